@@ -1,0 +1,76 @@
+"""Find a thing by its name, or in the user's own file.
+
+A registry is a plain dict from a name to `module:attribute`; nothing is imported before it is asked for. A user's own
+thing is named `path/to/file.py:attribute`.
+"""
+
+import difflib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> str:
+    """Say that a name is not known, with the nearest one and all known ones."""
+    known = sorted(known)
+    nearest = difflib.get_close_matches(name.lower(), [entry.lower() for entry in known], n=1, cutoff=0.5)
+    hint = f" Did you mean {next(k for k in known if k.lower() == nearest[0])!r}?" if nearest else ""
+    return f"{what}={name!r} is not known.{hint} Known: {', '.join(known)}."
+
+
+def is_own_file(name: str) -> bool:
+    """Tell whether a name points into a user's own file."""
+    return ".py:" in name
+
+
+def own_file(name: str) -> Path:
+    """Give the file of a name `path/to/file.py:attribute`."""
+    return Path(name.rpartition(":")[0])
+
+
+def find(what: str, name: str, known: Mapping[str, str]) -> Callable:
+    """Import the thing that a name stands for.
+
+    Args:
+      what: the config field, for the message, such as "config.model".
+      name: a key of `known`, or `path/to/file.py:attribute`.
+      known: name -> "package.module:attribute".
+    Raises: ValueError if the name is not known, or the user's file or attribute is not there.
+    """
+    if not is_own_file(name):
+        if name not in known:
+            raise ValueError(unknown(what, name, known) + " Your own: path/to/file.py:name.")
+        module_name, _, attribute = known[name].partition(":")
+        return getattr(importlib.import_module(module_name), attribute)
+    path, attribute = own_file(name), name.rpartition(":")[2]
+    if not path.is_file():
+        raise ValueError(f"{what}={name!r}: there is no file {str(path)!r}; give a path to a Python file that exists.")
+    found = getattr(_load(path), attribute, None)
+    if not callable(found):
+        raise ValueError(f"{what}={name!r}: {path} defines no function or class {attribute!r}; define it there.")
+    return found
+
+
+def fields(function: Callable) -> dict[str, inspect.Parameter]:
+    """List the keyword-only parameters of a builder: the config fields that it reads."""
+    parameters = inspect.signature(function).parameters
+    return {name: p for name, p in parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def _load(path: Path):
+    """Import a user's file once in a process, under a name of its own."""
+    module_name = f"flatwide_own_file_{path.resolve()}"
+    if module_name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(module_name, path)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[module_name] = module
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[module_name]
+            raise
+    return sys.modules[module_name]

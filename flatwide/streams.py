@@ -1,0 +1,20 @@
+"""One seed, many independent streams of randomness, each named by its use.
+
+Streams: weights, order, noise, split, subset, mask, dropout, augmentation. A stream never depends on how much another
+one drew, so adding label noise changes neither the initial weights nor the order of the data.
+"""
+
+import zlib
+
+import jax
+import numpy as np
+
+
+def key(seed, name: str) -> jax.Array:
+    """Derive the PRNG key of a named stream; `seed` may be traced."""
+    return jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
+
+
+def generator(seed: int, name: str) -> np.random.Generator:
+    """Derive the NumPy generator of a named stream, for draws on the host (splits, label noise)."""
+    return np.random.default_rng([seed, zlib.crc32(name.encode())])

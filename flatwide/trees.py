@@ -1,0 +1,68 @@
+"""Algebra on pytrees of parameters."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from flatwide.types import Array, PyTree
+
+_NEVER_KERNELS = ("bias", "scale", "embedding")
+
+
+def path_name(path) -> str:
+    """Write the path of a leaf as `a/b/kernel`."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def kernels(params: PyTree) -> PyTree:
+    """Tell which leaves are kernels: matrices and filters, the weights that are pruned and that ASAM scales.
+
+    Args:
+      params: pytree of arrays (or of shapes and dtypes).
+    Returns: the same structure with True for each leaf of two or more axes that is not named bias, scale or embedding.
+    """
+
+    def is_kernel(path, leaf) -> bool:
+        return len(leaf.shape) >= 2 and path_name(path).rsplit("/")[-1] not in _NEVER_KERNELS
+
+    return jax.tree.map_with_path(is_kernel, params)
+
+
+def size(params: PyTree) -> int:
+    """Count the entries of all leaves."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+
+
+def add(a: PyTree, b: PyTree) -> PyTree:
+    """Add two trees leaf by leaf."""
+    return jax.tree.map(jnp.add, a, b)
+
+
+def scale(factor: float | Array, a: PyTree) -> PyTree:
+    """Multiply every leaf by one scalar, each in its own dtype."""
+    return jax.tree.map(lambda leaf: (factor * leaf).astype(leaf.dtype), a)
+
+
+def norm(a: PyTree) -> Array:
+    """Compute the l2 norm over all entries; its gradient at zero is zero, not NaN."""
+    square = sum(jnp.vdot(leaf, leaf).real for leaf in jax.tree.leaves(a))
+    positive = square > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1)), 0)
+
+
+def apply_mask(params: PyTree, mask: PyTree | None) -> PyTree:
+    """Set pruned weights to zero; their gradient is zero too.
+
+    Args:
+      params: pytree of arrays.
+      mask: None for no pruning, or the same structure with booleans that broadcast to each leaf (True is kept).
+    """
+    if mask is None:
+        return params
+    return jax.tree.map(lambda leaf, kept: jnp.where(kept, leaf, jnp.zeros_like(leaf)), params, mask)
+
+
+def all_finite(a: PyTree) -> Array:
+    """Tell whether every entry of every leaf is finite."""
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(a)]))

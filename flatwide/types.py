@@ -1,0 +1,90 @@
+"""The shapes of the things that rooms hand to each other: data, model, objective.
+
+A batch is a dict of arrays (or of pytrees of arrays) with one leading axis of B examples. `inputs` is what the model
+reads, `targets` is what the objective compares with; a workload may carry more keys for its objective.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import numpy as np
+
+PyTree = Any
+Array = jax.Array
+Batch = dict[str, Any]
+
+
+class Model(NamedTuple):
+    """A network as two pure functions.
+
+    init(key) -> (params, stats): trainable parameters, and state that training updates without a gradient
+      (batch-norm averages; an empty dict for most models).
+    apply(params, stats, inputs, *, train, key) -> (outputs, stats): `key` may be None where nothing is random.
+    """
+
+    init: Callable[..., tuple[PyTree, PyTree]]
+    apply: Callable[..., tuple[PyTree, PyTree]]
+
+
+class Objective(NamedTuple):
+    """What is minimized and what is reported.
+
+    The loss of a batch is sum(losses) / sum(weights): `losses` [B] are totals over an example's scored items and
+    `weights` [B] count those items: 1 for an image, the real tokens of a padded sentence, the labels present of a molecule.
+
+    losses(outputs, batch) -> [B]; weights(batch) -> [B];
+    predictions(outputs, batch) -> pytree of [B, ...]: what the metric needs of each example;
+    metric(predictions, weights) -> float: from the predictions [N, ...] and weights [N] of a whole split, in NumPy.
+    """
+
+    losses: Callable[[PyTree, Batch], Array]
+    weights: Callable[[Batch], Array]
+    predictions: Callable[[PyTree, Batch], PyTree]
+    metric: Callable[[Any, np.ndarray], float]
+    metric_name: str
+    higher_is_better: bool
+
+
+class Split(Protocol):
+    """One part of a data set: examples held in memory (`data.Resident`) or read as they are needed (`data.Streamed`)."""
+
+    @property
+    def num_examples(self) -> int: ...
+
+    @property
+    def targets(self) -> np.ndarray: ...
+
+    def take(self, indices: np.ndarray) -> "Split": ...
+
+    def with_targets(self, targets: np.ndarray) -> "Split": ...
+
+    def batches(
+        self, batch_size: int, *, order: np.ndarray, seed: int, epoch: int, train: bool, first_batch: int = 0
+    ) -> Iterator[Batch]: ...
+
+
+class Info(NamedTuple):
+    """What is known of a data set before its examples are read."""
+
+    num_train: int
+    num_test: int
+    input_shape: tuple[int, ...]  # of one example as the model sees it, without the batch axis
+    num_outputs: int  # what the model must emit for each example (or token): the number of classes
+
+
+class Dataset(NamedTuple):
+    """A data set, ready for splitting.
+
+    prepare(batch, key, *, train) -> batch: runs on the device inside the compiled step: scales integers to floats,
+      normalizes, augments when `train` (then `key` is a PRNG key). Inputs that are floats already are only augmented.
+    example: the pytree of one prepared example's inputs, as `jax.ShapeDtypeStruct`, without the batch axis.
+    fingerprint: a digest of the content, so that two different data sets can never share a run's identity.
+    """
+
+    train: Split
+    test: Split
+    prepare: Callable[..., Batch]
+    example: PyTree
+    num_outputs: int
+    fingerprint: str

@@ -1,0 +1,51 @@
+# make setup | demo | test | test-all | lint | docs
+#
+# PYTHON (3.11 or newer) makes the environment in VENV; everything then runs in it. Nothing else need be installed.
+
+PYTHON ?= python3
+VENV ?= .venv
+WORKERS ?= 2
+BIN := $(VENV)/bin
+# Errors only: pip warns about things that a reader of this output cannot change.
+INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
+
+.DEFAULT_GOAL := setup
+.PHONY: setup setup-run demo test test-all lint docs
+
+setup: $(VENV)/installed-dev
+setup-run: $(VENV)/installed-run
+
+# Where Python comes without ensurepip, its own pip fills the environment from outside.
+$(BIN)/python:
+	@echo "making $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV) 2>/dev/null || \
+	  { $(PYTHON) -m venv --clear --without-pip $(VENV) && $(PYTHON) -m pip --python $@ install -qq pip; }
+
+# The stamps make pip run again only where what is asked for has changed.
+$(VENV)/installed-run: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing flatwide into $(VENV) (1.2 GB; about a minute)"
+	@$(INSTALL) -e .
+	@touch $@
+
+$(VENV)/installed-dev: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing flatwide[dev] into $(VENV) (1.8 GB; about a minute)"
+	@$(INSTALL) -e '.[dev]'
+	@touch $@ $(VENV)/installed-run
+
+demo: setup-run
+	$(BIN)/python examples/digits_label_noise.py --workdir=runs/demo
+
+test: lint
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal
+
+test-all: lint
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "slow or not slow"
+
+lint: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+
+docs: setup
+	$(BIN)/mkdocs build --strict --quiet --site-dir site

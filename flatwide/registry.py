@@ -15,7 +15,7 @@ from pathlib import Path
 
 def unknown(what: str, name: str, known: Iterable[str]) -> str:
     """Say that a name is not known, with the nearest one and all known ones."""
-    known = sorted(known)
+    known = sorted(set(known))
     nearest = difflib.get_close_matches(name.lower(), [entry.lower() for entry in known], n=1, cutoff=0.5)
     hint = f" Did you mean {next(k for k in known if k.lower() == nearest[0])!r}?" if nearest else ""
     return f"{what}={name!r} is not known.{hint} Known: {', '.join(known)}."

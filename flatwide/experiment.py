@@ -1,0 +1,315 @@
+"""Turn a config into the pieces of one run; the only reader of config fields."""
+
+import functools
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flatwide import config as configs
+from flatwide import data, models, objectives, optimizers, registry, sam, schedules, sparsify, streams, trees, workloads
+from flatwide.training.evaluate import Evaluation, make_evaluate
+from flatwide.training.segments import Schedule, Segment, compiled_step, epoch_order, resident_segment, streamed_segment
+from flatwide.training.state import State, Values
+from flatwide.training.step import Metrics, Step, make_step
+from flatwide.types import Batch, Dataset, Info, Model, PyTree, Split
+from flatwide.workloads import Workload
+
+_EVALUATION_BATCH = 128  # at least; evaluation keeps no activations, so it can take more than a training batch
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """The pieces of one run, to be driven by `flatwide.run` or stepped by hand.
+
+    config: the resolved config.
+    train, validation, test: splits; training labels carry the label noise. validation is None without one.
+    workload: data preparation, model and objective.
+    schedule: step -> factor of the learning rate.
+    num_steps, steps_per_epoch, eval_every_steps: in optimizer steps.
+    values: the scalars that one compiled program takes as arguments.
+    """
+
+    config: Mapping[str, Any]
+    dataset: Dataset
+    train: Split
+    validation: Split | None
+    test: Split
+    workload: Workload
+    optimizer: optimizers.Optimizer
+    schedule: Callable
+    step: Step
+    values: Values
+    num_steps: int
+    steps_per_epoch: int
+    eval_every_steps: int
+
+    def init(self, key: jax.Array | None = None, *, params: PyTree = None, stats: PyTree = None) -> State:
+        """Make the state before the first step.
+
+        Args:
+          key: PRNG key of the weights; None for the key of `config.seed`.
+          params, stats: your own initial weights and model state, instead of the model's.
+        Returns: a state whose pruned weights are zero.
+        """
+        key = streams.key(self.config["seed"], "weights") if key is None else key
+        if params is None or stats is None:
+            drawn_params, drawn_stats = jax.jit(self.workload.model.init)(key)
+            params = drawn_params if params is None else params
+            stats = drawn_stats if stats is None else stats
+        # A copy, since a step donates its state's memory.
+        params, stats = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), (params, stats))
+        mask = self._mask(params, stats)
+        params = trees.apply_mask(params, mask)
+        rule = _variant(self.config)(configs.effective_rho(self.config))
+        return State(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            stats=stats,
+            optimizer=self.optimizer.init(params),
+            ascent=() if configs.effective_rho(self.config) == 0 else rule.init(params),
+            mask=mask,
+        )
+
+    def train_step(self, state: State, batch: Batch) -> tuple[State, Metrics]:
+        """Take one compiled step on a raw batch, such as `batch(step)` gives.
+
+        The state that goes in is used up (its memory is donated).
+        Returns: the new state, and the metrics of the clean pass.
+        """
+        return compiled_step(self.step)(self.values, state, batch)
+
+    def batch(self, step: int) -> Batch:
+        """Give the raw batch that the run trains on at a step."""
+        plan = Schedule(self.train.num_examples, self.config["batch_size"])
+        epoch, within = divmod(step, plan.steps_per_epoch)
+        order = np.asarray(epoch_order(self.values.seed, jnp.int32(epoch), plan))
+        batches = self.train.batches(
+            plan.batch_size,
+            order=order,
+            seed=self.config["seed"],
+            epoch=epoch,
+            train=True,
+            first_batch=within,
+        )
+        return next(iter(batches))
+
+    def evaluate(self, state: State, split: Split) -> Evaluation:
+        """Score every example of a split once."""
+        return self.evaluator(split)(state)
+
+    def evaluator(self, split: Split, *, num_batches: int | None = None, sharding=None) -> Callable[[State], Evaluation]:
+        """Build the function that scores a split."""
+        batch_size = max(self.config["batch_size"], _EVALUATION_BATCH)
+        if num_batches is not None:
+            batch_size = self.config["batch_size"]
+        return make_evaluate(
+            self.workload, split, batch_size=batch_size, num_batches=num_batches, sharding=sharding
+        )
+
+    def segment(self, *, sharding=None) -> Segment:
+        """Build the program that takes many steps."""
+        make = resident_segment if isinstance(self.train, data.Resident) else streamed_segment
+        return make(self.step, self.train, batch_size=self.config["batch_size"], sharding=sharding)
+
+    def _mask(self, params: PyTree, stats: PyTree) -> PyTree | None:
+        config = self.config
+        if config["sparsity"] == 0:
+            return None
+        gradients = None
+        if config["pruner"] == "snip":
+            key = streams.key(config["seed"], "mask")
+
+            def loss_fn(params, batch):
+                batch = self.workload.prepare(batch, key, train=True)
+                return workloads.loss(self.workload, params, batch, stats=stats, train=True, key=key)[0]
+
+            batches = [self.batch(step) for step in range(config["snip_batches"])]
+            gradients = sparsify.snip_gradient(loss_fn, params, batches)
+        return sparsify.make_mask(
+            params,
+            pruner=config["pruner"],
+            sparsity=config["sparsity"],
+            layer_density=config["layer_density"],
+            key=streams.key(config["seed"], "mask"),
+            gradients=gradients,
+        )
+
+
+def build(config: Mapping[str, Any]) -> Experiment:
+    """Build the pieces of one run.
+
+    Args:
+      config: some config fields, as a ConfigDict or a mapping; the others are at their defaults.
+    Raises: ConfigError with every fault of the config; DataError where the data is missing or damaged.
+    """
+    config = configs.resolve(config)
+    dataset = load_dataset(config)
+    train, validation = dataset.train, None
+    if config["validation_fraction"] > 0:
+        train, validation = data.hold_out(train, config["validation_fraction"], seed=config["seed"])
+    if config["train_examples"] is not None:
+        train = data.subset(train, config["train_examples"], seed=config["seed"])
+    if config["label_noise"] > 0:
+        train = data.add_label_noise(
+            train, config["label_noise"], num_classes=dataset.num_outputs, seed=config["seed"]
+        )
+    num_steps, steps_per_epoch = lengths(config, train.num_examples)
+    program = _program(_static(config), num_steps, dataset.prepare, _hashable(dataset.example), dataset.num_outputs)
+    return Experiment(
+        config=config,
+        dataset=dataset,
+        train=train,
+        validation=validation,
+        test=dataset.test,
+        **program,
+        values=_values(config),
+        num_steps=num_steps,
+        steps_per_epoch=steps_per_epoch,
+        eval_every_steps=config["eval_every_steps"] or steps_per_epoch,
+    )
+
+
+def load_dataset(config: Mapping[str, Any]) -> Dataset:
+    """Load the data set that a resolved config names; the same fields give the same object again."""
+    return _load_dataset(config["dataset"], tuple(_fields_for(_dataset_builder(config), config).items()))
+
+
+def model_of(config: Mapping[str, Any], example: PyTree, num_outputs: int) -> Model:
+    """Build the model that a resolved config names, for inputs like `example`."""
+    builder = registry.find("config.model", config["model"], models.MODELS)
+    return builder(example, num_outputs, **_fields_for(builder, config))
+
+
+def lengths(config: Mapping[str, Any], num_examples: int) -> tuple[int, int]:
+    """Derive the number of steps, and of steps an epoch.
+
+    Raises: ConfigError if batch or warmup do not fit.
+    """
+    batch_size, warmup = config["batch_size"], config["warmup_steps"]
+    if batch_size > num_examples:
+        raise configs.ConfigError(
+            [f"config.batch_size={batch_size}: expected at most the {num_examples} training examples; make it smaller."]
+        )
+    steps_per_epoch = Schedule(num_examples, batch_size).steps_per_epoch
+    num_steps = config["num_train_steps"] or config["num_epochs"] * steps_per_epoch
+    if warmup >= num_steps:
+        raise configs.ConfigError(
+            [f"config.warmup_steps={warmup}: expected fewer than the {num_steps} steps of the run."]
+        )
+    return num_steps, steps_per_epoch
+
+
+def identity(config: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:
+    """Select the fields that make this run this run (see `config.identity`), with the digests of data and own files."""
+    extra: dict[str, Any] = {"data": fingerprint}
+    if jax.config.read("jax_enable_x64"):
+        extra["x64"] = True
+    for field in configs.MAY_BE_OWN:
+        if registry.is_own_file(config[field]):
+            content = registry.own_file(config[field]).read_bytes()
+            extra[f"{field}_file"] = hashlib.sha256(content).hexdigest()[:16]
+    return configs.identity(config, irrelevant=irrelevant_fields(config), extra=extra)
+
+
+def irrelevant_fields(config: Mapping[str, Any]) -> set[str]:
+    """List the fields that the chosen model, data set, SAM variant and optimizer do not read."""
+    read_by_some = {"num_neurons", "num_filters", "num_blocks", "half_precision", "augment", "layer_scales"}
+    read_by_some |= {field for fields in optimizers.FIELDS.values() for field in fields}
+    read = set(optimizers.FIELDS[configs.base_optimizer(config)])
+    if config["momentum"] == 0:
+        read.discard("nesterov")
+    for builder in (
+        registry.find("config.model", config["model"], models.MODELS),
+        _dataset_builder(config),
+        registry.find("config.sam_variant", config["sam_variant"], sam.VARIANTS),
+    ):
+        read |= set(registry.fields(builder))
+    return read_by_some - read
+
+
+def info(config: Mapping[str, Any]) -> Info:
+    """Tell the size and shapes of the data, from declared facts where the data set is a known one."""
+    if config["dataset"] in data.INFO:
+        return data.INFO[config["dataset"]]
+    dataset = load_dataset(config)
+    leaves = jax.tree.leaves(dataset.example)
+    return Info(dataset.train.num_examples, dataset.test.num_examples, leaves[0].shape, dataset.num_outputs)
+
+
+def _dataset_builder(config: Mapping[str, Any]) -> Callable[..., Dataset]:
+    return registry.find("config.dataset", config["dataset"], data.DATASETS)
+
+
+@functools.lru_cache(maxsize=4)
+def _load_dataset(name: str, fields: tuple[tuple[str, Any], ...]) -> Dataset:
+    return registry.find("config.dataset", name, data.DATASETS)(**dict(fields))
+
+
+def _fields_for(builder: Callable, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Pick the config fields that a builder declares as keyword-only parameters; one not in the config keeps its default."""
+    return {name: config[name] for name in registry.fields(builder) if name in config}
+
+
+def _variant(config: Mapping[str, Any]) -> Callable[..., sam.AscentRule]:
+    builder = registry.find("config.sam_variant", config["sam_variant"], sam.VARIANTS)
+    return functools.partial(builder, **_fields_for(builder, config))
+
+
+def _values(config: Mapping[str, Any]) -> Values:
+    return Values(
+        rho=jnp.asarray(configs.effective_rho(config), float),
+        learning_rate=jnp.asarray(config["learning_rate"], float),
+        weight_decay=jnp.asarray(config["weight_decay"], float),
+        seed=jnp.asarray(config["seed"], jnp.uint32),
+    )
+
+
+# Fields that are arguments of a compiled program, or only steer the host: the others are part of the program.
+_NOT_STATIC = {"rho", "learning_rate", "weight_decay", "seed", "label_noise", "validation_fraction", "train_examples"}
+_NOT_STATIC |= {"sparsity", "pruner", "layer_density", "snip_batches", "num_epochs", "num_train_steps"}
+_NOT_STATIC |= {"data_dir", "cache", "threads", "eval_every_steps", "steps_per_eval", "log_every_steps"}
+_NOT_STATIC |= {"checkpoint_every_seconds", "restore_checkpoint"}
+
+
+def _static(config: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """Pick what a compiled program depends on, in hashable form."""
+    static = {name: value for name, value in config.items() if name not in _NOT_STATIC}
+    return tuple(sorted({**static, "one_pass": configs.effective_rho(config) == 0}.items()))
+
+
+def _hashable(tree: PyTree) -> tuple:
+    leaves, structure = jax.tree.flatten(tree)
+    return tuple(leaves), structure
+
+
+@functools.lru_cache(maxsize=64)
+def _program(static: tuple, num_steps: int, prepare: Callable, example: tuple, num_outputs: int) -> dict[str, Any]:
+    """Build the functions that do not depend on values; the same ones again for runs of one shape."""
+    fields = dict(static)
+    model = model_of(fields, jax.tree.unflatten(example[1], example[0]), num_outputs)
+    objective = registry.find("config.loss", fields["loss"], objectives.OBJECTIVES)(num_outputs)
+    workload = Workload(prepare, model, objective)
+    optimizer = optimizers.build(
+        configs.base_optimizer(fields),
+        momentum=fields["momentum"],
+        nesterov=fields["nesterov"],
+        adam_betas=fields["adam_betas"],
+        adam_epsilon=fields["adam_epsilon"],
+        gradient_clip=fields["gradient_clip"],
+    )
+    schedule = schedules.build(fields["lr_scheduler"], num_steps=num_steps, warmup_steps=fields["warmup_steps"])
+    step = make_step(
+        workload,
+        optimizer=optimizer,
+        variant=_variant(fields),
+        schedule=schedule,
+        one_pass=fields["one_pass"],
+        microbatch=fields["microbatch"],
+        accumulation_steps=fields["accumulation_steps"],
+    )
+    return {"workload": workload, "optimizer": optimizer, "schedule": schedule, "step": step}

@@ -1,0 +1,98 @@
+"""Score every example of a split exactly once, whatever the batch size or the number of devices."""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flatwide import trees, workloads
+from flatwide.data import Resident
+from flatwide.training.segments import place
+from flatwide.training.state import State
+from flatwide.types import Split
+from flatwide.workloads import Scores, Workload
+
+
+class Evaluation(NamedTuple):
+    """The loss and the metric of a split, in natural units (an accuracy is a fraction)."""
+
+    loss: float
+    metric: float
+
+
+def make_evaluate(
+    workload: Workload, split: Split, *, batch_size: int, num_batches: int | None = None, sharding=None
+) -> Callable[[State], Evaluation]:
+    """Build state -> evaluation of a split, in evaluation mode and without augmentation.
+
+    Args:
+      batch_size: examples at a time; it changes memory and speed only.
+      num_batches: score only the first of the batches; None for the whole split.
+    """
+    count = split.num_examples if num_batches is None else min(split.num_examples, num_batches * batch_size)
+    make = _resident_scores if isinstance(split, Resident) else _streamed_scores
+    num_devices = 1 if sharding is None else sharding.num_devices
+    batch_size = -(-min(batch_size, count) // num_devices) * num_devices
+    scores_of = make(workload, split, count=count, batch_size=batch_size, sharding=sharding)
+
+    def evaluate(state: State) -> Evaluation:
+        return summarize(workload, scores_of(state))
+
+    return evaluate
+
+
+def summarize(workload: Workload, scores: Scores) -> Evaluation:
+    """Reduce the scores of every example to the mean loss and the metric, in float64."""
+    weights = np.asarray(scores.weights, np.float64)
+    total = float(np.sum(np.asarray(scores.losses, np.float64)))
+    loss = total / float(np.sum(weights)) if np.sum(weights) > 0 else 0.0
+    return Evaluation(loss, float(workload.objective.metric(scores.predictions, weights)))
+
+
+def score_batch(workload: Workload, state: State, batch) -> Scores:
+    """Score one raw batch in evaluation mode."""
+    batch = workload.prepare(batch, None, train=False)
+    params = trees.apply_mask(state.params, state.mask)
+    return workloads.score(workload, params, state.stats, batch, train=False, key=None)[0]
+
+
+def _resident_scores(workload: Workload, split: Resident, *, count: int, batch_size: int, sharding):
+    run = compiled_scores(workload, count=count, batch_size=batch_size, sharding=sharding)
+    arrays = place({name: array[:count] for name, array in split.arrays.items()}, sharding)
+    return lambda state: jax.device_get(run(state, arrays))
+
+
+@functools.lru_cache(maxsize=64)
+def compiled_scores(workload: Workload, *, count: int, batch_size: int, sharding):
+    """Compile `run(state, arrays) -> scores` of the first `count` examples."""
+
+    def run(state: State, arrays) -> Scores:
+        num_batches = -(-count // batch_size)
+        # The last batch is completed with examples that were scored already; their second scores are cut off.
+        index = jnp.arange(num_batches * batch_size).reshape(num_batches, batch_size) % count
+
+        def one(chosen):
+            batch = jax.tree.map(lambda array: array[chosen], arrays)
+            if sharding is not None:
+                batch = jax.lax.with_sharding_constraint(batch, sharding)
+            return score_batch(workload, state, batch)
+
+        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:count], jax.lax.map(one, index))
+
+    return jax.jit(run)
+
+
+def _streamed_scores(workload: Workload, split: Split, *, count: int, batch_size: int, sharding):
+    compiled = jax.jit(lambda state, batch: score_batch(workload, state, batch))
+
+    def scores_of(state: State) -> Scores:
+        parts = []
+        order = np.resize(np.arange(count), -(-count // batch_size) * batch_size)
+        for batch in split.batches(batch_size, order=order, seed=0, epoch=0, train=False):
+            parts.append(jax.device_get(compiled(state, place(batch, sharding, split_over_devices=True))))
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:count], *parts)
+
+    return scores_of

@@ -1,0 +1,145 @@
+"""Many steps in one compiled program, cut anywhere without changing a bit."""
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flatwide import streams
+from flatwide.data import Resident, Streamed
+from flatwide.training.state import State, Values
+from flatwide.training.step import Step
+from flatwide.types import Array, Batch
+
+# segment(values, state, stop) -> (state, losses): takes steps until `stop` or a loss that is not finite.
+Segment = Callable[[Values, State, int], tuple[State, np.ndarray]]
+
+
+class Schedule(NamedTuple):
+    """How steps are laid over the data."""
+
+    num_examples: int
+    batch_size: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """The last batch of an epoch is completed from the start of the same permutation."""
+        return -(-self.num_examples // self.batch_size)
+
+
+def resident_segment(step: Step, split: Resident, *, batch_size: int, sharding=None) -> Segment:
+    """Build a segment over data that stays on the device: shuffling, gathering and stepping are one program.
+
+    A segment must not cross the end of an epoch, since it draws one permutation.
+
+    Args:
+      sharding: None on one device; else the `NamedSharding` of a batch over its first axis.
+    """
+    run = compiled_segment(step, plan=Schedule(split.num_examples, batch_size), sharding=sharding)
+    arrays = place(split.arrays, sharding)
+
+    def segment(values: Values, state: State, stop: int) -> tuple[State, np.ndarray]:
+        first = int(state.step)
+        state, losses = run(values, state, arrays, np.int32(stop))
+        taken = int(state.step) - first
+        start = first % -(-split.num_examples // batch_size)
+        return state, np.asarray(losses)[start : start + taken]
+
+    return segment
+
+
+@functools.lru_cache(maxsize=64)
+def compiled_segment(step: Step, *, plan: Schedule, sharding=None):
+    """Compile `run(values, state, arrays, stop) -> (state, losses of this epoch by step)`; the state is donated.
+
+    The same step and plan give the same program again, so runs that differ in values only compile once.
+    """
+
+    def run(values: Values, state: State, arrays: Batch, stop: Array) -> tuple[State, Array]:
+        order = epoch_order(values.seed, state.step // plan.steps_per_epoch, plan)
+        dtype = jnp.zeros(()).dtype
+
+        def unfinished(carry):
+            state, _, last = carry
+            return (state.step < stop) & jnp.isfinite(last)
+
+        def advance(carry):
+            state, losses, _ = carry
+            within = state.step % plan.steps_per_epoch
+            chosen = jax.lax.dynamic_slice(order, (within * plan.batch_size,), (plan.batch_size,))
+            batch = jax.tree.map(lambda array: array[chosen], arrays)
+            if sharding is not None:
+                batch = jax.lax.with_sharding_constraint(batch, sharding)
+            state, metrics = step(values, state, batch)
+            loss = metrics["loss"].astype(dtype)
+            return state, losses.at[within].set(loss), loss
+
+        start = (state, jnp.zeros(plan.steps_per_epoch, dtype), jnp.zeros((), dtype))
+        state, losses, _ = jax.lax.while_loop(unfinished, advance, start)
+        return state, losses
+
+    return jax.jit(run, donate_argnums=1)
+
+
+@functools.lru_cache(maxsize=64)
+def compiled_step(step: Step):
+    """Compile one step; the state is donated."""
+    return jax.jit(step, donate_argnums=1)
+
+
+def epoch_order(seed: Array, epoch: Array, plan: Schedule) -> Array:
+    """Draw the order of an epoch [steps * batch]: a permutation, then its start again to complete the last batch."""
+    order = jax.random.permutation(jax.random.fold_in(streams.key(seed, "order"), epoch), plan.num_examples)
+    return jnp.resize(order.astype(jnp.int32), plan.steps_per_epoch * plan.batch_size)
+
+
+def streamed_segment(step: Step, split: Streamed, *, batch_size: int, sharding=None) -> Segment:
+    """Build a segment over data that is read as it is needed, a batch ahead of the device."""
+    plan = Schedule(split.num_examples, batch_size)
+    compiled = compiled_step(step)
+    source = _Source(split, plan)
+
+    def segment(values: Values, state: State, stop: int) -> tuple[State, np.ndarray]:
+        first, losses = int(state.step), []
+        for index, batch in zip(range(first, stop), source.batches(int(values.seed), first), strict=False):
+            state, metrics = compiled(values, state, place(batch, sharding, split_over_devices=True))
+            losses.append(metrics["loss"])
+            # One step behind, so that the check never waits for the step just started.
+            if index > first and not np.isfinite(losses[-2]):
+                break
+        return state, np.asarray([float(loss) for loss in losses])
+
+    return segment
+
+
+class _Source:
+    """Batches in the order of the run; the iterator is kept while segments follow each other."""
+
+    def __init__(self, split: Streamed, plan: Schedule):
+        self._split, self._plan = split, plan
+        self._seed, self._next, self._iterator = -1, -1, iter(())
+
+    def batches(self, seed: int, first: int) -> Iterator[Batch]:
+        """Yield the batches of steps first, first + 1, … up to the end of the epoch."""
+        if (seed, first) != (self._seed, self._next) or first % self._plan.steps_per_epoch == 0:
+            epoch, within = divmod(first, self._plan.steps_per_epoch)
+            order = np.asarray(jax.jit(epoch_order, static_argnums=2)(np.uint32(seed), epoch, self._plan))
+            self._iterator = self._split.batches(
+                self._plan.batch_size, order=order, seed=seed, epoch=epoch, train=True, first_batch=within
+            )
+            self._seed, self._next = seed, first
+        for batch in self._iterator:
+            self._next += 1
+            yield batch
+
+
+def place(tree, sharding, *, split_over_devices: bool = False):
+    """Put arrays on the device, or on all of them: copied whole, or split over the first axis."""
+    if sharding is None:
+        return jax.device_put(tree)
+    if split_over_devices:
+        return jax.device_put(tree, sharding)
+    return jax.device_put(tree, jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec()))

@@ -1,0 +1,69 @@
+"""One optimization step: clean gradient, ascent, perturbed gradient, descent."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from flatwide import optimizers, sam, streams, workloads
+from flatwide.training.state import State, Values
+from flatwide.types import Array, Batch
+from flatwide.workloads import Workload
+
+Metrics = dict[str, Array]
+Step = Callable[[Values, State, Batch], tuple[State, Metrics]]
+
+
+def make_step(
+    workload: Workload,
+    *,
+    optimizer: optimizers.Optimizer,
+    variant: Callable[[float | Array], sam.AscentRule],
+    schedule: Callable[[Array], Array],
+    one_pass: bool,
+    microbatch: int | None = None,
+    accumulation_steps: int = 1,
+) -> Step:
+    """Build the step that every workload trains with.
+
+    Args:
+      workload: data preparation, model and objective.
+      optimizer: turns the gradient at w (after SAM) into a direction.
+      variant: rho -> ascent rule.
+      schedule: step -> factor of the learning rate.
+      one_pass: leave the ascent out (rho = 0), so that a step costs one gradient.
+      microbatch, accumulation_steps: as in `sam.value_and_grad`.
+    Returns: step(values, state, batch) -> (state, metrics), with metrics of the clean pass: `loss`, and the
+      `learning_rate` used.
+    Cost: two gradients (one if `one_pass`).
+    """
+    pieces = microbatch is not None or accumulation_steps > 1
+
+    def step(values: Values, state: State, batch: Batch) -> tuple[State, Metrics]:
+        augmentation = jax.random.fold_in(streams.key(values.seed, "augmentation"), state.step)
+        dropout = jax.random.fold_in(streams.key(values.seed, "dropout"), state.step)
+        batch = workload.prepare(batch, augmentation, train=True)
+
+        def loss_fn(params, examples, stats):
+            examples, keys = examples
+            key = keys[0] if pieces else keys
+            return workloads.loss(workload, params, examples, stats=stats, mask=state.mask, train=True, key=key)
+
+        # A step in pieces draws dropout apart for each piece: every example brings a key, a piece uses its first.
+        keys = jax.random.split(dropout, jax.tree.leaves(batch)[0].shape[0]) if pieces else dropout
+        value_and_grad = sam.stateful_value_and_grad(
+            loss_fn,
+            variant(0 if one_pass else values.rho),
+            has_aux=True,
+            microbatch=microbatch,
+            accumulation_steps=accumulation_steps,
+            weigh=lambda examples: jnp.sum(workload.objective.weights(examples[0])),
+        )
+        (loss, stats), gradient, ascent = value_and_grad(state.params, state.ascent, (batch, keys), state.stats)
+        learning_rate = values.learning_rate * schedule(state.step)
+        direction, optimizer_state = optimizer.update(gradient, state.optimizer, state.params, values.weight_decay)
+        params = optimizers.apply(state.params, direction, learning_rate)
+        new = State(state.step + 1, params, stats, optimizer_state, ascent, state.mask)
+        return new, {"loss": loss, "learning_rate": learning_rate}
+
+    return step

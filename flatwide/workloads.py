@@ -1,0 +1,68 @@
+"""Bind data, model and objective: the one thing that training, sparsifiers and measurements differentiate."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from flatwide import trees
+from flatwide.types import Array, Batch, Dataset, Model, Objective, PyTree
+
+
+class Workload(NamedTuple):
+    """A data set's preparation, a model and an objective."""
+
+    prepare: object  # as `Dataset.prepare`
+    model: Model
+    objective: Objective
+
+
+class Scores(NamedTuple):
+    """What a forward pass tells of each example of a batch."""
+
+    losses: Array  # [B], totals over an example's scored items
+    weights: Array  # [B], how many items each example has
+    predictions: PyTree  # of [B, ...]
+
+
+def bind(dataset: Dataset, model: Model, objective: Objective) -> Workload:
+    """Bind a data set, a model and an objective into a workload."""
+    return Workload(dataset.prepare, model, objective)
+
+
+def score(
+    workload: Workload, params: PyTree, stats: PyTree, batch: Batch, *, train: bool, key: Array | None
+) -> tuple[Scores, PyTree]:
+    """Run the model on a prepared batch.
+
+    Returns: the scores of each example, and the model's new state (unchanged unless `train`).
+    """
+    outputs, stats = workload.model.apply(params, stats, batch["inputs"], train=train, key=key)
+    objective = workload.objective
+    return (
+        Scores(objective.losses(outputs, batch), objective.weights(batch), objective.predictions(outputs, batch)),
+        stats,
+    )
+
+
+def mean_loss(scores: Scores) -> Array:
+    """Average a batch's losses over its scored items; a batch without any has loss 0."""
+    total = jnp.sum(scores.weights)
+    return jnp.sum(scores.losses) / jnp.where(total > 0, total, 1)
+
+
+def loss(
+    workload: Workload,
+    params: PyTree,
+    batch: Batch,
+    *,
+    stats: PyTree,
+    mask: PyTree | None = None,
+    train: bool,
+    key: Array | None,
+) -> tuple[Array, PyTree]:
+    """Compute the mean loss of a prepared batch with pruned weights at zero.
+
+    Returns: the loss, and the model's new state.
+    """
+    scores, stats = score(workload, trees.apply_mask(params, mask), stats, batch, train=train, key=key)
+    return mean_loss(scores), stats

@@ -1,0 +1,121 @@
+"""The text keeps up with the code: links, paths, flags, targets, the glossary, the code that is shown."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from flatwide import registry
+from flatwide.config import SCHEMA
+from flatwide.runs import RESULT_FIELDS
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+GLOSSARY = (ROOT / "docs" / "glossary.md").read_text()
+
+
+def fences(text: str, language: str) -> list[str]:
+    """Find the code blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def prose(text: str) -> str:
+    """Leave out code blocks and comments."""
+    text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
+    return re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors(text: str) -> set[str]:
+    """List the fragments that the headings of a page can be reached by."""
+    headings = re.findall(r"^#+ (.+)$", prose(text), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def commands(text: str) -> list[list[str]]:
+    """List the shell commands of a page, in words, continuation lines joined."""
+    lines = "\n".join(fences(text, "bash")).replace("\\\n", " ").splitlines()
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+def section(heading: str) -> list[str]:
+    """List the names that a section of the glossary explains: the first cells of its rows."""
+    body = re.search(rf"^## {heading}\n(.*?)(?=^## |\Z)", GLOSSARY, flags=re.MULTILINE | re.DOTALL)
+    assert body, f"the glossary has no section {heading!r}"
+    return re.findall(r"^\| `([^`]+)` \|", body[1], flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_relative_link_leads_somewhere(page):
+    targets = re.findall(r"\]\(([^)\s]+)\)", prose(page.read_text()))
+    broken = []
+    for target in targets:
+        path, _, anchor = target.partition("#")
+        if re.match(r"\w+:", target):
+            continue
+        found = (page.parent / path) if path else page
+        if not found.exists() or (anchor and anchor not in anchors(found.read_text())):
+            broken.append(target)
+    assert not broken
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_file_that_is_named_exists(page):
+    rooms = "configs|examples|benchmarks|docs|tests|flatwide"
+    named = set(re.findall(rf"(?<![\w/.-])((?:{rooms})/[\w/.-]+\.(?:py|md|svg|csv))", prose(page.read_text())))
+    if page.name == "CHANGELOG.md":  # it also tells of files that are gone
+        named = set()
+    assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
+
+
+def test_every_config_is_in_the_readme():
+    shipped = {f"configs/{path.name}" for path in ROOT.glob("configs/*.py")}
+    assert shipped == set(re.findall(r"configs/\w+\.py", (ROOT / "README.md").read_text()))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_name_targets_files_and_fields_that_exist(page):
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    for words in commands(page.read_text()):
+        if words[0] == "make":
+            assert [word for word in words[1:] if "=" not in word and word not in targets] == []
+        if words[0] == "python" and words[1].endswith(".py"):
+            assert (ROOT / words[1]).is_file(), words[1]
+        for word in words:
+            if word.startswith("--config="):
+                assert (ROOT / word.removeprefix("--config=")).is_file(), word
+            if word.startswith("--config."):
+                name = word.removeprefix("--config.").partition("=")[0]
+                assert name in SCHEMA, registry.unknown("config field", name, SCHEMA)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_shown_python_compiles(page):
+    for number, code in enumerate(fences(page.read_text(), "python")):
+        compile(code, f"{page.name}, block {number}", "exec")
+
+
+def test_glossary_has_every_config_field_and_no_other():
+    assert sorted(section("Config fields")) == sorted(SCHEMA)
+
+
+def test_glossary_has_every_result_field_and_no_other():
+    assert sorted(section("Result fields")) == sorted(RESULT_FIELDS)
+
+
+def test_glossary_has_one_row_a_name():
+    names = re.findall(r"^\| `([^`]+)` \|", GLOSSARY, flags=re.MULTILINE)
+    assert sorted(names) == sorted(set(names))
+
+
+def test_glossary_rows_are_whole():
+    rows = re.findall(r"^\| .+", GLOSSARY, flags=re.MULTILINE)
+    assert rows
+    assert [row for row in rows if len(re.split(r"(?<!\\)\|", row)) != 7] == []  # 5 cells between 6 bars
+
+
+def test_glossary_defaults_are_the_schemas():
+    """A row may state a default as "default `value`"; then it is the real one."""
+    stated = dict(re.findall(r"^\| `(\w+)` \|.*\bdefault `([^`]*)`", GLOSSARY, flags=re.MULTILINE))
+    assert len(stated) > 20
+    assert stated == {name: str(SCHEMA[name].default) for name in stated}

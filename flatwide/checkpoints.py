@@ -11,6 +11,7 @@ import os
 import re
 import zipfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -269,7 +270,7 @@ def _description(leaf: Any) -> str:
 
 def _stored_description(array: np.ndarray, dtype: str) -> str:
     if dtype.startswith("key:"):
-        key = jax.eval_shape(lambda: jax.random.wrap_key_data(array, impl=dtype.removeprefix("key:")))
+        key = jax.eval_shape(partial(jax.random.wrap_key_data, impl=dtype.removeprefix("key:")), array)
         return f"{key.dtype}{_shape(key.shape)}"
     return f"{dtype}{_shape(array.shape)}"
 

@@ -1,0 +1,149 @@
+"""What a person sees while a run is trained: progress on a terminal or in a log file, and TensorBoard events."""
+
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TextIO
+
+from flatwide.runs import FRACTION_METRICS
+
+_LIVE_SECONDS = 0.1
+_ERASE_TO_END = "\x1b[K"  # of the line, on a terminal
+
+
+class TensorBoard:
+    """Write scalars for TensorBoard.
+
+    Args:
+      directory: where the event file is made.
+      purge_step: when a run resumes, the first step that is done again: TensorBoard then drops what the killed process
+        logged from there on, and shows nothing twice.
+    """
+
+    def __init__(self, directory: Path | str, *, purge_step: int | None = None):
+        from tensorboardX import SummaryWriter
+
+        self._writer = SummaryWriter(str(directory), purge_step=purge_step)
+
+    def write(self, step: int, values: Mapping[str, float | None]) -> None:
+        """Write the values that are not None at a step."""
+        for name, value in values.items():
+            if value is not None:
+                self._writer.add_scalar(name, value, step)
+
+    def flush(self) -> None:
+        """Write out what is buffered."""
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Write out what is buffered and close the file."""
+        self._writer.close()
+
+
+class Progress:
+    """Show how far a run is: one live line on a terminal, and otherwise a plain line now and then.
+
+    Args:
+      num_steps: steps of the whole run.
+      num_epochs: epochs of the whole run.
+      every_steps: fewest steps between two plain lines; every_seconds: fewest seconds between them.
+      stream: where it is written; clock: seconds since any instant.
+    """
+
+    def __init__(
+        self,
+        num_steps: int,
+        *,
+        num_epochs: int,
+        every_steps: int = 1,
+        every_seconds: float = 10.0,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self._num_steps, self._num_epochs = num_steps, num_epochs
+        self._stream = sys.stderr if stream is None else stream
+        self._clock = clock
+        self._is_live = self._stream.isatty()
+        self._every_steps, self._every_seconds = (1, _LIVE_SECONDS) if self._is_live else (every_steps, every_seconds)
+        self._first: tuple[int, float] | None = None  # step and time of the first update: compiling is behind it
+        self._shown: tuple[int, float] | None = None  # step and time of the last line
+        self._line = ""  # the live line that is in sight
+        self._values = ""
+
+    def update(self, step: int, values: Mapping[str, float | None] | None = None) -> None:
+        """Show that `step` steps are done, with values that stay in sight until new ones come."""
+        now = self._clock()
+        self._values = values_text(values) if values else self._values
+        self._first = self._first or (step, now)
+        if not self._is_due(step, now):
+            return
+        self._shown = step, now
+        line = self._text(step, now)
+        if self._is_live:
+            self._line = line[: shutil.get_terminal_size().columns - 1]  # a line that wraps could not be overwritten
+            self._write(f"\r{self._line}{_ERASE_TO_END}")
+        else:
+            self._write(f"{line}\n")
+
+    def message(self, text: str) -> None:
+        """Print a line of its own."""
+        self._write(f"\r{text}{_ERASE_TO_END}\n{self._line}" if self._line else f"{text}\n")
+
+    def close(self) -> None:
+        """Leave the live line in sight and go to the next one."""
+        if self._line:
+            self._write("\n")
+        self._line = ""
+
+    def _is_due(self, step: int, now: float) -> bool:
+        if self._shown is None:
+            return True
+        last_step, last_time = self._shown
+        if step >= self._num_steps:
+            return last_step < step
+        return step - last_step >= self._every_steps and now - last_time >= self._every_seconds
+
+    def _text(self, step: int, now: float) -> str:
+        """Write a line such as `epoch 3/100  step 1407/46900  train_loss 0.1234  458 steps/s  1m40s left`."""
+        epoch = -(-step * self._num_epochs // self._num_steps)
+        parts = [f"epoch {epoch}/{self._num_epochs}", f"step {step}/{self._num_steps}", self._values]
+        first_step, first_time = self._first or (step, now)
+        if step > first_step and now > first_time:
+            rate = (step - first_step) / (now - first_time)
+            parts += [f"{rate:.3g} steps/s", f"{duration_text((self._num_steps - step) / rate)} left"]
+        return "  ".join(part for part in parts if part)
+
+    def _write(self, text: str) -> None:
+        self._stream.write(text)
+        self._stream.flush()
+
+
+def values_text(values: Mapping[str, float | None]) -> str:
+    """Write names and values for a line of text."""
+    return "  ".join(f"{name} {value_text(name, value)}" for name, value in values.items() if value is not None)
+
+
+def value_text(name: str, value: float) -> str:
+    """Write one value: percent where the metric is a fraction, else four significant digits.
+
+    Args:
+      name: such as test_accuracy; its last words are the metric.
+    """
+    if any(name == metric or name.endswith(f"_{metric}") for metric in FRACTION_METRICS):
+        return f"{100 * value:.2f} %"
+    return f"{value:.4g}"
+
+
+def duration_text(seconds: float) -> str:
+    """Write a duration with its two largest units, such as 8s, 1m40s, 2h05m or 3d04h."""
+    whole = round(seconds)
+    minutes, hours, days = whole // 60, whole // 3600, whole // 86400
+    if days:
+        return f"{days}d{hours % 24:02}h"
+    if hours:
+        return f"{hours}h{minutes % 60:02}m"
+    if minutes:
+        return f"{minutes}m{whole % 60:02}s"
+    return f"{whole}s"

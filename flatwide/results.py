@@ -1,0 +1,104 @@
+"""The results table of a work directory: one row a run, rebuilt from the run directories at any time."""
+
+import csv
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flatwide import runs
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def collect_rows(workdir: Path | str) -> list[dict[str, Any]]:
+    """Read one row a run: `run`, `status`, every config field and every result field.
+
+    Runs that are not done have a status too; one with a damaged file has the status "damaged", and `problem` says why.
+    """
+    return [row for row in map(_row, runs.run_directories(workdir)) if row]
+
+
+def collect(workdir: Path | str) -> "pd.DataFrame":
+    """Read the results table: one row a run, in columns of integers, floats, booleans or text.
+
+    A tuple is text, as a flag would have it: `(300,100)`.
+    """
+    import pandas as pd
+
+    rows = collect_rows(workdir)
+    return pd.DataFrame({name: _series([row.get(name) for row in rows]) for name in _columns(rows)})
+
+
+def write_results(workdir: Path | str) -> Path:
+    """Rebuild `results.csv` from the run directories, atomically.
+
+    Cost: it reads two small files a run, so call it once a study and not once a run.
+    """
+    rows = collect_rows(workdir)
+    columns = _columns(rows)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([["" if row.get(name) is None else row[name] for name in columns] for row in rows])
+    path = Path(workdir) / "results.csv"
+    runs.write_atomically(path, text.getvalue())
+    return path
+
+
+def tuple_text(values: list | tuple) -> str:
+    """Write a tuple as a flag takes it: `(300,100)`, `(30,)`, `()`."""
+    entries = [tuple_text(value) if isinstance(value, list | tuple) else repr(value) for value in values]
+    return f"({','.join(entries)}{',' if len(entries) == 1 else ''})"
+
+
+def _row(run: runs.RunDirectory) -> dict[str, Any]:
+    try:
+        status = run.status()
+        if status == "new":
+            return {}
+        config = run.read_config()
+        result = run.read_result() or {}
+    except ValueError as error:
+        return {"run": run.name, "status": "damaged", "problem": str(error)}
+    del config[runs.IDENTITY]
+    # Where a result field has the name of a config field (threads), what was really used replaces what was asked for.
+    known = {name: value for name, value in _flat(result).items() if value is not None}
+    return {"run": run.name, "status": status} | _flat(config) | known
+
+
+def _columns(rows: list[dict[str, Any]]) -> list[str]:
+    """Order the columns: run, status, the config fields, every result field whether or not a run has it yet."""
+    always = ["run", "status", *(name for name in runs.RESULT_FIELDS if name != "versions")]
+    seen = dict.fromkeys([*always, *(name for row in rows for name in row)])
+    results = {name: place for place, name in enumerate(runs.RESULT_FIELDS)}
+    place = {name: results.get(name.split(".")[0], -1) for name in seen}
+    place |= {"run": -3, "status": -2, "problem": len(results)}
+    return sorted(seen, key=lambda name: place[name])
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Give nested entries names with dots, and write sequences as text."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = tuple_text(value) if isinstance(value, list | tuple) else value
+    return flat
+
+
+def _series(values: list[Any]) -> "pd.Series":
+    """Choose the narrowest dtype that holds a column; a missing entry is NA."""
+    import pandas as pd
+
+    kinds = {type(value) for value in values if value is not None}
+    missing = any(value is None for value in values)
+    if kinds == {bool}:
+        return pd.Series(values, dtype="boolean" if missing else "bool")
+    if kinds == {int}:
+        return pd.Series(values, dtype="Int64" if missing else "int64")
+    if kinds <= {int, float}:
+        return pd.Series(values, dtype="float64")
+    return pd.Series([None if value is None else str(value) for value in values], dtype="str")

@@ -1,5 +1,6 @@
 """What a person sees while a run is trained: progress on a terminal or in a log file, and TensorBoard events."""
 
+import math
 import shutil
 import sys
 import time
@@ -47,7 +48,7 @@ class Progress:
 
     Args:
       num_steps: steps of the whole run.
-      num_epochs: epochs of the whole run.
+      steps_per_epoch: steps of one pass over the training examples.
       every_steps: fewest steps between two plain lines; every_seconds: fewest seconds between them.
       stream: where it is written; clock: seconds since any instant.
     """
@@ -56,13 +57,13 @@ class Progress:
         self,
         num_steps: int,
         *,
-        num_epochs: int,
+        steps_per_epoch: int,
         every_steps: int = 1,
         every_seconds: float = 10.0,
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ):
-        self._num_steps, self._num_epochs = num_steps, num_epochs
+        self._num_steps, self._steps_per_epoch = num_steps, steps_per_epoch
         self._stream = sys.stderr if stream is None else stream
         self._clock = clock
         self._is_live = self._stream.isatty()
@@ -106,14 +107,14 @@ class Progress:
         return step - last_step >= self._every_steps and now - last_time >= self._every_seconds
 
     def _text(self, step: int, now: float) -> str:
-        """Write a line such as `epoch 3/100  step 1407/46900  train_loss 0.1234  458 steps/s  1m40s left`."""
-        epoch = -(-step * self._num_epochs // self._num_steps)
-        parts = [f"epoch {epoch}/{self._num_epochs}", f"step {step}/{self._num_steps}", self._values]
+        """Write a line such as `epoch 3/100  step 1407/46900  458 steps/s  1m40s left  train_loss 0.1234`."""
+        epoch, num_epochs = (math.ceil(n / self._steps_per_epoch) for n in (step, self._num_steps))
+        parts = [f"epoch {epoch}/{num_epochs}", f"step {step}/{self._num_steps}"]
         first_step, first_time = self._first or (step, now)
         if step > first_step and now > first_time:
             rate = (step - first_step) / (now - first_time)
             parts += [f"{rate:.3g} steps/s", f"{duration_text((self._num_steps - step) / rate)} left"]
-        return "  ".join(part for part in parts if part)
+        return "  ".join([*parts, self._values]).rstrip()
 
     def _write(self, text: str) -> None:
         self._stream.write(text)

@@ -1,0 +1,109 @@
+"""Optimizers as maps from a gradient to a direction, without the learning rate.
+
+    direction, state = optimizer.update(gradient, state, params, weight_decay)
+    params = apply(params, direction, learning_rate)
+
+The gradient is the one that SAM hands over. It is clipped first, then L2 decay (sgd, adam) is added at w, then come
+momentum or Adam's moments, and at the end decoupled decay (adamw). None of this is seen by SAM's ascent. Learning rate
+and decay are arguments of each step, so that runs which differ in them share one compiled program.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import optax
+
+from flatwide import registry
+from flatwide.types import Array, PyTree
+
+OPTIMIZERS = ("sgd", "adam", "adamw")
+
+# The config fields that an optimizer reads, beside those that all read: learning_rate, weight_decay, gradient_clip.
+FIELDS: dict[str, tuple[str, ...]] = {
+    "sgd": ("momentum", "nesterov"),
+    "adam": ("adam_betas", "adam_epsilon"),
+    "adamw": ("adam_betas", "adam_epsilon"),
+}
+
+
+class Optimizer(NamedTuple):
+    """An optimizer as two pure functions.
+
+    init(params) -> state: a pytree of arrays.
+    update(gradient, state, params, weight_decay) -> (direction, state): `weight_decay` may be traced.
+    """
+
+    init: Callable[[PyTree], PyTree]
+    update: Callable[[PyTree, PyTree, PyTree, float | Array], tuple[PyTree, PyTree]]
+
+
+def build(
+    name: str,
+    *,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+    adam_betas: tuple[float, float] = (0.9, 0.999),
+    adam_epsilon: float = 1e-8,
+    gradient_clip: float | None = None,
+    decay_mask: Callable[[PyTree], PyTree] | None = None,
+) -> Optimizer:
+    """Build an optimizer by its name; it reads the fields that `FIELDS` lists and ignores the others.
+
+    Args:
+      name: one of `OPTIMIZERS`.
+      momentum: mu of sgd, 0 <= mu < 1.
+      nesterov: whether sgd looks ahead.
+      adam_betas: decay of the first and second moment, each 0 <= beta < 1.
+      adam_epsilon: added to the root of the second moment, > 0.
+      gradient_clip: largest global norm of the gradient, before decay and momentum; None clips nothing.
+      decay_mask: params -> tree of booleans, which leaves decay (such as `trees.kernels`). None: all, biases and norm
+        scales included, as in the paper.
+    Raises: ValueError if the name is unknown or a number is out of range.
+    Equation: g the clipped gradient, lambda the decay, lr the learning rate.
+      sgd:   d = g + lambda w;  v <- mu v + d;  direction = v, or d + mu v with nesterov (PyTorch's definition).
+      adam:  d = g + lambda w;  direction = m / (sqrt(s) + epsilon), m and s bias-corrected moments of d.
+      adamw: direction = m / (sqrt(s) + epsilon) + lambda w, m and s of g; so w shrinks by lr lambda w.
+    """
+    if name not in OPTIMIZERS:
+        raise ValueError(registry.unknown("optimizer", name, OPTIMIZERS))
+    _check(momentum, adam_betas, adam_epsilon, gradient_clip)
+    clip = optax.identity() if gradient_clip is None else optax.clip_by_global_norm(gradient_clip)
+    if name == "sgd":
+        rule = optax.trace(momentum, nesterov) if momentum else optax.identity()
+    else:
+        rule = optax.scale_by_adam(*adam_betas, eps=adam_epsilon)
+
+    def update(gradient, state, params, weight_decay):
+        gradient, _ = clip.update(gradient, clip.init(params))
+        if name == "adamw":
+            direction, state = rule.update(gradient, state)
+            return _add_decay(direction, params, weight_decay, decay_mask), state
+        return rule.update(_add_decay(gradient, params, weight_decay, decay_mask), state)
+
+    return Optimizer(rule.init, update)
+
+
+def apply(params: PyTree, direction: PyTree, learning_rate: float | Array) -> PyTree:
+    """Take a step of `learning_rate` against the direction; parameters keep their dtypes."""
+    return jax.tree.map(lambda w, d: (w - learning_rate * d).astype(w.dtype), params, direction)
+
+
+def _add_decay(direction: PyTree, params: PyTree, weight_decay: float | Array, decay_mask: Callable | None) -> PyTree:
+    """Add weight_decay times w to the leaves that decay."""
+    decays = jax.tree.map(lambda _: True, params) if decay_mask is None else decay_mask(params)
+    return jax.tree.map(
+        lambda d, w, decay: (d + weight_decay * w).astype(d.dtype) if decay else d, direction, params, decays
+    )
+
+
+def _check(momentum: float, adam_betas: tuple[float, float], adam_epsilon: float, gradient_clip: float | None) -> None:
+    """Refuse numbers out of range."""
+    if not 0 <= momentum < 1:
+        raise ValueError(f"momentum={momentum}: expected a number in [0, 1).")
+    if len(adam_betas) != 2 or not all(0 <= beta < 1 for beta in adam_betas):
+        raise ValueError(f"adam_betas={adam_betas}: expected two numbers in [0, 1), such as (0.9, 0.999).")
+    if not adam_epsilon > 0:
+        raise ValueError(f"adam_epsilon={adam_epsilon}: expected a number > 0, such as 1e-8 (0 divides 0 by 0).")
+    if gradient_clip is not None and not gradient_clip > 0:
+        raise ValueError(f"gradient_clip={gradient_clip}: expected a number > 0, or None to clip nothing.")

@@ -1,0 +1,36 @@
+"""The mean of a few seeds, and how far to trust it."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Mean(NamedTuple):
+    """A mean over seeds with its Student's t interval; the last three are NaN for fewer than two seeds."""
+
+    mean: float
+    standard_error: float
+    low: float
+    high: float
+
+
+def mean(values: Sequence[float] | np.ndarray, *, level: float = 0.95) -> Mean:
+    """Compute the mean of independent values, its standard error and its t interval.
+
+    Args:
+      values: [n], one a seed.
+      level: coverage of the interval where the values are normal.
+    Equation: standard_error = s / sqrt(n), s with n - 1 in its denominator; mean -/+ t standard_error with t the
+      (1 + level) / 2 quantile of Student's t with n - 1 degrees of freedom.
+    """
+    from scipy.special import stdtrit  # scipy.stats has the same and takes a second to import
+
+    n = len(values)
+    center = float(np.mean(values)) if n else math.nan
+    if n < 2:
+        return Mean(center, math.nan, math.nan, math.nan)
+    error = float(np.std(values, ddof=1)) / math.sqrt(n)
+    reach = float(stdtrit(n - 1, (1 + level) / 2)) * error
+    return Mean(center, error, center - reach, center + reach)

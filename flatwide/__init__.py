@@ -1,0 +1,34 @@
+"""flatwide: how does sharpness-aware minimization depend on overparameterization?
+
+    flatwide.run(config, workdir)   train one run, or finish it
+    flatwide.load(workdir)          the table of all its runs, a pandas DataFrame
+    flatwide.load_run(path)         the network of one run: params, stats, apply
+
+`flatwide.sam` is for people with a training loop of their own; `flatwide.experiment.build` gives the pieces of a run.
+"""
+
+import importlib
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas
+
+    from flatwide.driver import run as run
+    from flatwide.trained import load_run as load_run
+
+_WHERE = {"run": "flatwide.driver", "load_run": "flatwide.trained"}
+
+
+def load(workdir: str | os.PathLike) -> "pandas.DataFrame":
+    """Load the results table of a work directory: one row a run, every config and result field."""
+    from flatwide import results
+
+    return results.collect(workdir)
+
+
+def __getattr__(name: str):
+    """Import on first use, so that the command can set the number of threads before JAX is there."""
+    if name in _WHERE:
+        return getattr(importlib.import_module(_WHERE[name]), name)
+    raise AttributeError(f"module 'flatwide' has no attribute {name!r}")

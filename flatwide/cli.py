@@ -6,8 +6,10 @@ Exit codes: 0 done (a diverged run too), 2 bad config or missing data, 143 stopp
 """
 
 import argparse
-import os
+import signal
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 from flatwide import config as configs
 
@@ -29,23 +31,67 @@ def main(arguments: list[str]) -> int:
             print(_help())
             return DONE
         values, faults = configs.override(configs.load_file(flags.config), assignments)
-        _set_threads(values.get("threads"))
-        from flatwide import driver
-
         try:
             config = configs.resolve(values)
         except configs.ConfigError as error:
             raise configs.ConfigError(faults + error.faults) from None
         if faults:
             raise configs.ConfigError(faults)
-        if flags.dry_run:
-            print(driver.describe(config, flags.workdir))
-            return DONE
-        return driver.run_until_done_or_signal(config, flags.workdir)
+        return _preview(config, flags.workdir) if flags.dry_run else _run(config, flags.workdir)
     except (ValueError, FileNotFoundError) as error:
         faults = error.faults if isinstance(error, configs.ConfigError) else [str(error)]
         print("\n".join(faults), file=sys.stderr)
         return BAD_INPUT
+
+
+def _preview(config: Mapping[str, Any], workdir: str) -> int:
+    """Print what would be trained; data that is missing is a fault all the same."""
+    from flatwide import driver, preview
+
+    print(preview.describe(config))
+    if preview.is_local(config):
+        directory, _ = driver.locate(config, workdir)
+        print(f"run directory: {directory.path} ({directory.status()})")
+    return DONE
+
+
+def _run(config: Mapping[str, Any], workdir: str) -> int:
+    """Train; SIGTERM and Ctrl-C save the state and stop."""
+    from flatwide import driver, results
+    from flatwide.figures import curves
+
+    received: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, frame: received.append(number))
+    try:
+        result = driver.run(config, workdir, should_stop=lambda: bool(received))
+    except driver.Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        return 128 + received[0]
+    results.write_results(workdir)
+    directory, _ = driver.locate(config, workdir)
+    if rows := directory.read_metrics():
+        curves.draw(rows, directory.path / "curves", metric_name=result["metric_name"])
+    print(_summary(result))
+    return DONE
+
+
+def _summary(result: Mapping[str, Any]) -> str:
+    """Say in one line how a run ended."""
+    if result["status"] == "diverged":
+        return f"diverged: the loss was not finite at step {result['diverged_at_step']}; result.json records it."
+    from flatwide.logs import values_text
+
+    name = result["metric_name"]
+    shown = {
+        f"test_{name}": result["test_metric"],
+        f"best_test_{name}": result["test_metric_best"],
+        "best_epoch": result["best_epoch"],
+        f"train_{name}": result["train_metric"],
+        "train_loss": result["train_loss"],
+        "seconds": result["seconds"],
+    }
+    return f"finished: {values_text(shown)}  ({result['num_params']:,} parameters)"
 
 
 def entry_point() -> None:
@@ -87,12 +133,6 @@ def _assignments(arguments: list[str]) -> tuple[list[tuple[str, str]], list[str]
         else:
             faults.append(f"{flag!r} is not a flag of this command; usage: {_USAGE}")
     return assignments, faults
-
-
-def _set_threads(threads) -> None:
-    """Fix the number of XLA's threads, on which the last bits of a result depend; works only before JAX starts."""
-    if isinstance(threads, int) and threads >= 1:
-        os.environ["NPROC"] = str(threads)
 
 
 def _help() -> str:

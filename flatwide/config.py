@@ -375,15 +375,12 @@ def _contradictions(config: dict[str, Any]) -> list[str]:
     """Check fields against each other."""
     faults = []
     batch_size, microbatch, pieces = config["batch_size"], config["microbatch"], config["accumulation_steps"]
+    shared = batch_size if microbatch is None else microbatch  # examples that share a perturbation
     if microbatch is not None and batch_size % microbatch:
         faults.append(f"config.microbatch={microbatch}: expected a divisor of config.batch_size={batch_size}.")
-    if batch_size % pieces:
-        faults.append(f"config.accumulation_steps={pieces}: expected a divisor of config.batch_size={batch_size}.")
-    if microbatch is not None and pieces > 1:
-        faults.append(
-            f"config.accumulation_steps={pieces} with config.microbatch={microbatch}: a step by microbatches holds one "
-            "microbatch in memory already; leave accumulation_steps at 1."
-        )
+    if shared % pieces:
+        whole = "batch_size" if microbatch is None else "microbatch"
+        faults.append(f"config.accumulation_steps={pieces}: expected a divisor of config.{whole}={shared}.")
     if config["sparsity"] > 0 and config["pruner"] == "none":
         faults.append(
             f"config.sparsity={config['sparsity']} with config.pruner='none': nothing would be pruned; "

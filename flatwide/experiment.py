@@ -16,7 +16,7 @@ from flatwide.training.evaluate import Evaluation, make_evaluate
 from flatwide.training.segments import Schedule, Segment, compiled_step, epoch_order, resident_segment, streamed_segment
 from flatwide.training.state import State, Values
 from flatwide.training.step import Metrics, Step, make_step
-from flatwide.types import Batch, Dataset, Info, Model, PyTree, Split
+from flatwide.types import Batch, Dataset, Model, PyTree, Split
 from flatwide.workloads import Workload
 
 _EVALUATION_BATCH = 128  # at least; evaluation keeps no activations, so it can take more than a training batch
@@ -216,6 +216,12 @@ def identity(config: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:
     return configs.identity(config, irrelevant=irrelevant_fields(config), extra=extra)
 
 
+def width(config: Mapping[str, Any]) -> Any:
+    """Give the width of the model: the first field that its builder reads, or "" if it reads none."""
+    builder = registry.find("config.model", config["model"], models.MODELS)
+    return next(iter(_fields_for(builder, config).values()), "")
+
+
 def irrelevant_fields(config: Mapping[str, Any]) -> set[str]:
     """List the fields that the chosen model, data set, SAM variant and optimizer do not read."""
     read_by_some = {"num_neurons", "num_filters", "num_blocks", "half_precision", "augment", "layer_scales"}
@@ -230,15 +236,6 @@ def irrelevant_fields(config: Mapping[str, Any]) -> set[str]:
     ):
         read |= set(registry.fields(builder))
     return read_by_some - read
-
-
-def info(config: Mapping[str, Any]) -> Info:
-    """Tell the size and shapes of the data, from declared facts where the data set is a known one."""
-    if config["dataset"] in data.INFO:
-        return data.INFO[config["dataset"]]
-    dataset = load_dataset(config)
-    leaves = jax.tree.leaves(dataset.example)
-    return Info(dataset.train.num_examples, dataset.test.num_examples, leaves[0].shape, dataset.num_outputs)
 
 
 def _dataset_builder(config: Mapping[str, Any]) -> Callable[..., Dataset]:

@@ -17,10 +17,10 @@ def describe(config: Mapping[str, Any]) -> str:
     """Describe a run: its resolved config, parameters, steps and expected memory.
 
     Args:
-      config: a resolved config. Where its data set is a known one, no data is read.
+      config: a resolved config. Nothing is downloaded: where data are not on this machine, declared facts stand in.
     """
-    info = experiment.info(config)
-    example = jax.ShapeDtypeStruct(info.input_shape, jnp.zeros(()).dtype)
+    info = _info(config)
+    example = jax.ShapeDtypeStruct(info.input_shape, jax.dtypes.canonicalize_dtype(float))
     model = experiment.model_of(config, example, info.num_outputs)
     params, stats = jax.eval_shape(model.init, jax.random.key(0))
     num_train = _num_train(config, info)
@@ -39,6 +39,30 @@ def describe(config: Mapping[str, Any]) -> str:
     return "config:\n" + resolved + "\n" + "\n".join(f"{name}: {value}" for name, value in rows.items())
 
 
+def is_local(config: Mapping[str, Any]) -> bool:
+    """Tell whether the data set is on this machine, and not on a hub."""
+    return config["data_dir"] is not None or config["dataset"] not in data.ON_HUB
+
+
+def _info(config: Mapping[str, Any]) -> Info:
+    """Tell sizes and shapes from the data where they are here, else from what is declared of a known data set."""
+    declared = data.INFO.get(config["dataset"])
+    try:
+        if declared is not None and not is_local(config):
+            return declared
+        dataset = experiment.load_dataset(config)
+    except data.DataError:
+        if declared is None:
+            raise
+        return declared
+    return Info(
+        dataset.train.num_examples,
+        dataset.test.num_examples,
+        jax.tree.leaves(dataset.example)[0].shape,
+        dataset.num_outputs,
+    )
+
+
 def _num_train(config: Mapping[str, Any], info: Info) -> int:
     remaining = info.num_train - round(config["validation_fraction"] * info.num_train)
     return config["train_examples"] or remaining
@@ -52,7 +76,7 @@ def _memory(config, info: Info, model, params: PyTree, stats: PyTree, num_train:
     objective = registry.find("config.loss", config["loss"], objectives.OBJECTIVES)(info.num_outputs)
     workload = workloads.Workload(lambda batch, key, train: batch, model, objective)
     piece = config["microbatch"] or config["batch_size"] // config["accumulation_steps"]
-    floats = jnp.zeros(()).dtype
+    floats = jax.dtypes.canonicalize_dtype(float)
     batch = {
         "inputs": jax.ShapeDtypeStruct((piece, *info.input_shape), floats),
         "targets": jax.ShapeDtypeStruct((piece,), jnp.int32),

@@ -37,29 +37,23 @@ def make_step(
       `learning_rate` used.
     Cost: two gradients (one if `one_pass`).
     """
-    pieces = microbatch is not None or accumulation_steps > 1
-
     def step(values: Values, state: State, batch: Batch) -> tuple[State, Metrics]:
         augmentation = jax.random.fold_in(streams.key(values.seed, "augmentation"), state.step)
         dropout = jax.random.fold_in(streams.key(values.seed, "dropout"), state.step)
         batch = workload.prepare(batch, augmentation, train=True)
 
-        def loss_fn(params, examples, stats):
-            examples, keys = examples
-            key = keys[0] if pieces else keys
+        def loss_fn(params, examples, stats, key):
             return workloads.loss(workload, params, examples, stats=stats, mask=state.mask, train=True, key=key)
 
-        # A step in pieces draws dropout apart for each piece: every example brings a key, a piece uses its first.
-        keys = jax.random.split(dropout, jax.tree.leaves(batch)[0].shape[0]) if pieces else dropout
         value_and_grad = sam.stateful_value_and_grad(
             loss_fn,
             variant(0 if one_pass else values.rho),
             has_aux=True,
             microbatch=microbatch,
             accumulation_steps=accumulation_steps,
-            weigh=lambda examples: jnp.sum(workload.objective.weights(examples[0])),
+            weigh=lambda examples: jnp.sum(workload.objective.weights(examples)),
         )
-        (loss, stats), gradient, ascent = value_and_grad(state.params, state.ascent, (batch, keys), state.stats)
+        (loss, stats), gradient, ascent = value_and_grad(state.params, state.ascent, batch, state.stats, dropout)
         learning_rate = values.learning_rate * schedule(state.step)
         direction, optimizer_state = optimizer.update(gradient, state.optimizer, state.params, values.weight_decay)
         params = optimizers.apply(state.params, direction, learning_rate)

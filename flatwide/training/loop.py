@@ -1,0 +1,52 @@
+"""Take the steps of a run, a segment at a time; what is done with each is the caller's business."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from flatwide.training.segments import Segment
+from flatwide.training.state import State, Values
+
+_GROWTH = 8  # a segment's length grows by this until a segment lasts long enough
+
+
+class Taken(NamedTuple):
+    """A segment that was taken.
+
+    step: steps done in all; state: after them; losses: of the clean pass, one a step of the segment.
+    """
+
+    step: int
+    state: State
+    losses: np.ndarray
+
+
+def take_steps(
+    segment: Segment,
+    values: Values,
+    state: State,
+    *,
+    num_steps: int,
+    stop_at_multiples_of: tuple[int, ...],
+    seconds: float,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[Taken]:
+    """Take the steps up to `num_steps`, or up to the first loss that is not finite.
+
+    Args:
+      stop_at_multiples_of: step counts whose multiples end a segment: an epoch, the interval of evaluations.
+      seconds: about how long a segment may last.
+    """
+    step, length = int(state.step), 1
+    while step < num_steps:
+        stop = min([num_steps, step + length, *((step // every + 1) * every for every in stop_at_multiples_of)])
+        started = clock()
+        state, losses = segment(values, state, stop)
+        step += len(losses)
+        yield Taken(step, state, losses)
+        if not np.isfinite(losses[-1]):
+            return
+        rate = len(losses) / max(clock() - started, 1e-9)
+        length = max(1, int(min(length * _GROWTH, seconds * rate)))

@@ -1,0 +1,219 @@
+"""Config files and flags: everything wrong is found at once, and only what can change a result is identity."""
+
+import ml_collections
+import pytest
+
+from flatwide import config as configs
+from flatwide import experiment
+
+
+def faults_of(**fields) -> list[str]:
+    with pytest.raises(configs.ConfigError) as caught:
+        configs.resolve(fields)
+    return caught.value.faults
+
+
+def identity_of(**fields):
+    return experiment.identity(configs.resolve(fields), "data")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"rho": -0.1}, "config.rho=-0.1: expected a number >= 0 (0 is the base optimizer alone)."),
+        ({"rho": float("nan")}, "config.rho=nan: expected a number >= 0"),
+        ({"rho": "big"}, "config.rho='big': expected a number >= 0"),
+        ({"optimizer": "samm"}, "config.optimizer='samm' is not known. Did you mean 'sam'? Known: adam, adamw, sam, sgd."),
+        ({"model": "ResNet81"}, "config.model='ResNet81' is not known. Did you mean 'ResNet18'?"),
+        ({"dataset": "minst"}, "config.dataset='minst' is not known. Did you mean 'mnist'?"),
+        ({"lr_scheduler": "cosin"}, "Did you mean 'cosine'?"),
+        ({"sam_variant": "adaptiv"}, "Did you mean 'adaptive'?"),
+        ({"pruner": "snap", "sparsity": 0.5}, "config.pruner='snap' is not known. Did you mean 'snip'?"),
+        ({"loss": "crossentropy"}, "Did you mean 'cross_entropy'?"),
+        ({"num_neurons": (300, 0)}, "config.num_neurons=(300, 0): expected integers >= 1."),
+        ({"num_neurons": (300.0, 1)}, "config.num_neurons=(300.0, 1): expected integers >= 1."),
+        ({"num_filters": True}, "config.num_filters=True: expected an integer >= 1."),
+        ({"sparsity": 1.0, "pruner": "random"}, "config.sparsity=1.0: expected a fraction in [0, 1)."),
+        ({"sparsity": 0.5}, "config.sparsity=0.5 with config.pruner='none': nothing would be pruned"),
+        ({"label_noise": 1.5}, "config.label_noise=1.5: expected a fraction in [0, 1]."),
+        ({"validation_fraction": 1.0}, "config.validation_fraction=1.0: expected a fraction in [0, 1)."),
+        ({"batch_size": 0}, "config.batch_size=0: expected an integer >= 1."),
+        ({"batch_size": 1.5}, "config.batch_size=1.5: expected an integer >= 1."),
+        ({"num_epochs": 0}, "config.num_epochs=0: expected an integer >= 1."),
+        ({"seed": -1}, "config.seed=-1: expected an integer in [0, 2^32)."),
+        ({"microbatch": 60}, "config.microbatch=60: expected a divisor of config.batch_size=128."),
+        ({"accumulation_steps": 3}, "config.accumulation_steps=3: expected a divisor of config.batch_size=128."),
+        ({"nesterov": True, "momentum": 0.0}, "Nesterov needs a momentum > 0."),
+        ({"adam_betas": (0.9,)}, "config.adam_betas=(0.9,): expected two numbers in [0, 1)."),
+        ({"gradient_clip": 0.0}, "config.gradient_clip=0.0: expected a number > 0 or None."),
+        ({"sed": 1}, "config field='sed' is not known. Did you mean 'seed'?"),
+        ({"model": "nowhere.py:mine"}, "config.model='nowhere.py:mine': there is no file 'nowhere.py'"),
+    ],
+)
+def test_a_fault_names_value_expectation_and_mend(fields, message):
+    (fault,) = faults_of(**fields)
+    assert message in fault
+
+
+def test_all_faults_come_at_once():
+    assert len(faults_of(rho=-1.0, batch_size=0, seed="x", num_neurons=())) == 3
+    assert len(faults_of(model="x", dataset="y", optimizer="z")) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("(30,10)", (30, 10)), ("[30, 10]", (30, 10)), ("30,10", (30, 10)), ("30", (30,)), ("()", ())],
+)
+def test_a_tuple_is_read_from_a_flag(text, value):
+    values, faults = configs.override({}, [("num_neurons", text)])
+    assert (values, faults) == ({"num_neurons": value}, [])
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("learning_rate", "1", 1.0),
+        ("learning_rate", "1e-3", 1e-3),
+        ("seed", "0x10", 16),
+        ("nesterov", "true", True),
+        ("train_examples", "None", None),
+        ("data_dir", "/some/where", "/some/where"),
+        ("layer_scales", "('a=1','b=2')", ("a=1", "b=2")),
+        ("layer_scales", "a.*=1,b=2", ("a.*=1", "b=2")),
+    ],
+)
+def test_a_flag_has_the_type_of_its_field(name, text, value):
+    values, faults = configs.override({}, [(name, text)])
+    assert (values, faults) == ({name: value}, [])
+    assert type(values[name]) is type(value)
+
+
+@pytest.mark.parametrize(("name", "text"), [("seed", "1.5"), ("seed", "1e3"), ("rho", "abc"), ("nesterov", "maybe")])
+def test_a_flag_that_cannot_be_read_is_a_fault(name, text):
+    _, (fault,) = configs.override({}, [(name, text)])
+    assert fault.startswith(f"config.{name}={text!r}: expected ")
+
+
+def test_names_and_minus_ones_of_the_original_are_accepted():
+    config = configs.resolve(
+        {
+            "model": "ResNet50_ImageNet",
+            "dataset": "imagenet2012",
+            "lr_scheduler": "imagenet_cosine",
+            "num_train_steps": -1,
+            "steps_per_eval": -1,
+        }
+    )
+    assert (config.model, config.lr_scheduler) == ("ResNet50", "cosine")
+    assert config.num_train_steps is None
+    assert config.steps_per_eval is None
+
+
+def test_lists_of_an_original_config_become_tuples():
+    original = ml_collections.ConfigDict({"num_neurons": [300, 100], "learning_rate": 1})
+    config = configs.resolve(original)
+    assert config.num_neurons == (300, 100)
+    assert type(config.learning_rate) is float
+
+
+def test_a_default_config_is_locked():
+    with pytest.raises(AttributeError, match="seed"):
+        configs.default().sed = 1
+
+
+def test_identity_of_sgd_is_sam_at_rho_zero():
+    sgd = identity_of(optimizer="sgd", rho=0.3, sam_variant="adaptive", microbatch=64)
+    assert sgd == identity_of(optimizer="sam", rho=0.0, base_optimizer="sgd")
+    assert sgd != identity_of(optimizer="sam", rho=0.1)
+    assert sgd != identity_of(optimizer="sam", base_optimizer="adam", rho=0.0)
+    assert identity_of(optimizer="adam") == identity_of(optimizer="sam", base_optimizer="adam", rho=0.0)
+
+
+def test_identity_drops_what_is_not_read():
+    plain = identity_of()
+    assert identity_of(pruner="snip", snip_batches=7) == plain
+    assert identity_of(num_filters=3) == plain  # an MLP has no filters
+    assert identity_of(adam_betas=(0.5, 0.5)) == plain
+    assert identity_of(augment=False) == plain  # digits are never augmented
+    assert identity_of(microbatch=128) == plain
+    assert identity_of(num_train_steps=5, num_epochs=1) == identity_of(num_train_steps=5, num_epochs=2)
+
+
+@pytest.mark.parametrize("field", ["data_dir", "log_every_steps", "checkpoint_every_seconds", "restore_checkpoint"])
+def test_identity_leaves_out_what_only_watches(field):
+    other = {"data_dir": "x", "log_every_steps": 7, "checkpoint_every_seconds": 3.0, "restore_checkpoint": False}
+    assert identity_of(**{field: other[field]}) == identity_of()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"num_neurons": (5,)},
+        {"rho": 0.3},
+        {"seed": 1},
+        {"label_noise": 0.5},
+        {"learning_rate": 0.2},
+        {"weight_decay": 0.1},
+        {"sparsity": 0.5, "pruner": "random"},
+        {"half_precision": True},
+        {"num_epochs": 3},
+        {"train_examples": 100},
+        {"validation_fraction": 0.1},
+        {"momentum": 0.0},
+        {"lr_scheduler": "cosine"},
+        {"batch_size": 64},
+        {"accumulation_steps": 2},
+        {"threads": 1},
+        {"eval_every_steps": 3},
+    ],
+)
+def test_identity_covers_what_can_change_a_result(change):
+    assert configs.digest(identity_of(**change)) != configs.digest(identity_of())
+
+
+def test_identity_covers_the_data_and_an_own_file(tmp_path):
+    own = tmp_path / "mine.py"
+    own.write_text("def mine(rho):\n    from flatwide import sam\n    return sam.normalized(rho)\n")
+    fields = configs.resolve({"sam_variant": f"{own}:mine"})
+    first = experiment.identity(fields, "data")
+    own.write_text(own.read_text() + "# changed\n")
+    assert experiment.identity(fields, "data") != first
+    assert experiment.identity(fields, "other data") != experiment.identity(fields, "data")
+
+
+def test_identity_hashes_only_fields_off_their_default():
+    assert set(identity_of()) == {"data"}
+
+
+def test_a_field_of_the_users_own_is_allowed_where_their_builder_reads_it(tmp_path):
+    own = tmp_path / "own.py"
+    own.write_text("def tiny(example, num_outputs, *, my_width=3):\n    return None\n")
+    config = configs.resolve({"model": f"{own}:tiny", "my_width": 5})
+    assert config.my_width == 5
+    assert experiment.identity(config, "data")["my_width"] == 5
+    assert "my_widht" in faults_of(model=f"{own}:tiny", my_widht=5)[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("def get_config(:", "SyntaxError"),
+        ("x = 1", "AttributeError"),
+        ("def get_config():\n    return 1", "get_config() gave int"),
+        ("import flatwide.config\ndef get_config():\n    c = flatwide.config.default()\n    c.sed = 1\n    return c", "sed"),
+    ],
+)
+def test_a_broken_config_file_is_one_line(tmp_path, text, message):
+    path = tmp_path / "broken.py"
+    path.write_text(text)
+    with pytest.raises(configs.ConfigError, match="--config=") as caught:
+        configs.load_file(str(path))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_argument_reaches_the_config_file(tmp_path):
+    path = tmp_path / "with_argument.py"
+    path.write_text("def get_config(seed='0'):\n    return {'seed': int(seed)}")
+    assert configs.load_file(f"{path}:7") == {"seed": 7}
+    assert configs.load_file(str(path)) == {"seed": 0}

@@ -1,0 +1,116 @@
+"""Many steps in one program: the same numbers however they are cut, batched or spread over devices."""
+
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from flatwide import experiment
+from flatwide.training.segments import Schedule, epoch_order
+
+FIELDS = {"num_neurons": (8,), "batch_size": 100, "num_epochs": 3, "rho": 0.1}
+
+
+def leaves(state):
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
+
+
+def run_in_cuts(built, stops):
+    segment, state, losses = built.segment(), built.init(), []
+    for stop in stops:
+        state, taken = segment(built.values, state, stop)
+        losses.append(taken)
+    return state, np.concatenate(losses)
+
+
+def test_cutting_changes_no_bit():
+    built = experiment.build(FIELDS)
+    per_epoch = built.steps_per_epoch
+    whole, losses = run_in_cuts(built, [per_epoch, 2 * per_epoch])
+    cut, cut_losses = run_in_cuts(built, [1, 3, per_epoch, per_epoch + 5, 2 * per_epoch])
+    assert_array_equal(losses, cut_losses)
+    assert len(losses) == 2 * per_epoch
+    for one, other in zip(leaves(whole), leaves(cut), strict=True):
+        assert_array_equal(one, other)
+
+
+def test_a_segment_is_the_steps_taken_by_hand():
+    built = experiment.build(FIELDS)
+    segmented, losses = run_in_cuts(built, [5])
+    state, by_hand = built.init(), []
+    for step in range(5):
+        state, metrics = built.train_step(state, built.batch(step))
+        by_hand.append(float(metrics["loss"]))
+    np.testing.assert_allclose(losses, by_hand, rtol=1e-5)
+    for one, other in zip(leaves(segmented), leaves(state), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_an_epoch_is_a_permutation_completed_from_its_start():
+    plan = Schedule(num_examples=10, batch_size=4)
+    order = np.asarray(epoch_order(np.uint32(0), np.int32(0), plan))
+    assert plan.steps_per_epoch == 3
+    assert sorted(order[:10]) == list(range(10))
+    assert_array_equal(order[10:], order[:2])
+    assert not np.array_equal(order, epoch_order(np.uint32(0), np.int32(1), plan))
+    assert not np.array_equal(order, epoch_order(np.uint32(1), np.int32(0), plan))
+    assert_array_equal(order, epoch_order(np.uint32(0), np.int32(0), plan))
+
+
+def test_a_segment_ends_at_a_loss_that_is_not_finite():
+    built = experiment.build(FIELDS | {"learning_rate": 1e30, "rho": 0.0})
+    _, losses = run_in_cuts(built, [built.steps_per_epoch])
+    assert len(losses) < built.steps_per_epoch
+    assert np.all(np.isfinite(losses[:-1]))
+    assert not np.isfinite(losses[-1])
+
+
+def test_runs_that_differ_in_values_share_one_program():
+    one, other = experiment.build(FIELDS), experiment.build(FIELDS | {"rho": 0.2, "seed": 5, "learning_rate": 0.3})
+    assert one.step is other.step
+    assert experiment.build(FIELDS | {"rho": 0.0}).step is not one.step
+
+
+_DEVICES = """
+import json, sys
+import jax, numpy as np
+from flatwide import driver, experiment
+fields = json.loads(sys.argv[1])
+built = experiment.build(fields)
+sharding = driver._sharding(fields["batch_size"])
+from flatwide.training.segments import place
+segment = built.segment(sharding=sharding)
+state, losses = segment(built.values, place(built.init(), sharding), 3)
+scores = built.evaluator(built.test, sharding=sharding)(state)
+flat = np.concatenate([np.asarray(leaf).ravel() for leaf in jax.tree.leaves((state.params, state.stats))])
+print(json.dumps([len(jax.devices()), losses.tolist(), flat.tolist(), list(scores)]))
+"""
+
+
+def on_devices(count, fields):
+    environment = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={count}", "JAX_ENABLE_X64": "1"}
+    command = [sys.executable, "-c", _DEVICES, json.dumps(fields)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=250)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        FIELDS | {"num_neurons": [8]},
+        FIELDS | {"num_neurons": [8], "microbatch": 50},
+        FIELDS | {"model": "ResNet18", "num_filters": 2, "num_blocks": [1], "batch_size": 20},
+    ],
+    ids=["mlp", "microbatch", "batch norm"],
+)
+def test_four_devices_give_the_numbers_of_one(fields):
+    one, four = on_devices(1, fields), on_devices(4, fields)
+    assert (one[0], four[0]) == (1, 4)
+    for found, expected in zip(four[1:], one[1:], strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)

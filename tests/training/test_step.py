@@ -1,0 +1,163 @@
+"""A training step against the same arithmetic written out in NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from flatwide import experiment
+
+FIELDS = {
+    "model": "MLP",
+    "dataset": "digits",
+    "num_neurons": (7, 5),
+    "batch_size": 32,
+    "num_epochs": 2,
+    "rho": 0.3,
+    "momentum": 0.9,
+    "weight_decay": 1e-2,
+    "learning_rate": 0.2,
+    "lr_scheduler": "constant",
+}
+LAYERS = ("hidden_0", "hidden_1", "output")
+
+
+def numpy_gradient(params, inputs, labels):
+    """Differentiate the mean cross-entropy of the ReLU network by hand; loss and gradient."""
+    activations = [inputs.reshape(len(inputs), -1)]
+    for layer in LAYERS[:-1]:
+        activations.append(np.maximum(activations[-1] @ params[layer]["kernel"] + params[layer]["bias"], 0))
+    logits = activations[-1] @ params["output"]["kernel"] + params["output"]["bias"]
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    probabilities = np.exp(shifted) / np.exp(shifted).sum(axis=1, keepdims=True)
+    loss = -np.mean(np.log(probabilities[np.arange(len(labels)), labels]))
+    delta = (probabilities - np.eye(10)[labels]) / len(labels)
+    gradient = {}
+    for place in reversed(range(len(LAYERS))):
+        layer = LAYERS[place]
+        gradient[layer] = {"kernel": activations[place].T @ delta, "bias": delta.sum(axis=0)}
+        delta = (delta @ params[layer]["kernel"].T) * (activations[place] > 0)
+    return loss, gradient
+
+
+def combine(function, *trees):
+    return jax.tree.map(function, *trees)
+
+
+def numpy_sam_steps(params, batches, *, rho, momentum, weight_decay, learning_rate, mask):
+    """Take SAM steps with momentum and L2 decay; the losses of the clean pass, and the parameters."""
+    velocity, losses = combine(np.zeros_like, params), []
+    for batch in batches:
+        inputs, labels = np.asarray(batch["inputs"], np.float64) / 16, np.asarray(batch["targets"])
+        loss, gradient = numpy_gradient(params, inputs, labels)
+        gradient = combine(np.multiply, gradient, mask)
+        norm = np.sqrt(sum(np.sum(leaf**2) for leaf in jax.tree.leaves(gradient)))
+        perturbed = combine(lambda w, g: w + rho * g / norm, params, gradient)
+        gradient = combine(np.multiply, numpy_gradient(perturbed, inputs, labels)[1], mask)
+        velocity = combine(lambda v, g, w: momentum * v + g + weight_decay * w, velocity, gradient, params)
+        params = combine(lambda w, v: w - learning_rate * v, params, velocity)
+        losses.append(loss)
+    return losses, params
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.3])
+@pytest.mark.parametrize("sparsity", [0.0, 0.6])
+def test_three_steps_agree_with_numpy(float64, rho, sparsity):
+    built = experiment.build(FIELDS | {"rho": rho, "pruner": "random", "sparsity": sparsity})
+    state = built.init()
+    mask = state.mask
+    mask = jax.tree.map(lambda leaf: np.ones(leaf.shape), state.params) if mask is None else mask
+    params = jax.tree.map(lambda leaf, kept: np.asarray(leaf * jnp.broadcast_to(kept, leaf.shape)), state.params, mask)
+    mask = jax.tree.map(lambda leaf, kept: np.broadcast_to(np.asarray(kept, float), leaf.shape), params, mask)
+    batches = [built.batch(step) for step in range(3)]
+    keys = ("momentum", "weight_decay", "learning_rate")
+    losses, expected = numpy_sam_steps(params, batches, rho=rho, mask=mask, **{key: FIELDS[key] for key in keys})
+
+    found = []
+    for batch in batches:
+        state, metrics = built.train_step(state, batch)
+        found.append(float(metrics["loss"]))
+    assert_allclose(found, losses, rtol=1e-12)
+    for one, other in zip(jax.tree.leaves(state.params), jax.tree.leaves(expected), strict=True):
+        assert_allclose(one, other, rtol=1e-10, atol=1e-14)
+
+
+def test_float32_update_agrees_to_a_hundred_thousandth():
+    built = experiment.build(FIELDS)
+    state = built.init()
+    before = jax.tree.map(np.asarray, state.params)
+    ones = jax.tree.map(np.ones_like, before)
+    keys = ("rho", "momentum", "weight_decay", "learning_rate")
+    batch = built.batch(0)
+    _, expected = numpy_sam_steps(
+        jax.tree.map(np.float64, before), [batch], mask=ones, **{key: FIELDS[key] for key in keys}
+    )
+    after = built.train_step(state, batch)[0].params
+    update = np.concatenate([(e - b).ravel() for e, b in zip(*map(jax.tree.leaves, (expected, before)), strict=True)])
+    error = np.concatenate([(a - e).ravel() for a, e in zip(*map(jax.tree.leaves, (after, expected)), strict=True)])
+    assert np.linalg.norm(error) < 1e-5 * np.linalg.norm(update)
+
+
+@pytest.mark.parametrize("base", ["sgd", "adam", "adamw"])
+def test_traced_rho_zero_is_the_base_optimizer_bit_for_bit(base):
+    """The two-pass program at rho = 0 against the one-pass program that a lone run at rho = 0 uses."""
+    fields = FIELDS | {"base_optimizer": base, "learning_rate": 0.01}
+    one_pass, two_passes = experiment.build(fields | {"rho": 0.0}), experiment.build(fields)
+    values = two_passes.values._replace(rho=jnp.zeros(()))
+    alone, traced = one_pass.init(), two_passes.init()
+    step = jax.jit(two_passes.step)
+    for index in range(20):
+        batch = one_pass.batch(index)
+        alone, _ = one_pass.train_step(alone, batch)
+        traced, _ = step(values, traced, batch)
+    for one, other in zip(jax.tree.leaves(alone.params), jax.tree.leaves(traced.params), strict=True):
+        assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("variant", ["normalized", "unnormalized", "adaptive"])
+@pytest.mark.parametrize("base", ["sgd", "adam", "adamw"])
+def test_pruned_weights_stay_zero(variant, base):
+    fields = FIELDS | {"sam_variant": variant, "base_optimizer": base, "pruner": "magnitude", "sparsity": 0.7}
+    built = experiment.build(fields | {"learning_rate": 0.01})
+    state = built.init()
+    for index in range(10):
+        state, _ = built.train_step(state, built.batch(index))
+    for layer in LAYERS:
+        kernel, mask = np.asarray(state.params[layer]["kernel"]), np.asarray(state.mask[layer]["kernel"])
+        assert_array_equal(kernel[~mask], 0)
+        assert np.all(kernel[mask] != 0)
+
+
+def test_batch_statistics_come_from_the_clean_pass():
+    """A tiny ResNet: SAM's running averages after a step are those of SGD, whose loss was at the same weights."""
+    fields = FIELDS | {"model": "ResNet18", "num_filters": 2, "num_blocks": (1,), "batch_size": 8}
+    sam, sgd = experiment.build(fields), experiment.build(fields | {"rho": 0.0})
+    batch = sam.batch(0)
+    one, _ = sam.train_step(sam.init(), batch)
+    other, _ = sgd.train_step(sgd.init(), batch)
+    assert jax.tree.leaves(one.stats)
+    for a, b in zip(jax.tree.leaves(one.stats), jax.tree.leaves(other.stats), strict=True):
+        assert_allclose(a, b, rtol=1e-6)
+    assert not np.array_equal(one.params["stem"]["kernel"], other.params["stem"]["kernel"])
+
+
+def test_accumulation_changes_memory_only(float64):
+    whole, pieces = experiment.build(FIELDS), experiment.build(FIELDS | {"accumulation_steps": 4})
+    one, other = whole.init(), pieces.init()
+    for index in range(3):
+        batch = whole.batch(index)
+        one, metrics = whole.train_step(one, batch)
+        other, other_metrics = pieces.train_step(other, batch)
+        assert_allclose(metrics["loss"], other_metrics["loss"], rtol=1e-12)
+    for a, b in zip(jax.tree.leaves(one.params), jax.tree.leaves(other.params), strict=True):
+        assert_allclose(a, b, rtol=1e-10, atol=1e-14)
+
+
+def test_own_initial_weights_are_used_and_kept():
+    built = experiment.build(FIELDS)
+    own = jax.tree.map(lambda leaf: np.full(leaf.shape, 0.01, np.float32), built.init().params)
+    state = built.init(params=own)
+    built.train_step(state, built.batch(0))
+    assert_array_equal(own["output"]["kernel"], np.float32(0.01))
+    assert_array_equal(built.init(params=own).params["hidden_0"]["kernel"], np.float32(0.01))

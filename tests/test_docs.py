@@ -141,3 +141,15 @@ def test_own_model_data_and_variant_of_the_docs_train(tmp_path):
     assert result["status"] == "finished"
     assert result["num_params"] == 2 * 2 + 2
     assert result["steps"] == 2 * (300 - 50) // 50
+
+
+def test_glossary_has_every_column_of_the_gain_table():
+    import pandas as pd
+
+    from flatwide.analysis.gain import gain_by_width
+
+    shared = {"num_params": 10, "status": "finished", "optimizer": "sam", "base_optimizer": "sgd"}
+    shared |= {"metric_name": "accuracy", "higher_is_better": True}
+    runs = [shared | {"rho": rho, "seed": seed, "test_metric": 0.5} for rho in (0.0, 0.1) for seed in (0, 1)]
+    names = re.findall(r"^\| `([^`]+)` \|", GLOSSARY, flags=re.MULTILINE)
+    assert [name for name in gain_by_width(pd.DataFrame(runs)).columns if name not in names] == []

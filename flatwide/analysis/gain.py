@@ -79,8 +79,9 @@ def pair_seeds(runs: "pd.DataFrame", *, width: str = "num_params", metric: str =
 
 def base_name(runs: "pd.DataFrame") -> str:
     """Name the base optimizer of some runs as a table or figure shows it, such as SGD."""
-    used = {run["base_optimizer"] if run["optimizer"] == "sam" else run["optimizer"] for run in _records(runs)}
-    return " and ".join(_NAMES.get(name, name) for name in sorted(used - {None}))
+    known = [run for run in _records(runs) if run["optimizer"] is not None]
+    used = {run["base_optimizer"] if run["optimizer"] == "sam" else run["optimizer"] for run in known}
+    return " and ".join(sorted(_NAMES.get(name, str(name)) for name in used))
 
 
 def format_table(table: "pd.DataFrame", *, metric_name: str = "accuracy", base: str = "SGD") -> str:

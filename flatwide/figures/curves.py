@@ -1,0 +1,93 @@
+"""How one run went."""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from flatwide.figures.labels import is_percent, label
+from flatwide.figures.style import BLUE, GREEN, GREY, styled
+from flatwide.figures.tables import Table, to_rows
+
+if TYPE_CHECKING:
+    import altair as alt
+
+_COLORS = {"training": GREY, "validation": GREEN, "test": BLUE}
+_MOST_POINTS = 30  # more evaluations than this are a line without points
+
+
+def training_curves(metrics: Table, *, metric_name: str = "metric") -> "alt.HConcatChart":
+    """Draw loss and metric of a run against its epochs.
+
+    The line of the training loss is its mean over the steps since the evaluation before. A ring is a full pass over
+    the training examples, in evaluation mode.
+
+    Args:
+      metrics: the rows of `metrics.csv`.
+      metric_name: what the metric is, such as accuracy.
+    """
+    import altair as alt
+
+    rows = to_rows(metrics)
+    losses = _series(rows, {"training": "running_train_loss", "validation": "validation_loss", "test": "test_loss"})
+    values = _series(rows, {"validation": "validation_metric", "test": "test_metric"})
+    loss_passes, metric_passes = _series(rows, {"training": "train_loss"}), _series(rows, {"training": "train_metric"})
+    factor = 100 if is_percent(metric_name) else 1
+    shown = [name for name in _COLORS if any(entry["of"] == name for entry in losses + values + metric_passes)]
+    panels = [
+        _panel(losses, loss_passes, _loss_axis(losses + loss_passes), shown),
+        _panel(_scaled(values, factor), _scaled(metric_passes, factor), _metric_axis(metric_name), shown),
+    ]
+    note = alt.Title("ring: a full pass over the training examples", orient="bottom", fontSize=12, color=GREY)
+    note.fontWeight, note.offset = "normal", 12
+    return styled(alt.HConcatChart(hconcat=panels, title=note))
+
+
+def _loss_axis(entries: list[dict[str, Any]]) -> Any:
+    """Make the axis of the losses, logarithmic where all are positive."""
+    import altair as alt
+
+    if not all(entry["value"] > 0 for entry in entries):
+        return alt.Y("value:Q", title=label("loss"), scale=alt.Scale(padding=10), axis=alt.Axis(tickCount=6))
+    scale = alt.Scale(type="log", nice=False, padding=10)
+    lowest, highest = (choose(entry["value"] for entry in entries) for choose in (min, max))
+    steps = (1,) if highest > 30 * lowest else (1, 2, 5)
+    decades = range(math.floor(math.log10(lowest)), math.ceil(math.log10(highest)) + 1)
+    ticks = alt.Axis(values=[step * 10.0**decade for decade in decades for step in steps], format="~g")
+    return alt.Y("value:Q", title=label("loss"), scale=scale, axis=ticks)
+
+
+def _metric_axis(metric_name: str) -> Any:
+    import altair as alt
+
+    title = label("metric", metric_name=metric_name)
+    return alt.Y("value:Q", title=title, scale=alt.Scale(zero=False, padding=10), axis=alt.Axis(tickCount=6))
+
+
+def _panel(lines: list[dict[str, Any]], passes: list[dict[str, Any]], y: Any, shown: list[str]) -> "alt.LayerChart":
+    """Draw lines, and rings for full passes."""
+    import altair as alt
+
+    encoding = {
+        "x": alt.X(
+            "epoch:Q", title=label("epoch"), scale=alt.Scale(nice=False), axis=alt.Axis(grid=False, tickCount=6)
+        ),
+        "y": y,
+        "color": alt.Color("of:N", scale=alt.Scale(domain=shown, range=[_COLORS[name] for name in shown])),
+    }
+    point = {"size": 30, "filled": True} if len(lines) <= _MOST_POINTS * len(shown) else False
+    line = alt.Chart(alt.Data(values=lines)).mark_line(strokeWidth=2, point=point).encode(**encoding)
+    ring = alt.Chart(alt.Data(values=passes)).mark_point(size=80, strokeWidth=2, opacity=1).encode(**encoding)
+    return alt.LayerChart(layer=[line, ring], width=300, height=220)
+
+
+def _series(rows: list[dict[str, Any]], columns: dict[str, str]) -> list[dict[str, Any]]:
+    """List the points of some columns, each with the name of its line."""
+    return [
+        {"epoch": row["epoch"], "value": row[column], "of": name}
+        for name, column in columns.items()
+        for row in rows
+        if column in row
+    ]
+
+
+def _scaled(entries: list[dict[str, Any]], factor: float) -> list[dict[str, Any]]:
+    return [entry | {"value": factor * entry["value"]} for entry in entries]

@@ -1,0 +1,42 @@
+"""What the columns of the tables are called on an axis."""
+
+from flatwide.runs import FRACTION_METRICS
+
+LABELS = {
+    "num_params": "number of parameters",
+    "num_nonzero_params": "number of nonzero parameters",
+    "rho": "ρ",
+    "best_rho": "best ρ",
+    "step": "step",
+    "epoch": "epoch",
+    "train_loss": "training loss",
+    "validation_loss": "validation loss",
+    "test_loss": "test loss",
+    "train_metric": "training {metric}",
+    "validation_metric": "validation {metric}",
+    "test_metric": "test {metric}",
+    "test_metric_best": "best test {metric}",
+    "test_metric_at_best_validation": "test {metric} at best validation",
+    "loss": "loss",
+    "metric": "{metric}",
+    "gain": "gain in {metric}",
+}
+
+
+def label(name: str, *, metric_name: str = "metric") -> str:
+    """Title the axis of a column; a metric that is a fraction has percent, and its gain percentage points.
+
+    Args:
+      name: a column of a table; one without a title keeps its name.
+      metric_name: what the metric is, such as accuracy.
+    """
+    title = LABELS.get(name, name)
+    if "{metric}" not in title:
+        return title
+    unit = {"gain": " (points)"}.get(name, " (%)") if is_percent(metric_name) else ""
+    return title.format(metric=metric_name.replace("_", " ")) + unit
+
+
+def is_percent(metric_name: str) -> bool:
+    """Tell whether figures show a metric in percent."""
+    return metric_name in FRACTION_METRICS

@@ -1,0 +1,31 @@
+"""The two forms of a table that a figure takes: a DataFrame, or a list of rows where pandas is not needed for more."""
+
+import csv
+import io
+import math
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Table: TypeAlias = "pd.DataFrame | list[dict[str, Any]]"
+
+
+def to_rows(table: Table) -> list[dict[str, Any]]:
+    """Turn a table into rows, each without the columns that are missing in it."""
+    rows = table if isinstance(table, list) else table.to_dict("records")
+    return [{name: value for name, value in row.items() if not _is_missing(value)} for row in rows]
+
+
+def to_csv(table: Table) -> str:
+    """Write a table as CSV; floats are read back to the last bit."""
+    columns = list(dict.fromkeys(name for row in table for name in row) if isinstance(table, list) else table.columns)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(to_rows(table))
+    return text.getvalue()
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value)) or str(value) == "<NA>"

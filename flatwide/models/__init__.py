@@ -1,0 +1,13 @@
+"""Model families by name: the value of `config.model`, and where its builder is.
+
+A builder is `name(example, num_outputs, *, <config fields it reads>) -> Model`; `example` holds shape and dtype of one
+example's inputs, without the batch axis. A user's own builder is named `path/to/file.py:name` instead.
+"""
+
+MODELS: dict[str, str] = {
+    "MLP": "flatwide.models.mlp:mlp",
+    "ResNet18": "flatwide.models.resnet:resnet18",
+    "ResNet50": "flatwide.models.resnet:resnet50",
+}
+
+ALIASES: dict[str, str] = {"ResNet50_ImageNet": "ResNet50"}  # names of the paper's code

@@ -1,0 +1,105 @@
+"""From a flax.linen module to the two pure functions that everything else sees."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from flatwide.types import Array, Model, PyTree
+
+_STATISTICS = "batch_stats"
+
+
+class Dtypes(NamedTuple):
+    """Which precision is used where."""
+
+    full: np.dtype  # parameters, batch statistics, outputs
+    compute: np.dtype  # matrix products and convolutions
+
+
+def dtypes(*, half_precision: bool) -> Dtypes:
+    """Give the dtypes of a model: float32 (float64 in JAX's 64-bit mode), and bfloat16 for products if asked for."""
+    full = np.dtype(jax.dtypes.canonicalize_dtype(float))
+    return Dtypes(full, np.dtype(jnp.bfloat16) if half_precision else full)
+
+
+def from_linen(module: nn.Module, example: PyTree) -> Model:
+    """Bridge a flax.linen module to `init` and `apply`.
+
+    Args:
+      module: called as `module(inputs, train=...)`; dropout draws from the stream "dropout", running averages live in
+        the collection "batch_stats".
+      example: shapes and dtypes of one example's inputs, without the batch axis.
+    Returns: Model whose `stats` is the collection "batch_stats", or {} where the module has none. `init` runs the
+      module once on zeros: put it under `jax.jit`, or under `jax.eval_shape` where only shapes are wanted.
+    Raises: ValueError from `init` if the module keeps state in any other collection, because it would be lost.
+    """
+
+    def init(key: Array) -> tuple[PyTree, PyTree]:
+        zeros = jax.tree.map(lambda leaf: jnp.zeros((1, *leaf.shape), leaf.dtype), example)
+        variables = dict(module.init(key, zeros, train=False))
+        params, stats = variables.pop("params", {}), variables.pop(_STATISTICS, {})
+        if variables:
+            raise ValueError(
+                f"{type(module).__name__} keeps variables in {sorted(variables)}: expected only 'params' and "
+                f"{_STATISTICS!r}; put what training updates without a gradient into {_STATISTICS!r}."
+            )
+        return params, stats
+
+    def apply(params: PyTree, stats: PyTree, inputs: PyTree, *, train: bool, key: Array | None = None):
+        variables = {"params": params, _STATISTICS: stats}
+        rngs = None if key is None else {"dropout": key}
+        if not train:
+            return module.apply(variables, inputs, train=False, rngs=rngs), stats
+        outputs, updated = module.apply(variables, inputs, train=True, rngs=rngs, mutable=[_STATISTICS])
+        return outputs, updated.get(_STATISTICS, {})
+
+    return Model(init, apply)
+
+
+def check_size(field: str, size) -> int:
+    """Check one layer size from a config.
+
+    Raises: ValueError if it is no integer >= 1.
+    """
+    if not _is_positive_integer(size):
+        raise ValueError(f"config.{field}={size!r}: expected an integer >= 1.")
+    return int(size)
+
+
+def check_sizes(field: str, sizes, *, at_least: int) -> tuple[int, ...]:
+    """Check a tuple of layer sizes from a config, and return it as plain integers.
+
+    Raises: ValueError if it is no tuple (or list) of at least so many integers, each >= 1.
+    """
+    is_tuple = isinstance(sizes, tuple | list)
+    if not is_tuple or len(sizes) < at_least or not all(_is_positive_integer(size) for size in sizes):
+        few = "one or more integers" if at_least == 1 else "integers"
+        raise ValueError(f"config.{field}={sizes!r}: expected a tuple of {few} >= 1, such as (2, 2).")
+    return tuple(int(size) for size in sizes)
+
+
+def check_one_array(model: str, example: PyTree, *, num_axes: int | None = None) -> None:
+    """Check that a model gets the inputs that it can read.
+
+    Args:
+      num_axes: expected number of axes of an example; any if None.
+    Raises: ValueError if the example is not one array, or has another number of axes.
+    """
+    shapes = [leaf.shape for leaf in jax.tree.leaves(example)]
+    if len(shapes) != 1:
+        raise ValueError(
+            f"config.model={model!r} reads one array an example; this data set gives {len(shapes)}: "
+            "choose a model for such inputs."
+        )
+    if num_axes is not None and len(shapes[0]) != num_axes:
+        raise ValueError(
+            f"config.model={model!r} reads images [height, width, channels]; this data set gives examples of shape "
+            f"{shapes[0]}: choose another model, such as MLP."
+        )
+
+
+def _is_positive_integer(value) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) >= 1

@@ -1,0 +1,24 @@
+"""Pruning at initialization: which kernel entries are zero from the start, and stay so."""
+
+from flatwide.sparsify.densities import LAYER_DENSITIES
+from flatwide.sparsify.masks import (
+    LayerCount,
+    layer_counts,
+    make_mask,
+    num_kept,
+    num_nonzero_params,
+    snip_gradient,
+)
+from flatwide.sparsify.pruners import PRUNERS, Pruner
+
+__all__ = [
+    "LAYER_DENSITIES",
+    "PRUNERS",
+    "LayerCount",
+    "Pruner",
+    "layer_counts",
+    "make_mask",
+    "num_kept",
+    "num_nonzero_params",
+    "snip_gradient",
+]

@@ -58,7 +58,7 @@ def _preview(config: Mapping[str, Any], workdir: str) -> int:
 def _run(config: Mapping[str, Any], workdir: str) -> int:
     """Train; SIGTERM and Ctrl-C save the state and stop."""
     from flatwide import driver, results
-    from flatwide.figures import curves
+    from flatwide.figures import curves, save
 
     received: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -71,7 +71,7 @@ def _run(config: Mapping[str, Any], workdir: str) -> int:
     results.write_results(workdir)
     directory, _ = driver.locate(config, workdir)
     if rows := directory.read_metrics():
-        curves.draw(rows, directory.path / "curves", metric_name=result["metric_name"])
+        save.save(curves.training_curves(rows, metric_name=result["metric_name"]), directory.path / "curves", data=rows)
     print(_summary(result))
     return DONE
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import io
 import os
 import re
 import sys
@@ -232,10 +233,9 @@ def _watchers(
     """Open the progress line and the event file, and close them however the run ends."""
     progress = logs.Progress(
         built.num_steps,
-        num_epochs=-(-built.num_steps // built.steps_per_epoch),
-        first_step=first_step,
+        steps_per_epoch=built.steps_per_epoch,
         every_steps=built.config["log_every_steps"],
-        stream=open(os.devnull, "w") if quiet else None,
+        stream=io.StringIO() if quiet else None,
     )
     board = logs.TensorBoard(directory.path, purge_step=first_step + 1 if first_step else None)
     try:

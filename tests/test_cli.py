@@ -1,0 +1,163 @@
+"""The command: flags in, exit code out, and never a traceback for bad input."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from flatwide import cli
+
+
+def command(capsys, *arguments):
+    code = cli.main(list(arguments))
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err
+
+
+@pytest.fixture
+def config(root):
+    return f"--config={root}/configs/digits_mlp.py"
+
+
+def test_trains_and_says_how_it_ended(capsys, tmp_path, config):
+    short = ["--config.num_neurons=4", "--config.num_epochs=2"]
+    code, out, _ = command(capsys, f"--workdir={tmp_path}", config, *short)
+    assert code == 0
+    assert out.startswith("finished: test_accuracy ")
+    (directory,) = (tmp_path / "runs").iterdir()
+    assert directory.name.startswith("digits-MLP4-rho0.1-seed0-")
+    assert json.loads((directory / "config.json").read_text())["num_neurons"] == [4]
+    for name in ("result.json", "metrics.csv", "curves.svg", "curves.csv"):
+        assert (directory / name).is_file(), name
+    assert (tmp_path / "results.csv").read_text().count("\n") == 2
+    code, _, errors = command(capsys, f"--workdir={tmp_path}", config, *short)
+    assert code == 0
+    assert "done already" in errors
+
+
+def test_a_diverged_run_exits_with_zero_and_one_clear_line(capsys, tmp_path, config):
+    code, out, _ = command(capsys, f"--workdir={tmp_path}", config, "--config.learning_rate=1e30")
+    assert code == 0
+    assert out.startswith("diverged: the loss was not finite at step ")
+    assert out.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config.rho=-1"], "config.rho=-1.0: expected"),
+        (["--config.sed=1"], "Did you mean 'seed'?"),
+        (["--config.seed=1.5"], "config.seed='1.5': expected an integer"),
+        (["--workdri=x"], "'--workdri=x' is not a flag"),
+        (["--config.batch_size=100000"], "config.batch_size=100000: expected at most the 1437 training examples"),
+        (["--config.warmup_steps=100000"], "config.warmup_steps=100000: expected fewer than the 720 steps"),
+        (["--config.dataset=mnist", "--config.data_dir=/nowhere"], "train-images"),
+        (["--config.train_examples=100000"], "train_examples"),
+        (["--config.sam_variant=layerwise"], "layer_scales"),
+        (["--config.sam_variant=layerwise", "--config.layer_scales=nothing=1"], "nothing=1"),
+    ],
+)
+def test_bad_input_exits_with_two(capsys, tmp_path, config, arguments, message):
+    code, out, errors = command(capsys, f"--workdir={tmp_path}", config, *arguments)
+    assert code == 2
+    assert message in errors
+    assert "Traceback" not in errors
+    assert out == ""
+    assert not list(tmp_path.glob("runs/*/metrics.csv"))
+
+
+def test_every_fault_comes_at_once(capsys, tmp_path, config):
+    flags = ["--config.rho=-1", "--config.optimizer=samm", "--config.sed=1", "--config.seed=x", "--config.batch_size=0"]
+    code, _, errors = command(capsys, f"--workdir={tmp_path}", config, *flags)
+    assert code == 2
+    for fault in ("config.rho=-1.0", "'sed'", "config.seed='x'", "config.batch_size=0", "config.optimizer='samm'"):
+        assert fault in errors
+
+
+def test_missing_flags_are_named(capsys):
+    code, _, errors = command(capsys)
+    assert code == 2
+    assert "--workdir is missing" in errors
+    assert "--config is missing" in errors
+
+
+def test_a_missing_config_file_is_named(capsys, tmp_path):
+    code, _, errors = command(capsys, f"--workdir={tmp_path}", "--config=configs/nowhere.py")
+    assert code == 2
+    assert "there is no file 'configs/nowhere.py'" in errors
+
+
+def test_help_lists_every_field(capsys):
+    from flatwide.config import SCHEMA
+
+    code, out, _ = command(capsys, "--help")
+    assert code == 0
+    assert all(f"--config.{name}=" in out for name in SCHEMA)
+
+
+def test_dry_run_trains_nothing(capsys, tmp_path, config):
+    code, out, _ = command(capsys, f"--workdir={tmp_path}", config, "--dry_run", "--config.num_neurons=(16,8)")
+    assert code == 0
+    assert "parameters: 1,266" in out  # 65 * 16 + 17 * 8 + 9 * 10
+    assert "steps: 720 (12 an epoch, 60 epochs)" in out
+    assert "gradients a step: 2 (SAM)" in out
+    assert "expected memory: " in out
+    assert '"digits"' in out
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [("mnist_mlp", "266,610"), ("cifar10_resnet18", "11,173,962"), ("imagenet_resnet50", "25,557,032")],
+)
+def test_dry_run_needs_no_data(capsys, tmp_path, root, name, parameters):
+    flags = [f"--workdir={tmp_path}", f"--config={root}/configs/{name}.py", "--dry_run"]
+    code, out, _ = command(capsys, *flags)
+    assert code == 0
+    assert f"parameters: {parameters}" in out
+
+
+def test_dry_run_tells_the_exact_nonzero_parameters(capsys, tmp_path, config):
+    flags = ["--config.num_neurons=8", "--config.pruner=snip", "--config.sparsity=0.9"]
+    _, out, _ = command(capsys, f"--workdir={tmp_path}", config, "--dry_run", *flags)
+    kernels, biases = 64 * 8 + 8 * 10, 18
+    assert f"nonzero parameters: {round(0.1 * kernels) + biases:,}" in out
+
+
+def test_dry_run_with_missing_data_says_what_is_missing(capsys, tmp_path, root):
+    flags = [f"--workdir={tmp_path}", f"--config={root}/configs/mnist_mlp.py", "--config.data_dir=/nowhere", "--dry_run"]
+    code, out, errors = command(capsys, *flags)
+    assert code == 2
+    assert "parameters: 266,610" in out
+    assert "/nowhere" in errors
+
+
+def test_main_py_and_the_installed_command_are_the_same(root, tmp_path):
+    flags = [f"--workdir={tmp_path}", f"--config={root}/configs/digits_mlp.py", "--dry_run"]
+    done = subprocess.run([sys.executable, str(root / "main.py"), *flags], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    from importlib.metadata import entry_points
+
+    (script,) = entry_points(group="console_scripts", name="flatwide")
+    assert script.value == "flatwide.cli:entry_point"
+
+
+def test_an_original_config_file_trains(capsys, tmp_path):
+    """The fields and forms of the research code's own files: a list of neurons, -1 for derived, no base_optimizer."""
+    path = tmp_path / "original.py"
+    path.write_text(
+        "import ml_collections\n"
+        "def get_config():\n"
+        "    config = ml_collections.ConfigDict()\n"
+        "    config.model, config.dataset, config.num_neurons = 'MLP', 'digits', [6, 5]\n"
+        "    config.lr_scheduler, config.learning_rate, config.momentum = 'step_mnist', 0.1, 0.9\n"
+        "    config.batch_size, config.weight_decay, config.num_epochs, config.log_every_steps = 128, 1e-4, 1, 100\n"
+        "    config.cache, config.half_precision, config.optimizer, config.rho = False, False, 'sam', 0.05\n"
+        "    config.seed, config.pruner, config.sparsity, config.restore_checkpoint = 1, 'random', 0.0, False\n"
+        "    config.num_train_steps = config.steps_per_eval = -1\n"
+        "    return config\n"
+    )
+    code, out, _ = command(capsys, f"--workdir={tmp_path}/w", f"--config={path}", "--config.label_noise=0.1")
+    assert code == 0
+    assert out.startswith("finished")

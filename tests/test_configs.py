@@ -1,0 +1,69 @@
+"""Every shipped config is what its header says, resolves, and trains once it is shrunk."""
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from flatwide import config as configs
+from flatwide import driver
+
+CONFIGS = sorted((ROOT / "configs").glob("*.py"))
+
+_MADE = """
+import jax, numpy as np
+from flatwide.data import Resident
+from flatwide.types import Dataset
+
+def made():
+    generator = np.random.default_rng(0)
+    def split(count):
+        return Resident({{
+            "inputs": generator.integers(0, 256, (count, *{shape}), np.uint8),
+            "targets": (np.arange(count) % 10).astype(np.int32),
+        }})
+    def prepare(batch, key, *, train):
+        return batch | {{"inputs": batch["inputs"].astype(float) / 255}}
+    example = jax.ShapeDtypeStruct({shape}, jax.dtypes.canonicalize_dtype(float))
+    return Dataset(split(16), split(10), prepare, example, 10, "made")
+"""
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_shipped_config_trains_two_steps(path, tmp_path):
+    fields = configs.load_file(str(path))
+    config = configs.resolve(fields)
+    assert set(fields) == set(configs.SCHEMA)
+    shape = (8, 8, 1) if config["model"] == "MLP" else (16, 16, 3)
+    own = tmp_path / "made.py"
+    own.write_text(_MADE.format(shape=shape))
+    small = {"num_filters": 2, "num_neurons": (4,), "batch_size": 8, "num_train_steps": 2, "warmup_steps": 0}
+    small |= {"dataset": f"{own}:made"}
+    if config["model"] == "ResNet50":
+        small |= {"num_blocks": (1, 1)}
+    if config["model"] == "ResNet18":
+        small |= {"num_blocks": (1, 1)}
+    result = driver.run(fields | small, tmp_path, quiet=True)
+    assert result["steps"] == 2
+    assert result["status"] in ("finished", "diverged")
+    assert np.isfinite(result["train_loss"] or 0)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_header_says_how_to_run_it_and_where_it_comes_from(path):
+    text = path.read_text()
+    for part in ("Run:", "Expect:", "Takes:", "Source:"):
+        assert part in text, part
+    assert f"--config=configs/{path.name}" in text
+
+
+PAPER = {
+    "mnist_mlp": {"num_epochs": 100, "weight_decay": 1e-4, "batch_size": 128, "momentum": 0.9, "learning_rate": 0.1},
+    "cifar10_resnet18": {"num_epochs": 200, "weight_decay": 5e-4, "batch_size": 128, "lr_scheduler": "step"},
+    "imagenet_resnet50": {"num_epochs": 90, "batch_size": 512, "lr_scheduler": "cosine", "warmup_steps": 5000},
+}
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_hyperparameters_are_those_of_the_papers_table(name):
+    fields = configs.load_file(str(ROOT / "configs" / f"{name}.py"))
+    assert {field: fields[field] for field in PAPER[name]} == PAPER[name]

@@ -23,7 +23,7 @@ $(BIN)/python:
 
 # The stamps make pip run again only where what is asked for has changed.
 $(VENV)/installed-run: pyproject.toml constraints.txt | $(BIN)/python
-	@echo "installing flatwide into $(VENV) (1.2 GB; about a minute)"
+	@echo "installing flatwide into $(VENV) (1 GB; about a minute)"
 	@$(INSTALL) -e .
 	@touch $@
 

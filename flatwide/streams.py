@@ -15,6 +15,9 @@ def key(seed, name: str) -> jax.Array:
     return jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
 
 
-def generator(seed: int, name: str) -> np.random.Generator:
-    """Derive the NumPy generator of a named stream, for draws on the host (splits, label noise)."""
-    return np.random.default_rng([seed, zlib.crc32(name.encode())])
+def generator(seed: int, name: str, *counters: int) -> np.random.Generator:
+    """Derive the NumPy generator of a named stream, for draws on the host (splits, label noise, crops).
+
+    Counters, such as an epoch and an example, part a stream into independent ones.
+    """
+    return np.random.default_rng([seed, zlib.crc32(name.encode()), *counters])

@@ -1,0 +1,40 @@
+"""Data sets, their splits, and what is done to examples on the way to the model."""
+
+from flatwide.data.files import DataError
+from flatwide.data.splits import Resident, Streamed, add_label_noise, fingerprint, hold_out, subset
+from flatwide.types import Info
+
+DATASETS = {
+    "digits": "flatwide.data.digits:digits",
+    "mnist": "flatwide.data.idx:mnist",
+    "fashion_mnist": "flatwide.data.idx:fashion_mnist",
+    "cifar10": "flatwide.data.cifar:cifar10",
+    "cifar100": "flatwide.data.cifar:cifar100",
+    "imagenet2012": "flatwide.data.image_folder:imagenet2012",
+    "image_folder": "flatwide.data.image_folder:image_folder",
+}
+
+ALIASES = {"imagenet": "imagenet2012"}
+
+# As published, so that a run can be planned before its data is there.
+INFO = {
+    "digits": Info(1442, 355, (8, 8, 1), 10),
+    "mnist": Info(60_000, 10_000, (28, 28, 1), 10),
+    "fashion_mnist": Info(60_000, 10_000, (28, 28, 1), 10),
+    "cifar10": Info(50_000, 10_000, (32, 32, 3), 10),
+    "cifar100": Info(50_000, 10_000, (32, 32, 3), 100),
+    "imagenet2012": Info(1_281_167, 50_000, (224, 224, 3), 1000),
+}
+
+__all__ = [
+    "ALIASES",
+    "DATASETS",
+    "INFO",
+    "DataError",
+    "Resident",
+    "Streamed",
+    "add_label_noise",
+    "fingerprint",
+    "hold_out",
+    "subset",
+]

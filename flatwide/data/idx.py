@@ -1,0 +1,128 @@
+"""MNIST and Fashion-MNIST, from their four IDX files or from the Hugging Face hub."""
+
+import math
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from flatwide.data import files, hub, pixels
+from flatwide.data.files import DataError
+from flatwide.data.splits import Resident, fingerprint
+from flatwide.types import Dataset
+
+NUM_CLASSES = 10
+IMAGE_SHAPE = (28, 28)
+NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+MNIST = hub.Images("ylecun/mnist", inputs="image", targets="label")
+FASHION_MNIST = hub.Images("zalando-datasets/fashion_mnist", inputs="image", targets="label")
+_UNSIGNED_BYTE = 0x08
+_FILES = f"{', '.join(NAMES[:3])} and {NAMES[3]} (each with or without .gz, and with '-' or '.' before idx)"
+
+
+def mnist(*, data_dir: str | None = None) -> Dataset:
+    """Load MNIST: 60,000 and 10,000 handwritten digits of 28 x 28 pixels.
+
+    Args:
+      data_dir: folder with the four IDX files, or whose folder `mnist` has them; None for the hub.
+    Raises: DataError if they are missing or damaged.
+    Source: LeCun et al. (1998), Gradient-based learning applied to document recognition.
+    """
+    return _load("mnist", ("mnist", "MNIST/raw"), MNIST, data_dir=data_dir)
+
+
+def fashion_mnist(*, data_dir: str | None = None) -> Dataset:
+    """Load Fashion-MNIST: 60,000 and 10,000 pictures of clothes, in the format of MNIST.
+
+    Args:
+      data_dir: folder with the four IDX files, or whose folder `fashion_mnist` has them; None for the hub.
+    Raises: DataError if they are missing or damaged.
+    Source: Xiao, Rasul and Vollgraf (2017), arXiv 1708.07747.
+    """
+    folders = ("fashion_mnist", "fashion-mnist", "FashionMNIST/raw")
+    return _load("fashion_mnist", folders, FASHION_MNIST, data_dir=data_dir)
+
+
+def read(path: Path, *, num_axes: int) -> np.ndarray:
+    """Read an IDX file of unsigned bytes.
+
+    Args:
+      path: the file, gzipped or not.
+      num_axes: how many axes it must have: 3 for images, 1 for labels.
+    Returns: uint8 array of the shape in the header; not writable.
+    Raises: DataError naming the file, what was found and what was expected.
+    """
+    content = files.read(path)
+    magic = bytes((0, 0, _UNSIGNED_BYTE, num_axes))
+    if content[:4] != magic:
+        raise DataError(
+            f"{path}: starts with bytes {content[:4].hex(' ') or '(none)'}; expected {magic.hex(' ')}, "
+            f"an IDX file of unsigned bytes with {num_axes} axes."
+        )
+    header = 4 + 4 * num_axes
+    if len(content) < header:
+        raise DataError(f"{path}: {len(content)} bytes; expected a header of {header} at least. Get it again.")
+    shape = tuple(int(n) for n in np.frombuffer(content, ">u4", num_axes, offset=4))
+    expected = header + math.prod(shape)
+    if len(content) != expected:
+        raise DataError(
+            f"{path}: {len(content):,} bytes (uncompressed); expected {expected:,} for the shape "
+            f"{' x '.join(map(str, shape))} in its header. Get it again."
+        )
+    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
+
+
+def _load(name: str, subfolders: tuple[str, ...], source: hub.Images, *, data_dir: str | None) -> Dataset:
+    if data_dir is None:
+        train, test = hub.load_images(source, shape=(*IMAGE_SHAPE, 1), num_classes=NUM_CLASSES, name=name, files=_FILES)
+    else:
+        paths = _find(name, subfolders, data_dir)
+        train, test = _split(*paths[:2]), _split(*paths[2:])
+    return Dataset(
+        train=train,
+        test=test,
+        prepare=pixels.scaling(largest=255),
+        example=jax.ShapeDtypeStruct((*IMAGE_SHAPE, 1), jax.dtypes.canonicalize_dtype(float)),
+        num_outputs=NUM_CLASSES,
+        fingerprint=fingerprint([train.arrays, test.arrays]),
+    )
+
+
+def _find(name: str, subfolders: tuple[str, ...], data_dir: str) -> list[Path]:
+    """Find the four files, in the first folder that has all of them."""
+    folders = files.folders(data_dir, subfolders)
+    found = [[_variant(folder, file) for file in NAMES] for folder in folders]
+    for paths in found:
+        if None not in paths:
+            return [path for path in paths if path is not None]
+    folder, paths = max(zip(folders, found, strict=True), key=lambda pair: sum(path is not None for path in pair[1]))
+    missing = [file for file, path in zip(NAMES, paths, strict=True) if path is None]
+    raise DataError(
+        f"config.data_dir={data_dir!r}: {folder} has no {', no '.join(missing)}; "
+        f"expected the four files of {name}: {_FILES}."
+    )
+
+
+def _variant(folder: Path, name: str) -> Path | None:
+    """Find a file under one of the spellings that are in use; the uncompressed one first, which reads fastest."""
+    spellings = (name, name.replace("-idx", ".idx"))
+    candidates = (folder / (spelling + suffix) for suffix in ("", ".gz") for spelling in spellings)
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _split(images_path: Path, labels_path: Path) -> Resident:
+    images, labels = read(images_path, num_axes=3), read(labels_path, num_axes=1)
+    if images.shape[1:] != IMAGE_SHAPE:
+        raise DataError(
+            f"{images_path}: images of {images.shape[1]} x {images.shape[2]} pixels; "
+            f"expected {IMAGE_SHAPE[0]} x {IMAGE_SHAPE[1]}."
+        )
+    if len(images) == 0:
+        raise DataError(f"{images_path}: has no images; expected at least 1.")
+    if len(labels) != len(images):
+        raise DataError(
+            f"{labels_path}: {len(labels):,} labels; expected {len(images):,}, as many as {images_path} has images."
+        )
+    if labels.max() >= NUM_CLASSES:
+        raise DataError(f"{labels_path}: has a label {labels.max()}; expected labels from 0 to {NUM_CLASSES - 1}.")
+    return Resident({"inputs": images[..., None], "targets": labels.astype(np.int32)})

@@ -1,0 +1,154 @@
+"""ImageNet, or any tree of images with one folder a class: read as it is needed, decoded by parallel threads."""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from flatwide.data import files, hub, images, pixels
+from flatwide.data.files import DataError
+from flatwide.data.images import Encoded
+from flatwide.data.splits import fingerprint
+from flatwide.types import Dataset
+
+# The authors' code (input_pipeline.py): of all training pixels.
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+SUFFIXES = (".jpeg", ".jpg", ".png")
+TEST_FOLDERS = ("val", "validation", "test")
+_LAYOUT = "train/<class>/*.JPEG and val/<class>/*.JPEG (or .jpg, .png)"
+_LISTERS = 16  # folders listed at a time, since on a network file system each waits for its server
+
+
+def imagenet2012(
+    *, data_dir: str | None = None, augment: bool = True, cache: bool = False, threads: int | None = None
+) -> Dataset:
+    """Open ImageNet: 1,281,167 and 50,000 images in 1,000 classes, or any smaller tree of the same layout.
+
+    Args:
+      data_dir: folder with train/<class>/*.JPEG and val/<class>/*.JPEG, or whose folder `imagenet2012` has them; None
+        for the hub.
+      augment: take random parts of the training images, flipped at random; else their centres.
+      cache: keep the encoded images in memory once they are read.
+      threads: how many images are decoded at a time; None for as many as there are cores.
+    Raises: DataError if there is no such tree.
+    Source: Russakovsky et al. (2015), arXiv 1409.0575.
+    """
+    if data_dir is not None:
+        return image_folder(data_dir=data_dir, augment=augment, cache=cache, threads=threads)
+    source = hub.Images("ILSVRC/imagenet-1k", inputs="image", targets="label", test="validation")
+    train, test, num_classes = hub.open_images(source, name="imagenet2012", files=_LAYOUT)
+    return _dataset(train, test, num_classes, augment=augment, cache=cache, threads=threads)
+
+
+def image_folder(
+    *, data_dir: str | None = None, augment: bool = True, cache: bool = False, threads: int | None = None
+) -> Dataset:
+    """Open a tree of images whose folders are the classes; each image becomes 224 x 224 pixels.
+
+    Args: as `imagenet2012`, but `data_dir` is needed.
+    Raises: DataError if there is no such tree, or a class has no images, or train and val differ in their classes.
+    """
+    if data_dir is None:
+        raise DataError(f"config.data_dir=None: expected a folder with {_LAYOUT}; set it.")
+    root, test_folder = _find(data_dir)
+    train, test = tree(root / "train"), tree(root / test_folder)
+    if train.classes != test.classes:
+        differing = sorted(set(train.classes) ^ set(test.classes))
+        raise DataError(
+            f"{root}: train has {len(train.classes)} classes and {test_folder} {len(test.classes)}; expected the same "
+            f"ones. Only in one of them: {', '.join(differing[:5])}{', …' if len(differing) > 5 else ''}."
+        )
+    num_classes = len(train.classes)
+    return _dataset(train.encoded, test.encoded, num_classes, augment=augment, cache=cache, threads=threads)
+
+
+class Tree(NamedTuple):
+    """The images below a folder, and the names of its classes in order."""
+
+    encoded: Encoded
+    classes: list[str]
+
+
+def tree(folder: Path) -> Tree:
+    """List the images below a folder; none is opened.
+
+    Args:
+      folder: has one folder a class; the classes are numbered in the order of their names.
+    Returns: the images in the order of their names. The digest is of names and sizes in bytes.
+    Raises: DataError if there are no class folders, or one has no images.
+    """
+    try:
+        return _tree(folder)
+    except OSError as error:
+        raise DataError(f"{error.filename}: cannot be read ({error.strerror}).") from error
+
+
+def _tree(folder: Path) -> Tree:
+    classes = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+    if not classes:
+        loose = any(entry.name.lower().endswith(SUFFIXES) for entry in os.scandir(folder))
+        found = "images that are in no class folder" if loose else "no class folders"
+        raise DataError(f"{folder}: has {found}; expected {folder.name}/<class>/*.JPEG, one folder a class.")
+    with ThreadPoolExecutor(_LISTERS) as pool:
+        listings = list(pool.map(lambda name: _list(folder / name), classes))
+    if empty := [name for name, listing in zip(classes, listings, strict=True) if not listing]:
+        raise DataError(
+            f"{folder}: {len(empty)} of {len(classes)} class folders have no images, such as {empty[0]!r}; "
+            f"expected files that end in {', '.join(SUFFIXES)} in each."
+        )
+    # Bytes of one width, not a list of a million strings: 40 MB for ImageNet instead of 150.
+    names = np.array([os.fsencode(name) for listing in listings for name, _ in listing])
+    sizes = np.array([size for listing in listings for _, size in listing])
+    targets = np.repeat(np.arange(len(classes), dtype=np.int32), [len(listing) for listing in listings])
+    owner = targets  # the class whose folder holds the file, whatever becomes of the labels
+
+    def path(index: int) -> str:
+        return os.path.join(folder, classes[owner[index]], os.fsdecode(bytes(names[index])))
+
+    def content(index: int) -> bytes:
+        try:
+            return Path(path(index)).read_bytes()
+        except OSError as error:
+            raise DataError(f"{path(index)}: cannot be read ({error.strerror}).") from error
+
+    digest = fingerprint([names, sizes, targets, np.array(classes)])
+    return Tree(Encoded(content, path, targets, digest), classes)
+
+
+def _dataset(
+    train: Encoded, test: Encoded, num_classes: int, *, augment: bool, cache: bool, threads: int | None
+) -> Dataset:
+    shape = (images.SIZE, images.SIZE, 3)
+    return Dataset(
+        train=images.stream(train, augment=augment, cache=cache, threads=threads),
+        test=images.stream(test, augment=augment, cache=cache, threads=threads),
+        # The random parts are cut on the host, from the whole image.
+        prepare=pixels.standardizing(mean=MEAN, std=STD, augment=False),
+        example=jax.ShapeDtypeStruct(shape, jax.dtypes.canonicalize_dtype(float)),
+        num_outputs=num_classes,
+        fingerprint=fingerprint([np.array([train.digest, test.digest])]),
+    )
+
+
+def _find(data_dir: str) -> tuple[Path, str]:
+    """Find the folder that holds train and one of val, validation and test."""
+    folders = files.folders(data_dir, ("imagenet2012", "imagenet"))
+    for folder in folders:
+        for name in TEST_FOLDERS:
+            if (folder / "train").is_dir() and (folder / name).is_dir():
+                return folder, name
+    has_train = next((folder for folder in folders if (folder / "train").is_dir()), None)
+    missing = f"{folders[-1]} has no folder 'train'" if has_train is None else f"{has_train} has no folder 'val'"
+    raise DataError(f"config.data_dir={data_dir!r}: {missing}; expected {_LAYOUT}.")
+
+
+def _list(folder: Path) -> Sequence[tuple[str, int]]:
+    """List names and sizes of the images in one folder."""
+    with os.scandir(folder) as entries:
+        found = [entry for entry in entries if entry.name.lower().endswith(SUFFIXES) and not entry.name.startswith(".")]
+        return sorted((entry.name, entry.stat().st_size) for entry in found)

@@ -26,7 +26,8 @@ class TensorBoard:
     def __init__(self, directory: Path | str, *, purge_step: int | None = None):
         from tensorboardX import SummaryWriter
 
-        self._writer = SummaryWriter(str(directory), purge_step=purge_step)
+        # The library names a file by the second: a run that resumes within one would overwrite its own events.
+        self._writer = SummaryWriter(str(directory), purge_step=purge_step, filename_suffix=f".{time.time_ns()}")
 
     def write(self, step: int, values: Mapping[str, float | None]) -> None:
         """Write the values that are not None at a step."""

@@ -61,12 +61,10 @@ class Experiment:
             drawn_params, drawn_stats = jax.jit(self.workload.model.init)(key)
             params = drawn_params if params is None else params
             stats = drawn_stats if stats is None else stats
-        # A copy, since a step donates its state's memory.
-        params, stats = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), (params, stats))
         mask = self._mask(params, stats)
         params = trees.apply_mask(params, mask)
         rule = _variant(self.config)(configs.effective_rho(self.config))
-        return State(
+        state = State(
             step=jnp.zeros((), jnp.int32),
             params=params,
             stats=stats,
@@ -74,6 +72,8 @@ class Experiment:
             ascent=() if configs.effective_rho(self.config) == 0 else rule.init(params),
             mask=mask,
         )
+        # A copy of each leaf, since a step donates its state's memory.
+        return jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), state)
 
     def train_step(self, state: State, batch: Batch) -> tuple[State, Metrics]:
         """Take one compiled step on a raw batch, such as `batch(step)` gives.

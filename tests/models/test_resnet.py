@@ -1,0 +1,274 @@
+"""Residual networks against plain NumPy in float64, in both modes, and what they must be at any width."""
+
+import jax
+import numpy as np
+import pytest
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.testing import assert_allclose, assert_array_equal
+
+from flatwide import trees
+from flatwide.models.resnet import resnet18, resnet50
+
+
+def image(*shape):
+    return jax.ShapeDtypeStruct(shape, np.float32)
+
+
+# ---- The oracle: the same networks in NumPy.
+
+
+def same(size, window, stride):
+    """Pad so that the output has ceil(size / stride) positions, the odd pixel at the end."""
+    total = max((-(-size // stride) - 1) * stride + window - size, 0)
+    return total // 2, total - total // 2
+
+
+def windows(inputs, window, stride, padding, fill):
+    """Cut images [B, H, W, C] into windows [B, H', W', C, window, window]."""
+    height, width = (padding, padding) if padding != "SAME" else (same(n, window, stride) for n in inputs.shape[1:3])
+    padded = np.pad(inputs, ((0, 0), height, width, (0, 0)), constant_values=fill)
+    return sliding_window_view(padded, (window, window), axis=(1, 2))[:, ::stride, ::stride]
+
+
+def convolve(inputs, kernel, stride, padding):
+    return np.einsum("bhwcij,ijcf->bhwf", windows(inputs, len(kernel), stride, padding, 0.0), kernel)
+
+
+class Oracle:
+    """A forward pass that reads parameters by name and notes the statistics it would keep."""
+
+    def __init__(self, params, stats, *, train, strided_padding):
+        self.params, self.stats, self.train, self.strided_padding = params, stats, train, strided_padding
+        self.updated = {}
+
+    def at(self, tree, name):
+        for part in name.split("/"):
+            tree = tree[part]
+        return tree
+
+    def layer(self, inputs, conv, norm, stride=1, padding=(0, 0), relu=True):
+        hidden = convolve(inputs, self.at(self.params, conv)["kernel"], stride, padding)
+        affine, old = self.at(self.params, norm), self.at(self.stats, norm)
+        mean, var = old["mean"], old["var"]
+        if self.train:
+            mean, var = hidden.mean(axis=(0, 1, 2)), hidden.var(axis=(0, 1, 2))
+            self.updated[norm] = {"mean": 0.9 * old["mean"] + 0.1 * mean, "var": 0.9 * old["var"] + 0.1 * var}
+        hidden = (hidden - mean) / np.sqrt(var + 1e-5) * affine["scale"] + affine["bias"]
+        return np.maximum(hidden, 0) if relu else hidden
+
+    def block(self, inputs, name, convolutions, stride):
+        hidden = inputs
+        for i, (window, is_strided) in enumerate(convolutions, start=1):
+            padding = self.strided_padding if window == 3 else (0, 0)
+            is_last = i == len(convolutions)
+            hidden = self.layer(
+                hidden, f"{name}/conv_{i}", f"{name}/norm_{i}", stride if is_strided else 1, padding, relu=not is_last
+            )
+        if "shortcut" in self.params[name]:
+            inputs = self.layer(inputs, f"{name}/shortcut", f"{name}/shortcut_norm", stride, relu=False)
+        return np.maximum(inputs + hidden, 0)
+
+    def stages(self, hidden, num_blocks, convolutions):
+        for i, blocks in enumerate(num_blocks, start=1):
+            for j in range(1, blocks + 1):
+                hidden = self.block(hidden, f"stage_{i}_block_{j}", convolutions, 2 if i > 1 and j == 1 else 1)
+        output = self.params["output"]
+        return hidden.mean(axis=(1, 2)) @ output["kernel"] + output["bias"]
+
+
+def oracle18(params, stats, inputs, *, num_blocks, train):
+    net = Oracle(params, stats, train=train, strided_padding=(1, 1))
+    hidden = net.layer(inputs, "stem", "stem_norm", padding=(1, 1))
+    return net.stages(hidden, num_blocks, [(3, True), (3, False)]), net.updated
+
+
+def oracle50(params, stats, inputs, *, num_blocks, train):
+    net = Oracle(params, stats, train=train, strided_padding="SAME")
+    hidden = net.layer(inputs, "stem", "stem_norm", stride=2, padding=(3, 3))
+    hidden = windows(hidden, 3, 2, "SAME", -np.inf).max(axis=(-2, -1))
+    return net.stages(hidden, num_blocks, [(1, False), (3, True), (1, False)]), net.updated
+
+
+def random_like(shapes, seed):
+    """Draw every leaf anew, so that no scale is 0 or 1 and no average is 0; variances are positive."""
+    generator = np.random.default_rng(seed)
+
+    def draw(leaf):
+        return generator.uniform(0.3, 1.0, leaf.shape) * generator.choice([-1, 1], leaf.shape)
+
+    return jax.tree.map(draw, shapes)
+
+
+def drawn(model, seed=0):
+    params, stats = jax.eval_shape(model.init, jax.random.key(0))
+    return random_like(params, seed), jax.tree.map(abs, random_like(stats, seed + 1))
+
+
+def by_name(tree):
+    return {trees.path_name(path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize(
+    ("build", "oracle", "num_filters", "num_blocks", "shape"),
+    [
+        (resnet18, oracle18, 4, (2, 1), (8, 8, 3)),
+        (resnet18, oracle18, 2, (1, 1, 1), (9, 7, 1)),
+        (resnet50, oracle50, 1, (2, 1), (32, 32, 3)),
+        (resnet50, oracle50, 2, (1, 1), (33, 29, 1)),
+    ],
+)
+def test_outputs_and_statistics_agree_with_numpy(build, oracle, num_filters, num_blocks, shape, train):
+    model = build(image(*shape), 5, num_filters=num_filters, num_blocks=num_blocks)
+    params, stats = drawn(model)
+    inputs = np.random.default_rng(9).normal(size=(3, *shape))
+    outputs, updated = jax.jit(model.apply, static_argnames="train")(params, stats, inputs, train=train, key=None)
+    expected, expected_stats = oracle(params, stats, inputs, num_blocks=num_blocks, train=train)
+    assert outputs.dtype == np.float64
+    assert_allclose(outputs, expected, rtol=1e-10, atol=1e-10)
+    if not train:
+        jax.tree.map(assert_array_equal, updated, stats)
+        return
+    found = by_name(updated)
+    assert len(found) == 2 * len(expected_stats)
+    for name, norm in expected_stats.items():
+        assert_allclose(found[f"{name}/mean"], norm["mean"], rtol=1e-10, atol=1e-10)
+        assert_allclose(found[f"{name}/var"], norm["var"], rtol=1e-10, atol=1e-10)
+
+
+# ---- What the paper says of them.
+
+
+# Table 3 for the widths (CIFAR-10), Figure 17 for the depths.
+@pytest.mark.parametrize(
+    ("num_filters", "num_blocks", "expected"),
+    [
+        (4, None, 44_622),
+        (8, None, 176_402),
+        (16, None, 701_466),
+        (32, None, 2_797_610),
+        (64, None, 11_173_962),
+        (128, None, 44_662_922),
+        (256, None, 178_585_866),
+        (64, (1, 1, 1, 1), 4_903_242),
+        (64, (2, 2, 2, 2), 11_173_962),
+        (64, (8, 8, 8, 8), 48_798_282),
+    ],
+)
+def test_resnet18_has_the_papers_number_of_parameters(num_filters, num_blocks, expected):
+    model = resnet18(image(32, 32, 3), 10, num_filters=num_filters, num_blocks=num_blocks)
+    assert trees.size(jax.eval_shape(model.init, jax.random.key(0))[0]) == expected
+
+
+@pytest.mark.parametrize(
+    ("num_filters", "expected"),
+    [(16, 1_993_976), (32, 6_917_640), (48, 14_771_992), (64, 25_557_032), (80, 39_272_760)],
+)
+def test_resnet50_has_the_papers_number_of_parameters(num_filters, expected):
+    model = resnet50(image(224, 224, 3), 1000, num_filters=num_filters)
+    assert trees.size(jax.eval_shape(model.init, jax.random.key(0))[0]) == expected
+
+
+@pytest.mark.parametrize(("build", "zeros"), [(resnet18, ()), (resnet50, ("norm_3",))])
+def test_initial_scales_are_one_but_for_the_last_of_each_bottleneck(build, zeros):
+    model = build(image(16, 16, 3), 3, num_filters=1, num_blocks=(1, 1))
+    # Only what is read is compiled, here and below: random kernels would take seconds.
+    scales = jax.jit(lambda key: {k: v for k, v in by_name(model.init(key)[0]).items() if k.endswith("scale")})(
+        jax.random.key(0)
+    )
+    assert len(scales) > 5
+    for name, scale in scales.items():
+        assert_array_equal(scale, 0.0 if name.split("/")[-2] in zeros else 1.0, err_msg=name)
+
+
+def test_initial_kernels_are_lecun_normal():
+    model = resnet18(image(8, 8, 3), 10, num_filters=16, num_blocks=(1,))
+    kernel = np.asarray(
+        jax.jit(lambda key: model.init(key)[0]["stage_1_block_1"]["conv_1"]["kernel"])(jax.random.key(0))
+    )
+    assert kernel.shape == (3, 3, 16, 16)
+    assert abs(kernel.std() * np.sqrt(3 * 3 * 16) - 1) < 4 / np.sqrt(2 * kernel.size)
+
+
+def test_every_layer_is_named_by_its_place():
+    model = resnet18(image(8, 8, 3), 10, num_filters=2, num_blocks=(1, 2))
+    params, stats = jax.eval_shape(model.init, jax.random.key(0))
+    block = {"conv_1/kernel", "norm_1/scale", "norm_1/bias", "conv_2/kernel", "norm_2/scale", "norm_2/bias"}
+    projection = {"shortcut/kernel", "shortcut_norm/scale", "shortcut_norm/bias"}
+    expected = {"stem/kernel", "stem_norm/scale", "stem_norm/bias", "output/kernel", "output/bias"}
+    expected |= {f"stage_1_block_1/{name}" for name in block}
+    expected |= {f"stage_2_block_1/{name}" for name in block | projection}
+    expected |= {f"stage_2_block_2/{name}" for name in block}
+    assert set(by_name(params)) == expected
+    norms = {name.rsplit("/", 1)[0] for name in expected if name.endswith("scale")}
+    assert set(by_name(stats)) == {f"{norm}/{what}" for norm in norms for what in ("mean", "var")}
+
+
+@pytest.mark.parametrize("build", [resnet18, resnet50])
+@pytest.mark.parametrize("shape", [(8, 8, 1), (28, 28, 1), (33, 33, 3), (1, 1, 1)])
+def test_any_image_size_fits(build, shape):
+    model = build(image(*shape), 7, num_filters=1)
+    params, stats = jax.eval_shape(model.init, jax.random.key(0))
+    inputs = jax.ShapeDtypeStruct((2, *shape), np.float32)
+    outputs, updated = jax.eval_shape(lambda *args: model.apply(*args, train=True, key=None), params, stats, inputs)
+    assert outputs.shape == (2, 7)
+    assert jax.tree.map(lambda leaf: leaf.shape, updated) == jax.tree.map(lambda leaf: leaf.shape, stats)
+
+
+# ---- Invariants and numerics.
+
+
+def small():
+    model = resnet18(image(6, 6, 2), 4, num_filters=2, num_blocks=(1, 1))
+    params, stats = jax.tree.map(lambda leaf: leaf.astype(np.float32), drawn(model))
+    return model, params, stats, np.random.default_rng(1).normal(size=(4, 6, 6, 2)).astype(np.float32)
+
+
+def test_in_evaluation_an_example_does_not_see_the_others():
+    model, params, stats, inputs = small()
+    changed = np.concatenate([inputs[:1], 5 * inputs[1:]])
+    for train in (False, True):
+        apply = jax.jit(lambda x, train=train: model.apply(params, stats, x, train=train, key=None)[0])
+        difference = np.abs(apply(changed)[0] - apply(inputs)[0]).max()
+        assert (difference > 0.01) == train
+
+
+def test_statistics_are_accurate_far_from_zero():
+    """E[x^2] - E[x]^2 in float32 would lose all digits of a variance of 1 around a mean of 5,000."""
+    model = resnet18(image(4, 4, 1), 2, num_filters=1, num_blocks=(1,))
+    params, stats = jax.tree.map(lambda leaf: leaf.astype(np.float32), drawn(model))
+    center = np.zeros((3, 3, 1, 1), np.float32)
+    center[1, 1] = 1
+    params = params | {"stem": {"kernel": center}}
+    inputs = (5000 + np.random.default_rng(0).normal(size=(64, 4, 4, 1))).astype(np.float32)
+    updated = jax.jit(lambda *args: model.apply(*args, train=True, key=None)[1])(params, stats, inputs)
+    expected = 0.9 * stats["stem_norm"]["var"] + 0.1 * inputs.astype(np.float64).var()
+    assert_allclose(updated["stem_norm"]["var"], expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize("x64", [False, True])
+def test_everything_has_one_dtype_and_keeps_it(x64):
+    """Else a scan over steps would fail: what goes into a step must have the type of what comes out."""
+    with jax.enable_x64(x64):
+        model = resnet18(image(6, 6, 2), 4, num_filters=2, num_blocks=(1, 1))
+        before = jax.eval_shape(model.init, jax.random.key(0))
+        inputs = jax.ShapeDtypeStruct((2, 6, 6, 2), np.float32)
+        after = jax.eval_shape(lambda p, s, x: model.apply(p, s, x, train=True, key=None), *before, inputs)
+    assert {leaf.dtype.name for leaf in jax.tree.leaves((before, after))} == {"float64" if x64 else "float32"}
+
+
+@pytest.mark.parametrize("field", ["num_filters", "num_blocks"])
+def test_a_size_that_is_no_size_is_an_error(field):
+    bad = {"num_filters": 0, "num_blocks": ()}[field]
+    with pytest.raises(ValueError, match=rf"config.{field}=.*: expected .* >= 1"):
+        resnet18(image(8, 8, 3), 10, **{field: bad})
+
+
+def test_inputs_that_are_no_image_are_an_error():
+    with pytest.raises(ValueError) as caught:
+        resnet50(image(64), 10)
+    assert str(caught.value) == (
+        "config.model='ResNet50' reads images [height, width, channels]; this data set gives examples of shape (64,): "
+        "choose another model, such as MLP."
+    )

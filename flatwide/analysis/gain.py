@@ -134,6 +134,7 @@ def _groups(runs: "pd.DataFrame", *, width: str, metric: str) -> list[_Group]:
     done = [run for run in _records(runs) if run["status"] in ("finished", "diverged")]
     for run in done:
         run["rho"] = run["rho"] if run.get("optimizer", "sam") == "sam" else 0.0
+        run |= {name: int(run[name]) for name in ("num_params", "seed")}  # a column with gaps has floats in pandas
     if all(run[metric] is None for run in done):
         raise ValueError(f"metric={metric!r}: none of {len(runs)} runs is done and has it; compare another column.")
     directions = {run["higher_is_better"] for run in done} - {None}

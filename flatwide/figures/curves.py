@@ -36,19 +36,20 @@ def training_curves(metrics: Table, *, metric_name: str = "metric") -> "alt.HCon
         _panel(losses, loss_passes, _loss_axis(losses + loss_passes), shown),
         _panel(_scaled(values, factor), _scaled(metric_passes, factor), _metric_axis(metric_name), shown),
     ]
-    note = alt.Title("ring: a full pass over the training examples", orient="bottom", fontSize=12, color=GREY)
-    note.fontWeight, note.offset = "normal", 12
+    words = "ring: a full pass over the training examples" if loss_passes + metric_passes else ""
+    note = alt.Title(words, orient="bottom", fontSize=12, color=GREY, fontWeight="normal", offset=12)
     return styled(alt.HConcatChart(hconcat=panels, title=note))
 
 
 def _loss_axis(entries: list[dict[str, Any]]) -> Any:
-    """Make the axis of the losses, logarithmic where all are positive."""
+    """Make the axis of the losses, logarithmic where they are positive and span enough for it."""
     import altair as alt
 
-    if not all(entry["value"] > 0 for entry in entries):
-        return alt.Y("value:Q", title=label("loss"), scale=alt.Scale(padding=10), axis=alt.Axis(tickCount=6))
+    lowest, highest = (choose((entry["value"] for entry in entries), default=0) for choose in (min, max))
+    if not 0 < 3 * lowest < highest:
+        scale = alt.Scale(zero=False, padding=10)
+        return alt.Y("value:Q", title=label("loss"), scale=scale, axis=alt.Axis(tickCount=6))
     scale = alt.Scale(type="log", nice=False, padding=10)
-    lowest, highest = (choose(entry["value"] for entry in entries) for choose in (min, max))
     steps = (1,) if highest > 30 * lowest else (1, 2, 5)
     decades = range(math.floor(math.log10(lowest)), math.ceil(math.log10(highest)) + 1)
     ticks = alt.Axis(values=[step * 10.0**decade for decade in decades for step in steps], format="~g")
@@ -80,12 +81,12 @@ def _panel(lines: list[dict[str, Any]], passes: list[dict[str, Any]], y: Any, sh
 
 
 def _series(rows: list[dict[str, Any]], columns: dict[str, str]) -> list[dict[str, Any]]:
-    """List the points of some columns, each with the name of its line."""
+    """List the finite points of some columns, each with the name of its line."""
     return [
         {"epoch": row["epoch"], "value": row[column], "of": name}
         for name, column in columns.items()
         for row in rows
-        if column in row
+        if math.isfinite(row.get(column, math.nan))
     ]
 
 

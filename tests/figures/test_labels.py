@@ -1,0 +1,28 @@
+"""Axis titles: words and units, for columns that exist."""
+
+import re
+
+import pytest
+
+from flatwide.figures import labels
+
+
+@pytest.mark.parametrize(
+    ("name", "metric_name", "title"),
+    [
+        ("num_params", "accuracy", "number of parameters"),
+        ("test_metric", "accuracy", "test accuracy (%)"),
+        ("test_metric", "mean_average_precision", "test mean average precision (%)"),
+        ("test_metric", "loss", "test loss"),
+        ("gain", "accuracy", "gain in accuracy (points)"),
+        ("gain", "loss", "gain in loss"),
+        ("my_column", "accuracy", "my_column"),
+    ],
+)
+def test_titles(name, metric_name, title):
+    assert labels.label(name, metric_name=metric_name) == title
+
+
+def test_every_title_is_of_a_word_in_the_glossary(root):
+    known = set(re.findall(r"^\| `(\w+)` ", (root / "docs" / "glossary.md").read_text(), flags=re.MULTILINE))
+    assert set(labels.LABELS) - {"loss", "metric"} <= known

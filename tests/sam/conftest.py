@@ -1,0 +1,77 @@
+"""Every ascent rule, and small networks in plain JAX, for the tests of SAM."""
+
+import functools
+import itertools
+import os
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flatwide import registry, sam
+
+# Your own rule goes through the same contract: FLATWIDE_SAM_VARIANT=path/to/file.py:name pytest tests/sam
+NAMES = [*sorted(sam.VARIANTS), *filter(None, [os.environ.get("FLATWIDE_SAM_VARIANT")])]
+OPTIONS = {"layerwise": {"layer_scales": (".*/kernel=0.5", ".*/bias=2")}}
+
+
+@pytest.fixture(params=NAMES)
+def variant(request) -> Callable[..., sam.AscentRule]:
+    """Find each rule by its name: rho -> AscentRule."""
+    builder = registry.find("sam_variant", request.param, sam.VARIANTS)
+    return functools.partial(builder, **OPTIONS.get(request.param, {}))
+
+
+class Network(NamedTuple):
+    """loss_fn(params, batch) -> (mean loss, statistics of the batch)."""
+
+    loss_fn: Callable
+    params: dict
+    batches: list
+
+
+def make_network(*, batch_norm: bool, sizes=(8, 12, 6, 3), num_batches=20, batch_size=16) -> Network:
+    random = np.random.default_rng(0)
+    params = {}
+    for i, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
+        params[f"layer{i}"] = {
+            "kernel": jnp.asarray(random.normal(size=(fan_in, fan_out)) / np.sqrt(fan_in), float),
+            "bias": jnp.zeros(fan_out),
+            "scale": jnp.ones(fan_out),
+        }
+
+    def loss_fn(params, batch):
+        x, statistics = batch["inputs"], {}
+        for name, layer in params.items():
+            x = x @ layer["kernel"]
+            if batch_norm:
+                statistics[name] = mean, variance = jnp.mean(x, axis=0), jnp.var(x, axis=0)
+                x = (x - mean[None]) * jax.lax.rsqrt(variance + 1e-5)[None]
+            x = x * layer["scale"][None] + layer["bias"][None]
+            x = jax.nn.relu(x) if name != f"layer{len(params) - 1}" else x
+        losses = jax.nn.logsumexp(x, axis=1) - jnp.take_along_axis(x, batch["targets"][:, None], axis=1)[:, 0]
+        return jnp.mean(losses), statistics
+
+    batches = [
+        {
+            "inputs": jnp.asarray(random.normal(size=(batch_size, sizes[0])), float),
+            "targets": jnp.asarray(random.integers(0, sizes[-1], batch_size)),
+        }
+        for _ in range(num_batches)
+    ]
+    return Network(loss_fn, params, batches)
+
+
+@pytest.fixture
+def mlp() -> Network:
+    """Build a network of three layers, each with kernel, bias and scale."""
+    return make_network(batch_norm=False)
+
+
+@pytest.fixture(params=[False, True], ids=["mlp", "batch_norm"])
+def network(request) -> Network:
+    """Build the network without and with batch norm."""
+    return make_network(batch_norm=request.param)

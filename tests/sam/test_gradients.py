@@ -1,0 +1,323 @@
+"""What holds for every ascent rule, and for rules with a state."""
+
+import io
+import re
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from flatwide import registry, sam, trees
+
+
+def assert_same_bits(found, expected):
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert a.dtype == b.dtype
+        assert_array_equal(a, b)
+
+
+def sgd_step(value_and_grad, params, batch, learning_rate=0.1):
+    value, gradient = value_and_grad(params, batch)
+    return jax.tree.map(lambda w, g: w - learning_rate * g, params, gradient), value
+
+
+def stateful_step(loss_fn, rule, params, state, batch, learning_rate=0.1):
+    """Take a step with any rule, with or without a state."""
+    value, gradient, state = sam.stateful_value_and_grad(loss_fn, rule, has_aux=True)(params, state, batch)
+    return jax.tree.map(lambda w, g: w - learning_rate * g, params, gradient), state, value
+
+
+# rho = 0 is the base optimizer
+
+
+def test_python_zero_is_the_program_of_jax(variant, network):
+    ours = sam.value_and_grad(network.loss_fn, variant(0.0)._replace(init=lambda params: ()), has_aux=True)
+    plain = jax.value_and_grad(network.loss_fn, has_aux=True)
+    programs = [str(jax.make_jaxpr(f)(network.params, network.batches[0])) for f in (ours, plain)]
+    # Names of functions stand in the jaxpr of calls; they say nothing about what is computed.
+    assert programs[0] == programs[1]
+
+
+def test_traced_zero_is_the_base_optimizer_bit_for_bit(variant, network):
+    @jax.jit
+    def traced(params, state, batch, rho):
+        return stateful_step(network.loss_fn, variant(rho), params, state, batch)
+
+    @jax.jit
+    def plain(params, batch):
+        return sgd_step(jax.value_and_grad(network.loss_fn, has_aux=True), params, batch)
+
+    params, state, expected = network.params, variant(0.1).init(network.params), network.params
+    for batch in network.batches:
+        params, state, found_value = traced(params, state, batch, 0.0)
+        expected, expected_value = plain(expected, batch)
+        assert_same_bits((params, found_value), (expected, expected_value))
+    moved, _, _ = traced(params, state, network.batches[0], 0.1)
+    assert trees.norm(jax.tree.map(jnp.subtract, moved, plain(params, network.batches[0])[0])) > 1e-4
+
+
+# The two passes
+
+
+def test_value_and_statistics_are_those_of_the_clean_pass(variant, network):
+    step = jax.jit(lambda *args: stateful_step(network.loss_fn, variant(0.5), *args))
+    _, _, found = step(network.params, variant(0.5).init(network.params), network.batches[0])
+    expected = jax.jit(network.loss_fn)(network.params, network.batches[0])
+    jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-6), found, expected)
+
+
+def test_both_passes_use_the_same_dropout_key():
+    """With the masks of two keys, the second gradient would not vanish where the first one does."""
+    w = jnp.arange(1.0, 101.0)
+
+    def loss_fn(w, inputs, key):
+        return jnp.sum(jax.random.bernoulli(key, 0.5, w.shape) * inputs * w**2) / 2
+
+    value_and_grad = jax.jit(sam.value_and_grad(loss_fn, sam.unnormalized(0.5)))
+    for seed in range(3):
+        key = jax.random.key(seed)
+        mask = np.asarray(jax.random.bernoulli(key, 0.5, w.shape))
+        _, gradient = value_and_grad(w, jnp.ones(100), key)
+        assert_allclose(gradient, mask * w * 1.5, rtol=1e-6)
+
+
+def test_runs_that_differ_in_rho_share_a_program(variant, mlp):
+    traces = []
+
+    @jax.jit
+    def step(params, state, batch, rho):
+        traces.append(rho)
+        return stateful_step(mlp.loss_fn, variant(rho), params, state, batch)
+
+    results = [step(mlp.params, variant(0.1).init(mlp.params), mlp.batches[0], rho)[0] for rho in (0.0, 0.1, 0.2)]
+    assert len(traces) == 1
+    assert len({float(trees.norm(params)) for params in results}) == 3
+
+
+def test_rhos_side_by_side_are_the_rhos_alone(variant, mlp):
+    def gradient(rho):
+        state = variant(0.1).init(mlp.params)
+        return stateful_step(mlp.loss_fn, variant(rho), mlp.params, state, mlp.batches[0])[0]
+
+    rhos = jnp.array([0.0, 0.1, 0.5])
+    found = jax.jit(jax.vmap(gradient))(rhos)
+    for i, rho in enumerate(rhos):
+        expected = jax.jit(gradient)(rho)
+        jax.tree.map(lambda a, b: assert_allclose(a[i], b, atol=1e-6), found, expected)  # noqa: B023
+
+
+@pytest.mark.parametrize("is_float64", [False, True])
+def test_dtypes_are_those_of_the_parameters(variant, mlp, is_float64):
+    dtype = np.float64 if is_float64 else np.float32
+    params, batch = jax.tree.map(np.asarray, (mlp.params, mlp.batches[0]))
+    with jax.enable_x64(is_float64):
+        params = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), params)
+        batch = {**batch, "inputs": jnp.asarray(batch["inputs"], dtype)}
+        step = jax.jit(lambda *args: stateful_step(mlp.loss_fn, variant(jnp.float32(0.1)), *args))
+        params, _, (value, _) = step(params, variant(0.1).init(params), batch)
+        assert {leaf.dtype for leaf in (*jax.tree.leaves(params), value)} == {np.dtype(dtype)}
+
+
+def test_any_signature_of_the_loss_is_kept():
+    def loss_fn(w, a, is_squared, *, offset=0.0):
+        return jnp.sum(a * w**2 if is_squared else a * w) + jnp.sum(w) * offset
+
+    value_and_grad = sam.value_and_grad(loss_fn, sam.unnormalized(0.5))
+    value, gradient = value_and_grad(jnp.array([1.0]), 3.0, True, offset=2.0)
+    assert_allclose(value, 5.0)
+    assert_allclose(gradient, [6 * (1 + 0.5 * 8) + 2])
+
+
+# Cost
+
+
+@pytest.mark.parametrize(("rho", "expected"), [(0, 1), (0.1, 2), (np.float32(0), 1)])
+@pytest.mark.parametrize(("options", "num_pieces"), [({}, 1), ({"accumulation_steps": 4}, 4), ({"microbatch": 8}, 2)])
+def test_the_loss_is_evaluated_as_often_as_documented(rho, expected, options, num_pieces):
+    count = []
+
+    def loss_fn(w, batch):
+        jax.debug.callback(lambda: count.append(1))
+        return jnp.mean(w * batch)
+
+    jax.jit(sam.value_and_grad(loss_fn, sam.normalized(rho), **options))(1.0, jnp.arange(16.0))
+    jax.effects_barrier()
+    assert len(count) == expected * num_pieces
+
+
+def test_compiler_keeps_both_passes(variant, mlp):
+    """Three products forward and five backward (the inputs need no gradient), once or twice."""
+
+    def products(rho):
+        step = jax.jit(lambda *args: stateful_step(mlp.loss_fn, variant(rho), *args))
+        compiled = step.lower(mlp.params, variant(rho).init(mlp.params), mlp.batches[0]).compile()
+        return len(re.findall(r" dot\(", compiled.as_text()))
+
+    assert products(0) == 8
+    assert products(0.1) == 16
+
+
+# Rules with a state
+
+
+class LookState(NamedTuple):
+    step: jax.Array
+    sharpness: dict  # what the perturbed gradient has across the clean one
+
+
+def look(rho, *, interval: int = 3, strength: float = 0.7) -> sam.AscentRule:
+    """LookSAM (Liu et al., 2022): ascend every few steps and remember what the ascent changed."""
+
+    def is_due(state):
+        return state.step % interval == 0
+
+    def combine(clean, perturbed, params, state):
+        along = trees.scale(inner(clean, perturbed) / (trees.norm(clean) ** 2 + 1e-12), clean)
+        sharpness = jax.tree.map(jnp.subtract, perturbed, along)
+        factor = strength * trees.norm(clean) / (trees.norm(state.sharpness) + 1e-12)
+        remembered = trees.add(clean, trees.scale(factor, state.sharpness))
+        # is_due was asked of the state before this step; its count has not moved yet.
+        select = lambda yes, no: jax.tree.map(lambda a, b: jnp.where(is_due(state), a, b), yes, no)  # noqa: E731
+        return select(perturbed, remembered), LookState(state.step + 1, select(sharpness, state.sharpness))
+
+    return sam.AscentRule(
+        rho,
+        sam.normalized(rho).perturb,
+        init=lambda params: LookState(jnp.zeros((), jnp.int32), jax.tree.map(jnp.zeros_like, params)),
+        combine=combine,
+        is_due=is_due,
+    )
+
+
+def inner(a, b):
+    return sum(jnp.vdot(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+
+
+def averaged(rho, *, decay: float = 0.9) -> sam.AscentRule:
+    """Ascend along a running mean of the gradients."""
+
+    def perturb(gradient, params, state, rho):
+        state = jax.tree.map(lambda m, g: decay * m + (1 - decay) * g, state, gradient)
+        return trees.scale(rho / (trees.norm(state) + 1e-12), state), state
+
+    return sam.AscentRule(rho, perturb, init=lambda params: jax.tree.map(jnp.zeros_like, params))
+
+
+def quadratic_loss(w):
+    return w @ (jnp.array([1.0, 4.0]) * w) / 2
+
+
+def test_state_reaches_the_next_step(float64):
+    rule, w = averaged(0.5), jnp.array([3.0, 1.0])
+    state, mean, curvature = rule.init(w), np.zeros(2), np.array([1.0, 4.0])
+    step = jax.jit(sam.stateful_value_and_grad(quadratic_loss, rule))
+    for _ in range(5):
+        mean = 0.9 * mean + 0.1 * curvature * w
+        expected = curvature * (w + 0.5 * mean / np.sqrt(np.sum(mean**2)))
+        _, gradient, state = step(w, state)
+        assert_allclose(gradient, expected, rtol=1e-10)
+        w = w - 0.1 * gradient
+    assert_allclose(state, mean, rtol=1e-12)
+
+
+def test_steps_that_are_not_due_cost_one_gradient_and_reuse_the_last_ascent(float64):
+    rule, w, curvature, count = look(0.5), np.array([3.0, 1.0]), np.array([1.0, 4.0]), []
+
+    def loss_fn(w):
+        jax.debug.callback(lambda: count.append(1))
+        return quadratic_loss(w)
+
+    step, state, across = jax.jit(sam.stateful_value_and_grad(loss_fn, rule)), rule.init(w), None
+    for number in range(7):
+        clean = curvature * w
+        if number % 3 == 0:
+            expected = curvature * (w + 0.5 * clean / np.sqrt(clean @ clean))
+            across = expected - clean * (clean @ expected) / (clean @ clean)
+        else:
+            expected = clean + 0.7 * across * np.sqrt((clean @ clean) / (across @ across))
+        _, gradient, state = step(w, state)
+        assert_allclose(gradient, expected, rtol=1e-9)
+        w = w - 0.1 * np.asarray(gradient)
+    jax.effects_barrier()
+    assert len(count) == 7 + 3
+
+
+@pytest.mark.parametrize("rule", [averaged(0.5), look(0.5)], ids=["averaged", "look"])
+def test_state_survives_save_and_load(mlp, rule):
+    step = jax.jit(lambda *args: stateful_step(mlp.loss_fn, rule, *args))
+    params, state = mlp.params, rule.init(mlp.params)
+    for batch in mlp.batches[:4]:
+        params, state, _ = step(params, state, batch)
+    file = io.BytesIO()
+    np.savez(file, *jax.tree.leaves(state))
+    file.seek(0)
+    with np.load(file) as saved:
+        loaded = jax.tree.unflatten(jax.tree.structure(state), [saved[name] for name in saved.files])
+    assert_same_bits(step(params, loaded, mlp.batches[4]), step(params, state, mlp.batches[4]))
+    fresh = step(params, rule.init(mlp.params), mlp.batches[4])[0]
+    assert trees.norm(jax.tree.map(jnp.subtract, fresh, step(params, state, mlp.batches[4])[0])) > 0
+
+
+def test_python_zero_leaves_the_state_alone():
+    rule, w = averaged(0.0), jnp.array([3.0, 1.0])
+    _, gradient, state = sam.stateful_value_and_grad(quadratic_loss, rule)(w, jnp.array([7.0, 7.0]))
+    assert_array_equal(gradient, [3.0, 4.0])
+    assert_array_equal(state, [7.0, 7.0])
+
+
+def test_combination_sees_both_gradients():
+    """GSAM (Zhuang et al., 2022) takes away what the clean gradient has across the perturbed one."""
+
+    def combine(clean, perturbed, params, state):
+        across = clean - perturbed * jnp.vdot(clean, perturbed) / jnp.vdot(perturbed, perturbed)
+        return perturbed - 0.4 * across, state
+
+    rule = sam.normalized(0.5)._replace(combine=combine)
+    _, gradient = sam.value_and_grad(quadratic_loss, rule)(jnp.array([3.0, 1.0]))
+    clean, perturbed = np.array([3.0, 4.0]), np.array([3.3, 5.6])
+    across = clean - perturbed * (clean @ perturbed) / (perturbed @ perturbed)
+    assert_allclose(gradient, perturbed - 0.4 * across, rtol=1e-5)
+
+
+def test_rule_with_a_state_needs_the_general_form():
+    with pytest.raises(ValueError, match="expected an ascent rule without a state; use sam"):
+        sam.value_and_grad(quadratic_loss, averaged(0.1))(jnp.array([3.0, 1.0]))
+
+
+# Faults and names
+
+
+@pytest.mark.parametrize("rho", [-0.1, float("nan"), float("inf"), np.float32(-1)])
+def test_radius_out_of_range_is_refused(variant, rho):
+    with pytest.raises(ValueError, match=rf"rho={rho}: expected a finite number >= 0 \(0 is the base optimizer\)"):
+        sam.value_and_grad(quadratic_loss, variant(rho))
+
+
+@pytest.mark.parametrize("value", [0, -1, 2.5, "8"])
+@pytest.mark.parametrize(
+    ("option", "mend"), [("microbatch", "None for the whole batch"), ("accumulation_steps", "1 for the whole batch")]
+)
+def test_counts_out_of_range_are_refused(option, mend, value):
+    with pytest.raises(ValueError, match=rf"{option}={value!r}: expected an integer >= 1, or {mend}"):
+        sam.value_and_grad(quadratic_loss, sam.normalized(0.1), **{option: value})
+
+
+def test_rule_in_ones_own_file_is_found_by_its_path(tmp_path):
+    (tmp_path / "own.py").write_text(
+        "from flatwide.sam import AscentRule\n"
+        "def backward(rho, *, strength: float = 1.0):\n"
+        "    return AscentRule(rho, lambda gradient, params, state, rho: (-rho * strength * gradient, state))\n"
+    )
+    builder = registry.find("config.sam_variant", f"{tmp_path}/own.py:backward", sam.VARIANTS)
+    assert list(registry.fields(builder)) == ["strength"]
+    _, gradient = sam.value_and_grad(quadratic_loss, builder(0.5, strength=0.1))(jnp.array([3.0, 1.0]))
+    assert_allclose(gradient, [3 * 0.95, 4 * 0.8], rtol=1e-6)
+
+
+def test_only_the_layerwise_rule_reads_a_config_field():
+    found = {name: list(registry.fields(registry.find("", name, sam.VARIANTS))) for name in sam.VARIANTS}
+    assert found == {"normalized": [], "unnormalized": [], "adaptive": [], "layerwise": ["layer_scales"]}

@@ -1,0 +1,244 @@
+"""Batches in pieces: what shares a perturbation, and what only saves memory."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from flatwide import sam
+
+
+def split_linear(random, num_examples=12):
+    """Make a linear regression whose loss is a mean over items of unequal number an example."""
+    return {
+        "inputs": jnp.asarray(random.normal(size=(num_examples, 4))),
+        "targets": jnp.asarray(random.normal(size=num_examples)),
+        "weights": jnp.asarray(random.integers(0, 4, num_examples).astype(float)),
+    }
+
+
+def loss_fn(params, batch):
+    layer = params["layer"]
+    errors = batch["inputs"] @ layer["kernel"][:, 0] + layer["bias"] - batch["targets"]
+    return jnp.sum(batch["weights"] * errors**2) / jnp.sum(batch["weights"])
+
+
+def weigh(batch):
+    return jnp.sum(batch["weights"])
+
+
+def start(random):
+    return {"layer": {"kernel": jnp.asarray(random.normal(size=(4, 1))), "bias": jnp.asarray(random.normal())}}
+
+
+def gradient_of(rule, loss_fn, *arguments, **options):
+    """Run any rule, with or without a state, from its first state."""
+    step = sam.stateful_value_and_grad(loss_fn, rule, **options)
+    value, gradient, _ = jax.jit(step)(arguments[0], rule.init(arguments[0]), *arguments[1:])
+    return value, gradient
+
+
+def assert_close(found, expected, rtol):
+    jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=rtol), found, expected)
+
+
+def distance(a, b):
+    return max(float(jnp.max(jnp.abs(x - y))) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+
+
+@pytest.mark.parametrize("num_pieces", [2, 3])
+def test_accumulation_changes_memory_only(variant, float64, num_pieces):
+    random = np.random.default_rng(0)
+    params, batch = start(random), split_linear(random)
+    whole = gradient_of(variant(0.3), loss_fn, params, batch)
+    found = gradient_of(variant(0.3), loss_fn, params, batch, accumulation_steps=num_pieces, weigh=weigh)
+    assert_close(found, whole, rtol=1e-12)
+    # Without weights a mean of means over unequal pieces would be another number.
+    assert distance(gradient_of(variant(0.3), loss_fn, params, batch, accumulation_steps=num_pieces), whole) > 1e-3
+
+
+def test_each_microbatch_is_perturbed_by_its_own_gradient(variant, float64):
+    random = np.random.default_rng(0)
+    params, batch = start(random), split_linear(random)
+    pieces = [{name: array[i : i + 4] for name, array in batch.items()} for i in (0, 4, 8)]
+    weights = np.array([weigh(piece) for piece in pieces]) / weigh(batch)
+    alone = [gradient_of(variant(0.3), loss_fn, params, piece) for piece in pieces]
+    expected = jax.tree.map(lambda *leaves: sum(w * leaf for w, leaf in zip(weights, leaves, strict=True)), *alone)
+    found = gradient_of(variant(0.3), loss_fn, params, batch, microbatch=4, weigh=weigh)
+    assert_close(found, expected, rtol=1e-12)
+    whole = gradient_of(variant(0.3), loss_fn, params, batch)
+    assert_close(found[0], whole[0], rtol=1e-12)  # the clean loss is the same
+    assert distance(found[1], whole[1]) > 1e-3
+
+
+def test_microbatch_by_hand():
+    # Two examples that pull in opposite directions: at 0 the whole batch has no gradient, at 1 the first example.
+    def quartic(w, batch):
+        return jnp.mean((w - batch) ** 4) / 4
+
+    batch = jnp.array([1.0, -1.0])
+    _, whole = sam.value_and_grad(quartic, sam.normalized(1.0))(0.0, batch)
+    _, each = sam.value_and_grad(quartic, sam.normalized(1.0), microbatch=1)(1.0, batch)
+    assert whole == 0
+    # The second example ascends from 1 to 2, where its gradient is 3 ** 3.
+    assert_allclose(each, 27 / 2, rtol=1e-6)
+
+
+def test_both_cut_each_microbatch(variant, float64):
+    random = np.random.default_rng(0)
+    params, batch = start(random), split_linear(random)
+    batch["weights"] = batch["weights"] + 1
+    expected = gradient_of(variant(0.3), loss_fn, params, batch, microbatch=6, weigh=weigh)
+    found = gradient_of(variant(0.3), loss_fn, params, batch, microbatch=6, accumulation_steps=3, weigh=weigh)
+    assert_close(found, expected, rtol=1e-12)
+
+
+def test_one_microbatch_is_the_whole_batch_bit_for_bit(variant, mlp):
+    arguments = (lambda *args: mlp.loss_fn(*args)[0], mlp.params, mlp.batches[0])
+    whole, one = gradient_of(variant(0.3), *arguments), gradient_of(variant(0.3), *arguments, microbatch=16)
+    jax.tree.map(assert_array_equal, one, whole)
+
+
+@pytest.mark.parametrize("options", [{"microbatch": 4}, {"accumulation_steps": 4}])
+def test_traced_zero_is_the_base_optimizer_bit_for_bit_in_pieces_too(network, options):
+    @jax.jit
+    def step(params, batch, rho):
+        return sam.value_and_grad(network.loss_fn, sam.normalized(rho), has_aux=True, **options)(params, batch)
+
+    plain = jax.jit(sam.value_and_grad(network.loss_fn, sam.normalized(0), has_aux=True, **options))
+    for batch in network.batches[:3]:
+        found, expected = step(network.params, batch, 0.0), plain(network.params, batch)
+        jax.tree.map(assert_array_equal, found, expected)
+
+
+@pytest.mark.parametrize("options", [{"microbatch": 4}, {"accumulation_steps": 3}])
+def test_empty_piece_is_ignored_whatever_it_holds(variant, float64, options):
+    """Its loss is 0/0."""
+    random = np.random.default_rng(0)
+    params, batch = start(random), split_linear(random)
+    rows = slice(0, 4) if "microbatch" in options else slice(0, None, 3)  # every third row is a piece
+    others = np.delete(np.arange(12), np.r_[rows] if "microbatch" in options else np.arange(12)[rows])
+    batch["weights"] = (batch["weights"] + 1).at[rows].set(0)
+    rest = {name: array[others] for name, array in batch.items()}
+    fewer = {"microbatch": 4} if "microbatch" in options else {"accumulation_steps": 2}
+    found = gradient_of(variant(0.3), loss_fn, params, batch, weigh=weigh, **options)
+    assert_close(found, gradient_of(variant(0.3), loss_fn, params, rest, weigh=weigh, **fewer), rtol=1e-12)
+
+
+@pytest.mark.parametrize("options", [{"microbatch": 4}, {"accumulation_steps": 3}])
+def test_no_weight_at_all_gives_zero(variant, options):
+    random = np.random.default_rng(0)
+    params, batch = start(random), split_linear(random)
+    batch["weights"] = jnp.zeros(12)
+    found = gradient_of(variant(0.3), loss_fn, params, batch, weigh=weigh, **options)
+    assert all(jnp.all(leaf == 0) for leaf in jax.tree.leaves(found))
+
+
+def test_empty_microbatch_leaves_the_state_alone():
+    def perturb(gradient, params, state, rho):
+        return rho * gradient, state + gradient
+
+    rule = sam.AscentRule(0.1, perturb, init=jnp.zeros_like)
+    step = sam.stateful_value_and_grad(
+        lambda w, batch: jnp.sum(w * batch) / jnp.sum(batch), rule, microbatch=2, weigh=jnp.sum
+    )
+    _, _, state = step(jnp.array(1.0), jnp.array(0.0), jnp.array([0.0, 0.0, 1.0, 2.0]))
+    assert state == 1
+
+
+def test_state_passes_from_each_microbatch_to_the_next():
+    def perturb(gradient, params, state, rho):
+        return rho * state, state * 10 + gradient
+
+    rule = sam.AscentRule(1.0, perturb, init=jnp.zeros_like)
+    step = sam.stateful_value_and_grad(lambda w, batch: w**2 * jnp.mean(batch) / 2, rule, microbatch=1)
+    _, gradient, state = step(jnp.array(1.0), jnp.array(0.0), jnp.array([3.0, 5.0]))
+    assert state == 3 * 10 + 5
+    assert gradient == (3 * 1 + 5 * (1 + 3)) / 2
+
+
+# What comes beside the gradient
+
+
+def test_aux_is_the_weighted_mean_over_pieces():
+    def with_aux(params, batch):
+        return loss_fn(params, batch), {"sum": jnp.sum(batch["inputs"], axis=0), "total": weigh(batch)}
+
+    random = np.random.default_rng(0)
+    params, batch = start(random), split_linear(random)
+    (_, aux), _ = gradient_of(sam.normalized(0.3), with_aux, params, batch, has_aux=True, microbatch=4, weigh=weigh)
+    inputs, weights = (np.asarray(batch[name]).reshape(3, 4, -1) for name in ("inputs", "weights"))
+    share = weights.sum((1, 2)) / weights.sum()
+    assert_allclose(aux["sum"], np.einsum("p,pd->d", share, inputs.sum(1)), rtol=1e-5)
+    assert_allclose(aux["total"], np.sum(share * weights.sum((1, 2))), rtol=1e-6)
+
+
+def test_aux_that_has_no_mean_is_refused():
+    def with_count(w, batch):
+        return jnp.mean(w * batch), {"correct": jnp.sum(batch > 0)}
+
+    value_and_grad = sam.value_and_grad(with_count, sam.normalized(0.1), has_aux=True, microbatch=2)
+    with pytest.raises(ValueError, match=r"aux leaf '1/correct' of type int32: expected floating point"):
+        value_and_grad(1.0, jnp.arange(4.0))
+
+
+@pytest.mark.parametrize("options", [{"microbatch": 50}, {"accumulation_steps": 2}])
+@pytest.mark.parametrize("is_keyword", [False, True])
+def test_each_piece_has_its_own_dropout_mask_in_both_passes(options, is_keyword):
+    def dropped(w, batch, key, stats):
+        return jnp.mean(jax.random.bernoulli(key, 0.5, (50,)) * batch * w**2) / 2 + 0 * stats
+
+    key, w = jax.random.key(0), jnp.arange(1.0, 51.0)
+    arguments = ({"key": key, "stats": 1.0}, ()) if is_keyword else ({}, (key, 1.0))
+    value_and_grad = sam.value_and_grad(dropped, sam.unnormalized(1.0), **options)
+    _, gradient = value_and_grad(w, jnp.ones(100), *arguments[1], **arguments[0])
+    first, second = (np.asarray(jax.random.bernoulli(jax.random.fold_in(key, i), 0.5, (50,))) / 50 for i in range(2))
+    assert np.any(first != second)
+    if "microbatch" in options:
+        expected = (first * (1 + first) + second * (1 + second)) / 2 * w
+    else:
+        expected = (first + second) / 2 * (1 + (first + second) / 2) * w
+    assert_allclose(gradient, expected, rtol=1e-6)
+
+
+def test_memory_is_that_of_a_piece():
+    def temporary_bytes(**options):
+        # One wide hidden layer: activations are nearly all of the memory.
+        params = {"kernel": jnp.ones((8, 256)), "out": jnp.ones((256, 1))}
+        value_and_grad = sam.value_and_grad(
+            lambda p, x: jnp.mean(jnp.tanh(x @ p["kernel"]) @ p["out"]), sam.normalized(0.1), **options
+        )
+        compiled = jax.jit(value_and_grad).lower(params, jnp.ones((4096, 8))).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    whole = temporary_bytes()
+    assert whole > 4096 * 256 * 4
+    assert temporary_bytes(accumulation_steps=16) < whole / 6
+    assert temporary_bytes(microbatch=256) < whole / 6
+
+
+# Faults
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"microbatch": 5}, r"microbatch=5: expected a divisor of the batch size 12"),
+        ({"microbatch": 24}, r"microbatch=24: expected a divisor of the batch size 12"),
+        ({"accumulation_steps": 5}, r"accumulation_steps=5: expected a divisor of the 12 examples that share"),
+        ({"accumulation_steps": 3, "microbatch": 4}, r"accumulation_steps=3: expected a divisor of the 4 examples"),
+    ],
+)
+def test_batch_that_cannot_be_cut_is_refused(options, message):
+    random = np.random.default_rng(0)
+    with pytest.raises(ValueError, match=message):
+        sam.value_and_grad(loss_fn, sam.normalized(0.1), **options)(start(random), split_linear(random))
+
+
+@pytest.mark.parametrize("wrong", [jnp.ones(11), jnp.ones(())])
+def test_batch_without_a_common_leading_axis_is_refused(wrong):
+    random = np.random.default_rng(0)
+    batch = {**split_linear(random), "weights": wrong}
+    with pytest.raises(ValueError, match=r"batch with leaves of shapes .*'weights': \((11,)?\).*one leading axis"):
+        sam.value_and_grad(loss_fn, sam.normalized(0.1), microbatch=4)(start(random), batch)

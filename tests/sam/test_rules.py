@@ -1,0 +1,218 @@
+"""Each ascent rule against its formula in NumPy, where the base optimizer would fail the same test."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+from numpy.testing import assert_allclose, assert_array_equal
+
+from flatwide import sam
+
+RHO = 0.3
+
+
+class Quadratic:
+    """loss = w'Aw / 2 + b'w over a tree with a kernel, a bias and a norm scale; all formulas on flat NumPy vectors."""
+
+    def __init__(self):
+        random = np.random.default_rng(0)
+        self.params = {
+            "dense": {"bias": jnp.array(random.normal(size=2)), "kernel": jnp.array(random.normal(size=(2, 3)))},
+            "norm": {"scale": jnp.array(random.normal(size=2))},
+        }
+        flat, self.unravel = ravel_pytree(self.params)
+        self.w = np.asarray(flat)
+        root = random.normal(size=(10, 10))
+        self.a, self.b = root @ root.T, random.normal(size=10)
+        self.is_kernel = np.asarray(ravel_pytree(jax.tree.map_with_path(_is_kernel, self.params))[0]) == 1
+
+    def loss(self, params):
+        w, _ = ravel_pytree(params)
+        return w @ jnp.asarray(self.a) @ w / 2 + jnp.asarray(self.b) @ w
+
+    def gradient(self, w):
+        return self.a @ w + self.b
+
+
+def _is_kernel(path, leaf):
+    return jnp.full(leaf.shape, float(path[-1].key == "kernel"))
+
+
+@pytest.fixture
+def quadratic(float64) -> Quadratic:
+    return Quadratic()
+
+
+def normalized(problem, g):
+    return RHO * g / np.sqrt(np.sum(g**2))
+
+
+def unnormalized(problem, g):
+    return RHO * g
+
+
+def adaptive(problem, g):
+    t = np.where(problem.is_kernel, np.abs(problem.w) + 0.01, 1.0)
+    return RHO * t**2 * g / np.sqrt(np.sum((t * g) ** 2))
+
+
+def layerwise(problem, g):
+    scales = np.where(problem.is_kernel, 0.5, 3.0)
+    return RHO * scales * g / np.sqrt(np.sum(g**2))
+
+
+LAYER_SCALES = ("dense/kernel=0.5", ".*=3")
+CASES = [
+    (sam.normalized(RHO), normalized),
+    (sam.unnormalized(RHO), unnormalized),
+    (sam.adaptive(RHO), adaptive),
+    (sam.layerwise(RHO, layer_scales=LAYER_SCALES), layerwise),
+    (sam.layerwise(RHO, {"dense": {"bias": 3.0, "kernel": 0.5}, "norm": {"scale": 3.0}}), layerwise),
+]
+IDS = ["normalized", "unnormalized", "adaptive", "layerwise-text", "layerwise-tree"]
+
+
+@pytest.mark.parametrize(("rule", "formula"), CASES, ids=IDS)
+def test_gradient_is_that_at_the_perturbed_point(quadratic, rule, formula):
+    value, gradient = jax.jit(sam.value_and_grad(quadratic.loss, rule))(quadratic.params)
+    clean = quadratic.gradient(quadratic.w)
+    expected = quadratic.gradient(quadratic.w + formula(quadratic, clean))
+    found = np.asarray(ravel_pytree(gradient)[0])
+    assert found.dtype == np.float64
+    assert_allclose(found, expected, rtol=1e-10)  # 1e-12 in the norm, against norms of order 10
+    assert np.max(np.abs(found - clean)) > 0.1  # the base optimizer would fail
+    assert_allclose(value, quadratic.w @ quadratic.a @ quadratic.w / 2 + quadratic.b @ quadratic.w, rtol=1e-14)
+
+
+@pytest.mark.parametrize(("rule", "formula"), CASES, ids=IDS)
+def test_perturbation_is_that_of_the_formula(quadratic, rule, formula):
+    found, _ = jax.jit(lambda p: rule.perturb(jax.grad(quadratic.loss)(p), p, (), RHO))(quadratic.params)
+    expected = formula(quadratic, quadratic.gradient(quadratic.w))
+    assert_allclose(ravel_pytree(found)[0], expected, rtol=1e-10)
+
+
+def test_one_step_by_hand():
+    # Gradient (3, 4) of norm 5, so the ascent ends at (3.3, 1.4), where the gradient is (3.3, 5.6).
+    start, curvature = jnp.array([3.0, 1.0]), jnp.array([1.0, 4.0])
+    _, gradient = jax.jit(sam.value_and_grad(lambda w: jnp.sum(curvature * w**2) / 2, sam.normalized(0.5)))(start)
+    assert_allclose(gradient, [3.3, 5.6], rtol=1e-6)
+
+
+def total(function, *operands):
+    """Add up a function of corresponding leaves."""
+    return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(jax.tree.map(function, *operands)))
+
+
+@pytest.mark.parametrize("is_mapped", [False, True], ids=["jit", "vmap"])
+def test_zero_gradient_stays_zero(variant, mlp, is_mapped):
+    def gradient(params, rho):
+        distance = lambda w: total(lambda a, b: (a - b) ** 2, w, mlp.params)  # noqa: E731
+        return sam.value_and_grad(distance, variant(rho))(params)[1]
+
+    if is_mapped:
+        gradient = jax.vmap(gradient, in_axes=(None, 0))
+    found = jax.jit(gradient)(mlp.params, jnp.array([0.0, 0.1, 10.0]) if is_mapped else 10.0)
+    assert all(jnp.all(leaf == 0) for leaf in jax.tree.leaves(found))
+
+
+def test_zero_gradient_is_finite_in_reverse_mode(variant, mlp):
+    start = jax.tree.map(jnp.zeros_like, mlp.params)  # |w| has no derivative at 0 either
+
+    def after_a_step(params, rho):
+        _, gradient = sam.value_and_grad(lambda w: total(jnp.square, w), variant(rho))(params)
+        return total(lambda w, g: w - 0.1 * g, params, gradient)
+
+    found = jax.jit(jax.grad(after_a_step, argnums=(0, 1)))(start, 0.1)
+    assert all(jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(found))
+
+
+def test_reverse_mode_through_a_step_agrees_with_finite_differences(variant, float64):
+    problem = Quadratic()
+
+    @jax.jit
+    def after_a_step(rho):
+        _, gradient = sam.value_and_grad(problem.loss, variant(rho))(problem.params)
+        return total(jnp.sin, gradient)
+
+    numeric = (after_a_step(0.3 + 1e-6) - after_a_step(0.3 - 1e-6)) / 2e-6
+    assert_allclose(jax.grad(after_a_step)(0.3), numeric, rtol=1e-6)  # central differences, errors of order 1e-8
+    assert abs(numeric) > 0.01
+
+
+def test_pruned_weights_take_no_part_in_the_perturbation(variant, mlp):
+    """Whatever the arrays hold at pruned places, no number changes."""
+    random = np.random.default_rng(1)
+    mask = jax.tree.map(
+        lambda w: jnp.asarray(random.random(w.shape) < 0.5) if w.ndim > 1 else jnp.ones(w.shape, bool), mlp.params
+    )
+    masked = jax.tree.map(lambda w, kept: jnp.where(kept, w, 0), mlp.params, mask)
+    garbage = jax.tree.map(lambda w, kept: jnp.where(kept, w, 1e3), mlp.params, mask)
+
+    def loss_fn(params, batch):
+        return mlp.loss_fn(jax.tree.map(lambda w, kept: jnp.where(kept, w, 0), params, mask), batch)[0]
+
+    value_and_grad = jax.jit(sam.value_and_grad(loss_fn, variant(0.5)))
+    found, expected = value_and_grad(garbage, mlp.batches[0]), value_and_grad(masked, mlp.batches[0])
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert_array_equal(a, b)
+    for gradient, kept in zip(jax.tree.leaves(found[1]), jax.tree.leaves(mask), strict=True):
+        assert np.all(np.asarray(gradient)[~np.asarray(kept)] == 0)
+
+
+def perturbation(gradient, *layer_scales):
+    rule = sam.layerwise(5.0, layer_scales=layer_scales)
+    assert rule.init(gradient) == ()
+    return rule.perturb(gradient, gradient, (), rule.rho)[0]
+
+
+def test_first_matching_pattern_decides_and_others_get_one():
+    gradient = {"a": {"kernel": jnp.array([[3.0]]), "bias": jnp.array([4.0])}, "b": jnp.zeros(2) + 12 / 2**0.5}
+    found = perturbation(gradient, "a/kernel=10", "a/.*=2")  # the norm is 13
+    assert_allclose(found["a"]["kernel"], [[10 * 15 / 13]], rtol=1e-6)
+    assert_allclose(found["a"]["bias"], [2 * 20 / 13], rtol=1e-6)
+    assert_allclose(found["b"], [60 / 13 / 2**0.5] * 2, rtol=1e-6)
+
+
+def test_pattern_must_match_the_whole_name():
+    gradient = {"kernel": jnp.array([[3.0]]), "kernel2": jnp.array([4.0])}
+    found = perturbation(gradient, "kernel=0")
+    assert_allclose(found["kernel"], [[0.0]])
+    assert_allclose(found["kernel2"], [4.0], rtol=1e-6)
+
+
+def test_pattern_may_contain_an_equals_sign():
+    gradient = {"kernel": jnp.array([[3.0]]), "bias": jnp.array([4.0])}
+    found = perturbation(gradient, "(?=kernel).*=0")
+    assert_allclose(found["kernel"], [[0.0]])
+    assert_allclose(found["bias"], [4.0], rtol=1e-6)
+
+
+MALFORMED = ["kernel", "kernel=", "=0.5", "kernel=half", "kernel=-1", "kernel=nan", "kernel=inf", "(=1"]
+
+
+@pytest.mark.parametrize("entry", MALFORMED)
+def test_malformed_scales_are_refused_at_once(entry):
+    with pytest.raises(ValueError, match="layer_scales entry") as error:
+        sam.layerwise(0.1, layer_scales=(".*/bias=1", entry))
+    assert repr(entry) in str(error.value)
+    assert '"pattern=factor"' in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "idle", ["layer1/weights=2", "layer0/kernel=2"], ids=["no-such-leaf", "an-earlier-one-decides"]
+)
+def test_pattern_that_decides_nothing_is_refused_with_the_names_of_the_leaves(mlp, idle):
+    rule = sam.layerwise(0.1, layer_scales=(".*/kernel=0.5", idle))
+    message = rf"'{idle[:-2]}' decides no leaf.*Leaves: layer0/bias, layer0/kernel"
+    with pytest.raises(ValueError, match=message):
+        rule.init(mlp.params)
+    with pytest.raises(ValueError, match=message):
+        sam.value_and_grad(mlp.loss_fn, rule, has_aux=True)(mlp.params, mlp.batches[0])
+
+
+def test_layerwise_takes_exactly_one_form_of_scales(mlp):
+    with pytest.raises(ValueError, match=r"layer_scales=\(\) and no tree of scales: expected one of the two"):
+        sam.layerwise(0.1)
+    with pytest.raises(ValueError, match=r"and a tree of scales: expected one of the two"):
+        sam.layerwise(0.1, mlp.params, layer_scales=(".*=1",))

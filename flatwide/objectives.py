@@ -3,9 +3,9 @@
 An objective as found by its name in a config: objective(num_outputs, *, <the config fields it reads>) -> Objective.
 """
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from flatwide.types import Array, Batch, Objective, PyTree
 
@@ -29,7 +29,9 @@ def cross_entropy(num_outputs: int) -> Objective:
 
     def losses(outputs: PyTree, batch: Batch) -> Array:
         logits, targets, weights = _items(outputs, batch, num_outputs)
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
+        # The largest logit is taken off before the logarithm, which keeps the digits of losses near zero.
+        log_probabilities = jax.nn.log_softmax(logits)
+        losses = -jnp.take_along_axis(log_probabilities, targets[..., None], axis=-1)[..., 0]
         return _total(weights * losses)
 
     def weights(batch: Batch) -> Array:
@@ -79,7 +81,7 @@ def _total(items: Array) -> Array:
 
 def _fraction(correct: np.ndarray, weights: np.ndarray) -> float:
     """Compute the accuracy of a whole split."""
-    total = np.sum(weights, dtype=np.float64)
+    total = np.sum(np.asarray(weights), dtype=np.float64)
     if not total > 0:
         raise ValueError(f"weights that add up to {total}: expected at least one item to score; see the split's size.")
-    return float(np.sum(correct, dtype=np.float64) / total)
+    return float(np.sum(np.asarray(correct), dtype=np.float64) / total)

@@ -1,0 +1,173 @@
+"""Cross-entropy and accuracy against NumPy, with and without padding."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from flatwide import objectives, registry
+
+NUM_CLASSES = 5
+OBJECTIVE = objectives.cross_entropy(NUM_CLASSES)
+
+
+def make(shape, seed=0):
+    random = np.random.default_rng(seed)
+    return random.normal(size=(*shape, NUM_CLASSES)) * 3, random.integers(0, NUM_CLASSES, shape)
+
+
+def losses_by_hand(logits, targets):
+    logits = logits.astype(np.float64)
+    picked = np.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+    return np.log(np.sum(np.exp(logits), axis=-1)) - picked
+
+
+def everything(outputs, batch):
+    """Compute all that an objective tells of a batch, and the gradient of its mean loss."""
+
+    @jax.jit
+    def on_device(outputs, batch):
+        def mean_loss(outputs):
+            losses, weights = OBJECTIVE.losses(outputs, batch), OBJECTIVE.weights(batch)
+            return jnp.sum(losses) / jnp.sum(weights), losses
+
+        (loss, losses), gradient = jax.value_and_grad(mean_loss, has_aux=True)(outputs)
+        return losses, OBJECTIVE.weights(batch), OBJECTIVE.predictions(outputs, batch), loss, gradient
+
+    losses, weights, predictions, loss, gradient = on_device(jnp.asarray(outputs), batch)
+    metric = OBJECTIVE.metric(np.asarray(predictions), np.asarray(weights))
+    return losses, weights, predictions, metric, loss, gradient
+
+
+def test_images(float64):
+    logits, targets = make((20,))
+    losses, weights, predictions, metric, loss, _ = everything(logits, {"targets": jnp.asarray(targets)})
+    expected = losses_by_hand(logits, targets)
+    assert_allclose(losses, expected, rtol=1e-12)
+    assert_array_equal(weights, np.ones(20))
+    assert_array_equal(predictions, (np.argmax(logits, axis=1) == targets).astype(float))
+    assert 0 < metric < 1
+    assert metric == np.mean(np.argmax(logits, axis=1) == targets)
+    assert_allclose(loss, np.mean(expected), rtol=1e-12)
+
+
+def test_sentences_are_totals_over_their_tokens(float64):
+    logits, targets = make((6, 7))
+    losses, weights, predictions, metric, loss, _ = everything(logits, {"targets": jnp.asarray(targets)})
+    assert_allclose(losses, losses_by_hand(logits, targets).sum(axis=1), rtol=1e-12)
+    assert_array_equal(weights, np.full(6, 7))
+    assert_array_equal(predictions, np.sum(np.argmax(logits, axis=-1) == targets, axis=1))
+    assert_allclose(metric, np.mean(np.argmax(logits, axis=-1) == targets), rtol=1e-12)
+    assert_allclose(loss, losses_by_hand(logits, targets).mean(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("garbage", [0.0, 1e30, np.nan, np.inf])
+def test_padding_changes_no_number(float64, garbage):
+    """Sentences of 3, 1, 0 and 5 tokens, whatever stands behind their ends and in a row of padding."""
+    lengths = np.array([3, 1, 0, 5])
+    logits, targets = make((4, 5))
+    real = np.arange(5)[None, :] < lengths[:, None]
+    padded = np.where(real[..., None], logits, garbage)
+    batch = {"targets": jnp.asarray(np.where(real, targets, -1)), "weights": jnp.asarray(real)}
+    losses, weights, predictions, metric, loss, gradient = everything(padded, batch)
+
+    by_hand = losses_by_hand(logits, targets)
+    right = np.argmax(logits, axis=-1) == targets
+    assert_allclose(losses, np.sum(np.where(real, by_hand, 0), axis=1), rtol=1e-12)
+    assert_array_equal(weights, lengths)
+    assert_array_equal(predictions, np.sum(right & real, axis=1))
+    assert_allclose(metric, right[real].mean(), rtol=1e-12)
+    assert_allclose(loss, by_hand[real].mean(), rtol=1e-12)
+    assert np.all(np.asarray(gradient)[~real] == 0)
+    assert np.all(np.asarray(gradient)[real] != 0)
+
+
+def test_padded_examples_change_no_number(float64):
+    logits, targets = make((6,))
+    batch = {"targets": jnp.asarray(targets), "weights": jnp.array([1.0, 1, 1, 1, 0, 0])}
+    found = everything(logits, batch)
+    expected = everything(logits[:4], {"targets": jnp.asarray(targets[:4])})
+    assert found[3] == expected[3]
+    assert_allclose(found[4], expected[4], rtol=1e-12)
+    assert_allclose(found[5][:4], expected[5], rtol=1e-12)
+
+
+def test_fractional_weights_weigh_loss_and_metric(float64):
+    logits, targets = make((6,))
+    weights = np.array([0.5, 2, 1, 0, 3, 0.25])
+    *_, metric, loss, _ = everything(logits, {"targets": jnp.asarray(targets), "weights": weights})
+    assert_allclose(loss, np.average(losses_by_hand(logits, targets), weights=weights), rtol=1e-12)
+    assert_allclose(metric, np.average(np.argmax(logits, axis=1) == targets, weights=weights), rtol=1e-12)
+
+
+def test_one_weight_an_example_weighs_each_of_its_tokens(float64):
+    logits, targets = make((3, 4))
+    example = {"targets": jnp.asarray(targets), "weights": np.array([1.0, 0, 2])}
+    each = example | {"weights": np.repeat([[1.0], [0], [2]], 4, axis=1)}
+    jax.tree.map(assert_array_equal, everything(logits, example), everything(logits, each))
+
+
+def test_half_precision_outputs_are_scored_in_float32():
+    logits, targets = make((500,))
+    half = jnp.asarray(logits, jnp.bfloat16)
+    losses = OBJECTIVE.losses(half, {"targets": jnp.asarray(targets)})
+    assert losses.dtype == jnp.float32
+    assert_allclose(losses, losses_by_hand(np.asarray(half, np.float64), targets), rtol=1e-5, atol=1e-6)
+
+
+def test_large_logits_do_not_overflow():
+    losses = OBJECTIVE.losses(jnp.full((1, NUM_CLASSES), 1e30), {"targets": jnp.array([2])})
+    assert_allclose(losses, [np.log(NUM_CLASSES)], rtol=1e-6)
+
+
+def test_small_losses_keep_their_digits_in_float32():
+    """At interpolation a difference of two numbers near 18 has one digit left of a loss near 1e-6."""
+    logits, targets = make((4000,))
+    logits[:, 0] = 18
+    logits, targets = np.float32(logits), np.zeros_like(targets)
+    exact = np.mean(losses_by_hand(logits, targets))
+    assert 1e-6 < exact < 1e-5
+    found = np.asarray(OBJECTIVE.losses(jnp.asarray(logits), {"targets": jnp.asarray(targets)}))
+    assert_allclose(np.mean(found, dtype=np.float64), exact, rtol=0.01)
+
+
+def test_targets_of_a_byte_are_labels():
+    logits, targets = make((8,))
+    bytes_, words = ({"targets": jnp.asarray(targets, dtype)} for dtype in (jnp.uint8, jnp.int32))
+    jax.tree.map(assert_array_equal, everything(logits, bytes_), everything(logits, words))
+
+
+def test_metric_of_a_split_is_exact_over_uneven_batches():
+    assert OBJECTIVE.metric(np.array([1.0, 0, 3, 2]), np.array([1.0, 0, 4, 3])) == 6 / 8
+    assert (OBJECTIVE.metric_name, OBJECTIVE.higher_is_better) == ("accuracy", True)
+    # In float32 the count would stop at 2 ** 24.
+    assert OBJECTIVE.metric(np.ones(2**24 + 2, np.float32), np.ones(2**24 + 2, np.float32)) == 1
+
+
+def test_objectives_are_found_by_name():
+    for name in objectives.OBJECTIVES:
+        assert registry.find("config.loss", name, objectives.OBJECTIVES)(NUM_CLASSES).metric_name
+
+
+@pytest.mark.parametrize(
+    ("outputs", "batch", "message"),
+    [
+        ((4, 3), {"targets": np.zeros(4, int)}, r"outputs of shape \(4, 3\) for targets of shape \(4,\).*\(4, 5\)"),
+        ((4, 5), {"targets": np.zeros((4, 2), int)}, r"expected 5 logits for each target, \(4, 2, 5\)"),
+        ((4, 5), {"targets": np.zeros(4)}, r"targets of type float.*expected integers, the classes 0 to 4"),
+        ((4, 5), {"targets": np.zeros(4, int), "weights": np.ones(3)}, r"weights of shape \(3,\).*one weight an exam"),
+    ],
+)
+def test_shapes_that_do_not_fit_are_refused(outputs, batch, message):
+    batch = {name: jnp.asarray(array) for name, array in batch.items()}
+    for function in (OBJECTIVE.losses, OBJECTIVE.predictions):
+        with pytest.raises(ValueError, match=message):
+            function(jnp.zeros(outputs), batch)
+
+
+def test_impossible_scores_are_refused():
+    with pytest.raises(ValueError, match="num_outputs=1: expected at least 2 classes"):
+        objectives.cross_entropy(1)
+    with pytest.raises(ValueError, match=r"weights that add up to 0\.0: expected at least one item"):
+        OBJECTIVE.metric(np.zeros(3), np.zeros(3))

@@ -1,0 +1,114 @@
+"""Schedules at every step, against tables written without JAX."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from flatwide import schedules
+
+# With 8 steps: half is step 4, three quarters step 6, and the boundary step has the new rate.
+TABLES = {
+    "constant": [1.0] * 8,
+    "step": [1.0, 1.0, 1.0, 1.0, 0.1, 0.1, 0.01, 0.01],
+    "step_mnist": [1.0, 1.0, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001],
+    "linear": [1.0, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8],
+    "cosine": [(1 + math.cos(math.pi * t / 8)) / 2 for t in range(8)],
+    "inverse_sqrt": [1.0, 1.0, *(1 / math.sqrt(t) for t in range(2, 8))],
+}
+# With a warmup of 4: rises over steps 0 to 3; milestones stay where they are, the others run over what remains.
+WARM_TABLES = {
+    "constant": [0.0, 0.25, 0.5, 0.75, 1.0, 1.0, 1.0, 1.0],
+    "step": [0.0, 0.25, 0.5, 0.75, 0.1, 0.1, 0.01, 0.01],
+    "step_mnist": [0.0, 0.25, 0.5 * 0.1, 0.75 * 0.1, 0.01, 0.01, 0.001, 0.001],
+    "linear": [0.0, 0.25, 0.5, 0.75, 1.0, 0.75, 0.5, 0.25],
+    "cosine": [0.0, 0.25, 0.5, 0.75, *((1 + math.cos(math.pi * t / 4)) / 2 for t in range(4))],
+    "inverse_sqrt": [0.0, 0.125, 0.25, 0.375, 0.5, 1 / math.sqrt(5), 1 / math.sqrt(6), 1 / math.sqrt(7)],
+}
+
+
+def table(name, num_steps, warmup_steps=0, steps=None):
+    """Ask for one traced step after the other, as training does."""
+    factor = jax.jit(schedules.build(name, num_steps=num_steps, warmup_steps=warmup_steps))
+    return np.array([factor(step) for step in (range(num_steps) if steps is None else steps)])
+
+
+@pytest.mark.parametrize("is_float64", [False, True])
+@pytest.mark.parametrize("name", schedules.SCHEDULES)
+def test_every_step_is_as_in_the_table(name, is_float64):
+    with jax.enable_x64(is_float64):
+        dtype = np.float64 if is_float64 else np.float32
+        for warmup_steps, tables in ((0, TABLES), (4, WARM_TABLES)):
+            found = table(name, 8, warmup_steps)
+            assert found.dtype == dtype
+            # A few rounding errors of a factor of at most 1; the zeros of the tables are exact.
+            assert_allclose(found, tables[name], rtol=4 * np.finfo(dtype).eps, atol=0 if name != "cosine" else 1e-7)
+
+
+@pytest.mark.parametrize("is_float64", [False, True])
+@pytest.mark.parametrize(("name", "quarters"), [("step", (2, 3)), ("step_mnist", (1, 2, 3))])
+@pytest.mark.parametrize("num_steps", [1, 2, 3, 5, 7, 46, 101])
+def test_milestones_are_exact_for_lengths_that_do_not_divide(name, quarters, num_steps, is_float64):
+    expected = [10.0 ** -sum(4 * t >= q * num_steps for q in quarters) for t in range(num_steps)]
+    with jax.enable_x64(is_float64):
+        found = table(name, num_steps)
+        assert_array_equal(found, np.array(expected).astype(found.dtype))  # correctly rounded, no error at all
+
+
+@pytest.mark.parametrize(("name", "num_steps"), [("step", 46_900), ("step_mnist", 46_900), ("step", 10_000_000)])
+def test_milestones_are_exact_in_long_runs(name, num_steps):
+    boundaries = {"step": (2, 3), "step_mnist": (1, 2, 3)}[name]
+    steps = [max(q * num_steps // 4 + d, 0) for q in boundaries for d in (-1, 0)]
+    expected = [10.0 ** -sum(4 * t >= q * num_steps for q in boundaries) for t in steps]
+    found = table(name, num_steps, steps=steps)
+    assert_array_equal(found, np.array(expected, np.float32))
+
+
+@pytest.mark.parametrize("name", ["cosine", "linear"])
+def test_decay_ends_at_zero_and_stays_there(name):
+    assert_array_equal(table(name, 8, steps=[8, 9, 100]), 0)
+
+
+def test_imagenets_schedule_is_the_papers(float64):
+    """225,180 steps, of which 5,000 warm up: built from two optax schedules as in Flax's ImageNet example."""
+    joined = optax.join_schedules(
+        [optax.linear_schedule(0.0, 1.0, 5000), optax.cosine_decay_schedule(1.0, 220_180)], boundaries=[5000]
+    )
+    steps = np.array([0, 1, 2500, 4999, 5000, 5001, 115_090, 225_179])
+    found = jax.vmap(schedules.build("imagenet_cosine", num_steps=225_180, warmup_steps=5000))(steps)
+    assert_allclose(found, jax.vmap(joined)(steps), rtol=1e-10, atol=1e-15)
+
+
+def test_inverse_square_root_is_that_of_the_sequence_tagging_example():
+    steps = [0, 1, 4000, 7999, 8000, 8001, 32_000, 74_999]
+    found = table("inverse_sqrt", 75_000, 8000, steps=steps)
+    assert_allclose(found, [min(1, t / 8000) / math.sqrt(max(t, 8000)) for t in steps], rtol=1e-6)
+
+
+def test_run_within_its_warmup_only_rises():
+    for name in ("cosine", "linear", "constant"):
+        assert_allclose(table(name, 5, 10), [0.0, 0.1, 0.2, 0.3, 0.4], rtol=1e-6)
+
+
+def test_many_steps_at_once_and_a_python_step():
+    factor = schedules.build("linear", num_steps=4, warmup_steps=2)
+    assert_allclose(jax.vmap(factor)(jnp.arange(4)), [0.0, 0.5, 1.0, 0.5])
+    assert factor(3) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("cosin", 8, 0), r"lr_scheduler='cosin' is not known\. Did you mean 'cosine'\? Known: constant, cosine, "),
+        (("step", 0, 0), r"num_steps=0: expected at least 1"),
+        (("step", 8, -1), r"warmup_steps=-1: expected a number >= 0"),
+    ],
+)
+def test_unknown_names_and_impossible_lengths_are_refused(arguments, message):
+    name, num_steps, warmup_steps = arguments
+    with pytest.raises(ValueError, match=message):
+        schedules.build(name, num_steps=num_steps, warmup_steps=warmup_steps)

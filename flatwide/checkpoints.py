@@ -196,7 +196,7 @@ def _check(path: Path, file: IO[bytes]) -> None:
     """Compare the digest at the end of a file with the one of all that comes before; rewind."""
     size = os.fstat(file.fileno()).st_size
     found = _digest(file, size - _DIGEST_BYTES)
-    if size <= _DIGEST_BYTES or found != file.read():
+    if found != file.read():
         raise DamagedError(
             f"{path}: the checkpoint is damaged (truncated or changed): its {size} bytes do not end with their SHA-256."
         )

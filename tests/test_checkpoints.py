@@ -97,8 +97,9 @@ def test_numpy_opens_the_file_and_names_are_paths(tmp_path):
         assert json.loads(archive["metadata.json"])["extra"] == {"a": 1}
 
 
-def test_same_state_gives_the_same_bytes(tmp_path):
+def test_same_state_gives_the_same_bytes_at_any_time(tmp_path, monkeypatch):
     first = checkpoints.save(tmp_path / "a", 1, make_state(), extra={}).read_bytes()
+    monkeypatch.setattr(time, "time", lambda: 1e9)
     assert checkpoints.save(tmp_path / "b", 1, make_state(), extra={}).read_bytes() == first
 
 
@@ -224,6 +225,12 @@ def test_a_damaged_file_never_counts_as_one_of_the_two_that_are_kept(tmp_path):
     assert (tmp_path / "step_00000001.npz").exists()
     empty(tmp_path / "step_00000003.npz")
     assert checkpoints.load_newest(tmp_path, make_state()).step == 1
+
+
+def test_files_of_later_steps_neither_count_nor_go(tmp_path):
+    for step in (20, 3, 4, 5):
+        checkpoints.save(tmp_path, step, make_state(), extra={})
+    assert sorted(int(path.stem[5:]) for path in tmp_path.iterdir()) == [4, 5, 20]
 
 
 def test_a_run_that_fell_back_does_not_lose_what_it_writes_next(tmp_path):

@@ -60,6 +60,10 @@ def test_every_product_is_in_bfloat16_and_all_else_in_float32(name):
     assert len(products(found)) >= 3 * num_layers - 1  # forward, and the gradient by inputs (not the first) and kernel
     for product in products(found):
         assert dtypes([*product.invars, *product.outvars]) == {"bfloat16"}, product
+    activations = [e for e in found if e.primitive.name == "max" and e.outvars[0].aval.shape[1:]]
+    assert activations
+    for activation in activations:  # kept for the backward pass, at half the memory
+        assert dtypes(activation.outvars) == {"bfloat16"}, activation
     for statistic in (e for e in found if e.primitive.name in ("rsqrt", "log", "exp", "div")):
         assert dtypes(statistic.outvars) == {"float32"}, statistic
     assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {np.dtype(np.float32)}

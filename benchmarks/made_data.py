@@ -3,7 +3,7 @@
 import numpy as np
 
 from flatwide.data import Resident
-from flatwide.data.idx import prepare
+from flatwide.data.pixels import scaling
 from flatwide.types import Dataset
 
 
@@ -22,4 +22,4 @@ def mnist_like() -> Dataset:
         )
 
     example = jax.ShapeDtypeStruct((28, 28, 1), jax.dtypes.canonicalize_dtype(float))
-    return Dataset(split(60_000), split(10_000), prepare, example, 10, "made")
+    return Dataset(split(60_000), split(10_000), scaling(largest=255.0), example, 10, "made")

@@ -7,6 +7,7 @@ Prints:  (a) the epoch over the time of the 16 matrix products a step, alone and
 """
 
 import argparse
+import itertools
 import os
 import re
 import statistics
@@ -23,7 +24,6 @@ PRODUCTS = 16  # forward 3, backward 5, twice
 def products_program(steps: int):
     """Compile the step's 16 matrix products, `steps` times; nothing else but cutting the next batch out of the data."""
     import jax
-    import jax.numpy as jnp
 
     sizes = (784, 300, 100, 10)
 
@@ -45,7 +45,7 @@ def products_program(steps: int):
         return jax.lax.fori_loop(0, steps, body, (clean, perturbed))
 
     keys = jax.random.split(jax.random.key(0), 6)
-    shapes = list(zip(sizes[:-1], sizes[1:], strict=True)) * 2
+    shapes = list(itertools.pairwise(sizes)) * 2
     weights = [0.05 * jax.random.normal(key, shape) for key, shape in zip(keys, shapes, strict=True)]
     data = jax.random.uniform(jax.random.key(1), (steps * 128, 784))
     arguments = (data, tuple(weights[:3]), tuple(weights[3:]))
@@ -69,7 +69,9 @@ class Peer:
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.versions = self.process.stdout.readline().strip()
         if not self.versions:
-            raise SystemExit(f"--peer_python={python}: it needs torch and pytorch_optimizer: pip install 'flatwide[peers]'.")
+            raise SystemExit(
+                f"--peer_python={python}: it needs torch and pytorch_optimizer: pip install 'flatwide[peers]'."
+            )
 
     def seconds(self, steps: int) -> float:
         self.process.stdin.write(f"{steps}\n")
@@ -122,15 +124,19 @@ def main() -> None:
         alone.append(seconds(limit))
         theirs.append(peer.seconds(steps // 4) * steps / (steps // 4))
     with tempfile.TemporaryDirectory() as directory:
-        saving = [seconds(lambda: checkpoints.save(directory, step, state, extra={})) for step in range(5)]
+        saving = [seconds(lambda at=step: checkpoints.save(directory, at, state, extra={})) for step in range(5)]
     evaluating = [seconds(lambda: evaluate(state)) for _ in range(5)]
 
     device = jax.local_devices()[0].device_kind
     print(f"{device}, {flags.threads} threads, jax {jax.__version__}, {peer.versions}, {flags.repeats} blocks")
-    print(f"SAM epoch of {steps} steps: {statistics.median(ours):.3f} s ({steps / statistics.median(ours):.0f} steps/s)")
+    print(
+        f"SAM epoch of {steps} steps: {statistics.median(ours):.3f} s ({steps / statistics.median(ours):.0f} steps/s)"
+    )
     print(f"(a) epoch / its {PRODUCTS} matrix products a step: {ratio(ours, alone)}")
     print(f"(b) PyTorch epoch / ours: {ratio(theirs, ours)}")
-    print(f"apart: evaluation of 10,000 {1e3 * np.median(evaluating):.0f} ms, checkpoint {1e3 * np.median(saving):.0f} ms")
+    print(
+        f"apart: evaluation of 10,000 {1e3 * np.median(evaluating):.0f} ms, checkpoint {1e3 * np.median(saving):.0f} ms"
+    )
 
 
 if __name__ == "__main__":

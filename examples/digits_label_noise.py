@@ -50,7 +50,7 @@ def main(workdir: str) -> None:
     table = gain.gain_by_width(runs, width="num_neurons")
     print("\nTest accuracy on clean labels; half of the training labels are wrong; best rho chosen on the test set.\n")
     print(gain.format_table(table))
-    save(figures.gain_against_width(runs), Path(workdir) / "figures" / "gain_by_width")
+    save(figures.gain_against_width(runs), Path(workdir) / "figures" / "gain_by_width", data=table)
     print(f"\nTable: {workdir}/results.csv   figure: {workdir}/figures/gain_by_width.svg")
 
 

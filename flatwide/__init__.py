@@ -24,7 +24,7 @@ def load(workdir: str | os.PathLike) -> "pandas.DataFrame":
     """Load the results table of a work directory: one row a run, every config and result field."""
     from flatwide import results
 
-    return results.collect(workdir)
+    return results.collect(os.fspath(workdir))
 
 
 def __getattr__(name: str):

@@ -2,7 +2,8 @@
 
     python main.py --workdir=W --config=F [--config.field=value ...] [--dry_run]
 
-Exit codes: 0 done (a diverged run too), 2 bad config or missing data, 143 stopped by SIGTERM (130 by Ctrl-C) after saving.
+Exit codes: 0 done (a diverged run too), 2 bad config or missing data, 143 stopped by SIGTERM (130 by Ctrl-C) after
+its state was saved.
 """
 
 import argparse

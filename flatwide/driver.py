@@ -128,7 +128,9 @@ def _train(
                     "the same command goes on from there."
                 )
     memory = memory._replace(seconds=memory.seconds + time.monotonic() - began)
-    return _finish(built, directory, taken, memory, threads=threads, num_devices=sharding.num_devices if sharding else 1)
+    return _finish(
+        built, directory, taken, memory, threads=threads, num_devices=sharding.num_devices if sharding else 1
+    )
 
 
 def _finish(
@@ -137,7 +139,8 @@ def _finish(
     """Write the final checkpoint, and last the result."""
     rows, objective = directory.read_metrics(), built.workload.objective
     last = rows[-1] if rows else {}
-    finite = np.isfinite(taken.losses[-1]) and np.isfinite(last["train_loss"]) and np.isfinite(last["test_loss"])
+    at_the_end = [taken.losses[-1], last.get("train_loss"), last.get("test_loss")]
+    finite = all(loss is not None and np.isfinite(loss) for loss in at_the_end)
     result = {
         "status": "finished" if finite else "diverged",
         "num_params": trees.size(taken.state.params),
@@ -187,8 +190,8 @@ def _row(built: Experiment, evaluate: dict[str, Callable], taken: Taken, memory:
     }
     for name in ("train", "validation", "test"):
         is_due = name in evaluate and (name != "train" or taken.step == built.num_steps)
-        found = evaluate[name](taken.state) if is_due else Evaluation(None, None)
-        row |= {f"{name}_loss": found.loss, f"{name}_metric": found.metric}
+        found = evaluate[name](taken.state) if is_due else None
+        row |= {f"{name}_loss": found and found.loss, f"{name}_metric": found and found.metric}
     return row
 
 
@@ -223,7 +226,10 @@ def _in_sight(built: Experiment, taken: Taken, row: Mapping[str, float | None] |
     """Choose what the progress line shows: the last evaluation once there is one."""
     if row is None:
         return {}
-    return {"running_train_loss": row["running_train_loss"], f"test_{built.workload.objective.metric_name}": row["test_metric"]}
+    return {
+        "running_train_loss": row["running_train_loss"],
+        f"test_{built.workload.objective.metric_name}": row["test_metric"],
+    }
 
 
 @contextlib.contextmanager

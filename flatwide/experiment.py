@@ -102,19 +102,21 @@ class Experiment:
         """Score every example of a split once."""
         return self.evaluator(split)(state)
 
-    def evaluator(self, split: Split, *, num_batches: int | None = None, sharding=None) -> Callable[[State], Evaluation]:
+    def evaluator(
+        self, split: Split, *, num_batches: int | None = None, sharding=None
+    ) -> Callable[[State], Evaluation]:
         """Build the function that scores a split."""
         batch_size = max(self.config["batch_size"], _EVALUATION_BATCH)
         if num_batches is not None:
             batch_size = self.config["batch_size"]
-        return make_evaluate(
-            self.workload, split, batch_size=batch_size, num_batches=num_batches, sharding=sharding
-        )
+        return make_evaluate(self.workload, split, batch_size=batch_size, num_batches=num_batches, sharding=sharding)
 
     def segment(self, *, sharding=None) -> Segment:
         """Build the program that takes many steps."""
-        make = resident_segment if isinstance(self.train, data.Resident) else streamed_segment
-        return make(self.step, self.train, batch_size=self.config["batch_size"], sharding=sharding)
+        batch_size = self.config["batch_size"]
+        if isinstance(self.train, data.Resident):
+            return resident_segment(self.step, self.train, batch_size=batch_size, sharding=sharding)
+        return streamed_segment(self.step, self.train, batch_size=batch_size, sharding=sharding)
 
     def _mask(self, params: PyTree, stats: PyTree) -> PyTree | None:
         config = self.config
@@ -155,9 +157,7 @@ def build(config: Mapping[str, Any]) -> Experiment:
     if config["train_examples"] is not None:
         train = data.subset(train, config["train_examples"], seed=config["seed"])
     if config["label_noise"] > 0:
-        train = data.add_label_noise(
-            train, config["label_noise"], num_classes=dataset.num_outputs, seed=config["seed"]
-        )
+        train = data.add_label_noise(train, config["label_noise"], num_classes=dataset.num_outputs, seed=config["seed"])
     num_steps, steps_per_epoch = lengths(config, train.num_examples)
     program = _program(_static(config), num_steps, dataset.prepare, _hashable(dataset.example), dataset.num_outputs)
     return Experiment(
@@ -248,7 +248,7 @@ def _load_dataset(name: str, fields: tuple[tuple[str, Any], ...]) -> Dataset:
 
 
 def _fields_for(builder: Callable, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Pick the config fields that a builder declares as keyword-only parameters; one not in the config keeps its default."""
+    """Pick the config fields that a builder declares as keyword-only parameters; others keep the builder's default."""
     return {name: config[name] for name in registry.fields(builder) if name in config}
 
 

@@ -24,24 +24,33 @@ class TensorBoard:
     """
 
     def __init__(self, directory: Path | str, *, purge_step: int | None = None):
-        from tensorboardX import SummaryWriter
-
-        # The library names a file by the second: a run that resumes within one would overwrite its own events.
-        self._writer = SummaryWriter(str(directory), purge_step=purge_step, filename_suffix=f".{time.time_ns()}")
+        self._directory, self._purge_step = directory, purge_step
+        self._writer = None
 
     def write(self, step: int, values: Mapping[str, float | None]) -> None:
         """Write the values that are not None at a step."""
+        self._writer = self._writer or self._open()
         for name, value in values.items():
             if value is not None:
                 self._writer.add_scalar(name, value, step)
 
     def flush(self) -> None:
         """Write out what is buffered."""
-        self._writer.flush()
+        if self._writer:
+            self._writer.flush()
 
     def close(self) -> None:
         """Write out what is buffered and close the file."""
-        self._writer.close()
+        if self._writer:
+            self._writer.close()
+
+    def _open(self):
+        """Open the file at the first value: the import takes a third of a second, which the first step need not wait."""
+        from tensorboardX import SummaryWriter
+
+        # The library names a file by the second: a run that resumes within one would overwrite its own events.
+        suffix = f".{time.time_ns()}"
+        return SummaryWriter(str(self._directory), purge_step=self._purge_step, filename_suffix=suffix)
 
 
 class Progress:

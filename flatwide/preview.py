@@ -25,7 +25,9 @@ def describe(config: Mapping[str, Any]) -> str:
     params, stats = jax.eval_shape(model.init, jax.random.key(0))
     num_train = _num_train(config, info)
     num_steps, steps_per_epoch = experiment.lengths(config, num_train)
-    kept = sparsify.num_kept(params, pruner=config["pruner"], sparsity=config["sparsity"], layer_density=config["layer_density"])
+    kept = sparsify.num_kept(
+        params, pruner=config["pruner"], sparsity=config["sparsity"], layer_density=config["layer_density"]
+    )
     rows = {
         "training examples": f"{num_train:,}",
         "test examples": f"{info.num_test:,}",
@@ -41,7 +43,8 @@ def describe(config: Mapping[str, Any]) -> str:
 
 def is_local(config: Mapping[str, Any]) -> bool:
     """Tell whether the data set is on this machine, and not on a hub."""
-    return config["data_dir"] is not None or config["dataset"] not in data.ON_HUB
+    builder = registry.find("config.dataset", config["dataset"], data.DATASETS)
+    return config["data_dir"] is not None or "data_dir" not in registry.fields(builder)
 
 
 def _info(config: Mapping[str, Any]) -> Info:
@@ -60,6 +63,7 @@ def _info(config: Mapping[str, Any]) -> Info:
         dataset.test.num_examples,
         jax.tree.leaves(dataset.example)[0].shape,
         dataset.num_outputs,
+        is_streamed=not isinstance(dataset.train, data.Resident),
     )
 
 
@@ -92,8 +96,7 @@ def _memory(config, info: Info, model, params: PyTree, stats: PyTree, num_train:
     copies = 3 + {"sgd": config["momentum"] > 0, "adam": 2, "adamw": 2}[configs.base_optimizer(config)]
     copies += configs.effective_rho(config) > 0
     example_bytes = int(np.prod(info.input_shape)) + 4
-    streamed = config["dataset"] in data.STREAMED
-    examples = 0 if streamed else num_train + info.num_test
+    examples = 0 if info.is_streamed else num_train + info.num_test
     return copies * _bytes(params) + _bytes(stats) + kept_for_backward + examples * example_bytes
 
 

@@ -31,7 +31,7 @@ class Objective(NamedTuple):
     """What is minimized and what is reported.
 
     The loss of a batch is sum(losses) / sum(weights): `losses` [B] are totals over an example's scored items and
-    `weights` [B] count those items: 1 for an image, the real tokens of a padded sentence, the labels present of a molecule.
+    `weights` [B] count those items: 1 for an image, a padded sentence's real tokens, the labels that a molecule has.
 
     losses(outputs, batch) -> [B]; weights(batch) -> [B];
     predictions(outputs, batch) -> pytree of [B, ...]: what the metric needs of each example;
@@ -47,7 +47,7 @@ class Objective(NamedTuple):
 
 
 class Split(Protocol):
-    """One part of a data set: examples held in memory (`data.Resident`) or read as they are needed (`data.Streamed`)."""
+    """One part of a data set: held in memory (`data.Resident`) or read as it is needed (`data.Streamed`)."""
 
     @property
     def num_examples(self) -> int: ...
@@ -71,6 +71,7 @@ class Info(NamedTuple):
     num_test: int
     input_shape: tuple[int, ...]  # of one example as the model sees it, without the batch axis
     num_outputs: int  # what the model must emit for each example (or token): the number of classes
+    is_streamed: bool = False  # read as it is needed, and not held in memory
 
 
 class Dataset(NamedTuple):

@@ -1,5 +1,6 @@
 """Bind data, model and objective: the one thing that training, sparsifiers and measurements differentiate."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ from flatwide.types import Array, Batch, Dataset, Model, Objective, PyTree
 class Workload(NamedTuple):
     """A data set's preparation, a model and an objective."""
 
-    prepare: object  # as `Dataset.prepare`
+    prepare: Callable[..., Batch]  # as `Dataset.prepare`
     model: Model
     objective: Objective
 

@@ -50,9 +50,9 @@ def test_a_diverged_run_exits_with_zero_and_one_clear_line(capsys, tmp_path, con
         (["--config.sed=1"], "Did you mean 'seed'?"),
         (["--config.seed=1.5"], "config.seed='1.5': expected an integer"),
         (["--workdri=x"], "'--workdri=x' is not a flag"),
-        (["--config.batch_size=100000"], "config.batch_size=100000: expected at most the 1437 training examples"),
+        (["--config.batch_size=100000"], "config.batch_size=100000: expected at most the 1442 training examples"),
         (["--config.warmup_steps=100000"], "config.warmup_steps=100000: expected fewer than the 720 steps"),
-        (["--config.dataset=mnist", "--config.data_dir=/nowhere"], "train-images"),
+        (["--config.dataset=mnist", "--config.data_dir=/nowhere"], "there is no such folder"),
         (["--config.train_examples=100000"], "train_examples"),
         (["--config.sam_variant=layerwise"], "layer_scales"),
         (["--config.sam_variant=layerwise", "--config.layer_scales=nothing=1"], "nothing=1"),
@@ -126,7 +126,12 @@ def test_dry_run_tells_the_exact_nonzero_parameters(capsys, tmp_path, config):
 
 
 def test_dry_run_with_missing_data_says_what_is_missing(capsys, tmp_path, root):
-    flags = [f"--workdir={tmp_path}", f"--config={root}/configs/mnist_mlp.py", "--config.data_dir=/nowhere", "--dry_run"]
+    flags = [
+        f"--workdir={tmp_path}",
+        f"--config={root}/configs/mnist_mlp.py",
+        "--config.data_dir=/nowhere",
+        "--dry_run",
+    ]
     code, out, errors = command(capsys, *flags)
     assert code == 2
     assert "parameters: 266,610" in out

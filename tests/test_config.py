@@ -23,7 +23,10 @@ def identity_of(**fields):
         ({"rho": -0.1}, "config.rho=-0.1: expected a number >= 0 (0 is the base optimizer alone)."),
         ({"rho": float("nan")}, "config.rho=nan: expected a number >= 0"),
         ({"rho": "big"}, "config.rho='big': expected a number >= 0"),
-        ({"optimizer": "samm"}, "config.optimizer='samm' is not known. Did you mean 'sam'? Known: adam, adamw, sam, sgd."),
+        (
+            {"optimizer": "samm"},
+            "config.optimizer='samm' is not known. Did you mean 'sam'? Known: adam, adamw, sam, sgd.",
+        ),
         ({"model": "ResNet81"}, "config.model='ResNet81' is not known. Did you mean 'ResNet18'?"),
         ({"dataset": "minst"}, "config.dataset='minst' is not known. Did you mean 'mnist'?"),
         ({"lr_scheduler": "cosin"}, "Did you mean 'cosine'?"),
@@ -200,7 +203,10 @@ def test_a_field_of_the_users_own_is_allowed_where_their_builder_reads_it(tmp_pa
         ("def get_config(:", "SyntaxError"),
         ("x = 1", "AttributeError"),
         ("def get_config():\n    return 1", "get_config() gave int"),
-        ("import flatwide.config\ndef get_config():\n    c = flatwide.config.default()\n    c.sed = 1\n    return c", "sed"),
+        (
+            "import flatwide.config\ndef get_config():\n    c = flatwide.config.default()\n    c.sed = 1\n    return c",
+            "sed",
+        ),
     ],
 )
 def test_a_broken_config_file_is_one_line(tmp_path, text, message):

@@ -153,7 +153,7 @@ def test_a_damaged_newest_checkpoint_falls_back_with_a_warning(tmp_path, capsys)
 def test_restore_false_refuses_an_unfinished_run(tmp_path):
     with pytest.raises(driver.Stopped):
         driver.run(FIELDS, tmp_path, should_stop=After(2), quiet=True)
-    with pytest.raises(configs.ConfigError, match="choose another --workdir or config.seed"):
+    with pytest.raises(configs.ConfigError, match=r"choose another --workdir or config\.seed"):
         run(tmp_path, restore_checkpoint=False)
 
 
@@ -188,7 +188,11 @@ def test_a_run_can_be_loaded_and_used(tmp_path):
 
 def test_evaluations_at_chosen_steps(tmp_path):
     run(tmp_path, num_train_steps=10, eval_every_steps=4)
-    assert [row["step"] for row in directory_of(tmp_path, num_train_steps=10, eval_every_steps=4).read_metrics()] == [4, 8, 10]
+    assert [row["step"] for row in directory_of(tmp_path, num_train_steps=10, eval_every_steps=4).read_metrics()] == [
+        4,
+        8,
+        10,
+    ]
 
 
 def test_the_final_state_survives_in_a_checkpoint(tmp_path):

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from importlib.metadata import version
 
 import torch
 from pytorch_optimizer import SAM
@@ -27,9 +28,7 @@ def main() -> None:
         torch.nn.functional.cross_entropy(model(batch), targets).backward()
         optimizer.second_step(zero_grad=True)
 
-    import pytorch_optimizer
-
-    print(f"torch {torch.__version__}, pytorch_optimizer {pytorch_optimizer.__version__}", flush=True)
+    print(f"torch {torch.__version__}, pytorch_optimizer {version('pytorch_optimizer')}", flush=True)
     for line in sys.stdin:
         order = torch.randperm(EXAMPLES)
         began = time.perf_counter()

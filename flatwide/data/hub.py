@@ -170,7 +170,8 @@ def _pixels(content: bytes, shape: tuple[int, ...], *, place: str) -> np.ndarray
         raise ValueError(f"shape={shape}: expected 1 or 3 channels.")
     image = images.decode_small(content, is_color=shape[-1] == 3, place=place)
     if image.shape != shape:
-        raise DataError(f"{place}: an image of {image.shape}; expected {shape}.")
+        found, expected = (" x ".join(map(str, sizes)) for sizes in (image.shape, shape))
+        raise DataError(f"{place}: an image of {found}; expected {expected}.")
     return image
 
 

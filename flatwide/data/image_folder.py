@@ -18,6 +18,7 @@ from flatwide.types import Dataset
 # The authors' code (input_pipeline.py): of all training pixels.
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
+IMAGENET = hub.Images("ILSVRC/imagenet-1k", inputs="image", targets="label", test="validation")
 SUFFIXES = (".jpeg", ".jpg", ".png")
 TEST_FOLDERS = ("val", "validation", "test")
 _LAYOUT = "train/<class>/*.JPEG and val/<class>/*.JPEG (or .jpg, .png)"
@@ -40,8 +41,7 @@ def imagenet2012(
     """
     if data_dir is not None:
         return image_folder(data_dir=data_dir, augment=augment, cache=cache, threads=threads)
-    source = hub.Images("ILSVRC/imagenet-1k", inputs="image", targets="label", test="validation")
-    train, test, num_classes = hub.open_images(source, name="imagenet2012", files=_LAYOUT)
+    train, test, num_classes = hub.open_images(IMAGENET, name="imagenet2012", files=_LAYOUT)
     return _dataset(train, test, num_classes, augment=augment, cache=cache, threads=threads)
 
 
@@ -89,9 +89,10 @@ def tree(folder: Path) -> Tree:
 
 
 def _tree(folder: Path) -> Tree:
-    classes = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+    names_here = os.listdir(folder)
+    classes = sorted(name for name in names_here if not name.startswith(".") and (folder / name).is_dir())
     if not classes:
-        loose = any(entry.name.lower().endswith(SUFFIXES) for entry in os.scandir(folder))
+        loose = any(name.lower().endswith(SUFFIXES) for name in names_here)
         found = "images that are in no class folder" if loose else "no class folders"
         raise DataError(f"{folder}: has {found}; expected {folder.name}/<class>/*.JPEG, one folder a class.")
     with ThreadPoolExecutor(_LISTERS) as pool:

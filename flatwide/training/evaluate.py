@@ -33,10 +33,12 @@ def make_evaluate(
       num_batches: score only the first of the batches; None for the whole split.
     """
     count = split.num_examples if num_batches is None else min(split.num_examples, num_batches * batch_size)
-    make = _resident_scores if isinstance(split, Resident) else _streamed_scores
     num_devices = 1 if sharding is None else sharding.num_devices
     batch_size = -(-min(batch_size, count) // num_devices) * num_devices
-    scores_of = make(workload, split, count=count, batch_size=batch_size, sharding=sharding)
+    if isinstance(split, Resident):
+        scores_of = _resident_scores(workload, split, count=count, batch_size=batch_size, sharding=sharding)
+    else:
+        scores_of = _streamed_scores(workload, split, count=count, batch_size=batch_size, sharding=sharding)
 
     def evaluate(state: State) -> Evaluation:
         return summarize(workload, scores_of(state))

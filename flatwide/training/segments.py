@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from flatwide import streams
-from flatwide.data import Resident, Streamed
+from flatwide.data import Resident
 from flatwide.training.state import State, Values
 from flatwide.training.step import Step
-from flatwide.types import Array, Batch
+from flatwide.types import Array, Batch, Split
 
 # segment(values, state, stop) -> (state, losses): takes steps until `stop` or a loss that is not finite.
 Segment = Callable[[Values, State, int], tuple[State, np.ndarray]]
@@ -93,10 +93,10 @@ def compiled_step(step: Step):
 def epoch_order(seed: Array, epoch: Array, plan: Schedule) -> Array:
     """Draw the order of an epoch [steps * batch]: a permutation, then its start again to complete the last batch."""
     order = jax.random.permutation(jax.random.fold_in(streams.key(seed, "order"), epoch), plan.num_examples)
-    return jnp.resize(order.astype(jnp.int32), plan.steps_per_epoch * plan.batch_size)
+    return jnp.resize(order.astype(jnp.int32), (plan.steps_per_epoch * plan.batch_size,))
 
 
-def streamed_segment(step: Step, split: Streamed, *, batch_size: int, sharding=None) -> Segment:
+def streamed_segment(step: Step, split: Split, *, batch_size: int, sharding=None) -> Segment:
     """Build a segment over data that is read as it is needed, a batch ahead of the device."""
     plan = Schedule(split.num_examples, batch_size)
     compiled = compiled_step(step)
@@ -118,7 +118,7 @@ def streamed_segment(step: Step, split: Streamed, *, batch_size: int, sharding=N
 class _Source:
     """Batches in the order of the run; the iterator is kept while segments follow each other."""
 
-    def __init__(self, split: Streamed, plan: Schedule):
+    def __init__(self, split: Split, plan: Schedule):
         self._split, self._plan = split, plan
         self._seed, self._next, self._iterator = -1, -1, iter(())
 

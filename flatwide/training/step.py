@@ -37,6 +37,7 @@ def make_step(
       `learning_rate` used.
     Cost: two gradients (one if `one_pass`).
     """
+
     def step(values: Values, state: State, batch: Batch) -> tuple[State, Metrics]:
         augmentation = jax.random.fold_in(streams.key(values.seed, "augmentation"), state.step)
         dropout = jax.random.fold_in(streams.key(values.seed, "dropout"), state.step)

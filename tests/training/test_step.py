@@ -53,7 +53,7 @@ def numpy_sam_steps(params, batches, *, rho, momentum, weight_decay, learning_ra
         loss, gradient = numpy_gradient(params, inputs, labels)
         gradient = combine(np.multiply, gradient, mask)
         norm = np.sqrt(sum(np.sum(leaf**2) for leaf in jax.tree.leaves(gradient)))
-        perturbed = combine(lambda w, g: w + rho * g / norm, params, gradient)
+        perturbed = combine(lambda w, g, norm=norm: w + rho * g / norm, params, gradient)
         gradient = combine(np.multiply, numpy_gradient(perturbed, inputs, labels)[1], mask)
         velocity = combine(lambda v, g, w: momentum * v + g + weight_decay * w, velocity, gradient, params)
         params = combine(lambda w, v: w - learning_rate * v, params, velocity)

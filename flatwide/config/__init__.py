@@ -1,0 +1,23 @@
+"""The configuration of one run: its fields, defaults and checks, and what of it is the run's identity.
+
+JAX is not imported here: faults are found, and the number of threads is set, before it starts.
+"""
+
+from flatwide.config.checks import MAY_BE_OWN, resolve
+from flatwide.config.files import load_file, override
+from flatwide.config.identity import base_optimizer, digest, effective_rho, identity
+from flatwide.config.schema import SCHEMA, ConfigError, default
+
+__all__ = [
+    "MAY_BE_OWN",
+    "SCHEMA",
+    "ConfigError",
+    "base_optimizer",
+    "default",
+    "digest",
+    "effective_rho",
+    "identity",
+    "load_file",
+    "override",
+    "resolve",
+]

@@ -1,0 +1,142 @@
+"""Fill in defaults and find every fault at once."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, cast
+
+import ml_collections
+
+from flatwide import registry
+from flatwide.config.schema import SCALARS, SCHEMA, ConfigError, Field, describe, field_like, one_line, plain
+
+_DERIVED_BY_MINUS_ONE = ("num_train_steps", "steps_per_eval")
+
+
+def resolve(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Fill in defaults, put every value into its canonical form, and check all of it.
+
+    Args:
+      values: some of the fields, as a ConfigDict or any mapping; fields of the user's own model, data set or SAM
+        variant are allowed where its builder has a keyword-only parameter of that name.
+    Returns: a frozen config with every field; `config.rho` and `config["rho"]` both work.
+    Raises: ConfigError with every fault found.
+    """
+    given, faults = plain(values), []
+    config = {name: field.default for name, field in SCHEMA.items()} | given
+    for name, value in config.items():
+        field = SCHEMA.get(name) or field_like(value)
+        value = None if name in _DERIVED_BY_MINUS_ONE and value == -1 else _canonical(value, field)
+        config[name] = value
+        if fault := _fault(name, value, field):
+            faults.append(fault)
+    faults += _unknown_names(config) if not faults else []
+    faults += _contradictions(config) if not faults else []
+    if faults:
+        raise ConfigError(faults)
+    return cast(Mapping[str, Any], ml_collections.FrozenConfigDict(_without_aliases(config)))
+
+
+def _canonical(value: Any, field: Field) -> Any:
+    """Turn lists into tuples, whole floats given for float fields into floats; leave wrong types for the check."""
+    scalar = SCALARS[field.kind]
+
+    def convert(entry):
+        if scalar is float and isinstance(entry, int) and not isinstance(entry, bool):
+            return float(entry)
+        return entry
+
+    if field.kind in ("ints", "floats", "strs"):
+        if isinstance(value, list | tuple):
+            return tuple(convert(entry) for entry in value)
+        return value if value is None else (convert(value),)
+    return convert(value)
+
+
+def _fault(name: str, value: Any, field: Field) -> str | None:
+    """Say what is wrong with one value, or None."""
+    wrong = f"config.{name}={value!r}: expected {describe(field)}."
+    if value is None:
+        return None if field.optional else wrong
+    scalar = SCALARS[field.kind]
+    entries = value if field.kind in ("ints", "floats", "strs") else (value,)
+    if any(type(entry) is not scalar for entry in entries):
+        return wrong
+    if scalar is float and not all(math.isfinite(entry) for entry in entries):
+        return wrong
+    return wrong if field.check and not field.check.holds(value) else None
+
+
+def _registries() -> dict[str, tuple[Mapping[str, Any], Mapping[str, str]]]:
+    """List, for each field that names a thing, the known names and their aliases."""
+    from flatwide import data, models, objectives, optimizers, sam, schedules, sparsify
+
+    names = {
+        "model": (models.MODELS, models.ALIASES),
+        "dataset": (data.DATASETS, data.ALIASES),
+        "loss": (objectives.OBJECTIVES, {}),
+        "sam_variant": (sam.VARIANTS, {}),
+        "lr_scheduler": (dict.fromkeys(schedules.SCHEDULES), schedules.ALIASES),
+        "base_optimizer": (dict.fromkeys(optimizers.OPTIMIZERS), {}),
+        "optimizer": (dict.fromkeys((*optimizers.OPTIMIZERS, "sam")), {}),
+        "pruner": (dict.fromkeys(sparsify.PRUNERS), {}),
+        "layer_density": (dict.fromkeys(sparsify.LAYER_DENSITIES), {}),
+    }
+    return names
+
+
+MAY_BE_OWN = ("model", "dataset", "sam_variant")
+
+
+def _without_aliases(config: dict[str, Any]) -> dict[str, Any]:
+    for name, (_, aliases) in _registries().items():
+        config[name] = aliases.get(config[name], config[name])
+    return config
+
+
+def _unknown_names(config: dict[str, Any]) -> list[str]:
+    """Check every name against its registry, and every field that is not in the schema against the user's builders."""
+    faults, own_fields, builders_found = [], set(), True
+    for name, (known, aliases) in _registries().items():
+        value = config[name]
+        if value is None or value in known or value in aliases:
+            continue
+        if name not in MAY_BE_OWN or not registry.is_own_file(value):
+            own = " Your own: path/to/file.py:name." if name in MAY_BE_OWN else ""
+            faults.append(registry.unknown(f"config.{name}", value, [*known, *aliases]) + own)
+            continue
+        try:
+            own_fields |= set(registry.fields(registry.find(f"config.{name}", value, {})))
+        except Exception as error:
+            builders_found = False
+            found = one_line(error)
+            faults.append(
+                found if isinstance(error, ValueError) else f"config.{name}={value!r}: {type(error).__name__}: {found}"
+            )
+    if builders_found:
+        strangers = [name for name in config if name not in SCHEMA and name not in own_fields]
+        faults += [registry.unknown("config field", name, [*SCHEMA, *own_fields]) for name in strangers]
+    return faults
+
+
+def _contradictions(config: dict[str, Any]) -> list[str]:
+    """Check fields against each other."""
+    faults = []
+    batch_size, microbatch, pieces = config["batch_size"], config["microbatch"], config["accumulation_steps"]
+    shared = batch_size if microbatch is None else microbatch  # examples that share a perturbation
+    if microbatch is not None and batch_size % microbatch:
+        faults.append(f"config.microbatch={microbatch}: expected a divisor of config.batch_size={batch_size}.")
+    if shared % pieces:
+        whole = "batch_size" if microbatch is None else "microbatch"
+        faults.append(f"config.accumulation_steps={pieces}: expected a divisor of config.{whole}={shared}.")
+    if config["sparsity"] > 0 and config["pruner"] == "none":
+        faults.append(
+            f"config.sparsity={config['sparsity']} with config.pruner='none': nothing would be pruned; "
+            "choose a pruner (random, snip, magnitude) or set sparsity to 0."
+        )
+    if config["nesterov"] and config["momentum"] == 0:
+        faults.append("config.nesterov=True with config.momentum=0.0: Nesterov needs a momentum > 0.")
+    if config["layer_scales"] and config["sam_variant"] == "normalized":
+        faults.append(
+            "config.layer_scales with config.sam_variant='normalized': only sam_variant='layerwise' reads it."
+        )
+    return faults

@@ -1,0 +1,83 @@
+"""Read a config file, and the flags that override it."""
+
+import ast
+import importlib.util
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+
+from flatwide import registry
+from flatwide.config.schema import SCHEMA, ConfigError, Field, describe, field_like, one_line, plain
+
+
+def load_file(path: str) -> dict[str, Any]:
+    """Read a config file `path.py`, or `path.py:argument` for `get_config(argument)`, into plain values.
+
+    Raises: ConfigError if the file is missing, defines no `get_config`, or fails.
+    """
+    file, _, argument = path.partition(".py:")
+    file = file + ".py" if ".py:" in path else file
+    if not Path(file).is_file():
+        raise ConfigError(
+            [f"--config={path}: there is no file {file!r}; give a config file such as configs/digits_mlp.py."]
+        )
+    spec = importlib.util.spec_from_file_location("flatwide_config_file", file)
+    if spec is None or spec.loader is None:
+        raise ConfigError([f"--config={path}: expected a Python file ending in .py that defines get_config()."])
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(Path(file).resolve().parent))  # so that a variant can import its parent beside it
+    try:
+        spec.loader.exec_module(module)
+        config = module.get_config(argument) if argument else module.get_config()
+    except Exception as error:
+        raise ConfigError(
+            [f"--config={path}: the file fails with {type(error).__name__}: {one_line(error)}"]
+        ) from error
+    finally:
+        sys.path.pop(0)
+    if not isinstance(config, Mapping | ml_collections.ConfigDict):
+        raise ConfigError([f"--config={path}: get_config() gave {type(config).__name__}; expected a ConfigDict."])
+    return plain(config)
+
+
+def override(values: Mapping[str, Any], assignments: list[tuple[str, str]]) -> tuple[dict[str, Any], list[str]]:
+    """Apply flags `--config.field=text` to plain values.
+
+    Returns: the new values, and the faults of those flags that could not be read.
+    """
+    values, faults = dict(values), []
+    for name, text in assignments:
+        if name not in SCHEMA and name not in values:
+            faults.append(registry.unknown("config field", name, [*SCHEMA, *values]))
+            continue
+        field = SCHEMA.get(name) or field_like(values[name])
+        try:
+            values[name] = _parse(text, field)
+        except ValueError:
+            faults.append(f"config.{name}={text!r}: expected {describe(field)}.")
+    return values, faults
+
+
+def _parse(text: str, field: Field) -> Any:
+    if field.optional and text.lower() == "none":
+        return None
+    if field.kind == "bool":
+        if text.lower() not in ("true", "false", "1", "0", "yes", "no"):
+            raise ValueError(text)
+        return text.lower() in ("true", "1", "yes")
+    if field.kind == "int":
+        return int(text, 0)
+    if field.kind == "float":
+        return float(text)
+    if field.kind == "str":
+        return text
+    try:
+        found = ast.literal_eval(text) if text.strip() else ()
+    except (ValueError, SyntaxError):
+        if field.kind != "strs":
+            raise ValueError(text) from None
+        found = tuple(part.strip() for part in text.strip("()").split(","))
+    return tuple(found) if isinstance(found, list | tuple) else (found,)

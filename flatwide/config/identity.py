@@ -1,0 +1,52 @@
+"""What makes a run this run and no other."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from flatwide.config.schema import SCHEMA
+
+
+def identity(config: Mapping[str, Any], *, irrelevant: set[str], extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Select what makes this run this run: the fields that can change a result and differ from their defaults.
+
+    Args:
+      config: a resolved config.
+      irrelevant: fields that the chosen model, data set, optimizer and variant do not read.
+      extra: facts from outside the config, such as the fingerprint of the data.
+    """
+    config = dict(config)
+    irrelevant = irrelevant | {"num_epochs"} if config["num_train_steps"] is not None else set(irrelevant)
+    if effective_rho(config) == 0:
+        irrelevant |= {"rho", "sam_variant", "layer_scales", "microbatch"}
+    if config["sparsity"] == 0:
+        irrelevant |= {"pruner", "sparsity", "layer_density", "snip_batches"}
+    elif config["pruner"] != "snip":
+        irrelevant |= {"snip_batches"}
+    if config["microbatch"] == config["batch_size"]:
+        irrelevant |= {"microbatch"}
+    canonical = config | {"base_optimizer": base_optimizer(config), "optimizer": "sam", "rho": effective_rho(config)}
+    if canonical["rho"] == 0:
+        irrelevant = irrelevant - {"rho"}
+    chosen = {
+        name: value
+        for name, value in canonical.items()
+        if name not in irrelevant and (name not in SCHEMA or (SCHEMA[name].identity and value != SCHEMA[name].default))
+    }
+    return json.loads(json.dumps(chosen | dict(extra), sort_keys=True))
+
+
+def digest(identity_fields: Mapping[str, Any]) -> str:
+    """Hash an identity into eight hexadecimal digits."""
+    return hashlib.sha256(json.dumps(identity_fields, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def effective_rho(config: Mapping[str, Any]) -> float:
+    """Give the rho that is really used: 0 for anything but SAM."""
+    return config["rho"] if config["optimizer"] == "sam" else 0.0
+
+
+def base_optimizer(config: Mapping[str, Any]) -> str:
+    """Give the optimizer that takes the step."""
+    return config["base_optimizer"] if config["optimizer"] == "sam" else config["optimizer"]

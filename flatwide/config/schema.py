@@ -1,0 +1,145 @@
+"""The fields of a config: what each may be, and its default."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import ml_collections
+
+
+class ConfigError(ValueError):
+    """All faults found in a configuration, one line each."""
+
+    def __init__(self, faults: list[str]):
+        self.faults = faults
+        super().__init__("\n".join(faults))
+
+
+class Check(NamedTuple):
+    """A range of valid values and the words for it."""
+
+    holds: Callable[[Any], bool]
+    expected: str
+
+
+class Field(NamedTuple):
+    """One config field.
+
+    kind: "int", "float", "bool", "str", "ints", "floats" or "strs"; the plural ones are tuples.
+    identity: whether the field can change a result, and so belongs to the run's hash.
+    """
+
+    default: Any
+    kind: str
+    check: Check | None = None
+    optional: bool = False
+    identity: bool = True
+
+
+POSITIVE = Check(lambda v: v > 0, "a number > 0")
+NOT_NEGATIVE = Check(lambda v: v >= 0, "a number >= 0")
+AT_LEAST_ONE = Check(lambda v: v >= 1, "an integer >= 1")
+EACH_AT_LEAST_ONE = Check(lambda v: all(n >= 1 for n in v), "integers >= 1")
+SOME_AT_LEAST_ONE = Check(lambda v: len(v) > 0 and all(n >= 1 for n in v), "one or more integers >= 1")
+BELOW_ONE = Check(lambda v: 0 <= v < 1, "a fraction in [0, 1)")
+FRACTION = Check(lambda v: 0 <= v <= 1, "a fraction in [0, 1]")
+TWO_BELOW_ONE = Check(lambda v: len(v) == 2 and all(0 <= b < 1 for b in v), "two numbers in [0, 1)")
+
+SCHEMA: dict[str, Field] = {
+    # What is trained on what.
+    "model": Field("MLP", "str"),
+    "dataset": Field("digits", "str"),
+    "loss": Field("cross_entropy", "str"),
+    # Data.
+    "data_dir": Field(None, "str", optional=True, identity=False),
+    "cache": Field(False, "bool", identity=False),
+    "augment": Field(True, "bool"),
+    "train_examples": Field(None, "int", AT_LEAST_ONE, optional=True),
+    "validation_fraction": Field(0.0, "float", BELOW_ONE),
+    "label_noise": Field(0.0, "float", FRACTION),
+    # Width and depth.
+    "num_neurons": Field((300, 100), "ints", EACH_AT_LEAST_ONE),
+    "num_filters": Field(64, "int", AT_LEAST_ONE),
+    "num_blocks": Field(None, "ints", SOME_AT_LEAST_ONE, optional=True),
+    "half_precision": Field(False, "bool"),
+    # Sparsity at initialization.
+    "pruner": Field("none", "str"),
+    "sparsity": Field(0.0, "float", BELOW_ONE),
+    "layer_density": Field(None, "str", optional=True),
+    "snip_batches": Field(1, "int", AT_LEAST_ONE),
+    # SAM and the optimizer that it wraps.
+    "optimizer": Field("sam", "str"),
+    "base_optimizer": Field("sgd", "str"),
+    "sam_variant": Field("normalized", "str"),
+    "rho": Field(0.05, "float", Check(lambda v: v >= 0, "a number >= 0 (0 is the base optimizer alone)")),
+    "layer_scales": Field((), "strs"),
+    "microbatch": Field(None, "int", AT_LEAST_ONE, optional=True),
+    "accumulation_steps": Field(1, "int", AT_LEAST_ONE),
+    "momentum": Field(0.9, "float", BELOW_ONE),
+    "nesterov": Field(False, "bool"),
+    "adam_betas": Field((0.9, 0.999), "floats", TWO_BELOW_ONE),
+    "adam_epsilon": Field(1e-8, "float", POSITIVE),
+    "weight_decay": Field(0.0, "float", NOT_NEGATIVE),
+    "gradient_clip": Field(None, "float", POSITIVE, optional=True),
+    # Length and learning rate.
+    "learning_rate": Field(0.1, "float", NOT_NEGATIVE),
+    "lr_scheduler": Field("step", "str"),
+    "warmup_steps": Field(0, "int", NOT_NEGATIVE),
+    "batch_size": Field(128, "int", AT_LEAST_ONE),
+    "num_epochs": Field(100, "int", AT_LEAST_ONE),
+    "num_train_steps": Field(None, "int", AT_LEAST_ONE, optional=True),
+    "seed": Field(0, "int", Check(lambda v: 0 <= v < 2**32, "an integer in [0, 2^32)")),
+    # Evaluation, logs, checkpoints: what only watches the run.
+    "eval_every_steps": Field(None, "int", AT_LEAST_ONE, optional=True),
+    "steps_per_eval": Field(None, "int", AT_LEAST_ONE, optional=True),
+    "log_every_steps": Field(100, "int", AT_LEAST_ONE, identity=False),
+    "checkpoint_every_seconds": Field(10.0, "float", NOT_NEGATIVE, identity=False),
+    "restore_checkpoint": Field(True, "bool", identity=False),
+    "threads": Field(None, "int", AT_LEAST_ONE, optional=True),
+}
+
+
+def default() -> ml_collections.ConfigDict:
+    """Make a config with every field at its default, locked against unknown fields: the start of a config file."""
+    config = ml_collections.ConfigDict({name: field.default for name, field in SCHEMA.items()}, type_safe=False)
+    return config.lock()
+
+
+def field_like(value: Any) -> Field:
+    """Describe a field of the user's own from the value that their file gives it."""
+    if isinstance(value, list | tuple):
+        return Field(tuple(value), {int: "ints", float: "floats"}.get(type(value[0]) if value else str, "strs"))
+    return Field(value, {bool: "bool", int: "int", float: "float"}.get(type(value), "str"), optional=value is None)
+
+
+SCALARS = {"int": int, "float": float, "bool": bool, "str": str, "ints": int, "floats": float, "strs": str}
+_WORDS = {
+    "int": "an integer",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "a text",
+    "ints": "integers such as (300,100)",
+    "floats": "numbers such as (0.9,0.999)",
+    "strs": "texts such as ('a','b')",
+}
+
+
+def describe(field: Field) -> str:
+    """Say in words what a field may be."""
+    words = field.check.expected if field.check else _WORDS[field.kind]
+    if field.check and field.kind == "int" and "integer" not in words:
+        words = words.replace("a number", "an integer")
+    return words + (" or None" if field.optional else "")
+
+
+def plain(values: Any) -> dict[str, Any]:
+    """Turn a ConfigDict, frozen or not, or another mapping into a dict."""
+    if isinstance(values, ml_collections.FrozenConfigDict):
+        values = values.as_configdict()
+    if isinstance(values, ml_collections.ConfigDict):
+        values = {name: values[name] for name in values}
+    return dict(values)
+
+
+def one_line(error: Exception) -> str:
+    """Write an error's message without line breaks."""
+    return " ".join(str(error).split())

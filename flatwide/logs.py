@@ -45,7 +45,7 @@ class TensorBoard:
             self._writer.close()
 
     def _open(self):
-        """Open the file at the first value: the import takes a third of a second, which the first step need not wait."""
+        """Open the file at the first value: the first step need not wait for the import, a third of a second."""
         from tensorboardX import SummaryWriter
 
         # The library names a file by the second: a run that resumes within one would overwrite its own events.

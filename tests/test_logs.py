@@ -164,6 +164,13 @@ def test_events_are_read_back(tmp_path):
     assert [step for step, _ in scalars(tmp_path, "loss")] == [1, 2]
 
 
+def test_a_board_without_values_leaves_no_file(tmp_path):
+    board = logs.TensorBoard(tmp_path)
+    board.flush()
+    board.close()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_resumed_run_shows_no_step_twice(tmp_path):
     killed = logs.TensorBoard(tmp_path)
     for step in range(1, 11):

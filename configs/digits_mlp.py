@@ -18,9 +18,9 @@ def get_config():
     config.rho = 0.1
     config.momentum = 0.9
     config.weight_decay = 0.0
-    config.learning_rate = 0.1
+    config.learning_rate = 0.05
     config.lr_scheduler = "step"
 
-    config.batch_size = 128
+    config.batch_size = 32
     config.num_epochs = 60
     return config

@@ -16,7 +16,7 @@ import flatwide
 from flatwide.config import load_file
 
 WIDTHS = (4, 8, 16, 32, 64, 128)
-RHOS = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
+RHOS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5)
 SEEDS = range(8)
 CONFIG = Path(__file__).parents[1] / "configs" / "digits_mlp.py"
 
@@ -50,7 +50,8 @@ def main(workdir: str) -> None:
     table = gain.gain_by_width(runs, width="num_neurons")
     print("\nTest accuracy on clean labels; half of the training labels are wrong; best rho chosen on the test set.\n")
     print(gain.format_table(table))
-    save(figures.gain_against_width(runs), Path(workdir) / "figures" / "gain_by_width", data=table)
+    pairs = gain.pair_seeds(runs)
+    save(figures.gain_against_width(pairs), Path(workdir) / "figures" / "gain_by_width", data=pairs)
     print(f"\nTable: {workdir}/results.csv   figure: {workdir}/figures/gain_by_width.svg")
 
 

@@ -72,7 +72,7 @@ def run(
         if (result := directory.read_result()) is not None:
             _say(f"{directory.path}: done already.", quiet=quiet)
             return result
-        threads = _fix_threads(directory.read_config()["threads"])
+        threads = _start_jax(directory.read_config()["threads"])
         return _train(experiment.build(config), directory, threads=threads, should_stop=should_stop, quiet=quiet)
 
 
@@ -271,10 +271,11 @@ def _sharding(batch_size: int) -> jax.sharding.NamedSharding | None:
 _threads_fixed: list[int] = []
 
 
-def _fix_threads(threads: int) -> int:
-    """Set XLA's number of CPU threads, on which the last bits of a result depend; it works once, before JAX starts.
+def _start_jax(threads: int) -> int:
+    """Set XLA's number of CPU threads, on which the last bits of a result depend, and where compiled programs are kept.
 
-    Returns: the number in effect in this process.
+    The number can be set once in a process, before JAX starts.
+    Returns: the number in effect.
     """
     if not _threads_fixed:
         os.environ["NPROC"] = str(threads)
@@ -285,6 +286,11 @@ def _fix_threads(threads: int) -> int:
             "may differ in its last bits. Resume it in a process of its own.",
             quiet=False,
         )
+    if jax.config.jax_compilation_cache_dir is None:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(cache / "flatwide" / "compiled"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     return _threads_fixed[0]
 
 

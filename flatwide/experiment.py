@@ -27,7 +27,8 @@ class Experiment:
     """The pieces of one run, to be driven by `flatwide.run` or stepped by hand.
 
     config: the resolved config.
-    train, validation, test: splits; training labels carry the label noise. validation is None without one.
+    data: the data set as it was loaded; train, validation, test: its splits, with label noise in the training labels.
+      validation is None without one.
     workload: data preparation, model and objective.
     schedule: step -> factor of the learning rate.
     num_steps, steps_per_epoch, eval_every_steps: in optimizer steps.
@@ -35,7 +36,7 @@ class Experiment:
     """
 
     config: Mapping[str, Any]
-    dataset: Dataset
+    data: Dataset
     train: Split
     validation: Split | None
     test: Split
@@ -48,6 +49,16 @@ class Experiment:
     steps_per_epoch: int
     eval_every_steps: int
 
+    @property
+    def model(self) -> Model:
+        """Give the network: `init(key)` and `apply(params, stats, inputs, train=..., key=...)`."""
+        return self.workload.model
+
+    def loss(self, params: PyTree, stats: PyTree, batch: Batch, *, train: bool = False) -> jax.Array:
+        """Compute the mean loss of a raw batch, without augmentation or dropout."""
+        batch = self.workload.prepare(batch, None, train=False)
+        return workloads.loss(self.workload, params, batch, stats=stats, train=train, key=None)[0]
+
     def init(self, key: jax.Array | None = None, *, params: PyTree = None, stats: PyTree = None) -> State:
         """Make the state before the first step.
 
@@ -58,7 +69,7 @@ class Experiment:
         """
         key = streams.key(self.config["seed"], "weights") if key is None else key
         if params is None or stats is None:
-            drawn_params, drawn_stats = jax.jit(self.workload.model.init)(key)
+            drawn_params, drawn_stats = _compiled_init(self.workload.model)(key)
             params = drawn_params if params is None else params
             stats = drawn_stats if stats is None else stats
         mask = self._mask(params, stats)
@@ -142,6 +153,16 @@ class Experiment:
         )
 
 
+@functools.lru_cache(maxsize=64)
+def _compiled_init(model: Model) -> Callable:
+    """Compile a model's init without optimizing it on a CPU: it runs once, and compiles five times faster so.
+
+    The weights differ in their last bit from those of an optimized program, so it is always done.
+    """
+    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    return jax.jit(model.init, compiler_options=options)
+
+
 def build(config: Mapping[str, Any]) -> Experiment:
     """Build the pieces of one run.
 
@@ -162,7 +183,7 @@ def build(config: Mapping[str, Any]) -> Experiment:
     program = _program(_static(config), num_steps, dataset.prepare, _hashable(dataset.example), dataset.num_outputs)
     return Experiment(
         config=config,
-        dataset=dataset,
+        data=dataset,
         train=train,
         validation=validation,
         test=dataset.test,
@@ -190,17 +211,17 @@ def lengths(config: Mapping[str, Any], num_examples: int) -> tuple[int, int]:
 
     Raises: ConfigError if batch or warmup do not fit.
     """
-    batch_size, warmup = config["batch_size"], config["warmup_steps"]
+    batch_size, warmup, faults = config["batch_size"], config["warmup_steps"], []
     if batch_size > num_examples:
-        raise configs.ConfigError(
-            [f"config.batch_size={batch_size}: expected at most the {num_examples} training examples; make it smaller."]
+        faults.append(
+            f"config.batch_size={batch_size}: expected at most the {num_examples} training examples; make it smaller."
         )
     steps_per_epoch = Schedule(num_examples, batch_size).steps_per_epoch
     num_steps = config["num_train_steps"] or config["num_epochs"] * steps_per_epoch
     if warmup >= num_steps:
-        raise configs.ConfigError(
-            [f"config.warmup_steps={warmup}: expected fewer than the {num_steps} steps of the run."]
-        )
+        faults.append(f"config.warmup_steps={warmup}: expected fewer than the {num_steps} steps of the run.")
+    if faults:
+        raise configs.ConfigError(faults)
     return num_steps, steps_per_epoch
 
 

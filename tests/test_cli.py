@@ -51,11 +51,11 @@ def test_a_diverged_run_exits_with_zero_and_one_clear_line(capsys, tmp_path, con
         (["--config.seed=1.5"], "config.seed='1.5': expected an integer"),
         (["--workdri=x"], "'--workdri=x' is not a flag"),
         (["--config.batch_size=100000"], "config.batch_size=100000: expected at most the 1442 training examples"),
-        (["--config.warmup_steps=100000"], "config.warmup_steps=100000: expected fewer than the 720 steps"),
+        (["--config.warmup_steps=100000"], "config.warmup_steps=100000: expected fewer than the 2760 steps"),
         (["--config.dataset=mnist", "--config.data_dir=/nowhere"], "there is no such folder"),
         (["--config.train_examples=100000"], "train_examples"),
         (["--config.sam_variant=layerwise"], "layer_scales"),
-        (["--config.sam_variant=layerwise", "--config.layer_scales=nothing=1"], "nothing=1"),
+        (["--config.sam_variant=layerwise", "--config.layer_scales=nothing=1"], "pattern 'nothing' decides no leaf"),
     ],
 )
 def test_bad_input_exits_with_two(capsys, tmp_path, config, arguments, message):
@@ -100,7 +100,7 @@ def test_dry_run_trains_nothing(capsys, tmp_path, config):
     code, out, _ = command(capsys, f"--workdir={tmp_path}", config, "--dry_run", "--config.num_neurons=(16,8)")
     assert code == 0
     assert "parameters: 1,266" in out  # 65 * 16 + 17 * 8 + 9 * 10
-    assert "steps: 720 (12 an epoch, 60 epochs)" in out
+    assert "steps: 2,760 (46 an epoch, 60 epochs)" in out
     assert "gradients a step: 2 (SAM)" in out
     assert "expected memory: " in out
     assert '"digits"' in out

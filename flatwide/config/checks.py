@@ -29,7 +29,7 @@ def resolve(values: Mapping[str, Any]) -> Mapping[str, Any]:
         config[name] = value
         if fault := _fault(name, value, field):
             faults.append(fault)
-    faults += _unknown_names(config) if not faults else []
+    faults += _unknown_names(config)
     faults += _contradictions(config) if not faults else []
     if faults:
         raise ConfigError(faults)
@@ -98,8 +98,8 @@ def _unknown_names(config: dict[str, Any]) -> list[str]:
     faults, own_fields, builders_found = [], set(), True
     for name, (known, aliases) in _registries().items():
         value = config[name]
-        if value is None or value in known or value in aliases:
-            continue
+        if not isinstance(value, str) or value in known or value in aliases:
+            continue  # what is no text is a fault already
         if name not in MAY_BE_OWN or not registry.is_own_file(value):
             own = " Your own: path/to/file.py:name." if name in MAY_BE_OWN else ""
             faults.append(registry.unknown(f"config.{name}", value, [*known, *aliases]) + own)

@@ -1,0 +1,247 @@
+"""Two-dimensional convolution that is fast on a CPU, and XLA's own everywhere else.
+
+XLA's CPU backend has one fast kernel, for images [B, H, W, C] and filters [h, w, C, F]. Gradients have other layouts.
+XLA brings them to this one, but not inside a loop: in a scanned training step the filter gradient runs as nested
+scalar loops, 40 to 200 times slower. Here the convolution, its input gradient and its filter gradient are three
+bilinear maps, each written in the form that was measured to be fastest (docs/performance.md), and the transposes of
+each are the other two: so every derivative, of any order and in both modes, is again one of the three.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax.linen.dtypes import promote_dtype
+from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+from flatwide.types import Array
+
+_LAYOUT = ("NHWC", "HWIO", "NHWC")
+_MAX_DIRECT_TERMS = 40  # taps x channels: up to here (3x3 on 4 channels) a plain sum beats a matrix product
+_MAX_DIRECT_FILTERS = 32
+_MIN_DIRECT_BATCH = 8  # the sum is vectorized over the batch
+_MIN_PRODUCT_CHANNELS = 24  # below, the filter gradient is faster as one convolution than as a product a tap
+
+Pads = tuple[tuple[int, int], tuple[int, int]]
+
+
+class Window(NamedTuple):
+    """What fixes a convolution besides its batch, channels and filters; each pair is (height, width)."""
+
+    inputs: tuple[int, int]
+    kernel: tuple[int, int]
+    strides: tuple[int, int]
+    padding: Pads
+
+    @property
+    def outputs(self) -> tuple[int, int]:
+        height, width = (
+            (size + sum(pads) - kernel) // stride + 1
+            for size, kernel, stride, pads in zip(self.inputs, self.kernel, self.strides, self.padding, strict=True)
+        )
+        return height, width
+
+
+class Conv(nn.Module):
+    """A convolution without bias: parameter `kernel` [h, w, C, F], LeCun-normal."""
+
+    features: int
+    kernel_size: tuple[int, int]
+    strides: tuple[int, int] = (1, 1)
+    padding: str | Pads = "SAME"
+    dtype: jax.typing.DTypeLike | None = None
+    param_dtype: jax.typing.DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, inputs: Array) -> Array:
+        shape = (*self.kernel_size, inputs.shape[-1], self.features)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape, self.param_dtype)
+        inputs, kernel = promote_dtype(inputs, kernel, dtype=self.dtype)
+        return convolve(inputs, kernel, strides=self.strides, padding=self.padding)
+
+
+def convolve(inputs: Array, kernel: Array, *, strides: tuple[int, int] = (1, 1), padding: str | Pads = "SAME") -> Array:
+    """Slide a kernel over images (cross-correlation, as neural networks have it).
+
+    Args:
+      inputs: [B, H, W, C].
+      kernel: [h, w, C, F], in the dtype of the inputs.
+      padding: "SAME", "VALID" or ((top, bottom), (left, right)).
+    Returns: [B, H', W', F] in the same dtype.
+    Raises: ValueError if the two arrays do not fit each other.
+    Cost: no memory beyond XLA's own but one padded copy of the inputs and, in the filter gradient, one shifted copy.
+    """
+    if inputs.ndim != 4 or kernel.ndim != 4 or inputs.shape[3] != kernel.shape[2] or inputs.dtype != kernel.dtype:
+        raise ValueError(
+            f"inputs {inputs.dtype}{inputs.shape}, kernel {kernel.dtype}{kernel.shape}: expected [batch, height, "
+            "width, channels] and [height, width, channels, filters] of one dtype, with the same number of channels."
+        )
+    inputs_size, kernel_size = inputs.shape[1:3], kernel.shape[:2]
+    if isinstance(padding, str):
+        padding = tuple(lax.padtype_to_pads(inputs_size, kernel_size, strides, padding))
+    window = Window(inputs_size, kernel_size, tuple(strides), tuple((low, high) for low, high in padding))
+    if jax.default_backend() != "cpu":
+        return plain(inputs, kernel, window=window)
+    return _forward.bind(inputs, kernel, window=window)
+
+
+def plain(inputs: Array, kernel: Array, *, window: Window) -> Array:
+    """Convolve by XLA's own convolution."""
+    return lax.conv_general_dilated(inputs, kernel, window.strides, window.padding, dimension_numbers=_LAYOUT)
+
+
+def _convolve_on_cpu(inputs: Array, kernel: Array, *, window: Window) -> Array:
+    """Map inputs [B, H, W, C] and kernel [h, w, C, F] to outputs [B, H', W', F]."""
+    if _is_pointwise(window):
+        return lax.dot_general(_tap(inputs, 0, 0, window), kernel[0, 0], (((3,), (0,)), ((), ())))
+    height, width, channels, filters = kernel.shape
+    is_small = height * width * channels <= _MAX_DIRECT_TERMS and filters <= _MAX_DIRECT_FILTERS
+    if is_small and inputs.shape[0] >= _MIN_DIRECT_BATCH:
+        return _direct(inputs, kernel, window=window)
+    return plain(inputs, kernel, window=window)
+
+
+def _direct(inputs: Array, kernel: Array, *, window: Window) -> Array:
+    """Sum over taps and channels, element by element, with the batch as the innermost axis.
+
+    A matrix product with four columns leaves most of a vector register empty; this does not.
+    """
+    padded = jnp.pad(jnp.transpose(inputs, (3, 1, 2, 0)), ((0, 0), *window.padding, (0, 0)))
+    padded = lax.optimization_barrier(padded)  # or the padding is computed anew for every term
+    accumulated = jnp.promote_types(inputs.dtype, jnp.float32)
+    rows, columns = (slice(None, (n - 1) * s + 1, s) for n, s in zip(window.outputs, window.strides, strict=True))
+    terms = [
+        kernel[i, j, channel, :, None, None, None].astype(accumulated)
+        * padded[None, channel, i:, j:][:, rows, columns].astype(accumulated)
+        for i in range(window.kernel[0])
+        for j in range(window.kernel[1])
+        for channel in range(kernel.shape[2])
+    ]
+    outputs = lax.optimization_barrier(functools.reduce(jnp.add, terms))
+    return jnp.transpose(outputs, (3, 1, 2, 0)).astype(inputs.dtype)
+
+
+def _input_gradient_on_cpu(outputs: Array, kernel: Array, *, window: Window) -> Array:
+    """Map a cotangent of the outputs [B, H', W', F] and the kernel to one of the inputs [B, H, W, C]."""
+    if _is_pointwise(window):
+        products = lax.dot_general(outputs, kernel[0, 0], (((3,), (1,)), ((), ())))
+        interior = [
+            (0, size - (n - 1) * stride - 1, stride - 1)
+            for size, n, stride in zip(window.inputs, window.outputs, window.strides, strict=True)
+        ]
+        return lax.pad(products, jnp.zeros((), products.dtype), ((0, 0, 0), *interior, (0, 0, 0)))
+    flipped = jnp.swapaxes(jnp.flip(kernel, (0, 1)), 2, 3)
+    padding = tuple(
+        (size - 1 - low, full - (n - 1) * stride - 1 + low)
+        for size, full, n, stride, (low, _) in zip(
+            window.kernel, window.inputs, window.outputs, window.strides, window.padding, strict=True
+        )
+    )
+    if window.strides == (1, 1):
+        return _convolve_on_cpu(outputs, flipped, window=Window(window.outputs, window.kernel, (1, 1), padding))
+    return lax.conv_general_dilated(
+        outputs, flipped, (1, 1), padding, lhs_dilation=window.strides, dimension_numbers=_LAYOUT
+    )
+
+
+def _filter_gradient_on_cpu(inputs: Array, outputs: Array, *, window: Window) -> Array:
+    """Map inputs [B, H, W, C] and a cotangent of the outputs [B, H', W', F] to one of the kernel [h, w, C, F]."""
+    if inputs.shape[3] < _MIN_PRODUCT_CHANNELS and window.strides == (1, 1) and not _is_pointwise(window):
+        padding = tuple(
+            (low, kernel - size + (n - 1) - low)
+            for kernel, size, n, (low, _) in zip(
+                window.kernel, window.inputs, window.outputs, window.padding, strict=True
+            )
+        )
+        # Both transposes are explicit, so that the convolution has the fast layout inside loops too.
+        channels_as_batch, outputs_as_kernel = jnp.transpose(inputs, (3, 1, 2, 0)), jnp.transpose(outputs, (1, 2, 0, 3))
+        gradient = lax.conv_general_dilated(
+            channels_as_batch, outputs_as_kernel, (1, 1), padding, dimension_numbers=_LAYOUT
+        )
+        return jnp.transpose(gradient, (1, 2, 0, 3))
+    padded = jnp.pad(inputs, ((0, 0), *window.padding, (0, 0))) if any(map(any, window.padding)) else inputs
+    rows = [
+        jnp.stack([_correlate(_tap(padded, i, j, window), outputs) for j in range(window.kernel[1])])
+        for i in range(window.kernel[0])
+    ]
+    return jnp.stack(rows)
+
+
+def _correlate(inputs: Array, outputs: Array) -> Array:
+    """Contract batch, height and width: [B, H', W', C] and [B, H', W', F] to [C, F]."""
+    accumulated = jnp.promote_types(inputs.dtype, jnp.float32)
+    contract = (((0, 1, 2), (0, 1, 2)), ((), ()))
+    return lax.dot_general(inputs, outputs, contract, preferred_element_type=accumulated).astype(inputs.dtype)
+
+
+def _tap(padded: Array, i: int, j: int, window: Window) -> Array:
+    """Take the pixels [B, H', W', C] that one tap (i, j) of the kernel meets."""
+    (height, width), (down, across) = window.outputs, window.strides
+    return padded[:, i : i + (height - 1) * down + 1 : down, j : j + (width - 1) * across + 1 : across]
+
+
+def _is_pointwise(window: Window) -> bool:
+    return window.kernel == (1, 1) and window.padding == ((0, 0), (0, 0))
+
+
+def _primitive(name: str, function: Callable[..., Array], *, left_is_one_batch: bool) -> Primitive:
+    """Make a bilinear map of two arrays a primitive.
+
+    Args:
+      left_is_one_batch: whether many left arguments with one right argument are the same as one larger batch.
+    """
+    primitive = Primitive(name)
+    primitive.def_impl(jax.jit(function, static_argnames="window"))
+
+    def abstract(left, right, *, window):
+        shapes = [jax.ShapeDtypeStruct(array.shape, array.dtype) for array in (left, right)]
+        result = jax.eval_shape(functools.partial(function, window=window), *shapes)
+        return jax.core.ShapedArray(result.shape, result.dtype)
+
+    def batch(arguments, axes, *, window):
+        left, right = (
+            argument if axis is None else jnp.moveaxis(argument, axis, 0)
+            for argument, axis in zip(arguments, axes, strict=True)
+        )
+        if axes[1] is None and left_is_one_batch:
+            result = primitive.bind(left.reshape(-1, *left.shape[2:]), right, window=window)
+            return result.reshape(*left.shape[:2], *result.shape[1:]), 0
+        # One after the other: together they would be one grouped convolution, which is slow.
+        if axes[0] is None:
+            return lax.map(lambda one: primitive.bind(left, one, window=window), right), 0
+        if axes[1] is None:
+            return lax.map(lambda one: primitive.bind(one, right, window=window), left), 0
+        return lax.map(lambda both: primitive.bind(*both, window=window), (left, right)), 0
+
+    primitive.def_abstract_eval(abstract)
+    batching.primitive_batchers[primitive] = batch
+    mlir.register_lowering(primitive, mlir.lower_fun(function, multiple_results=False))
+    return primitive
+
+
+_forward = _primitive("convolve", _convolve_on_cpu, left_is_one_batch=True)
+_input_gradient = _primitive("convolve_input_gradient", _input_gradient_on_cpu, left_is_one_batch=True)
+_filter_gradient = _primitive("convolve_filter_gradient", _filter_gradient_on_cpu, left_is_one_batch=False)
+
+# <outputs, forward(inputs, kernel)> = <input_gradient(outputs, kernel), inputs> = <filter_gradient(inputs, outputs),
+# kernel>: a trilinear form, in which the transpose of each map in one argument is another map.
+ad.defbilinear(
+    _forward,
+    lambda outputs, inputs, kernel, *, window: _input_gradient.bind(outputs, kernel, window=window),
+    lambda outputs, inputs, kernel, *, window: _filter_gradient.bind(inputs, outputs, window=window),
+)
+ad.defbilinear(
+    _input_gradient,
+    lambda inputs, outputs, kernel, *, window: _forward.bind(inputs, kernel, window=window),
+    lambda inputs, outputs, kernel, *, window: _filter_gradient.bind(inputs, outputs, window=window),
+)
+ad.defbilinear(
+    _filter_gradient,
+    lambda kernel, inputs, outputs, *, window: _input_gradient.bind(outputs, kernel, window=window),
+    lambda kernel, inputs, outputs, *, window: _forward.bind(inputs, kernel, window=window),
+)

@@ -179,7 +179,7 @@ def add_label_noise(split: Split, fraction: float, *, num_classes: int, seed: in
     moved = generator.permutation(total)[: round(fraction * total)]
     shifts = generator.integers(1, num_classes, size=total)
     noisy = labels.copy()
-    noisy[moved] = (labels[moved].astype(np.int64) + shifts[moved]) % num_classes
+    noisy[moved] = (labels[moved] + shifts[moved]) % num_classes
     return split.with_targets(noisy)
 
 

@@ -84,7 +84,7 @@ def test_evaluation_keeps_the_centre():
     assert_array_equal(images.evaluation_view(image), image[16:240, 38:262])
 
 
-@pytest.mark.parametrize(("height", "width"), [(500, 375), (100, 80), (224, 224), (1, 1), (9, 2000)])
+@pytest.mark.parametrize(("height", "width"), [(500, 375), (501, 375), (100, 80), (224, 224), (1, 1), (9, 2000)])
 def test_the_central_box_is_the_authors(height, width):
     side = max(1, int(224 / 256 * min(height, width)))
     assert images._central_box(height, width) == ((height - side + 1) // 2, (width - side + 1) // 2, side, side)

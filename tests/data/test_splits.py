@@ -193,12 +193,20 @@ def test_an_error_of_the_reader_reaches_the_caller():
 
 
 def test_a_stream_left_early_stops_its_threads():
-    split = Streamed(lambda index, generator: np.zeros(1), np.zeros(100), threads=2)
-    batches = split.batches(4, order=np.arange(100), seed=0, epoch=0, train=False)
+    read = []
+
+    def read_slowly(index, generator):
+        read.append(index)
+        time.sleep(0.05 * (index >= 100))
+        return np.zeros(1)
+
+    split = Streamed(read_slowly, np.zeros(400), threads=2)
+    batches = split.batches(100, order=np.arange(400), seed=0, epoch=0, train=False)
     next(batches)
     assert any(thread.name.startswith("flatwide-read") for thread in threading.enumerate())
     batches.close()
     assert not any(thread.name.startswith("flatwide-read") for thread in threading.enumerate())
+    assert len(read) < 200  # the second batch was asked for, but not read to its end
 
 
 # Cuts.
@@ -231,8 +239,8 @@ def test_a_subset_of_all_is_the_whole(make):
 
 def test_cuts_are_functions_of_the_seed():
     def cut(seed):
-        train, validation = hold_out(resident(), 0.2, seed=seed)
-        return identities(validation).tolist(), identities(subset(train, 20, seed=seed)).tolist()
+        _, validation = hold_out(resident(), 0.2, seed=seed)
+        return identities(validation).tolist(), identities(subset(resident(), 20, seed=seed)).tolist()
 
     assert cut(0) == cut(0)
     assert cut(0)[0] != cut(1)[0]

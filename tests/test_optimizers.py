@@ -219,11 +219,11 @@ def test_decay_and_rate_are_traced(params):
 
 
 @pytest.mark.parametrize("name", optimizers.OPTIMIZERS)
-def test_parameters_and_state_keep_their_types(name):
+def test_parameters_and_state_keep_their_types(float64, name):
     params = {"kernel": jnp.ones((2, 2), jnp.float32)}
     optimizer = optimizers.build(name, momentum=0.9, gradient_clip=1.0)
     state = optimizer.init(params)
-    direction, after = jax.jit(optimizer.update)(params, state, params, 0.1)
+    direction, after = jax.jit(optimizer.update)(params, state, params, jnp.float64(0.1))
     assert optimizers.apply(params, direction, np.float64(0.1))["kernel"].dtype == jnp.float32
     assert jax.tree.map(jnp.result_type, after) == jax.tree.map(jnp.result_type, state)
 

@@ -25,6 +25,18 @@ def variant(request) -> Callable[..., sam.AscentRule]:
     return functools.partial(builder, **OPTIONS.get(request.param, {}))
 
 
+@pytest.fixture
+def gradient_of() -> Callable:
+    """Take the first gradient of any rule, with or without a state: (rule, loss_fn, params, ...) -> value, gradient."""
+
+    def gradient_of(rule, loss_fn, params, *arguments, **options):
+        step = sam.stateful_value_and_grad(loss_fn, rule, **options)
+        value, gradient, _ = jax.jit(step)(params, rule.init(params), *arguments)
+        return value, gradient
+
+    return gradient_of
+
+
 class Network(NamedTuple):
     """loss_fn(params, batch) -> (mean loss, statistics of the batch)."""
 

@@ -149,12 +149,13 @@ def test_the_loss_is_evaluated_as_often_as_documented(rho, expected, options, nu
     assert len(count) == expected * num_pieces
 
 
-def test_compiler_keeps_both_passes(variant, mlp):
+@pytest.mark.parametrize("rule", [sam.normalized, sam.unnormalized, sam.adaptive])
+def test_compiler_keeps_both_passes(rule, mlp):
     """Three products forward and five backward (the inputs need no gradient), once or twice."""
 
     def products(rho):
-        step = jax.jit(lambda *args: stateful_step(mlp.loss_fn, variant(rho), *args))
-        compiled = step.lower(mlp.params, variant(rho).init(mlp.params), mlp.batches[0]).compile()
+        value_and_grad = jax.jit(sam.value_and_grad(mlp.loss_fn, rule(rho), has_aux=True))
+        compiled = value_and_grad.lower(mlp.params, mlp.batches[0]).compile()
         return len(re.findall(r" dot\(", compiled.as_text()))
 
     assert products(0) == 8

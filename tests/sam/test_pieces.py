@@ -32,13 +32,6 @@ def start(random):
     return {"layer": {"kernel": jnp.asarray(random.normal(size=(4, 1))), "bias": jnp.asarray(random.normal())}}
 
 
-def gradient_of(rule, loss_fn, *arguments, **options):
-    """Run any rule, with or without a state, from its first state."""
-    step = sam.stateful_value_and_grad(loss_fn, rule, **options)
-    value, gradient, _ = jax.jit(step)(arguments[0], rule.init(arguments[0]), *arguments[1:])
-    return value, gradient
-
-
 def assert_close(found, expected, rtol):
     jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=rtol), found, expected)
 
@@ -48,7 +41,7 @@ def distance(a, b):
 
 
 @pytest.mark.parametrize("num_pieces", [2, 3])
-def test_accumulation_changes_memory_only(variant, float64, num_pieces):
+def test_accumulation_changes_memory_only(gradient_of, variant, float64, num_pieces):
     random = np.random.default_rng(0)
     params, batch = start(random), split_linear(random)
     whole = gradient_of(variant(0.3), loss_fn, params, batch)
@@ -58,13 +51,16 @@ def test_accumulation_changes_memory_only(variant, float64, num_pieces):
     assert distance(gradient_of(variant(0.3), loss_fn, params, batch, accumulation_steps=num_pieces), whole) > 1e-3
 
 
-def test_each_microbatch_is_perturbed_by_its_own_gradient(variant, float64):
+def test_each_microbatch_is_perturbed_by_its_own_gradient(gradient_of, variant, float64):
     random = np.random.default_rng(0)
     params, batch = start(random), split_linear(random)
+    step, state, alone = jax.jit(sam.stateful_value_and_grad(loss_fn, variant(0.3))), variant(0.3).init(params), []
     pieces = [{name: array[i : i + 4] for name, array in batch.items()} for i in (0, 4, 8)]
-    weights = np.array([weigh(piece) for piece in pieces]) / weigh(batch)
-    alone = [gradient_of(variant(0.3), loss_fn, params, piece) for piece in pieces]
-    expected = jax.tree.map(lambda *leaves: sum(w * leaf for w, leaf in zip(weights, leaves, strict=True)), *alone)
+    for piece in pieces:  # a rule's state, where it has one, goes from piece to piece
+        value, gradient, state = step(params, state, piece)
+        alone.append((value, gradient))
+    shares = [weigh(piece) / weigh(batch) for piece in pieces]
+    expected = jax.tree.map(lambda *leaves: sum(w * leaf for w, leaf in zip(shares, leaves, strict=True)), *alone)
     found = gradient_of(variant(0.3), loss_fn, params, batch, microbatch=4, weigh=weigh)
     assert_close(found, expected, rtol=1e-12)
     whole = gradient_of(variant(0.3), loss_fn, params, batch)
@@ -85,7 +81,7 @@ def test_microbatch_by_hand():
     assert_allclose(each, 27 / 2, rtol=1e-6)
 
 
-def test_both_cut_each_microbatch(variant, float64):
+def test_both_cut_each_microbatch(gradient_of, variant, float64):
     random = np.random.default_rng(0)
     params, batch = start(random), split_linear(random)
     batch["weights"] = batch["weights"] + 1
@@ -94,7 +90,7 @@ def test_both_cut_each_microbatch(variant, float64):
     assert_close(found, expected, rtol=1e-12)
 
 
-def test_one_microbatch_is_the_whole_batch_bit_for_bit(variant, mlp):
+def test_one_microbatch_is_the_whole_batch_bit_for_bit(gradient_of, variant, mlp):
     arguments = (lambda *args: mlp.loss_fn(*args)[0], mlp.params, mlp.batches[0])
     whole, one = gradient_of(variant(0.3), *arguments), gradient_of(variant(0.3), *arguments, microbatch=16)
     jax.tree.map(assert_array_equal, one, whole)
@@ -113,7 +109,7 @@ def test_traced_zero_is_the_base_optimizer_bit_for_bit_in_pieces_too(network, op
 
 
 @pytest.mark.parametrize("options", [{"microbatch": 4}, {"accumulation_steps": 3}])
-def test_empty_piece_is_ignored_whatever_it_holds(variant, float64, options):
+def test_empty_piece_is_ignored_whatever_it_holds(gradient_of, variant, float64, options):
     """Its loss is 0/0."""
     random = np.random.default_rng(0)
     params, batch = start(random), split_linear(random)
@@ -127,7 +123,7 @@ def test_empty_piece_is_ignored_whatever_it_holds(variant, float64, options):
 
 
 @pytest.mark.parametrize("options", [{"microbatch": 4}, {"accumulation_steps": 3}])
-def test_no_weight_at_all_gives_zero(variant, options):
+def test_no_weight_at_all_gives_zero(gradient_of, variant, options):
     random = np.random.default_rng(0)
     params, batch = start(random), split_linear(random)
     batch["weights"] = jnp.zeros(12)
@@ -161,7 +157,7 @@ def test_state_passes_from_each_microbatch_to_the_next():
 # What comes beside the gradient
 
 
-def test_aux_is_the_weighted_mean_over_pieces():
+def test_aux_is_the_weighted_mean_over_pieces(gradient_of):
     def with_aux(params, batch):
         return loss_fn(params, batch), {"sum": jnp.sum(batch["inputs"], axis=0), "total": weigh(batch)}
 

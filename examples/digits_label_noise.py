@@ -16,7 +16,7 @@ import flatwide
 from flatwide.config import load_file
 
 WIDTHS = (4, 8, 16, 32, 64, 128)
-RHOS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5)
+RHOS = (0.0, 0.01, 0.05, 0.1, 0.2, 0.35, 0.5)
 SEEDS = range(8)
 CONFIG = Path(__file__).parents[1] / "configs" / "digits_mlp.py"
 

@@ -7,6 +7,7 @@ its state was saved.
 """
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Mapping
@@ -61,6 +62,7 @@ def _run(config: Mapping[str, Any], workdir: str) -> int:
     from flatwide import driver, results
     from flatwide.figures import curves, save
 
+    _check_workdir(workdir)
     received: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, frame: received.append(number))
@@ -75,6 +77,17 @@ def _run(config: Mapping[str, Any], workdir: str) -> int:
         save.save(curves.training_curves(rows, metric_name=result["metric_name"]), directory.path / "curves", data=rows)
     print(_summary(result))
     return DONE
+
+
+def _check_workdir(workdir: str) -> None:
+    """Make the work directory, or say why not, before anything is loaded."""
+    try:
+        os.makedirs(workdir, exist_ok=True)
+        usable = os.access(workdir, os.W_OK)
+    except OSError:
+        usable = False
+    if not usable:
+        raise configs.ConfigError([f"--workdir={workdir}: expected a folder that can be made and written to."])
 
 
 def _summary(result: Mapping[str, Any]) -> str:
@@ -97,7 +110,13 @@ def _summary(result: Mapping[str, Any]) -> str:
 
 def entry_point() -> None:
     """Run the command on this process's arguments and exit."""
-    sys.exit(main(sys.argv[1:]))
+    try:
+        code = main(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, such as `head`, has what it wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = DONE
+    sys.exit(code)
 
 
 def _flags(arguments: list[str]) -> tuple[argparse.Namespace, list[tuple[str, str]]]:

@@ -153,7 +153,7 @@ def _finish(
         "device": jax.local_devices()[0].device_kind,
         "num_devices": num_devices,
         "threads": threads,
-        "x64": bool(jax.config.read("jax_enable_x64")),
+        "x64": jax.dtypes.canonicalize_dtype(float).itemsize == 8,
         "versions": _versions(),
         "started": memory.started,
         "finished": _now(),
@@ -286,7 +286,7 @@ def _start_jax(threads: int) -> int:
             "may differ in its last bits. Resume it in a process of its own.",
             quiet=False,
         )
-    if jax.config.read("jax_compilation_cache_dir") is None:
+    if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(cache / "flatwide" / "compiled"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

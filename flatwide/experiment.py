@@ -228,7 +228,7 @@ def lengths(config: Mapping[str, Any], num_examples: int) -> tuple[int, int]:
 def identity(config: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:
     """Select the fields that make this run this run (see `config.identity`), with the digests of data and own files."""
     extra: dict[str, Any] = {"data": fingerprint}
-    if jax.config.read("jax_enable_x64"):
+    if jax.dtypes.canonicalize_dtype(float).itemsize == 8:
         extra["x64"] = True
     for field in configs.MAY_BE_OWN:
         if registry.is_own_file(config[field]):

@@ -35,7 +35,7 @@ def describe(config: Mapping[str, Any]) -> str:
         "nonzero parameters": f"{kept:,}",
         "steps": f"{num_steps:,} ({steps_per_epoch:,} an epoch, {num_steps / steps_per_epoch:g} epochs)",
         "gradients a step": "1" if configs.effective_rho(config) == 0 else "2 (SAM)",
-        "expected memory": _readable(_memory(config, info, model, params, stats, num_train)),
+        "expected memory": f"{_readable(_memory(config, info, model, params, stats, num_train))} of arrays",
     }
     resolved = "\n".join(f"  {name}: {json.dumps(value)}" for name, value in sorted(config.items()))
     return "config:\n" + resolved + "\n" + "\n".join(f"{name}: {value}" for name, value in rows.items())

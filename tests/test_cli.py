@@ -88,6 +88,19 @@ def test_a_missing_config_file_is_named(capsys, tmp_path):
     assert "there is no file 'configs/nowhere.py'" in errors
 
 
+def test_a_workdir_that_cannot_be_made_is_named(capsys, tmp_path, config):
+    (tmp_path / "file").write_text("")
+    code, _, errors = command(capsys, f"--workdir={tmp_path}/file", config)
+    assert code == 2
+    assert f"--workdir={tmp_path}/file: expected a folder" in errors
+
+
+def test_output_may_be_cut_short(root):
+    piped = f"{sys.executable} {root}/main.py --help | head -1"
+    done = subprocess.run(["bash", "-c", piped], capture_output=True, text=True, timeout=60)
+    assert done.stderr == ""
+
+
 def test_help_lists_every_field(capsys):
     from flatwide.config import SCHEMA
 

@@ -65,7 +65,7 @@ def test_milestones_are_exact_in_long_runs(name, num_steps):
     steps = [max(q * num_steps // 4 + d, 0) for q in boundaries for d in (-1, 0)]
     expected = [10.0 ** -sum(4 * t >= q * num_steps for q in boundaries) for t in steps]
     found = table(name, num_steps, steps=steps)
-    assert_array_equal(found, np.array(expected, np.float32))
+    assert_array_equal(found, np.array(expected).astype(found.dtype))
 
 
 @pytest.mark.parametrize("name", ["cosine", "linear"])

@@ -247,6 +247,18 @@ def test_steps_that_are_not_due_cost_one_gradient_and_reuse_the_last_ascent(floa
     assert len(count) == 7 + 3
 
 
+def test_whether_a_step_is_due_is_asked_before_the_perturbation():
+    def perturb(gradient, params, state, rho):
+        return rho * gradient, state + 1
+
+    rule = sam.AscentRule(1.0, perturb, init=lambda w: jnp.zeros((), int), is_due=lambda state: state == 0)
+    step, w = jax.jit(sam.stateful_value_and_grad(quadratic_loss, rule)), jnp.array([3.0, 1.0])
+    _, first, state = step(w, rule.init(w))
+    _, second, _ = step(w, state)
+    assert_array_equal(first, [6.0, 20.0])
+    assert_array_equal(second, [3.0, 4.0])
+
+
 @pytest.mark.parametrize("rule", [averaged(0.5), look(0.5)], ids=["averaged", "look"])
 def test_state_survives_save_and_load(mlp, rule):
     step = jax.jit(lambda *args: stateful_step(mlp.loss_fn, rule, *args))

@@ -69,7 +69,7 @@ def test_padding_changes_no_number(float64, garbage):
     logits, targets = make((4, 5))
     real = np.arange(5)[None, :] < lengths[:, None]
     padded = np.where(real[..., None], logits, garbage)
-    batch = {"targets": jnp.asarray(np.where(real, targets, 99)), "weights": jnp.asarray(real)}
+    batch = {"targets": jnp.asarray(np.where(real, targets, 99)), "weights": jnp.asarray(real, float)}
     losses, weights, predictions, metric, loss, gradient = everything(padded, batch)
 
     by_hand = losses_by_hand(logits, targets)

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 # Each costs a fraction of a second or more, and most runs use few of them: they are imported where they are used.
-HEAVY = ["altair", "cv2", "datasets", "grain", "pandas", "PIL", "simplejpeg", "sklearn", "tensorboardX", "torch"]
+HEAVY = ["altair", "cv2", "datasets", "pandas", "PIL", "simplejpeg", "sklearn", "tensorboardX", "torch"]
 
 
 def loaded_by(statements: str) -> set[str]:

@@ -91,7 +91,11 @@ def test_both_cut_each_microbatch(gradient_of, variant, float64):
 
 
 def test_one_microbatch_is_the_whole_batch_bit_for_bit(gradient_of, variant, mlp):
-    arguments = (lambda *args: mlp.loss_fn(*args)[0], mlp.params, mlp.batches[0])
+    def dropped(params, batch, key):
+        inputs = batch["inputs"] * jax.random.bernoulli(key, 0.5, batch["inputs"].shape)
+        return mlp.loss_fn(params, {**batch, "inputs": inputs})[0]
+
+    arguments = (dropped, mlp.params, mlp.batches[0], jax.random.key(0))
     whole, one = gradient_of(variant(0.3), *arguments), gradient_of(variant(0.3), *arguments, microbatch=16)
     jax.tree.map(assert_array_equal, one, whole)
 

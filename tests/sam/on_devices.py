@@ -22,7 +22,7 @@ def loss_fn(params, batch):
 
 
 def spread_loss_fn(params, batch):
-    """Say where the rows of a piece lie, which a mesh with automatic axes does not know inside a scan."""
+    """Say where the rows of a microbatch lie, which a mesh with automatic axes does not know inside a scan."""
     if axis_type == jax.sharding.AxisType.Auto:
         batch = jax.lax.with_sharding_constraint(batch, split)
     return loss_fn(params, batch)
@@ -31,7 +31,8 @@ def spread_loss_fn(params, batch):
 both = {"microbatch": 32, "accumulation_steps": 2}
 for options in ({}, {"microbatch": 16}, {"microbatch": 2}, {"accumulation_steps": 4}, both):
     alone = jax.jit(sam.value_and_grad(loss_fn, sam.normalized(0.5), **options)).lower(params, batch).compile()
-    value_and_grad = jax.jit(sam.value_and_grad(spread_loss_fn, sam.normalized(0.5), **options))
+    spread_loss = spread_loss_fn if "microbatch" in options else loss_fn
+    value_and_grad = jax.jit(sam.value_and_grad(spread_loss, sam.normalized(0.5), **options))
     spread = jax.device_put(params, everywhere), jax.device_put(batch, split)
     on_four = value_and_grad.lower(*spread).compile()
     for a, b in zip(jax.tree.leaves(on_four(*spread)), jax.tree.leaves(alone(params, batch)), strict=True):

@@ -58,22 +58,26 @@ def run(
     """
     config = configs.resolve(config)
     directory, identity = locate(config, workdir)
+    recorded = directory.read_config() if directory.status() != "new" else config
+    wanted = recorded["threads"] or int(os.environ.get("NPROC", 0)) or len(os.sched_getaffinity(0))
+    if directory.read_result() is None:
+        # All that can be wrong with a config is found here, before the run has a directory.
+        threads = _start_jax(wanted)
+        built, sharding = experiment.build(config), _sharding(config["batch_size"])
+        state = place(built.init(), sharding)
     with directory.lock():
-        status = directory.status()
-        if status == "unfinished" and not config["restore_checkpoint"]:
+        if directory.status() == "unfinished" and not config["restore_checkpoint"]:
             raise configs.ConfigError(
                 [
                     f"config.restore_checkpoint=False: {directory.path} holds this run, unfinished. Leave the field at "
                     "True to go on with it, or choose another --workdir or config.seed."
                 ]
             )
-        threads = config["threads"] or int(os.environ.get("NPROC", 0)) or len(os.sched_getaffinity(0))
-        directory.write_config({**config, "threads": threads}, identity=identity)
+        directory.write_config({**config, "threads": wanted}, identity=identity)
         if (result := directory.read_result()) is not None:
             _say(f"{directory.path}: done already.", quiet=quiet)
             return result
-        threads = _start_jax(directory.read_config()["threads"])
-        return _train(experiment.build(config), directory, threads=threads, should_stop=should_stop, quiet=quiet)
+        return _train(built, directory, state, sharding=sharding, threads=threads, should_stop=should_stop, quiet=quiet)
 
 
 def locate(config: Mapping[str, Any], workdir: str | os.PathLike) -> tuple[runs.RunDirectory, dict[str, Any]]:
@@ -88,11 +92,18 @@ def locate(config: Mapping[str, Any], workdir: str | os.PathLike) -> tuple[runs.
 
 
 def _train(
-    built: Experiment, directory: runs.RunDirectory, *, threads: int, should_stop: Callable[[], bool], quiet: bool
+    built: Experiment,
+    directory: runs.RunDirectory,
+    state: State,
+    *,
+    sharding: jax.sharding.NamedSharding | None,
+    threads: int,
+    should_stop: Callable[[], bool],
+    quiet: bool,
 ) -> dict[str, Any]:
     """Train to the end and write the result."""
-    config, sharding = built.config, _sharding(built.config["batch_size"])
-    state, memory = _restore(directory, place(built.init(), sharding), quiet=quiet)
+    config = built.config
+    state, memory = _restore(directory, state, quiet=quiet)
     evaluate = _evaluators(built, sharding)
     saved_at = began = time.monotonic()
     taken = Taken(int(state.step), state, np.zeros(1))

@@ -64,7 +64,7 @@ def test_bad_input_exits_with_two(capsys, tmp_path, config, arguments, message):
     assert message in errors
     assert "Traceback" not in errors
     assert out == ""
-    assert not list(tmp_path.glob("runs/*/metrics.csv"))
+    assert not list(tmp_path.glob("runs/*"))
 
 
 def test_every_fault_comes_at_once(capsys, tmp_path, config):

@@ -1,12 +1,14 @@
 """Every shipped config is what its header says, resolves, and trains once it is shrunk."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
-from conftest import ROOT
 
 from flatwide import config as configs
 from flatwide import driver
 
+ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))
 
 _MADE = """

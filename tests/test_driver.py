@@ -113,7 +113,7 @@ driver.run(json.loads(sys.argv[1]), sys.argv[2], should_stop=pause, quiet=True)
 
 def start(workdir, pause=0.0):
     command = [sys.executable, "-c", _RUN, json.dumps(FIELDS), str(workdir), str(pause)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stderr=subprocess.DEVNULL)
 
 
 def newest_step(directory):

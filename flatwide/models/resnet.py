@@ -11,6 +11,7 @@ import jax
 from flax import linen as nn
 
 from flatwide.models import linen
+from flatwide.models.convolution import Conv
 from flatwide.types import Array, Model, PyTree
 
 Padding = str | tuple[tuple[int, int], tuple[int, int]]
@@ -29,12 +30,11 @@ def convolve(
     inputs: Array, filters: int, size: int, mode: Mode, *, name: str, strides: int = 1, padding: Padding = "SAME"
 ) -> Array:
     """Apply a square convolution without bias: the one place where the convolution is chosen."""
-    layer = nn.Conv(
+    layer = Conv(
         filters,
         (size, size),
         strides=(strides, strides),
         padding=padding,
-        use_bias=False,
         dtype=mode.dtypes.compute,
         param_dtype=mode.dtypes.full,
         name=name,

@@ -18,9 +18,9 @@ import numpy as np
 from flatwide import checkpoints, experiment, logs, runs, sparsify, trees
 from flatwide import config as configs
 from flatwide.experiment import Experiment
+from flatwide.training import devices
 from flatwide.training.evaluate import Evaluation
 from flatwide.training.loop import Taken, take_steps
-from flatwide.training.segments import place
 from flatwide.training.state import State
 
 _SEGMENT_SECONDS = 10.0  # a signal is heard, and a checkpoint can be made, at least this often
@@ -63,8 +63,8 @@ def run(
     if directory.read_result() is None:
         # All that can be wrong with a config is found here, before the run has a directory.
         threads = _start_jax(wanted)
-        built, sharding = experiment.build(config), _sharding(config["batch_size"])
-        state = place(built.init(), sharding)
+        built = experiment.build(config)
+        state = built.init()
     with directory.lock():
         if directory.status() == "unfinished" and not config["restore_checkpoint"]:
             raise configs.ConfigError(
@@ -77,7 +77,7 @@ def run(
         if (result := directory.read_result()) is not None:
             _say(f"{directory.path}: done already.", quiet=quiet)
             return result
-        return _train(built, directory, state, sharding=sharding, threads=threads, should_stop=should_stop, quiet=quiet)
+        return _train(built, directory, state, threads=threads, should_stop=should_stop, quiet=quiet)
 
 
 def locate(config: Mapping[str, Any], workdir: str | os.PathLike) -> tuple[runs.RunDirectory, dict[str, Any]]:
@@ -96,7 +96,6 @@ def _train(
     directory: runs.RunDirectory,
     state: State,
     *,
-    sharding: jax.sharding.NamedSharding | None,
     threads: int,
     should_stop: Callable[[], bool],
     quiet: bool,
@@ -104,12 +103,12 @@ def _train(
     """Train to the end and write the result."""
     config = built.config
     state, memory = _restore(directory, state, quiet=quiet)
-    evaluate = _evaluators(built, sharding)
+    evaluate = _evaluators(built)
     saved_at = began = time.monotonic()
     taken = Taken(int(state.step), state, np.zeros(1))
     with _watchers(built, directory, first_step=taken.step, quiet=quiet) as (progress, board):
         for taken in take_steps(
-            built.segment(sharding=sharding),
+            built.segment(),
             built.values,
             state,
             num_steps=built.num_steps,
@@ -139,13 +138,11 @@ def _train(
                     "the same command goes on from there."
                 )
     memory = memory._replace(seconds=memory.seconds + time.monotonic() - began)
-    return _finish(
-        built, directory, taken, memory, threads=threads, num_devices=sharding.num_devices if sharding else 1
-    )
+    return _finish(built, directory, taken, memory, threads=threads)
 
 
 def _finish(
-    built: Experiment, directory: runs.RunDirectory, taken: Taken, memory: Memory, *, threads: int, num_devices: int
+    built: Experiment, directory: runs.RunDirectory, taken: Taken, memory: Memory, *, threads: int
 ) -> dict[str, Any]:
     """Write the final checkpoint, and last the result."""
     rows, objective = directory.read_metrics(), built.workload.objective
@@ -162,7 +159,7 @@ def _finish(
         "metric_name": objective.metric_name,
         "higher_is_better": objective.higher_is_better,
         "device": jax.local_devices()[0].device_kind,
-        "num_devices": num_devices,
+        "num_devices": devices.count(built.sharding),
         "threads": threads,
         "x64": jax.dtypes.canonicalize_dtype(float).itemsize == 8,
         "versions": _versions(),
@@ -180,11 +177,11 @@ def _finish(
     return directory.read_result() or {}
 
 
-def _evaluators(built: Experiment, sharding) -> dict[str, Callable[[State], Evaluation]]:
+def _evaluators(built: Experiment) -> dict[str, Callable[[State], Evaluation]]:
     limit = built.config["steps_per_eval"]
     splits = {"train": built.train, "validation": built.validation, "test": built.test}
     return {
-        name: built.evaluator(split, num_batches=None if name == "train" else limit, sharding=sharding)
+        name: built.evaluator(split, num_batches=None if name == "train" else limit)
         for name, split in splits.items()
         if split is not None
     }
@@ -260,23 +257,6 @@ def _watchers(
     finally:
         progress.close()
         board.close()
-
-
-def _sharding(batch_size: int) -> jax.sharding.NamedSharding | None:
-    """Split batches over all local devices, if there are several.
-
-    Raises: ConfigError if the batch cannot be split evenly.
-    """
-    devices = jax.local_devices()
-    if len(devices) == 1:
-        return None
-    if batch_size % len(devices):
-        raise configs.ConfigError(
-            [f"config.batch_size={batch_size}: expected a multiple of the {len(devices)} local devices."]
-        )
-    axis_types = (jax.sharding.AxisType.Auto,)
-    mesh = jax.make_mesh((len(devices),), ("data",), axis_types=axis_types, devices=devices)
-    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
 
 
 _threads_fixed: list[int] = []

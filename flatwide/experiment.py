@@ -12,6 +12,7 @@ import numpy as np
 
 from flatwide import config as configs
 from flatwide import data, models, objectives, optimizers, registry, sam, schedules, sparsify, streams, trees, workloads
+from flatwide.training import devices
 from flatwide.training.evaluate import Evaluation, make_evaluate
 from flatwide.training.segments import Schedule, Segment, compiled_step, epoch_order, resident_segment, streamed_segment
 from flatwide.training.state import State, Values
@@ -32,6 +33,7 @@ class Experiment:
     workload: data preparation, model and objective.
     schedule: step -> factor of the learning rate.
     num_steps, steps_per_epoch, eval_every_steps: in optimizer steps.
+    sharding: how a batch lies on this process's devices.
     values: the scalars that one compiled program takes as arguments.
     """
 
@@ -48,6 +50,7 @@ class Experiment:
     num_steps: int
     steps_per_epoch: int
     eval_every_steps: int
+    sharding: devices.Sharding
 
     @property
     def model(self) -> Model:
@@ -84,7 +87,7 @@ class Experiment:
             mask=mask,
         )
         # A copy of each leaf, since a step donates its state's memory.
-        return jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), state)
+        return devices.copy_to_all(jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), state), self.sharding)
 
     def train_step(self, state: State, batch: Batch) -> tuple[State, Metrics]:
         """Take one compiled step on a raw batch, such as `batch(step)` gives.
@@ -113,21 +116,21 @@ class Experiment:
         """Score every example of a split once."""
         return self.evaluator(split)(state)
 
-    def evaluator(
-        self, split: Split, *, num_batches: int | None = None, sharding=None
-    ) -> Callable[[State], Evaluation]:
+    def evaluator(self, split: Split, *, num_batches: int | None = None) -> Callable[[State], Evaluation]:
         """Build the function that scores a split."""
         batch_size = max(self.config["batch_size"], _EVALUATION_BATCH)
         if num_batches is not None:
             batch_size = self.config["batch_size"]
-        return make_evaluate(self.workload, split, batch_size=batch_size, num_batches=num_batches, sharding=sharding)
+        return make_evaluate(
+            self.workload, split, batch_size=batch_size, num_batches=num_batches, sharding=self.sharding
+        )
 
-    def segment(self, *, sharding=None) -> Segment:
+    def segment(self) -> Segment:
         """Build the program that takes many steps."""
         batch_size = self.config["batch_size"]
         if isinstance(self.train, data.Resident):
-            return resident_segment(self.step, self.train, batch_size=batch_size, sharding=sharding)
-        return streamed_segment(self.step, self.train, batch_size=batch_size, sharding=sharding)
+            return resident_segment(self.step, self.train, batch_size=batch_size, sharding=self.sharding)
+        return streamed_segment(self.step, self.train, batch_size=batch_size, sharding=self.sharding)
 
     def _mask(self, params: PyTree, stats: PyTree) -> PyTree | None:
         config = self.config
@@ -180,7 +183,13 @@ def build(config: Mapping[str, Any]) -> Experiment:
     if config["label_noise"] > 0:
         train = data.add_label_noise(train, config["label_noise"], num_classes=dataset.num_outputs, seed=config["seed"])
     num_steps, steps_per_epoch = lengths(config, train.num_examples)
-    program = _program(_static(config), num_steps, dataset.prepare, _hashable(dataset.example), dataset.num_outputs)
+    sharding = devices.over_local_devices()
+    if config["batch_size"] % devices.count(sharding):
+        raise configs.ConfigError(
+            [f"config.batch_size={config['batch_size']}: expected a multiple of the {devices.count(sharding)} devices."]
+        )
+    example = _hashable(dataset.example)
+    program = _program(_static(config), num_steps, dataset.prepare, example, dataset.num_outputs, sharding)
     return Experiment(
         config=config,
         data=dataset,
@@ -192,6 +201,7 @@ def build(config: Mapping[str, Any]) -> Experiment:
         num_steps=num_steps,
         steps_per_epoch=steps_per_epoch,
         eval_every_steps=config["eval_every_steps"] or steps_per_epoch,
+        sharding=sharding,
     )
 
 
@@ -306,7 +316,9 @@ def _hashable(tree: PyTree) -> tuple:
 
 
 @functools.lru_cache(maxsize=64)
-def _program(static: tuple, num_steps: int, prepare: Callable, example: tuple, num_outputs: int) -> dict[str, Any]:
+def _program(
+    static: tuple, num_steps: int, prepare: Callable, example: tuple, num_outputs: int, sharding: devices.Sharding
+) -> dict[str, Any]:
     """Build the functions that do not depend on values; the same ones again for runs of one shape."""
     fields = dict(static)
     model = model_of(fields, jax.tree.unflatten(example[1], example[0]), num_outputs)
@@ -329,5 +341,6 @@ def _program(static: tuple, num_steps: int, prepare: Callable, example: tuple, n
         one_pass=fields["one_pass"],
         microbatch=fields["microbatch"],
         accumulation_steps=fields["accumulation_steps"],
+        sharding=sharding,
     )
     return {"workload": workload, "optimizer": optimizer, "schedule": schedule, "step": step}

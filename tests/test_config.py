@@ -125,11 +125,16 @@ def test_a_default_config_is_locked():
 
 
 def test_identity_of_sgd_is_sam_at_rho_zero():
-    sgd = identity_of(optimizer="sgd", rho=0.3, sam_variant="adaptive", microbatch=64)
+    sgd = identity_of(optimizer="sgd", rho=0.3, sam_variant="adaptive")
     assert sgd == identity_of(optimizer="sam", rho=0.0, base_optimizer="sgd")
     assert sgd != identity_of(optimizer="sam", rho=0.1)
     assert sgd != identity_of(optimizer="sam", base_optimizer="adam", rho=0.0)
     assert identity_of(optimizer="adam") == identity_of(optimizer="sam", base_optimizer="adam", rho=0.0)
+
+
+def test_microbatches_matter_without_sam_too():
+    """Batch norm and dropout see the pieces."""
+    assert identity_of(rho=0.0, microbatch=64) != identity_of(rho=0.0)
 
 
 def test_identity_drops_what_is_not_read():
@@ -166,6 +171,7 @@ def test_identity_leaves_out_what_only_watches(field):
         {"lr_scheduler": "cosine"},
         {"batch_size": 64},
         {"accumulation_steps": 2},
+        {"microbatch": 64},
         {"threads": 1},
         {"eval_every_steps": 3},
     ],

@@ -19,7 +19,7 @@ def identity(config: Mapping[str, Any], *, irrelevant: set[str], extra: Mapping[
     config = dict(config)
     irrelevant = irrelevant | {"num_epochs"} if config["num_train_steps"] is not None else set(irrelevant)
     if effective_rho(config) == 0:
-        irrelevant |= {"rho", "sam_variant", "layer_scales", "microbatch"}
+        irrelevant |= {"sam_variant", "layer_scales"}
     if config["sparsity"] == 0:
         irrelevant |= {"pruner", "sparsity", "layer_density", "snip_batches"}
     elif config["pruner"] != "snip":
@@ -27,8 +27,6 @@ def identity(config: Mapping[str, Any], *, irrelevant: set[str], extra: Mapping[
     if config["microbatch"] == config["batch_size"]:
         irrelevant |= {"microbatch"}
     canonical = config | {"base_optimizer": base_optimizer(config), "optimizer": "sam", "rho": effective_rho(config)}
-    if canonical["rho"] == 0:
-        irrelevant = irrelevant - {"rho"}
     chosen = {
         name: value
         for name, value in canonical.items()

@@ -10,7 +10,7 @@ import numpy as np
 
 from flatwide import trees, workloads
 from flatwide.data import Resident
-from flatwide.training.segments import place
+from flatwide.training.devices import Sharding, copy_to_all, count, keep_split, split_over_all
 from flatwide.training.state import State
 from flatwide.types import Split
 from flatwide.workloads import Scores, Workload
@@ -24,7 +24,7 @@ class Evaluation(NamedTuple):
 
 
 def make_evaluate(
-    workload: Workload, split: Split, *, batch_size: int, num_batches: int | None = None, sharding=None
+    workload: Workload, split: Split, *, batch_size: int, num_batches: int | None = None, sharding: Sharding = None
 ) -> Callable[[State], Evaluation]:
     """Build state -> evaluation of a split, in evaluation mode and without augmentation.
 
@@ -32,13 +32,12 @@ def make_evaluate(
       batch_size: examples at a time; it changes memory and speed only.
       num_batches: score only the first of the batches; None for the whole split.
     """
-    count = split.num_examples if num_batches is None else min(split.num_examples, num_batches * batch_size)
-    num_devices = 1 if sharding is None else sharding.num_devices
-    batch_size = -(-min(batch_size, count) // num_devices) * num_devices
+    num_scored = split.num_examples if num_batches is None else min(split.num_examples, num_batches * batch_size)
+    batch_size = -(-min(batch_size, num_scored) // count(sharding)) * count(sharding)
     if isinstance(split, Resident):
-        scores_of = _resident_scores(workload, split, count=count, batch_size=batch_size, sharding=sharding)
+        scores_of = _resident_scores(workload, split, num_scored=num_scored, batch_size=batch_size, sharding=sharding)
     else:
-        scores_of = _streamed_scores(workload, split, count=count, batch_size=batch_size, sharding=sharding)
+        scores_of = _streamed_scores(workload, split, num_scored=num_scored, batch_size=batch_size, sharding=sharding)
 
     def evaluate(state: State) -> Evaluation:
         return summarize(workload, scores_of(state))
@@ -61,40 +60,38 @@ def score_batch(workload: Workload, state: State, batch) -> Scores:
     return workloads.score(workload, params, state.stats, batch, train=False, key=None)[0]
 
 
-def _resident_scores(workload: Workload, split: Resident, *, count: int, batch_size: int, sharding):
-    run = compiled_scores(workload, count=count, batch_size=batch_size, sharding=sharding)
-    arrays = place({name: array[:count] for name, array in split.arrays.items()}, sharding)
+def _resident_scores(workload: Workload, split: Resident, *, num_scored: int, batch_size: int, sharding: Sharding):
+    run = compiled_scores(workload, num_scored=num_scored, batch_size=batch_size, sharding=sharding)
+    arrays = copy_to_all(jax.tree.map(lambda array: array[:num_scored], split.arrays), sharding)
     return lambda state: jax.device_get(run(state, arrays))
 
 
 @functools.lru_cache(maxsize=64)
-def compiled_scores(workload: Workload, *, count: int, batch_size: int, sharding):
-    """Compile `run(state, arrays) -> scores` of the first `count` examples."""
+def compiled_scores(workload: Workload, *, num_scored: int, batch_size: int, sharding: Sharding):
+    """Compile `run(state, arrays) -> scores` of the first `num_scored` examples."""
 
     def run(state: State, arrays) -> Scores:
-        num_batches = -(-count // batch_size)
+        num_batches = -(-num_scored // batch_size)
         # The last batch is completed with examples that were scored already; their second scores are cut off.
-        index = jnp.arange(num_batches * batch_size).reshape(num_batches, batch_size) % count
+        index = jnp.arange(num_batches * batch_size).reshape(num_batches, batch_size) % num_scored
 
         def one(chosen):
             batch = jax.tree.map(lambda array: array[chosen], arrays)
-            if sharding is not None:
-                batch = jax.lax.with_sharding_constraint(batch, sharding)
-            return score_batch(workload, state, batch)
+            return score_batch(workload, state, keep_split(batch, sharding))
 
-        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:count], jax.lax.map(one, index))
+        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:num_scored], jax.lax.map(one, index))
 
     return jax.jit(run)
 
 
-def _streamed_scores(workload: Workload, split: Split, *, count: int, batch_size: int, sharding):
+def _streamed_scores(workload: Workload, split: Split, *, num_scored: int, batch_size: int, sharding: Sharding):
     compiled = jax.jit(lambda state, batch: score_batch(workload, state, batch))
 
     def scores_of(state: State) -> Scores:
         parts = []
-        order = np.resize(np.arange(count), -(-count // batch_size) * batch_size)
+        order = np.resize(np.arange(num_scored), -(-num_scored // batch_size) * batch_size)
         for batch in split.batches(batch_size, order=order, seed=0, epoch=0, train=False):
-            parts.append(jax.device_get(compiled(state, place(batch, sharding, split_over_devices=True))))
-        return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:count], *parts)
+            parts.append(jax.device_get(compiled(state, split_over_all(batch, sharding))))
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num_scored], *parts)
 
     return scores_of

@@ -10,6 +10,7 @@ import numpy as np
 
 from flatwide import streams
 from flatwide.data import Resident
+from flatwide.training.devices import Sharding, copy_to_all, keep_split, split_over_all
 from flatwide.training.state import State, Values
 from flatwide.training.step import Step
 from flatwide.types import Array, Batch, Split
@@ -30,16 +31,16 @@ class Schedule(NamedTuple):
         return -(-self.num_examples // self.batch_size)
 
 
-def resident_segment(step: Step, split: Resident, *, batch_size: int, sharding=None) -> Segment:
+def resident_segment(step: Step, split: Resident, *, batch_size: int, sharding: Sharding = None) -> Segment:
     """Build a segment over data that stays on the device: shuffling, gathering and stepping are one program.
 
     A segment must not cross the end of an epoch, since it draws one permutation.
 
     Args:
-      sharding: None on one device; else the `NamedSharding` of a batch over its first axis.
+      sharding: how a batch lies on the devices.
     """
     run = compiled_segment(step, plan=Schedule(split.num_examples, batch_size), sharding=sharding)
-    arrays = place(split.arrays, sharding)
+    arrays = copy_to_all(split.arrays, sharding)
 
     def segment(values: Values, state: State, stop: int) -> tuple[State, np.ndarray]:
         first = int(state.step)
@@ -52,7 +53,7 @@ def resident_segment(step: Step, split: Resident, *, batch_size: int, sharding=N
 
 
 @functools.lru_cache(maxsize=64)
-def compiled_segment(step: Step, *, plan: Schedule, sharding=None):
+def compiled_segment(step: Step, *, plan: Schedule, sharding: Sharding = None):
     """Compile `run(values, state, arrays, stop) -> (state, losses of this epoch by step)`; the state is donated.
 
     The same step and plan give the same program again, so runs that differ in values only compile once.
@@ -70,9 +71,7 @@ def compiled_segment(step: Step, *, plan: Schedule, sharding=None):
             state, losses, _ = carry
             within = state.step % plan.steps_per_epoch
             chosen = jax.lax.dynamic_slice(order, (within * plan.batch_size,), (plan.batch_size,))
-            batch = jax.tree.map(lambda array: array[chosen], arrays)
-            if sharding is not None:
-                batch = jax.lax.with_sharding_constraint(batch, sharding)
+            batch = keep_split(jax.tree.map(lambda array: array[chosen], arrays), sharding)
             state, metrics = step(values, state, batch)
             loss = metrics["loss"].astype(dtype)
             return state, losses.at[within].set(loss), loss
@@ -96,7 +95,7 @@ def epoch_order(seed: Array, epoch: Array, plan: Schedule) -> Array:
     return jnp.resize(order.astype(jnp.int32), (plan.steps_per_epoch * plan.batch_size,))
 
 
-def streamed_segment(step: Step, split: Split, *, batch_size: int, sharding=None) -> Segment:
+def streamed_segment(step: Step, split: Split, *, batch_size: int, sharding: Sharding = None) -> Segment:
     """Build a segment over data that is read as it is needed, a batch ahead of the device."""
     plan = Schedule(split.num_examples, batch_size)
     compiled = compiled_step(step)
@@ -105,7 +104,7 @@ def streamed_segment(step: Step, split: Split, *, batch_size: int, sharding=None
     def segment(values: Values, state: State, stop: int) -> tuple[State, np.ndarray]:
         first, losses = int(state.step), []
         for index, batch in zip(range(first, stop), source.batches(int(values.seed), first), strict=False):
-            state, metrics = compiled(values, state, place(batch, sharding, split_over_devices=True))
+            state, metrics = compiled(values, state, split_over_all(batch, sharding))
             losses.append(metrics["loss"])
             # One step behind, so that the check never waits for the step just started.
             if index > first and not np.isfinite(losses[-2]):
@@ -134,12 +133,3 @@ class _Source:
         for batch in self._iterator:
             self._next += 1
             yield batch
-
-
-def place(tree, sharding, *, split_over_devices: bool = False):
-    """Put arrays on the device, or on all of them: copied whole, or split over the first axis."""
-    if sharding is None:
-        return jax.device_put(tree)
-    if split_over_devices:
-        return jax.device_put(tree, sharding)
-    return jax.device_put(tree, jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec()))

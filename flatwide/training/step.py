@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from flatwide import optimizers, sam, streams, workloads
+from flatwide.training.devices import Sharding, keep_split
 from flatwide.training.state import State, Values
 from flatwide.types import Array, Batch
 from flatwide.workloads import Workload
@@ -23,6 +24,7 @@ def make_step(
     one_pass: bool,
     microbatch: int | None = None,
     accumulation_steps: int = 1,
+    sharding: Sharding = None,
 ) -> Step:
     """Build the step that every workload trains with.
 
@@ -33,6 +35,7 @@ def make_step(
       schedule: step -> factor of the learning rate.
       one_pass: leave the ascent out (rho = 0), so that a step costs one gradient.
       microbatch, accumulation_steps: as in `sam.value_and_grad`.
+      sharding: how a batch lies on the devices; it decides who does the work, and no result.
     Returns: step(values, state, batch) -> (state, metrics), with metrics of the clean pass: `loss`, and the
       `learning_rate` used.
     Cost: two gradients (one if `one_pass`).
@@ -44,6 +47,7 @@ def make_step(
         batch = workload.prepare(batch, augmentation, train=True)
 
         def loss_fn(params, examples, stats, key):
+            examples = keep_split(examples, sharding)
             return workloads.loss(workload, params, examples, stats=stats, mask=state.mask, train=True, key=key)
 
         value_and_grad = sam.stateful_value_and_grad(

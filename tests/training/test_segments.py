@@ -79,14 +79,11 @@ def test_runs_that_differ_in_values_share_one_program():
 _DEVICES = """
 import json, sys
 import jax, numpy as np
-from flatwide import driver, experiment
+from flatwide import experiment
 fields = json.loads(sys.argv[1])
 built = experiment.build(fields)
-sharding = driver._sharding(fields["batch_size"])
-from flatwide.training.segments import place
-segment = built.segment(sharding=sharding)
-state, losses = segment(built.values, place(built.init(), sharding), 3)
-scores = built.evaluator(built.test, sharding=sharding)(state)
+state, losses = built.segment()(built.values, built.init(), 3)
+scores = built.evaluate(state, built.test)
 flat = np.concatenate([np.asarray(leaf).ravel() for leaf in jax.tree.leaves((state.params, state.stats))])
 print(json.dumps([len(jax.devices()), losses.tolist(), flat.tolist(), list(scores)]))
 """
@@ -104,10 +101,11 @@ def on_devices(count, fields):
     "fields",
     [
         FIELDS | {"num_neurons": [8]},
+        FIELDS | {"num_neurons": [8], "microbatch": 20},
         FIELDS | {"num_neurons": [8], "microbatch": 50},
         FIELDS | {"model": "ResNet18", "num_filters": 2, "num_blocks": [1], "batch_size": 20},
     ],
-    ids=["mlp", "microbatch", "batch norm"],
+    ids=["mlp", "microbatch", "microbatch that does not divide", "batch norm"],
 )
 def test_four_devices_give_the_numbers_of_one(fields):
     one, four = on_devices(1, fields), on_devices(4, fields)

@@ -25,7 +25,7 @@ _LAYOUT = ("NHWC", "HWIO", "NHWC")
 _MAX_DIRECT_TERMS = 40  # taps x channels: up to here (3x3 on 4 channels) a plain sum beats a matrix product
 _MAX_DIRECT_FILTERS = 32
 _MIN_DIRECT_BATCH = 8  # the sum is vectorized over the batch
-_MIN_PRODUCT_CHANNELS = 24  # below, the filter gradient is faster as one convolution than as a product a tap
+_MIN_PRODUCT_CHANNELS = 24  # below, a filter gradient without stride is one convolution, not a product a tap
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
 
@@ -164,25 +164,31 @@ def _filter_gradient_on_cpu(inputs: Array, outputs: Array, *, window: Window) ->
             channels_as_batch, outputs_as_kernel, (1, 1), padding, dimension_numbers=_LAYOUT
         )
         return jnp.transpose(gradient, (1, 2, 0, 3))
-    padded = jnp.pad(inputs, ((0, 0), *window.padding, (0, 0))) if any(map(any, window.padding)) else inputs
-    rows = [
-        jnp.stack([_correlate(_tap(padded, i, j, window), outputs) for j in range(window.kernel[1])])
-        for i in range(window.kernel[0])
-    ]
-    return jnp.stack(rows)
+    rows = jnp.transpose(outputs.reshape(-1, outputs.shape[3]))  # once, not in each product
+    if _is_pointwise(window):
+        return _product(rows, _tap(inputs, 0, 0, window))[None, None]
+    padded = jnp.pad(inputs, ((0, 0), *window.padding, (0, 0)))
+    height, width = window.kernel
+
+    def one(tap: Array) -> Array:
+        return _product(rows, _tap(padded, tap // width, tap % width, window))
+
+    # One tap after the other, so that one shifted copy of the inputs is alive at a time.
+    return lax.map(one, jnp.arange(height * width)).reshape(height, width, inputs.shape[3], outputs.shape[3])
 
 
-def _correlate(inputs: Array, outputs: Array) -> Array:
-    """Contract batch, height and width: [B, H', W', C] and [B, H', W', F] to [C, F]."""
-    accumulated = jnp.promote_types(inputs.dtype, jnp.float32)
-    contract = (((0, 1, 2), (0, 1, 2)), ((), ()))
-    return lax.dot_general(inputs, outputs, contract, preferred_element_type=accumulated).astype(inputs.dtype)
+def _product(rows: Array, inputs: Array) -> Array:
+    """Contract [F, B H' W'] with [B, H', W', C] to [C, F]; sums are kept in float32 at least."""
+    columns = inputs.reshape(-1, inputs.shape[3])
+    accumulated = jnp.promote_types(inputs.dtype, jnp.float32)  # XLA has no product of bfloat16 to float32 in a loop
+    return jnp.transpose(rows.astype(accumulated) @ columns.astype(accumulated)).astype(inputs.dtype)
 
 
-def _tap(padded: Array, i: int, j: int, window: Window) -> Array:
+def _tap(padded: Array, i: int | Array, j: int | Array, window: Window) -> Array:
     """Take the pixels [B, H', W', C] that one tap (i, j) of the kernel meets."""
     (height, width), (down, across) = window.outputs, window.strides
-    return padded[:, i : i + (height - 1) * down + 1 : down, j : j + (width - 1) * across + 1 : across]
+    size = (padded.shape[0], (height - 1) * down + 1, (width - 1) * across + 1, padded.shape[3])
+    return lax.dynamic_slice(padded, (0, i, j, 0), size)[:, ::down, ::across]
 
 
 def _is_pointwise(window: Window) -> bool:

@@ -166,7 +166,7 @@ def _filter_gradient_on_cpu(inputs: Array, outputs: Array, *, window: Window) ->
         return jnp.transpose(gradient, (1, 2, 0, 3))
     rows = jnp.transpose(outputs.reshape(-1, outputs.shape[3]))  # once, not in each product
     if _is_pointwise(window):
-        return _product(rows, _tap(inputs, 0, 0, window))[None, None]
+        return jnp.transpose(_product(rows, _tap(inputs, 0, 0, window)))[None, None]
     padded = jnp.pad(inputs, ((0, 0), *window.padding, (0, 0)))
     height, width = window.kernel
 
@@ -174,14 +174,15 @@ def _filter_gradient_on_cpu(inputs: Array, outputs: Array, *, window: Window) ->
         return _product(rows, _tap(padded, tap // width, tap % width, window))
 
     # One tap after the other, so that one shifted copy of the inputs is alive at a time.
-    return lax.map(one, jnp.arange(height * width)).reshape(height, width, inputs.shape[3], outputs.shape[3])
+    products = lax.map(one, jnp.arange(height * width)).reshape(height, width, outputs.shape[3], inputs.shape[3])
+    return jnp.swapaxes(products, 2, 3)  # out here: XLA would turn a transposed product into the slow one
 
 
 def _product(rows: Array, inputs: Array) -> Array:
-    """Contract [F, B H' W'] with [B, H', W', C] to [C, F]; sums are kept in float32 at least."""
+    """Contract [F, B H' W'] with [B, H', W', C] to [F, C]; sums are kept in float32 at least."""
     columns = inputs.reshape(-1, inputs.shape[3])
     accumulated = jnp.promote_types(inputs.dtype, jnp.float32)  # XLA has no product of bfloat16 to float32 in a loop
-    return jnp.transpose(rows.astype(accumulated) @ columns.astype(accumulated)).astype(inputs.dtype)
+    return (rows.astype(accumulated) @ columns.astype(accumulated)).astype(inputs.dtype)
 
 
 def _tap(padded: Array, i: int | Array, j: int | Array, window: Window) -> Array:

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax.linen.dtypes import promote_dtype
 from jax import lax
+from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
@@ -81,10 +82,12 @@ def convolve(inputs: Array, kernel: Array, *, strides: tuple[int, int] = (1, 1),
             f"inputs {inputs.dtype}{inputs.shape}, kernel {kernel.dtype}{kernel.shape}: expected [batch, height, "
             "width, channels] and [height, width, channels, filters] of one dtype, with the same number of channels."
         )
-    inputs_size, kernel_size = inputs.shape[1:3], kernel.shape[:2]
-    if isinstance(padding, str):
-        padding = tuple(lax.padtype_to_pads(inputs_size, kernel_size, strides, padding))
-    window = Window(inputs_size, kernel_size, tuple(strides), tuple((low, high) for low, high in padding))
+    (_, height, width, _), (down, across, _, _) = inputs.shape, kernel.shape
+    pads = (
+        lax.padtype_to_pads((height, width), (down, across), strides, padding) if isinstance(padding, str) else padding
+    )
+    (top, bottom), (left, right) = pads
+    window = Window((height, width), (down, across), (strides[0], strides[1]), ((top, bottom), (left, right)))
     if jax.default_backend() != "cpu":
         return plain(inputs, kernel, window=window)
     return _forward.bind(inputs, kernel, window=window)
@@ -136,16 +139,16 @@ def _input_gradient_on_cpu(outputs: Array, kernel: Array, *, window: Window) -> 
         ]
         return lax.pad(products, jnp.zeros((), products.dtype), ((0, 0, 0), *interior, (0, 0, 0)))
     flipped = jnp.swapaxes(jnp.flip(kernel, (0, 1)), 2, 3)
-    padding = tuple(
+    above, beside = (
         (size - 1 - low, full - (n - 1) * stride - 1 + low)
         for size, full, n, stride, (low, _) in zip(
             window.kernel, window.inputs, window.outputs, window.strides, window.padding, strict=True
         )
     )
     if window.strides == (1, 1):
-        return _convolve_on_cpu(outputs, flipped, window=Window(window.outputs, window.kernel, (1, 1), padding))
+        return _convolve_on_cpu(outputs, flipped, window=Window(window.outputs, window.kernel, (1, 1), (above, beside)))
     return lax.conv_general_dilated(
-        outputs, flipped, (1, 1), padding, lhs_dilation=window.strides, dimension_numbers=_LAYOUT
+        outputs, flipped, (1, 1), (above, beside), lhs_dilation=window.strides, dimension_numbers=_LAYOUT
     )
 
 
@@ -208,7 +211,7 @@ def _primitive(name: str, function: Callable[..., Array], *, left_is_one_batch: 
     def abstract(left, right, *, window):
         shapes = [jax.ShapeDtypeStruct(array.shape, array.dtype) for array in (left, right)]
         result = jax.eval_shape(functools.partial(function, window=window), *shapes)
-        return jax.core.ShapedArray(result.shape, result.dtype)
+        return ShapedArray(result.shape, result.dtype)
 
     def batch(arguments, axes, *, window):
         left, right = (

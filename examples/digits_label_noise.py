@@ -8,11 +8,11 @@ Shape:   one hidden layer of 4 to 128 neurons, SGD and SAM at six radii, 8 seeds
 import argparse
 import concurrent.futures
 import multiprocessing
-import os
 import time
 from pathlib import Path
 
 import flatwide
+from flatwide import cores
 from flatwide.config import load_file
 
 WIDTHS = (4, 8, 16, 32, 64, 128)
@@ -36,7 +36,7 @@ def main(workdir: str) -> None:
     from flatwide.figures.save import save
 
     began = time.monotonic()
-    num_workers = min(len(WIDTHS), len(os.sched_getaffinity(0)))
+    num_workers = min(len(WIDTHS), cores.available())
     print(f"{len(WIDTHS) * len(RHOS) * len(SEEDS)} runs in {num_workers} processes; what is done already is kept.")
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(num_workers, mp_context=context) as pool:

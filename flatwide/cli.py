@@ -2,8 +2,8 @@
 
     python main.py --workdir=W --config=F [--config.field=value ...] [--dry_run]
 
-Exit codes: 0 done (a diverged run too), 2 bad config or missing data, 143 stopped by SIGTERM (130 by Ctrl-C) after
-its state was saved.
+Exit codes: 0 done (a diverged run too), 1 failed on the way (a full disk, say), 2 bad config or missing data,
+143 stopped by SIGTERM (130 by Ctrl-C) after its state was saved.
 """
 
 import argparse
@@ -14,8 +14,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from flatwide import config as configs
+from flatwide import registry
 
-DONE, BAD_INPUT = 0, 2
+DONE, FAILED, BAD_INPUT = 0, 1, 2
 
 _USAGE = "python main.py --workdir=W --config=configs/digits_mlp.py [--config.field=value ...] [--dry_run]"
 
@@ -28,11 +29,14 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: list[str]) -> int:
     """Run the command and give its exit code; bad input is printed, one line a fault, without a traceback."""
     try:
-        flags, assignments = _flags(arguments)
+        flags, assignments, faults = _flags(arguments)
         if flags.help:
             print(_help())
             return DONE
-        values, faults = configs.override(configs.load_file(flags.config), assignments)
+        if not flags.config:
+            raise configs.ConfigError(faults)
+        values, unread = configs.override(configs.load_file(flags.config), assignments)
+        faults += unread
         try:
             config = configs.resolve(values)
         except configs.ConfigError as error:
@@ -41,9 +45,17 @@ def main(arguments: list[str]) -> int:
             raise configs.ConfigError(faults)
         return _preview(config, flags.workdir) if flags.dry_run else _run(config, flags.workdir)
     except (ValueError, FileNotFoundError) as error:
+        if registry.is_from_own_file(error):
+            raise  # a fault in the user's own code, which its traceback shows best
         faults = error.faults if isinstance(error, configs.ConfigError) else [str(error)]
         print("\n".join(faults), file=sys.stderr)
         return BAD_INPUT
+    except OSError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print("interrupted before the first step; nothing was trained.", file=sys.stderr)
+        return 130
 
 
 def _preview(config: Mapping[str, Any], workdir: str) -> int:
@@ -69,6 +81,7 @@ def _run(config: Mapping[str, Any], workdir: str) -> int:
     try:
         result = driver.run(config, workdir, should_stop=lambda: bool(received))
     except driver.Stopped as stopped:
+        results.write_results(workdir)
         print(stopped, file=sys.stderr)
         return 128 + received[0]
     results.write_results(workdir)
@@ -119,8 +132,8 @@ def entry_point() -> None:
     sys.exit(code)
 
 
-def _flags(arguments: list[str]) -> tuple[argparse.Namespace, list[tuple[str, str]]]:
-    """Split the arguments into the command's flags and the assignments to config fields."""
+def _flags(arguments: list[str]) -> tuple[argparse.Namespace, list[tuple[str, str]], list[str]]:
+    """Split the arguments into the command's flags, the assignments to config fields, and faults."""
     parser = _Parser(add_help=False, allow_abbrev=False)
     parser.add_argument("--workdir")
     parser.add_argument("--config")
@@ -128,14 +141,12 @@ def _flags(arguments: list[str]) -> tuple[argparse.Namespace, list[tuple[str, st
     parser.add_argument("--help", "-h", action="store_true")
     flags, rest = parser.parse_known_args(arguments)
     if flags.help:
-        return flags, []
+        return flags, [], []
     assignments, faults = _assignments(rest)
     for name in ("workdir", "config"):
         if not getattr(flags, name):
             faults.append(f"--{name} is missing; usage: {_USAGE}")
-    if faults:
-        raise configs.ConfigError(faults)
-    return flags, assignments
+    return flags, assignments, faults
 
 
 def _assignments(arguments: list[str]) -> tuple[list[tuple[str, str]], list[str]]:

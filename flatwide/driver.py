@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import functools
 import io
 import os
 import re
@@ -14,14 +15,17 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax._src import xla_bridge  # nothing public tells whether JAX has started
 
-from flatwide import checkpoints, experiment, logs, runs, sparsify, trees
+from flatwide import checkpoints, cores, data, experiment, logs, runs, sparsify, trees
 from flatwide import config as configs
 from flatwide.experiment import Experiment
 from flatwide.training import devices
-from flatwide.training.evaluate import Evaluation
+from flatwide.training.evaluate import Evaluation, Interrupted
 from flatwide.training.loop import Taken, take_steps
 from flatwide.training.state import State
+
+Evaluate = Callable[[State], Evaluation]
 
 _SEGMENT_SECONDS = 10.0  # a signal is heard, and a checkpoint can be made, at least this often
 
@@ -57,9 +61,11 @@ def run(
     Raises: ConfigError, DataError, BusyError, Stopped.
     """
     config = configs.resolve(config)
+    wanted = config["threads"] or _available_threads()
+    os.environ.setdefault("NPROC", str(wanted))  # in case a user's own data set uses JAX
     directory, identity = locate(config, workdir)
-    recorded = directory.read_config() if directory.status() != "new" else config
-    wanted = recorded["threads"] or int(os.environ.get("NPROC", 0)) or len(os.sched_getaffinity(0))
+    if directory.status() != "new":
+        wanted = directory.read_config().get("threads") or wanted
     if directory.read_result() is None:
         # All that can be wrong with a config is found here, before the run has a directory.
         threads = _start_jax(wanted)
@@ -103,10 +109,40 @@ def _train(
     """Train to the end and write the result."""
     config = built.config
     state, memory = _restore(directory, state, quiet=quiet)
-    evaluate = _evaluators(built)
+    evaluation = _evaluators(built, should_stop)
     saved_at = began = time.monotonic()
     taken = Taken(int(state.step), state, np.zeros(1))
+
+    def save(memory: Memory) -> None:
+        directory.sync_metrics()
+        spent = memory._replace(seconds=memory.seconds + time.monotonic() - began)
+        checkpoints.save(directory.checkpoints, taken.step, taken.state, extra=spent._asdict())
+
+    def stopped() -> Stopped:
+        return Stopped(
+            f"stopped at step {taken.step} of {built.num_steps}, saved in {directory.checkpoints}; "
+            "the same command goes on from there."
+        )
+
+    def record(memory: Memory, board: logs.TensorBoard) -> dict[str, float | None]:
+        """Evaluate; it may take long, so a signal is heard before and, where data stream, within it."""
+        if should_stop():
+            save(memory)
+            raise stopped()
+        if not isinstance(built.test, data.Resident):
+            save(memory)
+        try:
+            row = _row(built, evaluation, taken, memory)
+        except Interrupted:
+            raise stopped() from None
+        directory.append_metrics(row)
+        board.write(taken.step, row)
+        return row
+
     with _watchers(built, directory, first_step=taken.step, quiet=quiet) as (progress, board):
+        if taken.step > 0 and _is_due(built, taken.step) and not _has_row(directory, taken.step):
+            record(memory, board)  # it was stopped before this evaluation
+            memory = memory._replace(loss_total=0.0, loss_count=0)
         for taken in take_steps(
             built.segment(),
             built.values,
@@ -119,26 +155,26 @@ def _train(
             _log_losses(board, taken, every=config["log_every_steps"])
             if not np.isfinite(taken.losses[-1]):
                 break
-            row = None
-            if taken.step % built.eval_every_steps == 0 or taken.step == built.num_steps:
-                row = _row(built, evaluate, taken, memory)
-                memory = memory._replace(loss_total=0.0, loss_count=0)
-                directory.append_metrics(row)
-                board.write(taken.step, row)
+            row = record(memory, board) if _is_due(built, taken.step) else None
+            memory = memory if row is None else memory._replace(loss_total=0.0, loss_count=0)
             progress.update(taken.step, _in_sight(built, taken, row))
             stopping = should_stop() and taken.step < built.num_steps
             if stopping or time.monotonic() - saved_at >= config["checkpoint_every_seconds"]:
-                directory.sync_metrics()
-                spent = memory._replace(seconds=memory.seconds + time.monotonic() - began)
-                checkpoints.save(directory.checkpoints, taken.step, taken.state, extra=spent._asdict())
+                save(memory)
                 saved_at = time.monotonic()
             if stopping:
-                raise Stopped(
-                    f"stopped at step {taken.step} of {built.num_steps}, saved in {directory.checkpoints}; "
-                    "the same command goes on from there."
-                )
+                raise stopped()
     memory = memory._replace(seconds=memory.seconds + time.monotonic() - began)
     return _finish(built, directory, taken, memory, threads=threads)
+
+
+def _is_due(built: Experiment, step: int) -> bool:
+    """Tell whether there is an evaluation after so many steps."""
+    return step % built.eval_every_steps == 0 or step == built.num_steps
+
+
+def _has_row(directory: runs.RunDirectory, step: int) -> bool:
+    return any(row["step"] == step for row in directory.read_metrics())
 
 
 def _finish(
@@ -177,28 +213,35 @@ def _finish(
     return directory.read_result() or {}
 
 
-def _evaluators(built: Experiment) -> dict[str, Callable[[State], Evaluation]]:
-    limit = built.config["steps_per_eval"]
+def _evaluators(built: Experiment, should_stop: Callable[[], bool]) -> Callable[[str, bool], Evaluate | None]:
+    """Give the evaluation of a split by its name; the last one of a run scores whole splits, also the training one."""
     splits = {"train": built.train, "validation": built.validation, "test": built.test}
-    return {
-        name: built.evaluator(split, num_batches=None if name == "train" else limit)
-        for name, split in splits.items()
-        if split is not None
-    }
+    limit = built.config["steps_per_eval"]
+
+    @functools.cache
+    def of(name: str, num_batches: int | None) -> Evaluate | None:
+        split = splits[name]
+        return split and built.evaluator(split, num_batches=num_batches, interrupt=should_stop)
+
+    def evaluation(name: str, is_last: bool) -> Evaluate | None:
+        return None if name == "train" and not is_last else of(name, None if is_last else limit)
+
+    return evaluation
 
 
-def _row(built: Experiment, evaluate: dict[str, Callable], taken: Taken, memory: Memory) -> dict[str, float | None]:
+def _row(
+    built: Experiment, evaluation: Callable[[str, bool], Evaluate | None], taken: Taken, memory: Memory
+) -> dict[str, float | None]:
     """Evaluate; the training split, the largest, only at the end."""
-    last = taken.step - 1
     row: dict[str, float | None] = {
         "step": taken.step,
         "epoch": taken.step / built.steps_per_epoch,
-        "learning_rate": float(built.values.learning_rate * built.schedule(last)),
-        "running_train_loss": memory.loss_total / memory.loss_count,
+        "learning_rate": float(built.values.learning_rate * built.schedule(taken.step - 1)),
+        "running_train_loss": memory.loss_total / memory.loss_count if memory.loss_count else None,
     }
     for name in ("train", "validation", "test"):
-        is_due = name in evaluate and (name != "train" or taken.step == built.num_steps)
-        found = evaluate[name](taken.state) if is_due else None
+        evaluate = evaluation(name, taken.step == built.num_steps)
+        found = evaluate and evaluate(taken.state)
         row |= {f"{name}_loss": found and found.loss, f"{name}_metric": found and found.metric}
     return row
 
@@ -251,7 +294,8 @@ def _watchers(
         every_steps=built.config["log_every_steps"],
         stream=io.StringIO() if quiet else None,
     )
-    board = logs.TensorBoard(directory.path, purge_step=first_step + 1 if first_step else None)
+    was_begun = any(directory.path.glob("events.out.*"))
+    board = logs.TensorBoard(directory.path, purge_step=first_step + 1 if was_begun else None)
     try:
         yield progress, board
     finally:
@@ -259,22 +303,29 @@ def _watchers(
         board.close()
 
 
-_threads_fixed: list[int] = []
+def _available_threads() -> int:
+    """Read how many threads XLA may use: NPROC, or one a core."""
+    text = os.environ.get("NPROC")
+    if text is None:
+        return cores.available()
+    if not text.isdecimal() or int(text) < 1:
+        raise configs.ConfigError([f"NPROC={text!r}: expected a number of threads >= 1 in this environment variable."])
+    return int(text)
 
 
 def _start_jax(threads: int) -> int:
     """Set XLA's number of CPU threads, on which the last bits of a result depend, and where compiled programs are kept.
 
-    The number can be set once in a process, before JAX starts.
+    The number can be set only until JAX starts.
     Returns: the number in effect.
     """
-    if not _threads_fixed:
+    if not xla_bridge.backends_are_initialized():
         os.environ["NPROC"] = str(threads)
-        _threads_fixed.append(threads)
-    if _threads_fixed[0] != threads:
+    in_effect = _available_threads()
+    if in_effect != threads:
         _say(
-            f"warning: this run was begun with {threads} threads and this process has {_threads_fixed[0]}: the result "
-            "may differ in its last bits. Resume it in a process of its own.",
+            f"warning: this run wants {threads} threads and JAX has started with {in_effect}: the result may differ in "
+            "its last bits. Train it in a process of its own.",
             quiet=False,
         )
     if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
@@ -282,14 +333,14 @@ def _start_jax(threads: int) -> int:
         jax.config.update("jax_compilation_cache_dir", str(cache / "flatwide" / "compiled"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    return _threads_fixed[0]
+    return in_effect
 
 
 def _slug(config: Mapping[str, Any]) -> str:
     """Name a run for people: what is trained, how wide, and the two axes that every study has."""
     model = Path(config["model"].replace(":", "/")).name
     width = experiment.width(config)
-    width = "x".join(map(str, width if isinstance(width, tuple) else (width,)))
+    width = "x".join(map(str, width if isinstance(width, tuple) else (width,)))[:40]
     dataset = Path(config["dataset"].replace(":", "/")).name
     rho = f"rho{configs.effective_rho(config):g}"
     parts = [dataset, f"{model}{width}", rho, f"seed{config['seed']}"]

@@ -1,7 +1,6 @@
 """Turn a config into the pieces of one run; the only reader of config fields."""
 
 import functools
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -116,13 +115,20 @@ class Experiment:
         """Score every example of a split once."""
         return self.evaluator(split)(state)
 
-    def evaluator(self, split: Split, *, num_batches: int | None = None) -> Callable[[State], Evaluation]:
+    def evaluator(
+        self, split: Split, *, num_batches: int | None = None, interrupt: Callable[[], bool] = lambda: False
+    ) -> Callable[[State], Evaluation]:
         """Build the function that scores a split."""
         batch_size = max(self.config["batch_size"], _EVALUATION_BATCH)
         if num_batches is not None:
             batch_size = self.config["batch_size"]
         return make_evaluate(
-            self.workload, split, batch_size=batch_size, num_batches=num_batches, sharding=self.sharding
+            self.workload,
+            split,
+            batch_size=batch_size,
+            num_batches=num_batches,
+            sharding=self.sharding,
+            interrupt=interrupt,
         )
 
     def segment(self) -> Segment:
@@ -175,6 +181,8 @@ def build(config: Mapping[str, Any]) -> Experiment:
     """
     config = configs.resolve(config)
     dataset = load_dataset(config)
+    sharding = devices.over_local_devices()
+    num_steps, steps_per_epoch = lengths(config, dataset.train.num_examples, num_devices=devices.count(sharding))
     train, validation = dataset.train, None
     if config["validation_fraction"] > 0:
         train, validation = data.hold_out(train, config["validation_fraction"], seed=config["seed"])
@@ -182,12 +190,6 @@ def build(config: Mapping[str, Any]) -> Experiment:
         train = data.subset(train, config["train_examples"], seed=config["seed"])
     if config["label_noise"] > 0:
         train = data.add_label_noise(train, config["label_noise"], num_classes=dataset.num_outputs, seed=config["seed"])
-    num_steps, steps_per_epoch = lengths(config, train.num_examples)
-    sharding = devices.over_local_devices()
-    if config["batch_size"] % devices.count(sharding):
-        raise configs.ConfigError(
-            [f"config.batch_size={config['batch_size']}: expected a multiple of the {devices.count(sharding)} devices."]
-        )
     example = _hashable(dataset.example)
     program = _program(_static(config), num_steps, dataset.prepare, example, dataset.num_outputs, sharding)
     return Experiment(
@@ -207,29 +209,57 @@ def build(config: Mapping[str, Any]) -> Experiment:
 
 def load_dataset(config: Mapping[str, Any]) -> Dataset:
     """Load the data set that a resolved config names; the same fields give the same object again."""
-    return _load_dataset(config["dataset"], tuple(_fields_for(_dataset_builder(config), config).items()))
+    fields = tuple(_fields_for(_dataset_builder(config), config).items())
+    return _load_dataset(config["dataset"], registry.content_digest(config["dataset"]), fields)
 
 
 def model_of(config: Mapping[str, Any], example: PyTree, num_outputs: int) -> Model:
     """Build the model that a resolved config names, for inputs like `example`."""
     builder = registry.find("config.model", config["model"], models.MODELS)
-    return builder(example, num_outputs, **_fields_for(builder, config))
+    model = builder(example, num_outputs, **_fields_for(builder, config))
+    if not isinstance(model, Model):
+        raise configs.ConfigError([f"config.model={config['model']!r} gave {type(model).__name__}; expected a Model."])
+    return model
 
 
-def lengths(config: Mapping[str, Any], num_examples: int) -> tuple[int, int]:
+def num_training_examples(config: Mapping[str, Any], num_examples: int) -> int:
+    """Derive how many of the data set's training examples are left after the validation split and the subset."""
+    left = num_examples - round(config["validation_fraction"] * num_examples)
+    return left if config["train_examples"] is None else config["train_examples"]
+
+
+def lengths(config: Mapping[str, Any], num_examples: int, *, num_devices: int = 1) -> tuple[int, int]:
     """Derive the number of steps, and of steps an epoch.
 
-    Raises: ConfigError if batch or warmup do not fit.
+    Args:
+      num_examples: training examples of the whole data set.
+    Raises: ConfigError with everything that does not fit the data and the devices.
     """
     batch_size, warmup, faults = config["batch_size"], config["warmup_steps"], []
-    if batch_size > num_examples:
+    held_out = round(config["validation_fraction"] * num_examples)
+    left = num_examples - held_out
+    if config["validation_fraction"] > 0 and not 0 < held_out < num_examples:
         faults.append(
-            f"config.batch_size={batch_size}: expected at most the {num_examples} training examples; make it smaller."
+            f"config.validation_fraction={config['validation_fraction']}: holds out {held_out} of {num_examples} "
+            "training examples; expected at least 1 held out and 1 left."
         )
-    steps_per_epoch = Schedule(num_examples, batch_size).steps_per_epoch
+    if config["train_examples"] is not None and config["train_examples"] > left:
+        faults.append(
+            f"config.train_examples={config['train_examples']}: expected at most the {left} training examples."
+        )
+    num_train = min(left, num_training_examples(config, num_examples))
+    if batch_size > num_train:
+        faults.append(
+            f"config.batch_size={batch_size}: expected at most the {num_train} training examples; make it smaller."
+        )
+    if batch_size % num_devices:
+        faults.append(f"config.batch_size={batch_size}: expected a multiple of the {num_devices} devices.")
+    steps_per_epoch = Schedule(max(num_train, 1), batch_size).steps_per_epoch
     num_steps = config["num_train_steps"] or config["num_epochs"] * steps_per_epoch
     if warmup >= num_steps:
         faults.append(f"config.warmup_steps={warmup}: expected fewer than the {num_steps} steps of the run.")
+    if num_steps >= 2**31:
+        faults.append(f"config.num_epochs={config['num_epochs']}: {num_steps} steps; expected fewer than 2^31.")
     if faults:
         raise configs.ConfigError(faults)
     return num_steps, steps_per_epoch
@@ -242,8 +272,9 @@ def identity(config: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:
         extra["x64"] = True
     for field in configs.MAY_BE_OWN:
         if registry.is_own_file(config[field]):
-            content = registry.own_file(config[field]).read_bytes()
-            extra[f"{field}_file"] = hashlib.sha256(content).hexdigest()[:16]
+            # By name and content, so that the file may move.
+            extra[field] = f"{registry.own_file(config[field]).name}:{config[field].rpartition(':')[2]}"
+            extra[f"{field}_file"] = registry.content_digest(config[field])
     return configs.identity(config, irrelevant=irrelevant_fields(config), extra=extra)
 
 
@@ -260,6 +291,8 @@ def irrelevant_fields(config: Mapping[str, Any]) -> set[str]:
     read = set(optimizers.FIELDS[configs.base_optimizer(config)])
     if config["momentum"] == 0:
         read.discard("nesterov")
+    if config["layer_density"] == sparsify.PRUNERS[config["pruner"]].layer_density:
+        read_by_some.add("layer_density")  # the pruner's own default, so naming it changes nothing
     for builder in (
         registry.find("config.model", config["model"], models.MODELS),
         _dataset_builder(config),
@@ -274,8 +307,12 @@ def _dataset_builder(config: Mapping[str, Any]) -> Callable[..., Dataset]:
 
 
 @functools.lru_cache(maxsize=4)
-def _load_dataset(name: str, fields: tuple[tuple[str, Any], ...]) -> Dataset:
-    return registry.find("config.dataset", name, data.DATASETS)(**dict(fields))
+def _load_dataset(name: str, content: str, fields: tuple[tuple[str, Any], ...]) -> Dataset:
+    del content  # only part of the key: an edited file is another data set
+    dataset = registry.find("config.dataset", name, data.DATASETS)(**dict(fields))
+    if not isinstance(dataset, Dataset):
+        raise configs.ConfigError([f"config.dataset={name!r} gave {type(dataset).__name__}; expected a Dataset."])
+    return dataset
 
 
 def _fields_for(builder: Callable, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -307,7 +344,8 @@ _NOT_STATIC |= {"checkpoint_every_seconds", "restore_checkpoint"}
 def _static(config: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
     """Pick what a compiled program depends on, in hashable form."""
     static = {name: value for name, value in config.items() if name not in _NOT_STATIC}
-    return tuple(sorted({**static, "one_pass": configs.effective_rho(config) == 0}.items()))
+    files = {f"{name}_file": registry.content_digest(config[name]) for name in configs.MAY_BE_OWN}
+    return tuple(sorted({**static, **files, "one_pass": configs.effective_rho(config) == 0}.items()))
 
 
 def _hashable(tree: PyTree) -> tuple:

@@ -1,8 +1,10 @@
 """Tell what a run would do, without training: `--dry_run`."""
 
+import contextlib
 import json
+import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +12,22 @@ import numpy as np
 
 from flatwide import config as configs
 from flatwide import data, experiment, objectives, registry, sparsify, trees, workloads
-from flatwide.types import Info, PyTree
+from flatwide.training import devices
+from flatwide.types import Batch, Dataset, Model, PyTree
+
+
+class Outline(NamedTuple):
+    """What is known of the data of a run: from the data where they are here, else from what is declared of them.
+
+    batch: shapes of a prepared batch, as the step sees it; example: of one example's inputs.
+    """
+
+    num_train: int
+    num_test: int
+    num_outputs: int
+    example: PyTree
+    batch: Batch
+    num_bytes: int  # held in memory
 
 
 def describe(config: Mapping[str, Any]) -> str:
@@ -18,24 +35,24 @@ def describe(config: Mapping[str, Any]) -> str:
 
     Args:
       config: a resolved config. Nothing is downloaded: where data are not on this machine, declared facts stand in.
+    Raises: ConfigError if the config does not fit the data.
     """
-    info = _info(config)
-    example = jax.ShapeDtypeStruct(info.input_shape, jax.dtypes.canonicalize_dtype(float))
-    model = experiment.model_of(config, example, info.num_outputs)
+    outline = _outline(config)
+    model = experiment.model_of(config, outline.example, outline.num_outputs)
     params, stats = jax.eval_shape(model.init, jax.random.key(0))
-    num_train = _num_train(config, info)
-    num_steps, steps_per_epoch = experiment.lengths(config, num_train)
+    num_devices = devices.count(devices.over_local_devices())
+    num_steps, steps_per_epoch = experiment.lengths(config, outline.num_train, num_devices=num_devices)
     kept = sparsify.num_kept(
         params, pruner=config["pruner"], sparsity=config["sparsity"], layer_density=config["layer_density"]
     )
     rows = {
-        "training examples": f"{num_train:,}",
-        "test examples": f"{info.num_test:,}",
+        "training examples": f"{experiment.num_training_examples(config, outline.num_train):,}",
+        "test examples": f"{outline.num_test:,}",
         "parameters": f"{trees.size(params):,}",
         "nonzero parameters": f"{kept:,}",
         "steps": f"{num_steps:,} ({steps_per_epoch:,} an epoch, {num_steps / steps_per_epoch:g} epochs)",
         "gradients a step": "1" if configs.effective_rho(config) == 0 else "2 (SAM)",
-        "expected memory": f"{_readable(_memory(config, info, model, params, stats, num_train))} of arrays",
+        "expected memory": f"{_readable(_memory(config, outline, model, params, stats))} of arrays",
     }
     resolved = "\n".join(f"  {name}: {json.dumps(value)}" for name, value in sorted(config.items()))
     return "config:\n" + resolved + "\n" + "\n".join(f"{name}: {value}" for name, value in rows.items())
@@ -47,44 +64,39 @@ def is_local(config: Mapping[str, Any]) -> bool:
     return config["data_dir"] is not None or "data_dir" not in registry.fields(builder)
 
 
-def _info(config: Mapping[str, Any]) -> Info:
-    """Tell sizes and shapes from the data where they are here, else from what is declared of a known data set."""
+def _outline(config: Mapping[str, Any]) -> Outline:
     declared = data.INFO.get(config["dataset"])
-    try:
-        if declared is not None and not is_local(config):
-            return declared
-        dataset = experiment.load_dataset(config)
-    except data.DataError:
-        if declared is None:
-            raise
-        return declared
-    return Info(
-        dataset.train.num_examples,
-        dataset.test.num_examples,
-        jax.tree.leaves(dataset.example)[0].shape,
-        dataset.num_outputs,
-        is_streamed=not isinstance(dataset.train, data.Resident),
-    )
+    piece = config["microbatch"] or config["batch_size"] // config["accumulation_steps"]
+    if declared is None:
+        return _outline_of(experiment.load_dataset(config), piece)
+    if is_local(config):
+        with contextlib.suppress(data.DataError):
+            return _outline_of(experiment.load_dataset(config), piece)
+    example = jax.ShapeDtypeStruct(declared.input_shape, jax.dtypes.canonicalize_dtype(float))
+    targets = jax.ShapeDtypeStruct((piece,), jnp.int32)
+    batch = {"inputs": jax.ShapeDtypeStruct((piece, *example.shape), example.dtype), "targets": targets}
+    num_bytes = (math.prod(declared.input_shape) + 4) * (declared.num_train + declared.num_test)
+    held = 0 if declared.is_streamed else num_bytes
+    return Outline(declared.num_train, declared.num_test, declared.num_outputs, example, batch, held)
 
 
-def _num_train(config: Mapping[str, Any], info: Info) -> int:
-    remaining = info.num_train - round(config["validation_fraction"] * info.num_train)
-    return config["train_examples"] or remaining
+def _outline_of(dataset: Dataset, piece: int) -> Outline:
+    splits = (dataset.train, dataset.test)
+    first = next(iter(dataset.train.batches(1, order=np.arange(1), seed=0, epoch=0, train=False)))
+    raw = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((piece, *leaf.shape[1:]), leaf.dtype), first)
+    batch = jax.eval_shape(lambda batch: dataset.prepare(batch, jax.random.key(0), train=True), raw)
+    held = sum(_bytes(split.arrays) for split in splits if isinstance(split, data.Resident))
+    counts = [split.num_examples for split in splits]
+    return Outline(counts[0], counts[1], dataset.num_outputs, dataset.example, batch, held)
 
 
-def _memory(config, info: Info, model, params: PyTree, stats: PyTree, num_train: int) -> int:
+def _memory(config: Mapping[str, Any], outline: Outline, model: Model, params: PyTree, stats: PyTree) -> int:
     """Estimate the bytes alive at the peak of a step: state, data, and what the backward pass keeps.
 
     The values kept for the backward pass are counted from the traced gradient, before the compiler fuses some away.
     """
-    objective = registry.find("config.loss", config["loss"], objectives.OBJECTIVES)(info.num_outputs)
+    objective = registry.find("config.loss", config["loss"], objectives.OBJECTIVES)(outline.num_outputs)
     workload = workloads.Workload(lambda batch, key, train: batch, model, objective)
-    piece = config["microbatch"] or config["batch_size"] // config["accumulation_steps"]
-    floats = jax.dtypes.canonicalize_dtype(float)
-    batch = {
-        "inputs": jax.ShapeDtypeStruct((piece, *info.input_shape), floats),
-        "targets": jax.ShapeDtypeStruct((piece,), jnp.int32),
-    }
 
     def backward(params, stats, batch):
         def loss_fn(params):
@@ -92,12 +104,10 @@ def _memory(config, info: Info, model, params: PyTree, stats: PyTree, num_train:
 
         return jax.vjp(loss_fn, params)[1]
 
-    kept_for_backward = _bytes(jax.eval_shape(backward, params, stats, batch))
+    kept_for_backward = _bytes(jax.eval_shape(backward, params, stats, outline.batch))
     copies = 3 + {"sgd": config["momentum"] > 0, "adam": 2, "adamw": 2}[configs.base_optimizer(config)]
     copies += configs.effective_rho(config) > 0
-    example_bytes = int(np.prod(info.input_shape)) + 4
-    examples = 0 if info.is_streamed else num_train + info.num_test
-    return copies * _bytes(params) + _bytes(stats) + kept_for_backward + examples * example_bytes
+    return copies * _bytes(params) + _bytes(stats) + kept_for_backward + outline.num_bytes
 
 
 def _bytes(tree: PyTree) -> int:

@@ -5,12 +5,16 @@ thing is named `path/to/file.py:attribute`.
 """
 
 import difflib
+import hashlib
 import importlib
 import importlib.util
 import inspect
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+
+_OWN = "flatwide_own_file_"
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> str:
@@ -28,7 +32,17 @@ def is_own_file(name: str) -> bool:
 
 def own_file(name: str) -> Path:
     """Give the file of a name `path/to/file.py:attribute`."""
-    return Path(name.rpartition(":")[0])
+    return Path(name.rpartition(":")[0]).expanduser().resolve()
+
+
+def absolute(name: str) -> str:
+    """Make a name that points into a user's own file hold in any folder; leave other names."""
+    return f"{own_file(name)}:{name.rpartition(':')[2]}" if is_own_file(name) else name
+
+
+def content_digest(name: str) -> str:
+    """Digest the file of a user's own thing, so that an edited file is another thing; empty for a known name."""
+    return hashlib.sha256(own_file(name).read_bytes()).hexdigest()[:16] if is_own_file(name) else ""
 
 
 def find(what: str, name: str, known: Mapping[str, str]) -> Callable:
@@ -60,17 +74,26 @@ def fields(function: Callable) -> dict[str, inspect.Parameter]:
     return {name: p for name, p in parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
 
 
+def is_from_own_file(error: BaseException) -> bool:
+    """Tell whether an error was raised while a user's own file ran: then its traceback is what they need."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_globals.get("__name__", "").startswith(_OWN) for frame, _ in frames)
+
+
 def _load(path: Path):
-    """Import a user's file once in a process, under a name of its own."""
-    module_name = f"flatwide_own_file_{path.resolve()}"
+    """Import a user's file, once a process for each content, under a name of its own; it may import its neighbours."""
+    module_name = f"{_OWN}{content_digest(f'{path}:')}_{path}"
     if module_name not in sys.modules:
         spec = importlib.util.spec_from_file_location(module_name, path)
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         sys.modules[module_name] = module
+        sys.path.insert(0, str(path.parent))
         try:
             spec.loader.exec_module(module)
         except BaseException:
             del sys.modules[module_name]
             raise
+        finally:
+            sys.path.pop(0)
     return sys.modules[module_name]

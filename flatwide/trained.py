@@ -26,16 +26,26 @@ class Trained(NamedTuple):
 def load_run(path: str | os.PathLike) -> Trained:
     """Load a trained network from its run directory.
 
-    Raises: ValueError if there is no such run or it has no checkpoint yet; DataError if its data set, which settles the
-      shapes, is not where `config.data_dir` says.
+    Raises: ValueError if the run is not finished, or was trained with another file of yours or other data; DataError if
+      its data set, which settles the shapes, is not where `config.data_dir` says.
     """
     directory = runs.RunDirectory(Path(path))
+    status = directory.status()
+    if status != "finished":
+        raise ValueError(f"{directory.path}: the run is {status}; expected a finished one. Train it to its end first.")
     config = directory.read_config()
-    del config["identity"]
-    built = experiment.build(config)
+    recorded = config.pop("identity")
+    # The number of threads is recorded for every run, and is part of the identity of some.
+    built = experiment.build(config | {"threads": recorded.get("threads")})
+    found = experiment.identity(built.config, built.data.fingerprint)
+    if changed := sorted(name for name in recorded.keys() | found.keys() if recorded.get(name) != found.get(name)):
+        raise ValueError(
+            f"{directory.path}: {', '.join(changed)} changed since the run was trained (a file of yours, the data, or "
+            "64-bit mode); load it with what it was trained with."
+        )
     state = checkpoints.load_newest(directory.checkpoints, built.init()).tree
     if state is None:
-        raise ValueError(f"{directory.path}: expected a checkpoint in {directory.checkpoints}; train the run first.")
+        raise ValueError(f"{directory.path}: expected an undamaged checkpoint in {directory.checkpoints}.")
 
     @jax.jit
     def apply(inputs: PyTree) -> PyTree:

@@ -61,8 +61,3 @@ def apply_mask(params: PyTree, mask: PyTree | None) -> PyTree:
     if mask is None:
         return params
     return jax.tree.map(lambda leaf, kept: jnp.where(kept, leaf, jnp.zeros_like(leaf)), params, mask)
-
-
-def all_finite(a: PyTree) -> Array:
-    """Tell whether every entry of every leaf is finite."""
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(a)]))

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from flatwide import trees
-from flatwide.types import Array, Batch, Dataset, Model, Objective, PyTree
+from flatwide.types import Array, Batch, Model, Objective, PyTree
 
 
 class Workload(NamedTuple):
@@ -23,11 +23,6 @@ class Scores(NamedTuple):
     losses: Array  # [B], totals over an example's scored items
     weights: Array  # [B], how many items each example has
     predictions: PyTree  # of [B, ...]
-
-
-def bind(dataset: Dataset, model: Model, objective: Objective) -> Workload:
-    """Bind a data set, a model and an objective into a workload."""
-    return Workload(dataset.prepare, model, objective)
 
 
 def score(

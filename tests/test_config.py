@@ -1,6 +1,7 @@
 """Config files and flags: everything wrong is found at once, and only what can change a result is identity."""
 
 import ml_collections
+import numpy as np
 import pytest
 
 from flatwide import config as configs
@@ -42,15 +43,17 @@ def identity_of(**fields):
         ({"validation_fraction": 1.0}, "config.validation_fraction=1.0: expected a fraction in [0, 1)."),
         ({"batch_size": 0}, "config.batch_size=0: expected an integer >= 1."),
         ({"batch_size": 1.5}, "config.batch_size=1.5: expected an integer >= 1."),
-        ({"num_epochs": 0}, "config.num_epochs=0: expected an integer >= 1."),
+        ({"num_epochs": 0}, "config.num_epochs=0: expected an integer in [1, 2^31)."),
         ({"seed": -1}, "config.seed=-1: expected an integer in [0, 2^32)."),
         ({"microbatch": 60}, "config.microbatch=60: expected a divisor of config.batch_size=128."),
         ({"accumulation_steps": 3}, "config.accumulation_steps=3: expected a divisor of config.batch_size=128."),
         ({"nesterov": True, "momentum": 0.0}, "Nesterov needs a momentum > 0."),
         ({"adam_betas": (0.9,)}, "config.adam_betas=(0.9,): expected two numbers in [0, 1)."),
         ({"gradient_clip": 0.0}, "config.gradient_clip=0.0: expected a number > 0 or None."),
+        ({"num_train_steps": 3_000_000_000}, "config.num_train_steps=3000000000: expected an integer in [1, 2^31)"),
+        ({"layer_scales": ("a=1",), "sam_variant": "adaptive"}, "only 'layerwise' reads it"),
         ({"sed": 1}, "config field='sed' is not known. Did you mean 'seed'?"),
-        ({"model": "nowhere.py:mine"}, "config.model='nowhere.py:mine': there is no file 'nowhere.py'"),
+        ({"model": "nowhere.py:mine"}, "nowhere.py'; give a path to a Python file that exists."),
     ],
 )
 def test_a_fault_names_value_expectation_and_mend(fields, message):
@@ -60,6 +63,7 @@ def test_a_fault_names_value_expectation_and_mend(fields, message):
 
 def test_all_faults_come_at_once():
     assert len(faults_of(rho=-1.0, batch_size=0, seed="x", num_neurons=())) == 3
+    assert len(faults_of(rho=-1.0, microbatch=3, sparsity=0.5)) == 3
     assert len(faults_of(model="x", dataset="y", optimizer="z")) == 3
 
 
@@ -83,6 +87,7 @@ def test_a_tuple_is_read_from_a_flag(text, value):
         ("data_dir", "/some/where", "/some/where"),
         ("layer_scales", "('a=1','b=2')", ("a=1", "b=2")),
         ("layer_scales", "a.*=1,b=2", ("a.*=1", "b=2")),
+        ("layer_scales", "(a|b)/kernel=0.5", ("(a|b)/kernel=0.5",)),
     ],
 )
 def test_a_flag_has_the_type_of_its_field(name, text, value):
@@ -110,6 +115,36 @@ def test_names_and_minus_ones_of_the_original_are_accepted():
     assert (config.model, config.lr_scheduler) == ("ResNet50", "cosine")
     assert config.num_train_steps is None
     assert config.steps_per_eval is None
+
+
+def test_numpy_scalars_are_numbers():
+    config = configs.resolve({"rho": np.float64(0.1), "seed": np.int64(3)})
+    assert (config.rho, config.seed) == (0.1, 3)
+    assert (type(config.rho), type(config.seed)) == (float, int)
+
+
+def test_parents_of_the_same_name_are_told_apart(tmp_path):
+    for folder, rho in (("one", 0.1), ("other", 0.9)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "base.py").write_text(f"rho = {rho}")
+        (tmp_path / folder / "variant.py").write_text("import base\ndef get_config():\n    return {'rho': base.rho}")
+    assert configs.load_file(str(tmp_path / "one" / "variant.py")) == {"rho": 0.1}
+    assert configs.load_file(str(tmp_path / "other" / "variant.py")) == {"rho": 0.9}
+
+
+def test_a_field_of_the_users_own_is_set_by_a_flag(tmp_path):
+    own = tmp_path / "own.py"
+    own.write_text("def tiny(example, num_outputs, *, my_width=3):\n    return None\n")
+    values, faults = configs.override({}, [("my_width", "7"), ("model", f"{own}:tiny")])
+    assert faults == []
+    assert values["my_width"] == 7
+    assert configs.resolve({"model": f"{own}:tiny"}).my_width == 3
+
+
+def test_a_field_that_an_own_file_needs_is_asked_for(tmp_path):
+    own = tmp_path / "own.py"
+    own.write_text("def tiny(example, num_outputs, *, my_width):\n    return None\n")
+    assert "config.my_width is missing" in faults_of(model=f"{own}:tiny")[0]
 
 
 def test_lists_of_an_original_config_become_tuples():

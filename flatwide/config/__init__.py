@@ -3,9 +3,10 @@
 JAX is not imported here: faults are found, and the number of threads is set, before it starts.
 """
 
-from flatwide.config.checks import MAY_BE_OWN, resolve
+from flatwide.config.checks import resolve
 from flatwide.config.files import load_file, override
 from flatwide.config.identity import base_optimizer, digest, effective_rho, identity
+from flatwide.config.own import MAY_BE_OWN
 from flatwide.config.schema import SCHEMA, ConfigError, default
 
 __all__ = [

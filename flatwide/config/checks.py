@@ -1,12 +1,13 @@
 """Fill in defaults and find every fault at once."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, cast
 
 import ml_collections
 
 from flatwide import registry
+from flatwide.config.own import MAY_BE_OWN, own_defaults, own_fields
 from flatwide.config.schema import SCALARS, SCHEMA, ConfigError, Field, describe, field_like, one_line, plain
 
 _DERIVED_BY_MINUS_ONE = ("num_train_steps", "steps_per_eval")
@@ -21,19 +22,19 @@ def resolve(values: Mapping[str, Any]) -> Mapping[str, Any]:
     Returns: a frozen config with every field; `config.rho` and `config["rho"]` both work.
     Raises: ConfigError with every fault found.
     """
-    given, faults = plain(values), []
-    config = {name: field.default for name, field in SCHEMA.items()} | given
+    given = plain(values)
+    config = {name: field.default for name, field in SCHEMA.items()} | own_defaults(given) | given
+    wrong: dict[str, str] = {}
     for name, value in config.items():
         field = SCHEMA.get(name) or field_like(value)
         value = None if name in _DERIVED_BY_MINUS_ONE and value == -1 else _canonical(value, field)
         config[name] = value
         if fault := _fault(name, value, field):
-            faults.append(fault)
-    faults += _unknown_names(config)
-    faults += _contradictions(config) if not faults else []
+            wrong[name] = fault
+    faults = [*wrong.values(), *_unknown_names(config), *_contradictions(config, wrong.keys())]
     if faults:
         raise ConfigError(faults)
-    return cast(Mapping[str, Any], ml_collections.FrozenConfigDict(_without_aliases(config)))
+    return cast(Mapping[str, Any], ml_collections.FrozenConfigDict(_final_names(config)))
 
 
 def _canonical(value: Any, field: Field) -> Any:
@@ -41,6 +42,7 @@ def _canonical(value: Any, field: Field) -> Any:
     scalar = SCALARS[field.kind]
 
     def convert(entry):
+        entry = entry.item() if hasattr(entry, "item") else entry  # a NumPy scalar
         if scalar is float and isinstance(entry, int) and not isinstance(entry, bool):
             return float(entry)
         return entry
@@ -84,18 +86,16 @@ def _registries() -> dict[str, tuple[Mapping[str, Any], Mapping[str, str]]]:
     return names
 
 
-MAY_BE_OWN = ("model", "dataset", "sam_variant")
-
-
-def _without_aliases(config: dict[str, Any]) -> dict[str, Any]:
+def _final_names(config: dict[str, Any]) -> dict[str, Any]:
+    """Replace aliases by what they stand for, and paths of own files by absolute ones."""
     for name, (_, aliases) in _registries().items():
         config[name] = aliases.get(config[name], config[name])
-    return config
+    return config | {name: registry.absolute(config[name]) for name in MAY_BE_OWN}
 
 
 def _unknown_names(config: dict[str, Any]) -> list[str]:
     """Check every name against its registry, and every field that is not in the schema against the user's builders."""
-    faults, own_fields, builders_found = [], set(), True
+    faults, fields, builders_found = [], {}, True
     for name, (known, aliases) in _registries().items():
         value = config[name]
         if not isinstance(value, str) or value in known or value in aliases:
@@ -105,38 +105,57 @@ def _unknown_names(config: dict[str, Any]) -> list[str]:
             faults.append(registry.unknown(f"config.{name}", value, [*known, *aliases]) + own)
             continue
         try:
-            own_fields |= set(registry.fields(registry.find(f"config.{name}", value, {})))
-        except Exception as error:
+            fields |= own_fields({name: value})
+        except (Exception, SystemExit) as error:
             builders_found = False
             found = one_line(error)
             faults.append(
                 found if isinstance(error, ValueError) else f"config.{name}={value!r}: {type(error).__name__}: {found}"
             )
     if builders_found:
-        strangers = [name for name in config if name not in SCHEMA and name not in own_fields]
-        faults += [registry.unknown("config field", name, [*SCHEMA, *own_fields]) for name in strangers]
+        strangers = [name for name in config if name not in SCHEMA and name not in fields]
+        faults += [registry.unknown("config field", name, [*SCHEMA, *fields]) for name in strangers]
+        missing = [name for name in fields if name not in config]
+        faults += [f"config.{name} is missing: your own file needs it and has no default for it." for name in missing]
     return faults
 
 
-def _contradictions(config: dict[str, Any]) -> list[str]:
-    """Check fields against each other."""
-    faults = []
+def _contradictions(config: dict[str, Any], wrong: Collection[str]) -> list[str]:
+    """Check fields against each other, where each alone is right.
+
+    Args:
+      wrong: fields that have a fault of their own.
+    """
     batch_size, microbatch, pieces = config["batch_size"], config["microbatch"], config["accumulation_steps"]
-    shared = batch_size if microbatch is None else microbatch  # examples that share a perturbation
-    if microbatch is not None and batch_size % microbatch:
-        faults.append(f"config.microbatch={microbatch}: expected a divisor of config.batch_size={batch_size}.")
-    if shared % pieces:
-        whole = "batch_size" if microbatch is None else "microbatch"
-        faults.append(f"config.accumulation_steps={pieces}: expected a divisor of config.{whole}={shared}.")
-    if config["sparsity"] > 0 and config["pruner"] == "none":
-        faults.append(
+    whole = "batch_size" if microbatch is None else "microbatch"  # the examples that share a perturbation
+    checks: list[tuple[tuple[str, ...], Callable[[], bool], str]] = [
+        (
+            ("microbatch", "batch_size"),
+            lambda: microbatch is not None and batch_size % microbatch != 0,
+            f"config.microbatch={microbatch}: expected a divisor of config.batch_size={batch_size}.",
+        ),
+        (
+            ("accumulation_steps", whole),
+            lambda: config[whole] % pieces != 0,
+            f"config.accumulation_steps={pieces}: expected a divisor of config.{whole}={config[whole]}.",
+        ),
+        (
+            ("sparsity", "pruner"),
+            lambda: config["sparsity"] > 0 and config["pruner"] == "none",
             f"config.sparsity={config['sparsity']} with config.pruner='none': nothing would be pruned; "
-            "choose a pruner (random, snip, magnitude) or set sparsity to 0."
-        )
-    if config["nesterov"] and config["momentum"] == 0:
-        faults.append("config.nesterov=True with config.momentum=0.0: Nesterov needs a momentum > 0.")
-    if config["layer_scales"] and config["sam_variant"] == "normalized":
-        faults.append(
-            "config.layer_scales with config.sam_variant='normalized': only sam_variant='layerwise' reads it."
-        )
-    return faults
+            "choose a pruner (random, snip, magnitude) or set sparsity to 0.",
+        ),
+        (
+            ("nesterov", "momentum"),
+            lambda: config["nesterov"] and config["momentum"] == 0,
+            "config.nesterov=True with config.momentum=0.0: Nesterov needs a momentum > 0.",
+        ),
+        (
+            ("layer_scales", "sam_variant"),
+            lambda: (
+                bool(config["layer_scales"]) and config["sam_variant"] in ("normalized", "unnormalized", "adaptive")
+            ),
+            f"config.layer_scales with config.sam_variant={config['sam_variant']!r}: only 'layerwise' reads it.",
+        ),
+    ]
+    return [message for fields, fails, message in checks if not set(fields) & set(wrong) and fails()]

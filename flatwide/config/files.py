@@ -10,6 +10,7 @@ from typing import Any
 import ml_collections
 
 from flatwide import registry
+from flatwide.config.own import MAY_BE_OWN, own_defaults
 from flatwide.config.schema import SCHEMA, ConfigError, Field, describe, field_like, one_line, plain
 
 
@@ -28,16 +29,21 @@ def load_file(path: str) -> dict[str, Any]:
     if spec is None or spec.loader is None:
         raise ConfigError([f"--config={path}: expected a Python file ending in .py that defines get_config()."])
     module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(Path(file).resolve().parent))  # so that a variant can import its parent beside it
+    folder, loaded = Path(file).resolve().parent, set(sys.modules)
+    sys.path.insert(0, str(folder))  # so that a variant can import its parent beside it
     try:
         spec.loader.exec_module(module)
         config = module.get_config(argument) if argument else module.get_config()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(
             [f"--config={path}: the file fails with {type(error).__name__}: {one_line(error)}"]
         ) from error
     finally:
         sys.path.pop(0)
+        # Another folder may have a parent of the same name.
+        for name in set(sys.modules) - loaded:
+            if Path(getattr(sys.modules[name], "__file__", None) or "/").parent == folder:
+                del sys.modules[name]
     if not isinstance(config, Mapping | ml_collections.ConfigDict):
         raise ConfigError([f"--config={path}: get_config() gave {type(config).__name__}; expected a ConfigDict."])
     return plain(config)
@@ -49,7 +55,10 @@ def override(values: Mapping[str, Any], assignments: list[tuple[str, str]]) -> t
     Returns: the new values, and the faults of those flags that could not be read.
     """
     values, faults = dict(values), []
-    for name, text in assignments:
+    # Names of the user's own files first: they may bring fields that other flags set.
+    for name, text in sorted(assignments, key=lambda assignment: assignment[0] not in MAY_BE_OWN):
+        if name not in SCHEMA and name not in values:
+            values |= own_defaults(values)
         if name not in SCHEMA and name not in values:
             faults.append(registry.unknown("config field", name, [*SCHEMA, *values]))
             continue
@@ -79,5 +88,5 @@ def _parse(text: str, field: Field) -> Any:
     except (ValueError, SyntaxError):
         if field.kind != "strs":
             raise ValueError(text) from None
-        found = tuple(part.strip() for part in text.strip("()").split(","))
+        found = tuple(part.strip() for part in text.split(","))
     return tuple(found) if isinstance(found, list | tuple) else (found,)

@@ -37,6 +37,7 @@ class Field(NamedTuple):
 
 POSITIVE = Check(lambda v: v > 0, "a number > 0")
 NOT_NEGATIVE = Check(lambda v: v >= 0, "a number >= 0")
+COUNT = Check(lambda v: 1 <= v < 2**31, "an integer in [1, 2^31)")
 AT_LEAST_ONE = Check(lambda v: v >= 1, "an integer >= 1")
 EACH_AT_LEAST_ONE = Check(lambda v: all(n >= 1 for n in v), "integers >= 1")
 SOME_AT_LEAST_ONE = Check(lambda v: len(v) > 0 and all(n >= 1 for n in v), "one or more integers >= 1")
@@ -85,8 +86,8 @@ SCHEMA: dict[str, Field] = {
     "lr_scheduler": Field("step", "str"),
     "warmup_steps": Field(0, "int", NOT_NEGATIVE),
     "batch_size": Field(128, "int", AT_LEAST_ONE),
-    "num_epochs": Field(100, "int", AT_LEAST_ONE),
-    "num_train_steps": Field(None, "int", AT_LEAST_ONE, optional=True),
+    "num_epochs": Field(100, "int", COUNT),
+    "num_train_steps": Field(None, "int", COUNT, optional=True),
     "seed": Field(0, "int", Check(lambda v: 0 <= v < 2**32, "an integer in [0, 2^32)")),
     # Evaluation, logs, checkpoints: what only watches the run.
     "eval_every_steps": Field(None, "int", AT_LEAST_ONE, optional=True),
@@ -140,6 +141,7 @@ def plain(values: Any) -> dict[str, Any]:
     return dict(values)
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """Write an error's message without line breaks."""
-    return " ".join(str(error).split())
+    text = " ".join(str(error).split())
+    return text if len(text) <= 300 else f"{text[:300]} ..."

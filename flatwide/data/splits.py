@@ -4,7 +4,6 @@ The order of use is hold_out, subset, add_label_noise: validation and test label
 """
 
 import hashlib
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from flatwide import streams
+from flatwide import cores, streams
 from flatwide.types import Batch, PyTree, Split
 
 
@@ -60,10 +59,6 @@ class Resident:
         """Yield the batches of `order` from number `first_batch` on; the last may be short."""
         for chosen in _chunks(order, batch_size, first_batch):
             yield self.take(chosen).arrays
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +111,7 @@ class Streamed:
 
         chunks = list(_chunks(order, batch_size, first_batch))
         sources = (int(self._sources[row]) for chunk in chunks for row in chunk)
-        read = _read_ahead(inputs_of, sources, ahead=batch_size, threads=self.threads or _cores())
+        read = _read_ahead(inputs_of, sources, ahead=batch_size, threads=self.threads or cores.available())
         for chunk in chunks:
             inputs = jax.tree.map(lambda *leaves: np.stack(leaves), *(next(read) for _ in chunk))
             yield {"inputs": inputs, "targets": self.targets[chunk]}

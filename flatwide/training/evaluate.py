@@ -16,6 +16,10 @@ from flatwide.types import Split
 from flatwide.workloads import Scores, Workload
 
 
+class Interrupted(Exception):
+    """The evaluation was asked to stop before its end."""
+
+
 class Evaluation(NamedTuple):
     """The loss and the metric of a split, in natural units (an accuracy is a fraction)."""
 
@@ -24,20 +28,29 @@ class Evaluation(NamedTuple):
 
 
 def make_evaluate(
-    workload: Workload, split: Split, *, batch_size: int, num_batches: int | None = None, sharding: Sharding = None
+    workload: Workload,
+    split: Split,
+    *,
+    batch_size: int,
+    num_batches: int | None = None,
+    sharding: Sharding = None,
+    interrupt: Callable[[], bool] = lambda: False,
 ) -> Callable[[State], Evaluation]:
     """Build state -> evaluation of a split, in evaluation mode and without augmentation.
 
     Args:
       batch_size: examples at a time; it changes memory and speed only.
       num_batches: score only the first of the batches; None for the whole split.
+      interrupt: asked after each batch of a split that streams; once it says yes, `Interrupted` is raised.
     """
     num_scored = split.num_examples if num_batches is None else min(split.num_examples, num_batches * batch_size)
     batch_size = -(-min(batch_size, num_scored) // count(sharding)) * count(sharding)
     if isinstance(split, Resident):
         scores_of = _resident_scores(workload, split, num_scored=num_scored, batch_size=batch_size, sharding=sharding)
     else:
-        scores_of = _streamed_scores(workload, split, num_scored=num_scored, batch_size=batch_size, sharding=sharding)
+        scores_of = _streamed_scores(
+            workload, split, num_scored=num_scored, batch_size=batch_size, sharding=sharding, interrupt=interrupt
+        )
 
     def evaluate(state: State) -> Evaluation:
         return summarize(workload, scores_of(state))
@@ -84,13 +97,23 @@ def compiled_scores(workload: Workload, *, num_scored: int, batch_size: int, sha
     return jax.jit(run)
 
 
-def _streamed_scores(workload: Workload, split: Split, *, num_scored: int, batch_size: int, sharding: Sharding):
+def _streamed_scores(
+    workload: Workload,
+    split: Split,
+    *,
+    num_scored: int,
+    batch_size: int,
+    sharding: Sharding,
+    interrupt: Callable[[], bool],
+):
     compiled = jax.jit(lambda state, batch: score_batch(workload, state, batch))
 
     def scores_of(state: State) -> Scores:
         parts = []
         order = np.resize(np.arange(num_scored), -(-num_scored // batch_size) * batch_size)
         for batch in split.batches(batch_size, order=order, seed=0, epoch=0, train=False):
+            if interrupt():
+                raise Interrupted
             parts.append(jax.device_get(compiled(state, split_over_all(batch, sharding))))
         return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num_scored], *parts)
 

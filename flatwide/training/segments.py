@@ -109,7 +109,9 @@ def streamed_segment(step: Step, split: Split, *, batch_size: int, sharding: Sha
             # One step behind, so that the check never waits for the step just started.
             if index > first and not np.isfinite(losses[-2]):
                 break
-        return state, np.asarray([float(loss) for loss in losses])
+        found = np.asarray([float(loss) for loss in losses])
+        bad = np.flatnonzero(~np.isfinite(found))
+        return state, found[: bad[0] + 1] if len(bad) else found
 
     return segment
 

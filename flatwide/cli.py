@@ -50,6 +50,8 @@ def main(arguments: list[str]) -> int:
         faults = error.faults if isinstance(error, configs.ConfigError) else [str(error)]
         print("\n".join(faults), file=sys.stderr)
         return BAD_INPUT
+    except BrokenPipeError:
+        raise
     except OSError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return FAILED

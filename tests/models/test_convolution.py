@@ -144,7 +144,7 @@ def test_layer_has_the_parameters_and_outputs_of_flax():
     assert_close(variables, theirs.init(jax.random.key(0), inputs))
     assert_close(ours.apply(variables, inputs), theirs.apply(variables, inputs))
     half = Conv(**options, dtype=jnp.bfloat16)
-    assert half.apply(variables, inputs).dtype == jnp.bfloat16
+    assert jnp.asarray(half.apply(variables, inputs)).dtype == jnp.bfloat16
     assert jax.tree.leaves(half.init(jax.random.key(0), inputs))[0].dtype == jnp.float64
 
 

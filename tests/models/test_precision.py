@@ -46,7 +46,7 @@ def traced(name, half):
 
 
 def products(found):
-    return [e for e in found if e.primitive.name in ("dot_general", "conv_general_dilated")]
+    return [e for e in found if e.primitive.name.startswith(("dot_general", "conv_", "convolve"))]
 
 
 def dtypes(variables):

@@ -24,7 +24,7 @@ from flatwide.types import Array
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 _MAX_DIRECT_TERMS = 40  # taps x channels: up to here (3x3 on 4 channels) a plain sum beats a matrix product
-_MAX_DIRECT_FILTERS = 32
+_MAX_DIRECT_FILTERS = 8
 _MIN_DIRECT_BATCH = 8  # the sum is vectorized over the batch
 _MIN_PRODUCT_CHANNELS = 24  # below, a filter gradient without stride is one convolution, not a product a tap
 

@@ -45,9 +45,8 @@ def test_a_shipped_config_trains_two_steps(path, tmp_path):
     if config["model"] == "ResNet18":
         small |= {"num_blocks": (1, 1)}
     result = driver.run(fields | small, tmp_path, quiet=True)
-    assert result["steps"] == 2
-    assert result["status"] in ("finished", "diverged")
-    assert np.isfinite(result["train_loss"] or 0)
+    assert (result["steps"], result["status"]) == (2, "finished")
+    assert np.isfinite(result["train_loss"])
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

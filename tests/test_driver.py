@@ -150,6 +150,31 @@ def test_a_damaged_newest_checkpoint_falls_back_with_a_warning(tmp_path, capsys)
     assert without_times(result) == without_times(whole)
 
 
+def test_a_run_that_lost_its_rows_is_evaluated_again(tmp_path):
+    whole = run(tmp_path)
+    directory = directory_of(tmp_path)
+    (directory.path / "result.json").unlink()
+    (directory.path / "metrics.csv").unlink()
+    again = run(tmp_path)
+    assert again["status"] == "finished"
+    assert again["train_loss"] == whole["train_loss"]
+    assert again["test_metric"] == whole["test_metric"]
+
+
+def test_the_last_evaluation_scores_all_of_a_split(tmp_path):
+    limited, whole = run(tmp_path, steps_per_eval=1), run(tmp_path)
+    assert limited["test_metric"] == whole["test_metric"]
+    rows = directory_of(tmp_path, steps_per_eval=1).read_metrics()
+    assert rows[0]["test_metric"] != directory_of(tmp_path).read_metrics()[0]["test_metric"]
+
+
+def test_an_unfinished_run_is_not_loaded(tmp_path):
+    with pytest.raises(driver.Stopped):
+        driver.run(FIELDS, tmp_path, should_stop=After(2), quiet=True)
+    with pytest.raises(ValueError, match="the run is unfinished; expected a finished one"):
+        flatwide.load_run(directory_of(tmp_path).path)
+
+
 def test_restore_false_refuses_an_unfinished_run(tmp_path):
     with pytest.raises(driver.Stopped):
         driver.run(FIELDS, tmp_path, should_stop=After(2), quiet=True)

@@ -8,6 +8,7 @@ import os
 import re
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -72,7 +73,7 @@ def run(
         built = experiment.build(config)
         state = built.init()
     with directory.lock():
-        if directory.status() == "unfinished" and not config["restore_checkpoint"]:
+        if directory.status() in ("unfinished", "failed") and not config["restore_checkpoint"]:
             raise configs.ConfigError(
                 [
                     f"config.restore_checkpoint=False: {directory.path} holds this run, unfinished. Leave the field at "
@@ -83,7 +84,13 @@ def run(
         if (result := directory.read_result()) is not None:
             _say(f"{directory.path}: done already.", quiet=quiet)
             return result
-        return _train(built, directory, state, threads=threads, should_stop=should_stop, quiet=quiet)
+        try:
+            return _train(built, directory, state, threads=threads, should_stop=should_stop, quiet=quiet)
+        except Stopped:
+            raise
+        except Exception:
+            directory.write_error(traceback.format_exc())
+            raise
 
 
 def locate(config: Mapping[str, Any], workdir: str | os.PathLike) -> tuple[runs.RunDirectory, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Turn a config into the pieces of one run; the only reader of config fields."""
+"""Turn a config into the pieces of one run; below this room no function knows a config."""
 
 import functools
 from collections.abc import Callable, Mapping

@@ -168,6 +168,19 @@ def test_the_last_evaluation_scores_all_of_a_split(tmp_path):
     assert rows[0]["test_metric"] != directory_of(tmp_path).read_metrics()[0]["test_metric"]
 
 
+def test_a_run_that_fails_leaves_its_traceback_and_may_be_tried_again(tmp_path, monkeypatch):
+    def full_disk(*arguments, **options):
+        raise OSError("no space left")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="no space left"):
+        patch.setattr(checkpoints, "save", full_disk)
+        run(tmp_path)
+    directory = directory_of(tmp_path)
+    assert directory.status() == "failed"
+    assert "no space left" in (directory.path / "error.txt").read_text()
+    assert run(tmp_path)["status"] == "finished"
+
+
 def test_an_unfinished_run_is_not_loaded(tmp_path):
     with pytest.raises(driver.Stopped):
         driver.run(FIELDS, tmp_path, should_stop=After(2), quiet=True)

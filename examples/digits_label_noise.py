@@ -16,7 +16,7 @@ from flatwide import cores
 from flatwide.config import load_file
 
 WIDTHS = (4, 8, 16, 32, 64, 128)
-RHOS = (0.0, 0.01, 0.05, 0.1, 0.2, 0.35, 0.5)
+RHOS = (0.0, 0.01, 0.02, 0.1, 0.2, 0.35, 0.5)
 SEEDS = range(8)
 CONFIG = Path(__file__).parents[1] / "configs" / "digits_mlp.py"
 
@@ -32,6 +32,7 @@ def train_width(width: int, workdir: str) -> None:
 def main(workdir: str) -> None:
     from flatwide import results
     from flatwide.analysis import gain
+    from flatwide.analysis.answer import answer
     from flatwide.figures import gain as figures
     from flatwide.figures.save import save
 
@@ -50,6 +51,7 @@ def main(workdir: str) -> None:
     table = gain.gain_by_width(runs, width="num_neurons")
     print("\nTest accuracy on clean labels; half of the training labels are wrong; best rho chosen on the test set.\n")
     print(gain.format_table(table))
+    print(f"\n{answer(runs)}")
     pairs = gain.pair_seeds(runs)
     save(figures.gain_against_width(pairs), Path(workdir) / "figures" / "gain_by_width", data=pairs)
     print(f"\nTable: {workdir}/results.csv   figure: {workdir}/figures/gain_by_width.svg")

@@ -172,9 +172,10 @@ def test_a_run_that_fails_leaves_its_traceback_and_may_be_tried_again(tmp_path, 
     def full_disk(*arguments, **options):
         raise OSError("no space left")
 
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="no space left"):
+    with monkeypatch.context() as patch:
         patch.setattr(checkpoints, "save", full_disk)
-        run(tmp_path)
+        with pytest.raises(OSError, match="no space left"):
+            run(tmp_path)
     directory = directory_of(tmp_path)
     assert directory.status() == "failed"
     assert "no space left" in (directory.path / "error.txt").read_text()

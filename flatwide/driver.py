@@ -204,7 +204,7 @@ def _finish(
         "device": jax.local_devices()[0].device_kind,
         "num_devices": devices.count(built.sharding),
         "threads": threads,
-        "x64": jax.dtypes.canonicalize_dtype(float).itemsize == 8,
+        "x64": experiment.is_double(),
         "versions": _versions(),
         "started": memory.started,
         "finished": _now(),

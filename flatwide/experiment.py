@@ -210,7 +210,7 @@ def build(config: Mapping[str, Any]) -> Experiment:
 def load_dataset(config: Mapping[str, Any]) -> Dataset:
     """Load the data set that a resolved config names; the same fields give the same object again."""
     fields = tuple(_fields_for(_dataset_builder(config), config).items())
-    return _load_dataset(config["dataset"], registry.content_digest(config["dataset"]), fields)
+    return _load_dataset(config["dataset"], registry.content_digest(config["dataset"]), is_double(), fields)
 
 
 def model_of(config: Mapping[str, Any], example: PyTree, num_outputs: int) -> Model:
@@ -268,7 +268,7 @@ def lengths(config: Mapping[str, Any], num_examples: int, *, num_devices: int = 
 def identity(config: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:
     """Select the fields that make this run this run (see `config.identity`), with the digests of data and own files."""
     extra: dict[str, Any] = {"data": fingerprint}
-    if jax.dtypes.canonicalize_dtype(float).itemsize == 8:
+    if is_double():
         extra["x64"] = True
     for field in configs.MAY_BE_OWN:
         if registry.is_own_file(config[field]):
@@ -276,6 +276,11 @@ def identity(config: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:
             extra[field] = f"{registry.own_file(config[field]).name}:{config[field].rpartition(':')[2]}"
             extra[f"{field}_file"] = registry.content_digest(config[field])
     return configs.identity(config, irrelevant=irrelevant_fields(config), extra=extra)
+
+
+def is_double() -> bool:
+    """Tell whether numbers have 64 bits, by JAX's own flag."""
+    return jax.dtypes.canonicalize_dtype(float).itemsize == 8
 
 
 def width(config: Mapping[str, Any]) -> Any:
@@ -307,8 +312,8 @@ def _dataset_builder(config: Mapping[str, Any]) -> Callable[..., Dataset]:
 
 
 @functools.lru_cache(maxsize=4)
-def _load_dataset(name: str, content: str, fields: tuple[tuple[str, Any], ...]) -> Dataset:
-    del content  # only part of the key: an edited file is another data set
+def _load_dataset(name: str, content: str, double: bool, fields: tuple[tuple[str, Any], ...]) -> Dataset:
+    del content, double  # only part of the key: an edited file, and 64-bit numbers, make another data set
     dataset = registry.find("config.dataset", name, data.DATASETS)(**dict(fields))
     if not isinstance(dataset, Dataset):
         raise configs.ConfigError([f"config.dataset={name!r} gave {type(dataset).__name__}; expected a Dataset."])
@@ -345,7 +350,8 @@ def _static(config: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
     """Pick what a compiled program depends on, in hashable form."""
     static = {name: value for name, value in config.items() if name not in _NOT_STATIC}
     files = {f"{name}_file": registry.content_digest(config[name]) for name in configs.MAY_BE_OWN}
-    return tuple(sorted({**static, **files, "one_pass": configs.effective_rho(config) == 0}.items()))
+    mode = {"one_pass": configs.effective_rho(config) == 0, "double": is_double()}
+    return tuple(sorted({**static, **files, **mode}.items()))
 
 
 def _hashable(tree: PyTree) -> tuple:

@@ -202,6 +202,16 @@ def scaled(example, num_outputs):
         load_run(before)
 
 
+def test_64_bit_mode_leaks_into_no_later_run():
+    with jax.enable_x64(True):
+        double = experiment.build(FIELDS | {"seed": 77})
+        assert double.init().params["output"]["kernel"].dtype == np.float64
+    single = experiment.build(FIELDS | {"seed": 77})
+    assert single.data.example.dtype == np.float32
+    state, metrics = single.train_step(single.init(), single.batch(0))
+    assert {leaf.dtype.name for leaf in jax.tree.leaves((state.params, metrics))} == {"float32"}
+
+
 def test_a_config_error_is_raised_before_any_work(tmp_path):
     with pytest.raises(configs.ConfigError):
         driver.run(FIELDS | {"rho": -1}, tmp_path)

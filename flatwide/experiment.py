@@ -294,6 +294,13 @@ _NOT_STATIC |= {"data_dir", "cache", "threads", "eval_every_steps", "steps_per_e
 _NOT_STATIC |= {"checkpoint_every_seconds", "restore_checkpoint"}
 
 
+def shape(config: Mapping[str, Any]) -> tuple:
+    """Give what the programs of a resolved config are compiled for: equal for runs that can share them."""
+    sizes = ("num_epochs", "num_train_steps", "train_examples", "validation_fraction", "eval_every_steps")
+    masked = ("is_masked", config["sparsity"] > 0)
+    return *_static(config), *((name, config[name]) for name in (*sizes, "steps_per_eval")), masked
+
+
 def _static(config: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
     """Pick what a compiled program depends on, in hashable form."""
     static = {name: value for name, value in config.items() if name not in _NOT_STATIC}

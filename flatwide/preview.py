@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ import numpy as np
 
 from flatwide import config as configs
 from flatwide import data, experiment, objectives, registry, sparsify, trees, workloads
-from flatwide.types import Info, PyTree
+from flatwide.types import Info, Model, PyTree
 
 
 def describe(config: Mapping[str, Any]) -> str:
@@ -20,9 +20,8 @@ def describe(config: Mapping[str, Any]) -> str:
       config: a resolved config. Nothing is downloaded: where data are not on this machine, declared facts stand in.
     """
     info = _info(config)
-    example = jax.ShapeDtypeStruct(info.input_shape, jax.dtypes.canonicalize_dtype(float))
-    model = experiment.model_of(config, example, info.num_outputs)
-    params, stats = jax.eval_shape(model.init, jax.random.key(0))
+    model = _model(config, info)
+    params, stats = _shapes(model)
     num_train = _num_train(config, info)
     num_steps, steps_per_epoch = experiment.lengths(config, num_train)
     kept = sparsify.num_kept(
@@ -41,10 +40,33 @@ def describe(config: Mapping[str, Any]) -> str:
     return "config:\n" + resolved + "\n" + "\n".join(f"{name}: {value}" for name, value in rows.items())
 
 
+class Sizes(NamedTuple):
+    """What a run will hold: params is a pytree of shapes and dtypes, num_steps counts optimizer steps."""
+
+    params: PyTree
+    num_steps: int
+
+
+def sizes(config: Mapping[str, Any]) -> Sizes:
+    """Tell the sizes of a resolved config's run, without its data where they are not on this machine."""
+    info = _info(config)
+    num_steps, _ = experiment.lengths(config, _num_train(config, info))
+    return Sizes(_shapes(_model(config, info))[0], num_steps)
+
+
 def is_local(config: Mapping[str, Any]) -> bool:
     """Tell whether the data set is on this machine, and not on a hub."""
     builder = registry.find("config.dataset", config["dataset"], data.DATASETS)
     return config["data_dir"] is not None or "data_dir" not in registry.fields(builder)
+
+
+def _model(config: Mapping[str, Any], info: Info) -> Model:
+    example = jax.ShapeDtypeStruct(info.input_shape, jax.dtypes.canonicalize_dtype(float))
+    return experiment.model_of(config, example, info.num_outputs)
+
+
+def _shapes(model: Model) -> tuple[PyTree, PyTree]:
+    return jax.eval_shape(lambda: model.init(jax.random.key(0)))
 
 
 def _info(config: Mapping[str, Any]) -> Info:

@@ -1,0 +1,134 @@
+"""The corrected interval: worked by hand, and on thousands of tables of pure noise."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+from numpy.testing import assert_allclose
+
+from flatwide.analysis import gain, selection
+
+
+def long_table(values, *, widths=(10,), **more):
+    """Lay out [widths, seeds, 1 + rhos] as a results table; NaN is a diverged run."""
+    rows = [
+        {"num_params": width, "rho": 0.1 * k, "seed": seed, "test_metric": None if np.isnan(value) else value}
+        | {"status": "diverged" if np.isnan(value) else "finished", "higher_is_better": True}
+        | more
+        for width, table in zip(widths, values, strict=True)
+        for seed, row in enumerate(table)
+        for k, value in enumerate(row)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_by_hand():
+    # Without seed 0 rho 2 leads (5 + 2 against 3 + 3), without seed 1 rho 1 (4 + 3), without seed 2 rho 1 (4 + 3 = 2 + 5).
+    values = [[[0, 4, 2], [0, 3, 5], [1, 3, 2]]]
+    found = selection.corrected_gain(long_table(np.array(values, float))).iloc[0]
+    assert found["corrected_gain"] == pytest.approx((2 + 3 + 2) / 3)
+    plain = gain.gain_by_width(long_table(np.array(values, float))).iloc[0]
+    assert plain["gain"] == pytest.approx((4 + 3 + 2) / 3)
+    assert found["selection_bias"] == pytest.approx(2 / 3)
+    assert found["corrected_standard_error"] == pytest.approx(1 / math.sqrt(3)) == plain["standard_error"]
+    reach = selection.critical_value(3, 2) / math.sqrt(3)
+    assert_allclose(found[["corrected_low", "corrected_high"]].astype(float), [7 / 3 - reach, 7 / 3 + reach])
+
+
+def test_one_rho_is_the_plain_paired_t_interval():
+    values = np.random.default_rng(0).normal(size=(1, 6, 2))
+    found = selection.corrected_gain(long_table(values)).iloc[0]
+    oracle = scipy.stats.ttest_rel(values[0, :, 1], values[0, :, 0]).confidence_interval(0.95)
+    assert_allclose((found["corrected_low"], found["corrected_high"]), oracle, rtol=1e-9)
+    assert found["selection_bias"] == 0
+
+
+@pytest.mark.parametrize("num_rhos", [5, 11])
+@pytest.mark.parametrize("num_seeds", [3, 5, 8])
+def test_on_pure_noise_it_covers_zero_as_often_as_it_says(num_seeds, num_rhos):
+    """A thousand tables, through the public function, with effects that the runs of a seed share."""
+    generator = np.random.default_rng([num_seeds, num_rhos])
+    num, shape = 1000, (num_seeds, num_rhos + 1)
+    values = 0.9 + generator.normal(size=(num, num_seeds, 1)) + 0.5 * generator.normal(size=(num, *shape))
+    runs = long_table(values, widths=range(num))
+    found = selection.corrected_gain(runs)
+    covered = (found["corrected_low"] <= 0) & (found["corrected_high"] >= 0)
+    assert 0.93 <= covered.mean() <= 0.97
+    plain = gain.gain_by_width(runs)
+    assert plain["gain"].mean() > 0.15  # SAM seems to gain where it does nothing
+    error = found["corrected_gain"].std() / math.sqrt(num)
+    assert abs(found["corrected_gain"].mean()) < 4 * error
+    assert_allclose(plain["gain"] - found["selection_bias"], found["corrected_gain"], atol=1e-12)
+
+
+def coverage(gains, choices, *, truth):
+    """How often the interval covers the gain of the rho that was chosen, over tables [tables, seeds, rhos]."""
+    n, num_rhos = gains.shape[1:]
+    center = selection.cross_fit(gains, choices).mean(axis=1)
+    best = choices.sum(axis=1).argmax(axis=1)
+    error = np.take_along_axis(gains, best[:, None, None], axis=2)[..., 0].std(axis=1, ddof=1) / math.sqrt(n)
+    target = np.broadcast_to(truth, choices[:, 0].shape)[np.arange(len(best)), best]
+    return np.mean(np.abs(center - target) <= selection.critical_value(n, num_rhos) * error)
+
+
+@pytest.mark.parametrize("num_seeds", [3, 8])
+def test_where_rho_matters_it_covers_the_gain_of_the_chosen_rho(num_seeds):
+    generator = np.random.default_rng(num_seeds)
+    base, noise = generator.normal(size=(4000, num_seeds, 1)), generator.normal(size=(4000, num_seeds, 7))
+    for height in (0.5, 2.0):
+        truth = height - height * ((np.arange(7) - 3) / 3) ** 2
+        assert 0.93 < coverage(truth + noise - base, truth + noise, truth=truth) < 0.985
+
+
+def test_a_clear_winner_costs_width_only():
+    """With one choice for every fold the score is the plain gain."""
+    generator = np.random.default_rng(0)
+    noise = generator.normal(size=(4000, 5, 6))
+    truth = np.array([0, 50, 0, 0, 0])
+    found = coverage(truth + noise[..., 1:] - noise[..., :1], truth + noise[..., 1:], truth=truth)
+    assert 0.95 < found < 0.985
+
+
+def test_students_t_over_the_scores_would_not_do():
+    """The reason for the simulation: the scores of the folds are not independent."""
+    noise = np.random.default_rng(0).normal(size=(8000, 8, 12))
+    scores = selection.cross_fit(noise[..., 1:] - noise[..., :1], noise[..., 1:])
+    statistic = np.abs(scores.mean(axis=1)) / (scores.std(axis=1, ddof=1) / math.sqrt(8))
+    assert np.mean(statistic < scipy.stats.t.ppf(0.975, 7)) < 0.90
+
+
+def test_the_reach_is_reproducible_and_grows_with_the_grid():
+    selection.critical_value.cache_clear()
+    first = selection.critical_value(5, 5)
+    selection.critical_value.cache_clear()
+    assert selection.critical_value(5, 5) == first
+    assert scipy.stats.t.ppf(0.975, 4) == selection.critical_value(5, 1) < first < selection.critical_value(5, 11)
+    assert selection.critical_value(5, 5, level=0.5) < 1.5
+
+
+def test_diverged_and_missing_runs_leave_a_whole_block():
+    values = np.random.default_rng(1).normal(size=(1, 5, 4))
+    holes = values.copy()
+    holes[0, 2, 3] = np.nan  # the largest rho diverged once: it is out
+    runs = long_table(holes)
+    runs = runs[~((runs["seed"] == 4) & (runs["rho"] == 0.1))]  # and seed 4 has not run everywhere: it is out
+    found = selection.corrected_gain(runs).iloc[0]
+    assert (found["num_rhos"], found["corrected_num_seeds"]) == (2, 4)
+    expected = selection.corrected_gain(long_table(values[:, :4, :3])).iloc[0]
+    assert_allclose(found["corrected_gain"], expected["corrected_gain"])
+
+
+def test_one_seed_has_no_corrected_gain():
+    found = selection.corrected_gain(long_table(np.zeros((1, 1, 3)))).iloc[0]
+    assert np.isnan(found[["corrected_gain", "corrected_low", "selection_bias"]].astype(float)).all()
+
+
+def test_rho_is_chosen_by_validation_where_there_is_one():
+    runs = long_table(np.array([[[0, 9, 1], [0, 8, 2], [0, 7, 2]]], float))
+    runs["validation_metric"] = [0, 1, 2] * 3
+    found = selection.corrected_gain(runs).iloc[0]
+    assert found["corrected_gain"] == pytest.approx(5 / 3)
+    assert found["selection_bias"] == pytest.approx(0)
+    assert selection.corrected_gain(runs, choose_by="test_metric").iloc[0]["corrected_gain"] == pytest.approx(8)

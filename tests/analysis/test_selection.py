@@ -25,7 +25,7 @@ def long_table(values, *, widths=(10,), **more):
 
 
 def test_by_hand():
-    # Without seed 0 rho 2 leads (5 + 2 against 3 + 3), without seed 1 rho 1 (4 + 3), without seed 2 rho 1 (4 + 3 = 2 + 5).
+    # Without seed 0 rho 2 leads (5 + 2 over 3 + 3), without seed 1 rho 1 (4 + 3), without seed 2 rho 1 (4 + 3 = 2 + 5).
     values = [[[0, 4, 2], [0, 3, 5], [1, 3, 2]]]
     found = selection.corrected_gain(long_table(np.array(values, float))).iloc[0]
     assert found["corrected_gain"] == pytest.approx((2 + 3 + 2) / 3)

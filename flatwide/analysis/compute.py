@@ -1,0 +1,41 @@
+"""The gain at equal compute: SAM against a base that was trained twice as long, for SAM takes two gradients a step."""
+
+from typing import TYPE_CHECKING, Any
+
+from flatwide.analysis import gain, table, widths
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def equal_compute_gain(
+    runs: "pd.DataFrame", *, width: str = "num_params", metric: str = "test_metric", choose_by: str | None = None
+) -> "pd.DataFrame":
+    """Compute the gain of SAM over base runs of twice its length, at every width that has such runs.
+
+    Args:
+      runs: rows of the results table that differ in width, rho, seed and length (`num_epochs`, or `num_train_steps`).
+      width, metric, choose_by: as for `gain.gain_by_width`.
+    Returns: the table of `gain.gain_by_width`, with a column `length` of SAM's epochs or steps; no rows if there are no
+      such runs.
+    """
+    import pandas as pd
+
+    rows = [row | {"place": place} for place, row in enumerate(widths.records(runs))]
+    rows = [row for row in rows if row["status"] in ("finished", "diverged")]
+    found = []
+    for length in sorted({_length(row) for row in rows if widths.effective_rho(row) > 0}):
+        name, steps = length
+        sam = [row for row in rows if _length(row) == length and widths.effective_rho(row) > 0]
+        base = [row for row in rows if _length(row) == (name, 2 * steps) and widths.effective_rho(row) == 0]
+        shared = {row[width] for row in sam} & {row[width] for row in base}
+        kept = [row["place"] for row in sam + base if row[width] in shared]
+        if kept and steps:
+            part = runs.iloc[kept]
+            found.append(gain.gain_by_width(part, width=width, metric=metric, choose_by=choose_by).assign(length=steps))
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
+
+
+def _length(row: dict[str, Any]) -> tuple[str, float]:
+    name = next((name for name in reversed(table.LENGTHS) if row.get(name) is not None), "")
+    return name, row.get(name) or 0

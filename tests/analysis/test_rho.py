@@ -1,0 +1,82 @@
+"""Best rho and its confidence set: by hand, and by how often the set holds the truth."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from flatwide.analysis import rho
+
+
+def long_table(values, *, widths=(10,)):
+    rows = [
+        {"num_params": width, "rho": 0.1 * k, "seed": seed, "higher_is_better": True}
+        | {"test_metric": None if np.isnan(value) else value, "status": "diverged" if np.isnan(value) else "finished"}
+        for width, table in zip(widths, values, strict=True)
+        for seed, row in enumerate(table)
+        for k, value in enumerate(row)
+    ]
+    return pd.DataFrame(rows)
+
+
+VALUES = np.array([[[0, 1, 5, 2], [0, 1, 6, 2], [0, 1, 7, 2]]], float)
+
+
+def test_best_rho_and_a_set_that_only_it_is_in():
+    found = rho.best_rho(long_table(VALUES + 1e-3 * np.random.default_rng(0).normal(size=VALUES.shape))).iloc[0]
+    assert (found["best_rho"], found["best_rho_low"], found["best_rho_high"]) == (0.2, 0.2, 0.2)
+    assert (found["best_rho_set"], found["chosen_by"], found["at_grid_edge"]) == ("0.2", "test_metric", "")
+
+
+def test_lower_is_better():
+    runs = long_table(VALUES).assign(higher_is_better=False)
+    assert rho.best_rho(runs).iloc[0]["best_rho"] == 0.1
+    assert rho.best_rho(runs).iloc[0]["at_grid_edge"] == "low"
+
+
+def test_a_diverged_rho_cannot_be_best_and_the_end_of_the_grid_is_no_edge_then():
+    holes = VALUES.copy()
+    holes[0, 1, 3] = np.nan
+    found = rho.best_rho(long_table(holes)).iloc[0]
+    assert (found["best_rho"], found["num_excluded_rhos"], found["at_grid_edge"]) == (0.2, 1, "")
+    holes[0, 1, 2] = np.nan
+    assert rho.best_rho(long_table(holes)).iloc[0]["best_rho"] == 0.1
+
+
+def test_the_edge_of_the_grid_is_named():
+    assert rho.best_rho(long_table(VALUES[..., :3])).iloc[0]["at_grid_edge"] == "high"
+
+
+def test_validation_chooses_and_is_named():
+    runs = long_table(VALUES)
+    runs["validation_metric"] = [0, 1, 2, 3] * 3
+    found = rho.best_rho(runs).iloc[0]
+    assert (found["best_rho"], found["chosen_by"]) == (pytest.approx(0.3), "validation_metric")
+
+
+def test_of_equals_the_smallest_and_none_is_left_out():
+    found = rho.best_rho(long_table(np.ones((1, 3, 4)))).iloc[0]
+    assert found["best_rho"] == 0.1
+    assert found["best_rho_set"] == "0.1 0.2 0.3"
+
+
+def test_one_seed_has_no_set():
+    assert np.isnan(rho.best_rho(long_table(VALUES[:, :1])).iloc[0]["best_rho_low"])
+
+
+@pytest.mark.parametrize("num_seeds", [3, 8])
+@pytest.mark.parametrize("height", [0.0, 1.0, 3.0])
+def test_the_set_holds_the_best_rho_as_often_as_it_says(num_seeds, height):
+    generator, num = np.random.default_rng(num_seeds), 4000
+    truth = -height * np.abs(np.arange(6) - 2) / 2
+    tables = truth + generator.normal(size=(num, num_seeds, 6)) + 3 * generator.normal(size=(num, num_seeds, 1))
+    inside = rho._behind(tables)[:, 2] <= rho._critical_value(num_seeds, 6, level=0.95)
+    assert inside.mean() > 0.95 - 4 * np.sqrt(0.05 * 0.95 / num)
+    if height == 0:
+        assert inside.mean() < 0.965
+
+
+def test_twice_the_noise_at_one_rho_does_not_break_the_set():
+    generator = np.random.default_rng(0)
+    scale = np.array([1, 1, 2, 1, 1, 1])
+    inside = rho._behind(scale * generator.normal(size=(4000, 3, 6)))[:, 2] <= rho._critical_value(3, 6, level=0.95)
+    assert inside.mean() > 0.91  # of 95 promised: half of the variance is its own

@@ -1,0 +1,105 @@
+"""The trend of the gain: by hand, against SciPy, and on noise."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+from numpy.testing import assert_allclose
+
+from flatwide.analysis import decomposition, interpolation, trend
+
+SIZES = (10, 100, 1000)
+# base, rho 0.1 for each width and two seeds: gains (1, 0), (2, 1), (4, 4)
+VALUES = np.array([[[5, 6], [5, 5]], [[4, 6], [5, 6]], [[2, 6], [3, 7]]], float)
+
+
+def long_table(values, *, widths=SIZES, **more):
+    rows = [
+        {"num_params": width, "rho": 0.1 * k, "seed": seed, "test_metric": value, "status": "finished"}
+        | {"higher_is_better": True}
+        | more
+        for width, table in zip(widths, values, strict=True)
+        for seed, row in enumerate(table)
+        for k, value in enumerate(row)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_slope_is_that_of_scipy_for_each_seed():
+    found = trend.trend(long_table(VALUES))
+    slopes = [scipy.stats.linregress([1, 2, 3], gains).slope for gains in ([1, 2, 4], [0, 1, 4])]
+    low, high = scipy.stats.t.interval(0.95, 1, loc=np.mean(slopes), scale=scipy.stats.sem(slopes))
+    assert_allclose(found[:4], (1.75, scipy.stats.sem(slopes), low, high))
+    assert found.p_value == pytest.approx(1 / 6)  # of the six orders only the true one rises as much
+    assert (found.num_seeds, found.num_widths) == (2, 3)
+
+
+def test_order_test_agrees_with_scipys_permutations():
+    generator = np.random.default_rng(0)
+    means, weights = generator.normal(size=5), trend.slope_weights([1, 4, 10, 30, 200])
+    oracle = scipy.stats.permutation_test(
+        (means,), lambda x: weights @ x, permutation_type="pairings", alternative="greater", n_resamples=np.inf
+    )
+    assert trend.order_test(means, weights) == pytest.approx(oracle.pvalue)
+    many = np.arange(12.0)
+    assert trend.order_test(many, trend.slope_weights(list(10 ** np.arange(1, 13)))) == pytest.approx(1 / 50_001)
+    assert trend.order_test(np.zeros(4), trend.slope_weights([1, 2, 3, 4])) == 1
+
+
+@pytest.mark.parametrize("num_seeds", [3, 8])
+def test_on_noise_the_interval_of_the_slope_covers_zero(num_seeds):
+    generator, covered, small = np.random.default_rng(num_seeds), [], []
+    for _ in range(250):
+        found = trend.trend(long_table(generator.normal(size=(4, num_seeds, 6)), widths=(10, 40, 160, 640)))
+        covered.append(found.low <= 0 <= found.high)
+        small.append(found.p_value <= 0.05)
+    assert np.mean(covered) > 0.95 - 3 * math.sqrt(0.05 * 0.95 / 250)
+    assert np.mean(small) < 0.05 + 3 * math.sqrt(0.05 * 0.95 / 250)
+
+
+def test_one_width_or_one_seed():
+    assert np.isnan(trend.trend(long_table(VALUES[:1], widths=(10,))).slope)
+    found = trend.trend(long_table(VALUES[:, :1]), corrected=False)
+    assert found.slope == 1.5
+    assert np.isnan(found.low)
+
+
+def test_the_papers_rule():
+    assert trend.paper_rule(long_table(VALUES)) == (0.5, 4, True, 2, 2)
+    assert not trend.paper_rule(long_table(VALUES[::-1])).grows
+    bands = trend.paper_bands(long_table(VALUES)).iloc[0]
+    assert (bands["mean"], bands["std"], bands["rho"]) == (5, 0, 0)
+    last = trend.paper_bands(long_table(VALUES)).iloc[-1]
+    assert_allclose((last["std"], last["standard_error"]), (math.sqrt(0.5), 0.5))
+
+
+def test_growth_is_what_sam_gains_and_the_base_loses():
+    table = decomposition.decompose(long_table(VALUES))
+    assert_allclose(table["gain_growth"], [0, 1, 3.5])
+    assert_allclose(table["sam_improvement"], [0, 0.5, 1])
+    assert_allclose(table["base_decline"], [0, 0.5, 2.5])
+    low, high = scipy.stats.t.interval(0.95, 1, loc=1, scale=scipy.stats.sem([0, 2]))
+    assert_allclose(table[["sam_improvement_low", "sam_improvement_high"]].iloc[-1], (low, high))
+    assert decomposition.share_of_sam(table) == pytest.approx(1 / 3.5)
+    losses = decomposition.decompose(long_table(-VALUES, higher_is_better=False))
+    pd.testing.assert_frame_equal(losses, table)
+
+
+def test_interpolation_against_the_rise():
+    runs = long_table(VALUES, metric_name="accuracy")
+    runs["train_metric"] = np.where(runs["num_params"] * (1 + (runs["rho"] == 0)) >= 200, 1.0, 0.9)
+    runs["train_loss"] = 0.5
+    found = interpolation.interpolation(runs)
+    assert (found.base, found.sam, found.largest_gain) == (100, 1000, 1000)
+    assert found.steepest_rise == pytest.approx(math.sqrt(100 * 1000))
+    fit = interpolation.training_fit(runs)
+    assert list(fit["sam_interpolates"]) == [0, 0, 1]
+    assert list(fit["base_train_metric"]) == [0.9, 1, 1]
+
+
+def test_other_metrics_interpolate_by_their_loss():
+    assert interpolation.interpolates({"metric_name": "loss", "train_metric": 0.0, "train_loss": 0.02}) is False
+    assert interpolation.interpolates({"metric_name": "loss", "train_loss": 0.01}) is True
+    assert interpolation.interpolates({"metric_name": "accuracy"}) is None

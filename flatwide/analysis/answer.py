@@ -42,7 +42,7 @@ def _part(runs: "pd.DataFrame", *, width: str, metric: str, choose_by: str | Non
             return "There is no gain yet: every rho has a diverged seed, or no seed has both runs."
         last = plain.iloc[-1]
         return (
-            f"With one seed, SAM differs from {base} by {number(last['gain'])} {unit} at {last['num_params']:,} "
+            f"With one seed, SAM differs from {base} by {number(last['gain'])} {unit} at {int(last['num_params']):,} "
             "parameters. One seed cannot tell a gain from luck: run at least three."
         )
     first, last = gains.iloc[0], gains.iloc[-1]
@@ -54,10 +54,10 @@ def _growth(runs, first, last, number, unit: str, base: str, options: dict) -> s
 
     def at(row) -> str:
         ends = f"{number(row['corrected_low'])} to {number(row['corrected_high'])}"
-        return f"{number(row['corrected_gain'])} {unit} (95 % interval {ends}) at {row['num_params']:,} parameters"
+        return f"{number(row['corrected_gain'])} {unit} (95 % interval {ends}) at {int(row['num_params']):,} parameters"
 
     if first["num_params"] == last["num_params"]:
-        return f"The gain of SAM over {base} is {at(last)}, {last['corrected_num_seeds']} seeds."
+        return f"The gain of SAM over {base} is {at(last)}, {int(last['corrected_num_seeds'])} seeds."
     slope = trend.trend(runs, **options)
     verdict = "shows no clear trend with width"
     if slope.low > 0:
@@ -79,8 +79,8 @@ def _best(runs: "pd.DataFrame", options: dict, metric: str) -> str:
 
     ends = [one(best.iloc[0]), one(best.iloc[-1])] if len(best) > 1 else [one(best.iloc[0])]
     chosen_by = options["choose_by"] or widths.choice_column(runs, metric=metric)
-    text = f"The best rho, chosen by {chosen_by.replace('_', ' ')}, is {' at the smallest and '.join(ends)}"
-    text += " at the largest width" if len(ends) > 1 else ""
+    text = f"The best rho, chosen by {chosen_by.replace('_', ' ')}, is {' at the smallest width and '.join(ends)}"
+    text += " at the largest" if len(ends) > 1 else ""
     share = decomposition.share_of_sam(decomposition.decompose(runs, **options))
     if not math.isfinite(share):
         return text + "."

@@ -110,8 +110,9 @@ def _choice(cells: list[widths.Width], chosen_by: str) -> Iterator[Caution]:
     if chosen_by.startswith("test") and any(len(cell.candidates) > 1 for cell in cells):
         yield Caution(
             "test_set_selection",
-            "The best rho was chosen by the test metric, as in the paper: the plain gain is biased upward. The corrected "
-            "gain mends the luck of the seeds, not that of the test examples; config.validation_fraction=0.1 mends both.",
+            "The best rho was chosen by the test metric, as in the paper: the plain gain is biased upward. The "
+            "corrected gain mends the luck of the seeds, not that of the test examples; "
+            "config.validation_fraction=0.1 mends both.",
         )
     if chosen_by == "test_metric_best":
         yield Caution("best_epoch", "Each run is scored at its best epoch on the test set, which flatters all runs.")

@@ -3,7 +3,9 @@
 import math
 from typing import TYPE_CHECKING
 
-from flatwide.analysis import gain, intervals
+import numpy as np
+
+from flatwide.analysis import gain, intervals, widths
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,17 +24,16 @@ def decompose(
     """
     import pandas as pd
 
-    lower = _is_lower_better(runs, metric)
-    pairs = gain.pair_seeds(runs, width=width, metric=metric, choose_by=choose_by)
-    pairs = pairs.assign(sam=-pairs["sam"], base=-pairs["base"]) if lower else pairs
+    cells = widths.by_width(runs, width=width, metric=metric, choose_by=choose_by)
+    pairs = [(cell, {pair["seed"]: pair for pair in gain.pairs(cell)}) for cell in cells]
+    pairs = [(cell, by_seed) for cell, by_seed in pairs if by_seed]
     rows = []
-    for num_params, group in pairs.groupby("num_params", sort=True):
-        first = pairs[pairs["num_params"] == pairs["num_params"].min()].set_index("seed")
-        now = group.set_index("seed")
-        seeds = [seed for seed in now.index if seed in first.index]
-        sam = (now["sam"][seeds] - first["sam"][seeds]).to_numpy(dtype=float)
-        base = (first["base"][seeds] - now["base"][seeds]).to_numpy(dtype=float)
-        row = {width: group[width].iloc[0], "num_params": num_params}
+    for cell, now in pairs:
+        first = pairs[0][1]
+        seeds = [seed for seed in now if seed in first]
+        sam = np.array([cell.sign * (now[seed]["sam"] - first[seed]["sam"]) for seed in seeds])
+        base = np.array([cell.sign * (first[seed]["base"] - now[seed]["base"]) for seed in seeds])
+        row = {width: cell.value, "num_params": cell.num_params}
         for name, values in (("gain_growth", sam + base), ("sam_improvement", sam), ("base_decline", base)):
             found = intervals.mean(values)
             row |= {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high}
@@ -48,7 +49,3 @@ def share_of_sam(table: "pd.DataFrame") -> float:
     if len(table) < 2 or not table["gain_growth"].iloc[-1] > 0:
         return math.nan
     return float(table["sam_improvement"].iloc[-1] / table["gain_growth"].iloc[-1])
-
-
-def _is_lower_better(runs: "pd.DataFrame", metric: str) -> bool:
-    return metric.endswith("loss") or not runs["higher_is_better"].dropna().astype(bool).all()

@@ -67,11 +67,11 @@ def _equal_compute(
     import pandas as pd
 
     others = {name: value for name, value in part.values.items() if name not in table.LENGTHS}
-    same = pd.Series(True, index=runs.index)
-    for name, value in others.items():
-        same &= runs[name].isna() if value is None else runs[name] == value
-    found = compute.equal_compute_gain(runs[same], width=width, metric=metric, choose_by=choose_by)
-    lengths = {part.values[name] for name in table.LENGTHS if name in part.values}
+    rows = widths.records(runs)
+    same = [all(row[name] == value for name, value in others.items()) for row in rows]
+    chosen = runs.iloc[[place for place, fits in enumerate(same) if fits]]
+    found: Any = compute.equal_compute_gain(chosen, width=width, metric=metric, choose_by=choose_by)
+    lengths = [part.values[name] for name in table.LENGTHS if name in part.values]
     if len(found) and lengths:
         found = found[found["length"].isin(lengths)]
     if not len(found):

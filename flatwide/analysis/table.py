@@ -56,10 +56,10 @@ def from_columns(
     for column in names:
         if column not in table.columns:
             raise ValueError(registry.unknown("column", column, map(str, table.columns)))
-    found = table.drop(columns=[name for name in names.values() if name in table.columns and name not in names])
-    found = found.rename(columns=names).reset_index(drop=True)
+    clash = [name for name in names.values() if name in table.columns and name not in names]
+    found: Any = table.drop(columns=clash).rename(columns=names).reset_index(drop=True)
     for column, name in names.items():
-        numbers = pd.to_numeric(found[name], errors="coerce")
+        numbers: Any = pd.to_numeric(found[name], errors="coerce")
         wrong = found[name][numbers.isna() & (found[name].notna() | (name != "test_metric"))]
         if len(wrong):
             raise ValueError(f"column {column!r} holds {wrong.iloc[0]!r}: expected a number in every row.")
@@ -72,10 +72,12 @@ def from_columns(
         raise ValueError(f"column {rho!r} holds {found['rho'].min():g}: expected numbers >= 0 (0 is the base).")
     if metric_name in files.FRACTION_METRICS and found["test_metric"].max() > 1:
         raise ValueError(f"column {metric!r} holds {found['test_metric'].max():g}: expected fractions; divide by 100.")
-    facts = {"higher_is_better": higher_is_better, "metric_name": metric_name}
-    facts |= {"optimizer": "sam"} if "optimizer" not in found.columns else {}
-    status = found["test_metric"].notna().map({True: "finished", False: "diverged"})
-    return found.assign(**({} if "status" in found.columns else {"status": status}), **facts)
+    facts: dict[str, Any] = {"higher_is_better": higher_is_better, "metric_name": metric_name}
+    if "optimizer" not in found.columns:
+        facts["optimizer"] = "sam"
+    if "status" not in found.columns:
+        facts["status"] = ["diverged" if missing else "finished" for missing in found["test_metric"].isna()]
+    return found.assign(**facts)
 
 
 def axes(runs: "pd.DataFrame", *, width: str = "num_params") -> list[str]:
@@ -96,7 +98,7 @@ def axes(runs: "pd.DataFrame", *, width: str = "num_params") -> list[str]:
 def parts(runs: "pd.DataFrame", *, width: str = "num_params") -> list[Part]:
     """Cut a table into parts whose runs can be compared, one for each value of the axes besides width, rho and seed.
 
-    A base run that serves several values, such as those of `sam_variant`, is in each of them. Left out are runs that are
+    A base run that serves several values, such as those of `sam_variant`, is in each. Left out are runs that are
     not done, and widths that have no base run or no SAM run in a part.
     """
     import pandas as pd

@@ -93,8 +93,8 @@ def choice_column(runs: "pd.DataFrame", *, metric: str = "test_metric") -> str:
     name = "validation_metric"
     if name not in runs.columns or "status" not in runs.columns:
         return metric
-    finished = runs[runs["status"] == "finished"]
-    return name if len(finished) and finished[name].notna().all() else metric
+    have = [run[name] is not None for run in records(runs) if run["status"] == "finished"]
+    return name if have and all(have) else metric
 
 
 def records(runs: "pd.DataFrame") -> list[dict[str, Any]]:
@@ -118,7 +118,7 @@ def _width(
         other = places.setdefault((run["rho"], run["seed"]), run)
         if other is not run:
             raise ValueError(_not_alike(run, other, what))
-    rhos, seeds = (sorted({key[axis] for key in places}) for axis in (0, 1))
+    rhos, seeds = sorted({rho for rho, _ in places}), sorted({seed for _, seed in places})
     if 0 not in rhos:
         raise ValueError(f"{what} has no base run to compare SAM with; train it with rho=0 (or optimizer='sgd') too.")
     counts = sorted({run["num_params"] for run in runs})

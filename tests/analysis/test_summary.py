@@ -1,0 +1,178 @@
+"""From a results table to parts, cautions, a summary and an answer."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from flatwide.analysis import answer, cautions, compute, summary, table
+
+RHOS = (0.0, 0.1, 0.2, 0.4)
+SIZES = (100, 1000, 10_000)
+
+
+def study(*, num_seeds=5, slope=0.05, noise=1.0, **more):
+    """Make a study whose gain rises with width, greatest at rho 0.2; half of the rise is the base's decline."""
+    rows = []
+    for place, size in enumerate(SIZES):
+        for seed in range(num_seeds):
+            for k, rho in enumerate(RHOS):
+                shape = {0: 0.0, 1: 0.5, 2: 1.0, 3: 0.4}[k]
+                wiggle = 0.001 * noise * ((7 * seed + 3 * k + 5 * place) % 5 - 2)
+                value = 0.8 + slope * place * (shape - 0.5) + wiggle
+                rows.append(
+                    {
+                        "run": f"{size}-{rho}-{seed}",
+                        "status": "finished",
+                        "optimizer": "sam",
+                        "base_optimizer": "sgd",
+                        "num_neurons": f"({size},)",
+                        "rho": rho,
+                        "seed": seed,
+                        "num_params": size,
+                        "metric_name": "accuracy",
+                        "higher_is_better": True,
+                        "test_metric": value,
+                        "train_metric": 1.0 if place else 0.9,
+                        "train_loss": 0.001 if place else 0.5,
+                        "num_epochs": 10,
+                    }
+                    | more
+                )
+    return pd.DataFrame(rows)
+
+
+def names(found):
+    return {caution.name for caution in found}
+
+
+def test_the_answer_has_the_numbers():
+    text = answer.answer(study())
+    assert text.startswith("The gain of SAM over SGD grows with width: from ")
+    assert "at 100 parameters to +" in text
+    assert "points for ten times the parameters" in text
+    assert "5 seeds" in text
+    assert "The best rho, chosen by test metric, is" in text
+    assert text.count(". ") == 1  # two sentences
+
+
+def test_no_trend_is_said_so():
+    assert "shows no clear trend with width" in answer.answer(study(slope=0.0))
+    runs = study().assign(test_metric=lambda t: t["test_metric"].mask(t["rho"] > 0, 1 - t["test_metric"] / 2 - 0.1))
+    assert "shrinks with width" in answer.answer(runs.query("rho in (0, 0.2)"))
+
+
+def test_one_seed_one_width_and_nothing():
+    assert "One seed cannot tell a gain from luck" in answer.answer(study(num_seeds=1))
+    one = study()
+    assert answer.answer(one[one["num_params"] == 1000]).startswith("The gain of SAM over SGD is +")
+    assert answer.answer(one[one["rho"] == 0]).startswith("There is no gain yet")
+
+
+def test_other_axes_are_parts_with_an_answer_each():
+    runs = pd.concat([study(label_noise=0.0), study(slope=0.1, label_noise=0.5)], ignore_index=True)
+    assert table.axes(runs) == ["label_noise"]
+    assert [part.name for part in table.parts(runs)] == ["label_noise=0.0", "label_noise=0.5"]
+    assert [len(part.runs) for part in table.parts(runs)] == [60, 60]
+    paragraphs = answer.answer(runs).split("\n\n")
+    assert [text.split(":")[0] for text in paragraphs] == ["label_noise=0.0", "label_noise=0.5"]
+    found = summary.summary(runs)
+    assert set(found["label_noise"]) == {0.0, 0.5}
+
+
+def test_base_runs_serve_every_variant_of_sam():
+    runs = study(sam_variant="normalized")
+    other = study(sam_variant="adaptive")
+    both = pd.concat([runs, other[other["rho"] > 0]], ignore_index=True)
+    found = table.parts(both)
+    assert [part.name for part in found] == ["sam_variant=adaptive", "sam_variant=normalized"]
+    assert [len(part.runs) for part in found] == [60, 60]
+    assert "grows with width" in answer.answer(both)
+
+
+def test_what_goes_along_with_the_width_is_no_axis():
+    runs = study().assign(sparsity=lambda t: np.log10(t["num_params"]) / 10)
+    assert table.axes(runs) == []
+    assert "mixed_configs" not in names(cautions.cautions(runs))
+    mixed = study().assign(learning_rate=lambda t: t["num_params"] / 1e5)
+    assert "mixed_configs" in names(cautions.cautions(mixed))
+
+
+def test_equal_compute_compares_with_base_runs_of_twice_the_length():
+    runs = study()
+    longer = runs[runs["rho"] == 0].assign(num_epochs=20, test_metric=lambda t: t["test_metric"] + 0.03)
+    both = pd.concat([runs, longer], ignore_index=True)
+    found = compute.equal_compute_gain(both)
+    plain = summary.summary(runs).query("row == 'width'")
+    np.testing.assert_allclose(found["gain"], plain["gain"] - 0.03)
+    assert list(found["length"]) == [10, 10, 10]
+    table_ = summary.summary(both).query("row == 'width'")
+    np.testing.assert_allclose(table_["equal_compute_gain"], plain["gain"] - 0.03)
+    np.testing.assert_allclose(table_["gain"], plain["gain"])
+    assert compute.equal_compute_gain(runs).empty
+
+
+def test_the_summary_has_a_row_a_group_and_a_row_a_width():
+    found = summary.summary(study())
+    assert list(found["row"]) == ["seeds"] * 12 + ["width"] * 3
+    first = found.iloc[0]
+    values = study().query("num_params == 100 and rho == 0")["test_metric"]
+    assert (first["mean"], first["num_seeds"]) == (pytest.approx(values.mean()), 5)
+    assert first["standard_error"] == pytest.approx(values.std() / 5**0.5)
+    last = found.iloc[-1]
+    assert last["best_rho"] == 0.2
+    assert last["corrected_low"] < last["corrected_gain"] < last["corrected_high"]
+    assert last["sam_interpolates"] == 1
+    assert list(summary.summary(study().query("rho == 0")).columns) == ["row", "num_params"]
+
+
+def test_cautions_of_a_careless_study():
+    runs = study(num_seeds=3)
+    runs = runs[runs["rho"] < 0.4].assign(train_metric=0.5)
+    runs.loc[runs["run"] == "100-0.1-0", ["status", "test_metric"]] = ["diverged", np.nan]
+    runs = runs[runs["run"] != "10000-0.0-2"]
+    left = pd.DataFrame([{"run": "x", "status": "unfinished"}, *study(num_seeds=1).tail(1).to_dict("records")])
+    left.loc[1, ["num_params", "run"]] = [10**6, "y"]
+    found = names(cautions.cautions(pd.concat([runs, left], ignore_index=True)))
+    expected = {"few_seeds", "edge_of_grid", "diverged", "no_interpolation", "test_set_selection", "unpaired_seeds"}
+    assert expected | {"not_done", "no_pair", "short_grid"} - {"short_grid"} <= found
+
+
+def test_a_careful_study_has_few_cautions():
+    runs = study(num_seeds=8).assign(validation_metric=lambda t: t["test_metric"])
+    assert names(cautions.cautions(runs)) <= {"edge_of_grid"}
+
+
+def test_a_table_from_elsewhere():
+    runs = study()[["num_params", "rho", "seed", "test_metric"]]
+    runs.columns = ["size", "radius", "trial", "error"]
+    found = table.from_columns(
+        runs.assign(error=1 - runs["error"]),
+        size="size",
+        rho="radius",
+        seed="trial",
+        metric="error",
+        higher_is_better=False,
+        metric_name="error",
+    )
+    text = answer.answer(found)
+    assert "grows with width" in text
+    assert "its base optimizer" in text
+    assert len(summary.summary(found)) == 15
+    assert names(cautions.cautions(found)) <= {"edge_of_grid", "test_set_selection"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rho": -0.1}, r"column 'rho' holds -0.1: expected numbers >= 0"),
+        ({"seed": 0.5}, r"column 'seed': expected whole numbers"),
+        ({"num_params": "(3,)"}, r"column 'num_params' holds '\(3,\)': expected a number"),
+        ({"test_metric": 93.0}, r"expected fractions; divide by 100"),
+    ],
+)
+def test_bad_columns_are_named(change, message):
+    runs = study()[["num_params", "rho", "seed", "test_metric"]].assign(**change)
+    with pytest.raises(ValueError, match=message):
+        table.from_columns(runs, metric_name="accuracy")
+    with pytest.raises(ValueError, match="Did you mean 'seed'"):
+        table.from_columns(runs, seed="sed")

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from flatwide import registry
 from flatwide import runs as files
 from flatwide.analysis import widths
-from flatwide.config import SCHEMA
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,6 +15,10 @@ SIZES = ("num_neurons", "num_filters", "num_blocks", "sparsity", "num_params")  
 _SAM_ONLY = ("sam_variant", "layer_scales", "microbatch")  # a base run does not read them: it serves every value
 _MASK_ONLY = ("pruner", "layer_density", "snip_batches")  # nor a run without a mask these
 _NO_AXIS = {"run", "problem", "rho", "seed", "optimizer", "base_optimizer"}
+# Fields that only watch a run. The schema knows them too, but it imports what trains; a test compares.
+WATCH_ONLY = frozenset(
+    {"study", "measurements", "data_dir", "cache", "log_every_steps", "checkpoint_every_seconds", "restore_checkpoint"}
+)
 
 
 class Part(NamedTuple):
@@ -135,5 +138,4 @@ def is_config(name: str) -> bool:
     """Tell whether a column is a config field, or a column of the user's own, that can change a result."""
     first = name.split(".")[0]
     results: Iterable[str] = files.RESULT_FIELDS
-    known = first not in results and name not in _NO_AXIS and first not in ("study", "measurements")
-    return known and (name not in SCHEMA or SCHEMA[name].identity)
+    return first not in results and name not in _NO_AXIS and first not in WATCH_ONLY

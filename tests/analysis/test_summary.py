@@ -57,8 +57,14 @@ def test_the_answer_has_the_numbers():
 
 def test_no_trend_is_said_so():
     assert "shows no clear trend with width" in answer.answer(study(slope=0.0))
-    runs = study().assign(test_metric=lambda t: t["test_metric"].mask(t["rho"] > 0, 1 - t["test_metric"] / 2 - 0.1))
-    assert "shrinks with width" in answer.answer(runs.query("rho in (0, 0.2)"))
+    runs = study(higher_is_better=False)
+    assert "shrinks with width" in answer.answer(runs[runs["rho"].isin([0.0, 0.2])])
+
+
+def test_fields_that_only_watch_are_those_of_the_schema():
+    from flatwide.config import SCHEMA
+
+    assert {name for name, field in SCHEMA.items() if not field.identity} <= table.WATCH_ONLY
 
 
 def test_one_seed_one_width_and_nothing():

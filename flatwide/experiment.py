@@ -2,7 +2,7 @@
 
 import functools
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +13,15 @@ import numpy as np
 from flatwide import config as configs
 from flatwide import data, models, objectives, optimizers, registry, sam, schedules, sparsify, streams, trees, workloads
 from flatwide.training.evaluate import Evaluation, make_evaluate
+from flatwide.training.loop import Taken
 from flatwide.training.segments import Schedule, Segment, compiled_step, epoch_order, resident_segment, streamed_segment
 from flatwide.training.state import State, Values
 from flatwide.training.step import Metrics, Step, make_step
+from flatwide.training.stretch import Scored, take_epochs
 from flatwide.types import Batch, Dataset, Model, PyTree, Split
 from flatwide.workloads import Workload
 
+_SMALL_EPOCH = 10**9  # examples times parameters: some seconds of one core at most
 _EVALUATION_BATCH = 128  # at least; evaluation keeps no activations, so it can take more than a training batch
 
 
@@ -129,6 +132,47 @@ class Experiment:
             return resident_segment(self.step, self.train, batch_size=batch_size, sharding=sharding)
         return streamed_segment(self.step, self.train, batch_size=batch_size, sharding=sharding)
 
+    @property
+    def is_small(self) -> bool:
+        """Tell whether epochs are so short that leaving the compiled program after each would take most of the time."""
+        splits = [self.train, self.test, *([self.validation] if self.validation else [])]
+        held = all(isinstance(split, data.Resident) for split in splits)
+        whole = self.eval_every_steps == self.steps_per_epoch and self.num_steps % self.steps_per_epoch == 0
+        work = self.train.num_examples * max(self._num_params, 1_000)
+        return held and whole and work <= _SMALL_EPOCH
+
+    @functools.cached_property
+    def _num_params(self) -> int:
+        return _size(self.workload.model)
+
+    def take_epochs(self, state: State, *, seconds: float) -> Iterator[Taken]:
+        """Take the steps of a small network, epochs and their evaluations in one program for about `seconds` a call."""
+        limit, size = self.config["steps_per_eval"], self.config["batch_size"]
+        batch_size = max(size, _EVALUATION_BATCH) if limit is None else size
+        splits = {}
+        for name, split in {"validation": self.validation, "test": self.test}.items():
+            if isinstance(split, data.Resident):
+                count = split.num_examples if limit is None else min(split.num_examples, limit * batch_size)
+                arrays = {key: array[:count] for key, array in split.arrays.items()}
+                splits[name] = Scored(arrays, count, min(batch_size, count))
+        assert isinstance(self.train, data.Resident)
+        return take_epochs(
+            self.step,
+            self.workload,
+            self.train,
+            splits,
+            self.values,
+            state,
+            batch_size=size,
+            num_epochs=self.num_steps // self.steps_per_epoch,
+            seconds=seconds,
+        )
+
+    def learning_rate(self, step: int) -> float:
+        """Give the learning rate of a step."""
+        factors = _factors(self.schedule, self.num_steps)
+        return float(factors.dtype.type(self.config["learning_rate"]) * factors[step])
+
     def _mask(self, params: PyTree, stats: PyTree) -> PyTree | None:
         config = self.config
         if config["sparsity"] == 0:
@@ -151,6 +195,17 @@ class Experiment:
             key=streams.key(config["seed"], "mask"),
             gradients=gradients,
         )
+
+
+@functools.lru_cache(maxsize=64)
+def _size(model: Model) -> int:
+    return trees.size(jax.eval_shape(lambda: model.init(jax.random.key(0)))[0])
+
+
+@functools.lru_cache(maxsize=64)
+def _factors(schedule: Callable, num_steps: int) -> np.ndarray:
+    """Tabulate a schedule at once: a call to the device for each row of metrics would take longer than an epoch."""
+    return np.asarray(jax.jit(jax.vmap(schedule))(jnp.arange(num_steps)), jnp.zeros(()).dtype)
 
 
 @functools.lru_cache(maxsize=64)

@@ -72,19 +72,24 @@ def compiled_scores(workload: Workload, *, count: int, batch_size: int, sharding
     """Compile `run(state, arrays) -> scores` of the first `count` examples."""
 
     def run(state: State, arrays) -> Scores:
-        num_batches = -(-count // batch_size)
-        # The last batch is completed with examples that were scored already; their second scores are cut off.
-        index = jnp.arange(num_batches * batch_size).reshape(num_batches, batch_size) % count
-
-        def one(chosen):
-            batch = jax.tree.map(lambda array: array[chosen], arrays)
-            if sharding is not None:
-                batch = jax.lax.with_sharding_constraint(batch, sharding)
-            return score_batch(workload, state, batch)
-
-        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:count], jax.lax.map(one, index))
+        return resident_scores(workload, state, arrays, count=count, batch_size=batch_size, sharding=sharding)
 
     return jax.jit(run)
+
+
+def resident_scores(workload: Workload, state: State, arrays, *, count: int, batch_size: int, sharding=None) -> Scores:
+    """Trace the scores of the first `count` examples."""
+    num_batches = -(-count // batch_size)
+    # The last batch is completed with examples that were scored already; their second scores are cut off.
+    index = jnp.arange(num_batches * batch_size).reshape(num_batches, batch_size) % count
+
+    def one(chosen):
+        batch = jax.tree.map(lambda array: array[chosen], arrays)
+        if sharding is not None:
+            batch = jax.lax.with_sharding_constraint(batch, sharding)
+        return score_batch(workload, state, batch)
+
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:count], jax.lax.map(one, index))
 
 
 def _streamed_scores(workload: Workload, split: Split, *, count: int, batch_size: int, sharding):

@@ -2,8 +2,10 @@
 
     python main.py --workdir=W --config=F [--config.field=value ...] [--dry_run]
 
-Exit codes: 0 done (a diverged run too), 2 bad config or missing data, 143 stopped by SIGTERM (130 by Ctrl-C) after
-its state was saved.
+A config with a study trains all its runs that are not done yet.
+
+Exit codes: 0 done (a diverged run too), 1 a study with failed runs, 2 bad config or missing data, 143 stopped by
+SIGTERM (130 by Ctrl-C) after its state was saved.
 """
 
 import argparse
@@ -15,7 +17,7 @@ from typing import Any
 
 from flatwide import config as configs
 
-DONE, BAD_INPUT = 0, 2
+DONE, FAILED, BAD_INPUT = 0, 1, 2
 
 _USAGE = "python main.py --workdir=W --config=configs/digits_mlp.py [--config.field=value ...] [--dry_run]"
 
@@ -33,6 +35,8 @@ def main(arguments: list[str]) -> int:
             print(_help())
             return DONE
         values, faults = configs.override(configs.load_file(flags.config), assignments)
+        if "study" in configs.plain(values):
+            return _study(values, faults, flags.workdir, dry_run=flags.dry_run)
         try:
             config = configs.resolve(values)
         except configs.ConfigError as error:
@@ -77,6 +81,37 @@ def _run(config: Mapping[str, Any], workdir: str) -> int:
         save.save(curves.training_curves(rows, metric_name=result["metric_name"]), directory.path / "curves", data=rows)
     print(_summary(result))
     return DONE
+
+
+def _study(values: Mapping[str, Any], faults: list[str], workdir: str, *, dry_run: bool) -> int:
+    """Train the runs of a study that are missing; SIGTERM and Ctrl-C save those in training and stop."""
+    from flatwide.study import command, local, plan
+
+    if faults:
+        try:
+            plan.expand(values)
+        except configs.ConfigError as error:
+            faults = faults + error.faults
+        raise configs.ConfigError(faults)
+    if dry_run:
+        print(command.dry_run(values, workdir))
+        return DONE
+    _check_workdir(workdir)
+    received: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, frame: received.append(number))
+    try:
+        summary = command.run(values, workdir, should_stop=lambda: bool(received))
+    except local.Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        return 128 + received[0]
+    except local.WorkerError as error:
+        print(error, file=sys.stderr)
+        return FAILED
+    diverged = f" ({summary.num_diverged} diverged)" if summary.num_diverged else ""
+    failed = f", {summary.num_failed} failed" if summary.num_failed else ""
+    print(f"runs: {summary.num_done} of {summary.num_runs} done{diverged}{failed}. Table: {workdir}/results.csv")
+    return DONE if summary.num_done == summary.num_runs else FAILED
 
 
 def _check_workdir(workdir: str) -> None:

@@ -34,7 +34,7 @@ def describe(config: Mapping[str, Any]) -> str:
         "nonzero parameters": f"{kept:,}",
         "steps": f"{num_steps:,} ({steps_per_epoch:,} an epoch, {num_steps / steps_per_epoch:g} epochs)",
         "gradients a step": "1" if configs.effective_rho(config) == 0 else "2 (SAM)",
-        "expected memory": f"{_readable(_memory(config, info, model, params, stats, num_train))} of arrays",
+        "expected memory": f"{readable(_memory(config, info, model, params, stats, num_train))} of arrays",
     }
     resolved = "\n".join(f"  {name}: {json.dumps(value)}" for name, value in sorted(config.items()))
     return "config:\n" + resolved + "\n" + "\n".join(f"{name}: {value}" for name, value in rows.items())
@@ -58,6 +58,11 @@ def is_local(config: Mapping[str, Any]) -> bool:
     """Tell whether the data set is on this machine, and not on a hub."""
     builder = registry.find("config.dataset", config["dataset"], data.DATASETS)
     return config["data_dir"] is not None or "data_dir" not in registry.fields(builder)
+
+
+def is_double() -> bool:
+    """Tell whether real numbers have 64 bits here."""
+    return jax.dtypes.canonicalize_dtype(float).itemsize == 8
 
 
 def _model(config: Mapping[str, Any], info: Info) -> Model:
@@ -126,7 +131,8 @@ def _bytes(tree: PyTree) -> int:
     return sum(int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-def _readable(num_bytes: float) -> str:
+def readable(num_bytes: float) -> str:
+    """Write a number of bytes with a unit."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if num_bytes < 1024:
             return f"{num_bytes:.3g} {unit}"

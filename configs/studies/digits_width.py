@@ -22,9 +22,9 @@ def get_config():
     config.batch_size = 32
     config.num_epochs = 60
 
-    config.study.axes = dict(
-        num_neurons=((4,), (8,), (16,), (32,), (64,), (128,), (256,)),
-        rho=(0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5),
-        seed=tuple(range(8)),
-    )
+    config.study.axes = {
+        "num_neurons": ((4,), (8,), (16,), (32,), (64,), (128,), (256,)),
+        "rho": (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5),
+        "seed": tuple(range(8)),
+    }
     return config

@@ -41,9 +41,10 @@ def _part(runs: "pd.DataFrame", *, width: str, metric: str, choose_by: str | Non
         if not len(plain):
             return "There is no gain yet: every rho has a diverged seed, or no seed has both runs."
         last = plain.iloc[-1]
+        seeds = "one seed" if last["num_seeds"] == 1 else f"{int(last['num_seeds'])} seeds"
         return (
-            f"With one seed, SAM differs from {base} by {number(last['gain'])} {unit} at {int(last['num_params']):,} "
-            "parameters. One seed cannot tell a gain from luck: run at least three."
+            f"With {seeds}, SAM differs from {base} by {number(last['gain'])} {unit} at {int(last['num_params']):,} "
+            "parameters. That cannot be told from luck: finish at least three seeds at every rho."
         )
     first, last = gains.iloc[0], gains.iloc[-1]
     return f"{_growth(runs, first, last, number, unit, base, options)} {_best(runs, options, metric)}"
@@ -75,7 +76,8 @@ def _best(runs: "pd.DataFrame", options: dict, metric: str) -> str:
     best = rho.best_rho(runs, **options).dropna(subset=["best_rho"])
 
     def one(row) -> str:
-        return f"{row['best_rho']:g} ({row['best_rho_low']:g} to {row['best_rho_high']:g} are as good)"
+        low, high = row["best_rho_low"], row["best_rho_high"]
+        return f"{row['best_rho']:g}" + (f" (from {low:g} to {high:g} the seeds cannot tell)" if low < high else "")
 
     ends = [one(best.iloc[0]), one(best.iloc[-1])] if len(best) > 1 else [one(best.iloc[0])]
     chosen_by = options["choose_by"] or widths.choice_column(runs, metric=metric)

@@ -79,8 +79,20 @@ def _seeds(cells: list[widths.Width], width: str) -> Iterator[Caution]:
             f"As few as {min(few)} seeds at a {width}: intervals are wide, and rest on the noise being near normal. "
             f"{FEW_SEEDS} or more are better.",
         )
+    same = [cell.value for cell in cells if _has_no_spread(cell)]
+    if same:
+        yield Caution(
+            "no_spread",
+            f"At {width} {_list(same)} every seed has the same gain, as happens with few seeds and few test examples: "
+            "an interval of no length is no certainty.",
+        )
     if unpaired:
         yield Caution("unpaired_seeds", f"At {width} {_list(unpaired)} some seeds have one run of the pair only.")
+
+
+def _has_no_spread(cell: widths.Width) -> bool:
+    gains = [] if cell.best is None else cell.gains[:, cell.best][np.isfinite(cell.gains[:, cell.best])]
+    return len(gains) > 1 and float(np.ptp(gains)) < 1e-12
 
 
 def _rhos(cells: list[widths.Width], width: str) -> Iterator[Caution]:

@@ -99,9 +99,10 @@ def choice_column(runs: "pd.DataFrame", *, metric: str = "test_metric") -> str:
 
 def records(runs: "pd.DataFrame") -> list[dict[str, Any]]:
     """Turn a table into dicts, with None for whatever is missing."""
-    import pandas as pd
-
-    return [{name: None if pd.isna(value) else value for name, value in row.items()} for row in runs.to_dict("records")]
+    # By columns: a table of ten thousand runs has most of a million entries.
+    columns = [runs[name].astype(object).where(runs[name].notna(), None).tolist() for name in runs.columns]
+    names = list(runs.columns)
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def effective_rho(run: dict[str, Any]) -> float:

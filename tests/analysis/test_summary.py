@@ -1,5 +1,7 @@
 """From a results table to parts, cautions, a summary and an answer."""
 
+import time
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -68,7 +70,9 @@ def test_fields_that_only_watch_are_those_of_the_schema():
 
 
 def test_one_seed_one_width_and_nothing():
-    assert "One seed cannot tell a gain from luck" in answer.answer(study(num_seeds=1))
+    text = answer.answer(study(num_seeds=1))
+    assert text.startswith("With one seed, SAM differs from SGD by +")
+    assert "cannot be told from luck" in text
     one = study()
     assert answer.answer(one[one["num_params"] == 1000]).startswith("The gain of SAM over SGD is +")
     assert answer.answer(one[one["rho"] == 0]).startswith("There is no gain yet")
@@ -141,6 +145,19 @@ def test_cautions_of_a_careless_study():
     found = names(cautions.cautions(pd.concat([runs, left], ignore_index=True)))
     expected = {"few_seeds", "edge_of_grid", "diverged", "no_interpolation", "test_set_selection", "unpaired_seeds"}
     assert expected | {"not_done", "no_pair", "short_grid"} - {"short_grid"} <= found
+
+
+def test_seeds_that_agree_to_the_last_digit_are_no_certainty():
+    assert "no_spread" in names(cautions.cautions(study(noise=0.0)))
+    assert "no_spread" not in names(cautions.cautions(study()))
+
+
+@pytest.mark.slow
+def test_ten_thousand_runs_are_summed_up_in_seconds():
+    runs = pd.concat([study(num_seeds=10, label_noise=p / 100) for p in range(84)], ignore_index=True)
+    began = time.perf_counter()
+    assert len(summary.summary(runs)) == 84 * 15
+    assert time.perf_counter() - began < 20
 
 
 def test_a_careful_study_has_few_cautions():

@@ -107,7 +107,7 @@ def _resolve(base: Mapping[str, Any], varied: Assignment, counts: dict[tuple, in
     shapes = preview.sizes(config).params
     asked, pruner, density = varied[BUDGET], config["pruner"], config["layer_density"]
     solved = _solve(_hashable(shapes), budget=asked, pruner=pruner, layer_density=density)
-    counts[(experiment.width(config), asked, solved.sparsity)] = solved.num_nonzero_params
+    counts[(experiment.width(config), pruner, asked, solved.sparsity)] = solved.num_nonzero_params
     return configs.resolve_fields(fields | {"sparsity": solved.sparsity})
 
 
@@ -123,9 +123,9 @@ def _solve(shapes: tuple, *, budget: int, pruner: str, layer_density: str | None
 
 def _budget_notes(counts: Mapping[tuple, int]) -> list[str]:
     return [
-        f"width {width}: {reached:,} nonzero parameters at sparsity {sparsity:g}"
+        f"width {width}, {pruner}: {reached:,} nonzero parameters at sparsity {sparsity:g}"
         + ("" if reached == asked else f", the nearest to {asked:,}")
-        for (width, asked, sparsity), reached in counts.items()
+        for (width, pruner, asked, sparsity), reached in counts.items()
     ]
 
 

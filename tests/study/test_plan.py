@@ -64,7 +64,7 @@ def test_a_budget_becomes_a_sparsity():
         hidden = run.config["num_neurons"][0]
         kept = round((1 - run.config["sparsity"]) * (64 * hidden + hidden * 10))
         assert kept + hidden + 10 == 1000
-    assert "width (20,): 1,000 nonzero parameters at sparsity" in found.notes[0]
+    assert "width (20,), snip: 1,000 nonzero parameters at sparsity" in found.notes[0]
 
 
 def test_readers_are_warned():

@@ -110,8 +110,8 @@ STUDY: dict[str, Field] = {
 }
 
 
-def default() -> ml_collections.ConfigDict:
-    """Make a config with every field at its default, locked against unknown fields: the start of a config file."""
+def default() -> Any:
+    """Make a ConfigDict with every field at its default, locked against unknown fields: the start of a config file."""
     fields: dict[str, Any] = {name: field.default for name, field in SCHEMA.items()}
     fields["study"] = {name: field.default for name, field in STUDY.items()}
     return ml_collections.ConfigDict(fields, type_safe=False).lock()

@@ -173,6 +173,7 @@ def _finish(
     built: Experiment, directory: runs.RunDirectory, taken: Taken, memory: Memory, *, threads: int, num_devices: int
 ) -> dict[str, Any]:
     """Write the final checkpoint, and last the result."""
+    assert taken.state is not None  # the last of a call has it
     rows, objective = directory.read_metrics(), built.workload.objective
     last = rows[-1] if rows else {}
     at_the_end = [taken.losses[-1], last.get("train_loss"), last.get("test_loss")]
@@ -227,7 +228,7 @@ def _row(built: Experiment, evaluate: dict[str, Callable], taken: Taken, memory:
     for name in ("train", "validation", "test"):
         is_due = name in evaluate and (name != "train" or taken.step == built.num_steps)
         found = None
-        if is_due and name in (taken.scores or {}):
+        if is_due and taken.scores and name in taken.scores:
             found = summarize(built.workload, taken.scores[name])
         elif is_due:
             found = evaluate[name](taken.state)

@@ -42,19 +42,19 @@ def run(
       stream: where progress is told; None for standard error.
     Raises: ConfigError, DataError, Stopped.
     """
-    stream = stream or sys.stderr
+    out, workdir = stream or sys.stderr, os.fspath(workdir)
     planned = plan.expand(values)
     found = inventory.take(planned, workdir)
     estimate = describe.Estimate(found)
     for line in describe.heading(planned, found, num_workers=num_workers(planned, found), estimate=estimate):
-        print(line, file=stream, flush=True)
+        print(line, file=out, flush=True)
     try:
-        failed = _train(planned, found, workdir, should_stop=should_stop, stream=stream, estimate=estimate)
+        failed = _train(planned, found, workdir, should_stop=should_stop, stream=out, estimate=estimate)
     finally:
-        results.write_results(workdir)
+        results.write_results(Path(workdir))
     refused = [known for known in found.known if known.status in inventory.REFUSED]
     for known in refused:
-        print(f"kept and not trained: {known.problem}", file=stream)
+        print(f"kept and not trained: {known.problem}", file=out)
     after = inventory.take(planned, workdir)
     num_done = after.count(*inventory.DONE)
     return Summary(len(planned.runs), num_done, after.count("diverged"), failed + len(refused))

@@ -47,7 +47,7 @@ def take(plan: Plan, workdir: str | os.PathLike) -> Inventory:
     """
     known = tuple(_look_up(run, workdir) for run in plan.runs)
     names = {entry.directory.name for entry in known}
-    others = tuple(found.name for found in runs.run_directories(workdir) if found.name not in names)
+    others = tuple(found.name for found in runs.run_directories(os.fspath(workdir)) if found.name not in names)
     return Inventory(known, others)
 
 

@@ -115,15 +115,13 @@ def main(seeds: int, epochs: int) -> None:
         rate = 3600 * len(runs) / study
         print(f"study: {study:.1f} s, {rate:.0f} runs an hour, compiling and start-up included", flush=True)
         loop = in_process(json.dumps(values), place / "loop", mode="plain")
-        print(
-            f"plain loop in one process: {loop['wall']:.1f} s, compiling included; the study is {loop['wall'] / study:.2f}x"
-        )
+        ratio = loop["wall"] / study
+        print(f"plain loop in one process: {loop['wall']:.1f} s, compiling included: {ratio:.2f}x the study's time")
         sample = [dict(run.config) for run in runs[:: max(1, len(runs) // 14)]]
         picked = [{n: c[n] for n in ("num_neurons", "rho", "seed", "num_epochs")} for c in sample]
         separate = as_processes(picked, place / "separate", at_a_time=cores) / len(picked) * len(runs)
-        print(
-            f"separate commands, {cores} at a time: {separate:.0f} s (from {len(picked)}); {separate / study:.1f}x the study's time"
-        )
+        ratio = separate / study
+        print(f"separate commands: {separate:.0f} s, extrapolated from {len(picked)}: {ratio:.1f}x the study's time")
 
 
 if __name__ == "__main__":

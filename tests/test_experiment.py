@@ -212,6 +212,27 @@ def test_64_bit_mode_leaks_into_no_later_run():
     assert {leaf.dtype.name for leaf in jax.tree.leaves((state.params, metrics))} == {"float32"}
 
 
+def test_a_users_flax_model_with_batch_norm_trains_in_64_bit_mode(float64, tmp_path):
+    own = tmp_path / "normed.py"
+    own.write_text("""
+from flax import linen as nn
+from flatwide.models.linen import from_linen
+
+class Normed(nn.Module):
+    num_outputs: int
+
+    @nn.compact
+    def __call__(self, images, *, train):
+        hidden = nn.BatchNorm(use_running_average=not train, name="norm")(images.reshape(images.shape[0], -1))
+        return nn.Dense(self.num_outputs, name="output")(hidden)
+
+def normed(example, num_outputs):
+    return from_linen(Normed(num_outputs), example)
+""")
+    result = driver.run({"model": f"{own}:normed", "num_train_steps": 3}, tmp_path, quiet=True)
+    assert (result["status"], result["x64"]) == ("finished", True)
+
+
 def test_a_config_error_is_raised_before_any_work(tmp_path):
     with pytest.raises(configs.ConfigError):
         driver.run(FIELDS | {"rho": -1}, tmp_path)

@@ -54,7 +54,9 @@ def from_linen(module: nn.Module, example: PyTree) -> Model:
         if not train:
             return module.apply(variables, inputs, train=False, rngs=rngs), stats
         outputs, updated = module.apply(variables, inputs, train=True, rngs=rngs, mutable=[_STATISTICS])
-        return outputs, updated.get(_STATISTICS, {})
+        # In 64-bit mode Flax averages in the wider of two dtypes; a loop over steps needs what it was given.
+        updated = updated.get(_STATISTICS, {})
+        return outputs, jax.tree.map(lambda new, old: new.astype(old.dtype), updated, stats)
 
     return Model(init, apply)
 

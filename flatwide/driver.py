@@ -63,7 +63,8 @@ def run(
     """
     config = configs.resolve(config)
     wanted = config["threads"] or _available_threads()
-    os.environ.setdefault("NPROC", str(wanted))  # in case a user's own data set uses JAX
+    if not xla_bridge.backends_are_initialized():
+        os.environ.setdefault("NPROC", str(wanted))  # in case a user's own data set uses JAX
     directory, identity = locate(config, workdir)
     if directory.status() != "new":
         wanted = directory.read_config().get("threads") or wanted

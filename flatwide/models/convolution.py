@@ -72,7 +72,7 @@ def convolve(inputs: Array, kernel: Array, *, strides: tuple[int, int] = (1, 1),
     Args:
       inputs: [B, H, W, C].
       kernel: [h, w, C, F], in the dtype of the inputs.
-      padding: "SAME", "VALID" or ((top, bottom), (left, right)).
+      padding: "SAME", "VALID" or ((top, bottom), (left, right)); more than the kernel is wide, or less than 0, is fine.
     Returns: [B, H', W', F] in the same dtype.
     Raises: ValueError if the two arrays do not fit each other.
     Cost: no memory beyond XLA's own but one padded copy of the inputs and, in the filter gradient, one shifted copy.
@@ -88,7 +88,8 @@ def convolve(inputs: Array, kernel: Array, *, strides: tuple[int, int] = (1, 1),
     )
     (top, bottom), (left, right) = pads
     window = Window((height, width), (down, across), (strides[0], strides[1]), ((top, bottom), (left, right)))
-    if jax.default_backend() != "cpu":
+    mesh = jax.typeof(inputs).sharding.mesh  # the three maps have no rule for axes that are part of an array's type
+    if jax.default_backend() != "cpu" or set(mesh.axis_types) - {jax.sharding.AxisType.Auto}:
         return plain(inputs, kernel, window=window)
     return _forward.bind(inputs, kernel, window=window)
 
@@ -114,7 +115,7 @@ def _direct(inputs: Array, kernel: Array, *, window: Window) -> Array:
 
     A matrix product with four columns leaves most of a vector register empty; this does not.
     """
-    padded = jnp.pad(jnp.transpose(inputs, (3, 1, 2, 0)), ((0, 0), *window.padding, (0, 0)))
+    padded = _pad(jnp.transpose(inputs, (3, 1, 2, 0)), window.padding)
     padded = lax.optimization_barrier(padded)  # or the padding is computed anew for every term
     accumulated = jnp.promote_types(inputs.dtype, jnp.float32)
     rows, columns = (slice(None, (n - 1) * s + 1, s) for n, s in zip(window.outputs, window.strides, strict=True))
@@ -170,7 +171,7 @@ def _filter_gradient_on_cpu(inputs: Array, outputs: Array, *, window: Window) ->
     rows = jnp.transpose(outputs.reshape(-1, outputs.shape[3]))  # once, not in each product
     if _is_pointwise(window):
         return jnp.transpose(_product(rows, _tap(inputs, 0, 0, window)))[None, None]
-    padded = jnp.pad(inputs, ((0, 0), *window.padding, (0, 0)))
+    padded = _pad(inputs, window.padding)
     height, width = window.kernel
 
     def one(tap: Array) -> Array:
@@ -179,6 +180,12 @@ def _filter_gradient_on_cpu(inputs: Array, outputs: Array, *, window: Window) ->
     # One tap after the other, so that one shifted copy of the inputs is alive at a time.
     products = lax.map(one, jnp.arange(height * width)).reshape(height, width, outputs.shape[3], inputs.shape[3])
     return jnp.swapaxes(products, 2, 3)  # out here: XLA would turn a transposed product into the slow one
+
+
+def _pad(images: Array, padding: Pads) -> Array:
+    """Add zeros around the two middle axes, or cut where a number is negative: a gradient of wide padding is cut."""
+    middle = [(low, high, 0) for low, high in padding]
+    return lax.pad(images, jnp.zeros((), images.dtype), ((0, 0, 0), *middle, (0, 0, 0)))
 
 
 def _product(rows: Array, inputs: Array) -> Array:

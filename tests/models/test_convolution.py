@@ -1,6 +1,9 @@
 """The convolution for the CPU against XLA's own, in float64: values and every kind of derivative."""
 
 import functools
+import os
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -64,6 +67,20 @@ def test_values_and_gradients_are_those_of_xla(case):
     found, pull_back = jax.vjp(ours, *operands)
     assert_close(found, outputs)
     assert_close(pull_back(cotangent), jax.vjp(theirs, *operands)[1](cotangent))
+
+
+@pytest.mark.parametrize("padding", [((3, 3), (3, 3)), ((-1, 3), (1, -1))])  # 3 is more than the kernel is wide
+@pytest.mark.parametrize("channels", [2, 24])  # the direct forms, and the products
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_any_padding_has_the_gradients_of_xla(size, stride, channels, padding):
+    operands = arrays((8, 6, 5, channels), (size, size, channels, 3))
+
+    def value_and_gradients(function):
+        options = {"strides": (stride, stride), "padding": padding}
+        return jax.jit(jax.value_and_grad(lambda *operands: jnp.sum(jnp.sin(function(*operands, **options))), (0, 1)))
+
+    assert_close(value_and_gradients(convolve)(*operands), value_and_gradients(reference)(*operands))
 
 
 @pytest.mark.parametrize("case", ["direct_uneven", "one_convolution", "products_strided", "pointwise_strided"])
@@ -134,6 +151,43 @@ def test_gradients_have_the_fast_layout_without_help_from_the_compiler(case):
     lines = jax.jit(gradient).lower(*operands).as_text().splitlines()
     layouts = {line.split("dim_numbers = ")[1].split(", window")[0] for line in lines if "dim_numbers = " in line}
     assert layouts <= {"[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]"}
+
+
+SHARDED = """
+import jax
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+from flatwide.models.convolution import convolve
+
+generator = np.random.default_rng(0)
+inputs, kernel = generator.normal(size=(8, 5, 5, 3)), generator.normal(size=(3, 3, 3, 4))
+loss = lambda inputs, kernel: jax.numpy.sum(convolve(inputs, kernel) ** 2)
+alone = jax.grad(loss, (0, 1))(inputs, kernel)
+mesh = jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,))
+with jax.set_mesh(mesh):
+    spread = jax.device_put(inputs, NamedSharding(mesh, PartitionSpec("data"))), jax.numpy.asarray(kernel)
+    together = jax.jit(jax.grad(loss, (0, 1)))(*spread)
+batch, whole = PartitionSpec("data"), PartitionSpec()
+mesh = jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+manual = jax.shard_map(convolve, mesh=mesh, in_specs=(batch, whole), out_specs=batch)
+jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10), alone, together)
+np.testing.assert_allclose(manual(inputs, kernel), convolve(inputs, kernel), rtol=1e-10)
+print("agree")
+"""
+
+
+@pytest.mark.slow
+def test_axes_that_are_part_of_an_arrays_type():
+    flags = "--xla_force_host_platform_device_count=2"
+    done = subprocess.run(
+        [sys.executable, "-c", SHARDED],
+        env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "1"},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.stdout == "agree\n", done.stderr
 
 
 def test_layer_has_the_parameters_and_outputs_of_flax():

@@ -24,9 +24,10 @@ def build(name: str, *, num_steps: int, warmup_steps: int = 0) -> Callable[[int 
         warmup's first step moves nothing. A run that is no longer than its warmup stays in it.
     Returns: t -> factor, in the default float type; t may be traced.
     Raises: ValueError if the name is unknown or a number is out of range.
-    Equation: factor(t) = rise(t) shape(t), rise = min(1, t / w), or 1 if w = 0; with u = clip((t - w) / (T - w), 0, 1):
-      step 0.1 ** (how many of T/2 and 3T/4 are <= t); step_mnist the same with T/4 too; cosine (1 + cos(pi u)) / 2;
-      linear 1 - u; constant 1; inverse_sqrt 1 / sqrt(max(t, w, 1)).
+    Equation: factor(t) = rise(t) shape(t), rise = min(1, t / w), or 1 if w = 0; with v = clip((T - t) / (T - w), 0, 1):
+      step 0.1 ** (how many of T/2 and 3T/4 are <= t); step_mnist the same with T/4 too; linear v;
+      cosine sin(pi v / 2) ** 2, which is (1 + cos(pi (1 - v))) / 2 and as exact where it nears 0; constant 1;
+      inverse_sqrt 1 / sqrt(max(t, w, 1)).
     Source: Flax's ImageNet example (warmup, cosine) and its sequence-tagging example (inverse_sqrt).
     """
     name = ALIASES.get(name, name)
@@ -57,8 +58,9 @@ def _shape(name: str, step: Array, *, num_steps: int, warmup_steps: int) -> Arra
         boundaries = jnp.array([-(-quarters * num_steps // 4) for quarters in _MILESTONES[name]])
         factors = jnp.array([1.0, 0.1, 0.01, 0.001], float)  # powers of a rounded 0.1 would be off in the last digit
         return factors[jnp.sum(step >= boundaries)]
-    used = jnp.clip(_ratio(step - warmup_steps, max(num_steps - warmup_steps, 1)), 0, 1)
-    return (1 + jnp.cos(jnp.pi * used)) / 2 if name == "cosine" else 1 - used
+    # From the steps that are left, whose difference is exact: 1 minus the part that is used would round near the end.
+    left = jnp.clip(_ratio(num_steps - step, max(num_steps - warmup_steps, 1)), 0, 1)
+    return jnp.sin(jnp.pi / 2 * left) ** 2 if name == "cosine" else left
 
 
 def _ratio(numerator: Array, denominator: int) -> Array:

@@ -28,7 +28,7 @@ def answer(
 def _part(runs: "pd.DataFrame", *, width: str, metric: str, choose_by: str | None) -> str:
     options = {"width": width, "metric": metric, "choose_by": choose_by}
     gains = selection.corrected_gain(runs, **options).dropna(subset=["corrected_gain"])
-    name = next((row["metric_name"] for row in widths.records(runs) if row.get("metric_name")), "metric")
+    name = gain.metric_name(runs)
     loss = metric.endswith("loss")
     factor, unit = (100, "points") if name in files.FRACTION_METRICS and not loss else (1, "of loss" if loss else name)
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from flatwide.analysis import interpolation, rho, table, widths
+from flatwide.analysis import fields, interpolation, rho, table, widths
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,29 +40,28 @@ def cautions(
 
 
 def _whole_table(runs: "pd.DataFrame", *, width: str) -> Iterator[Caution]:
-    rows = widths.records(runs)
-    states = [str(row["status"]) for row in rows]
+    states = runs["status"].tolist()
     left = [f"{states.count(state)} {state}" for state in ("unfinished", "failed", "damaged") if state in states]
     if left:
         yield Caution("not_done", f"Runs that are not in the analysis: {', '.join(left)}. Run the command again.")
-    done = [row for row in rows if row["status"] in ("finished", "diverged")]
     arms: dict[Any, set[bool]] = {}
-    for row in done:
-        arms.setdefault(row[width], set()).add(widths.effective_rho(row) == 0)
+    for row in fields.done(runs, [width]):
+        arms.setdefault(row[width], set()).add(fields.effective_rho(row) == 0)
     for missing, what in ((True, "base run (rho=0)"), (False, "SAM run")):
         at = [value for value, have in arms.items() if missing not in have]
         if at:
             yield Caution("no_pair", f"No {what} at {width} {_list(at)}: no gain there.")
-    for name in _coupled(done, runs, width):
+    for name in _coupled(runs, width):
         yield Caution("mixed_configs", f"{name} differs from one {width} to another: not only the size changes.")
 
 
-def _coupled(done: list[dict[str, Any]], runs: "pd.DataFrame", width: str) -> list[str]:
+def _coupled(runs: "pd.DataFrame", width: str) -> list[str]:
     """Name the config columns that change with the width though they are no size."""
-    known = {*table.axes(runs, width=width), *table.SIZES, width}
-    names = [name for name in runs.columns if name not in known and table.is_config(name)]
-    arms = [row for row in done if widths.effective_rho(row) > 0]
-    return [name for name in names if len({row[name] for row in arms}) > 1]
+    known = {*table.axes(runs, width=width), *fields.SIZES, width}
+    names = [name for name in runs.columns if name not in known and fields.is_config(name)]
+    arms = [row for row in fields.done(runs, names) if fields.effective_rho(row) > 0]
+    values = {name: {row[name] for row in arms if not fields.ignores(row, name)} for name in names}
+    return [name for name in names if len(values[name]) > 1]
 
 
 def _seeds(cells: list[widths.Width], width: str) -> Iterator[Caution]:
@@ -108,6 +107,13 @@ def _rhos(cells: list[widths.Width], width: str) -> Iterator[Caution]:
         yield Caution("short_grid", "Fewer than three rhos at some widths: the best rho is hardly a choice.")
     if len({cell.rhos for cell in cells}) > 1:
         yield Caution("grids_differ", "The grid of rho differs from width to width: best rho and gain depend on it.")
+    short = [cell.value for cell in cells if cell.short]
+    if short:
+        yield Caution(
+            "missing_seeds",
+            f"At {width} {_list(short)} some rhos have fewer seeds than others: until they have as many they cannot be "
+            "the best. Run the command again.",
+        )
     diverged = sum(cell.num_diverged for cell in cells)
     if diverged:
         yield Caution("diverged", f"{diverged} runs diverged; a rho with a diverged seed is never the best.")

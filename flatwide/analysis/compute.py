@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from flatwide.analysis import gain, table, widths
+from flatwide.analysis import fields, gain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,21 +21,20 @@ def equal_compute_gain(
     """
     import pandas as pd
 
-    rows = [row | {"place": place} for place, row in enumerate(widths.records(runs))]
-    rows = [row for row in rows if row["status"] in ("finished", "diverged")]
+    rows = fields.done(runs, [width, *fields.LENGTHS])
     found = []
-    for length in sorted({_length(row) for row in rows if widths.effective_rho(row) > 0}):
+    for length in sorted({_length(row) for row in rows if fields.effective_rho(row) > 0}):
         name, steps = length
-        sam = [row for row in rows if _length(row) == length and widths.effective_rho(row) > 0]
-        base = [row for row in rows if _length(row) == (name, 2 * steps) and widths.effective_rho(row) == 0]
+        sam = [row for row in rows if _length(row) == length and fields.effective_rho(row) > 0]
+        base = [row for row in rows if _length(row) == (name, 2 * steps) and fields.effective_rho(row) == 0]
         shared = {row[width] for row in sam} & {row[width] for row in base}
         kept = [row["place"] for row in sam + base if row[width] in shared]
         if kept and steps:
-            part = runs.iloc[kept]
+            part = runs.iloc[kept].assign(**{name: steps for name in fields.LENGTHS if name in runs.columns})
             found.append(gain.gain_by_width(part, width=width, metric=metric, choose_by=choose_by).assign(length=steps))
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
 
 
 def _length(row: dict[str, Any]) -> tuple[str, float]:
-    name = next((name for name in reversed(table.LENGTHS) if row.get(name) is not None), "")
+    name = next((name for name in reversed(fields.LENGTHS) if row.get(name) is not None), "")
     return name, row.get(name) or 0

@@ -8,7 +8,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from flatwide import runs as files
-from flatwide.analysis import intervals, widths
+from flatwide.analysis import fields, intervals, widths
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,9 +24,9 @@ def gain_by_width(
     Args:
       runs: rows of the results table that differ in width, rho and seed only; those that are not done are left out.
       width: the column that tells the widths apart.
-      metric: the column that is compared. The best rho has its best mean over seeds; one with a diverged seed cannot
-        be the best. Chosen by the very numbers that are compared, as in the paper, it flatters SAM somewhat:
-        `selection.corrected_gain` mends that.
+      metric: the column that is compared. The best rho has its best mean over seeds; one with a diverged or
+        missing seed cannot be the best. Chosen by the very numbers that are compared, as in the paper, it flatters SAM
+        somewhat: `selection.corrected_gain` mends that.
       choose_by: the column that rho is chosen by; None is the validation metric where every run has one, else `metric`.
     Returns: one row a width, the smallest first: the width, `num_params`, `base`, `best_rho`, `sam` (means over the
       seeds that both have), `gain`, its `standard_error` and 95 % t interval `low`, `high` (NaN for one seed),
@@ -87,9 +87,15 @@ def pairs(one: widths.Width) -> list[dict[str, Any]]:
 
 def base_name(runs: "pd.DataFrame") -> str:
     """Name the base optimizer of some runs as a table or figure shows it, such as SGD."""
-    known = [run for run in widths.records(runs) if run["optimizer"] is not None]
-    used = {run["base_optimizer"] if run["optimizer"] == "sam" else run["optimizer"] for run in known}
+    known = [run for run in fields.records(runs, ["optimizer", "base_optimizer"]) if run["optimizer"] is not None]
+    used = {fields.value(run, "base_optimizer") for run in known}
     return " and ".join(sorted(_NAMES.get(name, str(name)) for name in used))
+
+
+def metric_name(runs: "pd.DataFrame") -> str:
+    """Name the metric of some runs, such as accuracy."""
+    names = runs["metric_name"].dropna() if "metric_name" in runs.columns else []
+    return str(next(iter(names), "metric"))
 
 
 def format_table(table: "pd.DataFrame", *, metric_name: str = "accuracy", base: str = "SGD") -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from flatwide import runs as files
-from flatwide.analysis import gain, widths
+from flatwide.analysis import fields, gain, widths
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,13 +38,14 @@ def training_fit(
     """
     import pandas as pd
 
-    done = [run for run in widths.records(runs) if run["status"] == "finished"]
+    columns = (width, "train_loss", "train_metric", "metric_name")
+    done = [run for run in fields.done(runs, columns) if run["status"] == "finished"]
     rows = []
     for one in widths.by_width(runs, width=width, metric=metric, choose_by=choose_by):
         row = {width: one.value, "num_params": one.num_params}
         here = [run for run in done if run[width] == one.value]
         for name, rho in (("base", 0.0), ("sam", one.best_rho)):
-            arm = [run for run in here if widths.effective_rho(run) == rho]
+            arm = [run for run in here if fields.effective_rho(run) == rho]
             row |= {f"{name}_{column}": _mean(arm, column) for column in ("train_loss", "train_metric")}
             fits = [fit for fit in map(interpolates, arm) if fit is not None]
             row[f"{name}_interpolates"] = float(np.mean(fits)) if fits else math.nan

@@ -25,7 +25,7 @@ def best_rho(
     Args, Raises: as for `gain.gain_by_width`.
     Returns: one row a width: the width, `num_params`, `best_rho`, `best_rho_low` and `best_rho_high` (the least and
       greatest rho of the set; NaN below two seeds), `best_rho_set` (its members, as text), `chosen_by`,
-      `at_grid_edge` ("low", "high" or ""), `num_rhos` and `num_excluded_rhos` (those with a diverged seed).
+      `at_grid_edge` ("low", "high" or ""), `num_rhos` and `num_excluded_rhos` (those with a diverged or missing seed).
     """
     import pandas as pd
 
@@ -69,9 +69,7 @@ def confidence_set(one: widths.Width, *, level: float = 0.95) -> list[float]:
     Source: comparisons with the best after Hsu (1984), with half of the variance pooled: its own few seeds alone would
       keep nearly every rho, and the pooled one alone would trust that noise is the same at each rho.
     """
-    columns = [1 + place for place in one.candidates]
-    whole = np.isfinite(one.choices[:, columns]).all(axis=1)
-    table = one.choices[whole][:, columns]
+    table = one.complete(base=False).choices[:, [1 + place for place in one.candidates]]
     n, num_rhos = table.shape
     if n < 2 or num_rhos == 0:
         return []

@@ -71,7 +71,7 @@ def correct(one: widths.Width, *, level: float = 0.95) -> Corrected:
       gain = mean_i d[i, k(i)], standard_error = s(d[:, k]) / sqrt(n), the interval is gain -/+ c standard_error with
       c the quantile of |gain| / standard_error where all rho and the base differ by noise alone.
     """
-    whole = complete(one)
+    whole = one.complete()
     n, num_rhos = len(whole.seeds), len(whole.candidates)
     if n < 2 or not num_rhos:
         return Corrected(math.nan, math.nan, math.nan, math.nan, math.nan, n, num_rhos)
@@ -84,16 +84,9 @@ def correct(one: widths.Width, *, level: float = 0.95) -> Corrected:
     return Corrected(center, error, center - reach, center + reach, plain.mean - center, n, num_rhos)
 
 
-def complete(one: widths.Width) -> widths.Width:
-    """Keep the seeds that have the base and every candidate rho: the choice is to be among the same for each."""
-    columns = [0, *(1 + place for place in one.candidates)]
-    whole = np.isfinite(one.values[:, columns]).all(axis=1) & np.isfinite(one.choices[:, columns[1:]]).all(axis=1)
-    return one.at(np.flatnonzero(whole))
-
-
 def scores(one: widths.Width) -> tuple[tuple[int, ...], np.ndarray]:
     """Give the seeds of a width, and the gain of each at the rho that the others choose."""
-    whole = complete(one)
+    whole = one.complete()
     at = list(whole.candidates)
     if len(whole.seeds) < 2 or not at:
         return (), np.empty(0)

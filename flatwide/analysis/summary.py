@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flatwide.analysis import compute, gain, interpolation, intervals, rho, selection, table, widths
+from flatwide.analysis import compute, fields, gain, interpolation, intervals, rho, selection, table, widths
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,8 +23,11 @@ def summary(
     """
     import pandas as pd
 
-    options = {"width": width, "metric": metric}
+    options: dict[str, Any] = {"width": width, "metric": metric}
     tables = []
+    axes = table.axes(runs, width=width)
+    has_lengths = any(name in fields.LENGTHS for name in axes)
+    base_runs = _base_runs(runs, [name for name in axes if name not in fields.LENGTHS]) if has_lengths else {}
     for part in table.parts(runs, width=width):
         chosen_by = widths.choice_column(part.runs, metric=metric) if choose_by is None else choose_by
         cells = widths.by_width(part.runs, **options, choose_by=chosen_by)
@@ -34,7 +37,7 @@ def summary(
             rho.best_rho(part.runs, **options, choose_by=chosen_by),
             selection.corrected_gain(part.runs, **options, choose_by=chosen_by),
             _fit(part.runs, width=width, metric=metric, choose_by=chosen_by),
-            _equal_compute(part, runs, width=width, metric=metric, choose_by=chosen_by),
+            _equal_compute(part, runs, base_runs, width=width, metric=metric, choose_by=chosen_by),
         ):
             new = [name for name in found.columns if name not in each.columns]
             each = each.merge(found[[width, *new]], on=width, how="left") if width in found.columns else each
@@ -60,20 +63,32 @@ def _fit(runs: "pd.DataFrame", *, width: str, metric: str, choose_by: str) -> "p
     return interpolation.training_fit(runs, width=width, metric=metric, choose_by=choose_by).dropna(axis=1, how="all")
 
 
+def _base_runs(runs: "pd.DataFrame", names: list[str]) -> dict[tuple, list[int]]:
+    """List the places of all base runs by their values of some fields."""
+    found: dict[tuple, list[int]] = {}
+    for row in fields.done(runs, names):
+        if fields.effective_rho(row) == 0:
+            found.setdefault(table.key_of(row, names), []).append(row["place"])
+    return found
+
+
 def _equal_compute(
-    part: table.Part, runs: "pd.DataFrame", *, width: str, metric: str, choose_by: str
+    part: table.Part,
+    runs: "pd.DataFrame",
+    base_runs: dict[tuple, list[int]],
+    *,
+    width: str,
+    metric: str,
+    choose_by: str,
 ) -> "pd.DataFrame":
     """Compare the SAM runs of a part with base runs of twice the length, wherever those are in the whole table."""
     import pandas as pd
 
-    others = {name: value for name, value in part.values.items() if name not in table.LENGTHS}
-    rows = widths.records(runs)
-    same = [all(row[name] == value for name, value in others.items()) for row in rows]
-    chosen = runs.iloc[[place for place, fits in enumerate(same) if fits]]
+    others = tuple(value for name, value in part.values.items() if name not in fields.LENGTHS)
+    places = [place for values, group in base_runs.items() if table.serves(values, others) for place in group]
+    sam: Any = part.runs[[fields.effective_rho(row) > 0 for row in fields.done(part.runs)]]
+    chosen = pd.concat([sam, runs.iloc[places]])
     found: Any = compute.equal_compute_gain(chosen, width=width, metric=metric, choose_by=choose_by)
-    lengths = [part.values[name] for name in table.LENGTHS if name in part.values]
-    if len(found) and lengths:
-        found = found[found["length"].isin(lengths)]
     if not len(found):
         return pd.DataFrame()
     names = {"gain": "equal_compute_gain", "low": "equal_compute_low", "high": "equal_compute_high"}

@@ -1,24 +1,13 @@
 """The results table, made ready: from columns of other names, and cut into parts that can be compared."""
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flatwide import registry
 from flatwide import runs as files
-from flatwide.analysis import widths
+from flatwide.analysis import fields
 
 if TYPE_CHECKING:
     import pandas as pd
-
-LENGTHS = ("num_epochs", "num_train_steps")
-SIZES = ("num_neurons", "num_filters", "num_blocks", "sparsity", "num_params")  # what may go along with the width
-_SAM_ONLY = ("sam_variant", "layer_scales", "microbatch")  # a base run does not read them: it serves every value
-_MASK_ONLY = ("pruner", "layer_density", "snip_batches")  # nor a run without a mask these
-_NO_AXIS = {"run", "problem", "rho", "seed", "optimizer", "base_optimizer"}
-# Fields that only watch a run. The schema knows them too, but it imports what trains; a test compares.
-WATCH_ONLY = frozenset(
-    {"study", "measurements", "data_dir", "cache", "log_every_steps", "checkpoint_every_seconds", "restore_checkpoint"}
-)
 
 
 class Part(NamedTuple):
@@ -85,57 +74,48 @@ def from_columns(
 
 def axes(runs: "pd.DataFrame", *, width: str = "num_params") -> list[str]:
     """Name the config columns, besides width, rho and seed, that have several values at one width."""
-    rows = _done(runs)
-    names = [name for name in runs.columns if name not in {width, *SIZES[:3], "num_params"} and is_config(name)]
-    found = []
-    for name in names:
-        values: dict[Any, set[Any]] = {}
-        for row in rows:
-            if not _ignores(row, name):
-                values.setdefault(row[width], set()).add(row[name])
-        if any(len(seen) > 1 for seen in values.values()):
-            found.append(name)
-    return found
+    return list(fields.varying(runs, width=width))
 
 
-def parts(runs: "pd.DataFrame", *, width: str = "num_params") -> list[Part]:
+def parts(runs: "pd.DataFrame", *, width: str = "num_params", paired: bool = True) -> list[Part]:
     """Cut a table into parts whose runs can be compared, one for each value of the axes besides width, rho and seed.
 
     A base run that serves several values, such as those of `sam_variant`, is in each. Left out are runs that are
-    not done, and widths that have no base run or no SAM run in a part.
+    not done.
+
+    Args:
+      paired: also leave out widths that have no base run or no SAM run in a part.
     """
     import pandas as pd
 
-    names, rows = axes(runs, width=width), _done(runs)
-    keys = {tuple(row[name] for name in names): None for row in rows if widths.effective_rho(row) > 0}
+    names = axes(runs, width=width)
+    rows = fields.done(runs, [width, *names])
+    whole: dict[tuple, list[dict[str, Any]]] = {}
+    served: dict[tuple, list[dict[str, Any]]] = {}  # runs that do not read every axis, ... in its place
+    for row in rows:
+        values = key_of(row, names)
+        (served if ... in values else whole).setdefault(values, []).append(row)
+    own = [values for values in served if not any(serves(values, key) for key in whole)]
     found = []
-    for key in sorted(keys, key=lambda values: [(str(type(value)), value) for value in values]):
-        values = dict(zip(names, key, strict=True))
-        chosen = [row for row in rows if all(_ignores(row, n) or row[n] == v for n, v in values.items())]
+    for key in sorted([*whole, *own], key=lambda values: [(str(type(value)), value) for value in values]):
+        others = [row for values, group in served.items() if serves(values, key) for row in group]
+        here = sorted([*whole.get(key, []), *others], key=lambda row: row["place"])
         arms: dict[Any, set[bool]] = {}
-        for row in chosen:
-            arms.setdefault(row[width], set()).add(widths.effective_rho(row) > 0)
-        kept = [row["place"] for row in chosen if len(arms[row[width]]) == 2]
+        for row in here:
+            arms.setdefault(row[width], set()).add(fields.effective_rho(row) > 0)
+        kept = [row["place"] for row in here if len(arms[row[width]]) == 2 or not paired]
         if kept:
-            shared = {name: value for name, value in values.items() if value is not None}
-            frame = runs.iloc[kept].assign(**{name: value for name, value in shared.items() if name in _SAM_ONLY})
-            found.append(Part(values, pd.DataFrame(frame)))
+            values = {name: value for name, value in zip(names, key, strict=True) if value is not ...}
+            shared = {name: value for name, value in values.items() if value is not None and name in fields.SAM_ONLY}
+            found.append(Part(values, pd.DataFrame(runs.iloc[kept].assign(**shared))))
     return found
 
 
-def _done(runs: "pd.DataFrame") -> list[dict[str, Any]]:
-    rows = [row | {"place": place} for place, row in enumerate(widths.records(runs))]
-    return [row for row in rows if row["status"] in ("finished", "diverged")]
+def key_of(row: dict[str, Any], names: list[str]) -> tuple:
+    """Give the values of some fields of a run, ... where it does not read one."""
+    return tuple(... if fields.ignores(row, name) else fields.value(row, name) for name in names)
 
 
-def _ignores(row: dict[str, Any], name: str) -> bool:
-    """Tell whether a run does not depend on a field."""
-    unmasked = not row.get("sparsity")
-    return (name in _SAM_ONLY and widths.effective_rho(row) == 0) or (name in _MASK_ONLY and unmasked)
-
-
-def is_config(name: str) -> bool:
-    """Tell whether a column is a config field, or a column of the user's own, that can change a result."""
-    first = name.split(".")[0]
-    results: Iterable[str] = files.RESULT_FIELDS
-    return first not in results and name not in _NO_AXIS and first not in WATCH_ONLY
+def serves(values: tuple, key: tuple) -> bool:
+    """Tell whether runs with these values, ... where they read none, belong to a part."""
+    return all(value is ... or value == other for value, other in zip(values, key, strict=True))

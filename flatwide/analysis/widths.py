@@ -7,6 +7,7 @@ import numpy as np
 
 from flatwide import registry
 from flatwide import runs as files
+from flatwide.analysis import fields
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +27,8 @@ class Width(NamedTuple):
     rhos: tuple[float, ...]  # without 0, ascending
     values: np.ndarray
     choices: np.ndarray
-    candidates: tuple[int, ...]  # places in `rhos` of those whose runs all have a metric
+    candidates: tuple[int, ...]  # places in `rhos` of those that may be the best: no seed diverged or is missing
+    short: tuple[int, ...]  # places of those where seeds are missing, though none diverged
     num_diverged: int
     sign: int
 
@@ -40,13 +42,24 @@ class Width(NamedTuple):
 
     @property
     def best_rho(self) -> float:
-        """The best rho; NaN where each rho has a diverged seed."""
+        """The best rho; NaN where each rho has a diverged seed, or there is none."""
         return float("nan") if self.best is None else self.rhos[self.best]
 
     @property
     def gains(self) -> np.ndarray:
         """The paired differences SAM - base, [seeds, rhos], positive where SAM is better."""
         return self.sign * (self.values[:, 1:] - self.values[:, :1])
+
+    def complete(self, *, base: bool = True) -> "Width":
+        """Keep the seeds that have every candidate rho, so that the choice is among the same for each.
+
+        Args:
+          base: they must have the base run too.
+        """
+        columns = [1 + place for place in self.candidates]
+        whole = np.isfinite(self.choices[:, columns]).all(axis=1)
+        whole &= np.isfinite(self.values[:, [0, *columns] if base else columns]).all(axis=1)
+        return self.at(np.flatnonzero(whole))
 
     def at(self, rows: Iterable[int]) -> "Width":
         """Keep some of the seeds."""
@@ -56,7 +69,12 @@ class Width(NamedTuple):
 
 
 def by_width(
-    runs: "pd.DataFrame", *, width: str = "num_params", metric: str = "test_metric", choose_by: str | None = None
+    runs: "pd.DataFrame",
+    *,
+    width: str = "num_params",
+    metric: str = "test_metric",
+    choose_by: str | None = None,
+    base_needed: bool = True,
 ) -> list[Width]:
     """Arrange the runs that are done by width, the smallest first.
 
@@ -65,15 +83,17 @@ def by_width(
       width: the column that tells the widths apart.
       metric: the column that is compared; lower is better in one that is named a loss.
       choose_by: the column that rho is chosen by; None is the validation metric where every run has one, else `metric`.
+      base_needed: refuse a width without base runs, instead of leaving column 0 empty.
     Raises: ValueError if a column is missing, a width has no base run, or two runs differ in something else.
     """
     choose_by = choice_column(runs, metric=metric) if choose_by is None else choose_by
-    for name in (width, metric, choose_by, "num_params", "rho", "seed", "status", "higher_is_better"):
+    names = (width, metric, choose_by, "num_params", "rho", "seed", "status", "higher_is_better")
+    for name in names:
         if name not in runs.columns:
             raise ValueError(registry.unknown("column", name, runs.columns))
-    done = [run for run in records(runs) if run["status"] in ("finished", "diverged")]
+    done = fields.done(runs, names)
     for run in done:
-        run["rho"] = effective_rho(run)
+        run["rho"] = fields.effective_rho(run)
         run |= {name: int(run[name]) for name in ("num_params", "seed")}  # a column with gaps has floats in pandas
     if all(run[metric] is None for run in done):
         raise ValueError(f"metric={metric!r}: none of {len(runs)} runs is done and has it; compare another column.")
@@ -84,7 +104,22 @@ def by_width(
     groups: dict[Any, list[dict[str, Any]]] = {}
     for run in done:
         groups.setdefault(run[width], []).append(run)
-    found = [_width(group, f"{width}={value}", value, metric, choose_by, signs) for value, group in groups.items()]
+    found = []
+    for value, group in groups.items():
+        what = f"{width}={value}"
+        places = _places(group, what, runs)
+        if base_needed and not any(rho == 0 for rho, _ in places):
+            raise ValueError(
+                f"{what} has no base run to compare SAM with; train it with rho=0 (or optimizer='sgd') too."
+            )
+        found.append(_width(places, what, value, metric, choose_by, signs))
+    # After the places, for two runs in one place say more.
+    if mixed := fields.varying(runs, width=width):
+        values = [f"{name} ({', '.join(map(str, seen))})" for name, seen in mixed.items()]
+        raise ValueError(
+            f"runs of one {width} differ in {', '.join(values)}: they would be compared as if they were alike. "
+            "Select one value first, or take analysis.table.parts, which has a part for each."
+        )
     return sorted(found, key=lambda one: one.num_params)
 
 
@@ -93,36 +128,32 @@ def choice_column(runs: "pd.DataFrame", *, metric: str = "test_metric") -> str:
     name = "validation_metric"
     if name not in runs.columns or "status" not in runs.columns:
         return metric
-    have = [run[name] is not None for run in records(runs) if run["status"] == "finished"]
+    have = [row[name] is not None for row in fields.records(runs, [name, "status"]) if row["status"] == "finished"]
     return name if have and all(have) else metric
 
 
-def records(runs: "pd.DataFrame") -> list[dict[str, Any]]:
-    """Turn a table into dicts, with None for whatever is missing."""
-    # By columns: a table of ten thousand runs has most of a million entries.
-    columns = [runs[name].astype(object).where(runs[name].notna(), None).tolist() for name in runs.columns]
-    names = list(runs.columns)
-    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
-
-
-def effective_rho(run: dict[str, Any]) -> float:
-    """Give the rho that a run really had: 0 for anything but SAM."""
-    return float(run["rho"]) if run.get("optimizer", "sam") in ("sam", None) else 0.0
-
-
-def _width(
-    runs: list[dict[str, Any]], what: str, value: Any, metric: str, choose_by: str, signs: dict[str, int]
-) -> Width:
-    """Put the runs of one width in their places."""
+def _places(runs: list[dict[str, Any]], what: str, table: "pd.DataFrame") -> dict[tuple[float, int], dict[str, Any]]:
+    """Find the one run of each rho and seed."""
     places: dict[tuple[float, int], dict[str, Any]] = {}
     for run in runs:
         other = places.setdefault((run["rho"], run["seed"]), run)
         if other is not run:
-            raise ValueError(_not_alike(run, other, what))
-    rhos, seeds = sorted({rho for rho, _ in places}), sorted({seed for _, seed in places})
-    if 0 not in rhos:
-        raise ValueError(f"{what} has no base run to compare SAM with; train it with rho=0 (or optimizer='sgd') too.")
-    counts = sorted({run["num_params"] for run in runs})
+            both = fields.records(table.iloc[[other["place"], run["place"]]])
+            raise ValueError(_not_alike(*both, what=f"{what}, rho={run['rho']:g} and seed={run['seed']}"))
+    return places
+
+
+def _width(
+    places: dict[tuple[float, int], dict[str, Any]],
+    what: str,
+    value: Any,
+    metric: str,
+    choose_by: str,
+    signs: dict[str, int],
+) -> Width:
+    """Arrange the runs of one width."""
+    rhos, seeds = sorted({0.0, *(rho for rho, _ in places)}), sorted({seed for _, seed in places})
+    counts = sorted({run["num_params"] for run in places.values()})
     if len(counts) != 1:
         raise ValueError(f"{what} has networks of {counts} parameters; width='num_params' tells them apart.")
 
@@ -131,19 +162,29 @@ def _width(
         return np.array([[np.nan if entry is None else entry for entry in row] for row in found], dtype=float)
 
     values, choices = array(metric), signs[choose_by] * array(choose_by)
-    have = [[run for (at, _), run in places.items() if at == rho] for rho in rhos[1:]]
-    whole = [all(run[name] is not None for run in group for name in (metric, choose_by)) for group in have]
-    candidates = tuple(place for place, fine in enumerate(whole) if fine)
-    diverged = sum(run["status"] == "diverged" for run in runs)
+    status = [[places.get((rho, seed), {}).get("status") for rho in rhos[1:]] for seed in seeds]
+    diverged = sum(run["status"] == "diverged" for run in places.values())
     sizes = (value, counts[0], tuple(seeds), tuple(rhos[1:]))
-    return Width(*sizes, values, choices, candidates, diverged, signs[metric])
+    return Width(*sizes, values, choices, *_candidates(values, choices, status), diverged, signs[metric])
 
 
-def _not_alike(run: dict[str, Any], other: dict[str, Any], what: str) -> str:
+def _candidates(
+    values: np.ndarray, choices: np.ndarray, status: list[list[str | None]]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Find the rhos that may be the best, with no seed diverged and as many seeds as any of them, and those with fewer.
+
+    A mean over fewer seeds is luckier: while a study runs, a rho with one good seed would beat those with eight.
+    """
+    whole = np.isfinite(values[:, 1:]) & np.isfinite(choices[:, 1:])
+    done = np.array([[state is not None for state in row] for row in status]).reshape(whole.shape)
+    fine = np.flatnonzero((whole == done).all(axis=0))
+    counts = whole.sum(axis=0)
+    most = max(counts[fine], default=0)
+    return tuple(int(p) for p in fine if counts[p] == most), tuple(int(p) for p in fine if counts[p] < most)
+
+
+def _not_alike(run: dict[str, Any], other: dict[str, Any], *, what: str) -> str:
     """Say in which config fields two runs of one width, rho and seed differ."""
     config = [name for name in run if name != "run" and name.split(".")[0] not in files.RESULT_FIELDS]
-    differ = [f"{name} ({other[name]} and {run[name]})" for name in config if run[name] != other[name]]
-    return (
-        f"two runs have {what}, rho={run['rho']:g} and seed={run['seed']}; they differ in "
-        f"{', '.join(differ) or 'their directories'}. Select one value first."
-    )
+    differ = [f"{name} ({run[name]} and {other[name]})" for name in config if run[name] != other[name]]
+    return f"two runs have {what}; they differ in {', '.join(differ) or 'their directories'}. Select one value first."

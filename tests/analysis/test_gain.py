@@ -129,6 +129,23 @@ def test_runs_that_differ_in_more_are_refused_by_name():
         table([*RUNS, row(10, 0.0, 0, 0.4, label_noise=0.5)])
 
 
+def test_runs_that_differ_in_more_are_refused_where_none_share_rho_and_seed():
+    noisy = [run | {"label_noise": 0.5 if run["rho"] else 0.0} for run in RUNS]
+    with pytest.raises(ValueError, match=r"runs of one num_params differ in label_noise \(0\.0, 0\.5\).*table\.parts"):
+        table(noisy)
+    optimizers = [run | {"base_optimizer": "adam" if run["rho"] else "sgd"} for run in RUNS]
+    with pytest.raises(ValueError, match=r"differ in base_optimizer \(sgd, adam\)"):
+        table(optimizers)
+
+
+def test_what_only_some_runs_read_and_what_only_watches_may_differ():
+    rows = [run | {"sam_variant": "adaptive" if run["rho"] else "normalized"} for run in RUNS]
+    rows = [
+        run | {"data_dir": str(run["seed"]), "seconds": 1.0 + run["seed"], "versions.jax": run["run"]} for run in rows
+    ]
+    pd.testing.assert_frame_equal(table(rows), table(RUNS))
+
+
 def test_networks_of_two_sizes_in_one_width_are_refused():
     with pytest.raises(ValueError, match=r"num_neurons=\(1,\) has networks of \[10, 11\] parameters"):
         table([*RUNS, row(11, 0.1, 7, 0.5)], width="num_neurons")

@@ -42,6 +42,21 @@ def test_a_diverged_rho_cannot_be_best_and_the_end_of_the_grid_is_no_edge_then()
     assert rho.best_rho(long_table(holes)).iloc[0]["best_rho"] == 0.1
 
 
+@pytest.mark.parametrize("num_left", [1, 2])
+def test_while_a_study_runs_a_rho_with_missing_seeds_cannot_be_best(num_left):
+    runs = long_table(VALUES)
+    half_done = runs[(runs["rho"] != 0.2) | (runs["seed"] < num_left)]  # the best of all, with fewer seeds
+    found = rho.best_rho(half_done).iloc[0]
+    assert (found["best_rho"], found["num_rhos"], found["num_excluded_rhos"]) == (pytest.approx(0.3), 2, 1)
+    assert rho.best_rho(runs).iloc[0]["best_rho"] == 0.2
+
+
+def test_where_every_rho_has_as_few_seeds_all_may_be_best():
+    runs = long_table(VALUES)
+    found = rho.best_rho(runs[(runs["rho"] == 0) | (runs["seed"] < 2)]).iloc[0]
+    assert (found["best_rho"], found["num_rhos"]) == (0.2, 3)
+
+
 def test_the_edge_of_the_grid_is_named():
     assert rho.best_rho(long_table(VALUES[..., :3])).iloc[0]["at_grid_edge"] == "high"
 

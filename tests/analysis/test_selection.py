@@ -113,10 +113,19 @@ def test_diverged_and_missing_runs_leave_a_whole_block():
     holes = values.copy()
     holes[0, 2, 3] = np.nan  # the largest rho diverged once: it is out
     runs = long_table(holes)
-    runs = runs[~((runs["seed"] == 4) & (runs["rho"] == 0.1))]  # and seed 4 has not run everywhere: it is out
+    runs = runs[~((runs["seed"] == 4) & (runs["rho"] == 0.0))]  # and seed 4 has no base run: it is out
     found = selection.corrected_gain(runs).iloc[0]
     assert (found["num_rhos"], found["corrected_num_seeds"]) == (2, 4)
     expected = selection.corrected_gain(long_table(values[:, :4, :3])).iloc[0]
+    assert_allclose(found["corrected_gain"], expected["corrected_gain"])
+
+
+def test_a_rho_with_fewer_seeds_than_another_is_not_chosen():
+    values = np.random.default_rng(1).normal(size=(1, 5, 4))
+    runs = long_table(values)
+    found = selection.corrected_gain(runs[~((runs["seed"] == 4) & (runs["rho"] == 0.1))]).iloc[0]
+    assert (found["num_rhos"], found["corrected_num_seeds"]) == (2, 5)
+    expected = selection.corrected_gain(long_table(values[:, :, [0, 2, 3]])).iloc[0]
     assert_allclose(found["corrected_gain"], expected["corrected_gain"])
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flatwide.analysis import answer, cautions, compute, summary, table
+from flatwide.analysis import answer, cautions, compute, fields, summary, table
 
 RHOS = (0.0, 0.1, 0.2, 0.4)
 SIZES = (100, 1000, 10_000)
@@ -66,7 +66,7 @@ def test_no_trend_is_said_so():
 def test_fields_that_only_watch_are_those_of_the_schema():
     from flatwide.config import SCHEMA
 
-    assert {name for name, field in SCHEMA.items() if not field.identity} <= table.WATCH_ONLY
+    assert {name for name, field in SCHEMA.items() if not field.identity} <= fields.WATCH_ONLY
 
 
 def test_one_seed_one_width_and_nothing():
@@ -97,6 +97,44 @@ def test_base_runs_serve_every_variant_of_sam():
     assert [part.name for part in found] == ["sam_variant=adaptive", "sam_variant=normalized"]
     assert [len(part.runs) for part in found] == [60, 60]
     assert "grows with width" in answer.answer(both)
+
+
+def test_runs_without_a_mask_serve_every_pruner():
+    dense = study(pruner="none", sparsity=0.0)
+    pruned = [study(pruner=name, sparsity=0.5)[lambda t: t["num_params"] > 100] for name in ("random", "snip")]
+    runs = pd.concat([dense[dense["num_params"] == 100], *pruned], ignore_index=True)
+    found = table.parts(runs)
+    assert [part.name for part in found] == ["pruner=random", "pruner=snip"]
+    assert [len(part.runs) for part in found] == [60, 60]
+    assert len(summary.summary(runs).query("row == 'width'")) == 6
+
+
+def test_at_a_fixed_width_runs_without_a_mask_are_a_part_of_their_own():
+    pruned = [study(pruner=name, sparsity=0.5) for name in ("random", "snip")]
+    runs = pd.concat([study(pruner="none", sparsity=0.0), *pruned], ignore_index=True)
+    found = [part.name for part in table.parts(runs)]
+    assert sorted(found) == ["pruner=random, sparsity=0.5", "pruner=snip, sparsity=0.5", "sparsity=0.0"]
+
+
+def test_base_optimizers_are_parts_also_where_the_base_has_another_name():
+    adam = study(base_optimizer="adam")
+    adam.loc[adam["rho"] == 0, ["optimizer", "base_optimizer"]] = ["adam", "sgd"]
+    found = table.parts(pd.concat([study(), adam], ignore_index=True))
+    assert [part.name for part in found] == ["base_optimizer=adam", "base_optimizer=sgd"]
+    assert [len(part.runs) for part in found] == [60, 60]
+
+
+def test_parts_need_no_pairs_where_they_are_told():
+    runs = study().query("rho > 0 or num_params > 100")
+    assert [len(part.runs) for part in table.parts(runs)] == [40]
+    assert [len(part.runs) for part in table.parts(runs, paired=False)] == [55]
+
+
+def test_missing_seeds_are_a_caution():
+    runs = study().query("rho != 0.2 or seed > 0 or num_params > 100")
+    (caution,) = [caution for caution in cautions.cautions(runs) if caution.name == "missing_seeds"]
+    assert caution.text.startswith("At num_params 100 some rhos have fewer seeds")
+    assert "missing_seeds" not in names(cautions.cautions(study()))
 
 
 def test_what_goes_along_with_the_width_is_no_axis():

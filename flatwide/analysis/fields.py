@@ -1,0 +1,93 @@
+"""What the columns of a results table are: sizes, axes, fields that only some runs read, and what never matters."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from flatwide import runs as files
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LENGTHS = ("num_epochs", "num_train_steps")
+SHAPES = ("num_neurons", "num_filters", "num_blocks")  # they make the width
+SIZES = (*SHAPES, "sparsity", "num_params")  # what may go along with the width
+SAM_ONLY = ("sam_variant", "layer_scales", "microbatch")  # a base run does not read them: it serves every value
+_MASK_ONLY = ("pruner", "layer_density", "snip_batches")  # nor a run without a mask these
+_NO_AXIS = {"run", "problem", "rho", "seed", "optimizer"}
+ASIDE = "aside"  # `aside.x` is a column x of somebody's table that is no field
+# Fields that only watch a run. The schema knows them too, but it imports what trains; a test compares.
+WATCH_ONLY = frozenset(
+    {"study", "measurements", "data_dir", "cache", "log_every_steps", "checkpoint_every_seconds", "restore_checkpoint"}
+)
+_DECIDING = ("rho", "optimizer", "base_optimizer", "sparsity", "status")
+
+
+def is_config(name: str) -> bool:
+    """Tell whether a column is a config field, or a column of the user's own, that can change a result."""
+    first = name.split(".")[0]
+    results: Iterable[str] = files.RESULT_FIELDS
+    return first not in results and first != ASIDE and name not in _NO_AXIS and first not in WATCH_ONLY
+
+
+def effective_rho(run: dict[str, Any]) -> float:
+    """Give the rho that a run really had: 0 for anything but SAM."""
+    return float(run["rho"]) if run.get("optimizer", "sam") in ("sam", None) else 0.0
+
+
+def ignores(run: dict[str, Any], name: str) -> bool:
+    """Tell whether a run does not depend on a field."""
+    unmasked = not run.get("sparsity")
+    return (name in SAM_ONLY and effective_rho(run) == 0) or (name in _MASK_ONLY and unmasked)
+
+
+def value(run: dict[str, Any], name: str) -> Any:
+    """Give the value of a field, where the base of a run that is not SAM is its own optimizer."""
+    if name == "base_optimizer" and run.get("optimizer") not in ("sam", None):
+        return run["optimizer"]
+    return run[name]
+
+
+def records(runs: "pd.DataFrame", names: Iterable[str] | None = None) -> list[dict[str, Any]]:
+    """Turn a table, or those of the named columns that it has, into dicts, with None for whatever is missing."""
+    # By columns: a table of ten thousand runs has most of a million entries.
+    names = list(runs.columns) if names is None else [name for name in dict.fromkeys(names) if name in runs.columns]
+    columns = [runs[name].astype(object).where(runs[name].notna(), None).tolist() for name in names]
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def done(runs: "pd.DataFrame", names: Iterable[str] = ()) -> list[dict[str, Any]]:
+    """Turn the runs that are done into dicts of some columns, with the `place` of each in the table."""
+    rows = [row | {"place": place} for place, row in enumerate(records(runs, [*_DECIDING, *names]))]
+    return [row for row in rows if row["status"] in ("finished", "diverged")]
+
+
+def varying(runs: "pd.DataFrame", *, width: str = "num_params") -> dict[str, list[Any]]:
+    """Find the config fields, besides width, rho and seed, that have several values among the runs of one width.
+
+    Returns: field -> its values at the first width that has several, in the order of the table.
+    """
+    known = {width, *SHAPES, "num_params"}
+    names = [name for name in runs.columns if name not in known and is_config(name) and _has_several(runs[name])]
+    if {"optimizer", "base_optimizer"} <= set(runs.columns) and _has_several(runs["optimizer"]):
+        names = list(dict.fromkeys([*names, "base_optimizer"]))
+    if not names:
+        return {}
+    rows = done(runs, [width, *names])
+    found = {}
+    for name in names:
+        seen: dict[Any, dict[Any, None]] = {}
+        for row in rows:
+            if not ignores(row, name):
+                seen.setdefault(row[width], {})[value(row, name)] = None
+        several = [list(values) for values in seen.values() if len(values) > 1]
+        if several:
+            found[name] = several[0]
+    return found
+
+
+def _has_several(column: Any) -> bool:
+    missing = column.isna()
+    if missing.any():
+        return not missing.all()
+    values = column.tolist()
+    return any(entry != values[0] for entry in values)

@@ -22,7 +22,7 @@ class Resident:
     """Examples held in memory.
 
     arrays: "inputs", "targets" and whatever else the objective needs: NumPy arrays, or pytrees of them, with one
-      first axis of N examples.
+      first axis of N examples. They are shared and not copied, by splits of a split too, so all are read-only here.
     """
 
     arrays: dict[str, Any]
@@ -33,6 +33,7 @@ class Resident:
         lengths = {_name(path): len(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(self.arrays)}
         if len(set(lengths.values())) != 1 or 0 in lengths.values():
             raise ValueError(f"Resident has first axes {lengths}; expected one number of examples, at least 1.")
+        object.__setattr__(self, "arrays", jax.tree.map(_read_only, self.arrays))
 
     @property
     def num_examples(self) -> int:
@@ -86,6 +87,7 @@ class Streamed:
                 f"Streamed has {len(sources)} indices and {len(self.targets)} targets; expected as many, at least 1."
             )
         object.__setattr__(self, "_sources", sources)
+        object.__setattr__(self, "targets", _read_only(self.targets))
 
     @property
     def num_examples(self) -> int:
@@ -220,6 +222,15 @@ def _slice_if_consecutive(indices: np.ndarray) -> np.ndarray | slice:
     if len(indices) == 0 or indices[0] < 0 or (np.diff(indices) != 1).any():
         return indices
     return slice(int(indices[0]), int(indices[-1]) + 1)
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    """View an array so that writing to it is an error: one process may train several runs on the same memory."""
+    if not isinstance(array, np.ndarray) or not array.flags.writeable:  # a JAX array cannot be written to either
+        return array
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def _read_ahead(read: Callable[[int], PyTree], items: Iterable[int], *, ahead: int, threads: int) -> Iterator[PyTree]:

@@ -58,6 +58,27 @@ def test_consecutive_examples_are_not_copied():
     assert_array_equal(part.arrays["inputs"], whole.arrays["inputs"][20:60])
 
 
+@pytest.mark.parametrize("indices", [np.arange(20, 60), np.array([5, 3])])
+@both
+def test_what_is_shared_cannot_be_written_to(make, indices):
+    whole = make()
+    part = whole.take(indices)
+    for found in (whole.targets, part.targets, part.with_targets(part.targets.copy()).targets):
+        with pytest.raises(ValueError, match="read-only"):
+            found[0] = 1
+    if make is resident:
+        batch = next(iter(whole.batches(8, order=np.arange(101), seed=0, epoch=0, train=True)))
+        for found in (whole.arrays, part.arrays, batch):
+            with pytest.raises(ValueError, match="read-only"):
+                found["inputs"][0] = 1
+
+
+def test_an_array_stays_writable_to_the_one_who_made_it():
+    inputs = np.zeros((3, 2))
+    Resident({"inputs": inputs, "targets": np.zeros(3)})
+    inputs[0] = 1
+
+
 @both
 def test_a_split_has_examples(make):
     with pytest.raises(ValueError, match="at least 1"):

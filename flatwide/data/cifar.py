@@ -1,5 +1,6 @@
 """CIFAR-10 and CIFAR-100, from their binary files or from the Hugging Face hub."""
 
+import functools
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -71,8 +72,8 @@ CIFAR100 = Format(
 )
 
 
-def cifar10(*, data_dir: str | None = None, augment: bool = True) -> Dataset:
-    """Load CIFAR-10: 50,000 and 10,000 colour images of 32 x 32 pixels in 10 classes.
+def load(form: Format, *, data_dir: str | None = None, augment: bool = True) -> Dataset:
+    """Load 50,000 and 10,000 colour images of 32 x 32 pixels, in 10 classes or in 100 (the fine labels).
 
     Args:
       data_dir: folder with the files of the binary version, or with their usual folder or archive; None for the hub.
@@ -80,22 +81,6 @@ def cifar10(*, data_dir: str | None = None, augment: bool = True) -> Dataset:
     Raises: DataError if the files are missing or damaged.
     Source: Krizhevsky (2009), Learning multiple layers of features from tiny images.
     """
-    return _load(CIFAR10, data_dir=data_dir, augment=augment)
-
-
-def cifar100(*, data_dir: str | None = None, augment: bool = True) -> Dataset:
-    """Load CIFAR-100: 50,000 and 10,000 colour images of 32 x 32 pixels in 100 classes (the fine labels).
-
-    Args:
-      data_dir: folder with the files of the binary version, or with their usual folder or archive; None for the hub.
-      augment: crop and flip the training images at random.
-    Raises: DataError if the files are missing or damaged.
-    Source: Krizhevsky (2009), Learning multiple layers of features from tiny images.
-    """
-    return _load(CIFAR100, data_dir=data_dir, augment=augment)
-
-
-def _load(form: Format, *, data_dir: str | None, augment: bool) -> Dataset:
     if data_dir is None:
         train, test = hub.load_images(
             form.source, shape=IMAGE_SHAPE, num_classes=form.num_classes, name=form.name, files=_expected(form)
@@ -111,6 +96,10 @@ def _load(form: Format, *, data_dir: str | None, augment: bool) -> Dataset:
         num_outputs=form.num_classes,
         fingerprint=fingerprint([train.arrays, test.arrays]),
     )
+
+
+cifar10 = functools.partial(load, CIFAR10)
+cifar100 = functools.partial(load, CIFAR100)
 
 
 def _resident(form: Format, parts: list[np.ndarray]) -> Resident:

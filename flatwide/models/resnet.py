@@ -4,6 +4,7 @@ Every layer is named by its place: `stem`, `stem_norm`, `stage_1_block_1/conv_1`
 `.../shortcut_norm`, `output`. Arrays are [B, H, W, C].
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -142,7 +143,17 @@ class ResNet(nn.Module):
         return output(features).astype(mode.dtypes.full)
 
 
-def resnet18(
+class Family(NamedTuple):
+    """What tells one residual network from another, whatever its width."""
+
+    name: str
+    num_blocks: tuple[int, ...]  # of each stage, where the config names none
+    stem: Callable[[Array, int, Mode], Array]
+    block: type[BasicBlock] | type[Bottleneck]
+
+
+def build(
+    family: Family,
     example: PyTree,
     num_outputs: int,
     *,
@@ -150,55 +161,33 @@ def resnet18(
     num_blocks: tuple[int, ...] | None = None,
     half_precision: bool = False,
 ) -> Model:
-    """Build a ResNet-18 for small images: a 3x3 stem at stride 1 without pooling, and basic blocks.
-
-    Args:
-      example: one image [H, W, C].
-      num_filters: filters of the stem and of the first stage.
-      num_blocks: blocks of each stage, (2, 2, 2, 2) if None; its length is the number of stages.
-      half_precision: convolve in bfloat16; parameters, batch statistics and outputs stay in float32.
-    Returns: Model with outputs [B, num_outputs]; stats holds the `mean` and `var` of every norm.
-    Raises: ValueError if a size is no integer >= 1, or an example is no image.
-    Source: paper, Table 3: num_filters = 4, 8, ..., 256; Figure 17: num_blocks = (n, n, n, n) for n = 1, 2, 8. Strided
-      3x3 convolutions pad one pixel on every side, as in the paper's code.
-    """
-    blocks = (2, 2, 2, 2) if num_blocks is None else num_blocks
-    return _build("ResNet18", example, num_outputs, num_filters, blocks, half_precision, small_stem, BasicBlock)
-
-
-def resnet50(
-    example: PyTree,
-    num_outputs: int,
-    *,
-    num_filters: int = 64,
-    num_blocks: tuple[int, ...] | None = None,
-    half_precision: bool = False,
-) -> Model:
-    """Build a ResNet-50: a 7x7 stem at stride 2, a 3x3 max-pool at stride 2, and bottlenecks.
+    """Build a residual network.
 
     Args:
       example: one image [H, W, C].
       num_filters: filters of the stem and of the first stage's 3x3 convolutions.
-      num_blocks: blocks of each stage, (3, 4, 6, 3) if None; its length is the number of stages.
+      num_blocks: blocks of each stage, those of the family if None; its length is the number of stages.
       half_precision: convolve in bfloat16; parameters, batch statistics and outputs stay in float32.
     Returns: Model with outputs [B, num_outputs]; stats holds the `mean` and `var` of every norm. The last scale of each
       bottleneck starts at 0.
     Raises: ValueError if a size is no integer >= 1, or an example is no image.
-    Source: paper, Table 3: num_filters = 16, 32, 48, 64, 80. Strided 3x3 convolutions and the pooling pad as "SAME"
-      does (right and below), as in the paper's code.
     """
-    blocks = (3, 4, 6, 3) if num_blocks is None else num_blocks
-    return _build("ResNet50", example, num_outputs, num_filters, blocks, half_precision, imagenet_stem, Bottleneck)
-
-
-def _build(name: str, example, num_outputs, num_filters, num_blocks, half_precision, stem, block) -> Model:
-    linen.check_one_array(name, example, num_axes=3)
+    linen.check_one_array(family.name, example, num_axes=3)
     network = ResNet(
         num_outputs,
         linen.check_size("num_filters", num_filters),
-        linen.check_sizes("num_blocks", num_blocks, at_least=1),
-        stem,
-        block,
+        linen.check_sizes("num_blocks", family.num_blocks if num_blocks is None else num_blocks, at_least=1),
+        family.stem,
+        family.block,
         half_precision,
     )
     return linen.from_linen(network, example)
+
+
+# Paper, Table 3: num_filters = 4, 8, ..., 256; Figure 17: num_blocks = (n, n, n, n) for n = 1, 2, 8. Strided 3x3
+# convolutions pad one pixel on every side, as in the paper's code.
+resnet18 = functools.partial(build, Family("ResNet18", (2, 2, 2, 2), small_stem, BasicBlock))
+
+# Paper, Table 3: num_filters = 16, 32, 48, 64, 80. Strided 3x3 convolutions and the pooling pad as "SAME" does (right
+# and below), as in the paper's code.
+resnet50 = functools.partial(build, Family("ResNet50", (3, 4, 6, 3), imagenet_stem, Bottleneck))

@@ -125,15 +125,14 @@ def test_an_empty_file_is_described(tmp_path):
         cifar.cifar100(data_dir=str(tmp_path))
 
 
-def test_a_file_cut_between_images_is_noticed_beside_whole_ones(tmp_path, monkeypatch):
+def test_a_file_cut_between_images_is_noticed_beside_whole_ones(tmp_path):
     # A published file cut in half has 5,000 whole images: only its neighbours give it away.
     whole = cifar.CIFAR10._replace(images_a_file=dict.fromkeys((*BATCHES, "test_batch.bin"), PER_FILE))
-    monkeypatch.setattr(cifar, "CIFAR10", whole)
     path = write_cifar10(tmp_path) / "test_batch.bin"
-    cifar.cifar10(data_dir=str(tmp_path))
+    cifar.load(whole, data_dir=str(tmp_path))
     path.write_bytes(path.read_bytes()[: 2 * 3073])
     with pytest.raises(DataError, match=r"test_batch.bin: 2 images; expected 4, since other files have the size"):
-        cifar.cifar10(data_dir=str(tmp_path))
+        cifar.load(whole, data_dir=str(tmp_path))
 
 
 def test_a_label_out_of_range_is_described(tmp_path):

@@ -9,10 +9,20 @@ import zlib
 import jax
 import numpy as np
 
+_GENERATOR = "threefry2x32"  # JAX's default, named so that no setting of a process exchanges it
+
 
 def key(seed, name: str) -> jax.Array:
-    """Derive the PRNG key of a named stream; `seed` may be traced."""
-    return jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
+    """Derive the PRNG key of a named stream; `seed` may be traced.
+
+    Raises: ValueError if JAX is set to draw other numbers from the same key than it does by default.
+    """
+    if not getattr(jax.config, "jax_threefry_partitionable", True):
+        raise ValueError(
+            "jax_threefry_partitionable=False: expected True, JAX's default, since False draws other numbers from "
+            "every seed. Unset JAX_THREEFRY_PARTITIONABLE, or leave the setting alone."
+        )
+    return jax.random.fold_in(jax.random.key(seed, impl=_GENERATOR), zlib.crc32(name.encode()))
 
 
 def generator(seed: int, name: str, *counters: int) -> np.random.Generator:

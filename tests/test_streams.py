@@ -1,0 +1,39 @@
+"""Streams of randomness depend on the seed and their name, and on nothing that a process is set to."""
+
+import jax
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from flatwide import streams
+
+
+def test_a_stream_is_a_function_of_seed_and_name():
+    keys = [streams.key(seed, name) for seed, name in ((0, "weights"), (0, "order"), (1, "weights"))]
+    assert len({tuple(jax.random.key_data(key).tolist()) for key in keys}) == 3
+    assert_array_equal(jax.random.key_data(jax.jit(streams.key, static_argnums=1)(0, "order")), key_data("order"))
+
+
+def key_data(name):
+    return jax.random.key_data(streams.key(0, name))
+
+
+def test_the_numbers_of_a_stream_are_these():
+    # If these change, every result of every seed does: only a new major version may do that.
+    assert key_data("weights").tolist() == [295106320, 71624244]
+    assert_allclose(jax.random.uniform(streams.key(0, "weights"), (3,)), [0.1350584, 0.7721435, 0.8859966], rtol=1e-6)
+    assert_array_equal(streams.generator(0, "order").permutation(5), [3, 4, 1, 0, 2])
+
+
+@pytest.mark.parametrize("implementation", ["rbg", "unsafe_rbg"])
+def test_a_process_set_to_another_generator_draws_the_same(implementation):
+    expected = jax.random.uniform(streams.key(3, "dropout"), (4,))
+    with jax.default_prng_impl(implementation):
+        found = jax.random.uniform(streams.key(3, "dropout"), (4,))
+        assert not np.array_equal(jax.random.uniform(jax.random.key(3), (4,)), expected)
+    assert_array_equal(found, expected)
+
+
+def test_another_way_of_drawing_is_refused():
+    with jax.threefry_partitionable(False), pytest.raises(ValueError, match="expected True, JAX's default"):
+        streams.key(0, "weights")

@@ -3,6 +3,7 @@
 A mask is made once, on the host, from concrete weights. Only kernels are pruned (`trees.kernels`).
 """
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -91,12 +92,13 @@ def snip_gradient(loss_fn: Callable[[PyTree, Any], Array], params: PyTree, batch
 
     Args:
       loss_fn: (params, batch) -> scalar, the mean over the batch's examples.
-      batches: one or more; each counts the same.
+      batches: one or more pytrees of arrays; each counts the same. What else changes from call to call, such as keys,
+        belongs in here too: the same function is then compiled once for all of them.
     Returns: the mean gradient, in the structure of `params`.
     Raises: ValueError if there is no batch.
     Cost: one gradient a batch; memory of one more.
     """
-    gradient = jax.jit(jax.grad(loss_fn))
+    gradient = _compiled_gradient(loss_fn)
     total, num_batches = None, 0
     for batch in batches:
         found = gradient(params, batch)
@@ -105,6 +107,11 @@ def snip_gradient(loss_fn: Callable[[PyTree, Any], Array], params: PyTree, batch
     if total is None:
         raise ValueError("config.snip_batches=0: expected at least one batch, which SNIP's gradient is computed from.")
     return trees.scale(1 / num_batches, total)
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled_gradient(loss_fn: Callable[[PyTree, Any], Array]) -> Callable[[PyTree, Any], PyTree]:
+    return jax.jit(jax.grad(loss_fn))
 
 
 def layer_counts(mask: PyTree | None) -> dict[str, LayerCount]:

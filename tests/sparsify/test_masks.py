@@ -219,6 +219,19 @@ def test_snip_averages_gradients_and_not_their_sizes():
         assert_array_equal(masked(params, found, pruner="snip")["kernel"].ravel(), expected)
 
 
+def test_snip_compiles_a_loss_once():
+    traced = []
+
+    def loss_fn(params, batch):
+        traced.append(batch)
+        return squared_error(params, batch)
+
+    params = {"kernel": jnp.array([[1.0], [1.0]])}
+    for batch in (one(4, 1, target=4), one(4, -3, target=2)):
+        sparsify.snip_gradient(loss_fn, params, [batch])
+    assert len(traced) == 1
+
+
 def test_snip_ranks_products_that_float32_cannot_tell_apart():
     params, gradients = {"kernel": np.float32([[1e-30, 2e-30]])}, {"kernel": np.float32([[1e-20, 1e-20]])}
     mask = masked(params, gradients, pruner="snip", sparsity=0.5)

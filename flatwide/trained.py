@@ -1,5 +1,6 @@
 """Load the network that a run trained."""
 
+import functools
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 
 from flatwide import checkpoints, experiment, runs
-from flatwide.types import PyTree
+from flatwide.types import Model, PyTree
 
 
 class Trained(NamedTuple):
@@ -47,8 +48,15 @@ def load_run(path: str | os.PathLike) -> Trained:
     if state is None:
         raise ValueError(f"{directory.path}: expected an undamaged checkpoint in {directory.checkpoints}.")
 
-    @jax.jit
-    def apply(inputs: PyTree) -> PyTree:
-        return built.workload.model.apply(state.params, state.stats, inputs, train=False, key=None)[0]
-
+    apply = functools.partial(_compiled_apply(built.model), state.params, state.stats)
     return Trained(built.config, state.params, state.stats, apply)
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled_apply(model: Model) -> Callable[[PyTree, PyTree, PyTree], PyTree]:
+    """Compile a model's outputs, with the weights as arguments: one program for all runs of its shape."""
+
+    def apply(params: PyTree, stats: PyTree, inputs: PyTree) -> PyTree:
+        return model.apply(params, stats, inputs, train=False, key=None)[0]
+
+    return jax.jit(apply)

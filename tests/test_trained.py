@@ -1,0 +1,40 @@
+"""A trained network is loaded without doing again what its training did."""
+
+import jax
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from flatwide import driver, experiment
+from flatwide.trained import load_run
+
+FIELDS = {"num_neurons": (7,), "num_train_steps": 3, "batch_size": 100, "rho": 0.0}
+INPUTS = np.random.default_rng(0).uniform(size=(5, 8, 8, 1)).astype(np.float32)
+
+
+@pytest.fixture
+def train(tmp_path):
+    """Train a run, and give its directory."""
+
+    def directory(**fields):
+        driver.run(FIELDS | fields, tmp_path, quiet=True)
+        return driver.locate(experiment.build(FIELDS | fields).config, tmp_path)[0].path
+
+    return directory
+
+
+def test_runs_of_one_shape_share_a_program(train, caplog):
+    first, second = (load_run(train(seed=seed)) for seed in (0, 1))
+    outputs = first.apply(INPUTS)
+    with jax.log_compiles():
+        others = second.apply(INPUTS)
+    # So the weights are arguments of it, and no constants that each run's program would have its own copy of.
+    assert not [record for record in caplog.records if record.message.startswith("Compiling")]
+    assert not np.allclose(outputs, others)
+
+
+def test_the_outputs_are_those_of_the_model_with_the_loaded_weights(train):
+    trained = load_run(train())
+    model = experiment.build(trained.config).model
+    expected, _ = model.apply(trained.params, trained.stats, INPUTS, train=False, key=None)
+    assert_allclose(trained.apply(INPUTS), expected, rtol=1e-6, atol=1e-6)

@@ -2,8 +2,10 @@
 
     python main.py --workdir=W --config=F [--config.field=value ...] [--dry_run]
 
-Exit codes: 0 done (a diverged run too), 1 failed on the way (a full disk, say), 2 bad config or missing data,
-143 stopped by SIGTERM (130 by Ctrl-C) after its state was saved.
+A config with a study trains all its runs that are not done yet.
+
+Exit codes: 0 done (a diverged run too), 1 failed on the way (a full disk, runs of a study), 2 bad config or missing
+data, 143 stopped by SIGTERM (130 by Ctrl-C) after its state was saved.
 """
 
 import argparse
@@ -37,6 +39,8 @@ def main(arguments: list[str]) -> int:
             raise configs.ConfigError(faults)
         values, unread = configs.override(configs.load_file(flags.config), assignments)
         faults += unread
+        if "study" in configs.plain(values):
+            return _study(values, faults, flags.workdir, dry_run=flags.dry_run)
         try:
             config = configs.resolve(values)
         except configs.ConfigError as error:
@@ -92,6 +96,37 @@ def _run(config: Mapping[str, Any], workdir: str) -> int:
         save.save(curves.training_curves(rows, metric_name=result["metric_name"]), directory.path / "curves", data=rows)
     print(_summary(result))
     return DONE
+
+
+def _study(values: Mapping[str, Any], faults: list[str], workdir: str, *, dry_run: bool) -> int:
+    """Train the runs of a study that are missing; SIGTERM and Ctrl-C save those in training and stop."""
+    from flatwide.study import command, plan, supervise
+
+    if faults:
+        try:
+            plan.expand(values)
+        except configs.ConfigError as error:
+            faults = faults + error.faults
+        raise configs.ConfigError(faults)
+    if dry_run:
+        print(command.dry_run(values, workdir))
+        return DONE
+    _check_workdir(workdir)
+    received: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, frame: received.append(number))
+    try:
+        summary = command.run(values, workdir, should_stop=lambda: bool(received))
+    except supervise.Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        return 128 + received[0]
+    except supervise.WorkerError as error:
+        print(error, file=sys.stderr)
+        return FAILED
+    diverged = f" ({summary.num_diverged} diverged)" if summary.num_diverged else ""
+    failed = f", {summary.num_failed} failed" if summary.num_failed else ""
+    print(f"runs: {summary.num_done} of {summary.num_runs} done{diverged}{failed}. Table: {workdir}/results.csv")
+    return DONE if summary.num_done == summary.num_runs else FAILED
 
 
 def _check_workdir(workdir: str) -> None:

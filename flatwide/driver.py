@@ -1,47 +1,38 @@
-"""Drive one run: from a config and a work directory to the files that a finished run leaves."""
+"""Drive runs: from a config and a work directory to the files that a finished run leaves."""
 
 import contextlib
-import datetime
-import functools
-import io
 import os
 import re
-import sys
-import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from importlib import metadata
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from jax._src import xla_bridge  # nothing public tells whether JAX has started
 
-from flatwide import checkpoints, cores, data, experiment, logs, runs, sparsify, trees
 from flatwide import config as configs
+from flatwide import cores, experiment, runs
 from flatwide.experiment import Experiment
-from flatwide.training import devices
-from flatwide.training.evaluate import Evaluation, Interrupted
+from flatwide.logs import say
+from flatwide.recording import Recording, Stopped
 from flatwide.training.loop import Taken, take_steps
 from flatwide.training.state import State
 
-Evaluate = Callable[[State], Evaluation]
+__all__ = ["Outcome", "Stopped", "keep_error", "locate", "run", "run_together"]
 
 _SEGMENT_SECONDS = 10.0  # a signal is heard, and a checkpoint can be made, at least this often
+_SMALL_CALL_SECONDS = 1.0  # the same for whole epochs in one program, whose calls cost a thousandth of that
 
 
-class Stopped(Exception):
-    """The run was asked to stop; it has saved its state, and the same command goes on from there."""
+class Outcome(NamedTuple):
+    """How a run ended.
 
+    status: "finished", "diverged", "failed", or "busy" where another process trains it; problem: what went wrong.
+    """
 
-class Memory(NamedTuple):
-    """What a run remembers beside its state, so that it goes on as if it had never stopped."""
-
-    started: str
-    seconds: float = 0.0  # spent before this process
-    loss_total: float = 0.0  # of the steps since the last evaluation, added up in their order
-    loss_count: int = 0
+    status: str
+    problem: str = ""
 
 
 def run(
@@ -50,6 +41,7 @@ def run(
     *,
     should_stop: Callable[[], bool] = lambda: False,
     quiet: bool = False,
+    tensorboard: bool = True,
 ) -> dict[str, Any]:
     """Train what a config describes, or finish what an earlier call began.
 
@@ -58,40 +50,120 @@ def run(
       workdir: the run gets a directory of its own in `workdir/runs`.
       should_stop: asked after every segment; once it says yes, the state is saved and `Stopped` is raised.
       quiet: print nothing.
+      tensorboard: write an event file, which takes a small network a tenth of its time.
     Returns: the content of `result.json`; at once if the run is done already.
     Raises: ConfigError, DataError, BusyError, Stopped.
     """
     config = configs.resolve(config)
+    directory, identity, wanted = _find(config, workdir)
+    if directory.read_result() is None:
+        # All that can be wrong with a config is found here, before the run has a directory.
+        threads = _start_jax(wanted)
+        built, state = _build(config)
+    with _opened(directory, config, identity, wanted):
+        if (result := directory.read_result()) is not None:
+            say(f"{directory.path}: done already.", quiet=quiet)
+            return result
+        with _errors_kept(directory):
+            recording = Recording(built, directory, state, threads=threads, should_stop=should_stop, quiet=quiet)
+            with recording.watched(quiet=quiet, tensorboard=tensorboard):
+                for taken in _steps(built, recording.state):
+                    recording.feed(taken)
+            return recording.finish()
+
+
+def run_together(
+    group: Sequence[Mapping[str, Any]],
+    workdir: str | os.PathLike,
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+    tensorboard: bool = True,
+) -> list[Outcome]:
+    """Train runs of one shape at once, in one program of `config.group_size` runs.
+
+    One that fails, has diverged or is trained by another process leaves the others untouched.
+
+    Args: as for `run`; at most `group_size` configs, which differ in values only.
+    Returns: how each ended.
+    Raises: Stopped, once all are saved.
+    """
+    outcomes: list[Outcome | None] = [None] * len(group)
+    with contextlib.ExitStack() as stack:
+        opened: dict[int, tuple[Experiment, Recording]] = {}
+        for place, config in enumerate(map(configs.resolve, group)):
+            directory, identity, wanted = _find(config, workdir)
+            try:
+                threads = _start_jax(wanted)
+                built, state = _build(config)
+                stack.enter_context(_opened(directory, config, identity, wanted))
+                if (result := directory.read_result()) is not None:
+                    outcomes[place] = Outcome(result["status"])
+                    continue
+                recording = Recording(built, directory, state, threads=threads, should_stop=lambda: False, quiet=True)
+                stack.enter_context(recording.watched(quiet=True, tensorboard=tensorboard))
+                opened[place] = (built, recording)
+            except runs.BusyError as error:
+                outcomes[place] = Outcome("busy", str(error))
+            except Exception as error:
+                if directory.status() == "new":  # it failed before it had a directory
+                    keep_error(config, workdir, "")
+                outcomes[place] = _failed(directory, error)
+        for place, outcome in _train_together(opened, should_stop):
+            outcomes[place] = outcome
+    return [outcome for outcome in outcomes if outcome is not None]
+
+
+def _train_together(
+    opened: Mapping[int, tuple[Experiment, Recording]], should_stop: Callable[[], bool]
+) -> Iterator[tuple[int, Outcome]]:
+    """Advance opened runs until each has ended, and tell how."""
+    open_places = {place for place, (_, recording) in opened.items()}
+    states = [recording.state for _, recording in opened.values()]
+    calls = _group_steps([built for built, _ in opened.values()], states) if opened else iter(())
+    for found in calls:
+        for (place, (_, recording)), epochs in zip(opened.items(), found, strict=True):
+            if place not in open_places:
+                continue
+            try:
+                for taken in epochs:
+                    recording.feed(taken)
+                if recording.is_over:
+                    yield place, Outcome(recording.finish()["status"])
+                    open_places.discard(place)
+            except Exception as error:
+                yield place, _failed(recording.directory, error)
+                open_places.discard(place)
+        if open_places and should_stop():
+            for place in open_places:
+                opened[place][1].save()
+            raise Stopped("stopped; every run of the group is saved, and the same command goes on from there.")
+    for place in open_places:  # was at its end already when it was opened
+        yield place, Outcome(opened[place][1].finish()["status"])
+
+
+def keep_error(config: Mapping[str, Any], workdir: str | os.PathLike, text: str) -> None:
+    """Write what went wrong beside a run that could not do so itself."""
+    config = configs.resolve(config)
+    directory, identity, threads = _find(config, workdir)
+    with directory.lock():
+        directory.write_config({**config, "threads": threads}, identity=identity)
+        directory.write_error(text)
+
+
+def _failed(directory: runs.RunDirectory, error: Exception) -> Outcome:
+    directory.write_error("".join(traceback.format_exception(error)))
+    return Outcome("failed", f"{type(error).__name__}: {error}")
+
+
+def _find(config: Mapping[str, Any], workdir: str | os.PathLike) -> tuple[runs.RunDirectory, dict[str, Any], int]:
+    """Find the directory of a run, its identity, and the number of threads that it is to have."""
     wanted = config["threads"] or _available_threads()
     if not xla_bridge.backends_are_initialized():
         os.environ.setdefault("NPROC", str(wanted))  # in case a user's own data set uses JAX
     directory, identity = locate(config, workdir)
     if directory.status() != "new":
         wanted = directory.read_config().get("threads") or wanted
-    if directory.read_result() is None:
-        # All that can be wrong with a config is found here, before the run has a directory.
-        threads = _start_jax(wanted)
-        built = experiment.build(config)
-        state = built.init()
-    with directory.lock():
-        if directory.status() in ("unfinished", "failed") and not config["restore_checkpoint"]:
-            raise configs.ConfigError(
-                [
-                    f"config.restore_checkpoint=False: {directory.path} holds this run, unfinished. Leave the field at "
-                    "True to go on with it, or choose another --workdir or config.seed."
-                ]
-            )
-        directory.write_config({**config, "threads": wanted}, identity=identity)
-        if (result := directory.read_result()) is not None:
-            _say(f"{directory.path}: done already.", quiet=quiet)
-            return result
-        try:
-            return _train(built, directory, state, threads=threads, should_stop=should_stop, quiet=quiet)
-        except Stopped:
-            raise
-        except Exception:
-            directory.write_error(traceback.format_exc())
-            raise
+    return directory, identity, wanted
 
 
 def locate(config: Mapping[str, Any], workdir: str | os.PathLike) -> tuple[runs.RunDirectory, dict[str, Any]]:
@@ -105,210 +177,72 @@ def locate(config: Mapping[str, Any], workdir: str | os.PathLike) -> tuple[runs.
     return runs.RunDirectory(Path(workdir) / "runs" / name), identity
 
 
-def _train(
-    built: Experiment,
-    directory: runs.RunDirectory,
-    state: State,
-    *,
-    threads: int,
-    should_stop: Callable[[], bool],
-    quiet: bool,
-) -> dict[str, Any]:
-    """Train to the end and write the result."""
-    config = built.config
-    state, memory = _restore(directory, state, quiet=quiet)
-    evaluation = _evaluators(built, should_stop)
-    saved_at = began = time.monotonic()
-    taken = Taken(int(state.step), state, np.zeros(1))
-
-    def save(memory: Memory) -> None:
-        directory.sync_metrics()
-        spent = memory._replace(seconds=memory.seconds + time.monotonic() - began)
-        checkpoints.save(directory.checkpoints, taken.step, taken.state, extra=spent._asdict())
-
-    def stopped() -> Stopped:
-        return Stopped(
-            f"stopped at step {taken.step} of {built.num_steps}, saved in {directory.checkpoints}; "
-            "the same command goes on from there."
+def _build(config: Mapping[str, Any]) -> tuple[Experiment, State]:
+    built = experiment.build(config)
+    if config["group_size"] > 1 and not built.has_whole_epochs:
+        raise configs.ConfigError(
+            [
+                f"config.group_size={config['group_size']}: expected 1 here. Runs advance together where the data are "
+                "held in memory, on one device, and each epoch ends with the one evaluation of it "
+                "(eval_every_steps and steps_per_eval at None, whole epochs)."
+            ]
         )
-
-    def record(memory: Memory, board: logs.TensorBoard) -> dict[str, float | None]:
-        """Evaluate; it may take long, so a signal is heard before and, where data stream, within it."""
-        if should_stop():
-            save(memory)
-            raise stopped()
-        if not isinstance(built.test, data.Resident):
-            save(memory)
-        try:
-            row = _row(built, evaluation, taken, memory)
-        except Interrupted:
-            raise stopped() from None
-        directory.append_metrics(row)
-        board.write(taken.step, row)
-        return row
-
-    with _watchers(built, directory, first_step=taken.step, quiet=quiet) as (progress, board):
-        if taken.step > 0 and _is_due(built, taken.step) and not _has_row(directory, taken.step):
-            record(memory, board)  # it was stopped before this evaluation
-            memory = memory._replace(loss_total=0.0, loss_count=0)
-        for taken in take_steps(
-            built.segment(),
-            built.values,
-            state,
-            num_steps=built.num_steps,
-            stop_at_multiples_of=(built.steps_per_epoch, built.eval_every_steps),
-            seconds=_SEGMENT_SECONDS,
-        ):
-            memory = _remember(memory, taken.losses)
-            _log_losses(board, taken, every=config["log_every_steps"])
-            if not np.isfinite(taken.losses[-1]):
-                break
-            row = record(memory, board) if _is_due(built, taken.step) else None
-            memory = memory if row is None else memory._replace(loss_total=0.0, loss_count=0)
-            progress.update(taken.step, _in_sight(built, taken, row))
-            stopping = should_stop() and taken.step < built.num_steps
-            if stopping or time.monotonic() - saved_at >= config["checkpoint_every_seconds"]:
-                save(memory)
-                saved_at = time.monotonic()
-            if stopping:
-                raise stopped()
-    memory = memory._replace(seconds=memory.seconds + time.monotonic() - began)
-    return _finish(built, directory, taken, memory, threads=threads)
-
-
-def _is_due(built: Experiment, step: int) -> bool:
-    """Tell whether there is an evaluation after so many steps."""
-    return step % built.eval_every_steps == 0 or step == built.num_steps
-
-
-def _has_row(directory: runs.RunDirectory, step: int) -> bool:
-    return any(row["step"] == step for row in directory.read_metrics())
-
-
-def _finish(
-    built: Experiment, directory: runs.RunDirectory, taken: Taken, memory: Memory, *, threads: int
-) -> dict[str, Any]:
-    """Write the final checkpoint, and last the result."""
-    rows, objective = directory.read_metrics(), built.workload.objective
-    last = rows[-1] if rows else {}
-    at_the_end = [taken.losses[-1], last.get("train_loss"), last.get("test_loss")]
-    finite = all(loss is not None and np.isfinite(loss) for loss in at_the_end)
-    result = {
-        "status": "finished" if finite else "diverged",
-        "num_params": trees.size(taken.state.params),
-        "num_nonzero_params": sparsify.num_nonzero_params(taken.state.params, taken.state.mask),
-        "epochs": taken.step / built.steps_per_epoch,
-        "steps": taken.step,
-        "seconds": memory.seconds,
-        "metric_name": objective.metric_name,
-        "higher_is_better": objective.higher_is_better,
-        "device": jax.local_devices()[0].device_kind,
-        "num_devices": devices.count(built.sharding),
-        "threads": threads,
-        "x64": experiment.is_double(),
-        "versions": _versions(),
-        "started": memory.started,
-        "finished": _now(),
-    }
-    if finite:
-        columns = ("train_loss", "train_metric", "test_loss", "test_metric", "validation_loss", "validation_metric")
-        result |= {name: last[name] for name in columns}
-        result |= runs.summarize(rows, higher_is_better=objective.higher_is_better)
-        checkpoints.save(directory.checkpoints, taken.step, taken.state, extra=memory._asdict(), final=True)
-    else:
-        result["diverged_at_step"] = taken.step - 1
-    directory.write_result(result)
-    return directory.read_result() or {}
-
-
-def _evaluators(built: Experiment, should_stop: Callable[[], bool]) -> Callable[[str, bool], Evaluate | None]:
-    """Give the evaluation of a split by its name; the last one of a run scores whole splits, also the training one."""
-    splits = {"train": built.train, "validation": built.validation, "test": built.test}
-    limit = built.config["steps_per_eval"]
-
-    @functools.cache
-    def of(name: str, num_batches: int | None) -> Evaluate | None:
-        split = splits[name]
-        return split and built.evaluator(split, num_batches=num_batches, interrupt=should_stop)
-
-    def evaluation(name: str, is_last: bool) -> Evaluate | None:
-        return None if name == "train" and not is_last else of(name, None if is_last else limit)
-
-    return evaluation
-
-
-def _row(
-    built: Experiment, evaluation: Callable[[str, bool], Evaluate | None], taken: Taken, memory: Memory
-) -> dict[str, float | None]:
-    """Evaluate; the training split, the largest, only at the end."""
-    row: dict[str, float | None] = {
-        "step": taken.step,
-        "epoch": taken.step / built.steps_per_epoch,
-        "learning_rate": float(built.values.learning_rate * built.schedule(taken.step - 1)),
-        "running_train_loss": memory.loss_total / memory.loss_count if memory.loss_count else None,
-    }
-    for name in ("train", "validation", "test"):
-        evaluate = evaluation(name, taken.step == built.num_steps)
-        found = evaluate and evaluate(taken.state)
-        row |= {f"{name}_loss": found and found.loss, f"{name}_metric": found and found.metric}
-    return row
-
-
-def _restore(directory: runs.RunDirectory, state: State, *, quiet: bool) -> tuple[State, Memory]:
-    """Go on from the newest checkpoint that is whole, or start."""
-    newest = checkpoints.load_newest(directory.checkpoints, state)
-    for warning in newest.warnings:
-        _say(f"warning: {warning}", quiet=quiet)
-    if (directory.path / "metrics.csv").exists():
-        directory.truncate_metrics(newest.step)
-    if newest.tree is None:
-        return state, Memory(started=_now())
-    _say(f"{directory.path}: going on from step {newest.step}.", quiet=quiet)
-    return newest.tree, Memory(**newest.extra)
-
-
-def _remember(memory: Memory, losses: np.ndarray) -> Memory:
-    """Add losses one by one, so that the sum does not depend on how the steps were cut into segments."""
-    total = memory.loss_total
-    for loss in losses.tolist():
-        total += loss
-    return memory._replace(loss_total=total, loss_count=memory.loss_count + len(losses))
-
-
-def _log_losses(board: logs.TensorBoard, taken: Taken, *, every: int) -> None:
-    first = taken.step - len(taken.losses)
-    for step in range((first // every + 1) * every, taken.step + 1, every):
-        board.write(step, {"batch_loss": float(taken.losses[step - first - 1])})
-
-
-def _in_sight(built: Experiment, taken: Taken, row: Mapping[str, float | None] | None) -> dict[str, float | None]:
-    """Choose what the progress line shows: the last evaluation once there is one."""
-    if row is None:
-        return {}
-    return {
-        "running_train_loss": row["running_train_loss"],
-        f"test_{built.workload.objective.metric_name}": row["test_metric"],
-    }
+    return built, built.init()
 
 
 @contextlib.contextmanager
-def _watchers(
-    built: Experiment, directory: runs.RunDirectory, *, first_step: int, quiet: bool
-) -> Iterator[tuple[logs.Progress, logs.TensorBoard]]:
-    """Open the progress line and the event file, and close them however the run ends."""
-    progress = logs.Progress(
-        built.num_steps,
-        steps_per_epoch=built.steps_per_epoch,
-        every_steps=built.config["log_every_steps"],
-        stream=io.StringIO() if quiet else None,
-    )
-    was_begun = any(directory.path.glob("events.out.*"))
-    board = logs.TensorBoard(directory.path, purge_step=first_step + 1 if was_begun else None)
+def _opened(
+    directory: runs.RunDirectory, config: Mapping[str, Any], identity: Mapping[str, Any], threads: int
+) -> Iterator[None]:
+    """Hold a run's lock, and see to its config.json."""
+    with directory.lock():
+        if directory.status() in ("unfinished", "failed") and not config["restore_checkpoint"]:
+            raise configs.ConfigError(
+                [
+                    f"config.restore_checkpoint=False: {directory.path} holds this run, unfinished. Leave the field at "
+                    "True to go on with it, or choose another --workdir or config.seed."
+                ]
+            )
+        directory.write_config({**config, "threads": threads}, identity=identity)
+        yield
+
+
+@contextlib.contextmanager
+def _errors_kept(directory: runs.RunDirectory) -> Iterator[None]:
     try:
-        yield progress, board
-    finally:
-        progress.close()
-        board.close()
+        yield
+    except Stopped:
+        raise
+    except Exception:
+        directory.write_error(traceback.format_exc())
+        raise
+
+
+def _steps(built: Experiment, state: State) -> Iterator[Taken]:
+    """Take the steps of a run, in calls that last until a signal must be heard."""
+    if built.config["group_size"] > 1:
+        return (taken for found in _group_steps([built], [state]) for taken in found[0])
+    if built.is_small:
+        return built.take_epochs(state, seconds=_call_seconds(built))
+    return take_steps(
+        built.segment(),
+        built.values,
+        state,
+        num_steps=built.num_steps,
+        stop_at_multiples_of=(built.steps_per_epoch, built.eval_every_steps),
+        seconds=_SEGMENT_SECONDS,
+    )
+
+
+def _group_steps(group: list[Experiment], states: list[State]) -> Iterator[list[list[Taken]]]:
+    first = group[0]
+    return experiment.take_epochs_together(
+        group, states, group_size=first.config["group_size"], seconds=_call_seconds(first)
+    )
+
+
+def _call_seconds(built: Experiment) -> float:
+    return min(_SMALL_CALL_SECONDS, built.config["checkpoint_every_seconds"])
 
 
 def _available_threads() -> int:
@@ -331,10 +265,9 @@ def _start_jax(threads: int) -> int:
         os.environ["NPROC"] = str(threads)
     in_effect = _available_threads()
     if in_effect != threads:
-        _say(
+        say(
             f"warning: this run wants {threads} threads and JAX has started with {in_effect}: the result may differ in "
-            "its last bits. Train it in a process of its own.",
-            quiet=False,
+            "its last bits. Train it in a process of its own."
         )
     if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -353,17 +286,3 @@ def _slug(config: Mapping[str, Any]) -> str:
     rho = f"rho{configs.effective_rho(config):g}"
     parts = [dataset, f"{model}{width}", rho, f"seed{config['seed']}"]
     return re.sub(r"[^A-Za-z0-9._-]+", "_", "-".join(parts))
-
-
-def _versions() -> dict[str, str]:
-    packages = ("jax", "jaxlib", "flax", "optax", "numpy", "flatwide")
-    return {"python": sys.version.split()[0], **{name: metadata.version(name) for name in packages}}
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-
-
-def _say(text: str, *, quiet: bool) -> None:
-    if not quiet:
-        print(text, file=sys.stderr, flush=True)

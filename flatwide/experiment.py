@@ -1,7 +1,7 @@
 """Turn a config into the pieces of one run; below this room no function knows a config."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,14 +11,17 @@ import numpy as np
 
 from flatwide import config as configs
 from flatwide import data, models, objectives, optimizers, registry, sam, schedules, sparsify, streams, trees, workloads
-from flatwide.training import devices
+from flatwide.training import devices, stretch
 from flatwide.training.evaluate import Evaluation, make_evaluate
+from flatwide.training.loop import Taken
 from flatwide.training.segments import Schedule, Segment, compiled_step, epoch_order, resident_segment, streamed_segment
 from flatwide.training.state import State, Values
 from flatwide.training.step import Metrics, Step, make_step
+from flatwide.training.stretch import Member, Scored
 from flatwide.types import Batch, Dataset, Model, PyTree, Split
 from flatwide.workloads import Workload
 
+_SMALL_EPOCH = 10**9  # examples times parameters: some seconds of one core at most
 _EVALUATION_BATCH = 128  # at least; evaluation keeps no activations, so it can take more than a training batch
 
 
@@ -138,6 +141,40 @@ class Experiment:
             return resident_segment(self.step, self.train, batch_size=batch_size, sharding=self.sharding)
         return streamed_segment(self.step, self.train, batch_size=batch_size, sharding=self.sharding)
 
+    @property
+    def is_small(self) -> bool:
+        """Tell whether epochs are so short that leaving the compiled program after each would take much of the time."""
+        return self.has_whole_epochs and self.train.num_examples * max(_size(self.model), 1_000) <= _SMALL_EPOCH
+
+    @property
+    def has_whole_epochs(self) -> bool:
+        """Tell whether a run is epochs of data held on one device, each with one evaluation at its end."""
+        splits = [self.train, self.test, *([self.validation] if self.validation else [])]
+        is_whole = self.eval_every_steps == self.steps_per_epoch and self.num_steps % self.steps_per_epoch == 0
+        is_whole = is_whole and self.config["steps_per_eval"] is None and self.sharding is None
+        return is_whole and all(isinstance(split, data.Resident) for split in splits)
+
+    def take_epochs(self, state: State, *, seconds: float) -> Iterator[Taken]:
+        """Take whole epochs and their evaluations in one program, for about `seconds` a call."""
+        num_epochs = self.num_steps // self.steps_per_epoch
+        plan = Schedule(self.train.num_examples, self.config["batch_size"])
+        return stretch.take_epochs(
+            self.step, self.workload, self._member(), state, plan=plan, num_epochs=num_epochs, seconds=seconds
+        )
+
+    def _member(self) -> Member:
+        batch_size, splits = max(self.config["batch_size"], _EVALUATION_BATCH), {}
+        for name, split in {"validation": self.validation, "test": self.test}.items():
+            if isinstance(split, data.Resident):
+                splits[name] = Scored(split.arrays, split.num_examples, min(batch_size, split.num_examples))
+        assert isinstance(self.train, data.Resident)
+        return Member(self.values, self.train.arrays, splits)
+
+    def learning_rate(self, step: int) -> float:
+        """Give the learning rate of a step."""
+        factors = _factors(self.schedule, self.num_steps)
+        return float(factors.dtype.type(self.config["learning_rate"]) * factors[step])
+
     def _mask(self, params: PyTree, stats: PyTree) -> PyTree | None:
         config = self.config
         if config["sparsity"] == 0:
@@ -160,6 +197,34 @@ class Experiment:
             key=streams.key(config["seed"], "mask"),
             gradients=gradients,
         )
+
+
+def take_epochs_together(
+    group: Sequence[Experiment], states: Sequence[State], *, group_size: int, seconds: float
+) -> Iterator[list[list[Taken]]]:
+    """Advance runs of one shape together, in one program of `group_size` runs; for about `seconds` a call."""
+    first = group[0]
+    return stretch.take_epochs_together(
+        first.step,
+        first.workload,
+        [built._member() for built in group],
+        states,
+        group_size=group_size,
+        plan=Schedule(first.train.num_examples, first.config["batch_size"]),
+        num_epochs=first.num_steps // first.steps_per_epoch,
+        seconds=seconds,
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _size(model: Model) -> int:
+    return trees.size(jax.eval_shape(lambda: model.init(jax.random.key(0)))[0])
+
+
+@functools.lru_cache(maxsize=64)
+def _factors(schedule: Callable, num_steps: int) -> np.ndarray:
+    """Tabulate a schedule at once: a call to the device for each row of metrics would take longer than an epoch."""
+    return np.asarray(jax.jit(jax.vmap(schedule))(jnp.arange(num_steps)), jnp.zeros(()).dtype)
 
 
 @functools.lru_cache(maxsize=64)
@@ -343,7 +408,14 @@ def _values(config: Mapping[str, Any]) -> Values:
 _NOT_STATIC = {"rho", "learning_rate", "weight_decay", "seed", "label_noise", "validation_fraction", "train_examples"}
 _NOT_STATIC |= {"sparsity", "pruner", "layer_density", "snip_batches", "num_epochs", "num_train_steps"}
 _NOT_STATIC |= {"data_dir", "cache", "threads", "eval_every_steps", "steps_per_eval", "log_every_steps"}
-_NOT_STATIC |= {"checkpoint_every_seconds", "restore_checkpoint"}
+_NOT_STATIC |= {"checkpoint_every_seconds", "restore_checkpoint", "group_size"}
+
+
+def shape(config: Mapping[str, Any]) -> tuple:
+    """Give what the programs of a resolved config are compiled for: equal for runs that can share them."""
+    sizes = ("num_epochs", "num_train_steps", "train_examples", "validation_fraction", "eval_every_steps")
+    masked = ("is_masked", config["sparsity"] > 0)
+    return *_static(config), *((name, config[name]) for name in (*sizes, "steps_per_eval", "group_size")), masked
 
 
 def _static(config: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:

@@ -14,21 +14,29 @@ _LIVE_SECONDS = 0.1
 _ERASE_TO_END = "\x1b[K"  # of the line, on a terminal
 
 
+def say(text: str, *, quiet: bool = False) -> None:
+    """Tell the user something, on standard error."""
+    if not quiet:
+        print(text, file=sys.stderr, flush=True)
+
+
 class TensorBoard:
     """Write scalars for TensorBoard.
 
     Args:
-      directory: where the event file is made.
+      directory: where the event file is made; None for none.
       purge_step: when a run resumes, the first step that is done again: TensorBoard then drops what the killed process
         logged from there on, and shows nothing twice.
     """
 
-    def __init__(self, directory: Path | str, *, purge_step: int | None = None):
+    def __init__(self, directory: Path | str | None, *, purge_step: int | None = None):
         self._directory, self._purge_step = directory, purge_step
         self._writer = None
 
     def write(self, step: int, values: Mapping[str, float | None]) -> None:
         """Write the values that are not None at a step."""
+        if self._directory is None:
+            return
         self._writer = self._writer or self._open()
         for name, value in values.items():
             if value is not None:

@@ -39,7 +39,7 @@ def describe(config: Mapping[str, Any]) -> str:
     """
     outline = _outline(config)
     model = experiment.model_of(config, outline.example, outline.num_outputs)
-    params, stats = jax.eval_shape(model.init, jax.random.key(0))
+    params, stats = _shapes(model)
     num_devices = devices.count(devices.over_local_devices())
     num_steps, steps_per_epoch = experiment.lengths(config, outline.num_train, num_devices=num_devices)
     kept = sparsify.num_kept(
@@ -52,16 +52,34 @@ def describe(config: Mapping[str, Any]) -> str:
         "nonzero parameters": f"{kept:,}",
         "steps": f"{num_steps:,} ({steps_per_epoch:,} an epoch, {num_steps / steps_per_epoch:g} epochs)",
         "gradients a step": "1" if configs.effective_rho(config) == 0 else "2 (SAM)",
-        "expected memory": f"{_readable(_memory(config, outline, model, params, stats))} of arrays",
+        "expected memory": f"{readable(_memory(config, outline, model, params, stats))} of arrays",
     }
     resolved = "\n".join(f"  {name}: {json.dumps(value)}" for name, value in sorted(config.items()))
     return "config:\n" + resolved + "\n" + "\n".join(f"{name}: {value}" for name, value in rows.items())
+
+
+class Sizes(NamedTuple):
+    """What a run will hold: params is a pytree of shapes and dtypes, num_steps counts optimizer steps."""
+
+    params: PyTree
+    num_steps: int
+
+
+def sizes(config: Mapping[str, Any]) -> Sizes:
+    """Tell the sizes of a resolved config's run, without its data where they are not on this machine."""
+    outline = _outline(config)
+    num_steps, _ = experiment.lengths(config, outline.num_train)
+    return Sizes(_shapes(experiment.model_of(config, outline.example, outline.num_outputs))[0], num_steps)
 
 
 def is_local(config: Mapping[str, Any]) -> bool:
     """Tell whether the data set is on this machine, and not on a hub."""
     builder = registry.find("config.dataset", config["dataset"], data.DATASETS)
     return config["data_dir"] is not None or "data_dir" not in registry.fields(builder)
+
+
+def _shapes(model: Model) -> tuple[PyTree, PyTree]:
+    return jax.eval_shape(lambda: model.init(jax.random.key(0)))
 
 
 def _outline(config: Mapping[str, Any]) -> Outline:
@@ -114,7 +132,8 @@ def _bytes(tree: PyTree) -> int:
     return sum(int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-def _readable(num_bytes: float) -> str:
+def readable(num_bytes: float) -> str:
+    """Write a number of bytes with a unit."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if num_bytes < 1024:
             return f"{num_bytes:.3g} {unit}"

@@ -172,6 +172,13 @@ class RunDirectory:
         with open(self.path / "error.txt", "a") as file:
             file.write(text.rstrip("\n") + "\n")
 
+    def read_error(self) -> str:
+        """Read the last line of `error.txt`, which says what went wrong."""
+        try:
+            return (self.path / "error.txt").read_text().rstrip("\n").rpartition("\n")[2]
+        except FileNotFoundError:
+            return ""
+
     def append_metrics(self, row: Mapping[str, float | None]) -> None:
         """Append a row of numbers to `metrics.csv`; the first row settles the columns.
 

@@ -81,7 +81,7 @@ def test_runs_that_differ_get_directories_of_their_own(tmp_path):
     assert sorted(table["rho"]) == [0.0, 0.1, 0.1, 0.1]
 
 
-@pytest.mark.parametrize("segments", [0, 2, 4])
+@pytest.mark.parametrize("segments", [0, 1, 2])
 def test_a_stopped_run_ends_with_the_same_numbers(tmp_path, segments):
     whole = run(tmp_path / "whole")
     with pytest.raises(driver.Stopped, match="the same command goes on from there"):
@@ -141,7 +141,7 @@ def test_a_killed_run_resumes_and_ends_with_the_same_numbers(tmp_path):
 def test_a_damaged_newest_checkpoint_falls_back_with_a_warning(tmp_path, capsys):
     whole = run(tmp_path / "whole")
     with pytest.raises(driver.Stopped):
-        driver.run(FIELDS, tmp_path / "cut", should_stop=After(4), quiet=True)
+        driver.run(FIELDS, tmp_path / "cut", should_stop=After(2), quiet=True)
     directory = directory_of(tmp_path / "cut")
     newest = sorted(directory.checkpoints.glob("step_*.npz"))[-1]
     newest.write_bytes(newest.read_bytes()[:-100])

@@ -3,22 +3,27 @@
 JAX is not imported here: faults are found, and the number of threads is set, before it starts.
 """
 
-from flatwide.config.checks import resolve
+from flatwide.config.checks import check_field, resolve, resolve_fields
 from flatwide.config.files import load_file, override
 from flatwide.config.identity import base_optimizer, digest, effective_rho, identity
 from flatwide.config.own import MAY_BE_OWN
-from flatwide.config.schema import SCHEMA, ConfigError, default
+from flatwide.config.schema import SCHEMA, STUDY, ConfigError, default, field_like, plain
 
 __all__ = [
     "MAY_BE_OWN",
     "SCHEMA",
+    "STUDY",
     "ConfigError",
     "base_optimizer",
+    "check_field",
     "default",
     "digest",
     "effective_rho",
+    "field_like",
     "identity",
     "load_file",
     "override",
+    "plain",
     "resolve",
+    "resolve_fields",
 ]

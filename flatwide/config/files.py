@@ -55,8 +55,13 @@ def override(values: Mapping[str, Any], assignments: list[tuple[str, str]]) -> t
     Returns: the new values, and the faults of those flags that could not be read.
     """
     values, faults = dict(values), []
+    axes = {name for name, _ in assignments} & set(study_axes(values))
+    faults += [f"--config.{name}: an axis of the study; set --config.study.axes.{name}." for name in sorted(axes)]
     # Names of the user's own files first: they may bring fields that other flags set.
     for name, text in sorted(assignments, key=lambda assignment: assignment[0] not in MAY_BE_OWN):
+        if name.startswith("study."):
+            values["study"] = _assigned(values.get("study", {}), name.split(".")[1:], text)
+            continue
         if name not in SCHEMA and name not in values:
             values |= own_defaults(values)
         if name not in SCHEMA and name not in values:
@@ -68,6 +73,24 @@ def override(values: Mapping[str, Any], assignments: list[tuple[str, str]]) -> t
         except ValueError:
             faults.append(f"config.{name}={text!r}: expected {describe(field)}.")
     return values, faults
+
+
+def study_axes(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Give the axes of the study in a config file's values, or none."""
+    study = values.get("study")
+    axes = study.get("axes") if isinstance(study, Mapping) else None
+    return axes if isinstance(axes, Mapping) else {}
+
+
+def _assigned(study: Any, names: list[str], text: str) -> Any:
+    """Set a nested field of a study; what is wrong with it is found where studies are read."""
+    if not names:
+        try:
+            return ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            return {"true": True, "false": False, "none": None}.get(text.lower(), text)
+    study = dict(study) if isinstance(study, Mapping) else {}
+    return study | {names[0]: _assigned(study.get(names[0], {}), names[1:], text)}
 
 
 def _parse(text: str, field: Field) -> Any:

@@ -1,6 +1,6 @@
 """The fields of a config: what each may be, and its default."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import ml_collections
@@ -24,7 +24,8 @@ class Check(NamedTuple):
 class Field(NamedTuple):
     """One config field.
 
-    kind: "int", "float", "bool", "str", "ints", "floats" or "strs"; the plural ones are tuples.
+    kind: "int", "float", "bool", "str", "ints", "floats" or "strs"; the plural ones are tuples; in STUDY also
+      "mapping" and "mappings".
     identity: whether the field can change a result, and so belongs to the run's hash.
     """
 
@@ -96,13 +97,28 @@ SCHEMA: dict[str, Field] = {
     "checkpoint_every_seconds": Field(10.0, "float", NOT_NEGATIVE, identity=False),
     "restore_checkpoint": Field(True, "bool", identity=False),
     "threads": Field(None, "int", AT_LEAST_ONE, optional=True),
+    "group_size": Field(1, "int", AT_LEAST_ONE),
+}
+
+# The fields of `config.study`: many runs instead of one. `flatwide/study` reads them.
+STUDY: dict[str, Field] = {
+    "axes": Field({}, "mapping"),
+    "points": Field((), "mappings"),
+    "exclude": Field((), "mappings"),
+    "metric": Field("test_metric", "str"),
+    "executor": Field("local", "str"),
+    "workers": Field(None, "int", AT_LEAST_ONE, optional=True),
+    "address": Field(None, "str", optional=True),
+    "slurm": Field({}, "mapping"),
+    "tensorboard": Field(False, "bool"),
 }
 
 
-def default() -> ml_collections.ConfigDict:
-    """Make a config with every field at its default, locked against unknown fields: the start of a config file."""
-    config = ml_collections.ConfigDict({name: field.default for name, field in SCHEMA.items()}, type_safe=False)
-    return config.lock()
+def default() -> Any:
+    """Make a ConfigDict with every field at its default, locked against unknown fields: the start of a config file."""
+    fields: dict[str, Any] = {name: field.default for name, field in SCHEMA.items()}
+    fields["study"] = {name: field.default for name, field in STUDY.items()}
+    return ml_collections.ConfigDict(fields, type_safe=False).lock()
 
 
 def field_like(value: Any) -> Field:
@@ -133,12 +149,19 @@ def describe(field: Field) -> str:
 
 
 def plain(values: Any) -> dict[str, Any]:
-    """Turn a ConfigDict, frozen or not, or another mapping into a dict."""
-    if isinstance(values, ml_collections.FrozenConfigDict):
-        values = values.as_configdict()
-    if isinstance(values, ml_collections.ConfigDict):
-        values = {name: values[name] for name in values}
-    return dict(values)
+    """Turn a ConfigDict, frozen or not, or another mapping into a dict; a `study` that says nothing drops out."""
+    plain_values = {name: _plain_study(values[name]) if name == "study" else values[name] for name in values}
+    study, nothing = plain_values.get("study"), {name: field.default for name, field in STUDY.items()}
+    if study is None or (isinstance(study, dict) and nothing | study == nothing):
+        plain_values.pop("study", None)
+    return plain_values
+
+
+def _plain_study(value: Any) -> Any:
+    """Turn nested ConfigDicts into dicts and lists into tuples."""
+    if isinstance(value, Mapping | ml_collections.ConfigDict):
+        return {name: _plain_study(value[name]) for name in value}
+    return tuple(_plain_study(entry) for entry in value) if isinstance(value, list | tuple) else value
 
 
 def one_line(error: BaseException) -> str:

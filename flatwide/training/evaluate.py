@@ -84,17 +84,24 @@ def compiled_scores(workload: Workload, *, num_scored: int, batch_size: int, sha
     """Compile `run(state, arrays) -> scores` of the first `num_scored` examples."""
 
     def run(state: State, arrays) -> Scores:
-        num_batches = -(-num_scored // batch_size)
-        # The last batch is completed with examples that were scored already; their second scores are cut off.
-        index = jnp.arange(num_batches * batch_size).reshape(num_batches, batch_size) % num_scored
-
-        def one(chosen):
-            batch = jax.tree.map(lambda array: array[chosen], arrays)
-            return score_batch(workload, state, keep_split(batch, sharding))
-
-        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:num_scored], jax.lax.map(one, index))
+        return resident_scores(workload, state, arrays, num_scored=num_scored, batch_size=batch_size, sharding=sharding)
 
     return jax.jit(run)
+
+
+def resident_scores(
+    workload: Workload, state: State, arrays, *, num_scored: int, batch_size: int, sharding: Sharding = None
+) -> Scores:
+    """Trace the scores of the first `num_scored` examples."""
+    num_batches = -(-num_scored // batch_size)
+    # The last batch is completed with examples that were scored already; their second scores are cut off.
+    index = jnp.arange(num_batches * batch_size).reshape(num_batches, batch_size) % num_scored
+
+    def one(chosen):
+        batch = jax.tree.map(lambda array: array[chosen], arrays)
+        return score_batch(workload, state, keep_split(batch, sharding))
+
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:num_scored], jax.lax.map(one, index))
 
 
 def _streamed_scores(

@@ -8,6 +8,7 @@ import numpy as np
 
 from flatwide.training.segments import Segment
 from flatwide.training.state import State, Values
+from flatwide.workloads import Scores
 
 _GROWTH = 8  # a segment's length grows by this until a segment lasts long enough
 
@@ -15,12 +16,14 @@ _GROWTH = 8  # a segment's length grows by this until a segment lasts long enoug
 class Taken(NamedTuple):
     """A segment that was taken.
 
-    step: steps done in all; state: after them; losses: of the clean pass, one a step of the segment.
+    step: steps done in all; state: after them, or None where it stayed inside a longer program; losses: of the clean
+    pass, one a step of the segment; scores: of each split at its end, where the program that took it scored them.
     """
 
     step: int
-    state: State
+    state: State | None
     losses: np.ndarray
+    scores: dict[str, Scores] | None = None
 
 
 def take_steps(

@@ -60,27 +60,37 @@ def compiled_segment(step: Step, *, plan: Schedule, sharding: Sharding = None):
     """
 
     def run(values: Values, state: State, arrays: Batch, stop: Array) -> tuple[State, Array]:
-        order = epoch_order(values.seed, state.step // plan.steps_per_epoch, plan)
-        dtype = jnp.zeros(()).dtype
-
-        def unfinished(carry):
-            state, _, last = carry
-            return (state.step < stop) & jnp.isfinite(last)
-
-        def advance(carry):
-            state, losses, _ = carry
-            within = state.step % plan.steps_per_epoch
-            chosen = jax.lax.dynamic_slice(order, (within * plan.batch_size,), (plan.batch_size,))
-            batch = keep_split(jax.tree.map(lambda array: array[chosen], arrays), sharding)
-            state, metrics = step(values, state, batch)
-            loss = metrics["loss"].astype(dtype)
-            return state, losses.at[within].set(loss), loss
-
-        start = (state, jnp.zeros(plan.steps_per_epoch, dtype), jnp.zeros((), dtype))
-        state, losses, _ = jax.lax.while_loop(unfinished, advance, start)
+        state, losses, _ = advance_to(stop, step, plan, values, state, arrays, sharding=sharding)
         return state, losses
 
     return jax.jit(run, donate_argnums=1)
+
+
+def advance_to(
+    stop: Array, step: Step, plan: Schedule, values: Values, state: State, arrays: Batch, *, sharding: Sharding = None
+) -> tuple[State, Array, Array]:
+    """Trace the steps of one epoch up to `stop` or to a loss that is not finite.
+
+    Returns: the state, the losses of this epoch by step, and the last of them.
+    """
+    order = epoch_order(values.seed, state.step // plan.steps_per_epoch, plan)
+    dtype = jnp.zeros(()).dtype
+
+    def unfinished(carry):
+        state, _, last = carry
+        return (state.step < stop) & jnp.isfinite(last)
+
+    def advance(carry):
+        state, losses, _ = carry
+        within = state.step % plan.steps_per_epoch
+        chosen = jax.lax.dynamic_slice(order, (within * plan.batch_size,), (plan.batch_size,))
+        batch = keep_split(jax.tree.map(lambda array: array[chosen], arrays), sharding)
+        state, metrics = step(values, state, batch)
+        loss = metrics["loss"].astype(dtype)
+        return state, losses.at[within].set(loss), loss
+
+    start = (state, jnp.zeros(plan.steps_per_epoch, dtype), jnp.zeros((), dtype))
+    return jax.lax.while_loop(unfinished, advance, start)
 
 
 @functools.lru_cache(maxsize=64)

@@ -1,0 +1,24 @@
+"""Which ascent rule helps most, each at its own best radius?
+
+Run:     python main.py --workdir=runs/sam_variants --config=configs/studies/sam_variants.py
+Axes:    three rules with a grid of their own each, three widths, 8 seeds: 408 runs on digits_label_noise.
+Source:  ours; rules of Foret et al. (2021), Kwon et al. (2021), and the unnormalized one of the paper's theory.
+"""
+
+import digits_label_noise
+
+# rho means another length for each rule, so each has a grid that its best lies inside of.
+RADII = {
+    "normalized": (0.0, 0.05, 0.1, 0.2, 0.35, 0.5),  # 0 is SGD, the same for all
+    "unnormalized": (0.01, 0.05, 0.1, 0.2, 0.5, 1.0),
+    "adaptive": (0.1, 0.5, 1.0, 2.0, 4.0),
+}
+
+
+def get_config():
+    config = digits_label_noise.get_config()
+    config.study.points = tuple(
+        {"sam_variant": variant, "rho": rho} for variant, radii in RADII.items() for rho in radii
+    )
+    config.study.axes = {"num_neurons": ((8,), (32,), (128,)), "seed": tuple(range(8))}
+    return config

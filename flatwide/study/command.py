@@ -1,0 +1,183 @@
+"""Plan, train and tabulate a study, or tell what it would do."""
+
+import datetime
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+from flatwide import cores, preview, results, runs
+from flatwide.logs import duration_text
+from flatwide.study import describe, inventory, orders, plan, supervise
+from flatwide.study.executors import CREWS, Site
+from flatwide.study.inventory import Inventory, Known
+from flatwide.study.orders import Orders, Task
+from flatwide.study.plan import Plan
+
+_EVERY_SECONDS = 10.0  # between progress lines
+_REFRESH_SECONDS, _REFRESH_SHARE = 60.0, 20  # between refreshes, which take at most this part of the time
+
+
+class Summary(NamedTuple):
+    """How a study stands: planned runs, those done (diverged ones among them), diverged, and failed or refused ones."""
+
+    num_runs: int
+    num_done: int
+    num_diverged: int
+    num_failed: int
+
+
+def run(
+    values: Mapping[str, Any],
+    workdir: str | os.PathLike,
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+    refresh: Callable[[], None] = lambda: None,
+    stream: TextIO | None = None,
+) -> Summary:
+    """Train every run of a study that is not done yet, and rebuild `results.csv`.
+
+    Args:
+      values: the fields of a config with a study.
+      workdir: each run gets a directory of its own in `workdir/runs`.
+      should_stop: asked several times a second; once it says yes, runs in training are saved and `Stopped` is raised.
+      refresh: called after the table is rebuilt: now and then, and at the end however it comes.
+      stream: where progress is told; None for standard error.
+    Raises: ConfigError, DataError, Stopped, WorkerError.
+    """
+    out, workdir = stream or sys.stderr, os.fspath(workdir)
+    planned = plan.expand(values)
+    found = inventory.take(planned, workdir)
+    estimate = describe.Estimate(found)
+    for line in describe.heading(planned, found, num_workers=num_workers(planned, found), estimate=estimate):
+        print(line, file=out, flush=True)
+
+    def rebuild() -> None:
+        results.write_results(Path(workdir))
+        refresh()
+
+    try:
+        failed = _train(
+            planned, found, workdir, should_stop=should_stop, rebuild=rebuild, stream=out, estimate=estimate
+        )
+    finally:
+        rebuild()
+    refused = [known for known in found.known if known.status in inventory.REFUSED]
+    for known in refused:
+        print(f"kept and not trained: {known.problem}", file=out)
+    after = inventory.take(planned, workdir)
+    num_done = after.count(*inventory.DONE)
+    return Summary(len(planned.runs), num_done, after.count("diverged"), failed + len(refused))
+
+
+def _train(
+    planned: Plan,
+    found: Inventory,
+    workdir: str,
+    *,
+    should_stop: Callable[[], bool],
+    rebuild: Callable[[], None],
+    stream: TextIO,
+    estimate: "describe.Estimate",
+) -> int:
+    """Hand what is to do to the executor and tell how far it is; give the number of failed runs."""
+    tasks = found.to_do()
+    if not tasks:
+        return 0
+    settings, workers = planned.settings, num_workers(planned, found)
+    given = _give_orders(tasks, workdir, estimate, tensorboard=settings.tensorboard)
+    site = Site(given.path, threads(planned), address=settings.address, slurm=settings.slurm)
+    progress = _Progress(found, tasks, estimate, workers=workers, stream=stream)
+    refreshed, took = time.monotonic(), 0.0
+    crew = CREWS[settings.executor](site)
+    for outcome in supervise.supervise(given, crew, workers=workers, should_stop=should_stop):
+        if outcome is not None:
+            progress.ended(outcome)
+        elif (now := time.monotonic()) - refreshed > max(_REFRESH_SECONDS, _REFRESH_SHARE * took):
+            rebuild()
+            refreshed = time.monotonic()
+            took = refreshed - now
+    orders.remove(given)
+    return progress.counts["failed"]
+
+
+def _give_orders(tasks: list[Known], workdir: str, estimate: "describe.Estimate", *, tensorboard: bool) -> Orders:
+    """Write down what is to do, the group that takes longest first, so that none is left alone at the end."""
+    groups: dict[tuple, list[Known]] = {}
+    for known in tasks:
+        groups.setdefault(known.run.shape, []).append(known)
+    longest = sorted(groups.values(), key=lambda group: -len(group) * estimate.cost(group[0]))
+    session = f"{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}-{os.getpid()}"
+    named = [[Task(known.directory.name, dict(known.run.config)) for known in group] for group in longest]
+    return orders.write(workdir, named, session=session, tensorboard=tensorboard)
+
+
+def threads(planned: Plan) -> int:
+    """Give the CPU threads of each worker: those of the config, else one, which wastes none on waiting."""
+    return planned.runs[0].config["threads"] or 1
+
+
+def num_workers(planned: Plan, found: Inventory) -> int:
+    """Give the number of workers: as many as the cores allow, and one where runs share a GPU."""
+    on_gpu = Path("/dev/nvidia0").exists() and os.environ.get("JAX_PLATFORMS", "") != "cpu"
+    most = planned.settings.workers or (1 if on_gpu else max(1, cores.available() // threads(planned)))
+    return max(1, min(most, len(found.to_do())))
+
+
+class _Progress:
+    """Tell now and then how many runs are done and how long the rest will take."""
+
+    def __init__(
+        self, found: Inventory, tasks: list[Known], estimate: "describe.Estimate", *, workers: int, stream: TextIO
+    ):
+        self.counts: Counter[str] = Counter()
+        self._known = {known.directory.name: known for known in tasks}
+        self._total, self._done = len(found.known), found.count(*inventory.DONE)
+        self._left = Counter(known.run.shape for known in tasks)
+        self._estimate, self._workers, self._stream = estimate, workers, stream
+        self._num_left, self._told = len(tasks), time.monotonic()
+
+    def ended(self, outcome: supervise.Outcome) -> None:
+        """Count a run that ended."""
+        known = self._known[outcome.task.name]
+        self.counts[outcome.status] += 1
+        self._num_left -= 1
+        self._left[known.run.shape] -= 1
+        if outcome.status == "failed":
+            path = known.directory.path
+            print(f"failed: {path.name}: {outcome.problem}; see {path / 'error.txt'}", file=self._stream, flush=True)
+        else:
+            self._done += 1
+            self._estimate.learn(known, outcome.seconds)
+        now = time.monotonic()
+        if now - self._told >= _EVERY_SECONDS or self._num_left == 0:
+            self._told = now
+            print(self._text(), file=self._stream, flush=True)
+
+    def _text(self) -> str:
+        parts = [f"runs {self._done}/{self._total}"]
+        parts += [f"{count} {status}" for status in ("diverged", "failed") if (count := self.counts[status])]
+        if self._num_left:
+            seconds = self._estimate.total(self._left) / self._workers
+            parts.append(f"about {duration_text(seconds)} left")
+        return "  ".join(parts)
+
+
+def dry_run(values: Mapping[str, Any], workdir: str | os.PathLike) -> str:
+    """Tell what a study would do, without training.
+
+    Raises: ConfigError; DataError if the data set was given a folder and is not there.
+    """
+    planned = plan.expand(values)
+    config = planned.runs[0].config
+    if preview.is_local(config):
+        found = inventory.take(planned, workdir)
+    else:  # the names of runs depend on data that are not on this machine
+        unknown = (Known(run, runs.RunDirectory(Path(workdir)), "unknown") for run in planned.runs)
+        found = Inventory(tuple(unknown), ())
+    estimate = describe.Estimate(found)
+    lines = describe.heading(planned, found, num_workers=num_workers(planned, found), estimate=estimate)
+    return "\n".join([*lines, *describe.groups(found, estimate), *describe.disk(found)])

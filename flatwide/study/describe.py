@@ -1,0 +1,123 @@
+"""Put a plan into words: what is done, what is to do, how long it takes and how much disk."""
+
+from collections import Counter
+from collections.abc import Mapping
+
+from flatwide import config as configs
+from flatwide import experiment, preview, trees
+from flatwide.logs import duration_text
+from flatwide.study.inventory import DONE, REFUSED, Inventory, Known
+from flatwide.study.plan import Plan, Planned
+
+_SMALL_FILES = 24 * 1024  # bytes of a run's tables and JSON, in whole blocks of the disk
+
+
+class Estimate:
+    """How long runs take: as long as others of their shape did, else in proportion to their arithmetic."""
+
+    def __init__(self, found: Inventory):
+        self._costs: dict[tuple, float] = {}
+        self._seen: dict[tuple, list[float]] = {}
+        for known in found.known:
+            if known.run.shape not in self._costs:
+                self._costs[known.run.shape] = _cost(known.run)
+            self.learn(known, known.seconds)
+
+    def learn(self, known: Known, seconds: float | None) -> None:
+        """Take in how long a run took."""
+        if seconds is not None:
+            self._seen.setdefault(known.run.shape, []).append(seconds)
+
+    def cost(self, known: Known) -> float:
+        """Give the arithmetic of a run, in a unit of no meaning."""
+        return self._costs[known.run.shape]
+
+    def seconds(self, shape: tuple) -> float | None:
+        """Give the mean of the runs of a shape; None if none is done."""
+        seen = self._seen.get(shape)
+        return sum(seen) / len(seen) if seen else None
+
+    def total(self, left: Mapping[tuple, int]) -> float:
+        """Estimate the seconds that runs take one after another; a shape not seen yet by its arithmetic."""
+        known = {shape: seconds for shape in self._costs if (seconds := self.seconds(shape)) is not None}
+        rate = sum(known.values()) / max(sum(self._costs[shape] for shape in known), 1.0)
+        return sum(count * known.get(shape, rate * self._costs[shape]) for shape, count in left.items())
+
+
+def heading(planned: Plan, found: Inventory, *, num_workers: int, estimate: Estimate) -> list[str]:
+    """Say in some lines what a study is and how far it is."""
+    counts = Counter(known.status for known in found.known)
+    num_to_do = len(found.to_do())
+    states = [f"{sum(counts[status] for status in DONE)} done", f"{num_to_do} to do"]
+    states += [f"{counts[status]} {status}" for status in ("unfinished", "failed", *REFUSED) if counts[status]]
+    if counts["unknown"]:
+        states = ["how many are done is known once the data are here"]
+    lines = [f"study of {len(found.known)} runs: {', '.join(states)}"]
+    settings = planned.settings
+    axes = [f"{name} ({len(values)})" for name, values in settings.axes.items()]
+    axes = ([f"points ({len(settings.points)})"] if settings.points else []) + axes
+    lines.append(f"axes: {' × '.join(axes)}" + (f", {len(settings.exclude)} exclusions" if settings.exclude else ""))
+    lines += list(planned.notes)
+    if found.others:
+        lines.append(f"kept: {len(found.others)} runs here are no part of this study, such as {found.others[0]}")
+    if num_to_do:
+        left = Counter(known.run.shape for known in found.to_do())
+        unseen = sum(estimate.seconds(shape) is None for shape in left)
+        time = duration_text(estimate.total(left) / num_workers)
+        if unseen == len(left):
+            time = "unknown until runs of some shape are done"
+        elif unseen:
+            time = f"about {time}, of which {unseen} groups are estimated by their arithmetic"
+        lines.append(f"estimated time: {time} ({num_workers} workers)")
+    return lines
+
+
+def groups(found: Inventory, estimate: Estimate) -> list[str]:
+    """List the groups: runs of one shape, which share a compiled program."""
+    by_shape: dict[tuple, list[Known]] = {}
+    for known in found.known:
+        by_shape.setdefault(known.run.shape, []).append(known)
+    rows = [("width", "program", "parameters", "steps", "runs", "to do", "seconds a run")]
+    for shape, members in by_shape.items():
+        config = members[0].run.config
+        sizes = preview.sizes(config)
+        seconds = estimate.seconds(shape)
+        rows.append(
+            (
+                str(experiment.width(config)),
+                "base" if configs.effective_rho(config) == 0 else "SAM",
+                f"{trees.size(sizes.params):,}",
+                f"{sizes.num_steps:,}",
+                str(len(members)),
+                str(sum(known.status not in (*DONE, *REFUSED) for known in members)),
+                "unknown" if seconds is None else f"{seconds:.2g}",
+            )
+        )
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    return [f"groups of one program: {len(by_shape)}", *lines]
+
+
+def disk(found: Inventory) -> list[str]:
+    """Estimate the disk that a finished study takes."""
+    shapes = Counter(known.run.shape for known in found.known)
+    sample = {known.run.shape: known.run for known in found.known}
+    least = sum(count * (_state_bytes(sample[shape]) + _SMALL_FILES) for shape, count in shapes.items())
+    most = sum(count * (3 * _state_bytes(sample[shape]) + _SMALL_FILES) for shape, count in shapes.items())
+    least, most = preview.readable(least), preview.readable(most)
+    return [f"disk: {least} if each run ends within a checkpoint interval, else up to {most}"]
+
+
+def _state_bytes(run: Planned) -> int:
+    """Count the bytes of a checkpoint: parameters, optimizer state and mask."""
+    config, params = run.config, preview.sizes(run.config).params
+    copies = 1 + {"sgd": int(config["momentum"] > 0), "adam": 2, "adamw": 2}[configs.base_optimizer(config)]
+    itemsize = 8 if experiment.is_double() else 4
+    return trees.size(params) * (copies * itemsize + (config["sparsity"] > 0))
+
+
+def _cost(run: Planned) -> float:
+    sizes = preview.sizes(run.config)
+    passes = 1 if configs.effective_rho(run.config) == 0 else 2
+    # A step of a tiny network is as long as that of one with some ten thousand weights: reading and shuffling.
+    return (trees.size(sizes.params) + 10_000) * run.config["batch_size"] * sizes.num_steps * passes

@@ -1,0 +1,56 @@
+"""Workers as processes of this machine."""
+
+import os
+import signal
+import subprocess
+import sys
+
+from flatwide.study.executors.crew import Ended, Site
+
+
+class LocalCrew:
+    """Start each worker as a process, and tell by its exit code how it ended."""
+
+    def __init__(self, site: Site):
+        self._site = site
+        self._processes: dict[str, subprocess.Popen] = {}
+
+    def start(self, worker: str) -> None:
+        """Start a process whose standard input ends with this one, so that no worker outlives the command."""
+        threads = str(self._site.threads)
+        self._processes[worker] = subprocess.Popen(
+            [sys.executable, "-m", "flatwide.study.worker", str(self._site.orders), worker],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            env=os.environ | {"NPROC": threads, "OMP_NUM_THREADS": threads},
+        )
+
+    def ended(self) -> list[Ended]:
+        """Look at the exit codes."""
+        found = []
+        for worker, process in list(self._processes.items()):
+            if (code := process.poll()) is not None:
+                self._bury(worker)
+                found.append(Ended(worker, "" if code == 0 else _code_text(code)))
+        return found
+
+    def stop(self) -> None:
+        """Send SIGTERM to all, and wait."""
+        for process in self._processes.values():
+            process.send_signal(signal.SIGTERM)
+        for worker in list(self._processes):
+            self._processes[worker].wait()
+            self._bury(worker)
+
+    def _bury(self, worker: str) -> None:
+        process = self._processes.pop(worker)
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+def _code_text(code: int) -> str:
+    """Say how a process ended."""
+    if code >= 0:
+        return f"exit code {code}"
+    hint = "; the system kills so when memory runs out" if code == -signal.SIGKILL else ""
+    return f"killed by {signal.Signals(-code).name}{hint}"

@@ -1,0 +1,74 @@
+"""What of a study is there already, by its run directories alone."""
+
+import os
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from flatwide import driver, runs
+from flatwide.study.plan import Plan, Planned
+
+DONE = ("finished", "diverged")
+REFUSED = ("damaged", "mismatch")  # neither trained nor overwritten: a person must look
+
+
+class Known(NamedTuple):
+    """A planned run and the state of its directory.
+
+    status: that of the directory, or "mismatch" where it holds another run than its name says.
+    seconds: time the run took, once it is done; problem: what is wrong with its files.
+    """
+
+    run: Planned
+    directory: runs.RunDirectory
+    status: str
+    seconds: float | None = None
+    problem: str = ""
+
+
+class Inventory(NamedTuple):
+    """The planned runs in the plan's order, and the names of runs that are no part of the study."""
+
+    known: tuple[Known, ...]
+    others: tuple[str, ...]
+
+    def count(self, *statuses: str) -> int:
+        """Count the planned runs of some statuses."""
+        return sum(known.status in statuses for known in self.known)
+
+    def to_do(self) -> list[Known]:
+        """List the runs that are to be trained."""
+        return [known for known in self.known if known.status not in (*DONE, *REFUSED)]
+
+
+def take(plan: Plan, workdir: str | os.PathLike) -> Inventory:
+    """Look up every planned run.
+
+    Raises: DataError if the data set, whose content is part of each run's identity, is not there.
+    """
+    known = tuple(_look_up(run, workdir) for run in plan.runs)
+    names = {entry.directory.name for entry in known}
+    others = tuple(found.name for found in runs.run_directories(os.fspath(workdir)) if found.name not in names)
+    return Inventory(known, others)
+
+
+def _look_up(run: Planned, workdir: str | os.PathLike) -> Known:
+    directory, identity = driver.locate(run.config, workdir)
+    try:
+        status = directory.status()
+        if status == "new":
+            return Known(run, directory, status)
+        if _differs(directory, identity):
+            return Known(run, directory, "mismatch", problem=f"{directory.path}: config.json is that of another run.")
+        result = directory.read_result() or {}
+    except ValueError as error:
+        return Known(run, directory, "damaged", problem=str(error))
+    return Known(run, directory, status, seconds=result.get("seconds"))
+
+
+def _differs(directory: runs.RunDirectory, identity: Mapping[str, Any]) -> bool:
+    try:
+        return directory.read_config()[runs.IDENTITY] != identity
+    except ValueError:
+        if directory.status() in DONE:
+            raise
+        return False

@@ -1,0 +1,103 @@
+"""What a study hands to its workers: a file of the runs that are to be trained, and beside it what each has in hand.
+
+Workers share nothing but the work directory. Which run is done, failed or taken is known by its own directory, so any
+number of workers, on any machines that see the same files, may follow the same orders and may die at any time.
+"""
+
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from flatwide import runs
+
+
+class Task(NamedTuple):
+    """One run to train: the name of its directory, and its resolved config."""
+
+    name: str
+    config: dict[str, Any]
+
+
+class Orders(NamedTuple):
+    """The runs that were to do when a study's command began.
+
+    path: the file that holds them. groups: runs of one compiled program, the costliest group first.
+    tensorboard: whether runs write event files.
+    """
+
+    path: Path
+    workdir: Path
+    groups: tuple[tuple[Task, ...], ...]
+    tensorboard: bool
+
+    def state(self, task: Task) -> str:
+        """Tell "done", "failed" (since the orders were given) or "open", by the files of a run."""
+        directory = self.workdir / "runs" / task.name
+        if (directory / "result.json").exists():
+            return "done"
+        try:
+            # Both times are the file system's own, so that the clocks of machines do not matter.
+            has_failed = (directory / "error.txt").stat().st_mtime_ns >= self.path.stat().st_mtime_ns
+        except FileNotFoundError:
+            return "open"
+        return "failed" if has_failed else "open"
+
+    @contextmanager
+    def claim(self, number: int) -> Iterator[bool]:
+        """Try to be the worker that begins a group, so that no two compile its program at once."""
+        with open(self.path.parent / f"group-{number}", "a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            yield True
+
+    def write_in_hand(self, worker: str, names: list[str]) -> None:
+        """Say which runs a worker trains now; if it dies, they are what it died of."""
+        (self.path.parent / f"worker-{worker}").write_text("\n".join([socket.gethostname(), *names]))
+
+    def read_in_hand(self, worker: str) -> list[str] | None:
+        """Read which runs a worker had in hand, or None if no such worker has ever shown itself here."""
+        try:
+            return (self.path.parent / f"worker-{worker}").read_text().split("\n")[1:]
+        except FileNotFoundError:
+            return None
+
+
+def write(workdir: Path | str, groups: list[list[Task]], *, session: str, tensorboard: bool) -> Orders:
+    """Write orders into a folder of their own, `workdir/study/<session>`."""
+    workdir = Path(workdir).resolve()
+    path = workdir / "study" / session / "orders.json"
+    content = {"groups": [[task._asdict() for task in group] for group in groups], "tensorboard": tensorboard}
+    runs.write_atomically(path, json.dumps(content))
+    return Orders(path, workdir, tuple(map(tuple, groups)), tensorboard)
+
+
+def read(path: Path | str) -> Orders:
+    """Read orders.
+
+    Raises: FileNotFoundError if this machine does not see them.
+    """
+    path = Path(path)
+    try:
+        content: Mapping[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"{path}: {socket.gethostname()} does not see this file. Every worker of a study must see the work "
+            "directory under the same path: choose a --workdir on a file system that all of them share."
+        ) from None
+    groups = tuple(tuple(Task(**task) for task in group) for group in content["groups"])
+    return Orders(path, path.parents[2], groups, content["tensorboard"])
+
+
+def remove(orders: Orders) -> None:
+    """Remove the folder of orders that are carried out: everything that a user wants is in the runs."""
+    for path in orders.path.parent.iterdir():
+        path.unlink(missing_ok=True)
+    os.rmdir(orders.path.parent)

@@ -1,0 +1,101 @@
+"""Follow orders until no run is left that this worker could train; the same for every executor.
+
+    python -m flatwide.study.worker ORDERS NAME
+
+On SIGTERM, and when its standard input ends, as it does when the study's command is killed, it saves what it trains.
+Exit codes: 0 nothing is left to take, 1 failed, 143 stopped.
+"""
+
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from flatwide import driver, runs
+from flatwide.study import orders as study_orders
+from flatwide.study.orders import Orders, Task
+
+STOPPED = 143
+
+
+def follow(path: Path | str, worker: str, *, place: int, should_stop: Callable[[], bool]) -> None:
+    """Train the runs of some orders that nobody else trains.
+
+    First whole groups that no other worker has begun, since their runs share a compiled program; then whatever is
+    left of any group, from its end.
+
+    Args:
+      path: the orders.
+      worker: name of this worker, told to those who look after it.
+      place: number of this worker; it decides with which group it begins.
+    Raises: Stopped, once the run in training is saved; FileNotFoundError if this machine does not see the orders.
+    """
+    orders = study_orders.read(path)
+    orders.write_in_hand(worker, [])
+    count = len(orders.groups)
+    for number in ((place + offset) % count for offset in range(count)):
+        with orders.claim(number) as is_mine:
+            if is_mine:
+                _train(orders, worker, _pieces(orders.groups[number]), should_stop)
+    for group in orders.groups:
+        _train(orders, worker, reversed(list(_pieces(group))), should_stop)
+
+
+def _pieces(group: tuple[Task, ...]) -> Iterator[tuple[Task, ...]]:
+    """Cut a group into what is trained at a time."""
+    size = group[0].config["group_size"]
+    return (group[first : first + size] for first in range(0, len(group), size))
+
+
+def _train(orders: Orders, worker: str, pieces, should_stop: Callable[[], bool]) -> None:
+    for piece in pieces:
+        left = [task for task in piece if orders.state(task) == "open"]
+        if not left:
+            continue
+        if should_stop():
+            raise driver.Stopped("stopped between runs.")
+        orders.write_in_hand(worker, [task.name for task in left])
+        if piece[0].config["group_size"] > 1:
+            group = [task.config for task in left]
+            driver.run_together(group, orders.workdir, should_stop=should_stop, tensorboard=orders.tensorboard)
+        else:
+            _train_one(orders, left[0], should_stop)
+        orders.write_in_hand(worker, [])
+
+
+def _train_one(orders: Orders, task: Task, should_stop: Callable[[], bool]) -> None:
+    """Train one run; whatever goes wrong with it is its own business and written beside it."""
+    try:
+        driver.run(task.config, orders.workdir, should_stop=should_stop, quiet=True, tensorboard=orders.tensorboard)
+    except driver.Stopped:
+        raise
+    except runs.BusyError:
+        return
+    except Exception:
+        if orders.state(task) == "open":  # it failed before it had a directory
+            driver.keep_error(task.config, orders.workdir, traceback.format_exc())
+
+
+def main(arguments: list[str]) -> int:
+    """Follow the orders that the command line names; give the exit code."""
+    path, worker = arguments
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, frame: stopping.set())
+
+    def listen() -> None:
+        sys.stdin.read()
+        stopping.set()
+
+    threading.Thread(target=listen, daemon=True).start()
+    try:
+        follow(path, worker, place=int(worker.partition("-")[0]), should_stop=stopping.is_set)
+    except driver.Stopped:
+        return STOPPED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,247 @@
+"""Many epochs in one compiled program, evaluations included: for networks so small that leaving it costs much.
+
+Steps, orders and scores are those of `segments` and `evaluate`, so the numbers of one run are the same to the last bit
+wherever it is cut, and whichever of the two trains it. A group of runs advances together under `vmap`: there the last
+bits depend on the number of runs in the program, and not on which they are.
+"""
+
+import functools
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flatwide.training.evaluate import resident_scores
+from flatwide.training.loop import Taken
+from flatwide.training.segments import Schedule, advance_to
+from flatwide.training.state import State, Values
+from flatwide.training.step import Step
+from flatwide.types import Batch
+from flatwide.workloads import Scores, Workload
+
+_MOST_EPOCHS = 64  # of one call
+_MOST_BYTES = 2**25  # that the scores of one call may take
+
+
+class Scored(NamedTuple):
+    """A split that is scored after every epoch: all its examples, `batch_size` at a time."""
+
+    arrays: Batch
+    num_examples: int
+    batch_size: int
+
+
+class Member(NamedTuple):
+    """What one run brings to a program: its values, its training examples, and what is scored after each epoch."""
+
+    values: Values
+    train: Batch
+    splits: Mapping[str, Scored]
+
+
+def take_epochs(
+    step: Step,
+    workload: Workload,
+    member: Member,
+    state: State,
+    *,
+    plan: Schedule,
+    num_epochs: int,
+    seconds: float,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[Taken]:
+    """Take the steps of whole epochs, up to `num_epochs` or to the first loss that is not finite.
+
+    Args:
+      seconds: about how long a call may last.
+    Yields: one `Taken` an epoch, with the scores of its end; only the last of a call has the state.
+    """
+    program = _program(step, workload, plan, _sizes(member), None, state, member)
+    arrays = jax.device_put((member.train, _arrays(member)))
+    calls = _Calls(program, seconds=seconds, clock=clock)
+    first, last = int(state.step), num_epochs * plan.steps_per_epoch
+    while first < last:
+        stop = calls.stop(first // plan.steps_per_epoch, num_epochs)
+        state, losses, scores = program.run(member.values, state, *arrays, stop)
+        after, losses, scores = jax.device_get((state.step, losses, scores))
+        calls.took((after - first) / plan.steps_per_epoch)
+        for taken in _taken(first, int(after), losses, scores, plan, lambda state=state: state):
+            yield taken
+        if not np.isfinite(taken.losses[-1]):
+            return
+        first = int(after)
+
+
+def take_epochs_together(
+    step: Step,
+    workload: Workload,
+    members: Sequence[Member],
+    states: Sequence[State],
+    *,
+    group_size: int,
+    plan: Schedule,
+    num_epochs: int,
+    seconds: float,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[list[list[Taken]]]:
+    """Do what `take_epochs` does for several runs at once, in one vmapped program of `group_size` runs.
+
+    Members may be at different steps. One that is at its end, or has diverged, stands still.
+
+    Args:
+      members: at most `group_size`; the program is filled up with copies of the first, which stand still.
+    Yields: a call's epochs for each member.
+    """
+    num_spare = group_size - len(members)
+    filled = [*members, *(list(members[:1]) * num_spare)]
+    state = _stack([*states, *(list(states[:1]) * num_spare)])
+    leaves, structure = zip(*(jax.tree.flatten((member.train, _arrays(member))) for member in filled), strict=True)
+    # What all members share, such as images without a validation split, is not copied.
+    axes = tuple(None if all(leaf is own[0] for leaf in own) else 0 for own in zip(*leaves, strict=True))
+    program = _program(step, workload, plan, _sizes(members[0]), axes, states[0], members[0])
+    arrays = [
+        own[0] if axis is None else np.stack(own) for axis, own in zip(axes, zip(*leaves, strict=True), strict=True)
+    ]
+    arrays, values = jax.device_put(jax.tree.unflatten(structure[0], arrays)), _stack([own.values for own in filled])
+    calls = _Calls(program, seconds=seconds, clock=clock)
+    steps = np.array(state.step)
+    ends = np.where(np.arange(group_size) < len(members), num_epochs, 0) * plan.steps_per_epoch
+    while (steps < ends).any():
+        first, stops = steps, calls.stop(steps // plan.steps_per_epoch, ends // plan.steps_per_epoch)
+        state, losses, scores = program.run(values, state, *arrays, stops)
+        steps, losses, scores = jax.device_get((state.step, losses, scores))
+        calls.took(float(np.max(steps - first)) / plan.steps_per_epoch)
+        found = []
+        for place in range(len(members)):
+            pick = functools.partial(jax.tree.map, lambda leaf, place=place: leaf[place])
+            found.append(
+                list(
+                    _taken(
+                        int(first[place]),
+                        int(steps[place]),
+                        pick(losses),
+                        pick(scores),
+                        plan,
+                        functools.partial(pick, state),
+                    )
+                )
+            )
+            if found[-1] and not np.isfinite(found[-1][-1].losses[-1]):
+                ends[place] = 0
+        yield found
+
+
+class _Program(NamedTuple):
+    run: Callable
+    most: int  # epochs of a call
+
+
+# Epochs a second of the programs seen, so that calls last about as long as they may from the first one on.
+_known_rates: dict[_Program, float] = {}
+_programs: dict[tuple, _Program] = {}
+
+
+class _Calls:
+    """How many epochs the next call takes."""
+
+    def __init__(self, program: _Program, *, seconds: float, clock: Callable[[], float]):
+        self._program, self._seconds, self._clock, self._started = program, seconds, clock, 0.0
+        self._length = max(1, int(seconds * _known_rates.get(program, 0.0)))
+
+    def stop(self, epoch: Any, last: Any) -> np.ndarray:
+        """Give the epoch that a call goes up to."""
+        self._started = self._clock()
+        return np.minimum(last, epoch + min(self._length, self._program.most)).astype(np.int32)
+
+    def took(self, num_epochs: float) -> None:
+        """Learn from the call that has ended."""
+        rate = _known_rates[self._program] = num_epochs / max(self._clock() - self._started, 1e-9)
+        self._length = max(1, int(min(self._length * 8, self._seconds * rate)))
+
+
+def _taken(
+    first: int, after: int, losses: np.ndarray, scores: dict[str, Scores], plan: Schedule, state: Callable[[], State]
+) -> Iterator[Taken]:
+    """Cut a call from step `first` to `after` into its epochs."""
+    each = plan.steps_per_epoch
+    for epoch in range(first // each, -(-after // each)):
+        place, begin, end = epoch - first // each, max(first, epoch * each), min(after, (epoch + 1) * each)
+        found = losses[place][begin - epoch * each : end - epoch * each]
+        entry = {name: jax.tree.map(lambda leaf, place=place: leaf[place], own) for name, own in scores.items()}
+        yield Taken(end, state() if end == after else None, found, entry)
+
+
+def _arrays(member: Member) -> dict[str, Batch]:
+    return {name: split.arrays for name, split in member.splits.items()}
+
+
+def _sizes(member: Member) -> tuple[tuple[str, int, int], ...]:
+    return tuple(sorted((name, split.num_examples, split.batch_size) for name, split in member.splits.items()))
+
+
+def _stack(trees: Sequence[Any]) -> Any:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+def _program(
+    step: Step, workload: Workload, plan: Schedule, sizes: tuple, axes: tuple | None, state: State, member: Member
+) -> _Program:
+    """Compile a program, or give the one of an earlier run of its shape."""
+    key = (step, workload, plan, sizes, axes)
+    if key not in _programs:
+        most = _most_epochs(workload, state, member)
+        run = functools.partial(_run_epochs, step, workload, plan, sizes, most)
+        if axes is not None:
+            structure = jax.tree.structure((member.train, _arrays(member)))
+            run = jax.vmap(run, in_axes=(0, 0, *jax.tree.unflatten(structure, axes), 0))
+        _programs[key] = _Program(jax.jit(run, donate_argnums=1), most)
+    return _programs[key]
+
+
+def _most_epochs(workload: Workload, state: State, member: Member) -> int:
+    """Keep the scores of one call within some memory."""
+    each = 0
+    for split in member.splits.values():
+        score = functools.partial(resident_scores, workload, num_scored=split.num_examples, batch_size=split.batch_size)
+        shapes = jax.eval_shape(score, state, split.arrays)
+        each += sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
+    return max(1, min(_MOST_EPOCHS, _MOST_BYTES // max(each, 1)))
+
+
+def _run_epochs(
+    step: Step, workload: Workload, plan: Schedule, sizes: tuple, most: int, values, state, train, splits, stop
+):
+    """Trace epochs up to number `stop`, at most `most` of them.
+
+    Returns: the state, losses [most, steps an epoch] and scores [most, ...] of each split.
+    """
+    dtype = jnp.zeros(()).dtype
+    first = state.step // plan.steps_per_epoch
+
+    def score(state: State) -> dict[str, Scores]:
+        return {
+            name: resident_scores(workload, state, splits[name], num_scored=num_scored, batch_size=batch_size)
+            for name, num_scored, batch_size in sizes
+        }
+
+    def unfinished(carry):
+        state, _, _, last = carry
+        return (state.step < stop * plan.steps_per_epoch) & jnp.isfinite(last)
+
+    def advance(carry):
+        state, losses, scores, _ = carry
+        epoch = state.step // plan.steps_per_epoch
+        state, found, last = advance_to((epoch + 1) * plan.steps_per_epoch, step, plan, values, state, train)
+        place = epoch - first
+        losses = losses.at[place].set(found)
+        scores = jax.tree.map(lambda all_, new: all_.at[place].set(new), scores, score(state))
+        return state, losses, scores, last
+
+    shapes = jax.eval_shape(score, state)
+    scores = jax.tree.map(lambda leaf: jnp.zeros((most, *leaf.shape), leaf.dtype), shapes)
+    start = (state, jnp.zeros((most, plan.steps_per_epoch), dtype), scores, jnp.zeros((), dtype))
+    state, losses, scores, _ = jax.lax.while_loop(unfinished, advance, start)
+    return state, losses, scores

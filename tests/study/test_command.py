@@ -1,0 +1,214 @@
+"""A study trains what is missing, whatever was killed before, and each run is bit for bit the run alone."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import flatwide
+from flatwide import cli, driver
+
+ROOT = Path(__file__).parents[2]
+TIMES = ["seconds", "started", "finished"]
+STUDY = """
+from flatwide.config import default
+def get_config():
+    config = default()
+    config.num_epochs, config.batch_size, config.learning_rate = 3, 64, 0.05
+    config.checkpoint_every_seconds = 0.0
+    config.study.axes = {"num_neurons": ((4,), (8,)), "rho": (0.0, 0.1), "seed": (0, 1)}
+    config.study.workers = 2
+    return config
+"""
+
+
+@pytest.fixture
+def study(tmp_path):
+    path = tmp_path / "study.py"
+    path.write_text(STUDY)
+    return f"--config={path}"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Give the table of the undisturbed study, and its work directory."""
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "study.py").write_text(STUDY)
+    assert cli.main([f"--workdir={folder}/w", f"--config={folder}/study.py"]) == 0
+    return table(folder / "w")
+
+
+def table(workdir):
+    return flatwide.load(workdir).drop(columns=TIMES).sort_values("run", ignore_index=True)
+
+
+def start(workdir, *flags):
+    command = [sys.executable, str(ROOT / "main.py"), f"--workdir={workdir}", *flags]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def wait_for(workdir, pattern):
+    deadline = time.monotonic() + 120
+    while not list(Path(workdir).glob(pattern)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def workers_of(process):
+    """List the worker processes of a study's process."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(path.read_text().rpartition(")")[2].split()[1])
+        except (OSError, ValueError):
+            continue
+        if parent == process.pid:
+            found.append(int(path.parent.name))
+    return found
+
+
+def test_every_run_is_bit_for_bit_the_run_alone(whole, tmp_path):
+    assert whole["status"].tolist() == ["finished"] * 8
+    fields = {
+        "num_epochs": 3,
+        "batch_size": 64,
+        "learning_rate": 0.05,
+        "checkpoint_every_seconds": 0.0,
+        "threads": None,
+    }
+    for width in (4, 8):
+        for rho in (0.0, 0.1):
+            driver.run(fields | {"num_neurons": (width,), "rho": rho, "seed": 1}, tmp_path, quiet=True)
+    alone = table(tmp_path)
+    for name in ("run", "train_loss", "test_loss", "test_metric", "test_metric_best", "threads"):
+        np.testing.assert_array_equal(alone[name], whole[whole["seed"] == 1][name])
+
+
+def test_running_again_trains_only_what_is_missing(study, tmp_path, capsys):
+    flags = [f"--workdir={tmp_path}/w", study, "--config.study.axes.num_neurons=(4,)"]
+    assert cli.main([*flags, "--config.study.axes.seed=(0,)"]) == 0
+    assert "runs: 2 of 2 done" in capsys.readouterr().out
+    first = {path: path.stat().st_mtime_ns for path in (tmp_path / "w").glob("runs/*/result.json")}
+    assert cli.main([*flags, "--dry_run"]) == 0
+    preview = capsys.readouterr().out
+    assert "study of 4 runs: 2 done, 2 to do" in preview
+    assert "groups of one program: 2" in preview
+    assert "disk: " in preview
+    assert "estimated time: " in preview
+    assert cli.main(flags) == 0
+    assert "2 done, 2 to do" in capsys.readouterr().err
+    assert len(list((tmp_path / "w").glob("runs/*/result.json"))) == 4
+    assert first == {path: path.stat().st_mtime_ns for path in first}
+    assert cli.main([*flags, "--config.study.axes.seed=(1,)"]) == 0
+    assert "kept: 2 runs here are no part of this study" in capsys.readouterr().err
+
+
+def test_a_failing_and_a_diverging_run_leave_their_neighbours_untouched(study, tmp_path, capsys, whole):
+    own = tmp_path / "own.py"
+    own.write_text(
+        "from flatwide.sam import normalized\n"
+        "def touchy(rho, *, fault: float = 0.0):\n"
+        "    if fault: raise RuntimeError('a fault of its own')\n"
+        "    return normalized(rho)\n"
+    )
+    flags = [f"--workdir={tmp_path}/w", study, f"--config.sam_variant={own}:touchy"]
+    flags += ["--config.study.axes.num_neurons=(4,)", "--config.study.axes.rho=(0.1,)"]
+    axes = ["--config.study.axes.fault=(0.0,1.0)", "--config.study.axes.learning_rate=(0.05,1e30)"]
+    assert cli.main([*flags, *axes]) == 2  # the field is the user's own: the config file must name it
+    assert "fault" in capsys.readouterr().err
+    text = STUDY.replace("return config", "config.unlock(); config.fault = 0.0; return config")
+    (tmp_path / "study.py").write_text(text)
+    assert cli.main([*flags, *axes]) == 1
+    printed = capsys.readouterr()
+    assert "runs: 4 of 8 done (" in printed.out
+    assert "diverged), 4 failed" in printed.out
+    found = flatwide.load(tmp_path / "w")
+    assert found[found["fault"] == 1]["status"].tolist() == ["failed"] * 4
+    assert "a fault of its own" in next((tmp_path / "w").glob("runs/*/error.txt")).read_text()
+    good = found[(found["fault"] == 0) & (found["learning_rate"] == 0.05)].sort_values("seed")
+    same = whole[(whole["rho"] == 0.1) & (whole["num_neurons"] == "(4,)")].sort_values("seed")
+    np.testing.assert_array_equal(good["train_loss"], same["train_loss"])
+
+
+def test_a_run_whose_config_no_longer_matches_is_kept_and_reported(study, tmp_path, capsys):
+    flags = [f"--workdir={tmp_path}/w", study, "--config.study.axes.num_neurons=(4,)", "--config.study.axes.seed=(0,)"]
+    assert cli.main(flags) == 0
+    path = next((tmp_path / "w").glob("runs/*rho0.1*/config.json"))
+    config = json.loads(path.read_text())
+    config["identity"]["batch_size"] = 32
+    path.write_text(json.dumps(config))
+    before = path.with_name("result.json").read_bytes()
+    assert cli.main(flags) == 1
+    assert "kept and not trained" in capsys.readouterr().err
+    assert path.with_name("result.json").read_bytes() == before
+
+
+def test_a_bad_study_is_refused_before_training(study, tmp_path, capsys):
+    code = cli.main([f"--workdir={tmp_path}/w", study, "--config.study.axes.rho=()", "--config.sed=1"])
+    errors = capsys.readouterr().err
+    assert code == 2
+    assert "config.study.axes.rho=()" in errors
+    assert "'sed'" in errors
+    assert not (tmp_path / "w").exists()
+
+
+def test_sigterm_saves_and_exits(study, tmp_path, whole):
+    process = start(tmp_path / "w", study, "--config.num_epochs=4000")
+    wait_for(tmp_path / "w", "runs/*/checkpoints/step_*.npz")
+    process.terminate()
+    _, errors = process.communicate(timeout=100)
+    assert process.returncode == 143, errors
+    assert "The same command goes on from there" in errors
+    assert "Traceback" not in errors
+    assert not list((tmp_path / "w").glob("runs/*/result.json"))
+
+
+@pytest.mark.parametrize("victim", ["worker", "parent", "all"])
+def test_killed_at_an_instant_it_ends_with_the_same_table(study, tmp_path, whole, victim):
+    process = start(tmp_path / "w", study)
+    wait_for(tmp_path / "w", "runs/*/checkpoints/*.npz")
+    if victim == "worker":
+        for worker in workers_of(process)[:1]:
+            os.kill(worker, signal.SIGKILL)
+    elif victim == "parent":
+        process.kill()
+    else:
+        os.killpg(process.pid, signal.SIGKILL)
+    _, errors = process.communicate(timeout=200)
+    if victim == "worker":
+        assert process.returncode == 0, errors
+    else:
+        assert cli.main([f"--workdir={tmp_path}/w", study]) == 0
+    assert table(tmp_path / "w").equals(whole)
+
+
+def test_two_commands_share_one_work_directory(study, tmp_path, whole):
+    processes = [start(tmp_path / "w", study), start(tmp_path / "w", study)]
+    for process in processes:
+        _, errors = process.communicate(timeout=200)
+        assert process.returncode == 0, errors
+    assert table(tmp_path / "w").equals(whole)
+
+
+def test_a_run_that_kills_its_worker_fails_after_some_attempts(study, tmp_path, capsys):
+    own = tmp_path / "own.py"
+    own.write_text(
+        "import os\nfrom flatwide.sam import normalized\n"
+        "def deadly(rho, *, fault: float = 0.0):\n"
+        "    if fault: os._exit(9)\n"
+        "    return normalized(rho)\n"
+    )
+    (tmp_path / "study.py").write_text(
+        STUDY.replace("return config", "config.unlock(); config.fault = 0.0; return config")
+    )
+    flags = [f"--workdir={tmp_path}/w", study, f"--config.sam_variant={own}:deadly", "--config.study.axes.rho=(0.1,)"]
+    flags += ["--config.study.axes.num_neurons=(4,)", "--config.study.axes.seed=(0,)"]
+    assert cli.main([*flags, "--config.study.axes.fault=(0.0,1.0)"]) == 1
+    printed = capsys.readouterr()
+    assert "runs: 1 of 2 done, 1 failed" in printed.out
+    assert "its worker died 3 times while it trained this run, at last: exit code 9" in printed.err

@@ -1,0 +1,135 @@
+"""From axes to runs: the product, coupled points, exclusions, and every fault before anything is trained."""
+
+import itertools
+
+import pytest
+
+from flatwide import config as configs
+from flatwide.study import plan
+
+BASE = {"model": "MLP", "dataset": "digits", "num_epochs": 1}
+
+
+def expand(base=None, **study):
+    return plan.expand(BASE | (base or {}) | {"study": study})
+
+
+def varied(found, *names):
+    return [tuple(run.config[name] for name in names) for run in found.runs]
+
+
+def test_axes_are_a_product_with_the_last_axis_fastest():
+    found = expand(axes={"num_neurons": ((4,), 8), "rho": (0, 0.1), "seed": (0, 1, 2)})
+    expected = list(itertools.product([(4,), (8,)], [0.0, 0.1], [0, 1, 2]))
+    assert varied(found, "num_neurons", "rho", "seed") == expected
+    assert found.notes == ()
+
+
+def test_what_is_not_varied_is_that_of_the_config():
+    (run,) = expand({"learning_rate": 0.3}, axes={"rho": (0.0,)}).runs
+    assert run.config == configs.resolve_fields(BASE | {"learning_rate": 0.3, "rho": 0.0})
+
+
+def test_points_are_one_more_axis():
+    points = ({"num_neurons": (4,), "learning_rate": 0.1}, {"num_neurons": (8,), "learning_rate": 0.2})
+    found = expand(points=points, axes={"rho": (0.0, 0.1)})
+    expected = [((4,), 0.1, 0.0), ((4,), 0.1, 0.1), ((8,), 0.2, 0.0), ((8,), 0.2, 0.1)]
+    assert varied(found, "num_neurons", "learning_rate", "rho") == expected
+
+
+def test_excluded_runs_agree_in_all_fields_of_an_entry():
+    found = expand(axes={"num_neurons": ((4,), (8,)), "rho": (0, 0.1)}, exclude=({"num_neurons": 8, "rho": 0.1},))
+    assert varied(found, "num_neurons", "rho") == [((4,), 0.0), ((4,), 0.1), ((8,), 0.0)]
+
+
+def test_runs_that_coincide_are_trained_once():
+    found = expand(axes={"sam_variant": ("normalized", "unnormalized"), "rho": (0.0, 0.1), "seed": (0, 1, 2)})
+    assert len(found.runs) == 9
+    assert "3 combinations name a run that is there already" in found.notes[0]
+
+
+def test_runs_of_one_shape_differ_in_values_only():
+    axes = {"rho": (0.1, 0.2), "seed": (0, 1), "learning_rate": (0.1, 0.2), "weight_decay": (0.0, 0.1)}
+    assert len({run.shape for run in expand(axes=axes | {"label_noise": (0.0, 0.5)}).runs}) == 1
+    others = {"num_neurons": ((4,), (8,)), "batch_size": (16, 32), "num_epochs": (1, 2), "eval_every_steps": (None, 5)}
+    for name, values in (others | {"rho": (0.0, 0.1)}).items():
+        assert len({run.shape for run in expand(axes={name: values, "seed": (0, 1)}).runs}) == 2, name
+
+
+def test_a_budget_becomes_a_sparsity():
+    axes = {"num_neurons": ((20,), (40,)), "num_nonzero_params": (1000,), "seed": (0, 1, 2), "rho": (0.0,)}
+    found = expand({"pruner": "snip"}, axes=axes)
+    assert [run.varied["num_nonzero_params"] for run in found.runs] == [1000] * 6
+    for run in found.runs:
+        hidden = run.config["num_neurons"][0]
+        kept = round((1 - run.config["sparsity"]) * (64 * hidden + hidden * 10))
+        assert kept + hidden + 10 == 1000
+    assert "width (20,), snip: 1,000 nonzero parameters at sparsity" in found.notes[0]
+
+
+def test_readers_are_warned():
+    notes = expand(axes={"rho": (0.1,), "seed": (0, 1)}).notes
+    assert "no run has rho = 0" in notes[0]
+    assert "2 seed(s)" in notes[1]
+
+
+@pytest.mark.parametrize(
+    ("study", "message"),
+    [
+        ({"axes": {"rh": (0.1,)}}, "config.study.axes field='rh' is not known. Did you mean 'rho'?"),
+        ({"axes": {"rho": ()}}, "config.study.axes.rho=(): expected one or more values"),
+        ({"axes": {"rho": 0.1}}, "config.study.axes.rho=0.1: expected one or more values"),
+        ({"axes": {"rho": (0.1, "a")}}, "config.study.axes.rho: 'a': expected a number >= 0"),
+        ({"axes": {"seed": (0, 1.5)}}, "config.study.axes.seed: 1.5: expected an integer"),
+        ({"axes": {"rho": (0, 0.1, 0.0)}}, "0.0 is there twice"),
+        ({"axes": {"num_neurons": (8, (8,))}}, "(8,) is there twice"),
+        ({"points": ({"rho": 0.1}, {"rho": 0.1})}, "config.study.points[1]={'rho': 0.1}: it is there twice"),
+        ({"points": ({"rho": 0.1}, {"seed": 1})}, "expected the same fields in each"),
+        ({"points": ({"rho": 0.1},), "axes": {"rho": (0.2,)}}, "points set it too"),
+        ({"points": (0.1,)}, "config.study.points=(0.1,): expected a tuple of dicts"),
+        ({"axes": {"rho": (0.1,)}, "exclude": ({"sed": 1},)}, "Did you mean 'seed'?"),
+        ({"axes": {"rho": (0.1,)}, "exclude": ({"seed": 1},)}, "config.study.exclude field='seed' is not known"),
+        ({"axes": {"rho": (0.1,)}, "exclude": ({"rho": 0.1},)}, "it leaves no run"),
+        ({"axis": {"rho": (0.1,)}}, "config.study field='axis' is not known. Did you mean 'axes'?"),
+        ({"axes": {"rho": (0.1,)}, "metric": "accuracy"}, "config.study.metric='accuracy' is not known"),
+        ({"axes": {"rho": (0.1,)}, "executor": "cloud"}, "config.study.executor='cloud' is not known"),
+        ({"axes": {"rho": (0.1,)}, "workers": 0}, "config.study.workers=0: expected an integer >= 1"),
+        ({"workers": 2}, "expected axes or points"),
+        ({"axes": {"data_dir": ("a", "b")}}, "data_dir changes no result"),
+        ({"axes": {"sparsity": (0.5,)}}, "config.sparsity=0.5 with config.pruner='none'"),
+        ({"axes": {"num_nonzero_params": (5000,)}}, "num_nonzero_params=5000 needs a pruner"),
+        ({"axes": {"num_nonzero_params": (10,), "pruner": ("snip",)}}, "biases and norms alone"),
+        ({"axes": {"num_nonzero_params": (10**9,), "pruner": ("snip",)}}, "the network has only 22,510 parameters"),
+        ({"axes": {"num_nonzero_params": (100,), "sparsity": (0.1,)}}, "keep one"),
+    ],
+)
+def test_faults_are_found_before_anything_is_trained(study, message):
+    with pytest.raises(configs.ConfigError) as error:
+        expand({"num_neurons": (300,)}, **study)
+    assert message in str(error.value)
+
+
+def test_all_faults_come_at_once():
+    with pytest.raises(configs.ConfigError) as error:
+        expand({"optimizer": "samm"}, axes={"rh": (0.1,), "seed": ()}, executor="cloud")
+    for part in ("'rh'", "axes.seed=()", "'cloud'", "'samm'"):
+        assert part in str(error.value)
+    assert str(error.value).count("'rh'") == 1
+
+
+def test_a_study_is_not_one_run():
+    with pytest.raises(configs.ConfigError, match="expected one run here, and not a study"):
+        configs.resolve(BASE | {"study": {"axes": {"rho": (0.1,)}}})
+    assert "study" not in configs.resolve(configs.default())
+
+
+def test_flags_change_axes():
+    values, faults = configs.override(
+        BASE | {"study": {"axes": {"rho": (0.0, 0.1)}}},
+        [("study.axes.rho", "(0.0, 0.3)"), ("study.axes.seed", "(1,2,3)"), ("study.workers", "1")],
+    )
+    assert faults == []
+    assert values["study"] == {"axes": {"rho": (0.0, 0.3), "seed": (1, 2, 3)}, "workers": 1}
+    assert len(plan.expand(values).runs) == 6
+    _, faults = configs.override(values, [("rho", "0.1")])
+    assert faults == ["--config.rho: an axis of the study; set --config.study.axes.rho."]

@@ -1,0 +1,49 @@
+"""Epochs in one program: the numbers of the run that leaves it after each, to the last bit."""
+
+import pytest
+
+from flatwide import driver, experiment, runs
+
+FIELDS = {"num_epochs": 5, "label_noise": 0.2, "validation_fraction": 0.1, "learning_rate": 0.05, "batch_size": 32}
+TIMES = {"seconds", "started", "finished"}
+
+
+def train(workdir, **fields):
+    result = driver.run(FIELDS | fields, workdir, quiet=True)
+    (directory,) = runs.run_directories(workdir)
+    return directory.read_metrics(), {name: value for name, value in result.items() if name not in TIMES}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"num_neurons": (8,), "rho": 0.1},
+        {"num_neurons": (30, 20), "rho": 0.0, "batch_size": 100},
+        {"num_neurons": (8,), "rho": 0.1, "pruner": "random", "sparsity": 0.5},
+        {"num_neurons": (8,), "rho": 0.1, "learning_rate": 1e30},
+    ],
+)
+def test_it_is_the_run_in_segments_bit_for_bit(fields, tmp_path, monkeypatch):
+    assert experiment.build(FIELDS | fields).is_small
+    whole = train(tmp_path / "whole", **fields)
+    cut = train(tmp_path / "cut", **fields, checkpoint_every_seconds=0.0)  # leaves the program after every epoch
+    monkeypatch.setattr(experiment.Experiment, "is_small", False)
+    segments = train(tmp_path / "segments", **fields)
+    assert whole == cut == segments
+
+
+def test_it_goes_on_in_the_middle_of_an_epoch(tmp_path, monkeypatch):
+    whole = train(tmp_path / "whole", num_neurons=(8,))
+    with monkeypatch.context() as patched:
+        patched.setattr(experiment.Experiment, "is_small", False)  # then the first call ends after one step
+        with pytest.raises(driver.Stopped):
+            driver.run(FIELDS | {"num_neurons": (8,)}, tmp_path / "cut", should_stop=lambda: True, quiet=True)
+    (directory,) = runs.run_directories(tmp_path / "cut")
+    (path,) = directory.checkpoints.glob("step_*.npz")
+    assert int(path.stem.partition("_")[2]) % experiment.build(FIELDS).steps_per_epoch
+    assert train(tmp_path / "cut", num_neurons=(8,)) == whole
+
+
+def test_what_does_not_fit_takes_segments():
+    for fields in ({"eval_every_steps": 7}, {"num_train_steps": 100}, {"steps_per_eval": 2}, {"num_neurons": (3000, 1000)}):
+        assert not experiment.build(FIELDS | fields).is_small

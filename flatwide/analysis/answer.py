@@ -4,7 +4,7 @@ import math
 from typing import TYPE_CHECKING
 
 from flatwide import runs as files
-from flatwide.analysis import decomposition, gain, rho, selection, table, trend, widths
+from flatwide.analysis import decomposition, fields, gain, rho, selection, table, trend, widths
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,7 +18,7 @@ def answer(
     Args: as for `gain.gain_by_width`, but the runs may differ in other columns: each of their values has its two
       sentences, in a paragraph of its own.
     """
-    found = table.parts(runs, width=width)
+    found = table.parts(fields.narrow(runs, width=width), width=width)
     if not found:
         return "There is no gain yet: no width has both a base run (rho=0) and a SAM run that are done."
     texts = [(part.name, _part(part.runs, width=width, metric=metric, choose_by=choose_by)) for part in found]

@@ -24,6 +24,7 @@ def cautions(
     runs: "pd.DataFrame", *, width: str = "num_params", metric: str = "test_metric", choose_by: str | None = None
 ) -> list[Caution]:
     """List the reasons for care in a whole results table, each once."""
+    runs = fields.narrow(runs, width=width)
     found: dict[Caution, None] = dict.fromkeys(_whole_table(runs, width=width))
     for part in table.parts(runs, width=width):
         chosen_by = widths.choice_column(part.runs, metric=metric) if choose_by is None else choose_by

@@ -51,7 +51,12 @@ def records(runs: "pd.DataFrame", names: Iterable[str] | None = None) -> list[di
     """Turn a table, or those of the named columns that it has, into dicts, with None for whatever is missing."""
     # By columns: a table of ten thousand runs has most of a million entries.
     names = list(runs.columns) if names is None else [name for name in dict.fromkeys(names) if name in runs.columns]
-    columns = [runs[name].astype(object).where(runs[name].notna(), None).tolist() for name in names]
+    columns = []
+    for name in names:
+        values, missing = runs[name].tolist(), runs[name].isna()
+        if missing.any():
+            values = [None if gone else entry for entry, gone in zip(values, missing.tolist(), strict=True)]
+        columns.append(values)
     return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
@@ -83,6 +88,15 @@ def varying(runs: "pd.DataFrame", *, width: str = "num_params") -> dict[str, lis
         if several:
             found[name] = several[0]
     return found
+
+
+def narrow(runs: "pd.DataFrame", *, width: str = "num_params") -> "pd.DataFrame":
+    """Leave out the config columns that are the same in every run: they tell nothing, and ten thousand runs have many."""
+    kept = {width, *_DECIDING, *SHAPES}
+    same = [
+        c for c in runs.columns if c not in kept and (is_config(c) or c in WATCH_ONLY) and not _has_several(runs[c])
+    ]
+    return runs.drop(columns=same)
 
 
 def _has_several(column: Any) -> bool:

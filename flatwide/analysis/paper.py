@@ -3,19 +3,27 @@
 import csv
 import math
 from importlib import resources
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from flatwide.analysis import fields
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _NUMBERS = ("base", "sam", "gain", "gain_band", "best_rho")
+_COLUMNS = ["workload", "setting", "num_params", "metric", "unit", *_NUMBERS, "source"]
+_WORKLOADS = {  # dataset, model
+    ("mnist", "MLP"): "mnist",
+    ("cifar10", "ResNet18"): "cifar10",
+    ("imagenet2012", "ResNet50"): "imagenet",
+}
 
 
 def paper_values(workload: str | None = None, *, setting: str | None = None) -> "pd.DataFrame":
     """Read the gains and best rhos of the paper's figures.
 
     Args:
-      workload: such as "mnist", "cifar10" or "imagenet"; None is all.
+      workload: mnist, cifar10, imagenet, teacher_student, sst2, pos, molpcba or breakout; None is all.
       setting: "" for the plain study of widths, else such as "label_noise=0.5"; None is all.
     Returns: one row a size: `workload`, `setting`, `num_params` (of the dense network), `metric`, `unit`, `base`,
       `sam`, `gain`, `gain_band` (half of the printed band), `best_rho` (NaN where the figures do not tell), `source`.
@@ -31,4 +39,34 @@ def paper_values(workload: str | None = None, *, setting: str | None = None) -> 
         for row in csv.DictReader(text.splitlines())
         if workload in (None, row["workload"]) and setting in (None, row["setting"])
     ]
-    return pd.DataFrame(rows, columns=None if rows else ["workload", "setting", "num_params", *_NUMBERS, "source"])
+    return pd.DataFrame(rows, columns=_COLUMNS)
+
+
+def beside(runs: "pd.DataFrame") -> "pd.DataFrame":
+    """Find what the paper has for the very sizes and settings of some runs, which differ in width, rho and seed only.
+
+    Returns: rows of `paper_values`, at most one a size; none for other data or models. Epochs and other fields may differ.
+    """
+    import pandas as pd
+
+    columns = ["dataset", "model", "num_params", "label_noise", "weight_decay", "pruner", "sparsity"]
+    rows = {row["num_params"]: row for row in fields.done(runs, columns) if fields.effective_rho(row) > 0}
+    workloads = {(row.get("dataset"), row.get("model")) for row in rows.values()}
+    values = paper_values(_WORKLOADS.get(workloads.pop(), "none") if len(workloads) == 1 else "none")
+    settings = {size: _setting(row) for size, row in rows.items()}
+    for size, setting in settings.items():
+        if setting == "" and not ((values["num_params"] == size) & (values["setting"] == "")).any():
+            settings[size] = "depth"
+    keys = zip(values["num_params"], values["setting"], strict=True)
+    return values[pd.Series([settings.get(size) == setting for size, setting in keys], index=values.index, dtype=bool)]
+
+
+def _setting(run: dict[str, Any]) -> str:
+    """Name the setting of a run as the file does."""
+    if run.get("label_noise"):
+        return f"label_noise={run['label_noise']:g}" + (
+            f", sparsity={run['sparsity']:.2g}" if run.get("sparsity") else ""
+        )
+    if run.get("sparsity"):
+        return f"pruner={run.get('pruner')}, sparsity={run['sparsity']:.2g}"
+    return "weight_decay=0.0" if run.get("weight_decay") == 0 else ""

@@ -2,7 +2,8 @@
 
 import functools
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,8 +31,14 @@ def best_rho(
     import pandas as pd
 
     chosen_by = widths.choice_column(runs, metric=metric) if choose_by is None else choose_by
+    cells = widths.by_width(runs, width=width, metric=metric, choose_by=chosen_by)
+    return pd.DataFrame(of_widths(cells, width=width, chosen_by=chosen_by))
+
+
+def of_widths(cells: Sequence[widths.Width], *, width: str, chosen_by: str) -> list[dict[str, Any]]:
+    """Give the rows of `best_rho` for runs that are arranged already."""
     rows = []
-    for one in widths.by_width(runs, width=width, metric=metric, choose_by=chosen_by):
+    for one in cells:
         members = confidence_set(one)
         rows.append(
             {
@@ -47,7 +54,7 @@ def best_rho(
                 "num_excluded_rhos": len(one.rhos) - len(one.candidates),
             }
         )
-    return pd.DataFrame(rows)
+    return rows
 
 
 def grid_edge(one: widths.Width) -> str:

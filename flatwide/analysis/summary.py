@@ -24,6 +24,7 @@ def summary(
     import pandas as pd
 
     options: dict[str, Any] = {"width": width, "metric": metric}
+    runs = fields.narrow(runs, width=width)
     tables = []
     axes = table.axes(runs, width=width)
     has_lengths = any(name in fields.LENGTHS for name in axes)

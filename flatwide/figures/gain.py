@@ -1,112 +1,154 @@
-"""What SAM buys, and where both optimizers end, as a network grows.
+"""What SAM buys, and where both optimizers end, as a network grows (or as something else does).
 
-Both figures take the table of `analysis.gain.pair_seeds` and draw every seed of it.
+Both figures take the table of `analysis.gain.pair_seeds`, with a column `part` where there are several parts, and draw
+every seed of it. Tooltips tell what else it has: `rho`, `base_run` and `sam_run`.
 """
 
-import math
-from collections import Counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from flatwide.analysis import intervals
+from flatwide.figures import lines
 from flatwide.figures.labels import is_percent, label
-from flatwide.figures.style import BASE, GREY, SAM, styled
+from flatwide.figures.style import BASE, GREEN, SAM, colors
 from flatwide.figures.tables import Table, to_rows
 
-if TYPE_CHECKING:
-    import altair as alt
 
-
-class _Series(NamedTuple):
-    """One line of a figure: a value for each seed and width."""
-
-    name: str
-    color: str
-    seeds: list[dict[str, Any]]  # num_params, value, of
-    shift: int  # pixels to the right, so that two lines do not hide each other; the dots lie as far again
-
-
-def gain_against_width(pairs: Table, *, metric_name: str = "accuracy", base: str = "SGD") -> "alt.LayerChart":
-    """Draw the gain of SAM over its base optimizer against the number of parameters.
+def gain_against_width(
+    pairs: Table,
+    *,
+    metric_name: str = "accuracy",
+    base: str = "SGD",
+    across: str = "num_params",
+    corrected: "Table | None" = None,
+    paper: "Table | None" = None,
+    is_ordered: bool = False,
+    name: str = "gain_by_width",
+    interactive: bool = False,
+) -> Any:
+    """Draw the gain of SAM over its base optimizer against the number of parameters, with a line for each part.
 
     Args:
-      pairs: one row a width and seed, with `num_params`, `seed` and `gain`.
-      metric_name: what the metric is.
+      pairs: one row a place and seed, with the column of `across`, `seed` and `gain`.
+      metric_name: what the metric is; "loss" for a loss.
       base: name of the base optimizer.
+      across: the column of the horizontal axis.
+      corrected: one row a place and seed, as `pairs`, and one a place with `gain`, `low` and `high` and no seed: the
+        gain corrected for the choice of rho.
+      paper: rows with the column of `across` and `gain`, and `part` where there are several.
+      is_ordered: the parts have an order, so their colours have one.
+      name, interactive: as for `lines.figure`.
     """
     import altair as alt
 
-    series = _Series("SAM", SAM, _values(pairs, "gain", "SAM", metric_name), shift=0)
-    zero = alt.Chart(alt.Data(values=[{"value": 0}])).mark_rule(color=GREY, strokeDash=[5, 4]).encode(y="value:Q")
-    layers = _layers([series], label("gain", metric_name=metric_name), legend=None)
-    return _chart([zero, *layers], f"Gain of SAM over {base}", [series])
-
-
-def metric_against_width(pairs: Table, *, metric_name: str = "accuracy", base: str = "SGD") -> "alt.LayerChart":
-    """Draw the metric of SAM and of its base optimizer against the number of parameters.
-
-    Args: as for `gain_against_width`; the rows also have `base` and `sam`.
-    """
-    import altair as alt
-
-    series = [
-        _Series(base, BASE, _values(pairs, "base", base, metric_name), shift=-5),
-        _Series("SAM", SAM, _values(pairs, "sam", "SAM", metric_name), shift=5),
-    ]
-    layers = _layers(series, label("test_metric", metric_name=metric_name), legend=alt.Legend())
-    return _chart(layers, f"{base} and SAM", series)
-
-
-def _values(pairs: Table, column: str, name: str, metric_name: str) -> list[dict[str, Any]]:
-    factor = 100 if is_percent(metric_name) else 1
-    return [{"num_params": row["num_params"], "value": factor * row[column], "of": name} for row in to_rows(pairs)]
-
-
-def _layers(series: list[_Series], title: str, *, legend: Any) -> list[Any]:
-    """Draw every seed as a dot, and means with their intervals, joined by a line."""
-    import altair as alt
-
-    widths = sorted({seed["num_params"] for line in series for seed in line.seeds})
-    colors = alt.Scale(domain=[line.name for line in series], range=[line.color for line in series])
-    ticks = alt.Axis(values=widths, format=".3~s", grid=False, labelOverlap="greedy", labelSeparation=8)
-    scale = alt.Scale(type="log", nice=False, padding=24)
-    shared = {
-        "x": alt.X("num_params:Q", title=label("num_params"), scale=scale, axis=ticks),
-        "color": alt.Color("of:N", scale=colors, legend=legend),
-    }
-    up = alt.Y("value:Q", title=title, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=6))
-    layers = []
-    for line in series:
-        aside = line.shift + math.copysign(9, line.shift)
-        means = alt.Chart(alt.Data(values=_means(line, widths)))
-        bars = means.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2, xOffset=line.shift)
-        layers += [
-            alt.Chart(alt.Data(values=line.seeds))
-            .mark_circle(size=26, opacity=0.45, xOffset=aside)
-            .encode(y=up, **shared),
-            means.mark_line(strokeWidth=2, xOffset=line.shift).encode(y="mean:Q", **shared),
-            bars.encode(y="low:Q", y2="high:Q", **shared),
-            means.mark_point(size=70, filled=True, opacity=1, xOffset=line.shift).encode(y="mean:Q", **shared),
+    rows, factor = to_rows(pairs), _factor(metric_name)
+    parts = list(dict.fromkeys(row.get("part", "") for row in rows))
+    palette = [SAM] if len(parts) == 1 else colors(len(parts), ordered=is_ordered)
+    drawn = []
+    for part, color in zip(parts, palette, strict=True):
+        here = [row for row in rows if row.get("part", "") == part]
+        drawn.append(lines.Line(part or "SAM", color, _dots(here, "gain", "sam_run", across, factor)))
+        printed = [row for row in to_rows([] if paper is None else paper) if row.get("part", "") in (part, "")]
+        drawn += _printed(printed, {"gain": color}, across, factor)
+    note = ""
+    if corrected is not None:
+        found = to_rows(corrected)
+        dots = _dots([row for row in found if "seed" in row], "gain", "sam_run", across, factor)
+        means = [
+            {"x": row[across], "mean": factor * row["gain"]} | {k: factor * row[k] for k in ("low", "high") if k in row}
+            for row in found
+            if "seed" not in row
         ]
-    return layers
+        drawn.append(lines.Line("corrected for the choice of ρ", GREEN, dots, means))
+        note = (
+            "corrected: each seed at the ρ that the other seeds choose, with a 95 % interval that allows for the choice"
+        )
+    y = alt.Y("value:Q", title=label("gain", metric_name=metric_name), scale=alt.Scale(zero=False), axis=_ticks())
+    return lines.figure(
+        [lines.Panel("", drawn)],
+        name=name,
+        title=f"Gain of SAM over {base}",
+        across=_across(rows, across),
+        y=y,
+        note=note,
+        has_zero=True,
+        interactive=interactive,
+    )
 
 
-def _means(line: _Series, widths: list[int]) -> list[dict[str, Any]]:
-    """Summarize the seeds of each width; one seed has no interval."""
-    rows = []
-    for width in widths:
-        values = [seed["value"] for seed in line.seeds if seed["num_params"] == width]
-        mean = intervals.mean(values)._asdict()
-        rows.append({"num_params": width, "of": line.name} | {k: v for k, v in mean.items() if math.isfinite(v)})
-    return rows
+def metric_against_width(
+    pairs: Table,
+    *,
+    metric: str = "test_metric",
+    metric_name: str = "accuracy",
+    base: str = "SGD",
+    across: str = "num_params",
+    paper: "Table | None" = None,
+    name: str = "metric_by_width",
+    interactive: bool = False,
+) -> Any:
+    """Draw the metric of SAM and of its base optimizer against the number of parameters, with a panel for each part.
 
-
-def _chart(layers: list[Any], title: str, series: list[_Series]) -> "alt.LayerChart":
-    """Put layers into one chart, with a title that says what its dots and bars are."""
+    Args: as for `gain_against_width`; the rows of `pairs` and of `paper` have `base` or `sam` or both.
+      metric: the column that they come from, for the title of the axis.
+    """
     import altair as alt
 
-    counts = Counter((seed["of"], seed["num_params"]) for line in series for seed in line.seeds).values()
-    seeds = f"{max(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
-    subtitle = f"small dots: each seed; large points and bars: mean and 95 % t interval of {seeds} seeds"
-    subtitle = "one seed at each width" if max(counts) == 1 else subtitle
-    chart = alt.LayerChart(layer=layers, width=560, height=320, title=alt.Title(title, subtitle=subtitle))
-    return styled(chart)
+    rows, factor = to_rows(pairs), _factor(metric_name)
+    arms = [arm for arm in (("base", base, BASE), ("sam", "SAM", SAM)) if any(arm[0] in row for row in rows)]
+    panels = []
+    for part in dict.fromkeys(row.get("part", "") for row in rows):
+        here = [row for row in rows if row.get("part", "") == part]
+        drawn = [lines.Line(title, color, _dots(here, arm, f"{arm}_run", across, factor)) for arm, title, color in arms]
+        printed = [row for row in to_rows([] if paper is None else paper) if row.get("part", "") in (part, "")]
+        drawn += _printed(printed, {arm: color for arm, _, color in arms}, across, factor)
+        panels.append(lines.Panel(part, drawn))
+    y = alt.Y("value:Q", title=label(metric, metric_name=metric_name), scale=alt.Scale(zero=False), axis=_ticks())
+    return lines.figure(
+        panels,
+        name=name,
+        title=" and ".join(title for _, title, _ in arms),
+        across=_across(rows, across),
+        y=y,
+        interactive=interactive,
+    )
+
+
+def _factor(metric_name: str) -> int:
+    return 100 if is_percent(metric_name) else 1
+
+
+def _ticks() -> Any:
+    import altair as alt
+
+    return alt.Axis(tickCount=6)
+
+
+def _across(rows: Sequence[Mapping[str, Any]], column: str) -> lines.Across:
+    return lines.Across(column, sorted({row[column] for row in rows}))
+
+
+def _dots(rows: Sequence[Mapping[str, Any]], column: str, run: str, across: str, factor: int) -> list[dict[str, Any]]:
+    """List the dots of a line, with what their tooltips tell."""
+    found = []
+    for row in rows:
+        if column in row:
+            told = {
+                "run": row.get(run),
+                "rho": 0.0 if column == "base" else row.get("best_rho"),
+                "seed": row.get("seed"),
+            }
+            told = {name: value for name, value in told.items() if value is not None}
+            found.append({"x": row[across], "value": factor * row[column]} | told)
+    return found
+
+
+def _printed(
+    rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], across: str, factor: int
+) -> list[lines.Line]:
+    """Make the hollow points of the paper, in the colours of what they are beside."""
+    found = []
+    for column, color in columns.items():
+        means = [{"x": row[across], "mean": factor * row[column]} for row in rows if column in row]
+        if means:
+            found.append(lines.Line(lines.PAPER, color, [], means, is_hollow=True))
+    return found

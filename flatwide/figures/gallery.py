@@ -1,25 +1,65 @@
-"""All figures that a results table has data for, each with a caption for a reader who has not read the paper."""
+"""All figures that a results table has data for, each with a caption for a reader who has not read the paper.
 
-from collections.abc import Mapping
+Whatever varies besides width, rho and seed cuts the runs into parts (`analysis.table.parts`); each part is a line or a
+panel. A figure has at most six parts; more parts make more figures.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flatwide.analysis import gain, table
+import numpy as np
+
+from flatwide.analysis import fields, gain, paper, rho, selection, table, widths
 from flatwide.figures.gain import gain_against_width, metric_against_width
+from flatwide.figures.labels import label
+from flatwide.figures.rho import best_rho_against_width, heat_map
+from flatwide.figures.study_curves import study_curves
 from flatwide.figures.tables import Table
 
 if TYPE_CHECKING:
     import pandas as pd
 
+GAIN, RHO, TRAINING = "What SAM buys", "Which ρ", "Training"
+MOST_PARTS = 6  # in one figure
+_INTERVAL = "Bars are 95 % t intervals of the mean over seeds."
+
 
 class Figure(NamedTuple):
     """A chart, and what a page or a folder needs to show it."""
 
-    name: str  # stem of its files, and the prefix of all names inside the chart
+    name: str  # stem of its files, and the beginning of all names inside the chart
     title: str
     caption: str
     chart: Any
     data: Table  # what it shows, in the units of the files
     section: str  # heading that it belongs under
+
+
+class _Piece(NamedTuple):
+    """The runs of a part, and their widths as arrays."""
+
+    name: str
+    values: dict[str, Any]
+    runs: "pd.DataFrame"
+    cells: list[widths.Width]
+    names: dict[tuple[Any, float, int], str]  # width, rho, seed -> run
+    sparsity: dict[Any, float]  # width -> sparsity
+
+
+class _Look(NamedTuple):
+    """What the figures of a gallery share."""
+
+    metric: str
+    metric_name: str
+    base: str
+    chosen_by: str
+    is_ordered: bool
+    interactive: bool
+
+    @property
+    def of_metric(self) -> dict[str, Any]:
+        return {"metric_name": self.metric_name, "base": self.base, "interactive": self.interactive}
 
 
 def gallery(
@@ -33,17 +73,316 @@ def gallery(
     """Draw every figure that a results table has data for.
 
     Args:
-      runs: the results table.
+      runs: the results table; it may have no base runs, then there is no gain, and one width, rho or seed only.
       metric: the column that is compared.
       choose_by: the column that rho is chosen by; None is the validation metric where every run has one, else `metric`.
-      curves: name of a run -> the rows of its `metrics.csv`.
+      curves: name of a run -> the rows of its `metrics.csv`; only those of the smallest and largest widths are drawn.
       interactive: add what a page can do and a file cannot: tooltips, and a legend whose entries hide their series.
+    Cost: nothing is trained or fetched; some tenths of a second for 500 runs.
     """
+    pieces = [
+        piece for part in table.parts(runs, paired=False) if (piece := _piece(part, metric, choose_by)) is not None
+    ]
+    if not pieces:
+        return []
+    axes = [name for name in table.axes(runs) if any(name in piece.values for piece in pieces)]
+    chosen_by = choose_by or widths.choice_column(runs, metric=metric)
+    metric_name = "loss" if metric.endswith("loss") else gain.metric_name(runs)
+    has_names = {"optimizer", "base_optimizer"} <= set(runs.columns)
+    base = gain.base_name(runs) if has_names else "base"
+    is_ordered = len(axes) == 1 and all(isinstance(piece.values.get(axes[0]), (int, float)) for piece in pieces)
+    look = _Look(metric, metric_name, base, chosen_by, is_ordered, interactive)
+    groups = [pieces[start : start + MOST_PARTS] for start in range(0, len(pieces), MOST_PARTS)]
     found = []
-    for part in table.parts(runs):
-        pairs = gain.pair_seeds(part.runs, metric=metric, choose_by=choose_by)
-        found += [
-            Figure("gain_by_width", "Gain of SAM", "Gain.", gain_against_width(pairs), pairs, "What SAM buys"),
-            Figure("metric_by_width", "SGD and SAM", "Metric.", metric_against_width(pairs), pairs, "What SAM buys"),
+    for place, group in enumerate(groups):
+        ending = f"_{place + 1}" if len(groups) > 1 else ""
+        found += [*_by_width(group, look, ending), *_rhos(group, look, ending)]
+    found += [*_by_axes(pieces, axes, look), *_by_sparsity(pieces, look)]
+    for piece in pieces if curves else []:
+        ending = f"_{_slug(piece.name)}" if piece.name else ""
+        found += _training(piece, look, curves or {}, max(12, 40 // len(pieces)), ending)
+    order = [GAIN, RHO, TRAINING]
+    return sorted(found, key=lambda figure: order.index(figure.section))
+
+
+def _piece(part: table.Part, metric: str, choose_by: str | None) -> _Piece | None:
+    """Arrange a part; None where no run has the metric."""
+    if not part.runs[metric].notna().any():
+        return None
+    cells = widths.by_width(part.runs, metric=metric, choose_by=choose_by, base_needed=False)
+    rows = fields.done(part.runs, ["num_params", "seed", "run"])
+    names = {(row["num_params"], fields.effective_rho(row), int(row["seed"])): row.get("run") for row in rows}
+    sparsity = {row["num_params"]: row["sparsity"] for row in rows if row.get("sparsity") is not None}
+    return _Piece(part.name, part.values, part.runs, cells, names, sparsity)
+
+
+def _seeds(piece: _Piece) -> Iterator[dict[str, Any]]:
+    """List each seed of each width, with its base run, its run at the best rho and the gain, as far as it has them."""
+    for cell in piece.cells:
+        for place, seed in enumerate(cell.seeds):
+            row: dict[str, Any] = {"part": piece.name} if piece.name else {}
+            row |= {"num_params": cell.num_params, "seed": seed}
+            base = float(cell.values[place, 0])
+            if np.isfinite(base):
+                row |= {"base": base, "base_run": piece.names.get((cell.value, 0.0, seed))}
+            sam = float("nan") if cell.best is None else float(cell.values[place, 1 + cell.best])
+            if np.isfinite(sam):
+                row |= {
+                    "best_rho": cell.best_rho,
+                    "sam": sam,
+                    "sam_run": piece.names.get((cell.value, cell.best_rho, seed)),
+                }
+            if np.isfinite(base) and np.isfinite(sam):
+                row["gain"] = float(cell.sign * (sam - base))
+            if np.isfinite(base) or np.isfinite(sam):
+                yield row
+
+
+def _by_width(group: Sequence[_Piece], look: _Look, ending: str) -> Iterator[Figure]:
+    """Draw gain and metric against width."""
+    rows = [row for piece in group for row in _seeds(piece)]
+    if not rows:
+        return
+    beside = _printed(group, look)
+    words = " Hollow points are the values that the paper prints for the same sizes." if beside else ""
+    several = " Each line is one value of what varies besides the width." if len(group) > 1 else ""
+    gains = [row for row in rows if "gain" in row]
+    if gains:
+        corrected = _corrected(group[0], gains) if len(group) == 1 else None
+        more = ""
+        if corrected:
+            more = " The second line is free of the luck of the best ρ: each seed is scored at the ρ that the other seeds choose."
+        yield Figure(
+            f"gain_by_width{ending}",
+            f"Gain of SAM over {look.base}, by size",
+            f"How much better SAM is than {look.base} at its best ρ, for networks of growing size; above the dashed line SAM "
+            f"is better. Each small dot is one seed, both runs of which start from the same weights. {_INTERVAL}"
+            + several
+            + more
+            + words,
+            gain_against_width(
+                gains,
+                **look.of_metric,
+                corrected=corrected,
+                paper=beside,
+                is_ordered=look.is_ordered,
+                name=f"gain_by_width{ending}",
+            ),
+            gains + (corrected or []),
+            GAIN,
+        )
+    yield Figure(
+        f"metric_by_width{ending}",
+        f"{_capital(label(look.metric, metric_name=look.metric_name))}, by size",
+        f"Where {look.base} and SAM (at its best ρ) end, for networks of growing size. Each small dot is one run. {_INTERVAL}"
+        + words,
+        metric_against_width(rows, **look.of_metric, metric=look.metric, paper=beside, name=f"metric_by_width{ending}"),
+        rows,
+        GAIN,
+    )
+
+
+def _corrected(piece: _Piece, gains: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]] | None:
+    """List the corrected gain of each seed and width; None where there was no choice to correct."""
+    rows = []
+    for cell in piece.cells:
+        found = selection.correct(cell)
+        if np.isfinite(found.gain) and found.num_rhos > 1:
+            seeds, scores = selection.scores(cell)
+            size = {"num_params": cell.num_params, "of": "corrected"}
+            rows += [size | {"seed": s, "gain": float(score)} for s, score in zip(seeds, scores, strict=True)]
+            rows.append(size | {"gain": found.gain, "low": found.low, "high": found.high})
+    return rows or None
+
+
+def _printed(group: Sequence[_Piece], look: _Look) -> list[dict[str, Any]]:
+    """List the paper's values for the parts of a figure, at the sizes that the study has."""
+    columns = ["num_params", "base", "sam", "gain", "best_rho"]
+    rows = []
+    for piece in group:
+        found = paper.beside(piece.runs)
+        if look.metric_name in set(found["metric"]):
+            rows += [{"part": piece.name} | row for row in found[columns].to_dict("records")]
+    return rows
+
+
+def _rhos(group: Sequence[_Piece], look: _Look, ending: str) -> Iterator[Figure]:
+    """Draw the best rho against width, and the gain or metric of every rho and width."""
+    import pandas as pd
+
+    best, seeds, cells = [], [], []
+    has_base = any(np.isfinite(cell.values[:, 0]).any() for piece in group for cell in piece.cells)
+    for piece in group:
+        part = {"part": piece.name} if piece.name else {}
+        for cell in piece.cells:
+            best += [part | row for row in rho.of_widths([cell], width="num_params", chosen_by=look.chosen_by)]
+            for place, seed in enumerate(cell.seeds):
+                own = cell.choices[place, [1 + candidate for candidate in cell.candidates]]
+                if len(own) and np.isfinite(own).all():
+                    found = cell.rhos[cell.candidates[int(np.argmax(own))]]
+                    seeds.append(part | {"num_params": cell.num_params, "seed": seed, "best_rho": found})
+            cells += [part | row for row in _cells(cell, piece.names, has_base)]
+    if any(np.isfinite(row["best_rho"]) for row in best) and len({row["rho"] for row in cells if row["rho"] > 0}) > 1:
+        beside = _printed(group, look)
+        yield Figure(
+            f"best_rho_by_width{ending}",
+            "Best ρ, by size",
+            "The radius ρ of SAM's perturbation with the best mean over seeds, for networks of growing size, chosen by "
+            f"{look.chosen_by.replace('_', ' ')}. Bars span the ρ that the seeds cannot tell from it (95 % confidence set); a "
+            "small dot is the ρ that is best for one seed alone, larger where several agree."
+            + (" Hollow points are the paper's." if beside else ""),
+            best_rho_against_width(
+                best,
+                seeds=seeds,
+                paper=beside,
+                is_ordered=look.is_ordered,
+                name=f"best_rho_by_width{ending}",
+                interactive=look.interactive,
+            ),
+            pd.DataFrame([*best, *seeds]),
+            RHO,
+        )
+    if any(row["num_seeds"] for row in cells):
+        of = "gain" if has_base else "mean"
+        cells = [row for row in cells if of == "mean" or row["rho"] > 0]
+        if not cells:
+            return
+        what = f"gain over {look.base}" if of == "gain" else label(look.metric, metric_name=look.metric_name)
+        yield Figure(
+            f"rho_by_width{ending}",
+            f"{_capital(what)}, by ρ and size",
+            f"The mean {what} over seeds, for every ρ (upward) and size (to the right). Black frames mark the best ρ of each "
+            "size. A frame at the edge says that a better ρ may lie beyond the grid.",
+            heat_map(cells, of=of, metric=look.metric, **look.of_metric, name=f"rho_by_width{ending}"),
+            cells,
+            RHO,
+        )
+
+
+def _cells(cell: widths.Width, names: Mapping, has_base: bool) -> Iterator[dict[str, Any]]:
+    """Sum up each rho of a width."""
+    for place, value in enumerate((0.0, *cell.rhos)):
+        column = cell.values[:, place]
+        here = column[np.isfinite(column)]
+        missing = sum((cell.value, value, seed) in names for seed in cell.seeds) - len(here)
+        if not len(here) and not missing:
+            continue
+        row = {"num_params": cell.num_params, "rho": value, "num_seeds": len(here), "num_diverged": missing}
+        row |= {"is_best": place > 0 and cell.best == place - 1}
+        row |= {"mean": float(here.mean())} if len(here) else {}
+        gains = cell.sign * (column - cell.values[:, 0])
+        gains = gains[np.isfinite(gains)]
+        yield row | ({"gain": float(gains.mean())} if len(gains) and has_base else {})
+
+
+def _by_axes(pieces: Sequence[_Piece], axes: Sequence[str], look: _Look) -> Iterator[Figure]:
+    """Draw gain and metric against each axis of numbers, such as label noise, with a line or panel for each size."""
+    for axis in axes:
+        having = [piece for piece in pieces if isinstance(piece.values.get(axis), (int, float))]
+        others = list(dict.fromkeys(_without(piece, axis) for piece in having))
+        rows = [
+            row
+            | {axis: piece.values[axis], "part": ", ".join(filter(None, [f"{row['num_params']:,} parameters", other]))}
+            for other in others
+            for piece in having
+            if _without(piece, axis) == other
+            for row in _seeds(piece)
         ]
-    return found
+        rows = sorted(rows, key=lambda row: row["num_params"])
+        if len({row[axis] for row in rows}) > 1:
+            yield from _against(rows, axis, look, is_ordered=len(others) == 1)
+
+
+def _without(piece: _Piece, axis: str) -> str:
+    return ", ".join(f"{name}={value}" for name, value in piece.values.items() if name != axis)
+
+
+def _by_sparsity(pieces: Sequence[_Piece], look: _Look) -> Iterator[Figure]:
+    """Draw gain and metric against a sparsity that goes along with the width, as where the number of weights is kept."""
+    rows = [
+        row | {"sparsity": piece.sparsity[row["num_params"]]}
+        for piece in pieces
+        if len(set(piece.sparsity.values())) > 1
+        for row in _seeds(piece)
+        if row["num_params"] in piece.sparsity
+    ]
+    if rows:
+        yield from _against(rows, "sparsity", look, is_ordered=False)
+
+
+def _against(rows: Sequence[dict[str, Any]], axis: str, look: _Look, *, is_ordered: bool) -> Iterator[Figure]:
+    """Draw gain and metric against a column, at most so many parts a figure."""
+    parts = list(dict.fromkeys(row.get("part", "") for row in rows))
+    word = label(axis)
+    for start in range(0, len(parts), MOST_PARTS):
+        here = [row for row in rows if row.get("part", "") in parts[start : start + MOST_PARTS]]
+        ending = f"_{start // MOST_PARTS + 1}" if len(parts) > MOST_PARTS else ""
+        each = " Each line is one of the networks." if len(parts) > 1 else ""
+        gains = [row for row in here if "gain" in row]
+        if gains:
+            name = f"gain_by_{_slug(axis)}{ending}"
+            yield Figure(
+                name,
+                f"Gain of SAM over {look.base}, by {word}",
+                f"How much better SAM is than {look.base} at its best ρ, against the {word}. Each small dot is one seed. "
+                + _INTERVAL
+                + each,
+                gain_against_width(gains, **look.of_metric, across=axis, is_ordered=is_ordered, name=name),
+                gains,
+                GAIN,
+            )
+        name = f"metric_by_{_slug(axis)}{ending}"
+        yield Figure(
+            name,
+            f"{_capital(label(look.metric, metric_name=look.metric_name))}, by {word}",
+            f"Where {look.base} and SAM (at its best ρ) end, against the {word}. Each small dot is one run. {_INTERVAL}",
+            metric_against_width(here, **look.of_metric, metric=look.metric, across=axis, name=name),
+            here,
+            GAIN,
+        )
+
+
+def _training(
+    piece: _Piece, look: _Look, curves: Mapping[str, list[dict[str, Any]]], most_points: int, ending: str
+) -> Iterator[Figure]:
+    """Draw the curves of the smallest and largest width."""
+    chosen = []
+    for cell in dict.fromkeys((piece.cells[0].value, piece.cells[-1].value)):
+        one = next(found for found in piece.cells if found.value == cell)
+        for seed in one.seeds:
+            for arm, value in (("base", 0.0), ("sam", one.best_rho)):
+                run = piece.names.get((one.value, value, seed))
+                if run in curves:
+                    chosen.append({"run": run, "arm": arm, "num_params": one.num_params, "rho": value, "seed": seed})
+    if not chosen:
+        return
+    title = "Training" + (f", {piece.name}" if piece.name else "")
+    yield Figure(
+        f"training_curves{ending}",
+        title,
+        f"How the runs of {look.base} and of SAM at its best ρ went, at the smallest and the largest size: thin lines are "
+        f"seeds, thick lines their mean. Of a long run {most_points} evaluations are drawn. The training loss is the mean over "
+        "the steps since the evaluation before.",
+        study_curves(chosen, curves, **look.of_metric, most_points=most_points, name=f"training_curves{ending}"),
+        [
+            {
+                "run": run["run"],
+                "arm": run["arm"],
+                "num_params": run["num_params"],
+                "rho": run["rho"],
+                "seed": run["seed"],
+            }
+            | {name: row[name] for name in ("step", "epoch", "running_train_loss", "test_metric") if name in row}
+            for run in chosen
+            for row in curves[run["run"]]
+        ],
+        TRAINING,
+    )
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")

@@ -7,6 +7,21 @@ BLUE, VERMILION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#6b6b6b"
 BASE, SAM = BLUE, VERMILION
 
 _INK = "#222222"
+_UNORDERED = (VERMILION, BLUE, GREEN, "#CC79A7", "#E69F00", "#56B4E9")
+_RAMP = ((0x44, 0x01, 0x54), (0x3B, 0x52, 0x8B), (0x21, 0x91, 0x8C), (0x5E, 0xC9, 0x62), (0xD8, 0xC0, 0x2C))  # viridis
+
+
+def colors(count: int, *, ordered: bool) -> list[str]:
+    """Choose colours for some lines: from dark to light where they have an order, else as unlike as can be."""
+    if not ordered and count <= len(_UNORDERED):
+        return list(_UNORDERED[:count])
+    found = []
+    for place in range(count):
+        at = place / max(count - 1, 1) * (len(_RAMP) - 1)
+        below = min(int(at), len(_RAMP) - 2)
+        mixed = [round(a + (at - below) * (b - a)) for a, b in zip(_RAMP[below], _RAMP[below + 1], strict=True)]
+        found.append("#" + "".join(f"{channel:02x}" for channel in mixed))
+    return found
 
 
 def styled(chart: Any) -> Any:
@@ -15,13 +30,15 @@ def styled(chart: Any) -> Any:
     lines = {"domainColor": "#999999", "tickColor": "#999999", "gridColor": "#e4e4e4"}
     title = {"fontSize": 16, "subtitleFontSize": 13, "subtitlePadding": 5, "color": _INK, "subtitleColor": GREY}
     symbols = {"symbolType": "stroke", "symbolStrokeWidth": 3, "symbolSize": 260, "symbolOpacity": 1}
+    layout = {"orient": "top", "columnPadding": 18, "offset": 10, "labelLimit": 420, "columns": 3}
     return chart.configure(
         background="white",
         font="Helvetica, Arial, sans-serif",
         padding=12,
         view={"stroke": None},
         axis={**text, **lines, "titleFontWeight": "normal", "titlePadding": 10},
-        legend={**text, **symbols, "title": None, "orient": "top", "columnPadding": 18, "offset": 10},
+        # A click on an entry hides its series; the legend itself stays as it is.
+        legend={**text, **symbols, **layout, "title": None, "unselectedOpacity": 1},
         title={**title, "anchor": "start", "offset": 12},
         concat={"spacing": 36},
     )

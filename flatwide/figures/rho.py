@@ -1,0 +1,162 @@
+"""Which rho: the best of each width, and how the gain depends on rho and width."""
+
+from collections import Counter
+from typing import Any
+
+from flatwide.figures import lines
+from flatwide.figures.labels import is_percent, label
+from flatwide.figures.style import GREY, SAM, colors, styled
+from flatwide.figures.tables import Table, to_rows
+
+_MOST_TEXTS = 80  # more cells than this have no room for their numbers
+
+
+def best_rho_against_width(
+    best: Table,
+    *,
+    seeds: Table,
+    paper: "Table | None" = None,
+    is_ordered: bool = False,
+    name: str = "best_rho_by_width",
+    interactive: bool = False,
+) -> Any:
+    """Draw the best rho of each width with its confidence set, and the rho that is best for each seed alone.
+
+    Args:
+      best: the table of `analysis.rho.best_rho`, with a column `part` where there are several.
+      seeds: `num_params`, `seed` and `best_rho` of each seed alone, and `part`.
+      paper: rows with `num_params` and `best_rho`, and `part` where there are several.
+      is_ordered, name, interactive: as for `gain.gain_against_width`.
+    """
+    import altair as alt
+
+    rows = [row for row in to_rows(best) if "best_rho" in row]
+    parts = list(dict.fromkeys(row.get("part", "") for row in rows))
+    palette = [SAM] if len(parts) == 1 else colors(len(parts), ordered=is_ordered)
+    drawn = []
+    for part, color in zip(parts, palette, strict=True):
+        own = Counter((row["num_params"], row["best_rho"]) for row in to_rows(seeds) if row.get("part", "") == part)
+        dots = [{"x": size, "value": value, "count": count} for (size, value), count in sorted(own.items())]
+        means = [
+            {"x": row["num_params"], "mean": row["best_rho"]}
+            | ({"low": row["best_rho_low"], "high": row["best_rho_high"]} if "best_rho_low" in row else {})
+            for row in rows
+            if row.get("part", "") == part
+        ]
+        drawn.append(lines.Line(part or "SAM", color, dots, means))
+        printed = [row for row in to_rows([] if paper is None else paper) if row.get("part", "") in (part, "")]
+        found = [{"x": row["num_params"], "mean": row["best_rho"]} for row in printed if "best_rho" in row]
+        drawn += [lines.Line(lines.PAPER, color, [], found, is_hollow=True)] if found else []
+    rhos = sorted({row["best_rho"] for row in [*rows, *to_rows(seeds)]} | {e for line in drawn for e in _ends(line)})
+    scale = alt.Scale(type="log", nice=False, padding=14)
+    axis = alt.Axis(values=rhos, format="~g", labelOverlap="greedy")
+    return lines.figure(
+        [lines.Panel("", drawn)],
+        name=name,
+        title="Best ρ",
+        across=lines.Across("num_params", sorted({row["num_params"] for row in rows})),
+        y=alt.Y("value:Q", title=label("best_rho"), scale=scale, axis=axis),
+        subtitle="large points: best mean over {seeds}; bars: 95 % confidence set; small dots: best for each seed alone",
+        interactive=interactive,
+    )
+
+
+def _ends(line: lines.Line) -> list[float]:
+    return [row[end] for row in line.means or [] for end in ("low", "high") if end in row]
+
+
+def heat_map(
+    cells: Table,
+    *,
+    of: str = "gain",
+    metric: str = "test_metric",
+    metric_name: str = "accuracy",
+    base: str = "SGD",
+    name: str = "rho_by_width",
+    interactive: bool = False,
+) -> Any:
+    """Draw the mean gain, or the mean metric, of each rho and width as a colour, with a panel for each part.
+
+    Args:
+      cells: one row a width and rho, with `num_params`, `rho`, the column `of` (missing where no seed is left),
+        `num_seeds`, `num_diverged`, `is_best`, and `part` where there are several.
+      of: "gain", or "mean" of `metric`.
+      metric_name, base: as for `gain.gain_against_width`.
+      name, interactive: as for `lines.figure`.
+    """
+    import altair as alt
+
+    rows, factor = to_rows(cells), 100 if is_percent(metric_name) else 1
+    title = label("gain" if of == "gain" else metric, metric_name=metric_name)
+    values = [factor * row[of] for row in rows if of in row]
+    reach, is_cut = _reach(values)
+    scale = alt.Scale(scheme="viridis")
+    if of == "gain":
+        scale = alt.Scale(
+            domain=[-reach, 0, reach], range=["#2166ac", "#f7f7f7", "#c2560a"], interpolate="lab", clamp=True
+        )
+    parts = list(dict.fromkeys(row.get("part", "") for row in rows))
+    sizes, rhos = sorted({row["num_params"] for row in rows}), sorted({row["rho"] for row in rows}, reverse=True)
+    width = min(560 if len(parts) == 1 else 300, 90 * len(sizes))
+    height = min(320 if len(parts) == 1 else 200, 40 * len(rhos))
+    x = lines.Across("num_params", sizes).encode_ordinal()
+    y = alt.Y("rho:O", title=label("rho"), sort=rhos, axis=alt.Axis(format="~g", labelOverlap="greedy"))
+    charts = []
+    for place, part in enumerate(parts):
+        here = [
+            {"x": row["num_params"], "rho": row["rho"], "seeds": row["num_seeds"], "diverged": row["num_diverged"]}
+            | ({"value": float(f"{factor * row[of]:.6g}")} if of in row else {})
+            | ({"best": 1} if row["is_best"] else {})
+            for row in rows
+            if row.get("part", "") == part
+        ]
+        chart = alt.Chart(alt.Data(values=here))
+        told = {"x:Q": label("num_params"), "rho:Q": label("rho"), "value:Q": title}
+        told |= {"seeds:Q": "number of seeds", "diverged:Q": "diverged runs"}
+        tips = {"tooltip": [alt.Tooltip(k, title=v) for k, v in told.items()]} if interactive else {}
+        color = alt.Color(
+            "value:Q", scale=scale, legend=alt.Legend(title=title, orient="right", gradientLength=height - 40)
+        )
+        layers = [
+            chart.properties(name=f"{name}_{place}_cells")
+            .mark_rect(stroke="white")
+            .encode(x=x, y=y, color=color, **tips),
+            chart.transform_filter("isValid(datum.best)")
+            .mark_rect(filled=False, stroke="black", strokeWidth=2.5)
+            .encode(x=x, y=y),
+            chart.transform_filter("datum.diverged > 0")
+            .mark_text(text="×", fontSize=13, color=GREY, dx=-0.5 * width / len(sizes) + 9, dy=-6)
+            .encode(x=x, y=y),
+        ]
+        if len(here) <= _MOST_TEXTS and len(parts) == 1:
+            digits = "+.2f" if factor == 100 and of == "gain" else ".2f" if factor == 100 else ".3~g"
+            dark = (
+                f"abs(datum.value) > {0.6 * reach}"
+                if of == "gain"
+                else f"datum.value < {sum(values) / max(len(values), 1)}"
+            )
+            ink = alt.when(dark).then(alt.value("white")).otherwise(alt.value("#222222"))
+            layers.append(
+                chart.mark_text(fontSize=12).encode(x=x, y=y, text=alt.Text("value:Q", format=digits), color=ink)
+            )
+        panel = alt.LayerChart(layer=layers, width=width, height=height)
+        charts.append(panel.properties(title=alt.Title(part, fontSize=14)) if len(parts) > 1 else panel)
+    counts = [row["num_seeds"] for row in rows]
+    seeds = f"{max(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
+    words = f"Mean gain of SAM over {base}" if of == "gain" else f"Mean {label(metric, metric_name=metric_name)}"
+    cut = f"; darkest from ±{reach:.3g} on" if of == "gain" and is_cut else ""
+    crossed = "; ×: a seed diverged" if any(row["num_diverged"] for row in rows) else ""
+    heading = alt.Title(words, subtitle=f"mean of {seeds} seeds; black frame: best ρ of the width{cut}{crossed}")
+    if len(charts) == 1:
+        return styled(charts[0].properties(title=heading))
+    return styled(alt.ConcatChart(concat=charts, columns=2, title=heading).resolve_scale(color="shared"))
+
+
+def _reach(values: list[float]) -> tuple[float, bool]:
+    """Choose the gain that has the darkest colour, and tell whether some lie beyond.
+
+    Where large rho ruin the training, their losses would leave no colour for the gains.
+    """
+    most = max(map(abs, values), default=0.0) or 1.0
+    gain = 1.5 * max([*values, 0.0])
+    return (gain, True) if 0 < gain < most else (most, False)

@@ -1,0 +1,136 @@
+"""How the runs of a study went: the base, and SAM at its best rho, at the smallest and at the largest width."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from flatwide.figures.labels import is_percent, label
+from flatwide.figures.style import BASE, SAM, styled
+
+
+def study_curves(
+    runs: Sequence[Mapping[str, Any]],
+    curves: Mapping[str, Sequence[Mapping[str, Any]]],
+    *,
+    metric_name: str = "accuracy",
+    base: str = "SGD",
+    most_points: int = 40,
+    name: str = "training_curves",
+    interactive: bool = False,
+) -> Any:
+    """Draw training loss and test metric against epochs, each seed as a thin line and their mean as a thick one.
+
+    Args:
+      runs: one dict a run to draw, with `run` (its name), `arm` ("base" or "sam"), `num_params`, `rho` and `seed`.
+      curves: name of a run -> the rows of its `metrics.csv`.
+      most_points: of a curve, evenly chosen; 500 runs are to fit on a page.
+      metric_name, base, name, interactive: as for `gain.gain_against_width`.
+    """
+    import altair as alt
+
+    arms = {"base": (base, BASE), "sam": ("SAM", SAM)}
+    factor = 100 if is_percent(metric_name) else 1
+    columns = (
+        ("running_train_loss", label("train_loss"), 1),
+        ("test_metric", label("test_metric", metric_name=metric_name), factor),
+    )
+    used = [arm for arm in arms if any(run["arm"] == arm for run in runs)]
+    scale = alt.Scale(domain=[arms[arm][0] for arm in used], range=[arms[arm][1] for arm in used])
+    color = alt.Color("of:N", scale=scale, legend=alt.Legend())
+    hide = alt.selection_point(name=f"{name}_hidden", fields=["of"], bind="legend", toggle="true")
+
+    def opacity(value: float) -> dict[str, Any]:
+        if not interactive:
+            return {"opacity": alt.value(value)}
+        return {"opacity": alt.when(hide, empty=False).then(alt.value(0)).otherwise(alt.value(value))}
+
+    sizes = sorted({run["num_params"] for run in runs})
+    tables: dict[str, list[dict[str, Any]]] = {}
+    for size in sizes:
+        here = [run for run in runs if run["num_params"] == size]
+        tables[f"{name}_{size}"] = [
+            {"epoch": entry["epoch"], "of": arms[run["arm"]][0], "seed": run["seed"], "rho": run["rho"]}
+            | entry["values"]
+            for run in here
+            for entry in _thinned(curves[run["run"]], columns, most_points)
+        ]
+    rows = []
+    for column, title, _ in columns:
+        panels = []
+        for size in sizes:
+            data = alt.NamedData(name=f"{name}_{size}")
+            y = alt.Y(f"{column}:Q", title=title, scale=_scale(tables[data.name], column), axis=alt.Axis(tickCount=5))
+            told = [alt.Tooltip(f"{c}:Q", title=label(c)) for c in ("rho", "seed", "epoch")]
+            tips = {"tooltip": [*told, alt.Tooltip(f"{column}:Q", title=title, format=".4~g")]} if interactive else {}
+            x = alt.X("epoch:Q", title=label("epoch"), scale=alt.Scale(nice=False), axis=_epochs())
+            chart = alt.Chart(data, name=f"{name}_{column}_{size}_seeds")
+            seeds = chart.mark_line(strokeWidth=1, clip=True)
+            seeds = seeds.encode(x=x, y=y, color=color, detail="seed:N", **opacity(0.35), **tips)
+            means = alt.NamedData(name=f"{name}_{size}_means")
+            tables[means.name] = _means(tables[data.name], [c for c, _, _ in columns])
+            mean = alt.Chart(means, name=f"{name}_{column}_{size}_mean").mark_line(strokeWidth=2.5)
+            mean = mean.encode(x=x, y=alt.Y(f"{column}:Q", title=title), color=color, **opacity(1))
+            if interactive and not rows and not panels:
+                seeds = seeds.add_params(hide)
+            panel = alt.LayerChart(layer=[seeds, mean], width=300, height=200)
+            panels.append(panel.properties(title=alt.Title(f"{size:,} parameters", fontSize=14)))
+        rows.append(alt.HConcatChart(hconcat=panels))
+    counts = Counter((run["arm"], run["num_params"]) for run in runs).values()
+    number = f"{max(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
+    words = f"thin lines: each seed; thick lines: mean of {number} seeds; SAM at its best ρ"
+    whole = alt.VConcatChart(vconcat=rows, title=alt.Title("Training", subtitle=words), datasets=tables)
+    return styled(whole.resolve_scale(color="shared"))
+
+
+def _epochs() -> Any:
+    import altair as alt
+
+    return alt.Axis(grid=False, tickCount=6)
+
+
+def _scale(rows: Sequence[Mapping[str, Any]], column: str) -> Any:
+    """Choose a logarithmic scale for a loss that spans more than a factor of ten."""
+    import altair as alt
+
+    values = [row[column] for row in rows if column in row]
+    if column.endswith("loss") and 0 < 10 * min(values, default=0) < max(values, default=0):
+        return alt.Scale(type="log", nice=False, padding=8)
+    return alt.Scale(zero=False)
+
+
+def _thinned(
+    rows: Sequence[Mapping[str, Any]], columns: Sequence[tuple[str, str, int]], most: int
+) -> list[dict[str, Any]]:
+    """Keep evenly so many points of a curve that all are seen, the last among them, and what is finite of each."""
+    fine = []
+    for row in rows:
+        numbers = {column: factor * _number(row.get(column)) for column, _, factor in columns}
+        values = {column: float(f"{number:.5g}") for column, number in numbers.items() if math.isfinite(number)}
+        if values:
+            fine.append({"epoch": float(f"{float(row['epoch']):.6g}"), "values": values})
+    if len(fine) <= most:
+        return fine
+    return [fine[round(place * (len(fine) - 1) / (most - 1))] for place in range(most)]
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _means(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> list[dict[str, Any]]:
+    """Average each arm where all of its seeds have a value, so that no seed's end moves the mean."""
+    seeds: dict[str, set[int]] = {}
+    at: dict[tuple[str, float], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        seeds.setdefault(row["of"], set()).add(row["seed"])
+        at.setdefault((row["of"], row["epoch"]), []).append(row)
+    found = []
+    for (name, epoch), here in at.items():
+        mean: dict[str, Any] = {"of": name, "epoch": epoch}
+        for column in columns:
+            values = [row[column] for row in here if column in row]
+            if len(values) == len(seeds[name]):
+                mean[column] = float(f"{sum(values) / len(values):.5g}")
+        found.append(mean)
+    return found

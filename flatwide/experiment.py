@@ -77,19 +77,19 @@ class Experiment:
             drawn_params, drawn_stats = _compiled_init(self.workload.model)(key)
             params = drawn_params if params is None else params
             stats = drawn_stats if stats is None else stats
-        mask = self._mask(params, stats)
-        params = trees.apply_mask(params, mask)
-        rule = _variant(self.config)(configs.effective_rho(self.config))
-        state = State(
-            step=jnp.zeros((), jnp.int32),
-            params=params,
-            stats=stats,
-            optimizer=self.optimizer.init(params),
-            ascent=() if configs.effective_rho(self.config) == 0 else rule.init(params),
-            mask=mask,
-        )
+        state = self._state(params, stats, self._mask(params, stats))
         # A copy of each leaf, since a step donates its state's memory.
-        return devices.copy_to_all(jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), state), self.sharding)
+        return devices.copy_to_all(_copied(state), self.sharding)
+
+    def state_shapes(self) -> State:
+        """Give the shapes and dtypes of a state; nothing is drawn and no mask is made."""
+
+        def state() -> State:
+            params, stats = self.model.init(streams.key(self.config["seed"], "weights"))
+            mask = None if self.config["sparsity"] == 0 else sparsify.full_mask(params)
+            return self._state(params, stats, mask)
+
+        return jax.eval_shape(state)
 
     def train_step(self, state: State, batch: Batch) -> tuple[State, Metrics]:
         """Take one compiled step on a raw batch, such as `batch(step)` gives.
@@ -175,6 +175,18 @@ class Experiment:
         factors = _factors(self.schedule, self.num_steps)
         return float(factors.dtype.type(self.config["learning_rate"]) * factors[step])
 
+    def _state(self, params: PyTree, stats: PyTree, mask: PyTree | None) -> State:
+        params = trees.apply_mask(params, mask)
+        rule = _variant(self.config)(configs.effective_rho(self.config))
+        return State(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            stats=stats,
+            optimizer=self.optimizer.init(params),
+            ascent=() if configs.effective_rho(self.config) == 0 else rule.init(params),
+            mask=mask,
+        )
+
     def _mask(self, params: PyTree, stats: PyTree) -> PyTree | None:
         config = self.config
         if config["sparsity"] == 0:
@@ -244,7 +256,11 @@ def build(config: Mapping[str, Any]) -> Experiment:
       config: some config fields, as a ConfigDict or a mapping; the others are at their defaults.
     Raises: ConfigError with every fault of the config; DataError where the data is missing or damaged.
     """
-    config = configs.resolve(config)
+    return assemble(configs.resolve(config))
+
+
+def assemble(config: Mapping[str, Any]) -> Experiment:
+    """Do what `build` does for a config that is resolved already."""
     dataset = load_dataset(config)
     sharding = devices.over_local_devices()
     num_steps, steps_per_epoch = lengths(config, dataset.train.num_examples, num_devices=devices.count(sharding))
@@ -396,12 +412,18 @@ def _variant(config: Mapping[str, Any]) -> Callable[..., sam.AscentRule]:
 
 
 def _values(config: Mapping[str, Any]) -> Values:
+    real = jax.dtypes.canonicalize_dtype(float)
     return Values(
-        rho=jnp.asarray(configs.effective_rho(config), float),
-        learning_rate=jnp.asarray(config["learning_rate"], float),
-        weight_decay=jnp.asarray(config["weight_decay"], float),
-        seed=jnp.asarray(config["seed"], jnp.uint32),
+        rho=np.asarray(configs.effective_rho(config), real),
+        learning_rate=np.asarray(config["learning_rate"], real),
+        weight_decay=np.asarray(config["weight_decay"], real),
+        seed=np.asarray(config["seed"], np.uint32),
     )
+
+
+@jax.jit
+def _copied(tree: PyTree) -> PyTree:
+    return jax.tree.map(jnp.copy, tree)
 
 
 # Fields that are arguments of a compiled program, or only steer the host: the others are part of the program.

@@ -44,7 +44,7 @@ def load_run(path: str | os.PathLike) -> Trained:
             f"{directory.path}: {', '.join(changed)} changed since the run was trained (a file of yours, the data, or "
             "64-bit mode); load it with what it was trained with."
         )
-    state = checkpoints.load_newest(directory.checkpoints, built.init()).tree
+    state = checkpoints.load_newest(directory.checkpoints, built.state_shapes()).tree
     if state is None:
         raise ValueError(f"{directory.path}: expected an undamaged checkpoint in {directory.checkpoints}.")
 

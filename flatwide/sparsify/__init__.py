@@ -3,6 +3,7 @@
 from flatwide.sparsify.densities import LAYER_DENSITIES
 from flatwide.sparsify.masks import (
     LayerCount,
+    full_mask,
     layer_counts,
     make_mask,
     num_kept,
@@ -16,6 +17,7 @@ __all__ = [
     "PRUNERS",
     "LayerCount",
     "Pruner",
+    "full_mask",
     "layer_counts",
     "make_mask",
     "num_kept",

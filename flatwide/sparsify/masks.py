@@ -67,6 +67,13 @@ def make_mask(
     return jax.tree.map_with_path(lambda path, _: mask.get(trees.path_name(path), whole), params)
 
 
+def full_mask(params: PyTree) -> PyTree:
+    """Make the mask that keeps every weight, in the structure that `make_mask` gives; shapes and dtypes will do."""
+    return jax.tree.map(
+        lambda leaf, is_kernel: jnp.ones(leaf.shape if is_kernel else (), bool), params, trees.kernels(params)
+    )
+
+
 def keep_highest(scores: list[np.ndarray], *, num_kept: int) -> list[np.ndarray]:
     """Mark exactly `num_kept` entries, those with the highest scores over all arrays.
 

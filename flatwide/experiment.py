@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -194,13 +194,11 @@ class Experiment:
         gradients = None
         if config["pruner"] == "snip":
             key = streams.key(config["seed"], "mask")
-
-            def loss_fn(params, batch):
-                batch = self.workload.prepare(batch, key, train=True)
-                return workloads.loss(self.workload, params, batch, stats=stats, train=True, key=key)[0]
-
-            batches = [self.batch(step) for step in range(config["snip_batches"])]
-            gradients = sparsify.snip_gradient(loss_fn, params, batches)
+            batches = (
+                _SnipBatch(self.batch(step), stats, *jax.random.split(jax.random.fold_in(key, step)))
+                for step in range(config["snip_batches"])
+            )
+            gradients = sparsify.snip_gradient(_snip_loss(self.workload), params, batches)
         return sparsify.make_mask(
             params,
             pruner=config["pruner"],
@@ -226,6 +224,24 @@ def take_epochs_together(
         num_epochs=first.num_steps // first.steps_per_epoch,
         seconds=seconds,
     )
+
+
+class _SnipBatch(NamedTuple):
+    """A batch that SNIP scores with, and what else differs between runs: a program that has it as argument serves all."""
+
+    batch: Batch
+    stats: PyTree
+    augmentation: jax.Array  # a key
+    dropout: jax.Array
+
+
+@functools.lru_cache(maxsize=64)
+def _snip_loss(workload: Workload) -> Callable[[PyTree, _SnipBatch], jax.Array]:
+    def loss(params: PyTree, drawn: _SnipBatch) -> jax.Array:
+        batch = workload.prepare(drawn.batch, drawn.augmentation, train=True)
+        return workloads.loss(workload, params, batch, stats=drawn.stats, train=True, key=drawn.dropout)[0]
+
+    return loss
 
 
 @functools.lru_cache(maxsize=64)

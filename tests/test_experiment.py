@@ -6,7 +6,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from flatwide import config as configs
-from flatwide import driver, experiment
+from flatwide import driver, experiment, registry, streams
 from flatwide.trained import load_run
 
 FIELDS = {"num_neurons": (8,), "num_epochs": 2, "batch_size": 100}
@@ -52,6 +52,54 @@ def test_sparsity_is_exact_for_every_pruner(pruner, layer_density):
     assert kept == (round(0.1 * 64 * 8) + round(0.1 * 8 * 10) if is_by_layer else round(0.1 * kernels))
     for layer in ("hidden_0", "output"):
         assert_array_equal(np.asarray(state.params[layer]["kernel"])[~np.asarray(state.mask[layer]["kernel"])], 0)
+
+
+_DROPPED = """
+import jax, jax.numpy as jnp
+from flatwide.data.digits import digits as load
+from flatwide.types import Model
+
+KEYS = []
+
+def digits():
+    data = load()
+    def prepare(batch, key, *, train):
+        if train:
+            jax.debug.callback(KEYS.append, jax.random.key_data(key))
+        return data.prepare(batch, key, train=train)
+    return data._replace(prepare=prepare)
+
+def dropped(example, num_outputs):
+    def init(key):
+        return {"kernel": jax.random.normal(key, (64, num_outputs))}, {}
+    def apply(params, stats, inputs, *, train, key):
+        inputs = inputs.reshape(inputs.shape[0], -1)
+        if train:
+            jax.debug.callback(KEYS.append, jax.random.key_data(key))
+            inputs = jnp.where(jax.random.bernoulli(key, 0.5, inputs.shape), inputs, 0)
+        return inputs @ params["kernel"], stats
+    return Model(init, apply)
+"""
+
+
+def test_snip_draws_apart_for_each_use_and_batch_and_compiles_once(tmp_path, caplog):
+    own = tmp_path / "dropped.py"
+    own.write_text(_DROPPED)
+    fields = {"model": f"{own}:dropped", "dataset": f"{own}:digits", "batch_size": 100}
+    fields |= {"pruner": "snip", "sparsity": 0.5, "snip_batches": 2}
+    one, other = (experiment.build(fields | {"seed": seed}) for seed in (0, 1))
+    seen = registry.find("config.model", fields["model"], {}).__globals__["KEYS"]
+    masks = [one.init().mask]
+    jax.effects_barrier()
+    keys = {tuple(key.tolist()) for key in seen}
+    assert len(keys) == 4  # augmentation and dropout, of two batches
+    assert tuple(jax.random.key_data(streams.key(0, "mask")).tolist()) not in keys
+    with jax.log_compiles():
+        masks.append(other.init().mask)
+    assert not [record for record in caplog.records if record.message.startswith("Compiling")]
+    assert not np.array_equal(*(mask["kernel"] for mask in masks))
+    jax.effects_barrier()
+    assert len({tuple(key.tolist()) for key in seen}) == 8  # another seed draws apart too
 
 
 @pytest.mark.filterwarnings("ignore:config.pruner='snip'")  # a width of 1 may be dead, and then says so

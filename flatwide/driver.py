@@ -178,7 +178,7 @@ def locate(config: Mapping[str, Any], workdir: str | os.PathLike) -> tuple[runs.
 
 
 def _build(config: Mapping[str, Any]) -> tuple[Experiment, State]:
-    built = experiment.build(config)
+    built = experiment.assemble(config)
     if config["group_size"] > 1 and not built.has_whole_epochs:
         raise configs.ConfigError(
             [

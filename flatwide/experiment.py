@@ -227,7 +227,7 @@ def take_epochs_together(
 
 
 class _SnipBatch(NamedTuple):
-    """A batch that SNIP scores with, and what else differs between runs: a program that has it as argument serves all."""
+    """A batch that SNIP scores with, and what else differs between runs: arguments, so that one program serves all."""
 
     batch: Batch
     stats: PyTree
@@ -279,7 +279,7 @@ def assemble(config: Mapping[str, Any]) -> Experiment:
     """Do what `build` does for a config that is resolved already."""
     dataset = load_dataset(config)
     sharding = devices.over_local_devices()
-    num_steps, steps_per_epoch = lengths(config, dataset.train.num_examples, num_devices=devices.count(sharding))
+    _, num_steps, steps_per_epoch = lengths(config, dataset.train.num_examples, num_devices=devices.count(sharding))
     train, validation = dataset.train, None
     if config["validation_fraction"] > 0:
         train, validation = data.hold_out(train, config["validation_fraction"], seed=config["seed"])
@@ -319,14 +319,16 @@ def model_of(config: Mapping[str, Any], example: PyTree, num_outputs: int) -> Mo
     return model
 
 
-def num_training_examples(config: Mapping[str, Any], num_examples: int) -> int:
-    """Derive how many of the data set's training examples are left after the validation split and the subset."""
-    left = num_examples - round(config["validation_fraction"] * num_examples)
-    return left if config["train_examples"] is None else config["train_examples"]
+class Lengths(NamedTuple):
+    """How long a run is; num_examples are those trained on, after the validation split and the subset."""
+
+    num_examples: int
+    num_steps: int
+    steps_per_epoch: int
 
 
-def lengths(config: Mapping[str, Any], num_examples: int, *, num_devices: int = 1) -> tuple[int, int]:
-    """Derive the number of steps, and of steps an epoch.
+def lengths(config: Mapping[str, Any], num_examples: int, *, num_devices: int = 1) -> Lengths:
+    """Derive how many examples are trained on, and for how many steps.
 
     Args:
       num_examples: training examples of the whole data set.
@@ -344,7 +346,7 @@ def lengths(config: Mapping[str, Any], num_examples: int, *, num_devices: int = 
         faults.append(
             f"config.train_examples={config['train_examples']}: expected at most the {left} training examples."
         )
-    num_train = min(left, num_training_examples(config, num_examples))
+    num_train = min(left, config["train_examples"] or left)
     if batch_size > num_train:
         faults.append(
             f"config.batch_size={batch_size}: expected at most the {num_train} training examples; make it smaller."
@@ -359,7 +361,7 @@ def lengths(config: Mapping[str, Any], num_examples: int, *, num_devices: int = 
         faults.append(f"config.num_epochs={config['num_epochs']}: {num_steps} steps; expected fewer than 2^31.")
     if faults:
         raise configs.ConfigError(faults)
-    return num_steps, steps_per_epoch
+    return Lengths(num_train, num_steps, steps_per_epoch)
 
 
 def identity(config: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:

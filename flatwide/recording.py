@@ -55,6 +55,7 @@ class Recording:
         self._evaluation = _evaluators(built, should_stop)
         self._saved_at = self._began = time.monotonic()
         self.taken = Taken(int(state.step), state, np.zeros(1))  # the last that was fed
+        self._rows: list[dict[str, float | None]] = []  # not yet in the file: those of one call go there together
         self._progress: Any = None
         self._board: Any = None
 
@@ -85,6 +86,7 @@ class Recording:
         try:
             if self.taken.step > 0 and self._is_due(self.taken.step) and not self._has_row(self.taken.step):
                 self._record()  # it was stopped before this evaluation
+                self._write_rows()
             yield
         finally:
             self._progress.close()
@@ -99,10 +101,14 @@ class Recording:
         self._memory = _remember(self._memory, taken.losses)
         self._log_losses()
         if not np.isfinite(taken.losses[-1]):
+            self._write_rows()
             return
         row = self._record() if self._is_due(taken.step) else None
         self._progress.update(taken.step, self._in_sight(row))
-        if taken.state is None or self.is_over:
+        if taken.state is None:
+            return
+        self._write_rows()
+        if self.is_over:
             return
         every = self._built.config["checkpoint_every_seconds"]
         if (stopping := self._should_stop()) or time.monotonic() - self._saved_at >= every:
@@ -164,10 +170,15 @@ class Recording:
             row = self._row()
         except Interrupted:
             raise self._stopped() from None
-        self.directory.append_metrics(row)
+        self._rows.append(row)
         self._board.write(self.taken.step, row)
         self._memory = self._memory._replace(loss_total=0.0, loss_count=0)
         return row
+
+    def _write_rows(self) -> None:
+        if self._rows:
+            self.directory.append_metrics(*self._rows)
+            self._rows = []
 
     def _row(self) -> dict[str, float | None]:
         """Evaluate; the training split, the largest, only at the end."""

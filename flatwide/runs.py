@@ -179,8 +179,8 @@ class RunDirectory:
         except FileNotFoundError:
             return ""
 
-    def append_metrics(self, row: Mapping[str, float | None]) -> None:
-        """Append a row of numbers to `metrics.csv`; the first row settles the columns.
+    def append_metrics(self, *rows: Mapping[str, float | None]) -> None:
+        """Append rows of numbers to `metrics.csv`; the first row settles the columns.
 
         Floats are written so that they are read back to the last bit; None, and a column that is missing, is empty.
         Raises: ValueError if the row has a column that the file has not.
@@ -188,11 +188,11 @@ class RunDirectory:
         with open(self.path / "metrics.csv", "a+") as file:
             file.seek(0)
             header = file.readline().rstrip("\n")
-            columns = header.split(",") if header else list(row)
-            if strangers := [name for name in row if name not in columns]:
+            columns = header.split(",") if header else list(rows[0])
+            if strangers := [name for row in rows for name in row if name not in columns]:
                 raise ValueError(f"{file.name}: no columns {strangers}; the first row settled {columns}.")
-            line = ",".join(_number_text(row.get(name)) for name in columns) + "\n"
-            file.write(line if header else ",".join(columns) + "\n" + line)
+            lines = [",".join(_number_text(row.get(name)) for name in columns) for row in rows]
+            file.write("".join(f"{line}\n" for line in (lines if header else [",".join(columns), *lines])))
 
     def sync_metrics(self) -> None:
         """Flush `metrics.csv` to the disk, so that no checkpoint outlives its rows in a power failure."""

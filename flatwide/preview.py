@@ -41,12 +41,12 @@ def describe(config: Mapping[str, Any]) -> str:
     model = experiment.model_of(config, outline.example, outline.num_outputs)
     params, stats = _shapes(model)
     num_devices = devices.count(devices.over_local_devices())
-    num_steps, steps_per_epoch = experiment.lengths(config, outline.num_train, num_devices=num_devices)
+    num_examples, num_steps, steps_per_epoch = experiment.lengths(config, outline.num_train, num_devices=num_devices)
     kept = sparsify.num_kept(
         params, pruner=config["pruner"], sparsity=config["sparsity"], layer_density=config["layer_density"]
     )
     rows = {
-        "training examples": f"{experiment.num_training_examples(config, outline.num_train):,}",
+        "training examples": f"{num_examples:,}",
         "test examples": f"{outline.num_test:,}",
         "parameters": f"{trees.size(params):,}",
         "nonzero parameters": f"{kept:,}",
@@ -68,7 +68,7 @@ class Sizes(NamedTuple):
 def sizes(config: Mapping[str, Any]) -> Sizes:
     """Tell the sizes of a resolved config's run, without its data where they are not on this machine."""
     outline = _outline(config)
-    num_steps, _ = experiment.lengths(config, outline.num_train)
+    num_steps = experiment.lengths(config, outline.num_train).num_steps
     return Sizes(_shapes(experiment.model_of(config, outline.example, outline.num_outputs))[0], num_steps)
 
 

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, cast, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -370,7 +370,7 @@ def identity(config: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:
     if is_double():
         extra["x64"] = True
     for field in configs.MAY_BE_OWN:
-        if registry.is_own_file(config[field]):
+        if registry.is_own_file(config[field]) and (field != "sam_variant" or configs.effective_rho(config) > 0):
             # By name and content, so that the file may move.
             extra[field] = f"{registry.own_file(config[field]).name}:{config[field].rpartition(':')[2]}"
             extra[f"{field}_file"] = registry.content_digest(config[field])
@@ -390,18 +390,19 @@ def width(config: Mapping[str, Any]) -> Any:
 
 def irrelevant_fields(config: Mapping[str, Any]) -> set[str]:
     """List the fields that the chosen model, data set, SAM variant and optimizer do not read."""
+    variant = registry.find("config.sam_variant", config["sam_variant"], sam.VARIANTS)
     read_by_some = {"num_neurons", "num_filters", "num_blocks", "half_precision", "augment", "layer_scales"}
+    read_by_some |= set(registry.fields(variant))  # an own one has fields of its own
     read_by_some |= {field for fields in optimizers.FIELDS.values() for field in fields}
     read = set(optimizers.FIELDS[configs.base_optimizer(config)])
     if config["momentum"] == 0:
         read.discard("nesterov")
     if config["layer_density"] == sparsify.PRUNERS[config["pruner"]].layer_density:
         read_by_some.add("layer_density")  # the pruner's own default, so naming it changes nothing
-    for builder in (
-        registry.find("config.model", config["model"], models.MODELS),
-        _dataset_builder(config),
-        registry.find("config.sam_variant", config["sam_variant"], sam.VARIANTS),
-    ):
+    builders = [registry.find("config.model", config["model"], models.MODELS), _dataset_builder(config)]
+    if configs.effective_rho(config) > 0:
+        builders.append(variant)
+    for builder in builders:
         read |= set(registry.fields(builder))
     return read_by_some - read
 
@@ -430,12 +431,12 @@ def _variant(config: Mapping[str, Any]) -> Callable[..., sam.AscentRule]:
 
 
 def _values(config: Mapping[str, Any]) -> Values:
-    real = jax.dtypes.canonicalize_dtype(float)
+    real, number = jax.dtypes.canonicalize_dtype(float), cast(Any, np.asarray)  # the host makes them faster
     return Values(
-        rho=np.asarray(configs.effective_rho(config), real),
-        learning_rate=np.asarray(config["learning_rate"], real),
-        weight_decay=np.asarray(config["weight_decay"], real),
-        seed=np.asarray(config["seed"], np.uint32),
+        rho=number(configs.effective_rho(config), real),
+        learning_rate=number(config["learning_rate"], real),
+        weight_decay=number(config["weight_decay"], real),
+        seed=number(config["seed"], np.uint32),
     )
 
 

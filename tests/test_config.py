@@ -225,6 +225,16 @@ def test_identity_covers_the_data_and_an_own_file(tmp_path):
     assert experiment.identity(fields, "other data") != experiment.identity(fields, "data")
 
 
+def test_identity_without_an_ascent_has_nothing_of_the_variant(tmp_path):
+    own = tmp_path / "own.py"
+    own.write_text("from flatwide import sam\n\ndef slow(rho, *, slowness: int = 3):\n    return sam.normalized(rho)\n")
+    variant = {"sam_variant": f"{own}:slow", "slowness": 5}
+    plain = identity_of(optimizer="sgd")
+    assert identity_of(optimizer="sgd", **variant) == identity_of(rho=0.0, **variant) == plain
+    assert identity_of(rho=0.0, sam_variant="layerwise", layer_scales=("output=2",)) == plain
+    assert {"sam_variant", "sam_variant_file", "slowness"} <= identity_of(rho=0.1, **variant).keys()
+
+
 def test_identity_hashes_only_fields_off_their_default():
     assert set(identity_of()) == {"data"}
 

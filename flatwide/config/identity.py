@@ -19,7 +19,7 @@ def identity(config: Mapping[str, Any], *, irrelevant: set[str], extra: Mapping[
     config = dict(config)
     irrelevant = irrelevant | {"num_epochs"} if config["num_train_steps"] is not None else set(irrelevant)
     if effective_rho(config) == 0:
-        irrelevant |= {"sam_variant", "layer_scales"}
+        irrelevant |= {"sam_variant"}
     if config["sparsity"] == 0:
         irrelevant |= {"pruner", "sparsity", "layer_density", "snip_batches"}
     elif config["pruner"] != "snip":

@@ -1,0 +1,68 @@
+"""The command `report`: of a work directory, or of a table."""
+
+import argparse
+from pathlib import Path
+
+from flatwide import config as configs
+from flatwide.report.exports import FORMATS
+
+USAGE = """python main.py report W [--metric=test_metric] [--choose_by=COLUMN] [--formats=svg,pdf,latex] [--output=FILE]
+python main.py report table.csv [--width=COLUMN] [--rho=COLUMN] [--seed=COLUMN] [--metric=COLUMN] [--lower_is_better]
+                                [--axes=COLUMN,COLUMN] [--formats=svg,pdf,latex] [--output=FILE]"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str):
+        raise configs.ConfigError([f"{message}; usage:\n{USAGE}"])
+
+
+def report(arguments: list[str]) -> str:
+    """Write a report and say where it is.
+
+    Args:
+      arguments: what follows `report`.
+    Raises: ValueError, FileNotFoundError.
+    """
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser.add_argument("source", nargs="?")
+    parser.add_argument("--help", "-h", action="store_true")
+    for name in ("metric", "output", "choose_by", "width", "rho", "seed"):
+        parser.add_argument(f"--{name}")
+    parser.add_argument("--lower_is_better", action="store_true", default=None)
+    for name in ("axes", "formats"):
+        parser.add_argument(f"--{name}", type=lambda text: tuple(filter(None, text.split(","))))
+    flags = parser.parse_args(arguments)
+    if flags.help:
+        return USAGE
+    if not flags.source:
+        parser.error("report of what? Name a work directory or a CSV file")
+    is_table = Path(flags.source).suffix.lower() in (".csv", ".tsv", ".txt") or Path(flags.source).is_file()
+    foreign = ("choose_by",) if is_table else ("width", "rho", "seed", "lower_is_better", "axes")
+    if given := [f"--{name}" for name in foreign if getattr(flags, name) is not None]:
+        parser.error(f"{given[0]} is for a {'work directory' if is_table else 'table'}, and {flags.source} is none")
+    return f"report: {_write_table(flags) if is_table else _write(flags)}"
+
+
+def _write(flags: argparse.Namespace) -> Path:
+    from flatwide.report import workdir
+
+    if not Path(flags.source).is_dir():
+        raise FileNotFoundError(f"{flags.source}: expected a work directory with runs, or a CSV file.")
+    options = {"metric": flags.metric, "choose_by": flags.choose_by, "path": flags.output}
+    return workdir.write(flags.source, **options, formats=FORMATS[:1] if flags.formats is None else flags.formats)
+
+
+def _write_table(flags: argparse.Namespace) -> Path:
+    from flatwide.report import own_table
+
+    return own_table.write_table(
+        flags.source,
+        width=flags.width,
+        rho=flags.rho,
+        seed=flags.seed,
+        metric=flags.metric,
+        lower_is_better=flags.lower_is_better,
+        axes=flags.axes or (),
+        formats=flags.formats or (),
+        path=flags.output,
+    )

@@ -1,0 +1,179 @@
+"""Everything a page says, before any of it is HTML: pure, from the results table."""
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from flatwide.analysis import answer, cautions, fields, gain
+from flatwide.figures.gallery import Figure
+from flatwide.report import charts, facts, recipe, run_table, tables, terms
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Source(NamedTuple):
+    """Where runs came from, which their table does not say.
+
+    name: what the page is called after. command: what trained them; empty if that is not known.
+    num_planned: runs of the study, None if that is not known.
+    identities: name of a run -> what its config says beyond the table, see `facts.read_identities`.
+    notes: what a reader must know about how the table was read. is_table: whether they were trained elsewhere.
+    """
+
+    name: str
+    command: str = ""
+    num_planned: int | None = None
+    identities: Mapping[str, Mapping[str, Any]] = {}
+    notes: tuple[str, ...] = ()
+    is_table: bool = False
+
+
+class Section(NamedTuple):
+    """Charts under one heading."""
+
+    heading: str
+    charts: list[charts.Chart]
+
+
+class Content(NamedTuple):
+    """What a page shows, in its order."""
+
+    version: str
+    title: str
+    subtitle: str
+    progress: str
+    answers: list[str]
+    explanation: str
+    cautions: list[str]
+    sections: list[Section]
+    data: dict[str, Any]
+    tables: list[tables.KeyTable]
+    runs: dict[str, Any]
+    command: str
+    config: str
+    constant: list[tuple[str, str]]
+    facts: list[tuple[str, str]]
+    notes: tuple[str, ...]
+    terms: list[tuple[str, str]]
+
+
+def content(
+    runs: "pd.DataFrame",
+    summary: "pd.DataFrame",
+    figures: Iterable[Figure],
+    source: Source,
+    *,
+    metric: str = "test_metric",
+    choose_by: str | None = None,
+) -> Content:
+    """Say what a results table has to say.
+
+    Args:
+      runs: the results table.
+      summary: what `analysis.summary.summary` makes of it.
+      figures: the charts to show.
+      metric, choose_by: as for `analysis.gain.gain_by_width`.
+    """
+    from importlib import metadata
+
+    rows = fields.records(runs)
+    own = source.is_table
+    known = recipe.config_fields(runs.columns)
+    # The table has the threads that were used; a config that names none leaves them to the machine.
+    named = source.identities
+    trained = [
+        row | {"threads": named.get(row.get("run", ""), {}).get("threads")}
+        for row in rows
+        if row["status"] != "damaged"
+    ]
+    varied = recipe.varied(trained, known)
+    base = gain.base_name(runs) if {"optimizer", "base_optimizer"} <= set(runs.columns) else "its base optimizer"
+    found, data = charts.charts(figures)
+    key_tables = tables.key_tables(runs, summary, metric=metric, choose_by=choose_by, base=base or "base")
+    answers = _answers(runs, rows, metric=metric, choose_by=choose_by)
+    raised = [one.text for one in cautions.cautions(runs, metric=metric, choose_by=choose_by)] if rows else []
+    aside = recipe.varied(rows, (name for name in runs.columns if name.startswith(f"{fields.ASIDE}.")))
+    shown = run_table.run_table(rows, varied=[*varied, *aside])
+    words = " ".join([*answers, *raised, *varied, *(f"{one.title} {one.note}" for one in key_tables)])
+    return Content(
+        version=metadata.version("flatwide"),
+        title=_title(rows, base, source, own=own),
+        subtitle=_subtitle(rows, varied, source, own=own),
+        progress=_progress(rows, source),
+        answers=answers,
+        explanation=_explanation(rows, base, metric),
+        cautions=raised,
+        sections=_sections(found),
+        data=data,
+        tables=key_tables,
+        runs=shown,
+        command="" if own else source.command or f"python main.py --workdir={source.name} --config=study.py",
+        config=recipe.config_file(trained, known) if trained and not own else "",
+        constant=[(name, str(trained[0].get(name))) for name in known if name not in varied] if trained and own else [],
+        facts=facts.facts(rows, num_planned=source.num_planned, identities=source.identities),
+        notes=source.notes,
+        terms=terms.terms(words, columns=[column["name"] for column in shown["columns"]]),
+    )
+
+
+def _title(rows: list[dict[str, Any]], base: str, source: Source, *, own: bool) -> str:
+    base = base or "its base"
+    if own:
+        return f"SAM against {base}: {source.name}"
+    where = [" and ".join(sorted({str(row[name]) for row in rows if row.get(name)})) for name in ("model", "dataset")]
+    return f"SAM against {base}: {' on '.join(where)}" if all(where) else f"SAM against {base}"
+
+
+def _subtitle(rows: list[dict[str, Any]], varied: list[str], source: Source, *, own: bool) -> str:
+    text = f"{len(rows):,} run{'s' if len(rows) != 1 else ''}" + ("" if own else f" in {source.name}")
+    if not varied:
+        return text + "."
+    listed = " and ".join(filter(None, [", ".join(varied[:-1]), varied[-1]]))
+    return f"{text}, which differ in {listed}."
+
+
+def _progress(rows: list[dict[str, Any]], source: Source) -> str:
+    """Say how far a study is; empty once it is done."""
+    num_done = sum(row["status"] in facts.DONE for row in rows)
+    planned = source.num_planned
+    if planned is None or num_done >= planned:
+        return ""
+    return (
+        f"This study is not done: {num_done:,} of {planned:,} runs. What follows is about those, and will change. "
+        "While the study runs, the page is written again now and then: load it again to see more."
+    )
+
+
+def _answers(runs: "pd.DataFrame", rows: list[dict[str, Any]], *, metric: str, choose_by: str | None) -> list[str]:
+    done = [row for row in rows if row["status"] == "finished"]
+    texts = (
+        answer.answer(runs, metric=metric, choose_by=choose_by).split("\n\n") if rows else ["There are no runs yet."]
+    )
+    known = [row for row in done if row.get(metric) is not None]
+    if not texts[0].startswith("There is no gain yet") or not known:
+        return texts
+    write = tables.units(rows, metric=metric)
+    higher = known[0].get("higher_is_better", True) and not metric.endswith("loss")
+    best = max(known, key=lambda row: row[metric] if higher else -row[metric])
+    where = f" ({best['run']})" if best.get("run") and len(known) > 1 else ""
+    which = f"The best of {len(known):,} runs" if len(known) > 1 else "The one run"
+    return [*texts, f"{which} has a {write.metric} of {write.value(best[metric])}{where}."]
+
+
+def _explanation(rows: list[dict[str, Any]], base: str, metric: str) -> str:
+    write = tables.units(rows, metric=metric)
+    name = base or "its base optimizer"
+    what = write.metric.removesuffix(" (%)")
+    return (
+        f"SAM takes each training step with the gradient found a distance ρ (rho) uphill from the weights, which leads "
+        f"{name} to flatter minima; width is the size of the network's layers, and with it its number of parameters; "
+        f"the gain is the {what} with SAM less that with {name} alone, counted so that above zero SAM is better."
+    )
+
+
+def _sections(found: list[charts.Chart]) -> list[Section]:
+    """Gather charts under their headings, in the order in which those first come."""
+    by_heading: dict[str, list[charts.Chart]] = {}
+    for chart in found:
+        by_heading.setdefault(chart.section, []).append(chart)
+    return [Section(heading, members) for heading, members in by_heading.items()]

@@ -1,0 +1,91 @@
+"""What a stranger needs to know to repeat a study, besides its config: versions, machine, time, data."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from flatwide import runs as files
+from flatwide.logs import duration_text
+
+Run = dict[str, Any]
+DONE = ("finished", "diverged")
+
+
+def facts(
+    runs: list[Run], *, num_planned: int | None, identities: Mapping[str, Mapping[str, Any]]
+) -> list[tuple[str, str]]:
+    """List facts about how runs were made, each with its name.
+
+    Args:
+      runs: rows of the results table.
+      num_planned: runs of the study, if one is known; more than there are while it runs.
+      identities: what `read_identities` finds; empty for runs from elsewhere.
+    """
+    found = [("runs", counts(runs, num_planned=num_planned)), ("time", _time(runs)), ("machine", _machine(runs))]
+    versions = [name for name in (runs[0] if runs else {}) if name.startswith("versions.")]
+    known = [(name.removeprefix("versions."), _several(run.get(name) for run in runs)) for name in versions]
+    found.append(("versions", ", ".join(f"{name} {text}" for name, text in known if text)))
+    digests = {name: known["data"] for name, known in identities.items() if "data" in known}
+    data = {(str(run.get("dataset")), digests[run["run"]]) for run in runs if run.get("run") in digests}
+    found.append(("data", "; ".join(f"{name}: fingerprint {digest}" for name, digest in sorted(data))))
+    return [(name, text) for name, text in found if text]
+
+
+def counts(runs: list[Run], *, num_planned: int | None = None) -> str:
+    """Say how many runs are done, and what became of the others."""
+    states = Counter(str(run["status"]) for run in runs)
+    num_done = sum(states[state] for state in DONE)
+    text = f"{num_done:,} done" if num_planned is None else f"{num_done:,} of {num_planned:,} done"
+    others = [
+        f"{states[state]:,} {state}" for state in ("diverged", "unfinished", "failed", "damaged") if states[state]
+    ]
+    if states["diverged"]:
+        others[0] += " among them"
+    return ", ".join([text, *others])
+
+
+def read_identities(workdir: Path | str) -> dict[str, dict[str, Any]]:
+    """Read what the table does not hold: the fingerprint of each run's data, and the threads that its config names.
+
+    Returns: name of a run -> `data` and `threads`, each where known.
+    """
+    found = {}
+    for run in files.run_directories(workdir):
+        try:
+            config = run.read_config()
+        except ValueError:
+            continue  # the table says that it is damaged
+        identity = config[files.IDENTITY]
+        found[run.name] = {name: identity[name] for name in ("data", "threads") if name in identity}
+    return found
+
+
+def _time(runs: list[Run]) -> str:
+    spent = [run["seconds"] for run in runs if run.get("seconds") is not None]
+    if not spent:
+        return ""
+    text = f"{duration_text(sum(spent))} of training, summed over {len(spent):,} runs"
+    began = [run["started"] for run in runs if run.get("started")]
+    ended = [run["finished"] for run in runs if run.get("finished")]
+    return f"{text}; from {min(began)} to {max(ended)}" if began and ended else text
+
+
+def _machine(runs: list[Run]) -> str:
+    done = [run for run in runs if run["status"] in DONE and run.get("device")]
+    kinds = Counter(
+        f"{run['num_devices']} × {run['device']}, {run['threads']} CPU thread{'s' if run['threads'] != 1 else ''}, "
+        f"{'64' if run.get('x64') else '32'}-bit numbers"
+        for run in done
+    )
+    if len(kinds) == 1:
+        return next(iter(kinds))
+    return "; ".join(f"{kind} ({number:,} runs)" for kind, number in kinds.most_common())
+
+
+def _several(values: Iterable[Any]) -> str:
+    """Write the values of a column; where there are several, with their numbers of runs."""
+    known = Counter(str(value) for value in values if value is not None)
+    if len(known) <= 1:
+        return "".join(known)
+    return ", ".join(f"{value} ({number:,} runs)" for value, number in known.most_common())

@@ -1,0 +1,35 @@
+"""Where a report is written: never over a file of somebody else's."""
+
+from pathlib import Path
+
+from flatwide import runs
+
+MARKER = '<meta name="generator" content="flatwide'
+_FOLDER_MARKER = ".flatwide"
+
+
+def write_page(path: Path, page: str) -> None:
+    """Write a page, atomically.
+
+    Raises: ValueError if there is a file that flatwide has not written.
+    """
+    if path.exists() and not _is_ours(path):
+        raise ValueError(f"{path}: flatwide did not write this file, so it is kept; choose another with --output=.")
+    runs.write_atomically(path, page)
+
+
+def claim_folder(folder: Path) -> None:
+    """Make a folder for files that are written again and again.
+
+    Raises: ValueError if there is one with files that flatwide has not written.
+    """
+    marker = folder / _FOLDER_MARKER
+    if folder.exists() and not marker.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder}: flatwide did not write it, so it is kept; choose another name with --output=.")
+    folder.mkdir(parents=True, exist_ok=True)
+    marker.touch()
+
+
+def _is_ours(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return MARKER.encode() in file.read(4096)

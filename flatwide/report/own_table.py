@@ -1,0 +1,195 @@
+"""The report of a table of runs that were trained elsewhere."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flatwide import config as configs
+from flatwide import runs as files
+from flatwide.analysis import fields
+from flatwide.analysis import table as tables
+from flatwide.report import output
+from flatwide.report.content import Source
+from flatwide.report.exports import export
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# What people call these columns, the likeliest first; compared without case, spaces and signs.
+_NAMES = {
+    "width": (
+        *("num_params", "params", "parameters", "num_parameters", "n_params", "param_count", "model_size", "size"),
+        *("width", "num_neurons", "num_filters", "hidden_size", "channels"),
+    ),
+    "rho": ("rho", "sam_rho", "radius", "sam_radius", "perturbation_radius", "rho_sam"),
+    "seed": ("seed", "random_seed", "run_seed", "trial", "replicate", "repeat"),
+    "metric": (
+        *("test_metric", "test_accuracy", "test_acc", "accuracy", "acc", "test_acc1", "val_accuracy", "val_acc"),
+        *("validation_accuracy", "test_score", "score", "metric", "test_error", "error", "test_loss", "val_loss"),
+    ),
+}
+_LOWER = re.compile(r"loss|err(or)?$|perplexity|ppl|mse|rmse|mae", re.IGNORECASE)
+_OURS = {"run", "status", "num_params", "rho", "seed", "test_metric", "metric_name", "higher_is_better", "optimizer"}
+
+
+def write_table(
+    table_path: Path | str,
+    *,
+    width: str | None = None,
+    rho: str | None = None,
+    seed: str | None = None,
+    metric: str | None = None,
+    lower_is_better: bool | None = None,
+    axes: Sequence[str] = (),
+    formats: Sequence[str] = (),
+    path: Path | str | None = None,
+) -> Path:
+    """Write the report of a CSV file with one row a run.
+
+    Args:
+      width, rho, seed, metric: names of its columns; None is guessed. rho is 0 for the base optimizer; a run without a
+        metric has diverged.
+      lower_is_better: the direction of the metric; None is guessed from its name.
+      axes: further columns that tell runs apart, such as the share of label noise.
+      formats: of figures and tables in a folder beside the page: some of "svg", "pdf", "latex".
+      path: of the page; None is `<table>.report.html` beside the table.
+    Returns: the path of the page.
+    Raises: ValueError if a column cannot be found or used, or another's file is in the way; FileNotFoundError.
+    """
+    table_path = Path(table_path)
+    page_path = Path(path) if path else table_path.with_suffix(".report.html")
+    if page_path.resolve() == table_path.resolve():
+        raise ValueError(f"--output={page_path}: it is the table itself; choose another name.")
+    found = read(table_path)
+    folder = page_path.with_suffix("")
+    if set(found.columns) >= _OURS and not (width or rho or seed):
+        runs, notes, metric = found, (), metric or "test_metric"
+    else:
+        runs, notes = _mapped(
+            found,
+            table_path.name,
+            chosen={"width": width, "rho": rho, "seed": seed, "metric": metric},
+            lower_is_better=lower_is_better,
+            axes=axes,
+        )
+        metric = "test_metric"
+    if formats:
+        output.claim_folder(folder)
+    return export(
+        runs,
+        Source(name=table_path.name, notes=notes, is_table=True),
+        page_path=page_path,
+        summary_path=folder / "summary.csv" if formats else None,
+        folder=folder,
+        metric=metric,
+        choose_by=None,
+        curves=None,
+        formats=formats,
+    )
+
+
+def read(table_path: Path) -> Any:
+    """Read a CSV file; the separator may be a comma, a semicolon or a tab.
+
+    Raises: ValueError if it is empty or no table; FileNotFoundError.
+    """
+    import pandas as pd
+
+    if not table_path.is_file():
+        raise FileNotFoundError(f"{table_path}: there is no such file; give a CSV file with one row a run.")
+    try:
+        found = pd.read_csv(table_path, sep=None, engine="python", skipinitialspace=True)
+    except (ValueError, UnicodeDecodeError, pd.errors.ParserError) as error:
+        raise ValueError(f"{table_path}: expected a CSV file with a line of column names ({error}).") from error
+    if not len(found):
+        raise ValueError(f"{table_path}: it has no rows; expected one a run.")
+    return found
+
+
+def _mapped(
+    found: Any,
+    name: str,
+    *,
+    chosen: dict[str, str | None],
+    lower_is_better: bool | None,
+    axes: Sequence[str],
+) -> tuple["pd.DataFrame", tuple[str, ...]]:
+    """Make a results table, and say how the columns were read."""
+    columns = _columns(found, name, chosen)
+    for axis in axes:
+        if axis not in found.columns:
+            raise ValueError(f"--axes={axis}: {name} has no such column; {_listed(found)}.")
+    lower = bool(_LOWER.search(columns["metric"])) if lower_is_better is None else lower_is_better
+    direction = "lower" if lower else "higher"
+    notes = [
+        f"Read from {name}: the size is the column {columns['width']!r} (called number of parameters below), rho is "
+        f"{columns['rho']!r}, the seed is {columns['seed']!r}; the metric is {columns['metric']!r}, {direction} is "
+        "better."
+    ]
+    is_accuracy = not lower and "acc" in columns["metric"].lower()
+    if is_accuracy and 1 < _largest(found[columns["metric"]]) <= 100:
+        found = found.assign(**{columns["metric"]: found[columns["metric"]] / 100})
+        notes.append("The accuracy goes beyond 1, so it was read as percent.")
+    runs = tables.from_columns(
+        found,
+        size=columns["width"],
+        rho=columns["rho"],
+        seed=columns["seed"],
+        metric=columns["metric"],
+        higher_is_better=not lower,
+        metric_name="accuracy" if is_accuracy else columns["metric"].removeprefix("test_"),
+    )
+    kept = [axis for axis in axes if axis in runs.columns]
+    kept += [column for column in runs.columns if column in configs.SCHEMA and column not in kept]
+    twice: Any = runs[runs.duplicated(["num_params", "rho", "seed", *kept], keep=False)]
+    if len(twice):
+        row = twice.iloc[0]
+        differ = [str(column) for column in twice.columns if twice[column].nunique() > 1 and column not in kept]
+        differ = [column for column in differ if column not in ("num_params", "rho", "seed", "test_metric")]
+        raise ValueError(
+            f"{name}: several rows have {columns['width']}={row['num_params']}, {columns['rho']}={row['rho']:g} and "
+            f"{columns['seed']}={row['seed']}. If another column tells them apart, name it with --axes=; those that "
+            f"differ: {', '.join(differ) or 'none'}."
+        )
+    return _set_aside(runs, kept), tuple(notes)
+
+
+def _columns(found: Any, name: str, chosen: dict[str, str | None]) -> dict[str, str]:
+    """Find the four columns.
+
+    Raises: ValueError with everything that cannot be found.
+    """
+    plain = {re.sub(r"[^a-z0-9]", "", str(column).lower()): str(column) for column in found.columns}
+    columns, faults = {}, []
+    for what, column in chosen.items():
+        if column is not None:
+            if column not in found.columns:
+                faults.append(f"--{what}={column}: {name} has no such column; {_listed(found)}.")
+            columns[what] = column
+            continue
+        guess = next((plain[key] for key in (n.replace("_", "") for n in _NAMES[what]) if key in plain), None)
+        if guess is None:
+            faults.append(f"{name}: which column is the {what}? Name it with --{what}=; {_listed(found)}.")
+        else:
+            columns[what] = guess
+    if faults:
+        raise ValueError("\n".join(faults))
+    return columns
+
+
+def _set_aside(runs: "pd.DataFrame", kept: Sequence[str]) -> "pd.DataFrame":
+    """Hide the columns from the analysis that are no setting: a time, say, would tell every two runs apart."""
+    known = {"num_params", "rho", "seed", "run", "problem", *files.RESULT_FIELDS, *kept}
+    return runs.rename(columns={name: f"{fields.ASIDE}.{name}" for name in runs.columns if name not in known})
+
+
+def _largest(column: Any) -> float:
+    import pandas as pd
+
+    numbers: Any = pd.to_numeric(column, errors="coerce")
+    return float(numbers.max())
+
+
+def _listed(found: "pd.DataFrame") -> str:
+    return f"its columns are {', '.join(map(str, found.columns))}"

@@ -1,0 +1,65 @@
+"""Text, tables and charts as one HTML file that needs no other."""
+
+import functools
+import json
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+from flatwide.report.content import Content
+
+
+def render(content: Content) -> str:
+    """Write the page.
+
+    Cost: two seconds for the first page of a process, which bundles the chart library, then a fraction of one.
+    """
+    import jinja2
+    from markupsafe import Markup
+
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment.filters["json"] = lambda value: Markup(_script_json(value))
+    template = environment.from_string(_file("page.html"))
+    specs = {chart.name: chart.spec for section in content.sections for chart in section.charts}
+    libraries = [_bundle()] if specs else []
+    return template.render(
+        content=content,
+        style=Markup(_file("style.css")),
+        scripts=[Markup(_script(text)) for text in (*libraries, _file("charts.js"), _file("runs.js"))],
+        specs=specs,
+    )
+
+
+def _script_json(value: Any) -> str:
+    """Write JSON that may stand in a script element: no text in it can end the element."""
+    text = json.dumps(_plain(value), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "_asdict"):
+        value = value._asdict()
+    if isinstance(value, Mapping):
+        return {name: _plain(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    return value.item() if hasattr(value, "item") else value
+
+
+def _script(text: str) -> str:
+    # What would end the element means the same to JavaScript in its escaped form, in texts and regular expressions.
+    return text.replace("</script", "<\\/script").replace("<!--", "<\\!--")
+
+
+def _file(name: str) -> str:
+    return resources.files("flatwide.report").joinpath(name).read_text(encoding="utf-8")
+
+
+@functools.cache
+def _bundle() -> str:
+    """Bundle Vega, Vega-Lite and Vega-Embed from the installed package."""
+    import altair
+    import vl_convert
+
+    version = ".".join(altair.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
+    return vl_convert.javascript_bundle(vl_version=version)  # pyright: ignore[reportCallIssue]: its stub is too strict

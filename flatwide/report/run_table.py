@@ -1,0 +1,71 @@
+"""The table of all runs, as a page sorts and filters it: each number once, in rows."""
+
+import math
+from typing import Any
+
+from flatwide import runs as files
+from flatwide.analysis import fields
+
+_SHOWN = (  # result fields, in the order of what a reader asks first
+    "num_params",
+    "num_nonzero_params",
+    "test_metric",
+    "test_metric_best",
+    "best_epoch",
+    "validation_metric",
+    "test_metric_at_best_validation",
+    "train_metric",
+    "test_loss",
+    "validation_loss",
+    "train_loss",
+    "epochs",
+    "diverged_at_step",
+    "seconds",
+)
+
+
+def run_table(runs: list[dict[str, Any]], *, varied: list[str]) -> dict[str, Any]:
+    """Lay out runs for the page: those columns that vary, and what came out.
+
+    Args:
+      runs: rows of the results table.
+      varied: the columns, besides results, that differ from run to run.
+    Returns: `columns`, each with `name`, `label`, `kind` ("text" or "number") and `percent`; and `rows`. A metric that
+      is a fraction stays one; the page writes it in percent.
+    """
+    names = ["run", "status", *varied]
+    for name in _SHOWN:
+        if any(run.get(name) is not None for run in runs) and name not in names:
+            names.append(name)
+    if all(run.get("num_params") == run.get("num_nonzero_params") for run in runs):
+        names = [name for name in names if name != "num_nonzero_params"]
+    names = [name for name in names if name != "run" or any(run.get("run") is not None for run in runs)]
+    metric_names = {run.get("metric_name") for run in runs} - {None}
+    is_percent = bool(metric_names) and metric_names <= files.FRACTION_METRICS
+    word = str(next(iter(metric_names))).replace("_", " ") if len(metric_names) == 1 else "metric"
+    columns = [_column(name, runs, word, is_percent) for name in names]
+    return {"columns": columns, "rows": [[_compact(run.get(name)) for name in names] for run in runs]}
+
+
+def _column(name: str, runs: list[dict[str, Any]], word: str, is_percent: bool) -> dict[str, Any]:
+    values = [run.get(name) for run in runs if run.get(name) is not None]
+    is_number = bool(values) and all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+    is_metric = "metric" in name and name in files.RESULT_FIELDS
+    label = name.removeprefix(f"{fields.ASIDE}.")
+    label = label.replace("_", " ").replace("metric", word) if name in files.RESULT_FIELDS else label
+    percent = is_percent and is_metric
+    return {
+        "name": name.removeprefix(f"{fields.ASIDE}."),
+        "label": f"{label} (%)" if percent else label,
+        "kind": "number" if is_number else "text",
+        "percent": percent,
+    }
+
+
+def _compact(value: Any) -> Any:
+    """Shorten a number to what a reader can use; a page of ten thousand runs carries each digit."""
+    if isinstance(value, bool) or value is None:
+        return None if value is None else str(value).lower()
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    return value if isinstance(value, int) else str(value)

@@ -1,0 +1,264 @@
+"""The tables of a page: numbers as a reader wants them, from the tables of the analysis."""
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from flatwide import runs as files
+from flatwide.analysis import decomposition, fields, interpolation, table, trend
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Row = dict[str, Any]
+
+
+class KeyTable(NamedTuple):
+    """A table that is read, not sorted: every cell is text, and the first of a row is its name."""
+
+    name: str
+    title: str
+    note: str
+    columns: list[str]
+    rows: list[list[str]]
+
+
+class Units(NamedTuple):
+    """How a metric is written."""
+
+    metric: str  # with its unit, such as "test accuracy (%)"
+    unit: str  # of the metric, in brackets, or nothing
+    points: str  # of a gain
+    factor: float
+    digits: int
+
+    def value(self, number: Any, sign: str = "") -> str:
+        """Write a value, or a dash where there is none."""
+        return "–" if _is_missing(number) else format(self.factor * number, f"{sign}.{self.digits}f")
+
+    def gain(self, number: Any) -> str:
+        """Write a gain with its sign."""
+        return self.value(number, "+")
+
+    def interval(self, low: Any, high: Any) -> str:
+        """Write the ends of the interval of a gain."""
+        return "–" if _is_missing(low) else f"{self.gain(low)} to {self.gain(high)}"
+
+
+def units(runs: list[Row], *, metric: str) -> Units:
+    """Tell how the metric of some runs is written: fractions in percent, others as they are."""
+    name = next((str(run["metric_name"]) for run in runs if run.get("metric_name")), "metric")
+    title = metric.replace("_", " ").replace("metric", name.replace("_", " "))
+    if name in files.FRACTION_METRICS and not metric.endswith("loss"):
+        return Units(f"{title} (%)", " (%)", " (points)", 100, 2)
+    return Units(title, "", "", 1, 4)
+
+
+def key_tables(
+    runs: "pd.DataFrame", summary: "pd.DataFrame", *, metric: str, choose_by: str | None, base: str
+) -> list[KeyTable]:
+    """Make the tables that a reader looks up.
+
+    Args:
+      runs: the results table.
+      summary: what `analysis.summary.summary` makes of it.
+      base: name of the base optimizer.
+    """
+    rows = [row for row in fields.records(summary) if row["row"] == "width"] if len(summary) else []
+    if not rows:
+        return []
+    all_runs = fields.records(runs)
+    write = units(all_runs, metric=metric)
+    front = _front(rows, all_runs, table.axes(runs))
+    found = [_gain(rows, front, write, base), _rho(rows, front, write)]
+    if any(not _is_missing(row.get("equal_compute_gain")) for row in rows):
+        found.append(_equal_compute(rows, front, write))
+    found += [_fit(rows, front)] if any("base_train_loss" in row for row in rows) else []
+    parts = table.parts(runs)
+    found.append(_growth(parts, front, write, metric=metric, choose_by=choose_by))
+    found.append(_trend(parts, write, metric=metric, choose_by=choose_by))
+    return [one for one in found if one.rows]
+
+
+class _Front(NamedTuple):
+    """The first cells of each row: what part it is of, its width and its size."""
+
+    columns: list[str]
+    cells: Callable[[Row], list[str]]
+
+
+def _front(rows: list[Row], runs: list[Row], parts: list[str]) -> _Front:
+    of_size: dict[str, dict[Any, set[Any]]] = {name: {} for name in fields.SHAPES if name not in parts}
+    for run in runs:
+        for name, seen in of_size.items():
+            seen.setdefault(run.get("num_params"), set()).add(run.get(name))
+    sizes = [
+        name
+        for name, seen in of_size.items()
+        if all(len(seen.get(row["num_params"], ())) == 1 for row in rows)
+        and len({value for row in rows for value in seen[row["num_params"]]}) > 1
+    ]
+
+    def cells(row: Row) -> list[str]:
+        size = [str(next(iter(of_size[name][row["num_params"]]))) for name in sizes]
+        own = ["" if _is_missing(row.get(name)) else str(row[name]) for name in parts]
+        return [*own, *size, f"{int(row['num_params']):,}"]
+
+    return _Front([*parts, *sizes, "parameters"], cells)
+
+
+def _gain(rows: list[Row], front: _Front, write: Units, base: str) -> KeyTable:
+    columns = [
+        f"{base}{write.unit}",
+        f"SAM{write.unit}",
+        f"gain{write.points}",
+        "standard error",
+        "corrected gain",
+        "95 % interval",
+        "bias of choosing",
+        "seeds",
+    ]
+    columns += ["diverged"]
+    cells = [
+        [
+            *front.cells(row),
+            write.value(row["base"]),
+            write.value(row["sam"]),
+            write.gain(row["gain"]),
+            write.value(row["standard_error"]),
+            write.gain(row["corrected_gain"]),
+            write.interval(row["corrected_low"], row["corrected_high"]),
+            write.gain(row["selection_bias"]),
+            str(int(row["num_seeds"])),
+            str(int(row["num_diverged"])),
+        ]
+        for row in rows
+    ]
+    note = (
+        f"Means over seeds of the {write.metric}. The gain{write.points} is at the best rho of all seeds, which picks "
+        "some luck; the corrected gain scores each seed at the rho that the other seeds choose, and its interval "
+        "allows for the choice."
+    )
+    return KeyTable("gain_by_width_table", "The gain at each width", note, [*front.columns, *columns], cells)
+
+
+def _rho(rows: list[Row], front: _Front, write: Units) -> KeyTable:
+    edges = {"low": "smallest of the grid", "high": "largest of the grid"}
+    cells = [
+        [
+            *front.cells(row),
+            _number(row["best_rho"]),
+            "–" if _is_missing(row["best_rho_low"]) else f"{row['best_rho_low']:g} to {row['best_rho_high']:g}",
+            str(row["best_rho_set"] or "–"),
+            str(int(row["num_rhos"])),
+            edges.get(str(row["at_grid_edge"]), ""),
+        ]
+        for row in rows
+    ]
+    chosen = " and ".join(dict.fromkeys(str(row["chosen_by"]).replace("_", " ") for row in rows))
+    note = (
+        f"The best rho of the grid by the {chosen}, and every rho that no other is significantly better than: a 95 % "
+        "confidence set. Where it stands at an end of the grid, a better one may lie beyond."
+    )
+    columns = [*front.columns, "best rho", "95 % interval", "rhos that the seeds cannot tell apart", "rhos compared"]
+    return KeyTable("best_rho_table", "Which rho for my width?", note, [*columns, "at an end"], cells)
+
+
+def _equal_compute(rows: list[Row], front: _Front, write: Units) -> KeyTable:
+    cells = [
+        [
+            *front.cells(row),
+            write.gain(row["gain"]),
+            write.gain(row["equal_compute_gain"]),
+            write.interval(row["equal_compute_low"], row["equal_compute_high"]),
+        ]
+        for row in rows
+        if not _is_missing(row.get("equal_compute_gain"))
+    ]
+    note = (
+        "SAM takes two gradients a step. Here its base was trained twice as long, so that both have had as many. "
+        f"Gains{write.points}, with their t interval."
+    )
+    columns = [*front.columns, "gain at equal steps", "gain at equal compute", "95 % interval"]
+    return KeyTable("equal_compute_table", "Is SAM worth its second gradient?", note, columns, cells)
+
+
+def _fit(rows: list[Row], front: _Front) -> KeyTable:
+    def share(value: Any) -> str:
+        return "–" if _is_missing(value) else f"{100 * value:.0f} %"
+
+    def loss(value: Any) -> str:
+        return "–" if _is_missing(value) else f"{value:.3g}"
+
+    cells = [
+        [
+            *front.cells(row),
+            *(loss(row.get(f"{arm}_train_loss")) for arm in ("base", "sam")),
+            *(share(row.get(f"{arm}_interpolates")) for arm in ("base", "sam")),
+        ]
+        for row in rows
+    ]
+    note = (
+        "A network interpolates where it fits the labels that it was trained on: 99.9 % of them, or a loss of at most "
+        f"{interpolation.LOSS_NEEDED:g} where the metric is no fraction. SAM is at its best rho."
+    )
+    columns = ["base training loss", "SAM training loss", "base seeds that interpolate", "SAM seeds that interpolate"]
+    return KeyTable(
+        "interpolation_table", "Where networks fit all they are shown", note, front.columns + columns, cells
+    )
+
+
+def _growth(parts: list[table.Part], front: _Front, write: Units, *, metric: str, choose_by: str | None) -> KeyTable:
+    def with_interval(row: Row, name: str) -> str:
+        return f"{write.gain(row[name])} ({write.interval(row[f'{name}_low'], row[f'{name}_high'])})"
+
+    cells = []
+    for part in parts:
+        found = fields.records(decomposition.decompose(part.runs, metric=metric, choose_by=choose_by))
+        for row in found[1:]:
+            cells.append(
+                front.cells(part.values | row)
+                + [with_interval(row, name) for name in ("gain_growth", "sam_improvement", "base_decline")]
+                + [str(int(row["num_seeds"]))]
+            )
+    note = (
+        f"Growth of the gain{write.points} since the smallest width = SAM getting better + the base getting worse, "
+        "over the seeds that both widths have, each with its 95 % t interval."
+    )
+    columns = [*front.columns, "growth of the gain", "SAM better by", "base worse by", "seeds"]
+    return KeyTable("decomposition_table", "Is it SAM getting better, or the base getting worse?", note, columns, cells)
+
+
+def _trend(parts: list[table.Part], write: Units, *, metric: str, choose_by: str | None) -> KeyTable:
+    cells = []
+    for part in parts:
+        found = trend.trend(part.runs, metric=metric, choose_by=choose_by)
+        if found.num_widths < 2 or _is_missing(found.slope):
+            continue
+        rule = trend.paper_rule(part.runs, metric=metric)
+        cells.append(
+            [
+                part.name or "all runs",
+                write.gain(found.slope),
+                write.interval(found.low, found.high),
+                f"{found.p_value:.3g}",
+                f"{found.num_widths}",
+                f"{found.num_seeds}",
+                f"{'yes' if rule.grows else 'no'} ({rule.num_rises} of {rule.num_steps} steps rise)",
+            ]
+        )
+    note = (
+        f"Slope of the corrected gain{write.points} for ten times the parameters. The p-value is the share of all "
+        "orders of the widths that give at least this slope. The paper's rule asks whether the plain gain at the "
+        "largest width is above that at the smallest."
+    )
+    columns = ["runs", "slope", "95 % interval", "p-value", "widths", "seeds", "grows by the paper's rule"]
+    return KeyTable("trend_table", "Does the gain grow with width?", note, columns, cells)
+
+
+def _number(value: Any) -> str:
+    return "–" if _is_missing(value) else f"{value:g}"
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))

@@ -1,0 +1,41 @@
+"""What the words of a page mean, for a reader who has not read the paper; docs/glossary.md has the long form."""
+
+from collections.abc import Iterable
+
+from flatwide import runs as files
+
+_ALWAYS = {
+    "SAM": "sharpness-aware minimization: each step takes the gradient not where the weights are, but a distance ρ "
+    "uphill from there, so that training ends where the loss stays low all around",
+    "base": "the optimizer that SAM wraps, alone: the same run at ρ = 0",
+    "rho (ρ)": "how far uphill SAM looks, as a distance between weights",
+    "width": "the size that grows along a family of networks, and with it the number of parameters",
+    "seed": "the number that decides initial weights, data order and all else that is random; the SAM and base run of "
+    "a seed share all of it, so they are compared as a pair",
+    "gain": "mean over seeds of SAM − base, with the sign that makes positive mean that SAM is better",
+    "best rho": "the rho of the grid with the best mean over seeds, among those without a diverged seed",
+    "corrected gain": "the gain with each seed scored at the rho that the other seeds choose, which takes the luck of "
+    "picking the best out of it",
+    "95 % interval": "made by a rule that covers the truth in 95 of 100 studies; with few seeds it is wide",
+    "points": "percentage points: from 90 % to 92 % are two points",
+    "diverged": "the loss stopped being finite; such a run has no metric, and its rho cannot be the best",
+}
+_SOMETIMES = {
+    "interpolation": "fitting all labels of the training examples, wrong ones included",
+    "equal compute": "against a base that was trained twice as long, for SAM takes two gradients a step",
+    "label noise": "the share of training labels that were replaced by wrong ones; test labels stay right",
+    "sparsity": "the share of weights that are zero from the start and stay so",
+}
+
+
+def terms(text: str, *, columns: Iterable[str]) -> list[tuple[str, str]]:
+    """Explain the words that a page uses.
+
+    Args:
+      text: all that it says.
+      columns: those of its table of runs.
+    """
+    text = text.lower().replace("interpolates", "interpolation").replace("_", " ")
+    found = _ALWAYS | {word: meaning for word, meaning in _SOMETIMES.items() if word in text}
+    shown = {name.replace("_", " "): files.RESULT_FIELDS[name] for name in columns if name in files.RESULT_FIELDS}
+    return list((found | shown).items())

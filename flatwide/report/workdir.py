@@ -1,0 +1,96 @@
+"""The report of a work directory."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from flatwide import results
+from flatwide import runs as files
+from flatwide.report import facts
+from flatwide.report.content import Source
+from flatwide.report.exports import FORMATS, export
+
+_TOLD = "report.json"  # what the report was told and no run holds; written again without it, the page says the same
+
+
+def write(
+    workdir: Path | str,
+    *,
+    metric: str | None = None,
+    choose_by: str | None = None,
+    command: str | None = None,
+    num_planned: int | None = None,
+    formats: Sequence[str] = FORMATS[:1],
+    path: Path | str | None = None,
+) -> Path:
+    """Write `report.html`, `summary.csv` and `figures/` of a work directory.
+
+    Args:
+      metric: the column that is compared; None is that of the last report, else `test_metric`.
+      choose_by: the column that rho is chosen by; None is the validation metric where every run has one, else `metric`.
+      command: what trains the runs, and num_planned, how many there will be; None is what the last report was told.
+      formats: of the figures and tables beside the page: some of "svg", "pdf", "latex". Without any the page is written
+        alone, which suits a study that refreshes it while it runs.
+      path: of the page; None is `report.html` in the work directory.
+    Returns: the path of the page.
+    Raises: ValueError if there is no run, a column is missing, or another's file is in the way.
+    """
+    workdir = Path(workdir)
+    told = _tell(workdir, metric=metric, choose_by=choose_by, command=command, num_planned=num_planned)
+    runs = results.collect(workdir)
+    if not len(runs):
+        raise ValueError(f"{workdir}: expected a work directory with a run in runs/; train one first.")
+    source = Source(
+        name=str(workdir),
+        command=told["command"] or "",
+        num_planned=told["num_planned"],
+        identities=facts.read_identities(workdir),
+    )
+    return export(
+        runs,
+        source,
+        page_path=Path(path) if path else workdir / "report.html",
+        summary_path=workdir / "summary.csv",
+        folder=workdir / "figures",
+        metric=told["metric"] or "test_metric",
+        choose_by=told["choose_by"],
+        curves=Curves(workdir),
+        formats=formats,
+    )
+
+
+class Curves(Mapping[str, list[dict[str, Any]]]):
+    """The evaluations of each run, read when they are asked for: few of ten thousand are drawn."""
+
+    def __init__(self, workdir: Path | str):
+        self._found = {run.name: run for run in files.run_directories(workdir)}
+
+    def __getitem__(self, name: str) -> list[dict[str, Any]]:
+        """Read the rows of `metrics.csv`; a damaged file has none."""
+        try:
+            return self._found[name].read_metrics()
+        except ValueError:
+            return []
+
+    def __iter__(self) -> Iterator[str]:
+        """List the runs."""
+        return iter(self._found)
+
+    def __len__(self) -> int:
+        """Count the runs."""
+        return len(self._found)
+
+
+def _tell(workdir: Path, **given: Any) -> dict[str, Any]:
+    """Complete what the report is told by what it was told before, and keep it for the next time."""
+    path = workdir / _TOLD
+    try:
+        before = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        before = {}
+    before = before if isinstance(before, dict) else {}
+    told = {name: before.get(name) if value is None else value for name, value in given.items()}
+    if told != before and any(value is not None for value in told.values()) and workdir.is_dir():
+        files.write_json(path, told)
+    return told

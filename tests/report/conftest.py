@@ -1,0 +1,98 @@
+"""A small work directory as training would leave it, and a browser to read its report in."""
+
+import itertools
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flatwide import config as configs
+from flatwide import report, runs
+
+WIDTHS, RHOS, SEEDS = (4, 16, 64), (0.0, 0.05, 0.1, 0.2), (0, 1, 2)
+VERSIONS = {"python": "3.11.7", "jax": "0.10.2", "flatwide": "0.1.0"}
+
+
+def make_run(workdir: Path, width: int, rho: float, seed: int, *, status: str = "finished", **fields: Any) -> str:
+    """Write the files of one made-up run; SAM gains more the wider its network is."""
+    config = {name: field.default for name, field in configs.SCHEMA.items()}
+    config |= {"num_neurons": (width,), "rho": rho, "seed": seed, "threads": 1, "label_noise": 0.5} | fields
+    random = np.random.default_rng([width, round(1000 * rho), seed])
+    accuracy = 0.8 + 0.02 * np.log(width) * (rho > 0) * (1 - abs(rho - 0.1)) + 0.004 * random.standard_normal()
+    directory = runs.RunDirectory(workdir / "runs" / f"digits-MLP{width}-rho{rho:g}-seed{seed}-{random.bytes(4).hex()}")
+    directory.path.mkdir(parents=True)
+    directory.write_config(config, identity={"data": "c0ffee", "num_neurons": [width], "rho": rho, "threads": 1})
+    for epoch in (1, 2, 3):
+        row = {"step": 10 * epoch, "epoch": epoch, "running_train_loss": 1 / epoch, "train_loss": None}
+        directory.append_metrics(row | {"test_loss": 1.1 / epoch, "test_metric": accuracy - 0.1 / epoch})
+    result = {
+        "status": status,
+        "num_params": 75 * width + 10,
+        "num_nonzero_params": 75 * width + 10,
+        "seconds": 2.0,
+        "metric_name": "accuracy",
+        "higher_is_better": True,
+        "device": "cpu",
+        "num_devices": 1,
+        "threads": 1,
+        "x64": False,
+        "versions": VERSIONS,
+        "started": "2026-01-02T03:04:05+00:00",
+        "finished": f"2026-01-02T03:04:{10 + seed}+00:00",
+    }
+    if status == "finished":
+        result |= {"test_metric": accuracy, "test_metric_best": accuracy + 0.01, "best_epoch": 2.0, "test_loss": 0.4}
+        result |= {"train_metric": 0.999 if width > 4 else 0.7, "train_loss": 0.02, "epochs": 3.0, "steps": 30}
+    directory.write_result(result)
+    return directory.name
+
+
+@pytest.fixture(scope="session")
+def workdir(tmp_path_factory) -> Path:
+    """Make a work directory with a whole study in it, one of whose runs diverged."""
+    folder = tmp_path_factory.mktemp("study")
+    for width, rho, seed in itertools.product(WIDTHS, RHOS, SEEDS):
+        gone = (width, rho, seed) == (4, 0.2, 1)
+        make_run(folder, width, rho, seed, status="diverged" if gone else "finished")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def page(workdir) -> Path:
+    """Write its report."""
+    return report.write(workdir, command="python main.py --workdir=W --config=study.py", num_planned=40)
+
+
+@pytest.fixture(scope="session")
+def make():
+    """Give the function that makes one run."""
+    return make_run
+
+
+@pytest.fixture(scope="session")
+def embedded():
+    """Give the function that reads the data that a page holds under an id."""
+
+    def read(text: str, name: str) -> Any:
+        start = text.index(">", text.index(f'id="{name}"')) + 1
+        return json.loads(text[start : text.index("</script>", start)])
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Start Chromium without a window."""
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if path is None:
+        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()

@@ -404,6 +404,8 @@ def irrelevant_fields(config: Mapping[str, Any]) -> set[str]:
         builders.append(variant)
     for builder in builders:
         read |= set(registry.fields(builder))
+    if config["num_blocks"] == models.NUM_BLOCKS.get(config["model"]):
+        read.discard("num_blocks")  # likewise the family's own
     return read_by_some - read
 
 

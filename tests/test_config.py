@@ -235,6 +235,13 @@ def test_identity_without_an_ascent_has_nothing_of_the_variant(tmp_path):
     assert {"sam_variant", "sam_variant_file", "slowness"} <= identity_of(rho=0.1, **variant).keys()
 
 
+@pytest.mark.parametrize(("model", "blocks"), [("ResNet18", (2, 2, 2, 2)), ("ResNet50", (3, 4, 6, 3))])
+def test_identity_of_blocks_spelled_out_is_that_of_their_default(model, blocks):
+    plain = identity_of(model=model)
+    assert identity_of(model=model, num_blocks=blocks) == plain
+    assert identity_of(model=model, num_blocks=(2, 2)) != plain
+
+
 def test_identity_hashes_only_fields_off_their_default():
     assert set(identity_of()) == {"data"}
 

@@ -11,3 +11,6 @@ MODELS: dict[str, str] = {
 }
 
 ALIASES: dict[str, str] = {"ResNet50_ImageNet": "ResNet50"}  # names of the paper's code
+
+# Blocks of each stage where `config.num_blocks` is None; here, so that a run's identity knows them without Flax.
+NUM_BLOCKS: dict[str, tuple[int, ...]] = {"ResNet18": (2, 2, 2, 2), "ResNet50": (3, 4, 6, 3)}

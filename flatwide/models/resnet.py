@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 from flax import linen as nn
 
-from flatwide.models import linen
+from flatwide.models import NUM_BLOCKS, linen
 from flatwide.models.convolution import Conv
 from flatwide.types import Array, Model, PyTree
 
@@ -186,8 +186,8 @@ def build(
 
 # Paper, Table 3: num_filters = 4, 8, ..., 256; Figure 17: num_blocks = (n, n, n, n) for n = 1, 2, 8. Strided 3x3
 # convolutions pad one pixel on every side, as in the paper's code.
-resnet18 = functools.partial(build, Family("ResNet18", (2, 2, 2, 2), small_stem, BasicBlock))
+resnet18 = functools.partial(build, Family("ResNet18", NUM_BLOCKS["ResNet18"], small_stem, BasicBlock))
 
 # Paper, Table 3: num_filters = 16, 32, 48, 64, 80. Strided 3x3 convolutions and the pooling pad as "SAME" does (right
 # and below), as in the paper's code.
-resnet50 = functools.partial(build, Family("ResNet50", (3, 4, 6, 3), imagenet_stem, Bottleneck))
+resnet50 = functools.partial(build, Family("ResNet50", NUM_BLOCKS["ResNet50"], imagenet_stem, Bottleneck))

@@ -463,9 +463,14 @@ def shape(config: Mapping[str, Any]) -> tuple:
 
 def _static(config: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
     """Pick what a compiled program depends on, in hashable form."""
+    one_pass = configs.effective_rho(config) == 0
+    # As in the identity: sgd is SAM without ascent, whatever the variant.
+    optimizer = {"optimizer": "sam", "base_optimizer": configs.base_optimizer(config)}
+    ascent = {name: configs.SCHEMA[name].default for name in ("sam_variant", "layer_scales")} if one_pass else {}
+    config = {**config, **optimizer, **ascent}
     static = {name: value for name, value in config.items() if name not in _NOT_STATIC}
     files = {f"{name}_file": registry.content_digest(config[name]) for name in configs.MAY_BE_OWN}
-    mode = {"one_pass": configs.effective_rho(config) == 0, "double": is_double()}
+    mode = {"one_pass": one_pass, "double": is_double()}
     return tuple(sorted({**static, **files, **mode}.items()))
 
 

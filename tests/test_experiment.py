@@ -54,6 +54,17 @@ def test_sparsity_is_exact_for_every_pruner(pruner, layer_density):
         assert_array_equal(np.asarray(state.params[layer]["kernel"])[~np.asarray(state.mask[layer]["kernel"])], 0)
 
 
+def test_runs_that_differ_in_words_or_values_share_a_step():
+    plain = experiment.build(FIELDS | {"rho": 0.0})
+    for fields in ({"optimizer": "sgd"}, {"optimizer": "sgd", "rho": 0.3}, {"rho": 0.0, "sam_variant": "adaptive"}):
+        assert experiment.build(FIELDS | fields).step is plain.step
+        assert experiment.shape(configs.resolve(FIELDS | fields)) == experiment.shape(plain.config)
+    assert experiment.build(FIELDS | {"rho": 0.1}).step is experiment.build(FIELDS | {"rho": 0.2, "seed": 3}).step
+    for fields in ({"optimizer": "adam"}, {"rho": 0.1}, {"rho": 0.1, "sam_variant": "adaptive"}):
+        assert experiment.build(FIELDS | fields).step is not plain.step
+    assert experiment.build(FIELDS | {"optimizer": "adam"}).step is not experiment.build(FIELDS | {"rho": 0.1}).step
+
+
 _DROPPED = """
 import jax, jax.numpy as jnp
 from flatwide.data.digits import digits as load

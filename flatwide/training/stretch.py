@@ -167,7 +167,7 @@ def _taken(
 ) -> Iterator[Taken]:
     """Cut a call from step `first` to `after` into its epochs."""
     each = plan.steps_per_epoch
-    for epoch in range(first // each, -(-after // each)):
+    for epoch in range(first // each, -(-after // each) if after > first else 0):
         place, begin, end = epoch - first // each, max(first, epoch * each), min(after, (epoch + 1) * each)
         found = losses[place][begin - epoch * each : end - epoch * each]
         entry = {name: jax.tree.map(lambda leaf, place=place: leaf[place], own) for name, own in scores.items()}

@@ -53,7 +53,8 @@ def records(runs: "pd.DataFrame", names: Iterable[str] | None = None) -> list[di
     names = list(runs.columns) if names is None else [name for name in dict.fromkeys(names) if name in runs.columns]
     columns = []
     for name in names:
-        values, missing = runs[name].tolist(), runs[name].isna()
+        column: Any = runs[name]
+        values, missing = column.tolist(), column.isna()
         if missing.any():
             values = [None if gone else entry for entry, gone in zip(values, missing.tolist(), strict=True)]
         columns.append(values)
@@ -91,7 +92,7 @@ def varying(runs: "pd.DataFrame", *, width: str = "num_params") -> dict[str, lis
 
 
 def narrow(runs: "pd.DataFrame", *, width: str = "num_params") -> "pd.DataFrame":
-    """Leave out the config columns that are the same in every run: they tell nothing, and ten thousand runs have many."""
+    """Leave out the config columns that are the same in every run: they tell nothing."""
     kept = {width, *_DECIDING, *SHAPES}
     same = [
         c for c in runs.columns if c not in kept and (is_config(c) or c in WATCH_ONLY) and not _has_several(runs[c])

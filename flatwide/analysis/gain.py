@@ -5,6 +5,7 @@ start from the same weights, see the same data in the same order and differ in r
 """
 
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from flatwide import runs as files
@@ -35,8 +36,13 @@ def gain_by_width(
     """
     import pandas as pd
 
+    return pd.DataFrame(of_widths(widths.by_width(runs, width=width, metric=metric, choose_by=choose_by), width=width))
+
+
+def of_widths(cells: Iterable[widths.Width], *, width: str) -> list[dict[str, Any]]:
+    """Give the rows of `gain_by_width` for runs that are arranged already."""
     rows = []
-    for one in widths.by_width(runs, width=width, metric=metric, choose_by=choose_by):
+    for one in cells:
         found = pairs(one)
         gain = intervals.mean([pair["gain"] for pair in found])
         rows.append(
@@ -46,12 +52,15 @@ def gain_by_width(
                 "base": intervals.mean([pair["base"] for pair in found]).mean,
                 "best_rho": one.best_rho,
                 "sam": intervals.mean([pair["sam"] for pair in found]).mean,
-                **gain._asdict(),
+                "gain": gain.mean,
+                "standard_error": gain.standard_error,
+                "low": gain.low,
+                "high": gain.high,
                 "num_seeds": len(found),
                 "num_diverged": one.num_diverged,
             }
         )
-    return pd.DataFrame(rows).rename(columns={"mean": "gain"})
+    return rows
 
 
 def pair_seeds(

@@ -1,6 +1,7 @@
 """Where training examples are fitted without a mistake, against where the gain rises."""
 
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -38,10 +39,16 @@ def training_fit(
     """
     import pandas as pd
 
+    cells = widths.by_width(runs, width=width, metric=metric, choose_by=choose_by)
+    return pd.DataFrame(of_widths(cells, runs, width=width))
+
+
+def of_widths(cells: Iterable[widths.Width], runs: "pd.DataFrame", *, width: str) -> list[dict[str, Any]]:
+    """Give the rows of `training_fit` for runs that are arranged already."""
     columns = (width, "train_loss", "train_metric", "metric_name")
     done = [run for run in fields.done(runs, columns) if run["status"] == "finished"]
     rows = []
-    for one in widths.by_width(runs, width=width, metric=metric, choose_by=choose_by):
+    for one in cells:
         row = {width: one.value, "num_params": one.num_params}
         here = [run for run in done if run[width] == one.value]
         for name, rho in (("base", 0.0), ("sam", one.best_rho)):
@@ -50,7 +57,7 @@ def training_fit(
             fits = [fit for fit in map(interpolates, arm) if fit is not None]
             row[f"{name}_interpolates"] = float(np.mean(fits)) if fits else math.nan
         rows.append(row)
-    return pd.DataFrame(rows)
+    return rows
 
 
 def interpolates(run: dict[str, Any]) -> bool | None:
@@ -65,25 +72,26 @@ def interpolation(
     runs: "pd.DataFrame", *, width: str = "num_params", metric: str = "test_metric", choose_by: str | None = None
 ) -> Interpolation:
     """Find where base and SAM begin to interpolate (most seeds do), and where the gain rises most."""
-    fit = training_fit(runs, width=width, metric=metric, choose_by=choose_by)
-    table = gain.gain_by_width(runs, width=width, metric=metric, choose_by=choose_by).dropna(subset=["gain"])
-    sizes, gains = table["num_params"].to_numpy(dtype=float), table["gain"].to_numpy()
+    cells = widths.by_width(runs, width=width, metric=metric, choose_by=choose_by)
+    fit = of_widths(cells, runs, width=width)
+    found = [row for row in gain.of_widths(cells, width=width) if math.isfinite(row["gain"])]
+    sizes, gains = ([float(row[name]) for row in found] for name in ("num_params", "gain"))
     rises = np.diff(gains)
     steepest = math.nan
-    if len(rises) and rises.max() > 0:
+    if len(rises) and np.max(rises) > 0:
         place = int(np.argmax(rises))
         steepest = math.sqrt(sizes[place] * sizes[place + 1])
-    largest = float(sizes[int(np.argmax(gains))]) if len(gains) else math.nan
+    largest = sizes[int(np.argmax(gains))] if len(gains) else math.nan
     return Interpolation(_onset(fit, "base"), _onset(fit, "sam"), steepest, largest)
 
 
-def _onset(fit: "pd.DataFrame", arm: str) -> float:
+def _onset(fit: list[dict[str, Any]], arm: str) -> float:
     """Find the smallest size from which on more than half of the seeds interpolate."""
     onset = math.nan
-    for size, share in zip(fit["num_params"][::-1], fit[f"{arm}_interpolates"][::-1], strict=True):
-        if not share > 0.5:
+    for row in reversed(fit):
+        if not row[f"{arm}_interpolates"] > 0.5:
             break
-        onset = float(size)
+        onset = float(row["num_params"])
     return onset
 
 

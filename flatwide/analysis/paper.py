@@ -45,20 +45,20 @@ def paper_values(workload: str | None = None, *, setting: str | None = None) -> 
 def beside(runs: "pd.DataFrame") -> "pd.DataFrame":
     """Find what the paper has for the very sizes and settings of some runs, which differ in width, rho and seed only.
 
-    Returns: rows of `paper_values`, at most one a size; none for other data or models. Epochs and other fields may differ.
+    Returns: rows of `paper_values`, at most one a size; none for other data or models. Epochs and more may differ.
     """
     import pandas as pd
 
     columns = ["dataset", "model", "num_params", "label_noise", "weight_decay", "pruner", "sparsity"]
     rows = {row["num_params"]: row for row in fields.done(runs, columns) if fields.effective_rho(row) > 0}
-    workloads = {(row.get("dataset"), row.get("model")) for row in rows.values()}
+    workloads = {(str(row.get("dataset")), str(row.get("model"))) for row in rows.values()}
     values = paper_values(_WORKLOADS.get(workloads.pop(), "none") if len(workloads) == 1 else "none")
     settings = {size: _setting(row) for size, row in rows.items()}
     for size, setting in settings.items():
         if setting == "" and not ((values["num_params"] == size) & (values["setting"] == "")).any():
             settings[size] = "depth"
     keys = zip(values["num_params"], values["setting"], strict=True)
-    return values[pd.Series([settings.get(size) == setting for size, setting in keys], index=values.index, dtype=bool)]
+    return pd.DataFrame(values[[settings.get(size) == setting for size, setting in keys]]) if len(values) else values
 
 
 def _setting(run: dict[str, Any]) -> str:

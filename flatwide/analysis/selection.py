@@ -8,7 +8,8 @@ any two of them share the other seeds' choices; Student's t would cover too seld
 
 import functools
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -45,8 +46,13 @@ def corrected_gain(
     """
     import pandas as pd
 
+    return pd.DataFrame(of_widths(widths.by_width(runs, width=width, metric=metric, choose_by=choose_by), width=width))
+
+
+def of_widths(cells: Iterable[widths.Width], *, width: str) -> list[dict[str, Any]]:
+    """Give the rows of `corrected_gain` for runs that are arranged already."""
     rows = []
-    for one in widths.by_width(runs, width=width, metric=metric, choose_by=choose_by):
+    for one in cells:
         found = correct(one)
         rows.append(
             {
@@ -61,7 +67,7 @@ def corrected_gain(
                 "num_rhos": found.num_rhos,
             }
         )
-    return pd.DataFrame(rows)
+    return rows
 
 
 def correct(one: widths.Width, *, level: float = 0.95) -> Corrected:

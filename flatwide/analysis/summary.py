@@ -1,5 +1,6 @@
 """One table that sums a study up, for `summary.csv`."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,7 @@ def summary(
 
     Args: as for `gain.gain_by_width`, but the runs may differ in other columns: each of their values is a part.
     Returns: columns `row` ("seeds" or "width"), those of the axes besides width, rho and seed, the width, `num_params`;
-      for a group of seeds `rho`, `mean`, `standard_error`, `low`, `high`, `num_seeds`, `num_diverged`; for a width the
+      for a group of seeds `rho`, `mean`, `standard_error`, `low`, `high`, `num_seeds`; for a width the
       columns of `gain.gain_by_width`, `rho.best_rho`, `selection.corrected_gain`, `interpolation.training_fit` and
       `equal_compute_gain` with its interval. Without a single pair of a base and a SAM run it has no rows.
     """
@@ -25,28 +26,39 @@ def summary(
 
     options: dict[str, Any] = {"width": width, "metric": metric}
     runs = fields.narrow(runs, width=width)
-    tables = []
+    rows: list[dict[str, Any]] = []
     axes = table.axes(runs, width=width)
     has_lengths = any(name in fields.LENGTHS for name in axes)
     base_runs = _base_runs(runs, [name for name in axes if name not in fields.LENGTHS]) if has_lengths else {}
     for part in table.parts(runs, width=width):
         chosen_by = widths.choice_column(part.runs, metric=metric) if choose_by is None else choose_by
         cells = widths.by_width(part.runs, **options, choose_by=chosen_by)
-        seeds = pd.DataFrame([row for cell in cells for row in _groups(cell, width)])
-        each = gain.gain_by_width(part.runs, **options, choose_by=chosen_by)
-        for found in (
-            rho.best_rho(part.runs, **options, choose_by=chosen_by),
-            selection.corrected_gain(part.runs, **options, choose_by=chosen_by),
-            _fit(part.runs, width=width, metric=metric, choose_by=chosen_by),
-            _equal_compute(part, runs, base_runs, width=width, metric=metric, choose_by=chosen_by),
+        extra = _equal_compute(part, runs, base_runs, width=width, metric=metric, choose_by=chosen_by)
+        for kind, found in (
+            ("seeds", [row for cell in cells for row in _groups(cell, width)]),
+            ("width", _widths(cells, part.runs, width=width, chosen_by=chosen_by)),
         ):
-            new = [name for name in found.columns if name not in each.columns]
-            each = each.merge(found[[width, *new]], on=width, how="left") if width in found.columns else each
-        for kind, found in (("seeds", seeds), ("width", each)):
-            front = {"row": kind} | {name: value for name, value in part.values.items() if name not in found.columns}
-            found = found.drop(columns=list(front), errors="ignore")
-            tables.append(pd.DataFrame({name: [value] * len(found) for name, value in front.items()}).join(found))
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["row", width])
+            front = {"row": kind} | part.values
+            rows += [front | {k: v for k, v in row.items() if k not in front} for row in found]
+        for row in rows[len(rows) - len(cells) :]:
+            row |= extra.get(row[width], {})
+    return pd.DataFrame(rows, columns=None if rows else ["row", width])
+
+
+def _widths(cells: list[widths.Width], runs: "pd.DataFrame", *, width: str, chosen_by: str) -> Iterator[dict[str, Any]]:
+    """Join what each analysis has to say of each width."""
+    fits = interpolation.of_widths(cells, runs, width=width)
+    for rows in zip(
+        gain.of_widths(cells, width=width),
+        rho.of_widths(cells, width=width, chosen_by=chosen_by),
+        selection.of_widths(cells, width=width),
+        [{name: value for name, value in row.items() if value == value} for row in fits],  # a table may have no fit
+        strict=True,
+    ):
+        joined: dict[str, Any] = {}
+        for row in rows:
+            joined |= {name: value for name, value in row.items() if name not in joined}
+        yield joined
 
 
 def _groups(cell: widths.Width, width: str) -> list[dict[str, Any]]:
@@ -58,10 +70,6 @@ def _groups(cell: widths.Width, width: str) -> list[dict[str, Any]]:
         row = {width: cell.value, "num_params": cell.num_params, "rho": value, **found, "num_seeds": len(values)}
         rows.append(row)
     return rows
-
-
-def _fit(runs: "pd.DataFrame", *, width: str, metric: str, choose_by: str) -> "pd.DataFrame":
-    return interpolation.training_fit(runs, width=width, metric=metric, choose_by=choose_by).dropna(axis=1, how="all")
 
 
 def _base_runs(runs: "pd.DataFrame", names: list[str]) -> dict[tuple, list[int]]:
@@ -81,16 +89,16 @@ def _equal_compute(
     width: str,
     metric: str,
     choose_by: str,
-) -> "pd.DataFrame":
+) -> dict[Any, dict[str, float]]:
     """Compare the SAM runs of a part with base runs of twice the length, wherever those are in the whole table."""
     import pandas as pd
 
+    if not base_runs:
+        return {}
     others = tuple(value for name, value in part.values.items() if name not in fields.LENGTHS)
     places = [place for values, group in base_runs.items() if table.serves(values, others) for place in group]
     sam: Any = part.runs[[fields.effective_rho(row) > 0 for row in fields.done(part.runs)]]
     chosen = pd.concat([sam, runs.iloc[places]])
     found: Any = compute.equal_compute_gain(chosen, width=width, metric=metric, choose_by=choose_by)
-    if not len(found):
-        return pd.DataFrame()
     names = {"gain": "equal_compute_gain", "low": "equal_compute_low", "high": "equal_compute_high"}
-    return found[[width, *names]].rename(columns=names)
+    return {row[width]: {new: row[name] for name, new in names.items()} for row in found.to_dict("records")}

@@ -1,7 +1,8 @@
 """All figures that a results table has data for, each with a caption for a reader who has not read the paper.
 
 Whatever varies besides width, rho and seed cuts the runs into parts (`analysis.table.parts`); each part is a line or a
-panel. A figure has at most six parts; more parts make more figures.
+panel. A figure has at most six parts; more parts make more figures, and an overview of all. Past 24 parts there is the
+overview alone, and what is drawn against an axis of numbers.
 """
 
 import re
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 GAIN, RHO, TRAINING = "What SAM buys", "Which ρ", "Training"
 MOST_PARTS = 6  # in one figure
+MOST_PIECES = 24  # more have no figures of their own: nobody would look through them
 _INTERVAL = "Bars are 95 % t intervals of the mean over seeds."
 
 
@@ -43,7 +45,7 @@ class _Piece(NamedTuple):
     values: dict[str, Any]
     runs: "pd.DataFrame"
     cells: list[widths.Width]
-    names: dict[tuple[Any, float, int], str]  # width, rho, seed -> run
+    names: dict[tuple[Any, float, int], Any]  # width, rho, seed -> run
     sparsity: dict[Any, float]  # width -> sparsity
 
 
@@ -94,11 +96,13 @@ def gallery(
     look = _Look(metric, metric_name, base, chosen_by, is_ordered, interactive)
     groups = [pieces[start : start + MOST_PARTS] for start in range(0, len(pieces), MOST_PARTS)]
     found = []
-    for place, group in enumerate(groups):
+    if len(pieces) > MOST_PARTS:
+        found += _overview(pieces, look)
+    for place, group in enumerate(groups if len(pieces) <= MOST_PIECES else []):
         ending = f"_{place + 1}" if len(groups) > 1 else ""
         found += [*_by_width(group, look, ending), *_rhos(group, look, ending)]
     found += [*_by_axes(pieces, axes, look), *_by_sparsity(pieces, look)]
-    for piece in pieces if curves else []:
+    for piece in pieces if curves and len(pieces) <= MOST_PIECES else []:
         ending = f"_{_slug(piece.name)}" if piece.name else ""
         found += _training(piece, look, curves or {}, max(12, 40 // len(pieces)), ending)
     order = [GAIN, RHO, TRAINING]
@@ -107,7 +111,7 @@ def gallery(
 
 def _piece(part: table.Part, metric: str, choose_by: str | None) -> _Piece | None:
     """Arrange a part; None where no run has the metric."""
-    if not part.runs[metric].notna().any():
+    if all(row[metric] is None for row in fields.done(part.runs, [metric])):
         return None
     cells = widths.by_width(part.runs, metric=metric, choose_by=choose_by, base_needed=False)
     rows = fields.done(part.runs, ["num_params", "seed", "run"])
@@ -138,6 +142,31 @@ def _seeds(piece: _Piece) -> Iterator[dict[str, Any]]:
                 yield row
 
 
+def _overview(pieces: Sequence[_Piece], look: _Look) -> Iterator[Figure]:
+    """Draw the gain of every part and width as a colour."""
+    cells = []
+    for piece in pieces:
+        for row in gain.of_widths(piece.cells, width="num_params"):
+            if np.isfinite(row["gain"]):
+                names = ("num_params", "best_rho", "gain", "standard_error", "num_seeds", "num_diverged")
+                cells.append({"part": piece.name} | {name: row[name] for name in names} | {"is_best": False})
+    if cells:
+        yield Figure(
+            "gain_overview",
+            f"Gain of SAM over {look.base}, all settings",
+            f"The mean gain of SAM over {look.base} at its best ρ, over seeds, for every setting (downward) and size "
+            "(to the right)."
+            + (
+                ""
+                if len(pieces) <= MOST_PIECES
+                else " So many settings have no figures of their own: select some of them."
+            ),
+            heat_map(cells, down="part", metric=look.metric, **look.of_metric, name="gain_overview"),
+            cells,
+            GAIN,
+        )
+
+
 def _by_width(group: Sequence[_Piece], look: _Look, ending: str) -> Iterator[Figure]:
     """Draw gain and metric against width."""
     rows = [row for piece in group for row in _seeds(piece)]
@@ -151,12 +180,13 @@ def _by_width(group: Sequence[_Piece], look: _Look, ending: str) -> Iterator[Fig
         corrected = _corrected(group[0], gains) if len(group) == 1 else None
         more = ""
         if corrected:
-            more = " The second line is free of the luck of the best ρ: each seed is scored at the ρ that the other seeds choose."
+            more = " The second line is free of the luck of that choice: each seed has the ρ that the others choose."
         yield Figure(
             f"gain_by_width{ending}",
             f"Gain of SAM over {look.base}, by size",
-            f"How much better SAM is than {look.base} at its best ρ, for networks of growing size; above the dashed line SAM "
-            f"is better. Each small dot is one seed, both runs of which start from the same weights. {_INTERVAL}"
+            f"How much better SAM is than {look.base} at its best ρ, for networks of growing size. Above the dashed "
+            f"line SAM is better. Each small dot is one seed, both runs of which start from the same weights. "
+            + _INTERVAL
             + several
             + more
             + words,
@@ -174,7 +204,8 @@ def _by_width(group: Sequence[_Piece], look: _Look, ending: str) -> Iterator[Fig
     yield Figure(
         f"metric_by_width{ending}",
         f"{_capital(label(look.metric, metric_name=look.metric_name))}, by size",
-        f"Where {look.base} and SAM (at its best ρ) end, for networks of growing size. Each small dot is one run. {_INTERVAL}"
+        f"Where {look.base} and SAM (at its best ρ) end, for networks of growing size. Each small dot is one run. "
+        + _INTERVAL
         + words,
         metric_against_width(rows, **look.of_metric, metric=look.metric, paper=beside, name=f"metric_by_width{ending}"),
         rows,
@@ -202,7 +233,7 @@ def _printed(group: Sequence[_Piece], look: _Look) -> list[dict[str, Any]]:
     for piece in group:
         found = paper.beside(piece.runs)
         if look.metric_name in set(found["metric"]):
-            rows += [{"part": piece.name} | row for row in found[columns].to_dict("records")]
+            rows += [{"part": piece.name} | row for row in fields.records(found, columns)]
     return rows
 
 
@@ -228,8 +259,8 @@ def _rhos(group: Sequence[_Piece], look: _Look, ending: str) -> Iterator[Figure]
             f"best_rho_by_width{ending}",
             "Best ρ, by size",
             "The radius ρ of SAM's perturbation with the best mean over seeds, for networks of growing size, chosen by "
-            f"{look.chosen_by.replace('_', ' ')}. Bars span the ρ that the seeds cannot tell from it (95 % confidence set); a "
-            "small dot is the ρ that is best for one seed alone, larger where several agree."
+            f"{look.chosen_by.replace('_', ' ')}. Bars span the ρ that the seeds cannot tell from it (95 % "
+            "confidence set). A small dot is the ρ that is best for one seed alone, larger where several agree."
             + (" Hollow points are the paper's." if beside else ""),
             best_rho_against_width(
                 best,
@@ -251,8 +282,8 @@ def _rhos(group: Sequence[_Piece], look: _Look, ending: str) -> Iterator[Figure]
         yield Figure(
             f"rho_by_width{ending}",
             f"{_capital(what)}, by ρ and size",
-            f"The mean {what} over seeds, for every ρ (upward) and size (to the right). Black frames mark the best ρ of each "
-            "size. A frame at the edge says that a better ρ may lie beyond the grid.",
+            f"The mean {what} over seeds, for every ρ (upward) and size (to the right). Black frames mark the best ρ "
+            "of each size. A frame at the edge says that a better ρ may lie beyond the grid.",
             heat_map(cells, of=of, metric=look.metric, **look.of_metric, name=f"rho_by_width{ending}"),
             cells,
             RHO,
@@ -277,7 +308,9 @@ def _cells(cell: widths.Width, names: Mapping, has_base: bool) -> Iterator[dict[
 
 def _by_axes(pieces: Sequence[_Piece], axes: Sequence[str], look: _Look) -> Iterator[Figure]:
     """Draw gain and metric against each axis of numbers, such as label noise, with a line or panel for each size."""
-    for axis in axes:
+    numeric = [axis for axis in axes if any(isinstance(piece.values.get(axis), (int, float)) for piece in pieces)]
+    # Several axes of numbers would make a figure for each pair: those by width show all of their values.
+    for axis in numeric if len(numeric) == 1 else []:
         having = [piece for piece in pieces if isinstance(piece.values.get(axis), (int, float))]
         others = list(dict.fromkeys(_without(piece, axis) for piece in having))
         rows = [
@@ -298,7 +331,7 @@ def _without(piece: _Piece, axis: str) -> str:
 
 
 def _by_sparsity(pieces: Sequence[_Piece], look: _Look) -> Iterator[Figure]:
-    """Draw gain and metric against a sparsity that goes along with the width, as where the number of weights is kept."""
+    """Draw gain and metric against a sparsity that goes along with the width, as at a fixed number of weights."""
     rows = [
         row | {"sparsity": piece.sparsity[row["num_params"]]}
         for piece in pieces
@@ -324,9 +357,8 @@ def _against(rows: Sequence[dict[str, Any]], axis: str, look: _Look, *, is_order
             yield Figure(
                 name,
                 f"Gain of SAM over {look.base}, by {word}",
-                f"How much better SAM is than {look.base} at its best ρ, against the {word}. Each small dot is one seed. "
-                + _INTERVAL
-                + each,
+                f"How much better SAM is than {look.base} at its best ρ, against the {word}. Each small dot is one "
+                f"seed. {_INTERVAL}" + each,
                 gain_against_width(gains, **look.of_metric, across=axis, is_ordered=is_ordered, name=name),
                 gains,
                 GAIN,
@@ -335,7 +367,8 @@ def _against(rows: Sequence[dict[str, Any]], axis: str, look: _Look, *, is_order
         yield Figure(
             name,
             f"{_capital(label(look.metric, metric_name=look.metric_name))}, by {word}",
-            f"Where {look.base} and SAM (at its best ρ) end, against the {word}. Each small dot is one run. {_INTERVAL}",
+            f"Where {look.base} and SAM (at its best ρ) end, against the {word}. Each small dot is one run. "
+            + _INTERVAL,
             metric_against_width(here, **look.of_metric, metric=look.metric, across=axis, name=name),
             here,
             GAIN,
@@ -360,9 +393,9 @@ def _training(
     yield Figure(
         f"training_curves{ending}",
         title,
-        f"How the runs of {look.base} and of SAM at its best ρ went, at the smallest and the largest size: thin lines are "
-        f"seeds, thick lines their mean. Of a long run {most_points} evaluations are drawn. The training loss is the mean over "
-        "the steps since the evaluation before.",
+        f"How the runs of {look.base} and of SAM at its best ρ went, at the smallest and the largest size: thin lines "
+        f"are seeds, thick lines their mean. Of a long run {most_points} evaluations are drawn. The training loss is "
+        "the mean over the steps since the evaluation before.",
         study_curves(chosen, curves, **look.of_metric, most_points=most_points, name=f"training_curves{ending}"),
         [
             {

@@ -1,5 +1,6 @@
 """Lines over sizes: each seed a dot, means with their intervals joined, and what others have found as hollow points."""
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -57,7 +58,7 @@ class Across(NamedTuple):
         import altair as alt
 
         title, counts = label(self.column), self.column.startswith("num_")
-        ticks = alt.Axis(labelAngle=0, grid=False, labelOverlap="greedy", **({"format": ".3~s"} if counts else {}))
+        ticks = alt.Axis(labelAngle=0, grid=False, labelOverlap="greedy", format=".3~s" if counts else "")
         return alt.X("x:O", title=title, sort=self.values, axis=ticks)
 
     def step(self, width: int) -> float:
@@ -65,7 +66,7 @@ class Across(NamedTuple):
         if not self.is_log:
             return width / max(len(self.values), 1)
         places = [math.log(value) for value in self.values]
-        gaps = [b - a for a, b in zip(places, places[1:], strict=False)]
+        gaps = [b - a for a, b in itertools.pairwise(places)]
         return (width - 48) * min(gaps) / (places[-1] - places[0])
 
 
@@ -107,105 +108,107 @@ def figure(
     scale = alt.Scale(domain=list(entries), range=list(entries.values()))
     color = alt.Color("of:N", scale=scale, legend=legend)
     hide = alt.selection_point(name=f"{name}_hidden", fields=["of"], bind="legend", toggle="true")
+    # Data have names: altair copies a chart at every call, and would copy its rows each time.
+    tables: dict[str, list[dict[str, Any]]] = {}
     charts = []
     for place, panel in enumerate(panels):
-        layers = [_zero(f"{name}_{place}_zero")] if has_zero else []
-        drawn = _layers(panel.lines, f"{name}_{place}", across, size[0], y, color, hide if interactive else None)
-        if interactive and legend is not None and drawn and not charts:
-            drawn[0] = drawn[0].add_params(hide)
-        chart = alt.LayerChart(layer=[*layers, *drawn], width=size[0], height=size[1])
+        layers = _layers(
+            panel.lines, f"{name}_{place}", across, size[0], y, color, tables, hide if interactive else None
+        )
+        if has_zero:
+            tables[f"{name}_{place}_zero"] = [{"value": 0}]
+            layers.insert(0, _zero(f"{name}_{place}_zero"))
+        if interactive and legend is not None and layers and not charts:
+            layers[-1] = layers[-1].add_params(hide)
+        chart = alt.LayerChart(layer=layers, width=size[0], height=size[1])
         charts.append(chart.properties(title=alt.Title(panel.title, fontSize=14)) if len(panels) > 1 else chart)
     heading = alt.Title(title, subtitle=[_seeds(panels, subtitle), *filter(None, [note])])
     if len(charts) == 1:
-        return styled(charts[0].properties(title=heading))
-    whole = alt.ConcatChart(concat=charts, columns=2, title=heading).resolve_scale(color="shared", y="shared")
-    return styled(whole)
+        return styled(charts[0].properties(title=heading, datasets=tables))
+    whole = alt.ConcatChart(concat=charts, columns=2, title=heading, datasets=tables)
+    return styled(whole.resolve_scale(color="shared", y="shared"))
 
 
-def means(dots: list[dict[str, Any]], values: Sequence[Any]) -> list[dict[str, Any]]:
+def means(dots: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Summarize the dots of each place; one alone has no interval."""
-    rows = []
-    for value in values:
-        here = [dot["value"] for dot in dots if dot["x"] == value]
-        found = intervals.mean(here)._asdict()
-        if here:
-            rows.append({"x": value} | {k: v for k, v in found.items() if math.isfinite(v)})
-    return rows
+    places: dict[Any, list[float]] = {}
+    for dot in dots:
+        places.setdefault(dot["x"], []).append(dot["value"])
+    found = {x: intervals.mean(values)._asdict() for x, values in sorted(places.items())}
+    return [{"x": x} | {k: v for k, v in one.items() if math.isfinite(v)} for x, one in found.items()]
 
 
 def _zero(name: str) -> "alt.Chart":
     import altair as alt
 
-    zero = alt.Chart(alt.Data(values=[{"value": 0}]), name=name)
-    return zero.mark_rule(color=GREY, strokeDash=[5, 4]).encode(y="value:Q")
+    zero = alt.Chart(alt.NamedData(name=name), name=f"{name}_rule")
+    return zero.mark_rule(color=GREY, strokeDash=[5, 4]).encode(y=alt.Y("value:Q"))
 
 
 def _layers(
-    lines: Sequence[Line], name: str, across: Across, width: int, y: "alt.Y", color: "alt.Color", hide: Any
+    lines: Sequence[Line],
+    name: str,
+    across: Across,
+    width: int,
+    y: "alt.Y",
+    color: "alt.Color",
+    tables: dict[str, list[dict[str, Any]]],
+    hide: Any,
 ) -> list[Any]:
-    """Draw every seed as a dot, and means with their intervals, joined by a line."""
+    """Draw every seed as a dot, and means with their intervals, joined by a line; the rows go into `tables`."""
     import altair as alt
 
-    own = [line for line in lines if not line.is_hollow]
+    own, hollow = ([line for line in lines if line.is_hollow == kind] for kind in (False, True))
     between = min(10.0, 0.7 * across.step(width) / max(len(own), 1))
-    x, layers = across.encode(), []
-
-    def opacity(value: float) -> dict[str, Any]:
-        return (
-            {}
-            if hide is None
-            else {"opacity": alt.when(hide, empty=False).then(alt.value(0)).otherwise(alt.value(value))}
-        )
-
-    def plain(value: float) -> dict[str, Any]:
-        return {"opacity": value} if hide is None else {}
-
+    x = across.encode()
+    mean, low, high = alt.Y("mean:Q"), alt.Y("low:Q"), alt.Y2("high:Q")
+    faint, full = (_opacity(value, hide) for value in (0.45, 1))
+    layers = []
     for place, line in enumerate(own):
         shift = round(between * (place - (len(own) - 1) / 2), 1)
         aside = shift + (math.copysign(min(9.0, 0.9 * between), shift) if len(own) < 3 else 0)
         stem = f"{name}_{place}"
-        dots = alt.Chart(_data(line.dots, line.name), name=f"{stem}_seeds")
-        averages = line.means if line.means is not None else means(line.dots, across.values)
-        center = alt.Chart(_data(averages, line.name))
-        counted = any("count" in dot for dot in line.dots)  # a dot may stand for several seeds
-        size = {} if counted else {"size": 26}
-        sized = {"size": alt.Size("area:Q", scale=None)} if counted else {}
-        if counted:
-            dots = dots.transform_calculate(area="26 * datum.count")
+        tables[f"{stem}_dots"] = _rows(line.dots, line.name)
+        tables[f"{stem}_averages"] = _rows(means(line.dots) if line.means is None else line.means, line.name)
+        data = {kind: alt.NamedData(name=f"{stem}_{kind}") for kind in ("dots", "averages")}
+        tips: dict[str, Any] = {} if hide is None else {"tooltip": _tooltips(line, across, y)}
+        seeds = alt.Chart(data["dots"], name=f"{stem}_seeds")
+        if any("count" in dot for dot in line.dots):  # a dot may stand for several seeds
+            seeds = seeds.transform_calculate(area="26 * datum.count").mark_circle(xOffset=aside)
+            tips["size"] = alt.Size("area:Q", scale=None)
+        else:
+            seeds = seeds.mark_circle(size=26, xOffset=aside)
+        joined = alt.Chart(data["averages"], name=f"{stem}_line").mark_line(strokeWidth=2, xOffset=shift)
+        bars = alt.Chart(data["averages"], name=f"{stem}_intervals").mark_rule(strokeWidth=2, xOffset=shift)
+        points = alt.Chart(data["averages"], name=f"{stem}_means").mark_point(size=70, filled=True, xOffset=shift)
+        layers += [
+            seeds.encode(x=x, y=y, color=color, opacity=faint, **tips),
+            joined.encode(x=x, y=mean, color=color, opacity=full),
+            bars.transform_filter("isValid(datum.low)").encode(x=x, y=low, y2=high, color=color, opacity=full),
+            points.encode(x=x, y=mean, color=color, opacity=full),
+        ]
+    for place, line in enumerate(hollow):
+        stem = f"{name}_hollow{place}"
+        tables[f"{stem}_values"] = _rows([{"x": row["x"], "value": row["mean"]} for row in line.means or []], line.name)
         tips = {} if hide is None else {"tooltip": _tooltips(line, across, y)}
-        layers += [
-            dots.mark_circle(**size, xOffset=aside, **plain(0.45)).encode(
-                x=x, y=y, color=color, **opacity(0.45), **sized, **tips
-            ),
-            center.properties(name=f"{stem}_line")
-            .mark_line(strokeWidth=2, xOffset=shift)
-            .encode(x=x, y=alt.Y("mean:Q"), color=color, **opacity(1)),
-            center.properties(name=f"{stem}_interval")
-            .transform_filter("isValid(datum.low)")
-            .mark_rule(strokeWidth=2, xOffset=shift)
-            .encode(x=x, y=alt.Y("low:Q"), y2="high:Q", color=color, **opacity(1)),
-            center.properties(name=f"{stem}_means")
-            .mark_point(size=70, filled=True, xOffset=shift, **plain(1))
-            .encode(x=x, y=alt.Y("mean:Q"), color=color, **opacity(1)),
-        ]
-    for place, line in enumerate(line for line in lines if line.is_hollow):
-        rows = [{"x": row["x"], "value": row["mean"]} for row in line.means or []]
-        layers += [
-            alt.Chart(_data(rows, line.name), name=f"{name}_hollow{place}")
-            .mark_point(size=75, filled=False, strokeWidth=1.8, shape="diamond", stroke=line.color, **plain(1))
-            .encode(
-                x=x, y=y, detail="of:N", **opacity(1), **({} if hide is None else {"tooltip": ["of:N", "value:Q"]})
-            ),
-        ]
+        points = alt.Chart(alt.NamedData(name=f"{stem}_values"), name=stem)
+        points = points.mark_point(size=75, filled=False, strokeWidth=1.8, shape="diamond", stroke=line.color)
+        layers.append(points.encode(x=x, y=y, detail=alt.Detail("of:N"), opacity=full, **tips))
     return layers
 
 
-def _data(rows: list[dict[str, Any]], name: str) -> Any:
-    """Inline rows, with six digits, which are more than a screen shows."""
+def _opacity(value: float, hide: Any) -> Any:
     import altair as alt
 
+    if hide is None:
+        return alt.OpacityValue(value)
+    return alt.OpacityValue(value, condition={"param": hide.name, "empty": False, "value": 0})
+
+
+def _rows(rows: Sequence[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    """Name rows after their line; six digits are more than a screen shows."""
     short = [{k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in row.items()} for row in rows]
-    return alt.Data(values=[row | {"of": name} for row in short])
+    return [row | {"of": name} for row in short]
 
 
 def _tooltips(line: Line, across: Across, y: "alt.Y") -> list[Any]:
@@ -215,7 +218,8 @@ def _tooltips(line: Line, across: Across, y: "alt.Y") -> list[Any]:
     shown = [alt.Tooltip(f"{name}:N", title=_TOOLTIPS[name]) for name in known]
     size = alt.Tooltip("x:Q", title=label(across.column), format=",") if across.is_log else None
     size = size or alt.Tooltip("x:N", title=label(across.column))
-    value = alt.Tooltip("value:Q", title=y.to_dict()["title"], format=".4~g")
+    encoded: Any = y.to_dict()
+    value = alt.Tooltip("value:Q", title=encoded["title"], format=".4~g")
     return [alt.Tooltip("of:N", title="series"), *shown, size, value]
 
 

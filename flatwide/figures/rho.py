@@ -56,7 +56,7 @@ def best_rho_against_width(
         title="Best ρ",
         across=lines.Across("num_params", sorted({row["num_params"] for row in rows})),
         y=alt.Y("value:Q", title=label("best_rho"), scale=scale, axis=axis),
-        subtitle="large points: best mean over {seeds}; bars: 95 % confidence set; small dots: best for each seed alone",
+        subtitle="large points: best mean over {seeds}; bars: 95 % confidence set; small dots: best of each seed",
         interactive=interactive,
     )
 
@@ -69,6 +69,7 @@ def heat_map(
     cells: Table,
     *,
     of: str = "gain",
+    down: str = "rho",
     metric: str = "test_metric",
     metric_name: str = "accuracy",
     base: str = "SGD",
@@ -80,6 +81,7 @@ def heat_map(
     Args:
       cells: one row a width and rho, with `num_params`, `rho`, the column `of` (missing where no seed is left),
         `num_seeds`, `num_diverged`, `is_best`, and `part` where there are several.
+      down: the column of the vertical axis: "rho", or "part", then there is one panel.
       of: "gain", or "mean" of `metric`.
       metric_name, base: as for `gain.gain_against_width`.
       name, interactive: as for `lines.figure`.
@@ -95,25 +97,28 @@ def heat_map(
         scale = alt.Scale(
             domain=[-reach, 0, reach], range=["#2166ac", "#f7f7f7", "#c2560a"], interpolate="lab", clamp=True
         )
-    parts = list(dict.fromkeys(row.get("part", "") for row in rows))
-    sizes, rhos = sorted({row["num_params"] for row in rows}), sorted({row["rho"] for row in rows}, reverse=True)
+    parts = list(dict.fromkeys(row.get("part", "") for row in rows)) if down == "rho" else [""]
+    sizes, levels = sorted({row["num_params"] for row in rows}), list(dict.fromkeys(row[down] for row in rows))
+    levels = sorted(levels, reverse=True) if down == "rho" else levels
     width = min(560 if len(parts) == 1 else 300, 90 * len(sizes))
-    height = min(320 if len(parts) == 1 else 200, 40 * len(rhos))
+    height = min(320 if len(parts) == 1 else 200, 40 * len(levels)) if down == "rho" else 22 * len(levels)
     x = lines.Across("num_params", sizes).encode_ordinal()
-    y = alt.Y("rho:O", title=label("rho"), sort=rhos, axis=alt.Axis(format="~g", labelOverlap="greedy"))
+    y = _down(down, levels)
+    tables: dict[str, list[dict[str, Any]]] = {}
     charts = []
     for place, part in enumerate(parts):
         here = [
-            {"x": row["num_params"], "rho": row["rho"], "seeds": row["num_seeds"], "diverged": row["num_diverged"]}
+            {"x": row["num_params"], down: row[down], "seeds": row["num_seeds"], "diverged": row["num_diverged"]}
             | ({"value": float(f"{factor * row[of]:.6g}")} if of in row else {})
             | ({"best": 1} if row["is_best"] else {})
             for row in rows
-            if row.get("part", "") == part
+            if part in ("", row.get("part", ""))
         ]
-        chart = alt.Chart(alt.Data(values=here))
-        told = {"x:Q": label("num_params"), "rho:Q": label("rho"), "value:Q": title}
+        tables[f"{name}_{place}_means"] = here
+        chart = alt.Chart(alt.NamedData(name=f"{name}_{place}_means"))
+        told = {"x:Q": label("num_params"), f"{down}:N": label(down), "value:Q": title}
         told |= {"seeds:Q": "number of seeds", "diverged:Q": "diverged runs"}
-        tips = {"tooltip": [alt.Tooltip(k, title=v) for k, v in told.items()]} if interactive else {}
+        tips: dict[str, Any] = {"tooltip": [alt.Tooltip(k, title=v) for k, v in told.items()]} if interactive else {}
         color = alt.Color(
             "value:Q", scale=scale, legend=alt.Legend(title=title, orient="right", gradientLength=height - 40)
         )
@@ -146,10 +151,21 @@ def heat_map(
     words = f"Mean gain of SAM over {base}" if of == "gain" else f"Mean {label(metric, metric_name=metric_name)}"
     cut = f"; darkest from ±{reach:.3g} on" if of == "gain" and is_cut else ""
     crossed = "; ×: a seed diverged" if any(row["num_diverged"] for row in rows) else ""
-    heading = alt.Title(words, subtitle=f"mean of {seeds} seeds; black frame: best ρ of the width{cut}{crossed}")
+    framed = "; black frame: best ρ of the width" if any(row["is_best"] for row in rows) else ""
+    heading = alt.Title(words, subtitle=f"mean of {seeds} seeds{framed}{cut}{crossed}")
     if len(charts) == 1:
-        return styled(charts[0].properties(title=heading))
-    return styled(alt.ConcatChart(concat=charts, columns=2, title=heading).resolve_scale(color="shared"))
+        return styled(charts[0].properties(title=heading, datasets=tables))
+    return styled(
+        alt.ConcatChart(concat=charts, columns=2, title=heading, datasets=tables).resolve_scale(color="shared")
+    )
+
+
+def _down(column: str, levels: list[Any]) -> Any:
+    import altair as alt
+
+    if column == "rho":
+        return alt.Y("rho:O", title=label("rho"), sort=levels, axis=alt.Axis(format="~g", labelOverlap="greedy"))
+    return alt.Y(f"{column}:N", title=None, sort=levels, axis=alt.Axis(labelLimit=360))
 
 
 def _reach(values: list[float]) -> tuple[float, bool]:

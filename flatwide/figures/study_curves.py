@@ -40,10 +40,9 @@ def study_curves(
     color = alt.Color("of:N", scale=scale, legend=alt.Legend())
     hide = alt.selection_point(name=f"{name}_hidden", fields=["of"], bind="legend", toggle="true")
 
-    def opacity(value: float) -> dict[str, Any]:
-        if not interactive:
-            return {"opacity": alt.value(value)}
-        return {"opacity": alt.when(hide, empty=False).then(alt.value(0)).otherwise(alt.value(value))}
+    def opacity(value: float) -> Any:
+        hidden = {"condition": {"param": hide.name, "empty": False, "value": 0}} if interactive else {}
+        return alt.OpacityValue(value, **hidden)
 
     sizes = sorted({run["num_params"] for run in runs})
     tables: dict[str, list[dict[str, Any]]] = {}
@@ -62,15 +61,17 @@ def study_curves(
             data = alt.NamedData(name=f"{name}_{size}")
             y = alt.Y(f"{column}:Q", title=title, scale=_scale(tables[data.name], column), axis=alt.Axis(tickCount=5))
             told = [alt.Tooltip(f"{c}:Q", title=label(c)) for c in ("rho", "seed", "epoch")]
-            tips = {"tooltip": [*told, alt.Tooltip(f"{column}:Q", title=title, format=".4~g")]} if interactive else {}
+            tips: dict[str, Any] = (
+                {"tooltip": [*told, alt.Tooltip(f"{column}:Q", title=title, format=".4~g")]} if interactive else {}
+            )
             x = alt.X("epoch:Q", title=label("epoch"), scale=alt.Scale(nice=False), axis=_epochs())
             chart = alt.Chart(data, name=f"{name}_{column}_{size}_seeds")
             seeds = chart.mark_line(strokeWidth=1, clip=True)
-            seeds = seeds.encode(x=x, y=y, color=color, detail="seed:N", **opacity(0.35), **tips)
+            seeds = seeds.encode(x=x, y=y, color=color, detail="seed:N", opacity=opacity(0.35), **tips)
             means = alt.NamedData(name=f"{name}_{size}_means")
             tables[means.name] = _means(tables[data.name], [c for c, _, _ in columns])
             mean = alt.Chart(means, name=f"{name}_{column}_{size}_mean").mark_line(strokeWidth=2.5)
-            mean = mean.encode(x=x, y=alt.Y(f"{column}:Q", title=title), color=color, **opacity(1))
+            mean = mean.encode(x=x, y=alt.Y(f"{column}:Q", title=title), color=color, opacity=opacity(1))
             if interactive and not rows and not panels:
                 seeds = seeds.add_params(hide)
             panel = alt.LayerChart(layer=[seeds, mean], width=300, height=200)

@@ -17,8 +17,9 @@ def test_mnist_by_hand():
 def test_every_gain_is_sam_less_base():
     table = paper_values().dropna(subset=["base", "sam"])
     sign = np.where(table["metric"] == "loss", -1, 1)
-    # Each value was rounded on its own: fractions to 1e-4 at worst, losses to 1e-4.
-    assert np.abs(sign * (table["sam"] - table["base"]) - table["gain"]).max() < 1.6e-4
+    # Each value was rounded on its own: fractions and losses to 1e-4 at worst, scores to a tenth.
+    rounding = np.where(table["unit"] == "score", 0.11, 1.6e-4)
+    assert (np.abs(sign * (table["sam"] - table["base"]) - table["gain"]) < rounding).all()
     assert len(table) > 60
     assert table.groupby(["workload", "setting"])["num_params"].is_monotonic_increasing.all()
 

@@ -1,6 +1,7 @@
 """The command: flags in, exit code out.
 
     python main.py --workdir=W --config=F [--config.field=value ...] [--dry_run]
+    python main.py report W            (or a CSV file; `report --help` has its flags)
 
 A config with a study trains all its runs that are not done yet.
 
@@ -31,6 +32,11 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: list[str]) -> int:
     """Run the command and give its exit code; bad input is printed, one line a fault, without a traceback."""
     try:
+        if arguments[:1] == ["report"]:
+            from flatwide.report import command
+
+            print(command.report(arguments[1:]))
+            return DONE
         flags, assignments, faults = _flags(arguments)
         if flags.help:
             print(_help())

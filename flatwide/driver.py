@@ -16,6 +16,7 @@ from flatwide import cores, experiment, runs
 from flatwide.experiment import Experiment
 from flatwide.logs import say
 from flatwide.recording import Recording, Stopped
+from flatwide.training import devices
 from flatwide.training.loop import Taken, take_steps
 from flatwide.training.state import State
 
@@ -56,11 +57,13 @@ def run(
     """
     config = configs.resolve(config)
     directory, identity, wanted = _find(config, workdir)
+    num_devices = None
     if directory.read_result() is None:
         # All that can be wrong with a config is found here, before the run has a directory.
         threads = _start_jax(wanted)
         built, state = _build(config)
-    with _opened(directory, config, identity, wanted):
+        num_devices = devices.count(built.sharding)
+    with _opened(directory, config, identity, wanted, num_devices):
         if (result := directory.read_result()) is not None:
             say(f"{directory.path}: done already.", quiet=quiet)
             return result
@@ -95,7 +98,7 @@ def run_together(
             try:
                 threads = _start_jax(wanted)
                 built, state = _build(config)
-                stack.enter_context(_opened(directory, config, identity, wanted))
+                stack.enter_context(_opened(directory, config, identity, wanted, devices.count(built.sharding)))
                 if (result := directory.read_result()) is not None:
                     outcomes[place] = Outcome(result["status"])
                     continue
@@ -192,9 +195,13 @@ def _build(config: Mapping[str, Any]) -> tuple[Experiment, State]:
 
 @contextlib.contextmanager
 def _opened(
-    directory: runs.RunDirectory, config: Mapping[str, Any], identity: Mapping[str, Any], threads: int
+    directory: runs.RunDirectory,
+    config: Mapping[str, Any],
+    identity: Mapping[str, Any],
+    threads: int,
+    num_devices: int | None,
 ) -> Iterator[None]:
-    """Hold a run's lock, and see to its config.json."""
+    """Hold a run's lock, and see to its config.json; num_devices is None where the run is done and none is needed."""
     with directory.lock():
         if directory.status() in ("unfinished", "failed") and not config["restore_checkpoint"]:
             raise configs.ConfigError(
@@ -203,7 +210,14 @@ def _opened(
                     "True to go on with it, or choose another --workdir or config.seed."
                 ]
             )
-        directory.write_config({**config, "threads": threads}, identity=identity)
+        started_on = {"num_devices": num_devices} if num_devices else None
+        directory.write_config({**config, "threads": threads}, identity=identity, started_on=started_on)
+        began_on = directory.read_config().get("num_devices")
+        if num_devices and began_on not in (None, num_devices):
+            say(
+                f"warning: {directory.path} was started on {began_on} device(s) and goes on with {num_devices}: the "
+                "result may differ in its last bits. Go on with as many as before."
+            )
         yield
 
 

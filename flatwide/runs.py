@@ -46,7 +46,8 @@ RESULT_FIELDS = {
 
 FRACTION_METRICS = frozenset({"accuracy", "mean_average_precision"})  # percent in text and figures, never in files
 
-IDENTITY = "identity"  # the entry of config.json beside the config fields
+IDENTITY = "identity"  # an entry of config.json beside the config fields, and so are these: what the run started on
+STARTED_ON = ("num_devices",)
 
 
 class BusyError(ValueError):
@@ -102,18 +103,21 @@ class RunDirectory:
             file.flush()
             yield
 
-    def write_config(self, config: Mapping[str, Any], *, identity: Mapping[str, Any]) -> None:
+    def write_config(
+        self, config: Mapping[str, Any], *, identity: Mapping[str, Any], started_on: Mapping[str, Any] | None = None
+    ) -> None:
         """Write `config.json`, or check that the one that is there describes this very run.
 
         Args:
           config: every field of the resolved config.
           identity: what makes this run this run: the fields that its directory name hashes.
+          started_on: a value for each of STARTED_ON, which are recorded and not compared.
         Raises: ValueError with the fields that differ, if the directory holds another run.
         """
-        if IDENTITY in config:
-            raise ValueError(f"config.{IDENTITY}: this name is taken by config.json; choose another one.")
+        if taken := sorted({IDENTITY, *STARTED_ON} & config.keys()):
+            raise ValueError(f"config.{taken[0]}: this name is taken by config.json; choose another one.")
         if not (self.path / "config.json").exists():
-            write_json(self.path / "config.json", {**config, IDENTITY: dict(identity)})
+            write_json(self.path / "config.json", {**config, **(started_on or {}), IDENTITY: dict(identity)})
             return
         found = self.read_config()[IDENTITY]
         wanted = json.loads(json.dumps(dict(identity)))

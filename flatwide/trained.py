@@ -34,8 +34,11 @@ def load_run(path: str | os.PathLike) -> Trained:
     status = directory.status()
     if status != "finished":
         raise ValueError(f"{directory.path}: the run is {status}; expected a finished one. Train it to its end first.")
-    config = directory.read_config()
-    recorded = config.pop("identity")
+    found = directory.read_config()
+    recorded, config = (
+        found[runs.IDENTITY],
+        {name: found[name] for name in found.keys() - {runs.IDENTITY, *runs.STARTED_ON}},
+    )
     # The number of threads is recorded for every run, and is part of the identity of some.
     built = experiment.build(config | {"threads": recorded.get("threads")})
     found = experiment.identity(built.config, built.data.fingerprint)

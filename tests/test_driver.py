@@ -189,6 +189,19 @@ def test_an_unfinished_run_is_not_loaded(tmp_path):
         flatwide.load_run(directory_of(tmp_path).path)
 
 
+def test_going_on_with_another_number_of_devices_is_said(tmp_path, capsys):
+    with pytest.raises(driver.Stopped):
+        driver.run(FIELDS, tmp_path, should_stop=After(2), quiet=True)
+    path = directory_of(tmp_path).path / "config.json"
+    written = json.loads(path.read_text())
+    assert written["num_devices"] == 1
+    assert "num_devices" not in written["identity"]
+    path.write_text(json.dumps(written | {"num_devices": 4}))
+    assert "device" not in capsys.readouterr().err
+    run(tmp_path)
+    assert "was started on 4 device(s) and goes on with 1: the result may differ" in capsys.readouterr().err
+
+
 def test_restore_false_refuses_an_unfinished_run(tmp_path):
     with pytest.raises(driver.Stopped):
         driver.run(FIELDS, tmp_path, should_stop=After(2), quiet=True)

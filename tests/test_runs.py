@@ -67,9 +67,16 @@ def test_another_run_in_the_directory_is_refused_field_by_field(run):
     assert "rho" not in str(error.value)
 
 
-def test_a_field_named_identity_is_refused(run):
-    with pytest.raises(ValueError, match=r"config\.identity"):
-        run.write_config({"identity": 1}, identity={})
+@pytest.mark.parametrize("name", ["identity", "num_devices"])
+def test_a_field_with_a_name_that_the_file_needs_is_refused(run, name):
+    with pytest.raises(ValueError, match=rf"config\.{name}: this name is taken"):
+        run.write_config({name: 1}, identity={})
+
+
+def test_what_the_run_started_on_is_recorded_and_not_compared(run):
+    run.write_config(CONFIG, identity=IDENTITY, started_on={"num_devices": 4})
+    run.write_config(CONFIG, identity=IDENTITY, started_on={"num_devices": 2})
+    assert run.read_config()["num_devices"] == 4
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"rho": 1}', '{"identity": 3}'])

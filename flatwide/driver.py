@@ -210,8 +210,10 @@ def _opened(
                     "True to go on with it, or choose another --workdir or config.seed."
                 ]
             )
-        started_on = {"num_devices": num_devices} if num_devices else None
-        directory.write_config({**config, "threads": threads}, identity=identity, started_on=started_on)
+        started_on = {"num_devices": num_devices, "matmul_precision": experiment.matmul_precision()}
+        directory.write_config(
+            {**config, "threads": threads}, identity=identity, started_on=started_on if num_devices else None
+        )
         began_on = directory.read_config().get("num_devices")
         if num_devices and began_on not in (None, num_devices):
             say(

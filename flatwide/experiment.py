@@ -22,6 +22,7 @@ from flatwide.types import Batch, Dataset, Model, PyTree, Split
 from flatwide.workloads import Workload
 
 _SMALL_EPOCH = 10**9  # examples times parameters: some seconds of one core at most
+_EXACT = "highest"  # a float32 product is one on any device; some GPUs else round its factors to 10 bits (TF32)
 _EVALUATION_BATCH = 128  # at least; evaluation keeps no activations, so it can take more than a training batch
 
 
@@ -270,6 +271,7 @@ def build(config: Mapping[str, Any]) -> Experiment:
 
     Args:
       config: some config fields, as a ConfigDict or a mapping; the others are at their defaults.
+    Returns: the pieces. Where nobody has chosen JAX's `jax_default_matmul_precision`, it is "highest" from now on.
     Raises: ConfigError with every fault of the config; DataError where the data is missing or damaged.
     """
     return assemble(configs.resolve(config))
@@ -277,6 +279,8 @@ def build(config: Mapping[str, Any]) -> Experiment:
 
 def assemble(config: Mapping[str, Any]) -> Experiment:
     """Do what `build` does for a config that is resolved already."""
+    if getattr(jax.config, "jax_default_matmul_precision", None) is None:
+        jax.config.update("jax_default_matmul_precision", _EXACT)
     dataset = load_dataset(config)
     sharding = devices.over_local_devices()
     _, num_steps, steps_per_epoch = lengths(config, dataset.train.num_examples, num_devices=devices.count(sharding))
@@ -369,6 +373,8 @@ def identity(config: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:
     extra: dict[str, Any] = {"data": fingerprint}
     if is_double():
         extra["x64"] = True
+    if matmul_precision() != _EXACT:
+        extra["matmul_precision"] = matmul_precision()
     for field in configs.MAY_BE_OWN:
         if registry.is_own_file(config[field]) and (field != "sam_variant" or configs.effective_rho(config) > 0):
             # By name and content, so that the file may move.
@@ -380,6 +386,12 @@ def identity(config: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:
 def is_double() -> bool:
     """Tell whether numbers have 64 bits, by JAX's own flag."""
     return jax.dtypes.canonicalize_dtype(float).itemsize == 8
+
+
+def matmul_precision() -> str:
+    """Tell how exactly real numbers of 32 bits are multiplied, by JAX's own setting; "highest" where nobody chose."""
+    chosen = getattr(jax.config, "jax_default_matmul_precision", None)
+    return _EXACT if chosen in (None, "float32") else chosen
 
 
 def width(config: Mapping[str, Any]) -> Any:

@@ -144,6 +144,7 @@ class Recording:
             "num_devices": devices.count(built.sharding),
             "threads": self._threads,
             "x64": experiment.is_double(),
+            "matmul_precision": experiment.matmul_precision(),
             "versions": _versions(),
             "started": memory.started,
             "finished": _now(),

@@ -39,6 +39,7 @@ RESULT_FIELDS = {
     "num_devices": "devices that shared each batch",
     "threads": "CPU threads that XLA used",
     "x64": "whether real numbers had 64 bits",
+    "matmul_precision": "how exactly numbers of 32 bits were multiplied, in JAX's words",
     "versions": "versions of python, jax, jaxlib, flax, optax, numpy and flatwide",
     "started": "when the run first started, ISO 8601 in UTC",
     "finished": "when it ended",
@@ -47,7 +48,7 @@ RESULT_FIELDS = {
 FRACTION_METRICS = frozenset({"accuracy", "mean_average_precision"})  # percent in text and figures, never in files
 
 IDENTITY = "identity"  # an entry of config.json beside the config fields, and so are these: what the run started on
-STARTED_ON = ("num_devices",)
+STARTED_ON = ("num_devices", "matmul_precision")
 
 
 class BusyError(ValueError):
@@ -296,13 +297,13 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     return value
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file that is whole or not there, whatever kills the process or the machine."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file that is whole or not there, whatever kills the process or the machine."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "w") as file:
-            file.write(text)
+        with open(temporary, "w" if isinstance(content, str) else "wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

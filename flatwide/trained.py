@@ -44,8 +44,8 @@ def load_run(path: str | os.PathLike) -> Trained:
     found = experiment.identity(built.config, built.data.fingerprint)
     if changed := sorted(name for name in recorded.keys() | found.keys() if recorded.get(name) != found.get(name)):
         raise ValueError(
-            f"{directory.path}: {', '.join(changed)} changed since the run was trained (a file of yours, the data, or "
-            "64-bit mode); load it with what it was trained with."
+            f"{directory.path}: {', '.join(changed)} changed since the run was trained (a file of yours, the data, "
+            "64-bit mode, or JAX's matmul precision); load it with what it was trained with."
         )
     state = checkpoints.load_newest(directory.checkpoints, built.state_shapes()).tree
     if state is None:

@@ -194,7 +194,7 @@ def test_going_on_with_another_number_of_devices_is_said(tmp_path, capsys):
         driver.run(FIELDS, tmp_path, should_stop=After(2), quiet=True)
     path = directory_of(tmp_path).path / "config.json"
     written = json.loads(path.read_text())
-    assert written["num_devices"] == 1
+    assert (written["num_devices"], written["matmul_precision"]) == (1, "highest")
     assert "num_devices" not in written["identity"]
     path.write_text(json.dumps(written | {"num_devices": 4}))
     assert "device" not in capsys.readouterr().err

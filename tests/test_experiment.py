@@ -1,5 +1,7 @@
 """The pieces of a run, and workloads unlike images that fit the same interfaces."""
 
+import re
+
 import jax
 import numpy as np
 import pytest
@@ -63,6 +65,30 @@ def test_runs_that_differ_in_words_or_values_share_a_step():
     for fields in ({"optimizer": "adam"}, {"rho": 0.1}, {"rho": 0.1, "sam_variant": "adaptive"}):
         assert experiment.build(FIELDS | fields).step is not plain.step
     assert experiment.build(FIELDS | {"optimizer": "adam"}).step is not experiment.build(FIELDS | {"rho": 0.1}).step
+
+
+def test_float32_products_are_exact_unless_someone_chose_otherwise():
+    fields = configs.resolve(FIELDS)
+
+    def precisions(built):
+        step = jax.jit(built.step).lower(built.values, built.state_shapes(), built.batch(0))
+        return set(re.findall(r"precision = \[(\w+)", step.as_text()))
+
+    before = jax.config.jax_default_matmul_precision
+    try:
+        jax.config.update("jax_default_matmul_precision", None)
+        plain = experiment.identity(fields, "data")
+        assert precisions(experiment.build(FIELDS)) == {"HIGHEST"}
+        assert experiment.identity(fields, "data") == plain
+        assert "matmul_precision" not in plain
+        for same in ("float32", "highest"):
+            with jax.default_matmul_precision(same):
+                assert experiment.identity(fields, "data") == plain
+        with jax.default_matmul_precision("high"):
+            assert precisions(experiment.build(FIELDS)) == {"HIGH"}
+            assert experiment.identity(fields, "data") == plain | {"matmul_precision": "high"}
+    finally:
+        jax.config.update("jax_default_matmul_precision", before)
 
 
 _DROPPED = """

@@ -3,6 +3,7 @@
   "use strict";
   const WIDEST = 720; // pixels; a wider chart of a few points is mostly empty
   const AXIS = 92; // pixels beside the plot of a chart that is one of several
+  const NARROW = 480;
 
   const read = (id) => JSON.parse(document.getElementById(id).textContent);
   const specs = read("chart-specs");
@@ -14,35 +15,63 @@
   );
   const drawn = new Map(); // element -> { room, view }
 
-  // Copies of a chart with the data that it names, and a width that suits its place.
+  const isNumber = (value) => typeof value === "number";
+
+  // Gives each panel of a chart a width, so that as many as fit stand side by side.
+  const fitPanels = (spec, room) => {
+    const kind = ["hconcat", "vconcat", "concat"].find((name) => name in spec);
+    if (!kind) {
+      if (isNumber(spec.width)) spec.width = Math.min(1.5 * spec.width, room - AXIS);
+      return;
+    }
+    const panels = spec[kind];
+    const widest = Math.max(...panels.map((panel) => (isNumber(panel.width) ? panel.width : 0)));
+    const most = { hconcat: panels.length, vconcat: 1, concat: spec.columns ?? panels.length }[kind];
+    const columns = Math.max(1, Math.min(most, Math.floor(room / (widest + AXIS))));
+    if (kind === "hconcat" && columns < most) {
+      spec.vconcat = spec.hconcat;
+      delete spec.hconcat;
+      for (const panel of panels) fitPanels(panel, room);
+      return;
+    }
+    if (kind === "concat") spec.columns = columns;
+    for (const panel of panels) fitPanels(panel, room / columns);
+  };
+
+  // A scale of colours beside a narrow chart would leave it no room.
+  const putScalesOnTop = (part, room) => {
+    if (part === null || typeof part !== "object") return;
+    for (const [name, entry] of Object.entries(part)) {
+      if (name === "color" && entry.type === "quantitative" && entry.legend !== null) {
+        const bar = { orient: "top", direction: "horizontal", gradientLength: room - 120 };
+        entry.legend = { ...entry.legend, ...bar };
+      } else putScalesOnTop(entry, room);
+    }
+  };
+
+  // Copies a chart with the data that it names, and a width that suits its place.
   const fitted = (original, room) => {
     const spec = structuredClone(original);
-    spec.datasets = datasets;
-    spec.background = null;
-    const parts = ["hconcat", "vconcat", "concat"].find((kind) => kind in spec);
-    const inner = spec.facet || spec.repeat ? spec.spec : null;
-    if (inner) {
-      const one = (typeof inner.width === "number" ? inner.width : 200) + AXIS;
-      spec.columns = Math.max(1, Math.min(spec.columns ?? 9, Math.floor(room / one)));
-      inner.width = Math.min(inner.width ?? 200, room - AXIS);
-    } else if (parts) {
-      const needed = spec[parts].reduce((sum, part) => sum + (part.width ?? 200) + AXIS, 0);
-      if (parts === "hconcat" && needed > room) {
-        spec.vconcat = spec.hconcat;
-        delete spec.hconcat;
-      }
-      for (const part of spec.vconcat ?? spec.concat ?? []) {
-        if (typeof part.width === "number") part.width = Math.min(part.width, room - AXIS);
-      }
-      if (spec.concat) spec.columns = needed > room ? 1 : spec.columns;
-    } else if (typeof spec.width !== "object") {
+    if (room < NARROW) putScalesOnTop(spec, room);
+    if (["hconcat", "vconcat", "concat"].some((kind) => kind in spec)) {
+      fitPanels(spec, room);
+    } else {
       spec.width = Math.min(room, WIDEST);
       spec.autosize = { type: "fit-x", contains: "padding" };
     }
-    const columns = Math.max(2, Math.floor(room / 110));
-    spec.config = { ...spec.config, legend: { ...spec.config?.legend, columns, titleLimit: room, labelLimit: room } };
-    if (spec.config.padding) spec.config.padding = { left: 2, right: 8, top: 6, bottom: 4 };
+    spec.datasets = datasets;
+    spec.background = null;
+    spec.config = { ...spec.config, padding: { left: 2, right: 8, top: 6, bottom: 4 } };
     return spec;
+  };
+
+  // The buttons above a chart say which of its series are hidden.
+  const buttons = (name) => [...document.querySelectorAll(`[data-legend="${name}"] button`)];
+  const hide = (element) => {
+    const name = element.dataset.chart;
+    const hidden = buttons(name).filter((button) => button.getAttribute("aria-pressed") === "false");
+    const view = drawn.get(element)?.view;
+    return view?.signal(`${name}_hidden`, hidden.map((button) => button.dataset.series)).runAsync();
   };
 
   const tooltip = { disableDefaultStyle: true, id: "vg-tooltip-element" };
@@ -55,8 +84,17 @@
     const { view } = await vegaEmbed(element, spec, { actions: false, renderer: "svg", tooltip });
     before?.view?.finalize();
     drawn.set(element, { room, view });
+    await hide(element);
   };
   const elements = [...document.querySelectorAll(".chart")];
+  for (const element of elements) {
+    for (const button of buttons(element.dataset.chart)) {
+      button.addEventListener("click", () => {
+        button.setAttribute("aria-pressed", button.getAttribute("aria-pressed") === "false");
+        hide(element);
+      });
+    }
+  }
   const drawAll = async () => {
     for (const element of elements) {
       try {

@@ -3,12 +3,13 @@
 import hashlib
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from flatwide.figures.gallery import Figure
 from flatwide.figures.tables import to_rows
 
+_SERIES = "of"  # the field by which charts colour their series
 _MOST_ROWS = 200  # of a figure's data in the page; the CSV beside the figure has them all
 
 
@@ -19,7 +20,10 @@ class Chart(NamedTuple):
     title: str
     caption: str
     section: str
-    notes: list[str]  # what the chart's own title says beside
+    notes: list[str]  # the chart's subtitle
+    legend: list[
+        tuple[str, str]
+    ]  # series and their colours, for buttons that hide them; empty where there is one series
     spec: dict[str, Any]
     columns: list[str]
     rows: list[list[str]]
@@ -28,7 +32,7 @@ class Chart(NamedTuple):
     @property
     def is_wide(self) -> bool:
         """Tell whether the chart has several panels, and so takes the width of the page."""
-        return any(kind in self.spec for kind in ("hconcat", "concat", "facet", "repeat"))
+        return any(kind in self.spec for kind in ("hconcat", "vconcat", "concat"))
 
 
 def charts(figures: Iterable[Figure]) -> tuple[list[Chart], dict[str, Any]]:
@@ -44,23 +48,51 @@ def _chart(figure: Figure, data: dict[str, Any]) -> Chart:
     spec = figure.chart.to_dict()
     for name, values in spec.pop("datasets", {}).items():
         data.setdefault(name, _table(values))
-    notes = [line for line in _texts(spec.pop("title", None)) if line != figure.title]
+    notes = _subtitle(spec.pop("title", None))
     spec.pop("background", None)
     spec.get("config", {}).pop("background", None)
     rows = to_rows(figure.data)
     columns = list(dict.fromkeys(name for row in rows for name in row))
     shown = [[_text(row.get(name)) for name in columns] for row in rows[:_MOST_ROWS]]
     words = (figure.name, figure.title, figure.caption, figure.section, notes)
-    return Chart(*words, _without_data(spec, data), columns, shown, len(rows))
+    spec = _without_data(spec, data)
+    return Chart(*words, _take_legend(spec, f"{figure.name}_hidden"), spec, columns, shown, len(rows))
 
 
-def _texts(title: Any) -> list[str]:
-    """List the lines of a chart's title and subtitle."""
-    if isinstance(title, str) or title is None:
-        return [title] if title else []
-    if isinstance(title, list):
-        return [line for line in title if line]
-    return [*_texts(title.get("text")), *_texts(title.get("subtitle"))]
+def _take_legend(spec: dict[str, Any], hidden: str) -> list[tuple[str, str]]:
+    """Take the legend out of a chart, for buttons of the page that a keyboard reaches and that wrap on a phone.
+
+    Args:
+      hidden: name of the selection of hidden series; it becomes a plain list that the page sets.
+    """
+    entries: dict[str, str] = {}
+    for part in _dicts(spec):
+        color = part.get("color")
+        scale = color.get("scale") if isinstance(color, dict) and color.get("field") == _SERIES else None
+        if isinstance(scale, dict) and isinstance(color, dict):
+            entries |= zip(map(str, scale.get("domain", ())), scale.get("range", ()), strict=True)
+            color["legend"] = None
+        condition = part.get("condition")
+        if isinstance(condition, dict) and condition.get("param") == hidden:
+            value = {name: entry for name, entry in condition.items() if name not in ("param", "empty")}
+            part["condition"] = {"test": f"indexof({hidden}, datum.{_SERIES}) >= 0", **value}
+    others = [param for param in spec.get("params", ()) if param.get("name") != hidden]
+    spec["params"] = [*others, {"name": hidden, "value": []}]
+    return list(entries.items()) if len(entries) > 1 else []
+
+
+def _dicts(part: Any) -> Iterator[dict[str, Any]]:
+    """Walk over all objects of a spec."""
+    if isinstance(part, dict):
+        yield part
+    for entry in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+        yield from _dicts(entry)
+
+
+def _subtitle(title: Any) -> list[str]:
+    """List the lines below a chart's title; the title itself is the figure's."""
+    lines = title.get("subtitle", []) if isinstance(title, dict) else []
+    return [lines] if isinstance(lines, str) else list(lines)
 
 
 def _without_data(part: Any, data: dict[str, Any]) -> Any:

@@ -61,4 +61,5 @@ def _write_figure(figure: Figure, path: Path, formats: Sequence[str]) -> None:
     if "pdf" in formats:
         image = io.BytesIO()
         figure.chart.save(image, format="pdf")
+        files.write_atomically(path.with_name(f"{path.name}.csv"), to_csv(figure.data))
         path.with_name(f"{path.name}.pdf").write_bytes(image.getvalue())

@@ -68,7 +68,12 @@ def _time(runs: list[Run]) -> str:
     text = f"{duration_text(sum(spent))} of training, summed over {len(spent):,} runs"
     began = [run["started"] for run in runs if run.get("started")]
     ended = [run["finished"] for run in runs if run.get("finished")]
-    return f"{text}; from {min(began)} to {max(ended)}" if began and ended else text
+    return f"{text}; from {_moment(min(began))} to {_moment(max(ended))}" if began and ended else text
+
+
+def _moment(text: str) -> str:
+    """Write an ISO 8601 time in UTC to the minute."""
+    return f"{text[:16].replace('T', ' ')} UTC"
 
 
 def _machine(runs: list[Run]) -> str:

@@ -99,8 +99,11 @@ def read(table_path: Path) -> Any:
     if not table_path.is_file():
         raise FileNotFoundError(f"{table_path}: there is no such file; give a CSV file with one row a run.")
     try:
-        found = pd.read_csv(table_path, sep=None, engine="python", skipinitialspace=True)
-    except (ValueError, UnicodeDecodeError, pd.errors.ParserError) as error:
+        with open(table_path, encoding="utf-8-sig") as file:
+            names = file.readline()
+        separator = max(",;\t", key=names.count)
+        found = pd.read_csv(table_path, sep=separator, skipinitialspace=True, encoding="utf-8-sig")
+    except ValueError as error:  # pandas' own errors are ValueErrors, as is a wrong encoding
         raise ValueError(f"{table_path}: expected a CSV file with a line of column names ({error}).") from error
     if not len(found):
         raise ValueError(f"{table_path}: it has no rows; expected one a run.")

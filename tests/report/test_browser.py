@@ -1,0 +1,279 @@
+"""The page in a real browser: charts, tooltips, legends, the table of runs by keyboard, widths, schemes, paper."""
+
+import re
+
+import pytest
+
+SIZES = {"desktop": (1280, 900), "phone": (375, 812)}
+
+
+@pytest.fixture(scope="module")
+def open_page(browser, page):
+    """Give a function that opens the report; nothing may be asked of a network or told on the console."""
+    contexts, told = [], []
+
+    def open_one(size="desktop", scheme="light", path=page):
+        width, height = SIZES[size]
+        contexts.append(browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme))
+        shown = contexts[-1].new_page()
+        shown.on("console", lambda message: told.append(f"{message.type}: {message.text}"))
+        shown.on("pageerror", lambda error: told.append(f"error: {error}"))
+        shown.on("request", lambda request: told.extend([request.url] if not request.url.startswith("file:") else []))
+        shown.goto(path.as_uri())
+        shown.wait_for_selector("html[data-charts=drawn]", timeout=60_000)
+        return shown
+
+    yield open_one
+    for context in contexts:
+        context.close()
+    assert [text for text in told if not text.startswith("data:")] == []
+
+
+@pytest.fixture(scope="module")
+def desktop(open_page):
+    """Open the report on a desktop, once for the tests that leave it as it was."""
+    return open_page()
+
+
+def cells(shown, name):
+    """List the entries of a column of the table of runs."""
+    heads = shown.locator("#run-table thead button").all_inner_texts()
+    place = next(i for i, head in enumerate(heads) if re.sub(r" [▲▼]$", "", head) == name)
+    return shown.locator(f"#run-table tbody tr > :nth-child({place + 1})").all_inner_texts()
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_loads_quietly_and_fits_the_screen(open_page, size, scheme):
+    shown = open_page(size, scheme)
+    assert shown.locator(".chart").count() == shown.locator(".chart svg").count() >= 2
+    assert shown.evaluate("document.documentElement.scrollWidth") == SIZES[size][0]
+    widths = shown.evaluate("[...document.querySelectorAll('.chart')].map(c => [c.clientWidth, c.scrollWidth])")
+    assert all(inner <= outer for outer, inner in widths)
+    ground = shown.evaluate("getComputedStyle(document.body).backgroundColor")
+    brightness = sum(map(int, re.findall(r"\d+", ground)))
+    assert (brightness > 600) == (scheme == "light")
+
+
+COLORS = """selector => {
+    const parse = text => text.match(/[\\d.]+/g).map(Number);
+    const element = document.querySelector(selector);
+    let behind = element;
+    while ((parse(getComputedStyle(behind).backgroundColor)[3] ?? 1) === 0) behind = behind.parentElement;
+    return [parse(getComputedStyle(element).color), parse(getComputedStyle(behind).backgroundColor)];
+}"""
+
+
+def contrast(shown, selector):
+    """Compute the contrast of a text against what is behind it, as WCAG 2 defines it."""
+
+    def light(color):
+        channels = [c / 255 / 12.92 if c <= 10.31 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in color[:3]]
+        return sum(weight * channel for weight, channel in zip((0.2126, 0.7152, 0.0722), channels, strict=True))
+
+    darker, lighter = sorted(map(light, shown.evaluate(COLORS, selector)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_kind_of_text_is_legible(open_page, scheme):
+    shown = open_page(scheme=scheme)
+    kinds = [
+        ".answer",
+        ".explanation",
+        ".cautions li",
+        "figcaption",
+        ".chart-note",
+        "summary",
+        "nav a",
+        ".legend button",
+    ]
+    for kind in [
+        *kinds,
+        ".subtitle",
+        ".hint",
+        "#run-table td",
+        "thead button",
+        "pre code",
+        "dd",
+        ".progress",
+        "footer p",
+    ]:
+        assert contrast(shown, kind) >= 4.5, kind
+
+
+def test_pointing_at_a_seed_shows_its_run(desktop):
+    desktop.locator("#figure-gain_by_width .chart").scroll_into_view_if_needed()
+    desktop.locator("#figure-gain_by_width .chart .mark-symbol path").first.hover(force=True)
+    tip = desktop.locator("#vg-tooltip-element.visible")
+    tip.wait_for(timeout=5000)
+    assert re.search(r"digits-MLP\d+-rho[\d.]+-seed\d", tip.inner_text())
+    desktop.mouse.move(0, 0)
+
+
+def test_the_legend_hides_and_shows_a_series_by_keyboard(desktop):
+    figure = desktop.locator("#figure-metric_by_width")
+    hidden = figure.locator('.chart svg [opacity="0"]')
+    button = figure.locator(".legend button", has_text="SAM")
+    assert hidden.count() == 0
+    button.focus()
+    desktop.keyboard.press("Enter")
+    assert button.get_attribute("aria-pressed") == "false"
+    hidden.first.wait_for(state="attached")
+    assert hidden.count() < figure.locator(".chart svg .mark-symbol path").count()
+    desktop.keyboard.press("Space")
+    assert button.get_attribute("aria-pressed") == "true"
+    desktop.wait_for_function("document.querySelectorAll('#figure-metric_by_width svg [opacity=\"0\"]').length === 0")
+
+
+def test_runs_are_sorted_by_keyboard(desktop):
+    button = desktop.locator("#run-table thead button", has_text="test accuracy (%)").first
+    head = button.locator("..")
+    assert head.get_attribute("aria-sort") == "none"
+    button.focus()
+    desktop.keyboard.press("Enter")
+    assert head.get_attribute("aria-sort") == "ascending"
+    values = cells(desktop, "test accuracy (%)")
+    assert values[-1] == ""  # the run that diverged is last either way
+    numbers = [float(value) for value in values[:-1]]
+    assert numbers == sorted(numbers)
+    assert len(numbers) == 35
+    desktop.keyboard.press("Enter")
+    assert head.get_attribute("aria-sort") == "descending"
+    values = cells(desktop, "test accuracy (%)")
+    assert [float(value) for value in values[:-1]] == sorted(numbers, reverse=True)
+    assert desktop.locator('#run-table thead th[aria-sort="descending"]').count() == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("rho=0.1", 9),
+        ("rho=0.1 seed<2", 6),
+        ("RHO=0.1 num_neurons=(64,)", 3),
+        ("status=diverged", 1),
+        ("mlp64", 12),
+        ("nothing", 0),
+        ("test_accuracy>85", None),
+    ],
+)
+def test_runs_are_filtered_as_one_types(desktop, text, number):
+    field = desktop.get_by_label("Show the runs that have")
+    field.focus()
+    desktop.keyboard.type(text)
+    shown = desktop.locator("#run-table tbody tr").count()
+    if number is None:
+        assert 0 < shown < 36
+        assert min(map(float, cells(desktop, "test accuracy (%)"))) >= 85
+    else:
+        assert shown == number
+    assert desktop.get_by_role("status").inner_text() == f"{shown} of 36 runs"
+    field.fill("")
+    assert desktop.get_by_role("status").inner_text() == "36 runs"
+
+
+def test_the_keyboard_reaches_everything_in_order(open_page):
+    shown = open_page()
+    shown.keyboard.press("Tab")
+    assert shown.evaluate("document.activeElement.className") == "skip"
+    assert shown.evaluate("document.activeElement.getBoundingClientRect().top") >= 0
+    shown.keyboard.press("Enter")
+    assert shown.evaluate("document.activeElement.id") == "answer"
+    seen = []
+    for _ in range(120):
+        shown.keyboard.press("Tab")
+        seen.append(shown.evaluate("document.activeElement.id || document.activeElement.tagName"))
+        outline = shown.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+        assert outline != "none" or seen[-1] == "BODY", seen[-1]
+    assert {"filter", "SUMMARY", "BUTTON", "PRE"} <= set(seen)
+
+
+def test_a_screen_reader_is_told_what_things_are(desktop):
+    for role, name in [
+        ("navigation", "Contents"),
+        ("region", "The answer"),
+        ("region", "Before you rely on this"),
+        ("heading", "Which rho for my width?"),
+        ("searchbox", "Show the runs that have"),
+    ]:
+        assert desktop.get_by_role(role, name=name).count() == 1, (role, name)
+    assert desktop.get_by_role("figure").count() == desktop.locator("figure").count()
+    assert desktop.get_by_role("columnheader", name="seed", exact=True).count() >= 1
+
+
+def test_it_prints_with_tables_and_without_controls(open_page):
+    shown = open_page(scheme="dark")
+    paper = shown.pdf(format="A4")
+    assert paper.startswith(b"%PDF")
+    assert len(re.findall(rb"/Type\s*/Page[^s]", paper)) >= 3
+    shown.emulate_media(media="print")
+    shown.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert shown.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert not shown.locator("#filter").is_visible()
+    assert shown.locator("#run-table tbody tr").count() == 36
+    assert shown.locator("details[open] table").first.is_visible()
+    shown.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert shown.locator("details[open]").count() == 0
+
+
+def test_names_that_look_like_code_stay_text(open_page, tmp_path):
+    import pandas as pd
+
+    from flatwide import report
+
+    evil = "<img src=x onerror=\"document.title='owned'\">"
+    rows = [
+        {
+            "size": size,
+            "rho": rho,
+            "seed": seed,
+            "acc": 0.8 + rho * size / 1e4,
+            "run": f"{evil}{size}",
+            evil: f"{evil}{seed}",
+        }
+        for size in (10, 1000)
+        for rho in (0.0, 0.1)
+        for seed in (0, 1, 2)
+    ]
+    pd.DataFrame(rows).to_csv(tmp_path / "runs.csv", index=False)
+    shown = open_page(path=report.write_table(tmp_path / "runs.csv"))
+    shown.locator("#figure-gain_by_width .chart .mark-symbol path").first.hover(force=True)
+    shown.locator("#vg-tooltip-element.visible").wait_for(timeout=5000)
+    assert shown.title() == "SAM against its base optimizer: runs.csv"
+    assert shown.locator("img").count() == 0
+    assert evil in shown.locator("#run-table").inner_text()
+
+
+def test_ten_thousand_runs_are_sorted_and_filtered_at_once(open_page, tmp_path):
+    from flatwide.report import content, page
+
+    columns = [
+        {"name": name, "label": name, "kind": kind, "percent": False}
+        for name, kind in (("run", "text"), ("x", "number"))
+    ]
+    empty = content.Content(
+        *("1", "many", "", "", [], "", [], [], {}, []),
+        runs={"columns": columns, "rows": [[f"run{i}", (i * 7919) % 10007 / 7] for i in range(10_000)]},
+        command="",
+        config="",
+        constant=[],
+        facts=[],
+        notes=(),
+        terms=[],
+    )
+    path = tmp_path / "many.html"
+    path.write_text(page.render(empty))
+    shown = open_page(path=path)
+    took = shown.evaluate(
+        """() => {
+            const begin = performance.now();
+            document.querySelectorAll("#run-table thead button")[1].click();
+            const filter = document.getElementById("filter");
+            filter.value = "x>100";
+            filter.dispatchEvent(new Event("input"));
+            return performance.now() - begin;
+        }"""
+    )
+    assert shown.locator("#run-table tbody tr").count() == 50
+    assert float(cells(shown, "x")[0]) == pytest.approx(100, abs=0.2)
+    assert took < 2000  # milliseconds; some tens on a machine with nothing else to do

@@ -1,0 +1,39 @@
+"""Counts, time, machine, versions and data of runs, in words."""
+
+from flatwide.report import facts
+
+RUN = {"status": "finished", "seconds": 30.0, "device": "cpu", "num_devices": 1, "threads": 1, "x64": False}
+RUN |= {"started": "2026-01-01T00:00:00+00:00", "finished": "2026-01-01T00:01:00+00:00", "versions.jax": "0.10.2"}
+RUN |= {"dataset": "digits"}
+
+
+def found(runs, num_planned=None, identities=None):
+    return dict(facts.facts(runs, num_planned=num_planned, identities=identities or {}))
+
+
+def test_runs_are_counted_by_their_end():
+    states = ["finished", "finished", "diverged", "unfinished", "failed"]
+    runs = [RUN | {"status": state} for state in states]
+    assert found(runs)["runs"] == "3 done, 1 diverged among them, 1 unfinished, 1 failed"
+    assert found(runs, num_planned=8)["runs"].startswith("3 of 8 done")
+
+
+def test_time_is_the_sum_over_runs():
+    later = RUN | {"started": "2026-01-01T00:00:30+00:00", "finished": "2026-01-01T00:02:00+00:00", "seconds": 90.0}
+    text = found([RUN, later, RUN | {"seconds": None}])["time"]
+    assert text.startswith("2m00s of training, summed over 2 runs")
+    assert text.endswith("from 2026-01-01 00:00 UTC to 2026-01-01 00:02 UTC")
+
+
+def test_several_machines_versions_and_data_are_all_named():
+    other = RUN | {"device": "NVIDIA H100", "threads": 8, "versions.jax": "0.11.0"}
+    told = found([RUN | {"run": "a"}, other | {"run": "b"}], identities={"a": {"data": "1f"}, "b": {"data": "2e"}})
+    assert told["machine"] == (
+        "1 × cpu, 1 CPU thread, 32-bit numbers (1 runs); 1 × NVIDIA H100, 8 CPU threads, 32-bit numbers (1 runs)"
+    )
+    assert told["versions"] == "jax 0.10.2 (1 runs), 0.11.0 (1 runs)"
+    assert told["data"] == "digits: fingerprint 1f; digits: fingerprint 2e"
+
+
+def test_what_is_not_known_is_left_out():
+    assert found([{"status": "finished", "rho": 0.0}]) == {"runs": "1 done"}

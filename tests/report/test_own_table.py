@@ -1,0 +1,167 @@
+"""Anybody's table: columns are found, faults are told, and nobody's files are overwritten."""
+
+import itertools
+
+import pandas as pd
+import pytest
+
+from flatwide import report
+from flatwide.analysis.gain import gain_by_width
+from flatwide.analysis.table import from_columns
+from flatwide.report import command
+
+
+def rows(scale=1.0, **names):
+    found = [
+        {"params": size, "rho": rho, "seed": seed, "test_acc": scale * (0.8 + rho * size / 4000 + 0.01 * seed)}
+        | {"minutes": 1.5 + seed / 7 + rho}
+        for size, rho, seed in itertools.product((100, 1000), (0.0, 0.1, 0.2), range(4))
+    ]
+    return pd.DataFrame(found).rename(columns=names)
+
+
+def written(tmp_path, table, **options):
+    table.to_csv(tmp_path / "mine.csv", index=False)
+    return report.write_table(tmp_path / "mine.csv", **options)
+
+
+def test_common_names_are_found_and_told(tmp_path):
+    page = written(tmp_path, rows())
+    assert page == tmp_path / "mine.report.html"
+    text = page.read_text()
+    assert "the size is the column &#39;params&#39;" in text
+    assert "higher is better" in text
+    gain = gain_by_width(from_columns(rows().drop(columns="minutes"), size="params", metric="test_acc"))["gain"].iloc[
+        -1
+    ]
+    assert f"<td>{100 * gain:+.2f}</td>" in text
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.csv", "mine.report.html"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        {"params": "Num Params", "rho": "SAM rho", "seed": "Trial", "test_acc": "Test Accuracy"},
+        {"params": "size", "rho": "RADIUS", "seed": "random_seed", "test_acc": "val_acc"},
+    ],
+)
+def test_names_are_compared_without_case_and_signs(tmp_path, names):
+    assert "The gain of SAM" in written(tmp_path, rows(**names)).read_text()
+
+
+def test_named_columns_win_over_guesses(tmp_path):
+    table = rows().assign(mine=lambda t: t["test_acc"] / 2)
+    text = written(tmp_path, table, metric="mine", lower_is_better=True).read_text()
+    assert "&#39;mine&#39;, lower is better" in text
+
+
+def test_all_columns_that_are_not_found_are_listed_with_those_there_are(tmp_path):
+    table = rows(params="p", rho="r")
+    with pytest.raises(ValueError) as fault:
+        written(tmp_path, table)
+    first, second = str(fault.value).splitlines()
+    assert first == (
+        "mine.csv: which column is the width? Name it with --width=; its columns are p, r, seed, test_acc, minutes."
+    )
+    assert "--rho=" in second
+    with pytest.raises(ValueError, match=r"--seed=sede: mine\.csv has no such column; its columns are params,"):
+        written(tmp_path, rows(), seed="sede")
+
+
+def test_percent_is_read_as_such_and_told(tmp_path):
+    text = written(tmp_path, rows(scale=100)).read_text()
+    assert "read as percent" in text
+    assert "80.00" in text or "81.50" in text
+    assert "read as percent" not in written(tmp_path, rows()).read_text()
+
+
+def test_a_loss_is_better_where_lower(tmp_path):
+    table = rows().assign(test_loss=lambda t: 1 - t["test_acc"]).drop(columns="test_acc")
+    text = written(tmp_path, table).read_text()
+    assert "lower is better" in text
+    assert "The gain of SAM" in text
+    assert "from +0." in text
+
+
+def test_other_columns_are_shown_and_do_not_cut_the_table(tmp_path, embedded):
+    page = written(tmp_path, rows())
+    columns = [column["name"] for column in embedded(page.read_text(), "run-data")["columns"]]
+    assert "minutes" in columns
+
+
+def test_rows_that_nothing_tells_apart_are_a_fault_until_an_axis_is_named(tmp_path):
+    twice = pd.concat([rows().assign(flips=p) for p in (0, 1)], ignore_index=True)
+    with pytest.raises(ValueError, match=r"several rows have params=100, rho=0 and seed=0.*--axes=.*flips"):
+        written(tmp_path, twice)
+    text = written(tmp_path, twice, axes=("flips",)).read_text()
+    assert "flips=0" in text
+    assert "flips=1" in text
+
+
+def test_a_table_of_flatwide_is_read_as_it_is(workdir, tmp_path):
+    from flatwide import load
+
+    text = written(tmp_path, load(workdir)).read_text()
+    assert "The gain of SAM over SGD" in text
+    assert "Read from" not in text
+
+
+def test_a_separator_may_be_a_semicolon(tmp_path):
+    rows().to_csv(tmp_path / "mine.csv", index=False, sep=";")
+    assert "The gain of SAM" in report.write_table(tmp_path / "mine.csv").read_text()
+
+
+def test_files_of_others_are_kept(tmp_path):
+    theirs = tmp_path / "mine.report.html"
+    theirs.write_text("<html>")
+    with pytest.raises(ValueError, match=r"flatwide did not write this file.*--output="):
+        written(tmp_path, rows())
+    assert theirs.read_text() == "<html>"
+    elsewhere = written(tmp_path, rows(), path=tmp_path / "other.html")
+    assert written(tmp_path, rows(), path=elsewhere) == elsewhere  # our own may be replaced
+    folder = tmp_path / "other"
+    folder.mkdir()
+    (folder / "thesis.tex").write_text("mine")
+    with pytest.raises(ValueError, match="did not write it"):
+        written(tmp_path, rows(), path=elsewhere, formats=("latex",))
+    assert [path.name for path in folder.iterdir()] == ["thesis.tex"]
+    with pytest.raises(ValueError, match="the table itself"):
+        written(tmp_path, rows(), path=tmp_path / "mine.csv")
+
+
+def test_formats_go_into_a_folder_beside_the_page(tmp_path):
+    for _ in range(2):
+        written(tmp_path, rows(), formats=("svg", "latex"))
+    names = {path.name for path in (tmp_path / "mine.report").iterdir()}
+    assert {"gain_by_width.svg", "gain_by_width.csv", "gain_by_width_table.tex", "summary.csv"} <= names
+
+
+def test_a_file_that_is_no_table_is_a_fault(tmp_path):
+    (tmp_path / "mine.csv").write_text("")
+    with pytest.raises(ValueError, match=r"mine\.csv"):
+        report.write_table(tmp_path / "mine.csv")
+    with pytest.raises(FileNotFoundError, match=r"gone\.csv: there is no such file"):
+        report.write_table(tmp_path / "gone.csv")
+
+
+def test_the_command_reads_the_same_flags(tmp_path):
+    rows(params="p", test_acc="score").to_csv(tmp_path / "mine.csv", index=False)
+    said = command.report([f"{tmp_path}/mine.csv", "--width=p", f"--output={tmp_path}/out.html", "--formats=latex"])
+    assert said == f"report: {tmp_path}/out.html"
+    assert (tmp_path / "out" / "gain_by_width_table.tex").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        ([], "Name a work directory or a CSV file"),
+        (["x.csv", "--choose_by=seed"], "--choose_by is for a work directory"),
+        (["x", "--width=seed"], "--width is for a table"),
+        (["x.csv", "--colour=red"], "unrecognized arguments: --colour=red"),
+        (["nowhere"], "nowhere: expected a work directory with runs, or a CSV file"),
+    ],
+)
+def test_wrong_flags_are_told_in_one_message(arguments, fault):
+    with pytest.raises((ValueError, FileNotFoundError)) as error:
+        command.report(arguments)
+    assert fault in str(error.value)

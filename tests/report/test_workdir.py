@@ -1,0 +1,103 @@
+"""The files beside a work directory's report, whatever state its runs are in."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+from flatwide import load, report
+from flatwide.analysis.summary import summary
+
+
+def test_page_summary_and_figures_are_written(workdir, page):
+    assert page == workdir / "report.html"
+    expected = summary(load(workdir))
+    found = pd.read_csv(workdir / "summary.csv")
+    assert list(found.columns) == list(expected.columns)
+    assert found["corrected_gain"].dropna().tolist() == expected["corrected_gain"].dropna().tolist()
+    drawn = sorted((workdir / "figures").glob("*.svg"))
+    assert len(drawn) >= 2
+    assert all(path.with_suffix(".csv").exists() for path in drawn)
+    assert all(path.read_text().startswith("<svg") for path in drawn)
+
+
+def test_what_a_report_was_told_is_kept_for_the_next(workdir, page):
+    again = report.write(workdir, formats=(), path=workdir / "again.html").read_text()
+    assert "python main.py --workdir=W --config=study.py" in again
+    assert "This study is not done: 36 of 40 runs." in again
+    told = report.write(workdir, formats=(), num_planned=36, path=workdir / "again.html").read_text()
+    assert "This study is not done" not in told
+    report.write(workdir, formats=(), num_planned=40, path=workdir / "again.html")
+
+
+def test_a_single_run_is_told_what_it_lacks(tmp_path, make):
+    name = make(tmp_path, 16, 0.1, 0)
+    text = report.write(tmp_path).read_text()
+    assert "There is no gain yet" in text
+    assert "The one run has a test accuracy (%) of" in text
+    assert name in text
+    assert "config.rho = 0.1" in text
+    assert not (tmp_path / "report.json").exists()  # it was told nothing
+
+
+def test_runs_without_sam_have_a_report(tmp_path, make):
+    for width in (4, 16):
+        make(tmp_path, width, 0.0, 0)
+    text = report.write(tmp_path).read_text()
+    assert "There is no gain yet" in text
+    assert "The best of 2 runs" in text
+
+
+def test_runs_that_are_not_done_are_told(tmp_path, make):
+    make(tmp_path, 16, 0.0, 0)
+    unfinished = tmp_path / "runs" / make(tmp_path, 16, 0.1, 0)
+    (unfinished / "result.json").unlink()
+    damaged = tmp_path / "runs" / make(tmp_path, 64, 0.1, 0)
+    (damaged / "result.json").write_text("{")
+    text = report.write(tmp_path).read_text()
+    assert "1 unfinished, 1 damaged" in text
+
+
+def test_a_folder_without_runs_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="expected a work directory with a run in runs/"):
+        report.write(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_page_of_somebody_else_is_kept(workdir, tmp_path):
+    theirs = tmp_path / "report.html"
+    theirs.write_text("mine")
+    with pytest.raises(ValueError, match="flatwide did not write this file"):
+        report.write(workdir, formats=(), path=theirs)
+    assert theirs.read_text() == "mine"
+
+
+def test_a_format_that_is_not_known_is_refused(workdir):
+    with pytest.raises(ValueError, match=r"pfd.*pdf"):
+        report.write(workdir, formats=("pfd",))
+
+
+def test_figures_become_pdf_and_tables_latex(workdir, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(workdir / "runs", copy / "runs")
+    report.write(copy, formats=("pdf", "latex"))
+    assert (copy / "figures" / "gain_by_width.pdf").read_bytes().startswith(b"%PDF")
+    assert r"\begin{tabular}" in (copy / "figures" / "gain_by_width_table.tex").read_text()
+    assert not list((copy / "figures").glob("*.svg"))
+
+
+def test_another_metric_is_compared_where_asked(workdir):
+    best = report.write(workdir, metric="test_metric_best", formats=(), path=workdir / "best.html").read_text()
+    assert "test accuracy best (%)" in best
+    assert json.loads((workdir / "report.json").read_text())["metric"] == "test_metric_best"
+    report.write(workdir, metric="test_metric", formats=())
+
+
+def test_a_report_does_not_start_jax(workdir):
+    script = f"from flatwide import report; report.write({str(workdir)!r}, formats=())\n"
+    script += "import sys; print('jax' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.strip() == "False", done.stderr

@@ -49,8 +49,8 @@ def beside(runs: "pd.DataFrame") -> "pd.DataFrame":
     """
     import pandas as pd
 
-    columns = ["dataset", "model", "num_params", "label_noise", "weight_decay", "pruner", "sparsity"]
-    rows = {row["num_params"]: row for row in fields.done(runs, columns) if fields.effective_rho(row) > 0}
+    columns = ["dataset", "model", "num_params", "sam_variant", "label_noise", "weight_decay", "pruner", "sparsity"]
+    rows = {row["num_params"]: row for row in fields.done(runs, columns) if _is_papers(row)}
     workloads = {(str(row.get("dataset")), str(row.get("model"))) for row in rows.values()}
     values = paper_values(_WORKLOADS.get(workloads.pop(), "none") if len(workloads) == 1 else "none")
     settings = {size: _setting(row) for size, row in rows.items()}
@@ -59,6 +59,12 @@ def beside(runs: "pd.DataFrame") -> "pd.DataFrame":
             settings[size] = "depth"
     keys = zip(values["num_params"], values["setting"], strict=True)
     return pd.DataFrame(values[[settings.get(size) == setting for size, setting in keys]]) if len(values) else values
+
+
+def _is_papers(run: dict[str, Any]) -> bool:
+    """Tell whether a run is SAM as the paper has it: around SGD, with a normalized ascent."""
+    variant, base = run.get("sam_variant"), run.get("base_optimizer")
+    return fields.effective_rho(run) > 0 and variant in (None, "normalized") and base in (None, "sgd")
 
 
 def _setting(run: dict[str, Any]) -> str:

@@ -266,18 +266,15 @@ def _rhos(group: Sequence[_Piece], look: _Look, ending: str) -> Iterator[Figure]
                 best,
                 seeds=seeds,
                 paper=beside,
-                is_ordered=look.is_ordered,
                 name=f"best_rho_by_width{ending}",
                 interactive=look.interactive,
             ),
             pd.DataFrame([*best, *seeds]),
             RHO,
         )
-    if any(row["num_seeds"] for row in cells):
+    if any(row["num_seeds"] for row in cells) and len({row["rho"] for row in cells if row["rho"] > 0}) > 1:
         of = "gain" if has_base else "mean"
         cells = [row for row in cells if of == "mean" or row["rho"] > 0]
-        if not cells:
-            return
         what = f"gain over {look.base}" if of == "gain" else label(look.metric, metric_name=look.metric_name)
         yield Figure(
             f"rho_by_width{ending}",

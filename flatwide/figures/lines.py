@@ -103,8 +103,10 @@ def figure(
     size = (560, 320) if len(panels) == 1 else (300, 200)
     if not across.is_log and len(panels) == 1:
         size = (min(560, 150 + 90 * len(across.values)), 320)
-    entries = {line.name: GREY if line.is_hollow else line.color for panel in panels for line in panel.lines}
-    legend = alt.Legend() if len(entries) > 1 else None
+    every = sorted((line for panel in panels for line in panel.lines), key=lambda line: line.is_hollow)
+    entries = {line.name: GREY if line.is_hollow else line.color for line in every}
+    columns = 3 if max(map(len, entries), default=0) <= 28 else 2
+    legend = alt.Legend(columns=columns) if len(entries) > 1 else None
     scale = alt.Scale(domain=list(entries), range=list(entries.values()))
     color = alt.Color("of:N", scale=scale, legend=legend)
     hide = alt.selection_point(name=f"{name}_hidden", fields=["of"], bind="legend", toggle="true")
@@ -122,7 +124,8 @@ def figure(
             layers[-1] = layers[-1].add_params(hide)
         chart = alt.LayerChart(layer=layers, width=size[0], height=size[1])
         charts.append(chart.properties(title=alt.Title(panel.title, fontSize=14)) if len(panels) > 1 else chart)
-    heading = alt.Title(title, subtitle=[_seeds(panels, subtitle), *filter(None, [note])])
+    hollow = "hollow: as printed in the paper" if any(line.is_hollow for line in every) else ""
+    heading = alt.Title(title, subtitle=[_seeds(panels, subtitle), *filter(None, [note, hollow])])
     if len(charts) == 1:
         return styled(charts[0].properties(title=heading, datasets=tables))
     whole = alt.ConcatChart(concat=charts, columns=2, title=heading, datasets=tables)

@@ -5,10 +5,10 @@ from typing import Any
 
 from flatwide.figures import lines
 from flatwide.figures.labels import is_percent, label
-from flatwide.figures.style import GREY, SAM, colors, styled
+from flatwide.figures.style import GREY, SAM, styled
 from flatwide.figures.tables import Table, to_rows
 
-_MOST_TEXTS = 80  # more cells than this have no room for their numbers
+_LEAST_CELL = 44  # pixels: in a narrower one a number has no room
 
 
 def best_rho_against_width(
@@ -16,25 +16,23 @@ def best_rho_against_width(
     *,
     seeds: Table,
     paper: "Table | None" = None,
-    is_ordered: bool = False,
     name: str = "best_rho_by_width",
     interactive: bool = False,
 ) -> Any:
-    """Draw the best rho of each width with its confidence set, and the rho that is best for each seed alone.
+    """Draw the best rho of each width with its confidence set, and the rho that is best for each seed alone, by part.
 
     Args:
       best: the table of `analysis.rho.best_rho`, with a column `part` where there are several.
       seeds: `num_params`, `seed` and `best_rho` of each seed alone, and `part`.
       paper: rows with `num_params` and `best_rho`, and `part` where there are several.
-      is_ordered, name, interactive: as for `gain.gain_against_width`.
+      name, interactive: as for `lines.figure`.
     """
     import altair as alt
 
     rows = [row for row in to_rows(best) if "best_rho" in row]
     parts = list(dict.fromkeys(row.get("part", "") for row in rows))
-    palette = [SAM] if len(parts) == 1 else colors(len(parts), ordered=is_ordered)
-    drawn = []
-    for part, color in zip(parts, palette, strict=True):
+    panels = []
+    for part in parts:
         own = Counter((row["num_params"], row["best_rho"]) for row in to_rows(seeds) if row.get("part", "") == part)
         dots = [{"x": size, "value": value, "count": count} for (size, value), count in sorted(own.items())]
         means = [
@@ -43,15 +41,19 @@ def best_rho_against_width(
             for row in rows
             if row.get("part", "") == part
         ]
-        drawn.append(lines.Line(part or "SAM", color, dots, means))
+        drawn = [lines.Line("SAM", SAM, dots, means)]
         printed = [row for row in to_rows([] if paper is None else paper) if row.get("part", "") in (part, "")]
         found = [{"x": row["num_params"], "mean": row["best_rho"]} for row in printed if "best_rho" in row]
-        drawn += [lines.Line(lines.PAPER, color, [], found, is_hollow=True)] if found else []
-    rhos = sorted({row["best_rho"] for row in [*rows, *to_rows(seeds)]} | {e for line in drawn for e in _ends(line)})
+        drawn += [lines.Line(lines.PAPER, SAM, [], found, is_hollow=True)] if found else []
+        panels.append(lines.Panel(part, drawn))
+    rhos = sorted(
+        {row["best_rho"] for row in [*rows, *to_rows(seeds)]}
+        | {e for panel in panels for line in panel.lines for e in _ends(line)}
+    )
     scale = alt.Scale(type="log", nice=False, padding=14)
     axis = alt.Axis(values=rhos, format="~g", labelOverlap="greedy")
     return lines.figure(
-        [lines.Panel("", drawn)],
+        panels,
         name=name,
         title="Best ρ",
         across=lines.Across("num_params", sorted({row["num_params"] for row in rows})),
@@ -120,7 +122,11 @@ def heat_map(
         told |= {"seeds:Q": "number of seeds", "diverged:Q": "diverged runs"}
         tips: dict[str, Any] = {"tooltip": [alt.Tooltip(k, title=v) for k, v in told.items()]} if interactive else {}
         color = alt.Color(
-            "value:Q", scale=scale, legend=alt.Legend(title=title, orient="right", gradientLength=height - 40)
+            "value:Q",
+            scale=scale,
+            legend=alt.Legend(
+                title=title, orient="right", gradientLength=max(60, height - 40), titleFontWeight="normal"
+            ),
         )
         layers = [
             chart.properties(name=f"{name}_{place}_cells")
@@ -133,7 +139,7 @@ def heat_map(
             .mark_text(text="×", fontSize=13, color=GREY, dx=-0.5 * width / len(sizes) + 9, dy=-6)
             .encode(x=x, y=y),
         ]
-        if len(here) <= _MOST_TEXTS and len(parts) == 1:
+        if width / len(sizes) >= _LEAST_CELL and len(parts) == 1:
             digits = "+.2f" if factor == 100 and of == "gain" else ".2f" if factor == 100 else ".3~g"
             dark = (
                 f"abs(datum.value) > {0.6 * reach}"

@@ -192,10 +192,27 @@ def test_seeds_that_agree_to_the_last_digit_are_no_certainty():
 
 @pytest.mark.slow
 def test_ten_thousand_runs_are_summed_up_in_seconds():
-    runs = pd.concat([study(num_seeds=10, label_noise=p / 100) for p in range(84)], ignore_index=True)
-    began = time.perf_counter()
-    assert len(summary.summary(runs)) == 84 * 15
-    assert time.perf_counter() - began < 20
+    many_parts = pd.concat([study(num_seeds=10, label_noise=p / 100) for p in range(84)], ignore_index=True)
+    width = study(num_seeds=25).query("num_params == 100")
+    many_widths = pd.concat([width.assign(num_params=100 + 7 * k) for k in range(100)], ignore_index=True)
+    for runs, num_rows in ((many_parts, 84 * 15), (many_widths, 500)):
+        began = time.perf_counter()
+        assert len(summary.summary(runs)) == num_rows
+        assert answer.answer(runs)
+        assert cautions.cautions(runs)
+        assert time.perf_counter() - began < 15  # three seconds on two quiet cores
+
+
+def test_equal_compute_is_looked_for_beside_each_part():
+    """Base runs of twice the length are no part of their own, and serve the SAM runs of every variant."""
+    runs = pd.concat([study(sam_variant="normalized"), study(sam_variant="adaptive").query("rho > 0")])
+    longer = study(sam_variant="normalized").query("rho == 0").assign(num_epochs=20)
+    longer = longer.assign(test_metric=longer["test_metric"] + 0.03)
+    noisy = pd.concat([runs.assign(label_noise=0.5), longer.assign(label_noise=0.5)])
+    found = summary.summary(pd.concat([runs.assign(label_noise=0.0), noisy], ignore_index=True)).query("row == 'width'")
+    assert found.groupby("label_noise")["equal_compute_gain"].count().to_dict() == {0.0: 0, 0.5: 6}
+    noisy = found.query("label_noise == 0.5")
+    np.testing.assert_allclose(noisy["equal_compute_gain"], noisy["gain"] - 0.03)
 
 
 def test_a_careful_study_has_few_cautions():

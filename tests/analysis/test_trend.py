@@ -99,6 +99,27 @@ def test_interpolation_against_the_rise():
     assert list(fit["base_train_metric"]) == [0.9, 1, 1]
 
 
+@pytest.mark.parametrize(("num_fitting", "onset"), [(2, 1000), (3, 100), (4, 100)])
+def test_interpolation_begins_where_more_than_half_of_the_seeds_do(num_fitting, onset):
+    """Of four seeds, two are not more than half."""
+    values = np.random.default_rng(0).normal(size=(3, 4, 2))
+    runs = long_table(values, metric_name="accuracy")
+    fits = (runs["num_params"] >= 1000) | ((runs["num_params"] == 100) & (runs["seed"] < num_fitting))
+    runs["train_metric"] = np.where(fits, 1.0, 0.5)
+    runs["train_loss"] = 0.5
+    found = interpolation.interpolation(runs)
+    assert (found.base, found.sam) == (onset, onset)
+
+
+def test_interpolation_that_ends_again_has_not_begun():
+    values = np.random.default_rng(0).normal(size=(3, 4, 2))
+    runs = long_table(values, metric_name="accuracy").assign(train_loss=0.5)
+    runs["train_metric"] = np.where(runs["num_params"] == 100, 0.5, 1.0)
+    assert interpolation.interpolation(runs).base == 1000
+    runs["train_metric"] = np.where(runs["num_params"] == 1000, 0.5, 1.0)
+    assert math.isnan(interpolation.interpolation(runs).base)
+
+
 def test_other_metrics_interpolate_by_their_loss():
     assert interpolation.interpolates({"metric_name": "loss", "train_metric": 0.0, "train_loss": 0.02}) is False
     assert interpolation.interpolates({"metric_name": "loss", "train_loss": 0.01}) is True

@@ -21,21 +21,26 @@ PAIRS = pd.DataFrame(
 
 def marks(chart, name):
     """List the values of all layers with a mark."""
-    layers = [layer for layer in chart.to_dict()["layer"] if layer["mark"]["type"] == name]
-    return [layer["data"]["values"] for layer in layers]
+    spec = chart.to_dict()
+    layers = [layer for layer in spec["layer"] if layer["mark"]["type"] == name]
+    return [spec["datasets"][layer["data"]["name"]] for layer in layers]
+
+
+def subtitle(chart):
+    return chart.to_dict()["title"]["subtitle"][0]
 
 
 def test_every_seed_is_drawn_in_points():
     (dots,) = marks(gain.gain_against_width(PAIRS), "circle")
-    assert [dot["num_params"] for dot in dots] == [100, 100, 1000, 1000, 1000]
+    assert [dot["x"] for dot in dots] == [100, 100, 1000, 1000, 1000]
     assert_allclose([dot["value"] for dot in dots], [2, -1, 10, 8, 11])
 
 
 def test_means_have_t_intervals():
     (means,) = marks(gain.gain_against_width(PAIRS), "point")
-    assert_allclose([mean["mean"] for mean in means], [0.5, 29 / 3])
+    assert_allclose([mean["mean"] for mean in means], [0.5, 29 / 3], rtol=1e-5)  # charts have six digits
     oracle = scipy.stats.t.interval(0.95, 2, loc=29 / 3, scale=scipy.stats.sem([10, 8, 11]))
-    assert_allclose((means[1]["low"], means[1]["high"]), oracle)
+    assert_allclose((means[1]["low"], means[1]["high"]), oracle, rtol=1e-5)
 
 
 def test_both_optimizers_are_drawn_with_their_names_and_colours():
@@ -50,13 +55,13 @@ def test_both_optimizers_are_drawn_with_their_names_and_colours():
 
 @pytest.mark.parametrize("draw", [gain.gain_against_width, gain.metric_against_width])
 def test_the_figure_names_its_interval_and_seeds(draw):
-    assert draw(PAIRS).to_dict()["title"]["subtitle"].endswith("mean and 95 % t interval of 2 to 3 seeds")
-    assert draw(PAIRS[2:]).to_dict()["title"]["subtitle"].endswith("mean and 95 % t interval of 3 seeds")
+    assert subtitle(draw(PAIRS)).endswith("mean and 95 % t interval of 2 to 3 seeds")
+    assert subtitle(draw(PAIRS[2:])).endswith("mean and 95 % t interval of 3 seeds")
 
 
 def test_one_seed_has_no_interval_and_the_figure_says_so():
     chart = gain.gain_against_width(PAIRS[PAIRS["seed"] == 0])
-    assert chart.to_dict()["title"]["subtitle"] == "one seed at each width"
+    assert subtitle(chart) == "one seed at each place, so there is no interval"
     (means,) = marks(chart, "point")
     assert all("low" not in mean for mean in means)
 
@@ -71,3 +76,56 @@ def test_the_axis_has_the_sizes_of_the_networks():
 def test_another_metric_keeps_its_unit():
     (dots,) = marks(gain.gain_against_width(PAIRS, metric_name="score"), "circle")
     assert_allclose(dots[0]["value"], 0.02)
+
+
+PARTS = pd.concat([PAIRS.assign(part="label_noise=0"), PAIRS.assign(part="label_noise=0.5")])
+
+
+def test_each_part_is_a_line_of_the_gain_and_a_panel_of_the_metric():
+    chart = gain.gain_against_width(PARTS, is_ordered=True)
+    assert [{mean["of"] for mean in line} for line in marks(chart, "point")] == [{"label_noise=0"}, {"label_noise=0.5"}]
+    panels = gain.metric_against_width(PARTS).to_dict()["concat"]
+    assert [panel["title"]["text"] for panel in panels] == ["label_noise=0", "label_noise=0.5"]
+
+
+def test_the_paper_is_hollow_and_named():
+    paper = [{"num_params": 100, "base": 0.6, "sam": 0.7, "gain": 0.1}]
+    spec = gain.metric_against_width(PAIRS, paper=paper).to_dict()
+    hollow = [layer for layer in spec["layer"] if layer["mark"].get("filled") is False]
+    values = [spec["datasets"][layer["data"]["name"]] for layer in hollow]
+    assert [[(row["x"], row["value"], row["of"]) for row in rows] for rows in values] == [
+        [(100, 60, "paper (Shin et al. 2025)")],
+        [(100, 70, "paper (Shin et al. 2025)")],
+    ]
+    assert "hollow: as printed in the paper" in spec["title"]["subtitle"]
+    assert "hollow" not in str(gain.metric_against_width(PAIRS).to_dict()["title"])
+
+
+def test_the_corrected_gain_keeps_its_own_interval():
+    corrected = [
+        {"num_params": 100, "seed": 0, "gain": 0.01},
+        {"num_params": 100, "seed": 1, "gain": -0.01},
+        {"num_params": 100, "gain": 0.0, "low": -0.2, "high": 0.2},
+    ]
+    _, means = marks(gain.gain_against_width(PAIRS, corrected=corrected), "point")
+    assert means == [{"x": 100, "mean": 0.0, "low": -20.0, "high": 20.0, "of": "corrected for the choice of ρ"}]
+
+
+def test_only_a_page_has_tooltips_and_a_legend_that_hides():
+    pairs = PAIRS.assign(base_run="b", sam_run="s", best_rho=0.1)
+    chart = gain.metric_against_width(pairs, name="here", interactive=True)
+    spec = chart.to_dict()
+    (param,) = spec["params"]
+    assert (param["name"], param["bind"], param["select"]["toggle"]) == ("here_hidden", "legend", "true")
+    seeds, sam = marks(chart, "circle")
+    assert (seeds[0]["run"], sam[0]["run"], seeds[0]["rho"], sam[0]["rho"]) == ("b", "s", 0.0, 0.1)
+    (tooltip, _) = [layer["encoding"]["tooltip"] for layer in spec["layer"] if layer["mark"]["type"] == "circle"]
+    assert [entry["field"] for entry in tooltip] == ["of", "run", "rho", "seed", "x", "value"]
+    static = str(gain.metric_against_width(pairs).to_dict())
+    assert "tooltip" not in static
+    assert "_hidden" not in static
+
+
+def test_one_width_is_set_on_an_axis_of_names():
+    across = gain.gain_against_width(PAIRS[:2]).to_dict()["layer"][1]["encoding"]["x"]
+    assert across["type"] == "ordinal"

@@ -54,6 +54,21 @@ def test_same_table_same_bytes_also_in_another_process(tmp_path):
     assert [(tmp_path / f"b.{suffix}").read_bytes() for suffix in ("svg", "csv")] == first
 
 
+def test_pdf_too(tmp_path):
+    chart = gain.gain_against_width(PAIRS)
+    svg, pdf, table = save.save(chart, tmp_path / "a", data=PAIRS, formats=("svg", "pdf"))
+    assert [file.name for file in (svg, pdf, table)] == ["a.svg", "a.pdf", "a.csv"]
+    first = pdf.read_bytes()
+    assert first.startswith(b"%PDF-")
+    assert b"%%EOF" in first[-32:]
+
+
+def test_an_unknown_format_writes_nothing(tmp_path):
+    with pytest.raises(ValueError, match=r"'eps' is not known. Known: svg, pdf"):
+        save.save(gain.gain_against_width(PAIRS), tmp_path / "a", data=PAIRS, formats=("svg", "eps"))
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("as_rows", [True, False])
 def test_csv_has_every_column_and_every_bit(as_rows):
     table = pd.DataFrame({"a": [1, 2], "b": [0.1 + 0.2, None], "c": ["x, y", "z"]})

@@ -1,0 +1,220 @@
+"""All figures of a table: whatever varies, whatever is missing, each one compiles, names itself and stays small."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import vl_convert
+
+from flatwide.figures import gallery
+from flatwide.figures.tables import to_csv
+
+SIZES = (61_035, 125_810, 266_610)
+RHOS = (0.0, 0.01, 0.05, 0.1)
+GAIN, METRIC, BEST, MAP = "gain_by_width", "metric_by_width", "best_rho_by_width", "rho_by_width"
+
+
+def study(*, sizes=SIZES, rhos=RHOS, num_seeds=4, **more):
+    """Make a study with a little noise."""
+    generator = np.random.default_rng(0)
+    rows = [
+        {
+            "run": f"run-{size}-{rho}-{seed}",
+            "status": "finished",
+            "optimizer": "sam",
+            "base_optimizer": "sgd",
+            "rho": rho,
+            "seed": seed,
+            "num_params": size,
+            "metric_name": "accuracy",
+            "higher_is_better": True,
+            "test_metric": 0.9 + 0.1 * rho + 0.002 * generator.normal(),
+            "dataset": "digits",
+            "model": "MLP",
+        }
+        | more
+        for size in sizes
+        for rho in rhos
+        for seed in range(num_seeds)
+    ]
+    return pd.DataFrame(rows)
+
+
+def together(*tables):
+    return pd.concat(tables, ignore_index=True)
+
+
+def with_loss():
+    return study().assign(test_loss=lambda t: 1 - t["test_metric"])
+
+
+def with_diverged():
+    runs = study()
+    runs.loc[(runs["rho"] == 0.1) & (runs["seed"] == 1), ["status", "test_metric"]] = ["diverged", np.nan]
+    runs.loc[(runs["rho"] == 0) & (runs["seed"] == 2) & (runs["num_params"] < 1e5), "test_metric"] = np.nan
+    return runs
+
+
+def at_fixed_budget():
+    dense = study(sizes=SIZES[:1], pruner="none", sparsity=0.0)
+    pruned = [
+        study(sizes=(size,), pruner=pruner, sparsity=sparsity)
+        for pruner in ("random", "snip")
+        for size, sparsity in zip(SIZES[1:], (0.52, 0.77), strict=True)
+    ]
+    return together(dense, *pruned)
+
+
+CASES = {
+    "plain": (study(), [GAIN, METRIC, BEST, MAP]),
+    "one seed": (study(num_seeds=1), [GAIN, METRIC, BEST, MAP]),
+    "one width": (study(sizes=SIZES[:1]), [GAIN, METRIC, BEST, MAP]),
+    "one rho": (study(rhos=(0.0, 0.1)), [GAIN, METRIC]),
+    "no base": (study(rhos=(0.01, 0.1)), [METRIC, BEST, MAP]),
+    "base only": (study(rhos=(0.0,)), [METRIC]),
+    "two runs": (study(sizes=SIZES[:1], rhos=(0.0, 0.1), num_seeds=1), [GAIN, METRIC]),
+    "diverged": (with_diverged(), [GAIN, METRIC, BEST, MAP]),
+    "all diverged": (study().assign(status="diverged", test_metric=np.nan), []),
+    "noise": (
+        together(*(study(label_noise=p) for p in (0.0, 0.25, 0.5))),
+        [GAIN, METRIC, "gain_by_label_noise", "metric_by_label_noise", BEST, MAP],
+    ),
+    "fixed budget": (at_fixed_budget(), [GAIN, METRIC, "gain_by_sparsity", "metric_by_sparsity", BEST, MAP]),
+    "variants": (
+        together(study(sam_variant="normalized"), study(sam_variant="adaptive").query("rho > 0")),
+        [GAIN, METRIC, BEST, MAP],
+    ),
+    "two axes": (
+        together(
+            *(study(num_seeds=2, label_noise=p, weight_decay=w) for p in (0.0, 0.5, 0.7, 0.9) for w in (0.0, 0.1))
+        ),
+        ["gain_overview", *(f"{n}_{k}" for k in (1, 2) for n in (GAIN, METRIC)), f"{BEST}_1", f"{MAP}_1", f"{BEST}_2"]
+        + [f"{MAP}_2"],
+    ),
+    "table from elsewhere": (
+        study()[["num_params", "rho", "seed", "test_metric", "status", "higher_is_better"]],
+        [GAIN, METRIC, BEST, MAP],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_table_has_its_figures_and_each_compiles(case):
+    runs, expected = CASES[case]
+    for interactive in (True, False):
+        found = gallery.gallery(runs, interactive=interactive)
+        assert [figure.name for figure in found] == expected
+        for figure in found:
+            spec = figure.chart.to_dict()
+            assert not interactive or vl_convert.vegalite_to_vega(spec)
+            assert len(figure.data)
+            assert figure.caption.endswith(".")
+            assert "seed" in json.dumps(spec["title"])
+
+
+def test_figures_can_share_a_page_and_are_the_same_each_time():
+    first, second = (gallery.gallery(study(), interactive=True) for _ in range(2))
+    specs = [figure.chart.to_dict() for figure in first]
+    assert specs == [figure.chart.to_dict() for figure in second]
+    assert [to_csv(figure.data) for figure in first] == [to_csv(figure.data) for figure in second]
+    names = [
+        name for spec in specs for name in [*spec["datasets"], *(param["name"] for param in spec.get("params", []))]
+    ]
+    assert len(names) == len(set(names))
+    assert all(
+        name.startswith(figure.name) for figure, spec in zip(first, specs, strict=True) for name in spec["datasets"]
+    )
+    # A name that altair counts up would depend on what was drawn before.
+    assert "view_" not in json.dumps(specs)
+
+
+def test_every_seed_is_drawn_also_one_without_a_pair():
+    runs = study().query("not (rho == 0 and seed == 3 and num_params < 1e5)")
+    by_name = {figure.name: figure.chart.to_dict()["datasets"] for figure in gallery.gallery(runs)}
+    dots = [len(rows) for name, rows in by_name[METRIC].items() if name.endswith("_dots")]
+    assert dots == [11, 12]
+    assert next(len(rows) for name, rows in by_name[GAIN].items() if name.endswith("_dots")) == 11
+
+
+def test_a_loss_is_better_where_it_is_lower():
+    figures = {figure.name: figure for figure in gallery.gallery(with_loss(), metric="test_loss")}
+    plain = {figure.name: figure for figure in gallery.gallery(study())}
+    for mine, theirs in zip(figures[GAIN].data, plain[GAIN].data, strict=True):
+        assert mine["gain"] == pytest.approx(theirs["gain"])
+    assert "gain in loss" in json.dumps(figures[GAIN].chart.to_dict())
+    assert "test loss" in json.dumps(figures[METRIC].chart.to_dict())
+
+
+def test_the_paper_lies_beside_its_own_data_only():
+    mine = study(dataset="mnist")
+    (figure,) = [figure for figure in gallery.gallery(mine) if figure.name == GAIN]
+    (rows,) = [rows for name, rows in figure.chart.to_dict()["datasets"].items() if "hollow" in name]
+    assert [(row["x"], round(row["value"], 3)) for row in rows] == [(61_035, 0.073), (125_810, 0.063), (266_610, 0.18)]
+    assert "the paper" in figure.caption
+    for other in (study(), study(dataset="mnist", sam_variant="adaptive"), study(dataset="mnist", label_noise=0.5)):
+        assert "hollow" not in json.dumps(gallery.gallery(other)[0].chart.to_dict())
+
+
+def rows_of_metrics(num):
+    return [
+        {"step": k, "epoch": k / 2, "running_train_loss": 2.0 / k, "train_loss": None, "test_metric": 1 - 0.5 / k}
+        for k in range(1, num + 1)
+    ]
+
+
+def test_training_curves_are_of_the_ends_of_the_study_and_thinned():
+    runs = study()
+    curves = {run: rows_of_metrics(200) for run in runs["run"]}
+    (figure,) = [figure for figure in gallery.gallery(runs, curves=curves) if figure.name == "training_curves"]
+    tables = figure.chart.to_dict()["datasets"]
+    assert sorted(tables) == sorted(
+        f"training_curves_{size}{end}" for size in (61_035, 266_610) for end in ("", "_means")
+    )
+    rows = tables["training_curves_61035"]
+    assert len(rows) == 2 * 4 * 40
+    assert rows[39] == {
+        "epoch": 100.0,
+        "of": "SGD",
+        "seed": 0,
+        "rho": 0.0,
+        "running_train_loss": 0.01,
+        "test_metric": 99.75,
+    }
+    assert len(figure.data) == 2 * 2 * 4 * 200
+    vl_convert.vegalite_to_vega(figure.chart.to_dict())
+
+
+def test_the_mean_curve_stops_where_a_seed_does():
+    runs = study(sizes=SIZES[:1])
+    curves = {run: rows_of_metrics(6 if run.endswith("3") else 10) for run in runs["run"]}
+    figure = gallery.gallery(runs, curves=curves)[-1]
+    means = figure.chart.to_dict()["datasets"]["training_curves_61035_means"]
+    have = [row["epoch"] for row in means if row["of"] == "SGD" and "test_metric" in row]
+    assert have == [0.5, 1.0, 1.5, 2.0, 2.5, 3.0]
+
+
+def test_a_heat_map_has_the_mean_and_the_number_of_seeds_of_each_cell():
+    runs = with_diverged()
+    (figure,) = [figure for figure in gallery.gallery(runs, interactive=True) if figure.name == MAP]
+    (cells,) = figure.chart.to_dict()["datasets"].values()
+    cell = next(cell for cell in cells if (cell["x"], cell["rho"]) == (266_610, 0.05))
+    pairs = runs[runs["num_params"] == 266_610].pivot(index="seed", columns="rho", values="test_metric")
+    assert cell["value"] == pytest.approx(100 * (pairs[0.05] - pairs[0.0]).mean(), rel=1e-4)
+    assert (cell["seeds"], cell["diverged"]) == (4, 0)
+    lost = next(cell for cell in cells if (cell["x"], cell["rho"]) == (266_610, 0.1))
+    assert (lost["seeds"], lost["diverged"]) == (3, 1)
+    assert "number of seeds" in json.dumps(figure.chart.to_dict())
+    assert sum(cell.get("best", 0) for cell in cells) == 3
+
+
+def test_five_hundred_runs_stay_small():
+    runs = study(sizes=tuple(int(1000 * 1.7**k) for k in range(10)), rhos=(*RHOS, 0.2), num_seeds=10)
+    assert len(runs) == 500
+    curves = {run: rows_of_metrics(100) for run in runs["run"]}
+    figures = gallery.gallery(runs, curves=curves, interactive=True)
+    assert sum(len(json.dumps(figure.chart.to_dict())) for figure in figures) < 300_000
+    noise = together(*(study(num_seeds=8, rhos=(*RHOS, 0.2), label_noise=p) for p in (0.0, 0.25, 0.5, 0.75)))
+    assert len(noise) == 480
+    figures = gallery.gallery(noise, curves={run: rows_of_metrics(100) for run in noise["run"]}, interactive=True)
+    assert sum(len(json.dumps(figure.chart.to_dict())) for figure in figures) < 600_000

@@ -130,6 +130,12 @@ def test_parts_need_no_pairs_where_they_are_told():
     assert [len(part.runs) for part in table.parts(runs, paired=False)] == [55]
 
 
+def test_a_column_that_is_set_aside_is_no_axis():
+    noted = study().assign(**{"aside.node": lambda t: t["run"]})
+    assert table.axes(noted) == []
+    assert table.axes(noted.rename(columns={"aside.node": "node"})) == ["node"]
+
+
 def test_missing_seeds_are_a_caution():
     runs = study().query("rho != 0.2 or seed > 0 or num_params > 100")
     (caution,) = [caution for caution in cautions.cautions(runs) if caution.name == "missing_seeds"]

@@ -111,8 +111,7 @@ def test_the_known_data_sets_come_from_there_without_data_dir(tmp_path, monkeypa
     pair = {"train": [7, 1], "test": [9, 0]}
     folder = write(tmp_path / "colour", colours, pair, num_classes=10, columns=("img", "label"))
     source = cifar.CIFAR10.source._replace(repository=str(folder))
-    monkeypatch.setattr(cifar, "CIFAR10", cifar.CIFAR10._replace(source=source))
-    dataset = cifar.cifar10()
+    dataset = cifar.load(cifar.CIFAR10._replace(source=source))
     assert_array_equal(dataset.train.arrays["inputs"], colours["train"])
     assert_array_equal(dataset.test.targets, [9, 0])
 

@@ -33,7 +33,7 @@ $(VENV)/installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@ $(VENV)/installed-run
 
 demo: setup-run
-	$(BIN)/python examples/digits_label_noise.py --workdir=runs/demo
+	$(BIN)/python main.py --workdir=runs/demo --config=configs/studies/digits_label_noise.py
 
 test: lint
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal

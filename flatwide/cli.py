@@ -11,6 +11,7 @@ data, 143 stopped by SIGTERM (130 by Ctrl-C) after its state was saved.
 
 import argparse
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Mapping
@@ -46,7 +47,11 @@ def main(arguments: list[str]) -> int:
         values, unread = configs.override(configs.load_file(flags.config), assignments)
         faults += unread
         if "study" in configs.plain(values):
-            return _study(values, faults, flags.workdir, dry_run=flags.dry_run)
+            return (
+                _preview_study(values, faults, flags.workdir)
+                if flags.dry_run
+                else _study(values, faults, flags.workdir, told=arguments)
+            )
         try:
             config = configs.resolve(values)
         except configs.ConfigError as error:
@@ -104,9 +109,18 @@ def _run(config: Mapping[str, Any], workdir: str) -> int:
     return DONE
 
 
-def _study(values: Mapping[str, Any], faults: list[str], workdir: str, *, dry_run: bool) -> int:
-    """Train the runs of a study that are missing; SIGTERM and Ctrl-C save those in training and stop."""
-    from flatwide.study import command, plan, supervise
+def _preview_study(values: Mapping[str, Any], faults: list[str], workdir: str) -> int:
+    """Print what a study would train."""
+    from flatwide.study import command
+
+    _check_study(values, faults)
+    print(command.dry_run(values, workdir))
+    return DONE
+
+
+def _check_study(values: Mapping[str, Any], faults: list[str]) -> None:
+    """Add the faults of a study to those of its flags, so that all are seen at once."""
+    from flatwide.study import plan
 
     if faults:
         try:
@@ -114,25 +128,60 @@ def _study(values: Mapping[str, Any], faults: list[str], workdir: str, *, dry_ru
         except configs.ConfigError as error:
             faults = faults + error.faults
         raise configs.ConfigError(faults)
-    if dry_run:
-        print(command.dry_run(values, workdir))
-        return DONE
+
+
+def _study(values: Mapping[str, Any], faults: list[str], workdir: str, *, told: list[str]) -> int:
+    """Train the runs of a study that are missing and write its report; SIGTERM and Ctrl-C save and stop.
+
+    Args:
+      told: the arguments of this command, which the report repeats.
+    """
+    from flatwide.study import command, supervise
+
+    _check_study(values, faults)
     _check_workdir(workdir)
     received: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, frame: received.append(number))
+
+    def refresh(num_planned: int, is_over: bool) -> None:
+        _report(workdir, told, metric=values["study"].get("metric"), num_planned=num_planned, is_over=is_over)
+
     try:
-        summary = command.run(values, workdir, should_stop=lambda: bool(received))
+        summary = command.run(values, workdir, should_stop=lambda: bool(received), refresh=refresh)
     except supervise.Stopped as stopped:
         print(stopped, file=sys.stderr)
         return 128 + received[0]
     except supervise.WorkerError as error:
         print(error, file=sys.stderr)
         return FAILED
+    print(_study_summary(summary, workdir))
+    return DONE if summary.num_done == summary.num_runs else FAILED
+
+
+def _report(workdir: str, told: list[str], *, metric: str | None, num_planned: int, is_over: bool) -> None:
+    """Write the report of a study, and its figures at the end; what goes wrong with it must not end the study."""
+    from flatwide import report
+
+    command, formats = shlex.join(["python", "main.py", *told]), ("svg",) if is_over else ()
+    try:
+        report.write(workdir, metric=metric, command=command, num_planned=num_planned, formats=formats)
+    except Exception as error:
+        if is_over:
+            print(f"the report was not written: {type(error).__name__}: {error}", file=sys.stderr)
+
+
+def _study_summary(summary: Any, workdir: str) -> str:
+    """Give the answer of a study, and say where the rest is."""
+    import flatwide
+    from flatwide.analysis.answer import answer
+
     diverged = f" ({summary.num_diverged} diverged)" if summary.num_diverged else ""
     failed = f", {summary.num_failed} failed" if summary.num_failed else ""
-    print(f"runs: {summary.num_done} of {summary.num_runs} done{diverged}{failed}. Table: {workdir}/results.csv")
-    return DONE if summary.num_done == summary.num_runs else FAILED
+    lines = [f"runs: {summary.num_done} of {summary.num_runs} done{diverged}{failed}. Table: {workdir}/results.csv"]
+    if summary.num_done:
+        lines = [answer(flatwide.load(workdir)), *lines, f"report: {workdir}/report.html"]
+    return "\n".join(lines)
 
 
 def _check_workdir(workdir: str) -> None:

@@ -61,7 +61,7 @@ def test_every_relative_link_leads_somewhere(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_file_that_is_named_exists(page):
-    rooms = "configs|examples|benchmarks|docs|tests|flatwide"
+    rooms = "configs|benchmarks|docs|tests|flatwide"
     named = set(re.findall(rf"(?<![\w/.-])((?:{rooms})/[\w/.-]+\.(?:py|md|svg|csv))", prose(page.read_text())))
     if page.name == "CHANGELOG.md":  # it also tells of files that are gone
         named = set()

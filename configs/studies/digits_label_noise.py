@@ -25,7 +25,7 @@ def get_config():
 
     config.study.axes = {
         "num_neurons": ((4,), (8,), (16,), (32,), (64,), (128,)),
-        "rho": (0.0, 0.01, 0.05, 0.1, 0.2, 0.35, 0.5),
+        "rho": (0.0, 0.01, 0.02, 0.1, 0.2, 0.35, 0.5),
         "seed": tuple(range(8)),
     }
     return config

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
+from flatwide import config as configs
 from flatwide import cores, preview, results, runs
 from flatwide.logs import duration_text
 from flatwide.study import describe, inventory, orders, plan, supervise
@@ -35,7 +36,7 @@ def run(
     workdir: str | os.PathLike,
     *,
     should_stop: Callable[[], bool] = lambda: False,
-    refresh: Callable[[], None] = lambda: None,
+    refresh: Callable[[int, bool], None] = lambda num_planned, is_over: None,
     stream: TextIO | None = None,
 ) -> Summary:
     """Train every run of a study that is not done yet, and rebuild `results.csv`.
@@ -44,7 +45,8 @@ def run(
       values: the fields of a config with a study.
       workdir: each run gets a directory of its own in `workdir/runs`.
       should_stop: asked several times a second; once it says yes, runs in training are saved and `Stopped` is raised.
-      refresh: called after the table is rebuilt: now and then, and at the end however it comes.
+      refresh: called with the number of planned runs and whether the command is about to end, after the table is
+        rebuilt: now and then, and at the end however it comes.
       stream: where progress is told; None for standard error.
     Raises: ConfigError, DataError, Stopped, WorkerError.
     """
@@ -55,16 +57,16 @@ def run(
     for line in describe.heading(planned, found, num_workers=num_workers(planned, found), estimate=estimate):
         print(line, file=out, flush=True)
 
-    def rebuild() -> None:
+    def rebuild(*, is_over: bool = False) -> None:
         results.write_results(Path(workdir))
-        refresh()
+        refresh(len(planned.runs), is_over)
 
     try:
         failed = _train(
             planned, found, workdir, should_stop=should_stop, rebuild=rebuild, stream=out, estimate=estimate
         )
     finally:
-        rebuild()
+        rebuild(is_over=True)
     refused = [known for known in found.known if known.status in inventory.REFUSED]
     for known in refused:
         print(f"kept and not trained: {known.problem}", file=out)
@@ -92,7 +94,11 @@ def _train(
     site = Site(given.path, threads(planned), address=settings.address, slurm=settings.slurm)
     progress = _Progress(found, tasks, estimate, workers=workers, stream=stream)
     refreshed, took = time.monotonic(), 0.0
-    crew = CREWS[settings.executor](site)
+    try:
+        crew = CREWS[settings.executor](site)
+    except configs.ConfigError:
+        orders.remove(given)
+        raise
     for outcome in supervise.supervise(given, crew, workers=workers, should_stop=should_stop):
         if outcome is not None:
             progress.ended(outcome)
@@ -121,10 +127,20 @@ def threads(planned: Plan) -> int:
 
 
 def num_workers(planned: Plan, found: Inventory) -> int:
-    """Give the number of workers: as many as the cores allow, and one where runs share a GPU."""
+    """Give the number of workers: as many as the cores allow, and one where runs share a GPU.
+
+    Raises: ConfigError if it depends on a cluster that does not answer.
+    """
+    return max(1, min(planned.settings.workers or _capacity(planned), len(found.to_do())))
+
+
+def _capacity(planned: Plan) -> int:
+    if planned.settings.executor == "ray" and planned.settings.address is not None:
+        from flatwide.study.executors import ray
+
+        return ray.capacity(planned.settings.address, threads(planned))
     on_gpu = Path("/dev/nvidia0").exists() and os.environ.get("JAX_PLATFORMS", "") != "cpu"
-    most = planned.settings.workers or (1 if on_gpu else max(1, cores.available() // threads(planned)))
-    return max(1, min(most, len(found.to_do())))
+    return 1 if on_gpu else max(1, cores.available() // threads(planned))
 
 
 class _Progress:

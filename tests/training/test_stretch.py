@@ -45,5 +45,10 @@ def test_it_goes_on_in_the_middle_of_an_epoch(tmp_path, monkeypatch):
 
 
 def test_what_does_not_fit_takes_segments():
-    for fields in ({"eval_every_steps": 7}, {"num_train_steps": 100}, {"steps_per_eval": 2}, {"num_neurons": (3000, 1000)}):
+    for fields in (
+        {"eval_every_steps": 7},
+        {"num_train_steps": 100},
+        {"steps_per_eval": 2},
+        {"num_neurons": (3000, 1000)},
+    ):
         assert not experiment.build(FIELDS | fields).is_small

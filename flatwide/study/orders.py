@@ -13,7 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from flatwide import config as configs
 from flatwide import runs
+
+_VALID = "valid"  # the file that is there as long as workers are to follow the orders
 
 
 class Task(NamedTuple):
@@ -47,6 +50,22 @@ class Orders(NamedTuple):
             return "open"
         return "failed" if has_failed else "open"
 
+    def are_withdrawn(self) -> bool:
+        """Tell whether workers are to save and end.
+
+        A file that is gone says so: opening one that was there asks the server of a network's file system, while one
+        that was not there may be believed to be absent for a minute.
+        """
+        try:
+            open(self.path.parent / _VALID).close()
+        except FileNotFoundError:
+            return True
+        return False
+
+    def withdraw(self) -> None:
+        """Ask all workers, wherever they are, to save and end."""
+        (self.path.parent / _VALID).unlink(missing_ok=True)
+
     @contextmanager
     def claim(self, number: int) -> Iterator[bool]:
         """Try to be the worker that begins a group, so that no two compile its program at once."""
@@ -71,10 +90,16 @@ class Orders(NamedTuple):
 
 
 def write(workdir: Path | str, groups: list[list[Task]], *, session: str, tensorboard: bool) -> Orders:
-    """Write orders into a folder of their own, `workdir/study/<session>`."""
+    """Write orders into a folder of their own, `workdir/study/<session>`.
+
+    Raises: ConfigError if files cannot be locked there.
+    """
     workdir = Path(workdir).resolve()
     path = workdir / "study" / session / "orders.json"
     content = {"groups": [[task._asdict() for task in group] for group in groups], "tensorboard": tensorboard}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    (path.parent / _VALID).touch()
+    _check_locks(path.parent / _VALID)
     runs.write_atomically(path, json.dumps(content))
     return Orders(path, workdir, tuple(map(tuple, groups)), tensorboard)
 
@@ -101,3 +126,24 @@ def remove(orders: Orders) -> None:
     for path in orders.path.parent.iterdir():
         path.unlink(missing_ok=True)
     os.rmdir(orders.path.parent)
+
+
+def _check_locks(path: Path) -> None:
+    """Check that a file can be locked, and that a lock keeps others out: only so two workers never train one run."""
+    with open(path, "a") as first, open(path, "a") as second:
+        try:
+            fcntl.flock(first, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            problem = f"files cannot be locked there ({error})"
+        else:
+            try:
+                fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                return
+            problem = "a lock on a file does not keep others from locking it"
+    raise configs.ConfigError(
+        [
+            f"--workdir={path.parents[2]}: {problem}, so workers could train one run twice. Choose a folder on a file "
+            "system with flock: a local disk, NFS 4, or NFS 3 with its lock manager."
+        ]
+    )

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from flatwide import config as configs
 from flatwide import registry
-from flatwide.study.executors import CREWS
+from flatwide.study.executors import CREWS, missing
 
 BUDGET = "num_nonzero_params"  # in an axis or a point: the sparsity is solved from it
 METRICS = ("test_metric", "test_metric_best", "validation_metric", "test_metric_at_best_validation", "test_loss")
@@ -61,6 +61,7 @@ def read(study: Any, base: Mapping[str, Any]) -> tuple[Settings, list[str]]:
         given[name] = _assignments(name, given[name], base, faults)
     if not faults:
         faults += _contradictions(given)
+    faults += _lacks(given)
     return Settings(**given), faults
 
 
@@ -110,6 +111,14 @@ def _value(where: str, name: str, value: Any, base: Mapping[str, Any], faults: l
     if fault:
         faults.append(fault.replace(f"config.{name}=", f"{where}: ", 1))
     return canonical
+
+
+def _lacks(given: Mapping[str, Any]) -> list[str]:
+    """Say what an executor needs and does not have."""
+    faults = [fault] if (fault := missing(given["executor"])) else []
+    if given["executor"] == "slurm" and given["workers"] is None:
+        faults.append("config.study.workers=None: expected the number of jobs, since this machine's cores do not tell.")
+    return faults
 
 
 def _contradictions(given: Mapping[str, Any]) -> list[str]:

@@ -60,28 +60,33 @@ def supervise(orders: Orders, crew: Crew, *, workers: int, should_stop: Callable
             for ended in crew.ended():
                 alive.discard(ended.worker)
                 in_hand = orders.read_in_hand(ended.worker)
-                if in_hand is None:
+                if in_hand is None and not ended.problem and not ended.was_stopped:
                     raise WorkerError(
-                        f"a worker has ended without a trace in {orders.path.parent}"
-                        + (f": {ended.problem}" if ended.problem else "; does it see this folder?")
+                        f"a worker has ended without a trace in {orders.path.parent}; does it see this folder?"
                     )
-                if not ended.problem:
+                if not ended.problem and not ended.was_stopped:
                     continue  # there was nothing left to take
                 num_idle_deaths = 0 if in_hand else num_idle_deaths + 1
                 if num_idle_deaths > _MOST_ATTEMPTS:
-                    raise WorkerError(f"workers end before they train anything: {ended.problem}")
-                _count_death(orders, [left[name] for name in in_hand if name in left], attempts, ended.problem)
+                    problem = ended.problem or "they are stopped from outside"
+                    raise WorkerError(f"workers end before they train anything: {problem}")
+                if not ended.was_stopped:
+                    tasks = [left[name] for name in in_hand or () if name in left]
+                    _count_death(orders, tasks, attempts, ended.problem)
                 start()
             began = time.monotonic()
-            for outcome in _newly_ended(orders, left):
+            newly_ended = _newly_ended(orders, left)
+            pause = max(_LEAST_POLL_SECONDS, _POLL_SHARE * (time.monotonic() - began))
+            for outcome in newly_ended:
                 del left[outcome.task.name]
                 yield outcome
             if left and not alive:  # the rest is in training by another command, which may die
                 time.sleep(_BUSY_SECONDS)
                 start()
             yield None
-            time.sleep(max(_LEAST_POLL_SECONDS, _POLL_SHARE * (time.monotonic() - began)) if left else 0)
+            time.sleep(pause if left else 0)
     finally:
+        orders.withdraw()
         crew.stop()
 
 

@@ -2,7 +2,8 @@
 
     python -m flatwide.study.worker ORDERS NAME
 
-On SIGTERM, and when its standard input ends, as it does when the study's command is killed, it saves what it trains.
+It saves what it trains and ends when its orders are withdrawn, on SIGTERM, and when its standard input ends, as it does
+when the study's command on the same machine is killed.
 Exit codes: 0 nothing is left to take, 1 failed, 143 stopped.
 """
 
@@ -15,9 +16,8 @@ from pathlib import Path
 
 from flatwide import driver, runs
 from flatwide.study import orders as study_orders
+from flatwide.study.executors.crew import STOPPED
 from flatwide.study.orders import Orders, Task
-
-STOPPED = 143
 
 
 def follow(path: Path | str, worker: str, *, place: int, should_stop: Callable[[], bool]) -> None:
@@ -34,13 +34,17 @@ def follow(path: Path | str, worker: str, *, place: int, should_stop: Callable[[
     """
     orders = study_orders.read(path)
     orders.write_in_hand(worker, [])
+
+    def must_stop() -> bool:
+        return should_stop() or orders.are_withdrawn()
+
     count = len(orders.groups)
     for number in ((place + offset) % count for offset in range(count)):
         with orders.claim(number) as is_mine:
             if is_mine:
-                _train(orders, worker, _pieces(orders.groups[number]), should_stop)
+                _train(orders, worker, _pieces(orders.groups[number]), must_stop)
     for group in orders.groups:
-        _train(orders, worker, reversed(list(_pieces(group))), should_stop)
+        _train(orders, worker, reversed(list(_pieces(group))), must_stop)
 
 
 def _pieces(group: tuple[Task, ...]) -> Iterator[tuple[Task, ...]]:
@@ -78,23 +82,34 @@ def _train_one(orders: Orders, task: Task, should_stop: Callable[[], bool]) -> N
             driver.keep_error(task.config, orders.workdir, traceback.format_exc())
 
 
+def stopping_on(*signals: int) -> threading.Event:
+    """Give an event that SIGTERM, SIGINT and some other signals set from now on."""
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT, *signals):
+        signal.signal(number, lambda number, frame: stopping.set())
+    return stopping
+
+
+def obey(path: Path | str, worker: str, *, should_stop: Callable[[], bool]) -> int:
+    """Follow orders, with the place in the worker's name, `<place>-<attempt>`, and give the exit code."""
+    try:
+        follow(path, worker, place=int(worker.partition("-")[0]), should_stop=should_stop)
+    except driver.Stopped:
+        return STOPPED
+    return 0
+
+
 def main(arguments: list[str]) -> int:
     """Follow the orders that the command line names; give the exit code."""
     path, worker = arguments
-    stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, frame: stopping.set())
+    stopping = stopping_on()
 
     def listen() -> None:
         sys.stdin.read()
         stopping.set()
 
     threading.Thread(target=listen, daemon=True).start()
-    try:
-        follow(path, worker, place=int(worker.partition("-")[0]), should_stop=stopping.is_set)
-    except driver.Stopped:
-        return STOPPED
-    return 0
+    return obey(path, worker, should_stop=stopping.is_set)
 
 
 if __name__ == "__main__":

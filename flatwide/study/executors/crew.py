@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+STOPPED = 143  # exit code of a worker that was asked to end and has saved
+
 
 class Site(NamedTuple):
     """What workers need.
@@ -19,10 +21,14 @@ class Site(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """A worker that has ended: its name, and what went wrong, or "" if it found nothing more to do."""
+    """A worker that has ended: its name, and what went wrong, or "" if it found nothing more to do.
+
+    was_stopped: somebody else than the study has ended it, for no fault of the run that it trained.
+    """
 
     worker: str
     problem: str = ""
+    was_stopped: bool = False
 
 
 class Crew(Protocol):

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 
-from flatwide.study.executors.crew import Ended, Site
+from flatwide.study.executors.crew import STOPPED, Ended, Site
 
 
 class LocalCrew:
@@ -31,7 +31,8 @@ class LocalCrew:
         for worker, process in list(self._processes.items()):
             if (code := process.poll()) is not None:
                 self._bury(worker)
-                found.append(Ended(worker, "" if code == 0 else _code_text(code)))
+                was_stopped = code == STOPPED
+                found.append(Ended(worker, "" if code == 0 or was_stopped else _code_text(code), was_stopped))
         return found
 
     def stop(self) -> None:

@@ -1,0 +1,148 @@
+"""Workers as tasks of a Ray cluster."""
+
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from typing import Any
+
+from flatwide import config as configs
+from flatwide import cores
+from flatwide.study.executors import remote
+from flatwide.study.executors.crew import Ended, Site
+
+_STORE_BYTES = 100_000_000  # of a Ray of our own; workers hand over nothing but how they ended
+_ANSWER_SECONDS = 10.0
+_SAVE_SECONDS = 120.0  # for workers to save before they are ended
+
+
+class RayCrew:
+    """Start each worker as one task in a process of its own, which Ray never tries again: the study does."""
+
+    def __init__(self, site: Site):
+        """Join the cluster, or start a Ray on this machine.
+
+        Raises: ConfigError if no cluster answers, or none of its nodes has enough CPUs.
+        """
+        import ray
+
+        self._site = site
+        self._tasks: dict[str, Any] = {}
+        self._is_ours = _join(site.address)
+        most = max((node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]), default=0)
+        if most < site.threads:
+            self.stop()
+            raise configs.ConfigError(
+                [
+                    f"config.threads={site.threads}: no node of the Ray cluster has so many CPUs; the largest has "
+                    f"{most:g}."
+                ]
+            )
+        self._remote = ray.remote(
+            num_cpus=site.threads, num_gpus=int(_has_gpus()), max_retries=0, max_calls=1, retry_exceptions=False
+        )(remote.work)
+
+    def start(self, worker: str) -> None:
+        """Hand a task to Ray, which starts it where CPUs are free."""
+        self._tasks[worker] = self._remote.remote(remote.assign(self._site, worker))
+
+    def ended(self) -> list[Ended]:
+        """Fetch what finished tasks returned, or what Ray says of those that did not return."""
+        import ray
+
+        if not self._tasks:
+            return []
+        names = {reference: worker for worker, reference in self._tasks.items()}
+        done, _ = ray.wait(list(names), num_returns=len(names), timeout=0)
+        found = []
+        for reference in done:
+            del self._tasks[names[reference]]
+            found.append(_outcome(names[reference], reference))
+        return found
+
+    def stop(self) -> None:
+        """Interrupt all tasks, which save, and wait until they have ended."""
+        import ray
+
+        for reference in self._tasks.values():
+            ray.cancel(reference)  # a task hears it as Ctrl-C
+        deadline = time.monotonic() + _SAVE_SECONDS
+        while self._tasks and time.monotonic() < deadline:
+            self.ended()
+            time.sleep(0.05)
+        for reference in self._tasks.values():
+            ray.cancel(reference, force=True)
+        self._tasks.clear()
+        if self._is_ours:
+            ray.shutdown()
+
+
+def capacity(address: str, threads: int) -> int:
+    """Count the workers that a cluster can train with at once: one a GPU if it has some, else as its CPUs allow.
+
+    Raises: ConfigError if no cluster answers.
+    """
+    import ray
+
+    _join(address)
+    found = ray.cluster_resources()
+    return max(1, int(found["GPU"] if _has_gpus() else found.get("CPU", 0) // threads))
+
+
+def _join(address: str | None) -> bool:
+    """Connect this process to Ray without a word from it; tell whether it was not yet connected."""
+    import ray
+    from ray.exceptions import RayError
+
+    if ray.is_initialized():
+        return False
+    options: dict[str, Any] = {"address": address}
+    if address is None:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        options = {"address": "local", "num_cpus": cores.available(), "object_store_memory": _STORE_BYTES}
+        options["include_dashboard"] = False
+    is_main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        if address is not None and address[-1:].isdecimal():  # Ray itself would try for two minutes
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host, int(port)), timeout=_ANSWER_SECONDS).close()
+        # No runtime environment: nothing is copied, since all see the same files.
+        ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
+    except (OSError, RuntimeError, ValueError, RayError) as error:
+        raise configs.ConfigError(
+            [
+                f"config.study.address={address!r}: expected HOST:PORT of a Ray cluster, or 'auto' on one of its nodes "
+                f"({error}). One that asks for a token needs RAY_AUTH_MODE=token here; None starts a Ray of its own."
+            ]
+        ) from None
+    finally:
+        if is_main:
+            signal.signal(signal.SIGTERM, handler)  # Ray's own would end the command before its runs are saved
+    return True
+
+
+def _has_gpus() -> bool:
+    import ray
+
+    return ray.cluster_resources().get("GPU", 0) >= 1 and os.environ.get("JAX_PLATFORMS", "") != "cpu"
+
+
+def _outcome(worker: str, reference: Any) -> Ended:
+    import ray
+    from ray import exceptions
+
+    try:
+        return ray.get(reference)
+    except exceptions.TaskCancelledError:
+        return Ended(worker, was_stopped=True)
+    except exceptions.NodeDiedError as error:
+        return Ended(worker, _first_line(error), was_stopped=True)
+    except exceptions.RayError as error:
+        return Ended(worker, _first_line(error))
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"

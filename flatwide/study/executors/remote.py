@@ -1,0 +1,50 @@
+"""Follow orders in a process that a cluster has started: the same for each kind of cluster."""
+
+import os
+import sys
+import traceback
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from flatwide.study.executors.crew import STOPPED, Ended, Site
+
+# What else decides about numbers and devices: a node that starts processes with an environment of its own lacks it.
+_PASSED_ON = ("JAX_", "XLA_", "TF_CUDNN_")
+
+
+class Assignment(NamedTuple):
+    """What a worker's process is given: the orders, its name, and the environment and folder of the command."""
+
+    orders: str
+    worker: str
+    environment: Mapping[str, str]
+    folder: str
+
+
+def assign(site: Site, worker: str) -> Assignment:
+    """Write down what a worker needs, as seen from the process of the study's command."""
+    threads = str(site.threads)
+    environment = {name: value for name, value in os.environ.items() if name.startswith(_PASSED_ON)}
+    environment |= {"NPROC": threads, "OMP_NUM_THREADS": threads}
+    return Assignment(str(site.orders), worker, environment, os.getcwd())
+
+
+def work(assignment: Assignment, *signals: int) -> Ended:
+    """Follow orders until nothing is left to take, and tell how it ended.
+
+    Args:
+      signals: those besides SIGTERM and SIGINT that ask to save and end.
+    """
+    os.environ.update(assignment.environment)
+    if os.path.isdir(assignment.folder):  # configs may name files and data relative to it
+        os.chdir(assignment.folder)
+    try:
+        # Only now, since importing JAX reads the environment.
+        from flatwide.study import worker
+
+        stopping = worker.stopping_on(*signals)
+        code = worker.obey(assignment.orders, assignment.worker, should_stop=stopping.is_set)
+    except Exception as error:
+        traceback.print_exc(file=sys.stderr)  # into the log of the job
+        return Ended(assignment.worker, f"{type(error).__name__}: {error}")
+    return Ended(assignment.worker, was_stopped=code == STOPPED)

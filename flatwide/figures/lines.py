@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flatwide.analysis import intervals
@@ -109,27 +109,50 @@ def figure(
     legend = alt.Legend(columns=columns) if len(entries) > 1 else None
     scale = alt.Scale(domain=list(entries), range=list(entries.values()))
     color = alt.Color("of:N", scale=scale, legend=legend)
-    hide = alt.selection_point(name=f"{name}_hidden", fields=["of"], bind="legend", toggle="true")
+    hide = f"{name}_hidden" if interactive else None
     # Data have names: altair copies a chart at every call, and would copy its rows each time.
     tables: dict[str, list[dict[str, Any]]] = {}
     charts = []
     for place, panel in enumerate(panels):
-        layers = _layers(
-            panel.lines, f"{name}_{place}", across, size[0], y, color, tables, hide if interactive else None
-        )
+        layers = _layers(panel.lines, f"{name}_{place}", across, size[0], y, color, tables, hide)
         if has_zero:
             tables[f"{name}_{place}_zero"] = [{"value": 0}]
             layers.insert(0, _zero(f"{name}_{place}_zero"))
-        if interactive and legend is not None and layers and not charts:
-            layers[-1] = layers[-1].add_params(hide)
         chart = alt.LayerChart(layer=layers, width=size[0], height=size[1])
         charts.append(chart.properties(title=alt.Title(panel.title, fontSize=14)) if len(panels) > 1 else chart)
     hollow = "hollow: as printed in the paper" if any(line.is_hollow for line in every) else ""
     heading = alt.Title(title, subtitle=[_seeds(panels, subtitle), *filter(None, [note, hollow])])
     if len(charts) == 1:
-        return styled(charts[0].properties(title=heading, datasets=tables))
-    whole = alt.ConcatChart(concat=charts, columns=2, title=heading, datasets=tables)
-    return styled(whole.resolve_scale(color="shared", y="shared"))
+        whole = charts[0].properties(title=heading, datasets=tables)
+    else:
+        whole = alt.ConcatChart(concat=charts, columns=2, title=heading, datasets=tables)
+        whole = whole.resolve_scale(color="shared", y="shared")
+    return styled(with_legend(whole, name) if interactive and legend is not None else whole)
+
+
+def with_legend(chart: Any, name: str) -> Any:
+    """Let a click on an entry of the legend hide its series, and another show it: the selection `<name>_hidden`.
+
+    The first view of seeds alone has it: with altair's own `add_params` each panel would, which Vega refuses.
+    """
+    import altair as alt
+
+    # Joining charts renames their views.
+    view = next(one for one in _view_names(chart) if one.startswith(name) and "_seeds" in one)
+    select = alt.PointSelectionConfig(type="point", fields=["of"], toggle="true")
+    selection = alt.TopLevelSelectionParameter(name=f"{name}_hidden", select=select, bind="legend", views=[view])
+    return chart.properties(params=[selection])
+
+
+def _view_names(chart: Any) -> Iterator[str]:
+    import altair as alt
+
+    for kind in ("layer", "concat", "hconcat", "vconcat"):
+        inner = getattr(chart, kind, alt.Undefined)
+        for one in inner if isinstance(inner, list) else []:
+            yield from _view_names(one)
+    if isinstance(chart, alt.Chart):
+        yield str(chart.name)
 
 
 def means(dots: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -156,7 +179,7 @@ def _layers(
     y: "alt.Y",
     color: "alt.Color",
     tables: dict[str, list[dict[str, Any]]],
-    hide: Any,
+    hide: str | None,
 ) -> list[Any]:
     """Draw every seed as a dot, and means with their intervals, joined by a line; the rows go into `tables`."""
     import altair as alt
@@ -200,12 +223,12 @@ def _layers(
     return layers
 
 
-def _opacity(value: float, hide: Any) -> Any:
+def _opacity(value: float, hide: str | None) -> Any:
     import altair as alt
 
     if hide is None:
         return alt.OpacityValue(value)
-    return alt.OpacityValue(value, condition={"param": hide.name, "empty": False, "value": 0})
+    return alt.OpacityValue(value, condition={"param": hide, "empty": False, "value": 0})
 
 
 def _rows(rows: Sequence[dict[str, Any]], name: str) -> list[dict[str, Any]]:

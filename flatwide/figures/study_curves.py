@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flatwide.figures.labels import is_percent, label
+from flatwide.figures.lines import with_legend
 from flatwide.figures.style import BASE, SAM, styled
 
 
@@ -38,10 +39,9 @@ def study_curves(
     used = [arm for arm in arms if any(run["arm"] == arm for run in runs)]
     scale = alt.Scale(domain=[arms[arm][0] for arm in used], range=[arms[arm][1] for arm in used])
     color = alt.Color("of:N", scale=scale, legend=alt.Legend())
-    hide = alt.selection_point(name=f"{name}_hidden", fields=["of"], bind="legend", toggle="true")
 
     def opacity(value: float) -> Any:
-        hidden = {"condition": {"param": hide.name, "empty": False, "value": 0}} if interactive else {}
+        hidden = {"condition": {"param": f"{name}_hidden", "empty": False, "value": 0}} if interactive else {}
         return alt.OpacityValue(value, **hidden)
 
     sizes = sorted({run["num_params"] for run in runs})
@@ -72,8 +72,6 @@ def study_curves(
             tables[means.name] = _means(tables[data.name], [c for c, _, _ in columns])
             mean = alt.Chart(means, name=f"{name}_{column}_{size}_mean").mark_line(strokeWidth=2.5)
             mean = mean.encode(x=x, y=alt.Y(f"{column}:Q", title=title), color=color, opacity=opacity(1))
-            if interactive and not rows and not panels:
-                seeds = seeds.add_params(hide)
             panel = alt.LayerChart(layer=[seeds, mean], width=300, height=200)
             panels.append(panel.properties(title=alt.Title(f"{size:,} parameters", fontSize=14)))
         rows.append(alt.HConcatChart(hconcat=panels))
@@ -81,7 +79,8 @@ def study_curves(
     number = f"{max(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
     words = f"thin lines: each seed; thick lines: mean of {number} seeds; SAM at its best ρ"
     whole = alt.VConcatChart(vconcat=rows, title=alt.Title("Training", subtitle=words), datasets=tables)
-    return styled(whole.resolve_scale(color="shared"))
+    whole = whole.resolve_scale(color="shared")
+    return styled(with_legend(whole, name) if interactive else whole)
 
 
 def _epochs() -> Any:

@@ -117,6 +117,8 @@ def test_only_a_page_has_tooltips_and_a_legend_that_hides():
     spec = chart.to_dict()
     (param,) = spec["params"]
     assert (param["name"], param["bind"], param["select"]["toggle"]) == ("here_hidden", "legend", "true")
+    hidden = {"param": "here_hidden", "empty": False, "value": 0}  # nothing is selected at first, and nothing is hidden
+    assert all(layer["encoding"]["opacity"]["condition"] == hidden for layer in spec["layer"])
     seeds, sam = marks(chart, "circle")
     assert (seeds[0]["run"], sam[0]["run"], seeds[0]["rho"], sam[0]["rho"]) == ("b", "s", 0.0, 0.1)
     (tooltip, _) = [layer["encoding"]["tooltip"] for layer in spec["layer"] if layer["mark"]["type"] == "circle"]

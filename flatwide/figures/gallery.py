@@ -123,18 +123,19 @@ def _piece(part: table.Part, metric: str, choose_by: str | None) -> _Piece | Non
 def _seeds(piece: _Piece) -> Iterator[dict[str, Any]]:
     """List each seed of each width, with its base run, its run at the best rho and the gain, as far as it has them."""
     for cell in piece.cells:
+        best, best_rho = cell.best, cell.best_rho
         for place, seed in enumerate(cell.seeds):
             row: dict[str, Any] = {"part": piece.name} if piece.name else {}
             row |= {"num_params": cell.num_params, "seed": seed}
             base = float(cell.values[place, 0])
             if np.isfinite(base):
                 row |= {"base": base, "base_run": piece.names.get((cell.value, 0.0, seed))}
-            sam = float("nan") if cell.best is None else float(cell.values[place, 1 + cell.best])
+            sam = float("nan") if best is None else float(cell.values[place, 1 + best])
             if np.isfinite(sam):
                 row |= {
-                    "best_rho": cell.best_rho,
+                    "best_rho": best_rho,
                     "sam": sam,
-                    "sam_run": piece.names.get((cell.value, cell.best_rho, seed)),
+                    "sam_run": piece.names.get((cell.value, best_rho, seed)),
                 }
             if np.isfinite(base) and np.isfinite(sam):
                 row["gain"] = float(cell.sign * (sam - base))

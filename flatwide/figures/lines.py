@@ -109,12 +109,12 @@ def figure(
     legend = alt.Legend(columns=columns) if len(entries) > 1 else None
     scale = alt.Scale(domain=list(entries), range=list(entries.values()))
     color = alt.Color("of:N", scale=scale, legend=legend)
-    hide = f"{name}_hidden" if interactive else None
+    hide = f"{name}_hidden" if interactive and legend is not None else None
     # Data have names: altair copies a chart at every call, and would copy its rows each time.
     tables: dict[str, list[dict[str, Any]]] = {}
     charts = []
     for place, panel in enumerate(panels):
-        layers = _layers(panel.lines, f"{name}_{place}", across, size[0], y, color, tables, hide)
+        layers = _layers(panel.lines, f"{name}_{place}", across, size[0], y, color, tables, hide, interactive)
         if has_zero:
             tables[f"{name}_{place}_zero"] = [{"value": 0}]
             layers.insert(0, _zero(f"{name}_{place}_zero"))
@@ -127,7 +127,7 @@ def figure(
     else:
         whole = alt.ConcatChart(concat=charts, columns=2, title=heading, datasets=tables)
         whole = whole.resolve_scale(color="shared", y="shared")
-    return styled(with_legend(whole, name) if interactive and legend is not None else whole)
+    return styled(with_legend(whole, name) if hide is not None else whole)
 
 
 def with_legend(chart: Any, name: str) -> Any:
@@ -180,6 +180,7 @@ def _layers(
     color: "alt.Color",
     tables: dict[str, list[dict[str, Any]]],
     hide: str | None,
+    has_tooltips: bool,
 ) -> list[Any]:
     """Draw every seed as a dot, and means with their intervals, joined by a line; the rows go into `tables`."""
     import altair as alt
@@ -197,7 +198,7 @@ def _layers(
         tables[f"{stem}_dots"] = _rows(line.dots, line.name)
         tables[f"{stem}_averages"] = _rows(means(line.dots) if line.means is None else line.means, line.name)
         data = {kind: alt.NamedData(name=f"{stem}_{kind}") for kind in ("dots", "averages")}
-        tips: dict[str, Any] = {} if hide is None else {"tooltip": _tooltips(line, across, y)}
+        tips: dict[str, Any] = {"tooltip": _tooltips(line, across, y)} if has_tooltips else {}
         seeds = alt.Chart(data["dots"], name=f"{stem}_seeds")
         if any("count" in dot for dot in line.dots):  # a dot may stand for several seeds
             seeds = seeds.transform_calculate(area="26 * datum.count").mark_circle(xOffset=aside)
@@ -216,7 +217,7 @@ def _layers(
     for place, line in enumerate(hollow):
         stem = f"{name}_hollow{place}"
         tables[f"{stem}_values"] = _rows([{"x": row["x"], "value": row["mean"]} for row in line.means or []], line.name)
-        tips = {} if hide is None else {"tooltip": _tooltips(line, across, y)}
+        tips = {"tooltip": _tooltips(line, across, y)} if has_tooltips else {}
         points = alt.Chart(alt.NamedData(name=f"{stem}_values"), name=stem)
         points = points.mark_point(size=75, filled=False, strokeWidth=1.8, shape="diamond", stroke=line.color)
         layers.append(points.encode(x=x, y=y, detail=alt.Detail("of:N"), opacity=full, **tips))

@@ -1,6 +1,5 @@
 """Write a figure, and what it shows."""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ def save(chart: Any, path: Path | str, *, data: Table, formats: Sequence[str] = 
     The same table gives the same bytes; of a PDF the same picture, for its objects come in any order.
 
     Args:
+      chart: of Altair, or its Vega-Lite spec as a dict.
       path: without a suffix: `.svg`, `.pdf` and `.csv` are added.
       data: the table that was drawn, in the units of the files (fractions, not percent).
       formats: "svg", "pdf" or both.
@@ -28,12 +28,21 @@ def save(chart: Any, path: Path | str, *, data: Table, formats: Sequence[str] = 
         if name not in FORMATS:
             raise ValueError(f"formats={tuple(formats)!r}: {name!r} is not known. Known: {', '.join(FORMATS)}.")
     images = []
+    spec = chart if isinstance(chart, dict) else chart.to_dict()
     for name in formats:
-        image = io.StringIO() if name == "svg" else io.BytesIO()
-        chart.save(image, format=name)
-        images.append((Path(f"{path}.{name}"), image.getvalue()))
+        images.append((Path(f"{path}.{name}"), _image(spec, name)))
     table = Path(f"{path}.csv")
     runs.write_atomically(table, to_csv(data))
     for file, content in images:
         runs.write_atomically(file, content)
     return (*(file for file, _ in images), table)
+
+
+def _image(spec: dict[str, Any], name: str) -> str | bytes:
+    """Draw a spec without a browser, by the version of Vega-Lite that Altair writes for."""
+    import altair
+    import vl_convert
+
+    version = ".".join(altair.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
+    convert = {"svg": vl_convert.vegalite_to_svg, "pdf": vl_convert.vegalite_to_pdf}[name]
+    return convert(spec, vl_version=version)

@@ -141,7 +141,7 @@ def test_a_study_whose_worker_is_killed_ends_with_the_table_of_the_runs_alone(st
     assert table(tmp_path / "w").equals(alone)
 
 
-@pytest.mark.parametrize("executor", FLAGS)
+@pytest.mark.parametrize("executor", ["slurm", pytest.param("ray", marks=pytest.mark.slow)])
 def test_sigterm_saves_and_leaves_no_worker(study, tmp_path, executor):
     process = start(tmp_path / "w", study, *FLAGS[executor], "--config.num_epochs=100000")
     held = trainers(tmp_path / "w")
@@ -227,7 +227,7 @@ def test_jobs_of_slurm_train_a_study(study, slurm, tmp_path, alone):
     assert not list((tmp_path / "w" / "study" / "slurm").glob("*.pkl"))  # nothing is left of jobs that went well
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGUSR2])
 def test_a_job_that_slurm_ends_has_saved_and_is_not_to_blame(slurm, tmp_path, number):
     todo = given(tmp_path, num_epochs=100_000)
     crew = executors.CREWS["slurm"](Site(todo.path, threads=1))
@@ -237,6 +237,7 @@ def test_a_job_that_slurm_ends_has_saved_and_is_not_to_blame(slurm, tmp_path, nu
     assert list(tmp_path.glob("runs/*/checkpoints/*.npz"))
 
 
+@pytest.mark.slow
 def test_a_job_that_dies_is_told_with_its_state_and_its_log(slurm, tmp_path, monkeypatch):
     from flatwide.study.executors import slurm as room
 
@@ -256,7 +257,9 @@ def test_waiting_jobs_are_taken_back(slurm, tmp_path):
     crew = executors.CREWS["slurm"](Site(given(tmp_path).path, threads=1))
     crew.start("0-0")
     crew.start("1-1")
+    began = time.monotonic()
     crew.stop()
+    assert time.monotonic() - began < 60  # at once, and not only after the time that workers have to save
     assert (slurm / "cancelled").read_text().split() == ["1000", "1001"]
 
 
@@ -274,7 +277,7 @@ def wait(crew):
     return found
 
 
-@pytest.mark.parametrize("executor", FLAGS)
+@pytest.mark.parametrize("executor", ["slurm", pytest.param("ray", marks=pytest.mark.slow)])
 def test_a_worker_that_does_not_see_the_orders_says_so(tmp_path, executor):
     path = tmp_path / "study" / "now" / "orders.json"
     # In a process of its own: Ray forks, which JAX, once started, warns of.

@@ -79,6 +79,8 @@ class SlurmCrew:
         """Take back the jobs that wait, and leave the others time to save; only then cancel them."""
         deadline = time.monotonic() + _SAVE_SECONDS
         cancelled: set[str] = set()
+        self._looked -= _LOOK_SECONDS  # which jobs wait is asked now
+        self.ended()
         while self._jobs:
             is_late = time.monotonic() > deadline
             for worker, job in self._jobs.items():

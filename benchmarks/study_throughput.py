@@ -2,12 +2,17 @@
 
 Run:   python benchmarks/study_throughput.py [--seeds=2] [--epochs=60]
 
-The runs of the digits study: as one study (one-thread workers); as a plain loop of one-run training in one process; as
-separate `main.py` processes, one a core at a time (a sample of runs). Each way compiles its programs anew, as on a new
-machine. Before that, the share of time in compiled programs, measured inside one process that has compiled them.
+The runs of the digits study, each way with a cache of compiled programs of its own, as on a new machine:
+  as one study: one-thread workers, a core each, report included;
+  as a plain loop of one-run training in one process, which shares programs too; also width by width;
+  as separate `main.py` processes, one a core at a time (a sample of runs);
+  as one study with a single worker of as many threads as there are cores: what one-thread processes are worth;
+  as a loop that forgets its programs after each run but reads them from the cache (a sample): what sharing is worth.
+Before that, the share of time outside compiled training, in one process that has compiled its programs.
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -15,44 +20,49 @@ import tempfile
 import time
 from pathlib import Path
 
+import pandas as pd
+
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "configs" / "studies" / "digits_width.py"
+QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+SAMPLE = 14
 
 INSIDE = """
-import sys, time, json
-from flatwide import config as configs, driver
+import functools, json, sys, time
+import jax
+from flatwide import driver, experiment
 from flatwide.study import plan
-from flatwide.training import stretch
+from flatwide.training import evaluate, segments, stretch
 
-spent, compiling = [0.0], [0.0]
-original = stretch._program
+spent, original = [0.0], stretch._program
 
-def timed(*arguments):
-    program = original(*arguments)
+@functools.cache
+def timed(program):
     def run(*inputs):
-        import jax
         started = time.monotonic()
         found = jax.block_until_ready(program.run(*inputs))
         spent[0] += time.monotonic() - started
         return found
     return program._replace(run=run)
 
-workdir, events, values = sys.argv[1], sys.argv[2] == "1", json.loads(sys.argv[3])
-runs = plan.expand(values).runs
-if sys.argv[4] == "measure":
-    stretch._program = timed
-    for shape in {run.shape: run for run in runs}.values():
-        driver.run(dict(shape.config) | {"seed": 10**6}, workdir + "/warm", quiet=True, tensorboard=events)
-    spent[0] = 0.0
+def forget():
+    stretch._programs.clear()
+    for cached in (experiment._program, experiment._compiled_init, evaluate.compiled_scores, segments.compiled_step):
+        cached.cache_clear()
+    jax.clear_caches()
+
+workdir, mode, every = sys.argv[1], sys.argv[2], int(sys.argv[4])
+runs = plan.expand(json.loads(sys.argv[3])).runs[::every]
+if mode == "measure":
+    for run in {run.shape: run for run in runs}.values():
+        driver.run(dict(run.config) | {"seed": 10**6}, workdir + "/warm", quiet=True, tensorboard=False)
+    stretch._program = lambda *arguments: timed(original(*arguments))
 started = time.monotonic()
-by_width = {}
 for run in runs:
-    began = time.monotonic()
-    driver.run(run.config, workdir, quiet=True, tensorboard=events)
-    width = str(run.config["num_neurons"])
-    by_width[width] = by_width.get(width, 0.0) + time.monotonic() - began
-wall = time.monotonic() - started
-print(json.dumps({"wall": wall, "inside": spent[0], "by_width": by_width, "runs": len(runs)}))
+    if mode == "unshared":
+        forget()
+    driver.run(run.config, workdir, quiet=True, tensorboard=False)
+print(json.dumps({"wall": time.monotonic() - started, "inside": spent[0], "runs": len(runs)}))
 """
 
 
@@ -61,30 +71,35 @@ def environment(folder: Path) -> dict[str, str]:
     return os.environ | {"XDG_CACHE_HOME": str(folder / "cache"), "PYTHONPATH": str(ROOT)}
 
 
-def in_process(values: str, folder: Path, *, mode: str) -> dict:
-    import json
-
-    command = [sys.executable, "-c", INSIDE, str(folder), "0", values, mode]
+def in_process(values: str, folder: Path, *, mode: str, every: int = 1) -> dict:
+    command = [sys.executable, "-c", INSIDE, str(folder), mode, values, str(every)]
     done = subprocess.run(command, env=environment(folder) | {"NPROC": "1"}, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def as_study(flags: list[str], folder: Path) -> float:
+def command(folder: Path, flags: list[str]) -> float:
+    """Run `main.py` in a folder; give its seconds."""
     started = time.monotonic()
-    command = [sys.executable, str(ROOT / "main.py"), f"--workdir={folder}/w", f"--config={CONFIG}", *flags]
-    subprocess.run(command, env=environment(folder), check=True, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [sys.executable, str(ROOT / "main.py"), *flags], env=environment(folder), check=True, cwd=folder, **QUIET
+    )
     return time.monotonic() - started
+
+
+def as_study(folder: Path, flags: list[str]) -> float:
+    folder.mkdir()
+    return command(folder, [f"--workdir={folder}", f"--config={CONFIG}", *flags])
 
 
 def as_processes(configs: list[dict], folder: Path, *, at_a_time: int) -> float:
     """Train runs as separate commands, as a shell loop would; give the seconds."""
+    folder.mkdir()
     single = ROOT / "configs" / "digits_mlp.py"
     started, running = time.monotonic(), []
     for config in configs:
         flags = [f"--config.{name}={value}" for name, value in config.items()]
-        command = [sys.executable, str(ROOT / "main.py"), f"--workdir={folder}/w", f"--config={single}", *flags]
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        running.append(subprocess.Popen(command, env=environment(folder) | {"NPROC": "1"}, **quiet))
+        arguments = [sys.executable, str(ROOT / "main.py"), f"--workdir={folder}", f"--config={single}", *flags]
+        running.append(subprocess.Popen(arguments, env=environment(folder) | {"NPROC": "1"}, **QUIET))
         if len(running) == at_a_time:
             running.pop(0).wait()
     for process in running:
@@ -92,36 +107,55 @@ def as_processes(configs: list[dict], folder: Path, *, at_a_time: int) -> float:
     return time.monotonic() - started
 
 
-def main(seeds: int, epochs: int) -> None:
-    import json
+def seconds_by_width(folder: Path) -> pd.Series:
+    """Add up the time that the runs of each width took."""
+    import flatwide
 
+    return flatwide.load(folder).groupby("num_params")["seconds"].sum()
+
+
+def main(seeds: int, epochs: int) -> None:
     from flatwide import config as configs
+    from flatwide import results
     from flatwide.study import plan
 
     axes = {"seed": tuple(range(seeds))}
     values, _ = configs.override(configs.load_file(str(CONFIG)), [("num_epochs", str(epochs))])
     values["study"]["axes"] |= axes
-    runs = plan.expand(values).runs
-    cores = len(os.sched_getaffinity(0))
+    runs, cores = plan.expand(values).runs, len(os.sched_getaffinity(0))
+    every, text = max(1, len(runs) // SAMPLE), json.dumps(values)
     print(
         f"{len(runs)} runs of digits_width, {epochs} epochs, {cores} cores, load {os.getloadavg()[0]:.1f}", flush=True
     )
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        inside = in_process(json.dumps(values), place / "inside", mode="measure")
+    flags = [f"--config.num_epochs={epochs}", f"--config.study.axes.seed={axes['seed']}"]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        inside = in_process(text, folder / "inside", mode="measure")
         share = 1 - inside["inside"] / inside["wall"]
         print(f"one process, programs compiled: {inside['wall']:.1f} s, {100 * share:.1f} % outside compiled training")
-        study = as_study([f"--config.num_epochs={epochs}", f"--config.study.axes.seed={axes['seed']}"], place / "study")
-        rate = 3600 * len(runs) / study
-        print(f"study: {study:.1f} s, {rate:.0f} runs an hour, compiling and start-up included", flush=True)
-        loop = in_process(json.dumps(values), place / "loop", mode="plain")
-        ratio = loop["wall"] / study
-        print(f"plain loop in one process: {loop['wall']:.1f} s, compiling included: {ratio:.2f}x the study's time")
-        sample = [dict(run.config) for run in runs[:: max(1, len(runs) // 14)]]
+        study = as_study(folder / "study", flags)
+        report = command(folder, ["report", str(folder / "study")])
+        print(
+            f"study: {study:.1f} s, its report about {report:.1f} s of it; {3600 * len(runs) / study:.0f} runs an hour"
+        )
+        loop = in_process(text, folder / "loop", mode="plain")
+        results.write_results(folder / "loop")
+        print(f"plain loop in one process: {loop['wall']:.1f} s: {loop['wall'] / study:.2f}x the study's time")
+        ratios = seconds_by_width(folder / "loop") / (seconds_by_width(folder / "study") / cores)
+        print("  by number of parameters:", ", ".join(f"{size:,}: {ratio:.2f}x" for size, ratio in ratios.items()))
+        sample = [dict(run.config) for run in runs[::every]]
         picked = [{n: c[n] for n in ("num_neurons", "rho", "seed", "num_epochs")} for c in sample]
-        separate = as_processes(picked, place / "separate", at_a_time=cores) / len(picked) * len(runs)
-        ratio = separate / study
-        print(f"separate commands: {separate:.0f} s, extrapolated from {len(picked)}: {ratio:.1f}x the study's time")
+        separate = as_processes(picked, folder / "separate", at_a_time=cores) / len(picked) * len(runs)
+        print(
+            f"separate commands: {separate:.0f} s, from {len(picked)} of them: {separate / study:.1f}x the study's time"
+        )
+        threaded = as_study(folder / "threaded", [*flags, "--config.study.workers=1", f"--config.threads={cores}"])
+        print(f"study with one worker of {cores} threads: {threaded:.1f} s: {threaded / study:.2f}x")
+        shared, unshared = (
+            in_process(text, folder / mode, mode=mode, every=every)["wall"] for mode in ("plain", "unshared")
+        )
+        print(f"loop that reads its programs from the cache again for each run, {len(picked)} runs: {unshared:.1f} s, ")
+        print(f"  and that shares them, compiling included: {shared:.1f} s")
 
 
 if __name__ == "__main__":

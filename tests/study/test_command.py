@@ -212,3 +212,29 @@ def test_a_run_that_kills_its_worker_fails_after_some_attempts(study, tmp_path, 
     printed = capsys.readouterr()
     assert "runs: 1 of 2 done, 1 failed" in printed.out
     assert "its worker died 3 times while it trained this run, at last: exit code 9" in printed.err
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("group_size", [1, 2])
+def test_killed_twenty_times_at_random_it_ends_with_the_same_table(study, tmp_path, group_size):
+    flags = [study, "--config.num_epochs=6000", "--config.checkpoint_every_seconds=0.3"]
+    flags += [f"--config.group_size={group_size}", "--config.study.axes.seed=(0,1,2)"]
+    chance, kills = np.random.default_rng(group_size), 0
+    while kills < 20:
+        process = start(tmp_path / "cut", *flags)
+        time.sleep(chance.uniform(1.0, 8.0))
+        assert process.poll() is None, "it was done before it was killed twenty times"
+        if kills % 3 == 0:  # the workers only; the command then starts others
+            for worker in workers_of(process):
+                os.kill(worker, signal.SIGKILL)
+            time.sleep(1.0)
+        if kills % 3 == 1:
+            process.kill()
+        else:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate(timeout=200)
+        kills += 1
+    for folder in ("cut", "whole"):
+        assert cli.main([f"--workdir={tmp_path / folder}", *flags]) == 0
+    assert table(tmp_path / "cut").equals(table(tmp_path / "whole"))

@@ -140,12 +140,13 @@ def _study(values: Mapping[str, Any], faults: list[str], workdir: str, *, told: 
 
     _check_study(values, faults)
     _check_workdir(workdir)
+    metric = values["study"].get("metric", configs.STUDY["metric"].default)
     received: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, frame: received.append(number))
 
     def refresh(num_planned: int, is_over: bool) -> None:
-        _report(workdir, told, metric=values["study"].get("metric"), num_planned=num_planned, is_over=is_over)
+        _report(workdir, told, metric=metric, num_planned=num_planned, is_over=is_over)
 
     try:
         summary = command.run(values, workdir, should_stop=lambda: bool(received), refresh=refresh)
@@ -155,11 +156,11 @@ def _study(values: Mapping[str, Any], faults: list[str], workdir: str, *, told: 
     except supervise.WorkerError as error:
         print(error, file=sys.stderr)
         return FAILED
-    print(_study_summary(summary, workdir))
+    print(_study_summary(summary, workdir, metric=metric))
     return DONE if summary.num_done == summary.num_runs else FAILED
 
 
-def _report(workdir: str, told: list[str], *, metric: str | None, num_planned: int, is_over: bool) -> None:
+def _report(workdir: str, told: list[str], *, metric: str, num_planned: int, is_over: bool) -> None:
     """Write the report of a study, and its figures at the end; what goes wrong with it must not end the study."""
     from flatwide import report
 
@@ -171,7 +172,7 @@ def _report(workdir: str, told: list[str], *, metric: str | None, num_planned: i
             print(f"the report was not written: {type(error).__name__}: {error}", file=sys.stderr)
 
 
-def _study_summary(summary: Any, workdir: str) -> str:
+def _study_summary(summary: Any, workdir: str, *, metric: str) -> str:
     """Give the answer of a study, and say where the rest is."""
     import flatwide
     from flatwide.analysis.answer import answer
@@ -180,7 +181,7 @@ def _study_summary(summary: Any, workdir: str) -> str:
     failed = f", {summary.num_failed} failed" if summary.num_failed else ""
     lines = [f"runs: {summary.num_done} of {summary.num_runs} done{diverged}{failed}. Table: {workdir}/results.csv"]
     if summary.num_done:
-        lines = [answer(flatwide.load(workdir)), *lines, f"report: {workdir}/report.html"]
+        lines = [answer(flatwide.load(workdir), metric=metric), *lines, f"report: {workdir}/report.html"]
     return "\n".join(lines)
 
 

@@ -139,8 +139,7 @@ def _capacity(planned: Plan) -> int:
         from flatwide.study.executors import ray
 
         return ray.capacity(planned.settings.address, threads(planned))
-    on_gpu = Path("/dev/nvidia0").exists() and os.environ.get("JAX_PLATFORMS", "") != "cpu"
-    return 1 if on_gpu else max(1, cores.available() // threads(planned))
+    return 1 if cores.has_gpu() else max(1, cores.available() // threads(planned))
 
 
 class _Progress:

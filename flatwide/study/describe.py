@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from flatwide import config as configs
-from flatwide import experiment, preview, trees
+from flatwide import cores, experiment, preview, trees
 from flatwide.logs import duration_text
 from flatwide.study.inventory import DONE, REFUSED, Inventory, Known
 from flatwide.study.plan import Plan, Planned
@@ -60,6 +60,8 @@ def heading(planned: Plan, found: Inventory, *, num_workers: int, estimate: Esti
     lines += list(planned.notes)
     if found.others:
         lines.append(f"kept: {len(found.others)} runs here are no part of this study, such as {found.others[0]}")
+    if cores.has_gpu() and planned.runs[0].config["group_size"] == 1 and len(found.known) > 1:
+        lines.append("note: this machine has a GPU; --config.group_size=16 advances 16 runs at once (docs/studies.md).")
     if num_to_do:
         left = Counter(known.run.shape for known in found.to_do())
         unseen = sum(estimate.seconds(shape) is None for shape in left)

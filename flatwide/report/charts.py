@@ -35,22 +35,38 @@ class Chart(NamedTuple):
         return any(kind in self.spec for kind in ("hconcat", "vconcat", "concat"))
 
 
-def charts(figures: Iterable[Figure]) -> tuple[list[Chart], dict[str, Any]]:
+def spec_of(figure: Figure) -> dict[str, Any]:
+    """Write the Vega-Lite spec of a figure."""
+    return figure.chart.to_dict(validate=False)  # ten times as long with; tests of the figures do it
+
+
+def still(part: Any) -> Any:
+    """Copy a spec without what needs a page: tooltips, and a legend whose entries hide their series."""
+    if isinstance(part, list):
+        return [still(entry) for entry in part]
+    if not isinstance(part, dict):
+        return part
+    moves = {"tooltip", "params"} | ({"condition"} if "param" in (part.get("condition") or ()) else set())
+    return {name: entry if name == "datasets" else still(entry) for name, entry in part.items() if name not in moves}
+
+
+def charts(figures: Iterable[tuple[Figure, dict[str, Any]]]) -> tuple[list[Chart], dict[str, Any]]:
     """Take the data out of charts, so that what several draw is held once.
 
+    Args:
+      figures: each with its spec.
     Returns: the charts, and their data by name: `columns` and `rows` each.
     """
     data: dict[str, Any] = {}
-    return [_chart(figure, data) for figure in figures], data
+    return [_chart(figure, spec, data) for figure, spec in figures], data
 
 
-def _chart(figure: Figure, data: dict[str, Any]) -> Chart:
-    spec = figure.chart.to_dict(validate=False)  # ten times as long with; tests of the figures do it
-    for name, values in spec.pop("datasets", {}).items():
+def _chart(figure: Figure, original: dict[str, Any], data: dict[str, Any]) -> Chart:
+    datasets = original.get("datasets", {})
+    spec = {name: entry for name, entry in original.items() if name not in ("datasets", "background")}
+    for name, values in datasets.items():
         data.setdefault(name, _table(values))
     notes = _subtitle(spec.pop("title", None))
-    spec.pop("background", None)
-    spec.get("config", {}).pop("background", None)
     rows = to_rows(figure.data)
     columns = list(dict.fromkeys(name for row in rows for name in row))
     shown = [[_text(row.get(name)) for name in columns] for row in rows[:_MOST_ROWS]]

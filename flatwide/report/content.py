@@ -60,7 +60,7 @@ class Content(NamedTuple):
 def content(
     runs: "pd.DataFrame",
     summary: "pd.DataFrame",
-    figures: Iterable[Figure],
+    figures: Iterable[tuple[Figure, dict[str, Any]]],
     source: Source,
     *,
     metric: str = "test_metric",
@@ -71,7 +71,7 @@ def content(
     Args:
       runs: the results table.
       summary: what `analysis.summary.summary` makes of it.
-      figures: the charts to show.
+      figures: the charts to show, each with its spec.
       metric, choose_by: as for `analysis.gain.gain_by_width`.
     """
     from importlib import metadata

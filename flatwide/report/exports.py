@@ -1,6 +1,5 @@
 """A report and the files beside it: the page, the summary, figures and tables in the formats of papers."""
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 from flatwide import registry
 from flatwide import runs as files
 from flatwide.figures import save
-from flatwide.figures.gallery import Figure, gallery
+from flatwide.figures.gallery import gallery
 from flatwide.figures.tables import to_csv
-from flatwide.report import latex, output, page
+from flatwide.report import charts, latex, output, page
 from flatwide.report.content import Source, content
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FORMATS = ("svg", "pdf", "latex")
+FORMATS = (*save.FORMATS, "latex")
 
 
 def export(
@@ -41,25 +40,16 @@ def export(
         raise ValueError(registry.unknown("format", strangers[0], FORMATS))
     options: dict[str, Any] = {"metric": metric, "choose_by": choose_by}
     summed = summary(runs, **options)
-    figures = gallery(runs, **options, curves=curves, interactive=True)
+    drawn = gallery(runs, **options, curves=curves, interactive=True)
+    figures = [(figure, charts.spec_of(figure)) for figure in drawn]
     found = content(runs, summed, figures, source, **options)
     output.write_page(page_path, page.render(found))
     if summary_path:
         files.write_atomically(summary_path, to_csv(summed))
-    if formats:
-        for figure in gallery(runs, **options, curves=curves):
-            _write_figure(figure, folder / figure.name, formats)
-        if "latex" in formats:
-            for table in found.tables:
-                files.write_atomically(folder / f"{table.name}.tex", latex.table(table))
+    images = [name for name in formats if name in save.FORMATS]
+    for figure, spec in figures if images else ():
+        save.save(charts.still(spec), folder / figure.name, data=figure.data, formats=images)
+    if "latex" in formats:
+        for table in found.tables:
+            files.write_atomically(folder / f"{table.name}.tex", latex.table(table))
     return page_path
-
-
-def _write_figure(figure: Figure, path: Path, formats: Sequence[str]) -> None:
-    if "svg" in formats:
-        save.save(figure.chart, path, data=figure.data)
-    if "pdf" in formats:
-        image = io.BytesIO()
-        figure.chart.save(image, format="pdf")
-        files.write_atomically(path.with_name(f"{path.name}.csv"), to_csv(figure.data))
-        path.with_name(f"{path.name}.pdf").write_bytes(image.getvalue())

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
-from flatwide import config as configs
 from flatwide import cores, preview, results, runs
 from flatwide.logs import duration_text
 from flatwide.study import describe, inventory, orders, plan, supervise
@@ -66,7 +65,8 @@ def run(
             planned, found, workdir, should_stop=should_stop, rebuild=rebuild, stream=out, estimate=estimate
         )
     finally:
-        rebuild(is_over=True)
+        if runs.run_directories(workdir):
+            rebuild(is_over=True)
     refused = [known for known in found.known if known.status in inventory.REFUSED]
     for known in refused:
         print(f"kept and not trained: {known.problem}", file=out)
@@ -96,17 +96,15 @@ def _train(
     refreshed, took = time.monotonic(), 0.0
     try:
         crew = CREWS[settings.executor](site)
-    except configs.ConfigError:
+        for outcome in supervise.supervise(given, crew, workers=workers, should_stop=should_stop):
+            if outcome is not None:
+                progress.ended(outcome)
+            elif (now := time.monotonic()) - refreshed > max(_REFRESH_SECONDS, _REFRESH_SHARE * took):
+                rebuild()
+                refreshed = time.monotonic()
+                took = refreshed - now
+    finally:
         orders.remove(given)
-        raise
-    for outcome in supervise.supervise(given, crew, workers=workers, should_stop=should_stop):
-        if outcome is not None:
-            progress.ended(outcome)
-        elif (now := time.monotonic()) - refreshed > max(_REFRESH_SECONDS, _REFRESH_SHARE * took):
-            rebuild()
-            refreshed = time.monotonic()
-            took = refreshed - now
-    orders.remove(given)
     return progress.counts["failed"]
 
 

@@ -9,7 +9,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -125,7 +125,8 @@ def remove(orders: Orders) -> None:
     """Remove the folder of orders that are carried out: everything that a user wants is in the runs."""
     for path in orders.path.parent.iterdir():
         path.unlink(missing_ok=True)
-    os.rmdir(orders.path.parent)
+    with suppress(OSError):  # a worker that ends late has left a trace
+        os.rmdir(orders.path.parent)
 
 
 def _check_locks(path: Path) -> None:

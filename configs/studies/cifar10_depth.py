@@ -4,7 +4,7 @@ Run:     python main.py --workdir=runs/cifar10_depth --config=configs/studies/ci
          --config.data_dir=DIRECTORY
          (the binary version's files in DIRECTORY; without data_dir they come from the Hugging Face hub)
 Axes:    1, 2 and 8 blocks a stage at 64 filters, SGD and SAM, 3 seeds: 54 runs.
-Source:  paper, figure 17.
+Source:  paper, figure 17; radii are ours, around the paper's best of 0.2 at two blocks a stage.
 """
 
 import cifar10_width

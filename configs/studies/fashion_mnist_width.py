@@ -3,7 +3,7 @@
 Run:     python main.py --workdir=runs/fashion_mnist_width --config=configs/studies/fashion_mnist_width.py
          --config.data_dir=DIRECTORY
          (the four IDX files in DIRECTORY; without data_dir they come from the Hugging Face hub)
-Axes:    those of mnist_width.
+Axes:    those of mnist_width: 120 runs.
 Source:  hyperparameters of the paper's MNIST workload; the data set is ours.
 """
 

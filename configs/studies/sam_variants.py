@@ -1,15 +1,16 @@
 """Which ascent rule helps most, each at its own best radius?
 
 Run:     python main.py --workdir=runs/sam_variants --config=configs/studies/sam_variants.py
-Axes:    three rules with a grid of their own each, three widths, 8 seeds: 408 runs on digits_label_noise.
+Axes:    three rules with a grid of their own each, three widths, 8 seeds: 432 runs on the data of
+         digits_label_noise, whose grid is that of the normalized rule; in its work directory those runs are shared.
 Source:  ours; rules of Foret et al. (2021), Kwon et al. (2021), and the unnormalized one of the paper's theory.
 """
 
 import digits_label_noise
 
-# rho means another length for each rule, so each has a grid that its best lies inside of.
+# rho means another length for each rule, so each has a grid of its own.
 RADII = {
-    "normalized": (0.0, 0.05, 0.1, 0.2, 0.35, 0.5),  # 0 is SGD, the same for all
+    "normalized": (0.0, 0.01, 0.02, 0.1, 0.2, 0.35, 0.5),  # 0 is SGD, the same for all
     "unnormalized": (0.01, 0.05, 0.1, 0.2, 0.5, 1.0),
     "adaptive": (0.1, 0.5, 1.0, 2.0, 4.0),
 }

@@ -169,7 +169,9 @@ class Experiment:
             if isinstance(split, data.Resident):
                 splits[name] = Scored(split.arrays, split.num_examples, min(batch_size, split.num_examples))
         assert isinstance(self.train, data.Resident)
-        return Member(self.values, self.train.arrays, splits)
+        is_whole = self.validation is None and self.config["train_examples"] is None
+        shared = {"test", *(set(self.train.arrays) - {"targets"} if is_whole else ())}  # label noise moves targets
+        return Member(self.values, self.train.arrays, splits, frozenset(shared))
 
     def learning_rate(self, step: int) -> float:
         """Give the learning rate of a step."""

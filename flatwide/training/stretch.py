@@ -7,7 +7,7 @@ bits depend on the number of runs in the program, and not on which they are.
 
 import functools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -35,11 +35,16 @@ class Scored(NamedTuple):
 
 
 class Member(NamedTuple):
-    """What one run brings to a program: its values, its training examples, and what is scored after each epoch."""
+    """What one run brings to a program: its values, its training examples, and what is scored after each epoch.
+
+    shared: names of the arrays of `train`, and of the splits, that are the same in all runs of one shape. It depends on
+    the shape alone: with another program for another company, a run's last bits might depend on its neighbours.
+    """
 
     values: Values
     train: Batch
     splits: Mapping[str, Scored]
+    shared: frozenset[str] = frozenset()
 
 
 def take_epochs(
@@ -98,14 +103,14 @@ def take_epochs_together(
     num_spare = group_size - len(members)
     filled = [*members, *(list(members[:1]) * num_spare)]
     state = _stack([*states, *(list(states[:1]) * num_spare)])
-    leaves, structure = zip(*(jax.tree.flatten((member.train, _arrays(member))) for member in filled), strict=True)
-    # What all members share, such as images without a validation split, is not copied.
-    axes = tuple(None if all(leaf is own[0] for leaf in own) else 0 for own in zip(*leaves, strict=True))
-    program = _program(step, workload, plan, _sizes(members[0]), axes, states[0], members[0])
-    arrays = [
-        own[0] if axis is None else np.stack(own) for axis, own in zip(axes, zip(*leaves, strict=True), strict=True)
-    ]
-    arrays, values = jax.device_put(jax.tree.unflatten(structure[0], arrays)), _stack([own.values for own in filled])
+    program = _program(step, workload, plan, _sizes(members[0]), members[0].shared, states[0], members[0])
+    arrays = jax.device_put(
+        (
+            _joined([own.train for own in filled], members[0].shared),
+            _joined([_arrays(own) for own in filled], members[0].shared),
+        )
+    )
+    values = _stack([own.values for own in filled])
     calls = _Calls(program, seconds=seconds, clock=clock)
     steps = np.array(state.step)
     ends = np.where(np.arange(group_size) < len(members), num_epochs, 0) * plan.steps_per_epoch
@@ -117,18 +122,8 @@ def take_epochs_together(
         found = []
         for place in range(len(members)):
             pick = functools.partial(jax.tree.map, lambda leaf, place=place: leaf[place])
-            found.append(
-                list(
-                    _taken(
-                        int(first[place]),
-                        int(steps[place]),
-                        pick(losses),
-                        pick(scores),
-                        plan,
-                        functools.partial(pick, state),
-                    )
-                )
-            )
+            begin, end, at_end = int(first[place]), int(steps[place]), functools.partial(pick, state)
+            found.append(list(_taken(begin, end, pick(losses), pick(scores), plan, at_end)))
             if found[-1] and not np.isfinite(found[-1][-1].losses[-1]):
                 ends[place] = 0
         yield found
@@ -182,21 +177,38 @@ def _sizes(member: Member) -> tuple[tuple[str, int, int], ...]:
     return tuple(sorted((name, split.num_examples, split.batch_size) for name, split in member.splits.items()))
 
 
+def _axes(names: Iterable[str], shared: frozenset[str]) -> dict[str, int | None]:
+    return {name: None if name in shared else 0 for name in names}
+
+
+def _joined(own: Sequence[Mapping[str, Any]], shared: frozenset[str]) -> dict[str, Any]:
+    """Give what is shared once, and stack the rest."""
+    return {
+        name: own[0][name] if axis is None else jax.tree.map(lambda *leaves: np.stack(leaves), *(o[name] for o in own))
+        for name, axis in _axes(own[0], shared).items()
+    }
+
+
 def _stack(trees: Sequence[Any]) -> Any:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
 def _program(
-    step: Step, workload: Workload, plan: Schedule, sizes: tuple, axes: tuple | None, state: State, member: Member
+    step: Step,
+    workload: Workload,
+    plan: Schedule,
+    sizes: tuple,
+    shared: frozenset[str] | None,
+    state: State,
+    member: Member,
 ) -> _Program:
     """Compile a program, or give the one of an earlier run of its shape."""
-    key = (step, workload, plan, sizes, axes)
+    key = (step, workload, plan, sizes, shared)
     if key not in _programs:
         most = _most_epochs(workload, state, member)
         run = functools.partial(_run_epochs, step, workload, plan, sizes, most)
-        if axes is not None:
-            structure = jax.tree.structure((member.train, _arrays(member)))
-            run = jax.vmap(run, in_axes=(0, 0, *jax.tree.unflatten(structure, axes), 0))
+        if shared is not None:
+            run = jax.vmap(run, in_axes=(0, 0, _axes(member.train, shared), _axes(member.splits, shared), 0))
         _programs[key] = _Program(jax.jit(run, donate_argnums=1), most)
     return _programs[key]
 

@@ -1,5 +1,7 @@
 """What `config.study` says: which fields are varied, and who trains the runs."""
 
+import math
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -10,6 +12,7 @@ from flatwide.study.executors import CREWS, missing
 BUDGET = "num_nonzero_params"  # in an axis or a point: the sparsity is solved from it
 METRICS = ("test_metric", "test_metric_best", "validation_metric", "test_metric_at_best_validation", "test_loss")
 Assignment = dict[str, Any]
+_MOST_RUNS = 100_000  # a plan of so many takes a minute; more is a slip
 
 
 class Settings(NamedTuple):
@@ -76,8 +79,8 @@ def _axes(axes: Any, base: Mapping[str, Any], faults: list[str]) -> dict[str, tu
             faults.append(f"{where}={values!r}: expected one or more values, such as (0, 1, 2).")
             continue
         found[name] = tuple(_value(where, name, value, base, faults) for value in values)
-        twice = [value for place, value in enumerate(found[name]) if value in found[name][:place]]
-        faults += [f"{where}={values!r}: {value!r} is there twice." for value in dict.fromkeys(twice)]
+        twice = [text for text, count in Counter(map(repr, found[name])).items() if count > 1]
+        faults += [f"{where}={values!r}: {text} is there twice." for text in twice]
     return found
 
 
@@ -126,6 +129,9 @@ def _contradictions(given: Mapping[str, Any]) -> list[str]:
     faults = []
     if not axes and not points:
         faults.append("config.study: expected axes or points; without them there is nothing to compare.")
+    num_runs = math.prod(map(len, axes.values())) * max(1, len(points))
+    if num_runs > _MOST_RUNS:
+        faults.append(f"config.study: {num_runs:,} runs; expected at most {_MOST_RUNS:,}. Split it into several studies.")
     coupled = {name for point in points for name in point}
     faults += [
         f"config.study.axes.{name}: points set it too; keep one of them." for name in sorted(coupled & set(axes))

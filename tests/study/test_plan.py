@@ -73,6 +73,10 @@ def test_readers_are_warned():
     assert "2 seed(s)" in notes[1]
 
 
+def range_of(count):
+    return tuple(range(count))
+
+
 @pytest.mark.parametrize(
     ("study", "message"),
     [
@@ -95,6 +99,7 @@ def test_readers_are_warned():
         ({"axes": {"rho": (0.1,)}, "executor": "cloud"}, "config.study.executor='cloud' is not known"),
         ({"axes": {"rho": (0.1,)}, "workers": 0}, "config.study.workers=0: expected an integer >= 1"),
         ({"workers": 2}, "expected axes or points"),
+        ({"axes": {"seed": range_of(1000), "rho": range_of(1000)}}, "1,000,000 runs; expected at most 100,000"),
         ({"axes": {"data_dir": ("a", "b")}}, "data_dir changes no result"),
         ({"axes": {"sparsity": (0.5,)}}, "config.sparsity=0.5 with config.pruner='none'"),
         ({"axes": {"num_nonzero_params": (5000,)}}, "num_nonzero_params=5000 needs a pruner"),

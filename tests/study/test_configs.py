@@ -26,6 +26,23 @@ def test_a_shipped_study_plans(path):
         assert int(stated[1]) == len(found.runs)
 
 
-def test_every_study_is_in_the_docs():
-    text = (ROOT / "docs" / "studies.md").read_text()
-    assert [path.stem for path in STUDIES if f"`{path.stem}`" not in text] == []
+def test_every_study_has_a_page_with_its_command_in_the_table_and_in_the_nav():
+    table, nav = (ROOT / "docs" / "studies.md").read_text(), (ROOT / "mkdocs.yml").read_text()
+    pages = {path.stem: path.read_text() for path in (ROOT / "docs" / "studies").glob("*.md")}
+    assert sorted(pages) == [path.stem for path in STUDIES]
+    for name, page in pages.items():
+        assert page.startswith(f"# `{name}`\n")
+        assert f"--config=configs/studies/{name}.py" in page
+        assert f"| [`{name}`](studies/{name}.md) |" in table
+        assert f"studies/{name}.md\n" in nav
+
+
+def test_the_docs_say_how_many_runs_a_study_has():
+    table = (ROOT / "docs" / "studies.md").read_text()
+    for path in STUDIES:
+        count = re.search(r": (\d+) runs", path.read_text())
+        row = re.search(rf"^\| \[`{path.stem}`\].*\| (\d+) \| [\w-]+ \|$", table, flags=re.MULTILINE)
+        assert count, path.name
+        assert row, path.name
+        assert count[1] == row[1], path.name
+        assert f"{count[1]} runs" in (ROOT / "docs" / "studies" / f"{path.stem}.md").read_text().replace("\n", " ")

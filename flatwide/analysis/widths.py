@@ -95,7 +95,9 @@ def by_width(
     for run in done:
         run["rho"] = fields.effective_rho(run)
         run |= {name: int(run[name]) for name in ("num_params", "seed")}  # a column with gaps has floats in pandas
-    if all(run[metric] is None for run in done):
+    # Where all diverged there is nothing to compare, and nothing wrong with the column.
+    all_diverged = done and all(run["status"] == "diverged" for run in done)
+    if all(run[metric] is None for run in done) and not all_diverged:
         raise ValueError(f"metric={metric!r}: none of {len(runs)} runs is done and has it; compare another column.")
     higher = {run["higher_is_better"] for run in done} - {None}
     if len(higher) != 1:

@@ -168,6 +168,15 @@ def test_no_values_at_all():
         table([run | {"status": "unfinished"} for run in RUNS])
 
 
+def test_where_all_runs_diverged_there_is_no_gain_and_no_fault():
+    found = table([run | {"status": "diverged", "test_metric": None} for run in RUNS])
+    assert found["gain"].isna().all()
+    assert found["num_diverged"].sum() == len(RUNS)
+    with pytest.raises(ValueError, match="none of 18 runs is done and has it"):
+        first = RUNS[0] | {"status": "diverged", "test_metric": None}
+        table([first, *(run | {"test_metric": None} for run in RUNS[1:])])
+
+
 def test_pairs_are_what_the_table_is_the_mean_of():
     pairs = gain.pair_seeds(pd.DataFrame(RUNS))
     assert list(pairs.columns) == ["num_params", "best_rho", "seed", "base", "sam", "gain"]

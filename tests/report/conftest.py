@@ -21,7 +21,7 @@ def make_run(workdir: Path, width: int, rho: float, seed: int, *, status: str = 
     """Write the files of one made-up run; SAM gains more the wider its network is."""
     config = {name: field.default for name, field in configs.SCHEMA.items()}
     config |= {"num_neurons": (width,), "rho": rho, "seed": seed, "threads": 1, "label_noise": 0.5} | fields
-    random = np.random.default_rng([width, round(1000 * rho), seed])
+    random = np.random.default_rng([width, round(1000 * rho), seed, round(100 * config["label_noise"])])
     accuracy = 0.8 + 0.02 * np.log(width) * (rho > 0) * (1 - abs(rho - 0.1)) + 0.004 * random.standard_normal()
     directory = runs.RunDirectory(workdir / "runs" / f"digits-MLP{width}-rho{rho:g}-seed{seed}-{random.bytes(4).hex()}")
     directory.path.mkdir(parents=True)

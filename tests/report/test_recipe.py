@@ -1,6 +1,8 @@
 """The config of a report trains the very runs that it is about."""
 
+import html
 import itertools
+import re
 
 from flatwide import config as configs
 from flatwide.report import recipe
@@ -61,3 +63,26 @@ def test_fields_that_change_no_result_are_left_out():
         ["run", "status", "rho", "threads", "data_dir", "test_metric", "versions.jax", "aside.x"]
     )
     assert names == ["rho", "threads"]
+
+
+def test_a_study_of_it_plans_the_very_runs(tmp_path):
+    from flatwide import driver, report
+    from flatwide.study import plan
+
+    study = {"points": ({"num_neurons": (8,), "sparsity": 0.0}, {"num_neurons": (16,), "sparsity": 0.5})}
+    study["axes"] = {"rho": (0.0, 0.1), "sam_variant": ("normalized", "adaptive"), "seed": (0, 1)}
+    values = configs.plain(configs.default()) | {"pruner": "random", "num_epochs": 1, "threads": 1, "study": study}
+    names = set()
+    for run in plan.expand(values).runs:
+        directory, identity = driver.locate(run.config, tmp_path)
+        directory.path.mkdir(parents=True)
+        directory.write_config(run.config, identity=identity)
+        directory.write_result({"status": "diverged", "num_params": 10, "threads": 1, "higher_is_better": True})
+        names.add(directory.name)
+    text = html.unescape(report.write(tmp_path, formats=()).read_text())
+    source = re.search(r"<code>(from flatwide.config import default.*?)</code>", text, flags=re.DOTALL)
+    assert source
+    (tmp_path / "again.py").write_text(source[1])
+    planned = plan.expand(configs.load_file(str(tmp_path / "again.py"))).runs
+    assert {driver.locate(run.config, tmp_path)[0].name for run in planned} == names
+    assert len(names) == 12  # rho 0 is one run for both variants

@@ -101,3 +101,22 @@ def test_a_report_does_not_start_jax(workdir):
     script += "import sys; print('jax' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout.strip() == "False", done.stderr
+
+
+def test_a_study_whose_runs_all_diverged_says_so(tmp_path, make):
+    for rho in (0.0, 0.1):
+        for seed in (0, 1):
+            make(tmp_path, 16, rho, seed, status="diverged")
+    text = report.write(tmp_path).read_text()
+    assert "There is no gain yet" in text
+    assert "4 runs diverged" in text
+
+
+def test_a_part_whose_runs_all_diverged_hides_no_other(tmp_path, make):
+    for noise, status in ((0.0, "finished"), (0.5, "diverged")):
+        for rho in (0.0, 0.1):
+            for seed in (0, 1):
+                make(tmp_path, 16, rho, seed, status=status, label_noise=noise)
+    text = report.write(tmp_path).read_text()
+    assert "label_noise=0.0: The gain of SAM over SGD" in text
+    assert "label_noise=0.5: There is no gain yet" in text

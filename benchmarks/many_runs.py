@@ -1,0 +1,139 @@
+"""Does a work directory with ten thousand finished runs stay quick, and flat in memory?
+
+Run:     python benchmarks/many_runs.py [--runs=10000] [--workdir=DIR]        (two minutes, 300 MB of disk)
+Makes:   finished runs of a study of widths x rho x seeds x label noise, through the writers that training uses, with
+         made-up results and 20 evaluations each, and a quarter as many. They are kept in --workdir if given.
+Prints:  for both: seconds (and of the CPU, where the machine is shared) and peak memory, each in its own process, of
+           table     rebuilding results.csv from the run directories           (must be < 10 s)
+           report    writing report.html, summary.csv and figures              (must be < 20 s)
+           resume    planning the study and finding that all its runs are done (must be < 10 s)
+         and the size of the page.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+LIMITS = {"table": 10.0, "report": 20.0, "resume": 10.0}
+RHOS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0)
+WIDTHS = (4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+NOISES = (0.0, 0.2, 0.4, 0.6, 0.8)
+
+
+def study(num_runs: int) -> dict:
+    """Make a config whose study has so many runs: some seeds of each width, rho and label noise."""
+    from flatwide.config import default, plain
+
+    seeds = max(1, num_runs // (len(RHOS) * len(WIDTHS) * len(NOISES)))
+    axes = {"num_neurons": tuple((width,) for width in WIDTHS), "rho": RHOS, "label_noise": NOISES}
+    config = plain(default())
+    config |= {"learning_rate": 0.05, "batch_size": 32, "num_epochs": 20, "threads": 1}
+    return config | {"study": {"axes": axes | {"seed": tuple(range(seeds))}}}
+
+
+def make(workdir: Path, num_runs: int) -> int:
+    """Write the files of every run of the study; give their number."""
+    import numpy as np
+
+    from flatwide import driver
+    from flatwide.study import plan
+
+    planned = plan.expand(study(num_runs)).runs
+    random = np.random.default_rng(0)
+    for run in planned:
+        config = run.config
+        directory, identity = driver.locate(config, workdir)
+        if directory.status() == "finished":
+            continue
+        directory.path.mkdir(parents=True, exist_ok=True)
+        directory.write_config(config, identity=identity)
+        (width,), rho = config["num_neurons"], config["rho"]
+        accuracy = 0.9 - config["label_noise"] * (0.3 - 0.05 * np.log2(width) * min(rho, 0.3)) + 0.01 * random.normal()
+        for epoch in range(1, 21):
+            row = {"step": 46 * epoch, "epoch": float(epoch), "running_train_loss": 2 / epoch, "train_loss": None}
+            directory.append_metrics(row | {"test_loss": 1 / epoch, "test_metric": accuracy - 0.3 / epoch})
+        size = 75 * width + 10
+        directory.write_result(
+            {"status": "finished", "num_params": size, "num_nonzero_params": size, "epochs": 20.0, "steps": 920}
+            | {"seconds": 0.3, "metric_name": "accuracy", "higher_is_better": True, "train_loss": 0.1}
+            | {"train_metric": 1 - config["label_noise"] / 2, "test_loss": 0.4, "test_metric": accuracy}
+            | {"test_metric_best": accuracy + 0.01, "best_epoch": 12.0, "device": "cpu", "num_devices": 1, "threads": 1}
+            | {"x64": False, "versions": {"python": "3.11.7", "jax": "0.10.2", "flatwide": "0.1.0"}}
+            | {"started": "2026-01-01T00:00:00+00:00", "finished": "2026-01-01T00:00:01+00:00"}
+        )
+    return len(planned)
+
+
+def table(workdir: Path, num_runs: int) -> None:
+    """Rebuild the table."""
+    from flatwide import results
+
+    results.write_results(workdir)
+
+
+def report(workdir: Path, num_runs: int) -> None:
+    """Write the report and its figures."""
+    from flatwide import report
+
+    report.write(workdir)
+
+
+def resume(workdir: Path, num_runs: int) -> None:
+    """Plan the study and look every run up: what the command does before it trains."""
+    from flatwide.study import inventory, plan
+
+    found = inventory.take(plan.expand(study(num_runs)), workdir)
+    assert not found.to_do(), f"{len(found.to_do())} runs are not found again"
+
+
+def measure(task: str, workdir: Path, num_runs: int) -> tuple[float, float, float]:
+    """Run a task in a process of its own; give its seconds, imports included, those of the CPU, and peak MB."""
+    began = time.perf_counter()
+    command = [sys.executable, __file__, f"--task={task}", f"--workdir={workdir}", f"--runs={num_runs}"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{task} failed:\n{done.stderr}")
+    return time.perf_counter() - began, *json.loads(done.stdout.splitlines()[-1])
+
+
+def main(folder: Path, num_runs: int) -> bool:
+    """Make the runs, measure, print; tell whether every limit holds."""
+    import jax
+
+    print(f"jax {jax.__version__}, {jax.devices()[0].device_kind}; disk cache warm: the runs were just written")
+    fine = True
+    for number in (num_runs // 4, num_runs):
+        workdir = folder / f"runs_{number}"
+        began = time.perf_counter()
+        made = make(workdir, number)
+        print(f"{made:,} runs (made in {time.perf_counter() - began:.0f} s)")
+        for task, limit in LIMITS.items():
+            seconds, cpu, peak = measure(task, workdir, number)
+            fine &= seconds < limit
+            verdict = f"{'<' if seconds < limit else 'NOT <'} {limit:.0f} s" if number == num_runs else ""
+            print(f"  {task:7s} {seconds:6.1f} s  ({cpu:5.1f} s of CPU)  {peak:6.0f} MB  {verdict}", flush=True)
+        print(f"  page    {(workdir / 'report.html').stat().st_size / 1e6:6.1f} MB")
+    return fine
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=10_000)
+    parser.add_argument("--workdir", type=Path)
+    parser.add_argument("--task", choices=list(LIMITS), help=argparse.SUPPRESS)
+    flags = parser.parse_args()
+    if flags.task:
+        import resource
+
+        {"table": table, "report": report, "resume": resume}[flags.task](flags.workdir, flags.runs)
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        print(json.dumps([used.ru_utime + used.ru_stime, used.ru_maxrss / 1024]))
+    elif flags.workdir:
+        sys.exit(0 if main(flags.workdir, flags.runs) else 1)
+    else:
+        with tempfile.TemporaryDirectory() as temporary:
+            sys.exit(0 if main(Path(temporary), flags.runs) else 1)

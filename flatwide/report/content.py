@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flatwide.analysis import answer, cautions, fields, gain
+from flatwide.analysis import answer, cautions, fields, gain, table
 from flatwide.figures.gallery import Figure
 from flatwide.report import charts, facts, recipe, run_table, tables, terms
 
@@ -42,7 +42,7 @@ class Content(NamedTuple):
     title: str
     subtitle: str
     progress: str
-    answers: list[str]
+    answers: list[tuple[str, str]]  # each with the part of the runs that it is about; "" for all
     explanation: str
     cautions: list[str]
     sections: list[Section]
@@ -90,11 +90,14 @@ def content(
     base = gain.base_name(runs) if {"optimizer", "base_optimizer"} <= set(runs.columns) else "its base optimizer"
     found, data = charts.charts(figures)
     key_tables = tables.key_tables(runs, summary, metric=metric, choose_by=choose_by, base=base or "base")
-    answers = _answers(runs, rows, metric=metric, choose_by=choose_by)
-    raised = [one.text for one in cautions.cautions(runs, metric=metric, choose_by=choose_by)] if rows else []
+    parts = [part.name for part in table.parts(fields.narrow(runs)) if part.name]
+    answers = [_of_part(text, parts) for text in _answers(runs, rows, metric=metric, choose_by=choose_by)]
+    raised = _cautions([one.text for one in cautions.cautions(runs, metric=metric, choose_by=choose_by)], parts)
     aside = recipe.varied(rows, (name for name in runs.columns if name.startswith(f"{fields.ASIDE}.")))
     shown = run_table.run_table(rows, varied=[*varied, *aside])
-    words = " ".join([*answers, *raised, *varied, *(f"{one.title} {one.note}" for one in key_tables)])
+    words = " ".join(
+        [*(text for _, text in answers), *raised, *varied, *(f"{one.title} {one.note}" for one in key_tables)]
+    )
     return Content(
         version=metadata.version("flatwide"),
         title=_title(rows, base, source, own=own),
@@ -146,9 +149,7 @@ def _progress(rows: list[dict[str, Any]], source: Source) -> str:
 
 def _answers(runs: "pd.DataFrame", rows: list[dict[str, Any]], *, metric: str, choose_by: str | None) -> list[str]:
     done = [row for row in rows if row["status"] == "finished"]
-    texts = (
-        answer.answer(runs, metric=metric, choose_by=choose_by).split("\n\n") if rows else ["There are no runs yet."]
-    )
+    texts = answer.answer(runs, metric=metric, choose_by=choose_by).split("\n\n")
     known = [row for row in done if row.get(metric) is not None]
     if not texts[0].startswith("There is no gain yet") or not known:
         return texts
@@ -158,6 +159,23 @@ def _answers(runs: "pd.DataFrame", rows: list[dict[str, Any]], *, metric: str, c
     where = f" ({best['run']})" if best.get("run") and len(known) > 1 else ""
     which = f"The best of {len(known):,} runs" if len(known) > 1 else "The one run"
     return [*texts, f"{which} has a {write.metric} of {write.value(best[metric])}{where}."]
+
+
+def _of_part(text: str, parts: list[str]) -> tuple[str, str]:
+    """Split a text into the part of the runs that it begins with, if any, and the rest."""
+    name = max((name for name in parts if text.startswith(f"{name}: ")), key=len, default="")
+    return name, text.removeprefix(f"{name}: ") if name else text
+
+
+def _cautions(texts: list[str], parts: list[str]) -> list[str]:
+    """Say what holds for several parts once, with their names; for all of them, without."""
+    named: dict[str, list[str]] = {}
+    for name, text in (_of_part(text, parts) for text in texts):
+        named.setdefault(text, []).append(name)
+    return [
+        text if len(names) == len(parts) or names == [""] else f"{'; '.join(names)}: {text}"
+        for text, names in named.items()
+    ]
 
 
 def _explanation(rows: list[dict[str, Any]], base: str, metric: str) -> str:

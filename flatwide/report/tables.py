@@ -222,8 +222,9 @@ def _growth(parts: list[table.Part], front: _Front, write: Units, *, metric: str
                 + [str(int(row["num_seeds"]))]
             )
     note = (
-        f"Growth of the gain{write.points} since the smallest width = SAM getting better + the base getting worse, "
-        "over the seeds that both widths have, each with its 95 % t interval."
+        f"Growth of the gain{write.points} = SAM getting better + the base getting worse, since the width at which the "
+        "base is best (or since the smallest, where the base never gets worse), over the seeds that both widths have, "
+        "each with its 95 % t interval."
     )
     columns = [*front.columns, "growth of the gain", "SAM better by", "base worse by", "seeds"]
     return KeyTable("decomposition_table", "Is it SAM getting better, or the base getting worse?", note, columns, cells)

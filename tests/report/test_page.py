@@ -104,7 +104,7 @@ def test_what_a_table_holds_cannot_become_markup(tmp_path, embedded):
     found = embedded(text, "run-data")
     assert {row[0] for row in found["rows"]} == {f"{evil}10", f"{evil}100"}
     assert "<b>&'\"" in [column["name"] for column in found["columns"]]
-    assert f"dataset={evil}" in " ".join(Elements(text).words)
+    assert f"dataset={evil}" in Elements(text).words
 
 
 def _plain(folder):
@@ -135,3 +135,21 @@ def test_the_same_table_gives_the_same_bytes(workdir, page):
     before = page.read_bytes()
     report.write(workdir, formats=())
     assert page.read_bytes() == before
+
+
+def test_a_caution_of_several_parts_is_told_once(tmp_path):
+    rows = [
+        {"size": size, "rho": rho, "seed": seed, "acc": 0.8 + rho / 2 + seed / 100, "label_noise": noise}
+        for size, rho, seed, noise in itertools.product((10, 100), (0.0, 0.1), (0, 1, 2), (0.0, 0.25, 0.5))
+        if (rho, seed, noise) != (0.1, 2, 0.5)
+    ]
+    pd.DataFrame(rows).to_csv(tmp_path / "runs.csv", index=False)
+    found = Elements(report.write_table(tmp_path / "runs.csv").read_text()).words
+    few = [text for text in found if "seeds at a num_params" in text]
+    assert len(few) == 2
+    assert few[0].startswith("label_noise=0.0; label_noise=0.25: As few as 3 seeds")
+    assert few[1].startswith("label_noise=0.5: As few as 2 seeds")
+    short = [text for text in found if "Fewer than three rhos" in text]
+    assert len(short) == 1
+    assert short[0].startswith("Fewer")  # it holds for all, so no part is named
+    assert {"label_noise=0.0", "label_noise=0.25", "label_noise=0.5"} <= set(found)  # the answers, in bold

@@ -47,7 +47,7 @@ def _part(runs: "pd.DataFrame", *, width: str, metric: str, choose_by: str | Non
             "parameters. That cannot be told from luck: finish at least three seeds at every rho."
         )
     first, last = gains.iloc[0], gains.iloc[-1]
-    return f"{_growth(runs, first, last, number, unit, base, options)} {_best(runs, options, metric)}"
+    return f"{_growth(runs, first, last, number, unit, base, options)} {_best(runs, options, metric, base)}"
 
 
 def _growth(runs, first, last, number, unit: str, base: str, options: dict) -> str:
@@ -71,7 +71,7 @@ def _growth(runs, first, last, number, unit: str, base: str, options: dict) -> s
     return f"The gain of SAM over {base} {verdict}: from {at(first)} to {at(last)} ({rate})."
 
 
-def _best(runs: "pd.DataFrame", options: dict, metric: str) -> str:
+def _best(runs: "pd.DataFrame", options: dict, metric: str, base: str) -> str:
     """Say in one sentence which rho is best, how much its choice flatters, and whose the growth is."""
     best = rho.best_rho(runs, **options).dropna(subset=["best_rho"])
 
@@ -83,11 +83,13 @@ def _best(runs: "pd.DataFrame", options: dict, metric: str) -> str:
     chosen_by = options["choose_by"] or widths.choice_column(runs, metric=metric)
     text = f"The best rho, chosen by {chosen_by.replace('_', ' ')}, is {' at the smallest width and '.join(ends)}"
     text += " at the largest" if len(ends) > 1 else ""
-    share = decomposition.share_of_sam(decomposition.decompose(runs, **options))
+    growth = decomposition.decompose(runs, **options)
+    share = decomposition.share_of_sam(growth)
     if not math.isfinite(share):
         return text + "."
     if share > 1:
-        return text + "; all of the growth is SAM getting better, for the base got better too."
+        return text + f"; {base} gets better with width too, so all of the growth is SAM getting better."
+    text += f"; from {int(growth['num_params'].iloc[0]):,} parameters on, where {base} is best, "
     if share < 0:
-        return text + "; all of the growth is the base getting worse, for SAM got worse too."
-    return text + f"; {100 * share:.0f} % of the growth is SAM getting better, the rest the base getting worse."
+        return text + f"all of the growth is {base} getting worse, for SAM gets worse too."
+    return text + f"{100 * share:.0f} % of the growth is SAM getting better, the rest {base} getting worse."

@@ -14,20 +14,26 @@ if TYPE_CHECKING:
 def decompose(
     runs: "pd.DataFrame", *, width: str = "num_params", metric: str = "test_metric", choose_by: str | None = None
 ) -> "pd.DataFrame":
-    """Split the growth of the gain since the smallest width into what SAM and what the base contributes.
+    """Split the growth of the gain into what SAM and what the base contributes.
+
+    Growth is counted from the width at which the base is best on average, for networks too small to learn the task say
+    nothing about who gains by width. Where that is the largest width, the base never gets worse, and it is counted from
+    the smallest.
 
     Args, Raises: as for `gain.gain_by_width`.
-    Returns: one row a width with a gain, over the seeds that it shares with the smallest: the width, `num_params`,
-      `gain_growth`, `sam_improvement` and `base_decline` (positive where SAM is better, and the base worse, than at
-      the smallest; their sum is the growth), each with its 95 % t interval as `<name>_low` and `<name>_high`,
-      and `num_seeds`.
+    Returns: one row a width with a gain, the first that from which growth is counted, over the seeds that it shares
+      with the first: the width, `num_params`, `gain_growth`, `sam_improvement` and `base_decline` (positive where SAM
+      is better, and the base worse, than at the first; their sum is the growth), each with its 95 % t interval as
+      `<name>_low` and `<name>_high`, and `num_seeds`.
     """
     import pandas as pd
 
     cells = widths.by_width(runs, width=width, metric=metric, choose_by=choose_by)
     pairs = [(cell, {pair["seed"]: pair for pair in gain.pairs(cell)}) for cell in cells]
     pairs = [(cell, by_seed) for cell, by_seed in pairs if by_seed]
-    rows = []
+    means = [cell.sign * float(np.mean([pair["base"] for pair in by_seed.values()])) for cell, by_seed in pairs]
+    best = int(np.argmax(means)) if means else 0
+    rows, pairs = [], pairs[best:] if best < len(pairs) - 1 else pairs
     for cell, now in pairs:
         first = pairs[0][1]
         seeds = [seed for seed in now if seed in first]

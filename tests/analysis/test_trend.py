@@ -87,6 +87,17 @@ def test_growth_is_what_sam_gains_and_the_base_loses():
     pd.testing.assert_frame_equal(losses, table)
 
 
+def test_growth_is_counted_from_where_the_base_is_best():
+    """The smallest network learns nothing: that SAM gets better from there on is not what the width does."""
+    values = np.array([[[1, 1], [1, 1]], [[9, 9.5], [9, 9.5]], [[7, 10], [7, 10]]], float)
+    table = decomposition.decompose(long_table(values))
+    assert list(table["num_params"]) == [100, 1000]
+    assert_allclose(table["gain_growth"], [0, 2.5])
+    assert decomposition.share_of_sam(table) == pytest.approx(0.2)
+    rising = decomposition.decompose(long_table(values[[0, 2, 1]]))
+    assert list(rising["num_params"]) == [10, 100, 1000]
+
+
 def test_interpolation_against_the_rise():
     runs = long_table(VALUES, metric_name="accuracy")
     runs["train_metric"] = np.where(runs["num_params"] * (1 + (runs["rho"] == 0)) >= 200, 1.0, 0.9)

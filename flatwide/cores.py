@@ -1,12 +1,23 @@
-"""How many CPU cores this process may use, and whether there is a GPU."""
+"""What this machine has: CPU cores, their model, a GPU."""
 
 import os
+import platform
 from pathlib import Path
 
 
 def available() -> int:
     """Count the cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def model_name() -> str:
+    """Name the model of the CPU, as the system calls it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
 
 
 def has_gpu() -> bool:

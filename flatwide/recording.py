@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from flatwide import checkpoints, data, experiment, logs, runs, sparsify, trees
+from flatwide import checkpoints, cores, data, experiment, logs, runs, sparsify, trees
 from flatwide.experiment import Experiment
 from flatwide.training import devices
 from flatwide.training.evaluate import Evaluation, Interrupted, summarize
@@ -140,7 +140,7 @@ class Recording:
             "seconds": memory.seconds,
             "metric_name": objective.metric_name,
             "higher_is_better": objective.higher_is_better,
-            "device": jax.local_devices()[0].device_kind,
+            "device": _device(),
             "num_devices": devices.count(built.sharding),
             "threads": self._threads,
             "x64": experiment.is_double(),
@@ -272,6 +272,12 @@ def _remember(memory: Memory, losses: np.ndarray) -> Memory:
 def _versions() -> dict[str, str]:
     packages = ("jax", "jaxlib", "flax", "optax", "numpy", "flatwide")
     return {"python": sys.version.split()[0], **{name: metadata.version(name) for name in packages}}
+
+
+@functools.cache
+def _device() -> str:
+    kind = jax.local_devices()[0].device_kind
+    return f"cpu: {cores.model_name()}" if kind == "cpu" else kind
 
 
 def _now() -> str:

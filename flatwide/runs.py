@@ -35,7 +35,7 @@ RESULT_FIELDS = {
     "validation_metric": "metric over the validation examples at the end",
     "test_metric_at_best_validation": "test metric of the evaluation with the best validation metric",
     "diverged_at_step": "first step whose loss was not finite",
-    "device": "kind of device, such as cpu or NVIDIA H100",
+    "device": "kind of device, with the model of a CPU: cpu: AMD EPYC 9554, or NVIDIA H100",
     "num_devices": "devices that shared each batch",
     "threads": "CPU threads that XLA used",
     "x64": "whether real numbers had 64 bits",

@@ -51,9 +51,9 @@ def _whole_table(runs: "pd.DataFrame", *, width: str) -> Iterator[Caution]:
     for missing, what in ((True, "base run (rho=0)"), (False, "SAM run")):
         at = [value for value, have in arms.items() if missing not in have]
         if at:
-            yield Caution("no_pair", f"No {what} at {width} {_list(at)}: no gain there.")
+            yield Caution("no_pair", f"No {what} {_at(width, at, begins=False)}: no gain there.")
     for name in _coupled(runs, width):
-        yield Caution("mixed_configs", f"{name} differs from one {width} to another: not only the size changes.")
+        yield Caution("mixed_configs", f"{name} differs from one width to another: not only the size changes.")
 
 
 def _coupled(runs: "pd.DataFrame", width: str) -> list[str]:
@@ -76,18 +76,18 @@ def _seeds(cells: list[widths.Width], width: str) -> Iterator[Caution]:
     if few and min(few) < FEW_SEEDS:
         yield Caution(
             "few_seeds",
-            f"As few as {min(few)} seeds at a {width}: intervals are wide, and rest on the noise being near normal. "
+            f"As few as {min(few)} seeds at a width: intervals are wide, and rest on the noise being near normal. "
             f"{FEW_SEEDS} or more are better.",
         )
     same = [cell.value for cell in cells if _has_no_spread(cell)]
     if same:
         yield Caution(
             "no_spread",
-            f"At {width} {_list(same)} every seed has the same gain, as happens with few seeds and few test examples: "
+            f"{_at(width, same)} every seed has the same gain, as happens with few seeds and few test examples: "
             "an interval of no length is no certainty.",
         )
     if unpaired:
-        yield Caution("unpaired_seeds", f"At {width} {_list(unpaired)} some seeds have one run of the pair only.")
+        yield Caution("unpaired_seeds", f"{_at(width, unpaired)} some seeds have one run of the pair only.")
 
 
 def _has_no_spread(cell: widths.Width) -> bool:
@@ -101,8 +101,7 @@ def _rhos(cells: list[widths.Width], width: str) -> Iterator[Caution]:
         if at:
             yield Caution(
                 "edge_of_grid",
-                f"At {width} {_list(at)} the best rho is the {most} of the "
-                f"grid: a {way} one may be better; extend the grid.",
+                f"{_at(width, at)} the best rho is the {most} of the grid: a {way} one may be better; extend the grid.",
             )
     if any(len(cell.rhos) < 3 for cell in cells):
         yield Caution("short_grid", "Fewer than three rhos at some widths: the best rho is hardly a choice.")
@@ -112,17 +111,17 @@ def _rhos(cells: list[widths.Width], width: str) -> Iterator[Caution]:
     if short:
         yield Caution(
             "missing_seeds",
-            f"At {width} {_list(short)} some rhos have fewer seeds than others: until they have as many they cannot be "
+            f"{_at(width, short)} some rhos have fewer seeds than others: until they have as many they cannot be "
             "the best. Run the command again.",
         )
     diverged = sum(cell.num_diverged for cell in cells)
     if diverged:
-        yield Caution("diverged", f"{diverged} runs diverged; a rho with a diverged seed is never the best.")
+        yield Caution(
+            "diverged", f"{diverged} run{'s' * (diverged > 1)} diverged; a rho with a diverged seed is never the best."
+        )
     base = [cell.value for cell in cells if not np.isfinite(cell.values[:, 0]).all()]
     if base:
-        yield Caution(
-            "base_diverged", f"At {width} {_list(base)} base runs diverged or are missing: seeds are left out."
-        )
+        yield Caution("base_diverged", f"{_at(width, base)} base runs diverged or are missing: seeds are left out.")
 
 
 def _choice(cells: list[widths.Width], chosen_by: str) -> Iterator[Caution]:
@@ -147,6 +146,12 @@ def _fit(runs: "pd.DataFrame", *, width: str, metric: str, choose_by: str) -> It
             "The base does not fit its training labels at the largest width: the study may end before the networks are "
             "overparameterized.",
         )
+
+
+def _at(width: str, values: list[Any], *, begins: bool = True) -> str:
+    """Say at which widths."""
+    text = f"at {_list(values)} parameters" if width == "num_params" else f"at {width} {_list(values)}"
+    return text[0].upper() + text[1:] if begins else text
 
 
 def _list(values: list[Any]) -> str:

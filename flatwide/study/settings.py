@@ -131,7 +131,9 @@ def _contradictions(given: Mapping[str, Any]) -> list[str]:
         faults.append("config.study: expected axes or points; without them there is nothing to compare.")
     num_runs = math.prod(map(len, axes.values())) * max(1, len(points))
     if num_runs > _MOST_RUNS:
-        faults.append(f"config.study: {num_runs:,} runs; expected at most {_MOST_RUNS:,}. Split it into several studies.")
+        faults.append(
+            f"config.study: {num_runs:,} runs; expected at most {_MOST_RUNS:,}. Split it into several studies."
+        )
     coupled = {name for point in points for name in point}
     faults += [
         f"config.study.axes.{name}: points set it too; keep one of them." for name in sorted(coupled & set(axes))

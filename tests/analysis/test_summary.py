@@ -139,7 +139,7 @@ def test_a_column_that_is_set_aside_is_no_axis():
 def test_missing_seeds_are_a_caution():
     runs = study().query("rho != 0.2 or seed > 0 or num_params > 100")
     (caution,) = [caution for caution in cautions.cautions(runs) if caution.name == "missing_seeds"]
-    assert caution.text.startswith("At num_params 100 some rhos have fewer seeds")
+    assert caution.text.startswith("At 100 parameters some rhos have fewer seeds")
     assert "missing_seeds" not in names(cautions.cautions(study()))
 
 

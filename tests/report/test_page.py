@@ -82,7 +82,7 @@ def test_the_answer_comes_first_and_cautions_before_figures(page):
     assert places == sorted(places)
     words = " ".join(Elements(text).words)
     assert "The gain of SAM over SGD grows with width" in words
-    assert "1 runs diverged" in words
+    assert "1 run diverged" in words
     assert "36 of 40" in words  # runs of the study
     assert "python main.py --workdir=W --config=study.py" in words
     assert "jax 0.10.2" in words
@@ -145,7 +145,7 @@ def test_a_caution_of_several_parts_is_told_once(tmp_path):
     ]
     pd.DataFrame(rows).to_csv(tmp_path / "runs.csv", index=False)
     found = Elements(report.write_table(tmp_path / "runs.csv").read_text()).words
-    few = [text for text in found if "seeds at a num_params" in text]
+    few = [text for text in found if "seeds at a width" in text]
     assert len(few) == 2
     assert few[0].startswith("label_noise=0.0; label_noise=0.25: As few as 3 seeds")
     assert few[1].startswith("label_noise=0.5: As few as 2 seeds")

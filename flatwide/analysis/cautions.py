@@ -116,9 +116,8 @@ def _rhos(cells: list[widths.Width], width: str) -> Iterator[Caution]:
         )
     diverged = sum(cell.num_diverged for cell in cells)
     if diverged:
-        yield Caution(
-            "diverged", f"{diverged} run{'s' * (diverged > 1)} diverged; a rho with a diverged seed is never the best."
-        )
+        count = f"{diverged} run{'s' * (diverged > 1)}"
+        yield Caution("diverged", f"{count} diverged; a rho with a diverged seed is never the best.")
     base = [cell.value for cell in cells if not np.isfinite(cell.values[:, 0]).all()]
     if base:
         yield Caution("base_diverged", f"{_at(width, base)} base runs diverged or are missing: seeds are left out.")

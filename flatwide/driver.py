@@ -94,8 +94,8 @@ def run_together(
     with contextlib.ExitStack() as stack:
         opened: dict[int, tuple[Experiment, Recording]] = {}
         for place, config in enumerate(map(configs.resolve, group)):
-            directory, identity, wanted = _find(config, workdir)
             try:
+                directory, identity, wanted = _find(config, workdir)
                 threads = _start_jax(wanted)
                 built, state = _build(config)
                 stack.enter_context(_opened(directory, config, identity, wanted, devices.count(built.sharding)))
@@ -108,9 +108,7 @@ def run_together(
             except runs.BusyError as error:
                 outcomes[place] = Outcome("busy", str(error))
             except Exception as error:
-                if directory.status() == "new":  # it failed before it had a directory
-                    keep_error(config, workdir, "")
-                outcomes[place] = _failed(directory, error)
+                outcomes[place] = _failed(config, workdir, error)
         for place, outcome in _train_together(opened, should_stop):
             outcomes[place] = outcome
     return [outcome for outcome in outcomes if outcome is not None]
@@ -124,7 +122,7 @@ def _train_together(
     states = [recording.state for _, recording in opened.values()]
     calls = _group_steps([built for built, _ in opened.values()], states) if opened else iter(())
     for found in calls:
-        for (place, (_, recording)), epochs in zip(opened.items(), found, strict=True):
+        for (place, (built, recording)), epochs in zip(opened.items(), found, strict=True):
             if place not in open_places:
                 continue
             try:
@@ -134,7 +132,7 @@ def _train_together(
                     yield place, Outcome(recording.finish()["status"])
                     open_places.discard(place)
             except Exception as error:
-                yield place, _failed(recording.directory, error)
+                yield place, _failed(built.config, recording.directory.path.parents[1], error)
                 open_places.discard(place)
         if open_places and should_stop():
             for place in open_places:
@@ -147,14 +145,15 @@ def _train_together(
 def keep_error(config: Mapping[str, Any], workdir: str | os.PathLike, text: str) -> None:
     """Write what went wrong beside a run that could not do so itself."""
     config = configs.resolve(config)
-    directory, identity, threads = _find(config, workdir)
-    with directory.lock():
-        directory.write_config({**config, "threads": threads}, identity=identity)
-        directory.write_error(text)
+    directory, identity = locate(config, workdir)
+    if not (directory.path / "config.json").exists():
+        with contextlib.suppress(runs.BusyError), directory.lock():
+            directory.write_config({**config, "threads": config["threads"] or _available_threads()}, identity=identity)
+    directory.write_error(text)
 
 
-def _failed(directory: runs.RunDirectory, error: Exception) -> Outcome:
-    directory.write_error("".join(traceback.format_exception(error)))
+def _failed(config: Mapping[str, Any], workdir: str | os.PathLike, error: Exception) -> Outcome:
+    keep_error(config, workdir, "".join(traceback.format_exception(error)))
     return Outcome("failed", f"{type(error).__name__}: {error}")
 
 
@@ -164,7 +163,7 @@ def _find(config: Mapping[str, Any], workdir: str | os.PathLike) -> tuple[runs.R
     if not xla_bridge.backends_are_initialized():
         os.environ.setdefault("NPROC", str(wanted))  # in case a user's own data set uses JAX
     directory, identity = locate(config, workdir)
-    if directory.status() != "new":
+    if (directory.path / "config.json").exists():
         wanted = directory.read_config().get("threads") or wanted
     return directory, identity, wanted
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flatwide import runs
+from flatwide.config import digest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 def collect_rows(workdir: Path | str) -> list[dict[str, Any]]:
     """Read one row a run: `run`, `status`, every config field and every result field.
 
-    Runs that are not done have a status too; one with a damaged file has the status "damaged", and `problem` says why.
+    Runs that are not done have a status too. One with a damaged file has the status "damaged", one whose directory is
+    named after another run "mismatch", and `problem` says why.
     """
     return [row for row in map(_row, runs.run_directories(workdir)) if row]
 
@@ -62,6 +64,9 @@ def _row(run: runs.RunDirectory) -> dict[str, Any]:
         result = run.read_result() or {}
     except ValueError as error:
         return {"run": run.name, "status": "damaged", "problem": str(error)}
+    if run.name.rpartition("-")[2] != digest(config[runs.IDENTITY]):
+        problem = f"{run.path}: config.json is that of another run; if the folder is a copy, move it out of runs/."
+        return {"run": run.name, "status": "mismatch", "problem": problem}
     del config[runs.IDENTITY]
     # Where a result field has the name of a config field (threads), what was really used replaces what was asked for.
     known = {name: value for name, value in _flat(result).items() if value is not None}

@@ -6,6 +6,7 @@ readable. Nothing here deletes or overwrites what a finished run has written.
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import math
 import os
@@ -17,7 +18,8 @@ from typing import Any
 
 RESULT_FIELDS = {
     "status": 'finished, or diverged where the loss stopped being finite; in the table also "unfinished", "failed"'
-    ' (its traceback is in error.txt) and "damaged" (a file of the run cannot be read)',
+    ' (its traceback is in error.txt), "damaged" (a file of the run cannot be read) and "mismatch" (its directory is'
+    " named after another run)",
     "num_params": "entries of all trainable arrays",
     "num_nonzero_params": "unmasked kernel entries and all bias and norm entries",
     "epochs": "passes over the training examples that were done",
@@ -47,6 +49,7 @@ RESULT_FIELDS = {
 
 FRACTION_METRICS = frozenset({"accuracy", "mean_average_precision"})  # percent in text and figures, never in files
 
+CHECKSUM = "checksum"  # in config.json, of its other entries: no result is read beside a config that it did not have
 IDENTITY = "identity"  # an entry of config.json beside the config fields, and so are these: what the run started on
 STARTED_ON = ("num_devices", "matmul_precision")
 
@@ -115,10 +118,11 @@ class RunDirectory:
           started_on: a value for each of STARTED_ON, which are recorded and not compared.
         Raises: ValueError with the fields that differ, if the directory holds another run.
         """
-        if taken := sorted({IDENTITY, *STARTED_ON} & config.keys()):
+        if taken := sorted({IDENTITY, CHECKSUM, *STARTED_ON} & config.keys()):
             raise ValueError(f"config.{taken[0]}: this name is taken by config.json; choose another one.")
         if not (self.path / "config.json").exists():
-            write_json(self.path / "config.json", {**config, **(started_on or {}), IDENTITY: dict(identity)})
+            content = _finite({**config, **(started_on or {}), IDENTITY: dict(identity)})
+            write_json(self.path / "config.json", content | {CHECKSUM: _checksum(content)})
             return
         found = self.read_config()[IDENTITY]
         wanted = json.loads(json.dumps(dict(identity)))
@@ -142,6 +146,10 @@ class RunDirectory:
         config = _read_json(self.path / "config.json")
         if config is None or not isinstance(config.get(IDENTITY), dict):
             raise ValueError(f"{self.path / 'config.json'}: expected the config of a run, with its identity.")
+        if config.pop(CHECKSUM, None) not in (None, _checksum(config)):
+            raise ValueError(
+                f"{self.path / 'config.json'}: it was changed after it was written; restore it from a copy."
+            )
         return config
 
     def write_result(self, result: Mapping[str, Any]) -> None:
@@ -270,6 +278,10 @@ def _best(rows: list[dict[str, Any]], name: str, higher_is_better: bool) -> dict
 def write_json(path: Path, value: Any) -> None:
     """Write strict JSON atomically; a number that is not finite becomes null."""
     write_atomically(path, json.dumps(_finite(value), indent=2, allow_nan=False) + "\n")
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _finite(value: Any) -> Any:

@@ -2,12 +2,14 @@
 
 import ast
 import math
+import shutil
 import time
 
 import pandas as pd
 import pytest
 
 from flatwide import results, runs
+from flatwide.config import digest
 from flatwide.runs import RunDirectory
 
 CONFIG = {
@@ -23,7 +25,7 @@ CONFIG = {
 
 
 def make_run(workdir, name, *, result=None, **changes):
-    run = RunDirectory(workdir / "runs" / name)
+    run = RunDirectory(workdir / "runs" / f"{name}-{digest(changes)}")
     run.write_config(CONFIG | changes, identity=changes)
     if result:
         run.write_result({"status": "finished"} | result)
@@ -38,7 +40,7 @@ def test_every_run_has_a_row_with_every_field(tmp_path):
     (tmp_path / "runs" / "not-yet").mkdir()
     (tmp_path / "runs" / "a-file").touch()
     table = results.collect(tmp_path)
-    assert list(table["run"]) == ["a", "b", "c", "d"]
+    assert [name.partition("-")[0] for name in table["run"]] == ["a", "b", "c", "d"]
     assert list(table["status"]) == ["diverged", "finished", "unfinished", "failed"]
     assert list(table["num_neurons"]) == ["(30,)", *["(300,100)"] * 3]
     assert table["test_metric"].isna().tolist() == [True, False, True, True]
@@ -63,9 +65,22 @@ def test_a_damaged_file_is_a_row_that_says_so(tmp_path, name):
     make_run(tmp_path, "good", result={"steps": 1})
     bad = make_run(tmp_path, "bad", result={"steps": 1})
     (bad.path / name).write_text('{"status": "fin')
-    table = results.collect(tmp_path).set_index("run")
-    assert dict(table["status"]) == {"bad": "damaged", "good": "finished"}
-    assert str(bad.path / name) in table["problem"]["bad"]
+    table = results.collect(tmp_path)
+    assert list(table["status"]) == ["damaged", "finished"]
+    assert str(bad.path / name) in table["problem"][0]
+
+
+def test_what_is_not_the_run_of_its_name_is_no_result(tmp_path):
+    one, other = make_run(tmp_path, "a", seed=1, result={"steps": 1}), make_run(tmp_path, "b", seed=2)
+    shutil.copytree(one.path, f"{one.path}.bak")
+    shutil.copy(one.path / "config.json", other.path / "config.json")
+    third = make_run(tmp_path, "c", seed=3, result={"steps": 1})
+    path = third.path / "config.json"
+    path.write_text(path.read_text().replace('"rho": 0.1', '"rho": 0.2'))
+    table = results.collect(tmp_path)
+    assert list(table["status"]) == ["finished", "mismatch", "mismatch", "damaged"]
+    assert "is that of another run" in table["problem"][1]
+    assert "was changed after it was written" in table["problem"][3]
 
 
 def test_a_result_without_a_config_is_damaged(tmp_path):
@@ -105,7 +120,7 @@ def test_nested_fields_have_dots(tmp_path):
 def test_ten_thousand_runs_take_less_than_ten_seconds(tmp_path):
     config, result = make_run(tmp_path, "0", result={"test_metric": 0.5, "versions": {"jax": "1"}}).path.iterdir()
     for number in range(1, 10_000):
-        path = tmp_path / "runs" / str(number)
+        path = tmp_path / "runs" / f"{number}-{digest({})}"
         path.mkdir()
         for file in (config, result):
             (path / file.name).write_bytes(file.read_bytes())

@@ -81,7 +81,8 @@ def parts(runs: "pd.DataFrame", *, width: str = "num_params", paired: bool = Tru
     """Cut a table into parts whose runs can be compared, one for each value of the axes besides width, rho and seed.
 
     A base run that serves several values, such as those of `sam_variant`, is in each. Left out are runs that are
-    not done.
+    not done, and repeats: of runs that agree in all fields and seed, and differ in what is none (threads, a folder that
+    was copied), the first is taken.
 
     Args:
       paired: also leave out widths that have no base run or no SAM run in a part.
@@ -89,7 +90,7 @@ def parts(runs: "pd.DataFrame", *, width: str = "num_params", paired: bool = Tru
     import pandas as pd
 
     names = axes(runs, width=width)
-    rows = fields.done(runs, [width, *names])
+    rows = fields.done(runs, [width, "seed", *names])
     whole: dict[tuple, list[dict[str, Any]]] = {}
     served: dict[tuple, list[dict[str, Any]]] = {}  # runs that do not read every axis, ... in its place
     for row in rows:
@@ -99,7 +100,7 @@ def parts(runs: "pd.DataFrame", *, width: str = "num_params", paired: bool = Tru
     found = []
     for key in sorted([*whole, *own], key=lambda values: [(str(type(value)), value) for value in values]):
         others = [row for values, group in served.items() if serves(values, key) for row in group]
-        here = sorted([*whole.get(key, []), *others], key=lambda row: row["place"])
+        here = _first_of_each(sorted([*whole.get(key, []), *others], key=lambda row: row["place"]), width)
         arms: dict[Any, set[bool]] = {}
         for row in here:
             arms.setdefault(row[width], set()).add(fields.effective_rho(row) > 0)
@@ -109,6 +110,21 @@ def parts(runs: "pd.DataFrame", *, width: str = "num_params", paired: bool = Tru
             shared = {name: value for name, value in values.items() if value is not None and name in fields.SAM_ONLY}
             found.append(Part(values, pd.DataFrame(runs.iloc[kept].assign(**shared))))
     return found
+
+
+def num_repeats(runs: "pd.DataFrame", *, width: str = "num_params") -> int:
+    """Count the runs that `parts` leaves out because another has all their fields."""
+    names = axes(runs, width=width)
+    rows = fields.done(runs, [width, "seed", *names])
+    keys = {(key_of(row, names), row[width], fields.effective_rho(row), row.get("seed")) for row in rows}
+    return len(rows) - len(keys)
+
+
+def _first_of_each(rows: list[dict[str, Any]], width: str) -> list[dict[str, Any]]:
+    seen: dict[tuple, dict[str, Any]] = {}
+    for row in rows:
+        seen.setdefault((row[width], fields.effective_rho(row), row.get("seed")), row)
+    return list(seen.values())
 
 
 def key_of(row: dict[str, Any], names: list[str]) -> tuple:

@@ -1,5 +1,6 @@
 """Put a plan into words: what is done, what is to do, how long it takes and how much disk."""
 
+import statistics
 from collections import Counter
 from collections.abc import Mapping
 
@@ -32,10 +33,15 @@ class Estimate:
         """Give the arithmetic of a run, in a unit of no meaning."""
         return self._costs[known.run.shape]
 
+    @property
+    def has_seen(self) -> bool:
+        """Tell whether some run is done."""
+        return any(self._seen.values())
+
     def seconds(self, shape: tuple) -> float | None:
-        """Give the mean of the runs of a shape; None if none is done."""
+        """Give the median of the runs of a shape, the first of which has compiled; None if none is done."""
         seen = self._seen.get(shape)
-        return sum(seen) / len(seen) if seen else None
+        return statistics.median_low(seen) if seen else None
 
     def total(self, left: Mapping[tuple, int]) -> float:
         """Estimate the seconds that runs take one after another; a shape not seen yet by its arithmetic."""
@@ -66,7 +72,7 @@ def heading(planned: Plan, found: Inventory, *, num_workers: int, estimate: Esti
         left = Counter(known.run.shape for known in found.to_do())
         unseen = sum(estimate.seconds(shape) is None for shape in left)
         time = duration_text(estimate.total(left) / num_workers)
-        if unseen == len(left):
+        if not estimate.has_seen:
             time = "unknown until runs of some shape are done"
         elif unseen:
             time = f"about {time}, of which {unseen} groups are estimated by their arithmetic"

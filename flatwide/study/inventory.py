@@ -66,9 +66,6 @@ def _look_up(run: Planned, workdir: str | os.PathLike) -> Known:
 
 
 def _differs(directory: runs.RunDirectory, identity: Mapping[str, Any]) -> bool:
-    try:
-        return directory.read_config()[runs.IDENTITY] != identity
-    except ValueError:
-        if directory.status() in DONE:
-            raise
-        return False
+    """Tell whether a directory is that of another run; one without a config, which has failed at once, is not."""
+    has_config = (directory.path / "config.json").exists() or directory.status() in DONE
+    return has_config and directory.read_config()[runs.IDENTITY] != identity

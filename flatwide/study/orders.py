@@ -39,16 +39,14 @@ class Orders(NamedTuple):
     tensorboard: bool
 
     def state(self, task: Task) -> str:
-        """Tell "done", "failed" (since the orders were given) or "open", by the files of a run."""
-        directory = self.workdir / "runs" / task.name
-        if (directory / "result.json").exists():
+        """Tell "done", "failed" (since the orders were given) or "open"."""
+        if (self.workdir / "runs" / task.name / "result.json").exists():
             return "done"
-        try:
-            # Both times are the file system's own, so that the clocks of machines do not matter.
-            has_failed = (directory / "error.txt").stat().st_mtime_ns >= self.path.stat().st_mtime_ns
-        except FileNotFoundError:
-            return "open"
-        return "failed" if has_failed else "open"
+        return "failed" if (self.path.parent / f"failed-{task.name}").exists() else "open"
+
+    def mark_failed(self, task: Task) -> None:
+        """Say that a run has failed, so that no worker of these orders tries it again."""
+        (self.path.parent / f"failed-{task.name}").touch()
 
     def are_withdrawn(self) -> bool:
         """Tell whether workers are to save and end.

@@ -74,6 +74,13 @@ def _plan(found: Settings, base: Mapping[str, Any]) -> tuple[list[Planned], list
             config = _resolve(base, varied, counts)
             name = str(configs.identity(config, irrelevant=experiment.irrelevant_fields(config), extra={}))
             shape = experiment.shape(config)
+            if varied.get("rho") and "optimizer" not in varied and configs.effective_rho(config) == 0:
+                raise configs.ConfigError(
+                    [
+                        f"config.optimizer={config['optimizer']!r}: it reads no rho, which the study varies; set "
+                        "optimizer='sam' (rho = 0 is then the base optimizer)."
+                    ]
+                )
         except ValueError as error:
             where = ", ".join(f"{field}={value!r}" for field, value in varied.items())
             own = error.faults if isinstance(error, configs.ConfigError) else [f"{error} (at {where})"]
@@ -85,7 +92,10 @@ def _plan(found: Settings, base: Mapping[str, Any]) -> tuple[list[Planned], list
             num_same += 1
     if not planned and not faults:
         faults.append("config.study.exclude: it leaves no run; exclude less.")
-    same = [f"{num_same} combinations name a run that is there already (rho = 0 is one for all variants)"]
+    same = [
+        f"{num_same} combinations name a run that is there already (fields that a run does not read, such as the "
+        "variant at rho = 0, make no other run)"
+    ]
     return planned, faults, [*_budget_notes(counts), *(same if num_same else []), *_notes(planned)]
 
 
@@ -104,6 +114,9 @@ def _resolve(base: Mapping[str, Any], varied: Assignment, counts: dict[tuple, in
     config = configs.resolve_fields(fields if BUDGET not in varied else fields | {"sparsity": 0.0})
     if BUDGET not in varied:
         return config
+    if base.get("sparsity"):
+        given = f"config.sparsity={base['sparsity']!r}"
+        raise configs.ConfigError([f"{given}: the study solves it from {BUDGET}; leave it at 0."])
     shapes = preview.sizes(config).params
     asked, pruner, density = varied[BUDGET], config["pruner"], config["layer_density"]
     solved = _solve(_hashable(shapes), budget=asked, pruner=pruner, layer_density=density)

@@ -145,6 +145,8 @@ def _contradictions(given: Mapping[str, Any]) -> list[str]:
         faults.append(f"config.study: both sparsity and {BUDGET} are set, and each decides the other; keep one.")
     strangers = {name for entry in given["exclude"] for name in entry} - varied
     faults += [registry.unknown("config.study.exclude field", name, varied) for name in sorted(strangers)]
+    if "threads" in varied:
+        faults.append("config.study: threads is one number for all workers; set config.threads once.")
     for name in ("workdir", "restore_checkpoint", "checkpoint_every_seconds", "log_every_steps", "data_dir", "cache"):
         if name in varied:
             faults.append(f"config.study: {name} changes no result, so it cannot tell runs apart; set it once.")

@@ -97,6 +97,7 @@ def _count_death(orders: Orders, tasks: list[Task], attempts: Counter[str], prob
         if attempts[task.name] >= _MOST_ATTEMPTS:
             text = f"its worker died {_MOST_ATTEMPTS} times while it trained this run, at last: {problem}"
             driver.keep_error(task.config, orders.workdir, text)
+            orders.mark_failed(task)
 
 
 def _newly_ended(orders: Orders, left: dict[str, Task]) -> list[Outcome]:

@@ -7,16 +7,18 @@ when the study's command on the same machine is killed.
 Exit codes: 0 nothing is left to take, 1 failed, 143 stopped.
 """
 
+import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from flatwide import driver, runs
 from flatwide.study import orders as study_orders
-from flatwide.study.executors.crew import STOPPED
+from flatwide.study.executors.crew import STOP_SECONDS, STOPPED
 from flatwide.study.orders import Orders, Task
 
 
@@ -63,7 +65,11 @@ def _train(orders: Orders, worker: str, pieces, should_stop: Callable[[], bool])
         orders.write_in_hand(worker, [task.name for task in left])
         if piece[0].config["group_size"] > 1:
             group = [task.config for task in left]
-            driver.run_together(group, orders.workdir, should_stop=should_stop, tensorboard=orders.tensorboard)
+            options = {"should_stop": should_stop, "tensorboard": orders.tensorboard}
+            outcomes = driver.run_together(group, orders.workdir, **options)
+            for task, outcome in zip(left, outcomes, strict=True):
+                if outcome.status == "failed":
+                    orders.mark_failed(task)
         else:
             _train_one(orders, left[0], should_stop)
         orders.write_in_hand(worker, [])
@@ -71,15 +77,18 @@ def _train(orders: Orders, worker: str, pieces, should_stop: Callable[[], bool])
 
 def _train_one(orders: Orders, task: Task, should_stop: Callable[[], bool]) -> None:
     """Train one run; whatever goes wrong with it is its own business and written beside it."""
+    directory = runs.RunDirectory(orders.workdir / "runs" / task.name)
+    told = directory.read_error()
     try:
         driver.run(task.config, orders.workdir, should_stop=should_stop, quiet=True, tensorboard=orders.tensorboard)
     except driver.Stopped:
         raise
     except runs.BusyError:
         return
-    except Exception:
-        if orders.state(task) == "open":  # it failed before it had a directory
-            driver.keep_error(task.config, orders.workdir, traceback.format_exc())
+    except Exception as error:
+        if directory.read_error() == told:  # it failed before it could write so itself
+            driver.keep_error(task.config, orders.workdir, "".join(traceback.format_exception(error)))
+        orders.mark_failed(task)
 
 
 def stopping_on(*signals: int) -> threading.Event:
@@ -107,6 +116,8 @@ def main(arguments: list[str]) -> int:
     def listen() -> None:
         sys.stdin.read()
         stopping.set()
+        time.sleep(STOP_SECONDS)
+        os._exit(STOPPED)  # it hangs, and nobody is left to end it
 
     threading.Thread(target=listen, daemon=True).start()
     return obey(path, worker, should_stop=stopping.is_set)

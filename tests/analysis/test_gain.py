@@ -172,8 +172,8 @@ def test_where_all_runs_diverged_there_is_no_gain_and_no_fault():
     found = table([run | {"status": "diverged", "test_metric": None} for run in RUNS])
     assert found["gain"].isna().all()
     assert found["num_diverged"].sum() == len(RUNS)
+    first = RUNS[0] | {"status": "diverged", "test_metric": None}
     with pytest.raises(ValueError, match="none of 18 runs is done and has it"):
-        first = RUNS[0] | {"status": "diverged", "test_metric": None}
         table([first, *(run | {"test_metric": None} for run in RUNS[1:])])
 
 

@@ -136,6 +136,17 @@ def test_a_column_that_is_set_aside_is_no_axis():
     assert table.axes(noted.rename(columns={"aside.node": "node"})) == ["node"]
 
 
+def test_a_run_told_twice_counts_once():
+    runs = study()
+    copies = runs[runs["seed"] == 0].assign(run=lambda rows: rows["run"] + "-again", test_metric=0.0)
+    both = pd.concat([runs, copies], ignore_index=True)
+    (part,) = table.parts(both)
+    assert list(part.runs["run"]) == list(runs["run"])
+    assert table.num_repeats(both) == len(copies)
+    assert table.num_repeats(runs) == 0
+    assert answer.answer(both) == answer.answer(runs)
+
+
 def test_missing_seeds_are_a_caution():
     runs = study().query("rho != 0.2 or seed > 0 or num_params > 100")
     (caution,) = [caution for caution in cautions.cautions(runs) if caution.name == "missing_seeds"]

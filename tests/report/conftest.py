@@ -23,9 +23,11 @@ def make_run(workdir: Path, width: int, rho: float, seed: int, *, status: str = 
     config |= {"num_neurons": (width,), "rho": rho, "seed": seed, "threads": 1, "label_noise": 0.5} | fields
     random = np.random.default_rng([width, round(1000 * rho), seed, round(100 * config["label_noise"])])
     accuracy = 0.8 + 0.02 * np.log(width) * (rho > 0) * (1 - abs(rho - 0.1)) + 0.004 * random.standard_normal()
-    directory = runs.RunDirectory(workdir / "runs" / f"digits-MLP{width}-rho{rho:g}-seed{seed}-{random.bytes(4).hex()}")
+    identity = {"data": "c0ffee", "num_neurons": [width], "rho": rho, "seed": seed, "threads": 1, **fields}
+    name = f"digits-MLP{width}-rho{rho:g}-seed{seed}-{configs.digest(identity)}"
+    directory = runs.RunDirectory(workdir / "runs" / name)
     directory.path.mkdir(parents=True)
-    directory.write_config(config, identity={"data": "c0ffee", "num_neurons": [width], "rho": rho, "threads": 1})
+    directory.write_config(config, identity=identity)
     for epoch in (1, 2, 3):
         row = {"step": 10 * epoch, "epoch": epoch, "running_train_loss": 1 / epoch, "train_loss": None}
         directory.append_metrics(row | {"test_loss": 1.1 / epoch, "test_metric": accuracy - 0.1 / epoch})

@@ -13,6 +13,7 @@ import pytest
 
 import flatwide
 from flatwide import cli, driver
+from flatwide.study.executors import Site, local
 
 ROOT = Path(__file__).parents[2]
 TIMES = ["seconds", "started", "finished"]
@@ -146,6 +147,40 @@ def test_a_run_whose_config_no_longer_matches_is_kept_and_reported(study, tmp_pa
     assert cli.main(flags) == 1
     assert "kept and not trained" in capsys.readouterr().err
     assert path.with_name("result.json").read_bytes() == before
+
+
+def test_a_damaged_run_is_reported_and_the_others_are_trained(study, tmp_path, capsys):
+    flags = [f"--workdir={tmp_path}/w", study, "--config.study.axes.num_neurons=(4,)", "--config.study.axes.seed=(0,)"]
+    assert cli.main([*flags, "--config.study.axes.rho=(0.1,)"]) == 0
+    (directory,) = (tmp_path / "w" / "runs").iterdir()
+    (directory / "result.json").unlink()
+    (directory / "config.json").write_text("")
+    assert cli.main(flags) == 1
+    printed = capsys.readouterr()
+    assert "runs: 1 of 2 done, 1 failed" in printed.out
+    assert f"kept and not trained: {directory}/config.json: the file is damaged" in printed.err
+
+
+def test_runs_that_differ_in_their_threads_only_are_told_once(study, tmp_path, capsys):
+    flags = [f"--workdir={tmp_path}/w", study, "--config.study.axes.num_neurons=(4,)"]
+    assert cli.main(flags) == 0
+    assert cli.main([*flags, "--config.threads=2"]) == 0
+    assert "The gain of SAM" in capsys.readouterr().out
+    assert len(flatwide.load(tmp_path / "w")) == 8
+
+
+@pytest.mark.slow
+def test_a_worker_that_hangs_is_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr(local, "STOP_SECONDS", 2.0)
+    crew = local.LocalCrew(Site(tmp_path / "orders.json", threads=1))
+    script = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(600)"
+    process = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    crew._processes["0-0"] = process
+    crew.stop()
+    assert process.poll() == -signal.SIGKILL
+    process.stdout.close()
 
 
 def test_a_bad_study_is_refused_before_training(study, tmp_path, capsys):

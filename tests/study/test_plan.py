@@ -101,6 +101,7 @@ def range_of(count):
         ({"workers": 2}, "expected axes or points"),
         ({"axes": {"seed": range_of(1000), "rho": range_of(1000)}}, "1,000,000 runs; expected at most 100,000"),
         ({"axes": {"data_dir": ("a", "b")}}, "data_dir changes no result"),
+        ({"axes": {"threads": (1, 2)}}, "threads is one number for all workers"),
         ({"axes": {"sparsity": (0.5,)}}, "config.sparsity=0.5 with config.pruner='none'"),
         ({"axes": {"num_nonzero_params": (5000,)}}, "num_nonzero_params=5000 needs a pruner"),
         ({"axes": {"num_nonzero_params": (10,), "pruner": ("snip",)}}, "biases and norms alone"),
@@ -112,6 +113,13 @@ def test_faults_are_found_before_anything_is_trained(study, message):
     with pytest.raises(configs.ConfigError) as error:
         expand({"num_neurons": (300,)}, **study)
     assert message in str(error.value)
+
+
+def test_a_field_that_decides_another_is_not_set_beside_it():
+    with pytest.raises(configs.ConfigError, match="it reads no rho, which the study varies"):
+        expand({"optimizer": "sgd"}, axes={"rho": (0.0, 0.1)})
+    with pytest.raises(configs.ConfigError, match="the study solves it from num_nonzero_params"):
+        expand({"sparsity": 0.5, "pruner": "random"}, axes={"num_nonzero_params": (5000,)})
 
 
 def test_all_faults_come_at_once():

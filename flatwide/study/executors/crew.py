@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+STOP_SECONDS = 120.0  # that a worker has to save; one that hangs is ended then
 STOPPED = 143  # exit code of a worker that was asked to end and has saved
 
 

@@ -4,8 +4,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
-from flatwide.study.executors.crew import STOPPED, Ended, Site
+from flatwide.study.executors.crew import STOP_SECONDS, STOPPED, Ended, Site
 
 
 class LocalCrew:
@@ -39,8 +40,13 @@ class LocalCrew:
         """Send SIGTERM to all, and wait."""
         for process in self._processes.values():
             process.send_signal(signal.SIGTERM)
-        for worker in list(self._processes):
-            self._processes[worker].wait()
+        deadline = time.monotonic() + STOP_SECONDS
+        for worker, process in list(self._processes.items()):
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:  # it hangs, and keeps the checkpoint that it has
+                process.kill()
+                process.wait()
             self._bury(worker)
 
     def _bury(self, worker: str) -> None:

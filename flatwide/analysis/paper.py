@@ -64,8 +64,10 @@ def beside(runs: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def _is_papers(run: dict[str, Any]) -> bool:
-    """Tell whether a run is SAM as the paper has it: around SGD, with a normalized ascent."""
+    """Tell whether a run is SAM as the paper has it: around SGD, with a normalized ascent, and settings in numbers."""
     variant, base = run.get("sam_variant"), run.get("base_optimizer")
+    if any(isinstance(run.get(name), str) for name in ("label_noise", "weight_decay", "sparsity")):
+        return False  # somebody's table may have words there
     return fields.effective_rho(run) > 0 and variant in (None, "normalized") and base in (None, "sgd")
 
 

@@ -1,5 +1,6 @@
 """The report of a table of runs that were trained elsewhere."""
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from flatwide import config as configs
 from flatwide import runs as files
 from flatwide.analysis import fields
 from flatwide.analysis import table as tables
-from flatwide.report import output
+from flatwide.report import cells, facts, output
 from flatwide.report.content import Source
 from flatwide.report.exports import export
 
@@ -30,6 +31,8 @@ _NAMES = {
     ),
 }
 _LOWER = re.compile(r"loss|err(or)?$|perplexity|ppl|mse|rmse|mae", re.IGNORECASE)
+_STATES = {"finished", "diverged", "unfinished", "failed", "damaged", "mismatch"}
+_TEXTS = {"metric_name", "higher_is_better", "device", "x64", "matmul_precision", "versions", "started", "finished"}
 _OURS = {"run", "status", "num_params", "rho", "seed", "test_metric", "metric_name", "higher_is_better", "optimizer"}
 
 
@@ -65,6 +68,7 @@ def write_table(
     folder = page_path.with_suffix("")
     if set(found.columns) >= _OURS and not (width or rho or seed):
         runs, notes, metric = found, (), metric or "test_metric"
+        _check_own(found, table_path.name, metric)
     else:
         runs, notes = _mapped(
             found,
@@ -110,6 +114,14 @@ def read(table_path: Path) -> Any:
     return found
 
 
+def _check_own(found: Any, name: str, metric: str) -> None:
+    """Refuse a table of flatwide's whose cells were edited into something else."""
+    columns = {"width": "num_params", "rho": "rho", "seed": "seed", "metric": metric}
+    if metric not in found.columns:
+        raise ValueError(f"--metric={metric}: {name} has no such column; {_listed(found)}.")
+    cells.numbers(found[found["status"].isin(facts.DONE)], name, columns)
+
+
 def _mapped(
     found: Any,
     name: str,
@@ -125,17 +137,19 @@ def _mapped(
             raise ValueError(f"--axes={axis}: {name} has no such column; {_listed(found)}.")
     lower = bool(_LOWER.search(columns["metric"])) if lower_is_better is None else lower_is_better
     direction = "lower" if lower else "higher"
+    found = cells.numbers(found, name, columns)
     notes = [
         f"Read from {name}: the size is the column {columns['width']!r} (called number of parameters below), rho is "
         f"{columns['rho']!r}, the seed is {columns['seed']!r}; the metric is {columns['metric']!r}, {direction} is "
         "better."
     ]
     is_accuracy = not lower and "acc" in columns["metric"].lower()
-    if is_accuracy and 1 < _largest(found[columns["metric"]]) <= 100:
-        found = found.assign(**{columns["metric"]: found[columns["metric"]] / 100})
-        notes.append("The accuracy goes beyond 1, so it was read as percent.")
+    if is_accuracy:
+        accuracies, was_percent = cells.fractions(found[columns["metric"]], name)
+        found = found.assign(**{columns["metric"]: accuracies})
+        notes += ["The accuracy goes beyond 1, so it was read as percent."] * was_percent
     runs = tables.from_columns(
-        found,
+        _without_namesakes(found, kept=[*columns.values(), *axes]),
         size=columns["width"],
         rho=columns["rho"],
         seed=columns["seed"],
@@ -155,7 +169,8 @@ def _mapped(
             f"{columns['seed']}={row['seed']}. If another column tells them apart, name it with --axes=; those that "
             f"differ: {', '.join(differ) or 'none'}."
         )
-    return _set_aside(runs, kept), tuple(notes)
+    infinite = [axis for axis in kept if math.inf in {abs(v) for v in runs[axis].tolist() if isinstance(v, float)}]
+    return _set_aside(runs.astype(dict.fromkeys(infinite, str)), kept), tuple(notes)
 
 
 def _columns(found: Any, name: str, chosen: dict[str, str | None]) -> dict[str, str]:
@@ -176,22 +191,39 @@ def _columns(found: Any, name: str, chosen: dict[str, str | None]) -> dict[str, 
             faults.append(f"{name}: which column is the {what}? Name it with --{what}=; {_listed(found)}.")
         else:
             columns[what] = guess
+    named = {column: what for what, column in reversed(columns.items())}
+    for what, column in columns.items():
+        if named[column] != what:
+            first = named[column]
+            faults.append(
+                f"{name}: the column {column!r} would be both the {first} and the {what}; name another with "
+                f"--{first}= or --{what}=; {_listed(found)}."
+            )
     if faults:
         raise ValueError("\n".join(faults))
     return columns
 
 
+def _without_namesakes(found: Any, *, kept: Sequence[str]) -> "pd.DataFrame":
+    """Set columns aside that only share a name with ours: an optimizer called Mine, a training loss in words."""
+
+    def is_ours(name: str) -> bool:
+        column = found[name]
+        if name == "status":
+            return set(column) <= _STATES
+        if name == "optimizer":
+            return "sam" in set(column)  # otherwise it would make a base run of every row, whatever its rho
+        return name not in files.RESULT_FIELDS or name in _TEXTS or column.dtype.kind in "iuf"
+
+    strangers = [name for name in found.columns if name not in kept and not is_ours(name)]
+    return found.rename(columns={name: f"{fields.ASIDE}.{name}" for name in strangers})
+
+
 def _set_aside(runs: "pd.DataFrame", kept: Sequence[str]) -> "pd.DataFrame":
     """Hide the columns from the analysis that are no setting: a time, say, would tell every two runs apart."""
     known = {"num_params", "rho", "seed", "run", "problem", *files.RESULT_FIELDS, *kept}
-    return runs.rename(columns={name: f"{fields.ASIDE}.{name}" for name in runs.columns if name not in known})
-
-
-def _largest(column: Any) -> float:
-    import pandas as pd
-
-    numbers: Any = pd.to_numeric(column, errors="coerce")
-    return float(numbers.max())
+    strangers = [name for name in runs.columns if name not in known and not name.startswith(f"{fields.ASIDE}.")]
+    return runs.rename(columns={name: f"{fields.ASIDE}.{name}" for name in strangers})
 
 
 def _listed(found: "pd.DataFrame") -> str:

@@ -165,3 +165,70 @@ def test_wrong_flags_are_told_in_one_message(arguments, fault):
     with pytest.raises((ValueError, FileNotFoundError)) as error:
         command.report(arguments)
     assert fault in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "fault"),
+    [
+        ("test_acc", "good", "'test_acc' holds 'good'; expected a number. Correct the cell, or empty it"),
+        ("test_acc", "inf", "'test_acc' holds inf; expected a number."),
+        ("test_acc", "71.18%", "'test_acc' holds '71.18%'; expected a number. Write 71.18, and so in the whole column"),
+        ("test_acc", "0,7", "'test_acc' holds '0,7'; expected a number. Write decimals with a point"),
+        ("test_acc", "-0.5", "'test_acc' holds -0.5; expected an accuracy"),
+        ("test_acc", "81.5", "'test_acc' holds 0.8, and row 3 81.5; expected all fractions or all percent"),
+        ("params", "0", "'params' holds 0; expected a whole number of at least 1"),
+        ("params", "0.001", "'params' holds 0.001; expected a whole number of at least 1. Correct the cell; sizes in"),
+        ("params", "1.5M", "'params' holds '1.5M'; expected a whole number of at least 1. Write it in full: 1500000."),
+        ("params", "1e30", "'params' holds 1e+30; expected a whole number"),
+        ("rho", "", "'rho' is empty; expected a number >= 0 (0 is the base). Fill it in, or leave the row out; a base"),
+        ("rho", "None", "'rho' is empty"),
+        ("rho", "-0.1", "'rho' holds -0.1; expected a number >= 0"),
+        ("rho", "inf", "'rho' holds inf"),
+        ("seed", "s0", "'seed' holds 's0'; expected a whole number. Number the seeds 0, 1, 2"),
+        ("seed", "0.5", "'seed' holds 0.5; expected a whole number"),
+    ],
+)
+def test_a_cell_that_cannot_be_read_is_told_with_its_row_and_a_mend(tmp_path, column, cell, fault):
+    table = rows().drop(columns="minutes").astype(object)
+    table.loc[2, column] = cell
+    table.to_csv(tmp_path / "mine.csv", index=False, sep=";")
+    with pytest.raises(ValueError) as error:
+        report.write_table(tmp_path / "mine.csv")
+    row = 1 if "and row 3" in fault else 3
+    assert str(error.value).startswith(f"mine.csv, row {row} below the names: the column {fault}")
+    assert "\n" not in str(error.value)
+
+
+def test_a_column_that_would_be_two_things_is_a_fault(tmp_path):
+    with pytest.raises(ValueError, match=r"'params' would be both the width and the metric; name another with --width"):
+        written(tmp_path, rows(), metric="params")
+
+
+@pytest.mark.parametrize("column", ["label_noise", "weight_decay", "sparsity"])
+def test_settings_may_be_words(tmp_path, column):
+    twice = pd.concat([rows().assign(**{column: level}) for level in ("high", "low")], ignore_index=True)
+    text = written(tmp_path, twice).read_text()
+    assert f"<strong>{column}=high</strong>: The gain of SAM" in text
+
+
+@pytest.mark.parametrize("strange", [{"status": "ok"}, {"optimizer": "SAM"}, {"train_loss": "low"}])
+def test_columns_that_only_share_a_name_with_ours_are_not_read_as_ours(tmp_path, strange):
+    text = written(tmp_path, rows().assign(**strange)).read_text()
+    assert "The gain of SAM" in text
+    assert "no gain yet" not in text
+
+
+def test_an_axis_may_be_infinite(tmp_path):
+    twice = pd.concat([rows().assign(clip=clip) for clip in (1.0, float("inf"))], ignore_index=True)
+    assert "clip=inf" in written(tmp_path, twice, axes=("clip",)).read_text()
+
+
+def test_a_table_of_flatwide_with_an_edited_cell_is_refused(workdir, tmp_path):
+    from flatwide import load
+
+    table = load(workdir).astype(object)
+    table.loc[1, "test_metric"] = "good"
+    with pytest.raises(ValueError, match="row 2 below the names: the column 'test_metric' holds 'good'"):
+        written(tmp_path, table)
+    with pytest.raises(ValueError, match=r"--metric=best: mine\.csv has no such column"):
+        written(tmp_path, load(workdir), metric="best")

@@ -2,7 +2,8 @@
 
 Run:     python benchmarks/corrected_interval.py        (some seconds)
 Prints:  for 3, 5 and 8 seeds and 5 and 11 rho: the share of 10,000 made-up widths whose interval covers the true gain
-         of the chosen rho, corrected and plain, and the mean bias of the plain gain in units of a run's noise.
+         of the chosen rho, corrected and plain, the mean bias of the plain gain in units of a run's noise, and the
+         ratio of the median lengths of the two intervals.
 """
 
 import math
@@ -31,6 +32,9 @@ def cases(generator, num_seeds, num_rhos):
     yield "base noise doubled", 2 * base, sam, zero
     yield "neighbouring rho correlated 0.8", chain[..., :1], chain[..., 1:], zero
     yield "noise grows fourfold along rho", base, np.linspace(0.5, 2, num_rhos) * sam, zero
+    yield "noise grows tenfold along rho", base, np.geomspace(0.3, 3, num_rhos) * sam, zero
+    yield "one rho ten times as noisy", base, np.where(np.arange(num_rhos) == num_rhos - 1, 10, 1) * sam, zero
+    yield "base noise a tenth", base / 10, sam, zero
     yield "accuracy on 360 examples", *(generator.binomial(360, 0.95, size=s) for s in (base.shape, shape)), zero
     yield "a hump as high as the noise", base, sam + hump, hump
     yield "one rho five times the noise ahead", base, sam + winner, winner
@@ -47,11 +51,13 @@ def main():
                 gains, best = sam - base, sam.sum(axis=1).argmax(axis=1)
                 chosen = np.take_along_axis(gains, best[:, None, None], axis=2)[..., 0]
                 error, plain = chosen.std(axis=1, ddof=1) / math.sqrt(num_seeds), chosen.mean(axis=1)
-                center = selection.cross_fit(gains, sam).mean(axis=1)
-                corrected = np.mean(abs(center - truth[best]) <= reach * error)
-                naive = np.mean(abs(plain - truth[best]) <= stdtrit(num_seeds - 1, 0.975) * error)
-                bias = np.mean(plain - truth[best])
-                print(f"  {name:36s} corrected {corrected:.3f}   plain {naive:.3f}   bias of plain {bias:+.2f}")
+                center, far = selection.cross_fit(gains, sam).mean(axis=1), reach * selection.standard_error(gains, sam)
+                corrected = np.mean(abs(center - truth[best]) <= far)
+                near = stdtrit(num_seeds - 1, 0.975) * error
+                naive = np.mean(abs(plain - truth[best]) <= near)
+                bias, longer = np.mean(plain - truth[best]), np.median(far) / np.median(near)
+                print(f"  {name:36s} corrected {corrected:.3f}   plain {naive:.3f}", end="   ")
+                print(f"bias of plain {bias:+.2f}   corrected longer by {longer:.2f}")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,9 @@ The best of many rho beats one base run even where SAM does nothing: its noise w
 scored at the rho that the other seeds choose, so nobody picks its noise. Those scores still depend on each other, since
 any two of them share the other seeds' choices; Student's t would cover too seldom (88 % instead of 95 % for 8 seeds and
 11 rho). How far to reach is therefore simulated, once for each number of seeds and rho.
+
+Where one rho is far noisier than the rest, it is the choice of some seeds only, and the spread at the rho that all
+choose together may know nothing of it. The standard error is therefore the larger of that spread and the scores' own.
 """
 
 import functools
@@ -13,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from flatwide.analysis import intervals, widths
+from flatwide.analysis import widths
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,8 +77,8 @@ def correct(one: widths.Width, *, level: float = 0.95) -> Corrected:
     """Correct the gain of one width for the choice of its rho.
 
     Equation: k(i) is the best rho by the mean over all seeds but i, k the best over all, d[i, k] the gain of seed i;
-      gain = mean_i d[i, k(i)], standard_error = s(d[:, k]) / sqrt(n), the interval is gain -/+ c standard_error with
-      c the quantile of |gain| / standard_error where all rho and the base differ by noise alone.
+      gain = mean_i d[i, k(i)], standard_error = max(s(d[:, k]), s(d[i, k(i)] over i)) / sqrt(n), the interval is
+      gain -/+ c standard_error with c as in `critical_value`.
     """
     whole = one.complete()
     n, num_rhos = len(whole.seeds), len(whole.candidates)
@@ -83,11 +86,10 @@ def correct(one: widths.Width, *, level: float = 0.95) -> Corrected:
         return Corrected(math.nan, math.nan, math.nan, math.nan, math.nan, n, num_rhos)
     at = list(whole.candidates)
     gains, choices = whole.gains[:, at], whole.choices[:, [1 + place for place in at]]
-    scores = cross_fit(gains, choices)
-    plain = intervals.mean(gains[:, int(np.argmax(choices.sum(axis=0)))])
-    center, error = float(scores.mean()), plain.standard_error
+    center, error = float(cross_fit(gains, choices).mean()), float(standard_error(gains, choices))
     reach = critical_value(n, num_rhos, level=level) * error
-    return Corrected(center, error, center - reach, center + reach, plain.mean - center, n, num_rhos)
+    bias = float(_at_best(gains, choices).mean()) - center
+    return Corrected(center, error, center - reach, center + reach, bias, n, num_rhos)
 
 
 def scores(one: widths.Width) -> tuple[tuple[int, ...], np.ndarray]:
@@ -111,28 +113,59 @@ def cross_fit(gains: np.ndarray, choices: np.ndarray) -> np.ndarray:
     return np.take_along_axis(gains, others.argmax(axis=-1)[..., None], axis=-1)[..., 0]
 
 
-@functools.lru_cache(maxsize=512)
+def standard_error(gains: np.ndarray, choices: np.ndarray) -> np.ndarray:
+    """Compute the standard error of the corrected gain: from the spread at the best rho or the scores', the larger.
+
+    Args: as for `cross_fit`.
+    Returns: [...].
+    """
+    spreads = [values.std(axis=-1, ddof=1) for values in (_at_best(gains, choices), cross_fit(gains, choices))]
+    return np.maximum(*spreads) / math.sqrt(gains.shape[-2])
+
+
 def critical_value(num_seeds: int, num_rhos: int, *, level: float = 0.95) -> float:
     """Find how many standard errors the corrected interval reaches to either side.
 
-    It is Student's t for one rho, where there is no choice. For more it is simulated under the hardest case, that no
-    rho differs from the base by more than independent noise of one size: there the choice is all luck.
+    It is simulated where no rho differs from the base by more than independent noise of one size, so that the choice
+    is all luck; and it is Student's t at least, which is what one rho far ahead of the others needs.
 
-    Cost: a quarter of a second for 8 seeds and 11 rhos, the first time. The same numbers each time.
+    Cost: half a second for 8 seeds and 11 rhos, the first time. The same numbers each time.
     """
-    from scipy.special import stdtrit
+    return max(_student(num_seeds, level), _simulated(num_seeds, num_rhos, level)[0])
 
+
+def stretch_of_scores(num_seeds: int, num_rhos: int, *, level: float = 0.95) -> float:
+    """Find how much wider than Student's t an interval must be that is made from the spread of the scores alone."""
+    return max(1.0, _simulated(num_seeds, num_rhos, level)[1] / _student(num_seeds, level))
+
+
+@functools.lru_cache(maxsize=512)
+def _simulated(num_seeds: int, num_rhos: int, level: float) -> tuple[float, float]:
+    """Simulate the quantiles of |gain| / standard error, for that of the gain and for that of the scores alone."""
     if num_rhos == 1:
-        return float(stdtrit(num_seeds - 1, (1 + level) / 2))
+        return _student(num_seeds, level), _student(num_seeds, level)
     entries = num_seeds * (num_rhos + 1)
     generator = np.random.default_rng(0)
     ratios: list[np.ndarray] = []
     num_tables = max(2000, min(_NUM_TABLES, _MAX_ENTRIES // entries))
     for start in range(0, num_tables, 2000):
         noise = generator.standard_normal((min(2000, num_tables - start), num_seeds, num_rhos + 1))
-        gains = noise[..., 1:] - noise[..., :1]
-        best = noise[..., 1:].sum(axis=1).argmax(axis=-1)
-        at_best = np.take_along_axis(gains, best[:, None, None], axis=-1)[..., 0]
-        error = at_best.std(axis=-1, ddof=1) / math.sqrt(num_seeds)
-        ratios.append(np.abs(cross_fit(gains, noise[..., 1:]).mean(axis=-1)) / error)
-    return float(np.quantile(np.concatenate(ratios), level))
+        gains, choices = noise[..., 1:] - noise[..., :1], noise[..., 1:]
+        scores = cross_fit(gains, choices)
+        errors = (standard_error(gains, choices), scores.std(axis=-1, ddof=1) / math.sqrt(num_seeds))
+        ratios.append(np.abs(scores.mean(axis=-1)) / np.array(errors))
+    larger, alone = np.quantile(np.concatenate(ratios, axis=1), level, axis=1)
+    return float(larger), float(alone)
+
+
+def _student(num_seeds: int, level: float) -> float:
+    """Give the quantile of Student's t for a two-sided interval."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(num_seeds - 1, (1 + level) / 2))
+
+
+def _at_best(gains: np.ndarray, choices: np.ndarray) -> np.ndarray:
+    """Take the gains at the rho that all seeds choose together, the first of equals."""
+    best = choices.sum(axis=-2).argmax(axis=-1)
+    return np.take_along_axis(gains, best[..., None, None], axis=-1)[..., 0]

@@ -52,7 +52,7 @@ def trend(
       runs, width, metric, choose_by: as for `gain.gain_by_width`.
     Returns: the mean over seeds of each seed's least-squares slope, with its standard error and 95 % interval, over the
       widths with a gain and the seeds that have it at each of them; NaN below two widths or (the last three of them)
-      two seeds. For `corrected`, the t quantile is widened in the ratio of `selection.critical_value` to t.
+      two seeds. For `corrected`, the t interval is widened by `selection.stretch_of_scores`.
     """
     found = [_gains(one, corrected) for one in widths.by_width(runs, width=width, metric=metric, choose_by=choose_by)]
     found = [one for one in found if one[1]]
@@ -67,7 +67,7 @@ def trend(
     stretch = 1.0
     if corrected and len(seeds) > 1:
         most = max(num_rhos for _, _, num_rhos in found)
-        stretch = selection.critical_value(len(seeds), most) / selection.critical_value(len(seeds), 1)
+        stretch = selection.stretch_of_scores(len(seeds), most)
     low, high = (slope.mean + stretch * (end - slope.mean) for end in (slope.low, slope.high))
     p_value = order_test(table.mean(axis=1), weights)
     return Trend(slope.mean, slope.standard_error, low, high, p_value, len(seeds), len(found))

@@ -33,6 +33,7 @@ def test_by_hand():
     assert plain["gain"] == pytest.approx((4 + 3 + 2) / 3)
     assert found["selection_bias"] == pytest.approx(2 / 3)
     assert found["corrected_standard_error"] == pytest.approx(1 / math.sqrt(3)) == plain["standard_error"]
+    assert found["corrected_standard_error"] > scipy.stats.sem([2, 3, 2])  # of the scores
     reach = selection.critical_value(3, 2) / math.sqrt(3)
     assert_allclose(found[["corrected_low", "corrected_high"]].astype(float), [7 / 3 - reach, 7 / 3 + reach])
 
@@ -55,7 +56,7 @@ def test_on_pure_noise_it_covers_zero_as_often_as_it_says(num_seeds, num_rhos):
     runs = long_table(values, widths=range(num))
     found = selection.corrected_gain(runs)
     covered = (found["corrected_low"] <= 0) & (found["corrected_high"] >= 0)
-    assert 0.93 <= covered.mean() <= 0.97
+    assert 0.93 <= covered.mean() <= (0.99 if num_seeds == 3 else 0.97)
     plain = gain.gain_by_width(runs)
     assert plain["gain"].mean() > 0.15  # SAM seems to gain where it does nothing
     error = found["corrected_gain"].std() / math.sqrt(num)
@@ -68,9 +69,19 @@ def coverage(gains, choices, *, truth):
     n, num_rhos = gains.shape[1:]
     center = selection.cross_fit(gains, choices).mean(axis=1)
     best = choices.sum(axis=1).argmax(axis=1)
-    error = np.take_along_axis(gains, best[:, None, None], axis=2)[..., 0].std(axis=1, ddof=1) / math.sqrt(n)
     target = np.broadcast_to(truth, choices[:, 0].shape)[np.arange(len(best)), best]
+    error = selection.standard_error(gains, choices)
     return np.mean(np.abs(center - target) <= selection.critical_value(n, num_rhos) * error)
+
+
+@pytest.mark.parametrize("num_rhos", [5, 11])
+@pytest.mark.parametrize("num_seeds", [3, 5, 8])
+def test_where_noise_differs_from_rho_to_rho_it_covers_too(num_seeds, num_rhos):
+    """The noisiest rho is the choice of some seeds only, and the rho of all seeds need not know of it."""
+    noise = np.random.default_rng(num_seeds).normal(size=(4000, num_seeds, num_rhos + 1))
+    for spreads in (np.r_[np.ones(num_rhos - 1), 10], np.geomspace(0.3, 3, num_rhos)):
+        sam = spreads * noise[..., 1:]
+        assert 0.93 < coverage(sam - noise[..., :1], sam, truth=np.zeros(num_rhos)) < 0.98
 
 
 @pytest.mark.parametrize("num_seeds", [3, 8])
@@ -82,13 +93,14 @@ def test_where_rho_matters_it_covers_the_gain_of_the_chosen_rho(num_seeds):
         assert 0.93 < coverage(truth + noise - base, truth + noise, truth=truth) < 0.985
 
 
-def test_a_clear_winner_costs_width_only():
-    """With one choice for every fold the score is the plain gain."""
-    generator = np.random.default_rng(0)
-    noise = generator.normal(size=(4000, 5, 6))
-    truth = np.array([0, 50, 0, 0, 0])
+@pytest.mark.parametrize("num_seeds", [3, 5, 8])
+@pytest.mark.parametrize("num_rhos", [5, 11])
+def test_a_clear_winner_costs_width_only(num_seeds, num_rhos):
+    """With one choice for every fold the score is the plain gain, and the reach that of Student's t at least."""
+    noise = np.random.default_rng(0).normal(size=(4000, num_seeds, num_rhos + 1))
+    truth = 50.0 * (np.arange(num_rhos) == 1)
     found = coverage(truth + noise[..., 1:] - noise[..., :1], truth + noise[..., 1:], truth=truth)
-    assert 0.95 < found < 0.985
+    assert 0.94 < found < 0.985
 
 
 def test_students_t_over_the_scores_would_not_do():
@@ -99,13 +111,24 @@ def test_students_t_over_the_scores_would_not_do():
     assert np.mean(statistic < scipy.stats.t.ppf(0.975, 7)) < 0.90
 
 
-def test_the_reach_is_reproducible_and_grows_with_the_grid():
-    selection.critical_value.cache_clear()
-    first = selection.critical_value(5, 5)
-    selection.critical_value.cache_clear()
-    assert selection.critical_value(5, 5) == first
-    assert scipy.stats.t.ppf(0.975, 4) == selection.critical_value(5, 1) < first < selection.critical_value(5, 11)
+def test_the_reach_is_reproducible_and_that_of_students_t_at_least():
+    selection._simulated.cache_clear()
+    first = selection.critical_value(8, 5)
+    selection._simulated.cache_clear()
+    assert selection.critical_value(8, 5) == first
+    assert scipy.stats.t.ppf(0.975, 7) == selection.critical_value(8, 1) < first < selection.critical_value(8, 11)
+    assert selection.critical_value(3, 11) == scipy.stats.t.ppf(0.975, 2)
     assert selection.critical_value(5, 5, level=0.5) < 1.5
+
+
+@pytest.mark.parametrize("num_seeds", [3, 8])
+def test_an_interval_of_the_scores_alone_is_stretched_to_cover(num_seeds):
+    noise = np.random.default_rng(1).normal(size=(8000, num_seeds, 12))
+    scores = selection.cross_fit(noise[..., 1:] - noise[..., :1], noise[..., 1:])
+    statistic = np.abs(scores.mean(axis=1)) / (scores.std(axis=1, ddof=1) / math.sqrt(num_seeds))
+    reach = scipy.stats.t.ppf(0.975, num_seeds - 1) * selection.stretch_of_scores(num_seeds, 11)
+    assert abs(np.mean(statistic < reach) - 0.95) < 0.01
+    assert selection.stretch_of_scores(num_seeds, 1) == 1
 
 
 def test_diverged_and_missing_runs_leave_a_whole_block():

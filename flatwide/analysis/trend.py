@@ -1,4 +1,4 @@
-"""Does the gain grow with width: a slope with its interval, an exact test, and the paper's own rule."""
+"""Does the gain grow with width: a slope with its interval, a test of the order, and the paper's own rule."""
 
 import itertools
 import math
@@ -81,9 +81,10 @@ def slope_weights(num_params: Sequence[int]) -> np.ndarray:
 
 
 def order_test(means: np.ndarray, weights: np.ndarray) -> float:
-    """Compute the share of all orders of the widths that give a slope at least as large: an exact, one-sided test.
+    """Compute the share of all orders of the widths that give a slope at least as large: a one-sided test.
 
-    It is valid whatever the noise and however rho was chosen, if under the null hypothesis all widths are alike.
+    It is exact, however rho was chosen, where under the null hypothesis all widths are alike in their noise too. Where
+    the smallest is ten times as noisy as the rest, 11 to 15 % of tables without a trend have a share of 5 % or less.
     It cannot be smaller than one over the number of orders: 1/6 for three widths, 1/120 for five.
     """
     # Equal values in another order are the same slope up to rounding.

@@ -59,6 +59,18 @@ def test_on_noise_the_interval_of_the_slope_covers_zero(num_seeds):
     assert np.mean(small) < 0.05 + 3 * math.sqrt(0.05 * 0.95 / 250)
 
 
+def test_widths_of_unequal_noise_mislead_the_order_test_but_not_the_interval():
+    """What its docstring says: the order test is for widths that are alike."""
+    generator, sizes = np.random.default_rng(0), (10, 40, 160, 640, 2560)
+    weights, spreads = trend.slope_weights(sizes), np.array([10, 1, 1, 1, 1])
+    small = [trend.order_test(spreads * means, weights) <= 0.05 for means in generator.normal(size=(1000, 5))]
+    assert 0.08 < np.mean(small) < 0.15
+    tables = spreads[:, None, None] * generator.normal(size=(250, 5, 8, 6))
+    found = [trend.trend(long_table(table, widths=sizes)) for table in tables]
+    covered = np.mean([one.low <= 0 <= one.high for one in found])
+    assert abs(covered - 0.95) < 3 * math.sqrt(0.05 * 0.95 / 250)
+
+
 def test_one_width_or_one_seed():
     assert np.isnan(trend.trend(long_table(VALUES[:1], widths=(10,))).slope)
     found = trend.trend(long_table(VALUES[:, :1]), corrected=False)

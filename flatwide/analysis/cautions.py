@@ -13,45 +13,92 @@ if TYPE_CHECKING:
 FEW_SEEDS = 5
 
 
+_MENDS = {
+    "unfinished": "in training or stopped; the same command goes on with them",
+    "failed": "error.txt in the folder of each says why; the same command tries them again",
+    "damaged": "restore the file that the column `problem` names from a copy, or move the folder of the run away",
+    "mismatch": "a copied folder, or an edited config.json; move the folder out of runs/",
+}
+
+
 class Caution(NamedTuple):
-    """A reason for care: its name, and a sentence that says where and what would mend it."""
+    """A reason for care.
+
+    what: the sentence, or what follows a finding in it. finding: its beginning where that differs from part to part,
+      such as the widths. part: the runs that it is about; "" for all.
+    """
 
     name: str
-    text: str
+    what: str
+    finding: str = ""
+    part: str = ""
+
+    @property
+    def text(self) -> str:
+        """Say where it is, what is wrong, and what would mend it."""
+        return (f"{self.part}: " if self.part else "") + f"{_capital(self.finding)} {self.what}".lstrip()
 
 
 def cautions(
-    runs: "pd.DataFrame", *, width: str = "num_params", metric: str = "test_metric", choose_by: str | None = None
+    runs: "pd.DataFrame",
+    *,
+    width: str = "num_params",
+    metric: str = "test_metric",
+    choose_by: str | None = None,
+    has_states: bool = True,
 ) -> list[Caution]:
-    """List the reasons for care in a whole results table, each once."""
+    """List the reasons for care in a whole results table, each once.
+
+    Args: as for `gain.gain_by_width`, and
+      has_states: whether it is known what became of a run; otherwise "diverged" only means that it has no metric.
+    """
     runs = fields.narrow(runs, width=width)
     found: dict[Caution, None] = dict.fromkeys(_whole_table(runs, width=width))
     for part in table.parts(runs, width=width):
         chosen_by = widths.choice_column(part.runs, metric=metric) if choose_by is None else choose_by
-        where = f"{part.name}: " if part.name else ""
         cells = widths.by_width(part.runs, width=width, metric=metric, choose_by=chosen_by)
         for caution in [
             *_seeds(cells, width),
-            *_rhos(cells, width),
+            *_rhos(cells, width, has_states=has_states),
             *_choice(cells, chosen_by),
             *_fit(part.runs, width=width, metric=metric, choose_by=chosen_by),
         ]:
-            found[Caution(caution.name, where + caution.text)] = None
+            found[caution._replace(part=part.name)] = None
     return list(found)
+
+
+def told_once(found: list[Caution], *, num_parts: int) -> list[str]:
+    """Say what holds for several parts in one sentence, with the name of each part once; for all alike, with none."""
+    alike: dict[tuple[str, str], dict[str, list[str]]] = {}
+    for caution in found:
+        findings = alike.setdefault((caution.name, caution.what), {})
+        findings.setdefault(caution.finding, []).append(caution.part)
+    return [_joined(what, findings, num_parts) for (_, what), findings in alike.items()]
+
+
+def _joined(what: str, findings: dict[str, list[str]], num_parts: int) -> str:
+    if len(findings) == 1:
+        ((finding, parts),) = findings.items()
+        is_general = len(parts) == num_parts or parts == [""]
+        return Caution("", what, finding, "" if is_general else "; ".join(parts)).text
+    named = [f"{' and '.join(parts)} ({finding.rstrip(':;,')})" for finding, parts in findings.items()]
+    return f"{'; '.join(named)}: {what}"
 
 
 def _whole_table(runs: "pd.DataFrame", *, width: str) -> Iterator[Caution]:
     states = runs["status"].tolist()
-    left = [f"{states.count(state)} {state}" for state in ("unfinished", "failed", "damaged") if state in states]
+    left = [state for state in _MENDS if state in states]
     if left:
-        yield Caution("not_done", f"Runs that are not in the analysis: {', '.join(left)}. Run the command again.")
+        counts = ", ".join(f"{states.count(state)} {state}" for state in left)
+        mends = " ".join(f"{_capital(state)}: {_MENDS[state]}." for state in left)
+        yield Caution("not_done", f"Runs that are not in the analysis: {counts}. {mends}")
     arms: dict[Any, set[bool]] = {}
     for row in fields.done(runs, [width]):
         arms.setdefault(row[width], set()).add(fields.effective_rho(row) == 0)
     for missing, what in ((True, "base run (rho=0)"), (False, "SAM run")):
         at = [value for value, have in arms.items() if missing not in have]
         if at:
-            yield Caution("no_pair", f"No {what} {_at(width, at, begins=False)}: no gain there.")
+            yield Caution("no_pair", f"No {what} {_at(width, at)}: no gain there.")
     for name in _coupled(runs, width):
         yield Caution("mixed_configs", f"{name} differs from one width to another: not only the size changes.")
 
@@ -73,21 +120,27 @@ def _seeds(cells: list[widths.Width], width: str) -> Iterator[Caution]:
         base, sam = (np.isfinite(cell.values[:, column]) for column in (0, 1 + cell.best))
         few += [int(np.sum(base & sam))]
         unpaired += [cell.value] * bool(np.any(base != sam))
-    if few and min(few) < FEW_SEEDS:
+    if 0 in few:
+        yield Caution(
+            "no_seeds", "no seed has both a base and a SAM run with a result: no gain there.", "at some width"
+        )
+    least = min(filter(None, few), default=FEW_SEEDS)
+    if least < FEW_SEEDS:
         yield Caution(
             "few_seeds",
-            f"As few as {min(few)} seeds at a width: intervals are wide, and rest on the noise being near normal. "
-            f"{FEW_SEEDS} or more are better.",
+            f"intervals are wide, and rest on the noise being near normal. {FEW_SEEDS} or more are better.",
+            f"as few as {least} seed{'s' * (least > 1)} at a width:",
         )
     same = [cell.value for cell in cells if _has_no_spread(cell)]
     if same:
         yield Caution(
             "no_spread",
-            f"{_at(width, same)} every seed has the same gain, as happens with few seeds and few test examples: "
-            "an interval of no length is no certainty.",
+            "every seed has the same gain, as happens with few seeds and few test examples: an interval of no length "
+            "is no certainty.",
+            _at(width, same),
         )
     if unpaired:
-        yield Caution("unpaired_seeds", f"{_at(width, unpaired)} some seeds have one run of the pair only.")
+        yield Caution("unpaired_seeds", "some seeds have one run of the pair only.", _at(width, unpaired))
 
 
 def _has_no_spread(cell: widths.Width) -> bool:
@@ -95,13 +148,14 @@ def _has_no_spread(cell: widths.Width) -> bool:
     return len(gains) > 1 and float(np.ptp(gains)) < 1e-12
 
 
-def _rhos(cells: list[widths.Width], width: str) -> Iterator[Caution]:
+def _rhos(cells: list[widths.Width], width: str, *, has_states: bool) -> Iterator[Caution]:
     for edge, most, way in (("high", "largest", "larger"), ("low", "smallest", "smaller")):
         at = [cell.value for cell in cells if rho.grid_edge(cell) == edge]
         if at:
             yield Caution(
                 "edge_of_grid",
-                f"{_at(width, at)} the best rho is the {most} of the grid: a {way} one may be better; extend the grid.",
+                f"the best rho is the {most} of the grid: a {way} one may be better; extend the grid.",
+                _at(width, at),
             )
     if any(len(cell.rhos) < 3 for cell in cells):
         yield Caution("short_grid", "Fewer than three rhos at some widths: the best rho is hardly a choice.")
@@ -111,16 +165,20 @@ def _rhos(cells: list[widths.Width], width: str) -> Iterator[Caution]:
     if short:
         yield Caution(
             "missing_seeds",
-            f"{_at(width, short)} some rhos have fewer seeds than others: until they have as many they cannot be "
-            "the best. Run the command again.",
+            "some rhos have fewer seeds than others: until they have as many they cannot be the best. Run the command "
+            "again.",
+            _at(width, short),
         )
     diverged = sum(cell.num_diverged for cell in cells)
+    lost = "diverged" if has_states else "have no metric"
     if diverged:
+        verb = "has no metric" if diverged == 1 and not has_states else lost
+        seed = "a diverged seed" if has_states else "a seed without one"
         count = f"{diverged} run{'s' * (diverged > 1)}"
-        yield Caution("diverged", f"{count} diverged; a rho with a diverged seed is never the best.")
+        yield Caution("diverged", f"a rho with {seed} is never the best.", f"{count} {verb};")
     base = [cell.value for cell in cells if not np.isfinite(cell.values[:, 0]).all()]
     if base:
-        yield Caution("base_diverged", f"{_at(width, base)} base runs diverged or are missing: seeds are left out.")
+        yield Caution("base_diverged", f"base runs {lost} or are missing: seeds are left out.", _at(width, base))
 
 
 def _choice(cells: list[widths.Width], chosen_by: str) -> Iterator[Caution]:
@@ -147,10 +205,13 @@ def _fit(runs: "pd.DataFrame", *, width: str, metric: str, choose_by: str) -> It
         )
 
 
-def _at(width: str, values: list[Any], *, begins: bool = True) -> str:
+def _at(width: str, values: list[Any]) -> str:
     """Say at which widths."""
-    text = f"at {_list(values)} parameters" if width == "num_params" else f"at {width} {_list(values)}"
-    return text[0].upper() + text[1:] if begins else text
+    return f"at {_list(values)} parameters" if width == "num_params" else f"at {width} {_list(values)}"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _list(values: list[Any]) -> str:

@@ -18,6 +18,7 @@ class Source(NamedTuple):
     num_planned: runs of the study, None if that is not known.
     identities: name of a run -> what its config says beyond the table, see `facts.read_identities`.
     notes: what a reader must know about how the table was read. is_table: whether they were trained elsewhere.
+    has_states: whether it is known what became of each run; otherwise one without a metric counts as diverged.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Source(NamedTuple):
     identities: Mapping[str, Mapping[str, Any]] = {}
     notes: tuple[str, ...] = ()
     is_table: bool = False
+    has_states: bool = True
 
 
 class Section(NamedTuple):
@@ -84,17 +86,20 @@ def content(
     trained = [
         row | {"threads": named.get(row.get("run", ""), {}).get("threads")}
         for row in rows
-        if row["status"] != "damaged"
+        if row["status"] not in facts.UNREADABLE
     ]
     varied = recipe.varied(trained, known)
     base = gain.base_name(runs) if {"optimizer", "base_optimizer"} <= set(runs.columns) else "its base optimizer"
     found, data = charts.charts(figures)
-    key_tables = tables.key_tables(runs, summary, metric=metric, choose_by=choose_by, base=base or "base")
+    lost = "diverged" if source.has_states else facts.NO_METRIC
+    key_tables = tables.key_tables(runs, summary, metric=metric, choose_by=choose_by, base=base or "base", lost=lost)
     parts = [part.name for part in table.parts(fields.narrow(runs)) if part.name]
     answers = [_of_part(text, parts) for text in _answers(runs, rows, metric=metric, choose_by=choose_by)]
-    raised = _cautions([one.text for one in cautions.cautions(runs, metric=metric, choose_by=choose_by)], parts)
+    objections = cautions.cautions(runs, metric=metric, choose_by=choose_by, has_states=source.has_states)
+    raised = cautions.told_once(objections, num_parts=len(parts))
     aside = recipe.varied(rows, (name for name in runs.columns if name.startswith(f"{fields.ASIDE}.")))
-    shown = run_table.run_table(rows, varied=[*varied, *aside])
+    told = rows if source.has_states else [_without_state(row) for row in rows]
+    shown = run_table.run_table(told, varied=[*varied, *aside])
     words = " ".join(
         [*(text for _, text in answers), *raised, *varied, *(f"{one.title} {one.note}" for one in key_tables)]
     )
@@ -113,10 +118,14 @@ def content(
         command="" if own else source.command or f"python main.py --workdir={source.name} --config=study.py",
         config=recipe.config_file(trained, known) if trained and not own else "",
         constant=[(name, str(trained[0].get(name))) for name in known if name not in varied] if trained and own else [],
-        facts=facts.facts(rows, num_planned=source.num_planned, identities=source.identities),
+        facts=facts.facts(told, num_planned=source.num_planned, identities=source.identities),
         notes=source.notes,
         terms=terms.terms(words, columns=[column["name"] for column in shown["columns"]]),
     )
+
+
+def _without_state(row: dict[str, Any]) -> dict[str, Any]:
+    return row | {"status": facts.NO_METRIC if row["status"] == "diverged" else row["status"]}
 
 
 def _title(rows: list[dict[str, Any]], base: str, source: Source, *, own: bool) -> str:
@@ -165,17 +174,6 @@ def _of_part(text: str, parts: list[str]) -> tuple[str, str]:
     """Split a text into the part of the runs that it begins with, if any, and the rest."""
     name = max((name for name in parts if text.startswith(f"{name}: ")), key=len, default="")
     return name, text.removeprefix(f"{name}: ") if name else text
-
-
-def _cautions(texts: list[str], parts: list[str]) -> list[str]:
-    """Say what holds for several parts once, with their names; for all of them, without."""
-    named: dict[str, list[str]] = {}
-    for name, text in (_of_part(text, parts) for text in texts):
-        named.setdefault(text, []).append(name)
-    return [
-        text if len(names) == len(parts) or names == [""] else f"{'; '.join(names)}: {text}"
-        for text, names in named.items()
-    ]
 
 
 def _explanation(rows: list[dict[str, Any]], base: str, metric: str) -> str:

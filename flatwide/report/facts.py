@@ -10,6 +10,8 @@ from flatwide.logs import duration_text
 
 Run = dict[str, Any]
 DONE = ("finished", "diverged")
+NO_METRIC = "without metric"  # what a run of somebody's table is that has none, whatever became of it
+UNREADABLE = ("damaged", "mismatch")  # of such a run nothing but its name is in the table
 
 
 def facts(
@@ -37,9 +39,8 @@ def counts(runs: list[Run], *, num_planned: int | None = None) -> str:
     states = Counter(str(run["status"]) for run in runs)
     num_done = sum(states[state] for state in DONE)
     text = f"{num_done:,} done" if num_planned is None else f"{num_done:,} of {num_planned:,} done"
-    others = [
-        f"{states[state]:,} {state}" for state in ("diverged", "unfinished", "failed", "damaged") if states[state]
-    ]
+    known = ("diverged", "unfinished", "failed", *UNREADABLE, NO_METRIC)
+    others = [f"{states[state]:,} {state}" for state in known if states[state]]
     if states["diverged"]:
         others[0] += " among them"
     return ", ".join([text, *others])

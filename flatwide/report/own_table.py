@@ -82,7 +82,7 @@ def write_table(
         output.claim_folder(folder)
     return export(
         runs,
-        Source(name=table_path.name, notes=notes, is_table=True),
+        Source(name=table_path.name, notes=notes, is_table=True, has_states="status" in found.columns),
         page_path=page_path,
         summary_path=folder / "summary.csv" if formats else None,
         folder=folder,

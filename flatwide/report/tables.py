@@ -55,7 +55,13 @@ def units(runs: list[Row], *, metric: str) -> Units:
 
 
 def key_tables(
-    runs: "pd.DataFrame", summary: "pd.DataFrame", *, metric: str, choose_by: str | None, base: str
+    runs: "pd.DataFrame",
+    summary: "pd.DataFrame",
+    *,
+    metric: str,
+    choose_by: str | None,
+    base: str,
+    lost: str = "diverged",
 ) -> list[KeyTable]:
     """Make the tables that a reader looks up.
 
@@ -63,6 +69,7 @@ def key_tables(
       runs: the results table.
       summary: what `analysis.summary.summary` makes of it.
       base: name of the base optimizer.
+      lost: what a run is called whose status is diverged.
     """
     rows = [row for row in fields.records(summary) if row["row"] == "width"] if len(summary) else []
     if not rows:
@@ -70,7 +77,7 @@ def key_tables(
     all_runs = fields.records(runs)
     write = units(all_runs, metric=metric)
     front = _front(rows, all_runs, table.axes(runs))
-    found = [_gain(rows, front, write, base), _rho(rows, front, write)]
+    found = [_gain(rows, front, write, base, lost), _rho(rows, front, write)]
     if any(not _is_missing(row.get("equal_compute_gain")) for row in rows):
         found.append(_equal_compute(rows, front, write))
     found += [_fit(rows, front)] if any("base_train_loss" in row for row in rows) else []
@@ -107,7 +114,7 @@ def _front(rows: list[Row], runs: list[Row], parts: list[str]) -> _Front:
     return _Front([*parts, *sizes, "parameters"], cells)
 
 
-def _gain(rows: list[Row], front: _Front, write: Units, base: str) -> KeyTable:
+def _gain(rows: list[Row], front: _Front, write: Units, base: str, lost: str) -> KeyTable:
     columns = [
         f"{base}{write.unit}",
         f"SAM{write.unit}",
@@ -118,7 +125,7 @@ def _gain(rows: list[Row], front: _Front, write: Units, base: str) -> KeyTable:
         "bias of choosing",
         "seeds",
     ]
-    columns += ["diverged"]
+    columns += [lost]
     cells = [
         [
             *front.cells(row),

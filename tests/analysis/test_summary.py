@@ -1,6 +1,7 @@
 """From a results table to parts, cautions, a summary and an answer."""
 
 import time
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -200,6 +201,51 @@ def test_cautions_of_a_careless_study():
     found = names(cautions.cautions(pd.concat([runs, left], ignore_index=True)))
     expected = {"few_seeds", "edge_of_grid", "diverged", "no_interpolation", "test_set_selection", "unpaired_seeds"}
     assert expected | {"not_done", "no_pair", "short_grid"} - {"short_grid"} <= found
+
+
+@pytest.mark.parametrize(
+    ("kept", "begins"),
+    [
+        (1, "As few as 1 seed at a width: intervals"),
+        (2, "As few as 2 seeds at a width: intervals"),
+        (0, "At some width no seed has both a base and a SAM run with a result"),
+    ],
+)
+def test_few_seeds_are_counted_in_words_that_fit(kept, begins):
+    runs: Any = study(num_seeds=5)
+    gone = (runs["num_params"] == 100) & (runs["rho"] == 0) & (runs["seed"] >= kept)
+    runs.loc[gone, ["status", "test_metric"]] = ["diverged", np.nan]
+    texts = [one.text for one in cautions.cautions(runs) if one.name in ("few_seeds", "no_seeds")]
+    assert len(texts) == 1
+    assert texts[0].startswith(begins)
+
+
+def test_runs_that_are_not_done_have_a_mend_each():
+    states = ["unfinished", "failed", "failed", "damaged", "mismatch"]
+    left = pd.DataFrame({"run": list("abcde"), "status": states})
+    runs: Any = pd.concat([study(), left], ignore_index=True)
+    (caution,) = [one for one in cautions.cautions(runs) if one.name == "not_done"]
+    assert "1 unfinished, 2 failed, 1 damaged, 1 mismatch." in caution.text
+    damaged = caution.text[caution.text.index("Damaged:") :]
+    assert "restore the file" in damaged
+    assert "command" not in damaged
+    assert "move the folder out of runs/" in damaged
+
+
+def test_cautions_of_several_parts_are_told_once_with_each_part_named_once():
+    some = [study(label_noise=noise, num_seeds=4 + round(4 * noise)) for noise in (0.0, 0.25, 0.5)]
+    runs: Any = pd.concat(some, ignore_index=True)
+    other = runs["label_noise"] == 0.5  # its gain falls off with rho at the second width
+    runs.loc[other & (runs["num_params"] == 1000), "test_metric"] -= runs["rho"]
+    texts = cautions.told_once(cautions.cautions(runs), num_parts=3)
+    (few,) = [text for text in texts if "near normal" in text]
+    assert few.startswith("label_noise=0.0: As few as 4 seeds at a width: intervals")
+    (edge,) = [text for text in texts if "smallest of the grid" in text]
+    assert edge.startswith(
+        "label_noise=0.0 and label_noise=0.25 (at 100 parameters); label_noise=0.5 (at 1,000 parameters): the best rho"
+    )
+    (chosen,) = [text for text in texts if "chosen by the test metric" in text]
+    assert chosen.startswith("The best rho was")
 
 
 def test_seeds_that_agree_to_the_last_digit_are_no_certainty():

@@ -232,3 +232,14 @@ def test_a_table_of_flatwide_with_an_edited_cell_is_refused(workdir, tmp_path):
         written(tmp_path, table)
     with pytest.raises(ValueError, match=r"--metric=best: mine\.csv has no such column"):
         written(tmp_path, load(workdir), metric="best")
+
+
+def test_a_run_without_a_metric_need_not_have_diverged(tmp_path):
+    table = rows()
+    table.loc[[0, 5], "test_acc"] = None
+    text = written(tmp_path, table).read_text()
+    assert "2 runs have no metric; a rho with a seed without one is never the best." in text
+    assert "base runs have no metric or are missing" in text
+    assert "22 done, 2 without metric" in text
+    assert '<th scope="col">without metric</th>' in text
+    assert "diverged" not in text[text.index("<main>") : text.index('<section id="runs"')].split('id="figures"')[0]

@@ -145,10 +145,11 @@ def test_a_caution_of_several_parts_is_told_once(tmp_path):
     ]
     pd.DataFrame(rows).to_csv(tmp_path / "runs.csv", index=False)
     found = Elements(report.write_table(tmp_path / "runs.csv").read_text()).words
-    few = [text for text in found if "seeds at a width" in text]
-    assert len(few) == 2
-    assert few[0].startswith("label_noise=0.0; label_noise=0.25: As few as 3 seeds")
-    assert few[1].startswith("label_noise=0.5: As few as 2 seeds")
+    (few,) = [text for text in found if "seeds at a width" in text]
+    assert few.startswith(
+        "label_noise=0.0 and label_noise=0.25 (as few as 3 seeds at a width); label_noise=0.5 (as few as 2 seeds at a "
+        "width): intervals are wide"
+    )
     short = [text for text in found if "Fewer than three rhos" in text]
     assert len(short) == 1
     assert short[0].startswith("Fewer")  # it holds for all, so no part is named

@@ -4,10 +4,10 @@ Run:   python benchmarks/study_throughput.py [--seeds=2] [--epochs=60]
 
 The runs of the digits study, each way with a cache of compiled programs of its own, as on a new machine:
   as one study: one-thread workers, a core each, report included;
-  as a plain loop of one-run training in one process, which shares programs too; also width by width;
-  as separate `main.py` processes, one a core at a time (a sample of runs);
+  as a plain loop of one-run training in one process, which shares programs too; also the seconds within runs by width;
+  as separate `main.py` processes, one a core at a time: one of each program compiles it, the others read the cache;
   as one study with a single worker of as many threads as there are cores: what one-thread processes are worth;
-  as a loop that forgets its programs after each run but reads them from the cache (a sample): what sharing is worth.
+  as a loop that forgets its programs after each run, but reads them from a warm cache: what sharing them is worth.
 Before that, the share of time outside compiled training, in one process that has compiled its programs.
 """
 
@@ -51,8 +51,8 @@ def forget():
         cached.cache_clear()
     jax.clear_caches()
 
-workdir, mode, every = sys.argv[1], sys.argv[2], int(sys.argv[4])
-runs = plan.expand(json.loads(sys.argv[3])).runs[::every]
+workdir, mode, first = sys.argv[1], sys.argv[2], int(sys.argv[4])
+runs = plan.expand(json.loads(sys.argv[3])).runs[:first]
 if mode == "measure":
     for run in {run.shape: run for run in runs}.values():
         driver.run(dict(run.config) | {"seed": 10**6}, workdir + "/warm", quiet=True, tensorboard=False)
@@ -71,8 +71,8 @@ def environment(folder: Path) -> dict[str, str]:
     return os.environ | {"XDG_CACHE_HOME": str(folder / "cache"), "PYTHONPATH": str(ROOT)}
 
 
-def in_process(values: str, folder: Path, *, mode: str, every: int = 1) -> dict:
-    command = [sys.executable, "-c", INSIDE, str(folder), mode, values, str(every)]
+def in_process(values: str, folder: Path, *, mode: str, workdir: str = "", first: int = 10**9) -> dict:
+    command = [sys.executable, "-c", INSIDE, str(folder / workdir), mode, values, str(first)]
     done = subprocess.run(command, env=environment(folder) | {"NPROC": "1"}, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -93,7 +93,7 @@ def as_study(folder: Path, flags: list[str]) -> float:
 
 def as_processes(configs: list[dict], folder: Path, *, at_a_time: int) -> float:
     """Train runs as separate commands, as a shell loop would; give the seconds."""
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     single = ROOT / "configs" / "digits_mlp.py"
     started, running = time.monotonic(), []
     for config in configs:
@@ -114,6 +114,12 @@ def seconds_by_width(folder: Path) -> pd.Series:
     return flatwide.load(folder).groupby("num_params")["seconds"].sum()
 
 
+def one_of_each_shape(runs: list, seed: int) -> list[dict]:
+    """Give the flags of one run of each program, with a seed of its own."""
+    shapes = {run.shape: dict(run.config) for run in runs}
+    return [{n: c[n] for n in ("num_neurons", "rho", "num_epochs")} | {"seed": seed} for c in shapes.values()]
+
+
 def main(seeds: int, epochs: int) -> None:
     from flatwide import config as configs
     from flatwide import results
@@ -122,8 +128,7 @@ def main(seeds: int, epochs: int) -> None:
     axes = {"seed": tuple(range(seeds))}
     values, _ = configs.override(configs.load_file(str(CONFIG)), [("num_epochs", str(epochs))])
     values["study"]["axes"] |= axes
-    runs, cores = plan.expand(values).runs, len(os.sched_getaffinity(0))
-    every, text = max(1, len(runs) // SAMPLE), json.dumps(values)
+    runs, cores, text = list(plan.expand(values).runs), len(os.sched_getaffinity(0)), json.dumps(values)
     print(
         f"{len(runs)} runs of digits_width, {epochs} epochs, {cores} cores, load {os.getloadavg()[0]:.1f}", flush=True
     )
@@ -138,24 +143,34 @@ def main(seeds: int, epochs: int) -> None:
         print(
             f"study: {study:.1f} s, its report about {report:.1f} s of it; {3600 * len(runs) / study:.0f} runs an hour"
         )
+        whole = 1 - inside["inside"] / cores / study
+        print(f"  {100 * whole:.0f} % of its wall is not compiled training: start-up, compiling and report included")
         loop = in_process(text, folder / "loop", mode="plain")
         results.write_results(folder / "loop")
         print(f"plain loop in one process: {loop['wall']:.1f} s: {loop['wall'] / study:.2f}x the study's time")
         ratios = seconds_by_width(folder / "loop") / (seconds_by_width(folder / "study") / cores)
-        print("  by number of parameters:", ", ".join(f"{size:,}: {ratio:.2f}x" for size, ratio in ratios.items()))
-        sample = [dict(run.config) for run in runs[::every]]
-        picked = [{n: c[n] for n in ("num_neurons", "rho", "seed", "num_epochs")} for c in sample]
-        separate = as_processes(picked, folder / "separate", at_a_time=cores) / len(picked) * len(runs)
-        print(
-            f"separate commands: {separate:.0f} s, from {len(picked)} of them: {separate / study:.1f}x the study's time"
+        text_of = ", ".join(f"{size:,}: {ratio:.2f}x" for size, ratio in ratios.items())
+        print(f"  seconds within runs, the loop's against the study's on {cores} cores, by parameters: {text_of}")
+        cold, warm = (
+            as_processes(one_of_each_shape(runs, seed), folder / "separate", at_a_time=cores) for seed in (1000, 1001)
         )
+        num_programs = len({run.shape for run in runs})
+        separate = cold + warm * (len(runs) / num_programs - 1)
+        print(
+            f"separate commands: {separate:.0f} s: {separate / study:.1f}x the study's time. {num_programs} compiling"
+        )
+        print(f"  took {cold:.1f} s, and {num_programs} that find their programs in the cache {warm:.1f} s")
         threaded = as_study(folder / "threaded", [*flags, "--config.study.workers=1", f"--config.threads={cores}"])
         print(f"study with one worker of {cores} threads: {threaded:.1f} s: {threaded / study:.2f}x")
-        shared, unshared = (
-            in_process(text, folder / mode, mode=mode, every=every)["wall"] for mode in ("plain", "unshared")
+        for attempt in ("first", "second"):  # the first fills the cache
+            shared, unshared = (
+                in_process(text, folder / "sharing", mode=mode, workdir=f"{mode}-{attempt}", first=SAMPLE)["wall"]
+                for mode in ("plain", "unshared")
+            )
+        print(
+            f"loop of {SAMPLE} runs that share two programs: {shared:.1f} s; reading them from the cache for each run:"
         )
-        print(f"loop that reads its programs from the cache again for each run, {len(picked)} runs: {unshared:.1f} s, ")
-        print(f"  and that shares them, compiling included: {shared:.1f} s")
+        print(f"  {unshared:.1f} s: {unshared / shared:.1f}x")
 
 
 if __name__ == "__main__":

@@ -39,6 +39,8 @@ def counts(runs: list[Run], *, num_planned: int | None = None) -> str:
     states = Counter(str(run["status"]) for run in runs)
     num_done = sum(states[state] for state in DONE)
     text = f"{num_done:,} done" if num_planned is None else f"{num_done:,} of {num_planned:,} done"
+    if num_planned is not None and num_done > num_planned:
+        text = f"{num_done:,} done (the last study planned {num_planned:,})"
     known = ("diverged", "unfinished", "failed", *UNREADABLE, NO_METRIC)
     others = [f"{states[state]:,} {state}" for state in known if states[state]]
     if states["diverged"]:

@@ -16,6 +16,14 @@ def test_runs_are_counted_by_their_end():
     runs = [RUN | {"status": state} for state in states]
     assert found(runs)["runs"] == "3 done, 1 diverged among them, 1 unfinished, 1 failed"
     assert found(runs, num_planned=8)["runs"].startswith("3 of 8 done")
+    assert found(runs, num_planned=3)["runs"].startswith("3 of 3 done")
+
+
+def test_a_smaller_study_after_a_larger_one_makes_no_more_than_all():
+    states = ["finished", "finished", "diverged"]
+    assert found([RUN | {"status": state} for state in states], num_planned=2)["runs"] == (
+        "3 done (the last study planned 2), 1 diverged among them"
+    )
 
 
 def test_time_is_the_sum_over_runs():

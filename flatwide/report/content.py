@@ -53,6 +53,7 @@ class Content(NamedTuple):
     runs: dict[str, Any]
     command: str
     config: str
+    needs: str  # what the config takes besides
     constant: list[tuple[str, str]]
     facts: list[tuple[str, str]]
     notes: tuple[str, ...]
@@ -103,6 +104,7 @@ def content(
     words = " ".join(
         [*(text for _, text in answers), *raised, *varied, *(f"{one.title} {one.note}" for one in key_tables)]
     )
+    command = "" if own else source.command or f"python main.py --workdir={source.name} --config=study.py"
     return Content(
         version=metadata.version("flatwide"),
         title=_title(rows, base, source, own=own),
@@ -115,8 +117,9 @@ def content(
         data=data,
         tables=key_tables,
         runs=shown,
-        command="" if own else source.command or f"python main.py --workdir={source.name} --config=study.py",
+        command=command,
         config=recipe.config_file(trained, known) if trained and not own else "",
+        needs=recipe.needs(trained, command) if not own else "",
         constant=[(name, str(trained[0].get(name))) for name in known if name not in varied] if trained and own else [],
         facts=facts.facts(told, num_planned=source.num_planned, identities=source.identities),
         notes=source.notes,

@@ -65,6 +65,17 @@ def config_file(runs: list[Run], names: Iterable[str]) -> str:
     return "\n".join([*lines, "    return config", ""])
 
 
+def needs(runs: list[Run], command: str) -> str:
+    """Say which flag the config needs besides, since where data lie is no part of a study; empty if none."""
+    folders = sorted({str(run["data_dir"]) for run in runs if run.get("data_dir")})
+    if not folders or "--config.data_dir=" in command:
+        return ""
+    return (
+        f"The data were read from {' and '.join(folders)}, which the config leaves out: add "
+        f"--config.data_dir={folders[0]}, or the folder that has them on your machine."
+    )
+
+
 def _axes(runs: list[Run], names: list[str]) -> tuple[dict[str, list[Any]], list[str]]:
     """Split fields into axes, each of whose values goes with all of the others, and those that are coupled."""
     axes, left = {}, list(names)

@@ -86,3 +86,18 @@ def test_a_study_of_it_plans_the_very_runs(tmp_path):
     planned = plan.expand(configs.load_file(str(tmp_path / "again.py"))).runs
     assert {driver.locate(run.config, tmp_path)[0].name for run in planned} == names
     assert len(names) == 12  # rho 0 is one run for both variants
+
+
+def test_a_folder_of_data_that_the_config_leaves_out_is_told():
+    runs = product(data_dir="/data/mnist")
+    assert "data_dir" not in recipe.config_fields(runs[0])
+    assert "add --config.data_dir=/data/mnist, or the folder" in recipe.needs(runs, "python main.py --config=study.py")
+    assert recipe.needs(runs, "python main.py --config=study.py --config.data_dir=here") == ""
+    assert recipe.needs(product(data_dir=None), "") == recipe.needs(product(), "") == ""
+
+
+def test_the_page_tells_it_beside_the_config(tmp_path, make):
+    from flatwide import report
+
+    make(tmp_path, 16, 0.1, 0, data_dir="/data/mnist")
+    assert "add --config.data_dir=/data/mnist" in report.write(tmp_path, formats=()).read_text()

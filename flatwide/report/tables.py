@@ -156,7 +156,7 @@ def _rho(rows: list[Row], front: _Front, write: Units) -> KeyTable:
             *front.cells(row),
             _number(row["best_rho"]),
             "–" if _is_missing(row["best_rho_low"]) else f"{row['best_rho_low']:g} to {row['best_rho_high']:g}",
-            str(row["best_rho_set"] or "–"),
+            str(row["best_rho_set"] or "–").replace(" ", ", "),
             str(int(row["num_rhos"])),
             edges.get(str(row["at_grid_edge"]), ""),
         ]

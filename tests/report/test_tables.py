@@ -45,6 +45,13 @@ def test_best_rho_has_its_interval(runs):
     ]
 
 
+def test_rhos_that_cannot_be_told_apart_are_listed_with_commas(runs):
+    table = made(runs)["best_rho_table"]
+    members = [members.split(" ") for members in best_rho(runs)["best_rho_set"]]
+    assert max(map(len, members)) > 1
+    assert column(table, "rhos that the seeds cannot tell apart") == [", ".join(each) for each in members]
+
+
 def test_growth_is_split_and_the_parts_add_up(runs):
     rows = made(runs)["decomposition_table"].rows
     assert len(rows) == 1  # the base is best at the second of three widths

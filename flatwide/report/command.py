@@ -4,7 +4,6 @@ import argparse
 from pathlib import Path
 
 from flatwide import config as configs
-from flatwide.report.exports import FORMATS
 
 USAGE = """python main.py report W [--metric=test_metric] [--choose_by=COLUMN] [--formats=svg,pdf,latex] [--output=FILE]
 python main.py report table.csv [--width=COLUMN] [--rho=COLUMN] [--seed=COLUMN] [--metric=COLUMN] [--lower_is_better]
@@ -49,7 +48,7 @@ def _write(flags: argparse.Namespace) -> Path:
     if not Path(flags.source).is_dir():
         raise FileNotFoundError(f"{flags.source}: expected a work directory with runs, or a CSV file.")
     options = {"metric": flags.metric, "choose_by": flags.choose_by, "path": flags.output}
-    return workdir.write(flags.source, **options, formats=FORMATS[:1] if flags.formats is None else flags.formats)
+    return workdir.write(flags.source, **options, formats=flags.formats)
 
 
 def _write_table(flags: argparse.Namespace) -> Path:

@@ -11,11 +11,18 @@ _FOLDER_MARKER = ".flatwide"
 def write_page(path: Path, page: str) -> None:
     """Write a page, atomically.
 
-    Raises: ValueError if there is a file that flatwide has not written.
+    Raises: ValueError if there is a folder, or a file that flatwide has not written.
     """
+    if path.is_dir():
+        raise ValueError(f"--output={path}: it is a folder; name a file in it, such as {path / 'report.html'}.")
     if path.exists() and not _is_ours(path):
         raise ValueError(f"{path}: flatwide did not write this file, so it is kept; choose another with --output=.")
     runs.write_atomically(path, page)
+
+
+def folder_beside(page: Path) -> Path:
+    """Name the folder of the files that go with a page: as the page, without its ending."""
+    return page.with_suffix("") if page.suffix else page.with_name(f"{page.name}.files")
 
 
 def claim_folder(folder: Path) -> None:

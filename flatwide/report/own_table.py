@@ -65,7 +65,7 @@ def write_table(
     if page_path.resolve() == table_path.resolve():
         raise ValueError(f"--output={page_path}: it is the table itself; choose another name.")
     found = read(table_path)
-    folder = page_path.with_suffix("")
+    folder = output.folder_beside(page_path)
     if set(found.columns) >= _OURS and not (width or rho or seed):
         runs, notes, metric = found, (), metric or "test_metric"
         _check_own(found, table_path.name, metric)

@@ -7,7 +7,7 @@ from typing import Any
 
 from flatwide import results
 from flatwide import runs as files
-from flatwide.report import facts
+from flatwide.report import facts, output
 from flatwide.report.content import Source
 from flatwide.report.exports import FORMATS, export
 
@@ -21,7 +21,7 @@ def write(
     choose_by: str | None = None,
     command: str | None = None,
     num_planned: int | None = None,
-    formats: Sequence[str] = FORMATS[:1],
+    formats: Sequence[str] | None = None,
     path: Path | str | None = None,
 ) -> Path:
     """Write `report.html`, `summary.csv` and `figures/` of a work directory.
@@ -30,17 +30,26 @@ def write(
       metric: the column that is compared; None is that of the last report, else `test_metric`.
       choose_by: the column that rho is chosen by; None is the validation metric where every run has one, else `metric`.
       command: what trains the runs, and num_planned, how many there will be; None is what the last report was told.
-      formats: of the figures and tables beside the page: some of "svg", "pdf", "latex". Without any the page is written
-        alone, which suits a study that refreshes it while it runs.
-      path: of the page; None is `report.html` in the work directory.
+      formats: of the figures and tables beside the page: some of "svg", "pdf", "latex"; None is "svg", and none at all
+        where there is a path. Without any there are no figures, which suits a study that refreshes its page while it
+        runs.
+      path: of the page; None is `report.html` in the work directory. With a path nothing is written into the work
+        directory, and figures and summary go into a folder beside the page.
     Returns: the path of the page.
     Raises: ValueError if there is no run, a column is missing, or another's file is in the way.
     """
     workdir = Path(workdir)
-    told = _tell(workdir, metric=metric, choose_by=choose_by, command=command, num_planned=num_planned)
+    page_path = Path(path) if path else workdir / "report.html"
+    formats = FORMATS[: 0 if path else 1] if formats is None else formats
+    told = _tell(
+        workdir, is_kept=not path, metric=metric, choose_by=choose_by, command=command, num_planned=num_planned
+    )
     runs = results.collect(workdir)
     if not len(runs):
         raise ValueError(f"{workdir}: expected a work directory with a run in runs/; train one first.")
+    beside = output.folder_beside(page_path)
+    if path and formats:
+        output.claim_folder(beside)
     source = Source(
         name=str(workdir),
         command=told["command"] or "",
@@ -50,9 +59,9 @@ def write(
     return export(
         runs,
         source,
-        page_path=Path(path) if path else workdir / "report.html",
-        summary_path=workdir / "summary.csv",
-        folder=workdir / "figures",
+        page_path=page_path,
+        summary_path=(beside / "summary.csv" if formats else None) if path else workdir / "summary.csv",
+        folder=beside if path else workdir / "figures",
         metric=told["metric"] or "test_metric",
         choose_by=told["choose_by"],
         curves=Curves(workdir),
@@ -82,8 +91,8 @@ class Curves(Mapping[str, list[dict[str, Any]]]):
         return len(self._found)
 
 
-def _tell(workdir: Path, **given: Any) -> dict[str, Any]:
-    """Complete what the report is told by what it was told before, and keep it for the next time."""
+def _tell(workdir: Path, *, is_kept: bool, **given: Any) -> dict[str, Any]:
+    """Complete what the report is told by what it was told before, and where asked keep it for the next time."""
     path = workdir / _TOLD
     try:
         before = json.loads(path.read_bytes())
@@ -91,6 +100,6 @@ def _tell(workdir: Path, **given: Any) -> dict[str, Any]:
         before = {}
     before = before if isinstance(before, dict) else {}
     told = {name: before.get(name) if value is None else value for name, value in given.items()}
-    if told != before and any(value is not None for value in told.values()) and workdir.is_dir():
+    if is_kept and told != before and any(value is not None for value in told.values()) and workdir.is_dir():
         files.write_json(path, told)
     return told

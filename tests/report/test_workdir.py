@@ -25,12 +25,34 @@ def test_page_summary_and_figures_are_written(workdir, page):
 
 
 def test_what_a_report_was_told_is_kept_for_the_next(workdir, page):
-    again = report.write(workdir, formats=(), path=workdir / "again.html").read_text()
+    again = report.write(workdir, formats=()).read_text()
     assert "python main.py --workdir=W --config=study.py" in again
     assert "This study is not done: 36 of 40 runs." in again
-    told = report.write(workdir, formats=(), num_planned=36, path=workdir / "again.html").read_text()
+    told = report.write(workdir, formats=(), num_planned=36).read_text()
     assert "This study is not done" not in told
-    report.write(workdir, formats=(), num_planned=40, path=workdir / "again.html")
+    report.write(workdir, formats=(), num_planned=40)
+
+
+def listing(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def test_with_a_path_nothing_is_written_into_the_work_directory(workdir, page, tmp_path):
+    before = listing(workdir)
+    alone = tmp_path / "alone.html"
+    assert report.write(workdir, path=alone, metric="test_metric_best", num_planned=50) == alone
+    assert list(tmp_path.iterdir()) == [alone]
+    report.write(workdir, path=tmp_path / "more.html", formats=("svg", "latex"))
+    names = {path.name for path in (tmp_path / "more").iterdir()}
+    assert {"summary.csv", "gain_by_width.svg", "gain_by_width.csv", "gain_by_width_table.tex"} <= names
+    assert listing(workdir) == before
+
+
+def test_an_output_may_be_no_folder_and_needs_no_ending(workdir, tmp_path):
+    with pytest.raises(ValueError, match=r"it is a folder; name a file in it, such as .*report\.html"):
+        report.write(workdir, path=tmp_path)
+    report.write(workdir, path=tmp_path / "page", formats=("latex",))
+    assert (tmp_path / "page.files" / "summary.csv").exists()
 
 
 def test_a_single_run_is_told_what_it_lacks(tmp_path, make):
@@ -94,7 +116,7 @@ def test_figures_become_pdf_and_tables_latex(workdir, tmp_path):
 
 
 def test_another_metric_is_compared_where_asked(workdir):
-    best = report.write(workdir, metric="test_metric_best", formats=(), path=workdir / "best.html").read_text()
+    best = report.write(workdir, metric="test_metric_best", formats=()).read_text()
     assert "test accuracy best (%)" in best
     assert json.loads((workdir / "report.json").read_text())["metric"] == "test_metric_best"
     report.write(workdir, metric="test_metric", formats=())

@@ -16,7 +16,8 @@ FEW_SEEDS = 5
 _MENDS = {
     "unfinished": "in training or stopped; the same command goes on with them",
     "failed": "error.txt in the folder of each says why; the same command tries them again",
-    "damaged": "restore the file that the column `problem` names from a copy, or move the folder of the run away",
+    "damaged": "restore the file that the column `problem` of results.csv names from a copy, or move its run's "
+    "folder away",
     "mismatch": "a copied folder, or an edited config.json; move the folder out of runs/",
 }
 

@@ -256,6 +256,7 @@ def test_ten_thousand_runs_are_sorted_and_filtered_at_once(open_page, tmp_path):
         runs={"columns": columns, "rows": [[f"run{i}", (i * 7919) % 10007 / 7] for i in range(10_000)]},
         command="",
         config="",
+        needs="",
         constant=[],
         facts=[],
         notes=(),

@@ -80,7 +80,7 @@ def test_a_loss_is_better_where_lower(tmp_path):
     text = written(tmp_path, table).read_text()
     assert "lower is better" in text
     assert "The gain of SAM" in text
-    assert "from +0." in text
+    assert "95 % interval +0." in text
 
 
 def test_other_columns_are_shown_and_do_not_cut_the_table(tmp_path, embedded):

@@ -100,6 +100,12 @@ def _whole_table(runs: "pd.DataFrame", *, width: str) -> Iterator[Caution]:
         at = [value for value, have in arms.items() if missing not in have]
         if at:
             yield Caution("no_pair", f"No {what} {_at(width, at)}: no gain there.")
+    if repeats := table.num_repeats(runs, width=width):
+        yield Caution(
+            "repeats",
+            f"{repeats} run{'s' * (repeats > 1)} left out: another has the same fields and seed, and differs in what is no "
+            "field, such as the number of threads.",
+        )
     for name in _coupled(runs, width):
         yield Caution("mixed_configs", f"{name} differs from one width to another: not only the size changes.")
 

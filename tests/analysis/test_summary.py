@@ -145,6 +145,9 @@ def test_a_run_told_twice_counts_once():
     assert list(part.runs["run"]) == list(runs["run"])
     assert table.num_repeats(both) == len(copies)
     assert table.num_repeats(runs) == 0
+    assert {caution.name for caution in cautions.cautions(both)} - {c.name for c in cautions.cautions(runs)} == {
+        "repeats"
+    }
     assert answer.answer(both) == answer.answer(runs)
 
 

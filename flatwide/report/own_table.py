@@ -82,7 +82,7 @@ def write_table(
         output.claim_folder(folder)
     return export(
         runs,
-        Source(name=table_path.name, notes=notes, is_table=True, has_states="status" in found.columns),
+        Source(name=table_path.name, notes=notes, is_table=True, has_states=_has_states(found)),
         page_path=page_path,
         summary_path=folder / "summary.csv" if formats else None,
         folder=folder,
@@ -204,13 +204,17 @@ def _columns(found: Any, name: str, chosen: dict[str, str | None]) -> dict[str, 
     return columns
 
 
+def _has_states(found: Any) -> bool:
+    return "status" in found.columns and set(found["status"]) <= _STATES
+
+
 def _without_namesakes(found: Any, *, kept: Sequence[str]) -> "pd.DataFrame":
     """Set columns aside that only share a name with ours: an optimizer called Mine, a training loss in words."""
 
     def is_ours(name: str) -> bool:
         column = found[name]
         if name == "status":
-            return set(column) <= _STATES
+            return _has_states(found)
         if name == "optimizer":
             return "sam" in set(column)  # otherwise it would make a base run of every row, whatever its rho
         return name not in files.RESULT_FIELDS or name in _TEXTS or column.dtype.kind in "iuf"

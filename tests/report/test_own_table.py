@@ -234,8 +234,9 @@ def test_a_table_of_flatwide_with_an_edited_cell_is_refused(workdir, tmp_path):
         written(tmp_path, load(workdir), metric="best")
 
 
-def test_a_run_without_a_metric_need_not_have_diverged(tmp_path):
-    table = rows()
+@pytest.mark.parametrize("more", [{}, {"status": "ok"}])
+def test_a_run_without_a_metric_need_not_have_diverged(tmp_path, more):
+    table = rows().assign(**more)
     table.loc[[0, 5], "test_acc"] = None
     text = written(tmp_path, table).read_text()
     assert "2 runs have no metric; a rho with a seed without one is never the best." in text

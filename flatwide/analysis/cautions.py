@@ -103,8 +103,8 @@ def _whole_table(runs: "pd.DataFrame", *, width: str) -> Iterator[Caution]:
     if repeats := table.num_repeats(runs, width=width):
         yield Caution(
             "repeats",
-            f"{repeats} run{'s' * (repeats > 1)} left out: another has the same fields and seed, and differs in what is no "
-            "field, such as the number of threads.",
+            f"{repeats} run{'s' * (repeats > 1)} left out: another has the same fields and seed, and differs in no field "
+            "but the number of threads or the like.",
         )
     for name in _coupled(runs, width):
         yield Caution("mixed_configs", f"{name} differs from one width to another: not only the size changes.")

@@ -103,7 +103,7 @@ def _whole_table(runs: "pd.DataFrame", *, width: str) -> Iterator[Caution]:
     if repeats := table.num_repeats(runs, width=width):
         yield Caution(
             "repeats",
-            f"{repeats} run{'s' * (repeats > 1)} left out: another has the same fields and seed, and differs in no field "
+            f"{repeats} run{'s' * (repeats > 1)} left out: another has the same fields and seed, and differs in none "
             "but the number of threads or the like.",
         )
     for name in _coupled(runs, width):

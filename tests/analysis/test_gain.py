@@ -10,6 +10,7 @@ from numpy.testing import assert_allclose
 
 from flatwide import results
 from flatwide.analysis import gain
+from flatwide.config import digest
 from flatwide.runs import RunDirectory
 
 
@@ -222,15 +223,16 @@ def test_the_text_of_other_metrics_and_single_seeds():
 
 def test_from_run_directories_to_the_text(tmp_path):
     """The missing values and dtypes of a real results table do not get in the way."""
+    named = {run["run"]: f"{run['run']}-{digest({})}" for run in [*RUNS, {"run": "new"}]}
     for run in RUNS:
-        directory = RunDirectory(tmp_path / "runs" / run["run"])
+        directory = RunDirectory(tmp_path / "runs" / named[run["run"]])
         fields = ("optimizer", "base_optimizer", "num_neurons", "label_noise", "rho", "seed")
         directory.write_config({name: run[name] for name in fields}, identity={})
         done = ("status", "num_params", "test_metric")
         result = {name: run[name] for name in done} | {"metric_name": "accuracy", "higher_is_better": True}
         directory.write_result(result)
-    (tmp_path / "runs" / "10-0.0-0" / "result.json").write_text("torn")
-    RunDirectory(tmp_path / "runs" / "new").write_config({"rho": 0.3, "seed": 0}, identity={})
+    (tmp_path / "runs" / named["10-0.0-0"] / "result.json").write_text("torn")
+    RunDirectory(tmp_path / "runs" / named["new"]).write_config({"rho": 0.3, "seed": 0}, identity={})
     found = gain.gain_by_width(results.collect(tmp_path))
     assert list(found["num_seeds"]) == [2, 3]
     assert "+12.50 ± 2.50" in gain.format_table(found)

@@ -1,7 +1,7 @@
 """The answer in two sentences, with numbers."""
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from flatwide import runs as files
 from flatwide.analysis import decomposition, fields, gain, rho, selection, table, trend, widths
@@ -25,16 +25,42 @@ def answer(
     return "\n\n".join(f"{name}: {text}" if name else text for name, text in texts)
 
 
+class _Units(NamedTuple):
+    """How the numbers of a metric read."""
+
+    factor: int
+    digits: int
+    unit: str  # of a difference; "" where the metric's name is enough
+    name: str
+    lower_is_better: bool
+
+    def number(self, value: float, sign: str = "+") -> str:
+        return f"{self.factor * value:{sign}.{self.digits}f}"
+
+    def amount(self, gain: float) -> str:
+        """Write a gain, positive where SAM is better: less of what should be low."""
+        if not self.lower_is_better:
+            return f"{self.number(gain)} {self.unit or self.name}"
+        return f"{self.number(abs(gain), '')} {self.unit} {'less' if gain >= 0 else 'more'} {self.name}".replace(
+            "  ", " "
+        )
+
+    def change(self, slope: float) -> str:
+        return f"{self.number(slope)} {self.unit or ('of ' if self.lower_is_better else '') + self.name}"
+
+
+def _units(runs: "pd.DataFrame", metric: str) -> _Units:
+    name, loss = gain.metric_name(runs), metric.endswith("loss")
+    lower = loss or not all(runs["higher_is_better"].dropna())
+    if name in files.FRACTION_METRICS and not loss:
+        return _Units(100, 2, "points", name, lower)
+    return _Units(1, 3, "", "loss" if loss else name, lower)
+
+
 def _part(runs: "pd.DataFrame", *, width: str, metric: str, choose_by: str | None) -> str:
     options = {"width": width, "metric": metric, "choose_by": choose_by}
     gains = selection.corrected_gain(runs, **options).dropna(subset=["corrected_gain"])
-    name = gain.metric_name(runs)
-    loss = metric.endswith("loss")
-    factor, unit = (100, "points") if name in files.FRACTION_METRICS and not loss else (1, "of loss" if loss else name)
-
-    def number(value: float, sign: str = "+") -> str:
-        return f"{factor * value:{sign}.{2 if factor == 100 else 3}f}"
-
+    units = _units(runs, metric)
     base = gain.base_name(runs) if {"optimizer", "base_optimizer"} <= set(runs.columns) else "its base optimizer"
     if not len(gains):
         plain = gain.gain_by_width(runs, **options).dropna(subset=["gain"])
@@ -43,37 +69,49 @@ def _part(runs: "pd.DataFrame", *, width: str, metric: str, choose_by: str | Non
         last = plain.iloc[-1]
         seeds = "one seed" if last["num_seeds"] == 1 else f"{int(last['num_seeds'])} seeds"
         return (
-            f"With {seeds}, SAM differs from {base} by {number(last['gain'])} {unit} at {int(last['num_params']):,} "
+            f"With {seeds}, SAM differs from {base} by {units.amount(last['gain'])} at {int(last['num_params']):,} "
             "parameters. That cannot be told from luck: finish at least three seeds at every rho."
         )
-    first, last = gains.iloc[0], gains.iloc[-1]
-    return f"{_growth(runs, first, last, number, unit, base, options)} {_best(runs, options, metric, base)}"
+    slope = trend.trend(runs, **options)
+    first = f"{_growth(gains, slope, units, base)} "
+    return first + _best(runs, options, metric, base, sizes=list(gains[width]), grows=slope.low > 0)
 
 
-def _growth(runs, first, last, number, unit: str, base: str, options: dict) -> str:
+def _growth(gains: "pd.DataFrame", slope: trend.Trend, units: _Units, base: str) -> str:
     """Say in one sentence how the gain, corrected for the choice of rho, depends on the number of parameters."""
+    first, last = gains.iloc[0], gains.iloc[-1]
+    helps = max(first["corrected_gain"], last["corrected_gain"]) > 0
 
     def at(row) -> str:
-        ends = f"{number(row['corrected_low'])} to {number(row['corrected_high'])}"
-        return f"{number(row['corrected_gain'])} {unit} (95 % interval {ends}) at {int(row['num_params']):,} parameters"
+        ends = f"{units.number(row['corrected_low'])} to {units.number(row['corrected_high'])}"
+        size = f"{int(row['num_params']):,} parameters"
+        return f"{units.amount(row['corrected_gain'])} (95 % interval {ends}) at {size}"
 
     if first["num_params"] == last["num_params"]:
-        return f"The gain of SAM over {base} is {at(last)}, {int(last['corrected_num_seeds'])} seeds."
-    slope = trend.trend(runs, **options)
+        subject = f"The gain of SAM over {base} is" if helps else f"SAM does not help here: its gain over {base} is"
+        seeds = f"{int(last['corrected_num_seeds'])} seeds"
+        return f"{subject} {at(last)}, {seeds}, corrected for the choice of rho."
     verdict = "shows no clear trend with width"
+    seems = slope.num_seeds < 3 or slope.num_widths < 3
     if slope.low > 0:
-        verdict = "grows with width"
+        verdict = "seems to grow with width" if seems else "grows with width"
     elif slope.high < 0:
-        verdict = "shrinks with width"
-    rate = f"{number(slope.slope)} {unit} for ten times the parameters"
+        verdict = "seems to shrink with width" if seems else "shrinks with width"
+    rate = f"{units.change(slope.slope)} for ten times the parameters"
     if math.isfinite(slope.low):
-        rate += f", 95 % interval {number(slope.low)} to {number(slope.high)}, {slope.num_seeds} seeds"
-    return f"The gain of SAM over {base} {verdict}: from {at(first)} to {at(last)} ({rate})."
+        ends = f"{units.number(slope.low)} to {units.number(slope.high)}"
+        rate += f", 95 % interval {ends}, {slope.num_seeds} seeds"
+    subject, comma = f"The gain of SAM over {base}", ":"
+    if not helps:
+        where = "any width" if max(gains["corrected_gain"].tolist()) <= 0 else "the smallest width or the largest"
+        subject, comma = f"SAM does not help at {where} here: its gain over {base}", ","
+    return f"{subject} {verdict}{comma} from {at(first)} to {at(last)} ({rate}; corrected for the choice of rho)."
 
 
-def _best(runs: "pd.DataFrame", options: dict, metric: str, base: str) -> str:
-    """Say in one sentence which rho is best, how much its choice flatters, and whose the growth is."""
-    best = rho.best_rho(runs, **options).dropna(subset=["best_rho"])
+def _best(runs: "pd.DataFrame", options: dict, metric: str, base: str, *, sizes: list, grows: bool) -> str:
+    """Say in one sentence which rho is best at the widths that have a gain, and whose the growth is, if any."""
+    best = rho.best_rho(runs, **options)
+    best = best[best[options["width"]].isin(sizes)]
 
     def one(row) -> str:
         low, high = row["best_rho_low"], row["best_rho_high"]
@@ -84,9 +122,10 @@ def _best(runs: "pd.DataFrame", options: dict, metric: str, base: str) -> str:
     text = f"The best rho, chosen by {chosen_by.replace('_', ' ')}, is {' at the smallest width and '.join(ends)}"
     text += " at the largest" if len(ends) > 1 else ""
     growth = decomposition.decompose(runs, **options)
-    share = decomposition.share_of_sam(growth)
-    if not math.isfinite(share):
+    # The slope counts networks too small to learn, growth does not: it may be none where the slope has one.
+    if not grows or not growth["gain_growth_low"].iloc[-1] > 0:
         return text + "."
+    share = decomposition.share_of_sam(growth)
     if share > 1:
         return text + f"; {base} gets better with width too, so all of the growth is SAM getting better."
     text += f"; from {int(growth['num_params'].iloc[0]):,} parameters on, where {base} is best, "

@@ -151,6 +151,19 @@ def test_a_run_told_twice_counts_once():
     assert answer.answer(both) == answer.answer(runs)
 
 
+def test_the_answer_claims_no_more_than_it_knows():
+    flat = answer.answer(study(slope=0.0))
+    assert "of the growth" not in flat
+    assert "seems to grow with width" in answer.answer(study(num_seeds=2))
+    assert "corrected for the choice of rho" in answer.answer(study())
+    worse = study()
+    worse["test_metric"] -= 0.3 * (worse["rho"] > 0)
+    assert answer.answer(worse).startswith("SAM does not help at any width here")
+    errors = study(metric_name="error", higher_is_better=False)
+    errors["test_metric"] = 1 - errors["test_metric"]
+    assert "less error (95 % interval" in answer.answer(errors)
+
+
 def test_missing_seeds_are_a_caution():
     runs = study().query("rho != 0.2 or seed > 0 or num_params > 100")
     (caution,) = [caution for caution in cautions.cautions(runs) if caution.name == "missing_seeds"]

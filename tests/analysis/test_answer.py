@@ -1,0 +1,113 @@
+"""The answer's words: no more than the numbers bear, and units that read right."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from flatwide.analysis import answer
+
+SIZES = (100, 1000, 10_000)
+
+
+def long_table(values, *, widths=SIZES, **more):
+    """Lay out [widths, seeds, 1 + rhos] as a results table."""
+    rows = [
+        {"num_params": width, "rho": 0.1 * k, "seed": seed, "test_metric": value, "status": "finished"}
+        | {"higher_is_better": True, "metric_name": "score", "optimizer": "sam", "base_optimizer": "sgd"}
+        | more
+        for width, table in zip(widths, values, strict=True)
+        for seed, row in enumerate(table)
+        for k, value in enumerate(row)
+    ]
+    return pd.DataFrame(rows)
+
+
+def values(base, gains, *, num_seeds=5, noise=0.01):
+    """Make [widths, seeds, 2] of a base and a gain for each width, with a little noise."""
+    wiggle = noise * np.random.default_rng(0).normal(size=(len(base), num_seeds, 2))
+    means = np.stack([np.array(base, float), np.add(base, gains)], axis=1)
+    return means[:, None] + wiggle
+
+
+def test_growth_is_nobodys_where_no_growth_is_seen():
+    generator = np.random.default_rng(0)
+    texts = [answer.answer(long_table(generator.normal(size=(3, 5, 4)))) for _ in range(60)]
+    assert sum("no clear trend" in text for text in texts) > 45
+    assert [text for text in texts if "of the growth" in text and "grows" not in text] == []
+
+
+def test_whose_the_growth_is():
+    text = answer.answer(long_table(values([5, 4, 3], [0.1, 1.1, 2.5])))
+    assert "grows with width" in text
+    assert re.search(r"from 100 parameters on, where SGD is best, \d+ % of the growth is SAM getting better", text)
+
+
+def test_growth_up_to_where_the_base_is_best_is_nobodys():
+    """The slope is that of the small network; from the base's best width on the gain is level."""
+    text = answer.answer(long_table(values([1, 5, 4.9, 4.9], [-4, 1, 1, 1], noise=0.1), widths=(*SIZES, 100_000)))
+    assert "grows with width" in text
+    assert "of the growth" not in text
+
+
+@pytest.mark.parametrize(
+    ("num_seeds", "num_widths", "words"),
+    [(2, 3, "seems to grow with width"), (5, 2, "seems to grow with width"), (3, 3, " grows with width")],
+)
+def test_few_seeds_or_widths_only_seem_to_show_it(num_seeds, num_widths, words):
+    table = values([5] * num_widths, [0, 2, 4][:num_widths], num_seeds=num_seeds, noise=0.001)
+    assert words in answer.answer(long_table(table, widths=SIZES[:num_widths]))
+    falling = answer.answer(long_table(table[::-1], widths=SIZES[:num_widths]))
+    assert words.replace("grow", "shrink") in falling
+
+
+def test_that_gains_are_corrected_is_said_once():
+    several = answer.answer(long_table(values([5, 4, 3], [0.1, 1.1, 2.5])))
+    one = answer.answer(long_table(values([5], [1]), widths=(100,)))
+    assert several.count("corrected for the choice of rho") == one.count("corrected for the choice of rho") == 1
+
+
+@pytest.mark.parametrize("metric", ["test_metric", "test_loss"])
+def test_where_lower_is_better_the_unit_says_less_and_more(metric):
+    table = long_table(
+        values([5, 5, 5], [0.2, -0.5, -1.1]), higher_is_better=metric == "test_loss", metric_name="error"
+    )
+    table["test_loss"] = table["test_metric"]
+    text = answer.answer(table, metric=metric)
+    name = {"test_metric": "error", "test_loss": "loss"}[metric]
+    assert re.search(rf"from 0\.\d+ more {name} \(95 % interval -", text)
+    assert re.search(rf"to 1\.\d+ less {name} \(95 % interval \+", text)
+    assert f" of {name} for ten times the parameters" in text
+
+
+def test_a_fraction_that_should_be_low_is_in_points():
+    table = long_table(values([0.5], [-0.1], noise=0), widths=(10,), higher_is_better=False, metric_name="accuracy")
+    assert "10.00 points less accuracy" in answer.answer(table)
+    assert "+10.00 points (" in answer.answer(
+        long_table(values([0.5], [0.1], noise=0), widths=(10,)).assign(metric_name="accuracy")
+    )
+
+
+def test_best_rho_is_told_of_widths_with_a_gain_only():
+    """At the larger width no seed has both runs."""
+    table = long_table(values([5, 5], [1, 1]), widths=(100, 1000))
+    table = table[(table["num_params"] == 100) | ((table["rho"] == 0) == (table["seed"] == 0))]
+    text = answer.answer(table)
+    assert "at 100 parameters, 5 seeds" in text
+    assert "The best rho, chosen by test metric, is 0.1." in text
+
+
+@pytest.mark.parametrize(
+    ("gains", "words"),
+    [
+        ((-2, -1, -0.5), "SAM does not help at any width here: its gain over SGD grows with width, from "),
+        ((-2, 1, -2), "SAM does not help at the smallest width or the largest here: its gain over SGD shows"),
+        ((-2, 1, 2), "The gain of SAM over SGD grows with width: from "),
+        ((-2,), "SAM does not help here: its gain over SGD is -"),
+    ],
+)
+def test_where_sam_does_not_help_it_is_said(gains, words):
+    text = answer.answer(long_table(values([5] * len(gains), gains), widths=SIZES[: len(gains)]))
+    assert text.startswith(words)
+    assert text.count(". ") == 1  # two sentences

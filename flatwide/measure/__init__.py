@@ -1,0 +1,16 @@
+"""Curvature, stability and shape of a loss around given parameters: functions and arrays in, numbers with errors out.
+
+Nothing here knows a config, a model or a training loop. docs/measure.md shows each measurement on a model of your own.
+"""
+
+from flatwide.measure.eigenvalues import Eigenpairs, top_eigenvalues
+from flatwide.measure.operators import Operator, gauss_newton_operator, hessian_operator, operator
+
+__all__ = [
+    "Eigenpairs",
+    "Operator",
+    "gauss_newton_operator",
+    "hessian_operator",
+    "operator",
+    "top_eigenvalues",
+]

@@ -1,0 +1,268 @@
+"""Symmetric matrices that are known by their products with vectors: Hessians and their relatives.
+
+A vector is a pytree like the parameters. An operator holds functions that are fixed and arrays that may change, so that
+operators of one kind and shape share their compiled programs: pass the same `loss_fn` object, not a new lambda a call.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flatwide import trees
+from flatwide.measure import batches as data
+from flatwide.types import Array, PyTree
+
+_STORED_BYTES = 2**30  # of what the products share; above, it is computed again in each product
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Operator:
+    """A symmetric matrix S, restricted to the kept weights: v -> M S M v.
+
+    params: the pytree that vectors are like.
+    arrays: what the product depends on.
+    mask: None, or booleans that broadcast to the leaves of params (True is kept).
+    open_product: (params, arrays, mask) -> product, a `jax.tree_util.Partial`: does once what no vector changes.
+    cost: of one product, in Hessian-vector products over the whole data set.
+    """
+
+    params: PyTree
+    arrays: PyTree
+    mask: PyTree | None
+    open_product: Callable[[PyTree, PyTree, PyTree], Callable[[PyTree], PyTree]] = field(metadata={"static": True})
+    cost: float = field(metadata={"static": True}, default=1.0)
+
+    @property
+    def size(self) -> int:
+        """Count the rows of the matrix: the entries of params that the mask keeps."""
+        return num_kept(self.params, self.mask)
+
+    def open(self) -> Callable[[PyTree], PyTree]:
+        """Compute what all products share and give the product; a pytree that compiled functions can take."""
+        return _open(self)
+
+    def __call__(self, vector: PyTree) -> PyTree:
+        """Multiply one vector, from the start: for many vectors use the solvers of this room."""
+        return _multiply(self, vector)
+
+
+@jax.jit
+def _open(operator: Operator) -> Callable[[PyTree], PyTree]:
+    return operator.open_product(operator.params, operator.arrays, operator.mask)
+
+
+@jax.jit
+def _multiply(operator: Operator, vector: PyTree) -> PyTree:
+    return operator.open_product(operator.params, operator.arrays, operator.mask)(vector)
+
+
+def hessian_operator(
+    loss_fn: Callable,
+    params: PyTree,
+    batches: PyTree,
+    *,
+    mask: PyTree | None = None,
+    extra: PyTree | None = None,
+    batch_size: int | None = None,
+    weigh: Callable[[PyTree], float] | None = None,
+    is_stored: bool | None = None,
+) -> Operator:
+    """Make the Hessian of the mean loss over a data set.
+
+    Args:
+      loss_fn: (params, batch) -> mean loss of the batch, a scalar; (params, batch, extra) where `extra` is given. A
+        network with batch norm is put in evaluation mode by its caller; a loss without second derivatives at a kink
+        (ReLU) has the Hessian of the piece that params are on.
+      params: pytree of P real numbers in all, all finite.
+      batches: a pytree of arrays with a leading axis of N examples, or a list of such batches of any sizes.
+      mask: booleans that broadcast to the leaves of params; the loss is taken at the masked params, and the matrix has
+        the rows and columns of kept weights (True) only.
+      extra: pytree of arrays for the loss that are not examples, such as batch-norm averages.
+      batch_size: examples in memory at once; None for each batch whole.
+      weigh: batch -> weight of its mean, such as its number of tokens; None for its number of examples.
+      is_stored: keep the primal pass between products: memory of one backward pass over the data, and 14 instead of 22
+        matrix products a product for a network of three layers. None: kept up to 1 GiB.
+    Returns: an operator, in units of loss per squared unit of parameter.
+    Raises: ValueError for no data, params or a mask that do not fit, or a parameter that is not finite.
+    Equation: H = sum_b w_b hess L_b(params) / sum_b w_b, with w_b the examples of batch b.
+    Cost: of a product, 1 Hessian-vector product: two to three gradients.
+    Source: Pearlmutter (1994), Fast exact multiplication by the Hessian.
+    """
+    return _jacobian(_Gradient(loss_fn), params, batches, mask, extra, batch_size, weigh, is_stored)
+
+
+def gauss_newton_operator(
+    outputs_fn: Callable,
+    loss_fn: Callable,
+    params: PyTree,
+    batches: PyTree,
+    *,
+    mask: PyTree | None = None,
+    extra: PyTree | None = None,
+    batch_size: int | None = None,
+    weigh: Callable[[PyTree], float] | None = None,
+    is_stored: bool | None = None,
+) -> Operator:
+    """Make the generalized Gauss-Newton matrix of the mean loss: the Hessian less what bends the network itself.
+
+    It is positive semidefinite for a convex loss, and is the Hessian where every example is fitted.
+
+    Args:
+      outputs_fn: (params, batch) -> outputs, or (params, batch, extra).
+      loss_fn: (outputs, batch) -> mean loss of the batch, a scalar.
+      params, batches, mask, extra, batch_size, weigh, is_stored: as for `hessian_operator`.
+    Returns: an operator, in units of loss per squared unit of parameter.
+    Raises: ValueError as `hessian_operator`.
+    Equation: G = mean of J' (d2 loss / d outputs2) J with J = d outputs / d params.
+    Cost: of a product, less than 1 Hessian-vector product.
+    Source: Schraudolph (2002), Fast curvature matrix-vector products for second-order gradient descent.
+    """
+    field_fn = _GaussNewtonGradient(outputs_fn, loss_fn)
+    return _jacobian(field_fn, params, batches, mask, extra, batch_size, weigh, is_stored)
+
+
+def operator(
+    multiply: Callable[..., PyTree], params: PyTree, *arrays: PyTree, mask: PyTree | None = None, cost: float = 1.0
+) -> Operator:
+    """Make an operator of your own symmetric product.
+
+    Args:
+      multiply: (vector, *arrays) -> product, both like params.
+      params: pytree that gives structure, shapes and dtypes.
+      arrays: what the product depends on; arrays that `multiply` closes over instead are compiled in.
+      mask: booleans that broadcast to the leaves of params, True for the rows and columns that are kept.
+      cost: of one product, in Hessian-vector products.
+    Raises: ValueError if params or mask do not fit.
+    """
+    check_params(params, mask)
+    return Operator(params, arrays, mask, _Product(multiply), cost)
+
+
+def num_kept(params: PyTree, mask: PyTree | None) -> int:
+    """Count the entries of params that a mask keeps."""
+    if mask is None:
+        return trees.size(params)
+    kept = jax.tree.map(lambda leaf, keep: int(np.broadcast_to(np.asarray(keep), leaf.shape).sum()), params, mask)
+    return sum(jax.tree.leaves(kept))
+
+
+def check_params(params: PyTree, mask: PyTree | None) -> None:
+    """Refuse params that no curvature can be measured at.
+
+    Raises: ValueError if there are none, one is not a finite real number, dtypes differ, or the mask does not fit.
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    if not trees.size(params):
+        raise ValueError("params: expected at least one parameter.")
+    dtypes = sorted({str(jnp.result_type(leaf)) for _, leaf in leaves})
+    if len(dtypes) > 1 or not jnp.issubdtype(dtypes[0], jnp.floating):
+        raise ValueError(f"params of type {', '.join(dtypes)}: expected real floating numbers of one type; cast them.")
+    for path, leaf in leaves:
+        if not bool(jnp.all(jnp.isfinite(leaf))):
+            raise ValueError(
+                f"params at {trees.path_name(path)!r}: expected finite numbers; the network has diverged or is damaged."
+            )
+    if mask is not None:
+        if jax.tree.structure(mask) != jax.tree.structure(params):
+            raise ValueError("mask: expected the structure of params, with booleans that broadcast to each leaf.")
+        jax.tree.map(lambda leaf, keep: np.broadcast_shapes(np.shape(leaf), np.shape(keep)), params, mask)
+        if not num_kept(params, mask):
+            raise ValueError("mask: expected at least one kept weight; it keeps none.")
+
+
+@dataclass(frozen=True)
+class _Gradient:
+    loss_fn: Callable
+
+    def __call__(self, params: PyTree, batch: PyTree, extra: tuple, at: PyTree) -> PyTree:
+        del at
+        return jax.grad(self.loss_fn)(params, batch, *extra)
+
+
+@dataclass(frozen=True)
+class _GaussNewtonGradient:
+    """The gradient with the network's derivative fixed where it is: what remains to differentiate is J' (grad loss)."""
+
+    outputs_fn: Callable
+    loss_fn: Callable
+
+    def __call__(self, params: PyTree, batch: PyTree, extra: tuple, at: PyTree) -> PyTree:
+        def outputs_at(params: PyTree) -> PyTree:
+            return self.outputs_fn(params, batch, *extra)
+
+        _, pull_back = jax.vjp(outputs_at, at)
+        return pull_back(jax.grad(self.loss_fn)(outputs_at(params), batch))[0]
+
+
+def _jacobian(
+    gradient_fn: Any,
+    params: PyTree,
+    batches: PyTree,
+    mask: PyTree | None,
+    extra: PyTree | None,
+    batch_size: int | None,
+    weigh: Callable[[PyTree], float] | None,
+    is_stored: bool | None,
+) -> Operator:
+    """Make the Jacobian of the mean of gradient_fn(params, batch, extra, params as they are)."""
+    params = jax.tree.map(jnp.asarray, params)
+    check_params(params, mask)
+    arrays = (data.collect(batches, batch_size=batch_size, weigh=weigh), () if extra is None else (extra,))
+
+    def made(is_stored: bool) -> Operator:
+        return Operator(params, arrays, mask, _Jacobian(gradient_fn, is_stored))
+
+    if is_stored is None:
+        kept = jax.eval_shape(_open, made(True))
+        is_stored = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(kept)) <= _STORED_BYTES
+    return made(is_stored)
+
+
+@dataclass(frozen=True)
+class _Jacobian:
+    gradient_fn: Any
+    is_stored: bool
+
+    def __call__(self, params: PyTree, arrays: PyTree, mask: PyTree | None) -> Callable[[PyTree], PyTree]:
+        if self.is_stored:
+            return jax.linearize(lambda at: self.gradient(at, params, arrays, mask), params)[1]
+        return jax.tree_util.Partial(self.product, params, arrays, mask)
+
+    def gradient(self, at: PyTree, params: PyTree, arrays: PyTree, mask: PyTree | None) -> PyTree:
+        batches, extra = arrays
+        at, params = trees.apply_mask(at, mask), trees.apply_mask(params, mask)
+        gradient = data.mean(lambda batch: self.gradient_fn(at, batch, extra, params), batches)
+        return trees.apply_mask(gradient, mask)
+
+    def product(self, params: PyTree, arrays: PyTree, mask: PyTree | None, vector: PyTree) -> PyTree:
+        return jax.jvp(lambda at: self.gradient(at, params, arrays, mask), (params,), (vector,))[1]
+
+
+@dataclass(frozen=True)
+class _Product:
+    multiply: Callable
+
+    def __call__(self, params: PyTree, arrays: tuple, mask: PyTree | None) -> Callable[[PyTree], PyTree]:
+        del params
+        return jax.tree_util.Partial(self.product, arrays, mask)
+
+    def product(self, arrays: tuple, mask: PyTree | None, vector: PyTree) -> PyTree:
+        return trees.apply_mask(self.multiply(trees.apply_mask(vector, mask), *arrays), mask)
+
+
+def project(operator: Operator, vector: PyTree) -> PyTree:
+    """Set the entries of a vector that the mask drops to zero."""
+    return trees.apply_mask(vector, operator.mask)
+
+
+def random_normal(operator: Operator, key: Array) -> PyTree:
+    """Draw a vector of independent standard normal entries; zero where the mask drops them."""
+    leaves, structure = jax.tree.flatten(operator.params)
+    keys = jax.random.split(key, len(leaves))
+    drawn = [jax.random.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)]
+    return project(operator, jax.tree.unflatten(structure, drawn))

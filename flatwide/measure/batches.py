@@ -56,11 +56,10 @@ def collect(
 def num_examples(batch: PyTree) -> int:
     """Count the examples of a batch, whose leaves share their leading axis."""
     leaves = jax.tree.leaves(batch)
-    sizes = {np.shape(leaf)[0] if np.ndim(leaf) else None for leaf in leaves}
-    if len(sizes) != 1 or None in sizes:
-        shapes = [np.shape(leaf) for leaf in leaves]
+    shapes = [np.shape(leaf) for leaf in leaves]
+    if len({shape[:1] for shape in shapes} - {()}) != 1 or () in shapes:
         raise ValueError(f"batch of shapes {shapes}: expected arrays with one common leading axis, the examples.")
-    return sizes.pop()
+    return shapes[0][0]
 
 
 def mean(function: Callable[[PyTree], PyTree], batches: Batches) -> PyTree:

@@ -172,7 +172,7 @@ def _orthogonal(rows: Array, vector: Array, num_rows: Array) -> tuple[Array, Arr
 
 
 def _without(rows: Array, vector: Array, num_rows: Array) -> tuple[Array, Array]:
-    """Subtract the projection on the first rows; only blocks that hold some of them are read (later rows count as zero)."""
+    """Subtract the projection on the first rows; of the later ones only those of the last block are read."""
     num_blocks = (num_rows + _ROWS - 1) // _ROWS
     is_row = (jnp.arange(len(rows)) < num_rows).astype(rows.dtype)
 

@@ -1,7 +1,10 @@
 """Objectives: what is minimized and what is reported.
 
-An objective as found by its name in a config: objective(num_outputs, *, <the config fields it reads>) -> Objective.
+An objective as found by its name in a config: objective(num_outputs, *, real_targets) -> Objective. Targets are either
+classes (integers) or, with `real_targets`, real numbers: `num_outputs` of them for each item.
 """
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -9,10 +12,15 @@ import numpy as np
 
 from flatwide.types import Array, Batch, Objective, PyTree
 
-OBJECTIVES: dict[str, str] = {"cross_entropy": "flatwide.objectives:cross_entropy"}
+OBJECTIVES: dict[str, str] = {
+    "cross_entropy": "flatwide.objectives:cross_entropy",
+    "squared": "flatwide.objectives:squared",
+}
+
+FOR_CLASSES_ONLY = ("cross_entropy",)  # a config that has real targets too is refused before any data is read
 
 
-def cross_entropy(num_outputs: int) -> Objective:
+def cross_entropy(num_outputs: int, *, real_targets: bool = False) -> Objective:
     """Score integer labels by softmax cross-entropy, and report the fraction that is right.
 
     Args:
@@ -20,12 +28,16 @@ def cross_entropy(num_outputs: int) -> Objective:
     Returns: an objective for outputs (logits) [B, K] with targets [B], or [B, L, K] with [B, L]. Each target is an
       item; `batch["weights"]`, [B] or as the targets, weighs the items (default 1; 0 for padding, whose targets and
       logits may be anything). Losses are in nats, in float32 or wider. Of equal logits the first is the prediction.
-    Raises: ValueError when traced with other shapes, or targets that are not integers.
+    Raises: ValueError for real targets; when traced with other shapes, or targets that are not integers.
     Equation: loss_i = sum_l weight_il (log sum_k exp(z_ilk) - z_il,target);
       accuracy = sum_il weight_il [argmax_k z_ilk = target_il] / sum_il weight_il.
     """
-    if num_outputs < 2:
-        raise ValueError(f"num_outputs={num_outputs}: expected at least 2 classes.")
+    if real_targets:
+        raise ValueError(
+            "config.loss='cross_entropy': expected classes, but the targets of this data set are real numbers; "
+            "choose config.loss=squared."
+        )
+    _check_classes(num_outputs)
 
     def losses(outputs: PyTree, batch: Batch) -> Array:
         logits, targets, weights = _items(outputs, batch, num_outputs)
@@ -34,14 +46,73 @@ def cross_entropy(num_outputs: int) -> Objective:
         losses = -jnp.take_along_axis(log_probabilities, targets[..., None], axis=-1)[..., 0]
         return _total(weights * losses)
 
+    return _classifier(num_outputs, losses)
+
+
+def squared(num_outputs: int, *, real_targets: bool = False) -> Objective:
+    """Score real targets, or classes as one-hot vectors, by the squared error summed over outputs.
+
+    Neither halved nor divided by the number of outputs. A source that has (1/2) sum_k takes the same steps at twice
+    our learning rate, one that has (1/K) sum_k at K times ours.
+
+    Args:
+      num_outputs: K >= 1 real targets, or K >= 2 classes.
+      real_targets: whether targets are real numbers instead of classes.
+    Returns: an objective for outputs [B, K] with targets [B] of classes or [B, K] of real numbers, and likewise with
+      more axes of items before the last, as for `cross_entropy`; `batch["weights"]` as there. The metric is the
+      accuracy of the largest output for classes, and `mean_squared_error` for real targets, where lower is better.
+    Raises: ValueError when traced with other shapes, or targets of the other kind.
+    Equation: loss_i = sum_l weight_il sum_k (f_ilk - y_ilk)^2, where a class c is y_k = [k = c];
+      mean_squared_error = sum_i loss_i / sum_il weight_il.
+    """
+    if not real_targets:
+        _check_classes(num_outputs)
+
+        def losses_of_classes(outputs: PyTree, batch: Batch) -> Array:
+            found, targets, weights = _items(outputs, batch, num_outputs)
+            wanted = jax.nn.one_hot(targets, num_outputs, dtype=found.dtype)
+            return _total(weights * jnp.sum((found - wanted) ** 2, axis=-1))
+
+        return _classifier(num_outputs, losses_of_classes)
+
+    if num_outputs < 1:
+        raise ValueError(f"num_outputs={num_outputs}: expected at least 1 real target.")
+
+    def losses(outputs: PyTree, batch: Batch) -> Array:
+        found, targets, weights = _real_items(outputs, batch, num_outputs)
+        return _total(weights * jnp.sum((found - targets) ** 2, axis=-1))
+
     def weights(batch: Batch) -> Array:
-        return _total(_item_weights(batch))
+        return _total(_item_weights(batch, batch["targets"].shape[:-1]))
+
+    return Objective(losses, weights, losses, _mean, metric_name="mean_squared_error", higher_is_better=False)
+
+
+def scale_loss(objective: Objective, factor: float) -> Objective:
+    """Multiply the losses of an objective, and leave its metric as it is."""
+
+    def losses(outputs: PyTree, batch: Batch) -> Array:
+        return factor * objective.losses(outputs, batch)
+
+    return objective._replace(losses=losses)
+
+
+def _check_classes(num_outputs: int) -> None:
+    if num_outputs < 2:
+        raise ValueError(f"num_outputs={num_outputs}: expected at least 2 classes.")
+
+
+def _classifier(num_outputs: int, losses: Callable[[PyTree, Batch], Array]) -> Objective:
+    """Report the accuracy of the largest output, beside whatever loss."""
+
+    def weights(batch: Batch) -> Array:
+        return _total(_item_weights(batch, batch["targets"].shape))
 
     def predictions(outputs: PyTree, batch: Batch) -> Array:
         logits, targets, weights = _items(outputs, batch, num_outputs)
         return _total(weights * (jnp.argmax(logits, axis=-1) == targets))
 
-    return Objective(losses, weights, predictions, _fraction, metric_name="accuracy", higher_is_better=True)
+    return Objective(losses, weights, predictions, _mean, metric_name="accuracy", higher_is_better=True)
 
 
 def _items(logits: Array, batch: Batch, num_outputs: int) -> tuple[Array, Array, Array]:
@@ -54,22 +125,39 @@ def _items(logits: Array, batch: Batch, num_outputs: int) -> tuple[Array, Array,
         )
     if not jnp.issubdtype(targets.dtype, jnp.integer):
         raise ValueError(f"targets of type {targets.dtype}: expected integers, the classes 0 to {num_outputs - 1}.")
-    weights = _item_weights(batch)
+    weights = _item_weights(batch, targets.shape)
     counts = weights > 0
-    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-    return jnp.where(counts[..., None], logits, 0), jnp.where(counts, targets, 0), weights
+    return jnp.where(counts[..., None], _wide(logits), 0), jnp.where(counts, targets, 0), weights
 
 
-def _item_weights(batch: Batch) -> Array:
-    """Give the weight of each item, in the shape of the targets."""
-    shape = batch["targets"].shape
+def _real_items(outputs: Array, batch: Batch, num_outputs: int) -> tuple[Array, Array, Array]:
+    """Do what `_items` does for real targets."""
+    targets = batch["targets"]
+    if outputs.shape != targets.shape or targets.ndim < 2 or targets.shape[-1] != num_outputs:
+        raise ValueError(
+            f"outputs of shape {outputs.shape} for targets of shape {targets.shape}: expected both with {num_outputs} "
+            "numbers an item, such as [B, K]; see the model's last layer and the data set's num_outputs."
+        )
+    if not jnp.issubdtype(targets.dtype, jnp.floating):
+        raise ValueError(f"targets of type {targets.dtype}: expected real numbers.")
+    weights = _item_weights(batch, targets.shape[:-1])
+    counts = (weights > 0)[..., None]
+    return jnp.where(counts, _wide(outputs), 0), jnp.where(counts, targets, 0), weights
+
+
+def _wide(outputs: Array) -> Array:
+    return outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
+
+
+def _item_weights(batch: Batch, shape: tuple[int, ...]) -> Array:
+    """Give the weight of each item, in the shape of the items."""
     if "weights" not in batch:
         return jnp.ones(shape, float)
     weights = jnp.asarray(batch["weights"], float)
     if weights.shape not in (shape, shape[:1]):
         raise ValueError(
-            f"weights of shape {weights.shape} for targets of shape {shape}: expected one weight an example, "
-            f"{shape[:1]}, or one a target."
+            f"weights of shape {weights.shape} for targets of shape {batch['targets'].shape}: expected one weight an "
+            f"example, {shape[:1]}, or one a target."
         )
     return jnp.broadcast_to(weights.reshape(weights.shape + (1,) * (len(shape) - weights.ndim)), shape)
 
@@ -79,9 +167,9 @@ def _total(items: Array) -> Array:
     return jnp.sum(items.reshape(items.shape[0], -1), axis=1)
 
 
-def _fraction(correct: np.ndarray, weights: np.ndarray) -> float:
-    """Compute the accuracy of a whole split."""
+def _mean(totals: np.ndarray, weights: np.ndarray) -> float:
+    """Average over the items of a whole split: the accuracy, where each right one counts 1."""
     total = np.sum(np.asarray(weights), dtype=np.float64)
     if not total > 0:
         raise ValueError(f"weights that add up to {total}: expected at least one item to score; see the split's size.")
-    return float(np.sum(np.asarray(correct), dtype=np.float64) / total)
+    return float(np.sum(np.asarray(totals), dtype=np.float64) / total)

@@ -21,10 +21,16 @@ class Model(NamedTuple):
     init(key) -> (params, stats): trainable parameters, and state that training updates without a gradient
       (batch-norm averages; an empty dict for most models).
     apply(params, stats, inputs, *, train, key) -> (outputs, stats): `key` may be None where nothing is random.
+    restart(params, stats) -> stats: for a model whose `stats` remember the weights that training starts from: the same
+      for other weights, such as pruned ones; None where it remembers none.
+    preactivations(params, stats, inputs) -> {layer: [B, ...]}: what each hidden ReLU reads, in evaluation mode; None
+      where the model tells nothing of it.
     """
 
     init: Callable[..., tuple[PyTree, PyTree]]
     apply: Callable[..., tuple[PyTree, PyTree]]
+    restart: Callable[[PyTree, PyTree], PyTree] | None = None
+    preactivations: Callable[[PyTree, PyTree, PyTree], dict[str, Array]] | None = None
 
 
 class Objective(NamedTuple):
@@ -70,8 +76,9 @@ class Info(NamedTuple):
     num_train: int
     num_test: int
     input_shape: tuple[int, ...]  # of one example as the model sees it, without the batch axis
-    num_outputs: int  # what the model must emit for each example (or token): the number of classes
+    num_outputs: int  # what the model must emit for each example (or token): the number of classes, or of real targets
     is_streamed: bool = False  # read as it is needed, and not held in memory
+    has_real_targets: bool = False  # to be regressed on, [num_outputs] each; else classes
 
 
 class Dataset(NamedTuple):
@@ -89,3 +96,8 @@ class Dataset(NamedTuple):
     example: PyTree
     num_outputs: int
     fingerprint: str
+
+    @property
+    def has_real_targets(self) -> bool:
+        """Tell whether targets are real numbers to be regressed on, and not classes."""
+        return bool(np.issubdtype(np.asarray(self.train.targets).dtype, np.floating))

@@ -12,6 +12,9 @@ DATASETS = {
     "cifar100": "flatwide.data.cifar:cifar100",
     "imagenet2012": "flatwide.data.image_folder:imagenet2012",
     "image_folder": "flatwide.data.image_folder:image_folder",
+    "regression_1d": "flatwide.data.synthetic:regression_1d",
+    "matrix_factorization": "flatwide.data.synthetic:matrix_factorization",
+    "two_layer_teacher": "flatwide.data.synthetic:two_layer_teacher",
 }
 
 ALIASES = {"imagenet": "imagenet2012"}
@@ -24,6 +27,9 @@ INFO = {
     "cifar10": Info(50_000, 10_000, (32, 32, 3), 10),
     "cifar100": Info(50_000, 10_000, (32, 32, 3), 100),
     "imagenet2012": Info(1_281_167, 50_000, (224, 224, 3), 1000, is_streamed=True),
+    "regression_1d": Info(12, 221, (1,), 1, has_real_targets=True),
+    "matrix_factorization": Info(1_000, 1_000, (6,), 10, has_real_targets=True),
+    "two_layer_teacher": Info(1_000, 5_000, (4,), 1, has_real_targets=True),
 }
 
 __all__ = [

@@ -8,6 +8,10 @@ MODELS: dict[str, str] = {
     "MLP": "flatwide.models.mlp:mlp",
     "ResNet18": "flatwide.models.resnet:resnet18",
     "ResNet50": "flatwide.models.resnet:resnet50",
+    "VGG11": "flatwide.models.vgg:vgg11",
+    "OneHiddenLayer": "flatwide.models.shallow:one_hidden_layer",
+    "LinearNetwork": "flatwide.models.shallow:linear_network",
+    "TwoLayerFrozenHead": "flatwide.models.shallow:two_layer_frozen_head",
 }
 
 ALIASES: dict[str, str] = {"ResNet50_ImageNet": "ResNet50"}  # names of the paper's code

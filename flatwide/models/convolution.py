@@ -49,12 +49,13 @@ class Window(NamedTuple):
 
 
 class Conv(nn.Module):
-    """A convolution without bias: parameter `kernel` [h, w, C, F], LeCun-normal."""
+    """A convolution: parameter `kernel` [h, w, C, F], LeCun-normal, and `bias` [F], zero, if it has one."""
 
     features: int
     kernel_size: tuple[int, int]
     strides: tuple[int, int] = (1, 1)
     padding: str | Pads = "SAME"
+    use_bias: bool = False
     dtype: jax.typing.DTypeLike | None = None
     param_dtype: jax.typing.DTypeLike = jnp.float32
 
@@ -62,8 +63,10 @@ class Conv(nn.Module):
     def __call__(self, inputs: Array) -> Array:
         shape = (*self.kernel_size, inputs.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape, self.param_dtype)
-        inputs, kernel = promote_dtype(inputs, kernel, dtype=self.dtype)
-        return convolve(inputs, kernel, strides=self.strides, padding=self.padding)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype) if self.use_bias else None
+        inputs, kernel, bias = promote_dtype(inputs, kernel, bias, dtype=self.dtype)
+        outputs = convolve(inputs, kernel, strides=self.strides, padding=self.padding)
+        return outputs if bias is None else outputs + bias.reshape(1, 1, 1, -1)
 
 
 def convolve(inputs: Array, kernel: Array, *, strides: tuple[int, int] = (1, 1), padding: str | Pads = "SAME") -> Array:

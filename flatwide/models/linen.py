@@ -1,6 +1,7 @@
 """From a flax.linen module to the two pure functions that everything else sees."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,8 @@ from flax import linen as nn
 from flatwide.types import Array, Model, PyTree
 
 _STATISTICS = "batch_stats"
+_PREACTIVATIONS = "intermediates"  # the collection that Flax leaves out unless it is asked for
+_INPUT = "_input"  # Flax keeps layers and variables of one name apart by refusing them
 
 
 class Dtypes(NamedTuple):
@@ -32,8 +35,9 @@ def from_linen(module: nn.Module, example: PyTree) -> Model:
       module: called as `module(inputs, train=...)`; dropout draws from the stream "dropout", running averages live in
         the collection "batch_stats".
       example: shapes and dtypes of one example's inputs, without the batch axis.
-    Returns: Model whose `stats` is the collection "batch_stats", or {} where the module has none. `init` runs the
-      module once on zeros: put it under `jax.jit`, or under `jax.eval_shape` where only shapes are wanted.
+    Returns: Model whose `stats` is the collection "batch_stats", or {} where the module has none, and whose
+      `preactivations` are those of `relu`. `init` runs the module once on zeros: put it under `jax.jit`, or under
+      `jax.eval_shape` where only shapes are wanted.
     Raises: ValueError from `init` if the module keeps state in any other collection, because it would be lost.
     """
 
@@ -58,7 +62,19 @@ def from_linen(module: nn.Module, example: PyTree) -> Model:
         updated = updated.get(_STATISTICS, {})
         return outputs, jax.tree.map(lambda new, old: new.astype(old.dtype), updated, stats)
 
-    return Model(init, apply)
+    def preactivations(params: PyTree, stats: PyTree, inputs: PyTree) -> dict[str, Array]:
+        variables = {"params": params, _STATISTICS: stats}
+        _, seen = module.apply(variables, inputs, train=False, mutable=[_PREACTIVATIONS])
+        kept = cast(Mapping[str, Array], seen.get(_PREACTIVATIONS, {}))
+        return {name.removesuffix(_INPUT): array for name, array in kept.items()}
+
+    return Model(init, apply, preactivations=preactivations)
+
+
+def relu(module: nn.Module, inputs: Array, *, layer: str) -> Array:
+    """Apply a ReLU whose input is told by `Model.preactivations` under the name of its layer."""
+    module.sow(_PREACTIVATIONS, layer + _INPUT, inputs, reduce_fn=lambda _, seen: seen, init_fn=lambda: inputs)
+    return jax.nn.relu(inputs)
 
 
 def check_size(field: str, size) -> int:

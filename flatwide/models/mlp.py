@@ -1,6 +1,5 @@
 """Fully connected networks: LeNet-300-100 of the paper and every other depth and width."""
 
-import jax
 from flax import linen as nn
 
 from flatwide.models import linen
@@ -24,7 +23,7 @@ class MLP(nn.Module):
 
         hidden = inputs.reshape(inputs.shape[0], -1)
         for i, size in enumerate(self.num_neurons):
-            hidden = jax.nn.relu(dense(size, f"hidden_{i}")(hidden))
+            hidden = linen.relu(self, dense(size, f"hidden_{i}")(hidden), layer=f"hidden_{i}")
         return dense(self.num_outputs, "output")(hidden).astype(dtypes.full)
 
 

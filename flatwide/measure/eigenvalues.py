@@ -66,7 +66,8 @@ def top_eigenvalues(
     Raises: ValueError if an option is out of range or a product is not finite.
     Cost: tens of products; n + k at most where n is below basis_size. Memory: basis_size vectors.
     Source: Lanczos (1950); full orthogonalization, restarts with Ritz vectors (Wu and Simon, 2000, Thick-restart
-      Lanczos); how many products rule out a further copy: the growth of Chebyshev polynomials (Kuczynski and Wozniakowski, 1992).
+      Lanczos); how many products rule out a further copy: the growth of Chebyshev polynomials (Kuczynski and
+      Wozniakowski, 1992).
     """
     size, epsilon = operator.size, float(jnp.finfo(jax.tree.leaves(operator.params)[0].dtype).eps)
     if not 1 <= k <= size:

@@ -11,6 +11,7 @@ import numpy as np
 
 from flatwide import config as configs
 from flatwide import data, models, objectives, optimizers, registry, sam, schedules, sparsify, streams, trees, workloads
+from flatwide.models import lazy
 from flatwide.training import devices, stretch
 from flatwide.training.evaluate import Evaluation, make_evaluate
 from flatwide.training.loop import Taken
@@ -18,7 +19,7 @@ from flatwide.training.segments import Schedule, Segment, compiled_step, epoch_o
 from flatwide.training.state import State, Values
 from flatwide.training.step import Metrics, Step, make_step
 from flatwide.training.stretch import Member, Scored
-from flatwide.types import Batch, Dataset, Model, PyTree, Split
+from flatwide.types import Batch, Dataset, Model, Objective, PyTree, Split
 from flatwide.workloads import Workload
 
 _SMALL_EPOCH = 10**9  # examples times parameters: some seconds of one core at most
@@ -70,15 +71,20 @@ class Experiment:
 
         Args:
           key: PRNG key of the weights; None for the key of `config.seed`.
-          params, stats: your own initial weights and model state, instead of the model's.
+          params, stats: your own initial weights and model state, instead of the model's. A model that remembers its
+            initial weights remembers `params`, unless you give `stats` too.
         Returns: a state whose pruned weights are zero.
         """
         key = streams.key(self.config["seed"], "weights") if key is None else key
+        are_own = stats is not None
         if params is None or stats is None:
             drawn_params, drawn_stats = _compiled_init(self.workload.model)(key)
             params = drawn_params if params is None else params
             stats = drawn_stats if stats is None else stats
+        stats = stats if are_own else _restarted(self.model, params, stats)
         state = self._state(params, stats, self._mask(params, stats))
+        if not are_own:
+            state = state._replace(stats=_restarted(self.model, state.params, state.stats))
         # A copy of each leaf, since a step donates its state's memory.
         return devices.copy_to_all(_copied(state), self.sharding)
 
@@ -247,6 +253,10 @@ def _snip_loss(workload: Workload) -> Callable[[PyTree, _SnipBatch], jax.Array]:
     return loss
 
 
+def _restarted(model: Model, params: PyTree, stats: PyTree) -> PyTree:
+    return stats if model.restart is None else model.restart(params, stats)
+
+
 @functools.lru_cache(maxsize=64)
 def _size(model: Model) -> int:
     return trees.size(jax.eval_shape(lambda: model.init(jax.random.key(0)))[0])
@@ -294,7 +304,8 @@ def assemble(config: Mapping[str, Any]) -> Experiment:
     if config["label_noise"] > 0:
         train = data.add_label_noise(train, config["label_noise"], num_classes=dataset.num_outputs, seed=config["seed"])
     example = _hashable(dataset.example)
-    program = _program(_static(config), num_steps, dataset.prepare, example, dataset.num_outputs, sharding)
+    targets = Targets(dataset.num_outputs, dataset.has_real_targets)
+    program = _program(_static(config), num_steps, dataset.prepare, example, targets, sharding)
     return Experiment(
         config=config,
         data=dataset,
@@ -322,7 +333,24 @@ def model_of(config: Mapping[str, Any], example: PyTree, num_outputs: int) -> Mo
     model = builder(example, num_outputs, **_fields_for(builder, config))
     if not isinstance(model, Model):
         raise configs.ConfigError([f"config.model={config['model']!r} gave {type(model).__name__}; expected a Model."])
-    return model
+    if config["linearized"]:
+        return lazy.linearize(model, scale=config["output_scale"])
+    return model if config["output_scale"] is None else lazy.centre(model, scale=config["output_scale"])
+
+
+class Targets(NamedTuple):
+    """What a data set wants of each example: `num_outputs` real numbers, or one of so many classes."""
+
+    num_outputs: int
+    are_real: bool
+
+
+def objective_of(config: Mapping[str, Any], targets: Targets) -> Objective:
+    """Build the objective that a resolved config names."""
+    builder = registry.find("config.loss", config["loss"], objectives.OBJECTIVES)
+    objective = builder(targets.num_outputs, real_targets=targets.are_real)
+    scale = config["output_scale"]
+    return objective if scale is None else objectives.scale_loss(objective, scale**-2)
 
 
 class Lengths(NamedTuple):
@@ -495,13 +523,12 @@ def _hashable(tree: PyTree) -> tuple:
 
 @functools.lru_cache(maxsize=64)
 def _program(
-    static: tuple, num_steps: int, prepare: Callable, example: tuple, num_outputs: int, sharding: devices.Sharding
+    static: tuple, num_steps: int, prepare: Callable, example: tuple, targets: Targets, sharding: devices.Sharding
 ) -> dict[str, Any]:
     """Build the functions that do not depend on values; the same ones again for runs of one shape."""
     fields = dict(static)
-    model = model_of(fields, jax.tree.unflatten(example[1], example[0]), num_outputs)
-    objective = registry.find("config.loss", fields["loss"], objectives.OBJECTIVES)(num_outputs)
-    workload = Workload(prepare, model, objective)
+    model = model_of(fields, jax.tree.unflatten(example[1], example[0]), targets.num_outputs)
+    workload = Workload(prepare, model, objective_of(fields, targets))
     optimizer = optimizers.build(
         configs.base_optimizer(fields),
         momentum=fields["momentum"],

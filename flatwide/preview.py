@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flatwide import config as configs
-from flatwide import data, experiment, objectives, registry, sparsify, trees, workloads
+from flatwide import data, experiment, registry, sparsify, trees, workloads
 from flatwide.training import devices
 from flatwide.types import Batch, Dataset, Model, PyTree
 
@@ -113,7 +113,8 @@ def _memory(config: Mapping[str, Any], outline: Outline, model: Model, params: P
 
     The values kept for the backward pass are counted from the traced gradient, before the compiler fuses some away.
     """
-    objective = registry.find("config.loss", config["loss"], objectives.OBJECTIVES)(outline.num_outputs)
+    are_real = jnp.issubdtype(outline.batch["targets"].dtype, jnp.floating)
+    objective = experiment.objective_of(config, experiment.Targets(outline.num_outputs, are_real))
     workload = workloads.Workload(lambda batch, key, train: batch, model, objective)
 
     def backward(params, stats, batch):

@@ -137,8 +137,12 @@ def _contradictions(config: dict[str, Any], wrong: Collection[str]) -> list[str]
     Args:
       wrong: fields that have a fault of their own.
     """
+    from flatwide import data, objectives
+
     batch_size, microbatch, pieces = config["batch_size"], config["microbatch"], config["accumulation_steps"]
     whole = "batch_size" if microbatch is None else "microbatch"  # the examples that share a perturbation
+    declared = data.INFO.get(config["dataset"]) if isinstance(config["dataset"], str) else None
+    is_regression = declared is not None and declared.has_real_targets
     checks: list[tuple[tuple[str, ...], Callable[[], bool], str]] = [
         (
             ("microbatch", "batch_size"),
@@ -167,6 +171,18 @@ def _contradictions(config: dict[str, Any], wrong: Collection[str]) -> list[str]
                 bool(config["layer_scales"]) and config["sam_variant"] in ("normalized", "unnormalized", "adaptive")
             ),
             f"config.layer_scales with config.sam_variant={config['sam_variant']!r}: only 'layerwise' reads it.",
+        ),
+        (
+            ("loss", "dataset"),
+            lambda: is_regression and config["loss"] in objectives.FOR_CLASSES_ONLY,
+            f"config.loss={config['loss']!r} with config.dataset={config['dataset']!r}: its targets are real numbers, "
+            "and this loss scores classes; choose config.loss=squared.",
+        ),
+        (
+            ("label_noise", "dataset"),
+            lambda: is_regression and config["label_noise"] > 0,
+            f"config.label_noise={config['label_noise']} with config.dataset={config['dataset']!r}: its targets are "
+            "real numbers, and labels are moved among classes; set config.label_noise=0.",
         ),
     ]
     return [message for fields, fails, message in checks if not set(fields) & set(wrong) and fails()]

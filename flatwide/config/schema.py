@@ -63,6 +63,9 @@ SCHEMA: dict[str, Field] = {
     "num_filters": Field(64, "int", AT_LEAST_ONE),
     "num_blocks": Field(None, "ints", SOME_AT_LEAST_ONE, optional=True),
     "half_precision": Field(False, "bool"),
+    # Lazy training.
+    "linearized": Field(False, "bool"),
+    "output_scale": Field(None, "float", POSITIVE, optional=True),
     # Sparsity at initialization.
     "pruner": Field("none", "str"),
     "sparsity": Field(0.0, "float", BELOW_ONE),

@@ -2,6 +2,7 @@
 
     flatwide.run(config, workdir)   train one run, or finish it
     flatwide.load(workdir)          the table of all its runs, a pandas DataFrame
+    flatwide.load_measurements(workdir)   what was measured on its networks, one row a value
     flatwide.load_run(path)         the network of one run: params, stats, apply
 
 `flatwide.sam` is for people with a training loop of their own; `flatwide.experiment.build` gives the pieces of a run.
@@ -21,10 +22,17 @@ _WHERE = {"run": "flatwide.driver", "load_run": "flatwide.trained"}
 
 
 def load(workdir: str | os.PathLike) -> "pandas.DataFrame":
-    """Load the results table of a work directory: one row a run, every config and result field."""
+    """Load the results table of a work directory: one row a run, every config and result field, and measurements."""
     from flatwide import results
 
     return results.collect(os.fspath(workdir))
+
+
+def load_measurements(workdir: str | os.PathLike) -> "pandas.DataFrame":
+    """Load what was measured on the networks of a work directory, at every epoch: one row a value."""
+    from flatwide import results
+
+    return results.collect_measurements(os.fspath(workdir))
 
 
 def __getattr__(name: str):

@@ -56,8 +56,17 @@ def save(directory: Path | str, step: int, tree: PyTree, *, extra: dict[str, Any
     Cost: two flushes to the disk, and reading the checkpoint before this one.
     """
     directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
     path = directory / (FINAL if final else f"step_{step:08d}.npz")
+    write(path, step, tree, extra=extra)
+    if not final:
+        _remove_superseded(directory, step)
+    return path
+
+
+def write(path: Path, step: int, tree: PyTree, *, extra: dict[str, Any]) -> None:
+    """Write one file atomically, as `save` does, and remove none."""
+    directory = path.parent
+    directory.mkdir(parents=True, exist_ok=True)
     arrays, dtypes = _to_numpy(tree)
     metadata = {"step": int(step), "dtypes": dtypes, "extra": extra}
     temporary = directory / _TEMPORARY
@@ -71,9 +80,6 @@ def save(directory: Path | str, step: int, tree: PyTree, *, extra: dict[str, Any
         temporary.unlink(missing_ok=True)  # a full disk gets its space back
         raise
     _sync_directory(directory)
-    if not final:
-        _remove_superseded(directory, step)
-    return path
 
 
 def load(path: Path | str, like: PyTree) -> tuple[PyTree, dict[str, Any]]:

@@ -90,23 +90,30 @@ def _run(config: Mapping[str, Any], workdir: str) -> int:
     """Train; SIGTERM and Ctrl-C save the state and stop."""
     from flatwide import driver, results
     from flatwide.figures import curves, save
+    from flatwide.measurements.measuring import MeasurementError
 
     _check_workdir(workdir)
     received: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, frame: received.append(number))
+    problem = ""
     try:
-        result = driver.run(config, workdir, should_stop=lambda: bool(received))
+        driver.run(config, workdir, should_stop=lambda: bool(received))
     except driver.Stopped as stopped:
         results.write_results(workdir)
         print(stopped, file=sys.stderr)
         return 128 + received[0]
+    except MeasurementError as error:
+        problem = str(error)
     results.write_results(workdir)
     directory, _ = driver.locate(config, workdir)
+    result = directory.read_result() or {}
     if rows := directory.read_metrics():
         save.save(curves.training_curves(rows, metric_name=result["metric_name"]), directory.path / "curves", data=rows)
     print(_summary(result))
-    return DONE
+    if problem:
+        print(problem, file=sys.stderr)
+    return FAILED if problem else DONE
 
 
 def _preview_study(values: Mapping[str, Any], faults: list[str], workdir: str) -> int:

@@ -15,12 +15,13 @@ from flatwide import config as configs
 from flatwide import cores, experiment, runs
 from flatwide.experiment import Experiment
 from flatwide.logs import say
+from flatwide.measurements import records
 from flatwide.recording import Recording, Stopped
 from flatwide.training import devices
 from flatwide.training.loop import Taken, take_steps
 from flatwide.training.state import State
 
-__all__ = ["Outcome", "Stopped", "keep_error", "locate", "run", "run_together"]
+__all__ = ["Outcome", "Stopped", "keep_error", "locate", "measure", "run", "run_together"]
 
 _SEGMENT_SECONDS = 10.0  # a signal is heard, and a checkpoint can be made, at least this often
 _SMALL_CALL_SECONDS = 1.0  # the same for whole epochs in one program, whose calls cost a thousandth of that
@@ -44,7 +45,7 @@ def run(
     quiet: bool = False,
     tensorboard: bool = True,
 ) -> dict[str, Any]:
-    """Train what a config describes, or finish what an earlier call began.
+    """Train what a config describes, or finish what an earlier call began, and take its measurements.
 
     Args:
       config: some config fields; the others are at their defaults.
@@ -53,10 +54,44 @@ def run(
       quiet: print nothing.
       tensorboard: write an event file, which takes a small network a tenth of its time.
     Returns: the content of `result.json`; at once if the run is done already.
-    Raises: ConfigError, DataError, BusyError, Stopped.
+    Raises: ConfigError, DataError, BusyError, Stopped; MeasurementError if the run is done and a measurement failed.
     """
     config = configs.resolve(config)
     directory, identity, wanted = _find(config, workdir)
+    result = _train(config, directory, identity, wanted, should_stop=should_stop, quiet=quiet, tensorboard=tensorboard)
+    measure(directory, config, should_stop=should_stop, quiet=quiet)
+    return result
+
+
+def measure(
+    directory: runs.RunDirectory,
+    config: Mapping[str, Any],
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+    quiet: bool = False,
+) -> None:
+    """Measure what a config asks of a run and is not there; of one that diverged or is not done, nothing.
+
+    Args and raises: as for `measurements.measuring.measure`.
+    """
+    if records.missing(directory, config):
+        from flatwide.measurements import measuring
+
+        _start_jax(_available_threads())
+        measuring.measure(directory, config, should_stop=should_stop, quiet=quiet)
+
+
+def _train(
+    config: Mapping[str, Any],
+    directory: runs.RunDirectory,
+    identity: Mapping[str, Any],
+    wanted: int,
+    *,
+    should_stop: Callable[[], bool],
+    quiet: bool,
+    tensorboard: bool,
+) -> dict[str, Any]:
+    """Train a run to its end, or give the result that is there."""
     num_devices = None
     if directory.read_result() is None:
         # All that can be wrong with a config is found here, before the run has a directory.
@@ -87,13 +122,14 @@ def run_together(
     One that fails, has diverged or is trained by another process leaves the others untouched.
 
     Args: as for `run`; at most `group_size` configs, which differ in values only.
-    Returns: how each ended.
+    Returns: how each ended; a measurement that failed counts as a failure of its run.
     Raises: Stopped, once all are saved.
     """
+    group = [configs.resolve(config) for config in group]
     outcomes: list[Outcome | None] = [None] * len(group)
     with contextlib.ExitStack() as stack:
         opened: dict[int, tuple[Experiment, Recording]] = {}
-        for place, config in enumerate(map(configs.resolve, group)):
+        for place, config in enumerate(group):
             try:
                 directory, identity, wanted = _find(config, workdir)
                 threads = _start_jax(wanted)
@@ -111,7 +147,23 @@ def run_together(
                 outcomes[place] = _failed(config, workdir, error)
         for place, outcome in _train_together(opened, should_stop):
             outcomes[place] = outcome
-    return [outcome for outcome in outcomes if outcome is not None]
+    ended = [outcome for outcome in outcomes if outcome is not None]
+    return [_measured(*at, workdir, should_stop) for at in zip(ended, group, strict=True)]
+
+
+def _measured(
+    outcome: Outcome, config: Mapping[str, Any], workdir: str | os.PathLike, should_stop: Callable[[], bool]
+) -> Outcome:
+    """Measure a run that is finished, and tell what went wrong."""
+    if outcome.status != "finished" or not config["measurements"]:
+        return outcome
+    try:
+        measure(locate(config, workdir)[0], config, should_stop=should_stop, quiet=True)
+    except runs.BusyError as error:
+        return Outcome("busy", str(error))
+    except RuntimeError as error:
+        return Outcome("failed", str(error))
+    return outcome
 
 
 def _train_together(

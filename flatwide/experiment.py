@@ -169,6 +169,12 @@ class Experiment:
             self.step, self.workload, self._member(), state, plan=plan, num_epochs=num_epochs, seconds=seconds
         )
 
+    @property
+    def snapshot_steps(self) -> dict[int, int]:
+        """Map step -> epoch for the snapshots that a run keeps; its end is in its final checkpoint."""
+        steps = {epoch * self.steps_per_epoch: epoch for epoch in self.config["measure_epochs"]}
+        return {step: epoch for step, epoch in steps.items() if step < self.num_steps}
+
     def _member(self) -> Member:
         batch_size, splits = max(self.config["batch_size"], _EVALUATION_BATCH), {}
         for name, split in {"validation": self.validation, "test": self.test}.items():
@@ -177,7 +183,8 @@ class Experiment:
         assert isinstance(self.train, data.Resident)
         is_whole = self.validation is None and self.config["train_examples"] is None
         shared = {"test", *(set(self.train.arrays) - {"targets"} if is_whole else ())}  # label noise moves targets
-        return Member(self.values, self.train.arrays, splits, frozenset(shared))
+        stops = tuple(sorted(self.snapshot_steps.values()))
+        return Member(self.values, self.train.arrays, splits, frozenset(shared), stops)
 
     def learning_rate(self, step: int) -> float:
         """Give the learning rate of a step."""
@@ -391,6 +398,12 @@ def lengths(config: Mapping[str, Any], num_examples: int, *, num_devices: int = 
     num_steps = config["num_train_steps"] or config["num_epochs"] * steps_per_epoch
     if warmup >= num_steps:
         faults.append(f"config.warmup_steps={warmup}: expected fewer than the {num_steps} steps of the run.")
+    last = max(config["measure_epochs"], default=0)
+    if config["num_train_steps"] and last * steps_per_epoch > num_steps:
+        faults.append(
+            f"config.measure_epochs={config['measure_epochs']}: expected epochs up to {num_steps / steps_per_epoch:g}, "
+            f"since config.num_train_steps={num_steps} and an epoch has {steps_per_epoch} steps."
+        )
     if num_steps >= 2**31:
         faults.append(f"config.num_epochs={config['num_epochs']}: {num_steps} steps; expected fewer than 2^31.")
     if faults:
@@ -494,6 +507,7 @@ _NOT_STATIC = {"rho", "learning_rate", "weight_decay", "seed", "label_noise", "v
 _NOT_STATIC |= {"sparsity", "pruner", "layer_density", "snip_batches", "num_epochs", "num_train_steps"}
 _NOT_STATIC |= {"data_dir", "cache", "threads", "eval_every_steps", "steps_per_eval", "log_every_steps"}
 _NOT_STATIC |= {"checkpoint_every_seconds", "restore_checkpoint", "group_size"}
+_NOT_STATIC |= {"measurements", "measure_epochs", "measure_examples"}
 
 
 def shape(config: Mapping[str, Any]) -> tuple:
@@ -522,13 +536,23 @@ def _hashable(tree: PyTree) -> tuple:
 
 
 @functools.lru_cache(maxsize=64)
+def _workload(read: tuple, prepare: Callable, example: tuple, targets: Targets) -> Workload:
+    """Bind data, model and objective; the same object for runs of one network, whatever optimizer trains it."""
+    fields = dict(read)
+    model = model_of(fields, jax.tree.unflatten(example[1], example[0]), targets.num_outputs)
+    return Workload(prepare, model, objective_of(fields, targets))
+
+
+@functools.lru_cache(maxsize=64)
 def _program(
     static: tuple, num_steps: int, prepare: Callable, example: tuple, targets: Targets, sharding: devices.Sharding
 ) -> dict[str, Any]:
     """Build the functions that do not depend on values; the same ones again for runs of one shape."""
     fields = dict(static)
-    model = model_of(fields, jax.tree.unflatten(example[1], example[0]), targets.num_outputs)
-    workload = Workload(prepare, model, objective_of(fields, targets))
+    builder = registry.find("config.model", fields["model"], models.MODELS)
+    always = ("model", "model_file", "loss", "linearized", "output_scale", "double")
+    read = {name: fields[name] for name in always} | _fields_for(builder, fields)
+    workload = _workload(tuple(sorted(read.items())), prepare, example, targets)
     optimizer = optimizers.build(
         configs.base_optimizer(fields),
         momentum=fields["momentum"],

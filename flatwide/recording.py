@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -37,7 +38,7 @@ class Memory(NamedTuple):
 
 
 class Recording:
-    """The files of one run in training, opened by `recording` and fed with what its steps gave."""
+    """The files of one run in training, fed with what its steps gave."""
 
     def __init__(
         self,
@@ -84,6 +85,9 @@ class Recording:
         purge_step = self.taken.step + 1 if was_begun else None
         self._board = logs.TensorBoard(directory.path if tensorboard else None, purge_step=purge_step)
         try:
+            self._keep_snapshot()
+            for path in self._passed():
+                logs.say(f"warning: {no_snapshot(path)}", quiet=quiet)
             if self.taken.step > 0 and self._is_due(self.taken.step) and not self._has_row(self.taken.step):
                 self._record()  # it was stopped before this evaluation
                 self._write_rows()
@@ -108,6 +112,7 @@ class Recording:
         if taken.state is None:
             return
         self._write_rows()
+        self._keep_snapshot()
         if self.is_over:
             return
         every = self._built.config["checkpoint_every_seconds"]
@@ -140,14 +145,11 @@ class Recording:
             "seconds": memory.seconds,
             "metric_name": objective.metric_name,
             "higher_is_better": objective.higher_is_better,
-            "device": _device(),
             "num_devices": devices.count(built.sharding),
             "threads": self._threads,
-            "x64": experiment.is_double(),
-            "matmul_precision": experiment.matmul_precision(),
-            "versions": _versions(),
+            **where(),
             "started": memory.started,
-            "finished": _now(),
+            "finished": now(),
         }
         if finite:
             columns = ("train_loss", "train_metric", "test_loss", "test_metric", "validation_loss", "validation_metric")
@@ -199,6 +201,19 @@ class Recording:
             row |= {f"{name}_loss": found and found.loss, f"{name}_metric": found and found.metric}
         return row
 
+    def _keep_snapshot(self) -> None:
+        """Keep the network where one is wanted at this step; one that is kept already is that of the same steps."""
+        epoch = self._built.snapshot_steps.get(self.taken.step)
+        if epoch is None or (path := self.directory.snapshot(epoch)).exists():
+            return
+        checkpoints.write(path, self.taken.step, network(self.state), extra={"epoch": epoch})
+
+    def _passed(self) -> list[Path]:
+        """List the snapshots that are wanted and whose steps are over."""
+        steps = self._built.snapshot_steps
+        paths = [self.directory.snapshot(epoch) for step, epoch in steps.items() if step < self.taken.step]
+        return [path for path in paths if not path.exists()]
+
     def _seconds(self) -> float:
         return self._memory.seconds + time.monotonic() - self._began
 
@@ -231,6 +246,19 @@ class Recording:
         }
 
 
+def network(state: State) -> dict[str, Any]:
+    """Pick what a snapshot holds of a state: all that the network's outputs depend on."""
+    return {"params": state.params, "stats": state.stats, "mask": state.mask}
+
+
+def no_snapshot(path: Path) -> str:
+    """Say that a run has passed an epoch whose network was not asked for then."""
+    return (
+        f"{path}: there is no such snapshot, since config.measure_epochs did not name this epoch when the run passed "
+        "it. Train the run again, with the epoch in config.measure_epochs, in another --workdir."
+    )
+
+
 def _restore(directory: runs.RunDirectory, state: State, *, quiet: bool) -> tuple[State, Memory]:
     """Go on from the newest checkpoint that is whole, or start."""
     newest = checkpoints.load_newest(directory.checkpoints, state)
@@ -239,7 +267,7 @@ def _restore(directory: runs.RunDirectory, state: State, *, quiet: bool) -> tupl
     if (directory.path / "metrics.csv").exists():
         directory.truncate_metrics(newest.step)
     if newest.tree is None:
-        return state, Memory(started=_now())
+        return state, Memory(started=now())
     logs.say(f"{directory.path}: going on from step {newest.step}.", quiet=quiet)
     return newest.tree, Memory(**newest.extra)
 
@@ -268,6 +296,16 @@ def _remember(memory: Memory, losses: np.ndarray) -> Memory:
     return memory._replace(loss_total=total, loss_count=memory.loss_count + len(losses))
 
 
+def where() -> dict[str, Any]:
+    """Tell what numbers are computed with, and how exactly."""
+    return {
+        "device": _device(),
+        "x64": experiment.is_double(),
+        "matmul_precision": experiment.matmul_precision(),
+        "versions": _versions(),
+    }
+
+
 @functools.cache  # reading them takes longer than an epoch of a small network
 def _versions() -> dict[str, str]:
     packages = ("jax", "jaxlib", "flax", "optax", "numpy", "flatwide")
@@ -280,5 +318,6 @@ def _device() -> str:
     return f"cpu: {cores.model_name()}" if kind == "cpu" else kind
 
 
-def _now() -> str:
+def now() -> str:
+    """Give the time, ISO 8601 in UTC."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -2,19 +2,20 @@
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flatwide import runs
 from flatwide.config import digest
+from flatwide.measurements import records
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 def collect_rows(workdir: Path | str) -> list[dict[str, Any]]:
-    """Read one row a run: `run`, `status`, every config field and every result field.
+    """Read one row a run: `run`, `status`, every config field, every result field and what was measured at its end.
 
     Runs that are not done have a status too. One with a damaged file has the status "damaged", one whose directory is
     named after another run "mismatch", and `problem` says why.
@@ -33,20 +34,42 @@ def collect(workdir: Path | str) -> "pd.DataFrame":
     return pd.DataFrame({name: _series([row.get(name) for row in rows]) for name in _columns(rows)})
 
 
-def write_results(workdir: Path | str) -> Path:
-    """Rebuild `results.csv` from the run directories, atomically.
+def collect_measurements(workdir: Path | str) -> "pd.DataFrame":
+    """Read all that was measured, at every epoch: one row a value.
 
-    Cost: it reads two small files a run, so call it once a study and not once a run.
+    Returns: columns run, epoch, measurement, quantity, value, standard_error (NA where the value is no estimate).
     """
-    rows = collect_rows(workdir)
-    columns = _columns(rows)
+    import pandas as pd
+
+    table = pd.DataFrame(_measured_rows(workdir), columns=list(records.COLUMNS))
+    texts = ("run", "measurement", "quantity")
+    return table.astype({name: "str" if name in texts else "float64" for name in records.COLUMNS})
+
+
+def write_results(workdir: Path | str) -> Path:
+    """Rebuild `results.csv`, and `measurements.csv` where something was measured, from the run directories.
+
+    Each is written atomically.
+    Cost: it reads two small files a run and one a measurement, so call it once a study and not once a run.
+    """
+    workdir, rows = Path(workdir), collect_rows(workdir)
+    _write_csv(workdir / "results.csv", _columns(rows), rows)
+    if measured := _measured_rows(workdir):
+        _write_csv(workdir / "measurements.csv", records.COLUMNS, measured)
+    return workdir / "results.csv"
+
+
+def _measured_rows(workdir: Path | str) -> list[dict[str, Any]]:
+    found = ((run.name, records.read(run)[0]) for run in runs.run_directories(workdir))
+    return [row for name, own in found for row in records.rows(name, own)]
+
+
+def _write_csv(path: Path, columns: Sequence[str], rows: list[dict[str, Any]]) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows([["" if row.get(name) is None else row[name] for name in columns] for row in rows])
-    path = Path(workdir) / "results.csv"
     runs.write_atomically(path, text.getvalue())
-    return path
 
 
 def tuple_text(values: list | tuple) -> str:
@@ -70,7 +93,9 @@ def _row(run: runs.RunDirectory) -> dict[str, Any]:
     del config[runs.IDENTITY]
     # Where a result field has the name of a config field (threads), what was really used replaces what was asked for.
     known = {name: value for name, value in _flat(result).items() if value is not None}
-    return {"run": run.name, "status": status} | _flat(config) | known
+    found, problems = records.read(run)
+    problem = {"problem": " ".join(problems)} if problems else {}
+    return {"run": run.name, "status": status} | _flat(config) | known | records.columns(found) | problem
 
 
 def _columns(rows: list[dict[str, Any]]) -> list[str]:
@@ -79,7 +104,8 @@ def _columns(rows: list[dict[str, Any]]) -> list[str]:
     seen = dict.fromkeys([*always, *(name for row in rows for name in row)])
     results = {name: place for place, name in enumerate(runs.RESULT_FIELDS)}
     place = {name: results.get(name.split(".")[0], -1) for name in seen}
-    place |= {"run": -3, "status": -2, "problem": len(results)}
+    place |= {name: len(results) for name in seen if "." in name and place[name] == -1}  # measurements
+    place |= {"run": -3, "status": -2, "problem": len(results) + 1}
     return sorted(seen, key=lambda name: place[name])
 
 

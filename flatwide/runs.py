@@ -74,6 +74,10 @@ class RunDirectory:
         """The directory of its checkpoints."""
         return self.path / "checkpoints"
 
+    def snapshot(self, epoch: int) -> Path:
+        """Give the file of the network at the end of an epoch; that of epoch 0 is the initial one."""
+        return self.path / "snapshots" / f"epoch-{epoch}.npz"
+
     def status(self) -> str:
         """Tell "new", "unfinished", "failed", "finished" or "diverged" from the files.
 
@@ -88,9 +92,9 @@ class RunDirectory:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep other processes from training this run; the system unlocks it however this process ends.
+        """Keep other processes from training or measuring this run; the system unlocks it however this process ends.
 
-        Raises: BusyError if another process trains it.
+        Raises: BusyError if another process trains or measures it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         with open(self.path / "lock", "a+") as file:
@@ -179,16 +183,22 @@ class RunDirectory:
             raise ValueError(f"{self.path / 'result.json'}: expected the result of a run, with its status.")
         return result
 
+    @property
+    def error_file(self) -> Path:
+        """Give the file of tracebacks: `error.txt`, and once the run is done, when it is only measured, another one."""
+        is_done = (self.path / "result.json").exists()
+        return self.path / "measurements" / "error.txt" if is_done else self.path / "error.txt"
+
     def write_error(self, text: str) -> None:
-        """Append a traceback to `error.txt`: the run failed, and may be tried again."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.path / "error.txt", "a") as file:
+        """Append a traceback to the run's error file: it, or a measurement of it, failed, and may be tried again."""
+        self.error_file.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.error_file, "a") as file:
             file.write(text.rstrip("\n") + "\n")
 
     def read_error(self) -> str:
-        """Read the last line of `error.txt`, which says what went wrong."""
+        """Read the last line of the error file, which says what went wrong."""
         try:
-            return (self.path / "error.txt").read_text().rstrip("\n").rpartition("\n")[2]
+            return self.error_file.read_text().rstrip("\n").rpartition("\n")[2]
         except FileNotFoundError:
             return ""
 

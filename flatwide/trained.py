@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import jax
 
 from flatwide import checkpoints, experiment, runs
+from flatwide.experiment import Experiment
+from flatwide.training.state import State
 from flatwide.types import Model, PyTree
 
 
@@ -31,6 +33,17 @@ def load_run(path: str | os.PathLike) -> Trained:
       its data set, which settles the shapes, is not where `config.data_dir` says.
     """
     directory = runs.RunDirectory(Path(path))
+    built = rebuild(directory)
+    state = final_state(directory, built)
+    apply = functools.partial(_compiled_apply(built.model), state.params, state.stats)
+    return Trained(built.config, state.params, state.stats, apply)
+
+
+def rebuild(directory: runs.RunDirectory) -> Experiment:
+    """Build the pieces of a finished run as it was trained.
+
+    Raises: as `load_run`.
+    """
     status = directory.status()
     if status != "finished":
         raise ValueError(f"{directory.path}: the run is {status}; expected a finished one. Train it to its end first.")
@@ -47,12 +60,18 @@ def load_run(path: str | os.PathLike) -> Trained:
             f"{directory.path}: {', '.join(changed)} changed since the run was trained (a file of yours, the data, "
             "64-bit mode, or JAX's matmul precision); load it with what it was trained with."
         )
-    state = checkpoints.load_newest(directory.checkpoints, built.state_shapes()).tree
-    if state is None:
-        raise ValueError(f"{directory.path}: expected an undamaged checkpoint in {directory.checkpoints}.")
+    return built
 
-    apply = functools.partial(_compiled_apply(built.model), state.params, state.stats)
-    return Trained(built.config, state.params, state.stats, apply)
+
+def final_state(directory: runs.RunDirectory, built: Experiment) -> State:
+    """Load the state that a finished run ended with.
+
+    Raises: ValueError if its final checkpoint is missing or damaged.
+    """
+    path = directory.checkpoints / checkpoints.FINAL
+    if not path.exists():
+        raise ValueError(f"{path}: expected the checkpoint of the end; restore it from a copy, or train the run again.")
+    return checkpoints.load(path, built.state_shapes())[0]
 
 
 @functools.lru_cache(maxsize=8)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import flatwide
 from flatwide import registry
 from flatwide.config import SCHEMA
 from flatwide.runs import RESULT_FIELDS
@@ -126,7 +127,7 @@ def test_own_model_data_and_variant_of_the_docs_train(tmp_path):
     from flatwide import driver
 
     for code in fences((ROOT / "docs" / "extending.md").read_text(), "python"):
-        (tmp_path / re.match(r"# (\w+\.py)\n", code)[1]).write_text(code)
+        (tmp_path / code.split()[1]).write_text(code)
     config = {
         "model": f"{tmp_path}/linear.py:linear",
         "dataset": f"{tmp_path}/rings.py:rings",
@@ -136,11 +137,14 @@ def test_own_model_data_and_variant_of_the_docs_train(tmp_path):
         "num_epochs": 2,
         "num_points": 300,
         "init_scale": 0.1,
+        "measurements": (f"{tmp_path}/weights.py:weights",),
     }
     result = driver.run(config, tmp_path / "work", quiet=True)
     assert result["status"] == "finished"
     assert result["num_params"] == 2 * 2 + 2
     assert result["steps"] == 2 * (300 - 50) // 50
+    (row,) = flatwide.load(tmp_path / "work").to_dict("records")
+    assert 0 < row["weights.distance"] < 2 * row["weights.norm"]
 
 
 def test_glossary_has_every_column_of_the_gain_table():

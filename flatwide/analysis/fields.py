@@ -16,17 +16,18 @@ _MASK_ONLY = ("pruner", "layer_density", "snip_batches")  # nor a run without a 
 _NO_AXIS = {"run", "problem", "rho", "seed", "optimizer"}
 ASIDE = "aside"  # `aside.x` is a column x of somebody's table that is no field
 # Fields that only watch a run. The schema knows them too, but it imports what trains; a test compares.
-WATCH_ONLY = frozenset(
-    {"study", "measurements", "data_dir", "cache", "log_every_steps", "checkpoint_every_seconds", "restore_checkpoint"}
-)
+WATCH_ONLY = frozenset({"study", "data_dir", "cache", "log_every_steps", "checkpoint_every_seconds"})
+WATCH_ONLY |= {"restore_checkpoint", "measurements", "measure_epochs", "measure_examples"}
 _DECIDING = ("rho", "optimizer", "base_optimizer", "sparsity", "status")
 
 
 def is_config(name: str) -> bool:
-    """Tell whether a column is a config field, or a column of the user's own, that can change a result."""
-    first = name.split(".")[0]
+    """Tell whether a column is a config field, or a column of the user's own, that can change a result.
+
+    One with a dot is none: it is a version, a measurement (`curvature.trace`) or set aside.
+    """
     results: Iterable[str] = files.RESULT_FIELDS
-    return first not in results and first != ASIDE and name not in _NO_AXIS and first not in WATCH_ONLY
+    return "." not in name and name not in results and name not in _NO_AXIS and name not in WATCH_ONLY
 
 
 def effective_rho(run: dict[str, Any]) -> float:

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import ml_collections
 
-from flatwide import registry
+from flatwide import measurements, registry
 from flatwide.config.own import MAY_BE_OWN, own_defaults, own_fields
 from flatwide.config.schema import SCALARS, SCHEMA, ConfigError, Field, describe, field_like, one_line, plain
 
@@ -37,6 +37,7 @@ def resolve_fields(values: Mapping[str, Any]) -> dict[str, Any]:
         if fault:
             wrong[name] = fault
     faults = [*wrong.values(), *_unknown_names(config), *_contradictions(config, wrong.keys())]
+    faults += [] if "measurements" in wrong else measurements.faults("config.measurements", config["measurements"])
     if faults:
         raise ConfigError(faults)
     return _final_names(config)
@@ -101,7 +102,10 @@ def _final_names(config: dict[str, Any]) -> dict[str, Any]:
     """Replace aliases by what they stand for, and paths of own files by absolute ones."""
     for name, (_, aliases) in _registries().items():
         config[name] = aliases.get(config[name], config[name])
-    return config | {name: registry.absolute(config[name]) for name in MAY_BE_OWN}
+    measured = dict.fromkeys(registry.absolute(name) for name in config["measurements"])
+    epochs = tuple(sorted(set(config["measure_epochs"])))
+    own = {name: registry.absolute(config[name]) for name in MAY_BE_OWN}
+    return config | own | {"measurements": tuple(measured), "measure_epochs": epochs}
 
 
 def _unknown_names(config: dict[str, Any]) -> list[str]:
@@ -183,6 +187,14 @@ def _contradictions(config: dict[str, Any], wrong: Collection[str]) -> list[str]
             lambda: is_regression and config["label_noise"] > 0,
             f"config.label_noise={config['label_noise']} with config.dataset={config['dataset']!r}: its targets are "
             "real numbers, and labels are moved among classes; set config.label_noise=0.",
+        ),
+        (
+            ("measure_epochs", "num_epochs"),
+            lambda: (
+                config["num_train_steps"] is None and max(config["measure_epochs"], default=0) > config["num_epochs"]
+            ),
+            f"config.measure_epochs={config['measure_epochs']}: expected epochs up to "
+            f"config.num_epochs={config['num_epochs']}.",
         ),
     ]
     return [message for fields, fails, message in checks if not set(fields) & set(wrong) and fails()]

@@ -40,6 +40,7 @@ POSITIVE = Check(lambda v: v > 0, "a number > 0")
 NOT_NEGATIVE = Check(lambda v: v >= 0, "a number >= 0")
 COUNT = Check(lambda v: 1 <= v < 2**31, "an integer in [1, 2^31)")
 AT_LEAST_ONE = Check(lambda v: v >= 1, "an integer >= 1")
+EACH_NOT_NEGATIVE = Check(lambda v: all(n >= 0 for n in v), "integers >= 0")
 EACH_AT_LEAST_ONE = Check(lambda v: all(n >= 1 for n in v), "integers >= 1")
 SOME_AT_LEAST_ONE = Check(lambda v: len(v) > 0 and all(n >= 1 for n in v), "one or more integers >= 1")
 BELOW_ONE = Check(lambda v: 0 <= v < 1, "a fraction in [0, 1)")
@@ -101,6 +102,10 @@ SCHEMA: dict[str, Field] = {
     "restore_checkpoint": Field(True, "bool", identity=False),
     "threads": Field(None, "int", AT_LEAST_ONE, optional=True),
     "group_size": Field(1, "int", AT_LEAST_ONE),
+    # What is measured on the trained network.
+    "measurements": Field((), "strs", identity=False),
+    "measure_epochs": Field((), "ints", EACH_NOT_NEGATIVE, identity=False),
+    "measure_examples": Field(1000, "int", AT_LEAST_ONE, identity=False),
 }
 
 # The fields of `config.study`: many runs instead of one. `flatwide/study` reads them.

@@ -39,12 +39,18 @@ class Member(NamedTuple):
 
     shared: names of the arrays of `train`, and of the splits, that are the same in all runs of one shape. It depends on
     the shape alone: with another program for another company, a run's last bits might depend on its neighbours.
+    stops: epochs, in order, at whose ends the state is wanted, so that a call ends there.
     """
 
     values: Values
     train: Batch
     splits: Mapping[str, Scored]
     shared: frozenset[str] = frozenset()
+    stops: tuple[int, ...] = ()
+
+    def next_stop(self, epoch: int, last: int) -> int:
+        """Give the first epoch after `epoch` at which a call must end."""
+        return min((stop for stop in self.stops if epoch < stop < last), default=last)
 
 
 def take_epochs(
@@ -69,7 +75,8 @@ def take_epochs(
     calls = _Calls(program, seconds=seconds, clock=clock)
     first, last = int(state.step), num_epochs * plan.steps_per_epoch
     while first < last:
-        stop = calls.stop(first // plan.steps_per_epoch, num_epochs)
+        epoch = first // plan.steps_per_epoch
+        stop = calls.stop(epoch, member.next_stop(epoch, num_epochs))
         state, losses, scores = program.run(member.values, state, *arrays, stop)
         after, losses, scores = jax.device_get((state.step, losses, scores))
         calls.took((after - first) / plan.steps_per_epoch)
@@ -115,7 +122,9 @@ def take_epochs_together(
     steps = np.array(state.step)
     ends = np.where(np.arange(group_size) < len(members), num_epochs, 0) * plan.steps_per_epoch
     while (steps < ends).any():
-        first, stops = steps, calls.stop(steps // plan.steps_per_epoch, ends // plan.steps_per_epoch)
+        first, epochs = steps, steps // plan.steps_per_epoch
+        places = zip(filled, epochs.tolist(), (ends // plan.steps_per_epoch).tolist(), strict=True)
+        stops = calls.stop(epochs, np.array([own.next_stop(epoch, last) for own, epoch, last in places]))
         state, losses, scores = program.run(values, state, *arrays, stops)
         steps, losses, scores = jax.device_get((state.step, losses, scores))
         calls.took(float(np.max(steps - first)) / plan.steps_per_epoch)

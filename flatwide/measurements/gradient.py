@@ -1,0 +1,30 @@
+"""Loss and gradient over the examples: how close the network is to a minimum of what is measured."""
+
+import functools
+from collections.abc import Callable
+
+import jax
+
+from flatwide import trees
+from flatwide.measurements.subject import Measured, Subject
+
+
+def gradient(subject: Subject, *, key: jax.Array) -> Measured:
+    """Measure the mean loss and the norm of its gradient, without weight decay.
+
+    Returns: train_loss, in units of the loss; gradient_norm, over the weights that are kept.
+    Cost: one gradient.
+    """
+    del key  # nothing is drawn
+    program = _loss_and_norm(subject.loss_fn)
+    loss, norm = program(subject.params, subject.examples, subject.stats, subject.mask)
+    return Measured({"train_loss": float(loss), "gradient_norm": float(norm)})
+
+
+@functools.lru_cache(maxsize=64)
+def _loss_and_norm(loss_fn: Callable) -> Callable:
+    def program(params, batch, stats, mask):
+        loss, slope = jax.value_and_grad(loss_fn)(params, batch, stats)
+        return loss, trees.norm(trees.apply_mask(slope, mask))
+
+    return jax.jit(program)

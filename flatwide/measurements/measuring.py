@@ -1,0 +1,146 @@
+"""Measure the saved networks of one run, one file after another."""
+
+import functools
+import json
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from flatwide import checkpoints, measurements, recording, registry, runs, streams, trained
+from flatwide.experiment import Experiment
+from flatwide.logs import say, values_text
+from flatwide.measurements import records
+from flatwide.measurements.records import Wanted
+from flatwide.measurements.subject import Measured, Subject
+from flatwide.recording import Stopped
+from flatwide.types import Batch, PyTree
+
+
+class MeasurementError(RuntimeError):
+    """Some measurements of a run failed; their tracebacks are in `measurements/error.txt` beside it."""
+
+
+def measure(
+    directory: runs.RunDirectory,
+    config: Mapping[str, Any],
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+    quiet: bool = False,
+) -> None:
+    """Measure what a config asks of a finished run and is not there; of one that diverged or is not done, nothing.
+
+    Args:
+      config: `measurements`, `measure_epochs` and `measure_examples`; all else is read from the run.
+      should_stop: asked before each measurement.
+    Raises: BusyError if another process has the run in hand; Stopped; MeasurementError once all others are done.
+    """
+    if not records.missing(directory, config):
+        return
+    with directory.lock():
+        failures = list(_failures(directory, config, should_stop=should_stop, quiet=quiet))
+    if failures:
+        raise MeasurementError(
+            f"{directory.path}: {len(failures)} of the measurements failed: {'; '.join(failures[:3])}"
+            f"{'; …' if len(failures) > 3 else ''}. See {directory.error_file}."
+        )
+
+
+def _failures(
+    directory: runs.RunDirectory, config: Mapping[str, Any], *, should_stop: Callable[[], bool], quiet: bool
+) -> Iterator[str]:
+    """Measure, and yield what went wrong."""
+    saved: Saved | None = None
+    for one in records.missing(directory, config):  # again: another process may have been at it until now
+        if should_stop():
+            raise Stopped("stopped between measurements; the same command goes on from there.")
+        try:
+            saved = saved or open_run(directory)
+            _measure_one(saved, one, quiet=quiet)
+        except Exception as error:
+            told = f"{one.stem}: {type(error).__name__}: {' '.join(str(error).split())}"
+            directory.write_error("".join(traceback.format_exception(error)) + told)
+            say(f"failed: {directory.name}: {told}", quiet=quiet)
+            yield told
+
+
+def _measure_one(saved: "Saved", one: Wanted, *, quiet: bool) -> None:
+    function = registry.find("measurements", one.name, measurements.MEASUREMENTS)
+    title = measurements.title(one.name)
+    key = streams.key(saved.built.config["seed"], f"measurement {title}")
+    began = time.monotonic()
+    subject = saved.subject(one.epoch, num_examples=one.num_examples)
+    found = function(subject, key=key)
+    if not isinstance(found, Measured):
+        raise ValueError(f"{one.name!r} gave {type(found).__name__}; expected a Measured.")
+    facts = {
+        "seconds": time.monotonic() - began,
+        "options": _options(function),
+        **recording.where(),
+        "measured": recording.now(),
+    }
+    records.write(saved.directory, one, found, epoch=subject.epoch, num_examples=subject.num_examples, facts=facts)
+    shown = dict(list(found.values.items())[:4])
+    place = "the end" if one.epoch is None else f"epoch {one.epoch}"
+    say(f"{saved.directory.name}: {title} at {place}: {values_text(shown)}", quiet=quiet)
+
+
+def _options(function: Callable) -> dict[str, Any]:
+    """List the defaults with which a measurement was called."""
+    defaults = {name: p.default for name, p in registry.fields(function).items() if name != "key"}
+    return json.loads(json.dumps(defaults, default=str))
+
+
+class Saved(NamedTuple):
+    """A finished run whose networks can be loaded."""
+
+    directory: runs.RunDirectory
+    built: Experiment
+
+    def subject(self, epoch: int | None, *, num_examples: int) -> Subject:
+        """Load the network of a snapshot, or with None that of the end, and examples to measure it on.
+
+        Raises: ValueError if it was not kept or is damaged.
+        """
+        built, directory = self.built, self.directory
+        if epoch is None:
+            network, at = (
+                recording.network(trained.final_state(directory, built)),
+                built.num_steps / built.steps_per_epoch,
+            )
+        else:
+            path, at = directory.snapshot(epoch), float(epoch)
+            if not path.exists():
+                raise ValueError(recording.no_snapshot(path))
+            network, _ = checkpoints.load(path, recording.network(built.state_shapes()))
+        return Subject(built, network["params"], network["stats"], network["mask"], at, examples(built, num_examples))
+
+
+def open_run(directory: runs.RunDirectory) -> Saved:
+    """Rebuild a finished run, to measure its networks.
+
+    Raises: ValueError if it is not finished, or its data or a file of the user's own have changed.
+    """
+    return Saved(directory, trained.rebuild(directory))
+
+
+def examples(built: Experiment, num_examples: int) -> Batch:
+    """Draw the training examples that a run is measured on, prepared without augmentation.
+
+    With one seed, fewer examples are a part of more.
+    Returns: all of them, in the order of the split, where there are no more than num_examples.
+    """
+    total = built.train.num_examples
+    chosen = streams.generator(built.config["seed"], "measurement").permutation(total)[:num_examples]
+    split = built.train.take(np.sort(chosen))
+    order = np.arange(split.num_examples)
+    (batch,) = split.batches(split.num_examples, order=order, seed=0, epoch=0, train=False)
+    return _prepared(built.workload.prepare)(batch)
+
+
+@functools.lru_cache(maxsize=8)
+def _prepared(prepare: Callable[..., Batch]) -> Callable[[Batch], PyTree]:
+    return jax.jit(lambda batch: prepare(batch, None, train=False))

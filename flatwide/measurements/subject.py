@@ -1,0 +1,110 @@
+"""What a measurement is given, and what it gives back."""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from flatwide import workloads
+from flatwide.experiment import Experiment
+from flatwide.training.state import State
+from flatwide.types import Array, Batch, PyTree
+from flatwide.workloads import Workload
+
+
+class Measured(NamedTuple):
+    """What a measurement found.
+
+    values: name -> number; each becomes a column `<measurement>.<name>`. errors: name -> standard error of the value of
+    the same name, where it is an estimate. arrays: what is no single number, such as a spectrum. cost: the work that
+    was done, in Hessian-vector products over the examples.
+    """
+
+    values: Mapping[str, float]
+    errors: Mapping[str, float] = MappingProxyType({})
+    arrays: Mapping[str, np.ndarray] = MappingProxyType({})
+    cost: float = 0
+
+
+@dataclass(frozen=True)
+class MeanLoss:
+    """The mean loss of a prepared batch in evaluation mode: loss(params, batch, stats).
+
+    Two of one workload are equal, so that the programs compiled for one run serve all runs of its network.
+    """
+
+    workload: Workload
+
+    def __call__(self, params: PyTree, batch: Batch, stats: PyTree) -> Array:
+        """Compute the loss: sum of losses / sum of weights."""
+        return workloads.loss(self.workload, params, batch, stats=stats, train=False, key=None)[0]
+
+
+@dataclass(frozen=True)
+class ExampleLoss:
+    """The loss of one prepared example, without a batch axis, in evaluation mode: loss(params, example, stats)."""
+
+    workload: Workload
+
+    def __call__(self, params: PyTree, example: Batch, stats: PyTree) -> Array:
+        """Compute the mean loss over the scored items of the example."""
+        batch = jax.tree.map(lambda leaf: leaf[None], example)
+        return workloads.loss(self.workload, params, batch, stats=stats, train=False, key=None)[0]
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What the network gives for a prepared batch in evaluation mode: outputs(params, batch, stats)."""
+
+    workload: Workload
+
+    def __call__(self, params: PyTree, batch: Batch, stats: PyTree) -> PyTree:
+        """Run the network."""
+        return self.workload.model.apply(params, stats, batch["inputs"], train=False, key=None)[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A saved network of a run, and examples to measure it on.
+
+    built: the pieces of the run; `built.config` has its learning rate, rho and batch size.
+    params: pruned weights are 0. stats: batch-norm averages, or {}. mask: None, or booleans like params (True is kept).
+    epoch: passes over the training examples after which the network was saved.
+    examples: prepared batch of at most `measure_examples` training examples: inputs, targets, with their label noise.
+    """
+
+    built: Experiment
+    params: PyTree
+    stats: PyTree
+    mask: PyTree | None
+    epoch: float
+    examples: Batch
+
+    @property
+    def num_examples(self) -> int:
+        """Count the examples."""
+        return len(jax.tree.leaves(self.examples)[0])
+
+    @property
+    def loss_fn(self) -> MeanLoss:
+        """Give loss(params, batch, stats): hand it to the toolkit with `extra=subject.stats`."""
+        return MeanLoss(self.built.workload)
+
+    @property
+    def per_example_loss(self) -> ExampleLoss:
+        """Give loss(params, example, stats) of one example, which has no batch axis."""
+        return ExampleLoss(self.built.workload)
+
+    @property
+    def outputs(self) -> Outputs:
+        """Give outputs(params, batch, stats)."""
+        return Outputs(self.built.workload)
+
+    @functools.cached_property
+    def initial(self) -> State:
+        """Make the state that the run started from: params, stats, mask."""
+        return self.built.init()

@@ -63,6 +63,42 @@ def beside(runs: "pd.DataFrame") -> "pd.DataFrame":
     return pd.DataFrame(values[[settings.get(size) == setting for size, setting in keys]]) if len(values) else values
 
 
+def measured_values() -> "pd.DataFrame":
+    """Read what the paper measured on its minima.
+
+    Returns: one row a value: `workload`, `num_params`, `loss`, `quantity` (the column that measures the same), `rho` (0
+      is SGD; NaN where the paper does not say), `value`, `band` (half of the printed one, NaN where there is none),
+      `source`. The paper does not state whether its loss is summed or averaged over outputs, which decides the scale.
+    """
+    import pandas as pd
+
+    text = resources.files("flatwide.analysis").joinpath("paper_measured.csv").read_text()
+    rows = [
+        row
+        | {name: float(row[name]) if row[name] else math.nan for name in ("rho", "value", "band")}
+        | {"num_params": int(row["num_params"])}
+        for row in csv.DictReader(text.splitlines())
+    ]
+    return pd.DataFrame(rows)
+
+
+def measured_beside(runs: "pd.DataFrame", quantity: str) -> list[dict[str, Any]]:
+    """Find what the paper measured at the very sizes of some runs, with its data, model and loss.
+
+    Returns: rows of `measured_values`, with None for what is missing; none for others. Epochs, learning rate and more
+      may differ.
+    """
+    columns = ["dataset", "model", "num_params", "loss", "sam_variant"]
+    known = [row for row in fields.done(runs, columns) if _is_papers(row | {"rho": row["rho"] or 1.0})]
+    places = {
+        (_WORKLOADS.get((str(row.get("dataset")), str(row.get("model")))), row["num_params"], row.get("loss"))
+        for row in known
+    }
+    rows = fields.records(measured_values())
+    here = [row for row in rows if row["quantity"] == quantity]
+    return [row for row in here if (row["workload"], row["num_params"], row["loss"]) in places]
+
+
 def _is_papers(run: dict[str, Any]) -> bool:
     """Tell whether a run is SAM as the paper has it: around SGD, with a normalized ascent, and settings in numbers."""
     variant, base = run.get("sam_variant"), run.get("base_optimizer")

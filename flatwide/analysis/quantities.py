@@ -1,0 +1,127 @@
+"""What is measured on trained networks, in words: `<measurement>.<quantity>` -> a title, a unit, a section."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from flatwide import runs as files
+from flatwide.analysis import fields
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CURVATURE, UNIFORMITY, DYNAMICS = "Curvature of the minima", "Uniformity and stability", "Dynamics"
+LANDSCAPE, OTHER = "Landscape", "Other measurements"
+SECTIONS = (CURVATURE, UNIFORMITY, DYNAMICS, LANDSCAPE, OTHER)
+
+_SECTION_OF = {
+    "curvature": CURVATURE,
+    "spectrum": CURVATURE,
+    "sharpness": CURVATURE,
+    "moments": UNIFORMITY,
+    "stability": UNIFORMITY,
+    "gradient": DYNAMICS,
+    "convergence": DYNAMICS,
+    "smoothness": DYNAMICS,
+    "activations": DYNAMICS,
+    "landscape": LANDSCAPE,
+    "trajectory": LANDSCAPE,
+}
+_CURVE, _RATE = "loss / parameter²", "learning rate"
+
+
+class Quantity(NamedTuple):
+    """One number that is measured on a network.
+
+    is_signed: zero is no end of its scale, so two are compared by their difference even where all are positive.
+    """
+
+    name: str  # its column
+    title: str
+    unit: str = ""
+    is_signed: bool = False
+
+    @property
+    def measurement(self) -> str:
+        """Name what measured it."""
+        return self.name.partition(".")[0]
+
+    @property
+    def section(self) -> str:
+        """Name the heading that it belongs under."""
+        return _SECTION_OF.get(self.measurement, OTHER)
+
+    @property
+    def label(self) -> str:
+        """Title an axis."""
+        return f"{self.title} ({self.unit})" if self.unit else self.title
+
+
+# In the order in which a reader asks for them; what stands first in a measurement is shown first.
+_KNOWN = (
+    Quantity("curvature.top_eigenvalue", "top eigenvalue of the Hessian", _CURVE),
+    Quantity("curvature.trace", "trace of the Hessian", _CURVE),
+    Quantity("curvature.frobenius_norm", "Frobenius norm of the Hessian", _CURVE),
+    Quantity("curvature.smallest_eigenvalue", "smallest eigenvalue of the Hessian", _CURVE, is_signed=True),
+    *(Quantity(f"curvature.eigenvalue_{k}", f"eigenvalue {k} of the Hessian", _CURVE) for k in range(2, 6)),
+    Quantity("sharpness.worst", "worst-case sharpness", "loss"),
+    Quantity("sharpness.average", "average-case sharpness", "loss", is_signed=True),
+    Quantity("sharpness.sam", "sharpness along SAM's perturbation", "loss", is_signed=True),
+    *(Quantity(f"moments.s_{k}", f"non-uniformity s{'₂₃₄'[k - 2]}", _CURVE) for k in (2, 3, 4)),
+    Quantity("stability.largest_stable_learning_rate", "largest stable learning rate", _RATE),
+    Quantity("stability.growth_factor", "growth of distances a step"),
+    Quantity("stability.largest_stable_rho", "largest stable ρ", "parameter units"),
+    Quantity("gradient.gradient_norm", "norm of the gradient", "loss / parameter"),
+    Quantity("gradient.train_loss", "training loss, as measured", "loss"),
+    Quantity("landscape.barrier", "barrier between SGD and SAM", "loss", is_signed=True),
+)
+_BY_NAME = {one.name: one for one in _KNOWN}
+_ORDER = {name: place for place, name in enumerate(_BY_NAME)}
+# One of each measurement says what there is to say in a sentence, or where there are many settings.
+_HEADLINES = ("curvature.top_eigenvalue", "sharpness.worst", "moments.s_2", "stability.largest_stable_learning_rate")
+_HEADLINES += ("convergence.rate", "landscape.barrier")
+NUM_EXAMPLES = "num_examples"  # `<measurement>.num_examples`: on how many it was measured
+
+
+def quantity(name: str) -> Quantity:
+    """Describe a column; one that is not known by its own words."""
+    if name in _BY_NAME:
+        return _BY_NAME[name]
+    measurement, _, own = name.partition(".")
+    words = own.replace("_", " ").strip() or measurement
+    ending = "" if words.startswith(measurement) else f" ({measurement})"
+    return Quantity(name, words + ending, is_signed="margin" in own or ("eigenvalue" in own and "top" not in own))
+
+
+def measured(runs: "pd.DataFrame") -> list[Quantity]:
+    """List the quantities that some run of a results table has, by section; within one the known ones first."""
+    names = [str(name) for name in runs.columns if _is_measured(str(name))]
+    found = [quantity(name) for name in names if _has_numbers(runs[name])]
+    order = {section: place for place, section in enumerate(SECTIONS)}
+    return sorted(found, key=lambda one: (order[one.section], _ORDER.get(one.name, len(_ORDER))))
+
+
+def headlines(found: Iterable[Quantity]) -> list[Quantity]:
+    """Keep of each known measurement the one quantity that says most, and of others all."""
+    by_measurement: dict[str, list[Quantity]] = {}
+    for one in found:
+        by_measurement.setdefault(one.measurement, []).append(one)
+    kept = []
+    for measurement, group in by_measurement.items():
+        named = [one for one in group if one.name in _HEADLINES]
+        kept += named or (group[:1] if measurement in _SECTION_OF else group)
+    return kept
+
+
+def num_examples(runs: "pd.DataFrame", measurement: str) -> list[int]:
+    """List on how many training examples a measurement was made: one number, unless runs differ."""
+    name = f"{measurement}.{NUM_EXAMPLES}"
+    return sorted({int(value) for value in runs[name].dropna()}) if name in runs.columns else []
+
+
+def _is_measured(name: str) -> bool:
+    first, dot, own = name.partition(".")
+    return bool(dot) and own != NUM_EXAMPLES and first != fields.ASIDE and first not in files.RESULT_FIELDS
+
+
+def _has_numbers(column: Any) -> bool:
+    return column.dtype.kind in "iuf" and bool(column.notna().any())

@@ -1,7 +1,8 @@
 """An orthonormal basis that grows by products with a symmetric matrix, and the matrix in that basis.
 
-The basis is kept in one array, one vector a row. Every new row is made orthogonal to all rows before it, which rounding
-would undo otherwise; the inner products that this takes are the entries of the projected matrix.
+Every new row is made orthogonal to all rows before it, which rounding would undo otherwise; the inner products that
+this takes are the entries of the projected matrix. Rows are kept in blocks: those that are not in use yet are never
+read, and a new row is written without a copy of the others.
 """
 
 import functools
@@ -16,7 +17,7 @@ from flatwide.measure import operators
 from flatwide.measure.operators import Operator
 from flatwide.types import Array, PyTree
 
-_ROWS = 8  # rows of the basis that are read together
+_ROWS = 8  # of a block
 _LOST = 0.7  # a vector that keeps less than this of its length is made orthogonal once more (Daniel et al., 1976)
 _ENDED = 30  # times the rounding error of the largest Ritz value: what is left of a product when the space is invariant
 
@@ -35,8 +36,10 @@ class Basis:
         self.product = operator.open()
         self.dtype = np.dtype(jax.tree.leaves(operator.params)[0].dtype)
         self.capacity = capacity
-        rows = -(-(capacity + 1) // _ROWS) * _ROWS
-        self._rows = jnp.zeros((rows, _num_entries(operator.params)), self.dtype)
+        self._blocks = [
+            jnp.zeros((_ROWS, _num_entries(operator.params)), self.dtype) for _ in range(capacity // _ROWS + 1)
+        ]
+        self._row = self._before = self._blocks[0][0]
         self.projected = np.zeros((capacity, capacity))
         self.num_rows = self.num_products = 0
         self.coupling = 0.0
@@ -46,8 +49,8 @@ class Basis:
 
         Raises: ValueError if it lies in the span of the rows.
         """
-        self._rows, length = _append(self._rows, _flat(vector), self.num_rows)
-        if not float(length) > 0:
+        self._before = jnp.zeros_like(self._row)
+        if not self._append(_flat(vector)) > 0:
             raise ValueError("start: expected a vector of finite, positive length outside the rows so far.")
         self.coupling = 0.0
 
@@ -62,8 +65,11 @@ class Basis:
         Cost: 1 product, and twice the reading of the rows.
         """
         place = self.num_rows
-        self._rows, entries, length = _extend(self.product, self._operator.params, self._rows, place)
-        entries = np.asarray(entries, np.float64)[: place + 1]
+        entries, following, length = _extend(
+            self.product, self._operator.params, tuple(self._blocks), self._row, self._before, place
+        )
+        self._before, self._row = self._row, following
+        entries, length = np.asarray(entries, np.float64)[: place + 1], float(length)
         if not np.all(np.isfinite(entries)):
             raise ValueError(
                 "the product with a vector is not finite: expected a loss with finite second derivatives at these "
@@ -71,7 +77,8 @@ class Basis:
             )
         self.projected[place, : place + 1] = self.projected[: place + 1, place] = entries
         self.num_rows, self.num_products = place + 1, self.num_products + 1
-        self.coupling = float(length)
+        self.coupling = length
+        self._write(place + 1)
 
     def ritz(self) -> tuple[np.ndarray, np.ndarray]:
         """Give eigenvalues (ascending) and eigenvectors (columns) of the projected matrix."""
@@ -85,9 +92,9 @@ class Basis:
 
     def combine(self, coefficients: np.ndarray) -> Array:
         """Give the vectors sum_j coefficients[j, i] q_j, one a row [i, P]."""
-        padded = np.zeros((coefficients.shape[1], len(self._rows)), self.dtype)
+        padded = np.zeros((coefficients.shape[1], len(self._blocks) * _ROWS), self.dtype)
         padded[:, : len(coefficients)] = coefficients.T
-        return _combine(jnp.asarray(padded), self._rows)
+        return _combine(padded, tuple(self._blocks))
 
     def multiply(self, row: Array) -> Array:
         """Multiply a flat vector afresh."""
@@ -102,13 +109,24 @@ class Basis:
           next_row: flat vector to go on with; None to go on with the row that the last product left.
         """
         if next_row is None:
-            next_row = self._rows[self.num_rows]
-        num_kept = len(vectors)
-        self._rows = jnp.zeros_like(self._rows).at[:num_kept].set(vectors)
+            next_row = self._row
+        for at, block in enumerate(_in_blocks(vectors)):
+            self._blocks[at] = block
         self.projected[:] = 0
-        self.projected[:num_kept, :num_kept] = projected
-        self.num_rows = num_kept
-        self._rows, _ = _append(self._rows, next_row, num_kept)
+        self.num_rows = len(vectors)
+        self.projected[: self.num_rows, : self.num_rows] = projected
+        self._before = jnp.zeros_like(self._row)
+        self._append(next_row)
+
+    def _append(self, vector: Array) -> float:
+        """Take a flat vector, made orthogonal to the rows, as the next row; give its length."""
+        self._row, length = _orthonormal(tuple(self._blocks), vector, self.num_rows)
+        self._write(self.num_rows)
+        return float(length)
+
+    def _write(self, place: int) -> None:
+        at, inside = divmod(place, _ROWS)
+        self._blocks[at] = _written(self._blocks[at], self._row, inside)
 
 
 def unflatten(params: PyTree, row: Array) -> PyTree:
@@ -131,69 +149,89 @@ def _apply(product: Callable[[PyTree], PyTree], params: PyTree, row: Array) -> A
 _multiply_flat = jax.jit(_apply)
 
 
-@functools.partial(jax.jit, donate_argnames="rows")
+@jax.jit
 def _extend(
-    product: Callable[[PyTree], PyTree], params: PyTree, rows: Array, place: Array
+    product: Callable[[PyTree], PyTree],
+    params: PyTree,
+    blocks: tuple[Array, ...],
+    row: Array,
+    before: Array,
+    place: Array,
 ) -> tuple[Array, Array, Array]:
-    """Multiply row `place` and put what is orthogonal to rows 0 ... place after it.
+    """Multiply the row at a place, and take the rows up to there out.
 
-    Returns: the rows; the inner products with each; the length of what was left.
+    Args:
+      before: the row before it where that is coupled to it; else zero.
+    Returns: the inner products with each; the unit vector that is left, and its length.
     """
-    row, before = rows[place], rows[jnp.maximum(place - 1, 0)]
     left = _apply(product, params, row)
     # The two rows that hold nearly all of it are taken out first: so one pass over all rows is mostly enough.
     here = jnp.vdot(row, left)
     left = left - here * row
-    there = jnp.where(place > 0, jnp.vdot(before, left), 0)
+    there = jnp.vdot(before, left)
     left = left - there * before
-    entries = jnp.zeros(len(rows), rows.dtype).at[place].add(here).at[jnp.maximum(place - 1, 0)].add(there)
-    more, left, length = _orthogonal(rows, left, place + 1)
-    rows = rows.at[place + 1].set(_unit(left, length))
-    return rows, entries + more, length
+    entries, left, length = _orthogonal(blocks, left, place + 1)
+    entries = entries.at[place].add(here).at[jnp.maximum(place - 1, 0)].add(there)
+    return entries, _unit(left, length), length
 
 
-@functools.partial(jax.jit, donate_argnames="rows")
-def _append(rows: Array, vector: Array, place: Array) -> tuple[Array, Array]:
+@jax.jit
+def _orthonormal(blocks: tuple[Array, ...], vector: Array, num_rows: Array) -> tuple[Array, Array]:
     length = jnp.linalg.norm(vector)
-    _, left, length = _orthogonal(rows, _unit(vector, length), place)
-    return rows.at[place].set(_unit(left, length)), length
+    _, left, left_length = _orthogonal(blocks, _unit(vector, length), num_rows)
+    return _unit(left, left_length), length * left_length
 
 
-def _orthogonal(rows: Array, vector: Array, num_rows: Array) -> tuple[Array, Array, Array]:
+def _orthogonal(blocks: tuple[Array, ...], vector: Array, num_rows: Array) -> tuple[Array, Array, Array]:
     """Take the first rows' part out of a vector: give inner products, what is left, and its length."""
-    entries, left = _without(rows, vector, num_rows)
-    length = jnp.linalg.norm(left)
+    is_row = (jnp.arange(len(blocks) * _ROWS) < num_rows).astype(vector.dtype)
 
-    def again(found: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        more, left = _without(rows, found[1], num_rows)
-        return found[0] + more, left, jnp.linalg.norm(left)
+    def is_needed(state: tuple) -> Array:
+        num_passes, _, _, length, length_before = state
+        return (num_passes == 0) | ((num_passes == 1) & (length < _LOST * length_before))
 
-    return jax.lax.cond(length < _LOST * jnp.linalg.norm(vector), again, lambda found: found, (entries, left, length))
+    def take_out(state: tuple) -> tuple:
+        num_passes, entries, left, length, _ = state
+        more, left = _without(blocks, left, num_rows, is_row)
+        return num_passes + 1, entries + more, left, jnp.linalg.norm(left), length
+
+    start = (0, jnp.zeros_like(is_row), vector, jnp.linalg.norm(vector), jnp.zeros((), vector.dtype))
+    _, entries, left, length, _ = jax.lax.while_loop(is_needed, take_out, start)
+    return entries, left, length
 
 
-def _without(rows: Array, vector: Array, num_rows: Array) -> tuple[Array, Array]:
-    """Subtract the projection on the first rows; of the later ones only those of the last block are read."""
-    num_blocks = (num_rows + _ROWS - 1) // _ROWS
-    is_row = (jnp.arange(len(rows)) < num_rows).astype(rows.dtype)
-
-    def block(at: Array) -> Array:
-        return jax.lax.dynamic_slice(rows, (at * _ROWS, 0), (_ROWS, rows.shape[1]))
-
-    def measured(at: Array, entries: Array) -> Array:
-        return jax.lax.dynamic_update_slice(entries, block(at) @ vector, (at * _ROWS,))
-
-    entries = jax.lax.fori_loop(0, num_blocks, measured, jnp.zeros(len(rows), rows.dtype)) * is_row
-
-    def subtracted(at: Array, left: Array) -> Array:
-        return left - jax.lax.dynamic_slice(entries, (at * _ROWS,), (_ROWS,)) @ block(at)
-
-    return entries, jax.lax.fori_loop(0, num_blocks, subtracted, vector)
+def _without(blocks: tuple[Array, ...], vector: Array, num_rows: Array, is_row: Array) -> tuple[Array, Array]:
+    """Give the inner products with the first rows, and the vector without their part."""
+    is_used = [at * _ROWS < num_rows for at in range(len(blocks))]
+    unused = jnp.zeros(_ROWS, vector.dtype)
+    measured = [
+        jax.lax.cond(used, lambda rows: rows @ vector, lambda _: unused, rows)
+        for used, rows in zip(is_used, blocks, strict=True)
+    ]
+    entries = jnp.concatenate(measured) * is_row
+    for at, (used, rows) in enumerate(zip(is_used, blocks, strict=True)):
+        part = entries[at * _ROWS : (at + 1) * _ROWS]
+        vector = jax.lax.cond(
+            used, lambda left, part, rows: left - part @ rows, lambda left, *_: left, vector, part, rows
+        )
+    return entries, vector
 
 
 def _unit(vector: Array, length: Array) -> Array:
     return jnp.where(length > 0, vector / jnp.where(length > 0, length, 1), 0)
 
 
+@functools.partial(jax.jit, donate_argnames="rows")
+def _written(rows: Array, row: Array, place: Array) -> Array:
+    return rows.at[place].set(row)
+
+
+def _in_blocks(vectors: Array) -> list[Array]:
+    padded = jnp.pad(vectors, ((0, -len(vectors) % _ROWS), (0, 0)))
+    return [padded[at : at + _ROWS] for at in range(0, len(padded), _ROWS)]
+
+
 @jax.jit
-def _combine(coefficients: Array, rows: Array) -> Array:
-    return coefficients @ rows
+def _combine(coefficients: Array, blocks: tuple[Array, ...]) -> Array:
+    parts = zip(jnp.split(coefficients, len(blocks), axis=1), blocks, strict=True)
+    return functools.reduce(jnp.add, (part @ rows for part, rows in parts))

@@ -2,6 +2,7 @@
 
     python main.py --workdir=W --config=F [--config.field=value ...] [--dry_run]
     python main.py report W            (or a CSV file; `report --help` has its flags)
+    python main.py measure W --measurements=NAME,NAME      (of runs that are trained; `measure --help` has its flags)
 
 A config with a study trains all its runs that are not done yet.
 
@@ -38,6 +39,8 @@ def main(arguments: list[str]) -> int:
 
             print(command.report(arguments[1:]))
             return DONE
+        if arguments[:1] == ["measure"]:
+            return _measure(arguments[1:])
         flags, assignments, faults = _flags(arguments)
         if flags.help:
             print(_help())
@@ -93,10 +96,7 @@ def _run(config: Mapping[str, Any], workdir: str) -> int:
     from flatwide.measurements.measuring import MeasurementError
 
     _check_workdir(workdir)
-    received: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, frame: received.append(number))
-    problem = ""
+    received, problem = _signals(), ""
     try:
         driver.run(config, workdir, should_stop=lambda: bool(received))
     except driver.Stopped as stopped:
@@ -114,6 +114,37 @@ def _run(config: Mapping[str, Any], workdir: str) -> int:
     if problem:
         print(problem, file=sys.stderr)
     return FAILED if problem else DONE
+
+
+def _measure(arguments: list[str]) -> int:
+    """Measure runs that are trained already; SIGTERM and Ctrl-C stop between measurements."""
+    from flatwide.study import saved, supervise
+
+    request = saved.read(arguments)
+    if request is None:
+        print(saved.USAGE)
+        return DONE
+    received = _signals()
+    try:
+        counts = saved.run(request, should_stop=lambda: bool(received))
+    except supervise.Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        return 128 + received[0]
+    except supervise.WorkerError as error:
+        print(error, file=sys.stderr)
+        return FAILED
+    if not request.is_dry:
+        failed = f", {counts['failed']} failed" if counts["failed"] else ""
+        print(f"measured: {counts['done']} runs{failed}. Tables: {request.workdir}/results.csv, measurements.csv")
+    return FAILED if counts["failed"] else DONE
+
+
+def _signals() -> list[int]:
+    """Give a list to which SIGTERM and Ctrl-C are added from now on."""
+    received: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, frame: received.append(number))
+    return received
 
 
 def _preview_study(values: Mapping[str, Any], faults: list[str], workdir: str) -> int:
@@ -148,9 +179,7 @@ def _study(values: Mapping[str, Any], faults: list[str], workdir: str, *, told: 
     _check_study(values, faults)
     _check_workdir(workdir)
     metric = values["study"].get("metric", configs.STUDY["metric"].default)
-    received: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, frame: received.append(number))
+    received = _signals()
 
     def refresh(num_planned: int, is_over: bool) -> None:
         _report(workdir, told, metric=metric, num_planned=num_planned, is_over=is_over)

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from flatwide import workloads
@@ -57,6 +58,17 @@ class ExampleLoss:
 
 
 @dataclass(frozen=True)
+class Weights:
+    """The scored items of a prepared batch: weigh(batch)."""
+
+    workload: Workload
+
+    def __call__(self, batch: Batch) -> Array:
+        """Count the items."""
+        return jnp.sum(self.workload.objective.weights(batch))
+
+
+@dataclass(frozen=True)
 class Outputs:
     """What the network gives for a prepared batch in evaluation mode: outputs(params, batch, stats)."""
 
@@ -98,6 +110,11 @@ class Subject:
     def per_example_loss(self) -> ExampleLoss:
         """Give loss(params, example, stats) of one example, which has no batch axis."""
         return ExampleLoss(self.built.workload)
+
+    @property
+    def weigh(self) -> Weights:
+        """Give weigh(batch): how many items a prepared batch is scored on, its weight in a mean over batches."""
+        return Weights(self.built.workload)
 
     @property
     def outputs(self) -> Outputs:

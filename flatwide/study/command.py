@@ -38,7 +38,7 @@ def run(
     refresh: Callable[[int, bool], None] = lambda num_planned, is_over: None,
     stream: TextIO | None = None,
 ) -> Summary:
-    """Train every run of a study that is not done yet, and rebuild `results.csv`.
+    """Train and measure every run of a study that is not done yet, and rebuild `results.csv`.
 
     Args:
       values: the fields of a config with a study.
@@ -149,7 +149,7 @@ class _Progress:
         self.counts: Counter[str] = Counter()
         self._known = {known.directory.name: known for known in tasks}
         self._total, self._done = len(found.known), found.count(*inventory.DONE)
-        self._left = Counter(known.run.shape for known in tasks)
+        self._left = describe.to_train(tasks)
         self._estimate, self._workers, self._stream = estimate, workers, stream
         self._num_left, self._told = len(tasks), time.monotonic()
 
@@ -158,10 +158,11 @@ class _Progress:
         known = self._known[outcome.task.name]
         self.counts[outcome.status] += 1
         self._num_left -= 1
-        self._left[known.run.shape] -= 1
+        self._left[known.run.shape] -= known.status != inventory.UNMEASURED
         if outcome.status == "failed":
-            path = known.directory.path
-            print(f"failed: {path.name}: {outcome.problem}; see {path / 'error.txt'}", file=self._stream, flush=True)
+            directory = known.directory
+            line = f"failed: {directory.name}: {outcome.problem}; see {directory.error_file}"
+            print(line, file=self._stream, flush=True)
         else:
             self._done += 1
             self._estimate.learn(known, outcome.seconds)
@@ -173,7 +174,7 @@ class _Progress:
     def _text(self) -> str:
         parts = [f"runs {self._done}/{self._total}"]
         parts += [f"{count} {status}" for status in ("diverged", "failed") if (count := self.counts[status])]
-        if self._num_left:
+        if any(self._left.values()):
             seconds = self._estimate.total(self._left) / self._workers
             parts.append(f"about {duration_text(seconds)} left")
         return "  ".join(parts)

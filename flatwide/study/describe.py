@@ -2,12 +2,14 @@
 
 import statistics
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from flatwide import config as configs
 from flatwide import cores, experiment, preview, trees
 from flatwide.logs import duration_text
-from flatwide.study.inventory import DONE, REFUSED, Inventory, Known
+from flatwide.measurements import title
+from flatwide.study.inventory import DONE, REFUSED, UNMEASURED, Inventory, Known
 from flatwide.study.plan import Plan, Planned
 
 _SMALL_FILES = 24 * 1024  # bytes of a run's tables and JSON, in whole blocks of the disk
@@ -55,7 +57,8 @@ def heading(planned: Plan, found: Inventory, *, num_workers: int, estimate: Esti
     counts = Counter(known.status for known in found.known)
     num_to_do = len(found.to_do())
     states = [f"{sum(counts[status] for status in DONE)} done", f"{num_to_do} to do"]
-    states += [f"{counts[status]} {status}" for status in ("unfinished", "failed", *REFUSED) if counts[status]]
+    others = ("unfinished", "failed", UNMEASURED, *REFUSED)
+    states += [f"{counts[status]} {status}" for status in others if counts[status]]
     if counts["unknown"]:
         states = ["how many are done is known once the data are here"]
     lines = [f"study of {len(found.known)} runs: {', '.join(states)}"]
@@ -68,16 +71,27 @@ def heading(planned: Plan, found: Inventory, *, num_workers: int, estimate: Esti
         lines.append(f"kept: {len(found.others)} runs here are no part of this study, such as {found.others[0]}")
     if cores.has_gpu() and planned.runs[0].config["group_size"] == 1 and len(found.known) > 1:
         lines.append("note: this machine has a GPU; --config.group_size=16 advances 16 runs at once (docs/studies.md).")
-    if num_to_do:
-        left = Counter(known.run.shape for known in found.to_do())
+    if names := planned.runs[0].config["measurements"]:
+        lines.append(f"measured at the end{_epochs_text(planned.runs[0].config)}: {', '.join(map(title, names))}")
+    if left := to_train(found.to_do()):
         unseen = sum(estimate.seconds(shape) is None for shape in left)
         time = duration_text(estimate.total(left) / num_workers)
         if not estimate.has_seen:
             time = "unknown until runs of some shape are done"
         elif unseen:
             time = f"about {time}, of which {unseen} groups are estimated by their arithmetic"
+        time += ", measuring not counted" if names else ""
         lines.append(f"estimated time: {time} ({num_workers} workers)")
     return lines
+
+
+def to_train(tasks: Iterable[Known]) -> Counter[tuple]:
+    """Count the runs of each shape that are not trained yet; those that are only measured take another time."""
+    return Counter(known.run.shape for known in tasks if known.status != UNMEASURED)
+
+
+def _epochs_text(config: Mapping[str, Any]) -> str:
+    return f" and at epochs {', '.join(map(str, config['measure_epochs']))}" if config["measure_epochs"] else ""
 
 
 def groups(found: Inventory, estimate: Estimate) -> list[str]:
@@ -110,10 +124,17 @@ def disk(found: Inventory) -> list[str]:
     """Estimate the disk that a finished study takes."""
     shapes = Counter(known.run.shape for known in found.known)
     sample = {known.run.shape: known.run for known in found.known}
-    least = sum(count * (_state_bytes(sample[shape]) + _SMALL_FILES) for shape, count in shapes.items())
-    most = sum(count * (3 * _state_bytes(sample[shape]) + _SMALL_FILES) for shape, count in shapes.items())
+    small = {shape: _SMALL_FILES + _snapshot_bytes(run) for shape, run in sample.items()}
+    least = sum(count * (_state_bytes(sample[shape]) + small[shape]) for shape, count in shapes.items())
+    most = sum(count * (3 * _state_bytes(sample[shape]) + small[shape]) for shape, count in shapes.items())
     least, most = preview.readable(least), preview.readable(most)
     return [f"disk: {least} if each run ends within a checkpoint interval, else up to {most}"]
+
+
+def _snapshot_bytes(run: Planned) -> int:
+    """Count the bytes of the networks that a run keeps besides its checkpoints."""
+    itemsize = (8 if experiment.is_double() else 4) + (run.config["sparsity"] > 0)
+    return len(run.config["measure_epochs"]) * trees.size(preview.sizes(run.config).params) * itemsize
 
 
 def _state_bytes(run: Planned) -> int:

@@ -5,16 +5,19 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from flatwide import driver, runs
+from flatwide.measurements import records
 from flatwide.study.plan import Plan, Planned
 
 DONE = ("finished", "diverged")
+UNMEASURED = "unmeasured"
 REFUSED = ("damaged", "mismatch")  # neither trained nor overwritten: a person must look
 
 
 class Known(NamedTuple):
     """A planned run and the state of its directory.
 
-    status: that of the directory, or "mismatch" where it holds another run than its name says.
+    status: that of the directory, "mismatch" where it holds another run than its name says, or "unmeasured" where the
+      run is finished and a measurement is missing.
     seconds: time the run took, once it is done; problem: what is wrong with its files.
     """
 
@@ -36,7 +39,7 @@ class Inventory(NamedTuple):
         return sum(known.status in statuses for known in self.known)
 
     def to_do(self) -> list[Known]:
-        """List the runs that are to be trained."""
+        """List the runs that are to be trained or measured."""
         return [known for known in self.known if known.status not in (*DONE, *REFUSED)]
 
 
@@ -60,6 +63,7 @@ def _look_up(run: Planned, workdir: str | os.PathLike) -> Known:
         if _differs(directory, identity):
             return Known(run, directory, "mismatch", problem=f"{directory.path}: config.json is that of another run.")
         result = directory.read_result() or {}
+        status = UNMEASURED if records.missing(directory, run.config) else status
     except ValueError as error:
         return Known(run, directory, "damaged", problem=str(error))
     return Known(run, directory, status, seconds=result.get("seconds"))

@@ -15,15 +15,20 @@ from typing import Any, NamedTuple
 
 from flatwide import config as configs
 from flatwide import runs
+from flatwide.measurements import records
 
 _VALID = "valid"  # the file that is there as long as workers are to follow the orders
 
 
 class Task(NamedTuple):
-    """One run to train: the name of its directory, and its resolved config."""
+    """One run to train and to measure: the name of its directory, and its resolved config.
+
+    trains: False for a run that is done, which is only measured: the config's three fields of measurements are read.
+    """
 
     name: str
     config: dict[str, Any]
+    trains: bool = True
 
 
 class Orders(NamedTuple):
@@ -40,7 +45,8 @@ class Orders(NamedTuple):
 
     def state(self, task: Task) -> str:
         """Tell "done", "failed" (since the orders were given) or "open"."""
-        if (self.workdir / "runs" / task.name / "result.json").exists():
+        directory = runs.RunDirectory(self.workdir / "runs" / task.name)
+        if (directory.path / "result.json").exists() and not _is_unmeasured(directory, task):
             return "done"
         return "failed" if (self.path.parent / f"failed-{task.name}").exists() else "open"
 
@@ -85,6 +91,13 @@ class Orders(NamedTuple):
             return (self.path.parent / f"worker-{worker}").read_text().split("\n")[1:]
         except FileNotFoundError:
             return None
+
+
+def _is_unmeasured(directory: runs.RunDirectory, task: Task) -> bool:
+    try:
+        return bool(records.missing(directory, task.config))
+    except ValueError:
+        return False  # its result is damaged, which whoever reads that says
 
 
 def write(workdir: Path | str, groups: list[list[Task]], *, session: str, tensorboard: bool) -> Orders:

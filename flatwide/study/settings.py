@@ -147,7 +147,8 @@ def _contradictions(given: Mapping[str, Any]) -> list[str]:
     faults += [registry.unknown("config.study.exclude field", name, varied) for name in sorted(strangers)]
     if "threads" in varied:
         faults.append("config.study: threads is one number for all workers; set config.threads once.")
-    for name in ("workdir", "restore_checkpoint", "checkpoint_every_seconds", "log_every_steps", "data_dir", "cache"):
+    watching = {name for name, field in configs.SCHEMA.items() if not field.identity}
+    for name in ("workdir", *sorted(watching)):
         if name in varied:
             faults.append(f"config.study: {name} changes no result, so it cannot tell runs apart; set it once.")
     return faults

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from flatwide import driver, runs
+from flatwide.measurements.measuring import MeasurementError
 from flatwide.study import orders as study_orders
 from flatwide.study.executors.crew import STOP_SECONDS, STOPPED
 from flatwide.study.orders import Orders, Task
@@ -51,8 +52,12 @@ def follow(path: Path | str, worker: str, *, place: int, should_stop: Callable[[
 
 def _pieces(group: tuple[Task, ...]) -> Iterator[tuple[Task, ...]]:
     """Cut a group into what is trained at a time."""
-    size = group[0].config["group_size"]
+    size = _size(group[0])
     return (group[first : first + size] for first in range(0, len(group), size))
+
+
+def _size(task: Task) -> int:
+    return task.config["group_size"] if task.trains else 1
 
 
 def _train(orders: Orders, worker: str, pieces, should_stop: Callable[[], bool]) -> None:
@@ -63,7 +68,7 @@ def _train(orders: Orders, worker: str, pieces, should_stop: Callable[[], bool])
         if should_stop():
             raise driver.Stopped("stopped between runs.")
         orders.write_in_hand(worker, [task.name for task in left])
-        if piece[0].config["group_size"] > 1:
+        if _size(piece[0]) > 1:
             group = [task.config for task in left]
             options = {"should_stop": should_stop, "tensorboard": orders.tensorboard}
             outcomes = driver.run_together(group, orders.workdir, **options)
@@ -76,13 +81,19 @@ def _train(orders: Orders, worker: str, pieces, should_stop: Callable[[], bool])
 
 
 def _train_one(orders: Orders, task: Task, should_stop: Callable[[], bool]) -> None:
-    """Train one run; whatever goes wrong with it is its own business and written beside it."""
+    """Train and measure one run; whatever goes wrong with it is its own business and written beside it."""
     directory = runs.RunDirectory(orders.workdir / "runs" / task.name)
     told = directory.read_error()
     try:
-        driver.run(task.config, orders.workdir, should_stop=should_stop, quiet=True, tensorboard=orders.tensorboard)
+        if task.trains:
+            options = {"should_stop": should_stop, "tensorboard": orders.tensorboard}
+            driver.run(task.config, orders.workdir, **options, quiet=True)
+        else:
+            driver.measure(directory, task.config, should_stop=should_stop, quiet=True)
     except driver.Stopped:
         raise
+    except MeasurementError:  # each is written beside the run already
+        orders.mark_failed(task)
     except runs.BusyError:
         return
     except Exception as error:

@@ -1,0 +1,333 @@
+"""How far the loss rises near given parameters: at the worst point of a ball, on average, or where SAM looks."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flatwide import trees
+from flatwide.measure import batches as data
+from flatwide.measure.operators import check_params, num_kept
+from flatwide.types import Array, PyTree
+
+Kind = Literal["worst", "average", "sam"]
+
+_ADAPTIVE_FLOOR = 0.01  # as in the ascent rule `adaptive`: keeps weights at zero movable
+_TINY = 1e-12  # as in the ascent rules: a zero gradient gives a zero perturbation
+_MEMORY = 5  # a step may lower the loss, but not below the least of the last ones (Grippo et al., 1986)
+_LONGEST = 3.0  # radii that one step may be long before it is put back into the ball
+
+
+class Sharpness(NamedTuple):
+    """How far the loss rises.
+
+    value: L(w + eps) - L(w), in units of loss; with microbatches their mean. inf where a perturbed loss is not finite.
+    standard_error: of the average, over the pairs drawn; 0 for "sam"; NaN for "worst", a lower bound of the maximum.
+    gap: of "worst", rho |grad| - <grad, eps>, in units of loss: how far the loss would still rise within the ball if it
+      were linear from here on. 0 at a stationary point; where the loss is concave in the ball, the maximum is at most
+      value + gap. NaN for the other kinds.
+    values: one for each start ("worst", SAM's first) or pair ("average"). Starts that disagree tell of several maxima.
+    loss: L(w).
+    perturbation: eps of the value, like params; None for the average and for microbatches.
+    num_evaluations: gradients over the data set, of the average losses.
+    """
+
+    value: float
+    standard_error: float
+    gap: float
+    values: np.ndarray
+    loss: float
+    perturbation: PyTree | None
+    num_evaluations: float
+
+
+def sharpness(
+    loss_fn: Callable,
+    params: PyTree,
+    batches: PyTree,
+    *,
+    rho: float,
+    kind: Kind = "worst",
+    adaptive: bool = False,
+    microbatch: int | None = None,
+    key: Array | None = None,
+    num_steps: int = 50,
+    num_starts: int = 2,
+    num_samples: int = 100,
+    tolerance: float = 1e-3,
+    mask: PyTree | None = None,
+    extra: PyTree | None = None,
+    batch_size: int | None = None,
+    weigh: Callable[[PyTree], float] | None = None,
+) -> Sharpness:
+    """Measure how far the mean loss over a data set rises within a distance rho.
+
+    Args:
+      loss_fn: (params, batch) -> mean loss of the batch; (params, batch, extra) where `extra` is given. Pass the same
+        function object in each call, so that calls share their compiled program.
+      params: pytree of P real numbers in all, all finite.
+      batches: a pytree of arrays with a leading axis of N examples, or a list of such batches of any sizes.
+      rho: radius, > 0; in units of parameters, or relative to them with `adaptive`.
+      kind: "worst": the highest loss in the ball |T^-1 eps| <= rho that projected gradient ascent finds, from SAM's
+        point and from random points; never below 0 and never below "sam". "average": the mean over eps = T z with z
+        normal, E|z|^2 = rho^2. "sam": at the point of SAM's ascent step.
+      adaptive: T = |w| + 0.01 for kernels, as ASAM; False: T = 1.
+      microbatch: m examples that share a perturbation (m-sharpness): every m rows in order, of each batch, have one of
+        their own, and the results are averaged; a last group may be smaller. None: the whole data set. Not for the
+        average, which it would not change.
+      key: PRNG key of random starts and samples; None where nothing is random ("sam", or a single start).
+      num_steps: steps of ascent from a start at most, >= 1.
+      num_starts: of the ascent, >= 1; the first is SAM's point.
+      num_samples: pairs w + eps, w - eps of the average, >= 2.
+      tolerance: the ascent stops where `gap` is at most this part of the value.
+      mask: booleans that broadcast to the leaves of params; pruned weights (False) are and stay zero, and do not count
+        in P.
+      extra, batch_size, weigh: as for `hessian_operator`; a microbatch is held in memory whole.
+    Returns: Sharpness.
+    Raises: ValueError for an option out of range, no data, or params or a mask that do not fit.
+    Equation: worst = max over |T^-1 eps| <= rho of L(w + eps) - L(w), from below; for small rho it is rho |T g|, or
+      rho^2 lambda_max(T H T) / 2 at a minimum. average = E L(w + eps) - L(w) = rho^2 tr(T H T) / (2 P) + O(rho^4), the
+      gradient's part cancels in each pair. sam: eps = rho T^2 g / (|T g| + 1e-12).
+    Cost: worst: num_starts (num_steps + 1) + 1 gradients at most; average: 2 num_samples + 1 losses; sam: 2 gradients.
+    Source: Foret et al. (2021), arXiv 2010.01412; Kwon et al. (2021), arXiv 2102.11600; Andriushchenko et al. (2023), A
+      modern look at the relationship between sharpness and generalization; steps: Barzilai and Borwein (1988).
+    """
+    _check(rho, kind, microbatch, key, num_steps, num_starts, num_samples, tolerance, batch_size)
+    params = jax.tree.map(jnp.asarray, params)
+    check_params(params, mask)
+    params = trees.apply_mask(params, mask)
+    collected = data.collect(batches, batch_size=microbatch or batch_size, weigh=weigh)
+    rest = () if extra is None else (extra,)
+    sizes = trees.apply_mask(_sizes(params, adaptive), mask)
+    key = jax.random.key(0) if key is None else key
+    if kind == "average":
+        radius = rho / math.sqrt(num_kept(params, mask))
+        values, loss = _average(loss_fn, params, collected, rest, sizes, radius, key, num_samples)
+        values = np.asarray(values, np.float64)
+        error = float(np.std(values, ddof=1)) / math.sqrt(num_samples)
+        return Sharpness(float(np.mean(values)), error, math.nan, values, float(loss), None, 2 * num_samples + 1)
+    if kind == "sam":
+        num_starts, num_steps = 1, 0
+    found, perturbation = _worst(
+        loss_fn, params, collected, rest, sizes, rho, key, tolerance, num_starts, num_steps, microbatch is not None
+    )
+    gap, error = (float(found.gap), math.nan) if kind == "worst" else (math.nan, 0.0)
+    values = np.asarray(found.values, np.float64)
+    value = float(found.value) if kind == "worst" else float(values[0])
+    return Sharpness(value, error, gap, values, float(found.loss), perturbation, float(found.num_gradients))
+
+
+def _check(rho, kind, microbatch, key, num_steps, num_starts, num_samples, tolerance, batch_size) -> None:
+    if not 0 < rho < math.inf:
+        raise ValueError(f"rho={rho}: expected a finite number > 0.")
+    if kind not in get_args(Kind):
+        raise ValueError(f"kind={kind!r}: expected one of {', '.join(get_args(Kind))}.")
+    if microbatch is not None and kind == "average":
+        raise ValueError(
+            f"microbatch={microbatch} with kind='average': the average is the same however the examples are grouped; "
+            "leave microbatch out, and use batch_size for less memory."
+        )
+    if microbatch is not None and batch_size is not None:
+        raise ValueError(f"microbatch={microbatch} and batch_size={batch_size}: expected one of the two.")
+    if microbatch is not None and microbatch < 1:
+        raise ValueError(f"microbatch={microbatch}: expected at least 1, or None for the whole data set.")
+    for name, value, least in (
+        ("num_steps", num_steps, 1),
+        ("num_starts", num_starts, 1),
+        ("num_samples", num_samples, 2),
+    ):
+        if value < least:
+            raise ValueError(f"{name}={value}: expected at least {least}.")
+    if not tolerance >= 0:
+        raise ValueError(f"tolerance={tolerance}: expected a number >= 0.")
+    if key is None and (kind == "average" or (kind == "worst" and num_starts > 1)):
+        raise ValueError(f"key=None with kind={kind!r}: expected a PRNG key, such as jax.random.key(0).")
+
+
+def _sizes(params: PyTree, adaptive: bool) -> PyTree:
+    """Give T: the ball is one of T^-1 eps."""
+    return jax.tree.map(
+        lambda w, is_kernel: jnp.abs(w) + _ADAPTIVE_FLOOR if adaptive and is_kernel else jnp.ones_like(w),
+        params,
+        trees.kernels(params),
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("loss_fn", "num_samples"))
+def _average(
+    loss_fn: Callable,
+    params: PyTree,
+    batches: data.Batches,
+    rest: tuple,
+    sizes: PyTree,
+    radius: Array,
+    key: Array,
+    num_samples: int,
+) -> tuple[Array, Array]:
+    def loss_at(params: PyTree) -> Array:
+        return data.mean(lambda batch: loss_fn(params, batch, *rest), batches)
+
+    loss = loss_at(params)
+
+    def pair(key: Array) -> Array:
+        draw = _product(sizes, trees.scale(radius, _normal(key, params)))
+        rises = [loss_at(trees.add(params, trees.scale(sign, draw))) - loss for sign in (1.0, -1.0)]
+        return (rises[0] + rises[1]) / 2
+
+    return jax.lax.map(pair, jax.random.split(key, num_samples)), loss
+
+
+class _Found(NamedTuple):
+    value: Array
+    gap: Array
+    values: Array  # [num_starts]
+    loss: Array
+    num_gradients: Array
+
+
+@functools.partial(jax.jit, static_argnames=("loss_fn", "num_starts", "num_steps", "is_grouped"))
+def _worst(
+    loss_fn: Callable,
+    params: PyTree,
+    batches: data.Batches,
+    rest: tuple,
+    sizes: PyTree,
+    rho: Array,
+    key: Array,
+    tolerance: Array,
+    num_starts: int,
+    num_steps: int,
+    is_grouped: bool,
+) -> tuple[_Found, PyTree | None]:
+    rho = jnp.asarray(rho, jax.tree.leaves(params)[0].dtype)
+
+    def search(loss_at: Callable[[PyTree], Array]) -> tuple[_Found, PyTree]:
+        return _search(loss_at, params, sizes, rho, key, tolerance, num_starts, num_steps)
+
+    if is_grouped:
+        return data.mean(lambda batch: search(lambda at: loss_fn(at, batch, *rest))[0], batches), None
+    return search(lambda at: data.mean(lambda batch: loss_fn(at, batch, *rest), batches))
+
+
+class _Best(NamedTuple):
+    value: Array
+    gap: Array
+    point: PyTree
+
+
+class _Ascent(NamedTuple):
+    """One ascent, in the coordinates u = T^-1 eps, in which the ball is round."""
+
+    point: PyTree
+    gradient: PyTree  # reduced: without what the ball's surface holds back
+    step: Array
+    recent: Array  # values of the last points
+    best: Array
+    best_point: PyTree
+    best_gap: Array
+    num_gradients: Array
+
+
+def _search(
+    loss_at: Callable[[PyTree], Array],
+    params: PyTree,
+    sizes: PyTree,
+    rho: Array,
+    key: Array,
+    tolerance: Array,
+    num_starts: int,
+    num_steps: int,
+) -> tuple[_Found, PyTree]:
+    differentiate = jax.value_and_grad(lambda u: loss_at(trees.add(params, _product(sizes, u))))
+    zero = jax.tree.map(jnp.zeros_like, params)
+    loss, slope = differentiate(zero)
+    kept = jax.tree.map(lambda size: size > 0, sizes)
+
+    def rise(point: PyTree) -> tuple[Array, PyTree, Array]:
+        value, gradient = differentiate(point)
+        value = jnp.where(jnp.isfinite(value), value - loss, jnp.inf)
+        return value, gradient, rho * trees.norm(gradient) - _dot(gradient, point)
+
+    def start(place: Array) -> PyTree:
+        drawn = trees.apply_mask(_normal(jax.random.fold_in(key, place), params), kept)
+        toward = jax.tree.map(lambda s, d: jnp.where(place == 0, s, d), slope, drawn)
+        return trees.scale(rho / (trees.norm(toward) + _TINY), toward)
+
+    def begin(place: Array) -> _Ascent:
+        """Stand at a start that the first step, of length 0, evaluates: so the loss is compiled once."""
+        point, low = start(place), jnp.full(_MEMORY, -jnp.inf, loss.dtype)
+        return _Ascent(point, zero, jnp.zeros_like(rho), low, low[0], point, jnp.zeros_like(rho), jnp.zeros_like(rho))
+
+    def is_going_on(now: _Ascent) -> Array:
+        is_done = now.best_gap <= tolerance * now.best  # at a zero gradient both are zero
+        is_first = now.num_gradients == 0
+        return is_first | ((now.num_gradients <= num_steps) & ~is_done & jnp.isfinite(now.best))
+
+    def advance(now: _Ascent) -> _Ascent:
+        trial = _into_ball(trees.add(now.point, trees.scale(now.step, now.gradient)), rho)
+        value, gradient, gap = rise(trial)
+        reduced = _reduced(trial, gradient, rho)
+        moved, turned = _difference(trial, now.point), _difference(reduced, now.gradient)
+        curvature = -_dot(moved, turned) / jnp.maximum(_dot(moved, moved), jnp.finfo(value.dtype).tiny)
+        longest = _LONGEST * rho / (trees.norm(reduced) + _TINY)
+        step = jnp.where(curvature * longest > 1, 1 / jnp.where(curvature > 0, curvature, 1), longest)
+        is_taken, is_best = value >= jnp.min(now.recent), value > now.best
+        shifted = jnp.roll(now.recent, 1).at[0].set(value)
+        return _Ascent(
+            point=_choose(is_taken, trial, now.point),
+            gradient=_choose(is_taken, reduced, now.gradient),
+            step=jnp.where(is_taken, step, now.step / 4),
+            recent=jnp.where(now.num_gradients == 0, value, jnp.where(is_taken, shifted, now.recent)),
+            best=jnp.where(is_best, value, now.best),
+            best_point=_choose(is_best, trial, now.best_point),
+            best_gap=jnp.where(is_best, gap, now.best_gap),
+            num_gradients=now.num_gradients + 1,
+        )
+
+    def one(best: _Best, place: Array) -> tuple[_Best, tuple[Array, Array]]:
+        end = jax.lax.while_loop(is_going_on, advance, begin(place))
+        found = _Best(end.best, end.best_gap, end.best_point)
+        is_better = (end.best > best.value) | (num_steps == 0)  # without a step, SAM's point is asked for as it is
+        return _choose(is_better, found, best), (end.best, end.num_gradients)
+
+    nowhere = _Best(jnp.zeros_like(loss), rho * trees.norm(slope), zero)
+    best, (values, nums) = jax.lax.scan(one, nowhere, jnp.arange(num_starts))
+    return _Found(best.value, best.gap, values, loss, jnp.sum(nums) + 1), _product(sizes, best.point)
+
+
+def _reduced(point: PyTree, gradient: PyTree, rho: Array) -> PyTree:
+    """Take out of a gradient what points out of the ball at a point on its surface."""
+    outward = jnp.maximum(_dot(gradient, point), 0) / rho**2
+    is_inside = trees.norm(point) < rho * (1 - 1e-5)
+    return jax.tree.map(lambda g, u: g - jnp.where(is_inside, 0, outward) * u, gradient, point)
+
+
+def _into_ball(point: PyTree, rho: Array) -> PyTree:
+    return trees.scale(jnp.minimum(1, rho / (trees.norm(point) + _TINY)), point)
+
+
+def _normal(key: Array, params: PyTree) -> PyTree:
+    leaves, structure = jax.tree.flatten(params)
+    keys = jax.random.split(key, len(leaves))
+    drawn = [jax.random.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)]
+    return jax.tree.unflatten(structure, drawn)
+
+
+def _product(a: PyTree, b: PyTree) -> PyTree:
+    return jax.tree.map(jnp.multiply, a, b)
+
+
+def _difference(a: PyTree, b: PyTree) -> PyTree:
+    return jax.tree.map(jnp.subtract, a, b)
+
+
+def _dot(a: PyTree, b: PyTree) -> Array:
+    return sum(jax.tree.leaves(jax.tree.map(jnp.vdot, a, b)), start=jnp.zeros(()))
+
+
+def _choose(condition: Array, a: PyTree, b: PyTree) -> PyTree:
+    return jax.tree.map(lambda x, y: jnp.where(condition, x, y), a, b)

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 from flatwide import registry
 from flatwide.types import Array
 
-SCHEDULES = ("step", "step_mnist", "cosine", "constant", "linear", "inverse_sqrt")
+SCHEDULES = ("step", "step_half", "step_mnist", "cosine", "constant", "linear", "inverse_sqrt")
 ALIASES = {"imagenet_cosine": "cosine"}
 
 # A factor of 0.1 from each of these quarters of all steps on.
-_MILESTONES = {"step": (2, 3), "step_mnist": (1, 2, 3)}
+_MILESTONES = {"step": (2, 3), "step_half": (2,), "step_mnist": (1, 2, 3)}
 
 
 def build(name: str, *, num_steps: int, warmup_steps: int = 0) -> Callable[[int | Array], Array]:
@@ -25,7 +25,7 @@ def build(name: str, *, num_steps: int, warmup_steps: int = 0) -> Callable[[int 
     Returns: t -> factor, in the default float type; t may be traced.
     Raises: ValueError if the name is unknown or a number is out of range.
     Equation: factor(t) = rise(t) shape(t), rise = min(1, t / w), or 1 if w = 0; with v = clip((T - t) / (T - w), 0, 1):
-      step 0.1 ** (how many of T/2 and 3T/4 are <= t); step_mnist the same with T/4 too; linear v;
+      step 0.1 ** (how many of T/2 and 3T/4 are <= t); step_half with T/2 alone, step_mnist with T/4 too; linear v;
       cosine sin(pi v / 2) ** 2, which is (1 + cos(pi (1 - v))) / 2 and as exact where it nears 0; constant 1;
       inverse_sqrt 1 / sqrt(max(t, w, 1)).
     Source: Flax's ImageNet example (warmup, cosine) and its sequence-tagging example (inverse_sqrt).

@@ -1,0 +1,279 @@
+"""The mean square of x+ = J_B x, J_B = I - eta H_B - eta rho H_B^2, for random batches B of given matrices H_i: exact.
+
+C = E x x' follows C+ = T(C) = E J_B C J_B. T maps symmetric matrices to symmetric ones, is symmetric itself, and keeps
+them positive semidefinite; so its spectral radius is its largest eigenvalue, which Krylov vectors from I cannot miss.
+T is a polynomial in eta and rho, with products of two to four H_i in a batch averaged: sums over the ways in which
+their examples may coincide. All in NumPy and float64.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+import numpy as np
+
+_DENSE = 6  # rows up to which T is written out as a matrix
+_TOLERANCE = 1e-10  # of T's eigenvalue
+_STEPS = 100  # of the search for a threshold, which takes some five
+
+
+class BatchMoments(NamedTuple):
+    """The parts of T(C), less C itself, that eta and rho multiply.
+
+    one: E H_B C H_B; two: E (H_B C H_B^2 + H_B^2 C H_B); four: E H_B^2 C H_B^2; each [P, P].
+    """
+
+    one: np.ndarray
+    two: np.ndarray
+    four: np.ndarray
+
+
+class MatrixBatches:
+    """Random batches of symmetric matrices.
+
+    Args:
+      hessians: [n, P, P], symmetric.
+      batch_size: B examples a batch, drawn without replacement, or with.
+    Attributes: mean, mean_square: E H_B and E H_B^2, [P, P].
+    Cost: of `moments` (2 n P^3 floating point operations each): 3 to 20 of them, and n more for 1 < B < n.
+    """
+
+    def __init__(self, hessians: np.ndarray, batch_size: int, *, with_replacement: bool = False):
+        self.first = np.asarray(hessians, np.float64)
+        num, self.size = self.first.shape[:2]
+        self.second = self.first @ self.first
+        self.mean, self._square = self.first.mean(axis=0), self.second.mean(axis=0)
+        self._weights = {k: coincidences(k, num, batch_size, with_replacement) for k in (2, 3, 4)}
+        self.mean_square = self._sum(2, {"00": lambda: self._square, "01": lambda: self.mean @ self.mean})
+
+    def moments(self, matrix: np.ndarray) -> BatchMoments:
+        """Average the products around a symmetric matrix C [P, P]."""
+        mean, square, first, second = self.mean, self._square, self.first, self.second
+        c, twice = matrix, mean @ mean
+
+        def around(x: np.ndarray) -> np.ndarray:
+            return _sandwich(first, x, first)
+
+        def alternating() -> np.ndarray:
+            return np.mean([h @ around(c @ h) for h in first], axis=0)
+
+        one = self._sum(2, {"00": lambda: around(c), "01": lambda: mean @ c @ mean})
+        three = self._sum(
+            3,
+            {
+                "000": lambda: _sandwich(first, c, second),
+                "001": lambda: around(c) @ mean,
+                "010": lambda: _sandwich(first, c @ mean, first),
+                "011": lambda: mean @ c @ square,
+                "012": lambda: mean @ c @ twice,
+            },
+        )
+        four = self._sum(
+            4,
+            {
+                "0000": lambda: _sandwich(second, c, second),
+                "0001": lambda: _sandwich(second, c, first) @ mean,
+                "0010": lambda: _sandwich(second, c @ mean, first),
+                "0100": lambda: _sandwich(first, mean @ c, second),
+                "0111": lambda: mean @ _sandwich(first, c, second),
+                "0011": lambda: square @ c @ square,
+                "0101": alternating,
+                "0110": lambda: around(around(c)),
+                "0012": lambda: square @ c @ twice,
+                "0122": lambda: twice @ c @ square,
+                "0102": lambda: _sandwich(first, mean @ c, first) @ mean,
+                "0120": lambda: around(mean @ c @ mean),
+                "0112": lambda: mean @ around(c) @ mean,
+                "0121": lambda: mean @ _sandwich(first, c @ mean, first),
+                "0123": lambda: twice @ c @ twice,
+            },
+        )
+        return BatchMoments(_symmetric(one), three + three.T, _symmetric(four))
+
+    def _sum(self, num_factors: int, terms: dict[str, Callable[[], np.ndarray]]) -> np.ndarray:
+        return sum(
+            (weight * terms[pattern]() for pattern, weight in self._weights[num_factors].items()),
+            np.zeros((self.size, self.size)),
+        )
+
+
+def growth(batches: MatrixBatches, learning_rate: float, rho: float) -> tuple[float, np.ndarray]:
+    """Compute the factor by which E|x|^2 grows a step in the long run, and the symmetric C [P, P] that grows so."""
+    return _top(batches.size, lambda c: _step(batches, learning_rate, rho, c))
+
+
+def largest_learning_rate(batches: MatrixBatches, rho: float) -> float:
+    """Find the largest eta at which E|x|^2 is bounded, at a given rho; infinite if all are, nan if no eta > 0 is.
+
+    The stable eta are an interval: for eta > 0, T <= 1 is eta E[A_B . A_B] <= E[A_B . + . A_B], linear in eta.
+    """
+
+    def coefficients(c: np.ndarray) -> tuple[float, float, float]:
+        parts, drift = batches.moments(c), batches.mean + rho * batches.mean_square
+        return 1.0, -2 * _inner(c, drift @ c), _inner(c, parts.one + rho * parts.two + rho**2 * parts.four)
+
+    def noise(c: np.ndarray) -> np.ndarray:
+        parts = batches.moments(c)
+        return parts.one + rho * parts.two + rho**2 * parts.four
+
+    start = _top(batches.size, noise)[1]
+    found = last_stable(start, lambda rate: growth(batches, rate, rho), coefficients)
+    return found if found > 0 else math.nan
+
+
+def largest_rho(batches: MatrixBatches, learning_rate: float) -> float:
+    """Find the largest rho >= 0 at which E|x|^2 is bounded, at a given eta; infinite if all are, nan if none is.
+
+    The stable rho are an interval, not always from 0: T is convex in rho, since E[H_B^2 . H_B^2] is semidefinite.
+    """
+
+    def coefficients(c: np.ndarray) -> tuple[float, float, float]:
+        parts = batches.moments(c)
+        constant = 1 - 2 * learning_rate * _inner(c, batches.mean @ c) + learning_rate**2 * _inner(c, parts.one)
+        linear = -2 * learning_rate * _inner(c, batches.mean_square @ c) + learning_rate**2 * _inner(c, parts.two)
+        return constant, linear, learning_rate**2 * _inner(c, parts.four)
+
+    start = _top(batches.size, lambda c: batches.moments(c).four)[1]
+    return last_stable(start, lambda rho: growth(batches, learning_rate, rho), coefficients)
+
+
+def last_stable(
+    start: np.ndarray,
+    top: Callable[[float], tuple[float, np.ndarray]],
+    coefficients: Callable[[np.ndarray], tuple[float, float, float]],
+    *,
+    tolerance: float = 10 * _TOLERANCE,
+) -> float:
+    """Find the last t >= 0 with lambda_max(S0 + t S1 + t^2 S2) <= 1, where these t are an interval.
+
+    Each eigenvector bounds t by its own quadratic; the next is taken at the bound so far.
+
+    Args:
+      start: vector of the first bound, such as the top eigenvector of S2.
+      top: t -> lambda_max there and its unit eigenvector.
+      coefficients: unit vector v -> (v' S0 v, v' S1 v, v' S2 v).
+      tolerance: of lambda_max, and relative of t.
+    Returns: t; infinite if there is no last one, nan if there is none at all.
+    """
+    bound, vector = math.inf, start
+    for _ in range(_STEPS):
+        root = _last_root(*coefficients(vector))
+        if not root < bound:  # at the bound v is above 1, so that v allows larger t only: nothing is left
+            return math.inf if bound == root == math.inf else math.nan
+        is_close = bound - root <= tolerance * bound if bound < math.inf else False
+        bound = root
+        if bound < 0:
+            return math.nan
+        if is_close:
+            return bound
+        value, vector = top(bound)
+        if value <= 1 + tolerance:
+            return bound
+    return bound
+
+
+def coincidences(num_factors: int, num: int, batch_size: int, with_replacement: bool) -> dict[str, float]:
+    """Give the weight of each pattern of equal examples in E of a product of `num_factors` batch means.
+
+    E H_B ... H_B = sum over patterns of weight times the average over all examples, independent for each letter: "010"
+    stands for mean_ij H_i H_j H_i. Patterns of no weight are left out. The weights add up to 1.
+    """
+    weights: dict[str, Fraction] = {}
+    for drawn in _patterns(num_factors):  # the positions in the batch that the factors are read from
+        blocks = max(drawn) + 1
+        share = Fraction(math.perm(batch_size, blocks), batch_size**num_factors)
+        if not share:
+            continue
+        if with_replacement:
+            weights[_text(drawn)] = share
+            continue
+        # Distinct positions hold distinct examples: Moebius inversion turns sums over those into free sums.
+        for merged in _patterns(blocks):
+            sizes = [merged.count(letter) for letter in range(max(merged) + 1)]
+            sign = math.prod((-1) ** (size - 1) * math.factorial(size - 1) for size in sizes)
+            free = share * sign * Fraction(num ** len(sizes), math.perm(num, blocks))
+            pattern = _text([merged[letter] for letter in drawn])
+            weights[pattern] = weights.get(pattern, Fraction(0)) + free
+    return {pattern: float(weight) for pattern, weight in weights.items() if weight}
+
+
+def _patterns(length: int) -> Iterator[list[int]]:
+    """List the ways to part positions into blocks, each block by the order of its first position."""
+    if length == 0:
+        yield []
+        return
+    for head in _patterns(length - 1):
+        for letter in range(max(head, default=-1) + 2):
+            yield [*head, letter]
+
+
+def _text(pattern: list[int]) -> str:
+    return "".join(map(str, pattern))
+
+
+def _step(batches: MatrixBatches, learning_rate: float, rho: float, c: np.ndarray) -> np.ndarray:
+    parts = batches.moments(c)
+    drift = (batches.mean + rho * batches.mean_square) @ c
+    noise = parts.one + rho * parts.two + rho**2 * parts.four
+    return c - learning_rate * (drift + drift.T) + learning_rate**2 * noise
+
+
+def _top(size: int, apply: Callable[[np.ndarray], np.ndarray]) -> tuple[float, np.ndarray]:
+    """Find the largest eigenvalue of a positive map on symmetric matrices, and its eigenvector, of unit norm."""
+    if size <= _DENSE:
+        basis = _symmetric_basis(size)
+        written = np.array([[_inner(row, image) for row in basis] for image in map(apply, basis)])
+        values, vectors = np.linalg.eigh(_symmetric(written))
+        return float(values[-1]), np.tensordot(vectors[:, -1], basis, axes=1)
+    from scipy.sparse.linalg import LinearOperator, eigsh  # takes a second to import
+
+    def product(flat: np.ndarray) -> np.ndarray:
+        return apply(_symmetric(flat.reshape(size, size))).ravel()
+
+    # SciPy's stubs do not know the constructor's arguments.
+    operator = LinearOperator((size**2, size**2), matvec=product, dtype=np.float64)  # pyright: ignore
+    start = np.eye(size).ravel() / math.sqrt(size)
+    if not np.any(product(start)):
+        return 0.0, start.reshape(size, size)
+    options: dict[str, Any] = {"v0": start, "ncv": 40, "tol": _TOLERANCE, "maxiter": 5000}
+    values, vectors = eigsh(operator, k=1, which="LA", **options)
+    vector = _symmetric(vectors[:, 0].reshape(size, size))
+    return float(values[0]), vector / np.linalg.norm(vector)
+
+
+def _symmetric_basis(size: int) -> np.ndarray:
+    rows, columns = np.triu_indices(size)
+    basis = np.zeros((len(rows), size, size))
+    basis[np.arange(len(rows)), rows, columns] = np.where(rows == columns, 1, math.sqrt(0.5))
+    basis[np.arange(len(rows)), columns, rows] = basis[np.arange(len(rows)), rows, columns]
+    return basis
+
+
+def _sandwich(left: np.ndarray, middle: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Average left_i middle right_i over i."""
+    num, size, _ = left.shape
+    inner = (left.reshape(num * size, size) @ middle).reshape(num, size, size).transpose(1, 0, 2)
+    return inner.reshape(size, num * size) @ right.reshape(num * size, size) / num
+
+
+def _last_root(constant: float, linear: float, square: float) -> float:
+    """Find the last t with constant + linear t + square t^2 <= 1: infinite if none is last, nan if there is none."""
+    excess = constant - 1
+    if square <= 0:
+        if square == 0 and linear == 0:
+            return math.inf if excess <= 0 else math.nan
+        return -excess / linear if square == 0 and linear > 0 else math.inf
+    under = linear**2 - 4 * square * excess
+    if under < 0:
+        return math.nan
+    far = -linear + math.copysign(math.sqrt(under), -linear)
+    return far / (2 * square) if linear <= 0 else 2 * excess / far
+
+
+def _inner(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.vdot(a, b))
+
+
+def _symmetric(matrix: np.ndarray) -> np.ndarray:
+    return (matrix + matrix.T) / 2

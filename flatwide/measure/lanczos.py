@@ -58,6 +58,15 @@ class Basis:
         """Take a random direction as the next row."""
         self.begin(operators.random_normal(self._operator, key))
 
+    def clear(self) -> None:
+        """Forget the rows."""
+        self.num_rows = 0
+        self.projected[:] = 0
+
+    def outside(self, vector: PyTree) -> Array:
+        """Take the part of the rows out of a vector, flat; its length stays that of what is left."""
+        return _outside(tuple(self._blocks), _flat(vector), self.num_rows)
+
     def extend(self) -> None:
         """Multiply the next row, and make the one after it.
 
@@ -70,11 +79,7 @@ class Basis:
         )
         self._before, self._row = self._row, following
         entries, length = np.asarray(entries, np.float64)[: place + 1], float(length)
-        if not np.all(np.isfinite(entries)):
-            raise ValueError(
-                "the product with a vector is not finite: expected a loss with finite second derivatives at these "
-                "params and data; look for overflow in the loss or numbers that are not finite in the data."
-            )
+        check_finite(entries)
         self.projected[place, : place + 1] = self.projected[: place + 1, place] = entries
         self.num_rows, self.num_products = place + 1, self.num_products + 1
         self.coupling = length
@@ -129,6 +134,18 @@ class Basis:
         self._blocks[at] = _written(self._blocks[at], self._row, inside)
 
 
+def check_finite(numbers: np.ndarray) -> None:
+    """Refuse products that are not finite.
+
+    Raises: ValueError if a number is not finite.
+    """
+    if not np.all(np.isfinite(numbers)):
+        raise ValueError(
+            "the product with a vector is not finite: expected a loss with finite second derivatives at these "
+            "params and data; look for overflow in the loss or numbers that are not finite in the data."
+        )
+
+
 def unflatten(params: PyTree, row: Array) -> PyTree:
     """Give a flat vector the structure of params."""
     return ravel_pytree(params)[1](row)
@@ -173,6 +190,11 @@ def _extend(
     entries, left, length = _orthogonal(blocks, left, place + 1)
     entries = entries.at[place].add(here).at[jnp.maximum(place - 1, 0)].add(there)
     return entries, _unit(left, length), length
+
+
+@jax.jit
+def _outside(blocks: tuple[Array, ...], vector: Array, num_rows: Array) -> Array:
+    return _orthogonal(blocks, vector, num_rows)[1]
 
 
 @jax.jit

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 
 from flatwide import trees
 from flatwide.measure import batches as data
@@ -266,3 +267,12 @@ def random_normal(operator: Operator, key: Array) -> PyTree:
     keys = jax.random.split(key, len(leaves))
     drawn = [jax.random.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)]
     return project(operator, jax.tree.unflatten(structure, drawn))
+
+
+@jax.jit
+def random_signs(operator: Operator, key: Array) -> PyTree:
+    """Draw a vector of independent signs, -1 or 1; zero where the mask drops them."""
+    flat, unflatten = ravel_pytree(operator.params)
+    words = jax.random.bits(key, (-(-flat.size // 32),), "uint32")  # a bit a sign: random numbers are slow
+    bits = ((words[:, None] >> jnp.arange(32, dtype="uint32")[None]) & 1).reshape(-1)[: flat.size]
+    return project(operator, unflatten((2 * bits.astype(jnp.int32) - 1).astype(flat.dtype)))

@@ -171,3 +171,76 @@ def test_impossible_scores_are_refused():
         objectives.cross_entropy(1)
     with pytest.raises(ValueError, match=r"weights that add up to 0\.0: expected at least one item"):
         OBJECTIVE.metric(np.zeros(3), np.zeros(3))
+
+
+SQUARED = objectives.squared(NUM_CLASSES)
+REGRESSION = objectives.squared(2, real_targets=True)
+
+
+def test_squared_loss_of_classes_is_that_of_one_hot_vectors(float64):
+    outputs, targets = make((20,))
+    batch = {"targets": jnp.asarray(targets), "weights": np.arange(20.0)}
+    expected = np.sum((outputs - np.eye(NUM_CLASSES)[targets]) ** 2, axis=1)  # summed over outputs, not halved
+    assert_allclose(SQUARED.losses(jnp.asarray(outputs), batch), np.arange(20) * expected, rtol=1e-12)
+    right = np.argmax(outputs, axis=1) == targets
+    found = SQUARED.metric(SQUARED.predictions(jnp.asarray(outputs), batch), SQUARED.weights(batch))
+    assert_allclose(found, np.average(right, weights=np.arange(20)), rtol=1e-12)
+    assert (SQUARED.metric_name, SQUARED.higher_is_better) == ("accuracy", True)
+
+
+@pytest.mark.parametrize("items", [(6,), (6, 3)])
+def test_squared_loss_of_real_targets_and_its_metric_where_lower_is_better(float64, items):
+    random = np.random.default_rng(0)
+    outputs, targets = random.normal(size=(2, *items, 2))
+    weights = random.uniform(0, 2, items) * (random.uniform(size=items) > 0.3)
+    outputs[weights == 0], targets[weights == 0] = np.nan, np.inf  # padding may be anything
+    batch = {"targets": jnp.asarray(targets), "weights": weights}
+    errors = np.where(weights > 0, np.sum(np.nan_to_num(outputs - targets) ** 2, axis=-1), 0)
+    totals = (weights * errors).reshape(6, -1).sum(axis=1)
+    assert_allclose(REGRESSION.losses(jnp.asarray(outputs), batch), totals, rtol=1e-12)
+    assert_allclose(REGRESSION.weights(batch), weights.reshape(6, -1).sum(axis=1), rtol=1e-12)
+    found = REGRESSION.metric(
+        np.asarray(REGRESSION.predictions(jnp.asarray(outputs), batch)), REGRESSION.weights(batch)
+    )
+    assert_allclose(found, totals.sum() / weights.sum(), rtol=1e-12)
+    assert (REGRESSION.metric_name, REGRESSION.higher_is_better) == ("mean_squared_error", False)
+    gradient = jax.grad(lambda outputs: jnp.sum(REGRESSION.losses(outputs, batch)))(jnp.asarray(outputs))
+    assert_array_equal(np.asarray(gradient)[weights == 0], 0)
+
+
+def test_a_scaled_loss_leaves_the_metric_alone():
+    outputs, batch = jnp.array([[1.0, 2.0]]), {"targets": jnp.array([[0.0, 0.0]])}
+    scaled = objectives.scale_loss(REGRESSION, 0.01)
+    assert_allclose(scaled.losses(outputs, batch), [0.05], rtol=1e-6)
+    assert_array_equal(scaled.predictions(outputs, batch), [5.0])
+
+
+@pytest.mark.parametrize(
+    ("objective", "outputs", "targets", "message"),
+    [
+        (
+            REGRESSION,
+            (4, 2),
+            np.zeros(4),
+            r"outputs of shape \(4, 2\) for targets of shape \(4,\): expected both with 2 n",
+        ),
+        (REGRESSION, (4, 3), np.zeros((4, 3)), r"expected both with 2 numbers an item, such as \[B, K\]"),
+        (REGRESSION, (4, 2), np.zeros((4, 2), int), r"targets of type int\d+: expected real numbers"),
+        (SQUARED, (4, 5), np.zeros(4), r"targets of type float.*expected integers, the classes 0 to 4"),
+    ],
+)
+def test_targets_that_do_not_fit_the_squared_loss_are_refused(objective, outputs, targets, message):
+    with pytest.raises(ValueError, match=message):
+        objective.losses(jnp.zeros(outputs), {"targets": jnp.asarray(targets)})
+
+
+def test_losses_say_which_targets_they_take():
+    with pytest.raises(
+        ValueError, match=r"config.loss='cross_entropy': expected classes, .* choose config.loss=squared"
+    ):
+        objectives.cross_entropy(3, real_targets=True)
+    with pytest.raises(ValueError, match="num_outputs=1: expected at least 2 classes"):
+        objectives.squared(1)
+    with pytest.raises(ValueError, match="num_outputs=0: expected at least 1 real target"):
+        objectives.squared(0, real_targets=True)
+    assert set(objectives.FOR_CLASSES_ONLY) <= set(objectives.OBJECTIVES)

@@ -54,7 +54,7 @@ def _units(runs: "pd.DataFrame", metric: str) -> _Units:
     lower = loss or not all(runs["higher_is_better"].dropna())
     if name in files.FRACTION_METRICS and not loss:
         return _Units(100, 2, "points", name, lower)
-    return _Units(1, 3, "", "loss" if loss else name, lower)
+    return _Units(1, 3, "", "loss" if loss else name.replace("_", " "), lower)
 
 
 def _part(runs: "pd.DataFrame", *, width: str, metric: str, choose_by: str | None) -> str:

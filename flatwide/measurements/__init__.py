@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from flatwide import registry
 
 MEASUREMENTS: dict[str, str] = {
+    "curvature": "flatwide.measurements.curvature:curvature",
     "gradient": "flatwide.measurements.gradient:gradient",
 }
 # Raised by one where the definition of a measurement changes its numbers, so that old files are not taken for new ones.

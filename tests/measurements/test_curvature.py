@@ -1,0 +1,36 @@
+"""The ends of the Hessian's spectrum, against the dense Hessian of a small masked network."""
+
+import jax
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+
+from flatwide import experiment, trees
+from flatwide.measurements import measuring
+from flatwide.measurements.curvature import curvature
+from flatwide.measurements.subject import Subject
+
+MASKED = {"num_neurons": (2,), "pruner": "random", "sparsity": 0.5}
+
+
+@pytest.mark.parametrize("fields", [{"num_neurons": (2,)}, MASKED])
+def test_eigenvalues_are_those_of_the_dense_hessian(fields):
+    built = experiment.build(fields)
+    state, examples = built.init(), measuring.examples(built, 20)
+    subject = Subject(built, state.params, state.stats, state.mask, 0.0, examples)
+    found = curvature(subject, key=jax.random.key(0), batch_size=8)  # the last batch is smaller
+
+    flat, unravel = ravel_pytree(state.params)
+    dense = jax.hessian(lambda point: subject.loss_fn(unravel(point), examples, state.stats))(flat)
+    kept = np.ones(len(flat), bool)
+    if state.mask is not None:
+        whole = jax.tree.map(lambda leaf, mask: np.broadcast_to(mask, leaf.shape), state.params, state.mask)
+        kept = np.asarray(ravel_pytree(whole)[0], bool)
+        assert 0 < kept.sum() < trees.size(state.params)
+    values = np.linalg.eigvalsh(np.asarray(dense, np.float64)[kept][:, kept])
+    names = ["top_eigenvalue", "eigenvalue_2", "eigenvalue_3", "eigenvalue_4", "eigenvalue_5"]
+    tolerance = 1e-3 * values[-1]  # residuals of 1e-4, and float32
+    np.testing.assert_allclose([found.values[name] for name in names], values[:-6:-1], atol=tolerance)
+    assert found.values["smallest_eigenvalue"] == pytest.approx(values[0], abs=tolerance)
+    assert 0 < found.values["largest_residual"] < tolerance
+    assert found.cost >= 10

@@ -1,0 +1,271 @@
+"""What is measured on saved networks: the right numbers, each once, whatever is asked afterwards."""
+
+import json
+import zlib
+
+import jax
+import numpy as np
+import pytest
+
+import flatwide
+from flatwide import cli, driver, experiment, measurements, runs
+from flatwide import config as configs
+from flatwide.measurements import gradient, measuring, records
+from flatwide.measurements.measuring import MeasurementError
+from flatwide.measurements.records import Wanted
+from flatwide.measurements.subject import ExampleLoss, MeanLoss
+
+FIELDS = {
+    "num_neurons": (4,),
+    "num_epochs": 2,
+    "batch_size": 256,
+    "measurements": ("gradient",),
+    "measure_examples": 64,
+}
+
+
+def run(workdir, **fields):
+    return driver.run(FIELDS | fields, workdir, quiet=True, tensorboard=False)
+
+
+def directory_of(workdir, **fields):
+    return driver.locate(configs.resolve(FIELDS | fields), workdir)[0]
+
+
+def files(directory):
+    return {path.name: path.stat().st_mtime_ns for path in (directory.path / "measurements").iterdir()}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Train a run that is measured at its beginning, after an epoch and at its end."""
+    workdir = tmp_path_factory.mktemp("work")
+    run(workdir, measure_epochs=(0, 1))
+    return workdir
+
+
+def own_file(folder, body, name="mine"):
+    path = folder / "own.py"
+    path.write_text(f"from flatwide.measurements.subject import Measured\n\ndef {name}(subject, *, key):\n    {body}\n")
+    return f"{path}:{name}"
+
+
+def test_the_gradient_is_that_of_the_loss_over_the_examples(trained):
+    network = flatwide.load_run(directory_of(trained).path)
+    built = experiment.build(FIELDS)
+    stream = np.random.default_rng([0, zlib.crc32(b"measurement")])
+    chosen = stream.permutation(built.train.num_examples)[:64]
+    batch = jax.tree.map(lambda leaf: leaf[np.sort(chosen)], built.train.arrays)
+    loss, slope = jax.value_and_grad(built.loss)(network.params, network.stats, batch)
+    (row,) = flatwide.load(trained).to_dict("records")
+    assert row["gradient.train_loss"] == pytest.approx(float(loss), rel=1e-6)  # float32, summed in another order
+    square = sum(float(np.sum(np.square(np.asarray(leaf, np.float64)))) for leaf in jax.tree.leaves(slope))
+    assert row["gradient.gradient_norm"] == pytest.approx(square**0.5, rel=1e-5)
+    assert row["gradient.num_examples"] == 64
+
+
+def test_every_epoch_has_a_row_of_each_value(trained):
+    table = flatwide.load_measurements(trained)
+    assert list(table.columns) == ["run", "epoch", "measurement", "quantity", "value", "standard_error"]
+    assert table["epoch"].tolist() == [0.0, 0.0, 1.0, 1.0, 2.0, 2.0]
+    initial = experiment.build(FIELDS)
+    state = initial.init()
+    examples = measuring.examples(initial, 64)
+    expected = MeanLoss(initial.workload)(state.params, examples, state.stats)
+    found = table[(table["epoch"] == 0) & (table["quantity"] == "train_loss")]["value"].item()
+    assert found == pytest.approx(float(expected), rel=1e-6)
+    assert table["standard_error"].isna().all()
+
+
+def test_what_is_there_is_not_measured_again_and_other_settings_stand_beside(trained):
+    directory = directory_of(trained)
+    before = files(directory)
+    assert set(before) == {f"gradient{where}-examples64.json" for where in ("", "-epoch0", "-epoch1")}
+    run(trained, measure_epochs=(0, 1))
+    assert files(directory) == before
+    run(trained, measure_examples=32)
+    after = files(directory)
+    assert set(after) - set(before) == {"gradient-examples32.json"}
+    assert {name: after[name] for name in before} == before
+    (row,) = flatwide.load(trained).to_dict("records")
+    assert row["gradient.num_examples"] == 64  # the most examples are shown
+
+
+def test_what_is_missing_is_measured_to_the_same_numbers(trained):
+    path = directory_of(trained).path / "measurements" / "gradient-epoch1-examples64.json"
+    first = json.loads(path.read_text())
+    path.unlink()
+    run(trained, measure_epochs=(0, 1))
+    again = json.loads(path.read_text())
+    assert again["values"] == first["values"]
+    assert first["versions"]["jax"] == jax.__version__
+    assert (first["epoch"], first["is_final"], first["version"], first["cost"]) == (1.0, False, "1", 0)
+
+
+def test_fewer_examples_are_a_part_of_more():
+    built = experiment.build(FIELDS)
+    few, many = (np.asarray(measuring.examples(built, count)["inputs"]) for count in (5, 9))
+    assert few.shape == (5, 8, 8, 1)
+    assert {row.tobytes() for row in few} < {row.tobytes() for row in many}
+    assert len(jax.tree.leaves(measuring.examples(built, 10**6))[0]) == built.train.num_examples
+    other = np.asarray(measuring.examples(experiment.build(FIELDS | {"seed": 1}), 5)["inputs"])
+    assert not np.array_equal(few, other)
+
+
+def test_a_run_that_diverged_is_not_measured(tmp_path):
+    assert run(tmp_path, learning_rate=1e30)["status"] == "diverged"
+    assert not (directory_of(tmp_path, learning_rate=1e30).path / "measurements").exists()
+    assert "gradient.train_loss" not in flatwide.load(tmp_path)
+
+
+def test_runs_of_one_network_share_the_compiled_program(tmp_path):
+    gradient._loss_and_norm.cache_clear()
+    for fields in ({"rho": 0.0}, {"rho": 0.1}, {"seed": 1}, {"weight_decay": 0.1, "momentum": 0.0}):
+        run(tmp_path, num_epochs=1, **fields)
+    assert gradient._loss_and_norm.cache_info().misses == 1
+    loss_fn = MeanLoss(experiment.build(FIELDS).workload)
+    assert gradient._loss_and_norm(loss_fn)._cache_size() == 1
+    other = experiment.build(FIELDS | {"num_neurons": (8,)}).workload
+    assert MeanLoss(other) != loss_fn
+
+
+def test_the_loss_of_one_example_averages_to_that_of_the_batch():
+    built = experiment.build(FIELDS)
+    state, examples = built.init(), measuring.examples(built, 16)
+    each = [
+        ExampleLoss(built.workload)(state.params, jax.tree.map(lambda leaf, at=at: leaf[at], examples), state.stats)
+        for at in range(16)
+    ]
+    mean = MeanLoss(built.workload)(state.params, examples, state.stats)
+    assert np.mean(each) == pytest.approx(float(mean), rel=1e-5)
+
+
+def test_one_of_ones_own_file_is_a_column_and_an_edit_measures_again(tmp_path):
+    body = 'return Measured({"answer": 42.0}, {"answer": 0.5}, {"line": [1.0, 2.0]}, cost=3)'
+    mine = own_file(tmp_path, body)
+    run(tmp_path / "w", measurements=("gradient", mine))
+    directory = directory_of(tmp_path / "w")
+    (row,) = flatwide.load(tmp_path / "w").to_dict("records")
+    assert (row["mine.answer"], row["mine.num_examples"]) == (42.0, 64)
+    table = flatwide.load_measurements(tmp_path / "w")
+    assert table[table["measurement"] == "mine"]["standard_error"].tolist() == [0.5]
+    (path,) = directory.path.glob("measurements/mine-v*-examples64.npz")
+    assert np.load(path)["line"].tolist() == [1.0, 2.0]
+    own_file(tmp_path, 'return Measured({"answer": 43.0})')
+    run(tmp_path / "w", measurements=(mine,))
+    assert len(list(directory.path.glob("measurements/mine-*.json"))) == 2
+    assert flatwide.load(tmp_path / "w")["mine.answer"].tolist() in ([42.0], [43.0])  # made within a second
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("raise RuntimeError('no luck')", "RuntimeError: no luck"),
+        ("return 3", "gave int; expected a Measured."),
+        ("return Measured({'a': '1'})", "values['a']='1': expected a Python number; write float(...)."),
+        ("return Measured({'a': 1.0}, {'b': 1.0})", "errors of ['b']: expected names of values; found ['a']."),
+    ],
+)
+def test_what_fails_is_written_beside_the_run_and_the_others_are_measured(tmp_path, body, message):
+    run(tmp_path / "w", measurements=())
+    mine = own_file(tmp_path, body)
+    with pytest.raises(MeasurementError, match="1 of the measurements failed: mine-v"):
+        run(tmp_path / "w", measurements=(mine, "gradient"))
+    directory = directory_of(tmp_path / "w")
+    assert message in directory.read_error()
+    assert directory.error_file == directory.path / "measurements" / "error.txt"
+    assert "gradient-examples64.json" in files(directory)
+    assert directory.status() == "finished"
+
+
+def test_the_command_exits_with_1_where_a_measurement_fails(tmp_path, capsys):
+    (tmp_path / "config.py").write_text(f"def get_config():\n    return {FIELDS | {'num_epochs': 1}}\n")
+    mine = own_file(tmp_path, "return Measured({'a': 1 / 0})")
+    flags = [f"--workdir={tmp_path}/w", f"--config={tmp_path}/config.py"]
+    assert cli.main([*flags, f"--config.measurements=('{mine}',)"]) == 1
+    told = capsys.readouterr()
+    assert "ZeroDivisionError" in told.err
+    assert "finished: " in told.out
+    assert cli.main([*flags, "--config.measurements=gradient"]) == 0
+
+
+def test_a_damaged_file_is_a_problem_in_the_table(tmp_path):
+    run(tmp_path)
+    (path,) = directory_of(tmp_path).path.glob("measurements/*.json")
+    path.write_text('{"name": "grad')
+    (row,) = flatwide.load(tmp_path).to_dict("records")
+    assert row["status"] == "finished"
+    assert f"{path}: the file is damaged" in row["problem"]
+
+
+def test_one_that_another_process_has_in_hand_is_left_to_it(tmp_path):
+    run(tmp_path, measurements=())
+    directory = directory_of(tmp_path)
+    with directory.lock(), pytest.raises(runs.BusyError, match="wait until it ends"):
+        measuring.measure(directory, configs.resolve(FIELDS), quiet=True)
+
+
+def test_asked_to_stop_it_keeps_what_it_has(tmp_path):
+    run(tmp_path, measurements=(), measure_epochs=(0, 1))
+    directory, config = directory_of(tmp_path), configs.resolve(FIELDS | {"measure_epochs": (0, 1)})
+    answers = iter([False, True])
+    with pytest.raises(driver.Stopped, match="between measurements"):
+        measuring.measure(directory, config, should_stop=lambda: next(answers), quiet=True)
+    assert set(files(directory)) == {"gradient-epoch0-examples64.json"}
+    assert len(records.missing(directory, config)) == 2
+
+
+def test_a_changed_run_is_not_measured(tmp_path):
+    (tmp_path / "model.py").write_text(
+        "import jax.numpy as jnp\nfrom flatwide.types import Model\n\ndef flat(example, num_outputs):\n"
+        "    def init(key):\n        return {'kernel': jnp.zeros((64, num_outputs))}, {}\n"
+        "    def apply(params, stats, inputs, *, train, key):\n"
+        "        return inputs.reshape(len(inputs), 64) @ params['kernel'], stats\n    return Model(init, apply)\n"
+    )
+    fields = {"model": f"{tmp_path}/model.py:flat", "num_epochs": 1}
+    run(tmp_path / "w", **fields, measurements=())
+    directory, config = directory_of(tmp_path / "w", **fields), configs.resolve(FIELDS | fields)
+    (tmp_path / "model.py").write_text((tmp_path / "model.py").read_text() + "# edited\n")
+    with pytest.raises(MeasurementError, match="model_file changed since the run was trained"):
+        measuring.measure(directory, config, quiet=True)
+
+
+def test_files_are_named_after_what_is_not_at_its_default(monkeypatch):
+    assert Wanted("gradient", None, 1000).stem == "gradient"
+    assert Wanted("gradient", 3, 50).stem == "gradient-epoch3-examples50"
+    monkeypatch.setitem(measurements.VERSIONS, "gradient", 2)
+    assert Wanted("gradient", 0, 1000).stem == "gradient-v2-epoch0"
+
+
+def test_faults_name_what_is_known_and_all_at_once(tmp_path):
+    taken, twice = own_file(tmp_path, "return 1", name="gradient"), own_file(tmp_path, "return 1")
+    (tmp_path / "other.py").write_text("def mine(subject, *, key):\n    return 1\n")
+    names = ("gradent", taken, twice, f"{tmp_path}/other.py:mine", f"{tmp_path}/nowhere.py:x")
+    with pytest.raises(configs.ConfigError) as caught:
+        configs.resolve({"measurements": names, "measure_examples": 0, "measure_epochs": (-1,)})
+    text = str(caught.value)
+    for part in (
+        "config.measurements='gradent' is not known. Did you mean 'gradient'? Known: curvature, gradient",
+        "nowhere.py'; give a path to a Python file that exists.",
+        "has the same name; rename one of the two functions.",
+        "config.measure_examples=0: expected an integer >= 1.",
+        "config.measure_epochs=(-1,): expected integers >= 0.",
+    ):
+        assert part in text
+    assert len(caught.value.faults) >= 6
+
+
+def test_epochs_past_the_end_are_refused():
+    with pytest.raises(configs.ConfigError, match=r"expected epochs up to config\.num_epochs=2"):
+        configs.resolve(FIELDS | {"measure_epochs": (3,)})
+    fields = FIELDS | {"num_train_steps": 12, "measure_epochs": (3,)}
+    with pytest.raises(configs.ConfigError, match=r"expected epochs up to 2, since config.num_train_steps=12"):
+        experiment.build(fields)
+
+
+def test_what_is_measured_names_no_run():
+    asked = configs.resolve(FIELDS | {"measure_epochs": (1,)})
+    assert experiment.identity(asked, "data") == experiment.identity(
+        configs.resolve({**asked, "measurements": ()}), "data"
+    )
+    assert not {"measurements", "measure_epochs", "measure_examples"} & experiment.identity(asked, "data").keys()

@@ -1,0 +1,187 @@
+"""The constants of a loss that decide how fast gradient descent and SAM converge, from gradients along a path."""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flatwide import trees
+from flatwide.measure import batches as data
+from flatwide.measure.operators import check_params
+from flatwide.types import Array, PyTree
+
+FRACTIONS = tuple(k / 10 for k in range(1, 11))  # the paper's
+
+
+class SmoothnessAndPL(NamedTuple):
+    """Estimates of the smoothness and PL constants, from the way between two sets of parameters.
+
+    smoothness: beta, in loss per squared unit of parameter: from below.
+    pl_constant: alpha, same unit: from above; NaN where the loss is at its minimum all along.
+    distance: |next_params - params|.
+    fractions: [n] of the way, where the rest was taken.
+    smoothness_along, pl_constant_along: [n] the numbers that the two are the extremes of.
+    losses, gradient_norms: [n + 1], the first at the start.
+    """
+
+    smoothness: float
+    pl_constant: float
+    distance: float
+    fractions: np.ndarray
+    smoothness_along: np.ndarray
+    pl_constant_along: np.ndarray
+    losses: np.ndarray
+    gradient_norms: np.ndarray
+
+
+def smoothness_and_pl(
+    loss_fn: Callable,
+    params: PyTree,
+    next_params: PyTree,
+    batches: PyTree,
+    *,
+    fractions: Sequence[float] = FRACTIONS,
+    minimum: float = 0.0,
+    mask: PyTree | None = None,
+    extra: PyTree | None = None,
+    batch_size: int | None = None,
+    weigh: Callable[[PyTree], float] | None = None,
+) -> SmoothnessAndPL:
+    """Estimate the constants of smoothness and of the PL inequality between two sets of parameters.
+
+    Args:
+      loss_fn, batches, mask, extra, batch_size, weigh: as for `hessian_operator`. Give the whole data set: with the
+        gradient of one batch the constants are those of that batch.
+      params, next_params: x_k and x_k+1, such as those before and after a step, or at the ends of two epochs.
+      fractions: [n] of the way, each in (0, 1].
+      minimum: f(x*); 0 where the network can fit all examples. Where it is too low, pl_constant is too low.
+    Returns: SmoothnessAndPL.
+    Raises: ValueError as `hessian_operator`, and for equal params, params that do not fit, or fractions out of range.
+    Equation: with d = x_k+1 - x_k, beta = max over gamma of |grad f(x_k + gamma d) - grad f(x_k)| / |gamma d|, and
+      alpha = min over gamma of |grad f(x_k + gamma d)|^2 / (f(x_k + gamma d) - f(x*)); no factor 2 in the inequality.
+    Cost: n + 1 gradients; memory of one beside the first.
+    Source: Shin et al. (2025), equations 7 and 8; Zhang et al. (2020), Why gradient clipping accelerates training.
+    """
+    params, next_params = (jax.tree.map(jnp.asarray, tree) for tree in (params, next_params))
+    check_params(params, mask)
+    check_params(next_params, mask)
+    shapes = [jax.tree.map(jnp.shape, tree) for tree in (params, next_params)]
+    if shapes[0] != shapes[1]:
+        raise ValueError("next_params: expected the structure and shapes of params.")
+    parts = np.asarray(fractions, np.float64)
+    if parts.ndim != 1 or not len(parts) or not (np.all(parts > 0) and np.all(parts <= 1)):
+        raise ValueError(f"fractions={tuple(fractions)}: expected numbers in (0, 1], such as {FRACTIONS}.")
+    params, next_params = trees.apply_mask(params, mask), trees.apply_mask(next_params, mask)
+    distance = float(trees.norm(jax.tree.map(jnp.subtract, next_params, params)))
+    if not distance > 0:
+        raise ValueError("next_params: expected other numbers than params; the way between them has no length.")
+    collected = data.collect(batches, batch_size=batch_size, weigh=weigh)
+    rest = () if extra is None else (extra,)
+    at = jnp.asarray(np.concatenate([[0.0], parts]), float)
+    found = _along(loss_fn, params, next_params, at, collected, rest, mask)
+    losses, norms, changes = (np.asarray(column, np.float64) for column in found)
+    smoothness_along = changes[1:] / (parts * distance)
+    above = losses[1:] - minimum
+    pl_along = np.divide(norms[1:] ** 2, above, out=np.full_like(above, np.nan), where=above > 0)
+    lowest = float(np.nanmin(pl_along)) if np.any(above > 0) else math.nan
+    return SmoothnessAndPL(
+        float(np.max(smoothness_along)), lowest, distance, parts, smoothness_along, pl_along, losses, norms
+    )
+
+
+@functools.partial(jax.jit, static_argnames="loss_fn")
+def _along(
+    loss_fn: Callable,
+    params: PyTree,
+    next_params: PyTree,
+    fractions: Array,
+    batches: data.Batches,
+    rest: tuple,
+    mask: PyTree | None,
+) -> tuple[Array, Array, Array]:
+    way = jax.tree.map(jnp.subtract, next_params, params)
+
+    def at(first: PyTree, fraction: Array) -> tuple[PyTree, tuple[Array, Array, Array]]:
+        here = trees.add(params, trees.scale(fraction, way))
+        loss, gradient = data.mean(lambda batch: jax.value_and_grad(loss_fn)(here, batch, *rest), batches)
+        gradient = trees.apply_mask(gradient, mask)
+        first = jax.tree.map(lambda old, new: jnp.where(fraction == 0, new, old), first, gradient)
+        change = trees.norm(jax.tree.map(jnp.subtract, gradient, first))
+        return first, (loss, trees.norm(gradient), change)
+
+    return jax.lax.scan(at, jax.tree.map(jnp.zeros_like, params), fractions)[1]
+
+
+def largest_example_smoothness(
+    loss_fn: Callable,
+    params: PyTree,
+    examples: PyTree,
+    *,
+    key: Array,
+    num_steps: int = 20,
+    mask: PyTree | None = None,
+    extra: PyTree | None = None,
+    batch_size: int = 64,
+) -> tuple[float, np.ndarray]:
+    """Estimate the largest curvature that any one example has: the beta of the theorems, at these parameters.
+
+    Args:
+      loss_fn: as for `hessian_operator`; called with batches of one example.
+      examples: pytree of arrays with a leading axis of N examples, or a list of such batches.
+      key: PRNG key of the starting vectors.
+      num_steps: of the power iteration, >= 1.
+      mask, extra: as for `hessian_operator`.
+      batch_size: examples that are iterated side by side; memory is that of as many Hessian-vector products.
+    Returns: the largest over examples, and [N] largest |eigenvalue| of each example's Hessian, from below; in loss per
+      squared unit of parameter.
+    Raises: ValueError as `hessian_operator`, or if num_steps < 1.
+    Equation: max over i of |H_i v_i|, v_i after power steps v <- H_i v / |H_i v|.
+    Cost: num_steps + 1 Hessian-vector products over the data set.
+    """
+    if num_steps < 1:
+        raise ValueError(f"num_steps={num_steps}: expected at least 1.")
+    params = jax.tree.map(jnp.asarray, params)
+    check_params(params, mask)
+    collected = data.collect(examples, batch_size=batch_size)
+    rest = () if extra is None else (extra,)
+    found = [
+        np.asarray(_example_curvatures(loss_fn, params, group, rest, mask, key, num_steps), np.float64).reshape(-1)
+        for group in collected.groups
+    ]
+    values = np.concatenate(found)
+    return float(values.max()), values
+
+
+@functools.partial(jax.jit, static_argnames=("loss_fn", "num_steps"))
+def _example_curvatures(
+    loss_fn: Callable,
+    params: PyTree,
+    group: PyTree,
+    rest: tuple,
+    mask: PyTree | None,
+    key: Array,
+    num_steps: int,
+) -> Array:
+    leaves, structure = jax.tree.flatten(params)
+    keys = jax.random.split(key, len(leaves))
+    drawn = [jax.random.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)]
+    start = trees.apply_mask(jax.tree.unflatten(structure, drawn), mask)
+    at = trees.apply_mask(params, mask)
+
+    def curvature(example: PyTree) -> Array:
+        batch = jax.tree.map(lambda leaf: leaf[None], example)
+
+        def step(_, state: tuple[PyTree, Array]) -> tuple[PyTree, Array]:
+            vector, length = state
+            unit = trees.scale(1 / jnp.where(length > 0, length, 1), vector)
+            product = jax.jvp(lambda p: jax.grad(loss_fn)(p, batch, *rest), (at,), (unit,))[1]
+            product = trees.apply_mask(product, mask)
+            return product, trees.norm(product)
+
+        return jax.lax.fori_loop(0, num_steps + 1, step, (start, trees.norm(start)))[1]
+
+    return jax.lax.map(jax.vmap(curvature), group)

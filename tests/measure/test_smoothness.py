@@ -1,0 +1,101 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+from numpy.testing import assert_allclose
+
+from flatwide.measure.smoothness import FRACTIONS, largest_example_smoothness, smoothness_and_pl
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+
+def network_loss(params, batch):
+    hidden = jnp.tanh(batch["x"] @ params["first"])
+    return jnp.mean(jnp.sum((hidden @ params["second"] - batch["y"]) ** 2, axis=1))
+
+
+def network():
+    rng = np.random.default_rng(0)
+    params = {"first": jnp.asarray(rng.normal(size=(3, 4))), "second": jnp.asarray(rng.normal(size=(4, 2)))}
+    batch = {"x": rng.normal(size=(7, 3)), "y": rng.normal(size=(7, 2))}
+    return params, batch
+
+
+@pytest.mark.parametrize("is_masked", [False, True])
+def test_the_constants_are_those_of_the_equations(is_masked):
+    params, batch = network()
+    mask = {"first": jnp.arange(12).reshape(3, 4) % 3 > 0, "second": jnp.array(True)} if is_masked else None
+    rng = np.random.default_rng(1)
+    other = jax.tree.map(lambda leaf: leaf + 0.3 * rng.normal(size=leaf.shape), params)
+    found = smoothness_and_pl(network_loss, params, other, batch, mask=mask, batch_size=3, minimum=0.1)
+
+    kept = np.ones(20, bool) if mask is None else np.concatenate([np.ravel(mask["first"]), np.ones(8, bool)])
+    flat, unravel = ravel_pytree(params)
+    start, end = kept * np.asarray(flat), kept * np.asarray(ravel_pytree(other)[0])
+    loss_fn = jax.jit(jax.value_and_grad(lambda w: network_loss(unravel(w), batch)))
+    _, first = loss_fn(start)
+    betas, alphas = [], []
+    for gamma in np.linspace(0.1, 1.0, 10):
+        loss, gradient = loss_fn(start + gamma * (end - start))
+        betas.append(np.linalg.norm(kept * (gradient - first)) / np.linalg.norm(gamma * (end - start)))
+        alphas.append(np.linalg.norm(kept * gradient) ** 2 / (loss - 0.1))
+    assert_allclose(found.smoothness_along, betas, rtol=1e-9)
+    assert_allclose(found.pl_constant_along, alphas, rtol=1e-9)
+    assert (found.smoothness, found.pl_constant) == (found.smoothness_along.max(), found.pl_constant_along.min())
+    assert_allclose(found.distance, np.linalg.norm(end - start))
+    assert_allclose(found.losses[0], loss_fn(start)[0])
+    assert tuple(found.fractions) == FRACTIONS
+
+
+def quadratic(params, batch, extra):
+    return jnp.mean(batch) * jnp.sum((extra * params) ** 2) / 2
+
+
+def test_on_a_quadratic_they_lie_between_its_eigenvalues():
+    rng = np.random.default_rng(0)
+    scale = jnp.array([1.0, 2.0, 3.0])
+    batch = np.ones((5, 3))
+    for _ in range(5):
+        start, end = (jnp.asarray(rng.normal(size=3)) for _ in range(2))
+        found = smoothness_and_pl(quadratic, start, end, batch, extra=scale)
+        step = np.asarray(end - start)
+        assert_allclose(
+            found.smoothness, np.linalg.norm(np.asarray(scale) ** 2 * step) / np.linalg.norm(step), rtol=1e-9
+        )
+        assert 2 * 1.0 <= found.pl_constant <= 2 * 9.0
+    along = smoothness_and_pl(quadratic, jnp.array([0.0, 0.0, 1.0]), jnp.array([0.0, 0.0, 2.0]), batch, extra=scale)
+    assert_allclose([along.smoothness, along.pl_constant], [9, 18], rtol=1e-9)
+
+
+def test_at_the_minimum_there_is_no_pl_constant():
+    found = smoothness_and_pl(
+        quadratic, jnp.zeros(3), jnp.array([0.0, 1.0, 0.0]), np.ones((5, 3)), extra=jnp.array([1.0, 0.0, 1.0])
+    )
+    assert np.isnan(found.pl_constant)
+    assert found.smoothness == 0
+
+
+def test_the_largest_curvature_of_an_example_is_that_of_its_dense_hessian():
+    params, batch = network()
+    flat, unravel = ravel_pytree(params)
+    hessian_of = jax.jit(jax.hessian(lambda w, x, y: network_loss(unravel(w), {"x": x[None], "y": y[None]})))
+    dense = [np.linalg.norm(hessian_of(flat, x, y), 2) for x, y in zip(batch["x"], batch["y"], strict=True)]
+    largest, each = largest_example_smoothness(
+        network_loss, params, batch, key=jax.random.key(0), num_steps=200, batch_size=4
+    )
+    assert_allclose(each, dense, rtol=1e-3)
+    assert np.all(each <= np.array(dense) * (1 + 1e-9))
+    assert largest == each.max()
+
+
+def test_what_has_no_way_between_is_refused():
+    at, batch, scale = jnp.ones(3), np.ones((5, 3)), jnp.ones(3)
+    with pytest.raises(ValueError, match="next_params: expected other numbers than params"):
+        smoothness_and_pl(quadratic, at, at, batch, extra=scale)
+    with pytest.raises(ValueError, match="next_params: expected the structure and shapes of params"):
+        smoothness_and_pl(quadratic, at, jnp.ones(2), batch, extra=scale)
+    with pytest.raises(ValueError, match=r"fractions=\(0.0, 1.0\): expected numbers in \(0, 1\]"):
+        smoothness_and_pl(quadratic, at, 2 * at, batch, extra=scale, fractions=(0.0, 1.0))
+    with pytest.raises(ValueError, match="num_steps=0: expected at least 1"):
+        largest_example_smoothness(quadratic, at, batch, key=jax.random.key(0), num_steps=0, extra=scale)

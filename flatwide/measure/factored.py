@@ -1,0 +1,256 @@
+"""Gradients and Hessian products of single examples, those of a dense kernel as the few outer products that they are.
+
+Written out, the gradient of each example is as large as the parameters. For a kernel W that meets a vector a in one
+place, y = W a, it is d a' with d the loss's gradient by y, and a product with the example's Hessian is the derivative
+of that: d' a' + d a'' with the derivatives d', a'' of d and a. Two vectors a layer say all of it, and applying it to
+another vector costs two inner products. So a `Network` reads the program of the loss, and finds such kernels in it.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+
+from flatwide.types import Array, PyTree
+
+_CALLS = ("jit", "pjit", "closed_call")
+
+
+class Factors(NamedTuple):
+    """A matrix of one example for a kernel: sum_p left[p] right[p]', in the order outputs x inputs.
+
+    left: [p, outputs]; right: [p, inputs].
+    """
+
+    left: Array
+    right: Array
+
+
+class _Site(NamedTuple):
+    """The one place where a kernel is multiplied.
+
+    leaf: the kernel's place among the leaves of params.
+    kernel_axis, input_axis: the axes that are summed over.
+    is_kernel_first: whether the kernel is the first operand.
+    output_shape, dtype: of the product.
+    num_rows: T, how many vectors it multiplies.
+    """
+
+    leaf: int
+    kernel_axis: int
+    input_axis: int
+    is_kernel_first: bool
+    output_shape: tuple[int, ...]
+    dtype: Any
+    num_rows: int
+
+    def inputs(self, operand: Array) -> Array:
+        """Put what the kernel multiplies into rows [T, inputs]."""
+        return jnp.moveaxis(operand, self.input_axis, -1).reshape(self.num_rows, -1)
+
+    def rows(self, output: Array) -> Array:
+        """Put the product, or a cotangent of it, into rows [T, outputs]."""
+        return (jnp.moveaxis(output, 0, -1) if self.is_kernel_first else output).reshape(self.num_rows, -1)
+
+    def output(self, rows: Array) -> Array:
+        """Undo `rows`."""
+        if not self.is_kernel_first:
+            return rows.reshape(self.output_shape)
+        return jnp.moveaxis(rows.reshape(*self.output_shape[1:], self.output_shape[0]), -1, 0)
+
+    def kernel(self, factors: Factors) -> Array:
+        """Write the matrices of many examples out and add them up: factors [n, p, ...] -> the kernel's shape."""
+        left, right = (part.reshape(-1, part.shape[-1]) for part in factors)
+        return right.T @ left if self.kernel_axis == 0 else left.T @ right
+
+
+class Network:
+    """A function (params, example) -> outputs, read for the kernels whose gradients are worth keeping as factors.
+
+    Args:
+      function: (params, example) -> a scalar or an array.
+      params, example: pytrees; read for structure, shapes and dtypes only.
+      is_whole: one flag a leaf; False keeps a leaf from being factored, such as one that is pruned.
+    """
+
+    def __init__(self, function: Callable, params: PyTree, example: PyTree, is_whole: tuple[bool, ...]):
+        self._program: ClosedJaxpr
+        self._program, shape = jax.make_jaxpr(function, return_shape=True)(params, example)
+        self._structure = jax.tree.structure(params)
+        if len(jax.tree.leaves(shape)) != 1:
+            raise ValueError(f"outputs of structure {jax.tree.structure(shape)}: expected one array.")
+        self.shape: tuple[int, ...] = jax.tree.leaves(shape)[0].shape
+        num_leaves = self._structure.num_leaves
+        uses: dict[int, list[_Site | None]] = {leaf: [] for leaf in range(num_leaves)}
+        _find(self._program.jaxpr, dict(zip(self._program.jaxpr.invars, range(num_leaves), strict=False)), uses)
+        found = [sites[0] for leaf, sites in uses.items() if len(sites) == 1 and is_whole[leaf]]
+        self.sites = {site.leaf: site for site in found if site is not None}
+
+    @property
+    def num_bytes(self) -> int:
+        """Estimate the memory that one example takes in a product: activations, and directions that are not factored."""
+        leaves = self._program.in_avals[: self._structure.num_leaves]
+        apart = sum(_bytes(leaf) for i, leaf in enumerate(leaves) if i not in self.sites)
+        activations = sum(_bytes(var.aval) for equation in self._program.eqns for var in equation.outvars)
+        return 3 * apart + 6 * activations
+
+    def gradient(self, params: PyTree, example: PyTree, direction: list | None = None, step: Any = 0.0) -> list:
+        """Differentiate the function of one example at params + step * direction.
+
+        Args:
+          direction: one entry a leaf, an array like it or Factors; None for none.
+        Returns: one entry a leaf: the gradient, or Factors; for outputs of shape [K] each with a leading axis K.
+        """
+        leaves = self._structure.flatten_up_to(params)
+        apart = {i: leaf for i, leaf in enumerate(leaves) if i not in self.sites}
+        taps = {i: jnp.zeros(site.output_shape, site.dtype) for i, site in self.sites.items()}
+
+        def outputs(apart: dict, taps: dict) -> tuple[Array, dict]:
+            whole = [apart.get(i, leaf) for i, leaf in enumerate(leaves)]
+            return self._evaluate(whole, example, direction, step, taps)
+
+        out, pull_back, inputs = jax.vjp(outputs, apart, taps, has_aux=True)
+        one = jnp.ones_like(out)
+        by_leaf, by_tap = pull_back(one) if out.ndim == 0 else jax.vmap(pull_back)(_basis(out))
+
+        def entry(i: int) -> Any:
+            if i not in self.sites:
+                return by_leaf[i]
+            site = self.sites[i]
+            if out.ndim == 0:
+                return Factors(site.rows(by_tap[i]), inputs[i])
+            return Factors(jax.vmap(site.rows)(by_tap[i]), inputs[i])
+
+        return [entry(i) for i in range(len(leaves))]
+
+    def output(self, params: PyTree, example: PyTree, direction: list | None = None, step: Any = 0.0) -> Array:
+        """Evaluate the function of one example at params + step * direction."""
+        return self._evaluate(self._structure.flatten_up_to(params), example, direction, step, {})[0]
+
+    def derivative(self, gradient: list, change: list) -> list:
+        """Make the derivative of a gradient a direction: (d, a) and (d', a'') are d' a' + d a''."""
+
+        def entry(at: Any, by: Any) -> Any:
+            if not isinstance(at, Factors):
+                return by
+            return Factors(jnp.concatenate([by.left, at.left]), jnp.concatenate([at.right, by.right]))
+
+        return [entry(at, by) for at, by in zip(gradient, change, strict=True)]
+
+    def mean(self, directions: list) -> PyTree:
+        """Average directions, whose entries have a leading axis of n examples, to a pytree like params."""
+
+        def entry(i: int, direction: Any) -> Array:
+            if i not in self.sites:
+                return jnp.mean(direction, axis=0)
+            return self.sites[i].kernel(Factors(direction.left / len(direction.left), direction.right))
+
+        return self._structure.unflatten([entry(i, direction) for i, direction in enumerate(directions)])
+
+    def _evaluate(
+        self, leaves: list, example: PyTree, direction: list | None, step: Any, taps: dict
+    ) -> tuple[Array, dict]:
+        """Run the program. Gives the outputs and, for each factored kernel, what it multiplied."""
+        inputs: dict[int, Array] = {}
+
+        def multiplied(leaf: int, product: Array, operand: Array) -> Array:
+            site = self.sites[leaf]
+            inputs[leaf] = site.inputs(operand)
+            if direction is not None:
+                factors = direction[leaf]
+                product = product + step * site.output((inputs[leaf] @ factors.right.T) @ factors.left)
+            return product + taps[leaf] if taps else product
+
+        if direction is not None:
+            leaves = [
+                leaf if i in self.sites else leaf + step * direction[i].astype(leaf.dtype)
+                for i, leaf in enumerate(leaves)
+            ]
+        program = self._program
+        known = dict(zip(program.jaxpr.invars, range(len(leaves)), strict=False))
+        values = [*leaves, *jax.tree.leaves(example)]
+        return _run(program.jaxpr, program.consts, values, known, self.sites, multiplied)[0], inputs
+
+
+def _bytes(aval: Any) -> int:
+    return aval.size * aval.dtype.itemsize
+
+
+def _basis(out: Array) -> Array:
+    return jnp.eye(out.size, dtype=out.dtype).reshape(out.size, *out.shape)
+
+
+def _inner(equation: Any) -> ClosedJaxpr | None:
+    """Give the program that an equation only calls."""
+    return equation.params.get("jaxpr") if equation.primitive.name in _CALLS else None
+
+
+def _known_inside(program: Jaxpr, equation: Any, known: dict) -> dict:
+    pairs = zip(program.invars, equation.invars, strict=True)
+    return {inner: known[outer] for inner, outer in pairs if not isinstance(outer, Literal) and outer in known}
+
+
+def _find(program: Jaxpr, known: dict, uses: dict[int, list[_Site | None]]) -> None:
+    """List the uses of each leaf: a site, or None for a use that cannot be factored."""
+    for out in program.outvars:
+        if not isinstance(out, Literal) and out in known:
+            uses[known[out]].append(None)
+    for equation in program.eqns:
+        leaves = [known.get(var) if not isinstance(var, Literal) else None for var in equation.invars]
+        inner = _inner(equation)
+        if inner is not None:
+            _find(inner.jaxpr, _known_inside(inner.jaxpr, equation, known), uses)
+            continue
+        for place, leaf in enumerate(leaves):
+            if leaf is not None:
+                uses[leaf].append(_site(equation, leaf, place))
+
+
+def _site(equation: Any, leaf: int, place: int) -> _Site | None:
+    """Describe an equation that multiplies a kernel, if factors take less memory than the kernel's gradient."""
+    if equation.primitive.name != "dot_general":
+        return None
+    contracted, batched = equation.params["dimension_numbers"]
+    kernel, operand, output = equation.invars[place].aval, equation.invars[1 - place].aval, equation.outvars[0].aval
+    if kernel.ndim != 2 or len(contracted[0]) != 1 or batched[0]:
+        return None
+    num_rows = operand.size // kernel.shape[contracted[place][0]]
+    if 2 * num_rows * sum(kernel.shape) >= kernel.size:
+        return None
+    axes = int(contracted[place][0]), int(contracted[1 - place][0])
+    return _Site(leaf, *axes, place == 0, output.shape, output.dtype, num_rows)
+
+
+def _run(
+    program: Jaxpr, consts: Any, values: list, known: dict, sites: dict[int, _Site], multiplied: Callable
+) -> list[Array]:
+    """Evaluate a program; `multiplied(leaf, product, operand)` replaces the product of a factored kernel."""
+    at = dict(zip(program.constvars, consts, strict=True)) | dict(zip(program.invars, values, strict=True))
+
+    def read(var: Any) -> Any:
+        return var.val if isinstance(var, Literal) else at[var]
+
+    def site_of(equation: Any) -> tuple[int, int] | None:
+        for place, var in enumerate(equation.invars):
+            if not isinstance(var, Literal) and known.get(var) in sites:
+                return known[var], place
+        return None
+
+    for equation in program.eqns:
+        arguments = [read(var) for var in equation.invars]
+        inner, site = _inner(equation), site_of(equation)
+        if inner is not None and site is not None:
+            inside = _known_inside(inner.jaxpr, equation, known)
+            results = _run(inner.jaxpr, inner.consts, arguments, inside, sites, multiplied)
+        else:
+            options = equation.primitive.get_bind_params(equation.params)
+            with equation.ctx.manager:
+                results = equation.primitive.bind(*arguments, **options)
+            results = results if equation.primitive.multiple_results else [results]
+            if site is not None:
+                leaf, place = site
+                results = [multiplied(leaf, results[0], arguments[1 - place])]
+        at.update(zip(equation.outvars, results, strict=True))
+    return [read(var) for var in program.outvars]

@@ -3,21 +3,62 @@
 Nothing here knows a config, a model or a training loop. docs/measure.md shows each measurement on a model of your own.
 """
 
+from flatwide.measure.convergence import ConvergenceBound, convergence_bound
 from flatwide.measure.density import SpectralDensity, spectral_density
+from flatwide.measure.edge_of_stability import edge_of_stability, effective_rho
 from flatwide.measure.eigenvalues import Eigenpairs, top_eigenvalues
+from flatwide.measure.landscape import Barrier, barrier, surface
 from flatwide.measure.operators import Operator, gauss_newton_operator, hessian_operator, operator
+from flatwide.measure.rate import LinearRate, linear_rate
+from flatwide.measure.sharpness import Sharpness, sharpness
+from flatwide.measure.smoothness import SmoothnessAndPL, largest_example_smoothness, smoothness_and_pl
+from flatwide.measure.stability import Stability, linear_stability, stability_of_matrices
+from flatwide.measure.stability_condition import Condition, Consequence
+from flatwide.measure.subspace import (
+    Subspace,
+    line_through,
+    plane_through,
+    principal_subspace,
+    random_directions,
+    spanned_by,
+)
 from flatwide.measure.trace import Estimate, frobenius_norm, trace
 
 __all__ = [
+    "Barrier",
+    "Condition",
+    "Consequence",
+    "ConvergenceBound",
     "Eigenpairs",
     "Estimate",
+    "LinearRate",
     "Operator",
+    "Sharpness",
+    "SmoothnessAndPL",
     "SpectralDensity",
+    "Stability",
+    "Subspace",
+    "barrier",
+    "convergence_bound",
+    "edge_of_stability",
+    "effective_rho",
     "frobenius_norm",
     "gauss_newton_operator",
     "hessian_operator",
+    "largest_example_smoothness",
+    "line_through",
+    "linear_rate",
+    "linear_stability",
     "operator",
+    "plane_through",
+    "principal_subspace",
+    "random_directions",
+    "sharpness",
+    "smoothness_and_pl",
+    "spanned_by",
     "spectral_density",
+    "stability_of_matrices",
+    "surface",
     "top_eigenvalues",
     "trace",
 ]

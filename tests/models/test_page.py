@@ -27,7 +27,7 @@ def image(*shape):
 
 
 def test_tables_are_found():
-    assert len(COUNTS) == 22
+    assert len(COUNTS) == 28
     assert len(SPARSE) == 4
 
 
@@ -61,6 +61,10 @@ def test_every_model_is_found_and_reads_its_own_fields():
         "MLP": ["num_neurons", "half_precision"],
         "ResNet18": ["num_filters", "num_blocks", "half_precision"],
         "ResNet50": ["num_filters", "num_blocks", "half_precision"],
+        "VGG11": ["num_filters", "half_precision"],
+        "OneHiddenLayer": ["num_neurons"],
+        "LinearNetwork": ["num_neurons"],
+        "TwoLayerFrozenHead": ["num_neurons"],
     }
     assert set(ALIASES.values()) <= set(MODELS)
 

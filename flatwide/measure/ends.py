@@ -18,7 +18,7 @@ class Ends(NamedTuple):
 
     values: [2], in float64; residuals: [2], lengths of S v - value v by fresh products.
     vectors: two unit vectors, one pytree like params with leading axes of 2.
-    is_converged: [2], whether the residual is at most the tolerance times the larger |value|.
+    is_converged: [2], whether the residual is at most its tolerance times the larger |value|.
     num_products: products with S, checks included.
     """
 
@@ -34,6 +34,7 @@ def ends(
     *,
     key: Array,
     tolerance: float = 1e-4,
+    smallest_tolerance: float = 1e-2,
     max_products: int = 1000,
     basis_size: int = 40,
     start: PyTree | None = None,
@@ -43,7 +44,10 @@ def ends(
     Args:
       operator: S, of `operator.size` rows.
       key: PRNG key of the starting vector; the same key gives the same result.
-      tolerance: of the residuals, relative to the larger |value|; at least 10 times the type's rounding error.
+      tolerance: of the largest value's residual, relative to the larger |value|; at least 10 times the type's rounding
+        error.
+      smallest_tolerance: the same for the smallest. It often ends a crowd of values near zero, and then takes many
+        times the products of the largest; its error is of the order of the residual squared where it stands apart.
       max_products: where to give up; what is not converged by then is returned and says so.
       basis_size: vectors like params held in memory.
       start: first starting vector, with a part along both eigenvectors; None for a random one.
@@ -53,10 +57,9 @@ def ends(
     Source: as `top_eigenvalues`.
     """
     epsilon = float(jnp.finfo(jax.tree.leaves(operator.params)[0].dtype).eps)
-    if not tolerance >= 10 * epsilon:
-        raise ValueError(
-            f"tolerance={tolerance}: expected at least {10 * epsilon:.1e} in this type; use 64-bit params."
-        )
+    for name, value in {"tolerance": tolerance, "smallest_tolerance": smallest_tolerance}.items():
+        if not value >= 10 * epsilon:
+            raise ValueError(f"{name}={value}: expected at least {10 * epsilon:.1e} in this type; use 64-bit params.")
     if max_products < 3:
         raise ValueError(f"max_products={max_products}: expected at least 3: one, and a check at either end.")
     if basis_size < 8:
@@ -68,7 +71,7 @@ def ends(
         basis.extend()
         values, vectors = basis.ritz()
         size = max(size, float(np.max(np.abs(values))))
-        limit = tolerance * size
+        limit = size * np.array([tolerance, smallest_tolerance])
         errors = basis.coupling * np.abs(vectors[-1, [-1, 0]])
         is_over = basis.has_ended or basis.num_rows == operator.size or basis.num_products + 2 >= max_products
         if is_over or np.all(errors <= limit):

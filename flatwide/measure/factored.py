@@ -90,7 +90,7 @@ class Network:
 
     @property
     def num_bytes(self) -> int:
-        """Estimate the memory that one example takes in a product: activations, and directions that are not factored."""
+        """Estimate the memory that one example takes in a product: activations, and what is not factored."""
         leaves = self._program.in_avals[: self._structure.num_leaves]
         apart = sum(_bytes(leaf) for i, leaf in enumerate(leaves) if i not in self.sites)
         activations = sum(_bytes(var.aval) for equation in self._program.eqns for var in equation.outvars)

@@ -30,7 +30,7 @@ class Moments(NamedTuple):
     largest, smallest: [m], the ends of the spectrum of M_k - H^k, in units of the Hessian to the power k, in float64.
     residuals: [m, 2], of the largest and the smallest: lengths of S v - value v for unit v, by fresh products; some
       eigenvalue of S = M_k - H^k lies within a residual of each value.
-    is_converged: [m, 2], whether the residual is at most the tolerance times the larger |value|.
+    is_converged: [m, 2], whether the residual is at most its tolerance times the larger |value|.
     vectors: unit eigenvectors of the largest, one pytree like params with leading axes of m.
     num_products: [m], products with M_k - H^k.
     cost: in Hessian-vector products over the data set, all orders together.
@@ -58,6 +58,7 @@ def hessian_moments(
     extra: PyTree | None = None,
     chunk_size: int | None = None,
     tolerance: float = 1e-4,
+    smallest_tolerance: float = 1e-2,
     max_products: int = 300,
     start: PyTree | None = None,
 ) -> Moments:
@@ -67,8 +68,8 @@ def hessian_moments(
     even where every H_i is positive semidefinite, so that s_k carries a sign and the smallest eigenvalue stands beside.
 
     Args:
-      per_example_loss: (params, example) -> the loss of one example, a scalar; (params, example, extra) where `extra` is
-        given. An example is one row of every leaf of `data`. Batch norm must be in evaluation mode.
+      per_example_loss: (params, example) -> the loss of one example, a scalar; (params, example, extra) where `extra`
+        is given. An example is one row of every leaf of `data`. Batch norm must be in evaluation mode.
       params: pytree of P real numbers in all, all finite.
       data: pytree of arrays with a leading axis of n examples.
       key: PRNG key of the starting vectors; the same key gives the same result.
@@ -77,7 +78,8 @@ def hessian_moments(
         have the rows and columns of kept weights (True) only.
       extra: pytree of arrays for the loss that are not examples, such as batch-norm averages.
       chunk_size: examples in memory at once; None for what fits in about 256 MiB.
-      tolerance: of the residuals, relative to the larger |eigenvalue|.
+      tolerance: of the largest eigenvalue's residual, relative to the larger |eigenvalue|.
+      smallest_tolerance: the same for the smallest, which is often one of a crowd near zero and costly to resolve.
       max_products: where to give up, for each order.
       start: vectors to start from, as in `Moments.vectors` of nearby params or of `gauss_newton_moments`.
     Returns: Moments.
@@ -104,7 +106,8 @@ def hessian_moments(
         multiply = _HessianMoment(per_example_loss, is_whole, order)
         return operators.operator(multiply, params, params, chunks, others, mask, mask=mask, cost=2.0 * order - 1)
 
-    return _solve(made, orders, data, key, tolerance, max_products, start, cost=0.0)
+    search = {"tolerance": tolerance, "smallest_tolerance": smallest_tolerance, "max_products": max_products}
+    return _solve(made, orders, key, start, search, cost=0.0)
 
 
 def gauss_newton_moments(
@@ -119,6 +122,7 @@ def gauss_newton_moments(
     extra: PyTree | None = None,
     chunk_size: int | None = None,
     tolerance: float = 1e-4,
+    smallest_tolerance: float = 1e-2,
     max_products: int = 300,
     start: PyTree | None = None,
 ) -> Moments:
@@ -131,7 +135,8 @@ def gauss_newton_moments(
     Args:
       outputs_fn: (params, example) -> outputs, one array of K numbers in any shape; or (params, example, extra).
       output_loss: (outputs, example) -> the loss of one example, a scalar.
-      params, data, key, orders, mask, extra, chunk_size, tolerance, max_products, start: as for `hessian_moments`.
+      params, data, key, orders, mask, extra, chunk_size, tolerance, smallest_tolerance, max_products,
+        start: as for `hessian_moments`.
     Returns: Moments of the G_i.
     Raises: ValueError as `hessian_moments`.
     Equation: G_i = J_i' S_i J_i with J_i = d outputs_i / d params, S_i = d2 loss_i / d outputs_i2; with the K x K
@@ -155,7 +160,8 @@ def gauss_newton_moments(
         multiply = _GaussNewtonMoment(outputs_fn, order)
         return operators.operator(multiply, params, params, chunks, others, mask=mask, cost=float(order))
 
-    return _solve(made, orders, data, key, tolerance, max_products, start, cost=num_outputs / 2)
+    search = {"tolerance": tolerance, "smallest_tolerance": smallest_tolerance, "max_products": max_products}
+    return _solve(made, orders, key, start, search, cost=num_outputs / 2)
 
 
 @dataclass(frozen=True)
@@ -192,18 +198,21 @@ class _HessianMoment:
             once = network.mean(directions)
             for _ in range(self.order - 2):
                 directions = jax.vmap(further)(chunk, directions)
-            mean_slope = lambda params: jnp.mean(jax.vmap(slope, (None, 0, 0))(params, chunk, directions))  # noqa: E731
+
+            def mean_slope(params: PyTree) -> Array:
+                return jnp.mean(jax.vmap(slope, (None, 0, 0))(params, chunk, directions))
+
             return jax.grad(mean_slope)(params), once
+
+        def multiply(vector: PyTree) -> PyTree:
+            def of_chunk(chunk: PyTree) -> PyTree:
+                return jax.jvp(lambda params: mean_gradient(params, chunk), (params,), (vector,))[1]
+
+            return batches.mean(of_chunk, chunks)
 
         moment, product = batches.mean(powers, chunks)
         for _ in range(self.order - 1):
-            product = trees.apply_mask(product, mask)
-            at = product
-
-            def of_chunk(chunk: PyTree, at: PyTree = at) -> PyTree:
-                return jax.jvp(lambda params: mean_gradient(params, chunk), (params,), (at,))[1]
-
-            product = batches.mean(of_chunk, chunks)
+            product = multiply(trees.apply_mask(product, mask))
         return trees.add(moment, trees.scale(-1, product))
 
 
@@ -330,21 +339,19 @@ def _fitting(num_bytes: int, data: PyTree) -> int:
 def _solve(
     made: Callable[[int], Operator],
     orders: Sequence[int],
-    data: PyTree,
     key: Array,
-    tolerance: float,
-    max_products: int,
     start: PyTree | None,
+    search: dict[str, Any],
     cost: float,
 ) -> Moments:
     found = []
     for place, order in enumerate(orders):
         operator = made(order)
-        begin, search = jax.random.split(jax.random.fold_in(key, order))
-        first = operators.random_normal(operator, begin)
+        own_key, first_key = jax.random.split(jax.random.fold_in(key, order))
+        first = operators.random_normal(operator, first_key)
         if start is not None:
             first = _mixed(jax.tree.map(lambda leaf, place=place: leaf[place], start), first)
-        found.append(ends(operator, key=search, tolerance=tolerance, max_products=max_products, start=first))
+        found.append(ends(operator, key=own_key, start=first, **search))
         cost += found[-1].num_products * operator.cost
     largest, smallest = (np.array([one.values[end] for one in found]) for end in (0, 1))
     return Moments(

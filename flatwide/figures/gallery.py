@@ -5,63 +5,23 @@ panel. A figure has at most six parts; more parts make more figures, and an over
 overview alone, and what is drawn against an axis of numbers.
 """
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flatwide.analysis import fields, gain, paper, rho, selection, table, widths
+from flatwide.analysis import fields, gain, paper, quantities, rho, selection, table, widths
 from flatwide.figures.gain import gain_against_width, metric_against_width
 from flatwide.figures.labels import label
+from flatwide.figures.measured_gallery import measured_figures
+from flatwide.figures.pieces import INTERVAL, MOST_PARTS, MOST_PIECES, Figure, Look, Piece, arrange, capital, slug
 from flatwide.figures.rho import best_rho_against_width, heat_map
 from flatwide.figures.study_curves import study_curves
-from flatwide.figures.tables import Table
 
 if TYPE_CHECKING:
     import pandas as pd
 
 GAIN, RHO, TRAINING = "What SAM buys", "Which ρ", "Training"
-MOST_PARTS = 6  # in one figure
-MOST_PIECES = 24  # more have no figures of their own: nobody would look through them
-_INTERVAL = "Bars are 95 % t intervals of the mean over seeds."
-
-
-class Figure(NamedTuple):
-    """A chart, and what a page or a folder needs to show it."""
-
-    name: str  # stem of its files, and the beginning of all names inside the chart
-    title: str
-    caption: str
-    chart: Any
-    data: Table  # what it shows, in the units of the files
-    section: str  # heading that it belongs under
-
-
-class _Piece(NamedTuple):
-    """The runs of a part, and their widths as arrays."""
-
-    name: str
-    values: dict[str, Any]
-    runs: "pd.DataFrame"
-    cells: list[widths.Width]
-    names: dict[tuple[Any, float, int], Any]  # width, rho, seed -> run
-    sparsity: dict[Any, float]  # width -> sparsity
-
-
-class _Look(NamedTuple):
-    """What the figures of a gallery share."""
-
-    metric: str
-    metric_name: str
-    base: str
-    chosen_by: str
-    is_ordered: bool
-    interactive: bool
-
-    @property
-    def of_metric(self) -> dict[str, Any]:
-        return {"metric_name": self.metric_name, "base": self.base, "interactive": self.interactive}
 
 
 def gallery(
@@ -70,6 +30,8 @@ def gallery(
     metric: str = "test_metric",
     choose_by: str | None = None,
     curves: Mapping[str, list[dict[str, Any]]] | None = None,
+    series: Mapping[str, list[dict[str, Any]]] | None = None,
+    arrays: Mapping[tuple[str, str], Mapping[str, Any]] | None = None,
     interactive: bool = False,
 ) -> list[Figure]:
     """Draw every figure that a results table has data for.
@@ -79,11 +41,13 @@ def gallery(
       metric: the column that is compared.
       choose_by: the column that rho is chosen by; None is the validation metric where every run has one, else `metric`.
       curves: name of a run -> the rows of its `metrics.csv`; only those of the smallest and largest widths are drawn.
+      series: name of a run -> its rows of `measurements.csv`; the same runs are drawn.
+      arrays: name of a run and of a measurement -> the arrays measured at its end; of one seed they are drawn.
       interactive: add what a page can do and a file cannot: tooltips, and a legend whose entries hide their series.
     Cost: nothing is trained or fetched; some tenths of a second for 500 runs.
     """
     pieces = [
-        piece for part in table.parts(runs, paired=False) if (piece := _piece(part, metric, choose_by)) is not None
+        piece for part in table.parts(runs, paired=False) if (piece := arrange(part, metric, choose_by)) is not None
     ]
     if not pieces:
         return []
@@ -93,7 +57,7 @@ def gallery(
     has_names = {"optimizer", "base_optimizer"} <= set(runs.columns)
     base = gain.base_name(runs) if has_names else "base"
     is_ordered = len(axes) == 1 and all(isinstance(piece.values.get(axes[0]), (int, float)) for piece in pieces)
-    look = _Look(metric, metric_name, base, chosen_by, is_ordered, interactive)
+    look = Look(metric, metric_name, base, chosen_by, is_ordered, interactive)
     groups = [pieces[start : start + MOST_PARTS] for start in range(0, len(pieces), MOST_PARTS)]
     found = []
     if len(pieces) > MOST_PARTS:
@@ -103,24 +67,14 @@ def gallery(
         found += [*_by_width(group, look, ending), *_rhos(group, look, ending)]
     found += [*_by_axes(pieces, axes, look), *_by_sparsity(pieces, look)]
     for piece in pieces if curves and len(pieces) <= MOST_PIECES else []:
-        ending = f"_{_slug(piece.name)}" if piece.name else ""
+        ending = f"_{slug(piece.name)}" if piece.name else ""
         found += _training(piece, look, curves or {}, max(12, 40 // len(pieces)), ending)
-    order = [GAIN, RHO, TRAINING]
+    found += measured_figures(pieces, look, series=series or {}, arrays=arrays or {})
+    order = [GAIN, RHO, TRAINING, *quantities.SECTIONS]
     return sorted(found, key=lambda figure: order.index(figure.section))
 
 
-def _piece(part: table.Part, metric: str, choose_by: str | None) -> _Piece | None:
-    """Arrange a part; None where no run has the metric."""
-    if all(row[metric] is None for row in fields.done(part.runs, [metric])):
-        return None
-    cells = widths.by_width(part.runs, metric=metric, choose_by=choose_by, base_needed=False)
-    rows = fields.done(part.runs, ["num_params", "seed", "run"])
-    names = {(row["num_params"], fields.effective_rho(row), int(row["seed"])): row.get("run") for row in rows}
-    sparsity = {row["num_params"]: row["sparsity"] for row in rows if row.get("sparsity") is not None}
-    return _Piece(part.name, part.values, part.runs, cells, names, sparsity)
-
-
-def _seeds(piece: _Piece) -> Iterator[dict[str, Any]]:
+def _seeds(piece: Piece) -> Iterator[dict[str, Any]]:
     """List each seed of each width, with its base run, its run at the best rho and the gain, as far as it has them."""
     for cell in piece.cells:
         best, best_rho = cell.best, cell.best_rho
@@ -143,7 +97,7 @@ def _seeds(piece: _Piece) -> Iterator[dict[str, Any]]:
                 yield row
 
 
-def _overview(pieces: Sequence[_Piece], look: _Look) -> Iterator[Figure]:
+def _overview(pieces: Sequence[Piece], look: Look) -> Iterator[Figure]:
     """Draw the gain of every part and width as a colour."""
     cells = []
     for piece in pieces:
@@ -168,7 +122,7 @@ def _overview(pieces: Sequence[_Piece], look: _Look) -> Iterator[Figure]:
         )
 
 
-def _by_width(group: Sequence[_Piece], look: _Look, ending: str) -> Iterator[Figure]:
+def _by_width(group: Sequence[Piece], look: Look, ending: str) -> Iterator[Figure]:
     """Draw gain and metric against width."""
     rows = [row for piece in group for row in _seeds(piece)]
     if not rows:
@@ -187,7 +141,7 @@ def _by_width(group: Sequence[_Piece], look: _Look, ending: str) -> Iterator[Fig
             f"Gain of SAM over {look.base}, by size",
             f"How much better SAM is than {look.base} at its best ρ, for networks of growing size. Above the dashed "
             f"line SAM is better. Each small dot is one seed, both runs of which start from the same weights. "
-            + _INTERVAL
+            + INTERVAL
             + several
             + more
             + words,
@@ -204,9 +158,9 @@ def _by_width(group: Sequence[_Piece], look: _Look, ending: str) -> Iterator[Fig
         )
     yield Figure(
         f"metric_by_width{ending}",
-        f"{_capital(label(look.metric, metric_name=look.metric_name))}, by size",
+        f"{capital(label(look.metric, metric_name=look.metric_name))}, by size",
         f"Where {look.base} and SAM (at its best ρ) end, for networks of growing size. Each small dot is one run. "
-        + _INTERVAL
+        + INTERVAL
         + words,
         metric_against_width(rows, **look.of_metric, metric=look.metric, paper=beside, name=f"metric_by_width{ending}"),
         rows,
@@ -214,7 +168,7 @@ def _by_width(group: Sequence[_Piece], look: _Look, ending: str) -> Iterator[Fig
     )
 
 
-def _corrected(piece: _Piece, gains: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]] | None:
+def _corrected(piece: Piece, gains: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]] | None:
     """List the corrected gain of each seed and width; None where there was no choice to correct."""
     rows = []
     for cell in piece.cells:
@@ -227,7 +181,7 @@ def _corrected(piece: _Piece, gains: Sequence[Mapping[str, Any]]) -> list[dict[s
     return rows or None
 
 
-def _printed(group: Sequence[_Piece], look: _Look) -> list[dict[str, Any]]:
+def _printed(group: Sequence[Piece], look: Look) -> list[dict[str, Any]]:
     """List the paper's values for the parts of a figure, at the sizes that the study has."""
     columns = ["num_params", "base", "sam", "gain", "best_rho"]
     rows = []
@@ -238,7 +192,7 @@ def _printed(group: Sequence[_Piece], look: _Look) -> list[dict[str, Any]]:
     return rows
 
 
-def _rhos(group: Sequence[_Piece], look: _Look, ending: str) -> Iterator[Figure]:
+def _rhos(group: Sequence[Piece], look: Look, ending: str) -> Iterator[Figure]:
     """Draw the best rho against width, and the gain or metric of every rho and width."""
     import pandas as pd
 
@@ -279,7 +233,7 @@ def _rhos(group: Sequence[_Piece], look: _Look, ending: str) -> Iterator[Figure]
         what = f"gain over {look.base}" if of == "gain" else label(look.metric, metric_name=look.metric_name)
         yield Figure(
             f"rho_by_width{ending}",
-            f"{_capital(what)}, by ρ and size",
+            f"{capital(what)}, by ρ and size",
             f"The mean {what} over seeds, for every ρ (upward) and size (to the right). Black frames mark the best ρ "
             "of each size. A frame at the edge says that a better ρ may lie beyond the grid.",
             heat_map(cells, of=of, metric=look.metric, **look.of_metric, name=f"rho_by_width{ending}"),
@@ -304,7 +258,7 @@ def _cells(cell: widths.Width, names: Mapping, has_base: bool) -> Iterator[dict[
         yield row | ({"gain": float(gains.mean())} if len(gains) and has_base else {})
 
 
-def _by_axes(pieces: Sequence[_Piece], axes: Sequence[str], look: _Look) -> Iterator[Figure]:
+def _by_axes(pieces: Sequence[Piece], axes: Sequence[str], look: Look) -> Iterator[Figure]:
     """Draw gain and metric against each axis of numbers, such as label noise, with a line or panel for each size."""
     numeric = [axis for axis in axes if any(isinstance(piece.values.get(axis), (int, float)) for piece in pieces)]
     # Several axes of numbers would make a figure for each pair: those by width show all of their values.
@@ -324,11 +278,11 @@ def _by_axes(pieces: Sequence[_Piece], axes: Sequence[str], look: _Look) -> Iter
             yield from _against(rows, axis, look, is_ordered=len(others) == 1)
 
 
-def _without(piece: _Piece, axis: str) -> str:
+def _without(piece: Piece, axis: str) -> str:
     return ", ".join(f"{name}={value}" for name, value in piece.values.items() if name != axis)
 
 
-def _by_sparsity(pieces: Sequence[_Piece], look: _Look) -> Iterator[Figure]:
+def _by_sparsity(pieces: Sequence[Piece], look: Look) -> Iterator[Figure]:
     """Draw gain and metric against a sparsity that goes along with the width, as at a fixed number of weights."""
     rows = [
         row | {"sparsity": piece.sparsity[row["num_params"]]}
@@ -341,7 +295,7 @@ def _by_sparsity(pieces: Sequence[_Piece], look: _Look) -> Iterator[Figure]:
         yield from _against(rows, "sparsity", look, is_ordered=False)
 
 
-def _against(rows: Sequence[dict[str, Any]], axis: str, look: _Look, *, is_ordered: bool) -> Iterator[Figure]:
+def _against(rows: Sequence[dict[str, Any]], axis: str, look: Look, *, is_ordered: bool) -> Iterator[Figure]:
     """Draw gain and metric against a column, at most so many parts a figure."""
     parts = list(dict.fromkeys(row.get("part", "") for row in rows))
     word = label(axis)
@@ -351,22 +305,22 @@ def _against(rows: Sequence[dict[str, Any]], axis: str, look: _Look, *, is_order
         each = " Each line is one of the networks." if len(parts) > 1 else ""
         gains = [row for row in here if "gain" in row]
         if gains:
-            name = f"gain_by_{_slug(axis)}{ending}"
+            name = f"gain_by_{slug(axis)}{ending}"
             yield Figure(
                 name,
                 f"Gain of SAM over {look.base}, by {word}",
                 f"How much better SAM is than {look.base} at its best ρ, against the {word}. Each small dot is one "
-                f"seed. {_INTERVAL}" + each,
+                f"seed. {INTERVAL}" + each,
                 gain_against_width(gains, **look.of_metric, across=axis, is_ordered=is_ordered, name=name),
                 gains,
                 GAIN,
             )
-        name = f"metric_by_{_slug(axis)}{ending}"
+        name = f"metric_by_{slug(axis)}{ending}"
         yield Figure(
             name,
-            f"{_capital(label(look.metric, metric_name=look.metric_name))}, by {word}",
+            f"{capital(label(look.metric, metric_name=look.metric_name))}, by {word}",
             f"Where {look.base} and SAM (at its best ρ) end, against the {word}. Each small dot is one run. "
-            + _INTERVAL,
+            + INTERVAL,
             metric_against_width(here, **look.of_metric, metric=look.metric, across=axis, name=name),
             here,
             GAIN,
@@ -374,7 +328,7 @@ def _against(rows: Sequence[dict[str, Any]], axis: str, look: _Look, *, is_order
 
 
 def _training(
-    piece: _Piece, look: _Look, curves: Mapping[str, list[dict[str, Any]]], most_points: int, ending: str
+    piece: Piece, look: Look, curves: Mapping[str, list[dict[str, Any]]], most_points: int, ending: str
 ) -> Iterator[Figure]:
     """Draw the curves of the smallest and largest width."""
     chosen = []
@@ -409,11 +363,3 @@ def _training(
         ],
         TRAINING,
     )
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
-def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")

@@ -40,6 +40,12 @@ def label(name: str, *, metric_name: str = "metric") -> str:
     return title.format(metric=metric_name.replace("_", " ")) + unit
 
 
+def wrapped(title: str) -> str | list[str]:
+    """Put the unit of a long title on a line of its own: an axis is no longer than its plot."""
+    words, bracket, unit = title.rpartition(" (")
+    return [words, f"({unit}"] if bracket and len(title) > 28 else title
+
+
 def is_percent(metric_name: str) -> bool:
     """Tell whether figures show a metric in percent."""
     return metric_name in FRACTION_METRICS

@@ -121,7 +121,7 @@ def figure(
         chart = alt.LayerChart(layer=layers, width=size[0], height=size[1])
         charts.append(chart.properties(title=alt.Title(panel.title, fontSize=14)) if len(panels) > 1 else chart)
     hollow = "hollow: as printed in the paper" if any(line.is_hollow for line in every) else ""
-    heading = alt.Title(title, subtitle=[_seeds(panels, subtitle), *filter(None, [note, hollow])])
+    heading = alt.Title(title, subtitle=[with_seeds(panels, subtitle), *filter(None, [note, hollow])])
     if len(charts) == 1:
         whole = charts[0].properties(title=heading, datasets=tables)
     else:
@@ -189,7 +189,7 @@ def _layers(
     between = min(10.0, 0.7 * across.step(width) / max(len(own), 1))
     x = across.encode()
     mean, low, high = alt.Y("mean:Q"), alt.Y("low:Q"), alt.Y2("high:Q")
-    faint, full = (_opacity(value, hide) for value in (0.45, 1))
+    faint, full = (opacity(value, hide) for value in (0.45, 1))
     layers = []
     for place, line in enumerate(own):
         shift = round(between * (place - (len(own) - 1) / 2), 1)
@@ -224,7 +224,8 @@ def _layers(
     return layers
 
 
-def _opacity(value: float, hide: str | None) -> Any:
+def opacity(value: float, hide: str | None) -> Any:
+    """Make the opacity of a mark: none while its series is in the selection `hide`."""
     import altair as alt
 
     if hide is None:
@@ -258,7 +259,7 @@ def _num_seeds(line: Line) -> Counter:
     return found
 
 
-def _seeds(panels: Sequence[Panel], subtitle: str) -> str:
+def with_seeds(panels: Sequence[Panel], subtitle: str) -> str:
     """Say what dots and bars are, and of how many seeds."""
     own = [line for panel in panels for line in panel.lines if not line.is_hollow]
     counts = [count for line in own for count in _num_seeds(line).values()]

@@ -3,11 +3,20 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from flatwide.figures.labels import is_percent, label
+from flatwide.figures.labels import is_percent, label, wrapped
 from flatwide.figures.lines import with_legend
 from flatwide.figures.style import BASE, SAM, styled
+
+
+class Column(NamedTuple):
+    """One row of panels: a column of the curves, without a dot in its name, and the title of its axis."""
+
+    name: str
+    title: str
+    factor: float = 1
+    may_be_log: bool = True  # a logarithmic axis where the values are positive and span more than a factor of ten
 
 
 def study_curves(
@@ -16,26 +25,25 @@ def study_curves(
     *,
     metric_name: str = "accuracy",
     base: str = "SGD",
+    columns: Sequence[Column] | None = None,
+    heading: str = "Training",
     most_points: int = 40,
     name: str = "training_curves",
     interactive: bool = False,
 ) -> Any:
-    """Draw training loss and test metric against epochs, each seed as a thin line and their mean as a thick one.
+    """Draw columns against epochs, each seed as a thin line and their mean as a thick one.
 
     Args:
       runs: one dict a run to draw, with `run` (its name), `arm` ("base" or "sam"), `num_params`, `rho` and `seed`.
-      curves: name of a run -> the rows of its `metrics.csv`.
+      curves: name of a run -> the rows of its `metrics.csv`, or other rows that have an epoch.
+      columns: what is drawn; None is training loss and test metric.
       most_points: of a curve, evenly chosen; 500 runs are to fit on a page.
       metric_name, base, name, interactive: as for `gain.gain_against_width`.
     """
     import altair as alt
 
     arms = {"base": (base, BASE), "sam": ("SAM", SAM)}
-    factor = 100 if is_percent(metric_name) else 1
-    columns = (
-        ("running_train_loss", label("train_loss"), 1),
-        ("test_metric", label("test_metric", metric_name=metric_name), factor),
-    )
+    columns = _of_training(metric_name) if columns is None else columns
     used = [arm for arm in arms if any(run["arm"] == arm for run in runs)]
     scale = alt.Scale(domain=[arms[arm][0] for arm in used], range=[arms[arm][1] for arm in used])
     color = alt.Color("of:N", scale=scale, legend=alt.Legend())
@@ -55,11 +63,12 @@ def study_curves(
             for entry in _thinned(curves[run["run"]], columns, most_points)
         ]
     rows = []
-    for column, title, _ in columns:
+    for column, title, _, may_be_log in columns:
         panels = []
         for size in sizes:
             data = alt.NamedData(name=f"{name}_{size}")
-            y = alt.Y(f"{column}:Q", title=title, scale=_scale(tables[data.name], column), axis=alt.Axis(tickCount=5))
+            scale_of_y = _scale(tables[data.name], column, may_be_log)
+            y = alt.Y(f"{column}:Q", title=wrapped(title), scale=scale_of_y, axis=alt.Axis(tickCount=5))
             told = [alt.Tooltip(f"{c}:Q", title=label(c)) for c in ("rho", "seed", "epoch")]
             tips: dict[str, Any] = (
                 {"tooltip": [*told, alt.Tooltip(f"{column}:Q", title=title, format=".4~g")]} if interactive else {}
@@ -69,18 +78,26 @@ def study_curves(
             seeds = chart.mark_line(strokeWidth=1, clip=True)
             seeds = seeds.encode(x=x, y=y, color=color, detail="seed:N", opacity=opacity(0.35), **tips)
             means = alt.NamedData(name=f"{name}_{size}_means")
-            tables[means.name] = _means(tables[data.name], [c for c, _, _ in columns])
+            tables[means.name] = _means(tables[data.name], [column.name for column in columns])
             mean = alt.Chart(means, name=f"{name}_{column}_{size}_mean").mark_line(strokeWidth=2.5)
-            mean = mean.encode(x=x, y=alt.Y(f"{column}:Q", title=title), color=color, opacity=opacity(1))
+            mean = mean.encode(x=x, y=alt.Y(f"{column}:Q", title=wrapped(title)), color=color, opacity=opacity(1))
             panel = alt.LayerChart(layer=[seeds, mean], width=300, height=200)
             panels.append(panel.properties(title=alt.Title(f"{size:,} parameters", fontSize=14)))
         rows.append(alt.HConcatChart(hconcat=panels))
     counts = Counter((run["arm"], run["num_params"]) for run in runs).values()
     number = f"{max(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
     words = f"thin lines: each seed; thick lines: mean of {number} seeds; SAM at its best ρ"
-    whole = alt.VConcatChart(vconcat=rows, title=alt.Title("Training", subtitle=words), datasets=tables)
+    whole = alt.VConcatChart(vconcat=rows, title=alt.Title(heading, subtitle=words), datasets=tables)
     whole = whole.resolve_scale(color="shared")
     return styled(with_legend(whole, name) if interactive else whole)
+
+
+def _of_training(metric_name: str) -> tuple[Column, ...]:
+    factor = 100 if is_percent(metric_name) else 1
+    return (
+        Column("running_train_loss", label("train_loss")),
+        Column("test_metric", label("test_metric", metric_name=metric_name), factor, may_be_log=False),
+    )
 
 
 def _epochs() -> Any:
@@ -89,23 +106,21 @@ def _epochs() -> Any:
     return alt.Axis(grid=False, tickCount=6)
 
 
-def _scale(rows: Sequence[Mapping[str, Any]], column: str) -> Any:
-    """Choose a logarithmic scale for a loss that spans more than a factor of ten."""
+def _scale(rows: Sequence[Mapping[str, Any]], column: str, may_be_log: bool) -> Any:
+    """Choose a logarithmic scale for what spans more than a factor of ten."""
     import altair as alt
 
     values = [row[column] for row in rows if column in row]
-    if column.endswith("loss") and 0 < 10 * min(values, default=0) < max(values, default=0):
+    if may_be_log and 0 < 10 * min(values, default=0) < max(values, default=0):
         return alt.Scale(type="log", nice=False, padding=8)
     return alt.Scale(zero=False)
 
 
-def _thinned(
-    rows: Sequence[Mapping[str, Any]], columns: Sequence[tuple[str, str, int]], most: int
-) -> list[dict[str, Any]]:
+def _thinned(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column], most: int) -> list[dict[str, Any]]:
     """Keep evenly so many points of a curve that all are seen, the last among them, and what is finite of each."""
     fine = []
     for row in rows:
-        numbers = {column: factor * _number(row.get(column)) for column, _, factor in columns}
+        numbers = {column: factor * _number(row.get(column)) for column, _, factor, _ in columns}
         values = {column: float(f"{number:.5g}") for column, number in numbers.items() if math.isfinite(number)}
         if values:
             fine.append({"epoch": float(f"{float(row['epoch']):.6g}"), "values": values})

@@ -1,0 +1,455 @@
+"""What was measured on trained networks: by width, by rho, and against the metric.
+
+Each figure takes a long table, one row a run and quantity: `quantity` (its column), `num_params`, `rho`, `seed`,
+`value`, `is_best` (whether rho is the best of the width), and where known `run`, `part` and `metric`. There is a panel
+for each quantity, or for each part where there are several. A quantity that is positive throughout has geometric means,
+and intervals of the mean logarithm.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from flatwide.analysis import measured, quantities
+from flatwide.analysis.measured import DIFFERENCE, RATIO
+from flatwide.analysis.quantities import Quantity
+from flatwide.figures import lines
+from flatwide.figures.labels import is_percent, label, wrapped
+from flatwide.figures.style import BASE, GREY, SAM, colors, styled
+from flatwide.figures.tables import Table, to_rows
+
+Row = dict[str, Any]
+MOST_DOTS = 1200  # in one figure: a page of ten thousand runs is to open at once
+_MOST_LINES = 8
+_FEW_RHOS = 4  # so many are lines of their own beside the best
+_LOG_FROM = 5  # times the least value: a greater range has a logarithmic axis
+_WORDS = "small dots: each seed; large points and bars: mean and 95 % t interval of {seeds}"
+
+
+class _Axis(NamedTuple):
+    """The vertical axis of one quantity, and where its bars are cut: with two seeds they may reach very far."""
+
+    quantity: str
+    comparison: str
+    is_log: bool
+    low: float
+    high: float
+
+    def encode(self, title: Any) -> Any:
+        """Give its channel of a chart."""
+        import altair as alt
+
+        return alt.Y("value:Q", title=title, scale=self.scale(padding=12), axis=_ticks())
+
+    def scale(self, padding: int) -> Any:
+        """Give its scale."""
+        import altair as alt
+
+        log = alt.Scale(type="log", nice=False, padding=padding)
+        return log if self.is_log else alt.Scale(zero=False, padding=padding)
+
+
+class _Panel(NamedTuple):
+    """One plot, with an axis of its own."""
+
+    title: str
+    lines: list[lines.Line]
+    axis: "_Axis"
+
+    @property
+    def quantity(self) -> Quantity:
+        """Describe what it shows."""
+        return quantities.quantity(self.axis.quantity)
+
+
+class _Places(NamedTuple):
+    """The horizontal axis: logarithmic for several sizes, otherwise each value set apart by the same step."""
+
+    column: str
+    values: list[Any]
+
+    @property
+    def is_log(self) -> bool:
+        return lines.Across(self.column, self.values).is_log
+
+    def at(self, value: Any, width: int, shift: float) -> float:
+        """Find where a value is drawn, so many pixels aside, in a panel of a width in pixels."""
+        if not self.is_log:
+            return _short(self.values.index(value) + shift / max(width / max(len(self.values), 1), 8 * abs(shift), 1))
+        return _short(value * (self.values[-1] / self.values[0]) ** (shift / (width - 48)))
+
+    def encode(self) -> Any:
+        """Give its channel of a chart."""
+        import altair as alt
+
+        shared: dict[str, Any] = {"grid": False, "labelOverlap": "greedy", "labelSeparation": 8}
+        if self.is_log:
+            scale, axis = (
+                alt.Scale(type="log", nice=False, padding=24),
+                alt.Axis(values=self.values, format=".3~s", **shared),
+            )
+        else:
+            texts = [f"{value:,}" if isinstance(value, int) else f"{value:g}" for value in self.values]
+            domain = [-0.5, len(self.values) - 0.5]
+            scale = alt.Scale(domain=domain, nice=False, zero=False)
+            axis = alt.Axis(values=list(range(len(texts))), labelExpr=f"{texts}[datum.value]", **shared)
+        return alt.X("x:Q", title=label(self.column), scale=scale, axis=axis)
+
+
+def against_width(
+    table: Table,
+    *,
+    base: str = "SGD",
+    beside: Mapping[str, Sequence[Row]] | None = None,
+    paper: "Table | None" = None,
+    name: str = "measured_by_width",
+    interactive: bool = False,
+) -> Any:
+    """Draw quantities of the base and of SAM at its best rho against the number of parameters; few rhos all as lines.
+
+    Args:
+      table: as above.
+      base: name of the base optimizer.
+      beside: quantity -> rows with `num_params`, `value` and `of`: what it is to be compared with, such as the learning
+        rate that was used.
+      paper: rows with `quantity`, `num_params`, `value`, and `rho` where the paper says it.
+      name, interactive: as for `lines.figure`.
+    """
+    rows = to_rows(table)
+    axes = _axes(rows)
+    panels = []
+    for quantity, part, here in _panels(rows):
+        axis = axes[quantity]
+        rhos = sorted({row["rho"] for row in here if row["rho"] > 0})
+        drawn = [_line(base, BASE, [row for row in here if row["rho"] == 0], "num_params", axis)]
+        drawn.append(_line("SAM at its best ρ", SAM, [row for row in here if row["is_best"]], "num_params", axis))
+        few = rhos if 1 < len(rhos) <= _FEW_RHOS else []
+        for value, color in zip(few, colors(len(few), ordered=True), strict=True):
+            mine = [row for row in here if row["rho"] == value]
+            line = _line(f"mean at ρ = {value:g}", color, mine, "num_params", axis)
+            bare = [{"x": row["x"], "mean": row["mean"]} for row in line.means or []]
+            drawn.append(line._replace(dots=[], means=bare))
+        drawn += _beside((beside or {}).get(quantity, ()), here)
+        drawn += _printed(paper, quantity, here)
+        panels.append(_Panel(_title(quantity, part), [line for line in drawn if line.dots or line.means], axis))
+    return _figure(panels, rows, axes, "num_params", f"{base} and SAM", name=name, interactive=interactive)
+
+
+def against_rho(
+    table: Table,
+    *,
+    base: str = "SGD",
+    paper: "Table | None" = None,
+    most_dots: int = MOST_DOTS,
+    name: str = "measured_by_rho",
+    interactive: bool = False,
+) -> Any:
+    """Draw quantities against rho, with a line for each width; of more than eight widths, eight.
+
+    Args: as for `against_width`, and
+      most_dots: in one figure; where there are more runs, the first seeds have dots, and at least two.
+    """
+    rows = to_rows(table)
+    axes = _axes(rows)
+    sizes = _evenly(sorted({row["num_params"] for row in rows}), _MOST_LINES)
+    palette = [SAM] if len(sizes) == 1 else colors(len(sizes), ordered=True)
+    kept = _first_seeds([row for row in rows if row["num_params"] in sizes], most_dots)
+    panels = []
+    for quantity, part, here in _panels([row for row in rows if row["num_params"] in sizes]):
+        drawn = []
+        for size, color in zip(sizes, palette, strict=True):
+            mine = [row for row in here if row["num_params"] == size]
+            line = _line(f"{size:,} parameters", color, mine, "rho", axes[quantity])
+            drawn.append(line._replace(dots=[dot for dot in line.dots if dot["seed"] in kept]))
+            printed = [row for row in _of_paper(paper, quantity) if row["num_params"] == size and "rho" in row]
+            means = [{"x": row["rho"], "mean": row["value"]} for row in printed]
+            drawn += [lines.Line(lines.PAPER, color, [], means, is_hollow=True)] if means else []
+        drawn = [line for line in drawn if line.dots or line.is_hollow]
+        panels.append(_Panel(_title(quantity, part), drawn, axes[quantity]))
+    all_seeds = {row["seed"] for row in rows}
+    words = _WORDS
+    if len(kept) < len(all_seeds):
+        words = f"small dots: {len(kept)} of the seeds; large points and bars: mean and 95 % t interval of "
+        words += f"{len(all_seeds)} seeds"
+    title = f"From {base} (ρ = 0) to large ρ"
+    return _figure(panels, rows, axes, "rho", title, words=words, name=name, interactive=interactive)
+
+
+def against_metric(
+    table: Table,
+    *,
+    most_dots: int = MOST_DOTS,
+    correlations: Mapping[str, measured.Correlation],
+    metric: str = "test_metric",
+    metric_name: str = "accuracy",
+    name: str = "metric_by_measured",
+    interactive: bool = False,
+) -> Any:
+    """Draw the metric of every run against quantities, coloured by width.
+
+    Args:
+      table: as above, with `metric`. correlations: quantity -> its rank correlation with the metric, for the titles.
+      most_dots: as for `against_rho`. metric, metric_name: the column, and what it is.
+    """
+    import altair as alt
+
+    rows, factor = to_rows(table), 100 if is_percent(metric_name) else 1
+    rows = [row for row in rows if "metric" in row]
+    kept = _first_seeds(rows, most_dots)
+    sizes = sorted({row["num_params"] for row in rows})
+    names = {size: f"{size:,} parameters" for size in sizes}
+    scale = alt.Scale(domain=list(names.values()), range=colors(len(sizes), ordered=True))
+    color = alt.Color("of:N", scale=scale, legend=alt.Legend(symbolType="circle") if len(sizes) > 1 else None)
+    hide = f"{name}_hidden" if interactive and len(sizes) > 1 else None
+    y_title = label(metric, metric_name=metric_name)
+    y = alt.Y("metric:Q", title=y_title, scale=alt.Scale(zero=False, padding=8))
+    tables: dict[str, list[Row]] = {}
+    axes, charts = _axes(rows), []
+    for place, quantity in enumerate(dict.fromkeys(row["quantity"] for row in rows)):
+        stem = f"{name}_{place}_seeds"
+        tables[stem] = [
+            {"x": _short(row["value"]), "metric": _short(factor * row["metric"]), "of": names[row["num_params"]]}
+            | {column: row[column] for column in ("rho", "seed", "run") if column in row}
+            for row in rows
+            if row["quantity"] == quantity and row["seed"] in kept
+        ]
+        title = quantities.quantity(quantity).label
+        x = alt.X("x:Q", title=title, scale=axes[quantity].scale(padding=8), axis=_ticks(has_grid=False))
+        told = [alt.Tooltip(f"{c}:N", title=label(c)) for c in ("of", "run", "rho", "seed") if c in tables[stem][0]]
+        told.append(alt.Tooltip("x:Q", title=title, format=".4~g"))
+        told.append(alt.Tooltip("metric:Q", title=y_title, format=".4~g"))
+        chart = alt.Chart(alt.NamedData(name=stem), name=stem).mark_circle(size=34)
+        opacity = lines.opacity(0.6, hide)
+        tips: dict[str, Any] = {"tooltip": told} if interactive else {}
+        chart = chart.encode(x=x, y=y, color=color, opacity=opacity, **tips).properties(width=300, height=220)
+        heading = alt.Title(_correlation(correlations[quantity]), fontSize=13, fontWeight="normal")
+        charts.append(chart.properties(title=heading))
+    all_seeds = {row["seed"] for row in rows}
+    each = "each dot is one run" + (f", of {len(kept)} of the seeds" if len(kept) < len(all_seeds) else "")
+    number = f"{len(all_seeds)} seed{'s' * (len(all_seeds) > 1)}"
+    words = f"{each}; rank correlations are within each width and seed, of {number}"
+    title = alt.Title("Does flatness go with the metric here?", subtitle=[words])
+    whole = alt.ConcatChart(concat=charts, columns=2, title=title, datasets=tables)
+    whole = whole.resolve_scale(color="shared", x="independent", y="shared")
+    return styled(lines.with_legend(whole, name) if hide else whole)
+
+
+def _figure(
+    panels: Sequence[_Panel],
+    rows: Sequence[Row],
+    axes: Mapping[str, _Axis],
+    across: str,
+    title: str,
+    *,
+    words: str = _WORDS,
+    name: str,
+    interactive: bool,
+) -> Any:
+    """Put panels side by side, each with an axis of its own, and few layers, for altair copies them many times."""
+    import altair as alt
+
+    size = (560, 320) if len(panels) == 1 else (300, 200)
+    every = sorted((line for panel in panels for line in panel.lines), key=lambda line: line.is_hollow)
+    entries = {line.name: GREY if line.is_hollow else line.color for line in every}
+    hide = f"{name}_hidden" if interactive and len(entries) > 1 else None
+    places = _Places(across, sorted({row["x"] for panel in panels for row in _marks(panel)}))
+    scale = alt.Scale(domain=list(entries), range=list(entries.values()))
+    color = alt.Color("of:N", scale=scale, legend=alt.Legend(columns=3) if len(entries) > 1 else None)
+    tables: dict[str, list[Row]] = {}
+    charts = []
+    for place, panel in enumerate(panels):
+        layers = _layers(panel, f"{name}_{place}", places, size[0], color, tables, hide, interactive)
+        chart = alt.LayerChart(layer=layers, width=size[0], height=size[1])
+        charts.append(chart.properties(title=alt.Title(panel.title, fontSize=14)) if len(panels) > 1 else chart)
+    if len(panels) == 1:
+        title = f"{title}: {quantities.quantity(rows[0]['quantity']).title}"
+    heading = alt.Title(title, subtitle=_notes(panels, axes, words))
+    if len(charts) == 1:
+        whole = charts[0].properties(title=heading, datasets=tables)
+    else:
+        whole = alt.ConcatChart(concat=charts, columns=2, title=heading, datasets=tables)
+        whole = whole.resolve_scale(color="shared", x="independent", y="independent")
+    return styled(lines.with_legend(whole, name) if hide is not None else whole)
+
+
+def _layers(
+    panel: _Panel,
+    name: str,
+    places: _Places,
+    width: int,
+    color: Any,
+    tables: dict[str, list[Row]],
+    hide: str | None,
+    has_tooltips: bool,
+) -> list[Any]:
+    """Draw all dots of a panel, then all lines, all bars and all means; lines stand beside each other at each place."""
+    import altair as alt
+
+    own = [line for line in panel.lines if not line.is_hollow]
+    with_dots = [line for line in own if line.dots]
+    dots, means, hollow = [], [], []
+    for line in panel.lines:
+        shift = 10 * (with_dots.index(line) - (len(with_dots) - 1) / 2) if line in with_dots else 0
+        aside = 5 if len(with_dots) < 3 and line in with_dots else 0
+        dots += [_drawn(row, line, places, width, shift + math.copysign(aside, shift)) for row in line.dots]
+        (hollow if line.is_hollow else means).extend(
+            _drawn(row, line, places, width, shift) for row in line.means or ()
+        )
+    data = {kind: alt.NamedData(name=f"{name}_{kind}") for kind in ("dots", "averages", "hollow")}
+    tables |= {f"{name}_dots": dots, f"{name}_averages": means} | ({f"{name}_hollow": hollow} if hollow else {})
+    quantity = panel.quantity
+    says_all = panel.title == quantity.title  # then the axis needs the unit only
+    x, y = places.encode(), panel.axis.encode(quantity.unit if says_all and quantity.unit else wrapped(quantity.label))
+    mean, low, high = alt.Y("mean:Q"), alt.Y("low:Q"), alt.Y2("high:Q")
+    plain, full = {"x": alt.X("x:Q"), "color": alt.Color("of:N")}, lines.opacity(1, hide)
+    tips: dict[str, Any] = {"tooltip": _tooltips(dots, quantity.label)} if has_tooltips else {}
+    seeds = alt.Chart(data["dots"], name=f"{name}_seeds").mark_circle(size=22)
+    line = alt.Chart(data["averages"], name=f"{name}_line").mark_line(strokeWidth=2)
+    bars = alt.Chart(data["averages"], name=f"{name}_intervals").mark_rule(strokeWidth=2)
+    points = alt.Chart(data["averages"], name=f"{name}_means").mark_point(size=50, filled=True)
+    layers = [
+        seeds.encode(x=x, y=y, color=color, opacity=lines.opacity(0.4, hide), **tips),
+        line.encode(**plain, y=mean, opacity=full),
+        bars.transform_filter("isValid(datum.low)").encode(**plain, y=low, y2=high, opacity=full),
+        points.transform_filter("isValid(datum.has_dots)").encode(**plain, y=mean, opacity=full),
+    ]
+    if hollow:
+        marks = alt.Chart(data["hollow"], name=f"{name}_printed")
+        marks = marks.mark_point(size=75, filled=False, strokeWidth=1.8, shape="diamond")
+        stroke = alt.Stroke("shade:N", scale=None)
+        layers.append(marks.encode(x=alt.X("x:Q"), y=mean, stroke=stroke, detail="of:N", opacity=full))
+    return layers
+
+
+def _drawn(row: Row, line: lines.Line, places: _Places, width: int, shift: float) -> Row:
+    """Put a row where it is drawn, so many pixels aside."""
+    known = {name: _short(row[name]) for name in ("value", "mean", "low", "high") if name in row}
+    told = {name: row[name] for name in ("run", "rho", "seed", "num_params") if name in row}
+    shade = {"shade": line.color} if line.is_hollow else {}
+    dots = {"has_dots": 1} if line.dots and "mean" in row else {}
+    return {"x": places.at(row["x"], width, shift), "of": line.name} | known | told | shade | dots
+
+
+def _tooltips(dots: Sequence[Row], title: str) -> list[Any]:
+    import altair as alt
+
+    names = [name for name in ("of", "run", "num_params", "rho", "seed") if any(name in dot for dot in dots)]
+    titles = {"of": "series", "run": "run", "seed": "seed"}
+    told = [alt.Tooltip(f"{name}:N", title=titles.get(name, label(name))) for name in names]
+    return [*told, alt.Tooltip("value:Q", title=title, format=".4~g")]
+
+
+def _notes(panels: Sequence[_Panel], axes: Mapping[str, _Axis], words: str) -> list[str]:
+    """Say what dots and bars are."""
+    rows = [row for panel in panels for row in _marks(panel)]
+    found = [lines.with_seeds([lines.Panel(panel.title, panel.lines) for panel in panels], words)]
+    ratios = [axis.comparison == RATIO for axis in axes.values()]
+    if any(ratios):
+        which = "" if all(ratios) else " of what is positive throughout"
+        found.append(f"means{which} are geometric, and intervals those of the mean logarithm")
+    if any("is_cut" in row for row in rows):
+        found.append("bars that reach far beyond the dots are cut")
+    if any(line.is_hollow for panel in panels for line in panel.lines):
+        found.append("hollow: as printed in the paper")
+    return found
+
+
+def _marks(panel: _Panel) -> list[Row]:
+    return [row for line in panel.lines for row in (*line.dots, *(line.means or ()))]
+
+
+def _axes(rows: Sequence[Row]) -> dict[str, _Axis]:
+    """Choose the axis of each quantity from all of its values."""
+    found = {}
+    for name in dict.fromkeys(row["quantity"] for row in rows):
+        values = [row["value"] for row in rows if row["quantity"] == name]
+        least, most, one = min(values), max(values), quantities.quantity(name)
+        comparison = RATIO if least > 0 and not one.is_signed else DIFFERENCE
+        is_log = least > 0 and most > _LOG_FROM * least
+        reach = max(most - least, 1e-3 * abs(most))
+        ends = (least / 3, most * 3) if comparison == RATIO else (least - reach, most + reach)
+        found[name] = _Axis(name, comparison, is_log, *ends)
+    return found
+
+
+def _ticks(*, has_grid: bool = True) -> Any:
+    import altair as alt
+
+    return alt.Axis(tickCount=5, format=",.4~g", grid=has_grid)
+
+
+def _panels(rows: Sequence[Row]) -> list[tuple[str, str, list[Row]]]:
+    """Cut rows by quantity and part."""
+    keys = dict.fromkeys((row["quantity"], row.get("part", "")) for row in rows)
+    return [(q, part, [r for r in rows if (r["quantity"], r.get("part", "")) == (q, part)]) for q, part in keys]
+
+
+def _title(quantity: str, part: str) -> str:
+    return part or quantities.quantity(quantity).title
+
+
+def _line(name: str, color: str, rows: Sequence[Row], across: str, axis: _Axis) -> lines.Line:
+    """Make a line of a dot a seed and their means."""
+    dots, places = [], {}
+    for row in sorted(rows, key=lambda row: (row[across], row["seed"])):
+        told = {column: row[column] for column in ("run", "rho", "seed", "num_params") if column in row}
+        dots.append({"x": row[across], "value": row["value"]} | told)
+        places.setdefault(row[across], []).append(row["value"])
+    return lines.Line(name, color, dots, [{"x": x} | _mean(values, axis) for x, values in places.items()])
+
+
+def _mean(values: Sequence[float], axis: _Axis) -> Row:
+    found = measured.mean(values, comparison=axis.comparison)
+    row: Row = {"mean": found.mean}
+    if math.isfinite(found.low):
+        row |= {"low": max(found.low, axis.low), "high": min(found.high, axis.high)}
+        row |= {"is_cut": True} if (row["low"], row["high"]) != (found.low, found.high) else {}
+    return row
+
+
+def _beside(given: Sequence[Row], here: Sequence[Row]) -> list[lines.Line]:
+    sizes = {row["num_params"] for row in here}
+    means = [{"x": row["num_params"], "mean": row["value"]} for row in given if row["num_params"] in sizes]
+    return [lines.Line(given[0]["of"], GREY, [], means)] if means else []
+
+
+def _printed(paper: "Table | None", quantity: str, here: Sequence[Row]) -> list[lines.Line]:
+    """Make the paper's points of the base, and of SAM at the rho of each width or at one that it does not state."""
+    best = {row["num_params"]: row["rho"] for row in here if row["is_best"]}
+    rows = _of_paper(paper, quantity)
+    sizes = {row["num_params"] for row in here}
+    groups = {BASE: [row for row in rows if row.get("rho") == 0]}
+    groups[SAM] = [row for row in rows if row.get("rho", best.get(row["num_params"])) == best.get(row["num_params"])]
+    found = []
+    for color, group in groups.items():
+        means = [{"x": row["num_params"], "mean": row["value"]} for row in group if row["num_params"] in sizes]
+        found += [lines.Line(lines.PAPER, color, [], means, is_hollow=True)] if means else []
+    return found
+
+
+def _of_paper(paper: "Table | None", quantity: str) -> list[Row]:
+    return [row for row in to_rows([] if paper is None else paper) if row["quantity"] == quantity]
+
+
+def _correlation(found: measured.Correlation) -> str:
+    if not math.isfinite(found.mean):
+        return "no rank correlation: fewer than three ρ"
+    ends = f" ({found.low:+.2f} to {found.high:+.2f})" if math.isfinite(found.low) else ""
+    return f"rank correlation {found.mean:+.2f}{ends}"
+
+
+def _first_seeds(rows: Sequence[Row], most_dots: int) -> set[int]:
+    """Keep so many seeds that there are not too many dots, but two at least."""
+    seeds = sorted({row["seed"] for row in rows})
+    kept = max(2, int(len(seeds) * most_dots / max(len(rows), 1)))
+    return set(seeds[:kept])
+
+
+def _evenly(values: Sequence[Any], most: int) -> list[Any]:
+    if len(values) <= most:
+        return list(values)
+    return [values[round(place * (len(values) - 1) / (most - 1))] for place in range(most)]
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.6g}")

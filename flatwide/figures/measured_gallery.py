@@ -1,0 +1,341 @@
+"""The figures of what was measured on trained networks, as far as a table and its arrays have it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from flatwide.analysis import fields, measured, paper, quantities
+from flatwide.analysis.measured import Measured
+from flatwide.analysis.quantities import DYNAMICS, LANDSCAPE, Quantity
+from flatwide.figures import landscape, spectra, study_curves
+from flatwide.figures.measured import MOST_DOTS, against_metric, against_rho, against_width
+from flatwide.figures.pieces import INTERVAL, MOST_PARTS, MOST_PIECES, Figure, Look, Piece, capital, slug
+
+Row = dict[str, Any]
+Series = Mapping[str, Sequence[Mapping[str, Any]]]
+Arrays = Mapping[tuple[str, str], Mapping[str, Any]]
+
+_MOST_PANELS = 4
+# What is drawn of a known measurement; of another, its first quantities.
+_DRAWN = {
+    "curvature": ("top_eigenvalue", "trace", "frobenius_norm", "smallest_eigenvalue"),
+    "moments": ("s_2", "s_3", "s_4"),
+    "sharpness": ("worst", "average", "sam"),
+}
+# Flatness against the metric: the first of these that were measured.
+_FLATNESS = ("curvature.top_eigenvalue", "curvature.trace", "sharpness.worst", "sharpness.average", "moments.s_2")
+_USED = {"stability.largest_stable_learning_rate": "learning_rate"}  # what a quantity is to be compared with
+_LARGER = "Smaller is flatter."
+_WORDS = {
+    "curvature": f"How strongly the training loss curves at the minima. {_LARGER}",
+    "sharpness": f"How much the training loss rises within a small distance of the minima. {_LARGER}",
+    "moments": "How much the curvature differs from one training example to another. Smaller is more uniform.",
+    "stability": "Whether small distances from a minimum shrink as training goes on there.",
+}
+
+
+class _Found(NamedTuple):
+    """A part, with what was measured on its runs."""
+
+    piece: Piece
+    values: dict[str, list[Measured]]  # quantity -> one a width
+
+
+def measured_figures(pieces: Sequence[Piece], look: Look, *, series: Series, arrays: Arrays) -> Iterator[Figure]:
+    """Draw what was measured on the runs of some parts.
+
+    Args:
+      series: name of a run -> rows with `epoch`, `measurement`, `quantity` and `value`.
+      arrays: name of a run and of a measurement -> its arrays.
+    """
+    if len(pieces) > MOST_PIECES:
+        return
+    known = list(dict.fromkeys(one for piece in pieces for one in quantities.measured(piece.runs)))
+    found = [_Found(one, measured.arrange(one.runs, one.cells, [q.name for q in known])) for one in pieces]
+    for start in range(0, len(found), MOST_PARTS):
+        ending = f"_{start // MOST_PARTS + 1}" if len(found) > MOST_PARTS else ""
+        group = found[start : start + MOST_PARTS]
+        for name, drawn in _plans(known, are_many=len(pieces) > 1):
+            yield from _by_width_and_rho(group, drawn, look, f"{name}{{}}{ending}")
+    for place, one in enumerate(found):
+        ending = f"_{slug(one.piece.name)}" if one.piece.name else ""
+        yield from _against_metric(one, known, look, ending, most_dots=max(100, MOST_DOTS // len(found)))
+        if place in (0, len(found) - 1):  # of many settings two, for these are the heavy ones
+            yield from _over_epochs(one.piece, look, series, ending)
+            yield from _of_arrays(one.piece, look, arrays, ending)
+
+
+def _plans(known: Sequence[Quantity], *, are_many: bool) -> Iterator[tuple[str, list[Quantity]]]:
+    """Choose the quantities of each figure: those of one measurement, or with many parts one that says most."""
+    if are_many:
+        for one in quantities.headlines(known):
+            yield slug(one.name), [one]
+        return
+    groups: dict[str, list[Quantity]] = {}
+    for one in known:
+        groups.setdefault(one.measurement, []).append(one)
+    for measurement, group in groups.items():
+        own = [q for q in group if q.name.partition(".")[2] in _DRAWN.get(measurement, ())] or group
+        for start in range(0, len(own), _MOST_PANELS):
+            ending = f"_{start // _MOST_PANELS + 1}" if len(own) > _MOST_PANELS else ""
+            yield slug(measurement) + ending, own[start : start + _MOST_PANELS]
+
+
+def _by_width_and_rho(group: Sequence[_Found], drawn: list[Quantity], look: Look, name: str) -> Iterator[Figure]:
+    """Draw the quantities of a measurement against width and against rho."""
+    rows = [row for one in group for row in _rows(one, drawn)]
+    beside = [row for one in group for q in drawn for row in paper.measured_beside(one.piece.runs, q.name)]
+    printed = " Hollow points are what the paper prints for its network of this size." if beside else ""
+    words = (
+        f"{_WORDS.get(drawn[0].measurement, 'As measured on the trained networks.')} {_measured_on(group, drawn[0])}"
+    )
+    what = drawn[0].title if len(drawn) == 1 else drawn[0].measurement
+    share: dict[str, Any] = {"base": look.base, "interactive": look.interactive, "paper": beside}
+    pairs = [row for row in rows if row["rho"] == 0 or row["is_best"]]
+    if pairs:
+        used = {q.name: _used(group, q) for q in drawn if q.name in _USED}
+        yield Figure(
+            name.format("_by_width"),
+            f"{capital(what)}, by size",
+            f"{words} The ρ of SAM was chosen by the {look.chosen_by.replace('_', ' ')}. {INTERVAL}{printed}",
+            against_width(rows, **share, beside=used, name=name.format("_by_width")),
+            rows if _has_few_rhos(rows) else pairs,
+            drawn[0].section,
+        )
+    if len({row["rho"] for row in rows}) > 1:
+        yield Figure(
+            name.format("_by_rho"),
+            f"{capital(what)}, by ρ",
+            f"{words} From {look.base} at the left to SAM with a large ρ at the right. {INTERVAL}{printed}",
+            against_rho(rows, **share, name=name.format("_by_rho")),
+            rows,
+            drawn[0].section,
+        )
+
+
+def _has_few_rhos(rows: Sequence[Row]) -> bool:
+    return len({row["rho"] for row in rows}) <= 5
+
+
+def _rows(one: _Found, drawn: Sequence[Quantity]) -> Iterator[Row]:
+    """List what was measured on each run of a part."""
+    part = {"part": one.piece.name} if one.piece.name else {}
+    for quantity in drawn:
+        for cell, values in one.values.get(quantity.name, ()):
+            for place, rho in enumerate((0.0, *cell.rhos)):
+                for seed, value, score in zip(cell.seeds, values[:, place], cell.values[:, place], strict=True):
+                    if not np.isfinite(value):
+                        continue
+                    row = part | {"quantity": quantity.name, "num_params": cell.num_params, "rho": rho, "seed": seed}
+                    row |= {"value": float(value), "is_best": place > 0 and cell.best == place - 1}
+                    row |= {"metric": float(score)} if np.isfinite(score) else {}
+                    run = one.piece.names.get((cell.value, rho, seed))
+                    yield row | ({} if run is None else {"run": run})
+
+
+def _measured_on(group: Sequence[_Found], quantity: Quantity) -> str:
+    counts = sorted({n for one in group for n in quantities.num_examples(one.piece.runs, quantity.measurement)})
+    if not counts:
+        return "Measured in evaluation mode."
+    number = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
+    return f"Measured on {number} training examples, in evaluation mode, without weight decay."
+
+
+def _used(group: Sequence[_Found], quantity: Quantity) -> list[Row]:
+    """List what the runs of each width used of what a quantity bounds."""
+    name = _USED[quantity.name]
+    rows = [row for one in group for row in fields.done(one.piece.runs, ["num_params", name]) if row.get(name)]
+    values: dict[int, set[float]] = {}
+    for row in rows:
+        values.setdefault(row["num_params"], set()).add(row[name])
+    title = f"{name.replace('_', ' ')} of the runs"
+    return [{"num_params": k, "value": min(v), "of": title} for k, v in sorted(values.items()) if len(v) == 1]
+
+
+def _against_metric(
+    one: _Found, known: Sequence[Quantity], look: Look, ending: str, *, most_dots: int
+) -> Iterator[Figure]:
+    """Draw the metric against how flat each run ended."""
+    names = [name for name in _FLATNESS if name in {q.name for q in known}][:_MOST_PANELS]
+    rows = [row for row in _rows(one, [quantities.quantity(name) for name in names]) if "metric" in row]
+    names = [name for name in names if sum(row["quantity"] == name for row in rows) > 2]
+    rows = [row for row in rows if row["quantity"] in names]
+    if not rows:
+        return
+    name = f"metric_by_flatness{ending}"
+    part = f", {one.piece.name}" if one.piece.name else ""
+    correlations = {name: measured.correlation(one.values[name]) for name in names}
+    yield Figure(
+        name,
+        f"Does flatness go with the metric?{part}",
+        "Each dot is one run. The rank correlation is computed among the ρ of each width and seed, so that neither "
+        "width nor initial weights are its cause, and averaged; in brackets its 95 % t interval over seeds. It does "
+        "not show that flatness is the cause: ρ moves both, and the same function can have sharp and flat weights.",
+        against_metric(
+            rows,
+            correlations=correlations,
+            most_dots=most_dots,
+            metric=look.metric,
+            metric_name=look.metric_name,
+            name=name,
+            interactive=look.interactive,
+        ),
+        rows,
+        quantities.CURVATURE,
+    )
+
+
+def _ends(piece: Piece) -> Iterator[tuple[Row, Any]]:
+    """List the runs of the base and of SAM at its best rho, at the smallest and the largest width."""
+    for cell in {one.value: one for one in (piece.cells[0], piece.cells[-1])}.values():
+        for seed in cell.seeds:
+            for arm, rho in (("base", 0.0), ("sam", cell.best_rho)):
+                run = piece.names.get((cell.value, rho, seed))
+                if run is not None:
+                    yield {"arm": arm, "num_params": cell.num_params, "rho": rho, "seed": seed}, run
+
+
+def _over_epochs(piece: Piece, look: Look, series: Series, ending: str) -> Iterator[Figure]:
+    """Draw what was measured at several epochs, at both ends of the study."""
+    if not series:
+        return
+    chosen, curves, seen = [], {}, {}
+    for facts, run in _ends(piece):
+        rows = series.get(run, ())
+        epochs: dict[float, Row] = {}
+        for row in rows:
+            name = f"{row['measurement']}.{row['quantity']}"
+            if row["value"] is not None and np.isfinite(row["value"]):
+                seen.setdefault(name, set()).add(row["epoch"])
+                epochs.setdefault(row["epoch"], {"epoch": row["epoch"]})[name] = row["value"]
+        if epochs:
+            chosen.append(facts | {"run": run})
+            curves[run] = [epochs[epoch] for epoch in sorted(epochs)]
+    several = [quantities.quantity(name) for name, epochs in seen.items() if len(epochs) > 1]
+    drawn = [q for q in several if q.section == DYNAMICS or q in quantities.headlines(several)][: 2 * _MOST_PANELS]
+    for start in range(0, len(drawn), _MOST_PANELS):
+        some = drawn[start : start + _MOST_PANELS]
+        name = f"measured_over_epochs{ending}" + (f"_{start // _MOST_PANELS + 1}" if len(drawn) > _MOST_PANELS else "")
+        columns = [study_curves.Column(slug(q.name), capital(q.label), may_be_log=not q.is_signed) for q in some]
+        plain = {run: [_renamed(row) for row in rows] for run, rows in curves.items()}
+        yield Figure(
+            name,
+            "What was measured while training" + (f", {piece.name}" if piece.name else ""),
+            f"The quantities at the epochs at which they were measured, of {look.base} and of SAM at its best ρ, at "
+            "the smallest and the largest size: thin lines are seeds, thick lines their mean.",
+            study_curves.study_curves(
+                chosen,
+                plain,
+                base=look.base,
+                columns=columns,
+                heading="While training",
+                name=name,
+                interactive=look.interactive,
+            ),
+            [
+                {"run": run["run"], "arm": run["arm"], "num_params": run["num_params"], "rho": run["rho"]}
+                | {"seed": run["seed"], "epoch": row["epoch"]}
+                | {q.name: row[q.name] for q in some if q.name in row}
+                for run in chosen
+                for row in curves[run["run"]]
+            ],
+            DYNAMICS,
+        )
+
+
+def _renamed(row: Mapping[str, Any]) -> Row:
+    return {name if name == "epoch" else slug(name): value for name, value in row.items()}  # a dot would be a path
+
+
+def _of_arrays(piece: Piece, look: Look, arrays: Arrays, ending: str) -> Iterator[Figure]:
+    """Draw spectra and landscapes of one seed, at both ends of the study."""
+    if not arrays:
+        return
+    share: dict[str, Any] = {"base": look.base, "interactive": look.interactive}
+    part = f", {piece.name}" if piece.name else ""
+    which = f"Of one seed, at the smallest and the largest size, of {look.base} and of SAM at its best ρ."
+    if runs := _with_arrays(piece, arrays, "spectrum", ("grid", "density")):
+        name = f"spectral_density{ending}"
+        yield Figure(
+            name,
+            f"Spectral density of the Hessian{part}",
+            "How many eigenvalues of the Hessian lie where, on a logarithmic scale: most are near zero, and a few "
+            f"large ones are the directions in which the minimum is sharp. {which} Each eigenvalue is a narrow bump.",
+            spectra.densities(runs, **share, name=name),
+            [_facts(run) | point for run in runs for point in spectra.points(run)],
+            quantities.CURVATURE,
+        )
+    if runs := _with_arrays(piece, arrays, "landscape", ("line_positions", "line_losses")):
+        name = f"loss_on_line{ending}"
+        yield Figure(
+            name,
+            f"The loss from {look.base} to SAM{part}",
+            f"The training loss on the straight line between the weights of {look.base} and those of SAM. A hill "
+            "between them says that they are in different basins. Of one seed, at the smallest and the largest size.",
+            landscape.line_profiles(runs, **share, name=name),
+            [_facts(run) | row for run in runs for row in _line_rows(run)],
+            LANDSCAPE,
+        )
+    for measurement, names, words in (
+        ("landscape", ("plane_x", "plane_y", "plane_losses"), "The loss around the minima"),
+        ("trajectory", ("surface_x", "surface_y", "surface_losses"), "The path of training"),
+    ):
+        if runs := _with_arrays(piece, arrays, measurement, names):
+            name = f"loss_on_plane{ending}" if measurement == "landscape" else f"trajectory{ending}"
+            shown = [_plane(run, names) for run in runs]
+            more = "The path is that of the weights, seen along the two directions in which they moved most. "
+            yield Figure(
+                name,
+                f"{words}{part}",
+                f"The training loss over a plane in the space of weights, dark where it is high. "
+                f"{more if measurement == 'trajectory' else ''}{which}",
+                landscape.planes(shown, **share, heading=words, name=name),
+                [_facts(run) | row for run in shown for row in _plane_rows(run)],
+                LANDSCAPE,
+            )
+
+
+def _with_arrays(piece: Piece, arrays: Arrays, measurement: str, needed: Sequence[str]) -> list[Row]:
+    """List the runs of both ends that have some arrays, of each width the first seed that has most of them."""
+    found: dict[tuple[int, int], list[Row]] = {}
+    for facts, run in _ends(piece):
+        own = arrays.get((run, measurement))
+        if own is not None and set(needed) <= set(own):
+            found.setdefault((facts["num_params"], facts["seed"]), []).append(facts | {"run": run} | dict(own))
+    kept = []
+    for size in dict.fromkeys(size for size, _ in found):
+        seeds = [group for (other, _), group in found.items() if other == size]
+        kept += max(seeds, key=len)
+    return kept
+
+
+def _facts(run: Mapping[str, Any]) -> Row:
+    return {name: run[name] for name in ("run", "arm", "num_params", "rho", "seed")}
+
+
+def _line_rows(run: Mapping[str, Any]) -> list[Row]:
+    points = zip(np.ravel(run["line_positions"]), np.ravel(run["line_losses"]), strict=True)
+    return [{"position": float(place), "loss": float(loss)} for place, loss in points]
+
+
+def _plane(run: Row, names: Sequence[str]) -> Row:
+    """Put a plane's arrays under the names that the chart has for them."""
+    shown = run | dict(zip(("x", "y", "losses"), (run[name] for name in names), strict=True))
+    if "coordinates" in run:
+        shown["path"] = run["coordinates"]
+    variance = np.ravel(run.get("explained_variance", ()))
+    if len(variance) >= 2:
+        shown |= {
+            f"{axis}_title": f"principal direction {place + 1} ({100 * variance[place]:.0f} % of the variance)"
+            for place, axis in enumerate("xy")
+        }
+    return shown
+
+
+def _plane_rows(run: Mapping[str, Any]) -> list[Row]:
+    x, y = np.ravel(run["x"]), np.ravel(run["y"])
+    losses = np.asarray(run["losses"]).reshape(len(y), len(x))
+    return [
+        {"x": float(a), "y": float(b), "loss": float(losses[j, i])} for j, b in enumerate(y) for i, a in enumerate(x)
+    ]

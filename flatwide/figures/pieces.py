@@ -1,0 +1,73 @@
+"""What the figures of a gallery share: one figure, the runs of a part, and how they are compared."""
+
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from flatwide.analysis import fields, table, widths
+from flatwide.figures.tables import Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MOST_PARTS = 6  # in one figure
+MOST_PIECES = 24  # more have no figures of their own: nobody would look through them
+INTERVAL = "Bars are 95 % t intervals of the mean over seeds."
+
+
+class Figure(NamedTuple):
+    """A chart, and what a page or a folder needs to show it."""
+
+    name: str  # stem of its files, and the beginning of all names inside the chart
+    title: str
+    caption: str
+    chart: Any
+    data: Table  # what it shows, in the units of the files
+    section: str  # heading that it belongs under
+
+
+class Piece(NamedTuple):
+    """The runs of a part, and their widths as arrays."""
+
+    name: str
+    values: dict[str, Any]
+    runs: "pd.DataFrame"
+    cells: list[widths.Width]
+    names: dict[tuple[Any, float, int], Any]  # width, rho, seed -> run
+    sparsity: dict[Any, float]  # width -> sparsity
+
+
+class Look(NamedTuple):
+    """What the figures of a gallery share."""
+
+    metric: str
+    metric_name: str
+    base: str
+    chosen_by: str
+    is_ordered: bool
+    interactive: bool
+
+    @property
+    def of_metric(self) -> dict[str, Any]:
+        """Give what the figures of the metric take."""
+        return {"metric_name": self.metric_name, "base": self.base, "interactive": self.interactive}
+
+
+def arrange(part: table.Part, metric: str, choose_by: str | None) -> Piece | None:
+    """Arrange a part; None where no run has the metric."""
+    if all(row[metric] is None for row in fields.done(part.runs, [metric])):
+        return None
+    cells = widths.by_width(part.runs, metric=metric, choose_by=choose_by, base_needed=False)
+    rows = fields.done(part.runs, ["num_params", "seed", "run"])
+    names = {(row["num_params"], fields.effective_rho(row), int(row["seed"])): row.get("run") for row in rows}
+    sparsity = {row["num_params"]: row["sparsity"] for row in rows if row.get("sparsity") is not None}
+    return Piece(part.name, part.values, part.runs, cells, names, sparsity)
+
+
+def capital(text: str) -> str:
+    """Begin a text with a capital letter."""
+    return text[:1].upper() + text[1:]
+
+
+def slug(text: str) -> str:
+    """Make a name that may stand in a file's name and in a chart."""
+    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")

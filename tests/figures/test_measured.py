@@ -1,0 +1,231 @@
+"""What was measured, as figures: drawn where it is there, every seed, on the right scale, with the right words."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import vl_convert
+from numpy.testing import assert_allclose
+
+from flatwide.analysis import measured
+from flatwide.figures import gallery, landscape, spectra
+from flatwide.figures import measured as charts
+
+SIZES, RHOS = (100, 1000, 5_366_010), (0.0, 0.01, 0.1)
+TOP = "curvature.top_eigenvalue"
+
+
+def study(*, num_seeds=3, sizes=SIZES, rhos=RHOS, **more):
+    generator = np.random.default_rng(0)
+    rows = []
+    for size in sizes:
+        for rho in rhos:
+            for seed in range(num_seeds):
+                facts = {"run": f"run-{size}-{rho}-{seed}", "status": "finished", "optimizer": "sam", "rho": rho}
+                facts |= {"base_optimizer": "sgd", "seed": seed, "num_params": size, "metric_name": "accuracy"}
+                facts |= {"higher_is_better": True, "test_metric": 0.9 + rho / 10 + 0.001 * generator.normal()}
+                rows.append(facts | more)
+    return pd.DataFrame(rows)
+
+
+def with_curvature(runs):
+    generator = np.random.default_rng(1)
+    top = (10 / (1 + 10 * runs["rho"])) * np.exp(0.1 * generator.normal(size=len(runs)))
+    low = generator.normal(size=len(runs))
+    return runs.assign(**{TOP: top, "curvature.smallest_eigenvalue": low, "curvature.num_examples": 1000})
+
+
+def drawn(runs, **options):
+    """Map the names of what is drawn beside the figures of the metric to the figures."""
+    before = {figure.name for figure in gallery.gallery(runs[[name for name in runs.columns if "." not in name]])}
+    return {figure.name: figure for figure in gallery.gallery(runs, **options) if figure.name not in before}
+
+
+def compiled(figure):
+    spec = figure.chart.to_dict()
+    assert vl_convert.vegalite_to_svg(spec)
+    assert figure.caption.endswith(".")
+    assert len(figure.data)
+    assert all(name.startswith(figure.name) for name in spec["datasets"])
+    assert "view_" not in json.dumps(spec)
+    return spec
+
+
+def test_nothing_is_drawn_where_nothing_was_measured():
+    assert drawn(study()) == {}
+
+
+def test_a_measurement_is_drawn_by_width_by_rho_and_against_the_metric():
+    runs = with_curvature(study())
+    found = drawn(runs, interactive=True)
+    assert list(found) == ["curvature_by_width", "curvature_by_rho", "metric_by_flatness"]
+    for figure in found.values():
+        compiled(figure)
+        assert figure.section == "Curvature of the minima"
+    assert "1,000 training examples, in evaluation mode" in found["curvature_by_width"].caption
+    assert "does not show that flatness is the cause" in found["metric_by_flatness"].caption
+    spec = found["curvature_by_width"].chart.to_dict()
+    dots = [row for row in spec["datasets"]["curvature_by_width_0_dots"] if row["of"] == "SGD"]
+    values = runs[runs["rho"] == 0].sort_values(["num_params", "seed"])[TOP]
+    assert_allclose([row["value"] for row in dots], values, rtol=1e-5)
+    by_rho = found["curvature_by_rho"].chart.to_dict()["datasets"]
+    assert len(by_rho["curvature_by_rho_0_dots"]) == len(by_rho["curvature_by_rho_1_dots"]) == len(runs)
+
+
+def test_your_own_measurement_has_the_same_figures():
+    found = drawn(study().assign(**{"mine.path_norm": np.linspace(1, 2, 27), "mine.num_examples": 500}))
+    assert list(found) == ["mine_by_width", "mine_by_rho"]
+    assert {figure.section for figure in found.values()} == {"Other measurements"}
+    assert "path norm (mine)" in json.dumps(compiled(found["mine_by_rho"]))
+
+
+def test_means_of_positive_values_are_geometric_and_others_not():
+    rows = [
+        {"quantity": name, "num_params": 10, "rho": 0.0, "seed": seed, "value": value, "is_best": False}
+        for name, values in ((TOP, (1.0, 100.0)), ("mine.x", (-1.0, 3.0)))
+        for seed, value in enumerate(values)
+    ]
+    spec = charts.against_width(rows).to_dict()
+    first, second = (spec["datasets"][f"measured_by_width_{k}_averages"][0] for k in (0, 1))
+    assert (first["mean"], second["mean"]) == (10, 1)
+    scales = [panel["layer"][0]["encoding"]["y"]["scale"] for panel in spec["concat"]]
+    assert (scales[0]["type"], "type" in scales[1]) == ("log", False)
+    assert "means of what is positive throughout are geometric" in str(spec["title"]["subtitle"])
+    # With two seeds the interval reaches a factor of exp(12.7 · 2.3): it is cut where it would hide the dots.
+    assert (first["low"], first["high"]) == (pytest.approx(1 / 3, rel=1e-5), 300)
+    assert "bars that reach far beyond the dots are cut" in spec["title"]["subtitle"]
+
+
+def test_lines_stand_beside_each_other_around_their_own_place():
+    rows = [
+        {"quantity": TOP, "num_params": size, "rho": rho, "seed": 0, "value": 1.0, "is_best": rho > 0}
+        for size in (10, 1000)
+        for rho in (0.0, 0.1)
+    ]
+    dots = charts.against_width(rows).to_dict()["datasets"]["measured_by_width_0_averages"]
+    base, sam = ([row["x"] for row in dots if row["of"] == name] for name in ("SGD", "SAM at its best ρ"))
+    assert base[0] < 10 < sam[0]
+    assert_allclose(np.multiply(base, sam), [100, 10**6], rtol=1e-4)
+    by_rho = charts.against_rho(rows).to_dict()["datasets"]["measured_by_rho_0_averages"]
+    assert_allclose([row["x"] for row in by_rho], [-5 / 280, 1 - 5 / 280, 5 / 280, 1 + 5 / 280], atol=1e-4)
+
+
+def test_the_paper_is_hollow_beside_its_own_network():
+    facts = {"dataset": "mnist", "model": "MLP", "loss": "squared"}
+    runs = study(**facts).assign(**{"moments.s_2": lambda t: 30 - 100 * t["rho"]})
+    figure = drawn(runs)["moments_by_rho"]
+    rows = compiled(figure)["datasets"]["moments_by_rho_0_hollow"]
+    # Places 0, 1, 2, 3, 4, 5 of rho 0, 0.01, 0.02, 0.05, 0.1, 0.2.
+    values = [(row["x"], row["mean"]) for row in rows]
+    assert values == [(0, 28.98), (1, 25.19), (2, 23.51), (3, 18.28), (4, 15.94), (5, 11.97)]
+    assert "Hollow points" in figure.caption
+    by_width = compiled(drawn(runs)["moments_by_width"])["datasets"]["moments_by_width_0_hollow"]
+    assert [(row["mean"], row["shade"]) for row in by_width] == [(28.98, "#0072B2"), (15.94, "#D55E00")]
+    other = drawn(runs.assign(loss="cross_entropy"))["moments_by_rho"]
+    assert "hollow" not in json.dumps(other.chart.to_dict())
+
+
+def test_the_largest_stable_learning_rate_lies_beside_the_one_used():
+    runs = study(learning_rate=0.1).assign(**{"stability.largest_stable_learning_rate": 0.5})
+    spec = compiled(drawn(runs)["stability_by_width"])
+    (name,) = [name for name in spec["datasets"] if name.endswith("averages")]
+    used = [row["mean"] for row in spec["datasets"][name] if row["of"] == "learning rate of the runs"]
+    assert used == [0.1, 0.1, 0.1]
+
+
+def test_of_many_runs_the_first_seeds_have_dots_and_all_their_mean():
+    rows = [
+        {"quantity": TOP, "num_params": 10, "rho": rho, "seed": seed, "value": 1.0 + seed, "is_best": False}
+        for rho in (0.0, 0.1)
+        for seed in range(10)
+    ]
+    spec = charts.against_rho(rows, most_dots=6).to_dict()
+    tables = spec["datasets"]
+    assert len(tables["measured_by_rho_0_dots"]) == 2 * 3
+    assert tables["measured_by_rho_0_averages"][0]["mean"] == pytest.approx(4.52873, rel=1e-5)  # (10!)^(1/10)
+    assert "3 of the seeds; large points and bars: mean and 95 % t interval of 10 seeds" in str(spec["title"])
+
+
+def test_each_part_is_a_panel_of_what_says_most():
+    runs = pd.concat([study(label_noise=noise) for noise in (0.0, 0.5)], ignore_index=True)
+    found = drawn(with_curvature(runs))
+    assert list(found)[:2] == ["curvature_top_eigenvalue_by_width", "curvature_top_eigenvalue_by_rho"]
+    assert {name for name in found if name.startswith("metric")} == {
+        f"metric_by_flatness_label_noise_{noise}" for noise in ("0_0", "0_5")
+    }
+    panels = compiled(found["curvature_top_eigenvalue_by_rho"])["concat"]
+    assert [panel["title"]["text"] for panel in panels] == ["label_noise=0.0", "label_noise=0.5"]
+
+
+def test_the_correlation_is_told_above_its_plot():
+    rows = [
+        {"quantity": TOP, "num_params": 10, "rho": 0.1 * k, "seed": 0, "value": 5.0 - k, "metric": 0.9 + k / 100}
+        | {"is_best": False}
+        for k in range(3)
+    ]
+    told = {TOP: measured.Correlation(-1.0, float("nan"), float("nan"), 1, 1)}
+    spec = charts.against_metric(rows, correlations=told).to_dict()
+    assert spec["concat"][0]["title"]["text"] == "rank correlation -1.00"
+    assert [row["metric"] for row in spec["datasets"]["metric_by_measured_0_seeds"]] == [90, 91, 92]
+
+
+def test_runs_are_drawn_over_epochs_where_several_were_measured():
+    runs = with_curvature(study())
+
+    def rows(epochs):
+        one = {"measurement": "curvature", "quantity": "top_eigenvalue", "standard_error": None}
+        return [one | {"epoch": epoch, "value": 1.0 + epoch} for epoch in epochs]
+
+    assert "measured_over_epochs" not in drawn(runs, series={run: rows([3]) for run in runs["run"]})
+    figure = drawn(runs, series={run: rows([0, 1, 3]) for run in runs["run"]}, interactive=True)["measured_over_epochs"]
+    spec = compiled(figure)
+    assert figure.section == "Dynamics"
+    table = spec["datasets"]["measured_over_epochs_100"]
+    assert len(table) == 2 * 3 * 3  # arms, seeds, epochs
+    assert [row["curvature_top_eigenvalue"] for row in table[:3]] == [1, 2, 4]
+    assert figure.data[0][TOP] == 1.0
+
+
+X = np.array([-1.0, 0.0, 2.0])
+ARRAYS = {
+    "spectrum": {"grid": np.linspace(0, 1, 1001), "density": np.exp(-30 * np.linspace(0, 1, 1001))},
+    "landscape": {"line_positions": X, "line_losses": X**2 + 0.1, "plane_x": X, "plane_y": X[:2]}
+    | {"plane_losses": np.arange(6.0).reshape(2, 3) + 1},
+    "trajectory": {"surface_x": X, "surface_y": X, "surface_losses": np.ones((3, 3)), "coordinates": np.eye(2)}
+    | {"explained_variance": np.array([0.7, 0.2])},
+}
+
+
+def test_spectra_and_landscapes_are_of_one_seed_at_both_ends():
+    runs = study()
+    arrays = {(run, name): dict(own) for run in runs["run"] for name, own in ARRAYS.items()}
+    arrays["run-100-0.0-0", "spectrum"] |= {"density_error": np.full(1001, 0.1)}
+    found = drawn(runs, arrays=arrays, interactive=True)
+    assert list(found) == ["spectral_density", "loss_on_line", "loss_on_plane", "trajectory"]
+    assert {row["run"] for row in found["spectral_density"].data} == {
+        f"run-{size}-{rho}-0" for size in (100, 5_366_010) for rho in (0.0, 0.1)
+    }
+    for figure in found.values():
+        assert len(json.dumps(compiled(figure))) < 60_000
+    path = found["trajectory"].chart.to_dict()["datasets"]["trajectory_0_path"]
+    assert [(row["left"], row["bottom"]) for row in path] == [(1, 0), (0, 1)]
+    assert "70 % of the variance" in json.dumps(found["trajectory"].chart.to_dict())
+    cells = found["loss_on_plane"].chart.to_dict()["datasets"]["loss_on_plane_0_cells"]
+    assert cells[1] == {"left": -0.5, "right": 1.0, "bottom": -1.5, "top": -0.5, "loss": 2.0}
+    assert len(cells) == 6
+
+
+def test_a_density_ends_where_rounding_begins_and_keeps_its_band():
+    density = np.array([1.0, 0.5, 1e-9])
+    rows = spectra.points({"grid": X, "density": density, "density_error": np.array([0.1, 0.6, 0])})
+    assert rows[0] == {"x": -1.0, "density": 1.0, "low": 0.9, "high": 1.1}
+    assert (rows[1]["low"], rows[1]["high"]) == (1e-6, 1.1)
+    assert rows[2] == {"x": 2.0}
+
+
+def test_a_fine_plane_is_thinned():
+    fine = np.linspace(-1, 1, 201)
+    run = {"arm": "sam", "num_params": 10, "seed": 0, "rho": 0.1, "x": fine, "y": fine}
+    spec = landscape.planes([run | {"losses": np.ones((201, 201))}]).to_dict()
+    assert len(spec["datasets"]["loss_on_plane_0_cells"]) == 31 * 31

@@ -53,7 +53,8 @@ def convergence_bound(
       best_learning_rate = (1 - (kappa + 1/2) beta rho) / (2 lambda kappa (beta rho + 1)^2).
     Source: Shin et al. (2025), theorems 6.6 and H.3.
     """
-    loss_smoothness = smoothness if loss_smoothness is None else loss_smoothness
+    smoothness, pl_constant = float(smoothness), float(pl_constant)
+    loss_smoothness = smoothness if loss_smoothness is None else float(loss_smoothness)
     numbers = {"smoothness": smoothness, "pl_constant": pl_constant, "loss_smoothness": loss_smoothness}
     for name, value in {**numbers, **({} if learning_rate is None else {"learning_rate": learning_rate})}.items():
         if not 0 < value < math.inf:

@@ -77,7 +77,7 @@ def linear_rate(
     """
     steps, logs, interval = _read(losses, steps, first_step, minimum, level)
     origin = steps.mean()
-    scale = np.ptp(steps) / 2
+    scale = float(np.ptp(steps)) / 2
     time = (steps - origin) / scale
     line = _fit(np.stack([np.ones_like(time), time], axis=1), logs, np.diff(steps) / interval, level)
     parabola = _fit(np.stack([np.ones_like(time), time, time**2], axis=1), logs, np.diff(steps) / interval, level)
@@ -154,7 +154,7 @@ def _fit(design: np.ndarray, values: np.ndarray, gaps: np.ndarray, level: float)
     reach = 10 * special.stdtrit(degrees, (1 + level) / 2) * errors.max() + np.ptp(centers)
 
     def quantile(part: float) -> float:
-        return optimize.root_scalar(lambda x: below(x) - part, bracket=(center - reach, center + reach)).root
+        return float(optimize.root_scalar(lambda x: below(x) - part, bracket=(center - reach, center + reach)).root)
 
     return _Fit(center, quantile((1 - level) / 2), quantile((1 + level) / 2), float(weights @ correlations))
 

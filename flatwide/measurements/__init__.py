@@ -11,6 +11,9 @@ from flatwide import registry
 MEASUREMENTS: dict[str, str] = {
     "curvature": "flatwide.measurements.curvature:curvature",
     "gradient": "flatwide.measurements.gradient:gradient",
+    "moments": "flatwide.measurements.moments:moments",
+    "sharpness": "flatwide.measurements.sharpness:sharpness",
+    "spectrum": "flatwide.measurements.spectrum:spectrum",
 }
 # Raised by one where the definition of a measurement changes its numbers, so that old files are not taken for new ones.
 VERSIONS: dict[str, int] = {}

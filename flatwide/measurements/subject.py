@@ -4,13 +4,13 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatwide import workloads
+from flatwide import measure, workloads
 from flatwide.experiment import Experiment
 from flatwide.training.state import State
 from flatwide.types import Array, Batch, PyTree
@@ -63,9 +63,9 @@ class Weights:
 
     workload: Workload
 
-    def __call__(self, batch: Batch) -> Array:
+    def __call__(self, batch: Batch) -> float:
         """Count the items."""
-        return jnp.sum(self.workload.objective.weights(batch))
+        return float(jnp.sum(self.workload.objective.weights(batch)))
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,15 @@ class Subject:
     def outputs(self) -> Outputs:
         """Give outputs(params, batch, stats)."""
         return Outputs(self.built.workload)
+
+    def options(self, batch_size: int) -> dict[str, Any]:
+        """Give the options of the toolkit for `loss_fn` over `examples`, with at most batch_size of them in memory."""
+        size = min(batch_size, self.num_examples)
+        return {"mask": self.mask, "extra": self.stats, "batch_size": size, "weigh": self.weigh}
+
+    def hessian(self, batch_size: int) -> measure.Operator:
+        """Make the Hessian of the mean loss over the examples and between the kept weights."""
+        return measure.hessian_operator(self.loss_fn, self.params, self.examples, **self.options(batch_size))
 
     @functools.cached_property
     def initial(self) -> State:

@@ -1,4 +1,4 @@
-"""The ends of the Hessian's spectrum, against the dense Hessian of a small masked network."""
+"""The Hessian's ends, trace and norm, against the dense Hessian of a small masked network."""
 
 import jax
 import numpy as np
@@ -33,4 +33,7 @@ def test_eigenvalues_are_those_of_the_dense_hessian(fields):
     np.testing.assert_allclose([found.values[name] for name in names], values[:-6:-1], atol=tolerance)
     assert found.values["smallest_eigenvalue"] == pytest.approx(values[0], abs=tolerance)
     assert 0 < found.values["largest_residual"] < tolerance
-    assert found.cost >= 10
+    for name, truth in (("trace", values.sum()), ("frobenius_norm", np.sqrt(np.sum(values**2)))):
+        assert abs(found.values[name] - truth) < 4 * found.errors[name] + tolerance
+        assert found.errors[name] < 0.1 * truth
+    assert found.cost >= 80  # 35 for each estimate

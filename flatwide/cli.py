@@ -81,11 +81,14 @@ def main(arguments: list[str]) -> int:
 def _preview(config: Mapping[str, Any], workdir: str) -> int:
     """Print what would be trained; data that is missing is a fault all the same."""
     from flatwide import driver, preview
+    from flatwide.measurements import records
 
     print(preview.describe(config))
     if preview.is_local(config):
         directory, _ = driver.locate(config, workdir)
         print(f"run directory: {directory.path} ({directory.status()})")
+        if missing := records.missing(directory, config):
+            print(f"measurements to take: {len(missing)}, such as {missing[0].stem}")
     return DONE
 
 

@@ -52,8 +52,9 @@ def rebuild(directory: runs.RunDirectory) -> Experiment:
         found[runs.IDENTITY],
         {name: found[name] for name in found.keys() - {runs.IDENTITY, *runs.STARTED_ON}},
     )
-    # The number of threads is recorded for every run, and is part of the identity of some.
-    built = experiment.build(config | {"threads": recorded.get("threads")})
+    # The number of threads is recorded for every run, and is part of the identity of some; what was to be measured is
+    # of none, and its file may be gone.
+    built = experiment.build(config | {"threads": recorded.get("threads"), "measurements": ()})
     found = experiment.identity(built.config, built.data.fingerprint)
     if changed := sorted(name for name in recorded.keys() | found.keys() if recorded.get(name) != found.get(name)):
         raise ValueError(

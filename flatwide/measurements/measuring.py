@@ -58,7 +58,7 @@ def _failures(
         if should_stop():
             raise Stopped("stopped between measurements; the same command goes on from there.")
         try:
-            saved = saved or open_run(directory)
+            saved = saved or open_run(directory, num_examples=one.num_examples)
             _measure_one(saved, one, quiet=quiet)
         except Exception as error:
             told = f"{one.stem}: {type(error).__name__}: {' '.join(str(error).split())}"
@@ -72,7 +72,7 @@ def _measure_one(saved: "Saved", one: Wanted, *, quiet: bool) -> None:
     title = measurements.title(one.name)
     key = streams.key(saved.built.config["seed"], f"measurement {title}")
     began = time.monotonic()
-    subject = saved.subject(one.epoch, num_examples=one.num_examples)
+    subject = saved.subject(one.epoch)
     found = function(subject, key=key)
     if not isinstance(found, Measured):
         raise ValueError(f"{one.name!r} gave {type(found).__name__}; expected a Measured.")
@@ -99,9 +99,10 @@ class Saved(NamedTuple):
 
     directory: runs.RunDirectory
     built: Experiment
+    examples: Batch
 
-    def subject(self, epoch: int | None, *, num_examples: int) -> Subject:
-        """Load the network of a snapshot, or with None that of the end, and examples to measure it on.
+    def subject(self, epoch: int | None) -> Subject:
+        """Load the network of a snapshot, or with None that of the end.
 
         Raises: ValueError if it was not kept or is damaged.
         """
@@ -116,15 +117,16 @@ class Saved(NamedTuple):
             if not path.exists():
                 raise ValueError(recording.no_snapshot(path))
             network, _ = checkpoints.load(path, recording.network(built.state_shapes()))
-        return Subject(built, network["params"], network["stats"], network["mask"], at, examples(built, num_examples))
+        return Subject(built, network["params"], network["stats"], network["mask"], at, self.examples)
 
 
-def open_run(directory: runs.RunDirectory) -> Saved:
-    """Rebuild a finished run, to measure its networks.
+def open_run(directory: runs.RunDirectory, *, num_examples: int) -> Saved:
+    """Rebuild a finished run, to measure its networks on some of its training examples.
 
     Raises: ValueError if it is not finished, or its data or a file of the user's own have changed.
     """
-    return Saved(directory, trained.rebuild(directory))
+    built = trained.rebuild(directory)
+    return Saved(directory, built, examples(built, num_examples))
 
 
 def examples(built: Experiment, num_examples: int) -> Batch:

@@ -154,6 +154,9 @@ def test_one_of_ones_own_file_is_a_column_and_an_edit_measures_again(tmp_path):
     own_file(tmp_path, 'return Measured({"answer": 43.0})')
     run(tmp_path / "w", measurements=(mine,))
     assert len(list(directory.path.glob("measurements/mine-*.json"))) == 2
+    (tmp_path / "own.py").unlink()  # though config.json names it
+    assert flatwide.load_run(directory.path).stats == {}
+    run(tmp_path / "w", measure_examples=8)
     assert flatwide.load(tmp_path / "w")["mine.answer"].tolist() in ([42.0], [43.0])  # made within a second
 
 
@@ -186,7 +189,12 @@ def test_the_command_exits_with_1_where_a_measurement_fails(tmp_path, capsys):
     told = capsys.readouterr()
     assert "ZeroDivisionError" in told.err
     assert "finished: " in told.out
+    capsys.readouterr()
+    assert cli.main([*flags, "--config.measurements=gradient", "--dry_run"]) == 0
+    assert "measurements to take: 1, such as gradient-examples64" in capsys.readouterr().out
     assert cli.main([*flags, "--config.measurements=gradient"]) == 0
+    assert cli.main([*flags, "--config.measurements=gradient", "--dry_run"]) == 0
+    assert "measurements to take" not in capsys.readouterr().out
 
 
 def test_a_damaged_file_is_a_problem_in_the_table(tmp_path):
@@ -245,7 +253,7 @@ def test_faults_name_what_is_known_and_all_at_once(tmp_path):
         configs.resolve({"measurements": names, "measure_examples": 0, "measure_epochs": (-1,)})
     text = str(caught.value)
     for part in (
-        "config.measurements='gradent' is not known. Did you mean 'gradient'? Known: curvature, gradient",
+        "config.measurements='gradent' is not known. Did you mean 'gradient'? Known: ",
         "nowhere.py'; give a path to a Python file that exists.",
         "has the same name; rename one of the two functions.",
         "config.measure_examples=0: expected an integer >= 1.",

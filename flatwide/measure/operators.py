@@ -171,7 +171,13 @@ def check_params(params: PyTree, mask: PyTree | None) -> None:
     if mask is not None:
         if jax.tree.structure(mask) != jax.tree.structure(params):
             raise ValueError("mask: expected the structure of params, with booleans that broadcast to each leaf.")
-        jax.tree.map(lambda leaf, keep: np.broadcast_shapes(np.shape(leaf), np.shape(keep)), params, mask)
+        for (path, leaf), keep in zip(leaves, jax.tree.leaves(mask), strict=True):
+            sizes = zip(np.shape(keep)[::-1], np.shape(leaf)[::-1], strict=False)
+            if np.ndim(keep) > np.ndim(leaf) or any(own not in (1, size) for own, size in sizes):
+                raise ValueError(
+                    f"mask at {trees.path_name(path)!r} of shape {np.shape(keep)}: expected one that broadcasts to the "
+                    f"shape {np.shape(leaf)} of the parameter."
+                )
         if not num_kept(params, mask):
             raise ValueError("mask: expected at least one kept weight; it keeps none.")
 

@@ -1,0 +1,116 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from flatwide import measure
+
+# A few eigenvalues far above the rest, as of a network.
+VALUES = np.r_[[50.0, 30, -20, 10], np.linspace(-0.5, 1.5, 56)]
+TRACE, NORM = VALUES.sum(), np.linalg.norm(VALUES)
+
+
+def product(vector, matrix):
+    return matrix @ vector
+
+
+@pytest.fixture
+def many(of_spectrum, float64):
+    """Estimate with 60 keys: (measured, num_probes, num_deflated) -> values, standard errors."""
+    operator = of_spectrum(VALUES)
+
+    def many(measured, num_probes, num_deflated):
+        keys = jax.random.split(jax.random.key(0), 60)
+        options = {"num_probes": num_probes, "num_deflated": num_deflated}
+        found = [measured(operator, key=key, **options) for key in keys]
+        return np.array([one.value for one in found]), np.array([one.standard_error for one in found])
+
+    return many
+
+
+@pytest.mark.parametrize("num_deflated", [0, 10])
+@pytest.mark.parametrize(("measured", "truth"), [(measure.trace, TRACE), (measure.frobenius_norm, NORM)])
+def test_no_bias_and_the_errors_are_as_stated(many, measured, truth, num_deflated):
+    values, errors = many(measured, 8, num_deflated)
+    spread = np.std(values, ddof=1)
+    assert abs(np.mean(values) - truth) < 4 * spread / 60**0.5
+    # The spread of 60 values is known to 9 %, and the mean of their stated errors about as well.
+    assert 0.7 < np.sqrt(np.mean(errors**2)) / spread < 1.4
+    assert np.mean(np.abs(values - truth) < 2.4 * errors) > 0.8  # 95 % by t with 7 degrees of freedom
+
+
+def test_deflation_removes_the_noise_of_the_leading_eigenvalues(many):
+    plain, deflated = (np.std(many(measure.trace, 4, rows)[0]) for rows in (0, 10))
+    bulk = np.linalg.norm(VALUES[4:])
+    assert plain > 0.5 * (2 / 4) ** 0.5 * NORM
+    assert deflated < 1.2 * (2 / 4) ** 0.5 * bulk
+
+
+def test_exact_where_the_matrix_is_diagonal(float64):
+    operator = measure.operator(lambda v, diagonal: diagonal * v, jnp.zeros(3), jnp.array([3.0, -1, 0.5]))
+    for measured, truth in ((measure.trace, 2.5), (measure.frobenius_norm, 10.25**0.5)):
+        found = measured(operator, key=jax.random.key(0), num_probes=2, num_deflated=0)
+        assert_allclose(found.value, truth, rtol=1e-14)
+        assert found.standard_error < 1e-15
+        assert found.num_products == found.cost == 2
+
+
+@pytest.mark.parametrize("values", [VALUES[:7], np.full(7, 2.0), np.zeros(7), np.array([4.0, 1, 0, 0, 0, 0, 0])])
+def test_exact_where_the_space_is_everything(values, of_spectrum, float64):
+    operator = of_spectrum(values)
+    found = measure.trace(operator, key=jax.random.key(0))
+    assert_allclose(found.value, values.sum(), atol=1e-12)
+    assert (found.standard_error, found.num_products) == (0, 7)
+    norm = measure.frobenius_norm(operator, key=jax.random.key(0))
+    assert_allclose(norm.value, np.linalg.norm(values), atol=1e-12)
+    assert norm.standard_error == 0
+
+
+def test_exact_where_the_rank_is_small(of_spectrum, float64):
+    found = measure.trace(of_spectrum(np.r_[[3.0, 2, -1], np.zeros(57)]), key=jax.random.key(0))
+    assert_allclose(found.value, 4, rtol=1e-12)
+    assert found.standard_error < 1e-12
+
+
+def test_network_agrees_with_its_dense_hessian(mlp):
+    mask = [{"kernel": True, "bias": False}] * 3
+    operator = measure.hessian_operator(mlp.loss_fn, mlp.params, mlp.batch, mask=mask)
+    masked = [{"kernel": layer["kernel"], "bias": 0 * layer["bias"]} for layer in mlp.params]
+    hessian = mlp._replace(params=masked).hessian()
+    kept = np.concatenate([np.r_[np.zeros(layer["bias"].size), np.ones(layer["kernel"].size)] for layer in masked]) > 0
+    dense = hessian[kept][:, kept]
+    found = measure.trace(operator, key=jax.random.key(0), num_probes=100, num_deflated=0)
+    assert abs(found.value - np.trace(dense)) < 4 * found.standard_error
+    off_diagonal = dense - np.diag(np.diag(dense))
+    assert_allclose(found.standard_error, (2 / 100) ** 0.5 * np.linalg.norm(off_diagonal), rtol=0.25)
+    exact = measure.trace(operator, key=jax.random.key(0), num_deflated=79)
+    assert_allclose(exact.value, np.trace(dense), rtol=1e-12)
+
+
+def test_in_single_precision(of_spectrum):
+    found = measure.trace(of_spectrum(VALUES, np.float32), key=jax.random.key(0), num_deflated=60)
+    assert_allclose(found.value, TRACE, rtol=1e-5)
+
+
+def test_one_key_gives_one_result(of_spectrum, float64):
+    operator = of_spectrum(VALUES)
+    first, same, other = (measure.trace(operator, key=jax.random.key(seed)) for seed in (0, 0, 1))
+    assert first == same
+    assert first.value != other.value
+    assert first.num_products == 35
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_probes": 1}, "num_probes=1: expected at least 2; one probe has no standard error."),
+        ({"num_deflated": -1}, "num_deflated=-1: expected at least 0"),
+    ],
+)
+def test_bad_options_are_refused(options, message):
+    operator = measure.operator(product, jnp.zeros(3), jnp.eye(3))
+    for measured in (measure.trace, measure.frobenius_norm):
+        with pytest.raises(ValueError) as refused:
+            measured(operator, key=jax.random.key(0), **options)
+        assert message in str(refused.value)

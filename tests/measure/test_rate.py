@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from scipy import stats
 
 from flatwide.measure.rate import linear_rate
 
@@ -72,6 +73,34 @@ def test_units_do_not_matter_and_uneven_steps_do():
     kept = np.delete(np.arange(40), np.arange(5, 30, 2))
     thinned = linear_rate(np.exp(logs[kept]), kept)
     assert thinned.low <= 0.05 <= thinned.high
+
+
+def test_the_interval_is_that_of_the_posterior_by_dense_matrices():
+    rng = np.random.default_rng(5)
+    steps = np.sort(rng.choice(60, size=12, replace=False)).astype(float)
+    logs = -0.05 * steps + 0.1 * np.cumsum(rng.normal(size=60))[steps.astype(int)]
+    found = linear_rate(np.exp(logs), steps)
+    gaps = np.abs(steps[:, None] - steps[None]) / np.mean(np.diff(steps))
+    design = np.stack([np.ones(12), steps], axis=1)
+    correlations = np.append(np.sin((np.arange(48) + 0.5) / 48 * np.pi / 2), 1 - 1e-6)
+    draws = []
+    for correlation in correlations:
+        covariance = correlation**gaps
+        precision = np.linalg.inv(covariance)
+        information = design.T @ precision @ design
+        estimate = np.linalg.solve(information, design.T @ precision @ logs)
+        square = (logs - design @ estimate) @ precision @ (logs - design @ estimate)
+        error = np.sqrt(square / 10 * np.linalg.inv(information)[1, 1])
+        log_likelihood = (
+            -(np.linalg.slogdet(covariance)[1] + np.linalg.slogdet(information)[1] + 10 * np.log(square)) / 2
+        )
+        draws.append((-estimate[1], error, log_likelihood))
+    centers, errors, logs_of = (np.array(column) for column in zip(*draws, strict=True))
+    weights = np.exp(logs_of - logs_of.max()) * np.append(np.ones(48), 48)
+    weights /= weights.sum()
+    assert_allclose(found.rate, weights @ centers, rtol=1e-4)
+    for end, part in ((found.low, 0.025), (found.high, 0.975)):
+        assert_allclose(weights @ stats.t.cdf((end - centers) / errors, 10), part, atol=1e-4)
 
 
 def test_a_power_law_is_told_from_a_line():

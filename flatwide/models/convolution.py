@@ -49,20 +49,21 @@ class Window(NamedTuple):
 
 
 class Conv(nn.Module):
-    """A convolution: parameter `kernel` [h, w, C, F], LeCun-normal, and `bias` [F], zero, if it has one."""
+    """A convolution: parameter `kernel` [h, w, C, F], and `bias` [F], which starts at zero, if it has one."""
 
     features: int
     kernel_size: tuple[int, int]
     strides: tuple[int, int] = (1, 1)
     padding: str | Pads = "SAME"
     use_bias: bool = False
+    kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
     dtype: jax.typing.DTypeLike | None = None
     param_dtype: jax.typing.DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, inputs: Array) -> Array:
         shape = (*self.kernel_size, inputs.shape[-1], self.features)
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape, self.param_dtype)
+        kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype) if self.use_bias else None
         inputs, kernel, bias = promote_dtype(inputs, kernel, bias, dtype=self.dtype)
         outputs = convolve(inputs, kernel, strides=self.strides, padding=self.padding)

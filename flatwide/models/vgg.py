@@ -32,6 +32,8 @@ class VGG(nn.Module):
                     self.num_filters * factor,
                     (3, 3),
                     use_bias=True,
+                    # LeCun's rule halves the variance at each ReLU: after eight of them nothing is left to learn from.
+                    kernel_init=nn.initializers.he_normal(),
                     dtype=dtypes.compute,
                     param_dtype=dtypes.full,
                     name=f"conv_{number}",
@@ -61,7 +63,7 @@ def vgg11(example: PyTree, num_outputs: int, *, num_filters: int = 64, half_prec
       example: one image [H, W, C] of any size. Of 32 x 32 one pixel is left, so that the mean changes nothing.
       num_filters: filters of the first convolution; the last four have eight times as many.
       half_precision: convolve in bfloat16; parameters and outputs stay in float32.
-    Returns: Model with LeCun-normal kernels and zero biases; outputs [B, num_outputs].
+    Returns: Model with He-normal convolutions, a LeCun-normal linear layer and zero biases; outputs [B, num_outputs].
     Raises: ValueError if a size is no integer >= 1, or an example is no image.
     Source: Simonyan and Zisserman (2015), network A; for CIFAR-10 and without batch norm as in Chizat et al. (2019).
     """

@@ -63,11 +63,11 @@ def test_number_of_parameters(num_filters, count):
     assert trees.size(shapes) == by_hand == count
 
 
-def test_kernels_are_lecun_normal_and_biases_zero():
+def test_kernels_are_he_normal_and_biases_zero():
     model, fast = vgg11(image(8, 8, 1), 10, num_filters=2), {"xla_backend_optimization_level": 0}
     params, _ = jax.jit(model.init, compiler_options=fast)(jax.random.key(0))
     kernel = np.asarray(params["conv_8"]["kernel"])
-    assert abs(kernel.std() * np.sqrt(9 * 16) - 1) < 4 / np.sqrt(2 * kernel.size)
+    assert abs(kernel.std() * np.sqrt(9 * 16 / 2) - 1) < 4 / np.sqrt(2 * kernel.size)
     assert not any(np.any(layer["bias"]) for layer in params.values())
 
 

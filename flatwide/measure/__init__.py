@@ -8,6 +8,7 @@ from flatwide.measure.density import SpectralDensity, spectral_density
 from flatwide.measure.edge_of_stability import edge_of_stability, effective_rho
 from flatwide.measure.eigenvalues import Eigenpairs, top_eigenvalues
 from flatwide.measure.landscape import Barrier, barrier, surface
+from flatwide.measure.moments import Moments, gauss_newton_moments, hessian_moments
 from flatwide.measure.operators import Operator, gauss_newton_operator, hessian_operator, operator
 from flatwide.measure.rate import LinearRate, linear_rate
 from flatwide.measure.sharpness import Sharpness, sharpness
@@ -32,6 +33,7 @@ __all__ = [
     "Eigenpairs",
     "Estimate",
     "LinearRate",
+    "Moments",
     "Operator",
     "Sharpness",
     "SmoothnessAndPL",
@@ -43,7 +45,9 @@ __all__ = [
     "edge_of_stability",
     "effective_rho",
     "frobenius_norm",
+    "gauss_newton_moments",
     "gauss_newton_operator",
+    "hessian_moments",
     "hessian_operator",
     "largest_example_smoothness",
     "line_through",

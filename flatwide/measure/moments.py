@@ -64,8 +64,9 @@ def hessian_moments(
 ) -> Moments:
     """Measure how much the Hessians H_i of single examples differ: s_k for the orders k.
 
-    s_k = 0 where all H_i are the same. M_2 - H^2 is positive semidefinite; M_3 - H^3 and M_4 - H^4 may be indefinite,
-    even where every H_i is positive semidefinite, so that s_k carries a sign and the smallest eigenvalue stands beside.
+    s_k = 0 where all H_i are the same; equal examples are seen before anything is computed. M_2 - H^2 is positive
+    semidefinite; M_3 - H^3 and M_4 - H^4 may be indefinite, even where every H_i is positive semidefinite, so that s_k
+    carries a sign and the smallest eigenvalue stands beside.
 
     Args:
       per_example_loss: (params, example) -> the loss of one example, a scalar; (params, example, extra) where `extra`
@@ -107,7 +108,7 @@ def hessian_moments(
         return operators.operator(multiply, params, params, chunks, others, mask, mask=mask, cost=2.0 * order - 1)
 
     search = {"tolerance": tolerance, "smallest_tolerance": smallest_tolerance, "max_products": max_products}
-    return _solve(made, orders, key, start, search, cost=0.0)
+    return _solve(made, orders, data, key, start, search, cost=0.0)
 
 
 def gauss_newton_moments(
@@ -161,7 +162,7 @@ def gauss_newton_moments(
         return operators.operator(multiply, params, params, chunks, others, mask=mask, cost=float(order))
 
     search = {"tolerance": tolerance, "smallest_tolerance": smallest_tolerance, "max_products": max_products}
-    return _solve(made, orders, key, start, search, cost=num_outputs / 2)
+    return _solve(made, orders, data, key, start, search, cost=num_outputs / 2)
 
 
 @dataclass(frozen=True)
@@ -339,11 +340,14 @@ def _fitting(num_bytes: int, data: PyTree) -> int:
 def _solve(
     made: Callable[[int], Operator],
     orders: Sequence[int],
+    data: PyTree,
     key: Array,
     start: PyTree | None,
     search: dict[str, Any],
     cost: float,
 ) -> Moments:
+    if all(bool(jnp.all(leaf == leaf[:1])) for leaf in jax.tree.leaves(data)):
+        return _none(made(orders[0]).params, orders)
     found = []
     for place, order in enumerate(orders):
         operator = made(order)
@@ -365,6 +369,13 @@ def _solve(
         np.array([one.num_products for one in found]),
         cost,
     )
+
+
+def _none(params: PyTree, orders: Sequence[int]) -> Moments:
+    """Say that M_k = H^k: what products gave would be rounding error."""
+    zeros, ends = np.zeros(len(orders)), np.zeros((len(orders), 2))
+    vectors = jax.tree.map(lambda leaf: jnp.zeros((len(orders), *leaf.shape), leaf.dtype), params)
+    return Moments(np.array(orders), zeros, zeros, zeros, ends, ends == 0, vectors, zeros.astype(int), 0.0)
 
 
 def _mixed(start: PyTree, random: PyTree) -> PyTree:

@@ -6,6 +6,7 @@ T is a polynomial in eta and rho, with products of two to four H_i in a batch av
 their examples may coincide. All in NumPy and float64.
 """
 
+import functools
 import math
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -15,6 +16,8 @@ import numpy as np
 
 _DENSE = 6  # rows up to which T is written out as a matrix
 _TOLERANCE = 1e-10  # of T's eigenvalue
+_PAIR_ENTRIES = 2**22
+_TABLE_ROWS = 400
 _STEPS = 100  # of the search for a threshold, which takes some five
 
 
@@ -36,7 +39,8 @@ class MatrixBatches:
       hessians: [n, P, P], symmetric.
       batch_size: B examples a batch, drawn without replacement, or with.
     Attributes: mean, mean_square: E H_B and E H_B^2, [P, P].
-    Cost: of `moments` (2 n P^3 floating point operations each): 3 to 20 of them, and n more for 1 < B < n.
+    Cost: of `moments`, 3 to 20 times 2 n P^3 floating point operations, and n times 4 n P^3 for 1 < B < n. Up to
+      27 rows all is written out at the first call, at the cost of P (P + 1) / 2 such products.
     """
 
     def __init__(self, hessians: np.ndarray, batch_size: int, *, with_replacement: bool = False):
@@ -45,18 +49,36 @@ class MatrixBatches:
         self.second = self.first @ self.first
         self.mean, self._square = self.first.mean(axis=0), self.second.mean(axis=0)
         self._weights = {k: coincidences(k, num, batch_size, with_replacement) for k in (2, 3, 4)}
+        # All H_i H_j, which one large product takes faster than n small ones, where they fit.
+        is_paired = "0101" in self._weights[4] and (num * self.size) ** 2 <= _PAIR_ENTRIES
+        self._pairs = (self.first[:, None] @ self.first).reshape(-1, self.size, self.size) if is_paired else None
         self.mean_square = self._sum(2, {"00": lambda: self._square, "01": lambda: self.mean @ self.mean})
 
     def moments(self, matrix: np.ndarray) -> BatchMoments:
         """Average the products around a symmetric matrix C [P, P]."""
-        mean, square, first, second = self.mean, self._square, self.first, self.second
+        if self._table is None:
+            return self._averaged(matrix)
+        return BatchMoments(*(_from_entries(part, self.size) for part in self._table @ _entries(matrix)))
+
+    @functools.cached_property
+    def _table(self) -> np.ndarray | None:
+        """Write the three maps out, [3, d, d], where that takes fewer products than the searches for eigenvalues do."""
+        if self.size * (self.size + 1) // 2 > _TABLE_ROWS:
+            return None
+        images = [self._averaged(matrix) for matrix in _symmetric_basis(self.size)]
+        return np.array([[_entries(part) for part in image] for image in images]).transpose(1, 2, 0)
+
+    def _averaged(self, matrix: np.ndarray) -> BatchMoments:
+        mean, square, first, second, pairs = self.mean, self._square, self.first, self.second, self._pairs
         c, twice = matrix, mean @ mean
 
         def around(x: np.ndarray) -> np.ndarray:
             return _sandwich(first, x, first)
 
         def alternating() -> np.ndarray:
-            return np.mean([h @ around(c @ h) for h in first], axis=0)
+            if pairs is None:
+                return np.mean([h @ around(c @ h) for h in first], axis=0)
+            return _sandwich(pairs, c, pairs)
 
         one = self._sum(2, {"00": lambda: around(c), "01": lambda: mean @ c @ mean})
         three = self._sum(
@@ -222,10 +244,9 @@ def _step(batches: MatrixBatches, learning_rate: float, rho: float, c: np.ndarra
 def _top(size: int, apply: Callable[[np.ndarray], np.ndarray]) -> tuple[float, np.ndarray]:
     """Find the largest eigenvalue of a positive map on symmetric matrices, and its eigenvector, of unit norm."""
     if size <= _DENSE:
-        basis = _symmetric_basis(size)
-        written = np.array([[_inner(row, image) for row in basis] for image in map(apply, basis)])
+        written = np.array([_entries(apply(matrix)) for matrix in _symmetric_basis(size)])
         values, vectors = np.linalg.eigh(_symmetric(written))
-        return float(values[-1]), np.tensordot(vectors[:, -1], basis, axes=1)
+        return float(values[-1]), _from_entries(vectors[:, -1], size)
     from scipy.sparse.linalg import LinearOperator, eigsh  # takes a second to import
 
     def product(flat: np.ndarray) -> np.ndarray:
@@ -243,11 +264,21 @@ def _top(size: int, apply: Callable[[np.ndarray], np.ndarray]) -> tuple[float, n
 
 
 def _symmetric_basis(size: int) -> np.ndarray:
+    """List an orthonormal basis of the symmetric matrices, [d, size, size]."""
+    return np.array([_from_entries(row, size) for row in np.eye(size * (size + 1) // 2)])
+
+
+def _entries(matrix: np.ndarray) -> np.ndarray:
+    """Give the coordinates of a symmetric matrix in that basis, [d]."""
+    rows, columns = np.triu_indices(len(matrix))
+    return matrix[rows, columns] * np.where(rows == columns, 1, math.sqrt(2))
+
+
+def _from_entries(entries: np.ndarray, size: int) -> np.ndarray:
     rows, columns = np.triu_indices(size)
-    basis = np.zeros((len(rows), size, size))
-    basis[np.arange(len(rows)), rows, columns] = np.where(rows == columns, 1, math.sqrt(0.5))
-    basis[np.arange(len(rows)), columns, rows] = basis[np.arange(len(rows)), rows, columns]
-    return basis
+    matrix = np.zeros((size, size))
+    matrix[rows, columns] = matrix[columns, rows] = entries / np.where(rows == columns, 1, math.sqrt(2))
+    return matrix
 
 
 def _sandwich(left: np.ndarray, middle: np.ndarray, right: np.ndarray) -> np.ndarray:

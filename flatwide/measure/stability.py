@@ -27,7 +27,7 @@ from flatwide.measure.stability_condition import (
 )
 from flatwide.types import Array, PyTree
 
-_LARGEST_PRODUCT = 2e10  # floating point operations of one product with T; a measurement takes some hundred of them
+_LARGEST_PRODUCT = 2e9  # floating point operations of one product with T; a measurement takes hundreds of them
 
 
 class Stability(NamedTuple):
@@ -241,7 +241,7 @@ def _exact(
     rate = mean_square.largest_learning_rate(batches, rho)
     radius = mean_square.largest_rho(batches, learning_rate)
     condition = condition_of(mean_powers(batches), learning_rate, rho, batch_size, tolerance=tolerance)
-    single = mean_powers(mean_square.MatrixBatches(hessians, 1))
+    single = mean_powers(batches if batch_size == 1 else mean_square.MatrixBatches(hessians, 1))
     found = consequences_of_matrices(single, **steps, tolerance=tolerance)
     spectrum = np.linalg.eigvalsh(single.one)
     return Stability(

@@ -32,6 +32,9 @@ class Condition(NamedTuple):
 class Consequence(NamedTuple):
     """One of the bounds that the paper states as necessary for its condition.
 
+    Of the four, that of the top eigenvalue is necessary for stability itself, at every batch size: E x follows
+    I - eta E (H_B + rho H_B^2), and E H_B^2 - H^2 is semidefinite. A point may be stable and break the others.
+
     name: `top_eigenvalue` (a), or `s_2`, `s_3`, `s_4`.
     value: measured, in loss per squared unit of parameter.
     bound: what it is to stay below; infinite where anything does, nan where the bound is undefined.

@@ -46,8 +46,11 @@ def test_growth_is_the_spectral_radius_over_all_batches(hessians, batch_size, wi
         assert_allclose(growth(batches, learning_rate, rho)[0], expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("table_rows", [0, 400])
 @pytest.mark.parametrize("batch_size", [1, 2])
-def test_growth_of_more_rows_than_are_written_out(batch_size):
+def test_growth_of_more_rows_than_are_written_out(monkeypatch, batch_size, table_rows):
+    monkeypatch.setattr("flatwide.measure.mean_square._TABLE_ROWS", table_rows)
+    monkeypatch.setattr("flatwide.measure.mean_square._PAIR_ENTRIES", table_rows)
     hessians = gauss_newton(num=5, size=9, rank=3)
     found = growth(MatrixBatches(hessians, batch_size), 0.03, 0.05)
     assert_allclose(found[0], brute_force_growth(hessians, batch_size, False, 0.03, 0.05), rtol=1e-9)

@@ -51,6 +51,17 @@ def test_verdict_changes_at_the_threshold(batch_size):
     assert_allclose(found.gap, found.largest_learning_rate / found.condition.largest_learning_rate - 1)
 
 
+def test_a_stable_point_may_break_the_bound_on_s_2_but_not_that_on_the_top_eigenvalue():
+    """The bounds on s_k are necessary for the paper's condition, not for stability."""
+    factors = np.random.default_rng(0).normal(size=(10, 6, 6))
+    hessians = factors @ factors.transpose(0, 2, 1)
+    rate = 0.999 * stability_of_matrices(hessians, learning_rate=0.01, rho=0.0).largest_learning_rate
+    found = stability_of_matrices(hessians, learning_rate=rate, rho=0.0)
+    assert found.verdict == "stable"
+    assert not found.condition.is_met
+    assert [one.is_met for one in found.consequences[:2]] == [True, False]
+
+
 def test_flat_directions_are_told_apart():
     """Three rows that nothing acts on change neither verdict nor thresholds; the growth is then at least 1."""
     wide = np.zeros((10, 7, 7))

@@ -17,15 +17,7 @@ def curvature(subject: Subject, *, key: jax.Array, num_top: int = 5, batch_size:
       frobenius_norm in the same unit, estimates with standard errors.
     Cost: one or two hundred Hessian-vector products, as recorded.
     """
-    operator = measure.hessian_operator(
-        subject.loss_fn,
-        subject.params,
-        subject.examples,
-        mask=subject.mask,
-        extra=subject.stats,
-        batch_size=min(batch_size, subject.num_examples),
-        weigh=subject.weigh,
-    )
+    operator = subject.hessian(batch_size)
     top_key, smallest_key, probe_key = jax.random.split(key, 3)
     top = measure.top_eigenvalues(operator, min(num_top, operator.size), key=top_key, which="largest")
     smallest = measure.top_eigenvalues(operator, 1, key=smallest_key, which="smallest")

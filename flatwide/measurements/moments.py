@@ -1,7 +1,6 @@
 """How much the Hessians of single examples differ: s_2, s_3 and s_4 of the paper's theorem 6.3."""
 
 import jax
-import numpy as np
 
 from flatwide.measure.moments import hessian_moments
 from flatwide.measurements.subject import Measured, Subject
@@ -11,11 +10,12 @@ def moments(subject: Subject, *, key: jax.Array, tolerance: float = 1e-3, max_pr
     """Measure the non-uniformity of the examples' Hessians H_i, with M_k the mean of H_i^k and H = M_1.
 
     Args:
-      tolerance: of the residuals, relative to the eigenvalue.
+      tolerance: of the residuals.
       max_products: with each matrix, where to give up.
     Returns: s_2, s_3, s_4, in loss per squared parameter unit: the k-th root of the largest eigenvalue of M_k - H^k,
-      with its sign; smallest_2, smallest_3, smallest_4: of the smallest one; residual_2, residual_3, residual_4: of
-      the two the larger residual, relative to the larger eigenvalue. Over the kept weights, every example weighed alike.
+      with its sign; residual_2, residual_3, residual_4: its residual over the eigenvalue of the largest magnitude;
+      smallest_2, smallest_3, smallest_4: the smallest eigenvalue over that of the largest magnitude, to a hundredth.
+      Over the kept weights; examples weigh alike.
     Cost: tens of products of 2 k - 1 Hessian-vector products for each k, as recorded.
     """
     found = hessian_moments(
@@ -30,9 +30,9 @@ def moments(subject: Subject, *, key: jax.Array, tolerance: float = 1e-3, max_pr
     )
     values = {}
     for place, order in enumerate(found.orders.tolist()):
-        smallest = float(found.smallest[place])
-        size = max(abs(float(found.largest[place])), abs(smallest))
+        largest, smallest = float(found.largest[place]), float(found.smallest[place])
+        size = max(abs(largest), abs(smallest)) or 1.0
         values[f"s_{order}"] = float(found.non_uniformity[place])
-        values[f"smallest_{order}"] = float(np.sign(smallest) * abs(smallest) ** (1 / order))
-        values[f"residual_{order}"] = float(found.residuals[place].max()) / size if size else 0.0
+        values[f"residual_{order}"] = float(found.residuals[place, 0]) / size
+        values[f"smallest_{order}"] = smallest / size
     return Measured(values, cost=found.cost)

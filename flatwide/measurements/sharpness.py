@@ -19,7 +19,7 @@ def sharpness(
     Returns: in units of loss: worst (from below), and worst_gap, by how much it might still rise if the loss were
       linear; average, over the ball's normal distribution; sam, at the point of SAM's step on all examples;
       adaptive_worst; m_worst, the mean of worst over batches of the run's batch size, each with its own point.
-    Cost: some five hundred gradients at most, as recorded in halves: a Hessian-vector product is two.
+    Cost: some six hundred gradients at most; recorded as Hessian-vector products, each of two.
     """
     options = subject.options(batch_size)
     chunks = {"batch_size": options.pop("batch_size")}

@@ -1,0 +1,64 @@
+"""Small networks to measure, and their dense matrices."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+
+from flatwide import experiment
+from flatwide.measurements import measuring
+from flatwide.measurements.subject import Subject
+
+
+class Small(NamedTuple):
+    """A network at its initial weights, and the Hessian of each example between its kept weights, in 64 bits."""
+
+    subject: Subject
+    kept: np.ndarray
+    hessians: np.ndarray
+
+    @property
+    def mean(self) -> np.ndarray:
+        return self.hessians.mean(axis=0)
+
+    def loss(self, flat) -> np.ndarray:
+        """Give the loss of each example at flat params."""
+        subject = self.subject
+        params = ravel_pytree(subject.params)[1](jnp.asarray(flat, jnp.float32))
+        return np.asarray(_losses(subject.per_example_loss, params, subject.examples, subject.stats), np.float64)
+
+
+@jax.jit(static_argnums=0)
+def _losses(loss, params, examples, stats):
+    return jax.vmap(lambda example: loss(params, example, stats))(examples)
+
+
+def make(**fields) -> Subject:
+    built = experiment.build({"num_neurons": (2,), "batch_size": 8} | fields)
+    state = built.init()
+    return Subject(built, state.params, state.stats, state.mask, 0.0, measuring.examples(built, 20))
+
+
+@pytest.fixture(scope="session")
+def small() -> Callable[..., Subject]:
+    """Give (**fields) -> a network of two hidden neurons, on 20 examples."""
+    return make
+
+
+@pytest.fixture(scope="session")
+def masked() -> Small:
+    """Make one of which half of the weights are pruned."""
+    subject = make(pruner="random", sparsity=0.5)
+    flat, unravel = ravel_pytree(subject.params)
+    whole = jax.tree.map(lambda leaf, mask: np.broadcast_to(mask, leaf.shape), subject.params, subject.mask)
+    kept = np.asarray(ravel_pytree(whole)[0], bool)
+
+    def loss(flat, example):
+        return subject.per_example_loss(unravel(flat), example, subject.stats)
+
+    dense = jax.jit(jax.vmap(jax.hessian(loss), (None, 0)))(flat, subject.examples)
+    return Small(subject, kept, np.asarray(dense, np.float64)[:, kept][:, :, kept])

@@ -135,6 +135,9 @@ def _mapped(
     for axis in axes:
         if axis not in found.columns:
             raise ValueError(f"--axes={axis}: {name} has no such column; {_listed(found)}.")
+    # In a results table a name with a dot is a version or a measurement, and tells no runs apart.
+    found = found.rename(columns={axis: axis.replace(".", "_") for axis in axes})
+    axes = [axis.replace(".", "_") for axis in axes]
     lower = bool(_LOWER.search(columns["metric"])) if lower_is_better is None else lower_is_better
     direction = "lower" if lower else "higher"
     found = cells.numbers(found, name, columns)

@@ -70,6 +70,12 @@ def test_fields_that_only_watch_are_those_of_the_schema():
     assert {name for name, field in SCHEMA.items() if not field.identity} <= fields.WATCH_ONLY
 
 
+def test_what_is_measured_tells_no_runs_apart():
+    runs = study()
+    measured = {"curvature.trace": range(len(runs)), "measurements": ["()", *["('curvature',)"] * (len(runs) - 1)]}
+    assert fields.varying(runs.assign(**measured)) == fields.varying(runs)
+
+
 def test_one_seed_one_width_and_nothing():
     text = answer.answer(study(num_seeds=1))
     assert text.startswith("With one seed, SAM differs from SGD by +")

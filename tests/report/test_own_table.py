@@ -98,6 +98,11 @@ def test_rows_that_nothing_tells_apart_are_a_fault_until_an_axis_is_named(tmp_pa
     assert "flips=1" in text
 
 
+def test_an_axis_may_have_a_dot_in_its_name(tmp_path):
+    both = pd.concat([rows().assign(**{"data.noise": 0.0}), rows().assign(**{"data.noise": 0.5})])
+    assert "data_noise=0.5" in written(tmp_path, both, axes=("data.noise",)).read_text()
+
+
 def test_a_table_of_flatwide_is_read_as_it_is(workdir, tmp_path):
     from flatwide import load
 

@@ -74,9 +74,9 @@ class Basis:
         Cost: 1 product, and twice the reading of the rows.
         """
         place = self.num_rows
-        entries, following, length = _extend(
-            self.product, self._operator.params, tuple(self._blocks), self._row, self._before, place
-        )
+        # Apart from what follows: the product takes the longest to compile, and `multiply` needs it too.
+        product = _multiply_flat(self.product, self._operator.params, self._row)
+        entries, following, length = _extend(product, tuple(self._blocks), self._row, self._before, place)
         self._before, self._row = self._row, following
         entries, length = np.asarray(entries, np.float64)[: place + 1], float(length)
         check_finite(entries)
@@ -168,23 +168,17 @@ _multiply_flat = jax.jit(_apply)
 
 @jax.jit
 def _extend(
-    product: Callable[[PyTree], PyTree],
-    params: PyTree,
-    blocks: tuple[Array, ...],
-    row: Array,
-    before: Array,
-    place: Array,
+    product: Array, blocks: tuple[Array, ...], row: Array, before: Array, place: Array
 ) -> tuple[Array, Array, Array]:
-    """Multiply the row at a place, and take the rows up to there out.
+    """Take the rows up to a place out of the product with the row there.
 
     Args:
       before: the row before it where that is coupled to it; else zero.
     Returns: the inner products with each; the unit vector that is left, and its length.
     """
-    left = _apply(product, params, row)
     # The two rows that hold nearly all of it are taken out first: so one pass over all rows is mostly enough.
-    here = jnp.vdot(row, left)
-    left = left - here * row
+    here = jnp.vdot(row, product)
+    left = product - here * row
     there = jnp.vdot(before, left)
     left = left - there * before
     entries, left, length = _orthogonal(blocks, left, place + 1)

@@ -159,7 +159,7 @@ def gauss_newton_moments(
 
     def made(order: int) -> Operator:
         multiply = _GaussNewtonMoment(outputs_fn, order)
-        return operators.operator(multiply, params, params, chunks, others, mask=mask, cost=float(order))
+        return operators.operator(multiply, params, params, chunks, others, mask, mask=mask, cost=float(order))
 
     search = {"tolerance": tolerance, "smallest_tolerance": smallest_tolerance, "max_products": max_products}
     return _solve(made, orders, data, key, start, search, cost=num_outputs / 2)
@@ -222,7 +222,9 @@ class _GaussNewtonMoment:
     outputs_fn: Callable
     order: int
 
-    def __call__(self, vector: PyTree, params: PyTree, chunks: batches.Batches, extra: tuple) -> PyTree:
+    def __call__(
+        self, vector: PyTree, params: PyTree, chunks: batches.Batches, extra: tuple, mask: PyTree | None
+    ) -> PyTree:
         def multiply(chunk: PyTree, vector: PyTree, orders: tuple[int, ...]) -> list[PyTree]:
             examples, (gram, curvature) = chunk
 
@@ -240,7 +242,7 @@ class _GaussNewtonMoment:
 
         product, moment = batches.mean(lambda chunk: multiply(chunk, vector, (1, self.order)), chunks)
         for _ in range(self.order - 1):
-            at = product
+            at = trees.apply_mask(product, mask)
             product = batches.mean(lambda chunk, at=at: multiply(chunk, at, (1,))[0], chunks)
         return trees.add(moment, trees.scale(-1, product))
 

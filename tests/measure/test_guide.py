@@ -1,0 +1,32 @@
+"""The guide's code runs as it is shown, and its numbers are those of the dense Hessian."""
+
+import re
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from numpy.testing import assert_allclose
+
+GUIDE = Path(__file__).parents[2] / "docs" / "measure.md"
+
+
+def test_the_guide_measures_a_model_that_flatwide_did_not_train(capsys):
+    code = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), flags=re.DOTALL)
+    assert len(code) == 3
+    names: dict = {}
+    for block in code:
+        exec(compile(block, str(GUIDE), "exec"), names)
+    assert "stable" in capsys.readouterr().out
+
+    flat, unravel = ravel_pytree(names["params"])
+    dense = jax.jit(jax.hessian(lambda at: names["loss_fn"](unravel(at), names["data"])))(flat)
+    values = np.linalg.eigvalsh(np.asarray(dense, np.float64))
+    largest = values[np.argsort(-np.abs(values))[:5]]
+    assert_allclose(names["top"].values, largest, rtol=1e-4)
+    trace = names["trace"]
+    assert abs(trace.value - values.sum()) <= 4 * trace.standard_error + 1e-4 * abs(values.sum())
+    assert_allclose(names["found"].values, [-7, 5, 5], rtol=1e-5)
+    # Worst case in a small ball: between SAM's step and what the top eigenvalue and the gradient allow.
+    gradient = np.linalg.norm(ravel_pytree(jax.grad(names["loss_fn"])(names["params"], names["data"]))[0])
+    assert 0 < names["worst"].value < 0.1 * gradient + 0.5 * 0.01 * values[-1] * 1.2

@@ -86,8 +86,7 @@ def simulated_growth(
     others = () if extra is None else (extra,)
     start_key, mix_key, key = jax.random.split(key, 3)
     hessian = operators.hessian_operator(MeanLoss(per_example_loss), params, data, mask=mask, extra=extra)
-    draw = [operators.random_normal(hessian, k) for k in jax.random.split(start_key, _STARTS)]
-    basis = jnp.stack([ravel_pytree(hessian(vector))[0] for vector in draw])
+    basis = _curved(hessian, jax.random.split(start_key, _STARTS))
     particles = jax.random.normal(mix_key, (num_particles, _STARTS), basis.dtype) @ basis
     num_bytes = 8 * batch_size * trees.size(params) * basis.dtype.itemsize
     chunk = int(np.clip(_CHUNK_BYTES // num_bytes, 1, num_particles))
@@ -118,6 +117,13 @@ def _growth(by_step: np.ndarray, num_draws: int) -> Growth:
     value, error = float(later.mean()), float(blocks.std(ddof=1) / math.sqrt(_BLOCKS))
     reach = float(stdtrit(_BLOCKS - 1, 0.975)) * error
     return Growth(value, error, value - reach, value + reach, by_step, num_draws)
+
+
+@jax.jit
+def _curved(hessian: operators.Operator, keys: Array) -> Array:
+    """Multiply random vectors with the Hessian: [number of keys, P]."""
+    product = hessian.open()
+    return jax.lax.map(lambda key: ravel_pytree(product(operators.random_normal(hessian, key)))[0], keys)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))

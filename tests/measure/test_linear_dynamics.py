@@ -6,23 +6,27 @@ import pytest
 from flatwide.measure.linear_dynamics import simulated_growth
 from flatwide.measure.mean_square import MatrixBatches, growth, largest_learning_rate
 
-VECTORS = np.random.default_rng(0).normal(size=(8, 4))
-HESSIANS = VECTORS[:, :, None] * VECTORS[:, None, :]
+VECTORS = np.random.default_rng(0).normal(size=(8, 6))
+KEPT = np.array([True, True, False, True, True, False])
+HESSIANS = VECTORS[:, KEPT, None] * VECTORS[:, None, KEPT]
 
 
-def loss(params, example):
-    return jnp.dot(params, example) ** 2 / 2
+def loss(params, example, scale=1.0):
+    return scale * jnp.dot(params, example) ** 2 / 2
 
 
-@pytest.mark.parametrize("batch_size", [1, 3])
-def test_agrees_with_the_exact_growth_on_both_sides_of_the_threshold(batch_size):
-    batches = MatrixBatches(HESSIANS, batch_size)
+@pytest.mark.parametrize(("batch_size", "with_replacement"), [(1, False), (3, False), (3, True)])
+def test_agrees_with_the_exact_growth_on_both_sides_of_the_threshold(batch_size, with_replacement):
+    batches = MatrixBatches(2 * HESSIANS, batch_size, with_replacement=with_replacement)
     threshold = largest_learning_rate(batches, 0.1)
     for factor, is_stable in ((0.95, True), (1.05, False)):
         found = simulated_growth(
             loss,
-            jnp.zeros(4),
+            jnp.ones(6),
             jnp.asarray(VECTORS, jnp.float32),
+            mask=KEPT,
+            extra=jnp.asarray(2.0),
+            with_replacement=with_replacement,
             learning_rate=factor * threshold,
             rho=0.1,
             batch_size=batch_size,
@@ -64,5 +68,5 @@ def test_plain_paths_would_miss_what_rare_large_steps_do():
 def test_refuses(options, message):
     with pytest.raises(ValueError, match=message):
         simulated_growth(
-            loss, jnp.zeros(4), VECTORS, learning_rate=0.1, rho=0, batch_size=1, key=jax.random.key(0), **options
+            loss, jnp.zeros(6), VECTORS, learning_rate=0.1, rho=0, batch_size=1, key=jax.random.key(0), **options
         )

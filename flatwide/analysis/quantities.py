@@ -66,7 +66,15 @@ _KNOWN = (
     Quantity("sharpness.worst", "worst-case sharpness", "loss"),
     Quantity("sharpness.average", "average-case sharpness", "loss", is_signed=True),
     Quantity("sharpness.sam", "sharpness along SAM's perturbation", "loss", is_signed=True),
+    Quantity("sharpness.adaptive_worst", "adaptive worst-case sharpness", "loss"),
+    Quantity("sharpness.m_worst", "worst-case sharpness of batches", "loss"),
+    Quantity("spectrum.negative_share", "share of negative eigenvalues", is_signed=True),
+    Quantity("spectrum.positive_share", "share of positive eigenvalues", is_signed=True),
     *(Quantity(f"moments.s_{k}", f"non-uniformity s_{k}", _CURVE) for k in (2, 3, 4)),
+    *(
+        Quantity(f"moments.smallest_{k}", f"smallest end of non-uniformity {k}", _CURVE, is_signed=True)
+        for k in (2, 3, 4)
+    ),
     Quantity("stability.largest_stable_learning_rate", "largest stable learning rate", _RATE),
     Quantity("stability.growth_factor", "growth of distances a step"),
     Quantity("stability.largest_stable_rho", "largest stable ρ", "parameter units"),
@@ -74,7 +82,7 @@ _KNOWN = (
     Quantity("convergence.theorem_rate", "rate that the theorem promises", "1 / step"),
     Quantity("smoothness.beta", "smoothness constant β", _CURVE),
     Quantity("smoothness.alpha", "PL constant α", _CURVE),
-    Quantity("activations.stability_of_activations", "stability of activations", "fraction"),
+    Quantity("activations.stability_of_activations", "stability of activations"),
     Quantity("gradient.gradient_norm", "norm of the gradient", "loss / parameter"),
     Quantity("gradient.train_loss", "training loss, as measured", "loss"),
     Quantity("landscape.barrier", "barrier between SGD and SAM", "loss", is_signed=True),
@@ -85,6 +93,9 @@ _ORDER = {name: place for place, name in enumerate(_BY_NAME)}
 _HEADLINES = ("curvature.top_eigenvalue", "sharpness.worst", "moments.s_2", "stability.largest_stable_learning_rate")
 _HEADLINES += ("convergence.rate", "landscape.barrier")
 NUM_EXAMPLES = "num_examples"  # `<measurement>.num_examples`: on how many it was measured
+# How exact a measurement is: columns to look up, not to compare.
+_EXACTNESS = {"curvature.largest_residual", "sharpness.worst_gap", "spectrum.width"}
+_EXACTNESS |= {f"moments.residual_{k}" for k in (2, 3, 4)}
 
 
 def quantity(name: str) -> Quantity:
@@ -113,7 +124,8 @@ def headlines(found: Iterable[Quantity]) -> list[Quantity]:
     kept = []
     for measurement, group in by_measurement.items():
         named = [one for one in group if one.name in _HEADLINES]
-        kept += named or (group[:1] if measurement in _SECTION_OF else group)
+        first = [] if measurement == "spectrum" else group[:1]  # that one is a picture
+        kept += named or (first if measurement in _SECTION_OF else group)
     return kept
 
 
@@ -125,7 +137,13 @@ def num_examples(runs: "pd.DataFrame", measurement: str) -> list[int]:
 
 def _is_measured(name: str) -> bool:
     first, dot, own = name.partition(".")
-    return bool(dot) and own != NUM_EXAMPLES and first != fields.ASIDE and first not in files.RESULT_FIELDS
+    return (
+        bool(dot)
+        and own != NUM_EXAMPLES
+        and name not in _EXACTNESS
+        and first != fields.ASIDE
+        and first not in files.RESULT_FIELDS
+    )
 
 
 def _has_numbers(column: Any) -> bool:

@@ -22,6 +22,7 @@ _DRAWN = {
     "curvature": ("top_eigenvalue", "trace", "frobenius_norm", "smallest_eigenvalue"),
     "moments": ("s_2", "s_3", "s_4"),
     "sharpness": ("worst", "average", "sam"),
+    "spectrum": ("negative_share", "positive_share"),
 }
 # Flatness against the metric: the first of these that were measured.
 _FLATNESS = ("curvature.top_eigenvalue", "curvature.trace", "sharpness.worst", "sharpness.average", "moments.s_2")
@@ -31,6 +32,8 @@ _WORDS = {
     "curvature": f"How strongly the training loss curves at the minima. {_LARGER}",
     "sharpness": f"How much the training loss rises within a small distance of the minima. {_LARGER}",
     "moments": "How much the curvature differs from one training example to another. Smaller is more uniform.",
+    "spectrum": "How many eigenvalues of the Hessian are below zero and above it by more than can be told from zero.",
+    "gradient": "The training loss that is left, and how steep it still is.",
     "stability": "Whether small distances from a minimum shrink as training goes on there.",
 }
 
@@ -87,9 +90,7 @@ def _by_width_and_rho(group: Sequence[_Found], drawn: list[Quantity], look: Look
     rows = [row for one in group for row in _rows(one, drawn)]
     beside = [row for one in group for q in drawn for row in paper.measured_beside(one.piece.runs, q.name)]
     printed = " Hollow points are what the paper prints for its network of this size." if beside else ""
-    words = (
-        f"{_WORDS.get(drawn[0].measurement, 'As measured on the trained networks.')} {_measured_on(group, drawn[0])}"
-    )
+    words = f"{_WORDS.get(drawn[0].measurement, '')} {_measured_on(group, drawn[0])}".lstrip()
     what = drawn[0].title if len(drawn) == 1 else drawn[0].measurement
     share: dict[str, Any] = {"base": look.base, "interactive": look.interactive, "paper": beside}
     pairs = [row for row in rows if row["rho"] == 0 or row["is_best"]]
@@ -298,16 +299,18 @@ def _of_arrays(piece: Piece, look: Look, arrays: Arrays, ending: str) -> Iterato
 
 def _with_arrays(piece: Piece, arrays: Arrays, measurement: str, needed: Sequence[str]) -> list[Row]:
     """List the runs of both ends that have some arrays, of each width the first seed that has most of them."""
-    found: dict[tuple[int, int], list[Row]] = {}
+    groups: dict[tuple[int, int], list[tuple[Row, Any]]] = {}
     for facts, run in _ends(piece):
-        own = arrays.get((run, measurement))
-        if own is not None and set(needed) <= set(own):
-            found.setdefault((facts["num_params"], facts["seed"]), []).append(facts | {"run": run} | dict(own))
-    kept = []
-    for size in dict.fromkeys(size for size, _ in found):
-        seeds = [group for (other, _), group in found.items() if other == size]
-        kept += max(seeds, key=len)
-    return kept
+        groups.setdefault((facts["num_params"], facts["seed"]), []).append((facts, run))
+    kept: dict[int, list[Row]] = {}
+    most = max(map(len, groups.values()), default=0)
+    for (size, _), group in groups.items():
+        if len(kept.get(size, ())) == most:
+            continue  # arrays are read when they are asked for, and one seed is enough
+        own = [(facts, run, arrays.get((run, measurement))) for facts, run in group]
+        found = [facts | {"run": run} | dict(one) for facts, run, one in own if one and set(needed) <= set(one)]
+        kept[size] = max(kept.get(size, []), found, key=len)
+    return [run for runs in kept.values() for run in runs]
 
 
 def _facts(run: Mapping[str, Any]) -> Row:

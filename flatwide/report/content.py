@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flatwide.analysis import answer, cautions, fields, gain, table
 from flatwide.figures.gallery import Figure
-from flatwide.report import charts, facts, recipe, run_table, tables, terms
+from flatwide.report import charts, facts, measured, recipe, run_table, tables, terms
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,10 +31,12 @@ class Source(NamedTuple):
 
 
 class Section(NamedTuple):
-    """Charts under one heading."""
+    """Charts under one heading, and what is to be said before them."""
 
     heading: str
     charts: list[charts.Chart]
+    explanation: str
+    answers: list[tuple[str, str]]  # as those of the page
 
 
 class Content(NamedTuple):
@@ -94,6 +96,9 @@ def content(
     found, data = charts.charts(figures)
     lost = "diverged" if source.has_states else facts.NO_METRIC
     key_tables = tables.key_tables(runs, summary, metric=metric, choose_by=choose_by, base=base or "base", lost=lost)
+    minima = measured.find(runs, metric=metric, choose_by=choose_by)
+    key_tables += measured.key_tables(minima, base=base or "base")
+    sections = _sections(found, measured.findings(minima, base=base or "its base"))
     parts = [part.name for part in table.parts(fields.narrow(runs)) if part.name]
     answers = [_of_part(text, parts) for text in _answers(runs, rows, metric=metric, choose_by=choose_by)]
     objections = cautions.cautions(runs, metric=metric, choose_by=choose_by, has_states=source.has_states)
@@ -103,6 +108,7 @@ def content(
     shown = run_table.run_table(told, varied=[*varied, *aside])
     words = " ".join(
         [*(text for _, text in answers), *raised, *varied, *(f"{one.title} {one.note}" for one in key_tables)]
+        + [f"{section.heading} {section.explanation}" for section in sections if section.explanation]
     )
     command = "" if own else source.command or f"python main.py --workdir={source.name} --config=study.py"
     return Content(
@@ -113,7 +119,7 @@ def content(
         answers=answers,
         explanation=_explanation(rows, base, metric),
         cautions=raised,
-        sections=_sections(found),
+        sections=sections,
         data=data,
         tables=key_tables,
         runs=shown,
@@ -190,9 +196,10 @@ def _explanation(rows: list[dict[str, Any]], base: str, metric: str) -> str:
     )
 
 
-def _sections(found: list[charts.Chart]) -> list[Section]:
-    """Gather charts under their headings, in the order in which those first come."""
+def _sections(found: list[charts.Chart], said: Mapping[str, measured.Finding]) -> list[Section]:
+    """Gather charts under their headings, in the order in which those first come, and what was measured with them."""
     by_heading: dict[str, list[charts.Chart]] = {}
     for chart in found:
         by_heading.setdefault(chart.section, []).append(chart)
-    return [Section(heading, members) for heading, members in by_heading.items()]
+    nothing = measured.Finding("", [])
+    return [Section(heading, members, *said.get(heading, nothing)) for heading, members in by_heading.items()]

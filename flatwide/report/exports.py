@@ -28,10 +28,13 @@ def export(
     metric: str,
     choose_by: str | None,
     curves: Mapping[str, list[dict[str, Any]]] | None,
+    series: Mapping[str, list[dict[str, Any]]] | None = None,
+    arrays: Mapping[tuple[str, str], Mapping[str, Any]] | None = None,
     formats: Sequence[str],
 ) -> Path:
     """Write the page, the summary, and where there are formats figures and tables in `folder`.
 
+    Args: metric, choose_by, curves, series, arrays: as for `figures.gallery.gallery`.
     Raises: ValueError if a format is not known, a column is missing, or another's file is in the way.
     """
     from flatwide.analysis.summary import summary
@@ -40,7 +43,7 @@ def export(
         raise ValueError(registry.unknown("format", strangers[0], FORMATS))
     options: dict[str, Any] = {"metric": metric, "choose_by": choose_by}
     summed = summary(runs, **options)
-    drawn = gallery(runs, **options, curves=curves, interactive=True)
+    drawn = gallery(runs, **options, curves=curves, series=series, arrays=arrays, interactive=True)
     figures = [(figure, charts.spec_of(figure)) for figure in drawn]
     found = content(runs, summed, figures, source, **options)
     output.write_page(page_path, page.render(found))

@@ -76,7 +76,7 @@ def key_tables(
         return []
     all_runs = fields.records(runs)
     write = units(all_runs, metric=metric)
-    front = _front(rows, all_runs, table.axes(runs))
+    front = front_of(rows, all_runs, table.axes(runs))
     found = [_gain(rows, front, write, base, lost), _rho(rows, front, write)]
     if any(not _is_missing(row.get("equal_compute_gain")) for row in rows):
         found.append(_equal_compute(rows, front, write))
@@ -87,14 +87,15 @@ def key_tables(
     return [one for one in found if one.rows]
 
 
-class _Front(NamedTuple):
+class Front(NamedTuple):
     """The first cells of each row: what part it is of, its width and its size."""
 
     columns: list[str]
     cells: Callable[[Row], list[str]]
 
 
-def _front(rows: list[Row], runs: list[Row], parts: list[str]) -> _Front:
+def front_of(rows: list[Row], runs: list[Row], parts: list[str]) -> Front:
+    """Choose the first cells of the rows of a table: the columns of parts, and the sizes that tell widths apart."""
     of_size: dict[str, dict[Any, set[Any]]] = {name: {} for name in fields.SHAPES if name not in parts}
     for run in runs:
         for name, seen in of_size.items():
@@ -111,10 +112,10 @@ def _front(rows: list[Row], runs: list[Row], parts: list[str]) -> _Front:
         own = ["" if _is_missing(row.get(name)) else str(row[name]) for name in parts]
         return [*own, *size, f"{int(row['num_params']):,}"]
 
-    return _Front([*parts, *sizes, "parameters"], cells)
+    return Front([*parts, *sizes, "parameters"], cells)
 
 
-def _gain(rows: list[Row], front: _Front, write: Units, base: str, lost: str) -> KeyTable:
+def _gain(rows: list[Row], front: Front, write: Units, base: str, lost: str) -> KeyTable:
     columns = [
         f"{base}{write.unit}",
         f"SAM{write.unit}",
@@ -149,7 +150,7 @@ def _gain(rows: list[Row], front: _Front, write: Units, base: str, lost: str) ->
     return KeyTable("gain_by_width_table", "The gain at each width", note, [*front.columns, *columns], cells)
 
 
-def _rho(rows: list[Row], front: _Front, write: Units) -> KeyTable:
+def _rho(rows: list[Row], front: Front, write: Units) -> KeyTable:
     edges = {"low": "smallest of the grid", "high": "largest of the grid"}
     cells = [
         [
@@ -171,7 +172,7 @@ def _rho(rows: list[Row], front: _Front, write: Units) -> KeyTable:
     return KeyTable("best_rho_table", "Which rho for my width?", note, [*columns, "at an end"], cells)
 
 
-def _equal_compute(rows: list[Row], front: _Front, write: Units) -> KeyTable:
+def _equal_compute(rows: list[Row], front: Front, write: Units) -> KeyTable:
     cells = [
         [
             *front.cells(row),
@@ -190,7 +191,7 @@ def _equal_compute(rows: list[Row], front: _Front, write: Units) -> KeyTable:
     return KeyTable("equal_compute_table", "Is SAM worth its second gradient?", note, columns, cells)
 
 
-def _fit(rows: list[Row], front: _Front) -> KeyTable:
+def _fit(rows: list[Row], front: Front) -> KeyTable:
     def share(value: Any) -> str:
         return "–" if _is_missing(value) else f"{100 * value:.0f} %"
 
@@ -215,7 +216,7 @@ def _fit(rows: list[Row], front: _Front) -> KeyTable:
     )
 
 
-def _growth(parts: list[table.Part], front: _Front, write: Units, *, metric: str, choose_by: str | None) -> KeyTable:
+def _growth(parts: list[table.Part], front: Front, write: Units, *, metric: str, choose_by: str | None) -> KeyTable:
     def with_interval(row: Row, name: str) -> str:
         return f"{write.gain(row[name])} ({write.interval(row[f'{name}_low'], row[f'{name}_high'])})"
 

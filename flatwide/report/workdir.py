@@ -7,6 +7,7 @@ from typing import Any
 
 from flatwide import results
 from flatwide import runs as files
+from flatwide.measurements import records
 from flatwide.report import facts, output
 from flatwide.report.content import Source
 from flatwide.report.exports import FORMATS, export
@@ -65,22 +66,17 @@ def write(
         metric=told["metric"] or "test_metric",
         choose_by=told["choose_by"],
         curves=Curves(workdir),
+        series=Series(workdir),
+        arrays=Arrays(workdir),
         formats=formats,
     )
 
 
-class Curves(Mapping[str, list[dict[str, Any]]]):
-    """The evaluations of each run, read when they are asked for: few of ten thousand are drawn."""
+class _OfRuns(Mapping[str, list[dict[str, Any]]]):
+    """Rows of each run, read when they are asked for: few of ten thousand are drawn."""
 
     def __init__(self, workdir: Path | str):
         self._found = {run.name: run for run in files.run_directories(workdir)}
-
-    def __getitem__(self, name: str) -> list[dict[str, Any]]:
-        """Read the rows of `metrics.csv`; a damaged file has none."""
-        try:
-            return self._found[name].read_metrics()
-        except ValueError:
-            return []
 
     def __iter__(self) -> Iterator[str]:
         """List the runs."""
@@ -89,6 +85,76 @@ class Curves(Mapping[str, list[dict[str, Any]]]):
     def __len__(self) -> int:
         """Count the runs."""
         return len(self._found)
+
+
+class Curves(_OfRuns):
+    """The evaluations of each run."""
+
+    def __getitem__(self, name: str) -> list[dict[str, Any]]:
+        """Read the rows of `metrics.csv`; a damaged file has none."""
+        try:
+            return self._found[name].read_metrics()
+        except ValueError:
+            return []
+
+
+class Series(_OfRuns):
+    """What was measured on the networks of each run, at every epoch."""
+
+    def __getitem__(self, name: str) -> list[dict[str, Any]]:
+        """Read what would be its rows of `measurements.csv`."""
+        return list(records.rows(name, records.read(self._found[name])[0]))
+
+
+class Arrays(Mapping[tuple[str, str], dict[str, Any]]):
+    """The arrays that were measured at the end of each run, by its name and that of the measurement."""
+
+    def __init__(self, workdir: Path | str):
+        self._found = {run.name: run for run in files.run_directories(workdir)}
+
+    def __getitem__(self, key: tuple[str, str]) -> dict[str, Any]:
+        """Read the arrays, as `records.shown` chooses among several files.
+
+        Raises: KeyError if there are none, or they cannot be read.
+        """
+        import numpy as np
+
+        run, measurement = key
+        paths = [path for path in _array_files(self._found[run], measurement) if path.exists()]
+        for path in paths[:1]:
+            try:
+                with np.load(path, allow_pickle=False) as found:
+                    return {name: found[name] for name in found.files}
+            except (OSError, ValueError) as error:
+                raise KeyError(f"{path}: {error}") from error
+        raise KeyError(key)
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        """List the runs and measurements that have arrays."""
+        for name, run in self._found.items():
+            for path in sorted((run.path / "measurements").glob("*.npz")):
+                yield name, path.stem.partition("-")[0]
+
+    def __len__(self) -> int:
+        """Count them."""
+        return sum(1 for _ in self)
+
+    def __bool__(self) -> bool:
+        """Tell whether there may be any, without counting."""
+        return bool(self._found)
+
+
+def _array_files(run: files.RunDirectory, measurement: str) -> list[Path]:
+    """List the arrays of a measurement at the end of a run: those on the most examples first, of equals the newest."""
+    known = []
+    for path in (run.path / "measurements").glob(f"{measurement}*.json"):
+        try:
+            content = json.loads(path.read_bytes())
+            if content["name"] == measurement and content["is_final"]:
+                known.append((content["num_examples"], content["measured"], path.with_suffix(".npz")))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # the table of results says that it is damaged
+    return [path for *_, path in sorted(known, reverse=True)]
 
 
 def _tell(workdir: Path, *, is_kept: bool, **given: Any) -> dict[str, Any]:

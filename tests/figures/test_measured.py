@@ -229,3 +229,15 @@ def test_a_fine_plane_is_thinned():
     run = {"arm": "sam", "num_params": 10, "seed": 0, "rho": 0.1, "x": fine, "y": fine}
     spec = landscape.planes([run | {"losses": np.ones((201, 201))}]).to_dict()
     assert len(spec["datasets"]["loss_on_plane_0_cells"]) == 31 * 31
+
+
+def test_arrays_are_read_of_no_more_seeds_than_are_drawn():
+    runs, asked = study(), []
+
+    class Lazy(dict):
+        def get(self, key, default=None):
+            asked.append(key)
+            return ARRAYS.get(key[1], default)
+
+    gallery.gallery(runs, arrays=Lazy(x=1))
+    assert len(asked) == 2 * 2 * 4  # ends, arms, kinds of figures

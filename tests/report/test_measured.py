@@ -1,0 +1,127 @@
+"""What was measured, on the page: sentences with intervals, what they rest on, a table, and little of many runs."""
+
+import itertools
+import json
+import re
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from flatwide import report, runs
+from flatwide.figures import gallery
+from flatwide.measurements import records
+from flatwide.report import workdir as reports
+
+RHOS, SEEDS = (0.0, 0.1), (0, 1, 2)
+
+
+def measure(directory, name, values, *, epoch=None, num_examples=1000, arrays=None, measured="2026-01-01"):
+    """Write a measurement as the command does."""
+    found = SimpleNamespace(values=values, errors={}, arrays=arrays or {}, cost=1)
+    wanted = records.Wanted(name, epoch, num_examples)
+    at, facts = (3.0 if epoch is None else epoch), {"measured": measured}
+    records.write(directory, wanted, found, epoch=at, num_examples=num_examples, facts=facts)
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory, make):
+    """Make a study whose top eigenvalue SAM halves at 16 neurons and cuts to a tenth at 64."""
+    folder = tmp_path_factory.mktemp("measured")
+    grid = np.linspace(0, 1, 50)
+    for width, rho, seed in itertools.product((16, 64), RHOS, SEEDS):
+        directory = runs.RunDirectory(folder / "runs" / make(folder, width, rho, seed))
+        top = (seed + 1) * ({16: 0.5, 64: 0.1}[width] if rho else 1.0)
+        measure(directory, "curvature", {"top_eigenvalue": top, "smallest_eigenvalue": rho - 0.05})
+        measure(directory, "curvature", {"top_eigenvalue": 9.0, "smallest_eigenvalue": 0.0}, epoch=1)
+        measure(directory, "spectrum", {"width": 0.1}, arrays={"grid": grid, "density": 1 + grid})
+        if (width, seed) != (64, 2):
+            measure(directory, "mine", {"path_norm": 2.0 + seed}, num_examples=50)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def text(measured):
+    return report.write(measured, formats=("latex",)).read_text()
+
+
+def test_the_answer_has_both_ends_its_interval_and_what_it_rests_on(text):
+    # 64 neurons: values 1, 2, 3 and a tenth of them; the geometric mean of 1, 2, 3 is 1.817.
+    assert (
+        "At 4,810 parameters the top eigenvalue of the Hessian is 1.82 loss / parameter² for SGD and 0.182 for SAM at "
+        "ρ = 0.1 (ratio 0.1, 95 % interval 0.1 to 0.1, 3 seeds)"
+    ) in text
+    # A fifth over a factor of 4810 / 1210 in parameters.
+    slope = 0.2 ** (1 / np.log10(4810 / 1210))
+    assert f"The ratio seems to fall with width (×{slope:.3g} for ten times the parameters" in text
+    assert "Measured on 1,000 training examples of each run, in 32-bit numbers, in evaluation mode" in text
+    assert "The ρ of SAM is the one that the test metric chose, not the flattest." in text
+    assert (
+        "Measured on 50 training examples of each run, in 32-bit numbers, in evaluation mode and without weight" in text
+    )
+    assert "on 10 of 12 finished runs" in text
+
+
+def test_sections_come_after_the_metric_and_hold_their_figures(text):
+    headings = re.findall(r'<h3 id="section-\d+">(.*?)</h3>', text)
+    assert headings == ["What SAM buys", "Training", "Curvature of the minima", "Dynamics", "Other measurements"]
+    figures = re.findall(r'<figure.*? id="figure-(.*?)"', text)
+    assert figures[figures.index("training_curves") + 1 :] == [
+        *("curvature_by_width", "curvature_by_rho", "metric_by_flatness", "spectral_density"),
+        *("measured_over_epochs", "mine_by_width", "mine_by_rho"),
+    ]
+
+
+def test_the_table_has_each_quantity_at_each_width(measured, text):
+    tex = (measured / "figures" / "measured_table.tex").read_text()
+    assert tex.count("top eigenvalue of the Hessian") == 2
+    table = text[text.index('id="measured_table"') :]
+    rows = [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row) for row in re.findall(r"<tr>(.*?)</tr>", table)]
+    signed = next(row for row in rows if row and row[0].startswith("smallest"))
+    assert signed[1:] == ["(16,)", "1,210", "-0.05", "0.05", "difference", "+0.1", "+0.1 to +0.1", "3"]
+    own = next(row for row in rows if row and row[0] == "path norm (mine)" and row[2] == "4,810")
+    assert own[-1] == "2"
+
+
+def test_words_of_measurements_are_explained_where_they_are_used(text, page):
+    assert "<dt>Hessian</dt>" in text
+    assert "<dt>Hessian</dt>" not in page.read_text()
+
+
+def test_arrays_are_those_on_the_most_examples_and_a_damaged_file_is_none(tmp_path, make):
+    directory = runs.RunDirectory(tmp_path / "runs" / make(tmp_path, 16, 0.1, 0))
+    measure(directory, "spectrum", {"width": 1.0}, arrays={"grid": np.zeros(2)}, num_examples=50, measured="2026-02-02")
+    measure(directory, "spectrum", {"width": 1.0}, arrays={"grid": np.ones(2)})
+    measure(directory, "spectrum", {"width": 1.0}, arrays={"grid": np.full(2, 5)}, epoch=1)
+    found = reports.Arrays(tmp_path)
+    key = (directory.name, "spectrum")
+    assert found[key]["grid"].tolist() == [1, 1]
+    assert set(found) == {key}
+    assert (directory.name, "landscape") not in found
+    (directory.path / "measurements" / "spectrum.npz").write_bytes(b"PK")
+    assert key not in reports.Arrays(tmp_path)
+
+
+def test_thousands_of_measured_runs_stay_small_and_quick():
+    import pandas as pd
+
+    generator = np.random.default_rng(0)
+    rows = [
+        {"run": f"r{size}-{rho}-{seed}", "status": "finished", "optimizer": "sam", "base_optimizer": "sgd", "rho": rho}
+        | {"seed": seed, "num_params": size, "metric_name": "accuracy", "higher_is_better": True}
+        | {"test_metric": generator.uniform(), "curvature.top_eigenvalue": generator.uniform(1, 2)}
+        | {"curvature.trace": generator.uniform(1, 2), "moments.s_2": generator.uniform(1, 2)}
+        for size, rho, seed in itertools.product(range(100, 1100, 100), np.arange(10) / 10, range(20))
+    ]
+    asked = []
+
+    class Asked(dict):
+        def get(self, key, default=None):
+            asked.append(key)
+            return default
+
+    figures = gallery.gallery(pd.DataFrame(rows), arrays=Asked(x=1), series=Asked(x=1), interactive=True)
+    sizes = {figure.name: len(json.dumps(figure.chart.to_dict(validate=False))) for figure in figures}
+    assert {"curvature_by_rho", "moments_by_rho", "metric_by_flatness"} <= set(sizes)
+    assert max(sizes.values()) < 450_000
+    assert len(asked) <= 2 * 2 * 20 * (1 + 4)  # of the 2,000 runs those at the ends, each measurement of theirs once

@@ -1,9 +1,9 @@
 """Non-uniformity s_k of the Hessians of single examples: time by the number of examples and of parameters.
 
-Run:     python benchmarks/moments.py [--num_neurons 300,100 75,25 1200,400] [--examples 250 1000 4000] [--orders 2 3 4]
-         [--gauss_newton] [--written_out] [--chunk_size 0]
-Does:    trains an MLP for 30 steps on ten noisy clusters of 784 numbers, and measures each order twice, so that the second
-         time is free of compilation: the first network on each number of examples, the others on the second number.
+Run:     python benchmarks/moments.py [--num_neurons 300,100 75,25 1200,400] [--examples 250 1000 4000]
+         [--orders 2 3 4] [--gauss_newton] [--written_out] [--chunk_size 0]
+Does:    trains an MLP for 30 steps on ten noisy clusters of 784 numbers, and measures each order twice, so that the
+         second time is free of compilation: the first network on each number of examples, the others on the second.
          `written_out` keeps no factors: the gradient of each example is as large as the parameters.
 Prints:  for each: parameters, examples, s_k with its relative residual, products, seconds to compile and to measure,
          processor seconds (which other load on the machine changes less), nanoseconds of these an example, parameter
@@ -11,6 +11,7 @@ Prints:  for each: parameters, examples, s_k with its relative residual, product
 """
 
 import argparse
+import itertools
 import os
 import resource
 import time
@@ -85,7 +86,7 @@ def report(num_neurons: tuple[int, ...], num_examples: int, options: argparse.Na
         for _ in range(2):
             result = found()
             times.append((time.perf_counter(), time.process_time()))
-        (first, _), (second, cpu) = (np.subtract(b, a) for a, b in zip(times[:-1], times[1:], strict=True))
+        (first, _), (second, cpu) = (np.subtract(b, a) for a, b in itertools.pairwise(times))
         products = int(result.num_products[0])
         print(
             f"{num_neurons} P={size:,} n={num_examples:,}  s_{order}={result.non_uniformity[0]:.4f} "

@@ -23,6 +23,7 @@ _SECTION_OF = {
     "convergence": DYNAMICS,
     "smoothness": DYNAMICS,
     "activations": DYNAMICS,
+    "barrier": LANDSCAPE,
     "landscape": LANDSCAPE,
     "trajectory": LANDSCAPE,
 }
@@ -78,23 +79,34 @@ _KNOWN = (
     Quantity("stability.largest_stable_learning_rate", "largest stable learning rate", _RATE),
     Quantity("stability.growth_factor", "growth of distances a step"),
     Quantity("stability.largest_stable_rho", "largest stable ρ", "parameter units"),
-    Quantity("convergence.rate", "rate of convergence", "1 / step"),
-    Quantity("convergence.theorem_rate", "rate that the theorem promises", "1 / step"),
-    Quantity("smoothness.beta", "smoothness constant β", _CURVE),
-    Quantity("smoothness.alpha", "PL constant α", _CURVE),
-    Quantity("activations.stability_of_activations", "stability of activations"),
+    Quantity("convergence.rate", "rate at which the loss fell", "1 / step", is_signed=True),
+    Quantity("convergence.bound_rate", "rate that the theorem promises", "1 / step"),
+    Quantity("convergence.smoothness", "largest smoothness of an example", _CURVE),
+    Quantity("convergence.pl_constant", "PL constant α at the end", _CURVE, is_signed=True),
+    Quantity("smoothness.smoothness", "smoothness constant β", _CURVE),
+    Quantity("smoothness.pl_constant", "PL constant α", _CURVE),
+    Quantity("smoothness.distance", "length of a step", "parameter units"),
+    Quantity("activations.stability", "stability of activations"),
     Quantity("gradient.gradient_norm", "norm of the gradient", "loss / parameter"),
     Quantity("gradient.train_loss", "training loss, as measured", "loss"),
-    Quantity("landscape.barrier", "barrier between SGD and SAM", "loss", is_signed=True),
+    Quantity("barrier.barrier", "barrier to the network at ρ = 0", "loss", is_signed=True),
+    Quantity("barrier.distance", "distance from the network at ρ = 0", "parameter units", is_signed=True),
+    Quantity("landscape.mean_rise", "mean rise of the loss over the plane", "loss", is_signed=True),
+    Quantity("landscape.largest_rise", "largest rise of the loss over the plane", "loss", is_signed=True),
+    Quantity("trajectory.length", "length of the path of training", "parameter units"),
+    Quantity("trajectory.distance", "distance from the start of the path", "parameter units"),
+    Quantity("trajectory.explained_1", "share of the first principal component"),
 )
 _BY_NAME = {one.name: one for one in _KNOWN}
 _ORDER = {name: place for place, name in enumerate(_BY_NAME)}
 # One of each measurement says what there is to say in a sentence, or where there are many settings.
 _HEADLINES = ("curvature.top_eigenvalue", "sharpness.worst", "moments.s_2", "stability.largest_stable_learning_rate")
-_HEADLINES += ("convergence.rate", "landscape.barrier")
+_HEADLINES += ("convergence.rate", "barrier.barrier", "landscape.mean_rise")
 NUM_EXAMPLES = "num_examples"  # `<measurement>.num_examples`: on how many it was measured
 # How exact a measurement is: columns to look up, not to compare.
 _EXACTNESS = {"curvature.largest_residual", "sharpness.worst_gap", "spectrum.width"}
+_EXACTNESS |= {f"convergence.{name}" for name in ("num_evaluations", "rate_low", "rate_high", "is_linear")}
+_EXACTNESS |= {"trajectory.num_networks", "trajectory.largest_offset", "barrier.position"}
 _EXACTNESS |= {f"moments.residual_{k}" for k in (2, 3, 4)}
 
 

@@ -23,6 +23,9 @@ _DRAWN = {
     "moments": ("s_2", "s_3", "s_4"),
     "sharpness": ("worst", "average", "sam"),
     "spectrum": ("negative_share", "positive_share"),
+    "activations": ("stability",),
+    "convergence": ("rate", "bound_rate", "smoothness", "pl_constant"),
+    "trajectory": ("length", "distance", "explained_1"),
 }
 # Flatness against the metric: the first of these that were measured.
 _FLATNESS = ("curvature.top_eigenvalue", "curvature.trace", "sharpness.worst", "sharpness.average", "moments.s_2")
@@ -34,6 +37,12 @@ _WORDS = {
     "moments": "How much the curvature differs from one training example to another. Smaller is more uniform.",
     "spectrum": "How many eigenvalues of the Hessian are below zero and above it by more than can be told from zero.",
     "gradient": "The training loss that is left, and how steep it still is.",
+    "smoothness": "How fast the gradient can change, and how steep the loss is for its height, along a training step.",
+    "convergence": "How fast the training loss fell, and what bounds it.",
+    "activations": "The share of hidden ReLUs that are on, or off, both at the start of training and at its end.",
+    "barrier": "How far the loss rises on the straight line to the network of the same seed at ρ = 0.",
+    "landscape": "How far the loss rises around the minima, along random directions as long as the weights.",
+    "trajectory": "How far the weights moved while training.",
     "stability": "Whether small distances from a minimum shrink as training goes on there.",
 }
 
@@ -267,7 +276,7 @@ def _of_arrays(piece: Piece, look: Look, arrays: Arrays, ending: str) -> Iterato
             [_facts(run) | point for run in runs for point in spectra.points(run)],
             quantities.CURVATURE,
         )
-    if runs := _with_arrays(piece, arrays, "landscape", ("line_positions", "line_losses")):
+    if runs := _with_arrays(piece, arrays, "barrier", ("line_positions", "line_losses"), arms=("sam",)):
         name = f"loss_on_line{ending}"
         yield Figure(
             name,
@@ -297,11 +306,14 @@ def _of_arrays(piece: Piece, look: Look, arrays: Arrays, ending: str) -> Iterato
             )
 
 
-def _with_arrays(piece: Piece, arrays: Arrays, measurement: str, needed: Sequence[str]) -> list[Row]:
+def _with_arrays(
+    piece: Piece, arrays: Arrays, measurement: str, needed: Sequence[str], *, arms: Sequence[str] = ("base", "sam")
+) -> list[Row]:
     """List the runs of both ends that have some arrays, of each width the first seed that has most of them."""
     groups: dict[tuple[int, int], list[tuple[Row, Any]]] = {}
     for facts, run in _ends(piece):
-        groups.setdefault((facts["num_params"], facts["seed"]), []).append((facts, run))
+        if facts["arm"] in arms:
+            groups.setdefault((facts["num_params"], facts["seed"]), []).append((facts, run))
     kept: dict[int, list[Row]] = {}
     most = max(map(len, groups.values()), default=0)
     for (size, _), group in groups.items():

@@ -35,7 +35,7 @@ _MEANINGS = {
         "straight line from one minimum to the other; without one both lie in one basin. These are a few directions "
         "of very many."
     ),
-    OTHER: "Measurements of your own.",
+    OTHER: "What else was measured, your own measurements among it.",
 }
 _MOST_PARTS = 6  # that have sentences of their own
 _MOST_ROWS = 300

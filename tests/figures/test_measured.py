@@ -190,8 +190,8 @@ def test_runs_are_drawn_over_epochs_where_several_were_measured():
 X = np.array([-1.0, 0.0, 2.0])
 ARRAYS = {
     "spectrum": {"grid": np.linspace(0, 1, 1001), "density": np.exp(-30 * np.linspace(0, 1, 1001))},
-    "landscape": {"line_positions": X, "line_losses": X**2 + 0.1, "plane_x": X, "plane_y": X[:2]}
-    | {"plane_losses": np.arange(6.0).reshape(2, 3) + 1},
+    "barrier": {"line_positions": X, "line_losses": X**2 + 0.1},
+    "landscape": {"plane_x": X, "plane_y": X[:2], "plane_losses": np.arange(6.0).reshape(2, 3) + 1},
     "trajectory": {"surface_x": X, "surface_y": X, "surface_losses": np.ones((3, 3)), "coordinates": np.eye(2)}
     | {"explained_variance": np.array([0.7, 0.2])},
 }
@@ -206,6 +206,7 @@ def test_spectra_and_landscapes_are_of_one_seed_at_both_ends():
     assert {row["run"] for row in found["spectral_density"].data} == {
         f"run-{size}-{rho}-0" for size in (100, 5_366_010) for rho in (0.0, 0.1)
     }
+    assert {row["rho"] for row in found["loss_on_line"].data} == {0.1}  # the line is that of SAM's run
     for figure in found.values():
         assert len(json.dumps(compiled(figure))) < 60_000
     path = found["trajectory"].chart.to_dict()["datasets"]["trajectory_0_path"]
@@ -240,4 +241,4 @@ def test_arrays_are_read_of_no_more_seeds_than_are_drawn():
             return ARRAYS.get(key[1], default)
 
     gallery.gallery(runs, arrays=Lazy(x=1))
-    assert len(asked) == 2 * 2 * 4  # ends, arms, kinds of figures
+    assert len(asked) == 2 * 2 * 3 + 2  # ends, arms, kinds of figures; the line is that of SAM's run

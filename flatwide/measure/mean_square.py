@@ -16,6 +16,8 @@ import numpy as np
 
 _DENSE = 6  # rows up to which T is written out as a matrix
 _TOLERANCE = 1e-10  # of T's eigenvalue
+_LOOSE = 1e-7  # where products are dear
+_CROWDED = 1e-4  # where eigenvalues crowd besides
 _PAIR_ENTRIES = 2**22
 _TABLE_ROWS = 400
 _STEPS = 100  # of the search for a threshold, which takes some five
@@ -49,6 +51,7 @@ class MatrixBatches:
         self.second = self.first @ self.first
         self.mean, self._square = self.first.mean(axis=0), self.second.mean(axis=0)
         self._weights = {k: coincidences(k, num, batch_size, with_replacement) for k in (2, 3, 4)}
+        self._at = (math.nan, self.first)  # the last rho, and H_i + rho H_i^2
         # All H_i H_j, which one large product takes faster than n small ones, where they fit.
         is_paired = "0101" in self._weights[4] and (num * self.size) ** 2 <= _PAIR_ENTRIES
         self._pairs = (self.first[:, None] @ self.first).reshape(-1, self.size, self.size) if is_paired else None
@@ -59,6 +62,15 @@ class MatrixBatches:
         if self._table is None:
             return self._averaged(matrix)
         return BatchMoments(*(_from_entries(part, self.size) for part in self._table @ _entries(matrix)))
+
+    def noise(self, matrix: np.ndarray, rho: float) -> np.ndarray:
+        """Average A_B C A_B, A_B = H_B + rho H_B^2."""
+        if self._table is None and set(self._weights[4]) == {"0000"}:  # one example a batch: one product does
+            if self._at[0] != rho:
+                self._at = (rho, self.first + rho * self.second)
+            return _sandwich(self._at[1], matrix, self._at[1])
+        parts = self.moments(matrix)
+        return parts.one + rho * parts.two + rho**2 * parts.four
 
     @functools.cached_property
     def _table(self) -> np.ndarray | None:
@@ -121,8 +133,12 @@ class MatrixBatches:
 
 
 def growth(batches: MatrixBatches, learning_rate: float, rho: float) -> tuple[float, np.ndarray]:
-    """Compute the factor by which E|x|^2 grows a step in the long run, and the symmetric C [P, P] that grows so."""
-    return _top(batches.size, lambda c: _step(batches, learning_rate, rho, c))
+    """Compute the factor by which E|x|^2 grows a step in the long run, and the symmetric C [P, P] that grows so.
+
+    Above 27 rows to some 1e-4: weakly curved directions crowd the eigenvalues below 1, and `largest_learning_rate`
+    tells precisely what is stable.
+    """
+    return _top(batches.size, lambda c: _step(batches, learning_rate, rho, c), loose=_CROWDED)
 
 
 def largest_learning_rate(batches: MatrixBatches, rho: float) -> float:
@@ -130,16 +146,15 @@ def largest_learning_rate(batches: MatrixBatches, rho: float) -> float:
 
     The stable eta are an interval: for eta > 0, T <= 1 is eta E[A_B . A_B] <= E[A_B . + . A_B], linear in eta.
     """
+    ratio = _noise_over_drift(batches, rho)
+    if ratio is not None:
+        return 1 / ratio[0] if ratio[0] > 0 else math.inf
 
     def coefficients(c: np.ndarray) -> tuple[float, float, float]:
-        parts, drift = batches.moments(c), batches.mean + rho * batches.mean_square
-        return 1.0, -2 * _inner(c, drift @ c), _inner(c, parts.one + rho * parts.two + rho**2 * parts.four)
+        drift = batches.mean + rho * batches.mean_square
+        return 1.0, -2 * _inner(c, drift @ c), _inner(c, batches.noise(c, rho))
 
-    def noise(c: np.ndarray) -> np.ndarray:
-        parts = batches.moments(c)
-        return parts.one + rho * parts.two + rho**2 * parts.four
-
-    start = _top(batches.size, noise)[1]
+    start = _top(batches.size, lambda c: batches.noise(c, rho))[1]
     found = last_stable(start, lambda rate: growth(batches, rate, rho), coefficients)
     return found if found > 0 else math.nan
 
@@ -156,8 +171,35 @@ def largest_rho(batches: MatrixBatches, learning_rate: float) -> float:
         linear = -2 * learning_rate * _inner(c, batches.mean_square @ c) + learning_rate**2 * _inner(c, parts.two)
         return constant, linear, learning_rate**2 * _inner(c, parts.four)
 
+    def top(rho: float) -> tuple[float, np.ndarray]:
+        ratio = _noise_over_drift(batches, rho)
+        return growth(batches, learning_rate, rho) if ratio is None else (learning_rate * ratio[0], ratio[1])
+
     start = _top(batches.size, lambda c: batches.moments(c).four)[1]
-    return last_stable(start, lambda rho: growth(batches, learning_rate, rho), coefficients)
+    return last_stable(start, top, coefficients)
+
+
+def _noise_over_drift(batches: MatrixBatches, rho: float) -> tuple[float, np.ndarray] | None:
+    """Find the largest of <C, E A_B C A_B> / <C, E A_B C + C E A_B>, 1 / eta at the threshold, and its unit C.
+
+    Where weakly curved directions crowd the eigenvalues of T below 1, this one stands alone, and is found in tens of
+    products. None where the drift E A_B is not positive definite.
+    """
+    drift, turn = np.linalg.eigh(batches.mean + rho * batches.mean_square)
+    if drift[0] <= 1e-9 * abs(drift[-1]):
+        return None
+    scale = 1 / np.sqrt(drift[:, None] + drift)
+
+    def back(x: np.ndarray) -> np.ndarray:
+        return turn @ (scale * x) @ turn.T
+
+    # As for T, a start that no semidefinite C is orthogonal to: the identity, in these coordinates.
+    start = np.diag(1 / np.diag(scale))
+    value, x = _top(
+        batches.size, lambda x: scale * (turn.T @ batches.noise(back(x), rho) @ turn), start / np.linalg.norm(start)
+    )
+    c = _symmetric(back(x))
+    return value, c / np.linalg.norm(c)
 
 
 def last_stable(
@@ -235,14 +277,19 @@ def _text(pattern: list[int]) -> str:
 
 
 def _step(batches: MatrixBatches, learning_rate: float, rho: float, c: np.ndarray) -> np.ndarray:
-    parts = batches.moments(c)
     drift = (batches.mean + rho * batches.mean_square) @ c
-    noise = parts.one + rho * parts.two + rho**2 * parts.four
-    return c - learning_rate * (drift + drift.T) + learning_rate**2 * noise
+    return c - learning_rate * (drift + drift.T) + learning_rate**2 * batches.noise(c, rho)
 
 
-def _top(size: int, apply: Callable[[np.ndarray], np.ndarray]) -> tuple[float, np.ndarray]:
-    """Find the largest eigenvalue of a positive map on symmetric matrices, and its eigenvector, of unit norm."""
+def _top(
+    size: int, apply: Callable[[np.ndarray], np.ndarray], start: np.ndarray | None = None, *, loose: float = _LOOSE
+) -> tuple[float, np.ndarray]:
+    """Find the largest eigenvalue of a map on symmetric matrices, and its eigenvector, of unit norm.
+
+    Args:
+      start: a matrix that the eigenvector is not orthogonal to; None for the identity, right for a positive map.
+      loose: tolerance of large matrices.
+    """
     if size <= _DENSE:
         written = np.array([_entries(apply(matrix)) for matrix in _symmetric_basis(size)])
         values, vectors = np.linalg.eigh(_symmetric(written))
@@ -254,10 +301,11 @@ def _top(size: int, apply: Callable[[np.ndarray], np.ndarray]) -> tuple[float, n
 
     # SciPy's stubs do not know the constructor's arguments.
     operator = LinearOperator((size**2, size**2), matvec=product, dtype=np.float64)  # pyright: ignore
-    start = np.eye(size).ravel() / math.sqrt(size)
-    if not np.any(product(start)):
-        return 0.0, start.reshape(size, size)
-    options: dict[str, Any] = {"v0": start, "ncv": 40, "tol": _TOLERANCE, "maxiter": 5000}
+    begin = (np.eye(size) / math.sqrt(size) if start is None else start).ravel()
+    if not np.any(product(begin)):
+        return 0.0, begin.reshape(size, size)
+    tolerance = _TOLERANCE if size * (size + 1) // 2 <= _TABLE_ROWS else loose
+    options: dict[str, Any] = {"v0": begin, "ncv": 40, "tol": tolerance, "maxiter": 5000}
     values, vectors = eigsh(operator, k=1, which="LA", **options)
     vector = _symmetric(vectors[:, 0].reshape(size, size))
     return float(values[0]), vector / np.linalg.norm(vector)

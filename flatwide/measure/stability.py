@@ -33,13 +33,14 @@ _LARGEST_PRODUCT = 2e9  # floating point operations of one product with T; a mea
 class Stability(NamedTuple):
     """Linear stability of unnormalized SAM with random batches.
 
-    verdict: "stable" where E|x|^2 stays bounded (definition 6.2 of the paper), as curved_growth <= 1 + tolerance;
-      "unstable"; or "undecided" where a simulation's interval holds both.
+    verdict: "stable" where E|x|^2 stays bounded (definition 6.2 of the paper): learning_rate is at most the largest
+      stable one, or, where that is not known, curved_growth at most 1, both up to the tolerance; "unstable"; or
+      "undecided" where a simulation's interval holds both.
     growth: factor by which E|x|^2 grows a step in the long run, at least 1 where there are flat directions.
     curved_growth: the same in the directions that some example's loss curves in; 0 where there are none.
     growth_interval: low and high 95 % limits of curved_growth; both are curved_growth where it is exact.
     margin: 1 - curved_growth.
-    is_exact: computed from matrices; else simulated.
+    is_exact: computed from matrices (curved_growth to 1e-4 above 27 curved directions); else simulated.
     num_curved: directions that some example's loss curves in; None where they are too many to be counted.
     largest_learning_rate: last stable eta at this rho; infinite if all are stable, nan if none is or it is not known.
     largest_rho: last stable rho at this learning rate, likewise; nan too where only a simulation was made.
@@ -244,8 +245,9 @@ def _exact(
     single = mean_powers(batches if batch_size == 1 else mean_square.MatrixBatches(hessians, 1))
     found = consequences_of_matrices(single, **steps, tolerance=tolerance)
     spectrum = np.linalg.eigvalsh(single.one)
+    is_stable = curved <= 1 + tolerance if math.isnan(rate) else learning_rate <= rate * (1 + tolerance)
     return Stability(
-        "stable" if curved <= 1 + tolerance else "unstable",
+        "stable" if is_stable else "unstable",
         max(1.0, curved) if num_curved < num_rows else curved,
         curved,
         (curved, curved),

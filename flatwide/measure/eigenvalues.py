@@ -140,7 +140,7 @@ class _Search:
             _, vectors, _ = self._ritz()
             found = self._check(vectors)
         order = np.argsort(-self._rank(found.values), kind="stable")
-        structured = jax.vmap(lambda row: unflatten(self._operator.params, row))(found.vectors[order])
+        structured = _structured(self._operator.params, found.vectors[order])
         num_products = self.basis.num_products
         is_converged = found.residuals[order] <= self._tolerance * self._size
         cost = num_products * self._operator.cost
@@ -214,6 +214,11 @@ class _Search:
     def _next_key(self) -> Array:
         self._key, key = jax.random.split(self._key)
         return key
+
+
+@jax.jit
+def _structured(params: PyTree, rows: Array) -> PyTree:
+    return jax.vmap(lambda row: unflatten(params, row))(rows)
 
 
 @jax.jit

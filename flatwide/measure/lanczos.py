@@ -36,10 +36,9 @@ class Basis:
         self.product = operator.open()
         self.dtype = np.dtype(jax.tree.leaves(operator.params)[0].dtype)
         self.capacity = capacity
-        self._blocks = [
-            jnp.zeros((_ROWS, _num_entries(operator.params)), self.dtype) for _ in range(capacity // _ROWS + 1)
-        ]
-        self._row = self._before = self._blocks[0][0]
+        # Those not in use yet are one and the same, so that memory is taken as the basis grows.
+        self._blocks = [jnp.zeros((_ROWS, _num_entries(operator.params)), self.dtype)] * (capacity // _ROWS + 1)
+        self._row = self._before = jnp.zeros_like(self._blocks[0][0])
         self.projected = np.zeros((capacity, capacity))
         self.num_rows = self.num_products = 0
         self.coupling = 0.0
@@ -131,7 +130,7 @@ class Basis:
 
     def _write(self, place: int) -> None:
         at, inside = divmod(place, _ROWS)
-        self._blocks[at] = _written(self._blocks[at], self._row, inside)
+        self._blocks[at] = _written(self._blocks[at], self._row, inside) if inside else _opened(self._row)
 
 
 def check_finite(numbers: np.ndarray) -> None:
@@ -155,6 +154,7 @@ def _num_entries(params: PyTree) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
+@jax.jit
 def _flat(tree: PyTree) -> Array:
     return ravel_pytree(tree)[0]
 
@@ -235,6 +235,12 @@ def _without(blocks: tuple[Array, ...], vector: Array, num_rows: Array, is_row: 
 
 def _unit(vector: Array, length: Array) -> Array:
     return jnp.where(length > 0, vector / jnp.where(length > 0, length, 1), 0)
+
+
+@jax.jit
+def _opened(row: Array) -> Array:
+    """Make a block of one row."""
+    return jnp.zeros((_ROWS, row.size), row.dtype).at[0].set(row)
 
 
 @functools.partial(jax.jit, donate_argnames="rows")

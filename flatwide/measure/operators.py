@@ -267,6 +267,7 @@ def project(operator: Operator, vector: PyTree) -> PyTree:
     return trees.apply_mask(vector, operator.mask)
 
 
+@jax.jit
 def random_normal(operator: Operator, key: Array) -> PyTree:
     """Draw a vector of independent standard normal entries; zero where the mask drops them."""
     leaves, structure = jax.tree.flatten(operator.params)

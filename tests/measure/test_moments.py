@@ -17,15 +17,15 @@ def normal(seed, *shape):
 
 
 def mlp():
-    """A network with kernels that are multiplied once (from either side), twice, and a number that scales."""
+    """A network whose first kernel is just large enough to be factored; 40 parameters, the size of the basis."""
     params = {
-        "first": normal(1, 6, 3) / 2,
+        "first": normal(1, 7, 3) / 2,
         "bias": normal(2, 3) / 2,
         "twice": normal(3, 3, 3) / 2,
         "last": normal(4, 2, 3),
         "scale": np.float64(1.3),
     }
-    data = {"inputs": normal(5, 7, 6), "targets": np.arange(7) % 2}
+    data = {"inputs": normal(5, 7, 7), "targets": np.arange(7) % 2}
     return params, data
 
 
@@ -148,7 +148,7 @@ def test_equal_examples_are_uniform():
 class TestGaussNewtonMoments:
     def test_network(self):
         params, data = mlp()
-        mask = jax.tree.map(lambda leaf: np.ones(leaf.shape, bool), params) | {"first": normal(6, 6, 3) > -1}
+        mask = jax.tree.map(lambda leaf: np.ones(leaf.shape, bool), params) | {"first": normal(6, 7, 3) > -1}
         moments = measure.gauss_newton_moments(
             mlp_outputs, cross_entropy, params, data, orders=[2, 4], mask=mask, chunk_size=3, **TIGHT
         )
@@ -163,11 +163,11 @@ class TestGaussNewtonMoments:
         assert_dense(moments, np.asarray(jax.vmap(of_one)(data)))
 
     def test_is_the_hessian_of_a_linear_network(self):
-        params = {"kernel": normal(0, 4, 3), "bias": np.zeros(3)}
-        data = {"inputs": normal(1, 6, 4), "targets": np.arange(6) % 3}
+        params = {"kernel": normal(0, 3, 8), "bias": np.zeros(3)}
+        data = {"inputs": normal(1, 6, 8), "targets": np.arange(6) % 3}
 
         def outputs(params, example, offset):
-            return example["inputs"] @ params["kernel"] + params["bias"] + offset
+            return params["kernel"] @ example["inputs"] + params["bias"] + offset
 
         def loss(params, example, offset):
             return cross_entropy(outputs(params, example, offset), example)

@@ -77,8 +77,11 @@ _KNOWN = (
         for k in (2, 3, 4)
     ),
     Quantity("stability.largest_stable_learning_rate", "largest stable learning rate", _RATE),
-    Quantity("stability.growth_factor", "growth of distances a step"),
-    Quantity("stability.largest_stable_rho", "largest stable ρ", "parameter units"),
+    Quantity("stability.growth_factor", "growth of squared distances a step"),
+    Quantity("stability.largest_stable_rho", "largest stable ρ of unnormalized SAM"),
+    Quantity("stability.condition_margin", "margin of the paper's condition", is_signed=True),
+    Quantity("stability.condition_learning_rate", "learning rate that the paper's condition allows", _RATE),
+    Quantity("stability.edge_of_stability", "top eigenvalue at the edge of stability", _CURVE),
     Quantity("convergence.rate", "rate at which the loss fell", "1 / step", is_signed=True),
     Quantity("convergence.bound_rate", "rate that the theorem promises", "1 / step"),
     Quantity("convergence.smoothness", "largest smoothness of an example", _CURVE),
@@ -106,6 +109,8 @@ NUM_EXAMPLES = "num_examples"  # `<measurement>.num_examples`: on how many it wa
 # How exact a measurement is: columns to look up, not to compare.
 _EXACTNESS = {"curvature.largest_residual", "sharpness.worst_gap", "spectrum.width"}
 _EXACTNESS |= {f"convergence.{name}" for name in ("num_evaluations", "rate_low", "rate_high", "is_linear")}
+_EXACTNESS |= {f"stability.{name}" for name in ("growth_low", "growth_high", "is_stable", "is_exact", "learning_rate")}
+_EXACTNESS |= {"stability.rho", "stability.condition_is_met", "stability.top_eigenvalue"}
 _EXACTNESS |= {"trajectory.num_networks", "trajectory.largest_offset", "barrier.position"}
 _EXACTNESS |= {f"moments.residual_{k}" for k in (2, 3, 4)}
 
@@ -122,8 +127,12 @@ def quantity(name: str) -> Quantity:
 
 def measured(runs: "pd.DataFrame") -> list[Quantity]:
     """List the quantities that some run of a results table has, by section; within one the known ones first."""
-    names = [str(name) for name in runs.columns if _is_measured(str(name))]
-    found = [quantity(name) for name in names if _has_numbers(runs[name])]
+    return in_order(str(name) for name in runs.columns if _is_measured(str(name)) and _has_numbers(runs[name]))
+
+
+def in_order(names: Iterable[str]) -> list[Quantity]:
+    """Describe measured columns in the order in which they are shown, without those that say how exact others are."""
+    found = [quantity(name) for name in names if name not in _EXACTNESS]
     order = {section: place for place, section in enumerate(SECTIONS)}
     return sorted(found, key=lambda one: (order[one.section], _ORDER.get(one.name, len(_ORDER))))
 

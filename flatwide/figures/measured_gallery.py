@@ -24,12 +24,13 @@ _DRAWN = {
     "sharpness": ("worst", "average", "sam"),
     "spectrum": ("negative_share", "positive_share"),
     "activations": ("stability",),
+    "stability": ("largest_stable_learning_rate", "growth_factor", "condition_margin", "largest_stable_rho", "margin"),
     "convergence": ("rate", "bound_rate", "smoothness", "pl_constant"),
     "trajectory": ("length", "distance", "explained_1"),
 }
 # Flatness against the metric: the first of these that were measured.
 _FLATNESS = ("curvature.top_eigenvalue", "curvature.trace", "sharpness.worst", "sharpness.average", "moments.s_2")
-_USED = {"stability.largest_stable_learning_rate": "learning_rate"}  # what a quantity is to be compared with
+_USED = {"stability.largest_stable_learning_rate": "stability.learning_rate"}  # what a quantity is to be compared with
 _LARGER = "Smaller is flatter."
 _WORDS = {
     "curvature": f"How strongly the training loss curves at the minima. {_LARGER}",
@@ -88,10 +89,16 @@ def _plans(known: Sequence[Quantity], *, are_many: bool) -> Iterator[tuple[str, 
     for one in known:
         groups.setdefault(one.measurement, []).append(one)
     for measurement, group in groups.items():
-        own = [q for q in group if q.name.partition(".")[2] in _DRAWN.get(measurement, ())] or group
+        own = [q for q in group if _is_drawn(q)] or group
         for start in range(0, len(own), _MOST_PANELS):
             ending = f"_{start // _MOST_PANELS + 1}" if len(own) > _MOST_PANELS else ""
             yield slug(measurement) + ending, own[start : start + _MOST_PANELS]
+
+
+def _is_drawn(quantity: Quantity) -> bool:
+    """Tell whether a quantity is among those drawn of its measurement."""
+    own = quantity.name.partition(".")[2]
+    return own in _DRAWN.get(quantity.measurement, (own,))
 
 
 def _by_width_and_rho(group: Sequence[_Found], drawn: list[Quantity], look: Look, name: str) -> Iterator[Figure]:
@@ -133,12 +140,13 @@ def _rows(one: _Found, drawn: Sequence[Quantity]) -> Iterator[Row]:
     part = {"part": one.piece.name} if one.piece.name else {}
     for quantity in drawn:
         for cell, values in one.values.get(quantity.name, ()):
+            best = cell.best  # computed anew at each look
             for place, rho in enumerate((0.0, *cell.rhos)):
                 for seed, value, score in zip(cell.seeds, values[:, place], cell.values[:, place], strict=True):
                     if not np.isfinite(value):
                         continue
                     row = part | {"quantity": quantity.name, "num_params": cell.num_params, "rho": rho, "seed": seed}
-                    row |= {"value": float(value), "is_best": place > 0 and cell.best == place - 1}
+                    row |= {"value": float(value), "is_best": place > 0 and best == place - 1}
                     row |= {"metric": float(score)} if np.isfinite(score) else {}
                     run = one.piece.names.get((cell.value, rho, seed))
                     yield row | ({} if run is None else {"run": run})
@@ -159,7 +167,7 @@ def _used(group: Sequence[_Found], quantity: Quantity) -> list[Row]:
     values: dict[int, set[float]] = {}
     for row in rows:
         values.setdefault(row["num_params"], set()).add(row[name])
-    title = f"{name.replace('_', ' ')} of the runs"
+    title = f"{name.partition('.')[2].replace('_', ' ')} that was used"
     return [{"num_params": k, "value": min(v), "of": title} for k, v in sorted(values.items()) if len(v) == 1]
 
 
@@ -222,8 +230,9 @@ def _over_epochs(piece: Piece, look: Look, series: Series, ending: str) -> Itera
         if epochs:
             chosen.append(facts | {"run": run})
             curves[run] = [epochs[epoch] for epoch in sorted(epochs)]
-    several = [quantities.quantity(name) for name, epochs in seen.items() if len(epochs) > 1]
-    drawn = [q for q in several if q.section == DYNAMICS or q in quantities.headlines(several)][: 2 * _MOST_PANELS]
+    several = quantities.in_order(name for name, epochs in seen.items() if len(epochs) > 1)
+    first = quantities.headlines(several)
+    drawn = [q for q in several if q in first or (q.section == DYNAMICS and _is_drawn(q))][: 2 * _MOST_PANELS]
     for start in range(0, len(drawn), _MOST_PANELS):
         some = drawn[start : start + _MOST_PANELS]
         name = f"measured_over_epochs{ending}" + (f"_{start // _MOST_PANELS + 1}" if len(drawn) > _MOST_PANELS else "")

@@ -127,10 +127,10 @@ def test_the_paper_is_hollow_beside_its_own_network():
 
 
 def test_the_largest_stable_learning_rate_lies_beside_the_one_used():
-    runs = study(learning_rate=0.1).assign(**{"stability.largest_stable_learning_rate": 0.5})
+    runs = study().assign(**{"stability.largest_stable_learning_rate": 0.5, "stability.learning_rate": 0.1})
     spec = compiled(drawn(runs)["stability_by_width"])
     (name,) = [name for name in spec["datasets"] if name.endswith("averages")]
-    used = [row["mean"] for row in spec["datasets"][name] if row["of"] == "learning rate of the runs"]
+    used = [row["mean"] for row in spec["datasets"][name] if row["of"] == "learning rate that was used"]
     assert used == [0.1, 0.1, 0.1]
 
 

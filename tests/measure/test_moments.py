@@ -17,15 +17,15 @@ def normal(seed, *shape):
 
 
 def mlp():
-    """A network whose first kernel is just large enough to be factored; 40 parameters, the size of the basis."""
+    """A network whose last kernel is just large enough to be factored; 40 parameters, the size of the basis."""
     params = {
-        "first": normal(1, 7, 3) / 2,
+        "first": normal(1, 2, 3) / 2,
         "bias": normal(2, 3) / 2,
         "twice": normal(3, 3, 3) / 2,
-        "last": normal(4, 2, 3),
+        "last": normal(4, 7, 3),
         "scale": np.float64(1.3),
     }
-    data = {"inputs": normal(5, 7, 7), "targets": np.arange(7) % 2}
+    data = {"inputs": normal(5, 7, 2), "targets": np.arange(7)}
     return params, data
 
 
@@ -148,7 +148,7 @@ def test_equal_examples_are_uniform():
 class TestGaussNewtonMoments:
     def test_network(self):
         params, data = mlp()
-        mask = jax.tree.map(lambda leaf: np.ones(leaf.shape, bool), params) | {"first": normal(6, 7, 3) > -1}
+        mask = jax.tree.map(lambda leaf: np.ones(leaf.shape, bool), params) | {"first": normal(6, 2, 3) > -1}
         moments = measure.gauss_newton_moments(
             mlp_outputs, cross_entropy, params, data, orders=[2, 4], mask=mask, chunk_size=3, **TIGHT
         )

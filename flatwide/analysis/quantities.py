@@ -158,13 +158,7 @@ def num_examples(runs: "pd.DataFrame", measurement: str) -> list[int]:
 
 def _is_measured(name: str) -> bool:
     first, dot, own = name.partition(".")
-    return (
-        bool(dot)
-        and own != NUM_EXAMPLES
-        and name not in _EXACTNESS
-        and first != fields.ASIDE
-        and first not in files.RESULT_FIELDS
-    )
+    return bool(dot) and own != NUM_EXAMPLES and first != fields.ASIDE and first not in files.RESULT_FIELDS
 
 
 def _has_numbers(column: Any) -> bool:

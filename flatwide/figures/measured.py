@@ -301,7 +301,8 @@ def _layers(
     says_all = panel.title == quantity.title  # then the axis needs the unit only
     x, y = places.encode(), panel.axis.encode(quantity.unit if says_all and quantity.unit else wrapped(quantity.label))
     mean, low, high = alt.Y("mean:Q"), alt.Y("low:Q"), alt.Y2("high:Q")
-    plain, full = {"x": alt.X("x:Q"), "color": alt.Color("of:N")}, lines.opacity(1, hide)
+    # A page takes the legend out of each layer, so each has the whole channel.
+    plain, full = {"x": alt.X("x:Q"), "color": color}, lines.opacity(1, hide)
     tips: dict[str, Any] = {"tooltip": _tooltips(dots, quantity.label)} if has_tooltips else {}
     seeds = alt.Chart(data["dots"], name=f"{name}_seeds").mark_circle(size=22)
     line = alt.Chart(data["averages"], name=f"{name}_line").mark_line(strokeWidth=2)

@@ -29,7 +29,7 @@ SIZES, EXAMPLES = (784, 300, 100, 10), 1000
 PRODUCTS = 14
 TOLERANCE = 1e-4
 WRONG = "WRONG"
-SLOW = 8.0  # seconds after which a tool is not run again
+SLOW = 5.0  # seconds after which a tool is not run again
 
 
 class Peer:

@@ -1,7 +1,7 @@
 """PyTorch's tools for curvature: reads `TASK TOOL SIZE SEED` lines, answers with JSON; compare benchmarks/curvature.py.
 
 Started as: torch_curvature.py THREADS START.npz (inputs, labels, and kernel_i [in, out] and bias_i of each layer).
-Answers: {"seconds", "values", "residual", "products"}, or {"error"} with the tool's own message.
+Answers: {"seconds", "values", "residual"}, or {"error"} with the tool's own message.
 """
 
 import json
@@ -37,10 +37,8 @@ class Product:
     def __init__(self):
         loss = criterion(model(inputs), labels)
         self.gradient = torch.autograd.grad(loss, params, create_graph=True)
-        self.count = 0
 
     def __call__(self, vector) -> np.ndarray:
-        self.count += 1
         pieces = torch.as_tensor(np.asarray(vector, np.float32).reshape(-1)).split([param.numel() for param in params])
         directions = [piece.reshape(param.shape) for piece, param in zip(pieces, params, strict=True)]
         found = torch.autograd.grad(self.gradient, params, grad_outputs=directions, retain_graph=True)

@@ -31,10 +31,12 @@ class Outcome(NamedTuple):
     """How a run ended.
 
     status: "finished", "diverged", "failed", or "busy" where another process trains it; problem: what went wrong.
+    waits_for: the run that is to be finished before this one can be measured.
     """
 
     status: str
     problem: str = ""
+    waits_for: str = ""
 
 
 def run(
@@ -162,7 +164,7 @@ def _measured(
     except runs.BusyError as error:
         return Outcome("busy", str(error))
     except RuntimeError as error:
-        return Outcome("failed", str(error))
+        return Outcome("failed", str(error), getattr(error, "waits_for", ""))
     return outcome
 
 

@@ -9,11 +9,19 @@ from collections.abc import Sequence
 from flatwide import registry
 
 MEASUREMENTS: dict[str, str] = {
+    "activations": "flatwide.measurements.activations:activations",
+    "barrier": "flatwide.measurements.barrier:barrier",
+    "convergence": "flatwide.measurements.convergence:convergence",
     "curvature": "flatwide.measurements.curvature:curvature",
+    "function": "flatwide.measurements.function:function",
     "gradient": "flatwide.measurements.gradient:gradient",
+    "landscape": "flatwide.measurements.landscape:landscape",
     "moments": "flatwide.measurements.moments:moments",
     "sharpness": "flatwide.measurements.sharpness:sharpness",
+    "smoothness": "flatwide.measurements.smoothness:smoothness",
     "spectrum": "flatwide.measurements.spectrum:spectrum",
+    "stability": "flatwide.measurements.stability:stability",
+    "trajectory": "flatwide.measurements.trajectory:trajectory",
 }
 # Raised by one where the definition of a measurement changes its numbers, so that old files are not taken for new ones.
 VERSIONS: dict[str, int] = {}

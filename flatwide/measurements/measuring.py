@@ -5,23 +5,20 @@ import json
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
-from flatwide import checkpoints, measurements, recording, registry, runs, streams, trained
+from flatwide import measurements, recording, registry, runs, streams, trained
 from flatwide.experiment import Experiment
 from flatwide.logs import say, values_text
 from flatwide.measurements import records
 from flatwide.measurements.records import Wanted
-from flatwide.measurements.subject import Measured, Subject
+from flatwide.measurements.saved import MeasurementError, Saved, WaitingError
+from flatwide.measurements.subject import Measured
 from flatwide.recording import Stopped
 from flatwide.types import Batch, PyTree
-
-
-class MeasurementError(RuntimeError):
-    """Some measurements of a run failed; their tracebacks are in `measurements/error.txt` beside it."""
 
 
 def measure(
@@ -36,23 +33,32 @@ def measure(
     Args:
       config: `measurements`, `measure_epochs` and `measure_examples`; all else is read from the run.
       should_stop: asked before each measurement.
-    Raises: BusyError if another process has the run in hand; Stopped; MeasurementError once all others are done.
+    Raises: BusyError if another process has the run in hand; Stopped; once all others are done MeasurementError, or
+      WaitingError if nothing failed and what is missing waits for another run.
     """
     if not records.missing(directory, config):
         return
+    waiting: list[WaitingError] = []
     with directory.lock():
-        failures = list(_failures(directory, config, should_stop=should_stop, quiet=quiet))
+        failures = list(_failures(directory, config, waiting, should_stop=should_stop, quiet=quiet))
     if failures:
         raise MeasurementError(
             f"{directory.path}: {len(failures)} of the measurements failed: {'; '.join(failures[:3])}"
             f"{'; …' if len(failures) > 3 else ''}. See {directory.error_file}."
         )
+    if waiting:
+        raise waiting[0]
 
 
 def _failures(
-    directory: runs.RunDirectory, config: Mapping[str, Any], *, should_stop: Callable[[], bool], quiet: bool
+    directory: runs.RunDirectory,
+    config: Mapping[str, Any],
+    waiting: list[WaitingError],
+    *,
+    should_stop: Callable[[], bool],
+    quiet: bool,
 ) -> Iterator[str]:
-    """Measure, and yield what went wrong."""
+    """Measure, and yield what went wrong; what has to wait is collected."""
     saved: Saved | None = None
     for one in records.missing(directory, config):  # again: another process may have been at it until now
         if should_stop():
@@ -60,6 +66,8 @@ def _failures(
         try:
             saved = saved or open_run(directory, num_examples=one.num_examples)
             _measure_one(saved, one, quiet=quiet)
+        except WaitingError as error:
+            waiting.append(error)
         except Exception as error:
             told = f"{one.stem}: {type(error).__name__}: {' '.join(str(error).split())}"
             directory.write_error("".join(traceback.format_exception(error)) + told)
@@ -67,7 +75,7 @@ def _failures(
             yield told
 
 
-def _measure_one(saved: "Saved", one: Wanted, *, quiet: bool) -> None:
+def _measure_one(saved: Saved, one: Wanted, *, quiet: bool) -> None:
     function = registry.find("measurements", one.name, measurements.MEASUREMENTS)
     title = measurements.title(one.name)
     key = streams.key(saved.built.config["seed"], f"measurement {title}")
@@ -92,32 +100,6 @@ def _options(function: Callable) -> dict[str, Any]:
     """List the defaults with which a measurement was called."""
     defaults = {name: p.default for name, p in registry.fields(function).items() if name != "key"}
     return json.loads(json.dumps(defaults, default=str))
-
-
-class Saved(NamedTuple):
-    """A finished run whose networks can be loaded."""
-
-    directory: runs.RunDirectory
-    built: Experiment
-    examples: Batch
-
-    def subject(self, epoch: int | None) -> Subject:
-        """Load the network of a snapshot, or with None that of the end.
-
-        Raises: ValueError if it was not kept or is damaged.
-        """
-        built, directory = self.built, self.directory
-        if epoch is None:
-            network, at = (
-                recording.network(trained.final_state(directory, built)),
-                built.num_steps / built.steps_per_epoch,
-            )
-        else:
-            path, at = directory.snapshot(epoch), float(epoch)
-            if not path.exists():
-                raise ValueError(recording.no_snapshot(path))
-            network, _ = checkpoints.load(path, recording.network(built.state_shapes()))
-        return Subject(built, network["params"], network["stats"], network["mask"], at, self.examples)
 
 
 def open_run(directory: runs.RunDirectory, *, num_examples: int) -> Saved:

@@ -1,10 +1,10 @@
 """What a measurement is given, and what it gives back."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,9 @@ from flatwide.experiment import Experiment
 from flatwide.training.state import State
 from flatwide.types import Array, Batch, PyTree
 from flatwide.workloads import Workload
+
+if TYPE_CHECKING:
+    from flatwide.measurements.saved import Saved
 
 
 class Measured(NamedTuple):
@@ -87,6 +90,8 @@ class Subject:
     params: pruned weights are 0. stats: batch-norm averages, or {}. mask: None, or booleans like params (True is kept).
     epoch: passes over the training examples after which the network was saved.
     examples: prepared batch of at most `measure_examples` training examples: inputs, targets, with their label noise.
+    saved: the run on the disk; None for a network of yours, which has no history.
+    snapshot: epoch that it was kept as; None for the end.
     """
 
     built: Experiment
@@ -95,6 +100,8 @@ class Subject:
     mask: PyTree | None
     epoch: float
     examples: Batch
+    saved: "Saved | None" = None
+    snapshot: int | None = None
 
     @property
     def num_examples(self) -> int:
@@ -134,3 +141,35 @@ class Subject:
     def initial(self) -> State:
         """Make the state that the run started from: params, stats, mask."""
         return self.built.init()
+
+    @property
+    def history(self) -> list[dict[str, float | None]]:
+        """Read the rows of the run's `metrics.csv` until this epoch.
+
+        Raises: ValueError for a network that is of no run.
+        """
+        return [row for row in self._saved.directory.read_metrics() if (row["epoch"] or 0) <= self.epoch]
+
+    def path(self) -> "Iterator[Subject]":
+        """Load the networks that the run kept until this one, which is the last.
+
+        Raises: ValueError for a network that is of no run.
+        """
+        for epoch in self._saved.kept_epochs:
+            if epoch < self.epoch:
+                yield self._saved.subject(epoch)
+        yield self
+
+    def base(self) -> "Subject | None":
+        """Load the network of the same epoch from the same config at rho 0; None where that run diverged.
+
+        Raises: WaitingError if that run is not finished; ValueError for a network that is of no run.
+        """
+        found = self._saved.base()
+        return found and found.subject(self.snapshot)
+
+    @property
+    def _saved(self) -> "Saved":
+        if self.saved is None:
+            raise ValueError("saved=None: expected a network of a run in a work directory; this one has no files.")
+        return self.saved

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from flatwide import driver, runs
-from flatwide.measurements.measuring import MeasurementError
+from flatwide.measurements.measuring import MeasurementError, WaitingError
 from flatwide.study import orders as study_orders
 from flatwide.study.executors.crew import STOP_SECONDS, STOPPED
 from flatwide.study.orders import Orders, Task
@@ -73,7 +73,9 @@ def _train(orders: Orders, worker: str, pieces, should_stop: Callable[[], bool])
             options = {"should_stop": should_stop, "tensorboard": orders.tensorboard}
             outcomes = driver.run_together(group, orders.workdir, **options)
             for task, outcome in zip(left, outcomes, strict=True):
-                if outcome.status == "failed":
+                if outcome.waits_for:
+                    _wait(orders, task, outcome.waits_for, outcome.problem)
+                elif outcome.status == "failed":
                     orders.mark_failed(task)
         else:
             _train_one(orders, left[0], should_stop)
@@ -92,6 +94,8 @@ def _train_one(orders: Orders, task: Task, should_stop: Callable[[], bool]) -> N
             driver.measure(directory, task.config, should_stop=should_stop, quiet=True)
     except driver.Stopped:
         raise
+    except WaitingError as error:
+        _wait(orders, task, error.waits_for, str(error))
     except MeasurementError:  # each is written beside the run already
         orders.mark_failed(task)
     except runs.BusyError:
@@ -99,6 +103,14 @@ def _train_one(orders: Orders, task: Task, should_stop: Callable[[], bool]) -> N
     except Exception as error:
         if directory.read_error() == told:  # it failed before it could write so itself
             driver.keep_error(task.config, orders.workdir, "".join(traceback.format_exception(error)))
+        orders.mark_failed(task)
+
+
+def _wait(orders: Orders, task: Task, waits_for: str, problem: str) -> None:
+    """Leave a run to be measured once the one that it is compared with is trained, if these orders have it."""
+    others = [other for group in orders.groups for other in group if other.name == waits_for]
+    if not others or orders.state(others[0]) == "failed":
+        runs.RunDirectory(orders.workdir / "runs" / task.name).write_error(problem)
         orders.mark_failed(task)
 
 

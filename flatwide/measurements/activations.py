@@ -1,0 +1,43 @@
+"""How many hidden ReLUs training switched on or off, over the examples."""
+
+import functools
+import math
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from flatwide.measurements.subject import Measured, Subject
+from flatwide.models import activations as models_activations
+from flatwide.types import Model
+
+
+def activations(subject: Subject, *, key: jax.Array, batch_size: int = 100) -> Measured:
+    """Measure the share of hidden ReLUs that are on, or off, both at the initial weights and now.
+
+    Args:
+      batch_size: examples in memory at once.
+    Returns: stability, of all units, and stability_<layer> of each layer's; means over the examples, with errors.
+    Raises: ValueError for a model that tells nothing of its ReLUs.
+    Cost: two forward passes.
+    """
+    del key  # nothing is drawn
+    program = _stability(subject.built.model)
+    before, after = ((one.params, one.stats) for one in (subject.initial, subject))
+    parts = []
+    for first in range(0, subject.num_examples, batch_size):
+        inputs = jax.tree.map(lambda leaf, at=first: leaf[at : at + batch_size], subject.examples["inputs"])
+        parts.append(jax.device_get(program(before, after, inputs)))
+    found = {"stability": np.concatenate([part.units for part in parts])}
+    found |= {f"stability_{name}": np.concatenate([part.layers[name] for part in parts]) for name in parts[0].layers}
+    values = {name: float(np.mean(shares, dtype=np.float64)) for name, shares in found.items()}
+    return Measured(values, {name: _standard_error(shares) for name, shares in found.items() if len(shares) > 1})
+
+
+def _standard_error(shares: np.ndarray) -> float:
+    return float(np.std(shares, ddof=1, dtype=np.float64)) / math.sqrt(len(shares))
+
+
+@functools.lru_cache(maxsize=64)
+def _stability(model: Model) -> Callable:
+    return jax.jit(functools.partial(models_activations.stability, model))

@@ -1,0 +1,67 @@
+"""The function that a network of one number has become: its values, how far it goes up and down, and its kinks."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flatwide import trees
+from flatwide.measurements.subject import Measured, Outputs, Subject
+from flatwide.types import Array, PyTree
+
+
+def function(
+    subject: Subject, *, key: jax.Array, num_points: int = 2001, margin: float = 0.1, threshold: float = 0.01
+) -> Measured:
+    """Measure the function of a network that reads one number and gives one.
+
+    Args:
+      num_points: of an even grid over the examples' inputs and beyond.
+      margin: how far the grid reaches beyond them on either side, as a part of their range.
+      threshold: a kink counts where the slope changes by more than this part of its total variation.
+    Returns: total_variation of the function, in output units; slope_total_variation, in output per input unit;
+      num_kinks, of all that are further apart than the grid; distance, from the initial weights in parameter units.
+      Arrays: grid, outputs [num_points]; slopes [num_points - 1], midway between the points.
+    Raises: ValueError for a network of other inputs or outputs.
+    Cost: two passes over the grid.
+    """
+    del key  # nothing is drawn
+    inputs, built = subject.examples["inputs"], subject.built
+    sizes = [leaf.size // leaf.shape[0] for leaf in jax.tree.leaves(inputs)]
+    if sizes != [1] or built.data.num_outputs != 1:
+        raise ValueError(
+            f"config.dataset={built.config['dataset']!r}: expected inputs and outputs of one number, as regression_1d "
+            f"has; found {sum(sizes)} inputs and {built.data.num_outputs} outputs."
+        )
+    points = np.asarray(jax.tree.leaves(inputs)[0], np.float64).ravel()
+    reach = margin * np.ptp(points)
+    grid = np.linspace(points.min() - reach, points.max() + reach, num_points)
+    program = _values_and_slopes(subject.outputs, jax.tree.structure(inputs), jax.tree.leaves(inputs)[0].shape[1:])
+    outputs, _ = program(subject.params, subject.stats, jnp.asarray(grid, float))
+    # A kink lies between two midpoints or on one, so each changes the slope from one to the next once.
+    _, slopes = program(subject.params, subject.stats, jnp.asarray((grid[1:] + grid[:-1]) / 2, float))
+    outputs, slopes = np.asarray(outputs, np.float64), np.asarray(slopes, np.float64)
+    changes = np.abs(np.diff(slopes))
+    moved = trees.add(subject.params, trees.scale(-1, subject.initial.params))
+    values = {
+        "total_variation": float(np.abs(np.diff(outputs)).sum()),
+        "slope_total_variation": float(changes.sum()),
+        "num_kinks": int(np.sum(changes > threshold * changes.sum())),
+        "distance": float(trees.norm(moved)),
+    }
+    return Measured(values, arrays={"grid": grid, "outputs": outputs, "slopes": slopes})
+
+
+@functools.lru_cache(maxsize=64)
+def _values_and_slopes(outputs: Outputs, structure: Any, shape: tuple[int, ...]) -> Callable:
+    def program(params: PyTree, stats: PyTree, points: Array) -> tuple[Array, Array]:
+        def value(points: Array) -> Array:
+            inputs = jax.tree.unflatten(structure, [points.reshape(-1, *shape)])
+            return outputs(params, {"inputs": inputs}, stats).reshape(-1)
+
+        return jax.jvp(value, (points,), (jnp.ones_like(points),))
+
+    return jax.jit(program)

@@ -1,0 +1,129 @@
+"""Whether a minimum is linearly stable under the steps of the run that found it: the paper's theorem 6.3."""
+
+import math
+from typing import Any
+
+import jax
+
+from flatwide import config as configs
+from flatwide import measure
+from flatwide.measure import operators
+from flatwide.measure.linear_dynamics import simulated_growth
+from flatwide.measure.matrix_free_condition import matrix_free_condition
+from flatwide.measure.stability_condition import consequences_of
+from flatwide.measurements import steps
+from flatwide.measurements.gradient import gradient
+from flatwide.measurements.subject import Measured, Subject
+
+
+def stability(
+    subject: Subject,
+    *,
+    key: jax.Array,
+    max_exact: int = 128,
+    num_particles: int = 64,
+    num_steps: int = 200,
+    tolerance: float = 1e-3,
+    batch_size: int = 1000,
+) -> Measured:
+    """Measure how distances from a network grow under the run's steps, linearized there.
+
+    The learning rate is that of the run's step here, the rho that of the unnormalized rule that takes it; the theory
+    knows neither momentum nor weight decay. With more than max_exact kept weights the growth is simulated, with a
+    quarter of the toolkit's particles and half of its steps: about a minute of one core for an MLP of 50,000 weights
+    and 1,000 examples. Directions that grow slowly may be missed, so it is then rather too low.
+
+    Args:
+      max_exact: kept weights up to which everything is computed from matrices.
+      num_particles, num_steps: of the simulation.
+      tolerance: of the condition, where it is not computed from matrices.
+      batch_size: examples in memory at once, of the top eigenvalue.
+    Returns: learning_rate and rho, that were used; growth_factor of E|x|^2 a step in the directions that some loss
+      curves in, growth_low and growth_high (95 %); is_stable, 1 or 0, left out where undecided; is_exact, 0 where
+      simulated; largest_stable_learning_rate and largest_stable_rho where exact; condition_value and condition_margin
+      of the paper's sufficient condition, condition_learning_rate, the largest that it allows, for batches of the run's
+      size where exact, else of one example; bound_top_eigenvalue, bound_s_2, bound_s_3, bound_s_4, what it implies;
+      top_eigenvalue; edge_of_stability, the top eigenvalue at which full-batch SAM with the run's own rule stops to
+      descend. What is not finite is left out, and all but the learning rate where a batch has no gradient.
+    Raises: ValueError for another variant of SAM than normalized and unnormalized.
+    Cost: some hundred Hessian-vector products, and 2 num_particles num_steps of a batch, as recorded.
+    """
+    rate, rho = steps.learning_rate(subject), steps.unnormalized_rho(subject)
+    if not math.isfinite(rho):
+        return Measured({"learning_rate": rate})
+    stability_key, top_key = jax.random.split(key)
+    top = measure.top_eigenvalues(subject.hessian(batch_size), 1, key=top_key, which="largest")
+    values = {
+        "learning_rate": rate,
+        "rho": rho,
+        "top_eigenvalue": float(top.values[0]),
+        "edge_of_stability": _edge(subject, rate, key),
+    }
+    bounds = consequences_of(values["top_eigenvalue"], (0.0, 0.0, 0.0), learning_rate=rate, rho=rho)
+    values |= {f"bound_{one.name}": one.bound for one in bounds}
+    options: dict[str, Any] = {"learning_rate": rate, "rho": rho, "mask": subject.mask, "extra": subject.stats}
+    if operators.num_kept(subject.params, subject.mask) <= max_exact:
+        found, cost = _exact(subject, stability_key, max_exact, options)
+    else:
+        found, cost = _simulated(subject, stability_key, num_particles, num_steps, tolerance, options)
+    kept = {name: float(value) for name, value in (values | found).items() if math.isfinite(value)}
+    return Measured(kept, cost=cost + top.cost + 0.5)
+
+
+def _exact(subject: Subject, key: jax.Array, max_exact: int, options: dict[str, Any]) -> tuple[dict[str, float], float]:
+    found = measure.linear_stability(
+        subject.per_example_loss,
+        subject.params,
+        subject.examples,
+        key=key,
+        batch_size=steps.batch_size(subject),
+        max_dimension=max_exact,
+        **options,
+    )
+    values = {
+        **_growth(found.curved_growth, *found.growth_interval),
+        "is_exact": float(found.is_exact),
+        "largest_stable_learning_rate": found.largest_learning_rate,
+        "largest_stable_rho": found.largest_rho,
+        **_condition(found.condition),
+    }
+    return values, found.cost
+
+
+def _simulated(
+    subject: Subject, key: jax.Array, num_particles: int, num_steps: int, tolerance: float, options: dict[str, Any]
+) -> tuple[dict[str, float], float]:
+    growth_key, condition_key = jax.random.split(key)
+    data = (subject.per_example_loss, subject.params, subject.examples)
+    growth = simulated_growth(
+        *data,
+        key=growth_key,
+        batch_size=steps.batch_size(subject),
+        num_particles=num_particles,
+        num_steps=num_steps,
+        **options,
+    )
+    condition, cost = matrix_free_condition(*data, key=condition_key, tolerance=tolerance, **options)
+    values = {**_growth(growth.value, growth.low, growth.high), "is_exact": 0.0, **_condition(condition)}
+    return values, cost + 2 * growth.num_draws / subject.num_examples
+
+
+def _growth(value: float, low: float, high: float) -> dict[str, float]:
+    limit = 1 + 1e-5  # rounding of the Hessians
+    is_stable = 1.0 if high <= limit else 0.0 if low > limit else math.nan
+    return {"growth_factor": value, "growth_low": low, "growth_high": high, "is_stable": is_stable}
+
+
+def _condition(condition: measure.Condition) -> dict[str, float]:
+    return {
+        "condition_value": condition.value,
+        "condition_margin": condition.margin,
+        "condition_learning_rate": condition.largest_learning_rate,
+    }
+
+
+def _edge(subject: Subject, rate: float, key: jax.Array) -> float:
+    rho = configs.effective_rho(subject.built.config)
+    is_normalized = rho > 0 and subject.built.config["sam_variant"] == "normalized"
+    norm = gradient(subject, key=key).values["gradient_norm"] if is_normalized else None
+    return float(measure.edge_of_stability(norm, learning_rate=rate, rho=rho))

@@ -1,0 +1,72 @@
+"""The training step that a run takes at a network: where it leads, and with which learning rate and rho."""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flatwide import config as configs
+from flatwide import measure, trees
+from flatwide.measurements.subject import MeanLoss, Subject
+from flatwide.types import Array, PyTree
+
+
+def next_params(subject: Subject) -> PyTree:
+    """Take the training step that follows a network, with a fresh optimizer state: a snapshot holds no momentum."""
+    built, step = subject.built, _step(subject)
+    params, stats = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), (subject.params, subject.stats))
+    state = built.init()._replace(step=jnp.int32(step), params=params, stats=stats)
+    return built.train_step(state, built.batch(step))[0].params
+
+
+def learning_rate(subject: Subject) -> float:
+    """Give the learning rate of that step."""
+    return subject.built.learning_rate(_step(subject))
+
+
+def batch_size(subject: Subject) -> int:
+    """Give the run's batch size, or all examples where they are fewer."""
+    return min(subject.built.config["batch_size"], subject.num_examples)
+
+
+def unnormalized_rho(subject: Subject) -> float:
+    """Give the rho of unnormalized SAM that takes the run's steps here: theorems know that rule only.
+
+    For normalized SAM it is the mean of rho / |g_B| over the examples in batches of the run's size.
+
+    Returns: infinity where a batch has no gradient.
+    Raises: ValueError for another variant of SAM.
+    Cost: one gradient.
+    """
+    rho, variant = configs.effective_rho(subject.built.config), subject.built.config["sam_variant"]
+    if rho == 0 or variant == "unnormalized":
+        return rho
+    if variant != "normalized":
+        raise ValueError(
+            f"config.sam_variant={variant!r}: expected 'normalized' or 'unnormalized'; the theory of stability and "
+            "convergence is about these."
+        )
+    size = batch_size(subject)
+    count = subject.num_examples // size
+    batches = jax.tree.map(lambda leaf: leaf[: count * size].reshape(count, size, *leaf.shape[1:]), subject.examples)
+    norms = _gradient_norms(subject.loss_fn)(subject.params, batches, subject.stats, subject.mask)
+    return float(np.mean(measure.effective_rho(rho, np.asarray(norms))))
+
+
+@functools.lru_cache(maxsize=64)
+def _gradient_norms(loss_fn: MeanLoss) -> Callable:
+    def program(params: PyTree, batches: PyTree, stats: PyTree, mask: PyTree | None) -> Array:
+        def norm(batch: PyTree) -> Array:
+            return trees.norm(trees.apply_mask(jax.grad(loss_fn)(params, batch, stats), mask))
+
+        return jax.lax.map(norm, batches)
+
+    return jax.jit(program)
+
+
+def _step(subject: Subject) -> int:
+    """Find the number of that step; at the end of a run it is the last one once more, on its batch."""
+    built = subject.built
+    return min(round(subject.epoch * built.steps_per_epoch), built.num_steps - 1)

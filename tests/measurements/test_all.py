@@ -1,0 +1,294 @@
+"""Every measurement on the runs of a small study against numbers taken by hand; and what some refuse."""
+
+import json
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+
+from flatwide import config as configs
+from flatwide import driver, measure, measurements, runs, trees
+from flatwide.measurements import measuring, records
+from flatwide.measurements.activations import activations
+from flatwide.measurements.barrier import barrier
+from flatwide.measurements.convergence import convergence, positive_losses
+from flatwide.measurements.function import function
+from flatwide.measurements.landscape import landscape
+from flatwide.measurements.measuring import WaitingError
+from flatwide.measurements.smoothness import smoothness
+from flatwide.measurements.stability import stability
+from flatwide.measurements.trajectory import trajectory
+from flatwide.study import orders, worker
+
+FIELDS = {
+    "num_neurons": (2,),
+    "pruner": "random",
+    "sparsity": 0.5,
+    "batch_size": 128,
+    "num_epochs": 2,
+    "eval_every_steps": 2,
+    "momentum": 0.0,
+    "measure_epochs": (0, 1),
+    "measure_examples": 20,
+}
+LINE = {"dataset": "regression_1d", "model": "OneHiddenLayer", "loss": "squared", "batch_size": 6, "num_epochs": 1}
+
+
+def run(workdir, **fields):
+    driver.run(FIELDS | fields, workdir, quiet=True, tensorboard=False)
+    return driver.locate(configs.resolve(FIELDS | fields), workdir)[0]
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    """Train a run and its counterpart at rho 0."""
+    workdir = tmp_path_factory.mktemp("work")
+    run(workdir)
+    run(workdir, rho=0.0)
+    return workdir
+
+
+@pytest.mark.parametrize("name", measurements.MEASUREMENTS)
+def test_it_measures_a_trained_network(workdir, name):
+    fields = LINE if name == "function" else {}
+    directory = run(workdir, measurements=(name,), measure_epochs=(), **fields)
+    (path,) = directory.path.glob(f"measurements/{name}-examples20.json")
+    found = json.loads(path.read_text())
+    assert found["values"]
+    assert all(isinstance(value, float | int) and np.isfinite(value) for value in found["values"].values())
+    assert set(found["errors"]) <= set(found["values"])
+    assert all(np.isfinite(error) for error in found["errors"].values())
+    if found["arrays"]:
+        arrays = np.load(path.with_suffix(".npz"))
+        assert {key: list(array.shape) for key, array in arrays.items()} == found["arrays"]
+        assert all(np.all(np.isfinite(array)) for array in arrays.values())
+    (record,) = (record for record in records.read(directory)[0] if record.name == name)
+    assert (record.epoch, record.is_final) == (1.0 if fields else 2.0, True)
+    assert record.values == found["values"]
+
+
+def subject_of(directory, epoch=None):
+    return measuring.open_run(directory, num_examples=20).subject(epoch)
+
+
+def test_activations_are_counted_by_hand(workdir):
+    subject = subject_of(run(workdir))
+    first, last = (one.params["hidden_0"] for one in (subject.initial, subject))
+    inputs = np.asarray(subject.examples["inputs"], np.float64).reshape(20, -1)
+    was, now = (inputs @ layer["kernel"] + np.asarray(layer["bias"])[None] > 0 for layer in (first, last))
+    found = activations(subject, key=jax.random.key(0), batch_size=7)
+    assert found.values["stability_hidden_0"] == found.values["stability"] == pytest.approx(np.mean(was == now))
+    assert found.errors["stability"] == pytest.approx(np.std(np.mean(was == now, axis=1), ddof=1) / 20**0.5)
+
+
+def test_a_network_without_known_relus_is_refused(small):
+    subject = small(num_neurons=())
+    with pytest.raises(ValueError, match="tells of no ReLU"):
+        activations(subject, key=jax.random.key(0))
+
+
+def test_a_network_of_one_number_has_the_kinks_that_its_weights_say(small):
+    subject = small(dataset="regression_1d", model="OneHiddenLayer", loss="squared", batch_size=6, num_neurons=(4,))
+    hidden = {"kernel": np.float32([[1, 1, -2, 1]]), "bias": np.float32([0, -0.5, 1, -9])}
+    output = {"kernel": np.float32([[1], [-3], [0.5], [1]])}
+    found = function(replace(subject, params={"hidden_0": hidden, "output": output}), key=jax.random.key(0))
+    # Slopes of -1, 0, 1 and -2 with kinks at 0 and twice at 0.5, where 1 and -3 change it by -3 + 1; none at 9.
+    assert found.values["num_kinks"] == 2
+    assert found.values["slope_total_variation"] == pytest.approx(1 + 2, abs=1e-4)
+    grid, outputs = found.arrays["grid"], found.arrays["outputs"]
+    truth = np.maximum(grid, 0) - 3 * np.maximum(grid - 0.5, 0) + 0.5 * np.maximum(1 - 2 * grid, 0)
+    np.testing.assert_allclose(outputs, truth, atol=1e-5)
+    assert found.values["total_variation"] == pytest.approx(np.abs(np.diff(truth)).sum(), rel=1e-4)
+    points = np.asarray(subject.examples["inputs"])
+    assert grid[0] == pytest.approx(points.min() - 0.1 * np.ptp(points))
+    begun = {name: subject.initial.params[name] for name in ("hidden_0", "output")}
+    square = sum(
+        np.sum(np.square(np.float64(now) - np.float64(was)))
+        for now, was in zip(
+            jax.tree.leaves({"hidden_0": hidden, "output": output}), jax.tree.leaves(begun), strict=True
+        )
+    )
+    assert found.values["distance"] == pytest.approx(square**0.5, rel=1e-5)
+
+
+def test_a_function_of_many_numbers_is_refused(small):
+    with pytest.raises(ValueError, match=r"config\.dataset='digits': expected inputs and outputs of one number"):
+        function(small(), key=jax.random.key(0))
+
+
+def loss_at(subject, params):
+    return float(subject.loss_fn(params, subject.examples, subject.stats))
+
+
+def test_the_barrier_is_that_between_the_ends_of_both_runs(workdir):
+    ours, base = subject_of(run(workdir)), subject_of(run(workdir, rho=0.0))
+    found = barrier(ours, key=jax.random.key(0), num_points=5, batch_size=8)
+
+    def between(part):
+        return jax.tree.map(lambda a, b: (1 - part) * a + part * b, base.params, ours.params)
+
+    truth = [loss_at(base, between(part)) for part in found.arrays["line_positions"]]
+    np.testing.assert_allclose(found.arrays["line_losses"], truth, rtol=1e-5)
+    parts = found.arrays["line_positions"]
+    excess = np.array(truth) - (1 - parts) * truth[0] - parts * truth[-1]
+    assert found.values["barrier"] == pytest.approx(excess.max(), abs=1e-6)
+    assert found.values["distance"] > 0
+    assert barrier(base, key=jax.random.key(0)).values == {"barrier": 0.0, "position": 0.0, "distance": 0.0}
+
+
+def test_the_counterpart_of_a_snapshot_is_that_of_its_epoch(workdir):
+    early = subject_of(run(workdir), 0)
+    assert barrier(early, key=jax.random.key(0)).values["distance"] == 0  # both start alike
+    assert subject_of(run(workdir), 1).base().epoch == 1
+
+
+def test_a_run_waits_for_its_counterpart_and_is_measured_by_the_same_command(tmp_path):
+    fields = {"measurements": ("barrier", "gradient"), "num_epochs": 1, "measure_epochs": ()}
+    with pytest.raises(
+        WaitingError, match=r"compared with its counterpart at rho 0, which is new: .*rho0-seed0"
+    ) as told:
+        run(tmp_path, **fields)
+    directory = driver.locate(configs.resolve(FIELDS | fields), tmp_path)[0]
+    assert [one.name for one in records.missing(directory, configs.resolve(FIELDS | fields))] == ["barrier"]
+    assert not directory.error_file.exists()
+    assert run(tmp_path, **fields | {"rho": 0.0, "measurements": ()}).name == told.value.waits_for
+    run(tmp_path, **fields)
+    assert not records.missing(directory, configs.resolve(FIELDS | fields))
+
+
+def test_a_study_measures_what_had_to_wait(tmp_path):
+    fields = FIELDS | {"measurements": ("barrier",), "num_epochs": 1, "measure_epochs": ()}
+    tasks = [configs.resolve(fields | {"rho": rho}) for rho in (0.05, 0.0)]
+    named = [[orders.Task(driver.locate(config, tmp_path)[0].name, dict(config))] for config in tasks]
+    given = orders.write(tmp_path, named, session="s", tensorboard=False)
+    worker.follow(given.path, "0-0", place=0, should_stop=lambda: False)
+    assert [given.state(task) for group in given.groups for task in group] == ["done", "done"]
+    alone = orders.write(tmp_path / "w", named[:1], session="s", tensorboard=False)
+    worker.follow(alone.path, "0-0", place=0, should_stop=lambda: False)
+    assert alone.state(alone.groups[0][0]) == "failed"  # nobody trains what it waits for
+    assert "Train that one" in runs.RunDirectory(tmp_path / "w" / "runs" / named[0][0].name).read_error()
+
+
+def test_the_plane_is_that_of_true_losses_around_the_network(workdir):
+    subject = subject_of(run(workdir))
+    found = landscape(subject, key=jax.random.key(1), num_line_steps=2, num_plane_steps=1, batch_size=8)
+    first, second = measure.random_directions(subject.params, key=jax.random.key(1), mask=subject.mask)
+    arrays = found.arrays
+
+    def at(x, y):
+        return jax.tree.map(lambda w, a, b: w + x * a + y * b, subject.params, first, second)
+
+    for row, y in enumerate(arrays["plane_y"]):
+        for column, x in enumerate(arrays["plane_x"]):
+            assert arrays["plane_losses"][row, column] == pytest.approx(loss_at(subject, at(x, y)), rel=1e-4)
+    for x, loss in zip(arrays["direction_positions"], arrays["direction_losses"], strict=True):
+        assert loss == pytest.approx(loss_at(subject, at(x, 0)), rel=1e-4)
+    outputs = np.asarray(subject.outputs(subject.params, subject.examples, subject.stats))
+    assert arrays["plane_metrics"][1, 1] == np.float32(np.mean(outputs.argmax(1) == subject.examples["targets"]))
+    rises = arrays["plane_losses"].astype(float) - loss_at(subject, subject.params)
+    assert found.values["largest_rise"] == pytest.approx(rises.max(), rel=1e-4)
+    assert found.values["mean_rise"] == pytest.approx(rises.mean(), rel=1e-4)
+
+
+def test_the_path_is_that_of_the_networks_that_were_kept(workdir):
+    directory = run(workdir)
+    subject = subject_of(directory)
+    networks = [subject_of(directory, epoch) for epoch in (0, 1)] + [subject]
+    rows = np.stack([np.asarray(ravel_pytree(one.params)[0], np.float64) for one in networks])
+    found = trajectory(subject, key=jax.random.key(0), num_points=3, batch_size=8)
+    _, sizes, right = np.linalg.svd(rows - rows.mean(axis=0), full_matrices=False)
+    coordinates = (rows - rows.mean(axis=0)) @ right[:2].T
+    np.testing.assert_allclose(np.abs(found.arrays["coordinates"]), np.abs(coordinates), atol=1e-5)
+    np.testing.assert_allclose(found.arrays["explained_variance"], (sizes**2 / np.sum(sizes**2))[:2], rtol=1e-5)
+    assert found.arrays["epochs"].tolist() == [0.0, 1.0, 2.0]
+    assert found.values["length"] == pytest.approx(np.linalg.norm(np.diff(rows, axis=0), axis=1).sum(), rel=1e-6)
+    # three networks lie on their plane: the loss of a point of it is that of the weights there
+    signs = np.sign(np.sum(found.arrays["coordinates"] * coordinates, axis=0))
+    x, y = found.arrays["surface_x"][2], found.arrays["surface_y"][0]
+    point = rows.mean(axis=0) + (signs * [x, y]) @ right[:2]
+    params = ravel_pytree(subject.params)[1](np.float32(point))
+    assert found.arrays["surface_losses"][0, 2] == pytest.approx(loss_at(subject, params), rel=1e-4)
+    assert trajectory(networks[1], key=jax.random.key(0)).values == {"num_networks": 2}
+
+
+def test_a_run_that_kept_no_networks_has_no_path(tmp_path):
+    subject = subject_of(run(tmp_path, measure_epochs=(), num_epochs=1))
+    with pytest.raises(ValueError, match="a path takes at least two networks before the end"):
+        trajectory(subject, key=jax.random.key(0))
+
+
+def test_the_constants_are_those_along_the_next_step_of_training(workdir):
+    subject = subject_of(run(workdir), 1)
+    built = subject.built
+    state = built.init()._replace(step=np.int32(built.steps_per_epoch), params=jax.tree.map(np.copy, subject.params))
+    after = built.train_step(state, built.batch(built.steps_per_epoch))[0].params
+    slope = jax.grad(subject.loss_fn)
+    norms, alphas = [], []
+    flat = {name: np.asarray(ravel_pytree(tree)[0], np.float64) for name, tree in (("a", subject.params), ("b", after))}
+    unravel, first = ravel_pytree(subject.params)[1], None
+    kept = flat["a"] != 0  # nothing else moves
+    for part in range(11):
+        point = unravel(np.float32(flat["a"] + part / 10 * (flat["b"] - flat["a"])))
+        here = np.asarray(ravel_pytree(slope(point, subject.examples, subject.stats))[0], np.float64) * kept
+        first = here if first is None else first
+        if part:
+            norms.append(np.linalg.norm(here - first) / (part / 10 * np.linalg.norm(flat["b"] - flat["a"])))
+            alphas.append(here @ here / loss_at(subject, point))
+    found = smoothness(subject, key=jax.random.key(0), batch_size=8).values
+    assert found["smoothness"] == pytest.approx(max(norms), rel=1e-2)
+    assert found["pl_constant"] == pytest.approx(min(alphas), rel=1e-3)
+    assert found["distance"] == pytest.approx(np.linalg.norm(flat["b"] - flat["a"]), rel=1e-4)
+
+
+def test_the_rate_is_fitted_to_the_running_loss_until_the_epoch(workdir):
+    directory = run(workdir)
+    rows = directory.read_metrics()
+    assert len(subject_of(directory, 1).history) == len(rows) / 2
+    found = convergence(subject_of(directory), key=jax.random.key(0)).values
+    fit = measure.linear_rate([row["running_train_loss"] for row in rows], [row["step"] for row in rows])
+    assert (found["rate"], found["rate_low"], found["rate_high"]) == (fit.rate, fit.low, fit.high)
+    assert found["rate_per_epoch"] == pytest.approx(12 * fit.rate)
+    early = convergence(subject_of(directory, 1), key=jax.random.key(0)).values
+    assert early["num_evaluations"] == 6
+    assert "rate" not in early
+    assert found["smoothness"] >= found["loss_smoothness"]
+
+
+def test_losses_end_before_the_first_zero():
+    rows = [{"step": step, "running_train_loss": loss} for step, loss in ((1, 2.0), (2, 1.0), (3, 0.0), (4, 1.0))]
+    steps_taken, losses = positive_losses([{"step": 0, "running_train_loss": None}, *rows])
+    assert (steps_taken.tolist(), losses.tolist()) == ([1.0, 2.0], [2.0, 1.0])
+
+
+@pytest.mark.parametrize("variant", ["normalized", "unnormalized"])
+def test_stability_is_that_of_the_dense_hessians_at_the_runs_rate(masked, small, variant):
+    subject = small(pruner="random", sparsity=0.5, sam_variant=variant, rho=0.1, momentum=0.0, batch_size=1)
+    slope = jax.grad(subject.loss_fn)
+
+    def norm(batch):
+        return float(trees.norm(trees.apply_mask(slope(subject.params, batch, subject.stats), subject.mask)))
+
+    batches = [jax.tree.map(lambda leaf, at=at: leaf[at : at + 1], subject.examples) for at in range(20)]
+    rho = np.mean([0.1 / norm(batch) for batch in batches]) if variant == "normalized" else 0.1
+    found = stability(subject, key=jax.random.key(0))
+    assert found.values["rho"] == pytest.approx(rho, rel=1e-5)
+    rate = subject.built.config["learning_rate"]
+    truth = measure.stability_of_matrices(masked.hessians, learning_rate=rate, rho=rho, batch_size=1)
+    assert found.values["is_exact"] == 1
+    assert found.values["growth_factor"] == pytest.approx(truth.curved_growth, rel=1e-4)
+    assert found.values["condition_value"] == pytest.approx(truth.condition.value, rel=1e-4)
+    assert found.values["is_stable"] == (truth.verdict == "stable")
+    edge_rho = 0.1 / norm(subject.examples) if variant == "normalized" else 0.1
+    edge = found.values["edge_of_stability"]
+    assert rate * (edge + edge_rho * edge**2) == pytest.approx(2, rel=1e-4)
+    if variant == "unnormalized":
+        simulated = stability(subject, key=jax.random.key(0), max_exact=0, num_steps=40).values
+        assert simulated["is_exact"] == 0
+        assert simulated["growth_factor"] == pytest.approx(truth.curved_growth, rel=0.1)
+
+
+def test_stability_knows_no_adaptive_sam(small):
+    with pytest.raises(ValueError, match=r"config\.sam_variant='adaptive': expected 'normalized' or 'unnormalized'"):
+        stability(small(sam_variant="adaptive"), key=jax.random.key(0))

@@ -9,7 +9,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from flatwide import config as configs
-from flatwide import driver, measure, measurements, runs, trees
+from flatwide import driver, measure, measurements, registry, runs, trees
 from flatwide.measurements import measuring, records
 from flatwide.measurements.activations import activations
 from flatwide.measurements.barrier import barrier
@@ -292,3 +292,18 @@ def test_stability_is_that_of_the_dense_hessians_at_the_runs_rate(masked, small,
 def test_stability_knows_no_adaptive_sam(small):
     with pytest.raises(ValueError, match=r"config\.sam_variant='adaptive': expected 'normalized' or 'unnormalized'"):
         stability(small(sam_variant="adaptive"), key=jax.random.key(0))
+
+
+@pytest.mark.parametrize("name", ["gradient", "landscape", "spectrum"])
+def test_it_measures_a_pruned_network_with_batch_norm(small, name):
+    fields = {"model": "ResNet18", "num_filters": 1, "num_blocks": (1, 1), "pruner": "random", "sparsity": 0.5}
+    subject = small(**fields)
+    found = registry.find("measurement", name, measurements.MEASUREMENTS)(subject, key=jax.random.key(0))
+    assert found.values
+    assert all(isinstance(value, float | int) and np.isfinite(value) for value in found.values.values())
+    assert all(np.all(np.isfinite(array)) for array in found.arrays.values())
+
+
+def test_a_network_that_tells_nothing_of_its_relus_is_refused(small):
+    with pytest.raises(ValueError, match="tells of no ReLU"):
+        activations(small(model="ResNet18", num_filters=1, num_blocks=(1,)), key=jax.random.key(0))

@@ -23,7 +23,7 @@ def stability(
     max_exact: int = 128,
     num_particles: int = 64,
     num_steps: int = 200,
-    tolerance: float = 1e-3,
+    tolerance: float = 1e-2,
     batch_size: int = 1000,
 ) -> Measured:
     """Measure how distances from a network grow under the run's steps, linearized there.
@@ -36,7 +36,8 @@ def stability(
     Args:
       max_exact: kept weights up to which everything is computed from matrices.
       num_particles, num_steps: of the simulation.
-      tolerance: of the condition, where it is not computed from matrices.
+      tolerance: of the condition, where it is not computed from matrices: at a hundredth, condition_learning_rate comes
+        out some tens of percent too high, and at a thousandth it takes several times as long.
       batch_size: examples in memory at once, of the top eigenvalue.
     Returns: learning_rate and rho, that were used; growth_factor of E|x|^2 a step in the directions that some loss
       curves in, growth_low and growth_high (95 %); is_stable, 1 or 0, left out where undecided; is_exact, 0 where

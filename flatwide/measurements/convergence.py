@@ -29,15 +29,13 @@ def convergence(subject: Subject, *, key: jax.Array, batch_size: int = 1000) -> 
       loss_smoothness, the top eigenvalue, all in loss per squared parameter unit; effective_rho, that of the
       unnormalized rule; largest_rho; best_learning_rate and best_rate, that the theorem would choose; bound_rate,
       1 / step, at the run's learning rate. What it does not promise is left out, and all of it where a constant is not
-      positive.
+      positive, or the loss is so well minimized that a step moves nothing: pl_constant is then left out too.
     Raises: ValueError for another variant of SAM than normalized and unnormalized.
     Cost: some hundred Hessian-vector products.
     """
     smooth_key, top_key = jax.random.split(key)
     options = subject.options(batch_size)
-    along = measure.smoothness_and_pl(
-        subject.loss_fn, subject.params, steps.next_params(subject), subject.examples, **options
-    )
+    pl_constant, num_points = _pl_constant(subject, options)
     smoothness, _ = measure.largest_example_smoothness(
         subject.loss_fn,
         subject.params,
@@ -48,10 +46,19 @@ def convergence(subject: Subject, *, key: jax.Array, batch_size: int = 1000) -> 
         batch_size=int(np.clip(_SIDE_BY_SIDE // trees.size(subject.params), 1, min(64, subject.num_examples))),
     )
     top = measure.top_eigenvalues(subject.hessian(batch_size), 1, key=top_key, which="largest")
-    constants = {"pl_constant": along.pl_constant, "loss_smoothness": float(top.values[0]), "smoothness": smoothness}
+    constants = {"pl_constant": pl_constant, "loss_smoothness": float(top.values[0]), "smoothness": smoothness}
     values = _fit(subject) | constants | _bound(subject, constants)
-    cost = top.cost + len(along.losses) / 2 + 21  # the steps of the power iteration
+    cost = top.cost + num_points / 2 + 21  # the steps of the power iteration
     return Measured({name: value for name, value in values.items() if math.isfinite(value)}, cost=cost)
+
+
+def _pl_constant(subject: Subject, options: Mapping[str, Any]) -> tuple[float, int]:
+    """Give the PL constant on the way of the next training step, and at how many points: nan where it moves nothing."""
+    after = steps.next_params(subject)
+    if not steps.moves(subject, after):
+        return math.nan, 0
+    along = measure.smoothness_and_pl(subject.loss_fn, subject.params, after, subject.examples, **options)
+    return along.pl_constant, len(along.losses)
 
 
 def _fit(subject: Subject) -> dict[str, float]:
@@ -74,7 +81,7 @@ def positive_losses(rows: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.n
 
 def _bound(subject: Subject, constants: Mapping[str, float]) -> dict[str, float]:
     rho, rate = steps.unnormalized_rho(subject), steps.learning_rate(subject)
-    if not math.isfinite(rho) or not min(constants.values()) > 0 or not rate > 0:
+    if not math.isfinite(rho) or not all(value > 0 for value in (*constants.values(), rate)):
         return {}
     options: dict[str, Any] = {"rho": rho, "batch_size": subject.built.config["batch_size"], **constants}
     best = measure.convergence_bound(**options)

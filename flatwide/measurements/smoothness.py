@@ -17,13 +17,16 @@ def smoothness(subject: Subject, *, key: jax.Array, batch_size: int = 1000) -> M
     Args:
       batch_size: examples in memory at once.
     Returns: smoothness, from below, and pl_constant, from above, in loss per squared parameter unit; distance, the
-      length of the step in parameter units. Arrays: smoothness_along, pl_constant_along [10].
-    Raises: ValueError if the step has no length.
+      length of the step in parameter units, alone where the step moves nothing, since the loss is minimized to the last
+      bit. Arrays: smoothness_along, pl_constant_along [10].
     Cost: eleven gradients, and the step.
     """
     del key  # nothing is drawn
+    after = steps.next_params(subject)
+    if not steps.moves(subject, after):
+        return Measured({"distance": 0.0})
     found = measure.smoothness_and_pl(
-        subject.loss_fn, subject.params, steps.next_params(subject), subject.examples, **subject.options(batch_size)
+        subject.loss_fn, subject.params, after, subject.examples, **subject.options(batch_size)
     )
     values = {"smoothness": found.smoothness, "distance": found.distance}
     if found.pl_constant == found.pl_constant:  # NaN where the loss is 0 all along

@@ -21,6 +21,11 @@ def next_params(subject: Subject) -> PyTree:
     return built.train_step(state, built.batch(step))[0].params
 
 
+def moves(subject: Subject, after: PyTree) -> bool:
+    """Tell whether a step moves the network by more than rounding takes away again."""
+    return float(trees.norm(jax.tree.map(jnp.subtract, after, subject.params))) > 0
+
+
 def learning_rate(subject: Subject) -> float:
     """Give the learning rate of that step."""
     return subject.built.learning_rate(_step(subject))

@@ -256,6 +256,14 @@ def test_the_rate_is_fitted_to_the_running_loss_until_the_epoch(workdir):
     assert found["smoothness"] >= found["loss_smoothness"]
 
 
+def test_a_step_that_moves_nothing_has_no_constants(tmp_path):
+    subject = subject_of(run(tmp_path, learning_rate=0.0, num_epochs=1))
+    assert smoothness(subject, key=jax.random.key(0)).values == {"distance": 0.0}
+    found = convergence(subject, key=jax.random.key(0)).values
+    assert {"pl_constant", "bound_rate", "largest_rho"}.isdisjoint(found)
+    assert found["smoothness"] > 0
+
+
 def test_losses_end_before_the_first_zero():
     rows = [{"step": step, "running_train_loss": loss} for step, loss in ((1, 2.0), (2, 1.0), (3, 0.0), (4, 1.0))]
     steps_taken, losses = positive_losses([{"step": 0, "running_train_loss": None}, *rows])

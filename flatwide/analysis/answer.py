@@ -82,13 +82,16 @@ def _growth(gains: "pd.DataFrame", slope: trend.Trend, units: _Units, base: str)
     first, last = gains.iloc[0], gains.iloc[-1]
     helps = max(first["corrected_gain"], last["corrected_gain"]) > 0
 
+    def no_help(rows: "pd.DataFrame") -> str:
+        return "SAM does not help" if max(rows["corrected_high"].tolist()) <= 0 else "SAM is not seen to help"
+
     def at(row) -> str:
         ends = f"{units.number(row['corrected_low'])} to {units.number(row['corrected_high'])}"
         size = f"{int(row['num_params']):,} parameters"
         return f"{units.amount(row['corrected_gain'])} (95 % interval {ends}) at {size}"
 
     if first["num_params"] == last["num_params"]:
-        subject = f"The gain of SAM over {base} is" if helps else f"SAM does not help here: its gain over {base} is"
+        subject = f"The gain of SAM over {base} is" if helps else f"{no_help(gains)} here: its gain over {base} is"
         seeds = f"{int(last['corrected_num_seeds'])} seeds"
         return f"{subject} {at(last)}, {seeds}, corrected for the choice of rho."
     verdict = "shows no clear trend with width"
@@ -103,8 +106,10 @@ def _growth(gains: "pd.DataFrame", slope: trend.Trend, units: _Units, base: str)
         rate += f", 95 % interval {ends}, {slope.num_seeds} seeds"
     subject, comma = f"The gain of SAM over {base}", ":"
     if not helps:
-        where = "any width" if max(gains["corrected_gain"].tolist()) <= 0 else "the smallest width or the largest"
-        subject, comma = f"SAM does not help at {where} here: its gain over {base}", ","
+        is_everywhere = max(gains["corrected_gain"].tolist()) <= 0
+        where = "any width" if is_everywhere else "the smallest width or the largest"
+        verb = no_help(gains if is_everywhere else gains.iloc[[0, -1]])
+        subject, comma = f"{verb} at {where} here: its gain over {base}", ","
     return f"{subject} {verdict}{comma} from {at(first)} to {at(last)} ({rate}; corrected for the choice of rho)."
 
 

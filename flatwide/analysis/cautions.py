@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from flatwide.analysis import fields, interpolation, rho, table, widths
+from flatwide.analysis import fields, interpolation, measured, quantities, rho, table, widths
 
 if TYPE_CHECKING:
     import pandas as pd
 
 FEW_SEEDS = 5
-
+_ALIKE = 1.5  # training losses whose ratio lies within this, or its inverse, are taken for equal
 
 _MENDS = {
     "unfinished": "in training or stopped; the same command goes on with them",
@@ -63,6 +63,7 @@ def cautions(
             *_rhos(cells, width, has_states=has_states),
             *_choice(cells, chosen_by),
             *_fit(part.runs, width=width, metric=metric, choose_by=chosen_by),
+            *_unequal_losses(part.runs, cells, width),
         ]:
             found[caution._replace(part=part.name)] = None
     return list(found)
@@ -209,6 +210,22 @@ def _fit(runs: "pd.DataFrame", *, width: str, metric: str, choose_by: str) -> It
             "no_interpolation",
             "The base does not fit its training labels at the largest width: the study may end before the networks are "
             "overparameterized.",
+        )
+
+
+def _unequal_losses(runs: "pd.DataFrame", cells: list[widths.Width], width: str) -> Iterator[Caution]:
+    if "train_loss" not in runs.columns or not quantities.measured(runs):
+        return
+    found = measured.arrange(runs, cells, ["train_loss"], width=width)["train_loss"]
+    kept = [one._replace(values=np.maximum(one.values, 1e-12)) for one in found if one.pairs]  # 0 has no logarithm
+    ratios = [measured.means(one, comparison=measured.RATIO).effect for one in kept]
+    at = [one.cell.value for one, ratio in zip(kept, ratios, strict=True) if not 1 / _ALIKE <= ratio <= _ALIKE]
+    if at:
+        yield Caution(
+            "unequal_losses",
+            f"SAM's training loss is more than {_ALIKE} times its base's, or less than the inverse. How a loss curves "
+            "depends on how much of it is left, so what was measured also tells how far each was trained.",
+            _at(width, at),
         )
 
 

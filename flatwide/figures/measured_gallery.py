@@ -44,6 +44,7 @@ _WORDS = {
     "barrier": "How far the loss rises on the straight line to the network of the same seed at ρ = 0.",
     "landscape": "How far the loss rises around the minima, along random directions as long as the weights.",
     "trajectory": "How far the weights moved while training.",
+    "function": "How far the function of a network of one input goes up and down over the examples' range.",
     "stability": "Whether small distances from a minimum shrink as training goes on there.",
 }
 

@@ -111,3 +111,17 @@ def test_where_sam_does_not_help_it_is_said(gains, words):
     text = answer.answer(long_table(values([5] * len(gains), gains), widths=SIZES[: len(gains)]))
     assert text.startswith(words)
     assert text.count(". ") == 1  # two sentences
+
+
+@pytest.mark.parametrize(
+    ("gains", "words"),
+    [
+        ((-2, -1), "SAM is not seen to help at any width here: its gain over SGD"),
+        ((-2, 5, -2), "SAM is not seen to help at the smallest width or the largest here: its gain over SGD"),
+        ((-0.5,), "SAM is not seen to help here: its gain over SGD is -"),
+    ],
+)
+def test_an_interval_that_reaches_above_zero_does_not_say_that_sam_cannot_help(gains, words):
+    """Two seeds of much noise."""
+    table = values([5] * len(gains), gains, num_seeds=2, noise=1)
+    assert answer.answer(long_table(table, widths=SIZES[: len(gains)])).startswith(words)

@@ -156,6 +156,13 @@ def test_measured_columns_are_found_and_in_order():
     assert (mine.label, mine.section) == ("path norm (mine)", quantities.OTHER)
 
 
+def test_units_are_those_of_what_is_written():
+    """`moments.smallest_k` is an eigenvalue over another, and not a curvature; decay may bend either way."""
+    assert quantities.quantity("moments.smallest_3").label == "smallest over largest eigenvalue of non-uniformity 3"
+    assert quantities.quantity("stability.bound_s_2").unit == quantities.quantity("moments.s_2").unit
+    assert quantities.quantity("convergence.bend").is_signed
+
+
 def test_the_papers_minima_lie_beside_its_own_network_and_loss():
     s_2 = measured_values().query("quantity == 'moments.s_2'")
     assert dict(zip(s_2["rho"], s_2["value"], strict=True)) == {

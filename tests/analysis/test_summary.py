@@ -170,6 +170,23 @@ def test_the_answer_claims_no_more_than_it_knows():
     assert "less error (95 % interval" in answer.answer(errors)
 
 
+@pytest.mark.parametrize(
+    ("sam_loss", "is_told"), [(0.002, True), (0.0005, True), (0.0, True), (0.0014, False), (0.0007, False)]
+)
+def test_networks_measured_at_unequal_training_losses_are_a_caution(sam_loss, is_told):
+    """The base ends at 0.5 with 100 parameters and at 0.001 with more; SAM at the same for the smallest."""
+    runs = study()
+    runs.loc[(runs["rho"] > 0) & (runs["num_params"] > 100), "train_loss"] = sam_loss
+    assert "unequal_losses" not in names(cautions.cautions(runs))  # nothing was measured
+    found = [one for one in cautions.cautions(runs.assign(**{"curvature.trace": 1.0})) if one.name == "unequal_losses"]
+    assert [one.finding for one in found] == ["at 1,000, 10,000 parameters"] * is_told
+
+
+def test_both_losses_zero_are_equal():
+    runs = study(train_loss=0.0).assign(**{"curvature.trace": 1.0})
+    assert "unequal_losses" not in names(cautions.cautions(runs))
+
+
 def test_missing_seeds_are_a_caution():
     runs = study().query("rho != 0.2 or seed > 0 or num_params > 100")
     (caution,) = [caution for caution in cautions.cautions(runs) if caution.name == "missing_seeds"]

@@ -218,8 +218,10 @@ def _study_summary(summary: Any, workdir: str, *, metric: str) -> str:
 
     diverged = f" ({summary.num_diverged} diverged)" if summary.num_diverged else ""
     failed = f", {summary.num_failed} failed" if summary.num_failed else ""
-    lines = [f"runs: {summary.num_done} of {summary.num_runs} done{diverged}{failed}. Table: {workdir}/results.csv"]
-    if summary.num_done:
+    lacking = f", {summary.num_unmeasured} trained but not measured in full" if summary.num_unmeasured else ""
+    done = f"runs: {summary.num_done} of {summary.num_runs} done{diverged}{failed}{lacking}"
+    lines = [f"{done}. Table: {workdir}/results.csv"]
+    if summary.num_done + summary.num_unmeasured:
         lines = [answer(flatwide.load(workdir), metric=metric), *lines, f"report: {workdir}/report.html"]
     return "\n".join(lines)
 

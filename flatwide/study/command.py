@@ -22,12 +22,16 @@ _REFRESH_SECONDS, _REFRESH_SHARE = 60.0, 20  # between refreshes, which take at 
 
 
 class Summary(NamedTuple):
-    """How a study stands: planned runs, those done (diverged ones among them), diverged, and failed or refused ones."""
+    """How a study stands: planned runs, those done (diverged ones among them), diverged, and failed or refused ones.
+
+    num_unmeasured: runs that are trained and lack a measurement; they are not done.
+    """
 
     num_runs: int
     num_done: int
     num_diverged: int
     num_failed: int
+    num_unmeasured: int
 
 
 def run(
@@ -72,7 +76,8 @@ def run(
         print(f"kept and not trained: {known.problem}", file=out)
     after = inventory.take(planned, workdir)
     num_done = after.count(*inventory.DONE)
-    return Summary(len(planned.runs), num_done, after.count("diverged"), failed + len(refused))
+    unmeasured = after.count(inventory.UNMEASURED)
+    return Summary(len(planned.runs), num_done, after.count("diverged"), failed + len(refused), unmeasured)
 
 
 def _train(
@@ -174,7 +179,7 @@ class _Progress:
     def _text(self) -> str:
         parts = [f"runs {self._done}/{self._total}"]
         parts += [f"{count} {status}" for status in ("diverged", "failed") if (count := self.counts[status])]
-        if any(self._left.values()):
+        if any(self._left.values()) and self._estimate.has_seen:
             seconds = self._estimate.total(self._left) / self._workers
             parts.append(f"about {duration_text(seconds)} left")
         return "  ".join(parts)

@@ -249,6 +249,19 @@ def test_a_run_that_kills_its_worker_fails_after_some_attempts(study, tmp_path, 
     assert "its worker died 3 times while it trained this run, at last: exit code 9" in printed.err
 
 
+def test_a_measurement_that_fails_hides_no_trained_run(study, tmp_path, capsys):
+    (tmp_path / "own.py").write_text("def broken(subject, *, key):\n    raise ValueError('no such thing here')\n")
+    flags = [f"--workdir={tmp_path}/w", study, f"--config.measurements={tmp_path}/own.py:broken"]
+    flags += ["--config.study.axes.num_neurons=(4,)", "--config.study.axes.seed=(0,)", "--config.num_epochs=1"]
+    assert cli.main(flags) == 1
+    printed = capsys.readouterr()
+    assert "runs: 0 of 2 done, 2 failed, 2 trained but not measured in full." in printed.out
+    assert "With one seed, SAM differs from SGD by" in printed.out  # the answer
+    assert f"report: {tmp_path}/w/report.html" in printed.out
+    assert "left" not in printed.err  # no run has told how long one takes
+    assert "no such thing here; see " in printed.err
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("group_size", [1, 2])

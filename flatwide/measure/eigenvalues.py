@@ -8,13 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from flatwide.measure.lanczos import Basis, unflatten
+from flatwide.measure.lanczos import Basis, lengths, unflatten
 from flatwide.measure.operators import Operator, random_normal
 from flatwide.types import Array, PyTree
 
 Which = Literal["magnitude", "largest", "smallest"]
 
 _UNSEEN = 200.0  # a random start has less than 1/200 of its typical part along a direction in one of 250 draws
+_HIDDEN = 0.1  # of the limit: a residual along the next row that says nothing of what is left of the others
 _RETRIES = 3  # times to go on where fresh products show that rounding had hidden a residual
 
 
@@ -27,6 +28,7 @@ class Eigenpairs(NamedTuple):
     is_converged: [k], whether the residual is at most the tolerance times the largest |value|.
     num_products: products with S, checks included.
     cost: in Hessian-vector products over the data set.
+    is_complete: whether it was ruled out that an eigenvalue is left out; False where max_products ended the search.
     """
 
     values: np.ndarray
@@ -35,6 +37,7 @@ class Eigenpairs(NamedTuple):
     is_converged: np.ndarray
     num_products: int
     cost: float
+    is_complete: bool
 
 
 def top_eigenvalues(
@@ -59,7 +62,7 @@ def top_eigenvalues(
       key: PRNG key of the starting vectors; the same key gives the same result.
       which: "magnitude" (largest |value|), "largest" or "smallest" (algebraic).
       tolerance: of the residuals, relative to the largest |value|; at least 10 times the type's rounding error.
-      max_products: where to give up; what is not converged by then is returned and says so.
+      max_products: where to give up, at least 2 k; what is not converged or not complete by then says so.
       basis_size: vectors like params held in memory; None for max(2 k + 20, 40).
       start: first starting vector, such as the result at nearby params; None for a random one.
     Returns: Eigenpairs, values in the unit of S.
@@ -78,6 +81,8 @@ def top_eigenvalues(
         raise ValueError(
             f"tolerance={tolerance}: expected at least {10 * epsilon:.1e} in this type; use 64-bit params."
         )
+    if max_products < 2 * k:
+        raise ValueError(f"max_products={max_products}: expected at least 2 k = {2 * k}: k, and a check of each.")
     capacity = min(size, max(2 * k + 20, 40) if basis_size is None else basis_size)
     if capacity < min(size, k + 2):
         raise ValueError(f"basis_size={basis_size}: expected at least k + 2 = {k + 2}.")
@@ -118,17 +123,18 @@ class _Search:
         basis, k = self.basis, self._k
         basis.extend()
         self._steps += 1
-        values, vectors, errors = self._ritz()
+        values, vectors, errors, tails = self._ritz()
         self._size = max(self._size, float(np.max(np.abs(values))))
         limit = self._tolerance * self._size
         self._lowest = min(self._lowest, float(np.min(self._rank(values))))
         if basis.num_rows == self._operator.size:
             self._found, self.is_over = self._check(vectors), True
-        elif len(values) >= k and np.all(errors[:k] <= limit):
-            if self._found is None or self._has_entered(values, limit):
-                self._settle(self._check(vectors), limit)
-            else:
+        elif len(values) >= k and np.all(tails[:k] <= limit):
+            if self._found is not None and not self._has_entered(values, limit):
                 self.is_over = basis.has_ended or self._is_ruled_out(values, errors, limit)
+            # What was kept from earlier bounds the residuals from above only, and more products do not lower it.
+            elif np.all(errors[:k] <= limit) or np.all(tails[:k] <= _HIDDEN * limit):
+                self._settle(self._check(vectors), limit)
         elif basis.has_ended:
             basis.begin_randomly(self._next_key())
         if not self.is_over and basis.num_rows == basis.capacity:
@@ -136,23 +142,26 @@ class _Search:
 
     def finish(self) -> Eigenpairs:
         found = self._found
-        if found is None:  # out of products
-            _, vectors, _ = self._ritz()
-            found = self._check(vectors)
+        if found is None or not self.is_over:  # out of products
+            values, vectors, _, _ = self._ritz()
+            if found is None or self._has_entered(values, self._tolerance * self._size):
+                found = self._check(vectors)
         order = np.argsort(-self._rank(found.values), kind="stable")
         structured = _structured(self._operator.params, found.vectors[order])
         num_products = self.basis.num_products
-        is_converged = found.residuals[order] <= self._tolerance * self._size
+        residuals = found.residuals[order]
+        is_converged = residuals <= self._tolerance * self._size
         cost = num_products * self._operator.cost
-        return Eigenpairs(found.values[order], found.residuals[order], structured, is_converged, num_products, cost)
+        return Eigenpairs(found.values[order], residuals, structured, is_converged, num_products, cost, self.is_over)
 
-    def _ritz(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Give Ritz values, vectors and estimated residuals, the wanted ones first."""
+    def _ritz(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Give Ritz values, vectors, bounds of their residuals, and these along the next row, the wanted ones first."""
         values, vectors = self.basis.ritz()
         order = np.argsort(-self._rank(values), kind="stable")
         values, vectors = values[order], vectors[:, order]
         kept = self._residuals @ np.abs(vectors[: len(self._residuals)])
-        return values, vectors, np.hypot(self.basis.coupling * np.abs(vectors[-1]), kept)
+        tails = self.basis.coupling * np.abs(vectors[-1])
+        return values, vectors, np.hypot(tails, kept), tails
 
     def _rank(self, values: np.ndarray) -> np.ndarray:
         return {"magnitude": np.abs, "largest": np.positive, "smallest": np.negative}[self._which](values)
@@ -172,7 +181,7 @@ class _Search:
             self._retries += 1
             self.basis.restart(checked.vectors, np.diag(checked.values), checked.worst)
             return
-        self._found, self._steps, self.is_over = checked, 0, self._k == 1
+        self._found, self._steps, self._retries, self.is_over = checked, 0, 0, self._k == 1
         if not self.is_over:
             self.basis.restart(checked.vectors, np.diag(checked.values), self._random_row())
 
@@ -225,5 +234,5 @@ def _structured(params: PyTree, rows: Array) -> PyTree:
 def _residuals(rows: Array, products: Array) -> tuple[Array, Array, Array]:
     values = jnp.sum(rows * products, axis=1) / jnp.sum(rows * rows, axis=1)
     left = products - values[:, None] * rows
-    lengths = jnp.linalg.norm(left, axis=1)
-    return values, lengths, left[jnp.argmax(lengths)]
+    sizes = lengths(left)
+    return values, sizes, left[jnp.argmax(sizes)]

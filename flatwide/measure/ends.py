@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatwide.measure.lanczos import Basis, unflatten
+from flatwide.measure.lanczos import Basis, lengths, unflatten
 from flatwide.measure.operators import Operator, random_normal
 from flatwide.types import Array, PyTree
 
@@ -91,4 +91,4 @@ def ends(
 @jax.jit
 def _residuals(rows: Array, products: Array) -> tuple[Array, Array]:
     values = jnp.sum(rows * products, axis=1) / jnp.sum(rows * rows, axis=1)
-    return values, jnp.linalg.norm(products - values[:, None] * rows, axis=1)
+    return values, lengths(products - values[:, None] * rows)

@@ -145,6 +145,15 @@ def check_finite(numbers: np.ndarray) -> None:
         )
 
 
+def lengths(vectors: Array) -> Array:
+    """Compute the l2 norms over the last axis, with no squares that leave the type's range.
+
+    The fourth power of a small curvature is near 1e-20, whose square is zero in 32 bits.
+    """
+    largest = jnp.max(jnp.abs(vectors), axis=-1, keepdims=True)
+    return largest[..., 0] * jnp.linalg.norm(vectors / jnp.where(largest > 0, largest, 1), axis=-1)
+
+
 def unflatten(params: PyTree, row: Array) -> PyTree:
     """Give a flat vector the structure of params."""
     return ravel_pytree(params)[1](row)
@@ -193,7 +202,7 @@ def _outside(blocks: tuple[Array, ...], vector: Array, num_rows: Array) -> Array
 
 @jax.jit
 def _orthonormal(blocks: tuple[Array, ...], vector: Array, num_rows: Array) -> tuple[Array, Array]:
-    length = jnp.linalg.norm(vector)
+    length = lengths(vector)
     _, left, left_length = _orthogonal(blocks, _unit(vector, length), num_rows)
     return _unit(left, left_length), length * left_length
 
@@ -209,9 +218,9 @@ def _orthogonal(blocks: tuple[Array, ...], vector: Array, num_rows: Array) -> tu
     def take_out(state: tuple) -> tuple:
         num_passes, entries, left, length, _ = state
         more, left = _without(blocks, left, num_rows, is_row)
-        return num_passes + 1, entries + more, left, jnp.linalg.norm(left), length
+        return num_passes + 1, entries + more, left, lengths(left), length
 
-    start = (0, jnp.zeros_like(is_row), vector, jnp.linalg.norm(vector), jnp.zeros((), vector.dtype))
+    start = (0, jnp.zeros_like(is_row), vector, lengths(vector), jnp.zeros((), vector.dtype))
     _, entries, left, length, _ = jax.lax.while_loop(is_needed, take_out, start)
     return entries, left, length
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatwide.measure.lanczos import Basis, check_finite
+from flatwide.measure.lanczos import Basis, check_finite, lengths
 from flatwide.measure.operators import Operator, random_signs
 from flatwide.types import Array
 
@@ -108,7 +108,7 @@ def _split(operator: Operator, key: Array, num_probes: int, num_deflated: int) -
         check_finite(samples)
     num_products = basis.num_products
     cost = num_products * operator.cost
-    return _Split(float(np.trace(basis.projected)), square, samples[:, 0], samples[:, 1], num_products, cost)
+    return _Split(float(np.trace(basis.projected)), square, samples[:, 0], samples[:, 1] ** 2, num_products, cost)
 
 
 def _probe(basis: Basis, operator: Operator, key: Array) -> Array:
@@ -118,4 +118,4 @@ def _probe(basis: Basis, operator: Operator, key: Array) -> Array:
 
 @jax.jit
 def _products(vector: Array, product: Array) -> Array:
-    return jnp.stack([jnp.vdot(vector, product), jnp.vdot(product, product)])
+    return jnp.stack([jnp.vdot(vector, product), lengths(product)])

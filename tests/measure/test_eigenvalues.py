@@ -97,6 +97,27 @@ def test_in_single_precision(of_spectrum):
     assert_allclose(found.vectors @ found.vectors.T, np.eye(4), atol=1e-5)
 
 
+def test_copies_that_turn_among_each_other_do_not_stop_the_search(of_spectrum):
+    values = np.r_[[1.05] * 5, np.linspace(-1, 1, 55)]
+    operator = of_spectrum(values, np.float32)
+    for seed in (3, 9):  # these stood still with two or three of the five, up to the last product
+        found = measure.top_eigenvalues(operator, 5, key=jax.random.key(seed))
+        assert found.num_products < 300
+        assert found.is_complete
+        assert found.is_converged.all()
+        assert_allclose(found.values, [1.05] * 5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("size", [1e-25, 1e-17, 1e20])
+def test_single_precision_at_any_size(size, of_spectrum):
+    values = np.r_[[5.0, 4, 3], np.linspace(-0.5, 0.5, 57)]
+    found = measure.top_eigenvalues(of_spectrum(size * values, np.float32), 3, key=KEY)
+    assert found.num_products < 40
+    assert found.is_converged.all()
+    assert np.all(found.residuals > 0)
+    assert_allclose(found.values / size, [5, 4, 3], rtol=1e-5)
+
+
 def test_residuals_are_those_of_the_vectors_returned(of_spectrum, float64):
     operator = of_spectrum(SPECTRA["distinct"])
     found = measure.top_eigenvalues(operator, 3, key=KEY, tolerance=1e-3)
@@ -147,6 +168,18 @@ def test_out_of_products_is_said(of_spectrum, float64):
     assert found.num_products <= 10
     assert not found.is_converged.any()
     assert np.all(found.residuals > 1e-10)
+    assert not found.is_complete
+
+
+def test_products_that_end_before_the_copies_are_found_are_said(of_spectrum, float64):
+    # 5, 3 and 1 converge first, and their residuals do not tell of the other two.
+    operator = of_spectrum(np.r_[[5.0, 5, 5, 3, 1], np.zeros(55)])
+    found = [measure.top_eigenvalues(operator, 3, key=KEY, max_products=most) for most in range(6, 24)]
+    is_right = [np.allclose(one.values, [5, 5, 5], rtol=1e-8) for one in found]
+    assert any(one.is_converged.all() and not right for one, right in zip(found, is_right, strict=True))
+    assert all(right or not one.is_complete for one, right in zip(found, is_right, strict=True))
+    assert measure.top_eigenvalues(operator, 3, key=KEY).is_complete
+    assert all(one.num_products <= most for most, one in zip(range(6, 24), found, strict=True))
 
 
 def test_a_small_basis_is_restarted(of_spectrum, float64):
@@ -173,6 +206,7 @@ def test_one_key_gives_one_result(of_spectrum, float64):
         ({"which": "first"}, "which='first': expected one of magnitude, largest, smallest."),
         ({"tolerance": 1e-7}, "tolerance=1e-07: expected at least 1.2e-06 in this type; use 64-bit params."),
         ({"tolerance": float("nan")}, "tolerance=nan: expected at least"),
+        ({"max_products": 1}, "max_products=1: expected at least 2 k = 2: k, and a check of each."),
         ({"basis_size": 1}, "basis_size=1: expected at least k + 2 = 3."),
         ({"start": jnp.zeros(3)}, "start: expected a vector of finite, positive length"),
     ],

@@ -27,6 +27,15 @@ def test_ends_with_restarts():
         np.testing.assert_allclose(found.residuals, lengths, rtol=1e-4, atol=1e-13)
 
 
+@pytest.mark.parametrize("size", [1e-25, 1e20])
+def test_single_precision_at_any_size(size):
+    diagonal = jnp.asarray(size * np.r_[np.linspace(-1, 1, 100), -1.2, 3.0], jnp.float32)
+    found = ends(operator(multiply, jnp.zeros(102), diagonal), key=jax.random.key(0))
+    np.testing.assert_allclose(found.values / size, [3.0, -1.2], rtol=1e-3)
+    assert found.is_converged.all()
+    assert np.all(found.residuals > 0)
+
+
 def test_giving_up_says_so():
     matrix = operator(multiply, jnp.zeros(300), jnp.linspace(0, 1, 300))
     found = ends(matrix, key=jax.random.key(0), max_products=8)

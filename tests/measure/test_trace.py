@@ -100,6 +100,14 @@ def test_in_single_precision(of_spectrum):
     assert_allclose(found.value, TRACE, rtol=1e-5)
 
 
+@pytest.mark.parametrize("size", [1e-25, 1e20])
+def test_single_precision_at_any_size(size, of_spectrum):
+    operator = of_spectrum(size * VALUES, np.float32)
+    for measured, truth in ((measure.trace, TRACE), (measure.frobenius_norm, np.linalg.norm(VALUES))):
+        found = measured(operator, key=jax.random.key(0))
+        assert abs(found.value / size - truth) < 4 * found.standard_error / size < truth / 4
+
+
 def test_one_key_gives_one_result(of_spectrum, float64):
     operator = of_spectrum(VALUES)
     first, same, other = (measure.trace(operator, key=jax.random.key(seed)) for seed in (0, 0, 1))

@@ -47,8 +47,8 @@ def scale(factor: float | Array, a: PyTree) -> PyTree:
 def norm(a: PyTree) -> Array:
     """Compute the l2 norm over all entries; its gradient at zero is zero, not NaN."""
     square = sum(jnp.vdot(leaf, leaf).real for leaf in jax.tree.leaves(a))
-    positive = square > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1)), 0)
+    is_zero = square == 0  # so that a norm of what is not a number is none
+    return jnp.where(is_zero, 0, jnp.sqrt(jnp.where(is_zero, 1, square)))
 
 
 def apply_mask(params: PyTree, mask: PyTree | None) -> PyTree:

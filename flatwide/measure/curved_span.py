@@ -11,6 +11,7 @@ from jax.flatten_util import ravel_pytree
 
 from flatwide import trees
 from flatwide.measure import operators
+from flatwide.measure.lanczos import check_finite
 from flatwide.types import Array, PyTree
 
 _SPARE = 8  # sketched directions beyond the rank, which show that the rank is all there is
@@ -66,6 +67,7 @@ def curved_span(
         return Span(np.zeros((len(jax.tree.leaves(data)[0]), 0, 0)), cost)
     chunk = int(np.clip(_CHUNK_BYTES // (4 * basis.nbytes), 1, len(jax.tree.leaves(data)[0])))
     hessians = np.asarray(_written(per_example_loss, chunk, params, data, others, mask, basis), np.float64)
+    check_finite(hessians)
     return Span((hessians + hessians.transpose(0, 2, 1)) / 2, cost + len(basis))
 
 
@@ -94,6 +96,7 @@ def _sketched(
             key, weigh, draw = jax.random.split(key, 3)
             vector = operators.random_normal(template, draw)
             rows.append(np.asarray(_sketch(per_example_loss, params, data, extra, mask, vector, weigh), np.float64))
+        check_finite(rows[-1])
         sizes, right = np.linalg.svd(np.stack(rows), full_matrices=False)[1:]
         dtype = np.dtype(jax.tree.leaves(params)[0].dtype)
         rank = int(np.sum(sizes > flat_tolerance(dtype) * sizes[0]))

@@ -88,7 +88,7 @@ def sharpness(
         in P.
       extra, batch_size, weigh: as for `hessian_operator`; a microbatch is held in memory whole.
     Returns: Sharpness. With 32 bits, rises of less than some 1e-6 of the loss are rounding.
-    Raises: ValueError for an option out of range, no data, or params or a mask that do not fit.
+    Raises: ValueError for an option out of range, no data, params or a mask that do not fit, or L(w) not finite.
     Equation: worst = max over |T^-1 eps| <= rho of L(w + eps) - L(w), from below; for small rho it is rho |T g|, or
       rho^2 lambda_max(T H T) / 2 at a minimum. average = E L(w + eps) - L(w) = rho^2 tr(T H T) / (2 P) + O(rho^4), the
       gradient's part cancels in each pair. sam: eps = rho T^2 g / (|T g| + 1e-12).
@@ -109,7 +109,7 @@ def sharpness(
         values, loss = _average(loss_fn, params, collected, rest, sizes, radius, key, num_samples)
         values = np.asarray(values, np.float64)
         error = float(np.std(values, ddof=1)) / math.sqrt(num_samples)
-        return Sharpness(float(np.mean(values)), error, math.nan, values, float(loss), None, 2 * num_samples + 1)
+        return Sharpness(float(np.mean(values)), error, math.nan, values, _finite(loss), None, 2 * num_samples + 1)
     if kind == "sam":
         num_starts, num_steps = 1, 0
     found, perturbation = _worst(
@@ -118,7 +118,16 @@ def sharpness(
     gap, error = (float(found.gap), math.nan) if kind == "worst" else (math.nan, 0.0)
     values = np.asarray(found.values, np.float64)
     value = float(found.value) if kind == "worst" else float(values[0])
-    return Sharpness(value, error, gap, values, float(found.loss), perturbation, float(found.num_gradients))
+    return Sharpness(value, error, gap, values, _finite(found.loss), perturbation, float(found.num_gradients))
+
+
+def _finite(loss: Array) -> float:
+    if not math.isfinite(loss):
+        raise ValueError(
+            f"the loss at params is {float(loss)}: expected a finite number; look for overflow in the loss or numbers "
+            "that are not finite in the data."
+        )
+    return float(loss)
 
 
 def _check(rho, kind, microbatch, key, num_steps, num_starts, num_samples, tolerance, batch_size) -> None:

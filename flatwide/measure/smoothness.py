@@ -11,6 +11,7 @@ import numpy as np
 
 from flatwide import trees
 from flatwide.measure import batches as data
+from flatwide.measure.lanczos import check_finite
 from flatwide.measure.operators import check_params
 from flatwide.types import Array, PyTree
 
@@ -60,7 +61,8 @@ def smoothness_and_pl(
       fractions: [n] of the way, each in (0, 1].
       minimum: f(x*); 0 where the network can fit all examples. Where it is too low, pl_constant is too low.
     Returns: SmoothnessAndPL.
-    Raises: ValueError as `hessian_operator`, and for equal params, params that do not fit, or fractions out of range.
+    Raises: ValueError as `hessian_operator`, and for equal params, params that do not fit, fractions out of range, or a
+      loss or gradient that is not finite.
     Equation: with d = x_k+1 - x_k, beta = max over gamma of |grad f(x_k + gamma d) - grad f(x_k)| / |gamma d|, and
       alpha = min over gamma of |grad f(x_k + gamma d)|^2 / (f(x_k + gamma d) - f(x*)); no factor 2 in the inequality.
     Cost: n + 1 gradients; memory of one beside the first.
@@ -84,6 +86,11 @@ def smoothness_and_pl(
     at = jnp.asarray(np.concatenate([[0.0], parts]), float)
     found = _along(loss_fn, params, next_params, at, collected, rest, mask)
     losses, norms, changes = (np.asarray(column, np.float64) for column in found)
+    if not np.all(np.isfinite([losses, norms, changes])):
+        raise ValueError(
+            "the loss or its gradient is not finite between params and next_params: expected finite numbers; look for "
+            "overflow in the loss or numbers that are not finite in the data."
+        )
     smoothness_along = changes[1:] / (parts * distance)
     above = losses[1:] - minimum
     pl_along = np.divide(norms[1:] ** 2, above, out=np.full_like(above, np.nan), where=above > 0)
@@ -138,7 +145,7 @@ def largest_example_smoothness(
       batch_size: examples that are iterated side by side; memory is that of as many Hessian-vector products.
     Returns: the largest over examples, and [N] largest |eigenvalue| of each example's Hessian, from below; in loss per
       squared unit of parameter.
-    Raises: ValueError as `hessian_operator`, or if num_steps < 1.
+    Raises: ValueError as `hessian_operator`, or if num_steps < 1 or a product is not finite.
     Equation: max over i of |H_i v_i|, v_i after power steps v <- H_i v / |H_i v|.
     Cost: num_steps + 1 Hessian-vector products over the data set.
     """
@@ -153,6 +160,7 @@ def largest_example_smoothness(
         for group in collected.groups
     ]
     values = np.concatenate(found)
+    check_finite(values)
     return float(values.max()), values
 
 

@@ -234,3 +234,11 @@ def test_options_out_of_range_are_refused(options, message):
     params, batch = problem()
     with pytest.raises(ValueError, match=message):
         sharpness(quadratic, params, batch, **{"rho": 0.1, "key": KEY, **options})
+
+
+@pytest.mark.parametrize("kind", ["worst", "average", "sam"])
+def test_a_loss_that_is_not_finite_at_params_is_refused(kind):
+    params, batch = problem()
+    damaged = jax.tree.map(lambda leaf: leaf * jnp.nan, batch)
+    with pytest.raises(ValueError, match="the loss at params is nan: expected a finite number"):
+        sharpness(quadratic, params, damaged, rho=0.5, kind=kind, key=KEY, num_samples=2, num_steps=1)

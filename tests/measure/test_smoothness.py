@@ -99,3 +99,13 @@ def test_what_has_no_way_between_is_refused():
         smoothness_and_pl(quadratic, at, 2 * at, batch, extra=scale, fractions=(0.0, 1.0))
     with pytest.raises(ValueError, match="num_steps=0: expected at least 1"):
         largest_example_smoothness(quadratic, at, batch, key=jax.random.key(0), num_steps=0, extra=scale)
+
+
+def test_data_that_is_not_finite_is_refused():
+    params, batch = network()
+    damaged = jax.tree.map(lambda leaf: leaf * np.nan, batch)
+    other = jax.tree.map(lambda leaf: leaf + 0.1, params)
+    with pytest.raises(ValueError, match="not finite between params and next_params: expected finite numbers"):
+        smoothness_and_pl(network_loss, params, other, damaged)
+    with pytest.raises(ValueError, match="the product with a vector is not finite"):
+        largest_example_smoothness(network_loss, params, damaged, key=jax.random.key(0))

@@ -162,3 +162,11 @@ def test_refuses(hessians, options, message):
 def test_loss_refuses(data, options, message):
     with pytest.raises(ValueError, match=message):
         linear_stability(loss, {"x": np.zeros(4)}, data, learning_rate=0.1, rho=0.1, key=jax.random.key(0), **options)
+
+
+def test_data_that_is_not_finite_is_refused():
+    for options in ({}, {"max_dimension": 2}):
+        with pytest.raises(ValueError, match="the product with a vector is not finite"):
+            linear_stability(
+                loss, {"x": np.zeros(4)}, VECTORS * np.nan, learning_rate=0.1, rho=0.1, key=jax.random.key(0), **options
+            )

@@ -30,7 +30,7 @@ def convergence(subject: Subject, *, key: jax.Array, batch_size: int = 1000) -> 
       unnormalized rule; largest_rho; best_learning_rate and best_rate, that the theorem would choose; bound_rate,
       1 / step, at the run's learning rate. What it does not promise is left out, and all of it where a constant is not
       positive, or the loss is so well minimized that a step moves nothing: pl_constant is then left out too.
-    Raises: ValueError for another variant of SAM than normalized and unnormalized.
+    Raises: ValueError for another variant of SAM than normalized and unnormalized, or a base optimizer but SGD.
     Cost: some hundred Hessian-vector products.
     """
     smooth_key, top_key = jax.random.split(key)

@@ -42,10 +42,15 @@ def unnormalized_rho(subject: Subject) -> float:
     For normalized SAM it is the mean of rho / |g_B| over the examples in batches of the run's size.
 
     Returns: infinity where a batch has no gradient.
-    Raises: ValueError for another variant of SAM.
+    Raises: ValueError for another variant of SAM, or another base optimizer than SGD.
     Cost: one gradient.
     """
     rho, variant = configs.effective_rho(subject.built.config), subject.built.config["sam_variant"]
+    if (base := configs.base_optimizer(subject.built.config)) != "sgd":
+        raise ValueError(
+            f"config.base_optimizer={base!r}: expected 'sgd'; the theory of stability and convergence is about its "
+            "steps, which are as long as the gradient."
+        )
     if rho == 0 or variant == "unnormalized":
         return rho
     if variant != "normalized":

@@ -302,6 +302,12 @@ def test_stability_knows_no_adaptive_sam(small):
         stability(small(sam_variant="adaptive"), key=jax.random.key(0))
 
 
+@pytest.mark.parametrize("rho", [0.0, 0.1])
+def test_stability_knows_no_adam(small, rho):
+    with pytest.raises(ValueError, match=r"config\.base_optimizer='adam': expected 'sgd'"):
+        stability(small(base_optimizer="adam", rho=rho), key=jax.random.key(0))
+
+
 @pytest.mark.parametrize("name", ["gradient", "landscape", "spectrum"])
 def test_it_measures_a_pruned_network_with_batch_norm(small, name):
     fields = {"model": "ResNet18", "num_filters": 1, "num_blocks": (1, 1), "pruner": "random", "sparsity": 0.5}

@@ -123,6 +123,10 @@ def run(
     num_missing = sum(map(len, missing.values()))
     print(f"{len(tasks)} runs: {len(tasks) - len(left)} measured, {len(left)} to measure", file=out)
     print(f"measurements to take: {num_missing} ({', '.join(map(measurements.title, request.names))})", file=out)
+    for epoch, count in sorted(_not_kept(request, left).items()):
+        print(
+            f"warning: {count} of these runs kept no network of epoch {epoch}: nothing can be measured there", file=out
+        )
     if request.is_dry:
         return {"done": len(tasks) - len(left), "failed": 0}
     counts: Counter[str] = Counter(done=len(tasks) - len(left))
@@ -179,6 +183,16 @@ def _tasks(request: Request) -> list[Task]:
     if faults:
         raise configs.ConfigError(faults[:5])
     return [task for _, task in sorted(chosen, key=lambda entry: (-entry[0], entry[1].name))]
+
+
+def _not_kept(request: Request, tasks: list[Task]) -> Counter[int]:
+    """Count the runs that have no snapshot of an epoch that is asked for, before their end."""
+    found: Counter[int] = Counter()
+    for task in tasks:
+        directory = _directory(request, task)
+        end = (directory.read_result() or {})["epochs"]
+        found.update(n for n in task.config["measure_epochs"] if n < end and not directory.snapshot(n).exists())
+    return found
 
 
 def _directory(request: Request, task: Task) -> runs.RunDirectory:

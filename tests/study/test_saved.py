@@ -69,6 +69,14 @@ def test_a_condition_chooses_the_runs(folder, capsys):
     assert (folder / "w" / "measurements.csv").read_text().count("gradient,train_loss") == 8
 
 
+def test_an_epoch_that_was_not_kept_is_told_beforehand(folder, capsys):
+    flags = ["--measurements=gradient", "--examples=21", "--dry_run", "--where=rho>0"]
+    assert measure(folder, *flags, "--epochs=0,1,2") == 0
+    assert "warning: 2 of these runs kept no network of epoch 1: nothing to measure" in capsys.readouterr().err
+    assert measure(folder, *flags, "--epochs=0,2") == 0
+    assert "warning" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("flags", "messages"),
     [

@@ -108,7 +108,7 @@ _KNOWN = (
     Quantity("landscape.largest_rise", "largest rise of the loss over the plane", "loss", is_signed=True),
     Quantity("function.total_variation", "total variation of the function", "output units"),
     Quantity("function.slope_total_variation", "total variation of the function's slope", "output / input units"),
-    Quantity("function.num_kinks", "kinks of the function", is_signed=True),
+    Quantity("function.num_kinks", "number of kinks of the function", is_signed=True),
     Quantity("function.distance", "distance from the initial weights", "parameter units"),
     Quantity("trajectory.length", "length of the path of training", "parameter units"),
     Quantity("trajectory.distance", "distance from the start of the path", "parameter units"),

@@ -124,9 +124,7 @@ def run(
     print(f"{len(tasks)} runs: {len(tasks) - len(left)} measured, {len(left)} to measure", file=out)
     print(f"measurements to take: {num_missing} ({', '.join(map(measurements.title, request.names))})", file=out)
     for epoch, count in sorted(_not_kept(request, left).items()):
-        print(
-            f"warning: {count} of these runs kept no network of epoch {epoch}: nothing can be measured there", file=out
-        )
+        print(f"warning: {count} of these runs kept no network of epoch {epoch}: nothing to measure there", file=out)
     if request.is_dry:
         return {"done": len(tasks) - len(left), "failed": 0}
     counts: Counter[str] = Counter(done=len(tasks) - len(left))

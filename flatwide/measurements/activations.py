@@ -7,7 +7,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from flatwide.measurements.subject import Measured, Subject
+from flatwide.measurements.subject import Measured, NotApplicableError, Subject
 from flatwide.models import activations as models_activations
 from flatwide.types import Model
 
@@ -18,10 +18,15 @@ def activations(subject: Subject, *, key: jax.Array, batch_size: int = 100) -> M
     Args:
       batch_size: examples in memory at once.
     Returns: stability, of all units, and stability_<layer> of each layer's; means over the examples, with errors.
-    Raises: ValueError for a model that tells nothing of its ReLUs.
+    Raises: NotApplicableError for a model that tells nothing of its ReLUs.
     Cost: two forward passes.
     """
     del key  # nothing is drawn
+    if subject.built.model.preactivations is None:
+        raise NotApplicableError(
+            f"config.model={subject.built.config['model']!r}: tells nothing of its hidden ReLUs; those of an MLP, "
+            "of VGG11 and of networks of one hidden layer can be counted."
+        )
     program = _stability(subject.built.model)
     before, after = ((one.params, one.stats) for one in (subject.initial, subject))
     parts = []

@@ -9,7 +9,7 @@ import numpy as np
 
 from flatwide import measure, trees
 from flatwide.measurements import steps
-from flatwide.measurements.subject import Measured, Subject
+from flatwide.measurements.subject import Measured, NotApplicableError, Subject
 
 _FEWEST = 8  # evaluations that a rate can be fitted to
 _SIDE_BY_SIDE = 2**26  # parameters of all examples whose curvature is iterated at once
@@ -29,8 +29,8 @@ def convergence(subject: Subject, *, key: jax.Array, batch_size: int = 1000) -> 
       loss_smoothness, the top eigenvalue, all in loss per squared parameter unit; effective_rho, that of the
       unnormalized rule; largest_rho; best_learning_rate and best_rate, that the theorem would choose; bound_rate,
       1 / step, at the run's learning rate. What it does not promise is left out, and all of it where a constant is not
-      positive, or the loss is so well minimized that a step moves nothing: pl_constant is then left out too.
-    Raises: ValueError for another variant of SAM than normalized and unnormalized, or a base optimizer but SGD.
+      positive, for another variant of SAM than normalized and unnormalized, or a base optimizer but SGD. pl_constant is
+      left out too where the loss is so well minimized that a step moves nothing.
     Cost: some hundred Hessian-vector products.
     """
     smooth_key, top_key = jax.random.split(key)
@@ -80,7 +80,10 @@ def positive_losses(rows: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.n
 
 
 def _bound(subject: Subject, constants: Mapping[str, float]) -> dict[str, float]:
-    rho, rate = steps.unnormalized_rho(subject), steps.learning_rate(subject)
+    try:
+        rho, rate = steps.unnormalized_rho(subject), steps.learning_rate(subject)
+    except NotApplicableError:
+        return {}
     if not math.isfinite(rho) or not all(value > 0 for value in (*constants.values(), rate)):
         return {}
     options: dict[str, Any] = {"rho": rho, "batch_size": subject.built.config["batch_size"], **constants}

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flatwide import trees
-from flatwide.measurements.subject import Measured, Outputs, Subject
+from flatwide.measurements.subject import Measured, NotApplicableError, Outputs, Subject
 from flatwide.types import Array, PyTree
 
 
@@ -25,14 +25,14 @@ def function(
     Returns: total_variation of the function, in output units; slope_total_variation, in output per input unit;
       num_kinks, of all that are further apart than the grid; distance, from the initial weights in parameter units.
       Arrays: grid, outputs [num_points]; slopes [num_points - 1], midway between the points.
-    Raises: ValueError for a network of other inputs or outputs.
+    Raises: NotApplicableError for a network of other inputs or outputs.
     Cost: two passes over the grid.
     """
     del key  # nothing is drawn
     inputs, built = subject.examples["inputs"], subject.built
     sizes = [leaf.size // leaf.shape[0] for leaf in jax.tree.leaves(inputs)]
     if sizes != [1] or built.data.num_outputs != 1:
-        raise ValueError(
+        raise NotApplicableError(
             f"config.dataset={built.config['dataset']!r}: expected inputs and outputs of one number, as regression_1d "
             f"has; found {sum(sizes)} inputs and {built.data.num_outputs} outputs."
         )

@@ -16,7 +16,7 @@ from flatwide.logs import say, values_text
 from flatwide.measurements import records
 from flatwide.measurements.records import Wanted
 from flatwide.measurements.saved import MeasurementError, Saved, WaitingError
-from flatwide.measurements.subject import Measured
+from flatwide.measurements.subject import Measured, NotApplicableError
 from flatwide.recording import Stopped
 from flatwide.types import Batch, PyTree
 
@@ -81,16 +81,24 @@ def _measure_one(saved: Saved, one: Wanted, *, quiet: bool) -> None:
     key = streams.key(saved.built.config["seed"], f"measurement {title}")
     began = time.monotonic()
     subject = saved.subject(one.epoch)
-    found = function(subject, key=key)
+    reason = {}
+    try:
+        found = function(subject, key=key)
+    except NotApplicableError as error:
+        found, reason = Measured({}), {"not_applicable": str(error)}
+        say(f"{saved.directory.name}: {title} does not apply: {error}", quiet=quiet)
     if not isinstance(found, Measured):
         raise ValueError(f"{one.name!r} gave {type(found).__name__}; expected a Measured.")
     facts = {
+        **reason,
         "seconds": time.monotonic() - began,
         "options": _options(function),
         **recording.where(),
         "measured": recording.now(),
     }
     records.write(saved.directory, one, found, epoch=subject.epoch, num_examples=subject.num_examples, facts=facts)
+    if reason:
+        return
     shown = dict(list(found.values.items())[:4])
     place = "the end" if one.epoch is None else f"epoch {one.epoch}"
     say(f"{saved.directory.name}: {title} at {place}: {values_text(shown)}", quiet=quiet)

@@ -46,7 +46,7 @@ def stability(
       size where exact, else of one example; bound_top_eigenvalue, bound_s_2, bound_s_3, bound_s_4, what it implies;
       top_eigenvalue; edge_of_stability, the top eigenvalue at which full-batch SAM with the run's own rule stops to
       descend. What is not finite is left out, and all but the learning rate where a batch has no gradient.
-    Raises: ValueError for another variant of SAM than normalized and unnormalized, or a base optimizer but SGD.
+    Raises: NotApplicableError for another variant of SAM than normalized and unnormalized, or a base optimizer but SGD.
     Cost: some hundred Hessian-vector products, and 2 num_particles num_steps of a batch, as recorded.
     """
     rate, rho = steps.learning_rate(subject), steps.unnormalized_rho(subject)

@@ -9,7 +9,7 @@ import numpy as np
 
 from flatwide import config as configs
 from flatwide import measure, trees
-from flatwide.measurements.subject import MeanLoss, Subject
+from flatwide.measurements.subject import MeanLoss, NotApplicableError, Subject
 from flatwide.types import Array, PyTree
 
 
@@ -42,19 +42,19 @@ def unnormalized_rho(subject: Subject) -> float:
     For normalized SAM it is the mean of rho / |g_B| over the examples in batches of the run's size.
 
     Returns: infinity where a batch has no gradient.
-    Raises: ValueError for another variant of SAM, or another base optimizer than SGD.
+    Raises: NotApplicableError for another variant of SAM, or another base optimizer than SGD.
     Cost: one gradient.
     """
     rho, variant = configs.effective_rho(subject.built.config), subject.built.config["sam_variant"]
     if (base := configs.base_optimizer(subject.built.config)) != "sgd":
-        raise ValueError(
+        raise NotApplicableError(
             f"config.base_optimizer={base!r}: expected 'sgd'; the theory of stability and convergence is about its "
             "steps, which are as long as the gradient."
         )
     if rho == 0 or variant == "unnormalized":
         return rho
     if variant != "normalized":
-        raise ValueError(
+        raise NotApplicableError(
             f"config.sam_variant={variant!r}: expected 'normalized' or 'unnormalized'; the theory of stability and "
             "convergence is about these."
         )

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from flatwide.measurements.saved import Saved
 
 
+class NotApplicableError(ValueError):
+    """A measurement means nothing for this kind of run: recorded with its reason and without values, no failure."""
+
+
 class Measured(NamedTuple):
     """What a measurement found.
 

@@ -297,6 +297,22 @@ def test_stability_is_that_of_the_dense_hessians_at_the_runs_rate(masked, small,
         assert simulated["growth_factor"] == pytest.approx(truth.curved_growth, rel=0.1)
 
 
+def test_what_does_not_apply_is_recorded_and_no_failure(workdir):
+    directory = run(workdir, measurements=("function",), measure_epochs=())
+    (path,) = directory.path.glob("measurements/function-examples20.json")
+    found = json.loads(path.read_text())
+    assert (found["values"], found["arrays"]) == ({}, {})
+    assert found["not_applicable"].startswith("config.dataset='digits': expected inputs and outputs of one number")
+    assert not records.missing(directory, configs.resolve(FIELDS | {"measurements": ("function",), "measure_epochs": ()}))
+
+
+def test_the_rate_is_fitted_whatever_the_optimizer(tmp_path):
+    directory = run(tmp_path, base_optimizer="adam", learning_rate=0.001, measure_epochs=())
+    found = convergence(subject_of(directory), key=jax.random.key(0)).values
+    assert {"rate", "smoothness"} <= set(found)
+    assert {"effective_rho", "bound_rate"}.isdisjoint(found)
+
+
 def test_stability_knows_no_adaptive_sam(small):
     with pytest.raises(ValueError, match=r"config\.sam_variant='adaptive': expected 'normalized' or 'unnormalized'"):
         stability(small(sam_variant="adaptive"), key=jax.random.key(0))

@@ -8,7 +8,7 @@ import pytest
 
 import flatwide
 from flatwide import registry
-from flatwide.config import SCHEMA
+from flatwide.config import SCHEMA, load_file
 from flatwide.runs import RESULT_FIELDS
 
 ROOT = Path(__file__).parents[1]
@@ -84,7 +84,7 @@ def test_commands_name_targets_files_and_fields_that_exist(page):
             assert (ROOT / words[1]).is_file(), words[1]
         for word in words:
             if word.startswith("--config="):
-                assert (ROOT / word.removeprefix("--config=")).is_file(), word
+                assert load_file(str(ROOT / word.removeprefix("--config="))), word
             if word.startswith("--config."):
                 name = word.removeprefix("--config.").partition("=")[0]
                 assert name in SCHEMA, registry.unknown("config field", name, SCHEMA)

@@ -26,6 +26,16 @@ def test_a_shipped_study_plans(path):
         assert int(stated[1]) == len(found.runs)
 
 
+VARIANTS = sorted({found for path in STUDIES for found in re.findall(r"configs/studies/\w+\.py:\w+", path.read_text())})
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_variant_that_a_header_names_plans(variant):
+    found = plan.expand(configs.load_file(str(ROOT / variant)))
+    assert found.runs[0].config["dataset"] == variant.rpartition(":")[2]
+    assert not [note for note in found.notes if note.startswith("warning")]
+
+
 def test_every_study_has_a_page_with_its_command_in_the_table_and_in_the_nav():
     table, nav = (ROOT / "docs" / "studies.md").read_text(), (ROOT / "mkdocs.yml").read_text()
     pages = {path.stem: path.read_text() for path in (ROOT / "docs" / "studies").glob("*.md")}

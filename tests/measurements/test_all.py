@@ -303,7 +303,8 @@ def test_what_does_not_apply_is_recorded_and_no_failure(workdir):
     found = json.loads(path.read_text())
     assert (found["values"], found["arrays"]) == ({}, {})
     assert found["not_applicable"].startswith("config.dataset='digits': expected inputs and outputs of one number")
-    assert not records.missing(directory, configs.resolve(FIELDS | {"measurements": ("function",), "measure_epochs": ()}))
+    asked = FIELDS | {"measurements": ("function",), "measure_epochs": ()}
+    assert not records.missing(directory, configs.resolve(asked))
 
 
 def test_the_rate_is_fitted_whatever_the_optimizer(tmp_path):

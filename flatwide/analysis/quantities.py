@@ -23,6 +23,7 @@ _SECTION_OF = {
     "convergence": DYNAMICS,
     "smoothness": DYNAMICS,
     "activations": DYNAMICS,
+    "function": DYNAMICS,
     "barrier": LANDSCAPE,
     "landscape": LANDSCAPE,
     "trajectory": LANDSCAPE,

@@ -45,7 +45,8 @@ _WORDS = {
     "landscape": "How far the loss rises around the minima, along random directions as long as the weights.",
     "trajectory": "How far the weights moved while training.",
     "function": "How far the function of a network of one input goes up and down over the examples' range.",
-    "stability": "Whether small distances from a minimum shrink as training goes on there.",
+    "stability": "Whether small distances from a minimum shrink as training goes on there, with the learning rate of "
+    "the run's last step, the unnormalized rule of the theory, and no momentum.",
 }
 
 

@@ -23,7 +23,8 @@ _MEANINGS = {
         "The non-uniformity s_k says how much the Hessians of single training examples differ from their mean, as "
         "the k-th root of the top eigenvalue of mean(H_i^k) − mean(H_i)^k: zero where all examples curve the loss "
         "alike. A minimum is linearly stable if small distances from it do not grow on average as training goes on; "
-        "the largest stable learning rate is that up to which an optimizer stays there."
+        "the largest stable learning rate is that up to which an optimizer stays there. This is computed for the "
+        "learning rate of the last step, which a schedule may have made small, and without momentum."
     ),
     DYNAMICS: (
         "How training moves: the norm of the gradient says how far a network is from a minimum, the smoothness "

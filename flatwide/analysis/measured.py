@@ -237,7 +237,10 @@ def sentence(found: Sequence[Measured], quantity: Quantity, *, base: str = "the 
     reach += f", {moved.num_seeds} seeds"
     reach = reach if math.isfinite(moved.low) else ""
     rate = f"{sign}{number.format(moved.slope)} for ten times the parameters{reach}"
-    return f"{text} The {comparison} {verdict} ({rate}, {moved.num_widths} widths)."
+    radii = sorted({one.cell.best_rho for one in having})
+    # A radius that grows with width flattens by itself: the reader must not take that for width's doing.
+    differs = f", with a ρ from {radii[0]:g} to {radii[-1]:g}" if len(radii) > 1 else ""
+    return f"{text} The {comparison} {verdict} ({rate}, {moved.num_widths} widths{differs})."
 
 
 def _effect(found: Means, base: str) -> str:

@@ -131,6 +131,9 @@ def test_sentences_have_the_numbers_and_claim_no_more():
         "ρ = 0.2 (ratio 0.191, 95 % interval "
     )
     assert "3 seeds). The ratio seems to fall with width (×0.618 for ten times the parameters, 95 % interval ×" in text
+    assert text.endswith("3 seeds, 2 widths, with a ρ from 0.1 to 0.2).")
+    alike = measured.sentence(arranged(table(metric=dict.fromkeys(SIZES, METRIC[100]))), quantities.quantity(TOP))
+    assert alike.endswith("3 seeds, 2 widths).")
     one = measured.sentence(arranged(table({100: VALUES[100][:1]})), quantities.quantity(TOP), base="SGD")
     assert one.endswith("for SAM at ρ = 0.1 (ratio 0.5, one seed, which has no interval).")
     same = {size: [(2.0, 1.0, 3.0), (2.0, 3.0, 1.0)] for size in SIZES}

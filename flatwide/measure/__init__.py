@@ -1,6 +1,18 @@
 """Curvature, stability and shape of a loss around given parameters: functions and arrays in, numbers with errors out.
 
 Nothing here knows a config, a model or a training loop. docs/measure.md shows each measurement on a model of your own.
+Where to look, what is built on first:
+
+    batches, operators, lanczos, ends     means over data; products with a matrix; bases that grow by products
+    eigenvalues, trace, density           one matrix's spectrum
+    factored, moments                     the Hessians of single examples, and how much they differ
+    mean_square, stability_condition,     linear stability: exact growth, the paper's condition, the same without
+      matrix_free_condition, curved_span,   matrices, on the span of the curvature, by simulation; the verdict; and
+      linear_dynamics, stability,           the sharpness at which full-batch steps stop to descend
+      edge_of_stability
+    rate, smoothness, convergence         how fast a loss fell, its constants, and what theory makes of them
+    sharpness                             how far the loss rises nearby
+    subspace, landscape                   lines and planes, and the loss on them
 """
 
 from flatwide.measure.convergence import ConvergenceBound, convergence_bound

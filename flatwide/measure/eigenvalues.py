@@ -1,6 +1,7 @@
 """The leading eigenvalues of a symmetric matrix, with residuals that were checked."""
 
 import math
+from numbers import Integral
 from typing import Literal, NamedTuple, get_args
 
 import jax
@@ -73,8 +74,8 @@ def top_eigenvalues(
       Wozniakowski, 1992).
     """
     size, epsilon = operator.size, float(jnp.finfo(jax.tree.leaves(operator.params)[0].dtype).eps)
-    if not 1 <= k <= size:
-        raise ValueError(f"k={k}: expected 1 to {size}, the rows of the matrix (kept parameters).")
+    if not isinstance(k, Integral) or not 1 <= k <= size:
+        raise ValueError(f"k={k}: expected an integer of 1 to {size}, the rows of the matrix (kept parameters).")
     if which not in get_args(Which):
         raise ValueError(f"which={which!r}: expected one of {', '.join(get_args(Which))}.")
     if not tolerance >= 10 * epsilon:
@@ -83,6 +84,10 @@ def top_eigenvalues(
         )
     if max_products < 2 * k:
         raise ValueError(f"max_products={max_products}: expected at least 2 k = {2 * k}: k, and a check of each.")
+    if start is not None and _shapes(start) != _shapes(operator.params):
+        raise ValueError(
+            f"start of shapes {_shapes(start)[1]}: expected a vector like params, {_shapes(operator.params)[1]}."
+        )
     capacity = min(size, max(2 * k + 20, 40) if basis_size is None else basis_size)
     if capacity < min(size, k + 2):
         raise ValueError(f"basis_size={basis_size}: expected at least k + 2 = {k + 2}.")
@@ -91,6 +96,11 @@ def top_eigenvalues(
     while not search.is_over and search.basis.num_products + k < max_products:
         search.step()
     return search.finish()
+
+
+def _shapes(tree: PyTree) -> tuple:
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, [jnp.shape(leaf) for leaf in leaves]
 
 
 class _Checked(NamedTuple):

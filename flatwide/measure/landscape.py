@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flatwide.measure import batches as data
+from flatwide.measure.operators import check_params
 from flatwide.measure.subspace import Subspace, displaced, line_through
 from flatwide.types import Array, PyTree
 
@@ -88,7 +89,7 @@ def barrier(
         is known (num_points - 1) / 2 times better.
       extras, extra_fn: as for `line_through` and `surface`.
     Returns: Barrier; inf where the loss overflows on the way.
-    Raises: ValueError for an option out of range, or parameters that do not fit.
+    Raises: ValueError for an option out of range, or parameters that do not fit or are not finite.
     Equation: max over t of L((1 - t) start + t end) - (1 - t) L(start) - t L(end).
     Cost: num_points (num_refinements + 1) passes over the data.
     Source: Frankle et al. (2020), Linear mode connectivity and the lottery ticket hypothesis.
@@ -97,6 +98,8 @@ def barrier(
         raise ValueError(f"num_points={num_points}: expected at least 3.")
     if num_refinements < 0:
         raise ValueError(f"num_refinements={num_refinements}: expected at least 0.")
+    for params in (start, end):
+        check_params(params, None)
     line = line_through(start, end, extras=extras)
     positions, losses = np.zeros(0), np.zeros(0)
     low, high = 0.0, 1.0

@@ -36,7 +36,8 @@ def trace(operator: Operator, *, key: Array, num_probes: int = 20, num_deflated:
     Args:
       operator: S, of `operator.size` = n rows.
       key: PRNG key; the same key gives the same result.
-      num_probes: m >= 2; the standard error falls with its square root.
+      num_probes: m >= 2; the standard error falls with its square root. With fewer than 10 it is itself too uncertain
+        for intervals, the more so the fewer rows S has.
       num_deflated: rows of Q, >= 0. With 0, a diagonal matrix is exact; with n, every matrix is.
     Returns: Estimate, in the unit of S.
     Raises: ValueError if an option is out of range or a product is not finite.

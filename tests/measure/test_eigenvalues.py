@@ -201,8 +201,10 @@ def test_one_key_gives_one_result(of_spectrum, float64):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"k": 0}, "k=0: expected 1 to 3, the rows of the matrix"),
-        ({"k": 4}, "k=4: expected 1 to 3"),
+        ({"k": 0}, "k=0: expected an integer of 1 to 3, the rows of the matrix"),
+        ({"k": 4}, "k=4: expected an integer of 1 to 3"),
+        ({"k": 1.0}, "k=1.0: expected an integer of 1 to 3"),
+        ({"start": jnp.zeros(2)}, "start of shapes [(2,)]: expected a vector like params, [(3,)]."),
         ({"which": "first"}, "which='first': expected one of magnitude, largest, smallest."),
         ({"tolerance": 1e-7}, "tolerance=1e-07: expected at least 1.2e-06 in this type; use 64-bit params."),
         ({"tolerance": float("nan")}, "tolerance=nan: expected at least"),

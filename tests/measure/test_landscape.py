@@ -61,6 +61,11 @@ def test_there_is_no_barrier_in_a_bowl_and_an_infinite_one_across_an_overflow():
     assert barrier(loss_fn, -jnp.ones(2), jnp.ones(2), BATCHES).value == np.inf
 
 
+def test_a_network_that_is_not_finite_has_no_barrier():
+    with pytest.raises(ValueError, match="expected finite numbers; the network has diverged or is damaged"):
+        barrier(lambda p, b: jnp.mean(b) * jnp.vdot(p, p), jnp.ones(2), jnp.array([1.0, jnp.nan]), BATCHES)
+
+
 def normalized(params, batch, extra):
     """A layer with batch norm in evaluation mode: its output has mean 0 and variance 1 with averages of its own."""
     outputs = (batch @ params - extra["mean"]) / jnp.sqrt(extra["variance"])

@@ -46,7 +46,15 @@ def test_named_tests_exist(root, page):
 
 def test_table_of_schedules_is_what_they_give(root):
     rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| ([\d. ]+) \| ([\d. ]+) \|$", _page(root), flags=re.MULTILINE)
-    assert [name for name, *_ in rows] == ["constant", "step", "step_mnist", "linear", "cosine", "inverse_sqrt"]
+    assert [name for name, *_ in rows] == [
+        "constant",
+        "step",
+        "step_half",
+        "step_mnist",
+        "linear",
+        "cosine",
+        "inverse_sqrt",
+    ]
     for name, *columns in rows:
         for warmup_steps, column in zip((0, 4), columns, strict=True):
             factor = schedules.build(name, num_steps=8, warmup_steps=warmup_steps)

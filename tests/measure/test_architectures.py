@@ -35,9 +35,13 @@ FAMILIES = {
 SLOW = ("ResNet18", "VGG11")  # tens of seconds to compile
 
 
-@pytest.mark.parametrize("sparsity", [0.0, 0.5])
+PRUNED = ("MLP", *SLOW)
+CASES = [(name, sparsity) for name in FAMILIES for sparsity in (0.0, 0.5) if not sparsity or name in PRUNED]
+
+
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in FAMILIES]
+    ("name", "sparsity"),
+    [pytest.param(*case, marks=pytest.mark.slow) if case[0] in SLOW else case for case in CASES],
 )
 def test_eigenvalues_are_those_of_the_dense_hessian(name, sparsity, float64):
     pruned = {"pruner": "random", "sparsity": sparsity} if sparsity else {}

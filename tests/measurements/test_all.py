@@ -325,7 +325,9 @@ def test_stability_knows_no_adam(small, rho):
         stability(small(base_optimizer="adam", rho=rho), key=jax.random.key(0))
 
 
-@pytest.mark.parametrize("name", ["gradient", "landscape", "spectrum"])
+@pytest.mark.parametrize(
+    "name", ["gradient", *(pytest.param(name, marks=pytest.mark.slow) for name in ("landscape", "spectrum"))]
+)
 def test_it_measures_a_pruned_network_with_batch_norm(small, name):
     fields = {"model": "ResNet18", "num_filters": 1, "num_blocks": (1, 1), "pruner": "random", "sparsity": 0.5}
     subject = small(**fields)

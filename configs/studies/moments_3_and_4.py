@@ -24,7 +24,7 @@ def get_config():
     config.batch_size = 32
     config.num_epochs = 100
 
-    config.measurements = ("curvature", "moments")
+    config.measurements = ("curvature", "moments", "sharpness", "barrier")
     config.measure_examples = 500
 
     config.study.axes = {

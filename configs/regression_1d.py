@@ -5,7 +5,7 @@ Width:   --config.num_neurons="(5,)" … (10,), (100,), (1000,); SGD: --config.r
 Expect:  training loss, and test loss, which is the distance from the lines that join the points; seed 0 (seen on
          2026-11-25): 100 neurons, SGD 2e-5 and 0.13, SAM 4e-9 and 0.16; 1,000 neurons, SGD 1e-7 and 2.5, SAM 1e-6 and
          3.8. So SAM is not nearer to the lines here, where the paper's figure has it far nearer.
-Takes:   30 to 60 s on one core of an AMD EPYC that other work shared.
+Takes:   30 to 60 s on one core of an Intel Xeon that other work shared.
 Source:  paper, figure 2: one hidden layer, twelve points, six a step, rho 0.2, widths 5, 10, 100, 1000. It tells
          neither rate nor length. Initial weights, plain SGD and the linear decay are those of Andriushchenko and
          Flammarion (2022), which it follows. They write the loss as half a sum over the batch, ours is a mean: a rate r

@@ -39,6 +39,19 @@ def add(a: PyTree, b: PyTree) -> PyTree:
     return jax.tree.map(jnp.add, a, b)
 
 
+def subtract(a: PyTree, b: PyTree) -> PyTree:
+    """Subtract the second tree from the first leaf by leaf."""
+    return jax.tree.map(jnp.subtract, a, b)
+
+
+def random_normal(key: Array, like: PyTree) -> PyTree:
+    """Draw independent standard normal entries in the shapes and dtypes of a tree."""
+    leaves, structure = jax.tree.flatten(like)
+    keys = jax.random.split(key, len(leaves))
+    drawn = [jax.random.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)]
+    return jax.tree.unflatten(structure, drawn)
+
+
 def scale(factor: float | Array, a: PyTree) -> PyTree:
     """Multiply every leaf by one scalar, each in its own dtype."""
     return jax.tree.map(lambda leaf: (factor * leaf).astype(leaf.dtype), a)

@@ -214,7 +214,7 @@ class _HessianMoment:
         moment, product = batches.mean(powers, chunks)
         for _ in range(self.order - 1):
             product = multiply(trees.apply_mask(product, mask))
-        return trees.add(moment, trees.scale(-1, product))
+        return trees.subtract(moment, product)
 
 
 @dataclass(frozen=True)
@@ -244,7 +244,7 @@ class _GaussNewtonMoment:
         for _ in range(self.order - 1):
             at = trees.apply_mask(product, mask)
             product = batches.mean(lambda chunk, at=at: multiply(chunk, at, (1,))[0], chunks)
-        return trees.add(moment, trees.scale(-1, product))
+        return trees.subtract(moment, product)
 
 
 @dataclass(frozen=True)

@@ -270,10 +270,7 @@ def project(operator: Operator, vector: PyTree) -> PyTree:
 @jax.jit
 def random_normal(operator: Operator, key: Array) -> PyTree:
     """Draw a vector of independent standard normal entries; zero where the mask drops them."""
-    leaves, structure = jax.tree.flatten(operator.params)
-    keys = jax.random.split(key, len(leaves))
-    drawn = [jax.random.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)]
-    return project(operator, jax.tree.unflatten(structure, drawn))
+    return project(operator, trees.random_normal(key, operator.params))
 
 
 @jax.jit

@@ -183,7 +183,7 @@ def _average(
     loss = loss_at(params)
 
     def pair(key: Array) -> Array:
-        draw = _product(sizes, trees.scale(radius, _normal(key, params)))
+        draw = _product(sizes, trees.scale(radius, trees.random_normal(key, params)))
         rises = [loss_at(trees.add(params, trees.scale(sign, draw))) - loss for sign in (1.0, -1.0)]
         return (rises[0] + rises[1]) / 2
 
@@ -262,7 +262,7 @@ def _search(
         return value, gradient, rho * trees.norm(gradient) - _dot(gradient, point)
 
     def start(place: Array) -> PyTree:
-        drawn = trees.apply_mask(_normal(jax.random.fold_in(key, place), params), kept)
+        drawn = trees.apply_mask(trees.random_normal(jax.random.fold_in(key, place), params), kept)
         toward = jax.tree.map(lambda s, d: jnp.where(place == 0, s, d), slope, drawn)
         return trees.scale(rho / (trees.norm(toward) + _TINY), toward)
 
@@ -280,7 +280,7 @@ def _search(
         trial = _into_ball(trees.add(now.point, trees.scale(now.step, now.gradient)), rho)
         value, gradient, gap = rise(trial)
         reduced = _reduced(trial, gradient, rho)
-        moved, turned = _difference(trial, now.point), _difference(reduced, now.gradient)
+        moved, turned = trees.subtract(trial, now.point), trees.subtract(reduced, now.gradient)
         curvature = -_dot(moved, turned) / jnp.maximum(_dot(moved, moved), jnp.finfo(value.dtype).tiny)
         longest = _LONGEST * rho / (trees.norm(reduced) + _TINY)
         step = jnp.where(curvature * longest > 1, 1 / jnp.where(curvature > 0, curvature, 1), longest)
@@ -319,19 +319,8 @@ def _into_ball(point: PyTree, rho: Array) -> PyTree:
     return trees.scale(jnp.minimum(1, rho / (trees.norm(point) + _TINY)), point)
 
 
-def _normal(key: Array, params: PyTree) -> PyTree:
-    leaves, structure = jax.tree.flatten(params)
-    keys = jax.random.split(key, len(leaves))
-    drawn = [jax.random.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)]
-    return jax.tree.unflatten(structure, drawn)
-
-
 def _product(a: PyTree, b: PyTree) -> PyTree:
     return jax.tree.map(jnp.multiply, a, b)
-
-
-def _difference(a: PyTree, b: PyTree) -> PyTree:
-    return jax.tree.map(jnp.subtract, a, b)
 
 
 def _dot(a: PyTree, b: PyTree) -> Array:

@@ -78,7 +78,7 @@ def smoothness_and_pl(
     if parts.ndim != 1 or not len(parts) or not (np.all(parts > 0) and np.all(parts <= 1)):
         raise ValueError(f"fractions={tuple(fractions)}: expected numbers in (0, 1], such as {FRACTIONS}.")
     params, next_params = trees.apply_mask(params, mask), trees.apply_mask(next_params, mask)
-    distance = float(trees.norm(jax.tree.map(jnp.subtract, next_params, params)))
+    distance = float(trees.norm(trees.subtract(next_params, params)))
     if not distance > 0:
         raise ValueError("next_params: expected other numbers than params; the way between them has no length.")
     collected = data.collect(batches, batch_size=batch_size, weigh=weigh)
@@ -110,14 +110,14 @@ def _along(
     rest: tuple,
     mask: PyTree | None,
 ) -> tuple[Array, Array, Array]:
-    way = jax.tree.map(jnp.subtract, next_params, params)
+    way = trees.subtract(next_params, params)
 
     def at(first: PyTree, fraction: Array) -> tuple[PyTree, tuple[Array, Array, Array]]:
         here = trees.add(params, trees.scale(fraction, way))
         loss, gradient = data.mean(lambda batch: jax.value_and_grad(loss_fn)(here, batch, *rest), batches)
         gradient = trees.apply_mask(gradient, mask)
         first = jax.tree.map(lambda old, new: jnp.where(fraction == 0, new, old), first, gradient)
-        change = trees.norm(jax.tree.map(jnp.subtract, gradient, first))
+        change = trees.norm(trees.subtract(gradient, first))
         return first, (loss, trees.norm(gradient), change)
 
     return jax.lax.scan(at, jax.tree.map(jnp.zeros_like, params), fractions)[1]
@@ -174,10 +174,7 @@ def _example_curvatures(
     key: Array,
     num_steps: int,
 ) -> Array:
-    leaves, structure = jax.tree.flatten(params)
-    keys = jax.random.split(key, len(leaves))
-    drawn = [jax.random.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)]
-    start = trees.apply_mask(jax.tree.unflatten(structure, drawn), mask)
+    start = trees.apply_mask(trees.random_normal(key, params), mask)
     at = trees.apply_mask(params, mask)
 
     def curvature(example: PyTree) -> Array:

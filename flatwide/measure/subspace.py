@@ -172,10 +172,7 @@ def random_directions(
         return drawn * jnp.where(lengths[1] > 0, lengths[0] / jnp.where(lengths[1] > 0, lengths[1], 1), 0)
 
     def one(key: Array) -> PyTree:
-        leaves, structure = jax.tree.flatten(params)
-        keys = jax.random.split(key, len(leaves))
-        drawn = [jax.random.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)]
-        drawn = trees.apply_mask(jax.tree.unflatten(structure, drawn), mask)
+        drawn = trees.apply_mask(trees.random_normal(key, params), mask)
         return jax.tree.map(scaled, drawn, params, trees.kernels(params))
 
     return tuple(one(k) for k in jax.random.split(key, num_directions))

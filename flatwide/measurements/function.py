@@ -45,7 +45,7 @@ def function(
     _, slopes = program(subject.params, subject.stats, jnp.asarray((grid[1:] + grid[:-1]) / 2, float))
     outputs, slopes = np.asarray(outputs, np.float64), np.asarray(slopes, np.float64)
     changes = np.abs(np.diff(slopes))
-    moved = trees.add(subject.params, trees.scale(-1, subject.initial.params))
+    moved = trees.subtract(subject.params, subject.initial.params)
     values = {
         "total_variation": float(np.abs(np.diff(outputs)).sum()),
         "slope_total_variation": float(changes.sum()),

@@ -23,7 +23,7 @@ def next_params(subject: Subject) -> PyTree:
 
 def moves(subject: Subject, after: PyTree) -> bool:
     """Tell whether a step moves the network by more than rounding takes away again."""
-    return float(trees.norm(jax.tree.map(jnp.subtract, after, subject.params))) > 0
+    return float(trees.norm(trees.subtract(after, subject.params))) > 0
 
 
 def learning_rate(subject: Subject) -> float:

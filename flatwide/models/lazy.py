@@ -6,6 +6,7 @@
 import jax
 import jax.numpy as jnp
 
+from flatwide import trees
 from flatwide.types import Array, Model, PyTree
 
 
@@ -34,7 +35,7 @@ def linearize(model: Model, *, scale: float | None = None) -> Model:
             return model.apply(params, stats["network"], inputs, train=False, key=None)[0]
 
         start = stats["start"]
-        there, change = jax.jvp(outputs, (start,), (jax.tree.map(jnp.subtract, params, start),))
+        there, change = jax.jvp(outputs, (start,), (trees.subtract(params, start),))
         if scale is not None:
             return jax.tree.map(lambda leaf: scale * leaf, change), stats
         return jax.tree.map(jnp.add, there, change), stats

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from flatwide.measure.lanczos import Basis, lengths, unflatten
+from flatwide.measure.lanczos import RETRIES, Basis, Checked, unflatten_all
 from flatwide.measure.operators import Operator, random_normal
 from flatwide.types import Array, PyTree
 
@@ -17,7 +17,6 @@ Which = Literal["magnitude", "largest", "smallest"]
 
 _UNSEEN = 200.0  # a random start has less than 1/200 of its typical part along a direction in one of 250 draws
 _HIDDEN = 0.1  # of the limit: a residual along the next row that says nothing of what is left of the others
-_RETRIES = 3  # times to go on where fresh products show that rounding had hidden a residual
 
 
 class Eigenpairs(NamedTuple):
@@ -103,15 +102,6 @@ def _shapes(tree: PyTree) -> tuple:
     return structure, [jnp.shape(leaf) for leaf in leaves]
 
 
-class _Checked(NamedTuple):
-    """Ritz pairs with fresh products."""
-
-    values: np.ndarray  # [k]
-    residuals: np.ndarray  # [k]
-    vectors: Array  # [k, P]
-    worst: Array  # [P], the largest residual
-
-
 class _Search:
     """One search: a basis that grows, what was found in it, and for how long a further copy has been looked for."""
 
@@ -119,7 +109,7 @@ class _Search:
         self.basis, self.is_over = Basis(operator, capacity), False
         self._operator, self._k, self._key, self._which, self._tolerance = operator, k, key, which, tolerance
         self._residuals = np.zeros(0)  # of the rows that were kept from earlier, outside the span of all rows
-        self._found: _Checked | None = None  # what a further copy is looked for beside
+        self._found: Checked | None = None  # what a further copy is looked for beside
         self._steps, self._retries = 0, 0
         self._lowest, self._size = np.inf, 0.0  # of all Ritz values so far: the lowest rank, the largest magnitude
 
@@ -157,7 +147,7 @@ class _Search:
             if found is None or self._has_entered(values, self._tolerance * self._size):
                 found = self._check(vectors)
         order = np.argsort(-self._rank(found.values), kind="stable")
-        structured = _structured(self._operator.params, found.vectors[order])
+        structured = unflatten_all(self._operator.params, found.vectors[order])
         num_products = self.basis.num_products
         residuals = found.residuals[order]
         is_converged = residuals <= self._tolerance * self._size
@@ -176,16 +166,13 @@ class _Search:
     def _rank(self, values: np.ndarray) -> np.ndarray:
         return {"magnitude": np.abs, "largest": np.positive, "smallest": np.negative}[self._which](values)
 
-    def _check(self, vectors: np.ndarray) -> _Checked:
+    def _check(self, vectors: np.ndarray) -> Checked:
         """Multiply the wanted Ritz vectors afresh."""
-        rows = self.basis.combine(vectors[:, : self._k])
-        products = jnp.stack([self.basis.multiply(row) for row in rows])
-        values, residuals, worst = _residuals(rows, products)
-        return _Checked(np.asarray(values, np.float64), np.asarray(residuals, np.float64), rows, worst)
+        return self.basis.check(vectors[:, : self._k])
 
-    def _settle(self, checked: _Checked, limit: float) -> None:
+    def _settle(self, checked: Checked, limit: float) -> None:
         """Take what has converged, and look for further copies beside it; or go on where rounding hid a residual."""
-        is_true = bool(np.all(checked.residuals <= limit)) or self._retries == _RETRIES
+        is_true = bool(np.all(checked.residuals <= limit)) or self._retries == RETRIES
         self._residuals = checked.residuals
         if not is_true:
             self._retries += 1
@@ -233,16 +220,3 @@ class _Search:
     def _next_key(self) -> Array:
         self._key, key = jax.random.split(self._key)
         return key
-
-
-@jax.jit
-def _structured(params: PyTree, rows: Array) -> PyTree:
-    return jax.vmap(lambda row: unflatten(params, row))(rows)
-
-
-@jax.jit
-def _residuals(rows: Array, products: Array) -> tuple[Array, Array, Array]:
-    values = jnp.sum(rows * products, axis=1) / jnp.sum(rows * rows, axis=1)
-    left = products - values[:, None] * rows
-    sizes = lengths(left)
-    return values, sizes, left[jnp.argmax(sizes)]

@@ -6,11 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatwide.measure.lanczos import Basis, lengths, unflatten
+from flatwide.measure.lanczos import RETRIES, Basis, unflatten_all
 from flatwide.measure.operators import Operator, random_normal
 from flatwide.types import Array, PyTree
-
-_RETRIES = 3  # times to go on where fresh products show that rounding had hidden a residual
 
 
 class Ends(NamedTuple):
@@ -75,20 +73,12 @@ def ends(
         errors = basis.coupling * np.abs(vectors[-1, [-1, 0]])
         is_over = basis.has_ended or basis.num_rows == operator.size or basis.num_products + 2 >= max_products
         if is_over or np.all(errors <= limit):
-            rows = basis.combine(vectors[:, [-1, 0]])
-            products = jnp.stack([basis.multiply(row) for row in rows])
-            found, residuals = (np.asarray(part, np.float64) for part in _residuals(rows, products))
-            if is_over or retries == _RETRIES or np.all(residuals <= limit):
+            found = basis.check(vectors[:, [-1, 0]])
+            if is_over or retries == RETRIES or np.all(found.residuals <= limit):
                 break
             retries += 1
         if basis.num_rows == basis.capacity:
             kept = np.r_[0 : basis.capacity // 4, -(basis.capacity // 4) : 0]
             basis.restart(basis.combine(vectors[:, kept]), np.diag(values[kept]))
-    structured = jax.vmap(lambda row: unflatten(operator.params, row))(rows)
-    return Ends(found, residuals, structured, residuals <= limit, basis.num_products)
-
-
-@jax.jit
-def _residuals(rows: Array, products: Array) -> tuple[Array, Array]:
-    values = jnp.sum(rows * products, axis=1) / jnp.sum(rows * rows, axis=1)
-    return values, lengths(products - values[:, None] * rows)
+    structured = unflatten_all(operator.params, found.vectors)
+    return Ends(found.values, found.residuals, structured, found.residuals <= limit, basis.num_products)

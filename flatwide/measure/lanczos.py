@@ -7,6 +7,7 @@ read, and a new row is written without a copy of the others.
 
 import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +18,23 @@ from flatwide.measure import operators
 from flatwide.measure.operators import Operator
 from flatwide.types import Array, PyTree
 
+RETRIES = 3  # times a solver goes on where fresh products show that rounding had hidden a residual
 _ROWS = 8  # of a block
 _LOST = 0.7  # a vector that keeps less than this of its length is made orthogonal once more (Daniel et al., 1976)
 _ENDED = 30  # times the rounding error of the largest Ritz value: what is left of a product when the space is invariant
+
+
+class Checked(NamedTuple):
+    """Approximate eigenpairs with fresh products.
+
+    values: [k], Rayleigh quotients; residuals: [k], lengths of S v - value v. vectors: [k, P], flat.
+    worst: [P], the longest of these differences.
+    """
+
+    values: np.ndarray
+    residuals: np.ndarray
+    vectors: Array
+    worst: Array
 
 
 class Basis:
@@ -105,6 +120,13 @@ class Basis:
         self.num_products += 1
         return _multiply_flat(self.product, self._operator.params, row)
 
+    def check(self, coefficients: np.ndarray) -> "Checked":
+        """Multiply combinations of the rows afresh, such as Ritz vectors; one product each."""
+        rows = self.combine(coefficients)
+        products = jnp.stack([self.multiply(row) for row in rows])
+        values, residuals, worst = _residuals(rows, products)
+        return Checked(np.asarray(values, np.float64), np.asarray(residuals, np.float64), rows, worst)
+
     def restart(self, vectors: Array, projected: np.ndarray, next_row: Array | None = None) -> None:
         """Keep some combinations of the rows in their place.
 
@@ -157,6 +179,20 @@ def lengths(vectors: Array) -> Array:
 def unflatten(params: PyTree, row: Array) -> PyTree:
     """Give a flat vector the structure of params."""
     return ravel_pytree(params)[1](row)
+
+
+@jax.jit
+def unflatten_all(params: PyTree, rows: Array) -> PyTree:
+    """Give flat vectors, one a row, the structure of params with a leading axis."""
+    return jax.vmap(lambda row: unflatten(params, row))(rows)
+
+
+@jax.jit
+def _residuals(rows: Array, products: Array) -> tuple[Array, Array, Array]:
+    values = jnp.sum(rows * products, axis=1) / jnp.sum(rows * rows, axis=1)
+    left = products - values[:, None] * rows
+    sizes = lengths(left)
+    return values, sizes, left[jnp.argmax(sizes)]
 
 
 def _num_entries(params: PyTree) -> int:

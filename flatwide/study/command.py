@@ -1,6 +1,5 @@
 """Plan, train and tabulate a study, or tell what it would do."""
 
-import datetime
 import os
 import sys
 import time
@@ -119,9 +118,8 @@ def _give_orders(tasks: list[Known], workdir: str, estimate: "describe.Estimate"
     for known in tasks:
         groups.setdefault(known.run.shape, []).append(known)
     longest = sorted(groups.values(), key=lambda group: -len(group) * estimate.cost(group[0]))
-    session = f"{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}-{os.getpid()}"
     named = [[Task(known.directory.name, dict(known.run.config)) for known in group] for group in longest]
-    return orders.write(workdir, named, session=session, tensorboard=tensorboard)
+    return orders.write(workdir, named, tensorboard=tensorboard)
 
 
 def threads(planned: Plan) -> int:

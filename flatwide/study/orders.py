@@ -4,6 +4,7 @@ Workers share nothing but the work directory. Which run is done, failed or taken
 number of workers, on any machines that see the same files, may follow the same orders and may die at any time.
 """
 
+import datetime
 import fcntl
 import json
 import os
@@ -100,12 +101,15 @@ def _is_unmeasured(directory: runs.RunDirectory, task: Task) -> bool:
         return False  # its result is damaged, which whoever reads that says
 
 
-def write(workdir: Path | str, groups: list[list[Task]], *, session: str, tensorboard: bool) -> Orders:
+def write(workdir: Path | str, groups: list[list[Task]], *, session: str | None = None, tensorboard: bool) -> Orders:
     """Write orders into a folder of their own, `workdir/study/<session>`.
 
+    Args:
+      session: None for the time and this process.
     Raises: ConfigError if files cannot be locked there.
     """
     workdir = Path(workdir).resolve()
+    session = session or f"{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}-{os.getpid()}"
     path = workdir / "study" / session / "orders.json"
     content = {"groups": [[task._asdict() for task in group] for group in groups], "tensorboard": tensorboard}
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,6 @@
 
 import argparse
 import ast
-import datetime
 import os
 import sys
 import time
@@ -145,8 +144,7 @@ def _hand_out(
     groups: dict[Any, list[Task]] = {}
     for task in left:  # runs of one network share compiled programs
         groups.setdefault(task.config["network"], []).append(task)
-    session = f"{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}-{os.getpid()}"
-    given = orders.write(request.workdir, list(groups.values()), session=session, tensorboard=False)
+    given = orders.write(request.workdir, list(groups.values()), tensorboard=False)
     told, ended = time.monotonic(), 0
     try:
         crew = CREWS["local"](Site(given.path, max(1, available // workers)))

@@ -35,7 +35,7 @@ from flatwide.measure.subspace import (
     random_directions,
     spanned_by,
 )
-from flatwide.measure.trace import Estimate, frobenius_norm, trace
+from flatwide.measure.trace import Estimate, frobenius_norm, trace, trace_and_norm
 
 __all__ = [
     "Barrier",
@@ -77,4 +77,5 @@ __all__ = [
     "surface",
     "top_eigenvalues",
     "trace",
+    "trace_and_norm",
 ]

@@ -47,8 +47,7 @@ def trace(operator: Operator, *, key: Array, num_probes: int = 20, num_deflated:
     Source: Hutchinson (1989), A stochastic estimator of the trace of the influence matrix; Meyer et al. (2021),
       Hutch++, for the split, with a Krylov space in place of its random one: docs/performance.md compares them.
     """
-    parts = _split(operator, key, num_probes, num_deflated)
-    return parts.estimate(parts.trace, parts.traces)
+    return trace_and_norm(operator, key=key, num_probes=num_probes, num_deflated=num_deflated)[0]
 
 
 def frobenius_norm(operator: Operator, *, key: Array, num_probes: int = 20, num_deflated: int = 15) -> Estimate:
@@ -62,10 +61,23 @@ def frobenius_norm(operator: Operator, *, key: Array, num_probes: int = 20, num_
     Cost: as `trace`.
     Source: as `trace`.
     """
+    return trace_and_norm(operator, key=key, num_probes=num_probes, num_deflated=num_deflated)[1]
+
+
+def trace_and_norm(
+    operator: Operator, *, key: Array, num_probes: int = 20, num_deflated: int = 15
+) -> tuple[Estimate, Estimate]:
+    """Estimate the trace and the Frobenius norm from the same products: what `trace` and `frobenius_norm` give.
+
+    Args, raises and source: as for these.
+    Returns: both Estimates; num_products and cost of each are those of both together.
+    Cost: as one of them.
+    """
     parts = _split(operator, key, num_probes, num_deflated)
     square = parts.estimate(parts.square, parts.squares)
     norm = math.sqrt(square.value)
-    return square._replace(value=norm, standard_error=square.standard_error / (2 * norm) if norm else 0.0)
+    error = square.standard_error / (2 * norm) if norm else 0.0
+    return parts.estimate(parts.trace, parts.traces), square._replace(value=norm, standard_error=error)
 
 
 class _Split(NamedTuple):

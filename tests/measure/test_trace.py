@@ -129,3 +129,11 @@ def test_bad_options_are_refused(options, message):
         with pytest.raises(ValueError) as refused:
             measured(operator, key=jax.random.key(0), **options)
         assert message in str(refused.value)
+
+
+def test_both_from_the_same_products_are_each_alone(of_spectrum, float64):
+    operator = of_spectrum(np.linspace(-1, 3, 40))
+    key = jax.random.key(2)
+    found = measure.trace_and_norm(operator, key=key)
+    assert found == (measure.trace(operator, key=key), measure.frobenius_norm(operator, key=key))
+    assert found[0].num_products == found[1].num_products == 35

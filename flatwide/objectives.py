@@ -15,6 +15,8 @@ from flatwide.types import Array, Batch, Objective, PyTree
 OBJECTIVES: dict[str, str] = {
     "cross_entropy": "flatwide.objectives:cross_entropy",
     "squared": "flatwide.objectives:squared",
+    "binary_cross_entropy": "flatwide.objectives:binary_cross_entropy",
+    "ppo": "flatwide.objectives:ppo",
 }
 
 FOR_CLASSES_ONLY = ("cross_entropy",)  # a config that has real targets too is refused before any data is read

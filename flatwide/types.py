@@ -5,6 +5,7 @@ reads, `targets` is what the objective compares with; a workload may carry more 
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -81,13 +82,47 @@ class Info(NamedTuple):
     has_real_targets: bool = False  # to be regressed on, [num_outputs] each; else classes
 
 
+@dataclass(frozen=True)
+class Categories:
+    """Integers in [0, num_values), such as words: in `Dataset.example` in the place of a `jax.ShapeDtypeStruct`.
+
+    num_values: also how many rows an embedding of them has.
+    """
+
+    shape: tuple[int, ...]
+    num_values: int
+    dtype: np.dtype = np.dtype(np.int32)
+
+
+@dataclass(frozen=True)
+class Padding:
+    """How examples of unequal size share one compiled program.
+
+    Each is stored padded to the largest. A batch is cut to the lowest level that holds all its examples, and an epoch
+    puts examples of like size into one batch, so that little of what is computed is padding.
+
+    levels: ascending sizes; the last is that of the largest example.
+    sizes: raw batch -> [B], the size of each example: words, nodes.
+    cut: (raw batch, level) -> the same batch without the padding beyond that size.
+    window: batches whose examples are put in order of size before they are parted into batches, which are then
+      shuffled; 1 leaves each batch a uniform draw.
+    """
+
+    levels: tuple[int, ...]
+    sizes: Callable[[Batch], Any]
+    cut: Callable[[Batch, int], Batch]
+    window: int = 1
+
+
 class Dataset(NamedTuple):
     """A data set, ready for splitting.
 
     prepare(batch, key, *, train) -> batch: runs on the device inside the compiled step: scales integers to floats,
       normalizes, augments when `train` (then `key` is a PRNG key). Inputs that are floats already are only augmented.
-    example: the pytree of one prepared example's inputs, as `jax.ShapeDtypeStruct`, without the batch axis.
+    example: the pytree of one prepared example's inputs, as `jax.ShapeDtypeStruct` or `Categories`, without the batch
+      axis.
     fingerprint: a digest of the content, so that two different data sets can never share a run's identity.
+    padding: for examples of unequal size; None where all are alike.
     """
 
     train: Split
@@ -96,6 +131,7 @@ class Dataset(NamedTuple):
     example: PyTree
     num_outputs: int
     fingerprint: str
+    padding: Padding | None = None
 
     @property
     def has_real_targets(self) -> bool:

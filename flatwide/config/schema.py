@@ -27,6 +27,7 @@ class Field(NamedTuple):
     kind: "int", "float", "bool", "str", "ints", "floats" or "strs"; the plural ones are tuples; in STUDY also
       "mapping" and "mappings".
     identity: whether the field can change a result, and so belongs to the run's hash.
+    declared: whether it is read only where the model, data set, loss or SAM variant declares it as a keyword.
     """
 
     default: Any
@@ -34,6 +35,7 @@ class Field(NamedTuple):
     check: Check | None = None
     optional: bool = False
     identity: bool = True
+    declared: bool = False
 
 
 POSITIVE = Check(lambda v: v > 0, "a number > 0")
@@ -55,15 +57,22 @@ SCHEMA: dict[str, Field] = {
     # Data.
     "data_dir": Field(None, "str", optional=True, identity=False),
     "cache": Field(False, "bool", identity=False),
-    "augment": Field(True, "bool"),
+    "augment": Field(True, "bool", declared=True),
+    "max_length": Field(None, "int", AT_LEAST_ONE, optional=True, declared=True),
+    "min_word_count": Field(1, "int", AT_LEAST_ONE, declared=True),
+    "size_window": Field(16, "int", AT_LEAST_ONE, declared=True),
     "train_examples": Field(None, "int", AT_LEAST_ONE, optional=True),
     "validation_fraction": Field(0.0, "float", BELOW_ONE),
     "label_noise": Field(0.0, "float", FRACTION),
     # Width and depth.
-    "num_neurons": Field((300, 100), "ints", EACH_AT_LEAST_ONE),
-    "num_filters": Field(64, "int", AT_LEAST_ONE),
-    "num_blocks": Field(None, "ints", SOME_AT_LEAST_ONE, optional=True),
-    "half_precision": Field(False, "bool"),
+    "num_neurons": Field((300, 100), "ints", EACH_AT_LEAST_ONE, declared=True),
+    "num_filters": Field(64, "int", AT_LEAST_ONE, declared=True),
+    "num_blocks": Field(None, "ints", SOME_AT_LEAST_ONE, optional=True, declared=True),
+    "hidden_size": Field(128, "int", AT_LEAST_ONE, declared=True),
+    "num_layers": Field(None, "int", AT_LEAST_ONE, optional=True, declared=True),
+    "patch_size": Field(4, "int", AT_LEAST_ONE, declared=True),
+    "dropout": Field(None, "float", BELOW_ONE, optional=True, declared=True),
+    "half_precision": Field(False, "bool", declared=True),
     # Lazy training.
     "linearized": Field(False, "bool"),
     "output_scale": Field(None, "float", POSITIVE, optional=True),
@@ -77,7 +86,7 @@ SCHEMA: dict[str, Field] = {
     "base_optimizer": Field("sgd", "str"),
     "sam_variant": Field("normalized", "str"),
     "rho": Field(0.05, "float", Check(lambda v: v >= 0, "a number >= 0 (0 is the base optimizer alone)")),
-    "layer_scales": Field((), "strs"),
+    "layer_scales": Field((), "strs", declared=True),
     "microbatch": Field(None, "int", AT_LEAST_ONE, optional=True),
     "accumulation_steps": Field(1, "int", AT_LEAST_ONE),
     "momentum": Field(0.9, "float", BELOW_ONE),
@@ -94,6 +103,16 @@ SCHEMA: dict[str, Field] = {
     "num_epochs": Field(100, "int", COUNT),
     "num_train_steps": Field(None, "int", COUNT, optional=True),
     "seed": Field(0, "int", Check(lambda v: 0 <= v < 2**32, "an integer in [0, 2^32)")),
+    # Reinforcement learning.
+    "num_envs": Field(8, "int", AT_LEAST_ONE, declared=True),
+    "unroll_length": Field(128, "int", AT_LEAST_ONE, declared=True),
+    "update_epochs": Field(3, "int", AT_LEAST_ONE, declared=True),
+    "discount": Field(0.99, "float", FRACTION, declared=True),
+    "gae_lambda": Field(0.95, "float", FRACTION, declared=True),
+    "clip_ratio": Field(0.1, "float", POSITIVE, declared=True),
+    "value_coefficient": Field(0.5, "float", NOT_NEGATIVE, declared=True),
+    "entropy_coefficient": Field(0.01, "float", NOT_NEGATIVE, declared=True),
+    "num_test_games": Field(32, "int", AT_LEAST_ONE, declared=True),
     # Evaluation, logs, checkpoints: what only watches the run.
     "eval_every_steps": Field(None, "int", AT_LEAST_ONE, optional=True),
     "steps_per_eval": Field(None, "int", AT_LEAST_ONE, optional=True),

@@ -15,6 +15,17 @@ DATASETS = {
     "regression_1d": "flatwide.data.synthetic:regression_1d",
     "matrix_factorization": "flatwide.data.synthetic:matrix_factorization",
     "two_layer_teacher": "flatwide.data.synthetic:two_layer_teacher",
+    "teacher_student": "flatwide.data.synthetic:teacher_student",
+    "conllu": "flatwide.data.conllu:conllu",
+    "made_tagging": "flatwide.data.made_text:made_tagging",
+    "sst2": "flatwide.data.labelled_text:sst2",
+    "labelled_text": "flatwide.data.labelled_text:labelled_text",
+    "made_sentiment": "flatwide.data.made_text:made_sentiment",
+    "ogbg_molpcba": "flatwide.data.ogb:ogbg_molpcba",
+    "smiles_csv": "flatwide.data.smiles:smiles_csv",
+    "made_molecules": "flatwide.data.smiles:made_molecules",
+    "minatar_breakout": "flatwide.data.minatar:minatar_breakout",
+    "atari_breakout": "flatwide.data.atari:atari_breakout",
 }
 
 ALIASES = {"imagenet": "imagenet2012"}

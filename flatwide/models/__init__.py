@@ -12,6 +12,11 @@ MODELS: dict[str, str] = {
     "OneHiddenLayer": "flatwide.models.shallow:one_hidden_layer",
     "LinearNetwork": "flatwide.models.shallow:linear_network",
     "TwoLayerFrozenHead": "flatwide.models.shallow:two_layer_frozen_head",
+    "ViT": "flatwide.models.vit:vit",
+    "TaggingTransformer": "flatwide.models.transformer:tagging_transformer",
+    "LSTM": "flatwide.models.lstm:lstm",
+    "GCN": "flatwide.models.gcn:gcn",
+    "ActorCritic": "flatwide.models.actor_critic:actor_critic",
 }
 
 ALIASES: dict[str, str] = {"ResNet50_ImageNet": "ResNet50"}  # names of the paper's code

@@ -13,7 +13,7 @@ NUM_LEVELS = 6  # each compiles once more
 
 
 def vocabulary(texts: Iterable[Sequence[str]], *, min_word_count: int = 1) -> dict[str, int]:
-    """Number the words of the training texts from 2 on, the most frequent first; of equal ones in order of spelling.
+    """Give each word of the training texts a number from 2 on, the most frequent first, equal ones in spelling order.
 
     Args:
       min_word_count: rarer words are left out, and so unknown.
@@ -82,3 +82,9 @@ def sizes(batch: Batch):
 def cut(batch: Batch, level: int) -> Batch:
     """Leave out what is beyond a length, of everything that has an entry a word."""
     return {name: array[:, :level] if array.ndim > 1 else array for name, array in batch.items()}
+
+
+def as_they_are(batch: Batch, key, *, train: bool) -> Batch:
+    """Prepare a batch of tokens: there is nothing to scale, and nothing to augment."""
+    del key, train
+    return batch

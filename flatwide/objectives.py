@@ -90,6 +90,70 @@ def squared(num_outputs: int, *, real_targets: bool = False) -> Objective:
     return Objective(losses, weights, losses, _mean, metric_name="mean_squared_error", higher_is_better=False)
 
 
+def ppo(
+    num_outputs: int,
+    *,
+    real_targets: bool = False,
+    clip_ratio: float = 0.1,
+    value_coefficient: float = 0.5,
+    entropy_coefficient: float = 0.01,
+) -> Objective:
+    """Score actions that were played by proximal policy optimization, and report the mean score of whole games.
+
+    Args:
+      num_outputs: A >= 2 actions.
+      clip_ratio: epsilon, beyond which a change of an action's probability is worth nothing more.
+      value_coefficient, entropy_coefficient: c_v and c_e.
+    Returns: an objective for outputs "logits" [B, A] and "values" [B], with targets "action", "log_probability" (of the
+      policy that played), "advantage", "return" and "clip_factor", which multiplies epsilon; each [B]. An action's
+      prediction is its return; the metric averages what it is given, which training replaces by the scores of games.
+    Raises: ValueError for real targets, or fewer than 2 actions; when traced with other outputs.
+    Equation: loss_i = -min(r_i A_i, clip(r_i, 1 - epsilon, 1 + epsilon) A_i) + c_v (V_i - R_i)^2 - c_e H_i, with r_i
+      the action's probability over what it was, and H_i the entropy of all actions.
+    Source: Schulman et al. (2017), Proximal policy optimization algorithms; the value's error as in Flax's PPO example.
+    """
+    if real_targets:
+        raise ValueError("config.loss='ppo': expected a game, but the targets of this data set are real numbers.")
+    if num_outputs < 2:
+        raise ValueError(f"num_outputs={num_outputs}: expected at least 2 actions.")
+
+    def losses(outputs: PyTree, batch: Batch) -> Array:
+        targets = batch["targets"]
+        logits, values = _policy_and_values(outputs, targets["action"].shape, num_outputs)
+        log_probabilities = jax.nn.log_softmax(logits)
+        chosen = jnp.take_along_axis(log_probabilities, targets["action"][:, None], axis=-1)[:, 0]
+        ratios, margin = jnp.exp(chosen - targets["log_probability"]), clip_ratio * targets["clip_factor"]
+        clipped = jnp.clip(ratios, 1 - margin, 1 + margin)
+        gains = jnp.minimum(ratios * targets["advantage"], clipped * targets["advantage"])
+        entropies = -jnp.sum(jnp.exp(log_probabilities) * log_probabilities, axis=-1)
+        return -gains + value_coefficient * (values - targets["return"]) ** 2 - entropy_coefficient * entropies
+
+    def weights(batch: Batch) -> Array:
+        return jnp.ones(batch["targets"]["action"].shape, float)
+
+    def predictions(outputs: PyTree, batch: Batch) -> Array:
+        del outputs
+        return batch["targets"]["return"]
+
+    return Objective(losses, weights, predictions, _mean, metric_name="score", higher_is_better=True)
+
+
+def _policy_and_values(outputs: PyTree, shape: tuple[int, ...], num_outputs: int) -> tuple[Array, Array]:
+    """Check the outputs of a network that plays."""
+    if not isinstance(outputs, dict) or outputs.keys() != {"logits", "values"}:
+        raise ValueError(
+            "config.loss='ppo': expected a model whose outputs are 'logits' and 'values'; choose "
+            "config.model=ActorCritic, or give your own model such outputs."
+        )
+    logits, values = _wide(outputs["logits"]), _wide(outputs["values"])
+    if logits.shape != (*shape, num_outputs) or values.shape != shape:
+        raise ValueError(
+            f"config.loss='ppo': logits of shape {logits.shape} and values of shape {values.shape}; expected "
+            f"{(*shape, num_outputs)} and {shape}."
+        )
+    return logits, values
+
+
 def scale_loss(objective: Objective, factor: float) -> Objective:
     """Multiply the losses of an objective, and leave its metric as it is."""
 

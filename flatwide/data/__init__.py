@@ -1,6 +1,7 @@
 """Data sets, their splits, and what is done to examples on the way to the model."""
 
 from flatwide.data.files import DataError
+from flatwide.data.played import Game, Games, Played
 from flatwide.data.splits import Resident, Streamed, add_label_noise, fingerprint, hold_out, subset
 from flatwide.types import Info
 
@@ -28,6 +29,9 @@ DATASETS = {
     "atari_breakout": "flatwide.data.atari:atari_breakout",
 }
 
+# Games: examples come from playing, so there is nothing to hold out, to draw a subset of, or to disturb.
+GAMES = ("minatar_breakout", "atari_breakout")
+
 ALIASES = {"imagenet": "imagenet2012"}
 
 # As published, so that a run can be planned before its data is there.
@@ -46,8 +50,12 @@ INFO = {
 __all__ = [
     "ALIASES",
     "DATASETS",
+    "GAMES",
     "INFO",
     "DataError",
+    "Game",
+    "Games",
+    "Played",
     "Resident",
     "Streamed",
     "add_label_noise",

@@ -1,0 +1,119 @@
+"""Examples that come from playing a game: there are none before there is a network that plays."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+
+from flatwide.types import Array, Batch, PyTree
+
+
+class Turn(NamedTuple):
+    """What one action led to.
+
+    observation: what the next action answers; where the game has ended, the first one of a new game.
+    successor: what the action led to, also where the game has ended.
+    terminated: the game is over. truncated: it was stopped at its longest, and would have gone on.
+    """
+
+    observation: Array
+    successor: Array
+    reward: Array
+    terminated: Array
+    truncated: Array
+
+
+class Game(NamedTuple):
+    """A game of one player as pure functions that can be compiled; where one ends, a new one begins by itself.
+
+    reset(key) -> (state, observation); step(key, state, action) -> (state, turn), the state in its own dtypes.
+    longest: actions after which a game is stopped.
+    """
+
+    reset: Callable[[Array], tuple[PyTree, Array]]
+    step: Callable[[Array, PyTree, Array], tuple[PyTree, Turn]]
+    longest: int
+
+
+class _NotThere:
+    """The parts of a split that need examples."""
+
+    @property
+    def targets(self) -> np.ndarray:
+        """Give none: what to learn from comes from playing."""
+        return np.zeros(0, np.int32)
+
+    @property
+    def arrays(self) -> dict[str, Any]:
+        """Give none."""
+        return {}
+
+    def take(self, indices: np.ndarray) -> NoReturn:
+        """Refuse: there is nothing to select from."""
+        raise _refusal("no examples to select, for a validation split or a subset")
+
+    def with_targets(self, targets: np.ndarray) -> NoReturn:
+        """Refuse: there is nothing to disturb."""
+        raise _refusal("no targets to replace, as label noise does")
+
+    def batches(
+        self, batch_size: int, *, order: np.ndarray, seed: int, epoch: int, train: bool, first_batch: int = 0
+    ) -> Iterator[Batch]:
+        """Refuse: batches come from a network that plays."""
+        raise _refusal("no batches before a network has played; see flatwide.training.rollouts")
+
+
+@dataclass(frozen=True)
+class Played(_NotThere):
+    """A training split: an epoch plays `num_envs` games for `unroll_length` actions each, by the network as it is.
+
+    game: any hashable description; a `Game` is played inside the compiled program.
+    update_epochs: how many times an epoch trains on each action.
+    discount, gae_lambda: of `rollouts.advantages`.
+    num_test_games: whole games that score the network; those of this split have other random numbers than the test's.
+    """
+
+    game: Any
+    num_envs: int
+    unroll_length: int
+    update_epochs: int
+    discount: float
+    gae_lambda: float
+    num_test_games: int
+
+    @property
+    def num_examples(self) -> int:
+        """Count the actions that an epoch trains on, each as often as it is used."""
+        return self.num_transitions * self.update_epochs
+
+    @property
+    def num_transitions(self) -> int:
+        """Count the actions that an epoch plays."""
+        return self.num_envs * self.unroll_length
+
+    @property
+    def games(self) -> "Games":
+        """Give whole games for scoring, unlike those of the test split."""
+        return Games(self.game, self.num_test_games, seed=1)
+
+
+@dataclass(frozen=True)
+class Games(_NotThere):
+    """A test split: whole games, the same random numbers for every network and every seed of a run."""
+
+    game: Any
+    num_games: int
+    seed: int = 0
+
+    @property
+    def num_examples(self) -> int:
+        """Count the games."""
+        return self.num_games
+
+
+def _refusal(what: str) -> ValueError:
+    return ValueError(
+        f"a split that comes from playing a game has {what}: set config.validation_fraction=0, "
+        "config.train_examples=None and config.label_noise=0."
+    )

@@ -1,0 +1,261 @@
+"""Play a game with the network as it is: what it trains on, and how it is scored.
+
+An epoch is one iteration of PPO: play, estimate advantages, then several passes over what was played, in minibatches.
+Whoever calls a function here with the same arguments gets the same games.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from flatwide import streams, trees
+from flatwide.data.played import Game, Games, Played
+from flatwide.training.state import State, Values
+from flatwide.types import Array, Batch, PyTree
+from flatwide.workloads import Scores, Workload
+
+_SMALLEST_DEVIATION = 1e-8  # of the advantages of a batch, as in Flax's PPO example
+
+
+class Playing(NamedTuple):
+    """Games under way; leaves [N, ...], one a game."""
+
+    states: PyTree
+    observations: Array
+
+
+class Transitions(NamedTuple):
+    """What was played; leaves [T, N, ...], T actions of N games. `values` and `next_values` are the network's."""
+
+    observations: Array
+    actions: Array
+    log_probabilities: Array
+    values: Array
+    next_values: Array
+    rewards: Array
+    terminated: Array
+    truncated: Array
+
+
+# policy(observations [N, ...]) -> (logits [N, A], values [N])
+Policy = Callable[[Array], tuple[Array, Array]]
+
+
+def policy_of(workload: Workload, params: PyTree, stats: PyTree, mask: PyTree | None) -> Policy:
+    """Make a network play, in evaluation mode."""
+    params = trees.apply_mask(params, mask)
+
+    def policy(observations: Array) -> tuple[Array, Array]:
+        inputs = workload.prepare({"inputs": observations}, None, train=False)["inputs"]
+        outputs, _ = workload.model.apply(params, stats, inputs, train=False, key=None)
+        return outputs["logits"], outputs["values"]
+
+    return policy
+
+
+def new_games(game: Game, key: Array, num_games: int) -> Playing:
+    """Begin N games."""
+    return Playing(*jax.vmap(game.reset)(jax.random.split(key, num_games)))
+
+
+def roll_out(
+    game: Game, policy: Policy, playing: Playing, key: Array, *, unroll_length: int
+) -> tuple[Playing, Transitions]:
+    """Play on for T actions, each drawn from the policy's probabilities.
+
+    Returns: the games after it, and what was played.
+    Cost: T passes of the network over N observations, and one over T N.
+    """
+
+    def turn(playing: Playing, key: Array):
+        draw, chance = jax.random.split(key)
+        logits, values = policy(playing.observations)
+        actions = jax.random.categorical(draw, logits)
+        log_probabilities = log_probability(logits, actions)
+        states, after = jax.vmap(game.step)(jax.random.split(chance, len(actions)), playing.states, actions)
+        seen = (playing.observations, actions, log_probabilities, values, after)
+        return Playing(states, after.observation), seen
+
+    playing, seen = jax.lax.scan(turn, playing, jax.random.split(key, unroll_length))
+    observations, actions, log_probabilities, values, after = seen
+    # The successor of a game that was stopped is no observation that is answered, so it is looked at here.
+    flat = after.successor.reshape(-1, *after.successor.shape[2:])
+    next_values = policy(flat)[1].reshape(values.shape)
+    return playing, Transitions(
+        observations,
+        actions,
+        log_probabilities,
+        values,
+        next_values,
+        after.reward.astype(values.dtype),
+        after.terminated,
+        after.truncated,
+    )
+
+
+def log_probability(logits: Array, actions: Array) -> Array:
+    """Give the logarithm of the probability of each action, [...] for logits [..., A]."""
+    return jnp.take_along_axis(jax.nn.log_softmax(logits), actions[..., None], axis=-1)[..., 0]
+
+
+def advantages(
+    rewards: Array,
+    values: Array,
+    next_values: Array,
+    *,
+    terminated: Array,
+    truncated: Array,
+    discount: float,
+    gae_lambda: float,
+) -> Array:
+    """Estimate how much better each action was than what the network would have done on average.
+
+    Args:
+      rewards, values, terminated, truncated: [T, N], in the order of play.
+      next_values: [T, N], of the observation that the action led to, before any new game.
+    Returns: [T, N]. What follows the last action, or a game that was stopped, is what the network expects of it; after
+      a game that is over there is nothing.
+    Equation: A_t = d_t + gamma lambda [game goes on] A_{t+1}, with d_t = r_t + gamma [not over] V(s'_t) - V(s_t).
+    Source: Schulman et al. (2016), High-dimensional continuous control using generalized advantage estimation.
+    """
+    surprises = rewards + discount * jnp.where(terminated, 0, next_values) - values
+
+    def back(later: Array, at: tuple[Array, Array]):
+        surprise, ended = at
+        found = surprise + discount * gae_lambda * jnp.where(ended, 0, later)
+        return found, found
+
+    start = jnp.zeros_like(surprises[0])
+    return jax.lax.scan(back, start, (surprises, terminated | truncated), reverse=True)[1]
+
+
+def examples(played: Transitions, *, discount: float, gae_lambda: float, clip_factor: Array | float) -> Batch:
+    """Put what was played into a raw batch of T N examples for the objective `ppo`, all games' first actions first.
+
+    Args:
+      clip_factor: multiplies the objective's clip ratio.
+    Returns: inputs, the observations; targets: action, log_probability, advantage, return, clip_factor.
+    """
+    found = advantages(
+        played.rewards,
+        played.values,
+        played.next_values,
+        terminated=played.terminated,
+        truncated=played.truncated,
+        discount=discount,
+        gae_lambda=gae_lambda,
+    )
+    targets = {
+        "action": played.actions,
+        "log_probability": played.log_probabilities,
+        "advantage": found,
+        "return": found + played.values,
+        "clip_factor": jnp.full_like(found, clip_factor),
+    }
+    batch = {"inputs": played.observations, "targets": targets}
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), batch)
+
+
+def normalized(batch: Batch) -> Batch:
+    """Bring the advantages of a batch to mean 0 and standard deviation 1."""
+    found = batch["targets"]["advantage"]
+    found = (found - jnp.mean(found)) / (jnp.std(found) + _SMALLEST_DEVIATION)
+    return {**batch, "targets": {**batch["targets"], "advantage": found}}
+
+
+class Minibatches(NamedTuple):
+    """The plan of PPO: batches drawn from what the network played when the epoch began.
+
+    schedule: step -> factor of the learning rate; that of an epoch's first step multiplies the clip ratio.
+    """
+
+    workload: Workload
+    split: Played
+    batch_size: int
+    schedule: Callable[[Array], Array]
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """The last batch of an epoch is completed from the start of its order."""
+        return -(-self.split.num_examples // self.batch_size)
+
+    def start(self, seed: Array) -> PyTree:
+        """Begin the games; what was played is empty until the first epoch begins."""
+        split, key = self.split, streams.key(seed, "games")
+        playing = new_games(split.game, key, split.num_envs)
+        real = jax.dtypes.canonicalize_dtype(float)
+        numbers = ("log_probability", "advantage", "return", "clip_factor")
+        targets = {name: jnp.zeros(split.num_transitions, real) for name in numbers}
+        inputs = playing.observations
+        nothing = jnp.zeros((split.num_transitions, *inputs.shape[1:]), inputs.dtype)
+        targets["action"] = jnp.zeros(split.num_transitions, jax.dtypes.canonicalize_dtype(int))
+        return {"playing": playing, "examples": {"inputs": nothing, "targets": targets}}
+
+    def begin(self, values: Values, state: State, arrays: Batch) -> tuple[State, tuple[Batch, Array]]:
+        """Play, if this is the epoch's first step, and draw the orders of its passes."""
+        del arrays  # there are none
+        is_first = state.step % self.steps_per_epoch == 0
+        source = jax.lax.cond(is_first, self._play, lambda _, state: state.source, values, state)
+        order = self._order(values.seed, state.step // self.steps_per_epoch)
+        return state._replace(source=source), (source["examples"], order)
+
+    def batch(self, material: tuple[Batch, Array], arrays: Batch, within: Array) -> Batch:
+        """Gather the examples of a step, with normalized advantages."""
+        del arrays
+        played, order = material
+        chosen = jax.lax.dynamic_slice(order, (within * self.batch_size,), (self.batch_size,))
+        return normalized(jax.tree.map(lambda array: array[chosen], played))
+
+    def _play(self, values: Values, state: State) -> PyTree:
+        split = self.split
+        key = jax.random.fold_in(streams.key(values.seed, "actions"), state.step // self.steps_per_epoch)
+        policy = policy_of(self.workload, state.params, state.stats, state.mask)
+        playing = Playing(*state.source["playing"])
+        playing, played = roll_out(split.game, policy, playing, key, unroll_length=split.unroll_length)
+        factor = self.schedule(state.step)
+        batch = examples(played, discount=split.discount, gae_lambda=split.gae_lambda, clip_factor=factor)
+        return {"playing": playing, "examples": batch}
+
+    def _order(self, seed: Array, epoch: Array) -> Array:
+        """Draw a permutation for each pass, one after the other."""
+        key = jax.random.fold_in(streams.key(seed, "order"), epoch)
+        keys = jax.random.split(key, self.split.update_epochs)
+        orders = jax.vmap(lambda key: jax.random.permutation(key, self.split.num_transitions))(keys)
+        return jnp.resize(orders.astype(jnp.int32), (self.steps_per_epoch * self.batch_size,))
+
+
+class WholeGames(NamedTuple):
+    """Score a network by whole games, each action drawn from its probabilities.
+
+    Of the two rules it is the one by which the network was trained. And where a game has no chance of its own, as
+    MinAtar's Breakout after its first position, always taking the likeliest action plays a few games over and over.
+    """
+
+    split: Games
+
+    def __call__(self, workload: Workload, state: State, arrays: Batch) -> Scores:
+        """Trace the scores: losses [G] are minus the sum of a game's rewards, which is its prediction."""
+        del arrays  # there are none
+        game, num_games = self.split.game, self.split.num_games
+        policy = policy_of(workload, state.params, state.stats, state.mask)
+        begin, draw = jax.random.split(streams.key(self.split.seed, "test games"))
+
+        def unfinished(carry):
+            time, _, _, is_over = carry
+            return (time < game.longest) & ~jnp.all(is_over)
+
+        def turn(carry):
+            time, playing, returns, is_over = carry
+            chooses, chance = jax.random.split(jax.random.fold_in(draw, time))
+            actions = jax.random.categorical(chooses, policy(playing.observations)[0])
+            states, after = jax.vmap(game.step)(jax.random.split(chance, num_games), playing.states, actions)
+            returns += jnp.where(is_over, 0, after.reward.astype(returns.dtype))
+            is_over |= after.terminated | after.truncated
+            return time + 1, Playing(states, after.observation), returns, is_over
+
+        returns = jnp.zeros(num_games, float)
+        start = (jnp.int32(0), new_games(game, begin, num_games), returns, jnp.zeros(num_games, bool))
+        _, _, returns, _ = jax.lax.while_loop(unfinished, turn, start)
+        return Scores(-returns, jnp.ones_like(returns), returns)

@@ -13,13 +13,14 @@ from flatwide import config as configs
 from flatwide import data, models, objectives, optimizers, registry, sam, schedules, sparsify, streams, trees, workloads
 from flatwide.models import lazy
 from flatwide.training import devices, stretch
-from flatwide.training.evaluate import Evaluation, make_evaluate
+from flatwide.training.evaluate import Evaluation, Pass, make_evaluate
 from flatwide.training.loop import Taken
-from flatwide.training.segments import Schedule, Segment, compiled_step, epoch_order, resident_segment, streamed_segment
+from flatwide.training.plans import Shuffled
+from flatwide.training.segments import Segment, compiled_step, resident_segment, streamed_segment
 from flatwide.training.state import State, Values
 from flatwide.training.step import Metrics, Step, make_step
 from flatwide.training.stretch import Member, Scored
-from flatwide.types import Batch, Dataset, Model, Objective, PyTree, Split
+from flatwide.types import Batch, Dataset, Model, Objective, Padding, PyTree, Split
 from flatwide.workloads import Workload
 
 _SMALL_EPOCH = 10**9  # examples times parameters: some seconds of one core at most
@@ -35,6 +36,7 @@ class Experiment:
     data: the data set as it was loaded; train, validation, test: its splits, with label noise in the training labels.
       validation is None without one.
     workload: data preparation, model and objective.
+    plan: which examples each step trains on.
     schedule: step -> factor of the learning rate.
     num_steps, steps_per_epoch, eval_every_steps: in optimizer steps.
     sharding: how a batch lies on this process's devices.
@@ -47,6 +49,7 @@ class Experiment:
     validation: Split | None
     test: Split
     workload: Workload
+    plan: Shuffled
     optimizer: optimizers.Optimizer
     schedule: Callable
     step: Step
@@ -108,11 +111,11 @@ class Experiment:
 
     def batch(self, step: int) -> Batch:
         """Give the raw batch that the run trains on at a step."""
-        plan = Schedule(self.train.num_examples, self.config["batch_size"])
-        epoch, within = divmod(step, plan.steps_per_epoch)
-        order = np.asarray(epoch_order(self.values.seed, jnp.int32(epoch), plan))
+        epoch, within = divmod(step, self.steps_per_epoch)
+        arrays = self.train.arrays if isinstance(self.train, data.Resident) else None
+        order = np.asarray(self.plan.order(self.values.seed, jnp.int32(epoch), arrays))
         batches = self.train.batches(
-            plan.batch_size,
+            self.plan.batch_size,
             order=order,
             seed=self.config["seed"],
             epoch=epoch,
@@ -143,10 +146,9 @@ class Experiment:
 
     def segment(self) -> Segment:
         """Build the program that takes many steps."""
-        batch_size = self.config["batch_size"]
         if isinstance(self.train, data.Resident):
-            return resident_segment(self.step, self.train, batch_size=batch_size, sharding=self.sharding)
-        return streamed_segment(self.step, self.train, batch_size=batch_size, sharding=self.sharding)
+            return resident_segment(self.step, self.train.arrays, plan=self.plan, sharding=self.sharding)
+        return streamed_segment(self.step, self.train, plan=self.plan, sharding=self.sharding)
 
     @property
     def is_small(self) -> bool:
@@ -164,9 +166,8 @@ class Experiment:
     def take_epochs(self, state: State, *, seconds: float) -> Iterator[Taken]:
         """Take whole epochs and their evaluations in one program, for about `seconds` a call."""
         num_epochs = self.num_steps // self.steps_per_epoch
-        plan = Schedule(self.train.num_examples, self.config["batch_size"])
         return stretch.take_epochs(
-            self.step, self.workload, self._member(), state, plan=plan, num_epochs=num_epochs, seconds=seconds
+            self.step, self.workload, self._member(), state, plan=self.plan, num_epochs=num_epochs, seconds=seconds
         )
 
     @property
@@ -179,7 +180,8 @@ class Experiment:
         batch_size, splits = max(self.config["batch_size"], _EVALUATION_BATCH), {}
         for name, split in {"validation": self.validation, "test": self.test}.items():
             if isinstance(split, data.Resident):
-                splits[name] = Scored(split.arrays, split.num_examples, min(batch_size, split.num_examples))
+                scorer = Pass(split.num_examples, min(batch_size, split.num_examples))
+                splits[name] = Scored(split.arrays, scorer)
         assert isinstance(self.train, data.Resident)
         is_whole = self.validation is None and self.config["train_examples"] is None
         shared = {"test", *(set(self.train.arrays) - {"targets"} if is_whole else ())}  # label noise moves targets
@@ -201,6 +203,7 @@ class Experiment:
             optimizer=self.optimizer.init(params),
             ascent=() if configs.effective_rho(self.config) == 0 else rule.init(params),
             mask=mask,
+            source=self.plan.start(self.values.seed),
         )
 
     def _mask(self, params: PyTree, stats: PyTree) -> PyTree | None:
@@ -236,7 +239,7 @@ def take_epochs_together(
         [built._member() for built in group],
         states,
         group_size=group_size,
-        plan=Schedule(first.train.num_examples, first.config["batch_size"]),
+        plan=first.plan,
         num_epochs=first.num_steps // first.steps_per_epoch,
         seconds=seconds,
     )
@@ -312,7 +315,7 @@ def assemble(config: Mapping[str, Any]) -> Experiment:
         train = data.add_label_noise(train, config["label_noise"], num_classes=dataset.num_outputs, seed=config["seed"])
     example = _hashable(dataset.example)
     targets = Targets(dataset.num_outputs, dataset.has_real_targets)
-    program = _program(_static(config), num_steps, dataset.prepare, example, targets, sharding)
+    program = _program(_static(config), num_steps, dataset.prepare, dataset.padding, example, targets, sharding)
     return Experiment(
         config=config,
         data=dataset,
@@ -320,6 +323,7 @@ def assemble(config: Mapping[str, Any]) -> Experiment:
         validation=validation,
         test=dataset.test,
         **program,
+        plan=Shuffled(train.num_examples, config["batch_size"], dataset.padding),
         values=_values(config),
         num_steps=num_steps,
         steps_per_epoch=steps_per_epoch,
@@ -355,7 +359,8 @@ class Targets(NamedTuple):
 def objective_of(config: Mapping[str, Any], targets: Targets) -> Objective:
     """Build the objective that a resolved config names."""
     builder = registry.find("config.loss", config["loss"], objectives.OBJECTIVES)
-    objective = builder(targets.num_outputs, real_targets=targets.are_real)
+    fields = _fields_for(builder, config)
+    objective = builder(targets.num_outputs, real_targets=targets.are_real, **fields)
     scale = config["output_scale"]
     return objective if scale is None else objectives.scale_loss(objective, scale**-2)
 
@@ -394,7 +399,7 @@ def lengths(config: Mapping[str, Any], num_examples: int, *, num_devices: int = 
         )
     if batch_size % num_devices:
         faults.append(f"config.batch_size={batch_size}: expected a multiple of the {num_devices} devices.")
-    steps_per_epoch = Schedule(max(num_train, 1), batch_size).steps_per_epoch
+    steps_per_epoch = Shuffled(max(num_train, 1), batch_size).steps_per_epoch
     num_steps = config["num_train_steps"] or config["num_epochs"] * steps_per_epoch
     if warmup >= num_steps:
         faults.append(f"config.warmup_steps={warmup}: expected fewer than the {num_steps} steps of the run.")
@@ -446,7 +451,7 @@ def width(config: Mapping[str, Any]) -> Any:
 def irrelevant_fields(config: Mapping[str, Any]) -> set[str]:
     """List the fields that the chosen model, data set, SAM variant and optimizer do not read."""
     variant = registry.find("config.sam_variant", config["sam_variant"], sam.VARIANTS)
-    read_by_some = {"num_neurons", "num_filters", "num_blocks", "half_precision", "augment", "layer_scales"}
+    read_by_some = {name for name, field in configs.SCHEMA.items() if field.declared}
     read_by_some |= set(registry.fields(variant))  # an own one has fields of its own
     read_by_some |= {field for fields in optimizers.FIELDS.values() for field in fields}
     read = set(optimizers.FIELDS[configs.base_optimizer(config)])
@@ -454,7 +459,11 @@ def irrelevant_fields(config: Mapping[str, Any]) -> set[str]:
         read.discard("nesterov")
     if config["layer_density"] == sparsify.PRUNERS[config["pruner"]].layer_density:
         read_by_some.add("layer_density")  # the pruner's own default, so naming it changes nothing
-    builders = [registry.find("config.model", config["model"], models.MODELS), _dataset_builder(config)]
+    builders = [
+        registry.find("config.model", config["model"], models.MODELS),
+        _dataset_builder(config),
+        registry.find("config.loss", config["loss"], objectives.OBJECTIVES),
+    ]
     if configs.effective_rho(config) > 0:
         builders.append(variant)
     for builder in builders:
@@ -536,23 +545,30 @@ def _hashable(tree: PyTree) -> tuple:
 
 
 @functools.lru_cache(maxsize=64)
-def _workload(read: tuple, prepare: Callable, example: tuple, targets: Targets) -> Workload:
+def _workload(read: tuple, prepare: Callable, padding: Padding | None, example: tuple, targets: Targets) -> Workload:
     """Bind data, model and objective; the same object for runs of one network, whatever optimizer trains it."""
     fields = dict(read)
     model = model_of(fields, jax.tree.unflatten(example[1], example[0]), targets.num_outputs)
-    return Workload(prepare, model, objective_of(fields, targets))
+    return Workload(prepare, model, objective_of(fields, targets), padding)
 
 
 @functools.lru_cache(maxsize=64)
 def _program(
-    static: tuple, num_steps: int, prepare: Callable, example: tuple, targets: Targets, sharding: devices.Sharding
+    static: tuple,
+    num_steps: int,
+    prepare: Callable,
+    padding: Padding | None,
+    example: tuple,
+    targets: Targets,
+    sharding: devices.Sharding,
 ) -> dict[str, Any]:
     """Build the functions that do not depend on values; the same ones again for runs of one shape."""
     fields = dict(static)
-    builder = registry.find("config.model", fields["model"], models.MODELS)
     always = ("model", "model_file", "loss", "linearized", "output_scale", "double")
-    read = {name: fields[name] for name in always} | _fields_for(builder, fields)
-    workload = _workload(tuple(sorted(read.items())), prepare, example, targets)
+    read = {name: fields[name] for name in always}
+    read |= _fields_for(registry.find("config.model", fields["model"], models.MODELS), fields)
+    read |= _fields_for(registry.find("config.loss", fields["loss"], objectives.OBJECTIVES), fields)
+    workload = _workload(tuple(sorted(read.items())), prepare, padding, example, targets)
     optimizer = optimizers.build(
         configs.base_optimizer(fields),
         momentum=fields["momentum"],

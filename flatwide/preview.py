@@ -113,7 +113,7 @@ def _memory(config: Mapping[str, Any], outline: Outline, model: Model, params: P
 
     The values kept for the backward pass are counted from the traced gradient, before the compiler fuses some away.
     """
-    are_real = jnp.issubdtype(outline.batch["targets"].dtype, jnp.floating)
+    are_real = all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(outline.batch["targets"]))
     objective = experiment.objective_of(config, experiment.Targets(outline.num_outputs, are_real))
     workload = workloads.Workload(lambda batch, key, train: batch, model, objective)
 

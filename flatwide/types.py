@@ -5,7 +5,7 @@ reads, `targets` is what the objective compares with; a workload may carry more 
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -91,7 +91,7 @@ class Categories:
 
     shape: tuple[int, ...]
     num_values: int
-    dtype: np.dtype = np.dtype(np.int32)
+    dtype: np.dtype = field(default_factory=lambda: np.dtype(np.int32))
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,26 @@
 """Bind data, model and objective: the one thing that training, sparsifiers and measurements differentiate."""
 
+import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 from flatwide import trees
-from flatwide.types import Array, Batch, Model, Objective, PyTree
+from flatwide.types import Array, Batch, Model, Objective, Padding, PyTree
+
+_Found = TypeVar("_Found")
 
 
 class Workload(NamedTuple):
-    """A data set's preparation, a model and an objective."""
+    """A data set's preparation and padding, a model and an objective."""
 
     prepare: Callable[..., Batch]  # as `Dataset.prepare`
     model: Model
     objective: Objective
+    padding: Padding | None = None  # as `Dataset.padding`
 
 
 class Scores(NamedTuple):
@@ -38,6 +44,24 @@ def score(
         Scores(objective.losses(outputs, batch), objective.weights(batch), objective.predictions(outputs, batch)),
         stats,
     )
+
+
+def cut_to_fit(padding: Padding | None, batch: Batch, function: Callable[[Batch], _Found]) -> _Found:
+    """Run a function on a raw batch without the padding that none of its examples needs.
+
+    Args:
+      function: traced once for each level of the padding; its result has the same shapes for all.
+    """
+    if padding is None:
+        return function(batch)
+    levels = np.asarray(padding.levels)
+    needed = jnp.searchsorted(levels, jnp.max(jnp.asarray(padding.sizes(batch))))
+
+    def at_level(level: int, batch: Batch) -> _Found:
+        return function(padding.cut(batch, level))
+
+    branches = [functools.partial(at_level, level) for level in padding.levels]
+    return jax.lax.switch(jnp.minimum(needed, len(levels) - 1), branches, batch)
 
 
 def mean_loss(scores: Scores) -> Array:

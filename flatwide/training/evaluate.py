@@ -12,12 +12,16 @@ from flatwide import trees, workloads
 from flatwide.data import Resident
 from flatwide.training.devices import Sharding, copy_to_all, count, keep_split, split_over_all
 from flatwide.training.state import State
-from flatwide.types import Split
+from flatwide.types import Batch, Split
 from flatwide.workloads import Scores, Workload
 
 
 class Interrupted(Exception):
     """The evaluation was asked to stop before its end."""
+
+
+# scorer(workload, state, arrays) -> scores of a split; two equal ones share their programs.
+Scorer = Callable[[Workload, State, Batch], Scores]
 
 
 class Evaluation(NamedTuple):
@@ -46,7 +50,7 @@ def make_evaluate(
     num_scored = split.num_examples if num_batches is None else min(split.num_examples, num_batches * batch_size)
     batch_size = -(-min(batch_size, num_scored) // count(sharding)) * count(sharding)
     if isinstance(split, Resident):
-        scores_of = _resident_scores(workload, split, num_scored=num_scored, batch_size=batch_size, sharding=sharding)
+        scores_of = _resident_scores(workload, split.arrays, Pass(num_scored, batch_size, sharding))
     else:
         scores_of = _streamed_scores(
             workload, split, num_scored=num_scored, batch_size=batch_size, sharding=sharding, interrupt=interrupt
@@ -66,42 +70,54 @@ def summarize(workload: Workload, scores: Scores) -> Evaluation:
     return Evaluation(loss, float(workload.objective.metric(scores.predictions, weights)))
 
 
-def score_batch(workload: Workload, state: State, batch) -> Scores:
+def score_batch(workload: Workload, state: State, batch: Batch) -> Scores:
     """Score one raw batch in evaluation mode."""
-    batch = workload.prepare(batch, None, train=False)
     params = trees.apply_mask(state.params, state.mask)
-    return workloads.score(workload, params, state.stats, batch, train=False, key=None)[0]
+
+    def scores_of(batch: Batch) -> Scores:
+        batch = workload.prepare(batch, None, train=False)
+        return workloads.score(workload, params, state.stats, batch, train=False, key=None)[0]
+
+    return workloads.cut_to_fit(workload.padding, batch, scores_of)
 
 
-def _resident_scores(workload: Workload, split: Resident, *, num_scored: int, batch_size: int, sharding: Sharding):
-    run = compiled_scores(workload, num_scored=num_scored, batch_size=batch_size, sharding=sharding)
-    arrays = copy_to_all(jax.tree.map(lambda array: array[:num_scored], split.arrays), sharding)
-    return lambda state: jax.device_get(run(state, arrays))
+class Pass(NamedTuple):
+    """Score the first `num_scored` examples of a split's arrays once, inside a compiled program."""
+
+    num_scored: int
+    batch_size: int
+    sharding: Sharding = None
+
+    def __call__(self, workload: Workload, state: State, arrays: Batch) -> Scores:
+        """Trace the scores, [num_scored, ...]."""
+        padding, num_batches = workload.padding, -(-self.num_scored // self.batch_size)
+        order = jnp.arange(self.num_scored)
+        if padding is not None:  # in order of size, so that little is padding
+            order = jnp.argsort(jnp.asarray(padding.sizes(arrays))[: self.num_scored])
+        # The last batch is completed with examples that were scored already; their second scores are cut off.
+        index = jnp.resize(order, (num_batches, self.batch_size))
+
+        def one(chosen):
+            batch = jax.tree.map(lambda array: array[chosen], arrays)
+            return score_batch(workload, state, keep_split(batch, self.sharding))
+
+        scores = jax.lax.map(one, index)
+        scores = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[: self.num_scored], scores)
+        if padding is None:
+            return scores
+        return jax.tree.map(lambda leaf: leaf[jnp.argsort(order)], scores)
 
 
 @functools.lru_cache(maxsize=64)
-def compiled_scores(workload: Workload, *, num_scored: int, batch_size: int, sharding: Sharding):
-    """Compile `run(state, arrays) -> scores` of the first `num_scored` examples."""
-
-    def run(state: State, arrays) -> Scores:
-        return resident_scores(workload, state, arrays, num_scored=num_scored, batch_size=batch_size, sharding=sharding)
-
-    return jax.jit(run)
+def compiled_scores(workload: Workload, scorer: Scorer):
+    """Compile `run(state, arrays) -> scores`."""
+    return jax.jit(functools.partial(scorer, workload))
 
 
-def resident_scores(
-    workload: Workload, state: State, arrays, *, num_scored: int, batch_size: int, sharding: Sharding = None
-) -> Scores:
-    """Trace the scores of the first `num_scored` examples."""
-    num_batches = -(-num_scored // batch_size)
-    # The last batch is completed with examples that were scored already; their second scores are cut off.
-    index = jnp.arange(num_batches * batch_size).reshape(num_batches, batch_size) % num_scored
-
-    def one(chosen):
-        batch = jax.tree.map(lambda array: array[chosen], arrays)
-        return score_batch(workload, state, keep_split(batch, sharding))
-
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:num_scored], jax.lax.map(one, index))
+def _resident_scores(workload: Workload, arrays: Batch, scorer: Pass):
+    run = compiled_scores(workload, scorer)
+    arrays = copy_to_all(jax.tree.map(lambda array: array[: scorer.num_scored], arrays), scorer.sharding)
+    return lambda state: jax.device_get(run(state, arrays))
 
 
 def _streamed_scores(

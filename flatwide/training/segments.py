@@ -2,15 +2,13 @@
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatwide import streams
-from flatwide.data import Resident
 from flatwide.training.devices import Sharding, copy_to_all, keep_split, split_over_all
+from flatwide.training.plans import Plan, Shuffled
 from flatwide.training.state import State, Values
 from flatwide.training.step import Step
 from flatwide.types import Array, Batch, Split
@@ -19,41 +17,30 @@ from flatwide.types import Array, Batch, Split
 Segment = Callable[[Values, State, int], tuple[State, np.ndarray]]
 
 
-class Schedule(NamedTuple):
-    """How steps are laid over the data."""
+def resident_segment(step: Step, arrays: Batch, *, plan: Plan, sharding: Sharding = None) -> Segment:
+    """Build a segment over data that stays on the device: choosing examples and stepping are one program.
 
-    num_examples: int
-    batch_size: int
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """The last batch of an epoch is completed from the start of the same permutation."""
-        return -(-self.num_examples // self.batch_size)
-
-
-def resident_segment(step: Step, split: Resident, *, batch_size: int, sharding: Sharding = None) -> Segment:
-    """Build a segment over data that stays on the device: shuffling, gathering and stepping are one program.
-
-    A segment must not cross the end of an epoch, since it draws one permutation.
+    A segment must not cross the end of an epoch, which the plan begins once.
 
     Args:
+      arrays: of the training split.
       sharding: how a batch lies on the devices.
     """
-    run = compiled_segment(step, plan=Schedule(split.num_examples, batch_size), sharding=sharding)
-    arrays = copy_to_all(split.arrays, sharding)
+    run = compiled_segment(step, plan=plan, sharding=sharding)
+    arrays = copy_to_all(arrays, sharding)
 
     def segment(values: Values, state: State, stop: int) -> tuple[State, np.ndarray]:
         first = int(state.step)
         state, losses = run(values, state, arrays, np.int32(stop))
         taken = int(state.step) - first
-        start = first % -(-split.num_examples // batch_size)
+        start = first % plan.steps_per_epoch
         return state, np.asarray(losses)[start : start + taken]
 
     return segment
 
 
 @functools.lru_cache(maxsize=64)
-def compiled_segment(step: Step, *, plan: Schedule, sharding: Sharding = None):
+def compiled_segment(step: Step, *, plan: Plan, sharding: Sharding = None):
     """Compile `run(values, state, arrays, stop) -> (state, losses of this epoch by step)`; the state is donated.
 
     The same step and plan give the same program again, so runs that differ in values only compile once.
@@ -67,13 +54,13 @@ def compiled_segment(step: Step, *, plan: Schedule, sharding: Sharding = None):
 
 
 def advance_to(
-    stop: Array, step: Step, plan: Schedule, values: Values, state: State, arrays: Batch, *, sharding: Sharding = None
+    stop: Array, step: Step, plan: Plan, values: Values, state: State, arrays: Batch, *, sharding: Sharding = None
 ) -> tuple[State, Array, Array]:
     """Trace the steps of one epoch up to `stop` or to a loss that is not finite.
 
     Returns: the state, the losses of this epoch by step, and the last of them.
     """
-    order = epoch_order(values.seed, state.step // plan.steps_per_epoch, plan)
+    state, material = plan.begin(values, state, arrays)
     dtype = jnp.zeros(()).dtype
 
     def unfinished(carry):
@@ -83,8 +70,7 @@ def advance_to(
     def advance(carry):
         state, losses, _ = carry
         within = state.step % plan.steps_per_epoch
-        chosen = jax.lax.dynamic_slice(order, (within * plan.batch_size,), (plan.batch_size,))
-        batch = keep_split(jax.tree.map(lambda array: array[chosen], arrays), sharding)
+        batch = keep_split(plan.batch(material, arrays, within), sharding)
         state, metrics = step(values, state, batch)
         loss = metrics["loss"].astype(dtype)
         return state, losses.at[within].set(loss), loss
@@ -99,15 +85,8 @@ def compiled_step(step: Step):
     return jax.jit(step, donate_argnums=1)
 
 
-def epoch_order(seed: Array, epoch: Array, plan: Schedule) -> Array:
-    """Draw the order of an epoch [steps * batch]: a permutation, then its start again to complete the last batch."""
-    order = jax.random.permutation(jax.random.fold_in(streams.key(seed, "order"), epoch), plan.num_examples)
-    return jnp.resize(order.astype(jnp.int32), (plan.steps_per_epoch * plan.batch_size,))
-
-
-def streamed_segment(step: Step, split: Split, *, batch_size: int, sharding: Sharding = None) -> Segment:
+def streamed_segment(step: Step, split: Split, *, plan: Shuffled, sharding: Sharding = None) -> Segment:
     """Build a segment over data that is read as it is needed, a batch ahead of the device."""
-    plan = Schedule(split.num_examples, batch_size)
     compiled = compiled_step(step)
     source = _Source(split, plan)
 
@@ -129,7 +108,7 @@ def streamed_segment(step: Step, split: Split, *, batch_size: int, sharding: Sha
 class _Source:
     """Batches in the order of the run; the iterator is kept while segments follow each other."""
 
-    def __init__(self, split: Split, plan: Schedule):
+    def __init__(self, split: Split, plan: Shuffled):
         self._split, self._plan = split, plan
         self._seed, self._next, self._iterator = -1, -1, iter(())
 
@@ -137,7 +116,7 @@ class _Source:
         """Yield the batches of steps first, first + 1, … up to the end of the epoch."""
         if (seed, first) != (self._seed, self._next) or first % self._plan.steps_per_epoch == 0:
             epoch, within = divmod(first, self._plan.steps_per_epoch)
-            order = np.asarray(jax.jit(epoch_order, static_argnums=2)(np.uint32(seed), epoch, self._plan))
+            order = np.asarray(jax.jit(self._plan.order)(np.uint32(seed), epoch))
             self._iterator = self._split.batches(
                 self._plan.batch_size, order=order, seed=seed, epoch=epoch, train=True, first_batch=within
             )

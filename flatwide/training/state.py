@@ -14,6 +14,7 @@ class State(NamedTuple):
     optimizer: PyTree
     ascent: PyTree  # state of the SAM variant; () for the stateless ones
     mask: PyTree | None  # None without pruning
+    source: PyTree = ()  # what the plan of the batches remembers, such as games that are being played
 
 
 class Values(NamedTuple):

@@ -44,7 +44,6 @@ def make_step(
     def step(values: Values, state: State, batch: Batch) -> tuple[State, Metrics]:
         augmentation = jax.random.fold_in(streams.key(values.seed, "augmentation"), state.step)
         dropout = jax.random.fold_in(streams.key(values.seed, "dropout"), state.step)
-        batch = workload.prepare(batch, augmentation, train=True)
 
         def loss_fn(params, examples, stats, key):
             examples = keep_split(examples, sharding)
@@ -58,11 +57,16 @@ def make_step(
             accumulation_steps=accumulation_steps,
             weigh=lambda examples: jnp.sum(workload.objective.weights(examples)),
         )
-        (loss, stats), gradient, ascent = value_and_grad(state.params, state.ascent, batch, state.stats, dropout)
+
+        def gradient_of(batch: Batch):
+            batch = workload.prepare(batch, augmentation, train=True)
+            return value_and_grad(state.params, state.ascent, batch, state.stats, dropout)
+
+        (loss, stats), gradient, ascent = workloads.cut_to_fit(workload.padding, batch, gradient_of)
         learning_rate = values.learning_rate * schedule(state.step)
         direction, optimizer_state = optimizer.update(gradient, state.optimizer, state.params, values.weight_decay)
         params = optimizers.apply(state.params, direction, learning_rate)
-        new = State(state.step + 1, params, stats, optimizer_state, ascent, state.mask)
+        new = State(state.step + 1, params, stats, optimizer_state, ascent, state.mask, state.source)
         return new, {"loss": loss, "learning_rate": learning_rate}
 
     return step

@@ -14,9 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatwide.training.evaluate import resident_scores
+from flatwide.training.evaluate import Scorer
 from flatwide.training.loop import Taken
-from flatwide.training.segments import Schedule, advance_to
+from flatwide.training.plans import Plan
+from flatwide.training.segments import advance_to
 from flatwide.training.state import State, Values
 from flatwide.training.step import Step
 from flatwide.types import Batch
@@ -27,11 +28,10 @@ _MOST_BYTES = 2**25  # that the scores of one call may take
 
 
 class Scored(NamedTuple):
-    """A split that is scored after every epoch: all its examples, `batch_size` at a time."""
+    """A split that is scored after every epoch, and how."""
 
     arrays: Batch
-    num_examples: int
-    batch_size: int
+    scorer: Scorer
 
 
 class Member(NamedTuple):
@@ -59,7 +59,7 @@ def take_epochs(
     member: Member,
     state: State,
     *,
-    plan: Schedule,
+    plan: Plan,
     num_epochs: int,
     seconds: float,
     clock: Callable[[], float] = time.monotonic,
@@ -70,7 +70,7 @@ def take_epochs(
       seconds: about how long a call may last.
     Yields: one `Taken` an epoch, with the scores of its end; only the last of a call has the state.
     """
-    program = _program(step, workload, plan, _sizes(member), None, state, member)
+    program = _program(step, workload, plan, _scorers(member), None, state, member)
     arrays = jax.device_put((member.train, _arrays(member)))
     calls = _Calls(program, seconds=seconds, clock=clock)
     first, last = int(state.step), num_epochs * plan.steps_per_epoch
@@ -94,7 +94,7 @@ def take_epochs_together(
     states: Sequence[State],
     *,
     group_size: int,
-    plan: Schedule,
+    plan: Plan,
     num_epochs: int,
     seconds: float,
     clock: Callable[[], float] = time.monotonic,
@@ -110,7 +110,7 @@ def take_epochs_together(
     num_spare = group_size - len(members)
     filled = [*members, *(list(members[:1]) * num_spare)]
     state = _stack([*states, *(list(states[:1]) * num_spare)])
-    program = _program(step, workload, plan, _sizes(members[0]), members[0].shared, states[0], members[0])
+    program = _program(step, workload, plan, _scorers(members[0]), members[0].shared, states[0], members[0])
     arrays = jax.device_put(
         (
             _joined([own.train for own in filled], members[0].shared),
@@ -167,7 +167,7 @@ class _Calls:
 
 
 def _taken(
-    first: int, after: int, losses: np.ndarray, scores: dict[str, Scores], plan: Schedule, state: Callable[[], State]
+    first: int, after: int, losses: np.ndarray, scores: dict[str, Scores], plan: Plan, state: Callable[[], State]
 ) -> Iterator[Taken]:
     """Cut a call from step `first` to `after` into its epochs."""
     each = plan.steps_per_epoch
@@ -182,8 +182,8 @@ def _arrays(member: Member) -> dict[str, Batch]:
     return {name: split.arrays for name, split in member.splits.items()}
 
 
-def _sizes(member: Member) -> tuple[tuple[str, int, int], ...]:
-    return tuple(sorted((name, split.num_examples, split.batch_size) for name, split in member.splits.items()))
+def _scorers(member: Member) -> tuple[tuple[str, Scorer], ...]:
+    return tuple((name, member.splits[name].scorer) for name in sorted(member.splits))
 
 
 def _axes(names: Iterable[str], shared: frozenset[str]) -> dict[str, int | None]:
@@ -205,17 +205,17 @@ def _stack(trees: Sequence[Any]) -> Any:
 def _program(
     step: Step,
     workload: Workload,
-    plan: Schedule,
-    sizes: tuple,
+    plan: Plan,
+    scorers: tuple,
     shared: frozenset[str] | None,
     state: State,
     member: Member,
 ) -> _Program:
     """Compile a program, or give the one of an earlier run of its shape."""
-    key = (step, workload, plan, sizes, shared)
+    key = (step, workload, plan, scorers, shared)
     if key not in _programs:
         most = _most_epochs(workload, state, member)
-        run = functools.partial(_run_epochs, step, workload, plan, sizes, most)
+        run = functools.partial(_run_epochs, step, workload, plan, scorers, most)
         if shared is not None:
             run = jax.vmap(run, in_axes=(0, 0, _axes(member.train, shared), _axes(member.splits, shared), 0))
         _programs[key] = _Program(jax.jit(run, donate_argnums=1), most)
@@ -226,14 +226,13 @@ def _most_epochs(workload: Workload, state: State, member: Member) -> int:
     """Keep the scores of one call within some memory."""
     each = 0
     for split in member.splits.values():
-        score = functools.partial(resident_scores, workload, num_scored=split.num_examples, batch_size=split.batch_size)
-        shapes = jax.eval_shape(score, state, split.arrays)
+        shapes = jax.eval_shape(functools.partial(split.scorer, workload), state, split.arrays)
         each += sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
     return max(1, min(_MOST_EPOCHS, _MOST_BYTES // max(each, 1)))
 
 
 def _run_epochs(
-    step: Step, workload: Workload, plan: Schedule, sizes: tuple, most: int, values, state, train, splits, stop
+    step: Step, workload: Workload, plan: Plan, scorers: tuple, most: int, values, state, train, splits, stop
 ):
     """Trace epochs up to number `stop`, at most `most` of them.
 
@@ -243,10 +242,7 @@ def _run_epochs(
     first = state.step // plan.steps_per_epoch
 
     def score(state: State) -> dict[str, Scores]:
-        return {
-            name: resident_scores(workload, state, splits[name], num_scored=num_scored, batch_size=batch_size)
-            for name, num_scored, batch_size in sizes
-        }
+        return {name: scorer(workload, state, splits[name]) for name, scorer in scorers}
 
     def unfinished(carry):
         state, _, _, last = carry

@@ -11,7 +11,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from flatwide import experiment
-from flatwide.training.segments import Schedule, epoch_order
+from flatwide.training.plans import Shuffled
 
 FIELDS = {"num_neurons": (8,), "batch_size": 100, "num_epochs": 3, "rho": 0.1}
 
@@ -52,14 +52,14 @@ def test_a_segment_is_the_steps_taken_by_hand():
 
 
 def test_an_epoch_is_a_permutation_completed_from_its_start():
-    plan = Schedule(num_examples=10, batch_size=4)
-    order = np.asarray(epoch_order(np.uint32(0), np.int32(0), plan))
+    plan = Shuffled(num_examples=10, batch_size=4)
+    order = np.asarray(plan.order(np.uint32(0), np.int32(0)))
     assert plan.steps_per_epoch == 3
     assert sorted(order[:10]) == list(range(10))
     assert_array_equal(order[10:], order[:2])
-    assert not np.array_equal(order, epoch_order(np.uint32(0), np.int32(1), plan))
-    assert not np.array_equal(order, epoch_order(np.uint32(1), np.int32(0), plan))
-    assert_array_equal(order, epoch_order(np.uint32(0), np.int32(0), plan))
+    assert not np.array_equal(order, plan.order(np.uint32(0), np.int32(1)))
+    assert not np.array_equal(order, plan.order(np.uint32(1), np.int32(0)))
+    assert_array_equal(order, plan.order(np.uint32(0), np.int32(0)))
 
 
 def test_a_segment_ends_at_a_loss_that_is_not_finite():

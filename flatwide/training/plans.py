@@ -1,0 +1,79 @@
+"""Which examples each step of an epoch trains on."""
+
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from flatwide import streams
+from flatwide.training.state import State, Values
+from flatwide.types import Array, Batch, Padding, PyTree
+
+
+class Plan(Protocol):
+    """Where the raw batches of an epoch come from, inside a compiled program; two equal plans share their programs.
+
+    start(seed) -> what `State.source` holds before the first step.
+    begin(values, state, arrays) -> (state, material): traced before the first step of an epoch that a program takes,
+      which need not be the epoch's first; `arrays` are those of the training split.
+    batch(material, arrays, within) -> the raw batch of step number `within` of the epoch.
+    """
+
+    @property
+    def steps_per_epoch(self) -> int: ...
+
+    def start(self, seed: Array) -> PyTree: ...
+
+    def begin(self, values: Values, state: State, arrays: Batch) -> tuple[State, Any]: ...
+
+    def batch(self, material: Any, arrays: Batch, within: Array) -> Batch: ...
+
+
+class Shuffled(NamedTuple):
+    """The examples of a split, each once an epoch, in an order that is a pure function of the seed and the epoch.
+
+    padding: of examples of unequal size: those of like size then share a batch.
+    """
+
+    num_examples: int
+    batch_size: int
+    padding: Padding | None = None
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """The last batch of an epoch is completed from the start of the same permutation."""
+        return -(-self.num_examples // self.batch_size)
+
+    def start(self, seed: Array) -> PyTree:
+        """Keep nothing: an order is drawn again when it is needed."""
+        del seed
+        return ()
+
+    def begin(self, values: Values, state: State, arrays: Batch) -> tuple[State, Array]:
+        """Draw the order of the epoch."""
+        return state, self.order(values.seed, state.step // self.steps_per_epoch, arrays)
+
+    def batch(self, material: Array, arrays: Batch, within: Array) -> Batch:
+        """Gather the examples of a step."""
+        chosen = jax.lax.dynamic_slice(material, (within * self.batch_size,), (self.batch_size,))
+        return jax.tree.map(lambda array: array[chosen], arrays)
+
+    def order(self, seed: Array, epoch: Array, arrays: Batch | None = None) -> Array:
+        """Draw the order of an epoch, [steps * batch]: a permutation, and its start again to complete the last batch.
+
+        With padding, the examples of each `window` batches are then put in order of size, and all batches shuffled.
+
+        Args:
+          arrays: the examples; only their sizes are read, and nothing without padding.
+        """
+        key = jax.random.fold_in(streams.key(seed, "order"), epoch)
+        order = jax.random.permutation(key, self.num_examples)
+        order = jnp.resize(order.astype(jnp.int32), (self.steps_per_epoch * self.batch_size,))
+        if self.padding is None or self.padding.window == 1:
+            return order
+        if arrays is None:
+            raise ValueError("arrays=None: expected the examples, whose sizes decide on the order.")
+        sizes = jnp.asarray(self.padding.sizes(arrays), jnp.int32)[order]
+        window = jnp.arange(len(order)) // (self.padding.window * self.batch_size)
+        batches = order[jnp.lexsort((sizes, window))].reshape(self.steps_per_epoch, self.batch_size)
+        return jax.random.permutation(jax.random.fold_in(key, 1), batches).reshape(-1)

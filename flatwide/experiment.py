@@ -564,7 +564,7 @@ def _program(
 ) -> dict[str, Any]:
     """Build the functions that do not depend on values; the same ones again for runs of one shape."""
     fields = dict(static)
-    always = ("model", "model_file", "loss", "linearized", "output_scale", "double")
+    always = ("model", "model_file", "loss", "loss_file", "linearized", "output_scale", "double")
     read = {name: fields[name] for name in always}
     read |= _fields_for(registry.find("config.model", fields["model"], models.MODELS), fields)
     read |= _fields_for(registry.find("config.loss", fields["loss"], objectives.OBJECTIVES), fields)

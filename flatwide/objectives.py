@@ -1,7 +1,8 @@
 """Objectives: what is minimized and what is reported.
 
-An objective as found by its name in a config: objective(num_outputs, *, real_targets) -> Objective. Targets are either
-classes (integers) or, with `real_targets`, real numbers: `num_outputs` of them for each item.
+An objective as found by its name in a config: objective(num_outputs, real_targets, *, <config fields it reads>) ->
+Objective. Targets are either classes (integers) or, with `real_targets`, real numbers: `num_outputs` of them for each
+item. A user's own is named `path/to/file.py:name` instead.
 """
 
 from collections.abc import Callable
@@ -22,7 +23,7 @@ OBJECTIVES: dict[str, str] = {
 FOR_CLASSES_ONLY = ("cross_entropy",)  # a config that has real targets too is refused before any data is read
 
 
-def cross_entropy(num_outputs: int, *, real_targets: bool = False) -> Objective:
+def cross_entropy(num_outputs: int, real_targets: bool = False) -> Objective:
     """Score integer labels by softmax cross-entropy, and report the fraction that is right.
 
     Args:
@@ -51,7 +52,7 @@ def cross_entropy(num_outputs: int, *, real_targets: bool = False) -> Objective:
     return _classifier(num_outputs, losses)
 
 
-def squared(num_outputs: int, *, real_targets: bool = False) -> Objective:
+def squared(num_outputs: int, real_targets: bool = False) -> Objective:
     """Score real targets, or classes as one-hot vectors, by the squared error summed over outputs.
 
     Neither halved nor divided by the number of outputs. A source that has (1/2) sum_k takes the same steps at twice

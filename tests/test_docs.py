@@ -123,7 +123,7 @@ def test_glossary_defaults_are_the_schemas():
     assert stated == {name: str(SCHEMA[name].default) for name in stated}
 
 
-def test_own_model_data_and_variant_of_the_docs_train(tmp_path):
+def test_own_model_data_loss_and_variant_of_the_docs_train(tmp_path):
     from flatwide import driver
 
     for code in fences((ROOT / "docs" / "extending.md").read_text(), "python"):
@@ -131,6 +131,8 @@ def test_own_model_data_and_variant_of_the_docs_train(tmp_path):
     config = {
         "model": f"{tmp_path}/linear.py:linear",
         "dataset": f"{tmp_path}/rings.py:rings",
+        "loss": f"{tmp_path}/focal.py:focal",
+        "focus": 1.0,
         "sam_variant": f"{tmp_path}/sign.py:sign",
         "rho": 0.01,
         "batch_size": 50,

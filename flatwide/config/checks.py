@@ -17,8 +17,8 @@ def resolve(values: Mapping[str, Any]) -> Mapping[str, Any]:
     """Fill in defaults, put every value into its canonical form, and check all of it.
 
     Args:
-      values: some of the fields, as a ConfigDict or any mapping; fields of the user's own model, data set or SAM
-        variant are allowed where its builder has a keyword-only parameter of that name.
+      values: some of the fields, as a ConfigDict or any mapping; fields of the user's own model, data set, loss or
+        SAM variant are allowed where its builder has a keyword-only parameter of that name.
     Returns: a frozen config with every field; `config.rho` and `config["rho"]` both work.
     Raises: ConfigError with every fault found.
     """

@@ -6,7 +6,7 @@ from typing import Any
 
 from flatwide import registry
 
-MAY_BE_OWN = ("model", "dataset", "sam_variant")
+MAY_BE_OWN = ("model", "dataset", "loss", "sam_variant")
 
 
 def own_fields(values: Mapping[str, Any]) -> dict[str, inspect.Parameter]:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from flatwide.types import Array, Model, PyTree
+from flatwide.types import Array, Categories, Model, PyTree
 
 _STATISTICS = "batch_stats"
 _PREACTIVATIONS = "intermediates"  # the collection that Flax leaves out unless it is asked for
@@ -104,9 +104,15 @@ def check_one_array(model: str, example: PyTree, *, num_axes: int | None = None)
 
     Args:
       num_axes: expected number of axes of an example; any if None.
-    Raises: ValueError if the example is not one array, or has another number of axes.
+    Raises: ValueError if the example is not one array of numbers, or has another number of axes.
     """
-    shapes = [leaf.shape for leaf in jax.tree.leaves(example)]
+    leaves = jax.tree.leaves(example)
+    shapes = [leaf.shape for leaf in leaves]
+    if any(isinstance(leaf, Categories) for leaf in leaves):
+        raise ValueError(
+            f"config.model={model!r} reads numbers; this data set gives categories, such as words: "
+            "choose a model that embeds them, such as LSTM."
+        )
     if len(shapes) != 1:
         raise ValueError(
             f"config.model={model!r} reads one array an example; this data set gives {len(shapes)}: "
@@ -117,6 +123,21 @@ def check_one_array(model: str, example: PyTree, *, num_axes: int | None = None)
             f"config.model={model!r} reads images [height, width, channels]; this data set gives examples of shape "
             f"{shapes[0]}: choose another model, such as MLP."
         )
+
+
+def check_words(model: str, example: PyTree) -> int:
+    """Check that a model gets texts.
+
+    Returns: the number of words that there are, padding and unknown among them.
+    Raises: ValueError if the example is not one row of categories.
+    """
+    if not isinstance(example, Categories) or len(example.shape) != 1:
+        shapes = [leaf.shape for leaf in jax.tree.leaves(example)]
+        raise ValueError(
+            f"config.model={model!r} reads texts, a row of words an example; this data set gives arrays of shapes "
+            f"{', '.join(map(str, shapes))}: choose a data set of texts, or another model, such as MLP."
+        )
+    return example.num_values
 
 
 def _is_positive_integer(value) -> bool:

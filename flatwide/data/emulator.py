@@ -13,6 +13,7 @@ from flatwide.data.files import DataError
 SCREEN = (210, 160)
 SIDE = 84  # pixels of what the network sees
 STACKED = 4  # of the latest screens are seen at once
+SEEN = (SIDE, SIDE, STACKED)
 FRAME_SKIP = 4  # frames for which an action is held
 _CAPACITY = 16_384  # bytes for an emulator's state; it writes its random numbers as text, so lengths differ
 _COLUMNS, _ROWS = 40, 5  # an output pixel covers 40/21 columns and 5/2 rows of a screen
@@ -58,24 +59,26 @@ class Consoles:
         self.num_actions = len(self._actions)
         self._held = np.zeros(num_games, np.int32)  # the actions of the last frame
         self._frames = np.zeros((num_games, 2, *SCREEN), np.uint8)
-        self.observations = np.zeros((num_games, SIDE, SIDE, STACKED), np.uint8)
+        self.observations = np.zeros((num_games, *SEEN), np.uint8)
         for place in range(num_games):
             self._begin(place)
-        self._look(np.ones(num_games, bool))
+        self._look(np.ones(num_games, bool), np.ones(num_games, bool))
 
-    def step(self, actions: np.ndarray, chances: np.ndarray) -> Turn:
+    def step(self, actions: np.ndarray, chances: np.ndarray, *, played: np.ndarray | None = None) -> Turn:
         """Take one action in each game.
 
         Args:
           actions: [N], integers in [0, num_actions).
           chances: [N, 4], uniform in [0, 1); where one is below `repeat_action_probability`, the console holds the
             action of the frame before for another frame.
+          played: [N], the games that an action is taken in, while the others stand still; None for all.
         """
+        played = np.ones(len(actions), bool) if played is None else played
         self._frames[:] = 0
         rewards, is_over = np.zeros(len(actions), np.float32), np.zeros(len(actions), bool)
         repeats = (chances < self._emulator.repeat_action_probability).tolist()
-        for place, (console, action) in enumerate(zip(self._consoles, actions.tolist(), strict=True)):
-            held = int(self._held[place])
+        for place in np.flatnonzero(played).tolist():
+            console, action, held = self._consoles[place], int(actions[place]), int(self._held[place])
             for frame, is_repeated in enumerate(repeats[place]):
                 held = held if is_repeated else action
                 rewards[place] += console.act(self._actions[held])
@@ -86,7 +89,7 @@ class Consoles:
                 if frame >= FRAME_SKIP - 2:
                     console.getScreenGrayscale(self._frames[place, frame - FRAME_SKIP + 2])
             self._held[place] = held
-        self._look(is_over)
+        self._look(is_over, played)
         return Turn(rewards, is_over)
 
     def save(self) -> dict[str, np.ndarray]:
@@ -115,10 +118,14 @@ class Consoles:
         self._consoles[place].reset_game()
         self._consoles[place].getScreenGrayscale(self._frames[place, 0])
 
-    def _look(self, is_new: np.ndarray) -> None:
-        screens = shrink(np.max(self._frames, axis=1))[..., None]
-        seen = np.concatenate([self.observations[..., 1:], screens], axis=-1)
-        self.observations = np.where(is_new[:, None, None, None], screens, seen)
+    def _look(self, is_new: np.ndarray, played: np.ndarray) -> None:
+        """Put the latest screens behind the earlier ones, in new arrays, since others may hold the old ones."""
+        screens = shrink(np.maximum(self._frames[:, 0], self._frames[:, 1]))
+        seen = np.empty_like(self.observations)
+        seen[..., :-1], seen[..., -1] = self.observations[..., 1:], screens
+        seen[is_new] = screens[is_new, ..., None]
+        seen[~played] = self.observations[~played]
+        self.observations = seen
 
 
 def shrink(screens: np.ndarray) -> np.ndarray:

@@ -1,0 +1,155 @@
+"""Play games that only the host can play: what PPO trains on, and how a network is scored.
+
+The network's part of a turn is a compiled program; observations go to the device and actions come back once a turn. The
+minibatches that follow are those of `rollouts`. What a run remembers of its games is in its state, the emulator's own
+bytes too, and all chance comes from the seed: a run that was killed goes on as if it had not been.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flatwide import streams
+from flatwide.data.emulator import FRAME_SKIP, Consoles, Emulator
+from flatwide.data.played import Games
+from flatwide.training import rollouts
+from flatwide.training.devices import Sharding
+from flatwide.training.evaluate import Interrupted
+from flatwide.training.rollouts import Minibatches, Transitions
+from flatwide.training.segments import Segment, resident_segment
+from flatwide.training.state import State, Values
+from flatwide.training.step import Step
+from flatwide.types import Array, Batch, PyTree
+from flatwide.workloads import Scores, Workload
+
+
+class HostMinibatches(Minibatches):
+    """The plan of PPO where the host plays: an epoch begins outside of the compiled program, with `play`."""
+
+    def start(self, seed: Array) -> PyTree:
+        """Begin the games; what was played is empty until the first epoch begins."""
+        del seed  # consoles start alike; what differs is the chance of each frame
+        split = self.split
+        _, playing = _consoles(split.game, split.num_envs)
+        played = _shapes_of(split.unroll_length, playing["observations"])
+        shapes = jax.eval_shape(_examples(split.discount, split.gae_lambda), played, 0.0)
+        return {"playing": playing, "examples": jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)}
+
+    def begin(self, values: Values, state: State, arrays: Batch) -> tuple[State, tuple[Batch, Array]]:
+        """Draw the orders of an epoch's passes over what was played."""
+        del arrays  # there are none
+        return state, (state.source["examples"], self._order(values.seed, state.step // self.steps_per_epoch))
+
+    def play(self, values: Values, state: State) -> State:
+        """Play the actions of the epoch that begins.
+
+        Cost: T + 1 passes of the network over N observations.
+        """
+        split, epoch = self.split, int(state.step) // self.steps_per_epoch
+        consoles, _ = _consoles(split.game, split.num_envs)
+        consoles.restore(jax.device_get(state.source["playing"]))
+        shape = (split.unroll_length, split.num_envs)
+        chances = streams.generator(int(values.seed), "games", epoch).random((*shape, FRAME_SKIP))
+        key = jax.random.fold_in(streams.key(values.seed, "actions"), epoch)
+        act, network = _compiled_act(self.workload), (state.params, state.stats, state.mask)
+        observations = np.zeros((split.unroll_length, *consoles.observations.shape), consoles.observations.dtype)
+        rewards, is_over, answers = np.zeros(shape, np.float32), np.zeros(shape, bool), []
+        for time in range(split.unroll_length):
+            observations[time] = consoles.observations
+            answers.append(act(network, consoles.observations, key, np.int32(time)))
+            turn = consoles.step(np.asarray(answers[-1][0]), chances[time])
+            rewards[time], is_over[time] = np.sign(turn.rewards), turn.is_over
+        last = act(network, consoles.observations, key, np.int32(split.unroll_length))
+        actions, log_probabilities, found = (np.stack(leaves) for leaves in zip(*jax.device_get(answers), strict=True))
+        next_values = np.concatenate([found[1:], np.asarray(last[2])[None]])
+        # A game that is stopped at its longest, some 30 minutes, counts as over, as in Flax's PPO example.
+        ends = (rewards.astype(found.dtype), is_over, np.zeros_like(is_over))
+        leaves: tuple[Any, ...] = (observations, actions, log_probabilities, found, next_values, *ends)
+        played = Transitions(*leaves)
+        batch = _examples(split.discount, split.gae_lambda)(played, self.schedule(state.step))
+        return state._replace(source={"playing": consoles.save(), "examples": batch})
+
+
+def hosted_segment(step: Step, *, plan: HostMinibatches, sharding: Sharding = None) -> Segment:
+    """Build a segment over what the host plays when an epoch begins."""
+    run = resident_segment(step, {}, plan=plan, sharding=sharding)
+
+    def segment(values: Values, state: State, stop: int) -> tuple[State, np.ndarray]:
+        if int(state.step) % plan.steps_per_epoch == 0:
+            state = plan.play(values, state)
+        return run(values, state, stop)
+
+    return segment
+
+
+def whole_games(
+    workload: Workload, split: Games, *, interrupt: Callable[[], bool] = lambda: False
+) -> Callable[[State], Scores]:
+    """Build state -> scores of whole games, each action drawn from the network's probabilities.
+
+    Games begin alike and differ by the chance of each frame, the same for every network.
+
+    Args:
+      interrupt: asked after each turn; once it says yes, `Interrupted` is raised.
+    Returns: losses [G] are minus the points of a game, which are its prediction, as the game counts them.
+    """
+    act = _compiled_act(workload)
+
+    def scores_of(state: State) -> Scores:
+        consoles, start = _consoles(split.game, split.num_games)
+        consoles.restore(start)
+        network, key = (state.params, state.stats, state.mask), streams.key(split.seed, "test games")
+        chance, time = streams.generator(split.seed, "test games"), 0
+        points, is_played = np.zeros(split.num_games), np.ones(split.num_games, bool)
+        while is_played.any():
+            if interrupt():
+                raise Interrupted
+            actions = act(network, consoles.observations, key, np.int32(time))[0]
+            turn = consoles.step(np.asarray(actions), chance.random((split.num_games, FRAME_SKIP)), played=is_played)
+            points += turn.rewards
+            is_played, time = is_played & ~turn.is_over, time + 1
+        scores: tuple[Any, ...] = (-points, np.ones_like(points), points)
+        return Scores(*scores)
+
+    return scores_of
+
+
+@functools.lru_cache(maxsize=4)
+def _consoles(emulator: Emulator, num_games: int) -> tuple[Consoles, PyTree]:
+    """Switch on consoles, which takes a tenth of a second each, and save the start of their games."""
+    consoles = Consoles(emulator, num_games)
+    return consoles, consoles.save()
+
+
+@functools.lru_cache(maxsize=64)
+def _compiled_act(workload: Workload) -> Callable[..., tuple[Array, Array, Array]]:
+    """Compile the network's part of a turn: what it does, how likely that was, and what it expects to win."""
+
+    def act(network: tuple[PyTree, PyTree, PyTree], observations: Array, key: Array, time: Array):
+        logits, values = rollouts.policy_of(workload, *network)(observations)
+        actions = jax.random.categorical(jax.random.fold_in(key, time), logits)
+        return actions, rollouts.log_probability(logits, actions), values
+
+    return jax.jit(act)
+
+
+@functools.lru_cache(maxsize=64)
+def _examples(discount: float, gae_lambda: float) -> Callable[[Transitions, Array | float], Batch]:
+    def examples(played: Transitions, clip_factor: Array | float) -> Batch:
+        return rollouts.examples(played, discount=discount, gae_lambda=gae_lambda, clip_factor=clip_factor)
+
+    return jax.jit(examples)
+
+
+def _shapes_of(unroll_length: int, seen: np.ndarray) -> Transitions:
+    """Describe what is played from observations like those `seen`, [N, ...]."""
+    real, whole = jnp.zeros(()).dtype, jnp.zeros((), int).dtype
+    observations: Any = jax.ShapeDtypeStruct((unroll_length, *seen.shape), seen.dtype)
+    others: list[Any] = [
+        jax.ShapeDtypeStruct((unroll_length, len(seen)), dtype) for dtype in (whole, real, real, real, real, bool, bool)
+    ]
+    return Transitions(observations, *others)

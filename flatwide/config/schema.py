@@ -47,6 +47,7 @@ EACH_AT_LEAST_ONE = Check(lambda v: all(n >= 1 for n in v), "integers >= 1")
 SOME_AT_LEAST_ONE = Check(lambda v: len(v) > 0 and all(n >= 1 for n in v), "one or more integers >= 1")
 BELOW_ONE = Check(lambda v: 0 <= v < 1, "a fraction in [0, 1)")
 FRACTION = Check(lambda v: 0 <= v <= 1, "a fraction in [0, 1]")
+TAG_COLUMN = Check(lambda v: v in ("upos", "xpos"), "upos or xpos")
 TWO_BELOW_ONE = Check(lambda v: len(v) == 2 and all(0 <= b < 1 for b in v), "two numbers in [0, 1)")
 
 SCHEMA: dict[str, Field] = {
@@ -58,6 +59,7 @@ SCHEMA: dict[str, Field] = {
     "data_dir": Field(None, "str", optional=True, identity=False),
     "cache": Field(False, "bool", identity=False),
     "augment": Field(True, "bool", declared=True),
+    "tag_column": Field(None, "str", TAG_COLUMN, optional=True, declared=True),
     "max_length": Field(None, "int", AT_LEAST_ONE, optional=True, declared=True),
     "min_word_count": Field(1, "int", AT_LEAST_ONE, declared=True),
     "size_window": Field(16, "int", AT_LEAST_ONE, declared=True),

@@ -1,0 +1,216 @@
+"""The sequence tagger of Flax's examples: an encoder Transformer with a linear layer on each word.
+
+Written without Flax, since its layers are run as one loop over their stacked weights: that compiles in a fraction of
+the time, once for each length that batches are cut to, and runs faster on a CPU than layers one after another.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.random import threefry_2x32
+
+from flatwide.models import linen
+from flatwide.types import Array, Model, PyTree
+
+NUM_LAYERS = 6
+DROPOUT = 0.3
+PADDING = 0  # the token that nothing attends to
+_HEAD_SIZE = 64
+_HIDDEN_FACTOR = 4
+_LONGEST_WAVE = 10_000.0
+_NORM_EPSILON = 1e-6
+_MASKED = -1e30  # finite, so that a sentence without words has no NaN
+
+
+class _Shape(NamedTuple):
+    """What is fixed of a network."""
+
+    num_words: int
+    num_outputs: int
+    size: int
+    num_heads: int
+    num_layers: int
+    dropout: float
+    half_precision: bool
+
+    @property
+    def dtypes(self) -> linen.Dtypes:
+        return linen.dtypes(half_precision=self.half_precision)
+
+
+def tagging_transformer(
+    example: PyTree,
+    num_outputs: int,
+    *,
+    hidden_size: int = 128,
+    num_layers: int | None = None,
+    dropout: float | None = None,
+    half_precision: bool = False,
+) -> Model:
+    """Build an encoder Transformer that gives outputs for each word of a sentence.
+
+    Layers are `words`, `block_1/attention_norm`, `block_1/query_key_value`, `.../attention_output`, `.../hidden_norm`,
+    `.../hidden`, `.../hidden_output`, `output_norm`, `output`; norms come before attention and dense layers.
+
+    Args:
+      example: one row of tokens, `types.Categories`; token 0 is padding, which changes no output of a word.
+      hidden_size: entries d of each word's vector; there are d / 64 heads, rounded down and at least 1, and the inner
+        dense layer has 4 d units.
+      num_layers: blocks; None is 6.
+      dropout: fraction of word vectors, of attention weights, of the inner units and of what each block adds that is
+        set to zero in training; None is 0.3.
+      half_precision: multiply in bfloat16; parameters, norms, softmax and outputs stay in float32.
+    Returns: Model with Xavier-uniform kernels, zero biases and word vectors N(0, 1/d); outputs [B, L, num_outputs].
+    Raises: ValueError if a size is no integer >= 1, the example is no row of words, or the heads do not divide
+      hidden_size.
+    Equation: x = E[token] + p, p_(l, 2i) = sin(l w_i), p_(l, 2i+1) = cos(l w_i), w_i = 10000^(-2i/d); in each block
+      x = x + attention(norm(x)), x = x + W_2 elu(W_1 norm(x) + b_1) + b_2; outputs = W norm(x) + b.
+    Source: Flax's sequence-tagging example, which the paper names as its source and whose 6 layers, 4 d, elu and d / 64
+      heads give the paper's counts (docs/models.md); the attention mask is ours, the example attends to padding.
+    """
+    num_words = linen.check_words("TaggingTransformer", example)
+    size = linen.check_size("hidden_size", hidden_size)
+    layers = NUM_LAYERS if num_layers is None else linen.check_size("num_layers", num_layers)
+    num_heads = max(1, size // _HEAD_SIZE)
+    if size % num_heads:
+        raise ValueError(
+            f"config.hidden_size={size}: expected a multiple of its {num_heads} heads, one for each {_HEAD_SIZE}; "
+            f"a multiple of {_HEAD_SIZE} is one, such as {num_heads * _HEAD_SIZE}."
+        )
+    rate = DROPOUT if dropout is None else dropout
+    shape = _Shape(num_words, num_outputs, size, num_heads, layers, rate, half_precision)
+
+    def apply(params: PyTree, stats: PyTree, inputs: PyTree, *, train: bool, key: Array | None = None):
+        if not train or rate == 0:
+            key = None
+        elif key is None:
+            raise ValueError("key=None: expected a PRNG key, which dropout needs in training; or config.dropout=0.")
+        return _outputs(shape, params, inputs, key), stats
+
+    return Model(functools.partial(_init, shape), apply)
+
+
+def _init(shape: _Shape, key: Array) -> tuple[PyTree, PyTree]:
+    size, full = shape.size, shape.dtypes.full
+    words, output, *blocks = jax.random.split(key, shape.num_layers + 2)
+    xavier = jax.nn.initializers.xavier_uniform()
+
+    def norm() -> PyTree:
+        return {"scale": jnp.ones(size, full), "bias": jnp.zeros(size, full)}
+
+    def dense(key: Array, num_inputs: int, num_units: int) -> PyTree:
+        return {"kernel": xavier(key, (num_inputs, num_units), full), "bias": jnp.zeros(num_units, full)}
+
+    def block(key: Array) -> PyTree:
+        query, attended, hidden, added = jax.random.split(key, 4)
+        # Each of the three is drawn by its own size, and lies beside the others so that one product gives all.
+        parts = [xavier(own, (size, size), full) for own in jax.random.split(query, 3)]
+        return {
+            "attention_norm": norm(),
+            "query_key_value": {"kernel": jnp.concatenate(parts, axis=1)},
+            "attention_output": {"kernel": xavier(attended, (size, size), full)},
+            "hidden_norm": norm(),
+            "hidden": dense(hidden, size, _HIDDEN_FACTOR * size),
+            "hidden_output": dense(added, _HIDDEN_FACTOR * size, size),
+        }
+
+    params = {f"block_{number}": block(own) for number, own in enumerate(blocks, 1)}
+    params["words"] = {"embedding": jax.random.normal(words, (shape.num_words, size), full) / size**0.5}
+    params["output_norm"], params["output"] = norm(), dense(output, size, shape.num_outputs)
+    return params, {}
+
+
+def _outputs(shape: _Shape, params: PyTree, tokens: Array, key: Array | None) -> Array:
+    """Run the network; [B, L] -> [B, L, num_outputs]. No dropout where `key` is None."""
+    full = shape.dtypes.full
+    keys = [None, None] if key is None else jax.random.split(key)
+    masks = None if key is None else _masks(shape, tokens.shape, keys[1])
+    hidden = _dropped(shape, params["words"]["embedding"][tokens], _mask(shape, (*tokens.shape, shape.size), keys[0]))
+    hidden = hidden + positions(tokens.shape[1], shape.size).astype(full)[None]
+    scores = jnp.where(tokens != PADDING, 0, _MASKED).astype(full)
+    blocks = [params[f"block_{number}"] for number in range(1, shape.num_layers + 1)]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *blocks)
+
+    def block(hidden: Array, own: tuple[PyTree, PyTree]) -> tuple[Array, None]:
+        return _block(shape, own[0], hidden, scores, own[1]), None
+
+    hidden, _ = jax.lax.scan(block, hidden, (stacked, masks))
+    return _dense(shape, params["output"], _normalized(params["output_norm"], hidden)).astype(full)
+
+
+def _block(shape: _Shape, params: PyTree, inputs: Array, mask_scores: Array, masks: PyTree) -> Array:
+    masks = masks or dict.fromkeys(("attention", "attended", "hidden", "added"))
+    hidden = _dense(shape, params["query_key_value"], _normalized(params["attention_norm"], inputs))
+    hidden = _attended(shape, hidden, mask_scores, masks["attention"])
+    inputs = inputs + _dropped(shape, _dense(shape, params["attention_output"], hidden), masks["attended"])
+    hidden = jax.nn.elu(_dense(shape, params["hidden"], _normalized(params["hidden_norm"], inputs)))
+    hidden = _dense(shape, params["hidden_output"], _dropped(shape, hidden, masks["hidden"]))
+    return inputs + _dropped(shape, hidden, masks["added"])
+
+
+def _attended(shape: _Shape, hidden: Array, mask_scores: Array, mask: Array | None) -> Array:
+    """Average the values of all words by how well their keys fit each query; [B, L, 3 d] -> [B, L, d]."""
+    batch, length, _ = hidden.shape
+    own = shape.size // shape.num_heads
+    # Heads go to the front: a product of many small matrices is fast only if they lie one after another.
+    query, key, value = hidden.reshape(batch, length, 3, shape.num_heads, own).transpose(2, 0, 3, 1, 4)
+    scores = jnp.einsum("bhls,bhms->bhlm", query * (1 / own**0.5), key).astype(shape.dtypes.full)
+    weights = _dropped(shape, jax.nn.softmax(scores + mask_scores[:, None, None, :]), mask)
+    averages = jnp.einsum("bhlm,bhms->bhls", weights.astype(shape.dtypes.compute), value)
+    return averages.transpose(0, 2, 1, 3).reshape(batch, length, shape.size)
+
+
+def _dense(shape: _Shape, params: PyTree, inputs: Array) -> Array:
+    compute = shape.dtypes.compute
+    outputs = inputs.astype(compute) @ params["kernel"].astype(compute)
+    return outputs + params["bias"].astype(compute)[None, None] if "bias" in params else outputs
+
+
+def _normalized(params: PyTree, inputs: Array) -> Array:
+    centred = inputs - jnp.mean(inputs, axis=-1, keepdims=True)
+    variance = jnp.mean(centred**2, axis=-1, keepdims=True)
+    normal = centred * jax.lax.rsqrt(variance + _NORM_EPSILON)
+    return normal * params["scale"][None, None] + params["bias"][None, None]
+
+
+def positions(length: int, size: int) -> np.ndarray:
+    """Tabulate the sinusoids that tell a word's place; [length, size]."""
+    waves = _LONGEST_WAVE ** (-np.arange(0, size, 2) / size)
+    angles = np.arange(length)[:, None] * waves
+    return np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(length, -1)[:, :size]
+
+
+def _masks(shape: _Shape, tokens: tuple[int, int], key: Array) -> PyTree:
+    """Draw what each block keeps, of all blocks at once: outside of their loop both passes of SAM can share it."""
+    batch, length = tokens
+    places = (shape.num_layers, batch, length)
+    sizes = {
+        "attention": (shape.num_layers, batch, shape.num_heads, length, length),
+        "attended": (*places, shape.size),
+        "hidden": (*places, _HIDDEN_FACTOR * shape.size),
+        "added": (*places, shape.size),
+    }
+    keys = jax.random.split(key, len(sizes))
+    return {name: _mask(shape, size, own) for (name, size), own in zip(sizes.items(), keys, strict=True)}
+
+
+def _mask(shape: _Shape, size: tuple[int, ...], key: Array | None) -> Array | None:
+    return None if key is None else keep(key, size, rate=shape.dropout)
+
+
+def keep(key: Array, size: tuple[int, ...], *, rate: float) -> Array:
+    """Draw which entries dropout keeps, True with probability 1 - rate to 1 in 2^17.
+
+    Four entries share the 64 bits of a block of the generator, which a draw of `jax.random.bernoulli` takes for itself.
+    """
+    count = int(np.prod(size))
+    bits = threefry_2x32(jax.random.key_data(key), jnp.arange(-(-count // 4) * 2, dtype=jnp.uint32))
+    parts = jax.lax.bitcast_convert_type(bits, jnp.uint16).reshape(-1)[:count]
+    return (parts >= np.uint16(round(rate * 2**16))).reshape(size)
+
+
+def _dropped(shape: _Shape, values: Array, mask: Array | None) -> Array:
+    return values if mask is None else jnp.where(mask, values * (1 / (1 - shape.dropout)), 0).astype(values.dtype)

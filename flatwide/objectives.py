@@ -91,6 +91,87 @@ def squared(num_outputs: int, real_targets: bool = False) -> Objective:
     return Objective(losses, weights, losses, _mean, metric_name="mean_squared_error", higher_is_better=False)
 
 
+def binary_cross_entropy(num_outputs: int, real_targets: bool = False) -> Objective:
+    """Score labels of yes or no, some of them missing, by the logistic loss, and report the mean average precision.
+
+    Args:
+      num_outputs: T >= 1 tasks.
+    Returns: an objective for outputs (logits) [B, T] with integer targets [B, T]: 1, 0, or -1 where there is none. Each
+      label that is there is an item; `batch["weights"]` [B] weighs examples (default 1). Losses are in nats.
+      A prediction is the logits and labels of an example; the metric averages `average_precision` over the tasks that
+      have labels of both kinds, as OGB's evaluator does, and is NaN where a logit is not finite.
+    Raises: ValueError for real targets; when traced with other shapes or types; from the metric if no task has both.
+    Equation: loss_i = sum_t over labels log(1 + exp(-z_it)) for y_it = 1, log(1 + exp(z_it)) for y_it = 0.
+    """
+    if real_targets:
+        raise ValueError(
+            "config.loss='binary_cross_entropy': expected labels of yes or no, but the targets of this data set are "
+            "real numbers; choose config.loss=squared."
+        )
+    if num_outputs < 1:
+        raise ValueError(f"num_outputs={num_outputs}: expected at least 1 task.")
+
+    def losses(outputs: PyTree, batch: Batch) -> Array:
+        targets = batch["targets"]
+        if outputs.shape != targets.shape or targets.ndim != 2 or targets.shape[1] != num_outputs:
+            raise ValueError(
+                f"outputs of shape {outputs.shape} for targets of shape {targets.shape}: expected both [B, "
+                f"{num_outputs}], a label of yes or no for each task; choose config.loss=cross_entropy for classes."
+            )
+        if not jnp.issubdtype(targets.dtype, jnp.integer):
+            raise ValueError(f"targets of type {targets.dtype}: expected integers 1, 0, or -1 for a missing label.")
+        logits = _wide(outputs)
+        found = jax.nn.softplus(jnp.where(targets == 1, -logits, logits))
+        return _item_weights(batch, targets.shape[:1]) * jnp.sum(jnp.where(targets >= 0, found, 0), axis=1)
+
+    def weights(batch: Batch) -> Array:
+        labels = jnp.sum(batch["targets"] >= 0, axis=1)
+        return _item_weights(batch, labels.shape) * labels
+
+    def predictions(outputs: PyTree, batch: Batch) -> dict[str, Array]:
+        return {"logits": _wide(outputs), "labels": batch["targets"]}
+
+    def metric(found: dict[str, np.ndarray], weights: np.ndarray) -> float:
+        is_scored = np.asarray(weights) > 0
+        logits, labels = (np.asarray(found[name])[is_scored] for name in ("logits", "labels"))
+        if not np.isfinite(logits).all():
+            return float("nan")  # a network that diverged ranks nothing
+        precisions = average_precision(logits, labels)
+        if np.isnan(precisions).all():
+            raise ValueError(
+                f"None of the {num_outputs} tasks has labels of both kinds among {len(is_scored)} examples: expected "
+                "at least one, to have an average precision; see the split's size."
+            )
+        return float(np.nanmean(precisions))
+
+    return Objective(losses, weights, predictions, metric, "mean_average_precision", higher_is_better=True)
+
+
+def average_precision(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Compute the average precision of each task over the examples that have a label of it.
+
+    Args:
+      scores: [N, T]; higher means yes.
+      labels: [N, T]: 1, 0, or anything below 0 where there is none.
+    Returns: [T], in float64; NaN where a task lacks labels of either kind.
+    Equation: sum over thresholds from the highest score down of (recall_k - recall_(k-1)) precision_k, where equal
+      scores share a threshold.
+    """
+    return np.array([_average_precision(scores[:, task], labels[:, task]) for task in range(labels.shape[1])])
+
+
+def _average_precision(scores: np.ndarray, labels: np.ndarray) -> float:
+    is_labelled = labels >= 0
+    scores, is_yes = scores[is_labelled], labels[is_labelled] == 1
+    if is_yes.all() or not is_yes.any():
+        return float("nan")
+    order = np.argsort(-scores)
+    scores, found = scores[order], np.cumsum(is_yes[order])
+    thresholds = np.flatnonzero(np.append(scores[1:] != scores[:-1], True))  # the last of equal scores
+    found = found[thresholds]
+    return float(np.sum(np.diff(found, prepend=0) * (found / (thresholds + 1))) / found[-1])
+
+
 def ppo(
     num_outputs: int,
     *,

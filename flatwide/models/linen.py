@@ -140,5 +140,21 @@ def check_words(model: str, example: PyTree) -> int:
     return example.num_values
 
 
+def check_graphs(model: str, example: PyTree, num_axes: Mapping[str, int]) -> None:
+    """Check that a model gets graphs.
+
+    Args:
+      num_axes: expected arrays of an example, and how many axes each has.
+    Raises: ValueError if the example has other arrays.
+    """
+    found = {name: len(leaf.shape) for name, leaf in example.items()} if isinstance(example, Mapping) else None
+    if found != dict(num_axes):
+        shapes = ", ".join(str(leaf.shape) for leaf in jax.tree.leaves(example))
+        raise ValueError(
+            f"config.model={model!r} reads graphs, with {', '.join(num_axes)} of each; this data set gives arrays of "
+            f"shapes {shapes}: choose a data set of graphs, such as made_molecules, or another model, such as MLP."
+        )
+
+
 def _is_positive_integer(value) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) >= 1

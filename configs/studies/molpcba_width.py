@@ -1,0 +1,41 @@
+"""Does the gain of SAM over Adam grow with the width of a graph network on ogbg-molpcba?
+
+Run:     python main.py --workdir=runs/molpcba_width --config=configs/studies/molpcba_width.py
+         --config.data_dir=DIRECTORY
+Axes:    the paper's three widths, Adam and SAM at five radii, 3 seeds: 54 runs.
+Variant: configs/studies/molpcba_width.py:made_molecules, nothing to download: real molecules with made labels, which
+         show the path and say nothing of assays; sizes, radii and length are ours.
+Source:  paper, tables 2 and 3, figure 1; the network from Flax's ogbg-molpcba example.
+"""
+
+from flatwide.config import default
+
+
+def get_config(dataset="ogbg_molpcba"):
+    config = default()
+    config.model = "GCN"
+    config.dataset = dataset
+    config.loss = "binary_cross_entropy"
+
+    config.optimizer = "sam"
+    config.base_optimizer = "adam"
+    config.adam_betas = (0.9, 0.999)
+    config.learning_rate = 1e-3
+    config.lr_scheduler = "constant"
+
+    config.batch_size = 256
+    config.num_train_steps = 100_000
+    config.eval_every_steps = 1000
+
+    config.study.axes = {
+        "hidden_size": (128, 256, 512),
+        "rho": (0.0, 0.01, 0.02, 0.05, 0.1, 0.2),
+        "seed": (0, 1, 2),
+    }
+    if dataset == "made_molecules":
+        config.batch_size = 128
+        config.num_train_steps = 640
+        config.eval_every_steps = 64
+        config.study.axes.hidden_size = (8, 32, 128)
+        config.study.axes.rho = (0.0, 0.02, 0.1, 0.3)
+    return config

@@ -1,0 +1,144 @@
+"""Graphs as arrays of one size each, and the room that the graphs of a batch take together."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flatwide.data.splits import Resident, fingerprint
+from flatwide.types import Batch, Dataset, Padding, PyTree
+
+# Rooms for the nodes of a batch, as multiples of what it takes on average: most batches of 100 graphs or more need one
+# of the first two, and the last level, room for the largest graph in each place, serves the rest.
+ROOMS = (1.0, 1.05, 1.15, 1.5)
+MISSING = -1  # a label that a graph has not
+
+
+@dataclass(frozen=True)
+class Graphs:
+    """Graphs one behind the other, as they are read.
+
+    nodes: [nodes of all graphs, F] uint8.
+    edges: [edges of all, 2], numbers of nodes within their graph, each edge once.
+    num_nodes, num_edges: [N], of each graph.
+    labels: [N, T] int8: 0, 1 or -1, which is missing.
+    """
+
+    nodes: np.ndarray
+    edges: np.ndarray
+    num_nodes: np.ndarray
+    num_edges: np.ndarray
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Share:
+    """Share the rows that a batch takes among its graphs: raw batch -> [B], all alike.
+
+    So the graphs of a batch are packed one behind the other, large ones beside small ones: a batch is any draw of
+    them, and little of what is computed is padding.
+
+    edges_per_node: on average; edges have as many times more rows.
+    """
+
+    edges_per_node: float
+
+    def __call__(self, batch: Batch):
+        """Count the rows for nodes that one graph of the batch takes on average, rounded up."""
+        inputs = batch["inputs"]
+        numbers = jnp if isinstance(inputs["num_nodes"], jax.Array) else np
+        nodes, edges = (numbers.sum(inputs[name], dtype=np.int32) for name in ("num_nodes", "num_edges"))
+        rows = numbers.maximum(nodes, numbers.ceil(edges / self.edges_per_node).astype(np.int32))
+        graphs = len(inputs["num_nodes"])
+        return numbers.broadcast_to(-(-rows // graphs), (graphs,))
+
+
+@dataclass(frozen=True)
+class Rooms:
+    """Say by shapes alone how many rows hold the nodes and the edges of a batch: (raw batch, level) -> batch.
+
+    A part of the batch still has the room of all of it, and so enough.
+    """
+
+    edges_per_node: float
+
+    def __call__(self, batch: Batch, level: int) -> Batch:
+        """Add "node_room" and "edge_room", which the model reads the shapes of."""
+        graphs = len(batch["inputs"]["num_nodes"])
+        nodes = graphs * level
+        edges = math.ceil(nodes * self.edges_per_node) + 1  # the size was rounded in 32 bits
+        rooms = {name: jnp.zeros((graphs, size), bool) for name, size in (("node_room", nodes), ("edge_room", edges))}
+        return batch | {"inputs": batch["inputs"] | rooms}
+
+
+def dataset(graphs: Graphs, train: np.ndarray, test: np.ndarray) -> Dataset:
+    """Make a data set of graphs with labels.
+
+    Args:
+      train, test: numbers of the graphs of each split.
+    """
+    most_nodes, most_edges = int(graphs.num_nodes.max()), max(1, int(graphs.num_edges.max()))
+    splits = [_split(graphs, chosen, most_nodes, most_edges) for chosen in (train, test)]
+    real = jax.dtypes.canonicalize_dtype(float)
+    number = jax.ShapeDtypeStruct((), np.int32)
+    return Dataset(
+        train=splits[0],
+        test=splits[1],
+        prepare=prepare,
+        example={
+            "nodes": jax.ShapeDtypeStruct((most_nodes, graphs.nodes.shape[1]), real),
+            "edges": jax.ShapeDtypeStruct((most_edges, 2), np.int32),
+            "num_nodes": number,
+            "num_edges": number,
+        },
+        num_outputs=graphs.labels.shape[1],
+        fingerprint=fingerprint([split.arrays for split in splits]),
+        padding=padding(graphs.num_nodes, graphs.num_edges),
+    )
+
+
+def padding(num_nodes: np.ndarray, num_edges: np.ndarray) -> Padding:
+    """Describe the rooms that batches of such graphs are packed into."""
+    mean = float(num_nodes.mean())
+    edges_per_node = max(float(num_edges.mean()), 1.0) / mean
+    largest = max(int(num_nodes.max()), math.ceil(num_edges.max() / edges_per_node))
+    levels = sorted({math.ceil(factor * mean) for factor in ROOMS})
+    return Padding((*(n for n in levels if n < largest), largest), Share(edges_per_node), Rooms(edges_per_node))
+
+
+def prepare(batch: Batch, key, *, train: bool) -> Batch:
+    """Turn the bytes of a batch into numbers; nothing is augmented."""
+    del key, train
+    inputs: PyTree = dict(batch["inputs"])
+    inputs["nodes"] = jnp.asarray(inputs["nodes"], float)
+    for name in ("edges", "num_nodes", "num_edges"):
+        inputs[name] = jnp.asarray(inputs[name], jnp.int32)
+    return batch | {"inputs": inputs}
+
+
+def _split(graphs: Graphs, chosen: np.ndarray, most_nodes: int, most_edges: int) -> Resident:
+    inputs = {
+        "nodes": _padded(graphs.nodes, graphs.num_nodes, chosen, most_nodes),
+        "edges": _padded(graphs.edges, graphs.num_edges, chosen, most_edges),
+        "num_nodes": graphs.num_nodes[chosen].astype(np.uint16),
+        "num_edges": graphs.num_edges[chosen].astype(np.uint16),
+    }
+    return Resident({"inputs": inputs, "targets": graphs.labels[chosen]})
+
+
+def _padded(rows: np.ndarray, counts: np.ndarray, chosen: np.ndarray, most: int) -> np.ndarray:
+    """Give each chosen graph its rows, and zeros behind them; [graphs, most, ...]."""
+    first = np.cumsum(counts) - counts
+    padded = np.zeros((len(chosen), most, *rows.shape[1:]), rows.dtype)
+    owner = np.repeat(np.arange(len(chosen)), counts[chosen])
+    within = np.arange(len(owner)) - np.repeat(np.cumsum(counts[chosen]) - counts[chosen], counts[chosen])
+    padded[owner, within] = rows[first[chosen][owner] + within]
+    return padded
+
+
+def node_numbers(edges: np.ndarray | Sequence[tuple[int, int]], most_nodes: int) -> np.ndarray:
+    """Hold numbers of nodes in the smallest type: [E, 2] uint8, or uint16 where a graph has more than 256 nodes."""
+    return np.asarray(edges, np.uint8 if most_nodes <= 256 else np.uint16).reshape(-1, 2)

@@ -1,0 +1,245 @@
+"""Molecules written as SMILES, read by RDKit into graphs of atoms and bonds with the features that OGB gives them."""
+
+import csv
+import importlib.util
+import io
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+import numpy as np
+
+from flatwide import streams
+from flatwide.data import files, graphs
+from flatwide.data.files import DataError
+from flatwide.types import Dataset
+
+TEST_EVERY = 10  # of a single file the tenth, twentieth, ... molecule is a test example
+NO_LABELS = ("id", "mol_id", "num", "name", "cid")  # columns that only name a molecule
+LABELS = {"": graphs.MISSING, "nan": graphs.MISSING, "0": 0, "0.0": 0, "1": 1, "1.0": 1}
+NUM_FEATURES = 9
+
+NUM_MADE = 128
+MADE_TEST_EVERY = 5
+MADE_NOISE = 0.05  # of the labels are turned around
+MADE_MISSING = 0.4
+_KIND = (0, 4, 8)  # features that tell the kinds of atoms of the made labels apart: element, hydrogens, in a ring
+_LARGEST_SHARE = 0.5  # of the molecules that have what a made label asks for
+_LAYOUT = "train.csv and test.csv, or one file"
+
+_CHIRALITY = ("CHI_UNSPECIFIED", "CHI_TETRAHEDRAL_CW", "CHI_TETRAHEDRAL_CCW", "CHI_OTHER")
+_HYBRIDIZATION = ("SP", "SP2", "SP3", "SP3D", "SP3D2")
+# How many values each feature has; what is none of the known ones is the last, except for the two that are yes or no.
+FEATURE_SIZES = (119, 5, 12, 12, 10, 6, 6, 2, 2)
+
+
+class Row(NamedTuple):
+    """One molecule of a file."""
+
+    line: int  # where it begins, from 1
+    smiles: str
+    labels: list[int]
+
+
+def smiles_csv(*, data_dir: str | None = None) -> Dataset:
+    """Load molecules with labels of yes or no, some of them missing.
+
+    Args:
+      data_dir: a .csv file (or .csv.gz) of which every tenth molecule is a test example, or a folder with train.csv and
+        test.csv, or with one such file. The first line names the columns: `smiles`, and one a task with 0, 1, or
+        nothing where there is no label. Columns named id, mol_id, num, name or cid are left alone.
+    Raises: DataError naming file and line; or if RDKit is not installed.
+    """
+    if data_dir is None:
+        raise DataError(f"config.data_dir=None: expected a folder with {_LAYOUT}; set it.")
+    paths = _find(data_dir)
+    tables = [_read(path) for path in paths]
+    if len({tuple(tasks) for tasks, _ in tables}) > 1:
+        raise DataError(f"{paths[1]}: tasks {tables[1][0]}; expected those of {paths[0].name}, {tables[0][0]}.")
+    rows = [(path, row) for path, (_, found) in zip(paths, tables, strict=True) for row in found]
+    molecules = [molecule(row.smiles, f"{path}, line {row.line}") for path, row in rows]
+    labels = np.array([row.labels for _, row in rows], np.int8)
+    if len(paths) == 2:
+        is_test = np.arange(len(rows)) >= len(tables[0][1])
+    else:
+        is_test = np.arange(len(rows)) % TEST_EVERY == TEST_EVERY - 1
+    if is_test.all() or not is_test.any():
+        raise DataError(f"{paths[0]}: {len(rows)} molecules; expected at least {TEST_EVERY}, to have some to test on.")
+    return graphs.dataset(collect(molecules, labels), np.flatnonzero(~is_test), np.flatnonzero(is_test))
+
+
+def made_molecules() -> Dataset:
+    """Load 4,991 real molecules with 128 made labels each: nothing follows from a score on them but that all works.
+
+    A label says whether the molecule has so many atoms of a certain kind with certain neighbours; one label in twenty,
+    drawn at random, is turned around, and 40 % are missing. Every fifth molecule is a test example, with labels made
+    the same way.
+
+    Raises: DataError if RDKit, whose wheel holds the molecules, is not installed.
+    Source: the first 5,000 lines of the National Cancer Institute's molecules, in RDKit; those that RDKit cannot read
+      are left out.
+    """
+    chemistry = _rdkit()
+    path = Path(importlib.util.find_spec("rdkit").origin).parent / "Data" / "NCI" / "first_5k.tpsa.csv"  # type: ignore
+    lines = [line.split(",")[0] for line in files.read(path).decode().splitlines() if not line.startswith("#")]
+    read = [chemistry.MolFromSmiles(line) for line in lines]
+    molecules = [_atoms_and_bonds(found) for found in read if found is not None]
+    is_test = np.arange(len(molecules)) % MADE_TEST_EVERY == MADE_TEST_EVERY - 1
+    collected = collect(molecules, _made_labels(molecules))
+    return graphs.dataset(collected, np.flatnonzero(~is_test), np.flatnonzero(is_test))
+
+
+def molecule(smiles: str, place: str) -> tuple[np.ndarray, np.ndarray]:
+    """Read one molecule.
+
+    Args:
+      place: for messages, such as "file, line 3".
+    Returns: its atoms [n, 9] uint8, hydrogens left out, with OGB's features as numbers of their values (atomic number
+      less 1, chirality, bonds with hydrogens, charge, hydrogens, unpaired electrons, hybridization, in an aromatic
+      system, in a ring), and its bonds [e, 2], each once.
+    Raises: DataError if it is none, with RDKit's reason; or if RDKit is not installed.
+    """
+    chemistry = _rdkit()
+    found = chemistry.MolFromSmiles(smiles)
+    if found is None or found.GetNumAtoms() == 0:
+        raise DataError(f"{place}: SMILES {smiles!r} is no molecule ({_reason(chemistry, smiles)}); mend or remove it.")
+    return _atoms_and_bonds(found)
+
+
+def collect(molecules: Sequence[tuple[np.ndarray, np.ndarray]], labels: np.ndarray) -> graphs.Graphs:
+    """Put molecules one behind the other."""
+    num_nodes = np.array([len(atoms) for atoms, _ in molecules])
+    num_edges = np.array([len(bonds) for _, bonds in molecules])
+    edges = np.concatenate([bonds for _, bonds in molecules])
+    return graphs.Graphs(
+        np.concatenate([atoms for atoms, _ in molecules]),
+        graphs.node_numbers(edges, int(num_nodes.max())),
+        num_nodes,
+        num_edges,
+        labels,
+    )
+
+
+def _rdkit() -> ModuleType:
+    if importlib.util.find_spec("rdkit") is None:
+        raise DataError("RDKit, which reads SMILES, is not installed: pip install 'flatwide[molecules]'.")
+    from rdkit import Chem, rdBase
+
+    rdBase.DisableLog("rdApp.*")  # it would write to the terminal what the message says with its line
+    return Chem
+
+
+def _reason(chemistry: ModuleType, smiles: str) -> str:
+    if not smiles.strip():
+        return "it is empty"
+    unchecked = chemistry.MolFromSmiles(smiles, sanitize=False)
+    problems = [] if unchecked is None else chemistry.DetectChemistryProblems(unchecked)
+    return problems[0].Message() if problems else "it cannot be parsed"
+
+
+def _atoms_and_bonds(found) -> tuple[np.ndarray, np.ndarray]:
+    atoms = [_features(atom) for atom in found.GetAtoms()]
+    bonds = [(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()) for bond in found.GetBonds()]
+    return np.array(atoms, np.uint8), np.array(bonds, np.int32).reshape(-1, 2)
+
+
+def _features(atom) -> tuple[int, ...]:
+    values = (
+        atom.GetAtomicNum() - 1,
+        _number(str(atom.GetChiralTag()), _CHIRALITY),
+        atom.GetTotalDegree(),
+        atom.GetFormalCharge() + 5,
+        atom.GetTotalNumHs(),
+        atom.GetNumRadicalElectrons(),
+        _number(str(atom.GetHybridization()), _HYBRIDIZATION),
+        int(atom.GetIsAromatic()),
+        int(atom.IsInRing()),
+    )
+    return tuple(v if 0 <= v < size else size - 1 for v, size in zip(values, FEATURE_SIZES, strict=True))
+
+
+def _number(value: str, known: tuple[str, ...]) -> int:
+    return known.index(value) if value in known else len(known)
+
+
+def _made_labels(molecules: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Ask of each molecule the 128 questions to which most molecules, but not more than half, say yes."""
+    found = [_environments(atoms, bonds) for atoms, bonds in molecules]
+    counts = Counter(environment for some in found for environment in some)
+    shares = {environment: count / len(molecules) for environment, count in counts.items()}
+    known = [environment for environment, share in shares.items() if share <= _LARGEST_SHARE]
+    tasks = sorted(known, key=lambda environment: (-shares[environment], environment))[:NUM_MADE]
+    labels = np.array([[task in some for task in tasks] for some in found], np.int8)
+    random = streams.generator(0, "made molecules")
+    labels = np.where(random.random(labels.shape) < MADE_NOISE, 1 - labels, labels)
+    return np.where(random.random(labels.shape) < MADE_MISSING, graphs.MISSING, labels).astype(np.int8)
+
+
+def _environments(atoms: np.ndarray, bonds: np.ndarray) -> set[tuple[int, ...]]:
+    """List (k, kind of atom, elements of its neighbours in order) for all k up to how many such a molecule has."""
+    neighbours: list[list[int]] = [[] for _ in atoms]
+    for one, other in bonds:
+        neighbours[one].append(int(atoms[other][0]))
+        neighbours[other].append(int(atoms[one][0]))
+    kinds = [tuple(int(atom[column]) for column in _KIND) for atom in atoms]
+    counts = Counter((*kind, *sorted(around)) for kind, around in zip(kinds, neighbours, strict=True))
+    return {(k, *found) for found, count in counts.items() for k in range(1, count + 1)}
+
+
+def _find(data_dir: str) -> list[Path]:
+    """Find the training and the test file, or the one file."""
+    root = Path(data_dir).expanduser()
+    if root.is_file():
+        return [root]
+    [folder] = files.folders(data_dir, ())
+    found = {path.name.removesuffix(".gz"): path for path in sorted(folder.iterdir()) if _is_table(path)}
+    if {"train.csv", "test.csv"} <= set(found):
+        return [found["train.csv"], found["test.csv"]]
+    if len(found) == 1:
+        return list(found.values())
+    raise DataError(f"config.data_dir={data_dir!r}: .csv files {sorted(found)}; expected {_LAYOUT}.")
+
+
+def _is_table(path: Path) -> bool:
+    return path.name.removesuffix(".gz").endswith(".csv")
+
+
+def _read(path: Path) -> tuple[list[str], list[Row]]:
+    """Read the names of the tasks, and the molecules."""
+    try:
+        text = files.read(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text ({error}); expected a CSV table.") from error
+    reader = csv.reader(io.StringIO(text, newline=""))
+    header = next(reader, [])
+    names = [name.strip().lower() for name in header]
+    if names.count("smiles") != 1:
+        raise DataError(f"{path}, line 1: columns {header}; expected one that is named smiles.")
+    at = names.index("smiles")
+    tasks = [column for column, name in enumerate(names) if column != at and name not in NO_LABELS]
+    if not tasks:
+        raise DataError(f"{path}, line 1: columns {header}; expected one or more with labels.")
+    rows, line = [], reader.line_num + 1
+    for fields in reader:
+        if fields:
+            rows.append(Row(line, *_row(fields, header, at, tasks, f"{path}, line {line}")))
+        line = reader.line_num + 1
+    if not rows:
+        raise DataError(f"{path}: no molecules; expected one a line behind the first.")
+    return [header[column] for column in tasks], rows
+
+
+def _row(fields: list[str], header: list[str], at: int, tasks: list[int], place: str) -> tuple[str, list[int]]:
+    if len(fields) != len(header):
+        raise DataError(f"{place}: {len(fields)} columns; expected {len(header)}, as in the first line.")
+    labels = []
+    for column in tasks:
+        if (label := fields[column].strip().lower()) not in LABELS:
+            raise DataError(
+                f"{place}, column {header[column]!r}: {fields[column]!r}; expected 0, 1, or nothing for a missing "
+                f"label; remove columns that are no labels, or name them one of {', '.join(NO_LABELS)}."
+            )
+        labels.append(LABELS[label])
+    return fields[at].strip(), labels

@@ -12,16 +12,17 @@ import numpy as np
 from flatwide import config as configs
 from flatwide import data, models, objectives, optimizers, registry, sam, schedules, sparsify, streams, trees, workloads
 from flatwide.models import lazy
-from flatwide.training import devices, stretch
-from flatwide.training.evaluate import Evaluation, Pass, make_evaluate
+from flatwide.training import devices, hosted, rollouts, stretch
+from flatwide.training.evaluate import Evaluation, Pass, compiled_scores, make_evaluate, summarize
 from flatwide.training.loop import Taken
-from flatwide.training.plans import Shuffled
+from flatwide.training.plans import Plan, Shuffled
+from flatwide.training.rollouts import Minibatches, WholeGames
 from flatwide.training.segments import Segment, compiled_step, resident_segment, streamed_segment
 from flatwide.training.state import State, Values
 from flatwide.training.step import Metrics, Step, make_step
 from flatwide.training.stretch import Member, Scored
 from flatwide.types import Batch, Dataset, Model, Objective, Padding, PyTree, Split
-from flatwide.workloads import Workload
+from flatwide.workloads import Scores, Workload
 
 _SMALL_EPOCH = 10**9  # examples times parameters: some seconds of one core at most
 _EXACT = "highest"  # a float32 product is one on any device; some GPUs else round its factors to 10 bits (TF32)
@@ -36,7 +37,7 @@ class Experiment:
     data: the data set as it was loaded; train, validation, test: its splits, with label noise in the training labels.
       validation is None without one.
     workload: data preparation, model and objective.
-    plan: which examples each step trains on.
+    plan: which examples each step trains on: those of a split, or what was played.
     schedule: step -> factor of the learning rate.
     num_steps, steps_per_epoch, eval_every_steps: in optimizer steps.
     sharding: how a batch lies on this process's devices.
@@ -49,7 +50,7 @@ class Experiment:
     validation: Split | None
     test: Split
     workload: Workload
-    plan: Shuffled
+    plan: Plan
     optimizer: optimizers.Optimizer
     schedule: Callable
     step: Step
@@ -110,7 +111,18 @@ class Experiment:
         return compiled_step(self.step)(self.values, state, batch)
 
     def batch(self, step: int) -> Batch:
-        """Give the raw batch that the run trains on at a step."""
+        """Give the raw batch that the run trains on at a step.
+
+        Raises: ValueError for a step after the first epoch of a game, where it depends on what was learned.
+        """
+        if isinstance(self.plan, Minibatches):
+            if step >= self.steps_per_epoch:
+                raise ValueError(
+                    f"step={step}: expected one of the first {self.steps_per_epoch}; what comes later is played by a "
+                    "network that has learned. Play with it: state = built.plan.play(built.values, state)."
+                )
+            return self._played_batch(self.init(), step)
+        assert isinstance(self.plan, Shuffled)
         epoch, within = divmod(step, self.steps_per_epoch)
         arrays = self.train.arrays if isinstance(self.train, data.Resident) else None
         order = np.asarray(self.plan.order(self.values.seed, jnp.int32(epoch), arrays))
@@ -124,6 +136,16 @@ class Experiment:
         )
         return next(iter(batches))
 
+    def play(self, params: PyTree, stats: PyTree, mask: PyTree | None) -> Batch:
+        """Let a network play the run's first epoch.
+
+        Returns: a raw batch of all that it did, with normalized advantages and the whole clip ratio.
+        Raises: ValueError if the data set is no game.
+        """
+        if not isinstance(self.plan, Minibatches):
+            raise ValueError(f"config.dataset={self.config['dataset']!r}: expected a game, such as minatar_breakout.")
+        return rollouts.whole(self.plan.play(self.values, self._state(params, stats, mask)))
+
     def evaluate(self, state: State, split: Split) -> Evaluation:
         """Score every example of a split once."""
         return self.evaluator(split)(state)
@@ -131,7 +153,12 @@ class Experiment:
     def evaluator(
         self, split: Split, *, num_batches: int | None = None, interrupt: Callable[[], bool] = lambda: False
     ) -> Callable[[State], Evaluation]:
-        """Build the function that scores a split."""
+        """Build the function that scores a split; one that comes from playing by whole games."""
+        if isinstance(split, data.Played):
+            split = split.games
+        if isinstance(split, data.Games):
+            scores_of = _scores_of_games(self.workload, split, interrupt)
+            return lambda state: summarize(self.workload, scores_of(state))
         batch_size = max(self.config["batch_size"], _EVALUATION_BATCH)
         if num_batches is not None:
             batch_size = self.config["batch_size"]
@@ -146,8 +173,11 @@ class Experiment:
 
     def segment(self) -> Segment:
         """Build the program that takes many steps."""
-        if isinstance(self.train, data.Resident):
+        if isinstance(self.plan, hosted.HostMinibatches):
+            return hosted.hosted_segment(self.step, plan=self.plan, sharding=self.sharding)
+        if isinstance(self.train, data.Resident | data.Played):
             return resident_segment(self.step, self.train.arrays, plan=self.plan, sharding=self.sharding)
+        assert isinstance(self.plan, Shuffled)
         return streamed_segment(self.step, self.train, plan=self.plan, sharding=self.sharding)
 
     @property
@@ -157,11 +187,11 @@ class Experiment:
 
     @property
     def has_whole_epochs(self) -> bool:
-        """Tell whether a run is epochs of data held on one device, each with one evaluation at its end."""
+        """Tell whether a run is epochs of what a program on one device holds or plays, each evaluated at its end."""
         splits = [self.train, self.test, *([self.validation] if self.validation else [])]
         is_whole = self.eval_every_steps == self.steps_per_epoch and self.num_steps % self.steps_per_epoch == 0
         is_whole = is_whole and self.config["steps_per_eval"] is None and self.sharding is None
-        return is_whole and all(isinstance(split, data.Resident) for split in splits)
+        return is_whole and all(map(data.is_compiled, splits))
 
     def take_epochs(self, state: State, *, seconds: float) -> Iterator[Taken]:
         """Take whole epochs and their evaluations in one program, for about `seconds` a call."""
@@ -182,7 +212,9 @@ class Experiment:
             if isinstance(split, data.Resident):
                 scorer = Pass(split.num_examples, min(batch_size, split.num_examples))
                 splits[name] = Scored(split.arrays, scorer)
-        assert isinstance(self.train, data.Resident)
+            elif isinstance(split, data.Games):
+                splits[name] = Scored(split.arrays, WholeGames(split))
+        assert isinstance(self.train, data.Resident | data.Played)
         is_whole = self.validation is None and self.config["train_examples"] is None
         shared = {"test", *(set(self.train.arrays) - {"targets"} if is_whole else ())}  # label noise moves targets
         stops = tuple(sorted(self.snapshot_steps.values()))
@@ -206,6 +238,13 @@ class Experiment:
             source=self.plan.start(self.values.seed),
         )
 
+    def _played_batch(self, start: State, step: int) -> Batch:
+        """Give the batch of a step of the first epoch, played by the network of `start`."""
+        assert isinstance(self.plan, Minibatches)
+        state = self.plan.play(self.values, start)
+        # Not `begin` at step 0, which would play once more.
+        return self.plan.batch(self.plan.material(self.values.seed, state), {}, jnp.int32(step))
+
     def _mask(self, params: PyTree, stats: PyTree) -> PyTree | None:
         config = self.config
         if config["sparsity"] == 0:
@@ -213,8 +252,14 @@ class Experiment:
         gradients = None
         if config["pruner"] == "snip":
             key = streams.key(config["seed"], "mask")
+            state = self._state(params, stats, None)
+            is_game = isinstance(self.plan, Minibatches)
             batches = (
-                _SnipBatch(self.batch(step), stats, *jax.random.split(jax.random.fold_in(key, step)))
+                _SnipBatch(
+                    self._played_batch(state, step) if is_game else self.batch(step),
+                    stats,
+                    *jax.random.split(jax.random.fold_in(key, step)),
+                )
                 for step in range(config["snip_batches"])
             )
             gradients = sparsify.snip_gradient(_snip_loss(self.workload), params, batches)
@@ -323,13 +368,29 @@ def assemble(config: Mapping[str, Any]) -> Experiment:
         validation=validation,
         test=dataset.test,
         **program,
-        plan=Shuffled(train.num_examples, config["batch_size"], dataset.padding),
+        plan=_plan(train, config["batch_size"], dataset.padding, program["workload"], program["schedule"]),
         values=_values(config),
         num_steps=num_steps,
         steps_per_epoch=steps_per_epoch,
         eval_every_steps=config["eval_every_steps"] or steps_per_epoch,
         sharding=sharding,
     )
+
+
+def _plan(
+    train: Split, batch_size: int, padding: Padding | None, workload: Workload, schedule: Callable
+) -> Shuffled | Minibatches:
+    if not isinstance(train, data.Played):
+        return Shuffled(train.num_examples, batch_size, padding)
+    kind = Minibatches if data.is_compiled(train) else hosted.HostMinibatches
+    return kind(workload, train, batch_size, schedule)
+
+
+def _scores_of_games(workload: Workload, games: data.Games, interrupt: Callable[[], bool]) -> Callable[[State], Scores]:
+    if not data.is_compiled(games):
+        return hosted.whole_games(workload, games, interrupt=interrupt)
+    run = compiled_scores(workload, WholeGames(games))
+    return lambda state: jax.device_get(run(state, games.arrays))
 
 
 def load_dataset(config: Mapping[str, Any]) -> Dataset:

@@ -167,7 +167,7 @@ class Recording:
             if self._should_stop():
                 self.save()
                 raise self._stopped()
-            if not isinstance(self._built.test, data.Resident):
+            if not data.is_compiled(self._built.test):
                 self.save()
         try:
             row = self._row()

@@ -10,6 +10,12 @@ from flatwide import measurements, registry
 from flatwide.config.own import MAY_BE_OWN, own_defaults, own_fields
 from flatwide.config.schema import SCALARS, SCHEMA, ConfigError, Field, describe, field_like, one_line, plain
 
+_WITHOUT_EXAMPLES = {
+    "validation_fraction": "hold out",
+    "train_examples": "draw a subset of",
+    "label_noise": "disturb",
+    "steps_per_eval": "score a part of",
+}
 _DERIVED_BY_MINUS_ONE = ("num_train_steps", "steps_per_eval")
 
 
@@ -146,6 +152,10 @@ def _contradictions(config: dict[str, Any], wrong: Collection[str]) -> list[str]
     batch_size, microbatch, pieces = config["batch_size"], config["microbatch"], config["accumulation_steps"]
     whole = "batch_size" if microbatch is None else "microbatch"  # the examples that share a perturbation
     declared = data.INFO.get(config["dataset"]) if isinstance(config["dataset"], str) else None
+    is_game = config["dataset"] in data.GAMES
+    own_parts = any(
+        isinstance(config[name], str) and registry.is_own_file(config[name]) for name in ("loss", "dataset")
+    )
     is_regression = declared is not None and declared.has_real_targets
     checks: list[tuple[tuple[str, ...], Callable[[], bool], str]] = [
         (
@@ -187,6 +197,21 @@ def _contradictions(config: dict[str, Any], wrong: Collection[str]) -> list[str]
             lambda: is_regression and config["label_noise"] > 0,
             f"config.label_noise={config['label_noise']} with config.dataset={config['dataset']!r}: its targets are "
             "real numbers, and labels are moved among classes; set config.label_noise=0.",
+        ),
+        (
+            ("loss", "dataset"),
+            lambda: (config["loss"] == "ppo") != is_game and not own_parts,
+            f"config.loss={config['loss']!r} with config.dataset={config['dataset']!r}: the loss 'ppo' is for games "
+            f"({', '.join(data.GAMES)}), and games have no other.",
+        ),
+        *(
+            (
+                (field, "dataset"),
+                lambda field=field: is_game and config[field] != SCHEMA[field].default,
+                f"config.{field}={config[field]!r} with config.dataset={config['dataset']!r}: the examples of a game "
+                f"come from playing it, so there is nothing to {why}; set config.{field}={SCHEMA[field].default!r}.",
+            )
+            for field, why in _WITHOUT_EXAMPLES.items()
         ),
         (
             ("measure_epochs", "num_epochs"),

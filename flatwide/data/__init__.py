@@ -2,7 +2,7 @@
 
 from flatwide.data.files import DataError
 from flatwide.data.played import Game, Games, Played
-from flatwide.data.splits import Resident, Streamed, add_label_noise, fingerprint, hold_out, subset
+from flatwide.data.splits import Resident, Streamed, add_label_noise, fingerprint, hold_out, is_compiled, subset
 from flatwide.types import Info
 
 DATASETS = {
@@ -45,6 +45,7 @@ INFO = {
     "regression_1d": Info(12, 221, (1,), 1, has_real_targets=True),
     "matrix_factorization": Info(1_000, 1_000, (6,), 10, has_real_targets=True),
     "two_layer_teacher": Info(1_000, 5_000, (4,), 1, has_real_targets=True),
+    "teacher_student": Info(20_400, 5_100, (100,), 1, has_real_targets=True),
 }
 
 __all__ = [
@@ -61,5 +62,6 @@ __all__ = [
     "add_label_noise",
     "fingerprint",
     "hold_out",
+    "is_compiled",
     "subset",
 ]

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from flatwide import cores, streams
+from flatwide.data.played import Game, Games, Played
 from flatwide.types import Batch, PyTree, Split
 
 
@@ -117,6 +118,11 @@ class Streamed:
         for chunk in chunks:
             inputs = jax.tree.map(lambda *leaves: np.stack(leaves), *(next(read) for _ in chunk))
             yield {"inputs": inputs, "targets": self.targets[chunk]}
+
+
+def is_compiled(split: Split) -> bool:
+    """Tell whether a compiled program can hold the examples of a split, or play for them."""
+    return isinstance(split, Resident) or (isinstance(split, Played | Games) and isinstance(split.game, Game))
 
 
 def hold_out(split: Split, fraction: float, *, seed: int) -> tuple[Split, Split]:

@@ -1,12 +1,13 @@
 """A finished run on the disk: its networks, the history of its losses, and the run that it is compared with."""
 
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from flatwide import checkpoints, driver, recording, runs, trained
 from flatwide import config as configs
 from flatwide.experiment import Experiment
 from flatwide.measurements.subject import Subject
-from flatwide.types import Batch
+from flatwide.types import Batch, PyTree
 
 
 class MeasurementError(RuntimeError):
@@ -24,12 +25,12 @@ class WaitingError(MeasurementError):
 class Saved(NamedTuple):
     """A finished run whose networks can be loaded.
 
-    examples: what they are measured on.
+    examples: network -> what it is measured on; a network that plays makes them itself.
     """
 
     directory: runs.RunDirectory
     built: Experiment
-    examples: Batch
+    examples: Callable[[Mapping[str, PyTree]], Batch]
 
     def subject(self, epoch: int | None) -> Subject:
         """Load the network of a snapshot, or with None that of the end.
@@ -47,7 +48,8 @@ class Saved(NamedTuple):
             if not path.exists():
                 raise ValueError(recording.no_snapshot(path))
             network, _ = checkpoints.load(path, recording.network(built.state_shapes()))
-        return Subject(built, network["params"], network["stats"], network["mask"], at, self.examples, self, epoch)
+        examples = self.examples(network)
+        return Subject(built, network["params"], network["stats"], network["mask"], at, examples, self, epoch)
 
     @property
     def kept_epochs(self) -> list[int]:

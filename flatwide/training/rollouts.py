@@ -4,6 +4,7 @@ An epoch is one iteration of PPO: play, estimate advantages, then several passes
 Whoever calls a function here with the same arguments gets the same games.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -158,6 +159,12 @@ def examples(played: Transitions, *, discount: float, gae_lambda: float, clip_fa
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), batch)
 
 
+def no_targets(num_examples: int) -> dict[str, Array]:
+    """Give targets as `examples` makes them, all 0."""
+    numbers = dict.fromkeys(("log_probability", "advantage", "return", "clip_factor"), float)
+    return {name: jnp.zeros(num_examples, dtype) for name, dtype in ({"action": int} | numbers).items()}
+
+
 def normalized(batch: Batch) -> Batch:
     """Bring the advantages of a batch to mean 0 and standard deviation 1."""
     found = batch["targets"]["advantage"]
@@ -185,21 +192,25 @@ class Minibatches(NamedTuple):
         """Begin the games; what was played is empty until the first epoch begins."""
         split, key = self.split, streams.key(seed, "games")
         playing = new_games(split.game, key, split.num_envs)
-        real = jax.dtypes.canonicalize_dtype(float)
-        numbers = ("log_probability", "advantage", "return", "clip_factor")
-        targets = {name: jnp.zeros(split.num_transitions, real) for name in numbers}
         inputs = playing.observations
         nothing = jnp.zeros((split.num_transitions, *inputs.shape[1:]), inputs.dtype)
-        targets["action"] = jnp.zeros(split.num_transitions, jax.dtypes.canonicalize_dtype(int))
-        return {"playing": playing, "examples": {"inputs": nothing, "targets": targets}}
+        return {"playing": playing, "examples": {"inputs": nothing, "targets": no_targets(split.num_transitions)}}
 
     def begin(self, values: Values, state: State, arrays: Batch) -> tuple[State, tuple[Batch, Array]]:
         """Play, if this is the epoch's first step, and draw the orders of its passes."""
         del arrays  # there are none
         is_first = state.step % self.steps_per_epoch == 0
         source = jax.lax.cond(is_first, self._play, lambda _, state: state.source, values, state)
-        order = self._order(values.seed, state.step // self.steps_per_epoch)
-        return state._replace(source=source), (source["examples"], order)
+        state = state._replace(source=source)
+        return state, self.material(values.seed, state)
+
+    def material(self, seed: Array, state: State) -> tuple[Batch, Array]:
+        """Give what the batches of an epoch are drawn from: what was played, and the orders of its passes."""
+        return state.source["examples"], self._order(seed, state.step // self.steps_per_epoch)
+
+    def play(self, values: Values, state: State) -> State:
+        """Play what the epoch that begins trains on."""
+        return state._replace(source=_compiled_play(self)(values, state))
 
     def batch(self, material: tuple[Batch, Array], arrays: Batch, within: Array) -> Batch:
         """Gather the examples of a step, with normalized advantages."""
@@ -224,6 +235,18 @@ class Minibatches(NamedTuple):
         keys = jax.random.split(key, self.split.update_epochs)
         orders = jax.vmap(lambda key: jax.random.permutation(key, self.split.num_transitions))(keys)
         return jnp.resize(orders.astype(jnp.int32), (self.steps_per_epoch * self.batch_size,))
+
+
+@functools.lru_cache(maxsize=64)
+def _compiled_play(plan: Minibatches) -> Callable[[Values, State], PyTree]:
+    return jax.jit(plan._play)
+
+
+def whole(state: State) -> Batch:
+    """Give all that was played as one batch, with normalized advantages and the whole clip ratio."""
+    batch = normalized(state.source["examples"])
+    factor = jnp.ones_like(batch["targets"]["clip_factor"])
+    return {**batch, "targets": {**batch["targets"], "clip_factor": factor}}
 
 
 class WholeGames(NamedTuple):

@@ -10,16 +10,15 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from flatwide import streams
-from flatwide.data.emulator import FRAME_SKIP, Consoles, Emulator
+from flatwide.data.emulator import FRAME_SKIP, SEEN, Consoles, Emulator
 from flatwide.data.played import Games
 from flatwide.training import rollouts
 from flatwide.training.devices import Sharding
 from flatwide.training.evaluate import Interrupted
-from flatwide.training.rollouts import Minibatches, Transitions
+from flatwide.training.rollouts import Minibatches, Transitions, no_targets
 from flatwide.training.segments import Segment, resident_segment
 from flatwide.training.state import State, Values
 from flatwide.training.step import Step
@@ -35,14 +34,13 @@ class HostMinibatches(Minibatches):
         del seed  # consoles start alike; what differs is the chance of each frame
         split = self.split
         _, playing = _consoles(split.game, split.num_envs)
-        played = _shapes_of(split.unroll_length, playing["observations"])
-        shapes = jax.eval_shape(_examples(split.discount, split.gae_lambda), played, 0.0)
-        return {"playing": playing, "examples": jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)}
+        nothing = np.zeros((split.num_transitions, *SEEN), playing["observations"].dtype)
+        return {"playing": playing, "examples": {"inputs": nothing, "targets": no_targets(split.num_transitions)}}
 
     def begin(self, values: Values, state: State, arrays: Batch) -> tuple[State, tuple[Batch, Array]]:
         """Draw the orders of an epoch's passes over what was played."""
         del arrays  # there are none
-        return state, (state.source["examples"], self._order(values.seed, state.step // self.steps_per_epoch))
+        return state, self.material(values.seed, state)
 
     def play(self, values: Values, state: State) -> State:
         """Play the actions of the epoch that begins.
@@ -143,13 +141,3 @@ def _examples(discount: float, gae_lambda: float) -> Callable[[Transitions, Arra
         return rollouts.examples(played, discount=discount, gae_lambda=gae_lambda, clip_factor=clip_factor)
 
     return jax.jit(examples)
-
-
-def _shapes_of(unroll_length: int, seen: np.ndarray) -> Transitions:
-    """Describe what is played from observations like those `seen`, [N, ...]."""
-    real, whole = jnp.zeros(()).dtype, jnp.zeros((), int).dtype
-    observations: Any = jax.ShapeDtypeStruct((unroll_length, *seen.shape), seen.dtype)
-    others: list[Any] = [
-        jax.ShapeDtypeStruct((unroll_length, len(seen)), dtype) for dtype in (whole, real, real, real, real, bool, bool)
-    ]
-    return Transitions(observations, *others)

@@ -62,6 +62,7 @@ SCHEMA: dict[str, Field] = {
     "tag_column": Field(None, "str", TAG_COLUMN, optional=True, declared=True),
     "max_length": Field(None, "int", AT_LEAST_ONE, optional=True, declared=True),
     "min_word_count": Field(1, "int", AT_LEAST_ONE, declared=True),
+    "teacher_scale": Field(0.1, "float", NOT_NEGATIVE, declared=True),
     "size_window": Field(16, "int", AT_LEAST_ONE, declared=True),
     "train_examples": Field(None, "int", AT_LEAST_ONE, optional=True),
     "validation_fraction": Field(0.0, "float", BELOW_ONE),

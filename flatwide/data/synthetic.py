@@ -52,6 +52,23 @@ def two_layer_teacher() -> Dataset:
     return _dataset((points[:1_000], values[:1_000, None]), (points[1_000:], values[1_000:, None]))
 
 
+def teacher_student(*, teacher_scale: float = 0.1) -> Dataset:
+    """Make 20,400 training and 5,100 test examples of a random network of two layers, with noise.
+
+    Args:
+      teacher_scale: c >= 0; 0 leaves noise alone. The inputs and the noise are the same at every scale.
+    Equation: y = c a . relu(W x) + e with x ~ N(0, I) in 100 dimensions, e ~ N(0, 1), and 200 hidden units of LeCun's
+      weights W_ij ~ N(0, 1/100) and a_i ~ N(0, 1/200). Since a ReLU keeps factors, weights of other deviations are this
+      with another c: both layers N(0, 1) is c = 141, both of variance 1 / (3 inputs) is c = 1/3.
+    Source: the paper's workload 1 has sizes, noise and inputs. Its teacher's scale is not stated: the default is ours.
+    """
+    random = np.random.default_rng(_SEED)
+    hidden, output = random.standard_normal((100, 200)) / 100**0.5, random.standard_normal((200, 1)) / 200**0.5
+    points, noise = random.standard_normal((25_500, 100)), random.standard_normal((25_500, 1))
+    values = teacher_scale * np.maximum(points @ hidden, 0) @ output + noise
+    return _dataset((points[:20_400], values[:20_400]), (points[20_400:], values[20_400:]))
+
+
 def prepare(batch: Batch, key: Array | None, *, train: bool) -> Batch:
     """Bring inputs and targets to the default float type."""
     del key, train

@@ -4,7 +4,8 @@ Run:     python main.py --workdir=runs/molpcba_width --config=configs/studies/mo
          --config.data_dir=DIRECTORY
 Axes:    the paper's three widths, Adam and SAM at five radii, 3 seeds: 54 runs.
 Variant: configs/studies/molpcba_width.py:made_molecules, nothing to download: real molecules with made labels, which
-         show the path and say nothing of assays; sizes, radii and length are ours.
+         show the path and say nothing of assays; sizes, radii, rate and length are
+         ours.
 Source:  paper, tables 2 and 3, figure 1; the network from Flax's ogbg-molpcba example.
 """
 
@@ -33,9 +34,10 @@ def get_config(dataset="ogbg_molpcba"):
         "seed": (0, 1, 2),
     }
     if dataset == "made_molecules":
+        config.learning_rate = 3e-3
         config.batch_size = 128
-        config.num_train_steps = 640
-        config.eval_every_steps = 64
-        config.study.axes.hidden_size = (8, 32, 128)
+        config.num_train_steps = 320
+        config.eval_every_steps = 80
+        config.study.axes.hidden_size = (4, 16, 64)
         config.study.axes.rho = (0.0, 0.02, 0.1, 0.3)
     return config

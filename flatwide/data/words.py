@@ -10,6 +10,7 @@ from flatwide.types import Batch, Padding
 PADDING, UNKNOWN = 0, 1
 FIRST_WORD = 2
 NUM_LEVELS = 6  # each compiles once more
+_BATCH, _NUM_EPOCHS = 64, 8  # of the batches that levels are chosen for
 
 
 def vocabulary(texts: Iterable[Sequence[str]], *, min_word_count: int = 1) -> dict[str, int]:
@@ -45,7 +46,18 @@ def padding(lengths: np.ndarray, *, window: int) -> Padding:
       lengths: [N], of all texts, training and test.
       window: as `Padding.window`.
     """
-    return Padding(levels(lengths), sizes, cut, window)
+    return Padding(levels(_of_batches(lengths, window)), sizes, cut, window)
+
+
+def _of_batches(lengths: np.ndarray, window: int) -> np.ndarray:
+    """Give the longest text of each batch of some epochs: what is computed depends on these, not on single texts."""
+    random, size = np.random.default_rng(0), min(_BATCH, len(lengths))
+    found = [np.array([lengths.max()])]
+    for _ in range(_NUM_EPOCHS):
+        order = np.resize(random.permutation(lengths), (-(-len(lengths) // size), size)).reshape(-1)
+        parts = np.split(order, range(window * size, len(order), window * size))
+        found += [np.sort(part)[size - 1 :: size] for part in parts]
+    return np.concatenate(found)
 
 
 def levels(lengths: np.ndarray, *, count: int = NUM_LEVELS) -> tuple[int, ...]:

@@ -1,0 +1,52 @@
+"""Made sentences against the rules that made them."""
+
+import numpy as np
+from numpy.testing import assert_allclose
+
+from flatwide.data import made_text, words
+
+
+def best_tags(sentence, emits, known):
+    """Tag a sentence by the largest posterior probability of each place, where unknown words look alike."""
+
+    def emission(tag, word):
+        if word in known:
+            return emits[tag].get(word, 0.0)
+        return sum(share for other, share in emits[tag].items() if other not in known)
+
+    seen = np.array([[emission(tag, word) for tag in made_text.TAGS] for word in sentence])
+    ahead, behind = np.zeros_like(seen), np.ones_like(seen)
+    before = np.eye(len(made_text.TAGS))[made_text.TAGS.index("PUNCT")]
+    for place, likelihood in enumerate(seen):
+        before = (before @ made_text.FOLLOWS) * likelihood
+        ahead[place] = before = before / before.sum()
+    for place in range(len(sentence) - 2, -1, -1):
+        behind[place] = made_text.FOLLOWS @ (behind[place + 1] * seen[place + 1])
+        behind[place] /= behind[place].sum()
+    return [made_text.TAGS[tag] for tag in np.argmax(ahead * behind, axis=1)]
+
+
+def test_tagging_is_limited_as_its_page_says():
+    train, test = made_text.tagged_sentences()
+    assert (len(train), len(test)) == (1_000, 300)
+    assert {len(forms) for forms, _ in train} == set(range(3, 26))
+    emits, known = made_text.emissions(), {word for forms, _ in train for word in forms}
+    assert_allclose([sum(shares.values()) for shares in emits.values()], 1, rtol=1e-12)
+    assert_allclose(made_text.FOLLOWS.sum(axis=1), 1, rtol=1e-12)
+    truth = [tag for _, tags in test for tag in tags]
+    found = [tag for forms, _ in test for tag in best_tags(forms, emits, known)]
+    assert f"{np.mean([a == b for a, b in zip(found, truth, strict=True)]):.1%}" == "91.7%"
+    unknown = np.mean([word not in known for forms, _ in test for word in forms])
+    assert f"{unknown:.1%}" == "4.9%"
+
+
+def test_tagging_is_the_same_every_time_and_has_the_words_of_its_sentences():
+    found = made_text.made_tagging()
+    assert found.fingerprint == made_text.made_tagging(size_window=4).fingerprint
+    train, test = made_text.tagged_sentences()
+    known = words.vocabulary([forms for forms, _ in train])
+    assert (found.example.shape, found.example.num_values) == ((25,), 2 + len(known))
+    row, (forms, tags) = found.test.arrays, test[0]
+    assert row["inputs"][0, : len(forms)].tolist() == [known.get(word, words.UNKNOWN) for word in forms]
+    assert row["targets"][0, : len(tags)].tolist() == [1 + made_text.TAGS.index(tag) for tag in tags]
+    assert row["weights"].sum() == sum(len(forms) for forms, _ in test)

@@ -1,30 +1,67 @@
 """How JAX is set up for every test, before the first import of it."""
 
+import atexit
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+
+# Compiling takes most of the suite's time, and XLA's optimizations most of that, for programs too small to gain from
+# them. A test of what they may change (the last bits of two programs, memory) is marked `optimized` and compiles as
+# users do. All tests do with `XLA_FLAGS= pytest`.
+FAST_AND_USUAL = {
+    "xla_backend_optimization_level": (0, 3),
+    "xla_llvm_disable_expensive_passes": (True, False),
+    "xla_cpu_use_fusion_emitters": (False, True),
+    "xla_cpu_parallel_codegen_split_count": (1, 32),
+}
+FAST_FLAGS = " ".join(f"--{name}={fast}" for name, (fast, _) in FAST_AND_USUAL.items())
 
 # Through the environment, so that the processes that tests start have them too.
 for name, value in {
     "JAX_PLATFORMS": "cpu",
     # A result's last bits depend on the number of XLA's threads: the same on every machine.
     "NPROC": "1",
-    # Most of the suite's time is compilation.
-    "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".pytest_cache" / "jax"),
+    "XLA_FLAGS": FAST_FLAGS,
+    # All processes of one session share what they compile; the next session starts from nothing, as a fresh clone does.
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     # No test may depend on a hub's mood.
     "HF_HUB_OFFLINE": "1",
 }.items():
     os.environ.setdefault(name, value)
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # xdist's workers inherit it
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="flatwide-compiled-")
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
+from jax._src import compiler  # noqa: E402  (nothing public sets the options of all programs of a process anew)
 
 # A [B] against a [B, 1] is a mistake, not a [B, B].
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+STARTED_FAST = os.environ["XLA_FLAGS"] == FAST_FLAGS
+fast_options = compiler.get_compile_options
+
+
+def usual_options(*args, env_options_overrides=None, **options):
+    usual = {name: value for name, (_, value) in FAST_AND_USUAL.items()}
+    return fast_options(*args, env_options_overrides=usual | (env_options_overrides or {}), **options)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Compile as users do, here and in processes that the test starts, where the test is marked so."""
+    is_marked = item.get_closest_marker("optimized") is not None
+    options, flags = (usual_options, "") if is_marked else (fast_options, FAST_FLAGS)
+    if STARTED_FAST and compiler.get_compile_options is not options:
+        compiler.get_compile_options = options
+        os.environ["XLA_FLAGS"] = flags
+        jax.clear_caches()
 
 
 @pytest.fixture

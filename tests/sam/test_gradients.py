@@ -42,6 +42,7 @@ def test_python_zero_is_the_program_of_jax(variant, network):
     assert programs[0] == programs[1]
 
 
+@pytest.mark.optimized
 def test_traced_zero_is_the_base_optimizer_bit_for_bit(variant, network):
     @jax.jit
     def traced(params, state, batch, rho):
@@ -149,6 +150,7 @@ def test_the_loss_is_evaluated_as_often_as_documented(rho, expected, options, nu
     assert len(count) == expected * num_pieces
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("rule", [sam.normalized, sam.unnormalized, sam.adaptive])
 def test_compiler_keeps_both_passes(rule, mlp):
     """Three products forward and five backward (the inputs need no gradient), once or twice."""

@@ -90,6 +90,7 @@ def test_both_cut_each_microbatch(gradient_of, variant, float64):
     assert_close(found, expected, rtol=1e-12)
 
 
+@pytest.mark.optimized
 def test_one_microbatch_is_the_whole_batch_bit_for_bit(gradient_of, variant, mlp):
     def dropped(params, batch, key):
         inputs = batch["inputs"] * jax.random.bernoulli(key, 0.5, batch["inputs"].shape)
@@ -100,6 +101,7 @@ def test_one_microbatch_is_the_whole_batch_bit_for_bit(gradient_of, variant, mlp
     jax.tree.map(assert_array_equal, one, whole)
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("options", [{"microbatch": 4}, {"accumulation_steps": 4}])
 def test_traced_zero_is_the_base_optimizer_bit_for_bit_in_pieces_too(network, options):
     @jax.jit
@@ -202,6 +204,7 @@ def test_each_piece_has_its_own_dropout_mask_in_both_passes(options, is_keyword)
     assert_allclose(gradient, expected, rtol=1e-6)
 
 
+@pytest.mark.optimized
 def test_memory_is_that_of_a_piece():
     def temporary_bytes(**options):
         # One wide hidden layer: activations are nearly all of the memory.

@@ -15,6 +15,8 @@ import flatwide
 from flatwide import cli, driver
 from flatwide.study.executors import Site, local
 
+pytestmark = pytest.mark.optimized
+
 ROOT = Path(__file__).parents[2]
 TIMES = ["seconds", "started", "finished"]
 STUDY = """

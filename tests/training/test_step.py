@@ -99,6 +99,7 @@ def test_float32_update_agrees_to_a_hundred_thousandth():
     assert np.linalg.norm(error) < 1e-5 * np.linalg.norm(update)
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("base", ["sgd", "adam", "adamw"])
 def test_traced_rho_zero_is_the_base_optimizer_bit_for_bit(base):
     """The two-pass program at rho = 0 against the one-pass program that a lone run at rho = 0 uses."""

@@ -4,6 +4,8 @@ import pytest
 
 from flatwide import driver, experiment, runs
 
+pytestmark = pytest.mark.optimized
+
 FIELDS = {"num_epochs": 5, "label_noise": 0.2, "validation_fraction": 0.1, "learning_rate": 0.05, "batch_size": 32}
 TIMES = {"seconds", "started", "finished"}
 

@@ -69,6 +69,7 @@ SCHEMA: dict[str, Field] = {
     "label_noise": Field(0.0, "float", FRACTION),
     # Width and depth.
     "num_neurons": Field((300, 100), "ints", EACH_AT_LEAST_ONE, declared=True),
+    "kernel_scale": Field(1.0, "float", POSITIVE, declared=True),
     "num_filters": Field(64, "int", AT_LEAST_ONE, declared=True),
     "num_blocks": Field(None, "ints", SOME_AT_LEAST_ONE, optional=True, declared=True),
     "hidden_size": Field(128, "int", AT_LEAST_ONE, declared=True),

@@ -12,14 +12,17 @@ class MLP(nn.Module):
     num_neurons: tuple[int, ...]
     num_outputs: int
     half_precision: bool
+    kernel_scale: float
 
     @nn.compact
     def __call__(self, inputs, *, train: bool):
         del train  # the same in both modes
         dtypes = linen.dtypes(half_precision=self.half_precision)
 
+        draw = nn.initializers.variance_scaling(self.kernel_scale**2, "fan_in", "truncated_normal")
+
         def dense(size: int, name: str) -> nn.Dense:
-            return nn.Dense(size, dtype=dtypes.compute, param_dtype=dtypes.full, name=name)
+            return nn.Dense(size, dtype=dtypes.compute, param_dtype=dtypes.full, kernel_init=draw, name=name)
 
         hidden = inputs.reshape(inputs.shape[0], -1)
         for i, size in enumerate(self.num_neurons):
@@ -28,18 +31,24 @@ class MLP(nn.Module):
 
 
 def mlp(
-    example: PyTree, num_outputs: int, *, num_neurons: tuple[int, ...] = (300, 100), half_precision: bool = False
+    example: PyTree,
+    num_outputs: int,
+    *,
+    num_neurons: tuple[int, ...] = (300, 100),
+    kernel_scale: float = 1.0,
+    half_precision: bool = False,
 ) -> Model:
     """Build a multilayer perceptron on flattened inputs.
 
     Args:
       example: one array of any shape.
       num_neurons: sizes of the hidden layers from the input to the output; () is a linear model.
+      kernel_scale: factor of the initial kernels.
       half_precision: multiply in bfloat16; parameters and outputs stay in float32.
-    Returns: Model with LeCun-normal kernels and zero biases; outputs [B, num_outputs].
+    Returns: Model with LeCun-normal kernels times kernel_scale and zero biases; outputs [B, num_outputs].
     Raises: ValueError if a size is no integer >= 1.
     Source: paper, Table 3: [300p, 100p] for p = 0.25, 0.5, 1, 4, 10.
     """
     sizes = linen.check_sizes("num_neurons", num_neurons, at_least=0)
     linen.check_one_array("MLP", example)
-    return linen.from_linen(MLP(sizes, num_outputs, half_precision), example)
+    return linen.from_linen(MLP(sizes, num_outputs, half_precision, kernel_scale), example)

@@ -7,11 +7,12 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from flatwide import config as configs
 from flatwide import data, experiment, registry
-from flatwide.data.synthetic import matrix_factorization, regression_1d, two_layer_teacher
+from flatwide.data.synthetic import matrix_factorization, regression_1d, teacher_student, two_layer_teacher
 
 TASKS = {"regression_1d": regression_1d, "matrix_factorization": matrix_factorization}
-TASKS |= {"two_layer_teacher": two_layer_teacher}
+TASKS |= {"two_layer_teacher": two_layer_teacher, "teacher_student": teacher_student}
 FINGERPRINTS = {"regression_1d": "5d3d7d9d", "matrix_factorization": "2345e870", "two_layer_teacher": "d8bc722d"}
+FINGERPRINTS |= {"teacher_student": "8671b084"}
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -66,6 +67,28 @@ def test_two_layer_teacher_is_the_formula_on_the_sphere():
         expected = (np.sin(3 * a) + np.sin(3 * b) + np.sin(3 * c) - 2) ** 2 * np.cos(7 * d)
         assert_allclose(split.targets[:, 0], expected, rtol=0, atol=1e-4)
     assert len(np.unique(np.concatenate([s.arrays["inputs"] for s in (dataset.train, dataset.test)]), axis=0)) == 6000
+
+
+def test_teacher_student_is_a_network_of_200_units_and_noise_of_deviation_1():
+    silent, dataset, loud = (teacher_student(teacher_scale=scale) for scale in (0.0, 0.1, 10.0))
+    for name in ("train", "test"):
+        noise, some, most = (np.float64(getattr(found, name).targets[:, 0]) for found in (silent, dataset, loud))
+        assert_allclose(100 * (some - noise), most - noise, rtol=0, atol=1e-4)  # one teacher, one noise
+        num = len(noise)
+        assert abs(noise.mean()) < 4 / np.sqrt(num)
+        assert abs(noise.var() - 1) < 4 * np.sqrt(2 / num)
+        points = np.float64(getattr(dataset, name).arrays["inputs"])
+        assert abs(points.var() - 1) < 4 * np.sqrt(2 / points.size)
+        # E relu(z)^2 = 1/2 for each unit of deviation 1, and 200 output weights of variance 1/200 each: 1/2 on average
+        # over teachers. The mean over 200 squared weights has a deviation of 1/10, and twice that is the whole's.
+        assert abs(np.mean((most - noise) ** 2) / 100 - 0.5) < 4 * 0.2
+        # The teacher is no line: least squares by its own inputs leaves about a quarter of its variance.
+        design = np.column_stack([points, np.ones(num)])
+        residual = (most - noise) - design @ np.linalg.lstsq(design, most - noise, rcond=None)[0]
+        assert 0.1 < residual.var() / (most - noise).var() < 0.5
+    both = np.concatenate([split.arrays["inputs"] for split in (dataset.train, dataset.test)])
+    assert len(np.unique(both, axis=0)) == 25_500
+    assert len({found.fingerprint for found in (silent, dataset, loud)}) == 3
 
 
 def test_prepared_examples_have_the_default_float_type():

@@ -61,6 +61,15 @@ def test_kernels_are_lecun_normal_and_biases_zero():
         assert not params[layer]["bias"].any()
 
 
+def test_kernel_scale_multiplies_the_initial_kernels():
+    plain, scaled = (
+        jax.jit(mlp(DIGITS, 10, num_neurons=(5,), kernel_scale=scale).init)(jax.random.key(0))[0]
+        for scale in (1.0, 0.1)
+    )
+    jax.tree.map(lambda one, other: assert_allclose(other, 0.1 * one, rtol=1e-5), plain, scaled)
+    assert np.any(plain["hidden_0"]["kernel"])
+
+
 def test_initial_weights_are_a_function_of_the_key():
     model = mlp(DIGITS, 10, num_neurons=(3,))
     first, again, other = (jax.jit(model.init)(jax.random.key(seed))[0] for seed in (0, 0, 1))

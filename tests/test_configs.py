@@ -39,6 +39,7 @@ def test_a_shipped_config_trains_two_steps(path, tmp_path):
     own = tmp_path / "made.py"
     own.write_text(_MADE.format(shape=shape))
     small = {"num_filters": 2, "num_neurons": (4,), "batch_size": 8, "num_train_steps": 2, "warmup_steps": 0}
+    small |= {"hidden_size": 8, "num_layers": 1}
     if config["loss"] == "cross_entropy" or config["model"] == "VGG11":
         small |= {"dataset": f"{own}:made"}  # the others are made from seeds
     if config["model"] == "ResNet50":
@@ -64,6 +65,8 @@ PAPER = {
     "matrix_factorization": {"num_epochs": 100, "learning_rate": 5e-4, "lr_scheduler": "constant"},
     "regression_1d": {"rho": 0.2, "batch_size": 6, "momentum": 0.0},
     "two_layer_teacher": {"num_epochs": 800, "batch_size": 50, "weight_decay": 0.0},
+    "teacher_student": {"num_epochs": 100, "learning_rate": 0.1, "lr_scheduler": "step", "weight_decay": 0.0},
+    "cifar10_vit": {"num_epochs": 200, "learning_rate": 0.1, "lr_scheduler": "cosine", "weight_decay": 1e-4},
     "imagenet_resnet50": {"num_epochs": 90, "batch_size": 512, "lr_scheduler": "cosine", "warmup_steps": 5000},
 }
 

@@ -23,8 +23,10 @@ FAST_FLAGS = " ".join(f"--{name}={fast}" for name, (fast, _) in FAST_AND_USUAL.i
 # Through the environment, so that the processes that tests start have them too.
 for name, value in {
     "JAX_PLATFORMS": "cpu",
-    # A result's last bits depend on the number of XLA's threads: the same on every machine.
+    # A result's last bits depend on the number of threads: the same on every machine. Those of NumPy's products of
+    # matrices also wait for each other in loops, which takes twenty times as long where other workers have the cores.
     "NPROC": "1",
+    "OPENBLAS_NUM_THREADS": "1",
     "XLA_FLAGS": FAST_FLAGS,
     # All processes of one session share what they compile; the next session starts from nothing, as a fresh clone does.
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",

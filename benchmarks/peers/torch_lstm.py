@@ -1,7 +1,8 @@
 """A plain PyTorch loop of SAM on the LSTM classifier, with either of the two ways that PyTorch has for unequal texts.
 
-Started as `torch_lstm.py THREADS WEIGHTS.npz packed|padded DROPOUT wall|cpu`; reads numbers of rounds over the batches,
-one a line, and answers each with the seconds they took, the loss of the last step and the norm of its perturbed gradient.
+Started as `torch_lstm.py THREADS WEIGHTS.npz packed|padded DROPOUT wall|cpu`; reads numbers of rounds over the
+batches, one a line, and answers each with the seconds they took, the loss of the last step and the norm of its
+perturbed gradient.
 `packed` is nn.LSTM in both directions on packed sequences; `padded` is two nn.LSTM on texts padded to the longest of
 their batch, the second on the texts reversed. Both give exactly what the words alone would give.
 """

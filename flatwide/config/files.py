@@ -11,7 +11,7 @@ import ml_collections
 
 from flatwide import registry
 from flatwide.config.own import MAY_BE_OWN, own_defaults
-from flatwide.config.schema import SCHEMA, ConfigError, Field, describe, field_like, one_line, plain
+from flatwide.config.schema import SCHEMA, STUDY, ConfigError, Field, describe, field_like, one_line, plain
 
 
 def load_file(path: str) -> dict[str, Any]:
@@ -55,8 +55,11 @@ def override(values: Mapping[str, Any], assignments: list[tuple[str, str]]) -> t
     Returns: the new values, and the faults of those flags that could not be read.
     """
     values, faults = dict(values), []
-    axes = {name for name, _ in assignments} & set(study_axes(values))
-    faults += [f"--config.{name}: an axis of the study; set --config.study.axes.{name}." for name in sorted(axes)]
+    varied = study_fields(values)
+    faults += [
+        f"--config.{name}: the study sets it; set --config.study.{varied[name]}.{name}."
+        for name in sorted({name for name, _ in assignments} & set(varied))
+    ]
     # Names of the user's own files first: they may bring fields that other flags set.
     for name, text in sorted(assignments, key=lambda assignment: assignment[0] not in MAY_BE_OWN):
         if name.startswith("study."):
@@ -75,11 +78,19 @@ def override(values: Mapping[str, Any], assignments: list[tuple[str, str]]) -> t
     return values, faults
 
 
-def study_axes(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Give the axes of the study in a config file's values, or none."""
+def study_fields(values: Mapping[str, Any]) -> dict[str, str]:
+    """Map the fields that the axes or parts of a study set to where one of them does, such as `axes`."""
     study = values.get("study")
-    axes = study.get("axes") if isinstance(study, Mapping) else None
-    return axes if isinstance(axes, Mapping) else {}
+    found = {}
+    for name, part in _entry(study, "parts").items():
+        found |= dict.fromkeys(_entry(part, "axes"), f"parts.{name}.axes")
+        found |= {field: f"parts.{name}" for field in part if field not in STUDY} if isinstance(part, Mapping) else {}
+    return found | dict.fromkeys(_entry(study, "axes"), "axes")
+
+
+def _entry(values: Any, name: str) -> Mapping[str, Any]:
+    found = values.get(name) if isinstance(values, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
 
 
 def _assigned(study: Any, names: list[str], text: str) -> Any:

@@ -136,6 +136,7 @@ STUDY: dict[str, Field] = {
     "axes": Field({}, "mapping"),
     "points": Field((), "mappings"),
     "exclude": Field((), "mappings"),
+    "parts": Field({}, "mapping"),
     "metric": Field("test_metric", "str"),
     "executor": Field("local", "str"),
     "workers": Field(None, "int", AT_LEAST_ONE, optional=True),

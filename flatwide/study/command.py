@@ -189,8 +189,7 @@ def dry_run(values: Mapping[str, Any], workdir: str | os.PathLike) -> str:
     Raises: ConfigError; DataError if the data set was given a folder and is not there.
     """
     planned = plan.expand(values)
-    config = planned.runs[0].config
-    if preview.is_local(config):
+    if all(preview.is_local(run.config) for run in planned.runs):
         found = inventory.take(planned, workdir)
     else:  # the names of runs depend on data that are not on this machine
         unknown = (Known(run, runs.RunDirectory(Path(workdir)), "unknown") for run in planned.runs)

@@ -11,6 +11,7 @@ from flatwide.logs import duration_text
 from flatwide.measurements import title
 from flatwide.study.inventory import DONE, REFUSED, UNMEASURED, Inventory, Known
 from flatwide.study.plan import Plan, Planned
+from flatwide.study.settings import Part
 
 _SMALL_FILES = 24 * 1024  # bytes of a run's tables and JSON, in whole blocks of the disk
 
@@ -62,17 +63,13 @@ def heading(planned: Plan, found: Inventory, *, num_workers: int, estimate: Esti
     if counts["unknown"]:
         states = ["how many are done is known once the data are here"]
     lines = [f"study of {len(found.known)} runs: {', '.join(states)}"]
-    settings = planned.settings
-    axes = [f"{name} ({len(values)})" for name, values in settings.axes.items()]
-    axes = ([f"points ({len(settings.points)})"] if settings.points else []) + axes
-    lines.append(f"axes: {' × '.join(axes)}" + (f", {len(settings.exclude)} exclusions" if settings.exclude else ""))
+    lines += [_part_text(part, planned) for part in planned.settings.parts]
     lines += list(planned.notes)
     if found.others:
         lines.append(f"kept: {len(found.others)} runs here are no part of this study, such as {found.others[0]}")
-    if cores.has_gpu() and planned.runs[0].config["group_size"] == 1 and len(found.known) > 1:
+    if cores.has_gpu() and all(run.config["group_size"] == 1 for run in planned.runs) and len(found.known) > 1:
         lines.append("note: this machine has a GPU; --config.group_size=16 advances 16 runs at once (docs/studies.md).")
-    if names := planned.runs[0].config["measurements"]:
-        lines.append(f"measured at the end{_epochs_text(planned.runs[0].config)}: {', '.join(map(title, names))}")
+    lines += list(dict.fromkeys(text for run in planned.runs if (text := _measured_text(run.config))))
     if left := to_train(found.to_do()):
         unseen = sum(estimate.seconds(shape) is None for shape in left)
         time = duration_text(estimate.total(left) / num_workers)
@@ -80,7 +77,7 @@ def heading(planned: Plan, found: Inventory, *, num_workers: int, estimate: Esti
             time = "unknown until runs of some shape are done"
         elif unseen:
             time = f"about {time}, of which {unseen} groups are estimated by their arithmetic"
-        time += ", measuring not counted" if names else ""
+        time += ", measuring not counted" if any(run.config["measurements"] for run in planned.runs) else ""
         lines.append(f"estimated time: {time} ({num_workers} workers)")
     return lines
 
@@ -90,8 +87,21 @@ def to_train(tasks: Iterable[Known]) -> Counter[tuple]:
     return Counter(known.run.shape for known in tasks if known.status != UNMEASURED)
 
 
-def _epochs_text(config: Mapping[str, Any]) -> str:
-    return f" and at epochs {', '.join(map(str, config['measure_epochs']))}" if config["measure_epochs"] else ""
+def _part_text(part: Part, planned: Plan) -> str:
+    """Say what a part varies, and in how many runs."""
+    axes = [f"{name} ({len(values)})" for name, values in part.axes.items()]
+    axes = ([f"points ({len(part.points)})"] if part.points else []) + axes
+    text = " × ".join(axes) + (f", {len(part.exclude)} exclusions" if part.exclude else "")
+    if not part.name:
+        return f"axes: {text}"
+    return f"part {part.name}: {text or 'one run'}, {sum(run.part == part.name for run in planned.runs)} runs"
+
+
+def _measured_text(config: Mapping[str, Any]) -> str:
+    if not config["measurements"]:
+        return ""
+    epochs = f" and at epochs {', '.join(map(str, config['measure_epochs']))}" if config["measure_epochs"] else ""
+    return f"measured at the end{epochs}: {', '.join(map(title, config['measurements']))}"
 
 
 def groups(found: Inventory, estimate: Estimate) -> list[str]:
@@ -99,13 +109,17 @@ def groups(found: Inventory, estimate: Estimate) -> list[str]:
     by_shape: dict[tuple, list[Known]] = {}
     for known in found.known:
         by_shape.setdefault(known.run.shape, []).append(known)
-    rows = [("width", "program", "parameters", "steps", "runs", "to do", "seconds a run")]
+    has_parts = any(known.run.part for known in found.known)
+    rows = [
+        (*(["part"] if has_parts else []), "width", "program", "parameters", "steps", "runs", "to do", "seconds a run")
+    ]
     for shape, members in by_shape.items():
         config = members[0].run.config
         sizes = preview.sizes(config)
         seconds = estimate.seconds(shape)
         rows.append(
             (
+                *([members[0].run.part] if has_parts else []),
                 str(experiment.width(config)),
                 "base" if configs.effective_rho(config) == 0 else "SAM",
                 f"{trees.size(sizes.params):,}",

@@ -11,7 +11,7 @@ from flatwide import config as configs
 from flatwide import experiment, preview
 from flatwide.study import settings
 from flatwide.study.budget import Solved, solve
-from flatwide.study.settings import BUDGET, Assignment, Settings
+from flatwide.study.settings import BUDGET, Assignment, Part, Settings
 
 _MOST_FAULTS = 12
 
@@ -20,12 +20,13 @@ class Planned(NamedTuple):
     """One run of a study.
 
     config: resolved. varied: the fields that tell it apart from the others, with the budget where one was asked for.
-    shape: equal for runs that one compiled program trains.
+    shape: equal for runs that one compiled program trains. part: the part of the study that it is of, "" for the only.
     """
 
     config: Mapping[str, Any]
     varied: Assignment
     shape: tuple
+    part: str = ""
 
 
 class Plan(NamedTuple):
@@ -57,19 +58,21 @@ def expand(values: Mapping[str, Any]) -> Plan:
 
 def _faults_of(base: Mapping[str, Any], found: Settings) -> list[str]:
     """Find faults of the fields that are not varied, so that all are seen at once."""
-    fields = {name: value for name, value in base.items() if name not in found.axes}
-    first = {name: values[0] for name, values in found.axes.items() if name in configs.SCHEMA or name in base}
-    try:
-        configs.resolve_fields(fields | first)
-    except configs.ConfigError as error:
-        return error.faults
-    return []
+    faults = []
+    for part in found.parts:
+        fields = {name: value for name, value in base.items() if name not in part.axes} | part.fields
+        first = {name: values[0] for name, values in part.axes.items() if name in configs.SCHEMA or name in base}
+        try:
+            configs.resolve_fields(fields | first)
+        except configs.ConfigError as error:
+            faults += error.faults
+    return faults
 
 
 def _plan(found: Settings, base: Mapping[str, Any]) -> tuple[list[Planned], list[str], list[str]]:
     """Resolve every run; give the runs, the faults and the notes."""
     planned, faults, identities, counts, num_same = [], [], {}, {}, 0
-    for varied in _product(found):
+    for part, varied in _product(found):
         try:
             config = _resolve(base, varied, counts)
             name = str(configs.identity(config, irrelevant=experiment.irrelevant_fields(config), extra={}))
@@ -87,7 +90,7 @@ def _plan(found: Settings, base: Mapping[str, Any]) -> tuple[list[Planned], list
             faults += own
             continue
         if identities.setdefault(name, varied) is varied:
-            planned.append(Planned(config, varied, shape))
+            planned.append(Planned(config, varied, shape, part.name))
         else:
             num_same += 1
     if not planned and not faults:
@@ -99,13 +102,14 @@ def _plan(found: Settings, base: Mapping[str, Any]) -> tuple[list[Planned], list
     return planned, faults, [*_budget_notes(counts), *(same if num_same else []), *_notes(planned)]
 
 
-def _product(found: Settings) -> Iterator[Assignment]:
-    """Yield what each run varies: points first, the last axis fastest."""
-    names, points = list(found.axes), found.points or ({},)
-    for point, values in itertools.product(points, itertools.product(*found.axes.values())):
-        varied = point | dict(zip(names, values, strict=True))
-        if not any(all(varied[name] == value for name, value in entry.items()) for entry in found.exclude):
-            yield varied
+def _product(found: Settings) -> Iterator[tuple[Part, Assignment]]:
+    """Yield what each run of each part varies: points first, the last axis fastest."""
+    for part in found.parts:
+        points = part.points or ({},)
+        for point, values in itertools.product(points, itertools.product(*part.axes.values())):
+            varied = part.fields | point | dict(zip(part.axes, values, strict=True))
+            if not any(all(varied.get(name) == value for name, value in entry.items()) for entry in part.exclude):
+                yield part, varied
 
 
 def _resolve(base: Mapping[str, Any], varied: Assignment, counts: dict[tuple, int]) -> Mapping[str, Any]:
@@ -144,11 +148,18 @@ def _budget_notes(counts: Mapping[tuple, int]) -> list[str]:
 
 def _notes(planned: list[Planned]) -> list[str]:
     """Say what a careful reader would ask about."""
+    parts: dict[str, list[Planned]] = {}
+    for run in planned:
+        parts.setdefault(run.part, []).append(run)
     notes = []
-    rhos = {configs.effective_rho(run.config) for run in planned}
-    if planned and 0.0 not in rhos:
-        notes.append("warning: no run has rho = 0, the base optimizer, so no gain can be computed; add it to the axis.")
-    seeds = {run.config["seed"] for run in planned}
-    if planned and len(seeds) < 3:
-        notes.append(f"warning: {len(seeds)} seed(s); an interval needs 2, and a useful one 3 or more.")
+    for part, runs in parts.items():
+        where = f" in part {part}" if part else ""
+        if 0.0 not in {configs.effective_rho(run.config) for run in runs}:
+            notes.append(
+                f"warning: no run{where} has rho = 0, the base optimizer, so no gain can be computed; add it to the "
+                "axis."
+            )
+        seeds = {run.config["seed"] for run in runs}
+        if len(seeds) < 3:
+            notes.append(f"warning: {len(seeds)} seed(s){where}; an interval needs 2, and a useful one 3 or more.")
     return notes

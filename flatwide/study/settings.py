@@ -12,21 +12,33 @@ from flatwide.study.executors import CREWS, missing
 BUDGET = "num_nonzero_params"  # in an axis or a point: the sparsity is solved from it
 METRICS = ("test_metric", "test_metric_best", "validation_metric", "test_metric_at_best_validation", "test_loss")
 Assignment = dict[str, Any]
+_VARIED = ("axes", "points", "exclude")
 _MOST_RUNS = 100_000  # a plan of so many takes a minute; more is a slip
+
+
+class Part(NamedTuple):
+    """One part of a study, whose runs are the product of its axes; a study without parts is one part of no name.
+
+    fields: what all of its runs have. axes: field -> values. points: coupled settings, which act as one more axis.
+    exclude: runs that agree with one of these in all its fields are left out.
+    """
+
+    name: str
+    fields: Assignment
+    axes: dict[str, tuple[Any, ...]]
+    points: tuple[Assignment, ...]
+    exclude: tuple[Assignment, ...]
 
 
 class Settings(NamedTuple):
     """The study of a config.
 
-    axes: field -> values; the runs are their product. points: coupled settings, which act as one more axis.
-    exclude: runs that agree with one of these in all its fields are left out.
+    parts: the runs of the study are those of all of them.
     metric: the result column that the study compares. workers: processes or jobs; None for as many as the cores allow.
     address: of a Ray cluster; slurm: parameters of a Slurm job, as submitit names them.
     """
 
-    axes: dict[str, tuple[Any, ...]]
-    points: tuple[Assignment, ...]
-    exclude: tuple[Assignment, ...]
+    parts: tuple[Part, ...]
     metric: str
     executor: str
     workers: int | None
@@ -44,9 +56,7 @@ def read(study: Any, base: Mapping[str, Any]) -> tuple[Settings, list[str]]:
     Returns: the settings, and all faults; with a fault the settings are not to be used.
     """
     if not isinstance(study, Mapping):
-        return Settings({}, (), (), "", "", None, None, {}, False), [
-            f"config.study={study!r}: expected fields such as axes."
-        ]
+        return Settings((), "", "", None, None, {}, False), [f"config.study={study!r}: expected fields such as axes."]
     faults = [
         registry.unknown("config.study field", name, configs.STUDY) for name in study if name not in configs.STUDY
     ]
@@ -59,22 +69,53 @@ def read(study: Any, base: Mapping[str, Any]) -> tuple[Settings, list[str]]:
         faults += [fault] if fault else []
     if not isinstance(given["slurm"], Mapping):
         faults.append(f"config.study.slurm={given['slurm']!r}: expected a dict of submitit's parameters.")
-    given["axes"] = _axes(given["axes"], base, faults)
-    for name in ("points", "exclude"):
-        given[name] = _assignments(name, given[name], base, faults)
+    shared = _part("", {name: given.pop(name) for name in _VARIED}, "config.study", base, faults)
+    given["parts"] = _parts(given["parts"], shared, base, faults)
     if not faults:
-        faults += _contradictions(given)
+        faults += [fault for part in given["parts"] for fault in _contradictions(part)]
+        faults += _too_many(given["parts"])
     faults += _lacks(given)
     return Settings(**given), faults
 
 
-def _axes(axes: Any, base: Mapping[str, Any], faults: list[str]) -> dict[str, tuple[Any, ...]]:
+def _parts(parts: Any, shared: Part, base: Mapping[str, Any], faults: list[str]) -> tuple[Part, ...]:
+    """Read the parts of a study, each joined with what is said for all of them."""
+    if not isinstance(parts, Mapping) or not all(isinstance(part, Mapping) for part in parts.values()):
+        faults.append(f"config.study.parts={parts!r}: expected a dict from names to dicts of fields, axes among them.")
+        return (shared,)
+    found = [_part(name, entry, f"config.study.parts.{name}", base, faults) for name, entry in parts.items()]
+    # What a part says of a field takes the place of what is said of it for all.
+    joined = [
+        part._replace(
+            axes={name: values for name, values in shared.axes.items() if name not in _set_by(part)} | part.axes,
+            points=part.points or shared.points,
+            exclude=shared.exclude + part.exclude,
+        )
+        for part in found
+    ]
+    return tuple(joined) or (shared,)
+
+
+def _set_by(part: Part) -> set[str]:
+    """List the fields that a part sets itself."""
+    return {*part.fields, *(name for point in part.points for name in point)}
+
+
+def _part(name: str, entry: Mapping[str, Any], where: str, base: Mapping[str, Any], faults: list[str]) -> Part:
+    """Read one part; of what varies, `entry` may say nothing."""
+    fields = {field: value for field, value in entry.items() if field not in _VARIED}
+    known = {field: _value(f"{where}.{field}", field, value, base, faults) for field, value in fields.items()}
+    points, exclude = (_assignments(f"{where}.{what}", entry.get(what, ()), base, faults) for what in _VARIED[1:])
+    return Part(name, known, _axes(f"{where}.axes", entry.get("axes", {}), base, faults), points, exclude)
+
+
+def _axes(place: str, axes: Any, base: Mapping[str, Any], faults: list[str]) -> dict[str, tuple[Any, ...]]:
     if not isinstance(axes, Mapping):
-        faults.append(f"config.study.axes={axes!r}: expected a dict from fields to their values.")
+        faults.append(f"{place}={axes!r}: expected a dict from fields to their values.")
         return {}
     found = {}
     for name, values in axes.items():
-        where = f"config.study.axes.{name}"
+        where = f"{place}.{name}"
         if not isinstance(values, list | tuple) or len(values) == 0:
             faults.append(f"{where}={values!r}: expected one or more values, such as (0, 1, 2).")
             continue
@@ -84,8 +125,7 @@ def _axes(axes: Any, base: Mapping[str, Any], faults: list[str]) -> dict[str, tu
     return found
 
 
-def _assignments(what: str, entries: Any, base: Mapping[str, Any], faults: list[str]) -> tuple[Assignment, ...]:
-    where = f"config.study.{what}"
+def _assignments(where: str, entries: Any, base: Mapping[str, Any], faults: list[str]) -> tuple[Assignment, ...]:
     if not isinstance(entries, list | tuple) or not all(isinstance(entry, Mapping) and entry for entry in entries):
         faults.append(f"{where}={entries!r}: expected a tuple of dicts, each from fields to values.")
         return ()
@@ -124,31 +164,35 @@ def _lacks(given: Mapping[str, Any]) -> list[str]:
     return faults
 
 
-def _contradictions(given: Mapping[str, Any]) -> list[str]:
-    axes, points = given["axes"], given["points"]
-    faults = []
-    if not axes and not points:
-        faults.append("config.study: expected axes or points; without them there is nothing to compare.")
-    num_runs = math.prod(map(len, axes.values())) * max(1, len(points))
-    if num_runs > _MOST_RUNS:
-        faults.append(
-            f"config.study: {num_runs:,} runs; expected at most {_MOST_RUNS:,}. Split it into several studies."
-        )
+def _contradictions(part: Part) -> list[str]:
+    axes, points, faults = part.axes, part.points, []
+    where = f"config.study.parts.{part.name}" if part.name else "config.study"
+    if not axes and not points and not part.name:
+        faults.append("config.study: expected axes, points or parts; without them there is nothing to compare.")
     coupled = {name for point in points for name in point}
+    faults += [f"{where}.axes.{name}: points set it too; keep one of them." for name in sorted(coupled & set(axes))]
     faults += [
-        f"config.study.axes.{name}: points set it too; keep one of them." for name in sorted(coupled & set(axes))
+        f"{where}.{name}: its axes or points set it too; keep one of them."
+        for name in sorted((coupled | set(axes)) & set(part.fields))
     ]
     if any(set(point) != coupled for point in points):
-        faults.append(f"config.study.points: expected the same fields in each; some lack one of {sorted(coupled)}.")
-    varied = coupled | set(axes)
+        faults.append(f"{where}.points: expected the same fields in each; some lack one of {sorted(coupled)}.")
+    varied = coupled | set(axes) | set(part.fields)
     if BUDGET in varied and "sparsity" in varied:
-        faults.append(f"config.study: both sparsity and {BUDGET} are set, and each decides the other; keep one.")
-    strangers = {name for entry in given["exclude"] for name in entry} - varied
-    faults += [registry.unknown("config.study.exclude field", name, varied) for name in sorted(strangers)]
+        faults.append(f"{where}: both sparsity and {BUDGET} are set, and each decides the other; keep one.")
+    strangers = {name for entry in part.exclude for name in entry} - varied
+    faults += [registry.unknown(f"{where}.exclude field", name, varied) for name in sorted(strangers)]
     if "threads" in varied:
-        faults.append("config.study: threads is one number for all workers; set config.threads once.")
+        faults.append(f"{where}: threads is one number for all workers; set config.threads once.")
     watching = {name for name, field in configs.SCHEMA.items() if not field.identity}
     for name in ("workdir", *sorted(watching)):
-        if name in varied:
-            faults.append(f"config.study: {name} changes no result, so it cannot tell runs apart; set it once.")
+        if name in coupled | set(axes):
+            faults.append(f"{where}: {name} changes no result, so it cannot tell runs apart; set it once.")
     return faults
+
+
+def _too_many(parts: tuple[Part, ...]) -> list[str]:
+    num_runs = sum(math.prod(map(len, part.axes.values())) * max(1, len(part.points)) for part in parts)
+    if num_runs <= _MOST_RUNS:
+        return []
+    return [f"config.study: {num_runs:,} runs; expected at most {_MOST_RUNS:,}. Split it into several studies."]

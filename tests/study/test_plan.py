@@ -98,7 +98,7 @@ def range_of(count):
         ({"axes": {"rho": (0.1,)}, "metric": "accuracy"}, "config.study.metric='accuracy' is not known"),
         ({"axes": {"rho": (0.1,)}, "executor": "cloud"}, "config.study.executor='cloud' is not known"),
         ({"axes": {"rho": (0.1,)}, "workers": 0}, "config.study.workers=0: expected an integer >= 1"),
-        ({"workers": 2}, "expected axes or points"),
+        ({"workers": 2}, "expected axes, points or parts"),
         ({"axes": {"seed": range_of(1000), "rho": range_of(1000)}}, "1,000,000 runs; expected at most 100,000"),
         ({"axes": {"data_dir": ("a", "b")}}, "data_dir changes no result"),
         ({"axes": {"threads": (1, 2)}}, "threads is one number for all workers"),
@@ -145,4 +145,76 @@ def test_flags_change_axes():
     assert values["study"] == {"axes": {"rho": (0.0, 0.3), "seed": (1, 2, 3)}, "workers": 1}
     assert len(plan.expand(values).runs) == 6
     _, faults = configs.override(values, [("rho", "0.1")])
-    assert faults == ["--config.rho: an axis of the study; set --config.study.axes.rho."]
+    assert faults == ["--config.rho: the study sets it; set --config.study.axes.rho."]
+
+
+PARTS = {
+    "a": {"num_epochs": 2, "axes": {"num_neurons": ((4,), (8,)), "rho": (0.0, 0.1)}},
+    "b": {
+        "model": "OneHiddenLayer",
+        "dataset": "two_layer_teacher",
+        "loss": "squared",
+        "axes": {"num_neurons": ((3,),), "rho": (0.0, 0.2), "seed": (7, 8, 9)},
+    },
+}
+
+
+def test_parts_are_studies_beside_each_other():
+    found = expand(parts=PARTS, axes={"seed": (0, 1, 2)})
+    names = ("dataset", "num_epochs", "num_neurons", "rho", "seed")
+    first = [("digits", 2, width, rho, seed) for seed in (0, 1, 2) for width in ((4,), (8,)) for rho in (0.0, 0.1)]
+    second = [("two_layer_teacher", 1, (3,), rho, seed) for rho in (0.0, 0.2) for seed in (7, 8, 9)]
+    assert sorted(varied(found, *names)) == sorted(first + second)
+    assert [run.part for run in found.runs] == ["a"] * 12 + ["b"] * 6
+    assert found.notes == ()
+
+
+def test_a_part_says_more_than_all_do():
+    alone = expand(parts={"a": {"axes": {"rho": (0.0, 0.1)}, "seed": 4}}, axes={"seed": (0, 1, 2)})
+    assert varied(alone, "rho", "seed") == [(0.0, 4), (0.1, 4)]
+    points = ({"num_neurons": (4,), "learning_rate": 0.1}, {"num_neurons": (8,), "learning_rate": 0.2})
+    coupled = expand(
+        parts={"a": {"points": points, "exclude": ({"num_neurons": 8, "rho": 0.1},)}}, axes={"rho": (0, 0.1)}
+    )
+    expected = [((4,), 0.1, 0.0), ((4,), 0.1, 0.1), ((8,), 0.2, 0.0)]
+    assert varied(coupled, "num_neurons", "learning_rate", "rho") == expected
+
+
+def test_readers_are_warned_of_the_part():
+    notes = expand(parts=PARTS | {"c": {"axes": {"rho": (0.1,)}}}, axes={"seed": (0, 1, 2)}).notes
+    assert [note.split(", ")[0] for note in notes] == ["warning: no run in part c has rho = 0"]
+
+
+@pytest.mark.parametrize(
+    ("study", "message"),
+    [
+        ({"parts": ({"rho": 0.1},)}, "expected a dict from names to dicts of fields, axes among them"),
+        ({"parts": {"a": {"axis": {"rho": (0.1,)}}}}, "config.study.parts.a field='axis' is not known"),
+        ({"parts": {"a": {"axes": {"rh": (0.1,)}}}}, "config.study.parts.a.axes field='rh' is not known"),
+        (
+            {"parts": {"a": {"rho": 0.1, "axes": {"rho": (0.1,)}}}},
+            "config.study.parts.a.rho: its axes or points set it",
+        ),
+        ({"parts": {"a": {"num_epochs": 0, "axes": {"rho": (0,)}}}}, "config.study.parts.a.num_epochs: 0: expected"),
+        ({"parts": {"a": {"threads": 2, "axes": {"rho": (0,)}}}}, "threads is one number for all workers"),
+        ({"parts": {"a": {"loss": "cross"}}}, "config.loss='cross' is not known"),
+    ],
+)
+def test_faults_of_parts_say_which(study, message):
+    with pytest.raises(configs.ConfigError) as error:
+        expand(**study)
+    assert message in str(error.value)
+
+
+def test_flags_change_parts():
+    values = BASE | {"study": {"parts": PARTS, "axes": {"seed": (0, 1, 2)}}}
+    flags = [("study.parts.a.num_epochs", "5"), ("study.parts.b.axes.num_neurons", "((3,),(5,))")]
+    changed, faults = configs.override(values, flags)
+    assert faults == []
+    assert len(plan.expand(changed).runs) == 12 + 12
+    assert plan.expand(changed).runs[0].config["num_epochs"] == 5
+    _, faults = configs.override(values, [("num_epochs", "9"), ("rho", "0.1")])
+    assert faults == [
+        "--config.num_epochs: the study sets it; set --config.study.parts.a.num_epochs.",
+        "--config.rho: the study sets it; set --config.study.parts.b.axes.rho.",
+    ]

@@ -4,7 +4,7 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from flatwide import runs as files
-from flatwide.analysis import decomposition, fields, gain, rho, selection, table, trend, widths
+from flatwide.analysis import decomposition, domains, fields, gain, overview, rho, selection, table, trend, widths
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,13 +16,17 @@ def answer(
     """Say whether the gain grows with the number of parameters, and what best rho does.
 
     Args: as for `gain.gain_by_width`, but the runs may differ in other columns: each of their values has its two
-      sentences, in a paragraph of its own.
+      sentences, in a paragraph of its own. Where there are several domains, the first paragraph is about all of them.
     """
     found = table.parts(fields.narrow(runs, width=width), width=width)
     if not found:
         return "There is no gain yet: no width has both a base run (rho=0) and a SAM run that are done."
     texts = [(part.name, _part(part.runs, width=width, metric=metric, choose_by=choose_by)) for part in found]
-    return "\n\n".join(f"{name}: {text}" if name else text for name, text in texts)
+    all_of_them = []
+    if len(domains.domains(runs)) > 1:
+        entries = overview.overview(runs, width=width, metric=metric, choose_by=choose_by)
+        all_of_them.append(overview.sentences(entries))
+    return "\n\n".join([*all_of_them, *(f"{name}: {text}" if name else text for name, text in texts)])
 
 
 class _Units(NamedTuple):

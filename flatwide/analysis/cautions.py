@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from flatwide.analysis import fields, interpolation, measured, quantities, rho, table, widths
+from flatwide.analysis import domains, fields, interpolation, measured, quantities, rho, table, widths
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,7 +54,9 @@ def cautions(
       has_states: whether it is known what became of a run; otherwise "diverged" only means that it has no metric.
     """
     runs = fields.narrow(runs, width=width)
-    found: dict[Caution, None] = dict.fromkeys(_whole_table(runs, width=width))
+    found: dict[Caution, None] = dict.fromkeys(_not_done(runs))
+    for domain in domains.domains(runs):
+        found |= {one._replace(part=domain.name): None for one in _whole_domain(domain.runs, width=width)}
     for part in table.parts(runs, width=width):
         chosen_by = widths.choice_column(part.runs, metric=metric) if choose_by is None else choose_by
         cells = widths.by_width(part.runs, width=width, metric=metric, choose_by=chosen_by)
@@ -87,13 +89,16 @@ def _joined(what: str, findings: dict[str, list[str]], num_parts: int) -> str:
     return f"{'; '.join(named)}: {what}"
 
 
-def _whole_table(runs: "pd.DataFrame", *, width: str) -> Iterator[Caution]:
+def _not_done(runs: "pd.DataFrame") -> Iterator[Caution]:
     states = runs["status"].tolist()
     left = [state for state in _MENDS if state in states]
     if left:
         counts = ", ".join(f"{states.count(state)} {state}" for state in left)
         mends = " ".join(f"{_capital(state)}: {_MENDS[state]}." for state in left)
         yield Caution("not_done", f"Runs that are not in the analysis: {counts}. {mends}")
+
+
+def _whole_domain(runs: "pd.DataFrame", *, width: str) -> Iterator[Caution]:
     arms: dict[Any, set[bool]] = {}
     for row in fields.done(runs, [width]):
         arms.setdefault(row[width], set()).add(fields.effective_rho(row) == 0)

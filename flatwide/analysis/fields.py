@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LENGTHS = ("num_epochs", "num_train_steps")
-SHAPES = ("num_neurons", "num_filters", "num_blocks")  # they make the width
+SHAPES = ("num_neurons", "num_filters", "num_blocks", "hidden_size", "num_layers")  # they make the width
 SIZES = (*SHAPES, "sparsity", "num_params")  # what may go along with the width
 SAM_ONLY = ("sam_variant", "layer_scales", "microbatch")  # a base run does not read them: it serves every value
 _MASK_ONLY = ("pruner", "layer_density", "snip_batches")  # nor a run without a mask these

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flatwide.analysis import compute, fields, gain, interpolation, intervals, rho, selection, table, widths
+from flatwide.analysis import compute, domains, fields, gain, interpolation, intervals, rho, selection, table, widths
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,15 +17,24 @@ def summary(
     """Sum up a whole results table: one row a group of seeds, and one a width.
 
     Args: as for `gain.gain_by_width`, but the runs may differ in other columns: each of their values is a part.
-    Returns: columns `row` ("seeds" or "width"), those of the axes besides width, rho and seed, the width, `num_params`;
-      for a group of seeds `rho`, `mean`, `standard_error`, `low`, `high`, `num_seeds`; for a width the
-      columns of `gain.gain_by_width`, `rho.best_rho`, `selection.corrected_gain`, `interpolation.training_fit` and
-      `equal_compute_gain` with its interval. Without a single pair of a base and a SAM run it has no rows.
+    Returns: columns `row` ("seeds" or "width"), those that tell domains apart where there are several, those of the
+      axes besides width, rho and seed, the width, `num_params`; for a group of seeds `rho`, `mean`, `standard_error`,
+      `low`, `high`, `num_seeds`; for a width the columns of `gain.gain_by_width`, `rho.best_rho`,
+      `selection.corrected_gain`, `interpolation.training_fit` and `equal_compute_gain` with its interval. Without a
+      single pair of a base and a SAM run it has no rows.
     """
     import pandas as pd
 
+    rows: list[dict[str, Any]] = []
+    for domain in domains.domains(fields.narrow(runs, width=width)):
+        found = _domain(domain.runs, width=width, metric=metric, choose_by=choose_by)
+        rows += [{"row": row["row"]} | domain.values | row for row in found]
+    return pd.DataFrame(rows, columns=None if rows else ["row", width])
+
+
+def _domain(runs: "pd.DataFrame", *, width: str, metric: str, choose_by: str | None) -> list[dict[str, Any]]:
+    """Sum up the runs of a domain."""
     options: dict[str, Any] = {"width": width, "metric": metric}
-    runs = fields.narrow(runs, width=width)
     rows: list[dict[str, Any]] = []
     axes = table.axes(runs, width=width)
     has_lengths = any(name in fields.LENGTHS for name in axes)
@@ -42,7 +51,7 @@ def summary(
             rows += [front | {k: v for k, v in row.items() if k not in front} for row in found]
         for row in rows[len(rows) - len(cells) :]:
             row |= extra.get(row[width], {})
-    return pd.DataFrame(rows, columns=None if rows else ["row", width])
+    return rows
 
 
 def _widths(cells: list[widths.Width], runs: "pd.DataFrame", *, width: str, chosen_by: str) -> Iterator[dict[str, Any]]:

@@ -4,22 +4,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flatwide import registry
 from flatwide import runs as files
-from flatwide.analysis import fields
+from flatwide.analysis import domains, fields
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 class Part(NamedTuple):
-    """Runs that differ in width, rho and seed only, or in what goes along with the width."""
+    """Runs of one domain that differ in width, rho and seed only, or in what goes along with the width."""
 
     values: dict[str, Any]  # what tells this part from the others: column -> value
     runs: "pd.DataFrame"
 
     @property
     def name(self) -> str:
-        """Name the part, such as `label_noise=0.5`; empty if there is one part only."""
-        return ", ".join(f"{column}={value}" for column, value in self.values.items())
+        """Name the part, such as `label_noise=0.5` or `digits, MLP`; empty if there is one part only."""
+        return domains.name(self.values)
 
 
 def from_columns(
@@ -73,12 +73,15 @@ def from_columns(
 
 
 def axes(runs: "pd.DataFrame", *, width: str = "num_params") -> list[str]:
-    """Name the config columns, besides width, rho and seed, that have several values at one width."""
-    return list(fields.varying(runs, width=width))
+    """Name the config columns, besides width, rho and seed, that have several values at one width of one domain."""
+    found = (fields.varying(domain.runs, width=width) for domain in domains.domains(runs))
+    return list(dict.fromkeys(name for names in found for name in names))
 
 
 def parts(runs: "pd.DataFrame", *, width: str = "num_params", paired: bool = True) -> list[Part]:
-    """Cut a table into parts whose runs can be compared, one for each value of the axes besides width, rho and seed.
+    """Cut a table into parts whose runs can be compared: one for each domain and value of its other axes.
+
+    Other axes are those besides width, rho and seed.
 
     A base run that serves several values, such as those of `sam_variant`, is in each. Left out are runs that are
     not done, and repeats: of runs that agree in all fields and seed, and differ in what is none (threads, a folder that
@@ -87,9 +90,18 @@ def parts(runs: "pd.DataFrame", *, width: str = "num_params", paired: bool = Tru
     Args:
       paired: also leave out widths that have no base run or no SAM run in a part.
     """
+    return [
+        part._replace(values=domain.values | part.values)
+        for domain in domains.domains(runs)
+        for part in _parts(domain.runs, width=width, paired=paired)
+    ]
+
+
+def _parts(runs: "pd.DataFrame", *, width: str, paired: bool) -> list[Part]:
+    """Cut the runs of a domain into parts."""
     import pandas as pd
 
-    names = axes(runs, width=width)
+    names = list(fields.varying(runs, width=width))
     rows = fields.done(runs, [width, "seed", *names])
     whole: dict[tuple, list[dict[str, Any]]] = {}
     served: dict[tuple, list[dict[str, Any]]] = {}  # runs that do not read every axis, ... in its place
@@ -113,8 +125,8 @@ def parts(runs: "pd.DataFrame", *, width: str = "num_params", paired: bool = Tru
 
 
 def num_repeats(runs: "pd.DataFrame", *, width: str = "num_params") -> int:
-    """Count the runs that `parts` leaves out because another has all their fields."""
-    names = axes(runs, width=width)
+    """Count the runs of one domain that `parts` leaves out because another has all their fields."""
+    names = list(fields.varying(runs, width=width))
     rows = fields.done(runs, [width, "seed", *names])
     keys = {(key_of(row, names), row[width], fields.effective_rho(row), row.get("seed")) for row in rows}
     return len(rows) - len(keys)

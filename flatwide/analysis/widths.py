@@ -7,7 +7,7 @@ import numpy as np
 
 from flatwide import registry
 from flatwide import runs as files
-from flatwide.analysis import fields
+from flatwide.analysis import domains, fields
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,6 +86,11 @@ def by_width(
       base_needed: refuse a width without base runs, instead of leaving column 0 empty.
     Raises: ValueError if a column is missing, a width has no base run, or two runs differ in something else.
     """
+    if several := [domain.name for domain in domains.domains(runs) if domain.name]:
+        raise ValueError(
+            f"runs of several domains ({'; '.join(several)}): each has a metric and sizes of its own. Select one "
+            "first, or take analysis.table.parts, which has a part for each."
+        )
     choose_by = choice_column(runs, metric=metric) if choose_by is None else choose_by
     names = (width, metric, choose_by, "num_params", "rho", "seed", "status", "higher_is_better")
     for name in names:

@@ -5,12 +5,17 @@ every seed of it. Tooltips tell what else it has: `rho`, `base_run` and `sam_run
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from flatwide.figures import lines
-from flatwide.figures.labels import is_percent, label
+from flatwide.figures.labels import is_percent, label, wrapped
 from flatwide.figures.style import BASE, GREEN, SAM, colors
 from flatwide.figures.tables import Table, to_rows
+
+_BEST = "at the best ρ"
+_CORRECTED = (
+    "corrected: each seed at the ρ that the other seeds choose, with a 95 % interval that allows for the choice"
+)
 
 
 def gain_against_width(
@@ -40,28 +45,11 @@ def gain_against_width(
     """
     import altair as alt
 
-    rows, factor = to_rows(pairs), _factor(metric_name)
-    parts = list(dict.fromkeys(row.get("part", "") for row in rows))
-    palette = [SAM] if len(parts) == 1 else colors(len(parts), ordered=is_ordered)
-    drawn = []
-    for part, color in zip(parts, palette, strict=True):
-        here = [row for row in rows if row.get("part", "") == part]
-        drawn.append(lines.Line(part or "SAM", color, _dots(here, "gain", "sam_run", across, factor)))
-        printed = [row for row in to_rows([] if paper is None else paper) if row.get("part", "") in (part, "")]
-        drawn += _printed(printed, {"gain": color}, across, factor)
-    note = ""
-    if corrected is not None:
-        found = to_rows(corrected)
-        dots = _dots([row for row in found if "seed" in row], "gain", "sam_run", across, factor)
-        means = [
-            {"x": row[across], "mean": factor * row["gain"]} | {k: factor * row[k] for k in ("low", "high") if k in row}
-            for row in found
-            if "seed" not in row
-        ]
-        drawn.append(lines.Line("corrected for the choice of ρ", GREEN, dots, means))
-        note = (
-            "corrected: each seed at the ρ that the other seeds choose, with a 95 % interval that allows for the choice"
-        )
+    rows = to_rows(pairs)
+    drawn = _gain_lines(
+        rows, metric_name=metric_name, across=across, corrected=corrected, paper=paper, is_ordered=is_ordered
+    )
+    note = _CORRECTED if corrected is not None else ""
     y = alt.Y("value:Q", title=label("gain", metric_name=metric_name), scale=alt.Scale(zero=False), axis=_ticks())
     return lines.figure(
         [lines.Panel("", drawn)],
@@ -73,6 +61,83 @@ def gain_against_width(
         has_zero=True,
         interactive=interactive,
     )
+
+
+class Domain(NamedTuple):
+    """A panel of `gain_of_domains`: as the arguments of `gain_against_width` of these names."""
+
+    title: str
+    pairs: Table
+    metric_name: str
+    corrected: "Table | None" = None
+    is_ordered: bool = False
+
+
+def gain_of_domains(panels: Sequence[Domain], *, name: str = "gain_of_domains", interactive: bool = False) -> Any:
+    """Draw the gain of SAM against the number of parameters, with a panel and axes of its own for each domain.
+
+    Args:
+      name, interactive: as for `lines.figure`.
+    """
+    import altair as alt
+
+    drawn = []
+    for panel in panels:
+        rows = to_rows(panel.pairs)
+        found = _gain_lines(
+            rows,
+            metric_name=panel.metric_name,
+            across="num_params",
+            corrected=panel.corrected,
+            paper=None,
+            is_ordered=panel.is_ordered,
+        )
+        # One legend says what lines are, and not which domain each is of.
+        found = [line._replace(name=_BEST if line.name == "SAM" else line.name) for line in found]
+        title = wrapped(label("gain", metric_name=panel.metric_name))
+        y = alt.Y("value:Q", title=title, scale=alt.Scale(zero=False), axis=_ticks())
+        drawn.append(lines.Panel(panel.title, found, _across(rows, "num_params"), y))
+    return lines.figure(
+        drawn,
+        name=name,
+        title="Gain of SAM over its base optimizer",
+        across=_across([], "num_params"),
+        y=alt.Y("value:Q"),
+        note=_CORRECTED if any(panel.corrected is not None for panel in panels) else "",
+        has_zero=True,
+        interactive=interactive,
+    )
+
+
+def _gain_lines(
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    metric_name: str,
+    across: str,
+    corrected: "Table | None",
+    paper: "Table | None",
+    is_ordered: bool,
+) -> list[lines.Line]:
+    """Make the lines of the gain: one a part, the corrected one, and the hollow points of the paper."""
+    factor = _factor(metric_name)
+    parts = list(dict.fromkeys(row.get("part", "") for row in rows))
+    palette = [SAM] if len(parts) == 1 else colors(len(parts), ordered=is_ordered)
+    drawn = []
+    for part, color in zip(parts, palette, strict=True):
+        here = [row for row in rows if row.get("part", "") == part]
+        drawn.append(lines.Line(part or "SAM", color, _dots(here, "gain", "sam_run", across, factor)))
+        printed = [row for row in to_rows([] if paper is None else paper) if row.get("part", "") in (part, "")]
+        drawn += _printed(printed, {"gain": color}, across, factor)
+    if corrected is not None:
+        found = to_rows(corrected)
+        dots = _dots([row for row in found if "seed" in row], "gain", "sam_run", across, factor)
+        means = [
+            {"x": row[across], "mean": factor * row["gain"]} | {k: factor * row[k] for k in ("low", "high") if k in row}
+            for row in found
+            if "seed" not in row
+        ]
+        drawn.append(lines.Line("corrected for the choice of ρ", GREEN, dots, means))
+    return drawn
 
 
 def metric_against_width(

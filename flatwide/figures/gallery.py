@@ -1,8 +1,9 @@
 """All figures that a results table has data for, each with a caption for a reader who has not read the paper.
 
-Whatever varies besides width, rho and seed cuts the runs into parts (`analysis.table.parts`); each part is a line or a
-panel. A figure has at most six parts; more parts make more figures, and an overview of all. Past 24 parts there is the
-overview alone, and what is drawn against an axis of numbers.
+Runs of several domains (`analysis.domains`) have a figure of all, and each domain its own. Whatever varies besides
+width, rho and seed cuts those into parts (`analysis.table.parts`); each part is a line or a panel. A figure has at most
+six parts; more parts make more figures, and an overview of all. Past 24 parts there is the overview alone, and what is
+drawn against an axis of numbers.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flatwide.analysis import fields, gain, paper, quantities, rho, selection, table, widths
-from flatwide.figures.gain import gain_against_width, metric_against_width
+from flatwide.analysis import domains, fields, gain, paper, quantities, rho, selection, table, widths
+from flatwide.figures.gain import Domain, gain_against_width, gain_of_domains, metric_against_width
 from flatwide.figures.labels import label
 from flatwide.figures.measured_gallery import measured_figures
 from flatwide.figures.pieces import INTERVAL, MOST_PARTS, MOST_PIECES, Figure, Look, Piece, arrange, capital, slug
@@ -21,6 +22,7 @@ from flatwide.figures.study_curves import study_curves
 if TYPE_CHECKING:
     import pandas as pd
 
+DOMAINS = "Every domain"
 GAIN, RHO, TRAINING = "What SAM buys", "Which ρ", "Training"
 
 
@@ -46,32 +48,96 @@ def gallery(
       interactive: add what a page can do and a file cannot: tooltips, and a legend whose entries hide their series.
     Cost: nothing is trained or fetched; some tenths of a second for 500 runs.
     """
+    options = {"curves": curves or {}, "series": series or {}, "arrays": arrays or {}, "interactive": interactive}
+    every = domains.domains(runs)
+    if len(every) == 1:
+        return _figures(*_arranged(every[0], metric, choose_by), **options)
+    found, panels = [], []
+    for domain in every:
+        pieces, look = _arranged(domain, metric, choose_by)
+        ending = f"_{slug(domain.name)}"
+        own = _figures(pieces, look._replace(ending=ending), **options)
+        found += [_of_domain(figure, domain.name) for figure in own]
+        panels += _panels(pieces, look, domain.name)
+    return [*_every_domain(panels, interactive=interactive), *found]
+
+
+def _arranged(domain: domains.Domain, metric: str, choose_by: str | None) -> tuple[list[Piece], Look]:
+    """Arrange the parts of a domain, and say how they are shown."""
+    runs = domain.runs
     pieces = [
         piece for part in table.parts(runs, paired=False) if (piece := arrange(part, metric, choose_by)) is not None
     ]
-    if not pieces:
-        return []
-    axes = [name for name in table.axes(runs) if any(name in piece.values for piece in pieces)]
     chosen_by = choose_by or widths.choice_column(runs, metric=metric)
     metric_name = "loss" if metric.endswith("loss") else gain.metric_name(runs)
     has_names = {"optimizer", "base_optimizer"} <= set(runs.columns)
     base = gain.base_name(runs) if has_names else "base"
+    axes = [name for name in table.axes(runs) if any(name in piece.values for piece in pieces)]
     is_ordered = len(axes) == 1 and all(isinstance(piece.values.get(axes[0]), (int, float)) for piece in pieces)
-    look = Look(metric, metric_name, base, chosen_by, is_ordered, interactive)
+    return pieces, Look(metric, metric_name, base, chosen_by, axes, is_ordered)
+
+
+def _figures(
+    pieces: Sequence[Piece],
+    look: Look,
+    *,
+    curves: Mapping[str, list[dict[str, Any]]],
+    series: Mapping[str, list[dict[str, Any]]],
+    arrays: Mapping[tuple[str, str], Mapping[str, Any]],
+    interactive: bool,
+) -> list[Figure]:
+    """Draw every figure of a domain."""
+    look = look._replace(interactive=interactive)
     groups = [pieces[start : start + MOST_PARTS] for start in range(0, len(pieces), MOST_PARTS)]
     found = []
     if len(pieces) > MOST_PARTS:
         found += _overview(pieces, look)
     for place, group in enumerate(groups if len(pieces) <= MOST_PIECES else []):
-        ending = f"_{place + 1}" if len(groups) > 1 else ""
+        ending = look.ending + (f"_{place + 1}" if len(groups) > 1 else "")
         found += [*_by_width(group, look, ending), *_rhos(group, look, ending)]
-    found += [*_by_axes(pieces, axes, look), *_by_sparsity(pieces, look)]
+    found += [*_by_axes(pieces, look), *_by_sparsity(pieces, look)]
     for piece in pieces if curves and len(pieces) <= MOST_PIECES else []:
-        ending = f"_{slug(piece.name)}" if piece.name else ""
-        found += _training(piece, look, curves or {}, max(12, 40 // len(pieces)), ending)
-    found += measured_figures(pieces, look, series=series or {}, arrays=arrays or {})
+        ending = look.ending + (f"_{slug(piece.name)}" if piece.name else "")
+        found += _training(piece, look, curves, max(12, 40 // len(pieces)), ending)
+    found += measured_figures(pieces, look, series=series, arrays=arrays)
     order = [GAIN, RHO, TRAINING, *quantities.SECTIONS]
     return sorted(found, key=lambda figure: order.index(figure.section))
+
+
+def _of_domain(figure: Figure, domain: str) -> Figure:
+    """Say which domain a figure is of, in its own title too, for one that leaves the page."""
+    import altair as alt
+
+    chart = figure.chart
+    if isinstance(chart.title, alt.TitleParams):
+        chart = chart.properties(title=alt.Title(f"{domain}: {chart.title.text}", subtitle=chart.title.subtitle))
+    return figure._replace(chart=chart, domain=domain)
+
+
+def _panels(pieces: Sequence[Piece], look: Look, name: str) -> Iterator[tuple[Domain, list[dict[str, Any]]]]:
+    """Make the panel of a domain in the figure of all, with the rows that it shows; none without a gain."""
+    gains = [row for piece in pieces[:MOST_PARTS] for row in _seeds(piece) if "gain" in row]
+    if gains:
+        corrected = _corrected(pieces[0]) if len(pieces) == 1 else None
+        front = {"domain": name, "metric_name": look.metric_name}
+        title = f"{name}, over {look.base}"
+        panel = Domain(title, gains, look.metric_name, corrected, look.is_ordered)
+        yield panel, [front | row for row in gains + (corrected or [])]
+
+
+def _every_domain(panels: Sequence[tuple[Domain, list[dict[str, Any]]]], *, interactive: bool) -> Iterator[Figure]:
+    """Draw the gain against width in every domain."""
+    if panels:
+        yield Figure(
+            "gain_of_domains",
+            "Gain of SAM by size, in every domain",
+            "How much better SAM is than its base optimizer at its best ρ, for networks of growing size: a panel for "
+            "each data set and model family, with axes of its own. Above the dashed line SAM is better, whatever the "
+            "metric. Each small dot is one seed, both runs of which start from the same weights. " + INTERVAL,
+            gain_of_domains([panel for panel, _ in panels], interactive=interactive),
+            [row for _, rows in panels for row in rows],
+            DOMAINS,
+        )
 
 
 def _seeds(piece: Piece) -> Iterator[dict[str, Any]]:
@@ -107,7 +173,7 @@ def _overview(pieces: Sequence[Piece], look: Look) -> Iterator[Figure]:
                 cells.append({"part": piece.name} | {name: row[name] for name in names} | {"is_best": False})
     if cells:
         yield Figure(
-            "gain_overview",
+            f"gain_overview{look.ending}",
             f"Gain of SAM over {look.base}, all settings",
             f"The mean gain of SAM over {look.base} at its best ρ, over seeds, for every setting (downward) and size "
             "(to the right)."
@@ -116,7 +182,7 @@ def _overview(pieces: Sequence[Piece], look: Look) -> Iterator[Figure]:
                 if len(pieces) <= MOST_PIECES
                 else " So many settings have no figures of their own: select some of them."
             ),
-            heat_map(cells, down="part", metric=look.metric, **look.of_metric, name="gain_overview"),
+            heat_map(cells, down="part", metric=look.metric, **look.of_metric, name=f"gain_overview{look.ending}"),
             cells,
             GAIN,
         )
@@ -132,7 +198,7 @@ def _by_width(group: Sequence[Piece], look: Look, ending: str) -> Iterator[Figur
     several = " Each line is one value of what varies besides the width." if len(group) > 1 else ""
     gains = [row for row in rows if "gain" in row]
     if gains:
-        corrected = _corrected(group[0], gains) if len(group) == 1 else None
+        corrected = _corrected(group[0]) if len(group) == 1 else None
         more = ""
         if corrected:
             more = " The second line is free of the luck of that choice: each seed has the ρ that the others choose."
@@ -168,7 +234,7 @@ def _by_width(group: Sequence[Piece], look: Look, ending: str) -> Iterator[Figur
     )
 
 
-def _corrected(piece: Piece, gains: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]] | None:
+def _corrected(piece: Piece) -> list[dict[str, Any]] | None:
     """List the corrected gain of each seed and width; None where there was no choice to correct."""
     rows = []
     for cell in piece.cells:
@@ -258,9 +324,9 @@ def _cells(cell: widths.Width, names: Mapping, has_base: bool) -> Iterator[dict[
         yield row | ({"gain": float(gains.mean())} if len(gains) and has_base else {})
 
 
-def _by_axes(pieces: Sequence[Piece], axes: Sequence[str], look: Look) -> Iterator[Figure]:
+def _by_axes(pieces: Sequence[Piece], look: Look) -> Iterator[Figure]:
     """Draw gain and metric against each axis of numbers, such as label noise, with a line or panel for each size."""
-    numeric = [axis for axis in axes if any(isinstance(piece.values.get(axis), (int, float)) for piece in pieces)]
+    numeric = [axis for axis in look.axes if any(isinstance(piece.values.get(axis), (int, float)) for piece in pieces)]
     # Several axes of numbers would make a figure for each pair: those by width show all of their values.
     for axis in numeric if len(numeric) == 1 else []:
         having = [piece for piece in pieces if isinstance(piece.values.get(axis), (int, float))]
@@ -301,7 +367,7 @@ def _against(rows: Sequence[dict[str, Any]], axis: str, look: Look, *, is_ordere
     word = label(axis)
     for start in range(0, len(parts), MOST_PARTS):
         here = [row for row in rows if row.get("part", "") in parts[start : start + MOST_PARTS]]
-        ending = f"_{start // MOST_PARTS + 1}" if len(parts) > MOST_PARTS else ""
+        ending = look.ending + (f"_{start // MOST_PARTS + 1}" if len(parts) > MOST_PARTS else "")
         each = " Each line is one of the networks." if len(parts) > 1 else ""
         gains = [row for row in here if "gain" in row]
         if gains:

@@ -71,10 +71,12 @@ class Across(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """One plot of a figure: its lines, and a title where there are several plots."""
+    """One plot of a figure: its lines, a title where there are several plots, axes where those of the figure differ."""
 
     title: str
     lines: list[Line]
+    across: Across | None = None
+    y: "alt.Y | None" = None
 
 
 def figure(
@@ -114,7 +116,8 @@ def figure(
     tables: dict[str, list[dict[str, Any]]] = {}
     charts = []
     for place, panel in enumerate(panels):
-        layers = _layers(panel.lines, f"{name}_{place}", across, size[0], y, color, tables, hide, interactive)
+        axes = panel.across or across, size[0], panel.y or y
+        layers = _layers(panel.lines, f"{name}_{place}", *axes, color, tables, hide, interactive)
         if has_zero:
             tables[f"{name}_{place}_zero"] = [{"value": 0}]
             layers.insert(0, _zero(f"{name}_{place}_zero"))
@@ -126,7 +129,8 @@ def figure(
         whole = charts[0].properties(title=heading, datasets=tables)
     else:
         whole = alt.ConcatChart(concat=charts, columns=2, title=heading, datasets=tables)
-        whole = whole.resolve_scale(color="shared", y="shared")
+        has_own = any(panel.y is not None for panel in panels)
+        whole = whole.resolve_scale(color="shared", y="independent" if has_own else "shared")
     return styled(with_legend(whole, name) if hide is not None else whole)
 
 

@@ -69,12 +69,12 @@ def measured_figures(pieces: Sequence[Piece], look: Look, *, series: Series, arr
     known = list(dict.fromkeys(one for piece in pieces for one in quantities.measured(piece.runs)))
     found = [_Found(one, measured.arrange(one.runs, one.cells, [q.name for q in known])) for one in pieces]
     for start in range(0, len(found), MOST_PARTS):
-        ending = f"_{start // MOST_PARTS + 1}" if len(found) > MOST_PARTS else ""
+        ending = look.ending + (f"_{start // MOST_PARTS + 1}" if len(found) > MOST_PARTS else "")
         group = found[start : start + MOST_PARTS]
         for name, drawn in _plans(known, are_many=len(pieces) > 1):
             yield from _by_width_and_rho(group, drawn, look, f"{name}{{}}{ending}")
     for place, one in enumerate(found):
-        ending = f"_{slug(one.piece.name)}" if one.piece.name else ""
+        ending = look.ending + (f"_{slug(one.piece.name)}" if one.piece.name else "")
         yield from _against_metric(one, known, look, ending, most_dots=max(100, MOST_DOTS // len(found)))
         if place in (0, len(found) - 1):  # of many settings two, for these are the heavy ones
             yield from _over_epochs(one.piece, look, series, ending)

@@ -23,6 +23,7 @@ class Figure(NamedTuple):
     chart: Any
     data: Table  # what it shows, in the units of the files
     section: str  # heading that it belongs under
+    domain: str = ""  # that it is about, where there are several
 
 
 class Piece(NamedTuple):
@@ -43,8 +44,10 @@ class Look(NamedTuple):
     metric_name: str
     base: str
     chosen_by: str
+    axes: list[str]  # columns that tell parts apart
     is_ordered: bool
-    interactive: bool
+    interactive: bool = False
+    ending: str = ""  # of the figures' names, so that those of several domains can share a page
 
     @property
     def of_metric(self) -> dict[str, Any]:

@@ -20,6 +20,7 @@ class Chart(NamedTuple):
     title: str
     caption: str
     section: str
+    domain: str
     notes: list[str]  # the chart's subtitle
     legend: list[
         tuple[str, str]
@@ -70,7 +71,7 @@ def _chart(figure: Figure, original: dict[str, Any], data: dict[str, Any]) -> Ch
     rows = to_rows(figure.data)
     columns = list(dict.fromkeys(name for row in rows for name in row))
     shown = [[_text(row.get(name)) for name in columns] for row in rows[:_MOST_ROWS]]
-    words = (figure.name, figure.title, figure.caption, figure.section, notes)
+    words = (figure.name, figure.title, figure.caption, figure.section, figure.domain, notes)
     spec = _without_data(spec, data)
     return Chart(*words, _take_legend(spec, f"{figure.name}_hidden"), spec, columns, shown, len(rows))
 

@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flatwide.analysis import answer, cautions, fields, gain, table
-from flatwide.figures.gallery import Figure
+from flatwide.analysis import answer, cautions, domains, fields, gain, overview, table
+from flatwide.figures.gallery import DOMAINS, Figure
+from flatwide.figures.pieces import slug
 from flatwide.report import charts, facts, measured, recipe, run_table, tables, terms
 
 if TYPE_CHECKING:
@@ -30,6 +31,14 @@ class Source(NamedTuple):
     has_states: bool = True
 
 
+class Overview(NamedTuple):
+    """What a page of several domains begins with: the gain in each of them, drawn, as a table, and in two sentences."""
+
+    charts: list[charts.Chart]
+    table: tables.KeyTable
+    answer: str
+
+
 class Section(NamedTuple):
     """Charts under one heading, and what is to be said before them."""
 
@@ -46,6 +55,7 @@ class Content(NamedTuple):
     title: str
     subtitle: str
     progress: str
+    overview: Overview | None  # of the domains; None where there is one
     answers: list[tuple[str, str]]  # each with the part of the runs that it is about; "" for all
     explanation: str
     cautions: list[str]
@@ -82,7 +92,7 @@ def content(
     from importlib import metadata
 
     rows = fields.records(runs)
-    own = source.is_table
+    is_table = source.is_table
     known = recipe.config_fields(runs.columns)
     # The table has the threads that were used; a config that names none leaves them to the machine.
     named = source.identities
@@ -92,41 +102,63 @@ def content(
         if row["status"] not in facts.UNREADABLE
     ]
     varied = recipe.varied(trained, known)
-    base = gain.base_name(runs) if {"optimizer", "base_optimizer"} <= set(runs.columns) else "its base optimizer"
+    base = _name_of_base(runs)
     found, data = charts.charts(figures)
+    options: dict[str, Any] = {"metric": metric, "choose_by": choose_by}
+    every = domains.domains(runs)
     lost = "diverged" if source.has_states else facts.NO_METRIC
-    key_tables = tables.key_tables(runs, summary, metric=metric, choose_by=choose_by, base=base or "base", lost=lost)
-    minima = measured.find(runs, metric=metric, choose_by=choose_by)
-    key_tables += measured.key_tables(minima, base=base or "base")
-    sections = _sections(found, measured.findings(minima, base=base or "its base"))
+    key_tables, sections = [], []
+    for domain in every:
+        own = _name_of_base(domain.runs)
+        minima = measured.find(domain.runs, **options)
+        here = tables.key_tables(domain.runs, _rows_of(summary, domain), **options, base=own or "base", lost=lost)
+        key_tables += [_of_domain(one, domain) for one in [*here, *measured.key_tables(minima, base=own or "base")]]
+        drawn = [chart for chart in found if chart.domain == domain.name and chart.section != DOMAINS]
+        sections += _sections(drawn, measured.findings(minima, base=own or "its base"), domain.name)
     parts = [part.name for part in table.parts(fields.narrow(runs)) if part.name]
-    answers = [_of_part(text, parts) for text in _answers(runs, rows, metric=metric, choose_by=choose_by)]
-    objections = cautions.cautions(runs, metric=metric, choose_by=choose_by, has_states=source.has_states)
+    titles = [*parts, *(domain.name for domain in every if domain.name)]
+    answers = [_of_part(text, titles) for text in _answers(runs, every, **options)]
+    beginning = None
+    if len(every) > 1:
+        entries = overview.overview(runs, **options)
+        drawn = [chart for chart in found if chart.section == DOMAINS]
+        beginning = Overview(drawn, tables.domains_table(entries, metric=metric), overview.sentences(entries))
+        answers = [one for one in answers if one[0]]
+    objections = cautions.cautions(runs, **options, has_states=source.has_states)
     raised = cautions.told_once(objections, num_parts=len(parts))
     aside = recipe.varied(rows, (name for name in runs.columns if name.startswith(f"{fields.ASIDE}.")))
     told = rows if source.has_states else [_without_state(row) for row in rows]
     shown = run_table.run_table(told, varied=[*varied, *aside])
     words = " ".join(
-        [*(text for _, text in answers), *raised, *varied, *(f"{one.title} {one.note}" for one in key_tables)]
+        [
+            beginning.answer if beginning else "",
+            *(text for _, text in answers),
+            *raised,
+            *varied,
+            *(f"{one.title} {one.note}" for one in key_tables),
+        ]
         + [f"{section.heading} {section.explanation}" for section in sections if section.explanation]
     )
-    command = "" if own else source.command or f"python main.py --workdir={source.name} --config=study.py"
+    command = "" if is_table else source.command or f"python main.py --workdir={source.name} --config=study.py"
     return Content(
         version=metadata.version("flatwide"),
-        title=_title(rows, base, source, own=own),
-        subtitle=_subtitle(rows, varied, source, own=own),
+        title=_title(rows, base, source, num_domains=len(every)),
+        subtitle=_subtitle(rows, varied, source),
         progress=_progress(rows, source),
+        overview=beginning,
         answers=answers,
-        explanation=_explanation(rows, base, metric),
+        explanation=_explanation(rows if len(every) == 1 else [], base, metric),
         cautions=raised,
         sections=sections,
         data=data,
         tables=key_tables,
         runs=shown,
         command=command,
-        config=recipe.config_file(trained, known) if trained and not own else "",
-        needs=recipe.needs(trained, command) if not own else "",
-        constant=[(name, str(trained[0].get(name))) for name in known if name not in varied] if trained and own else [],
+        config=recipe.config_file(trained, known) if trained and not is_table else "",
+        needs=recipe.needs(trained, command) if not is_table else "",
+        constant=[(name, str(trained[0].get(name))) for name in known if name not in varied]
+        if trained and is_table
+        else [],
         facts=facts.facts(told, num_planned=source.num_planned, identities=source.identities),
         notes=source.notes,
         terms=terms.terms(words, columns=[column["name"] for column in shown["columns"]]),
@@ -137,16 +169,37 @@ def _without_state(row: dict[str, Any]) -> dict[str, Any]:
     return row | {"status": facts.NO_METRIC if row["status"] == "diverged" else row["status"]}
 
 
-def _title(rows: list[dict[str, Any]], base: str, source: Source, *, own: bool) -> str:
+def _name_of_base(runs: "pd.DataFrame") -> str:
+    return gain.base_name(runs) if {"optimizer", "base_optimizer"} <= set(runs.columns) else "its base optimizer"
+
+
+def _rows_of(summary: "pd.DataFrame", domain: domains.Domain) -> "pd.DataFrame":
+    """Take the rows of a domain out of the summary of all."""
+    found: Any = summary
+    for column, value in domain.values.items() if len(summary) else ():
+        found = found[found[column] == value]
+    return found
+
+
+def _of_domain(found: tables.KeyTable, domain: domains.Domain) -> tables.KeyTable:
+    """Say in the title of a table which domain it is of."""
+    if not domain.name:
+        return found
+    return found._replace(name=f"{found.name}_{slug(domain.name)}", title=f"{domain.name}: {found.title}")
+
+
+def _title(rows: list[dict[str, Any]], base: str, source: Source, *, num_domains: int) -> str:
     base = base or "its base"
-    if own:
+    if source.is_table:
         return f"SAM against {base}: {source.name}"
+    if num_domains > 1:
+        return f"SAM against {base} in {num_domains} domains"
     where = [" and ".join(sorted({str(row[name]) for row in rows if row.get(name)})) for name in ("model", "dataset")]
     return f"SAM against {base}: {' on '.join(where)}" if all(where) else f"SAM against {base}"
 
 
-def _subtitle(rows: list[dict[str, Any]], varied: list[str], source: Source, *, own: bool) -> str:
-    text = f"{len(rows):,} run{'s' if len(rows) != 1 else ''}" + ("" if own else f" in {source.name}")
+def _subtitle(rows: list[dict[str, Any]], varied: list[str], source: Source) -> str:
+    text = f"{len(rows):,} run{'s' if len(rows) != 1 else ''}" + ("" if source.is_table else f" in {source.name}")
     if not varied:
         return text + "."
     listed = " and ".join(filter(None, [", ".join(varied[:-1]), varied[-1]]))
@@ -165,18 +218,26 @@ def _progress(rows: list[dict[str, Any]], source: Source) -> str:
     )
 
 
-def _answers(runs: "pd.DataFrame", rows: list[dict[str, Any]], *, metric: str, choose_by: str | None) -> list[str]:
-    done = [row for row in rows if row["status"] == "finished"]
+def _answers(runs: "pd.DataFrame", every: list[domains.Domain], *, metric: str, choose_by: str | None) -> list[str]:
     texts = answer.answer(runs, metric=metric, choose_by=choose_by).split("\n\n")
-    known = [row for row in done if row.get(metric) is not None]
-    if not texts[0].startswith("There is no gain yet") or not known:
+    if not texts[0].startswith("There is no gain yet"):
         return texts
+    return texts + [text for domain in every if (text := _best_run(domain, metric))]
+
+
+def _best_run(domain: domains.Domain, metric: str) -> str:
+    """Say which run of a domain is best; empty if none is done."""
+    rows = fields.records(domain.runs)
+    known = [row for row in rows if row["status"] == "finished" and row.get(metric) is not None]
+    if not known:
+        return ""
     write = tables.units(rows, metric=metric)
     higher = known[0].get("higher_is_better", True) and not metric.endswith("loss")
     best = max(known, key=lambda row: row[metric] if higher else -row[metric])
     where = f" ({best['run']})" if best.get("run") and len(known) > 1 else ""
     which = f"The best of {len(known):,} runs" if len(known) > 1 else "The one run"
-    return [*texts, f"{which} has a {write.metric} of {write.value(best[metric])}{where}."]
+    front = f"{domain.name}: " if domain.name else ""
+    return f"{front}{which} has a {write.metric} of {write.value(best[metric])}{where}."
 
 
 def _of_part(text: str, parts: list[str]) -> tuple[str, str]:
@@ -196,10 +257,11 @@ def _explanation(rows: list[dict[str, Any]], base: str, metric: str) -> str:
     )
 
 
-def _sections(found: list[charts.Chart], said: Mapping[str, measured.Finding]) -> list[Section]:
+def _sections(found: list[charts.Chart], said: Mapping[str, measured.Finding], domain: str) -> list[Section]:
     """Gather charts under their headings, in the order in which those first come, and what was measured with them."""
     by_heading: dict[str, list[charts.Chart]] = {}
     for chart in found:
         by_heading.setdefault(chart.section, []).append(chart)
     nothing = measured.Finding("", [])
-    return [Section(heading, members, *said.get(heading, nothing)) for heading, members in by_heading.items()]
+    front = f"{domain}: " if domain else ""
+    return [Section(front + heading, members, *said.get(heading, nothing)) for heading, members in by_heading.items()]

@@ -53,6 +53,6 @@ def export(
     for figure, spec in figures if images else ():
         save.save(charts.still(spec), folder / figure.name, data=figure.data, formats=images)
     if "latex" in formats:
-        for table in found.tables:
+        for table in [*([found.overview.table] if found.overview else []), *found.tables]:
             files.write_atomically(folder / f"{table.name}.tex", latex.table(table))
     return page_path

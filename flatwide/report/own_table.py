@@ -162,6 +162,8 @@ def _mapped(
     )
     kept = [axis for axis in axes if axis in runs.columns]
     kept += [column for column in runs.columns if column in configs.SCHEMA and column not in kept]
+    if "model" in kept and "model" not in axes and _names_sizes(runs):
+        kept.remove("model")
     twice: Any = runs[runs.duplicated(["num_params", "rho", "seed", *kept], keep=False)]
     if len(twice):
         row = twice.iloc[0]
@@ -174,6 +176,11 @@ def _mapped(
         )
     infinite = [axis for axis in kept if math.inf in {abs(v) for v in runs[axis].tolist() if isinstance(v, float)}]
     return _set_aside(runs.astype(dict.fromkeys(infinite, str)), kept), tuple(notes)
+
+
+def _names_sizes(runs: Any) -> bool:
+    """Tell whether the column `model` only names the sizes, such as resnet-32, and not families of several sizes."""
+    return bool((runs.groupby("model")["num_params"].nunique() <= 1).all())
 
 
 def _columns(found: Any, name: str, chosen: dict[str, str | None]) -> dict[str, str]:

@@ -20,7 +20,8 @@ def render(content: Content) -> str:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters["json"] = lambda value: Markup(_script_json(value))
     template = environment.from_string(_file("page.html"))
-    specs = {chart.name: chart.spec for section in content.sections for chart in section.charts}
+    shown = [*(content.overview.charts if content.overview else ()), *(c for s in content.sections for c in s.charts)]
+    specs = {chart.name: chart.spec for chart in shown}
     libraries = [_bundle()] if specs else []
     return template.render(
         content=content,

@@ -1,6 +1,7 @@
 """A config file that trains all runs of a table again."""
 
 import math
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -30,7 +31,8 @@ def config_file(runs: list[Run], names: Iterable[str]) -> str:
     Args:
       runs: rows of the results table, in which tuples are text.
       names: the columns that are config fields.
-    Returns: Python source. Fields whose values were combined freely are axes; the rest are points.
+    Returns: Python source. Fields whose values were combined freely are axes; the rest are points. Several domains are
+      parts, each with its own.
     """
     names = list(names)
     several = varied(runs, names)
@@ -45,23 +47,63 @@ def config_file(runs: list[Run], names: Iterable[str]) -> str:
             lines.append(f"    config.{name} = {_text(name, value)}")
     if own:
         lines.append("    config.lock()")
-    axes, coupled = _axes(runs, several)
-    points = _distinct(runs, coupled)
-    if len(points) > _MOST_POINTS:
+    domains = _by_domain(runs)
+    varied_lines = _parts(domains, several) if len(domains) > 1 else _varied(runs, several)
+    if varied_lines is None:
         return f"# {len(runs)} runs that share no axes: config.json in the directory of each has its fields.\n"
+    return "\n".join([*lines, *varied_lines, "    return config", ""])
+
+
+def _by_domain(runs: list[Run]) -> dict[tuple[str, str], list[Run]]:
+    """Group runs by their data set and model."""
+    found: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        found.setdefault((str(run.get("dataset")), str(run.get("model"))), []).append(run)
+    return found
+
+
+def _varied(runs: list[Run], several: list[str]) -> list[str] | None:
+    """Write the axes and points of a study; None where there would be too many."""
+    axes, points = _axes_and_points(runs, several)
+    if len(points) > _MOST_POINTS:
+        return None
+    lines = []
     if axes:
-        lines.append("    config.study.axes = {")
-        lines += [
-            f'        "{name}": {_tuple(_text(name, value) for value in values)},' for name, values in axes.items()
-        ]
-        lines.append("    }")
-    if coupled:
-        lines.append("    config.study.points = (")
-        for point in points:
-            entries = ", ".join(f'"{name}": {_text(name, value)}' for name, value in zip(coupled, point, strict=True))
-            lines.append(f"        {{{entries}}},")
-        lines.append("    )")
-    return "\n".join([*lines, "    return config", ""])
+        lines += ["    config.study.axes = {", *(f"        {entry}," for entry in axes), "    }"]
+    if points:
+        lines += ["    config.study.points = (", *(f"        {point}," for point in points), "    )"]
+    return lines
+
+
+def _parts(domains: dict[tuple[str, str], list[Run]], several: list[str]) -> list[str] | None:
+    """Write a part of a study for each domain; None where that cannot say it."""
+    if any(name not in configs.SCHEMA for name in several):
+        return None  # a field of somebody's own file is one that the other domains do not know
+    lines = ["    config.study.parts = {"]
+    for (dataset, model), runs in sorted(domains.items()):
+        own = varied(runs, several)
+        axes, points = _axes_and_points(runs, own)
+        if len(points) > _MOST_POINTS:
+            return None
+        lines.append(f'        "{re.sub(r"[^a-z0-9]+", "_", f"{dataset} {model}".lower()).strip("_")}": {{')
+        lines += [f'            "{name}": {_text(name, runs[0].get(name))},' for name in several if name not in own]
+        if axes:
+            lines += ['            "axes": {', *(f"                {entry}," for entry in axes), "            },"]
+        if points:
+            lines += ['            "points": (', *(f"                {point}," for point in points), "            ),"]
+        lines.append("        },")
+    return [*lines, "    }"]
+
+
+def _axes_and_points(runs: list[Run], several: list[str]) -> tuple[list[str], list[str]]:
+    """Write each axis, and each point of the fields that are coupled."""
+    axes, coupled = _axes(runs, several)
+    entries = [f'"{name}": {_tuple(_text(name, value) for value in values)}' for name, values in axes.items()]
+    points = []
+    for point in _distinct(runs, coupled) if coupled else []:
+        given = ", ".join(f'"{name}": {_text(name, value)}' for name, value in zip(coupled, point, strict=True))
+        points.append(f"{{{given}}}")
+    return entries, points
 
 
 def needs(runs: list[Run], command: str) -> str:

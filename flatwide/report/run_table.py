@@ -43,6 +43,8 @@ def run_table(runs: list[dict[str, Any]], *, varied: list[str]) -> dict[str, Any
     metric_names = {run.get("metric_name") for run in runs} - {None}
     is_percent = bool(metric_names) and metric_names <= files.FRACTION_METRICS
     word = str(next(iter(metric_names))).replace("_", " ") if len(metric_names) == 1 else "metric"
+    if len(metric_names) > 1:
+        names.insert(names.index("status") + 1, "metric_name")
     columns = [_column(name, runs, word, is_percent) for name in names]
     return {"columns": columns, "rows": [[_compact(run.get(name)) for name in names] for run in runs]}
 

@@ -17,14 +17,25 @@ WIDTHS, RHOS, SEEDS = (4, 16, 64), (0.0, 0.05, 0.1, 0.2), (0, 1, 2)
 VERSIONS = {"python": "3.11.7", "jax": "0.10.2", "flatwide": "0.1.0"}
 
 
-def make_run(workdir: Path, width: int, rho: float, seed: int, *, status: str = "finished", **fields: Any) -> str:
-    """Write the files of one made-up run; SAM gains more the wider its network is."""
+def make_run(
+    workdir: Path,
+    width: int,
+    rho: float,
+    seed: int,
+    *,
+    status: str = "finished",
+    metric_name: str = "accuracy",
+    **fields: Any,
+) -> str:
+    """Write the files of one made-up run; SAM gains more the wider its network is. Less of an error is better."""
     config = {name: field.default for name, field in configs.SCHEMA.items()}
     config |= {"num_neurons": (width,), "rho": rho, "seed": seed, "threads": 1, "label_noise": 0.5} | fields
     random = np.random.default_rng([width, round(1000 * rho), seed, round(100 * config["label_noise"])])
     accuracy = 0.8 + 0.02 * np.log(width) * (rho > 0) * (1 - abs(rho - 0.1)) + 0.004 * random.standard_normal()
+    accuracy = 1 - accuracy if metric_name.endswith("error") else accuracy
+    name = "-".join([str(config["dataset"]), str(config["model"])])
     identity = {"data": "c0ffee", "num_neurons": [width], "rho": rho, "seed": seed, "threads": 1, **fields}
-    name = f"digits-MLP{width}-rho{rho:g}-seed{seed}-{configs.digest(identity)}"
+    name = f"{name}{width}-rho{rho:g}-seed{seed}-{configs.digest(identity)}"
     directory = runs.RunDirectory(workdir / "runs" / name)
     directory.path.mkdir(parents=True)
     directory.write_config(config, identity=identity)
@@ -36,8 +47,8 @@ def make_run(workdir: Path, width: int, rho: float, seed: int, *, status: str = 
         "num_params": 75 * width + 10,
         "num_nonzero_params": 75 * width + 10,
         "seconds": 2.0,
-        "metric_name": "accuracy",
-        "higher_is_better": True,
+        "metric_name": metric_name,
+        "higher_is_better": not metric_name.endswith("error"),
         "device": "cpu",
         "num_devices": 1,
         "threads": 1,

@@ -104,7 +104,7 @@ def test_what_a_table_holds_cannot_become_markup(tmp_path, embedded):
     found = embedded(text, "run-data")
     assert {row[0] for row in found["rows"]} == {f"{evil}10", f"{evil}100"}
     assert "<b>&'\"" in [column["name"] for column in found["columns"]]
-    assert f"dataset={evil}" in Elements(text).words
+    assert evil in Elements(text).words
 
 
 def _plain(folder):

@@ -3,9 +3,11 @@
 import html
 import itertools
 import re
+from ast import literal_eval
 
 from flatwide import config as configs
 from flatwide.report import recipe
+from flatwide.study import plan
 
 AXES = {"num_neurons": ("(4,)", "(16,)", "(100,)"), "rho": (0.0, 0.1), "seed": (0, 1, 2)}
 BASE = {"model": "MLP", "dataset": "digits", "learning_rate": 0.05, "num_epochs": 60, "gradient_clip": None}
@@ -101,3 +103,18 @@ def test_the_page_tells_it_beside_the_config(tmp_path, make):
 
     make(tmp_path, 16, 0.1, 0, data_dir="/data/mnist")
     assert "add --config.data_dir=/data/mnist" in report.write(tmp_path, formats=()).read_text()
+
+
+def test_domains_become_parts_whose_study_has_the_same_runs(tmp_path):
+    teacher = {"model": "OneHiddenLayer", "dataset": "two_layer_teacher", "loss": "squared", "learning_rate": 0.003}
+    axes = {"num_neurons": ("(3,)", "(9,)"), "rho": (0.0, 0.2), "seed": (0, 1)}
+    runs = product(loss="cross_entropy") + product(axes, **teacher)
+    parts = config_of(runs, tmp_path)["study"]["parts"]
+    assert list(parts) == ["digits_mlp", "two_layer_teacher_onehiddenlayer"]
+    assert parts["two_layer_teacher_onehiddenlayer"] == teacher | {
+        "axes": {"num_neurons": ((3,), (9,)), "rho": (0.0, 0.2), "seed": (0, 1)}
+    }
+    planned = plan.expand(configs.load_file(str(tmp_path / "study.py"))).runs
+    found = {(run.config["dataset"], *(run.config[name] for name in axes)) for run in planned}
+    assert found == {(r["dataset"], literal_eval(r["num_neurons"]), r["rho"], r["seed"]) for r in runs}
+    assert {run.config["learning_rate"] for run in planned if run.config["dataset"] == "digits"} == {0.05}

@@ -1,0 +1,101 @@
+"""A work directory with runs of several domains, as several studies, or one with parts, leave it."""
+
+import itertools
+import re
+
+import pandas as pd
+import pytest
+
+from flatwide import load, report
+
+TEACHER = {"model": "OneHiddenLayer", "dataset": "two_layer_teacher", "loss": "squared", "base_optimizer": "adam"}
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory, make):
+    """Make a work directory into which two studies of other domains were run."""
+    folder = tmp_path_factory.mktemp("mixed")
+    for width, rho, seed in itertools.product((4, 16, 64), (0.0, 0.1), (0, 1, 2)):
+        make(folder, width, rho, seed)
+        make(folder, width + 1, rho, seed, metric_name="mean_squared_error", **TEACHER)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(mixed):
+    """Write its report."""
+    return report.write(mixed, formats=("svg", "latex")).read_text()
+
+
+def test_the_page_begins_with_every_domain(page):
+    assert "<h1>SAM against Adam and SGD in 2 domains</h1>" in page
+    figure, table, answer = (
+        page.index(text) for text in ('id="figure-gain_of_domains"', 'id="domains_table"', 'id="answer-heading"')
+    )
+    assert figure < table < answer
+    assert "of 2 domains" in page[answer : answer + 600]
+
+
+def test_each_domain_has_units_of_its_own(page):
+    rows = re.findall(r"<tr><th scope=\"row\">(.*?)</tr>", page.split('id="domains_table"')[1].split("</table>")[0])
+    cells = [re.split(r"</t[hd]><td>|</t[hd]>", row) for row in rows]
+    assert [row[:3] for row in cells] == [
+        ["digits, MLP", "test accuracy (points)", "SGD"],
+        ["two_layer_teacher, OneHiddenLayer", "test mean squared error", "Adam"],
+    ]
+    gains = [float(row[5].split(" ")[0]) for row in cells]
+    # Both gain 0.02 log(width) at rho 0.1: as many hundredths of accuracy, and that much less error.
+    assert gains[0] == pytest.approx(100 * gains[1], rel=0.2)
+    assert gains[1] > 0
+
+
+def test_charts_and_tables_of_a_domain_have_its_name(mixed, page):
+    assert '<h3 id="section-1">digits, MLP: What SAM buys</h3>' in page
+    assert "two_layer_teacher, OneHiddenLayer: The gain at each width" in page
+    names = {path.name for path in (mixed / "figures").iterdir()}
+    for ending in ("digits_mlp", "two_layer_teacher_onehiddenlayer"):
+        assert {f"gain_by_width_{ending}.svg", f"metric_by_width_{ending}.csv"} <= names
+        assert f"gain_by_width_table_{ending}.tex" in names
+    assert {"gain_of_domains.svg", "gain_of_domains.csv", "domains_table.tex"} <= names
+    assert "digits, MLP: Gain of SAM over SGD" in (mixed / "figures" / "gain_by_width_digits_mlp.svg").read_text()
+    drawn = pd.read_csv(mixed / "figures" / "gain_of_domains.csv")
+    assert set(drawn["domain"]) == {"digits, MLP", "two_layer_teacher, OneHiddenLayer"}
+
+
+def test_the_summary_covers_all(mixed, page):
+    found = pd.read_csv(mixed / "summary.csv")
+    assert len(found[found["row"] == "width"]) == 6
+    assert set(found["model"]) == {"MLP", "OneHiddenLayer"}
+
+
+def test_the_table_of_runs_says_what_each_is_measured_by(page, embedded):
+    columns = {column["name"]: column for column in embedded(page, "run-data")["columns"]}
+    assert "metric_name" in columns
+    assert not columns["test_metric"]["percent"]  # an error is none
+
+
+def test_a_table_of_several_domains_is_read_too(mixed, tmp_path):
+    path = tmp_path / "results.csv"
+    load(mixed).to_csv(path, index=False)
+    text = report.write_table(path).read_text()
+    assert 'id="figure-gain_of_domains"' in text
+
+
+def test_names_of_sizes_are_no_domains(tmp_path):
+    rows = [
+        {"model": f"net-{size}", "params": size, "rho": rho, "seed": seed, "accuracy": 0.5 + rho * size / 1000}
+        for size, rho, seed in itertools.product((10, 100), (0.0, 0.1), (0, 1, 2))
+    ]
+    path = tmp_path / "table.csv"
+    pd.DataFrame(rows).to_csv(path, index=False)
+    text = report.write_table(path).read_text()
+    assert 'id="figure-gain_of_domains"' not in text
+    assert "model differs" not in text
+
+
+def test_domains_without_a_gain_have_a_page(tmp_path, make):
+    make(tmp_path, 4, 0.0, 0)
+    make(tmp_path, 5, 0.0, 0, metric_name="mean_squared_error", **TEACHER)
+    text = report.write(tmp_path, formats=()).read_text()
+    assert "In 2 there is no interval yet (digits, MLP; two_layer_teacher, OneHiddenLayer)." in text
+    assert "<strong>digits, MLP</strong>: The one run has a test accuracy (%) of" in text

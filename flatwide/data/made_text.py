@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from flatwide.data import conllu, words
+from flatwide.data import conllu, labelled_text, words
 from flatwide.types import Dataset
 
 _SEED = 0  # not config.seed: the sentences are the same for every run
@@ -85,3 +85,58 @@ def emissions() -> dict[str, dict[str, float]]:
 def _by_rank(name: str, count: int, total: float) -> dict[str, float]:
     shares = 1 / np.arange(1, count + 1)
     return {f"{name}-{rank}": total * share / shares.sum() for rank, share in enumerate(shares, 1)}
+
+
+_NUM_REVIEWS, _NUM_TEST_REVIEWS = 1_000, 500
+_WRONG = 0.1  # of the training labels
+_NEGATED = 0.3  # of the verdicts
+_NUM_THINGS, _NUM_VERDICTS, _NUM_FILLERS = 300, 80, 40
+
+
+def made_sentiment(*, size_window: int = 16) -> Dataset:
+    """Make 1,000 training and 500 test reviews of 3 to 35 words, negative (0) or positive (1), to be told apart.
+
+    A review is one, three or five clauses, each with a thing, a verdict of either kind, and fillers; `not` before the
+    verdict turns it round (3 of 10). The label is what most clauses say. A tenth of the training labels, drawn at
+    random, is wrong, and those of the test reviews are right: to learn the training labels by heart does harm. Who
+    counts verdicts and overlooks `not` is right in 68.6 % of the test reviews, and who reads it in all of them.
+
+    Args:
+      size_window: as for `labelled_text`.
+    """
+    parts = [labelled_text.Table("made", rows) for rows in reviews()]
+    return labelled_text.dataset(*parts, ["0", "1"], split=str.split, size_window=size_window)
+
+
+def reviews() -> tuple[list[labelled_text.Row], list[labelled_text.Row]]:
+    """Draw the training and the test reviews."""
+    random = np.random.default_rng(_SEED)
+    things, fillers, *verdicts = (
+        (list(shares), np.cumsum(list(shares.values())))
+        for shares in (
+            _by_rank("thing", _NUM_THINGS, 1.0),
+            _by_rank("filler", _NUM_FILLERS, 1.0),
+            _by_rank("bad", _NUM_VERDICTS, 1.0),
+            _by_rank("good", _NUM_VERDICTS, 1.0),
+        )
+    )
+
+    def drawn(spellings: list[str], ends: np.ndarray) -> str:
+        return spellings[int(np.searchsorted(ends, random.random() * ends[-1], side="right"))]
+
+    def clause() -> tuple[list[str], int]:
+        kind, is_negated = int(random.random() < 0.5), random.random() < _NEGATED
+        before = [drawn(*fillers) for _ in range(int(random.random() * 3))]
+        after = [drawn(*fillers) for _ in range(int(random.random() * 3))]
+        verdict = [*(["not"] if is_negated else []), drawn(*verdicts[kind])]
+        return [drawn(*things), *before, *verdict, *after, "."], kind ^ is_negated
+
+    def review(line: int) -> labelled_text.Row:
+        clauses = [clause() for _ in range(1 + 2 * int(random.random() * 3))]
+        label = int(2 * sum(kind for _, kind in clauses) > len(clauses))
+        return labelled_text.Row(line, " ".join(word for forms, _ in clauses for word in forms), str(label))
+
+    rows = [review(line) for line in range(1, _NUM_REVIEWS + _NUM_TEST_REVIEWS + 1)]
+    for i in np.argsort(random.random(_NUM_REVIEWS))[: round(_WRONG * _NUM_REVIEWS)]:
+        rows[i] = rows[i]._replace(label=str(1 - int(rows[i].label)))
+    return rows[:_NUM_REVIEWS], rows[_NUM_REVIEWS:]

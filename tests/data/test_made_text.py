@@ -50,3 +50,35 @@ def test_tagging_is_the_same_every_time_and_has_the_words_of_its_sentences():
     assert row["inputs"][0, : len(forms)].tolist() == [known.get(word, words.UNKNOWN) for word in forms]
     assert row["targets"][0, : len(tags)].tolist() == [1 + made_text.TAGS.index(tag) for tag in tags]
     assert row["weights"].sum() == sum(len(forms) for forms, _ in test)
+
+
+def share_right(rows, *, reads_not):
+    """Judge reviews by counting verdicts; a draw is half right."""
+    found = []
+    for row in rows:
+        forms, votes = row.text.split(), 0
+        for before, word in zip(["", *forms], forms, strict=False):
+            vote = {"good": 1, "bad": -1}.get(word.split("-")[0], 0)
+            votes += -vote if reads_not and before == "not" else vote
+        found.append(0.5 if votes == 0 else float((votes > 0) == (row.label == "1")))
+    return np.mean(found)
+
+
+def test_sentiment_is_limited_as_its_page_says():
+    train, test = made_text.reviews()
+    assert (len(train), len(test)) == (1_000, 500)
+    lengths = [len(row.text.split()) for row in (*train, *test)]
+    assert (min(lengths), max(lengths)) == (3, 35)
+    assert share_right(test, reads_not=True) == 1
+    assert f"{share_right(test, reads_not=False):.1%}" == "68.6%"
+    assert_allclose(share_right(train, reads_not=True), 0.9)
+    assert 0.45 < np.mean([row.label == "1" for row in test]) < 0.55
+
+
+def test_sentiment_is_the_same_every_time():
+    found = made_text.made_sentiment()
+    assert found.fingerprint == made_text.made_sentiment(size_window=4).fingerprint
+    assert (found.train.num_examples, found.test.num_examples, found.num_outputs) == (1_000, 500, 2)
+    assert found.example.shape == (35,)
+    assert found.example.num_values == 2 + len({word for row in made_text.reviews()[0] for word in row.text.split()})
+    assert found.test.targets.tolist() == [int(row.label) for row in made_text.reviews()[1]]

@@ -42,6 +42,8 @@ def test_a_shipped_config_trains_two_steps(path, tmp_path):
     small |= {"hidden_size": 8, "num_layers": 1}
     if config["loss"] == "cross_entropy" or config["model"] == "VGG11":
         small |= {"dataset": f"{own}:made"}  # the others are made from seeds
+    if config["loss"] == "ppo":
+        small |= {"num_envs": 2, "unroll_length": 8, "num_test_games": 1}
     if config["model"] == "ResNet50":
         small |= {"num_blocks": (1, 1)}
     if config["model"] == "ResNet18":
@@ -67,6 +69,7 @@ PAPER = {
     "two_layer_teacher": {"num_epochs": 800, "batch_size": 50, "weight_decay": 0.0},
     "teacher_student": {"num_epochs": 100, "learning_rate": 0.1, "lr_scheduler": "step", "weight_decay": 0.0},
     "cifar10_vit": {"num_epochs": 200, "learning_rate": 0.1, "lr_scheduler": "cosine", "weight_decay": 1e-4},
+    "atari_ppo": {"learning_rate": 2.5e-4, "lr_scheduler": "linear", "batch_size": 256, "gradient_clip": 0.5},
     "imagenet_resnet50": {"num_epochs": 90, "batch_size": 512, "lr_scheduler": "cosine", "warmup_steps": 5000},
 }
 

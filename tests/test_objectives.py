@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import sklearn.metrics
 from numpy.testing import assert_allclose, assert_array_equal
 
 from flatwide import objectives, registry
@@ -244,3 +245,124 @@ def test_losses_say_which_targets_they_take():
     with pytest.raises(ValueError, match="num_outputs=0: expected at least 1 real target"):
         objectives.squared(0, real_targets=True)
     assert set(objectives.FOR_CLASSES_ONLY) <= set(objectives.OBJECTIVES)
+
+
+def played(seed=0):
+    random = np.random.default_rng(seed)
+    outputs = {"logits": random.normal(size=(40, 3)), "values": random.normal(size=40)}
+    targets = {
+        "action": random.integers(0, 3, 40),
+        "log_probability": np.log(random.uniform(0.1, 0.9, 40)),
+        "advantage": random.normal(size=40),
+        "return": random.normal(size=40),
+        "clip_factor": np.full(40, 0.5),
+    }
+    return jax.tree.map(jnp.asarray, outputs), {"targets": jax.tree.map(jnp.asarray, targets)}
+
+
+def ppo_by_hand(outputs, targets, *, clip_ratio, value_coefficient, entropy_coefficient):
+    found = []
+    for place in range(len(targets["action"])):
+        at = {name: float(values[place]) for name, values in targets.items()}
+        exponentials = np.exp(np.asarray(outputs["logits"][place]))
+        probabilities = exponentials / exponentials.sum()
+        ratio = probabilities[int(at["action"])] / np.exp(at["log_probability"])
+        margin = clip_ratio * at["clip_factor"]
+        clipped = min(max(ratio, 1 - margin), 1 + margin)
+        gain = min(ratio * at["advantage"], clipped * at["advantage"])
+        error = (float(outputs["values"][place]) - at["return"]) ** 2
+        entropy = -np.sum(probabilities * np.log(probabilities))
+        found.append(-gain + value_coefficient * error - entropy_coefficient * entropy)
+    return np.array(found)
+
+
+def test_ppo_agrees_with_numpy(float64):
+    outputs, batch = played()
+    fields = {"clip_ratio": 0.3, "value_coefficient": 0.7, "entropy_coefficient": 0.2}
+    objective = objectives.ppo(3, clip_ratio=0.3, value_coefficient=0.7, entropy_coefficient=0.2)
+    assert_allclose(objective.losses(outputs, batch), ppo_by_hand(outputs, batch["targets"], **fields), rtol=1e-12)
+    assert_array_equal(objective.weights(batch), np.ones(40))
+    assert (objective.metric_name, objective.higher_is_better) == ("score", True)
+    assert objective.metric(np.array([1.0, 4.0]), np.ones(2)) == 2.5
+
+
+def test_ppo_learns_nothing_more_from_a_probability_that_has_changed_enough(float64):
+    outputs, batch = played()
+    targets = batch["targets"] | {"advantage": jnp.ones(40), "clip_factor": jnp.ones(40)}
+    objective = objectives.ppo(3, value_coefficient=0.0, entropy_coefficient=0.0)
+    slope = jax.grad(lambda logits: jnp.sum(objective.losses(outputs | {"logits": logits}, {"targets": targets})))
+    moves = np.abs(slope(outputs["logits"])).sum(axis=1) > 0
+    chosen = jax.nn.log_softmax(outputs["logits"])[np.arange(40), targets["action"]]
+    assert_array_equal(moves, np.exp(chosen - targets["log_probability"]) < 1.1)
+
+
+def test_ppo_refuses_other_outputs():
+    outputs, batch = played()
+    with pytest.raises(ValueError, match=r"outputs are 'logits' and 'values'; choose config\.model=ActorCritic"):
+        objectives.ppo(3).losses(outputs["logits"], batch)
+    with pytest.raises(ValueError, match=r"logits of shape \(40, 3\) .*; expected \(40, 4\)"):
+        objectives.ppo(4).losses(outputs, batch)
+    with pytest.raises(ValueError, match="expected a game, but the targets"):
+        objectives.ppo(3, real_targets=True)
+    with pytest.raises(ValueError, match="at least 2 actions"):
+        objectives.ppo(1)
+
+
+LABELS = objectives.binary_cross_entropy(6)
+
+
+@pytest.mark.parametrize("ties", [1, 3, 1000])
+def test_mean_average_precision_is_that_of_scikit_learn(ties):
+    random = np.random.default_rng(ties)
+    logits = (np.round(random.normal(size=(80, 6)) * ties) / ties).astype(np.float32)
+    labels = random.integers(-1, 2, (80, 6)).astype(np.int8)
+    labels[:, 4], labels[:, 5] = np.minimum(labels[:, 4], 0), np.abs(labels[:, 5])
+    labels[labels[:, 5] == 0, 5] = -1  # only labels of one kind: neither task counts
+    expected = []
+    for task in range(4):
+        there = labels[:, task] >= 0
+        expected.append(sklearn.metrics.average_precision_score(labels[there, task], logits[there, task]))
+    found = objectives.average_precision(logits, labels)
+    assert_allclose(found[:4], expected, rtol=1e-12)
+    assert np.isnan(found[4:]).all()
+    batch = {"targets": jnp.asarray(labels)}
+    predictions = jax.device_get(LABELS.predictions(jnp.asarray(logits), batch))
+    assert_allclose(LABELS.metric(predictions, LABELS.weights(batch)), np.mean(expected), rtol=1e-12)
+    assert (LABELS.metric_name, LABELS.higher_is_better) == ("mean_average_precision", True)
+
+
+@pytest.mark.usefixtures("float64")
+def test_the_logistic_loss_counts_each_label_once_and_missing_ones_never():
+    random = np.random.default_rng(0)
+    logits, labels = random.normal(size=(5, 6)) * 3, random.integers(-1, 2, (5, 6))
+    labels[2] = -1
+    chances = 1 / (1 + np.exp(-logits))
+    terms = -np.log(np.where(labels == 1, chances, 1 - chances)) * (labels >= 0)
+    batch = {"targets": jnp.asarray(labels)}
+    assert_allclose(LABELS.losses(jnp.asarray(logits), batch), terms.sum(axis=1), rtol=1e-12)
+    assert_array_equal(LABELS.weights(batch), (labels >= 0).sum(axis=1))
+    halves = batch | {"weights": jnp.array([0.5, 1, 1, 0, 2])}
+    assert_allclose(LABELS.losses(jnp.asarray(logits), halves), terms.sum(axis=1) * halves["weights"], rtol=1e-12)
+    extreme = jnp.full((5, 6), 1000.0).at[0].set(-1000.0)
+    gradient = jax.grad(lambda logits: jnp.sum(LABELS.losses(logits, batch)))(extreme)
+    assert np.isfinite(gradient).all()
+    assert_array_equal(np.asarray(gradient)[labels < 0], 0)
+
+
+def test_labels_that_do_not_fit_the_logistic_loss_are_refused():
+    with pytest.raises(
+        ValueError, match=r"config.loss='binary_cross_entropy': expected labels of yes or no, .* squared"
+    ):
+        objectives.binary_cross_entropy(3, real_targets=True)
+    with pytest.raises(ValueError, match="num_outputs=0: expected at least 1 task"):
+        objectives.binary_cross_entropy(0)
+    with pytest.raises(
+        ValueError, match=r"targets of shape \(4,\): expected both \[B, 6\].* choose config.loss=cross_ent"
+    ):
+        LABELS.losses(jnp.zeros((4, 6)), {"targets": jnp.zeros(4, int)})
+    with pytest.raises(ValueError, match=r"targets of type float.*: expected integers 1, 0, or -1 for a missing label"):
+        LABELS.losses(jnp.zeros((4, 6)), {"targets": jnp.zeros((4, 6))})
+    found = {"logits": np.zeros((4, 6)), "labels": np.zeros((4, 6), int)}
+    with pytest.raises(ValueError, match="None of the 6 tasks has labels of both kinds among 4 examples: expected"):
+        LABELS.metric(found, np.full(4, 6))
+    assert np.isnan(LABELS.metric(found | {"logits": np.full((4, 6), np.nan)}, np.full(4, 6)))

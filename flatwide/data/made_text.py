@@ -104,8 +104,8 @@ def made_sentiment(*, size_window: int = 16) -> Dataset:
     Args:
       size_window: as for `labelled_text`.
     """
-    parts = [labelled_text.Table("made", rows) for rows in reviews()]
-    return labelled_text.dataset(*parts, ["0", "1"], split=str.split, size_window=size_window)
+    train, test = (labelled_text.Table("made reviews", rows) for rows in reviews())
+    return labelled_text.dataset(train, test, ["0", "1"], split=str.split, size_window=size_window)
 
 
 def reviews() -> tuple[list[labelled_text.Row], list[labelled_text.Row]]:

@@ -6,6 +6,7 @@ from typing import NamedTuple, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import errors
 from flax import linen as nn
 
 from flatwide.types import Array, Categories, Model, PyTree
@@ -57,7 +58,12 @@ def from_linen(module: nn.Module, example: PyTree) -> Model:
         rngs = None if key is None else {"dropout": key}
         if not train:
             return module.apply(variables, inputs, train=False, rngs=rngs), stats
-        outputs, updated = module.apply(variables, inputs, train=True, rngs=rngs, mutable=[_STATISTICS])
+        try:
+            outputs, updated = module.apply(variables, inputs, train=True, rngs=rngs, mutable=[_STATISTICS])
+        except errors.InvalidRngError as error:
+            raise ValueError(
+                "key=None: expected a PRNG key, which dropout needs in training; or config.dropout=0."
+            ) from error
         # In 64-bit mode Flax averages in the wider of two dtypes; a loop over steps needs what it was given.
         updated = updated.get(_STATISTICS, {})
         return outputs, jax.tree.map(lambda new, old: new.astype(old.dtype), updated, stats)

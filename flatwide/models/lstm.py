@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from flatwide.models import dropout as masks
 from flatwide.models import linen
 from flatwide.types import Array, Model, PyTree
 
@@ -29,14 +30,15 @@ class LSTM(nn.Module):
         def dense(size: int, name: str, *, use_bias: bool = False) -> nn.Dense:
             return nn.Dense(size, use_bias, dtypes.compute, dtypes.full, name=name)
 
+        rate = self.dropout if train else 0.0
+
         def drop(values: Array) -> Array:
-            return nn.Dropout(self.dropout, deterministic=not train)(values)
+            return values if rate == 0 else _dropped(values, self.make_rng("dropout"), rate)
 
         tokens = inputs.T  # time first: a step of the recurrence reads one block of memory
         is_word = tokens != 0
-        if train and self.dropout > 0:
-            is_dropped = jax.random.bernoulli(self.make_rng("dropout"), WORD_DROPOUT, tokens.shape)
-            tokens = jnp.where(is_dropped & is_word, _UNKNOWN, tokens)
+        if rate > 0:
+            tokens = drop_words(tokens, self.make_rng("dropout"))
         table = nn.Embed(
             self.num_words,
             embedding_size(self.hidden_size),
@@ -49,13 +51,27 @@ class LSTM(nn.Module):
         encoded = drop(_encode(*(direction(embedded, is_word) for direction in directions)))
         scores = dense(1, "energy")(jnp.tanh(dense(self.hidden_size, "keys")(encoded)))[..., 0]
         attention = jax.nn.softmax(scores.astype(dtypes.full), axis=0, where=is_word)
-        context = drop(jnp.einsum("lb,lbh->bh", attention, encoded))
-        hidden = drop(jnp.tanh(dense(self.hidden_size, "hidden", use_bias=True)(context)))
+        context = drop(jnp.einsum("lb,lbh->bh", attention, encoded)[None])[0]
+        hidden = drop(jnp.tanh(dense(self.hidden_size, "hidden", use_bias=True)(context))[None])[0]
         return dense(self.num_outputs, "output")(hidden).astype(dtypes.full)
 
 
+def drop_words(tokens: Array, key: Array) -> Array:
+    """Let a tenth of the words [L, B] be unknown; padding stays."""
+    is_kept = _dropped(jnp.ones((*tokens.shape, 1), jnp.float32), key, WORD_DROPOUT)[..., 0] > 0
+    return jnp.where(is_kept | (tokens == 0), tokens, _UNKNOWN)
+
+
+def _dropped(values: Array, key: Array, rate: float) -> Array:
+    """Drop entries of [L, B, D] by where they are in their text, so that padding does not change which."""
+    length, batch, size = values.shape
+    item, example = jnp.divmod(jnp.arange(length * batch), batch)
+    rows = masks.dropout(values.reshape(-1, size), rate=rate, key=key, example=example, item=item)
+    return rows.reshape(values.shape)
+
+
 class _Direction(nn.Module):
-    """The weights of one direction, `input` of the words and `kernel` of the state, with the four gates side by side."""
+    """The weights of one direction: `input` of the words, `kernel` of the state; the four gates stand side by side."""
 
     hidden_size: int
     dtypes: linen.Dtypes

@@ -77,3 +77,10 @@ def float64() -> Iterator[None]:
 def root() -> Path:
     """Find the repository: its configs, docs and examples."""
     return ROOT
+
+
+@pytest.fixture(autouse=True, scope="module")
+def forget_programs() -> Iterator[None]:
+    """Free the compiled programs of a file of tests: thousands of them would stay in a worker's memory."""
+    yield
+    jax.clear_caches()

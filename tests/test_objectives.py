@@ -351,7 +351,7 @@ def test_the_logistic_loss_counts_each_label_once_and_missing_ones_never():
 
 def test_labels_that_do_not_fit_the_logistic_loss_are_refused():
     with pytest.raises(
-        ValueError, match=r"config.loss='binary_cross_entropy': expected labels of yes or no, .* squared"
+        ValueError, match=r"config.loss='binary_cross_entropy': expected labels of yes or no, .*squared"
     ):
         objectives.binary_cross_entropy(3, real_targets=True)
     with pytest.raises(ValueError, match="num_outputs=0: expected at least 1 task"):

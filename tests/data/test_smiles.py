@@ -1,0 +1,128 @@
+"""Molecules from SMILES: OGB's features, labels that may be missing, and what is said of faults."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from flatwide import driver
+from flatwide.data import DataError, smiles
+from flatwide.data.smiles import made_molecules, molecule, smiles_csv
+
+TABLE = """mol_id,Active,smiles,Toxic
+a,1,CCO,0
+b,,c1ccccc1,1
+c,0.0,"[Na+].[Cl-]",
+"""
+TEN = ["CCO", "C", "CC", "CCC", "c1ccccc1", "CC=O", "CN", "CCN", "CO", "CCl"]
+
+
+def test_features_are_those_that_ogb_documents():
+    atoms, bonds = molecule("Cl[C@H](/C=C/C)Br", "here")
+    assert_array_equal(atoms[1], [5, 2, 4, 5, 1, 0, 2, 0, 0])  # the example in OGB's own source
+    assert_array_equal(bonds, [[0, 1], [1, 2], [2, 3], [3, 4], [1, 5]])
+    atoms, bonds = molecule("c1cc[nH]c1", "here")
+    assert_array_equal(atoms[3], [6, 0, 3, 5, 1, 0, 1, 1, 1])
+    assert len(bonds) == 5
+    atoms, bonds = molecule("*[O-]", "here")
+    assert_array_equal(atoms[:, 0], [118, 7])  # what is no element is the last
+    assert atoms[1, 3] == 4
+    assert molecule("[Fe+6]", "here")[0][0, 3] == 11
+    assert molecule("[CH3]", "here")[0][0, 5] == 1
+    assert molecule("[Na+]", "here")[1].shape == (0, 2)
+
+
+def test_a_table_with_missing_labels(tmp_path):
+    (tmp_path / "train.csv").write_text(TABLE)
+    (tmp_path / "test.csv").write_text(TABLE.replace("CCO", "CCCO"))
+    dataset = smiles_csv(data_dir=str(tmp_path))
+    assert dataset.num_outputs == 2
+    assert not dataset.has_real_targets
+    assert_array_equal(dataset.train.targets, [[1, 0], [-1, 1], [0, -1]])
+    assert_array_equal(dataset.train.arrays["inputs"]["num_nodes"], [3, 6, 2])
+    assert_array_equal(dataset.train.arrays["inputs"]["num_edges"], [2, 6, 0])
+    assert_array_equal(dataset.test.arrays["inputs"]["num_nodes"], [4, 6, 2])
+
+
+def test_every_tenth_molecule_of_one_file_is_a_test_example(tmp_path):
+    (tmp_path / "all.csv").write_text("smiles,y\n" + "".join(f"{found},1\n" for found in TEN * 2))
+    dataset = smiles_csv(data_dir=str(tmp_path))
+    assert (dataset.train.num_examples, dataset.test.num_examples) == (18, 2)
+    assert_array_equal(dataset.test.arrays["inputs"]["nodes"][:, 1, 0], [16, 16])  # chlorine
+    (tmp_path / "all.csv").write_text("smiles,y\nC,1\n")
+    with pytest.raises(DataError, match=r"all.csv: 1 molecules; expected at least 10"):
+        smiles_csv(data_dir=str(tmp_path / "all.csv"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("c1ccccc1", "c1ccccc", r"all.csv, line 3: SMILES 'c1ccccc' is no molecule \(it cannot be parsed\); mend or"),
+        ("CCO", "CN(C)(C)(C)C", r"all.csv, line 2: SMILES .* is no molecule \(Explicit valence for atom # 1 N, 5"),
+        ("CCO", "", r"all.csv, line 2: SMILES '' is no molecule \(it is empty\)"),
+        (",1\nc", ",2\nc", r"all.csv, line 3, column 'Toxic': '2'; expected 0, 1, or nothing for a missing label"),
+        (",1\nc", "\nc", r"all.csv, line 3: 3 columns; expected 4, as in the first line"),
+        ("smiles", "formula", r"all.csv, line 1: columns .*; expected one that is named smiles"),
+        (TABLE, "smiles\nC\n", r"all.csv, line 1: columns \['smiles'\]; expected one or more with labels"),
+        (TABLE, "smiles,y\n", r"all.csv: no molecules; expected one a line behind the first"),
+    ],
+)
+def test_faults_name_the_line(tmp_path, old, new, message):
+    (tmp_path / "all.csv").write_text(TABLE.replace(old, new))
+    with pytest.raises(DataError, match=message):
+        smiles_csv(data_dir=str(tmp_path))
+
+
+def test_missing_files_say_what_is_expected(tmp_path):
+    with pytest.raises(DataError, match=r"config.data_dir=None: expected a folder with train.csv and test.csv"):
+        smiles_csv()
+    (tmp_path / "train.csv").write_text(TABLE)
+    (tmp_path / "dev.csv").write_text(TABLE)
+    with pytest.raises(DataError, match=r"\.csv files \['dev.csv', 'train.csv'\]; expected train.csv and test.csv"):
+        smiles_csv(data_dir=str(tmp_path))
+    (tmp_path / "test.csv").write_text(TABLE.replace("Toxic", "Other"))
+    with pytest.raises(DataError, match=r"test.csv: tasks \['Active', 'Other'\]; expected those of train.csv"):
+        smiles_csv(data_dir=str(tmp_path))
+
+
+def test_without_rdkit_the_extra_is_named(monkeypatch):
+    monkeypatch.setattr(smiles.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(DataError, match=r"pip install 'flatwide\[molecules\]'"):
+        made_molecules()
+
+
+@pytest.mark.slow
+def test_made_molecules_are_what_the_docs_say():
+    dataset = made_molecules()
+    assert (dataset.train.num_examples, dataset.test.num_examples, dataset.num_outputs) == (3993, 998, 128)
+    for labels in (dataset.train.targets, dataset.test.targets):
+        assert abs((labels < 0).mean() - 0.4) < 4 * (0.24 / labels.size) ** 0.5
+        assert {-1, 0, 1} == set(np.unique(labels))
+        assert ((labels == 1).sum(axis=0) > 0).all()
+    assert made_molecules().fingerprint == dataset.fingerprint
+
+
+def test_a_tiny_run_from_smiles_to_a_score(tmp_path):
+    for name in ("train.csv", "test.csv"):
+        (tmp_path / name).write_text(
+            "smiles,one,two\n" + "".join(f"{found},{i % 2},{'' if i % 3 else 1}\n" for i, found in enumerate(TEN * 3))
+        )
+    fields = {
+        "model": "GCN",
+        "hidden_size": 4,
+        "num_layers": 1,
+        "dataset": "smiles_csv",
+        "data_dir": str(tmp_path),
+        "loss": "binary_cross_entropy",
+        "base_optimizer": "adam",
+        "learning_rate": 1e-2,
+        "lr_scheduler": "constant",
+        "batch_size": 8,
+        "num_train_steps": 4,
+        "pruner": "random",
+        "sparsity": 0.5,
+    }
+    result = driver.run(fields, tmp_path / "runs", quiet=True)
+    assert (result["status"], result["steps"], result["metric_name"]) == ("finished", 4, "mean_average_precision")
+    assert 0 < result["test_metric"] <= 1
+    assert np.isfinite(result["train_loss"])
+    assert result["test_loss"] == pytest.approx(result["train_loss"], rel=1e-5)  # each graph and each label once

@@ -1,4 +1,5 @@
 import importlib.util
+import json
 
 import jax
 import numpy as np
@@ -169,7 +170,7 @@ def player(example, num_outputs):
 """
 
 
-def test_a_killed_run_ends_as_one_that_was_not(tmp_path):
+def test_a_killed_run_of_a_pruned_network_ends_as_one_that_was_not(tmp_path):
     (tmp_path / "player.py").write_text(PLAYER)
     config = {
         "model": f"{tmp_path}/player.py:player",
@@ -187,6 +188,9 @@ def test_a_killed_run_ends_as_one_that_was_not(tmp_path):
         "eval_every_steps": 3,
         "num_test_games": 2,
         "checkpoint_every_seconds": 0.0,
+        "pruner": "snip",
+        "sparsity": 0.5,
+        "measurements": ("gradient",),
     }
     whole = flatwide.run(config, tmp_path / "whole", quiet=True, tensorboard=False)
     for _ in range(2):
@@ -194,8 +198,11 @@ def test_a_killed_run_ends_as_one_that_was_not(tmp_path):
             flatwide.run(config, tmp_path / "cut", quiet=True, tensorboard=False, should_stop=lambda: True)
     cut = flatwide.run(config, tmp_path / "cut", quiet=True, tensorboard=False)
     assert whole["metric_name"] == "score"
+    assert whole["num_nonzero_params"] == whole["num_params"] // 2
     same = ("status", "steps", "train_loss", "train_metric", "test_loss", "test_metric", "test_metric_best")
     assert {name: whole[name] for name in same} == {name: cut[name] for name in same}
+    measured = [next((tmp_path / name).glob("runs/*/measurements/gradient.json")) for name in ("whole", "cut")]
+    assert json.loads(measured[0].read_text())["values"] == json.loads(measured[1].read_text())["values"]
     final = [next((tmp_path / name).glob("runs/*/checkpoints/final.npz")) for name in ("whole", "cut")]
     arrays = [dict(np.load(path)) for path in final]
     for name in arrays[0].keys() - {"metadata.json"}:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from flatwide import streams, trees
-from flatwide.data.played import Game, Games, Played
+from flatwide.data.played import Game, Games, Played, Turn
 from flatwide.training.state import State, Values
 from flatwide.types import Array, Batch, PyTree
 from flatwide.workloads import Scores, Workload
@@ -38,6 +38,16 @@ class Transitions(NamedTuple):
     rewards: Array
     terminated: Array
     truncated: Array
+
+
+class Seen(NamedTuple):
+    """One action of each game; leaves [N, ...]."""
+
+    observations: Array
+    actions: Array
+    log_probabilities: Array
+    values: Array
+    after: Turn
 
 
 # policy(observations [N, ...]) -> (logits [N, A], values [N])
@@ -69,31 +79,31 @@ def roll_out(
     Returns: the games after it, and what was played.
     Cost: T passes of the network over N observations, and one over T N.
     """
+    keys = jax.random.split(key, unroll_length)
+    playing, seen = jax.lax.scan(lambda playing, key: take_turn(game, policy, playing, key), playing, keys)
+    return playing, transitions(policy, seen)
 
-    def turn(playing: Playing, key: Array):
-        draw, chance = jax.random.split(key)
-        logits, values = policy(playing.observations)
-        actions = jax.random.categorical(draw, logits)
-        log_probabilities = log_probability(logits, actions)
-        states, after = jax.vmap(game.step)(jax.random.split(chance, len(actions)), playing.states, actions)
-        seen = (playing.observations, actions, log_probabilities, values, after)
-        return Playing(states, after.observation), seen
 
-    playing, seen = jax.lax.scan(turn, playing, jax.random.split(key, unroll_length))
-    observations, actions, log_probabilities, values, after = seen
-    # The successor of a game that was stopped is no observation that is answered, so it is looked at here.
-    flat = after.successor.reshape(-1, *after.successor.shape[2:])
-    next_values = policy(flat)[1].reshape(values.shape)
-    return playing, Transitions(
-        observations,
-        actions,
-        log_probabilities,
-        values,
-        next_values,
-        after.reward.astype(values.dtype),
-        after.terminated,
-        after.truncated,
-    )
+def take_turn(game: Game, policy: Policy, playing: Playing, key: Array) -> tuple[Playing, Seen]:
+    """Play one action of each game."""
+    draw, chance = jax.random.split(key)
+    logits, values = policy(playing.observations)
+    actions = jax.random.categorical(draw, logits)
+    states, after = jax.vmap(game.step)(jax.random.split(chance, len(actions)), playing.states, actions)
+    seen = Seen(playing.observations, actions, log_probability(logits, actions), values, after)
+    return Playing(states, after.observation), seen
+
+
+def transitions(policy: Policy, seen: Seen) -> Transitions:
+    """Add what the network expects of each action's successor, to turns [T, N, ...] that were stacked.
+
+    Where a game was stopped, its last observation is answered by no action, so it is looked at only here.
+    """
+    successors, values = seen.after.successor, seen.values
+    next_values = policy(successors.reshape(-1, *successors.shape[2:]))[1].reshape(values.shape)
+    after = seen.after
+    rewards = after.reward.astype(values.dtype)
+    return Transitions(*seen[:4], next_values, rewards, after.terminated, after.truncated)
 
 
 def log_probability(logits: Array, actions: Array) -> Array:

@@ -1,0 +1,165 @@
+"""PPO on MinAtar's Breakout: one compiled program against loops in Python, by actions trained on in a second.
+
+Run:     python benchmarks/minatar_steps.py --peer_python=PATH_TO_A_PYTHON_WITH_TORCH_AND_MINATAR [--threads 1]
+Does:    trains by configs/minatar_ppo.py at rho 0 for some epochs of 8,192 actions, in turn
+         (a) as flatwide does: playing, advantages and updates in one compiled program;
+         (b) the same compiled functions, but called turn by turn and update by update from Python, with the games of
+         gymnax in one vectorized call;
+         (c) a PyTorch network and the games of the original MinAtar package, which are Python (peers/torch_ppo.py).
+Prints:  for each number of filters the actions a second of (a), and the seconds of (b) and of (c) over those of (a):
+         medians with their ranges, by processor time, which other load touches less than the clock, and by the clock in
+         brackets. It stops if (b) does not end with the weights of (a).
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ACTIONS = 64 * 128  # of an epoch
+
+
+class Peer:
+    """A PyTorch process that trains when it is told to."""
+
+    def __init__(self, python: str, threads: int, num_filters: int):
+        command = [python, str(HERE / "peers" / "torch_ppo.py"), str(threads), str(num_filters)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.versions = self.process.stdout.readline().strip()
+        if not self.versions:
+            raise SystemExit(f"--peer_python={python}: it needs torch and MinAtar: pip install torch MinAtar.")
+
+    def seconds(self, epochs: int) -> tuple[float, float]:
+        """Give wall and processor seconds."""
+        self.process.stdin.write(f"{epochs}\n")
+        self.process.stdin.flush()
+        wall, processor = self.process.stdout.readline().split()
+        return float(wall), float(processor)
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def timed(train, *arguments):
+    """Give wall and processor seconds of some training, and the state after it."""
+    import jax
+
+    wall, processor = time.perf_counter(), time.process_time()
+    found = jax.block_until_ready(train(*arguments))
+    seconds = time.perf_counter() - wall, time.process_time() - processor
+    return seconds, found if hasattr(found, "params") else found[0]
+
+
+def spread(numbers) -> str:
+    found = sorted(numbers)
+    return f"{statistics.median(found):,.1f} ({found[0]:,.1f} .. {found[-1]:,.1f})"
+
+
+def both(theirs, ours) -> str:
+    """Write the ratio by processor time, and by the clock in brackets."""
+    wall, processor = zip(
+        *((a[0] / b[0], a[1] / b[1]) for a, b in zip(theirs, ours, strict=True)),
+        strict=True,
+    )
+    return f"{spread(processor)} [{statistics.median(wall):.1f}]"
+
+
+class Loop:
+    """The compiled functions of one run, called from Python turn by turn and update by update."""
+
+    def __init__(self, built):
+        import jax
+        import jax.numpy as jnp
+
+        from flatwide import streams
+        from flatwide.training import rollouts
+
+        plan, split, game = built.plan, built.train, built.train.game
+        self.built, self.split = built, split
+
+        def turn(params, playing, key):
+            return rollouts.take_turn(game, rollouts.policy_of(built.workload, params, {}, None), playing, key)
+
+        def keys_of(epoch):
+            key = jax.random.fold_in(streams.key(built.values.seed, "actions"), epoch)
+            return jax.random.split(key, split.unroll_length)
+
+        def examples_of(params, step, seen):
+            options = {"discount": split.discount, "gae_lambda": split.gae_lambda}
+            played = rollouts.transitions(rollouts.policy_of(built.workload, params, {}, None), seen)
+            return rollouts.examples(played, clip_factor=plan.schedule(step), **options)
+
+        self.turn, self.keys_of, self.examples_of = jax.jit(turn), jax.jit(keys_of), jax.jit(examples_of)
+        self.orders_of = jax.jit(lambda epoch: plan._order(built.values.seed, epoch))
+        self.batch_of = jax.jit(lambda examples, order, within: plan.batch((examples, order), {}, within))
+        self.stack = jax.jit(lambda seen: jax.tree.map(lambda *leaves: jnp.stack(leaves), *seen))
+
+    def epoch(self, state):
+        import numpy as np
+
+        built, epoch = self.built, int(state.step) // self.built.steps_per_epoch
+        playing, seen = state.source["playing"], []
+        for key in self.keys_of(np.int32(epoch)):
+            playing, found = self.turn(state.params, playing, key)
+            seen.append(found)
+        examples, order = self.examples_of(state.params, state.step, self.stack(seen)), self.orders_of(np.int32(epoch))
+        state = state._replace(source={"playing": playing, "examples": examples})
+        for within in range(built.steps_per_epoch):
+            batch = self.batch_of(state.source["examples"], order, np.int32(within))
+            state, _ = built.train_step(state, batch)
+        return state
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peer_python", default=sys.executable)
+    parser.add_argument("--num_filters", type=int, nargs="+", default=[4, 16])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=5)
+    flags = parser.parse_args()
+    os.environ["NPROC"] = str(flags.threads)
+
+    import jax
+    import numpy as np
+
+    from flatwide import experiment
+    from flatwide.config import load_file
+
+    config = load_file(str(HERE.parent / "configs" / "minatar_ppo.py"))
+    for num_filters in flags.num_filters:
+        built = experiment.build(config | {"rho": 0.0, "num_filters": num_filters})
+        segment, loop, state = built.segment(), Loop(built), built.init()
+        peer = Peer(flags.peer_python, flags.threads, num_filters)
+        peer.seconds(1)
+        looped = loop.epoch(built.init())
+        state, _ = segment(built.values, state, built.steps_per_epoch)
+        for found, expected in zip(jax.tree.leaves(looped.params), jax.tree.leaves(state.params), strict=True):
+            if not np.allclose(found, expected, atol=1e-3):
+                raise SystemExit(f"the loop's weights differ by {np.abs(found - expected).max()}.")
+        ours, loops, theirs = [], [], []
+        for _ in range(flags.repeats):
+            before = jax.tree.map(np.asarray, state)  # a segment uses its state up
+            seconds, state = timed(segment, built.values, state, int(state.step) + built.steps_per_epoch)
+            ours.append(seconds)
+            loops.append(timed(loop.epoch, jax.device_put(before))[0])
+            theirs.append(peer.seconds(1))
+        peer.close()
+        device = jax.local_devices()[0].device_kind
+        print(
+            f"{num_filters} filters, {flags.threads} thread(s), {device}, jax {jax.__version__}, {peer.versions}, "
+            f"{flags.repeats} epochs of {ACTIONS:,} actions\n"
+            f"(a) actions a second: {spread(ACTIONS / each[1] for each in ours)} "
+            f"[{statistics.median(ACTIONS / each[0] for each in ours):,.0f}]\n"
+            f"(b) loop over the same compiled functions / (a): {both(loops, ours)}\n"
+            f"(c) PyTorch and the original games / (a): {both(theirs, ours)}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""A plain PyTorch loop of PPO on the original MinAtar: reads `EPOCHS` lines, answers with wall and processor seconds.
+
+Arguments: threads, filters. The network plays all games in one batch; each game takes its turn in Python, as the
+package has it, without the actions that the original repeats by chance. Network and constants are those of
+configs/minatar_ppo.py at rho 0.
+"""
+
+import sys
+import time
+from importlib.metadata import version
+
+import numpy as np
+import torch
+from minatar import Environment
+from torch.distributions import Categorical
+
+THREADS, FILTERS = int(sys.argv[1]), int(sys.argv[2])
+GAMES, TURNS, PASSES, BATCH = 64, 128, 4, 1024
+DISCOUNT, GAE_LAMBDA, CLIP, ENTROPY = 0.99, 0.95, 0.2, 0.01
+ACTIONS = (0, 1, 3)  # of the original's six: stay, left, right
+torch.set_num_threads(THREADS)
+
+
+class ActorCritic(torch.nn.Module):
+    """The network of `flatwide.models.actor_critic` for a board."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = torch.nn.Sequential(
+            torch.nn.Conv2d(4, FILTERS, 3),
+            torch.nn.ReLU(),
+            torch.nn.Flatten(),
+            torch.nn.Linear(64 * FILTERS, 8 * FILTERS),
+            torch.nn.ReLU(),
+        )
+        self.policy, self.value = torch.nn.Linear(8 * FILTERS, 3), torch.nn.Linear(8 * FILTERS, 1)
+
+    def forward(self, boards):
+        hidden = self.body(boards)
+        return self.policy(hidden), self.value(hidden)[:, 0]
+
+
+def boards_of(games) -> torch.Tensor:
+    return torch.from_numpy(np.stack([game.state() for game in games])).permute(0, 3, 1, 2).float()
+
+
+@torch.no_grad()
+def play(network, games, boards):
+    """Play TURNS of all games; advantages follow the paper of GAE. (A game of 1,000 turns is not stopped here.)"""
+    seen = torch.zeros(TURNS, GAMES, 4, 10, 10)
+    chosen = torch.zeros(TURNS, GAMES, dtype=torch.long)
+    found, values = torch.zeros(TURNS, GAMES), torch.zeros(TURNS + 1, GAMES)
+    rewards, is_over = torch.zeros(TURNS, GAMES), torch.zeros(TURNS, GAMES)
+    for turn in range(TURNS):
+        seen[turn] = boards
+        logits, values[turn] = network(boards)
+        policy = Categorical(logits=logits)
+        chosen[turn] = policy.sample()
+        found[turn] = policy.log_prob(chosen[turn])
+        for place, (game, action) in enumerate(zip(games, chosen[turn].tolist(), strict=True)):
+            reward, ended = game.act(ACTIONS[action])
+            rewards[turn, place], is_over[turn, place] = reward, ended
+            if ended:
+                game.reset()
+        boards = boards_of(games)
+    values[TURNS] = network(boards)[1]
+    advantages, later = torch.zeros(TURNS, GAMES), torch.zeros(GAMES)
+    for turn in reversed(range(TURNS)):
+        goes_on = 1 - is_over[turn]
+        surprise = rewards[turn] + DISCOUNT * goes_on * values[turn + 1] - values[turn]
+        advantages[turn] = later = surprise + DISCOUNT * GAE_LAMBDA * goes_on * later
+    flat = [part.flatten(0, 1) for part in (seen, chosen, found, advantages, advantages + values[:-1])]
+    return boards, flat
+
+
+def update(network, optimizer, seen, chosen, before, advantages, returns):
+    advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+    logits, values = network(seen)
+    policy = Categorical(logits=logits)
+    ratios = torch.exp(policy.log_prob(chosen) - before)
+    gains = torch.min(ratios * advantages, ratios.clamp(1 - CLIP, 1 + CLIP) * advantages)
+    loss = -gains.mean() + 0.5 * ((values - returns) ** 2).mean() - ENTROPY * policy.entropy().mean()
+    optimizer.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(network.parameters(), 0.5)
+    optimizer.step()
+
+
+def main() -> None:
+    torch.manual_seed(0)
+    network = ActorCritic()
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.005)
+    games = [Environment("breakout", sticky_action_prob=0.0) for _ in range(GAMES)]
+    for seed, game in enumerate(games):
+        game.seed(seed)
+        game.reset()
+    boards = boards_of(games)
+    print(f"torch {torch.__version__}, MinAtar {version('MinAtar')}", flush=True)
+    for line in sys.stdin:
+        wall, processor = time.perf_counter(), time.process_time()
+        for _ in range(int(line)):
+            boards, played = play(network, games, boards)
+            for _ in range(PASSES):
+                for rows in torch.randperm(GAMES * TURNS).split(BATCH):
+                    update(network, optimizer, *(part[rows] for part in played))
+        print(time.perf_counter() - wall, time.process_time() - processor, flush=True)
+
+
+main()

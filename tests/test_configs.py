@@ -42,6 +42,8 @@ def test_a_shipped_config_trains_two_steps(path, tmp_path):
     small |= {"hidden_size": 8, "num_layers": 1}
     if config["loss"] == "cross_entropy" or config["model"] == "VGG11":
         small |= {"dataset": f"{own}:made"}  # the others are made from seeds
+    if config["model"] == "GCN":
+        small |= {"dataset": "made_molecules", "batch_size": 256}
     if config["loss"] == "ppo":
         small |= {"num_envs": 2, "unroll_length": 8, "num_test_games": 1}
     if config["model"] == "ResNet50":
@@ -70,6 +72,7 @@ PAPER = {
     "teacher_student": {"num_epochs": 100, "learning_rate": 0.1, "lr_scheduler": "step", "weight_decay": 0.0},
     "cifar10_vit": {"num_epochs": 200, "learning_rate": 0.1, "lr_scheduler": "cosine", "weight_decay": 1e-4},
     "atari_ppo": {"learning_rate": 2.5e-4, "lr_scheduler": "linear", "batch_size": 256, "gradient_clip": 0.5},
+    "molpcba_gcn": {"num_train_steps": 100_000, "batch_size": 256, "learning_rate": 1e-3, "adam_betas": (0.9, 0.999)},
     "imagenet_resnet50": {"num_epochs": 90, "batch_size": 512, "lr_scheduler": "cosine", "warmup_steps": 5000},
 }
 

@@ -101,19 +101,20 @@ def test_padding_has_no_gradient_and_changes_none(float64):
     assert_array_equal(np.flatnonzero(np.any(together["words"]["embedding"] != 0, axis=1)), used)
 
 
-def test_dropout_is_of_training_only_and_depends_on_the_key():
+def test_dropout_depends_on_the_key_and_not_on_padding():
     model = build()
     params, stats = drawn(model)
 
     @jax.jit
-    def trained(key):
-        return model.apply(params, stats, TOKENS, train=True, key=key)[0]
+    def trained(key, tokens):
+        return model.apply(params, stats, tokens, train=True, key=key)[0]
 
-    first, second = trained(jax.random.key(0)), trained(jax.random.key(1))
-    assert_array_equal(first, trained(jax.random.key(0)))
+    first, second = trained(jax.random.key(0), TOKENS), trained(jax.random.key(1), TOKENS)
+    assert_array_equal(first, trained(jax.random.key(0), TOKENS))
+    assert_allclose(trained(jax.random.key(0), np.pad(TOKENS, ((0, 0), (0, 2)))), first, rtol=1e-4, atol=1e-5)
     assert np.abs(first - second).max() > 0.01
     with pytest.raises(ValueError, match=r"key=None: expected a PRNG key, .* or config\.dropout=0\."):
-        model.apply(params, stats, TOKENS, train=True, key=None)
+        jax.eval_shape(lambda: model.apply(params, stats, TOKENS, train=True, key=None))
 
 
 def test_a_tenth_of_the_words_become_unknown():
@@ -133,18 +134,20 @@ def test_kernels_are_told_from_embeddings_and_biases():
 
 
 def test_the_states_kernels_start_orthogonal():
-    params, _ = build(6).init(jax.random.key(0))
+    params, _ = jax.jit(build().init)(jax.random.key(0))
     for gate in np.split(np.asarray(params["backward"]["kernel"]), 4, axis=1):
-        assert_allclose(gate @ gate.T, np.eye(6), atol=1e-6)
+        assert_allclose(gate @ gate.T, np.eye(4), atol=1e-6)
 
 
 def test_half_precision_gives_outputs_in_full_precision():
     model, half = build(dropout=0.0), build(dropout=0.0, half_precision=True)
-    params, stats = model.init(jax.random.key(0))
-    outputs, _ = half.apply(params, stats, TOKENS, train=False, key=None)
+    params, stats = drawn(model)
+    outputs, exact = (
+        jax.jit(lambda built=built: built.apply(params, stats, TOKENS, train=False, key=None)[0])()
+        for built in (half, model)
+    )
     assert outputs.dtype == jnp.float32
-    exact, _ = model.apply(params, stats, TOKENS, train=False, key=None)
-    assert 0 < np.abs(outputs - exact).max() < 0.01  # bfloat16 has eight bits
+    assert 0 < np.abs(outputs - exact).max() < 0.05  # bfloat16 has eight bits
 
 
 def test_what_it_cannot_be_built_for_is_said():

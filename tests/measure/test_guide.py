@@ -5,14 +5,24 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pytest
 from jax.flatten_util import ravel_pytree
 from numpy.testing import assert_allclose
 
 GUIDE = Path(__file__).parents[2] / "docs" / "measure.md"
 
 
-def test_the_guide_measures_a_model_that_flatwide_did_not_train(capsys):
-    code = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), flags=re.DOTALL)
+# Fewer examples and a narrower layer than the guide shows.
+SMALLER = {"[:1000]": "[:100]", "(64, 20)": "(64, 4)", "(1, 20)": "(1, 4)", "(20, 10)": "(4, 10)"}
+
+
+@pytest.mark.parametrize("changes", [SMALLER, pytest.param({}, marks=pytest.mark.slow)], ids=["smaller", "as shown"])
+def test_the_guide_measures_a_model_that_flatwide_did_not_train(capsys, changes):
+    text = GUIDE.read_text()
+    for shown, changed in changes.items():
+        assert shown in text
+        text = text.replace(shown, changed)
+    code = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
     assert len(code) == 3
     names: dict = {}
     for block in code:

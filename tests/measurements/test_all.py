@@ -337,6 +337,7 @@ def test_it_measures_a_pruned_network_with_batch_norm(small, name):
     assert all(np.all(np.isfinite(array)) for array in found.arrays.values())
 
 
+@pytest.mark.slow
 def test_a_network_that_tells_nothing_of_its_relus_is_refused(small):
     with pytest.raises(ValueError, match="tells of no ReLU"):
         activations(small(model="ResNet18", num_filters=1, num_blocks=(1,)), key=jax.random.key(0))

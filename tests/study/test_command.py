@@ -38,6 +38,13 @@ def study(tmp_path):
     return f"--config={path}"
 
 
+@pytest.fixture
+def narrow(study, tmp_path):
+    """Give the flags of its narrow runs of one seed, one at rho 0 and one of SAM, in one worker."""
+    axes = ["--config.study.axes.num_neurons=(4,)", "--config.study.axes.seed=(0,)"]
+    return [f"--workdir={tmp_path}/w", study, "--config.study.workers=1", *axes]
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """Give the table of the undisturbed study, and its work directory."""
@@ -93,7 +100,7 @@ def test_every_run_is_bit_for_bit_the_run_alone(whole, tmp_path):
 
 
 def test_running_again_trains_only_what_is_missing(study, tmp_path, capsys):
-    flags = [f"--workdir={tmp_path}/w", study, "--config.study.axes.num_neurons=(4,)"]
+    flags = [f"--workdir={tmp_path}/w", study, "--config.study.axes.num_neurons=(4,)", "--config.study.workers=1"]
     assert cli.main([*flags, "--config.study.axes.seed=(0,)"]) == 0
     assert "runs: 2 of 2 done" in capsys.readouterr().out
     first = {path: path.stat().st_mtime_ns for path in (tmp_path / "w").glob("runs/*/result.json")}
@@ -138,33 +145,31 @@ def test_a_failing_and_a_diverging_run_leave_their_neighbours_untouched(study, t
     np.testing.assert_array_equal(good["train_loss"], same["train_loss"])
 
 
-def test_a_run_whose_config_no_longer_matches_is_kept_and_reported(study, tmp_path, capsys):
-    flags = [f"--workdir={tmp_path}/w", study, "--config.study.axes.num_neurons=(4,)", "--config.study.axes.seed=(0,)"]
-    assert cli.main(flags) == 0
+def test_a_run_whose_config_no_longer_matches_is_kept_and_reported(narrow, tmp_path, capsys):
+    assert cli.main(narrow) == 0
     path = next((tmp_path / "w").glob("runs/*rho0.1*/config.json"))
     config = json.loads(path.read_text())
     config["identity"]["batch_size"] = 32
     path.write_text(json.dumps(config))
     before = path.with_name("result.json").read_bytes()
-    assert cli.main(flags) == 1
+    assert cli.main(narrow) == 1
     assert "kept and not trained" in capsys.readouterr().err
     assert path.with_name("result.json").read_bytes() == before
 
 
-def test_a_damaged_run_is_reported_and_the_others_are_trained(study, tmp_path, capsys):
-    flags = [f"--workdir={tmp_path}/w", study, "--config.study.axes.num_neurons=(4,)", "--config.study.axes.seed=(0,)"]
-    assert cli.main([*flags, "--config.study.axes.rho=(0.1,)"]) == 0
+def test_a_damaged_run_is_reported_and_the_others_are_trained(narrow, tmp_path, capsys):
+    assert cli.main([*narrow, "--config.study.axes.rho=(0.1,)"]) == 0
     (directory,) = (tmp_path / "w" / "runs").iterdir()
     (directory / "result.json").unlink()
     (directory / "config.json").write_text("")
-    assert cli.main(flags) == 1
+    assert cli.main(narrow) == 1
     printed = capsys.readouterr()
     assert "runs: 1 of 2 done, 1 failed" in printed.out
     assert f"kept and not trained: {directory}/config.json: the file is damaged" in printed.err
 
 
-def test_runs_that_differ_in_their_threads_only_are_told_once(study, tmp_path, capsys):
-    flags = [f"--workdir={tmp_path}/w", study, "--config.study.axes.num_neurons=(4,)"]
+def test_runs_that_differ_in_their_threads_only_are_told_once(narrow, tmp_path, capsys):
+    flags = [*narrow, "--config.study.axes.seed=(0,1)"]
     assert cli.main(flags) == 0
     assert cli.main([*flags, "--config.threads=2"]) == 0
     assert "SAM" in capsys.readouterr().out.splitlines()[0]
@@ -232,7 +237,7 @@ def test_two_commands_share_one_work_directory(study, tmp_path, whole):
     assert table(tmp_path / "w").equals(whole)
 
 
-def test_a_run_that_kills_its_worker_fails_after_some_attempts(study, tmp_path, capsys):
+def test_a_run_that_kills_its_worker_fails_after_some_attempts(narrow, tmp_path, capsys):
     own = tmp_path / "own.py"
     own.write_text(
         "import os\nfrom flatwide.sam import normalized\n"
@@ -243,19 +248,17 @@ def test_a_run_that_kills_its_worker_fails_after_some_attempts(study, tmp_path, 
     (tmp_path / "study.py").write_text(
         STUDY.replace("return config", "config.unlock(); config.fault = 0.0; return config")
     )
-    flags = [f"--workdir={tmp_path}/w", study, f"--config.sam_variant={own}:deadly", "--config.study.axes.rho=(0.1,)"]
-    flags += ["--config.study.axes.num_neurons=(4,)", "--config.study.axes.seed=(0,)"]
-    assert cli.main([*flags, "--config.study.axes.fault=(0.0,1.0)"]) == 1
+    flags = [f"--config.sam_variant={own}:deadly", "--config.study.axes.rho=(0.1,)"]
+    assert cli.main([*narrow, *flags, "--config.study.axes.fault=(0.0,1.0)"]) == 1
     printed = capsys.readouterr()
     assert "runs: 1 of 2 done, 1 failed" in printed.out
     assert "its worker died 3 times while it trained this run, at last: exit code 9" in printed.err
 
 
-def test_a_measurement_that_fails_hides_no_trained_run(study, tmp_path, capsys):
+def test_a_measurement_that_fails_hides_no_trained_run(narrow, tmp_path, capsys):
     (tmp_path / "own.py").write_text("def broken(subject, *, key):\n    raise ValueError('no such thing here')\n")
-    flags = [f"--workdir={tmp_path}/w", study, f"--config.measurements={tmp_path}/own.py:broken"]
-    flags += ["--config.study.axes.num_neurons=(4,)", "--config.study.axes.seed=(0,)", "--config.num_epochs=1"]
-    assert cli.main(flags) == 1
+    flags = [f"--config.measurements={tmp_path}/own.py:broken", "--config.num_epochs=1"]
+    assert cli.main([*narrow, *flags]) == 1
     printed = capsys.readouterr()
     assert "runs: 0 of 2 done, 2 failed, 2 trained but not measured in full." in printed.out
     assert "With one seed, SAM differs from SGD by" in printed.out  # the answer

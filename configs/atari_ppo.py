@@ -7,9 +7,9 @@ Expect:  paper, the best score: Adam 377 at 16 filters to 686 at 64, SAM at its 
          Not run here in full; docs/studies/atari_width.md has a smoke run.
 Takes:   9,765 epochs of 1,024 actions, 117,180 updates; benchmarks/atari_steps.py tells the time on your machine.
 Source:  paper, table 2 (1e7 steps, Adam at 2.5e-4 with linear decay, batch 256, gradient clip 0.5; the score every 100
-         steps, the best reported) and table 3 (widths). The rest from Flax's PPO example, on which the paper says that it
-         is based: games, actions, passes, discounts, coefficients. It counts 1e7 "steps" as actions, 4 frames each, and
-         100 as epochs. Ours: 8 test games instead of one, whose score alone tells little.
+         steps, the best reported) and table 3 (widths). The rest from Flax's PPO example, on which the paper says that
+         it is based: games, actions, passes, discounts, coefficients. It counts 1e7 "steps" as actions, 4 frames each,
+         and 100 as epochs. Ours: 8 test games instead of one, whose score alone tells little.
 """
 
 from flatwide.config import default

@@ -37,6 +37,6 @@ def get_config(dataset="ogbg_molpcba"):
         config.batch_size = 128
         config.num_train_steps = 320
         config.eval_every_steps = 80
-        config.study.axes.hidden_size = (4, 16, 64)
-        config.study.axes.rho = (0.0, 0.02, 0.1, 0.3)
+        config.study.axes["hidden_size"] = (4, 16, 64)
+        config.study.axes["rho"] = (0.0, 0.02, 0.1, 0.3)
     return config

@@ -11,8 +11,8 @@ import numpy as np
 from flatwide.data.splits import Resident, fingerprint
 from flatwide.types import Batch, Dataset, Padding, PyTree
 
-# Rooms for the nodes of a batch, as multiples of what it takes on average: nearly all batches of 100 graphs or more need
-# the first or the second. The last level, with room for the largest graph in each place, serves the rest.
+# Rooms for the nodes of a batch, as multiples of what it takes on average: nearly all batches of 100 graphs or more
+# need the first or the second. The last level, with room for the largest graph in each place, serves the rest.
 ROOMS = (1.03, 1.2)
 MISSING = -1  # a label that a graph has not
 

@@ -15,7 +15,8 @@ from flatwide.data import minatar
 from flatwide.data.played import Game, Games, Played
 
 needs_gymnax = pytest.mark.skipif(importlib.util.find_spec("gymnax") is None, reason="gymnax is not installed")
-PLAYED = Played(Game(lambda key: (key, key), lambda *at: at, 3), 4, 5, 6, discount=0.9, gae_lambda=0.8, num_test_games=7)
+GAME = Game(lambda key: (key, key), lambda *at: at, 3)
+PLAYED = Played(GAME, 4, 5, 6, discount=0.9, gae_lambda=0.8, num_test_games=7)
 
 
 @needs_gymnax

@@ -5,7 +5,8 @@ Run:     python benchmarks/resnet_step.py --peer_python=PATH_TO_A_PYTHON_WITH_TO
 Does:    gives both the same weights and batch, checks that losses and gradient norms agree, then times blocks of steps
          in turn, so that other load on the machine hits both. `plain` is XLA's own convolution; `scan` runs a block as
          one compiled loop, as training does, `call` one compiled step after the other.
-Prints:  for each width PyTorch's seconds a step, ours, and the ratio ours / PyTorch as a median with its range.
+Prints:  for each width PyTorch's seconds a step, ours, and the ratio ours / PyTorch as a median with its range, of wall
+         and of processor time.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 BATCH, CLASSES = 128, 10
-RHO, LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 0.1, 0.1, 0.9, 5e-4  # as in peers/torch_resnet.py
+RHO, LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 0.1, 0.1, 0.9, 5e-4  # as in peers/torch_sam.py
 BLOCK_SECONDS = 1.0
 
 
@@ -29,6 +30,7 @@ class Block(NamedTuple):
     """One timed block of steps; loss and perturbed gradient norm are those of its last step."""
 
     seconds: float
+    processor: float
     loss: float
     gradient_norm: float
 
@@ -36,9 +38,8 @@ class Block(NamedTuple):
 class Peer:
     """A PyTorch process that trains when it is told to."""
 
-    def __init__(self, python: str, threads: int, weights: str):
-        script = Path(__file__).parent / "peers" / "torch_resnet.py"
-        command = [python, str(script), str(threads), weights]
+    def __init__(self, python: str, script: str, threads: int, weights: str):
+        command = [python, str(Path(__file__).parent / "peers" / script), str(threads), weights]
         environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         self.process = subprocess.Popen(command, env=environment, **pipes)
@@ -119,14 +120,14 @@ def compile_ours(model, start: tuple, *, loop: str) -> tuple[Callable[[int], Blo
 
     def run(steps: int) -> Block:
         nonlocal state
-        began = time.perf_counter()
+        began, processor = time.perf_counter(), time.process_time()
         if loop == "scan":
             state = compiled(state, inputs, labels, steps)
         else:
             for _ in range(steps):
                 state = compiled(state, inputs, labels)
         loss, norm = map(float, state[3])
-        return Block(time.perf_counter() - began, loss, norm)
+        return Block(time.perf_counter() - began, time.process_time() - processor, loss, norm)
 
     return run, compile_seconds
 
@@ -140,57 +141,69 @@ def check_agreement(ours: Block, theirs: Block) -> str:
     return f"first step agrees: loss to {loss:.0e}, perturbed gradient norm to {norm:.0e}"
 
 
-def compare(num_filters: int, flags) -> None:
+def compare(name: str, model, script: str, flags) -> None:
+    """Time a model for images of 32 x 32 against its peer, and print a line."""
+    with tempfile.TemporaryDirectory() as directory:
+        weights = str(Path(directory) / "start.npz")
+        start = write_start(model, weights)
+        peer = Peer(flags.peer_python, script, flags.threads, weights)
+    ours, compile_seconds = compile_ours(model, start, loop=flags.loop)
+    agreement = check_agreement(ours(1), peer.run(1))
+    steps = max(1, round(BLOCK_SECONDS / peer.run(1).seconds))
+    ours(1)
+    pairs = [(ours(steps), peer.run(steps)) for _ in range(flags.repeats)]
+    peer.stop()
+    print(f"{name}: {agreement}; compiled in {compile_seconds:.0f} s; {steps} steps a block")
+    for field, label in (("seconds", "wall"), ("processor", "processor")):
+        times = [[getattr(block, field) / steps for block in pair] for pair in pairs]
+        mine, theirs = (statistics.median(side) for side in zip(*times, strict=True))
+        ratios = sorted(own / other for own, other in times)
+        print(
+            f"  {label}: ours {mine:.4f} s, {peer.version} {theirs:.4f} s a step; "
+            f"ours / PyTorch {statistics.median(ratios):.2f} ({ratios[0]:.2f} .. {ratios[-1]:.2f})",
+            flush=True,
+        )
+
+
+def arguments(description: str | None) -> argparse.ArgumentParser:
+    """Make the flags that every such comparison has."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peer_python", default=sys.executable)
+    parser.add_argument("--loop", choices=["scan", "call"], default="scan")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--repeats", type=int, default=7)
+    return parser
+
+
+def describe(flags) -> str:
+    """Name the device, the version and what the flags say; call it once the threads are set."""
+    import jax
+
+    device = jax.local_devices()[0].device_kind
+    return (
+        f"{device}, {flags.threads} threads, jax {jax.__version__}, loop {flags.loop}, {flags.repeats} pairs of blocks"
+    )
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--num_filters", type=int, nargs="+", default=[4, 16, 64])
+    parser.add_argument("--convolution", choices=["flatwide", "plain"], default="flatwide")
+    flags = parser.parse_args()
+    os.environ["NPROC"] = str(flags.threads)
+
     import jax
     import jax.numpy as jnp
 
     from flatwide.models import resnet
 
-    example = jax.ShapeDtypeStruct((32, 32, 3), jnp.float32)
-    model = resnet.resnet18(example, CLASSES, num_filters=num_filters)
-    with tempfile.TemporaryDirectory() as directory:
-        weights = str(Path(directory) / "start.npz")
-        start = write_start(model, weights)
-        peer = Peer(flags.peer_python, flags.threads, weights)
-    ours, compile_seconds = compile_ours(model, start, loop=flags.loop)
-    agreement = check_agreement(ours(1), peer.run(1))
-    steps = max(1, round(BLOCK_SECONDS / peer.run(1).seconds))
-    ours(1)
-    pairs = [(ours(steps).seconds / steps, peer.run(steps).seconds / steps) for _ in range(flags.repeats)]
-    peer.stop()
-    ratios = sorted(mine / theirs for mine, theirs in pairs)
-    print(f"num_filters={num_filters}: {agreement}; compiled in {compile_seconds:.0f} s; {steps} steps a block")
-    print(
-        f"  ours {statistics.median(mine for mine, _ in pairs):.3f} s, {peer.version} "
-        f"{statistics.median(theirs for _, theirs in pairs):.3f} s a step; "
-        f"ours / PyTorch {statistics.median(ratios):.2f} ({ratios[0]:.2f} .. {ratios[-1]:.2f})",
-        flush=True,
-    )
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peer_python", default=sys.executable)
-    parser.add_argument("--num_filters", type=int, nargs="+", default=[4, 16, 64])
-    parser.add_argument("--convolution", choices=["flatwide", "plain"], default="flatwide")
-    parser.add_argument("--loop", choices=["scan", "call"], default="scan")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--repeats", type=int, default=7)
-    flags = parser.parse_args()
-    os.environ["NPROC"] = str(flags.threads)
-
-    import jax
-
     if flags.convolution == "plain":
         use_plain_convolution()
-    device = jax.local_devices()[0].device_kind
-    print(
-        f"{device}, {flags.threads} threads, jax {jax.__version__}, {flags.convolution} convolution, "
-        f"loop {flags.loop}, {flags.repeats} pairs of blocks",
-        flush=True,
-    )
+    print(f"{describe(flags)}, {flags.convolution} convolution", flush=True)
+    example = jax.ShapeDtypeStruct((32, 32, 3), jnp.float32)
     for num_filters in flags.num_filters:
-        compare(num_filters, flags)
+        model = resnet.resnet18(example, CLASSES, num_filters=num_filters)
+        compare(f"num_filters={num_filters}", model, "torch_resnet.py", flags)
 
 
 if __name__ == "__main__":

@@ -102,8 +102,8 @@ def main() -> None:
                 np.asarray(act(network, screens, key, np.int32(turn))[0])
 
         def updates(name: str, built=built) -> Callable[[], None]:
-            run = resident_segment(built[name].step, {}, plan=built[name].plan)
-            begun = built[name].plan.play(built[name].values, built[name].init())
+            run = resident_segment(built[name].step, {}, plan=built[name].source.plan)
+            begun = built[name].source.plan.play(built[name].values, built[name].init())
             held = jax.device_get(begun)
             return lambda: run(built[name].values, held, built[name].steps_per_epoch)
 

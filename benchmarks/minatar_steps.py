@@ -79,7 +79,7 @@ class Loop:
         from flatwide import streams
         from flatwide.training import rollouts
 
-        plan, split, game = built.plan, built.train, built.train.game
+        plan, split, game = built.source.plan, built.train, built.train.game
         self.built, self.split = built, split
 
         def turn(params, playing, key):

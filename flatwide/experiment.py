@@ -12,17 +12,17 @@ import numpy as np
 from flatwide import config as configs
 from flatwide import data, models, objectives, optimizers, registry, sam, schedules, sparsify, streams, trees, workloads
 from flatwide.models import lazy
-from flatwide.training import devices, hosted, rollouts, stretch
-from flatwide.training.evaluate import Evaluation, Pass, compiled_scores, make_evaluate, summarize
+from flatwide.training import devices, sources, stretch
+from flatwide.training.evaluate import Evaluation
 from flatwide.training.loop import Taken
-from flatwide.training.plans import Plan, Shuffled
-from flatwide.training.rollouts import Minibatches, WholeGames
-from flatwide.training.segments import Segment, compiled_step, resident_segment, streamed_segment
+from flatwide.training.plans import Shuffled
+from flatwide.training.segments import Segment, compiled_step
+from flatwide.training.sources import Source
 from flatwide.training.state import State, Values
 from flatwide.training.step import Metrics, Step, make_step
-from flatwide.training.stretch import Member, Scored
+from flatwide.training.stretch import Member
 from flatwide.types import Batch, Dataset, Model, Objective, Padding, PyTree, Split
-from flatwide.workloads import Scores, Workload
+from flatwide.workloads import Workload
 
 _SMALL_EPOCH = 10**9  # examples times parameters: some seconds of one core at most
 _EXACT = "highest"  # a float32 product is one on any device; some GPUs else round its factors to 10 bits (TF32)
@@ -37,7 +37,7 @@ class Experiment:
     data: the data set as it was loaded; train, validation, test: its splits, with label noise in the training labels.
       validation is None without one.
     workload: data preparation, model and objective.
-    plan: which examples each step trains on: those of a split, or what was played.
+    source: which examples each step trains on: those of a split, or what was played.
     schedule: step -> factor of the learning rate.
     num_steps, steps_per_epoch, eval_every_steps: in optimizer steps.
     sharding: how a batch lies on this process's devices.
@@ -50,7 +50,7 @@ class Experiment:
     validation: Split | None
     test: Split
     workload: Workload
-    plan: Plan
+    source: Source
     optimizer: optimizers.Optimizer
     schedule: Callable
     step: Step
@@ -115,36 +115,16 @@ class Experiment:
 
         Raises: ValueError for a step after the first epoch of a game, where it depends on what was learned.
         """
-        if isinstance(self.plan, Minibatches):
-            if step >= self.steps_per_epoch:
-                raise ValueError(
-                    f"step={step}: expected one of the first {self.steps_per_epoch}; what comes later is played by a "
-                    "network that has learned. Play with it: state = built.plan.play(built.values, state)."
-                )
-            return self._played_batch(self.init(), step)
-        assert isinstance(self.plan, Shuffled)
-        epoch, within = divmod(step, self.steps_per_epoch)
-        arrays = self.train.arrays if isinstance(self.train, data.Resident) else None
-        order = np.asarray(self.plan.order(self.values.seed, jnp.int32(epoch), arrays))
-        batches = self.train.batches(
-            self.plan.batch_size,
-            order=order,
-            seed=self.config["seed"],
-            epoch=epoch,
-            train=True,
-            first_batch=within,
-        )
-        return next(iter(batches))
+        return self.source.batch(self.values, step, self.init)
 
-    def play(self, params: PyTree, stats: PyTree, mask: PyTree | None) -> Batch:
-        """Let a network play the run's first epoch.
+    def examples(self, num_examples: int, network: Callable[[], tuple[PyTree, PyTree, PyTree | None]]) -> Batch:
+        """Draw raw training examples, without augmentation; with one seed, fewer are a part of more.
 
-        Returns: a raw batch of all that it did, with normalized advantages and the whole clip ratio.
-        Raises: ValueError if the data set is no game.
+        Args:
+          network: gives params, stats and mask of the network that plays them, if the data set is a game.
+        Returns: as many, or all where there are fewer.
         """
-        if not isinstance(self.plan, Minibatches):
-            raise ValueError(f"config.dataset={self.config['dataset']!r}: expected a game, such as minatar_breakout.")
-        return rollouts.whole(self.plan.play(self.values, self._state(params, stats, mask)))
+        return self.source.draw(self.values, num_examples, lambda: self._state(*network()))
 
     def evaluate(self, state: State, split: Split) -> Evaluation:
         """Score every example of a split once."""
@@ -154,18 +134,10 @@ class Experiment:
         self, split: Split, *, num_batches: int | None = None, interrupt: Callable[[], bool] = lambda: False
     ) -> Callable[[State], Evaluation]:
         """Build the function that scores a split; one that comes from playing by whole games."""
-        if isinstance(split, data.Played):
-            split = split.games
-        if isinstance(split, data.Games):
-            scores_of = _scores_of_games(self.workload, split, interrupt)
-            return lambda state: summarize(self.workload, scores_of(state))
-        batch_size = max(self.config["batch_size"], _EVALUATION_BATCH)
-        if num_batches is not None:
-            batch_size = self.config["batch_size"]
-        return make_evaluate(
+        return sources.evaluator(
             self.workload,
             split,
-            batch_size=batch_size,
+            batch_size=self._evaluation_batch if num_batches is None else self.config["batch_size"],
             num_batches=num_batches,
             sharding=self.sharding,
             interrupt=interrupt,
@@ -173,12 +145,7 @@ class Experiment:
 
     def segment(self) -> Segment:
         """Build the program that takes many steps."""
-        if isinstance(self.plan, hosted.HostMinibatches):
-            return hosted.hosted_segment(self.step, plan=self.plan, sharding=self.sharding)
-        if isinstance(self.train, data.Resident | data.Played):
-            return resident_segment(self.step, self.train.arrays, plan=self.plan, sharding=self.sharding)
-        assert isinstance(self.plan, Shuffled)
-        return streamed_segment(self.step, self.train, plan=self.plan, sharding=self.sharding)
+        return self.source.segment(self.step, self.sharding)
 
     @property
     def is_small(self) -> bool:
@@ -195,9 +162,14 @@ class Experiment:
 
     def take_epochs(self, state: State, *, seconds: float) -> Iterator[Taken]:
         """Take whole epochs and their evaluations in one program, for about `seconds` a call."""
-        num_epochs = self.num_steps // self.steps_per_epoch
         return stretch.take_epochs(
-            self.step, self.workload, self._member(), state, plan=self.plan, num_epochs=num_epochs, seconds=seconds
+            self.step,
+            self.workload,
+            self._member(),
+            state,
+            plan=self.source.plan,
+            num_epochs=self.num_steps // self.steps_per_epoch,
+            seconds=seconds,
         )
 
     @property
@@ -206,19 +178,22 @@ class Experiment:
         steps = {epoch * self.steps_per_epoch: epoch for epoch in self.config["measure_epochs"]}
         return {step: epoch for step, epoch in steps.items() if step < self.num_steps}
 
+    @property
+    def _evaluation_batch(self) -> int:
+        return max(self.config["batch_size"], _EVALUATION_BATCH)
+
     def _member(self) -> Member:
-        batch_size, splits = max(self.config["batch_size"], _EVALUATION_BATCH), {}
-        for name, split in {"validation": self.validation, "test": self.test}.items():
-            if isinstance(split, data.Resident):
-                scorer = Pass(split.num_examples, min(batch_size, split.num_examples))
-                splits[name] = Scored(split.arrays, scorer)
-            elif isinstance(split, data.Games):
-                splits[name] = Scored(split.arrays, WholeGames(split))
-        assert isinstance(self.train, data.Resident | data.Played)
+        splits = {"validation": self.validation, "test": self.test}
+        scored = {
+            name: sources.scored(split, batch_size=self._evaluation_batch)
+            for name, split in splits.items()
+            if split is not None
+        }
+        arrays = self.source.arrays
         is_whole = self.validation is None and self.config["train_examples"] is None
-        shared = {"test", *(set(self.train.arrays) - {"targets"} if is_whole else ())}  # label noise moves targets
+        shared = {"test", *(set(arrays) - {"targets"} if is_whole else ())}  # label noise moves targets
         stops = tuple(sorted(self.snapshot_steps.values()))
-        return Member(self.values, self.train.arrays, splits, frozenset(shared), stops)
+        return Member(self.values, arrays, scored, frozenset(shared), stops)
 
     def learning_rate(self, step: int) -> float:
         """Give the learning rate of a step."""
@@ -235,15 +210,8 @@ class Experiment:
             optimizer=self.optimizer.init(params),
             ascent=() if configs.effective_rho(self.config) == 0 else rule.init(params),
             mask=mask,
-            source=self.plan.start(self.values.seed),
+            source=self.source.plan.start(self.values.seed),
         )
-
-    def _played_batch(self, start: State, step: int) -> Batch:
-        """Give the batch of a step of the first epoch, played by the network of `start`."""
-        assert isinstance(self.plan, Minibatches)
-        state = self.plan.play(self.values, start)
-        # Not `begin` at step 0, which would play once more.
-        return self.plan.batch(self.plan.material(self.values.seed, state), {}, jnp.int32(step))
 
     def _mask(self, params: PyTree, stats: PyTree) -> PyTree | None:
         config = self.config
@@ -252,15 +220,13 @@ class Experiment:
         gradients = None
         if config["pruner"] == "snip":
             key = streams.key(config["seed"], "mask")
-            state = self._state(params, stats, None)
-            is_game = isinstance(self.plan, Minibatches)
-            batches = (
-                _SnipBatch(
-                    self._played_batch(state, step) if is_game else self.batch(step),
-                    stats,
-                    *jax.random.split(jax.random.fold_in(key, step)),
-                )
+            drawn = (
+                self.source.batch(self.values, step, lambda: self._state(params, stats, None))
                 for step in range(config["snip_batches"])
+            )
+            batches = (
+                _SnipBatch(batch, stats, *jax.random.split(jax.random.fold_in(key, step)))
+                for step, batch in enumerate(drawn)
             )
             gradients = sparsify.snip_gradient(_snip_loss(self.workload), params, batches)
         return sparsify.make_mask(
@@ -284,7 +250,7 @@ def take_epochs_together(
         [built._member() for built in group],
         states,
         group_size=group_size,
-        plan=first.plan,
+        plan=first.source.plan,
         num_epochs=first.num_steps // first.steps_per_epoch,
         seconds=seconds,
     )
@@ -368,29 +334,15 @@ def assemble(config: Mapping[str, Any]) -> Experiment:
         validation=validation,
         test=dataset.test,
         **program,
-        plan=_plan(train, config["batch_size"], dataset.padding, program["workload"], program["schedule"]),
+        source=sources.source_of(
+            train, program["workload"], batch_size=config["batch_size"], schedule=program["schedule"]
+        ),
         values=_values(config),
         num_steps=num_steps,
         steps_per_epoch=steps_per_epoch,
         eval_every_steps=config["eval_every_steps"] or steps_per_epoch,
         sharding=sharding,
     )
-
-
-def _plan(
-    train: Split, batch_size: int, padding: Padding | None, workload: Workload, schedule: Callable
-) -> Shuffled | Minibatches:
-    if not isinstance(train, data.Played):
-        return Shuffled(train.num_examples, batch_size, padding)
-    kind = Minibatches if data.is_compiled(train) else hosted.HostMinibatches
-    return kind(workload, train, batch_size, schedule)
-
-
-def _scores_of_games(workload: Workload, games: data.Games, interrupt: Callable[[], bool]) -> Callable[[State], Scores]:
-    if not data.is_compiled(games):
-        return hosted.whole_games(workload, games, interrupt=interrupt)
-    run = compiled_scores(workload, WholeGames(games))
-    return lambda state: jax.device_get(run(state, games.arrays))
 
 
 def load_dataset(config: Mapping[str, Any]) -> Dataset:

@@ -12,7 +12,7 @@ import numpy as np
 
 from flatwide import config as configs
 from flatwide import data, experiment, registry, sparsify, trees, workloads
-from flatwide.training import devices, rollouts
+from flatwide.training import devices, sources
 from flatwide.types import Batch, Dataset, Model, PyTree
 
 
@@ -100,22 +100,11 @@ def _outline(config: Mapping[str, Any]) -> Outline:
 
 def _outline_of(dataset: Dataset, piece: int) -> Outline:
     splits = (dataset.train, dataset.test)
-    if isinstance(dataset.train, data.Played):
-        raw = {
-            "inputs": _batched(dataset.example, piece),
-            "targets": jax.eval_shape(lambda: rollouts.no_targets(piece)),
-        }
-    else:
-        first = next(iter(dataset.train.batches(1, order=np.arange(1), seed=0, epoch=0, train=False)))
-        raw = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((piece, *leaf.shape[1:]), leaf.dtype), first)
+    raw = sources.raw_shapes(dataset.train, dataset.example, piece)
     batch = jax.eval_shape(lambda batch: dataset.prepare(batch, jax.random.key(0), train=True), raw)
     held = sum(_bytes(split.arrays) for split in splits if isinstance(split, data.Resident))
     counts = [split.num_examples for split in splits]
     return Outline(counts[0], counts[1], dataset.num_outputs, dataset.example, batch, held)
-
-
-def _batched(example: jax.ShapeDtypeStruct, num_examples: int) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct((num_examples, *example.shape), example.dtype)
 
 
 def _memory(config: Mapping[str, Any], outline: Outline, model: Model, params: PyTree, stats: PyTree) -> int:

@@ -1,24 +1,18 @@
 """Measure the saved networks of one run, one file after another."""
 
-import functools
 import json
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import jax
-import numpy as np
-
-from flatwide import data, measurements, recording, registry, runs, streams, trained
-from flatwide.experiment import Experiment
+from flatwide import measurements, recording, registry, runs, streams, trained
 from flatwide.logs import say, values_text
 from flatwide.measurements import records
 from flatwide.measurements.records import Wanted
 from flatwide.measurements.saved import MeasurementError, Saved, WaitingError
 from flatwide.measurements.subject import Measured, NotApplicableError
 from flatwide.recording import Stopped
-from flatwide.types import Batch, PyTree
 
 
 def measure(
@@ -115,45 +109,4 @@ def open_run(directory: runs.RunDirectory, *, num_examples: int) -> Saved:
 
     Raises: ValueError if it is not finished, or its data or a file of the user's own have changed.
     """
-    built = trained.rebuild(directory)
-    if isinstance(built.train, data.Played):
-        return Saved(directory, built, lambda network: played_examples(built, num_examples, network))
-    drawn = examples(built, num_examples)
-    return Saved(directory, built, lambda network: drawn)
-
-
-def examples(built: Experiment, num_examples: int) -> Batch:
-    """Draw the training examples that a run is measured on, prepared without augmentation.
-
-    With one seed, fewer examples are a part of more.
-    Returns: all of them, in the order of the split, where there are no more than num_examples; in a game, those that
-      the initial network plays.
-    """
-    if isinstance(built.train, data.Played):
-        return played_examples(built, num_examples, recording.network(built.init()))
-    chosen = _chosen(built, built.train.num_examples, num_examples)
-    split = built.train.take(chosen)
-    order = np.arange(split.num_examples)
-    (batch,) = split.batches(split.num_examples, order=order, seed=0, epoch=0, train=False)
-    return _prepared(built.workload.prepare)(batch)
-
-
-def played_examples(built: Experiment, num_examples: int, network: Mapping[str, PyTree]) -> Batch:
-    """Let a network play, and draw some of its actions: the loss around it is that of PPO's next step.
-
-    Args:
-      network: params, stats and mask, as `recording.network` gives them.
-    Returns: prepared examples in the order of play, of one epoch from new games; all where there are no more of them.
-    """
-    batch = built.play(network["params"], network["stats"], network["mask"])
-    chosen = _chosen(built, len(jax.tree.leaves(batch)[0]), num_examples)
-    return _prepared(built.workload.prepare)(jax.tree.map(lambda leaf: leaf[chosen], batch))
-
-
-def _chosen(built: Experiment, total: int, num_examples: int) -> np.ndarray:
-    return np.sort(streams.generator(built.config["seed"], "measurement").permutation(total)[:num_examples])
-
-
-@functools.lru_cache(maxsize=8)
-def _prepared(prepare: Callable[..., Batch]) -> Callable[[Batch], PyTree]:
-    return jax.jit(lambda batch: prepare(batch, None, train=False))
+    return Saved(directory, trained.rebuild(directory), num_examples)

@@ -1,7 +1,7 @@
 """What a measurement is given, and what it gives back."""
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatwide import measure, workloads
+from flatwide import measure, recording, workloads
 from flatwide.experiment import Experiment
 from flatwide.training.state import State
 from flatwide.types import Array, Batch, PyTree
@@ -177,3 +177,26 @@ class Subject:
         if self.saved is None:
             raise ValueError("saved=None: expected a network of a run in a work directory; this one has no files.")
         return self.saved
+
+
+def examples_of(built: Experiment, num_examples: int, network: Mapping[str, PyTree] | None = None) -> Batch:
+    """Draw the training examples that a network is measured on, prepared without augmentation.
+
+    With one seed, fewer examples are a part of more.
+
+    Args:
+      network: params, stats and mask, as `recording.network` gives them, of what plays the examples if the data set is
+        a game; None for the initial network.
+    Returns: all of them where there are no more than num_examples.
+    """
+
+    def parts() -> tuple[PyTree, PyTree, PyTree | None]:
+        own = recording.network(built.init()) if network is None else network
+        return own["params"], own["stats"], own["mask"]
+
+    return _prepared(built.workload.prepare)(built.examples(num_examples, parts))
+
+
+@functools.lru_cache(maxsize=8)
+def _prepared(prepare: Callable[..., Batch]) -> Callable[[Batch], Batch]:
+    return jax.jit(lambda batch: prepare(batch, None, train=False))

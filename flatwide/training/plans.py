@@ -71,8 +71,8 @@ class Shuffled(NamedTuple):
         order = jnp.resize(order.astype(jnp.int32), (self.steps_per_epoch * self.batch_size,))
         if self.padding is None or self.padding.window == 1:
             return order
-        if arrays is None:
-            raise ValueError("arrays=None: expected the examples, whose sizes decide on the order.")
+        if not arrays:
+            raise ValueError(f"arrays={arrays}: expected the examples, whose sizes decide on the order.")
         sizes = jnp.asarray(self.padding.sizes(arrays), jnp.int32)[order]
         window = jnp.arange(len(order)) // (self.padding.window * self.batch_size)
         batches = order[jnp.lexsort((sizes, window))].reshape(self.steps_per_epoch, self.batch_size)

@@ -10,8 +10,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from flatwide import experiment
-from flatwide.measurements import measuring
-from flatwide.measurements.subject import Subject
+from flatwide.measurements.subject import Subject, examples_of
 
 
 class Small(NamedTuple):
@@ -40,7 +39,7 @@ def _losses(loss, params, examples, stats):
 def make(**fields) -> Subject:
     built = experiment.build({"num_neurons": (2,), "batch_size": 8} | fields)
     state = built.init()
-    return Subject(built, state.params, state.stats, state.mask, 0.0, measuring.examples(built, 20))
+    return Subject(built, state.params, state.stats, state.mask, 0.0, examples_of(built, 20))
 
 
 @pytest.fixture(scope="session")

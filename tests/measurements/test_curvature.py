@@ -6,9 +6,8 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from flatwide import experiment, trees
-from flatwide.measurements import measuring
 from flatwide.measurements.curvature import curvature
-from flatwide.measurements.subject import Subject
+from flatwide.measurements.subject import Subject, examples_of
 
 MASKED = {"num_neurons": (2,), "pruner": "random", "sparsity": 0.5}
 
@@ -16,7 +15,7 @@ MASKED = {"num_neurons": (2,), "pruner": "random", "sparsity": 0.5}
 @pytest.mark.parametrize("fields", [{"num_neurons": (2,)}, MASKED])
 def test_eigenvalues_are_those_of_the_dense_hessian(fields):
     built = experiment.build(fields)
-    state, examples = built.init(), measuring.examples(built, 20)
+    state, examples = built.init(), examples_of(built, 20)
     subject = Subject(built, state.params, state.stats, state.mask, 0.0, examples)
     found = curvature(subject, key=jax.random.key(0), batch_size=8)  # the last batch is smaller
 

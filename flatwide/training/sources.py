@@ -1,0 +1,183 @@
+"""What a run trains on and is scored by: the one place that tells examples that are there from games."""
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flatwide import data, streams
+from flatwide.training import hosted, rollouts
+from flatwide.training.devices import Sharding
+from flatwide.training.evaluate import Evaluation, Pass, compiled_scores, make_evaluate, summarize
+from flatwide.training.plans import Plan, Shuffled
+from flatwide.training.rollouts import Minibatches, WholeGames
+from flatwide.training.segments import Segment, resident_segment, streamed_segment
+from flatwide.training.state import State, Values
+from flatwide.training.step import Step
+from flatwide.training.stretch import Scored
+from flatwide.types import Batch, PyTree, Split
+from flatwide.workloads import Workload
+
+
+class Source(Protocol):
+    """Where the examples of a run come from.
+
+    plan: the batches of an epoch. arrays: what they are drawn from, if a compiled program can hold it.
+    segment(step, sharding) -> the program that takes many steps.
+    batch(values, step, start) -> the raw batch of a step; `start` makes the state before the first one.
+    draw(values, num_examples, state) -> a raw batch of training examples, without augmentation, as many or all where
+      there are fewer; with one seed, fewer are a part of more. `state` makes that of a network, which may play them.
+    """
+
+    @property
+    def plan(self) -> Plan: ...
+
+    @property
+    def arrays(self) -> Batch: ...
+
+    def segment(self, step: Step, sharding: Sharding) -> Segment: ...
+
+    def batch(self, values: Values, step: int, start: Callable[[], State]) -> Batch: ...
+
+    def draw(self, values: Values, num_examples: int, state: Callable[[], State]) -> Batch: ...
+
+
+def source_of(train: Split, workload: Workload, *, batch_size: int, schedule: Callable) -> Source:
+    """Choose how a training split is trained on.
+
+    Args:
+      schedule: step -> factor of the learning rate, which may steer what is played too.
+    """
+    if not isinstance(train, data.Played):
+        return Listed(train, Shuffled(train.num_examples, batch_size, workload.padding))
+    kind = Minibatches if data.is_compiled(train) else hosted.HostMinibatches
+    return Playing(kind(workload, train, batch_size, schedule))
+
+
+class Listed(NamedTuple):
+    """The examples of a split, each once an epoch."""
+
+    split: Split
+    plan: Shuffled
+
+    @property
+    def arrays(self) -> Batch:
+        """Give the examples of a split that is held in memory, and nothing of one that is streamed."""
+        return self.split.arrays if isinstance(self.split, data.Resident) else {}
+
+    def segment(self, step: Step, sharding: Sharding) -> Segment:
+        """Choose examples inside the program where it can hold them, else read them as they are needed."""
+        if isinstance(self.split, data.Resident):
+            return resident_segment(step, self.arrays, plan=self.plan, sharding=sharding)
+        return streamed_segment(step, self.split, plan=self.plan, sharding=sharding)
+
+    def batch(self, values: Values, step: int, start: Callable[[], State]) -> Batch:
+        """Read the batch of a step."""
+        del start  # no network decides on it
+        epoch, within = divmod(step, self.plan.steps_per_epoch)
+        order = np.asarray(self.plan.order(values.seed, jnp.int32(epoch), self.arrays))
+        seed = int(values.seed)
+        batches = self.split.batches(
+            self.plan.batch_size, order=order, seed=seed, epoch=epoch, train=True, first_batch=within
+        )
+        return next(iter(batches))
+
+    def draw(self, values: Values, num_examples: int, state: Callable[[], State]) -> Batch:
+        """Read some examples, in the order of the split."""
+        del state  # no network decides on them
+        split = self.split.take(_chosen(values, self.split.num_examples, num_examples))
+        order = np.arange(split.num_examples)
+        (batch,) = split.batches(split.num_examples, order=order, seed=0, epoch=0, train=False)
+        return batch
+
+
+class Playing(NamedTuple):
+    """What the network plays when an epoch begins."""
+
+    plan: Minibatches
+
+    @property
+    def arrays(self) -> Batch:
+        """Give nothing: what is drawn from is in the state."""
+        return {}
+
+    def segment(self, step: Step, sharding: Sharding) -> Segment:
+        """Play inside the program where the game can be compiled, else on the host between programs."""
+        if isinstance(self.plan, hosted.HostMinibatches):
+            return hosted.hosted_segment(step, plan=self.plan, sharding=sharding)
+        return resident_segment(step, self.arrays, plan=self.plan, sharding=sharding)
+
+    def batch(self, values: Values, step: int, start: Callable[[], State]) -> Batch:
+        """Play the first epoch, and give the batch of one of its steps.
+
+        Raises: ValueError for a step of a later epoch.
+        """
+        if step >= self.plan.steps_per_epoch:
+            raise ValueError(
+                f"step={step}: expected one of the first {self.plan.steps_per_epoch}; what comes later is played by a "
+                "network that has learned. Play with it: state = built.source.plan.play(built.values, state)."
+            )
+        state = self.plan.play(values, start())
+        # Not `begin` at step 0, which would play once more.
+        return self.plan.batch(self.plan.material(values.seed, state), {}, jnp.int32(step))
+
+    def draw(self, values: Values, num_examples: int, state: Callable[[], State]) -> Batch:
+        """Play the first epoch, and give some of its actions in the order of play.
+
+        The loss around them is that of PPO's next step.
+        """
+        batch = rollouts.whole(self.plan.play(values, state()))
+        chosen = _chosen(values, len(jax.tree.leaves(batch)[0]), num_examples)
+        return jax.tree.map(lambda leaf: leaf[chosen], batch)
+
+
+def _chosen(values: Values, total: int, num_examples: int) -> np.ndarray:
+    return np.sort(streams.generator(int(values.seed), "measurement").permutation(total)[:num_examples])
+
+
+def evaluator(
+    workload: Workload,
+    split: Split,
+    *,
+    batch_size: int,
+    num_batches: int | None = None,
+    sharding: Sharding = None,
+    interrupt: Callable[[], bool] = lambda: False,
+) -> Callable[[State], Evaluation]:
+    """Build state -> evaluation of a split; the arguments are those of `evaluate.make_evaluate`.
+
+    A split that is played is scored by whole games, whatever the number of batches.
+    """
+    games = split.games if isinstance(split, data.Played) else split
+    if not isinstance(games, data.Games):
+        return make_evaluate(
+            workload, split, batch_size=batch_size, num_batches=num_batches, sharding=sharding, interrupt=interrupt
+        )
+    if not data.is_compiled(games):
+        scores_of = hosted.whole_games(workload, games, interrupt=interrupt)
+        return lambda state: summarize(workload, scores_of(state))
+    run = compiled_scores(workload, WholeGames(games))
+    return lambda state: summarize(workload, jax.device_get(run(state, games.arrays)))
+
+
+def scored(split: Split, *, batch_size: int) -> Scored:
+    """Tell how a compiled program scores a split that it can hold, or play.
+
+    Raises: ValueError for another one.
+    """
+    if isinstance(split, data.Games) and data.is_compiled(split):
+        return Scored(split.arrays, WholeGames(split))
+    if isinstance(split, data.Resident):
+        return Scored(split.arrays, Pass(split.num_examples, min(batch_size, split.num_examples)))
+    raise ValueError(f"split={type(split).__name__}: expected one that a compiled program can hold or play.")
+
+
+def raw_shapes(split: Split, example: PyTree, num_examples: int) -> Batch:
+    """Give the shapes of a raw batch of a training split, without playing."""
+    if isinstance(split, data.Played):
+        inputs = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((num_examples, *leaf.shape), leaf.dtype), example)
+        return {"inputs": inputs, "targets": jax.eval_shape(lambda: rollouts.no_targets(num_examples))}
+    first = next(iter(split.batches(1, order=np.arange(1), seed=0, epoch=0, train=False)))
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((num_examples, *leaf.shape[1:]), leaf.dtype), first)

@@ -89,8 +89,8 @@ def dataset(
       tags: the classes from 1 on.
     """
     classes = {tag: number for number, tag in enumerate(tags, UNSEEN_TAG + 1)}
-    lengths = np.array([len(forms) for part in (train, test) for forms, _ in part])
-    longest = int(lengths.max())
+    lengths = np.array([len(forms) for forms, _ in train])
+    longest = max(len(forms) for part in (train, test) for forms, _ in part)
 
     def resident(part: Sequence[tuple[Sequence[str], Sequence[str]]]) -> Resident:
         targets, weights = np.full((len(part), longest), UNSEEN_TAG, np.int32), np.zeros((len(part), longest), "f4")
@@ -109,7 +109,7 @@ def dataset(
         example=Categories((longest,), words.FIRST_WORD + len(known)),
         num_outputs=1 + len(tags),
         fingerprint=fingerprint([*(part.arrays for part in parts), names]),
-        padding=words.padding(lengths, window=size_window),
+        padding=words.padding(lengths, longest=longest, window=size_window),
     )
 
 

@@ -139,21 +139,20 @@ def dataset(
     tables = (train, test)
     texts = [[_words(table, row, split)[:max_length] for row in table.rows] for table in tables]
     known = words.vocabulary(texts[0], min_word_count=min_word_count)
-    lengths = np.array([len(text) for part in texts for text in part])
+    lengths = np.array([len(text) for text in texts[0]])
+    longest = max(len(text) for part in texts for text in part)
     parts = [
-        Resident(
-            {"inputs": words.tokens(part, known, length=int(lengths.max())), "targets": _targets(table, list(classes))}
-        )
+        Resident({"inputs": words.tokens(part, known, length=longest), "targets": _targets(table, list(classes))})
         for table, part in zip(tables, texts, strict=True)
     ]
     return Dataset(
         train=parts[0],
         test=parts[1],
         prepare=words.as_they_are,
-        example=Categories((int(lengths.max()),), words.FIRST_WORD + len(known)),
+        example=Categories((longest,), words.FIRST_WORD + len(known)),
         num_outputs=len(classes),
         fingerprint=fingerprint([part.arrays for part in parts]),
-        padding=words.padding(lengths, window=size_window),
+        padding=words.padding(lengths, longest=longest, window=size_window),
     )
 
 

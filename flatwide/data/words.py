@@ -39,20 +39,21 @@ def tokens(texts: Sequence[Sequence[str]], known: Mapping[str, int], *, length: 
     return rows
 
 
-def padding(lengths: np.ndarray, *, window: int) -> Padding:
+def padding(lengths: np.ndarray, *, longest: int, window: int) -> Padding:
     """Describe how batches of texts are cut.
 
     Args:
-      lengths: [N], of all texts, training and test.
+      lengths: [N], of the training texts, whose batches choose the levels.
+      longest: length of the longest text, training or test; the last level.
       window: as `Padding.window`.
     """
-    return Padding(levels(_of_batches(lengths, window)), sizes, cut, window)
+    return Padding(levels(np.append(_of_batches(lengths, window), longest)), sizes, cut, window)
 
 
 def _of_batches(lengths: np.ndarray, window: int) -> np.ndarray:
     """Give the longest text of each batch of some epochs: what is computed depends on these, not on single texts."""
     random, size = np.random.default_rng(0), min(_BATCH, len(lengths))
-    found = [np.array([lengths.max()])]
+    found = []
     for _ in range(_NUM_EPOCHS):
         order = np.resize(random.permutation(lengths), (-(-len(lengths) // size), size)).reshape(-1)
         parts = np.split(order, range(window * size, len(order), window * size))

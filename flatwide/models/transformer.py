@@ -126,10 +126,15 @@ def _init(shape: _Shape, key: Array) -> tuple[PyTree, PyTree]:
 def _outputs(shape: _Shape, params: PyTree, tokens: Array, key: Array | None) -> Array:
     """Run the network; [B, L] -> [B, L, num_outputs]. No dropout where `key` is None."""
     full = shape.dtypes.full
-    keys = [None, None] if key is None else jax.random.split(key)
-    masks = None if key is None else _masks(shape, tokens.shape, keys[1])
-    hidden = _dropped(shape, params["words"]["embedding"][tokens], _mask(shape, (*tokens.shape, shape.size), keys[0]))
-    hidden = hidden + positions(tokens.shape[1], shape.size).astype(full)[None]
+    batch, length = tokens.shape
+    hidden, masks = params["words"]["embedding"][tokens], None
+    if key is not None:
+        of_words, of_blocks = jax.random.split(key)
+        hidden = _dropped(shape, hidden, _mask(shape, hidden.shape, of_words))
+        masks = _masks(shape, batch, length, of_blocks)
+    hidden = hidden + positions(length, shape.size).astype(full)[None]
+    # One row a word: XLA's product of three axes has a gradient of the kernel that is three times slower on a CPU.
+    hidden = hidden.reshape(-1, shape.size)
     scores = jnp.where(tokens != PADDING, 0, _MASKED).astype(full)
     blocks = [params[f"block_{number}"] for number in range(1, shape.num_layers + 1)]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *blocks)
@@ -138,7 +143,8 @@ def _outputs(shape: _Shape, params: PyTree, tokens: Array, key: Array | None) ->
         return _block(shape, own[0], hidden, scores, own[1]), None
 
     hidden, _ = jax.lax.scan(block, hidden, (stacked, masks))
-    return _dense(shape, params["output"], _normalized(params["output_norm"], hidden)).astype(full)
+    outputs = _dense(shape, params["output"], _normalized(params["output_norm"], hidden))
+    return outputs.astype(full).reshape(batch, length, shape.num_outputs)
 
 
 def _block(shape: _Shape, params: PyTree, inputs: Array, mask_scores: Array, masks: PyTree) -> Array:
@@ -152,28 +158,28 @@ def _block(shape: _Shape, params: PyTree, inputs: Array, mask_scores: Array, mas
 
 
 def _attended(shape: _Shape, hidden: Array, mask_scores: Array, mask: Array | None) -> Array:
-    """Average the values of all words by how well their keys fit each query; [B, L, 3 d] -> [B, L, d]."""
-    batch, length, _ = hidden.shape
+    """Average the values of a sentence's words by how well their keys fit each query; [B L, 3 d] -> [B L, d]."""
+    batch, length = mask_scores.shape
     own = shape.size // shape.num_heads
     # Heads go to the front: a product of many small matrices is fast only if they lie one after another.
     query, key, value = hidden.reshape(batch, length, 3, shape.num_heads, own).transpose(2, 0, 3, 1, 4)
     scores = jnp.einsum("bhls,bhms->bhlm", query * (1 / own**0.5), key).astype(shape.dtypes.full)
     weights = _dropped(shape, jax.nn.softmax(scores + mask_scores[:, None, None, :]), mask)
     averages = jnp.einsum("bhlm,bhms->bhls", weights.astype(shape.dtypes.compute), value)
-    return averages.transpose(0, 2, 1, 3).reshape(batch, length, shape.size)
+    return averages.transpose(0, 2, 1, 3).reshape(batch * length, shape.size)
 
 
 def _dense(shape: _Shape, params: PyTree, inputs: Array) -> Array:
     compute = shape.dtypes.compute
     outputs = inputs.astype(compute) @ params["kernel"].astype(compute)
-    return outputs + params["bias"].astype(compute)[None, None] if "bias" in params else outputs
+    return outputs + params["bias"].astype(compute)[None] if "bias" in params else outputs
 
 
 def _normalized(params: PyTree, inputs: Array) -> Array:
     centred = inputs - jnp.mean(inputs, axis=-1, keepdims=True)
     variance = jnp.mean(centred**2, axis=-1, keepdims=True)
     normal = centred * jax.lax.rsqrt(variance + _NORM_EPSILON)
-    return normal * params["scale"][None, None] + params["bias"][None, None]
+    return normal * params["scale"][None] + params["bias"][None]
 
 
 def positions(length: int, size: int) -> np.ndarray:
@@ -183,22 +189,21 @@ def positions(length: int, size: int) -> np.ndarray:
     return np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(length, -1)[:, :size]
 
 
-def _masks(shape: _Shape, tokens: tuple[int, int], key: Array) -> PyTree:
+def _masks(shape: _Shape, batch: int, length: int, key: Array) -> PyTree:
     """Draw what each block keeps, of all blocks at once: outside of their loop both passes of SAM can share it."""
-    batch, length = tokens
-    places = (shape.num_layers, batch, length)
+    rows = (shape.num_layers, batch * length)
     sizes = {
         "attention": (shape.num_layers, batch, shape.num_heads, length, length),
-        "attended": (*places, shape.size),
-        "hidden": (*places, _HIDDEN_FACTOR * shape.size),
-        "added": (*places, shape.size),
+        "attended": (*rows, shape.size),
+        "hidden": (*rows, _HIDDEN_FACTOR * shape.size),
+        "added": (*rows, shape.size),
     }
     keys = jax.random.split(key, len(sizes))
     return {name: _mask(shape, size, own) for (name, size), own in zip(sizes.items(), keys, strict=True)}
 
 
-def _mask(shape: _Shape, size: tuple[int, ...], key: Array | None) -> Array | None:
-    return None if key is None else keep(key, size, rate=shape.dropout)
+def _mask(shape: _Shape, size: tuple[int, ...], key: Array) -> Array:
+    return keep(key, size, rate=shape.dropout)
 
 
 def keep(key: Array, size: tuple[int, ...], *, rate: float) -> Array:

@@ -135,13 +135,13 @@ def test_missing_files_are_asked_for(tmp_path):
         conllu.conllu(data_dir=str(tmp_path))
 
 
-def test_less_than_a_third_of_an_epoch_is_padding(tmp_path):
+def test_less_than_three_tenths_of_an_epoch_is_padding(tmp_path):
     random = np.random.default_rng(0)
-    lengths = np.clip(random.lognormal(2.6, 0.6, 640).astype(int), 1, 80)
+    lengths = np.clip(random.lognormal(2.6, 0.6, 1024).astype(int), 1, 80)
     text = "".join(sentence(*[("a", "X", "_")] * int(length)) for length in lengths)
     found = conllu.conllu(data_dir=put(tmp_path, train=text, dev=GREEK))
     sizes = words.sizes(found.train.arrays)
-    order = np.asarray(Shuffled(640, 64, found.padding).order(np.uint32(0), 0, found.train.arrays)).reshape(-1, 64)
+    order = np.asarray(Shuffled(1024, 64, found.padding).order(np.uint32(0), 0, found.train.arrays)).reshape(-1, 64)
     levels = np.array(found.padding.levels)
     computed = 64 * levels[np.searchsorted(levels, sizes[order].max(axis=1))].sum()
     assert sizes[order].sum() / computed > 0.7

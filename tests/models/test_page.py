@@ -65,6 +65,8 @@ def test_every_model_is_found_and_reads_its_own_fields():
         "VGG11": ["num_filters", "half_precision"],
         "ViT": ["hidden_size", "num_layers", "patch_size", "dropout", "half_precision"],
         "ActorCritic": ["num_filters", "half_precision"],
+        "TaggingTransformer": ["hidden_size", "num_layers", "dropout", "half_precision"],
+        "LSTM": ["hidden_size", "dropout", "half_precision"],
         "GCN": ["hidden_size", "num_layers", "dropout", "half_precision"],
         "OneHiddenLayer": ["num_neurons"],
         "LinearNetwork": ["num_neurons"],

@@ -142,7 +142,7 @@ def compare(hidden_size: int, flags) -> None:
     from flatwide.types import Categories
 
     inputs, targets, lengths = make_texts(flags.num_batches)
-    padding = words.padding(lengths, window=flags.num_batches)
+    padding = words.padding(lengths, longest=LONGEST, window=flags.num_batches)
     example = Categories((LONGEST,), NUM_WORDS)
     ours, peers, agreement = {}, {}, {}
     with tempfile.TemporaryDirectory() as directory:

@@ -149,6 +149,21 @@ def test_own_model_data_loss_and_variant_of_the_docs_train(tmp_path):
     assert 0 < row["weights.distance"] < 2 * row["weights.norm"]
 
 
+def test_the_domain_in_one_file_is_trained_pruned_and_measured(tmp_path):
+    from flatwide import driver
+
+    (code,) = (code for code in fences((ROOT / "docs" / "extending.md").read_text(), "python") if "# clouds.py" in code)
+    (tmp_path / "clouds.py").write_text(code)
+    own = {"model": f"{tmp_path}/clouds.py:deep_sets", "dataset": f"{tmp_path}/clouds.py:clouds"}
+    fields = {"rho": 0.05, "pruner": "magnitude", "sparsity": 0.5, "batch_size": 20, "num_epochs": 10}
+    fields |= {"base_optimizer": "adam", "learning_rate": 0.02, "measurements": ("curvature",), "measure_examples": 60}
+    result = driver.run(own | fields, tmp_path / "work", quiet=True)
+    assert result["test_metric"] > 0.7
+    assert result["num_nonzero_params"] == (2 * 32 + 32 * 2) // 2 + 32 + 2
+    (row,) = flatwide.load(tmp_path / "work").to_dict("records")
+    assert row["curvature.top_eigenvalue"] > 0
+
+
 def test_glossary_has_every_column_of_the_gain_table():
     import pandas as pd
 

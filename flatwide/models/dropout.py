@@ -1,7 +1,13 @@
-"""Dropout whose mask depends on where an entry is in its example, and not on how the batch is laid out."""
+"""Dropout, in two forms: by an entry's place in its example, or by its place in an array.
+
+`dropout` hashes within the operation that uses the mask, and padding does not change what is dropped. `keep` fills an
+array, for a mask that is used more than once: in less time, but the rows of a longer batch get other masks.
+"""
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.extend.random import threefry_2x32
 
 from flatwide.types import Array
 
@@ -38,6 +44,22 @@ def dropout(inputs: Array, *, rate: float, key: Array, example: Array, item: Arr
     kept = [half >= dropped for word in words for half in (word & low, word >> jnp.uint32(16))]
     scale = _STEPS / (_STEPS - dropped)
     return jnp.where(jnp.concatenate(kept, axis=-1)[:, :size], inputs * scale, 0).astype(inputs.dtype)
+
+
+def keep(key: Array, size: tuple[int, ...], *, rate: float) -> Array:
+    """Draw which entries of an array are kept, True with probability 1 - rate to 1 in 2^17.
+
+    Four entries share the 64 bits of a block of the generator, which a draw of `jax.random.bernoulli` takes for itself.
+    """
+    count = int(np.prod(size))
+    bits = threefry_2x32(jax.random.key_data(key), jnp.arange(-(-count // _DRAWS) * 2, dtype=jnp.uint32))
+    parts = jax.lax.bitcast_convert_type(bits, jnp.uint16).reshape(-1)[:count]
+    return (parts >= np.uint16(round(rate * _STEPS))).reshape(size)
+
+
+def apply_mask(values: Array, mask: Array, *, rate: float) -> Array:
+    """Set what is not kept to zero, and scale the rest up so that means stay."""
+    return jnp.where(mask, values * (1 / (1 - rate)), 0).astype(values.dtype)
 
 
 def threefry(key: Array, first: Array, second: Array) -> tuple[Array, Array]:

@@ -10,9 +10,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.random import threefry_2x32
 
 from flatwide.models import linen
+from flatwide.models.dropout import apply_mask, keep
 from flatwide.types import Array, Model, PyTree
 
 NUM_LAYERS = 6
@@ -130,7 +130,7 @@ def _outputs(shape: _Shape, params: PyTree, tokens: Array, key: Array | None) ->
     hidden, masks = params["words"]["embedding"][tokens], None
     if key is not None:
         of_words, of_blocks = jax.random.split(key)
-        hidden = _dropped(shape, hidden, _mask(shape, hidden.shape, of_words))
+        hidden = apply_mask(hidden, keep(of_words, hidden.shape, rate=shape.dropout), rate=shape.dropout)
         masks = _masks(shape, batch, length, of_blocks)
     hidden = hidden + positions(length, shape.size).astype(full)[None]
     # One row a word: XLA's product of three axes has a gradient of the kernel that is three times slower on a CPU.
@@ -199,23 +199,8 @@ def _masks(shape: _Shape, batch: int, length: int, key: Array) -> PyTree:
         "added": (*rows, shape.size),
     }
     keys = jax.random.split(key, len(sizes))
-    return {name: _mask(shape, size, own) for (name, size), own in zip(sizes.items(), keys, strict=True)}
-
-
-def _mask(shape: _Shape, size: tuple[int, ...], key: Array) -> Array:
-    return keep(key, size, rate=shape.dropout)
-
-
-def keep(key: Array, size: tuple[int, ...], *, rate: float) -> Array:
-    """Draw which entries dropout keeps, True with probability 1 - rate to 1 in 2^17.
-
-    Four entries share the 64 bits of a block of the generator, which a draw of `jax.random.bernoulli` takes for itself.
-    """
-    count = int(np.prod(size))
-    bits = threefry_2x32(jax.random.key_data(key), jnp.arange(-(-count // 4) * 2, dtype=jnp.uint32))
-    parts = jax.lax.bitcast_convert_type(bits, jnp.uint16).reshape(-1)[:count]
-    return (parts >= np.uint16(round(rate * 2**16))).reshape(size)
+    return {name: keep(own, size, rate=shape.dropout) for (name, size), own in zip(sizes.items(), keys, strict=True)}
 
 
 def _dropped(shape: _Shape, values: Array, mask: Array | None) -> Array:
-    return values if mask is None else jnp.where(mask, values * (1 / (1 - shape.dropout)), 0).astype(values.dtype)
+    return values if mask is None else apply_mask(values, mask, rate=shape.dropout)

@@ -1,4 +1,4 @@
-"""Dropout: JAX's own generator as oracle, the share that is dropped, and a mask that no layout changes."""
+"""Dropout: JAX's own generator as oracle, the share that is dropped, a mask that no layout changes, and masks of arrays."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 from jax.extend.random import threefry_2x32
 from numpy.testing import assert_allclose, assert_array_equal
 
-from flatwide.models.dropout import dropout, threefry
+from flatwide.models.dropout import dropout, keep, threefry
 
 
 def test_the_generator_is_that_of_jax():
@@ -45,3 +45,15 @@ def test_the_mask_follows_example_and_item_wherever_the_row_is():
 def test_nothing_is_dropped_at_rate_zero():
     rows = jnp.ones((2, 3))
     assert dropout(rows, rate=0.0, key=jax.random.key(0), example=jnp.arange(2), item=jnp.arange(2)) is rows
+
+
+def test_a_mask_keeps_the_share_that_it_should():
+    rate, count = 0.3, 400_002
+    kept = np.asarray(keep(jax.random.key(3), (2, count // 2), rate=rate))
+    deviation = (rate * (1 - rate) / count) ** 0.5
+    assert abs(kept.mean() - (1 - rate)) < 4 * deviation
+    # Neighbours come from the same block of random bits.
+    for shift in (1, 2, 3):
+        flat = kept.reshape(-1)
+        assert abs(np.mean(flat[shift:] & flat[:-shift]) - (1 - rate) ** 2) < 4 * deviation
+    assert not np.array_equal(kept, keep(jax.random.key(4), kept.shape, rate=rate))

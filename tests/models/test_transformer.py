@@ -7,7 +7,6 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from flatwide import trees
-from flatwide.models import transformer
 from flatwide.models.transformer import tagging_transformer
 from flatwide.types import Categories
 
@@ -107,18 +106,6 @@ def test_dropout_is_of_training_only_and_depends_on_the_key():
     assert np.abs(first - second).max() > 0.1
     with pytest.raises(ValueError, match=r"key=None: expected a PRNG key, .* or config\.dropout=0\."):
         model.apply(params, stats, TOKENS, train=True, key=None)
-
-
-def test_dropout_keeps_the_fraction_that_it_should():
-    rate, count = 0.3, 400_002
-    kept = np.asarray(transformer.keep(jax.random.key(3), (2, count // 2), rate=rate))
-    deviation = (rate * (1 - rate) / count) ** 0.5
-    assert abs(kept.mean() - (1 - rate)) < 4 * deviation
-    # Neighbours come from the same block of random bits.
-    for shift in (1, 2, 3):
-        flat = kept.reshape(-1)
-        assert abs(np.mean(flat[shift:] & flat[:-shift]) - (1 - rate) ** 2) < 4 * deviation
-    assert not np.array_equal(kept, transformer.keep(jax.random.key(4), kept.shape, rate=rate))
 
 
 def test_half_precision_gives_outputs_in_full_precision():

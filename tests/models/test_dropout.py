@@ -1,4 +1,4 @@
-"""Dropout: JAX's own generator as oracle, the share that is dropped, a mask that no layout changes, and masks of arrays."""
+"""Dropout: JAX's generator as oracle, the share that is dropped, and masks of places and of arrays."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""PPO on MinAtar's Breakout: one compiled program against loops in Python, by actions trained on in a second.
+"""PPO on MinAtar's Breakout: one compiled program against loops in Python, by actions in a second.
 
 Run:     python benchmarks/minatar_steps.py --peer_python=PATH_TO_A_PYTHON_WITH_TORCH_AND_MINATAR [--threads 1]
 Does:    trains by configs/minatar_ppo.py at rho 0 for some epochs of 8,192 actions, in turn
@@ -6,6 +6,7 @@ Does:    trains by configs/minatar_ppo.py at rho 0 for some epochs of 8,192 acti
          (b) the same compiled functions, but called turn by turn and update by update from Python, with the games of
          gymnax in one vectorized call;
          (c) a PyTorch network and the games of the original MinAtar package, which are Python (peers/torch_ppo.py).
+         (a) and (c) also play the games alone, with random actions, and play by the network without updates.
 Prints:  for each number of filters the actions a second of (a), and the seconds of (b) and of (c) over those of (a):
          medians with their ranges, by processor time, which other load touches less than the clock, and by the clock in
          brackets. It stops if (b) does not end with the weights of (a).
@@ -33,9 +34,9 @@ class Peer:
         if not self.versions:
             raise SystemExit(f"--peer_python={python}: it needs torch and MinAtar: pip install torch MinAtar.")
 
-    def seconds(self, epochs: int) -> tuple[float, float]:
-        """Give wall and processor seconds."""
-        self.process.stdin.write(f"{epochs}\n")
+    def seconds(self, part: str) -> tuple[float, float]:
+        """Give wall and processor seconds of `games`, `play` or `train` for an epoch's actions."""
+        self.process.stdin.write(f"{part}\n")
         self.process.stdin.flush()
         wall, processor = self.process.stdout.readline().split()
         return float(wall), float(processor)
@@ -45,14 +46,13 @@ class Peer:
         self.process.wait()
 
 
-def timed(train, *arguments):
-    """Give wall and processor seconds of some training, and the state after it."""
+def timed(function, *arguments):
+    """Give wall and processor seconds of a function, and what it gives."""
     import jax
 
     wall, processor = time.perf_counter(), time.process_time()
-    found = jax.block_until_ready(train(*arguments))
-    seconds = time.perf_counter() - wall, time.process_time() - processor
-    return seconds, found if hasattr(found, "params") else found[0]
+    found = jax.block_until_ready(function(*arguments))
+    return (time.perf_counter() - wall, time.process_time() - processor), found
 
 
 def spread(numbers) -> str:
@@ -67,6 +67,25 @@ def both(theirs, ours) -> str:
         strict=True,
     )
     return f"{spread(processor)} [{statistics.median(wall):.1f}]"
+
+
+def rates(ours) -> str:
+    """Write actions a second."""
+    wall, processor = zip(*ours, strict=True)
+    return f"{spread(ACTIONS / each for each in processor)} [{ACTIONS / statistics.median(wall):,.0f}]"
+
+
+def play_at_random(game, num_envs: int, turns: int):
+    """Compile a function of a key and games under way that plays without a network, and gives the last boards too."""
+    import jax
+
+    def turn(states, key):
+        draw, chance = jax.random.split(key)
+        actions = jax.random.randint(draw, (num_envs,), 0, 3)
+        states, after = jax.vmap(game.step)(jax.random.split(chance, num_envs), states, actions)
+        return states, (after.observation, after.reward)
+
+    return jax.jit(lambda key, states: jax.lax.scan(turn, states, jax.random.split(key, turns)))
 
 
 class Loop:
@@ -135,28 +154,39 @@ def main() -> None:
         built = experiment.build(config | {"rho": 0.0, "num_filters": num_filters})
         segment, loop, state = built.segment(), Loop(built), built.init()
         peer = Peer(flags.peer_python, flags.threads, num_filters)
-        peer.seconds(1)
+        split = built.train
+        at_random, key = play_at_random(split.game, split.num_envs, split.unroll_length), jax.random.key(0)
+        games = state.source["playing"].states
+        begun = jax.device_put(jax.tree.map(np.asarray, state))
+        parts = ("games", "play", "train")
+        for part in parts:
+            peer.seconds(part)
+        timed(at_random, key, games), timed(built.source.plan.play, built.values, begun)
         looped = loop.epoch(built.init())
         state, _ = segment(built.values, state, built.steps_per_epoch)
         for found, expected in zip(jax.tree.leaves(looped.params), jax.tree.leaves(state.params), strict=True):
             if not np.allclose(found, expected, atol=1e-3):
                 raise SystemExit(f"the loop's weights differ by {np.abs(found - expected).max()}.")
-        ours, loops, theirs = [], [], []
+        ours, theirs, loops = {part: [] for part in parts}, {part: [] for part in parts}, []
         for _ in range(flags.repeats):
             before = jax.tree.map(np.asarray, state)  # a segment uses its state up
-            seconds, state = timed(segment, built.values, state, int(state.step) + built.steps_per_epoch)
-            ours.append(seconds)
+            ours["games"].append(timed(at_random, key, games)[0])
+            ours["play"].append(timed(built.source.plan.play, built.values, begun)[0])
+            seconds, (state, _) = timed(segment, built.values, state, int(state.step) + built.steps_per_epoch)
+            ours["train"].append(seconds)
             loops.append(timed(loop.epoch, jax.device_put(before))[0])
-            theirs.append(peer.seconds(1))
+            for part in parts:
+                theirs[part].append(peer.seconds(part))
         peer.close()
         device = jax.local_devices()[0].device_kind
         print(
             f"{num_filters} filters, {flags.threads} thread(s), {device}, jax {jax.__version__}, {peer.versions}, "
             f"{flags.repeats} epochs of {ACTIONS:,} actions\n"
-            f"(a) actions a second: {spread(ACTIONS / each[1] for each in ours)} "
-            f"[{statistics.median(ACTIONS / each[0] for each in ours):,.0f}]\n"
-            f"(b) loop over the same compiled functions / (a): {both(loops, ours)}\n"
-            f"(c) PyTorch and the original games / (a): {both(theirs, ours)}",
+            f"training: (a) {rates(ours['train'])} actions a second; "
+            f"(b) loop over the same compiled functions / (a) {both(loops, ours['train'])}; "
+            f"(c) PyTorch and the original games / (a) {both(theirs['train'], ours['train'])}\n"
+            f"playing: (a) {rates(ours['play'])}; (c) / (a) {both(theirs['play'], ours['play'])}\n"
+            f"games alone: (a) {rates(ours['games'])}; (c) / (a) {both(theirs['games'], ours['games'])}",
             flush=True,
         )
 

@@ -1,8 +1,9 @@
-"""A plain PyTorch loop of PPO on the original MinAtar: reads `EPOCHS` lines, answers with wall and processor seconds.
+"""A plain PyTorch loop of PPO on the original MinAtar: reads the part of an epoch, answers with its two times.
 
-Arguments: threads, filters. The network plays all games in one batch; each game takes its turn in Python, as the
-package has it, without the actions that the original repeats by chance. Network and constants are those of
-configs/minatar_ppo.py at rho 0.
+Arguments: threads, filters. Reads lines `games` (random actions, no network), `play` or `train` (a whole epoch), and
+answers each with wall and processor seconds. The network plays all games in one batch; each game takes its turn in
+Python, as the package has it, without the actions that the original repeats by chance. Network and constants are those
+of configs/minatar_ppo.py at rho 0.
 """
 
 import sys
@@ -42,6 +43,16 @@ class ActorCritic(torch.nn.Module):
 
 def boards_of(games) -> torch.Tensor:
     return torch.from_numpy(np.stack([game.state() for game in games])).permute(0, 3, 1, 2).float()
+
+
+def play_at_random(games, generator):
+    """Play TURNS of all games, and look at each board."""
+    for _ in range(TURNS):
+        for game, action in zip(games, generator.integers(len(ACTIONS), size=GAMES), strict=True):
+            if game.act(ACTIONS[action])[1]:
+                game.reset()
+        boards = boards_of(games)
+    return boards
 
 
 @torch.no_grad()
@@ -94,15 +105,18 @@ def main() -> None:
     for seed, game in enumerate(games):
         game.seed(seed)
         game.reset()
-    boards = boards_of(games)
+    boards, generator = boards_of(games), np.random.default_rng(0)
     print(f"torch {torch.__version__}, MinAtar {version('MinAtar')}", flush=True)
     for line in sys.stdin:
+        part = line.strip()
         wall, processor = time.perf_counter(), time.process_time()
-        for _ in range(int(line)):
+        if part == "games":
+            boards = play_at_random(games, generator)
+        else:
             boards, played = play(network, games, boards)
-            for _ in range(PASSES):
+            for _ in range(PASSES if part == "train" else 0):
                 for rows in torch.randperm(GAMES * TURNS).split(BATCH):
-                    update(network, optimizer, *(part[rows] for part in played))
+                    update(network, optimizer, *(leaf[rows] for leaf in played))
         print(time.perf_counter() - wall, time.process_time() - processor, flush=True)
 
 

@@ -2,7 +2,8 @@
 
 Layers are `patches`, `position`, `blocks/block_1/attention_norm`, `.../query`, `.../key`, `.../value`,
 `.../attention_output`, `.../hidden_norm`, `.../hidden`, `.../hidden_output`, `output_norm` and `output`. The T patches
-of an image are [B, T, hidden_size].
+of an image are [B, T, hidden_size]; outside of attention they are rows, [B T, hidden_size], because XLA's product of
+three axes has a gradient of the kernel that is several times slower on a CPU.
 """
 
 from collections.abc import Callable
@@ -36,6 +37,7 @@ class Positions(nn.Module):
 class Block(nn.Module):
     """Attention and two dense layers, each on normalized inputs and added to what came in."""
 
+    length: int
     num_heads: int
     dropout: float
     dtypes: linen.Dtypes
@@ -53,7 +55,8 @@ class Block(nn.Module):
 
         hidden = normalize(inputs, self.dtypes, name="attention_norm")
         query, key, value = (dense(hidden, size, name) for name in ("query", "key", "value"))
-        hidden = attend(query, key, value, num_heads=self.num_heads, dtypes=self.dtypes)
+        query, key, value = (rows.reshape(-1, self.length, size) for rows in (query, key, value))
+        hidden = attend(query, key, value, num_heads=self.num_heads, dtypes=self.dtypes).reshape(-1, size)
         inputs = inputs + dropped(dense(hidden, size, "attention_output"))
         hidden = normalize(inputs, self.dtypes, name="hidden_norm")
         hidden = dropped(nn.gelu(dense(hidden, _MLP_FACTOR * size, "hidden")))
@@ -99,12 +102,15 @@ class ViT(nn.Module):
         def dense(size: int, name: str) -> nn.Dense:
             return nn.Dense(size, dtype=dtypes.compute, param_dtype=dtypes.full, name=name)
 
-        hidden = dense(self.hidden_size, "patches")(cut_patches(inputs, self.patch_size))
-        hidden = Positions(dtypes, name="position")(hidden)
-        hidden = nn.Dropout(self.dropout, deterministic=not train)(hidden)
+        patches = cut_patches(inputs, self.patch_size)
+        batch, length, entries = patches.shape
+        hidden = dense(self.hidden_size, "patches")(patches.reshape(-1, entries))
+        hidden = Positions(dtypes, name="position")(hidden.reshape(batch, length, -1))
+        hidden = nn.Dropout(self.dropout, deterministic=not train)(hidden).reshape(batch * length, -1)
         blocks = stacked(self.num_layers, is_initializing=self.is_initializing())
-        hidden, _ = blocks(self.num_heads, self.dropout, dtypes, train, name="blocks")(hidden, None)
-        features = normalize(hidden, dtypes, name="output_norm").astype(dtypes.full).mean(axis=1)
+        hidden, _ = blocks(length, self.num_heads, self.dropout, dtypes, train, name="blocks")(hidden, None)
+        hidden = normalize(hidden, dtypes, name="output_norm").astype(dtypes.full)
+        features = hidden.reshape(batch, length, -1).mean(axis=1)
         return dense(self.num_outputs, "output")(features).astype(dtypes.full)
 
 

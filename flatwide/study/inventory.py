@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from flatwide import driver, runs
+from flatwide import data, driver, runs
 from flatwide.measurements import records
 from flatwide.study.plan import Plan, Planned
 
@@ -46,9 +46,19 @@ class Inventory(NamedTuple):
 def take(plan: Plan, workdir: str | os.PathLike) -> Inventory:
     """Look up every planned run.
 
-    Raises: DataError if the data set, whose content is part of each run's identity, is not there.
+    Raises: DataError naming all data sets, whose content is part of each run's identity, that are not there.
     """
-    known = tuple(_look_up(run, workdir) for run in plan.runs)
+    found, missing = [], {}
+    for run in plan.runs:
+        if run.config["dataset"] in missing:
+            continue
+        try:
+            found.append(_look_up(run, workdir))
+        except data.DataError as error:
+            missing[run.config["dataset"]] = str(error)
+    if missing:
+        raise data.DataError("\n".join(missing.values()))
+    known = tuple(found)
     names = {entry.directory.name for entry in known}
     others = tuple(found.name for found in runs.run_directories(os.fspath(workdir)) if found.name not in names)
     return Inventory(known, others)

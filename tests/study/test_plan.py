@@ -5,7 +5,8 @@ import itertools
 import pytest
 
 from flatwide import config as configs
-from flatwide.study import plan
+from flatwide.data import DataError
+from flatwide.study import inventory, plan
 
 BASE = {"model": "MLP", "dataset": "digits", "num_epochs": 1}
 
@@ -218,3 +219,18 @@ def test_flags_change_parts():
         "--config.num_epochs: the study sets it; set --config.study.parts.a.num_epochs.",
         "--config.rho: the study sets it; set --config.study.parts.b.axes.rho.",
     ]
+
+
+def test_all_data_sets_that_are_missing_are_named_before_anything_is_trained(tmp_path):
+    parts = {
+        "molecules": {"model": "GCN", "dataset": "smiles_csv", "loss": "binary_cross_entropy"},
+        "sentences": {"model": "TaggingTransformer", "dataset": "conllu"},
+        "digits": {},
+    }
+    planned = expand(axes={"seed": (0, 1)}, parts=parts)
+    with pytest.raises(DataError) as told:
+        inventory.take(planned, tmp_path)
+    first, second = str(told.value).splitlines()
+    assert "train.csv" in first
+    assert "conllu" in second
+    assert not list(tmp_path.iterdir())

@@ -2,7 +2,8 @@
 
 Run:     python main.py --workdir=runs/cifar10_vit --config=configs/cifar10_vit.py --config.data_dir=DIRECTORY
          (the binary version's files in DIRECTORY; without data_dir they come from the Hugging Face hub)
-Small:   --config.dataset=digits --config.patch_size=2 --config.hidden_size=32 --config.num_epochs=20
+Small:   --config.dataset=digits --config.hidden_size=32 --config.num_epochs=20, and no data_dir: 93.5 %, 15 s on one
+         core; with --config.dataset=mnist, the folder of its files as data_dir
 Width:   --config.hidden_size=32 … 64, 128, 256, 512, 1024; SGD: --config.rho=0
 Expect:  paper, 256 wide: SGD 85.02 %, SAM 85.76 % at its best rho, which is not told.
          Not run here: the data were not at hand.

@@ -191,6 +191,8 @@ def read(path: Path) -> Table:
             raise DataError(f"{path}, line {line}: {len(cells)} columns; expected {num_columns}, {why}{hint}.")
     table = Table(str(path), [Row(line, cells[text], cells[label].strip()) for line, cells in rows[has_names:]])
     labels = [row.label for row in table.rows]
+    if "" in labels:
+        raise DataError(f"{path}, line {table.rows[labels.index('')].line}: no label; expected one, or leave it out.")
     if not has_names and len(labels) > 2 and labels.count(labels[0]) == 1:
         raise DataError(
             f"{path}, line {table.rows[0].line}: the label {labels[0]!r} occurs nowhere else. If it is the name of a "

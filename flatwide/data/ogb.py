@@ -108,7 +108,10 @@ def _table(path: Path, dtype: type) -> np.ndarray:
     """Read numbers, one row a line; where that fails, find the line."""
     content = files.read(path)
     try:
-        return pd.read_csv(io.BytesIO(content), header=None, dtype=dtype, skip_blank_lines=False).to_numpy()
+        table = pd.read_csv(io.BytesIO(content), header=None, dtype=dtype, skip_blank_lines=False).to_numpy()
+        if content.count(b",") != table.size - len(table):  # pandas fills what a short line lacks
+            raise ValueError("lines of unequal length")
+        return table
     except (ValueError, OverflowError) as error:
         what = "an integer" if dtype is np.int64 else "a number or nothing"
         lines = content.decode("utf-8", "replace").splitlines()
@@ -126,7 +129,7 @@ def _table(path: Path, dtype: type) -> np.ndarray:
 def _is_number(field: str, dtype: type) -> bool:
     try:
         return (field.strip() == "" and dtype is not np.int64) or dtype(field) is not None
-    except ValueError:
+    except (ValueError, OverflowError):
         return False
 
 

@@ -208,10 +208,12 @@ def _is_table(path: Path) -> bool:
 
 def _read(path: Path) -> tuple[list[str], list[Row]]:
     """Read the names of the tasks, and the molecules."""
+    content = files.read(path)
     try:
-        text = files.read(path).decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text ({error}); expected a CSV table.") from error
+        line = content[: error.start].count(b"\n") + 1
+        raise DataError(f"{path}, line {line}: is not UTF-8 ({error.reason}); save the file as UTF-8.") from error
     reader = csv.reader(io.StringIO(text, newline=""))
     header = next(reader, [])
     names = [name.strip().lower() for name in header]
@@ -222,10 +224,13 @@ def _read(path: Path) -> tuple[list[str], list[Row]]:
     if not tasks:
         raise DataError(f"{path}, line 1: columns {header}; expected one or more with labels.")
     rows, line = [], reader.line_num + 1
-    for fields in reader:
-        if fields:
-            rows.append(Row(line, *_row(fields, header, at, tasks, f"{path}, line {line}")))
-        line = reader.line_num + 1
+    try:
+        for fields in reader:
+            if fields:
+                rows.append(Row(line, *_row(fields, header, at, tasks, f"{path}, line {line}")))
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise DataError(f"{path}, line {line}: {error}; is a quotation mark missing?") from error
     if not rows:
         raise DataError(f"{path}: no molecules; expected one a line behind the first.")
     return [header[column] for column in tasks], rows

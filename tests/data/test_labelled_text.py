@@ -136,6 +136,7 @@ GOOD = "text\tlabel\na b\tx\nc\ty\n"
         ),
         ("train_csv", 'text,label\n"a\nb",x\n"c"d,y\n', r"train\.csv, line 4: .* expected cells with quotation marks"),
         ("train_csv", 'text,label\na,x\n"c,y\n', r"train\.csv, line 3: unexpected end of data"),
+        ("train_tsv", GOOD + "d\t\n", r"train\.tsv, line 4: no label; expected one, or leave it out\."),
         ("train_tsv", GOOD + " \tx\n", r"train\.tsv, line 4: the text ' ' has no words; leave the line out\."),
         (
             "train_tsv",

@@ -82,6 +82,11 @@ def test_graphs_labels_and_splits(tmp_path):
             {"graph_label": "0,,1\n,no,\n1,0,\n0,0,0\n"},
             r"graph-label.csv.gz, line 2: 'no'; expected a number",
         ),
+        (
+            {"graph_label": "0,,1\n,1\n1,0,\n0,0,0\n"},
+            r"graph-label.csv.gz, line 2: 2 columns; expected 3 columns, as in the first line",
+        ),
+        ({"num_edge_list": f"2\n1\n{10**20}\n1\n"}, r"num-edge-list.csv.gz, line 3: '1000.*; expected an integer"),
         ({"graph_label": "0,,1\n,,\n1,0,\n"}, r"graph-label.csv.gz: 3 lines; expected 4, one a molecule"),
         ({"train": "0\n4\n"}, r"train.csv.gz, line 2, column 1: 4; expected an integer in \[0, 4\)"),
         ({"test": "1\n3\n"}, r"test.csv.gz, line 2: molecule 3 was listed before; expected it once"),

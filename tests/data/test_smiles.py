@@ -63,12 +63,19 @@ def test_every_tenth_molecule_of_one_file_is_a_test_example(tmp_path):
         (",1\nc", "\nc", r"all.csv, line 3: 3 columns; expected 4, as in the first line"),
         ("smiles", "formula", r"all.csv, line 1: columns .*; expected one that is named smiles"),
         (TABLE, "smiles\nC\n", r"all.csv, line 1: columns \['smiles'\]; expected one or more with labels"),
+        ("c1ccccc1", '"' + "C" * 200_000, r"all.csv, line 3: field larger than .*; is a quotation mark missing"),
         (TABLE, "smiles,y\n", r"all.csv: no molecules; expected one a line behind the first"),
     ],
 )
 def test_faults_name_the_line(tmp_path, old, new, message):
     (tmp_path / "all.csv").write_text(TABLE.replace(old, new))
     with pytest.raises(DataError, match=message):
+        smiles_csv(data_dir=str(tmp_path))
+
+
+def test_a_table_in_another_encoding_is_named_with_its_line(tmp_path):
+    (tmp_path / "all.csv").write_bytes(TABLE.encode() + b"\xe9\n")
+    with pytest.raises(DataError, match=rf"all.csv, line {TABLE.count(chr(10)) + 1}: is not UTF-8 \(.*\); save"):
         smiles_csv(data_dir=str(tmp_path))
 
 

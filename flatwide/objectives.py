@@ -97,7 +97,8 @@ def binary_cross_entropy(num_outputs: int, real_targets: bool = False) -> Object
     Args:
       num_outputs: T >= 1 tasks.
     Returns: an objective for outputs (logits) [B, T] with integer targets [B, T]: 1, 0, or -1 where there is none. Each
-      label that is there is an item; `batch["weights"]` [B] weighs examples (default 1). Losses are in nats.
+      label that is there is an item; `batch["weights"]` [B] weighs examples (default 1; 0 for padding). The loss reads
+      no logit that has no label or no weight, whatever it is. Losses are in nats.
       A prediction is the logits and labels of an example; the metric averages `average_precision` over the tasks that
       have labels of both kinds, as OGB's evaluator does, and is NaN where a logit is not finite.
     Raises: ValueError for real targets; when traced with other shapes or types; from the metric if no task has both.
@@ -120,9 +121,11 @@ def binary_cross_entropy(num_outputs: int, real_targets: bool = False) -> Object
             )
         if not jnp.issubdtype(targets.dtype, jnp.integer):
             raise ValueError(f"targets of type {targets.dtype}: expected integers 1, 0, or -1 for a missing label.")
-        logits = _wide(outputs)
+        weights = _item_weights(batch, targets.shape[:1])
+        is_scored = (targets >= 0) & (weights > 0)[:, None]
+        logits = jnp.where(is_scored, _wide(outputs), 0)
         found = jax.nn.softplus(jnp.where(targets == 1, -logits, logits))
-        return _item_weights(batch, targets.shape[:1]) * jnp.sum(jnp.where(targets >= 0, found, 0), axis=1)
+        return weights * jnp.sum(jnp.where(is_scored, found, 0), axis=1)
 
     def weights(batch: Batch) -> Array:
         labels = jnp.sum(batch["targets"] >= 0, axis=1)

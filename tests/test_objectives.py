@@ -311,6 +311,20 @@ def test_ppo_refuses_other_outputs():
 LABELS = objectives.binary_cross_entropy(6)
 
 
+def test_logits_without_a_label_or_a_weight_reach_no_loss_and_no_gradient():
+    labels = jnp.array([[1, 0, -1, 1, 0, -1], [0, 1, 1, -1, -1, 0]], jnp.int8)
+    batch = {"targets": labels, "weights": jnp.array([1.0, 0.0])}
+    is_scored = jnp.array([[True, True, False, True, True, False], [False] * 6])
+
+    def loss(logits):
+        return jnp.sum(LABELS.losses(logits, batch))
+
+    expected, slopes = jax.value_and_grad(loss)(jnp.where(is_scored, 0.5, 0.0))
+    found, found_slopes = jax.value_and_grad(loss)(jnp.where(is_scored, 0.5, jnp.nan))
+    assert_array_equal(found, expected)
+    assert_array_equal(found_slopes, slopes)
+
+
 @pytest.mark.parametrize("ties", [1, 3, 1000])
 def test_mean_average_precision_is_that_of_scikit_learn(ties):
     random = np.random.default_rng(ties)

@@ -275,7 +275,7 @@ def _rhos(group: Sequence[Piece], look: Look, ending: str) -> Iterator[Figure]:
                     seeds.append(part | {"num_params": cell.num_params, "seed": seed, "best_rho": found})
             cells += [part | row for row in _cells(cell, piece.names, has_base)]
     if any(np.isfinite(row["best_rho"]) for row in best) and len({row["rho"] for row in cells if row["rho"] > 0}) > 1:
-        beside = _printed(group, look)
+        beside = [row for row in _printed(group, look) if row["best_rho"] is not None]
         yield Figure(
             f"best_rho_by_width{ending}",
             "Best ρ, by size",

@@ -113,7 +113,7 @@ def binary_cross_entropy(num_outputs: int, real_targets: bool = False) -> Object
         raise ValueError(f"num_outputs={num_outputs}: expected at least 1 task.")
 
     def losses(outputs: PyTree, batch: Batch) -> Array:
-        targets = batch["targets"]
+        outputs, targets = _one_array(outputs), batch["targets"]
         if outputs.shape != targets.shape or targets.ndim != 2 or targets.shape[1] != num_outputs:
             raise ValueError(
                 f"outputs of shape {outputs.shape} for targets of shape {targets.shape}: expected both [B, "
@@ -223,14 +223,22 @@ def ppo(
     return Objective(losses, weights, predictions, _mean, metric_name="score", higher_is_better=True)
 
 
-def _policy_and_values(outputs: PyTree, shape: tuple[int, ...], num_outputs: int) -> tuple[Array, Array]:
-    """Check the outputs of a network that plays."""
+def policy_and_values(outputs: PyTree) -> tuple[Array, Array]:
+    """Give the logits and values of a network that plays.
+
+    Raises: ValueError if the outputs are others.
+    """
     if not isinstance(outputs, dict) or outputs.keys() != {"logits", "values"}:
         raise ValueError(
             "config.loss='ppo': expected a model whose outputs are 'logits' and 'values'; choose "
             "config.model=ActorCritic, or give your own model such outputs."
         )
-    logits, values = _wide(outputs["logits"]), _wide(outputs["values"])
+    return outputs["logits"], outputs["values"]
+
+
+def _policy_and_values(outputs: PyTree, shape: tuple[int, ...], num_outputs: int) -> tuple[Array, Array]:
+    """Check the outputs of a network that plays, with their shapes."""
+    logits, values = map(_wide, policy_and_values(outputs))
     if logits.shape != (*shape, num_outputs) or values.shape != shape:
         raise ValueError(
             f"config.loss='ppo': logits of shape {logits.shape} and values of shape {values.shape}; expected "
@@ -266,13 +274,13 @@ def _classifier(num_outputs: int, losses: Callable[[PyTree, Batch], Array]) -> O
     return Objective(losses, weights, predictions, _mean, metric_name="accuracy", higher_is_better=True)
 
 
-def _items(logits: Array, batch: Batch, num_outputs: int) -> tuple[Array, Array, Array]:
+def _items(outputs: PyTree, batch: Batch, num_outputs: int) -> tuple[Array, Array, Array]:
     """Check shapes and blank the padding, so that neither its values nor their gradients reach any sum."""
-    targets = batch["targets"]
+    logits, targets = _one_array(outputs), batch["targets"]
     if logits.shape != (*targets.shape, num_outputs):
         raise ValueError(
             f"outputs of shape {logits.shape} for targets of shape {targets.shape}: expected {num_outputs} logits for "
-            f"each target, {(*targets.shape, num_outputs)}; see the model's last layer and the data set's num_outputs."
+            f"each target, {(*targets.shape, num_outputs)}; {_mend(logits, targets)}."
         )
     if not jnp.issubdtype(targets.dtype, jnp.integer):
         raise ValueError(f"targets of type {targets.dtype}: expected integers, the classes 0 to {num_outputs - 1}.")
@@ -281,9 +289,31 @@ def _items(logits: Array, batch: Batch, num_outputs: int) -> tuple[Array, Array,
     return jnp.where(counts[..., None], _wide(logits), 0), jnp.where(counts, targets, 0), weights
 
 
-def _real_items(outputs: Array, batch: Batch, num_outputs: int) -> tuple[Array, Array, Array]:
+def _one_array(outputs: PyTree) -> Array:
+    """Check that a network gives one array, and not several as those that play do."""
+    if not hasattr(outputs, "shape"):
+        names = ", ".join(outputs) if isinstance(outputs, dict) else type(outputs).__name__
+        raise ValueError(
+            f"outputs {names}: expected one array; choose another config.model, such as MLP (ActorCritic plays games, "
+            "and goes with config.loss=ppo)."
+        )
+    return outputs
+
+
+def _mend(logits: Array, targets: Array) -> str:
+    """Say what to choose instead where outputs do not fit classes."""
+    if logits.shape == targets.shape:
+        return "for labels of yes or no choose config.loss=binary_cross_entropy"
+    if targets.ndim == 2 and logits.ndim == 2:
+        return "for a target a word choose a config.model with outputs for each word, such as TaggingTransformer"
+    if targets.ndim == 1 and logits.ndim == 3:
+        return "for one target an example choose a config.model with one row of outputs for it, such as LSTM for texts"
+    return "see the model's last layer and the data set's num_outputs"
+
+
+def _real_items(outputs: PyTree, batch: Batch, num_outputs: int) -> tuple[Array, Array, Array]:
     """Do what `_items` does for real targets."""
-    targets = batch["targets"]
+    outputs, targets = _one_array(outputs), batch["targets"]
     if outputs.shape != targets.shape or targets.ndim < 2 or targets.shape[-1] != num_outputs:
         raise ValueError(
             f"outputs of shape {outputs.shape} for targets of shape {targets.shape}: expected both with {num_outputs} "

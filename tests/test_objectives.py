@@ -167,6 +167,28 @@ def test_shapes_that_do_not_fit_are_refused(outputs, batch, message):
             function(jnp.zeros(outputs), batch)
 
 
+@pytest.mark.parametrize(
+    ("outputs", "targets", "message"),
+    [
+        ((4, 7, 5), (4,), r"choose a config\.model with one row of outputs for it, such as LSTM"),
+        ((4, 5), (4, 7), r"choose a config\.model with outputs for each word, such as TaggingTransformer"),
+        ((4, 5), (4, 5), r"choose config\.loss=binary_cross_entropy"),
+        ((4, 3), (4,), "see the model's last layer"),
+    ],
+)
+def test_outputs_that_do_not_fit_classes_say_what_to_choose(outputs, targets, message):
+    with pytest.raises(ValueError, match=message):
+        OBJECTIVE.losses(np.zeros(outputs), {"targets": np.zeros(targets, int)})
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "squared", "binary_cross_entropy"])
+def test_outputs_of_a_network_that_plays_fit_no_other_loss(loss):
+    outputs = {"logits": np.zeros((4, NUM_CLASSES)), "values": np.zeros(4)}
+    objective = getattr(objectives, loss)(NUM_CLASSES)
+    with pytest.raises(ValueError, match=r"outputs logits, values: expected one array; choose another config\.model"):
+        objective.losses(outputs, {"targets": np.zeros(4, int)})
+
+
 def test_impossible_scores_are_refused():
     with pytest.raises(ValueError, match="num_outputs=1: expected at least 2 classes"):
         objectives.cross_entropy(1)

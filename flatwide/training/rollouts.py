@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from flatwide import streams, trees
+from flatwide import objectives, streams, trees
 from flatwide.data.played import Game, Games, Played, Turn
 from flatwide.training.state import State, Values
 from flatwide.types import Array, Batch, PyTree
@@ -61,7 +61,7 @@ def policy_of(workload: Workload, params: PyTree, stats: PyTree, mask: PyTree | 
     def policy(observations: Array) -> tuple[Array, Array]:
         inputs = workload.prepare({"inputs": observations}, None, train=False)["inputs"]
         outputs, _ = workload.model.apply(params, stats, inputs, train=False, key=None)
-        return outputs["logits"], outputs["values"]
+        return objectives.policy_and_values(outputs)
 
     return policy
 

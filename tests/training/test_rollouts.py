@@ -230,3 +230,10 @@ def test_runs_of_several_seeds_and_radii_in_one_program():
     together = np.asarray(jax.jit(jax.vmap(run))(rhos, seeds))
     assert_allclose(together[1], trained(5, 10)[0].params["kernel"], atol=1e-6)
     assert len({kernel.tobytes() for kernel in together}) == 3
+
+
+def test_a_network_that_cannot_play_is_refused():
+    model = Model(lambda key: ({}, {}), lambda params, stats, inputs, *, train, key: (inputs, stats))
+    policy = rollouts.policy_of(WORKLOAD._replace(model=model), {}, {}, None)
+    with pytest.raises(ValueError, match=r"outputs are 'logits' and 'values'; choose config\.model=ActorCritic"):
+        policy(jnp.zeros((3, 2), jnp.uint8))

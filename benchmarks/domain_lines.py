@@ -26,7 +26,7 @@ DOMAINS = {
     "MinAtar": (
         ["data/played.py", "data/minatar.py", "training/rollouts.py"],
         ["models/actor_critic.py"],
-        ["objectives.py:ppo", "objectives.py:_policy_and_values"],
+        ["objectives.py:ppo", "objectives.py:policy_and_values", "objectives.py:_policy_and_values"],
     ),
     "Atari": (["data/emulator.py", "data/atari.py", "training/hosted.py"], [], []),
 }

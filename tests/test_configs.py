@@ -30,6 +30,9 @@ def made():
 """
 
 
+_TEXTS = {"TaggingTransformer": "made_tagging", "LSTM": "made_sentiment"}
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_a_shipped_config_trains_two_steps(path, tmp_path):
     fields = configs.load_file(str(path))
@@ -42,6 +45,8 @@ def test_a_shipped_config_trains_two_steps(path, tmp_path):
     small |= {"hidden_size": 8, "num_layers": 1}
     if config["loss"] == "cross_entropy" or config["model"] == "VGG11":
         small |= {"dataset": f"{own}:made"}  # the others are made from seeds
+    if config["model"] in _TEXTS:
+        small |= {"dataset": _TEXTS[config["model"]]}
     if config["model"] == "GCN":
         small |= {"dataset": "made_molecules", "batch_size": 256}
     if config["loss"] == "ppo":

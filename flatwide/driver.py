@@ -243,7 +243,9 @@ def _build(config: Mapping[str, Any]) -> tuple[Experiment, State]:
                 "(eval_every_steps and steps_per_eval at None, whole epochs)."
             ]
         )
-    return built, built.init()
+    state = built.init()
+    built.check(state)
+    return built, state
 
 
 @contextlib.contextmanager

@@ -102,6 +102,18 @@ class Experiment:
 
         return jax.eval_shape(state)
 
+    def check(self, state: State) -> None:
+        """Trace the loss, so that a network that does not fit its data or its loss is told of before it is trained.
+
+        Args:
+          state: shapes and dtypes are enough, such as `state_shapes()` gives.
+        Raises: ValueError.
+        """
+        raw = sources.raw_shapes(self.train, self.data.example, self.config["batch_size"])
+        whole = (state.params, state.stats, raw)
+        shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), whole)
+        _traced_loss(self.workload, _hashable(shapes))
+
     def train_step(self, state: State, batch: Batch) -> tuple[State, Metrics]:
         """Take one compiled step on a raw batch, such as `batch(step)` gives.
 
@@ -272,6 +284,15 @@ def _snip_loss(workload: Workload) -> Callable[[PyTree, _SnipBatch], jax.Array]:
         return workloads.loss(workload, params, batch, stats=drawn.stats, train=True, key=drawn.dropout)[0]
 
     return loss
+
+
+@functools.lru_cache(maxsize=64)
+def _traced_loss(workload: Workload, shapes: tuple) -> None:
+    def loss(params: PyTree, stats: PyTree, raw: Batch) -> jax.Array:
+        batch = workload.prepare(raw, jax.random.key(0), train=True)
+        return workloads.loss(workload, params, batch, stats=stats, train=True, key=jax.random.key(0))[0]
+
+    jax.eval_shape(loss, *jax.tree.unflatten(shapes[1], shapes[0]))
 
 
 def _restarted(model: Model, params: PyTree, stats: PyTree) -> PyTree:

@@ -55,6 +55,7 @@ def run(
     out, workdir = stream or sys.stderr, os.fspath(workdir)
     planned = plan.expand(values)
     found = inventory.take(planned, workdir)
+    inventory.check(found)
     estimate = describe.Estimate(found)
     for line in describe.heading(planned, found, num_workers=num_workers(planned, found), estimate=estimate):
         print(line, file=out, flush=True)
@@ -186,11 +187,13 @@ class _Progress:
 def dry_run(values: Mapping[str, Any], workdir: str | os.PathLike) -> str:
     """Tell what a study would do, without training.
 
-    Raises: ConfigError; DataError if the data set was given a folder and is not there.
+    Raises: ConfigError; DataError if the data set was given a folder and is not there; ValueError where a network does
+      not fit its data or its loss.
     """
     planned = plan.expand(values)
     if all(preview.is_local(run.config) for run in planned.runs):
         found = inventory.take(planned, workdir)
+        inventory.check(found)
     else:  # the names of runs depend on data that are not on this machine
         unknown = (Known(run, runs.RunDirectory(Path(workdir)), "unknown") for run in planned.runs)
         found = Inventory(tuple(unknown), ())

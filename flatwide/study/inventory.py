@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from flatwide import data, driver, runs
+from flatwide import data, driver, experiment, runs
 from flatwide.measurements import records
 from flatwide.study.plan import Plan, Planned
 
@@ -62,6 +62,18 @@ def take(plan: Plan, workdir: str | os.PathLike) -> Inventory:
     names = {entry.directory.name for entry in known}
     others = tuple(found.name for found in runs.run_directories(os.fspath(workdir)) if found.name not in names)
     return Inventory(known, others)
+
+
+def check(found: Inventory) -> None:
+    """Trace the loss of a run of each model, data set and loss that is to be trained.
+
+    Raises: ValueError where a network does not fit its data or its loss.
+    """
+    kinds = {tuple(known.run.config[name] for name in ("model", "dataset", "loss")): known for known in found.to_do()}
+    for known in kinds.values():
+        if known.status != UNMEASURED:
+            built = experiment.assemble(known.run.config)
+            built.check(built.state_shapes())
 
 
 def _look_up(run: Planned, workdir: str | os.PathLike) -> Known:

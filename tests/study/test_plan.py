@@ -5,8 +5,9 @@ import itertools
 import pytest
 
 from flatwide import config as configs
+from flatwide import driver
 from flatwide.data import DataError
-from flatwide.study import inventory, plan
+from flatwide.study import command, inventory, plan
 
 BASE = {"model": "MLP", "dataset": "digits", "num_epochs": 1}
 
@@ -233,4 +234,15 @@ def test_all_data_sets_that_are_missing_are_named_before_anything_is_trained(tmp
     first, second = str(told.value).splitlines()
     assert "train.csv" in first
     assert "conllu" in second
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_network_that_does_not_fit_its_data_is_told_before_anything_is_trained(tmp_path):
+    base = {"model": "LSTM", "dataset": "made_tagging", "hidden_size": 2}
+    study = {"axes": {"rho": (0.0, 0.1)}}
+    for call in (command.run, command.dry_run):
+        with pytest.raises(ValueError, match="such as TaggingTransformer"):
+            call(BASE | base | {"study": study}, tmp_path)
+    with pytest.raises(ValueError, match="such as TaggingTransformer"):
+        driver.run(BASE | base, tmp_path)
     assert not list(tmp_path.iterdir())

@@ -7,7 +7,20 @@ import sys
 import pytest
 
 # Each costs a fraction of a second or more, and most runs use few of them: they are imported where they are used.
-HEAVY = ["altair", "cv2", "datasets", "pandas", "PIL", "simplejpeg", "sklearn", "tensorboardX", "torch"]
+HEAVY = [
+    "ale_py",
+    "altair",
+    "cv2",
+    "datasets",
+    "gymnax",
+    "pandas",
+    "PIL",
+    "rdkit",
+    "simplejpeg",
+    "sklearn",
+    "tensorboardX",
+]
+HEAVY += ["torch"]
 
 
 def loaded_by(statements: str) -> set[str]:

@@ -4,7 +4,6 @@ import io
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from flatwide.data import files, graphs, smiles
 from flatwide.data.files import DataError
@@ -106,6 +105,8 @@ def _integers(path: Path, *, columns: int) -> np.ndarray:
 
 def _table(path: Path, dtype: type) -> np.ndarray:
     """Read numbers, one row a line; where that fails, find the line."""
+    import pandas as pd
+
     content = files.read(path)
     try:
         table = pd.read_csv(io.BytesIO(content), header=None, dtype=dtype, skip_blank_lines=False).to_numpy()

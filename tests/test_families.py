@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 
 from flatwide import config as configs
 from flatwide import driver, experiment, trained, trees
@@ -47,7 +47,7 @@ FAMILIES = {
     "ActorCritic, Atari": GAME | {"dataset": "atari_breakout"},
 }
 NEEDS = {"minatar_breakout": ("gymnax", "games"), "atari_breakout": ("ale_py", "atari")}
-HEAVY = ("ResNet18", "LSTM", "ActorCritic", "ActorCritic, Atari")  # ten seconds each, most of it to compile
+HEAVY = ("ResNet18", "ActorCritic, Atari")  # ten seconds each, most of it to compile
 CASES = [pytest.param(name, marks=pytest.mark.slow) if name in HEAVY else name for name in FAMILIES]
 WITH_DROPOUT = ("ViT", "TaggingTransformer", "LSTM", "GCN")
 LARGEST_DENSE = 700  # kept weights whose Hessian is made whole
@@ -205,8 +205,9 @@ def test_two_passes_at_rho_zero_are_any_optimizer_bit_for_bit(fields_of, family,
 def assert_two_passes_are_one(fields):
     """Compare the program that a run at rho 0 has with that of SAM at rho 0.
 
-    With XLA's optimizations, which the tests leave out, the sums of ResNet18's batch norm differ in their last bits.
+    With XLA's optimizations the sums of ResNet18's batch norm differ in their last bits.
     """
+    rtol, atol = (1e-5, 1e-8) if fields["model"] == "ResNet18" else (0, 0)
     one_pass, two_passes = experiment.build(fields | {"rho": 0.0}), experiment.build(fields)
     values = two_passes.values._replace(rho=jnp.zeros(()))
     alone, traced, ascended = one_pass.init(), two_passes.init(), two_passes.init()
@@ -216,7 +217,7 @@ def assert_two_passes_are_one(fields):
         traced, _ = compiled_step(two_passes.step)(values, traced, batch)
         ascended, _ = two_passes.train_step(ascended, batch)
     for one, other in zip(jax.tree.leaves(alone.params), jax.tree.leaves(traced.params), strict=True):
-        assert_array_equal(one, other)
+        assert_allclose(one, other, rtol=rtol, atol=atol)
     assert np.any(ravel_pytree(alone.params)[0] != ravel_pytree(ascended.params)[0])  # the ascent is in the program
 
 

@@ -205,9 +205,10 @@ def test_two_passes_at_rho_zero_are_any_optimizer_bit_for_bit(fields_of, family,
 def assert_two_passes_are_one(fields):
     """Compare the program that a run at rho 0 has with that of SAM at rho 0.
 
-    With XLA's optimizations the sums of ResNet18's batch norm differ in their last bits.
+    With XLA's optimizations the sums of ResNet18's batch norm differ in their last bits, which Adam makes a thousandth
+    of its steps where gradients are nearly 0.
     """
-    rtol, atol = (1e-5, 1e-8) if fields["model"] == "ResNet18" else (0, 0)
+    tolerance = 1e-4 if fields["model"] == "ResNet18" else 0
     one_pass, two_passes = experiment.build(fields | {"rho": 0.0}), experiment.build(fields)
     values = two_passes.values._replace(rho=jnp.zeros(()))
     alone, traced, ascended = one_pass.init(), two_passes.init(), two_passes.init()
@@ -217,7 +218,7 @@ def assert_two_passes_are_one(fields):
         traced, _ = compiled_step(two_passes.step)(values, traced, batch)
         ascended, _ = two_passes.train_step(ascended, batch)
     for one, other in zip(jax.tree.leaves(alone.params), jax.tree.leaves(traced.params), strict=True):
-        assert_allclose(one, other, rtol=rtol, atol=atol)
+        assert_allclose(one, other, rtol=0, atol=tolerance)
     assert np.any(ravel_pytree(alone.params)[0] != ravel_pytree(ascended.params)[0])  # the ascent is in the program
 
 

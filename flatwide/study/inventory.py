@@ -4,7 +4,8 @@ import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from flatwide import data, driver, experiment, runs
+from flatwide import config as configs
+from flatwide import data, driver, experiment, registry, runs
 from flatwide.measurements import records
 from flatwide.study.plan import Plan, Planned
 
@@ -67,13 +68,19 @@ def take(plan: Plan, workdir: str | os.PathLike) -> Inventory:
 def check(found: Inventory) -> None:
     """Trace the loss of a run of each model, data set and loss that is to be trained.
 
+    Not of one with a file of the user's own, whose faults are those of its run.
+
     Raises: ValueError where a network does not fit its data or its loss.
     """
-    kinds = {tuple(known.run.config[name] for name in ("model", "dataset", "loss")): known for known in found.to_do()}
-    for known in kinds.values():
-        if known.status != UNMEASURED:
-            built = experiment.assemble(known.run.config)
-            built.check(built.state_shapes())
+    configs_of_kinds = {}
+    for known in found.to_do():
+        config = known.run.config
+        is_own = any(registry.is_own_file(config[field]) for field in configs.MAY_BE_OWN)
+        if known.status != UNMEASURED and not is_own:
+            configs_of_kinds[config["model"], config["dataset"], config["loss"]] = config
+    for config in configs_of_kinds.values():
+        built = experiment.assemble(config)
+        built.check(built.state_shapes())
 
 
 def _look_up(run: Planned, workdir: str | os.PathLike) -> Known:

@@ -133,14 +133,14 @@ class Experiment:
         """
         return self.source.batch(self.values, step, self.init)
 
-    def examples(self, num_examples: int, network: Callable[[], tuple[PyTree, PyTree, PyTree | None]]) -> Batch:
+    def examples(self, num_examples: int) -> Callable[[Callable[[], tuple[PyTree, PyTree, PyTree | None]]], Batch]:
         """Draw raw training examples, without augmentation; with one seed, fewer are a part of more.
 
-        Args:
-          network: gives params, stats and mask of the network that plays them, if the data set is a game.
-        Returns: as many, or all where there are fewer.
+        Returns: network -> as many examples, or all where there are fewer; `network` gives params, stats and mask of
+          what plays them, if the data set is a game, and is not asked else.
         """
-        return self.source.draw(self.values, num_examples, lambda: self._state(*network()))
+        draw = self.source.draw(self.values, num_examples)
+        return lambda network: draw(lambda: self._state(*network()))
 
     def evaluate(self, state: State, split: Split) -> Evaluation:
         """Score every example of a split once."""
@@ -241,10 +241,10 @@ class Experiment:
                 for step in range(config["snip_batches"])
             )
             batches = (
-                _SnipBatch(batch, stats, *jax.random.split(jax.random.fold_in(key, step)))
+                _Drawn(batch, stats, *jax.random.split(jax.random.fold_in(key, step)))
                 for step, batch in enumerate(drawn)
             )
-            gradients = sparsify.snip_gradient(_snip_loss(self.workload), params, batches)
+            gradients = sparsify.snip_gradient(_training_loss(self.workload), params, batches)
         return sparsify.make_mask(
             params,
             pruner=config["pruner"],
@@ -272,8 +272,8 @@ def take_epochs_together(
     )
 
 
-class _SnipBatch(NamedTuple):
-    """A batch that SNIP scores with, and what else differs between runs: arguments, so that one program serves all."""
+class _Drawn(NamedTuple):
+    """A raw batch, and what else a step's loss differs by between runs: arguments, so that one program serves all."""
 
     batch: Batch
     stats: PyTree
@@ -282,8 +282,8 @@ class _SnipBatch(NamedTuple):
 
 
 @functools.lru_cache(maxsize=64)
-def _snip_loss(workload: Workload) -> Callable[[PyTree, _SnipBatch], jax.Array]:
-    def loss(params: PyTree, drawn: _SnipBatch) -> jax.Array:
+def _training_loss(workload: Workload) -> Callable[[PyTree, _Drawn], jax.Array]:
+    def loss(params: PyTree, drawn: _Drawn) -> jax.Array:
         batch = workload.prepare(drawn.batch, drawn.augmentation, train=True)
         return workloads.loss(workload, params, batch, stats=drawn.stats, train=True, key=drawn.dropout)[0]
 
@@ -292,11 +292,9 @@ def _snip_loss(workload: Workload) -> Callable[[PyTree, _SnipBatch], jax.Array]:
 
 @functools.lru_cache(maxsize=64)
 def _traced_loss(workload: Workload, shapes: tuple) -> None:
-    def loss(params: PyTree, stats: PyTree, raw: Batch) -> jax.Array:
-        batch = workload.prepare(raw, jax.random.key(0), train=True)
-        return workloads.loss(workload, params, batch, stats=stats, train=True, key=jax.random.key(0))[0]
-
-    jax.eval_shape(loss, *jax.tree.unflatten(shapes[1], shapes[0]))
+    params, stats, raw = jax.tree.unflatten(shapes[1], shapes[0])
+    key = jax.random.key(0)
+    jax.eval_shape(_training_loss(workload), params, _Drawn(raw, stats, key, key))
 
 
 def _restarted(model: Model, params: PyTree, stats: PyTree) -> PyTree:

@@ -19,8 +19,8 @@ HEAVY = [
     "simplejpeg",
     "sklearn",
     "tensorboardX",
+    "torch",
 ]
-HEAVY += ["torch"]
 
 
 def loaded_by(statements: str) -> set[str]:

@@ -11,7 +11,7 @@ from flatwide.logs import say, values_text
 from flatwide.measurements import records
 from flatwide.measurements.records import Wanted
 from flatwide.measurements.saved import MeasurementError, Saved, WaitingError
-from flatwide.measurements.subject import Measured, NotApplicableError
+from flatwide.measurements.subject import Measured, NotApplicableError, examples_of
 from flatwide.recording import Stopped
 
 
@@ -109,4 +109,5 @@ def open_run(directory: runs.RunDirectory, *, num_examples: int) -> Saved:
 
     Raises: ValueError if it is not finished, or its data or a file of the user's own have changed.
     """
-    return Saved(directory, trained.rebuild(directory), num_examples)
+    built = trained.rebuild(directory)
+    return Saved(directory, built, examples_of(built, num_examples))

@@ -1,11 +1,13 @@
 """A finished run on the disk: its networks, the history of its losses, and the run that it is compared with."""
 
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from flatwide import checkpoints, driver, recording, runs, trained
 from flatwide import config as configs
 from flatwide.experiment import Experiment
-from flatwide.measurements.subject import Subject, examples_of
+from flatwide.measurements.subject import Subject
+from flatwide.types import Batch, PyTree
 
 
 class MeasurementError(RuntimeError):
@@ -23,12 +25,12 @@ class WaitingError(MeasurementError):
 class Saved(NamedTuple):
     """A finished run whose networks can be loaded.
 
-    num_examples: that they are measured on, of the training examples.
+    examples: network -> what it is measured on; a network that plays makes them itself.
     """
 
     directory: runs.RunDirectory
     built: Experiment
-    num_examples: int
+    examples: Callable[[Mapping[str, PyTree] | None], Batch]
 
     def subject(self, epoch: int | None) -> Subject:
         """Load the network of a snapshot, or with None that of the end.
@@ -46,7 +48,7 @@ class Saved(NamedTuple):
             if not path.exists():
                 raise ValueError(recording.no_snapshot(path))
             network, _ = checkpoints.load(path, recording.network(built.state_shapes()))
-        examples = examples_of(built, self.num_examples, network)
+        examples = self.examples(network)
         return Subject(built, network["params"], network["stats"], network["mask"], at, examples, self, epoch)
 
     @property
@@ -72,4 +74,4 @@ class Saved(NamedTuple):
                 f"{directory.path}. Train that one, then measure this one by the same command again.",
                 waits_for=directory.name,
             )
-        return Saved(directory, trained.rebuild(directory), self.num_examples)
+        return Saved(directory, trained.rebuild(directory), self.examples)

@@ -179,22 +179,24 @@ class Subject:
         return self.saved
 
 
-def examples_of(built: Experiment, num_examples: int, network: Mapping[str, PyTree] | None = None) -> Batch:
-    """Draw the training examples that a network is measured on, prepared without augmentation.
+def examples_of(built: Experiment, num_examples: int) -> Callable[[Mapping[str, PyTree] | None], Batch]:
+    """Draw the training examples that networks are measured on, prepared without augmentation.
 
     With one seed, fewer examples are a part of more.
 
-    Args:
-      network: params, stats and mask, as `recording.network` gives them, of what plays the examples if the data set is
-        a game; None for the initial network.
-    Returns: all of them where there are no more than num_examples.
+    Returns: network -> examples, all where there are no more than num_examples. If the data set is a game, `network`
+      plays them: params, stats and mask, as `recording.network` gives them, or None for the initial network.
     """
+    draw, prepared = built.examples(num_examples), _prepared(built.workload.prepare)
 
-    def parts() -> tuple[PyTree, PyTree, PyTree | None]:
-        own = recording.network(built.init()) if network is None else network
-        return own["params"], own["stats"], own["mask"]
+    def examples(network: Mapping[str, PyTree] | None) -> Batch:
+        def parts() -> tuple[PyTree, PyTree, PyTree | None]:
+            own = recording.network(built.init()) if network is None else network
+            return own["params"], own["stats"], own["mask"]
 
-    return _prepared(built.workload.prepare)(built.examples(num_examples, parts))
+        return prepared(draw(parts))
+
+    return examples
 
 
 @functools.lru_cache(maxsize=8)

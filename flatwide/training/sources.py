@@ -27,8 +27,8 @@ class Source(Protocol):
     plan: the batches of an epoch. arrays: what they are drawn from, if a compiled program can hold it.
     segment(step, sharding) -> the program that takes many steps.
     batch(values, step, start) -> the raw batch of a step; `start` makes the state before the first one.
-    draw(values, num_examples, state) -> a raw batch of training examples, without augmentation, as many or all where
-      there are fewer; with one seed, fewer are a part of more. `state` makes that of a network, which may play them.
+    draw(values, num_examples) -> (state -> a raw batch of training examples, without augmentation), as many or all
+      where there are fewer; with one seed, fewer are a part of more. `state` makes that of a network, which may play.
     """
 
     @property
@@ -41,7 +41,7 @@ class Source(Protocol):
 
     def batch(self, values: Values, step: int, start: Callable[[], State]) -> Batch: ...
 
-    def draw(self, values: Values, num_examples: int, state: Callable[[], State]) -> Batch: ...
+    def draw(self, values: Values, num_examples: int) -> Callable[[Callable[[], State]], Batch]: ...
 
 
 def source_of(train: Split, workload: Workload, *, batch_size: int, schedule: Callable) -> Source:
@@ -84,13 +84,12 @@ class Listed(NamedTuple):
         )
         return next(iter(batches))
 
-    def draw(self, values: Values, num_examples: int, state: Callable[[], State]) -> Batch:
-        """Read some examples, in the order of the split."""
-        del state  # no network decides on them
+    def draw(self, values: Values, num_examples: int) -> Callable[[Callable[[], State]], Batch]:
+        """Read some examples, in the order of the split: once, since no network decides on them."""
         split = self.split.take(_chosen(values, self.split.num_examples, num_examples))
         order = np.arange(split.num_examples)
         (batch,) = split.batches(split.num_examples, order=order, seed=0, epoch=0, train=False)
-        return batch
+        return lambda state: batch
 
 
 class Playing(NamedTuple):
@@ -123,14 +122,18 @@ class Playing(NamedTuple):
         # Not `begin` at step 0, which would play once more.
         return self.plan.batch(self.plan.material(values.seed, state), {}, jnp.int32(step))
 
-    def draw(self, values: Values, num_examples: int, state: Callable[[], State]) -> Batch:
+    def draw(self, values: Values, num_examples: int) -> Callable[[Callable[[], State]], Batch]:
         """Play the first epoch, and give some of its actions in the order of play.
 
         The loss around them is that of PPO's next step.
         """
-        batch = rollouts.whole(self.plan.play(values, state()))
-        chosen = _chosen(values, len(jax.tree.leaves(batch)[0]), num_examples)
-        return jax.tree.map(lambda leaf: leaf[chosen], batch)
+
+        def played(state: Callable[[], State]) -> Batch:
+            batch = rollouts.whole(self.plan.play(values, state()))
+            chosen = _chosen(values, len(jax.tree.leaves(batch)[0]), num_examples)
+            return jax.tree.map(lambda leaf: leaf[chosen], batch)
+
+        return played
 
 
 def _chosen(values: Values, total: int, num_examples: int) -> np.ndarray:

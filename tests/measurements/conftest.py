@@ -39,7 +39,7 @@ def _losses(loss, params, examples, stats):
 def make(**fields) -> Subject:
     built = experiment.build({"num_neurons": (2,), "batch_size": 8} | fields)
     state = built.init()
-    return Subject(built, state.params, state.stats, state.mask, 0.0, examples_of(built, 20))
+    return Subject(built, state.params, state.stats, state.mask, 0.0, examples_of(built, 20)(None))
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ MASKED = {"num_neurons": (2,), "pruner": "random", "sparsity": 0.5}
 @pytest.mark.parametrize("fields", [{"num_neurons": (2,)}, MASKED])
 def test_eigenvalues_are_those_of_the_dense_hessian(fields):
     built = experiment.build(fields)
-    state, examples = built.init(), examples_of(built, 20)
+    state, examples = built.init(), examples_of(built, 20)(None)
     subject = Subject(built, state.params, state.stats, state.mask, 0.0, examples)
     found = curvature(subject, key=jax.random.key(0), batch_size=8)  # the last batch is smaller
 

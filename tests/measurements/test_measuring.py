@@ -70,7 +70,7 @@ def test_every_epoch_has_a_row_of_each_value(trained):
     assert table["epoch"].tolist() == [0.0, 0.0, 1.0, 1.0, 2.0, 2.0]
     initial = experiment.build(FIELDS)
     state = initial.init()
-    examples = examples_of(initial, 64)
+    examples = examples_of(initial, 64)(None)
     expected = MeanLoss(initial.workload)(state.params, examples, state.stats)
     found = table[(table["epoch"] == 0) & (table["quantity"] == "train_loss")]["value"].item()
     assert found == pytest.approx(float(expected), rel=1e-6)
@@ -104,11 +104,11 @@ def test_what_is_missing_is_measured_to_the_same_numbers(trained):
 
 def test_fewer_examples_are_a_part_of_more():
     built = experiment.build(FIELDS)
-    few, many = (np.asarray(examples_of(built, count)["inputs"]) for count in (5, 9))
+    few, many = (np.asarray(examples_of(built, count)(None)["inputs"]) for count in (5, 9))
     assert few.shape == (5, 8, 8, 1)
     assert {row.tobytes() for row in few} < {row.tobytes() for row in many}
-    assert len(jax.tree.leaves(examples_of(built, 10**6))[0]) == built.train.num_examples
-    other = np.asarray(examples_of(experiment.build(FIELDS | {"seed": 1}), 5)["inputs"])
+    assert len(jax.tree.leaves(examples_of(built, 10**6)(None))[0]) == built.train.num_examples
+    other = np.asarray(examples_of(experiment.build(FIELDS | {"seed": 1}), 5)(None)["inputs"])
     assert not np.array_equal(few, other)
 
 
@@ -131,7 +131,7 @@ def test_runs_of_one_network_share_the_compiled_program(tmp_path):
 
 def test_the_loss_of_one_example_averages_to_that_of_the_batch():
     built = experiment.build(FIELDS)
-    state, examples = built.init(), examples_of(built, 16)
+    state, examples = built.init(), examples_of(built, 16)(None)
     each = [
         ExampleLoss(built.workload)(state.params, jax.tree.map(lambda leaf, at=at: leaf[at], examples), state.stats)
         for at in range(16)

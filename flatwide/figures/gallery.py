@@ -237,8 +237,7 @@ def _by_width(group: Sequence[Piece], look: Look, ending: str) -> Iterator[Figur
 def _corrected(piece: Piece) -> list[dict[str, Any]] | None:
     """List the corrected gain of each seed and width; None where there was no choice to correct."""
     rows = []
-    for cell in piece.cells:
-        found = selection.correct(cell)
+    for cell, found in zip(piece.cells, selection.correct_all(piece.cells), strict=True):
         if np.isfinite(found.gain) and found.num_rhos > 1:
             seeds, scores = selection.scores(cell)
             size = {"num_params": cell.num_params, "of": "corrected"}

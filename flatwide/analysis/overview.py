@@ -8,8 +8,8 @@ from flatwide.analysis import domains, fields, gain, intervals, rho, selection, 
 if TYPE_CHECKING:
     import pandas as pd
 
-NO_GAIN = intervals.Mean(math.nan, math.nan, math.nan, math.nan)
-NO_TREND = trend.Trend(math.nan, math.nan, math.nan, math.nan, math.nan, 0, 0)
+NO_GAIN = intervals.NONE
+NO_TREND = trend.Trend()
 
 
 class Entry(NamedTuple):

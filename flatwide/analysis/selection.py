@@ -178,7 +178,7 @@ def _interpolated(
 def _simulated(
     num_seeds: int, num_rhos: int, num_base: int, level: float
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Simulate the quantiles of |gain| / standard error at each ratio, for that of the gain and for the scores alone."""
+    """Simulate the quantiles of |gain| / standard error at each ratio, for the gain's error and for the scores' own."""
     entries = num_seeds * (num_rhos + num_base)
     generator = np.random.default_rng(0)
     ratios: list[np.ndarray] = []

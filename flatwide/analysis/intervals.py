@@ -26,8 +26,8 @@ def mean(values: Sequence[float] | np.ndarray, *, level: float = 0.95, stretch: 
       values: [n], one a seed.
       level: coverage of the interval where the values are normal.
       stretch: factor of its length, for values that are not quite independent.
-    Equation: standard_error = s / sqrt(n), s with n - 1 in its denominator; mean -/+ stretch t standard_error with t the
-      (1 + level) / 2 quantile of Student's t with n - 1 degrees of freedom.
+    Equation: standard_error = s / sqrt(n), s with n - 1 in its denominator; mean -/+ stretch t standard_error
+      with t the (1 + level) / 2 quantile of Student's t with n - 1 degrees of freedom.
     """
     from scipy.special import stdtrit  # scipy.stats has the same and takes a second to import
 
@@ -38,3 +38,8 @@ def mean(values: Sequence[float] | np.ndarray, *, level: float = 0.95, stretch: 
     error = float(np.std(values, ddof=1)) / math.sqrt(n)
     reach = stretch * float(stdtrit(n - 1, (1 + level) / 2)) * error
     return Mean(center, error, center - reach, center + reach)
+
+
+def sidak(count: int, *, level: float = 0.95) -> float:
+    """Return the level of each of some independent intervals for all of them to cover together as often as `level`."""
+    return level ** (1 / max(count, 1))

@@ -138,7 +138,7 @@ def _unweighted(scores: trend.Scores, num_rhos: int) -> trend.Scores:
 
 
 def trends(args: argparse.Namespace) -> None:
-    """How often the slope's interval covers zero, and finds a gain that grows by 0.3 of the noise from width to width."""
+    """How often the slope's interval covers zero, and finds a gain that grows by 0.3 of the noise a width."""
     print(
         "| noise | seeds | radii | covers | finds it | unweighted: covers | finds it | length, weighted / unweighted |"
     )
@@ -216,9 +216,7 @@ def decline(args: argparse.Namespace) -> None:
 
 def domains(args: argparse.Namespace) -> None:
     """How often any of several domains without a trend is said to have one, and how long the intervals become."""
-    print(
-        "| domains | seeds | any of them grows or shrinks | before: slope alone, 95 % | interval longer by |\n|---|---|---|---|---|"
-    )
+    print("| domains | seeds | any trend | before: slope alone, 95 % | interval longer by |\n|---|---|---|---|---|")
     for num_seeds, num_rhos in args.cells:
         if num_rhos != min(rhos for _, rhos in args.cells):
             continue

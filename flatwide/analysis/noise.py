@@ -74,6 +74,8 @@ def informative(choices: np.ndarray, is_best: np.ndarray) -> np.ndarray:
         left = np.where(is_counted, np.inf, variances)
         quietest = left.argmin(axis=1)
         is_alike = left[tables, quietest] <= _MOST_NOISE * residual
+        if not is_alike.any():
+            break
         is_counted[tables[is_alike], quietest[is_alike]] = True
     return is_counted
 

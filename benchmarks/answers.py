@@ -83,23 +83,38 @@ def _one_step(tables: np.ndarray) -> np.ndarray:
 
 
 def gains(args: argparse.Namespace) -> None:
-    """How often the interval of the corrected gain covers zero, the ratio of base to SAM noise estimated or 1."""
-    print("| noise | seeds | radii | covers | longer than with 1 by | with 1: covers |\n|---|---|---|---|---|---|")
+    """How often intervals cover the true gain of the chosen rho, of the corrected gain and of the plain one."""
+    print(
+        "| runs | seeds | radii | covers | longer than with ratio 1 | with ratio 1: covers | plain: covers | its bias |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
     for num_seeds, num_rhos in args.cells:
-        for name, base, sam in kinds(np.random.default_rng(7), args.tables, num_seeds, num_rhos):
+        for name, base, sam, truth in _effects(np.random.default_rng(7), args.tables, num_seeds, num_rhos):
             differences = sam - base
-            centers = selection.cross_fit(differences, sam).mean(axis=-1)
-            errors = selection.standard_error(differences, sam)
-            reach = [
-                selection.critical_value(num_seeds, num_rhos, ratio=ratio)
-                for ratio in noise.variance_ratio(_anova(differences, sam, only_best=True))
-            ]
-            ratios = np.abs(centers) / np.where(errors > 0, errors, 1)
+            best = sam.sum(axis=-2).argmax(axis=-1)
+            chosen = np.take_along_axis(differences, best[..., None, None], axis=-1)[..., 0]
+            found = _anova(differences, sam, only_best=True)
+            reach = [selection.critical_value(num_seeds, num_rhos, ratio=one) for one in noise.variance_ratio(found)]
             before = selection.critical_value(num_seeds, num_rhos)
-            covered = np.mean(ratios <= np.array(reach)[:, None])
-            longer = np.median(reach) / before - 1
-            print(f"| {name} | {num_seeds} | {num_rhos} | {covered:.3f} | {longer:+.0%} |", end=" ")
-            print(f"{np.mean(ratios <= before):.3f} |", flush=True)
+            errors = selection.standard_error(differences, sam)
+            away = np.abs(selection.cross_fit(differences, sam).mean(axis=-1) - truth[best])
+            plain = chosen.mean(axis=-1) - truth[best]
+            near = stdtrit(num_seeds - 1, 0.975) * chosen.std(axis=-1, ddof=1) / math.sqrt(num_seeds)
+            covered = (away <= np.array(reach)[:, None] * errors, away <= before * errors, abs(plain) <= near)
+            now, ratio_1, naive = map(np.mean, covered)
+            print(f"| {name} | {num_seeds} | {num_rhos} | {now:.3f} | {np.median(reach) / before - 1:+.0%} |", end=" ")
+            print(f"{ratio_1:.3f} | {naive:.3f} | {plain.mean():+.2f} |", flush=True)
+
+
+def _effects(generator: np.random.Generator, num: int, num_seeds: int, num_rhos: int) -> Iterator[tuple]:
+    """Yield name, base runs, SAM runs and the true gain of each radius: noise of every kind, then real differences."""
+    for name, base, sam in kinds(generator, num, num_seeds, num_rhos):
+        yield name, base, sam, np.zeros(num_rhos)
+    base, sam = (generator.normal(size=(num, WIDTHS, num_seeds, count)) for count in (1, num_rhos))
+    places = np.arange(num_rhos)
+    hump, ahead = 1 - ((places - num_rhos // 2) / (num_rhos / 2)) ** 2, 5.0 * (places == 2)
+    yield "a hump as high as the noise", base, sam + hump, hump
+    yield "one radius far ahead", base, sam + ahead, ahead
 
 
 def _anova(differences: np.ndarray, sam: np.ndarray, *, only_best: bool) -> noise.Anova:

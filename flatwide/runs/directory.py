@@ -262,7 +262,7 @@ def run_directories(workdir: Path | str) -> list[RunDirectory]:
     ]
 
 
-def summarize(rows: list[dict[str, Any]], *, higher_is_better: bool) -> dict[str, Any]:
+def best_evaluations(rows: list[dict[str, Any]], *, higher_is_better: bool) -> dict[str, Any]:
     """Find the best evaluations of a run; of equals the first.
 
     Args:

@@ -14,8 +14,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from flatwide import checkpoints, cores, data, experiment, logs, runs, sparsify, trees
-from flatwide.experiment import Experiment
+from flatwide import data, machine, sparsify, trees
+from flatwide.runs import checkpoints, experiment, logs
+from flatwide.runs.directory import RunDirectory, best_evaluations
+from flatwide.runs.experiment import Experiment
 from flatwide.training import devices
 from flatwide.training.evaluate import Evaluation, Interrupted, summarize
 from flatwide.training.loop import Taken
@@ -43,7 +45,7 @@ class Recording:
     def __init__(
         self,
         built: Experiment,
-        directory: runs.RunDirectory,
+        directory: RunDirectory,
         state: State,
         *,
         threads: int,
@@ -154,7 +156,7 @@ class Recording:
         if finite:
             columns = ("train_loss", "train_metric", "test_loss", "test_metric", "validation_loss", "validation_metric")
             result |= {name: last[name] for name in columns}
-            result |= runs.summarize(rows, higher_is_better=objective.higher_is_better)
+            result |= best_evaluations(rows, higher_is_better=objective.higher_is_better)
             checkpoints.save(directory.checkpoints, taken.step, state, extra=memory._asdict(), final=True)
         else:
             result["diverged_at_step"] = taken.step - 1
@@ -259,7 +261,7 @@ def no_snapshot(path: Path) -> str:
     )
 
 
-def _restore(directory: runs.RunDirectory, state: State, *, quiet: bool) -> tuple[State, Memory]:
+def _restore(directory: RunDirectory, state: State, *, quiet: bool) -> tuple[State, Memory]:
     """Go on from the newest checkpoint that is whole, or start."""
     newest = checkpoints.load_newest(directory.checkpoints, state)
     for warning in newest.warnings:
@@ -315,7 +317,7 @@ def _versions() -> dict[str, str]:
 @functools.cache
 def _device() -> str:
     kind = jax.local_devices()[0].device_kind
-    return f"cpu: {cores.model_name()}" if kind == "cpu" else kind
+    return f"cpu: {machine.model_name()}" if kind == "cpu" else kind
 
 
 def now() -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import flatwide
-from flatwide import checkpoints, driver
+from flatwide.runs import checkpoints, driver
 from flatwide import config as configs
 
 FIELDS = {
@@ -102,7 +102,7 @@ def assert_same_final_state(one, other):
 
 _RUN = """
 import json, sys, time
-from flatwide import driver
+from flatwide.runs import driver
 slow = float(sys.argv[3])
 def pause():
     time.sleep(slow)
@@ -231,7 +231,7 @@ def test_a_loss_that_is_not_finite_only_at_the_end_is_a_divergence(tmp_path):
 def test_a_run_can_be_loaded_and_used(tmp_path):
     result = run(tmp_path)
     trained = flatwide.load_run(directory_of(tmp_path).path)
-    from flatwide import experiment
+    from flatwide.runs import experiment
 
     test = experiment.build(FIELDS).test
     outputs = trained.apply(test.arrays["inputs"].astype(np.float32) / 16)
@@ -249,7 +249,7 @@ def test_evaluations_at_chosen_steps(tmp_path):
 
 def test_the_final_state_survives_in_a_checkpoint(tmp_path):
     run(tmp_path)
-    from flatwide import experiment
+    from flatwide.runs import experiment
 
     newest = checkpoints.load_newest(directory_of(tmp_path).checkpoints, experiment.build(FIELDS).init())
     assert newest.step == experiment.build(FIELDS).num_steps

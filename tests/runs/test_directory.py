@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flatwide import runs
-from flatwide.runs import RunDirectory
+from flatwide.runs.directory import BusyError, RESULT_FIELDS, best_evaluations, write_json
+from flatwide.runs.directory import RunDirectory
 
 CONFIG = {"model": "MLP", "num_neurons": (300, 100), "rho": 0.1, "seed": 0, "augment": None}
 IDENTITY = {"num_neurons": (300, 100), "rho": 0.1}
@@ -93,7 +93,7 @@ def test_result_has_every_field_and_only_strict_json(run):
         {"status": "finished", "test_loss": math.nan, "test_metric": np.float32(0.1), "steps": np.int64(3)}
     )
     written = strict(run.path / "result.json")
-    assert list(written) == list(runs.RESULT_FIELDS)
+    assert list(written) == list(RESULT_FIELDS)
     assert written["test_loss"] is None
     assert written["test_metric"] == float(np.float32(0.1))
     assert written["steps"] == 3
@@ -135,14 +135,14 @@ def test_every_failure_is_kept(run):
 
 def test_failed_writes_leave_the_old_file_and_no_rest(run, monkeypatch):
     run.write_config(CONFIG, identity=IDENTITY)
-    runs.write_json(run.path / "x.json", {"a": 1})
+    write_json(run.path / "x.json", {"a": 1})
 
     def fail(descriptor):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match="No space left"):
-        runs.write_json(run.path / "x.json", {"a": 2})
+        write_json(run.path / "x.json", {"a": 2})
     assert strict(run.path / "x.json") == {"a": 1}
     assert sorted(path.name for path in run.path.iterdir()) == ["config.json", "x.json"]
 
@@ -152,7 +152,7 @@ def test_failed_writes_leave_the_old_file_and_no_rest(run, monkeypatch):
 
 def test_a_second_process_is_told_who_trains_the_run(run):
     code = (
-        "import sys; from pathlib import Path; from flatwide.runs import RunDirectory\n"
+        "import sys; from pathlib import Path; from flatwide.runs.directory import RunDirectory\n"
         "with RunDirectory(Path(sys.argv[1])).lock():\n"
         "    print('locked', flush=True); sys.stdin.read()"
     )
@@ -161,7 +161,7 @@ def test_a_second_process_is_told_who_trains_the_run(run):
         assert process.stdout is not None
         assert process.stdout.readline() == "locked\n"
         with (
-            pytest.raises(runs.BusyError, match=rf"another process \({process.pid} on .+\) trains this run"),
+            pytest.raises(BusyError, match=rf"another process \({process.pid} on .+\) trains this run"),
             run.lock(),
         ):
             pass
@@ -174,7 +174,7 @@ def test_a_second_process_is_told_who_trains_the_run(run):
 def test_the_lock_is_free_after_an_error(run):
     with pytest.raises(KeyError), run.lock():
         raise KeyError
-    with run.lock(), pytest.raises(runs.BusyError), run.lock():
+    with run.lock(), pytest.raises(BusyError), run.lock():
         pass
     assert run.status() == "new"
 
@@ -261,18 +261,18 @@ ROWS = [
 
 
 def test_the_best_evaluation_is_the_first_of_equals():
-    assert runs.summarize(ROWS, higher_is_better=True) == {
+    assert best_evaluations(ROWS, higher_is_better=True) == {
         "test_metric_best": 0.7,
         "best_epoch": 2,
         "test_metric_at_best_validation": 0.5,
     }
-    lower = runs.summarize(ROWS[:3], higher_is_better=False)
+    lower = best_evaluations(ROWS[:3], higher_is_better=False)
     assert lower == {"test_metric_best": 0.5, "best_epoch": 1, "test_metric_at_best_validation": 0.7}
 
 
 def test_nothing_evaluated_has_no_best():
     none = {"test_metric_best": None, "best_epoch": None, "test_metric_at_best_validation": None}
-    assert runs.summarize([], higher_is_better=True) == none
-    assert runs.summarize([{"epoch": 1, "test_metric": math.inf}], higher_is_better=True) == none
-    without = runs.summarize([{"epoch": 1, "test_metric": 0.5, "validation_metric": None}], higher_is_better=True)
+    assert best_evaluations([], higher_is_better=True) == none
+    assert best_evaluations([{"epoch": 1, "test_metric": math.inf}], higher_is_better=True) == none
+    without = best_evaluations([{"epoch": 1, "test_metric": 0.5, "validation_metric": None}], higher_is_better=True)
     assert without["test_metric_at_best_validation"] is None

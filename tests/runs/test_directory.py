@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flatwide.runs.directory import BusyError, RESULT_FIELDS, best_evaluations, write_json
-from flatwide.runs.directory import RunDirectory
+from flatwide.columns import RESULT_FIELDS
+from flatwide.runs.directory import BusyError, RunDirectory, best_evaluations, write_json
 
 CONFIG = {"model": "MLP", "num_neurons": (300, 100), "rho": 0.1, "seed": 0, "augment": None}
 IDENTITY = {"num_neurons": (300, 100), "rho": 0.1}

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 import flatwide
-from flatwide.runs import checkpoints, driver
 from flatwide import config as configs
+from flatwide import runner
+from flatwide.runs import checkpoints, driver
+from flatwide.runs.identity import locate
 
 FIELDS = {
     "num_neurons": (8,),
@@ -27,11 +29,11 @@ TIMES = ("seconds", "started", "finished")
 
 
 def run(workdir, **fields):
-    return driver.run(FIELDS | fields, workdir, quiet=True)
+    return runner.run(FIELDS | fields, workdir, quiet=True)
 
 
 def directory_of(workdir, **fields):
-    return driver.locate(configs.resolve(FIELDS | fields), workdir)[0]
+    return locate(configs.resolve(FIELDS | fields), workdir)[0]
 
 
 def without_times(result):
@@ -85,7 +87,7 @@ def test_runs_that_differ_get_directories_of_their_own(tmp_path):
 def test_a_stopped_run_ends_with_the_same_numbers(tmp_path, segments):
     whole = run(tmp_path / "whole")
     with pytest.raises(driver.Stopped, match="the same command goes on from there"):
-        driver.run(FIELDS, tmp_path / "cut", should_stop=After(segments), quiet=True)
+        runner.run(FIELDS, tmp_path / "cut", should_stop=After(segments), quiet=True)
     assert without_times(run(tmp_path / "cut")) == without_times(whole)
     one, other = directory_of(tmp_path / "whole"), directory_of(tmp_path / "cut")
     assert (one.path / "metrics.csv").read_text() == (other.path / "metrics.csv").read_text()
@@ -107,7 +109,7 @@ slow = float(sys.argv[3])
 def pause():
     time.sleep(slow)
     return False
-driver.run(json.loads(sys.argv[1]), sys.argv[2], should_stop=pause, quiet=True)
+runner.run(json.loads(sys.argv[1]), sys.argv[2], should_stop=pause, quiet=True)
 """
 
 
@@ -141,11 +143,11 @@ def test_a_killed_run_resumes_and_ends_with_the_same_numbers(tmp_path):
 def test_a_damaged_newest_checkpoint_falls_back_with_a_warning(tmp_path, capsys):
     whole = run(tmp_path / "whole")
     with pytest.raises(driver.Stopped):
-        driver.run(FIELDS, tmp_path / "cut", should_stop=After(2), quiet=True)
+        runner.run(FIELDS, tmp_path / "cut", should_stop=After(2), quiet=True)
     directory = directory_of(tmp_path / "cut")
     newest = sorted(directory.checkpoints.glob("step_*.npz"))[-1]
     newest.write_bytes(newest.read_bytes()[:-100])
-    result = driver.run(FIELDS, tmp_path / "cut")
+    result = runner.run(FIELDS, tmp_path / "cut")
     assert f"warning: {newest}" in capsys.readouterr().err
     assert without_times(result) == without_times(whole)
 
@@ -184,14 +186,14 @@ def test_a_run_that_fails_leaves_its_traceback_and_may_be_tried_again(tmp_path, 
 
 def test_an_unfinished_run_is_not_loaded(tmp_path):
     with pytest.raises(driver.Stopped):
-        driver.run(FIELDS, tmp_path, should_stop=After(2), quiet=True)
+        runner.run(FIELDS, tmp_path, should_stop=After(2), quiet=True)
     with pytest.raises(ValueError, match="the run is unfinished; expected a finished one"):
         flatwide.load_run(directory_of(tmp_path).path)
 
 
 def test_going_on_with_another_number_of_devices_is_said(tmp_path, capsys):
     with pytest.raises(driver.Stopped):
-        driver.run(FIELDS, tmp_path, should_stop=After(2), quiet=True)
+        runner.run(FIELDS, tmp_path, should_stop=After(2), quiet=True)
     path = directory_of(tmp_path).path / "config.json"
     written = json.loads(path.read_text())
     assert (written["num_devices"], written["matmul_precision"]) == (1, "highest")
@@ -204,7 +206,7 @@ def test_going_on_with_another_number_of_devices_is_said(tmp_path, capsys):
 
 def test_restore_false_refuses_an_unfinished_run(tmp_path):
     with pytest.raises(driver.Stopped):
-        driver.run(FIELDS, tmp_path, should_stop=After(2), quiet=True)
+        runner.run(FIELDS, tmp_path, should_stop=After(2), quiet=True)
     with pytest.raises(configs.ConfigError, match=r"choose another --workdir or config\.seed"):
         run(tmp_path, restore_checkpoint=False)
 
@@ -231,7 +233,7 @@ def test_a_loss_that_is_not_finite_only_at_the_end_is_a_divergence(tmp_path):
 def test_a_run_can_be_loaded_and_used(tmp_path):
     result = run(tmp_path)
     trained = flatwide.load_run(directory_of(tmp_path).path)
-    from flatwide.runs import experiment
+    from flatwide import experiment
 
     test = experiment.build(FIELDS).test
     outputs = trained.apply(test.arrays["inputs"].astype(np.float32) / 16)
@@ -249,7 +251,7 @@ def test_evaluations_at_chosen_steps(tmp_path):
 
 def test_the_final_state_survives_in_a_checkpoint(tmp_path):
     run(tmp_path)
-    from flatwide.runs import experiment
+    from flatwide import experiment
 
     newest = checkpoints.load_newest(directory_of(tmp_path).checkpoints, experiment.build(FIELDS).init())
     assert newest.step == experiment.build(FIELDS).num_steps

@@ -8,10 +8,10 @@ import time
 import pandas as pd
 import pytest
 
-from flatwide.runs.table import collect, tuple_text, write_results
-from flatwide.runs.directory import RESULT_FIELDS
+from flatwide.columns import RESULT_FIELDS
 from flatwide.config import digest
 from flatwide.runs.directory import RunDirectory
+from flatwide.runs.table import collect, tuple_text, write_results
 
 CONFIG = {
     "model": "MLP",

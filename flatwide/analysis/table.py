@@ -119,7 +119,9 @@ def _parts(runs: "pd.DataFrame", *, width: str, paired: bool) -> list[Part]:
         kept = [row["place"] for row in here if len(arms[row[width]]) == 2 or not paired]
         if kept:
             values = {name: value for name, value in zip(names, key, strict=True) if value is not ...}
-            shared = {name: value for name, value in values.items() if value is not None and name in fields.SAM_ONLY}
+            serving = [ignored for ignored in served if serves(ignored, key)]
+            unread = {name for ignored in serving for name, value in zip(names, ignored, strict=True) if value is ...}
+            shared = {name: value for name, value in values.items() if value is not None and name in unread}
             found.append(Part(values, pd.DataFrame(runs.iloc[kept].assign(**shared))))
     return found
 

@@ -11,6 +11,7 @@ from flatwide import config as configs
 from flatwide import data, models, objectives, optimizers, registry, schedules
 from flatwide.runs import jax_settings
 from flatwide.runs.experiment import Experiment, hashable
+from flatwide.runs.identity import unread_fields
 from flatwide.runs.jax_settings import is_double
 from flatwide.runs.parts import Targets, fields_for, load_dataset, model_of, objective_of, variant_of, with_precision
 from flatwide.training import devices, sources
@@ -120,14 +121,6 @@ def lengths(config: Mapping[str, Any], num_examples: int, *, num_devices: int = 
     return Lengths(num_train, num_steps, steps_per_epoch)
 
 
-# Fields that are arguments of a compiled program, or only steer the host: the others are part of the program.
-_NOT_STATIC = {"rho", "learning_rate", "weight_decay", "seed", "label_noise", "validation_fraction", "train_examples"}
-_NOT_STATIC |= {"sparsity", "pruner", "layer_density", "snip_batches", "num_epochs", "num_train_steps"}
-_NOT_STATIC |= {"data_dir", "cache", "threads", "eval_every_steps", "steps_per_eval", "log_every_steps"}
-_NOT_STATIC |= {"checkpoint_every_seconds", "restore_checkpoint", "group_size"}
-_NOT_STATIC |= {"measurements", "measure_epochs", "measure_examples"}
-
-
 def shape(config: Mapping[str, Any]) -> tuple:
     """Give what the programs of a resolved config are compiled for: equal for runs that can share them."""
     sizes = ("num_epochs", "num_train_steps", "train_examples", "validation_fraction", "eval_every_steps")
@@ -137,12 +130,15 @@ def shape(config: Mapping[str, Any]) -> tuple:
 
 def _static(config: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
     """Pick what a compiled program depends on, in hashable form."""
-    one_pass = configs.effective_rho(config) == 0
-    # As in the identity: sgd is SAM without ascent, whatever the variant.
-    optimizer = {"optimizer": "sam", "base_optimizer": configs.base_optimizer(config)}
-    ascent = {name: configs.SCHEMA[name].default for name in ("sam_variant", "layer_scales")} if one_pass else {}
-    config = {**config, **optimizer, **ascent}
-    static = {name: value for name, value in config.items() if name not in _NOT_STATIC}
+    one_pass, unread = configs.effective_rho(config) == 0, unread_fields(config)
+    defaults = {name: configs.SCHEMA[name].default for name in unread if name in configs.SCHEMA}
+    # As in the identity: sgd is SAM without an ascent. What a run does not read makes no other program.
+    canonical = {**config, **defaults, "optimizer": "sam", "base_optimizer": configs.base_optimizer(config)}
+    static = {
+        name: value
+        for name, value in canonical.items()
+        if (configs.SCHEMA[name].compiled if name in configs.SCHEMA else name not in unread)
+    }
     files = {f"{name}_file": registry.content_digest(config[name]) for name in configs.MAY_BE_OWN}
     mode = {"one_pass": one_pass, "double": is_double()}
     return tuple(sorted({**static, **files, **mode}.items()))

@@ -11,7 +11,7 @@ import json
 import math
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from flatwide.columns import RESULT_FIELDS
 CHECKSUM = "checksum"  # in config.json, of its other entries: no result is read beside a config that it did not have
 IDENTITY = "identity"  # an entry of config.json beside the config fields, and so are these: what the run started on
 STARTED_ON = ("num_devices", "matmul_precision")
+UNREAD = "unread"  # likewise: the names of the fields that the run did not read
 
 
 class BusyError(ValueError):
@@ -81,20 +82,26 @@ class RunDirectory:
             yield
 
     def write_config(
-        self, config: Mapping[str, Any], *, identity: Mapping[str, Any], started_on: Mapping[str, Any] | None = None
+        self,
+        config: Mapping[str, Any],
+        *,
+        identity: Mapping[str, Any],
+        unread: Collection[str] = (),
+        started_on: Mapping[str, Any] | None = None,
     ) -> None:
         """Write `config.json`, or check that the one that is there describes this very run.
 
         Args:
           config: every field of the resolved config.
           identity: what makes this run this run: the fields that its directory name hashes.
+          unread: fields that the run does not read; their values are recorded all the same.
           started_on: a value for each of STARTED_ON, which are recorded and not compared.
         Raises: ValueError with the fields that differ, if the directory holds another run.
         """
-        if taken := sorted({IDENTITY, CHECKSUM, *STARTED_ON} & config.keys()):
+        if taken := sorted({IDENTITY, CHECKSUM, UNREAD, *STARTED_ON} & config.keys()):
             raise ValueError(f"config.{taken[0]}: this name is taken by config.json; choose another one.")
         if not (self.path / "config.json").exists():
-            content = _finite({**config, **(started_on or {}), IDENTITY: dict(identity)})
+            content = _finite({**config, **(started_on or {}), UNREAD: sorted(unread), IDENTITY: dict(identity)})
             write_json(self.path / "config.json", content | {CHECKSUM: _checksum(content)})
             return
         found = self.read_config()[IDENTITY]

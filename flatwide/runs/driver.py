@@ -11,7 +11,7 @@ from flatwide.runs import jax_settings
 from flatwide.runs.build import assemble
 from flatwide.runs.directory import BusyError, RunDirectory
 from flatwide.runs.experiment import Experiment, take_epochs_together
-from flatwide.runs.identity import locate
+from flatwide.runs.identity import locate, unread_fields
 from flatwide.runs.logs import say
 from flatwide.runs.recording import Recording, Stopped
 from flatwide.training import devices
@@ -135,9 +135,8 @@ def keep_error(config: Mapping[str, Any], workdir: str | os.PathLike, text: str)
     directory, identity = locate(config, workdir)
     if not (directory.path / "config.json").exists():
         with contextlib.suppress(BusyError), directory.lock():
-            directory.write_config(
-                {**config, "threads": config["threads"] or jax_settings.available_threads()}, identity=identity
-            )
+            threads = config["threads"] or jax_settings.available_threads()
+            directory.write_config({**config, "threads": threads}, identity=identity, unread=unread_fields(config))
     directory.write_error(text)
 
 
@@ -191,7 +190,10 @@ def _opened(
             )
         started_on = {"num_devices": num_devices, "matmul_precision": jax_settings.matmul_precision()}
         directory.write_config(
-            {**config, "threads": threads}, identity=identity, started_on=started_on if num_devices else None
+            {**config, "threads": threads},
+            identity=identity,
+            unread=unread_fields(config),
+            started_on=started_on if num_devices else None,
         )
         began_on = directory.read_config().get("num_devices")
         if num_devices and began_on not in (None, num_devices):

@@ -25,7 +25,7 @@ def identity(config: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:
             # By name and content, so that the file may move.
             extra[field] = f"{registry.own_file(config[field]).name}:{config[field].rpartition(':')[2]}"
             extra[f"{field}_file"] = registry.content_digest(config[field])
-    return configs.identity(config, irrelevant=irrelevant_fields(config), extra=extra)
+    return configs.identity(config, irrelevant=without_effect(config), extra=extra)
 
 
 def width(config: Mapping[str, Any]) -> Any:
@@ -34,17 +34,41 @@ def width(config: Mapping[str, Any]) -> Any:
     return next(iter(fields_for(builder, config).values()), "")
 
 
-def irrelevant_fields(config: Mapping[str, Any]) -> set[str]:
-    """List the fields that the chosen model, data set, SAM variant and optimizer do not read."""
-    variant = registry.find("config.sam_variant", config["sam_variant"], sam.VARIANTS)
-    read_by_some = {name for name, field in configs.SCHEMA.items() if field.declared}
-    read_by_some |= set(registry.fields(variant))  # an own one has fields of its own
-    read_by_some |= {field for fields in optimizers.FIELDS.values() for field in fields}
-    read = set(optimizers.FIELDS[configs.base_optimizer(config)])
-    if config["momentum"] == 0:
-        read.discard("nesterov")
+def without_effect(config: Mapping[str, Any]) -> set[str]:
+    """Return the fields whose value changes nothing: those that are not read, and those that say what holds anyway."""
+    fields = unread_fields(config) - {"rho", "base_optimizer"}  # the identity has what they stand for
     if config["layer_density"] == sparsify.PRUNERS[config["pruner"]].layer_density:
-        read_by_some.add("layer_density")  # the pruner's own default, so naming it changes nothing
+        fields.add("layer_density")  # the pruner's own default, so naming it changes nothing
+    if config["num_blocks"] == models.NUM_BLOCKS.get(config["model"]):
+        fields.add("num_blocks")  # likewise the family's own
+    if config["microbatch"] == config["batch_size"]:
+        fields.add("microbatch")
+    return fields
+
+
+def unread_fields(config: Mapping[str, Any]) -> set[str]:
+    """Return the fields that a run does not read: its result is the same whatever they say.
+
+    Args:
+      config: a resolved config.
+    """
+    unread = _undeclared(config) | _of_other_optimizers(config)
+    if config["num_train_steps"] is not None:
+        unread.add("num_epochs")
+    if config["optimizer"] != "sam":
+        unread |= {"rho", "base_optimizer"}
+    if configs.effective_rho(config) == 0:
+        unread.add("sam_variant")
+    if config["sparsity"] == 0:
+        unread |= {"pruner", "layer_density", "snip_batches"}
+    elif config["pruner"] != "snip":
+        unread.add("snip_batches")
+    return unread
+
+
+def _undeclared(config: Mapping[str, Any]) -> set[str]:
+    """Return the fields that neither model, data set, loss nor SAM variant declares as a keyword."""
+    variant = registry.find("config.sam_variant", config["sam_variant"], sam.VARIANTS)
     builders = [
         registry.find("config.model", config["model"], models.MODELS),
         dataset_builder(config),
@@ -52,11 +76,15 @@ def irrelevant_fields(config: Mapping[str, Any]) -> set[str]:
     ]
     if configs.effective_rho(config) > 0:
         builders.append(variant)
-    for builder in builders:
-        read |= set(registry.fields(builder))
-    if config["num_blocks"] == models.NUM_BLOCKS.get(config["model"]):
-        read.discard("num_blocks")  # likewise the family's own
-    return read_by_some - read
+    declared = {name for name, field in configs.SCHEMA.items() if field.declared} | registry.fields(variant).keys()
+    return declared - {name for builder in builders for name in registry.fields(builder)}
+
+
+def _of_other_optimizers(config: Mapping[str, Any]) -> set[str]:
+    read = set(optimizers.FIELDS[configs.base_optimizer(config)])
+    if config["momentum"] == 0:
+        read.discard("nesterov")
+    return {name for fields in optimizers.FIELDS.values() for name in fields} - read
 
 
 def locate(config: Mapping[str, Any], workdir: str | os.PathLike) -> tuple[RunDirectory, dict[str, Any]]:

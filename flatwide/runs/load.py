@@ -10,7 +10,7 @@ import jax
 
 from flatwide.runs import checkpoints
 from flatwide.runs.build import build
-from flatwide.runs.directory import IDENTITY, STARTED_ON, RunDirectory
+from flatwide.runs.directory import IDENTITY, STARTED_ON, UNREAD, RunDirectory
 from flatwide.runs.experiment import Experiment
 from flatwide.runs.identity import identity
 from flatwide.training.state import State
@@ -53,7 +53,7 @@ def rebuild(directory: RunDirectory) -> Experiment:
     found = directory.read_config()
     recorded, config = (
         found[IDENTITY],
-        {name: found[name] for name in found.keys() - {IDENTITY, *STARTED_ON}},
+        {name: found[name] for name in found.keys() - {IDENTITY, UNREAD, *STARTED_ON}},
     )
     # The number of threads is recorded for every run, and is part of the identity of some; what was to be measured is
     # of none, and its file may be gone.

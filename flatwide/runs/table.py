@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flatwide.columns import RESULT_FIELDS
-from flatwide.config import digest
+from flatwide.config import SCHEMA, digest
 from flatwide.runs import records
-from flatwide.runs.directory import IDENTITY, RunDirectory, run_directories, write_atomically
+from flatwide.runs.directory import IDENTITY, STARTED_ON, UNREAD, RunDirectory, run_directories, write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,12 +91,25 @@ def _row(run: RunDirectory) -> dict[str, Any]:
     if run.name.rpartition("-")[2] != digest(config[IDENTITY]):
         problem = f"{run.path}: config.json is that of another run; if the folder is a copy, move it out of runs/."
         return {"run": run.name, "status": "mismatch", "problem": problem}
-    del config[IDENTITY]
+    config = _read_fields(config)
     # Where a result field has the name of a config field (threads), what was really used replaces what was asked for.
     known = {name: value for name, value in _flat(result).items() if value is not None}
     found, problems = records.read(run)
     problem = {"problem": " ".join(problems)} if problems else {}
     return {"run": run.name, "status": status} | _flat(config) | known | records.columns(found) | problem
+
+
+def _read_fields(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the config of a run with an empty value for each field that it did not read; its rho is 0 then.
+
+    Runs of earlier versions did not record which fields those are: of the user's own fields, the identity has all that
+    are read.
+    """
+    values = {name: value for name, value in config.items() if name not in (IDENTITY, UNREAD)}
+    own = values.keys() - SCHEMA.keys() - set(STARTED_ON)
+    unread = set(config.get(UNREAD, own - config[IDENTITY].keys()))
+    values |= {name: str(None) for name in own - unread if values[name] is None}  # not empty, for it was read
+    return values | dict.fromkeys(unread & values.keys()) | ({"rho": 0.0} if "rho" in unread else {})
 
 
 def _columns(rows: list[dict[str, Any]]) -> list[str]:

@@ -75,7 +75,7 @@ def _plan(found: Settings, base: Mapping[str, Any]) -> tuple[list[Planned], list
     for part, varied in _product(found):
         try:
             config = _resolve(base, varied, counts)
-            name = str(configs.identity(config, irrelevant=identity.irrelevant_fields(config), extra={}))
+            name = str(configs.identity(config, irrelevant=identity.without_effect(config), extra={}))
             shape = build.shape(config)
             if varied.get("rho") and "optimizer" not in varied and configs.effective_rho(config) == 0:
                 raise configs.ConfigError(

@@ -43,10 +43,11 @@ def test_status_follows_from_the_files(run):
 
 
 def test_config_is_flat_and_has_the_identity_beside_it(run):
-    run.write_config(CONFIG, identity=IDENTITY)
+    run.write_config(CONFIG, identity=IDENTITY, unread={"seed", "momentum"})
     written = strict(run.path / "config.json")
     assert len(written.pop("checksum")) == 16
-    assert written == {**CONFIG, "num_neurons": [300, 100], "identity": {"num_neurons": [300, 100], "rho": 0.1}}
+    beside = {"identity": {"num_neurons": [300, 100], "rho": 0.1}, "unread": ["momentum", "seed"]}
+    assert written == {**CONFIG, "num_neurons": [300, 100], **beside}
     assert run.read_config() == written
 
 

@@ -1,6 +1,7 @@
 """The results table: one row a run, whatever state it is in; text and CSV that read back."""
 
 import ast
+import json
 import math
 import shutil
 import time
@@ -11,7 +12,7 @@ import pytest
 from flatwide.columns import RESULT_FIELDS
 from flatwide.config import digest
 from flatwide.runs.directory import RunDirectory
-from flatwide.runs.table import collect, tuple_text, write_results
+from flatwide.runs.table import collect, collect_rows, tuple_text, write_results
 
 CONFIG = {
     "model": "MLP",
@@ -54,6 +55,26 @@ def test_every_run_has_a_row_with_every_field(tmp_path):
     assert dtypes["rho"] == "float64"  # one of them is the integer 0
     assert (dtypes["seed"], dtypes["microbatch"], dtypes["steps"]) == ("int64", "Int64", "Int64")
     assert (dtypes["augment"], dtypes["model"], dtypes["test_metric"]) == ("bool", "str", "float64")
+
+
+def test_fields_that_a_run_did_not_read_are_empty_and_an_unread_rho_is_0(tmp_path):
+    run = RunDirectory(tmp_path / "runs" / f"a-{digest({'stretch': 2})}")
+    own = {"stretch": 2, "offset": None}
+    run.write_config(CONFIG | own, identity={"stretch": 2}, unread={"rho", "augment", "warmup_steps"})
+    (row,) = collect_rows(tmp_path)
+    assert (row["augment"], row["warmup_steps"], row["rho"]) == (None, None, 0.0)
+    assert (row["stretch"], row["offset"], row["seed"]) == (2, "None", 0)  # read, and none: not an empty cell
+
+
+def test_runs_of_earlier_versions_left_out_of_the_identity_what_they_did_not_read(tmp_path):
+    make_run(tmp_path, "a")
+    path = next(tmp_path.glob("runs/*/config.json"))
+    content = json.loads(path.read_text()) | {"stretch": 2, "units": 8, "identity": {"units": 8}}
+    written = {name: value for name, value in content.items() if name not in ("unread", "checksum")}
+    path.write_text(json.dumps(written))
+    path.parent.rename(path.parent.with_name(f"a-{digest({'units': 8})}"))
+    (row,) = collect_rows(tmp_path)
+    assert (row["status"], row["stretch"], row["units"], row["augment"]) == ("unfinished", None, 8, True)
 
 
 def test_a_work_directory_without_runs_has_an_empty_table(tmp_path):

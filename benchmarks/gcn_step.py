@@ -68,7 +68,7 @@ class Ours:
 
     def run(self, steps: int) -> Block:
         wall, processor = time.perf_counter(), time.process_time()
-        self.state, losses = self.segment(self.values, self.state, int(self.state.step) + steps)
+        self.state, losses, _ = self.segment(self.values, self.state, int(self.state.step) + steps)
         return Block(time.perf_counter() - wall, time.process_time() - processor, losses.tolist())
 
 

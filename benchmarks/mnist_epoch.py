@@ -111,7 +111,7 @@ def main() -> None:
     evaluate = built.evaluator(built.test)
     limit = products_program(steps)
     peer = Peer(flags.peer_python, flags.threads)
-    state, _ = segment(built.values, state, steps)
+    state, _, _ = segment(built.values, state, steps)
     evaluate(state)
     limit()
     peer.seconds(20)
@@ -119,7 +119,7 @@ def main() -> None:
     ours, alone, theirs = [], [], []
     for repeat in range(flags.repeats):
         began = time.perf_counter()
-        state, _ = segment(built.values, state, (repeat + 2) * steps)
+        state, _, _ = segment(built.values, state, (repeat + 2) * steps)
         ours.append(time.perf_counter() - began)
         alone.append(seconds(limit))
         theirs.append(peer.seconds(steps // 4) * steps / (steps // 4))

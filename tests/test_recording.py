@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import flatwide
-from flatwide import checkpoints, driver, experiment, recording
+from flatwide import checkpoints, driver, experiment, recording, runs
 from flatwide import config as configs
 
 FIELDS = {"num_neurons": (4,), "num_epochs": 4, "batch_size": 256}
@@ -62,6 +62,24 @@ def test_a_stopped_run_keeps_the_same_snapshots(whole, tmp_path, calls):
         driver.run(ASKED | ONE_EPOCH, tmp_path, should_stop=After(calls), quiet=True, tensorboard=False)
     run(tmp_path)
     assert snapshots(tmp_path) == snapshots(whole)
+
+
+@pytest.mark.parametrize("is_saved", [True, False])
+def test_a_row_that_was_still_due_has_the_learning_rate_of_the_step_before_it(tmp_path, is_saved):
+    fields = FIELDS | {"num_epochs": 1, "eval_every_steps": 1, "lr_scheduler": "cosine", "train_examples": 512}
+    driver.run(fields, tmp_path / "whole", quiet=True, tensorboard=False)
+    with pytest.raises(driver.Stopped):
+        driver.run(fields, tmp_path / "cut", should_stop=After(0), quiet=True, tensorboard=False)
+    (directory,) = runs.run_directories(tmp_path / "cut")
+    assert directory.read_metrics() == []
+    if not is_saved:  # as checkpoints were before
+        (path,) = directory.checkpoints.glob("step_*.npz")
+        state, extra = checkpoints.load(path, experiment.build(fields).state_shapes())
+        assert extra.pop("learning_rate") > 0
+        checkpoints.write(path, 1, state, extra=extra)
+    driver.run(fields, tmp_path / "cut", quiet=True, tensorboard=False)
+    (whole,) = runs.run_directories(tmp_path / "whole")
+    assert directory.read_metrics() == whole.read_metrics()
 
 
 def test_segments_give_the_same_snapshots(whole, tmp_path, monkeypatch):

@@ -84,7 +84,7 @@ def begun(seed: int = 3) -> State:
 def trained(*stops: int) -> tuple[State, np.ndarray]:
     segment, state, losses = resident_segment(STEP, {}, plan=PLAN), begun(), []
     for stop in stops:
-        state, found = segment(VALUES, state, stop)
+        state, found, _ = segment(VALUES, state, stop)
         losses.append(found)
     return state, np.concatenate(losses)
 

@@ -33,14 +33,17 @@ def test_the_split_comes_before_noise_and_subset():
 
 
 def test_a_seed_decides_everything():
-    one, again, other = (experiment.build(FIELDS | {"seed": seed, "label_noise": 0.3}) for seed in (1, 1, 2))
-    for first, second in ((one, again),):
-        assert_array_equal(first.train.targets, second.train.targets)
-        assert_array_equal(first.batch(5)["inputs"], second.batch(5)["inputs"])
-        assert_array_equal(first.init().params["hidden_0"]["kernel"], second.init().params["hidden_0"]["kernel"])
-    assert not np.array_equal(one.train.targets, other.train.targets)
+    fields = FIELDS | {"label_noise": 0.3, "pruner": "random", "sparsity": 0.5}
+    one, again, other = (experiment.build(fields | {"seed": seed}) for seed in (1, 1, 2))
+    kernels = [built.init().params["hidden_0"]["kernel"] for built in (one, again, other)]
+    masks = [built.init().mask["hidden_0"]["kernel"] for built in (one, again, other)]
+    for chosen in ([built.train.targets for built in (one, again, other)], kernels, masks):
+        assert_array_equal(chosen[0], chosen[1])
+        assert not np.array_equal(chosen[0], chosen[2])
+    assert_array_equal(one.batch(5)["inputs"], again.batch(5)["inputs"])
     assert not np.array_equal(one.batch(5)["inputs"], other.batch(5)["inputs"])
-    assert not np.array_equal(one.init().params["hidden_0"]["kernel"], other.init().params["hidden_0"]["kernel"])
+    start = experiment.build(FIELDS | {"seed": 1}).init().params["hidden_0"]["kernel"]
+    assert not np.array_equal(start, experiment.build(FIELDS | {"seed": 2}).init().params["hidden_0"]["kernel"])
 
 
 @pytest.mark.parametrize("pruner", ["random", "magnitude", "snip"])

@@ -1,5 +1,6 @@
 """Whole runs derived again from their configs: that each field reaches the program, and each number the files."""
 
+import json
 import math
 import zlib
 
@@ -10,7 +11,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from flatwide import config as configs
-from flatwide import driver, experiment, registry, trained
+from flatwide import driver, experiment, objectives, registry, trained
 from flatwide.data.digits import digits
 from flatwide.measurements import measuring
 from flatwide.models.mlp import mlp
@@ -42,14 +43,26 @@ CASES = {
         "eval_every_steps": 2,
         "steps_per_eval": 1,
     },
-    "unnormalized-pruned": {
-        "sam_variant": "unnormalized",
+    "own-pruned": {
+        "sam_variant": "growing.py:growing",
+        "growth": 0.5,
         "lr_scheduler": "step",
         "pruner": "magnitude",
         "sparsity": 0.6,
     },
     "one-pass": {"rho": 0.0, "momentum": 0.0, "lr_scheduler": "inverse_sqrt", "gradient_clip": 0.1},
 }
+
+
+GROWING = """
+import jax, jax.numpy as jnp
+from flatwide.sam import AscentRule
+
+def growing(rho, *, growth: float = 1.0):
+    def perturb(gradient, params, steps, rho):
+        return jax.tree.map(lambda g: rho * growth * steps * g, gradient), steps + 1
+    return AscentRule(rho, perturb, init=lambda params: jnp.zeros(()))
+"""
 
 
 def stream(seed, name):
@@ -99,7 +112,7 @@ def norm(tree):
     return math.sqrt(sum(float(np.sum(np.square(leaf))) for leaf in jax.tree.leaves(tree)))
 
 
-def perturbation_of(config, params, gradient):
+def perturbation_of(config, params, gradient, step):
     def factor(path, weights):
         name = "/".join(part.key for part in path)
         if config["sam_variant"] == "adaptive":
@@ -107,15 +120,15 @@ def perturbation_of(config, params, gradient):
         return 3.0 if config["sam_variant"] == "layerwise" and name.startswith("output") else 1.0
 
     factors = jax.tree_util.tree_map_with_path(factor, params)
-    if config["sam_variant"] == "unnormalized":
-        return each(lambda g: config["rho"] * g, gradient)
+    if "growth" in config:
+        return each(lambda g: config["rho"] * config["growth"] * step * g, gradient)
     if config["sam_variant"] == "adaptive":
         length = norm(each(np.multiply, factors, gradient))
         return each(lambda g, s: config["rho"] * s**2 * g / length, gradient, factors)
     return each(lambda g, s: config["rho"] * s * g / norm(gradient), gradient, factors)
 
 
-def sam_gradient(config, differentiate, params, inputs, labels, mask):
+def sam_gradient(config, differentiate, params, inputs, labels, mask, step):
     """Average over microbatches the gradients at w + eps; the loss is that at w."""
     size = config["microbatch"] or len(labels)
     pieces = [slice(start, start + size) for start in range(0, len(labels), size)]
@@ -123,7 +136,7 @@ def sam_gradient(config, differentiate, params, inputs, labels, mask):
     for piece in pieces:
         loss, gradient = differentiate(params, inputs[piece], labels[piece])
         if config["rho"] > 0:
-            perturbation = perturbation_of(config, params, each(np.multiply, gradient, mask))
+            perturbation = perturbation_of(config, params, each(np.multiply, gradient, mask), step)
             _, gradient = differentiate(each(np.add, params, perturbation), inputs[piece], labels[piece])
         losses.append(float(loss))
         gradients.append(each(np.multiply, gradient, mask))
@@ -186,7 +199,7 @@ def derive(config):
     for step in range(num_steps):
         chosen = order_of(config["seed"], step // 3, 40, 48)[step % 3 * 16 :][:16]
         batch = [array[chosen] for array in splits["train"]]
-        loss, gradient = sam_gradient(config, differentiate, params, *batch, mask)
+        loss, gradient = sam_gradient(config, differentiate, params, *batch, mask, step)
         direction, first, second = direction_of(config, gradient, params, first, second, step + 1)
         rate = learning_rate_of(config, step, num_steps)
         params = each(lambda w, d, rate=rate: w - rate * d, params, direction)
@@ -226,7 +239,9 @@ def assert_trees_agree(found, expected, rtol=1e-9):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_run_is_what_its_config_says(float64, tmp_path, case):
+def test_a_run_is_what_its_config_says(float64, tmp_path, monkeypatch, case):
+    (tmp_path / "growing.py").write_text(GROWING)
+    monkeypatch.chdir(tmp_path)
     fields = FIELDS | CASES[case]
     expected, params = derive(configs.resolve(fields))
     rows, result, state = train(fields, tmp_path)
@@ -238,10 +253,35 @@ def test_a_run_is_what_its_config_says(float64, tmp_path, case):
     assert result["test_metric_at_best_validation"] == pytest.approx(chosen["test_metric"])
 
 
+def test_the_best_epoch_is_that_of_the_lowest_metric_where_lower_is_better(tmp_path):
+    fields = {"num_neurons": (2,), "dataset": "teacher_student", "loss": "squared", "train_examples": 40}
+    rows, result, _ = train(ONE_HIDDEN_LAYER | fields | {"learning_rate": 0.02}, tmp_path)
+    errors = [row["test_metric"] for row in rows]
+    assert errors[0] != errors[-1]
+    assert (result["test_metric_best"], result["best_epoch"]) == (min(errors), 1 + np.argmin(errors))
+
+
+def test_fields_reach_what_declares_them():
+    """Those of a data set and of an objective, as those of models, variants and optimizers do above."""
+    fields = ONE_HIDDEN_LAYER | {"dataset": "teacher_student", "loss": "squared"}
+    wide, narrow = (experiment.build(fields | {"teacher_scale": scale}).train.targets for scale in (1.0, 0.1))
+    assert not np.allclose(wide, narrow)
+    played = configs.resolve({"model": "ActorCritic", "dataset": "minatar_breakout", "loss": "ppo", "clip_ratio": 0.3})
+    targets = dict.fromkeys(("advantage", "return", "clip_factor"), jnp.ones(1))
+    unlikely = {"action": jnp.zeros(1, int), "log_probability": -2 * jnp.ones(1)}
+    batch = {"inputs": jnp.zeros((1, 1)), "targets": targets | unlikely}
+    outputs = {"logits": jnp.zeros((1, 2)), "values": jnp.ones(1)}
+    objective = experiment.objective_of(played, experiment.Targets(2, False))
+    expected = objectives.ppo(2, clip_ratio=0.3)
+    assert objective.losses(outputs, batch) == expected.losses(outputs, batch)
+    assert objective.losses(outputs, batch) != objectives.ppo(2).losses(outputs, batch)
+
+
 RANDOM = """
 import functools
 import jax, jax.numpy as jnp, numpy as np
 from flatwide.data import Resident, Streamed
+from flatwide.measurements.subject import Measured
 from flatwide.types import Dataset, Model
 
 SIZES = []  # of the batches that the network was traced for
@@ -274,6 +314,9 @@ def random(example, num_outputs):
             stats = {"mean": 0.9 * stats["mean"] + 0.1 * mean}
         return inputs @ params["kernel"], stats
     return Model(init, apply)
+
+def seen(subject, *, key):
+    return Measured({"draw": float(jax.random.uniform(key)), "num_examples": len(subject.examples["targets"])})
 """
 
 
@@ -289,7 +332,7 @@ def random_fields(tmp_path):
         "num_epochs": 2,
         "rho": 0.3,
         "seed": 5,
-        "measurements": ("gradient",),
+        "measurements": (f"{own}:seen",),
         "measure_examples": 12,
     }
 
@@ -332,6 +375,11 @@ def test_chance_is_drawn_anew_for_each_step_and_not_in_evaluation(float64, tmp_p
     measured = jax.grad(cross_entropy)(params, inputs[chosen] - np.asarray(mean)[None], labels[chosen])
     found = jax.grad(subject.loss_fn)(subject.params, subject.examples, subject.stats)
     assert_trees_agree(found, measured)
+    (path,) = directory.path.glob("measurements/seen-*.json")
+    draw = float(jax.random.uniform(stream(5, "measurement seen")))
+    assert json.loads(path.read_text())["values"] == {"draw": draw, "num_examples": 12}
+    loaded = trained.load_run(directory.path)
+    assert_allclose(loaded.apply(test_inputs), centred @ params["kernel"], rtol=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -184,6 +184,17 @@ def test_other_seeds_play_other_games():
     assert not np.array_equal(one["targets"]["action"], other["targets"]["action"])
 
 
+def test_other_seeds_begin_other_games():
+    one, other = (PLAN.start(jnp.uint32(seed))["playing"].observations for seed in (3, 4))
+    assert not np.array_equal(one, other)
+
+
+def test_actions_are_drawn_anew_in_each_epoch():
+    first, second = (PLAN.play(VALUES, begun()._replace(step=jnp.int32(step))) for step in (0, PLAN.steps_per_epoch))
+    one, other = (np.asarray(state.source["examples"]["targets"]["action"]) for state in (first, second))
+    assert not np.array_equal(one, other)
+
+
 def certain(favourite: int) -> Workload:
     """Make a network that takes one action, whatever it sees."""
     model = Model(

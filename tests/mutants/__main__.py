@@ -35,9 +35,8 @@ class Copy:
                 shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copy(ROOT / name, folder / name)
-        # Without byte code, whose freshness is judged by the second and the size: two breaks may share both.
-        own = {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "JAX_COMPILATION_CACHE_DIR": str(compiled)}
-        self.environment = os.environ | own
+        self.environment = os.environ | {"PYTHONPATH": str(folder), "JAX_COMPILATION_CACHE_DIR": str(compiled)}
+        self.written = int(time.time())
 
     def test(self, tests: Iterable[str]) -> tuple[int, str]:
         """Run tests up to the first failure; the exit code of pytest, and its output."""
@@ -50,15 +49,21 @@ class Copy:
             return 1, f"no end after {TIMEOUT:g} s"
         return done.returncode, done.stdout + done.stderr
 
+    def write(self, path: Path, text: str) -> None:
+        """Write a file as of another second each time: Python takes byte code for fresh by the second and the size."""
+        path.write_text(text)
+        self.written += 1
+        os.utime(path, (self.written, self.written))
+
     def judge(self, mutant: Mutant) -> str:
         """Apply a break, run its tests and undo it: "noticed", "SURVIVED" or "UNCLEAR", where no test could run."""
         path = find(mutant.old, self.root)
         text = path.read_text()
         try:
-            path.write_text(text.replace(mutant.old, mutant.new))
+            self.write(path, text.replace(mutant.old, mutant.new))
             code, output = self.test(mutant.tests)
         finally:
-            path.write_text(text)
+            self.write(path, text)
         if code in (0, 1):
             return ("SURVIVED", "noticed")[code]
         print(output)

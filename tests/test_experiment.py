@@ -51,10 +51,13 @@ def test_a_seed_decides_everything():
 def test_sparsity_is_exact_for_every_pruner(pruner, layer_density):
     built = experiment.build(FIELDS | {"pruner": pruner, "sparsity": 0.9, "layer_density": layer_density})
     state = built.init()
-    kept = sum(int(np.sum(state.mask[layer]["kernel"])) for layer in ("hidden_0", "output"))
+    by_layer = [int(np.sum(state.mask[layer]["kernel"])) for layer in ("hidden_0", "output")]
+    kept = sum(by_layer)
     kernels = 64 * 8 + 8 * 10
     is_by_layer = layer_density == "uniform" or (layer_density is None and pruner == "random")
     assert kept == (round(0.1 * 64 * 8) + round(0.1 * 8 * 10) if is_by_layer else round(0.1 * kernels))
+    if layer_density == "erk":  # in proportion to inputs + outputs
+        assert by_layer == [round(0.1 * kernels * size / 90) for size in (64 + 8, 8 + 10)]
     for layer in ("hidden_0", "output"):
         assert_array_equal(np.asarray(state.params[layer]["kernel"])[~np.asarray(state.mask[layer]["kernel"])], 0)
 
@@ -205,7 +208,9 @@ def test_a_users_own_sequence_model_with_padding_trains_from_its_file(tmp_path):
     outputs, _ = built.workload.model.apply(state.params, {}, built.test.arrays["inputs"], train=False, key=None)
     real = built.test.arrays["weights"] > 0
     correct = np.asarray(outputs).argmax(-1) == built.test.targets
+    losses = -np.take_along_axis(np.asarray(jax.nn.log_softmax(outputs)), built.test.targets[..., None], axis=-1)[..., 0]
     assert found.metric == pytest.approx(correct[real].mean())  # padding is not scored
+    assert found.loss == pytest.approx(losses[real].mean(), rel=1e-5)
 
 
 def test_sparsity_and_pieces_work_on_a_users_own_model(tmp_path):
@@ -246,7 +251,8 @@ def stream():
 """
 
 
-def test_a_stream_trains_stops_and_resumes_with_the_same_numbers(tmp_path):
+@pytest.mark.parametrize("calls", [0, 6])  # within an epoch, and at the end of one
+def test_a_stream_trains_stops_and_resumes_with_the_same_numbers(tmp_path, calls):
     own = tmp_path / "stream.py"
     own.write_text(_STREAM)
     fields = {"dataset": f"{own}:stream", "num_neurons": (4,), "batch_size": 8, "num_epochs": 20, "label_noise": 0.1}
@@ -255,7 +261,7 @@ def test_a_stream_trains_stops_and_resumes_with_the_same_numbers(tmp_path):
     assert whole["test_metric"] == 1.0
     count = iter(range(100))
     with pytest.raises(driver.Stopped):
-        driver.run(fields, tmp_path / "cut", should_stop=lambda: next(count) == 6, quiet=True)
+        driver.run(fields, tmp_path / "cut", should_stop=lambda: next(count) == calls, quiet=True)
     cut = driver.run(fields, tmp_path / "cut", quiet=True)
     for field in ("train_loss", "test_loss", "validation_loss", "test_metric_best", "best_epoch"):
         assert cut[field] == whole[field]

@@ -208,7 +208,9 @@ def test_a_users_own_sequence_model_with_padding_trains_from_its_file(tmp_path):
     outputs, _ = built.workload.model.apply(state.params, {}, built.test.arrays["inputs"], train=False, key=None)
     real = built.test.arrays["weights"] > 0
     correct = np.asarray(outputs).argmax(-1) == built.test.targets
-    losses = -np.take_along_axis(np.asarray(jax.nn.log_softmax(outputs)), built.test.targets[..., None], axis=-1)[..., 0]
+    losses = -np.take_along_axis(np.asarray(jax.nn.log_softmax(outputs)), built.test.targets[..., None], axis=-1)[
+        ..., 0
+    ]
     assert found.metric == pytest.approx(correct[real].mean())  # padding is not scored
     assert found.loss == pytest.approx(losses[real].mean(), rel=1e-5)
 

@@ -133,7 +133,7 @@ MUTANTS = (
         "a network is compared with itself instead of its base run",
         '{**self.built.config, "rho": 0.0}',
         "{**self.built.config}",
-        ("tests/measurements/test_all.py",),
+        ("tests/measurements/test_all.py::test_a_run_waits_for_its_counterpart_and_is_measured_by_the_same_command",),
     ),
     Mutant(
         "training losses are those of labels without noise",

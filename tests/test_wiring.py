@@ -11,10 +11,12 @@ import pytest
 from numpy.testing import assert_allclose
 
 from flatwide import config as configs
-from flatwide import driver, experiment, objectives, registry, trained
+from flatwide import experiment, objectives, registry, runner
 from flatwide.data.digits import digits
 from flatwide.measurements import measuring
 from flatwide.models.mlp import mlp
+from flatwide.runs import load, parts
+from flatwide.runs.identity import locate
 
 ONE_HIDDEN_LAYER = {"model": "MLP", "num_neurons": (5,), "train_examples": 40, "batch_size": 16, "num_epochs": 3}
 FIELDS = ONE_HIDDEN_LAYER | {
@@ -220,9 +222,9 @@ def derive(config):
 
 def train(fields, workdir):
     """Train with the driver; the rows, the result and the last state."""
-    result = driver.run(fields, workdir, quiet=True, tensorboard=False)
-    directory, _ = driver.locate(configs.resolve(fields), workdir)
-    return directory.read_metrics(), result, trained.final_state(directory, experiment.build(fields))
+    result = runner.run(fields, workdir, quiet=True, tensorboard=False)
+    directory, _ = locate(configs.resolve(fields), workdir)
+    return directory.read_metrics(), result, load.final_state(directory, experiment.build(fields))
 
 
 def assert_rows_agree(found, expected, rtol=1e-9):
@@ -271,7 +273,7 @@ def test_fields_reach_what_declares_them():
     unlikely = {"action": jnp.zeros(1, int), "log_probability": -2 * jnp.ones(1)}
     batch = {"inputs": jnp.zeros((1, 1)), "targets": targets | unlikely}
     outputs = {"logits": jnp.zeros((1, 2)), "values": jnp.ones(1)}
-    objective = experiment.objective_of(played, experiment.Targets(2, False))
+    objective = parts.objective_of(played, parts.Targets(2, False))
     expected = objectives.ppo(2, clip_ratio=0.3)
     assert objective.losses(outputs, batch) == expected.losses(outputs, batch)
     assert objective.losses(outputs, batch) != objectives.ppo(2).losses(outputs, batch)
@@ -368,7 +370,7 @@ def test_chance_is_drawn_anew_for_each_step_and_not_in_evaluation(float64, tmp_p
     assert rows[-1]["test_loss"] == pytest.approx(float(cross_entropy(params, centred, test_labels)), rel=1e-9)
     assert rows[-1]["test_metric"] == np.mean(np.argmax(centred @ params["kernel"], axis=1) == test_labels)
 
-    directory, _ = driver.locate(configs.resolve(fields), tmp_path)
+    directory, _ = locate(configs.resolve(fields), tmp_path)
     subject = measuring.open_run(directory, num_examples=12).subject(None)
     chosen = np.sort(generator(5, "measurement").permutation(20)[:12])
     assert_allclose(subject.examples["inputs"], inputs[chosen])
@@ -378,7 +380,7 @@ def test_chance_is_drawn_anew_for_each_step_and_not_in_evaluation(float64, tmp_p
     (path,) = directory.path.glob("measurements/seen-*.json")
     draw = float(jax.random.uniform(stream(5, "measurement seen")))
     assert json.loads(path.read_text())["values"] == {"draw": draw, "num_examples": 12}
-    loaded = trained.load_run(directory.path)
+    loaded = load.load_run(directory.path)
     assert_allclose(loaded.apply(test_inputs), centred @ params["kernel"], rtol=1e-9)
 
 

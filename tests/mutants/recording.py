@@ -17,7 +17,9 @@ MUTANTS = (
         '{"validation": self.validation and self.test, "test": self.test}',
         (ADAM,),
     ),
-    Mutant("a higher loss is better", "sign = 1 if higher_is_better else -1", "sign = 1", ("tests/test_runs.py",)),
+    Mutant(
+        "a higher loss is better", "sign = 1 if higher_is_better else -1", "sign = 1", ("tests/runs/test_directory.py",)
+    ),
     Mutant(
         "a higher metric is better whatever the objective says",
         "higher_is_better=objective.higher_is_better)",
@@ -28,7 +30,7 @@ MUTANTS = (
         "early stopping by the test split",
         '_best(rows, "validation_metric", higher_is_better)',
         '_best(rows, "test_metric", higher_is_better)',
-        (ADAMW, "tests/test_runs.py"),
+        (ADAMW, "tests/runs/test_directory.py"),
     ),
     Mutant(
         "epochs are off by a step",
@@ -58,7 +60,7 @@ MUTANTS = (
         "snapshots an epoch late",
         "{epoch * self.steps_per_epoch: epoch for",
         "{(epoch + 1) * self.steps_per_epoch: epoch for",
-        ("tests/test_recording.py::test_a_snapshot_is_the_network_at_the_end_of_its_epoch",),
+        ("tests/runs/test_recording.py::test_a_snapshot_is_the_network_at_the_end_of_its_epoch",),
     ),
     Mutant(
         "a run goes on with a fresh optimizer",
@@ -77,19 +79,19 @@ MUTANTS = (
         "a group trains with the values of its first run",
         "_stack([own.values for own in filled])",
         "_stack([filled[0].values for own in filled])",
-        ("tests/test_groups.py::test_ten_steps_agree_with_the_runs_alone",),
+        ("tests/runs/test_groups.py::test_ten_steps_agree_with_the_runs_alone",),
     ),
     Mutant(
         "a group trains on the examples of its first run",
         "_joined([own.train for own in filled],",
         "_joined([filled[0].train for own in filled],",
-        ("tests/test_groups.py::test_ten_steps_agree_with_the_runs_alone",),
+        ("tests/runs/test_groups.py::test_ten_steps_agree_with_the_runs_alone",),
     ),
     Mutant(
         "a group shares the label noise of its first run",
         '*(set(arrays) - {"targets"} if is_whole else ())',
         "*(set(arrays) if is_whole else ())",
-        ("tests/test_groups.py::test_ten_steps_agree_with_the_runs_alone",),
+        ("tests/runs/test_groups.py::test_ten_steps_agree_with_the_runs_alone",),
     ),
     # Measurements.
     Mutant(

@@ -104,16 +104,21 @@ MUTANTS = (
     Mutant("epsilon at its default", 'adam_epsilon=fields["adam_epsilon"]', "adam_epsilon=1e-8", (ADAM,)),
     Mutant("no clipping", 'gradient_clip=fields["gradient_clip"]', "gradient_clip=None", (NESTEROV, ONE_PASS)),
     Mutant("no warm-up", 'warmup_steps=fields["warmup_steps"]', "warmup_steps=0", (ADAM,)),
-    Mutant("normalized whatever the variant", "variant=_variant(fields)", "variant=sam.normalized", (ADAM,)),
+    Mutant(
+        "normalized whatever the variant",
+        "return functools.partial(builder, **fields_for(builder, config))",
+        "return sam.normalized",
+        (ADAM,),
+    ),
     Mutant(
         "ascent where there is none",
         'mode = {"one_pass": one_pass,',
         'mode = {"one_pass": False,',
-        (MEMORY, "tests/test_experiment.py::test_runs_that_differ_in_words_or_values_share_a_step"),
+        (MEMORY, "tests/runs/test_experiment.py::test_runs_that_differ_in_words_or_values_share_a_step"),
     ),
     Mutant(
         "the model's fields at their defaults",
-        "model = builder(example, num_outputs, **_fields_for(builder, config))",
+        "model = builder(example, num_outputs, **fields_for(builder, config))",
         "model = builder(example, num_outputs)",
         (ADAM,),
     ),
@@ -131,7 +136,7 @@ MUTANTS = (
         ("tests/models/test_lazy.py",),
     ),
     Mutant(
-        "sgd ascends",
+        "another rho than the one of the config",
         "rho=number(configs.effective_rho(config), real)",
         'rho=number(config["rho"] + 0.1, real)',
         (ADAM,),
@@ -191,26 +196,26 @@ MUTANTS = (
         "a stream that goes on begins its epoch anew",
         "epoch=epoch, train=True, first_batch=within\n            )\n            self._seed",
         "epoch=epoch, train=True, first_batch=0\n            )\n            self._seed",
-        ("tests/test_experiment.py::test_a_stream_trains_stops_and_resumes_with_the_same_numbers",),
+        ("tests/runs/test_experiment.py::test_a_stream_trains_stops_and_resumes_with_the_same_numbers",),
     ),
     # Pruning.
     Mutant(
         "the mask ignores the seed",
         'key=streams.key(config["seed"], "mask"),',
         'key=streams.key(0, "mask"),',
-        ("tests/test_experiment.py::test_a_seed_decides_everything",),
+        ("tests/runs/test_experiment.py::test_a_seed_decides_everything",),
     ),
     Mutant(
         "the densities of layers at their default",
         'layer_density=config["layer_density"],',
         "layer_density=None,",
-        ("tests/test_experiment.py::test_sparsity_is_exact_for_every_pruner",),
+        ("tests/runs/test_experiment.py::test_sparsity_is_exact_for_every_pruner",),
     ),
     Mutant(
         "SNIP sees one batch",
         'for step in range(config["snip_batches"])',
         "for step in range(1)",
-        ("tests/test_experiment.py::test_snip_draws_apart_for_each_use_and_batch_and_compiles_once",),
+        ("tests/runs/test_experiment.py::test_snip_draws_apart_for_each_use_and_batch_and_compiles_once",),
     ),
     # Evaluation.
     Mutant(
@@ -241,7 +246,7 @@ MUTANTS = (
         "the loss of a split is a mean over examples, whatever their weights",
         "total / float(np.sum(weights)) if",
         "total / len(weights) if",
-        ("tests/test_experiment.py::test_a_users_own_sequence_model_with_padding_trains_from_its_file",),
+        ("tests/runs/test_experiment.py::test_a_users_own_sequence_model_with_padding_trains_from_its_file",),
     ),
     Mutant(
         "steps_per_eval is ignored", "min(split.num_examples, num_batches * batch_size)", "split.num_examples", (ADAMW,)
@@ -256,7 +261,7 @@ MUTANTS = (
         "pieces of a batch weigh alike, whatever they hold",
         "weigh=lambda examples: jnp.sum(workload.objective.weights(examples))",
         "weigh=None",
-        ("tests/test_experiment.py::test_sparsity_and_pieces_work_on_a_users_own_model",),
+        ("tests/runs/test_experiment.py::test_sparsity_and_pieces_work_on_a_users_own_model",),
     ),
     Mutant(
         "the ascent forgets its state",
@@ -266,19 +271,19 @@ MUTANTS = (
     ),
     Mutant(
         "the variant's fields at their defaults",
-        "functools.partial(builder, **_fields_for(builder, config))",
+        "functools.partial(builder, **fields_for(builder, config))",
         "functools.partial(builder)",
         (PRUNED,),
     ),
     Mutant(
         "the objective's fields at their defaults",
-        "    fields = _fields_for(builder, config)\n    objective = builder(",
+        "    fields = fields_for(builder, config)\n    objective = builder(",
         "    fields = {}\n    objective = builder(",
         ("tests/test_wiring.py::test_fields_reach_what_declares_them",),
     ),
     Mutant(
         "the data set's fields at their defaults",
-        "tuple(_fields_for(_dataset_builder(config), config).items())",
+        "tuple(fields_for(dataset_builder(config), config).items())",
         "()",
         ("tests/test_wiring.py::test_fields_reach_what_declares_them",),
     ),
@@ -286,7 +291,7 @@ MUTANTS = (
         "sgd ascends by the rho of its config",
         'return config["rho"] if config["optimizer"] == "sam" else 0.0',
         'return config["rho"]',
-        ("tests/test_experiment.py::test_runs_that_differ_in_words_or_values_share_a_step",),
+        ("tests/runs/test_experiment.py::test_runs_that_differ_in_words_or_values_share_a_step",),
     ),
     Mutant(
         "SAM takes the steps of sgd",

@@ -86,7 +86,7 @@ def test_a_row_that_was_still_due_has_the_learning_rate_of_the_step_before_it(tm
 
 
 def test_segments_give_the_same_snapshots(whole, tmp_path, monkeypatch):
-    monkeypatch.setattr(experiment, "_SMALL_EPOCH", 0)
+    monkeypatch.setattr("flatwide.runs.experiment._SMALL_EPOCH", 0)
     assert not experiment.build(ASKED).is_small
     run(tmp_path)
     assert snapshots(tmp_path) == snapshots(whole)

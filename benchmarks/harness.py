@@ -135,7 +135,7 @@ class Ours:
             losses = [metrics["loss"]]
         else:
             stop = min(self._within + most, built.steps_per_epoch)
-            self.state, losses = self._segment(built.values, self.state, stop)
+            self.state, losses, _ = self._segment(built.values, self.state, stop)
         self._within = (self._within + len(losses)) % built.steps_per_epoch
         return list(losses)
 

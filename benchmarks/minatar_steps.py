@@ -134,7 +134,7 @@ def main() -> None:
             peer.ask(part)
         timed(at_random, key, games), timed(built.source.plan.play, built.values, begun)
         looped = loop.epoch(built.init())
-        state, _ = segment(built.values, state, built.steps_per_epoch)
+        state, _, _ = segment(built.values, state, built.steps_per_epoch)
         for found, expected in zip(jax.tree.leaves(looped.params), jax.tree.leaves(state.params), strict=True):
             if not np.allclose(found, expected, atol=1e-3):
                 raise SystemExit(f"the loop's weights differ by {np.abs(found - expected).max()}.")

@@ -34,7 +34,7 @@ built = experiment.build(config)
 state = built.init()
 marks["initial weights"] = time.time() - began
 segment = built.segment()
-state, _ = segment(built.values, state, 1)
+state, _, _ = segment(built.values, state, 1)
 marks["first step"] = time.time() - began
 import json
 print(json.dumps(marks))

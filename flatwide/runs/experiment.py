@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from flatwide import config as configs
 from flatwide import data, optimizers, registry, sparsify, streams, trees, workloads
@@ -211,9 +210,8 @@ class Experiment:
         return Member(self.values, arrays, scored, frozenset(shared), stops)
 
     def learning_rate(self, step: int) -> float:
-        """Give the learning rate of a step."""
-        factors = _factors(self.schedule, self.num_steps)
-        return float(factors.dtype.type(self.config["learning_rate"]) * factors[step])
+        """Compute the learning rate of a step; metrics.csv has the one that the step reports."""
+        return float(self.values.learning_rate * self.schedule(step))
 
     def _state(self, params: PyTree, stats: PyTree, mask: PyTree | None) -> State:
         params = trees.apply_mask(params, mask)
@@ -309,12 +307,6 @@ def _restarted(model: Model, params: PyTree, stats: PyTree) -> PyTree:
 @functools.lru_cache(maxsize=64)
 def _size(model: Model) -> int:
     return trees.size(jax.eval_shape(lambda: model.init(jax.random.key(0)))[0])
-
-
-@functools.lru_cache(maxsize=64)
-def _factors(schedule: Callable, num_steps: int) -> np.ndarray:
-    """Tabulate a schedule at once: a call to the device for each row of metrics would take longer than an epoch."""
-    return np.asarray(jax.jit(jax.vmap(schedule))(jnp.arange(num_steps)), jnp.zeros(()).dtype)
 
 
 @functools.lru_cache(maxsize=64)

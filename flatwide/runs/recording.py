@@ -38,6 +38,7 @@ class Memory(NamedTuple):
     seconds: float = 0.0  # spent before this process
     loss_total: float = 0.0  # of the steps since the last evaluation, added up in their order
     loss_count: int = 0
+    learning_rate: float | None = None  # that the last step used; None before the first
 
 
 class Recording:
@@ -58,7 +59,11 @@ class Recording:
         state, self._memory = _restore(directory, state, quiet=quiet)
         self._evaluation = _evaluators(built, should_stop)
         self._saved_at = self._began = time.monotonic()
-        self.taken = Taken(int(state.step), state, np.zeros(1))  # the last that was fed
+        learning_rate, step = self._memory.learning_rate, int(state.step)
+        if learning_rate is None and step > 0:  # a checkpoint of before it was saved
+            learning_rate = built.learning_rate(step - 1)
+        # The last that was fed.
+        self.taken = Taken(step=step, state=state, losses=np.zeros(1), learning_rate=learning_rate)
         self._rows: list[dict[str, float | None]] = []  # not yet in the file: those of one call go there together
         self._progress: Any = None
         self._board: Any = None
@@ -105,7 +110,7 @@ class Recording:
         Raises: Stopped, once the state is saved.
         """
         self.taken = taken
-        self._memory = _remember(self._memory, taken.losses)
+        self._memory = _remember(self._memory, taken)
         self._log_losses()
         if not np.isfinite(taken.losses[-1]):
             self._write_rows()
@@ -192,7 +197,7 @@ class Recording:
         row: dict[str, float | None] = {
             "step": taken.step,
             "epoch": taken.step / built.steps_per_epoch,
-            "learning_rate": built.learning_rate(taken.step - 1),
+            "learning_rate": taken.learning_rate,
             "running_train_loss": memory.loss_total / memory.loss_count if memory.loss_count else None,
         }
         for name in ("train", "validation", "test"):
@@ -291,12 +296,13 @@ def _evaluators(built: Experiment, should_stop: Callable[[], bool]) -> Callable[
     return evaluation
 
 
-def _remember(memory: Memory, losses: np.ndarray) -> Memory:
+def _remember(memory: Memory, taken: Taken) -> Memory:
     """Add losses one by one, so that the sum does not depend on how the steps were cut into segments."""
     total = memory.loss_total
-    for loss in losses.tolist():
+    for loss in taken.losses.tolist():
         total += loss
-    return memory._replace(loss_total=total, loss_count=memory.loss_count + len(losses))
+    count = memory.loss_count + len(taken.losses)
+    return memory._replace(loss_total=total, loss_count=count, learning_rate=taken.learning_rate)
 
 
 def where() -> dict[str, Any]:

@@ -34,14 +34,17 @@ def test_the_split_comes_before_noise_and_subset():
 
 
 def test_a_seed_decides_everything():
-    one, again, other = (experiment.build(FIELDS | {"seed": seed, "label_noise": 0.3}) for seed in (1, 1, 2))
-    for first, second in ((one, again),):
-        assert_array_equal(first.train.targets, second.train.targets)
-        assert_array_equal(first.batch(5)["inputs"], second.batch(5)["inputs"])
-        assert_array_equal(first.init().params["hidden_0"]["kernel"], second.init().params["hidden_0"]["kernel"])
-    assert not np.array_equal(one.train.targets, other.train.targets)
+    fields = FIELDS | {"label_noise": 0.3, "pruner": "random", "sparsity": 0.5}
+    one, again, other = (experiment.build(fields | {"seed": seed}) for seed in (1, 1, 2))
+    kernels = [built.init().params["hidden_0"]["kernel"] for built in (one, again, other)]
+    masks = [built.init().mask["hidden_0"]["kernel"] for built in (one, again, other)]
+    for chosen in ([built.train.targets for built in (one, again, other)], kernels, masks):
+        assert_array_equal(chosen[0], chosen[1])
+        assert not np.array_equal(chosen[0], chosen[2])
+    assert_array_equal(one.batch(5)["inputs"], again.batch(5)["inputs"])
     assert not np.array_equal(one.batch(5)["inputs"], other.batch(5)["inputs"])
-    assert not np.array_equal(one.init().params["hidden_0"]["kernel"], other.init().params["hidden_0"]["kernel"])
+    start = experiment.build(FIELDS | {"seed": 1}).init().params["hidden_0"]["kernel"]
+    assert not np.array_equal(start, experiment.build(FIELDS | {"seed": 2}).init().params["hidden_0"]["kernel"])
 
 
 @pytest.mark.parametrize("pruner", ["random", "magnitude", "snip"])
@@ -49,10 +52,13 @@ def test_a_seed_decides_everything():
 def test_sparsity_is_exact_for_every_pruner(pruner, layer_density):
     built = experiment.build(FIELDS | {"pruner": pruner, "sparsity": 0.9, "layer_density": layer_density})
     state = built.init()
-    kept = sum(int(np.sum(state.mask[layer]["kernel"])) for layer in ("hidden_0", "output"))
+    by_layer = [int(np.sum(state.mask[layer]["kernel"])) for layer in ("hidden_0", "output")]
+    kept = sum(by_layer)
     kernels = 64 * 8 + 8 * 10
     is_by_layer = layer_density == "uniform" or (layer_density is None and pruner == "random")
     assert kept == (round(0.1 * 64 * 8) + round(0.1 * 8 * 10) if is_by_layer else round(0.1 * kernels))
+    if layer_density == "erk":  # in proportion to inputs + outputs
+        assert by_layer == [round(0.1 * kernels * size / 90) for size in (64 + 8, 8 + 10)]
     for layer in ("hidden_0", "output"):
         assert_array_equal(np.asarray(state.params[layer]["kernel"])[~np.asarray(state.mask[layer]["kernel"])], 0)
 
@@ -222,7 +228,11 @@ def test_a_users_own_sequence_model_with_padding_trains_from_its_file(tmp_path):
     outputs, _ = built.workload.model.apply(state.params, {}, built.test.arrays["inputs"], train=False, key=None)
     real = built.test.arrays["weights"] > 0
     correct = np.asarray(outputs).argmax(-1) == built.test.targets
+    losses = -np.take_along_axis(np.asarray(jax.nn.log_softmax(outputs)), built.test.targets[..., None], axis=-1)[
+        ..., 0
+    ]
     assert found.metric == pytest.approx(correct[real].mean())  # padding is not scored
+    assert found.loss == pytest.approx(losses[real].mean(), rel=1e-5)
 
 
 def test_sparsity_and_pieces_work_on_a_users_own_model(tmp_path):
@@ -263,7 +273,8 @@ def stream():
 """
 
 
-def test_a_stream_trains_stops_and_resumes_with_the_same_numbers(tmp_path):
+@pytest.mark.parametrize("calls", [0, 6])  # within an epoch, and at the end of one
+def test_a_stream_trains_stops_and_resumes_with_the_same_numbers(tmp_path, calls):
     own = tmp_path / "stream.py"
     own.write_text(_STREAM)
     fields = {"dataset": f"{own}:stream", "num_neurons": (4,), "batch_size": 8, "num_epochs": 20, "label_noise": 0.1}
@@ -272,7 +283,7 @@ def test_a_stream_trains_stops_and_resumes_with_the_same_numbers(tmp_path):
     assert whole["test_metric"] == 1.0
     count = iter(range(100))
     with pytest.raises(driver.Stopped):
-        runner.run(fields, tmp_path / "cut", should_stop=lambda: next(count) == 6, quiet=True)
+        runner.run(fields, tmp_path / "cut", should_stop=lambda: next(count) == calls, quiet=True)
     cut = runner.run(fields, tmp_path / "cut", quiet=True)
     for field in ("train_loss", "test_loss", "validation_loss", "test_metric_best", "best_epoch"):
         assert cut[field] == whole[field]

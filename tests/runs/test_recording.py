@@ -8,6 +8,7 @@ import flatwide
 from flatwide import config as configs
 from flatwide import experiment, runner
 from flatwide.runs import checkpoints, driver, recording
+from flatwide.runs.directory import run_directories
 from flatwide.runs.identity import locate
 
 FIELDS = {"num_neurons": (4,), "num_epochs": 4, "batch_size": 256}
@@ -66,8 +67,26 @@ def test_a_stopped_run_keeps_the_same_snapshots(whole, tmp_path, calls):
     assert snapshots(tmp_path) == snapshots(whole)
 
 
+@pytest.mark.parametrize("is_saved", [True, False])
+def test_a_row_that_was_still_due_has_the_learning_rate_of_the_step_before_it(tmp_path, is_saved):
+    fields = FIELDS | {"num_epochs": 1, "eval_every_steps": 1, "lr_scheduler": "cosine", "train_examples": 512}
+    runner.run(fields, tmp_path / "whole", quiet=True, tensorboard=False)
+    with pytest.raises(driver.Stopped):
+        runner.run(fields, tmp_path / "cut", should_stop=After(0), quiet=True, tensorboard=False)
+    (directory,) = run_directories(tmp_path / "cut")
+    assert directory.read_metrics() == []
+    if not is_saved:  # as checkpoints were before
+        (path,) = directory.checkpoints.glob("step_*.npz")
+        state, extra = checkpoints.load(path, experiment.build(fields).state_shapes())
+        assert extra.pop("learning_rate") > 0
+        checkpoints.write(path, 1, state, extra=extra)
+    runner.run(fields, tmp_path / "cut", quiet=True, tensorboard=False)
+    (whole,) = run_directories(tmp_path / "whole")
+    assert directory.read_metrics() == whole.read_metrics()
+
+
 def test_segments_give_the_same_snapshots(whole, tmp_path, monkeypatch):
-    monkeypatch.setattr(experiment, "_SMALL_EPOCH", 0)
+    monkeypatch.setattr("flatwide.runs.experiment._SMALL_EPOCH", 0)
     assert not experiment.build(ASKED).is_small
     run(tmp_path)
     assert snapshots(tmp_path) == snapshots(whole)

@@ -57,7 +57,7 @@ def begun(seed: int = 0) -> State:
 def trained(state: State, *stops: int, after=lambda state: state) -> tuple[State, list[float]]:
     segment, losses = hosted_segment(STEP, plan=PLAN), []
     for stop in stops:
-        state, found = segment(VALUES, state, stop)
+        state, found, _ = segment(VALUES, state, stop)
         losses += found.tolist()
         state = after(state)
     return state, losses

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flatwide import runs
+from flatwide import disk, runs
 from flatwide.config import digest
 from flatwide.measurements import records
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 def collect_rows(workdir: Path | str) -> list[dict[str, Any]]:
     """Read one row a run: `run`, `status`, every config field, every result field and what was measured at its end.
 
-    Runs that are not done have a status too. One with a damaged file has the status "damaged", one whose directory is
-    named after another run "mismatch", and `problem` says why.
+    Runs that are not done have a status too. One with a damaged file has the status "damaged", one with a file that
+    cannot be read "unreadable", one whose directory is named after another run "mismatch", and `problem` says why.
     """
     return [row for row in map(_row, runs.run_directories(workdir)) if row]
 
@@ -85,6 +85,8 @@ def _row(run: runs.RunDirectory) -> dict[str, Any]:
             return {}
         config = run.read_config()
         result = run.read_result() or {}
+    except disk.UnreadableError as error:
+        return {"run": run.name, "status": "unreadable", "problem": str(error)}
     except ValueError as error:
         return {"run": run.name, "status": "damaged", "problem": str(error)}
     if run.name.rpartition("-")[2] != digest(config[runs.IDENTITY]):

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 
 from flatwide import checkpoints, experiment, runs
+from flatwide.config import digest
 from flatwide.experiment import Experiment
 from flatwide.training.state import State
 from flatwide.types import Model, PyTree
@@ -72,7 +73,7 @@ def final_state(directory: runs.RunDirectory, built: Experiment) -> State:
     path = directory.checkpoints / checkpoints.FINAL
     if not path.exists():
         raise ValueError(f"{path}: expected the checkpoint of the end; restore it from a copy, or train the run again.")
-    return checkpoints.load(path, built.state_shapes())[0]
+    return checkpoints.load(path, built.state_shapes(), identity=digest(directory.read_config()[runs.IDENTITY]))[0]
 
 
 @functools.lru_cache(maxsize=8)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
-from flatwide import measurements, runs
+from flatwide import disk, measurements, runs
 from flatwide.config.schema import SCHEMA
 
 if TYPE_CHECKING:
@@ -125,13 +125,29 @@ def read(directory: runs.RunDirectory) -> tuple[list[Record], list[str]]:
     records, problems = [], []
     for path in sorted((directory.path / "measurements").glob("*.json")):
         try:
-            content = json.loads(path.read_text())
-            records.append(Record(**{name: content[name] for name in Record._fields}))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            records.append(_record(disk.read(path) or b""))
+        except disk.UnreadableError as error:
+            problems.append(str(error))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             problems.append(
                 f"{path}: the file is damaged ({type(error).__name__}: {error}); remove it and measure again."
             )
     return records, problems
+
+
+def _record(content: bytes) -> Record:
+    """Read the content of a file.
+
+    Raises: ValueError, KeyError or TypeError if it holds no measurement.
+    """
+    found = json.loads(content)
+    record = Record(**{name: found[name] for name in Record._fields})
+    numbers = [record.epoch, record.num_examples, *record.values.values(), *record.errors.values()]
+    if not all(value is None or isinstance(value, int | float) for value in numbers):
+        raise ValueError("expected numbers")
+    if not isinstance(record.name, str) or not isinstance(record.measured, str):
+        raise ValueError("expected a name and a time")
+    return record
 
 
 def shown(records: Sequence[Record]) -> dict[tuple[str, float], Record]:

@@ -47,7 +47,8 @@ class Saved(NamedTuple):
             path, at = directory.snapshot(epoch), float(epoch)
             if not path.exists():
                 raise ValueError(recording.no_snapshot(path))
-            network, _ = checkpoints.load(path, recording.network(built.state_shapes()))
+            identity = configs.digest(directory.read_config()[runs.IDENTITY])
+            network, _ = checkpoints.load(path, recording.network(built.state_shapes()), identity=identity)
         examples = self.examples(network)
         return Subject(built, network["params"], network["stats"], network["mask"], at, examples, self, epoch)
 

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from flatwide import config as configs
-from flatwide import data, driver, experiment, registry, runs
+from flatwide import data, disk, driver, experiment, registry, runs
 from flatwide.measurements import records
 from flatwide.study.plan import Plan, Planned
 
 DONE = ("finished", "diverged")
 UNMEASURED = "unmeasured"
-REFUSED = ("damaged", "mismatch")  # neither trained nor overwritten: a person must look
+REFUSED = ("damaged", "unreadable", "mismatch")  # neither trained nor overwritten: a person must look
 
 
 class Known(NamedTuple):
@@ -93,6 +93,8 @@ def _look_up(run: Planned, workdir: str | os.PathLike) -> Known:
             return Known(run, directory, "mismatch", problem=f"{directory.path}: config.json is that of another run.")
         result = directory.read_result() or {}
         status = UNMEASURED if records.missing(directory, run.config) else status
+    except disk.UnreadableError as error:
+        return Known(run, directory, "unreadable", problem=str(error))
     except ValueError as error:
         return Known(run, directory, "damaged", problem=str(error))
     return Known(run, directory, status, seconds=result.get("seconds"))

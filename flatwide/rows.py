@@ -7,6 +7,11 @@ from typing import Any
 
 Row = dict[str, float | None]
 
+_SPLITS = ("train", "validation", "test")
+COLUMNS = ("step", "epoch", "learning_rate", "running_train_loss") + tuple(
+    f"{split}_{what}" for split in _SPLITS for what in ("loss", "metric")
+)
+
 
 class Digest:
     """The number of rows that a run has written, and the SHA-256 of its header and rows.
@@ -79,10 +84,10 @@ def until(path: Path, content: bytes, step: int) -> bytes:
 
 def _columns(path: Path, line: bytes) -> list[str]:
     columns = _text(line).split(",")
-    if len(set(columns)) < len(columns) or not {"step", "epoch"} <= set(columns):
+    if len(set(columns)) < len(columns) or not {"step", "epoch"} <= set(columns) <= set(COLUMNS):
         raise ValueError(
-            f"{path}: line 1 is {_text(line)[:80]!r}; expected the names of columns, step and epoch among them. "
-            "Restore the file from a copy."
+            f"{path}: line 1 is {_text(line)[:200]!r}; expected names of columns, step and epoch and some of "
+            f"{', '.join(COLUMNS[2:])}. Restore the file from a copy."
         )
     return columns
 

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 import flatwide
-from flatwide import checkpoints, driver, experiment, recording
+from flatwide import checkpoints, driver, experiment, recording, runs
 from flatwide import config as configs
+from flatwide.rows import COLUMNS
 
 FIELDS = {
     "num_neurons": (8,),
@@ -61,6 +62,7 @@ def test_a_run_leaves_its_files(tmp_path):
     assert (directory.checkpoints / "final.npz").is_file()
     assert list(directory.path.glob("events.out.*"))
     rows = directory.read_metrics()
+    assert tuple(rows[0]) == COLUMNS
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
     assert rows[-1]["train_loss"] == result["train_loss"]
     assert [row["train_loss"] for row in rows[:-1]] == [None] * 3
@@ -314,6 +316,30 @@ def test_rows_changed_while_a_run_trains_give_no_result(cut, undisturbed):
     assert cut.status() == "failed"
     edited(cut, 1, b".9", b".")
     assert without_times(resume(cut)) == undisturbed
+
+
+def test_rows_are_on_the_disk_before_the_checkpoint_that_counts_them(tmp_path, monkeypatch):
+    """In a power failure a checkpoint may not survive the rows that lead to it."""
+    events = []
+
+    def told(function, name):
+        def call(*arguments, **options):
+            events.append(name)
+            return function(*arguments, **options)
+
+        return call
+
+    for owner, name in (
+        (runs.RunDirectory, "append_metrics"),
+        (runs.RunDirectory, "sync_metrics"),
+        (checkpoints, "save"),
+    ):
+        monkeypatch.setattr(owner, name, told(getattr(owner, name), name))
+    run(tmp_path)
+    order = " ".join(events)
+    assert order.endswith("sync_metrics save")
+    assert order.count("sync_metrics save") == events.count("save") > 1
+    assert events.count("append_metrics") > 0
 
 
 def test_an_evaluation_after_the_last_checkpoint_is_made_again(tmp_path, monkeypatch):

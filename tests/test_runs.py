@@ -230,7 +230,7 @@ def test_the_lock_is_free_after_an_error(run):
 @given(st.lists(st.floats(allow_nan=False) | st.integers(-(2**63), 2**63) | st.none(), min_size=1, max_size=4))
 def test_numbers_come_back_to_the_last_bit(tmp_path_factory, values):
     run = RunDirectory(tmp_path_factory.mktemp("run"))
-    row = {"step": 1, "epoch": 1.0} | {f"column_{number}": value for number, value in enumerate(values)}
+    row = {"step": 1, "epoch": 1.0} | dict(zip(rows.COLUMNS[2:], values, strict=False))
     run.append_metrics(row)
     (found,) = run.read_metrics()
     assert found == row
@@ -239,11 +239,11 @@ def test_numbers_come_back_to_the_last_bit(tmp_path_factory, values):
 
 def test_numbers_of_arrays_and_nan(run):
     run.path.mkdir(parents=True)
-    numbers = {"loss": jnp.float32(0.1), "rate": np.float64(0.1), "nan": math.nan}
+    numbers = {"test_loss": jnp.float32(0.1), "learning_rate": np.float64(0.1), "test_metric": math.nan}
     run.append_metrics({"step": np.int64(3), "epoch": 1, **numbers})
     (found,) = run.read_metrics()
-    assert (found["step"], found["loss"], found["rate"]) == (3, float(np.float32(0.1)), 0.1)
-    assert math.isnan(found["nan"])
+    assert (found["step"], found["test_loss"], found["learning_rate"]) == (3, float(np.float32(0.1)), 0.1)
+    assert math.isnan(found["test_metric"])
 
 
 def test_the_first_row_settles_the_columns(run):
@@ -263,7 +263,7 @@ def test_no_file_has_no_rows(run):
     run.sync_metrics()
 
 
-HEADER = "step,epoch,loss\n"
+HEADER = "step,epoch,test_loss\n"
 
 
 @pytest.mark.parametrize(("torn", "kept"), [("step,ep", []), (HEADER, []), (f"{HEADER}1,1,0.5\n2,2,0.2", [1])])
@@ -281,11 +281,11 @@ def test_a_damaged_line_is_named(run, line):
         run.read_metrics()
 
 
-@pytest.mark.parametrize("header", ["stop,epoch,loss", "step,epoch,epoch", "\0\0\0\0"])
+@pytest.mark.parametrize("header", ["stop,epoch,test_loss", "step,epoch,tset_loss", "step,epoch,epoch", "\0\0\0\0"])
 def test_a_damaged_header_is_named(run, header):
     run.path.mkdir(parents=True)
     run.metrics_file.write_text(f"{header}\n1,2,3\n")
-    with pytest.raises(ValueError, match=r"metrics\.csv: line 1 is .+; expected the names of columns"):
+    with pytest.raises(ValueError, match=r"metrics\.csv: line 1 is .+; expected names of columns"):
         run.read_metrics()
 
 
@@ -293,7 +293,7 @@ def test_what_is_appended_is_what_the_digest_is_of(run):
     run.path.mkdir(parents=True)
     digest = rows.Digest()
     for step in (10, 20, 30):
-        digest.update(run.append_metrics({"step": step, "epoch": step / 10, "loss": 1 / step}))
+        digest.update(run.append_metrics({"step": step, "epoch": step / 10, "test_loss": 1 / step}))
         assert digest.num_rows == step / 10
         assert digest.hexdigest() == hashlib.sha256(run.metrics_file.read_bytes()).hexdigest()
     assert rows.Digest().num_rows == rows.Digest(b"header\n").num_rows == 0

@@ -142,8 +142,8 @@ def _record(content: bytes) -> Record:
     """
     found = json.loads(content)
     record = Record(**{name: found[name] for name in Record._fields})
-    numbers = [record.epoch, record.num_examples, *record.values.values(), *record.errors.values()]
-    if not all(value is None or isinstance(value, int | float) for value in numbers):
+    numbers = [value for value in (*record.values.values(), *record.errors.values()) if value is not None]
+    if not all(isinstance(value, int | float) for value in (record.epoch, record.num_examples, *numbers)):
         raise ValueError("expected numbers")
     if not isinstance(record.name, str) or not isinstance(record.measured, str):
         raise ValueError("expected a name and a time")

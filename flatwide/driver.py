@@ -285,7 +285,8 @@ def _errors_kept(directory: runs.RunDirectory) -> Iterator[None]:
     except Stopped:
         raise
     except Exception:
-        directory.write_error(traceback.format_exc())
+        with contextlib.suppress(OSError):  # a full disk: what went wrong first is what a user must know
+            directory.write_error(traceback.format_exc())
         raise
 
 

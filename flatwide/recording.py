@@ -297,14 +297,15 @@ def _restore(directory: runs.RunDirectory, state: State, *, quiet: bool) -> tupl
     newest = checkpoints.load_newest(directory.checkpoints, state, fault=fault)
     for warning in newest.warnings:
         logs.say(f"warning: {warning}", quiet=quiet)
-    memory = Memory(**newest.extra) if newest.tree is not None else Memory(started=now())
-    num_rows = memory.metrics_rows
-    known = rows.until(path, written or b"", newest.step) if num_rows is None else rows.first(written or b"", num_rows)
-    kept = known or b""
-    directory.replace_metrics(kept)
-    memory = memory._replace(identity=identity)
     if newest.tree is None:
-        return state, memory, rows.Digest()
+        directory.replace_metrics(b"")
+        return state, Memory(started=now(), identity=identity), rows.Digest()
+    memory = Memory(**newest.extra)._replace(identity=identity)
+    if memory.metrics_rows is None:
+        kept = rows.until(path, written or b"", newest.step)
+    else:
+        kept = rows.first(written or b"", memory.metrics_rows) or b""
+    directory.replace_metrics(kept)
     logs.say(f"{directory.path}: going on from step {newest.step}.", quiet=quiet)
     return newest.tree, memory, rows.Digest(kept)
 
@@ -318,12 +319,12 @@ def _fault(identity: str, path: Path, written: bytes | None, checkpoint: Path, e
     if fault := checkpoints.identity_fault(extra, identity):
         return f"{checkpoint}: {fault}."
     num_rows = extra.get("metrics_rows")
-    if (
-        num_rows is None
-        or rows.Digest(kept := rows.first(written or b"", num_rows) or b"").hexdigest() == extra["metrics_sha256"]
-    ):
+    if num_rows is None:  # of an earlier version
         return ""
-    wrong = "are missing" if len(kept) == 0 else "were changed after they were written"
+    kept = rows.first(written or b"", num_rows)
+    if kept is not None and rows.Digest(kept).hexdigest() == extra["metrics_sha256"]:
+        return ""
+    wrong = "are not all there" if kept is None else "were changed after they were written"
     return f"{path}: the first {num_rows} rows, which lead to {checkpoint.name}, {wrong}."
 
 

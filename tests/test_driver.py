@@ -299,7 +299,7 @@ def test_a_run_that_was_killed_before_its_result_has_the_same(cut, undisturbed):
     assert without_times(resume(cut)) == undisturbed
     (cut.path / "result.json").unlink()
     cut.metrics_file.unlink()
-    with pytest.raises(ValueError, match=r"the first 8 rows, which lead to final\.npz, are missing"):
+    with pytest.raises(ValueError, match=r"the first 8 rows, which lead to final\.npz, are not all there"):
         resume(cut)
 
 

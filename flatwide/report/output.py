@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from flatwide import runs
+from flatwide import disk, runs
 
 MARKER = '<meta name="generator" content="flatwide'
 _FOLDER_MARKER = ".flatwide"
@@ -38,5 +38,5 @@ def claim_folder(folder: Path) -> None:
 
 
 def _is_ours(path: Path) -> bool:
-    with open(path, "rb") as file:
+    with disk.open_regular(path) as file:
         return MARKER.encode() in file.read(4096)

@@ -171,8 +171,8 @@ def _tell(workdir: Path, *, is_kept: bool, **given: Any) -> dict[str, Any]:
     """Complete what the report is told by what it was told before, and where asked keep it for the next time."""
     path = workdir / _TOLD
     try:
-        before = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):
+        before = json.loads(disk.read(path) or b"{}")
+    except (ValueError, RecursionError):
         before = {}
     before = before if isinstance(before, dict) else {}
     told = {name: before.get(name) if value is None else value for name, value in given.items()}

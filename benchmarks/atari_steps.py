@@ -52,9 +52,10 @@ def main() -> None:
     import jax
     import numpy as np
 
-    from flatwide import experiment, trees
+    from flatwide import trees
     from flatwide.data.atari import BREAKOUT, NUM_ACTIONS
     from flatwide.data.emulator import FRAME_SKIP, Consoles
+    from flatwide.runs import experiment
     from flatwide.training import hosted
     from flatwide.training.segments import resident_segment
 

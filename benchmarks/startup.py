@@ -23,7 +23,7 @@ from flatwide import config as configs
 config = configs.load_file(sys.argv[2]) | {"dataset": sys.argv[3]}
 config = configs.resolve(config)
 marks["config resolved"] = time.time() - began
-from flatwide import driver, experiment
+from flatwide.runs import driver, experiment
 marks["imports"] = time.time() - began
 driver._start_jax(int(sys.argv[4]))
 experiment.load_dataset(config)

@@ -30,7 +30,7 @@ SAMPLE = 14
 INSIDE = """
 import functools, json, sys, time
 import jax
-from flatwide import driver, experiment
+from flatwide.runs import driver, experiment
 from flatwide.study import plan
 from flatwide.training import evaluate, segments, stretch
 
@@ -122,7 +122,7 @@ def one_of_each_shape(runs: list, seed: int) -> list[dict]:
 
 def main(seeds: int, epochs: int) -> None:
     from flatwide import config as configs
-    from flatwide import results
+    from flatwide.runs.table import write_results
     from flatwide.study import plan
 
     axes = {"seed": tuple(range(seeds))}
@@ -146,7 +146,7 @@ def main(seeds: int, epochs: int) -> None:
         whole = 1 - inside["inside"] / cores / study
         print(f"  {100 * whole:.0f} % of its wall is not compiled training: start-up, compiling and report included")
         loop = in_process(text, folder / "loop", mode="plain")
-        results.write_results(folder / "loop")
+        write_results(folder / "loop")
         print(f"plain loop in one process: {loop['wall']:.1f} s: {loop['wall'] / study:.2f}x the study's time")
         ratios = seconds_by_width(folder / "loop") / (seconds_by_width(folder / "study") / cores)
         text_of = ", ".join(f"{size:,}: {ratio:.2f}x" for size, ratio in ratios.items())

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from flatwide import config as configs
-from flatwide import experiment
+from flatwide.runs import experiment
 
 
 def faults_of(**fields) -> list[str]:

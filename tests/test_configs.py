@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flatwide import config as configs
-from flatwide import driver
+from flatwide.runs import driver
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))

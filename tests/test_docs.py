@@ -9,7 +9,7 @@ import pytest
 import flatwide
 from flatwide import registry
 from flatwide.config import SCHEMA, load_file
-from flatwide.runs import RESULT_FIELDS
+from flatwide.runs.directory import RESULT_FIELDS
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -124,7 +124,7 @@ def test_glossary_defaults_are_the_schemas():
 
 
 def test_own_model_data_loss_and_variant_of_the_docs_train(tmp_path):
-    from flatwide import driver
+    from flatwide.runs import driver
 
     for code in fences((ROOT / "docs" / "extending.md").read_text(), "python"):
         (tmp_path / code.split()[1]).write_text(code)
@@ -150,7 +150,7 @@ def test_own_model_data_loss_and_variant_of_the_docs_train(tmp_path):
 
 
 def test_the_domain_in_one_file_is_trained_pruned_and_measured(tmp_path):
-    from flatwide import driver
+    from flatwide.runs import driver
 
     (code,) = (code for code in fences((ROOT / "docs" / "extending.md").read_text(), "python") if "# clouds.py" in code)
     (tmp_path / "clouds.py").write_text(code)

@@ -12,8 +12,10 @@ from jax.flatten_util import ravel_pytree
 from numpy.testing import assert_allclose, assert_array_equal
 
 from flatwide import config as configs
-from flatwide import driver, experiment, trained, trees
+from flatwide import trees
 from flatwide.measurements import measuring
+from flatwide.runs import driver, experiment
+from flatwide.runs.load import final_state, rebuild
 from flatwide.training.segments import compiled_step
 
 TINY = {
@@ -129,8 +131,8 @@ def run(request, fields_of, tmp_path_factory):
 
 def test_a_sparse_network_trains_with_sam_to_its_end(run):
     fields, result, directory = run
-    built = trained.rebuild(directory)
-    begun, state = built.init(), trained.final_state(directory, built)
+    built = rebuild(directory)
+    begun, state = built.init(), final_state(directory, built)
     assert (result["status"], result["steps"], int(state.step)) == ("finished", built.num_steps, built.num_steps)
     assert built.num_steps > 2
     assert all(np.isfinite(row["test_metric"]) for row in directory.read_metrics())

@@ -6,8 +6,9 @@ from numpy.testing import assert_allclose
 
 import flatwide
 from flatwide import config as configs
-from flatwide import driver, preview, report
+from flatwide import report
 from flatwide.analysis import answer, gain
+from flatwide.runs import driver, preview
 
 FIELDS = {"dataset": "matrix_factorization", "model": "LinearNetwork", "loss": "squared", "num_epochs": 3}
 FIELDS |= {"batch_size": 100, "learning_rate": 0.02, "momentum": 0.0, "lr_scheduler": "constant"}

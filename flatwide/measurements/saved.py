@@ -3,10 +3,12 @@
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from flatwide import checkpoints, driver, recording, runs, trained
 from flatwide import config as configs
-from flatwide.experiment import Experiment
 from flatwide.measurements.subject import Subject
+from flatwide.runs import checkpoints, driver, recording
+from flatwide.runs.directory import IDENTITY, RunDirectory
+from flatwide.runs.experiment import Experiment
+from flatwide.runs.load import final_state, rebuild
 from flatwide.types import Batch, PyTree
 
 
@@ -28,7 +30,7 @@ class Saved(NamedTuple):
     examples: network -> what it is measured on; a network that plays makes them itself.
     """
 
-    directory: runs.RunDirectory
+    directory: RunDirectory
     built: Experiment
     examples: Callable[[Mapping[str, PyTree] | None], Batch]
 
@@ -40,14 +42,14 @@ class Saved(NamedTuple):
         built, directory = self.built, self.directory
         if epoch is None:
             network, at = (
-                recording.network(trained.final_state(directory, built)),
+                recording.network(final_state(directory, built)),
                 built.num_steps / built.steps_per_epoch,
             )
         else:
             path, at = directory.snapshot(epoch), float(epoch)
             if not path.exists():
                 raise ValueError(recording.no_snapshot(path))
-            identity = configs.digest(directory.read_config()[runs.IDENTITY])
+            identity = configs.digest(directory.read_config()[IDENTITY])
             network, _ = checkpoints.load(path, recording.network(built.state_shapes()), identity=identity)
         examples = self.examples(network)
         return Subject(built, network["params"], network["stats"], network["mask"], at, examples, self, epoch)
@@ -75,4 +77,4 @@ class Saved(NamedTuple):
                 f"{directory.path}. Train that one, then measure this one by the same command again.",
                 waits_for=directory.name,
             )
-        return Saved(directory, trained.rebuild(directory), self.examples)
+        return Saved(directory, rebuild(directory), self.examples)

@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatwide import measure, recording, workloads
-from flatwide.experiment import Experiment
+from flatwide import measure, workloads
+from flatwide.runs import recording
+from flatwide.runs.experiment import Experiment
 from flatwide.training.state import State
 from flatwide.types import Array, Batch, PyTree
 from flatwide.workloads import Workload

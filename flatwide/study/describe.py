@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from flatwide import config as configs
-from flatwide import cores, experiment, preview, trees
-from flatwide.logs import duration_text
+from flatwide import machine, trees
 from flatwide.measurements import title
+from flatwide.runs import experiment, preview
+from flatwide.runs.logs import duration_text
 from flatwide.study.inventory import DONE, REFUSED, UNMEASURED, Inventory, Known
 from flatwide.study.plan import Plan, Planned
 from flatwide.study.settings import Part
@@ -67,7 +68,7 @@ def heading(planned: Plan, found: Inventory, *, num_workers: int, estimate: Esti
     lines += list(planned.notes)
     if found.others:
         lines.append(f"kept: {len(found.others)} runs here are no part of this study, such as {found.others[0]}")
-    if cores.has_gpu() and all(run.config["group_size"] == 1 for run in planned.runs) and len(found.known) > 1:
+    if machine.has_gpu() and all(run.config["group_size"] == 1 for run in planned.runs) and len(found.known) > 1:
         lines.append("note: this machine has a GPU; --config.group_size=16 advances 16 runs at once (docs/studies.md).")
     lines += list(dict.fromkeys(text for run in planned.runs if (text := _measured_text(run.config))))
     if left := to_train(found.to_do()):

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from flatwide import config as configs
-from flatwide import data, disk, driver, experiment, registry, runs
-from flatwide.measurements import records
+from flatwide import data, registry
+from flatwide.runs import disk, driver, experiment, records
+from flatwide.runs.directory import IDENTITY, RunDirectory, run_directories
 from flatwide.study.plan import Plan, Planned
 
 DONE = ("finished", "diverged")
@@ -23,7 +24,7 @@ class Known(NamedTuple):
     """
 
     run: Planned
-    directory: runs.RunDirectory
+    directory: RunDirectory
     status: str
     seconds: float | None = None
     problem: str = ""
@@ -61,7 +62,7 @@ def take(plan: Plan, workdir: str | os.PathLike) -> Inventory:
         raise data.DataError("\n".join(missing.values()))
     known = tuple(found)
     names = {entry.directory.name for entry in known}
-    others = tuple(found.name for found in runs.run_directories(os.fspath(workdir)) if found.name not in names)
+    others = tuple(found.name for found in run_directories(os.fspath(workdir)) if found.name not in names)
     return Inventory(known, others)
 
 
@@ -100,7 +101,7 @@ def _look_up(run: Planned, workdir: str | os.PathLike) -> Known:
     return Known(run, directory, status, seconds=result.get("seconds"))
 
 
-def _differs(directory: runs.RunDirectory, identity: Mapping[str, Any]) -> bool:
+def _differs(directory: RunDirectory, identity: Mapping[str, Any]) -> bool:
     """Tell whether a directory is that of another run; one without a config, which has failed at once, is not."""
     has_config = (directory.path / "config.json").exists() or directory.status() in DONE
-    return has_config and directory.read_config()[runs.IDENTITY] != identity
+    return has_config and directory.read_config()[IDENTITY] != identity

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 
 from flatwide import config as configs
-from flatwide import experiment, preview
+from flatwide.runs import experiment, preview
 from flatwide.study import settings
 from flatwide.study.budget import Solved, solve
 from flatwide.study.settings import BUDGET, Assignment, Part, Settings

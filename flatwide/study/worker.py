@@ -16,8 +16,9 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from flatwide import driver, runs
 from flatwide.measurements.measuring import MeasurementError, WaitingError
+from flatwide.runs import driver
+from flatwide.runs.directory import BusyError, RunDirectory
 from flatwide.study import orders as study_orders
 from flatwide.study.executors.crew import STOP_SECONDS, STOPPED
 from flatwide.study.orders import Orders, Task
@@ -84,7 +85,7 @@ def _train(orders: Orders, worker: str, pieces, should_stop: Callable[[], bool])
 
 def _train_one(orders: Orders, task: Task, should_stop: Callable[[], bool]) -> None:
     """Train and measure one run; whatever goes wrong with it is its own business and written beside it."""
-    directory = runs.RunDirectory(orders.workdir / "runs" / task.name)
+    directory = RunDirectory(orders.workdir / "runs" / task.name)
     told = directory.read_error()
     try:
         if task.trains:
@@ -98,7 +99,7 @@ def _train_one(orders: Orders, task: Task, should_stop: Callable[[], bool]) -> N
         _wait(orders, task, error.waits_for, str(error))
     except MeasurementError:  # each is written beside the run already
         orders.mark_failed(task)
-    except runs.BusyError:
+    except BusyError:
         return
     except Exception as error:
         if directory.read_error() == told:  # it failed before it could write so itself
@@ -110,7 +111,7 @@ def _wait(orders: Orders, task: Task, waits_for: str, problem: str) -> None:
     """Leave a run to be measured once the one that it is compared with is trained, if these orders have it."""
     others = [other for group in orders.groups for other in group if other.name == waits_for]
     if not others or orders.state(others[0]) == "failed":
-        runs.RunDirectory(orders.workdir / "runs" / task.name).write_error(problem)
+        RunDirectory(orders.workdir / "runs" / task.name).write_error(problem)
         orders.mark_failed(task)
 
 

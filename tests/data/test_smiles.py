@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from flatwide import driver
 from flatwide.data import DataError, smiles
 from flatwide.data.smiles import made_molecules, molecule, smiles_csv
+from flatwide.runs import driver
 
 TABLE = """mol_id,Active,smiles,Toxic
 a,1,CCO,0

@@ -9,8 +9,8 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from flatwide import config as configs
-from flatwide import driver, measure, measurements, registry, runs, trees
-from flatwide.measurements import measuring, records
+from flatwide import measure, measurements, registry, trees
+from flatwide.measurements import measuring
 from flatwide.measurements.activations import activations
 from flatwide.measurements.barrier import barrier
 from flatwide.measurements.convergence import convergence, positive_losses
@@ -20,6 +20,8 @@ from flatwide.measurements.measuring import WaitingError
 from flatwide.measurements.smoothness import smoothness
 from flatwide.measurements.stability import stability
 from flatwide.measurements.trajectory import trajectory
+from flatwide.runs import driver, records
+from flatwide.runs.directory import RunDirectory
 from flatwide.study import orders, worker
 
 FIELDS = {
@@ -168,7 +170,7 @@ def test_a_study_measures_what_had_to_wait(tmp_path):
     alone = orders.write(tmp_path / "w", named[:1], session="s", tensorboard=False)
     worker.follow(alone.path, "0-0", place=0, should_stop=lambda: False)
     assert alone.state(alone.groups[0][0]) == "failed"  # nobody trains what it waits for
-    assert "Train that one" in runs.RunDirectory(tmp_path / "w" / "runs" / named[0][0].name).read_error()
+    assert "Train that one" in RunDirectory(tmp_path / "w" / "runs" / named[0][0].name).read_error()
 
 
 def test_the_plane_is_that_of_true_losses_around_the_network(workdir):

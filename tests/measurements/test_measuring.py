@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 import flatwide
-from flatwide import cli, driver, experiment, measurements, runs
+from flatwide import cli, measurements
 from flatwide import config as configs
-from flatwide.measurements import gradient, measuring, records
+from flatwide.measurements import gradient, measuring
 from flatwide.measurements.measuring import MeasurementError
-from flatwide.measurements.records import Wanted
 from flatwide.measurements.subject import ExampleLoss, MeanLoss, examples_of
+from flatwide.runs import driver, experiment, records
+from flatwide.runs.directory import BusyError
+from flatwide.runs.records import Wanted
 
 FIELDS = {
     "num_neurons": (4,),
@@ -209,7 +211,7 @@ def test_a_damaged_file_is_a_problem_in_the_table(tmp_path):
 def test_one_that_another_process_has_in_hand_is_left_to_it(tmp_path):
     run(tmp_path, measurements=())
     directory = directory_of(tmp_path)
-    with directory.lock(), pytest.raises(runs.BusyError, match="wait until it ends"):
+    with directory.lock(), pytest.raises(BusyError, match="wait until it ends"):
         measuring.measure(directory, configs.resolve(FIELDS), quiet=True)
 
 

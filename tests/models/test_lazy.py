@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from flatwide import driver, experiment, objectives, trees, workloads
+from flatwide import objectives, trees, workloads
 from flatwide.models import lazy
 from flatwide.models.mlp import mlp
 from flatwide.models.resnet import resnet18
-from flatwide.trained import load_run
+from flatwide.runs import driver, experiment
+from flatwide.runs.load import load_run
 from flatwide.workloads import Workload
 
 IMAGE = jax.ShapeDtypeStruct((4, 4, 1), np.float64)

@@ -68,7 +68,8 @@ def test_fields_that_change_no_result_are_left_out():
 
 
 def test_a_study_of_it_plans_the_very_runs(tmp_path):
-    from flatwide import driver, report
+    from flatwide import report
+    from flatwide.runs import driver
     from flatwide.study import plan
 
     study = {"points": ({"num_neurons": (8,), "sparsity": 0.0}, {"num_neurons": (16,), "sparsity": 0.5})}

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import flatwide
-from flatwide import cli, driver
+from flatwide import cli
+from flatwide.runs import driver
 from flatwide.study.executors import Site, local
 
 pytestmark = pytest.mark.optimized

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 import flatwide
-from flatwide import cli, driver
+from flatwide import cli
 from flatwide import config as configs
+from flatwide.runs import driver
 from flatwide.study import executors, orders, supervise, worker
 from flatwide.study.executors import Ended, Site, remote
 

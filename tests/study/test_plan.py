@@ -5,8 +5,8 @@ import itertools
 import pytest
 
 from flatwide import config as configs
-from flatwide import driver
 from flatwide.data import DataError
+from flatwide.runs import driver
 from flatwide.study import command, inventory, plan
 
 BASE = {"model": "MLP", "dataset": "digits", "num_epochs": 1}

@@ -2,7 +2,8 @@
 
 import pytest
 
-from flatwide import driver, experiment, runs
+from flatwide.runs import driver, experiment
+from flatwide.runs.directory import run_directories
 
 pytestmark = pytest.mark.optimized
 
@@ -12,7 +13,7 @@ TIMES = {"seconds", "started", "finished"}
 
 def train(workdir, **fields):
     result = driver.run(FIELDS | fields, workdir, quiet=True)
-    (directory,) = runs.run_directories(workdir)
+    (directory,) = run_directories(workdir)
     return directory.read_metrics(), {name: value for name, value in result.items() if name not in TIMES}
 
 
@@ -40,7 +41,7 @@ def test_it_goes_on_in_the_middle_of_an_epoch(tmp_path, monkeypatch):
         patched.setattr(experiment.Experiment, "is_small", False)  # then the first call ends after one step
         with pytest.raises(driver.Stopped):
             driver.run(FIELDS | {"num_neurons": (8,)}, tmp_path / "cut", should_stop=lambda: True, quiet=True)
-    (directory,) = runs.run_directories(tmp_path / "cut")
+    (directory,) = run_directories(tmp_path / "cut")
     (path,) = directory.checkpoints.glob("step_*.npz")
     assert int(path.stem.partition("_")[2]) % experiment.build(FIELDS).steps_per_epoch
     assert train(tmp_path / "cut", num_neurons=(8,)) == whole

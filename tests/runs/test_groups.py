@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from flatwide import checkpoints, config, driver, experiment, runs
+from flatwide import config
+from flatwide.runs import checkpoints, driver, experiment
+from flatwide.runs.directory import run_directories
 
 pytestmark = pytest.mark.optimized
 
@@ -99,4 +101,4 @@ def test_diverged_busy_and_failing_members_leave_the_others_untouched(tmp_path):
 def test_what_cannot_advance_together_says_why(tmp_path):
     with pytest.raises(config.ConfigError, match=r"group_size=4: expected 1 here.*whole epochs"):
         driver.run(FIELDS | {"eval_every_steps": 3}, tmp_path)
-    assert runs.run_directories(tmp_path) == []
+    assert run_directories(tmp_path) == []

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import flatwide
-from flatwide import checkpoints, driver, experiment, recording
+from flatwide.runs import checkpoints, driver, experiment, recording
 from flatwide import config as configs
 
 FIELDS = {"num_neurons": (4,), "num_epochs": 4, "batch_size": 256}

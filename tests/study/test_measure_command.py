@@ -10,7 +10,7 @@ import pytest
 
 import flatwide
 from flatwide import cli
-from flatwide.study import saved
+from flatwide.study import measure_command
 
 ROOT = Path(__file__).parents[2]
 STUDY = """
@@ -112,7 +112,7 @@ def test_no_work_directory_is_told(tmp_path, capsys):
     assert cli.main(["measure", f"{tmp_path}/nowhere", "--measurements=gradient"]) == 2
     assert "nowhere: expected a work directory with runs" in capsys.readouterr().err
     assert cli.main(["measure", "--help"]) == 0
-    assert capsys.readouterr().out.strip() == saved.USAGE
+    assert capsys.readouterr().out.strip() == measure_command.USAGE
 
 
 def test_failures_end_with_1_and_are_tried_again(folder, capsys):

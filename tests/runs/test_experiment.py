@@ -8,8 +8,9 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from flatwide import config as configs
-from flatwide import driver, experiment, registry, streams
-from flatwide.trained import load_run
+from flatwide import registry, streams
+from flatwide.runs import driver, experiment
+from flatwide.runs.load import load_run
 
 FIELDS = {"num_neurons": (8,), "num_epochs": 2, "batch_size": 100}
 

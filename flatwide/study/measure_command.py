@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from flatwide import config as configs
-from flatwide import cores, measurements, registry, results, runs
-from flatwide.measurements import records
+from flatwide import machine, measurements, registry
+from flatwide.runs import records
+from flatwide.runs.directory import RunDirectory
+from flatwide.runs.table import collect, write_results
 from flatwide.study import orders, supervise
 from flatwide.study.executors import CREWS, Site
 from flatwide.study.orders import Task
@@ -131,7 +133,7 @@ def run(
         if left:
             _hand_out(request, left, counts, should_stop=should_stop, stream=out)
     finally:
-        results.write_results(workdir)
+        write_results(workdir)
     return {"done": counts["done"], "failed": counts["failed"]}
 
 
@@ -139,8 +141,8 @@ def _hand_out(
     request: Request, left: list[Task], counts: Counter[str], *, should_stop: Callable[[], bool], stream: TextIO
 ) -> None:
     """Let workers measure, and tell how far they are."""
-    available = cores.available()
-    workers = min(request.workers or (1 if cores.has_gpu() else available), len(left))
+    available = machine.available()
+    workers = min(request.workers or (1 if machine.has_gpu() else available), len(left))
     groups: dict[Any, list[Task]] = {}
     for task in left:  # runs of one network share compiled programs
         groups.setdefault(task.config["network"], []).append(task)
@@ -165,10 +167,10 @@ def _hand_out(
 
 def _tasks(request: Request) -> list[Task]:
     """Choose the runs, the largest networks first."""
-    table = results.collect(request.workdir)
+    table = collect(request.workdir)
     chosen, faults = [], []
     for name in select(table, request.where):
-        directory = runs.RunDirectory(request.workdir / "runs" / name)
+        directory = RunDirectory(request.workdir / "runs" / name)
         config, result = directory.read_config(), directory.read_result() or {}
         kept = [int(path.stem.removeprefix("epoch-")) for path in directory.path.glob("snapshots/epoch-*.npz")]
         epochs = sorted(kept if request.epochs is None else request.epochs)
@@ -191,8 +193,8 @@ def _not_kept(request: Request, tasks: list[Task]) -> Counter[int]:
     return found
 
 
-def _directory(request: Request, task: Task) -> runs.RunDirectory:
-    return runs.RunDirectory(request.workdir / "runs" / task.name)
+def _directory(request: Request, task: Task) -> RunDirectory:
+    return RunDirectory(request.workdir / "runs" / task.name)
 
 
 def _texts(text: str) -> list[str]:

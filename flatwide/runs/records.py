@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
-from flatwide import disk, measurements, runs
+from flatwide import measurements
 from flatwide.config.schema import SCHEMA
+from flatwide.runs import disk
+from flatwide.runs.directory import RunDirectory, write_atomically, write_json
 
 if TYPE_CHECKING:
     from flatwide.measurements.subject import Measured
@@ -71,7 +73,7 @@ def wanted(config: Mapping[str, Any], result: Mapping[str, Any]) -> list[Wanted]
     return [Wanted(name, place, config["measure_examples"]) for place in places for name in config["measurements"]]
 
 
-def missing(directory: runs.RunDirectory, config: Mapping[str, Any]) -> list[Wanted]:
+def missing(directory: RunDirectory, config: Mapping[str, Any]) -> list[Wanted]:
     """List what of a run is still to be measured; of one that is not done, nothing.
 
     Raises: ValueError if `result.json` is damaged.
@@ -82,7 +84,7 @@ def missing(directory: runs.RunDirectory, config: Mapping[str, Any]) -> list[Wan
 
 
 def write(
-    directory: runs.RunDirectory, one: Wanted, measured: "Measured", *, epoch: float, num_examples: int, facts: Mapping
+    directory: RunDirectory, one: Wanted, measured: "Measured", *, epoch: float, num_examples: int, facts: Mapping
 ) -> None:
     """Write a measurement: its arrays first, and last the JSON whose presence means that it is done.
 
@@ -101,7 +103,7 @@ def write(
     path = _path(directory, one)
     if measured.arrays:
         arrays = {name: np.asarray(array) for name, array in measured.arrays.items()}
-        runs.write_atomically(path.with_suffix(".npz"), _npz(arrays))
+        write_atomically(path.with_suffix(".npz"), _npz(arrays))
     content = {
         "name": measurements.title(one.name),
         "version": measurements.version(one.name),
@@ -114,10 +116,10 @@ def write(
         "cost": measured.cost,
         **facts,
     }
-    runs.write_json(path, content)
+    write_json(path, content)
 
 
-def read(directory: runs.RunDirectory) -> tuple[list[Record], list[str]]:
+def read(directory: RunDirectory) -> tuple[list[Record], list[str]]:
     """Read all measurements of a run.
 
     Returns: the records, and a line for each file that is damaged.
@@ -184,7 +186,7 @@ def rows(run: str, records: Sequence[Record]) -> Iterator[dict[str, Any]]:
             }
 
 
-def _path(directory: runs.RunDirectory, one: Wanted) -> Path:
+def _path(directory: RunDirectory, one: Wanted) -> Path:
     return directory.path / "measurements" / f"{one.stem}.json"
 
 

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from flatwide import config as configs
-from flatwide import data, experiment, registry, sparsify, trees, workloads
+from flatwide import data, registry, sparsify, trees, workloads
+from flatwide.runs import experiment
 from flatwide.training import devices, sources
 from flatwide.types import Batch, Dataset, Model, PyTree
 

@@ -12,11 +12,13 @@ import jax
 from jax._src import xla_bridge  # nothing public tells whether JAX has started
 
 from flatwide import config as configs
-from flatwide import cores, experiment, runs
-from flatwide.experiment import Experiment
-from flatwide.logs import say
-from flatwide.measurements import records
-from flatwide.recording import Recording, Stopped
+from flatwide import machine
+from flatwide.runs import experiment
+from flatwide.runs.directory import BusyError, RunDirectory
+from flatwide.runs.experiment import Experiment
+from flatwide.runs.logs import say
+from flatwide.runs import records
+from flatwide.runs.recording import Recording, Stopped
 from flatwide.training import devices
 from flatwide.training.loop import Taken, take_steps
 from flatwide.training.state import State
@@ -66,7 +68,7 @@ def run(
 
 
 def measure(
-    directory: runs.RunDirectory,
+    directory: RunDirectory,
     config: Mapping[str, Any],
     *,
     should_stop: Callable[[], bool] = lambda: False,
@@ -85,7 +87,7 @@ def measure(
 
 def _train(
     config: Mapping[str, Any],
-    directory: runs.RunDirectory,
+    directory: RunDirectory,
     identity: Mapping[str, Any],
     wanted: int,
     *,
@@ -143,7 +145,7 @@ def run_together(
                 recording = Recording(built, directory, state, threads=threads, should_stop=lambda: False, quiet=True)
                 stack.enter_context(recording.watched(quiet=True, tensorboard=tensorboard))
                 opened[place] = (built, recording)
-            except runs.BusyError as error:
+            except BusyError as error:
                 outcomes[place] = Outcome("busy", str(error))
             except Exception as error:
                 outcomes[place] = _failed(config, workdir, error)
@@ -161,7 +163,7 @@ def _measured(
         return outcome
     try:
         measure(locate(config, workdir)[0], config, should_stop=should_stop, quiet=True)
-    except runs.BusyError as error:
+    except BusyError as error:
         return Outcome("busy", str(error))
     except RuntimeError as error:
         return Outcome("failed", str(error), getattr(error, "waits_for", ""))
@@ -201,7 +203,7 @@ def keep_error(config: Mapping[str, Any], workdir: str | os.PathLike, text: str)
     config = configs.resolve(config)
     directory, identity = locate(config, workdir)
     if not (directory.path / "config.json").exists():
-        with contextlib.suppress(runs.BusyError), directory.lock():
+        with contextlib.suppress(BusyError), directory.lock():
             directory.write_config({**config, "threads": config["threads"] or _available_threads()}, identity=identity)
     directory.write_error(text)
 
@@ -211,7 +213,7 @@ def _failed(config: Mapping[str, Any], workdir: str | os.PathLike, error: Except
     return Outcome("failed", f"{type(error).__name__}: {error}")
 
 
-def _find(config: Mapping[str, Any], workdir: str | os.PathLike) -> tuple[runs.RunDirectory, dict[str, Any], int]:
+def _find(config: Mapping[str, Any], workdir: str | os.PathLike) -> tuple[RunDirectory, dict[str, Any], int]:
     """Find the directory of a run, its identity, and the number of threads that it is to have."""
     wanted = config["threads"] or _available_threads()
     if not xla_bridge.backends_are_initialized():
@@ -222,7 +224,7 @@ def _find(config: Mapping[str, Any], workdir: str | os.PathLike) -> tuple[runs.R
     return directory, identity, wanted
 
 
-def locate(config: Mapping[str, Any], workdir: str | os.PathLike) -> tuple[runs.RunDirectory, dict[str, Any]]:
+def locate(config: Mapping[str, Any], workdir: str | os.PathLike) -> tuple[RunDirectory, dict[str, Any]]:
     """Find the directory of a run, and the identity that its name hashes.
 
     Args:
@@ -230,7 +232,7 @@ def locate(config: Mapping[str, Any], workdir: str | os.PathLike) -> tuple[runs.
     """
     identity = experiment.identity(config, experiment.load_dataset(config).fingerprint)
     name = f"{_slug(config)}-{configs.digest(identity)}"
-    return runs.RunDirectory(Path(workdir) / "runs" / name), identity
+    return RunDirectory(Path(workdir) / "runs" / name), identity
 
 
 def _build(config: Mapping[str, Any]) -> tuple[Experiment, State]:
@@ -250,7 +252,7 @@ def _build(config: Mapping[str, Any]) -> tuple[Experiment, State]:
 
 @contextlib.contextmanager
 def _opened(
-    directory: runs.RunDirectory,
+    directory: RunDirectory,
     config: Mapping[str, Any],
     identity: Mapping[str, Any],
     threads: int,
@@ -279,7 +281,7 @@ def _opened(
 
 
 @contextlib.contextmanager
-def _errors_kept(directory: runs.RunDirectory) -> Iterator[None]:
+def _errors_kept(directory: RunDirectory) -> Iterator[None]:
     try:
         yield
     except Stopped:
@@ -321,7 +323,7 @@ def _available_threads() -> int:
     """Read how many threads XLA may use: NPROC, or one a core."""
     text = os.environ.get("NPROC")
     if text is None:
-        return cores.available()
+        return machine.available()
     if not text.isdecimal() or int(text) < 1:
         raise configs.ConfigError([f"NPROC={text!r}: expected a number of threads >= 1 in this environment variable."])
     return int(text)

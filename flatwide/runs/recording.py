@@ -14,9 +14,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from flatwide import checkpoints, cores, data, disk, experiment, logs, rows, runs, sparsify, trees
+from flatwide import data, machine, sparsify, trees
 from flatwide.config import digest
-from flatwide.experiment import Experiment
+from flatwide.runs import checkpoints, disk, experiment, logs, rows
+from flatwide.runs.directory import IDENTITY, RunDirectory, best_evaluations
+from flatwide.runs.experiment import Experiment
 from flatwide.training import devices
 from flatwide.training.evaluate import Evaluation, Interrupted, summarize
 from flatwide.training.loop import Taken
@@ -47,7 +49,7 @@ class Recording:
     def __init__(
         self,
         built: Experiment,
-        directory: runs.RunDirectory,
+        directory: RunDirectory,
         state: State,
         *,
         threads: int,
@@ -158,7 +160,7 @@ class Recording:
         if finite:
             columns = ("train_loss", "train_metric", "test_loss", "test_metric", "validation_loss", "validation_metric")
             result |= {name: last[name] for name in columns}
-            result |= runs.summarize(evaluations, higher_is_better=objective.higher_is_better)
+            result |= best_evaluations(evaluations, higher_is_better=objective.higher_is_better)
             directory.sync_metrics()
             checkpoints.save(directory.checkpoints, taken.step, state, extra=memory._asdict(), final=True)
         else:
@@ -285,12 +287,12 @@ def no_snapshot(path: Path) -> str:
     )
 
 
-def _restore(directory: runs.RunDirectory, state: State, *, quiet: bool) -> tuple[State, Memory, rows.Digest]:
+def _restore(directory: RunDirectory, state: State, *, quiet: bool) -> tuple[State, Memory, rows.Digest]:
     """Go on from the newest checkpoint that is whole and whose rows of metrics are unchanged, or start.
 
     Rows after it are dropped unread, since their steps are done again.
     """
-    identity = digest(directory.read_config()[runs.IDENTITY])
+    identity = digest(directory.read_config()[IDENTITY])
     path = directory.metrics_file
     written = disk.read(path)
     fault = functools.partial(_fault, identity, path, written)
@@ -371,7 +373,7 @@ def _versions() -> dict[str, str]:
 @functools.cache
 def _device() -> str:
     kind = jax.local_devices()[0].device_kind
-    return f"cpu: {cores.model_name()}" if kind == "cpu" else kind
+    return f"cpu: {machine.model_name()}" if kind == "cpu" else kind
 
 
 def now() -> str:

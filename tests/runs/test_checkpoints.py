@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from flatwide import checkpoints
+from flatwide.runs import checkpoints
 
 
 class Moments(NamedTuple):
@@ -333,7 +333,7 @@ def test_what_a_kill_leaves_behind_is_ignored_and_replaced(tmp_path):
 SAVE_FOREVER = """
 import itertools, sys
 import numpy as np
-from flatwide import checkpoints
+from flatwide.runs import checkpoints
 for step in itertools.count(int(sys.argv[2])):
     checkpoints.save(sys.argv[1], step, {"w": np.full(300_000, step)}, extra={"step": step})
     print(step, flush=True)

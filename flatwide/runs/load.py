@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 import jax
 
-from flatwide import checkpoints, experiment, runs
 from flatwide.config import digest
-from flatwide.experiment import Experiment
+from flatwide.runs import checkpoints, experiment
+from flatwide.runs.directory import IDENTITY, RunDirectory, STARTED_ON
+from flatwide.runs.experiment import Experiment
 from flatwide.training.state import State
 from flatwide.types import Model, PyTree
 
@@ -33,14 +34,14 @@ def load_run(path: str | os.PathLike) -> Trained:
     Raises: ValueError if the run is not finished, or was trained with another file of yours or other data; DataError if
       its data set, which settles the shapes, is not where `config.data_dir` says.
     """
-    directory = runs.RunDirectory(Path(path))
+    directory = RunDirectory(Path(path))
     built = rebuild(directory)
     state = final_state(directory, built)
     apply = functools.partial(_compiled_apply(built.model), state.params, state.stats)
     return Trained(built.config, state.params, state.stats, apply)
 
 
-def rebuild(directory: runs.RunDirectory) -> Experiment:
+def rebuild(directory: RunDirectory) -> Experiment:
     """Build the pieces of a finished run as it was trained.
 
     Raises: as `load_run`.
@@ -50,8 +51,8 @@ def rebuild(directory: runs.RunDirectory) -> Experiment:
         raise ValueError(f"{directory.path}: the run is {status}; expected a finished one. Train it to its end first.")
     found = directory.read_config()
     recorded, config = (
-        found[runs.IDENTITY],
-        {name: found[name] for name in found.keys() - {runs.IDENTITY, *runs.STARTED_ON}},
+        found[IDENTITY],
+        {name: found[name] for name in found.keys() - {IDENTITY, *STARTED_ON}},
     )
     # The number of threads is recorded for every run, and is part of the identity of some; what was to be measured is
     # of none, and its file may be gone.
@@ -65,7 +66,7 @@ def rebuild(directory: runs.RunDirectory) -> Experiment:
     return built
 
 
-def final_state(directory: runs.RunDirectory, built: Experiment) -> State:
+def final_state(directory: RunDirectory, built: Experiment) -> State:
     """Load the state that a finished run ended with.
 
     Raises: ValueError if its final checkpoint is missing or damaged.
@@ -73,7 +74,7 @@ def final_state(directory: runs.RunDirectory, built: Experiment) -> State:
     path = directory.checkpoints / checkpoints.FINAL
     if not path.exists():
         raise ValueError(f"{path}: expected the checkpoint of the end; restore it from a copy, or train the run again.")
-    return checkpoints.load(path, built.state_shapes(), identity=digest(directory.read_config()[runs.IDENTITY]))[0]
+    return checkpoints.load(path, built.state_shapes(), identity=digest(directory.read_config()[IDENTITY]))[0]
 
 
 @functools.lru_cache(maxsize=8)

@@ -18,7 +18,8 @@ from typing import IO, Any, NamedTuple
 import jax
 import numpy as np
 
-from flatwide import disk, trees
+from flatwide import trees
+from flatwide.runs import disk
 from flatwide.types import PyTree
 
 FINAL = "final.npz"

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from flatwide import disk, rows
+from flatwide.runs import disk, rows
 
 
 class ResultField(NamedTuple):
@@ -307,7 +307,7 @@ def _leads(entry: os.DirEntry) -> bool:
         return False
 
 
-def summarize(rows: list[dict[str, Any]], *, higher_is_better: bool) -> dict[str, Any]:
+def best_evaluations(rows: list[dict[str, Any]], *, higher_is_better: bool) -> dict[str, Any]:
     """Find the best evaluations of a run; of equals the first.
 
     Args:

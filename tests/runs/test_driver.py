@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 import flatwide
-from flatwide import checkpoints, driver, experiment, recording, runs
+from flatwide.runs import checkpoints, driver, experiment, recording
 from flatwide import config as configs
-from flatwide.rows import COLUMNS
+from flatwide.runs.directory import RunDirectory
+from flatwide.runs.rows import COLUMNS
 
 FIELDS = {
     "num_neurons": (8,),
@@ -105,7 +106,7 @@ def assert_same_final_state(one, other):
 
 _RUN = """
 import json, sys, time
-from flatwide import driver
+from flatwide.runs import driver
 slow = float(sys.argv[3])
 def pause():
     time.sleep(slow)
@@ -330,8 +331,8 @@ def test_rows_are_on_the_disk_before_the_checkpoint_that_counts_them(tmp_path, m
         return call
 
     for owner, name in (
-        (runs.RunDirectory, "append_metrics"),
-        (runs.RunDirectory, "sync_metrics"),
+        (RunDirectory, "append_metrics"),
+        (RunDirectory, "sync_metrics"),
         (checkpoints, "save"),
     ):
         monkeypatch.setattr(owner, name, told(getattr(owner, name), name))

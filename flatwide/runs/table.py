@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flatwide import disk, runs
+from flatwide.runs import disk
+from flatwide.runs.directory import IDENTITY, RESULT_FIELDS, RunDirectory, run_directories, write_atomically
 from flatwide.config import digest
-from flatwide.measurements import records
+from flatwide.runs import records
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,7 +21,7 @@ def collect_rows(workdir: Path | str) -> list[dict[str, Any]]:
     Runs that are not done have a status too. One with a damaged file has the status "damaged", one with a file that
     cannot be read "unreadable", one whose directory is named after another run "mismatch", and `problem` says why.
     """
-    return [row for row in map(_row, runs.run_directories(workdir)) if row]
+    return [row for row in map(_row, run_directories(workdir)) if row]
 
 
 def collect(workdir: Path | str) -> "pd.DataFrame":
@@ -60,7 +61,7 @@ def write_results(workdir: Path | str) -> Path:
 
 
 def _measured_rows(workdir: Path | str) -> list[dict[str, Any]]:
-    found = ((run.name, records.read(run)[0]) for run in runs.run_directories(workdir))
+    found = ((run.name, records.read(run)[0]) for run in run_directories(workdir))
     return [row for name, own in found for row in records.rows(name, own)]
 
 
@@ -69,7 +70,7 @@ def _write_csv(path: Path, columns: Sequence[str], rows: list[dict[str, Any]]) -
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows([["" if row.get(name) is None else row[name] for name in columns] for row in rows])
-    runs.write_atomically(path, text.getvalue())
+    write_atomically(path, text.getvalue())
 
 
 def tuple_text(values: list | tuple) -> str:
@@ -78,7 +79,7 @@ def tuple_text(values: list | tuple) -> str:
     return f"({','.join(entries)}{',' if len(entries) == 1 else ''})"
 
 
-def _row(run: runs.RunDirectory) -> dict[str, Any]:
+def _row(run: RunDirectory) -> dict[str, Any]:
     try:
         status = run.status()
         if status == "new":
@@ -89,10 +90,10 @@ def _row(run: runs.RunDirectory) -> dict[str, Any]:
         return {"run": run.name, "status": "unreadable", "problem": str(error)}
     except ValueError as error:
         return {"run": run.name, "status": "damaged", "problem": str(error)}
-    if run.name.rpartition("-")[2] != digest(config[runs.IDENTITY]):
+    if run.name.rpartition("-")[2] != digest(config[IDENTITY]):
         problem = f"{run.path}: config.json is that of another run; if the folder is a copy, move it out of runs/."
         return {"run": run.name, "status": "mismatch", "problem": problem}
-    del config[runs.IDENTITY]
+    del config[IDENTITY]
     # Where a result field has the name of a config field (threads), what was really used replaces what was asked for.
     known = {name: value for name, value in _flat(result).items() if value is not None}
     found, problems = records.read(run)
@@ -102,9 +103,9 @@ def _row(run: runs.RunDirectory) -> dict[str, Any]:
 
 def _columns(rows: list[dict[str, Any]]) -> list[str]:
     """Order the columns: run, status, the config fields, every result field whether or not a run has it yet."""
-    always = ["run", "status", *(name for name in runs.RESULT_FIELDS if name != "versions")]
+    always = ["run", "status", *(name for name in RESULT_FIELDS if name != "versions")]
     seen = dict.fromkeys([*always, *(name for row in rows for name in row)])
-    results = {name: place for place, name in enumerate(runs.RESULT_FIELDS)}
+    results = {name: place for place, name in enumerate(RESULT_FIELDS)}
     place = {name: results.get(name.split(".")[0], -1) for name in seen}
     place |= {name: len(results) for name in seen if "." in name and place[name] == -1}  # measurements
     place |= {"run": -3, "status": -2, "problem": len(results) + 1}

@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flatwide import rows, runs
-from flatwide.runs import RunDirectory
+from flatwide.runs import disk, rows
+from flatwide.runs.directory import BusyError, RESULT_FIELDS, best_evaluations, run_directories, write_json
+from flatwide.runs.directory import RunDirectory
 
 CONFIG = {"model": "MLP", "num_neurons": (300, 100), "rho": 0.1, "seed": 0, "augment": None}
 IDENTITY = {"num_neurons": (300, 100), "rho": 0.1}
@@ -96,7 +97,7 @@ def test_result_has_every_field_and_only_strict_json(run):
     )
     written = strict(run.path / "result.json")
     assert len(written.pop("checksum")) == 16
-    assert list(written) == list(runs.RESULT_FIELDS)
+    assert list(written) == list(RESULT_FIELDS)
     assert written["test_loss"] is None
     assert written["test_metric"] == float(np.float32(0.1))
     assert written["steps"] == 3
@@ -180,14 +181,14 @@ def test_every_failure_is_kept(run):
 
 def test_failed_writes_leave_the_old_file_and_no_rest(run, monkeypatch):
     run.write_config(CONFIG, identity=IDENTITY)
-    runs.write_json(run.path / "x.json", {"a": 1})
+    write_json(run.path / "x.json", {"a": 1})
 
     def fail(descriptor):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match="No space left"):
-        runs.write_json(run.path / "x.json", {"a": 2})
+        write_json(run.path / "x.json", {"a": 2})
     assert strict(run.path / "x.json") == {"a": 1}
     assert sorted(path.name for path in run.path.iterdir()) == ["config.json", "x.json"]
 
@@ -197,7 +198,7 @@ def test_failed_writes_leave_the_old_file_and_no_rest(run, monkeypatch):
 
 def test_a_second_process_is_told_who_trains_the_run(run):
     code = (
-        "import sys; from pathlib import Path; from flatwide.runs import RunDirectory\n"
+        "import sys; from pathlib import Path; from flatwide.runs.directory import RunDirectory\n"
         "with RunDirectory(Path(sys.argv[1])).lock():\n"
         "    print('locked', flush=True); sys.stdin.read()"
     )
@@ -206,7 +207,7 @@ def test_a_second_process_is_told_who_trains_the_run(run):
         assert process.stdout is not None
         assert process.stdout.readline() == "locked\n"
         with (
-            pytest.raises(runs.BusyError, match=rf"another process \({process.pid} on .+\) trains this run"),
+            pytest.raises(BusyError, match=rf"another process \({process.pid} on .+\) trains this run"),
             run.lock(),
         ):
             pass
@@ -219,7 +220,7 @@ def test_a_second_process_is_told_who_trains_the_run(run):
 def test_the_lock_is_free_after_an_error(run):
     with pytest.raises(KeyError), run.lock():
         raise KeyError
-    with run.lock(), pytest.raises(runs.BusyError), run.lock():
+    with run.lock(), pytest.raises(BusyError), run.lock():
         pass
     assert run.status() == "new"
 
@@ -345,7 +346,7 @@ def test_only_regular_files_are_read(run, name, put):
         assert f"{run.path / name}: the file cannot be read" in run.read_error()
         return
     read = {"metrics.csv": run.read_metrics, "result.json": run.status, "config.json": run.read_config}[name]
-    with pytest.raises(runs.disk.UnreadableError, match=rf"{run.path / name}: the file cannot be read"):
+    with pytest.raises(disk.UnreadableError, match=rf"{run.path / name}: the file cannot be read"):
         read()
 
 
@@ -384,7 +385,7 @@ def test_a_link_that_leads_nowhere_is_no_run(run):
     (folder / "loop").symlink_to(folder / "loop")
     (folder / "gone").symlink_to(folder / "nothing")
     (folder / "linked").symlink_to(run.path)
-    assert [found.name for found in runs.run_directories(folder.parent)] == [run.name, "linked"]
+    assert [found.name for found in run_directories(folder.parent)] == [run.name, "linked"]
 
 
 def test_a_temporary_file_that_is_a_link_is_not_written_through(run, tmp_path):
@@ -392,7 +393,7 @@ def test_a_temporary_file_that_is_a_link_is_not_written_through(run, tmp_path):
     target.write_text("precious")
     run.path.mkdir(parents=True)
     (run.path / f"x.json.{os.getpid()}.tmp").symlink_to(target)
-    runs.write_json(run.path / "x.json", {"a": 1})
+    write_json(run.path / "x.json", {"a": 1})
     assert target.read_text() == "precious"
     assert strict(run.path / "x.json") == {"a": 1}
 
@@ -409,18 +410,18 @@ ROWS = [
 
 
 def test_the_best_evaluation_is_the_first_of_equals():
-    assert runs.summarize(ROWS, higher_is_better=True) == {
+    assert best_evaluations(ROWS, higher_is_better=True) == {
         "test_metric_best": 0.7,
         "best_epoch": 2,
         "test_metric_at_best_validation": 0.5,
     }
-    lower = runs.summarize(ROWS[:3], higher_is_better=False)
+    lower = best_evaluations(ROWS[:3], higher_is_better=False)
     assert lower == {"test_metric_best": 0.5, "best_epoch": 1, "test_metric_at_best_validation": 0.7}
 
 
 def test_nothing_evaluated_has_no_best():
     none = {"test_metric_best": None, "best_epoch": None, "test_metric_at_best_validation": None}
-    assert runs.summarize([], higher_is_better=True) == none
-    assert runs.summarize([{"epoch": 1, "test_metric": math.inf}], higher_is_better=True) == none
-    without = runs.summarize([{"epoch": 1, "test_metric": 0.5, "validation_metric": None}], higher_is_better=True)
+    assert best_evaluations([], higher_is_better=True) == none
+    assert best_evaluations([{"epoch": 1, "test_metric": math.inf}], higher_is_better=True) == none
+    without = best_evaluations([{"epoch": 1, "test_metric": 0.5, "validation_metric": None}], higher_is_better=True)
     assert without["test_metric_at_best_validation"] is None

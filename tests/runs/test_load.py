@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from flatwide import driver, experiment, sparsify
-from flatwide.trained import load_run
+from flatwide import sparsify
+from flatwide.runs import driver, experiment
+from flatwide.runs.load import load_run
 
 FIELDS = {"num_neurons": (7,), "num_train_steps": 3, "batch_size": 100, "rho": 0.0}
 INPUTS = np.random.default_rng(0).uniform(size=(5, 8, 8, 1)).astype(np.float32)

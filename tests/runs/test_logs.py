@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from flatwide import logs
+from flatwide.runs import logs
 
 
 class Clock:

@@ -10,9 +10,10 @@ import time
 import pandas as pd
 import pytest
 
-from flatwide import results, runs
+from flatwide.runs.table import collect, tuple_text, write_results
+from flatwide.runs.directory import RESULT_FIELDS
 from flatwide.config import digest
-from flatwide.runs import RunDirectory
+from flatwide.runs.directory import RunDirectory
 
 CONFIG = {
     "model": "MLP",
@@ -41,13 +42,13 @@ def test_every_run_has_a_row_with_every_field(tmp_path):
     make_run(tmp_path, "d").write_error("boom")
     (tmp_path / "runs" / "not-yet").mkdir()
     (tmp_path / "runs" / "a-file").touch()
-    table = results.collect(tmp_path)
+    table = collect(tmp_path)
     assert [name.partition("-")[0] for name in table["run"]] == ["a", "b", "c", "d"]
     assert list(table["status"]) == ["diverged", "finished", "unfinished", "failed"]
     assert list(table["num_neurons"]) == ["(30,)", *["(300,100)"] * 3]
     assert table["test_metric"].isna().tolist() == [True, False, True, True]
     assert table["test_metric"][1] == 1 / 3
-    assert {*CONFIG, *runs.RESULT_FIELDS, "versions.jax"} - {"versions"} <= set(table.columns)
+    assert {*CONFIG, *RESULT_FIELDS, "versions.jax"} - {"versions"} <= set(table.columns)
     assert not {"identity", "problem"} & set(table.columns)
     assert list(table.columns[:4]) == ["run", "status", "model", "num_neurons"]
     assert list(table["threads"])[1] == 2  # what was used, not what was asked for
@@ -58,8 +59,8 @@ def test_every_run_has_a_row_with_every_field(tmp_path):
 
 
 def test_a_work_directory_without_runs_has_an_empty_table(tmp_path):
-    assert results.collect(tmp_path / "nowhere").empty
-    assert "test_metric" in results.collect(tmp_path)
+    assert collect(tmp_path / "nowhere").empty
+    assert "test_metric" in collect(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["config.json", "result.json"])
@@ -67,7 +68,7 @@ def test_a_damaged_file_is_a_row_that_says_so(tmp_path, name):
     make_run(tmp_path, "good", result={"steps": 1})
     bad = make_run(tmp_path, "bad", result={"steps": 1})
     (bad.path / name).write_text('{"status": "fin')
-    table = results.collect(tmp_path)
+    table = collect(tmp_path)
     assert list(table["status"]) == ["damaged", "finished"]
     assert str(bad.path / name) in table["problem"][0]
 
@@ -147,7 +148,7 @@ def test_what_is_not_the_run_of_its_name_is_no_result(tmp_path):
     third = make_run(tmp_path, "c", seed=3, result={"steps": 1})
     path = third.path / "config.json"
     path.write_text(path.read_text().replace('"rho": 0.1', '"rho": 0.2'))
-    table = results.collect(tmp_path)
+    table = collect(tmp_path)
     assert list(table["status"]) == ["finished", "mismatch", "mismatch", "damaged"]
     assert "is that of another run" in table["problem"][1]
     assert "was changed after it was written" in table["problem"][3]
@@ -156,7 +157,7 @@ def test_what_is_not_the_run_of_its_name_is_no_result(tmp_path):
 def test_a_result_without_a_config_is_damaged(tmp_path):
     run = make_run(tmp_path, "bad", result={"steps": 1})
     (run.path / "config.json").unlink()
-    assert list(results.collect(tmp_path)["status"]) == ["damaged"]
+    assert list(collect(tmp_path)["status"]) == ["damaged"]
 
 
 @pytest.mark.parametrize(
@@ -164,26 +165,26 @@ def test_a_result_without_a_config_is_damaged(tmp_path):
     [((300, 100), "(300,100)"), ([30], "(30,)"), ((), "()"), ((0.9, 1e-8), "(0.9,1e-08)"), (("a,b",), "('a,b',)")],
 )
 def test_a_tuple_is_what_a_flag_takes(value, text):
-    assert results.tuple_text(value) == text
+    assert tuple_text(value) == text
     assert ast.literal_eval(text) == tuple(value)
 
 
 def test_results_csv_is_the_table(tmp_path):
     make_run(tmp_path, "a", model='a "b", c', result={"test_metric": 0.1 + 0.2, "higher_is_better": True, "x64": False})
     make_run(tmp_path, "b")
-    path = results.write_results(tmp_path)
+    path = write_results(tmp_path)
     assert path == tmp_path / "results.csv"
-    table = results.collect(tmp_path)
+    table = collect(tmp_path)
     found = pd.read_csv(path, dtype=table.dtypes.to_dict())
     pd.testing.assert_frame_equal(found, table, check_exact=True)
     before = path.read_bytes()
-    assert results.write_results(tmp_path).read_bytes() == before
+    assert write_results(tmp_path).read_bytes() == before
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["results.csv", "runs"]
 
 
 def test_nested_fields_have_dots(tmp_path):
     make_run(tmp_path, "a", study={"axes": {"rho": [0.0, 0.1]}})
-    assert list(results.collect(tmp_path)["study.axes.rho"]) == ["(0.0,0.1)"]
+    assert list(collect(tmp_path)["study.axes.rho"]) == ["(0.0,0.1)"]
 
 
 @pytest.mark.slow
@@ -195,5 +196,5 @@ def test_ten_thousand_runs_take_less_than_ten_seconds(tmp_path):
         for file in (config, result):
             (path / file.name).write_bytes(file.read_bytes())
     began = time.perf_counter()
-    assert len(results.collect(tmp_path)) == 10_000
+    assert len(collect(tmp_path)) == 10_000
     assert time.perf_counter() - began < 10

@@ -74,7 +74,7 @@ class Ours:
 
 def build(flags, hidden_size: int, dropout: float):
     """Build the run that is timed."""
-    from flatwide.runs import experiment
+    from flatwide import experiment
 
     fields = {"model": "GCN", "hidden_size": hidden_size, "num_layers": flags.num_layers, "dropout": dropout}
     fields |= {"dataset": "made_molecules", "loss": "binary_cross_entropy", "batch_size": BATCH, "num_epochs": 100}

@@ -146,8 +146,8 @@ def main() -> None:
     import jax
     import numpy as np
 
+    from flatwide import experiment
     from flatwide.config import load_file
-    from flatwide.runs import experiment
 
     config = load_file(str(HERE.parent / "configs" / "minatar_ppo.py"))
     for num_filters in flags.num_filters:

@@ -31,6 +31,9 @@ INSIDE = """
 import functools, json, sys, time
 import jax
 from flatwide.runs import driver, experiment
+from flatwide import runner
+from flatwide.runs import build
+from flatwide.runs import experiment
 from flatwide.study import plan
 from flatwide.training import evaluate, segments, stretch
 
@@ -47,7 +50,7 @@ def timed(program):
 
 def forget():
     stretch._programs.clear()
-    for cached in (experiment._program, experiment._compiled_init, evaluate.compiled_scores, segments.compiled_step):
+    for cached in (build._program, experiment._compiled_init, evaluate.compiled_scores, segments.compiled_step):
         cached.cache_clear()
     jax.clear_caches()
 
@@ -55,13 +58,13 @@ workdir, mode, first = sys.argv[1], sys.argv[2], int(sys.argv[4])
 runs = plan.expand(json.loads(sys.argv[3])).runs[:first]
 if mode == "measure":
     for run in {run.shape: run for run in runs}.values():
-        driver.run(dict(run.config) | {"seed": 10**6}, workdir + "/warm", quiet=True, tensorboard=False)
+        runner.run(dict(run.config) | {"seed": 10**6}, workdir + "/warm", quiet=True, tensorboard=False)
     stretch._program = lambda *arguments: timed(original(*arguments))
 started = time.monotonic()
 for run in runs:
     if mode == "unshared":
         forget()
-    driver.run(run.config, workdir, quiet=True, tensorboard=False)
+    runner.run(run.config, workdir, quiet=True, tensorboard=False)
 print(json.dumps({"wall": time.monotonic() - started, "inside": spent[0], "runs": len(runs)}))
 """
 

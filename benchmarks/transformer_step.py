@@ -87,7 +87,7 @@ def made_treebank(*, size_window: int = 16):
 
 def build(flags, hidden_size: int, dropout: float):
     """Build the run that is timed."""
-    from flatwide.runs import experiment
+    from flatwide import experiment
 
     is_made = flags.data_dir is None
     data = {"dataset": f"{Path(__file__).resolve()}:made_treebank" if is_made else "conllu", "data_dir": flags.data_dir}

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas
 
-    from flatwide.runs.driver import run as run
+    from flatwide.runner import run as run
     from flatwide.runs.load import load_run as load_run
 
-_WHERE = {"run": "flatwide.runs.driver", "load_run": "flatwide.runs.load"}
+_WHERE = {"run": "flatwide.runner", "load_run": "flatwide.runs.load"}
 
 
 def load(workdir: str | os.PathLike) -> "pandas.DataFrame":

@@ -80,11 +80,12 @@ def main(arguments: list[str]) -> int:
 
 def _preview(config: Mapping[str, Any], workdir: str) -> int:
     """Print what would be trained; data that is missing is a fault all the same."""
-    from flatwide.runs import driver, preview, records
+    from flatwide.runs import preview, records
+    from flatwide.runs.identity import locate
 
     print(preview.describe(config))
     if preview.is_local(config):
-        directory, _ = driver.locate(config, workdir)
+        directory, _ = locate(config, workdir)
         print(f"run directory: {directory.path} ({directory.status()})")
         if missing := records.missing(directory, config):
             print(f"measurements to take: {len(missing)}, such as {missing[0].stem}")
@@ -93,15 +94,17 @@ def _preview(config: Mapping[str, Any], workdir: str) -> int:
 
 def _run(config: Mapping[str, Any], workdir: str) -> int:
     """Train; SIGTERM and Ctrl-C save the state and stop."""
+    from flatwide import runner
     from flatwide.figures import curves, save
     from flatwide.measurements.measuring import MeasurementError
     from flatwide.runs import driver
+    from flatwide.runs.identity import locate
     from flatwide.runs.table import write_results
 
     _check_workdir(workdir)
     received, problem = _signals(), ""
     try:
-        driver.run(config, workdir, should_stop=lambda: bool(received))
+        runner.run(config, workdir, should_stop=lambda: bool(received))
     except driver.Stopped as stopped:
         write_results(workdir)
         print(stopped, file=sys.stderr)
@@ -109,7 +112,7 @@ def _run(config: Mapping[str, Any], workdir: str) -> int:
     except MeasurementError as error:
         problem = str(error)
     write_results(workdir)
-    directory, _ = driver.locate(config, workdir)
+    directory, _ = locate(config, workdir)
     result = directory.read_result() or {}
     try:
         rows = directory.read_metrics()

@@ -1,5 +1,6 @@
 """The pieces of one run, for files and notebooks of the user's own: `flatwide.experiment.build(config)`."""
 
-from flatwide.runs.experiment import Experiment, build
+from flatwide.runs.build import build
+from flatwide.runs.experiment import Experiment
 
 __all__ = ["Experiment", "build"]

@@ -4,7 +4,7 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from flatwide.analysis import decomposition, domains, fields, gain, overview, rho, selection, table, trend, widths
-from flatwide.runs.directory import FRACTION_METRICS
+from flatwide.columns import FRACTION_METRICS
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flatwide.analysis import fields
-from flatwide.runs.directory import RESULT_FIELDS
+from flatwide.columns import RESULT_FIELDS
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flatwide import registry
 from flatwide.analysis import domains, fields
-from flatwide.runs.directory import FRACTION_METRICS
+from flatwide.columns import FRACTION_METRICS
 
 if TYPE_CHECKING:
     import pandas as pd

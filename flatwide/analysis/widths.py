@@ -7,7 +7,7 @@ import numpy as np
 
 from flatwide import registry
 from flatwide.analysis import domains, fields
-from flatwide.runs.directory import RESULT_FIELDS
+from flatwide.columns import RESULT_FIELDS
 
 if TYPE_CHECKING:
     import pandas as pd

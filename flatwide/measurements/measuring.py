@@ -6,9 +6,15 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from flatwide import measurements, registry, streams
-from flatwide.measurements.saved import MeasurementError, Saved, WaitingError
-from flatwide.measurements.subject import Measured, NotApplicableError, examples_of
+from flatwide import catalogue, registry, streams
+from flatwide.measurements.subject import (
+    Measured,
+    MeasurementError,
+    NotApplicableError,
+    Saved,
+    WaitingError,
+    examples_of,
+)
 from flatwide.runs import recording, records
 from flatwide.runs.directory import RunDirectory
 from flatwide.runs.load import rebuild
@@ -72,8 +78,8 @@ def _failures(
 
 
 def _measure_one(saved: Saved, one: Wanted, *, quiet: bool) -> None:
-    function = registry.find("measurements", one.name, measurements.MEASUREMENTS)
-    title = measurements.title(one.name)
+    function = registry.find("measurements", one.name, catalogue.MEASUREMENTS)
+    title = catalogue.title(one.name)
     key = streams.key(saved.built.config["seed"], f"measurement {title}")
     began = time.monotonic()
     subject = saved.subject(one.epoch)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from flatwide import config as configs
 from flatwide.analysis import fields
 from flatwide.analysis import table as tables
+from flatwide.columns import RESULT_FIELDS
 from flatwide.report import cells, facts, output
 from flatwide.report.content import Source
 from flatwide.report.exports import export
-from flatwide.runs.directory import RESULT_FIELDS
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from flatwide import config as configs
-from flatwide.runs.directory import RESULT_FIELDS
+from flatwide.columns import RESULT_FIELDS
 
 Run = dict[str, Any]
 _NO_FIELD = {"run", "status", "problem", "data"}

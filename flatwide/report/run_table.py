@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from flatwide.analysis import fields
-from flatwide.runs.directory import FRACTION_METRICS, RESULT_FIELDS
+from flatwide.columns import FRACTION_METRICS, RESULT_FIELDS
 
 _SHOWN = (  # result fields, in the order of what a reader asks first
     "num_params",

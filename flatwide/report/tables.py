@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from flatwide.analysis import decomposition, fields, interpolation, table, trend
 from flatwide.analysis.intervals import Mean
 from flatwide.analysis.overview import Entry
-from flatwide.runs.directory import FRACTION_METRICS
+from flatwide.columns import FRACTION_METRICS
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from flatwide.runs.directory import RESULT_FIELDS
+from flatwide.columns import RESULT_FIELDS
 
 _ALWAYS = {
     "SAM": "sharpness-aware minimization: each step takes the gradient not where the weights are, but a distance ρ "

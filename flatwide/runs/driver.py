@@ -1,29 +1,22 @@
-"""Drive runs: from a config and a work directory to the files that a finished run leaves."""
+"""Train runs: from a config and a work directory to the files that a finished run leaves."""
 
 import contextlib
 import os
-import re
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-from jax._src import xla_bridge  # nothing public tells whether JAX has started
-
 from flatwide import config as configs
-from flatwide import machine
-from flatwide.runs import experiment
+from flatwide.runs import jax_settings
+from flatwide.runs.build import assemble
 from flatwide.runs.directory import BusyError, RunDirectory
-from flatwide.runs.experiment import Experiment
+from flatwide.runs.experiment import Experiment, take_epochs_together
+from flatwide.runs.identity import locate
 from flatwide.runs.logs import say
-from flatwide.runs import records
 from flatwide.runs.recording import Recording, Stopped
 from flatwide.training import devices
 from flatwide.training.loop import Taken, take_steps
 from flatwide.training.state import State
-
-__all__ = ["Outcome", "Stopped", "keep_error", "locate", "measure", "run", "run_together"]
 
 _SEGMENT_SECONDS = 10.0  # a signal is heard, and a checkpoint can be made, at least this often
 _SMALL_CALL_SECONDS = 1.0  # the same for whole epochs in one program, whose calls cost a thousandth of that
@@ -41,7 +34,7 @@ class Outcome(NamedTuple):
     waits_for: str = ""
 
 
-def run(
+def train(
     config: Mapping[str, Any],
     workdir: str | os.PathLike,
     *,
@@ -49,57 +42,16 @@ def run(
     quiet: bool = False,
     tensorboard: bool = True,
 ) -> dict[str, Any]:
-    """Train what a config describes, or finish what an earlier call began, and take its measurements.
+    """Train what a resolved config describes, or finish what an earlier call began; nothing is measured.
 
-    Args:
-      config: some config fields; the others are at their defaults.
-      workdir: the run gets a directory of its own in `workdir/runs`.
-      should_stop: asked after every segment; once it says yes, the state is saved and `Stopped` is raised.
-      quiet: print nothing.
-      tensorboard: write an event file, which takes a small network a tenth of its time.
+    Args and raises: as for `flatwide.run`.
     Returns: the content of `result.json`; at once if the run is done already.
-    Raises: ConfigError, DataError, BusyError, Stopped; MeasurementError if the run is done and a measurement failed.
     """
-    config = configs.resolve(config)
     directory, identity, wanted = _find(config, workdir)
-    result = _train(config, directory, identity, wanted, should_stop=should_stop, quiet=quiet, tensorboard=tensorboard)
-    measure(directory, config, should_stop=should_stop, quiet=quiet)
-    return result
-
-
-def measure(
-    directory: RunDirectory,
-    config: Mapping[str, Any],
-    *,
-    should_stop: Callable[[], bool] = lambda: False,
-    quiet: bool = False,
-) -> None:
-    """Measure what a config asks of a run and is not there; of one that diverged or is not done, nothing.
-
-    Args and raises: as for `measurements.measuring.measure`.
-    """
-    if records.missing(directory, config):
-        from flatwide.measurements import measuring
-
-        _start_jax(_available_threads())
-        measuring.measure(directory, config, should_stop=should_stop, quiet=quiet)
-
-
-def _train(
-    config: Mapping[str, Any],
-    directory: RunDirectory,
-    identity: Mapping[str, Any],
-    wanted: int,
-    *,
-    should_stop: Callable[[], bool],
-    quiet: bool,
-    tensorboard: bool,
-) -> dict[str, Any]:
-    """Train a run to its end, or give the result that is there."""
     num_devices = None
     if directory.read_result() is None:
         # All that can be wrong with a config is found here, before the run has a directory.
-        threads = _start_jax(wanted)
+        threads = jax_settings.start(wanted)
         built, state = _build(config)
         num_devices = devices.count(built.sharding)
     with _opened(directory, config, identity, wanted, num_devices):
@@ -114,29 +66,24 @@ def _train(
             return recording.finish()
 
 
-def run_together(
+def train_together(
     group: Sequence[Mapping[str, Any]],
     workdir: str | os.PathLike,
     *,
     should_stop: Callable[[], bool] = lambda: False,
     tensorboard: bool = True,
 ) -> list[Outcome]:
-    """Train runs of one shape at once, in one program of `config.group_size` runs.
+    """Train runs of one shape at once, in one program of `config.group_size` runs; nothing is measured.
 
-    One that fails, has diverged or is trained by another process leaves the others untouched.
-
-    Args: as for `run`; at most `group_size` configs, which differ in values only.
-    Returns: how each ended; a measurement that failed counts as a failure of its run.
-    Raises: Stopped, once all are saved.
+    Args, returns and raises: as for `runner.run_together`, of resolved configs.
     """
-    group = [configs.resolve(config) for config in group]
     outcomes: list[Outcome | None] = [None] * len(group)
     with contextlib.ExitStack() as stack:
         opened: dict[int, tuple[Experiment, Recording]] = {}
         for place, config in enumerate(group):
             try:
                 directory, identity, wanted = _find(config, workdir)
-                threads = _start_jax(wanted)
+                threads = jax_settings.start(wanted)
                 built, state = _build(config)
                 stack.enter_context(_opened(directory, config, identity, wanted, devices.count(built.sharding)))
                 if (result := directory.read_result()) is not None:
@@ -151,23 +98,7 @@ def run_together(
                 outcomes[place] = _failed(config, workdir, error)
         for place, outcome in _train_together(opened, should_stop):
             outcomes[place] = outcome
-    ended = [outcome for outcome in outcomes if outcome is not None]
-    return [_measured(*at, workdir, should_stop) for at in zip(ended, group, strict=True)]
-
-
-def _measured(
-    outcome: Outcome, config: Mapping[str, Any], workdir: str | os.PathLike, should_stop: Callable[[], bool]
-) -> Outcome:
-    """Measure a run that is finished, and tell what went wrong."""
-    if outcome.status != "finished" or not config["measurements"]:
-        return outcome
-    try:
-        measure(locate(config, workdir)[0], config, should_stop=should_stop, quiet=True)
-    except BusyError as error:
-        return Outcome("busy", str(error))
-    except RuntimeError as error:
-        return Outcome("failed", str(error), getattr(error, "waits_for", ""))
-    return outcome
+    return [outcome for outcome in outcomes if outcome is not None]
 
 
 def _train_together(
@@ -204,7 +135,9 @@ def keep_error(config: Mapping[str, Any], workdir: str | os.PathLike, text: str)
     directory, identity = locate(config, workdir)
     if not (directory.path / "config.json").exists():
         with contextlib.suppress(BusyError), directory.lock():
-            directory.write_config({**config, "threads": config["threads"] or _available_threads()}, identity=identity)
+            directory.write_config(
+                {**config, "threads": config["threads"] or jax_settings.available_threads()}, identity=identity
+            )
     directory.write_error(text)
 
 
@@ -215,8 +148,8 @@ def _failed(config: Mapping[str, Any], workdir: str | os.PathLike, error: Except
 
 def _find(config: Mapping[str, Any], workdir: str | os.PathLike) -> tuple[RunDirectory, dict[str, Any], int]:
     """Find the directory of a run, its identity, and the number of threads that it is to have."""
-    wanted = config["threads"] or _available_threads()
-    if not xla_bridge.backends_are_initialized():
+    wanted = config["threads"] or jax_settings.available_threads()
+    if not jax_settings.has_started():
         os.environ.setdefault("NPROC", str(wanted))  # in case a user's own data set uses JAX
     directory, identity = locate(config, workdir)
     if (directory.path / "config.json").exists():
@@ -224,19 +157,8 @@ def _find(config: Mapping[str, Any], workdir: str | os.PathLike) -> tuple[RunDir
     return directory, identity, wanted
 
 
-def locate(config: Mapping[str, Any], workdir: str | os.PathLike) -> tuple[RunDirectory, dict[str, Any]]:
-    """Find the directory of a run, and the identity that its name hashes.
-
-    Args:
-      config: a resolved config.
-    """
-    identity = experiment.identity(config, experiment.load_dataset(config).fingerprint)
-    name = f"{_slug(config)}-{configs.digest(identity)}"
-    return RunDirectory(Path(workdir) / "runs" / name), identity
-
-
 def _build(config: Mapping[str, Any]) -> tuple[Experiment, State]:
-    built = experiment.assemble(config)
+    built = assemble(config)
     if config["group_size"] > 1 and not built.has_whole_epochs:
         raise configs.ConfigError(
             [
@@ -267,7 +189,7 @@ def _opened(
                     "True to go on with it, or choose another --workdir or config.seed."
                 ]
             )
-        started_on = {"num_devices": num_devices, "matmul_precision": experiment.matmul_precision()}
+        started_on = {"num_devices": num_devices, "matmul_precision": jax_settings.matmul_precision()}
         directory.write_config(
             {**config, "threads": threads}, identity=identity, started_on=started_on if num_devices else None
         )
@@ -310,53 +232,8 @@ def _steps(built: Experiment, state: State) -> Iterator[Taken]:
 
 def _group_steps(group: list[Experiment], states: list[State]) -> Iterator[list[list[Taken]]]:
     first = group[0]
-    return experiment.take_epochs_together(
-        group, states, group_size=first.config["group_size"], seconds=_call_seconds(first)
-    )
+    return take_epochs_together(group, states, group_size=first.config["group_size"], seconds=_call_seconds(first))
 
 
 def _call_seconds(built: Experiment) -> float:
     return min(_SMALL_CALL_SECONDS, built.config["checkpoint_every_seconds"])
-
-
-def _available_threads() -> int:
-    """Read how many threads XLA may use: NPROC, or one a core."""
-    text = os.environ.get("NPROC")
-    if text is None:
-        return machine.available()
-    if not text.isdecimal() or int(text) < 1:
-        raise configs.ConfigError([f"NPROC={text!r}: expected a number of threads >= 1 in this environment variable."])
-    return int(text)
-
-
-def _start_jax(threads: int) -> int:
-    """Set XLA's number of CPU threads, on which the last bits of a result depend, and where compiled programs are kept.
-
-    The number can be set only until JAX starts.
-    Returns: the number in effect.
-    """
-    if not xla_bridge.backends_are_initialized():
-        os.environ["NPROC"] = str(threads)
-    in_effect = _available_threads()
-    if in_effect != threads:
-        say(
-            f"warning: this run wants {threads} threads and JAX has started with {in_effect}: the result may differ in "
-            "its last bits. Train it in a process of its own."
-        )
-    if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(cache / "flatwide" / "compiled"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    return in_effect
-
-
-def _slug(config: Mapping[str, Any]) -> str:
-    """Name a run for people: what is trained, how wide, and the two axes that every study has."""
-    model = Path(config["model"].replace(":", "/")).name
-    width = experiment.width(config)
-    width = "x".join(map(str, width if isinstance(width, tuple) else (width,)))[:40]
-    dataset = Path(config["dataset"].replace(":", "/")).name
-    rho = f"rho{configs.effective_rho(config):g}"
-    parts = [dataset, f"{model}{width}", rho, f"seed{config['seed']}"]
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", "-".join(parts))

@@ -3,29 +3,28 @@
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from flatwide import config as configs
-from flatwide import data, models, objectives, optimizers, registry, sam, schedules, sparsify, streams, trees, workloads
-from flatwide.models import lazy
+from flatwide import data, optimizers, registry, sparsify, streams, trees, workloads
+from flatwide.runs.parts import variant_of
 from flatwide.training import devices, sources, stretch
 from flatwide.training.evaluate import Evaluation
 from flatwide.training.loop import Taken
-from flatwide.training.plans import Shuffled
 from flatwide.training.segments import Segment, compiled_step
 from flatwide.training.sources import Source
 from flatwide.training.state import State, Values
-from flatwide.training.step import Metrics, Step, make_step
+from flatwide.training.step import Metrics, Step
 from flatwide.training.stretch import Member
-from flatwide.types import Batch, Dataset, Model, Objective, Padding, PyTree, Split
+from flatwide.types import Batch, Dataset, Model, PyTree, Split
 from flatwide.workloads import Workload
 
 _SMALL_EPOCH = 10**9  # examples times parameters: some seconds of one core at most
-_EXACT = "highest"  # a float32 product is one on any device; some GPUs else round its factors to 10 bits (TF32)
+EXACT = "highest"  # a float32 product is one on any device; some GPUs else round its factors to 10 bits (TF32)
 _EVALUATION_BATCH = 128  # at least; evaluation keeps no activations, so it can take more than a training batch
 
 
@@ -116,7 +115,7 @@ class Experiment:
         raw = sources.raw_shapes(self.train, self.data.example, self.config["batch_size"])
         whole = (state.params, state.stats, raw)
         shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), whole)
-        _traced_loss(self.workload, _hashable(shapes))
+        _traced_loss(self.workload, hashable(shapes))
 
     def train_step(self, state: State, batch: Batch) -> tuple[State, Metrics]:
         """Take one compiled step on a raw batch, such as `batch(step)` gives.
@@ -218,7 +217,7 @@ class Experiment:
 
     def _state(self, params: PyTree, stats: PyTree, mask: PyTree | None) -> State:
         params = trees.apply_mask(params, mask)
-        rule = _variant(self.config)(configs.effective_rho(self.config))
+        rule = variant_of(self.config)(configs.effective_rho(self.config))
         return State(
             step=jnp.zeros((), jnp.int32),
             params=params,
@@ -297,6 +296,12 @@ def _traced_loss(workload: Workload, shapes: tuple) -> None:
     jax.eval_shape(_training_loss(workload), params, _Drawn(raw, stats, key, key))
 
 
+def hashable(tree: PyTree) -> tuple:
+    """Return the leaves and the structure of a tree, as the key of a cache."""
+    leaves, structure = jax.tree.flatten(tree)
+    return tuple(leaves), structure
+
+
 def _restarted(model: Model, params: PyTree, stats: PyTree) -> PyTree:
     return stats if model.restart is None else model.restart(params, stats)
 
@@ -322,306 +327,6 @@ def _compiled_init(model: Model) -> Callable:
     return jax.jit(model.init, compiler_options=options)
 
 
-def build(config: Mapping[str, Any]) -> Experiment:
-    """Build the pieces of one run.
-
-    Args:
-      config: some config fields, as a ConfigDict or a mapping; the others are at their defaults.
-    Returns: the pieces. Where nobody has chosen JAX's `jax_default_matmul_precision`, it is "highest" from now on.
-    Raises: ConfigError with every fault of the config; DataError where the data is missing or damaged.
-    """
-    return assemble(configs.resolve(config))
-
-
-def assemble(config: Mapping[str, Any]) -> Experiment:
-    """Do what `build` does for a config that is resolved already."""
-    if getattr(jax.config, "jax_default_matmul_precision", None) is None:
-        jax.config.update("jax_default_matmul_precision", _EXACT)
-    dataset = load_dataset(config)
-    sharding = devices.over_local_devices()
-    _, num_steps, steps_per_epoch = lengths(config, dataset.train.num_examples, num_devices=devices.count(sharding))
-    train, validation = dataset.train, None
-    if config["validation_fraction"] > 0:
-        train, validation = data.hold_out(train, config["validation_fraction"], seed=config["seed"])
-    if config["train_examples"] is not None:
-        train = data.subset(train, config["train_examples"], seed=config["seed"])
-    if config["label_noise"] > 0:
-        train = data.add_label_noise(train, config["label_noise"], num_classes=dataset.num_outputs, seed=config["seed"])
-    example = _hashable(dataset.example)
-    targets = Targets(dataset.num_outputs, dataset.has_real_targets)
-    program = _program(_static(config), num_steps, dataset.prepare, dataset.padding, example, targets, sharding)
-    return Experiment(
-        config=config,
-        data=dataset,
-        train=train,
-        validation=validation,
-        test=dataset.test,
-        **program,
-        source=sources.source_of(
-            train, program["workload"], batch_size=config["batch_size"], schedule=program["schedule"]
-        ),
-        values=_values(config),
-        num_steps=num_steps,
-        steps_per_epoch=steps_per_epoch,
-        eval_every_steps=config["eval_every_steps"] or steps_per_epoch,
-        sharding=sharding,
-    )
-
-
-def load_dataset(config: Mapping[str, Any]) -> Dataset:
-    """Load the data set that a resolved config names; the same fields give the same object again."""
-    fields = tuple(_fields_for(_dataset_builder(config), config).items())
-    return _load_dataset(config["dataset"], registry.content_digest(config["dataset"]), is_double(), fields)
-
-
-def model_of(config: Mapping[str, Any], example: PyTree, num_outputs: int) -> Model:
-    """Build the model that a resolved config names, for inputs like `example`."""
-    builder = registry.find("config.model", config["model"], models.MODELS)
-    model = builder(example, num_outputs, **_fields_for(builder, config))
-    if not isinstance(model, Model):
-        raise configs.ConfigError([f"config.model={config['model']!r} gave {type(model).__name__}; expected a Model."])
-    if config["linearized"]:
-        return lazy.linearize(model, scale=config["output_scale"])
-    return model if config["output_scale"] is None else lazy.centre(model, scale=config["output_scale"])
-
-
-class Targets(NamedTuple):
-    """What a data set wants of each example: `num_outputs` real numbers, or one of so many classes."""
-
-    num_outputs: int
-    are_real: bool
-
-
-def objective_of(config: Mapping[str, Any], targets: Targets) -> Objective:
-    """Build the objective that a resolved config names."""
-    builder = registry.find("config.loss", config["loss"], objectives.OBJECTIVES)
-    fields = _fields_for(builder, config)
-    objective = builder(targets.num_outputs, real_targets=targets.are_real, **fields)
-    scale = config["output_scale"]
-    return objective if scale is None else objectives.scale_loss(objective, scale**-2)
-
-
-class Lengths(NamedTuple):
-    """How long a run is; num_examples are those trained on, after the validation split and the subset."""
-
-    num_examples: int
-    num_steps: int
-    steps_per_epoch: int
-
-
-def lengths(config: Mapping[str, Any], num_examples: int, *, num_devices: int = 1) -> Lengths:
-    """Derive how many examples are trained on, and for how many steps.
-
-    Args:
-      num_examples: training examples of the whole data set.
-    Raises: ConfigError with everything that does not fit the data and the devices.
-    """
-    batch_size, warmup, faults = config["batch_size"], config["warmup_steps"], []
-    held_out = round(config["validation_fraction"] * num_examples)
-    left = num_examples - held_out
-    if config["validation_fraction"] > 0 and not 0 < held_out < num_examples:
-        faults.append(
-            f"config.validation_fraction={config['validation_fraction']}: holds out {held_out} of {num_examples} "
-            "training examples; expected at least 1 held out and 1 left."
-        )
-    if config["train_examples"] is not None and config["train_examples"] > left:
-        faults.append(
-            f"config.train_examples={config['train_examples']}: expected at most the {left} training examples."
-        )
-    num_train = min(left, config["train_examples"] or left)
-    if batch_size > num_train:
-        faults.append(
-            f"config.batch_size={batch_size}: expected at most the {num_train} training examples; make it smaller."
-        )
-    if batch_size % num_devices:
-        faults.append(f"config.batch_size={batch_size}: expected a multiple of the {num_devices} devices.")
-    steps_per_epoch = Shuffled(max(num_train, 1), batch_size).steps_per_epoch
-    num_steps = config["num_train_steps"] or config["num_epochs"] * steps_per_epoch
-    if warmup >= num_steps:
-        faults.append(f"config.warmup_steps={warmup}: expected fewer than the {num_steps} steps of the run.")
-    last = max(config["measure_epochs"], default=0)
-    if config["num_train_steps"] and last * steps_per_epoch > num_steps:
-        faults.append(
-            f"config.measure_epochs={config['measure_epochs']}: expected epochs up to {num_steps / steps_per_epoch:g}, "
-            f"since config.num_train_steps={num_steps} and an epoch has {steps_per_epoch} steps."
-        )
-    if num_steps >= 2**31:
-        faults.append(f"config.num_epochs={config['num_epochs']}: {num_steps} steps; expected fewer than 2^31.")
-    if faults:
-        raise configs.ConfigError(faults)
-    return Lengths(num_train, num_steps, steps_per_epoch)
-
-
-def identity(config: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:
-    """Select the fields that make this run this run (see `config.identity`), with the digests of data and own files."""
-    extra: dict[str, Any] = {"data": fingerprint}
-    if is_double():
-        extra["x64"] = True
-    if matmul_precision() != _EXACT:
-        extra["matmul_precision"] = matmul_precision()
-    for field in configs.MAY_BE_OWN:
-        if registry.is_own_file(config[field]) and (field != "sam_variant" or configs.effective_rho(config) > 0):
-            # By name and content, so that the file may move.
-            extra[field] = f"{registry.own_file(config[field]).name}:{config[field].rpartition(':')[2]}"
-            extra[f"{field}_file"] = registry.content_digest(config[field])
-    return configs.identity(config, irrelevant=irrelevant_fields(config), extra=extra)
-
-
-def is_double() -> bool:
-    """Tell whether numbers have 64 bits, by JAX's own flag."""
-    return jax.dtypes.canonicalize_dtype(float).itemsize == 8
-
-
-def matmul_precision() -> str:
-    """Tell how exactly real numbers of 32 bits are multiplied, by JAX's own setting; "highest" where nobody chose."""
-    chosen = getattr(jax.config, "jax_default_matmul_precision", None)
-    return _EXACT if chosen in (None, "float32") else chosen
-
-
-def width(config: Mapping[str, Any]) -> Any:
-    """Give the width of the model: the first field that its builder reads, or "" if it reads none."""
-    builder = registry.find("config.model", config["model"], models.MODELS)
-    return next(iter(_fields_for(builder, config).values()), "")
-
-
-def irrelevant_fields(config: Mapping[str, Any]) -> set[str]:
-    """List the fields that the chosen model, data set, SAM variant and optimizer do not read."""
-    variant = registry.find("config.sam_variant", config["sam_variant"], sam.VARIANTS)
-    read_by_some = {name for name, field in configs.SCHEMA.items() if field.declared}
-    read_by_some |= set(registry.fields(variant))  # an own one has fields of its own
-    read_by_some |= {field for fields in optimizers.FIELDS.values() for field in fields}
-    read = set(optimizers.FIELDS[configs.base_optimizer(config)])
-    if config["momentum"] == 0:
-        read.discard("nesterov")
-    if config["layer_density"] == sparsify.PRUNERS[config["pruner"]].layer_density:
-        read_by_some.add("layer_density")  # the pruner's own default, so naming it changes nothing
-    builders = [
-        registry.find("config.model", config["model"], models.MODELS),
-        _dataset_builder(config),
-        registry.find("config.loss", config["loss"], objectives.OBJECTIVES),
-    ]
-    if configs.effective_rho(config) > 0:
-        builders.append(variant)
-    for builder in builders:
-        read |= set(registry.fields(builder))
-    if config["num_blocks"] == models.NUM_BLOCKS.get(config["model"]):
-        read.discard("num_blocks")  # likewise the family's own
-    return read_by_some - read
-
-
-def _dataset_builder(config: Mapping[str, Any]) -> Callable[..., Dataset]:
-    return registry.find("config.dataset", config["dataset"], data.DATASETS)
-
-
-@functools.lru_cache(maxsize=4)
-def _load_dataset(name: str, content: str, double: bool, fields: tuple[tuple[str, Any], ...]) -> Dataset:
-    del content, double  # only part of the key: an edited file, and 64-bit numbers, make another data set
-    dataset = registry.find("config.dataset", name, data.DATASETS)(**dict(fields))
-    if not isinstance(dataset, Dataset):
-        raise configs.ConfigError([f"config.dataset={name!r} gave {type(dataset).__name__}; expected a Dataset."])
-    return dataset
-
-
-def _fields_for(builder: Callable, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Pick the config fields that a builder declares as keyword-only parameters; others keep the builder's default."""
-    return {name: config[name] for name in registry.fields(builder) if name in config}
-
-
-def _variant(config: Mapping[str, Any]) -> Callable[..., sam.AscentRule]:
-    builder = registry.find("config.sam_variant", config["sam_variant"], sam.VARIANTS)
-    return functools.partial(builder, **_fields_for(builder, config))
-
-
-def _values(config: Mapping[str, Any]) -> Values:
-    real, number = jax.dtypes.canonicalize_dtype(float), cast(Any, np.asarray)  # the host makes them faster
-    return Values(
-        rho=number(configs.effective_rho(config), real),
-        learning_rate=number(config["learning_rate"], real),
-        weight_decay=number(config["weight_decay"], real),
-        seed=number(config["seed"], np.uint32),
-    )
-
-
 @jax.jit
 def _copied(tree: PyTree) -> PyTree:
     return jax.tree.map(jnp.copy, tree)
-
-
-# Fields that are arguments of a compiled program, or only steer the host: the others are part of the program.
-_NOT_STATIC = {"rho", "learning_rate", "weight_decay", "seed", "label_noise", "validation_fraction", "train_examples"}
-_NOT_STATIC |= {"sparsity", "pruner", "layer_density", "snip_batches", "num_epochs", "num_train_steps"}
-_NOT_STATIC |= {"data_dir", "cache", "threads", "eval_every_steps", "steps_per_eval", "log_every_steps"}
-_NOT_STATIC |= {"checkpoint_every_seconds", "restore_checkpoint", "group_size"}
-_NOT_STATIC |= {"measurements", "measure_epochs", "measure_examples"}
-
-
-def shape(config: Mapping[str, Any]) -> tuple:
-    """Give what the programs of a resolved config are compiled for: equal for runs that can share them."""
-    sizes = ("num_epochs", "num_train_steps", "train_examples", "validation_fraction", "eval_every_steps")
-    masked = ("is_masked", config["sparsity"] > 0)
-    return *_static(config), *((name, config[name]) for name in (*sizes, "steps_per_eval", "group_size")), masked
-
-
-def _static(config: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
-    """Pick what a compiled program depends on, in hashable form."""
-    one_pass = configs.effective_rho(config) == 0
-    # As in the identity: sgd is SAM without ascent, whatever the variant.
-    optimizer = {"optimizer": "sam", "base_optimizer": configs.base_optimizer(config)}
-    ascent = {name: configs.SCHEMA[name].default for name in ("sam_variant", "layer_scales")} if one_pass else {}
-    config = {**config, **optimizer, **ascent}
-    static = {name: value for name, value in config.items() if name not in _NOT_STATIC}
-    files = {f"{name}_file": registry.content_digest(config[name]) for name in configs.MAY_BE_OWN}
-    mode = {"one_pass": one_pass, "double": is_double()}
-    return tuple(sorted({**static, **files, **mode}.items()))
-
-
-def _hashable(tree: PyTree) -> tuple:
-    leaves, structure = jax.tree.flatten(tree)
-    return tuple(leaves), structure
-
-
-@functools.lru_cache(maxsize=64)
-def _workload(read: tuple, prepare: Callable, padding: Padding | None, example: tuple, targets: Targets) -> Workload:
-    """Bind data, model and objective; the same object for runs of one network, whatever optimizer trains it."""
-    fields = dict(read)
-    model = model_of(fields, jax.tree.unflatten(example[1], example[0]), targets.num_outputs)
-    return Workload(prepare, model, objective_of(fields, targets), padding)
-
-
-@functools.lru_cache(maxsize=64)
-def _program(
-    static: tuple,
-    num_steps: int,
-    prepare: Callable,
-    padding: Padding | None,
-    example: tuple,
-    targets: Targets,
-    sharding: devices.Sharding,
-) -> dict[str, Any]:
-    """Build the functions that do not depend on values; the same ones again for runs of one shape."""
-    fields = dict(static)
-    always = ("model", "model_file", "loss", "loss_file", "linearized", "output_scale", "double")
-    read = {name: fields[name] for name in always}
-    read |= _fields_for(registry.find("config.model", fields["model"], models.MODELS), fields)
-    read |= _fields_for(registry.find("config.loss", fields["loss"], objectives.OBJECTIVES), fields)
-    workload = _workload(tuple(sorted(read.items())), prepare, padding, example, targets)
-    optimizer = optimizers.build(
-        configs.base_optimizer(fields),
-        momentum=fields["momentum"],
-        nesterov=fields["nesterov"],
-        adam_betas=fields["adam_betas"],
-        adam_epsilon=fields["adam_epsilon"],
-        gradient_clip=fields["gradient_clip"],
-    )
-    schedule = schedules.build(fields["lr_scheduler"], num_steps=num_steps, warmup_steps=fields["warmup_steps"])
-    step = make_step(
-        workload,
-        optimizer=optimizer,
-        variant=_variant(fields),
-        schedule=schedule,
-        one_pass=fields["one_pass"],
-        microbatch=fields["microbatch"],
-        accumulation_steps=fields["accumulation_steps"],
-        sharding=sharding,
-    )
-    return {"workload": workload, "optimizer": optimizer, "schedule": schedule, "step": step}

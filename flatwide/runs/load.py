@@ -9,9 +9,11 @@ from typing import Any, NamedTuple
 import jax
 
 from flatwide.config import digest
-from flatwide.runs import checkpoints, experiment
-from flatwide.runs.directory import IDENTITY, RunDirectory, STARTED_ON
+from flatwide.runs import checkpoints
+from flatwide.runs.build import build
+from flatwide.runs.directory import IDENTITY, STARTED_ON, RunDirectory
 from flatwide.runs.experiment import Experiment
+from flatwide.runs.identity import identity
 from flatwide.training.state import State
 from flatwide.types import Model, PyTree
 
@@ -56,8 +58,8 @@ def rebuild(directory: RunDirectory) -> Experiment:
     )
     # The number of threads is recorded for every run, and is part of the identity of some; what was to be measured is
     # of none, and its file may be gone.
-    built = experiment.build(config | {"threads": recorded.get("threads"), "measurements": ()})
-    found = experiment.identity(built.config, built.data.fingerprint)
+    built = build(config | {"threads": recorded.get("threads"), "measurements": ()})
+    found = identity(built.config, built.data.fingerprint)
     if changed := sorted(name for name in recorded.keys() | found.keys() if recorded.get(name) != found.get(name)):
         raise ValueError(
             f"{directory.path}: {', '.join(changed)} changed since the run was trained (a file of yours, the data, "

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TextIO
 
-from flatwide.runs.directory import FRACTION_METRICS
+from flatwide.columns import FRACTION_METRICS
 
 _LIVE_SECONDS = 0.1
 _ERASE_TO_END = "\x1b[K"  # of the line, on a terminal

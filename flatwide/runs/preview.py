@@ -12,7 +12,8 @@ import numpy as np
 
 from flatwide import config as configs
 from flatwide import data, registry, sparsify, trees, workloads
-from flatwide.runs import experiment
+from flatwide.runs import build
+from flatwide.runs.parts import Targets, load_dataset, model_of, objective_of
 from flatwide.training import devices, sources
 from flatwide.types import Batch, Dataset, Model, PyTree
 
@@ -39,10 +40,10 @@ def describe(config: Mapping[str, Any]) -> str:
     Raises: ConfigError if the config does not fit the data.
     """
     outline = _outline(config)
-    model = experiment.model_of(config, outline.example, outline.num_outputs)
+    model = model_of(config, outline.example, outline.num_outputs)
     params, stats = _shapes(model)
     num_devices = devices.count(devices.over_local_devices())
-    num_examples, num_steps, steps_per_epoch = experiment.lengths(config, outline.num_train, num_devices=num_devices)
+    num_examples, num_steps, steps_per_epoch = build.lengths(config, outline.num_train, num_devices=num_devices)
     kept = sparsify.num_kept(
         params, pruner=config["pruner"], sparsity=config["sparsity"], layer_density=config["layer_density"]
     )
@@ -69,8 +70,8 @@ class Sizes(NamedTuple):
 def sizes(config: Mapping[str, Any]) -> Sizes:
     """Tell the sizes of a resolved config's run, without its data where they are not on this machine."""
     outline = _outline(config)
-    num_steps = experiment.lengths(config, outline.num_train).num_steps
-    return Sizes(_shapes(experiment.model_of(config, outline.example, outline.num_outputs))[0], num_steps)
+    num_steps = build.lengths(config, outline.num_train).num_steps
+    return Sizes(_shapes(model_of(config, outline.example, outline.num_outputs))[0], num_steps)
 
 
 def is_local(config: Mapping[str, Any]) -> bool:
@@ -87,10 +88,10 @@ def _outline(config: Mapping[str, Any]) -> Outline:
     declared = data.INFO.get(config["dataset"])
     piece = config["microbatch"] or config["batch_size"] // config["accumulation_steps"]
     if declared is None:
-        return _outline_of(experiment.load_dataset(config), piece)
+        return _outline_of(load_dataset(config), piece)
     if is_local(config):
         with contextlib.suppress(data.DataError):
-            return _outline_of(experiment.load_dataset(config), piece)
+            return _outline_of(load_dataset(config), piece)
     example = jax.ShapeDtypeStruct(declared.input_shape, jax.dtypes.canonicalize_dtype(float))
     targets = jax.ShapeDtypeStruct((piece,), jnp.int32)
     batch = {"inputs": jax.ShapeDtypeStruct((piece, *example.shape), example.dtype), "targets": targets}
@@ -114,7 +115,7 @@ def _memory(config: Mapping[str, Any], outline: Outline, model: Model, params: P
     The values kept for the backward pass are counted from the traced gradient, before the compiler fuses some away.
     """
     are_real = all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(outline.batch["targets"]))
-    objective = experiment.objective_of(config, experiment.Targets(outline.num_outputs, are_real))
+    objective = objective_of(config, Targets(outline.num_outputs, are_real))
     workload = workloads.Workload(lambda batch, key, train: batch, model, objective)
 
     def backward(params, stats, batch):

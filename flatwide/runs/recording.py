@@ -16,9 +16,10 @@ import numpy as np
 
 from flatwide import data, machine, sparsify, trees
 from flatwide.config import digest
-from flatwide.runs import checkpoints, disk, experiment, logs, rows
+from flatwide.runs import checkpoints, disk, logs, rows
 from flatwide.runs.directory import IDENTITY, RunDirectory, best_evaluations
 from flatwide.runs.experiment import Experiment
+from flatwide.runs.jax_settings import is_double, matmul_precision
 from flatwide.training import devices
 from flatwide.training.evaluate import Evaluation, Interrupted, summarize
 from flatwide.training.loop import Taken
@@ -358,8 +359,8 @@ def where() -> dict[str, Any]:
     """Tell what numbers are computed with, and how exactly."""
     return {
         "device": _device(),
-        "x64": experiment.is_double(),
-        "matmul_precision": experiment.matmul_precision(),
+        "x64": is_double(),
+        "matmul_precision": matmul_precision(),
         "versions": _versions(),
     }
 

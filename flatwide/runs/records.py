@@ -7,17 +7,15 @@ import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from types import MappingProxyType
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from flatwide import measurements
+from flatwide import catalogue
 from flatwide.config.schema import SCHEMA
 from flatwide.runs import disk
 from flatwide.runs.directory import RunDirectory, write_atomically, write_json
-
-if TYPE_CHECKING:
-    from flatwide.measurements.subject import Measured
 
 _DEFAULT_EXAMPLES = SCHEMA["measure_examples"].default
 
@@ -38,11 +36,25 @@ class Wanted(NamedTuple):
     @property
     def stem(self) -> str:
         """Name its file: the measurement, and what of it is not at its default."""
-        version, title = measurements.version(self.name), measurements.title(self.name)
+        version, title = catalogue.version(self.name), catalogue.title(self.name)
         parts = [title] + ([] if version == "1" else [f"v{version}"])
         parts += [] if self.epoch is None else [f"epoch{self.epoch}"]
         parts += [] if self.num_examples == _DEFAULT_EXAMPLES else [f"examples{self.num_examples}"]
         return "-".join(parts)
+
+
+class Measured(NamedTuple):
+    """What a measurement found.
+
+    values: name -> number; each becomes a column `<measurement>.<name>`. errors: name -> standard error of the value of
+    the same name, where it is an estimate. arrays: what is no single number, such as a spectrum. cost: the work that
+    was done, in Hessian-vector products over the examples.
+    """
+
+    values: Mapping[str, float]
+    errors: Mapping[str, float] = MappingProxyType({})
+    arrays: Mapping[str, np.ndarray] = MappingProxyType({})
+    cost: float = 0
 
 
 class Record(NamedTuple):
@@ -84,7 +96,7 @@ def missing(directory: RunDirectory, config: Mapping[str, Any]) -> list[Wanted]:
 
 
 def write(
-    directory: RunDirectory, one: Wanted, measured: "Measured", *, epoch: float, num_examples: int, facts: Mapping
+    directory: RunDirectory, one: Wanted, measured: Measured, *, epoch: float, num_examples: int, facts: Mapping
 ) -> None:
     """Write a measurement: its arrays first, and last the JSON whose presence means that it is done.
 
@@ -105,8 +117,8 @@ def write(
         arrays = {name: np.asarray(array) for name, array in measured.arrays.items()}
         write_atomically(path.with_suffix(".npz"), _npz(arrays))
     content = {
-        "name": measurements.title(one.name),
-        "version": measurements.version(one.name),
+        "name": catalogue.title(one.name),
+        "version": catalogue.version(one.name),
         "epoch": epoch,
         "is_final": one.epoch is None,
         "num_examples": num_examples,

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flatwide.runs import disk
-from flatwide.runs.directory import IDENTITY, RESULT_FIELDS, RunDirectory, run_directories, write_atomically
+from flatwide.columns import RESULT_FIELDS
 from flatwide.config import digest
-from flatwide.runs import records
+from flatwide.runs import disk, records
+from flatwide.runs.directory import IDENTITY, RunDirectory, run_directories, write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd

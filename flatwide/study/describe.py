@@ -7,8 +7,9 @@ from typing import Any
 
 from flatwide import config as configs
 from flatwide import machine, trees
-from flatwide.measurements import title
-from flatwide.runs import experiment, preview
+from flatwide.catalogue import title
+from flatwide.runs import identity, preview
+from flatwide.runs.jax_settings import is_double
 from flatwide.runs.logs import duration_text
 from flatwide.study.inventory import DONE, REFUSED, UNMEASURED, Inventory, Known
 from flatwide.study.plan import Plan, Planned
@@ -121,7 +122,7 @@ def groups(found: Inventory, estimate: Estimate) -> list[str]:
         rows.append(
             (
                 *([members[0].run.part] if has_parts else []),
-                str(experiment.width(config)),
+                str(identity.width(config)),
                 "base" if configs.effective_rho(config) == 0 else "SAM",
                 f"{trees.size(sizes.params):,}",
                 f"{sizes.num_steps:,}",
@@ -148,7 +149,7 @@ def disk(found: Inventory) -> list[str]:
 
 def _snapshot_bytes(run: Planned) -> int:
     """Count the bytes of the networks that a run keeps besides its checkpoints."""
-    itemsize = (8 if experiment.is_double() else 4) + (run.config["sparsity"] > 0)
+    itemsize = (8 if is_double() else 4) + (run.config["sparsity"] > 0)
     return len(run.config["measure_epochs"]) * trees.size(preview.sizes(run.config).params) * itemsize
 
 
@@ -156,7 +157,7 @@ def _state_bytes(run: Planned) -> int:
     """Count the bytes of a checkpoint: parameters, optimizer state and mask."""
     config, params = run.config, preview.sizes(run.config).params
     copies = 1 + {"sgd": int(config["momentum"] > 0), "adam": 2, "adamw": 2}[configs.base_optimizer(config)]
-    itemsize = 8 if experiment.is_double() else 4
+    itemsize = 8 if is_double() else 4
     return trees.size(params) * (copies * itemsize + (config["sparsity"] > 0))
 
 

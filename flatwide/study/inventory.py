@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 
 from flatwide import config as configs
 from flatwide import data, registry
-from flatwide.runs import disk, driver, experiment, records
+from flatwide.runs import disk, records
+from flatwide.runs.build import assemble
 from flatwide.runs.directory import IDENTITY, RunDirectory, run_directories
+from flatwide.runs.identity import locate
 from flatwide.study.plan import Plan, Planned
 
 DONE = ("finished", "diverged")
@@ -80,12 +82,12 @@ def check(found: Inventory) -> None:
         if known.status != UNMEASURED and not is_own:
             configs_of_kinds[config["model"], config["dataset"], config["loss"]] = config
     for config in configs_of_kinds.values():
-        built = experiment.assemble(config)
+        built = assemble(config)
         built.check(built.state_shapes())
 
 
 def _look_up(run: Planned, workdir: str | os.PathLike) -> Known:
-    directory, identity = driver.locate(run.config, workdir)
+    directory, identity = locate(run.config, workdir)
     try:
         status = directory.status()
         if status == "new":

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
+from flatwide import catalogue, machine, registry
 from flatwide import config as configs
-from flatwide import machine, measurements, registry
 from flatwide.runs import records
 from flatwide.runs.directory import RunDirectory
 from flatwide.runs.table import collect, write_results
@@ -67,8 +67,8 @@ def read(arguments: list[str]) -> Request | None:
         faults.append(f"measure {flags.workdir or ''}: expected a work directory with runs; usage:\n{USAGE}")
     names = tuple(dict.fromkeys(map(registry.absolute, _texts(flags.measurements or ""))))
     if not names:
-        faults.append(f"--measurements is missing; known: {', '.join(sorted(measurements.MEASUREMENTS))}.")
-    faults += measurements.faults("--measurements", names)
+        faults.append(f"--measurements is missing; known: {', '.join(sorted(catalogue.MEASUREMENTS))}.")
+    faults += catalogue.faults("--measurements", names)
     epochs, counts = _integers("epochs", flags.epochs, 0, faults), {}
     for name in ("examples", "workers"):
         found = _integers(name, getattr(flags, name), 1, faults)
@@ -123,7 +123,7 @@ def run(
     left = [task for task in tasks if missing[task.name]]
     num_missing = sum(map(len, missing.values()))
     print(f"{len(tasks)} runs: {len(tasks) - len(left)} measured, {len(left)} to measure", file=out)
-    print(f"measurements to take: {num_missing} ({', '.join(map(measurements.title, request.names))})", file=out)
+    print(f"measurements to take: {num_missing} ({', '.join(map(catalogue.title, request.names))})", file=out)
     for epoch, count in sorted(_not_kept(request, left).items()):
         print(f"warning: {count} of these runs kept no network of epoch {epoch}: nothing to measure there", file=out)
     if request.is_dry:

@@ -16,6 +16,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from flatwide import runner
 from flatwide.measurements.measuring import MeasurementError, WaitingError
 from flatwide.runs import driver
 from flatwide.runs.directory import BusyError, RunDirectory
@@ -72,7 +73,7 @@ def _train(orders: Orders, worker: str, pieces, should_stop: Callable[[], bool])
         if _size(piece[0]) > 1:
             group = [task.config for task in left]
             options = {"should_stop": should_stop, "tensorboard": orders.tensorboard}
-            outcomes = driver.run_together(group, orders.workdir, **options)
+            outcomes = runner.run_together(group, orders.workdir, **options)
             for task, outcome in zip(left, outcomes, strict=True):
                 if outcome.waits_for:
                     _wait(orders, task, outcome.waits_for, outcome.problem)
@@ -90,9 +91,9 @@ def _train_one(orders: Orders, task: Task, should_stop: Callable[[], bool]) -> N
     try:
         if task.trains:
             options = {"should_stop": should_stop, "tensorboard": orders.tensorboard}
-            driver.run(task.config, orders.workdir, **options, quiet=True)
+            runner.run(task.config, orders.workdir, **options, quiet=True)
         else:
-            driver.measure(directory, task.config, should_stop=should_stop, quiet=True)
+            runner.measure_run(directory, task.config, should_stop=should_stop, quiet=True)
     except driver.Stopped:
         raise
     except WaitingError as error:

@@ -6,9 +6,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from flatwide import config as configs
-from flatwide import data, registry
+from flatwide import data, experiment, registry
 from flatwide.data.synthetic import matrix_factorization, regression_1d, teacher_student, two_layer_teacher
-from flatwide.runs import experiment
 
 TASKS = {"regression_1d": regression_1d, "matrix_factorization": matrix_factorization}
 TASKS |= {"two_layer_teacher": two_layer_teacher, "teacher_student": teacher_student}

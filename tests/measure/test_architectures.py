@@ -7,9 +7,8 @@ import pytest
 from jax.flatten_util import ravel_pytree
 from numpy.testing import assert_allclose
 
-from flatwide import measure, trees
+from flatwide import experiment, measure, trees
 from flatwide.measurements.subject import MeanLoss
-from flatwide.runs import experiment
 
 IMAGES = {"batch_size": 4, "momentum": 0.0}
 FAMILIES = {

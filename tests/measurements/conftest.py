@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
+from flatwide import experiment
 from flatwide.measurements.subject import Subject, examples_of
-from flatwide.runs import experiment
 
 
 class Small(NamedTuple):

@@ -5,10 +5,9 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from flatwide import trees
+from flatwide import experiment, trees
 from flatwide.measurements.curvature import curvature
 from flatwide.measurements.subject import Subject, examples_of
-from flatwide.runs import experiment
 
 MASKED = {"num_neurons": (2,), "pruner": "random", "sparsity": 0.5}
 

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 import flatwide
-from flatwide import cli, measurements
+from flatwide import catalogue, cli, experiment, runner
 from flatwide import config as configs
 from flatwide.measurements import gradient, measuring
 from flatwide.measurements.measuring import MeasurementError
 from flatwide.measurements.subject import ExampleLoss, MeanLoss, examples_of
-from flatwide.runs import driver, experiment, records
+from flatwide.runs import driver, identity, records
 from flatwide.runs.directory import BusyError
+from flatwide.runs.identity import locate
 from flatwide.runs.records import Wanted
 
 FIELDS = {
@@ -27,11 +28,11 @@ FIELDS = {
 
 
 def run(workdir, **fields):
-    return driver.run(FIELDS | fields, workdir, quiet=True, tensorboard=False)
+    return runner.run(FIELDS | fields, workdir, quiet=True, tensorboard=False)
 
 
 def directory_of(workdir, **fields):
-    return driver.locate(configs.resolve(FIELDS | fields), workdir)[0]
+    return locate(configs.resolve(FIELDS | fields), workdir)[0]
 
 
 def files(directory):
@@ -243,7 +244,7 @@ def test_a_changed_run_is_not_measured(tmp_path):
 def test_files_are_named_after_what_is_not_at_its_default(monkeypatch):
     assert Wanted("gradient", None, 1000).stem == "gradient"
     assert Wanted("gradient", 3, 50).stem == "gradient-epoch3-examples50"
-    monkeypatch.setitem(measurements.VERSIONS, "gradient", 2)
+    monkeypatch.setitem(catalogue.VERSIONS, "gradient", 2)
     assert Wanted("gradient", 0, 1000).stem == "gradient-v2-epoch0"
 
 
@@ -275,7 +276,5 @@ def test_epochs_past_the_end_are_refused():
 
 def test_what_is_measured_names_no_run():
     asked = configs.resolve(FIELDS | {"measure_epochs": (1,)})
-    assert experiment.identity(asked, "data") == experiment.identity(
-        configs.resolve({**asked, "measurements": ()}), "data"
-    )
-    assert not {"measurements", "measure_epochs", "measure_examples"} & experiment.identity(asked, "data").keys()
+    assert identity.identity(asked, "data") == identity.identity(configs.resolve({**asked, "measurements": ()}), "data")
+    assert not {"measurements", "measure_epochs", "measure_examples"} & identity.identity(asked, "data").keys()

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from flatwide import trees
+from flatwide import experiment, trees
 from flatwide.models.shallow import linear_network, one_hidden_layer, two_layer_frozen_head
-from flatwide.runs import experiment
 
 
 def example(size):

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flatwide.columns import RESULT_FIELDS
 from flatwide.runs import disk, rows
-from flatwide.runs.directory import BusyError, RESULT_FIELDS, best_evaluations, run_directories, write_json
-from flatwide.runs.directory import RunDirectory
+from flatwide.runs.directory import BusyError, RunDirectory, best_evaluations, run_directories, write_json
 
 CONFIG = {"model": "MLP", "num_neurons": (300, 100), "rho": 0.1, "seed": 0, "augment": None}
 IDENTITY = {"num_neurons": (300, 100), "rho": 0.1}

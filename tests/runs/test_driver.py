@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,9 +12,10 @@ import numpy as np
 import pytest
 
 import flatwide
-from flatwide.runs import checkpoints, driver, experiment, recording
 from flatwide import config as configs
-from flatwide.runs.directory import RunDirectory
+from flatwide import experiment, runner
+from flatwide.runs import checkpoints, driver
+from flatwide.runs.identity import locate
 from flatwide.runs.rows import COLUMNS
 
 FIELDS = {
@@ -30,11 +30,11 @@ TIMES = ("seconds", "started", "finished")
 
 
 def run(workdir, **fields):
-    return driver.run(FIELDS | fields, workdir, quiet=True)
+    return runner.run(FIELDS | fields, workdir, quiet=True)
 
 
 def directory_of(workdir, **fields):
-    return driver.locate(configs.resolve(FIELDS | fields), workdir)[0]
+    return locate(configs.resolve(FIELDS | fields), workdir)[0]
 
 
 def without_times(result):
@@ -89,7 +89,7 @@ def test_runs_that_differ_get_directories_of_their_own(tmp_path):
 def test_a_stopped_run_ends_with_the_same_numbers(tmp_path, segments):
     whole = run(tmp_path / "whole")
     with pytest.raises(driver.Stopped, match="the same command goes on from there"):
-        driver.run(FIELDS, tmp_path / "cut", should_stop=After(segments), quiet=True)
+        runner.run(FIELDS, tmp_path / "cut", should_stop=After(segments), quiet=True)
     assert without_times(run(tmp_path / "cut")) == without_times(whole)
     one, other = directory_of(tmp_path / "whole"), directory_of(tmp_path / "cut")
     assert (one.path / "metrics.csv").read_text() == (other.path / "metrics.csv").read_text()
@@ -111,7 +111,7 @@ slow = float(sys.argv[3])
 def pause():
     time.sleep(slow)
     return False
-driver.run(json.loads(sys.argv[1]), sys.argv[2], should_stop=pause, quiet=True)
+runner.run(json.loads(sys.argv[1]), sys.argv[2], should_stop=pause, quiet=True)
 """
 
 
@@ -145,230 +145,13 @@ def test_a_killed_run_resumes_and_ends_with_the_same_numbers(tmp_path):
 def test_a_damaged_newest_checkpoint_falls_back_with_a_warning(tmp_path, capsys):
     whole = run(tmp_path / "whole")
     with pytest.raises(driver.Stopped):
-        driver.run(FIELDS, tmp_path / "cut", should_stop=After(2), quiet=True)
+        runner.run(FIELDS, tmp_path / "cut", should_stop=After(2), quiet=True)
     directory = directory_of(tmp_path / "cut")
     newest = sorted(directory.checkpoints.glob("step_*.npz"))[-1]
     newest.write_bytes(newest.read_bytes()[:-100])
-    result = driver.run(FIELDS, tmp_path / "cut")
+    result = runner.run(FIELDS, tmp_path / "cut")
     assert f"warning: {newest}" in capsys.readouterr().err
     assert without_times(result) == without_times(whole)
-
-
-# Whether a run resumes from what it left.
-
-
-LINES = {"validation_fraction": 0.0, "num_epochs": 8}  # 8 evaluations, of which a stopped run has some
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    return without_times(run(tmp_path_factory.mktemp("undisturbed"), **LINES))
-
-
-@pytest.fixture(scope="module")
-def stopped(tmp_path_factory):
-    """Stop a run after five of its evaluations; every test damages a copy of what it left."""
-    workdir = tmp_path_factory.mktemp("stopped")
-    with pytest.raises(driver.Stopped):
-        driver.run(FIELDS | LINES, workdir, should_stop=After(4), quiet=True)
-    directory = directory_of(workdir, **LINES)
-    assert len(directory.read_metrics()) == 5
-    assert len(list(directory.checkpoints.glob("step_*.npz"))) == 2
-    return workdir
-
-
-@pytest.fixture
-def cut(stopped, tmp_path):
-    shutil.copytree(stopped, tmp_path / "cut")
-    return directory_of(tmp_path / "cut", **LINES)
-
-
-def resume(directory):
-    return run(directory.path.parents[1], **LINES)
-
-
-def edited(directory, line, before, after):
-    """Write another text into a line of metrics.csv; the header is line 0."""
-    lines = directory.metrics_file.read_bytes().split(b"\n")
-    assert before in lines[line]
-    lines[line] = lines[line].replace(before, after, 1)
-    directory.metrics_file.write_bytes(b"\n".join(lines))
-
-
-def without_line(directory, line):
-    lines = directory.metrics_file.read_bytes().split(b"\n")
-    directory.metrics_file.write_bytes(b"\n".join(lines[:line] + lines[line + 1 :]))
-
-
-DAMAGES = {
-    "lost": lambda directory: directory.metrics_file.unlink(),
-    "emptied": lambda directory: directory.metrics_file.write_bytes(b""),
-    "a cell": lambda directory: edited(directory, 2, b".", b".9"),
-    "swapped names": lambda directory: edited(directory, 0, b"test_loss,test_metric", b"test_metric,test_loss"),
-    "a header that is none": lambda directory: edited(directory, 0, b"step", b"st\xffp"),
-    "a row missing": lambda directory: without_line(directory, 1),
-    "rows exchanged": lambda directory: edited(directory, 1, b",", b",\n"),
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_a_run_whose_rows_are_not_those_it_wrote_is_refused(cut, damage):
-    DAMAGES[damage](cut)
-    before = {path: path.read_bytes() for path in cut.path.rglob("*.*") if "events" not in path.name}
-    with pytest.raises(
-        ValueError, match=r"metrics\.csv: the first 5 rows, which lead to step_\d+\.npz, (are|were)"
-    ) as error:
-        resume(cut)
-    assert "Restore what was lost or changed from a copy, or train the run again in another --workdir" in str(
-        error.value
-    )
-    assert {path: path.read_bytes() for path in before if path.exists()} == before
-
-
-def test_a_run_falls_back_to_a_checkpoint_whose_rows_are_unchanged(cut, undisturbed, capsys):
-    edited(cut, 5, b".", b".9")
-    result = driver.run(FIELDS | LINES, cut.path.parents[1], tensorboard=False)
-    told = capsys.readouterr().err
-    assert "metrics.csv: the first 5 rows, which lead to step_" in told
-    assert "were changed after they were written. Using the checkpoint before it." in told
-    assert without_times(result) == undisturbed
-
-
-TAILS = {
-    "zeros": b"\0" * 300,
-    "torn": b"78,6.0,0.0",
-    "not UTF-8": b"78,6.0,\xff\xfe\n",
-    "a row that never was": b"78,6.0,0.1,0.1,,,,,0.0,1.0\n",
-    "text": b"step,epoch\nx\n",
-}
-
-
-@pytest.mark.parametrize("tail", TAILS)
-def test_what_follows_the_checkpoint_does_not_matter(cut, undisturbed, tail):
-    with open(cut.metrics_file, "ab") as file:
-        file.write(TAILS[tail])
-    assert without_times(resume(cut)) == undisturbed
-
-
-def test_checkpoints_of_another_run_are_refused(cut, tmp_path, undisturbed):
-    other = FIELDS | LINES | {"seed": 1}
-    with pytest.raises(driver.Stopped):
-        driver.run(other, tmp_path / "other", should_stop=After(4), quiet=True)
-    foreign = directory_of(tmp_path / "other", **LINES, seed=1)
-    shutil.copytree(cut.checkpoints, tmp_path / "kept")
-    shutil.rmtree(cut.checkpoints)
-    shutil.copytree(foreign.checkpoints, cut.checkpoints)
-    shutil.copy(cut.metrics_file, tmp_path / "metrics.csv")
-    shutil.copy(foreign.metrics_file, cut.metrics_file)
-    with pytest.raises(ValueError, match=r"step_\d+\.npz: the checkpoint is of another run \(identity") as error:
-        resume(cut)
-    assert f"identity {foreign.name[-8:]}; expected {cut.name[-8:]}" in str(error.value)
-    shutil.copytree(tmp_path / "kept", cut.checkpoints, dirs_exist_ok=True)
-    shutil.copy(tmp_path / "metrics.csv", cut.metrics_file)
-    assert without_times(resume(cut)) == undisturbed
-
-
-def test_a_final_network_of_another_run_is_not_loaded(tmp_path):
-    for seed in (0, 1):
-        run(tmp_path, num_epochs=1, seed=seed)
-    one, other = (directory_of(tmp_path, num_epochs=1, seed=seed) for seed in (0, 1))
-    shutil.copy(other.checkpoints / "final.npz", one.checkpoints / "final.npz")
-    with pytest.raises(ValueError, match=r"final\.npz: the checkpoint is of another run"):
-        flatwide.load_run(one.path)
-    flatwide.load_run(other.path)
-
-
-def test_checkpoints_of_earlier_versions_resume(cut, undisturbed):
-    forget_what_is_new(cut)
-    with open(cut.metrics_file, "ab") as file:
-        file.write(b"\0" * 30)  # after the row of the checkpoint's step
-    assert without_times(resume(cut)) == undisturbed
-
-
-def forget_what_is_new(directory):
-    """Write the checkpoints of a run as they were before they knew their run and its rows."""
-    state = experiment.build(FIELDS | LINES).init()
-    for path in directory.checkpoints.glob("*.npz"):
-        tree, extra = checkpoints.load(path, state)
-        old = {name: extra[name] for name in ("started", "seconds", "loss_total", "loss_count")}
-        checkpoints.write(path, int(tree.step), tree, extra=old)
-
-
-def test_a_run_that_was_killed_before_its_result_has_the_same(cut, undisturbed):
-    resume(cut)
-    (cut.path / "result.json").unlink()
-    assert without_times(resume(cut)) == undisturbed
-    (cut.path / "result.json").unlink()
-    cut.metrics_file.unlink()
-    with pytest.raises(ValueError, match=r"the first 8 rows, which lead to final\.npz, are not all there"):
-        resume(cut)
-
-
-def test_rows_changed_while_a_run_trains_give_no_result(cut, undisturbed):
-    changes = []
-
-    def change():
-        if len(cut.read_metrics()) == 6 and not changes:
-            changes.append(edited(cut, 1, b".", b".9"))
-        return False
-
-    with pytest.raises(ValueError, match=r"metrics\.csv: the file was changed while the run trained"):
-        driver.run(FIELDS | LINES, cut.path.parents[1], should_stop=change, quiet=True)
-    assert cut.status() == "failed"
-    edited(cut, 1, b".9", b".")
-    assert without_times(resume(cut)) == undisturbed
-
-
-def test_rows_are_on_the_disk_before_the_checkpoint_that_counts_them(tmp_path, monkeypatch):
-    """In a power failure a checkpoint may not survive the rows that lead to it."""
-    events = []
-
-    def told(function, name):
-        def call(*arguments, **options):
-            events.append(name)
-            return function(*arguments, **options)
-
-        return call
-
-    for owner, name in (
-        (RunDirectory, "append_metrics"),
-        (RunDirectory, "sync_metrics"),
-        (checkpoints, "save"),
-    ):
-        monkeypatch.setattr(owner, name, told(getattr(owner, name), name))
-    run(tmp_path)
-    order = " ".join(events)
-    assert order.endswith("sync_metrics save")
-    assert order.count("sync_metrics save") == events.count("save") > 1
-    assert events.count("append_metrics") > 0
-
-
-def test_an_evaluation_after_the_last_checkpoint_is_made_again(tmp_path, monkeypatch):
-    """A run on data that stream saves before each evaluation: its row may be there and the checkpoint not know it."""
-    monkeypatch.setattr(recording.data, "is_compiled", lambda split: False)
-    monkeypatch.setattr(experiment, "_SMALL_EPOCH", 0)
-    fields = FIELDS | {"checkpoint_every_seconds": 1e9}
-    driver.run(fields, tmp_path / "whole", quiet=True, tensorboard=False)
-
-    class KilledError(BaseException):
-        pass
-
-    write_rows = recording.Recording._write_rows
-
-    def killed_after(self):
-        write_rows(self)
-        if self.directory.read_metrics():
-            raise KilledError
-
-    with monkeypatch.context() as patch:
-        patch.setattr(recording.Recording, "_write_rows", killed_after)
-        with pytest.raises(KilledError):
-            driver.run(fields, tmp_path / "cut", quiet=True, tensorboard=False)
-    whole, cut = (directory_of(tmp_path / name) for name in ("whole", "cut"))
-    assert len(cut.read_metrics()) == 1
-    assert newest_step(cut) == cut.read_metrics()[0]["step"]
-    driver.run(fields, tmp_path / "cut", quiet=True, tensorboard=False)
-    assert cut.metrics_file.read_bytes() == whole.metrics_file.read_bytes()
 
 
 def test_the_last_evaluation_scores_all_of_a_split(tmp_path):
@@ -394,14 +177,14 @@ def test_a_run_that_fails_leaves_its_traceback_and_may_be_tried_again(tmp_path, 
 
 def test_an_unfinished_run_is_not_loaded(tmp_path):
     with pytest.raises(driver.Stopped):
-        driver.run(FIELDS, tmp_path, should_stop=After(2), quiet=True)
+        runner.run(FIELDS, tmp_path, should_stop=After(2), quiet=True)
     with pytest.raises(ValueError, match="the run is unfinished; expected a finished one"):
         flatwide.load_run(directory_of(tmp_path).path)
 
 
 def test_going_on_with_another_number_of_devices_is_said(tmp_path, capsys):
     with pytest.raises(driver.Stopped):
-        driver.run(FIELDS, tmp_path, should_stop=After(2), quiet=True)
+        runner.run(FIELDS, tmp_path, should_stop=After(2), quiet=True)
     path = directory_of(tmp_path).path / "config.json"
     written = json.loads(path.read_text())
     assert (written["num_devices"], written["matmul_precision"]) == (1, "highest")
@@ -414,7 +197,7 @@ def test_going_on_with_another_number_of_devices_is_said(tmp_path, capsys):
 
 def test_restore_false_refuses_an_unfinished_run(tmp_path):
     with pytest.raises(driver.Stopped):
-        driver.run(FIELDS, tmp_path, should_stop=After(2), quiet=True)
+        runner.run(FIELDS, tmp_path, should_stop=After(2), quiet=True)
     with pytest.raises(configs.ConfigError, match=r"choose another --workdir or config\.seed"):
         run(tmp_path, restore_checkpoint=False)
 

@@ -8,8 +8,8 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from flatwide import config as configs
-from flatwide import registry, streams
-from flatwide.runs import driver, experiment
+from flatwide import experiment, registry, runner, streams
+from flatwide.runs import build, driver, identity
 from flatwide.runs.load import load_run
 
 FIELDS = {"num_neurons": (8,), "num_epochs": 2, "batch_size": 100}
@@ -61,7 +61,7 @@ def test_runs_that_differ_in_words_or_values_share_a_step():
     plain = experiment.build(FIELDS | {"rho": 0.0})
     for fields in ({"optimizer": "sgd"}, {"optimizer": "sgd", "rho": 0.3}, {"rho": 0.0, "sam_variant": "adaptive"}):
         assert experiment.build(FIELDS | fields).step is plain.step
-        assert experiment.shape(configs.resolve(FIELDS | fields)) == experiment.shape(plain.config)
+        assert build.shape(configs.resolve(FIELDS | fields)) == build.shape(plain.config)
     assert experiment.build(FIELDS | {"rho": 0.1}).step is experiment.build(FIELDS | {"rho": 0.2, "seed": 3}).step
     for fields in ({"optimizer": "adam"}, {"rho": 0.1}, {"rho": 0.1, "sam_variant": "adaptive"}):
         assert experiment.build(FIELDS | fields).step is not plain.step
@@ -78,16 +78,16 @@ def test_float32_products_are_exact_unless_someone_chose_otherwise():
     before = jax.config.jax_default_matmul_precision
     try:
         jax.config.update("jax_default_matmul_precision", None)
-        plain = experiment.identity(fields, "data")
+        plain = identity.identity(fields, "data")
         assert precisions(experiment.build(FIELDS)) == {"HIGHEST"}
-        assert experiment.identity(fields, "data") == plain
+        assert identity.identity(fields, "data") == plain
         assert "matmul_precision" not in plain
         for same in ("float32", "highest"):
             with jax.default_matmul_precision(same):
-                assert experiment.identity(fields, "data") == plain
+                assert identity.identity(fields, "data") == plain
         with jax.default_matmul_precision("high"):
             assert precisions(experiment.build(FIELDS)) == {"HIGH"}
-            assert experiment.identity(fields, "data") == plain | {"matmul_precision": "high"}
+            assert identity.identity(fields, "data") == plain | {"matmul_precision": "high"}
     finally:
         jax.config.update("jax_default_matmul_precision", before)
 
@@ -148,7 +148,7 @@ def test_extremes_train(tmp_path):
         {"num_neurons": (1, 1, 1), "pruner": "snip", "sparsity": 0.999, "snip_batches": 3},
         {"num_neurons": ()},
     ):
-        result = driver.run(FIELDS | fields, tmp_path, quiet=True)
+        result = runner.run(FIELDS | fields, tmp_path, quiet=True)
         assert result["status"] == "finished"
         assert result["num_nonzero_params"] <= result["num_params"]
         assert (result["num_nonzero_params"] < result["num_params"]) == ("sparsity" in fields)
@@ -193,7 +193,7 @@ def test_a_users_own_sequence_model_with_padding_trains_from_its_file(tmp_path):
     own.write_text(_SEQUENCES)
     fields = {"model": f"{own}:tagger", "dataset": f"{own}:sentences", "embedding_size": 8}
     fields |= {"batch_size": 16, "num_epochs": 40, "rho": 0.02, "base_optimizer": "adamw", "learning_rate": 0.05}
-    result = driver.run(fields, tmp_path, quiet=True)
+    result = runner.run(fields, tmp_path, quiet=True)
     assert result["metric_name"] == "accuracy"
     assert result["test_metric"] > 0.9
     assert result["num_params"] == 11 * 8 + 8 * 4 + 4
@@ -249,12 +249,12 @@ def test_a_stream_trains_stops_and_resumes_with_the_same_numbers(tmp_path):
     own.write_text(_STREAM)
     fields = {"dataset": f"{own}:stream", "num_neurons": (4,), "batch_size": 8, "num_epochs": 20, "label_noise": 0.1}
     fields |= {"validation_fraction": 0.2}
-    whole = driver.run(fields, tmp_path / "whole", quiet=True)
+    whole = runner.run(fields, tmp_path / "whole", quiet=True)
     assert whole["test_metric"] == 1.0
     count = iter(range(100))
     with pytest.raises(driver.Stopped):
-        driver.run(fields, tmp_path / "cut", should_stop=lambda: next(count) == 6, quiet=True)
-    cut = driver.run(fields, tmp_path / "cut", quiet=True)
+        runner.run(fields, tmp_path / "cut", should_stop=lambda: next(count) == 6, quiet=True)
+    cut = runner.run(fields, tmp_path / "cut", quiet=True)
     for field in ("train_loss", "test_loss", "validation_loss", "test_metric_best", "best_epoch"):
         assert cut[field] == whole[field]
 
@@ -274,9 +274,9 @@ def scaled(example, num_outputs):
 """
     own.write_text(f"SCALE = 1.0\n{text}")
     fields = {"model": f"{own}:scaled", "num_train_steps": 1, "learning_rate": 0.0}
-    first = driver.run(fields, tmp_path, quiet=True)
+    first = runner.run(fields, tmp_path, quiet=True)
     own.write_text(f"SCALE = 0.0\n{text}")
-    second = driver.run(fields, tmp_path, quiet=True)
+    second = runner.run(fields, tmp_path, quiet=True)
     assert second["test_loss"] == pytest.approx(np.log(10), rel=1e-6)
     assert first["test_loss"] > second["test_loss"]
     before = next(
@@ -315,11 +315,11 @@ class Normed(nn.Module):
 def normed(example, num_outputs):
     return from_linen(Normed(num_outputs), example)
 """)
-    result = driver.run({"model": f"{own}:normed", "num_train_steps": 3}, tmp_path, quiet=True)
+    result = runner.run({"model": f"{own}:normed", "num_train_steps": 3}, tmp_path, quiet=True)
     assert (result["status"], result["x64"]) == ("finished", True)
 
 
 def test_a_config_error_is_raised_before_any_work(tmp_path):
     with pytest.raises(configs.ConfigError):
-        driver.run(FIELDS | {"rho": -1}, tmp_path)
+        runner.run(FIELDS | {"rho": -1}, tmp_path)
     assert list(tmp_path.iterdir()) == []

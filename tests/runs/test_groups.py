@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from flatwide import config
-from flatwide.runs import checkpoints, driver, experiment
+from flatwide import config, experiment, runner
+from flatwide.runs import checkpoints, driver
 from flatwide.runs.directory import run_directories
+from flatwide.runs.identity import locate
 
 pytestmark = pytest.mark.optimized
 
@@ -18,13 +19,13 @@ TIMES = {"seconds", "started", "finished"}
 
 def files(workdir, fields):
     """Give the rows and the result of a run."""
-    directory, _ = driver.locate(config.resolve(fields), workdir)
+    directory, _ = locate(config.resolve(fields), workdir)
     result = directory.read_result() or {}
     return directory.read_metrics(), {name: value for name, value in result.items() if name not in TIMES}
 
 
 def final_params(workdir, fields):
-    directory, _ = driver.locate(config.resolve(fields), workdir)
+    directory, _ = locate(config.resolve(fields), workdir)
     state = experiment.build(fields).init()
     params = checkpoints.load(directory.checkpoints / checkpoints.FINAL, state)[0].params
     return np.asarray(ravel_pytree(params)[0])
@@ -41,11 +42,11 @@ def final_params(workdir, fields):
 def test_ten_steps_agree_with_the_runs_alone(fields, tmp_path):
     group = [TEN_STEPS | fields | member for member in MEMBERS]
     assert experiment.build(group[0]).num_steps == 10
-    outcomes = driver.run_together(group, tmp_path / "together")
+    outcomes = runner.run_together(group, tmp_path / "together")
     assert [outcome.status for outcome in outcomes] == ["finished"] * 3
     for member in group:
         alone = member | {"group_size": 1}
-        driver.run(alone, tmp_path / "alone", quiet=True)
+        runner.run(alone, tmp_path / "alone", quiet=True)
         expected, found = final_params(tmp_path / "alone", alone), final_params(tmp_path / "together", member)
         # float32 sums in another order, over ten steps
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
@@ -53,9 +54,9 @@ def test_ten_steps_agree_with_the_runs_alone(fields, tmp_path):
 
 def test_a_run_is_the_same_in_any_company(tmp_path):
     group = [FIELDS | {"num_epochs": 3} | member for member in MEMBERS]
-    driver.run_together(group, tmp_path / "together")
-    driver.run_together([group[2], group[0]], tmp_path / "others")
-    driver.run(group[0], tmp_path / "alone", quiet=True)
+    runner.run_together(group, tmp_path / "together")
+    runner.run_together([group[2], group[0]], tmp_path / "others")
+    runner.run(group[0], tmp_path / "alone", quiet=True)
     whole = files(tmp_path / "together", group[0])
     assert len(whole[0]) == 3
     assert whole == files(tmp_path / "others", group[0]) == files(tmp_path / "alone", group[0])
@@ -63,11 +64,11 @@ def test_a_run_is_the_same_in_any_company(tmp_path):
 
 def test_a_stopped_group_ends_with_the_same_numbers(tmp_path):
     group = [FIELDS | {"num_epochs": 4, "checkpoint_every_seconds": 0.0} | member for member in MEMBERS]
-    driver.run_together(group, tmp_path / "whole")
+    runner.run_together(group, tmp_path / "whole")
     with pytest.raises(driver.Stopped):
-        driver.run_together(group, tmp_path / "cut", should_stop=lambda: True)
-    driver.run(group[1], tmp_path / "cut", quiet=True)  # its neighbours are now at an earlier step
-    outcomes = driver.run_together(group, tmp_path / "cut")
+        runner.run_together(group, tmp_path / "cut", should_stop=lambda: True)
+    runner.run(group[1], tmp_path / "cut", quiet=True)  # its neighbours are now at an earlier step
+    outcomes = runner.run_together(group, tmp_path / "cut")
     assert [outcome.status for outcome in outcomes] == ["finished"] * 3
     for member in group:
         assert files(tmp_path / "cut", member) == files(tmp_path / "whole", member)
@@ -85,13 +86,13 @@ def test_diverged_busy_and_failing_members_leave_the_others_untouched(tmp_path):
         FIELDS | {"num_epochs": 3, "sam_variant": f"{own}:touchy"} | fields
         for fields in ({"rho": 0.1}, {"rho": 0.1, "learning_rate": 1e30}, {"rho": 0.2}, {"rho": 0.1, "fault": 1.0})
     )
-    driver.run(good, tmp_path / "alone", quiet=True)
-    directory, _ = driver.locate(config.resolve(busy), tmp_path / "together")
+    runner.run(good, tmp_path / "alone", quiet=True)
+    directory, _ = locate(config.resolve(busy), tmp_path / "together")
     with directory.lock():
-        outcomes = driver.run_together([failing, diverging, good, busy], tmp_path / "together")
+        outcomes = runner.run_together([failing, diverging, good, busy], tmp_path / "together")
     assert [outcome.status for outcome in outcomes] == ["failed", "diverged", "finished", "busy"]
     assert "a fault of its own" in outcomes[0].problem
-    failed, _ = driver.locate(config.resolve(failing), tmp_path / "together")
+    failed, _ = locate(config.resolve(failing), tmp_path / "together")
     assert failed.status() == "failed"
     assert "a fault of its own" in (failed.path / "error.txt").read_text()
     assert files(tmp_path / "together", good) == files(tmp_path / "alone", good)
@@ -100,5 +101,5 @@ def test_diverged_busy_and_failing_members_leave_the_others_untouched(tmp_path):
 
 def test_what_cannot_advance_together_says_why(tmp_path):
     with pytest.raises(config.ConfigError, match=r"group_size=4: expected 1 here.*whole epochs"):
-        driver.run(FIELDS | {"eval_every_steps": 3}, tmp_path)
+        runner.run(FIELDS | {"eval_every_steps": 3}, tmp_path)
     assert run_directories(tmp_path) == []

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from flatwide import sparsify
-from flatwide.runs import driver, experiment
+from flatwide import experiment, runner, sparsify
+from flatwide.runs.identity import locate
 from flatwide.runs.load import load_run
 
 FIELDS = {"num_neurons": (7,), "num_train_steps": 3, "batch_size": 100, "rho": 0.0}
@@ -18,8 +18,8 @@ def train(tmp_path):
     """Train a run, and give its directory."""
 
     def directory(**fields):
-        driver.run(FIELDS | fields, tmp_path, quiet=True)
-        return driver.locate(experiment.build(FIELDS | fields).config, tmp_path)[0].path
+        runner.run(FIELDS | fields, tmp_path, quiet=True)
+        return locate(experiment.build(FIELDS | fields).config, tmp_path)[0].path
 
     return directory
 

@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 
 import flatwide
-from flatwide.runs import checkpoints, driver, experiment, recording
 from flatwide import config as configs
+from flatwide import experiment, runner
+from flatwide.runs import checkpoints, driver, recording
+from flatwide.runs.identity import locate
 
 FIELDS = {"num_neurons": (4,), "num_epochs": 4, "batch_size": 256}
 ONE_EPOCH = {"checkpoint_every_seconds": 0.0}  # a call; else one takes several
@@ -25,11 +27,11 @@ class After:
 
 
 def run(workdir, **fields):
-    return driver.run(ASKED | fields, workdir, quiet=True, tensorboard=False)
+    return runner.run(ASKED | fields, workdir, quiet=True, tensorboard=False)
 
 
 def snapshots(workdir, **fields):
-    folder = driver.locate(configs.resolve(ASKED | fields), workdir)[0].path / "snapshots"
+    folder = locate(configs.resolve(ASKED | fields), workdir)[0].path / "snapshots"
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
@@ -59,7 +61,7 @@ def test_a_snapshot_is_the_network_at_the_end_of_its_epoch(whole):
 @pytest.mark.parametrize("calls", [0, 1, 2])
 def test_a_stopped_run_keeps_the_same_snapshots(whole, tmp_path, calls):
     with pytest.raises(driver.Stopped):
-        driver.run(ASKED | ONE_EPOCH, tmp_path, should_stop=After(calls), quiet=True, tensorboard=False)
+        runner.run(ASKED | ONE_EPOCH, tmp_path, should_stop=After(calls), quiet=True, tensorboard=False)
     run(tmp_path)
     assert snapshots(tmp_path) == snapshots(whole)
 
@@ -82,7 +84,7 @@ def test_runs_of_a_group_keep_their_own_snapshots(tmp_path):
     shared = {"group_size": 3, "sparsity": 0.5, "pruner": "random"}
     members = [{"seed": 0}, {"seed": 1, "measure_epochs": (2,)}, {"seed": 2, "measure_epochs": ()}]
     group = [ASKED | shared | fields for fields in members]
-    outcomes = driver.run_together(group, tmp_path / "group", tensorboard=False)
+    outcomes = runner.run_together(group, tmp_path / "group", tensorboard=False)
     assert [outcome.status for outcome in outcomes] == ["finished"] * 3
     found = [snapshots(tmp_path / "group", **shared, **fields) for fields in members[:2]]
     assert [list(own) for own in found] == [["epoch-0.npz", "epoch-1.npz", "epoch-3.npz"], ["epoch-2.npz"]]
@@ -95,11 +97,11 @@ def test_runs_of_a_group_keep_their_own_snapshots(tmp_path):
 
 def test_a_run_that_passed_the_epoch_says_that_it_must_be_trained_again(tmp_path, capsys):
     with pytest.raises(driver.Stopped):
-        driver.run(FIELDS | ONE_EPOCH, tmp_path, should_stop=After(2), quiet=True, tensorboard=False)
+        runner.run(FIELDS | ONE_EPOCH, tmp_path, should_stop=After(2), quiet=True, tensorboard=False)
     capsys.readouterr()
     asked = FIELDS | {"measure_epochs": (0, 3), "measurements": ("gradient",), "measure_examples": 10}
     with pytest.raises(RuntimeError, match="gradient-epoch0-examples10: ValueError"):
-        driver.run(asked, tmp_path, tensorboard=False)
+        runner.run(asked, tmp_path, tensorboard=False)
     told = capsys.readouterr().err
     assert "epoch-0.npz: there is no such snapshot, since config.measure_epochs did not name this epoch" in told
     assert "in another --workdir" in told

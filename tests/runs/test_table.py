@@ -10,10 +10,10 @@ import time
 import pandas as pd
 import pytest
 
-from flatwide.runs.table import collect, tuple_text, write_results
-from flatwide.runs.directory import RESULT_FIELDS
+from flatwide.columns import RESULT_FIELDS
 from flatwide.config import digest
 from flatwide.runs.directory import RunDirectory
+from flatwide.runs.table import collect, tuple_text, write_results
 
 CONFIG = {
     "model": "MLP",
@@ -84,7 +84,7 @@ def test_a_file_that_cannot_be_read_is_called_unreadable(tmp_path, monkeypatch):
         return open_as_before(path, *arguments)
 
     monkeypatch.setattr(os, "open", deny)  # tests may run as root, who may read everything
-    table = results.collect(tmp_path)
+    table = collect(tmp_path)
     assert list(table["status"]) == ["unreadable", "finished"]
     assert "result.json: the file cannot be read (Permission denied); make it readable" in table["problem"][0]
 
@@ -95,13 +95,13 @@ def test_a_file_that_cannot_be_read_is_called_unreadable(tmp_path, monkeypatch):
 def test_a_result_that_is_none_is_damaged(tmp_path, text):
     run = make_run(tmp_path, "bad", result={"steps": 1})
     (run.path / "result.json").write_text(text)
-    assert list(results.collect(tmp_path)["status"]) == ["damaged"]
+    assert list(collect(tmp_path)["status"]) == ["damaged"]
 
 
 def test_an_edited_number_never_reaches_the_table(tmp_path):
     path = make_run(tmp_path, "bad", result={"test_metric": 0.5}).path / "result.json"
     path.write_text(path.read_text().replace("0.5", "5.0"))
-    table = results.collect(tmp_path)
+    table = collect(tmp_path)
     assert list(table["status"]) == ["damaged"]
     assert table["test_metric"].isna().all()
     assert "result.json: it was changed after it was written" in table["problem"][0]
@@ -112,10 +112,10 @@ def test_links_that_lead_back_to_themselves_are_passed_over(tmp_path):
     for folder in (tmp_path / "runs", run.path, run.path / "measurements"):
         folder.mkdir(exist_ok=True)
         (folder / "loop.json").symlink_to(folder / "loop.json")
-    table = results.collect(tmp_path)
+    table = collect(tmp_path)
     assert list(table["status"]) == ["finished"]
     assert "loop.json: the file cannot be read" in table["problem"][0]
-    assert results.write_results(tmp_path).exists()
+    assert write_results(tmp_path).exists()
 
 
 def test_measurements_that_hold_no_numbers_are_a_problem_of_their_run(tmp_path):
@@ -135,7 +135,7 @@ def test_measurements_that_hold_no_numbers_are_a_problem_of_their_run(tmp_path):
     ):
         (run.path / "measurements" / f"a-{number}.json").write_text(json.dumps(good | change))
     os.mkfifo(run.path / "measurements" / "pipe.json")
-    table = results.collect(tmp_path)
+    table = collect(tmp_path)
     assert table["a.b"].tolist() == [1]
     assert [f"a-{number}.json" in table["problem"][0] for number in range(5)] == [False, True, True, True, True]
     assert "pipe.json: the file cannot be read (it is a pipe" in table["problem"][0]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from flatwide.runs import experiment
+from flatwide import experiment
 from flatwide.training.evaluate import make_evaluate
 
 FIELDS = {"num_neurons": (8,), "batch_size": 64, "num_epochs": 1}

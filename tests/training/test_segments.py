@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from flatwide.runs import experiment
+from flatwide import experiment
 from flatwide.training.plans import Shuffled
 
 FIELDS = {"num_neurons": (8,), "batch_size": 100, "num_epochs": 3, "rho": 0.1}
@@ -80,7 +80,7 @@ def test_runs_that_differ_in_values_share_one_program():
 _DEVICES = """
 import json, sys
 import jax, numpy as np
-from flatwide.runs import experiment
+from flatwide import experiment
 fields = json.loads(sys.argv[1])
 built = experiment.build(fields)
 state, losses = built.segment()(built.values, built.init(), 3)

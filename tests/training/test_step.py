@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from flatwide.runs import experiment
+from flatwide import experiment
 
 FIELDS = {
     "model": "MLP",

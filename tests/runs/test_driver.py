@@ -106,7 +106,7 @@ def assert_same_final_state(one, other):
 
 _RUN = """
 import json, sys, time
-from flatwide.runs import driver
+from flatwide import runner
 slow = float(sys.argv[3])
 def pause():
     time.sleep(slow)

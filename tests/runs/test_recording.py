@@ -8,6 +8,7 @@ import flatwide
 from flatwide import config as configs
 from flatwide import experiment, runner
 from flatwide.runs import checkpoints, driver, recording
+from flatwide.runs import experiment as runs_experiment
 from flatwide.runs.identity import locate
 
 FIELDS = {"num_neurons": (4,), "num_epochs": 4, "batch_size": 256}
@@ -67,7 +68,7 @@ def test_a_stopped_run_keeps_the_same_snapshots(whole, tmp_path, calls):
 
 
 def test_segments_give_the_same_snapshots(whole, tmp_path, monkeypatch):
-    monkeypatch.setattr(experiment, "_SMALL_EPOCH", 0)
+    monkeypatch.setattr(runs_experiment, "_SMALL_EPOCH", 0)
     assert not experiment.build(ASKED).is_small
     run(tmp_path)
     assert snapshots(tmp_path) == snapshots(whole)

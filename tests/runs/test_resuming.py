@@ -7,6 +7,7 @@ import pytest
 import flatwide
 from flatwide import config as configs
 from flatwide import experiment, runner
+from flatwide.measurements import measuring
 from flatwide.runs import checkpoints, driver, recording
 from flatwide.runs import experiment as runs_experiment
 from flatwide.runs.directory import RunDirectory
@@ -157,11 +158,16 @@ def test_checkpoints_of_another_run_are_refused(cut, tmp_path, undisturbed):
     assert without_times(resume(cut)) == undisturbed
 
 
-def test_a_final_network_of_another_run_is_not_loaded(tmp_path):
+def test_networks_of_another_run_are_neither_loaded_nor_measured(tmp_path):
+    fields = {"num_epochs": 2, "measure_epochs": (1,)}
     for seed in (0, 1):
-        run(tmp_path, num_epochs=1, seed=seed)
-    one, other = (directory_of(tmp_path, num_epochs=1, seed=seed) for seed in (0, 1))
+        run(tmp_path, **fields, seed=seed)
+    one, other = (directory_of(tmp_path, **fields, seed=seed) for seed in (0, 1))
+    measuring.open_run(one, num_examples=10).subject(1)
+    shutil.copy(other.snapshot(1), one.snapshot(1))
     shutil.copy(other.checkpoints / "final.npz", one.checkpoints / "final.npz")
+    with pytest.raises(ValueError, match=r"epoch-1\.npz: the checkpoint is of another run"):
+        measuring.open_run(one, num_examples=10).subject(1)
     with pytest.raises(ValueError, match=r"final\.npz: the checkpoint is of another run"):
         flatwide.load_run(one.path)
     flatwide.load_run(other.path)

@@ -30,7 +30,6 @@ SAMPLE = 14
 INSIDE = """
 import functools, json, sys, time
 import jax
-from flatwide.runs import driver, experiment
 from flatwide import runner
 from flatwide.runs import build
 from flatwide.runs import experiment

@@ -15,7 +15,7 @@ from flatwide.measurements.subject import (
     WaitingError,
     examples_of,
 )
-from flatwide.runs import recording, records
+from flatwide.runs import jax_settings, recording, records
 from flatwide.runs.directory import RunDirectory
 from flatwide.runs.load import rebuild
 from flatwide.runs.logs import say, values_text
@@ -40,6 +40,7 @@ def measure(
     """
     if not records.missing(directory, config):
         return
+    jax_settings.start(jax_settings.available_threads())
     waiting: list[WaitingError] = []
     with directory.lock():
         failures = list(_failures(directory, config, waiting, should_stop=should_stop, quiet=quiet))

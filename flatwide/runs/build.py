@@ -9,9 +9,10 @@ import numpy as np
 
 from flatwide import config as configs
 from flatwide import data, models, objectives, optimizers, registry, schedules
+from flatwide.runs import jax_settings
 from flatwide.runs.experiment import Experiment, hashable
-from flatwide.runs.jax_settings import EXACT, is_double
-from flatwide.runs.parts import Targets, fields_for, load_dataset, model_of, objective_of, variant_of
+from flatwide.runs.jax_settings import is_double
+from flatwide.runs.parts import Targets, fields_for, load_dataset, model_of, objective_of, variant_of, with_precision
 from flatwide.training import devices, sources
 from flatwide.training.plans import Shuffled
 from flatwide.training.state import Values
@@ -20,21 +21,21 @@ from flatwide.types import Padding
 from flatwide.workloads import Workload
 
 
-def build(config: Mapping[str, Any]) -> Experiment:
-    """Build the pieces of one run.
+def build(config: Mapping[str, Any], *, matmul_precision: str | None = None) -> Experiment:
+    """Build the pieces of one run; no setting of JAX is changed.
 
     Args:
       config: some config fields, as a ConfigDict or a mapping; the others are at their defaults.
-    Returns: the pieces. Where nobody has chosen JAX's `jax_default_matmul_precision`, it is "highest" from now on.
+      matmul_precision: how exactly the network's float32 products are computed, in JAX's words; None for JAX's setting
+        `jax_default_matmul_precision`, or "highest" where nobody has chosen one.
     Raises: ConfigError with every fault of the config; DataError where the data is missing or damaged.
     """
-    return assemble(configs.resolve(config))
+    return assemble(configs.resolve(config), matmul_precision=matmul_precision)
 
 
-def assemble(config: Mapping[str, Any]) -> Experiment:
-    """Do what `build` does for a config that is resolved already."""
-    if getattr(jax.config, "jax_default_matmul_precision", None) is None:
-        jax.config.update("jax_default_matmul_precision", EXACT)
+def assemble(config: Mapping[str, Any], *, matmul_precision: str | None = None) -> Experiment:
+    """Build the pieces of a run whose config is resolved already; see `build`."""
+    precision = matmul_precision or jax_settings.matmul_precision()
     dataset = load_dataset(config)
     sharding = devices.over_local_devices()
     _, num_steps, steps_per_epoch = lengths(config, dataset.train.num_examples, num_devices=devices.count(sharding))
@@ -47,7 +48,9 @@ def assemble(config: Mapping[str, Any]) -> Experiment:
         train = data.add_label_noise(train, config["label_noise"], num_classes=dataset.num_outputs, seed=config["seed"])
     example = hashable(dataset.example)
     targets = Targets(dataset.num_outputs, dataset.has_real_targets)
-    program = _program(_static(config), num_steps, dataset.prepare, dataset.padding, example, targets, sharding)
+    program = _program(
+        _static(config), num_steps, dataset.prepare, dataset.padding, example, targets, precision, sharding
+    )
     return Experiment(
         config=config,
         data=dataset,
@@ -156,10 +159,13 @@ def _values(config: Mapping[str, Any]) -> Values:
 
 
 @functools.lru_cache(maxsize=64)
-def _workload(read: tuple, prepare: Callable, padding: Padding | None, example: tuple, targets: Targets) -> Workload:
+def _workload(
+    read: tuple, prepare: Callable, padding: Padding | None, example: tuple, targets: Targets, precision: str
+) -> Workload:
     """Bind data, model and objective; the same object for runs of one network, whatever optimizer trains it."""
     fields = dict(read)
     model = model_of(fields, jax.tree.unflatten(example[1], example[0]), targets.num_outputs)
+    model = model._replace(apply=with_precision(model.apply, precision))
     return Workload(prepare, model, objective_of(fields, targets), padding)
 
 
@@ -171,6 +177,7 @@ def _program(
     padding: Padding | None,
     example: tuple,
     targets: Targets,
+    precision: str,
     sharding: devices.Sharding,
 ) -> dict[str, Any]:
     """Build the functions that do not depend on values; the same ones again for runs of one shape."""
@@ -179,7 +186,7 @@ def _program(
     read = {name: fields[name] for name in always}
     read |= fields_for(registry.find("config.model", fields["model"], models.MODELS), fields)
     read |= fields_for(registry.find("config.loss", fields["loss"], objectives.OBJECTIVES), fields)
-    workload = _workload(tuple(sorted(read.items())), prepare, padding, example, targets)
+    workload = _workload(tuple(sorted(read.items())), prepare, padding, example, targets, precision)
     optimizer = optimizers.build(
         configs.base_optimizer(fields),
         momentum=fields["momentum"],
@@ -199,4 +206,10 @@ def _program(
         accumulation_steps=fields["accumulation_steps"],
         sharding=sharding,
     )
-    return {"workload": workload, "optimizer": optimizer, "schedule": schedule, "step": step}
+    # Once more around the step: a derivative of the models' own is traced outside of `apply`.
+    return {
+        "workload": workload,
+        "optimizer": optimizer,
+        "schedule": schedule,
+        "step": with_precision(step, precision),
+    }

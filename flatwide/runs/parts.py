@@ -4,6 +4,8 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import jax
+
 from flatwide import config as configs
 from flatwide import data, models, objectives, registry, sam
 from flatwide.models import lazy
@@ -35,6 +37,22 @@ def model_of(config: Mapping[str, Any], example: PyTree, num_outputs: int) -> Mo
     if config["linearized"]:
         return lazy.linearize(model, scale=config["output_scale"])
     return model if config["output_scale"] is None else lazy.centre(model, scale=config["output_scale"])
+
+
+def with_precision(function: Callable, precision: str) -> Callable:
+    """Return a function whose products have one precision wherever it is traced, whatever JAX is set to.
+
+    Args:
+      precision: in JAX's words, such as "highest".
+    """
+
+    @functools.wraps(function)
+    def precise(*operands, **options):
+        # JAX writes the precision into each product as it is traced, so the setting is needed only then.
+        with jax.default_matmul_precision(precision):
+            return function(*operands, **options)
+
+    return precise
 
 
 class Targets(NamedTuple):

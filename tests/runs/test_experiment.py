@@ -120,6 +120,25 @@ def dropped(example, num_outputs):
 """
 
 
+@pytest.mark.parametrize(("chosen", "written"), [(None, "HIGHEST"), ("high", "HIGH")])
+def test_building_changes_no_setting_of_jax_and_every_product_has_the_precision_passed(chosen, written):
+    before = jax.config.jax_default_matmul_precision
+    try:
+        jax.config.update("jax_default_matmul_precision", None)
+        built = experiment.build({"num_neurons": (4,), "batch_size": 8, "rho": 0.1}, matmul_precision=chosen)
+        state, batch = built.init(), built.batch(0)
+        text = str(jax.make_jaxpr(built.step)(built.values, state, batch))
+        assert jax.config.jax_default_matmul_precision is None
+    finally:
+        jax.config.update("jax_default_matmul_precision", before)
+    products = re.findall(r"dot_general\[.*?\]\s", text, flags=re.DOTALL)
+    assert len(products) >= 10  # two layers, two passes, forward and backward
+    assert all(
+        f"precision=({written}" in " ".join(product.split()) or f"Precision.{written}," in product
+        for product in products
+    )
+
+
 def test_snip_draws_apart_for_each_use_and_batch_and_compiles_once(tmp_path, caplog):
     own = tmp_path / "dropped.py"
     own.write_text(_DROPPED)

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatwide.measure.lanczos import Basis, check_finite, lengths
 from flatwide.measure.operators import Operator, random_signs
+from flatwide.measure.spectrum.lanczos import Basis, check_finite, lengths
 from flatwide.types import Array
 
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from flatwide import trees
 from flatwide.measure import batches, operators
-from flatwide.measure.ends import ends
-from flatwide.measure.factored import Factors, Network
 from flatwide.measure.operators import Operator
+from flatwide.measure.spectrum.ends import ends
+from flatwide.measure.stability.factored import Factors, Network
 from flatwide.types import Array, PyTree
 
 _CHUNK_BYTES = 2**28  # of what single examples take, where chunk_size is left open

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from flatwide.measure.lanczos import RETRIES, Basis, Checked, unflatten_all
 from flatwide.measure.operators import Operator, random_normal
+from flatwide.measure.spectrum.lanczos import RETRIES, Basis, Checked, unflatten_all
 from flatwide.types import Array, PyTree
 
 Which = Literal["magnitude", "largest", "smallest"]

@@ -6,9 +6,9 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from flatwide.measure.lanczos import Basis
 from flatwide.measure.operators import Operator
-from flatwide.measure.trace import Estimate
+from flatwide.measure.spectrum.lanczos import Basis
+from flatwide.measure.spectrum.trace import Estimate
 from flatwide.types import Array
 
 _MARGIN = 5.0  # widths of the smoothing around the outermost nodes: what lies beyond is below 1e-6

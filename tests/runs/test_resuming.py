@@ -264,3 +264,21 @@ def test_an_evaluation_after_the_last_checkpoint_is_made_again(tmp_path, monkeyp
     assert newest_step(cut) == cut.read_metrics()[0]["step"]
     runner.run(fields, tmp_path / "cut", quiet=True, tensorboard=False)
     assert cut.metrics_file.read_bytes() == whole.metrics_file.read_bytes()
+
+
+def test_a_run_of_a_group_that_cannot_write_its_result_leaves_the_others(tmp_path, monkeypatch):
+    group = [FIELDS | {"num_epochs": 1, "group_size": 2, "seed": seed} for seed in (0, 1)]
+    assert [outcome.status for outcome in runner.run_together(group, tmp_path)] == ["finished"] * 2
+    for path in tmp_path.glob("runs/*/result.json"):
+        path.unlink()
+    write = RunDirectory.write_result
+
+    def full_disk(self, result):
+        if "seed0" in self.name:
+            raise OSError("No space left on device")
+        write(self, result)
+
+    monkeypatch.setattr(RunDirectory, "write_result", full_disk)
+    outcomes = runner.run_together(group, tmp_path)
+    assert [outcome.status for outcome in outcomes] == ["failed", "finished"]
+    assert "No space left" in outcomes[0].problem

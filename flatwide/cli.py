@@ -114,7 +114,12 @@ def _run(config: Mapping[str, Any], workdir: str) -> int:
     write_results(workdir)
     directory, _ = locate(config, workdir)
     result = directory.read_result() or {}
-    if rows := directory.read_metrics():
+    try:
+        rows = directory.read_metrics()
+    except ValueError as error:  # the result stands without its curves
+        print(f"warning: no curves: {error}", file=sys.stderr)
+        rows = []
+    if rows:
         save.save(curves.training_curves(rows, metric_name=result["metric_name"]), directory.path / "curves", data=rows)
     print(_summary(result))
     if problem:

@@ -19,6 +19,7 @@ _MENDS = {
     "failed": "error.txt in the folder of each says why; the same command tries them again",
     "damaged": "restore the file that the column `problem` of results.csv names from a copy, or move its run's "
     "folder away",
+    "unreadable": "make the file that the column `problem` of results.csv names readable for this user",
     "mismatch": "a copied folder, or an edited config.json; move the folder out of runs/",
 }
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flatwide import config as configs
 from flatwide import measure, workloads
 from flatwide.runs import checkpoints, recording
-from flatwide.runs.directory import RunDirectory
+from flatwide.runs.directory import IDENTITY, RunDirectory
 from flatwide.runs.experiment import Experiment
 from flatwide.runs.identity import locate
 from flatwide.runs.load import final_state, rebuild
@@ -203,7 +203,8 @@ class Saved(NamedTuple):
             path, at = directory.snapshot(epoch), float(epoch)
             if not path.exists():
                 raise ValueError(recording.no_snapshot(path))
-            network, _ = checkpoints.load(path, recording.network(built.state_shapes()))
+            identity = configs.digest(directory.read_config()[IDENTITY])
+            network, _ = checkpoints.load(path, recording.network(built.state_shapes()), identity=identity)
         examples = self.examples(network)
         return Subject(built, network["params"], network["stats"], network["mask"], at, examples, self, epoch)
 

@@ -11,7 +11,7 @@ from flatwide.runs.logs import duration_text
 Run = dict[str, Any]
 DONE = ("finished", "diverged")
 NO_METRIC = "without metric"  # what a run of somebody's table is that has none, whatever became of it
-UNREADABLE = ("damaged", "mismatch")  # of such a run nothing but its name is in the table
+UNREADABLE = ("damaged", "unreadable", "mismatch")  # of such a run nothing but its name is in the table
 
 
 def facts(

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from flatwide.runs import disk
 from flatwide.runs.directory import write_atomically
 
 MARKER = '<meta name="generator" content="flatwide'
@@ -38,5 +39,5 @@ def claim_folder(folder: Path) -> None:
 
 
 def _is_ours(path: Path) -> bool:
-    with open(path, "rb") as file:
+    with disk.open_regular(path) as file:
         return MARKER.encode() in file.read(4096)

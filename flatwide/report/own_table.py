@@ -31,7 +31,7 @@ _NAMES = {
     ),
 }
 _LOWER = re.compile(r"loss|err(or)?$|perplexity|ppl|mse|rmse|mae", re.IGNORECASE)
-_STATES = {"finished", "diverged", "unfinished", "failed", "damaged", "mismatch"}
+_STATES = {"finished", "diverged", "unfinished", "failed", "damaged", "unreadable", "mismatch"}
 _TEXTS = {"metric_name", "higher_is_better", "device", "x64", "matmul_precision", "versions", "started", "finished"}
 _OURS = {"run", "status", "num_params", "rho", "seed", "test_metric", "metric_name", "higher_is_better", "optimizer"}
 

@@ -43,5 +43,5 @@ def terms(text: str, *, columns: Iterable[str]) -> list[tuple[str, str]]:
     """
     text = text.lower().replace("interpolates", "interpolation").replace("_", " ")
     found = _ALWAYS | {word: meaning for word, meaning in _SOMETIMES.items() if word.lower() in text}
-    shown = {name.replace("_", " "): RESULT_FIELDS[name] for name in columns if name in RESULT_FIELDS}
+    shown = {name.replace("_", " "): RESULT_FIELDS[name].text for name in columns if name in RESULT_FIELDS}
     return list((found | shown).items())

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -19,6 +19,7 @@ import jax
 import numpy as np
 
 from flatwide import trees
+from flatwide.runs import disk
 from flatwide.types import PyTree
 
 FINAL = "final.npz"
@@ -71,7 +72,8 @@ def write(path: Path, step: int, tree: PyTree, *, extra: dict[str, Any]) -> None
     metadata = {"step": int(step), "dtypes": dtypes, "extra": extra}
     temporary = directory / _TEMPORARY
     try:
-        with open(temporary, "wb+") as file:
+        temporary.unlink(missing_ok=True)  # not opened: it may be a link
+        with open(temporary, "xb+") as file:
             _write(file, arrays, metadata)
             file.flush()
             os.fsync(file.fileno())
@@ -79,40 +81,71 @@ def write(path: Path, step: int, tree: PyTree, *, extra: dict[str, Any]) -> None
     except BaseException:
         temporary.unlink(missing_ok=True)  # a full disk gets its space back
         raise
-    _sync_directory(directory)
+    disk.sync_directory(directory)
 
 
-def load(path: Path | str, like: PyTree) -> tuple[PyTree, dict[str, Any]]:
+def load(path: Path | str, like: PyTree, *, identity: str | None = None) -> tuple[PyTree, dict[str, Any]]:
     """Read a checkpoint into the structure of `like`.
 
     Args:
       path: a file written by `save`.
       like: pytree of arrays or `jax.ShapeDtypeStruct` with the structure, shapes and dtypes that are expected. JAX
         leaves come back on the sharding that `like` has, NumPy leaves and Python numbers as such.
+      identity: of the run that the file should be of; one whose `extra` has no identity is accepted.
     Returns: (tree, extra).
-    Raises: DamagedError if a byte is wrong or missing; ValueError, naming the leaf, if the file holds another state.
+    Raises: DamagedError if a byte is wrong or missing; ValueError, naming the leaf, if the file holds another state, or
+      if it is of another run.
     """
     arrays, metadata = _read(Path(path))
+    if fault := identity_fault(metadata["extra"], identity):
+        raise ValueError(f"{path}: {fault}; restore the file from a copy, or train the run again in another --workdir.")
     return _from_numpy(Path(path), arrays, metadata["dtypes"], like), metadata["extra"]
 
 
-def load_newest(directory: Path | str, like: PyTree) -> Newest:
-    """Read the final or else the newest checkpoint; where one is damaged, the one before it.
+def load_newest(
+    directory: Path | str,
+    like: PyTree,
+    *,
+    fault: Callable[[Path, Mapping[str, Any]], str] = lambda path, extra: "",
+) -> Newest:
+    """Read the final or else the newest checkpoint; where one cannot be used, the one before it.
 
-    Raises: ValueError, naming the leaf, if an undamaged checkpoint holds another structure than `like`.
+    Args:
+      fault: (path, extra) -> why an undamaged checkpoint cannot be used, or "".
+    Raises: ValueError, naming the leaf, if an undamaged checkpoint holds another structure than `like`; with what
+      `fault` says if no checkpoint is left, since a run that starts again would replace files that may be repaired.
     """
     warnings: list[str] = []
+    refusals: list[str] = []
     for path in _newest_first(Path(directory)):
         try:
             arrays, metadata = _read(path)
         except DamagedError as error:
             warnings.append(f"{error} Using the checkpoint before it.")
+            refusals += [str(error)] if isinstance(error.__cause__, PermissionError) else []
+            continue
+        if problem := fault(path, metadata["extra"]):
+            warnings.append(f"{problem} Using the checkpoint before it.")
+            refusals.append(problem)
             continue
         tree = _from_numpy(path, arrays, metadata["dtypes"], like)
-        return Newest(tree, metadata["extra"], metadata["step"], warnings)
+        return Newest(tree=tree, extra=metadata["extra"], step=metadata["step"], warnings=warnings)
+    if refusals:
+        raise ValueError(
+            f"{refusals[0]} No checkpoint before it can be used. Restore what was lost or changed from a copy, or "
+            "train the run again in another --workdir."
+        )
     if warnings:
         warnings.append(f"{directory}: no checkpoint is undamaged; starting again from step 0.")
-    return Newest(None, {}, 0, warnings)
+    return Newest(tree=None, extra={}, step=0, warnings=warnings)
+
+
+def identity_fault(extra: Mapping[str, Any], identity: str | None) -> str:
+    """Say that a file is of another run; "" where it is not, or does not tell."""
+    found = extra.get("identity")
+    if not identity or not found or found == identity:
+        return ""
+    return f"the checkpoint is of another run (identity {found}; expected {identity})"
 
 
 def _newest_first(directory: Path) -> list[Path]:
@@ -153,15 +186,6 @@ def _is_intact(path: Path) -> bool:
         return False
 
 
-def _sync_directory(directory: Path) -> None:
-    """Make a rename survive a power failure."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _write(file: IO[bytes], arrays: dict[str, np.ndarray], metadata: dict[str, Any]) -> None:
     """Write the archive and then the digest of all that comes before the digest."""
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
@@ -191,7 +215,7 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 def _opened(path: Path) -> Iterator[IO[bytes]]:
     """Open a checkpoint whose digest is right, or say what is wrong with the file."""
     try:
-        with open(path, "rb") as file:
+        with disk.open_regular(path) as file:
             _check(path, file)
             yield file
     except OSError as error:

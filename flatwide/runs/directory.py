@@ -14,11 +14,14 @@ import socket
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from flatwide.columns import RESULT_FIELDS
+from flatwide.columns import FRACTION_METRICS, RESULT_FIELDS
+from flatwide.runs import disk, rows
 
-CHECKSUM = "checksum"  # in config.json, of its other entries: no result is read beside a config that it did not have
+_METRICS = [name for name in RESULT_FIELDS if name.startswith(("train_metric", "test_metric", "validation_metric"))]
+
+CHECKSUM = "checksum"  # in config.json and result.json, of their other entries, so that an edited one is noticed
 IDENTITY = "identity"  # an entry of config.json beside the config fields, and so are these: what the run started on
 STARTED_ON = ("num_devices", "matmul_precision")
 UNREAD = "unread"  # likewise: the names of the fields that the run did not read
@@ -51,7 +54,7 @@ class RunDirectory:
     def status(self) -> str:
         """Tell "new", "unfinished", "failed", "finished" or "diverged" from the files.
 
-        Raises: ValueError if `result.json` is damaged.
+        Raises: ValueError if `result.json` is damaged; UnreadableError if it cannot be read.
         """
         result = self.read_result()
         if result is not None:
@@ -64,15 +67,15 @@ class RunDirectory:
     def lock(self) -> Iterator[None]:
         """Keep other processes from training or measuring this run; the system unlocks it however this process ends.
 
-        Raises: BusyError if another process trains or measures it.
+        Raises: BusyError if another process trains or measures it; ValueError if the lock is a link to another file.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.path / "lock", "a+") as file:
+        with self._open_lock() as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 file.seek(0)
-                holder = file.read().strip() or "just started"
+                holder = file.read(200).strip() or "just started"
                 raise BusyError(
                     f"{self.path}: another process ({holder}) trains this run; wait until it ends, or end it first."
                 ) from None
@@ -80,6 +83,16 @@ class RunDirectory:
             file.write(f"{os.getpid()} on {socket.gethostname()}")
             file.flush()
             yield
+
+    def _open_lock(self) -> IO[str]:
+        path = self.path / "lock"
+        try:
+            return disk.open_regular(path, "a+", follow=False)  # what a link leads to would be overwritten
+        except OSError as error:
+            if not path.is_symlink() and error.errno is not None:
+                raise  # the disk is full, or the folder is another user's
+            reason = "it is a symbolic link" if path.is_symlink() else error.strerror
+            raise ValueError(f"{path}: the run cannot be locked ({reason}); remove this file.") from error
 
     def write_config(
         self,
@@ -147,16 +160,24 @@ class RunDirectory:
             )
         if (self.path / "result.json").exists():
             raise ValueError(f"{self.path / 'result.json'}: the run is done already; its result is not overwritten.")
-        write_json(self.path / "result.json", {name: result.get(name) for name in RESULT_FIELDS})
+        content = _finite({name: result.get(name) for name in RESULT_FIELDS})
+        write_json(self.path / "result.json", content | {CHECKSUM: _checksum(content)})
 
     def read_result(self) -> dict[str, Any] | None:
-        """Read `result.json`, or give None if the run is not done.
+        """Read `result.json`, or return None if the run is not done.
 
-        Raises: ValueError if it is damaged.
+        Raises: ValueError if it is damaged or was changed; UnreadableError if it cannot be read.
         """
-        result = _read_json(self.path / "result.json")
-        if result is not None and not isinstance(result.get("status"), str):
-            raise ValueError(f"{self.path / 'result.json'}: expected the result of a run, with its status.")
+        path = self.path / "result.json"
+        result = _read_json(path)
+        if result is None:
+            return None
+        checksum = result.pop(CHECKSUM, None)
+        if checksum is None:  # runs of earlier versions have none
+            if fault := _result_fault(result):
+                raise ValueError(f"{path}: {fault}; restore it from a copy.")
+        elif checksum != _checksum(result):
+            raise ValueError(f"{path}: it was changed after it was written; restore it from a copy.")
         return result
 
     @property
@@ -168,64 +189,61 @@ class RunDirectory:
     def write_error(self, text: str) -> None:
         """Append a traceback to the run's error file: it, or a measurement of it, failed, and may be tried again."""
         self.error_file.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.error_file, "a") as file:
+        with disk.open_regular(self.error_file, "a") as file:
             file.write(text.rstrip("\n") + "\n")
 
     def read_error(self) -> str:
         """Read the last line of the error file, which says what went wrong."""
         try:
-            return self.error_file.read_text().rstrip("\n").rpartition("\n")[2]
-        except FileNotFoundError:
-            return ""
+            content = disk.read(self.error_file) or b""
+        except disk.UnreadableError as error:
+            return str(error)
+        return content.decode(errors="backslashreplace").rstrip("\n").rpartition("\n")[2]
 
-    def append_metrics(self, *rows: Mapping[str, float | None]) -> None:
+    @property
+    def metrics_file(self) -> Path:
+        """The file of the evaluations, `metrics.csv`."""
+        return self.path / "metrics.csv"
+
+    def append_metrics(self, *new: Mapping[str, float | None]) -> bytes:
         """Append rows of numbers to `metrics.csv`; the first row settles the columns.
 
         Floats are written so that they are read back to the last bit; None, and a column that is missing, is empty.
+
+        Returns: what was appended.
         Raises: ValueError if the row has a column that the file has not.
         """
-        with open(self.path / "metrics.csv", "a+") as file:
+        with disk.open_regular(self.metrics_file, "ab+") as file:
             file.seek(0)
-            header = file.readline().rstrip("\n")
-            columns = header.split(",") if header else list(rows[0])
-            if strangers := [name for row in rows for name in row if name not in columns]:
+            header = file.readline().decode().rstrip("\n")
+            columns = header.split(",") if header else list(new[0])
+            if strangers := [name for row in new for name in row if name not in columns]:
                 raise ValueError(f"{file.name}: no columns {strangers}; the first row settled {columns}.")
-            lines = [",".join(_number_text(row.get(name)) for name in columns) for row in rows]
-            file.write("".join(f"{line}\n" for line in (lines if header else [",".join(columns), *lines])))
+            content = rows.encode(columns, new)
+            content = content if header else ",".join(columns).encode() + b"\n" + content
+            file.write(content)
+        if not header:
+            disk.sync_directory(self.path)  # a checkpoint may not outlive the file's name either
+        return content
 
     def sync_metrics(self) -> None:
         """Flush `metrics.csv` to the disk, so that no checkpoint outlives its rows in a power failure."""
-        if (self.path / "metrics.csv").exists():
-            with open(self.path / "metrics.csv", "a") as file:
+        if self.metrics_file.exists():
+            with disk.open_regular(self.metrics_file, "ab") as file:
                 os.fsync(file.fileno())
 
-    def read_metrics(self) -> list[dict[str, float | None]]:
+    def read_metrics(self) -> list[rows.Row]:
         """Read the rows of `metrics.csv`; a last line that a kill cut short is left out.
 
-        Raises: ValueError if another line is damaged.
+        Raises: ValueError if another line is damaged; UnreadableError if the file cannot be read.
         """
-        path = self.path / "metrics.csv"
-        if not path.exists():
-            return []
-        lines = path.read_text().split("\n")[:-1]  # what follows the last line end is empty or torn
-        columns = lines[0].split(",") if lines else []
-        rows = []
-        for number, line in enumerate(lines[1:], start=2):
-            entries = line.split(",")
-            try:
-                rows.append({name: _number(entry) for name, entry in zip(columns, entries, strict=True)})
-            except ValueError:
-                raise ValueError(
-                    f"{path}: line {number} is {line[:80]!r}; expected {len(columns)} numbers, as its first line says."
-                ) from None
-        return rows
+        return rows.decode(self.metrics_file, disk.read(self.metrics_file) or b"")
 
-    def truncate_metrics(self, step: int) -> None:
-        """Drop what was logged after `step`, and a line that a kill cut short, before a run resumes from there."""
-        rows = [row for row in self.read_metrics() if (row["step"] or 0) <= step]
-        columns = list(rows[0]) if rows else []
-        lines = [",".join(columns)] + [",".join(_number_text(value) for value in row.values()) for row in rows]
-        write_atomically(self.path / "metrics.csv", "".join(f"{line}\n" for line in lines if rows))
+    def replace_metrics(self, content: bytes) -> None:
+        """Keep of `metrics.csv` what leads to the checkpoint that a run resumes from; later steps are done again."""
+        if (disk.read(self.metrics_file) or b"") != content:
+            write_atomically(self.metrics_file, content)
+            disk.sync_directory(self.path)
 
 
 def run_directories(workdir: Path | str) -> list[RunDirectory]:
@@ -234,8 +252,16 @@ def run_directories(workdir: Path | str) -> list[RunDirectory]:
     if not runs.is_dir():
         return []
     return [
-        RunDirectory(runs / entry.name) for entry in sorted(os.scandir(runs), key=lambda e: e.name) if entry.is_dir()
+        RunDirectory(runs / entry.name) for entry in sorted(os.scandir(runs), key=lambda e: e.name) if _leads(entry)
     ]
+
+
+def _leads(entry: os.DirEntry) -> bool:
+    """Whether an entry is a directory, or a link to one; a link that leads back to itself is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def best_evaluations(rows: list[dict[str, Any]], *, higher_is_better: bool) -> dict[str, Any]:
@@ -270,6 +296,33 @@ def _checksum(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def _result_fault(result: Mapping[str, Any]) -> str:
+    """Say what cannot be right in a result that has no checksum; "" if nothing is wrong."""
+    status = result.get("status")
+    if status not in ("finished", "diverged"):
+        return f"status is {status!r}; expected 'finished' or 'diverged'"
+    for name, field in RESULT_FIELDS.items():
+        value = result.get(name)
+        if value is None and not (field.is_always_there and status == "finished"):
+            continue
+        is_of_kind = isinstance(value, field.kind) and (field.kind is bool or not isinstance(value, bool))
+        if not is_of_kind or (isinstance(value, float) and not math.isfinite(value)):
+            return f"{name} is {_short(value)}; expected {_kind_text(field.kind)}"
+    for name in _METRICS if result.get("metric_name") in FRACTION_METRICS else ():
+        if (value := result.get(name)) is not None and not 0 <= value <= 1:
+            return f"{name} is {_short(value)}; expected a fraction in [0, 1]"
+    return ""
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else f"{text[:80]}…"
+
+
+def _kind_text(kind: type | tuple[type, ...]) -> str:
+    return {str: "text", int: "an integer", bool: "true or false", dict: "an object"}.get(kind, "a number")  # type: ignore[arg-type]
+
+
 def _finite(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: _finite(entry) for name, entry in value.items()}
@@ -280,15 +333,15 @@ def _finite(value: Any) -> Any:
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
-    """Read an object from a JSON file, or None if there is no file.
+    """Read an object from a JSON file, or return None if there is no file.
 
-    Raises: ValueError if the file is damaged.
+    Raises: ValueError if the file is damaged; UnreadableError if it cannot be read.
     """
-    try:
-        value = json.loads(path.read_bytes())
-    except FileNotFoundError:
+    if (content := disk.read(path)) is None:
         return None
-    except (OSError, ValueError) as error:
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: the file is damaged ({error}); restore it from a copy.") from error
     if not isinstance(value, dict):
         raise ValueError(f"{path}: the file is damaged (it holds no JSON object); restore it from a copy.")
@@ -299,8 +352,9 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file that is whole or not there, whatever kills the process or the machine."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)  # a killed process may have left one, and a link would be written through
     try:
-        with open(temporary, "w" if isinstance(content, str) else "wb") as file:
+        with open(temporary, "x" if isinstance(content, str) else "xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -312,22 +366,3 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 def _shown(identity: Mapping[str, Any], name: str) -> str:
     return json.dumps(identity[name]) if name in identity else "at its default"
-
-
-def _number_text(value: Any) -> str:
-    """Write a number so that reading it gives the same number."""
-    value = value.item() if hasattr(value, "item") else value
-    if value is None:
-        return ""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"metrics.csv: {value!r} is not a number; a row holds numbers only.")
-    return repr(value)
-
-
-def _number(text: str) -> float | None:
-    if not text:
-        return None
-    try:
-        return int(text)
-    except ValueError:
-        return float(text)

@@ -126,7 +126,12 @@ def _train_together(
                 opened[place][1].save()
             raise Stopped("stopped; every run of the group is saved, and the same command goes on from there.")
     for place in open_places:  # was at its end already when it was opened
-        yield place, Outcome(opened[place][1].finish()["status"])
+        built, recording = opened[place]
+        try:
+            outcome = Outcome(recording.finish()["status"])
+        except Exception as error:  # its metrics.csv was changed meanwhile, or the disk is full
+            outcome = _failed(built.config, recording.directory.path.parents[1], error)
+        yield place, outcome
 
 
 def keep_error(config: Mapping[str, Any], workdir: str | os.PathLike, text: str) -> None:
@@ -211,7 +216,8 @@ def _errors_kept(directory: RunDirectory) -> Iterator[None]:
     except Stopped:
         raise
     except Exception:
-        directory.write_error(traceback.format_exc())
+        with contextlib.suppress(OSError):  # a full disk: what went wrong first is what a user must know
+            directory.write_error(traceback.format_exc())
         raise
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from flatwide.config import digest
 from flatwide.runs import checkpoints
 from flatwide.runs.build import build
 from flatwide.runs.directory import IDENTITY, STARTED_ON, UNREAD, RunDirectory
@@ -75,7 +76,7 @@ def final_state(directory: RunDirectory, built: Experiment) -> State:
     path = directory.checkpoints / checkpoints.FINAL
     if not path.exists():
         raise ValueError(f"{path}: expected the checkpoint of the end; restore it from a copy, or train the run again.")
-    return checkpoints.load(path, built.state_shapes())[0]
+    return checkpoints.load(path, built.state_shapes(), identity=digest(directory.read_config()[IDENTITY]))[0]
 
 
 @functools.lru_cache(maxsize=8)

@@ -15,8 +15,9 @@ import jax
 import numpy as np
 
 from flatwide import data, machine, sparsify, trees
-from flatwide.runs import checkpoints, logs
-from flatwide.runs.directory import RunDirectory, best_evaluations
+from flatwide.config import digest
+from flatwide.runs import checkpoints, disk, logs, rows
+from flatwide.runs.directory import IDENTITY, RunDirectory, best_evaluations
 from flatwide.runs.experiment import Experiment
 from flatwide.runs.jax_settings import is_double, matmul_precision
 from flatwide.training import devices
@@ -39,6 +40,9 @@ class Memory(NamedTuple):
     loss_total: float = 0.0  # of the steps since the last evaluation, added up in their order
     loss_count: int = 0
     learning_rate: float | None = None  # that the last step used; None before the first
+    identity: str = ""  # of the run; checkpoints of earlier versions have neither it nor the rest
+    metrics_rows: int | None = None  # of metrics.csv, up to this state
+    metrics_sha256: str = ""  # of its header and those rows
 
 
 class Recording:
@@ -56,7 +60,7 @@ class Recording:
     ):
         self.directory = directory
         self._built, self._threads, self._should_stop = built, threads, should_stop
-        state, self._memory = _restore(directory, state, quiet=quiet)
+        state, self._memory, self._written = _restore(directory, state, quiet=quiet)
         self._evaluation = _evaluators(built, should_stop)
         self._saved_at = self._began = time.monotonic()
         learning_rate, step = self._memory.learning_rate, int(state.step)
@@ -131,19 +135,19 @@ class Recording:
 
     def save(self) -> None:
         """Write a checkpoint, after the rows that lead to it."""
+        self._write_rows()
         self.directory.sync_metrics()
-        memory = self._memory._replace(seconds=self._seconds())
-        checkpoints.save(self.directory.checkpoints, self.taken.step, self.state, extra=memory._asdict())
+        checkpoints.save(self.directory.checkpoints, self.taken.step, self.state, extra=self._remembered()._asdict())
         self._saved_at = time.monotonic()
 
     def finish(self) -> dict[str, Any]:
         """Write the final checkpoint, and last the result."""
         built, directory, taken, state = self._built, self.directory, self.taken, self.state
-        rows, objective = directory.read_metrics(), built.workload.objective
-        last = rows[-1] if rows else {}
+        evaluations, objective = self._evaluations(), built.workload.objective
+        last = evaluations[-1] if evaluations else {}
         at_the_end = [taken.losses[-1], last.get("train_loss"), last.get("test_loss")]
         finite = all(loss is not None and np.isfinite(loss) for loss in at_the_end)
-        memory = self._memory._replace(seconds=self._seconds())
+        memory = self._remembered()
         result = {
             "status": "finished" if finite else "diverged",
             "num_params": trees.size(state.params),
@@ -162,7 +166,8 @@ class Recording:
         if finite:
             columns = ("train_loss", "train_metric", "test_loss", "test_metric", "validation_loss", "validation_metric")
             result |= {name: last[name] for name in columns}
-            result |= best_evaluations(rows, higher_is_better=objective.higher_is_better)
+            result |= best_evaluations(evaluations, higher_is_better=objective.higher_is_better)
+            directory.sync_metrics()
             checkpoints.save(directory.checkpoints, taken.step, state, extra=memory._asdict(), final=True)
         else:
             result["diverged_at_step"] = taken.step - 1
@@ -188,8 +193,28 @@ class Recording:
 
     def _write_rows(self) -> None:
         if self._rows:
-            self.directory.append_metrics(*self._rows)
+            self._written.update(self.directory.append_metrics(*self._rows))
             self._rows = []
+
+    def _evaluations(self) -> list[rows.Row]:
+        """Read back what was written, from which the best evaluation is chosen.
+
+        Raises: ValueError if somebody has changed it meanwhile.
+        """
+        path = self.directory.metrics_file
+        content = disk.read(path) or b""
+        if rows.Digest(content).hexdigest() != self._written.hexdigest():
+            raise ValueError(
+                f"{path}: the file was changed while the run trained. The same command goes on from the last "
+                "checkpoint whose rows are unchanged."
+            )
+        return rows.decode(path, content)
+
+    def _remembered(self) -> Memory:
+        """Say what a checkpoint of this moment remembers."""
+        return self._memory._replace(
+            seconds=self._seconds(), metrics_rows=self._written.num_rows, metrics_sha256=self._written.hexdigest()
+        )
 
     def _row(self) -> dict[str, float | None]:
         """Evaluate; the training split, the largest, only at the end."""
@@ -214,7 +239,8 @@ class Recording:
         epoch = self._built.snapshot_steps.get(self.taken.step)
         if epoch is None or (path := self.directory.snapshot(epoch)).exists():
             return
-        checkpoints.write(path, self.taken.step, network(self.state), extra={"epoch": epoch})
+        extra = {"epoch": epoch, "identity": self._memory.identity}
+        checkpoints.write(path, self.taken.step, network(self.state), extra=extra)
 
     def _passed(self) -> list[Path]:
         """List the snapshots that are wanted and whose steps are over."""
@@ -267,17 +293,47 @@ def no_snapshot(path: Path) -> str:
     )
 
 
-def _restore(directory: RunDirectory, state: State, *, quiet: bool) -> tuple[State, Memory]:
-    """Go on from the newest checkpoint that is whole, or start."""
-    newest = checkpoints.load_newest(directory.checkpoints, state)
+def _restore(directory: RunDirectory, state: State, *, quiet: bool) -> tuple[State, Memory, rows.Digest]:
+    """Go on from the newest checkpoint that is whole and whose rows of metrics are unchanged, or start.
+
+    Rows after it are dropped unread, since their steps are done again.
+    """
+    identity = digest(directory.read_config()[IDENTITY])
+    path = directory.metrics_file
+    written = disk.read(path)
+    fault = functools.partial(_fault, identity, path, written)
+    newest = checkpoints.load_newest(directory.checkpoints, state, fault=fault)
     for warning in newest.warnings:
         logs.say(f"warning: {warning}", quiet=quiet)
-    if (directory.path / "metrics.csv").exists():
-        directory.truncate_metrics(newest.step)
     if newest.tree is None:
-        return state, Memory(started=now())
+        directory.replace_metrics(b"")
+        return state, Memory(started=now(), identity=identity), rows.Digest()
+    memory = Memory(**newest.extra)._replace(identity=identity)
+    if memory.metrics_rows is None:
+        kept = rows.until(path, written or b"", newest.step)
+    else:
+        kept = rows.first(written or b"", memory.metrics_rows) or b""
+    directory.replace_metrics(kept)
     logs.say(f"{directory.path}: going on from step {newest.step}.", quiet=quiet)
-    return newest.tree, Memory(**newest.extra)
+    return newest.tree, memory, rows.Digest(kept)
+
+
+def _fault(identity: str, path: Path, written: bytes | None, checkpoint: Path, extra: Mapping[str, Any]) -> str:
+    """Say why a run cannot go on from a checkpoint: it is of another run, or its rows of metrics are not there.
+
+    Args:
+      path, written: `metrics.csv` and what it holds.
+    """
+    if fault := checkpoints.identity_fault(extra, identity):
+        return f"{checkpoint}: {fault}."
+    num_rows = extra.get("metrics_rows")
+    if num_rows is None:  # of an earlier version
+        return ""
+    kept = rows.first(written or b"", num_rows)
+    if kept is not None and rows.Digest(kept).hexdigest() == extra["metrics_sha256"]:
+        return ""
+    wrong = "are not all there" if kept is None else "were changed after they were written"
+    return f"{path}: the first {num_rows} rows, which lead to {checkpoint.name}, {wrong}."
 
 
 def _evaluators(built: Experiment, should_stop: Callable[[], bool]) -> Callable[[str, bool], Evaluate | None]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from flatwide import catalogue
 from flatwide.config.schema import SCHEMA
+from flatwide.runs import disk
 from flatwide.runs.directory import RunDirectory, write_atomically, write_json
 
 _DEFAULT_EXAMPLES = SCHEMA["measure_examples"].default
@@ -138,13 +139,29 @@ def read(directory: RunDirectory) -> tuple[list[Record], list[str]]:
     records, problems = [], []
     for path in sorted((directory.path / "measurements").glob("*.json")):
         try:
-            content = json.loads(path.read_text())
-            records.append(Record(**{name: content[name] for name in Record._fields}))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            records.append(_record(disk.read(path) or b""))
+        except disk.UnreadableError as error:
+            problems.append(str(error))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             problems.append(
                 f"{path}: the file is damaged ({type(error).__name__}: {error}); remove it and measure again."
             )
     return records, problems
+
+
+def _record(content: bytes) -> Record:
+    """Read the content of a file.
+
+    Raises: ValueError, KeyError or TypeError if it holds no measurement.
+    """
+    found = json.loads(content)
+    record = Record(**{name: found[name] for name in Record._fields})
+    numbers = [value for value in (*record.values.values(), *record.errors.values()) if value is not None]
+    if not all(isinstance(value, int | float) for value in (record.epoch, record.num_examples, *numbers)):
+        raise ValueError("expected numbers")
+    if not isinstance(record.name, str) or not isinstance(record.measured, str):
+        raise ValueError("expected a name and a time")
+    return record
 
 
 def shown(records: Sequence[Record]) -> dict[tuple[str, float], Record]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from flatwide.columns import RESULT_FIELDS
 from flatwide.config import SCHEMA, digest
-from flatwide.runs import records
+from flatwide.runs import disk, records
 from flatwide.runs.directory import IDENTITY, STARTED_ON, UNREAD, RunDirectory, run_directories, write_atomically
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 def collect_rows(workdir: Path | str) -> list[dict[str, Any]]:
     """Read one row a run: `run`, `status`, every config field, every result field and what was measured at its end.
 
-    Runs that are not done have a status too. One with a damaged file has the status "damaged", one whose directory is
-    named after another run "mismatch", and `problem` says why.
+    Runs that are not done have a status too. One with a damaged file has the status "damaged", one with a file that
+    cannot be read "unreadable", one whose directory is named after another run "mismatch", and `problem` says why.
     """
     return [row for row in map(_row, run_directories(workdir)) if row]
 
@@ -86,6 +86,8 @@ def _row(run: RunDirectory) -> dict[str, Any]:
             return {}
         config = run.read_config()
         result = run.read_result() or {}
+    except disk.UnreadableError as error:
+        return {"run": run.name, "status": "unreadable", "problem": str(error)}
     except ValueError as error:
         return {"run": run.name, "status": "damaged", "problem": str(error)}
     if run.name.rpartition("-")[2] != digest(config[IDENTITY]):

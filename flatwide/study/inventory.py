@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from flatwide import config as configs
 from flatwide import data, registry
-from flatwide.runs import records
+from flatwide.runs import disk, records
 from flatwide.runs.build import assemble
 from flatwide.runs.directory import IDENTITY, RunDirectory, run_directories
 from flatwide.runs.identity import locate
@@ -14,7 +14,7 @@ from flatwide.study.plan import Plan, Planned
 
 DONE = ("finished", "diverged")
 UNMEASURED = "unmeasured"
-REFUSED = ("damaged", "mismatch")  # neither trained nor overwritten: a person must look
+REFUSED = ("damaged", "unreadable", "mismatch")  # neither trained nor overwritten: a person must look
 
 
 class Known(NamedTuple):
@@ -96,6 +96,8 @@ def _look_up(run: Planned, workdir: str | os.PathLike) -> Known:
             return Known(run, directory, "mismatch", problem=f"{directory.path}: config.json is that of another run.")
         result = directory.read_result() or {}
         status = UNMEASURED if records.missing(directory, run.config) else status
+    except disk.UnreadableError as error:
+        return Known(run, directory, "unreadable", problem=str(error))
     except ValueError as error:
         return Known(run, directory, "damaged", problem=str(error))
     return Known(run, directory, status, seconds=result.get("seconds"))

@@ -176,7 +176,30 @@ def make_a_directory(path):  # reading it fails, like a file that one may not re
     path.mkdir()
 
 
-@pytest.mark.parametrize("damage", [truncate, empty, lengthen, flip_in_the_middle_of_an_array, make_a_directory])
+def make_a_pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def link_to_a_device(path):
+    path.unlink()
+    path.symlink_to("/dev/zero")
+
+
+def link_to_itself(path):
+    path.unlink()
+    path.symlink_to(path)
+
+
+REPLACED = {
+    make_a_directory: "it is a directory, not a regular file",
+    make_a_pipe: "it is a pipe, not a regular file",
+    link_to_a_device: "it is a device, not a regular file",
+    link_to_itself: "Too many levels of symbolic links",
+}
+
+
+@pytest.mark.parametrize("damage", [truncate, empty, lengthen, flip_in_the_middle_of_an_array, *REPLACED])
 def test_damage_falls_back_with_a_warning(tmp_path, damage):
     checkpoints.save(tmp_path, 1, make_state(1.0), extra={})
     path = checkpoints.save(tmp_path, 2, make_state(2.0), extra={})
@@ -186,7 +209,7 @@ def test_damage_falls_back_with_a_warning(tmp_path, damage):
     assert_same(newest.tree, make_state(1.0))
     assert len(newest.warnings) == 1
     assert str(path) in newest.warnings[0]
-    assert ("Is a directory" if damage is make_a_directory else "damaged") in newest.warnings[0]
+    assert REPLACED.get(damage, "damaged") in newest.warnings[0]
     with pytest.raises(checkpoints.DamagedError, match=r"step_00000002\.npz"):
         checkpoints.load(path, make_state())
 
@@ -200,6 +223,54 @@ def test_when_all_are_damaged_the_run_starts_again(tmp_path):
     assert len(newest.warnings) == 3
     assert all("the checkpoint is damaged (truncated or changed)" in warning for warning in newest.warnings[:2])
     assert "starting again from step 0" in newest.warnings[-1]
+
+
+def test_checkpoints_that_nobody_may_read_are_no_reason_to_start_again(tmp_path, monkeypatch):
+    checkpoints.save(tmp_path, 1, make_state(), extra={})
+
+    def deny(path, *arguments):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(checkpoints.disk, "open_regular", deny)  # tests may run as root, who may read everything
+    with pytest.raises(ValueError, match=r"step_00000001\.npz: the checkpoint cannot be read \(Permission denied\)"):
+        checkpoints.load_newest(tmp_path, make_state())
+
+
+def test_a_checkpoint_with_a_fault_is_passed_over_and_never_a_reason_to_start_again(tmp_path):
+    for step in (1, 2, 3):
+        checkpoints.save(tmp_path, step, make_state(step), extra={"at": step})
+    told = []
+
+    def fault(path, extra):
+        told.append((path.name, extra["at"]))
+        return f"{path}: not now." if extra["at"] == 3 else ""
+
+    newest = checkpoints.load_newest(tmp_path, make_state(), fault=fault)
+    assert (newest.step, told) == (2, [("step_00000003.npz", 3), ("step_00000002.npz", 2)])
+    assert newest.warnings == [f"{tmp_path / 'step_00000003.npz'}: not now. Using the checkpoint before it."]
+    empty(tmp_path / "step_00000002.npz")
+    with pytest.raises(ValueError, match=r"not now\. No checkpoint before it can be used\. Restore what was lost"):
+        checkpoints.load_newest(tmp_path, make_state(), fault=fault)
+
+
+def test_a_checkpoint_of_another_run_is_not_loaded(tmp_path):
+    path = checkpoints.save(tmp_path, 1, make_state(), extra={"identity": "0123abcd"})
+    checkpoints.load(path, make_state())
+    checkpoints.load(path, make_state(), identity="0123abcd")
+    with pytest.raises(
+        ValueError, match=r"is of another run \(identity 0123abcd; expected ffff0000\); restore the file"
+    ):
+        checkpoints.load(path, make_state(), identity="ffff0000")
+    checkpoints.load(checkpoints.save(tmp_path, 2, make_state(), extra={}), make_state(), identity="ffff0000")
+
+
+def test_a_temporary_file_that_is_a_link_is_not_written_through(tmp_path):
+    target = tmp_path / "target"
+    target.write_text("precious")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "unfinished.tmp").symlink_to(target)
+    checkpoints.load(checkpoints.save(tmp_path / "run", 1, make_state(), extra={}), make_state())
+    assert target.read_text() == "precious"
 
 
 def test_a_bit_flip_at_any_place_is_found(tmp_path):

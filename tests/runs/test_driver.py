@@ -13,9 +13,10 @@ import pytest
 
 import flatwide
 from flatwide import config as configs
-from flatwide import runner
+from flatwide import experiment, runner
 from flatwide.runs import checkpoints, driver
 from flatwide.runs.identity import locate
+from flatwide.runs.rows import COLUMNS
 
 FIELDS = {
     "num_neurons": (8,),
@@ -62,6 +63,7 @@ def test_a_run_leaves_its_files(tmp_path):
     assert (directory.checkpoints / "final.npz").is_file()
     assert list(directory.path.glob("events.out.*"))
     rows = directory.read_metrics()
+    assert tuple(rows[0]) == COLUMNS
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
     assert rows[-1]["train_loss"] == result["train_loss"]
     assert [row["train_loss"] for row in rows[:-1]] == [None] * 3
@@ -152,17 +154,6 @@ def test_a_damaged_newest_checkpoint_falls_back_with_a_warning(tmp_path, capsys)
     assert without_times(result) == without_times(whole)
 
 
-def test_a_run_that_lost_its_rows_is_evaluated_again(tmp_path):
-    whole = run(tmp_path)
-    directory = directory_of(tmp_path)
-    (directory.path / "result.json").unlink()
-    (directory.path / "metrics.csv").unlink()
-    again = run(tmp_path)
-    assert again["status"] == "finished"
-    assert again["train_loss"] == whole["train_loss"]
-    assert again["test_metric"] == whole["test_metric"]
-
-
 def test_the_last_evaluation_scores_all_of_a_split(tmp_path):
     limited, whole = run(tmp_path, steps_per_eval=1), run(tmp_path)
     assert limited["test_metric"] == whole["test_metric"]
@@ -233,8 +224,6 @@ def test_a_loss_that_is_not_finite_only_at_the_end_is_a_divergence(tmp_path):
 def test_a_run_can_be_loaded_and_used(tmp_path):
     result = run(tmp_path)
     trained = flatwide.load_run(directory_of(tmp_path).path)
-    from flatwide import experiment
-
     test = experiment.build(FIELDS).test
     outputs = trained.apply(test.arrays["inputs"].astype(np.float32) / 16)
     assert float((outputs.argmax(axis=1) == test.targets).mean()) == pytest.approx(result["test_metric"])
@@ -251,8 +240,6 @@ def test_evaluations_at_chosen_steps(tmp_path):
 
 def test_the_final_state_survives_in_a_checkpoint(tmp_path):
     run(tmp_path)
-    from flatwide import experiment
-
     newest = checkpoints.load_newest(directory_of(tmp_path).checkpoints, experiment.build(FIELDS).init())
     assert newest.step == experiment.build(FIELDS).num_steps
 

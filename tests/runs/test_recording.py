@@ -54,7 +54,7 @@ def test_a_snapshot_is_the_network_at_the_end_of_its_epoch(whole):
         while int(state.step) < epoch * built.steps_per_epoch:
             state, _ = built.train_step(state, built.batch(int(state.step)))
         network, extra = checkpoints.load(folder / f"epoch-{epoch}.npz", like)
-        assert extra == {"epoch": epoch}
+        assert extra == {"epoch": epoch, "identity": folder.parent.name[-8:]}
         for found, own in zip(jax.tree.leaves(network), jax.tree.leaves(recording.network(state)), strict=True):
             np.testing.assert_allclose(found, own, rtol=1e-4, atol=1e-6)  # another program, so other last bits
 

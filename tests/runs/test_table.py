@@ -3,6 +3,7 @@
 import ast
 import json
 import math
+import os
 import shutil
 import time
 
@@ -90,6 +91,74 @@ def test_a_damaged_file_is_a_row_that_says_so(tmp_path, name):
     table = collect(tmp_path)
     assert list(table["status"]) == ["damaged", "finished"]
     assert str(bad.path / name) in table["problem"][0]
+
+
+def test_a_file_that_cannot_be_read_is_called_unreadable(tmp_path, monkeypatch):
+    make_run(tmp_path, "good", result={"steps": 1})
+    bad = make_run(tmp_path, "bad", result={"steps": 1})
+    open_as_before = os.open
+
+    def deny(path, *arguments):
+        if path == str(bad.path / "result.json"):
+            raise PermissionError(13, "Permission denied")
+        return open_as_before(path, *arguments)
+
+    monkeypatch.setattr(os, "open", deny)  # tests may run as root, who may read everything
+    table = collect(tmp_path)
+    assert list(table["status"]) == ["unreadable", "finished"]
+    assert "result.json: the file cannot be read (Permission denied); make it readable" in table["problem"][0]
+
+
+@pytest.mark.parametrize(
+    "text", ['{"status": "finished"}', "[" * 99_999, '{"test_metric": "high", "status": "finished"}']
+)
+def test_a_result_that_is_none_is_damaged(tmp_path, text):
+    run = make_run(tmp_path, "bad", result={"steps": 1})
+    (run.path / "result.json").write_text(text)
+    assert list(collect(tmp_path)["status"]) == ["damaged"]
+
+
+def test_an_edited_number_never_reaches_the_table(tmp_path):
+    path = make_run(tmp_path, "bad", result={"test_metric": 0.5}).path / "result.json"
+    path.write_text(path.read_text().replace("0.5", "5.0"))
+    table = collect(tmp_path)
+    assert list(table["status"]) == ["damaged"]
+    assert table["test_metric"].isna().all()
+    assert "result.json: it was changed after it was written" in table["problem"][0]
+
+
+def test_links_that_lead_back_to_themselves_are_passed_over(tmp_path):
+    run = make_run(tmp_path, "good", result={"steps": 1})
+    for folder in (tmp_path / "runs", run.path, run.path / "measurements"):
+        folder.mkdir(exist_ok=True)
+        (folder / "loop.json").symlink_to(folder / "loop.json")
+    table = collect(tmp_path)
+    assert list(table["status"]) == ["finished"]
+    assert "loop.json: the file cannot be read" in table["problem"][0]
+    assert write_results(tmp_path).exists()
+
+
+def test_measurements_that_hold_no_numbers_are_a_problem_of_their_run(tmp_path):
+    run = make_run(tmp_path, "good", result={"steps": 1})
+    (run.path / "measurements").mkdir()
+    good = {
+        "name": "a",
+        "epoch": 1.0,
+        "is_final": True,
+        "num_examples": 1,
+        "values": {"b": 1},
+        "errors": {},
+        "measured": "",
+    }
+    for number, change in enumerate(
+        ({}, {"values": "text"}, {"values": {"b": "c"}}, {"num_examples": None}, {"name": 3})
+    ):
+        (run.path / "measurements" / f"a-{number}.json").write_text(json.dumps(good | change))
+    os.mkfifo(run.path / "measurements" / "pipe.json")
+    table = collect(tmp_path)
+    assert table["a.b"].tolist() == [1]
+    assert [f"a-{number}.json" in table["problem"][0] for number in range(5)] == [False, True, True, True, True]
+    assert "pipe.json: the file cannot be read (it is a pipe" in table["problem"][0]
 
 
 def test_what_is_not_the_run_of_its_name_is_no_result(tmp_path):

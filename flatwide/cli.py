@@ -80,12 +80,12 @@ def main(arguments: list[str]) -> int:
 
 def _preview(config: Mapping[str, Any], workdir: str) -> int:
     """Print what would be trained; data that is missing is a fault all the same."""
-    from flatwide import driver, preview
-    from flatwide.measurements import records
+    from flatwide.runs import preview, records
+    from flatwide.runs.identity import locate
 
     print(preview.describe(config))
     if preview.is_local(config):
-        directory, _ = driver.locate(config, workdir)
+        directory, _ = locate(config, workdir)
         print(f"run directory: {directory.path} ({directory.status()})")
         if missing := records.missing(directory, config):
             print(f"measurements to take: {len(missing)}, such as {missing[0].stem}")
@@ -94,24 +94,32 @@ def _preview(config: Mapping[str, Any], workdir: str) -> int:
 
 def _run(config: Mapping[str, Any], workdir: str) -> int:
     """Train; SIGTERM and Ctrl-C save the state and stop."""
-    from flatwide import driver, results
+    from flatwide import runner
     from flatwide.figures import curves, save
     from flatwide.measurements.measuring import MeasurementError
+    from flatwide.runs import driver
+    from flatwide.runs.identity import locate
+    from flatwide.runs.table import write_results
 
     _check_workdir(workdir)
     received, problem = _signals(), ""
     try:
-        driver.run(config, workdir, should_stop=lambda: bool(received))
+        runner.run(config, workdir, should_stop=lambda: bool(received))
     except driver.Stopped as stopped:
-        results.write_results(workdir)
+        write_results(workdir)
         print(stopped, file=sys.stderr)
         return 128 + received[0]
     except MeasurementError as error:
         problem = str(error)
-    results.write_results(workdir)
-    directory, _ = driver.locate(config, workdir)
+    write_results(workdir)
+    directory, _ = locate(config, workdir)
     result = directory.read_result() or {}
-    if rows := directory.read_metrics():
+    try:
+        rows = directory.read_metrics()
+    except ValueError as error:  # the result stands without its curves
+        print(f"warning: no curves: {error}", file=sys.stderr)
+        rows = []
+    if rows:
         save.save(curves.training_curves(rows, metric_name=result["metric_name"]), directory.path / "curves", data=rows)
     print(_summary(result))
     if problem:
@@ -121,15 +129,15 @@ def _run(config: Mapping[str, Any], workdir: str) -> int:
 
 def _measure(arguments: list[str]) -> int:
     """Measure runs that are trained already; SIGTERM and Ctrl-C stop between measurements."""
-    from flatwide.study import saved, supervise
+    from flatwide.study import measure_command, supervise
 
-    request = saved.read(arguments)
+    request = measure_command.read(arguments)
     if request is None:
-        print(saved.USAGE)
+        print(measure_command.USAGE)
         return DONE
     received = _signals()
     try:
-        counts = saved.run(request, should_stop=lambda: bool(received))
+        counts = measure_command.run(request, should_stop=lambda: bool(received))
     except supervise.Stopped as stopped:
         print(stopped, file=sys.stderr)
         return 128 + received[0]
@@ -241,7 +249,7 @@ def _summary(result: Mapping[str, Any]) -> str:
     """Say in one line how a run ended."""
     if result["status"] == "diverged":
         return f"diverged: the loss was not finite at step {result['diverged_at_step']}; result.json records it."
-    from flatwide.logs import values_text
+    from flatwide.runs.logs import values_text
 
     name = result["metric_name"]
     shown = {

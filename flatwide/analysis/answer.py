@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from flatwide import runs as files
 from flatwide.analysis import (
     decomposition,
     domains,
@@ -21,6 +20,7 @@ from flatwide.analysis import (
     widths,
 )
 from flatwide.analysis import verdict as verdicts
+from flatwide.columns import FRACTION_METRICS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,7 +77,7 @@ class _Units(NamedTuple):
 def _units(runs: "pd.DataFrame", metric: str) -> _Units:
     name, loss = gain.metric_name(runs), metric.endswith("loss")
     lower = loss or not all(runs["higher_is_better"].dropna())
-    if name in files.FRACTION_METRICS and not loss:
+    if name in FRACTION_METRICS and not loss:
         return _Units(100, 2, "points", name, lower)
     return _Units(1, 3, "", "loss" if loss else name.replace("_", " "), lower)
 

@@ -5,13 +5,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from flatwide import runs as files
-from flatwide.logs import duration_text
+from flatwide.runs.directory import IDENTITY, run_directories
+from flatwide.runs.logs import duration_text
 
 Run = dict[str, Any]
 DONE = ("finished", "diverged")
 NO_METRIC = "without metric"  # what a run of somebody's table is that has none, whatever became of it
-UNREADABLE = ("damaged", "mismatch")  # of such a run nothing but its name is in the table
+UNREADABLE = ("damaged", "unreadable", "mismatch")  # of such a run nothing but its name is in the table
 
 
 def facts(
@@ -54,12 +54,12 @@ def read_identities(workdir: Path | str) -> dict[str, dict[str, Any]]:
     Returns: name of a run -> `data` and `threads`, each where known.
     """
     found = {}
-    for run in files.run_directories(workdir):
+    for run in run_directories(workdir):
         try:
             config = run.read_config()
         except ValueError:
             continue  # the table says that it is damaged
-        identity = config[files.IDENTITY]
+        identity = config[IDENTITY]
         found[run.name] = {name: identity[name] for name in ("data", "threads") if name in identity}
     return found
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from flatwide import config as configs
-from flatwide import runs as files
+from flatwide.columns import RESULT_FIELDS
 
 Run = dict[str, Any]
 _NO_FIELD = {"run", "status", "problem", "data"}
@@ -15,7 +15,7 @@ _MOST_POINTS = 200
 
 def config_fields(columns: Iterable[str]) -> list[str]:
     """Name the columns of a results table that are config fields, and can change a result."""
-    others = files.RESULT_FIELDS.keys() - {"threads"}
+    others = RESULT_FIELDS.keys() - {"threads"}
     names = [name for name in columns if "." not in name and name not in others and name not in _NO_FIELD]
     return [name for name in names if name not in configs.SCHEMA or configs.SCHEMA[name].identity]
 

@@ -8,8 +8,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
-from flatwide import cores, preview, results, runs
-from flatwide.logs import duration_text
+from flatwide import machine
+from flatwide.runs import preview
+from flatwide.runs.directory import RunDirectory, run_directories
+from flatwide.runs.logs import duration_text
+from flatwide.runs.table import write_results
 from flatwide.study import describe, inventory, orders, plan, supervise
 from flatwide.study.executors import CREWS, Site
 from flatwide.study.inventory import Inventory, Known
@@ -61,7 +64,7 @@ def run(
         print(line, file=out, flush=True)
 
     def rebuild(*, is_over: bool = False) -> None:
-        results.write_results(Path(workdir))
+        write_results(Path(workdir))
         refresh(len(planned.runs), is_over)
 
     try:
@@ -69,7 +72,7 @@ def run(
             planned, found, workdir, should_stop=should_stop, rebuild=rebuild, stream=out, estimate=estimate
         )
     finally:
-        if runs.run_directories(workdir):
+        if run_directories(workdir):
             rebuild(is_over=True)
     refused = [known for known in found.known if known.status in inventory.REFUSED]
     for known in refused:
@@ -141,7 +144,7 @@ def _capacity(planned: Plan) -> int:
         from flatwide.study.executors import ray
 
         return ray.capacity(planned.settings.address, threads(planned))
-    return 1 if cores.has_gpu() else max(1, cores.available() // threads(planned))
+    return 1 if machine.has_gpu() else max(1, machine.available() // threads(planned))
 
 
 class _Progress:
@@ -195,7 +198,7 @@ def dry_run(values: Mapping[str, Any], workdir: str | os.PathLike) -> str:
         found = inventory.take(planned, workdir)
         inventory.check(found)
     else:  # the names of runs depend on data that are not on this machine
-        unknown = (Known(run, runs.RunDirectory(Path(workdir)), "unknown") for run in planned.runs)
+        unknown = (Known(run, RunDirectory(Path(workdir)), "unknown") for run in planned.runs)
         found = Inventory(tuple(unknown), ())
     estimate = describe.Estimate(found)
     lines = describe.heading(planned, found, num_workers=num_workers(planned, found), estimate=estimate)

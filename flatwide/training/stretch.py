@@ -20,7 +20,7 @@ from flatwide.training.plans import Plan
 from flatwide.training.segments import advance_to
 from flatwide.training.state import State, Values
 from flatwide.training.step import Step
-from flatwide.types import Batch
+from flatwide.types import Array, Batch
 from flatwide.workloads import Scores, Workload
 
 _MOST_EPOCHS = 64  # of one call
@@ -53,6 +53,18 @@ class Member(NamedTuple):
         return min((stop for stop in self.stops if epoch < stop < last), default=last)
 
 
+class Reports(NamedTuple):
+    """What the epochs of a call report, an epoch a row.
+
+    losses: of the clean pass, by step; learning_rates: that the last step of each epoch used; scores: of each split at
+    the end of each epoch.
+    """
+
+    losses: Array
+    learning_rates: Array
+    scores: dict[str, Scores]
+
+
 def take_epochs(
     step: Step,
     workload: Workload,
@@ -77,10 +89,10 @@ def take_epochs(
     while first < last:
         epoch = first // plan.steps_per_epoch
         stop = calls.stop(epoch, member.next_stop(epoch, num_epochs))
-        state, losses, scores = program.run(member.values, state, *arrays, stop)
-        after, losses, scores = jax.device_get((state.step, losses, scores))
+        state, reports = program.run(member.values, state, *arrays, stop)
+        after, reports = jax.device_get((state.step, reports))
         calls.took((after - first) / plan.steps_per_epoch)
-        for taken in _taken(first, int(after), losses, scores, plan, lambda state=state: state):
+        for taken in _taken(first, int(after), reports, plan, lambda state=state: state):
             yield taken
         if not np.isfinite(taken.losses[-1]):
             return
@@ -125,14 +137,14 @@ def take_epochs_together(
         first, epochs = steps, steps // plan.steps_per_epoch
         places = zip(filled, epochs.tolist(), (ends // plan.steps_per_epoch).tolist(), strict=True)
         stops = calls.stop(epochs, np.array([own.next_stop(epoch, last) for own, epoch, last in places]))
-        state, losses, scores = program.run(values, state, *arrays, stops)
-        steps, losses, scores = jax.device_get((state.step, losses, scores))
+        state, reports = program.run(values, state, *arrays, stops)
+        steps, reports = jax.device_get((state.step, reports))
         calls.took(float(np.max(steps - first)) / plan.steps_per_epoch)
         found = []
         for place in range(len(members)):
             pick = functools.partial(jax.tree.map, lambda leaf, place=place: leaf[place])
             begin, end, at_end = int(first[place]), int(steps[place]), functools.partial(pick, state)
-            found.append(list(_taken(begin, end, pick(losses), pick(scores), plan, at_end)))
+            found.append(list(_taken(begin, end, pick(reports), plan, at_end)))
             if found[-1] and not np.isfinite(found[-1][-1].losses[-1]):
                 ends[place] = 0
         yield found
@@ -166,16 +178,19 @@ class _Calls:
         self._length = max(1, int(min(self._length * 8, self._seconds * rate)))
 
 
-def _taken(
-    first: int, after: int, losses: np.ndarray, scores: dict[str, Scores], plan: Plan, state: Callable[[], State]
-) -> Iterator[Taken]:
+def _taken(first: int, after: int, reports: Reports, plan: Plan, state: Callable[[], State]) -> Iterator[Taken]:
     """Cut a call from step `first` to `after` into its epochs."""
     each = plan.steps_per_epoch
     for epoch in range(first // each, -(-after // each) if after > first else 0):
         place, begin, end = epoch - first // each, max(first, epoch * each), min(after, (epoch + 1) * each)
-        found = losses[place][begin - epoch * each : end - epoch * each]
-        entry = {name: jax.tree.map(lambda leaf, place=place: leaf[place], own) for name, own in scores.items()}
-        yield Taken(end, state() if end == after else None, found, entry)
+        report = jax.tree.map(lambda leaf, place=place: leaf[place], reports)
+        yield Taken(
+            step=end,
+            state=state() if end == after else None,
+            losses=report.losses[begin - epoch * each : end - epoch * each],
+            learning_rate=float(report.learning_rates),
+            scores=report.scores,
+        )
 
 
 def _arrays(member: Member) -> dict[str, Batch]:
@@ -236,7 +251,7 @@ def _run_epochs(
 ):
     """Trace epochs up to number `stop`, at most `most` of them.
 
-    Returns: the state, losses [most, steps an epoch] and scores [most, ...] of each split.
+    Returns: the state, and reports with `most` rows.
     """
     dtype = jnp.zeros(()).dtype
     first = state.step // plan.steps_per_epoch
@@ -245,20 +260,22 @@ def _run_epochs(
         return {name: scorer(workload, state, splits[name]) for name, scorer in scorers}
 
     def unfinished(carry):
-        state, _, _, last = carry
+        state, _, last = carry
         return (state.step < stop * plan.steps_per_epoch) & jnp.isfinite(last)
 
     def advance(carry):
-        state, losses, scores, _ = carry
+        state, reports, _ = carry
         epoch = state.step // plan.steps_per_epoch
-        state, found, last = advance_to((epoch + 1) * plan.steps_per_epoch, step, plan, values, state, train)
-        place = epoch - first
-        losses = losses.at[place].set(found)
-        scores = jax.tree.map(lambda all_, new: all_.at[place].set(new), scores, score(state))
-        return state, losses, scores, last
+        state, losses, last = advance_to((epoch + 1) * plan.steps_per_epoch, step, plan, values, state, train)
+        report = Reports(losses=losses, learning_rates=last["learning_rate"], scores=score(state))
+        reports = jax.tree.map(lambda rows, row: rows.at[epoch - first].set(row), reports, report)
+        return state, reports, last["loss"]
 
     shapes = jax.eval_shape(score, state)
-    scores = jax.tree.map(lambda leaf: jnp.zeros((most, *leaf.shape), leaf.dtype), shapes)
-    start = (state, jnp.zeros((most, plan.steps_per_epoch), dtype), scores, jnp.zeros((), dtype))
-    state, losses, scores, _ = jax.lax.while_loop(unfinished, advance, start)
-    return state, losses, scores
+    reports = Reports(
+        losses=jnp.zeros((most, plan.steps_per_epoch), dtype),
+        learning_rates=jnp.zeros(most, dtype),
+        scores=jax.tree.map(lambda leaf: jnp.zeros((most, *leaf.shape), leaf.dtype), shapes),
+    )
+    state, reports, _ = jax.lax.while_loop(unfinished, advance, (state, reports, jnp.zeros((), dtype)))
+    return state, reports

@@ -68,7 +68,8 @@ def test_fields_that_change_no_result_are_left_out():
 
 
 def test_a_study_of_it_plans_the_very_runs(tmp_path):
-    from flatwide import driver, report
+    from flatwide import report
+    from flatwide.runs.identity import locate
     from flatwide.study import plan
 
     study = {"points": ({"num_neurons": (8,), "sparsity": 0.0}, {"num_neurons": (16,), "sparsity": 0.5})}
@@ -76,7 +77,7 @@ def test_a_study_of_it_plans_the_very_runs(tmp_path):
     values = configs.plain(configs.default()) | {"pruner": "random", "num_epochs": 1, "threads": 1, "study": study}
     names = set()
     for run in plan.expand(values).runs:
-        directory, identity = driver.locate(run.config, tmp_path)
+        directory, identity = locate(run.config, tmp_path)
         directory.path.mkdir(parents=True)
         directory.write_config(run.config, identity=identity)
         directory.write_result({"status": "diverged", "num_params": 10, "threads": 1, "higher_is_better": True})
@@ -86,7 +87,7 @@ def test_a_study_of_it_plans_the_very_runs(tmp_path):
     assert source
     (tmp_path / "again.py").write_text(source[1])
     planned = plan.expand(configs.load_file(str(tmp_path / "again.py"))).runs
-    assert {driver.locate(run.config, tmp_path)[0].name for run in planned} == names
+    assert {locate(run.config, tmp_path)[0].name for run in planned} == names
     assert len(names) == 12  # rho 0 is one run for both variants
 
 

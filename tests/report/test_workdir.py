@@ -1,6 +1,7 @@
 """The files beside a work directory's report, whatever state its runs are in."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -85,6 +86,27 @@ def test_runs_that_are_not_done_are_told(tmp_path, make):
     assert "Damaged: restore the file" in text
     assert "Mismatch: a copied folder, or an edited config.json; move the folder out of runs/." in text
     assert "1 done, 1 unfinished, 1 damaged, 1 mismatch" in text
+
+
+@pytest.mark.parametrize("damage", ["zeros", "header", "column", "pipe", "loop"])
+def test_one_unreadable_file_of_evaluations_is_named_and_the_rest_is_drawn(tmp_path, make, capsys, damage):
+    names = [make(tmp_path, 16, rho, 0) for rho in (0.0, 0.1)]
+    path = tmp_path / "runs" / names[0] / "metrics.csv"
+    text = path.read_text()
+    path.unlink()
+    if damage == "pipe":
+        os.mkfifo(path)
+    elif damage == "loop":
+        path.symlink_to(path)
+    else:
+        replacement = {"zeros": ("2,", "\0\0"), "header": ("step", "stop"), "column": ("test_metric", "tset_metric")}
+        path.write_text(text.replace(*replacement[damage], 1))
+    (tmp_path / "runs" / "loop").symlink_to(tmp_path / "runs" / "loop")
+    report.write(tmp_path)
+    told = capsys.readouterr().err
+    assert told.count("warning") == 1
+    assert f"warning: no training curve of {names[0]}: {path}: " in told
+    assert names[1] in (tmp_path / "figures" / "training_curves.csv").read_text()
 
 
 def test_a_folder_without_runs_is_refused(tmp_path):

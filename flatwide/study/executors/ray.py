@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from flatwide import config as configs
-from flatwide import cores
+from flatwide import machine
 from flatwide.study.executors import remote
 from flatwide.study.executors.crew import Ended, Site
 
@@ -101,7 +101,7 @@ def _join(address: str | None) -> bool:
     options: dict[str, Any] = {"address": address}
     if address is None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        options = {"address": "local", "num_cpus": cores.available(), "object_store_memory": _STORE_BYTES}
+        options = {"address": "local", "num_cpus": machine.available(), "object_store_memory": _STORE_BYTES}
         options["include_dashboard"] = False
     is_main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGTERM)

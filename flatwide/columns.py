@@ -41,6 +41,11 @@ RESULT_FIELDS = {
     "test_metric_at_best_validation": ResultField(
         "test metric of the evaluation with the best validation metric", _NUMBER
     ),
+    "test_chance_metric": ResultField(
+        "test metric of the best prediction that is the same for every example, such as the most frequent class",
+        _NUMBER,
+    ),
+    "num_test_items": ResultField("what the test metric counts: labels, or the words of texts", int),
     "diverged_at_step": ResultField("first step whose loss was not finite", int),
     "device": ResultField("kind of device, with the model of a CPU: cpu: AMD EPYC 9554, or NVIDIA H100", str),
     "num_devices": ResultField("devices that shared each batch", int),
@@ -51,5 +56,7 @@ RESULT_FIELDS = {
     "started": ResultField("when the run first started, ISO 8601 in UTC", str),
     "finished": ResultField("when it ended", str),
 }
+
+COLLAPSED = "is_collapsed"  # a column that the analysis adds: whether a run is no better than chance
 
 FRACTION_METRICS = frozenset({"accuracy", "mean_average_precision"})  # percent in text and figures, never in files

@@ -65,6 +65,7 @@ def cautions(
         for caution in [
             *_seeds(cells, width),
             *_rhos(cells, width, has_states=has_states),
+            *_collapsed(cells, width),
             *_choice(cells, chosen_by),
             *_fit(part.runs, width=width, metric=metric, choose_by=chosen_by),
             *_unequal_losses(part.runs, cells, width),
@@ -199,6 +200,38 @@ def _rhos(cells: list[widths.Width], width: str, *, has_states: bool) -> Iterato
     base = [cell.value for cell in cells if not np.isfinite(cell.values[:, 0]).all()]
     if base:
         yield Caution("base_diverged", f"base runs {lost} or are missing: seeds are left out.", _at(width, base))
+
+
+def _collapsed(cells: list[widths.Width], width: str) -> Iterator[Caution]:
+    """Say which runs are no better than chance, though their loss is finite."""
+    num_collapsed = sum(cell.num_collapsed for cell in cells)
+    if not num_collapsed:
+        return
+    verb = "run is" if num_collapsed == 1 else "runs are"
+    yield Caution(
+        "collapsed",
+        "They stay in the gains, and are left out of what was measured on the networks, for one that says the same of "
+        "every input is flat.",
+        f"{num_collapsed} {verb} no better than a prediction that ignores its inputs (collapsed to chance).",
+    )
+    chosen = [cell.value for cell in cells if cell.best is not None and _is_collapsed(cell)[1 + cell.best].any()]
+    if chosen:
+        yield Caution(
+            "collapsed_best",
+            "the best rho has seeds that collapsed to chance: its mean is that of two kinds of runs.",
+            _at(width, chosen),
+        )
+    if base := [cell.value for cell in cells if _is_collapsed(cell)[0].any()]:
+        yield Caution(
+            "collapsed_base",
+            "seeds of the base collapsed to chance: the gain there is that of training at all.",
+            _at(width, base),
+        )
+
+
+def _is_collapsed(cell: widths.Width) -> np.ndarray:
+    """Return whether runs collapsed, [1 + rhos, seeds]."""
+    return np.zeros(cell.values.shape, bool).T if cell.collapsed is None else cell.collapsed.T
 
 
 def _choice(cells: list[widths.Width], chosen_by: str) -> Iterator[Caution]:

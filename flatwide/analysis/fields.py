@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from flatwide.columns import RESULT_FIELDS
+from flatwide import chance
+from flatwide.columns import COLLAPSED, RESULT_FIELDS
 from flatwide.config.schema import SCHEMA
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ LENGTHS = ("num_epochs", "num_train_steps")
 SHAPES = tuple(name for name, field in SCHEMA.items() if field.shape)  # they make the width
 SIZES = (*SHAPES, "sparsity", "num_params")  # what may go along with the width
 WATCH_ONLY = frozenset({"study", *(name for name, field in SCHEMA.items() if not field.identity)})
-_NO_AXIS = {"run", "problem", "rho", "seed", "optimizer"}
+_NO_AXIS = {"run", "problem", "rho", "seed", "optimizer", COLLAPSED}
 ASIDE = "aside"  # `aside.x` is a column x of somebody's table that is no field
 _DECIDING = ("rho", "optimizer", "base_optimizer", "sparsity", "status")
 
@@ -100,11 +101,32 @@ def varying(runs: "pd.DataFrame", *, width: str = "num_params") -> dict[str, lis
 
 def narrow(runs: "pd.DataFrame", *, width: str = "num_params") -> "pd.DataFrame":
     """Leave out the config columns that are the same in every run: they tell nothing."""
+    runs = with_collapsed(runs)  # while the data set is there, which decides it
     kept = {width, *_DECIDING, *SHAPES}
     same = [
         c for c in runs.columns if c not in kept and (is_config(c) or c in WATCH_ONLY) and not _has_several(runs[c])
     ]
     return runs.drop(columns=same)
+
+
+def with_collapsed(runs: "pd.DataFrame") -> "pd.DataFrame":
+    """Add the column `is_collapsed`: whether a finished run is no better than a prediction that ignores its inputs.
+
+    Its rule is `chance.is_collapsed`. NA stands where a run is not finished, or what chance gives is not known. A table
+    that has the column keeps it.
+    Raises: ValueError if it has the column, and something else than true, false or nothing in it.
+    """
+    import pandas as pd
+
+    if COLLAPSED in runs.columns:
+        try:
+            return runs.assign(**{COLLAPSED: runs[COLLAPSED].astype("boolean")})
+        except (TypeError, ValueError):
+            held = next(entry for entry in runs[COLLAPSED] if entry not in (True, False, None) and entry == entry)
+            raise ValueError(f"column {COLLAPSED!r} holds {held!r}: expected true, false or nothing.") from None
+    names = [name for name in chance.COLUMNS if name in runs.columns]
+    values = [chance.is_collapsed(row) for row in records(runs, names)] if names else [None] * len(runs)
+    return runs.assign(**{COLLAPSED: pd.array(values, dtype="boolean")})
 
 
 def _has_several(column: Any) -> bool:

@@ -31,7 +31,7 @@ def gain_by_width(
       choose_by: the column that rho is chosen by; None is the validation metric where every run has one, else `metric`.
     Returns: one row a width, the smallest first: the width, `num_params`, `base`, `best_rho`, `sam` (means over the
       seeds that both have), `gain`, its `standard_error` and 95 % t interval `low`, `high` (NaN for one seed),
-      `num_seeds` (pairs) and `num_diverged` (runs).
+      `num_seeds` (pairs), `num_diverged` and `num_collapsed` (runs).
     Raises: ValueError if a column is missing, a width has no base run, or two runs differ in something else.
     """
     import pandas as pd
@@ -58,6 +58,7 @@ def of_widths(cells: Iterable[widths.Width], *, width: str) -> list[dict[str, An
                 "high": gain.high,
                 "num_seeds": len(found),
                 "num_diverged": one.num_diverged,
+                "num_collapsed": one.num_collapsed,
             }
         )
     return rows

@@ -89,12 +89,15 @@ def by_width(
     width: str = "num_params",
     metric: str = "test_metric",
     choose_by: str | None = None,
+    keep_collapsed: bool = False,
 ) -> "pd.DataFrame":
     """Compare a measured quantity of SAM with that of its base at every width.
 
     Args:
       runs, width, metric, choose_by: as for `gain.gain_by_width`.
       quantity: its column, such as "curvature.top_eigenvalue".
+      keep_collapsed: count the runs that are no better than chance too. A network that says the same of every input is
+        flat, and says nothing of the minima that SAM finds.
     Returns: one row a width, the smallest first: the width, `num_params`, `best_rho`, and the fields of `Means`.
     Raises: as `gain.gain_by_width`, and ValueError if there is no such column.
     """
@@ -104,14 +107,19 @@ def by_width(
         known = [one.name for one in quantities.measured(runs)]
         raise ValueError(registry.unknown("measured quantity", quantity, known))
     cells = widths.by_width(runs, width=width, metric=metric, choose_by=choose_by)
-    found = arrange(runs, cells, [quantity], width=width)[quantity]
+    found = arrange(runs, cells, [quantity], width=width, keep_collapsed=keep_collapsed)[quantity]
     return pd.DataFrame(of_widths(found, quantities.quantity(quantity), width=width))
 
 
 def arrange(
-    runs: "pd.DataFrame", cells: Sequence[widths.Width], names: Iterable[str], *, width: str = "num_params"
+    runs: "pd.DataFrame",
+    cells: Sequence[widths.Width],
+    names: Iterable[str],
+    *,
+    width: str = "num_params",
+    keep_collapsed: bool = False,
 ) -> dict[str, list[Measured]]:
-    """Arrange measured columns as the runs of each width are."""
+    """Arrange measured columns as the runs of each width are, without the runs that are no better than chance."""
     names = list(names)
     places = {
         (row[width], fields.effective_rho(row), int(row["seed"])): row
@@ -123,7 +131,10 @@ def arrange(
         rows = [[places.get((cell.value, rho, seed), {}) for rho in (0.0, *cell.rhos)] for seed in cell.seeds]
         for name in names:
             values = [[_number(row.get(name)) for row in line] for line in rows]
-            found[name].append(Measured(cell, np.array(values, dtype=float).reshape(cell.values.shape)))
+            table = np.array(values, dtype=float).reshape(cell.values.shape)
+            if cell.collapsed is not None and not keep_collapsed:
+                table[cell.collapsed] = np.nan
+            found[name].append(Measured(cell, table))
     return found
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from flatwide import registry
 from flatwide.analysis import domains, fields
-from flatwide.columns import RESULT_FIELDS
+from flatwide.columns import COLLAPSED, RESULT_FIELDS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,6 +19,7 @@ class Width(NamedTuple):
     values: [seeds, 1 + rhos], what is compared; column 0 is the base.
     choices: the same shape, what rho is chosen by; larger is better, whatever the metric.
     sign: 1 where a higher value is better, else -1.
+    collapsed: shaped like `values`, whether a run is known to be no better than chance; None where nobody has asked.
     """
 
     value: Any
@@ -31,6 +32,7 @@ class Width(NamedTuple):
     short: tuple[int, ...]  # places of those where seeds are missing, though none diverged
     num_diverged: int
     sign: int
+    collapsed: np.ndarray | None = None
 
     @property
     def best(self) -> int | None:
@@ -44,6 +46,11 @@ class Width(NamedTuple):
     def best_rho(self) -> float:
         """The best rho; NaN where each rho has a diverged seed, or there is none."""
         return float("nan") if self.best is None else self.rhos[self.best]
+
+    @property
+    def num_collapsed(self) -> int:
+        """Count the runs that are known to be no better than chance."""
+        return 0 if self.collapsed is None else int(self.collapsed.sum())
 
     @property
     def gains(self) -> np.ndarray:
@@ -65,7 +72,8 @@ class Width(NamedTuple):
         """Keep some of the seeds."""
         rows = list(rows)
         seeds = tuple(self.seeds[row] for row in rows)
-        return self._replace(seeds=seeds, values=self.values[rows], choices=self.choices[rows])
+        collapsed = None if self.collapsed is None else self.collapsed[rows]
+        return self._replace(seeds=seeds, values=self.values[rows], choices=self.choices[rows], collapsed=collapsed)
 
 
 def by_width(
@@ -96,7 +104,7 @@ def by_width(
     for name in names:
         if name not in runs.columns:
             raise ValueError(registry.unknown("column", name, runs.columns))
-    done = fields.done(runs, names)
+    done = fields.done(fields.with_collapsed(runs), (*names, COLLAPSED))
     for run in done:
         run["rho"] = fields.effective_rho(run)
         run |= {name: int(run[name]) for name in ("num_params", "seed")}  # a column with gaps has floats in pandas
@@ -171,8 +179,20 @@ def _width(
     values, choices = array(metric), signs[choose_by] * array(choose_by)
     status = [[places.get((rho, seed), {}).get("status") for rho in rhos[1:]] for seed in seeds]
     diverged = sum(run["status"] == "diverged" for run in places.values())
-    sizes = (value, counts[0], tuple(seeds), tuple(rhos[1:]))
-    return Width(*sizes, values, choices, *_candidates(values, choices, status), diverged, signs[metric])
+    candidates, short = _candidates(values, choices, status)
+    return Width(
+        value=value,
+        num_params=counts[0],
+        seeds=tuple(seeds),
+        rhos=tuple(rhos[1:]),
+        values=values,
+        choices=choices,
+        candidates=candidates,
+        short=short,
+        num_diverged=diverged,
+        sign=signs[metric],
+        collapsed=array(COLLAPSED) == 1,
+    )
 
 
 def _candidates(

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flatwide import registry
+from flatwide.analysis import fields
 from flatwide.figures import save
 from flatwide.figures.gallery import gallery
 from flatwide.figures.tables import to_csv
@@ -41,6 +42,7 @@ def export(
 
     if strangers := [name for name in formats if name not in FORMATS]:
         raise ValueError(registry.unknown("format", strangers[0], FORMATS))
+    runs = fields.with_collapsed(runs)
     options: dict[str, Any] = {"metric": metric, "choose_by": choose_by}
     summed = summary(runs, **options)
     drawn = gallery(runs, **options, curves=curves, series=series, arrays=arrays, interactive=True)

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from flatwide.analysis import fields
-from flatwide.columns import FRACTION_METRICS, RESULT_FIELDS
+from flatwide.columns import COLLAPSED, FRACTION_METRICS, RESULT_FIELDS
 
 _SHOWN = (  # result fields, in the order of what a reader asks first
     "num_params",
@@ -33,7 +33,8 @@ def run_table(runs: list[dict[str, Any]], *, varied: list[str]) -> dict[str, Any
     Returns: `columns`, each with `name`, `label`, `kind` ("text" or "number") and `percent`; and `rows`. A metric that
       is a fraction stays one; the page writes it in percent.
     """
-    names = ["run", "status", *varied]
+    has_collapsed = any(run.get(COLLAPSED) is True for run in runs)
+    names = ["run", "status", *([COLLAPSED] if has_collapsed else []), *varied]
     for name in _SHOWN:
         if any(run.get(name) is not None for run in runs) and name not in names:
             names.append(name)
@@ -54,7 +55,7 @@ def _column(name: str, runs: list[dict[str, Any]], word: str, is_percent: bool) 
     is_number = bool(values) and all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
     is_metric = "metric" in name and name in RESULT_FIELDS
     label = name.removeprefix(f"{fields.ASIDE}.")
-    label = label.replace("_", " ").replace("metric", word) if name in RESULT_FIELDS else label
+    label = label.replace("_", " ").replace("metric", word) if name in {*RESULT_FIELDS, COLLAPSED} else label
     percent = is_percent and is_metric
     return {
         "name": name.removeprefix(f"{fields.ASIDE}."),

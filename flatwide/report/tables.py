@@ -176,7 +176,7 @@ def _gain(rows: list[Row], front: Front, write: Units, base: str, lost: str) -> 
         "bias of choosing",
         "seeds",
     ]
-    columns += [lost]
+    columns += [lost, "collapsed"]
     cells = [
         [
             *front.cells(row),
@@ -189,13 +189,14 @@ def _gain(rows: list[Row], front: Front, write: Units, base: str, lost: str) -> 
             write.gain(row["selection_bias"]),
             str(int(row["num_seeds"])),
             str(int(row["num_diverged"])),
+            str(int(row["num_collapsed"])),
         ]
         for row in rows
     ]
     note = (
         f"Means over seeds of the {write.metric}. The gain{write.points} is at the best rho of all seeds, which picks "
         "some luck; the corrected gain scores each seed at the rho that the other seeds choose, and its interval "
-        "allows for the choice."
+        "allows for the choice. Runs that collapsed to chance are counted in it."
     )
     return KeyTable("gain_by_width_table", "The gain at each width", note, [*front.columns, *columns], cells)
 

@@ -21,6 +21,9 @@ _ALWAYS = {
     "diverged": "the loss stopped being finite; such a run has no metric, and its rho cannot be the best",
 }
 _SOMETIMES = {
+    "collapsed": "the loss stayed finite, and the network is no better than a prediction that ignores its inputs, such "
+    "as always the most frequent class; an accuracy counts as no better where the lower end of its exact 95 % interval "
+    "is at most that",
     "Hessian": "the matrix of second derivatives of the loss by the weights: how the loss curves, in every direction",
     "top eigenvalue": "of the Hessian: how strongly the loss curves in the direction in which it curves most",
     "trace": "of the Hessian: the sum of its eigenvalues, so the curvature over all directions together",

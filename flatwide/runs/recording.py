@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from flatwide import data, machine, sparsify, trees
+from flatwide import chance, data, machine, sparsify, trees
 from flatwide.config import digest
 from flatwide.runs import checkpoints, disk, logs, rows
 from flatwide.runs.directory import IDENTITY, RunDirectory, best_evaluations
@@ -157,6 +157,7 @@ class Recording:
             "seconds": memory.seconds,
             "metric_name": objective.metric_name,
             "higher_is_better": objective.higher_is_better,
+            **_chance(built),
             "num_devices": devices.count(built.sharding),
             "threads": self._threads,
             **where(),
@@ -278,6 +279,16 @@ class Recording:
             "running_train_loss": row["running_train_loss"],
             f"test_{self._built.workload.objective.metric_name}": row["test_metric"],
         }
+
+
+def _chance(built: Experiment) -> dict[str, Any]:
+    """Return the fields of the result that say what a prediction without inputs scores on the test split."""
+    name = built.workload.objective.metric_name
+    if name not in chance.METRICS:  # a game has no targets
+        return {}
+    weights = getattr(built.test, "arrays", {}).get("weights")
+    found = chance.constant(built.test.targets, weights, metric_name=name)
+    return {} if found is None else {"test_chance_metric": found.metric, "num_test_items": found.num_items}
 
 
 def network(state: State) -> dict[str, Any]:

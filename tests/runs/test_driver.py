@@ -58,6 +58,7 @@ def test_a_run_leaves_its_files(tmp_path):
     assert result == directory.read_result()
     assert result["status"] == "finished"
     assert (result["epochs"], result["num_params"]) == (4, 65 * 8 + 9 * 10)
+    assert (result["test_chance_metric"], result["num_test_items"]) == (36 / 355, 355)  # of the digits' test split
     assert 0 <= result["test_metric"] <= result["test_metric_best"] <= 1
     assert result["test_metric_at_best_validation"] <= result["test_metric_best"]
     assert (directory.checkpoints / "final.npz").is_file()

@@ -64,13 +64,20 @@ class _Units(NamedTuple):
 
     def amount(self, gain: float) -> str:
         """Write a gain, positive where SAM is better: less of what should be low."""
+        if self.name == "metric":  # it has no name of its own, and "0.1 metric" says nothing
+            return self.number(gain) if not self.lower_is_better else self._less(gain)
         if not self.lower_is_better:
             return f"{self.number(gain)} {self.unit or self.name}"
         return f"{self.number(abs(gain), '')} {self.unit} {'less' if gain >= 0 else 'more'} {self.name}".replace(
             "  ", " "
         )
 
+    def _less(self, gain: float) -> str:
+        return f"{self.number(abs(gain), '')} {'lower' if gain >= 0 else 'higher'}"
+
     def change(self, slope: float) -> str:
+        if self.name == "metric":
+            return self.number(slope)
         return f"{self.number(slope)} {self.unit or ('of ' if self.lower_is_better else '') + self.name}"
 
 

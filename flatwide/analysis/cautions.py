@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 FEW_SEEDS = 5
 _ALIKE = 1.5  # training losses whose ratio lies within this, or its inverse, are taken for equal
 
+_CHOSEN_BY_ITSELF = "The best rho was chosen by the very metric that is compared, as in the paper"
+_COLUMN_TO_CHOOSE_BY = "a column of validation results to choose by (--choose_by=)"
 _MENDS = {
     "unfinished": "in training or stopped; the same command goes on with them",
     "failed": "error.txt in the folder of each says why; the same command tries them again",
@@ -49,24 +51,28 @@ def cautions(
     metric: str = "test_metric",
     choose_by: str | None = None,
     has_states: bool = True,
+    are_ours: bool = True,
 ) -> list[Caution]:
     """List the reasons for care in a whole results table, each once.
 
     Args: as for `gain.gain_by_width`, and
       has_states: whether it is known what became of a run; otherwise "diverged" only means that it has no metric.
+      are_ours: whether flatwide trained the runs; otherwise there is no command that goes on with them.
     """
     runs = fields.narrow(runs, width=width)
-    found: dict[Caution, None] = dict.fromkeys(_not_done(runs))
+    found: dict[Caution, None] = dict.fromkeys(_not_done(runs, are_ours=are_ours))
     for domain in domains.domains(runs):
-        found |= {one._replace(part=domain.name): None for one in _whole_domain(domain.runs, width=width)}
+        found |= {
+            one._replace(part=domain.name): None for one in _whole_domain(domain.runs, width=width, are_ours=are_ours)
+        }
     for part in table.parts(runs, width=width):
         chosen_by = widths.choice_column(part.runs, metric=metric) if choose_by is None else choose_by
         cells = widths.by_width(part.runs, width=width, metric=metric, choose_by=chosen_by)
         for caution in [
             *_seeds(cells, width),
-            *_rhos(cells, width, has_states=has_states),
+            *_rhos(cells, width, has_states=has_states, are_ours=are_ours),
             *_collapsed(cells, width),
-            *_choice(cells, chosen_by),
+            *_choice(cells, chosen_by, are_ours=are_ours),
             *_fit(part.runs, width=width, metric=metric, choose_by=chosen_by),
             *_unequal_losses(part.runs, cells, width),
         ]:
@@ -92,16 +98,16 @@ def _joined(what: str, findings: dict[str, list[str]], num_parts: int) -> str:
     return f"{'; '.join(named)}: {what}"
 
 
-def _not_done(runs: "pd.DataFrame") -> Iterator[Caution]:
+def _not_done(runs: "pd.DataFrame", *, are_ours: bool) -> Iterator[Caution]:
     states = runs["status"].tolist()
     left = [state for state in _MENDS if state in states]
     if left:
         counts = ", ".join(f"{states.count(state)} {state}" for state in left)
-        mends = " ".join(f"{_capital(state)}: {_MENDS[state]}." for state in left)
-        yield Caution("not_done", f"Runs that are not in the analysis: {counts}. {mends}")
+        mends = " ".join(f"{_capital(state)}: {_MENDS[state]}." for state in left) if are_ours else ""
+        yield Caution("not_done", f"Runs that are not in the analysis: {counts}. {mends}".rstrip())
 
 
-def _whole_domain(runs: "pd.DataFrame", *, width: str) -> Iterator[Caution]:
+def _whole_domain(runs: "pd.DataFrame", *, width: str, are_ours: bool) -> Iterator[Caution]:
     arms: dict[Any, set[bool]] = {}
     for row in fields.done(runs, [width]):
         arms.setdefault(row[width], set()).add(fields.effective_rho(row) == 0)
@@ -112,8 +118,8 @@ def _whole_domain(runs: "pd.DataFrame", *, width: str) -> Iterator[Caution]:
     if repeats := table.num_repeats(runs, width=width):
         yield Caution(
             "repeats",
-            f"{repeats} run{'s' * (repeats > 1)} left out: another has the same fields and seed, and differs in none "
-            "but the number of threads or the like.",
+            f"{repeats} run{'s' * (repeats > 1)} left out: another has the same fields and seed"
+            + (", and differs in none but the number of threads or the like." if are_ours else "."),
         )
     for name in _coupled(runs, width):
         yield Caution("mixed_configs", f"{name} differs from one width to another: not only the size changes.")
@@ -169,7 +175,7 @@ def _has_no_spread(cell: widths.Width) -> bool:
     return len(gains) > 1 and float(np.ptp(gains)) < 1e-12
 
 
-def _rhos(cells: list[widths.Width], width: str, *, has_states: bool) -> Iterator[Caution]:
+def _rhos(cells: list[widths.Width], width: str, *, has_states: bool, are_ours: bool) -> Iterator[Caution]:
     for edge, most, way in (("high", "largest", "larger"), ("low", "smallest", "smaller")):
         at = [cell.value for cell in cells if rho.grid_edge(cell) == edge]
         if at:
@@ -186,8 +192,8 @@ def _rhos(cells: list[widths.Width], width: str, *, has_states: bool) -> Iterato
     if short:
         yield Caution(
             "missing_seeds",
-            "some rhos have fewer seeds than others: until they have as many they cannot be the best. Run the command "
-            "again.",
+            "some rhos have fewer seeds than others: until they have as many they cannot be the best."
+            + (" Run the command again." if are_ours else ""),
             _at(width, short),
         )
     diverged = sum(cell.num_diverged for cell in cells)
@@ -234,13 +240,13 @@ def _is_collapsed(cell: widths.Width) -> np.ndarray:
     return np.zeros(cell.values.shape, bool).T if cell.collapsed is None else cell.collapsed.T
 
 
-def _choice(cells: list[widths.Width], chosen_by: str) -> Iterator[Caution]:
+def _choice(cells: list[widths.Width], chosen_by: str, *, are_ours: bool) -> Iterator[Caution]:
     if chosen_by.startswith("test") and any(len(cell.candidates) > 1 for cell in cells):
         yield Caution(
             "test_set_selection",
-            "The best rho was chosen by the test metric, as in the paper: the plain gain is biased upward. The "
-            "corrected gain mends the luck of the seeds, not that of the test examples; "
-            "config.validation_fraction=0.1 mends both.",
+            ("The best rho was chosen by the test metric, as in the paper" if are_ours else _CHOSEN_BY_ITSELF)
+            + ": the plain gain is biased upward. The corrected gain mends the luck of the seeds, not that of the test "
+            + f"examples; {'config.validation_fraction=0.1' if are_ours else _COLUMN_TO_CHOOSE_BY} mends both.",
         )
     if chosen_by == "test_metric_best":
         yield Caution("best_epoch", "Each run is scored at its best epoch on the test set, which flatters all runs.")

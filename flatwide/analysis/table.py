@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+_MAY_BE_MISSING = ("test_metric", "validation_metric", "validation_loss")
+
+
 class Part(NamedTuple):
     """Runs of one domain that differ in width, rho and seed only, or in what goes along with the width."""
 
@@ -31,6 +34,7 @@ def from_columns(
     metric: str = "test_metric",
     higher_is_better: bool = True,
     metric_name: str = "metric",
+    choose_by: str | None = None,
 ) -> "pd.DataFrame":
     """Make a results table out of anybody's, with one row a run and at least four columns.
 
@@ -39,12 +43,20 @@ def from_columns(
       rho: column of radii; 0 is the base.
       seed: column of whole numbers; the base and SAM run of a seed are compared as a pair.
       metric: column of the metric; a run without one has diverged.
+      choose_by: column that the best rho is to be chosen by, such as a validation accuracy. It becomes
+        `validation_metric`, which the analysis chooses by where every run has it; one whose name ends in "loss" becomes
+        `validation_loss`, to be named where a choice is made.
       higher_is_better, metric_name: what the metric is; an accuracy is a fraction here, not percent.
     Raises: ValueError if a column is missing or holds something else.
     """
     import pandas as pd
 
     names = {size: "num_params", rho: "rho", seed: "seed", metric: "test_metric"}
+    chosen = ""
+    if choose_by is not None and choose_by in names:
+        raise ValueError(f"choose_by={choose_by!r}: this column is the {names[choose_by]} already; name another one.")
+    if choose_by is not None:
+        names[choose_by] = chosen = "validation_loss" if choose_by.endswith("loss") else "validation_metric"
     for column in names:
         if column not in table.columns:
             raise ValueError(registry.unknown("column", column, map(str, table.columns)))
@@ -52,7 +64,7 @@ def from_columns(
     found: Any = table.drop(columns=clash).rename(columns=names).reset_index(drop=True)
     for column, name in names.items():
         numbers: Any = pd.to_numeric(found[name], errors="coerce")
-        wrong = found[name][numbers.isna() & (found[name].notna() | (name != "test_metric"))]
+        wrong = found[name][numbers.isna() & (found[name].notna() | (name not in _MAY_BE_MISSING))]
         if len(wrong):
             raise ValueError(f"column {column!r} holds {wrong.iloc[0]!r}: expected a number in every row.")
         found[name] = numbers
@@ -64,6 +76,8 @@ def from_columns(
         raise ValueError(f"column {rho!r} holds {found['rho'].min():g}: expected numbers >= 0 (0 is the base).")
     if metric_name in FRACTION_METRICS and found["test_metric"].max() > 1:
         raise ValueError(f"column {metric!r} holds {found['test_metric'].max():g}: expected fractions; divide by 100.")
+    if chosen and (found[chosen].isna() & found["test_metric"].notna()).any():
+        raise ValueError(f"column {choose_by!r} is empty in a row that has {metric!r}: expected a number to choose by.")
     facts: dict[str, Any] = {"higher_is_better": higher_is_better, "metric_name": metric_name}
     if "optimizer" not in found.columns:
         facts["optimizer"] = "sam"

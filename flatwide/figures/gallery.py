@@ -15,7 +15,18 @@ from flatwide.analysis import domains, fields, gain, paper, quantities, rho, sel
 from flatwide.figures.gain import Domain, gain_against_width, gain_of_domains, metric_against_width
 from flatwide.figures.labels import label
 from flatwide.figures.measured_gallery import measured_figures
-from flatwide.figures.pieces import INTERVAL, MOST_PARTS, MOST_PIECES, Figure, Look, Piece, arrange, capital, slug
+from flatwide.figures.pieces import (
+    INTERVAL,
+    MOST_PARTS,
+    MOST_PIECES,
+    Figure,
+    Look,
+    Piece,
+    arrange,
+    capital,
+    dots,
+    slug,
+)
 from flatwide.figures.rho import best_rho_against_width, heat_map
 from flatwide.figures.study_curves import study_curves
 
@@ -35,6 +46,7 @@ def gallery(
     series: Mapping[str, list[dict[str, Any]]] | None = None,
     arrays: Mapping[tuple[str, str], Mapping[str, Any]] | None = None,
     interactive: bool = False,
+    are_ours: bool = True,
 ) -> list[Figure]:
     """Draw every figure that a results table has data for.
 
@@ -46,20 +58,22 @@ def gallery(
       series: name of a run -> its rows of `measurements.csv`; the same runs are drawn.
       arrays: name of a run and of a measurement -> the arrays measured at its end; of one seed they are drawn.
       interactive: add what a page can do and a file cannot: tooltips, and a legend whose entries hide their series.
+      are_ours: whether flatwide trained the runs; of others it is not known what the runs of a seed share.
     Cost: nothing is trained or fetched; some tenths of a second for 500 runs.
     """
     options = {"curves": curves or {}, "series": series or {}, "arrays": arrays or {}, "interactive": interactive}
     every = domains.domains(runs)
     if len(every) == 1:
-        return _figures(*_arranged(every[0], metric, choose_by), **options)
+        pieces, look = _arranged(every[0], metric, choose_by)
+        return _figures(pieces, look._replace(are_ours=are_ours), **options)
     found, panels = [], []
     for domain in every:
         pieces, look = _arranged(domain, metric, choose_by)
         ending = f"_{slug(domain.name)}"
-        own = _figures(pieces, look._replace(ending=ending), **options)
+        own = _figures(pieces, look._replace(ending=ending, are_ours=are_ours), **options)
         found += [_of_domain(figure, domain.name) for figure in own]
         panels += _panels(pieces, look, domain.name)
-    return [*_every_domain(panels, interactive=interactive), *found]
+    return [*_every_domain(panels, interactive=interactive, are_ours=are_ours), *found]
 
 
 def _arranged(domain: domains.Domain, metric: str, choose_by: str | None) -> tuple[list[Piece], Look]:
@@ -125,7 +139,9 @@ def _panels(pieces: Sequence[Piece], look: Look, name: str) -> Iterator[tuple[Do
         yield panel, [front | row for row in gains + (corrected or [])]
 
 
-def _every_domain(panels: Sequence[tuple[Domain, list[dict[str, Any]]]], *, interactive: bool) -> Iterator[Figure]:
+def _every_domain(
+    panels: Sequence[tuple[Domain, list[dict[str, Any]]]], *, interactive: bool, are_ours: bool
+) -> Iterator[Figure]:
     """Draw the gain against width in every domain."""
     if panels:
         yield Figure(
@@ -133,7 +149,7 @@ def _every_domain(panels: Sequence[tuple[Domain, list[dict[str, Any]]]], *, inte
             "Gain of SAM by size, in every domain",
             "How much better SAM is than its base optimizer at its best ρ, for networks of growing size: a panel for "
             "each data set and model family, with axes of its own. Above the dashed line SAM is better, whatever the "
-            "metric. Each small dot is one seed, both runs of which start from the same weights. "
+            f"metric. {dots(are_ours=are_ours)} "
             + INTERVAL
             + " Each covers alone; the intervals of the table of domains hold for all of them together.",
             gain_of_domains([panel for panel, _ in panels], interactive=interactive),
@@ -208,11 +224,7 @@ def _by_width(group: Sequence[Piece], look: Look, ending: str) -> Iterator[Figur
             f"gain_by_width{ending}",
             f"Gain of SAM over {look.base}, by size",
             f"How much better SAM is than {look.base} at its best ρ, for networks of growing size. Above the dashed "
-            f"line SAM is better. Each small dot is one seed, both runs of which start from the same weights. "
-            + INTERVAL
-            + several
-            + more
-            + words,
+            f"line SAM is better. {look.dots} " + INTERVAL + several + more + words,
             gain_against_width(
                 gains,
                 **look.of_metric,

@@ -47,12 +47,24 @@ class Look(NamedTuple):
     axes: list[str]  # columns that tell parts apart
     is_ordered: bool
     interactive: bool = False
+    are_ours: bool = True  # whether flatwide trained the runs, so that it is known what the two of a seed share
     ending: str = ""  # of the figures' names, so that those of several domains can share a page
+
+    @property
+    def dots(self) -> str:
+        """Say what a small dot of a gain is."""
+        return dots(are_ours=self.are_ours)
 
     @property
     def of_metric(self) -> dict[str, Any]:
         """Give what the figures of the metric take."""
         return {"metric_name": self.metric_name, "base": self.base, "interactive": self.interactive}
+
+
+def dots(*, are_ours: bool) -> str:
+    """Say what a small dot of a gain is."""
+    shared = "both runs of which start from the same weights" if are_ours else "its SAM run against its base run"
+    return f"Each small dot is one seed{',' if are_ours else ':'} {shared}."
 
 
 def arrange(part: table.Part, metric: str, choose_by: str | None) -> Piece | None:

@@ -33,6 +33,7 @@ _KINDS = {
         "a whole number", lambda value: abs(value) <= _MOST and value == round(value), "Number the seeds 0, 1, 2, …"
     ),
     "metric": _Kind("a number", lambda value: True, "Correct the cell, or empty it if the run has no result."),
+    "choose_by": _Kind("a number", lambda value: True, "Correct the cell, or empty it if the run has no result."),
 }
 
 
@@ -42,7 +43,8 @@ def numbers(found: Any, name: str, columns: Mapping[str, str]) -> "pd.DataFrame"
     Args:
       found: the table; its index counts the rows from 0.
       name: of the file, for messages.
-      columns: "width", "rho", "seed" and "metric" -> the column that is it. A metric may be missing.
+      columns: "width", "rho", "seed", "metric" and perhaps "choose_by" -> the column that is it. The last two may
+        have empty cells.
     Raises: ValueError for the first cell that is something else, with its row and what would mend it.
     """
     read: dict[str, Any] = {column: _column(found[column], what, name) for what, column in columns.items()}
@@ -81,7 +83,7 @@ def _column(column: "pd.Series", what: str, name: str) -> Any:
         zip(column.tolist(), read.tolist(), column.isna().tolist(), strict=True)
     ):
         where = _where(column, place, name)
-        if missing and what != "metric":
+        if missing and what not in ("metric", "choose_by"):
             raise ValueError(f"{where} is empty; expected {kind.expected}. {_filled(kind, what)}")
         if not missing and not (math.isfinite(value) and kind.is_right(value)):
             shown = repr(cell) if isinstance(cell, str) else f"{cell:g}"

@@ -7,7 +7,8 @@ from flatwide import config as configs
 
 USAGE = """python main.py report W [--metric=test_metric] [--choose_by=COLUMN] [--formats=svg,pdf,latex] [--output=FILE]
 python main.py report table.csv [--width=COLUMN] [--rho=COLUMN] [--seed=COLUMN] [--metric=COLUMN] [--lower_is_better]
-                                [--axes=COLUMN,COLUMN] [--formats=svg,pdf,latex] [--output=FILE]"""
+                                [--choose_by=COLUMN] [--pick=last|best] [--epoch=COLUMN] [--axes=COLUMN,COLUMN]
+                                [--formats=svg,pdf,latex] [--output=FILE]"""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -25,7 +26,7 @@ def report(arguments: list[str]) -> str:
     parser = _Parser(add_help=False, allow_abbrev=False)
     parser.add_argument("source", nargs="?")
     parser.add_argument("--help", "-h", action="store_true")
-    for name in ("metric", "output", "choose_by", "width", "rho", "seed"):
+    for name in ("metric", "output", "choose_by", "width", "rho", "seed", "pick", "epoch"):
         parser.add_argument(f"--{name}")
     parser.add_argument("--lower_is_better", action="store_true", default=None)
     for name in ("axes", "formats"):
@@ -36,9 +37,9 @@ def report(arguments: list[str]) -> str:
     if not flags.source:
         parser.error("report of what? Name a work directory or a CSV file")
     is_table = Path(flags.source).suffix.lower() in (".csv", ".tsv", ".txt") or Path(flags.source).is_file()
-    foreign = ("choose_by",) if is_table else ("width", "rho", "seed", "lower_is_better", "axes")
+    foreign = () if is_table else ("width", "rho", "seed", "lower_is_better", "axes", "pick", "epoch")
     if given := [f"--{name}" for name in foreign if getattr(flags, name) is not None]:
-        parser.error(f"{given[0]} is for a {'work directory' if is_table else 'table'}, and {flags.source} is none")
+        parser.error(f"{given[0]} is for a table, and {flags.source} is none")
     return f"report: {_write_table(flags) if is_table else _write(flags)}"
 
 
@@ -61,6 +62,9 @@ def _write_table(flags: argparse.Namespace) -> Path:
         seed=flags.seed,
         metric=flags.metric,
         lower_is_better=flags.lower_is_better,
+        choose_by=flags.choose_by,
+        pick=flags.pick,
+        epoch=flags.epoch,
         axes=flags.axes or (),
         formats=flags.formats or (),
         path=flags.output,

@@ -18,7 +18,8 @@ class Source(NamedTuple):
     name: what the page is called after. command: what trained them; empty if that is not known.
     num_planned: runs of the study, None if that is not known.
     identities: name of a run -> what its config says beyond the table, see `facts.read_identities`.
-    notes: what a reader must know about how the table was read. is_table: whether they were trained elsewhere.
+    notes: what a reader must know about how the table was read. is_table: whether they came as a table.
+    are_ours: whether flatwide trained them, so that it is known what a seed decides and how to go on.
     has_states: whether it is known what became of each run; otherwise one without a metric counts as diverged.
     """
 
@@ -29,6 +30,7 @@ class Source(NamedTuple):
     notes: tuple[str, ...] = ()
     is_table: bool = False
     has_states: bool = True
+    are_ours: bool = True
 
 
 class Overview(NamedTuple):
@@ -124,7 +126,7 @@ def content(
         drawn = [chart for chart in found if chart.section == DOMAINS]
         beginning = Overview(drawn, tables.domains_table(entries, metric=metric), overview.sentences(entries))
         answers = [one for one in answers if one[0]]
-    objections = cautions.cautions(runs, **options, has_states=source.has_states)
+    objections = cautions.cautions(runs, **options, has_states=source.has_states, are_ours=source.are_ours)
     raised = cautions.told_once(objections, num_parts=len(parts))
     aside = recipe.varied(rows, (name for name in runs.columns if name.startswith(f"{fields.ASIDE}.")))
     told = rows if source.has_states else [_without_state(row) for row in rows]
@@ -161,7 +163,7 @@ def content(
         else [],
         facts=facts.facts(told, num_planned=source.num_planned, identities=source.identities),
         notes=source.notes,
-        terms=terms.terms(words, columns=[column["name"] for column in shown["columns"]]),
+        terms=terms.terms(words, columns=[column["name"] for column in shown["columns"]], are_ours=source.are_ours),
     )
 
 

@@ -45,7 +45,9 @@ def export(
     runs = fields.with_collapsed(runs)
     options: dict[str, Any] = {"metric": metric, "choose_by": choose_by}
     summed = summary(runs, **options)
-    drawn = gallery(runs, **options, curves=curves, series=series, arrays=arrays, interactive=True)
+    drawn = gallery(
+        runs, **options, curves=curves, series=series, arrays=arrays, interactive=True, are_ours=source.are_ours
+    )
     figures = [(figure, charts.spec_of(figure)) for figure in drawn]
     found = content(runs, summed, figures, source, **options)
     output.write_page(page_path, page.render(found))

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from flatwide import config as configs
 from flatwide.analysis import fields
 from flatwide.analysis import table as tables
-from flatwide.columns import RESULT_FIELDS
-from flatwide.report import cells, facts, output
+from flatwide.columns import COLLAPSED, RESULT_FIELDS
+from flatwide.report import cells, epochs, facts, output
 from flatwide.report.content import Source
 from flatwide.report.exports import export
 
@@ -31,6 +31,7 @@ _NAMES = {
     ),
 }
 _LOWER = re.compile(r"loss|err(or)?$|perplexity|ppl|mse|rmse|mae", re.IGNORECASE)
+_LOGGED = ("learning_rate",)  # a setting that differs from row to row of one run
 _STATES = {"finished", "diverged", "unfinished", "failed", "damaged", "unreadable", "mismatch"}
 _TEXTS = {"metric_name", "higher_is_better", "device", "x64", "matmul_precision", "versions", "started", "finished"}
 _OURS = {"run", "status", "num_params", "rho", "seed", "test_metric", "metric_name", "higher_is_better", "optimizer"}
@@ -44,6 +45,9 @@ def write_table(
     seed: str | None = None,
     metric: str | None = None,
     lower_is_better: bool | None = None,
+    choose_by: str | None = None,
+    pick: str | None = None,
+    epoch: str | None = None,
     axes: Sequence[str] = (),
     formats: Sequence[str] = (),
     path: Path | str | None = None,
@@ -54,6 +58,11 @@ def write_table(
       width, rho, seed, metric: names of its columns; None is guessed. rho is 0 for the base optimizer; a run without a
         metric has diverged.
       lower_is_better: the direction of the metric; None is guessed from its name.
+      choose_by: the column that the best rho is chosen by, such as a validation accuracy; None is the metric, or in a
+        table of flatwide's own the validation metric where every run has one.
+      pick: "last" or "best" for a table with a row for each evaluation: the row that a run is scored at, the best by
+        `choose_by` or else by the metric. None is for a table with one row a run.
+      epoch: with `pick`, the column that orders the rows of a run; None is guessed.
       axes: further columns that tell runs apart, such as the share of label noise.
       formats: of figures and tables in a folder beside the page: some of "svg", "pdf", "latex".
       path: of the page; None is `<table>.report.html` beside the table.
@@ -66,9 +75,14 @@ def write_table(
         raise ValueError(f"--output={page_path}: it is the table itself; choose another name.")
     found = read(table_path)
     folder = output.folder_beside(page_path)
-    if set(found.columns) >= _OURS and not (width or rho or seed):
+    are_ours = set(found.columns) >= _OURS and not (width or rho or seed)
+    if are_ours:
+        if pick or epoch:
+            raise ValueError(f"--pick={pick}: {table_path.name} is flatwide's own, with one row a run; leave it out.")
         runs, notes, metric = found, (), metric or "test_metric"
         _check_own(found, table_path.name, metric)
+        if choose_by is not None and choose_by not in found.columns:
+            raise ValueError(f"--choose_by={choose_by}: {table_path.name} has no such column; {_listed(found)}.")
     else:
         runs, notes = _mapped(
             found,
@@ -76,18 +90,23 @@ def write_table(
             chosen={"width": width, "rho": rho, "seed": seed, "metric": metric},
             lower_is_better=lower_is_better,
             axes=axes,
+            choose_by=choose_by,
+            pick=pick,
+            epoch=epoch,
         )
         metric = "test_metric"
+        if choose_by is not None:
+            choose_by = next(column for column in ("validation_metric", "validation_loss") if column in runs.columns)
     if formats:
         output.claim_folder(folder)
     return export(
         runs,
-        Source(name=table_path.name, notes=notes, is_table=True, has_states=_has_states(found)),
+        Source(name=table_path.name, notes=notes, is_table=True, has_states=_has_states(found), are_ours=are_ours),
         page_path=page_path,
         summary_path=folder / "summary.csv" if formats else None,
         folder=folder,
         metric=metric,
-        choose_by=None,
+        choose_by=choose_by,
         curves=None,
         formats=formats,
     )
@@ -129,6 +148,9 @@ def _mapped(
     chosen: dict[str, str | None],
     lower_is_better: bool | None,
     axes: Sequence[str],
+    choose_by: str | None = None,
+    pick: str | None = None,
+    epoch: str | None = None,
 ) -> tuple["pd.DataFrame", tuple[str, ...]]:
     """Make a results table, and say how the columns were read."""
     columns = _columns(found, name, chosen)
@@ -140,7 +162,9 @@ def _mapped(
     axes = [axis.replace(".", "_") for axis in axes]
     lower = bool(_LOWER.search(columns["metric"])) if lower_is_better is None else lower_is_better
     direction = "lower" if lower else "higher"
-    found = cells.numbers(found, name, columns)
+    _check_choice(found, name, columns, choose_by, lower=lower)
+    chosen_column = {} if choose_by is None else {"choose_by": choose_by}
+    found = cells.numbers(found, name, columns | chosen_column)
     notes = [
         f"Read from {name}: the size is the column {columns['width']!r} (called number of parameters below), rho is "
         f"{columns['rho']!r}, the seed is {columns['seed']!r}; the metric is {columns['metric']!r}, {direction} is "
@@ -151,31 +175,121 @@ def _mapped(
         accuracies, was_percent = cells.fractions(found[columns["metric"]], name)
         found = found.assign(**{columns["metric"]: accuracies})
         notes += ["The accuracy goes beyond 1, so it was read as percent."] * was_percent
+        found = _as_fractions(found, name, choose_by)
+    if choose_by is not None:
+        called = "validation loss" if choose_by.endswith("loss") else "validation metric"
+        notes.append(f"The best rho is chosen by {choose_by!r} (called {called} below).")
+    settings = [column for column in found.columns if column in configs.SCHEMA and column not in columns.values()]
+    if pick is not None or epoch is not None:
+        settings = [column for column in settings if column not in _LOGGED]
+        found, note = _picked(
+            found, name, columns, by=pick, epoch=epoch, choose_by=choose_by, also=[*axes, *settings], lower=lower
+        )
+        notes.append(note)
     runs = tables.from_columns(
-        _without_namesakes(found, kept=[*columns.values(), *axes]),
+        _without_namesakes(found, kept=[*columns.values(), *chosen_column.values(), *axes]),
         size=columns["width"],
         rho=columns["rho"],
         seed=columns["seed"],
         metric=columns["metric"],
         higher_is_better=not lower,
+        choose_by=choose_by,
         metric_name="accuracy" if is_accuracy else columns["metric"].removeprefix("test_"),
     )
     kept = [axis for axis in axes if axis in runs.columns]
-    kept += [column for column in runs.columns if column in configs.SCHEMA and column not in kept]
+    kept += [column for column in settings if column in runs.columns and column not in kept]
     if "model" in kept and "model" not in axes and _names_sizes(runs):
         kept.remove("model")
-    twice: Any = runs[runs.duplicated(["num_params", "rho", "seed", *kept], keep=False)]
-    if len(twice):
-        row = twice.iloc[0]
-        differ = [str(column) for column in twice.columns if twice[column].nunique() > 1 and column not in kept]
-        differ = [column for column in differ if column not in ("num_params", "rho", "seed", "test_metric")]
-        raise ValueError(
-            f"{name}: several rows have {columns['width']}={row['num_params']}, {columns['rho']}={row['rho']:g} and "
-            f"{columns['seed']}={row['seed']}. If another column tells them apart, name it with --axes=; those that "
-            f"differ: {', '.join(differ) or 'none'}."
-        )
+    _refuse_repeats(runs, name, columns, kept)
     infinite = [axis for axis in kept if math.inf in {abs(v) for v in runs[axis].tolist() if isinstance(v, float)}]
     return _set_aside(runs.astype(dict.fromkeys(infinite, str)), kept), tuple(notes)
+
+
+def _check_choice(found: Any, name: str, columns: dict[str, str], choose_by: str | None, *, lower: bool) -> None:
+    """Refuse a column to choose by that is not there, is something else already, or has the other direction."""
+    if choose_by is None:
+        return
+    if choose_by not in found.columns:
+        raise ValueError(f"--choose_by={choose_by}: {name} has no such column; {_listed(found)}.")
+    if taken := [what for what, column in columns.items() if column == choose_by]:
+        hint = "; without --choose_by= it is chosen by that" if taken == ["metric"] else ""
+        raise ValueError(f"--choose_by={choose_by}: this column is the {taken[0]} already{hint}. Name another column.")
+    if lower != bool(_LOWER.search(choose_by)) and not choose_by.endswith("loss"):
+        theirs, ours = ("higher", "lower") if lower else ("lower", "higher")
+        raise ValueError(
+            f"--choose_by={choose_by}: by its name {theirs} is better there, and for the metric {columns['metric']!r} "
+            f"{ours} is. Expected a column of the same direction, or one that is named a loss."
+        )
+
+
+def _picked(
+    found: Any,
+    name: str,
+    columns: dict[str, str],
+    *,
+    by: str | None,
+    epoch: str | None,
+    choose_by: str | None,
+    also: Sequence[str],
+    lower: bool,
+) -> tuple["pd.DataFrame", str]:
+    """Keep the row that each run is scored at, and say which.
+
+    Args:
+      also: columns besides size, rho and seed that tell runs apart. lower: whether a lower metric is better.
+    """
+    epoch = _epoch_column(found, name, epoch)
+    score = choose_by or columns["metric"]
+    kept = epochs.pick(
+        found,
+        name,
+        by=by or "",
+        epoch=epoch,
+        runs=list(dict.fromkeys([columns["width"], columns["rho"], columns["seed"], *also])),
+        metric=columns["metric"],
+        score=score,
+        higher_is_better=not lower and not score.endswith("loss"),
+    )
+    where = "its last row" if by == epochs.LAST else f"the row where its {score!r} is best"
+    order = f"Of the rows of each run, in the order of {epoch!r}"
+    return kept, f"{order}, {where} counts; one without a metric in its last row has diverged."
+
+
+def _refuse_repeats(runs: Any, name: str, columns: dict[str, str], kept: Sequence[str]) -> None:
+    """Refuse rows that nothing tells apart."""
+    twice: Any = runs[runs.duplicated(["num_params", "rho", "seed", *kept], keep=False)]
+    if not len(twice):
+        return
+    row = twice.iloc[0]
+    known = {"num_params", "rho", "seed", "test_metric", *kept}
+    differ = [str(column) for column in twice.columns if twice[column].nunique() > 1 and column not in known]
+    logged = [column for column in differ if column.lower() in epochs.NAMES]
+    each = f" If {logged[0]!r} numbers the evaluations of a run, say --pick=last or --pick=best." if logged else ""
+    raise ValueError(
+        f"{name}: several rows have {columns['width']}={row['num_params']}, {columns['rho']}={row['rho']:g} and "
+        f"{columns['seed']}={row['seed']}. If another column tells them apart, name it with --axes=; those that "
+        f"differ: {', '.join(differ) or 'none'}.{each}"
+    )
+
+
+def _as_fractions(found: Any, name: str, choose_by: str | None) -> "pd.DataFrame":
+    """Read the other columns of accuracies as the metric is read: what chance gives, and what rho is chosen by."""
+    named = ["test_chance_metric"] if choose_by is None else [choose_by, "test_chance_metric"]
+    also = [column for column in named if column in found.columns]
+    also = [column for column in also if not _LOWER.search(column) and found[column].dtype.kind in "iuf"]
+    return found.assign(**{column: cells.fractions(found[column], name)[0] for column in also})
+
+
+def _epoch_column(found: Any, name: str, epoch: str | None) -> str:
+    """Find the column that orders the rows of a run."""
+    if epoch is None:
+        plain = {str(column).lower(): str(column) for column in found.columns}
+        epoch = next((plain[guess] for guess in epochs.NAMES if guess in plain), None)
+        if epoch is None:
+            raise ValueError(f"{name}: which column numbers the evaluations? Name it with --epoch=; {_listed(found)}.")
+    if epoch not in found.columns:
+        raise ValueError(f"--epoch={epoch}: {name} has no such column; {_listed(found)}.")
+    return epoch
 
 
 def _names_sizes(runs: Any) -> bool:
@@ -235,7 +349,7 @@ def _without_namesakes(found: Any, *, kept: Sequence[str]) -> "pd.DataFrame":
 
 def _set_aside(runs: "pd.DataFrame", kept: Sequence[str]) -> "pd.DataFrame":
     """Hide the columns from the analysis that are no setting: a time, say, would tell every two runs apart."""
-    known = {"num_params", "rho", "seed", "run", "problem", *RESULT_FIELDS, *kept}
+    known = {"num_params", "rho", "seed", "run", "problem", COLLAPSED, *RESULT_FIELDS, *kept}
     strangers = [name for name in runs.columns if name not in known and not name.startswith(f"{fields.ASIDE}.")]
     return runs.rename(columns={name: f"{fields.ASIDE}.{name}" for name in strangers})
 

@@ -20,6 +20,10 @@ _ALWAYS = {
     "points": "percentage points: from 90 % to 92 % are two points",
     "diverged": "the loss stopped being finite; such a run has no metric, and its rho cannot be the best",
 }
+# Of runs that were trained elsewhere it is not known what a seed decides.
+_OF_OTHERS = {
+    "seed": "the number that a run repeats a setting under; the SAM and base run of a seed are compared as a pair"
+}
 _SOMETIMES = {
     "collapsed": "the loss stayed finite, and the network is no better than a prediction that ignores its inputs, such "
     "as always the most frequent class; an accuracy counts as no better where the lower end of its exact 95 % interval "
@@ -37,14 +41,16 @@ _SOMETIMES = {
 }
 
 
-def terms(text: str, *, columns: Iterable[str]) -> list[tuple[str, str]]:
+def terms(text: str, *, columns: Iterable[str], are_ours: bool = True) -> list[tuple[str, str]]:
     """Explain the words that a page uses.
 
     Args:
       text: all that it says.
       columns: those of its table of runs.
+      are_ours: whether flatwide trained the runs.
     """
     text = text.lower().replace("interpolates", "interpolation").replace("_", " ")
-    found = _ALWAYS | {word: meaning for word, meaning in _SOMETIMES.items() if word.lower() in text}
+    found = _ALWAYS | ({} if are_ours else _OF_OTHERS)
+    found |= {word: meaning for word, meaning in _SOMETIMES.items() if word.lower() in text}
     shown = {name.replace("_", " "): RESULT_FIELDS[name].text for name in columns if name in RESULT_FIELDS}
     return list((found | shown).items())

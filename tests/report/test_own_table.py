@@ -160,7 +160,7 @@ def test_the_command_reads_the_same_flags(tmp_path):
     ("arguments", "fault"),
     [
         ([], "Name a work directory or a CSV file"),
-        (["x.csv", "--choose_by=seed"], "--choose_by is for a work directory"),
+        (["x", "--pick=last"], "--pick is for a table"),
         (["x", "--width=seed"], "--width is for a table"),
         (["x.csv", "--colour=red"], "unrecognized arguments: --colour=red"),
         (["nowhere"], "nowhere: expected a work directory with runs, or a CSV file"),

@@ -1,0 +1,178 @@
+"""Tables of other people: what is chosen on validation, which epoch counts, and nothing said that is not known."""
+
+import itertools
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from flatwide import report
+from flatwide.analysis import answer, cautions
+from flatwide.analysis.table import from_columns
+from flatwide.report import command, epochs, own_table
+
+RHOS = (0.0, 0.1, 0.2)
+# By the test 0.1 is best, on validation 0.2.
+TEST, VALIDATION = dict(zip(RHOS, (0.80, 0.90, 0.85), strict=True)), dict(zip(RHOS, (0.7, 0.75, 0.78), strict=True))
+
+
+def runs():
+    return pd.DataFrame(
+        [
+            {"params": size, "rho": rho, "seed": seed, "test_acc": TEST[rho] + 0.001 * seed}
+            | {"val_acc": VALIDATION[rho] + 0.001 * seed, "val_loss": 1 - VALIDATION[rho]}
+            for size, rho, seed in itertools.product((100, 1000), RHOS, range(3))
+        ]
+    )
+
+
+def evaluations():
+    """Three rows a run: the test is best at epoch 1, validation at 2, and both are worse at 3."""
+    return pd.DataFrame(
+        [
+            row
+            | {"epoch": epoch, "learning_rate": 0.1 / epoch}
+            | {"test_acc": row["test_acc"] - test, "val_acc": row["val_acc"] - validation}
+            for row in runs().to_dict("records")
+            for epoch, test, validation in ((3, 0.3, 0.3), (1, 0.0, 0.1), (2, 0.1, 0.0))
+        ]
+    )
+
+
+def page(tmp_path, table, *flags):
+    table.to_csv(tmp_path / "mine.csv", index=False)
+    command.report([str(tmp_path / "mine.csv"), *flags])
+    return (tmp_path / "mine.report.html").read_text()
+
+
+def read(table, **options):
+    given = {"chosen": dict.fromkeys(("width", "rho", "seed", "metric")), "lower_is_better": None, "axes": ()} | options
+    return own_table._mapped(table, "mine.csv", **given)[0]
+
+
+@pytest.mark.parametrize(
+    ("flags", "rho"), [((), "0.1"), (("--choose_by=val_acc",), "0.2"), (("--choose_by=val_loss",), "0.2")]
+)
+def test_rho_is_chosen_on_the_column_that_is_named(tmp_path, flags, rho):
+    text = page(tmp_path, runs(), *flags)
+    by = {"": "test metric", "--choose_by=val_acc": "validation metric", "--choose_by=val_loss": "validation loss"}
+    assert f"The best rho, chosen by {by[''.join(flags)]}, is {rho}" in text
+    assert ("The best rho was chosen by the very metric that is compared" in text) == (not flags)
+
+
+def test_percent_of_both_columns_are_read_alike(tmp_path):
+    table = runs().assign(test_acc=lambda t: 100 * t["test_acc"], val_acc=lambda t: 100 * t["val_acc"])
+    assert read(table, choose_by="val_acc")["validation_metric"].max() == pytest.approx(0.782)
+
+
+@pytest.mark.parametrize(
+    ("choose_by", "message"),
+    [
+        ("vall", r"--choose_by=vall: mine\.csv has no such column; its columns are params,"),
+        ("test_acc", r"--choose_by=test_acc: this column is the metric already; without --choose_by= it is chosen by"),
+        ("val_error", r"by its name lower is better there, and for the metric 'test_acc' higher is"),
+    ],
+)
+def test_a_column_that_cannot_be_chosen_by_is_refused(choose_by, message):
+    with pytest.raises(ValueError, match=message):
+        read(runs().assign(val_error=0.1), choose_by=choose_by)
+
+
+def test_a_run_without_a_value_to_choose_by_is_refused():
+    table = runs()
+    table.loc[0, "val_acc"] = np.nan
+    with pytest.raises(ValueError, match="column 'val_acc' is empty in a row that has 'test_acc'"):
+        read(table, choose_by="val_acc")
+
+
+@pytest.mark.parametrize(
+    ("options", "less"),
+    [({"pick": "last"}, 0.3), ({"pick": "best"}, 0.0), ({"pick": "best", "choose_by": "val_acc"}, 0.1)],
+)
+def test_the_last_or_best_row_of_a_run_counts(options, less):
+    found = read(evaluations(), **options)
+    assert len(found) == len(runs())
+    expected = sorted(runs()["test_acc"] - less)
+    assert sorted(found["test_metric"]) == pytest.approx(expected)
+
+
+def test_a_run_whose_last_row_has_no_metric_has_diverged():
+    table = evaluations()
+    gone = (table["rho"] == 0.2) & (table["seed"] == 1) & (table["epoch"] == 3)
+    table.loc[gone, "test_acc"] = np.nan
+    for way in epochs.PICKS:
+        found = read(table, pick=way)
+        assert list(found.loc[found["status"] == "diverged", "rho"]) == [0.2, 0.2]
+
+
+def test_rows_of_epochs_are_a_fault_that_names_the_flag(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"If 'epoch' numbers the evaluations of a run, say --pick=last or --pick=best"
+    ):
+        read(evaluations().drop(columns="learning_rate"))
+    with pytest.raises(ValueError, match=r"mine\.csv: which column numbers the evaluations"):
+        read(runs(), pick="last")
+    with pytest.raises(ValueError, match=r"--pick.*first.*last"):
+        read(evaluations(), pick="first")
+    with pytest.raises(ValueError, match="and one epoch"):
+        read(pd.concat([evaluations()] * 2, ignore_index=True), pick="last")
+
+
+def test_the_page_says_which_row_counts(tmp_path):
+    text = page(tmp_path, evaluations(), "--pick=best", "--choose_by=val_acc")
+    assert "the row where its &#39;val_acc&#39; is best counts" in text
+    assert "learning_rate=" not in text
+
+
+OURS = re.compile(r"start from the same weights|[Rr]un the command|the same command|share all of it|config\.|main\.py")
+
+
+def test_nothing_is_said_of_runs_that_only_ours_have(tmp_path):
+    table = runs().drop(index=4)  # a seed is missing
+    text = re.sub(r"<(script|style).*?</\1>", "", page(tmp_path, table.assign(status="finished")), flags=re.DOTALL)
+    assert OURS.findall(text) == []
+    assert "its SAM run against its base run" in text
+    assert "some rhos have fewer seeds than others" in text
+
+
+def test_of_ours_it_is_said(workdir, tmp_path):
+    from flatwide import load
+
+    text = page(tmp_path, load(workdir))
+    assert "start from the same weights" in text
+
+
+def four_columns(metric):
+    return runs()[["params", "rho", "seed", "test_acc"]].rename(columns={"params": "num_params", "test_acc": metric})
+
+
+def test_a_metric_without_a_name_has_no_unit():
+    higher = answer.answer(from_columns(four_columns("metric"), metric="metric"))
+    lower = answer.answer(from_columns(four_columns("metric"), metric="metric", higher_is_better=False))
+    assert "+0.100 (95 % interval" in higher
+    assert re.search(r"0\.\d{3} (lower|higher) \(95 % interval", lower)
+    for text in (higher, lower):
+        assert "metric" not in text.replace("test metric", "")
+
+
+def test_cautions_of_others_name_no_field_of_ours():
+    table = from_columns(four_columns("test_acc").drop(index=4), metric="test_acc")
+    said = " ".join(one.text for one in cautions.cautions(table, are_ours=False))
+    assert "--choose_by=" in said
+    assert not OURS.search(said)
+
+
+def test_flags_of_tables_are_refused_for_work_directories(tmp_path):
+    with pytest.raises(ValueError, match="--pick is for a table"):
+        command.report([str(tmp_path), "--pick=last"])
+
+
+def test_our_own_table_has_one_row_a_run(workdir, tmp_path):
+    from flatwide import load
+
+    load(workdir).to_csv(tmp_path / "results.csv", index=False)
+    with pytest.raises(ValueError, match="flatwide's own, with one row a run"):
+        report.write_table(tmp_path / "results.csv", pick="last")
+    with pytest.raises(ValueError, match=r"--choose_by=vall: results\.csv has no such column"):
+        report.write_table(tmp_path / "results.csv", choose_by="vall")

@@ -207,13 +207,20 @@ def _dots(rows: Sequence[Mapping[str, Any]], column: str, run: str, across: str,
     return found
 
 
+def _band(row: Mapping[str, Any], column: str, factor: int) -> dict[str, float]:
+    """Return the ends of the band that the paper prints around a value, if any."""
+    band = row.get(f"{column}_band")
+    return {} if band is None else {"low": factor * (row[column] - band), "high": factor * (row[column] + band)}
+
+
 def _printed(
     rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], across: str, factor: int
 ) -> list[lines.Line]:
     """Make the hollow points of the paper, in the colours of what they are beside."""
     found = []
     for column, color in columns.items():
-        means = [{"x": row[across], "mean": factor * row[column]} for row in rows if column in row]
+        having = [row for row in rows if row.get(column) is not None]
+        means = [{"x": row[across], "mean": factor * row[column]} | _band(row, column, factor) for row in having]
         if means:
             found.append(lines.Line(lines.PAPER, color, [], means, is_hollow=True))
     return found

@@ -6,12 +6,12 @@ six parts; more parts make more figures, and an overview of all. Past 24 parts t
 drawn against an axis of numbers.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flatwide.analysis import domains, fields, gain, paper, quantities, rho, selection, table, widths
+from flatwide.analysis import domains, gain, quantities, rho, selection, table, widths
 from flatwide.figures.gain import Domain, gain_against_width, gain_of_domains, metric_against_width
 from flatwide.figures.labels import label
 from flatwide.figures.measured_gallery import measured_figures
@@ -25,6 +25,7 @@ from flatwide.figures.pieces import (
     arrange,
     capital,
     dots,
+    printed,
     slug,
 )
 from flatwide.figures.rho import best_rho_against_width, heat_map
@@ -211,7 +212,7 @@ def _by_width(group: Sequence[Piece], look: Look, ending: str) -> Iterator[Figur
     rows = [row for piece in group for row in _seeds(piece)]
     if not rows:
         return
-    beside = _printed(group, look)
+    beside = printed(group, look)
     words = " Hollow points are the values that the paper prints for the same sizes." if beside else ""
     several = " Each line is one value of what varies besides the width." if len(group) > 1 else ""
     gains = [row for row in rows if "gain" in row]
@@ -260,17 +261,6 @@ def _corrected(piece: Piece) -> list[dict[str, Any]] | None:
     return rows or None
 
 
-def _printed(group: Sequence[Piece], look: Look) -> list[dict[str, Any]]:
-    """List the paper's values for the parts of a figure, at the sizes that the study has."""
-    columns = ["num_params", "base", "sam", "gain", "best_rho"]
-    rows = []
-    for piece in group:
-        found = paper.beside(piece.runs)
-        if look.metric_name in set(found["metric"]):
-            rows += [{"part": piece.name} | row for row in fields.records(found, columns)]
-    return rows
-
-
 def _rhos(group: Sequence[Piece], look: Look, ending: str) -> Iterator[Figure]:
     """Draw the best rho against width, and the gain or metric of every rho and width."""
     import pandas as pd
@@ -288,7 +278,7 @@ def _rhos(group: Sequence[Piece], look: Look, ending: str) -> Iterator[Figure]:
                     seeds.append(part | {"num_params": cell.num_params, "seed": seed, "best_rho": found})
             cells += [part | row for row in _cells(cell, piece.names, has_base)]
     if any(np.isfinite(row["best_rho"]) for row in best) and len({row["rho"] for row in cells if row["rho"] > 0}) > 1:
-        beside = [row for row in _printed(group, look) if row["best_rho"] is not None]
+        beside = [row for row in printed(group, look) if row["best_rho"] is not None]
         yield Figure(
             f"best_rho_by_width{ending}",
             "Best ρ, by size",
@@ -363,19 +353,27 @@ def _without(piece: Piece, axis: str) -> str:
 
 def _by_sparsity(pieces: Sequence[Piece], look: Look) -> Iterator[Figure]:
     """Draw gain and metric against a sparsity that goes along with the width, as at a fixed number of weights."""
-    rows = [
-        row | {"sparsity": piece.sparsity[row["num_params"]]}
-        for piece in pieces
-        if len(set(piece.sparsity.values())) > 1
-        for row in _seeds(piece)
-        if row["num_params"] in piece.sparsity
-    ]
+    having = [piece for piece in pieces if len(set(piece.sparsity.values())) > 1]
+
+    def of_sparsity(piece: Piece, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [row | {"sparsity": piece.sparsity[k]} for row in rows if (k := row["num_params"]) in piece.sparsity]
+
+    rows = [row for piece in having for row in of_sparsity(piece, _seeds(piece))]
     if rows:
-        yield from _against(rows, "sparsity", look, is_ordered=False)
+        beside = [row for piece in having for row in of_sparsity(piece, printed([piece], look))]
+        yield from _against(rows, "sparsity", look, is_ordered=False, beside=beside)
 
 
-def _against(rows: Sequence[dict[str, Any]], axis: str, look: Look, *, is_ordered: bool) -> Iterator[Figure]:
-    """Draw gain and metric against a column, at most so many parts a figure."""
+def _against(
+    rows: Sequence[dict[str, Any]],
+    axis: str,
+    look: Look,
+    *,
+    is_ordered: bool,
+    beside: list[dict[str, Any]] | None = None,
+) -> Iterator[Figure]:
+    """Draw gain and metric against a column, at most so many parts a figure, and the paper's values `beside` them."""
+    words = " Hollow points are the values that the paper prints for the same networks." if beside else ""
     parts = list(dict.fromkeys(row.get("part", "") for row in rows))
     word = label(axis)
     for start in range(0, len(parts), MOST_PARTS):
@@ -389,8 +387,10 @@ def _against(rows: Sequence[dict[str, Any]], axis: str, look: Look, *, is_ordere
                 name,
                 f"Gain of SAM over {look.base}, by {word}",
                 f"How much better SAM is than {look.base} at its best ρ, against the {word}. Each small dot is one "
-                f"seed. {INTERVAL}" + each,
-                gain_against_width(gains, **look.of_metric, across=axis, is_ordered=is_ordered, name=name),
+                f"seed. {INTERVAL}" + each + words,
+                gain_against_width(
+                    gains, **look.of_metric, across=axis, paper=beside, is_ordered=is_ordered, name=name
+                ),
                 gains,
                 GAIN,
             )
@@ -399,8 +399,9 @@ def _against(rows: Sequence[dict[str, Any]], axis: str, look: Look, *, is_ordere
             name,
             f"{capital(label(look.metric, metric_name=look.metric_name))}, by {word}",
             f"Where {look.base} and SAM (at its best ρ) end, against the {word}. Each small dot is one run. "
-            + INTERVAL,
-            metric_against_width(here, **look.of_metric, metric=look.metric, across=axis, name=name),
+            + INTERVAL
+            + words,
+            metric_against_width(here, **look.of_metric, metric=look.metric, across=axis, paper=beside, name=name),
             here,
             GAIN,
         )

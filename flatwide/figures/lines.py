@@ -124,6 +124,8 @@ def figure(
         chart = alt.LayerChart(layer=layers, width=size[0], height=size[1])
         charts.append(chart.properties(title=alt.Title(panel.title, fontSize=14)) if len(panels) > 1 else chart)
     hollow = "hollow: as printed in the paper" if any(line.is_hollow for line in every) else ""
+    if any("low" in row for line in every if line.is_hollow for row in line.means or []):
+        hollow += "; dashed: its bands"
     heading = alt.Title(title, subtitle=[with_seeds(panels, subtitle), *filter(None, [note, hollow])])
     if len(charts) == 1:
         whole = charts[0].properties(title=heading, datasets=tables)
@@ -220,9 +222,15 @@ def _layers(
         ]
     for place, line in enumerate(hollow):
         stem = f"{name}_hollow{place}"
-        tables[f"{stem}_values"] = _rows([{"x": row["x"], "value": row["mean"]} for row in line.means or []], line.name)
+        values = [{"value" if k == "mean" else k: v for k, v in row.items()} for row in line.means or []]
+        tables[f"{stem}_values"] = _rows(values, line.name)
         tips = {"tooltip": _tooltips(line, across, y)} if has_tooltips else {}
-        points = alt.Chart(alt.NamedData(name=f"{stem}_values"), name=stem)
+        data = alt.NamedData(name=f"{stem}_values")
+        if any("low" in row for row in values):
+            bands = alt.Chart(data, name=f"{stem}_bands").transform_filter("isValid(datum.low)")
+            bands = bands.mark_rule(strokeWidth=1, strokeDash=[2, 2], stroke=line.color)
+            layers.append(bands.encode(x=x, y=low, y2=high, opacity=full))
+        points = alt.Chart(data, name=stem)
         points = points.mark_point(size=75, filled=False, strokeWidth=1.8, shape="diamond", stroke=line.color)
         layers.append(points.encode(x=x, y=y, detail=alt.Detail("of:N"), opacity=full, **tips))
     return layers

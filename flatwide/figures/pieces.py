@@ -1,9 +1,10 @@
 """What the figures of a gallery share: one figure, the runs of a part, and how they are compared."""
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flatwide.analysis import fields, table, widths
+from flatwide.analysis import fields, paper, table, widths
 from flatwide.figures.tables import Table
 
 if TYPE_CHECKING:
@@ -76,6 +77,17 @@ def arrange(part: table.Part, metric: str, choose_by: str | None) -> Piece | Non
     names = {(row["num_params"], fields.effective_rho(row), int(row["seed"])): row.get("run") for row in rows}
     sparsity = {row["num_params"]: row["sparsity"] for row in rows if row.get("sparsity") is not None}
     return Piece(part.name, part.values, part.runs, cells, names, sparsity)
+
+
+def printed(group: Sequence[Piece], look: Look) -> list[dict[str, Any]]:
+    """List the paper's values for the parts of a figure, at the sizes that the study has."""
+    columns = ["num_params", "base", "sam", "gain", "base_band", "sam_band", "gain_band", "best_rho"]
+    rows = []
+    for piece in group:
+        found = paper.beside(piece.runs, metric=look.metric)
+        if look.metric_name in set(found["metric"]):
+            rows += [{"part": piece.name} | row for row in fields.records(found, columns)]
+    return rows
 
 
 def capital(text: str) -> str:

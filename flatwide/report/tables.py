@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flatwide.analysis import decomposition, fields, interpolation, table, trend, widths
+from flatwide.analysis import decomposition, fields, interpolation, paper, table, trend, widths
 from flatwide.analysis import verdict as verdicts
 from flatwide.analysis.intervals import Mean
 from flatwide.analysis.overview import Entry
@@ -92,9 +92,11 @@ def key_tables(
     front = front_of(rows, all_runs, table.axes(runs))
     found = [_gain(rows, front, write, base, lost), _rho(rows, front, write)]
     if any(not _is_missing(row.get("equal_compute_gain")) for row in rows):
-        found.append(_equal_compute(rows, front, write))
+        found.append(_equal_compute(rows, front, write, fields.records(paper.equal_compute_beside(runs))))
     found += [_fit(rows, front)] if any("base_train_loss" in row for row in rows) else []
     parts = table.parts(runs)
+    found.append(_beside(parts, front, write, metric=metric, base=base))
+    found.append(_by_rho(parts, front, write, metric=metric))
     found.append(_growth(parts, front, write, metric=metric, choose_by=choose_by))
     found.append(_trend(parts, write, metric=metric, choose_by=choose_by))
     return [one for one in found if one.rows]
@@ -223,13 +225,20 @@ def _rho(rows: list[Row], front: Front, write: Units) -> KeyTable:
     return KeyTable("best_rho_table", "Which rho for my width?", note, [*columns, "at an end"], cells)
 
 
-def _equal_compute(rows: list[Row], front: Front, write: Units) -> KeyTable:
+def _equal_compute(rows: list[Row], front: Front, write: Units, printed: list[Row]) -> KeyTable:
+    theirs = {row["num_params"]: row for row in printed}
+
+    def of_paper(row: Row) -> list[str]:
+        found = theirs.get(row["num_params"])
+        return ["–" if found is None else _with_band(write, found, "gain")] if theirs else []
+
     cells = [
         [
             *front.cells(row),
             write.gain(row["gain"]),
             write.gain(row["equal_compute_gain"]),
             write.interval(row["equal_compute_low"], row["equal_compute_high"]),
+            *of_paper(row),
         ]
         for row in rows
         if not _is_missing(row.get("equal_compute_gain"))
@@ -239,7 +248,55 @@ def _equal_compute(rows: list[Row], front: Front, write: Units) -> KeyTable:
         f"Gains{write.points}, with their t interval."
     )
     columns = [*front.columns, "gain at equal steps", "gain at equal compute", "95 % interval"]
+    columns += ["paper's gain at equal compute"] if theirs else []
     return KeyTable("equal_compute_table", "Is SAM worth its second gradient?", note, columns, cells)
+
+
+def _beside(parts: list[table.Part], front: Front, write: Units, *, metric: str, base: str) -> KeyTable:
+    """Make the table of what the paper prints for the same networks."""
+    cells = []
+    for part in parts:
+        for row in fields.records(paper.beside(part.runs, metric=metric)):
+            if str(row["metric"]) not in set(part.runs["metric_name"].dropna()):
+                continue
+            values = [_with_band(write, row, name) for name in ("base", "sam", "gain")]
+            radius = "–" if row["best_rho"] is None else f"{row['best_rho']:g}"
+            cells.append([*front.cells(part.values | row), *values, radius, str(row["source"])])
+    columns = [*front.columns, f"{base}{write.unit}", f"SAM{write.unit}", f"gain{write.points}", "best rho", "source"]
+    note = (
+        "What the paper prints for the same data, networks and settings, with half of the band that it draws where it "
+        "draws one. It was read off figures, to three or four digits; the length of training and more may differ from "
+        "yours."
+    )
+    return KeyTable("paper_table", "The paper's values for these networks", note, columns, cells)
+
+
+def _by_rho(parts: list[table.Part], front: Front, write: Units, *, metric: str) -> KeyTable:
+    """Make the table of the metric at every rho that the paper tells of, beside ours."""
+    cells = []
+    for part in parts:
+        printed = fields.records(paper.rho_beside(part.runs, metric=metric))
+        done = fields.done(part.runs, [metric, "num_params"]) if printed else []
+        ours: dict[tuple[int, float], list[float]] = {}
+        for row in done:
+            if row[metric] is not None:
+                ours.setdefault((row["num_params"], fields.effective_rho(row)), []).append(row[metric])
+        for row in printed:
+            own = ours.get((row["num_params"], row["rho"]))
+            mean = "–" if own is None else write.value(sum(own) / len(own))
+            cells.append([*front.cells(part.values | row), f"{row['rho']:g}", mean, write.value(row["value"])])
+    columns = [*front.columns, "rho", write.metric, f"paper's{write.unit}"]
+    note = (
+        "Means over seeds at every rho of the paper's figures 8 to 11, rho 0 being its SGD; ours where there are runs."
+    )
+    return KeyTable("paper_by_rho_table", "Every rho beside the paper's", note, columns, cells)
+
+
+def _with_band(write: Units, row: Row, name: str) -> str:
+    """Write a value of the paper with its band."""
+    band = row.get(f"{name}_band")
+    value = write.gain(row[name]) if name == "gain" else write.value(row[name])
+    return value if band is None or row[name] is None else f"{value} ± {write.value(band)}"
 
 
 def _fit(rows: list[Row], front: Front) -> KeyTable:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flatwide.analysis.paper import beside, paper_values
+from flatwide.analysis.paper import beside, equal_compute_beside, paper_values, rho_beside, rho_values
 
 
 def test_mnist_by_hand():
@@ -75,3 +75,87 @@ def runs(*sizes, **more):
 )
 def test_beside_runs_lie_the_values_of_their_own_setting(table, settings):
     assert list(beside(table)["setting"]) == settings
+
+
+SIZES_OF_WIDTHS = [  # data set, model, base optimizer, the field of the width, metric, width -> our size
+    ("sst2", "LSTM", "sgd", "hidden_size", "test_metric_best", {32: 520_000, 384: 9_600_000, 512: 14_000_000}),
+    ("conllu", "TaggingTransformer", "adamw", "hidden_size", "test_metric_best", {128: 5_545_000, 640: 51_300_000}),
+    ("conllu", "TaggingTransformer", "adamw", "hidden_size", "test_metric", {128: 5_545_000, 640: 51_300_000}),
+    ("ogbg_molpcba", "GCN", "adam", "hidden_size", "test_metric", {128: 184_192, 256: 695_936, 512: 2_702_464}),
+    ("atari_breakout", "ActorCritic", "adam", "num_filters", "test_metric_best", {16: 430_000, 64: 6_700_000}),
+    ("cifar10", "ViT", "sgd", "hidden_size", "test_metric", {32: 55_274, 256: 3_194_634, 1024: 50_527_242}),
+]
+
+
+@pytest.mark.parametrize(("dataset", "model", "base", "width", "metric", "sizes"), SIZES_OF_WIDTHS)
+def test_rounded_sizes_are_matched_by_width(dataset, model, base, width, metric, sizes):
+    facts = {"dataset": dataset, "model": model, "base_optimizer": base}
+    table = pd.concat([runs(size, **facts, **{width: value}) for value, size in sizes.items()], ignore_index=True)
+    found = beside(table, metric=metric)
+    assert list(found["num_params"]) == list(sizes.values())  # ours, so that the points lie over each other
+    assert list(found["width"]) == list(sizes)
+    last = "last_step" if model == "TaggingTransformer" and metric == "test_metric" else ""
+    assert set(found["setting"]) == {"model=ViT" if model == "ViT" else last}
+    assert beside(table.assign(base_optimizer="lion"), metric=metric).empty
+    assert beside(table.assign(**{width: 7}), metric=metric).empty
+    assert beside(table.assign(num_params=3 * table["num_params"]), metric=metric).empty
+
+
+def test_every_point_of_a_gain_is_beside_some_runs():
+    """None of the file's values is out of reach: each is found for a run with its size, width and setting."""
+    pairs = {"mnist": "MLP", "cifar10": "ResNet18", "imagenet": "ResNet50", "teacher_student": "MLP", "sst2": "LSTM"}
+    pairs |= {
+        "two_layer_teacher": "TwoLayerFrozenHead",
+        "pos": "TaggingTransformer",
+        "molpcba": "GCN",
+        "breakout": "ActorCritic",
+    }
+    names = {"imagenet": "imagenet2012", "pos": "conllu", "molpcba": "ogbg_molpcba", "breakout": "atari_breakout"}
+    missed = []
+    for row in paper_values().to_dict("records"):
+        setting, workload = row["setting"], row["workload"]
+        if setting in ("equal_compute", "best_weight_decay", "weight_decay=0.0005") or setting.endswith("sparsity=0"):
+            continue  # a table; the best of several; the plain setting trained again; the dense network itself
+        model = "ViT" if setting == "model=ViT" else pairs[workload]
+        facts = {"dataset": names.get(workload, workload), "model": model}
+        facts |= {"hidden_size": row["width"], "num_filters": row["width"]}
+        for part in setting.split(", "):
+            name, _, value = part.partition("=")
+            if name in ("label_noise", "weight_decay", "sparsity"):
+                facts[name] = float(value)
+            elif name == "pruner":
+                facts[name] = value
+        metric = "test_metric" if setting == "last_step" else "test_metric_best"
+        found = beside(runs(row["num_params"], **facts), metric=metric)
+        if list(found["setting"]) != [setting] and not (setting == "depth" and list(found["setting"]) == [""]):
+            missed.append((workload, setting, row["num_params"]))
+    assert missed == []
+
+
+def test_gains_at_equal_compute_are_found_by_size():
+    assert list(equal_compute_beside(runs(44_622, 2_797_610))["gain"]) == [0.0019, 0.00337]
+    assert equal_compute_beside(runs(61_035, dataset="mnist", model="MLP")).empty
+
+
+def test_every_rho_has_the_gain_of_its_best():
+    """Figures 8 to 11 and figure 7 say the same: the best rho less rho 0 is the gain, and best where its star is."""
+    table = rho_values()
+    for (workload, size), own in table.groupby(["workload", "num_params"]):
+        plain = paper_values(str(workload), setting="")
+        (printed,) = plain[plain["num_params"] == size].to_dict("records")
+        values = own.set_index("rho")["value"]
+        assert values[values.index > 0].idxmax() == printed["best_rho"]
+        assert values.max() - values[0.0] == pytest.approx(printed["gain"], abs=1.2e-4)
+    found = rho_beside(runs(61_035, 125_810, dataset="mnist", model="MLP"))
+    assert len(found) == 2 * 6
+    assert rho_beside(runs(61_035, dataset="mnist", model="MLP", label_noise=0.5)).empty
+
+
+def test_figure_18_by_hand():
+    table = paper_values("cifar10", setting="weight_decay=5e-05")
+    assert list(table["base"]) == [0.8311, 0.9140, 0.9332, 0.9415]
+    assert list(beside(runs(701_466, weight_decay=5e-05))["setting"]) == ["weight_decay=5e-05"]
+    best = paper_values("cifar10", setting="best_weight_decay").set_index("num_params")["gain"]
+    own = paper_values("cifar10").query("setting.str.startswith('weight_decay=') and source.str.contains('18')")
+    largest = own.groupby("num_params")[["base", "sam"]].max()
+    np.testing.assert_allclose(largest["sam"] - largest["base"], best, atol=1.2e-4)

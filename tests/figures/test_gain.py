@@ -131,3 +131,12 @@ def test_only_a_page_has_tooltips_and_a_legend_that_hides():
 def test_one_width_is_set_on_an_axis_of_names():
     across = gain.gain_against_width(PAIRS[:2]).to_dict()["layer"][1]["encoding"]["x"]
     assert across["type"] == "ordinal"
+
+
+def test_the_papers_bands_are_dashed_around_its_points():
+    paper = [{"num_params": 100, "gain": 0.1, "gain_band": 0.02}, {"num_params": 1000, "gain": 0.2, "gain_band": None}]
+    spec = gain.gain_against_width(PAIRS, paper=paper).to_dict()
+    (bands,) = [layer for layer in spec["layer"] if layer["mark"].get("strokeDash") == [2, 2]]
+    rows = spec["datasets"][bands["data"]["name"]]
+    assert [(row["x"], row.get("low"), row.get("high")) for row in rows] == [(100, 8, 12), (1000, None, None)]
+    assert any("dashed: its bands" in line for line in spec["title"]["subtitle"])

@@ -219,3 +219,13 @@ def test_five_hundred_runs_stay_small():
     assert len(noise) == 480
     figures = gallery.gallery(noise, curves={run: rows_of_metrics(100) for run in noise["run"]}, interactive=True)
     assert sum(len(json.dumps(figure.chart.to_dict())) for figure in figures) < 600_000
+
+
+def test_the_papers_sparse_networks_lie_beside_ours():
+    mine = at_fixed_budget().assign(dataset="mnist")
+    (figure,) = [figure for figure in gallery.gallery(mine) if figure.name == "gain_by_sparsity"]
+    printed = [rows for name, rows in figure.chart.to_dict()["datasets"].items() if "hollow" in name]
+    points = {(row["x"], round(row["value"], 3)) for rows in printed for row in rows}
+    assert {(0.52, 0.087), (0.77, 0.147), (0.52, 0.153), (0.77, 0.17)} <= points  # SNIP's and random ones
+    assert any("low" in row for rows in printed for row in rows)
+    assert "Hollow points" in figure.caption

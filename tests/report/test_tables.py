@@ -99,3 +99,21 @@ def test_a_loss_stays_in_its_own_units():
 
 def test_without_a_pair_there_is_no_table(runs):
     assert made(runs[runs["rho"] == 0]) == {}
+
+
+def test_the_papers_values_stand_in_tables_of_their_own(runs):
+    mine = runs.assign(
+        dataset="mnist", label_noise=0.0, weight_decay=1e-4, num_params=runs["num_params"].replace(310, 61_035)
+    )
+    found = made(mine)
+    (row,) = found["paper_table"].rows
+    names = found["paper_table"].columns
+    assert row[names.index("gain (points)")] == "+0.07 ± 0.03"
+    assert row[names.index("SGD (%)")] == "98.20 ± 0.04"
+    by_rho = found["paper_by_rho_table"]
+    assert column(by_rho, "rho") == ["0", "0.01", "0.02", "0.05", "0.1", "0.2"]
+    own = mine[(mine["num_params"] == 61_035) & (mine["status"] == "finished")].groupby("rho")["test_metric"].mean()
+    ours = dict(zip(column(by_rho, "rho"), column(by_rho, "test accuracy (%)"), strict=True))
+    assert ours["0.01"] == "–"
+    assert ours["0.1"] == f"{100 * own[0.1]:.2f}"
+    assert "paper_table" not in made(runs)

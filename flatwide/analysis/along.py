@@ -1,0 +1,187 @@
+"""The trend of any column along any axis, and how it differs along another: slopes of each seed, with t intervals."""
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from flatwide import registry
+from flatwide.analysis import fields, intervals, measured, noise, quantities, selection, widths
+from flatwide.columns import RESULT_FIELDS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BASE, SAM, GAIN, EVERY = "base", "sam", "gain", "every"
+ARMS = (BASE, SAM, GAIN, EVERY)
+
+
+class Along(NamedTuple):
+    """A slope, or the difference of slopes; NaN below two values of an axis, and its interval below two seeds.
+
+    slope: the mean over seeds, of the quantity or of its natural logarithm. low, high: its 95 % interval.
+    is_log: whether the quantity is positive throughout and no result, so that its logarithm was fitted: exp(slope) is a
+      factor then.
+    per_decade: whether the axis is one of sizes, whose logarithm to base 10 was taken.
+    values: of the axis.
+    """
+
+    slope: float
+    standard_error: float
+    low: float
+    high: float
+    num_seeds: int
+    values: tuple[float, ...]
+    is_log: bool
+    per_decade: bool
+
+
+def trend(
+    table: "pd.DataFrame",
+    quantity: str,
+    *,
+    along: str,
+    arm: str = GAIN,
+    interaction: str | None = None,
+    metric: str = "test_metric",
+    choose_by: str | None = None,
+) -> Along:
+    """Fit a column against an axis, seed by seed.
+
+    Args:
+      table: runs that differ in the axes named here, rho and seed, and in width where that goes along with an axis.
+      quantity: a column of numbers: the metric or another result, or what was measured, such as "moments.s_2".
+      along: the axis: "num_params", "rho", or a config field such as "label_noise" or "sparsity".
+      arm: "base"; "sam", each seed at the rho that the other seeds choose; "gain", SAM less base, positive where SAM is
+        better if the quantity is the metric; "every" for `along="rho"`, where each rho counts, 0 included.
+      interaction: another axis: the answer is then how the slope along the first changes for one unit of it.
+      metric, choose_by: what rho is chosen by, as for `gain.gain_by_width`.
+    Returns: least-squares slopes of each seed that has every value, in one unit of the axis or, along sizes, for ten
+      times as many, and their mean with its t interval, widened by `selection.stretch_of_scores` where rho was chosen.
+    Raises: ValueError for an unknown column or arm, an arm that does not go with the axis, or several networks or
+      settings at one value of the axis.
+    Cost: nothing is trained.
+    """
+    if arm not in ARMS:
+        raise ValueError(registry.unknown("arm", arm, ARMS))
+    if (arm == EVERY) != (along == "rho"):
+        raise ValueError(f"arm={arm!r} along {along!r}: along rho the arm is 'every', which goes with no other axis.")
+    for name in (quantity, along, *([interaction] if interaction else [])):
+        if name not in table.columns:
+            raise ValueError(registry.unknown("column", name, table.columns))
+    is_log = _is_log(table, quantity, metric)
+    levels = (
+        [table] if interaction is None else [table[table[interaction] == one] for one in _values(table, interaction)]
+    )
+    options: dict[str, Any] = {"along": along, "arm": arm, "metric": metric, "choose_by": choose_by, "is_log": is_log}
+    slopes = [_slopes(level, quantity, **options) for level in levels]
+    if interaction is None:
+        ((found, values, stretch),) = slopes
+    else:
+        stretch, values = max(one[2] for one in slopes), slopes[0][1]
+        found = _fit({x: one[0] for x, one in zip(_values(table, interaction), slopes, strict=True)}, interaction)
+    mean = intervals.mean(list(found.values()), stretch=stretch)
+    return Along(
+        slope=mean.mean,
+        standard_error=mean.standard_error,
+        low=mean.low,
+        high=mean.high,
+        num_seeds=len(found),
+        values=values,
+        is_log=is_log,
+        per_decade=_is_size(along),
+    )
+
+
+def _slopes(
+    table: Any, quantity: str, *, along: str, arm: str, metric: str, choose_by: str | None, is_log: bool
+) -> tuple[dict[int, float], tuple[float, ...], float]:
+    """Fit one level of the other axis.
+
+    Returns: the slope of each seed, the values of the axis, and by how much the interval must be wider.
+    """
+    stretch, points = 1.0, {}
+    if along == "rho":
+        cell = _cell(table, "all runs", metric, choose_by)
+        numbers = _numbers(table, cell, quantity, is_log)
+        for value, column in zip((0.0, *cell.rhos), numbers.T, strict=True):
+            points[value] = {s: x for s, x in zip(cell.seeds, column, strict=True) if math.isfinite(x)}
+        points = {value: by_seed for value, by_seed in points.items() if by_seed}
+        return _fit(points, along), tuple(points), stretch
+    cells = []
+    for value in _values(table, along):
+        here = table[table[along] == value]
+        cell = _cell(here, f"{along}={value:g}", metric, choose_by)
+        points[value] = _of_arm(cell, _numbers(here, cell, quantity, is_log), arm, is_metric=quantity == metric)
+        cells.append(cell)
+    chosen = [cell for cell in cells if arm != BASE and len(cell.candidates) > 1]
+    if chosen and (seeds := min(len(cell.complete().seeds) for cell in chosen)) > 1:
+        most = max(len(cell.candidates) for cell in chosen)
+        stretch = selection.stretch_of_scores(seeds, most, ratio=noise.ratio_of_widths(chosen))
+    return _fit(points, along), tuple(points), stretch
+
+
+def _cell(runs: Any, where: str, metric: str, choose_by: str | None) -> widths.Width:
+    cells = widths.by_width(runs, metric=metric, choose_by=choose_by)
+    if len(cells) != 1:
+        sizes = ", ".join(f"{cell.num_params:,}" for cell in cells)
+        raise ValueError(
+            f"{where} has networks of {sizes} parameters: select one, or name an axis that tells them apart."
+        )
+    return cells[0]
+
+
+def _numbers(runs: Any, cell: widths.Width, quantity: str, is_log: bool) -> np.ndarray:
+    """Return the quantity as the runs of a cell are arranged, [seeds, 1 + rhos]."""
+    keep = quantity in RESULT_FIELDS  # a result of a collapsed run is one; what is measured on it is not
+    (one,) = measured.arrange(runs, [cell], [quantity], keep_collapsed=keep)[quantity]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.log(one.values) if is_log else one.values
+
+
+def _of_arm(cell: widths.Width, numbers: np.ndarray, arm: str, *, is_metric: bool) -> dict[int, float]:
+    """Return the number of each seed; of SAM at the rho that the other seeds choose."""
+    if arm == BASE:
+        found = numbers[:, 0]
+    else:
+        at = [1 + column for column in cell.candidates]
+        whole = np.isfinite(cell.choices[:, at]).all(axis=1) & np.isfinite(numbers[:, [0, *at]]).all(axis=1)
+        found = np.full(len(cell.seeds), math.nan)
+        if whole.sum() > 1 and at:
+            found[whole] = selection.cross_fit(numbers[whole][:, at], cell.choices[whole][:, at])
+        if arm == GAIN:
+            found = (cell.sign if is_metric else 1) * (found - numbers[:, 0])
+    return {seed: float(value) for seed, value in zip(cell.seeds, found, strict=True) if math.isfinite(value)}
+
+
+def _fit(points: Mapping[float, Mapping[int, float]], axis: str) -> dict[int, float]:
+    """Fit a line to each seed that every value of the axis has."""
+    if len(points) < 2:
+        return {}
+    places = np.log10(list(points)) if _is_size(axis) else np.array(list(points), dtype=float)
+    centered = places - places.mean()
+    seeds = sorted(set.intersection(*(set(one) for one in points.values())))
+    return {seed: float(centered @ [one[seed] for one in points.values()] / (centered @ centered)) for seed in seeds}
+
+
+def _values(table: Any, name: str) -> list[float]:
+    """List the values of an axis among the runs that are done."""
+    found = {row[name] for row in fields.done(table, [name])} - {None}
+    if any(isinstance(value, str) for value in found):
+        raise ValueError(
+            f"{name} holds {sorted(map(str, found))}: expected an axis of numbers; take num_params for sizes."
+        )
+    return sorted(float(value) for value in found)
+
+
+def _is_log(table: Any, quantity: str, metric: str) -> bool:
+    """Whether a quantity is positive in every run and no result, as `measured.compared_by` asks."""
+    if quantity == metric or quantity in RESULT_FIELDS or quantities.quantity(quantity).is_signed:
+        return False
+    values = [row[quantity] for row in fields.done(table, [quantity]) if row[quantity] is not None]
+    return bool(values) and min(values) > 0
+
+
+def _is_size(axis: str) -> bool:
+    return axis in ("num_params", "num_nonzero_params", "train_examples", *fields.SHAPES)

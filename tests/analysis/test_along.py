@@ -1,0 +1,108 @@
+"""Trends of any column along any axis, against least squares done by hand for each seed."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+from numpy.testing import assert_allclose
+
+from flatwide.analysis import along, selection, widths
+
+SIZES, RHOS, SEEDS, NOISES = (100, 1000, 10_000), (0.0, 0.1, 0.2), range(5), (0.0, 0.25, 0.5)
+
+
+def study(*, noises=NOISES, sizes=SIZES):
+    """Make runs whose gain grows with the size, and the faster the more label noise there is."""
+    random = np.random.default_rng(3)
+    rows = []
+    for size, noise, seed, rho in itertools.product(sizes, noises, SEEDS, RHOS):
+        gain = 0 if rho == 0 else (0.02 + 0.1 * noise) * np.log10(size / 50) - 0.05 * abs(rho - 0.1)
+        row = {"num_params": size, "label_noise": noise, "seed": seed, "rho": rho, "status": "finished"}
+        row |= {"higher_is_better": True, "test_metric": 0.6 + gain + 0.002 * random.normal(), "optimizer": "sam"}
+        rows.append(row | {"moments.s_2": np.exp(3 - 4 * rho + 0.1 * random.normal() - 0.2 * np.log10(size))})
+    return pd.DataFrame(rows)
+
+
+def interval(slopes, stretch=1.0):
+    """Compute mean and interval as a textbook does, widened."""
+    error = scipy.stats.sem(slopes)
+    reach = stretch * scipy.stats.t.ppf(0.975, len(slopes) - 1) * error
+    return np.mean(slopes) - reach, np.mean(slopes), np.mean(slopes) + reach
+
+
+def shown(found):
+    return found.low, found.slope, found.high
+
+
+def test_the_base_along_sizes_is_a_line_for_each_seed():
+    runs = study(noises=(0.0,))
+    base = runs[runs["rho"] == 0].pivot(index="num_params", columns="seed", values="test_metric")
+    slopes = [np.polyfit(np.log10(SIZES), base[seed], 1)[0] for seed in SEEDS]
+    found = along.trend(runs, "test_metric", along="num_params", arm="base")
+    assert_allclose(shown(found), interval(slopes), rtol=1e-9)
+    assert (found.num_seeds, found.values, found.is_log, found.per_decade) == (5, SIZES, False, True)
+
+
+def test_the_gain_is_scored_at_the_rho_of_the_other_seeds_and_widened():
+    runs = study(noises=(0.0,))
+    cells = widths.by_width(runs)
+    scores = np.array([selection.scores(cell)[1] for cell in cells])
+    slopes = [np.polyfit(np.log10(SIZES), scores[:, seed], 1)[0] for seed in SEEDS]
+    from flatwide.analysis import noise
+
+    stretch = selection.stretch_of_scores(5, 2, ratio=noise.ratio_of_widths(cells))
+    assert_allclose(shown(along.trend(runs, "test_metric", along="num_params")), interval(slopes, stretch), rtol=1e-9)
+
+
+def test_label_noise_amplifies_the_slope():
+    runs = study()
+    found = along.trend(runs, "test_metric", along="num_params", interaction="label_noise")
+    assert found.low < 0.1 < found.high  # as it was made: 0.1 a decade for one of label noise
+    assert found.low > 0.05
+    for level, slope in ((0.0, 0.02), (0.5, 0.07)):
+        own = along.trend(runs[runs["label_noise"] == level], "test_metric", along="num_params")
+        assert own.slope == pytest.approx(slope, abs=0.005)
+
+
+def test_a_field_is_an_axis_as_it_is():
+    runs = study(sizes=(1000,))
+    found = along.trend(runs, "test_metric", along="label_noise")
+    assert found.slope == pytest.approx(0.1 * np.log10(1000 / 50), abs=0.01)
+    assert not found.per_decade
+
+
+def test_a_positive_measurement_falls_by_a_factor_along_rho():
+    runs = study(noises=(0.0,), sizes=(1000,))
+    found = along.trend(runs, "moments.s_2", along="rho", arm="every")
+    wide = np.log(runs.pivot(index="rho", columns="seed", values="moments.s_2"))
+    slopes = [np.polyfit(RHOS, wide[seed], 1)[0] for seed in SEEDS]
+    assert found.is_log
+    assert_allclose(shown(found), interval(slopes), rtol=1e-9)
+    assert found.high < 0
+
+
+def test_seeds_that_some_value_lacks_are_left_out():
+    runs = study(noises=(0.0,))
+    runs = runs[(runs["seed"] != 3) | (runs["num_params"] != 100)]
+    assert along.trend(runs, "test_metric", along="num_params", arm="base").num_seeds == 4
+    alone = runs[runs["num_params"] == 100]
+    assert np.isnan(along.trend(alone, "test_metric", along="num_params").slope)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"along": "num_params", "arm": "both"}, "arm 'both'|arm.*both"),
+        ({"along": "rho", "arm": "gain"}, "along rho the arm is 'every'"),
+        ({"along": "num_params", "arm": "every"}, "along rho the arm is 'every'"),
+        ({"along": "widht"}, "widht"),
+        ({"along": "label_noise"}, r"label_noise=0 has networks of 100, 1,000, 10,000 parameters: select one"),
+        ({"along": "num_params"}, "differ in label_noise"),
+        ({"along": "status"}, "expected an axis of numbers"),
+    ],
+)
+def test_what_cannot_be_fitted_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        along.trend(study(), "test_metric", **options)

@@ -1,0 +1,89 @@
+"""The page of claims is what its command writes, and its verdicts say what intervals say."""
+
+import importlib.util
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def claims():
+    """Import the command's file."""
+    spec = importlib.util.spec_from_file_location("claims", ROOT / "benchmarks" / "claims.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def page(claims):
+    """Write the page anew."""
+    return claims.page()
+
+
+def test_the_page_is_what_the_command_writes(claims, page):
+    assert claims.PAGE.read_text() == page, "run: python benchmarks/claims.py"
+
+
+def test_every_claim_has_one_row_with_a_verdict(page):
+    rows = [line.strip("|").split(" | ") for line in page.splitlines() if line.startswith("| C")]
+    assert [row[0].strip() for row in rows] == [f"C{number}" for number in range(1, 17)]
+    for row in rows:
+        assert len(row) == 6
+        assert re.match(r"(holds|does not|not decided|not tested)\b", row[4])
+        assert (row[3] == "–") == row[4].startswith("not tested")
+
+
+def test_commands_name_configs_that_there_are(page):
+    configs = re.findall(r"--config=(configs/\S+?\.py)", page)
+    assert len(configs) > 15
+    assert all((ROOT / name).is_file() for name in configs)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"), [(0.1, 0.3, "holds"), (-0.3, -0.1, "does not"), (-0.1, 0.1, "not decided")]
+)
+def test_a_verdict_needs_a_whole_interval(claims, low, high, verdict):
+    assert claims.verdict_of(low, high) == verdict
+    opposite = {"holds": "does not", "does not": "holds"}
+    assert claims.verdict_of(low, high, positive=False) == opposite.get(verdict, verdict)
+    assert claims.verdict_of(math.nan, math.nan) == "not decided"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [(-0.4, 0.5, "holds"), (-0.4, 0.6, "not decided"), (0.6, 2, "does not"), (-2, -1, "does not")],
+)
+def test_near_zero_needs_a_whole_interval_too(claims, low, high, verdict):
+    assert claims.near_zero(low, high) == verdict
+
+
+def test_the_fall_along_rho_by_hand(page):
+    """Claim C10 from its committed table, by other means: polyfit for each seed and scipy's t interval."""
+    rows = pd.read_csv(ROOT / "docs/studies/theory_stability/moments_by_rho.csv").query("quantity == 'moments.s_2'")
+    slopes = [np.polyfit(own["rho"], np.log(own["value"]), 1)[0] for _, own in rows.groupby("seed")]
+    ends = scipy.stats.t.interval(0.95, len(slopes) - 1, loc=np.mean(slopes), scale=scipy.stats.sem(slopes))
+    mean, low, high = (math.exp(0.1 * value) for value in (np.mean(slopes), *ends))
+    assert f"×{mean:.3g} s₂ for 0.1 more rho ({low:.3g} to {high:.3g})" in page
+
+
+def test_the_growth_of_the_gain_by_hand(claims, page):
+    """Claim C1 on digits, from its committed table: polyfit for each seed; the interval is wider than Student's."""
+    rows = pd.read_csv(ROOT / "docs/studies/digits_width/gain_by_width.csv").query("of == 'corrected'")
+    rows = rows.dropna(subset="seed")
+    slopes = [100 * np.polyfit(np.log10(own["num_params"]), own["gain"], 1)[0] for _, own in rows.groupby("seed")]
+    found = claims.growth(claims.DIGITS)
+    assert found.number.startswith(f"{np.mean(slopes):+.2f} points for ten times the parameters, 8 seeds")
+    low, high = (float(end.replace("−", "-")) for end in re.findall(r"\(([+−\d.]+) to ([+−\d.]+)\)", found.number)[0])
+    reach = scipy.stats.t.ppf(0.975, 7) * scipy.stats.sem(slopes)
+    assert (high - low) / 2 >= reach - 0.01
+    assert found.number in page

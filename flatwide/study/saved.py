@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 from flatwide import config as configs
 from flatwide import cores, measurements, registry, results, runs
 from flatwide.measurements import records
-from flatwide.study import orders, supervise
+from flatwide.study import expressions, orders, supervise
 from flatwide.study.executors import CREWS, Site
 from flatwide.study.orders import Task
 
@@ -67,6 +67,12 @@ def read(arguments: list[str]) -> Request | None:
     if not names:
         faults.append(f"--measurements is missing; known: {', '.join(sorted(measurements.MEASUREMENTS))}.")
     faults += measurements.faults("--measurements", names)
+    where = (flags.where or "").strip()
+    if where:
+        try:
+            expressions.check(where)
+        except ValueError as error:
+            faults.append(f"--where={where!r}: {error}")
     epochs, counts = _integers("epochs", flags.epochs, 0, faults), {}
     for name in ("examples", "workers"):
         found = _integers(name, getattr(flags, name), 1, faults)
@@ -76,7 +82,6 @@ def read(arguments: list[str]) -> Request | None:
     if faults:
         raise configs.ConfigError(faults)
     examples = counts["examples"] or Request._field_defaults["num_examples"]
-    where = (flags.where or "").strip()
     return Request(Path(flags.workdir), names, where, epochs, examples, counts["workers"], flags.dry_run)
 
 
@@ -84,19 +89,15 @@ def select(table: "pd.DataFrame", where: str) -> list[str]:
     """Name the finished runs of a results table for which a condition holds.
 
     Args:
-      where: as `pandas.DataFrame.query` has it; a tuple is text, as in the table.
-    Raises: ValueError, with the columns, if it cannot be read; if no finished run is left.
+      where: as `expressions.evaluate` takes it, or "" for all; a tuple is text, as in the table.
+    Raises: ValueError if it cannot be evaluated, or no finished run is left.
     """
     chosen: Any = table["status"] == "finished"
     if where:
         try:
-            found: Any = table.eval(where)
-        except Exception as error:
-            problem = " ".join(f"{type(error).__name__}: {error}".split())
-            raise ValueError(f"--where={where!r}: {problem}. {_columns_text(table)}") from None
-        if str(getattr(found, "dtype", "")) not in ("bool", "boolean") or len(found) != len(table):
-            raise ValueError(f"--where={where!r}: expected a condition such as rho > 0. {_columns_text(table)}")
-        chosen &= found.fillna(False).astype(bool)
+            chosen &= expressions.evaluate(where, table)
+        except ValueError as error:
+            raise ValueError(f"--where={where!r}: {error}") from None
     if not chosen.any():
         finished = table["status"].tolist().count("finished")
         where = f"--where={where!r}" if where else "measure"
@@ -214,7 +215,3 @@ def _integers(name: str, text: str | None, least: int, faults: list[str]) -> tup
         faults.append(f"--{name}={text}: {bad[0]!r} is no integer >= {least}.")
         return ()
     return tuple(sorted({int(part) for part in parts}))
-
-
-def _columns_text(table: "pd.DataFrame") -> str:
-    return f"Columns (`a.b` in backquotes): {', '.join(table.columns)}."

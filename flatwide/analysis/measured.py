@@ -257,15 +257,10 @@ def _effects(pairs: np.ndarray, comparison: str) -> np.ndarray:
 
 def _spearman(first: np.ndarray, second: np.ndarray) -> float:
     """Correlate ranks, equal values at the mean of their ranks; NaN where all values of one are equal."""
-    ranks = _ranks(first), _ranks(second)
-    if any(np.ptp(one) == 0 for one in ranks):
-        return math.nan
-    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+    from scipy.stats import spearmanr  # takes a second to import
 
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[places]
+    # Ranks all equal have no correlation, of which SciPy would warn.
+    return float(spearmanr(first, second)[0]) if np.ptp(first) and np.ptp(second) else math.nan
 
 
 def _number(value: Any) -> float:

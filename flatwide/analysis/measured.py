@@ -259,8 +259,10 @@ def _spearman(first: np.ndarray, second: np.ndarray) -> float:
     """Correlate ranks, equal values at the mean of their ranks; NaN where all values of one are equal."""
     from scipy.stats import spearmanr  # takes a second to import
 
-    # Ranks all equal have no correlation, of which SciPy would warn.
-    return float(spearmanr(first, second)[0]) if np.ptp(first) and np.ptp(second) else math.nan
+    if not (np.ptp(first) and np.ptp(second)):
+        return math.nan  # and no warning of SciPy's
+    result: Any = spearmanr(first, second)
+    return float(result.statistic)
 
 
 def _number(value: Any) -> float:

@@ -44,6 +44,7 @@ def run(
     workdir: str | os.PathLike,
     *,
     should_stop: Callable[[], bool] = lambda: False,
+    on_start: Callable[[], None] = lambda: None,
     quiet: bool = False,
     tensorboard: bool = True,
 ) -> dict[str, Any]:
@@ -53,6 +54,7 @@ def run(
       config: some config fields; the others are at their defaults.
       workdir: the run gets a directory of its own in `workdir/runs`.
       should_stop: asked after every segment; once it says yes, the state is saved and `Stopped` is raised.
+      on_start: called once the config is known to be good and the run has its directory, before the first step.
       quiet: print nothing.
       tensorboard: write an event file, which takes a small network a tenth of its time.
     Returns: the content of `result.json`; at once if the run is done already.
@@ -60,8 +62,9 @@ def run(
     """
     config = configs.resolve(config)
     directory, identity, wanted = _find(config, workdir)
-    result = _train(config, directory, identity, wanted, should_stop=should_stop, quiet=quiet, tensorboard=tensorboard)
-    measure(directory, config, should_stop=should_stop, quiet=quiet)
+    options: dict[str, Any] = {"should_stop": should_stop, "quiet": quiet}
+    result = _train(config, directory, identity, wanted, on_start=on_start, tensorboard=tensorboard, **options)
+    measure(directory, config, **options)
     return result
 
 
@@ -90,6 +93,7 @@ def _train(
     wanted: int,
     *,
     should_stop: Callable[[], bool],
+    on_start: Callable[[], None],
     quiet: bool,
     tensorboard: bool,
 ) -> dict[str, Any]:
@@ -101,6 +105,7 @@ def _train(
         built, state = _build(config)
         num_devices = devices.count(built.sharding)
     with _opened(directory, config, identity, wanted, num_devices):
+        on_start()
         if (result := directory.read_result()) is not None:
             say(f"{directory.path}: done already.", quiet=quiet)
             return result

@@ -38,6 +38,7 @@ def run(
     workdir: str | os.PathLike,
     *,
     should_stop: Callable[[], bool] = lambda: False,
+    on_start: Callable[[], None] = lambda: None,
     refresh: Callable[[int, bool], None] = lambda num_planned, is_over: None,
     stream: TextIO | None = None,
 ) -> Summary:
@@ -47,6 +48,7 @@ def run(
       values: the fields of a config with a study.
       workdir: each run gets a directory of its own in `workdir/runs`.
       should_stop: asked several times a second; once it says yes, runs in training are saved and `Stopped` is raised.
+      on_start: called once the plan is known to be good, before anything is trained.
       refresh: called with the number of planned runs and whether the command is about to end, after the table is
         rebuilt: now and then, and at the end however it comes.
       stream: where progress is told; None for standard error.
@@ -56,6 +58,7 @@ def run(
     planned = plan.expand(values)
     found = inventory.take(planned, workdir)
     inventory.check(found)
+    on_start()
     estimate = describe.Estimate(found)
     for line in describe.heading(planned, found, num_workers=num_workers(planned, found), estimate=estimate):
         print(line, file=out, flush=True)

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from flatwide import commands, report, runs
 from flatwide import config as configs
-from flatwide import report, runs
 
 WIDTHS, RHOS, SEEDS = (4, 16, 64), (0.0, 0.05, 0.1, 0.2), (0, 1, 2)
 VERSIONS = {"python": "3.11.7", "jax": "0.10.2", "flatwide": "0.1.0"}
@@ -77,7 +77,14 @@ def workdir(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def page(workdir) -> Path:
     """Write its report."""
-    return report.write(workdir, command="python main.py --workdir=W --config=study.py", num_planned=40)
+    commands.keep(
+        workdir,
+        ["--workdir=W", "--config=study.py", "--config.sam_variant=own rule"],
+        config_path="study.py",
+        config_text="# a study\ndef get_config():\n    return 1 < 2\n",
+        config={"rho": 0.1},
+    )
+    return report.write(workdir, num_planned=40)
 
 
 @pytest.fixture(scope="session")

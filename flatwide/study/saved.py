@@ -14,7 +14,8 @@ from flatwide import config as configs
 from flatwide import cores, measurements, registry, results, runs
 from flatwide.measurements import records
 from flatwide.study import expressions, orders, supervise
-from flatwide.study.executors import CREWS, Site
+from flatwide.study.executors import Site
+from flatwide.study.executors.local import LocalCrew
 from flatwide.study.orders import Task
 
 if TYPE_CHECKING:
@@ -140,15 +141,14 @@ def _hand_out(
     request: Request, left: list[Task], counts: Counter[str], *, should_stop: Callable[[], bool], stream: TextIO
 ) -> None:
     """Let workers measure, and tell how far they are."""
-    available = cores.available()
-    workers = min(request.workers or (1 if cores.has_gpu() else available), len(left))
+    workers = min(request.workers or LocalCrew.capacity({}, threads=1), len(left))
     groups: dict[Any, list[Task]] = {}
     for task in left:  # runs of one network share compiled programs
         groups.setdefault(task.config["network"], []).append(task)
     given = orders.write(request.workdir, list(groups.values()), tensorboard=False)
     told, ended = time.monotonic(), 0
     try:
-        crew = CREWS["local"](Site(given.path, max(1, available // workers)))
+        crew = LocalCrew(Site(orders=given.path, threads=max(1, cores.available() // workers)))
         for outcome in supervise.supervise(given, crew, workers=workers, should_stop=should_stop):
             if outcome is None:
                 continue

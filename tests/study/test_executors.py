@@ -210,9 +210,7 @@ def test_an_executor_says_itself_what_it_can_do(tmp_path):
     planned = plan.expand(values | {"study": study | {"address": "Paris"}})
     found = inventory.take(planned, tmp_path / "w")
     assert command.num_workers(planned, found) == 3
-    with pytest.raises(
-        configs.ConfigError, match=r"executor='slrum' is not known. Did you mean 'slurm'\?"
-    ):
+    with pytest.raises(configs.ConfigError, match=r"executor='slrum' is not known. Did you mean 'slurm'\?"):
         plan.expand(values | {"study": study | {"executor": "slrum"}})
 
 

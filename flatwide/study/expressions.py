@@ -120,7 +120,7 @@ def _parse(expression: str) -> _Expression:
             error.offset - 1 if error.offset else len(readable)
         )  # Python has no position for a text that ends too early
         start = len(readable[:at].encode())
-        piece = _quote(text.encode()[start:].decode().strip())
+        piece = _quote(text.encode()[start:].decode(errors="ignore").strip())
         where = f"at character {_character(text.encode(), start)}" + (f", near {piece}" if piece != "''" else "")
         raise ValueError(f"syntax error {where}: {error.msg}. {_ALLOWED}") from None
     except (RecursionError, MemoryError):
@@ -287,4 +287,4 @@ def _quote(text: str) -> str:
 
 def _character(text: bytes, start: int) -> int:
     """Count the characters to a byte, beginning at 1."""
-    return len(text[:start].decode()) + 1
+    return len(text[:start].decode(errors="ignore")) + 1

@@ -101,8 +101,9 @@ def main() -> None:
     import jax
     import numpy as np
 
-    from flatwide import checkpoints, experiment
+    from flatwide import experiment
     from flatwide.config import load_file
+    from flatwide.runs import checkpoints
 
     config = load_file(str(HERE.parent / "configs" / "mnist_mlp.py"))
     built = experiment.build(config | {"dataset": f"{HERE}/made_data.py:mnist_like"})

@@ -18,8 +18,9 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from flatwide import commands, registry
 from flatwide import config as configs
+from flatwide import registry
+from flatwide.runs import commands
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 
@@ -86,12 +87,12 @@ def main(arguments: list[str]) -> int:
 
 def _preview(config: Mapping[str, Any], workdir: str) -> int:
     """Print what would be trained; data that is missing is a fault all the same."""
-    from flatwide import driver, preview
-    from flatwide.measurements import records
+    from flatwide.runs import preview, records
+    from flatwide.runs.identity import locate
 
     print(preview.describe(config))
     if preview.is_local(config):
-        directory, _ = driver.locate(config, workdir)
+        directory, _ = locate(config, workdir)
         print(f"run directory: {directory.path} ({directory.status()})")
         if missing := records.missing(directory, config):
             print(f"measurements to take: {len(missing)}, such as {missing[0].stem}")
@@ -104,22 +105,25 @@ def _run(config: Mapping[str, Any], workdir: str, *, keep: Callable[[], Any]) ->
     Args:
       keep: writes this command into the work directory.
     """
-    from flatwide import driver, results
+    from flatwide import runner
     from flatwide.figures import curves, save
     from flatwide.measurements.measuring import MeasurementError
+    from flatwide.runs import driver
+    from flatwide.runs.identity import locate
+    from flatwide.runs.table import write_results
 
     _check_workdir(workdir)
     received, problem = _signals(), ""
     try:
-        driver.run(config, workdir, should_stop=lambda: bool(received), on_start=keep)
+        runner.run(config, workdir, should_stop=lambda: bool(received), on_start=keep)
     except driver.Stopped as stopped:
-        results.write_results(workdir)
+        write_results(workdir)
         print(stopped, file=sys.stderr)
         return 128 + received[0]
     except MeasurementError as error:
         problem = str(error)
-    results.write_results(workdir)
-    directory, _ = driver.locate(config, workdir)
+    write_results(workdir)
+    directory, _ = locate(config, workdir)
     result = directory.read_result() or {}
     if rows := directory.read_metrics():
         save.save(curves.training_curves(rows, metric_name=result["metric_name"]), directory.path / "curves", data=rows)
@@ -131,15 +135,15 @@ def _run(config: Mapping[str, Any], workdir: str, *, keep: Callable[[], Any]) ->
 
 def _measure(arguments: list[str]) -> int:
     """Measure runs that are trained already; SIGTERM and Ctrl-C stop between measurements."""
-    from flatwide.study import saved, supervise
+    from flatwide.study import measure_command, supervise
 
-    request = saved.read(arguments)
+    request = measure_command.read(arguments)
     if request is None:
-        print(saved.USAGE)
+        print(measure_command.USAGE)
         return DONE
     received = _signals()
     try:
-        counts = saved.run(request, should_stop=lambda: bool(received))
+        counts = measure_command.run(request, should_stop=lambda: bool(received))
     except supervise.Stopped as stopped:
         print(stopped, file=sys.stderr)
         return 128 + received[0]
@@ -250,7 +254,7 @@ def _summary(result: Mapping[str, Any]) -> str:
     """Say in one line how a run ended."""
     if result["status"] == "diverged":
         return f"diverged: the loss was not finite at step {result['diverged_at_step']}; result.json records it."
-    from flatwide.logs import values_text
+    from flatwide.runs.logs import values_text
 
     name = result["metric_name"]
     shown = {

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from flatwide import cli, commands
+from flatwide import cli
+from flatwide.runs import commands
 
 
 def command(capsys, *arguments):

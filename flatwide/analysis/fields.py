@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from flatwide import runs as files
+from flatwide.columns import RESULT_FIELDS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +26,7 @@ def is_config(name: str) -> bool:
 
     One with a dot is none: it is a version, a measurement (`curvature.trace`) or set aside.
     """
-    results: Iterable[str] = files.RESULT_FIELDS
+    results: Iterable[str] = RESULT_FIELDS
     return "." not in name and name not in results and name not in _NO_AXIS and name not in WATCH_ONLY
 
 

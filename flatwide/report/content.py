@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flatwide.analysis import answer, cautions, domains, fields, gain, overview, table
-from flatwide.commands import Command
 from flatwide.figures.gallery import DOMAINS, Figure
 from flatwide.figures.pieces import slug
 from flatwide.report import charts, facts, measured, run_table, tables, terms
+from flatwide.runs.commands import Command
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from flatwide import config as configs
-from flatwide import runs as files
-from flatwide.commands import Command
-from flatwide.logs import duration_text
-from flatwide.results import tuple_text
+from flatwide.columns import RESULT_FIELDS
+from flatwide.runs.commands import Command
+from flatwide.runs.directory import IDENTITY, run_directories
+from flatwide.runs.logs import duration_text
+from flatwide.runs.table import tuple_text
 
 Run = dict[str, Any]
 DONE = ("finished", "diverged")
@@ -52,7 +53,7 @@ def unrecorded(runs: list[Run], commands: Sequence[Command], *, earlier: str = "
 
 def config_fields(columns: Iterable[str]) -> list[str]:
     """Name the columns of a results table that are config fields, and can change a result."""
-    others = files.RESULT_FIELDS.keys() - {"threads"}
+    others = RESULT_FIELDS.keys() - {"threads"}
     names = [name for name in columns if "." not in name and name not in others and name not in _NO_FIELD]
     return [name for name in names if name not in configs.SCHEMA or configs.SCHEMA[name].identity]
 
@@ -121,12 +122,12 @@ def read_identities(workdir: Path | str) -> dict[str, dict[str, Any]]:
     Returns: name of a run -> `data` and `threads`, each where known.
     """
     found = {}
-    for run in files.run_directories(workdir):
+    for run in run_directories(workdir):
         try:
             config = run.read_config()
         except ValueError:
             continue  # the table says that it is damaged
-        identity = config[files.IDENTITY]
+        identity = config[IDENTITY]
         found[run.name] = {name: identity[name] for name in ("data", "threads") if name in identity}
     return found
 

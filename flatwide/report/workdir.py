@@ -5,12 +5,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from flatwide import commands, results
-from flatwide import runs as files
-from flatwide.measurements import records
 from flatwide.report import facts, output
 from flatwide.report.content import Source
 from flatwide.report.exports import FORMATS, export
+from flatwide.runs import commands, records
+from flatwide.runs.directory import RunDirectory, run_directories, write_json
+from flatwide.runs.table import collect
 
 _TOLD = "report.json"  # what the report was told and no run holds; written again without it, the page says the same
 
@@ -42,7 +42,7 @@ def write(
     page_path = Path(path) if path else workdir / "report.html"
     formats = FORMATS[: 0 if path else 1] if formats is None else formats
     told = _tell(workdir, is_kept=not path, metric=metric, choose_by=choose_by, num_planned=num_planned)
-    runs = results.collect(workdir)
+    runs = collect(workdir)
     if not len(runs):
         raise ValueError(f"{workdir}: expected a work directory with a run in runs/; train one first.")
     beside = output.folder_beside(page_path)
@@ -74,7 +74,7 @@ class _OfRuns(Mapping[str, list[dict[str, Any]]]):
     """Rows of each run, read when they are asked for: few of ten thousand are drawn."""
 
     def __init__(self, workdir: Path | str):
-        self._found = {run.name: run for run in files.run_directories(workdir)}
+        self._found = {run.name: run for run in run_directories(workdir)}
 
     def __iter__(self) -> Iterator[str]:
         """List the runs."""
@@ -108,7 +108,7 @@ class Arrays(Mapping[tuple[str, str], dict[str, Any]]):
     """The arrays that were measured at the end of each run, by its name and that of the measurement."""
 
     def __init__(self, workdir: Path | str):
-        self._found = {run.name: run for run in files.run_directories(workdir)}
+        self._found = {run.name: run for run in run_directories(workdir)}
 
     def __getitem__(self, key: tuple[str, str]) -> dict[str, Any]:
         """Read the arrays, as `records.shown` chooses among several files.
@@ -142,7 +142,7 @@ class Arrays(Mapping[tuple[str, str], dict[str, Any]]):
         return bool(self._found)
 
 
-def _array_files(run: files.RunDirectory, measurement: str) -> list[Path]:
+def _array_files(run: RunDirectory, measurement: str) -> list[Path]:
     """List the arrays of a measurement at the end of a run: those on the most examples first, of equals the newest."""
     known = []
     for path in (run.path / "measurements").glob(f"{measurement}*.json"):
@@ -165,5 +165,5 @@ def _tell(workdir: Path, *, is_kept: bool, **given: Any) -> dict[str, Any]:
     before = before if isinstance(before, dict) else {}
     told = before | {name: before.get(name) if value is None else value for name, value in given.items()}
     if is_kept and told != before and any(value is not None for value in told.values()) and workdir.is_dir():
-        files.write_json(path, told)
+        write_json(path, told)
     return told

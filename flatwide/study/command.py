@@ -8,8 +8,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
-from flatwide import preview, results, runs
-from flatwide.logs import duration_text
+from flatwide.runs import preview
+from flatwide.runs.directory import RunDirectory, run_directories
+from flatwide.runs.logs import duration_text
+from flatwide.runs.table import write_results
 from flatwide.study import describe, executors, inventory, orders, plan, supervise
 from flatwide.study.executors import Site
 from flatwide.study.inventory import Inventory, Known
@@ -63,7 +65,7 @@ def run(
         print(line, file=out, flush=True)
 
     def rebuild(*, is_over: bool = False) -> None:
-        results.write_results(Path(workdir))
+        write_results(Path(workdir))
         refresh(len(planned.runs), is_over)
 
     try:
@@ -78,7 +80,7 @@ def run(
             estimate=estimate,
         )
     finally:
-        if runs.run_directories(workdir):
+        if run_directories(workdir):
             rebuild(is_over=True)
     refused = [known for known in found.known if known.status in inventory.REFUSED]
     for known in refused:
@@ -201,7 +203,7 @@ def dry_run(values: Mapping[str, Any], workdir: str | os.PathLike) -> str:
         found = inventory.take(planned, workdir)
         inventory.check(found)
     else:  # the names of runs depend on data that are not on this machine
-        unknown = (Known(run, runs.RunDirectory(Path(workdir)), "unknown") for run in planned.runs)
+        unknown = (Known(run, RunDirectory(Path(workdir)), "unknown") for run in planned.runs)
         found = Inventory(tuple(unknown), ())
     estimate = describe.Estimate(found)
     lines = describe.heading(planned, found, num_workers=num_workers(planned, found), estimate=estimate)

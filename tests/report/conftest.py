@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flatwide import commands, report, runs
 from flatwide import config as configs
+from flatwide import report
+from flatwide.runs import commands
+from flatwide.runs.directory import RunDirectory
 
 WIDTHS, RHOS, SEEDS = (4, 16, 64), (0.0, 0.05, 0.1, 0.2), (0, 1, 2)
 VERSIONS = {"python": "3.11.7", "jax": "0.10.2", "flatwide": "0.1.0"}
@@ -36,7 +38,7 @@ def make_run(
     name = "-".join([str(config["dataset"]), str(config["model"])])
     identity = {"data": "c0ffee", "num_neurons": [width], "rho": rho, "seed": seed, "threads": 1, **fields}
     name = f"{name}{width}-rho{rho:g}-seed{seed}-{configs.digest(identity)}"
-    directory = runs.RunDirectory(workdir / "runs" / name)
+    directory = RunDirectory(workdir / "runs" / name)
     directory.path.mkdir(parents=True)
     directory.write_config(config, identity=identity)
     for epoch in (1, 2, 3):

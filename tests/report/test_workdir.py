@@ -9,8 +9,9 @@ import sys
 import pandas as pd
 import pytest
 
-from flatwide import commands, load, report
+from flatwide import load, report
 from flatwide.analysis.summary import summary
+from flatwide.runs import commands
 
 
 def test_page_summary_and_figures_are_written(workdir, page):

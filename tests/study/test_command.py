@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import flatwide
-from flatwide import cli, driver
+from flatwide import cli, runner
 from flatwide.study.executors import Site, local
 
 pytestmark = pytest.mark.optimized
@@ -93,7 +93,7 @@ def test_every_run_is_bit_for_bit_the_run_alone(whole, tmp_path):
     }
     for width in (4, 8):
         for rho in (0.0, 0.1):
-            driver.run(fields | {"num_neurons": (width,), "rho": rho, "seed": 1}, tmp_path, quiet=True)
+            runner.run(fields | {"num_neurons": (width,), "rho": rho, "seed": 1}, tmp_path, quiet=True)
     alone = table(tmp_path)
     for name in ("run", "train_loss", "test_loss", "test_metric", "test_metric_best", "threads"):
         np.testing.assert_array_equal(alone[name], whole[whole["seed"] == 1][name])

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 import flatwide
-from flatwide import cli, driver
+from flatwide import cli, runner
 from flatwide import config as configs
+from flatwide.runs.identity import locate
 from flatwide.study import command, executors, inventory, orders, plan, supervise, worker
 from flatwide.study.executors import Ended, Site, remote
 
@@ -89,7 +90,7 @@ def alone(tmp_path_factory):
     folder = tmp_path_factory.mktemp("alone")
     for rho in (0.0, 0.1):
         for seed in (0, 1):
-            driver.run(FIELDS | {"rho": rho, "seed": seed, "checkpoint_every_seconds": 0.0}, folder, quiet=True)
+            runner.run(FIELDS | {"rho": rho, "seed": seed, "checkpoint_every_seconds": 0.0}, folder, quiet=True)
     return table(folder)
 
 
@@ -126,7 +127,7 @@ def given(tmp_path, *, seeds=(0,), **fields):
     tasks = []
     for seed in seeds:
         config = configs.resolve(FIELDS | {"seed": seed} | fields)
-        tasks.append(orders.Task(driver.locate(config, tmp_path)[0].name, dict(config)))
+        tasks.append(orders.Task(locate(config, tmp_path)[0].name, dict(config)))
     return orders.write(tmp_path, [tasks], session="now", tensorboard=False)
 
 

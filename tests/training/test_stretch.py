@@ -2,7 +2,10 @@
 
 import pytest
 
-from flatwide import driver, experiment, runs
+from flatwide import experiment, runner
+from flatwide.runs import driver
+from flatwide.runs.directory import run_directories
+from flatwide.runs.experiment import Experiment
 from flatwide.training import stretch
 
 pytestmark = pytest.mark.optimized
@@ -12,8 +15,8 @@ TIMES = {"seconds", "started", "finished"}
 
 
 def train(workdir, **fields):
-    result = driver.run(FIELDS | fields, workdir, quiet=True)
-    (directory,) = runs.run_directories(workdir)
+    result = runner.run(FIELDS | fields, workdir, quiet=True)
+    (directory,) = run_directories(workdir)
     return directory.read_metrics(), {name: value for name, value in result.items() if name not in TIMES}
 
 
@@ -30,7 +33,7 @@ def test_it_is_the_run_in_segments_bit_for_bit(fields, tmp_path, monkeypatch):
     assert experiment.build(FIELDS | fields).is_small
     whole = train(tmp_path / "whole", **fields)
     cut = train(tmp_path / "cut", **fields, checkpoint_every_seconds=0.0)  # leaves the program after every epoch
-    monkeypatch.setattr(experiment.Experiment, "is_small", False)
+    monkeypatch.setattr(Experiment, "is_small", False)
     segments = train(tmp_path / "segments", **fields)
     assert whole == cut == segments
 
@@ -64,10 +67,10 @@ def test_runs_of_one_shape_share_a_program_and_its_rate(tmp_path):
 def test_it_goes_on_in_the_middle_of_an_epoch(tmp_path, monkeypatch):
     whole = train(tmp_path / "whole", num_neurons=(8,))
     with monkeypatch.context() as patched:
-        patched.setattr(experiment.Experiment, "is_small", False)  # then the first call ends after one step
+        patched.setattr(Experiment, "is_small", False)  # then the first call ends after one step
         with pytest.raises(driver.Stopped):
-            driver.run(FIELDS | {"num_neurons": (8,)}, tmp_path / "cut", should_stop=lambda: True, quiet=True)
-    (directory,) = runs.run_directories(tmp_path / "cut")
+            runner.run(FIELDS | {"num_neurons": (8,)}, tmp_path / "cut", should_stop=lambda: True, quiet=True)
+    (directory,) = run_directories(tmp_path / "cut")
     (path,) = directory.checkpoints.glob("step_*.npz")
     assert int(path.stem.partition("_")[2]) % experiment.build(FIELDS).steps_per_epoch
     assert train(tmp_path / "cut", num_neurons=(8,)) == whole

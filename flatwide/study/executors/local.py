@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from flatwide import cores
+from flatwide import machine
 from flatwide.study.executors.crew import STOP_SECONDS, STOPPED, Ended, Site
 
 
@@ -29,7 +29,7 @@ class LocalCrew:
     def capacity(study: Mapping[str, Any], threads: int) -> int:
         """Count as many workers as the cores allow, and one where runs share a GPU."""
         del study
-        return 1 if cores.has_gpu() else max(1, cores.available() // threads)
+        return 1 if machine.has_gpu() else max(1, machine.available() // threads)
 
     def start(self, worker: str) -> None:
         """Start a process whose standard input ends with this one, so that no worker outlives the command."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flatwide import config as configs
-from flatwide import cores
+from flatwide import machine
 from flatwide.study.executors import remote
 from flatwide.study.executors.crew import Ended, Site, not_installed
 from flatwide.study.executors.local import LocalCrew
@@ -111,7 +111,7 @@ def _join(address: str | None) -> bool:
     options: dict[str, Any] = {"address": address}
     if address is None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        options = {"address": "local", "num_cpus": cores.available(), "object_store_memory": _STORE_BYTES}
+        options = {"address": "local", "num_cpus": machine.available(), "object_store_memory": _STORE_BYTES}
         options["include_dashboard"] = False
     is_main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGTERM)

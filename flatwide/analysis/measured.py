@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from flatwide import registry
+from flatwide import catalogue, registry
 from flatwide.analysis import fields, intervals, quantities, trend, widths
-from flatwide.analysis.quantities import Quantity
+from flatwide.catalogue.entries import Quantity
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,7 +105,7 @@ def by_width(
         raise ValueError(registry.unknown("measured quantity", quantity, known))
     cells = widths.by_width(runs, width=width, metric=metric, choose_by=choose_by)
     found = arrange(runs, cells, [quantity], width=width)[quantity]
-    return pd.DataFrame(of_widths(found, quantities.quantity(quantity), width=width))
+    return pd.DataFrame(of_widths(found, catalogue.quantity(quantity), width=width))
 
 
 def arrange(

@@ -10,9 +10,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from flatwide.analysis import measured, quantities
+from flatwide import catalogue
+from flatwide.analysis import measured
 from flatwide.analysis.measured import DIFFERENCE, RATIO
-from flatwide.analysis.quantities import Quantity
+from flatwide.catalogue.entries import Quantity
 from flatwide.figures import lines
 from flatwide.figures.labels import is_percent, label, wrapped
 from flatwide.figures.style import BASE, GREY, SAM, colors, styled
@@ -59,7 +60,7 @@ class _Panel(NamedTuple):
     @property
     def quantity(self) -> Quantity:
         """Describe what it shows."""
-        return quantities.quantity(self.axis.quantity)
+        return catalogue.quantity(self.axis.quantity)
 
 
 class _Places(NamedTuple):
@@ -213,7 +214,7 @@ def against_metric(
             for row in rows
             if row["quantity"] == quantity and row["seed"] in kept
         ]
-        title = quantities.quantity(quantity).label
+        title = catalogue.quantity(quantity).label
         x = alt.X("x:Q", title=title, scale=axes[quantity].scale(padding=8), axis=_ticks(has_grid=False))
         told = [alt.Tooltip(f"{c}:N", title=label(c)) for c in ("of", "run", "rho", "seed") if c in tables[stem][0]]
         told.append(alt.Tooltip("x:Q", title=title, format=".4~g"))
@@ -262,7 +263,7 @@ def _figure(
         chart = alt.LayerChart(layer=layers, width=size[0], height=size[1])
         charts.append(chart.properties(title=alt.Title(panel.title, fontSize=14)) if len(panels) > 1 else chart)
     if len(panels) == 1:
-        title = f"{title}: {quantities.quantity(rows[0]['quantity']).title}"
+        title = f"{title}: {catalogue.quantity(rows[0]['quantity']).title}"
     heading = alt.Title(title, subtitle=_notes(panels, axes, words))
     if len(charts) == 1:
         whole = charts[0].properties(title=heading, datasets=tables)
@@ -364,7 +365,7 @@ def _axes(rows: Sequence[Row]) -> dict[str, _Axis]:
     found = {}
     for name in dict.fromkeys(row["quantity"] for row in rows):
         values = [row["value"] for row in rows if row["quantity"] == name]
-        least, most, one = min(values), max(values), quantities.quantity(name)
+        least, most, one = min(values), max(values), catalogue.quantity(name)
         comparison = RATIO if least > 0 and not one.is_signed else DIFFERENCE
         is_log = least > 0 and most > _LOG_FROM * least
         reach = max(most - least, 1e-3 * abs(most))
@@ -386,7 +387,7 @@ def _panels(rows: Sequence[Row]) -> list[tuple[str, str, list[Row]]]:
 
 
 def _title(quantity: str, part: str) -> str:
-    return part or quantities.quantity(quantity).title
+    return part or catalogue.quantity(quantity).title
 
 
 def _line(name: str, color: str, rows: Sequence[Row], across: str, axis: _Axis) -> lines.Line:

@@ -97,7 +97,14 @@ def _outline(config: Mapping[str, Any]) -> Outline:
     batch = {"inputs": jax.ShapeDtypeStruct((piece, *example.shape), example.dtype), "targets": targets}
     num_bytes = (math.prod(declared.input_shape) + 4) * (declared.num_train + declared.num_test)
     held = 0 if declared.is_streamed else num_bytes
-    return Outline(declared.num_train, declared.num_test, declared.num_outputs, example, batch, held)
+    return Outline(
+        num_train=declared.num_train,
+        num_test=declared.num_test,
+        num_outputs=declared.num_outputs,
+        example=example,
+        batch=batch,
+        num_bytes=held,
+    )
 
 
 def _outline_of(dataset: Dataset, piece: int) -> Outline:
@@ -106,7 +113,14 @@ def _outline_of(dataset: Dataset, piece: int) -> Outline:
     batch = jax.eval_shape(lambda batch: dataset.prepare(batch, jax.random.key(0), train=True), raw)
     held = sum(_bytes(split.arrays) for split in splits if isinstance(split, data.Resident))
     counts = [split.num_examples for split in splits]
-    return Outline(counts[0], counts[1], dataset.num_outputs, dataset.example, batch, held)
+    return Outline(
+        num_train=counts[0],
+        num_test=counts[1],
+        num_outputs=dataset.num_outputs,
+        example=dataset.example,
+        batch=batch,
+        num_bytes=held,
+    )
 
 
 def _memory(config: Mapping[str, Any], outline: Outline, model: Model, params: PyTree, stats: PyTree) -> int:

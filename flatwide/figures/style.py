@@ -31,7 +31,7 @@ def finish(
     title: Any,
     datasets: Mapping[str, list[dict[str, Any]]] | None = None,
     params: Sequence[Any] = (),
-    shared_or_independent: Mapping[str, str] | None = None,
+    shared_or_independent: Mapping[str, Any] | None = None,
 ) -> Any:
     """Set the title, the data and the look of a chart: white, quiet axes, text that is legible at half its size.
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from flatwide import trees
 from flatwide.measure import batches as data
-from flatwide.measure.lanczos import check_finite
 from flatwide.measure.operators import check_params
+from flatwide.measure.spectrum.lanczos import check_finite
 from flatwide.types import Array, PyTree
 
 FRACTIONS = tuple(k / 10 for k in range(1, 11))  # the paper's

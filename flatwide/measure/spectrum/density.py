@@ -1,0 +1,119 @@
+"""The density of a symmetric matrix's eigenvalues, with error bars."""
+
+import math
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from flatwide.measure.operators import Operator
+from flatwide.measure.spectrum.lanczos import Basis
+from flatwide.measure.spectrum.trace import Estimate
+from flatwide.types import Array
+
+_MARGIN = 5.0  # widths of the smoothing around the outermost nodes: what lies beyond is below 1e-6
+_POINTS = 8  # of the grid to a width
+
+
+class SpectralDensity(NamedTuple):
+    """The share of the eigenvalues near each place; it integrates to 1.
+
+    grid: [G], in the unit of S; density: [G], per unit of S; standard_error: [G], of the density, over the probes.
+    width: standard deviation of the normal distribution that each eigenvalue is smoothed with.
+    nodes, weights: [m, s] for m probes of s steps: each probe's eigenvalues in its own space, ascending, and the share
+      of the spectrum that each stands for; a row of weights adds up to 1. Where a probe ended early, weights are 0.
+    num_products: products with S; cost: in Hessian-vector products over the data set.
+    """
+
+    grid: np.ndarray
+    density: np.ndarray
+    standard_error: np.ndarray
+    width: float
+    nodes: np.ndarray
+    weights: np.ndarray
+    num_products: int
+    cost: float
+
+    def share_below(self, bound: float) -> Estimate:
+        """Estimate the share of eigenvalues that are below a bound.
+
+        A node near the bound counts whole, so beside the standard error the share is as sharp as one node's weight.
+        Below 0: where most eigenvalues are zero but for rounding, ask for a bound below what rounding makes.
+        """
+        return self._estimate(np.where(self.nodes < bound, self.weights, 0).sum(axis=1))
+
+    def moment(self, order: int) -> Estimate:
+        """Estimate the mean of the eigenvalues to a power; order 1 is trace / n. It has no bias below order 2 s."""
+        return self._estimate((self.weights * self.nodes**order).sum(axis=1))
+
+    def _estimate(self, samples: np.ndarray) -> Estimate:
+        error = float(np.std(samples, ddof=1)) / math.sqrt(len(samples))
+        return Estimate(float(np.mean(samples)), error, self.num_products, self.cost)
+
+
+def spectral_density(
+    operator: Operator,
+    *,
+    key: Array,
+    num_probes: int = 5,
+    num_steps: int = 50,
+    width: float | None = None,
+    grid: np.ndarray | None = None,
+) -> SpectralDensity:
+    """Estimate the density of the eigenvalues of a symmetric matrix S.
+
+    Args:
+      operator: S, of `operator.size` = n rows.
+      key: PRNG key; the same key gives the same result.
+      num_probes: m >= 2 random vectors. A single eigenvalue in n is seen with an error of sqrt(2 / m) of its share.
+      num_steps: s >= 1 products for each; fewer are taken where the space of a probe ends before.
+      width: of the smoothing, > 0, in the unit of S; None for the range of the nodes over num_steps. That is the finest
+        that s steps resolve wherever eigenvalues lie; with less, the nodes inside of a band show as false peaks.
+      grid: where the density is given, [G]; None for 8 points to a width, over all of the density.
+    Returns: SpectralDensity.
+    Raises: ValueError if an option is out of range or a product is not finite.
+    Equation: density(x) = (1/m) sum_i sum_j w_ij normal(x; node_ij, width), with node_ij the eigenvalues of S in the
+      Krylov space of probe i, and w_ij the squared first entries of their eigenvectors.
+    Cost: m s products; memory of s vectors, and twice their reading a step.
+    Source: Ubaru, Chen and Saad (2017), Fast estimation of tr(f(A)) via stochastic Lanczos quadrature; Ghorbani,
+      Krishnan and Xiao (2019), An investigation into neural net optimization via Hessian eigenvalue density.
+    """
+    if num_probes < 2:
+        raise ValueError(f"num_probes={num_probes}: expected at least 2; one probe has no standard error.")
+    if num_steps < 1:
+        raise ValueError(f"num_steps={num_steps}: expected at least 1.")
+    if width is not None and not 0 < width < math.inf:
+        raise ValueError(f"width={width}: expected a positive number, or None for what the steps resolve.")
+    basis = Basis(operator, min(num_steps, operator.size))
+    probes = [_quadrature(basis, one) for one in jax.random.split(key, num_probes)]
+    nodes, weights = (np.stack(parts) for parts in zip(*probes, strict=True))
+    lowest, highest = float(nodes.min()), float(nodes.max())
+    if width is None:
+        width = (highest - lowest or abs(highest) or 1.0) / num_steps
+    if grid is None:
+        first, last = lowest - _MARGIN * width, highest + _MARGIN * width
+        grid = np.linspace(first, last, math.ceil(_POINTS * (last - first) / width) + 1)
+    samples = np.stack([_smoothed(grid, *probe, width) for probe in probes])
+    error = np.std(samples, axis=0, ddof=1) / math.sqrt(num_probes)
+    num_products = basis.num_products
+    cost = num_products * operator.cost
+    return SpectralDensity(grid, samples.mean(axis=0), error, width, nodes, weights, num_products, cost)
+
+
+def _quadrature(basis: Basis, key: Array) -> tuple[np.ndarray, np.ndarray]:
+    """Give the nodes and weights of one random vector, as many as the basis can hold."""
+    basis.clear()
+    basis.begin_randomly(key)
+    for _ in range(basis.capacity):
+        basis.extend()
+        if basis.has_ended:
+            break
+    nodes, vectors = basis.ritz()
+    weights = vectors[0] ** 2
+    missing = basis.capacity - len(nodes)
+    return np.pad(nodes, (0, missing), mode="edge"), np.pad(weights / weights.sum(), (0, missing))
+
+
+def _smoothed(grid: np.ndarray, nodes: np.ndarray, weights: np.ndarray, width: float) -> np.ndarray:
+    distances = (np.asarray(grid)[:, None] - nodes[None]) / width
+    return np.exp(-(distances**2) / 2) @ weights / (width * math.sqrt(2 * math.pi))

@@ -1,0 +1,84 @@
+"""Both ends of a symmetric matrix's spectrum, from one set of products."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flatwide.measure.operators import Operator, random_normal
+from flatwide.measure.spectrum.lanczos import RETRIES, Basis, unflatten_all
+from flatwide.types import Array, PyTree
+
+
+class Ends(NamedTuple):
+    """The largest and the smallest eigenvalue, algebraically.
+
+    values: [2], in float64; residuals: [2], lengths of S v - value v by fresh products.
+    vectors: two unit vectors, one pytree like params with leading axes of 2.
+    is_converged: [2], whether the residual is at most its tolerance times the larger |value|.
+    num_products: products with S, checks included.
+    """
+
+    values: np.ndarray
+    residuals: np.ndarray
+    vectors: PyTree
+    is_converged: np.ndarray
+    num_products: int
+
+
+def ends(
+    operator: Operator,
+    *,
+    key: Array,
+    tolerance: float = 1e-4,
+    smallest_tolerance: float = 1e-2,
+    max_products: int = 1000,
+    basis_size: int = 40,
+    start: PyTree | None = None,
+) -> Ends:
+    """Find the largest and the smallest eigenvalue of a symmetric matrix S.
+
+    Args:
+      operator: S, of `operator.size` rows.
+      key: PRNG key of the starting vector; the same key gives the same result.
+      tolerance: of the largest value's residual, relative to the larger |value|; at least 10 times the type's rounding
+        error.
+      smallest_tolerance: the same for the smallest. It often ends a crowd of values near zero, and then takes many
+        times the products of the largest; its error is of the order of the residual squared where it stands apart.
+      max_products: where to give up; what is not converged by then is returned and says so.
+      basis_size: vectors like params held in memory.
+      start: first starting vector, with a part along both eigenvectors; None for a random one.
+    Returns: Ends, values in the unit of S. With one row both are the same.
+    Raises: ValueError if an option is out of range or a product is not finite.
+    Cost: tens of products. Memory: basis_size vectors.
+    Source: as `top_eigenvalues`.
+    """
+    epsilon = float(jnp.finfo(jax.tree.leaves(operator.params)[0].dtype).eps)
+    for name, value in {"tolerance": tolerance, "smallest_tolerance": smallest_tolerance}.items():
+        if not value >= 10 * epsilon:
+            raise ValueError(f"{name}={value}: expected at least {10 * epsilon:.1e} in this type; use 64-bit params.")
+    if max_products < 3:
+        raise ValueError(f"max_products={max_products}: expected at least 3: one, and a check at either end.")
+    if basis_size < 8:
+        raise ValueError(f"basis_size={basis_size}: expected at least 8.")
+    basis = Basis(operator, min(basis_size, operator.size))
+    basis.begin(random_normal(operator, key) if start is None else start)
+    size, retries = 0.0, 0
+    while True:
+        basis.extend()
+        values, vectors = basis.ritz()
+        size = max(size, float(np.max(np.abs(values))))
+        limit = size * np.array([tolerance, smallest_tolerance])
+        errors = basis.coupling * np.abs(vectors[-1, [-1, 0]])
+        is_over = basis.has_ended or basis.num_rows == operator.size or basis.num_products + 2 >= max_products
+        if is_over or np.all(errors <= limit):
+            found = basis.check(vectors[:, [-1, 0]])
+            if is_over or retries == RETRIES or np.all(found.residuals <= limit):
+                break
+            retries += 1
+        if basis.num_rows == basis.capacity:
+            kept = np.r_[0 : basis.capacity // 4, -(basis.capacity // 4) : 0]
+            basis.restart(basis.combine(vectors[:, kept]), np.diag(values[kept]))
+    structured = unflatten_all(operator.params, found.vectors)
+    return Ends(found.values, found.residuals, structured, found.residuals <= limit, basis.num_products)

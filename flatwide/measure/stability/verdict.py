@@ -1,0 +1,302 @@
+"""Linear stability of SGD and SAM at a minimum: does E|x|^2 stay bounded under the steps linearized there?"""
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flatwide import trees
+from flatwide.measure import operators
+from flatwide.measure.batches import num_examples
+from flatwide.measure.spectrum.ends import ends
+from flatwide.measure.stability import mean_square
+from flatwide.measure.stability.curved_span import curved_span, flat_tolerance
+from flatwide.measure.stability.edge_of_stability import check_steps
+from flatwide.measure.stability.linear_dynamics import MeanLoss, simulated_growth
+from flatwide.measure.stability.matrix_free_condition import matrix_free_condition
+from flatwide.measure.stability.moments import hessian_moments
+from flatwide.measure.stability.stability_condition import (
+    Condition,
+    Consequence,
+    condition_of,
+    consequences_of,
+    consequences_of_matrices,
+    mean_powers,
+)
+from flatwide.types import Array, PyTree
+
+_LARGEST_PRODUCT = 2e9  # floating point operations of one product with T; a measurement takes hundreds of them
+
+
+class Stability(NamedTuple):
+    """Linear stability of unnormalized SAM with random batches.
+
+    verdict: "stable" where E|x|^2 stays bounded (definition 6.2 of the paper): learning_rate is at most the largest
+      stable one, or, where that is not known, curved_growth at most 1, both up to the tolerance; "unstable"; or
+      "undecided" where a simulation's interval holds both.
+    growth: factor by which E|x|^2 grows a step in the long run, at least 1 where there are flat directions.
+    curved_growth: the same in the directions that some example's loss curves in; 0 where there are none.
+    growth_interval: low and high 95 % limits of curved_growth; both are curved_growth where it is exact.
+    margin: 1 - curved_growth.
+    is_exact: computed from matrices (curved_growth to 1e-4 above 27 curved directions); else simulated.
+    num_curved: directions that some example's loss curves in; None where they are too many to be counted.
+    largest_learning_rate: last stable eta at this rho; infinite if all are stable, nan if none is or it is not known.
+    largest_rho: last stable rho at this learning rate, likewise; nan too where only a simulation was made.
+    condition: the paper's matrix condition, sufficient only; for batches of `condition.batch_size`.
+    gap: largest_learning_rate / condition.largest_learning_rate - 1, what the condition gives away.
+    consequences: the bounds that the paper states for a and s_2, s_3, s_4, for batches of one example.
+    smallest_eigenvalue: of the mean Hessian, on its curved directions where they are known; negative at no minimum.
+    notes: what must be known to read the numbers.
+    cost: in Hessian-vector products over the data set.
+    """
+
+    verdict: Literal["stable", "unstable", "undecided"]
+    growth: float
+    curved_growth: float
+    growth_interval: tuple[float, float]
+    margin: float
+    is_exact: bool
+    num_curved: int | None
+    largest_learning_rate: float
+    largest_rho: float
+    condition: Condition
+    gap: float
+    consequences: tuple[Consequence, ...]
+    smallest_eigenvalue: float
+    notes: tuple[str, ...]
+    cost: float
+
+
+def stability_of_matrices(
+    hessians: np.ndarray,
+    *,
+    learning_rate: float,
+    rho: float,
+    batch_size: int = 1,
+    with_replacement: bool = False,
+    tolerance: float = 1e-8,
+) -> Stability:
+    """Compute the linear stability of unnormalized SAM on n quadratics, exactly.
+
+    Args:
+      hessians: H_i, [n, P, P], symmetric; read as float64.
+      learning_rate: eta > 0; rho: rho >= 0, 0 for SGD.
+      batch_size: B <= n distinct examples a step, drawn afresh each step; any number with replacement.
+      with_replacement: draw the examples of a batch independently of each other.
+      tolerance: of the growth and of what counts as semidefinite.
+    Returns: Stability.
+    Raises: ValueError if a shape or an option is out of range, or a matrix is not finite or not symmetric.
+    Equation: with J_B = I - eta H_B - eta rho H_B^2 and H_B the mean over a batch, growth is the spectral radius of
+      C -> E J_B C J_B. Thresholds solve for growth 1; every batch size is exact, by the moments of H_B.
+    Cost: some hundred products of 4 n r^3 floating point operations, r curved directions; n times that for 1 < B < n.
+    Source: paper, section 6.1; Ma and Ying (2021), On linear stability of SGD and input-smoothness of neural networks.
+    """
+    hessians = np.asarray(hessians, np.float64)
+    if hessians.ndim != 3 or hessians.shape[1] != hessians.shape[2] or 0 in hessians.shape:
+        raise ValueError(f"hessians of shape {hessians.shape}: expected [n, P, P], one square matrix an example.")
+    if not np.all(np.isfinite(hessians)):
+        raise ValueError("hessians: expected finite numbers.")
+    size = np.max(np.abs(hessians))
+    if np.max(np.abs(hessians - hessians.transpose(0, 2, 1))) > 1e-6 * size:
+        raise ValueError("hessians: expected symmetric matrices; take (H + H') / 2 if they should be.")
+    _check(len(hessians), learning_rate, rho, batch_size, with_replacement)
+    num_rows = hessians.shape[1]
+    basis = _curved_basis(hessians, flat_tolerance(np.dtype(np.float64)))
+    reduced = basis.T @ hessians @ basis
+    return _exact(reduced, num_rows, learning_rate, rho, batch_size, with_replacement, tolerance, cost=0.0)
+
+
+def linear_stability(
+    per_example_loss: Callable,
+    params: PyTree,
+    data: PyTree,
+    *,
+    learning_rate: float,
+    rho: float,
+    key: Array,
+    batch_size: int = 1,
+    with_replacement: bool = False,
+    mask: PyTree | None = None,
+    extra: PyTree | None = None,
+    tolerance: float = 1e-5,
+    max_dimension: int = 128,
+    num_particles: int = 256,
+    num_steps: int = 400,
+) -> Stability:
+    """Measure the linear stability of unnormalized SAM, x+ = x - eta g_B(x + rho g_B(x)), at a minimum.
+
+    Where the examples' losses curve in at most `max_dimension` directions together (few parameters, or few examples
+    times outputs), their Hessians are written out on these, and growth and thresholds are exact. Elsewhere the growth
+    is simulated, the condition comes from products with vectors, and the exact thresholds are not known. Momentum,
+    weight decay and normalized SAM are outside of this theory; `effective_rho` says what it means for the last.
+
+    Args:
+      per_example_loss: (params, example) -> the loss of one example, a scalar; (params, example, extra) where `extra`
+        is given. An example is one row of every leaf of `data`. Batch norm must be in evaluation mode.
+      params: pytree of P real numbers in all, at a minimum that every example is fitted at: the gradients are not
+        looked at, and where they are not 0 the linear steps are not SAM's.
+      data: pytree of arrays with a leading axis of n examples.
+      learning_rate: eta > 0; rho: rho >= 0, 0 for SGD.
+      key: PRNG key of the starting vectors and of the simulation; the same key gives the same result.
+      batch_size: B <= n distinct examples a step, drawn afresh each step (an epoch's shuffled order is not modelled);
+        any number with replacement.
+      with_replacement: draw the examples of a batch independently of each other.
+      mask: booleans that broadcast to the leaves of params; only kept weights (True) move.
+      extra: pytree of arrays for the loss that are not examples, such as batch-norm averages.
+      tolerance: of the growth in the verdict; above the rounding error of the Hessians.
+      max_dimension: the most directions that are written out; 0 always simulates.
+      num_particles, num_steps: of the simulation.
+    Returns: Stability.
+    Raises: ValueError if an option is out of range, there is no example, or params do not fit.
+    Equation: as `stability_of_matrices`, with H_i the Hessian of example i.
+    Cost: exact: some 2 r Hessian-vector products over the data for r directions, and `stability_of_matrices`.
+      Simulated: 2 num_particles num_steps products of a batch, and some thousand over the data for the condition.
+    Source: paper, theorem 6.3.
+    """
+    params, data = (jax.tree.map(jnp.asarray, tree) for tree in (params, data))
+    operators.check_params(params, mask)
+    num = num_examples(data)
+    _check(num, learning_rate, rho, batch_size, with_replacement)
+    if max_dimension < 0:
+        raise ValueError(f"max_dimension={max_dimension}: expected at least 0; 0 always simulates.")
+    keys = jax.random.split(key, 5)
+    params, num_rows = trees.apply_mask(params, mask), operators.num_kept(params, mask)
+    shared: dict[str, Any] = {"mask": mask, "extra": extra}
+    span = curved_span(per_example_loss, params, data, key=keys[0], max_dimension=max_dimension, **shared)
+    products = num if batch_size == 1 else num**2
+    if span is not None and 4.0 * products * span.hessians.shape[1] ** 3 <= _LARGEST_PRODUCT:
+        basis = _curved_basis(span.hessians, flat_tolerance(np.dtype(jax.tree.leaves(params)[0].dtype)))
+        reduced = basis.T @ span.hessians @ basis
+        return _exact(reduced, num_rows, learning_rate, rho, batch_size, with_replacement, tolerance, cost=span.cost)
+    steps = {"learning_rate": learning_rate, "rho": rho}
+    growth = simulated_growth(
+        per_example_loss,
+        params,
+        data,
+        **steps,
+        **shared,
+        batch_size=batch_size,
+        with_replacement=with_replacement,
+        num_particles=num_particles,
+        num_steps=num_steps,
+        key=keys[1],
+    )
+    condition, cost = matrix_free_condition(per_example_loss, params, data, **steps, **shared, key=keys[2])
+    moments = hessian_moments(per_example_loss, params, data, **shared, key=keys[3])
+    hessian = operators.hessian_operator(MeanLoss(per_example_loss), params, data, **shared)
+    top = ends(hessian, key=keys[4])
+    cost += moments.cost + top.num_products + 2 * growth.num_draws / num
+    smallest = float(top.values[1])
+    notes = [*_notes(smallest, float(top.values[0]), num_rows, None), _SIMULATED]
+    if condition.batch_size != batch_size:
+        notes.append("The condition is for batches of one example; it is not proven for larger ones.")
+    verdict = "stable" if growth.high <= 1 + tolerance else "unstable" if growth.low > 1 + tolerance else "undecided"
+    return Stability(
+        verdict,
+        max(1.0, growth.value),
+        growth.value,
+        (growth.low, growth.high),
+        1 - growth.value,
+        False,
+        None,
+        math.nan,
+        math.nan,
+        condition,
+        math.nan,
+        consequences_of(float(top.values[0]), moments.non_uniformity, **steps),
+        smallest,
+        tuple(notes),
+        cost,
+    )
+
+
+_SIMULATED = (
+    "Simulated: the interval covers the noise of the particles, not the bias of their number nor of too few steps."
+)
+
+
+def _exact(
+    hessians: np.ndarray,
+    num_rows: int,
+    learning_rate: float,
+    rho: float,
+    batch_size: int,
+    with_replacement: bool,
+    tolerance: float,
+    cost: float,
+) -> Stability:
+    """Compute everything from matrices [n, r, r] without common flat directions."""
+    num_curved = hessians.shape[1]
+    steps = {"learning_rate": learning_rate, "rho": rho}
+    if not num_curved:
+        condition = Condition(1.0, 0.0, True, batch_size, math.inf, math.inf)
+        found = consequences_of(0.0, (0.0, 0.0, 0.0), **steps)
+        note = "The loss curves in no direction: every step leaves x where it is."
+        interval = (0.0, 0.0)
+        ends_at = (math.inf, math.inf, condition, math.nan)
+        return Stability("stable", 1.0, 0.0, interval, 1.0, True, 0, *ends_at, found, 0.0, (note,), cost)
+    batches = mean_square.MatrixBatches(hessians, batch_size, with_replacement=with_replacement)
+    curved = mean_square.growth(batches, learning_rate, rho)[0]
+    rate = mean_square.largest_learning_rate(batches, rho)
+    radius = mean_square.largest_rho(batches, learning_rate)
+    condition = condition_of(mean_powers(batches), learning_rate, rho, batch_size, tolerance=tolerance)
+    single = mean_powers(batches if batch_size == 1 else mean_square.MatrixBatches(hessians, 1))
+    found = consequences_of_matrices(single, **steps, tolerance=tolerance)
+    spectrum = np.linalg.eigvalsh(single.one)
+    is_stable = curved <= 1 + tolerance if math.isnan(rate) else learning_rate <= rate * (1 + tolerance)
+    return Stability(
+        "stable" if is_stable else "unstable",
+        max(1.0, curved) if num_curved < num_rows else curved,
+        curved,
+        (curved, curved),
+        1 - curved,
+        True,
+        num_curved,
+        rate,
+        radius,
+        condition,
+        _gap(rate, condition.largest_learning_rate),
+        found,
+        float(spectrum[0]),
+        tuple(_notes(float(spectrum[0]), float(spectrum[-1]), num_rows, num_curved)),
+        cost,
+    )
+
+
+def _gap(exact: float, sufficient: float) -> float:
+    return exact / sufficient - 1 if math.isfinite(exact) and math.isfinite(sufficient) else math.nan
+
+
+def _notes(smallest: float, largest: float, num_rows: int, num_curved: int | None) -> list[str]:
+    notes = []
+    if smallest < -1e-4 * max(abs(largest), abs(smallest)):
+        notes.append(
+            f"The mean Hessian has the eigenvalue {smallest:.3g} < 0: params are at no minimum. SGD leaves it at every "
+            "learning rate; SAM may not, since rho H_B^2 pulls back."
+        )
+    if num_curved is not None and num_curved < num_rows:
+        notes.append(
+            f"{num_rows - num_curved} of {num_rows} directions are flat for every example: x never shrinks in them. "
+            "Stable means bounded; margin and thresholds are those of the curved directions."
+        )
+    return notes
+
+
+def _curved_basis(hessians: np.ndarray, tolerance: float) -> np.ndarray:
+    """Find orthonormal columns of the directions that some matrix [n, P, P] acts on."""
+    num_rows = hessians.shape[1]
+    sizes, right = np.linalg.svd(hessians.reshape(-1, num_rows), full_matrices=False)[1:]
+    return right[sizes > tolerance * sizes[0]].T if len(sizes) and sizes[0] > 0 else np.zeros((num_rows, 0))
+
+
+def _check(num: int, learning_rate: float, rho: float, batch_size: int, with_replacement: bool) -> None:
+    check_steps(learning_rate, rho)
+    if not num:
+        raise ValueError("data: expected at least one example; the data set is empty.")
+    if batch_size < 1 or (batch_size > num and not with_replacement):
+        raise ValueError(
+            f"batch_size={batch_size}: expected 1 to {num}, the number of examples; with_replacement=True allows more."
+        )

@@ -1,0 +1,227 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax.flatten_util import ravel_pytree
+from numpy.testing import assert_allclose, assert_array_equal
+
+from flatwide import measure
+from flatwide.measure.spectrum import lanczos
+
+RANKS = {"magnitude": np.abs, "largest": np.positive, "smallest": np.negative}
+KEY = jax.random.key(3)
+
+# All of one size, so that they share their programs.
+SPECTRA = {
+    "distinct": np.linspace(0, 1, 60) ** 3 * 5,
+    "repeated": np.r_[[5.0, 5, 5, 4, 4], np.linspace(0, 1, 55)],
+    "negative leads": np.r_[[-7.0, -6, 3, 2], np.linspace(-0.1, 1, 56)],
+    "one value": np.full(60, 3.0),
+    "rank 2": np.r_[[2.0, 1], np.zeros(58)],
+    "zero": np.zeros(60),
+    "cluster": np.r_[5 - 1e-3 * np.arange(8), np.linspace(0, 1, 52)],
+    "repeated at the edge of the wanted": np.r_[[5.0, 4, 1.01, 1.01], np.linspace(0, 1, 56)],
+    "plus and minus": np.r_[[3.0, -3, 2, -2], np.linspace(-1, 1, 56)],
+}
+
+
+def wanted(values, k, which):
+    """Give the k most extreme of known eigenvalues in their order."""
+    return values[np.argsort(-RANKS[which](values), kind="stable")][:k]
+
+
+@pytest.mark.parametrize("which", RANKS)
+@pytest.mark.parametrize("name", SPECTRA)
+def test_every_eigenvalue_is_found_as_often_as_it_repeats(name, which, of_spectrum, float64):
+    values = SPECTRA[name]
+    found = measure.top_eigenvalues(of_spectrum(values), 5, key=KEY, which=which, tolerance=1e-8)
+    expected = wanted(values, 5, which)
+    assert found.is_converged.all()
+    # Of two that are equal in magnitude either may come first.
+    assert_allclose(RANKS[which](found.values), RANKS[which](expected), atol=1e-9)
+    left = list(values)
+    for value in found.values:
+        left.remove(next(one for one in left if abs(one - value) <= 1e-9))
+    assert_allclose(found.vectors @ found.vectors.T, np.eye(5), atol=1e-7)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    values=st.lists(st.sampled_from([-2.0, -1.5, -1, 0, 0.5, 1, 1.001, 2]), min_size=12, max_size=12),
+    k=st.integers(1, 4),
+    which=st.sampled_from(sorted(RANKS)),
+    seed=st.integers(0, 1000),
+)
+def test_random_spectra_of_few_distinct_values(values, k, which, seed):
+    values = np.array(values)
+    with jax.enable_x64(True):
+        basis, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(12, 12)))
+        operator = measure.operator(product, jnp.zeros(12), jnp.asarray((basis * values) @ basis.T))
+        found = measure.top_eigenvalues(operator, k, key=jax.random.key(seed), which=which, tolerance=1e-9)
+    rank = RANKS[which]
+    assert found.is_converged.all()
+    assert_allclose(rank(found.values), rank(wanted(values, k, which)), atol=1e-8)
+
+
+def product(vector, matrix):
+    return matrix @ vector
+
+
+@pytest.mark.parametrize("which", RANKS)
+@pytest.mark.parametrize("is_masked", [False, True])
+def test_network_agrees_with_its_dense_hessian(mlp, which, is_masked):
+    mask = (
+        jax.tree.map(lambda leaf: np.random.default_rng(0).random(leaf.shape) < 0.6, mlp.params) if is_masked else None
+    )
+    operator = measure.hessian_operator(mlp.loss_fn, mlp.params, mlp.batch, mask=mask)
+    kept = np.ones(79, bool) if mask is None else np.asarray(ravel_pytree(mask)[0])
+    masked = jax.tree.map(lambda leaf, keep: leaf * keep, mlp.params, mask) if is_masked else mlp.params
+    true, vectors = np.linalg.eigh(mlp._replace(params=masked).hessian()[kept][:, kept])
+    found = measure.top_eigenvalues(operator, 5, key=KEY, which=which, tolerance=1e-6)
+    assert_allclose(found.values, wanted(true, 5, which), rtol=1e-5)
+    leading = ravel_pytree(jax.tree.map(lambda leaf: leaf[0], found.vectors))[0]
+    expected = vectors[:, np.argmax(RANKS[which](true))]
+    assert abs(leading[kept] @ expected) > 1 - 1e-6
+    assert_array_equal(leading[~kept], 0)
+    assert_allclose([np.linalg.norm(row) for row in rows(found.vectors)], 1, rtol=1e-12)
+
+
+def rows(vectors):
+    return jax.vmap(lambda tree: ravel_pytree(tree)[0])(vectors)
+
+
+def test_in_single_precision(of_spectrum):
+    values = np.r_[[40.0, 20, 20, 3], np.linspace(-0.5, 0.5, 56)]
+    found = measure.top_eigenvalues(of_spectrum(values, np.float32), 4, key=KEY, tolerance=1e-5)
+    assert found.is_converged.all()
+    assert_allclose(found.values, [40, 20, 20, 3], rtol=1e-5)
+    assert_allclose(found.vectors @ found.vectors.T, np.eye(4), atol=1e-5)
+
+
+def test_copies_that_turn_among_each_other_do_not_stop_the_search(of_spectrum):
+    values = np.r_[[1.05] * 5, np.linspace(-1, 1, 55)]
+    operator = of_spectrum(values, np.float32)
+    for seed in (3, 9):  # these stood still with two or three of the five, up to the last product
+        found = measure.top_eigenvalues(operator, 5, key=jax.random.key(seed))
+        assert found.num_products < 300
+        assert found.is_complete
+        assert found.is_converged.all()
+        assert_allclose(found.values, [1.05] * 5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("size", [1e-25, 1e-17, 1e20])
+def test_single_precision_at_any_size(size, of_spectrum):
+    values = np.r_[[5.0, 4, 3], np.linspace(-0.5, 0.5, 57)]
+    found = measure.top_eigenvalues(of_spectrum(size * values, np.float32), 3, key=KEY)
+    assert found.num_products < 40
+    assert found.is_converged.all()
+    assert np.all(found.residuals > 0)
+    assert_allclose(found.values / size, [5, 4, 3], rtol=1e-5)
+
+
+def test_residuals_are_those_of_the_vectors_returned(of_spectrum, float64):
+    operator = of_spectrum(SPECTRA["distinct"])
+    found = measure.top_eigenvalues(operator, 3, key=KEY, tolerance=1e-3)
+    (matrix,) = operator.arrays
+    expected = [np.linalg.norm(matrix @ v - value * v) for value, v in zip(found.values, found.vectors, strict=True)]
+    assert_allclose(found.residuals, expected, rtol=1e-6)
+    assert np.all(found.residuals <= 1e-3 * 5)
+    assert np.all(found.residuals > 1e-12)
+
+
+def test_all_eigenvalues_of_a_small_matrix(of_spectrum, float64):
+    values = np.array([3.0, 1, 1, 0, 0, -2, -2])
+    found = measure.top_eigenvalues(of_spectrum(values), 7, key=KEY, which="largest")
+    assert_allclose(found.values, values, atol=1e-13)
+    single = measure.top_eigenvalues(of_spectrum([-2.0]), 1, key=KEY)
+    assert_allclose(single.values, [-2], rtol=1e-14)
+
+
+def test_products_are_counted(of_spectrum, float64, monkeypatch):
+    multiply, counted = lanczos._multiply_flat, []
+
+    def counting(*arguments):
+        counted.append(1)
+        return multiply(*arguments)
+
+    monkeypatch.setattr(lanczos, "_multiply_flat", counting)
+    operator = of_spectrum(SPECTRA["repeated"])
+    operator = measure.operator(product, operator.params, *operator.arrays, cost=2.5)
+    found = measure.top_eigenvalues(operator, 3, key=KEY)
+    assert found.num_products == len(counted) > 3
+    assert found.cost == 2.5 * len(counted)
+
+
+def test_a_start_near_the_answer_saves_products(of_spectrum, float64):
+    values = np.linspace(0, 1, 60) ** 2
+    operator = of_spectrum(values)
+    first = measure.top_eigenvalues(operator, 1, key=KEY, tolerance=1e-6)
+    again = measure.top_eigenvalues(operator, 1, key=KEY, tolerance=1e-6, start=first.vectors[0])
+    assert again.num_products <= 3 < first.num_products
+    assert_allclose(again.values, [1], rtol=1e-8)
+
+
+def test_out_of_products_is_said(of_spectrum, float64):
+    found = measure.top_eigenvalues(of_spectrum(np.linspace(0, 1, 60)), 3, key=KEY, tolerance=1e-10, max_products=10)
+    assert found.num_products <= 10
+    assert not found.is_converged.any()
+    assert np.all(found.residuals > 1e-10)
+    assert not found.is_complete
+
+
+def test_products_that_end_before_the_copies_are_found_are_said(of_spectrum, float64):
+    # 5, 3 and 1 converge first, and their residuals do not tell of the other two.
+    operator = of_spectrum(np.r_[[5.0, 5, 5, 3, 1], np.zeros(55)])
+    found = [measure.top_eigenvalues(operator, 3, key=KEY, max_products=most) for most in range(6, 24)]
+    is_right = [np.allclose(one.values, [5, 5, 5], rtol=1e-8) for one in found]
+    assert any(one.is_converged.all() and not right for one, right in zip(found, is_right, strict=True))
+    assert all(right or not one.is_complete for one, right in zip(found, is_right, strict=True))
+    assert measure.top_eigenvalues(operator, 3, key=KEY).is_complete
+    assert all(one.num_products <= most for most, one in zip(range(6, 24), found, strict=True))
+
+
+def test_a_small_basis_is_restarted(of_spectrum, float64):
+    found = measure.top_eigenvalues(
+        of_spectrum(np.linspace(0, 1, 60) ** 2), 3, key=KEY, tolerance=1e-9, basis_size=8, max_products=3000
+    )
+    assert found.is_converged.all()
+    assert_allclose(found.values, (np.arange(59, 56, -1) / 59) ** 2, rtol=1e-9)
+
+
+def test_one_key_gives_one_result(of_spectrum, float64):
+    operator = of_spectrum(SPECTRA["distinct"])
+    first, same, other = (measure.top_eigenvalues(operator, 2, key=jax.random.key(seed)) for seed in (0, 0, 1))
+    assert_array_equal(first.values, same.values)
+    assert_array_equal(first.vectors, same.vectors)
+    assert not np.array_equal(first.values, other.values)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"k": 0}, "k=0: expected an integer of 1 to 3, the rows of the matrix"),
+        ({"k": 4}, "k=4: expected an integer of 1 to 3"),
+        ({"k": 1.0}, "k=1.0: expected an integer of 1 to 3"),
+        ({"start": jnp.zeros(2)}, "start of shapes [(2,)]: expected a vector like params, [(3,)]."),
+        ({"which": "first"}, "which='first': expected one of magnitude, largest, smallest."),
+        ({"tolerance": 1e-7}, "tolerance=1e-07: expected at least 1.2e-06 in this type; use 64-bit params."),
+        ({"tolerance": float("nan")}, "tolerance=nan: expected at least"),
+        ({"max_products": 1}, "max_products=1: expected at least 2 k = 2: k, and a check of each."),
+        ({"basis_size": 1}, "basis_size=1: expected at least k + 2 = 3."),
+        ({"start": jnp.zeros(3)}, "start: expected a vector of finite, positive length"),
+    ],
+)
+def test_bad_options_are_refused(arguments, message):
+    operator = measure.operator(product, jnp.zeros(3), jnp.eye(3))
+    with pytest.raises(ValueError) as refused:
+        measure.top_eigenvalues(operator, **{"key": KEY} | arguments)
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize("measured", [measure.top_eigenvalues, measure.trace, measure.spectral_density])
+def test_products_that_are_not_finite_are_refused(measured):
+    operator = measure.operator(product, jnp.zeros(3), jnp.diag(jnp.array([1.0, jnp.nan, 1.0])))
+    with pytest.raises(ValueError, match="the product with a vector is not finite: expected a loss with finite"):
+        measured(operator, key=KEY)

@@ -1,0 +1,69 @@
+import jax
+import numpy as np
+from numpy.testing import assert_allclose
+
+from flatwide.measure.spectrum.lanczos import Basis
+
+VALUES = np.r_[[100.0, 90, 80], np.linspace(0, 1, 57)]
+
+
+def rows(basis: Basis) -> np.ndarray:
+    return np.asarray(basis.combine(np.eye(basis.num_rows)))
+
+
+def test_rows_stay_orthonormal_in_single_precision(of_spectrum):
+    operator = of_spectrum(VALUES, np.float32)
+    basis = Basis(operator, 40)
+    basis.begin_randomly(jax.random.key(0))
+    for _ in range(40):
+        basis.extend()
+    found = rows(basis)
+    assert found.shape == (40, 60)
+    # Without the pass over all rows, copies of the leading vectors come back after some ten steps.
+    assert_allclose(found @ found.T, np.eye(40), atol=2e-6)
+    matrix = np.asarray(operator.arrays[0], np.float64)
+    assert_allclose(basis.projected, found @ matrix @ found.T, atol=1e-4)
+
+
+def test_a_restart_keeps_the_relation(of_spectrum, float64):
+    """S Q' = Q' T + (next row) (coupling to each row)'; the couplings are those that the next step finds."""
+    operator = of_spectrum(VALUES)
+    basis = Basis(operator, 20)
+    basis.begin_randomly(jax.random.key(0))
+    for _ in range(20):
+        basis.extend()
+    values, vectors = basis.ritz()
+    basis.restart(basis.combine(vectors[:, -9:]), np.diag(values[-9:]))
+    for _ in range(10):
+        basis.extend()
+    found, (matrix,) = rows(basis), operator.arrays
+    assert_allclose(found @ found.T, np.eye(19), atol=1e-13)
+    assert_allclose(basis.projected[:19, :19], found @ matrix @ found.T, atol=1e-11)
+    assert basis.num_products == 30
+
+
+def test_the_end_of_a_space_is_seen(of_spectrum, float64):
+    basis = Basis(of_spectrum(np.r_[np.full(30, 2.0), np.full(29, 1.0), 0]), 10)
+    basis.begin_randomly(jax.random.key(0))
+    ended = []
+    for _ in range(3):
+        basis.extend()
+        ended.append(bool(basis.has_ended))
+    assert ended == [False, False, True]
+    assert_allclose(basis.ritz()[0], [0, 1, 2], atol=1e-13)
+
+
+def test_outside_and_clear(of_spectrum, float64):
+    operator = of_spectrum(VALUES)
+    basis = Basis(operator, 10)
+    vector = np.random.default_rng(0).normal(size=60)
+    basis.begin_randomly(jax.random.key(0))
+    for _ in range(10):
+        basis.extend()
+    found = rows(basis)
+    assert_allclose(basis.outside(vector), vector - found.T @ (found @ vector), atol=1e-13)
+    basis.clear()
+    assert_allclose(basis.outside(vector), vector, rtol=1e-15)
+    basis.begin(vector)
+    basis.extend()
+    assert_allclose(rows(basis), vector[None] / np.linalg.norm(vector), rtol=1e-13)

@@ -22,6 +22,7 @@ class Eigenpairs(NamedTuple):
     residuals: [k], lengths of S v - value v, by fresh products. Some eigenvalue lies within a residual of each value.
     vectors: k unit eigenvectors, one pytree like params with leading axes of k.
     is_converged: [k], whether the residual is at most the tolerance.
+    scale: the largest |value| of S that was seen, which the tolerance is relative to.
     num_products: products with S, checks included.
     cost: in Hessian-vector products over the data set.
     hidden_gap: an eigenvalue that was left out is more extreme than the last value by at most this. inf where
@@ -35,6 +36,7 @@ class Eigenpairs(NamedTuple):
     residuals: np.ndarray
     vectors: PyTree
     is_converged: np.ndarray
+    scale: float
     num_products: int
     cost: float
     hidden_gap: float
@@ -127,6 +129,7 @@ def top_eigenvalues(
         residuals=found.residuals,
         vectors=unflatten_all(operator.params, found.vectors),
         is_converged=is_converged,
+        scale=search.scale,
         num_products=search.basis.num_products,
         cost=search.basis.num_products * operator.cost,
         hidden_gap=hidden_gap,

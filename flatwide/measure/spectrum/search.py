@@ -58,13 +58,14 @@ class Search:
 
     The rows of the basis are those of locked vectors first, then those of one run of Lanczos outside of them.
 
-    basis: the rows. is_over: whether everything asked for is confirmed and ruled out.
+    basis: the rows. is_over: whether everything asked for is confirmed and ruled out. scale: the largest magnitude of
+      all Ritz values so far.
     """
 
     def __init__(self, operator: Operator, goal: Goal, key: Array, capacity: int):
         self.basis, self.is_over = Basis(operator, capacity), False
         self._operator, self._goal, self._key = operator, goal, key
-        self._size = 0.0  # the largest magnitude of all Ritz values so far
+        self.scale = 0.0
         self._retries = 0
         self._confirmed: Checked | None = None  # k pairs with fresh products, beside which others are ruled out
         # Of the current run:
@@ -137,7 +138,7 @@ class Search:
         coupling = self.basis.coupling
         self._log_couplings += math.log(coupling) if coupling > 0 else -math.inf
         ritz = self._ritz()
-        self._size = max(self._size, float(np.max(np.abs(ritz.values))))
+        self.scale = max(self.scale, float(np.max(np.abs(ritz.values))))
         return ritz._replace(limits=self._limits(ritz.values))
 
     def _ritz(self) -> Ritz:
@@ -150,7 +151,7 @@ class Search:
         return Ritz(values, vectors, np.hypot(tails, locked), tails, self._limits(values))
 
     def _limits(self, values: np.ndarray) -> np.ndarray:
-        sizes = np.abs(values) if self._goal.is_relative_to_each else np.full(len(values), self._size)
+        sizes = np.abs(values) if self._goal.is_relative_to_each else np.full(len(values), self.scale)
         return self._goal.tolerance * sizes
 
     def _shrink(self) -> None:
@@ -234,9 +235,9 @@ class Search:
             return math.nan
         if self.basis.num_rows == self._operator.size:
             return 0.0
-        if not self._size > 0:
+        if not self.scale > 0:
             return 0.0 if self._is_ruled_out(values, 0.0) else math.inf
-        floor = 10 * float(np.finfo(self.basis.dtype).eps) * self._size
+        floor = 10 * float(np.finfo(self.basis.dtype).eps) * self.scale
         gaps = np.sort(np.append(floor * _GAPS, limits[limits >= floor]))
         is_ruled_out = self._rules_out(values, gaps)
         return float(gaps[np.argmax(is_ruled_out)]) if np.any(is_ruled_out) else math.inf

@@ -77,4 +77,13 @@ def convergence_bound(
     factor = factor_at(eta)
     rate = -math.log(factor) if factor > 0 else math.nan
     is_admissible = rho <= largest_rho and 0 <= factor < 1
-    return ConvergenceBound(largest_rho, kappa, best, factor_at(best), eta, factor, rate, is_admissible)
+    return ConvergenceBound(
+        largest_rho=largest_rho,
+        kappa=kappa,
+        best_learning_rate=best,
+        best_factor=factor_at(best),
+        learning_rate=eta,
+        factor=factor,
+        rate=rate,
+        is_admissible=is_admissible,
+    )

@@ -146,7 +146,7 @@ def _fit(design: np.ndarray, values: np.ndarray, gaps: np.ndarray, level: float)
     weights /= weights.sum()
     center = float(weights @ centers)
     if not np.any(errors > 0):  # values on a line, to the last bit
-        return _Fit(center, center, center, 0.0)
+        return _Fit(value=center, low=center, high=center, correlation=0.0)
 
     def below(x: float) -> float:
         return float(weights @ special.stdtr(degrees, (x - centers) / errors))
@@ -156,7 +156,12 @@ def _fit(design: np.ndarray, values: np.ndarray, gaps: np.ndarray, level: float)
     def quantile(part: float) -> float:
         return float(optimize.root_scalar(lambda x: below(x) - part, bracket=(center - reach, center + reach)).root)
 
-    return _Fit(center, quantile((1 - level) / 2), quantile((1 + level) / 2), float(weights @ correlations))
+    return _Fit(
+        value=center,
+        low=quantile((1 - level) / 2),
+        high=quantile((1 + level) / 2),
+        correlation=float(weights @ correlations),
+    )
 
 
 def _given(correlation: float, design: np.ndarray, values: np.ndarray, gaps: np.ndarray) -> tuple[float, float, float]:

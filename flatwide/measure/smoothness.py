@@ -96,7 +96,14 @@ def smoothness_and_pl(
     pl_along = np.divide(norms[1:] ** 2, above, out=np.full_like(above, np.nan), where=above > 0)
     lowest = float(np.nanmin(pl_along)) if np.any(above > 0) else math.nan
     return SmoothnessAndPL(
-        float(np.max(smoothness_along)), lowest, distance, parts, smoothness_along, pl_along, losses, norms
+        smoothness=float(np.max(smoothness_along)),
+        pl_constant=lowest,
+        distance=distance,
+        fractions=parts,
+        smoothness_along=smoothness_along,
+        pl_constant_along=pl_along,
+        losses=losses,
+        gradient_norms=norms,
     )
 
 

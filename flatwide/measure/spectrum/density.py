@@ -48,7 +48,9 @@ class SpectralDensity(NamedTuple):
 
     def _estimate(self, samples: np.ndarray) -> Estimate:
         error = float(np.std(samples, ddof=1)) / math.sqrt(len(samples))
-        return Estimate(float(np.mean(samples)), error, self.num_products, self.cost)
+        return Estimate(
+            value=float(np.mean(samples)), standard_error=error, num_products=self.num_products, cost=self.cost
+        )
 
 
 def spectral_density(
@@ -97,7 +99,16 @@ def spectral_density(
     error = np.std(samples, axis=0, ddof=1) / math.sqrt(num_probes)
     num_products = basis.num_products
     cost = num_products * operator.cost
-    return SpectralDensity(grid, samples.mean(axis=0), error, width, nodes, weights, num_products, cost)
+    return SpectralDensity(
+        grid=grid,
+        density=samples.mean(axis=0),
+        standard_error=error,
+        width=width,
+        nodes=nodes,
+        weights=weights,
+        num_products=num_products,
+        cost=cost,
+    )
 
 
 def _quadrature(basis: Basis, key: Array) -> tuple[np.ndarray, np.ndarray]:

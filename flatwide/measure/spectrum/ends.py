@@ -81,4 +81,10 @@ def ends(
             kept = np.r_[0 : basis.capacity // 4, -(basis.capacity // 4) : 0]
             basis.restart(basis.combine(vectors[:, kept]), np.diag(values[kept]))
     structured = unflatten_all(operator.params, found.vectors)
-    return Ends(found.values, found.residuals, structured, found.residuals <= limit, basis.num_products)
+    return Ends(
+        values=found.values,
+        residuals=found.residuals,
+        vectors=structured,
+        is_converged=found.residuals <= limit,
+        num_products=basis.num_products,
+    )

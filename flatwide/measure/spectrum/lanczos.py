@@ -125,7 +125,12 @@ class Basis:
         rows = self.combine(coefficients)
         products = jnp.stack([self.multiply(row) for row in rows])
         values, residuals, worst = _residuals(rows, products)
-        return Checked(np.asarray(values, np.float64), np.asarray(residuals, np.float64), rows, worst)
+        return Checked(
+            values=np.asarray(values, np.float64),
+            residuals=np.asarray(residuals, np.float64),
+            vectors=rows,
+            worst=worst,
+        )
 
     def restart(self, vectors: Array, projected: np.ndarray, next_row: Array | None = None) -> None:
         """Keep some combinations of the rows in their place.

@@ -17,8 +17,8 @@ _ROUNDING = 30  # rounding errors of the scale: how far a Rayleigh quotient by a
 class NegativeCurvature(NamedTuple):
     """What is known of the smallest eigenvalue of S.
 
-    verdict: "saddle" where a direction of negative curvature was found, "no negative eigenvalue below -depth" where that
-      was ruled out at the certainty asked for, "cannot tell" where max_products ended the search before.
+    verdict: "saddle" where a direction of negative curvature was found; "no negative eigenvalue below -depth" where the
+      others are ruled out at the certainty asked for; "cannot tell" where max_products ended the search before.
     value: v' S v, the smallest eigenvalue found; 0 where it cannot be told from zero, which is "0 +- error".
     error: the residual, and at least the rounding error of v' S v; where value is 0, at least hidden_gap.
     residual: the length of S v - (v' S v) v.

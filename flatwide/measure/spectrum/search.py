@@ -17,6 +17,7 @@ Which = Literal["magnitude", "largest", "smallest"]
 RuleOut = Literal["copies", "distinct", "nothing"]
 
 _UNCOUPLED = 0.1  # of the limit: a residual along the next row that says nothing of what is left of the others
+_SLACK = 0.5  # of the limit, before the fresh products: they move a value by rounding, and it must still be ruled out
 _GAPS = 10.0 ** np.linspace(0, 12, 121)  # times the smallest gap that rounding allows: what is tried as hidden_gap
 
 
@@ -148,7 +149,9 @@ class Search:
         # S y - theta y = beta y_m q_next for a run alone (Paige, 1971); a locked row adds at most its own residual.
         locked = self._residuals @ np.abs(vectors[: len(self._residuals)])
         tails = self.basis.coupling * np.abs(vectors[-1])
-        return Ritz(values, vectors, np.hypot(tails, locked), tails, self._limits(values))
+        return Ritz(
+            values=values, vectors=vectors, errors=np.hypot(tails, locked), tails=tails, limits=self._limits(values)
+        )
 
     def _limits(self, values: np.ndarray) -> np.ndarray:
         sizes = np.abs(values) if self._goal.is_relative_to_each else np.full(len(values), self.scale)
@@ -194,7 +197,7 @@ class Search:
         is_alone = self._is_random and (self._goal.k == 1 or self._goal.rule_out == "distinct")
         if self._goal.rule_out != "nothing" and is_alone:
             wanted = ritz.values[: self._goal.k]
-            if not self._is_ruled_out(wanted, float(np.min(self._limits(wanted)))):
+            if not self._is_ruled_out(wanted, _SLACK * float(np.min(self._limits(wanted)))):
                 return
         checked = self._check(ritz)
         limits = self._limits(checked.values)
@@ -274,7 +277,13 @@ class Search:
         """Return the current run and the eigenvectors of its matrix, outside of the locked rows."""
         first, last = len(self._residuals), self.basis.num_rows
         values, vectors = np.linalg.eigh(self.basis.projected[first:last, first:last])
-        return Krylov(values, vectors[-1], self.basis.coupling, self._dropped, self._log_couplings), vectors
+        return Krylov(
+            values=values,
+            last=vectors[-1],
+            coupling=self.basis.coupling,
+            dropped=self._dropped,
+            log_couplings=self._log_couplings,
+        ), vectors
 
     def _log_needed(self, num_events: int) -> float:
         """Compute log 1/t: each run may fail half as often as the one before, so that all together stay within."""

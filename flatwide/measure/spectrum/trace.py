@@ -95,7 +95,7 @@ class _Split(NamedTuple):
         if len(outside):
             value += float(np.mean(outside))
             error = float(np.std(outside, ddof=1)) / math.sqrt(len(outside))
-        return Estimate(value, error, self.num_products, self.cost)
+        return Estimate(value=value, standard_error=error, num_products=self.num_products, cost=self.cost)
 
 
 def _split(operator: Operator, key: Array, num_probes: int, num_deflated: int) -> _Split:
@@ -121,7 +121,14 @@ def _split(operator: Operator, key: Array, num_probes: int, num_deflated: int) -
         check_finite(samples)
     num_products = basis.num_products
     cost = num_products * operator.cost
-    return _Split(float(np.trace(basis.projected)), square, samples[:, 0], samples[:, 1] ** 2, num_products, cost)
+    return _Split(
+        trace=float(np.trace(basis.projected)),
+        square=square,
+        traces=samples[:, 0],
+        squares=samples[:, 1] ** 2,
+        num_products=num_products,
+        cost=cost,
+    )
 
 
 def _probe(basis: Basis, operator: Operator, key: Array) -> Array:

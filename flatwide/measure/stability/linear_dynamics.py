@@ -116,7 +116,9 @@ def _growth(by_step: np.ndarray, num_draws: int) -> Growth:
     blocks = np.array([block.mean() for block in np.array_split(later, _BLOCKS)])
     value, error = float(later.mean()), float(blocks.std(ddof=1) / math.sqrt(_BLOCKS))
     reach = float(stdtrit(_BLOCKS - 1, 0.975)) * error
-    return Growth(value, error, value - reach, value + reach, by_step, num_draws)
+    return Growth(
+        value=value, standard_error=error, low=value - reach, high=value + reach, by_step=by_step, num_draws=num_draws
+    )
 
 
 @jax.jit

@@ -361,15 +361,15 @@ def _solve(
         cost += found[-1].num_products * operator.cost
     largest, smallest = (np.array([one.values[end] for one in found]) for end in (0, 1))
     return Moments(
-        np.array(orders),
-        np.sign(largest) * np.abs(largest) ** (1 / np.array(orders)),
-        largest,
-        smallest,
-        np.array([one.residuals for one in found]),
-        np.array([one.is_converged for one in found]),
-        jax.tree.map(lambda *leaves: jnp.stack([leaf[0] for leaf in leaves]), *(one.vectors for one in found)),
-        np.array([one.num_products for one in found]),
-        cost,
+        orders=np.array(orders),
+        non_uniformity=np.sign(largest) * np.abs(largest) ** (1 / np.array(orders)),
+        largest=largest,
+        smallest=smallest,
+        residuals=np.array([one.residuals for one in found]),
+        is_converged=np.array([one.is_converged for one in found]),
+        vectors=jax.tree.map(lambda *leaves: jnp.stack([leaf[0] for leaf in leaves]), *(one.vectors for one in found)),
+        num_products=np.array([one.num_products for one in found]),
+        cost=cost,
     )
 
 
@@ -377,7 +377,17 @@ def _none(params: PyTree, orders: Sequence[int]) -> Moments:
     """Say that M_k = H^k: what products gave would be rounding error."""
     zeros, ends = np.zeros(len(orders)), np.zeros((len(orders), 2))
     vectors = jax.tree.map(lambda leaf: jnp.zeros((len(orders), *leaf.shape), leaf.dtype), params)
-    return Moments(np.array(orders), zeros, zeros, zeros, ends, ends == 0, vectors, zeros.astype(int), 0.0)
+    return Moments(
+        orders=np.array(orders),
+        non_uniformity=zeros,
+        largest=zeros,
+        smallest=zeros,
+        residuals=ends,
+        is_converged=ends == 0,
+        vectors=vectors,
+        num_products=zeros.astype(int),
+        cost=0.0,
+    )
 
 
 def _mixed(start: PyTree, random: PyTree) -> PyTree:

@@ -326,3 +326,40 @@ def test_a_tolerance_relative_to_each_value(of_spectrum, float64):
     assert found.residuals[0] <= 1e-4 * found.values[0]
     assert found.hidden_gap <= 1e-4 * found.values[0] * (1 + 1e-9)
     assert found.is_complete
+
+
+def spectrum(random, size):
+    """Draw a spectrum that is hard for Lanczos: bulks of many kinds, a few values beyond, copies and near copies."""
+    bulks = [
+        np.zeros(size),
+        random.choice([0.0, 1.0], size),
+        random.uniform(0, 1, size),
+        random.uniform(0, 1, size) ** 6,
+        1e-6 * random.normal(size=size),
+        np.full(size, 0.01),
+        np.arange(1, size + 1) ** -1.0,
+    ]
+    bulk = bulks[random.integers(len(bulks))]
+    edge = np.max(bulk)
+    beyond = edge + np.max(np.abs(bulk), initial=0.1) * random.choice([1e-3, 0.02, 0.3, 3], random.integers(0, 5))
+    return np.r_[beyond, bulk[len(beyond) :]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", [60, 1000, 30_000])
+def test_no_wrong_completeness_in_hundreds_of_spectra(size, dtype):
+    random, num_complete = np.random.default_rng(size), 0
+    with jax.enable_x64(dtype == np.float64):
+        for seed in range(50):
+            values = spectrum(random, size).astype(dtype)
+            k, which = int(random.integers(1, 6)), sorted(RANKS)[random.integers(3)]
+            operator = measure.operator(scaled, jnp.zeros(size, dtype), jnp.asarray(values))
+            found = measure.top_eigenvalues(operator, k, key=jax.random.key(seed), which=which, max_products=300)
+            true = wanted(values.astype(np.float64), k, which)
+            rounding = 100 * np.finfo(dtype).eps * np.max(np.abs(values))
+            left_out = RANKS[which](true) - RANKS[which](found.values)
+            assert np.all(left_out <= found.hidden_gap + np.linalg.norm(found.residuals) + rounding)
+            assert np.all(left_out >= -rounding)
+            num_complete += found.is_complete
+    assert num_complete >= 40

@@ -72,6 +72,7 @@ def convergence_bound(
     def factor_at(rate: float) -> float:
         return 1 - rate * pl_constant * gain + rate**2 * pl_constant * cost
 
+    # The factor is a parabola in eta: it falls at first where gain > 0, and is least at the vertex.
     best = gain / (2 * cost) if gain > 0 else math.nan
     eta = best if learning_rate is None else learning_rate
     factor = factor_at(eta)

@@ -166,6 +166,7 @@ def _fit(design: np.ndarray, values: np.ndarray, gaps: np.ndarray, level: float)
 
 def _given(correlation: float, design: np.ndarray, values: np.ndarray, gaps: np.ndarray) -> tuple[float, float, float]:
     """Give estimate, standard error and log restricted likelihood for one correlation of the errors."""
+    # What is new in each error is independent of all before (Prais and Winsten, 1954): then least squares are best.
     carried = correlation**gaps
     variances = (1 - carried**2) / (1 - correlation**2)  # of what is new in each error, in units that stay finite
 
@@ -174,6 +175,7 @@ def _given(correlation: float, design: np.ndarray, values: np.ndarray, gaps: np.
         return np.concatenate([math.sqrt(1 - correlation**2) * rows[:1], new.T])
 
     columns, target = whitened(design), whitened(values)
+    # QR and not the normal equations, which would square the condition of the design.
     q, r = np.linalg.qr(columns)
     left = target - q @ (q.T @ target)
     degrees = len(values) - design.shape[1]

@@ -91,6 +91,7 @@ def smoothness_and_pl(
             "the loss or its gradient is not finite between params and next_params: expected finite numbers; look for "
             "overflow in the loss or numbers that are not finite in the data."
         )
+    # A Lipschitz constant is at least any quotient of differences: the largest of some is a lower bound of beta.
     smoothness_along = changes[1:] / (parts * distance)
     above = losses[1:] - minimum
     pl_along = np.divide(norms[1:] ** 2, above, out=np.full_like(above, np.nan), where=above > 0)
@@ -196,4 +197,5 @@ def _example_curvatures(
 
         return jax.lax.fori_loop(0, num_steps + 1, step, (start, trees.norm(start)))[1]
 
+    # |H v| <= |H| for every unit v: the last length is a lower bound, and power steps only raise it.
     return jax.lax.map(jax.vmap(curvature), group)

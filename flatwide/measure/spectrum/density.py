@@ -87,6 +87,7 @@ def spectral_density(
     if width is not None and not 0 < width < math.inf:
         raise ValueError(f"width={width}: expected a positive number, or None for what the steps resolve.")
     basis = Basis(operator, min(num_steps, operator.size))
+    # The mean of the spectral measures of random unit vectors is the density of the eigenvalues.
     probes = [_quadrature(basis, one) for one in jax.random.split(key, num_probes)]
     nodes, weights = (np.stack(parts) for parts in zip(*probes, strict=True))
     lowest, highest = float(nodes.min()), float(nodes.max())
@@ -120,6 +121,7 @@ def _quadrature(basis: Basis, key: Array) -> tuple[np.ndarray, np.ndarray]:
         if basis.has_ended:
             break
     nodes, vectors = basis.ritz()
+    # Gauss quadrature of the probe's spectral measure, exact for polynomials below degree 2 s (Golub and Welsch, 1969).
     weights = vectors[0] ** 2
     missing = basis.capacity - len(nodes)
     return np.pad(nodes, (0, missing), mode="edge"), np.pad(weights / weights.sum(), (0, missing))

@@ -110,6 +110,7 @@ def _split(operator: Operator, key: Array, num_probes: int, num_deflated: int) -
         if row == 0 or basis.has_ended:
             basis.begin_randomly(jax.random.fold_in(start_key, row))
         basis.extend()
+    # tr S = tr(Q S Q') + tr(P S P), since the trace is cyclic and P P = P.
     # What the last product left outside is all that S Q' has there.
     square = float(np.sum(basis.projected**2)) + basis.coupling**2
     samples = np.zeros((0, 2))
@@ -132,6 +133,7 @@ def _split(operator: Operator, key: Array, num_probes: int, num_deflated: int) -
 
 
 def _probe(basis: Basis, operator: Operator, key: Array) -> Array:
+    # Signs and not normal numbers: z' A z is then free of the noise of A's diagonal, sum_j A_jj^2 z_j^2 being constant.
     outside = basis.outside(random_signs(operator, key))
     return jax.block_until_ready(_products(outside, basis.multiply(outside)))
 

@@ -195,6 +195,8 @@ class _HessianMoment:
             return jax.jvp(lambda step: network.output(params, example, direction, step), (0 * one,), (one,))[1]
 
         def powers(chunk: PyTree) -> tuple[PyTree, PyTree]:
+            # H_i^k v by k - 1 products of each example with its own vector. The last is a gradient of the mean of
+            # <grad loss_i, d_i>, H_i d_i, which needs no vector of all parameters for each example.
             directions = jax.vmap(first)(chunk)
             once = network.mean(directions)
             for _ in range(self.order - 2):
@@ -240,6 +242,7 @@ class _GaussNewtonMoment:
                 pulled = jnp.einsum("nab,nbc,nc->na", curvature, gram, pulled)
             return products
 
+        # (J' S J)^k v = J' S (J J' S)^(k - 1) J v: powers of an example's matrix are taken in its few outputs.
         product, moment = batches.mean(lambda chunk: multiply(chunk, vector, (1, self.order)), chunks)
         for _ in range(self.order - 1):
             at = trees.apply_mask(product, mask)
@@ -354,6 +357,7 @@ def _solve(
     for place, order in enumerate(orders):
         operator = made(order)
         own_key, first_key = jax.random.split(jax.random.fold_in(key, order))
+        # M_k - H^k has no sign for k > 2, and s_k is read off its largest eigenvalue: both ends tell how it leans.
         first = operators.random_normal(operator, first_key)
         if start is not None:
             first = _mixed(jax.tree.map(lambda leaf, place=place: leaf[place], start), first)

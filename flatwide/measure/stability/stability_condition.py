@@ -64,6 +64,7 @@ class MeanPowers(NamedTuple):
 def mean_powers(batches: MatrixBatches) -> MeanPowers:
     """Average the powers of the batches' matrices."""
     parts = batches.moments(np.eye(batches.size))
+    # At C = I the mixed term E[H C H^2 + H^2 C H] is 2 E H^3.
     return MeanPowers(one=batches.mean, two=batches.mean_square, three=parts.two / 2, four=parts.four)
 
 

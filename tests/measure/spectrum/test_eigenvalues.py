@@ -349,9 +349,9 @@ def spectrum(random, size):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("size", [60, 1000, 30_000])
 def test_no_wrong_completeness_in_hundreds_of_spectra(size, dtype):
-    random, num_complete = np.random.default_rng(size), 0
+    random = np.random.default_rng(size)
     with jax.enable_x64(dtype == np.float64):
-        for seed in range(50):
+        for seed in range(35):
             values = spectrum(random, size).astype(dtype)
             k, which = int(random.integers(1, 6)), sorted(RANKS)[random.integers(3)]
             operator = measure.operator(scaled, jnp.zeros(size, dtype), jnp.asarray(values))
@@ -361,5 +361,7 @@ def test_no_wrong_completeness_in_hundreds_of_spectra(size, dtype):
             left_out = RANKS[which](true) - RANKS[which](found.values)
             assert np.all(left_out <= found.hidden_gap + np.linalg.norm(found.residuals) + rounding)
             assert np.all(left_out >= -rounding)
-            num_complete += found.is_complete
-    assert num_complete >= 40
+            # Nor is the claim empty: where the wanted stand apart by a hundredth, it is made.
+            ranks = RANKS[which](wanted(values.astype(np.float64), k + 1, which))
+            if ranks[k - 1] - ranks[k] > 0.01 * np.max(np.abs(values)):
+                assert found.is_complete

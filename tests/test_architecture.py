@@ -1,10 +1,17 @@
 """What is imported when: import-linter (`make lint`) checks who may import whom, not at what moment."""
 
+import ast
+import importlib.metadata
 import json
+import re
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).parents[1]
 
 # Each costs a fraction of a second or more, and most runs use few of them: they are imported where they are used.
 HEAVY = [
@@ -44,3 +51,28 @@ def test_no_room_imports_heavy_libraries_before_it_uses_them():
     loaded = loaded_by(everything)
     assert "flatwide" in loaded
     assert loaded.isdisjoint(HEAVY), f"imported at module level: {sorted(loaded & set(HEAVY))}"
+
+
+def imported_by(path: Path) -> set[str]:
+    """List the top-level modules that a file imports, inside of functions too."""
+    nodes = [*ast.walk(ast.parse(path.read_text()))]
+    names = {entry.name for node in nodes if isinstance(node, ast.Import) for entry in node.names}
+    names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level}
+    return {name.partition(".")[0] for name in names}
+
+
+def test_every_imported_library_is_declared():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    users = [extras[name] for name in extras if name not in ("dev", "docs", "peers", "test")]
+    requirements = [*project["dependencies"], *(entry for group in users for entry in group)]
+    plain = {re.split(r"[\[<>=~! ]", entry)[0].lower().replace("_", "-") for entry in requirements}
+    modules = set.union(*map(imported_by, (ROOT / "flatwide").rglob("*.py"))) - sys.stdlib_module_names - {"flatwide"}
+    known = importlib.metadata.packages_distributions()
+    undeclared = {
+        name: known.get(name, "not installed")
+        for name in modules
+        if not any(owner.lower().replace("_", "-") in plain for owner in known.get(name, []))
+    }
+    assert {"jax", "jinja2", "sklearn"} <= modules
+    assert undeclared == {}

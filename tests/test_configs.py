@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flatwide import config as configs
-from flatwide import driver
+from flatwide import runner
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))
@@ -55,7 +55,7 @@ def test_a_shipped_config_trains_two_steps(path, tmp_path):
         small |= {"num_blocks": (1, 1)}
     if config["model"] == "ResNet18":
         small |= {"num_blocks": (1, 1)}
-    result = driver.run(fields | small, tmp_path, quiet=True)
+    result = runner.run(fields | small, tmp_path, quiet=True)
     assert (result["steps"], result["status"]) == (2, "finished")
     assert np.isfinite(result["train_loss"])
 

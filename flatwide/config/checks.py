@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import ml_collections
 
-from flatwide import measurements, registry
+from flatwide import catalogue, registry
 from flatwide.config.own import MAY_BE_OWN, own_defaults, own_fields
 from flatwide.config.schema import SCALARS, SCHEMA, ConfigError, Field, describe, field_like, one_line, plain
 
@@ -43,7 +43,7 @@ def resolve_fields(values: Mapping[str, Any]) -> dict[str, Any]:
         if fault:
             wrong[name] = fault
     faults = [*wrong.values(), *_unknown_names(config), *_contradictions(config, wrong.keys())]
-    faults += [] if "measurements" in wrong else measurements.faults("config.measurements", config["measurements"])
+    faults += [] if "measurements" in wrong else catalogue.faults("config.measurements", config["measurements"])
     if faults:
         raise ConfigError(faults)
     return _final_names(config)

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from flatwide import config as configs
-from flatwide import driver
+from flatwide import runner
 from flatwide.data import DataError
 from flatwide.study import command, inventory, plan
 
@@ -244,5 +244,5 @@ def test_a_network_that_does_not_fit_its_data_is_told_before_anything_is_trained
         with pytest.raises(ValueError, match="such as TaggingTransformer"):
             call(BASE | base | {"study": study}, tmp_path)
     with pytest.raises(ValueError, match="such as TaggingTransformer"):
-        driver.run(BASE | base, tmp_path)
+        runner.run(BASE | base, tmp_path)
     assert not list(tmp_path.iterdir())

@@ -47,7 +47,7 @@ def limits(num_seeds: int, most: int, *, level: float = 0.95) -> np.ndarray:
     Each is the quantile of the greatest ratio over j for one k, simulated for columns that are equal, with noise of one
     size; always the same number.
 
-    Cost: half a second for 8 seeds and 11 columns, the first time, and a tenth for each larger size of `_SIZES`; between
+    Cost: half a second for 8 seeds and 11 columns, the first time, a tenth for each larger size of `_SIZES`; between
       those, limits are interpolated.
     """
     sizes = [size for place, size in enumerate(_SIZES) if place == 0 or _SIZES[place - 1] < most]

@@ -81,6 +81,14 @@ class Correlation(NamedTuple):
     num_seeds: int
     num_widths: int
 
+    @property
+    def text(self) -> str:
+        """Return the mean and its interval in words."""
+        if not math.isfinite(self.mean):
+            return "no rank correlation: fewer than three ρ"
+        ends = f" ({self.low:+.2f} to {self.high:+.2f})" if math.isfinite(self.low) else ""
+        return f"rank correlation {self.mean:+.2f}{ends}"
+
 
 def by_width(
     runs: "pd.DataFrame",

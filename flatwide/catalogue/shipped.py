@@ -35,6 +35,9 @@ MEASUREMENTS: dict[str, Measurement] = {
             Quantity("smallest_eigenvalue", "smallest eigenvalue of the Hessian", _CURVE, is_signed=True),
             Quantity("eigenvalue_*", "eigenvalue {} of the Hessian", _CURVE, role=LISTED),
             Quantity("largest_residual", "largest residual of an eigenvalue", _CURVE, role=DETAIL),
+            Quantity("top_hidden_gap", "how far above the last one an eigenvalue may hide", _CURVE, role=DETAIL),
+            Quantity("smallest_hidden_gap", "how far below the smallest an eigenvalue may hide", _CURVE, role=DETAIL),
+            Quantity("is_saddle", "whether the loss has a direction of negative curvature", role=DETAIL),
         ),
         terms={
             "Hessian": "the matrix of second derivatives of the loss by the weights: how the loss curves, in every "

@@ -132,7 +132,11 @@ def against_width(
             drawn.append(line._replace(dots=[], means=bare))
         drawn += _beside((beside or {}).get(quantity, ()), here)
         drawn += _printed(paper, quantity, here)
-        panels.append(_Panel(_title(quantity, part), [line for line in drawn if line.dots or line.means], axis))
+        panels.append(
+            _Panel(
+                part or catalogue.quantity(quantity).title, [line for line in drawn if line.dots or line.means], axis
+            )
+        )
     return _figure(panels, rows, axes, "num_params", f"{base} and SAM", name=name, interactive=interactive)
 
 
@@ -166,7 +170,7 @@ def against_rho(
             means = [{"x": row["rho"], "mean": row["value"]} for row in printed]
             drawn += [lines.Line(lines.PAPER, color, [], means, is_hollow=True)] if means else []
         drawn = [line for line in drawn if line.dots or line.is_hollow]
-        panels.append(_Panel(_title(quantity, part), drawn, axes[quantity]))
+        panels.append(_Panel(part or catalogue.quantity(quantity).title, drawn, axes[quantity]))
     all_seeds = {row["seed"] for row in rows}
     words = _WORDS
     if len(kept) < len(all_seeds):
@@ -223,7 +227,7 @@ def against_metric(
         opacity = lines.opacity(0.6, hide)
         tips: dict[str, Any] = {"tooltip": told} if interactive else {}
         chart = chart.encode(x=x, y=y, color=color, opacity=opacity, **tips)
-        chart.title = alt.Title(_correlation(correlations[quantity]), fontSize=13, fontWeight="normal")
+        chart.title = alt.Title(correlations[quantity].text, fontSize=13, fontWeight="normal")
         charts.append(chart)
     all_seeds = {row["seed"] for row in rows}
     each = "each dot is one run" + (f", of {len(kept)} of the seeds" if len(kept) < len(all_seeds) else "")
@@ -387,10 +391,6 @@ def _panels(rows: Sequence[Row]) -> list[tuple[str, str, list[Row]]]:
     return [(q, part, [r for r in rows if (r["quantity"], r.get("part", "")) == (q, part)]) for q, part in keys]
 
 
-def _title(quantity: str, part: str) -> str:
-    return part or catalogue.quantity(quantity).title
-
-
 def _line(name: str, color: str, rows: Sequence[Row], across: str, axis: _Axis) -> lines.Line:
     """Make a line of a dot a seed and their means."""
     dots, places = [], {}
@@ -432,13 +432,6 @@ def _printed(paper: "Table | None", quantity: str, here: Sequence[Row]) -> list[
 
 def _of_paper(paper: "Table | None", quantity: str) -> list[Row]:
     return [row for row in to_rows([] if paper is None else paper) if row["quantity"] == quantity]
-
-
-def _correlation(found: measured.Correlation) -> str:
-    if not math.isfinite(found.mean):
-        return "no rank correlation: fewer than three ρ"
-    ends = f" ({found.low:+.2f} to {found.high:+.2f})" if math.isfinite(found.low) else ""
-    return f"rank correlation {found.mean:+.2f}{ends}"
 
 
 def _first_seeds(rows: Sequence[Row], most_dots: int) -> set[int]:

@@ -6,7 +6,8 @@ Where to look, what is built on first:
     batches, operators       means over data; products with a matrix
     spectrum/
       lanczos, ends          bases that grow by products, and what is read off them
-      eigenvalues, trace, density
+      certificate, search    what a run rules out; grow, confirm, rule out
+      eigenvalues, negative, trace, density
     stability/               needs spectrum/
       factored, moments      the Hessians of single examples, and how much they differ
       mean_square, stability_condition, matrix_free_condition, curved_span, linear_dynamics
@@ -28,6 +29,7 @@ from flatwide.measure.sharpness import Sharpness, sharpness
 from flatwide.measure.smoothness import SmoothnessAndPL, largest_example_smoothness, smoothness_and_pl
 from flatwide.measure.spectrum.density import SpectralDensity, spectral_density
 from flatwide.measure.spectrum.eigenvalues import Eigenpairs, top_eigenvalues
+from flatwide.measure.spectrum.negative import NegativeCurvature, negative_curvature
 from flatwide.measure.spectrum.trace import Estimate, frobenius_norm, trace, trace_and_norm
 from flatwide.measure.stability.edge_of_stability import edge_of_stability, effective_rho
 from flatwide.measure.stability.moments import Moments, gauss_newton_moments, hessian_moments
@@ -51,6 +53,7 @@ __all__ = [
     "Estimate",
     "LinearRate",
     "Moments",
+    "NegativeCurvature",
     "Operator",
     "Sharpness",
     "SmoothnessAndPL",
@@ -70,6 +73,7 @@ __all__ = [
     "line_through",
     "linear_rate",
     "linear_stability",
+    "negative_curvature",
     "operator",
     "plane_through",
     "principal_subspace",

@@ -94,6 +94,7 @@ class Basis:
         self._before, self._row = self._row, following
         entries, length = np.asarray(entries, np.float64)[: place + 1], float(length)
         check_finite(entries)
+        # Without rounding all but the last two would be zero (S is symmetric); kept, they make this Q S Q' even so.
         self.projected[place, : place + 1] = self.projected[: place + 1, place] = entries
         self.num_rows, self.num_products = place + 1, self.num_products + 1
         self.coupling = length
@@ -101,12 +102,14 @@ class Basis:
 
     def ritz(self) -> tuple[np.ndarray, np.ndarray]:
         """Give eigenvalues (ascending) and eigenvectors (columns) of the projected matrix."""
+        # The i-th largest is at most the i-th largest eigenvalue of S, whatever the rows span (Cauchy).
         return np.linalg.eigh(self.projected[: self.num_rows, : self.num_rows])
 
     @property
     def has_ended(self) -> bool:
         """Tell whether the rows span an invariant subspace, to rounding."""
         size = np.max(np.abs(self.projected[: self.num_rows, : self.num_rows]), initial=0.0)
+        # S Q' = Q' T + coupling q_next e_m': where nothing is left, the eigenvalues of T are eigenvalues of S.
         return self.coupling <= _ENDED * float(np.finfo(self.dtype).eps) * size
 
     def combine(self, coefficients: np.ndarray) -> Array:
@@ -125,7 +128,27 @@ class Basis:
         rows = self.combine(coefficients)
         products = jnp.stack([self.multiply(row) for row in rows])
         values, residuals, worst = _residuals(rows, products)
-        return Checked(np.asarray(values, np.float64), np.asarray(residuals, np.float64), rows, worst)
+        return Checked(
+            values=np.asarray(values, np.float64),
+            residuals=np.asarray(residuals, np.float64),
+            vectors=rows,
+            worst=worst,
+        )
+
+    def check_together(self, coefficients: np.ndarray, values: np.ndarray, key: Array) -> "Checked":
+        """Check Ritz pairs by one product, with a combination of their vectors with random signs.
+
+        Each S y - value y is coupling y_m q_next, which is known, and what rounding or restarts left unseen, f. With w
+        the signed sum of the others, |f + w|^2 and |f - w|^2 have the mean |f|^2 + |w|^2: the length that is measured
+        is that of each f at least with a chance of one half, and its square is the sum of all |f|^2 on average.
+        """
+        rows, tails = self.combine(coefficients), self.coupling * coefficients[-1]
+        signs = jax.random.rademacher(key, (len(rows),), rows.dtype)
+        scale = len(rows) ** 0.5  # so that the vector that is multiplied has unit length
+        product = scale * self.multiply(signs @ rows / scale)
+        unseen = product - (signs * values.astype(self.dtype)) @ rows - (signs @ tails.astype(self.dtype)) * self._row
+        residuals = np.hypot(tails, float(lengths(unseen)))
+        return Checked(values=values, residuals=residuals, vectors=rows, worst=unseen)
 
     def restart(self, vectors: Array, projected: np.ndarray, next_row: Array | None = None) -> None:
         """Keep some combinations of the rows in their place.
@@ -136,6 +159,7 @@ class Basis:
         """
         if next_row is None:
             next_row = self._row
+        # The next row stays coupled to all that is kept; those inner products come back with its own product.
         for at, block in enumerate(_in_blocks(vectors)):
             self._blocks[at] = block
         self.projected[:] = 0
@@ -247,6 +271,8 @@ def _orthogonal(blocks: tuple[Array, ...], vector: Array, num_rows: Array) -> tu
     """Take the first rows' part out of a vector: give inner products, what is left, and its length."""
     is_row = (jnp.arange(len(blocks) * _ROWS) < num_rows).astype(vector.dtype)
 
+    # Twice is enough (Giraud, Langou and Rozloznik, 2005): a second pass takes out what rounding left in the first, and
+    # what is small after it is small because the vector lies in the span.
     def is_needed(state: tuple) -> Array:
         num_passes, _, _, length, length_before = state
         return (num_passes == 0) | ((num_passes == 1) & (length < _LOST * length_before))

@@ -437,8 +437,7 @@ def _of_paper(paper: "Table | None", quantity: str) -> list[Row]:
 def _first_seeds(rows: Sequence[Row], most_dots: int) -> set[int]:
     """Keep so many seeds that there are not too many dots, but two at least."""
     seeds = sorted({row["seed"] for row in rows})
-    kept = max(2, int(len(seeds) * most_dots / max(len(rows), 1)))
-    return set(seeds[:kept])
+    return set(seeds[: max(2, int(len(seeds) * most_dots / max(len(rows), 1)))])
 
 
 def _evenly(values: Sequence[Any], most: int) -> list[Any]:

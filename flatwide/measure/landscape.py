@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flatwide.measure import batches as data
-from flatwide.measure.operators import check_params
+from flatwide.measure import inputs
 from flatwide.measure.subspace import Subspace, displaced, line_through
 from flatwide.types import Array, PyTree
 
@@ -99,7 +99,7 @@ def barrier(
     if num_refinements < 0:
         raise ValueError(f"num_refinements={num_refinements}: expected at least 0.")
     for params in (start, end):
-        check_params(params, None)
+        inputs.check_params(params, None)
     line = line_through(start, end, extras=extras)
     positions, losses = np.zeros(0), np.zeros(0)
     low, high = 0.0, 1.0

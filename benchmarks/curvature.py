@@ -174,7 +174,7 @@ def compare_products(operator, limit, torch, repeats: int) -> float:
     """Print how far a product and a step are from their arithmetic; give the seconds of a product."""
     import jax
 
-    from flatwide.measure.lanczos import Basis
+    from flatwide.measure.spectrum.lanczos import Basis
 
     def looped(work, times: int = 10) -> float:
         return seconds(lambda: [work() for _ in range(times)]) / times

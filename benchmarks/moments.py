@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flatwide import measure
-from flatwide.measure import moments
+from flatwide.measure.stability import moments
 
 SIZE, CLASSES, STEPS, RATE = 784, 10, 30, 0.05
 

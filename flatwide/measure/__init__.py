@@ -3,30 +3,36 @@
 Nothing here knows a config, a model or a training loop. docs/measure.md shows each measurement on a model of your own.
 Where to look, what is built on first:
 
-    batches, operators, lanczos, ends     means over data; products with a matrix; bases that grow by products
-    eigenvalues, trace, density           one matrix's spectrum
-    factored, moments                     the Hessians of single examples, and how much they differ
-    mean_square, stability_condition,     linear stability: exact growth, the paper's condition, the same without
-      matrix_free_condition, curved_span,   matrices, on the span of the curvature, by simulation; the verdict; and
-      linear_dynamics, stability,           the sharpness at which full-batch steps stop to descend
-      edge_of_stability
-    rate, smoothness, convergence         how fast a loss fell, its constants, and what theory makes of them
-    sharpness                             how far the loss rises nearby
-    subspace, landscape                   lines and planes, and the loss on them
+    batches, operators       means over data; products with a matrix
+    spectrum/
+      lanczos, ends          bases that grow by products, and what is read off them
+      eigenvalues, trace, density
+    stability/               needs spectrum/
+      factored, moments      the Hessians of single examples, and how much they differ
+      mean_square, stability_condition, matrix_free_condition, curved_span, linear_dynamics
+                             exact growth, the paper's condition, the same without matrices, on the span of the
+                             curvature, by simulation
+      verdict                linear stability from all of these
+      edge_of_stability      the sharpness at which full-batch steps stop to descend
+    rate, smoothness, convergence
+                             how fast a loss fell, its constants, and what theory makes of them
+    sharpness                how far the loss rises nearby
+    subspace, landscape      lines and planes, and the loss on them
 """
 
 from flatwide.measure.convergence import ConvergenceBound, convergence_bound
-from flatwide.measure.density import SpectralDensity, spectral_density
-from flatwide.measure.edge_of_stability import edge_of_stability, effective_rho
-from flatwide.measure.eigenvalues import Eigenpairs, top_eigenvalues
 from flatwide.measure.landscape import Barrier, barrier, surface
-from flatwide.measure.moments import Moments, gauss_newton_moments, hessian_moments
 from flatwide.measure.operators import Operator, gauss_newton_operator, hessian_operator, operator
 from flatwide.measure.rate import LinearRate, linear_rate
 from flatwide.measure.sharpness import Sharpness, sharpness
 from flatwide.measure.smoothness import SmoothnessAndPL, largest_example_smoothness, smoothness_and_pl
-from flatwide.measure.stability import Stability, linear_stability, stability_of_matrices
-from flatwide.measure.stability_condition import Condition, Consequence
+from flatwide.measure.spectrum.density import SpectralDensity, spectral_density
+from flatwide.measure.spectrum.eigenvalues import Eigenpairs, top_eigenvalues
+from flatwide.measure.spectrum.trace import Estimate, frobenius_norm, trace, trace_and_norm
+from flatwide.measure.stability.edge_of_stability import edge_of_stability, effective_rho
+from flatwide.measure.stability.moments import Moments, gauss_newton_moments, hessian_moments
+from flatwide.measure.stability.stability_condition import Condition, Consequence
+from flatwide.measure.stability.verdict import Stability, linear_stability, stability_of_matrices
 from flatwide.measure.subspace import (
     Subspace,
     line_through,
@@ -35,7 +41,6 @@ from flatwide.measure.subspace import (
     random_directions,
     spanned_by,
 )
-from flatwide.measure.trace import Estimate, frobenius_norm, trace, trace_and_norm
 
 __all__ = [
     "Barrier",

@@ -94,9 +94,7 @@ def hessian_operator(
     Cost: of a product, 1 Hessian-vector product: two to three gradients.
     Source: Pearlmutter (1994), Fast exact multiplication by the Hessian.
     """
-    found = inputs.read(
-        (loss_fn,), params, batches, mask=mask, extra=extra, batch_size=batch_size, weigh=weigh
-    )
+    found = inputs.read((loss_fn,), params, batches, mask=mask, extra=extra, batch_size=batch_size, weigh=weigh)
     return _jacobian(_Gradient(*found.functions), found, is_stored)
 
 

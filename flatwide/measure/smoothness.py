@@ -11,8 +11,8 @@ import numpy as np
 
 from flatwide import trees
 from flatwide.measure import batches as data
-from flatwide.measure.lanczos import check_finite
 from flatwide.measure import inputs
+from flatwide.measure.spectrum.lanczos import check_finite
 from flatwide.types import Array, PyTree
 
 FRACTIONS = tuple(k / 10 for k in range(1, 11))  # the paper's
@@ -68,9 +68,7 @@ def smoothness_and_pl(
     Cost: n + 1 gradients; memory of one beside the first.
     Source: Shin et al. (2025), equations 7 and 8; Zhang et al. (2020), Why gradient clipping accelerates training.
     """
-    found = inputs.read(
-        (loss_fn,), params, batches, mask=mask, extra=extra, batch_size=batch_size, weigh=weigh
-    )
+    found = inputs.read((loss_fn,), params, batches, mask=mask, extra=extra, batch_size=batch_size, weigh=weigh)
     next_params, next_mask, _ = inputs.numbers(next_params, mask, loss_fn)
     inputs.check_params(next_params, next_mask)
     params, mask = found.params, found.mask

@@ -2,7 +2,7 @@
 
 import jax
 
-from flatwide.measure.moments import hessian_moments
+from flatwide.measure.stability.moments import hessian_moments
 from flatwide.measurements.subject import Measured, Subject
 
 

@@ -8,9 +8,9 @@ import jax
 from flatwide import config as configs
 from flatwide import measure
 from flatwide.measure import operators
-from flatwide.measure.linear_dynamics import simulated_growth
-from flatwide.measure.matrix_free_condition import matrix_free_condition
-from flatwide.measure.stability_condition import consequences_of
+from flatwide.measure.stability.linear_dynamics import simulated_growth
+from flatwide.measure.stability.matrix_free_condition import matrix_free_condition
+from flatwide.measure.stability.stability_condition import consequences_of
 from flatwide.measurements import steps
 from flatwide.measurements.gradient import gradient
 from flatwide.measurements.subject import Measured, Subject

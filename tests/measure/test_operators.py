@@ -6,8 +6,9 @@ from jax.flatten_util import ravel_pytree
 from numpy.testing import assert_allclose, assert_array_equal
 
 from flatwide import measure, trees
-from flatwide.measure import lanczos, operators
+from flatwide.measure import operators
 from flatwide.measure.batches import collect
+from flatwide.measure.spectrum import lanczos
 from flatwide.models import resnet
 
 STORED = pytest.mark.parametrize("is_stored", [True, False])

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from flatwide.measure.lanczos import RETRIES, Basis, Checked, unflatten_all
+from flatwide.measure import inputs
 from flatwide.measure.operators import Operator, random_normal
+from flatwide.measure.spectrum.lanczos import RETRIES, Basis, Checked, unflatten_all
 from flatwide.types import Array, PyTree
 
 Which = Literal["magnitude", "largest", "smallest"]
@@ -90,7 +91,7 @@ def top_eigenvalues(
     capacity = min(size, max(2 * k + 20, 40) if basis_size is None else basis_size)
     if capacity < min(size, k + 2):
         raise ValueError(f"basis_size={basis_size}: expected at least k + 2 = {k + 2}.")
-    search = _Search(operator, k, key, which, tolerance, capacity)
+    search = _Search(operator, k, inputs.random_key(key), which, tolerance, capacity)
     search.begin(start)
     while not search.is_over and search.basis.num_products + k < max_products:
         search.step()

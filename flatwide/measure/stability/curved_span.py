@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 
 from flatwide import trees
 from flatwide.measure import operators
-from flatwide.measure.lanczos import check_finite
+from flatwide.measure.spectrum.lanczos import check_finite
 from flatwide.types import Array, PyTree
 
 _SPARE = 8  # sketched directions beyond the rank, which show that the rank is all there is

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from flatwide.measure.edge_of_stability import edge_of_stability
-from flatwide.measure.mean_square import MatrixBatches, last_stable
+from flatwide.measure.stability.edge_of_stability import edge_of_stability
+from flatwide.measure.stability.mean_square import MatrixBatches, last_stable
 
 
 class Condition(NamedTuple):

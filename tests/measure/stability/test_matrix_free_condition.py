@@ -3,9 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.testing import assert_allclose
 
-from flatwide.measure.matrix_free_condition import matrix_free_condition
-from flatwide.measure.mean_square import MatrixBatches
-from flatwide.measure.stability_condition import condition_of, mean_powers
+from flatwide.measure.stability.matrix_free_condition import matrix_free_condition
+from flatwide.measure.stability.mean_square import MatrixBatches
+from flatwide.measure.stability.stability_condition import condition_of, mean_powers
 
 VECTORS = np.random.default_rng(0).normal(size=(9, 6))
 HESSIANS = VECTORS[:, :, None] * VECTORS[:, None, :]
@@ -37,7 +37,8 @@ def test_agrees_with_matrices(float64):
 
 
 def test_flat_and_pruned_directions(monkeypatch):
-    monkeypatch.setattr("flatwide.measure.matrix_free_condition._CHUNK_BYTES", 8 * 6 * 4 * 4)  # chunks of 4 and 1
+    # Chunks of 4 and 1.
+    monkeypatch.setattr("flatwide.measure.stability.matrix_free_condition._CHUNK_BYTES", 8 * 6 * 4 * 4)
     mask = {"a": np.array([True, True, False, False]), "b": np.array(False)}
     free = found(0.02, 0.1, mask=mask, extra=jnp.ones(2)).condition
     dense = written(0.02, 0.1, HESSIANS[:, :2, :2])

@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flatwide.measure.linear_dynamics import simulated_growth
-from flatwide.measure.mean_square import MatrixBatches, growth, largest_learning_rate
+from flatwide.measure.stability.linear_dynamics import simulated_growth
+from flatwide.measure.stability.mean_square import MatrixBatches, growth, largest_learning_rate
 
 VECTORS = np.random.default_rng(0).normal(size=(8, 6))
 KEPT = np.array([True, True, False, True, True, False])

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatwide.measure.factored import Factors, Network
+from flatwide.measure.stability.factored import Factors, Network
 
 
 def factored(function, params, example, is_whole=None):

@@ -9,15 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from flatwide import trees
-from flatwide.measure import inputs, mean_square, operators
+from flatwide.measure import inputs, operators
 from flatwide.measure.batches import num_examples
-from flatwide.measure.curved_span import curved_span, flat_tolerance
-from flatwide.measure.edge_of_stability import check_steps
-from flatwide.measure.ends import ends
-from flatwide.measure.linear_dynamics import MeanLoss, simulated_growth
-from flatwide.measure.matrix_free_condition import matrix_free_condition
-from flatwide.measure.moments import hessian_moments
-from flatwide.measure.stability_condition import (
+from flatwide.measure.spectrum.ends import ends
+from flatwide.measure.stability import mean_square
+from flatwide.measure.stability.curved_span import curved_span, flat_tolerance
+from flatwide.measure.stability.edge_of_stability import check_steps
+from flatwide.measure.stability.linear_dynamics import MeanLoss, simulated_growth
+from flatwide.measure.stability.matrix_free_condition import matrix_free_condition
+from flatwide.measure.stability.moments import hessian_moments
+from flatwide.measure.stability.stability_condition import (
     Condition,
     Consequence,
     condition_of,

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatwide.measure.lanczos import RETRIES, Basis, unflatten_all
 from flatwide.measure.operators import Operator, random_normal
+from flatwide.measure.spectrum.lanczos import RETRIES, Basis, unflatten_all
 from flatwide.types import Array, PyTree
 
 

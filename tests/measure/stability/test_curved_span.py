@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.testing import assert_allclose
 
-from flatwide.measure.curved_span import curved_span
+from flatwide.measure.stability.curved_span import curved_span
 
 RNG = np.random.default_rng(0)
 

@@ -5,7 +5,13 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from flatwide.measure.mean_square import MatrixBatches, coincidences, growth, largest_learning_rate, largest_rho
+from flatwide.measure.stability.mean_square import (
+    MatrixBatches,
+    coincidences,
+    growth,
+    largest_learning_rate,
+    largest_rho,
+)
 
 
 def gauss_newton(seed=0, num=4, size=3, rank=2):
@@ -49,8 +55,8 @@ def test_growth_is_the_spectral_radius_over_all_batches(hessians, batch_size, wi
 @pytest.mark.parametrize("table_rows", [0, 400])
 @pytest.mark.parametrize("batch_size", [1, 2])
 def test_growth_of_more_rows_than_are_written_out(monkeypatch, batch_size, table_rows):
-    monkeypatch.setattr("flatwide.measure.mean_square._TABLE_ROWS", table_rows)
-    monkeypatch.setattr("flatwide.measure.mean_square._PAIR_ENTRIES", table_rows)
+    monkeypatch.setattr("flatwide.measure.stability.mean_square._TABLE_ROWS", table_rows)
+    monkeypatch.setattr("flatwide.measure.stability.mean_square._PAIR_ENTRIES", table_rows)
     hessians = gauss_newton(num=5, size=9, rank=3)
     found = growth(MatrixBatches(hessians, batch_size), 0.03, 0.05)
     assert_allclose(found[0], brute_force_growth(hessians, batch_size, False, 0.03, 0.05), rtol=1e-9)

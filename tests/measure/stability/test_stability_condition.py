@@ -4,8 +4,13 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from flatwide.measure.mean_square import MatrixBatches, growth, largest_learning_rate
-from flatwide.measure.stability_condition import condition_of, consequences_of, consequences_of_matrices, mean_powers
+from flatwide.measure.stability.mean_square import MatrixBatches, growth, largest_learning_rate
+from flatwide.measure.stability.stability_condition import (
+    condition_of,
+    consequences_of,
+    consequences_of_matrices,
+    mean_powers,
+)
 
 
 def gauss_newton(seed=0, num=5, size=3, rank=2):

@@ -12,9 +12,9 @@ import numpy as np
 
 from flatwide import trees
 from flatwide.measure import batches, inputs, operators
-from flatwide.measure.ends import ends
-from flatwide.measure.factored import Factors, Network
 from flatwide.measure.operators import Operator
+from flatwide.measure.spectrum.ends import ends
+from flatwide.measure.stability.factored import Factors, Network
 from flatwide.types import Array, PyTree
 
 _CHUNK_BYTES = 2**28  # of what single examples take, where chunk_size is left open
@@ -355,7 +355,7 @@ def _solve(
     found = []
     for place, order in enumerate(orders):
         operator = made(order)
-        own_key, first_key = jax.random.split(jax.random.fold_in(key, order))
+        own_key, first_key = jax.random.split(jax.random.fold_in(inputs.random_key(key), order))
         first = operators.random_normal(operator, first_key)
         if start is not None:
             first = _mixed(jax.tree.map(lambda leaf, place=place: leaf[place], start), first)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from flatwide.measure.edge_of_stability import edge_of_stability, effective_rho
+from flatwide.measure.stability.edge_of_stability import edge_of_stability, effective_rho
 
 
 def test_solves_its_equation():

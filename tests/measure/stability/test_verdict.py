@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from flatwide.measure.stability import linear_stability, stability_of_matrices
+from flatwide.measure.stability.verdict import linear_stability, stability_of_matrices
 
 VECTORS = np.random.default_rng(0).normal(size=(10, 4))
 HESSIANS = VECTORS[:, :, None] * VECTORS[:, None, :]

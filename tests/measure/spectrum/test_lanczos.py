@@ -2,7 +2,7 @@ import jax
 import numpy as np
 from numpy.testing import assert_allclose
 
-from flatwide.measure.lanczos import Basis
+from flatwide.measure.spectrum.lanczos import Basis
 
 VALUES = np.r_[[100.0, 90, 80], np.linspace(0, 1, 57)]
 

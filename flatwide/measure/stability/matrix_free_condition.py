@@ -12,8 +12,8 @@ from jax.flatten_util import ravel_pytree
 
 from flatwide import trees
 from flatwide.measure import operators
-from flatwide.measure.eigenvalues import top_eigenvalues
-from flatwide.measure.stability_condition import Condition, largest_radius, largest_rate
+from flatwide.measure.spectrum.eigenvalues import top_eigenvalues
+from flatwide.measure.stability.stability_condition import Condition, largest_radius, largest_rate
 from flatwide.types import Array, PyTree
 
 _CHUNK_BYTES = 2**28

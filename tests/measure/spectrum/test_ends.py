@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flatwide.measure.ends import ends
 from flatwide.measure.operators import operator
+from flatwide.measure.spectrum.ends import ends
 
 
 def multiply(vector, diagonal):

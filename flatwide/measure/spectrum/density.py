@@ -6,9 +6,10 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from flatwide.measure.lanczos import Basis
+from flatwide.measure import inputs
 from flatwide.measure.operators import Operator
-from flatwide.measure.trace import Estimate
+from flatwide.measure.spectrum.lanczos import Basis
+from flatwide.measure.spectrum.trace import Estimate
 from flatwide.types import Array
 
 _MARGIN = 5.0  # widths of the smoothing around the outermost nodes: what lies beyond is below 1e-6
@@ -85,7 +86,7 @@ def spectral_density(
     if width is not None and not 0 < width < math.inf:
         raise ValueError(f"width={width}: expected a positive number, or None for what the steps resolve.")
     basis = Basis(operator, min(num_steps, operator.size))
-    probes = [_quadrature(basis, one) for one in jax.random.split(key, num_probes)]
+    probes = [_quadrature(basis, one) for one in jax.random.split(inputs.random_key(key), num_probes)]
     nodes, weights = (np.stack(parts) for parts in zip(*probes, strict=True))
     lowest, highest = float(nodes.min()), float(nodes.max())
     if width is None:

@@ -8,7 +8,7 @@ from jax.flatten_util import ravel_pytree
 from numpy.testing import assert_allclose, assert_array_equal
 
 from flatwide import measure
-from flatwide.measure import lanczos
+from flatwide.measure.spectrum import lanczos
 
 RANKS = {"magnitude": np.abs, "largest": np.positive, "smallest": np.negative}
 KEY = jax.random.key(3)

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatwide.measure.lanczos import Basis, check_finite, lengths
+from flatwide.measure import inputs
 from flatwide.measure.operators import Operator, random_signs
+from flatwide.measure.spectrum.lanczos import Basis, check_finite, lengths
 from flatwide.types import Array
 
 
@@ -104,7 +105,7 @@ def _split(operator: Operator, key: Array, num_probes: int, num_deflated: int) -
     if num_deflated < 0:
         raise ValueError(f"num_deflated={num_deflated}: expected at least 0, the rows of the space that is exact.")
     size = operator.size
-    start_key, probe_key = jax.random.split(key)
+    start_key, probe_key = jax.random.split(inputs.random_key(key))
     basis = Basis(operator, min(num_deflated, size))
     for row in range(basis.capacity):
         if row == 0 or basis.has_ended:

@@ -59,7 +59,7 @@ def read(
     functions = (first, *functions[1:])
     rest = () if extra is None else (extra,)
     if batches is None:
-        return Inputs(params, mask, data.NOTHING, rest, tuple(map(_WithoutData, functions)))
+        return Inputs(params, mask, data.NOTHING, rest, tuple(map(without_data, functions)))
     collected = data.collect(batches, batch_size=batch_size, weigh=weigh)
     if weigh is None and len(functions) == 1:
         _warn_of_sum(first, trees.apply_mask(params, mask), collected, rest)
@@ -119,6 +119,11 @@ def check_params(params: PyTree, mask: PyTree | None) -> None:
             )
     if mask is not None:
         _check_mask(params, mask)
+
+
+def without_data(function: Callable) -> Callable:
+    """Make a function of (params, *extra) one of (params, batch, *extra); equal ones share compiled programs."""
+    return _WithoutData(function)
 
 
 def num_kept(params: PyTree, mask: PyTree | None) -> int:

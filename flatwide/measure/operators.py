@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from flatwide import trees
@@ -17,6 +18,8 @@ from flatwide.measure import batches as data
 from flatwide.measure import inputs
 from flatwide.types import Array, PyTree
 
+# What JAX says of a function that reads the numbers of a vector which only has a shape yet.
+_NEEDS_NUMBERS = (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError)
 _STORED_BYTES = 2**30  # of what the products share; above, it is computed again in each product
 
 
@@ -136,15 +139,46 @@ def operator(
     """Make an operator of your own symmetric product.
 
     Args:
-      multiply: (vector, *arrays) -> product, both like params.
+      multiply: (vector, *arrays) -> product, both like params; in JAX, or in NumPy or SciPy, which run on the host.
       params: pytree that gives structure, shapes and dtypes.
       arrays: what the product depends on; arrays that `multiply` closes over instead are compiled in.
       mask: booleans that broadcast to the leaves of params, True for the rows and columns that are kept.
       cost: of one product, in Hessian-vector products.
-    Raises: ValueError if params or mask do not fit.
+    Raises: ValueError if params, mask or the shapes of a product do not fit. The solvers refuse a product that they see
+      is not symmetric.
     """
     inputs.check_params(params, mask)
+    try:
+        product = jax.eval_shape(multiply, params, *arrays)
+    except (*_NEEDS_NUMBERS, TypeError):  # SciPy says no more of a traced vector than that its type is wrong
+        multiply = _OnHost(multiply)
+    else:
+        _check_product(product, params)
     return Operator(params, arrays, mask, _Product(multiply), cost)
+
+
+def _check_product(product: PyTree, params: PyTree) -> None:
+    """Refuse a product unlike params, which would be broadcast or flattened into another matrix's."""
+    found, expected = (jax.tree.map(lambda leaf: tuple(np.shape(leaf)), tree) for tree in (product, params))
+    if found != expected:
+        raise ValueError(f"the product has shapes {found}: expected those of params, {expected}.")
+
+
+@dataclass(frozen=True)
+class _OnHost:
+    """A product of NumPy arrays, for programs that are compiled."""
+
+    multiply: Callable
+
+    def __call__(self, vector: PyTree, *arrays: PyTree) -> PyTree:
+        like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), vector)
+
+        def product(vector: PyTree, *arrays: PyTree) -> PyTree:
+            found = self.multiply(*jax.tree.map(np.asarray, (vector, *arrays)))
+            _check_product(found, vector)
+            return jax.tree.map(lambda leaf, to: np.asarray(leaf, to.dtype), found, vector)
+
+        return jax.pure_callback(product, like, vector, *arrays, vmap_method="sequential")
 
 
 @dataclass(frozen=True)

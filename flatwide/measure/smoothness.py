@@ -43,7 +43,7 @@ def smoothness_and_pl(
     loss_fn: Callable,
     params: PyTree,
     next_params: PyTree,
-    batches: PyTree,
+    batches: PyTree | None = None,
     *,
     fractions: Sequence[float] = FRACTIONS,
     minimum: float = 0.0,

@@ -160,8 +160,8 @@ def random_directions(
     """
     if num_directions < 1:
         raise ValueError(f"num_directions={num_directions}: expected at least 1.")
-    params = jax.tree.map(jnp.asarray, params)
     inputs.check_params(params, mask)
+    params = jax.tree.map(jnp.asarray, params)
     key = inputs.random_key(key)
     params = trees.apply_mask(params, mask)
 

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from numbers import Integral
@@ -132,6 +132,22 @@ def num_kept(params: PyTree, mask: PyTree | None) -> int:
         return trees.size(params)
     kept = jax.tree.map(lambda leaf, keep: int(np.broadcast_to(np.asarray(keep), leaf.shape).sum()), params, mask)
     return sum(jax.tree.leaves(kept))
+
+
+def selected(params: PyTree, mask: PyTree | None, patterns: str | Sequence[str]) -> PyTree:
+    """Make a mask of the kept entries of the leaves whose names match a shell pattern, or one of several.
+
+    Raises: ValueError for a pattern that matches no leaf, or where the mask keeps nothing of them.
+    """
+    names = [trees.path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    chosen = trees.matching(names, patterns)
+    kept = jax.tree.map(lambda _: np.True_, params) if mask is None else mask
+    found = jax.tree_util.tree_map_with_path(
+        lambda path, keep: np.logical_and(keep, trees.path_name(path) in chosen), kept
+    )
+    if not num_kept(params, found):
+        raise ValueError(f"pattern {patterns!r}: expected at least one kept weight; the mask keeps none of {chosen}.")
+    return found
 
 
 def _check_mask(params: PyTree, mask: PyTree) -> None:

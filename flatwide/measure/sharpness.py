@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, get_args
 
 import jax
@@ -61,6 +61,7 @@ def sharpness(
     num_starts: int = 2,
     num_samples: int = 100,
     tolerance: float = 1e-3,
+    within: str | Sequence[str] | None = None,
     mask: PyTree | None = None,
     extra: PyTree | None = None,
     batch_size: int | None = None,
@@ -86,6 +87,8 @@ def sharpness(
       num_starts: of the ascent, >= 1; the first is SAM's point.
       num_samples: pairs w + eps, w - eps of the average, >= 2.
       tolerance: the ascent stops where `gap` is at most this part of the value.
+      within: pattern of the names of the leaves that are perturbed (`block_0/*`, as in a shell), or several; all others
+        stay as they are, and do not count in P. None: all.
       mask: booleans that broadcast to the leaves of params; pruned weights (False) are and stay zero, and do not count
         in P.
       extra, batch_size, weigh: as for `hessian_operator`; a microbatch is held in memory whole.
@@ -104,10 +107,11 @@ def sharpness(
     )
     (loss_fn,), mask, collected, rest = found.functions, found.mask, found.batches, found.extra
     params = trees.apply_mask(found.params, mask)
-    sizes = trees.apply_mask(_sizes(params, adaptive), mask)
+    moved = mask if within is None else inputs.selected(params, mask, within)
+    sizes = trees.apply_mask(_sizes(params, adaptive), moved)
     key = inputs.random_key(0 if key is None else key)
     if kind == "average":
-        radius = rho / math.sqrt(inputs.num_kept(params, mask))
+        radius = rho / math.sqrt(inputs.num_kept(params, moved))
         values, loss = _average(loss_fn, params, collected, rest, sizes, radius, key, num_samples)
         return _average_of(np.asarray(values, np.float64), _finite(loss))
     if kind == "sam":
@@ -140,6 +144,12 @@ def _average_of(values: np.ndarray, loss: float) -> Sharpness:
         perturbation=None,
         num_evaluations=2 * len(values) + 1,
     )
+
+
+def ascent_direction(params: PyTree, gradient: PyTree, adaptive: bool) -> PyTree:
+    """Compute T^2 g, which SAM's perturbation is a multiple of."""
+    sizes = _sizes(params, adaptive)
+    return _product(sizes, _product(sizes, gradient))
 
 
 def _finite(loss: Array) -> float:

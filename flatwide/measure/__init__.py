@@ -19,9 +19,11 @@ Where to look, what is built on first:
                              how fast a loss fell, its constants, and what theory makes of them
     sharpness                how far the loss rises nearby
     layerwise                the same of single layers: blocks of a matrix, traces, SAM's perturbation, sharpness
+    torch                    a PyTorch module's loss, for all that takes a loss of params
     subspace, landscape      lines and planes, and the loss on them
 """
 
+from flatwide.measure import torch as torch
 from flatwide.measure.convergence import ConvergenceBound, convergence_bound
 from flatwide.measure.landscape import Barrier, barrier, surface
 from flatwide.measure.layerwise import Layer, Layers, ascent_shares, block_traces, blocks, layers

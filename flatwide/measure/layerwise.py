@@ -119,8 +119,8 @@ def blocks(operator: Operator, groups: Groups | None = None) -> dict[str, Operat
 
     Args:
       operator: of any kind. groups: as for `layers`.
-    Returns: name of a group -> operator; its vectors are like params, and 0 outside of the group. Unlike a `mask` of the
-      Hessian, a block is taken at all of the network's weights.
+    Returns: name of a group -> operator; its vectors are like params, and 0 outside of the group. Unlike a `mask` of
+      the Hessian, a block is taken at all of the network's weights.
     Raises: ValueError for a pattern that no leaf has, or a group that the operator's mask drops.
     Cost: of a product, one of the whole matrix; all blocks share their compiled programs.
     """

@@ -15,7 +15,7 @@ from jax.flatten_util import ravel_pytree
 
 from flatwide import trees
 from flatwide.measure import batches as data
-from flatwide.measure import inputs
+from flatwide.measure import host, inputs
 from flatwide.types import Array, PyTree
 
 # What JAX says of a function that reads the numbers of a vector which only has a shape yet.
@@ -171,14 +171,15 @@ class _OnHost:
     multiply: Callable
 
     def __call__(self, vector: PyTree, *arrays: PyTree) -> PyTree:
-        like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), vector)
+        dtypes = jax.tree.map(lambda leaf: np.dtype(leaf.dtype), (vector, *arrays))
 
-        def product(vector: PyTree, *arrays: PyTree) -> PyTree:
-            found = self.multiply(*jax.tree.map(np.asarray, (vector, *arrays)))
+        def product(*arguments: PyTree) -> PyTree:
+            vector, *rest = jax.tree.map(host.read, arguments, dtypes)
+            found = self.multiply(vector, *rest)
             _check_product(found, vector)
             return jax.tree.map(lambda leaf, to: np.asarray(leaf, to.dtype), found, vector)
 
-        return jax.pure_callback(product, like, vector, *arrays, vmap_method="sequential")
+        return host.call(product, vector, vector, *arrays)
 
 
 @dataclass(frozen=True)

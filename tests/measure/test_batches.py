@@ -28,9 +28,8 @@ def test_mean_is_weighted_and_of_any_structure():
 
 
 def test_a_batch_without_weight_counts_for_nothing():
-    assert_allclose(
-        mean(jnp.mean, collect(iter([np.ones(2), np.full(2, 7.0)]), weigh=lambda batch: float(batch[0] == 1))), 1
-    )
+    parts = iter([np.ones(2), np.full(2, 7.0)])
+    assert_allclose(mean(jnp.mean, collect(parts, weigh=lambda batch: float(batch[0] == 1))), 1)
 
 
 def test_num_examples_reads_any_leaf():

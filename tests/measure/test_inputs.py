@@ -83,6 +83,10 @@ def module_loss(module, batch):
     return jnp.mean((module.activation(batch[0] @ module.weight) - batch[1]) ** 2)
 
 
+def example_loss(module, example):
+    return module_loss(module, (example[0][None], example[1]))
+
+
 def test_leaves_that_are_no_numbers_stay_what_they_are():
     module = Module(jnp.full(3, 0.1), jnp.tanh, "layer")
     operator = measure.hessian_operator(module_loss, module, (X, Y))
@@ -95,10 +99,8 @@ def test_leaves_that_are_no_numbers_stay_what_they_are():
     assert measure.hessian_operator(module_loss, module, (X, Y), mask=mask).size == 2
     sam = measure.sharpness(module_loss, module, (X, Y), rho=0.1, kind="sam")
     assert sam.perturbation.weight.shape == (3,)
-    example = measure.hessian_moments(
-        lambda m, e: module_loss(m, (e[0][None], e[1])), module, (X, Y), key=0, orders=(2,)
-    )
-    assert example.non_uniformity[0] > 0
+    moments = measure.hessian_moments(example_loss, module, (X, Y), key=0, orders=(2,))
+    assert moments.non_uniformity[0] > 0
 
 
 def test_a_path_says_which_leaf_is_no_array():
@@ -154,3 +156,9 @@ def test_a_sum_over_examples_is_told():
 def test_a_mean_with_weight_decay_or_of_one_size_is_no_sum():
     measure.hessian_operator(lambda p, b: squared(p, b) + jnp.sum((p["w"] + 1) ** 2), W, (X, Y))
     measure.hessian_operator(lambda p, b: jnp.sum((b[0] @ p["w"]) * jnp.ones(6)) / 6, W, (X, Y))
+
+
+def test_products_of_numpy_keep_64_bits(float64):
+    matrix = np.diag([1.0, 2.0, 3.0]) + 1e-9
+    found = measure.top_eigenvalues(measure.operator(lambda v: matrix @ v, jnp.zeros(3)), 3, key=0, tolerance=1e-12)
+    np.testing.assert_allclose(found.values, np.linalg.eigvalsh(matrix)[::-1], rtol=1e-13)

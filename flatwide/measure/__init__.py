@@ -19,6 +19,7 @@ Where to look, what is built on first:
                              how fast a loss fell, its constants, and what theory makes of them
     sharpness                how far the loss rises nearby
     layerwise                the same of single layers: blocks of a matrix, traces, SAM's perturbation, sharpness
+    robustness               weights with noise, or rounded
     torch                    a PyTorch module's loss, for all that takes a loss of params
     subspace, landscape      lines and planes, and the loss on them
 """
@@ -29,6 +30,7 @@ from flatwide.measure.landscape import Barrier, barrier, surface
 from flatwide.measure.layerwise import Layer, Layers, ascent_shares, block_traces, blocks, layers
 from flatwide.measure.operators import Operator, gauss_newton_operator, hessian_operator, operator
 from flatwide.measure.rate import LinearRate, linear_rate
+from flatwide.measure.robustness import noisy_weights, rounded_weights
 from flatwide.measure.sharpness import Sharpness, sharpness
 from flatwide.measure.smoothness import SmoothnessAndPL, largest_example_smoothness, smoothness_and_pl
 from flatwide.measure.spectrum.density import SpectralDensity, spectral_density
@@ -84,10 +86,12 @@ __all__ = [
     "line_through",
     "linear_rate",
     "linear_stability",
+    "noisy_weights",
     "operator",
     "plane_through",
     "principal_subspace",
     "random_directions",
+    "rounded_weights",
     "sharpness",
     "smoothness_and_pl",
     "spanned_by",

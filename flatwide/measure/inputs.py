@@ -141,13 +141,21 @@ def selected(params: PyTree, mask: PyTree | None, patterns: str | Sequence[str])
     """
     names = [trees.path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     chosen = trees.matching(names, patterns)
-    kept = jax.tree.map(lambda _: np.True_, params) if mask is None else mask
-    found = jax.tree_util.tree_map_with_path(
-        lambda path, keep: np.logical_and(keep, trees.path_name(path) in chosen), kept
-    )
-    if not num_kept(params, found):
+    if not keeps(params, mask, chosen):
         raise ValueError(f"pattern {patterns!r}: expected at least one kept weight; the mask keeps none of {chosen}.")
-    return found
+    return _only(params, mask, chosen)
+
+
+def keeps(params: PyTree, mask: PyTree | None, names: Sequence[str]) -> bool:
+    """Whether a mask keeps an entry of the leaves of some names."""
+    return num_kept(params, _only(params, mask, names)) > 0
+
+
+def _only(params: PyTree, mask: PyTree | None, names: Sequence[str]) -> PyTree:
+    kept = jax.tree.map(lambda _: np.True_, params) if mask is None else mask
+    return jax.tree_util.tree_map_with_path(
+        lambda path, keep: np.logical_and(keep, trees.path_name(path) in names), kept
+    )
 
 
 def _check_mask(params: PyTree, mask: PyTree) -> None:

@@ -70,7 +70,7 @@ def layers(
       key: PRNG key; the same key gives the same result.
       rho: radius of each group's ball, > 0, in parameter units.
       groups: name -> pattern of the names of its leaves (`block_0/*`, as in a shell), or several; groups may overlap.
-        None: the leaves with one parent are a group, which makes layers.
+        None: the leaves with one parent are a group, which makes layers; those that the mask drops whole are left out.
       adaptive: SAM's perturbation is that of ASAM.
       num_probes, num_deflated: of the traces, as for `trace`; the same products serve all groups.
       num_steps: of the ascent, at most; it starts from SAM's point.
@@ -85,7 +85,7 @@ def layers(
     hessian = hessian_operator(loss_fn, params, batches, mask=mask, extra=extra, batch_size=batch_size, weigh=weigh)
     key = inputs.random_key(key)
     shared = {"mask": mask, "extra": extra, "batch_size": batch_size, "weigh": weigh}
-    names = group_names(hessian.params, groups)
+    names = group_names(hessian.params, groups, hessian.mask)
     probe_key, *keys = jax.random.split(key, len(names) + 1)
     traces = block_traces(hessian, groups, key=probe_key, num_probes=num_probes, num_deflated=num_deflated)
     shares = ascent_shares(loss_fn, params, batches, groups=groups, adaptive=adaptive, **shared)
@@ -128,7 +128,7 @@ def blocks(operator: Operator, groups: Groups | None = None) -> dict[str, Operat
         name: Operator(
             operator.params, operator, inputs.selected(operator.params, operator.mask, members), _block, operator.cost
         )
-        for name, members in group_names(operator.params, groups).items()
+        for name, members in group_names(operator.params, groups, operator.mask).items()
     }
 
 
@@ -151,7 +151,7 @@ def block_traces(
     Cost: num_deflated + num_probes products, whatever the number of groups.
     """
     names = [trees.path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(operator.params)]
-    members = group_names(operator.params, groups)
+    members = group_names(operator.params, groups, operator.mask)
     places = {name: [names.index(leaf) for leaf in leaves] for name, leaves in members.items()}
     return grouped_traces(operator, places, key=key, num_probes=num_probes, num_deflated=num_deflated)
 
@@ -178,7 +178,7 @@ def ascent_shares(
     Cost: one gradient.
     """
     found = inputs.read((loss_fn,), params, batches, mask=mask, extra=extra, batch_size=batch_size, weigh=weigh)
-    members = group_names(found.params, groups)
+    members = group_names(found.params, groups, found.mask)
     squares = _squares(*found.functions, found.params, found.batches, found.extra, found.mask, adaptive)
     by_name = {trees.path_name(path): float(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(squares)}
     total = sum(by_name.values())
@@ -198,8 +198,8 @@ def _squares(
     return jax.tree.map(lambda leaf: jnp.sum((leaf / scale) ** 2), direction)
 
 
-def group_names(params: PyTree, groups: Groups | None) -> dict[str, tuple[str, ...]]:
-    """List the names of the leaves of each group.
+def group_names(params: PyTree, groups: Groups | None, mask: PyTree | None) -> dict[str, tuple[str, ...]]:
+    """List the names of the leaves of each group; of layers, those that the mask keeps something of.
 
     Raises: ValueError for no group, or a pattern that no leaf has.
     """
@@ -209,7 +209,7 @@ def group_names(params: PyTree, groups: Groups | None) -> dict[str, tuple[str, .
         for name in names:
             parent = name.rpartition("/")[0] or name
             found[parent] = (*found.get(parent, ()), name)
-        return found
+        return {name: leaves for name, leaves in found.items() if inputs.keeps(params, mask, leaves)}
     if not groups:
         raise ValueError("groups={}: expected at least one group, or None for the layers.")
     return {name: trees.matching(names, patterns) for name, patterns in groups.items()}

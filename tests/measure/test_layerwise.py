@@ -9,6 +9,7 @@ from numpy.testing import assert_allclose
 
 from flatwide import measure, trees
 
+DROPPED = {"kernel": np.False_, "bias": np.False_}
 GROUPS = {"first": "0/*", "kernels": ["*/kernel"]}
 
 
@@ -64,10 +65,12 @@ def test_a_mask_drops_entries_of_every_block(mlp):
     block = measure.blocks(operator)["1"]
     assert block.size == 14  # of 6 x 4 and 4
     assert measure.ascent_shares(mlp.loss_fn, mlp.params, mlp.batch, mask=mask)["1"] > 0
+    operator = measure.hessian_operator(mlp.loss_fn, mlp.params, mlp.batch, mask=[mask[0], mask[1], DROPPED])
+    assert list(measure.blocks(operator)) == ["0", "1"]
     nothing = jax.tree.map(lambda leaf: np.zeros(leaf.shape, bool), mlp.params)
     nothing[0] = mask[0]
     with pytest.raises(ValueError, match="expected at least one kept weight; the mask keeps none of"):
-        measure.blocks(measure.hessian_operator(mlp.loss_fn, mlp.params, mlp.batch, mask=nothing))
+        measure.blocks(measure.hessian_operator(mlp.loss_fn, mlp.params, mlp.batch, mask=nothing), {"last": "2/*"})
 
 
 def test_adaptive_shares_weigh_by_the_size_of_kernels():

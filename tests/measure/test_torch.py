@@ -1,4 +1,4 @@
-"""PyTorch modules against their dense Hessians in 64 bits, which PyTorch computes forward over reverse."""
+"""PyTorch modules against their dense Hessians in 64 bits, from differences of PyTorch's gradients."""
 
 import jax
 import jax.numpy as jnp
@@ -71,47 +71,57 @@ def problem(kind, dtype=torch.float64):
     return module.eval(), (inputs, torch.randint(0, 4, (10,)))
 
 
-def dense(module, batch):
-    """The Hessian over the parameters in the order of the leaves of JAX, and the gradient."""
-    names = list(dict(module.named_parameters()))
-    names.sort(key=lambda name: name.split("."))
-    tensors = [dict(module.named_parameters())[name].detach() for name in names]
-    sizes = [tensor.numel() for tensor in tensors]
+def dense(module, batch, step=1e-5):
+    """The Hessian by differences of the gradient, over the parameters in the order of JAX's leaves; and the gradient.
 
-    def flat_loss(flat):
-        parts = [p.view_as(t) for p, t in zip(flat.split(sizes), tensors, strict=True)]
-        outputs = torch.func.functional_call(module, dict(zip(names, parts, strict=True)), (batch[0],))
-        return functional.cross_entropy(outputs, batch[1])
+    PyTorch's forward over reverse is no oracle: version 2.13 gives a layer norm an asymmetric Hessian.
+    """
+    named = dict(module.named_parameters())
+    parameters = [named[name] for name in sorted(named, key=lambda name: name.split("."))]
 
-    flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
-    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
-        hessian = torch.func.hessian(flat_loss)(flat)
-        return hessian.numpy(), torch.func.grad(flat_loss)(flat).numpy()
+    def slope():
+        slopes = torch.autograd.grad(loss_fn(module, batch), parameters)
+        return torch.cat([slope.reshape(-1) for slope in slopes]).numpy()
+
+    columns = []
+    for entries in [parameter.data.view(-1) for parameter in parameters]:
+        for place in range(len(entries)):
+            before = entries[place].item()
+            ends = []
+            for sign in (1, -1):
+                entries[place] = before + sign * step
+                ends.append(slope())
+            entries[place] = before
+            columns.append((ends[0] - ends[1]) / (2 * step))
+    matrix = np.array(columns)
+    return (matrix + matrix.T) / 2, slope()
 
 
 @pytest.mark.parametrize("kind", ["resnet", "transformer"])
 def test_a_module_agrees_with_its_dense_hessian(kind, float64):
     module, batch = problem(kind)
     truth, slope = dense(module, batch)
-    values = np.linalg.eigvalsh(truth)
+    values, size = np.linalg.eigvalsh(truth), abs(truth).max()
     operator = measure.torch.operator(module, loss_fn, batch)
     assert operator.size == len(truth)
     rows = [jax.flatten_util.ravel_pytree(operator(unit))[0] for unit in units(operator.params)]
-    assert_allclose(np.stack(rows), truth[:5], atol=1e-12 * abs(truth).max())
-    top = measure.top_eigenvalues(operator, 3, key=0, which="largest", tolerance=1e-8)
-    assert_allclose(top.values, values[::-1][:3], rtol=1e-10)
-    exact = measure.trace(operator, key=0, num_deflated=len(truth))
-    assert exact.value == pytest.approx(np.trace(truth), rel=1e-9)
+    assert_allclose(np.stack(rows), truth[:5], atol=1e-8 * size)
+    top = measure.top_eigenvalues(operator, 3, key=0, which="largest", tolerance=1e-6)
+    assert_allclose(top.values, values[::-1][:3], rtol=1e-7)
+    trace = measure.trace(operator, key=0)
+    assert abs(trace.value - np.trace(truth)) < 4 * trace.standard_error < 0.4 * np.trace(truth)
     density = measure.spectral_density(operator, key=0, num_steps=20)
     assert density.nodes.max() == pytest.approx(values[-1], rel=1e-3)
     loss, params = measure.torch.loss(module, loss_fn, batch), measure.torch.parameters(module)
-    found = measure.layers(loss, params, key=0, rho=0.05, num_probes=2, num_deflated=len(truth), num_steps=3)
     names = [name for path, leaf in jax.tree_util.tree_leaves_with_path(params) for name in [path_of(path)] * leaf.size]
+    groups = {"first": "0/*", "rest": ["1/*", "4/*"]} if kind == "resnet" else {"attention": "block/self_attn/*"}
+    found = measure.layers(loss, params, key=0, rho=0.05, groups=groups, num_steps=3)
     for name, layer in found.layers.items():
-        places = [i for i, one in enumerate(names) if one.rpartition("/")[0] == name]
+        beginnings = {"first": ("0/",), "rest": ("1/", "4/"), "attention": ("block/self_attn/",)}[name]
+        places = [place for place, one in enumerate(names) if one.startswith(beginnings)]
         block = truth[np.ix_(places, places)]
-        assert layer.top_eigenvalue == pytest.approx(np.linalg.eigvalsh(block)[-1], rel=1e-5)
-        assert layer.trace.value == pytest.approx(np.trace(block), rel=1e-8, abs=1e-10)
+        assert layer.top_eigenvalue == pytest.approx(np.linalg.eigvalsh(block)[-1], rel=1e-6)
+        assert abs(layer.trace.value - np.trace(block)) < 4 * layer.trace.standard_error
         assert layer.ascent_share == pytest.approx(np.sum(slope[places] ** 2) / np.sum(slope**2), rel=1e-9)
 
 

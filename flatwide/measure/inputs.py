@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from numbers import Integral
@@ -79,6 +79,12 @@ def numbers(params: PyTree, mask: PyTree | None, function: Callable) -> tuple[Py
         mask = jax.tree.map(lambda keep, is_one: keep if is_one else None, mask, is_number)
     leaves, structure = jax.tree.flatten(params)
     others = tuple(None if _is_number(leaf) else leaf for leaf in leaves)
+    for leaf in others:
+        if not isinstance(leaf, Hashable):
+            raise ValueError(
+                f"params: a leaf of type {type(leaf).__name__} is no array of real numbers and cannot be compiled in; "
+                "split it off, and hand it to the loss as `extra`."
+            )
     arrays = jax.tree.map(lambda leaf: _at_least_32_bits(leaf) if _is_number(leaf) else None, params)
     return arrays, mask, _Completed(function, structure, others)
 
@@ -111,7 +117,10 @@ def check_params(params: PyTree, mask: PyTree | None) -> None:
         raise ValueError("params: expected at least one parameter.")
     dtypes = sorted({str(jnp.result_type(leaf)) for _, leaf in leaves})
     if len(dtypes) > 1 or not jnp.issubdtype(dtypes[0], jnp.floating):
-        raise ValueError(f"params of type {', '.join(dtypes)}: expected real floating numbers of one type; cast them.")
+        raise ValueError(
+            f"params of type {', '.join(dtypes)}: expected real floating numbers of one type; cast them, or hand what "
+            "is no parameter to the loss as `extra`."
+        )
     for path, leaf in leaves:
         if not bool(jnp.all(jnp.isfinite(leaf))):
             raise ValueError(

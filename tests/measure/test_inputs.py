@@ -83,6 +83,13 @@ def module_loss(module, batch):
     return jnp.mean((module.activation(batch[0] @ module.weight) - batch[1]) ** 2)
 
 
+def test_leaves_that_cannot_be_compiled_in_are_refused():
+    with pytest.raises(ValueError, match="hand it to the loss as `extra`"):
+        measure.hessian_operator(squared, W | {"key": jax.random.key(0)}, (X, Y))
+    with pytest.raises(ValueError, match=r"float32, int32: .* hand what is no parameter to the loss as `extra`"):
+        measure.hessian_operator(squared, W | {"count": jnp.arange(2)}, (X, Y))
+
+
 def example_loss(module, example):
     return module_loss(module, (example[0][None], example[1]))
 

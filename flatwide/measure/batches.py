@@ -22,10 +22,6 @@ class Batches(NamedTuple):
     weights: tuple[Array, ...]
 
 
-# For a function that reads no data: one batch without arrays.
-NOTHING = Batches(groups=((),), weights=(np.ones(1, np.float32),))
-
-
 def collect(
     batches: PyTree, *, batch_size: int | None = None, weigh: Callable[[PyTree], float] | None = None
 ) -> Batches:
@@ -56,6 +52,11 @@ def collect(
         jax.tree.map(lambda *leaves: jnp.stack(leaves), *(pieces[i] for i in group)) for group in places.values()
     )
     return Batches(groups, tuple(jnp.asarray(weights[group], float) for group in places.values()))
+
+
+def no_data() -> Batches:
+    """Make the batches of a function that reads no data: one without arrays."""
+    return Batches(groups=((),), weights=(jnp.ones(1),))
 
 
 def num_examples(batch: PyTree) -> int:

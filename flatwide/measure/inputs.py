@@ -59,7 +59,7 @@ def read(
     functions = (first, *functions[1:])
     rest = () if extra is None else (extra,)
     if batches is None:
-        return Inputs(params, mask, data.NOTHING, rest, tuple(map(without_data, functions)))
+        return Inputs(params, mask, data.no_data(), rest, tuple(map(without_data, functions)))
     collected = data.collect(batches, batch_size=batch_size, weigh=weigh)
     if weigh is None and len(functions) == 1:
         _warn_of_sum(first, trees.apply_mask(params, mask), collected, rest)

@@ -125,7 +125,7 @@ def _with_data(
     function: Callable, batches: PyTree | None, batch_size: int | None, weigh: Callable[[PyTree], float] | None
 ) -> tuple[Callable, data.Batches]:
     if batches is None:
-        return inputs.without_data(function), data.NOTHING
+        return inputs.without_data(function), data.no_data()
     return function, data.collect(batches, batch_size=batch_size, weigh=weigh)
 
 

@@ -54,7 +54,7 @@ def parameters(module: Any) -> PyTree:
     """
     named = {}
     for name, parameter in _trained(module).items():
-        if parameter.dtype == _torch().float64 and not jax.config.jax_enable_x64:
+        if parameter.dtype == _torch().float64 and jnp.result_type(float) != np.float64:
             raise ValueError(
                 f"parameter {name!r} has 64 bits, and JAX has 32: call jax.config.update('jax_enable_x64', True) at "
                 "the start, or module.float()."

@@ -85,7 +85,7 @@ def _program(workload: Workload) -> Callable:
 def _summary(objective: Objective, scores: Scores) -> dict[str, float]:
     found = {"loss": float(np.sum(scores.losses, dtype=np.float64) / np.sum(scores.weights, dtype=np.float64))}
     if objective.metric_name != "score":  # of games, which are the same whatever the weights are now
-        found["metric"] = float(objective.metric(scores.predictions, scores.weights))
+        found["metric"] = float(objective.metric(scores.predictions, np.asarray(scores.weights)))
     return found
 
 

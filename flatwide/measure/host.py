@@ -1,56 +1,36 @@
-"""Call Python on the host from a compiled program, with numbers of any width."""
+"""Call Python on the host from a compiled program."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from jax.experimental.buffer_callback import buffer_callback
 
-from flatwide.types import Array, PyTree
-
-_WIDE = (
-    8  # bytes of a number that JAX cuts to half in a callback: it runs in a thread of its own, which knows of no x64
-)
+from flatwide.types import PyTree
 
 
 def call(function: Callable[..., PyTree], like: PyTree, *arguments: PyTree) -> PyTree:
-    """Call a function on the host.
+    """Call a function on the host, which reads the arguments where they are.
 
     Args:
-      function: of the arguments with leaves as `read` takes them; gives a pytree of NumPy arrays.
-      like: what it gives, as pytree of arrays or of `jax.ShapeDtypeStruct`.
-      arguments: pytrees of arrays. On a CPU they are handed over without a copy.
+      function: of pytrees of buffers that NumPy (`np.asarray`) and PyTorch (`torch.from_dlpack`) view without a copy;
+        it must not write to them, nor keep them. Gives a pytree of NumPy arrays.
+      like: what it gives, as a pytree of arrays or of `jax.ShapeDtypeStruct`.
+      arguments: pytrees of arrays.
     """
-    shapes = jax.tree.map(lambda leaf: _halved(leaf) if _is_wide(leaf.dtype) else _same(leaf), like)
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), like)
+    if jax.default_backend() != "cpu":
+        return jax.pure_callback(function, shapes, *arguments, vmap_method="sequential")
 
-    def halved(*arguments: PyTree) -> PyTree:
-        found = function(*arguments)
-        return jax.tree.map(lambda leaf: leaf[..., None].view(np.uint32) if _is_wide(leaf.dtype) else leaf, found)
+    # `pure_callback` copies its arguments on the threads of the program that waits for it, which never ends where there
+    # is one thread; and it cuts 64 bits to 32 in a thread of its own, which knows of no `enable_x64`.
+    def fill(context: Any, outputs: PyTree, *buffers: PyTree) -> None:
+        del context
+        jax.tree.map(_write, outputs, function(*buffers))
 
-    sent = jax.tree.map(lambda leaf: _bits(leaf) if _is_wide(leaf.dtype) else leaf, arguments)
-    found = jax.pure_callback(halved, shapes, *sent, vmap_method="sequential")
-    return jax.tree.map(
-        lambda leaf, to: jax.lax.bitcast_convert_type(leaf, to.dtype) if _is_wide(to.dtype) else leaf, found, like
-    )
-
-
-def read(leaf: Array, dtype: np.dtype) -> np.ndarray:
-    """View a leaf that the host function is given, of an argument of some type, as it was."""
-    array = np.asarray(leaf)
-    return array.view(dtype)[..., 0] if _is_wide(dtype) else array
+    return buffer_callback(fill, shapes, vmap_method="sequential")(*arguments)
 
 
-def _is_wide(dtype: np.dtype) -> bool:
-    return np.dtype(dtype).itemsize == _WIDE
-
-
-def _bits(leaf: Array) -> Array:
-    return jax.lax.bitcast_convert_type(leaf, jnp.uint32)
-
-
-def _same(leaf: PyTree) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
-
-
-def _halved(leaf: PyTree) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct((*leaf.shape, 2), jnp.uint32)
+def _write(output: Any, value: np.ndarray) -> None:
+    np.asarray(output)[...] = value

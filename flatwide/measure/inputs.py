@@ -217,19 +217,24 @@ class _WithoutData:
         return self.function(params, *extra)
 
 
+def warn_of_sum(once: float, twice: float) -> None:
+    """Warn of a loss that is twice as large where every example is there twice."""
+    if once and math.isfinite(once) and abs(twice - 2 * once) <= _SUM_TOLERANCE * abs(once):
+        warnings.warn(
+            f"loss_fn looks like a sum over examples: {once:.6g} for some and {twice:.6g} with each of them twice. A "
+            "sum is as many times too large as there are examples in a batch; give the mean over the batch.",
+            stacklevel=5,
+        )
+
+
 def _warn_of_sum(loss_fn: Callable, params: PyTree, batches: data.Batches, extra: tuple) -> None:
-    """Warn of a loss that doubles where every example is there twice: two examples tell, whatever their number."""
+    """Try a loss on two examples, and on both twice: they tell, whatever the number of all."""
     few = jax.tree.map(lambda leaf: leaf[0, :2], batches.groups[0])
     try:
         once, twice = (float(loss) for loss in _once_and_twice(loss_fn, params, few, extra))
     except (TypeError, ValueError):  # a loss of batches of one size, or one that does not fit the data at all
         return
-    if once and math.isfinite(once) and abs(twice - 2 * once) <= _SUM_TOLERANCE * abs(once):
-        warnings.warn(
-            f"loss_fn looks like a sum over examples: {once:.6g} for some and {twice:.6g} with each of them twice. A "
-            "sum is as many times too large as there are examples in a batch; give the mean over the batch.",
-            stacklevel=4,
-        )
+    warn_of_sum(once, twice)
 
 
 @partial(jax.jit, static_argnames="loss_fn")

@@ -171,10 +171,8 @@ class _OnHost:
     multiply: Callable
 
     def __call__(self, vector: PyTree, *arrays: PyTree) -> PyTree:
-        dtypes = jax.tree.map(lambda leaf: np.dtype(leaf.dtype), (vector, *arrays))
-
         def product(*arguments: PyTree) -> PyTree:
-            vector, *rest = jax.tree.map(host.read, arguments, dtypes)
+            vector, *rest = jax.tree.map(np.asarray, arguments)
             found = self.multiply(vector, *rest)
             _check_product(found, vector)
             return jax.tree.map(lambda leaf, to: np.asarray(leaf, to.dtype), found, vector)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flatwide.measure import batches as data
-from flatwide.measure import host
+from flatwide.measure import host, inputs
 from flatwide.measure.operators import Operator, hessian_operator
 from flatwide.types import Array, PyTree
 
@@ -84,7 +84,8 @@ def loss(
     Returns: loss(params) with params like `parameters(module)`. Hand it to `sharpness`, `layers`, `surface`, `barrier`
       or `smoothness_and_pl` without batches. It serves what takes a loss of all examples; not what takes the
       loss of single examples, as `hessian_moments` does.
-    Raises: ValueError for a module in training mode that has dropout or batch norm, or a list of bare tensors.
+    Raises: ValueError for a module in training mode, no parameter to train, or a list of bare tensors.
+    Warns: UserWarning where the loss looks like a sum over its examples instead of a mean.
     Equation: sum_b w_b L_b(params) / sum_b w_b, with w_b the examples of batch b.
     Cost: a value is a forward pass; a gradient beside it a backward pass.
     """
@@ -109,6 +110,8 @@ def loss(
         def forward(self, batch: Any) -> Any:
             return loss_fn(self.module, batch)
 
+    if weigh is None and isinstance(batches, list) and batches:
+        _warn_of_sum(module, loss_fn, batches[0])
     trained = _trained(module)
     names = tuple(jax.tree.leaves(_nested({name: name for name in trained})))
     return _Loss(
@@ -189,9 +192,21 @@ class _Loss:
     def _tensors(self, tree: PyTree) -> list:
         """View arrays as tensors; they are copied only to another device or type."""
         torch = _torch()
-        tensors = [torch.from_dlpack(leaf) for leaf in jax.tree.leaves(tree)]
-        wide = [one.view(torch.float64)[..., 0] if one.dtype == torch.uint32 else one for one in tensors]
-        return [one.to(self.device, dtype) for one, dtype in zip(wide, self.dtypes, strict=True)]
+        leaves = zip(jax.tree.leaves(tree), self.dtypes, strict=True)
+        return [torch.from_dlpack(leaf).to(self.device, dtype) for leaf, dtype in leaves]
+
+
+def _warn_of_sum(module: Any, loss_fn: Callable[[Any, Any], Any], batch: Any) -> None:
+    torch = _torch()
+    few = jax.tree.map(lambda leaf: leaf[:2], batch)
+    try:
+        with torch.no_grad():
+            once, twice = (
+                float(loss_fn(module, one)) for one in (few, jax.tree.map(lambda leaf: torch.cat([leaf, leaf]), few))
+            )
+    except (RuntimeError, TypeError, ValueError, LookupError):  # a batch or loss of one size only
+        return
+    inputs.warn_of_sum(once, twice)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))

@@ -169,3 +169,12 @@ def test_products_of_numpy_keep_64_bits(float64):
     matrix = np.diag([1.0, 2.0, 3.0]) + 1e-9
     found = measure.top_eigenvalues(measure.operator(lambda v: matrix @ v, jnp.zeros(3)), 3, key=0, tolerance=1e-12)
     np.testing.assert_allclose(found.values, np.linalg.eigvalsh(matrix)[::-1], rtol=1e-13)
+
+
+def test_long_products_of_numpy_do_not_wait_for_their_own_thread():
+    # A callback that copies its arguments on the only thread of this process would never end.
+    diagonal = np.linspace(0, 1, 300_000, dtype=np.float32) ** 8
+    operator = measure.operator(lambda v: diagonal * v, jnp.zeros(300_000))
+    assert measure.top_eigenvalues(operator, key=0, basis_size=8, tolerance=1e-3).values[0] == pytest.approx(
+        1, rel=1e-3
+    )

@@ -222,6 +222,12 @@ def test_frozen_and_unused_and_linear_parameters():
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(operator(operator.params)))
 
 
+def test_a_sum_over_examples_is_told():
+    module, x = nn.Linear(3, 1).eval(), torch.ones(4, 3)
+    with pytest.warns(UserWarning, match="looks like a sum over examples"):
+        measure.torch.loss(module, lambda m, b: (m(b) ** 2).sum(), x)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

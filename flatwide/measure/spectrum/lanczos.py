@@ -91,7 +91,7 @@ class Basis:
         """
         place = self.num_rows
         # Apart from what follows: the product takes the longest to compile, and `multiply` needs it too.
-        product = _multiply_flat(self.product, self._operator.params, self._row)
+        product = self._product_of(self._row)
         entries, following, length = _extend(product, tuple(self._blocks), self._row, self._before, place)
         self._before, self._row = self._row, following
         entries, length = np.asarray(entries, np.float64)[: place + 1], float(length)
@@ -123,7 +123,7 @@ class Basis:
     def multiply(self, row: Array) -> Array:
         """Multiply a flat vector afresh."""
         self.num_products += 1
-        return _multiply_flat(self.product, self._operator.params, row)
+        return self._product_of(row)
 
     def check(self, coefficients: np.ndarray) -> "Checked":
         """Multiply combinations of the rows afresh, such as Ritz vectors; one product each."""
@@ -154,6 +154,10 @@ class Basis:
         self._row, length = _orthonormal(tuple(self._blocks), vector, self.num_rows)
         self._write(self.num_rows)
         return float(length)
+
+    def _product_of(self, row: Array) -> Array:
+        # Finished before anything else is compiled, which would hold what a product on the host waits for.
+        return jax.block_until_ready(_multiply_flat(self.product, self._operator.params, row))
 
     def _write(self, place: int) -> None:
         at, inside = divmod(place, _ROWS)

@@ -1,4 +1,4 @@
-# make setup | demo | test | test-all | lint | docs
+# make setup | demo | test | test-all | mutants | lint | docs
 #
 # PYTHON (3.11 or newer) makes the environment in VENV; everything then runs in it. Nothing else need be installed.
 
@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := setup
-.PHONY: setup setup-run demo test test-all lint docs
+.PHONY: setup setup-run demo test test-all mutants lint docs
 
 setup: $(VENV)/installed-dev
 setup-run: $(VENV)/installed-run
@@ -41,6 +41,10 @@ test: lint
 # As users compile: `make test` leaves XLA's optimizations out where they do not matter.
 test-all: lint
 	XLA_FLAGS= $(BIN)/pytest -n $(WORKERS) --dist worksteal -m "slow or not slow"
+
+# Breaks copies of the package in one place at a time, and lists the breaks that no test notices.
+mutants: setup
+	$(BIN)/python tests/mutants --workers $(WORKERS)
 
 lint: setup
 	$(BIN)/ruff check

@@ -55,6 +55,7 @@ def main() -> None:
     from flatwide import experiment, trees
     from flatwide.data.atari import BREAKOUT, NUM_ACTIONS
     from flatwide.data.emulator import FRAME_SKIP, Consoles
+    from flatwide.runs.experiment import Experiment
     from flatwide.training import hosted
     from flatwide.training.segments import resident_segment
 
@@ -71,7 +72,7 @@ def main() -> None:
             chosen = generator.integers(NUM_ACTIONS, size=GAMES)
             consoles.step(chosen, generator.random((GAMES, FRAME_SKIP)))
 
-    def built_for(num_filters: int, rho: float) -> experiment.Experiment:
+    def built_for(num_filters: int, rho: float) -> Experiment:
         config = {
             "model": "ActorCritic",
             "num_filters": num_filters,

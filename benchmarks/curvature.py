@@ -10,45 +10,24 @@ Prints:  (a) a product, and a step of the solver, over the 14 matrix products th
          spectral density from 5 x 50 products: seconds, ratios theirs / ours as a median with its range, and errors.
 """
 
-import argparse
 import itertools
 import json
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import harness
 import numpy as np
-from mnist_epoch import count_products, ratio, seconds
+from harness import ratio
+from mnist_epoch import limit_program, seconds
 
-HERE = Path(__file__).parent
 SIZES, EXAMPLES = (784, 300, 100, 10), 1000
 PRODUCTS = 14
 TOLERANCE = 1e-4
 WRONG = "WRONG"
 SLOW = 5.0  # seconds after which a tool is not run again
-
-
-class Peer:
-    """A process that answers tasks."""
-
-    def __init__(self, python: str, script: str, threads: int, start: str):
-        command = [python, str(HERE / "peers" / script), str(threads), start]
-        environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-        self.process = subprocess.Popen(
-            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        self.versions = self.process.stdout.readline().strip()
-        if not self.versions:
-            raise SystemExit(f"--peer_python={python}: {script} needs its packages: pip install 'flatwide[peers]'.")
-
-    def ask(self, task: str, tool: str, number: int, seed: int) -> dict:
-        self.process.stdin.write(f"{task} {tool} {number} {seed}\n")
-        self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())
 
 
 def examples(data_dir: str | None) -> tuple[np.ndarray, np.ndarray]:
@@ -163,11 +142,7 @@ def products_program(params, batch):
 
     directions = [jax.random.normal(next(keys), kernel.shape) for kernel in (first, second, third)]
     arguments = (*directions, batch[0], second, third, hidden, deeper, back, back_deeper)
-    compiled = jax.jit(run).lower(*arguments).compile()
-    found = count_products(compiled.as_text())
-    if found != PRODUCTS:
-        raise SystemExit(f"the limit program has {found} products, not {PRODUCTS}: the compiler merged some.")
-    return lambda: jax.block_until_ready(compiled(*arguments))
+    return limit_program(run, arguments, PRODUCTS)
 
 
 def compare_products(operator, limit, torch, repeats: int) -> float:
@@ -262,15 +237,16 @@ def check_trace(true: float, limit: float):
     return check
 
 
+def ask(peer: harness.Peer, task: str, tool: str, number: int) -> Callable[[int], dict]:
+    return lambda seed: json.loads(peer.ask(f"{task} {tool} {number} {seed}"))
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peer_python", default=sys.executable)
+    parser = harness.arguments(__doc__, repeats=7)
     parser.add_argument("--data_dir")
     parser.add_argument("--train_steps", type=int, default=100)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--repeats", type=int, default=7)
     flags = parser.parse_args()
-    os.environ["NPROC"] = str(flags.threads)
+    header = harness.start(flags)
 
     import jax
     import jax.numpy as jnp
@@ -285,21 +261,18 @@ def main() -> None:
         layers = {f"kernel_{i}": kernel for i, (kernel, _) in enumerate(params)}
         layers |= {f"bias_{i}": bias for i, (_, bias) in enumerate(params)}
         np.savez(start, inputs=batch[0], labels=batch[1], **layers)
-        torch = Peer(flags.peer_python, "torch_curvature.py", flags.threads, start)
-        matfree = Peer(flags.peer_python, "matfree_curvature.py", flags.threads, start)
+        torch = harness.Peer(flags, "torch_curvature.py", start)
+        matfree = harness.Peer(flags, "matfree_curvature.py", start)
 
-    device = jax.local_devices()[0].device_kind
-    print(f"{device}, {flags.threads} threads, jax {jax.__version__}, {torch.versions}, {matfree.versions}")
+    print(f"{header}, {torch.versions}, {matfree.versions}")
     data = "MNIST" if flags.data_dir else "made data"
     print(f"{data}, loss {loss_fn(params, batch):.3f} after {flags.train_steps} steps; {flags.repeats} blocks")
     print(f"float64: eigenvalues {', '.join(f'{value:.4f}' for value in values)}; trace {total:.3f}")
 
     operator = measure.hessian_operator(loss_fn, params, batch)
     limit = products_program(params, batch)
-    product = compare_products(operator, limit, lambda: torch.ask("product", "-", 10, 0)["seconds"], flags.repeats)
-
-    def ask(peer: Peer, task: str, tool: str, number: int):
-        return lambda repeat: peer.ask(task, tool, number, repeat)
+    torch_product = ask(torch, "product", "-", 10)
+    product = compare_products(operator, limit, lambda: torch_product(0)["seconds"], flags.repeats)
 
     for k, steps in ((1, 8), (5, 20)):
         counts: list[int] = []
@@ -312,7 +285,7 @@ def main() -> None:
         compiling = seconds(lambda top=top: top(0))
         peers = {name: ask(torch, "top", name, k) for name in ("scipy", "curvlinops", "pyhessian", "eigenthings")}
         while True:  # matfree has no test of its own: as many products as it takes
-            reply = matfree.ask("top", f"{k}/{steps}", 0, 0)
+            reply = ask(matfree, "top", f"{k}/{steps}", 0)(0)
             if reply["residual"] <= TOLERANCE * values[0]:
                 break
             steps += 2
@@ -335,7 +308,7 @@ def main() -> None:
         "matfree, 150 Hutchinson": ask(matfree, "trace", "hutchinson", 150),
         "matfree, 44 XTrace": ask(matfree, "trace", "xtrace", 22),
     }
-    matfree.ask("trace", "hutchinson", 150, 0), matfree.ask("trace", "xtrace", 22, 0)
+    peers["matfree, 150 Hutchinson"](0), peers["matfree, 44 XTrace"](0)
     mine = compare("(c) trace, 35 products of ours", trace, peers, check_trace(total, 5), flags.repeats)
     outside = statistics.median(mine) - 35 * product
     print(f"    flatwide: {outside:.3f} s outside of the products; first call {compiling:.1f} s")
@@ -347,7 +320,7 @@ def main() -> None:
     compiling = seconds(lambda: density(0))
     peers = {name: ask(torch, "density", name, 50) for name in ("curvlinops", "pyhessian", "eigenthings")}
     peers["matfree"] = ask(matfree, "density", "-", 50)
-    matfree.ask("density", "-", 50, 0)
+    peers["matfree"](0)
     title = "(d) density, 5 x 50 products (error: of its mean)"
     mine = compare(title, density, peers, check_trace(total, 50), max(2, flags.repeats // 2))
     outside = statistics.median(mine) - 250 * product

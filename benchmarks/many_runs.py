@@ -39,14 +39,14 @@ def make(workdir: Path, num_runs: int) -> int:
     """Write the files of every run of the study; give their number."""
     import numpy as np
 
-    from flatwide import driver
+    from flatwide.runs.identity import locate
     from flatwide.study import plan
 
     planned = plan.expand(study(num_runs)).runs
     random = np.random.default_rng(0)
     for run in planned:
         config = run.config
-        directory, identity = driver.locate(config, workdir)
+        directory, identity = locate(config, workdir)
         if directory.status() == "finished":
             continue
         directory.path.mkdir(parents=True, exist_ok=True)
@@ -70,9 +70,9 @@ def make(workdir: Path, num_runs: int) -> int:
 
 def table(workdir: Path, num_runs: int) -> None:
     """Rebuild the table."""
-    from flatwide import results
+    from flatwide.runs.table import write_results
 
-    results.write_results(workdir)
+    write_results(workdir)
 
 
 def report(workdir: Path, num_runs: int) -> None:

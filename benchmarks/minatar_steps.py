@@ -12,38 +12,12 @@ Prints:  for each number of filters the actions a second of (a), and the seconds
          brackets. It stops if (b) does not end with the weights of (a).
 """
 
-import argparse
-import os
 import statistics
-import subprocess
-import sys
 import time
-from pathlib import Path
 
-HERE = Path(__file__).parent
+import harness
+
 ACTIONS = 64 * 128  # of an epoch
-
-
-class Peer:
-    """A PyTorch process that trains when it is told to."""
-
-    def __init__(self, python: str, threads: int, num_filters: int):
-        command = [python, str(HERE / "peers" / "torch_ppo.py"), str(threads), str(num_filters)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.versions = self.process.stdout.readline().strip()
-        if not self.versions:
-            raise SystemExit(f"--peer_python={python}: it needs torch and MinAtar: pip install torch MinAtar.")
-
-    def seconds(self, part: str) -> tuple[float, float]:
-        """Give wall and processor seconds of `games`, `play` or `train` for an epoch's actions."""
-        self.process.stdin.write(f"{part}\n")
-        self.process.stdin.flush()
-        wall, processor = self.process.stdout.readline().split()
-        return float(wall), float(processor)
-
-    def close(self) -> None:
-        self.process.stdin.close()
-        self.process.wait()
 
 
 def timed(function, *arguments):
@@ -135,13 +109,10 @@ class Loop:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peer_python", default=sys.executable)
+    parser = harness.arguments(__doc__, repeats=5)
     parser.add_argument("--num_filters", type=int, nargs="+", default=[4, 16])
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=5)
     flags = parser.parse_args()
-    os.environ["NPROC"] = str(flags.threads)
+    header = harness.start(flags)
 
     import jax
     import numpy as np
@@ -149,21 +120,21 @@ def main() -> None:
     from flatwide import experiment
     from flatwide.config import load_file
 
-    config = load_file(str(HERE.parent / "configs" / "minatar_ppo.py"))
+    config = load_file(str(harness.HERE.parent / "configs" / "minatar_ppo.py"))
     for num_filters in flags.num_filters:
         built = experiment.build(config | {"rho": 0.0, "num_filters": num_filters})
         segment, loop, state = built.segment(), Loop(built), built.init()
-        peer = Peer(flags.peer_python, flags.threads, num_filters)
+        peer = harness.Peer(flags, "torch_ppo.py", str(num_filters))
         split = built.train
         at_random, key = play_at_random(split.game, split.num_envs, split.unroll_length), jax.random.key(0)
         games = state.source["playing"].states
         begun = jax.device_put(jax.tree.map(np.asarray, state))
         parts = ("games", "play", "train")
         for part in parts:
-            peer.seconds(part)
+            peer.ask(part)
         timed(at_random, key, games), timed(built.source.plan.play, built.values, begun)
         looped = loop.epoch(built.init())
-        state, _ = segment(built.values, state, built.steps_per_epoch)
+        state, _, _ = segment(built.values, state, built.steps_per_epoch)
         for found, expected in zip(jax.tree.leaves(looped.params), jax.tree.leaves(state.params), strict=True):
             if not np.allclose(found, expected, atol=1e-3):
                 raise SystemExit(f"the loop's weights differ by {np.abs(found - expected).max()}.")
@@ -176,11 +147,10 @@ def main() -> None:
             ours["train"].append(seconds)
             loops.append(timed(loop.epoch, jax.device_put(before))[0])
             for part in parts:
-                theirs[part].append(peer.seconds(part))
-        peer.close()
-        device = jax.local_devices()[0].device_kind
+                theirs[part].append(tuple(map(float, peer.ask(part).split())))
+        peer.stop()
         print(
-            f"{num_filters} filters, {flags.threads} thread(s), {device}, jax {jax.__version__}, {peer.versions}, "
+            f"{num_filters} filters, {header}, {peer.versions}, "
             f"{flags.repeats} epochs of {ACTIONS:,} actions\n"
             f"training: (a) {rates(ours['train'])} actions a second; "
             f"(b) loop over the same compiled functions / (a) {both(loops, ours['train'])}; "

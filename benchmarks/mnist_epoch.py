@@ -1,27 +1,28 @@
 """A SAM epoch of LeNet-300-100 (batch 128, 60,000 examples) against its own arithmetic, and against PyTorch.
 
 Run:     python benchmarks/mnist_epoch.py --peer_python=PATH_TO_A_PYTHON_WITH_TORCH_AND_PYTORCH_OPTIMIZER
+         [--threads 1] [--repeats 15]
+Does:    what harness.py says, with the SAM of pytorch_optimizer, and times the epoch's matrix products in turn too.
 Prints:  (a) the epoch over the time of the 16 matrix products a step, alone and back to back, on the same cores;
-         (b) PyTorch's epoch over ours, same threads; evaluation and checkpoint apart. Blocks alternate, so that other
-         load on the machine hits all of them; each ratio is a median with its range.
+         (b) PyTorch's epoch over ours, same threads; evaluation and checkpoint apart. Each ratio is a median with its
+         range.
 """
 
-import argparse
 import itertools
-import os
 import re
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-HERE = Path(__file__).parent
+import harness
+import numpy as np
+
 PRODUCTS = 16  # forward 3, backward 5, twice
 
 
-def products_program(steps: int):
+def products_program(steps: int) -> Callable[[], object]:
     """Compile the step's 16 matrix products, `steps` times; nothing else but cutting the next batch out of the data."""
     import jax
 
@@ -48,93 +49,60 @@ def products_program(steps: int):
     shapes = list(itertools.pairwise(sizes)) * 2
     weights = [0.05 * jax.random.normal(key, shape) for key, shape in zip(keys, shapes, strict=True)]
     data = jax.random.uniform(jax.random.key(1), (steps * 128, 784))
-    arguments = (data, tuple(weights[:3]), tuple(weights[3:]))
+    return limit_program(run, (data, tuple(weights[:3]), tuple(weights[3:])), PRODUCTS)
+
+
+def limit_program(run: Callable, arguments: tuple, num_products: int) -> Callable[[], object]:
+    """Compile matrix products that are a limit; stops if the compiler has merged some."""
+    import jax
+
     compiled = jax.jit(run).lower(*arguments).compile()
-    found = count_products(compiled.as_text())
-    if found != PRODUCTS:
-        raise SystemExit(f"the limit program has {found} products, not {PRODUCTS}: the compiler merged some.")
+    counted = len(re.findall(r"= \S+ dot\(|custom_call_target=\"__onednn\$matmul\"", compiled.as_text()))
+    if counted != num_products:
+        raise SystemExit(f"the limit program has {counted} products, not {num_products}: the compiler merged some.")
     return lambda: jax.block_until_ready(compiled(*arguments))
 
 
-def count_products(text: str) -> int:
-    """Count matrix products in a compiled program."""
-    return len(re.findall(r"= \S+ dot\(|custom_call_target=\"__onednn\$matmul\"", text))
-
-
-class Peer:
-    """A PyTorch process that trains when it is told to."""
-
-    def __init__(self, python: str, threads: int):
-        command = [python, str(HERE / "peers" / "torch_mnist.py"), str(threads)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.versions = self.process.stdout.readline().strip()
-        if not self.versions:
-            raise SystemExit(
-                f"--peer_python={python}: it needs torch and pytorch_optimizer: pip install 'flatwide[peers]'."
-            )
-
-    def seconds(self, steps: int) -> float:
-        self.process.stdin.write(f"{steps}\n")
-        self.process.stdin.flush()
-        return float(self.process.stdout.readline())
-
-
-def seconds(work) -> float:
+def seconds(work: Callable[[], object]) -> float:
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
 
 
-def ratio(numerators, denominators) -> str:
-    found = sorted(a / b for a, b in zip(numerators, denominators, strict=True))
-    return f"{statistics.median(found):.2f} ({found[0]:.2f} .. {found[-1]:.2f})"
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peer_python", default=sys.executable)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--repeats", type=int, default=15)
-    flags = parser.parse_args()
-    os.environ["NPROC"] = str(flags.threads)
+    flags = harness.arguments(__doc__, repeats=15).parse_args()
+    header = harness.start(flags)
 
-    import jax
-    import numpy as np
-
-    from flatwide import checkpoints, experiment
+    from flatwide import experiment
     from flatwide.config import load_file
+    from flatwide.runs import checkpoints
 
-    config = load_file(str(HERE.parent / "configs" / "mnist_mlp.py"))
-    built = experiment.build(config | {"dataset": f"{HERE}/made_data.py:mnist_like"})
-    steps = built.steps_per_epoch
-    segment, state = built.segment(), built.init()
-    evaluate = built.evaluator(built.test)
-    limit = products_program(steps)
-    peer = Peer(flags.peer_python, flags.threads)
-    state, _ = segment(built.values, state, steps)
-    evaluate(state)
-    limit()
-    peer.seconds(20)
+    config = load_file(str(harness.HERE.parent / "configs" / "mnist_mlp.py"))
+    built = experiment.build(config | {"dataset": f"{harness.HERE}/made_data.py:mnist_like"})
+    steps, ours = built.steps_per_epoch, harness.Ours(built)
+    with tempfile.TemporaryDirectory() as folder:
+        harness.carry_over(built, harness.first_batches(built, most=harness.CHECKED_STEPS), Path(folder))
+        peer = harness.Peer(flags, "torch_mnist.py", folder, "PyTorch")
+    agreement = harness.check_agreement(harness.first_steps(ours), harness.first_steps(peer))
+    limit, evaluate = products_program(steps), built.evaluator(built.test)
+    limit(), evaluate(ours.state), peer.run(20)
 
-    ours, alone, theirs = [], [], []
-    for repeat in range(flags.repeats):
-        began = time.perf_counter()
-        state, _ = segment(built.values, state, (repeat + 2) * steps)
-        ours.append(time.perf_counter() - began)
+    times, alone, theirs = [], [], []
+    for _ in range(flags.repeats):
+        times.append(ours.run(steps).wall)
         alone.append(seconds(limit))
-        theirs.append(peer.seconds(steps // 4) * steps / (steps // 4))
-        time.sleep(0.5)  # PyTorch's threads spin for a while after their work; they must not take ours' cores
-    with tempfile.TemporaryDirectory() as directory:
-        saving = [seconds(lambda at=step: checkpoints.save(directory, at, state, extra={})) for step in range(5)]
-    evaluating = [seconds(lambda: evaluate(state)) for _ in range(5)]
+        theirs.append(peer.run(steps // 4).wall * steps / (steps // 4))
+        time.sleep(harness.REST_SECONDS)
+    peer.stop()
+    with tempfile.TemporaryDirectory() as folder:
+        saving = [seconds(lambda at=step: checkpoints.save(folder, at, ours.state, extra={})) for step in range(5)]
+    evaluating = [seconds(lambda: evaluate(ours.state)) for _ in range(5)]
 
-    device = jax.local_devices()[0].device_kind
-    print(f"{device}, {flags.threads} threads, jax {jax.__version__}, {peer.versions}, {flags.repeats} blocks")
-    print(
-        f"SAM epoch of {steps} steps: {statistics.median(ours):.3f} s ({steps / statistics.median(ours):.0f} steps/s)"
-    )
-    print(f"(a) epoch / its {PRODUCTS} matrix products a step: {ratio(ours, alone)}")
-    print(f"(b) PyTorch epoch / ours: {ratio(theirs, ours)}")
+    epoch = statistics.median(times)
+    print(f"{header}, {peer.versions}: {agreement}; {flags.repeats} blocks")
+    print(f"SAM epoch of {steps} steps: {epoch:.3f} s ({steps / epoch:.0f} steps/s)")
+    print(f"(a) epoch / its {PRODUCTS} matrix products a step: {harness.ratio(times, alone)}")
+    print(f"(b) PyTorch epoch / ours: {harness.ratio(theirs, times)}")
     print(
         f"apart: evaluation of 10,000 {1e3 * np.median(evaluating):.0f} ms, checkpoint {1e3 * np.median(saving):.0f} ms"
     )

@@ -23,16 +23,18 @@ from flatwide import config as configs
 config = configs.load_file(sys.argv[2]) | {"dataset": sys.argv[3]}
 config = configs.resolve(config)
 marks["config resolved"] = time.time() - began
-from flatwide import driver, experiment
+from flatwide.runs import jax_settings
+from flatwide import experiment
+from flatwide.runs.parts import load_dataset
 marks["imports"] = time.time() - began
-driver._start_jax(int(sys.argv[4]))
-experiment.load_dataset(config)
+jax_settings.start(int(sys.argv[4]))
+load_dataset(config)
 marks["data"] = time.time() - began
 built = experiment.build(config)
 state = built.init()
 marks["initial weights"] = time.time() - began
 segment = built.segment()
-state, _ = segment(built.values, state, 1)
+state, _, _ = segment(built.values, state, 1)
 marks["first step"] = time.time() - began
 import json
 print(json.dumps(marks))

@@ -30,7 +30,9 @@ SAMPLE = 14
 INSIDE = """
 import functools, json, sys, time
 import jax
-from flatwide import driver, experiment
+from flatwide import runner
+from flatwide.runs import build
+from flatwide.runs import experiment
 from flatwide.study import plan
 from flatwide.training import evaluate, segments, stretch
 
@@ -43,11 +45,11 @@ def timed(program):
         found = jax.block_until_ready(program.run(*inputs))
         spent[0] += time.monotonic() - started
         return found
-    return program._replace(run=run)
+    return stretch._Program(run)
 
 def forget():
-    stretch._programs.clear()
-    for cached in (experiment._program, experiment._compiled_init, evaluate.compiled_scores, segments.compiled_step):
+    cached_here = (build._program, experiment._compiled_init, evaluate.compiled_scores, segments.compiled_step)
+    for cached in (original, *cached_here):
         cached.cache_clear()
     jax.clear_caches()
 
@@ -55,13 +57,13 @@ workdir, mode, first = sys.argv[1], sys.argv[2], int(sys.argv[4])
 runs = plan.expand(json.loads(sys.argv[3])).runs[:first]
 if mode == "measure":
     for run in {run.shape: run for run in runs}.values():
-        driver.run(dict(run.config) | {"seed": 10**6}, workdir + "/warm", quiet=True, tensorboard=False)
-    stretch._program = lambda *arguments: timed(original(*arguments))
+        runner.run(dict(run.config) | {"seed": 10**6}, workdir + "/warm", quiet=True, tensorboard=False)
+    stretch._program = lambda *arguments, **options: timed(original(*arguments, **options))
 started = time.monotonic()
 for run in runs:
     if mode == "unshared":
         forget()
-    driver.run(run.config, workdir, quiet=True, tensorboard=False)
+    runner.run(run.config, workdir, quiet=True, tensorboard=False)
 print(json.dumps({"wall": time.monotonic() - started, "inside": spent[0], "runs": len(runs)}))
 """
 
@@ -122,7 +124,7 @@ def one_of_each_shape(runs: list, seed: int) -> list[dict]:
 
 def main(seeds: int, epochs: int) -> None:
     from flatwide import config as configs
-    from flatwide import results
+    from flatwide.runs.table import write_results
     from flatwide.study import plan
 
     axes = {"seed": tuple(range(seeds))}
@@ -146,7 +148,7 @@ def main(seeds: int, epochs: int) -> None:
         whole = 1 - inside["inside"] / cores / study
         print(f"  {100 * whole:.0f} % of its wall is not compiled training: start-up, compiling and report included")
         loop = in_process(text, folder / "loop", mode="plain")
-        results.write_results(folder / "loop")
+        write_results(folder / "loop")
         print(f"plain loop in one process: {loop['wall']:.1f} s: {loop['wall'] / study:.2f}x the study's time")
         ratios = seconds_by_width(folder / "loop") / (seconds_by_width(folder / "study") / cores)
         text_of = ", ".join(f"{size:,}: {ratio:.2f}x" for size, ratio in ratios.items())

@@ -1,32 +1,27 @@
 """A SAM step of the vision transformer (batch 128, 32x32x3, patches of 4) against PyTorch on the same cores.
 
 Run:     python benchmarks/vit_step.py --peer_python=PATH_TO_A_PYTHON_WITH_TORCH
-         [--hidden_size 32 128 256] [--loop scan|call] [--threads 2] [--repeats 7]
-Does:    what resnet_step.py does. PyTorch has its own fused attention, and its patches are cut beforehand.
-Prints:  as resnet_step.py.
+         [--hidden_size 32 128 256] [--loop scan|call] [--threads 1] [--repeats 7]
+Does:    what harness.py says, on made images. PyTorch has its own fused attention, and its patches are cut beforehand;
+         `loop` as for resnet_step.py.
+Prints:  as gcn_step.py.
 """
 
-import os
+import harness
+import made_data
 
-import resnet_step
+FIELDS = made_data.IMAGE_STEP | {"model": "ViT"}
 
 
 def main() -> None:
-    parser = resnet_step.arguments(__doc__)
+    parser = harness.arguments(__doc__, repeats=7)
     parser.add_argument("--hidden_size", type=int, nargs="+", default=[32, 128, 256])
+    parser.add_argument("--loop", choices=["scan", "call"], default="scan")
     flags = parser.parse_args()
-    os.environ["NPROC"] = str(flags.threads)
-
-    import jax
-    import jax.numpy as jnp
-
-    from flatwide.models import vit
-
-    print(resnet_step.describe(flags), flush=True)
-    example = jax.ShapeDtypeStruct((32, 32, 3), jnp.float32)
+    print(f"{harness.start(flags)}, loop {flags.loop}", flush=True)
     for hidden_size in flags.hidden_size:
-        model = vit.vit(example, resnet_step.CLASSES, hidden_size=hidden_size)
-        resnet_step.compare(f"hidden_size={hidden_size}", model, "torch_vit.py", flags)
+        fields = FIELDS | {"hidden_size": hidden_size}
+        harness.compare(f"hidden_size={hidden_size}", fields, "torch_vit.py", flags, loop=flags.loop)
 
 
 if __name__ == "__main__":

@@ -15,24 +15,24 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas
 
-    from flatwide.driver import run as run
-    from flatwide.trained import load_run as load_run
+    from flatwide.runner import run as run
+    from flatwide.runs.load import load_run as load_run
 
-_WHERE = {"run": "flatwide.driver", "load_run": "flatwide.trained"}
+_WHERE = {"run": "flatwide.runner", "load_run": "flatwide.runs.load"}
 
 
 def load(workdir: str | os.PathLike) -> "pandas.DataFrame":
     """Load the results table of a work directory: one row a run, every config and result field, and measurements."""
-    from flatwide import results
+    from flatwide.runs.table import collect
 
-    return results.collect(os.fspath(workdir))
+    return collect(os.fspath(workdir))
 
 
 def load_measurements(workdir: str | os.PathLike) -> "pandas.DataFrame":
     """Load what was measured on the networks of a work directory, at every epoch: one row a value."""
-    from flatwide import results
+    from flatwide.runs.table import collect_measurements
 
-    return results.collect_measurements(os.fspath(workdir))
+    return collect_measurements(os.fspath(workdir))
 
 
 def __getattr__(name: str):

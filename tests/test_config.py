@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from flatwide import config as configs
-from flatwide import experiment
+from flatwide.runs import identity
 
 
 def faults_of(**fields) -> list[str]:
@@ -15,7 +15,7 @@ def faults_of(**fields) -> list[str]:
 
 
 def identity_of(**fields):
-    return experiment.identity(configs.resolve(fields), "data")
+    return identity.identity(configs.resolve(fields), "data")
 
 
 @pytest.mark.parametrize(
@@ -219,10 +219,10 @@ def test_identity_covers_the_data_and_an_own_file(tmp_path):
     own = tmp_path / "mine.py"
     own.write_text("def mine(rho):\n    from flatwide import sam\n    return sam.normalized(rho)\n")
     fields = configs.resolve({"sam_variant": f"{own}:mine"})
-    first = experiment.identity(fields, "data")
+    first = identity.identity(fields, "data")
     own.write_text(own.read_text() + "# changed\n")
-    assert experiment.identity(fields, "data") != first
-    assert experiment.identity(fields, "other data") != experiment.identity(fields, "data")
+    assert identity.identity(fields, "data") != first
+    assert identity.identity(fields, "other data") != identity.identity(fields, "data")
 
 
 def test_identity_without_an_ascent_has_nothing_of_the_variant(tmp_path):
@@ -251,7 +251,7 @@ def test_a_field_of_the_users_own_is_allowed_where_their_builder_reads_it(tmp_pa
     own.write_text("def tiny(example, num_outputs, *, my_width=3):\n    return None\n")
     config = configs.resolve({"model": f"{own}:tiny", "my_width": 5})
     assert config.my_width == 5
-    assert experiment.identity(config, "data")["my_width"] == 5
+    assert identity.identity(config, "data")["my_width"] == 5
     assert "my_widht" in faults_of(model=f"{own}:tiny", my_widht=5)[0]
 
 

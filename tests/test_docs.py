@@ -8,8 +8,8 @@ import pytest
 
 import flatwide
 from flatwide import registry
+from flatwide.columns import RESULT_FIELDS
 from flatwide.config import SCHEMA, load_file
-from flatwide.runs import RESULT_FIELDS
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -124,7 +124,6 @@ def test_glossary_defaults_are_the_schemas():
 
 
 def test_own_model_data_loss_and_variant_of_the_docs_train(tmp_path):
-    from flatwide import driver
 
     for code in fences((ROOT / "docs" / "extending.md").read_text(), "python"):
         (tmp_path / code.split()[1]).write_text(code)
@@ -141,7 +140,7 @@ def test_own_model_data_loss_and_variant_of_the_docs_train(tmp_path):
         "init_scale": 0.1,
         "measurements": (f"{tmp_path}/weights.py:weights",),
     }
-    result = driver.run(config, tmp_path / "work", quiet=True)
+    result = flatwide.run(config, tmp_path / "work", quiet=True)
     assert result["status"] == "finished"
     assert result["num_params"] == 2 * 2 + 2
     assert result["steps"] == 2 * (300 - 50) // 50
@@ -150,14 +149,13 @@ def test_own_model_data_loss_and_variant_of_the_docs_train(tmp_path):
 
 
 def test_the_domain_in_one_file_is_trained_pruned_and_measured(tmp_path):
-    from flatwide import driver
 
     (code,) = (code for code in fences((ROOT / "docs" / "extending.md").read_text(), "python") if "# clouds.py" in code)
     (tmp_path / "clouds.py").write_text(code)
     own = {"model": f"{tmp_path}/clouds.py:deep_sets", "dataset": f"{tmp_path}/clouds.py:clouds"}
     fields = {"rho": 0.05, "pruner": "magnitude", "sparsity": 0.5, "batch_size": 20, "num_epochs": 10}
     fields |= {"base_optimizer": "adam", "learning_rate": 0.02, "measurements": ("curvature",), "measure_examples": 60}
-    result = driver.run(own | fields, tmp_path / "work", quiet=True)
+    result = flatwide.run(own | fields, tmp_path / "work", quiet=True)
     assert result["test_metric"] > 0.7
     assert result["num_nonzero_params"] == (2 * 32 + 32 * 2) // 2 + 32 + 2
     (row,) = flatwide.load(tmp_path / "work").to_dict("records")

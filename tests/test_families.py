@@ -12,8 +12,11 @@ from jax.flatten_util import ravel_pytree
 from numpy.testing import assert_allclose, assert_array_equal
 
 from flatwide import config as configs
-from flatwide import driver, experiment, trained, trees
+from flatwide import experiment, runner, trees
 from flatwide.measurements import measuring
+from flatwide.runs import driver
+from flatwide.runs.identity import locate
+from flatwide.runs.load import final_state, rebuild
 from flatwide.training.segments import compiled_step
 
 TINY = {
@@ -122,15 +125,15 @@ def run(request, fields_of, tmp_path_factory):
     """Train a network of the family, and measure it."""
     fields = fields_of(request.param) | {"measurements": ("curvature",)}
     workdir = tmp_path_factory.mktemp("run")
-    result = driver.run(fields, workdir, quiet=True)
-    directory, _ = driver.locate(configs.resolve(fields), workdir)
+    result = runner.run(fields, workdir, quiet=True)
+    directory, _ = locate(configs.resolve(fields), workdir)
     return fields, result, directory
 
 
 def test_a_sparse_network_trains_with_sam_to_its_end(run):
     fields, result, directory = run
-    built = trained.rebuild(directory)
-    begun, state = built.init(), trained.final_state(directory, built)
+    built = rebuild(directory)
+    begun, state = built.init(), final_state(directory, built)
     assert (result["status"], result["steps"], int(state.step)) == ("finished", built.num_steps, built.num_steps)
     assert built.num_steps > 2
     assert all(np.isfinite(row["test_metric"]) for row in directory.read_metrics())
@@ -178,11 +181,11 @@ def test_it_is_stopped_and_goes_on_with_the_same_bits(run, tmp_path):
     fields, _, directory = run
     fields = fields | {"measurements": ()}
     with pytest.raises(driver.Stopped):
-        driver.run(fields, tmp_path, should_stop=lambda: True, quiet=True)
-    cut, _ = driver.locate(configs.resolve(fields), tmp_path)
+        runner.run(fields, tmp_path, should_stop=lambda: True, quiet=True)
+    cut, _ = locate(configs.resolve(fields), tmp_path)
     path = max(cut.checkpoints.glob("step_*.npz"))
     assert 0 < int(path.stem.partition("_")[2]) < experiment.build(fields).num_steps
-    driver.run(fields, tmp_path, quiet=True)
+    runner.run(fields, tmp_path, quiet=True)
     assert (cut.path / "metrics.csv").read_text() == (directory.path / "metrics.csv").read_text()
     with np.load(cut.checkpoints / "final.npz") as ours, np.load(directory.checkpoints / "final.npz") as whole:
         for name in whole.files:

@@ -6,8 +6,9 @@ from numpy.testing import assert_allclose
 
 import flatwide
 from flatwide import config as configs
-from flatwide import driver, preview, report
+from flatwide import report, runner
 from flatwide.analysis import answer, gain
+from flatwide.runs import preview
 
 FIELDS = {"dataset": "matrix_factorization", "model": "LinearNetwork", "loss": "squared", "num_epochs": 3}
 FIELDS |= {"batch_size": 100, "learning_rate": 0.02, "momentum": 0.0, "lr_scheduler": "constant"}
@@ -19,7 +20,7 @@ def workdir(tmp_path_factory):
     for size in (2, 8):
         for rho in (0.0, 0.1):
             for seed in (0, 1):
-                driver.run(FIELDS | {"num_neurons": (size,), "rho": rho, "seed": seed}, workdir, quiet=True)
+                runner.run(FIELDS | {"num_neurons": (size,), "rho": rho, "seed": seed}, workdir, quiet=True)
     return workdir
 
 

@@ -1,16 +1,13 @@
 """Curvature by matfree in JAX: reads `TASK TOOL SIZE SEED` lines, answers with JSON; compare benchmarks/curvature.py.
 
-Started as: matfree_curvature.py THREADS START.npz, as peers/torch_curvature.py. Programs are compiled before the clock.
+Started as: matfree_curvature.py START.npz, as peers/torch_curvature.py. Programs are compiled before the clock.
 """
 
 import functools
 import json
-import os
 import sys
 import time
 from importlib.metadata import version
-
-os.environ["NPROC"] = sys.argv[1]
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +15,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from matfree import decomp, eig, stochtrace
 
-start = np.load(sys.argv[2])
+start = np.load(sys.argv[1])
 inputs, labels = jnp.asarray(start["inputs"]), jnp.asarray(start["labels"])
 layers = [(jnp.asarray(start[f"kernel_{i}"]), jnp.asarray(start[f"bias_{i}"])) for i in range(3)]
 params, unflatten = ravel_pytree(layers)

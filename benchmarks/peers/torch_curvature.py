@@ -1,10 +1,11 @@
 """PyTorch's tools for curvature: reads `TASK TOOL SIZE SEED` lines, answers with JSON; compare benchmarks/curvature.py.
 
-Started as: torch_curvature.py THREADS START.npz (inputs, labels, and kernel_i [in, out] and bias_i of each layer).
+Started as: torch_curvature.py START.npz (inputs, labels, and kernel_i [in, out] and bias_i of each layer).
 Answers: {"seconds", "values", "residual"}, or {"error"} with the tool's own message.
 """
 
 import json
+import os
 import sys
 import time
 import warnings
@@ -14,8 +15,8 @@ import numpy as np
 import torch
 from scipy.sparse.linalg import LinearOperator, eigsh
 
-threads, start = int(sys.argv[1]), np.load(sys.argv[2])
-torch.set_num_threads(threads)
+start = np.load(sys.argv[1])
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 warnings.filterwarnings("ignore")
 TOLERANCE = 1e-4
 

@@ -1,11 +1,12 @@
 """A plain PyTorch loop of PPO on the original MinAtar: reads the part of an epoch, answers with its two times.
 
-Arguments: threads, filters. Reads lines `games` (random actions, no network), `play` or `train` (a whole epoch), and
+Argument: filters. Reads lines `games` (random actions, no network), `play` or `train` (a whole epoch), and
 answers each with wall and processor seconds. The network plays all games in one batch; each game takes its turn in
 Python, as the package has it, without the actions that the original repeats by chance. Network and constants are those
 of configs/minatar_ppo.py at rho 0.
 """
 
+import os
 import sys
 import time
 from importlib.metadata import version
@@ -15,11 +16,11 @@ import torch
 from minatar import Environment
 from torch.distributions import Categorical
 
-THREADS, FILTERS = int(sys.argv[1]), int(sys.argv[2])
+FILTERS = int(sys.argv[1])
 GAMES, TURNS, PASSES, BATCH = 64, 128, 4, 1024
 DISCOUNT, GAE_LAMBDA, CLIP, ENTROPY = 0.99, 0.95, 0.2, 0.01
 ACTIONS = (0, 1, 3)  # of the original's six: stay, left, right
-torch.set_num_threads(THREADS)
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 class ActorCritic(torch.nn.Module):

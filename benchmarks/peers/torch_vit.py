@@ -1,33 +1,12 @@
-"""A plain PyTorch loop of SAM on the vision transformer.
+"""The vision transformer in PyTorch, as `torch_sam` starts and trains it. Patches are cut outside of the clock."""
 
-Started as `torch_vit.py THREADS WEIGHTS.npz`; it answers as `torch_sam.answer` says.
-"""
-
-import sys
-
-import numpy as np
 import torch
 import torch_sam
 from torch import nn
 from torch.nn import functional
+from torch_sam import WEIGHTS, layer_norm, linear, weight
 
-torch.set_num_threads(int(sys.argv[1]))
-GIVEN = dict(np.load(sys.argv[2]))
 HEAD_SIZE = 32
-
-
-def linear(name: str) -> nn.Linear:
-    layer = nn.Linear(*GIVEN[f"{name}/kernel"].shape)
-    layer.weight = nn.Parameter(torch.from_numpy(GIVEN[f"{name}/kernel"].T).contiguous())
-    layer.bias = nn.Parameter(torch.from_numpy(GIVEN[f"{name}/bias"]))
-    return layer
-
-
-def norm(name: str) -> nn.LayerNorm:
-    layer = nn.LayerNorm(len(GIVEN[f"{name}/scale"]), eps=1e-6)
-    layer.weight = nn.Parameter(torch.from_numpy(GIVEN[f"{name}/scale"]))
-    layer.bias = nn.Parameter(torch.from_numpy(GIVEN[f"{name}/bias"]))
-    return layer
 
 
 class Block(nn.Module):
@@ -37,12 +16,12 @@ class Block(nn.Module):
         super().__init__()
         for layer in ("query", "key", "value", "attention_output", "hidden", "hidden_output"):
             setattr(self, layer, linear(f"{name}/{layer}"))
-        self.attention_norm, self.hidden_norm = norm(f"{name}/attention_norm"), norm(f"{name}/hidden_norm")
+        self.attention_norm, self.hidden_norm = layer_norm(f"{name}/attention_norm"), layer_norm(f"{name}/hidden_norm")
 
     def forward(self, inputs):
         batch, length, size = inputs.shape
-        seen, shape = self.attention_norm(inputs), (batch, length, max(1, size // HEAD_SIZE), -1)
-        heads = [layer(seen).view(shape).transpose(1, 2) for layer in (self.query, self.key, self.value)]
+        normalized, shape = self.attention_norm(inputs), (batch, length, max(1, size // HEAD_SIZE), -1)
+        heads = [layer(normalized).view(shape).transpose(1, 2) for layer in (self.query, self.key, self.value)]
         averages = functional.scaled_dot_product_attention(*heads).transpose(1, 2).reshape(batch, length, size)
         inputs = inputs + self.attention_output(averages)
         hidden = functional.gelu(self.hidden(self.hidden_norm(inputs)), approximate="tanh")
@@ -54,22 +33,23 @@ class ViT(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.patches, self.output, self.output_norm = linear("patches"), linear("output"), norm("output_norm")
-        self.positions = nn.Parameter(torch.from_numpy(GIVEN["position/embedding"]))
-        names = sorted({name.split("/")[1] for name in GIVEN if name.startswith("blocks/")})
+        self.patches, self.output, self.output_norm = linear("patches"), linear("output"), layer_norm("output_norm")
+        self.positions = weight("position/embedding")
+        names = sorted({name.split("/")[1] for name in WEIGHTS if name.startswith("blocks/")})
         self.blocks = nn.Sequential(*(Block(f"blocks/{name}") for name in names))
 
-    def forward(self, cut):
-        return self.output(self.output_norm(self.blocks(self.patches(cut) + self.positions)).mean(dim=1))
+    def forward(self, patches):
+        return self.output(self.output_norm(self.blocks(self.patches(patches) + self.positions)).mean(dim=1))
 
 
-def cut(images: np.ndarray, num_patches: int, entries: int) -> torch.Tensor:
-    """Cut the images into squares: once, so that it costs the peer no time."""
+def cut_patches(images: torch.Tensor) -> torch.Tensor:
+    """Cut images [B, H, W, C] into squares [B, T, size^2 C]."""
     batch, side, _, channels = images.shape
-    size = round((entries // channels) ** 0.5)
-    squares = images.reshape(batch, side // size, size, side // size, size, channels).transpose(0, 1, 3, 2, 4, 5)
-    return torch.from_numpy(np.ascontiguousarray(squares).reshape(batch, num_patches, entries))
+    size = round((len(WEIGHTS["patches/kernel"]) // channels) ** 0.5)
+    squares = images.view(batch, side // size, size, side // size, size, channels).transpose(2, 3)
+    return squares.reshape(batch, -1, size * size * channels)
 
 
-patches = cut(GIVEN["inputs"], len(GIVEN["position/embedding"]), len(GIVEN["patches/kernel"]))
-torch_sam.answer(ViT(), patches, torch.from_numpy(GIVEN["labels"]).long())
+model = ViT()
+batches = [(cut_patches(batch["inputs"]), batch["targets"].long()) for batch in torch_sam.read_batches()]
+torch_sam.train(model, lambda batch: functional.cross_entropy(model(batch[0]), batch[1]), batches)

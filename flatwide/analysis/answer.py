@@ -3,8 +3,8 @@
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-from flatwide import runs as files
 from flatwide.analysis import decomposition, domains, fields, gain, overview, rho, selection, table, trend, widths
+from flatwide.columns import FRACTION_METRICS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,7 +56,7 @@ class _Units(NamedTuple):
 def _units(runs: "pd.DataFrame", metric: str) -> _Units:
     name, loss = gain.metric_name(runs), metric.endswith("loss")
     lower = loss or not all(runs["higher_is_better"].dropna())
-    if name in files.FRACTION_METRICS and not loss:
+    if name in FRACTION_METRICS and not loss:
         return _Units(100, 2, "points", name, lower)
     return _Units(1, 3, "", "loss" if loss else name.replace("_", " "), lower)
 

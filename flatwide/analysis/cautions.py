@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from flatwide.analysis import domains, fields, interpolation, measured, quantities, rho, table, widths
+from flatwide.config.schema import SCHEMA
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,6 +19,7 @@ _MENDS = {
     "failed": "error.txt in the folder of each says why; the same command tries them again",
     "damaged": "restore the file that the column `problem` of results.csv names from a copy, or move its run's "
     "folder away",
+    "unreadable": "make the file that the column `problem` of results.csv names readable for this user",
     "mismatch": "a copied folder, or an edited config.json; move the folder out of runs/",
 }
 
@@ -120,9 +122,14 @@ def _coupled(runs: "pd.DataFrame", width: str) -> list[str]:
     """Name the config columns that change with the width though they are no size."""
     known = {*table.axes(runs, width=width), *fields.SIZES, width}
     names = [name for name in runs.columns if name not in known and fields.is_config(name)]
-    arms = [row for row in fields.done(runs, names) if fields.effective_rho(row) > 0]
-    values = {name: {row[name] for row in arms if not fields.ignores(row, name)} for name in names}
-    return [name for name in names if len(values[name]) > 1]
+    arms = [row for row in fields.done(runs, [width, *names]) if fields.effective_rho(row) > 0]
+    pairs = {name: {(row[width], row[name]) for row in arms if not fields.is_unread(row, name)} for name in names}
+    return [name for name in names if len({value for _, value in pairs[name]}) > 1 and not _is_size(name, pairs[name])]
+
+
+def _is_size(name: str, pairs: set[tuple[Any, Any]]) -> bool:
+    """Whether a field of the user's own model is what makes the width: each value has one width, and each width one."""
+    return name not in SCHEMA and all(len({pair[side] for pair in pairs}) == len(pairs) for side in (0, 1))
 
 
 def _seeds(cells: list[widths.Width], width: str) -> Iterator[Caution]:

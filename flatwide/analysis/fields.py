@@ -3,21 +3,18 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from flatwide import runs as files
+from flatwide.columns import RESULT_FIELDS
+from flatwide.config.schema import SCHEMA
 
 if TYPE_CHECKING:
     import pandas as pd
 
 LENGTHS = ("num_epochs", "num_train_steps")
-SHAPES = ("num_neurons", "num_filters", "num_blocks", "hidden_size", "num_layers")  # they make the width
+SHAPES = tuple(name for name, field in SCHEMA.items() if field.shape)  # they make the width
 SIZES = (*SHAPES, "sparsity", "num_params")  # what may go along with the width
-SAM_ONLY = ("sam_variant", "layer_scales", "microbatch")  # a base run does not read them: it serves every value
-_MASK_ONLY = ("pruner", "layer_density", "snip_batches")  # nor a run without a mask these
+WATCH_ONLY = frozenset({"study", *(name for name, field in SCHEMA.items() if not field.identity)})
 _NO_AXIS = {"run", "problem", "rho", "seed", "optimizer"}
 ASIDE = "aside"  # `aside.x` is a column x of somebody's table that is no field
-# Fields that only watch a run. The schema knows them too, but it imports what trains; a test compares.
-WATCH_ONLY = frozenset({"study", "data_dir", "cache", "log_every_steps", "checkpoint_every_seconds"})
-WATCH_ONLY |= {"restore_checkpoint", "measurements", "measure_epochs", "measure_examples"}
 _DECIDING = ("rho", "optimizer", "base_optimizer", "sparsity", "status")
 
 
@@ -26,7 +23,7 @@ def is_config(name: str) -> bool:
 
     One with a dot is none: it is a version, a measurement (`curvature.trace`) or set aside.
     """
-    results: Iterable[str] = files.RESULT_FIELDS
+    results: Iterable[str] = RESULT_FIELDS
     return "." not in name and name not in results and name not in _NO_AXIS and name not in WATCH_ONLY
 
 
@@ -36,9 +33,18 @@ def effective_rho(run: dict[str, Any]) -> float:
 
 
 def ignores(run: dict[str, Any], name: str) -> bool:
-    """Tell whether a run does not depend on a field."""
-    unmasked = not run.get("sparsity")
-    return (name in SAM_ONLY and effective_rho(run) == 0) or (name in _MASK_ONLY and unmasked)
+    """Whether a base run or one without a mask serves every value of a field, for it does not read it."""
+    has_ascent, has_mask = effective_rho(run) > 0, bool(run.get("sparsity"))
+    if (field := SCHEMA.get(name)) is not None:
+        return (field.ascent and not has_ascent) or (field.mask and not has_mask)
+    # A field of the user's own SAM variant: the table leaves the cells of runs without an ascent empty.
+    return run[name] is None and not has_ascent
+
+
+def is_unread(run: dict[str, Any], name: str) -> bool:
+    """Whether a run does not read a field: its cell is empty though the field may not be."""
+    field = SCHEMA.get(name)
+    return ignores(run, name) or (run[name] is None and field is not None and not field.optional)
 
 
 def value(run: dict[str, Any], name: str) -> Any:
@@ -84,7 +90,7 @@ def varying(runs: "pd.DataFrame", *, width: str = "num_params") -> dict[str, lis
     for name in names:
         seen: dict[Any, dict[Any, None]] = {}
         for row in rows:
-            if not ignores(row, name):
+            if name == "base_optimizer" or not is_unread(row, name):
                 seen.setdefault(row[width], {})[value(row, name)] = None
         several = [list(values) for values in seen.values() if len(values) > 1]
         if several:

@@ -8,8 +8,8 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from flatwide import runs as files
 from flatwide.analysis import fields, intervals, widths
+from flatwide.columns import FRACTION_METRICS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -114,7 +114,7 @@ def format_table(table: "pd.DataFrame", *, metric_name: str = "accuracy", base: 
       metric_name: what `metric` is, as in the results table.
       base: name of the base optimizer.
     """
-    is_percent = metric_name in files.FRACTION_METRICS
+    is_percent = metric_name in FRACTION_METRICS
     factor, digits = (100, 2) if is_percent else (1, 4)
     unit, points = (" (%)", " (points)") if is_percent else ("", "")
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from flatwide import runs as files
 from flatwide.analysis import fields, gain, widths
+from flatwide.columns import FRACTION_METRICS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,7 +63,7 @@ def of_widths(cells: Iterable[widths.Width], runs: "pd.DataFrame", *, width: str
 def interpolates(run: dict[str, Any]) -> bool | None:
     """Tell whether a run fits the labels that it was trained on; None if the table does not say."""
     metric, loss = run.get("train_metric"), run.get("train_loss")
-    if metric is not None and run.get("metric_name", "accuracy") in files.FRACTION_METRICS:
+    if metric is not None and run.get("metric_name", "accuracy") in FRACTION_METRICS:
         return metric >= METRIC_NEEDED
     return None if loss is None else loss <= LOSS_NEEDED
 

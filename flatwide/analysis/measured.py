@@ -257,15 +257,12 @@ def _effects(pairs: np.ndarray, comparison: str) -> np.ndarray:
 
 def _spearman(first: np.ndarray, second: np.ndarray) -> float:
     """Correlate ranks, equal values at the mean of their ranks; NaN where all values of one are equal."""
-    ranks = _ranks(first), _ranks(second)
-    if any(np.ptp(one) == 0 for one in ranks):
-        return math.nan
-    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+    from scipy.stats import spearmanr  # takes a second to import
 
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[places]
+    if not (np.ptp(first) and np.ptp(second)):
+        return math.nan  # and no warning of SciPy's
+    result: Any = spearmanr(first, second)
+    return float(result.statistic)
 
 
 def _number(value: Any) -> float:

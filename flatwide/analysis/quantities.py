@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flatwide import runs as files
 from flatwide.analysis import fields
+from flatwide.columns import RESULT_FIELDS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -202,7 +202,7 @@ def num_examples(runs: "pd.DataFrame", measurement: str) -> list[int]:
 
 def _is_measured(name: str) -> bool:
     first, dot, own = name.partition(".")
-    return bool(dot) and own != NUM_EXAMPLES and first != fields.ASIDE and first not in files.RESULT_FIELDS
+    return bool(dot) and own != NUM_EXAMPLES and first != fields.ASIDE and first not in RESULT_FIELDS
 
 
 def _has_numbers(column: Any) -> bool:

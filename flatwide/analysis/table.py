@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flatwide import registry
-from flatwide import runs as files
 from flatwide.analysis import domains, fields
+from flatwide.columns import FRACTION_METRICS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,7 +62,7 @@ def from_columns(
         found[name] = found[name].astype("int64")
     if (found["rho"] < 0).any():
         raise ValueError(f"column {rho!r} holds {found['rho'].min():g}: expected numbers >= 0 (0 is the base).")
-    if metric_name in files.FRACTION_METRICS and found["test_metric"].max() > 1:
+    if metric_name in FRACTION_METRICS and found["test_metric"].max() > 1:
         raise ValueError(f"column {metric!r} holds {found['test_metric'].max():g}: expected fractions; divide by 100.")
     facts: dict[str, Any] = {"higher_is_better": higher_is_better, "metric_name": metric_name}
     if "optimizer" not in found.columns:
@@ -119,7 +119,9 @@ def _parts(runs: "pd.DataFrame", *, width: str, paired: bool) -> list[Part]:
         kept = [row["place"] for row in here if len(arms[row[width]]) == 2 or not paired]
         if kept:
             values = {name: value for name, value in zip(names, key, strict=True) if value is not ...}
-            shared = {name: value for name, value in values.items() if value is not None and name in fields.SAM_ONLY}
+            serving = [ignored for ignored in served if serves(ignored, key)]
+            unread = {name for ignored in serving for name, value in zip(names, ignored, strict=True) if value is ...}
+            shared = {name: value for name, value in values.items() if value is not None and name in unread}
             found.append(Part(values, pd.DataFrame(runs.iloc[kept].assign(**shared))))
     return found
 

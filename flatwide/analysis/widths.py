@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from flatwide import registry
-from flatwide import runs as files
 from flatwide.analysis import domains, fields
+from flatwide.columns import RESULT_FIELDS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -192,6 +192,6 @@ def _candidates(
 
 def _not_alike(run: dict[str, Any], other: dict[str, Any], *, what: str) -> str:
     """Say in which config fields two runs of one width, rho and seed differ."""
-    config = [name for name in run if name != "run" and name.split(".")[0] not in files.RESULT_FIELDS]
+    config = [name for name in run if name != "run" and name.split(".")[0] not in RESULT_FIELDS]
     differ = [f"{name} ({run[name]} and {other[name]})" for name in config if run[name] != other[name]]
     return f"two runs have {what}; they differ in {', '.join(differ) or 'their directories'}. Select one value first."

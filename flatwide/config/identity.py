@@ -13,20 +13,14 @@ def identity(config: Mapping[str, Any], *, irrelevant: set[str], extra: Mapping[
 
     Args:
       config: a resolved config.
-      irrelevant: fields that the chosen model, data set, optimizer and variant do not read.
+      irrelevant: fields whose value changes nothing.
       extra: facts from outside the config, such as the fingerprint of the data.
     """
-    config = dict(config)
-    irrelevant = irrelevant | {"num_epochs"} if config["num_train_steps"] is not None else set(irrelevant)
-    if effective_rho(config) == 0:
-        irrelevant |= {"sam_variant"}
-    if config["sparsity"] == 0:
-        irrelevant |= {"pruner", "sparsity", "layer_density", "snip_batches"}
-    elif config["pruner"] != "snip":
-        irrelevant |= {"snip_batches"}
-    if config["microbatch"] == config["batch_size"]:
-        irrelevant |= {"microbatch"}
-    canonical = config | {"base_optimizer": base_optimizer(config), "optimizer": "sam", "rho": effective_rho(config)}
+    canonical = dict(config) | {
+        "base_optimizer": base_optimizer(config),
+        "optimizer": "sam",
+        "rho": effective_rho(config),
+    }
     chosen = {
         name: value
         for name, value in canonical.items()

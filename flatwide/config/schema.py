@@ -26,8 +26,12 @@ class Field(NamedTuple):
 
     kind: "int", "float", "bool", "str", "ints", "floats" or "strs"; the plural ones are tuples; in STUDY also
       "mapping" and "mappings".
-    identity: whether the field can change a result, and so belongs to the run's hash.
+    identity: whether the field can change a result, and so belongs to the run's hash; else it only watches the run.
     declared: whether it is read only where the model, data set, loss or SAM variant declares it as a keyword.
+    compiled: whether it is part of the compiled program; else it is an argument of it, or steers the host only.
+    shape: whether it makes the width or depth of a network, and so may go along with the number of parameters.
+    ascent: whether runs without an ascent (rho = 0) serve every value of it in comparisons with runs that have one.
+    mask: the same of runs without a mask (sparsity = 0).
     """
 
     default: Any
@@ -36,10 +40,15 @@ class Field(NamedTuple):
     optional: bool = False
     identity: bool = True
     declared: bool = False
+    compiled: bool = True
+    shape: bool = False
+    ascent: bool = False
+    mask: bool = False
 
 
 POSITIVE = Check(lambda v: v > 0, "a number > 0")
 NOT_NEGATIVE = Check(lambda v: v >= 0, "a number >= 0")
+RADIUS = Check(lambda v: v >= 0, "a number >= 0 (0 is the base optimizer alone)")
 COUNT = Check(lambda v: 1 <= v < 2**31, "an integer in [1, 2^31)")
 AT_LEAST_ONE = Check(lambda v: v >= 1, "an integer >= 1")
 EACH_NOT_NEGATIVE = Check(lambda v: all(n >= 0 for n in v), "integers >= 0")
@@ -56,24 +65,24 @@ SCHEMA: dict[str, Field] = {
     "dataset": Field("digits", "str"),
     "loss": Field("cross_entropy", "str"),
     # Data.
-    "data_dir": Field(None, "str", optional=True, identity=False),
-    "cache": Field(False, "bool", identity=False),
+    "data_dir": Field(None, "str", optional=True, identity=False, compiled=False),
+    "cache": Field(False, "bool", identity=False, compiled=False),
     "augment": Field(True, "bool", declared=True),
     "tag_column": Field(None, "str", TAG_COLUMN, optional=True, declared=True),
     "max_length": Field(None, "int", AT_LEAST_ONE, optional=True, declared=True),
     "min_word_count": Field(1, "int", AT_LEAST_ONE, declared=True),
     "teacher_scale": Field(0.1, "float", NOT_NEGATIVE, declared=True),
     "size_window": Field(16, "int", AT_LEAST_ONE, declared=True),
-    "train_examples": Field(None, "int", AT_LEAST_ONE, optional=True),
-    "validation_fraction": Field(0.0, "float", BELOW_ONE),
-    "label_noise": Field(0.0, "float", FRACTION),
+    "train_examples": Field(None, "int", AT_LEAST_ONE, optional=True, compiled=False),
+    "validation_fraction": Field(0.0, "float", BELOW_ONE, compiled=False),
+    "label_noise": Field(0.0, "float", FRACTION, compiled=False),
     # Width and depth.
-    "num_neurons": Field((300, 100), "ints", EACH_AT_LEAST_ONE, declared=True),
+    "num_neurons": Field((300, 100), "ints", EACH_AT_LEAST_ONE, declared=True, shape=True),
     "kernel_scale": Field(1.0, "float", POSITIVE, declared=True),
-    "num_filters": Field(64, "int", AT_LEAST_ONE, declared=True),
-    "num_blocks": Field(None, "ints", SOME_AT_LEAST_ONE, optional=True, declared=True),
-    "hidden_size": Field(128, "int", AT_LEAST_ONE, declared=True),
-    "num_layers": Field(None, "int", AT_LEAST_ONE, optional=True, declared=True),
+    "num_filters": Field(64, "int", AT_LEAST_ONE, declared=True, shape=True),
+    "num_blocks": Field(None, "ints", SOME_AT_LEAST_ONE, optional=True, declared=True, shape=True),
+    "hidden_size": Field(128, "int", AT_LEAST_ONE, declared=True, shape=True),
+    "num_layers": Field(None, "int", AT_LEAST_ONE, optional=True, declared=True, shape=True),
     "patch_size": Field(4, "int", AT_LEAST_ONE, declared=True),
     "dropout": Field(None, "float", BELOW_ONE, optional=True, declared=True),
     "half_precision": Field(False, "bool", declared=True),
@@ -81,32 +90,34 @@ SCHEMA: dict[str, Field] = {
     "linearized": Field(False, "bool"),
     "output_scale": Field(None, "float", POSITIVE, optional=True),
     # Sparsity at initialization.
-    "pruner": Field("none", "str"),
-    "sparsity": Field(0.0, "float", BELOW_ONE),
-    "layer_density": Field(None, "str", optional=True),
-    "snip_batches": Field(1, "int", AT_LEAST_ONE),
+    "pruner": Field("none", "str", compiled=False, mask=True),
+    "sparsity": Field(0.0, "float", BELOW_ONE, compiled=False),
+    "layer_density": Field(None, "str", optional=True, compiled=False, mask=True),
+    "snip_batches": Field(1, "int", AT_LEAST_ONE, compiled=False, mask=True),
     # SAM and the optimizer that it wraps.
     "optimizer": Field("sam", "str"),
     "base_optimizer": Field("sgd", "str"),
-    "sam_variant": Field("normalized", "str"),
-    "rho": Field(0.05, "float", Check(lambda v: v >= 0, "a number >= 0 (0 is the base optimizer alone)")),
-    "layer_scales": Field((), "strs", declared=True),
-    "microbatch": Field(None, "int", AT_LEAST_ONE, optional=True),
+    "sam_variant": Field("normalized", "str", ascent=True),
+    "rho": Field(
+        0.05, "float", Check(lambda v: v >= 0, "a number >= 0 (0 is the base optimizer alone)"), compiled=False
+    ),
+    "layer_scales": Field((), "strs", declared=True, ascent=True),
+    "microbatch": Field(None, "int", AT_LEAST_ONE, optional=True, ascent=True),
     "accumulation_steps": Field(1, "int", AT_LEAST_ONE),
     "momentum": Field(0.9, "float", BELOW_ONE),
     "nesterov": Field(False, "bool"),
     "adam_betas": Field((0.9, 0.999), "floats", TWO_BELOW_ONE),
     "adam_epsilon": Field(1e-8, "float", POSITIVE),
-    "weight_decay": Field(0.0, "float", NOT_NEGATIVE),
+    "weight_decay": Field(0.0, "float", NOT_NEGATIVE, compiled=False),
     "gradient_clip": Field(None, "float", POSITIVE, optional=True),
     # Length and learning rate.
-    "learning_rate": Field(0.1, "float", NOT_NEGATIVE),
+    "learning_rate": Field(0.1, "float", NOT_NEGATIVE, compiled=False),
     "lr_scheduler": Field("step", "str"),
     "warmup_steps": Field(0, "int", NOT_NEGATIVE),
     "batch_size": Field(128, "int", AT_LEAST_ONE),
-    "num_epochs": Field(100, "int", COUNT),
-    "num_train_steps": Field(None, "int", COUNT, optional=True),
-    "seed": Field(0, "int", Check(lambda v: 0 <= v < 2**32, "an integer in [0, 2^32)")),
+    "num_epochs": Field(100, "int", COUNT, compiled=False),
+    "num_train_steps": Field(None, "int", COUNT, optional=True, compiled=False),
+    "seed": Field(0, "int", Check(lambda v: 0 <= v < 2**32, "an integer in [0, 2^32)"), compiled=False),
     # Reinforcement learning.
     "num_envs": Field(8, "int", AT_LEAST_ONE, declared=True),
     "unroll_length": Field(128, "int", AT_LEAST_ONE, declared=True),
@@ -118,17 +129,17 @@ SCHEMA: dict[str, Field] = {
     "entropy_coefficient": Field(0.01, "float", NOT_NEGATIVE, declared=True),
     "num_test_games": Field(32, "int", AT_LEAST_ONE, declared=True),
     # Evaluation, logs, checkpoints: what only watches the run.
-    "eval_every_steps": Field(None, "int", AT_LEAST_ONE, optional=True),
-    "steps_per_eval": Field(None, "int", AT_LEAST_ONE, optional=True),
-    "log_every_steps": Field(100, "int", AT_LEAST_ONE, identity=False),
-    "checkpoint_every_seconds": Field(10.0, "float", NOT_NEGATIVE, identity=False),
-    "restore_checkpoint": Field(True, "bool", identity=False),
-    "threads": Field(None, "int", AT_LEAST_ONE, optional=True),
-    "group_size": Field(1, "int", AT_LEAST_ONE),
+    "eval_every_steps": Field(None, "int", AT_LEAST_ONE, optional=True, compiled=False),
+    "steps_per_eval": Field(None, "int", AT_LEAST_ONE, optional=True, compiled=False),
+    "log_every_steps": Field(100, "int", AT_LEAST_ONE, identity=False, compiled=False),
+    "checkpoint_every_seconds": Field(10.0, "float", NOT_NEGATIVE, identity=False, compiled=False),
+    "restore_checkpoint": Field(True, "bool", identity=False, compiled=False),
+    "threads": Field(None, "int", AT_LEAST_ONE, optional=True, compiled=False),
+    "group_size": Field(1, "int", AT_LEAST_ONE, compiled=False),
     # What is measured on the trained network.
-    "measurements": Field((), "strs", identity=False),
-    "measure_epochs": Field((), "ints", EACH_NOT_NEGATIVE, identity=False),
-    "measure_examples": Field(1000, "int", AT_LEAST_ONE, identity=False),
+    "measurements": Field((), "strs", identity=False, compiled=False),
+    "measure_epochs": Field((), "ints", EACH_NOT_NEGATIVE, identity=False, compiled=False),
+    "measure_examples": Field(1000, "int", AT_LEAST_ONE, identity=False, compiled=False),
 }
 
 # The fields of `config.study`: many runs instead of one. `flatwide/study` reads them.

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from flatwide import cores, streams
+from flatwide import machine, streams
 from flatwide.data.played import Game, Games, Played
 from flatwide.types import Batch, PyTree, Split
 
@@ -114,7 +114,7 @@ class Streamed:
 
         chunks = list(_chunks(order, batch_size, first_batch))
         sources = (int(self._sources[row]) for chunk in chunks for row in chunk)
-        read = _read_ahead(inputs_of, sources, ahead=batch_size, threads=self.threads or cores.available())
+        read = _read_ahead(inputs_of, sources, ahead=batch_size, threads=self.threads or machine.available())
         for chunk in chunks:
             inputs = jax.tree.map(lambda *leaves: np.stack(leaves), *(next(read) for _ in chunk))
             yield {"inputs": inputs, "targets": self.targets[chunk]}

@@ -1,6 +1,6 @@
 """What the columns of the tables are called on an axis."""
 
-from flatwide.runs import FRACTION_METRICS
+from flatwide.columns import FRACTION_METRICS
 
 LABELS = {
     "num_params": "number of parameters",

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from flatwide import runs
 from flatwide.figures.tables import Table, to_csv
+from flatwide.runs.directory import write_atomically
 
 FORMATS = ("svg", "pdf")
 
@@ -32,9 +32,9 @@ def save(chart: Any, path: Path | str, *, data: Table, formats: Sequence[str] = 
     for name in formats:
         images.append((Path(f"{path}.{name}"), _image(spec, name)))
     table = Path(f"{path}.csv")
-    runs.write_atomically(table, to_csv(data))
+    write_atomically(table, to_csv(data))
     for file, content in images:
-        runs.write_atomically(file, content)
+        write_atomically(file, content)
     return (*(file for file, _ in images), table)
 
 

@@ -6,17 +6,25 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from flatwide import measurements, recording, registry, runs, streams, trained
-from flatwide.logs import say, values_text
-from flatwide.measurements import records
-from flatwide.measurements.records import Wanted
-from flatwide.measurements.saved import MeasurementError, Saved, WaitingError
-from flatwide.measurements.subject import Measured, NotApplicableError, examples_of
-from flatwide.recording import Stopped
+from flatwide import catalogue, registry, streams
+from flatwide.measurements.subject import (
+    Measured,
+    MeasurementError,
+    NotApplicableError,
+    Saved,
+    WaitingError,
+    examples_of,
+)
+from flatwide.runs import jax_settings, recording, records
+from flatwide.runs.directory import RunDirectory
+from flatwide.runs.load import rebuild
+from flatwide.runs.logs import say, values_text
+from flatwide.runs.recording import Stopped
+from flatwide.runs.records import Wanted
 
 
 def measure(
-    directory: runs.RunDirectory,
+    directory: RunDirectory,
     config: Mapping[str, Any],
     *,
     should_stop: Callable[[], bool] = lambda: False,
@@ -32,6 +40,7 @@ def measure(
     """
     if not records.missing(directory, config):
         return
+    jax_settings.start(jax_settings.available_threads())
     waiting: list[WaitingError] = []
     with directory.lock():
         failures = list(_failures(directory, config, waiting, should_stop=should_stop, quiet=quiet))
@@ -45,7 +54,7 @@ def measure(
 
 
 def _failures(
-    directory: runs.RunDirectory,
+    directory: RunDirectory,
     config: Mapping[str, Any],
     waiting: list[WaitingError],
     *,
@@ -70,8 +79,8 @@ def _failures(
 
 
 def _measure_one(saved: Saved, one: Wanted, *, quiet: bool) -> None:
-    function = registry.find("measurements", one.name, measurements.MEASUREMENTS)
-    title = measurements.title(one.name)
+    function = registry.find("measurements", one.name, catalogue.MEASUREMENTS)
+    title = catalogue.title(one.name)
     key = streams.key(saved.built.config["seed"], f"measurement {title}")
     began = time.monotonic()
     subject = saved.subject(one.epoch)
@@ -104,10 +113,10 @@ def _options(function: Callable) -> dict[str, Any]:
     return json.loads(json.dumps(defaults, default=str))
 
 
-def open_run(directory: runs.RunDirectory, *, num_examples: int) -> Saved:
+def open_run(directory: RunDirectory, *, num_examples: int) -> Saved:
     """Rebuild a finished run, to measure its networks on some of its training examples.
 
     Raises: ValueError if it is not finished, or its data or a file of the user's own have changed.
     """
-    built = trained.rebuild(directory)
+    built = rebuild(directory)
     return Saved(directory, built, examples_of(built, num_examples))

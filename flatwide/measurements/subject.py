@@ -1,41 +1,40 @@
-"""What a measurement is given, and what it gives back."""
+"""What a measurement is given: a saved network of a run and examples; and what it gives back."""
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from flatwide import measure, recording, workloads
-from flatwide.experiment import Experiment
+from flatwide import config as configs
+from flatwide import measure, workloads
+from flatwide.runs import checkpoints, recording
+from flatwide.runs.directory import IDENTITY, RunDirectory
+from flatwide.runs.experiment import Experiment
+from flatwide.runs.identity import locate
+from flatwide.runs.load import final_state, rebuild
+from flatwide.runs.records import Measured as Measured
 from flatwide.training.state import State
 from flatwide.types import Array, Batch, PyTree
 from flatwide.workloads import Workload
 
-if TYPE_CHECKING:
-    from flatwide.measurements.saved import Saved
+
+class MeasurementError(RuntimeError):
+    """Some measurements of a run failed; their tracebacks are in `measurements/error.txt` beside it."""
+
+
+class WaitingError(MeasurementError):
+    """A measurement compares a run with another one that is not finished yet: `waits_for` is its name."""
+
+    def __init__(self, message: str, *, waits_for: str):
+        super().__init__(message)
+        self.waits_for = waits_for
 
 
 class NotApplicableError(ValueError):
     """A measurement means nothing for this kind of run: recorded with its reason and without values, no failure."""
-
-
-class Measured(NamedTuple):
-    """What a measurement found.
-
-    values: name -> number; each becomes a column `<measurement>.<name>`. errors: name -> standard error of the value of
-    the same name, where it is an estimate. arrays: what is no single number, such as a spectrum. cost: the work that
-    was done, in Hessian-vector products over the examples.
-    """
-
-    values: Mapping[str, float]
-    errors: Mapping[str, float] = MappingProxyType({})
-    arrays: Mapping[str, np.ndarray] = MappingProxyType({})
-    cost: float = 0
 
 
 @dataclass(frozen=True)
@@ -177,6 +176,71 @@ class Subject:
         if self.saved is None:
             raise ValueError("saved=None: expected a network of a run in a work directory; this one has no files.")
         return self.saved
+
+
+class Saved(NamedTuple):
+    """A finished run whose networks can be loaded.
+
+    examples: network -> what it is measured on; a network that plays makes them itself.
+    """
+
+    directory: RunDirectory
+    built: Experiment
+    examples: Callable[[Mapping[str, PyTree] | None], Batch]
+
+    def subject(self, epoch: int | None) -> Subject:
+        """Load the network of a snapshot, or with None that of the end.
+
+        Raises: ValueError if it was not kept or is damaged.
+        """
+        built, directory = self.built, self.directory
+        if epoch is None:
+            network, at = (
+                recording.network(final_state(directory, built)),
+                built.num_steps / built.steps_per_epoch,
+            )
+        else:
+            path, at = directory.snapshot(epoch), float(epoch)
+            if not path.exists():
+                raise ValueError(recording.no_snapshot(path))
+            identity = configs.digest(directory.read_config()[IDENTITY])
+            network, _ = checkpoints.load(path, recording.network(built.state_shapes()), identity=identity)
+        examples = self.examples(network)
+        return Subject(
+            built=built,
+            params=network["params"],
+            stats=network["stats"],
+            mask=network["mask"],
+            epoch=at,
+            examples=examples,
+            saved=self,
+            snapshot=epoch,
+        )
+
+    @property
+    def kept_epochs(self) -> list[int]:
+        """List the epochs whose snapshots are there, ascending."""
+        return sorted(
+            int(path.stem.removeprefix("epoch-")) for path in self.directory.path.glob("snapshots/epoch-*.npz")
+        )
+
+    def base(self) -> "Saved | None":
+        """Find the run of the same config with rho 0 in the same work directory; None where it diverged.
+
+        Raises: WaitingError if it is not finished.
+        """
+        if configs.effective_rho(self.built.config) == 0:
+            return self
+        directory, _ = locate({**self.built.config, "rho": 0.0}, self.directory.path.parent.parent)
+        if (status := directory.status()) == "diverged":
+            return None
+        if status != "finished":
+            raise WaitingError(
+                f"{self.directory.path}: it is compared with its counterpart at rho 0, which is {status}: "
+                f"{directory.path}. Train that one, then measure this one by the same command again.",
+                waits_for=directory.name,
+            )
+        return Saved(directory, rebuild(directory), self.examples)
 
 
 def examples_of(built: Experiment, num_examples: int) -> Callable[[Mapping[str, PyTree] | None], Batch]:

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flatwide import registry
-from flatwide import runs as files
 from flatwide.figures import save
 from flatwide.figures.gallery import gallery
 from flatwide.figures.tables import to_csv
 from flatwide.report import charts, latex, output, page
 from flatwide.report.content import Source, content
+from flatwide.runs.directory import write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,11 +48,11 @@ def export(
     found = content(runs, summed, figures, source, **options)
     output.write_page(page_path, page.render(found))
     if summary_path:
-        files.write_atomically(summary_path, to_csv(summed))
+        write_atomically(summary_path, to_csv(summed))
     images = [name for name in formats if name in save.FORMATS]
     for figure, spec in figures if images else ():
         save.save(charts.still(spec), folder / figure.name, data=figure.data, formats=images)
     if "latex" in formats:
         for table in [*([found.overview.table] if found.overview else []), *found.tables]:
-            files.write_atomically(folder / f"{table.name}.tex", latex.table(table))
+            write_atomically(folder / f"{table.name}.tex", latex.table(table))
     return page_path

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from flatwide import runs
+from flatwide.runs import disk
+from flatwide.runs.directory import write_atomically
 
 MARKER = '<meta name="generator" content="flatwide'
 _FOLDER_MARKER = ".flatwide"
@@ -17,7 +18,7 @@ def write_page(path: Path, page: str) -> None:
         raise ValueError(f"--output={path}: it is a folder; name a file in it, such as {path / 'report.html'}.")
     if path.exists() and not _is_ours(path):
         raise ValueError(f"{path}: flatwide did not write this file, so it is kept; choose another with --output=.")
-    runs.write_atomically(path, page)
+    write_atomically(path, page)
 
 
 def folder_beside(page: Path) -> Path:
@@ -38,5 +39,5 @@ def claim_folder(folder: Path) -> None:
 
 
 def _is_ours(path: Path) -> bool:
-    with open(path, "rb") as file:
+    with disk.open_regular(path) as file:
         return MARKER.encode() in file.read(4096)

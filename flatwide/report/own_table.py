@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flatwide import config as configs
-from flatwide import runs as files
 from flatwide.analysis import fields
 from flatwide.analysis import table as tables
+from flatwide.columns import RESULT_FIELDS
 from flatwide.report import cells, facts, output
 from flatwide.report.content import Source
 from flatwide.report.exports import export
@@ -31,7 +31,7 @@ _NAMES = {
     ),
 }
 _LOWER = re.compile(r"loss|err(or)?$|perplexity|ppl|mse|rmse|mae", re.IGNORECASE)
-_STATES = {"finished", "diverged", "unfinished", "failed", "damaged", "mismatch"}
+_STATES = {"finished", "diverged", "unfinished", "failed", "damaged", "unreadable", "mismatch"}
 _TEXTS = {"metric_name", "higher_is_better", "device", "x64", "matmul_precision", "versions", "started", "finished"}
 _OURS = {"run", "status", "num_params", "rho", "seed", "test_metric", "metric_name", "higher_is_better", "optimizer"}
 
@@ -227,7 +227,7 @@ def _without_namesakes(found: Any, *, kept: Sequence[str]) -> "pd.DataFrame":
             return _has_states(found)
         if name == "optimizer":
             return "sam" in set(column)  # otherwise it would make a base run of every row, whatever its rho
-        return name not in files.RESULT_FIELDS or name in _TEXTS or column.dtype.kind in "iuf"
+        return name not in RESULT_FIELDS or name in _TEXTS or column.dtype.kind in "iuf"
 
     strangers = [name for name in found.columns if name not in kept and not is_ours(name)]
     return found.rename(columns={name: f"{fields.ASIDE}.{name}" for name in strangers})
@@ -235,7 +235,7 @@ def _without_namesakes(found: Any, *, kept: Sequence[str]) -> "pd.DataFrame":
 
 def _set_aside(runs: "pd.DataFrame", kept: Sequence[str]) -> "pd.DataFrame":
     """Hide the columns from the analysis that are no setting: a time, say, would tell every two runs apart."""
-    known = {"num_params", "rho", "seed", "run", "problem", *files.RESULT_FIELDS, *kept}
+    known = {"num_params", "rho", "seed", "run", "problem", *RESULT_FIELDS, *kept}
     strangers = [name for name in runs.columns if name not in known and not name.startswith(f"{fields.ASIDE}.")]
     return runs.rename(columns={name: f"{fields.ASIDE}.{name}" for name in strangers})
 

@@ -3,8 +3,8 @@
 import math
 from typing import Any
 
-from flatwide import runs as files
 from flatwide.analysis import fields
+from flatwide.columns import FRACTION_METRICS, RESULT_FIELDS
 
 _SHOWN = (  # result fields, in the order of what a reader asks first
     "num_params",
@@ -41,7 +41,7 @@ def run_table(runs: list[dict[str, Any]], *, varied: list[str]) -> dict[str, Any
         names = [name for name in names if name != "num_nonzero_params"]
     names = [name for name in names if name != "run" or any(run.get("run") is not None for run in runs)]
     metric_names = {run.get("metric_name") for run in runs} - {None}
-    is_percent = bool(metric_names) and metric_names <= files.FRACTION_METRICS
+    is_percent = bool(metric_names) and metric_names <= FRACTION_METRICS
     word = str(next(iter(metric_names))).replace("_", " ") if len(metric_names) == 1 else "metric"
     if len(metric_names) > 1:
         names.insert(names.index("status") + 1, "metric_name")
@@ -52,9 +52,9 @@ def run_table(runs: list[dict[str, Any]], *, varied: list[str]) -> dict[str, Any
 def _column(name: str, runs: list[dict[str, Any]], word: str, is_percent: bool) -> dict[str, Any]:
     values = [run.get(name) for run in runs if run.get(name) is not None]
     is_number = bool(values) and all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
-    is_metric = "metric" in name and name in files.RESULT_FIELDS
+    is_metric = "metric" in name and name in RESULT_FIELDS
     label = name.removeprefix(f"{fields.ASIDE}.")
-    label = label.replace("_", " ").replace("metric", word) if name in files.RESULT_FIELDS else label
+    label = label.replace("_", " ").replace("metric", word) if name in RESULT_FIELDS else label
     percent = is_percent and is_metric
     return {
         "name": name.removeprefix(f"{fields.ASIDE}."),

@@ -4,10 +4,10 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flatwide import runs as files
 from flatwide.analysis import decomposition, fields, interpolation, table, trend
 from flatwide.analysis.intervals import Mean
 from flatwide.analysis.overview import Entry
+from flatwide.columns import FRACTION_METRICS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,7 +51,7 @@ def units(runs: list[Row], *, metric: str) -> Units:
     """Tell how the metric of some runs is written: fractions in percent, others as they are."""
     name = next((str(run["metric_name"]) for run in runs if run.get("metric_name")), "metric")
     title = metric.replace("_", " ").replace("metric", name.replace("_", " "))
-    if name in files.FRACTION_METRICS and not metric.endswith("loss"):
+    if name in FRACTION_METRICS and not metric.endswith("loss"):
         return Units(f"{title} (%)", " (%)", " (points)", 100, 2)
     return Units(title, "", "", 1, 4)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from flatwide import runs as files
+from flatwide.columns import RESULT_FIELDS
 
 _ALWAYS = {
     "SAM": "sharpness-aware minimization: each step takes the gradient not where the weights are, but a distance ρ "
@@ -43,5 +43,5 @@ def terms(text: str, *, columns: Iterable[str]) -> list[tuple[str, str]]:
     """
     text = text.lower().replace("interpolates", "interpolation").replace("_", " ")
     found = _ALWAYS | {word: meaning for word, meaning in _SOMETIMES.items() if word.lower() in text}
-    shown = {name.replace("_", " "): files.RESULT_FIELDS[name] for name in columns if name in files.RESULT_FIELDS}
+    shown = {name.replace("_", " "): RESULT_FIELDS[name].text for name in columns if name in RESULT_FIELDS}
     return list((found | shown).items())

@@ -1,16 +1,19 @@
 """The report of a work directory."""
 
 import json
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from flatwide import results
-from flatwide import runs as files
-from flatwide.measurements import records
 from flatwide.report import facts, output
 from flatwide.report.content import Source
 from flatwide.report.exports import FORMATS, export
+from flatwide.runs import commands, disk, records
+from flatwide.runs.directory import RunDirectory, run_directories, write_json
+from flatwide.runs.logs import say
+from flatwide.runs.table import collect
 
 _TOLD = "report.json"  # what the report was told and no run holds; written again without it, the page says the same
 
@@ -20,7 +23,6 @@ def write(
     *,
     metric: str | None = None,
     choose_by: str | None = None,
-    command: str | None = None,
     num_planned: int | None = None,
     formats: Sequence[str] | None = None,
     path: Path | str | None = None,
@@ -30,7 +32,7 @@ def write(
     Args:
       metric: the column that is compared; None is that of the last report, else `test_metric`.
       choose_by: the column that rho is chosen by; None is the validation metric where every run has one, else `metric`.
-      command: what trains the runs, and num_planned, how many there will be; None is what the last report was told.
+      num_planned: how many runs there will be; None is what the last report was told.
       formats: of the figures and tables beside the page: some of "svg", "pdf", "latex"; None is "svg", and none at all
         where there is a path. Without any there are no figures, which suits a study that refreshes its page while it
         runs.
@@ -42,10 +44,8 @@ def write(
     workdir = Path(workdir)
     page_path = Path(path) if path else workdir / "report.html"
     formats = FORMATS[: 0 if path else 1] if formats is None else formats
-    told = _tell(
-        workdir, is_kept=not path, metric=metric, choose_by=choose_by, command=command, num_planned=num_planned
-    )
-    runs = results.collect(workdir)
+    told = _tell(workdir, is_kept=not path, metric=metric, choose_by=choose_by, num_planned=num_planned)
+    runs = collect(workdir)
     if not len(runs):
         raise ValueError(f"{workdir}: expected a work directory with a run in runs/; train one first.")
     beside = output.folder_beside(page_path)
@@ -53,7 +53,8 @@ def write(
         output.claim_folder(beside)
     source = Source(
         name=str(workdir),
-        command=told["command"] or "",
+        commands=tuple(commands.read(workdir)),
+        earlier_command=str(told.get("command") or ""),
         num_planned=told["num_planned"],
         identities=facts.read_identities(workdir),
     )
@@ -76,7 +77,7 @@ class _OfRuns(Mapping[str, list[dict[str, Any]]]):
     """Rows of each run, read when they are asked for: few of ten thousand are drawn."""
 
     def __init__(self, workdir: Path | str):
-        self._found = {run.name: run for run in files.run_directories(workdir)}
+        self._found = {run.name: run for run in run_directories(workdir)}
 
     def __iter__(self) -> Iterator[str]:
         """List the runs."""
@@ -90,11 +91,18 @@ class _OfRuns(Mapping[str, list[dict[str, Any]]]):
 class Curves(_OfRuns):
     """The evaluations of each run."""
 
+    def __init__(self, workdir: Path | str):
+        super().__init__(workdir)
+        self._told: set[str] = set()
+
     def __getitem__(self, name: str) -> list[dict[str, Any]]:
-        """Read the rows of `metrics.csv`; a damaged file has none."""
+        """Read the rows of `metrics.csv`; of a file that is damaged or cannot be read say so, and draw nothing."""
         try:
             return self._found[name].read_metrics()
-        except ValueError:
+        except ValueError as error:
+            if name not in self._told:
+                self._told.add(name)
+                say(f"warning: no training curve of {name}: {error}")
             return []
 
 
@@ -110,7 +118,7 @@ class Arrays(Mapping[tuple[str, str], dict[str, Any]]):
     """The arrays that were measured at the end of each run, by its name and that of the measurement."""
 
     def __init__(self, workdir: Path | str):
-        self._found = {run.name: run for run in files.run_directories(workdir)}
+        self._found = {run.name: run for run in run_directories(workdir)}
 
     def __getitem__(self, key: tuple[str, str]) -> dict[str, Any]:
         """Read the arrays, as `records.shown` chooses among several files.
@@ -123,9 +131,9 @@ class Arrays(Mapping[tuple[str, str], dict[str, Any]]):
         paths = [path for path in _array_files(self._found[run], measurement) if path.exists()]
         for path in paths[:1]:
             try:
-                with np.load(path, allow_pickle=False) as found:
+                with disk.open_regular(path) as file, np.load(file, allow_pickle=False) as found:
                     return {name: found[name] for name in found.files}
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
                 raise KeyError(f"{path}: {error}") from error
         raise KeyError(key)
 
@@ -144,15 +152,15 @@ class Arrays(Mapping[tuple[str, str], dict[str, Any]]):
         return bool(self._found)
 
 
-def _array_files(run: files.RunDirectory, measurement: str) -> list[Path]:
+def _array_files(run: RunDirectory, measurement: str) -> list[Path]:
     """List the arrays of a measurement at the end of a run: those on the most examples first, of equals the newest."""
     known = []
     for path in (run.path / "measurements").glob(f"{measurement}*.json"):
         try:
-            content = json.loads(path.read_bytes())
+            content = json.loads(disk.read(path) or b"")
             if content["name"] == measurement and content["is_final"]:
                 known.append((content["num_examples"], content["measured"], path.with_suffix(".npz")))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             continue  # the table of results says that it is damaged
     return [path for *_, path in sorted(known, reverse=True)]
 
@@ -161,11 +169,11 @@ def _tell(workdir: Path, *, is_kept: bool, **given: Any) -> dict[str, Any]:
     """Complete what the report is told by what it was told before, and where asked keep it for the next time."""
     path = workdir / _TOLD
     try:
-        before = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):
+        before = json.loads(disk.read(path) or b"{}")
+    except (ValueError, RecursionError):
         before = {}
     before = before if isinstance(before, dict) else {}
-    told = {name: before.get(name) if value is None else value for name, value in given.items()}
+    told = before | {name: before.get(name) if value is None else value for name, value in given.items()}
     if is_kept and told != before and any(value is not None for value in told.values()) and workdir.is_dir():
-        files.write_json(path, told)
+        write_json(path, told)
     return told

@@ -6,9 +6,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from flatwide import config as configs
-from flatwide import cores, experiment, preview, trees
-from flatwide.logs import duration_text
-from flatwide.measurements import title
+from flatwide import machine, trees
+from flatwide.catalogue import title
+from flatwide.runs import identity, preview
+from flatwide.runs.jax_settings import is_double
+from flatwide.runs.logs import duration_text
 from flatwide.study.inventory import DONE, REFUSED, UNMEASURED, Inventory, Known
 from flatwide.study.plan import Plan, Planned
 from flatwide.study.settings import Part
@@ -67,7 +69,7 @@ def heading(planned: Plan, found: Inventory, *, num_workers: int, estimate: Esti
     lines += list(planned.notes)
     if found.others:
         lines.append(f"kept: {len(found.others)} runs here are no part of this study, such as {found.others[0]}")
-    if cores.has_gpu() and all(run.config["group_size"] == 1 for run in planned.runs) and len(found.known) > 1:
+    if machine.has_gpu() and all(run.config["group_size"] == 1 for run in planned.runs) and len(found.known) > 1:
         lines.append("note: this machine has a GPU; --config.group_size=16 advances 16 runs at once (docs/studies.md).")
     lines += list(dict.fromkeys(text for run in planned.runs if (text := _measured_text(run.config))))
     if left := to_train(found.to_do()):
@@ -120,7 +122,7 @@ def groups(found: Inventory, estimate: Estimate) -> list[str]:
         rows.append(
             (
                 *([members[0].run.part] if has_parts else []),
-                str(experiment.width(config)),
+                str(identity.width(config)),
                 "base" if configs.effective_rho(config) == 0 else "SAM",
                 f"{trees.size(sizes.params):,}",
                 f"{sizes.num_steps:,}",
@@ -147,7 +149,7 @@ def disk(found: Inventory) -> list[str]:
 
 def _snapshot_bytes(run: Planned) -> int:
     """Count the bytes of the networks that a run keeps besides its checkpoints."""
-    itemsize = (8 if experiment.is_double() else 4) + (run.config["sparsity"] > 0)
+    itemsize = (8 if is_double() else 4) + (run.config["sparsity"] > 0)
     return len(run.config["measure_epochs"]) * trees.size(preview.sizes(run.config).params) * itemsize
 
 
@@ -155,7 +157,7 @@ def _state_bytes(run: Planned) -> int:
     """Count the bytes of a checkpoint: parameters, optimizer state and mask."""
     config, params = run.config, preview.sizes(run.config).params
     copies = 1 + {"sgd": int(config["momentum"] > 0), "adam": 2, "adamw": 2}[configs.base_optimizer(config)]
-    itemsize = 8 if experiment.is_double() else 4
+    itemsize = 8 if is_double() else 4
     return trees.size(params) * (copies * itemsize + (config["sparsity"] > 0))
 
 

@@ -5,13 +5,16 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from flatwide import config as configs
-from flatwide import data, driver, experiment, registry, runs
-from flatwide.measurements import records
+from flatwide import data, registry
+from flatwide.runs import disk, records
+from flatwide.runs.build import assemble
+from flatwide.runs.directory import IDENTITY, RunDirectory, run_directories
+from flatwide.runs.identity import locate
 from flatwide.study.plan import Plan, Planned
 
 DONE = ("finished", "diverged")
 UNMEASURED = "unmeasured"
-REFUSED = ("damaged", "mismatch")  # neither trained nor overwritten: a person must look
+REFUSED = ("damaged", "unreadable", "mismatch")  # neither trained nor overwritten: a person must look
 
 
 class Known(NamedTuple):
@@ -23,7 +26,7 @@ class Known(NamedTuple):
     """
 
     run: Planned
-    directory: runs.RunDirectory
+    directory: RunDirectory
     status: str
     seconds: float | None = None
     problem: str = ""
@@ -61,7 +64,7 @@ def take(plan: Plan, workdir: str | os.PathLike) -> Inventory:
         raise data.DataError("\n".join(missing.values()))
     known = tuple(found)
     names = {entry.directory.name for entry in known}
-    others = tuple(found.name for found in runs.run_directories(os.fspath(workdir)) if found.name not in names)
+    others = tuple(found.name for found in run_directories(os.fspath(workdir)) if found.name not in names)
     return Inventory(known, others)
 
 
@@ -79,12 +82,12 @@ def check(found: Inventory) -> None:
         if known.status != UNMEASURED and not is_own:
             configs_of_kinds[config["model"], config["dataset"], config["loss"]] = config
     for config in configs_of_kinds.values():
-        built = experiment.assemble(config)
+        built = assemble(config)
         built.check(built.state_shapes())
 
 
 def _look_up(run: Planned, workdir: str | os.PathLike) -> Known:
-    directory, identity = driver.locate(run.config, workdir)
+    directory, identity = locate(run.config, workdir)
     try:
         status = directory.status()
         if status == "new":
@@ -93,12 +96,14 @@ def _look_up(run: Planned, workdir: str | os.PathLike) -> Known:
             return Known(run, directory, "mismatch", problem=f"{directory.path}: config.json is that of another run.")
         result = directory.read_result() or {}
         status = UNMEASURED if records.missing(directory, run.config) else status
+    except disk.UnreadableError as error:
+        return Known(run, directory, "unreadable", problem=str(error))
     except ValueError as error:
         return Known(run, directory, "damaged", problem=str(error))
     return Known(run, directory, status, seconds=result.get("seconds"))
 
 
-def _differs(directory: runs.RunDirectory, identity: Mapping[str, Any]) -> bool:
+def _differs(directory: RunDirectory, identity: Mapping[str, Any]) -> bool:
     """Tell whether a directory is that of another run; one without a config, which has failed at once, is not."""
     has_config = (directory.path / "config.json").exists() or directory.status() in DONE
-    return has_config and directory.read_config()[runs.IDENTITY] != identity
+    return has_config and directory.read_config()[IDENTITY] != identity

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from flatwide import config as configs
-from flatwide import runs
-from flatwide.measurements import records
+from flatwide.runs import records
+from flatwide.runs.directory import RunDirectory, write_atomically
 
 _VALID = "valid"  # the file that is there as long as workers are to follow the orders
 
@@ -46,7 +46,7 @@ class Orders(NamedTuple):
 
     def state(self, task: Task) -> str:
         """Tell "done", "failed" (since the orders were given) or "open"."""
-        directory = runs.RunDirectory(self.workdir / "runs" / task.name)
+        directory = RunDirectory(self.workdir / "runs" / task.name)
         if (directory.path / "result.json").exists() and not _is_unmeasured(directory, task):
             return "done"
         return "failed" if (self.path.parent / f"failed-{task.name}").exists() else "open"
@@ -94,7 +94,7 @@ class Orders(NamedTuple):
             return None
 
 
-def _is_unmeasured(directory: runs.RunDirectory, task: Task) -> bool:
+def _is_unmeasured(directory: RunDirectory, task: Task) -> bool:
     try:
         return bool(records.missing(directory, task.config))
     except ValueError:
@@ -115,7 +115,7 @@ def write(workdir: Path | str, groups: list[list[Task]], *, session: str | None 
     path.parent.mkdir(parents=True, exist_ok=True)
     (path.parent / _VALID).touch()
     _check_locks(path.parent / _VALID)
-    runs.write_atomically(path, json.dumps(content))
+    write_atomically(path, json.dumps(content))
     return Orders(path, workdir, tuple(map(tuple, groups)), tensorboard)
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 
 from flatwide import config as configs
-from flatwide import experiment, preview
+from flatwide.runs import build, identity, preview
 from flatwide.study import settings
 from flatwide.study.budget import Solved, solve
 from flatwide.study.settings import BUDGET, Assignment, Part, Settings
@@ -75,8 +75,8 @@ def _plan(found: Settings, base: Mapping[str, Any]) -> tuple[list[Planned], list
     for part, varied in _product(found):
         try:
             config = _resolve(base, varied, counts)
-            name = str(configs.identity(config, irrelevant=experiment.irrelevant_fields(config), extra={}))
-            shape = experiment.shape(config)
+            name = str(configs.identity(config, irrelevant=identity.without_effect(config), extra={}))
+            shape = build.shape(config)
             if varied.get("rho") and "optimizer" not in varied and configs.effective_rho(config) == 0:
                 raise configs.ConfigError(
                     [
@@ -124,7 +124,7 @@ def _resolve(base: Mapping[str, Any], varied: Assignment, counts: dict[tuple, in
     shapes = preview.sizes(config).params
     asked, pruner, density = varied[BUDGET], config["pruner"], config["layer_density"]
     solved = _solve(_hashable(shapes), budget=asked, pruner=pruner, layer_density=density)
-    counts[(experiment.width(config), pruner, asked, solved.sparsity)] = solved.num_nonzero_params
+    counts[(identity.width(config), pruner, asked, solved.sparsity)] = solved.num_nonzero_params
     return configs.resolve_fields(fields | {"sparsity": solved.sparsity})
 
 

@@ -5,7 +5,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from flatwide import driver, runs
+from flatwide.runs import driver
+from flatwide.runs.directory import RunDirectory
 from flatwide.study.executors import Crew
 from flatwide.study.orders import Orders, Task
 
@@ -104,7 +105,7 @@ def _newly_ended(orders: Orders, left: dict[str, Task]) -> list[Outcome]:
     found = []
     for task in left.values():
         state = orders.state(task)
-        directory = runs.RunDirectory(orders.workdir / "runs" / task.name)
+        directory = RunDirectory(orders.workdir / "runs" / task.name)
         if state == "done":
             try:
                 result = directory.read_result() or {}

@@ -16,8 +16,10 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from flatwide import driver, runs
+from flatwide import runner
 from flatwide.measurements.measuring import MeasurementError, WaitingError
+from flatwide.runs import driver
+from flatwide.runs.directory import BusyError, RunDirectory
 from flatwide.study import orders as study_orders
 from flatwide.study.executors.crew import STOP_SECONDS, STOPPED
 from flatwide.study.orders import Orders, Task
@@ -71,7 +73,7 @@ def _train(orders: Orders, worker: str, pieces, should_stop: Callable[[], bool])
         if _size(piece[0]) > 1:
             group = [task.config for task in left]
             options = {"should_stop": should_stop, "tensorboard": orders.tensorboard}
-            outcomes = driver.run_together(group, orders.workdir, **options)
+            outcomes = runner.run_together(group, orders.workdir, **options)
             for task, outcome in zip(left, outcomes, strict=True):
                 if outcome.waits_for:
                     _wait(orders, task, outcome.waits_for, outcome.problem)
@@ -84,21 +86,21 @@ def _train(orders: Orders, worker: str, pieces, should_stop: Callable[[], bool])
 
 def _train_one(orders: Orders, task: Task, should_stop: Callable[[], bool]) -> None:
     """Train and measure one run; whatever goes wrong with it is its own business and written beside it."""
-    directory = runs.RunDirectory(orders.workdir / "runs" / task.name)
+    directory = RunDirectory(orders.workdir / "runs" / task.name)
     told = directory.read_error()
     try:
         if task.trains:
             options = {"should_stop": should_stop, "tensorboard": orders.tensorboard}
-            driver.run(task.config, orders.workdir, **options, quiet=True)
+            runner.run(task.config, orders.workdir, **options, quiet=True)
         else:
-            driver.measure(directory, task.config, should_stop=should_stop, quiet=True)
+            runner.measure_run(directory, task.config, should_stop=should_stop, quiet=True)
     except driver.Stopped:
         raise
     except WaitingError as error:
         _wait(orders, task, error.waits_for, str(error))
     except MeasurementError:  # each is written beside the run already
         orders.mark_failed(task)
-    except runs.BusyError:
+    except BusyError:
         return
     except Exception as error:
         if directory.read_error() == told:  # it failed before it could write so itself
@@ -110,7 +112,7 @@ def _wait(orders: Orders, task: Task, waits_for: str, problem: str) -> None:
     """Leave a run to be measured once the one that it is compared with is trained, if these orders have it."""
     others = [other for group in orders.groups for other in group if other.name == waits_for]
     if not others or orders.state(others[0]) == "failed":
-        runs.RunDirectory(orders.workdir / "runs" / task.name).write_error(problem)
+        RunDirectory(orders.workdir / "runs" / task.name).write_error(problem)
         orders.mark_failed(task)
 
 

@@ -76,7 +76,7 @@ def hosted_segment(step: Step, *, plan: HostMinibatches, sharding: Sharding = No
     """Build a segment over what the host plays when an epoch begins."""
     run = resident_segment(step, {}, plan=plan, sharding=sharding)
 
-    def segment(values: Values, state: State, stop: int) -> tuple[State, np.ndarray]:
+    def segment(values: Values, state: State, stop: int) -> tuple[State, np.ndarray, float]:
         if int(state.step) % plan.steps_per_epoch == 0:
             state = plan.play(values, state)
         return run(values, state, stop)

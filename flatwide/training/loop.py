@@ -17,12 +17,14 @@ class Taken(NamedTuple):
     """A segment that was taken.
 
     step: steps done in all; state: after them, or None where it stayed inside a longer program; losses: of the clean
-    pass, one a step of the segment; scores: of each split at its end, where the program that took it scored them.
+    pass, one a step of the segment; learning_rate: that the last of these steps used; scores: of each split at its end,
+    where the program that took it scored them.
     """
 
     step: int
     state: State | None
     losses: np.ndarray
+    learning_rate: float | None
     scores: dict[str, Scores] | None = None
 
 
@@ -46,9 +48,9 @@ def take_steps(
     while step < num_steps:
         stop = min([num_steps, step + length, *((step // every + 1) * every for every in stop_at_multiples_of)])
         started = clock()
-        state, losses = segment(values, state, stop)
+        state, losses, learning_rate = segment(values, state, stop)
         step += len(losses)
-        yield Taken(step, state, losses)
+        yield Taken(step=step, state=state, losses=losses, learning_rate=learning_rate)
         if not np.isfinite(losses[-1]):
             return
         rate = len(losses) / max(clock() - started, 1e-9)

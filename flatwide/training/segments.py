@@ -10,11 +10,12 @@ import numpy as np
 from flatwide.training.devices import Sharding, copy_to_all, keep_split, split_over_all
 from flatwide.training.plans import Plan, Shuffled
 from flatwide.training.state import State, Values
-from flatwide.training.step import Step
+from flatwide.training.step import Metrics, Step
 from flatwide.types import Array, Batch, Split
 
-# segment(values, state, stop) -> (state, losses): takes steps until `stop` or a loss that is not finite.
-Segment = Callable[[Values, State, int], tuple[State, np.ndarray]]
+# segment(values, state, stop) -> (state, losses, learning rate of the last step): takes steps until `stop` or a loss
+# that is not finite.
+Segment = Callable[[Values, State, int], tuple[State, np.ndarray, float]]
 
 
 def resident_segment(step: Step, arrays: Batch, *, plan: Plan, sharding: Sharding = None) -> Segment:
@@ -29,53 +30,53 @@ def resident_segment(step: Step, arrays: Batch, *, plan: Plan, sharding: Shardin
     run = compiled_segment(step, plan=plan, sharding=sharding)
     arrays = copy_to_all(arrays, sharding)
 
-    def segment(values: Values, state: State, stop: int) -> tuple[State, np.ndarray]:
+    def segment(values: Values, state: State, stop: int) -> tuple[State, np.ndarray, float]:
         first = int(state.step)
-        state, losses = run(values, state, arrays, np.int32(stop))
+        state, losses, last = run(values, state, arrays, np.int32(stop))
         taken = int(state.step) - first
         start = first % plan.steps_per_epoch
-        return state, np.asarray(losses)[start : start + taken]
+        return state, np.asarray(losses)[start : start + taken], float(last["learning_rate"])
 
     return segment
 
 
 @functools.lru_cache(maxsize=64)
 def compiled_segment(step: Step, *, plan: Plan, sharding: Sharding = None):
-    """Compile `run(values, state, arrays, stop) -> (state, losses of this epoch by step)`; the state is donated.
+    """Compile `run(values, state, arrays, stop)`, which returns what `advance_to` does; the state is donated.
 
     The same step and plan give the same program again, so runs that differ in values only compile once.
     """
 
-    def run(values: Values, state: State, arrays: Batch, stop: Array) -> tuple[State, Array]:
-        state, losses, _ = advance_to(stop, step, plan, values, state, arrays, sharding=sharding)
-        return state, losses
+    def run(values: Values, state: State, arrays: Batch, stop: Array) -> tuple[State, Array, Metrics]:
+        return advance_to(stop, step, plan, values, state, arrays, sharding=sharding)
 
     return jax.jit(run, donate_argnums=1)
 
 
 def advance_to(
     stop: Array, step: Step, plan: Plan, values: Values, state: State, arrays: Batch, *, sharding: Sharding = None
-) -> tuple[State, Array, Array]:
+) -> tuple[State, Array, Metrics]:
     """Trace the steps of one epoch up to `stop` or to a loss that is not finite.
 
-    Returns: the state, the losses of this epoch by step, and the last of them.
+    Returns: the state, the losses of this epoch by step, and the metrics of the last step (0 where none was taken).
     """
     state, material = plan.begin(values, state, arrays)
     dtype = jnp.zeros(()).dtype
 
     def unfinished(carry):
         state, _, last = carry
-        return (state.step < stop) & jnp.isfinite(last)
+        return (state.step < stop) & jnp.isfinite(last["loss"])
 
     def advance(carry):
-        state, losses, _ = carry
+        state, losses, last = carry
         within = state.step % plan.steps_per_epoch
         batch = keep_split(plan.batch(material, arrays, within), sharding)
         state, metrics = step(values, state, batch)
-        loss = metrics["loss"].astype(dtype)
-        return state, losses.at[within].set(loss), loss
+        last = {name: metrics[name].astype(dtype) for name in last}
+        return state, losses.at[within].set(last["loss"]), last
 
-    start = (state, jnp.zeros(plan.steps_per_epoch, dtype), jnp.zeros((), dtype))
+    none_taken = {"loss": jnp.zeros((), dtype), "learning_rate": jnp.zeros((), dtype)}
+    start = (state, jnp.zeros(plan.steps_per_epoch, dtype), none_taken)
     return jax.lax.while_loop(unfinished, advance, start)
 
 
@@ -90,8 +91,8 @@ def streamed_segment(step: Step, split: Split, *, plan: Shuffled, sharding: Shar
     compiled = compiled_step(step)
     source = _Source(split, plan)
 
-    def segment(values: Values, state: State, stop: int) -> tuple[State, np.ndarray]:
-        first, losses = int(state.step), []
+    def segment(values: Values, state: State, stop: int) -> tuple[State, np.ndarray, float]:
+        first, losses, metrics = int(state.step), [], {"learning_rate": 0.0}
         for index, batch in zip(range(first, stop), source.batches(int(values.seed), first), strict=False):
             state, metrics = compiled(values, state, split_over_all(batch, sharding))
             losses.append(metrics["loss"])
@@ -100,7 +101,7 @@ def streamed_segment(step: Step, split: Split, *, plan: Shuffled, sharding: Shar
                 break
         found = np.asarray([float(loss) for loss in losses])
         bad = np.flatnonzero(~np.isfinite(found))
-        return state, found[: bad[0] + 1] if len(bad) else found
+        return state, found[: bad[0] + 1] if len(bad) else found, float(metrics["learning_rate"])
 
     return segment
 

@@ -8,10 +8,10 @@ import pytest
 import scipy.stats
 from numpy.testing import assert_allclose
 
-from flatwide import results
 from flatwide.analysis import gain
 from flatwide.config import digest
-from flatwide.runs import RunDirectory
+from flatwide.runs.directory import RunDirectory
+from flatwide.runs.table import collect
 
 
 def row(num_params, rho, seed, metric, **more):
@@ -233,6 +233,6 @@ def test_from_run_directories_to_the_text(tmp_path):
         directory.write_result(result)
     (tmp_path / "runs" / named["10-0.0-0"] / "result.json").write_text("torn")
     RunDirectory(tmp_path / "runs" / named["new"]).write_config({"rho": 0.3, "seed": 0}, identity={})
-    found = gain.gain_by_width(results.collect(tmp_path))
+    found = gain.gain_by_width(collect(tmp_path))
     assert list(found["num_seeds"]) == [2, 3]
     assert "+12.50 ± 2.50" in gain.format_table(found)

@@ -101,12 +101,17 @@ def test_ranks_are_correlated_within_width_and_seed():
     runs = pd.DataFrame(rows)
     found = measured.correlation(arranged(runs))
     seeds = [
-        np.mean([scipy.stats.spearmanr(one[TOP], one["test_metric"]).statistic for _, one in group])
+        np.mean([one[[TOP, "test_metric"]].rank().corr().iloc[0, 1] for _, one in group])
         for group in ([*runs[runs["seed"] == seed].groupby("num_params")] for seed in range(4))
     ]
     low, high = scipy.stats.t.interval(0.95, 3, loc=np.mean(seeds), scale=scipy.stats.sem(seeds))
     assert_allclose(found[:3], (np.mean(seeds), max(low, -1), min(high, 1)), rtol=1e-9)
     assert found[3:] == (4, 2)
+
+
+def test_values_that_are_all_equal_have_no_rank_correlation():
+    equal = arranged(table({100: [(2.0, 2.0, 2.0)] * 3}))
+    assert math.isnan(measured.correlation(equal).mean)
 
 
 def test_width_alone_makes_no_correlation():

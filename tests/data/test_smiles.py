@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from flatwide import driver
+from flatwide import runner
 from flatwide.data import DataError, smiles
 from flatwide.data.smiles import made_molecules, molecule, smiles_csv
 
@@ -128,7 +128,7 @@ def test_a_tiny_run_from_smiles_to_a_score(tmp_path):
         "pruner": "random",
         "sparsity": 0.5,
     }
-    result = driver.run(fields, tmp_path / "runs", quiet=True)
+    result = runner.run(fields, tmp_path / "runs", quiet=True)
     assert (result["status"], result["steps"], result["metric_name"]) == ("finished", 4, "mean_average_precision")
     assert 0 < result["test_metric"] <= 1
     assert np.isfinite(result["train_loss"])

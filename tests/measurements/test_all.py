@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
+from flatwide import catalogue, measure, registry, runner, trees
 from flatwide import config as configs
-from flatwide import driver, measure, measurements, registry, runs, trees
-from flatwide.measurements import measuring, records
+from flatwide.measurements import measuring
 from flatwide.measurements.activations import activations
 from flatwide.measurements.barrier import barrier
 from flatwide.measurements.convergence import convergence, positive_losses
@@ -20,6 +20,9 @@ from flatwide.measurements.measuring import WaitingError
 from flatwide.measurements.smoothness import smoothness
 from flatwide.measurements.stability import stability
 from flatwide.measurements.trajectory import trajectory
+from flatwide.runs import records
+from flatwide.runs.directory import RunDirectory
+from flatwide.runs.identity import locate
 from flatwide.study import orders, worker
 
 FIELDS = {
@@ -37,8 +40,8 @@ LINE = {"dataset": "regression_1d", "model": "OneHiddenLayer", "loss": "squared"
 
 
 def run(workdir, **fields):
-    driver.run(FIELDS | fields, workdir, quiet=True, tensorboard=False)
-    return driver.locate(configs.resolve(FIELDS | fields), workdir)[0]
+    runner.run(FIELDS | fields, workdir, quiet=True, tensorboard=False)
+    return locate(configs.resolve(FIELDS | fields), workdir)[0]
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +53,7 @@ def workdir(tmp_path_factory):
     return workdir
 
 
-@pytest.mark.parametrize("name", measurements.MEASUREMENTS)
+@pytest.mark.parametrize("name", catalogue.MEASUREMENTS)
 def test_it_measures_a_trained_network(workdir, name):
     fields = LINE if name == "function" else {}
     directory = run(workdir, measurements=(name,), measure_epochs=(), **fields)
@@ -150,7 +153,7 @@ def test_a_run_waits_for_its_counterpart_and_is_measured_by_the_same_command(tmp
         WaitingError, match=r"compared with its counterpart at rho 0, which is new: .*rho0-seed0"
     ) as told:
         run(tmp_path, **fields)
-    directory = driver.locate(configs.resolve(FIELDS | fields), tmp_path)[0]
+    directory = locate(configs.resolve(FIELDS | fields), tmp_path)[0]
     assert [one.name for one in records.missing(directory, configs.resolve(FIELDS | fields))] == ["barrier"]
     assert not directory.error_file.exists()
     assert run(tmp_path, **fields | {"rho": 0.0, "measurements": ()}).name == told.value.waits_for
@@ -161,14 +164,14 @@ def test_a_run_waits_for_its_counterpart_and_is_measured_by_the_same_command(tmp
 def test_a_study_measures_what_had_to_wait(tmp_path):
     fields = FIELDS | {"measurements": ("barrier",), "num_epochs": 1, "measure_epochs": ()}
     tasks = [configs.resolve(fields | {"rho": rho}) for rho in (0.05, 0.0)]
-    named = [[orders.Task(driver.locate(config, tmp_path)[0].name, dict(config))] for config in tasks]
+    named = [[orders.Task(locate(config, tmp_path)[0].name, dict(config))] for config in tasks]
     given = orders.write(tmp_path, named, session="s", tensorboard=False)
     worker.follow(given.path, "0-0", place=0, should_stop=lambda: False)
     assert [given.state(task) for group in given.groups for task in group] == ["done", "done"]
     alone = orders.write(tmp_path / "w", named[:1], session="s", tensorboard=False)
     worker.follow(alone.path, "0-0", place=0, should_stop=lambda: False)
     assert alone.state(alone.groups[0][0]) == "failed"  # nobody trains what it waits for
-    assert "Train that one" in runs.RunDirectory(tmp_path / "w" / "runs" / named[0][0].name).read_error()
+    assert "Train that one" in RunDirectory(tmp_path / "w" / "runs" / named[0][0].name).read_error()
 
 
 def test_the_plane_is_that_of_true_losses_around_the_network(workdir):
@@ -331,7 +334,7 @@ def test_stability_knows_no_adam(small, rho):
 def test_it_measures_a_pruned_network_with_batch_norm(small, name):
     fields = {"model": "ResNet18", "num_filters": 1, "num_blocks": (1, 1), "pruner": "random", "sparsity": 0.5}
     subject = small(**fields)
-    found = registry.find("measurement", name, measurements.MEASUREMENTS)(subject, key=jax.random.key(0))
+    found = registry.find("measurement", name, catalogue.MEASUREMENTS)(subject, key=jax.random.key(0))
     assert found.values
     assert all(isinstance(value, float | int) and np.isfinite(value) for value in found.values.values())
     assert all(np.all(np.isfinite(array)) for array in found.arrays.values())

@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 
 import flatwide
-from flatwide import cli, driver, experiment, measurements, runs
+from flatwide import catalogue, cli, experiment, runner
 from flatwide import config as configs
-from flatwide.measurements import gradient, measuring, records
+from flatwide.measurements import gradient, measuring
 from flatwide.measurements.measuring import MeasurementError
-from flatwide.measurements.records import Wanted
 from flatwide.measurements.subject import ExampleLoss, MeanLoss, examples_of
+from flatwide.runs import driver, identity, records
+from flatwide.runs.directory import BusyError
+from flatwide.runs.identity import locate
+from flatwide.runs.records import Wanted
 
 FIELDS = {
     "num_neurons": (4,),
@@ -25,11 +28,11 @@ FIELDS = {
 
 
 def run(workdir, **fields):
-    return driver.run(FIELDS | fields, workdir, quiet=True, tensorboard=False)
+    return runner.run(FIELDS | fields, workdir, quiet=True, tensorboard=False)
 
 
 def directory_of(workdir, **fields):
-    return driver.locate(configs.resolve(FIELDS | fields), workdir)[0]
+    return locate(configs.resolve(FIELDS | fields), workdir)[0]
 
 
 def files(directory):
@@ -209,7 +212,7 @@ def test_a_damaged_file_is_a_problem_in_the_table(tmp_path):
 def test_one_that_another_process_has_in_hand_is_left_to_it(tmp_path):
     run(tmp_path, measurements=())
     directory = directory_of(tmp_path)
-    with directory.lock(), pytest.raises(runs.BusyError, match="wait until it ends"):
+    with directory.lock(), pytest.raises(BusyError, match="wait until it ends"):
         measuring.measure(directory, configs.resolve(FIELDS), quiet=True)
 
 
@@ -241,7 +244,7 @@ def test_a_changed_run_is_not_measured(tmp_path):
 def test_files_are_named_after_what_is_not_at_its_default(monkeypatch):
     assert Wanted("gradient", None, 1000).stem == "gradient"
     assert Wanted("gradient", 3, 50).stem == "gradient-epoch3-examples50"
-    monkeypatch.setitem(measurements.VERSIONS, "gradient", 2)
+    monkeypatch.setitem(catalogue.VERSIONS, "gradient", 2)
     assert Wanted("gradient", 0, 1000).stem == "gradient-v2-epoch0"
 
 
@@ -273,7 +276,5 @@ def test_epochs_past_the_end_are_refused():
 
 def test_what_is_measured_names_no_run():
     asked = configs.resolve(FIELDS | {"measure_epochs": (1,)})
-    assert experiment.identity(asked, "data") == experiment.identity(
-        configs.resolve({**asked, "measurements": ()}), "data"
-    )
-    assert not {"measurements", "measure_epochs", "measure_examples"} & experiment.identity(asked, "data").keys()
+    assert identity.identity(asked, "data") == identity.identity(configs.resolve({**asked, "measurements": ()}), "data")
+    assert not {"measurements", "measure_epochs", "measure_examples"} & identity.identity(asked, "data").keys()

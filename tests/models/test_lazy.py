@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from flatwide import driver, experiment, objectives, trees, workloads
+from flatwide import experiment, objectives, runner, trees, workloads
 from flatwide.models import lazy
 from flatwide.models.mlp import mlp
 from flatwide.models.resnet import resnet18
-from flatwide.trained import load_run
+from flatwide.runs import identity
+from flatwide.runs.load import load_run
 from flatwide.workloads import Workload
 
 IMAGE = jax.ShapeDtypeStruct((4, 4, 1), np.float64)
@@ -156,7 +157,7 @@ def test_pruned_weights_are_zero_at_the_start_too_and_survive_a_checkpoint(field
     kept = np.asarray(state.mask["hidden_0"]["kernel"])
     assert 0 < np.sum(~kept) < kept.size
     assert not np.asarray(state.stats["start"]["hidden_0"]["kernel"])[~kept].any()
-    result = driver.run(config, tmp_path, quiet=True)
+    result = runner.run(config, tmp_path, quiet=True)
     trained = load_run(next((tmp_path / "runs").iterdir()))
     jax.tree.map(assert_array_equal, trained.stats["start"], state.params)
     assert not np.asarray(trained.params["hidden_0"]["kernel"])[~kept].any()
@@ -174,11 +175,11 @@ def test_weights_of_your_own_are_the_start_unless_you_bring_a_start_too():
 
 def test_runs_of_another_scale_are_other_runs_and_the_defaults_rename_none():
     plain = experiment.build(FIELDS)
-    known = experiment.identity(plain.config, "data")
+    known = identity.identity(plain.config, "data")
     assert not {"linearized", "output_scale"} & set(known)
     for fields in ({"linearized": True}, {"output_scale": 1.0}, {"output_scale": 2.0}):
         other = experiment.build(FIELDS | fields)
-        assert experiment.identity(other.config, "data") == known | fields
+        assert identity.identity(other.config, "data") == known | fields
         assert other.step is not plain.step
         assert other.workload is not plain.workload
-        assert experiment.shape(other.config) != experiment.shape(plain.config)
+        assert build.shape(other.config) != build.shape(plain.config)

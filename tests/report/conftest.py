@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from flatwide import config as configs
-from flatwide import report, runs
+from flatwide import report
+from flatwide.runs import commands
+from flatwide.runs.directory import RunDirectory
 
 WIDTHS, RHOS, SEEDS = (4, 16, 64), (0.0, 0.05, 0.1, 0.2), (0, 1, 2)
 VERSIONS = {"python": "3.11.7", "jax": "0.10.2", "flatwide": "0.1.0"}
@@ -36,7 +38,7 @@ def make_run(
     name = "-".join([str(config["dataset"]), str(config["model"])])
     identity = {"data": "c0ffee", "num_neurons": [width], "rho": rho, "seed": seed, "threads": 1, **fields}
     name = f"{name}{width}-rho{rho:g}-seed{seed}-{configs.digest(identity)}"
-    directory = runs.RunDirectory(workdir / "runs" / name)
+    directory = RunDirectory(workdir / "runs" / name)
     directory.path.mkdir(parents=True)
     directory.write_config(config, identity=identity)
     for epoch in (1, 2, 3):
@@ -77,7 +79,14 @@ def workdir(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def page(workdir) -> Path:
     """Write its report."""
-    return report.write(workdir, command="python main.py --workdir=W --config=study.py", num_planned=40)
+    commands.keep(
+        workdir,
+        ["--workdir=W", "--config=study.py", "--config.sam_variant=own rule"],
+        config_path="study.py",
+        config_text="# a study\ndef get_config():\n    return 1 < 2\n",
+        config={"rho": 0.1},
+    )
+    return report.write(workdir, num_planned=40)
 
 
 @pytest.fixture(scope="session")

@@ -8,10 +8,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from flatwide import report, runs
+from flatwide import report
 from flatwide.figures import gallery
-from flatwide.measurements import records
 from flatwide.report import workdir as reports
+from flatwide.runs import records
+from flatwide.runs.directory import RunDirectory
 
 RHOS, SEEDS = (0.0, 0.1), (0, 1, 2)
 
@@ -30,7 +31,7 @@ def measured(tmp_path_factory, make):
     folder = tmp_path_factory.mktemp("measured")
     grid = np.linspace(0, 1, 50)
     for width, rho, seed in itertools.product((16, 64), RHOS, SEEDS):
-        directory = runs.RunDirectory(folder / "runs" / make(folder, width, rho, seed))
+        directory = RunDirectory(folder / "runs" / make(folder, width, rho, seed))
         top = (seed + 1) * ({16: 0.5, 64: 0.1}[width] if rho else 1.0)
         measure(directory, "curvature", {"top_eigenvalue": top, "smallest_eigenvalue": rho - 0.05})
         measure(directory, "curvature", {"top_eigenvalue": 9.0, "smallest_eigenvalue": 0.0}, epoch=1)
@@ -89,7 +90,7 @@ def test_words_of_measurements_are_explained_where_they_are_used(text, page):
 
 
 def test_arrays_are_those_on_the_most_examples_and_a_damaged_file_is_none(tmp_path, make):
-    directory = runs.RunDirectory(tmp_path / "runs" / make(tmp_path, 16, 0.1, 0))
+    directory = RunDirectory(tmp_path / "runs" / make(tmp_path, 16, 0.1, 0))
     measure(directory, "spectrum", {"width": 1.0}, arrays={"grid": np.zeros(2)}, num_examples=50, measured="2026-02-02")
     measure(directory, "spectrum", {"width": 1.0}, arrays={"grid": np.ones(2)})
     measure(directory, "spectrum", {"width": 1.0}, arrays={"grid": np.full(2, 5)}, epoch=1)

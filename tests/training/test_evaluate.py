@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from flatwide import experiment
+from flatwide.data import Streamed
 from flatwide.training.evaluate import make_evaluate
 
 FIELDS = {"num_neurons": (8,), "batch_size": 64, "num_epochs": 1}
@@ -25,6 +26,16 @@ def test_a_batch_size_changes_nothing(batch_size):
     state = built.init()
     loss, accuracy = scores_by_hand(built, state, built.test)
     found = make_evaluate(built.workload, built.test, batch_size=batch_size)(state)
+    assert found.metric == pytest.approx(accuracy, abs=1e-12)
+    assert found.loss == pytest.approx(loss, rel=1e-6)
+
+
+def test_a_stream_is_scored_as_what_is_held():
+    built = experiment.build(FIELDS)
+    state, images = built.init(), built.test.arrays["inputs"]
+    streamed = Streamed(lambda index, generator: images[index], built.test.targets)
+    loss, accuracy = scores_by_hand(built, state, built.test)
+    found = make_evaluate(built.workload, streamed, batch_size=100)(state)  # so the last batch is completed
     assert found.metric == pytest.approx(accuracy, abs=1e-12)
     assert found.loss == pytest.approx(loss, rel=1e-6)
 

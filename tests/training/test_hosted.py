@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 import flatwide
-from flatwide import checkpoints, driver, objectives, optimizers, sam, schedules
+from flatwide import objectives, optimizers, sam, schedules
 from flatwide.data.atari import BREAKOUT, atari_breakout
 from flatwide.data.emulator import Consoles, Turn
+from flatwide.runs import checkpoints, driver
 from flatwide.training import hosted
 from flatwide.training.evaluate import Interrupted
 from flatwide.training.hosted import HostMinibatches, hosted_segment, whole_games
@@ -56,7 +57,7 @@ def begun(seed: int = 0) -> State:
 def trained(state: State, *stops: int, after=lambda state: state) -> tuple[State, list[float]]:
     segment, losses = hosted_segment(STEP, plan=PLAN), []
     for stop in stops:
-        state, found = segment(VALUES, state, stop)
+        state, found, _ = segment(VALUES, state, stop)
         losses += found.tolist()
         state = after(state)
     return state, losses

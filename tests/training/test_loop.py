@@ -21,7 +21,7 @@ def counting(first_bad=None):
             losses.append(np.inf if step == first_bad else float(step))
             if step == first_bad:
                 break
-        return state_at(int(state.step) + len(losses)), np.array(losses)
+        return state_at(int(state.step) + len(losses)), np.array(losses), 0.1 / (int(state.step) + len(losses))
 
     return segment
 
@@ -35,6 +35,11 @@ def test_stops_at_every_multiple_and_at_the_end():
     steps, losses = taken(counting(), num_steps=25, stop_at_multiples_of=(10, 4), seconds=10.0)
     assert {4, 8, 10, 12, 16, 20, 24, 25} <= set(steps)
     assert losses.tolist() == list(range(25))
+
+
+def test_the_learning_rate_is_that_of_the_last_step():
+    found = list(take_steps(counting(), VALUES, state_at(0), num_steps=9, stop_at_multiples_of=(4,), seconds=10.0))
+    assert [one.learning_rate for one in found] == [0.1 / one.step for one in found]
 
 
 def test_resumes_in_the_middle():

@@ -84,7 +84,7 @@ def begun(seed: int = 3) -> State:
 def trained(*stops: int) -> tuple[State, np.ndarray]:
     segment, state, losses = resident_segment(STEP, {}, plan=PLAN), begun(), []
     for stop in stops:
-        state, found = segment(VALUES, state, stop)
+        state, found, _ = segment(VALUES, state, stop)
         losses.append(found)
     return state, np.concatenate(losses)
 
@@ -182,6 +182,17 @@ def test_a_run_cut_anywhere_goes_on_with_the_same_bits():
 def test_other_seeds_play_other_games():
     one, other = (PLAN.play(VALUES._replace(seed=np.uint32(seed)), begun()).source["examples"] for seed in (3, 4))
     assert not np.array_equal(one["targets"]["action"], other["targets"]["action"])
+
+
+def test_other_seeds_begin_other_games():
+    one, other = (PLAN.start(jnp.uint32(seed))["playing"].observations for seed in (3, 4))
+    assert not np.array_equal(one, other)
+
+
+def test_actions_are_drawn_anew_in_each_epoch():
+    first, second = (PLAN.play(VALUES, begun()._replace(step=jnp.int32(step))) for step in (0, PLAN.steps_per_epoch))
+    one, other = (np.asarray(state.source["examples"]["targets"]["action"]) for state in (first, second))
+    assert not np.array_equal(one, other)
 
 
 def certain(favourite: int) -> Workload:

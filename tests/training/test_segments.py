@@ -23,7 +23,7 @@ def leaves(state):
 def run_in_cuts(built, stops):
     segment, state, losses = built.segment(), built.init(), []
     for stop in stops:
-        state, taken = segment(built.values, state, stop)
+        state, taken, _ = segment(built.values, state, stop)
         losses.append(taken)
     return state, np.concatenate(losses)
 
@@ -83,7 +83,7 @@ import jax, numpy as np
 from flatwide import experiment
 fields = json.loads(sys.argv[1])
 built = experiment.build(fields)
-state, losses = built.segment()(built.values, built.init(), 3)
+state, losses, _ = built.segment()(built.values, built.init(), 3)
 scores = built.evaluate(state, built.test)
 flat = np.concatenate([np.asarray(leaf).ravel() for leaf in jax.tree.leaves((state.params, state.stats))])
 print(json.dumps([len(jax.devices()), losses.tolist(), flat.tolist(), list(scores)]))

@@ -2,7 +2,11 @@
 
 import pytest
 
-from flatwide import driver, experiment, runs
+from flatwide import experiment, runner
+from flatwide.runs import driver
+from flatwide.runs.directory import run_directories
+from flatwide.runs.experiment import Experiment
+from flatwide.training import stretch
 
 pytestmark = pytest.mark.optimized
 
@@ -11,8 +15,8 @@ TIMES = {"seconds", "started", "finished"}
 
 
 def train(workdir, **fields):
-    result = driver.run(FIELDS | fields, workdir, quiet=True)
-    (directory,) = runs.run_directories(workdir)
+    result = runner.run(FIELDS | fields, workdir, quiet=True)
+    (directory,) = run_directories(workdir)
     return directory.read_metrics(), {name: value for name, value in result.items() if name not in TIMES}
 
 
@@ -29,18 +33,44 @@ def test_it_is_the_run_in_segments_bit_for_bit(fields, tmp_path, monkeypatch):
     assert experiment.build(FIELDS | fields).is_small
     whole = train(tmp_path / "whole", **fields)
     cut = train(tmp_path / "cut", **fields, checkpoint_every_seconds=0.0)  # leaves the program after every epoch
-    monkeypatch.setattr(experiment.Experiment, "is_small", False)
+    monkeypatch.setattr(Experiment, "is_small", False)
     segments = train(tmp_path / "segments", **fields)
     assert whole == cut == segments
+
+
+def test_the_memory_for_scores_bounds_a_call(tmp_path, monkeypatch):
+    fields, lengths, took = {"num_neurons": (9,), "rho": 0.1}, [], stretch._Calls.took
+    monkeypatch.setattr(stretch._Calls, "took", lambda calls, length: (lengths.append(length), took(calls, 1e9)))
+    stretch._program.cache_clear()
+    whole = train(tmp_path / "whole", **fields)
+    stretch._program.cache_clear()
+    monkeypatch.setattr(stretch, "_MOST_BYTES", 1)
+    assert train(tmp_path / "short", **fields) == whole
+    assert lengths == [1.0, 4.0, *[1.0] * 5]
+
+
+def test_runs_of_one_shape_share_a_program_and_its_rate(tmp_path):
+    stretch._program.cache_clear()
+    for seed in (0, 1):
+        train(tmp_path / str(seed), num_neurons=(8,), seed=seed)
+    known = stretch._program.cache_info()
+    assert (known.misses, known.hits, known.maxsize) == (1, 1, 64)
+    program = stretch._Program(lambda: None)
+    times = iter([0.0, 2.0, 2.0])
+    calls = stretch._Calls(program, seconds=10.0, clock=lambda: next(times))
+    assert calls.stop(3, 100) == 4  # a program that nothing is known of begins with one epoch
+    calls.took(1.0)
+    assert program.rate == 0.5
+    assert stretch._Calls(program, seconds=10.0, clock=lambda: next(times)).stop(3, 100) == 8
 
 
 def test_it_goes_on_in_the_middle_of_an_epoch(tmp_path, monkeypatch):
     whole = train(tmp_path / "whole", num_neurons=(8,))
     with monkeypatch.context() as patched:
-        patched.setattr(experiment.Experiment, "is_small", False)  # then the first call ends after one step
+        patched.setattr(Experiment, "is_small", False)  # then the first call ends after one step
         with pytest.raises(driver.Stopped):
-            driver.run(FIELDS | {"num_neurons": (8,)}, tmp_path / "cut", should_stop=lambda: True, quiet=True)
-    (directory,) = runs.run_directories(tmp_path / "cut")
+            runner.run(FIELDS | {"num_neurons": (8,)}, tmp_path / "cut", should_stop=lambda: True, quiet=True)
+    (directory,) = run_directories(tmp_path / "cut")
     (path,) = directory.checkpoints.glob("step_*.npz")
     assert int(path.stem.partition("_")[2]) % experiment.build(FIELDS).steps_per_epoch
     assert train(tmp_path / "cut", num_neurons=(8,)) == whole

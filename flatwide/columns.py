@@ -1,0 +1,55 @@
+"""The columns that a run's result adds to the table of runs, and what they mean."""
+
+from typing import NamedTuple
+
+
+class ResultField(NamedTuple):
+    """An entry of `result.json`: what it is, and the types that it may have beside null."""
+
+    text: str
+    kind: type | tuple[type, ...]
+    is_always_there: bool = False  # of a finished run
+
+
+_NUMBER = (int, float)
+
+RESULT_FIELDS = {
+    "status": ResultField(
+        'finished, or diverged where the loss stopped being finite; in the table also "unfinished", "failed"'
+        ' (its traceback is in error.txt), "damaged" (a file of the run is torn or was changed), "unreadable" (one'
+        ' cannot be read, as where permission is denied) and "mismatch" (its directory is named after another run)',
+        str,
+        True,
+    ),
+    "num_params": ResultField("entries of all trainable arrays", int, True),
+    "num_nonzero_params": ResultField("unmasked kernel entries and all bias and norm entries", int, True),
+    "epochs": ResultField("passes over the training examples that were done", _NUMBER, True),
+    "steps": ResultField("optimizer steps that were done", int, True),
+    "seconds": ResultField("time spent in this run, over all its resumptions", _NUMBER, True),
+    "metric_name": ResultField("what the metric is, such as accuracy", str, True),
+    "higher_is_better": ResultField("the direction of the metric", bool, True),
+    "train_loss": ResultField("mean loss over the training examples, in evaluation mode, at the end", _NUMBER, True),
+    "train_metric": ResultField(
+        "metric over the training examples, in evaluation mode, on the labels trained on, at the end", _NUMBER
+    ),
+    "test_loss": ResultField("mean loss over the test examples at the end", _NUMBER, True),
+    "test_metric": ResultField("metric over the test examples at the end", _NUMBER),
+    "test_metric_best": ResultField("best test metric of all evaluations; the first of equals", _NUMBER),
+    "best_epoch": ResultField("epoch of that evaluation", _NUMBER),
+    "validation_loss": ResultField("mean loss over the validation examples at the end", _NUMBER),
+    "validation_metric": ResultField("metric over the validation examples at the end", _NUMBER),
+    "test_metric_at_best_validation": ResultField(
+        "test metric of the evaluation with the best validation metric", _NUMBER
+    ),
+    "diverged_at_step": ResultField("first step whose loss was not finite", int),
+    "device": ResultField("kind of device, with the model of a CPU: cpu: AMD EPYC 9554, or NVIDIA H100", str),
+    "num_devices": ResultField("devices that shared each batch", int),
+    "threads": ResultField("CPU threads that XLA used", int),
+    "x64": ResultField("whether real numbers had 64 bits", bool),
+    "matmul_precision": ResultField("how exactly numbers of 32 bits were multiplied, in JAX's words", str),
+    "versions": ResultField("versions of python, jax, jaxlib, flax, optax, numpy and flatwide", dict),
+    "started": ResultField("when the run first started, ISO 8601 in UTC", str),
+    "finished": ResultField("when it ended", str),
+}
+
+FRACTION_METRICS = frozenset({"accuracy", "mean_average_precision"})  # percent in text and figures, never in files

@@ -1,0 +1,92 @@
+"""Train runs and measure their networks: what `flatwide.run` and the workers of a study call."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from flatwide import config as configs
+from flatwide.runs import driver, records
+from flatwide.runs.directory import BusyError, RunDirectory
+from flatwide.runs.driver import Outcome
+from flatwide.runs.identity import locate
+
+
+def run(
+    config: Mapping[str, Any],
+    workdir: str | os.PathLike,
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+    on_start: Callable[[], None] = lambda: None,
+    quiet: bool = False,
+    tensorboard: bool = True,
+) -> dict[str, Any]:
+    """Train what a config describes, or finish what an earlier call began, and take its measurements.
+
+    Args:
+      config: some config fields; the others are at their defaults.
+      workdir: the run gets a directory of its own in `workdir/runs`.
+      should_stop: asked after every segment; once it says yes, the state is saved and `Stopped` is raised.
+      on_start: called once the config is known to be good and the run has its directory, before the first step.
+      quiet: print nothing.
+      tensorboard: write an event file, which takes a small network a tenth of its time.
+    Returns: the content of `result.json`; at once if the run is done already.
+    Raises: ConfigError, DataError, BusyError, Stopped; MeasurementError if the run is done and a measurement failed.
+    """
+    config = configs.resolve(config)
+    options: dict[str, Any] = {"should_stop": should_stop, "quiet": quiet}
+    result = driver.train(config, workdir, on_start=on_start, tensorboard=tensorboard, **options)
+    if config["measurements"]:
+        measure_run(locate(config, workdir)[0], config, **options)
+    return result
+
+
+def run_together(
+    group: Sequence[Mapping[str, Any]],
+    workdir: str | os.PathLike,
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+    tensorboard: bool = True,
+) -> list[Outcome]:
+    """Train runs of one shape at once, in one program of `config.group_size` runs.
+
+    One that fails, has diverged or is trained by another process leaves the others untouched.
+
+    Args: as for `run`; at most `group_size` configs, which differ in values only.
+    Returns: how each ended; a measurement that failed counts as a failure of its run.
+    Raises: Stopped, once all are saved.
+    """
+    group = [configs.resolve(config) for config in group]
+    outcomes = driver.train_together(group, workdir, should_stop=should_stop, tensorboard=tensorboard)
+    return [_measured(*ended, workdir, should_stop) for ended in zip(outcomes, group, strict=True)]
+
+
+def measure_run(
+    directory: RunDirectory,
+    config: Mapping[str, Any],
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+    quiet: bool = False,
+) -> None:
+    """Measure what a config asks of a finished run and is missing there.
+
+    Args and raises: as for `measurements.measuring.measure`, which is imported only if there is something to do.
+    """
+    if records.missing(directory, config):
+        from flatwide.measurements import measuring
+
+        measuring.measure(directory, config, should_stop=should_stop, quiet=quiet)
+
+
+def _measured(
+    outcome: Outcome, config: Mapping[str, Any], workdir: str | os.PathLike, should_stop: Callable[[], bool]
+) -> Outcome:
+    """Measure a run that is finished, and tell what went wrong."""
+    if outcome.status != "finished" or not config["measurements"]:
+        return outcome
+    try:
+        measure_run(locate(config, workdir)[0], config, should_stop=should_stop, quiet=True)
+    except BusyError as error:
+        return Outcome("busy", str(error))
+    except RuntimeError as error:
+        return Outcome("failed", str(error), getattr(error, "waits_for", ""))
+    return outcome

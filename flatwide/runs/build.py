@@ -1,0 +1,211 @@
+"""Build the pieces of a run from its config; runs of one shape get the very same functions."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, cast
+
+import jax
+import numpy as np
+
+from flatwide import config as configs
+from flatwide import data, models, objectives, optimizers, registry, schedules
+from flatwide.runs import jax_settings
+from flatwide.runs.experiment import Experiment, hashable
+from flatwide.runs.identity import unread_fields
+from flatwide.runs.jax_settings import is_double
+from flatwide.runs.parts import Targets, fields_for, load_dataset, model_of, objective_of, variant_of, with_precision
+from flatwide.training import devices, sources
+from flatwide.training.plans import Shuffled
+from flatwide.training.state import Values
+from flatwide.training.step import make_step
+from flatwide.types import Padding
+from flatwide.workloads import Workload
+
+
+def build(config: Mapping[str, Any], *, matmul_precision: str | None = None) -> Experiment:
+    """Build the pieces of one run; no setting of JAX is changed.
+
+    Args:
+      config: some config fields, as a ConfigDict or a mapping; the others are at their defaults.
+      matmul_precision: how exactly the network's float32 products are computed, in JAX's words; None for JAX's setting
+        `jax_default_matmul_precision`, or "highest" where nobody has chosen one.
+    Raises: ConfigError with every fault of the config; DataError where the data is missing or damaged.
+    """
+    return assemble(configs.resolve(config), matmul_precision=matmul_precision)
+
+
+def assemble(config: Mapping[str, Any], *, matmul_precision: str | None = None) -> Experiment:
+    """Build the pieces of a run whose config is resolved already; see `build`."""
+    precision = matmul_precision or jax_settings.matmul_precision()
+    dataset = load_dataset(config)
+    sharding = devices.over_local_devices()
+    _, num_steps, steps_per_epoch = lengths(config, dataset.train.num_examples, num_devices=devices.count(sharding))
+    train, validation = dataset.train, None
+    if config["validation_fraction"] > 0:
+        train, validation = data.hold_out(train, config["validation_fraction"], seed=config["seed"])
+    if config["train_examples"] is not None:
+        train = data.subset(train, config["train_examples"], seed=config["seed"])
+    if config["label_noise"] > 0:
+        train = data.add_label_noise(train, config["label_noise"], num_classes=dataset.num_outputs, seed=config["seed"])
+    example = hashable(dataset.example)
+    targets = Targets(dataset.num_outputs, dataset.has_real_targets)
+    program = _program(
+        _static(config), num_steps, dataset.prepare, dataset.padding, example, targets, precision, sharding
+    )
+    return Experiment(
+        config=config,
+        data=dataset,
+        train=train,
+        validation=validation,
+        test=dataset.test,
+        **program,
+        source=sources.source_of(
+            train, program["workload"], batch_size=config["batch_size"], schedule=program["schedule"]
+        ),
+        values=_values(config),
+        num_steps=num_steps,
+        steps_per_epoch=steps_per_epoch,
+        eval_every_steps=config["eval_every_steps"] or steps_per_epoch,
+        sharding=sharding,
+    )
+
+
+class Lengths(NamedTuple):
+    """How long a run is; num_examples are those trained on, after the validation split and the subset."""
+
+    num_examples: int
+    num_steps: int
+    steps_per_epoch: int
+
+
+def lengths(config: Mapping[str, Any], num_examples: int, *, num_devices: int = 1) -> Lengths:
+    """Derive how many examples are trained on, and for how many steps.
+
+    Args:
+      num_examples: training examples of the whole data set.
+    Raises: ConfigError with everything that does not fit the data and the devices.
+    """
+    batch_size, warmup, faults = config["batch_size"], config["warmup_steps"], []
+    held_out = round(config["validation_fraction"] * num_examples)
+    left = num_examples - held_out
+    if config["validation_fraction"] > 0 and not 0 < held_out < num_examples:
+        faults.append(
+            f"config.validation_fraction={config['validation_fraction']}: holds out {held_out} of {num_examples} "
+            "training examples; expected at least 1 held out and 1 left."
+        )
+    if config["train_examples"] is not None and config["train_examples"] > left:
+        faults.append(
+            f"config.train_examples={config['train_examples']}: expected at most the {left} training examples."
+        )
+    num_train = min(left, config["train_examples"] or left)
+    if batch_size > num_train:
+        faults.append(
+            f"config.batch_size={batch_size}: expected at most the {num_train} training examples; make it smaller."
+        )
+    if batch_size % num_devices:
+        faults.append(f"config.batch_size={batch_size}: expected a multiple of the {num_devices} devices.")
+    steps_per_epoch = Shuffled(max(num_train, 1), batch_size).steps_per_epoch
+    num_steps = config["num_train_steps"] or config["num_epochs"] * steps_per_epoch
+    if warmup >= num_steps:
+        faults.append(f"config.warmup_steps={warmup}: expected fewer than the {num_steps} steps of the run.")
+    last = max(config["measure_epochs"], default=0)
+    if config["num_train_steps"] and last * steps_per_epoch > num_steps:
+        faults.append(
+            f"config.measure_epochs={config['measure_epochs']}: expected epochs up to {num_steps / steps_per_epoch:g}, "
+            f"since config.num_train_steps={num_steps} and an epoch has {steps_per_epoch} steps."
+        )
+    if num_steps >= 2**31:
+        faults.append(f"config.num_epochs={config['num_epochs']}: {num_steps} steps; expected fewer than 2^31.")
+    if faults:
+        raise configs.ConfigError(faults)
+    return Lengths(num_train, num_steps, steps_per_epoch)
+
+
+def shape(config: Mapping[str, Any]) -> tuple:
+    """Give what the programs of a resolved config are compiled for: equal for runs that can share them."""
+    sizes = ("num_epochs", "num_train_steps", "train_examples", "validation_fraction", "eval_every_steps")
+    masked = ("is_masked", config["sparsity"] > 0)
+    return *_static(config), *((name, config[name]) for name in (*sizes, "steps_per_eval", "group_size")), masked
+
+
+def _static(config: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """Pick what a compiled program depends on, in hashable form."""
+    one_pass, unread = configs.effective_rho(config) == 0, unread_fields(config)
+    defaults = {name: configs.SCHEMA[name].default for name in unread if name in configs.SCHEMA}
+    # As in the identity: sgd is SAM without an ascent. What a run does not read makes no other program.
+    canonical = {**config, **defaults, "optimizer": "sam", "base_optimizer": configs.base_optimizer(config)}
+    static = {
+        name: value
+        for name, value in canonical.items()
+        if (configs.SCHEMA[name].compiled if name in configs.SCHEMA else name not in unread)
+    }
+    files = {f"{name}_file": registry.content_digest(config[name]) for name in configs.MAY_BE_OWN}
+    mode = {"one_pass": one_pass, "double": is_double()}
+    return tuple(sorted({**static, **files, **mode}.items()))
+
+
+def _values(config: Mapping[str, Any]) -> Values:
+    real, number = jax.dtypes.canonicalize_dtype(float), cast(Any, np.asarray)  # the host makes them faster
+    return Values(
+        rho=number(configs.effective_rho(config), real),
+        learning_rate=number(config["learning_rate"], real),
+        weight_decay=number(config["weight_decay"], real),
+        seed=number(config["seed"], np.uint32),
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _workload(
+    read: tuple, prepare: Callable, padding: Padding | None, example: tuple, targets: Targets, precision: str
+) -> Workload:
+    """Bind data, model and objective; the same object for runs of one network, whatever optimizer trains it."""
+    fields = dict(read)
+    model = model_of(fields, jax.tree.unflatten(example[1], example[0]), targets.num_outputs)
+    model = model._replace(apply=with_precision(model.apply, precision))
+    return Workload(prepare, model, objective_of(fields, targets), padding)
+
+
+@functools.lru_cache(maxsize=64)
+def _program(
+    static: tuple,
+    num_steps: int,
+    prepare: Callable,
+    padding: Padding | None,
+    example: tuple,
+    targets: Targets,
+    precision: str,
+    sharding: devices.Sharding,
+) -> dict[str, Any]:
+    """Build the functions that do not depend on values; the same ones again for runs of one shape."""
+    fields = dict(static)
+    always = ("model", "model_file", "loss", "loss_file", "linearized", "output_scale", "double")
+    read = {name: fields[name] for name in always}
+    read |= fields_for(registry.find("config.model", fields["model"], models.MODELS), fields)
+    read |= fields_for(registry.find("config.loss", fields["loss"], objectives.OBJECTIVES), fields)
+    workload = _workload(tuple(sorted(read.items())), prepare, padding, example, targets, precision)
+    optimizer = optimizers.build(
+        configs.base_optimizer(fields),
+        momentum=fields["momentum"],
+        nesterov=fields["nesterov"],
+        adam_betas=fields["adam_betas"],
+        adam_epsilon=fields["adam_epsilon"],
+        gradient_clip=fields["gradient_clip"],
+    )
+    schedule = schedules.build(fields["lr_scheduler"], num_steps=num_steps, warmup_steps=fields["warmup_steps"])
+    step = make_step(
+        workload,
+        optimizer=optimizer,
+        variant=variant_of(fields),
+        schedule=schedule,
+        one_pass=fields["one_pass"],
+        microbatch=fields["microbatch"],
+        accumulation_steps=fields["accumulation_steps"],
+        sharding=sharding,
+    )
+    # Once more around the step: a derivative of the models' own is traced outside of `apply`.
+    return {
+        "workload": workload,
+        "optimizer": optimizer,
+        "schedule": schedule,
+        "step": with_precision(step, precision),
+    }

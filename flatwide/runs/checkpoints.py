@@ -1,0 +1,329 @@
+"""Checkpoints of one run: a pytree and some JSON in one file that is whole or not there, and that proves it is intact.
+
+A file is an ordinary npz (`numpy.load` opens it) with one array a leaf, named by its path, a member `metadata.json`,
+and the SHA-256 of everything before it as the archive's comment, so that a changed byte anywhere is found.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import jax
+import numpy as np
+
+from flatwide import trees
+from flatwide.runs import disk
+from flatwide.types import PyTree
+
+FINAL = "final.npz"
+_METADATA = "metadata.json"
+_TEMPORARY = "unfinished.tmp"  # one name, so that what a kill leaves behind is overwritten by the next save
+_DIGEST_BYTES = 64  # a SHA-256 in hexadecimal
+_STEP_FILE = re.compile(r"step_(\d{8,})\.npz")
+
+
+class DamagedError(ValueError):
+    """A checkpoint that cannot be read, or whose bytes are not those that were written."""
+
+
+class Newest(NamedTuple):
+    """The newest checkpoint that is undamaged; `tree` is None where there is none, and the run starts at step 0."""
+
+    tree: PyTree | None
+    extra: dict[str, Any]
+    step: int
+    warnings: list[str]  # one line for each newer checkpoint that is damaged
+
+
+def save(directory: Path | str, step: int, tree: PyTree, *, extra: dict[str, Any], final: bool = False) -> Path:
+    """Write a checkpoint atomically; afterwards only the newest two undamaged ones and the final one are kept.
+
+    A process that is killed at any instant leaves the older checkpoints as they were.
+
+    Args:
+      directory: made if it is not there; one process writes to it at a time.
+      step: the number of steps done, >= 0.
+      tree: pytree of arrays, typed PRNG keys and Python numbers.
+      extra: what JSON can hold.
+      final: write `final.npz`, which nothing removes, in place of `step_<step>.npz`.
+    Raises: ValueError if two leaves have the same path.
+    Cost: two flushes to the disk, and reading the checkpoint before this one.
+    """
+    directory = Path(directory)
+    path = directory / (FINAL if final else f"step_{step:08d}.npz")
+    write(path, step, tree, extra=extra)
+    if not final:
+        _remove_superseded(directory, step)
+    return path
+
+
+def write(path: Path, step: int, tree: PyTree, *, extra: dict[str, Any]) -> None:
+    """Write one file atomically, as `save` does, and remove none."""
+    directory = path.parent
+    directory.mkdir(parents=True, exist_ok=True)
+    arrays, dtypes = _to_numpy(tree)
+    metadata = {"step": int(step), "dtypes": dtypes, "extra": extra}
+    temporary = directory / _TEMPORARY
+    try:
+        temporary.unlink(missing_ok=True)  # not opened: it may be a link
+        with open(temporary, "xb+") as file:
+            _write(file, arrays, metadata)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)  # a full disk gets its space back
+        raise
+    disk.sync_directory(directory)
+
+
+def load(path: Path | str, like: PyTree, *, identity: str | None = None) -> tuple[PyTree, dict[str, Any]]:
+    """Read a checkpoint into the structure of `like`.
+
+    Args:
+      path: a file written by `save`.
+      like: pytree of arrays or `jax.ShapeDtypeStruct` with the structure, shapes and dtypes that are expected. JAX
+        leaves come back on the sharding that `like` has, NumPy leaves and Python numbers as such.
+      identity: of the run that the file should be of; one whose `extra` has no identity is accepted.
+    Returns: (tree, extra).
+    Raises: DamagedError if a byte is wrong or missing; ValueError, naming the leaf, if the file holds another state, or
+      if it is of another run.
+    """
+    arrays, metadata = _read(Path(path))
+    if fault := identity_fault(metadata["extra"], identity):
+        raise ValueError(f"{path}: {fault}; restore the file from a copy, or train the run again in another --workdir.")
+    return _from_numpy(Path(path), arrays, metadata["dtypes"], like), metadata["extra"]
+
+
+def load_newest(
+    directory: Path | str,
+    like: PyTree,
+    *,
+    fault: Callable[[Path, Mapping[str, Any]], str] = lambda path, extra: "",
+) -> Newest:
+    """Read the final or else the newest checkpoint; where one cannot be used, the one before it.
+
+    Args:
+      fault: (path, extra) -> why an undamaged checkpoint cannot be used, or "".
+    Raises: ValueError, naming the leaf, if an undamaged checkpoint holds another structure than `like`; with what
+      `fault` says if no checkpoint is left, since a run that starts again would replace files that may be repaired.
+    """
+    warnings: list[str] = []
+    refusals: list[str] = []
+    for path in _newest_first(Path(directory)):
+        try:
+            arrays, metadata = _read(path)
+        except DamagedError as error:
+            warnings.append(f"{error} Using the checkpoint before it.")
+            refusals += [str(error)] if isinstance(error.__cause__, PermissionError) else []
+            continue
+        if problem := fault(path, metadata["extra"]):
+            warnings.append(f"{problem} Using the checkpoint before it.")
+            refusals.append(problem)
+            continue
+        tree = _from_numpy(path, arrays, metadata["dtypes"], like)
+        return Newest(tree=tree, extra=metadata["extra"], step=metadata["step"], warnings=warnings)
+    if refusals:
+        raise ValueError(
+            f"{refusals[0]} No checkpoint before it can be used. Restore what was lost or changed from a copy, or "
+            "train the run again in another --workdir."
+        )
+    if warnings:
+        warnings.append(f"{directory}: no checkpoint is undamaged; starting again from step 0.")
+    return Newest(tree=None, extra={}, step=0, warnings=warnings)
+
+
+def identity_fault(extra: Mapping[str, Any], identity: str | None) -> str:
+    """Say that a file is of another run; "" where it is not, or does not tell."""
+    found = extra.get("identity")
+    if not identity or not found or found == identity:
+        return ""
+    return f"the checkpoint is of another run (identity {found}; expected {identity})"
+
+
+def _newest_first(directory: Path) -> list[Path]:
+    """List the checkpoints of a directory, the final one first."""
+    steps = sorted(_step_files(directory).items(), reverse=True)
+    final = [directory / FINAL] if (directory / FINAL).exists() else []
+    return final + [path for _, path in steps]
+
+
+def _step_files(directory: Path) -> dict[int, Path]:
+    """Map step -> file."""
+    if not directory.is_dir():
+        return {}
+    matches = ((_STEP_FILE.fullmatch(path.name), path) for path in directory.iterdir())
+    return {int(match[1]): path for match, path in matches if match}
+
+
+def _remove_superseded(directory: Path, step: int) -> None:
+    """Remove what is older than the newest two undamaged checkpoints up to `step`.
+
+    The file of `step` was just written. Files of later steps are damaged ones that the run fell back from: they stay
+    until it has passed them.
+    """
+    older = sorted((entry for entry in _step_files(directory).items() if entry[0] < step), reverse=True)
+    intact = 1
+    for _, path in older:
+        if intact == 2:
+            path.unlink(missing_ok=True)
+        elif _is_intact(path):
+            intact += 1
+
+
+def _is_intact(path: Path) -> bool:
+    try:
+        with _opened(path):
+            return True
+    except DamagedError:
+        return False
+
+
+def _write(file: IO[bytes], arrays: dict[str, np.ndarray], metadata: dict[str, Any]) -> None:
+    """Write the archive and then the digest of all that comes before the digest."""
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        archive.comment = b" " * _DIGEST_BYTES
+        archive.writestr(zipfile.ZipInfo(_METADATA), json.dumps(metadata))  # ZipInfo: a fixed date, so fixed bytes
+        for name, array in arrays.items():
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+    end = file.seek(0, os.SEEK_END) - _DIGEST_BYTES
+    digest = _digest(file, end)
+    file.seek(end)
+    file.write(digest)
+
+
+def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read every array and the metadata of an undamaged file."""
+    with _opened(path) as file, zipfile.ZipFile(file) as archive:
+        metadata = json.loads(archive.read(_METADATA))
+        arrays = {}
+        for name in metadata["dtypes"]:
+            with archive.open(f"{name}.npy") as member:
+                arrays[name] = np.lib.format.read_array(member, allow_pickle=False)
+    return arrays, metadata
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    """Open a checkpoint whose digest is right, or say what is wrong with the file."""
+    try:
+        with disk.open_regular(path) as file:
+            _check(path, file)
+            yield file
+    except OSError as error:
+        raise DamagedError(f"{path}: the checkpoint cannot be read ({error.strerror or error}).") from error
+
+
+def _check(path: Path, file: IO[bytes]) -> None:
+    """Compare the digest at the end of a file with the one of all that comes before; rewind."""
+    size = os.fstat(file.fileno()).st_size
+    found = _digest(file, size - _DIGEST_BYTES)
+    if found != file.read():
+        raise DamagedError(
+            f"{path}: the checkpoint is damaged (truncated or changed): its {size} bytes do not end with their SHA-256."
+        )
+    file.seek(0)
+
+
+def _digest(file: IO[bytes], size: int) -> bytes:
+    """Compute the SHA-256 of the first `size` bytes, in hexadecimal; the file is left behind them."""
+    file.seek(0)
+    digest = hashlib.sha256()
+    while size > 0 and (chunk := file.read(min(size, 1 << 20))):
+        digest.update(chunk)
+        size -= len(chunk)
+    return digest.hexdigest().encode()
+
+
+def _named_leaves(tree: PyTree) -> list[tuple[str, Any]]:
+    """List (path, leaf), with paths such as `params/Dense_0/kernel`."""
+    named = [(trees.path_name(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]
+    names = [name for name, _ in named]
+    if len(set(names)) < len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise ValueError(f"two leaves of the state have the path {twice[0]!r}; rename one, so that each has its own.")
+    return named
+
+
+def _is_key(leaf: Any) -> bool:
+    return hasattr(leaf, "dtype") and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _to_numpy(tree: PyTree) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Turn the leaves into arrays that an npz can hold, and their dtypes into text."""
+    named = _named_leaves(tree)
+    dtypes = {
+        name: f"key:{jax.random.key_impl(leaf)}" if _is_key(leaf) else np.asarray(leaf).dtype.name
+        for name, leaf in named
+    }
+    held = jax.device_get({name: jax.random.key_data(leaf) if _is_key(leaf) else leaf for name, leaf in named})
+    return {name: _plain(np.asarray(array)) for name, array in held.items()}, dtypes
+
+
+def _plain(array: np.ndarray) -> np.ndarray:
+    """View a dtype that NumPy does not know (bfloat16, float8) as unsigned integers of the same size."""
+    return array if array.dtype.kind in "biufc" else array.view(f"u{array.dtype.itemsize}")
+
+
+def _from_numpy(path: Path, arrays: dict[str, np.ndarray], dtypes: dict[str, str], like: PyTree) -> PyTree:
+    """Put the arrays into the structure of `like`, or list every leaf that does not fit."""
+    named = _named_leaves(like)
+    expected = {name: _description(leaf) for name, leaf in named}
+    found = {name: _stored_description(arrays[name], dtype) for name, dtype in dtypes.items()}
+    faults = [
+        f"{name!r}: found {found.get(name, 'nothing')}, expected {expected.get(name, 'nothing')}"
+        for name in sorted(expected.keys() | found.keys())
+        if expected.get(name) != found.get(name)
+    ]
+    if faults:
+        more = f"; and {len(faults) - 5} more" if len(faults) > 5 else ""
+        raise ValueError(f"{path}: the checkpoint holds another state: {'; '.join(faults[:5])}{more}.")
+    leaves = [_restore(arrays[name], dtypes[name], leaf) for name, leaf in named]
+    return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+
+def _description(leaf: Any) -> str:
+    """Write the dtype and shape of a leaf, as in `float32[3,4]`."""
+    if _is_key(leaf):
+        return f"{leaf.dtype}{_shape(leaf.shape)}"
+    array = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
+    return f"{np.dtype(array.dtype).name}{_shape(array.shape)}"
+
+
+def _stored_description(array: np.ndarray, dtype: str) -> str:
+    if dtype.startswith("key:"):
+        key = jax.eval_shape(partial(jax.random.wrap_key_data, impl=dtype.removeprefix("key:")), array)
+        return f"{key.dtype}{_shape(key.shape)}"
+    return f"{dtype}{_shape(array.shape)}"
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return f"[{','.join(map(str, shape))}]"
+
+
+def _restore(array: np.ndarray, dtype: str, like: Any) -> Any:
+    """Turn a stored array into the kind of leaf that `like` is."""
+    if dtype.startswith("key:"):
+        return jax.random.wrap_key_data(_placed(array, like), impl=dtype.removeprefix("key:"))
+    array = array.view(np.dtype(dtype)) if array.dtype.name != dtype else array
+    if isinstance(like, np.ndarray):
+        return array
+    if isinstance(like, np.generic):
+        return array[()]
+    if isinstance(like, bool | int | float | complex):
+        return array.item()
+    return _placed(array, like)
+
+
+def _placed(array: np.ndarray, like: Any) -> Any:
+    """Put an array where `like` is, or on the default device if `like` does not say."""
+    sharding = getattr(like, "sharding", None) if getattr(like, "committed", True) else None
+    return jax.device_put(array, sharding, may_alias=False)

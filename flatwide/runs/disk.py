@@ -1,0 +1,57 @@
+"""Open files that others may have replaced: only regular ones, since a pipe hangs its reader, a device has no end."""
+
+import os
+import stat
+from pathlib import Path
+from typing import IO, Any
+
+
+class UnreadableError(ValueError):
+    """A file that cannot be read, such as one that another user keeps to himself; what it holds may be intact."""
+
+
+def open_regular(path: Path | str, mode: str = "rb", *, follow: bool = True) -> IO[Any]:
+    """Open a file as `open` does, and never wait for it.
+
+    Args:
+      follow: whether the last part of the path may be a symbolic link.
+    Raises: OSError, whose `strerror` says so, if it is a directory, a pipe or a device.
+    """
+
+    def opener(name: str, flags: int) -> int:
+        descriptor = os.open(name, flags | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW), 0o666)
+        kind = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(kind):
+            os.close(descriptor)
+            raise OSError(None, f"it is {_KINDS.get(stat.S_IFMT(kind), 'something else')}, not a regular file")
+        return descriptor
+
+    return open(path, mode, opener=opener)
+
+
+_KINDS = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+
+
+def read(path: Path | str) -> bytes | None:
+    """Read a regular file, or return None where there is none.
+
+    Raises: UnreadableError, naming the file, if it cannot be read.
+    """
+    try:
+        with open_regular(path) as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UnreadableError(
+            f"{path}: the file cannot be read ({error.strerror or error}); make it readable, or restore it from a copy."
+        ) from error
+
+
+def sync_directory(directory: Path | str) -> None:
+    """Flush a directory to the disk, so that new and renamed files survive a power failure."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

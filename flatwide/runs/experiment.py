@@ -1,0 +1,324 @@
+"""Turn a config into the pieces of one run; below this room no function knows a config."""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from flatwide import config as configs
+from flatwide import data, optimizers, registry, sparsify, streams, trees, workloads
+from flatwide.runs.parts import variant_of
+from flatwide.training import devices, sources, stretch
+from flatwide.training.evaluate import Evaluation
+from flatwide.training.loop import Taken
+from flatwide.training.segments import Segment, compiled_step
+from flatwide.training.sources import Source
+from flatwide.training.state import State, Values
+from flatwide.training.step import Metrics, Step
+from flatwide.training.stretch import Member
+from flatwide.types import Batch, Dataset, Model, PyTree, Split
+from flatwide.workloads import Workload
+
+_SMALL_EPOCH = 10**9  # examples times parameters: some seconds of one core at most
+EXACT = "highest"  # a float32 product is one on any device; some GPUs else round its factors to 10 bits (TF32)
+_EVALUATION_BATCH = 128  # at least; evaluation keeps no activations, so it can take more than a training batch
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """The pieces of one run, to be driven by `flatwide.run` or stepped by hand.
+
+    config: the resolved config.
+    data: the data set as it was loaded; train, validation, test: its splits, with label noise in the training labels.
+      validation is None without one.
+    workload: data preparation, model and objective.
+    source: which examples each step trains on: those of a split, or what was played.
+    schedule: step -> factor of the learning rate.
+    num_steps, steps_per_epoch, eval_every_steps: in optimizer steps.
+    sharding: how a batch lies on this process's devices.
+    values: the scalars that one compiled program takes as arguments.
+    """
+
+    config: Mapping[str, Any]
+    data: Dataset
+    train: Split
+    validation: Split | None
+    test: Split
+    workload: Workload
+    source: Source
+    optimizer: optimizers.Optimizer
+    schedule: Callable
+    step: Step
+    values: Values
+    num_steps: int
+    steps_per_epoch: int
+    eval_every_steps: int
+    sharding: devices.Sharding
+
+    @property
+    def model(self) -> Model:
+        """Give the network: `init(key)` and `apply(params, stats, inputs, train=..., key=...)`."""
+        return self.workload.model
+
+    def loss(self, params: PyTree, stats: PyTree, batch: Batch, *, train: bool = False) -> jax.Array:
+        """Compute the mean loss of a raw batch, without augmentation or dropout."""
+        batch = self.workload.prepare(batch, None, train=False)
+        return workloads.loss(self.workload, params, batch, stats=stats, train=train, key=None)[0]
+
+    def init(self, key: jax.Array | None = None, *, params: PyTree = None, stats: PyTree = None) -> State:
+        """Make the state before the first step.
+
+        Args:
+          key: PRNG key of the weights; None for the key of `config.seed`.
+          params, stats: your own initial weights and model state, instead of the model's. A model that remembers its
+            initial weights remembers `params`, unless you give `stats` too.
+        Returns: a state whose pruned weights are zero.
+        """
+        key = streams.key(self.config["seed"], "weights") if key is None else key
+        are_own = stats is not None
+        if params is None or stats is None:
+            drawn_params, drawn_stats = _compiled_init(self.workload.model)(key)
+            params = drawn_params if params is None else params
+            stats = drawn_stats if stats is None else stats
+        stats = stats if are_own else _restarted(self.model, params, stats)
+        state = self._state(params, stats, self._mask(params, stats))
+        if not are_own:
+            state = state._replace(stats=_restarted(self.model, state.params, state.stats))
+        # A copy of each leaf, since a step donates its state's memory.
+        return devices.copy_to_all(_copied(state), self.sharding)
+
+    def state_shapes(self) -> State:
+        """Give the shapes and dtypes of a state; nothing is drawn and no mask is made."""
+
+        def state() -> State:
+            params, stats = self.model.init(streams.key(self.config["seed"], "weights"))
+            mask = None if self.config["sparsity"] == 0 else sparsify.full_mask(params)
+            return self._state(params, stats, mask)
+
+        return jax.eval_shape(state)
+
+    def check(self, state: State) -> None:
+        """Trace the loss, so that a network that does not fit its data or its loss is told of before it is trained.
+
+        Files of the user's own are left alone: a fault in them is that of their run, which keeps its traceback.
+
+        Args:
+          state: shapes and dtypes are enough, such as `state_shapes()` gives.
+        Raises: ValueError.
+        """
+        if any(registry.is_own_file(self.config[name]) for name in ("model", "dataset", "loss")):
+            return
+        raw = sources.raw_shapes(self.train, self.data.example, self.config["batch_size"])
+        whole = (state.params, state.stats, raw)
+        shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), whole)
+        _traced_loss(self.workload, hashable(shapes))
+
+    def train_step(self, state: State, batch: Batch) -> tuple[State, Metrics]:
+        """Take one compiled step on a raw batch, such as `batch(step)` gives.
+
+        The state that goes in is used up (its memory is donated).
+        Returns: the new state, and the metrics of the clean pass.
+        """
+        return compiled_step(self.step)(self.values, state, batch)
+
+    def batch(self, step: int) -> Batch:
+        """Give the raw batch that the run trains on at a step.
+
+        Raises: ValueError for a step after the first epoch of a game, where it depends on what was learned.
+        """
+        return self.source.batch(self.values, step, self.init)
+
+    def examples(self, num_examples: int) -> Callable[[Callable[[], tuple[PyTree, PyTree, PyTree | None]]], Batch]:
+        """Draw raw training examples, without augmentation; with one seed, fewer are a part of more.
+
+        Returns: network -> as many examples, or all where there are fewer; `network` gives params, stats and mask of
+          what plays them, if the data set is a game, and is not asked else.
+        """
+        draw = self.source.draw(self.values, num_examples)
+        return lambda network: draw(lambda: self._state(*network()))
+
+    def evaluate(self, state: State, split: Split) -> Evaluation:
+        """Score every example of a split once."""
+        return self.evaluator(split)(state)
+
+    def evaluator(
+        self, split: Split, *, num_batches: int | None = None, interrupt: Callable[[], bool] = lambda: False
+    ) -> Callable[[State], Evaluation]:
+        """Build the function that scores a split; one that comes from playing by whole games."""
+        return sources.evaluator(
+            self.workload,
+            split,
+            batch_size=self._evaluation_batch if num_batches is None else self.config["batch_size"],
+            num_batches=num_batches,
+            sharding=self.sharding,
+            interrupt=interrupt,
+        )
+
+    def segment(self) -> Segment:
+        """Build the program that takes many steps."""
+        return self.source.segment(self.step, self.sharding)
+
+    @property
+    def is_small(self) -> bool:
+        """Tell whether epochs are so short that leaving the compiled program after each would take much of the time."""
+        return self.has_whole_epochs and self.train.num_examples * max(_size(self.model), 1_000) <= _SMALL_EPOCH
+
+    @property
+    def has_whole_epochs(self) -> bool:
+        """Tell whether a run is epochs of what a program on one device holds or plays, each evaluated at its end."""
+        splits = [self.train, self.test, *([self.validation] if self.validation else [])]
+        is_whole = self.eval_every_steps == self.steps_per_epoch and self.num_steps % self.steps_per_epoch == 0
+        is_whole = is_whole and self.config["steps_per_eval"] is None and self.sharding is None
+        return is_whole and all(map(data.is_compiled, splits))
+
+    def take_epochs(self, state: State, *, seconds: float) -> Iterator[Taken]:
+        """Take whole epochs and their evaluations in one program, for about `seconds` a call."""
+        return stretch.take_epochs(
+            self.step,
+            self.workload,
+            self._member(),
+            state,
+            plan=self.source.plan,
+            num_epochs=self.num_steps // self.steps_per_epoch,
+            seconds=seconds,
+        )
+
+    @property
+    def snapshot_steps(self) -> dict[int, int]:
+        """Map step -> epoch for the snapshots that a run keeps; its end is in its final checkpoint."""
+        steps = {epoch * self.steps_per_epoch: epoch for epoch in self.config["measure_epochs"]}
+        return {step: epoch for step, epoch in steps.items() if step < self.num_steps}
+
+    @property
+    def _evaluation_batch(self) -> int:
+        return max(self.config["batch_size"], _EVALUATION_BATCH)
+
+    def _member(self) -> Member:
+        splits = {"validation": self.validation, "test": self.test}
+        scored = {
+            name: sources.scored(split, batch_size=self._evaluation_batch)
+            for name, split in splits.items()
+            if split is not None
+        }
+        arrays = self.source.arrays
+        is_whole = self.validation is None and self.config["train_examples"] is None
+        shared = {"test", *(set(arrays) - {"targets"} if is_whole else ())}  # label noise moves targets
+        stops = tuple(sorted(self.snapshot_steps.values()))
+        return Member(values=self.values, train=arrays, splits=scored, shared=frozenset(shared), stops=stops)
+
+    def learning_rate(self, step: int) -> float:
+        """Compute the learning rate of a step; metrics.csv has the one that the step reports."""
+        return float(self.values.learning_rate * self.schedule(step))
+
+    def _state(self, params: PyTree, stats: PyTree, mask: PyTree | None) -> State:
+        params = trees.apply_mask(params, mask)
+        rule = variant_of(self.config)(configs.effective_rho(self.config))
+        return State(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            stats=stats,
+            optimizer=self.optimizer.init(params),
+            ascent=() if configs.effective_rho(self.config) == 0 else rule.init(params),
+            mask=mask,
+            source=self.source.plan.start(self.values.seed),
+        )
+
+    def _mask(self, params: PyTree, stats: PyTree) -> PyTree | None:
+        config = self.config
+        if config["sparsity"] == 0:
+            return None
+        gradients = None
+        if config["pruner"] == "snip":
+            key = streams.key(config["seed"], "mask")
+            drawn = (
+                self.source.batch(self.values, step, lambda: self._state(params, stats, None))
+                for step in range(config["snip_batches"])
+            )
+            batches = (
+                _Drawn(batch, stats, *jax.random.split(jax.random.fold_in(key, step)))
+                for step, batch in enumerate(drawn)
+            )
+            gradients = sparsify.snip_gradient(_training_loss(self.workload), params, batches)
+        return sparsify.make_mask(
+            params,
+            pruner=config["pruner"],
+            sparsity=config["sparsity"],
+            layer_density=config["layer_density"],
+            key=streams.key(config["seed"], "mask"),
+            gradients=gradients,
+        )
+
+
+def take_epochs_together(
+    group: Sequence[Experiment], states: Sequence[State], *, group_size: int, seconds: float
+) -> Iterator[list[list[Taken]]]:
+    """Advance runs of one shape together, in one program of `group_size` runs; for about `seconds` a call."""
+    first = group[0]
+    return stretch.take_epochs_together(
+        first.step,
+        first.workload,
+        [built._member() for built in group],
+        states,
+        group_size=group_size,
+        plan=first.source.plan,
+        num_epochs=first.num_steps // first.steps_per_epoch,
+        seconds=seconds,
+    )
+
+
+class _Drawn(NamedTuple):
+    """A raw batch, and what else a step's loss differs by between runs: arguments, so that one program serves all."""
+
+    batch: Batch
+    stats: PyTree
+    augmentation: jax.Array  # a key
+    dropout: jax.Array
+
+
+@functools.lru_cache(maxsize=64)
+def _training_loss(workload: Workload) -> Callable[[PyTree, _Drawn], jax.Array]:
+    def loss(params: PyTree, drawn: _Drawn) -> jax.Array:
+        batch = workload.prepare(drawn.batch, drawn.augmentation, train=True)
+        return workloads.loss(workload, params, batch, stats=drawn.stats, train=True, key=drawn.dropout)[0]
+
+    return loss
+
+
+@functools.lru_cache(maxsize=64)
+def _traced_loss(workload: Workload, shapes: tuple) -> None:
+    params, stats, raw = jax.tree.unflatten(shapes[1], shapes[0])
+    key = jax.random.key(0)
+    jax.eval_shape(_training_loss(workload), params, _Drawn(raw, stats, key, key))
+
+
+def hashable(tree: PyTree) -> tuple:
+    """Return the leaves and the structure of a tree, as the key of a cache."""
+    leaves, structure = jax.tree.flatten(tree)
+    return tuple(leaves), structure
+
+
+def _restarted(model: Model, params: PyTree, stats: PyTree) -> PyTree:
+    return stats if model.restart is None else model.restart(params, stats)
+
+
+@functools.lru_cache(maxsize=64)
+def _size(model: Model) -> int:
+    return trees.size(jax.eval_shape(lambda: model.init(jax.random.key(0)))[0])
+
+
+@functools.lru_cache(maxsize=64)
+def _compiled_init(model: Model) -> Callable:
+    """Compile a model's init without optimizing it on a CPU: it runs once, and compiles five times faster so.
+
+    The weights differ in their last bit from those of an optimized program, so it is always done.
+    """
+    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    return jax.jit(model.init, compiler_options=options)
+
+
+@jax.jit
+def _copied(tree: PyTree) -> PyTree:
+    return jax.tree.map(jnp.copy, tree)

@@ -1,0 +1,109 @@
+"""What makes a run this run, and where its directory lies."""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from flatwide import config as configs
+from flatwide import models, objectives, optimizers, registry, sam, sparsify
+from flatwide.runs.directory import RunDirectory
+from flatwide.runs.jax_settings import EXACT, is_double, matmul_precision
+from flatwide.runs.parts import dataset_builder, fields_for, load_dataset
+
+
+def identity(config: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:
+    """Select the fields that make this run this run (see `config.identity`), with the digests of data and own files."""
+    extra: dict[str, Any] = {"data": fingerprint}
+    if is_double():
+        extra["x64"] = True
+    if matmul_precision() != EXACT:
+        extra["matmul_precision"] = matmul_precision()
+    for field in configs.MAY_BE_OWN:
+        if registry.is_own_file(config[field]) and (field != "sam_variant" or configs.effective_rho(config) > 0):
+            # By name and content, so that the file may move.
+            extra[field] = f"{registry.own_file(config[field]).name}:{config[field].rpartition(':')[2]}"
+            extra[f"{field}_file"] = registry.content_digest(config[field])
+    return configs.identity(config, irrelevant=without_effect(config), extra=extra)
+
+
+def width(config: Mapping[str, Any]) -> Any:
+    """Give the width of the model: the first field that its builder reads, or "" if it reads none."""
+    builder = registry.find("config.model", config["model"], models.MODELS)
+    return next(iter(fields_for(builder, config).values()), "")
+
+
+def without_effect(config: Mapping[str, Any]) -> set[str]:
+    """Return the fields whose value changes nothing: those that are not read, and those that say what holds anyway."""
+    fields = unread_fields(config) - {"rho", "base_optimizer"}  # the identity has what they stand for
+    if config["layer_density"] == sparsify.PRUNERS[config["pruner"]].layer_density:
+        fields.add("layer_density")  # the pruner's own default, so naming it changes nothing
+    if config["num_blocks"] == models.NUM_BLOCKS.get(config["model"]):
+        fields.add("num_blocks")  # likewise the family's own
+    if config["microbatch"] == config["batch_size"]:
+        fields.add("microbatch")
+    return fields
+
+
+def unread_fields(config: Mapping[str, Any]) -> set[str]:
+    """Return the fields that a run does not read: its result is the same whatever they say.
+
+    Args:
+      config: a resolved config.
+    """
+    unread = _undeclared(config) | _of_other_optimizers(config)
+    if config["num_train_steps"] is not None:
+        unread.add("num_epochs")
+    if config["optimizer"] != "sam":
+        unread |= {"rho", "base_optimizer"}
+    if configs.effective_rho(config) == 0:
+        unread.add("sam_variant")
+    if config["sparsity"] == 0:
+        unread |= {"pruner", "layer_density", "snip_batches"}
+    elif config["pruner"] != "snip":
+        unread.add("snip_batches")
+    return unread
+
+
+def _undeclared(config: Mapping[str, Any]) -> set[str]:
+    """Return the fields that neither model, data set, loss nor SAM variant declares as a keyword."""
+    variant = registry.find("config.sam_variant", config["sam_variant"], sam.VARIANTS)
+    builders = [
+        registry.find("config.model", config["model"], models.MODELS),
+        dataset_builder(config),
+        registry.find("config.loss", config["loss"], objectives.OBJECTIVES),
+    ]
+    if configs.effective_rho(config) > 0:
+        builders.append(variant)
+    declared = {name for name, field in configs.SCHEMA.items() if field.declared} | registry.fields(variant).keys()
+    return declared - {name for builder in builders for name in registry.fields(builder)}
+
+
+def _of_other_optimizers(config: Mapping[str, Any]) -> set[str]:
+    read = set(optimizers.FIELDS[configs.base_optimizer(config)])
+    if config["momentum"] == 0:
+        read.discard("nesterov")
+    return {name for fields in optimizers.FIELDS.values() for name in fields} - read
+
+
+def locate(config: Mapping[str, Any], workdir: str | os.PathLike) -> tuple[RunDirectory, dict[str, Any]]:
+    """Find the directory of a run, and the identity that its name hashes.
+
+    Args:
+      config: a resolved config.
+    """
+    fields = identity(config, load_dataset(config).fingerprint)
+    name = f"{_slug(config)}-{configs.digest(fields)}"
+    return RunDirectory(Path(workdir) / "runs" / name), fields
+
+
+def _slug(config: Mapping[str, Any]) -> str:
+    """Name a run for people: what is trained, how wide, and the two axes that every study has."""
+    model = Path(config["model"].replace(":", "/")).name
+    sizes = width(config)
+    sizes = "x".join(map(str, sizes if isinstance(sizes, tuple) else (sizes,)))[:40]
+    dataset = Path(config["dataset"].replace(":", "/")).name
+    rho = f"rho{configs.effective_rho(config):g}"
+    parts = [dataset, f"{model}{sizes}", rho, f"seed{config['seed']}"]
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", "-".join(parts))

@@ -1,0 +1,89 @@
+"""Load the network that a run trained."""
+
+import functools
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from flatwide.config import digest
+from flatwide.runs import checkpoints
+from flatwide.runs.build import build
+from flatwide.runs.directory import IDENTITY, STARTED_ON, UNREAD, RunDirectory
+from flatwide.runs.experiment import Experiment
+from flatwide.runs.identity import identity
+from flatwide.training.state import State
+from flatwide.types import Model, PyTree
+
+
+class Trained(NamedTuple):
+    """A trained network, in evaluation mode.
+
+    apply(inputs) -> outputs: `inputs` [B, ...] as the model sees them, such as pixels in [0, 1]; pruned weights are 0.
+    """
+
+    config: Mapping[str, Any]
+    params: PyTree
+    stats: PyTree
+    apply: Callable[[PyTree], PyTree]
+
+
+def load_run(path: str | os.PathLike) -> Trained:
+    """Load a trained network from its run directory.
+
+    Raises: ValueError if the run is not finished, or was trained with another file of yours or other data; DataError if
+      its data set, which settles the shapes, is not where `config.data_dir` says.
+    """
+    directory = RunDirectory(Path(path))
+    built = rebuild(directory)
+    state = final_state(directory, built)
+    apply = functools.partial(_compiled_apply(built.model), state.params, state.stats)
+    return Trained(built.config, state.params, state.stats, apply)
+
+
+def rebuild(directory: RunDirectory) -> Experiment:
+    """Build the pieces of a finished run as it was trained.
+
+    Raises: as `load_run`.
+    """
+    status = directory.status()
+    if status != "finished":
+        raise ValueError(f"{directory.path}: the run is {status}; expected a finished one. Train it to its end first.")
+    found = directory.read_config()
+    recorded, config = (
+        found[IDENTITY],
+        {name: found[name] for name in found.keys() - {IDENTITY, UNREAD, *STARTED_ON}},
+    )
+    # The number of threads is recorded for every run, and is part of the identity of some; what was to be measured is
+    # of none, and its file may be gone.
+    built = build(config | {"threads": recorded.get("threads"), "measurements": ()})
+    found = identity(built.config, built.data.fingerprint)
+    if changed := sorted(name for name in recorded.keys() | found.keys() if recorded.get(name) != found.get(name)):
+        raise ValueError(
+            f"{directory.path}: {', '.join(changed)} changed since the run was trained (a file of yours, the data, "
+            "64-bit mode, or JAX's matmul precision); load it with what it was trained with."
+        )
+    return built
+
+
+def final_state(directory: RunDirectory, built: Experiment) -> State:
+    """Load the state that a finished run ended with.
+
+    Raises: ValueError if its final checkpoint is missing or damaged.
+    """
+    path = directory.checkpoints / checkpoints.FINAL
+    if not path.exists():
+        raise ValueError(f"{path}: expected the checkpoint of the end; restore it from a copy, or train the run again.")
+    return checkpoints.load(path, built.state_shapes(), identity=digest(directory.read_config()[IDENTITY]))[0]
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled_apply(model: Model) -> Callable[[PyTree, PyTree, PyTree], PyTree]:
+    """Compile a model's outputs, with the weights as arguments: one program for all runs of its shape."""
+
+    def apply(params: PyTree, stats: PyTree, inputs: PyTree) -> PyTree:
+        return model.apply(params, stats, inputs, train=False, key=None)[0]
+
+    return jax.jit(apply)

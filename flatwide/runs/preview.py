@@ -1,0 +1,176 @@
+"""Tell what a run would do, without training: `--dry_run`."""
+
+import contextlib
+import functools
+import json
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flatwide import config as configs
+from flatwide import data, models, registry, sparsify, trees, workloads
+from flatwide.runs import build, jax_settings
+from flatwide.runs.parts import Targets, load_dataset, model_of, objective_of
+from flatwide.training import devices, sources
+from flatwide.types import Batch, Dataset, Model, PyTree
+
+
+class Outline(NamedTuple):
+    """What is known of the data of a run: from the data where they are here, else from what is declared of them.
+
+    batch: shapes of a prepared batch, as the step sees it; example: of one example's inputs.
+    """
+
+    num_train: int
+    num_test: int
+    num_outputs: int
+    example: PyTree
+    batch: Batch
+    num_bytes: int  # held in memory
+
+
+def describe(config: Mapping[str, Any]) -> str:
+    """Describe a run: its resolved config, parameters, steps and expected memory.
+
+    Args:
+      config: a resolved config. Nothing is downloaded: where data are not on this machine, declared facts stand in.
+    Raises: ConfigError if the config does not fit the data.
+    """
+    outline = _outline(config)
+    model = model_of(config, outline.example, outline.num_outputs)
+    params, stats = _shapes(model)
+    num_devices = devices.count(devices.over_local_devices())
+    num_examples, num_steps, steps_per_epoch = build.lengths(config, outline.num_train, num_devices=num_devices)
+    kept = sparsify.num_kept(
+        params, pruner=config["pruner"], sparsity=config["sparsity"], layer_density=config["layer_density"]
+    )
+    rows = {
+        "training examples": f"{num_examples:,}",
+        "test examples": f"{outline.num_test:,}",
+        "parameters": f"{trees.size(params):,}",
+        "nonzero parameters": f"{kept:,}",
+        "steps": f"{num_steps:,} ({steps_per_epoch:,} an epoch, {num_steps / steps_per_epoch:g} epochs)",
+        "gradients a step": "1" if configs.effective_rho(config) == 0 else "2 (SAM)",
+        "expected memory": f"{readable(_memory(config, outline, model, params, stats))} of arrays",
+    }
+    resolved = "\n".join(f"  {name}: {json.dumps(value)}" for name, value in sorted(config.items()))
+    return "config:\n" + resolved + "\n" + "\n".join(f"{name}: {value}" for name, value in rows.items())
+
+
+class Sizes(NamedTuple):
+    """What a run will hold: params is a pytree of shapes and dtypes, num_steps counts optimizer steps."""
+
+    params: PyTree
+    num_steps: int
+
+
+def sizes(config: Mapping[str, Any]) -> Sizes:
+    """Tell the sizes of a resolved config's run, without its data where they are not on this machine."""
+    outline = _outline(config)
+    num_steps = build.lengths(config, outline.num_train).num_steps
+    builder = registry.find("config.model", config["model"], models.MODELS)
+    names = ("model", "linearized", "output_scale", *registry.fields(builder))
+    read = tuple((name, config[name]) for name in names if name in config)
+    content = registry.content_digest(config["model"]), jax_settings.is_double()
+    leaves, structure = jax.tree.flatten(outline.example)
+    return Sizes(_params(read, content, tuple(leaves), structure, outline.num_outputs), num_steps)
+
+
+def is_local(config: Mapping[str, Any]) -> bool:
+    """Tell whether the data set is on this machine, and not on a hub."""
+    builder = registry.find("config.dataset", config["dataset"], data.DATASETS)
+    return config["data_dir"] is not None or "data_dir" not in registry.fields(builder)
+
+
+@functools.lru_cache(maxsize=256)
+def _params(read: tuple, content: tuple, leaves: tuple, structure: Any, num_outputs: int) -> PyTree:
+    """Trace a network's parameters once for all runs of a study that have it, which differ in rho, seed and pruner.
+
+    Args:
+      read: the fields of the config that decide the network, with their values. content: what else does: the digest of
+        the file of a model of the user's own, and whether numbers are 64 bits wide.
+      leaves, structure: one example's inputs.
+    """
+    model = model_of(dict(read), jax.tree.unflatten(structure, leaves), num_outputs)
+    return _shapes(model)[0]
+
+
+def _shapes(model: Model) -> tuple[PyTree, PyTree]:
+    return jax.eval_shape(lambda: model.init(jax.random.key(0)))
+
+
+def _outline(config: Mapping[str, Any]) -> Outline:
+    declared = data.INFO.get(config["dataset"])
+    piece = config["microbatch"] or config["batch_size"] // config["accumulation_steps"]
+    if declared is None:
+        return _outline_of(load_dataset(config), piece)
+    if is_local(config):
+        with contextlib.suppress(data.DataError):
+            return _outline_of(load_dataset(config), piece)
+    example = jax.ShapeDtypeStruct(declared.input_shape, jax.dtypes.canonicalize_dtype(float))
+    targets = jax.ShapeDtypeStruct((piece,), jnp.int32)
+    batch = {"inputs": jax.ShapeDtypeStruct((piece, *example.shape), example.dtype), "targets": targets}
+    num_bytes = (math.prod(declared.input_shape) + 4) * (declared.num_train + declared.num_test)
+    held = 0 if declared.is_streamed else num_bytes
+    return Outline(
+        num_train=declared.num_train,
+        num_test=declared.num_test,
+        num_outputs=declared.num_outputs,
+        example=example,
+        batch=batch,
+        num_bytes=held,
+    )
+
+
+def _outline_of(dataset: Dataset, piece: int) -> Outline:
+    splits = (dataset.train, dataset.test)
+    raw = sources.raw_shapes(dataset.train, dataset.example, piece)
+    batch = jax.eval_shape(lambda batch: dataset.prepare(batch, jax.random.key(0), train=True), raw)
+    held = sum(_bytes(split.arrays) for split in splits if isinstance(split, data.Resident))
+    counts = [split.num_examples for split in splits]
+    return Outline(
+        num_train=counts[0],
+        num_test=counts[1],
+        num_outputs=dataset.num_outputs,
+        example=dataset.example,
+        batch=batch,
+        num_bytes=held,
+    )
+
+
+def _memory(config: Mapping[str, Any], outline: Outline, model: Model, params: PyTree, stats: PyTree) -> int:
+    """Estimate the bytes alive at the peak of a step: state, data, and what the backward pass keeps.
+
+    The values kept for the backward pass are counted from the traced gradient, before the compiler fuses some away.
+    """
+    are_real = all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(outline.batch["targets"]))
+    objective = objective_of(config, Targets(outline.num_outputs, are_real))
+    workload = workloads.Workload(lambda batch, key, train: batch, model, objective)
+
+    def backward(params, stats, batch):
+        def loss_fn(params):
+            return workloads.loss(workload, params, batch, stats=stats, train=True, key=jax.random.key(0))[0]
+
+        return jax.vjp(loss_fn, params)[1]
+
+    kept_for_backward = _bytes(jax.eval_shape(backward, params, stats, outline.batch))
+    copies = 3 + {"sgd": config["momentum"] > 0, "adam": 2, "adamw": 2}[configs.base_optimizer(config)]
+    copies += configs.effective_rho(config) > 0
+    return copies * _bytes(params) + _bytes(stats) + kept_for_backward + outline.num_bytes
+
+
+def _bytes(tree: PyTree) -> int:
+    return sum(int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def readable(num_bytes: float) -> str:
+    """Write a number of bytes with a unit."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if num_bytes < 1024:
+            return f"{num_bytes:.3g} {unit}"
+        num_bytes /= 1024
+    return f"{num_bytes:.3g} TiB"

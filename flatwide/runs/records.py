@@ -1,0 +1,208 @@
+"""The files of measurements beside a run: which are there, which are missing, and what they say.
+
+Each is one JSON that is whole or not there, named after all that it depends on, so that nothing is ever overwritten.
+"""
+
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+
+from flatwide import catalogue
+from flatwide.config.schema import SCHEMA
+from flatwide.runs import disk
+from flatwide.runs.directory import RunDirectory, write_atomically, write_json
+
+_DEFAULT_EXAMPLES = SCHEMA["measure_examples"].default
+
+
+COLUMNS = ("run", "epoch", "measurement", "quantity", "value", "standard_error")  # of measurements.csv
+
+
+class Wanted(NamedTuple):
+    """One measurement of one network of a run.
+
+    name: as in `config.measurements`. epoch: of a snapshot, or None for the end. num_examples: asked for.
+    """
+
+    name: str
+    epoch: int | None
+    num_examples: int
+
+    @property
+    def stem(self) -> str:
+        """Name its file: the measurement, and what of it is not at its default."""
+        version, title = catalogue.version(self.name), catalogue.title(self.name)
+        parts = [title] + ([] if version == "1" else [f"v{version}"])
+        parts += [] if self.epoch is None else [f"epoch{self.epoch}"]
+        parts += [] if self.num_examples == _DEFAULT_EXAMPLES else [f"examples{self.num_examples}"]
+        return "-".join(parts)
+
+
+class Measured(NamedTuple):
+    """What a measurement found.
+
+    values: name -> number; each becomes a column `<measurement>.<name>`. errors: name -> standard error of the value of
+    the same name, where it is an estimate. arrays: what is no single number, such as a spectrum. cost: the work that
+    was done, in Hessian-vector products over the examples.
+    """
+
+    values: Mapping[str, float]
+    errors: Mapping[str, float] = MappingProxyType({})
+    arrays: Mapping[str, np.ndarray] = MappingProxyType({})
+    cost: float = 0
+
+
+class Record(NamedTuple):
+    """What a file says.
+
+    epoch: passes over the training examples; is_final: whether that was the run's end. errors: standard errors.
+    """
+
+    name: str
+    epoch: float
+    is_final: bool
+    num_examples: int
+    values: Mapping[str, float]
+    errors: Mapping[str, float]
+    measured: str
+
+
+def wanted(config: Mapping[str, Any], result: Mapping[str, Any]) -> list[Wanted]:
+    """List what a config asks of a run that is done: nothing of one that diverged.
+
+    Args:
+      result: the content of its `result.json`.
+    """
+    if result["status"] != "finished":
+        return []
+    epochs = [epoch for epoch in config["measure_epochs"] if epoch < result["epochs"]]
+    places = [*epochs, None]
+    return [Wanted(name, place, config["measure_examples"]) for place in places for name in config["measurements"]]
+
+
+def missing(directory: RunDirectory, config: Mapping[str, Any]) -> list[Wanted]:
+    """List what of a run is still to be measured; of one that is not done, nothing.
+
+    Raises: ValueError if `result.json` is damaged.
+    """
+    if not config["measurements"] or (result := directory.read_result()) is None:
+        return []
+    return [one for one in wanted(config, result) if not _path(directory, one).exists()]
+
+
+def write(
+    directory: RunDirectory, one: Wanted, measured: Measured, *, epoch: float, num_examples: int, facts: Mapping
+) -> None:
+    """Write a measurement: its arrays first, and last the JSON whose presence means that it is done.
+
+    Args:
+      facts: what else is recorded, such as the seconds it took.
+    Raises: ValueError if a value is no number or an error has no value.
+    """
+    for what in ("values", "errors"):
+        for name, value in getattr(measured, what).items():
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise ValueError(f"{one.stem}: {what}[{name!r}]={value!r}: expected a Python number; write float(...).")
+    if strangers := sorted(measured.errors.keys() - measured.values.keys()):
+        raise ValueError(
+            f"{one.stem}: errors of {strangers}: expected names of values; found {sorted(measured.values)}."
+        )
+    path = _path(directory, one)
+    if measured.arrays:
+        arrays = {name: np.asarray(array) for name, array in measured.arrays.items()}
+        write_atomically(path.with_suffix(".npz"), _npz(arrays))
+    content = {
+        "name": catalogue.title(one.name),
+        "version": catalogue.version(one.name),
+        "epoch": epoch,
+        "is_final": one.epoch is None,
+        "num_examples": num_examples,
+        "values": dict(measured.values),
+        "errors": dict(measured.errors),
+        "arrays": {name: list(np.shape(array)) for name, array in measured.arrays.items()},
+        "cost": measured.cost,
+        **facts,
+    }
+    write_json(path, content)
+
+
+def read(directory: RunDirectory) -> tuple[list[Record], list[str]]:
+    """Read all measurements of a run.
+
+    Returns: the records, and a line for each file that is damaged.
+    """
+    records, problems = [], []
+    for path in sorted((directory.path / "measurements").glob("*.json")):
+        try:
+            records.append(_record(disk.read(path) or b""))
+        except disk.UnreadableError as error:
+            problems.append(str(error))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            problems.append(
+                f"{path}: the file is damaged ({type(error).__name__}: {error}); remove it and measure again."
+            )
+    return records, problems
+
+
+def _record(content: bytes) -> Record:
+    """Read the content of a file.
+
+    Raises: ValueError, KeyError or TypeError if it holds no measurement.
+    """
+    found = json.loads(content)
+    record = Record(**{name: found[name] for name in Record._fields})
+    numbers = [value for value in (*record.values.values(), *record.errors.values()) if value is not None]
+    if not all(isinstance(value, int | float) for value in (record.epoch, record.num_examples, *numbers)):
+        raise ValueError("expected numbers")
+    if not isinstance(record.name, str) or not isinstance(record.measured, str):
+        raise ValueError("expected a name and a time")
+    return record
+
+
+def shown(records: Sequence[Record]) -> dict[tuple[str, float], Record]:
+    """Choose one record for each measurement and epoch: that on the most examples, of equals the newest."""
+    chosen = {}
+    for record in sorted(records, key=lambda record: (record.num_examples, record.measured)):
+        chosen[record.name, record.epoch] = record
+    return chosen
+
+
+def columns(records: Sequence[Record]) -> dict[str, float]:
+    """Give the columns of the results table: `<measurement>.<value>` of the end, and the number of examples."""
+    found = {}
+    for record in shown([record for record in records if record.is_final]).values():
+        values = {name: value for name, value in record.values.items() if value is not None}
+        found |= {f"{record.name}.{name}": value for name, value in values.items()}
+        found[f"{record.name}.num_examples"] = record.num_examples
+    return found
+
+
+def rows(run: str, records: Sequence[Record]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of `measurements.csv`, in the order of measurement and epoch."""
+    chosen = shown(records)
+    for name, epoch in sorted(chosen):
+        record = chosen[name, epoch]
+        for quantity, value in record.values.items():
+            yield {
+                "run": run,
+                "epoch": epoch,
+                "measurement": name,
+                "quantity": quantity,
+                "value": value,
+                "standard_error": record.errors.get(quantity),
+            }
+
+
+def _path(directory: RunDirectory, one: Wanted) -> Path:
+    return directory.path / "measurements" / f"{one.stem}.json"
+
+
+def _npz(arrays: Mapping[str, np.ndarray]) -> bytes:
+    content = io.BytesIO()
+    np.savez(content, **cast(dict[str, Any], arrays))
+    return content.getvalue()

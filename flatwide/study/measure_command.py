@@ -1,0 +1,227 @@
+"""The command `measure`: measure the saved networks of runs that are trained already, by several workers."""
+
+import argparse
+import ast
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
+
+from flatwide import catalogue, machine, registry
+from flatwide import config as configs
+from flatwide.runs import records
+from flatwide.runs.directory import RunDirectory
+from flatwide.runs.table import collect, write_results
+from flatwide.study import expressions, orders, supervise
+from flatwide.study.executors import Site
+from flatwide.study.executors.local import LocalCrew
+from flatwide.study.orders import Task
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+USAGE = """python main.py measure W --measurements=NAME[,NAME ...] [--where="num_neurons=='(300,100)' and rho>0"]
+                         [--epochs=0,10 | --epochs=all] [--examples=1000] [--workers=N] [--dry_run]"""
+_EVERY_SECONDS = 10.0  # between progress lines
+
+
+class Request(NamedTuple):
+    """What is to be measured.
+
+    where: a condition on the columns of the results table, or "" for all runs. epochs: of snapshots, besides the end;
+    None for all that are kept. workers: processes; None for as many as the cores allow.
+    """
+
+    workdir: Path
+    names: tuple[str, ...]
+    where: str = ""
+    epochs: tuple[int, ...] | None = ()
+    num_examples: int = configs.SCHEMA["measure_examples"].default
+    workers: int | None = None
+    is_dry: bool = False
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str):
+        raise configs.ConfigError([f"{message}; usage:\n{USAGE}"])
+
+
+def read(arguments: list[str]) -> Request | None:
+    """Read what follows `measure` on the command line; None where it asks for help.
+
+    Raises: ConfigError with every fault found.
+    """
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser.add_argument("workdir", nargs="?")
+    for name in ("measurements", "where", "epochs", "examples", "workers"):
+        parser.add_argument(f"--{name}")
+    for name in ("--dry_run", "--help", "-h"):
+        parser.add_argument(name, action="store_true")
+    flags = parser.parse_args(arguments)
+    if flags.help or flags.h:
+        return None
+    faults = []
+    if not flags.workdir or not Path(flags.workdir).is_dir():
+        faults.append(f"measure {flags.workdir or ''}: expected a work directory with runs; usage:\n{USAGE}")
+    names = tuple(dict.fromkeys(map(registry.absolute, _texts(flags.measurements or ""))))
+    if not names:
+        faults.append(f"--measurements is missing; known: {', '.join(sorted(catalogue.MEASUREMENTS))}.")
+    faults += catalogue.faults("--measurements", names)
+    where = (flags.where or "").strip()
+    if where:
+        try:
+            expressions.check(where)
+        except ValueError as error:
+            faults.append(f"--where={where!r}: {error}")
+    epochs, counts = _integers("epochs", flags.epochs, 0, faults), {}
+    for name in ("examples", "workers"):
+        found = _integers(name, getattr(flags, name), 1, faults)
+        if found is None or len(found) > 1:
+            faults.append(f"--{name}={getattr(flags, name)}: expected one integer >= 1.")
+        counts[name] = found[0] if found else None
+    if faults:
+        raise configs.ConfigError(faults)
+    examples = counts["examples"] or Request._field_defaults["num_examples"]
+    return Request(
+        workdir=Path(flags.workdir),
+        names=names,
+        where=where,
+        epochs=epochs,
+        num_examples=examples,
+        workers=counts["workers"],
+        is_dry=flags.dry_run,
+    )
+
+
+def select(table: "pd.DataFrame", where: str) -> list[str]:
+    """Name the finished runs of a results table for which a condition holds.
+
+    Args:
+      where: as `expressions.evaluate` takes it, or "" for all; a tuple is text, as in the table.
+    Raises: ValueError if it cannot be evaluated, or no finished run is left.
+    """
+    chosen: Any = table["status"] == "finished"
+    if where:
+        try:
+            chosen &= expressions.evaluate(where, table)
+        except ValueError as error:
+            raise ValueError(f"--where={where!r}: {error}") from None
+    if not chosen.any():
+        finished = table["status"].tolist().count("finished")
+        where = f"--where={where!r}" if where else "measure"
+        raise ValueError(f"{where}: expected finished runs; none of {len(table)} runs ({finished} finished) fits.")
+    return table["run"][chosen].tolist()
+
+
+def run(
+    request: Request, *, should_stop: Callable[[], bool] = lambda: False, stream: TextIO | None = None
+) -> dict[str, int]:
+    """Measure what is missing, and rebuild the tables.
+
+    Args:
+      should_stop: asked several times a second; once it says yes, workers end after the measurement in hand.
+      stream: where progress is told; None for standard error.
+    Returns: how many of the chosen runs are `done`, and how many `failed`.
+    Raises: ValueError with every fault; Stopped, WorkerError.
+    """
+    out, workdir = stream or sys.stderr, os.fspath(request.workdir)
+    tasks = _tasks(request)
+    missing = {task.name: records.missing(_directory(request, task), task.config) for task in tasks}
+    left = [task for task in tasks if missing[task.name]]
+    num_missing = sum(map(len, missing.values()))
+    print(f"{len(tasks)} runs: {len(tasks) - len(left)} measured, {len(left)} to measure", file=out)
+    print(f"measurements to take: {num_missing} ({', '.join(map(catalogue.title, request.names))})", file=out)
+    for epoch, count in sorted(_not_kept(request, left).items()):
+        print(f"warning: {count} of these runs kept no network of epoch {epoch}: nothing to measure there", file=out)
+    if request.is_dry:
+        return {"done": len(tasks) - len(left), "failed": 0}
+    counts: Counter[str] = Counter(done=len(tasks) - len(left))
+    try:
+        if left:
+            _hand_out(request, left, counts, should_stop=should_stop, stream=out)
+    finally:
+        write_results(workdir)
+    return {"done": counts["done"], "failed": counts["failed"]}
+
+
+def _hand_out(
+    request: Request, left: list[Task], counts: Counter[str], *, should_stop: Callable[[], bool], stream: TextIO
+) -> None:
+    """Let workers measure, and tell how far they are."""
+    workers = min(request.workers or LocalCrew.capacity({}, threads=1), len(left))
+    groups: dict[Any, list[Task]] = {}
+    for task in left:  # runs of one network share compiled programs
+        groups.setdefault(task.config["network"], []).append(task)
+    given = orders.write(request.workdir, list(groups.values()), tensorboard=False)
+    told, ended = time.monotonic(), 0
+    try:
+        crew = LocalCrew(Site(orders=given.path, threads=max(1, machine.available() // workers)))
+        for outcome in supervise.supervise(given, crew, workers=workers, should_stop=should_stop):
+            if outcome is None:
+                continue
+            ended += 1
+            counts["failed" if outcome.status == "failed" else "done"] += 1
+            if outcome.status == "failed":
+                log = _directory(request, outcome.task).error_file
+                print(f"failed: {outcome.task.name}: {outcome.problem}; see {log}", file=stream, flush=True)
+            if time.monotonic() - told >= _EVERY_SECONDS or ended == len(left):
+                told = time.monotonic()
+                print(f"measured {ended}/{len(left)} runs", file=stream, flush=True)
+    finally:
+        orders.remove(given)
+
+
+def _tasks(request: Request) -> list[Task]:
+    """Choose the runs, the largest networks first."""
+    table = collect(request.workdir)
+    chosen, faults = [], []
+    for name in select(table, request.where):
+        directory = RunDirectory(request.workdir / "runs" / name)
+        config, result = directory.read_config(), directory.read_result() or {}
+        kept = [int(path.stem.removeprefix("epoch-")) for path in directory.path.glob("snapshots/epoch-*.npz")]
+        epochs = sorted(kept if request.epochs is None else request.epochs)
+        faults += [f"--epochs={n}: {name} has {result['epochs']:g} epochs." for n in epochs if n > result["epochs"]]
+        asked = {"measurements": request.names, "measure_epochs": epochs, "measure_examples": request.num_examples}
+        network = f"{config['model']} {result['num_params']}"
+        chosen.append((result["num_params"], Task(name, asked | {"network": network}, trains=False)))
+    if faults:
+        raise configs.ConfigError(faults[:5])
+    return [task for _, task in sorted(chosen, key=lambda entry: (-entry[0], entry[1].name))]
+
+
+def _not_kept(request: Request, tasks: list[Task]) -> Counter[int]:
+    """Count the runs that have no snapshot of an epoch that is asked for, before their end."""
+    found: Counter[int] = Counter()
+    for task in tasks:
+        directory = _directory(request, task)
+        end = (directory.read_result() or {})["epochs"]
+        found.update(n for n in task.config["measure_epochs"] if n < end and not directory.snapshot(n).exists())
+    return found
+
+
+def _directory(request: Request, task: Task) -> RunDirectory:
+    return RunDirectory(request.workdir / "runs" / task.name)
+
+
+def _texts(text: str) -> list[str]:
+    """Read `a,b` or `('a','b')`."""
+    try:
+        found = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        found = text.split(",")
+    found = found if isinstance(found, list | tuple) else (found,)
+    return [str(part).strip() for part in found if str(part).strip()]
+
+
+def _integers(name: str, text: str | None, least: int, faults: list[str]) -> tuple[int, ...] | None:
+    """Read `1,2`; None for "all"."""
+    if name == "epochs" and text == "all":
+        return None
+    parts = _texts(text or "")
+    if bad := [part for part in parts if not part.isdecimal() or int(part) < least]:
+        faults.append(f"--{name}={text}: {bad[0]!r} is no integer >= {least}.")
+        return ()
+    return tuple(sorted({int(part) for part in parts}))

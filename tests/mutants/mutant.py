@@ -1,0 +1,28 @@
+"""A break of the package, and where it is applied."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[2]
+
+
+class Mutant(NamedTuple):
+    """A break: `old`, which the package contains once, becomes `new`, and at least one of `tests` must fail."""
+
+    what: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+def find(text: str, root: Path = ROOT) -> Path:
+    """Find the one file of the package that contains a text, once.
+
+    Raises: ValueError if it occurs more or less often, as after an edit of the package: then edit the break too.
+    """
+    counts = {path: path.read_text().count(text) for path in sorted((root / "flatwide").rglob("*.py"))}
+    found = {path: count for path, count in counts.items() if count}
+    if list(found.values()) != [1]:
+        places = ", ".join(f"{path.relative_to(root)} ({count})" for path, count in found.items()) or "no file"
+        raise ValueError(f"{text!r}: expected once in the package; found in {places}.")
+    return next(iter(found))

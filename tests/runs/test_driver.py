@@ -1,0 +1,262 @@
+"""A run leaves the files it promises; killed at any instant it ends with the numbers of an undisturbed one."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import flatwide
+from flatwide import config as configs
+from flatwide import experiment, runner
+from flatwide.runs import checkpoints, driver
+from flatwide.runs.identity import locate
+from flatwide.runs.rows import COLUMNS
+
+FIELDS = {
+    "num_neurons": (8,),
+    "num_epochs": 4,
+    "rho": 0.1,
+    "label_noise": 0.2,
+    "validation_fraction": 0.1,
+    "checkpoint_every_seconds": 0.0,
+}
+TIMES = ("seconds", "started", "finished")
+
+
+def run(workdir, **fields):
+    return runner.run(FIELDS | fields, workdir, quiet=True)
+
+
+def directory_of(workdir, **fields):
+    return locate(configs.resolve(FIELDS | fields), workdir)[0]
+
+
+def without_times(result):
+    return {name: value for name, value in result.items() if name not in TIMES}
+
+
+class After:
+    """Say stop after a number of segments."""
+
+    def __init__(self, segments):
+        self.left = segments
+
+    def __call__(self):
+        self.left -= 1
+        return self.left < 0
+
+
+def test_a_run_leaves_its_files(tmp_path):
+    result = run(tmp_path)
+    directory = directory_of(tmp_path)
+    assert result == directory.read_result()
+    assert result["status"] == "finished"
+    assert (result["epochs"], result["num_params"]) == (4, 65 * 8 + 9 * 10)
+    assert 0 <= result["test_metric"] <= result["test_metric_best"] <= 1
+    assert result["test_metric_at_best_validation"] <= result["test_metric_best"]
+    assert (directory.checkpoints / "final.npz").is_file()
+    assert list(directory.path.glob("events.out.*"))
+    rows = directory.read_metrics()
+    assert tuple(rows[0]) == COLUMNS
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
+    assert rows[-1]["train_loss"] == result["train_loss"]
+    assert [row["train_loss"] for row in rows[:-1]] == [None] * 3
+    assert max(row["test_metric"] for row in rows) == result["test_metric_best"]
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path):
+    first = run(tmp_path)
+    assert run(tmp_path) == first
+    assert run(tmp_path, restore_checkpoint=False) == first
+    assert len(list((tmp_path / "runs").iterdir())) == 1
+
+
+def test_runs_that_differ_get_directories_of_their_own(tmp_path):
+    for fields in ({}, {"rho": 0.0}, {"seed": 1}, {"num_neurons": (4,)}):
+        run(tmp_path, num_epochs=1, **fields)
+    table = flatwide.load(tmp_path)
+    assert len(table) == 4
+    assert sorted(table["rho"]) == [0.0, 0.1, 0.1, 0.1]
+
+
+@pytest.mark.parametrize("segments", [0, 1, 2])
+def test_a_stopped_run_ends_with_the_same_numbers(tmp_path, segments):
+    whole = run(tmp_path / "whole")
+    with pytest.raises(driver.Stopped, match="the same command goes on from there"):
+        runner.run(FIELDS, tmp_path / "cut", should_stop=After(segments), quiet=True)
+    assert without_times(run(tmp_path / "cut")) == without_times(whole)
+    one, other = directory_of(tmp_path / "whole"), directory_of(tmp_path / "cut")
+    assert (one.path / "metrics.csv").read_text() == (other.path / "metrics.csv").read_text()
+    assert_same_final_state(one, other)
+
+
+def assert_same_final_state(one, other):
+    with np.load(one.checkpoints / "final.npz") as a, np.load(other.checkpoints / "final.npz") as b:
+        names = [name for name in a.files if "metadata" not in name]
+        assert any("params" in name for name in names)
+        for name in names:
+            np.testing.assert_array_equal(a[name], b[name])
+
+
+_RUN = """
+import json, sys, time
+from flatwide import runner
+slow = float(sys.argv[3])
+def pause():
+    time.sleep(slow)
+    return False
+runner.run(json.loads(sys.argv[1]), sys.argv[2], should_stop=pause, quiet=True)
+"""
+
+
+def start(workdir, pause=0.0):
+    command = [sys.executable, "-c", _RUN, json.dumps(FIELDS), str(workdir), str(pause)]
+    return subprocess.Popen(command, stderr=subprocess.DEVNULL)
+
+
+def newest_step(directory):
+    return max((int(path.stem.split("_")[1]) for path in directory.checkpoints.glob("step_*.npz")), default=0)
+
+
+def test_a_killed_run_resumes_and_ends_with_the_same_numbers(tmp_path):
+    whole = run(tmp_path / "whole")
+    directory = directory_of(tmp_path / "cut")
+    reached = 0
+    for _ in range(3):
+        process = start(tmp_path / "cut", pause=0.05)
+        deadline = time.monotonic() + 60
+        while newest_step(directory) < reached + 3 and time.monotonic() < deadline and process.poll() is None:
+            time.sleep(0.005)
+        process.kill()
+        process.wait()
+        assert newest_step(directory) >= reached  # never back to the start
+        reached = newest_step(directory)
+    assert reached > 0
+    assert without_times(run(tmp_path / "cut")) == without_times(whole)
+    assert_same_final_state(directory_of(tmp_path / "whole"), directory)
+
+
+def test_a_damaged_newest_checkpoint_falls_back_with_a_warning(tmp_path, capsys):
+    whole = run(tmp_path / "whole")
+    with pytest.raises(driver.Stopped):
+        runner.run(FIELDS, tmp_path / "cut", should_stop=After(2), quiet=True)
+    directory = directory_of(tmp_path / "cut")
+    newest = sorted(directory.checkpoints.glob("step_*.npz"))[-1]
+    newest.write_bytes(newest.read_bytes()[:-100])
+    result = runner.run(FIELDS, tmp_path / "cut")
+    assert f"warning: {newest}" in capsys.readouterr().err
+    assert without_times(result) == without_times(whole)
+
+
+def test_the_last_evaluation_scores_all_of_a_split(tmp_path):
+    limited, whole = run(tmp_path, steps_per_eval=1), run(tmp_path)
+    assert limited["test_metric"] == whole["test_metric"]
+    rows = directory_of(tmp_path, steps_per_eval=1).read_metrics()
+    assert rows[0]["test_metric"] != directory_of(tmp_path).read_metrics()[0]["test_metric"]
+
+
+def test_a_run_that_fails_leaves_its_traceback_and_may_be_tried_again(tmp_path, monkeypatch):
+    def full_disk(*arguments, **options):
+        raise OSError("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "save", full_disk)
+        with pytest.raises(OSError, match="no space left"):
+            run(tmp_path)
+    directory = directory_of(tmp_path)
+    assert directory.status() == "failed"
+    assert "no space left" in (directory.path / "error.txt").read_text()
+    assert run(tmp_path)["status"] == "finished"
+
+
+def test_an_unfinished_run_is_not_loaded(tmp_path):
+    with pytest.raises(driver.Stopped):
+        runner.run(FIELDS, tmp_path, should_stop=After(2), quiet=True)
+    with pytest.raises(ValueError, match="the run is unfinished; expected a finished one"):
+        flatwide.load_run(directory_of(tmp_path).path)
+
+
+def test_going_on_with_another_number_of_devices_is_said(tmp_path, capsys):
+    with pytest.raises(driver.Stopped):
+        runner.run(FIELDS, tmp_path, should_stop=After(2), quiet=True)
+    path = directory_of(tmp_path).path / "config.json"
+    written = json.loads(path.read_text())
+    assert (written["num_devices"], written["matmul_precision"]) == (1, "highest")
+    assert "num_devices" not in written["identity"]
+    path.write_text(json.dumps(written | {"num_devices": 4, "checksum": None}))
+    assert "device" not in capsys.readouterr().err
+    run(tmp_path)
+    assert "was started on 4 device(s) and goes on with 1: the result may differ" in capsys.readouterr().err
+
+
+def test_restore_false_refuses_an_unfinished_run(tmp_path):
+    with pytest.raises(driver.Stopped):
+        runner.run(FIELDS, tmp_path, should_stop=After(2), quiet=True)
+    with pytest.raises(configs.ConfigError, match=r"choose another --workdir or config\.seed"):
+        run(tmp_path, restore_checkpoint=False)
+
+
+def test_a_run_in_use_is_left_alone(tmp_path):
+    directory = directory_of(tmp_path)
+    with directory.lock(), pytest.raises(ValueError, match="another process"):
+        run(tmp_path)
+
+
+def test_a_diverged_run_is_a_result(tmp_path):
+    result = run(tmp_path, learning_rate=1e30)
+    assert result["status"] == "diverged"
+    assert result["test_metric"] is None
+    assert 0 < result["diverged_at_step"] < 20
+    table = flatwide.load(tmp_path)
+    assert table["status"].tolist() == ["diverged"]
+
+
+def test_a_loss_that_is_not_finite_only_at_the_end_is_a_divergence(tmp_path):
+    assert run(tmp_path, learning_rate=1e30, num_train_steps=1)["status"] == "diverged"
+
+
+def test_a_run_can_be_loaded_and_used(tmp_path):
+    result = run(tmp_path)
+    trained = flatwide.load_run(directory_of(tmp_path).path)
+    test = experiment.build(FIELDS).test
+    outputs = trained.apply(test.arrays["inputs"].astype(np.float32) / 16)
+    assert float((outputs.argmax(axis=1) == test.targets).mean()) == pytest.approx(result["test_metric"])
+
+
+def test_evaluations_at_chosen_steps(tmp_path):
+    run(tmp_path, num_train_steps=10, eval_every_steps=4)
+    assert [row["step"] for row in directory_of(tmp_path, num_train_steps=10, eval_every_steps=4).read_metrics()] == [
+        4,
+        8,
+        10,
+    ]
+
+
+def test_the_final_state_survives_in_a_checkpoint(tmp_path):
+    run(tmp_path)
+    newest = checkpoints.load_newest(directory_of(tmp_path).checkpoints, experiment.build(FIELDS).init())
+    assert newest.step == experiment.build(FIELDS).num_steps
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_exits(tmp_path, root, number):
+    """The command, told to stop in the middle, exits with 128 + the signal and goes on when it is given again."""
+    command = [sys.executable, str(root / "main.py"), f"--workdir={tmp_path}", f"--config={root}/configs/digits_mlp.py"]
+    command += ["--config.num_epochs=4000", "--config.checkpoint_every_seconds=0"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 100
+    while not list(Path(tmp_path).glob("runs/*/checkpoints/*.npz")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=100)
+    assert process.returncode == 128 + number
+    assert "the same command goes on from there" in errors
+    assert "Traceback" not in errors
+    assert not list(Path(tmp_path).glob("runs/*/result.json"))
+    assert os.listdir(next(Path(tmp_path).glob("runs/*/checkpoints")))

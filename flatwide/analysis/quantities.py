@@ -152,6 +152,7 @@ _HEADLINES += (
 NUM_EXAMPLES = "num_examples"  # `<measurement>.num_examples`: on how many it was measured
 # How exact a measurement is: columns to look up, not to compare.
 _EXACTNESS = {"curvature.largest_residual", "sharpness.worst_gap", "spectrum.width"}
+_EXACTNESS |= {f"curvature.{name}" for name in ("top_hidden_gap", "smallest_hidden_gap", "is_saddle")}
 _EXACTNESS |= {f"convergence.{name}" for name in ("num_evaluations", "rate_low", "rate_high", "is_linear")}
 _EXACTNESS |= {f"stability.{name}" for name in ("growth_low", "growth_high", "is_stable", "is_exact", "learning_rate")}
 _EXACTNESS |= {"stability.rho", "stability.condition_is_met", "stability.top_eigenvalue"}

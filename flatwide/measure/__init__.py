@@ -7,7 +7,8 @@ Where to look, what is built on first:
                              means over data; what users hand in; products with a matrix
     spectrum/
       lanczos, ends          bases that grow by products, and what is read off them
-      eigenvalues, trace, diagonal, density
+      certificate, search    what a run rules out; grow, confirm, rule out
+      eigenvalues, negative, trace, diagonal, density
     stability/               needs spectrum/
       factored, moments      the Hessians of single examples, and how much they differ
       mean_square, stability_condition, matrix_free_condition, curved_span, linear_dynamics
@@ -36,6 +37,7 @@ from flatwide.measure.smoothness import SmoothnessAndPL, largest_example_smoothn
 from flatwide.measure.spectrum.density import SpectralDensity, spectral_density
 from flatwide.measure.spectrum.diagonal import Diagonal, diagonal
 from flatwide.measure.spectrum.eigenvalues import Eigenpairs, top_eigenvalues
+from flatwide.measure.spectrum.negative import NegativeCurvature, negative_curvature
 from flatwide.measure.spectrum.trace import Estimate, frobenius_norm, trace, trace_and_norm
 from flatwide.measure.stability.edge_of_stability import edge_of_stability, effective_rho
 from flatwide.measure.stability.moments import Moments, gauss_newton_moments, hessian_moments
@@ -62,6 +64,7 @@ __all__ = [
     "Layers",
     "LinearRate",
     "Moments",
+    "NegativeCurvature",
     "Operator",
     "Sharpness",
     "SmoothnessAndPL",
@@ -86,6 +89,7 @@ __all__ = [
     "line_through",
     "linear_rate",
     "linear_stability",
+    "negative_curvature",
     "noisy_weights",
     "operator",
     "plane_through",

@@ -118,7 +118,9 @@ def barrier(
     distance = float(
         np.sqrt(sum(np.sum(np.square(d, dtype=np.float64)) for d in jax.tree.leaves(line.directions[0][0])))
     )
-    return Barrier(float(excess[top]), float(positions[top]), positions, losses, distance)
+    return Barrier(
+        value=float(excess[top]), position=float(positions[top]), positions=positions, losses=losses, distance=distance
+    )
 
 
 def _with_data(

@@ -90,12 +90,20 @@ def smoothness_and_pl(
             "the loss or its gradient is not finite between params and next_params: expected finite numbers; look for "
             "overflow in the loss or numbers that are not finite in the data."
         )
+    # A Lipschitz constant is at least any quotient of differences: the largest of some is a lower bound of beta.
     smoothness_along = changes[1:] / (parts * distance)
     above = losses[1:] - minimum
     pl_along = np.divide(norms[1:] ** 2, above, out=np.full_like(above, np.nan), where=above > 0)
     lowest = float(np.nanmin(pl_along)) if np.any(above > 0) else math.nan
     return SmoothnessAndPL(
-        float(np.max(smoothness_along)), lowest, distance, parts, smoothness_along, pl_along, losses, norms
+        smoothness=float(np.max(smoothness_along)),
+        pl_constant=lowest,
+        distance=distance,
+        fractions=parts,
+        smoothness_along=smoothness_along,
+        pl_constant_along=pl_along,
+        losses=losses,
+        gradient_norms=norms,
     )
 
 
@@ -189,4 +197,5 @@ def _example_curvatures(
 
         return jax.lax.fori_loop(0, num_steps + 1, step, (start, trees.norm(start)))[1]
 
+    # |H v| <= |H| for every unit v: the last length is a lower bound, and power steps only raise it.
     return jax.lax.map(jax.vmap(curvature), group)

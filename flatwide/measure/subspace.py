@@ -133,7 +133,9 @@ def spanned_by(params: PyTree, directions: Sequence[PyTree], *, extra: PyTree | 
     others = () if extra is None else (extra,)
     still = jax.tree.map(jnp.zeros_like, others)
     axes = tuple((*point, *still) for point in points[1:])
-    return Subspace((*points[0], *others), axes, np.zeros((1, len(axes))), np.zeros(1))
+    return Subspace(
+        origin=(*points[0], *others), directions=axes, coordinates=np.zeros((1, len(axes))), distances=np.zeros(1)
+    )
 
 
 def random_directions(
@@ -218,4 +220,4 @@ def _combined(
         return jax.tree.map(one, *points)
 
     directions = tuple(combine(column, False) for column in axes.T)
-    return Subspace(combine(weights, True), directions, coordinates, distances)
+    return Subspace(origin=combine(weights, True), directions=directions, coordinates=coordinates, distances=distances)

@@ -99,6 +99,7 @@ class Basis:
         if self._is_following:  # so that the product with the row before has shown their entry too
             size = max(float(np.max(np.abs(self.projected))), float(np.max(np.abs(entries))))
             check_symmetric(entries[place - 1], self.coupling, size, self.dtype)
+        # Without rounding all but the last two would be zero (S is symmetric); kept, they make this Q S Q' even so.
         self.projected[place, : place + 1] = self.projected[: place + 1, place] = entries
         self.num_rows, self.num_products = place + 1, self.num_products + 1
         self.coupling, self._is_following = length, True
@@ -106,12 +107,14 @@ class Basis:
 
     def ritz(self) -> tuple[np.ndarray, np.ndarray]:
         """Give eigenvalues (ascending) and eigenvectors (columns) of the projected matrix."""
+        # The i-th largest is at most the i-th largest eigenvalue of S, whatever the rows span (Cauchy).
         return np.linalg.eigh(self.projected[: self.num_rows, : self.num_rows])
 
     @property
     def has_ended(self) -> bool:
         """Tell whether the rows span an invariant subspace, to rounding."""
         size = np.max(np.abs(self.projected[: self.num_rows, : self.num_rows]), initial=0.0)
+        # S Q' = Q' T + coupling q_next e_m': where nothing is left, the eigenvalues of T are eigenvalues of S.
         return self.coupling <= _ENDED * float(np.finfo(self.dtype).eps) * size
 
     def combine(self, coefficients: np.ndarray) -> Array:
@@ -130,7 +133,12 @@ class Basis:
         rows = self.combine(coefficients)
         products = jnp.stack([self.multiply(row) for row in rows])
         values, residuals, worst = _residuals(rows, products)
-        return Checked(np.asarray(values, np.float64), np.asarray(residuals, np.float64), rows, worst)
+        return Checked(
+            values=np.asarray(values, np.float64),
+            residuals=np.asarray(residuals, np.float64),
+            vectors=rows,
+            worst=worst,
+        )
 
     def restart(self, vectors: Array, projected: np.ndarray, next_row: Array | None = None) -> None:
         """Keep some combinations of the rows in their place.
@@ -141,6 +149,7 @@ class Basis:
         """
         if next_row is None:
             next_row = self._row
+        # The next row stays coupled to all that is kept; those inner products come back with its own product.
         for at, block in enumerate(_in_blocks(vectors)):
             self._blocks[at] = block
         self.projected[:] = 0
@@ -270,6 +279,8 @@ def _orthogonal(blocks: tuple[Array, ...], vector: Array, num_rows: Array) -> tu
     """Take the first rows' part out of a vector: give inner products, what is left, and its length."""
     is_row = (jnp.arange(len(blocks) * _ROWS) < num_rows).astype(vector.dtype)
 
+    # Twice is enough (Giraud, Langou and Rozloznik, 2005): a second pass takes out what rounding left in the first, and
+    # what is small after it is small because the vector lies in the span.
     def is_needed(state: tuple) -> Array:
         num_passes, _, _, length, length_before = state
         return (num_passes == 0) | ((num_passes == 1) & (length < _LOST * length_before))

@@ -96,7 +96,7 @@ class _Split(NamedTuple):
         if len(outside):
             value += float(np.mean(outside))
             error = float(np.std(outside, ddof=1)) / math.sqrt(len(outside))
-        return Estimate(value, error, self.num_products, self.cost)
+        return Estimate(value=value, standard_error=error, num_products=self.num_products, cost=self.cost)
 
 
 def _split(operator: Operator, key: Array, num_probes: int, num_deflated: int) -> _Split:
@@ -105,6 +105,7 @@ def _split(operator: Operator, key: Array, num_probes: int, num_deflated: int) -
     size = operator.size
     start_key, probe_key = jax.random.split(inputs.random_key(key))
     basis = leading_space(operator, start_key, num_deflated)
+    # tr S = tr(Q S Q') + tr(P S P), since the trace is cyclic and P P = P.
     # What the last product left outside is all that S Q' has there.
     square = float(np.sum(basis.projected**2)) + basis.coupling**2
     samples = np.zeros((0, 2))
@@ -116,7 +117,14 @@ def _split(operator: Operator, key: Array, num_probes: int, num_deflated: int) -
         check_finite(samples)
     num_products = basis.num_products
     cost = num_products * operator.cost
-    return _Split(float(np.trace(basis.projected)), square, samples[:, 0], samples[:, 1] ** 2, num_products, cost)
+    return _Split(
+        trace=float(np.trace(basis.projected)),
+        square=square,
+        traces=samples[:, 0],
+        squares=samples[:, 1] ** 2,
+        num_products=num_products,
+        cost=cost,
+    )
 
 
 def leading_space(operator: Operator, key: Array, num_deflated: int) -> Basis:
@@ -135,6 +143,7 @@ def leading_space(operator: Operator, key: Array, num_deflated: int) -> Basis:
 
 
 def _probe(basis: Basis, operator: Operator, key: Array) -> Array:
+    # Signs and not normal numbers: z' A z is then free of the noise of A's diagonal, sum_j A_jj^2 z_j^2 being constant.
     outside = basis.outside(random_signs(operator, key))
     return jax.block_until_ready(_products(outside, basis.multiply(outside)))
 

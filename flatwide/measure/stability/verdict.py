@@ -196,21 +196,21 @@ def linear_stability(
         notes.append("The condition is for batches of one example; it is not proven for larger ones.")
     verdict = "stable" if growth.high <= 1 + tolerance else "unstable" if growth.low > 1 + tolerance else "undecided"
     return Stability(
-        verdict,
-        max(1.0, growth.value),
-        growth.value,
-        (growth.low, growth.high),
-        1 - growth.value,
-        False,
-        None,
-        math.nan,
-        math.nan,
-        condition,
-        math.nan,
-        consequences_of(float(top.values[0]), moments.non_uniformity, **steps),
-        smallest,
-        tuple(notes),
-        cost,
+        verdict=verdict,
+        growth=max(1.0, growth.value),
+        curved_growth=growth.value,
+        growth_interval=(growth.low, growth.high),
+        margin=1 - growth.value,
+        is_exact=False,
+        num_curved=None,
+        largest_learning_rate=math.nan,
+        largest_rho=math.nan,
+        condition=condition,
+        gap=math.nan,
+        consequences=consequences_of(float(top.values[0]), moments.non_uniformity, **steps),
+        smallest_eigenvalue=smallest,
+        notes=tuple(notes),
+        cost=cost,
     )
 
 
@@ -233,12 +233,7 @@ def _exact(
     num_curved = hessians.shape[1]
     steps = {"learning_rate": learning_rate, "rho": rho}
     if not num_curved:
-        condition = Condition(1.0, 0.0, True, batch_size, math.inf, math.inf)
-        found = consequences_of(0.0, (0.0, 0.0, 0.0), **steps)
-        note = "The loss curves in no direction: every step leaves x where it is."
-        interval = (0.0, 0.0)
-        ends_at = (math.inf, math.inf, condition, math.nan)
-        return Stability("stable", 1.0, 0.0, interval, 1.0, True, 0, *ends_at, found, 0.0, (note,), cost)
+        return _flat(batch_size, steps, cost)
     batches = mean_square.MatrixBatches(hessians, batch_size, with_replacement=with_replacement)
     curved = mean_square.growth(batches, learning_rate, rho)[0]
     rate = mean_square.largest_learning_rate(batches, rho)
@@ -249,21 +244,50 @@ def _exact(
     spectrum = np.linalg.eigvalsh(single.one)
     is_stable = curved <= 1 + tolerance if math.isnan(rate) else learning_rate <= rate * (1 + tolerance)
     return Stability(
-        "stable" if is_stable else "unstable",
-        max(1.0, curved) if num_curved < num_rows else curved,
-        curved,
-        (curved, curved),
-        1 - curved,
-        True,
-        num_curved,
-        rate,
-        radius,
-        condition,
-        _gap(rate, condition.largest_learning_rate),
-        found,
-        float(spectrum[0]),
-        tuple(_notes(float(spectrum[0]), float(spectrum[-1]), num_rows, num_curved)),
-        cost,
+        verdict="stable" if is_stable else "unstable",
+        growth=max(1.0, curved) if num_curved < num_rows else curved,
+        curved_growth=curved,
+        growth_interval=(curved, curved),
+        margin=1 - curved,
+        is_exact=True,
+        num_curved=num_curved,
+        largest_learning_rate=rate,
+        largest_rho=radius,
+        condition=condition,
+        gap=_gap(rate, condition.largest_learning_rate),
+        consequences=found,
+        smallest_eigenvalue=float(spectrum[0]),
+        notes=tuple(_notes(float(spectrum[0]), float(spectrum[-1]), num_rows, num_curved)),
+        cost=cost,
+    )
+
+
+def _flat(batch_size: int, steps: dict[str, float], cost: float) -> Stability:
+    """Describe a loss without curvature: every step leaves x where it is, at every learning rate and rho."""
+    condition = Condition(
+        value=1.0,
+        margin=0.0,
+        is_met=True,
+        batch_size=batch_size,
+        largest_learning_rate=math.inf,
+        largest_rho=math.inf,
+    )
+    return Stability(
+        verdict="stable",
+        growth=1.0,
+        curved_growth=0.0,
+        growth_interval=(0.0, 0.0),
+        margin=1.0,
+        is_exact=True,
+        num_curved=0,
+        largest_learning_rate=math.inf,
+        largest_rho=math.inf,
+        condition=condition,
+        gap=math.nan,
+        consequences=consequences_of(0.0, (0.0, 0.0, 0.0), **steps),
+        smallest_eigenvalue=0.0,
+        notes=("The loss curves in no direction: every step leaves x where it is.",),
+        cost=cost,
     )
 
 

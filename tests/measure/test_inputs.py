@@ -173,8 +173,7 @@ def test_products_of_numpy_keep_64_bits(float64):
 
 def test_long_products_of_numpy_do_not_wait_for_their_own_thread():
     # A callback that copies its arguments on the only thread of this process would never end.
-    diagonal = np.linspace(0, 1, 300_000, dtype=np.float32) ** 8
+    diagonal = np.linspace(0, 1, 300_000, dtype=np.float32)
     operator = measure.operator(lambda v: diagonal * v, jnp.zeros(300_000))
-    assert measure.top_eigenvalues(operator, key=0, basis_size=8, tolerance=1e-3).values[0] == pytest.approx(
-        1, rel=1e-3
-    )
+    found = measure.trace(operator, key=0, num_probes=2, num_deflated=1)
+    assert abs(found.value - 150_000) < 4 * found.standard_error + 1

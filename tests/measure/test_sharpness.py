@@ -248,5 +248,6 @@ def test_a_loss_that_is_not_finite_at_params_is_refused(kind):
 def test_a_ball_that_leaves_the_losss_domain_has_an_infinite_rise(kind):
     found = sharpness(lambda w: -jnp.mean(jnp.log(w)), jnp.array([1.0, 0.3, 2.0]), rho=0.6, kind=kind, key=0)
     assert found.value == np.inf
+    assert not np.any(np.isnan(found.values))
     assert found.gap == np.inf if kind == "worst" else np.isnan(found.standard_error)
     assert found.loss == pytest.approx(-np.mean(np.log([1.0, 0.3, 2.0])), rel=1e-5)

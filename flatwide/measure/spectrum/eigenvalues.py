@@ -10,7 +10,7 @@ import numpy as np
 from flatwide.measure import inputs
 from flatwide.measure.operators import Operator
 from flatwide.measure.spectrum.lanczos import unflatten_all
-from flatwide.measure.spectrum.search import Goal, RuleOut, Search, Which, shapes
+from flatwide.measure.spectrum.search import Check, Goal, RuleOut, Search, Which, shapes
 from flatwide.types import Array, PyTree
 
 
@@ -54,6 +54,7 @@ def top_eigenvalues(
     relative_to: Literal["largest", "each"] = "largest",
     rule_out: RuleOut = "copies",
     certainty: float = 1 - 1e-4,
+    check: Check = "each",
     max_products: int = 1000,
     basis_size: int | None = None,
     start: PyTree | None = None,
@@ -74,6 +75,8 @@ def top_eigenvalues(
       rule_out: what the search looks for before it ends: eigenvalues left out, "copies" of the values included, or
         "distinct" ones only (no second search for k > 1), or "nothing": it ends at small residuals.
       certainty: of what is ruled out, over the random starting vectors, 0 < certainty < 1.
+      check: fresh products for "each" vector, or one for all "together": residuals are then those that Lanczos knows
+        and what a combination with random signs shows beside, an estimate of what rounding hid.
       max_products: where to give up, at least 2 k; what is not converged or not complete by then says so.
       basis_size: vectors like params held in memory; None for max(2 k + 20, 40).
       start: first starting vector, such as the result at nearby params; None for a random one. It rules out nothing by
@@ -94,6 +97,7 @@ def top_eigenvalues(
         ("which", which, get_args(Which)),
         ("relative_to", relative_to, ("largest", "each")),
         ("rule_out", rule_out, get_args(RuleOut)),
+        ("check", check, get_args(Check)),
     ):
         if value not in known:
             raise ValueError(f"{name}={value!r}: expected one of {', '.join(known)}.")
@@ -118,6 +122,7 @@ def top_eigenvalues(
         tolerance=tolerance,
         is_relative_to_each=relative_to == "each",
         rule_out=rule_out,
+        check=check,
         failure=1 - certainty,
     )
     search = Search(operator, goal, inputs.random_key(key), capacity)

@@ -140,6 +140,21 @@ class Basis:
             worst=worst,
         )
 
+    def check_together(self, coefficients: np.ndarray, values: np.ndarray, key: Array) -> "Checked":
+        """Check Ritz pairs by one product, with a combination of their vectors with random signs.
+
+        Each S y - value y is coupling y_m q_next, which is known, and what rounding or restarts left unseen, f. With w
+        the signed sum of the others, |f + w|^2 and |f - w|^2 have the mean |f|^2 + |w|^2: the length that is measured
+        is that of each f at least with a chance of one half, and its square is the sum of all |f|^2 on average.
+        """
+        rows, tails = self.combine(coefficients), self.coupling * coefficients[-1]
+        signs = jax.random.rademacher(key, (len(rows),), rows.dtype)
+        scale = len(rows) ** 0.5  # so that the vector that is multiplied has unit length
+        product = scale * self.multiply(signs @ rows / scale)
+        unseen = product - (signs * values.astype(self.dtype)) @ rows - (signs @ tails.astype(self.dtype)) * self._row
+        residuals = np.hypot(tails, float(lengths(unseen)))
+        return Checked(values=values, residuals=residuals, vectors=rows, worst=unseen)
+
     def restart(self, vectors: Array, projected: np.ndarray, next_row: Array | None = None) -> None:
         """Keep some combinations of the rows in their place.
 

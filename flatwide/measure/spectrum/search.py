@@ -14,6 +14,7 @@ from flatwide.measure.spectrum.lanczos import RETRIES, Basis, Checked, lengths
 from flatwide.types import Array, PyTree
 
 Which = Literal["magnitude", "largest", "smallest"]
+Check = Literal["each", "together"]
 RuleOut = Literal["copies", "distinct", "nothing"]
 
 _UNCOUPLED = 0.1  # of the limit: a residual along the next row that says nothing of what is left of the others
@@ -29,6 +30,7 @@ class Goal(NamedTuple):
     tolerance: float
     is_relative_to_each: bool
     rule_out: RuleOut
+    check: Check
     failure: float  # 1 - certainty
 
     def rank(self, values: np.ndarray) -> np.ndarray:
@@ -213,7 +215,10 @@ class Search:
             self._lock(checked.vectors, checked.values, checked.residuals)
 
     def _check(self, ritz: Ritz) -> Checked:
-        return self.basis.check(ritz.vectors[:, : self._goal.k])
+        vectors, values = ritz.vectors[:, : self._goal.k], ritz.values[: self._goal.k]
+        if self._goal.check == "each":
+            return self.basis.check(vectors)
+        return self.basis.check_together(vectors, values, self._next_key())
 
     def _has_entered(self, ritz: Ritz) -> bool:
         """Whether an eigenvalue that is not confirmed has risen among the wanted ones."""
@@ -304,8 +309,11 @@ class Search:
         self._start_weight, self._is_random = None, is_random
 
     def _random_row(self) -> Array:
+        return ravel_pytree(random_normal(self._operator, self._next_key()))[0]
+
+    def _next_key(self) -> Array:
         self._key, key = jax.random.split(self._key)
-        return ravel_pytree(random_normal(self._operator, key))[0]
+        return key
 
 
 def shapes(tree: PyTree) -> tuple:

@@ -224,6 +224,7 @@ def test_one_key_gives_one_result(of_spectrum, float64):
         ({"tolerance": float("nan")}, "tolerance=nan: expected at least"),
         ({"max_products": 1}, "max_products=1: expected at least 2 k = 2: k, and a check of each."),
         ({"rule_out": "all"}, "rule_out='all': expected one of copies, distinct, nothing."),
+        ({"check": "all"}, "check='all': expected one of each, together."),
         ({"relative_to": "k"}, "relative_to='k': expected one of largest, each."),
         ({"certainty": 1.0}, "certainty=1.0: expected a number between 0 and 1, such as 0.9999."),
         ({"basis_size": 1}, "basis_size=1: expected at least k + 2 = 3."),
@@ -317,6 +318,21 @@ def test_distinct_values_are_ruled_out_without_a_second_search(of_spectrum, floa
     repeated = measure.top_eigenvalues(of_spectrum(SPECTRA["repeated"]), 2, key=KEY, rule_out="distinct")
     assert_allclose(repeated.values, [5, 4], rtol=1e-6)
     assert repeated.is_complete
+
+
+@pytest.mark.parametrize("rule_out", ["copies", "distinct", "nothing"])
+def test_one_product_checks_all_together(rule_out, of_spectrum, float64):
+    operator = of_spectrum(np.r_[5.0, 5, 4, 3, np.linspace(-1, 1, 56)])
+    options = {"key": KEY, "rule_out": rule_out, "tolerance": 1e-3}
+    each, together = (measure.top_eigenvalues(operator, 4, check=check, **options) for check in ("each", "together"))
+    assert_allclose(together.values, each.values, rtol=1e-5)
+    assert together.is_converged.all()
+    assert together.is_complete == each.is_complete == (rule_out != "nothing")
+    assert together.num_products <= each.num_products - 3
+    (matrix,) = operator.arrays
+    true = [np.linalg.norm(matrix @ v - x * v) for x, v in zip(together.values, together.vectors, strict=True)]
+    assert np.all(together.residuals <= 1e-3 * 5)
+    assert np.all(np.array(true) <= 2 * together.residuals + 1e-12)
 
 
 def test_a_tolerance_relative_to_each_value(of_spectrum, float64):

@@ -43,6 +43,14 @@ def test_a_minimum_is_zero_within_its_error(dtype):
         assert 0 <= found.depth <= 20 * 1.01e-4
 
 
+def test_rounding_is_no_saddle(of_spectrum):
+    operator = of_spectrum(np.r_[20.0, 5.0, np.zeros(58)], np.float32)
+    found = [measure.negative_curvature(operator, key=jax.random.key(seed)) for seed in range(6)]
+    assert {one.verdict for one in found} == {"no negative eigenvalue below -depth"}
+    assert {one.value for one in found} == {0.0}
+    assert min(float(one.depth - one.hidden_gap) for one in found) != 0  # the quotient itself is not 0
+
+
 def test_a_positive_definite_matrix_has_no_depth():
     found = sign_of(np.r_[20.0, 5.0, 1 + BULK], tolerance=1e-3)
     assert found.verdict == "no negative eigenvalue below -depth"

@@ -1,8 +1,11 @@
 """The measurements that ship with flatwide: one entry each, in the order in which a reader asks for them."""
 
+import itertools
+
 from flatwide.catalogue.entries import (
     CURVATURE,
     DETAIL,
+    DRAWN,
     DYNAMICS,
     HEADLINE,
     LANDSCAPE,
@@ -15,6 +18,20 @@ from flatwide.catalogue.entries import (
 
 _CURVE, _RATE, _RHO = "loss / parameter²", "learning rate", "parameter² / loss"
 _STEP, _LENGTH = "1 / step", "parameter units"
+
+
+def _robustness(name: str, title: str, unit: str) -> list[Quantity]:
+    """Describe a change with each size of noise and with each rounding; one of both kinds is drawn."""
+    headline = HEADLINE if name == "loss_rise" else DRAWN
+    words = {f"noise_{size}": f"{title} with {size} % of noise in the weights" for size in (5, 10, 20)}
+    for bits, kind in itertools.product((8, 4), ("tensor", "channel")):
+        words[f"rounded_{bits}_{kind}"] = f"{title} with {bits} bits, one spacing a {kind}"
+    roles = {"noise_10": headline, "rounded_4_channel": DRAWN}
+    return [
+        Quantity(f"{change}_{name}", text, unit, role=roles.get(change, LISTED), is_signed=True)
+        for change, text in words.items()
+    ]
+
 
 MEASUREMENTS: dict[str, Measurement] = {
     "curvature": Measurement(
@@ -57,6 +74,32 @@ MEASUREMENTS: dict[str, Measurement] = {
             Quantity("adaptive_worst", "adaptive worst-case sharpness", "loss", role=LISTED),
             Quantity("m_worst", "worst-case sharpness of batches", "loss", role=LISTED),
             Quantity("worst_gap", "how far the loss may still rise within the ball", "loss", role=DETAIL),
+        ),
+    ),
+    "layers": Measurement(
+        function="flatwide.measurements.layers:layers",
+        section=CURVATURE,
+        sentence="How sharp the training loss is along the weights of its sharpest layer, the others as they are.",
+        quantities=(
+            Quantity("largest_top_eigenvalue", "largest top eigenvalue of a layer", _CURVE, role=HEADLINE),
+            Quantity("largest_ascent_share", "largest share of a layer in SAM's perturbation"),
+            Quantity("largest_sharpness", "largest sharpness of a layer", "loss"),
+            Quantity("top_eigenvalue_*", "top eigenvalue of layer {}", _CURVE, role=LISTED),
+            Quantity("trace_*", "trace of the Hessian of layer {}", _CURVE, role=LISTED),
+            Quantity("ascent_share_*", "share of layer {} in SAM's perturbation", role=LISTED),
+            Quantity("sharpness_*", "sharpness of layer {}", "loss", role=LISTED),
+        ),
+    ),
+    "robustness": Measurement(
+        function="flatwide.measurements.robustness:robustness",
+        section=CURVATURE,
+        sentence="How much loss and metric of the training examples change with noise in the weights, relative to each "
+        "tensor, and with weights of few bits. Closer to zero is more robust.",
+        quantities=(
+            *_robustness("loss_rise", "rise of the loss", "loss"),
+            *_robustness("metric_change", "change of the metric", ""),
+            Quantity("loss", "training loss, as measured", "loss", role=LISTED),
+            Quantity("metric", "training metric, as measured", role=LISTED, is_signed=True),
         ),
     ),
     "spectrum": Measurement(

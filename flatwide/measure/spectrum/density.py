@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from flatwide.measure import inputs
 from flatwide.measure.operators import Operator
 from flatwide.measure.spectrum.lanczos import Basis
 from flatwide.measure.spectrum.trace import Estimate
@@ -88,7 +89,7 @@ def spectral_density(
         raise ValueError(f"width={width}: expected a positive number, or None for what the steps resolve.")
     basis = Basis(operator, min(num_steps, operator.size))
     # The mean of the spectral measures of random unit vectors is the density of the eigenvalues.
-    probes = [_quadrature(basis, one) for one in jax.random.split(key, num_probes)]
+    probes = [_quadrature(basis, one) for one in jax.random.split(inputs.random_key(key), num_probes)]
     nodes, weights = (np.stack(parts) for parts in zip(*probes, strict=True))
     lowest, highest = float(nodes.min()), float(nodes.max())
     if width is None:

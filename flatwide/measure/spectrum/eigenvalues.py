@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from flatwide.measure import inputs
 from flatwide.measure.operators import Operator
 from flatwide.measure.spectrum.lanczos import unflatten_all
 from flatwide.measure.spectrum.search import Check, Goal, RuleOut, Search, Which, shapes
@@ -124,7 +125,7 @@ def top_eigenvalues(
         check=check,
         failure=1 - certainty,
     )
-    search = Search(operator, goal, key, capacity)
+    search = Search(operator, goal, inputs.random_key(key), capacity)
     search.begin(start)
     while not search.is_over and search.basis.num_products + k < max_products:
         search.step()

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flatwide import trees
-from flatwide.measure import batches, operators
+from flatwide.measure import batches, inputs, operators
 from flatwide.measure.operators import Operator
 from flatwide.measure.spectrum.ends import ends
 from flatwide.measure.stability.factored import Factors, Network
@@ -92,6 +92,7 @@ def hessian_moments(
       dense layers (filters, pruned kernels), a few vectors of their size.
     Source: Shin et al. (2025), theorem 6.3; for k = 2 Wu, Ma and E (2018), How SGD selects the global minima.
     """
+    params, mask, per_example_loss = inputs.numbers(params, mask, per_example_loss)
     params, data, others = _checked(params, data, mask, extra, orders, chunk_size)
     is_whole = _whole(params, mask)
 
@@ -145,6 +146,7 @@ def gauss_newton_moments(
     Cost: K gradients in all, and less than k Hessian-vector products a product. No vectors of single examples.
     Source: as `hessian_moments`; Schraudolph (2002) for G_i.
     """
+    params, mask, outputs_fn = inputs.numbers(params, mask, outputs_fn)
     params, data, others = _checked(params, data, mask, extra, orders, chunk_size)
     is_whole = _whole(params, mask)
 
@@ -313,8 +315,8 @@ def _checked(
         raise ValueError(f"orders={tuple(orders)}: expected one or more of 2, 3, 4, each at most once.")
     if chunk_size is not None and chunk_size < 1:
         raise ValueError(f"chunk_size={chunk_size}: expected at least 1, or None for what fits.")
-    params, data = (jax.tree.map(jnp.asarray, tree) for tree in (params, data))
-    operators.check_params(params, mask)
+    data = jax.tree.map(jnp.asarray, data)
+    inputs.check_params(params, mask)
     if not batches.num_examples(data):
         raise ValueError("data: expected at least one example; the data set is empty.")
     for path, leaf in jax.tree_util.tree_leaves_with_path(data):
@@ -356,7 +358,7 @@ def _solve(
     found = []
     for place, order in enumerate(orders):
         operator = made(order)
-        own_key, first_key = jax.random.split(jax.random.fold_in(key, order))
+        own_key, first_key = jax.random.split(jax.random.fold_in(inputs.random_key(key), order))
         # M_k - H^k has no sign for k > 2, and s_k is read off its largest eigenvalue: both ends tell how it leans.
         first = operators.random_normal(operator, first_key)
         if start is not None:

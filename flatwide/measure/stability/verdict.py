@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flatwide import trees
-from flatwide.measure import operators
+from flatwide.measure import inputs, operators
 from flatwide.measure.batches import num_examples
 from flatwide.measure.spectrum.ends import ends
 from flatwide.measure.stability import mean_square
@@ -156,14 +156,15 @@ def linear_stability(
       Simulated: 2 num_particles num_steps products of a batch, and some thousand over the data for the condition.
     Source: paper, theorem 6.3.
     """
-    params, data = (jax.tree.map(jnp.asarray, tree) for tree in (params, data))
-    operators.check_params(params, mask)
+    data = jax.tree.map(jnp.asarray, data)
+    params, mask, per_example_loss = inputs.numbers(params, mask, per_example_loss)
+    inputs.check_params(params, mask)
     num = num_examples(data)
     _check(num, learning_rate, rho, batch_size, with_replacement)
     if max_dimension < 0:
         raise ValueError(f"max_dimension={max_dimension}: expected at least 0; 0 always simulates.")
-    keys = jax.random.split(key, 5)
-    params, num_rows = trees.apply_mask(params, mask), operators.num_kept(params, mask)
+    keys = jax.random.split(inputs.random_key(key), 5)
+    params, num_rows = trees.apply_mask(params, mask), inputs.num_kept(params, mask)
     shared: dict[str, Any] = {"mask": mask, "extra": extra}
     span = curved_span(per_example_loss, params, data, key=keys[0], max_dimension=max_dimension, **shared)
     products = num if batch_size == 1 else num**2

@@ -45,11 +45,11 @@ def timed(program):
         found = jax.block_until_ready(program.run(*inputs))
         spent[0] += time.monotonic() - started
         return found
-    return program._replace(run=run)
+    return stretch._Program(run)
 
 def forget():
-    stretch._programs.clear()
-    for cached in (build._program, experiment._compiled_init, evaluate.compiled_scores, segments.compiled_step):
+    cached_here = (build._program, experiment._compiled_init, evaluate.compiled_scores, segments.compiled_step)
+    for cached in (original, *cached_here):
         cached.cache_clear()
     jax.clear_caches()
 
@@ -58,7 +58,7 @@ runs = plan.expand(json.loads(sys.argv[3])).runs[:first]
 if mode == "measure":
     for run in {run.shape: run for run in runs}.values():
         runner.run(dict(run.config) | {"seed": 10**6}, workdir + "/warm", quiet=True, tensorboard=False)
-    stretch._program = lambda *arguments: timed(original(*arguments))
+    stretch._program = lambda *arguments, **options: timed(original(*arguments, **options))
 started = time.monotonic()
 for run in runs:
     if mode == "unshared":

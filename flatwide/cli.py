@@ -11,15 +11,16 @@ data, 143 stopped by SIGTERM (130 by Ctrl-C) after its state was saved.
 """
 
 import argparse
+import functools
 import os
-import shlex
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from flatwide import config as configs
 from flatwide import registry
+from flatwide.runs import commands
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 
@@ -47,13 +48,19 @@ def main(arguments: list[str]) -> int:
             return DONE
         if not flags.config:
             raise configs.ConfigError(faults)
+        config_text = configs.read_text(flags.config)
         values, unread = configs.override(configs.load_file(flags.config), assignments)
         faults += unread
+
+        def keep(config: Mapping[str, Any]) -> Callable[[], Any]:
+            texts = {"config_path": flags.config, "config_text": config_text}
+            return functools.partial(commands.keep, flags.workdir, arguments, **texts, config=config)
+
         if "study" in configs.plain(values):
             return (
                 _preview_study(values, faults, flags.workdir)
                 if flags.dry_run
-                else _study(values, faults, flags.workdir, told=arguments)
+                else _study(values, faults, flags.workdir, keep=keep(values))
             )
         try:
             config = configs.resolve(values)
@@ -61,7 +68,7 @@ def main(arguments: list[str]) -> int:
             raise configs.ConfigError(faults + error.faults) from None
         if faults:
             raise configs.ConfigError(faults)
-        return _preview(config, flags.workdir) if flags.dry_run else _run(config, flags.workdir)
+        return _preview(config, flags.workdir) if flags.dry_run else _run(config, flags.workdir, keep=keep(config))
     except (ValueError, FileNotFoundError) as error:
         if registry.is_from_own_file(error):
             raise  # a fault in the user's own code, which its traceback shows best
@@ -92,8 +99,12 @@ def _preview(config: Mapping[str, Any], workdir: str) -> int:
     return DONE
 
 
-def _run(config: Mapping[str, Any], workdir: str) -> int:
-    """Train; SIGTERM and Ctrl-C save the state and stop."""
+def _run(config: Mapping[str, Any], workdir: str, *, keep: Callable[[], Any]) -> int:
+    """Train; SIGTERM and Ctrl-C save the state and stop.
+
+    Args:
+      keep: writes this command into the work directory.
+    """
     from flatwide import runner
     from flatwide.figures import curves, save
     from flatwide.measurements.measuring import MeasurementError
@@ -104,7 +115,7 @@ def _run(config: Mapping[str, Any], workdir: str) -> int:
     _check_workdir(workdir)
     received, problem = _signals(), ""
     try:
-        runner.run(config, workdir, should_stop=lambda: bool(received))
+        runner.run(config, workdir, should_stop=lambda: bool(received), on_start=keep)
     except driver.Stopped as stopped:
         write_results(workdir)
         print(stopped, file=sys.stderr)
@@ -179,11 +190,11 @@ def _check_study(values: Mapping[str, Any], faults: list[str]) -> None:
         raise configs.ConfigError(faults)
 
 
-def _study(values: Mapping[str, Any], faults: list[str], workdir: str, *, told: list[str]) -> int:
+def _study(values: Mapping[str, Any], faults: list[str], workdir: str, *, keep: Callable[[], Any]) -> int:
     """Train the runs of a study that are missing and write its report; SIGTERM and Ctrl-C save and stop.
 
     Args:
-      told: the arguments of this command, which the report repeats.
+      keep: writes this command into the work directory.
     """
     from flatwide.study import command, supervise
 
@@ -193,10 +204,10 @@ def _study(values: Mapping[str, Any], faults: list[str], workdir: str, *, told: 
     received = _signals()
 
     def refresh(num_planned: int, is_over: bool) -> None:
-        _report(workdir, told, metric=metric, num_planned=num_planned, is_over=is_over)
+        _report(workdir, metric=metric, num_planned=num_planned, is_over=is_over)
 
     try:
-        summary = command.run(values, workdir, should_stop=lambda: bool(received), refresh=refresh)
+        summary = command.run(values, workdir, should_stop=lambda: bool(received), on_start=keep, refresh=refresh)
     except supervise.Stopped as stopped:
         print(stopped, file=sys.stderr)
         return 128 + received[0]
@@ -207,13 +218,12 @@ def _study(values: Mapping[str, Any], faults: list[str], workdir: str, *, told: 
     return DONE if summary.num_done == summary.num_runs else FAILED
 
 
-def _report(workdir: str, told: list[str], *, metric: str, num_planned: int, is_over: bool) -> None:
+def _report(workdir: str, *, metric: str, num_planned: int, is_over: bool) -> None:
     """Write the report of a study, and its figures at the end; what goes wrong with it must not end the study."""
     from flatwide import report
 
-    command, formats = shlex.join(["python", "main.py", *told]), ("svg",) if is_over else ()
     try:
-        report.write(workdir, metric=metric, command=command, num_planned=num_planned, formats=formats)
+        report.write(workdir, metric=metric, num_planned=num_planned, formats=("svg",) if is_over else ())
     except Exception as error:
         if is_over:
             print(f"the report was not written: {type(error).__name__}: {error}", file=sys.stderr)

@@ -16,6 +16,7 @@ def run(
     workdir: str | os.PathLike,
     *,
     should_stop: Callable[[], bool] = lambda: False,
+    on_start: Callable[[], None] = lambda: None,
     quiet: bool = False,
     tensorboard: bool = True,
 ) -> dict[str, Any]:
@@ -25,15 +26,17 @@ def run(
       config: some config fields; the others are at their defaults.
       workdir: the run gets a directory of its own in `workdir/runs`.
       should_stop: asked after every segment; once it says yes, the state is saved and `Stopped` is raised.
+      on_start: called once the config is known to be good and the run has its directory, before the first step.
       quiet: print nothing.
       tensorboard: write an event file, which takes a small network a tenth of its time.
     Returns: the content of `result.json`; at once if the run is done already.
     Raises: ConfigError, DataError, BusyError, Stopped; MeasurementError if the run is done and a measurement failed.
     """
     config = configs.resolve(config)
-    result = driver.train(config, workdir, should_stop=should_stop, quiet=quiet, tensorboard=tensorboard)
+    options: dict[str, Any] = {"should_stop": should_stop, "quiet": quiet}
+    result = driver.train(config, workdir, on_start=on_start, tensorboard=tensorboard, **options)
     if config["measurements"]:
-        measure_run(locate(config, workdir)[0], config, should_stop=should_stop, quiet=quiet)
+        measure_run(locate(config, workdir)[0], config, **options)
     return result
 
 

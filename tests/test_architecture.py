@@ -1,10 +1,20 @@
 """What is imported when: import-linter (`make lint`) checks who may import whom, not at what moment."""
 
+import ast
+import graphlib
+import importlib.metadata
 import json
+import re
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
+import grimp
 import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "flatwide"
 
 # Each costs a fraction of a second or more, and most runs use few of them: they are imported where they are used.
 HEAVY = [
@@ -44,3 +54,68 @@ def test_no_room_imports_heavy_libraries_before_it_uses_them():
     loaded = loaded_by(everything)
     assert "flatwide" in loaded
     assert loaded.isdisjoint(HEAVY), f"imported at module level: {sorted(loaded & set(HEAVY))}"
+
+
+def imported_by(path: Path) -> set[str]:
+    """List the top-level modules that a file imports, inside of functions too."""
+    nodes = [*ast.walk(ast.parse(path.read_text()))]
+    names = {entry.name for node in nodes if isinstance(node, ast.Import) for entry in node.names}
+    names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level}
+    return {name.partition(".")[0] for name in names}
+
+
+def test_every_imported_library_is_declared():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    users = [extras[name] for name in extras if name not in ("dev", "docs", "peers", "test")]
+    requirements = [*project["dependencies"], *(entry for group in users for entry in group)]
+    plain = {re.split(r"[\[<>=~! ]", entry)[0].lower().replace("_", "-") for entry in requirements}
+    modules = set.union(*map(imported_by, (ROOT / "flatwide").rglob("*.py"))) - sys.stdlib_module_names - {"flatwide"}
+    known = importlib.metadata.packages_distributions()
+    undeclared = {
+        name: known.get(name, "not installed")
+        for name in modules
+        if not any(owner.lower().replace("_", "-") in plain for owner in known.get(name, []))
+    }
+    assert {"jax", "jinja2", "sklearn"} <= modules
+    assert undeclared == {}
+
+
+def test_no_files_import_each_other_in_a_circle():
+    # Imports inside functions and those for types only count too: who reads one file should need none that reads it.
+    graph = grimp.build_graph("flatwide")
+    order = graphlib.TopologicalSorter({name: graph.find_modules_directly_imported_by(name) for name in graph.modules})
+    order.prepare()  # raises CycleError with the circle
+
+
+PUBLIC = ("flatwide", "flatwide.config", "flatwide.data", "flatwide.measure", "flatwide.report", "flatwide.sam")
+
+
+def test_no_module_takes_the_name_of_a_public_function():
+    # The first import of such a module would put it in the function's place.
+    everything = "import importlib, pkgutil, types, flatwide\n" + (
+        "for found in pkgutil.walk_packages(flatwide.__path__, 'flatwide.'): importlib.import_module(found.name)\n"
+        f"for package in map(importlib.import_module, {PUBLIC}):\n"
+        "    modules = {found.name for found in pkgutil.iter_modules(package.__path__)}\n"
+        "    names = getattr(package, '__all__', ['run', 'load', 'load_run', 'load_measurements'])\n"
+        "    assert modules.isdisjoint(names), (package, modules & set(names))\n"
+        "    assert all(callable(getattr(package, name)) for name in names if name[0].islower())\n"
+    )
+    loaded_by(everything)
+
+
+def test_files_and_functions_stay_readable():
+    lengths, long_functions = {}, []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        text = path.read_text()
+        lengths[str(path.relative_to(PACKAGE))] = text.count("\n")
+        functions = (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef))
+        long_functions += [f"{path.name}:{node.name}" for node in functions if code_lines(node) > 60]
+    assert {name: length for name, length in lengths.items() if length > 450} == {}
+    assert len(long_functions) <= 2, long_functions
+
+
+def code_lines(function: ast.FunctionDef) -> int:
+    """Count the lines of a function's body without its docstring."""
+    body = function.body[1:] if ast.get_docstring(function) else function.body
+    return body[-1].end_lineno - body[0].lineno + 1 if body else 0  # type: ignore[operator]

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from flatwide import cli
+from flatwide.runs import commands
 
 
 def command(capsys, *arguments):
@@ -31,7 +32,16 @@ def test_trains_and_says_how_it_ended(capsys, tmp_path, config):
     for name in ("result.json", "metrics.csv", "curves.svg", "curves.csv"):
         assert (directory / name).is_file(), name
     assert (tmp_path / "results.csv").read_text().count("\n") == 2
+    kept = [*(tmp_path / "commands").iterdir()]
+    (known,) = commands.read(tmp_path)
+    assert known.arguments == (f"--workdir={tmp_path}", config, *short)
+    assert f"--config={known.config_path}" == config
+    (tmp_path / "again.py").write_text(known.config_text)
     code, _, errors = command(capsys, f"--workdir={tmp_path}", config, *short)
+    assert [*(tmp_path / "commands").iterdir()] == kept
+    again = command(capsys, known.arguments[0], f"--config={tmp_path}/again.py", *known.arguments[2:])
+    assert "done already" in again[2]
+    assert len([*(tmp_path / "runs").iterdir()]) == 1
     assert code == 0
     assert "done already" in errors
 
@@ -64,7 +74,7 @@ def test_bad_input_exits_with_two(capsys, tmp_path, config, arguments, message):
     assert message in errors
     assert "Traceback" not in errors
     assert out == ""
-    assert not list(tmp_path.glob("runs/*"))
+    assert not list(tmp_path.glob("runs/*")) + list(tmp_path.glob("commands/*"))
 
 
 def test_every_fault_comes_at_once(capsys, tmp_path, config):

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from flatwide import registry
-from flatwide.analysis import fields, intervals, measured, noise, quantities, selection, widths
+from flatwide import catalogue, registry
+from flatwide.analysis import fields, intervals, measured, noise, selection, widths
 from flatwide.columns import RESULT_FIELDS
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def _values(table: Any, name: str) -> list[float]:
 
 def _is_log(table: Any, quantity: str, metric: str) -> bool:
     """Whether a quantity is positive in every run and no result, as `measured.compared_by` asks."""
-    if quantity == metric or quantity in RESULT_FIELDS or quantities.quantity(quantity).is_signed:
+    if quantity == metric or quantity in RESULT_FIELDS or catalogue.quantity(quantity).is_signed:
         return False
     values = [row[quantity] for row in fields.done(table, [quantity]) if row[quantity] is not None]
     return bool(values) and min(values) > 0

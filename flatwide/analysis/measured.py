@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from flatwide import registry
+from flatwide import catalogue, registry
 from flatwide.analysis import fields, intervals, quantities, trend, widths
-from flatwide.analysis.quantities import Quantity
+from flatwide.catalogue.entries import Quantity
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,6 +81,14 @@ class Correlation(NamedTuple):
     num_seeds: int
     num_widths: int
 
+    @property
+    def text(self) -> str:
+        """Return the mean and its interval in words."""
+        if not math.isfinite(self.mean):
+            return "no rank correlation: fewer than three ρ"
+        ends = f" ({self.low:+.2f} to {self.high:+.2f})" if math.isfinite(self.low) else ""
+        return f"rank correlation {self.mean:+.2f}{ends}"
+
 
 def by_width(
     runs: "pd.DataFrame",
@@ -108,7 +116,7 @@ def by_width(
         raise ValueError(registry.unknown("measured quantity", quantity, known))
     cells = widths.by_width(runs, width=width, metric=metric, choose_by=choose_by)
     found = arrange(runs, cells, [quantity], width=width, keep_collapsed=keep_collapsed)[quantity]
-    return pd.DataFrame(of_widths(found, quantities.quantity(quantity), width=width))
+    return pd.DataFrame(of_widths(found, catalogue.quantity(quantity), width=width))
 
 
 def arrange(
@@ -268,15 +276,12 @@ def _effects(pairs: np.ndarray, comparison: str) -> np.ndarray:
 
 def _spearman(first: np.ndarray, second: np.ndarray) -> float:
     """Correlate ranks, equal values at the mean of their ranks; NaN where all values of one are equal."""
-    ranks = _ranks(first), _ranks(second)
-    if any(np.ptp(one) == 0 for one in ranks):
-        return math.nan
-    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+    from scipy.stats import spearmanr  # takes a second to import
 
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[places]
+    if not (np.ptp(first) and np.ptp(second)):
+        return math.nan  # and no warning of SciPy's
+    result: Any = spearmanr(first, second)
+    return float(result.statistic)
 
 
 def _number(value: Any) -> float:

@@ -19,12 +19,7 @@ def load_file(path: str) -> dict[str, Any]:
 
     Raises: ConfigError if the file is missing, defines no `get_config`, or fails.
     """
-    file, _, argument = path.partition(".py:")
-    file = file + ".py" if ".py:" in path else file
-    if not Path(file).is_file():
-        raise ConfigError(
-            [f"--config={path}: there is no file {file!r}; give a config file such as configs/digits_mlp.py."]
-        )
+    file, argument = _split(path)
     spec = importlib.util.spec_from_file_location("flatwide_config_file", file)
     if spec is None or spec.loader is None:
         raise ConfigError([f"--config={path}: expected a Python file ending in .py that defines get_config()."])
@@ -47,6 +42,25 @@ def load_file(path: str) -> dict[str, Any]:
     if not isinstance(config, Mapping | ml_collections.ConfigDict):
         raise ConfigError([f"--config={path}: get_config() gave {type(config).__name__}; expected a ConfigDict."])
     return plain(config)
+
+
+def read_text(path: str) -> str:
+    """Read what a config file says, as `load_file` names it.
+
+    Raises: ConfigError if the file is missing.
+    """
+    return Path(_split(path)[0]).read_text(encoding="utf-8", errors="replace")
+
+
+def _split(path: str) -> tuple[str, str]:
+    """Split `path.py:argument` into the file, which must exist, and the argument."""
+    file, _, argument = path.partition(".py:")
+    file = file + ".py" if ".py:" in path else file
+    if not Path(file).is_file():
+        raise ConfigError(
+            [f"--config={path}: there is no file {file!r}; give a config file such as configs/digits_mlp.py."]
+        )
+    return file, argument
 
 
 def override(values: Mapping[str, Any], assignments: list[tuple[str, str]]) -> tuple[dict[str, Any], list[str]]:

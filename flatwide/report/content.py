@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from flatwide.analysis import answer, cautions, domains, fields, gain, overview, table
 from flatwide.figures.gallery import DOMAINS, Figure
 from flatwide.figures.pieces import slug
-from flatwide.report import charts, facts, measured, recipe, run_table, tables, terms
+from flatwide.report import charts, facts, measured, run_table, tables, terms
+from flatwide.runs.commands import Command
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 class Source(NamedTuple):
     """Where runs came from, which their table does not say.
 
-    name: what the page is called after. command: what trained them; empty if that is not known.
+    name: what the page is called after. commands: what trained them, as far as it is recorded.
+    earlier_command: of a work directory from before commands were recorded, the one that its report was told, or "".
     num_planned: runs of the study, None if that is not known.
     identities: name of a run -> what its config says beyond the table, see `facts.read_identities`.
     notes: what a reader must know about how the table was read. is_table: whether they came as a table.
@@ -24,7 +26,8 @@ class Source(NamedTuple):
     """
 
     name: str
-    command: str = ""
+    commands: tuple[Command, ...] = ()
+    earlier_command: str = ""
     num_planned: int | None = None
     identities: Mapping[str, Mapping[str, Any]] = {}
     notes: tuple[str, ...] = ()
@@ -65,10 +68,10 @@ class Content(NamedTuple):
     data: dict[str, Any]
     tables: list[tables.KeyTable]
     runs: dict[str, Any]
-    command: str
-    config: str
-    needs: str  # what the config takes besides
-    constant: list[tuple[str, str]]
+    commands: list[facts.Recorded]
+    unrecorded: str
+    settings: list[tuple[str, str]]  # fields and their values, where no command says them
+    settings_heading: str
     facts: list[tuple[str, str]]
     notes: tuple[str, ...]
     terms: list[tuple[str, str]]
@@ -95,15 +98,15 @@ def content(
 
     rows = fields.records(runs)
     is_table = source.is_table
-    known = recipe.config_fields(runs.columns)
-    # The table has the threads that were used; a config that names none leaves them to the machine.
+    known = facts.config_fields(runs.columns)
+    # The table has the threads that were used, which tell no settings apart where a config leaves them to the machine.
     named = source.identities
     trained = [
         row | {"threads": named.get(row.get("run", ""), {}).get("threads")}
         for row in rows
         if row["status"] not in facts.UNREADABLE
     ]
-    varied = recipe.varied(trained, known)
+    varied = facts.varied(trained, known)
     base = _name_of_base(runs)
     found, data = charts.charts(figures)
     options: dict[str, Any] = {"metric": metric, "choose_by": choose_by}
@@ -128,7 +131,7 @@ def content(
         answers = [one for one in answers if one[0]]
     objections = cautions.cautions(runs, **options, has_states=source.has_states, are_ours=source.are_ours)
     raised = cautions.told_once(objections, num_parts=len(parts))
-    aside = recipe.varied(rows, (name for name in runs.columns if name.startswith(f"{fields.ASIDE}.")))
+    aside = facts.varied(rows, (name for name in runs.columns if name.startswith(f"{fields.ASIDE}.")))
     told = rows if source.has_states else [_without_state(row) for row in rows]
     shown = run_table.run_table(told, varied=[*varied, *aside])
     words = " ".join(
@@ -140,8 +143,9 @@ def content(
             *(f"{one.title} {one.note}" for one in key_tables),
         ]
         + [f"{section.heading} {section.explanation}" for section in sections if section.explanation]
+        + [text for section in sections for _, text in section.answers]
     )
-    command = "" if is_table else source.command or f"python main.py --workdir={source.name} --config=study.py"
+    constant = [name for name in known if name not in varied]
     return Content(
         version=metadata.version("flatwide"),
         title=_title(rows, base, source, num_domains=len(every)),
@@ -155,16 +159,24 @@ def content(
         data=data,
         tables=key_tables,
         runs=shown,
-        command=command,
-        config=recipe.config_file(trained, known) if trained and not is_table else "",
-        needs=recipe.needs(trained, command) if not is_table else "",
-        constant=[(name, str(trained[0].get(name))) for name in known if name not in varied]
-        if trained and is_table
-        else [],
+        commands=facts.recorded(source.commands),
+        unrecorded="" if is_table else facts.unrecorded(rows, source.commands, earlier=source.earlier_command),
+        **_settings(trained, known, constant, source),
         facts=facts.facts(told, num_planned=source.num_planned, identities=source.identities),
         notes=source.notes,
         terms=terms.terms(words, columns=[column["name"] for column in shown["columns"]], are_ours=source.are_ours),
     )
+
+
+def _settings(trained: list[dict[str, Any]], known: list[str], constant: list[str], source: Source) -> dict[str, Any]:
+    """List what the table says of how runs were trained, where no command says it."""
+    if not trained or source.commands:
+        return {"settings": [], "settings_heading": ""}
+    if source.is_table:
+        shown = facts.settings(trained, constant, with_defaults=True)
+        return {"settings": shown, "settings_heading": "What all runs have in common"}
+    heading = "Config fields of the runs, but for those at their defaults"
+    return {"settings": facts.settings(trained, known), "settings_heading": heading}
 
 
 def _without_state(row: dict[str, Any]) -> dict[str, Any]:

@@ -1,17 +1,85 @@
-"""What a stranger needs to know to repeat a study, besides its config: versions, machine, time, data."""
+"""What a stranger needs to know to repeat a study: commands, settings, versions, machine, time, data."""
 
+import shlex
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from flatwide import config as configs
+from flatwide.columns import RESULT_FIELDS
+from flatwide.runs.commands import Command
 from flatwide.runs.directory import IDENTITY, run_directories
 from flatwide.runs.logs import duration_text
+from flatwide.runs.table import tuple_text
 
 Run = dict[str, Any]
 DONE = ("finished", "diverged")
 NO_METRIC = "without metric"  # what a run of somebody's table is that has none, whatever became of it
 UNREADABLE = ("damaged", "unreadable", "mismatch")  # of such a run nothing but its name is in the table
+_NO_FIELD = {"run", "status", "problem", "data"}
+_MOST_VALUES = 12  # of a field that are listed
+
+
+class Recorded(NamedTuple):
+    """Commands that were given with one config file, one a line, and the file."""
+
+    commands: str
+    config_path: str
+    config_text: str
+
+
+def recorded(commands: Sequence[Command]) -> list[Recorded]:
+    """Group commands by the config file that they read, in the order in which they were first given."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for command in commands:
+        line = shlex.join(["python", "main.py", *command.arguments])
+        groups.setdefault((command.config_path, command.config_text), []).append(line)
+    return [Recorded("\n".join(lines), *file) for file, lines in groups.items()]
+
+
+def unrecorded(runs: list[Run], commands: Sequence[Command], *, earlier: str = "") -> str:
+    """Say which commands are not recorded; empty where all are.
+
+    Args:
+      earlier: the last command of a study from before commands were kept, or "".
+    """
+    if not commands:
+        last = f" The last command of the study was: {earlier}." if earlier else ""
+        return f"The commands that trained these runs are not recorded.{last}"
+    older = sum(str(run["started"]) < commands[0].started for run in runs if run.get("started"))
+    return f"{older:,} runs are older than these commands; what trained them is not recorded." if older else ""
+
+
+def config_fields(columns: Iterable[str]) -> list[str]:
+    """Name the columns of a results table that are config fields, and can change a result."""
+    others = RESULT_FIELDS.keys() - {"threads"}
+    names = [name for name in columns if "." not in name and name not in others and name not in _NO_FIELD]
+    return [name for name in names if name not in configs.SCHEMA or configs.SCHEMA[name].identity]
+
+
+def varied(runs: list[Run], names: Iterable[str]) -> list[str]:
+    """Name the fields that differ from run to run."""
+    return [name for name in names if len({run.get(name) for run in runs}) > 1]
+
+
+def settings(runs: list[Run], names: Iterable[str], *, with_defaults: bool = False) -> list[tuple[str, str]]:
+    """List fields with their values in the runs.
+
+    Args:
+      with_defaults: list those too that have the default of their config field in all runs.
+    """
+    listed = []
+    for name in names:
+        values = list(dict.fromkeys(run.get(name) for run in runs))
+        if with_defaults or name not in configs.SCHEMA or values != [_in_table(configs.SCHEMA[name].default)]:
+            more = f", … ({len(values):,} values)" if len(values) > _MOST_VALUES else ""
+            listed.append((name, ", ".join(map(str, values[:_MOST_VALUES])) + more))
+    return listed
+
+
+def _in_table(value: Any) -> Any:
+    return tuple_text(value) if isinstance(value, list | tuple) else value
 
 
 def facts(

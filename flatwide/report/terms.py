@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from flatwide import catalogue
 from flatwide.columns import RESULT_FIELDS
 
 _ALWAYS = {
@@ -28,12 +29,6 @@ _SOMETIMES = {
     "collapsed": "the loss stayed finite, and the network is no better than a prediction that ignores its inputs, such "
     "as always the most frequent class; an accuracy counts as no better where the lower end of its exact 95 % interval "
     "is at most that",
-    "Hessian": "the matrix of second derivatives of the loss by the weights: how the loss curves, in every direction",
-    "top eigenvalue": "of the Hessian: how strongly the loss curves in the direction in which it curves most",
-    "trace": "of the Hessian: the sum of its eigenvalues, so the curvature over all directions together",
-    "non-uniformity": "s_k: how much the Hessians of single training examples differ from their mean",
-    "linearly stable": "of a minimum and an optimizer: a small distance from it does not grow on average, step by step",
-    "barrier": "how far the loss rises on the straight line between two trained networks",
     "interpolation": "fitting all labels of the training examples, wrong ones included",
     "equal compute": "against a base that was trained twice as long, for SAM takes two gradients a step",
     "label noise": "the share of training labels that were replaced by wrong ones; test labels stay right",
@@ -50,7 +45,9 @@ def terms(text: str, *, columns: Iterable[str], are_ours: bool = True) -> list[t
       are_ours: whether flatwide trained the runs.
     """
     text = text.lower().replace("interpolates", "interpolation").replace("_", " ")
+    measured = {word: meaning for one in catalogue.MEASUREMENTS.values() for word, meaning in one.terms.items()}
+    sometimes = measured | _SOMETIMES
     found = _ALWAYS | ({} if are_ours else _OF_OTHERS)
-    found |= {word: meaning for word, meaning in _SOMETIMES.items() if word.lower() in text}
+    found |= {word: meaning for word, meaning in sometimes.items() if word.lower() in text}
     shown = {name.replace("_", " "): RESULT_FIELDS[name].text for name in columns if name in RESULT_FIELDS}
     return list((found | shown).items())

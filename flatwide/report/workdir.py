@@ -10,7 +10,7 @@ from typing import Any
 from flatwide.report import facts, output
 from flatwide.report.content import Source
 from flatwide.report.exports import FORMATS, export
-from flatwide.runs import disk, records
+from flatwide.runs import commands, disk, records
 from flatwide.runs.directory import RunDirectory, run_directories, write_json
 from flatwide.runs.logs import say
 from flatwide.runs.table import collect
@@ -23,7 +23,6 @@ def write(
     *,
     metric: str | None = None,
     choose_by: str | None = None,
-    command: str | None = None,
     num_planned: int | None = None,
     formats: Sequence[str] | None = None,
     path: Path | str | None = None,
@@ -33,7 +32,7 @@ def write(
     Args:
       metric: the column that is compared; None is that of the last report, else `test_metric`.
       choose_by: the column that rho is chosen by; None is the validation metric where every run has one, else `metric`.
-      command: what trains the runs, and num_planned, how many there will be; None is what the last report was told.
+      num_planned: how many runs there will be; None is what the last report was told.
       formats: of the figures and tables beside the page: some of "svg", "pdf", "latex"; None is "svg", and none at all
         where there is a path. Without any there are no figures, which suits a study that refreshes its page while it
         runs.
@@ -45,9 +44,7 @@ def write(
     workdir = Path(workdir)
     page_path = Path(path) if path else workdir / "report.html"
     formats = FORMATS[: 0 if path else 1] if formats is None else formats
-    told = _tell(
-        workdir, is_kept=not path, metric=metric, choose_by=choose_by, command=command, num_planned=num_planned
-    )
+    told = _tell(workdir, is_kept=not path, metric=metric, choose_by=choose_by, num_planned=num_planned)
     runs = collect(workdir)
     if not len(runs):
         raise ValueError(f"{workdir}: expected a work directory with a run in runs/; train one first.")
@@ -56,7 +53,8 @@ def write(
         output.claim_folder(beside)
     source = Source(
         name=str(workdir),
-        command=told["command"] or "",
+        commands=tuple(commands.read(workdir)),
+        earlier_command=str(told.get("command") or ""),
         num_planned=told["num_planned"],
         identities=facts.read_identities(workdir),
     )
@@ -175,7 +173,7 @@ def _tell(workdir: Path, *, is_kept: bool, **given: Any) -> dict[str, Any]:
     except (ValueError, RecursionError):
         before = {}
     before = before if isinstance(before, dict) else {}
-    told = {name: before.get(name) if value is None else value for name, value in given.items()}
+    told = before | {name: before.get(name) if value is None else value for name, value in given.items()}
     if is_kept and told != before and any(value is not None for value in told.values()) and workdir.is_dir():
         write_json(path, told)
     return told

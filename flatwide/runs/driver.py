@@ -39,6 +39,7 @@ def train(
     workdir: str | os.PathLike,
     *,
     should_stop: Callable[[], bool] = lambda: False,
+    on_start: Callable[[], None] = lambda: None,
     quiet: bool = False,
     tensorboard: bool = True,
 ) -> dict[str, Any]:
@@ -55,6 +56,7 @@ def train(
         built, state = _build(config)
         num_devices = devices.count(built.sharding)
     with _opened(directory, config, identity, wanted, num_devices):
+        on_start()
         if (result := directory.read_result()) is not None:
             say(f"{directory.path}: done already.", quiet=quiet)
             return result

@@ -8,13 +8,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
-from flatwide import machine
 from flatwide.runs import preview
 from flatwide.runs.directory import RunDirectory, run_directories
 from flatwide.runs.logs import duration_text
 from flatwide.runs.table import write_results
-from flatwide.study import describe, inventory, orders, plan, supervise
-from flatwide.study.executors import CREWS, Site
+from flatwide.study import describe, executors, inventory, orders, plan, supervise
+from flatwide.study.executors import Site
 from flatwide.study.inventory import Inventory, Known
 from flatwide.study.orders import Orders, Task
 from flatwide.study.plan import Plan
@@ -41,6 +40,7 @@ def run(
     workdir: str | os.PathLike,
     *,
     should_stop: Callable[[], bool] = lambda: False,
+    on_start: Callable[[], None] = lambda: None,
     refresh: Callable[[int, bool], None] = lambda num_planned, is_over: None,
     stream: TextIO | None = None,
 ) -> Summary:
@@ -50,6 +50,7 @@ def run(
       values: the fields of a config with a study.
       workdir: each run gets a directory of its own in `workdir/runs`.
       should_stop: asked several times a second; once it says yes, runs in training are saved and `Stopped` is raised.
+      on_start: called once the plan and the executor are known to be good, before anything is trained.
       refresh: called with the number of planned runs and whether the command is about to end, after the table is
         rebuilt: now and then, and at the end however it comes.
       stream: where progress is told; None for standard error.
@@ -69,7 +70,14 @@ def run(
 
     try:
         failed = _train(
-            planned, found, workdir, should_stop=should_stop, rebuild=rebuild, stream=out, estimate=estimate
+            planned,
+            found,
+            workdir,
+            should_stop=should_stop,
+            on_start=on_start,
+            rebuild=rebuild,
+            stream=out,
+            estimate=estimate,
         )
     finally:
         if run_directories(workdir):
@@ -80,7 +88,13 @@ def run(
     after = inventory.take(planned, workdir)
     num_done = after.count(*inventory.DONE)
     unmeasured = after.count(inventory.UNMEASURED)
-    return Summary(len(planned.runs), num_done, after.count("diverged"), failed + len(refused), unmeasured)
+    return Summary(
+        num_runs=len(planned.runs),
+        num_done=num_done,
+        num_diverged=after.count("diverged"),
+        num_failed=failed + len(refused),
+        num_unmeasured=unmeasured,
+    )
 
 
 def _train(
@@ -89,6 +103,7 @@ def _train(
     workdir: str,
     *,
     should_stop: Callable[[], bool],
+    on_start: Callable[[], None],
     rebuild: Callable[[], None],
     stream: TextIO,
     estimate: "describe.Estimate",
@@ -96,14 +111,16 @@ def _train(
     """Hand what is to do to the executor and tell how far it is; give the number of failed runs."""
     tasks = found.to_do()
     if not tasks:
+        on_start()
         return 0
     settings, workers = planned.settings, num_workers(planned, found)
     given = _give_orders(tasks, workdir, estimate, tensorboard=settings.tensorboard)
-    site = Site(given.path, threads(planned), address=settings.address, slurm=settings.slurm)
+    site = Site(orders=given.path, threads=threads(planned), study=settings.study)
     progress = _Progress(found, tasks, estimate, workers=workers, stream=stream)
     refreshed, took = time.monotonic(), 0.0
     try:
-        crew = CREWS[settings.executor](site)
+        crew = executors.find(settings.executor)(site)
+        on_start()
         for outcome in supervise.supervise(given, crew, workers=workers, should_stop=should_stop):
             if outcome is not None:
                 progress.ended(outcome)
@@ -132,19 +149,13 @@ def threads(planned: Plan) -> int:
 
 
 def num_workers(planned: Plan, found: Inventory) -> int:
-    """Give the number of workers: as many as the cores allow, and one where runs share a GPU.
+    """Give the number of workers: that of the study, else as many as its executor can run at once.
 
     Raises: ConfigError if it depends on a cluster that does not answer.
     """
-    return max(1, min(planned.settings.workers or _capacity(planned), len(found.to_do())))
-
-
-def _capacity(planned: Plan) -> int:
-    if planned.settings.executor == "ray" and planned.settings.address is not None:
-        from flatwide.study.executors import ray
-
-        return ray.capacity(planned.settings.address, threads(planned))
-    return 1 if machine.has_gpu() else max(1, machine.available() // threads(planned))
+    settings = planned.settings
+    workers = settings.workers or executors.find(settings.executor).capacity(settings.study, threads(planned))
+    return max(1, min(workers, len(found.to_do())))
 
 
 class _Progress:

@@ -15,8 +15,9 @@ from flatwide import config as configs
 from flatwide.runs import records
 from flatwide.runs.directory import RunDirectory
 from flatwide.runs.table import collect, write_results
-from flatwide.study import orders, supervise
-from flatwide.study.executors import CREWS, Site
+from flatwide.study import expressions, orders, supervise
+from flatwide.study.executors import Site
+from flatwide.study.executors.local import LocalCrew
 from flatwide.study.orders import Task
 
 if TYPE_CHECKING:
@@ -69,6 +70,12 @@ def read(arguments: list[str]) -> Request | None:
     if not names:
         faults.append(f"--measurements is missing; known: {', '.join(sorted(catalogue.MEASUREMENTS))}.")
     faults += catalogue.faults("--measurements", names)
+    where = (flags.where or "").strip()
+    if where:
+        try:
+            expressions.check(where)
+        except ValueError as error:
+            faults.append(f"--where={where!r}: {error}")
     epochs, counts = _integers("epochs", flags.epochs, 0, faults), {}
     for name in ("examples", "workers"):
         found = _integers(name, getattr(flags, name), 1, faults)
@@ -78,27 +85,30 @@ def read(arguments: list[str]) -> Request | None:
     if faults:
         raise configs.ConfigError(faults)
     examples = counts["examples"] or Request._field_defaults["num_examples"]
-    where = (flags.where or "").strip()
-    return Request(Path(flags.workdir), names, where, epochs, examples, counts["workers"], flags.dry_run)
+    return Request(
+        workdir=Path(flags.workdir),
+        names=names,
+        where=where,
+        epochs=epochs,
+        num_examples=examples,
+        workers=counts["workers"],
+        is_dry=flags.dry_run,
+    )
 
 
 def select(table: "pd.DataFrame", where: str) -> list[str]:
     """Name the finished runs of a results table for which a condition holds.
 
     Args:
-      where: as `pandas.DataFrame.query` has it; a tuple is text, as in the table.
-    Raises: ValueError, with the columns, if it cannot be read; if no finished run is left.
+      where: as `expressions.evaluate` takes it, or "" for all; a tuple is text, as in the table.
+    Raises: ValueError if it cannot be evaluated, or no finished run is left.
     """
     chosen: Any = table["status"] == "finished"
     if where:
         try:
-            found: Any = table.eval(where)
-        except Exception as error:
-            problem = " ".join(f"{type(error).__name__}: {error}".split())
-            raise ValueError(f"--where={where!r}: {problem}. {_columns_text(table)}") from None
-        if str(getattr(found, "dtype", "")) not in ("bool", "boolean") or len(found) != len(table):
-            raise ValueError(f"--where={where!r}: expected a condition such as rho > 0. {_columns_text(table)}")
-        chosen &= found.fillna(False).astype(bool)
+            chosen &= expressions.evaluate(where, table)
+        except ValueError as error:
+            raise ValueError(f"--where={where!r}: {error}") from None
     if not chosen.any():
         finished = table["status"].tolist().count("finished")
         where = f"--where={where!r}" if where else "measure"
@@ -141,15 +151,14 @@ def _hand_out(
     request: Request, left: list[Task], counts: Counter[str], *, should_stop: Callable[[], bool], stream: TextIO
 ) -> None:
     """Let workers measure, and tell how far they are."""
-    available = machine.available()
-    workers = min(request.workers or (1 if machine.has_gpu() else available), len(left))
+    workers = min(request.workers or LocalCrew.capacity({}, threads=1), len(left))
     groups: dict[Any, list[Task]] = {}
     for task in left:  # runs of one network share compiled programs
         groups.setdefault(task.config["network"], []).append(task)
     given = orders.write(request.workdir, list(groups.values()), tensorboard=False)
     told, ended = time.monotonic(), 0
     try:
-        crew = CREWS["local"](Site(given.path, max(1, available // workers)))
+        crew = LocalCrew(Site(orders=given.path, threads=max(1, machine.available() // workers)))
         for outcome in supervise.supervise(given, crew, workers=workers, should_stop=should_stop):
             if outcome is None:
                 continue
@@ -216,7 +225,3 @@ def _integers(name: str, text: str | None, least: int, faults: list[str]) -> tup
         faults.append(f"--{name}={text}: {bad[0]!r} is no integer >= {least}.")
         return ()
     return tuple(sorted({int(part) for part in parts}))
-
-
-def _columns_text(table: "pd.DataFrame") -> str:
-    return f"Columns (`a.b` in backquotes): {', '.join(table.columns)}."

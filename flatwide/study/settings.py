@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from flatwide import config as configs
 from flatwide import registry
-from flatwide.study.executors import CREWS, missing
+from flatwide.study import executors
 
 BUDGET = "num_nonzero_params"  # in an axis or a point: the sparsity is solved from it
 METRICS = ("test_metric", "test_metric_best", "validation_metric", "test_metric_at_best_validation", "test_loss")
@@ -34,17 +34,16 @@ class Settings(NamedTuple):
     """The study of a config.
 
     parts: the runs of the study are those of all of them.
-    metric: the result column that the study compares. workers: processes or jobs; None for as many as the cores allow.
-    address: of a Ray cluster; slurm: parameters of a Slurm job, as submitit names them.
+    metric: the result column that the study compares. workers: processes or jobs; None for as many as the executor can
+    run at once. study: all other fields of `config.study`, of which the executor reads its own.
     """
 
     parts: tuple[Part, ...]
     metric: str
     executor: str
     workers: int | None
-    address: str | None
-    slurm: dict[str, Any]
     tensorboard: bool
+    study: dict[str, Any]
 
 
 def read(study: Any, base: Mapping[str, Any]) -> tuple[Settings, list[str]]:
@@ -56,26 +55,29 @@ def read(study: Any, base: Mapping[str, Any]) -> tuple[Settings, list[str]]:
     Returns: the settings, and all faults; with a fault the settings are not to be used.
     """
     if not isinstance(study, Mapping):
-        return Settings((), "", "", None, None, {}, False), [f"config.study={study!r}: expected fields such as axes."]
+        return Settings(parts=(), metric="", executor="", workers=None, tensorboard=False, study={}), [
+            f"config.study={study!r}: expected fields such as axes."
+        ]
     faults = [
         registry.unknown("config.study field", name, configs.STUDY) for name in study if name not in configs.STUDY
     ]
     given = {name: study.get(name, field.default) for name, field in configs.STUDY.items()}
-    for name, known in (("metric", METRICS), ("executor", CREWS)):
-        if given[name] not in known:
-            faults.append(registry.unknown(f"config.study.{name}", str(given[name]), known))
+    if given["metric"] not in METRICS:
+        faults.append(registry.unknown("config.study.metric", str(given["metric"]), METRICS))
     for name in ("workers", "address", "tensorboard"):
         given[name], fault = configs.check_field(f"study.{name}", given[name], configs.STUDY[name])
         faults += [fault] if fault else []
-    if not isinstance(given["slurm"], Mapping):
-        faults.append(f"config.study.slurm={given['slurm']!r}: expected a dict of submitit's parameters.")
     shared = _part("", {name: given.pop(name) for name in _VARIED}, "config.study", base, faults)
     given["parts"] = _parts(given["parts"], shared, base, faults)
     if not faults:
         faults += [fault for part in given["parts"] for fault in _contradictions(part)]
         faults += _too_many(given["parts"])
-    faults += _lacks(given)
-    return Settings(**given), faults
+    try:
+        faults += executors.find(str(given["executor"])).faults(given)
+    except ValueError as error:
+        faults.append(str(error))
+    named = {name: given.pop(name) for name in ("parts", "metric", "executor", "workers", "tensorboard")}
+    return Settings(**named, study=given), faults
 
 
 def _parts(parts: Any, shared: Part, base: Mapping[str, Any], faults: list[str]) -> tuple[Part, ...]:
@@ -154,14 +156,6 @@ def _value(where: str, name: str, value: Any, base: Mapping[str, Any], faults: l
     if fault:
         faults.append(fault.replace(f"config.{name}=", f"{where}: ", 1))
     return canonical
-
-
-def _lacks(given: Mapping[str, Any]) -> list[str]:
-    """Say what an executor needs and does not have."""
-    faults = [fault] if (fault := missing(given["executor"])) else []
-    if given["executor"] == "slurm" and given["workers"] is None:
-        faults.append("config.study.workers=None: expected the number of jobs, since this machine's cores do not tell.")
-    return faults
 
 
 def _contradictions(part: Part) -> list[str]:

@@ -82,14 +82,14 @@ def take_epochs(
       seconds: about how long a call may last.
     Yields: one `Taken` an epoch, with the scores of its end; only the last of a call has the state.
     """
-    program = _program(step, workload, plan, _scorers(member), None, state, member)
-    arrays = jax.device_put((member.train, _arrays(member)))
+    program = _program(_Fixed(step=step, workload=workload, plan=plan, scorers=_scorers(member)))
+    arrays = jax.device_put(_Arrays(member.train, _split_arrays(member)))
     calls = _Calls(program, seconds=seconds, clock=clock)
     first, last = int(state.step), num_epochs * plan.steps_per_epoch
     while first < last:
         epoch = first // plan.steps_per_epoch
         stop = calls.stop(epoch, member.next_stop(epoch, num_epochs))
-        state, reports = program.run(member.values, state, *arrays, stop)
+        state, reports = program.run(member.values, state, arrays, stop)
         after, reports = jax.device_get((state.step, reports))
         calls.took((after - first) / plan.steps_per_epoch)
         for taken in _taken(first, int(after), reports, plan, lambda state=state: state):
@@ -122,13 +122,11 @@ def take_epochs_together(
     num_spare = group_size - len(members)
     filled = [*members, *(list(members[:1]) * num_spare)]
     state = _stack([*states, *(list(states[:1]) * num_spare)])
-    program = _program(step, workload, plan, _scorers(members[0]), members[0].shared, states[0], members[0])
-    arrays = jax.device_put(
-        (
-            _joined([own.train for own in filled], members[0].shared),
-            _joined([_arrays(own) for own in filled], members[0].shared),
-        )
-    )
+    shared = members[0].shared
+    fixed = _Fixed(step=step, workload=workload, plan=plan, scorers=_scorers(members[0]))
+    program = _program(fixed, is_group=True, shared=shared, train_names=frozenset(members[0].train))
+    train = _joined([member.train for member in filled], shared)
+    arrays = jax.device_put(_Arrays(train, _joined([_split_arrays(member) for member in filled], shared)))
     values = _stack([own.values for own in filled])
     calls = _Calls(program, seconds=seconds, clock=clock)
     steps = np.array(state.step)
@@ -137,7 +135,7 @@ def take_epochs_together(
         first, epochs = steps, steps // plan.steps_per_epoch
         places = zip(filled, epochs.tolist(), (ends // plan.steps_per_epoch).tolist(), strict=True)
         stops = calls.stop(epochs, np.array([own.next_stop(epoch, last) for own, epoch, last in places]))
-        state, reports = program.run(values, state, *arrays, stops)
+        state, reports = program.run(values, state, arrays, stops)
         steps, reports = jax.device_get((state.step, reports))
         calls.took(float(np.max(steps - first)) / plan.steps_per_epoch)
         found = []
@@ -150,14 +148,30 @@ def take_epochs_together(
         yield found
 
 
-class _Program(NamedTuple):
-    run: Callable
-    most: int  # epochs of a call
+class _Fixed(NamedTuple):
+    """What is compiled into a program: the same for all runs that it trains."""
+
+    step: Step
+    workload: Workload
+    plan: Plan
+    scorers: tuple[tuple[str, Scorer], ...]
 
 
-# Epochs a second of the programs seen, so that calls last about as long as they may from the first one on.
-_known_rates: dict[_Program, float] = {}
-_programs: dict[tuple, _Program] = {}
+class _Arrays(NamedTuple):
+    """What a program reads: training examples, and the arrays of each split that is scored."""
+
+    train: Batch
+    splits: dict[str, Batch]
+
+
+class _Program:
+    """A compiled program, and how many epochs a second it took in the last call, 0 before the first.
+
+    The rate outlives a run, so that the calls of the next run of its shape are of the right length from the first on.
+    """
+
+    def __init__(self, run: Callable):
+        self.run, self.rate = run, 0.0
 
 
 class _Calls:
@@ -165,17 +179,17 @@ class _Calls:
 
     def __init__(self, program: _Program, *, seconds: float, clock: Callable[[], float]):
         self._program, self._seconds, self._clock, self._started = program, seconds, clock, 0.0
-        self._length = max(1, int(seconds * _known_rates.get(program, 0.0)))
+        self._length = max(1, int(seconds * program.rate))
 
     def stop(self, epoch: Any, last: Any) -> np.ndarray:
-        """Give the epoch that a call goes up to."""
+        """Compute the epoch that a call may go up to; the program ends it earlier where its memory is full."""
         self._started = self._clock()
-        return np.minimum(last, epoch + min(self._length, self._program.most)).astype(np.int32)
+        return np.minimum(last, epoch + min(self._length, _MOST_EPOCHS)).astype(np.int32)
 
     def took(self, num_epochs: float) -> None:
         """Learn from the call that has ended."""
-        rate = _known_rates[self._program] = num_epochs / max(self._clock() - self._started, 1e-9)
-        self._length = max(1, int(min(self._length * 8, self._seconds * rate)))
+        self._program.rate = num_epochs / max(self._clock() - self._started, 1e-9)
+        self._length = max(1, int(min(self._length * 8, self._seconds * self._program.rate)))
 
 
 def _taken(first: int, after: int, reports: Reports, plan: Plan, state: Callable[[], State]) -> Iterator[Taken]:
@@ -193,7 +207,7 @@ def _taken(first: int, after: int, reports: Reports, plan: Plan, state: Callable
         )
 
 
-def _arrays(member: Member) -> dict[str, Batch]:
+def _split_arrays(member: Member) -> dict[str, Batch]:
     return {name: split.arrays for name, split in member.splits.items()}
 
 
@@ -217,47 +231,38 @@ def _stack(trees: Sequence[Any]) -> Any:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
+@functools.lru_cache(maxsize=64)
 def _program(
-    step: Step,
-    workload: Workload,
-    plan: Plan,
-    scorers: tuple,
-    shared: frozenset[str] | None,
-    state: State,
-    member: Member,
+    fixed: _Fixed,
+    *,
+    is_group: bool = False,
+    shared: frozenset[str] = frozenset(),
+    train_names: frozenset[str] = frozenset(),
 ) -> _Program:
-    """Compile a program, or give the one of an earlier run of its shape."""
-    key = (step, workload, plan, scorers, shared)
-    if key not in _programs:
-        most = _most_epochs(workload, state, member)
-        run = functools.partial(_run_epochs, step, workload, plan, scorers, most)
-        if shared is not None:
-            run = jax.vmap(run, in_axes=(0, 0, _axes(member.train, shared), _axes(member.splits, shared), 0))
-        _programs[key] = _Program(jax.jit(run, donate_argnums=1), most)
-    return _programs[key]
+    """Make a program for one run, or for a group of them; runs of one shape share it.
+
+    Args:
+      shared: names of the arrays that all runs of a group have in common. train_names: those of the training examples.
+    """
+    run = functools.partial(_run_epochs, fixed)
+    if is_group:
+        split_names = [name for name, _ in fixed.scorers]
+        axes: Any = _Arrays(*(_axes(names, shared) for names in (train_names, split_names)))  # type: ignore[arg-type]
+        run = jax.vmap(run, in_axes=(0, 0, axes, 0))
+    return _Program(jax.jit(run, donate_argnums=1))
 
 
-def _most_epochs(workload: Workload, state: State, member: Member) -> int:
-    """Keep the scores of one call within some memory."""
-    each = 0
-    for split in member.splits.values():
-        shapes = jax.eval_shape(functools.partial(split.scorer, workload), state, split.arrays)
-        each += sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
-    return max(1, min(_MOST_EPOCHS, _MOST_BYTES // max(each, 1)))
-
-
-def _run_epochs(
-    step: Step, workload: Workload, plan: Plan, scorers: tuple, most: int, values, state, train, splits, stop
-):
-    """Trace epochs up to number `stop`, at most `most` of them.
+def _run_epochs(fixed: _Fixed, values: Values, state: State, arrays: _Arrays, stop: jax.Array) -> tuple[State, Reports]:
+    """Trace epochs up to number `stop`, or to as many as the memory for their scores holds.
 
     Returns: the state, and reports with `most` rows.
     """
+    step, workload, plan, scorers = fixed
     dtype = jnp.zeros(()).dtype
     first = state.step // plan.steps_per_epoch
 
     def score(state: State) -> dict[str, Scores]:
-        return {name: scorer(workload, state, splits[name]) for name, scorer in scorers}
+        return {name: scorer(workload, state, arrays.splits[name]) for name, scorer in scorers}
 
     def unfinished(carry):
         state, _, last = carry
@@ -266,12 +271,15 @@ def _run_epochs(
     def advance(carry):
         state, reports, _ = carry
         epoch = state.step // plan.steps_per_epoch
-        state, losses, last = advance_to((epoch + 1) * plan.steps_per_epoch, step, plan, values, state, train)
+        state, losses, last = advance_to((epoch + 1) * plan.steps_per_epoch, step, plan, values, state, arrays.train)
         report = Reports(losses=losses, learning_rates=last["learning_rate"], scores=score(state))
         reports = jax.tree.map(lambda rows, row: rows.at[epoch - first].set(row), reports, report)
         return state, reports, last["loss"]
 
     shapes = jax.eval_shape(score, state)
+    each = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
+    most = max(1, min(_MOST_EPOCHS, _MOST_BYTES // max(each, 1)))
+    stop = jnp.minimum(stop, first + most)
     reports = Reports(
         losses=jnp.zeros((most, plan.steps_per_epoch), dtype),
         learning_rates=jnp.zeros(most, dtype),

@@ -12,6 +12,7 @@ import pytest
 
 from flatwide import config as configs
 from flatwide import report
+from flatwide.runs import commands
 from flatwide.runs.directory import RunDirectory
 
 WIDTHS, RHOS, SEEDS = (4, 16, 64), (0.0, 0.05, 0.1, 0.2), (0, 1, 2)
@@ -78,7 +79,14 @@ def workdir(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def page(workdir) -> Path:
     """Write its report."""
-    return report.write(workdir, command="python main.py --workdir=W --config=study.py", num_planned=40)
+    commands.keep(
+        workdir,
+        ["--workdir=W", "--config=study.py", "--config.sam_variant=own rule"],
+        config_path="study.py",
+        config_text="# a study\ndef get_config():\n    return 1 < 2\n",
+        config={"rho": 0.1},
+    )
+    return report.write(workdir, num_planned=40)
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """The files beside a work directory's report, whatever state its runs are in."""
 
+import html
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ import pytest
 
 from flatwide import load, report
 from flatwide.analysis.summary import summary
+from flatwide.runs import commands
 
 
 def test_page_summary_and_figures_are_written(workdir, page):
@@ -27,11 +29,41 @@ def test_page_summary_and_figures_are_written(workdir, page):
 
 def test_what_a_report_was_told_is_kept_for_the_next(workdir, page):
     again = report.write(workdir, formats=()).read_text()
-    assert "python main.py --workdir=W --config=study.py" in again
     assert "This study is not done: 36 of 40 runs." in again
     told = report.write(workdir, formats=(), num_planned=36).read_text()
     assert "This study is not done" not in told
     report.write(workdir, formats=(), num_planned=40)
+
+
+def test_the_page_shows_the_commands_as_they_were_given(page):
+    text = page.read_text()
+    assert "<code>python main.py --workdir=W --config=study.py &#39;--config.sam_variant=own rule&#39;</code>" in text
+    assert "<code># a study\ndef get_config():\n    return 1 &lt; 2\n</code>" in text
+    assert "36 runs are older than these commands; what trained them is not recorded." in text
+    assert "at their defaults" not in text
+
+
+def test_commands_of_one_config_share_its_text(tmp_path, make):
+    make(tmp_path, 16, 0.1, 0, data_dir="/data/mnist")
+    for seed in (0, 1):
+        arguments = ["--config=a.py", f"--config.seed={seed}"]
+        commands.keep(tmp_path, arguments, config_path="a.py", config_text="text of a", config={"seed": seed})
+    commands.keep(tmp_path, ["--config=b.py"], config_path="b.py", config_text="text of b", config={})
+    text = report.write(tmp_path, formats=()).read_text()
+    assert [text.count(f"text of {name}") for name in "ab"] == [1, 1]
+    assert [text.count(f"--config.seed={seed}") for seed in (0, 1)] == [1, 1]
+
+
+def test_old_work_directories_say_what_is_known(tmp_path, make):
+    for rho in (0.0, 0.1):
+        make(tmp_path, 16, rho, 0)
+    (tmp_path / "report.json").write_text(json.dumps({"command": "python main.py --config=old.py"}))
+    text = html.unescape(report.write(tmp_path, formats=(), num_planned=2).read_text())
+    assert "not recorded. The last command of the study was: python main.py --config=old.py." in text
+    assert "<div><dt>rho</dt><dd>0.0, 0.1</dd></div>" in text
+    assert "<div><dt>num_neurons</dt><dd>(16,)</dd></div>" in text
+    assert "<dt>momentum</dt>" not in text  # at its default
+    assert json.loads((tmp_path / "report.json").read_text())["command"] == "python main.py --config=old.py"
 
 
 def listing(folder):
@@ -62,7 +94,8 @@ def test_a_single_run_is_told_what_it_lacks(tmp_path, make):
     assert "There is no gain yet" in text
     assert "The one run has a test accuracy (%) of" in text
     assert name in text
-    assert "config.rho = 0.1" in text
+    assert "The commands that trained these runs are not recorded." in text
+    assert "<div><dt>rho</dt><dd>0.1</dd></div>" in text
     assert not (tmp_path / "report.json").exists()  # it was told nothing
 
 

@@ -103,6 +103,10 @@ def test_running_again_trains_only_what_is_missing(study, tmp_path, capsys):
     flags = [f"--workdir={tmp_path}/w", study, "--config.study.axes.num_neurons=(4,)", "--config.study.workers=1"]
     assert cli.main([*flags, "--config.study.axes.seed=(0,)"]) == 0
     assert "runs: 2 of 2 done" in capsys.readouterr().out
+    (kept,) = (json.loads(path.read_text()) for path in (tmp_path / "w" / "commands").iterdir())
+    assert kept["arguments"] == [*flags, "--config.study.axes.seed=(0,)"]
+    assert kept["config_text"] == STUDY
+    assert kept["config"]["study"]["axes"] == {"num_neurons": [4], "rho": [0.0, 0.1], "seed": [0]}
     first = {path: path.stat().st_mtime_ns for path in (tmp_path / "w").glob("runs/*/result.json")}
     assert cli.main([*flags, "--dry_run"]) == 0
     preview = capsys.readouterr().out
@@ -110,6 +114,7 @@ def test_running_again_trains_only_what_is_missing(study, tmp_path, capsys):
     assert "groups of one program: 2" in preview
     assert "disk: " in preview
     assert "estimated time: " in preview
+    assert len(list((tmp_path / "w" / "commands").iterdir())) == 1
     assert cli.main(flags) == 0
     assert "2 done, 2 to do" in capsys.readouterr().err
     assert len(list((tmp_path / "w").glob("runs/*/result.json"))) == 4

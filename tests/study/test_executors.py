@@ -15,7 +15,7 @@ import flatwide
 from flatwide import cli, runner
 from flatwide import config as configs
 from flatwide.runs.identity import locate
-from flatwide.study import executors, orders, supervise, worker
+from flatwide.study import command, executors, inventory, orders, plan, supervise, worker
 from flatwide.study.executors import Ended, Site, remote
 
 ROOT = Path(__file__).parents[2]
@@ -183,11 +183,36 @@ def test_a_killed_command_ends_a_ray_of_its_own_and_is_taken_up_again(study, tmp
 
 @pytest.mark.parametrize(("executor", "package"), [("slurm", "submitit"), ("ray", "ray")])
 def test_a_missing_extra_is_one_error_before_anything_begins(study, tmp_path, capsys, monkeypatch, executor, package):
-    monkeypatch.setattr(executors, "find_spec", lambda name: None)
+    monkeypatch.setattr("flatwide.study.executors.crew.find_spec", lambda name: None)
     assert cli.main([f"--workdir={tmp_path}/w", study, *FLAGS[executor]]) == 2
     wanted = f"config.study.executor={executor!r} needs {package}: pip install 'flatwide[{executor}]'\n"
     assert capsys.readouterr().err == wanted
     assert not list(tmp_path.glob("w/*"))
+
+
+OWN = """
+from flatwide.study.executors.local import LocalCrew
+class Rented(LocalCrew):
+    @staticmethod
+    def faults(study):
+        return [f"config.study.address={study['address']!r}: expected a city"] if study["address"] is None else []
+    @staticmethod
+    def capacity(study, threads):
+        return 3 * threads
+"""
+
+
+def test_an_executor_says_itself_what_it_can_do(tmp_path):
+    (tmp_path / "own.py").write_text(OWN)
+    study = {"axes": {"seed": tuple(range(5))}, "executor": f"{tmp_path}/own.py:Rented"}
+    values = configs.plain(configs.default()) | {"num_neurons": (8,), "num_epochs": 1}
+    with pytest.raises(configs.ConfigError, match=r"config.study.address=None: expected a city"):
+        plan.expand(values | {"study": study})
+    planned = plan.expand(values | {"study": study | {"address": "Paris"}})
+    found = inventory.take(planned, tmp_path / "w")
+    assert command.num_workers(planned, found) == 3
+    with pytest.raises(configs.ConfigError, match=r"executor='slrum' is not known. Did you mean 'slurm'\?"):
+        plan.expand(values | {"study": study | {"executor": "slrum"}})
 
 
 def test_cluster_packages_are_imported_by_studies_that_use_them_alone():
@@ -231,7 +256,7 @@ def test_jobs_of_slurm_train_a_study(study, slurm, tmp_path, alone):
 @pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGUSR2])
 def test_a_job_that_slurm_ends_has_saved_and_is_not_to_blame(slurm, tmp_path, number):
     todo = given(tmp_path, num_epochs=100_000)
-    crew = executors.CREWS["slurm"](Site(todo.path, threads=1))
+    crew = executors.find("slurm")(Site(todo.path, threads=1))
     crew.start("0-0")
     os.kill(trainers(tmp_path)[0], number)
     assert wait(crew) == [Ended("0-0", was_stopped=True)]
@@ -244,7 +269,7 @@ def test_a_job_that_dies_is_told_with_its_state_and_its_log(slurm, tmp_path, mon
 
     monkeypatch.setattr(room, "_LOOK_SECONDS", 0.5)
     todo = given(tmp_path, num_epochs=100_000)
-    crew = executors.CREWS["slurm"](Site(todo.path, threads=1))
+    crew = executors.find("slurm")(Site(todo.path, threads=1))
     crew.start("0-0")
     os.kill(trainers(tmp_path)[0], signal.SIGKILL)
     (ended,) = wait(crew)
@@ -255,7 +280,7 @@ def test_a_job_that_dies_is_told_with_its_state_and_its_log(slurm, tmp_path, mon
 
 def test_waiting_jobs_are_taken_back(slurm, tmp_path):
     (slurm / "full").touch()
-    crew = executors.CREWS["slurm"](Site(given(tmp_path).path, threads=1))
+    crew = executors.find("slurm")(Site(given(tmp_path).path, threads=1))
     crew.start("0-0")
     crew.start("1-1")
     began = time.monotonic()
@@ -266,7 +291,7 @@ def test_waiting_jobs_are_taken_back(slurm, tmp_path):
 
 def test_a_job_that_slurm_refuses_is_told(slurm, tmp_path):
     (tmp_path / "bin" / "sbatch").write_text("#!/bin/bash\necho 'sbatch: error: no such partition' >&2; exit 1\n")
-    crew = executors.CREWS["slurm"](Site(given(tmp_path).path, threads=1))
+    crew = executors.find("slurm")(Site(given(tmp_path).path, threads=1))
     with pytest.raises(supervise.WorkerError, match="no such partition"):
         list(supervise.supervise(given(tmp_path), crew, workers=1, should_stop=lambda: False))
 
@@ -284,8 +309,9 @@ def test_a_worker_that_does_not_see_the_orders_says_so(tmp_path, executor):
     # In a process of its own: Ray forks, which JAX, once started, warns of.
     script = f"""
 import pathlib, time
-from flatwide.study.executors import CREWS, Site
-crew = CREWS[{executor!r}](Site(pathlib.Path({str(path)!r}), threads=1, slurm=dict(cluster="local")))
+from flatwide.study.executors import Site, find
+study = dict(address=None, slurm=dict(cluster="local"))
+crew = find({executor!r})(Site(pathlib.Path({str(path)!r}), threads=1, study=study))
 crew.start("0-0")
 while not (found := crew.ended()): time.sleep(0.05)
 crew.stop()

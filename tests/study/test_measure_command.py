@@ -80,13 +80,14 @@ def test_an_epoch_that_was_not_kept_is_told_beforehand(folder, capsys):
 @pytest.mark.parametrize(
     ("flags", "messages"),
     [
+        (["--where=width>3"], ["--where='width>3': column='width' is not known. Known: ", "num_params"]),
+        (["--where=rho>"], ["--where='rho>': syntax error at character 5: ", "Allowed: columns (`a.b` in backquotes)"]),
+        (["--where=rho"], ["--where='rho': expected a condition such as rho > 0; 'rho' is a column of numbers."]),
         (
-            ["--where=width>3"],
-            ["--where='width>3': UndefinedVariableError: name 'width' is not defined.", "num_params"],
+            ["--where=rho=0.1"],
+            ["--where='rho=0.1': syntax error at character 4, near '=0.1': "],
         ),
-        (["--where=rho>"], ["--where='rho>': SyntaxError", "Columns (`a.b` in backquotes): run, status,"]),
-        (["--where=rho"], ["--where='rho': expected a condition such as rho > 0."]),
-        (["--where=rho=0.1"], ["--where='rho=0.1': expected a condition such as rho > 0."]),
+        (["--where=f(rho)", "--examples=0"], ["the call 'f(rho)' at character 1 is not allowed.", "--examples=0: "]),
         (["--where=rho>5"], ["--where='rho>5': expected finished runs; none of 4 runs (4 finished) fits."]),
         (["--epochs=1,9"], ["--epochs=9: digits-MLP", "has 2 epochs."]),
         (
@@ -106,6 +107,15 @@ def test_bad_input_is_told(folder, capsys, flags, messages):
     assert measure(folder, "--measurements=gradient", *flags) == 2
     told = capsys.readouterr().err
     assert [message for message in messages if message not in told] == []
+
+
+@pytest.mark.parametrize("text", ["@os.system('touch {file}')==0", "run.to_pickle('{file}')==1"])
+@pytest.mark.parametrize("flags", [[], ["--dry_run"]])
+def test_a_condition_runs_no_code(folder, tmp_path, capsys, text, flags):
+    file = tmp_path / "file"
+    assert measure(folder, "--measurements=gradient", f"--where={text.format(file=file)}", *flags) == 2
+    assert "Allowed: columns" in capsys.readouterr().err
+    assert not file.exists()
 
 
 def test_no_work_directory_is_told(tmp_path, capsys):

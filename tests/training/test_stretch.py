@@ -6,6 +6,7 @@ from flatwide import experiment, runner
 from flatwide.runs import driver
 from flatwide.runs.directory import run_directories
 from flatwide.runs.experiment import Experiment
+from flatwide.training import stretch
 
 pytestmark = pytest.mark.optimized
 
@@ -35,6 +36,32 @@ def test_it_is_the_run_in_segments_bit_for_bit(fields, tmp_path, monkeypatch):
     monkeypatch.setattr(Experiment, "is_small", False)
     segments = train(tmp_path / "segments", **fields)
     assert whole == cut == segments
+
+
+def test_the_memory_for_scores_bounds_a_call(tmp_path, monkeypatch):
+    fields, lengths, took = {"num_neurons": (9,), "rho": 0.1}, [], stretch._Calls.took
+    monkeypatch.setattr(stretch._Calls, "took", lambda calls, length: (lengths.append(length), took(calls, 1e9)))
+    stretch._program.cache_clear()
+    whole = train(tmp_path / "whole", **fields)
+    stretch._program.cache_clear()
+    monkeypatch.setattr(stretch, "_MOST_BYTES", 1)
+    assert train(tmp_path / "short", **fields) == whole
+    assert lengths == [1.0, 4.0, *[1.0] * 5]
+
+
+def test_runs_of_one_shape_share_a_program_and_its_rate(tmp_path):
+    stretch._program.cache_clear()
+    for seed in (0, 1):
+        train(tmp_path / str(seed), num_neurons=(8,), seed=seed)
+    known = stretch._program.cache_info()
+    assert (known.misses, known.hits, known.maxsize) == (1, 1, 64)
+    program = stretch._Program(lambda: None)
+    times = iter([0.0, 2.0, 2.0])
+    calls = stretch._Calls(program, seconds=10.0, clock=lambda: next(times))
+    assert calls.stop(3, 100) == 4  # a program that nothing is known of begins with one epoch
+    calls.took(1.0)
+    assert program.rate == 0.5
+    assert stretch._Calls(program, seconds=10.0, clock=lambda: next(times)).stop(3, 100) == 8
 
 
 def test_it_goes_on_in_the_middle_of_an_epoch(tmp_path, monkeypatch):

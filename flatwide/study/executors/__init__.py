@@ -1,36 +1,25 @@
 """Where workers run: a crew starts them, tells which have ended, and stops them; nothing else differs.
 
-`CREWS` has one line an executor; what only a cluster needs is imported when a study uses one.
+`EXECUTORS` has one line an executor, and all that is particular to it stands in its file, which is imported when a
+study uses it.
 """
 
-from collections.abc import Callable
-from importlib.util import find_spec
-
+from flatwide import registry
 from flatwide.study.executors.crew import Crew, Ended, Site
-from flatwide.study.executors.local import LocalCrew
+
+EXECUTORS: dict[str, str] = {
+    "local": "flatwide.study.executors.local:LocalCrew",
+    "slurm": "flatwide.study.executors.slurm:SlurmCrew",
+    "ray": "flatwide.study.executors.ray:RayCrew",
+}
+
+__all__ = ["EXECUTORS", "Crew", "Ended", "Site", "find"]
 
 
-def _slurm(site: Site) -> Crew:
-    from flatwide.study.executors.slurm import SlurmCrew
+def find(name: str) -> type[Crew]:
+    """Import the crew of an executor, or that of the user's own file.
 
-    return SlurmCrew(site)
-
-
-def _ray(site: Site) -> Crew:
-    from flatwide.study.executors.ray import RayCrew
-
-    return RayCrew(site)
-
-
-CREWS: dict[str, Callable[[Site], Crew]] = {"local": LocalCrew, "slurm": _slurm, "ray": _ray}
-_PACKAGES = {"slurm": "submitit", "ray": "ray"}  # each in the extra of the executor's name
-
-__all__ = ["CREWS", "Crew", "Ended", "Site", "missing"]
-
-
-def missing(executor: str) -> str:
-    """Say what must be installed before an executor can be used, or ""."""
-    package = _PACKAGES.get(executor)
-    if package is None or find_spec(package) is not None:
-        return ""
-    return f"config.study.executor={executor!r} needs {package}: pip install 'flatwide[{executor}]'"
+    Raises: ValueError if the name is not known.
+    """
+    crew: type[Crew] = registry.find("config.study.executor", name, EXECUTORS)  # type: ignore[assignment]
+    return crew

@@ -1,6 +1,7 @@
 """What a study asks of the place where its workers run."""
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -11,14 +12,13 @@ STOPPED = 143  # exit code of a worker that was asked to end and has saved
 class Site(NamedTuple):
     """What workers need.
 
-    orders: the file that they follow. threads: CPU threads of XLA in each. address: of a Ray cluster, or None for this
-    machine. slurm: parameters of a Slurm job, as submitit names them.
+    orders: the file that they follow. threads: CPU threads of XLA in each. study: the fields of `config.study`, of
+    which an executor reads its own.
     """
 
     orders: Path
     threads: int
-    address: str | None = None
-    slurm: Mapping[str, Any] = {}
+    study: Mapping[str, Any] = {}
 
 
 class Ended(NamedTuple):
@@ -33,7 +33,29 @@ class Ended(NamedTuple):
 
 
 class Crew(Protocol):
-    """Workers of one executor."""
+    """Workers of one executor: all that differs from one to another."""
+
+    def __init__(self, site: Site):
+        """Make ready to start workers.
+
+        Raises: ConfigError if they cannot be started as the study asks.
+        """
+
+    @staticmethod
+    def faults(study: Mapping[str, Any]) -> list[str]:
+        """List what of `config.study` this executor cannot do, such as for a package that is not installed.
+
+        Asked while a study is planned: nothing is started, and no cluster is asked.
+        """
+        ...
+
+    @staticmethod
+    def capacity(study: Mapping[str, Any], threads: int) -> int:
+        """Count the workers of so many CPU threads that can run at once, for a study that does not set `workers`.
+
+        Raises: ConfigError if that depends on a cluster that does not answer.
+        """
+        ...
 
     def start(self, worker: str) -> None:
         """Start a worker of this name, `<place>-<attempt>`."""
@@ -44,3 +66,10 @@ class Crew(Protocol):
 
     def stop(self) -> None:
         """Ask all workers to save, and wait until they have ended."""
+
+
+def not_installed(executor: str, package: str) -> list[str]:
+    """List as a fault that the package of an executor, in the extra of the executor's name, is not installed."""
+    if find_spec(package) is not None:
+        return []
+    return [f"config.study.executor={executor!r} needs {package}: pip install 'flatwide[{executor}]'"]

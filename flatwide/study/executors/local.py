@@ -5,7 +5,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
+from typing import Any
 
+from flatwide import machine
 from flatwide.study.executors.crew import STOP_SECONDS, STOPPED, Ended, Site
 
 
@@ -15,6 +18,18 @@ class LocalCrew:
     def __init__(self, site: Site):
         self._site = site
         self._processes: dict[str, subprocess.Popen] = {}
+
+    @staticmethod
+    def faults(study: Mapping[str, Any]) -> list[str]:
+        """List nothing: every machine that plans a study can train it."""
+        del study
+        return []
+
+    @staticmethod
+    def capacity(study: Mapping[str, Any], threads: int) -> int:
+        """Count as many workers as the cores allow, and one where runs share a GPU."""
+        del study
+        return 1 if machine.has_gpu() else max(1, machine.available() // threads)
 
     def start(self, worker: str) -> None:
         """Start a process whose standard input ends with this one, so that no worker outlives the command."""

@@ -6,12 +6,14 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from flatwide import config as configs
 from flatwide import machine
 from flatwide.study.executors import remote
-from flatwide.study.executors.crew import Ended, Site
+from flatwide.study.executors.crew import Ended, Site, not_installed
+from flatwide.study.executors.local import LocalCrew
 
 _STORE_BYTES = 100_000_000  # of a Ray of our own; workers hand over nothing but how they ended
 _ANSWER_SECONDS = 10.0
@@ -30,7 +32,7 @@ class RayCrew:
 
         self._site = site
         self._tasks: dict[str, Any] = {}
-        self._is_ours = _join(site.address)
+        self._is_ours = _join(site.study.get("address"))
         most = max((node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]), default=0)
         if most < site.threads:
             self.stop()
@@ -43,6 +45,26 @@ class RayCrew:
         self._remote = ray.remote(
             num_cpus=site.threads, num_gpus=int(_has_gpus()), max_retries=0, max_calls=1, retry_exceptions=False
         )(remote.work)
+
+    @staticmethod
+    def faults(study: Mapping[str, Any]) -> list[str]:
+        """List that Ray is not installed."""
+        del study
+        return not_installed("ray", "ray")
+
+    @staticmethod
+    def capacity(study: Mapping[str, Any], threads: int) -> int:
+        """Count one worker a GPU if the cluster has some, else as its CPUs allow; as locally for a Ray of our own.
+
+        Raises: ConfigError if no cluster answers.
+        """
+        if study["address"] is None:
+            return LocalCrew.capacity(study, threads)
+        import ray
+
+        _join(study["address"])
+        resources = ray.cluster_resources()
+        return max(1, int(resources["GPU"] if _has_gpus() else resources.get("CPU", 0) // threads))
 
     def start(self, worker: str) -> None:
         """Hand a task to Ray, which starts it where CPUs are free."""
@@ -77,18 +99,6 @@ class RayCrew:
         self._tasks.clear()
         if self._is_ours:
             ray.shutdown()
-
-
-def capacity(address: str, threads: int) -> int:
-    """Count the workers that a cluster can train with at once: one a GPU if it has some, else as its CPUs allow.
-
-    Raises: ConfigError if no cluster answers.
-    """
-    import ray
-
-    _join(address)
-    found = ray.cluster_resources()
-    return max(1, int(found["GPU"] if _has_gpus() else found.get("CPU", 0) // threads))
 
 
 def _join(address: str | None) -> bool:

@@ -3,17 +3,19 @@
 import os
 import signal
 import time
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
 from flatwide import config as configs
 from flatwide.study.executors import remote
-from flatwide.study.executors.crew import Ended, Site
+from flatwide.study.executors.crew import Ended, Site, not_installed
 
 _DEFAULTS = {"name": "flatwide", "timeout_min": 240}  # submitit's own limit is 5 minutes
 _ONE = ("nodes", "tasks_per_node")  # a worker is one process
 _LOOK_SECONDS = 30.0  # between questions to Slurm's accounting; a job that ends by itself is seen at once
 _SAVE_SECONDS = 120.0  # for workers to see that orders were withdrawn, through the caches of a network's file system
+_NO_WORKERS = "config.study.workers=None: expected the number of jobs, since this machine's cores do not tell."
 # Slurm ends jobs in these states for its own reasons: the runs in training are not to blame.
 _BLAMELESS = ("PREEMPTED", "NODE_FAIL", "BOOT_FAIL", "REVOKED")
 
@@ -30,7 +32,8 @@ class SlurmCrew:
         Raises: ConfigError.
         """
         submitit = _submitit()
-        given = {name: list(value) if isinstance(value, tuple) else value for name, value in site.slurm.items()}
+        asked = site.study.get("slurm", {})
+        given = {name: list(value) if isinstance(value, tuple) else value for name, value in asked.items()}
         parameters: dict[str, Any] = _DEFAULTS | {"cpus_per_task": site.threads} | given
         cluster = parameters.pop("cluster", "slurm")  # "local" takes processes of this machine for jobs
         self._site = site
@@ -53,7 +56,21 @@ class SlurmCrew:
                 [f"config.study.executor='slurm': {error} Start the study where sbatch and srun are."]
             ) from None
         except (AssertionError, NameError, TypeError, ValueError) as error:
-            raise configs.ConfigError([f"config.study.slurm={dict(site.slurm)!r}: {error}"]) from None
+            raise configs.ConfigError([f"config.study.slurm={dict(asked)!r}: {error}"]) from None
+
+    @staticmethod
+    def faults(study: Mapping[str, Any]) -> list[str]:
+        """List that submitit is not installed, and what Slurm must be told."""
+        faults = not_installed("slurm", "submitit")
+        if not isinstance(study["slurm"], Mapping):
+            faults.append(f"config.study.slurm={study['slurm']!r}: expected a dict of submitit's parameters.")
+        return faults + ([_NO_WORKERS] if study["workers"] is None else [])
+
+    @staticmethod
+    def capacity(study: Mapping[str, Any], threads: int) -> int:
+        """Raise ConfigError: nothing on this machine says how many jobs may run at once, so the study must."""
+        del study, threads
+        raise configs.ConfigError([_NO_WORKERS])
 
     def start(self, worker: str) -> None:
         """Submit a job; one that Slurm refuses has ended at once."""

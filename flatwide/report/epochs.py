@@ -59,8 +59,8 @@ def pick(
         if by == LAST or math.isnan(found[metric].iloc[last]):
             kept.append(last)
             continue
-        sign = 1 if higher_is_better else -1
-        scores = [sign * found[score].iloc[place] for place in order]
+        direction = 1 if higher_is_better else -1
+        scores = [direction * found[score].iloc[place] for place in order]
         usable = [value if not math.isnan(value) else -math.inf for value in scores]
         kept.append(order[max(range(len(order)), key=usable.__getitem__)])
     return found.iloc[sorted(kept)]

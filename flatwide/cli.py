@@ -13,14 +13,13 @@ data, 143 stopped by SIGTERM (130 by Ctrl-C) after its state was saved.
 import argparse
 import functools
 import os
-import signal
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from flatwide import config as configs
 from flatwide import registry
-from flatwide.runs import commands
+from flatwide.runs import commands, disk, signals
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 
@@ -78,11 +77,18 @@ def main(arguments: list[str]) -> int:
     except BrokenPipeError:
         raise
     except OSError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        print(_problem(error), file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         print("interrupted before the first step; nothing was trained.", file=sys.stderr)
         return 130
+
+
+def _problem(error: OSError) -> str:
+    """Say what is wrong with files or the disk, and how to go on."""
+    if disk.is_full(error):
+        return disk.full_text(error, "the work directory")
+    return str(error) if isinstance(error, disk.RemovedError) else f"{type(error).__name__}: {error}"
 
 
 def _preview(config: Mapping[str, Any], workdir: str) -> int:
@@ -113,7 +119,7 @@ def _run(config: Mapping[str, Any], workdir: str, *, keep: Callable[[], Any]) ->
     from flatwide.runs.table import write_results
 
     _check_workdir(workdir)
-    received, problem = _signals(), ""
+    received, problem = signals.heard(), ""
     try:
         runner.run(config, workdir, should_stop=lambda: bool(received), on_start=keep)
     except driver.Stopped as stopped:
@@ -146,7 +152,7 @@ def _measure(arguments: list[str]) -> int:
     if request is None:
         print(measure_command.USAGE)
         return DONE
-    received = _signals()
+    received = signals.heard()
     try:
         counts = measure_command.run(request, should_stop=lambda: bool(received))
     except supervise.Stopped as stopped:
@@ -159,14 +165,6 @@ def _measure(arguments: list[str]) -> int:
         failed = f", {counts['failed']} failed" if counts["failed"] else ""
         print(f"measured: {counts['done']} runs{failed}. Tables: {request.workdir}/results.csv, measurements.csv")
     return FAILED if counts["failed"] else DONE
-
-
-def _signals() -> list[int]:
-    """Give a list to which SIGTERM and Ctrl-C are added from now on."""
-    received: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, frame: received.append(number))
-    return received
 
 
 def _preview_study(values: Mapping[str, Any], faults: list[str], workdir: str) -> int:
@@ -201,7 +199,7 @@ def _study(values: Mapping[str, Any], faults: list[str], workdir: str, *, keep: 
     _check_study(values, faults)
     _check_workdir(workdir)
     metric = values["study"].get("metric", configs.STUDY["metric"].default)
-    received = _signals()
+    received = signals.heard()
 
     def refresh(num_planned: int, is_over: bool) -> None:
         _report(workdir, metric=metric, num_planned=num_planned, is_over=is_over)

@@ -51,8 +51,10 @@ def write_results(workdir: Path | str) -> Path:
     """Rebuild `results.csv`, and `measurements.csv` where something was measured, from the run directories.
 
     Each is written atomically.
+    Raises: RemovedError if there is no such folder.
     Cost: it reads two small files a run and one a measurement, so call it once a study and not once a run.
     """
+    disk.check_is_there(workdir)
     workdir, rows = Path(workdir), collect_rows(workdir)
     _write_csv(workdir / "results.csv", _columns(rows), rows)
     if measured := _measured_rows(workdir):

@@ -138,6 +138,7 @@ class RunDirectory:
         if taken := sorted({IDENTITY, CHECKSUM, UNREAD, *STARTED_ON} & config.keys()):
             raise ValueError(f"config.{taken[0]}: this name is taken by config.json; choose another one.")
         if not (self.path / "config.json").exists():
+            self.path.mkdir(parents=True, exist_ok=True)
             content = _finite({**config, **(started_on or {}), UNREAD: sorted(unread), IDENTITY: dict(identity)})
             write_json(self.path / "config.json", content | {CHECKSUM: _checksum(content)})
             return
@@ -397,11 +398,21 @@ def is_litter(path: Path) -> bool:
     """Whether a temporary file is one that nobody writes any more: its process has ended, or a day has gone by."""
     host, _, pid = path.name.removesuffix(TEMPORARY).rpartition(".")
     if pid.isdecimal() and host.endswith(f".{socket.gethostname()}"):
-        return int(pid) == os.getpid() or not os.path.exists(f"/proc/{pid}")
+        return int(pid) == os.getpid() or not _is_alive(int(pid))
     try:
         return time.time() - path.stat().st_mtime > _DAY_SECONDS
     except OSError:
         return False
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is another user's
+        pass
+    return True
 
 
 def sweep(workdir: Path | str) -> None:

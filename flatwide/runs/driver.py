@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -20,6 +21,8 @@ from flatwide.training.state import State
 
 _SEGMENT_SECONDS = 10.0  # a signal is heard, and a checkpoint can be made, at least this often
 _SMALL_CALL_SECONDS = 1.0  # the same for whole epochs in one program, whose calls cost a thousandth of that
+
+_REMOVING_SECONDS = 1.0  # that removing a folder may take, from its first file to itself
 
 
 class Outcome(NamedTuple):
@@ -226,7 +229,9 @@ def _errors_kept(directory: RunDirectory) -> Iterator[None]:
         yield
     except Stopped:
         raise
-    except Exception:
+    except Exception as error:
+        if isinstance(error, FileNotFoundError):
+            time.sleep(_REMOVING_SECONDS)
         disk.check_is_there(directory.path)
         with contextlib.suppress(OSError):  # a full disk: what went wrong first is what a user must know
             directory.write_error(traceback.format_exc())

@@ -40,7 +40,10 @@ class Silent(NamedTuple):
         if self.is_idle:
             return text + "It uses no processor time, so it is killed, and another worker goes on from the checkpoint."
         if self.is_here:
-            return text + f"It computes, as when it compiles or measures, so it is left alone. If it hangs: kill -9 {hand.pid}"
+            return (
+                text
+                + f"It computes, as when it compiles or measures, so it is left alone. If it hangs: kill -9 {hand.pid}"
+            )
         return text + (
             "Another worker takes its place, and this run once its lock is free. If it hangs, end it there: "
             f"kill -9 {hand.pid}"
@@ -102,9 +105,8 @@ class Watch:
             sign = self._signs[worker] = _Sign(beat=beat, seen=now, activity=activity, due=LEAST_SECONDS)
         idle = sign.activity.idle_seconds(process, now) if process else 0.0
         silent, is_idle = now - sign.seen, idle >= LEAST_SECONDS
-        if silent < sign.due and not is_idle or silent < LEAST_SECONDS:
-            return None
-        if not is_idle and silent < self._patience(hand.names):
+        patience = LEAST_SECONDS if is_idle else max(sign.due, self._patience(hand.names))
+        if silent < patience:
             return None
         self._signs[worker] = sign._replace(due=2 * silent)
         is_here = hand.host == socket.gethostname()

@@ -185,5 +185,6 @@ def _newly_ended(orders: Orders, left: dict[str, Task]) -> list[Outcome]:
             except ValueError as error:
                 found.append(Outcome(task, "failed", problem=str(error)))
         elif state == "failed":
-            found.append(Outcome(task, "failed", problem=directory.read_error()))
+            problem = directory.read_error() if directory.path.exists() else "its folder was removed while it trained"
+            found.append(Outcome(task, "failed", problem=problem))
     return found

@@ -119,7 +119,9 @@ def _train_one(orders: Orders, task: Task, should_stop: Callable[[], bool]) -> N
     except Exception as error:
         if disk.is_full(error) or not orders.path.exists():
             raise  # no other run would fare better
-        if directory.read_error() == told:  # it failed before it could write so itself
+        if (
+            not isinstance(error, disk.RemovedError) and directory.read_error() == told
+        ):  # it failed before it could write so itself
             driver.keep_error(task.config, orders.workdir, "".join(traceback.format_exception(error)))
         orders.mark_failed(task)
 

@@ -149,9 +149,7 @@ class Orders(NamedTuple):
 
     def write_in_hand(self, worker: str, names: list[str]) -> None:
         """Write which runs a worker trains now; if it dies, they are what it died of."""
-        known = machine.process(os.getpid())
-        where = f"{socket.gethostname()} {os.getpid()} {known.started if known else 0}"
-        self._worker_file(worker).write_text("\n".join([where, *names]))
+        self._worker_file(worker).write_text("\n".join([_where(os.getpid()), *names]))
 
     def read_in_hand(self, worker: str) -> InHand | None:
         """Read which runs a worker has in hand, or return None if no such worker has ever shown itself here."""
@@ -190,6 +188,17 @@ class Orders(NamedTuple):
 
     def _worker_file(self, worker: str) -> Path:
         return self.path.parent / f"worker-{worker}"
+
+
+def write_started(path: Path, worker: str, pid: int) -> None:
+    """Write where a worker of the orders in `path` works before it can do so itself, since it may hang before that."""
+    with suppress(FileExistsError, FileNotFoundError), open(path.parent / f"worker-{worker}", "x") as file:
+        file.write(_where(pid))
+
+
+def _where(pid: int) -> str:
+    known = machine.process(pid)
+    return f"{socket.gethostname()} {pid} {known.started if known else 0}"
 
 
 def _no_locks(path: Path) -> str:

@@ -276,6 +276,7 @@ def test_a_work_directory_that_is_removed_while_a_run_trains_is_not_made_again(t
     assert not (tmp_path / "w").exists()
 
 
+@pytest.mark.filterwarnings("ignore:Error writing persistent compilation cache entry")
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_where_a_file_cannot_grow_the_command_says_which_and_how_to_go_on(tmp_path, capfd, num_workers):
     config = tmp_path / "config.py"

@@ -92,6 +92,18 @@ def test_a_process_of_another_machine_or_a_later_one_of_the_same_id_is_never_kil
     assert process.poll() is None
 
 
+def test_a_worker_that_hangs_before_it_trains_is_killed_too(todo):
+    at_work = local.LocalCrew(Site(todo.path, threads=1))
+    at_work.start("0-0")
+    (process,) = at_work._processes.values()
+    process.send_signal(signal.SIGSTOP)
+    (silent,) = wait_for(silence.Watch(todo), {"0-0"})
+    assert "it has no run in hand" in silent.text()
+    assert silence.kill(silent)
+    process.wait(10)
+    assert at_work.ended()[0].problem.startswith("killed by SIGKILL")
+
+
 def test_a_sign_of_life_is_heard(todo, start, monkeypatch):
     monkeypatch.setattr(silence, "LEAST_SECONDS", 1.0)
     show(todo, "0-0", start(IDLE))

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flatwide import machine
+from flatwide.study import orders
 from flatwide.study.executors.crew import IDLE_SECONDS, STOP_SECONDS, STOPPED, UNABLE, Ended, Site
 
 _POLL_SECONDS = 0.05
@@ -42,6 +43,7 @@ class LocalCrew:
             stdout=subprocess.DEVNULL,
             env=os.environ | {"NPROC": threads, "OMP_NUM_THREADS": threads},
         )
+        orders.write_started(self._site.orders, worker, self._processes[worker].pid)
 
     def ended(self) -> list[Ended]:
         """Look at the exit codes."""

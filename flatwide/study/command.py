@@ -23,6 +23,7 @@ from flatwide.study.plan import Plan
 _EVERY_SECONDS = 10.0  # between progress lines, while runs end
 _QUIET_SECONDS = 60.0  # between them, while none ends
 _LIVE_SECONDS = 1.0  # between them on a terminal
+_WRITE_SECONDS = 5.0  # within which a worker writes how long a run took
 _BAR = 20  # characters
 _ENDS_WITH_COMMAND = ("local", "ray")  # executors whose workers end when the command is killed
 _REFRESH_SECONDS, _REFRESH_SHARE = 60.0, 20  # between refreshes, which take at most this part of the time
@@ -207,7 +208,8 @@ class _Progress:
         self._left = describe.to_train(tasks)
         self._estimate, self._workers, self._status = estimate, workers, StatusLine(stream)
         self._orders, self._watch = orders, watch
-        self._unlearned: list[str] = []  # runs that have ended, and whose worker has not written yet how long they took
+        # Runs that have ended: until when their worker may write how long they took, and the time with compiling.
+        self._unlearned: dict[str, tuple[float, float]] = {}
         self._num_left, self._told, self._has_news = len(tasks), time.monotonic(), False
 
     def ended(self, outcome: supervise.Outcome) -> None:
@@ -222,8 +224,8 @@ class _Progress:
         else:
             self._done += 1
             if known.status != inventory.UNMEASURED and outcome.seconds is not None:
-                self._estimate.learn(known, outcome.seconds / known.run.config["group_size"])
-                self._unlearned.append(outcome.task.name)
+                with_compiling = outcome.seconds / known.run.config["group_size"]
+                self._unlearned[outcome.task.name] = (time.monotonic() + _WRITE_SECONDS, with_compiling)
         self._has_news = True
         self.tick()
 
@@ -260,14 +262,13 @@ class _Progress:
 
     def _learn(self) -> None:
         """Take in how long runs took without compiling, which the first of a shape does for the others."""
-        waiting = []
-        for name in self._unlearned:
+        for name, (until, with_compiling) in list(self._unlearned.items()):
             seconds = self._orders.read_seconds(name)
-            if seconds is None:
-                waiting.append(name)
-            else:
+            if seconds is None and time.monotonic() > until:  # another command has trained it
+                seconds = with_compiling
+            if seconds is not None:
                 self._estimate.learn(self._known[name], seconds)
-        self._unlearned = waiting
+                del self._unlearned[name]
 
 
 def dry_run(values: Mapping[str, Any], workdir: str | os.PathLike) -> str:

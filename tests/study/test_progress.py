@@ -90,13 +90,16 @@ def test_a_terminal_shows_a_bar_in_one_line_and_messages_above_it(planned, found
 
 @pytest.mark.parametrize("seconds", [None, 3.0])
 def test_how_long_a_run_took_without_compiling_is_learnt_when_its_worker_has_written_it(
-    planned, found, tmp_path, seconds
+    planned, found, tmp_path, monkeypatch, seconds
 ):
     progress, given, _ = progress_of(planned, found, tmp_path, io.StringIO())
     task = given.groups[0][0]
     progress.ended(supervise.Outcome(task, "finished", 50.0))
     if seconds is not None:
         given.write_seconds(task.name, seconds)
-    progress._learn()
     shape = progress._known[task.name].run.shape
+    progress._learn()
+    assert progress._estimate.seconds(shape) == seconds
+    monkeypatch.setattr(command.time, "monotonic", lambda: 1e9)
+    progress._learn()
     assert progress._estimate.seconds(shape) == (seconds or 50.0)

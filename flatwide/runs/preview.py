@@ -127,7 +127,8 @@ def _memory(config: Mapping[str, Any], outline: Outline, model: Model, params: P
     kept_for_backward = _bytes(jax.eval_shape(backward, params, stats, outline.batch))
     copies = 3 + {"sgd": config["momentum"] > 0, "adam": 2, "adamw": 2}[configs.base_optimizer(config)]
     copies += configs.effective_rho(config) > 0
-    return copies * _bytes(params) + _bytes(stats) + kept_for_backward + outline.num_bytes
+    averages = config["weight_average"] != "none"
+    return (copies + averages) * _bytes(params) + (1 + averages) * _bytes(stats) + kept_for_backward + outline.num_bytes
 
 
 def _bytes(tree: PyTree) -> int:

@@ -154,6 +154,7 @@ STUDY: dict[str, Field] = {
     "exclude": Field((), "mappings"),
     "parts": Field({}, "mapping"),
     "metric": Field("test_metric", "str"),
+    "tune": Field((), "strs"),
     "executor": Field("local", "str"),
     "workers": Field(None, "int", AT_LEAST_ONE, optional=True),
     "address": Field(None, "str", optional=True),

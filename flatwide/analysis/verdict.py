@@ -12,7 +12,7 @@ from flatwide.analysis.trend import Scores, slope_of
 GROWS, LARGER, SHRINKS, SMALLER = "grows", "larger", "shrinks", "smaller"
 PEAKS, NO_TREND, UNKNOWN = "peaks", "none", ""
 
-_MOST_LEFT = 0.5  # of a slope or a rise without a width that it is said to rest on
+_MOST_LEFT = 0.5  # of a slope without a width that it is said to rest on
 
 
 class Verdict(NamedTuple):
@@ -22,7 +22,7 @@ class Verdict(NamedTuple):
       the ends; NO_TREND where none of these is shown, and UNKNOWN below two widths or seeds.
     rise: the gain at the largest width less the weighted mean of the smaller half, with its interval.
     p_value: of no trend, two-sided: the larger one of the slope and of the rise; 1 where they disagree.
-    rests_on: parameters of each width without which the trend is not shown, and less than half of it is left.
+    rests_on: parameters of each width without which the trend is not shown, and less than half of the slope is left.
     peak: parameters of the width with the largest gain; None but for PEAKS.
     peaks_at: those of the widths that cannot be told from it, a 95 % set.
     is_certain: whether there are three seeds, three widths and some spread from seed to seed.
@@ -63,7 +63,7 @@ def verdict(found: Scores, *, level: float = 0.95) -> Verdict:
         rests_on = tuple(
             size
             for index, size in enumerate(found.num_params)
-            if len(found.num_params) > 2 and _is_needed(found, index, slope, rise, level=level)
+            if len(found.num_params) > 2 and _is_needed(found, index, slope, level=level)
         )
         words = {1: (GROWS, LARGER), -1: (SHRINKS, SMALLER)}[direction]
         kind = words[bool(rests_on)]
@@ -106,16 +106,15 @@ def rise_of(found: Scores, *, level: float = 0.95) -> intervals.Mean:
     return intervals.mean(found.gains[-1] - smaller, level=level, stretch=found.stretch)
 
 
-def _is_needed(found: Scores, width: int, slope: intervals.Mean, rise: intervals.Mean, *, level: float) -> bool:
-    """Whether the trend is not shown without a width, and less than half of the slope or of the rise is left.
+def _is_needed(found: Scores, width: int, slope: intervals.Mean, *, level: float) -> bool:
+    """Whether the trend is not shown without a width, and less than half of the slope is left.
 
-    Fewer widths make longer intervals, so that the first alone would be true of most widths of a steady trend.
+    Fewer widths make longer intervals, so that the first alone would be true of most widths of a steady trend. The rise
+    of one is smaller without an end by itself.
     """
     rest = found.without(width)
-    slope_left, rise_left = slope_of(rest, level=level), rise_of(rest, level=level)
-    if _direction(rest, slope_left, rise_left):
-        return False
-    return slope_left.mean / slope.mean < _MOST_LEFT or rise_left.mean / rise.mean < _MOST_LEFT
+    left = slope_of(rest, level=level)
+    return not _direction(rest, left, rise_of(rest, level=level)) and left.mean / slope.mean < _MOST_LEFT
 
 
 def _direction(found: Scores, slope: intervals.Mean, rise: intervals.Mean) -> int:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flatwide.analysis import answer
+from flatwide.analysis import answer, selection, trend, verdict, widths
 
 SIZES = (100, 1000, 10_000)
 
@@ -177,3 +177,29 @@ def test_whose_the_growth_is_needs_intervals():
     text = answer.answer(long_table(table))
     assert "getting worse" not in text
     assert "the seeds cannot tell" in text
+
+
+def test_no_sentence_says_what_its_interval_denies():
+    """Eighty tables made to mislead: ruined and hopeless runs, ties, holes, widths of very unequal noise."""
+    generator = np.random.default_rng(0)
+    for _ in range(80):
+        num_widths, num_seeds, num_rhos = generator.integers(1, 6), generator.integers(2, 7), generator.integers(1, 6)
+        shape = (num_widths, num_seeds, num_rhos + 1)
+        table = 5 + generator.choice([0, 0.001, 1, 10], size=(num_widths, 1, 1)) * generator.normal(size=shape)
+        table[..., 1:] += generator.choice([0, 0.1, 3, 30]) * generator.normal(size=(num_widths, 1, 1))
+        if generator.random() < 0.3:
+            table[..., -1] -= 50 * (generator.random(shape[:2]) < 0.5)
+        if generator.random() < 0.3:
+            table = np.round(table)
+        runs = long_table(table, widths=[10**place for place in range(1, num_widths + 1)])
+        text, cells = answer.answer(runs), widths.by_width(runs)
+        gains, scores = selection.correct_all(cells), trend.scores(cells)
+        ends = [gains[0], gains[-1]]
+        assert text.startswith("The gain of SAM") == any(one.low > 0 for one in ends)
+        assert "does not help" not in text or all(one.high < 0 for one in ends)
+        slope = trend.of_scores(scores)
+        for words, sign in (("grow", 1), ("shrink", -1)):
+            if re.search(f"{words}s? with width", text):
+                rise = verdict.rise_of(scores)
+                assert min(sign * end for end in (slope.low, slope.high, rise.low, rise.high)) > 0
+                assert sign * (gains[-1].gain - gains[0].gain) > 0

@@ -45,10 +45,13 @@ def test_a_peak_has_the_widths_that_cannot_be_told_from_it():
 
 
 def test_a_slope_without_a_rise_is_no_growth():
-    """The largest width is no better than the smaller half; the slope is that of the others."""
-    found = scores((0, 0, 4, 4.1, 0.3), noise=0.5, weights=(1, 1, 1, 5, 0.2))
+    """The two smaller widths are noisy in a way that the slope does not see and the rise does."""
+    found = scores((0, 1, 2, 3))
+    unseen = np.array([-4, 3, -3, 4, 0.5])
+    found.gains[:2] += np.outer([1, -3], unseen)
     assert trend.slope_of(found).low > 0
-    assert verdict.verdict(found).kind != verdict.GROWS
+    assert verdict.rise_of(found).low < 0
+    assert verdict.verdict(found).kind == verdict.NO_TREND
 
 
 def test_the_rise_weighs_the_smaller_half():

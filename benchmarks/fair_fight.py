@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--cells", default="4:8,8:8")
     args = parser.parse_args()
     print(
-        "| runs | seeds | base cells | SAM cells | covers | for one base cell | t over the scores | t at the best | its bias |"
+        "| runs | seeds | base cells | SAM cells | covers | for one base cell | t of scores | t at best | its bias |"
     )
     print("|---|---|---|---|---|---|---|---|---|")
     for num_seeds in map(int, args.seeds.split(",")):

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from flatwide import registry
 from flatwide.figures import save
-from flatwide.figures.gallery import gallery
+from flatwide.figures.fair import tuned_figures
+from flatwide.figures.gallery import GAIN, gallery
 from flatwide.figures.tables import to_csv
 from flatwide.report import charts, latex, output, page
 from flatwide.report.content import Source, content
@@ -47,6 +48,8 @@ def export(
     options: dict[str, Any] = {"metric": metric, "choose_by": choose_by}
     summed = summary(runs, **options, tune=tune)
     drawn = gallery(runs, **options, curves=curves, series=series, arrays=arrays, interactive=True)
+    if tune:
+        drawn = [*tuned_figures(runs, **options, tune=tune, interactive=True, section=GAIN), *drawn]
     figures = [(figure, charts.spec_of(figure)) for figure in drawn]
     found = content(runs, summed, figures, source, **options, tune=tune)
     output.write_page(page_path, page.render(found))

@@ -45,9 +45,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="3,5,8")
     parser.add_argument("--cells", default="4:8,8:8")
     args = parser.parse_args()
-    print(
-        "| runs | seeds | base cells | SAM cells | covers | for one base cell | t of scores | t at best | its bias |"
-    )
+    print("| runs | seeds | base cells | SAM cells | covers | for one base cell | t of scores | t at best | its bias |")
     print("|---|---|---|---|---|---|---|---|---|")
     for num_seeds in map(int, args.seeds.split(",")):
         for text in args.cells.split(","):

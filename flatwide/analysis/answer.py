@@ -270,9 +270,20 @@ def _fair(shown: Mapping[str, tuned.Comparison], units: _Units, base: str, tune:
     decided = verdicts.verdict(one.scores)
     trend_text = f", and {_verb(decided)}" if decided.kind else ""
     untuned = f" With the {chosen} that {base} chooses for both, it is {same}." if same else ""
+    if at_edge := [name for name in amounts if name != tuned.SAME and _at_edge(shown[name], pair.width)]:
+        untuned += f" A choice is at the end of its grid ({'; '.join(at_edge)}): a better one may lie beyond."
     return (
         f"Where SAM and {base} each choose their own {chosen}, by the other seeds, the gain of SAM at {size} is "
         f"{amounts[tuned.TUNED]}{trend_text}{f'; {listed}' if listed else ''}.{untuned}"
+    )
+
+
+def _at_edge(one: tuned.Comparison, width: Any) -> bool:
+    """Whether an arm's choice at one width is the least or greatest value that was tried."""
+    return any(
+        pair.base.edges(found.base_at) or pair.sam.edges(found.sam_at)
+        for pair, found in zip(one.pairs, one.gains, strict=True)
+        if pair.width == width
     )
 
 

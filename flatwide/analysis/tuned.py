@@ -43,12 +43,23 @@ class Arm(NamedTuple):
 
     settings: of each cell, rho and the tuned fields.
     values: [seeds, cells], what is compared. choices: the same shape, what is chosen by; larger is better.
+    tried: the settings of all its cells, those that may not be chosen among them.
     """
 
     settings: tuple[Mapping[str, Any], ...]
     seeds: tuple[int, ...]
     values: np.ndarray
     choices: np.ndarray
+    tried: tuple[Mapping[str, Any], ...] = ()
+
+    def edges(self, at: Mapping[str, Any]) -> list[str]:
+        """List the numeric fields in which a cell is at the end of what was tried, so that a better may lie beyond."""
+        found = []
+        for name, value in at.items():
+            known = {cell[name] for cell in self.tried}
+            numbers = len(known) > 1 and all(isinstance(entry, (int, float)) for entry in known)
+            found += [name] if numbers and value in (min(known), max(known)) else []
+        return found
 
     def at(self, seeds: Sequence[int]) -> "Arm":
         """Keep some of the seeds."""
@@ -69,6 +80,11 @@ class Pair(NamedTuple):
     sam: Arm
     sign: int
     same: np.ndarray | None = None
+
+    @property
+    def num_sam(self) -> int:
+        """The number of cells that SAM may choose from."""
+        return len(self.sam.settings) if self.same is None else int(self.same.sum(axis=1).max())
 
 
 class Gain(NamedTuple):
@@ -110,7 +126,8 @@ class Comparison(NamedTuple):
             [gain.scores[pair.base.seeds.index(seed)] for seed in seeds]
             for pair, gain in zip(self.pairs, self.gains, strict=True)
         ]
-        num_sam, num_base = (max(len(arm.settings) for arm in arms) for arms in zip(*self._arms, strict=True))
+        num_sam = max(pair.num_sam for pair in self.pairs)
+        num_base = max(len(pair.base.settings) for pair in self.pairs)
         stretch = 1.0
         if len(seeds) > 1:
             stretch = selection.stretch_of_scores(
@@ -123,10 +140,6 @@ class Comparison(NamedTuple):
             weights=_weights(self.pairs, len(seeds)),
             stretch=stretch,
         )
-
-    @property
-    def _arms(self) -> list[tuple[Arm, Arm]]:
-        return [(pair.sam, pair.base) for pair in self.pairs]
 
 
 def tuned_gain(
@@ -144,8 +157,9 @@ def tuned_gain(
       runs, width, metric, choose_by: as for `gain.gain_by_width`, but the runs may differ in other columns.
     Returns: one row a part, comparison and width: the columns that tell parts apart, `comparison`, `length` (of SAM, in
       epochs or steps), the width, `num_params`, `base` and `sam` (means of the scores), `base_choice` and `sam_choice`
-      (of all seeds together, as text), `num_base_cells` and `num_sam_cells`, `tuned_gain`, `tuned_standard_error`,
-      `tuned_low`, `tuned_high` (95 %) and `num_seeds`. The comparisons:
+      (of all seeds together, as text), `base_at_edge` and `sam_at_edge` (fields in which that is the least or greatest
+      value that was tried, so that a better may lie beyond), `num_base_cells` and `num_sam_cells`, `tuned_gain`,
+      `tuned_standard_error`, `tuned_low`, `tuned_high` (95 %) and `num_seeds`. The comparisons:
       same settings: SAM at those that the base chooses, so that it chooses rho only: the gain without tuning;
       tuned: each arm at its own;
       twice as long: the same, over base runs of twice SAM's length, as many gradients;
@@ -172,8 +186,10 @@ def rows(one: Comparison, *, width: str) -> list[dict[str, Any]]:
             "sam": gain.sam,
             "base_choice": settings_text(gain.base_at),
             "sam_choice": settings_text(gain.sam_at),
+            "base_at_edge": " ".join(pair.base.edges(gain.base_at)),
+            "sam_at_edge": " ".join(pair.sam.edges(gain.sam_at)),
             "num_base_cells": len(pair.base.settings),
-            "num_sam_cells": len(pair.sam.settings),
+            "num_sam_cells": pair.num_sam,
             "tuned_gain": gain.gain,
             "tuned_standard_error": gain.standard_error,
             "tuned_low": gain.low,
@@ -279,6 +295,7 @@ def _arm(runs: list[dict[str, Any]], settings: Sequence[str], columns: Sequence[
         seeds=tuple(seeds),
         values=values[:, kept],
         choices=sign * choices[:, kept],
+        tried=tuple(dict(zip(settings, key, strict=True)) for key in keys),
     )
 
 
@@ -331,8 +348,7 @@ def compare(pair: Pair, *, ratio: float, level: float = 0.95) -> Gain:
     together = pair.sam.values[:, sam_at[-1]] - pair.base.values[:, base_at[-1]]
     scores = pair.sign * (sam - base)
     error = max(float(np.std(one, ddof=1)) for one in (scores, together)) / math.sqrt(n)
-    num_sam = len(pair.sam.settings) if pair.same is None else int(pair.same.sum(axis=1).max())
-    limit = selection.critical_value(n, num_sam, num_base=len(pair.base.settings), ratio=ratio, level=level)
+    limit = selection.critical_value(n, pair.num_sam, num_base=len(pair.base.settings), ratio=ratio, level=level)
     center, reach = float(scores.mean()), limit * error
     return Gain(
         scores=scores,

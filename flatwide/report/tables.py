@@ -241,8 +241,8 @@ def _tuned(rows: list[Row], front: Front, write: Units, base: str) -> KeyTable:
             words[row["comparison"]],
             write.value(row["base"]),
             write.value(row["sam"]),
-            row["base_choice"],
-            row["sam_choice"],
+            row["base_choice"] + (" *" if row["base_at_edge"] else ""),
+            row["sam_choice"] + (" *" if row["sam_at_edge"] else ""),
             write.gain(row["tuned_gain"]),
             write.interval(row["tuned_low"], row["tuned_high"]),
             f"{int(row['num_base_cells'])}, {int(row['num_sam_cells'])}",
@@ -252,7 +252,8 @@ def _tuned(rows: list[Row], front: Front, write: Units, base: str) -> KeyTable:
     ]
     note = (
         "Each seed is scored at the settings that the other seeds choose, in both arms alike; the choices shown are "
-        "those of all seeds. The 95 % intervals are simulated for the number of seeds and of settings."
+        "those of all seeds, with a star where one is at the end of its grid, so that a better may lie beyond. The 95 % "
+        "intervals are simulated for the number of seeds and of settings."
     )
     columns = [
         *front.columns,

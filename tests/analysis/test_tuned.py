@@ -92,6 +92,17 @@ def test_each_seed_is_scored_where_the_others_choose(size):
     assert (found[tuned.TUNED, size]["num_base_cells"], found[tuned.TUNED, size]["num_sam_cells"]) == (3, 6)
 
 
+def test_a_choice_at_the_end_of_its_grid_is_named():
+    found = gains(study())[tuned.TUNED, 1000]
+    assert found["base_at_edge"] == "learning_rate"  # 0.01 is the least
+    assert "learning_rate" not in found["sam_at_edge"]  # 0.1 is in the middle
+    assert "A choice is at the end of its grid (tuned; twice as long;" in answer.answer(study(), tune=["learning_rate"])
+    runs = study()
+    lowest = runs[runs.learning_rate == 0.01].assign(learning_rate=0.001, test_metric=np.nan, status="diverged")
+    lowest["test_metric_average"] = np.nan
+    assert gains(pd.concat([runs, lowest]))[tuned.TUNED, 1000]["base_at_edge"] == ""
+
+
 def test_comparisons_are_those_that_have_runs():
     assert {name for name, _ in gains(study())} == set(tuned._ARMS)
     short = study(average=False)

@@ -252,8 +252,8 @@ def _tuned(rows: list[Row], front: Front, write: Units, base: str) -> KeyTable:
     ]
     note = (
         "Each seed is scored at the settings that the other seeds choose, in both arms alike; the choices shown are "
-        "those of all seeds, with a star where one is at the end of its grid, so that a better may lie beyond. The 95 % "
-        "intervals are simulated for the number of seeds and of settings."
+        "those of all seeds, with a star where one is at the end of its grid, so that a better may lie beyond. The "
+        "95 % intervals are simulated for the number of seeds and of settings."
     )
     columns = [
         *front.columns,

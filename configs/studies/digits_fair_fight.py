@@ -2,7 +2,7 @@
 
 Run:     python main.py --workdir=runs/digits_fair_fight --config=configs/studies/digits_fair_fight.py
 Axes:    six learning rates; SGD for 60 and for 120 epochs, SAM at five radii for 60; one hidden layer of 16 to 128
-         neurons; 8 seeds: 1,344 runs. Half of the labels are wrong. Every run also scores the average of its weights.
+         neurons; 8 seeds: 1344 runs. Half of the labels are wrong. Every run also scores the average of its weights.
 Source:  ours, after the paper's figures 5a, 18 and 20. Data: scikit-learn's digits, nothing to download.
 """
 

@@ -13,14 +13,13 @@ data, 143 stopped by SIGTERM (130 by Ctrl-C) after its state was saved.
 import argparse
 import functools
 import os
-import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from flatwide import config as configs
 from flatwide import registry
-from flatwide.runs import commands
+from flatwide.runs import commands, disk, signals
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 
@@ -78,11 +77,18 @@ def main(arguments: list[str]) -> int:
     except BrokenPipeError:
         raise
     except OSError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        print(_problem(error), file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         print("interrupted before the first step; nothing was trained.", file=sys.stderr)
         return 130
+
+
+def _problem(error: OSError) -> str:
+    """Say what is wrong with files or the disk, and how to go on."""
+    if disk.is_full(error):
+        return disk.full_text(error, "the work directory")
+    return str(error) if isinstance(error, disk.RemovedError) else f"{type(error).__name__}: {error}"
 
 
 def _preview(config: Mapping[str, Any], workdir: str) -> int:
@@ -113,7 +119,7 @@ def _run(config: Mapping[str, Any], workdir: str, *, keep: Callable[[], Any]) ->
     from flatwide.runs.table import write_results
 
     _check_workdir(workdir)
-    received, problem = _signals(), ""
+    received, problem = signals.heard(), ""
     try:
         runner.run(config, workdir, should_stop=lambda: bool(received), on_start=keep)
     except driver.Stopped as stopped:
@@ -146,7 +152,7 @@ def _measure(arguments: list[str]) -> int:
     if request is None:
         print(measure_command.USAGE)
         return DONE
-    received = _signals()
+    received = signals.heard()
     try:
         counts = measure_command.run(request, should_stop=lambda: bool(received))
     except supervise.Stopped as stopped:
@@ -159,14 +165,6 @@ def _measure(arguments: list[str]) -> int:
         failed = f", {counts['failed']} failed" if counts["failed"] else ""
         print(f"measured: {counts['done']} runs{failed}. Tables: {request.workdir}/results.csv, measurements.csv")
     return FAILED if counts["failed"] else DONE
-
-
-def _signals() -> list[int]:
-    """Give a list to which SIGTERM and Ctrl-C are added from now on."""
-    received: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, frame: received.append(number))
-    return received
 
 
 def _preview_study(values: Mapping[str, Any], faults: list[str], workdir: str) -> int:
@@ -200,11 +198,11 @@ def _study(values: Mapping[str, Any], faults: list[str], workdir: str, *, keep: 
 
     _check_study(values, faults)
     _check_workdir(workdir)
-    metric = values["study"].get("metric", configs.STUDY["metric"].default)
-    received = _signals()
+    metric, tune = (values["study"].get(name, configs.STUDY[name].default) for name in ("metric", "tune"))
+    received = signals.heard()
 
     def refresh(num_planned: int, is_over: bool) -> None:
-        _report(workdir, metric=metric, num_planned=num_planned, is_over=is_over)
+        _report(workdir, metric=metric, tune=tune, num_planned=num_planned, is_over=is_over)
 
     try:
         summary = command.run(values, workdir, should_stop=lambda: bool(received), on_start=keep, refresh=refresh)
@@ -214,22 +212,22 @@ def _study(values: Mapping[str, Any], faults: list[str], workdir: str, *, keep: 
     except supervise.WorkerError as error:
         print(error, file=sys.stderr)
         return FAILED
-    print(_study_summary(summary, workdir, metric=metric))
+    print(_study_summary(summary, workdir, metric=metric, tune=tune))
     return DONE if summary.num_done == summary.num_runs else FAILED
 
 
-def _report(workdir: str, *, metric: str, num_planned: int, is_over: bool) -> None:
+def _report(workdir: str, *, metric: str, tune: Sequence[str], num_planned: int, is_over: bool) -> None:
     """Write the report of a study, and its figures at the end; what goes wrong with it must not end the study."""
     from flatwide import report
 
     try:
-        report.write(workdir, metric=metric, num_planned=num_planned, formats=("svg",) if is_over else ())
+        report.write(workdir, metric=metric, tune=tune, num_planned=num_planned, formats=("svg",) if is_over else ())
     except Exception as error:
         if is_over:
             print(f"the report was not written: {type(error).__name__}: {error}", file=sys.stderr)
 
 
-def _study_summary(summary: Any, workdir: str, *, metric: str) -> str:
+def _study_summary(summary: Any, workdir: str, *, metric: str, tune: Sequence[str]) -> str:
     """Give the answer of a study, and say where the rest is."""
     import flatwide
     from flatwide.analysis.answer import answer
@@ -240,7 +238,7 @@ def _study_summary(summary: Any, workdir: str, *, metric: str) -> str:
     done = f"runs: {summary.num_done} of {summary.num_runs} done{diverged}{failed}{lacking}"
     lines = [f"{done}. Table: {workdir}/results.csv"]
     if summary.num_done + summary.num_unmeasured:
-        lines = [answer(flatwide.load(workdir), metric=metric), *lines, f"report: {workdir}/report.html"]
+        lines = [answer(flatwide.load(workdir), metric=metric, tune=tune), *lines, f"report: {workdir}/report.html"]
     return "\n".join(lines)
 
 

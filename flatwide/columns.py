@@ -41,6 +41,10 @@ RESULT_FIELDS = {
     "test_metric_at_best_validation": ResultField(
         "test metric of the evaluation with the best validation metric", _NUMBER
     ),
+    "test_loss_average": ResultField("as `test_loss`, of the averaged weights", _NUMBER),
+    "test_metric_average": ResultField("as `test_metric`, of the averaged weights", _NUMBER),
+    "validation_loss_average": ResultField("as `validation_loss`, of the averaged weights", _NUMBER),
+    "validation_metric_average": ResultField("as `validation_metric`, of the averaged weights", _NUMBER),
     "test_chance_metric": ResultField(
         "test metric of the best prediction that is the same for every example, such as the most frequent class",
         _NUMBER,

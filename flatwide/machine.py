@@ -3,6 +3,50 @@
 import os
 import platform
 from pathlib import Path
+from typing import NamedTuple
+
+
+class Process(NamedTuple):
+    """What the system knows of a process of this machine.
+
+    started: clock ticks since the machine was booted; with the id it tells a process from a later one of the same id.
+    cpu_seconds: of all its threads. waits_for_disk: whether a thread is in a call that no signal interrupts.
+    """
+
+    started: int
+    cpu_seconds: float
+    waits_for_disk: bool
+
+
+class Activity:
+    """For how long a process has done nothing: it neither used a processor nor waited for a disk."""
+
+    def __init__(self, now: float):
+        self._cpu_seconds, self._at = 0.0, now
+
+    def idle_seconds(self, known: Process, now: float) -> float:
+        """Take in what is known of the process now, and return for how long it has been idle."""
+        used = known.cpu_seconds - self._cpu_seconds
+        if known.waits_for_disk or used > _IDLE_SHARE * (now - self._at):
+            self._cpu_seconds, self._at = known.cpu_seconds, now
+        return now - self._at
+
+
+_IDLE_SHARE = 0.01  # of the time on a processor: a process below that computes nothing
+
+
+def process(pid: int) -> Process | None:
+    """Look up a process; None where there is none, it has ended, or the system has no `/proc`."""
+    try:
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        threads = [path.read_text().rpartition(")")[2].split()[0] for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+    except OSError:
+        return None
+    if state in "ZX":
+        return None
+    ticks = int(fields[10]) + int(fields[11])
+    seconds = ticks / os.sysconf("SC_CLK_TCK")
+    return Process(started=int(fields[18]), cpu_seconds=seconds, waits_for_disk="D" in threads)
 
 
 def available() -> int:

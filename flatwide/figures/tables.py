@@ -5,6 +5,8 @@ import io
 import math
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from flatwide import csv_cells
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -21,9 +23,9 @@ def to_csv(table: Table) -> str:
     """Write a table as CSV; floats are read back to the last bit."""
     columns = list(dict.fromkeys(name for row in table for name in row) if isinstance(table, list) else table.columns)
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(to_rows(table))
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(map(csv_cells.encode, columns))
+    writer.writerows([csv_cells.encode(row.get(name, "")) for name in columns] for row in to_rows(table))
     return text.getvalue()
 
 

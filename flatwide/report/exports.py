@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from flatwide import registry
 from flatwide.analysis import fields
 from flatwide.figures import save
-from flatwide.figures.gallery import gallery
+from flatwide.figures.fair import tuned_figures
+from flatwide.figures.gallery import GAIN, gallery
 from flatwide.figures.tables import to_csv
 from flatwide.report import charts, latex, output, page
 from flatwide.report.content import Source, content
@@ -28,6 +29,7 @@ def export(
     folder: Path,
     metric: str,
     choose_by: str | None,
+    tune: Sequence[str] = (),
     curves: Mapping[str, list[dict[str, Any]]] | None,
     series: Mapping[str, list[dict[str, Any]]] | None = None,
     arrays: Mapping[tuple[str, str], Mapping[str, Any]] | None = None,
@@ -35,7 +37,9 @@ def export(
 ) -> Path:
     """Write the page, the summary, and where there are formats figures and tables in `folder`.
 
-    Args: metric, choose_by, curves, series, arrays: as for `figures.gallery.gallery`.
+    Args:
+      tune: fields that base and SAM each choose for themselves.
+      metric, choose_by, curves, series, arrays: as for `figures.gallery.gallery`.
     Raises: ValueError if a format is not known, a column is missing, or another's file is in the way.
     """
     from flatwide.analysis.summary import summary
@@ -44,12 +48,14 @@ def export(
         raise ValueError(registry.unknown("format", strangers[0], FORMATS))
     runs = fields.with_collapsed(runs)
     options: dict[str, Any] = {"metric": metric, "choose_by": choose_by}
-    summed = summary(runs, **options)
+    summed = summary(runs, **options, tune=tune)
     drawn = gallery(
         runs, **options, curves=curves, series=series, arrays=arrays, interactive=True, are_ours=source.are_ours
     )
+    if tune:
+        drawn = [*tuned_figures(runs, **options, tune=tune, interactive=True, section=GAIN), *drawn]
     figures = [(figure, charts.spec_of(figure)) for figure in drawn]
-    found = content(runs, summed, figures, source, **options)
+    found = content(runs, summed, figures, source, **options, tune=tune)
     output.write_page(page_path, page.render(found))
     if summary_path:
         write_atomically(summary_path, to_csv(summed))

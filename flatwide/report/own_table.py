@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flatwide import config as configs
+from flatwide import csv_cells
 from flatwide.analysis import fields
 from flatwide.analysis import table as tables
 from flatwide.columns import COLLAPSED, RESULT_FIELDS
@@ -130,7 +131,9 @@ def read(table_path: Path) -> Any:
         raise ValueError(f"{table_path}: expected a CSV file with a line of column names ({error}).") from error
     if not len(found):
         raise ValueError(f"{table_path}: it has no rows; expected one a run.")
-    return found
+    texts = [name for name in found.columns if not pd.api.types.is_numeric_dtype(found[name])]
+    found = found.assign(**{name: found[name].map(csv_cells.decode, na_action="ignore") for name in texts})
+    return found.rename(columns=csv_cells.decode)
 
 
 def _check_own(found: Any, name: str, metric: str) -> None:

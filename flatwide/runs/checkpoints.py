@@ -67,13 +67,13 @@ def save(directory: Path | str, step: int, tree: PyTree, *, extra: dict[str, Any
 def write(path: Path, step: int, tree: PyTree, *, extra: dict[str, Any]) -> None:
     """Write one file atomically, as `save` does, and remove none."""
     directory = path.parent
-    directory.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(exist_ok=True)
     arrays, dtypes = _to_numpy(tree)
     metadata = {"step": int(step), "dtypes": dtypes, "extra": extra}
     temporary = directory / _TEMPORARY
     try:
         temporary.unlink(missing_ok=True)  # not opened: it may be a link
-        with open(temporary, "xb+") as file:
+        with disk.named(path), open(temporary, "xb+") as file:
             _write(file, arrays, metadata)
             file.flush()
             os.fsync(file.fileno())

@@ -11,6 +11,7 @@ import json
 import math
 import os
 import socket
+import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ _METRICS = [name for name in RESULT_FIELDS if name.startswith(("train_metric", "
 
 CHECKSUM = "checksum"  # in config.json and result.json, of their other entries, so that an edited one is noticed
 IDENTITY = "identity"  # an entry of config.json beside the config fields, and so are these: what the run started on
+TEMPORARY = ".tmp"  # the end of the name of a file that is being written
+_DAY_SECONDS = 24 * 3600.0
 STARTED_ON = ("num_devices", "matmul_precision")
 UNREAD = "unread"  # likewise: the names of the fields that the run did not read
 
@@ -79,10 +82,31 @@ class RunDirectory:
                 raise BusyError(
                     f"{self.path}: another process ({holder}) trains this run; wait until it ends, or end it first."
                 ) from None
-            file.truncate(0)
-            file.write(f"{os.getpid()} on {socket.gethostname()}")
-            file.flush()
+            with disk.named(file.name):
+                file.truncate(0)
+                file.write(f"{os.getpid()} on {socket.gethostname()}")
+                file.flush()
+            self._sweep()
             yield
+
+    def _sweep(self) -> None:
+        """Remove what killed processes left half written; whoever holds the lock of a run writes all of its files."""
+        for folder in (self.path, self.checkpoints, self.path / "snapshots", self.path / "measurements"):
+            for path in folder.glob(f"*{TEMPORARY}"):
+                if is_litter(path):
+                    path.unlink(missing_ok=True)
+
+    def holder(self) -> str | None:
+        """Return who trains or measures this run, as its lock says, or None where the lock can be had."""
+        try:
+            with disk.open_regular(self.path / "lock", "r", follow=False) as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return file.read(200).strip() or "just started"
+        except OSError:
+            pass
+        return None
 
     def _open_lock(self) -> IO[str]:
         path = self.path / "lock"
@@ -114,6 +138,7 @@ class RunDirectory:
         if taken := sorted({IDENTITY, CHECKSUM, UNREAD, *STARTED_ON} & config.keys()):
             raise ValueError(f"config.{taken[0]}: this name is taken by config.json; choose another one.")
         if not (self.path / "config.json").exists():
+            self.path.mkdir(parents=True, exist_ok=True)
             content = _finite({**config, **(started_on or {}), UNREAD: sorted(unread), IDENTITY: dict(identity)})
             write_json(self.path / "config.json", content | {CHECKSUM: _checksum(content)})
             return
@@ -188,8 +213,8 @@ class RunDirectory:
 
     def write_error(self, text: str) -> None:
         """Append a traceback to the run's error file: it, or a measurement of it, failed, and may be tried again."""
-        self.error_file.parent.mkdir(parents=True, exist_ok=True)
-        with disk.open_regular(self.error_file, "a") as file:
+        self.error_file.parent.mkdir(exist_ok=True)
+        with disk.named(self.error_file), disk.open_regular(self.error_file, "a") as file:
             file.write(text.rstrip("\n") + "\n")
 
     def read_error(self) -> str:
@@ -213,7 +238,7 @@ class RunDirectory:
         Returns: what was appended.
         Raises: ValueError if the row has a column that the file has not.
         """
-        with disk.open_regular(self.metrics_file, "ab+") as file:
+        with disk.named(self.metrics_file), disk.open_regular(self.metrics_file, "ab+") as file:
             file.seek(0)
             header = file.readline().decode().rstrip("\n")
             columns = header.split(",") if header else list(new[0])
@@ -349,19 +374,53 @@ def _read_json(path: Path) -> dict[str, Any] | None:
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file that is whole or not there, whatever kills the process or the machine."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)  # a killed process may have left one, and a link would be written through
+    """Write a file that is whole or not there, whatever kills the process or the machine.
+
+    Its folder may be new; the one above it must be there, so that no half of a removed work directory is made again.
+    """
+    temporary = path.with_name(f"{path.name}.{socket.gethostname()}.{os.getpid()}{TEMPORARY}")
+    with disk.named(path):
+        path.parent.mkdir(exist_ok=True)
+        temporary.unlink(missing_ok=True)  # a killed process may have left one, and a link would be written through
+        try:
+            with open(temporary, "x" if isinstance(content, str) else "xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+
+
+def is_litter(path: Path) -> bool:
+    """Whether a temporary file is one that nobody writes any more: its process has ended, or a day has gone by."""
+    host, _, pid = path.name.removesuffix(TEMPORARY).rpartition(".")
+    if pid.isdecimal() and host.endswith(f".{socket.gethostname()}"):
+        return int(pid) == os.getpid() or not _is_alive(int(pid))
     try:
-        with open(temporary, "x" if isinstance(content, str) else "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        return time.time() - path.stat().st_mtime > _DAY_SECONDS
+    except OSError:
+        return False
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is another user's
+        pass
+    return True
+
+
+def sweep(workdir: Path | str) -> None:
+    """Remove what killed processes left half written beside the runs of a work directory."""
+    for folder in (Path(workdir), Path(workdir) / "commands", Path(workdir) / "figures"):
+        for path in folder.glob(f"*{TEMPORARY}"):
+            if is_litter(path):
+                path.unlink(missing_ok=True)
 
 
 def _shown(identity: Mapping[str, Any], name: str) -> str:

@@ -1,13 +1,52 @@
 """Open files that others may have replaced: only regular ones, since a pipe hangs its reader, a device has no end."""
 
+import contextlib
+import errno
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 
 class UnreadableError(ValueError):
     """A file that cannot be read, such as one that another user keeps to himself; what it holds may be intact."""
+
+
+class RemovedError(OSError):
+    """A folder was removed while it was in use."""
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, a quota, the largest file that may be written
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether something could not be written because there is no space for it."""
+    return isinstance(error, OSError) and error.errno in _FULL
+
+
+def full_text(error: OSError, workdir: Path | str) -> str:
+    """Say what could not be written, and how to go on."""
+    return (
+        f"{error.filename or workdir}: it could not be written ({error.strerror}). Free some space, and give the same "
+        "command again: each run goes on from its last checkpoint."
+    )
+
+
+def check_is_there(folder: str | os.PathLike) -> None:
+    """Raise RemovedError if a folder in use is not there any more, so that no half of it is made again."""
+    if not os.path.isdir(folder):
+        raise RemovedError(f"{folder}: the folder was removed while it was in use; nothing was made again.")
+
+
+@contextlib.contextmanager
+def named(path: Path | str) -> Iterator[None]:
+    """Name the file in errors of writing to it, which the system leaves nameless."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 def open_regular(path: Path | str, mode: str = "rb", *, follow: bool = True) -> IO[Any]:

@@ -2,12 +2,13 @@
 
 import contextlib
 import os
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from flatwide import config as configs
-from flatwide.runs import jax_settings
+from flatwide.runs import disk, jax_settings
 from flatwide.runs.build import assemble
 from flatwide.runs.directory import BusyError, RunDirectory
 from flatwide.runs.experiment import Experiment, take_epochs_together
@@ -20,6 +21,8 @@ from flatwide.training.state import State
 
 _SEGMENT_SECONDS = 10.0  # a signal is heard, and a checkpoint can be made, at least this often
 _SMALL_CALL_SECONDS = 1.0  # the same for whole epochs in one program, whose calls cost a thousandth of that
+
+_REMOVING_SECONDS = 1.0  # that removing a folder may take, from its first file to itself
 
 
 class Outcome(NamedTuple):
@@ -49,12 +52,14 @@ def train(
     Returns: the content of `result.json`; at once if the run is done already.
     """
     directory, identity, wanted = _find(config, workdir)
-    num_devices = None
+    num_devices, was_there = None, os.path.isdir(workdir)
     if directory.read_result() is None:
         # All that can be wrong with a config is found here, before the run has a directory.
         threads = jax_settings.start(wanted)
         built, state = _build(config)
         num_devices = devices.count(built.sharding)
+    if was_there:  # compiling takes a while
+        disk.check_is_there(workdir)
     with _opened(directory, config, identity, wanted, num_devices):
         on_start()
         if (result := directory.read_result()) is not None:
@@ -97,6 +102,8 @@ def train_together(
             except BusyError as error:
                 outcomes[place] = Outcome("busy", str(error))
             except Exception as error:
+                if disk.is_full(error):
+                    raise  # no other run would fare better
                 outcomes[place] = _failed(config, workdir, error)
         for place, outcome in _train_together(opened, should_stop):
             outcomes[place] = outcome
@@ -121,6 +128,8 @@ def _train_together(
                     yield place, Outcome(recording.finish()["status"])
                     open_places.discard(place)
             except Exception as error:
+                if disk.is_full(error):
+                    raise
                 yield place, _failed(built.config, recording.directory.path.parents[1], error)
                 open_places.discard(place)
         if open_places and should_stop():
@@ -131,7 +140,9 @@ def _train_together(
         built, recording = opened[place]
         try:
             outcome = Outcome(recording.finish()["status"])
-        except Exception as error:  # its metrics.csv was changed meanwhile, or the disk is full
+        except Exception as error:  # its metrics.csv was changed meanwhile
+            if disk.is_full(error):
+                raise
             outcome = _failed(built.config, recording.directory.path.parents[1], error)
         yield place, outcome
 
@@ -148,6 +159,7 @@ def keep_error(config: Mapping[str, Any], workdir: str | os.PathLike, text: str)
 
 
 def _failed(config: Mapping[str, Any], workdir: str | os.PathLike, error: Exception) -> Outcome:
+    disk.check_is_there(workdir)
     keep_error(config, workdir, "".join(traceback.format_exception(error)))
     return Outcome("failed", f"{type(error).__name__}: {error}")
 
@@ -217,7 +229,10 @@ def _errors_kept(directory: RunDirectory) -> Iterator[None]:
         yield
     except Stopped:
         raise
-    except Exception:
+    except Exception as error:
+        if isinstance(error, FileNotFoundError):
+            time.sleep(_REMOVING_SECONDS)
+        disk.check_is_there(directory.path)
         with contextlib.suppress(OSError):  # a full disk: what went wrong first is what a user must know
             directory.write_error(traceback.format_exc())
         raise

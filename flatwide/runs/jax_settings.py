@@ -1,10 +1,11 @@
 """JAX's own settings: threads, precision, and where compiled programs are kept."""
 
 import os
+import time
 from pathlib import Path
 
 import jax
-from jax._src import xla_bridge  # nothing public tells whether JAX has started
+from jax._src import compilation_cache, xla_bridge  # nothing public tells of torn entries, or whether JAX has started
 
 from flatwide import machine
 from flatwide.config import ConfigError
@@ -60,8 +61,70 @@ def start(threads: int) -> int:
     if getattr(jax.config, "jax_default_matmul_precision", None) is None:
         jax.config.update("jax_default_matmul_precision", EXACT)
     if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(cache / "flatwide" / "compiled"))
+        if (folder := _cache_folder()) is None:
+            return in_effect  # each start compiles anew
+        jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     return in_effect
+
+
+def _cache_folder() -> Path | None:
+    """Make the folder of compiled programs; None where there is no home, or nothing can be written there."""
+    try:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        folder = base / "flatwide" / "compiled"
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # the latter where no home is known
+        return None
+    return folder if os.access(folder, os.W_OK) else None
+
+
+def _read_or_remove(cache_key: str, *args, **options):
+    """Read a compiled program as JAX does, and remove an entry that cannot be read.
+
+    A process that is killed while JAX writes an entry leaves half of one. JAX would warn of it at every later start,
+    compile again, and not replace it.
+    """
+    try:
+        return _read_compiled(cache_key, *args, **options)
+    except Exception:
+        folder = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
+        path = Path(folder or "") / f"{cache_key}-cache"
+        if path.is_file():
+            path.unlink(missing_ok=True)
+        return None, None
+
+
+_read_compiled = compilation_cache.get_executable_and_time
+compilation_cache.get_executable_and_time = _read_or_remove
+
+
+class _Compiling:
+    """The time spent on tracing and compiling; traces within traces are counted once."""
+
+    def __init__(self):
+        self._total, self._spans = 0.0, list[tuple[float, float]]()
+        jax.monitoring.register_event_duration_secs_listener(self._add)
+
+    def _add(self, event: str, duration_secs: float, **kwargs: str | int) -> None:
+        del kwargs
+        if event.startswith("/jax/core/compile/"):
+            now = time.monotonic()
+            while self._spans and self._spans[-1][0] >= now - duration_secs:
+                self._spans.pop()
+            self._spans.append((now - duration_secs, now))
+
+    def seconds(self) -> float:
+        """Return the total; not to be called from within a trace."""
+        self._total += sum(end - start for start, end in self._spans)
+        self._spans.clear()
+        return self._total
+
+
+_compiling = _Compiling()
+
+
+def compile_seconds() -> float:
+    """Return how many seconds this process has spent on tracing and compiling since this module was imported."""
+    return _compiling.seconds()

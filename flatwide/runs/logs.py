@@ -56,9 +56,43 @@ class TensorBoard:
         """Open the file at the first value: the first step need not wait for the import, a third of a second."""
         from tensorboardX import SummaryWriter
 
+        if not Path(str(self._directory)).is_dir():  # the library would make it again
+            raise FileNotFoundError(f"{self._directory}: the folder was removed while it was in use.")
+
         # The library names a file by the second: a run that resumes within one would overwrite its own events.
         suffix = f".{time.time_ns()}"
         return SummaryWriter(str(self._directory), purge_step=self._purge_step, filename_suffix=suffix)
+
+
+class StatusLine:
+    """Keep one live line in sight on a terminal; elsewhere each line is a plain one."""
+
+    def __init__(self, stream: TextIO | None = None):
+        self._stream = sys.stderr if stream is None else stream
+        self.is_live = self._stream.isatty()
+        self._line = ""  # the live line that is in sight
+
+    def show(self, line: str) -> None:
+        """Show a line; on a terminal in place of the one before it."""
+        if self.is_live:
+            self._line = line[: shutil.get_terminal_size().columns - 1]  # a line that wraps could not be overwritten
+            self._write(f"\r{self._line}{_ERASE_TO_END}")
+        else:
+            self._write(f"{line}\n")
+
+    def message(self, text: str) -> None:
+        """Print a line that stays."""
+        self._write(f"\r{text}{_ERASE_TO_END}\n{self._line}" if self._line else f"{text}\n")
+
+    def close(self) -> None:
+        """Leave the live line in sight and go to the next one."""
+        if self._line:
+            self._write("\n")
+        self._line = ""
+
+    def _write(self, text: str) -> None:
+        self._stream.write(text)
+        self._stream.flush()
 
 
 class Progress:
@@ -82,13 +116,11 @@ class Progress:
         clock: Callable[[], float] = time.monotonic,
     ):
         self._num_steps, self._steps_per_epoch = num_steps, steps_per_epoch
-        self._stream = sys.stderr if stream is None else stream
-        self._clock = clock
-        self._is_live = self._stream.isatty()
-        self._every_steps, self._every_seconds = (1, _LIVE_SECONDS) if self._is_live else (every_steps, every_seconds)
+        self._status, self._clock = StatusLine(stream), clock
+        is_live = self._status.is_live
+        self._every_steps, self._every_seconds = (1, _LIVE_SECONDS) if is_live else (every_steps, every_seconds)
         self._first: tuple[int, float] | None = None  # step and time of the first update: compiling is behind it
         self._shown: tuple[int, float] | None = None  # step and time of the last line
-        self._line = ""  # the live line that is in sight
         self._values = ""
 
     def update(self, step: int, values: Mapping[str, float | None] | None = None) -> None:
@@ -99,22 +131,15 @@ class Progress:
         if not self._is_due(step, now):
             return
         self._shown = step, now
-        line = self._text(step, now)
-        if self._is_live:
-            self._line = line[: shutil.get_terminal_size().columns - 1]  # a line that wraps could not be overwritten
-            self._write(f"\r{self._line}{_ERASE_TO_END}")
-        else:
-            self._write(f"{line}\n")
+        self._status.show(self._text(step, now))
 
     def message(self, text: str) -> None:
         """Print a line of its own."""
-        self._write(f"\r{text}{_ERASE_TO_END}\n{self._line}" if self._line else f"{text}\n")
+        self._status.message(text)
 
     def close(self) -> None:
         """Leave the live line in sight and go to the next one."""
-        if self._line:
-            self._write("\n")
-        self._line = ""
+        self._status.close()
 
     def _is_due(self, step: int, now: float) -> bool:
         if self._shown is None:
@@ -133,10 +158,6 @@ class Progress:
             rate = (step - first_step) / (now - first_time)
             parts += [f"{rate:.3g} steps/s", f"{duration_text((self._num_steps - step) / rate)} left"]
         return "  ".join([*parts, self._values]).rstrip()
-
-    def _write(self, text: str) -> None:
-        self._stream.write(text)
-        self._stream.flush()
 
 
 def values_text(values: Mapping[str, float | None]) -> str:

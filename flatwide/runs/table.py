@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flatwide import csv_cells
 from flatwide.columns import RESULT_FIELDS
 from flatwide.config import SCHEMA, digest
 from flatwide.runs import disk, records
@@ -51,8 +52,10 @@ def write_results(workdir: Path | str) -> Path:
     """Rebuild `results.csv`, and `measurements.csv` where something was measured, from the run directories.
 
     Each is written atomically.
+    Raises: RemovedError if there is no such folder.
     Cost: it reads two small files a run and one a measurement, so call it once a study and not once a run.
     """
+    disk.check_is_there(workdir)
     workdir, rows = Path(workdir), collect_rows(workdir)
     _write_csv(workdir / "results.csv", _columns(rows), rows)
     if measured := _measured_rows(workdir):
@@ -68,8 +71,10 @@ def _measured_rows(workdir: Path | str) -> list[dict[str, Any]]:
 def _write_csv(path: Path, columns: Sequence[str], rows: list[dict[str, Any]]) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([["" if row.get(name) is None else row[name] for name in columns] for row in rows])
+    writer.writerow(map(csv_cells.encode, columns))
+    writer.writerows(
+        [["" if row.get(name) is None else csv_cells.encode(row[name]) for name in columns] for row in rows]
+    )
     write_atomically(path, text.getvalue())
 
 

@@ -1,24 +1,31 @@
 """Plan, train and tabulate a study, or tell what it would do."""
 
+import contextlib
 import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
+from flatwide import config as configs
 from flatwide.runs import preview
-from flatwide.runs.directory import RunDirectory, run_directories
-from flatwide.runs.logs import duration_text
+from flatwide.runs.directory import RunDirectory, run_directories, sweep
+from flatwide.runs.logs import StatusLine, duration_text
 from flatwide.runs.table import write_results
-from flatwide.study import describe, executors, inventory, orders, plan, supervise
+from flatwide.study import describe, executors, inventory, orders, plan, silence, supervise
 from flatwide.study.executors import Site
 from flatwide.study.inventory import Inventory, Known
 from flatwide.study.orders import Orders, Task
 from flatwide.study.plan import Plan
 
-_EVERY_SECONDS = 10.0  # between progress lines
+_EVERY_SECONDS = 10.0  # between progress lines, while runs end
+_QUIET_SECONDS = 60.0  # between them, while none ends
+_LIVE_SECONDS = 1.0  # between them on a terminal
+_WRITE_SECONDS = 5.0  # within which a worker writes how long a run took
+_BAR = 20  # characters
+_ENDS_WITH_COMMAND = ("local", "ray")  # executors whose workers end when the command is killed
 _REFRESH_SECONDS, _REFRESH_SHARE = 60.0, 20  # between refreshes, which take at most this part of the time
 
 
@@ -60,6 +67,8 @@ def run(
     planned = plan.expand(values)
     found = inventory.take(planned, workdir)
     inventory.check(found)
+    sweep(workdir)
+    orders.sweep(workdir)
     estimate = describe.Estimate(found)
     for line in describe.heading(planned, found, num_workers=num_workers(planned, found), estimate=estimate):
         print(line, file=out, flush=True)
@@ -79,9 +88,13 @@ def run(
             stream=out,
             estimate=estimate,
         )
-    finally:
-        if run_directories(workdir):
-            rebuild(is_over=True)
+    except BaseException:
+        with contextlib.suppress(OSError):  # what ended the study is what a user must know
+            if run_directories(workdir):
+                rebuild(is_over=True)
+        raise
+    if run_directories(workdir):
+        rebuild(is_over=True)
     refused = [known for known in found.known if known.status in inventory.REFUSED]
     for known in refused:
         print(f"kept and not trained: {known.problem}", file=out)
@@ -114,33 +127,56 @@ def _train(
         on_start()
         return 0
     settings, workers = planned.settings, num_workers(planned, found)
-    given = _give_orders(tasks, workdir, estimate, tensorboard=settings.tensorboard)
+    given = _give_orders(planned, tasks, workdir, estimate)
     site = Site(orders=given.path, threads=threads(planned), study=settings.study)
-    progress = _Progress(found, tasks, estimate, workers=workers, stream=stream)
+    shapes = {known.directory.name: known.run.shape for known in tasks}
+
+    def patience(names: Iterable[str]) -> float:
+        seen = (estimate.seconds(shapes[name]) for name in names)
+        return max(silence.LEAST_SECONDS, silence.TIMES_MEDIAN * max((s for s in seen if s), default=0.0))
+
+    watch = silence.Watch(given, patience=patience)
+    progress = _Progress(found, tasks, estimate, orders=given, watch=watch, workers=workers, stream=stream)
     refreshed, took = time.monotonic(), 0.0
     try:
         crew = executors.find(settings.executor)(site)
         on_start()
-        for outcome in supervise.supervise(given, crew, workers=workers, should_stop=should_stop):
+        options: dict[str, Any] = {"should_stop": should_stop, "watch": watch, "tell": progress.message}
+        for outcome in supervise.supervise(given, crew, workers=workers, **options):
             if outcome is not None:
                 progress.ended(outcome)
-            elif (now := time.monotonic()) - refreshed > max(_REFRESH_SECONDS, _REFRESH_SHARE * took):
+                continue
+            progress.tick()
+            if (now := time.monotonic()) - refreshed > max(_REFRESH_SECONDS, _REFRESH_SHARE * took):
                 rebuild()
                 refreshed = time.monotonic()
                 took = refreshed - now
     finally:
+        progress.close()
         orders.remove(given)
     return progress.counts["failed"]
 
 
-def _give_orders(tasks: list[Known], workdir: str, estimate: "describe.Estimate", *, tensorboard: bool) -> Orders:
-    """Write down what is to do, the group that takes longest first, so that none is left alone at the end."""
+def _give_orders(planned: Plan, tasks: list[Known], workdir: str, estimate: "describe.Estimate") -> Orders:
+    """Write down what is to do.
+
+    Base runs (rho 0) come first: each gain is a difference to one, so that a study that is cut off has the base of all
+    that it has trained. Then comes the group that takes longest, so that none is left alone at the end.
+    """
     groups: dict[tuple, list[Known]] = {}
     for known in tasks:
         groups.setdefault(known.run.shape, []).append(known)
-    longest = sorted(groups.values(), key=lambda group: -len(group) * estimate.cost(group[0]))
-    named = [[Task(known.directory.name, dict(known.run.config)) for known in group] for group in longest]
-    return orders.write(workdir, named, tensorboard=tensorboard)
+
+    def rank(group: list[Known]) -> tuple[bool, float]:
+        return configs.effective_rho(group[0].run.config) != 0, -len(group) * estimate.cost(group[0])
+
+    named = [
+        [Task(known.directory.name, dict(known.run.config)) for known in group]
+        for group in sorted(groups.values(), key=rank)
+    ]
+    settings = planned.settings
+    may_outlive = settings.executor not in _ENDS_WITH_COMMAND
+    return orders.write(workdir, named, tensorboard=settings.tensorboard, may_outlive=may_outlive)
 
 
 def threads(planned: Plan) -> int:
@@ -159,17 +195,28 @@ def num_workers(planned: Plan, found: Inventory) -> int:
 
 
 class _Progress:
-    """Tell now and then how many runs are done and how long the rest will take."""
+    """Tell now and then how many runs are done and how long the rest will take, also while none ends."""
 
     def __init__(
-        self, found: Inventory, tasks: list[Known], estimate: "describe.Estimate", *, workers: int, stream: TextIO
+        self,
+        found: Inventory,
+        tasks: list[Known],
+        estimate: "describe.Estimate",
+        *,
+        orders: Orders,
+        watch: silence.Watch,
+        workers: int,
+        stream: TextIO,
     ):
         self.counts: Counter[str] = Counter()
         self._known = {known.directory.name: known for known in tasks}
         self._total, self._done = len(found.known), found.count(*inventory.DONE)
         self._left = describe.to_train(tasks)
-        self._estimate, self._workers, self._stream = estimate, workers, stream
-        self._num_left, self._told = len(tasks), time.monotonic()
+        self._estimate, self._workers, self._status = estimate, workers, StatusLine(stream)
+        self._orders, self._watch = orders, watch
+        # Runs that have ended: until when their worker may write how long they took, and the time with compiling.
+        self._unlearned: dict[str, tuple[float, float]] = {}
+        self._num_left, self._told, self._has_news = len(tasks), time.monotonic(), False
 
     def ended(self, outcome: supervise.Outcome) -> None:
         """Count a run that ended."""
@@ -179,23 +226,55 @@ class _Progress:
         self._left[known.run.shape] -= known.status != inventory.UNMEASURED
         if outcome.status == "failed":
             directory = known.directory
-            line = f"failed: {directory.name}: {outcome.problem}; see {directory.error_file}"
-            print(line, file=self._stream, flush=True)
+            self.message(f"failed: {directory.name}: {outcome.problem}; see {directory.error_file}")
         else:
             self._done += 1
-            self._estimate.learn(known, outcome.seconds)
-        now = time.monotonic()
-        if now - self._told >= _EVERY_SECONDS or self._num_left == 0:
-            self._told = now
-            print(self._text(), file=self._stream, flush=True)
+            if known.status != inventory.UNMEASURED and outcome.seconds is not None:
+                with_compiling = outcome.seconds / known.run.config["group_size"]
+                self._unlearned[outcome.task.name] = (time.monotonic() + _WRITE_SECONDS, with_compiling)
+        self._has_news = True
+        self.tick()
+
+    def tick(self) -> None:
+        """Tell how far the study is, if it is time."""
+        every = _LIVE_SECONDS if self._status.is_live else _EVERY_SECONDS if self._has_news else _QUIET_SECONDS
+        is_over = self._has_news and self._num_left == 0
+        if time.monotonic() - self._told >= every or is_over:
+            self._told, self._has_news = time.monotonic(), False
+            self._status.show(self._text())
+
+    def message(self, text: str) -> None:
+        """Print a line that stays."""
+        self._status.message(text)
+
+    def close(self) -> None:
+        """Leave the live line in sight."""
+        self._status.close()
 
     def _text(self) -> str:
+        self._learn()
+        training = {name: age for name, age in self._watch.training().items() if name in self._known}
         parts = [f"runs {self._done}/{self._total}"]
+        if self._status.is_live:
+            full = _BAR * self._done // max(1, self._total)
+            parts.insert(0, f"[{'#' * full}{'-' * (_BAR - full)}]")
         parts += [f"{count} {status}" for status in ("diverged", "failed") if (count := self.counts[status])]
+        parts += [f"{len(training)} in training"] if training and self._num_left else []
         if any(self._left.values()) and self._estimate.has_seen:
-            seconds = self._estimate.total(self._left) / self._workers
+            begun = [(self._known[name].run.shape, age) for name, age in training.items()]
+            seconds = self._estimate.left(self._left, workers=self._workers, training=begun)
             parts.append(f"about {duration_text(seconds)} left")
         return "  ".join(parts)
+
+    def _learn(self) -> None:
+        """Take in how long runs took without compiling, which the first of a shape does for the others."""
+        for name, (until, with_compiling) in list(self._unlearned.items()):
+            seconds = self._orders.read_seconds(name)
+            if seconds is None and time.monotonic() > until:  # another command has trained it
+                seconds = with_compiling
+            if seconds is not None:
+                self._estimate.learn(self._known[name], seconds)
+                del self._unlearned[name]
 
 
 def dry_run(values: Mapping[str, Any], workdir: str | os.PathLike) -> str:

@@ -2,7 +2,7 @@
 
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from flatwide import config as configs
@@ -23,16 +23,16 @@ class Estimate:
 
     def __init__(self, found: Inventory):
         self._costs: dict[tuple, float] = {}
-        self._seen: dict[tuple, list[float]] = {}
+        self._seen: dict[tuple, dict[str, float]] = {}
         for known in found.known:
             if known.run.shape not in self._costs:
                 self._costs[known.run.shape] = _cost(known.run)
-            self.learn(known, known.seconds)
+            if known.seconds is not None:  # of a group that advanced together, each has the time of all
+                self.learn(known, known.seconds / known.run.config["group_size"])
 
-    def learn(self, known: Known, seconds: float | None) -> None:
-        """Take in how long a run took."""
-        if seconds is not None:
-            self._seen.setdefault(known.run.shape, []).append(seconds)
+    def learn(self, known: Known, seconds: float) -> None:
+        """Take in how long a run took, by the best that is known of it so far."""
+        self._seen.setdefault(known.run.shape, {})[known.directory.name] = seconds
 
     def cost(self, known: Known) -> float:
         """Give the arithmetic of a run, in a unit of no meaning."""
@@ -46,13 +46,28 @@ class Estimate:
     def seconds(self, shape: tuple) -> float | None:
         """Give the median of the runs of a shape, the first of which has compiled; None if none is done."""
         seen = self._seen.get(shape)
-        return statistics.median_low(seen) if seen else None
+        return statistics.median_low(seen.values()) if seen else None
 
-    def total(self, left: Mapping[tuple, int]) -> float:
-        """Estimate the seconds that runs take one after another; a shape not seen yet by its arithmetic."""
-        known = {shape: seconds for shape in self._costs if (seconds := self.seconds(shape)) is not None}
-        rate = sum(known.values()) / max(sum(self._costs[shape] for shape in known), 1.0)
-        return sum(count * known.get(shape, rate * self._costs[shape]) for shape, count in left.items())
+    def run_seconds(self, shape: tuple) -> float:
+        """Estimate the seconds of a run; of a shape not seen yet by its arithmetic."""
+        if (seen := self.seconds(shape)) is not None:
+            return seen
+        known = {other: seconds for other in self._costs if (seconds := self.seconds(other)) is not None}
+        return sum(known.values()) / max(sum(self._costs[other] for other in known), 1.0) * self._costs[shape]
+
+    def left(self, left: Mapping[tuple, int], *, workers: int, training: Sequence[tuple[tuple, float]] = ()) -> float:
+        """Estimate the seconds until the last of some runs has ended.
+
+        Args:
+          left: how many of each shape. training: shape and age in seconds of those among them that have begun.
+        """
+        seconds = {shape: self.run_seconds(shape) for shape, count in left.items() if count}
+        remaining = [max(0.0, seconds[shape] - age) for shape, age in training if shape in seconds]
+        if sum(left.values()) <= len(remaining):
+            return max(remaining, default=0.0)
+        passed = sum(min(age, seconds[shape]) for shape, age in training if shape in seconds)
+        total = sum(count * seconds[shape] for shape, count in left.items() if count) - passed
+        return max(total / workers, *seconds.values())
 
 
 def heading(planned: Plan, found: Inventory, *, num_workers: int, estimate: Estimate) -> list[str]:
@@ -74,7 +89,7 @@ def heading(planned: Plan, found: Inventory, *, num_workers: int, estimate: Esti
     lines += list(dict.fromkeys(text for run in planned.runs if (text := _measured_text(run.config))))
     if left := to_train(found.to_do()):
         unseen = sum(estimate.seconds(shape) is None for shape in left)
-        time = duration_text(estimate.total(left) / num_workers)
+        time = duration_text(estimate.left(left, workers=num_workers))
         if not estimate.has_seen:
             time = "unknown until runs of some shape are done"
         elif unseen:

@@ -24,15 +24,16 @@ if TYPE_CHECKING:
     import pandas as pd
 
 USAGE = """python main.py measure W --measurements=NAME[,NAME ...] [--where="num_neurons=='(300,100)' and rho>0"]
-                         [--epochs=0,10 | --epochs=all] [--examples=1000] [--workers=N] [--dry_run]"""
-_EVERY_SECONDS = 10.0  # between progress lines
+                         [--epochs=0,10 | --epochs=all] [--examples=1000] [--workers=N] [--trust] [--dry_run]"""
+_EVERY_SECONDS, _QUIET_SECONDS = 10.0, 60.0  # between progress lines: while runs end, and while none does
 
 
 class Request(NamedTuple):
     """What is to be measured.
 
     where: a condition on the columns of the results table, or "" for all runs. epochs: of snapshots, besides the end;
-    None for all that are kept. workers: processes; None for as many as the cores allow.
+    None for all that are kept. workers: processes; None for as many as the cores allow. trusts: whether Python files
+    that the runs' configs name may be run.
     """
 
     workdir: Path
@@ -42,6 +43,7 @@ class Request(NamedTuple):
     num_examples: int = configs.SCHEMA["measure_examples"].default
     workers: int | None = None
     is_dry: bool = False
+    trusts: bool = False
 
 
 class _Parser(argparse.ArgumentParser):
@@ -58,7 +60,7 @@ def read(arguments: list[str]) -> Request | None:
     parser.add_argument("workdir", nargs="?")
     for name in ("measurements", "where", "epochs", "examples", "workers"):
         parser.add_argument(f"--{name}")
-    for name in ("--dry_run", "--help", "-h"):
+    for name in ("--dry_run", "--trust", "--help", "-h"):
         parser.add_argument(name, action="store_true")
     flags = parser.parse_args(arguments)
     if flags.help or flags.h:
@@ -93,6 +95,7 @@ def read(arguments: list[str]) -> Request | None:
         num_examples=examples,
         workers=counts["workers"],
         is_dry=flags.dry_run,
+        trusts=flags.trust,
     )
 
 
@@ -129,6 +132,8 @@ def run(
     """
     out, workdir = stream or sys.stderr, os.fspath(request.workdir)
     tasks = _tasks(request)
+    if not request.trusts:
+        _check_files(request, tasks)
     missing = {task.name: records.missing(_directory(request, task), task.config) for task in tasks}
     left = [task for task in tasks if missing[task.name]]
     num_missing = sum(map(len, missing.values()))
@@ -155,21 +160,29 @@ def _hand_out(
     groups: dict[Any, list[Task]] = {}
     for task in left:  # runs of one network share compiled programs
         groups.setdefault(task.config["network"], []).append(task)
+    orders.sweep(request.workdir)
     given = orders.write(request.workdir, list(groups.values()), tensorboard=False)
     told, ended = time.monotonic(), 0
+
+    def tell(text: str) -> None:
+        print(text, file=stream, flush=True)
+
     try:
         crew = LocalCrew(Site(orders=given.path, threads=max(1, machine.available() // workers)))
-        for outcome in supervise.supervise(given, crew, workers=workers, should_stop=should_stop):
+        for outcome in supervise.supervise(given, crew, workers=workers, should_stop=should_stop, tell=tell):
             if outcome is None:
+                if time.monotonic() - told >= _QUIET_SECONDS:
+                    told = time.monotonic()
+                    tell(f"measured {ended}/{len(left)} runs")
                 continue
             ended += 1
             counts["failed" if outcome.status == "failed" else "done"] += 1
             if outcome.status == "failed":
                 log = _directory(request, outcome.task).error_file
-                print(f"failed: {outcome.task.name}: {outcome.problem}; see {log}", file=stream, flush=True)
+                tell(f"failed: {outcome.task.name}: {outcome.problem}; see {log}")
             if time.monotonic() - told >= _EVERY_SECONDS or ended == len(left):
                 told = time.monotonic()
-                print(f"measured {ended}/{len(left)} runs", file=stream, flush=True)
+                tell(f"measured {ended}/{len(left)} runs")
     finally:
         orders.remove(given)
 
@@ -190,6 +203,27 @@ def _tasks(request: Request) -> list[Task]:
     if faults:
         raise configs.ConfigError(faults[:5])
     return [task for _, task in sorted(chosen, key=lambda entry: (-entry[0], entry[1].name))]
+
+
+def _check_files(request: Request, tasks: list[Task]) -> None:
+    """Refuse runs whose configs name Python files, which measuring would run: they may be somebody else's.
+
+    Raises: ConfigError that names the files.
+    """
+    named: dict[str, str] = {}
+    for task in tasks:
+        config = _directory(request, task).read_config()
+        files = (config.get(field) for field in configs.MAY_BE_OWN)
+        named |= {file: task.name for file in files if isinstance(file, str) and registry.is_own_file(file)}
+    if named:
+        files = ", ".join(sorted(named))
+        raise configs.ConfigError(
+            [
+                f"measure {request.workdir}: the config of {next(iter(named.values()))} names a Python file, which "
+                f"measuring would run: {files}. Read it, and add --trust if you trust it; or leave these runs out with "
+                "--where."
+            ]
+        )
 
 
 def _not_kept(request: Request, tasks: list[Task]) -> Counter[int]:

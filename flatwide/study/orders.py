@@ -7,18 +7,27 @@ number of workers, on any machines that see the same files, may follow the same 
 import datetime
 import fcntl
 import json
+import math
 import os
 import socket
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from flatwide import config as configs
+from flatwide import machine
 from flatwide.runs import records
 from flatwide.runs.directory import RunDirectory, write_atomically
 
 _VALID = "valid"  # the file that is there as long as workers are to follow the orders
+_COMMAND = "command"  # the file that the study's command has locked, and whose time it renews, as long as it lives
+_SHOW_SECONDS = 5.0  # between two renewals
+_LOOK_SECONDS = 0.5
+_BEGIN_SECONDS = 3600.0  # within which a command that has written its orders takes its lock
+_OUTLIVED_SECONDS = 7 * 24 * 3600.0  # without a sign of life, after which no job follows the orders of a dead command
+_DEAD_SECONDS = 90.0  # without one, after which a command is dead; a network's file system may hide one for a minute
 
 
 class Task(NamedTuple):
@@ -30,6 +39,22 @@ class Task(NamedTuple):
     name: str
     config: dict[str, Any]
     trains: bool = True
+
+
+class LocksError(RuntimeError):
+    """Locks of files do not keep the processes of other machines out."""
+
+
+class InHand(NamedTuple):
+    """What a worker says of itself.
+
+    names: the runs that it trains now. host, pid: where it works. started: as in `machine.Process`, 0 where unknown.
+    """
+
+    names: tuple[str, ...] = ()
+    host: str = ""
+    pid: int = 0
+    started: int = 0
 
 
 class Orders(NamedTuple):
@@ -44,9 +69,13 @@ class Orders(NamedTuple):
     groups: tuple[tuple[Task, ...], ...]
     tensorboard: bool
 
+    def directory(self, task: Task) -> RunDirectory:
+        """Return the directory of a run."""
+        return RunDirectory(self.workdir / "runs" / task.name)
+
     def state(self, task: Task) -> str:
         """Tell "done", "failed" (since the orders were given) or "open"."""
-        directory = RunDirectory(self.workdir / "runs" / task.name)
+        directory = self.directory(task)
         if (directory.path / "result.json").exists() and not _is_unmeasured(directory, task):
             return "done"
         return "failed" if (self.path.parent / f"failed-{task.name}").exists() else "open"
@@ -72,6 +101,42 @@ class Orders(NamedTuple):
         (self.path.parent / _VALID).unlink(missing_ok=True)
 
     @contextmanager
+    def held(self) -> Iterator[Callable[[], None]]:
+        """Hold the lock of the command that sees these orders carried out; give what shows that it lives."""
+        with open(self.path.parent / _COMMAND, "a") as file:
+            with suppress(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shown = time.monotonic()
+
+            def show() -> None:
+                nonlocal shown
+                if time.monotonic() - shown > _SHOW_SECONDS:
+                    os.utime(file.fileno())
+                    shown = time.monotonic()
+
+            yield show
+
+    def check_locks(self, should_stop: Callable[[], bool]) -> None:
+        """Check that a lock of the command keeps this worker out, as locks of runs must keep out other workers.
+
+        Where the lock can be had, the command has either died, which is no fault, or this machine does not see its
+        locks; a living command shows itself.
+
+        Raises: LocksError in the latter case.
+        """
+        path = self.path.parent / _COMMAND
+        try:
+            with open(path, "r+") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                first, began = path.stat().st_mtime_ns, time.monotonic()
+                while time.monotonic() - began < _DEAD_SECONDS and not should_stop():
+                    time.sleep(_LOOK_SECONDS)
+                    if path.stat().st_mtime_ns != first:
+                        raise LocksError(_no_locks(path))
+        except (BlockingIOError, FileNotFoundError):  # it is locked as it should be, or nobody commands
+            return
+
+    @contextmanager
     def claim(self, number: int) -> Iterator[bool]:
         """Try to be the worker that begins a group, so that no two compile its program at once."""
         with open(self.path.parent / f"group-{number}", "a") as file:
@@ -83,15 +148,65 @@ class Orders(NamedTuple):
             yield True
 
     def write_in_hand(self, worker: str, names: list[str]) -> None:
-        """Say which runs a worker trains now; if it dies, they are what it died of."""
-        (self.path.parent / f"worker-{worker}").write_text("\n".join([socket.gethostname(), *names]))
+        """Write which runs a worker trains now; if it dies, they are what it died of."""
+        self._worker_file(worker).write_text("\n".join([_where(os.getpid()), *names]))
 
-    def read_in_hand(self, worker: str) -> list[str] | None:
-        """Read which runs a worker had in hand, or None if no such worker has ever shown itself here."""
+    def read_in_hand(self, worker: str) -> InHand | None:
+        """Read which runs a worker has in hand, or return None if no such worker has ever shown itself here."""
         try:
-            return (self.path.parent / f"worker-{worker}").read_text().split("\n")[1:]
+            where, *names = self._worker_file(worker).read_text().split("\n")
+            host, pid, started = where.split(" ")
         except FileNotFoundError:
             return None
+        except ValueError:  # it is being written
+            return InHand()
+        return InHand(names=tuple(names), host=host, pid=int(pid), started=int(started))
+
+    def beat(self, worker: str) -> None:
+        """Show that a worker is alive, by the time of its file."""
+        with suppress(FileNotFoundError):  # the command has ended
+            os.utime(self._worker_file(worker))
+
+    def last_beat(self, worker: str) -> int:
+        """Return when a worker was last known to be alive, in nanoseconds of the file system's clock; 0 if never."""
+        try:
+            return self._worker_file(worker).stat().st_mtime_ns
+        except FileNotFoundError:
+            return 0
+
+    def write_seconds(self, name: str, seconds: float) -> None:
+        """Write how long a run took without compiling, for the estimate of the others."""
+        with suppress(FileNotFoundError):  # the command has ended
+            (self.path.parent / f"seconds-{name}").write_text(repr(seconds))
+
+    def read_seconds(self, name: str) -> float | None:
+        """Read how long a run took without compiling, or return None where that is not known."""
+        try:
+            return float((self.path.parent / f"seconds-{name}").read_text())
+        except (OSError, ValueError):
+            return None
+
+    def _worker_file(self, worker: str) -> Path:
+        return self.path.parent / f"worker-{worker}"
+
+
+def write_started(path: Path, worker: str, pid: int) -> None:
+    """Write where a worker of the orders in `path` works before it can do so itself, since it may hang before that."""
+    with suppress(FileExistsError, FileNotFoundError), open(path.parent / f"worker-{worker}", "x") as file:
+        file.write(_where(pid))
+
+
+def _where(pid: int) -> str:
+    known = machine.process(pid)
+    return f"{socket.gethostname()} {pid} {known.started if known else 0}"
+
+
+def _no_locks(path: Path) -> str:
+    return (
+        f"{path.parents[2]}: {socket.gethostname()} does not see the lock that the study's command holds on {path}, so "
+        "two machines could train one run at once. Mount this file system with locks that other machines see (no "
+        "`nolock`, `local_lock` or `localflock`), or choose another --workdir."
+    )
 
 
 def _is_unmeasured(directory: RunDirectory, task: Task) -> bool:
@@ -101,17 +216,29 @@ def _is_unmeasured(directory: RunDirectory, task: Task) -> bool:
         return False  # its result is damaged, which whoever reads that says
 
 
-def write(workdir: Path | str, groups: list[list[Task]], *, session: str | None = None, tensorboard: bool) -> Orders:
+def write(
+    workdir: Path | str,
+    groups: list[list[Task]],
+    *,
+    session: str | None = None,
+    tensorboard: bool,
+    may_outlive: bool = False,
+) -> Orders:
     """Write orders into a folder of their own, `workdir/study/<session>`.
 
     Args:
       session: None for the time and this process.
+      may_outlive: whether workers may follow the orders after their command was killed.
     Raises: ConfigError if files cannot be locked there.
     """
     workdir = Path(workdir).resolve()
     session = session or f"{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}-{os.getpid()}"
     path = workdir / "study" / session / "orders.json"
-    content = {"groups": [[task._asdict() for task in group] for group in groups], "tensorboard": tensorboard}
+    content = {
+        "groups": [[task._asdict() for task in group] for group in groups],
+        "tensorboard": tensorboard,
+        "may_outlive": may_outlive,
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     (path.parent / _VALID).touch()
     _check_locks(path.parent / _VALID)
@@ -138,10 +265,39 @@ def read(path: Path | str) -> Orders:
 
 def remove(orders: Orders) -> None:
     """Remove the folder of orders that are carried out: everything that a user wants is in the runs."""
-    for path in orders.path.parent.iterdir():
-        path.unlink(missing_ok=True)
-    with suppress(OSError):  # a worker that ends late has left a trace
-        os.rmdir(orders.path.parent)
+    _remove(orders.path.parent)
+
+
+def sweep(workdir: Path | str) -> None:
+    """Remove the orders of commands that were killed, unless workers may follow them still."""
+    for folder in (Path(workdir) / "study").glob("*/"):
+        if (folder / "orders.json").exists() or (folder / _VALID).exists():
+            with suppress(OSError):  # somebody else removes it, or it is another user's
+                if time.time() - max(path.stat().st_mtime for path in folder.iterdir()) > _seconds_kept(folder):
+                    _remove(folder)
+
+
+def _seconds_kept(folder: Path) -> float:
+    """Return how long orders are kept without any sign of life."""
+    try:
+        with open(folder / _COMMAND, "r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            written = json.loads((folder / "orders.json").read_text())
+        return 0.0 if written.get("may_outlive") is False else _OUTLIVED_SECONDS
+    except BlockingIOError:
+        return math.inf  # the command lives
+    except FileNotFoundError:
+        return _BEGIN_SECONDS
+    except (OSError, ValueError, AttributeError):
+        return _OUTLIVED_SECONDS
+
+
+def _remove(folder: Path) -> None:
+    with suppress(OSError):  # the work directory was removed, or a worker that ends late has left a trace
+        (folder / _VALID).unlink(missing_ok=True)  # first, so that nobody begins to follow
+        for path in folder.iterdir():
+            path.unlink(missing_ok=True)
+        os.rmdir(folder)
 
 
 def _check_locks(path: Path) -> None:

@@ -4,11 +4,10 @@
 
 It saves what it trains and ends when its orders are withdrawn, on SIGTERM, and when its standard input ends, as it does
 when the study's command on the same machine is killed.
-Exit codes: 0 nothing is left to take, 1 failed, 143 stopped.
+Exit codes: 0 nothing is left to take, 1 failed, 74 no worker could go on, 130 ended at once, 143 stopped.
 """
 
 import os
-import signal
 import sys
 import threading
 import time
@@ -18,11 +17,14 @@ from pathlib import Path
 
 from flatwide import runner
 from flatwide.measurements.measuring import MeasurementError, WaitingError
-from flatwide.runs import driver
+from flatwide.runs import disk, driver, jax_settings, signals
 from flatwide.runs.directory import BusyError, RunDirectory
+from flatwide.runs.logs import say
 from flatwide.study import orders as study_orders
-from flatwide.study.executors.crew import STOP_SECONDS, STOPPED
+from flatwide.study.executors.crew import STOP_SECONDS, STOPPED, UNABLE
 from flatwide.study.orders import Orders, Task
+
+_BEAT_SECONDS = 1.0  # between signs of life
 
 
 def follow(path: Path | str, worker: str, *, place: int, should_stop: Callable[[], bool]) -> None:
@@ -35,14 +37,22 @@ def follow(path: Path | str, worker: str, *, place: int, should_stop: Callable[[
       path: the orders.
       worker: name of this worker, told to those who look after it.
       place: number of this worker; it decides with which group it begins.
-    Raises: Stopped, once the run in training is saved; FileNotFoundError if this machine does not see the orders.
+    Raises: Stopped, once the run in training is saved; FileNotFoundError if this machine does not see the orders;
+      LocksError if it does not see the locks of other machines; OSError if the disk is full.
     """
     orders = study_orders.read(path)
     orders.write_in_hand(worker, [])
+    beaten = time.monotonic()
 
     def must_stop() -> bool:
+        """Whether to save and end; asked after every segment, so that it is a sign of life too."""
+        nonlocal beaten
+        if time.monotonic() - beaten > _BEAT_SECONDS:
+            orders.beat(worker)
+            beaten = time.monotonic()
         return should_stop() or orders.are_withdrawn()
 
+    orders.check_locks(must_stop)
     count = len(orders.groups)
     for number in ((place + offset) % count for offset in range(count)):
         with orders.claim(number) as is_mine:
@@ -70,6 +80,7 @@ def _train(orders: Orders, worker: str, pieces, should_stop: Callable[[], bool])
         if should_stop():
             raise driver.Stopped("stopped between runs.")
         orders.write_in_hand(worker, [task.name for task in left])
+        began, compiled = time.monotonic(), jax_settings.compile_seconds()
         if _size(piece[0]) > 1:
             group = [task.config for task in left]
             options = {"should_stop": should_stop, "tensorboard": orders.tensorboard}
@@ -81,6 +92,9 @@ def _train(orders: Orders, worker: str, pieces, should_stop: Callable[[], bool])
                     orders.mark_failed(task)
         else:
             _train_one(orders, left[0], should_stop)
+        seconds = time.monotonic() - began - (jax_settings.compile_seconds() - compiled)
+        for task in left:
+            orders.write_seconds(task.name, max(0.0, seconds) / len(left))
         orders.write_in_hand(worker, [])
 
 
@@ -103,7 +117,11 @@ def _train_one(orders: Orders, task: Task, should_stop: Callable[[], bool]) -> N
     except BusyError:
         return
     except Exception as error:
-        if directory.read_error() == told:  # it failed before it could write so itself
+        if disk.is_full(error) or not orders.path.exists():
+            raise  # no other run would fare better
+        if (
+            not isinstance(error, disk.RemovedError) and directory.read_error() == told
+        ):  # it failed before it could write so itself
             driver.keep_error(task.config, orders.workdir, "".join(traceback.format_exception(error)))
         orders.mark_failed(task)
 
@@ -116,16 +134,8 @@ def _wait(orders: Orders, task: Task, waits_for: str, problem: str) -> None:
         orders.mark_failed(task)
 
 
-def stopping_on(*signals: int) -> threading.Event:
-    """Give an event that SIGTERM, SIGINT and some other signals set from now on."""
-    stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT, *signals):
-        signal.signal(number, lambda number, frame: stopping.set())
-    return stopping
-
-
 def obey(path: Path | str, worker: str, *, should_stop: Callable[[], bool]) -> int:
-    """Follow orders, with the place in the worker's name, `<place>-<attempt>`, and give the exit code."""
+    """Follow orders, with the place in the worker's name, `<place>-<attempt>`, and return the exit code."""
     try:
         follow(path, worker, place=int(worker.partition("-")[0]), should_stop=should_stop)
     except driver.Stopped:
@@ -134,18 +144,33 @@ def obey(path: Path | str, worker: str, *, should_stop: Callable[[], bool]) -> i
 
 
 def main(arguments: list[str]) -> int:
-    """Follow the orders that the command line names; give the exit code."""
+    """Follow the orders that the command line names; return the exit code."""
     path, worker = arguments
-    stopping = stopping_on()
+    received, is_alone = signals.heard(quiet=True), threading.Event()
 
     def listen() -> None:
         sys.stdin.read()
-        stopping.set()
+        is_alone.set()
         time.sleep(STOP_SECONDS)
         os._exit(STOPPED)  # it hangs, and nobody is left to end it
 
     threading.Thread(target=listen, daemon=True).start()
-    return obey(path, worker, should_stop=stopping.is_set)
+    try:
+        return obey(path, worker, should_stop=lambda: bool(received) or is_alone.is_set())
+    except Exception as error:
+        if text := hopeless(error, path):
+            say(text)
+            return UNABLE
+        if not os.path.exists(path):
+            return STOPPED  # the work directory was removed, which the command tells
+        raise
+
+
+def hopeless(error: Exception, path: Path | str) -> str:
+    """Say why no other worker of these orders would fare better; "" if one might."""
+    if isinstance(error, OSError) and disk.is_full(error):
+        return disk.full_text(error, Path(path).parents[2])
+    return str(error) if isinstance(error, study_orders.LocksError) else ""
 
 
 if __name__ == "__main__":

@@ -117,3 +117,10 @@ def test_the_papers_values_stand_in_tables_of_their_own(runs):
     assert ours["0.01"] == "–"
     assert ours["0.1"] == f"{100 * own[0.1]:.2f}"
     assert "paper_table" not in made(runs)
+
+
+def test_what_the_analysis_adds_is_no_field_of_a_config(runs):
+    from flatwide.analysis import fields
+    from flatwide.report import facts
+
+    assert "is_collapsed" not in facts.config_fields(fields.with_collapsed(runs).columns)

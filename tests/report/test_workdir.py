@@ -1,6 +1,7 @@
 """The files beside a work directory's report, whatever state its runs are in."""
 
 import html
+import itertools
 import json
 import os
 import shutil
@@ -201,3 +202,14 @@ def test_a_part_whose_runs_all_diverged_hides_no_other(tmp_path, make):
     text = report.write(tmp_path).read_text()
     assert "<strong>label_noise=0.0</strong>: SAM is not seen to help here: its gain over SGD is +" in text
     assert "<strong>label_noise=0.5</strong>: There is no gain yet" in text
+
+
+def test_a_report_remembers_what_each_arm_chose_for_itself(tmp_path, make):
+    for rate, rho, seed in itertools.product((0.05, 0.1), (0.0, 0.1), (0, 1)):
+        make(tmp_path, 4, rho, seed, learning_rate=rate)
+    report.write(tmp_path, tune=("learning_rate",), formats=())
+    assert json.loads((tmp_path / "report.json").read_text())["tune"] == ["learning_rate"]
+    again = report.write(tmp_path, formats=()).read_text()
+    assert "A fair fight: each arm at settings of its own" in again
+    assert "each choose their own learning_rate" in again
+    assert "\ntuned," in (tmp_path / "summary.csv").read_text()

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,7 @@ IDENTITY = {"num_neurons": (300, 100), "rho": 0.1}
 
 @pytest.fixture
 def run(tmp_path):
+    (tmp_path / "runs").mkdir()
     return RunDirectory(tmp_path / "runs" / "digits-MLP-0123abcd")
 
 
@@ -393,7 +395,7 @@ def test_a_temporary_file_that_is_a_link_is_not_written_through(run, tmp_path):
     target = tmp_path / "target"
     target.write_text("precious")
     run.path.mkdir(parents=True)
-    (run.path / f"x.json.{os.getpid()}.tmp").symlink_to(target)
+    (run.path / f"x.json.{socket.gethostname()}.{os.getpid()}.tmp").symlink_to(target)
     write_json(run.path / "x.json", {"a": 1})
     assert target.read_text() == "precious"
     assert strict(run.path / "x.json") == {"a": 1}

@@ -2,6 +2,8 @@
 
 import json
 import os
+import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,9 +14,9 @@ import numpy as np
 import pytest
 
 import flatwide
+from flatwide import cli, experiment, runner
 from flatwide import config as configs
-from flatwide import experiment, runner
-from flatwide.runs import checkpoints, driver
+from flatwide.runs import checkpoints, disk, driver
 from flatwide.runs.identity import locate
 from flatwide.runs.rows import COLUMNS
 
@@ -261,3 +263,40 @@ def test_a_signal_saves_and_exits(tmp_path, root, number):
     assert "Traceback" not in errors
     assert not list(Path(tmp_path).glob("runs/*/result.json"))
     assert os.listdir(next(Path(tmp_path).glob("runs/*/checkpoints")))
+
+
+def test_a_work_directory_that_is_removed_while_a_run_trains_is_not_made_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(driver, "_REMOVING_SECONDS", 0.0)
+
+    def remove():
+        shutil.rmtree(tmp_path / "w", ignore_errors=True)
+        return False
+
+    with pytest.raises(disk.RemovedError, match="was removed while it was in use; nothing was made again"):
+        runner.run(FIELDS, tmp_path / "w", should_stop=remove, quiet=True)
+    assert not (tmp_path / "w").exists()
+
+
+@pytest.mark.filterwarnings("ignore:Error writing persistent compilation cache entry")
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_where_a_file_cannot_grow_the_command_says_which_and_how_to_go_on(tmp_path, capfd, num_workers):
+    config = tmp_path / "config.py"
+    config.write_text(
+        "from flatwide.config import default\ndef get_config():\n    config = default()\n"
+        "    config.num_neurons, config.num_epochs, config.checkpoint_every_seconds = (8,), 4, 0.0\n"
+        + ("    config.study.axes, config.study.workers = {'seed': (0, 1)}, 1\n" if num_workers else "")
+        + "    return config\n"
+    )
+    command = [f"--workdir={tmp_path}/w", f"--config={config}"]
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:  # a checkpoint of this network has 7 kB
+        resource.setrlimit(resource.RLIMIT_FSIZE, (6_000, hard))
+        code = cli.main(command)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    errors = capfd.readouterr().err
+    assert code == 1, errors
+    assert ".npz: it could not be written (File too large). Free some space, and give the same command again" in errors
+    assert "Traceback" not in errors
+    assert not list((tmp_path / "w").glob("**/*.tmp"))
+    assert cli.main(command) == 0

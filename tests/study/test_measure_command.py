@@ -10,6 +10,8 @@ import pytest
 
 import flatwide
 from flatwide import cli
+from flatwide import config as configs
+from flatwide.runs.directory import RunDirectory
 from flatwide.study import measure_command
 
 ROOT = Path(__file__).parents[2]
@@ -190,3 +192,19 @@ def test_measurements_are_no_axis(folder, capsys):
     axis = "--config.study.axes.measure_examples=(10,20)"
     assert cli.main([f"--workdir={folder}/w", f"--config={folder}/study.py", axis]) == 2
     assert "measure_examples changes no result" in capsys.readouterr().err
+
+
+def test_a_python_file_that_a_run_names_is_run_only_if_it_is_trusted(tmp_path):
+    config = {"model": f"{tmp_path}/theirs.py:Net", "dataset": "digits"}
+    RunDirectory(tmp_path / "runs" / "a-00000000").write_config(config, identity={})
+    RunDirectory(tmp_path / "runs" / "b-00000000").write_config({"model": "MLP"}, identity={})
+    request = measure_command.read([str(tmp_path), "--measurements=gradient"])
+    assert request is not None
+    assert not request.trusts
+    named, plain = (measure_command.Task(name, {}, trains=False) for name in ("a-00000000", "b-00000000"))
+    measure_command._check_files(request, [plain])
+    with pytest.raises(configs.ConfigError, match=r"measuring would run: .*theirs.py:Net. Read it, and add --trust"):
+        measure_command._check_files(request, [plain, named])
+    trusting = measure_command.read([str(tmp_path), "--measurements=gradient", "--trust"])
+    assert trusting is not None
+    assert trusting.trusts

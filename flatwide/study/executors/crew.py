@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 STOP_SECONDS = 120.0  # that a worker has to save; one that hangs is ended then
+IDLE_SECONDS = 15.0  # of these, without using the processor, after which a worker of this machine hangs for certain
 STOPPED = 143  # exit code of a worker that was asked to end and has saved
+UNABLE = 74  # that of a worker in whose place no other could go on; `disk.problem` has told why
 
 
 class Site(NamedTuple):
@@ -25,11 +27,13 @@ class Ended(NamedTuple):
     """A worker that has ended: its name, and what went wrong, or "" if it found nothing more to do.
 
     was_stopped: somebody else than the study has ended it, for no fault of the run that it trained.
+    is_fatal: no worker could go on, as where the disk is full.
     """
 
     worker: str
     problem: str = ""
     was_stopped: bool = False
+    is_fatal: bool = False
 
 
 class Crew(Protocol):

@@ -9,7 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from flatwide import machine
-from flatwide.study.executors.crew import STOP_SECONDS, STOPPED, Ended, Site
+from flatwide.study import orders
+from flatwide.study.executors.crew import IDLE_SECONDS, STOP_SECONDS, STOPPED, UNABLE, Ended, Site
+
+_POLL_SECONDS = 0.05
 
 
 class LocalCrew:
@@ -40,6 +43,7 @@ class LocalCrew:
             stdout=subprocess.DEVNULL,
             env=os.environ | {"NPROC": threads, "OMP_NUM_THREADS": threads},
         )
+        orders.write_started(self._site.orders, worker, self._processes[worker].pid)
 
     def ended(self) -> list[Ended]:
         """Look at the exit codes."""
@@ -48,21 +52,33 @@ class LocalCrew:
             if (code := process.poll()) is not None:
                 self._bury(worker)
                 was_stopped = code == STOPPED
-                found.append(Ended(worker, "" if code == 0 or was_stopped else _code_text(code), was_stopped))
+                problem = "" if code == 0 or was_stopped else _code_text(code)
+                found.append(Ended(worker, problem, was_stopped, is_fatal=code == UNABLE))
         return found
 
     def stop(self) -> None:
-        """Send SIGTERM to all, and wait."""
+        """Send SIGTERM to all, wake those that are stopped, and wait; one that hangs is killed.
+
+        A worker that neither uses the processor nor waits for a disk for some seconds hangs: it keeps the checkpoint
+        that it has.
+        """
         for process in self._processes.values():
             process.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + STOP_SECONDS
-        for worker, process in list(self._processes.items()):
-            try:
-                process.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:  # it hangs, and keeps the checkpoint that it has
-                process.kill()
-                process.wait()
-            self._bury(worker)
+            process.send_signal(signal.SIGCONT)
+        began = time.monotonic()
+        activity = {worker: machine.Activity(began) for worker in self._processes}
+        while self._processes:
+            now = time.monotonic()
+            for worker, process in list(self._processes.items()):
+                known = machine.process(process.pid)
+                idle = activity[worker].idle_seconds(known, now) if known else 0.0
+                is_late = idle > IDLE_SECONDS or now - began > STOP_SECONDS
+                if is_late and process.poll() is None:
+                    process.kill()
+                    process.wait()
+                if process.poll() is not None:
+                    self._bury(worker)
+            time.sleep(_POLL_SECONDS if self._processes else 0)
 
     def _bury(self, worker: str) -> None:
         process = self._processes.pop(worker)
@@ -72,6 +88,8 @@ class LocalCrew:
 
 def _code_text(code: int) -> str:
     """Say how a process ended."""
+    if code == UNABLE:
+        return "no worker can go on, for the reason above"
     if code >= 0:
         return f"exit code {code}"
     hint = "; the system kills so when memory runs out" if code == -signal.SIGKILL else ""

@@ -1,6 +1,7 @@
 """Follow orders in a process that a cluster has started: the same for each kind of cluster."""
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Mapping
@@ -42,9 +43,12 @@ def work(assignment: Assignment, *signals: int) -> Ended:
         # Only now, since importing JAX reads the environment.
         from flatwide.study import worker
 
-        stopping = worker.stopping_on(*signals)
-        code = worker.obey(assignment.orders, assignment.worker, should_stop=stopping.is_set)
+        received: list[int] = []  # a second one is no reason to end before all is saved: clusters send several
+        for number in (signal.SIGTERM, signal.SIGINT, *signals):
+            signal.signal(number, lambda number, frame: received.append(number))
+        code = worker.obey(assignment.orders, assignment.worker, should_stop=lambda: bool(received))
     except Exception as error:
         traceback.print_exc(file=sys.stderr)  # into the log of the job
-        return Ended(assignment.worker, f"{type(error).__name__}: {error}")
+        text = worker.hopeless(error, assignment.orders)
+        return Ended(assignment.worker, text or f"{type(error).__name__}: {error}", is_fatal=bool(text))
     return Ended(assignment.worker, was_stopped=code == STOPPED)

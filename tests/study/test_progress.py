@@ -1,0 +1,105 @@
+"""What a study says while it trains, in which order it trains, and how long it thinks that it takes."""
+
+import io
+
+import pytest
+
+from flatwide import config as configs
+from flatwide.runs.logs import duration_text
+from flatwide.study import command, describe, inventory, orders, plan, silence, supervise
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture(scope="module")
+def planned():
+    axes = {"num_neurons": ((4,), (8,)), "rho": (0.1, 0.0), "seed": tuple(range(5))}
+    values = configs.plain(configs.default()) | {"num_epochs": 1, "study": {"axes": axes, "workers": 2}}
+    return plan.expand(values)
+
+
+@pytest.fixture
+def found(planned, tmp_path):
+    return inventory.take(planned, tmp_path)
+
+
+def test_base_runs_are_trained_first_and_then_the_longest_group(planned, found, tmp_path):
+    given = command._give_orders(planned, found.to_do(), str(tmp_path), describe.Estimate(found))
+    kinds = [(group[0].config["num_neurons"], group[0].config["rho"]) for group in orders.read(given.path).groups]
+    assert kinds == [([8], 0.0), ([4], 0.0), ([8], 0.1), ([4], 0.1)]
+    assert all(len({task.config["rho"] for task in group}) == 1 for group in given.groups)
+
+
+def test_the_time_left_counts_what_is_in_training_and_what_one_worker_alone_must_end(found):
+    estimate = describe.Estimate(found)
+    shapes = list(dict.fromkeys(known.run.shape for known in found.known))
+    first = {shape: next(known for known in found.known if known.run.shape == shape) for shape in shapes}
+    for shape, seconds in zip(shapes, (10.0, 20.0, 30.0, 40.0), strict=True):
+        estimate.learn(first[shape], 1e6)  # with compiling, until what it took without is known
+        estimate.learn(first[shape], seconds)
+    left = dict.fromkeys(shapes, 4)
+    assert estimate.left(left, workers=2) == pytest.approx(4 * (10 + 20 + 30 + 40) / 2)
+    assert estimate.left(left, workers=2, training=[(shapes[0], 5.0), (shapes[1], 99.0)]) == pytest.approx(
+        (400 - 25) / 2
+    )
+    assert estimate.left({shapes[3]: 1, shapes[0]: 1}, workers=2) == 40
+    assert estimate.left({shapes[3]: 1, shapes[0]: 1}, workers=2, training=[(shapes[3], 30.0), (shapes[0], 3.0)]) == 10
+
+
+def progress_of(planned, found, tmp_path, stream):
+    tasks, estimate = found.to_do(), describe.Estimate(found)
+    given = command._give_orders(planned, tasks, str(tmp_path), estimate)
+    watch = silence.Watch(given)
+    made = command._Progress(found, tasks, estimate, orders=given, watch=watch, workers=2, stream=stream)
+    return made, given, watch
+
+
+def test_a_study_says_how_far_it_is_while_no_run_ends(planned, found, tmp_path, monkeypatch):
+    stream = io.StringIO()
+    progress, given, watch = progress_of(planned, found, tmp_path, stream)
+    progress.tick()
+    assert stream.getvalue() == ""
+    monkeypatch.setattr(command, "_QUIET_SECONDS", 0.0)
+    given.write_in_hand("0-0", [given.groups[0][0].name])
+    watch.look({"0-0"})
+    progress.tick()
+    assert stream.getvalue() == "runs 0/20  1 in training\n"
+
+
+def test_a_terminal_shows_a_bar_in_one_line_and_messages_above_it(planned, found, tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "_LIVE_SECONDS", 0.0)
+    stream = Terminal()
+    progress, given, _ = progress_of(planned, found, tmp_path, stream)
+    for task in given.groups[0]:
+        given.write_seconds(task.name, 2.0)
+        progress.ended(supervise.Outcome(task, "finished", 50.0))
+    shape = progress._known[given.groups[0][0].name].run.shape
+    assert progress._estimate.seconds(shape) == 2.0
+    progress.message("warning: something")
+    progress.close()
+    lines = stream.getvalue().split("\n")
+    assert [line.count("\r") for line in lines] == [6, 0, 0]
+    assert lines[0].endswith("\rwarning: something\x1b[K")
+    assert lines[1].startswith("[#####---------------]  runs 5/20  about ")
+    left = progress._estimate.left({known.run.shape: 5 for known in found.known} | dict.fromkeys([shape], 0), workers=2)
+    assert lines[1].endswith(f"about {duration_text(left)} left")
+
+
+@pytest.mark.parametrize("seconds", [None, 3.0])
+def test_how_long_a_run_took_without_compiling_is_learnt_when_its_worker_has_written_it(
+    planned, found, tmp_path, monkeypatch, seconds
+):
+    progress, given, _ = progress_of(planned, found, tmp_path, io.StringIO())
+    task = given.groups[0][0]
+    progress.ended(supervise.Outcome(task, "finished", 50.0))
+    if seconds is not None:
+        given.write_seconds(task.name, seconds)
+    shape = progress._known[task.name].run.shape
+    progress._learn()
+    assert progress._estimate.seconds(shape) == seconds
+    monkeypatch.setattr(command.time, "monotonic", lambda: 1e9)
+    progress._learn()
+    assert progress._estimate.seconds(shape) == (seconds or 50.0)

@@ -182,7 +182,7 @@ def _check_study(values: Mapping[str, Any], faults: list[str]) -> None:
     """Add the faults of a study to those of its flags, so that all are seen at once."""
     from flatwide.study import plan
 
-    if faults:
+    if faults or not isinstance(values["study"], Mapping):
         try:
             plan.expand(values)
         except configs.ConfigError as error:

@@ -64,6 +64,10 @@ def test_a_diverged_run_exits_with_zero_and_one_clear_line(capsys, tmp_path, con
         (["--config.warmup_steps=100000"], "config.warmup_steps=100000: expected fewer than the 2760 steps"),
         (["--config.dataset=mnist", "--config.data_dir=/nowhere"], "there is no such folder"),
         (["--config.train_examples=100000"], "train_examples"),
+        (
+            ["--config.pruner=snip", "--config.sparsity=0.5", "--config.snip_batches=1000000"],
+            "config.snip_batches=1000000: expected at most the 46 batches of an epoch",
+        ),
         (["--config.sam_variant=layerwise"], "layer_scales"),
         (["--config.sam_variant=layerwise", "--config.layer_scales=nothing=1"], "pattern 'nothing' decides no leaf"),
     ],
@@ -75,6 +79,13 @@ def test_bad_input_exits_with_two(capsys, tmp_path, config, arguments, message):
     assert "Traceback" not in errors
     assert out == ""
     assert not list(tmp_path.glob("runs/*")) + list(tmp_path.glob("commands/*"))
+
+
+def test_a_study_that_is_none_exits_with_two(capsys, tmp_path):
+    (tmp_path / "study.py").write_text("def get_config():\n    return {'study': 5}")
+    code, _, errors = command(capsys, f"--workdir={tmp_path}/w", f"--config={tmp_path}/study.py")
+    assert code == 2
+    assert errors == "config.study=5: expected fields such as axes.\n"
 
 
 def test_every_fault_comes_at_once(capsys, tmp_path, config):

@@ -83,6 +83,7 @@ def range_of(count):
     ("study", "message"),
     [
         ({"axes": {"rh": (0.1,)}}, "config.study.axes field='rh' is not known. Did you mean 'rho'?"),
+        ({"axes": {1: (1, 2)}}, "config.study.axes field=1 is not known. Known: "),
         ({"axes": {"rho": ()}}, "config.study.axes.rho=(): expected one or more values"),
         ({"axes": {"rho": 0.1}}, "config.study.axes.rho=0.1: expected one or more values"),
         ({"axes": {"rho": (0.1, "a")}}, "config.study.axes.rho: 'a': expected a number >= 0"),
@@ -148,6 +149,11 @@ def test_flags_change_axes():
     assert len(plan.expand(values).runs) == 6
     _, faults = configs.override(values, [("rho", "0.1")])
     assert faults == ["--config.rho: the study sets it; set --config.study.axes.rho."]
+    for order in (1, -1):  # a flag may make the study
+        _, faults = configs.override(BASE, [("study.axes.rho", "(0.0,0.1)"), ("rho", "0.3")][::order])
+        assert faults == ["--config.rho: the study sets it; set --config.study.axes.rho."]
+    _, faults = configs.override(BASE | {"study": {"points": ({"rho": 0.1},)}}, [("rho", "0.3")])
+    assert faults == ["--config.rho: the study sets it; change config.study.points in the file."]
 
 
 PARTS = {

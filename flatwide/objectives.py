@@ -147,7 +147,14 @@ def binary_cross_entropy(num_outputs: int, real_targets: bool = False) -> Object
             )
         return float(np.nanmean(precisions))
 
-    return Objective(losses, weights, predictions, metric, "mean_average_precision", higher_is_better=True)
+    return Objective(
+        losses=losses,
+        weights=weights,
+        predictions=predictions,
+        metric=metric,
+        metric_name="mean_average_precision",
+        higher_is_better=True,
+    )
 
 
 def average_precision(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:

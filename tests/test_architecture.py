@@ -1,6 +1,7 @@
 """What is imported when: import-linter (`make lint`) checks who may import whom, not at what moment."""
 
 import ast
+import graphlib
 import importlib.metadata
 import json
 import re
@@ -9,9 +10,11 @@ import sys
 import tomllib
 from pathlib import Path
 
+import grimp
 import pytest
 
 ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "flatwide"
 
 # Each costs a fraction of a second or more, and most runs use few of them: they are imported where they are used.
 HEAVY = [
@@ -76,3 +79,40 @@ def test_every_imported_library_is_declared():
     }
     assert {"jax", "jinja2", "sklearn"} <= modules
     assert undeclared == {}
+
+
+def test_no_files_import_each_other_in_a_circle():
+    # Imports inside functions and those for types only count too: who reads one file should need none that reads it.
+    graph = grimp.build_graph("flatwide")
+    order = graphlib.TopologicalSorter({name: graph.find_modules_directly_imported_by(name) for name in graph.modules})
+    order.prepare()  # raises CycleError with the circle
+
+
+def test_no_module_takes_the_name_of_a_public_function():
+    everything = "import importlib, pkgutil, flatwide\n" + (
+        "for found in pkgutil.walk_packages(flatwide.__path__, 'flatwide.'): importlib.import_module(found.name)\n"
+        "import types, flatwide.measure, flatwide.sam\n"
+        "names = [(flatwide, name) for name in ('run', 'load', 'load_run', 'load_measurements')]\n"
+        "names += [(flatwide.measure, name) for name in flatwide.measure.__all__]\n"
+        "names += [(flatwide.sam, name) for name in flatwide.sam.__all__]\n"
+        "for package, name in names * 2:\n"
+        "    assert not isinstance(getattr(package, name), types.ModuleType), name\n"
+    )
+    loaded_by(everything)
+
+
+def test_files_and_functions_stay_readable():
+    lengths, long_functions = {}, []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        text = path.read_text()
+        lengths[str(path.relative_to(PACKAGE))] = text.count("\n")
+        functions = (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef))
+        long_functions += [f"{path.name}:{node.name}" for node in functions if code_lines(node) > 60]
+    assert {name: length for name, length in lengths.items() if length > 450} == {}
+    assert len(long_functions) <= 2, long_functions
+
+
+def code_lines(function: ast.FunctionDef) -> int:
+    """Count the lines of a function's body without its docstring."""
+    body = function.body[1:] if ast.get_docstring(function) else function.body
+    return body[-1].end_lineno - body[0].lineno + 1 if body else 0  # type: ignore[operator]

@@ -30,7 +30,23 @@ def made():
 """
 
 
-_TEXTS = {"TaggingTransformer": "made_tagging", "LSTM": "made_sentiment"}
+# Texts of two lengths: each length is compiled for.
+_MADE_TEXTS = """
+from flatwide.data import conllu, labelled_text, words
+
+SIZES = [2 + number // 13 for number in range(26)]
+
+def tagged(*, size_window: int = 16):
+    sentences = [(list("abc")[:size], list("XYX")[:size]) for size in SIZES]
+    known = words.vocabulary([forms for forms, _ in sentences])
+    return conllu.dataset(sentences, sentences, known=known, tags=("X", "Y"), size_window=size_window)
+
+def labelled(*, size_window: int = 16):
+    rows = [labelled_text.Row(i, " ".join("abc"[:size]), str(i % 2)) for i, size in enumerate(SIZES, 1)]
+    table = labelled_text.Table("made", rows)
+    return labelled_text.dataset(table, table, ["0", "1"], split=str.split, size_window=size_window)
+"""
+_TEXTS = {"TaggingTransformer": "tagged", "LSTM": "labelled"}
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -46,7 +62,8 @@ def test_a_shipped_config_trains_two_steps(path, tmp_path):
     if config["loss"] == "cross_entropy" or config["model"] == "VGG11":
         small |= {"dataset": f"{own}:made"}  # the others are made from seeds
     if config["model"] in _TEXTS:
-        small |= {"dataset": _TEXTS[config["model"]]}
+        own.write_text(_MADE_TEXTS)
+        small |= {"dataset": f"{own}:{_TEXTS[config['model']]}", "data_dir": None}
     if config["model"] == "GCN":
         small |= {"dataset": "made_molecules", "batch_size": 256}
     if config["loss"] == "ppo":

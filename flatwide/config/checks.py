@@ -1,5 +1,6 @@
 """Fill in defaults and find every fault at once."""
 
+import functools
 import math
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, cast
@@ -162,79 +163,115 @@ def _contradictions(config: dict[str, Any], wrong: Collection[str]) -> list[str]
     Args:
       wrong: fields that have a fault of their own.
     """
-    from flatwide import data, objectives
+    found = (rule(config) for fields, rule in _rules() if not set(fields) & set(wrong))
+    return [message for message in found if message]
 
-    batch_size, microbatch, pieces = config["batch_size"], config["microbatch"], config["accumulation_steps"]
-    whole = "batch_size" if microbatch is None else "microbatch"  # the examples that share a perturbation
-    declared = data.INFO.get(config["dataset"]) if isinstance(config["dataset"], str) else None
-    is_game = config["dataset"] in data.GAMES
-    own_parts = any(
-        isinstance(config[name], str) and registry.is_own_file(config[name]) for name in ("loss", "dataset")
-    )
-    is_regression = declared is not None and declared.has_real_targets
-    checks: list[tuple[tuple[str, ...], Callable[[], bool], str]] = [
-        (
-            ("microbatch", "batch_size"),
-            lambda: microbatch is not None and batch_size % microbatch != 0,
-            f"config.microbatch={microbatch}: expected a divisor of config.batch_size={batch_size}.",
-        ),
-        (
-            ("accumulation_steps", whole),
-            lambda: config[whole] % pieces != 0,
-            f"config.accumulation_steps={pieces}: expected a divisor of config.{whole}={config[whole]}.",
-        ),
-        (
-            ("sparsity", "pruner"),
-            lambda: config["sparsity"] > 0 and config["pruner"] == "none",
-            f"config.sparsity={config['sparsity']} with config.pruner='none': nothing would be pruned; "
-            "choose a pruner (random, snip, magnitude) or set sparsity to 0.",
-        ),
-        (
-            ("nesterov", "momentum"),
-            lambda: config["nesterov"] and config["momentum"] == 0,
-            "config.nesterov=True with config.momentum=0.0: Nesterov needs a momentum > 0.",
-        ),
-        (
-            ("layer_scales", "sam_variant"),
-            lambda: (
-                bool(config["layer_scales"]) and config["sam_variant"] in ("normalized", "unnormalized", "adaptive")
-            ),
-            f"config.layer_scales with config.sam_variant={config['sam_variant']!r}: only 'layerwise' reads it.",
-        ),
-        (
-            ("loss", "dataset"),
-            lambda: is_regression and config["loss"] in objectives.FOR_CLASSES_ONLY,
-            f"config.loss={config['loss']!r} with config.dataset={config['dataset']!r}: its targets are real numbers, "
-            "and this loss scores classes; choose config.loss=squared.",
-        ),
-        (
-            ("label_noise", "dataset"),
-            lambda: is_regression and config["label_noise"] > 0,
-            f"config.label_noise={config['label_noise']} with config.dataset={config['dataset']!r}: its targets are "
-            "real numbers, and labels are moved among classes; set config.label_noise=0.",
-        ),
-        (
-            ("loss", "dataset"),
-            lambda: (config["loss"] == "ppo") != is_game and not own_parts,
-            f"config.loss={config['loss']!r} with config.dataset={config['dataset']!r}: the loss 'ppo' is for games "
-            f"({', '.join(data.GAMES)}), and games have no other.",
-        ),
-        *(
-            (
-                (field, "dataset"),
-                lambda field=field: is_game and config[field] != SCHEMA[field].default,
-                f"config.{field}={config[field]!r} with config.dataset={config['dataset']!r}: the examples of a game "
-                f"come from playing it, so there is nothing to {why}; set config.{field}={SCHEMA[field].default!r}.",
-            )
-            for field, why in _WITHOUT_EXAMPLES.items()
-        ),
-        (
-            ("measure_epochs", "num_epochs"),
-            lambda: (
-                config["num_train_steps"] is None and max(config["measure_epochs"], default=0) > config["num_epochs"]
-            ),
-            f"config.measure_epochs={config['measure_epochs']}: expected epochs up to "
-            f"config.num_epochs={config['num_epochs']}.",
-        ),
+
+def _rules() -> list[tuple[tuple[str, ...], Callable[[dict[str, Any]], str | None]]]:
+    """List the fields that a rule compares, and what says how they contradict each other, or None."""
+    return [
+        (("microbatch", "batch_size"), _microbatch_divides),
+        (("accumulation_steps", "microbatch", "batch_size"), _accumulation_divides),
+        (("sparsity", "pruner"), _sparsity_has_a_pruner),
+        (("nesterov", "momentum"), _nesterov_has_momentum),
+        (("layer_scales", "sam_variant"), _layer_scales_are_read),
+        (("loss", "dataset"), _targets_suit_the_loss),
+        (("label_noise", "dataset"), _labels_are_classes),
+        (("loss", "dataset"), _games_have_their_loss),
+        *(((field, "dataset"), functools.partial(_games_have_no_examples, field)) for field in _WITHOUT_EXAMPLES),
+        (("measure_epochs", "num_epochs", "num_train_steps"), _measured_epochs_are_trained),
     ]
-    return [message for fields, fails, message in checks if not set(fields) & set(wrong) and fails()]
+
+
+def _microbatch_divides(config: dict[str, Any]) -> str | None:
+    batch_size, microbatch = config["batch_size"], config["microbatch"]
+    if microbatch is None or batch_size % microbatch == 0:
+        return None
+    return f"config.microbatch={microbatch}: expected a divisor of config.batch_size={batch_size}."
+
+
+def _accumulation_divides(config: dict[str, Any]) -> str | None:
+    pieces = config["accumulation_steps"]
+    whole = "batch_size" if config["microbatch"] is None else "microbatch"  # the examples that share a perturbation
+    if config[whole] % pieces == 0:
+        return None
+    return f"config.accumulation_steps={pieces}: expected a divisor of config.{whole}={config[whole]}."
+
+
+def _sparsity_has_a_pruner(config: dict[str, Any]) -> str | None:
+    if config["sparsity"] == 0 or config["pruner"] != "none":
+        return None
+    return (
+        f"config.sparsity={config['sparsity']} with config.pruner='none': nothing would be pruned; "
+        "choose a pruner (random, snip, magnitude) or set sparsity to 0."
+    )
+
+
+def _nesterov_has_momentum(config: dict[str, Any]) -> str | None:
+    if not config["nesterov"] or config["momentum"] > 0:
+        return None
+    return "config.nesterov=True with config.momentum=0.0: Nesterov needs a momentum > 0."
+
+
+def _layer_scales_are_read(config: dict[str, Any]) -> str | None:
+    if not config["layer_scales"] or config["sam_variant"] not in ("normalized", "unnormalized", "adaptive"):
+        return None
+    return f"config.layer_scales with config.sam_variant={config['sam_variant']!r}: only 'layerwise' reads it."
+
+
+def _has_real_targets(config: dict[str, Any]) -> bool:
+    from flatwide import data
+
+    declared = data.INFO.get(config["dataset"])
+    return declared is not None and declared.has_real_targets
+
+
+def _targets_suit_the_loss(config: dict[str, Any]) -> str | None:
+    from flatwide import objectives
+
+    if not _has_real_targets(config) or config["loss"] not in objectives.FOR_CLASSES_ONLY:
+        return None
+    return (
+        f"config.loss={config['loss']!r} with config.dataset={config['dataset']!r}: its targets are real numbers, "
+        "and this loss scores classes; choose config.loss=squared."
+    )
+
+
+def _labels_are_classes(config: dict[str, Any]) -> str | None:
+    if not _has_real_targets(config) or config["label_noise"] == 0:
+        return None
+    return (
+        f"config.label_noise={config['label_noise']} with config.dataset={config['dataset']!r}: its targets are "
+        "real numbers, and labels are moved among classes; set config.label_noise=0."
+    )
+
+
+def _games_have_their_loss(config: dict[str, Any]) -> str | None:
+    from flatwide import data
+
+    has_own_part = any(registry.is_own_file(config[name]) for name in ("loss", "dataset"))
+    if has_own_part or (config["loss"] == "ppo") == (config["dataset"] in data.GAMES):
+        return None
+    return (
+        f"config.loss={config['loss']!r} with config.dataset={config['dataset']!r}: the loss 'ppo' is for games "
+        f"({', '.join(data.GAMES)}), and games have no other."
+    )
+
+
+def _games_have_no_examples(field: str, config: dict[str, Any]) -> str | None:
+    from flatwide import data
+
+    if config["dataset"] not in data.GAMES or config[field] == SCHEMA[field].default:
+        return None
+    return (
+        f"config.{field}={config[field]!r} with config.dataset={config['dataset']!r}: the examples of a game come "
+        f"from playing it, so there is nothing to {_WITHOUT_EXAMPLES[field]}; "
+        f"set config.{field}={SCHEMA[field].default!r}."
+    )
+
+
+def _measured_epochs_are_trained(config: dict[str, Any]) -> str | None:
+    epochs, num_epochs = config["measure_epochs"], config["num_epochs"]
+    if config["num_train_steps"] is not None or max(epochs, default=0) <= num_epochs:
+        return None
+    return f"config.measure_epochs={epochs}: expected epochs up to config.num_epochs={num_epochs}."

@@ -36,7 +36,15 @@ def atari_breakout(
     Source: Machado et al. (2018), Revisiting the Arcade Learning Environment, for the repeated actions; Flax's PPO
       example for the rest.
     """
-    played = Played(BREAKOUT, num_envs, unroll_length, update_epochs, discount, gae_lambda, num_test_games)
+    played = Played(
+        game=BREAKOUT,
+        num_envs=num_envs,
+        unroll_length=unroll_length,
+        update_epochs=update_epochs,
+        discount=discount,
+        gae_lambda=gae_lambda,
+        num_test_games=num_test_games,
+    )
     return Dataset(
         train=played,
         test=Games(BREAKOUT, num_test_games),

@@ -37,7 +37,15 @@ def minatar_breakout(
     Raises: DataError if gymnax is not installed.
     Source: Young and Tian (2019), MinAtar; gymnax 1.0.
     """
-    played = Played(game(), num_envs, unroll_length, update_epochs, discount, gae_lambda, num_test_games)
+    played = Played(
+        game=game(),
+        num_envs=num_envs,
+        unroll_length=unroll_length,
+        update_epochs=update_epochs,
+        discount=discount,
+        gae_lambda=gae_lambda,
+        num_test_games=num_test_games,
+    )
     return Dataset(
         train=played,
         test=Games(played.game, num_test_games),

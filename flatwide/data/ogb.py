@@ -43,11 +43,11 @@ def ogbg_molpcba(*, data_dir: str | None = None) -> Dataset:
     _check_range(paths["node-feat"], nodes, np.array(smiles.FEATURE_SIZES)[None])
     _check_range(paths["edge"], edges, np.repeat(num_nodes, num_edges)[:, None])
     collected = graphs.Graphs(
-        nodes.astype(np.uint8),
-        graphs.node_numbers(edges, int(num_nodes.max())),
-        num_nodes,
-        num_edges,
-        _labels(paths["graph-label"], len(num_nodes)),
+        nodes=nodes.astype(np.uint8),
+        edges=graphs.node_numbers(edges, int(num_nodes.max())),
+        num_nodes=num_nodes,
+        num_edges=num_edges,
+        labels=_labels(paths["graph-label"], len(num_nodes)),
     )
     train, _, test = _splits(folder / "split" / "scaffold", len(num_nodes))
     return graphs.dataset(collected, train, test)

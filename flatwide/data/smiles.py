@@ -114,11 +114,11 @@ def collect(molecules: Sequence[tuple[np.ndarray, np.ndarray]], labels: np.ndarr
     num_edges = np.array([len(bonds) for _, bonds in molecules])
     edges = np.concatenate([bonds for _, bonds in molecules])
     return graphs.Graphs(
-        np.concatenate([atoms for atoms, _ in molecules]),
-        graphs.node_numbers(edges, int(num_nodes.max())),
-        num_nodes,
-        num_edges,
-        labels,
+        nodes=np.concatenate([atoms for atoms, _ in molecules]),
+        edges=graphs.node_numbers(edges, int(num_nodes.max())),
+        num_nodes=num_nodes,
+        num_edges=num_edges,
+        labels=labels,
     )
 
 

@@ -4,7 +4,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from flatwide.figures.labels import is_percent, label
-from flatwide.figures.style import BLUE, GREEN, GREY, styled
+from flatwide.figures.style import BLUE, GREEN, GREY, finish
 from flatwide.figures.tables import Table, to_rows
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def training_curves(metrics: Table, *, metric_name: str = "metric") -> "alt.HCon
     ]
     words = "ring: a full pass over the training examples" if loss_passes + metric_passes else ""
     note = alt.Title(words, orient="bottom", fontSize=12, color=GREY, fontWeight="normal", offset=12)
-    return styled(alt.HConcatChart(hconcat=panels, title=note))
+    return finish(alt.HConcatChart(hconcat=panels), title=note)
 
 
 def _loss_axis(entries: list[dict[str, Any]]) -> Any:

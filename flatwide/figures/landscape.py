@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from flatwide.figures.labels import label
-from flatwide.figures.style import SAM, colors, styled
+from flatwide.figures.style import SAM, colors, finish
 
 _MOST_CELLS = 31  # a side: of a finer plane evenly so many rows and columns are drawn
 _MOST_POINTS = 200
@@ -47,7 +47,7 @@ def line_profiles(
     )
     subtitle = [f"both weights of one seed ({_seeds(runs)}), averaged in every proportion"]
     title = alt.Title(f"The way from {base} to SAM", subtitle=subtitle)
-    return styled(chart.properties(title=title, datasets={data.name: rows}))
+    return finish(chart, title=title, datasets={data.name: rows})
 
 
 def planes(
@@ -94,10 +94,11 @@ def planes(
             ]
         who = base if run["arm"] == "base" else f"SAM, ρ = {run['rho']:g}"
         title = alt.Title(f"{who}, {_of(run['num_params'])}", fontSize=13)
-        panels.append(alt.LayerChart(layer=layers, width=260, height=220).properties(title=title))
+        panels.append(alt.LayerChart(layer=layers, width=260, height=220, title=title))
     title = alt.Title(heading, subtitle=[f"{_seeds(runs)} of each"])
-    whole = alt.ConcatChart(concat=panels, columns=2, title=title, datasets=tables)
-    return styled(whole.resolve_scale(color="shared", x="independent", y="independent"))
+    scales = {"color": "shared", "x": "independent", "y": "independent"}
+    whole = alt.ConcatChart(concat=panels, columns=2)
+    return finish(whole, title=title, datasets=tables, shared_or_independent=scales)
 
 
 def _cells(run: Mapping[str, Any]) -> list[dict[str, float]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flatwide.analysis import intervals
 from flatwide.figures.labels import label
-from flatwide.figures.style import GREY, styled
+from flatwide.figures.style import GREY, finish
 
 if TYPE_CHECKING:
     import altair as alt
@@ -121,21 +121,31 @@ def figure(
         if has_zero:
             tables[f"{name}_{place}_zero"] = [{"value": 0}]
             layers.insert(0, _zero(f"{name}_{place}_zero"))
-        chart = alt.LayerChart(layer=layers, width=size[0], height=size[1])
-        charts.append(chart.properties(title=alt.Title(panel.title, fontSize=14)) if len(panels) > 1 else chart)
+        charts.append(panel_chart(layers, size, title=panel.title if len(panels) > 1 else None))
     hollow = "hollow: as printed in the paper" if any(line.is_hollow for line in every) else ""
     heading = alt.Title(title, subtitle=[with_seeds(panels, subtitle), *filter(None, [note, hollow])])
     if len(charts) == 1:
-        whole = charts[0].properties(title=heading, datasets=tables)
+        whole, scales = charts[0], None
     else:
-        whole = alt.ConcatChart(concat=charts, columns=2, title=heading, datasets=tables)
+        whole = alt.ConcatChart(concat=charts, columns=2)
         has_own = any(panel.y is not None for panel in panels)
-        whole = whole.resolve_scale(color="shared", y="independent" if has_own else "shared")
-    return styled(with_legend(whole, name) if hide is not None else whole)
+        scales = {"color": "shared", "y": "independent" if has_own else "shared"}
+    params = [legend_selection(whole, name)] if hide is not None else []
+    return finish(whole, title=heading, datasets=tables, params=params, shared_or_independent=scales)
 
 
-def with_legend(chart: Any, name: str) -> Any:
-    """Let a click on an entry of the legend hide its series, and another show it: the selection `<name>_hidden`.
+def panel_chart(layers: Sequence[Any], size: tuple[int, int], *, title: str | None) -> "alt.LayerChart":
+    """Put layers on top of each other, below a title where there are several panels."""
+    import altair as alt
+
+    chart = alt.LayerChart(layer=list(layers), width=size[0], height=size[1])
+    if title is not None:
+        chart.title = alt.Title(title, fontSize=14)
+    return chart
+
+
+def legend_selection(chart: Any, name: str) -> Any:
+    """Make the selection `<name>_hidden`: a click on an entry of the legend hides its series, and another shows it.
 
     The first view of seeds alone has it: with altair's own `add_params` each panel would, which Vega refuses.
     """
@@ -144,8 +154,7 @@ def with_legend(chart: Any, name: str) -> Any:
     # Joining charts renames their views.
     view = next(one for one in _view_names(chart) if one.startswith(name) and "_seeds" in one)
     select = alt.PointSelectionConfig(type="point", fields=["of"], toggle="true")
-    selection = alt.TopLevelSelectionParameter(name=f"{name}_hidden", select=select, bind="legend", views=[view])
-    return chart.properties(params=[selection])
+    return alt.TopLevelSelectionParameter(name=f"{name}_hidden", select=select, bind="legend", views=[view])
 
 
 def _view_names(chart: Any) -> Iterator[str]:

@@ -15,7 +15,7 @@ from flatwide.analysis.measured import DIFFERENCE, RATIO
 from flatwide.analysis.quantities import Quantity
 from flatwide.figures import lines
 from flatwide.figures.labels import is_percent, label, wrapped
-from flatwide.figures.style import BASE, GREY, SAM, colors, styled
+from flatwide.figures.style import BASE, GREY, SAM, colors, finish
 from flatwide.figures.tables import Table, to_rows
 
 Row = dict[str, Any]
@@ -218,20 +218,21 @@ def against_metric(
         told = [alt.Tooltip(f"{c}:N", title=label(c)) for c in ("of", "run", "rho", "seed") if c in tables[stem][0]]
         told.append(alt.Tooltip("x:Q", title=title, format=".4~g"))
         told.append(alt.Tooltip("metric:Q", title=y_title, format=".4~g"))
-        chart = alt.Chart(alt.NamedData(name=stem), name=stem).mark_circle(size=34)
+        chart = alt.Chart(alt.NamedData(name=stem), name=stem, width=300, height=220).mark_circle(size=34)
         opacity = lines.opacity(0.6, hide)
         tips: dict[str, Any] = {"tooltip": told} if interactive else {}
-        chart = chart.encode(x=x, y=y, color=color, opacity=opacity, **tips).properties(width=300, height=220)
-        heading = alt.Title(_correlation(correlations[quantity]), fontSize=13, fontWeight="normal")
-        charts.append(chart.properties(title=heading))
+        chart = chart.encode(x=x, y=y, color=color, opacity=opacity, **tips)
+        chart.title = alt.Title(_correlation(correlations[quantity]), fontSize=13, fontWeight="normal")
+        charts.append(chart)
     all_seeds = {row["seed"] for row in rows}
     each = "each dot is one run" + (f", of {len(kept)} of the seeds" if len(kept) < len(all_seeds) else "")
     number = f"{len(all_seeds)} seed{'s' * (len(all_seeds) > 1)}"
     words = f"{each}; rank correlations are within each width and seed, of {number}"
     title = alt.Title("Does flatness go with the metric here?", subtitle=[words])
-    whole = alt.ConcatChart(concat=charts, columns=2, title=title, datasets=tables)
-    whole = whole.resolve_scale(color="shared", x="independent", y="shared")
-    return styled(lines.with_legend(whole, name) if hide else whole)
+    whole = alt.ConcatChart(concat=charts, columns=2)
+    params = [lines.legend_selection(whole, name)] if hide else []
+    scales = {"color": "shared", "x": "independent", "y": "shared"}
+    return finish(whole, title=title, datasets=tables, params=params, shared_or_independent=scales)
 
 
 def _figure(
@@ -259,17 +260,17 @@ def _figure(
     charts = []
     for place, panel in enumerate(panels):
         layers = _layers(panel, f"{name}_{place}", places, size[0], color, tables, hide, interactive)
-        chart = alt.LayerChart(layer=layers, width=size[0], height=size[1])
-        charts.append(chart.properties(title=alt.Title(panel.title, fontSize=14)) if len(panels) > 1 else chart)
+        charts.append(lines.panel_chart(layers, size, title=panel.title if len(panels) > 1 else None))
     if len(panels) == 1:
         title = f"{title}: {quantities.quantity(rows[0]['quantity']).title}"
     heading = alt.Title(title, subtitle=_notes(panels, axes, words))
     if len(charts) == 1:
-        whole = charts[0].properties(title=heading, datasets=tables)
+        whole, scales = charts[0], None
     else:
-        whole = alt.ConcatChart(concat=charts, columns=2, title=heading, datasets=tables)
-        whole = whole.resolve_scale(color="shared", x="independent", y="independent")
-    return styled(lines.with_legend(whole, name) if hide is not None else whole)
+        whole = alt.ConcatChart(concat=charts, columns=2)
+        scales = {"color": "shared", "x": "independent", "y": "independent"}
+    params = [lines.legend_selection(whole, name)] if hide is not None else []
+    return finish(whole, title=heading, datasets=tables, params=params, shared_or_independent=scales)
 
 
 def _layers(

@@ -5,7 +5,7 @@ from typing import Any
 
 from flatwide.figures import lines
 from flatwide.figures.labels import is_percent, label
-from flatwide.figures.style import GREY, SAM, styled
+from flatwide.figures.style import GREY, SAM, finish
 from flatwide.figures.tables import Table, to_rows
 
 _LEAST_CELL = 44  # pixels: in a narrower one a number has no room
@@ -150,8 +150,7 @@ def heat_map(
             layers.append(
                 chart.mark_text(fontSize=12).encode(x=x, y=y, text=alt.Text("value:Q", format=digits), color=ink)
             )
-        panel = alt.LayerChart(layer=layers, width=width, height=height)
-        charts.append(panel.properties(title=alt.Title(part, fontSize=14)) if len(parts) > 1 else panel)
+        charts.append(lines.panel_chart(layers, (width, height), title=part if len(parts) > 1 else None))
     counts = [row["num_seeds"] for row in rows]
     seeds = f"{max(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
     words = f"Mean gain of SAM over {base}" if of == "gain" else f"Mean {label(metric, metric_name=metric_name)}"
@@ -160,10 +159,9 @@ def heat_map(
     framed = "; black frame: best ρ of the width" if any(row["is_best"] for row in rows) else ""
     heading = alt.Title(words, subtitle=f"mean of {seeds} seeds{framed}{cut}{crossed}")
     if len(charts) == 1:
-        return styled(charts[0].properties(title=heading, datasets=tables))
-    return styled(
-        alt.ConcatChart(concat=charts, columns=2, title=heading, datasets=tables).resolve_scale(color="shared")
-    )
+        return finish(charts[0], title=heading, datasets=tables)
+    whole = alt.ConcatChart(concat=charts, columns=2)
+    return finish(whole, title=heading, datasets=tables, shared_or_independent={"color": "shared"})
 
 
 def _down(column: str, levels: list[Any]) -> Any:

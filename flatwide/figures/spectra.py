@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from flatwide.figures.lines import opacity, with_legend
-from flatwide.figures.style import BASE, SAM, styled
+from flatwide.figures.lines import legend_selection, opacity, panel_chart
+from flatwide.figures.style import BASE, SAM, finish
 
 _MOST_POINTS = 200
 _FLOOR = 1e-6  # of the highest density: below, it is the width of the bumps that is seen
@@ -45,13 +45,13 @@ def densities(
             band.encode(x=x, y=ends[0], y2=ends[1], color=color, opacity=opacity(0.25, hide)),
             line.encode(x=x, y=y, color=color, opacity=opacity(1, hide)),
         ]
-        panel = alt.LayerChart(layer=layers, width=300, height=220)
-        panels.append(panel.properties(title=alt.Title(f"{size:,} parameters", fontSize=14)))
+        panels.append(panel_chart(layers, (300, 220), title=f"{size:,} parameters"))
     seeds = sorted({run["seed"] for run in runs})
     words = f"seed {seeds[0]} of each" if len(seeds) == 1 else f"one seed of each ({' and '.join(map(str, seeds))})"
     title = alt.Title("Spectral density of the Hessian", subtitle=[f"{words}; bands: one standard error"])
-    whole = alt.ConcatChart(concat=panels, columns=2, title=title, datasets=tables).resolve_scale(color="shared")
-    return styled(with_legend(whole, name) if hide else whole)
+    whole = alt.ConcatChart(concat=panels, columns=2)
+    params = [legend_selection(whole, name)] if hide else []
+    return finish(whole, title=title, datasets=tables, params=params, shared_or_independent={"color": "shared"})
 
 
 def points(run: Mapping[str, Any]) -> list[dict[str, float]]:

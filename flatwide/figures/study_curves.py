@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from flatwide.figures.labels import is_percent, label, wrapped
-from flatwide.figures.lines import with_legend
-from flatwide.figures.style import BASE, SAM, styled
+from flatwide.figures.lines import legend_selection, panel_chart
+from flatwide.figures.style import BASE, SAM, finish
 
 
 class Column(NamedTuple):
@@ -81,15 +81,15 @@ def study_curves(
             tables[means.name] = _means(tables[data.name], [column.name for column in columns])
             mean = alt.Chart(means, name=f"{name}_{column}_{size}_mean").mark_line(strokeWidth=2.5)
             mean = mean.encode(x=x, y=alt.Y(f"{column}:Q", title=wrapped(title)), color=color, opacity=opacity(1))
-            panel = alt.LayerChart(layer=[seeds, mean], width=300, height=200)
-            panels.append(panel.properties(title=alt.Title(f"{size:,} parameters", fontSize=14)))
+            panels.append(panel_chart([seeds, mean], (300, 200), title=f"{size:,} parameters"))
         rows.append(alt.HConcatChart(hconcat=panels))
     counts = Counter((run["arm"], run["num_params"]) for run in runs).values()
     number = f"{max(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
     words = f"thin lines: each seed; thick lines: mean of {number} seeds; SAM at its best ρ"
-    whole = alt.VConcatChart(vconcat=rows, title=alt.Title(heading, subtitle=words), datasets=tables)
-    whole = whole.resolve_scale(color="shared")
-    return styled(with_legend(whole, name) if interactive else whole)
+    whole = alt.VConcatChart(vconcat=rows)
+    params = [legend_selection(whole, name)] if interactive else []
+    title = alt.Title(heading, subtitle=words)
+    return finish(whole, title=title, datasets=tables, params=params, shared_or_independent={"color": "shared"})
 
 
 def _of_training(metric_name: str) -> tuple[Column, ...]:

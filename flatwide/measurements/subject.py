@@ -206,7 +206,16 @@ class Saved(NamedTuple):
             identity = configs.digest(directory.read_config()[IDENTITY])
             network, _ = checkpoints.load(path, recording.network(built.state_shapes()), identity=identity)
         examples = self.examples(network)
-        return Subject(built, network["params"], network["stats"], network["mask"], at, examples, self, epoch)
+        return Subject(
+            built=built,
+            params=network["params"],
+            stats=network["stats"],
+            mask=network["mask"],
+            epoch=at,
+            examples=examples,
+            saved=self,
+            snapshot=epoch,
+        )
 
     @property
     def kept_epochs(self) -> list[int]:

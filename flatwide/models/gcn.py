@@ -82,7 +82,14 @@ def pack(inputs: PyTree) -> Packed:
     senders, receivers = jnp.concatenate([senders, receivers]), jnp.concatenate([receivers, senders])
     degrees = 1 + jax.ops.segment_sum(jnp.ones(receivers.shape, nodes.dtype), receivers, len(graph))
     features = jnp.where((graph <= last)[:, None], nodes[jnp.minimum(graph, last), item], 0)
-    return Packed(features, graph, item, senders, receivers, jax.lax.rsqrt(degrees)[:, None])
+    return Packed(
+        nodes=features,
+        graph=graph,
+        item=item,
+        senders=senders,
+        receivers=receivers,
+        scale=jax.lax.rsqrt(degrees)[:, None],
+    )
 
 
 def _room(inputs: PyTree, name: str, array: Array) -> int:

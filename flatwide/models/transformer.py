@@ -81,7 +81,15 @@ def tagging_transformer(
             f"a multiple of {_HEAD_SIZE} is one, such as {num_heads * _HEAD_SIZE}."
         )
     rate = DROPOUT if dropout is None else dropout
-    shape = _Shape(num_words, num_outputs, size, num_heads, layers, rate, half_precision)
+    shape = _Shape(
+        num_words=num_words,
+        num_outputs=num_outputs,
+        size=size,
+        num_heads=num_heads,
+        num_layers=layers,
+        dropout=rate,
+        half_precision=half_precision,
+    )
 
     def apply(params: PyTree, stats: PyTree, inputs: PyTree, *, train: bool, key: Array | None = None):
         if not train or rate == 0:

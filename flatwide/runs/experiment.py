@@ -207,7 +207,7 @@ class Experiment:
         is_whole = self.validation is None and self.config["train_examples"] is None
         shared = {"test", *(set(arrays) - {"targets"} if is_whole else ())}  # label noise moves targets
         stops = tuple(sorted(self.snapshot_steps.values()))
-        return Member(self.values, arrays, scored, frozenset(shared), stops)
+        return Member(values=self.values, train=arrays, splits=scored, shared=frozenset(shared), stops=stops)
 
     def learning_rate(self, step: int) -> float:
         """Compute the learning rate of a step; metrics.csv has the one that the step reports."""

@@ -1,6 +1,7 @@
 """Tell what a run would do, without training: `--dry_run`."""
 
 import contextlib
+import functools
 import json
 import math
 from collections.abc import Mapping
@@ -11,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from flatwide import config as configs
-from flatwide import data, registry, sparsify, trees, workloads
-from flatwide.runs import build
+from flatwide import data, models, registry, sparsify, trees, workloads
+from flatwide.runs import build, jax_settings
 from flatwide.runs.parts import Targets, load_dataset, model_of, objective_of
 from flatwide.training import devices, sources
 from flatwide.types import Batch, Dataset, Model, PyTree
@@ -71,13 +72,31 @@ def sizes(config: Mapping[str, Any]) -> Sizes:
     """Tell the sizes of a resolved config's run, without its data where they are not on this machine."""
     outline = _outline(config)
     num_steps = build.lengths(config, outline.num_train).num_steps
-    return Sizes(_shapes(model_of(config, outline.example, outline.num_outputs))[0], num_steps)
+    builder = registry.find("config.model", config["model"], models.MODELS)
+    names = ("model", "linearized", "output_scale", *registry.fields(builder))
+    read = tuple((name, config[name]) for name in names if name in config)
+    content = registry.content_digest(config["model"]), jax_settings.is_double()
+    leaves, structure = jax.tree.flatten(outline.example)
+    return Sizes(_params(read, content, tuple(leaves), structure, outline.num_outputs), num_steps)
 
 
 def is_local(config: Mapping[str, Any]) -> bool:
     """Tell whether the data set is on this machine, and not on a hub."""
     builder = registry.find("config.dataset", config["dataset"], data.DATASETS)
     return config["data_dir"] is not None or "data_dir" not in registry.fields(builder)
+
+
+@functools.lru_cache(maxsize=256)
+def _params(read: tuple, content: tuple, leaves: tuple, structure: Any, num_outputs: int) -> PyTree:
+    """Trace a network's parameters once for all runs of a study that have it, which differ in rho, seed and pruner.
+
+    Args:
+      read: the fields of the config that decide the network, with their values. content: what else does: the digest of
+        the file of a model of the user's own, and whether numbers are 64 bits wide.
+      leaves, structure: one example's inputs.
+    """
+    model = model_of(dict(read), jax.tree.unflatten(structure, leaves), num_outputs)
+    return _shapes(model)[0]
 
 
 def _shapes(model: Model) -> tuple[PyTree, PyTree]:
@@ -97,7 +116,14 @@ def _outline(config: Mapping[str, Any]) -> Outline:
     batch = {"inputs": jax.ShapeDtypeStruct((piece, *example.shape), example.dtype), "targets": targets}
     num_bytes = (math.prod(declared.input_shape) + 4) * (declared.num_train + declared.num_test)
     held = 0 if declared.is_streamed else num_bytes
-    return Outline(declared.num_train, declared.num_test, declared.num_outputs, example, batch, held)
+    return Outline(
+        num_train=declared.num_train,
+        num_test=declared.num_test,
+        num_outputs=declared.num_outputs,
+        example=example,
+        batch=batch,
+        num_bytes=held,
+    )
 
 
 def _outline_of(dataset: Dataset, piece: int) -> Outline:
@@ -106,7 +132,14 @@ def _outline_of(dataset: Dataset, piece: int) -> Outline:
     batch = jax.eval_shape(lambda batch: dataset.prepare(batch, jax.random.key(0), train=True), raw)
     held = sum(_bytes(split.arrays) for split in splits if isinstance(split, data.Resident))
     counts = [split.num_examples for split in splits]
-    return Outline(counts[0], counts[1], dataset.num_outputs, dataset.example, batch, held)
+    return Outline(
+        num_train=counts[0],
+        num_test=counts[1],
+        num_outputs=dataset.num_outputs,
+        example=dataset.example,
+        batch=batch,
+        num_bytes=held,
+    )
 
 
 def _memory(config: Mapping[str, Any], outline: Outline, model: Model, params: PyTree, stats: PyTree) -> int:

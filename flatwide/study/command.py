@@ -88,7 +88,13 @@ def run(
     after = inventory.take(planned, workdir)
     num_done = after.count(*inventory.DONE)
     unmeasured = after.count(inventory.UNMEASURED)
-    return Summary(len(planned.runs), num_done, after.count("diverged"), failed + len(refused), unmeasured)
+    return Summary(
+        num_runs=len(planned.runs),
+        num_done=num_done,
+        num_diverged=after.count("diverged"),
+        num_failed=failed + len(refused),
+        num_unmeasured=unmeasured,
+    )
 
 
 def _train(

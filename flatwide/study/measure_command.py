@@ -84,7 +84,15 @@ def read(arguments: list[str]) -> Request | None:
     if faults:
         raise configs.ConfigError(faults)
     examples = counts["examples"] or Request._field_defaults["num_examples"]
-    return Request(Path(flags.workdir), names, where, epochs, examples, counts["workers"], flags.dry_run)
+    return Request(
+        workdir=Path(flags.workdir),
+        names=names,
+        where=where,
+        epochs=epochs,
+        num_examples=examples,
+        workers=counts["workers"],
+        is_dry=flags.dry_run,
+    )
 
 
 def select(table: "pd.DataFrame", where: str) -> list[str]:

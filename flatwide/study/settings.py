@@ -55,7 +55,9 @@ def read(study: Any, base: Mapping[str, Any]) -> tuple[Settings, list[str]]:
     Returns: the settings, and all faults; with a fault the settings are not to be used.
     """
     if not isinstance(study, Mapping):
-        return Settings((), "", "", None, False, {}), [f"config.study={study!r}: expected fields such as axes."]
+        return Settings(parts=(), metric="", executor="", workers=None, tensorboard=False, study={}), [
+            f"config.study={study!r}: expected fields such as axes."
+        ]
     faults = [
         registry.unknown("config.study field", name, configs.STUDY) for name in study if name not in configs.STUDY
     ]

@@ -90,7 +90,13 @@ def take_turn(game: Game, policy: Policy, playing: Playing, key: Array) -> tuple
     logits, values = policy(playing.observations)
     actions = jax.random.categorical(draw, logits)
     states, after = jax.vmap(game.step)(jax.random.split(chance, len(actions)), playing.states, actions)
-    seen = Seen(playing.observations, actions, log_probability(logits, actions), values, after)
+    seen = Seen(
+        observations=playing.observations,
+        actions=actions,
+        log_probabilities=log_probability(logits, actions),
+        values=values,
+        after=after,
+    )
     return Playing(states, after.observation), seen
 
 

@@ -66,7 +66,15 @@ def make_step(
         learning_rate = values.learning_rate * schedule(state.step)
         direction, optimizer_state = optimizer.update(gradient, state.optimizer, state.params, values.weight_decay)
         params = optimizers.apply(state.params, direction, learning_rate)
-        new = State(state.step + 1, params, stats, optimizer_state, ascent, state.mask, state.source)
+        new = State(
+            step=state.step + 1,
+            params=params,
+            stats=stats,
+            optimizer=optimizer_state,
+            ascent=ascent,
+            mask=state.mask,
+            source=state.source,
+        )
         return new, {"loss": loss, "learning_rate": learning_rate}
 
     return step

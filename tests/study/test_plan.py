@@ -7,6 +7,7 @@ import pytest
 from flatwide import config as configs
 from flatwide import runner
 from flatwide.data import DataError
+from flatwide.runs import preview
 from flatwide.study import command, inventory, plan
 
 BASE = {"model": "MLP", "dataset": "digits", "num_epochs": 1}
@@ -67,6 +68,15 @@ def test_a_budget_becomes_a_sparsity():
         kept = round((1 - run.config["sparsity"]) * (64 * hidden + hidden * 10))
         assert kept + hidden + 10 == 1000
     assert "width (20,), snip: 1,000 nonzero parameters at sparsity" in found.notes[0]
+
+
+def test_a_network_is_traced_once_for_all_runs_that_have_it(monkeypatch):
+    traced, shapes = [], preview._shapes
+    monkeypatch.setattr(preview, "_shapes", lambda model: [shapes(model), traced.append(model)][0])
+    axes = {"num_neurons": ((21,), (41,)), "num_nonzero_params": (1000,), "seed": (0, 1, 2), "rho": (0.0, 0.1)}
+    found = expand({"pruner": "snip"}, axes=axes)
+    assert len(traced) == 2
+    assert len({run.config["sparsity"] for run in found.runs}) == 2
 
 
 def test_readers_are_warned():

@@ -36,10 +36,7 @@ def main(arguments: list[str]) -> int:
     """Run the command and give its exit code; bad input is printed, one line a fault, without a traceback."""
     try:
         if arguments[:1] == ["report"]:
-            from flatwide.report import command
-
-            print(command.report(arguments[1:]))
-            return DONE
+            return _write_report(arguments[1:])
         if arguments[:1] == ["measure"]:
             return _measure(arguments[1:])
         flags, assignments, faults = _flags(arguments)
@@ -85,6 +82,19 @@ def main(arguments: list[str]) -> int:
         return 130
 
 
+def _write_report(arguments: list[str]) -> int:
+    """Write the report of a work directory or a table; images that cannot be drawn are a failure, the page is there."""
+    from flatwide.figures.rendering import RenderingError
+    from flatwide.report import command
+
+    try:
+        print(command.report(arguments))
+    except RenderingError as error:
+        print(error, file=sys.stderr)
+        return FAILED
+    return DONE
+
+
 def _preview(config: Mapping[str, Any], workdir: str) -> int:
     """Print what would be trained; data that is missing is a fault all the same."""
     from flatwide.runs import preview, records
@@ -106,7 +116,7 @@ def _run(config: Mapping[str, Any], workdir: str, *, keep: Callable[[], Any]) ->
       keep: writes this command into the work directory.
     """
     from flatwide import runner
-    from flatwide.figures import curves, save
+    from flatwide.figures import curves, rendering, save
     from flatwide.measurements.measuring import MeasurementError
     from flatwide.runs import driver
     from flatwide.runs.identity import locate
@@ -131,7 +141,11 @@ def _run(config: Mapping[str, Any], workdir: str, *, keep: Callable[[], Any]) ->
         print(f"warning: no curves: {error}", file=sys.stderr)
         rows = []
     if rows:
-        save.save(curves.training_curves(rows, metric_name=result["metric_name"]), directory.path / "curves", data=rows)
+        chart = curves.training_curves(rows, metric_name=result["metric_name"])
+        try:
+            save.save(chart, directory.path / "curves", data=rows)
+        except rendering.RenderingError as error:
+            print(f"warning: no curves.svg: {error}", file=sys.stderr)
     print(_summary(result))
     if problem:
         print(problem, file=sys.stderr)
@@ -314,7 +328,7 @@ def _assignments(arguments: list[str]) -> tuple[list[tuple[str, str]], list[str]
                 text = waiting.pop(0) if waiting and not waiting[0].startswith("--") else "true"
             assignments.append((name.removeprefix("config."), text))
         else:
-            faults.append(f"{flag!r} is not a flag of this command; usage: {_USAGE}")
+            faults.append(f"{registry.shown(flag)} is not a flag of this command; usage: {_USAGE}")
     return assignments, faults
 
 

@@ -42,7 +42,10 @@ def load_file(path: str) -> dict[str, Any]:
                 del sys.modules[name]
     if not _is_mapping(config):
         raise ConfigError([f"--config={path}: get_config() gave {type(config).__name__}; expected a ConfigDict."])
-    return plain(config)
+    try:
+        return plain(config)
+    except TypeError as error:  # a ConfigDict sorts its names
+        raise ConfigError([f"--config={path}: expected texts as the names of all fields ({error})."]) from error
 
 
 def variant(known: Mapping[str, Any], name: str) -> Any:

@@ -198,16 +198,23 @@ def describe(field: Field) -> str:
 def plain(values: Any) -> dict[str, Any]:
     """Turn a ConfigDict, frozen or not, or another mapping into a dict; a `study` that says nothing drops out."""
     plain_values = {name: _plain_study(values[name]) if name == "study" else values[name] for name in values}
-    study, nothing = plain_values.get("study"), {name: field.default for name, field in STUDY.items()}
-    if study is None or (isinstance(study, dict) and nothing | study == nothing):
+    study = plain_values.get("study")
+    if study is None or (isinstance(study, dict) and all(_is_default(name, value) for name, value in study.items())):
         plain_values.pop("study", None)
     return plain_values
 
 
+def _is_default(name: object, value: Any) -> bool:
+    """Whether a field of a study says nothing."""
+    default = STUDY[name].default if isinstance(name, str) and name in STUDY else ...
+    return type(value) is type(default) and value == default
+
+
 def _plain_study(value: Any) -> Any:
-    """Turn nested ConfigDicts into dicts and lists into tuples."""
+    """Turn nested ConfigDicts into dicts, and lists and NumPy's arrays into tuples."""
     if isinstance(value, Mapping | ml_collections.ConfigDict):
         return {name: _plain_study(value[name]) for name in value}
+    value = value.tolist() if hasattr(value, "tolist") else value
     return tuple(_plain_study(entry) for entry in value) if isinstance(value, list | tuple) else value
 
 
@@ -217,9 +224,11 @@ def literal(text: str) -> Any:
     Raises: ValueError if it is none, whatever Python's parser makes of it: it has six ways to fail.
     """
     try:
-        return ast.literal_eval(text)
+        found = ast.literal_eval(text)
+        repr(found)  # fails for an integer of more than 4,300 digits, which no message could show
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError, OverflowError) as error:
         raise ValueError(f"{shown(text)} is no Python literal") from error
+    return found
 
 
 def one_line(error: BaseException) -> str:

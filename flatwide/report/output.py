@@ -23,6 +23,8 @@ def write_page(path: Path, page: str) -> None:
 
 def folder_beside(page: Path) -> Path:
     """Name the folder of the files that go with a page: as the page, without its ending."""
+    if not page.name:
+        raise ValueError(f"--output={page}: it is a folder; name a file in it, such as {page / 'report.html'}.")
     return page.with_suffix("") if page.suffix else page.with_name(f"{page.name}.files")
 
 

@@ -74,6 +74,9 @@ def main(arguments: list[str]) -> int:
         return BAD_INPUT
     except BrokenPipeError:
         raise
+    except MemoryError:
+        print("out of memory: make the data or the network smaller.", file=sys.stderr)
+        return FAILED
     except OSError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return FAILED
@@ -118,7 +121,7 @@ def _run(config: Mapping[str, Any], workdir: str, *, keep: Callable[[], Any]) ->
     from flatwide import runner
     from flatwide.figures import curves, rendering, save
     from flatwide.measurements.measuring import MeasurementError
-    from flatwide.runs import driver
+    from flatwide.runs import driver, memory
     from flatwide.runs.identity import locate
     from flatwide.runs.table import write_results
 
@@ -132,6 +135,11 @@ def _run(config: Mapping[str, Any], workdir: str, *, keep: Callable[[], Any]) ->
         return 128 + received[0]
     except MeasurementError as error:
         problem = str(error)
+    except Exception as error:
+        if not memory.is_exhausted(error):
+            raise
+        print(memory.explain(error, config), file=sys.stderr)
+        return FAILED
     write_results(workdir)
     directory, _ = locate(config, workdir)
     result = directory.read_result() or {}

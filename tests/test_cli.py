@@ -4,9 +4,10 @@ import json
 import subprocess
 import sys
 
+import jax
 import pytest
 
-from flatwide import cli
+from flatwide import cli, runner
 from flatwide.runs import commands
 
 
@@ -79,6 +80,28 @@ def test_bad_input_exits_with_two(capsys, tmp_path, config, arguments, message):
     assert "Traceback" not in errors
     assert out == ""
     assert not list(tmp_path.glob("runs/*")) + list(tmp_path.glob("commands/*"))
+
+
+def test_a_network_that_no_memory_holds_exits_with_one_line(capsys, tmp_path, config):
+    code, out, errors = command(capsys, f"--workdir={tmp_path}", config, "--config.num_neurons=(4_000_000_000,)")
+    assert (code, out) == (1, "")
+    assert errors.startswith("out of memory: the network and its optimizer take 3,")
+    assert errors.endswith("make config.num_neurons=(4000000000,) or config.batch_size=32 smaller.\n")
+    assert errors.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_memory_that_runs_out_later_is_told_in_one_line(capsys, tmp_path, config, monkeypatch):
+    def exhausted(*args, **options):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 256 bytes.")
+
+    monkeypatch.setattr(runner, "run", exhausted)
+    code, _, errors = command(capsys, f"--workdir={tmp_path}", config)
+    assert code == 1
+    assert errors == (
+        "out of memory (RESOURCE_EXHAUSTED: Out of memory allocating 256 bytes.); make config.num_neurons=(300, 100) or "
+        "config.batch_size=32 smaller.\n"
+    )
 
 
 def test_a_study_that_is_none_exits_with_two(capsys, tmp_path):

@@ -7,7 +7,7 @@ from flatwide.config.checks import check_field, resolve, resolve_fields
 from flatwide.config.files import load_file, override, read_text, variant
 from flatwide.config.identity import base_optimizer, digest, effective_rho, identity
 from flatwide.config.own import MAY_BE_OWN
-from flatwide.config.schema import SCHEMA, STUDY, ConfigError, default, field_like, literal, plain
+from flatwide.config.schema import SCHEMA, STUDY, ConfigError, default, field_like, literal, one_line, plain
 
 __all__ = [
     "MAY_BE_OWN",
@@ -23,6 +23,7 @@ __all__ = [
     "identity",
     "literal",
     "load_file",
+    "one_line",
     "override",
     "plain",
     "read_text",

@@ -99,7 +99,7 @@ def test_memory_that_runs_out_later_is_told_in_one_line(capsys, tmp_path, config
     code, _, errors = command(capsys, f"--workdir={tmp_path}", config)
     assert code == 1
     assert errors == (
-        "out of memory (RESOURCE_EXHAUSTED: Out of memory allocating 256 bytes.); make config.num_neurons=(300, 100) or "
+        "out of memory (RESOURCE_EXHAUSTED: Out of memory allocating 256 bytes.); make config.num_neurons=(128,) or "
         "config.batch_size=32 smaller.\n"
     )
 

@@ -271,10 +271,12 @@ def _check_workdir(workdir: str) -> None:
     try:
         os.makedirs(workdir, exist_ok=True)
         usable = os.access(workdir, os.W_OK)
-    except OSError:
+    except (OSError, ValueError, RecursionError):
         usable = False
     if not usable:
-        raise configs.ConfigError([f"--workdir={workdir}: expected a folder that can be made and written to."])
+        raise configs.ConfigError(
+            [f"--workdir={registry.shown(workdir)}: expected a folder that can be made and written to."]
+        )
 
 
 def _summary(result: Mapping[str, Any]) -> str:

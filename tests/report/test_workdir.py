@@ -86,6 +86,8 @@ def test_an_output_may_be_no_folder_and_needs_no_ending(workdir, tmp_path):
         report.write(workdir, path=tmp_path)
     with pytest.raises(ValueError, match=r"--output=/: it is a folder; name a file in it, such as /report\.html"):
         report.write(workdir, path="/")
+    with pytest.raises(ValueError, match="expected at most 100 folders in a path"):
+        report.write(workdir, path=tmp_path / ("x/" * 1000))
     report.write(workdir, path=tmp_path / "page", formats=("latex",))
     assert (tmp_path / "page.files" / "summary.csv").exists()
 

@@ -1,6 +1,8 @@
 """Algebra on pytrees of parameters."""
 
 import math
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +15,18 @@ _NEVER_KERNELS = ("bias", "scale", "embedding")
 def path_name(path) -> str:
     """Write the path of a leaf as `a/b/kernel`."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def matching(names: Sequence[str], patterns: str | Sequence[str]) -> tuple[str, ...]:
+    """List the names that one of some shell patterns matches.
+
+    Raises: ValueError for a pattern that matches none.
+    """
+    listed = [patterns] if isinstance(patterns, str) else list(patterns)
+    for pattern in listed:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise ValueError(f"pattern {pattern!r} matches no leaf of params; known: {', '.join(names)}.")
+    return tuple(name for name in names if any(fnmatchcase(name, pattern) for pattern in listed))
 
 
 def kernels(params: PyTree) -> PyTree:

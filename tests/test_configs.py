@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from flatwide import config as configs
-from flatwide import runner
+from flatwide import experiment, runner
+from flatwide.training import sources
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))
@@ -49,8 +51,34 @@ def labelled(*, size_window: int = 16):
 _TEXTS = {"TaggingTransformer": "tagged", "LSTM": "labelled"}
 
 
+# Compiled in a second or two; what others compile is compiled for each family in tests/test_families.py.
+QUICK = ("digits_mlp", "mnist_mlp", "matrix_factorization", "regression_1d", "teacher_student", "two_layer_teacher")
+TRAINED = [path if path.stem in QUICK else pytest.param(path, marks=pytest.mark.slow) for path in CONFIGS]
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_step_of_a_shipped_config_can_be_traced(path, tmp_path):
+    built = experiment.build(shrunk(path, tmp_path))
+    values, state = jax.tree.map(shape_of, (built.values, built.state_shapes()))
+    batch = jax.tree.map(shape_of, sources.raw_shapes(built.train, built.data.example, built.config["batch_size"]))
+    after, metrics = jax.eval_shape(built.step, values, state, batch)
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    assert metrics["loss"].shape == ()
+
+
+@pytest.mark.parametrize("path", TRAINED, ids=lambda path: path.stem)
 def test_a_shipped_config_trains_two_steps(path, tmp_path):
+    result = runner.run(shrunk(path, tmp_path), tmp_path, quiet=True)
+    assert (result["steps"], result["status"]) == (2, "finished")
+    assert np.isfinite(result["train_loss"])
+
+
+def shape_of(leaf):
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+
+
+def shrunk(path, tmp_path):
+    """Return the fields of a config for two steps of a tiny network, on made data where its own would be files."""
     fields = configs.load_file(str(path))
     config = configs.resolve(fields)
     assert set(fields) == set(configs.SCHEMA)
@@ -72,9 +100,7 @@ def test_a_shipped_config_trains_two_steps(path, tmp_path):
         small |= {"num_blocks": (1, 1)}
     if config["model"] == "ResNet18":
         small |= {"num_blocks": (1, 1)}
-    result = runner.run(fields | small, tmp_path, quiet=True)
-    assert (result["steps"], result["status"]) == (2, "finished")
-    assert np.isfinite(result["train_loss"])
+    return fields | small
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

@@ -1,9 +1,25 @@
 """The answer in two sentences, with numbers."""
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flatwide.analysis import decomposition, domains, fields, gain, overview, rho, selection, table, trend, widths
+import numpy as np
+
+from flatwide.analysis import (
+    decomposition,
+    domains,
+    fields,
+    gain,
+    intervals,
+    overview,
+    rho,
+    selection,
+    table,
+    trend,
+    widths,
+)
+from flatwide.analysis import verdict as verdicts
 from flatwide.columns import FRACTION_METRICS
 
 if TYPE_CHECKING:
@@ -21,10 +37,15 @@ def answer(
     found = table.parts(fields.narrow(runs, width=width), width=width)
     if not found:
         return "There is no gain yet: no width has both a base run (rho=0) and a SAM run that are done."
-    texts = [(part.name, _part(part.runs, width=width, metric=metric, choose_by=choose_by)) for part in found]
+    options = {"width": width, "metric": metric, "choose_by": choose_by}
+    weights = trend.weights_of_parts(found, **options)
+    texts = [
+        (part.name, _part(part.runs, metric=metric, options=options, weights=shared))
+        for part, shared in zip(found, weights, strict=True)
+    ]
     all_of_them = []
     if len(domains.domains(runs)) > 1:
-        entries = overview.overview(runs, width=width, metric=metric, choose_by=choose_by)
+        entries = overview.overview(runs, **options)
         all_of_them.append(overview.sentences(entries))
     return "\n\n".join([*all_of_them, *(f"{name}: {text}" if name else text for name, text in texts)])
 
@@ -61,63 +82,109 @@ def _units(runs: "pd.DataFrame", metric: str) -> _Units:
     return _Units(1, 3, "", "loss" if loss else name.replace("_", " "), lower)
 
 
-def _part(runs: "pd.DataFrame", *, width: str, metric: str, choose_by: str | None) -> str:
-    options = {"width": width, "metric": metric, "choose_by": choose_by}
-    gains = selection.corrected_gain(runs, **options).dropna(subset=["corrected_gain"])
+def _part(runs: "pd.DataFrame", *, metric: str, options: dict[str, Any], weights: Mapping[int, float] | None) -> str:
+    width = options["width"]
+    cells = widths.by_width(runs, **options)
+    rows = [row for row in selection.of_widths(cells, width=width) if math.isfinite(row["corrected_gain"])]
     units = _units(runs, metric)
     base = gain.base_name(runs) if {"optimizer", "base_optimizer"} <= set(runs.columns) else "its base optimizer"
-    if not len(gains):
-        plain = gain.gain_by_width(runs, **options).dropna(subset=["gain"])
-        if not len(plain):
-            return "There is no gain yet: every rho has a diverged seed, or no seed has both runs."
-        last = plain.iloc[-1]
+    if not rows:
+        plain = [row for row in gain.of_widths(cells, width=width) if math.isfinite(row["gain"])]
+        if not plain:
+            return f"There is no gain yet: {_why_none(cells)}."
+        last = plain[-1]
         seeds = "one seed" if last["num_seeds"] == 1 else f"{int(last['num_seeds'])} seeds"
         return (
             f"With {seeds}, SAM differs from {base} by {units.amount(last['gain'])} at {int(last['num_params']):,} "
             "parameters. That cannot be told from luck: finish at least three seeds at every rho."
         )
-    slope = trend.trend(runs, **options)
-    first = f"{_growth(gains, slope, units, base)} "
-    return first + _best(runs, options, metric, base, sizes=list(gains[width]), grows=slope.low > 0)
+    found = trend.scores(cells, weights=weights)
+    decided = verdicts.verdict(found)
+    first = f"{_growth(rows, trend.of_scores(found), decided, units, base)} "
+    grows = decided.kind in (verdicts.GROWS, verdicts.LARGER)
+    return first + _best(runs, options, metric, base, sizes=[row[width] for row in rows], grows=grows)
 
 
-def _growth(gains: "pd.DataFrame", slope: trend.Trend, units: _Units, base: str) -> str:
+def _why_none(cells: Sequence[widths.Width]) -> str:
+    """Say why no width has a gain."""
+    reasons = set()
+    for cell in cells:
+        if not np.isfinite(cell.values[:, 0]).any():
+            reasons.add("no base run (rho=0) has a result")
+        elif not cell.candidates:
+            reasons.add("every rho has a diverged seed")
+        else:
+            reasons.add("no seed has both runs")
+    return ", or ".join(sorted(reasons)) + ("" if len(reasons) < 2 else ", depending on the width")
+
+
+def _growth(rows: list[dict[str, Any]], slope: trend.Trend, decided: verdicts.Verdict, units: _Units, base: str) -> str:
     """Say in one sentence how the gain, corrected for the choice of rho, depends on the number of parameters."""
-    first, last = gains.iloc[0], gains.iloc[-1]
-    helps = max(first["corrected_gain"], last["corrected_gain"]) > 0
-
-    def no_help(rows: "pd.DataFrame") -> str:
-        return "SAM does not help" if max(rows["corrected_high"].tolist()) <= 0 else "SAM is not seen to help"
-
-    def at(row) -> str:
-        ends = f"{units.number(row['corrected_low'])} to {units.number(row['corrected_high'])}"
-        size = f"{int(row['num_params']):,} parameters"
-        return f"{units.amount(row['corrected_gain'])} (95 % interval {ends}) at {size}"
-
+    first, last = rows[0], rows[-1]
     if first["num_params"] == last["num_params"]:
-        subject = f"The gain of SAM over {base} is" if helps else f"{no_help(gains)} here: its gain over {base} is"
         seeds = f"{int(last['corrected_num_seeds'])} seeds"
-        return f"{subject} {at(last)}, {seeds}, corrected for the choice of rho."
-    verdict = "shows no clear trend with width"
-    seems = slope.num_seeds < 3 or slope.num_widths < 3
-    if slope.low > 0:
-        verdict = "seems to grow with width" if seems else "grows with width"
-    elif slope.high < 0:
-        verdict = "seems to shrink with width" if seems else "shrinks with width"
+        return f"{_subject(rows, rows, base)} is {_at(last, units)}, {seeds}, corrected for the choice of rho."
+    subject = _subject(rows, [first, last], base)
+    comma = "," if ":" in subject else ":"
     rate = f"{units.change(slope.slope)} for ten times the parameters"
     if math.isfinite(slope.low):
-        ends = f"{units.number(slope.low)} to {units.number(slope.high)}"
-        rate += f", 95 % interval {ends}, {slope.num_seeds} seeds"
-    subject, comma = f"The gain of SAM over {base}", ":"
-    if not helps:
-        is_everywhere = max(gains["corrected_gain"].tolist()) <= 0
-        where = "any width" if is_everywhere else "the smallest width or the largest"
-        verb = no_help(gains if is_everywhere else gains.iloc[[0, -1]])
-        subject, comma = f"{verb} at {where} here: its gain over {base}", ","
-    return f"{subject} {verdict}{comma} from {at(first)} to {at(last)} ({rate}; corrected for the choice of rho)."
+        rate += f", 95 % interval {_ends(slope.low, slope.high, units)}; {_rise(decided.rise, units)}"
+        rate += f"; {slope.num_seeds} seeds"
+    ends = f"from {_at(first, units)} to {_at(last, units)}"
+    return f"{subject} {_verb(decided)}{comma} {ends} ({rate}; corrected for the choice of rho)."
 
 
-def _best(runs: "pd.DataFrame", options: dict, metric: str, base: str, *, sizes: list, grows: bool) -> str:
+def _subject(rows: list[dict[str, Any]], ends: list[dict[str, Any]], base: str) -> str:
+    """Begin the sentence with whether SAM helps at the ends, as far as their intervals tell."""
+    if any(row["corrected_low"] > 0 for row in ends):
+        return f"The gain of SAM over {base}"
+    helps_nowhere = not any(row["corrected_low"] > 0 for row in rows)
+    shown = rows if helps_nowhere else ends
+    where = "at any width here" if helps_nowhere else "at the smallest width or the largest here"
+    where = "here" if len(rows) == 1 else where
+    if all(row["corrected_low"] == row["corrected_high"] == 0 for row in shown):
+        where = where.replace("any", "each").replace("or", "and")
+        return f"SAM and {base} do equally well in every seed {where}: the gain"
+    harms = all(row["corrected_high"] < 0 for row in shown)
+    return f"SAM {'does not help' if harms else 'is not seen to help'} {where}: its gain over {base}"
+
+
+def _verb(decided: verdicts.Verdict) -> str:
+    """Say what the gain does with width."""
+    rests = f"; this rests on {_sizes(decided.rests_on)} parameters"
+    seems = "" if decided.is_certain else "seems to "
+    if decided.kind == verdicts.PEAKS:
+        several = len(decided.peaks_at) > 1
+        ends = f" (95 % set {decided.peaks_at[0]:,} to {decided.peaks_at[-1]:,})" if several else ""
+        return f"{'seems to peak' if seems else 'peaks'} at {decided.peak:,} parameters{ends}"
+    return {
+        verdicts.GROWS: f"{seems}grow{'' if seems else 's'} with width",
+        verdicts.SHRINKS: f"{seems}shrink{'' if seems else 's'} with width",
+        verdicts.LARGER: f"{'seems to be' if seems else 'is'} larger at large widths{rests}",
+        verdicts.SMALLER: f"{'seems to be' if seems else 'is'} smaller at large widths{rests}",
+    }.get(decided.kind, "shows no clear trend with width")
+
+
+def _rise(rise: intervals.Mean, units: _Units) -> str:
+    return f"largest width less the smaller half {units.number(rise.mean)}, {_ends(rise.low, rise.high, units)}"
+
+
+def _at(row: dict[str, Any], units: _Units) -> str:
+    ends = _ends(row["corrected_low"], row["corrected_high"], units)
+    return f"{units.amount(row['corrected_gain'])} (95 % interval {ends}) at {int(row['num_params']):,} parameters"
+
+
+def _ends(low: float, high: float, units: _Units) -> str:
+    return f"{units.number(low)} to {units.number(high)}"
+
+
+def _sizes(sizes: Sequence[int]) -> str:
+    return " and ".join(
+        filter(None, [", ".join(f"{size:,}" for size in sizes[:-1]), *(f"{size:,}" for size in sizes[-1:])])
+    )
+
+
+def _best(runs: "pd.DataFrame", options: dict[str, Any], metric: str, base: str, *, sizes: list, grows: bool) -> str:
     """Say in one sentence which rho is best at the widths that have a gain, and whose the growth is, if any."""
     best = rho.best_rho(runs, **options)
     best = best[best[options["width"]].isin(sizes)]
@@ -130,14 +197,27 @@ def _best(runs: "pd.DataFrame", options: dict, metric: str, base: str, *, sizes:
     chosen_by = options["choose_by"] or widths.choice_column(runs, metric=metric)
     text = f"The best rho, chosen by {chosen_by.replace('_', ' ')}, is {' at the smallest width and '.join(ends)}"
     text += " at the largest" if len(ends) > 1 else ""
+    return f"{text}{_whose(runs, options, base) if grows else ''}."
+
+
+def _whose(runs: "pd.DataFrame", options: dict[str, Any], base: str) -> str:
+    """Say whose the growth of the gain is, as far as the intervals of both parts tell; nothing where none is shown."""
     growth = decomposition.decompose(runs, **options)
     # The slope counts networks too small to learn, growth does not: it may be none where the slope has one.
-    if not grows or not growth["gain_growth_low"].iloc[-1] > 0:
-        return text + "."
-    share = decomposition.share_of_sam(growth)
-    if share > 1:
-        return text + f"; {base} gets better with width too, so all of the growth is SAM getting better."
-    text += f"; from {int(growth['num_params'].iloc[0]):,} parameters on, where {base} is best, "
-    if share < 0:
-        return text + f"all of the growth is {base} getting worse, for SAM gets worse too."
-    return text + f"{100 * share:.0f} % of the growth is SAM getting better, the rest {base} getting worse."
+    if not len(growth) or not growth["gain_growth_low"].iloc[-1] > 0:
+        return ""
+    last = growth.iloc[-1]
+    start = f"; from {int(growth['num_params'].iloc[0]):,} parameters on, where {base} is best, "
+    better, worse = last["sam_improvement_low"] > 0, last["base_decline_low"] > 0
+    if last["base_decline_high"] < 0:
+        return f"; {base} gets better with width too, so all of the growth is SAM getting better"
+    if last["sam_improvement_high"] < 0:
+        return f"{start}all of the growth is {base} getting worse, for SAM gets worse too"
+    if better and worse:
+        share = 100 * decomposition.share_of_sam(growth)
+        return f"{start}{share:.0f} % of the growth is SAM getting better, the rest {base} getting worse"
+    if better:
+        return f"{start}SAM gets better, and whether {base} gets worse too the seeds cannot tell"
+    if worse:
+        return f"{start}{base} gets worse, and whether SAM gets better too the seeds cannot tell"
+    return f"{start}the seeds cannot tell whether SAM gets better or {base} worse"

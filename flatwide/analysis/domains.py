@@ -29,6 +29,11 @@ def name(values: dict[str, Any]) -> str:
     return ", ".join(str(value) if column in known else f"{column}={value}" for column, value in values.items())
 
 
+def key(values: dict[str, Any]) -> tuple:
+    """Return what two parts of one domain have in common: their data set, model family and metric, where told."""
+    return tuple(values.get(column) for column in (*COLUMNS, _METRIC))
+
+
 def domains(runs: "pd.DataFrame") -> list[Domain]:
     """Cut a results table into its domains, in alphabetical order.
 

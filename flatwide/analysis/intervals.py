@@ -16,14 +16,18 @@ class Mean(NamedTuple):
     high: float
 
 
-def mean(values: Sequence[float] | np.ndarray, *, level: float = 0.95) -> Mean:
+NONE = Mean(math.nan, math.nan, math.nan, math.nan)
+
+
+def mean(values: Sequence[float] | np.ndarray, *, level: float = 0.95, stretch: float = 1.0) -> Mean:
     """Compute the mean of independent values, its standard error and its t interval.
 
     Args:
       values: [n], one a seed.
       level: coverage of the interval where the values are normal.
-    Equation: standard_error = s / sqrt(n), s with n - 1 in its denominator; mean -/+ t standard_error with t the
-      (1 + level) / 2 quantile of Student's t with n - 1 degrees of freedom.
+      stretch: factor of its length, for values that are not quite independent.
+    Equation: standard_error = s / sqrt(n), s with n - 1 in its denominator; mean -/+ stretch t standard_error
+      with t the (1 + level) / 2 quantile of Student's t with n - 1 degrees of freedom.
     """
     from scipy.special import stdtrit  # scipy.stats has the same and takes a second to import
 
@@ -32,5 +36,10 @@ def mean(values: Sequence[float] | np.ndarray, *, level: float = 0.95) -> Mean:
     if n < 2:
         return Mean(center, math.nan, math.nan, math.nan)
     error = float(np.std(values, ddof=1)) / math.sqrt(n)
-    reach = float(stdtrit(n - 1, (1 + level) / 2)) * error
+    reach = stretch * float(stdtrit(n - 1, (1 + level) / 2)) * error
     return Mean(center, error, center - reach, center + reach)
+
+
+def sidak(count: int, *, level: float = 0.95) -> float:
+    """Return the level of each of some independent intervals for all of them to cover together as often as `level`."""
+    return level ** (1 / max(count, 1))

@@ -17,6 +17,8 @@ _SECTION_OF = {
     "curvature": CURVATURE,
     "spectrum": CURVATURE,
     "sharpness": CURVATURE,
+    "layers": CURVATURE,
+    "robustness": CURVATURE,
     "moments": UNIFORMITY,
     "stability": UNIFORMITY,
     "gradient": DYNAMICS,
@@ -28,6 +30,7 @@ _SECTION_OF = {
     "landscape": LANDSCAPE,
     "trajectory": LANDSCAPE,
 }
+_ROBUSTNESS = (("loss_rise", "rise of the loss", "loss"), ("metric_change", "change of the metric", ""))
 _CURVE, _RATE = "loss / parameter²", "learning rate"
 
 
@@ -70,6 +73,26 @@ _KNOWN = (
     Quantity("sharpness.sam", "sharpness along SAM's perturbation", "loss", is_signed=True),
     Quantity("sharpness.adaptive_worst", "adaptive worst-case sharpness", "loss"),
     Quantity("sharpness.m_worst", "worst-case sharpness of batches", "loss"),
+    Quantity("layers.largest_top_eigenvalue", "largest top eigenvalue of a layer", _CURVE),
+    Quantity("layers.largest_ascent_share", "largest share of a layer in SAM's perturbation"),
+    Quantity("layers.largest_sharpness", "largest sharpness of a layer", "loss"),
+    *(
+        Quantity(
+            f"robustness.noise_{size}_{name}", f"{words} with {size} % of noise in the weights", unit, is_signed=True
+        )
+        for name, words, unit in _ROBUSTNESS
+        for size in (5, 10, 20)
+    ),
+    *(
+        Quantity(
+            f"robustness.rounded_{bits}_{kind}_{name}", f"{words} with {bits} bits, one spacing a {kind}", unit, True
+        )
+        for name, words, unit in _ROBUSTNESS
+        for bits in (8, 4)
+        for kind in ("tensor", "channel")
+    ),
+    Quantity("robustness.loss", "training loss, as measured", "loss"),
+    Quantity("robustness.metric", "training metric, as measured", is_signed=True),
     Quantity("spectrum.negative_share", "share of negative eigenvalues", is_signed=True),
     Quantity("spectrum.positive_share", "share of positive eigenvalues", is_signed=True),
     *(Quantity(f"moments.s_{k}", f"non-uniformity s_{k}", _CURVE) for k in (2, 3, 4)),
@@ -119,10 +142,17 @@ _BY_NAME = {one.name: one for one in _KNOWN}
 _ORDER = {name: place for place, name in enumerate(_BY_NAME)}
 # One of each measurement says what there is to say in a sentence, or where there are many settings.
 _HEADLINES = ("curvature.top_eigenvalue", "sharpness.worst", "moments.s_2", "stability.largest_stable_learning_rate")
-_HEADLINES += ("convergence.rate", "barrier.barrier", "landscape.mean_rise")
+_HEADLINES += (
+    "layers.largest_top_eigenvalue",
+    "robustness.noise_10_loss_rise",
+    "convergence.rate",
+    "barrier.barrier",
+    "landscape.mean_rise",
+)
 NUM_EXAMPLES = "num_examples"  # `<measurement>.num_examples`: on how many it was measured
 # How exact a measurement is: columns to look up, not to compare.
 _EXACTNESS = {"curvature.largest_residual", "sharpness.worst_gap", "spectrum.width"}
+_EXACTNESS |= {f"curvature.{name}" for name in ("top_hidden_gap", "smallest_hidden_gap", "is_saddle")}
 _EXACTNESS |= {f"convergence.{name}" for name in ("num_evaluations", "rate_low", "rate_high", "is_linear")}
 _EXACTNESS |= {f"stability.{name}" for name in ("growth_low", "growth_high", "is_stable", "is_exact", "learning_rate")}
 _EXACTNESS |= {"stability.rho", "stability.condition_is_met", "stability.top_eigenvalue"}

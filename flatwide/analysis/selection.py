@@ -3,7 +3,8 @@
 The best of many rho beats one base run even where SAM does nothing: its noise was picked to be high. Here each seed is
 scored at the rho that the other seeds choose, so nobody picks its noise. Those scores still depend on each other, since
 any two of them share the other seeds' choices; Student's t would cover too seldom (88 % instead of 95 % for 8 seeds and
-11 rho). How far to reach is therefore simulated, once for each number of seeds and rho.
+11 rho). How far to reach is therefore simulated, once for each number of seeds and rho. It depends on the base's noise
+too: the less of it there is, the more the choices' common part counts. All widths of a table tell how much there is.
 
 Where one rho is far noisier than the rest, it is the choice of some seeds only, and the spread at the rho that all
 choose together may know nothing of it. The standard error is therefore the larger of that spread and the scores' own.
@@ -11,18 +12,19 @@ choose together may know nothing of it. The standard error is therefore the larg
 
 import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from flatwide.analysis import widths
+from flatwide.analysis import noise, widths
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _NUM_TABLES = 40_000  # of pure noise: the coverage of a quantile of so many is known to 0.1 %
 _MAX_ENTRIES = 20_000_000  # of memory for them
+_RATIOS = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # variances of base over SAM that are simulated; beyond, Student's t
 
 
 class Corrected(NamedTuple):
@@ -52,30 +54,35 @@ def corrected_gain(
     return pd.DataFrame(of_widths(widths.by_width(runs, width=width, metric=metric, choose_by=choose_by), width=width))
 
 
-def of_widths(cells: Iterable[widths.Width], *, width: str) -> list[dict[str, Any]]:
-    """Give the rows of `corrected_gain` for runs that are arranged already."""
-    rows = []
-    for one in cells:
-        found = correct(one)
-        rows.append(
-            {
-                width: one.value,
-                "num_params": one.num_params,
-                "corrected_gain": found.gain,
-                "corrected_standard_error": found.standard_error,
-                "corrected_low": found.low,
-                "corrected_high": found.high,
-                "selection_bias": found.bias,
-                "corrected_num_seeds": found.num_seeds,
-                "num_rhos": found.num_rhos,
-            }
-        )
-    return rows
+def of_widths(cells: Sequence[widths.Width], *, width: str) -> list[dict[str, Any]]:
+    """Compute the rows of `corrected_gain` for runs that are arranged already."""
+    return [
+        {
+            width: one.value,
+            "num_params": one.num_params,
+            "corrected_gain": found.gain,
+            "corrected_standard_error": found.standard_error,
+            "corrected_low": found.low,
+            "corrected_high": found.high,
+            "selection_bias": found.bias,
+            "corrected_num_seeds": found.num_seeds,
+            "num_rhos": found.num_rhos,
+        }
+        for one, found in zip(cells, correct_all(cells), strict=True)
+    ]
 
 
-def correct(one: widths.Width, *, level: float = 0.95) -> Corrected:
+def correct_all(cells: Sequence[widths.Width], *, level: float = 0.95) -> list[Corrected]:
+    """Correct the gain of every width, with the ratio of base to SAM noise that they have in common."""
+    ratio = noise.ratio_of_widths(cells)
+    return [correct(one, level=level, ratio=ratio) for one in cells]
+
+
+def correct(one: widths.Width, *, level: float = 0.95, ratio: float | None = None) -> Corrected:
     """Correct the gain of one width for the choice of its rho.
 
+    Args:
+      ratio: the base's variance over that of SAM; None estimates it from this width alone.
     Equation: k(i) is the best rho by the mean over all seeds but i, k the best over all, d[i, k] the gain of seed i;
       gain = mean_i d[i, k(i)], standard_error = max(s(d[:, k]), s(d[i, k(i)] over i)) / sqrt(n), the interval is
       gain -/+ c standard_error with c as in `critical_value`.
@@ -85,20 +92,21 @@ def correct(one: widths.Width, *, level: float = 0.95) -> Corrected:
     if n < 2 or not num_rhos:
         return Corrected(math.nan, math.nan, math.nan, math.nan, math.nan, n, num_rhos)
     at = list(whole.candidates)
-    gains, choices = whole.gains[:, at], whole.choices[:, [1 + place for place in at]]
+    gains, choices = whole.gains[:, at], whole.choices[:, [1 + column for column in at]]
     center, error = float(cross_fit(gains, choices).mean()), float(standard_error(gains, choices))
-    reach = critical_value(n, num_rhos, level=level) * error
+    ratio = noise.ratio_of_widths([one]) if ratio is None else ratio
+    reach = critical_value(n, num_rhos, ratio=ratio, level=level) * error
     bias = float(_at_best(gains, choices).mean()) - center
     return Corrected(center, error, center - reach, center + reach, bias, n, num_rhos)
 
 
 def scores(one: widths.Width) -> tuple[tuple[int, ...], np.ndarray]:
-    """Give the seeds of a width, and the gain of each at the rho that the others choose."""
+    """List the seeds of a width, and the gain of each at the rho that the others choose."""
     whole = one.complete()
     at = list(whole.candidates)
     if len(whole.seeds) < 2 or not at:
         return (), np.empty(0)
-    return whole.seeds, cross_fit(whole.gains[:, at], whole.choices[:, [1 + place for place in at]])
+    return whole.seeds, cross_fit(whole.gains[:, at], whole.choices[:, [1 + column for column in at]])
 
 
 def cross_fit(gains: np.ndarray, choices: np.ndarray) -> np.ndarray:
@@ -123,43 +131,74 @@ def standard_error(gains: np.ndarray, choices: np.ndarray) -> np.ndarray:
     return np.maximum(*spreads) / math.sqrt(gains.shape[-2])
 
 
-def critical_value(num_seeds: int, num_rhos: int, *, level: float = 0.95) -> float:
+def critical_value(
+    num_seeds: int, num_rhos: int, *, num_base: int = 1, ratio: float | None = None, level: float = 0.95
+) -> float:
     """Find how many standard errors the corrected interval reaches to either side.
 
-    It is simulated where no rho differs from the base by more than independent noise of one size, so that the choice
-    is all luck; and it is Student's t at least, which is what one rho far ahead of the others needs.
+    It is simulated where no rho differs from the base by more than independent noise, of one size at every rho and one
+    for the base, so that the choice is all luck; and it is Student's t at least, which is what one rho far ahead of the
+    others needs.
 
+    Args:
+      num_rhos, num_base: cells of SAM and of its base among which each chooses for itself.
+      ratio: the base's variance over that of SAM; between those that are simulated it is interpolated. None is 1.
     Cost: half a second for 8 seeds and 11 rhos, the first time. The same numbers each time.
     """
-    return max(_student(num_seeds, level), _simulated(num_seeds, num_rhos, level)[0])
+    return max(student(num_seeds, level), _interpolated(num_seeds, num_rhos, num_base, ratio, level, which=0))
 
 
-def stretch_of_scores(num_seeds: int, num_rhos: int, *, level: float = 0.95) -> float:
-    """Find how much wider than Student's t an interval must be that is made from the spread of the scores alone."""
-    return max(1.0, _simulated(num_seeds, num_rhos, level)[1] / _student(num_seeds, level))
+def stretch_of_scores(
+    num_seeds: int, num_rhos: int, *, num_base: int = 1, ratio: float | None = None, level: float = 0.95
+) -> float:
+    """Find how much wider than Student's t an interval must be that is made from the spread of the scores alone.
+
+    Args: as for `critical_value`.
+    """
+    reach = _interpolated(num_seeds, num_rhos, num_base, ratio, level, which=1)
+    return max(1.0, reach / student(num_seeds, level))
+
+
+def _interpolated(
+    num_seeds: int, num_rhos: int, num_base: int, ratio: float | None, level: float, *, which: int
+) -> float:
+    """Interpolate a simulated quantile in the base's share of the variance."""
+    if num_rhos == num_base == 1:
+        return student(num_seeds, level)
+    found = _simulated(num_seeds, num_rhos, num_base, level)[which]
+    # With one base cell and all noise the base's, no choice matters. Several choose as SAM does in the mirror.
+    endless = student(num_seeds, level) if num_base == 1 else found[-1]
+    ratio = 1.0 if ratio is None else ratio
+    share = 1.0 if math.isinf(ratio) else ratio / (1 + ratio)
+    shares = [one / (1 + one) for one in _RATIOS]
+    return float(np.interp(share, [*shares, 1.0], [*found, endless]))
 
 
 @functools.lru_cache(maxsize=512)
-def _simulated(num_seeds: int, num_rhos: int, level: float) -> tuple[float, float]:
-    """Simulate the quantiles of |gain| / standard error, for that of the gain and for that of the scores alone."""
-    if num_rhos == 1:
-        return _student(num_seeds, level), _student(num_seeds, level)
-    entries = num_seeds * (num_rhos + 1)
+def _simulated(
+    num_seeds: int, num_rhos: int, num_base: int, level: float
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Simulate the quantiles of |gain| / standard error at each ratio, for the gain's error and for the scores' own."""
+    entries = num_seeds * (num_rhos + num_base)
     generator = np.random.default_rng(0)
     ratios: list[np.ndarray] = []
     num_tables = max(2000, min(_NUM_TABLES, _MAX_ENTRIES // entries))
+    sizes = np.sqrt(_RATIOS)[:, None, None]
     for start in range(0, num_tables, 2000):
-        noise = generator.standard_normal((min(2000, num_tables - start), num_seeds, num_rhos + 1))
-        gains, choices = noise[..., 1:] - noise[..., :1], noise[..., 1:]
-        scores = cross_fit(gains, choices)
-        errors = (standard_error(gains, choices), scores.std(axis=-1, ddof=1) / math.sqrt(num_seeds))
-        ratios.append(np.abs(scores.mean(axis=-1)) / np.array(errors))
-    larger, alone = np.quantile(np.concatenate(ratios, axis=1), level, axis=1)
-    return float(larger), float(alone)
+        draws = generator.standard_normal((min(2000, num_tables - start), num_seeds, num_rhos + num_base))
+        base, sam = draws[..., :num_base], draws[..., num_base:]
+        # Each arm's choice looks at its own noise alone, so one choice serves every ratio.
+        scores = cross_fit(sam, sam) - sizes * cross_fit(base, base)
+        at_best = _at_best(sam, sam) - sizes * _at_best(base, base)
+        alone = scores.std(axis=-1, ddof=1)
+        errors = np.array((np.maximum(alone, at_best.std(axis=-1, ddof=1)), alone)) / math.sqrt(num_seeds)
+        ratios.append(np.abs(scores.mean(axis=-1)) / errors)
+    larger, alone = np.quantile(np.concatenate(ratios, axis=2), level, axis=2)
+    return tuple(map(float, larger)), tuple(map(float, alone))
 
 
-def _student(num_seeds: int, level: float) -> float:
-    """Give the quantile of Student's t for a two-sided interval."""
+def student(num_seeds: int, level: float = 0.95) -> float:
+    """Return the quantile of Student's t for a two-sided interval of a mean over seeds."""
     from scipy.special import stdtrit
 
     return float(stdtrit(num_seeds - 1, (1 + level) / 2))

@@ -2,12 +2,12 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from flatwide.analysis import gain, intervals, selection, widths
+from flatwide.analysis import domains, gain, intervals, noise, selection, table, widths
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,15 +16,42 @@ _MOST_ORDERS = 50_000  # more orders of the widths than this are sampled
 
 
 class Trend(NamedTuple):
-    """How the gain changes as the number of parameters grows tenfold."""
+    """How the gain changes as the number of parameters grows tenfold; NaN where there is nothing to tell it by.
 
-    slope: float  # metric units a factor of ten in the number of parameters
-    standard_error: float
-    low: float
-    high: float
-    p_value: float  # of a slope at least as large, where the widths could have stood in any order
-    num_seeds: int
-    num_widths: int
+    slope: metric units a factor of ten in the number of parameters, widths weighted by how quiet their runs are.
+    p_value: of an unweighted slope at least as large, where the widths could have stood in any order.
+    unweighted: the slope with all widths alike, and its 95 % interval.
+    """
+
+    slope: float = math.nan
+    standard_error: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    p_value: float = math.nan
+    num_seeds: int = 0
+    num_widths: int = 0
+    unweighted: intervals.Mean = intervals.NONE
+
+
+class Scores(NamedTuple):
+    """The gain of each width and seed, as a fit against the size takes it.
+
+    num_params: ascending. seeds: those that every width has. gains: [widths, seeds].
+    weights: [widths], how much a width counts.
+    stretch: by which an interval over seeds must be wider than Student's t, since the seeds chose rho together.
+    """
+
+    num_params: tuple[int, ...]
+    seeds: tuple[int, ...]
+    gains: np.ndarray
+    weights: np.ndarray
+    stretch: float
+
+    def without(self, width: int) -> "Scores":
+        """Leave out a width, by its index."""
+        kept = [index for index in range(len(self.num_params)) if index != width]
+        sizes = tuple(self.num_params[index] for index in kept)
+        return self._replace(num_params=sizes, gains=self.gains[kept], weights=self.weights[kept])
 
 
 class PaperRule(NamedTuple):
@@ -44,40 +71,111 @@ def trend(
     metric: str = "test_metric",
     choose_by: str | None = None,
     corrected: bool = True,
+    weights: Mapping[int, float] | None = None,
 ) -> Trend:
     """Fit the gain against the logarithm of the number of parameters.
 
     Args:
       corrected: score each seed at the rho that the others choose, instead of the best over all seeds.
+      weights: of each number of parameters, where several parts are compared (`weights_of_parts`); None takes those
+        of these runs.
       runs, width, metric, choose_by: as for `gain.gain_by_width`.
-    Returns: the mean over seeds of each seed's least-squares slope, with its standard error and 95 % interval, over the
-      widths with a gain and the seeds that have it at each of them; NaN below two widths or (the last three of them)
+    Returns: the mean over seeds of each seed's weighted least-squares slope, with its standard error and 95 % interval,
+      over the widths with a gain and the seeds that have it at each of them; NaN below two widths or (the intervals)
       two seeds. For `corrected`, the t interval is widened by `selection.stretch_of_scores`.
     """
-    found = [_gains(one, corrected) for one in widths.by_width(runs, width=width, metric=metric, choose_by=choose_by)]
-    found = [one for one in found if one[1]]
-    if len(found) < 2:
-        return Trend(math.nan, math.nan, math.nan, math.nan, math.nan, 0, len(found))
-    seeds = sorted(set.intersection(*(set(scores) for _, scores, _ in found)))
-    table = np.array([[scores[seed] for seed in seeds] for _, scores, _ in found]).reshape(len(found), len(seeds))
-    weights = slope_weights([num_params for num_params, _, _ in found])
-    if not seeds:
-        return Trend(math.nan, math.nan, math.nan, math.nan, math.nan, 0, len(found))
-    slope = intervals.mean(weights @ table)
+    cells = widths.by_width(runs, width=width, metric=metric, choose_by=choose_by)
+    return of_scores(scores(cells, corrected=corrected, weights=weights))
+
+
+def of_scores(found: Scores, *, level: float = 0.95) -> Trend:
+    """Fit the gain of each seed against the logarithm of the number of parameters."""
+    if len(found.num_params) < 2 or not found.seeds:
+        return Trend(num_widths=len(found.num_params))
+    slope, plain = slope_of(found, level=level), slope_of(found._replace(weights=np.ones(len(found.weights))))
+    return Trend(
+        slope=slope.mean,
+        standard_error=slope.standard_error,
+        low=slope.low,
+        high=slope.high,
+        p_value=order_test(found.gains.mean(axis=1), slope_weights(found.num_params)),
+        num_seeds=len(found.seeds),
+        num_widths=len(found.num_params),
+        unweighted=plain,
+    )
+
+
+def slope_of(found: Scores, *, level: float = 0.95) -> intervals.Mean:
+    """Compute the mean over seeds of each seed's slope, with its interval."""
+    slopes = slope_weights(found.num_params, weights=found.weights) @ found.gains
+    return intervals.mean(slopes, level=level, stretch=found.stretch)
+
+
+def scores(
+    cells: Sequence[widths.Width], *, corrected: bool = True, weights: Mapping[int, float] | None = None
+) -> Scores:
+    """Arrange the gain of each width and seed, over the widths that have one and the seeds that all of those have.
+
+    Args: as for `trend`.
+    """
+    rows = [(one, _gains(one, corrected)) for one in cells]
+    rows = [(one, gains) for one, gains in rows if gains]
+    kept = [one for one, _ in rows]
+    seeds = sorted(set.intersection(*(set(gains) for _, gains in rows))) if rows else []
+    gains = np.array([[gains[seed] for seed in seeds] for _, gains in rows]).reshape(len(rows), len(seeds))
     stretch = 1.0
     if corrected and len(seeds) > 1:
-        most = max(num_rhos for _, _, num_rhos in found)
-        stretch = selection.stretch_of_scores(len(seeds), most)
-    low, high = (slope.mean + stretch * (end - slope.mean) for end in (slope.low, slope.high))
-    p_value = order_test(table.mean(axis=1), weights)
-    return Trend(slope.mean, slope.standard_error, low, high, p_value, len(seeds), len(found))
+        most = max(len(one.candidates) for one in kept)
+        stretch = selection.stretch_of_scores(len(seeds), most, ratio=noise.ratio_of_widths(kept))
+    sizes = tuple(one.num_params for one in kept)
+    if weights is None:
+        counts = noise.weights_of_widths(kept) if kept else np.ones(0)
+    else:
+        counts = np.array([weights[size] for size in sizes])
+    return Scores(num_params=sizes, seeds=tuple(seeds), gains=gains, weights=counts, stretch=stretch)
 
 
-def slope_weights(num_params: Sequence[int]) -> np.ndarray:
-    """Give the weights whose product with the gains is their least-squares slope on log10 of the parameters."""
+def weights_of_parts(
+    parts: Sequence[table.Part],
+    *,
+    width: str = "num_params",
+    metric: str = "test_metric",
+    choose_by: str | None = None,
+) -> list[dict[int, float] | None]:
+    """Compute one set of weights for all parts of a domain, so that their slopes are of the same widths.
+
+    Returns: for each part the weight of each number of parameters, the geometric mean over the parts that have it; None
+      where a part is alone in its domain.
+    """
+    logs: list[dict[int, float]] = []
+    for part in parts:
+        cells = widths.by_width(part.runs, width=width, metric=metric, choose_by=choose_by)
+        sizes = [one.num_params for one in cells]
+        logs.append(dict(zip(sizes, np.log(noise.weights_of_widths(cells)).tolist(), strict=True)))
+    groups: dict[tuple, list[int]] = {}
+    for index, part in enumerate(parts):
+        groups.setdefault(domains.key(part.values), []).append(index)
+    found: list[dict[int, float] | None] = [None] * len(parts)
+    for members in groups.values():
+        if len(members) < 2:
+            continue
+        sizes = sorted({size for index in members for size in logs[index]})
+        shared = {size: [logs[index][size] for index in members if size in logs[index]] for size in sizes}
+        for index in members:
+            found[index] = {size: math.exp(np.mean(values)) for size, values in shared.items()}
+    return found
+
+
+def slope_weights(num_params: Sequence[int], *, weights: np.ndarray | None = None) -> np.ndarray:
+    """Compute the weights whose product with the gains is their least-squares slope on log10 of the parameters.
+
+    Args:
+      weights: [widths], how much each counts; None counts all alike.
+    """
     x = np.log10(np.asarray(num_params, dtype=float))
-    x = x - x.mean()
-    return x / (x @ x)
+    counts = np.ones(len(x)) if weights is None else np.asarray(weights, dtype=float)
+    x = x - np.average(x, weights=counts)
+    return counts * x / np.sum(counts * x * x)
 
 
 def order_test(means: np.ndarray, weights: np.ndarray) -> float:
@@ -129,9 +227,9 @@ def paper_bands(runs: "pd.DataFrame", *, width: str = "num_params", metric: str 
     return pd.DataFrame(rows)
 
 
-def _gains(one: widths.Width, corrected: bool) -> tuple[int, dict[int, float], int]:
-    """Give the parameters of a width, the gain of each of its seeds, and the number of rhos that were chosen among."""
+def _gains(one: widths.Width, corrected: bool) -> dict[int, float]:
+    """Map each seed of a width to its gain."""
     if corrected:
-        seeds, scores = selection.scores(one)
-        return one.num_params, dict(zip(seeds, map(float, scores), strict=True)), len(one.candidates)
-    return one.num_params, {pair["seed"]: pair["gain"] for pair in gain.pairs(one)}, 1
+        seeds, gains = selection.scores(one)
+        return dict(zip(seeds, map(float, gains), strict=True))
+    return {pair["seed"]: pair["gain"] for pair in gain.pairs(one)}

@@ -133,7 +133,9 @@ def _every_domain(panels: Sequence[tuple[Domain, list[dict[str, Any]]]], *, inte
             "Gain of SAM by size, in every domain",
             "How much better SAM is than its base optimizer at its best ρ, for networks of growing size: a panel for "
             "each data set and model family, with axes of its own. Above the dashed line SAM is better, whatever the "
-            "metric. Each small dot is one seed, both runs of which start from the same weights. " + INTERVAL,
+            "metric. Each small dot is one seed, both runs of which start from the same weights. "
+            + INTERVAL
+            + " Each covers alone; the intervals of the table of domains hold for all of them together.",
             gain_of_domains([panel for panel, _ in panels], interactive=interactive),
             [row for _, rows in panels for row in rows],
             DOMAINS,
@@ -237,8 +239,7 @@ def _by_width(group: Sequence[Piece], look: Look, ending: str) -> Iterator[Figur
 def _corrected(piece: Piece) -> list[dict[str, Any]] | None:
     """List the corrected gain of each seed and width; None where there was no choice to correct."""
     rows = []
-    for cell in piece.cells:
-        found = selection.correct(cell)
+    for cell, found in zip(piece.cells, selection.correct_all(piece.cells), strict=True):
         if np.isfinite(found.gain) and found.num_rhos > 1:
             seeds, scores = selection.scores(cell)
             size = {"num_params": cell.num_params, "of": "corrected"}

@@ -22,6 +22,13 @@ _DRAWN = {
     "curvature": ("top_eigenvalue", "trace", "frobenius_norm", "smallest_eigenvalue"),
     "moments": ("s_2", "s_3", "s_4"),
     "sharpness": ("worst", "average", "sam"),
+    "layers": ("largest_top_eigenvalue", "largest_ascent_share", "largest_sharpness"),
+    "robustness": (
+        "noise_10_loss_rise",
+        "rounded_4_channel_loss_rise",
+        "noise_10_metric_change",
+        "rounded_4_channel_metric_change",
+    ),
     "spectrum": ("negative_share", "positive_share"),
     "activations": ("stability",),
     "stability": ("largest_stable_learning_rate", "growth_factor", "condition_margin", "largest_stable_rho", "margin"),
@@ -35,6 +42,9 @@ _LARGER = "Smaller is flatter."
 _WORDS = {
     "curvature": f"How strongly the training loss curves at the minima. {_LARGER}",
     "sharpness": f"How much the training loss rises within a small distance of the minima. {_LARGER}",
+    "layers": "How sharp the training loss is along the weights of its sharpest layer, the others as they are.",
+    "robustness": "How much loss and metric of the training examples change with noise in the weights, relative to "
+    "each tensor, and with weights of few bits. Closer to zero is more robust.",
     "moments": "How much the curvature differs from one training example to another. Smaller is more uniform.",
     "spectrum": "How many eigenvalues of the Hessian are below zero and above it by more than can be told from zero.",
     "gradient": "The training loss that is left, and how steep it still is.",

@@ -3,10 +3,12 @@
 Nothing here knows a config, a model or a training loop. docs/measure.md shows each measurement on a model of your own.
 Where to look, what is built on first:
 
-    batches, operators       means over data; products with a matrix
+    batches, inputs, operators
+                             means over data; what users hand in; products with a matrix
     spectrum/
       lanczos, ends          bases that grow by products, and what is read off them
-      eigenvalues, trace, density
+      certificate, search    what a run rules out; grow, confirm, rule out
+      eigenvalues, negative, trace, diagonal, density
     stability/               needs spectrum/
       factored, moments      the Hessians of single examples, and how much they differ
       mean_square, stability_condition, matrix_free_condition, curved_span, linear_dynamics
@@ -17,17 +19,25 @@ Where to look, what is built on first:
     rate, smoothness, convergence
                              how fast a loss fell, its constants, and what theory makes of them
     sharpness                how far the loss rises nearby
+    layerwise                the same of single layers: blocks of a matrix, traces, SAM's perturbation, sharpness
+    robustness               weights with noise, or rounded
+    torch                    a PyTorch module's loss, for all that takes a loss of params
     subspace, landscape      lines and planes, and the loss on them
 """
 
+from flatwide.measure import torch as torch
 from flatwide.measure.convergence import ConvergenceBound, convergence_bound
 from flatwide.measure.landscape import Barrier, barrier, surface
+from flatwide.measure.layerwise import Layer, Layers, ascent_shares, block_traces, blocks, layers
 from flatwide.measure.operators import Operator, gauss_newton_operator, hessian_operator, operator
 from flatwide.measure.rate import LinearRate, linear_rate
+from flatwide.measure.robustness import noisy_weights, rounded_weights
 from flatwide.measure.sharpness import Sharpness, sharpness
 from flatwide.measure.smoothness import SmoothnessAndPL, largest_example_smoothness, smoothness_and_pl
 from flatwide.measure.spectrum.density import SpectralDensity, spectral_density
+from flatwide.measure.spectrum.diagonal import Diagonal, diagonal
 from flatwide.measure.spectrum.eigenvalues import Eigenpairs, top_eigenvalues
+from flatwide.measure.spectrum.negative import NegativeCurvature, negative_curvature
 from flatwide.measure.spectrum.trace import Estimate, frobenius_norm, trace, trace_and_norm
 from flatwide.measure.stability.edge_of_stability import edge_of_stability, effective_rho
 from flatwide.measure.stability.moments import Moments, gauss_newton_moments, hessian_moments
@@ -47,18 +57,26 @@ __all__ = [
     "Condition",
     "Consequence",
     "ConvergenceBound",
+    "Diagonal",
     "Eigenpairs",
     "Estimate",
+    "Layer",
+    "Layers",
     "LinearRate",
     "Moments",
+    "NegativeCurvature",
     "Operator",
     "Sharpness",
     "SmoothnessAndPL",
     "SpectralDensity",
     "Stability",
     "Subspace",
+    "ascent_shares",
     "barrier",
+    "block_traces",
+    "blocks",
     "convergence_bound",
+    "diagonal",
     "edge_of_stability",
     "effective_rho",
     "frobenius_norm",
@@ -67,13 +85,17 @@ __all__ = [
     "hessian_moments",
     "hessian_operator",
     "largest_example_smoothness",
+    "layers",
     "line_through",
     "linear_rate",
     "linear_stability",
+    "negative_curvature",
+    "noisy_weights",
     "operator",
     "plane_through",
     "principal_subspace",
     "random_directions",
+    "rounded_weights",
     "sharpness",
     "smoothness_and_pl",
     "spanned_by",

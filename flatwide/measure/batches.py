@@ -1,6 +1,6 @@
 """Average a function over a data set that is cut into batches, exactly, whatever the sizes of the batches."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import jax
@@ -28,12 +28,13 @@ def collect(
     """Put a data set into batches.
 
     Args:
-      batches: one pytree of arrays whose leading axes are the N examples, or a list (or iterator) of such batches, of
-        any sizes. A list always means batches.
+      batches: one pytree of arrays whose leading axes are the N examples, or a list of such batches, of any sizes; or
+        anything else that yields them, such as a data loader, which is read once. A list always means batches.
       batch_size: examples that are held in memory at once; where it does not divide a batch, a smaller one is left.
         None: the batches as they are.
       weigh: batch -> its weight in a mean, such as its number of real tokens; None: its number of examples.
-    Raises: ValueError if there is no example, the leading axes differ, or an option is out of range.
+    Raises: ValueError if there is no example, the leading axes differ, a list holds bare arrays, or an option is out of
+      range.
     """
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size={batch_size}: expected at least 1, or None for the batches as they are.")
@@ -51,6 +52,11 @@ def collect(
         jax.tree.map(lambda *leaves: jnp.stack(leaves), *(pieces[i] for i in group)) for group in places.values()
     )
     return Batches(groups, tuple(jnp.asarray(weights[group], float) for group in places.values()))
+
+
+def no_data() -> Batches:
+    """Make the batches of a function that reads no data: one without arrays."""
+    return Batches(groups=((),), weights=(jnp.ones(1),))
 
 
 def num_examples(batch: PyTree) -> int:
@@ -88,10 +94,26 @@ def _weighted_sum(function: Callable[[PyTree], PyTree], group: PyTree, weights: 
 
 
 def _each(batches: PyTree) -> Iterator[PyTree]:
-    if isinstance(batches, list | Iterator):
+    if is_list_of_arrays(batches):
+        raise ValueError(
+            f"batches: a list of {len(batches)} bare arrays is read as as many batches, where one batch may be meant. "
+            "Write a tuple (x, y) or a dict for one batch, and iter([x1, x2]) for several batches of one array."
+        )
+    if isinstance(batches, list) or is_loader(batches):
         yield from batches
     else:
         yield batches
+
+
+def is_list_of_arrays(batches: PyTree) -> bool:
+    """Whether batches are a list of arrays (or tensors) and of nothing else: `[x, y]` is mostly meant as one batch."""
+    return isinstance(batches, list) and bool(batches) and all(hasattr(one, "shape") for one in batches)
+
+
+def is_loader(batches: PyTree) -> bool:
+    """Whether batches are no pytree of arrays but an object that yields batches: an iterator, a data loader."""
+    is_container = not jax.tree_util.all_leaves([batches])
+    return isinstance(batches, Iterable) and not is_container and not hasattr(batches, "shape")
 
 
 def _cut(batch: PyTree, batch_size: int | None) -> Iterator[PyTree]:

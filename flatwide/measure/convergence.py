@@ -72,9 +72,19 @@ def convergence_bound(
     def factor_at(rate: float) -> float:
         return 1 - rate * pl_constant * gain + rate**2 * pl_constant * cost
 
+    # The factor is a parabola in eta: it falls at first where gain > 0, and is least at the vertex.
     best = gain / (2 * cost) if gain > 0 else math.nan
     eta = best if learning_rate is None else learning_rate
     factor = factor_at(eta)
     rate = -math.log(factor) if factor > 0 else math.nan
     is_admissible = rho <= largest_rho and 0 <= factor < 1
-    return ConvergenceBound(largest_rho, kappa, best, factor_at(best), eta, factor, rate, is_admissible)
+    return ConvergenceBound(
+        largest_rho=largest_rho,
+        kappa=kappa,
+        best_learning_rate=best,
+        best_factor=factor_at(best),
+        learning_rate=eta,
+        factor=factor,
+        rate=rate,
+        is_admissible=is_admissible,
+    )

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flatwide.measure import batches as data
-from flatwide.measure.operators import check_params
+from flatwide.measure import inputs
 from flatwide.measure.subspace import Subspace, displaced, line_through
 from flatwide.types import Array, PyTree
 
@@ -18,7 +18,7 @@ def surface(
     measure_fn: Callable,
     subspace: Subspace,
     axes: Sequence[np.ndarray],
-    batches: PyTree,
+    batches: PyTree | None = None,
     *,
     extra_fn: Callable | None = None,
     batch_size: int | None = None,
@@ -46,7 +46,8 @@ def surface(
             "one for each direction."
         )
     grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
-    found = _at_points(measure_fn, subspace, grid.reshape(-1, len(axes)), batches, extra_fn, batch_size, weigh)
+    measure_fn, collected = _with_data(measure_fn, batches, batch_size, weigh)
+    found = _at_points(measure_fn, subspace, grid.reshape(-1, len(axes)), collected, extra_fn)
     return jax.tree.map(lambda leaf: leaf.reshape(grid.shape[:-1]), found)
 
 
@@ -70,7 +71,7 @@ def barrier(
     loss_fn: Callable,
     start: PyTree,
     end: PyTree,
-    batches: PyTree,
+    batches: PyTree | None = None,
     *,
     num_points: int = 21,
     num_refinements: int = 1,
@@ -99,13 +100,14 @@ def barrier(
     if num_refinements < 0:
         raise ValueError(f"num_refinements={num_refinements}: expected at least 0.")
     for params in (start, end):
-        check_params(params, None)
+        inputs.check_params(params, None)
     line = line_through(start, end, extras=extras)
+    loss_fn, collected = _with_data(loss_fn, batches, batch_size, weigh)
     positions, losses = np.zeros(0), np.zeros(0)
     low, high = 0.0, 1.0
     for _ in range(num_refinements + 1):
         grid = np.linspace(low, high, num_points)
-        found = _at_points(loss_fn, line, grid[:, None], batches, extra_fn, batch_size, weigh)
+        found = _at_points(loss_fn, line, grid[:, None], collected, extra_fn)
         positions, places = np.unique(np.concatenate([positions, grid]), return_index=True)
         losses = np.concatenate([losses, found])[places]
         with np.errstate(invalid="ignore"):
@@ -116,22 +118,29 @@ def barrier(
     distance = float(
         np.sqrt(sum(np.sum(np.square(d, dtype=np.float64)) for d in jax.tree.leaves(line.directions[0][0])))
     )
-    return Barrier(float(excess[top]), float(positions[top]), positions, losses, distance)
+    return Barrier(
+        value=float(excess[top]), position=float(positions[top]), positions=positions, losses=losses, distance=distance
+    )
+
+
+def _with_data(
+    function: Callable, batches: PyTree | None, batch_size: int | None, weigh: Callable[[PyTree], float] | None
+) -> tuple[Callable, data.Batches]:
+    if batches is None:
+        return inputs.without_data(function), data.no_data()
+    return function, data.collect(batches, batch_size=batch_size, weigh=weigh)
 
 
 def _at_points(
     measure_fn: Callable,
     subspace: Subspace,
     coordinates: np.ndarray,
-    batches: PyTree,
+    collected: data.Batches,
     extra_fn: Callable | None,
-    batch_size: int | None,
-    weigh: Callable[[PyTree], float] | None,
 ) -> PyTree:
     """Measure at points [n, K]: arrays [n] on the host."""
     if extra_fn is not None and len(subspace.origin) < 2:
         raise ValueError("extra_fn: expected a subspace with extra, whose place it takes; lay it with extras.")
-    collected = data.collect(batches, batch_size=batch_size, weigh=weigh)
     origin, directions = subspace.origin, subspace.directions
     found = _measured(measure_fn, extra_fn, origin, directions, jnp.asarray(coordinates, float), collected)
     return jax.tree.map(np.asarray, found)

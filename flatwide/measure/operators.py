@@ -15,8 +15,11 @@ from jax.flatten_util import ravel_pytree
 
 from flatwide import trees
 from flatwide.measure import batches as data
+from flatwide.measure import host, inputs
 from flatwide.types import Array, PyTree
 
+# What JAX says of a function that reads the numbers of a vector which only has a shape yet.
+_NEEDS_NUMBERS = (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError)
 _STORED_BYTES = 2**30  # of what the products share; above, it is computed again in each product
 
 
@@ -41,7 +44,7 @@ class Operator:
     @property
     def size(self) -> int:
         """Count the rows of the matrix: the entries of params that the mask keeps."""
-        return num_kept(self.params, self.mask)
+        return inputs.num_kept(self.params, self.mask)
 
     def open(self) -> Callable[[PyTree], PyTree]:
         """Compute what all products share and give the product; a pytree that compiled functions can take."""
@@ -65,7 +68,7 @@ def _multiply(operator: Operator, vector: PyTree) -> PyTree:
 def hessian_operator(
     loss_fn: Callable,
     params: PyTree,
-    batches: PyTree,
+    batches: PyTree | None = None,
     *,
     mask: PyTree | None = None,
     extra: PyTree | None = None,
@@ -94,14 +97,15 @@ def hessian_operator(
     Cost: of a product, 1 Hessian-vector product: two to three gradients.
     Source: Pearlmutter (1994), Fast exact multiplication by the Hessian.
     """
-    return _jacobian(_Gradient(loss_fn), params, batches, mask, extra, batch_size, weigh, is_stored)
+    found = inputs.read((loss_fn,), params, batches, mask=mask, extra=extra, batch_size=batch_size, weigh=weigh)
+    return _jacobian(_Gradient(*found.functions), found, is_stored)
 
 
 def gauss_newton_operator(
     outputs_fn: Callable,
     loss_fn: Callable,
     params: PyTree,
-    batches: PyTree,
+    batches: PyTree | None = None,
     *,
     mask: PyTree | None = None,
     extra: PyTree | None = None,
@@ -123,8 +127,10 @@ def gauss_newton_operator(
     Cost: of a product, less than 1 Hessian-vector product.
     Source: Schraudolph (2002), Fast curvature matrix-vector products for second-order gradient descent.
     """
-    field_fn = _GaussNewtonGradient(outputs_fn, loss_fn)
-    return _jacobian(field_fn, params, batches, mask, extra, batch_size, weigh, is_stored)
+    found = inputs.read(
+        (outputs_fn, loss_fn), params, batches, mask=mask, extra=extra, batch_size=batch_size, weigh=weigh
+    )
+    return _jacobian(_GaussNewtonGradient(*found.functions), found, is_stored)
 
 
 def operator(
@@ -133,53 +139,45 @@ def operator(
     """Make an operator of your own symmetric product.
 
     Args:
-      multiply: (vector, *arrays) -> product, both like params.
+      multiply: (vector, *arrays) -> product, both like params; in JAX, or in NumPy or SciPy, which run on the host.
       params: pytree that gives structure, shapes and dtypes.
       arrays: what the product depends on; arrays that `multiply` closes over instead are compiled in.
       mask: booleans that broadcast to the leaves of params, True for the rows and columns that are kept.
       cost: of one product, in Hessian-vector products.
-    Raises: ValueError if params or mask do not fit.
+    Raises: ValueError if params, mask or the shapes of a product do not fit. The solvers refuse a product that they see
+      is not symmetric.
     """
-    check_params(params, mask)
+    inputs.check_params(params, mask)
+    try:
+        product = jax.eval_shape(multiply, params, *arrays)
+    except (*_NEEDS_NUMBERS, TypeError):  # SciPy says no more of a traced vector than that its type is wrong
+        multiply = _OnHost(multiply)
+    else:
+        _check_product(product, params)
     return Operator(params, arrays, mask, _Product(multiply), cost)
 
 
-def num_kept(params: PyTree, mask: PyTree | None) -> int:
-    """Count the entries of params that a mask keeps."""
-    if mask is None:
-        return trees.size(params)
-    kept = jax.tree.map(lambda leaf, keep: int(np.broadcast_to(np.asarray(keep), leaf.shape).sum()), params, mask)
-    return sum(jax.tree.leaves(kept))
+def _check_product(product: PyTree, params: PyTree) -> None:
+    """Refuse a product unlike params, which would be broadcast or flattened into another matrix's."""
+    found, expected = (jax.tree.map(lambda leaf: tuple(np.shape(leaf)), tree) for tree in (product, params))
+    if found != expected:
+        raise ValueError(f"the product has shapes {found}: expected those of params, {expected}.")
 
 
-def check_params(params: PyTree, mask: PyTree | None) -> None:
-    """Refuse params that no curvature can be measured at.
+@dataclass(frozen=True)
+class _OnHost:
+    """A product of NumPy arrays, for programs that are compiled."""
 
-    Raises: ValueError if there are none, one is not a finite real number, dtypes differ, or the mask does not fit.
-    """
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    if not trees.size(params):
-        raise ValueError("params: expected at least one parameter.")
-    dtypes = sorted({str(jnp.result_type(leaf)) for _, leaf in leaves})
-    if len(dtypes) > 1 or not jnp.issubdtype(dtypes[0], jnp.floating):
-        raise ValueError(f"params of type {', '.join(dtypes)}: expected real floating numbers of one type; cast them.")
-    for path, leaf in leaves:
-        if not bool(jnp.all(jnp.isfinite(leaf))):
-            raise ValueError(
-                f"params at {trees.path_name(path)!r}: expected finite numbers; the network has diverged or is damaged."
-            )
-    if mask is not None:
-        if jax.tree.structure(mask) != jax.tree.structure(params):
-            raise ValueError("mask: expected the structure of params, with booleans that broadcast to each leaf.")
-        for (path, leaf), keep in zip(leaves, jax.tree.leaves(mask), strict=True):
-            sizes = zip(np.shape(keep)[::-1], np.shape(leaf)[::-1], strict=False)
-            if np.ndim(keep) > np.ndim(leaf) or any(own not in (1, size) for own, size in sizes):
-                raise ValueError(
-                    f"mask at {trees.path_name(path)!r} of shape {np.shape(keep)}: expected one that broadcasts to the "
-                    f"shape {np.shape(leaf)} of the parameter."
-                )
-        if not num_kept(params, mask):
-            raise ValueError("mask: expected at least one kept weight; it keeps none.")
+    multiply: Callable
+
+    def __call__(self, vector: PyTree, *arrays: PyTree) -> PyTree:
+        def product(*arguments: PyTree) -> PyTree:
+            vector, *rest = jax.tree.map(np.asarray, arguments)
+            found = self.multiply(vector, *rest)
+            _check_product(found, vector)
+            return jax.tree.map(lambda leaf, to: np.asarray(leaf, to.dtype), found, vector)
+
+        return host.call(product, vector, vector, *arrays)
 
 
 @dataclass(frozen=True)
@@ -206,23 +204,12 @@ class _GaussNewtonGradient:
         return pull_back(jax.grad(self.loss_fn)(outputs_at(params), batch))[0]
 
 
-def _jacobian(
-    gradient_fn: Any,
-    params: PyTree,
-    batches: PyTree,
-    mask: PyTree | None,
-    extra: PyTree | None,
-    batch_size: int | None,
-    weigh: Callable[[PyTree], float] | None,
-    is_stored: bool | None,
-) -> Operator:
+def _jacobian(gradient_fn: Any, found: inputs.Inputs, is_stored: bool | None) -> Operator:
     """Make the Jacobian of the mean of gradient_fn(params, batch, extra, params as they are)."""
-    params = jax.tree.map(jnp.asarray, params)
-    check_params(params, mask)
-    arrays = (data.collect(batches, batch_size=batch_size, weigh=weigh), () if extra is None else (extra,))
+    arrays = (found.batches, found.extra)
 
     def made(is_stored: bool) -> Operator:
-        return Operator(params, arrays, mask, _Jacobian(gradient_fn, is_stored))
+        return Operator(found.params, arrays, found.mask, _Jacobian(gradient_fn, is_stored))
 
     if is_stored is None:
         kept = jax.eval_shape(_open, made(True))

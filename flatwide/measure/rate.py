@@ -146,7 +146,7 @@ def _fit(design: np.ndarray, values: np.ndarray, gaps: np.ndarray, level: float)
     weights /= weights.sum()
     center = float(weights @ centers)
     if not np.any(errors > 0):  # values on a line, to the last bit
-        return _Fit(center, center, center, 0.0)
+        return _Fit(value=center, low=center, high=center, correlation=0.0)
 
     def below(x: float) -> float:
         return float(weights @ special.stdtr(degrees, (x - centers) / errors))
@@ -156,11 +156,17 @@ def _fit(design: np.ndarray, values: np.ndarray, gaps: np.ndarray, level: float)
     def quantile(part: float) -> float:
         return float(optimize.root_scalar(lambda x: below(x) - part, bracket=(center - reach, center + reach)).root)
 
-    return _Fit(center, quantile((1 - level) / 2), quantile((1 + level) / 2), float(weights @ correlations))
+    return _Fit(
+        value=center,
+        low=quantile((1 - level) / 2),
+        high=quantile((1 + level) / 2),
+        correlation=float(weights @ correlations),
+    )
 
 
 def _given(correlation: float, design: np.ndarray, values: np.ndarray, gaps: np.ndarray) -> tuple[float, float, float]:
     """Give estimate, standard error and log restricted likelihood for one correlation of the errors."""
+    # What is new in each error is independent of all before (Prais and Winsten, 1954): then least squares are best.
     carried = correlation**gaps
     variances = (1 - carried**2) / (1 - correlation**2)  # of what is new in each error, in units that stay finite
 
@@ -169,6 +175,7 @@ def _given(correlation: float, design: np.ndarray, values: np.ndarray, gaps: np.
         return np.concatenate([math.sqrt(1 - correlation**2) * rows[:1], new.T])
 
     columns, target = whitened(design), whitened(values)
+    # QR and not the normal equations, which would square the condition of the design.
     q, r = np.linalg.qr(columns)
     left = target - q @ (q.T @ target)
     degrees = len(values) - design.shape[1]

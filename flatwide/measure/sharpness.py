@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, get_args
 
 import jax
@@ -11,7 +11,7 @@ import numpy as np
 
 from flatwide import trees
 from flatwide.measure import batches as data
-from flatwide.measure.operators import check_params, num_kept
+from flatwide.measure import inputs
 from flatwide.types import Array, PyTree
 
 Kind = Literal["worst", "average", "sam"]
@@ -26,10 +26,12 @@ class Sharpness(NamedTuple):
     """How far the loss rises.
 
     value: L(w + eps) - L(w), in units of loss; with microbatches their mean. inf where a perturbed loss is not finite.
-    standard_error: of the average, over the pairs drawn; 0 for "sam"; NaN for "worst", a lower bound of the maximum.
+    standard_error: of the average, over the pairs drawn; 0 for "sam"; NaN for "worst", a lower bound of the maximum,
+      and for an infinite average.
     gap: of "worst", rho |grad| - <grad, eps>, in units of loss: how far the loss would still rise within the ball if it
-      were linear from here on. 0 at a stationary point; where the loss is concave in the ball, the maximum is at most
-      value + gap. NaN for the other kinds.
+      were linear from here on; inf with an infinite value, NaN for the other kinds. It says how well one maximum was
+      climbed, and nothing of others: it bounds the maximum only for a loss that is concave in the ball, as none is at a
+      minimum. A higher peak, or an edge of the loss's domain, that no ascent came to stays unseen.
     values: one for each start ("worst", SAM's first) or pair ("average"). Starts that disagree tell of several maxima.
     loss: L(w).
     perturbation: eps of the value, like params; None for the average and for microbatches.
@@ -48,7 +50,7 @@ class Sharpness(NamedTuple):
 def sharpness(
     loss_fn: Callable,
     params: PyTree,
-    batches: PyTree,
+    batches: PyTree | None = None,
     *,
     rho: float,
     kind: Kind = "worst",
@@ -59,6 +61,7 @@ def sharpness(
     num_starts: int = 2,
     num_samples: int = 100,
     tolerance: float = 1e-3,
+    within: str | Sequence[str] | None = None,
     mask: PyTree | None = None,
     extra: PyTree | None = None,
     batch_size: int | None = None,
@@ -84,6 +87,8 @@ def sharpness(
       num_starts: of the ascent, >= 1; the first is SAM's point.
       num_samples: pairs w + eps, w - eps of the average, >= 2.
       tolerance: the ascent stops where `gap` is at most this part of the value.
+      within: pattern of the names of the leaves that are perturbed (`block_0/*`, as in a shell), or several; all others
+        stay as they are, and do not count in P. None: all.
       mask: booleans that broadcast to the leaves of params; pruned weights (False) are and stay zero, and do not count
         in P.
       extra, batch_size, weigh: as for `hessian_operator`; a microbatch is held in memory whole.
@@ -97,28 +102,54 @@ def sharpness(
       modern look at the relationship between sharpness and generalization; steps: Barzilai and Borwein (1988).
     """
     _check(rho, kind, microbatch, key, num_steps, num_starts, num_samples, tolerance, batch_size)
-    params = jax.tree.map(jnp.asarray, params)
-    check_params(params, mask)
-    params = trees.apply_mask(params, mask)
-    collected = data.collect(batches, batch_size=microbatch or batch_size, weigh=weigh)
-    rest = () if extra is None else (extra,)
-    sizes = trees.apply_mask(_sizes(params, adaptive), mask)
-    key = jax.random.key(0) if key is None else key
+    found = inputs.read(
+        (loss_fn,), params, batches, mask=mask, extra=extra, batch_size=microbatch or batch_size, weigh=weigh
+    )
+    (loss_fn,), mask, collected, rest = found.functions, found.mask, found.batches, found.extra
+    params = trees.apply_mask(found.params, mask)
+    moved = mask if within is None else inputs.selected(params, mask, within)
+    sizes = trees.apply_mask(_sizes(params, adaptive), moved)
+    key = inputs.random_key(0 if key is None else key)
     if kind == "average":
-        radius = rho / math.sqrt(num_kept(params, mask))
+        radius = rho / math.sqrt(inputs.num_kept(params, moved))
         values, loss = _average(loss_fn, params, collected, rest, sizes, radius, key, num_samples)
-        values = np.asarray(values, np.float64)
-        error = float(np.std(values, ddof=1)) / math.sqrt(num_samples)
-        return Sharpness(float(np.mean(values)), error, math.nan, values, _finite(loss), None, 2 * num_samples + 1)
+        return _average_of(np.asarray(values, np.float64), _finite(loss))
     if kind == "sam":
         num_starts, num_steps = 1, 0
-    found, perturbation = _worst(
+    ended, perturbation = _worst(
         loss_fn, params, collected, rest, sizes, rho, key, tolerance, num_starts, num_steps, microbatch is not None
     )
-    gap, error = (float(found.gap), math.nan) if kind == "worst" else (math.nan, 0.0)
-    values = np.asarray(found.values, np.float64)
-    value = float(found.value) if kind == "worst" else float(values[0])
-    return Sharpness(value, error, gap, values, _finite(found.loss), perturbation, float(found.num_gradients))
+    loss, values = _finite(ended.loss), np.asarray(ended.values, np.float64)
+    is_worst = kind == "worst"
+    return Sharpness(
+        value=float(ended.value) if is_worst else float(values[0]),
+        standard_error=math.nan if is_worst else 0.0,
+        gap=float(ended.gap) if is_worst else math.nan,
+        values=values,
+        loss=loss,
+        perturbation=perturbation,
+        num_evaluations=float(ended.num_gradients),
+    )
+
+
+def _average_of(values: np.ndarray, loss: float) -> Sharpness:
+    """Average the pairs; one outside of the loss's domain makes the average infinite, and its error meaningless."""
+    is_finite = bool(np.all(np.isfinite(values)))
+    return Sharpness(
+        value=float(np.mean(values)) if is_finite else math.inf,
+        standard_error=float(np.std(values, ddof=1)) / math.sqrt(len(values)) if is_finite else math.nan,
+        gap=math.nan,
+        values=values,
+        loss=loss,
+        perturbation=None,
+        num_evaluations=2 * len(values) + 1,
+    )
+
+
+def ascent_direction(params: PyTree, gradient: PyTree, adaptive: bool) -> PyTree:
+    """Compute T^2 g, which SAM's perturbation is a multiple of."""
+    sizes = _sizes(params, adaptive)
+    return _product(sizes, _product(sizes, gradient))
 
 
 def _finite(loss: Array) -> float:
@@ -185,7 +216,8 @@ def _average(
     def pair(key: Array) -> Array:
         draw = _product(sizes, trees.scale(radius, trees.random_normal(key, params)))
         rises = [loss_at(trees.add(params, trees.scale(sign, draw))) - loss for sign in (1.0, -1.0)]
-        return (rises[0] + rises[1]) / 2
+        rise = (rises[0] + rises[1]) / 2
+        return jnp.where(jnp.isfinite(rise), rise, jnp.inf)
 
     return jax.lax.map(pair, jax.random.split(key, num_samples)), loss
 
@@ -259,7 +291,8 @@ def _search(
     def rise(point: PyTree) -> tuple[Array, PyTree, Array]:
         value, gradient = differentiate(point)
         value = jnp.where(jnp.isfinite(value), value - loss, jnp.inf)
-        return value, gradient, rho * trees.norm(gradient) - _dot(gradient, point)
+        gap = jnp.maximum(rho * trees.norm(gradient) - _dot(gradient, point), 0)
+        return value, gradient, jnp.where(jnp.isfinite(value), gap, jnp.inf)
 
     def start(place: Array) -> PyTree:
         drawn = trees.apply_mask(trees.random_normal(jax.random.fold_in(key, place), params), kept)

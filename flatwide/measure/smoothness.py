@@ -11,7 +11,7 @@ import numpy as np
 
 from flatwide import trees
 from flatwide.measure import batches as data
-from flatwide.measure.operators import check_params
+from flatwide.measure import inputs
 from flatwide.measure.spectrum.lanczos import check_finite
 from flatwide.types import Array, PyTree
 
@@ -43,7 +43,7 @@ def smoothness_and_pl(
     loss_fn: Callable,
     params: PyTree,
     next_params: PyTree,
-    batches: PyTree,
+    batches: PyTree | None = None,
     *,
     fractions: Sequence[float] = FRACTIONS,
     minimum: float = 0.0,
@@ -68,9 +68,10 @@ def smoothness_and_pl(
     Cost: n + 1 gradients; memory of one beside the first.
     Source: Shin et al. (2025), equations 7 and 8; Zhang et al. (2020), Why gradient clipping accelerates training.
     """
-    params, next_params = (jax.tree.map(jnp.asarray, tree) for tree in (params, next_params))
-    check_params(params, mask)
-    check_params(next_params, mask)
+    found = inputs.read((loss_fn,), params, batches, mask=mask, extra=extra, batch_size=batch_size, weigh=weigh)
+    next_params, next_mask, _ = inputs.numbers(next_params, mask, loss_fn)
+    inputs.check_params(next_params, next_mask)
+    params, mask = found.params, found.mask
     shapes = [jax.tree.map(jnp.shape, tree) for tree in (params, next_params)]
     if shapes[0] != shapes[1]:
         raise ValueError("next_params: expected the structure and shapes of params.")
@@ -81,22 +82,28 @@ def smoothness_and_pl(
     distance = float(trees.norm(trees.subtract(next_params, params)))
     if not distance > 0:
         raise ValueError("next_params: expected other numbers than params; the way between them has no length.")
-    collected = data.collect(batches, batch_size=batch_size, weigh=weigh)
-    rest = () if extra is None else (extra,)
     at = jnp.asarray(np.concatenate([[0.0], parts]), float)
-    found = _along(loss_fn, params, next_params, at, collected, rest, mask)
-    losses, norms, changes = (np.asarray(column, np.float64) for column in found)
+    along = _along(*found.functions, params, next_params, at, found.batches, found.extra, mask)
+    losses, norms, changes = (np.asarray(column, np.float64) for column in along)
     if not np.all(np.isfinite([losses, norms, changes])):
         raise ValueError(
             "the loss or its gradient is not finite between params and next_params: expected finite numbers; look for "
             "overflow in the loss or numbers that are not finite in the data."
         )
+    # A Lipschitz constant is at least any quotient of differences: the largest of some is a lower bound of beta.
     smoothness_along = changes[1:] / (parts * distance)
     above = losses[1:] - minimum
     pl_along = np.divide(norms[1:] ** 2, above, out=np.full_like(above, np.nan), where=above > 0)
     lowest = float(np.nanmin(pl_along)) if np.any(above > 0) else math.nan
     return SmoothnessAndPL(
-        float(np.max(smoothness_along)), lowest, distance, parts, smoothness_along, pl_along, losses, norms
+        smoothness=float(np.max(smoothness_along)),
+        pl_constant=lowest,
+        distance=distance,
+        fractions=parts,
+        smoothness_along=smoothness_along,
+        pl_constant_along=pl_along,
+        losses=losses,
+        gradient_norms=norms,
     )
 
 
@@ -151,8 +158,9 @@ def largest_example_smoothness(
     """
     if num_steps < 1:
         raise ValueError(f"num_steps={num_steps}: expected at least 1.")
-    params = jax.tree.map(jnp.asarray, params)
-    check_params(params, mask)
+    params, mask, loss_fn = inputs.numbers(params, mask, loss_fn)
+    inputs.check_params(params, mask)
+    key = inputs.random_key(key)
     collected = data.collect(examples, batch_size=batch_size)
     rest = () if extra is None else (extra,)
     found = [
@@ -189,4 +197,5 @@ def _example_curvatures(
 
         return jax.lax.fori_loop(0, num_steps + 1, step, (start, trees.norm(start)))[1]
 
+    # |H v| <= |H| for every unit v: the last length is a lower bound, and power steps only raise it.
     return jax.lax.map(jax.vmap(curvature), group)

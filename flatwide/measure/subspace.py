@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flatwide import trees
-from flatwide.measure.operators import check_params
+from flatwide.measure import inputs
 from flatwide.types import Array, PyTree
 
 
@@ -133,7 +133,9 @@ def spanned_by(params: PyTree, directions: Sequence[PyTree], *, extra: PyTree | 
     others = () if extra is None else (extra,)
     still = jax.tree.map(jnp.zeros_like, others)
     axes = tuple((*point, *still) for point in points[1:])
-    return Subspace((*points[0], *others), axes, np.zeros((1, len(axes))), np.zeros(1))
+    return Subspace(
+        origin=(*points[0], *others), directions=axes, coordinates=np.zeros((1, len(axes))), distances=np.zeros(1)
+    )
 
 
 def random_directions(
@@ -160,8 +162,9 @@ def random_directions(
     """
     if num_directions < 1:
         raise ValueError(f"num_directions={num_directions}: expected at least 1.")
+    inputs.check_params(params, mask)
     params = jax.tree.map(jnp.asarray, params)
-    check_params(params, mask)
+    key = inputs.random_key(key)
     params = trees.apply_mask(params, mask)
 
     def scaled(drawn: Array, weights: Array, is_kernel: bool) -> Array:
@@ -194,7 +197,7 @@ def _points(snapshots: list[PyTree], extras: Sequence | None) -> list[tuple]:
     if extras is not None and len(extras) != len(snapshots):
         raise ValueError(f"{len(extras)} extras: expected one for each of the {len(snapshots)} sets of parameters.")
     points = [(params,) for params in snapshots] if extras is None else list(zip(snapshots, extras, strict=True))
-    check_params(jax.tree.map(jnp.asarray, points[0][0]), None)
+    inputs.check_params(jax.tree.map(jnp.asarray, points[0][0]), None)
     shapes = [jax.tree.map(np.shape, point) for point in points]
     for place, shape in enumerate(shapes):
         if shape != shapes[0]:
@@ -217,4 +220,4 @@ def _combined(
         return jax.tree.map(one, *points)
 
     directions = tuple(combine(column, False) for column in axes.T)
-    return Subspace(combine(weights, True), directions, coordinates, distances)
+    return Subspace(origin=combine(weights, True), directions=directions, coordinates=coordinates, distances=distances)

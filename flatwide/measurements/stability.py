@@ -7,7 +7,7 @@ import jax
 
 from flatwide import config as configs
 from flatwide import measure
-from flatwide.measure import operators
+from flatwide.measure import inputs
 from flatwide.measure.stability.linear_dynamics import simulated_growth
 from flatwide.measure.stability.matrix_free_condition import matrix_free_condition
 from flatwide.measure.stability.stability_condition import consequences_of
@@ -63,7 +63,7 @@ def stability(
     bounds = consequences_of(values["top_eigenvalue"], (0.0, 0.0, 0.0), learning_rate=rate, rho=rho)
     values |= {f"bound_{one.name}": one.bound for one in bounds}
     options: dict[str, Any] = {"learning_rate": rate, "rho": rho, "mask": subject.mask, "extra": subject.stats}
-    if operators.num_kept(subject.params, subject.mask) <= max_exact:
+    if inputs.num_kept(subject.params, subject.mask) <= max_exact:
         found, cost = _exact(subject, stability_key, max_exact, options)
     else:
         found, cost = _simulated(subject, stability_key, num_particles, num_steps, tolerance, options)

@@ -4,7 +4,8 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flatwide.analysis import decomposition, fields, interpolation, table, trend
+from flatwide.analysis import decomposition, fields, interpolation, table, trend, widths
+from flatwide.analysis import verdict as verdicts
 from flatwide.analysis.intervals import Mean
 from flatwide.analysis.overview import Entry
 from flatwide.columns import FRACTION_METRICS
@@ -13,6 +14,16 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Row = dict[str, Any]
+
+_TRENDS = {
+    verdicts.GROWS: "grows",
+    verdicts.LARGER: "larger at large widths, resting on one",
+    verdicts.SHRINKS: "shrinks",
+    verdicts.SMALLER: "smaller at large widths, resting on one",
+    verdicts.PEAKS: "peaks in between",
+    verdicts.NO_TREND: "none shown",
+    verdicts.UNKNOWN: "–",
+}
 
 
 class KeyTable(NamedTuple):
@@ -109,18 +120,20 @@ def domains_table(entries: list[Entry], *, metric: str) -> KeyTable:
                 gain(entry.smallest),
                 gain(entry.largest),
                 gain(slope),
+                _TRENDS[entry.verdict.kind],
                 ", ".join(map(_number, entry.best_rhos)) or "–",
                 str(entry.num_seeds),
             ]
         )
+    level = f"{100 * max((entry.level for entry in entries), default=0.95):.3g} %"
     note = (
-        "Gains corrected for the choice of rho, with 95 % intervals; the slope is for ten times the parameters. "
+        f"Gains corrected for the choice of rho; the slope is for ten times the parameters. The intervals have {level} "
+        "each, so that those of one column hold for all rows together in 95 % of tables. "
         "Accuracies and mean average precisions are in percentage points, other metrics in their own unit, and a gain "
-        f"above zero means that SAM is better. Were there no growth at all, {len(entries)} intervals of 95 % would "
-        f"still find some in {0.025 * len(entries):.2g} by luck, on average."
+        "above zero means that SAM is better. The trend is by Holm's test at 5 % for all rows together."
     )
     columns = ["domain", "metric", "base", "parameters", "gain at the smallest", "gain at the largest"]
-    columns += ["slope", "best rho, by size", "seeds"]
+    columns += ["slope", "trend", "best rho, by size", "seeds"]
     return KeyTable("domains_table", "The gain in every domain", note, columns, cells)
 
 
@@ -268,8 +281,8 @@ def _growth(parts: list[table.Part], front: Front, write: Units, *, metric: str,
             )
     note = (
         f"Growth of the gain{write.points} = SAM getting better + the base getting worse, since the width at which the "
-        "base is best (or since the smallest, where the base never gets worse), over the seeds that both widths have, "
-        "each with its 95 % t interval."
+        "base is best (or since the smallest, where the base never gets worse), with 95 % intervals. Each seed counts "
+        "from the width at which the base of the other seeds is best, so that none picks its luck."
     )
     columns = [*front.columns, "growth of the gain", "SAM better by", "base worse by", "seeds"]
     return KeyTable("decomposition_table", "Is it SAM getting better, or the base getting worse?", note, columns, cells)
@@ -277,16 +290,23 @@ def _growth(parts: list[table.Part], front: Front, write: Units, *, metric: str,
 
 def _trend(parts: list[table.Part], write: Units, *, metric: str, choose_by: str | None) -> KeyTable:
     cells = []
-    for part in parts:
-        found = trend.trend(part.runs, metric=metric, choose_by=choose_by)
+    options = {"metric": metric, "choose_by": choose_by}
+    for part, weights in zip(parts, trend.weights_of_parts(parts, **options), strict=True):
+        scores = trend.scores(widths.by_width(part.runs, **options), weights=weights)
+        found, decided = trend.of_scores(scores), verdicts.verdict(scores)
         if found.num_widths < 2 or _is_missing(found.slope):
             continue
         rule = trend.paper_rule(part.runs, metric=metric)
+        rests = f" ({', '.join(f'{size:,}' for size in decided.rests_on)})" if decided.rests_on else ""
+        peak = f" ({', '.join(f'{size:,}' for size in decided.peaks_at)})" if decided.peaks_at else ""
         cells.append(
             [
                 part.name or "all runs",
                 write.gain(found.slope),
                 write.interval(found.low, found.high),
+                f"{write.gain(decided.rise.mean)} ({write.interval(decided.rise.low, decided.rise.high)})",
+                f"{_TRENDS[decided.kind]}{rests}{peak}",
+                f"{write.gain(found.unweighted.mean)} ({write.interval(found.unweighted.low, found.unweighted.high)})",
                 f"{found.p_value:.3g}",
                 f"{found.num_widths}",
                 f"{found.num_seeds}",
@@ -294,11 +314,14 @@ def _trend(parts: list[table.Part], write: Units, *, metric: str, choose_by: str
             ]
         )
     note = (
-        f"Slope of the corrected gain{write.points} for ten times the parameters. The p-value is the share of all "
-        "orders of the widths that give at least this slope. The paper's rule asks whether the plain gain at the "
-        "largest width is above that at the smallest."
+        f"Slope of the corrected gain{write.points} for ten times the parameters, each width weighted by how quiet its "
+        "runs are, and with all widths alike; the rise is the gain at the largest width less the weighted mean of the "
+        "smaller half. The gain grows if slope and rise are above zero by their 95 % intervals and neither rests on "
+        "one width. The p-value is the share of all orders of the widths that give at least the unweighted slope. The "
+        "paper's rule asks whether the plain gain at the largest width is above that at the smallest."
     )
-    columns = ["runs", "slope", "95 % interval", "p-value", "widths", "seeds", "grows by the paper's rule"]
+    columns = ["runs", "slope", "95 % interval", "rise", "trend", "unweighted slope", "p-value", "widths", "seeds"]
+    columns += ["grows by the paper's rule"]
     return KeyTable("trend_table", "Does the gain grow with width?", note, columns, cells)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flatwide.analysis import answer
+from flatwide.analysis import answer, selection, trend, verdict, widths
 
 SIZES = (100, 1000, 10_000)
 
@@ -47,7 +47,7 @@ def test_whose_the_growth_is():
 def test_growth_up_to_where_the_base_is_best_is_nobodys():
     """The slope is that of the small network; from the base's best width on the gain is level."""
     text = answer.answer(long_table(values([1, 5, 4.9, 4.9], [-4, 1, 1, 1.1], noise=0.1), widths=(*SIZES, 100_000)))
-    assert "grows with width" in text
+    assert "is larger at large widths; this rests on 100 parameters" in text
     assert "of the growth" not in text
 
 
@@ -102,7 +102,7 @@ def test_best_rho_is_told_of_widths_with_a_gain_only():
     ("gains", "words"),
     [
         ((-2, -1, -0.5), "SAM does not help at any width here: its gain over SGD grows with width, from "),
-        ((-2, 1, -2), "SAM does not help at the smallest width or the largest here: its gain over SGD shows"),
+        ((-2, 1, -2), "SAM does not help at the smallest width or the largest here: its gain over SGD peaks"),
         ((-2, 1, 2), "The gain of SAM over SGD grows with width: from "),
         ((-2,), "SAM does not help here: its gain over SGD is -"),
     ],
@@ -117,7 +117,7 @@ def test_where_sam_does_not_help_it_is_said(gains, words):
     ("gains", "words"),
     [
         ((-2, -1), "SAM is not seen to help at any width here: its gain over SGD"),
-        ((-2, 5, -2), "SAM is not seen to help at the smallest width or the largest here: its gain over SGD"),
+        ((-2, 5, -2), "SAM is not seen to help at any width here: its gain over SGD"),
         ((-0.5,), "SAM is not seen to help here: its gain over SGD is -"),
     ],
 )
@@ -125,3 +125,81 @@ def test_an_interval_that_reaches_above_zero_does_not_say_that_sam_cannot_help(g
     """Two seeds of much noise."""
     table = values([5] * len(gains), gains, num_seeds=2, noise=1)
     assert answer.answer(long_table(table, widths=SIZES[: len(gains)])).startswith(words)
+
+
+def test_a_ruined_smallest_network_is_named():
+    """All of the slope is due to it."""
+    text = answer.answer(long_table(values([9, 9, 9, 9], [-7, 1, 1, 1], noise=0.2), widths=(*SIZES, 100_000)))
+    assert "larger at large widths; this rests on 100 parameters" in text
+    assert "grows" not in text
+
+
+def test_a_rise_and_a_fall_is_a_peak():
+    text = answer.answer(long_table(values([9, 9, 9, 9], [0, 2, 5, 1], noise=0.1), widths=(*SIZES, 100_000)))
+    assert "peaks at 10,000 parameters" in text
+    assert "grow" not in text
+
+
+def test_a_harmful_largest_width_is_no_growth():
+    """The smallest is so noisy that the slope follows the middle, and SAM does harm at the largest."""
+    gains = values([9, 9, 9], [0.06, -3, -1.4], noise=0.01)
+    gains[0] += np.array([0, 1.5]) * np.random.default_rng(1).normal(size=(5, 1))
+    assert "grows" not in answer.answer(long_table(gains))
+
+
+def test_ties_are_said_to_be_ties():
+    text = answer.answer(long_table(np.full((2, 3, 3), 0.5), widths=SIZES[:2]))
+    assert text.startswith(
+        "SAM and SGD do equally well in every seed at each width here: the gain shows no clear trend"
+    )
+    assert "does not help" not in text
+
+
+def test_an_interval_around_zero_is_told_as_such_on_either_side():
+    for sign in (1, -1):
+        table = values([5], [sign * 0.5], num_seeds=3, noise=3)
+        assert answer.answer(long_table(table, widths=(100,))).startswith("SAM is not seen to help here: its gain")
+
+
+def test_base_runs_that_diverged_are_named():
+    table = long_table(values([5, 5], [1, 1]), widths=SIZES[:2])
+    table.loc[table["rho"] == 0, ["test_metric", "status"]] = [np.nan, "diverged"]
+    assert answer.answer(table) == "There is no gain yet: no base run (rho=0) has a result."
+    table.loc[(table["rho"] > 0) & (table["seed"] == 0), ["test_metric", "status"]] = [np.nan, "diverged"]
+    table.loc[table["rho"] == 0, ["test_metric", "status"]] = [5.0, "finished"]
+    assert answer.answer(table) == "There is no gain yet: every rho has a diverged seed."
+
+
+def test_whose_the_growth_is_needs_intervals():
+    """The base falls by 0.1 and by noise of one."""
+    table = values([5, 5, 4.9], [0, 2, 4], noise=0.01)
+    table += np.random.default_rng(2).normal(size=(3, 5, 1))
+    text = answer.answer(long_table(table))
+    assert "getting worse" not in text
+    assert "the seeds cannot tell" in text
+
+
+def test_no_sentence_says_what_its_interval_denies():
+    """Eighty tables made to mislead: ruined and hopeless runs, ties, holes, widths of very unequal noise."""
+    generator = np.random.default_rng(0)
+    for _ in range(80):
+        num_widths, num_seeds, num_rhos = generator.integers(1, 6), generator.integers(2, 7), generator.integers(1, 6)
+        shape = (num_widths, num_seeds, num_rhos + 1)
+        table = 5 + generator.choice([0, 0.001, 1, 10], size=(num_widths, 1, 1)) * generator.normal(size=shape)
+        table[..., 1:] += generator.choice([0, 0.1, 3, 30]) * generator.normal(size=(num_widths, 1, 1))
+        if generator.random() < 0.3:
+            table[..., -1] -= 50 * (generator.random(shape[:2]) < 0.5)
+        if generator.random() < 0.3:
+            table = np.round(table)
+        runs = long_table(table, widths=[10**place for place in range(1, num_widths + 1)])
+        text, cells = answer.answer(runs), widths.by_width(runs)
+        gains, scores = selection.correct_all(cells), trend.scores(cells)
+        ends = [gains[0], gains[-1]]
+        assert text.startswith("The gain of SAM") == any(one.low > 0 for one in ends)
+        assert "does not help" not in text or all(one.high < 0 for one in ends)
+        slope = trend.of_scores(scores)
+        for words, sign in (("grow", 1), ("shrink", -1)):
+            if re.search(f"{words}s? with width", text):
+                rise = verdict.rise_of(scores)
+                assert min(sign * end for end in (slope.low, slope.high, rise.low, rise.high)) > 0
+                assert sign * (gains[-1].gain - gains[0].gain) > 0

@@ -3,8 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 
-from flatwide.analysis import answer, cautions, domains, gain, overview, summary, table
+from flatwide.analysis import answer, cautions, domains, gain, overview, summary, table, trend, verdict
 
 RHOS, SEEDS = (0.0, 0.1, 0.2), (0, 1, 2, 3)
 
@@ -106,14 +107,42 @@ def test_every_domain_has_its_own_sizes_metric_base_and_direction():
     assert digits.best_rhos[1:] == (0.2, 0.2)
 
 
+def test_intervals_of_all_domains_hold_together():
+    """After Šidák; at 95 % each the one of many domains that has luck would be told as a finding."""
+    entries = overview.overview(mixed())
+    for entry, domain in zip(entries, domains.domains(mixed()), strict=True):
+        alone = trend.trend(domain.runs)
+        level = 0.95 ** (1 / 3)
+        longer = scipy.stats.t.ppf((1 + level) / 2, 3) / scipy.stats.t.ppf(0.975, 3)
+        assert entry.slope.high - entry.slope.low == pytest.approx(longer * (alone.high - alone.low))
+
+
+def test_a_trend_that_is_clear_alone_may_not_be_among_many():
+    """Six domains whose slopes have p = .03 each, as one of them would by luck."""
+    one = trend.Scores(
+        num_params=(10, 100, 1000),
+        seeds=(0, 1, 2),
+        gains=np.outer([0, 1, 2], [1.0, 1.5, 0.8]),
+        weights=np.ones(3),
+        stretch=1.0,
+    )
+    alone = verdict.verdict(one)
+    assert alone.kind == verdict.GROWS
+    assert 0.01 < alone.p_value < 0.05
+    assert {found.kind for found in verdict.holm([one] * 6)} == {verdict.NO_TREND}
+    # Beside a far clearer one, the same counts among those that are left.
+    clear = one._replace(gains=np.outer([0, 1, 2], [1.0, 1.01, 0.99]))
+    assert [found.kind for found in verdict.holm([one, clear])] == [verdict.GROWS, verdict.GROWS]
+
+
 def test_the_answer_counts_domains_by_intervals_alone():
     first, *rest = answer.answer(mixed()).split("\n\n")
     assert first.startswith(
-        "The gain of SAM grows with width in 1 of 3 domains, by a 95 % interval of its slope above zero (digits, MLP), "
-        "and at the largest size it is above zero there. "
+        "The gain of SAM grows with width in 1 of 3 domains, by Holm's test at 5 % for all of them together "
+        "(digits, MLP), and at the largest size it is above zero there. "
     )
-    assert "in 1 it lies below zero, so that the gain shrinks (sphere, OneHiddenLayer)" in first
-    assert "n 1 the interval includes zero, so that neither growth nor its absence is shown (breakout," in first
+    assert "in 1 it shrinks (sphere, OneHiddenLayer)" in first
+    assert "n 1 neither growth nor its absence is shown (breakout," in first
     assert first.count(". ") == 1  # two sentences
     assert [text.partition(": ")[0] for text in rest] == [one.name for one in domains.domains(mixed())]
 
@@ -128,7 +157,7 @@ def test_growth_from_harm_to_none_is_not_called_a_help():
 def test_without_growth_nothing_is_claimed():
     flat = pd.concat([study(slope=0.0), study("mnist", slope=0.0)], ignore_index=True)
     text = overview.sentences(overview.overview(flat))
-    assert text.startswith("The gain of SAM is seen to grow with width in none of 2 domains: no 95 % interval")
+    assert text.startswith("The gain of SAM is seen to grow with width in none of 2 domains, by Holm's test")
 
 
 def test_settings_of_domains_are_called_so_and_a_domain_without_a_gain_is_told():

@@ -103,6 +103,46 @@ def test_a_clear_winner_costs_width_only(num_seeds, num_rhos):
     assert 0.94 < found < 0.985
 
 
+@pytest.mark.parametrize(("num_seeds", "num_rhos"), [(5, 5), (8, 11)])
+@pytest.mark.parametrize("base_noise", [0.1, 3.0])
+def test_the_interval_is_as_long_as_the_bases_noise_needs(num_seeds, num_rhos, base_noise):
+    """With a ratio of 1 the first would cover 91 to 92 %, the second 96 to 97."""
+    noise = np.random.default_rng(num_seeds).normal(size=(6000, num_seeds, num_rhos + 1))
+    gains = noise[..., 1:] - base_noise * noise[..., :1]
+    ratio = np.abs(selection.cross_fit(gains, noise[..., 1:]).mean(axis=1))
+    ratio /= selection.standard_error(gains, noise[..., 1:])
+    reach = selection.critical_value(num_seeds, num_rhos, ratio=base_noise**2)
+    assert np.mean(ratio <= reach) == pytest.approx(0.95, abs=0.012)
+
+
+def test_all_widths_tell_how_noisy_the_base_is():
+    generator = np.random.default_rng(3)
+    values = generator.normal(size=(40, 5, 6)) * np.array([0.1, 1, 1, 1, 1, 1])
+    quiet = selection.corrected_gain(long_table(values, widths=range(40)))
+    lengths = quiet["corrected_high"] - quiet["corrected_low"]
+    reach = lengths / 2 / quiet["corrected_standard_error"]
+    assert_allclose(reach, reach[0])
+    assert reach[0] == pytest.approx(selection.critical_value(5, 5, ratio=0.01), rel=0.03)
+    assert reach[0] > 1.08 * selection.critical_value(5, 5)
+
+
+def test_a_base_that_chooses_too_has_its_own_cells():
+    """Each arm at what the other seeds choose for it, as where the learning rate is tuned for both."""
+    noise = np.random.default_rng(5).normal(size=(6000, 5, 9))
+    base, sam = noise[..., :4], noise[..., 4:]
+    scores = selection.cross_fit(sam, sam) - selection.cross_fit(base, base)
+    statistic = np.abs(scores.mean(axis=1)) / scores.std(axis=1, ddof=1) * math.sqrt(5)
+    reach = scipy.stats.t.ppf(0.975, 4) * selection.stretch_of_scores(5, 5, num_base=4)
+    assert np.mean(statistic <= reach) == pytest.approx(0.95, abs=0.012)
+    assert selection.stretch_of_scores(5, 5, num_base=4) > selection.stretch_of_scores(5, 5)
+
+
+def test_the_reach_falls_to_students_t_as_the_base_gets_noisier():
+    found = [selection.critical_value(8, 5, ratio=ratio) for ratio in (0, 0.5, 2, 50, math.inf)]
+    assert found == sorted(found, reverse=True)
+    assert found[-1] == scipy.stats.t.ppf(0.975, 7)
+
+
 def test_students_t_over_the_scores_would_not_do():
     """The reason for the simulation: the scores of the folds are not independent."""
     noise = np.random.default_rng(0).normal(size=(8000, 8, 12))

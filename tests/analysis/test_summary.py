@@ -61,7 +61,8 @@ def test_the_answer_has_the_numbers():
 def test_no_trend_is_said_so():
     assert "shows no clear trend with width" in answer.answer(study(slope=0.0))
     runs = study(higher_is_better=False)
-    assert "shrinks with width" in answer.answer(runs[runs["rho"].isin([0.0, 0.2])])
+    # Every seed has the same slope, which is no certainty.
+    assert "seems to shrink with width" in answer.answer(runs[runs["rho"].isin([0.0, 0.2])])
 
 
 def test_fields_that_only_watch_are_those_of_the_schema():

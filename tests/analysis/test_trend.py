@@ -8,7 +8,7 @@ import pytest
 import scipy.stats
 from numpy.testing import assert_allclose
 
-from flatwide.analysis import decomposition, interpolation, trend
+from flatwide.analysis import decomposition, interpolation, noise, table, trend, widths
 
 SIZES = (10, 100, 1000)
 # base, rho 0.1 for each width and two seeds: gains (1, 0), (2, 1), (4, 4)
@@ -34,6 +34,41 @@ def test_slope_is_that_of_scipy_for_each_seed():
     assert_allclose(found[:4], (1.75, scipy.stats.sem(slopes), low, high))
     assert found.p_value == pytest.approx(1 / 6)  # of the six orders only the true one rises as much
     assert (found.num_seeds, found.num_widths) == (2, 3)
+
+
+def test_the_weighted_slope_is_that_of_numpys_polynomial():
+    generator = np.random.default_rng(6)
+    sizes, weights, gains = (10, 70, 300, 2000), np.array([0.1, 2, 1, 5]), generator.normal(size=4)
+    oracle = np.polyfit(np.log10(sizes), gains, 1, w=np.sqrt(weights))[0]
+    assert trend.slope_weights(sizes, weights=weights) @ gains == pytest.approx(oracle)
+
+
+def test_a_noisy_smallest_width_does_not_decide():
+    """A gain of twice the noise a width, and a smallest width of ten times the noise, in thirty studies."""
+    generator = np.random.default_rng(7)
+    scale, rise = np.array([10, 1, 1, 1])[:, None, None], np.array([0, 0, 0, 0, 0, 2]) * np.arange(4)[:, None, None]
+    found = [
+        trend.trend(long_table(scale * noise + rise, widths=(10, 100, 1000, 10_000)))
+        for noise in generator.normal(size=(30, 4, 5, 6))
+    ]
+    weighted, alike = (np.sum([one.low > 0 for one in group]) for group in (found, [one.unweighted for one in found]))
+    assert weighted > 22
+    assert alike < 12
+    assert np.median([(one.high - one.low) / (one.unweighted.high - one.unweighted.low) for one in found]) < 0.4
+
+
+def test_parts_of_a_domain_are_weighted_alike():
+    generator = np.random.default_rng(8)
+    quiet = long_table(generator.normal(size=(3, 5, 6)), noise=0)
+    noisy = long_table(generator.normal(size=(3, 5, 6)) * np.array([9, 1, 1])[:, None, None], noise=1)
+    parts = table.parts(pd.concat([quiet, noisy], ignore_index=True))
+    first, second = trend.weights_of_parts(parts)
+    assert first == second
+    alone = [noise.weights_of_widths(widths.by_width(part.runs)) for part in parts]
+    assert_allclose(list(first.values()), np.sqrt(alone[0] * alone[1]))
+    assert trend.weights_of_parts(parts[:1]) == [None]
+    slopes = [trend.trend(part.runs, weights=first).slope for part in parts]
+    assert slopes[1] != trend.trend(parts[1].runs).slope
 
 
 def test_order_test_agrees_with_scipys_permutations():
@@ -92,7 +127,8 @@ def test_growth_is_what_sam_gains_and_the_base_loses():
     assert_allclose(table["gain_growth"], [0, 1, 3.5])
     assert_allclose(table["sam_improvement"], [0, 0.5, 1])
     assert_allclose(table["base_decline"], [0, 0.5, 2.5])
-    low, high = scipy.stats.t.interval(0.95, 1, loc=1, scale=scipy.stats.sem([0, 2]))
+    error = decomposition.stretch(2, 3) * scipy.stats.sem([0, 2])
+    low, high = scipy.stats.t.interval(0.95, 1, loc=1, scale=error)
     assert_allclose(table[["sam_improvement_low", "sam_improvement_high"]].iloc[-1], (low, high))
     assert decomposition.share_of_sam(table) == pytest.approx(1 / 3.5)
     losses = decomposition.decompose(long_table(-VALUES, higher_is_better=False))
@@ -108,6 +144,27 @@ def test_growth_is_counted_from_where_the_base_is_best():
     assert decomposition.share_of_sam(table) == pytest.approx(0.2)
     rising = decomposition.decompose(long_table(values[[0, 2, 1]]))
     assert list(rising["num_params"]) == [10, 100, 1000]
+
+
+@pytest.mark.parametrize(("num_seeds", "num_widths"), [(3, 4), (5, 7), (8, 7)])
+def test_noise_is_no_decline_of_the_base(num_seeds, num_widths):
+    """Counted from the width where it is best by luck, 5 to 10 % of tables would decline by their intervals."""
+    base = np.random.default_rng(num_widths).normal(size=(4000, num_seeds, num_widths))
+    base = base[base.mean(axis=1).argmax(axis=1) < num_widths - 1]
+    declines = decomposition.at_best_width(base, base) - base[..., -1]
+    reach = decomposition.stretch(num_seeds, num_widths) * scipy.stats.t.ppf(0.975, num_seeds - 1)
+    low = declines.mean(axis=1) - reach * scipy.stats.sem(declines, axis=1)
+    assert np.sum(low > 0) / 4000 < 0.035
+
+
+def test_each_seed_counts_from_where_the_others_base_is_best():
+    # Seeds 1 and 2 say the second width for seed 0; seeds 0 and 2 the first for seed 1; seeds 0 and 1 the first.
+    base = np.array([[9.0, 1, 0], [1, 9, 0], [3, 4, 0]])
+    assert_allclose(decomposition.at_best_width(base, base), [1, 1, 3])
+    values = np.stack([base, base], axis=2).transpose(1, 0, 2)
+    found = decomposition.decompose(long_table(values))
+    assert list(found["num_params"]) == [100, 1000]
+    assert found["base_decline"].iloc[-1] == pytest.approx(5 / 3)
 
 
 def test_interpolation_against_the_rise():

@@ -20,15 +20,16 @@ def test_the_last_batch_is_what_is_left():
 
 def test_mean_is_weighted_and_of_any_structure():
     parts = [np.arange(3.0), np.arange(3.0, 6), np.arange(6.0, 7)]
-    found = mean(lambda batch: {"mean": jnp.mean(batch), "pair": (jnp.mean(batch**2),)}, collect(parts))
+    found = mean(lambda batch: {"mean": jnp.mean(batch), "pair": (jnp.mean(batch**2),)}, collect(iter(parts)))
     assert_allclose(found["mean"], 3)
     assert_allclose(found["pair"][0], np.mean(np.arange(7.0) ** 2))
-    weighed = mean(jnp.mean, collect(parts, weigh=lambda batch: float(batch[0])))
+    weighed = mean(jnp.mean, collect(iter(parts), weigh=lambda batch: float(batch[0])))
     assert_allclose(weighed, (0 * 1 + 3 * 4 + 6 * 6) / 9)
 
 
 def test_a_batch_without_weight_counts_for_nothing():
-    assert_allclose(mean(jnp.mean, collect([np.ones(2), np.full(2, 7.0)], weigh=lambda batch: float(batch[0] == 1))), 1)
+    parts = iter([np.ones(2), np.full(2, 7.0)])
+    assert_allclose(mean(jnp.mean, collect(parts, weigh=lambda batch: float(batch[0] == 1))), 1)
 
 
 def test_num_examples_reads_any_leaf():

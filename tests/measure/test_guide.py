@@ -23,7 +23,7 @@ def test_the_guide_measures_a_model_that_flatwide_did_not_train(capsys, changes)
         assert shown in text
         text = text.replace(shown, changed)
     code = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
-    assert len(code) == 3
+    assert len(code) == 4
     names: dict = {}
     for block in code:
         exec(compile(block, str(GUIDE), "exec"), names)
@@ -37,6 +37,9 @@ def test_the_guide_measures_a_model_that_flatwide_did_not_train(capsys, changes)
     trace = names["trace"]
     assert abs(trace.value - values.sum()) <= 4 * trace.standard_error + 1e-4 * abs(values.sum())
     assert_allclose(names["found"].values, [-7, 5, 5], rtol=1e-5)
+    flat, unravel = ravel_pytree(names["nnx_hessian"].params)
+    dense = jax.jit(jax.hessian(lambda at: names["nnx_loss"](unravel(at), names["data"], names["rest"])))(flat)
+    assert_allclose(names["nnx_top"].values, np.linalg.eigvalsh(np.asarray(dense, np.float64))[-1:], rtol=1e-4)
     # Worst case in a small ball: between SAM's step and what the top eigenvalue and the gradient allow.
     gradient = np.linalg.norm(ravel_pytree(jax.grad(names["loss_fn"])(names["params"], names["data"]))[0])
     assert 0 < names["worst"].value < 0.1 * gradient + 0.5 * 0.01 * values[-1] * 1.2

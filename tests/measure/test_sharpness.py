@@ -242,3 +242,12 @@ def test_a_loss_that_is_not_finite_at_params_is_refused(kind):
     damaged = jax.tree.map(lambda leaf: leaf * jnp.nan, batch)
     with pytest.raises(ValueError, match="the loss at params is nan: expected a finite number"):
         sharpness(quadratic, params, damaged, rho=0.5, kind=kind, key=KEY, num_samples=2, num_steps=1)
+
+
+@pytest.mark.parametrize("kind", ["worst", "average"])
+def test_a_ball_that_leaves_the_losss_domain_has_an_infinite_rise(kind):
+    found = sharpness(lambda w: -jnp.mean(jnp.log(w)), jnp.array([1.0, 0.3, 2.0]), rho=0.6, kind=kind, key=0)
+    assert found.value == np.inf
+    assert not np.any(np.isnan(found.values))
+    assert found.gap == np.inf if kind == "worst" else np.isnan(found.standard_error)
+    assert found.loss == pytest.approx(-np.mean(np.log([1.0, 0.3, 2.0])), rel=1e-5)

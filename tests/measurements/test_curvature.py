@@ -32,6 +32,13 @@ def test_eigenvalues_are_those_of_the_dense_hessian(fields):
     np.testing.assert_allclose([found.values[name] for name in names], values[:-6:-1], atol=tolerance)
     assert found.values["smallest_eigenvalue"] == pytest.approx(values[0], abs=tolerance)
     assert 0 < found.values["largest_residual"] < tolerance
+    # What may be left out is within the tolerance of 1e-4, and the sign of the smallest is that of the dense Hessian.
+    assert 0 <= found.values["top_hidden_gap"] <= 1.01e-4 * values[-1]
+    assert 0 <= found.values["smallest_hidden_gap"] <= 1.01e-4 * values[-1]
+    if abs(values[0]) > 1e-4 * values[-1]:
+        assert found.values["is_saddle"] == (values[0] < 0)
+    else:
+        assert values[0] >= found.values["smallest_eigenvalue"] - found.values["smallest_hidden_gap"]
     for name, truth in (("trace", values.sum()), ("frobenius_norm", np.sqrt(np.sum(values**2)))):
         assert abs(found.values[name] - truth) < 4 * found.errors[name] + tolerance
         assert found.errors[name] < 0.1 * truth

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from flatwide.measure import inputs
 from flatwide.measure.operators import Operator
 from flatwide.measure.spectrum.lanczos import Basis
 from flatwide.measure.spectrum.trace import Estimate
@@ -48,7 +49,9 @@ class SpectralDensity(NamedTuple):
 
     def _estimate(self, samples: np.ndarray) -> Estimate:
         error = float(np.std(samples, ddof=1)) / math.sqrt(len(samples))
-        return Estimate(float(np.mean(samples)), error, self.num_products, self.cost)
+        return Estimate(
+            value=float(np.mean(samples)), standard_error=error, num_products=self.num_products, cost=self.cost
+        )
 
 
 def spectral_density(
@@ -85,7 +88,8 @@ def spectral_density(
     if width is not None and not 0 < width < math.inf:
         raise ValueError(f"width={width}: expected a positive number, or None for what the steps resolve.")
     basis = Basis(operator, min(num_steps, operator.size))
-    probes = [_quadrature(basis, one) for one in jax.random.split(key, num_probes)]
+    # The mean of the spectral measures of random unit vectors is the density of the eigenvalues.
+    probes = [_quadrature(basis, one) for one in jax.random.split(inputs.random_key(key), num_probes)]
     nodes, weights = (np.stack(parts) for parts in zip(*probes, strict=True))
     lowest, highest = float(nodes.min()), float(nodes.max())
     if width is None:
@@ -97,7 +101,16 @@ def spectral_density(
     error = np.std(samples, axis=0, ddof=1) / math.sqrt(num_probes)
     num_products = basis.num_products
     cost = num_products * operator.cost
-    return SpectralDensity(grid, samples.mean(axis=0), error, width, nodes, weights, num_products, cost)
+    return SpectralDensity(
+        grid=grid,
+        density=samples.mean(axis=0),
+        standard_error=error,
+        width=width,
+        nodes=nodes,
+        weights=weights,
+        num_products=num_products,
+        cost=cost,
+    )
 
 
 def _quadrature(basis: Basis, key: Array) -> tuple[np.ndarray, np.ndarray]:
@@ -109,6 +122,7 @@ def _quadrature(basis: Basis, key: Array) -> tuple[np.ndarray, np.ndarray]:
         if basis.has_ended:
             break
     nodes, vectors = basis.ritz()
+    # Gauss quadrature of the probe's spectral measure, exact for polynomials below degree 2 s (Golub and Welsch, 1969).
     weights = vectors[0] ** 2
     missing = basis.capacity - len(nodes)
     return np.pad(nodes, (0, missing), mode="edge"), np.pad(weights / weights.sum(), (0, missing))

@@ -70,6 +70,7 @@ def ends(
         values, vectors = basis.ritz()
         size = max(size, float(np.max(np.abs(values))))
         limit = size * np.array([tolerance, smallest_tolerance])
+        # S y - theta y = coupling y_m q_next (Paige, 1971): the residuals cost no product until they are confirmed.
         errors = basis.coupling * np.abs(vectors[-1, [-1, 0]])
         is_over = basis.has_ended or basis.num_rows == operator.size or basis.num_products + 2 >= max_products
         if is_over or np.all(errors <= limit):
@@ -78,7 +79,14 @@ def ends(
                 break
             retries += 1
         if basis.num_rows == basis.capacity:
+            # Ritz vectors next to both ends are kept: dropping them would undo the convergence that they hold back.
             kept = np.r_[0 : basis.capacity // 4, -(basis.capacity // 4) : 0]
             basis.restart(basis.combine(vectors[:, kept]), np.diag(values[kept]))
     structured = unflatten_all(operator.params, found.vectors)
-    return Ends(found.values, found.residuals, structured, found.residuals <= limit, basis.num_products)
+    return Ends(
+        values=found.values,
+        residuals=found.residuals,
+        vectors=structured,
+        is_converged=found.residuals <= limit,
+        num_products=basis.num_products,
+    )

@@ -21,6 +21,7 @@ from flatwide.types import Array, PyTree
 RETRIES = 3  # times a solver goes on where fresh products show that rounding had hidden a residual
 _ROWS = 8  # of a block
 _LOST = 0.7  # a vector that keeps less than this of its length is made orthogonal once more (Daniel et al., 1976)
+_ASYMMETRY = 30  # times the root of the rounding error: 1 % in 32 bits, past what products round off in any network
 _ENDED = 30  # times the rounding error of the largest Ritz value: what is left of a product when the space is invariant
 
 
@@ -57,13 +58,14 @@ class Basis:
         self.projected = np.zeros((capacity, capacity))
         self.num_rows = self.num_products = 0
         self.coupling = 0.0
+        self._is_following = False  # whether the next row is what the last product left
 
     def begin(self, vector: PyTree) -> None:
         """Take a vector, made orthogonal to the rows, as the next row; the coupling to it is zero.
 
         Raises: ValueError if it lies in the span of the rows.
         """
-        self._before = jnp.zeros_like(self._row)
+        self._before, self._is_following = jnp.zeros_like(self._row), False
         if not self._append(_flat(vector)) > 0:
             raise ValueError("start: expected a vector of finite, positive length outside the rows so far.")
         self.coupling = 0.0
@@ -84,29 +86,35 @@ class Basis:
     def extend(self) -> None:
         """Multiply the next row, and make the one after it.
 
-        Raises: ValueError if the product is not finite.
+        Raises: ValueError if the product is not finite, or is seen not to be symmetric.
         Cost: 1 product, and twice the reading of the rows.
         """
         place = self.num_rows
         # Apart from what follows: the product takes the longest to compile, and `multiply` needs it too.
-        product = _multiply_flat(self.product, self._operator.params, self._row)
+        product = self._product_of(self._row)
         entries, following, length = _extend(product, tuple(self._blocks), self._row, self._before, place)
         self._before, self._row = self._row, following
         entries, length = np.asarray(entries, np.float64)[: place + 1], float(length)
         check_finite(entries)
+        if self._is_following:  # so that the product with the row before has shown their entry too
+            size = max(float(np.max(np.abs(self.projected))), float(np.max(np.abs(entries))))
+            check_symmetric(entries[place - 1], self.coupling, size, self.dtype)
+        # Without rounding all but the last two would be zero (S is symmetric); kept, they make this Q S Q' even so.
         self.projected[place, : place + 1] = self.projected[: place + 1, place] = entries
         self.num_rows, self.num_products = place + 1, self.num_products + 1
-        self.coupling = length
+        self.coupling, self._is_following = length, True
         self._write(place + 1)
 
     def ritz(self) -> tuple[np.ndarray, np.ndarray]:
         """Give eigenvalues (ascending) and eigenvectors (columns) of the projected matrix."""
+        # The i-th largest is at most the i-th largest eigenvalue of S, whatever the rows span (Cauchy).
         return np.linalg.eigh(self.projected[: self.num_rows, : self.num_rows])
 
     @property
     def has_ended(self) -> bool:
         """Tell whether the rows span an invariant subspace, to rounding."""
         size = np.max(np.abs(self.projected[: self.num_rows, : self.num_rows]), initial=0.0)
+        # S Q' = Q' T + coupling q_next e_m': where nothing is left, the eigenvalues of T are eigenvalues of S.
         return self.coupling <= _ENDED * float(np.finfo(self.dtype).eps) * size
 
     def combine(self, coefficients: np.ndarray) -> Array:
@@ -118,14 +126,34 @@ class Basis:
     def multiply(self, row: Array) -> Array:
         """Multiply a flat vector afresh."""
         self.num_products += 1
-        return _multiply_flat(self.product, self._operator.params, row)
+        return self._product_of(row)
 
     def check(self, coefficients: np.ndarray) -> "Checked":
         """Multiply combinations of the rows afresh, such as Ritz vectors; one product each."""
         rows = self.combine(coefficients)
         products = jnp.stack([self.multiply(row) for row in rows])
         values, residuals, worst = _residuals(rows, products)
-        return Checked(np.asarray(values, np.float64), np.asarray(residuals, np.float64), rows, worst)
+        return Checked(
+            values=np.asarray(values, np.float64),
+            residuals=np.asarray(residuals, np.float64),
+            vectors=rows,
+            worst=worst,
+        )
+
+    def check_together(self, coefficients: np.ndarray, values: np.ndarray, key: Array) -> "Checked":
+        """Check Ritz pairs by one product, with a combination of their vectors with random signs.
+
+        Each S y - value y is coupling y_m q_next, which is known, and what rounding or restarts left unseen, f. With w
+        the signed sum of the others, |f + w|^2 and |f - w|^2 have the mean |f|^2 + |w|^2: the length that is measured
+        is that of each f at least with a chance of one half, and its square is the sum of all |f|^2 on average.
+        """
+        rows, tails = self.combine(coefficients), self.coupling * coefficients[-1]
+        signs = jax.random.rademacher(key, (len(rows),), rows.dtype)
+        scale = len(rows) ** 0.5  # so that the vector that is multiplied has unit length
+        product = scale * self.multiply(signs @ rows / scale)
+        unseen = product - (signs * values.astype(self.dtype)) @ rows - (signs @ tails.astype(self.dtype)) * self._row
+        residuals = np.hypot(tails, float(lengths(unseen)))
+        return Checked(values=values, residuals=residuals, vectors=rows, worst=unseen)
 
     def restart(self, vectors: Array, projected: np.ndarray, next_row: Array | None = None) -> None:
         """Keep some combinations of the rows in their place.
@@ -136,12 +164,13 @@ class Basis:
         """
         if next_row is None:
             next_row = self._row
+        # The next row stays coupled to all that is kept; those inner products come back with its own product.
         for at, block in enumerate(_in_blocks(vectors)):
             self._blocks[at] = block
         self.projected[:] = 0
         self.num_rows = len(vectors)
         self.projected[: self.num_rows, : self.num_rows] = projected
-        self._before = jnp.zeros_like(self._row)
+        self._before, self._is_following = jnp.zeros_like(self._row), False
         self._append(next_row)
 
     def _append(self, vector: Array) -> float:
@@ -149,6 +178,10 @@ class Basis:
         self._row, length = _orthonormal(tuple(self._blocks), vector, self.num_rows)
         self._write(self.num_rows)
         return float(length)
+
+    def _product_of(self, row: Array) -> Array:
+        # Finished before anything else is compiled, which would hold what a product on the host waits for.
+        return jax.block_until_ready(_multiply_flat(self.product, self._operator.params, row))
 
     def _write(self, place: int) -> None:
         at, inside = divmod(place, _ROWS)
@@ -164,6 +197,20 @@ def check_finite(numbers: np.ndarray) -> None:
         raise ValueError(
             "the product with a vector is not finite: expected a loss with finite second derivatives at these "
             "params and data; look for overflow in the loss or numbers that are not finite in the data."
+        )
+
+
+def check_symmetric(one: float, other: float, size: float, dtype: np.dtype) -> None:
+    """Refuse a matrix with <u, S v> = one and <v, S u> = other for unit vectors u, v, where that is no rounding.
+
+    Args:
+      size: the largest |<u, S v>| so far, which rounding is relative to.
+    Raises: ValueError if they differ.
+    """
+    if abs(one - other) > _ASYMMETRY * float(np.finfo(dtype).eps) ** 0.5 * size:
+        raise ValueError(
+            f"the product is not symmetric: <u, S v> = {one:.6g} and <v, S u> = {other:.6g} for two unit vectors; "
+            "expected equal numbers. Measure the symmetric part, (S v + S' v) / 2, or S' S."
         )
 
 
@@ -247,6 +294,8 @@ def _orthogonal(blocks: tuple[Array, ...], vector: Array, num_rows: Array) -> tu
     """Take the first rows' part out of a vector: give inner products, what is left, and its length."""
     is_row = (jnp.arange(len(blocks) * _ROWS) < num_rows).astype(vector.dtype)
 
+    # Twice is enough (Giraud, Langou and Rozloznik, 2005): a second pass takes out what rounding left in the first, and
+    # what is small after it is small because the vector lies in the span.
     def is_needed(state: tuple) -> Array:
         num_passes, _, _, length, length_before = state
         return (num_passes == 0) | ((num_passes == 1) & (length < _LOST * length_before))

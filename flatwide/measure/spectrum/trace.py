@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from flatwide.measure import inputs
 from flatwide.measure.operators import Operator, random_signs
 from flatwide.measure.spectrum.lanczos import Basis, check_finite, lengths
 from flatwide.types import Array
@@ -95,21 +96,16 @@ class _Split(NamedTuple):
         if len(outside):
             value += float(np.mean(outside))
             error = float(np.std(outside, ddof=1)) / math.sqrt(len(outside))
-        return Estimate(value, error, self.num_products, self.cost)
+        return Estimate(value=value, standard_error=error, num_products=self.num_products, cost=self.cost)
 
 
 def _split(operator: Operator, key: Array, num_probes: int, num_deflated: int) -> _Split:
     if num_probes < 2:
         raise ValueError(f"num_probes={num_probes}: expected at least 2; one probe has no standard error.")
-    if num_deflated < 0:
-        raise ValueError(f"num_deflated={num_deflated}: expected at least 0, the rows of the space that is exact.")
     size = operator.size
-    start_key, probe_key = jax.random.split(key)
-    basis = Basis(operator, min(num_deflated, size))
-    for row in range(basis.capacity):
-        if row == 0 or basis.has_ended:
-            basis.begin_randomly(jax.random.fold_in(start_key, row))
-        basis.extend()
+    start_key, probe_key = jax.random.split(inputs.random_key(key))
+    basis = leading_space(operator, start_key, num_deflated)
+    # tr S = tr(Q S Q') + tr(P S P), since the trace is cyclic and P P = P.
     # What the last product left outside is all that S Q' has there.
     square = float(np.sum(basis.projected**2)) + basis.coupling**2
     samples = np.zeros((0, 2))
@@ -121,10 +117,33 @@ def _split(operator: Operator, key: Array, num_probes: int, num_deflated: int) -
         check_finite(samples)
     num_products = basis.num_products
     cost = num_products * operator.cost
-    return _Split(float(np.trace(basis.projected)), square, samples[:, 0], samples[:, 1] ** 2, num_products, cost)
+    return _Split(
+        trace=float(np.trace(basis.projected)),
+        square=square,
+        traces=samples[:, 0],
+        squares=samples[:, 1] ** 2,
+        num_products=num_products,
+        cost=cost,
+    )
+
+
+def leading_space(operator: Operator, key: Array, num_deflated: int) -> Basis:
+    """Take steps of Lanczos, so that the rows hold the leading eigenvectors.
+
+    Raises: ValueError for num_deflated < 0, or a product that is not finite.
+    """
+    if num_deflated < 0:
+        raise ValueError(f"num_deflated={num_deflated}: expected at least 0, the rows of the space that is exact.")
+    basis = Basis(operator, min(num_deflated, operator.size))
+    for row in range(basis.capacity):
+        if row == 0 or basis.has_ended:
+            basis.begin_randomly(jax.random.fold_in(key, row))
+        basis.extend()
+    return basis
 
 
 def _probe(basis: Basis, operator: Operator, key: Array) -> Array:
+    # Signs and not normal numbers: z' A z is then free of the noise of A's diagonal, sum_j A_jj^2 z_j^2 being constant.
     outside = basis.outside(random_signs(operator, key))
     return jax.block_until_ready(_products(outside, basis.multiply(outside)))
 

@@ -97,6 +97,8 @@ def _sketched(
             vector = operators.random_normal(template, draw)
             rows.append(np.asarray(_sketch(per_example_loss, params, data, extra, mask, vector, weigh), np.float64))
         check_finite(rows[-1])
+        # A normal sketch of r rows has the rank of what it multiplies, up to r, with probability 1; that rows are to
+        # spare shows that it has stopped to grow (Halko, Martinsson and Tropp, 2011).
         sizes, right = np.linalg.svd(np.stack(rows), full_matrices=False)[1:]
         dtype = np.dtype(jax.tree.leaves(params)[0].dtype)
         rank = int(np.sum(sizes > flat_tolerance(dtype) * sizes[0]))
@@ -123,6 +125,7 @@ def _sketch(
 ) -> Array:
     """Multiply one vector with a random combination of the Hessians."""
     num = len(jax.tree.leaves(data)[0])
+    # Examples whose Hessians cancel in the mean are in the span too: random weights cancel with probability 0.
     signs = jax.random.normal(key, (num,), ravel_pytree(params)[0].dtype)
 
     def loss(params: PyTree) -> Array:

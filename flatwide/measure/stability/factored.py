@@ -219,8 +219,15 @@ def _site(equation: Any, leaf: int, place: int) -> _Site | None:
     num_rows = operand.size // kernel.shape[contracted[place][0]]
     if 2 * num_rows * sum(kernel.shape) >= kernel.size:
         return None
-    axes = int(contracted[place][0]), int(contracted[1 - place][0])
-    return _Site(leaf, *axes, place == 0, output.shape, output.dtype, num_rows)
+    return _Site(
+        leaf=leaf,
+        kernel_axis=int(contracted[place][0]),
+        input_axis=int(contracted[1 - place][0]),
+        is_kernel_first=place == 0,
+        output_shape=output.shape,
+        dtype=output.dtype,
+        num_rows=num_rows,
+    )
 
 
 def _run(

@@ -81,7 +81,14 @@ def matrix_free_condition(
     rate = largest_rate(start, lambda rate: top_of(rate, rho), moments, rho, tolerance=tolerance)
     start = top([0.0, 0.0, 0.0, 1.0], None)[1]
     radius = largest_radius(start, lambda rho: top_of(learning_rate, rho), moments, learning_rate, tolerance=tolerance)
-    condition = Condition(value, 1 - value, learning_rate <= rate, 1, rate, radius)
+    condition = Condition(
+        value=value,
+        margin=1 - value,
+        is_met=learning_rate <= rate,
+        batch_size=1,
+        largest_learning_rate=rate,
+        largest_rho=radius,
+    )
     return Found(condition, spent)
 
 

@@ -188,6 +188,7 @@ def _noise_over_drift(batches: MatrixBatches, rho: float) -> tuple[float, np.nda
     drift, turn = np.linalg.eigh(batches.mean + rho * batches.mean_square)
     if drift[0] <= 1e-9 * abs(drift[-1]):
         return None
+    # C -> D C + C D has the eigenvalues d_i + d_j in the eigenbasis of D: its root turns the quotient into a plain one.
     scale = 1 / np.sqrt(drift[:, None] + drift)
 
     def back(x: np.ndarray) -> np.ndarray:
@@ -231,6 +232,7 @@ def last_stable(
             return math.nan
         if is_close:
             return bound
+        # lambda_max is the largest of all such quadratics, so bounds fall towards the threshold and never below it.
         value, vector = top(bound)
         if value <= 1 + tolerance:
             return bound
@@ -301,6 +303,8 @@ def _top(
 
     # SciPy's stubs do not know the constructor's arguments.
     operator = LinearOperator((size**2, size**2), matvec=product, dtype=np.float64)  # pyright: ignore
+    # T maps semidefinite matrices to such, so its largest eigenvalue has a semidefinite eigenvector (Krein and Rutman,
+    # 1948), whose inner product with the identity is its trace: Lanczos from there cannot miss it.
     begin = (np.eye(size) / math.sqrt(size) if start is None else start).ravel()
     if not np.any(product(begin)):
         return 0.0, begin.reshape(size, size)
@@ -319,6 +323,7 @@ def _symmetric_basis(size: int) -> np.ndarray:
 def _entries(matrix: np.ndarray) -> np.ndarray:
     """Give the coordinates of a symmetric matrix in that basis, [d]."""
     rows, columns = np.triu_indices(len(matrix))
+    # The root of two keeps inner products, so that a self-adjoint map is a symmetric matrix in these coordinates.
     return matrix[rows, columns] * np.where(rows == columns, 1, math.sqrt(2))
 
 
@@ -346,6 +351,7 @@ def _last_root(constant: float, linear: float, square: float) -> float:
     under = linear**2 - 4 * square * excess
     if under < 0:
         return math.nan
+    # The root without a difference of near numbers first; the other from the product of both, excess / square.
     far = -linear + math.copysign(math.sqrt(under), -linear)
     return far / (2 * square) if linear <= 0 else 2 * excess / far
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flatwide import trees
-from flatwide.measure import batches, operators
+from flatwide.measure import batches, inputs, operators
 from flatwide.measure.operators import Operator
 from flatwide.measure.spectrum.ends import ends
 from flatwide.measure.stability.factored import Factors, Network
@@ -92,6 +92,7 @@ def hessian_moments(
       dense layers (filters, pruned kernels), a few vectors of their size.
     Source: Shin et al. (2025), theorem 6.3; for k = 2 Wu, Ma and E (2018), How SGD selects the global minima.
     """
+    params, mask, per_example_loss = inputs.numbers(params, mask, per_example_loss)
     params, data, others = _checked(params, data, mask, extra, orders, chunk_size)
     is_whole = _whole(params, mask)
 
@@ -145,6 +146,7 @@ def gauss_newton_moments(
     Cost: K gradients in all, and less than k Hessian-vector products a product. No vectors of single examples.
     Source: as `hessian_moments`; Schraudolph (2002) for G_i.
     """
+    params, mask, outputs_fn = inputs.numbers(params, mask, outputs_fn)
     params, data, others = _checked(params, data, mask, extra, orders, chunk_size)
     is_whole = _whole(params, mask)
 
@@ -195,6 +197,8 @@ class _HessianMoment:
             return jax.jvp(lambda step: network.output(params, example, direction, step), (0 * one,), (one,))[1]
 
         def powers(chunk: PyTree) -> tuple[PyTree, PyTree]:
+            # H_i^k v by k - 1 products of each example with its own vector. The last is a gradient of the mean of
+            # <grad loss_i, d_i>, H_i d_i, which needs no vector of all parameters for each example.
             directions = jax.vmap(first)(chunk)
             once = network.mean(directions)
             for _ in range(self.order - 2):
@@ -240,6 +244,7 @@ class _GaussNewtonMoment:
                 pulled = jnp.einsum("nab,nbc,nc->na", curvature, gram, pulled)
             return products
 
+        # (J' S J)^k v = J' S (J J' S)^(k - 1) J v: powers of an example's matrix are taken in its few outputs.
         product, moment = batches.mean(lambda chunk: multiply(chunk, vector, (1, self.order)), chunks)
         for _ in range(self.order - 1):
             at = trees.apply_mask(product, mask)
@@ -310,8 +315,8 @@ def _checked(
         raise ValueError(f"orders={tuple(orders)}: expected one or more of 2, 3, 4, each at most once.")
     if chunk_size is not None and chunk_size < 1:
         raise ValueError(f"chunk_size={chunk_size}: expected at least 1, or None for what fits.")
-    params, data = (jax.tree.map(jnp.asarray, tree) for tree in (params, data))
-    operators.check_params(params, mask)
+    data = jax.tree.map(jnp.asarray, data)
+    inputs.check_params(params, mask)
     if not batches.num_examples(data):
         raise ValueError("data: expected at least one example; the data set is empty.")
     for path, leaf in jax.tree_util.tree_leaves_with_path(data):
@@ -353,7 +358,8 @@ def _solve(
     found = []
     for place, order in enumerate(orders):
         operator = made(order)
-        own_key, first_key = jax.random.split(jax.random.fold_in(key, order))
+        own_key, first_key = jax.random.split(jax.random.fold_in(inputs.random_key(key), order))
+        # M_k - H^k has no sign for k > 2, and s_k is read off its largest eigenvalue: both ends tell how it leans.
         first = operators.random_normal(operator, first_key)
         if start is not None:
             first = _mixed(jax.tree.map(lambda leaf, place=place: leaf[place], start), first)
@@ -361,15 +367,15 @@ def _solve(
         cost += found[-1].num_products * operator.cost
     largest, smallest = (np.array([one.values[end] for one in found]) for end in (0, 1))
     return Moments(
-        np.array(orders),
-        np.sign(largest) * np.abs(largest) ** (1 / np.array(orders)),
-        largest,
-        smallest,
-        np.array([one.residuals for one in found]),
-        np.array([one.is_converged for one in found]),
-        jax.tree.map(lambda *leaves: jnp.stack([leaf[0] for leaf in leaves]), *(one.vectors for one in found)),
-        np.array([one.num_products for one in found]),
-        cost,
+        orders=np.array(orders),
+        non_uniformity=np.sign(largest) * np.abs(largest) ** (1 / np.array(orders)),
+        largest=largest,
+        smallest=smallest,
+        residuals=np.array([one.residuals for one in found]),
+        is_converged=np.array([one.is_converged for one in found]),
+        vectors=jax.tree.map(lambda *leaves: jnp.stack([leaf[0] for leaf in leaves]), *(one.vectors for one in found)),
+        num_products=np.array([one.num_products for one in found]),
+        cost=cost,
     )
 
 
@@ -377,7 +383,17 @@ def _none(params: PyTree, orders: Sequence[int]) -> Moments:
     """Say that M_k = H^k: what products gave would be rounding error."""
     zeros, ends = np.zeros(len(orders)), np.zeros((len(orders), 2))
     vectors = jax.tree.map(lambda leaf: jnp.zeros((len(orders), *leaf.shape), leaf.dtype), params)
-    return Moments(np.array(orders), zeros, zeros, zeros, ends, ends == 0, vectors, zeros.astype(int), 0.0)
+    return Moments(
+        orders=np.array(orders),
+        non_uniformity=zeros,
+        largest=zeros,
+        smallest=zeros,
+        residuals=ends,
+        is_converged=ends == 0,
+        vectors=vectors,
+        num_products=zeros.astype(int),
+        cost=0.0,
+    )
 
 
 def _mixed(start: PyTree, random: PyTree) -> PyTree:

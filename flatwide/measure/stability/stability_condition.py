@@ -64,7 +64,8 @@ class MeanPowers(NamedTuple):
 def mean_powers(batches: MatrixBatches) -> MeanPowers:
     """Average the powers of the batches' matrices."""
     parts = batches.moments(np.eye(batches.size))
-    return MeanPowers(batches.mean, batches.mean_square, parts.two / 2, parts.four)
+    # At C = I the mixed term E[H C H^2 + H^2 C H] is 2 E H^3.
+    return MeanPowers(one=batches.mean, two=batches.mean_square, three=parts.two / 2, four=parts.four)
 
 
 def condition_of(
@@ -89,7 +90,14 @@ def condition_of(
     rate = largest_rate(start, lambda rate: top(rate, rho), moments, rho)
     start = np.linalg.eigh(powers.four)[1][:, -1]
     radius = largest_radius(start, lambda rho: top(learning_rate, rho), moments, learning_rate)
-    return Condition(value, 1 - value, value <= 1 + tolerance, batch_size, rate, radius)
+    return Condition(
+        value=value,
+        margin=1 - value,
+        is_met=value <= 1 + tolerance,
+        batch_size=batch_size,
+        largest_learning_rate=rate,
+        largest_rho=radius,
+    )
 
 
 def largest_rate(start: np.ndarray, top: Callable, moments: Callable, rho: float, *, tolerance: float = 1e-9) -> float:
@@ -137,18 +145,27 @@ def consequences_of(
     """
     found = [
         Consequence(
-            "top_eigenvalue",
-            top_eigenvalue,
-            float(edge_of_stability(None, learning_rate=learning_rate, rho=rho)),
-            None,
-            None,
-            "",
+            name="top_eigenvalue",
+            value=top_eigenvalue,
+            bound=float(edge_of_stability(None, learning_rate=learning_rate, rho=rho)),
+            is_met=None,
+            is_implied=None,
+            note="",
         )
     ]
     limits = (learning_rate * (learning_rate - 2 * rho), 2 * learning_rate**2 * rho, learning_rate**2 * rho**2)
     for order, value, limit in zip((2, 3, 4), map(float, moments), limits, strict=True):
         bound = math.nan if limit < 0 else math.inf if limit == 0 else limit ** (-1 / order)
-        found.append(Consequence(f"s_{order}", value, bound, None, None, _note(order, value, learning_rate, rho)))
+        found.append(
+            Consequence(
+                name=f"s_{order}",
+                value=value,
+                bound=bound,
+                is_met=None,
+                is_implied=None,
+                note=_note(order, value, learning_rate, rho),
+            )
+        )
     return tuple(one._replace(is_met=None if math.isnan(one.bound) else one.value <= one.bound) for one in found)
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flatwide import trees
-from flatwide.measure import operators
+from flatwide.measure import inputs, operators
 from flatwide.measure.batches import num_examples
 from flatwide.measure.spectrum.ends import ends
 from flatwide.measure.stability import mean_square
@@ -156,14 +156,15 @@ def linear_stability(
       Simulated: 2 num_particles num_steps products of a batch, and some thousand over the data for the condition.
     Source: paper, theorem 6.3.
     """
-    params, data = (jax.tree.map(jnp.asarray, tree) for tree in (params, data))
-    operators.check_params(params, mask)
+    data = jax.tree.map(jnp.asarray, data)
+    params, mask, per_example_loss = inputs.numbers(params, mask, per_example_loss)
+    inputs.check_params(params, mask)
     num = num_examples(data)
     _check(num, learning_rate, rho, batch_size, with_replacement)
     if max_dimension < 0:
         raise ValueError(f"max_dimension={max_dimension}: expected at least 0; 0 always simulates.")
-    keys = jax.random.split(key, 5)
-    params, num_rows = trees.apply_mask(params, mask), operators.num_kept(params, mask)
+    keys = jax.random.split(inputs.random_key(key), 5)
+    params, num_rows = trees.apply_mask(params, mask), inputs.num_kept(params, mask)
     shared: dict[str, Any] = {"mask": mask, "extra": extra}
     span = curved_span(per_example_loss, params, data, key=keys[0], max_dimension=max_dimension, **shared)
     products = num if batch_size == 1 else num**2
@@ -195,21 +196,21 @@ def linear_stability(
         notes.append("The condition is for batches of one example; it is not proven for larger ones.")
     verdict = "stable" if growth.high <= 1 + tolerance else "unstable" if growth.low > 1 + tolerance else "undecided"
     return Stability(
-        verdict,
-        max(1.0, growth.value),
-        growth.value,
-        (growth.low, growth.high),
-        1 - growth.value,
-        False,
-        None,
-        math.nan,
-        math.nan,
-        condition,
-        math.nan,
-        consequences_of(float(top.values[0]), moments.non_uniformity, **steps),
-        smallest,
-        tuple(notes),
-        cost,
+        verdict=verdict,
+        growth=max(1.0, growth.value),
+        curved_growth=growth.value,
+        growth_interval=(growth.low, growth.high),
+        margin=1 - growth.value,
+        is_exact=False,
+        num_curved=None,
+        largest_learning_rate=math.nan,
+        largest_rho=math.nan,
+        condition=condition,
+        gap=math.nan,
+        consequences=consequences_of(float(top.values[0]), moments.non_uniformity, **steps),
+        smallest_eigenvalue=smallest,
+        notes=tuple(notes),
+        cost=cost,
     )
 
 
@@ -232,12 +233,7 @@ def _exact(
     num_curved = hessians.shape[1]
     steps = {"learning_rate": learning_rate, "rho": rho}
     if not num_curved:
-        condition = Condition(1.0, 0.0, True, batch_size, math.inf, math.inf)
-        found = consequences_of(0.0, (0.0, 0.0, 0.0), **steps)
-        note = "The loss curves in no direction: every step leaves x where it is."
-        interval = (0.0, 0.0)
-        ends_at = (math.inf, math.inf, condition, math.nan)
-        return Stability("stable", 1.0, 0.0, interval, 1.0, True, 0, *ends_at, found, 0.0, (note,), cost)
+        return _flat(batch_size, steps, cost)
     batches = mean_square.MatrixBatches(hessians, batch_size, with_replacement=with_replacement)
     curved = mean_square.growth(batches, learning_rate, rho)[0]
     rate = mean_square.largest_learning_rate(batches, rho)
@@ -248,21 +244,50 @@ def _exact(
     spectrum = np.linalg.eigvalsh(single.one)
     is_stable = curved <= 1 + tolerance if math.isnan(rate) else learning_rate <= rate * (1 + tolerance)
     return Stability(
-        "stable" if is_stable else "unstable",
-        max(1.0, curved) if num_curved < num_rows else curved,
-        curved,
-        (curved, curved),
-        1 - curved,
-        True,
-        num_curved,
-        rate,
-        radius,
-        condition,
-        _gap(rate, condition.largest_learning_rate),
-        found,
-        float(spectrum[0]),
-        tuple(_notes(float(spectrum[0]), float(spectrum[-1]), num_rows, num_curved)),
-        cost,
+        verdict="stable" if is_stable else "unstable",
+        growth=max(1.0, curved) if num_curved < num_rows else curved,
+        curved_growth=curved,
+        growth_interval=(curved, curved),
+        margin=1 - curved,
+        is_exact=True,
+        num_curved=num_curved,
+        largest_learning_rate=rate,
+        largest_rho=radius,
+        condition=condition,
+        gap=_gap(rate, condition.largest_learning_rate),
+        consequences=found,
+        smallest_eigenvalue=float(spectrum[0]),
+        notes=tuple(_notes(float(spectrum[0]), float(spectrum[-1]), num_rows, num_curved)),
+        cost=cost,
+    )
+
+
+def _flat(batch_size: int, steps: dict[str, float], cost: float) -> Stability:
+    """Describe a loss without curvature: every step leaves x where it is, at every learning rate and rho."""
+    condition = Condition(
+        value=1.0,
+        margin=0.0,
+        is_met=True,
+        batch_size=batch_size,
+        largest_learning_rate=math.inf,
+        largest_rho=math.inf,
+    )
+    return Stability(
+        verdict="stable",
+        growth=1.0,
+        curved_growth=0.0,
+        growth_interval=(0.0, 0.0),
+        margin=1.0,
+        is_exact=True,
+        num_curved=0,
+        largest_learning_rate=math.inf,
+        largest_rho=math.inf,
+        condition=condition,
+        gap=math.nan,
+        consequences=consequences_of(0.0, (0.0, 0.0, 0.0), **steps),
+        smallest_eigenvalue=0.0,
+        notes=("The loss curves in no direction: every step leaves x where it is.",),
+        cost=cost,
     )
 
 

@@ -158,9 +158,23 @@ def test_a_start_near_the_answer_saves_products(of_spectrum, float64):
     values = np.linspace(0, 1, 60) ** 2
     operator = of_spectrum(values)
     first = measure.top_eigenvalues(operator, 1, key=KEY, tolerance=1e-6)
-    again = measure.top_eigenvalues(operator, 1, key=KEY, tolerance=1e-6, start=first.vectors[0])
+    again = measure.top_eigenvalues(operator, 1, key=KEY, tolerance=1e-6, start=first.vectors[0], rule_out="nothing")
     assert again.num_products <= 3 < first.num_products
     assert_allclose(again.values, [1], rtol=1e-8)
+    assert np.isnan(again.hidden_gap)
+    assert not again.is_complete
+
+
+def test_a_start_without_the_leading_direction_rules_nothing_out_by_itself(of_spectrum, float64):
+    operator = of_spectrum(np.r_[3.0, 2.0, np.linspace(0, 1, 58)])
+    vectors = measure.top_eigenvalues(operator, 2, key=KEY, tolerance=1e-12).vectors
+    trapped = measure.top_eigenvalues(operator, 1, key=KEY, start=vectors[1], rule_out="nothing")
+    assert_allclose(trapped.values, [2], rtol=1e-6)
+    assert not trapped.is_complete
+    found = measure.top_eigenvalues(operator, 1, key=KEY, start=vectors[1])
+    assert_allclose(found.values, [3], rtol=1e-6)
+    assert found.is_complete
+    assert found.num_products < 30
 
 
 def test_out_of_products_is_said(of_spectrum, float64):
@@ -209,6 +223,10 @@ def test_one_key_gives_one_result(of_spectrum, float64):
         ({"tolerance": 1e-7}, "tolerance=1e-07: expected at least 1.2e-06 in this type; use 64-bit params."),
         ({"tolerance": float("nan")}, "tolerance=nan: expected at least"),
         ({"max_products": 1}, "max_products=1: expected at least 2 k = 2: k, and a check of each."),
+        ({"rule_out": "all"}, "rule_out='all': expected one of copies, distinct, nothing."),
+        ({"check": "all"}, "check='all': expected one of each, together."),
+        ({"relative_to": "k"}, "relative_to='k': expected one of largest, each."),
+        ({"certainty": 1.0}, "certainty=1.0: expected a number between 0 and 1, such as 0.9999."),
         ({"basis_size": 1}, "basis_size=1: expected at least k + 2 = 3."),
         ({"start": jnp.zeros(3)}, "start: expected a vector of finite, positive length"),
     ],
@@ -225,3 +243,141 @@ def test_products_that_are_not_finite_are_refused(measured):
     operator = measure.operator(product, jnp.zeros(3), jnp.diag(jnp.array([1.0, jnp.nan, 1.0])))
     with pytest.raises(ValueError, match="the product with a vector is not finite: expected a loss with finite"):
         measured(operator, key=KEY)
+
+
+def scaled(vector, diagonal):
+    return diagonal * vector
+
+
+UNIFORM = np.random.default_rng(0).uniform(size=20_000)
+# Each with keys whose starts have little along the leading vector: residuals are small before it shows.
+HIDDEN = {
+    "a few at 1": (np.r_[np.ones(10_000), np.zeros(9_999), 1.02], "largest", [3, 5, 6, 8], [19]),
+    "weight decay": (np.r_[np.full(19_999, 0.01), 0.0105], "largest", [3, 5, 6, 8], [0]),
+    "near pair": (np.r_[1, 0.999, 0.5 * UNIFORM[2:]], "largest", [0, 2, 13], [0]),
+    "minimum": (np.r_[1, 0.5, -0.05, 1e-6 * UNIFORM[3:]], "smallest", [1, 4, 7, 15], [0]),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", HIDDEN)
+def test_what_hides_from_a_start_is_not_called_complete(name, dtype):
+    values, which, keys_of_one, keys_of_two = HIDDEN[name]
+    with jax.enable_x64(dtype == np.float64):
+        operator = measure.operator(scaled, jnp.zeros(len(values), dtype), jnp.asarray(values, dtype))
+        for k, seeds in {1: keys_of_one, 2: keys_of_two}.items():
+            true = wanted(values, k, which)
+            for seed in seeds:
+                found = measure.top_eigenvalues(operator, k, key=jax.random.key(seed), which=which)
+                assert found.is_complete, "an empty claim is no cure"
+                assert found.num_products <= 30
+                assert found.hidden_gap <= 1e-4 * np.max(np.abs(values)) * (1 + 1e-6)
+                left_out = RANKS[which](true) - RANKS[which](found.values)
+                allowed = found.hidden_gap + np.linalg.norm(found.residuals)
+                assert np.all(left_out <= allowed)
+                assert np.all(left_out >= -1e-6)
+
+
+# Those with a gap below what is wanted, of at least a twentieth of the spread.
+@pytest.mark.parametrize(
+    ("name", "k"),
+    [("distinct", 1), ("repeated", 1), ("repeated", 2), ("negative leads", 2), ("plus and minus", 2), ("rank 2", 2)]
+    + [("one value", 5), ("rank 2", 5), ("zero", 5), ("repeated at the edge of the wanted", 2)],
+)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_where_a_gap_parts_the_wanted_they_are_soon_complete(name, k, dtype, of_spectrum):
+    with jax.enable_x64(dtype == np.float64):
+        operator = of_spectrum(SPECTRA[name], dtype)
+        for which in ("magnitude", "largest"):
+            found = measure.top_eigenvalues(operator, k, key=KEY, which=which)
+            expected = RANKS[which](wanted(SPECTRA[name], k, which))
+            assert_allclose(RANKS[which](found.values), expected, atol=5e-4)
+            assert found.is_complete
+            assert found.num_products <= 30
+
+
+@pytest.mark.parametrize("certainty", [0.02, 0.9])
+def test_the_hidden_gap_holds_as_often_as_it_says(certainty):
+    """With a tolerance that residuals meet at once, the certainty decides: searches go wrong, but not more often."""
+    values = np.r_[np.ones(1000), np.zeros(999), 1.02]
+    operator = measure.operator(scaled, jnp.zeros(2000), jnp.asarray(values, jnp.float32))
+    options = {"which": "largest", "tolerance": 0.015, "certainty": certainty}
+    found = [measure.top_eigenvalues(operator, key=jax.random.key(seed), **options) for seed in range(60)]
+    assert all(one.is_complete for one in found)
+    assert 0 < np.mean([one.values[0] + one.hidden_gap + 1e-6 < 1.02 for one in found]) <= 1 - certainty
+
+
+def test_distinct_values_are_ruled_out_without_a_second_search(of_spectrum, float64):
+    operator = of_spectrum(np.r_[5.0, 4, 3, np.linspace(-1, 1, 57)])
+    copies = measure.top_eigenvalues(operator, 3, key=KEY)
+    distinct = measure.top_eigenvalues(operator, 3, key=KEY, rule_out="distinct")
+    assert_allclose(distinct.values, [5, 4, 3], rtol=1e-6)
+    assert copies.is_complete
+    assert distinct.is_complete
+    assert distinct.num_products <= copies.num_products
+    repeated = measure.top_eigenvalues(of_spectrum(SPECTRA["repeated"]), 2, key=KEY, rule_out="distinct")
+    assert_allclose(repeated.values, [5, 4], rtol=1e-6)
+    assert repeated.is_complete
+
+
+@pytest.mark.parametrize("rule_out", ["copies", "distinct", "nothing"])
+def test_one_product_checks_all_together(rule_out, of_spectrum, float64):
+    operator = of_spectrum(np.r_[5.0, 5, 4, 3, np.linspace(-1, 1, 56)])
+    options = {"key": KEY, "rule_out": rule_out, "tolerance": 1e-3}
+    each, together = (measure.top_eigenvalues(operator, 4, check=check, **options) for check in ("each", "together"))
+    assert_allclose(together.values, each.values, rtol=1e-5)
+    assert together.is_converged.all()
+    assert together.is_complete == each.is_complete == (rule_out != "nothing")
+    assert together.num_products <= each.num_products - 3
+    (matrix,) = operator.arrays
+    true = [np.linalg.norm(matrix @ v - x * v) for x, v in zip(together.values, together.vectors, strict=True)]
+    assert np.all(together.residuals <= 1e-3 * 5)
+    assert np.all(np.array(true) <= 2 * together.residuals + 1e-12)
+
+
+def test_a_tolerance_relative_to_each_value(of_spectrum, float64):
+    operator = of_spectrum(np.r_[100.0, 50.0, np.linspace(1e-3, 1, 58)])
+    found = measure.top_eigenvalues(operator, 1, key=KEY, which="smallest", relative_to="each", max_products=3000)
+    assert_allclose(found.values, [1e-3], rtol=1e-4)
+    assert found.residuals[0] <= 1e-4 * found.values[0]
+    assert found.hidden_gap <= 1e-4 * found.values[0] * (1 + 1e-9)
+    assert found.is_complete
+
+
+def spectrum(random, size):
+    """Draw a spectrum that is hard for Lanczos: bulks of many kinds, a few values beyond, copies and near copies."""
+    bulks = [
+        np.zeros(size),
+        random.choice([0.0, 1.0], size),
+        random.uniform(0, 1, size),
+        random.uniform(0, 1, size) ** 6,
+        1e-6 * random.normal(size=size),
+        np.full(size, 0.01),
+        np.arange(1, size + 1) ** -1.0,
+    ]
+    bulk = bulks[random.integers(len(bulks))]
+    edge = np.max(bulk)
+    beyond = edge + np.max(np.abs(bulk), initial=0.1) * random.choice([1e-3, 0.02, 0.3, 3], random.integers(0, 5))
+    return np.r_[beyond, bulk[len(beyond) :]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", [60, 1000, 30_000])
+def test_no_wrong_completeness_in_hundreds_of_spectra(size, dtype):
+    random = np.random.default_rng(size)
+    with jax.enable_x64(dtype == np.float64):
+        for seed in range(35):
+            values = spectrum(random, size).astype(dtype)
+            k, which = int(random.integers(1, 6)), sorted(RANKS)[random.integers(3)]
+            operator = measure.operator(scaled, jnp.zeros(size, dtype), jnp.asarray(values))
+            found = measure.top_eigenvalues(operator, k, key=jax.random.key(seed), which=which, max_products=300)
+            true = wanted(values.astype(np.float64), k, which)
+            rounding = 100 * np.finfo(dtype).eps * np.max(np.abs(values))
+            left_out = RANKS[which](true) - RANKS[which](found.values)
+            assert np.all(left_out <= found.hidden_gap + np.linalg.norm(found.residuals) + rounding)
+            assert np.all(left_out >= -rounding)
+            # Nor is the claim empty: where the wanted stand apart by a hundredth, it is made.
+            ranks = RANKS[which](wanted(values.astype(np.float64), k + 1, which))
+            if ranks[k - 1] - ranks[k] > 0.01 * np.max(np.abs(values)):
+                assert found.is_complete

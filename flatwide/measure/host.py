@@ -1,0 +1,36 @@
+"""Call Python on the host from a compiled program."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental.buffer_callback import buffer_callback
+
+from flatwide.types import PyTree
+
+
+def call(function: Callable[..., PyTree], like: PyTree, *arguments: PyTree) -> PyTree:
+    """Call a function on the host, which reads the arguments where they are.
+
+    Args:
+      function: of pytrees of buffers that NumPy (`np.asarray`) and PyTorch (`torch.from_dlpack`) view without a copy;
+        it must not write to them, nor keep them. Gives a pytree of NumPy arrays.
+      like: what it gives, as a pytree of arrays or of `jax.ShapeDtypeStruct`.
+      arguments: pytrees of arrays.
+    """
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), like)
+    if jax.default_backend() != "cpu":
+        return jax.pure_callback(function, shapes, *arguments, vmap_method="sequential")
+
+    # `pure_callback` copies its arguments on the threads of the program that waits for it, which never ends where there
+    # is one thread; and it cuts 64 bits to 32 in a thread of its own, which knows of no `enable_x64`.
+    def fill(context: Any, outputs: PyTree, *buffers: PyTree) -> None:
+        del context
+        jax.tree.map(_write, outputs, function(*buffers))
+
+    return buffer_callback(fill, shapes, vmap_method="sequential")(*arguments)
+
+
+def _write(output: Any, value: np.ndarray) -> None:
+    np.asarray(output)[...] = value

@@ -1,0 +1,243 @@
+"""What a measurement is given, made uniform: parameters, functions of them, data and random keys."""
+
+import math
+import warnings
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from numbers import Integral
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flatwide import trees
+from flatwide.measure import batches as data
+from flatwide.types import Array, PyTree
+
+_FEWEST_BYTES = 4  # of a parameter; what is narrower is measured as 32 bits
+_SUM_TOLERANCE = 0.1  # of the loss: how exactly a sum doubles with its examples, beside a term such as weight decay
+
+
+class Inputs(NamedTuple):
+    """The arguments that measurements share, ready for a compiled program.
+
+    params: arrays, with None for each leaf that is no number. mask: like params, or None. batches: on the device.
+    extra: (), or one pytree in a tuple. functions: of (params, batch, *extra), hashable.
+    """
+
+    params: PyTree
+    mask: PyTree | None
+    batches: data.Batches
+    extra: tuple
+    functions: tuple[Callable, ...]
+
+
+def read(
+    functions: tuple[Callable, ...],
+    params: PyTree,
+    batches: PyTree | None,
+    *,
+    mask: PyTree | None,
+    extra: PyTree | None,
+    batch_size: int | None,
+    weigh: Callable[[PyTree], float] | None,
+) -> Inputs:
+    """Prepare the arguments of a measurement of functions of (params, batch, *extra).
+
+    Args:
+      functions: the first is what the parameters go into; further ones read its outputs in their place.
+      params: pytree of real numbers; other leaves, such as activation functions, are handed to the functions as they
+        are, and vectors have None in their place. Numbers of 16 bits become 32.
+      batches: as for `hessian_operator`; None for functions of (params, *extra), which read no data.
+    Raises: ValueError as `hessian_operator`.
+    Warns: UserWarning where a loss looks like a sum over its examples instead of a mean.
+    """
+    params, mask, first = numbers(params, mask, functions[0])
+    check_params(params, mask)
+    functions = (first, *functions[1:])
+    rest = () if extra is None else (extra,)
+    if batches is None:
+        return Inputs(params, mask, data.no_data(), rest, tuple(map(without_data, functions)))
+    collected = data.collect(batches, batch_size=batch_size, weigh=weigh)
+    if weigh is None and len(functions) == 1:
+        _warn_of_sum(first, trees.apply_mask(params, mask), collected, rest)
+    return Inputs(params, mask, collected, rest, functions)
+
+
+def numbers(params: PyTree, mask: PyTree | None, function: Callable) -> tuple[PyTree, PyTree | None, Callable]:
+    """Part the numbers of params from their other leaves.
+
+    Returns: arrays of at least 32 bits, with None for each leaf that is no number; the mask without these leaves; and
+      the function of such arrays (and of what follows them).
+    """
+    is_number = jax.tree.map(_is_number, params)
+    if all(jax.tree.leaves(is_number)):
+        return jax.tree.map(_at_least_32_bits, params), mask, function
+    if mask is not None and jax.tree.structure(mask) == jax.tree.structure(params):
+        mask = jax.tree.map(lambda keep, is_one: keep if is_one else None, mask, is_number)
+    leaves, structure = jax.tree.flatten(params)
+    others = tuple(None if _is_number(leaf) else leaf for leaf in leaves)
+    for leaf in others:
+        if not isinstance(leaf, Hashable):
+            raise ValueError(
+                f"params: a leaf of type {type(leaf).__name__} is no array of real numbers and cannot be compiled in; "
+                "split it off, and hand it to the loss as `extra`."
+            )
+    arrays = jax.tree.map(lambda leaf: _at_least_32_bits(leaf) if _is_number(leaf) else None, params)
+    return arrays, mask, _Completed(function, structure, others)
+
+
+def random_key(key: Array | int) -> Array:
+    """Make a PRNG key of a whole number; a key stays what it is.
+
+    Raises: ValueError for anything else.
+    """
+    if isinstance(key, Integral) and not isinstance(key, bool):
+        return jax.random.key(int(key))
+    if not isinstance(key, jax.Array | np.ndarray):
+        raise ValueError(f"key={key!r}: expected a PRNG key such as jax.random.key(0), or a whole number.")
+    return jnp.asarray(key)
+
+
+def check_params(params: PyTree, mask: PyTree | None) -> None:
+    """Refuse params that no curvature can be measured at.
+
+    Raises: ValueError if there are none, one is not a finite real number, dtypes differ, or the mask does not fit.
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    for path, leaf in leaves:
+        if not _is_number(leaf):
+            raise ValueError(
+                f"params at {trees.path_name(path)!r} of type {type(leaf).__name__}: expected an array; leave out what "
+                "is no number, or set it to None."
+            )
+    if not trees.size(params):
+        raise ValueError("params: expected at least one parameter.")
+    dtypes = sorted({str(jnp.result_type(leaf)) for _, leaf in leaves})
+    if len(dtypes) > 1 or not jnp.issubdtype(dtypes[0], jnp.floating):
+        raise ValueError(
+            f"params of type {', '.join(dtypes)}: expected real floating numbers of one type; cast them, or hand what "
+            "is no parameter to the loss as `extra`."
+        )
+    for path, leaf in leaves:
+        if not bool(jnp.all(jnp.isfinite(leaf))):
+            raise ValueError(
+                f"params at {trees.path_name(path)!r}: expected finite numbers; the network has diverged or is damaged."
+            )
+    if mask is not None:
+        _check_mask(params, mask)
+
+
+def without_data(function: Callable) -> Callable:
+    """Make a function of (params, *extra) one of (params, batch, *extra); equal ones share compiled programs."""
+    return _WithoutData(function)
+
+
+def num_kept(params: PyTree, mask: PyTree | None) -> int:
+    """Count the entries of params that a mask keeps."""
+    if mask is None:
+        return trees.size(params)
+    kept = jax.tree.map(lambda leaf, keep: int(np.broadcast_to(np.asarray(keep), leaf.shape).sum()), params, mask)
+    return sum(jax.tree.leaves(kept))
+
+
+def selected(params: PyTree, mask: PyTree | None, patterns: str | Sequence[str]) -> PyTree:
+    """Make a mask of the kept entries of the leaves whose names match a shell pattern, or one of several.
+
+    Raises: ValueError for a pattern that matches no leaf, or where the mask keeps nothing of them.
+    """
+    names = [trees.path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    chosen = trees.matching(names, patterns)
+    if not keeps(params, mask, chosen):
+        raise ValueError(f"pattern {patterns!r}: expected at least one kept weight; the mask keeps none of {chosen}.")
+    return _only(params, mask, chosen)
+
+
+def keeps(params: PyTree, mask: PyTree | None, names: Sequence[str]) -> bool:
+    """Whether a mask keeps an entry of the leaves of some names."""
+    return num_kept(params, _only(params, mask, names)) > 0
+
+
+def _only(params: PyTree, mask: PyTree | None, names: Sequence[str]) -> PyTree:
+    kept = jax.tree.map(lambda _: np.True_, params) if mask is None else mask
+    return jax.tree_util.tree_map_with_path(
+        lambda path, keep: np.logical_and(keep, trees.path_name(path) in names), kept
+    )
+
+
+def _check_mask(params: PyTree, mask: PyTree) -> None:
+    if jax.tree.structure(mask) != jax.tree.structure(params):
+        raise ValueError("mask: expected the structure of params, with booleans that broadcast to each leaf.")
+    for (path, leaf), keep in zip(jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(mask), strict=True):
+        sizes = zip(np.shape(keep)[::-1], np.shape(leaf)[::-1], strict=False)
+        if np.ndim(keep) > np.ndim(leaf) or any(kept not in (1, size) for kept, size in sizes):
+            raise ValueError(
+                f"mask at {trees.path_name(path)!r} of shape {np.shape(keep)}: expected one that broadcasts to the "
+                f"shape {np.shape(leaf)} of the parameter."
+            )
+    if not num_kept(params, mask):
+        raise ValueError("mask: expected at least one kept weight; it keeps none.")
+
+
+def _is_number(leaf: Any) -> bool:
+    dtype = getattr(leaf, "dtype", None)
+    if dtype is None:
+        return isinstance(leaf, int | float | complex)
+    return not jnp.issubdtype(dtype, jax.dtypes.prng_key) and np.dtype(dtype).kind != "O"
+
+
+def _at_least_32_bits(leaf: Any) -> Array:
+    array = jnp.asarray(leaf)
+    is_narrow = jnp.issubdtype(array.dtype, jnp.floating) and array.dtype.itemsize < _FEWEST_BYTES
+    return array.astype(jnp.float32) if is_narrow else array
+
+
+@dataclass(frozen=True)
+class _Completed:
+    """A function of params whose numbers alone are given; equal ones share compiled programs."""
+
+    function: Callable
+    structure: Any
+    others: tuple
+
+    def __call__(self, params: PyTree, *rest: Any) -> Any:
+        arrays = self.structure.flatten_up_to(params)
+        leaves = [array if array is not None else other for array, other in zip(arrays, self.others, strict=True)]
+        return self.function(jax.tree.unflatten(self.structure, leaves), *rest)
+
+
+@dataclass(frozen=True)
+class _WithoutData:
+    function: Callable
+
+    def __call__(self, params: PyTree, batch: PyTree, *extra: PyTree) -> Any:
+        del batch
+        return self.function(params, *extra)
+
+
+def warn_of_sum(once: float, twice: float) -> None:
+    """Warn of a loss that is twice as large where every example is there twice."""
+    if once and math.isfinite(once) and abs(twice - 2 * once) <= _SUM_TOLERANCE * abs(once):
+        warnings.warn(
+            f"loss_fn looks like a sum over examples: {once:.6g} for some and {twice:.6g} with each of them twice. A "
+            "sum is as many times too large as there are examples in a batch; give the mean over the batch.",
+            stacklevel=5,
+        )
+
+
+def _warn_of_sum(loss_fn: Callable, params: PyTree, batches: data.Batches, extra: tuple) -> None:
+    """Try a loss on two examples, and on both twice: they tell, whatever the number of all."""
+    few = jax.tree.map(lambda leaf: leaf[0, :2], batches.groups[0])
+    try:
+        once, twice = (float(loss) for loss in _once_and_twice(loss_fn, params, few, extra))
+    except (TypeError, ValueError):  # a loss of batches of one size, or one that does not fit the data at all
+        return
+    warn_of_sum(once, twice)
+
+
+@partial(jax.jit, static_argnames="loss_fn")
+def _once_and_twice(loss_fn: Callable, params: PyTree, few: PyTree, extra: tuple) -> tuple[Array, Array]:
+    both = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), few)
+    return loss_fn(params, few, *extra), loss_fn(params, both, *extra)

@@ -1,0 +1,226 @@
+"""Curvature and sharpness of parts of a network, such as its layers, with the rest of it as it is."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from flatwide import trees
+from flatwide.measure import batches as data
+from flatwide.measure import inputs
+from flatwide.measure.operators import Operator, hessian_operator
+from flatwide.measure.sharpness import ascent_direction, sharpness
+from flatwide.measure.spectrum.diagonal import grouped_traces
+from flatwide.measure.spectrum.eigenvalues import top_eigenvalues
+from flatwide.measure.spectrum.trace import Estimate
+from flatwide.types import Array, PyTree
+
+Groups = Mapping[str, str | Sequence[str]]
+
+
+class Layer(NamedTuple):
+    """One group of parameters, while all others stay where they are.
+
+    num_params: kept entries.
+    top_eigenvalue: largest eigenvalue of the group's block of the Hessian, in loss per squared unit of parameter.
+    residual: of its eigenvector, |B v - value v|.
+    trace: of the block.
+    ascent_share: part of the squared length of SAM's perturbation, in [0, 1].
+    sharpness: rise of the loss that was climbed to within the radius, in the group's parameters alone; units of loss.
+    """
+
+    num_params: int
+    top_eigenvalue: float
+    residual: float
+    trace: Estimate
+    ascent_share: float
+    sharpness: float
+
+
+class Layers(NamedTuple):
+    """The groups of a network by name; cost: in Hessian-vector products over the data set."""
+
+    layers: dict[str, Layer]
+    cost: float
+
+
+def layers(
+    loss_fn: Callable,
+    params: PyTree,
+    batches: PyTree | None = None,
+    *,
+    key: Array,
+    rho: float,
+    groups: Groups | None = None,
+    adaptive: bool = False,
+    num_probes: int = 20,
+    num_deflated: int = 15,
+    num_steps: int = 20,
+    mask: PyTree | None = None,
+    extra: PyTree | None = None,
+    batch_size: int | None = None,
+    weigh: Callable[[PyTree], float] | None = None,
+) -> Layers:
+    """Measure where in a network the loss is sharp.
+
+    Args:
+      loss_fn, params, batches, mask, extra, batch_size, weigh: as for `hessian_operator`.
+      key: PRNG key; the same key gives the same result.
+      rho: radius of each group's ball, > 0, in parameter units.
+      groups: name -> pattern of the names of its leaves (`block_0/*`, as in a shell), or several; groups may overlap.
+        None: the leaves with one parent are a group, which makes layers; those that the mask drops whole are left out.
+      adaptive: SAM's perturbation is that of ASAM.
+      num_probes, num_deflated: of the traces, as for `trace`; the same products serve all groups.
+      num_steps: of the ascent, at most; it starts from SAM's point.
+    Returns: Layers.
+    Raises: ValueError as `hessian_operator`, for a pattern that no leaf has, or an option out of range.
+    Equation: with H_gg the rows and columns of group g: lambda_max(H_gg), tr H_gg, |eps_g|^2 / |eps|^2, and the maximum
+      of L(w + eps_g) - L(w) over |eps_g| <= rho, from below. The traces and shares of groups without overlap add up to
+      those of the network; the eigenvalues are at most its own.
+    Cost: num_probes + num_deflated products for the traces, one gradient for the shares; for each group tens of
+      products and up to num_steps + 2 gradients.
+    """
+    hessian = hessian_operator(loss_fn, params, batches, mask=mask, extra=extra, batch_size=batch_size, weigh=weigh)
+    key = inputs.random_key(key)
+    shared = {"mask": mask, "extra": extra, "batch_size": batch_size, "weigh": weigh}
+    names = group_names(hessian.params, groups, hessian.mask)
+    probe_key, *keys = jax.random.split(key, len(names) + 1)
+    traces = block_traces(hessian, groups, key=probe_key, num_probes=num_probes, num_deflated=num_deflated)
+    shares = ascent_shares(loss_fn, params, batches, groups=groups, adaptive=adaptive, **shared)
+    found, cost = {}, next(iter(traces.values())).cost + 0.5
+    for one_key, (name, block) in zip(keys, blocks(hessian, groups).items(), strict=True):
+        top = top_eigenvalues(block, 1, key=one_key, which="largest")
+        climb = sharpness(
+            loss_fn,
+            params,
+            batches,
+            rho=rho,
+            within=names[name],
+            num_starts=1,
+            num_steps=num_steps,
+            **shared,
+        )
+        found[name] = Layer(
+            num_params=block.size,
+            top_eigenvalue=float(top.values[0]),
+            residual=float(top.residuals[0]),
+            trace=traces[name],
+            ascent_share=shares[name],
+            sharpness=climb.value,
+        )
+        cost += top.cost + climb.num_evaluations / 2
+    return Layers(layers=found, cost=cost)
+
+
+def blocks(operator: Operator, groups: Groups | None = None) -> dict[str, Operator]:
+    """Make the diagonal blocks of a symmetric matrix: the rows and columns of each group of parameters.
+
+    Args:
+      operator: of any kind. groups: as for `layers`.
+    Returns: name of a group -> operator; its vectors are like params, and 0 outside of the group. Unlike a `mask` of
+      the Hessian, a block is taken at all of the network's weights.
+    Raises: ValueError for a pattern that no leaf has, or a group that the operator's mask drops.
+    Cost: of a product, one of the whole matrix; all blocks share their compiled programs.
+    """
+    return {
+        name: Operator(
+            operator.params, operator, inputs.selected(operator.params, operator.mask, members), _block, operator.cost
+        )
+        for name, members in group_names(operator.params, groups, operator.mask).items()
+    }
+
+
+def block_traces(
+    operator: Operator,
+    groups: Groups | None = None,
+    *,
+    key: Array,
+    num_probes: int = 20,
+    num_deflated: int = 15,
+) -> dict[str, Estimate]:
+    """Estimate the traces of all diagonal blocks of a symmetric matrix from the same products.
+
+    Args:
+      operator, groups: as for `blocks`.
+      key, num_probes, num_deflated: as for `trace`.
+    Returns: name of a group -> Estimate, whose products and cost are those of all together.
+    Raises: ValueError as `blocks` and `trace`.
+    Equation: tr B_g = sum over the group's entries i of the estimate of S_ii that `diagonal` gives.
+    Cost: num_deflated + num_probes products, whatever the number of groups.
+    """
+    names = [trees.path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(operator.params)]
+    members = group_names(operator.params, groups, operator.mask)
+    places = {name: [names.index(leaf) for leaf in leaves] for name, leaves in members.items()}
+    return grouped_traces(operator, places, key=key, num_probes=num_probes, num_deflated=num_deflated)
+
+
+def ascent_shares(
+    loss_fn: Callable,
+    params: PyTree,
+    batches: PyTree | None = None,
+    *,
+    groups: Groups | None = None,
+    adaptive: bool = False,
+    mask: PyTree | None = None,
+    extra: PyTree | None = None,
+    batch_size: int | None = None,
+    weigh: Callable[[PyTree], float] | None = None,
+) -> dict[str, float]:
+    """Measure how much of SAM's perturbation lies in each group of parameters.
+
+    Args:
+      loss_fn, params, batches, mask, extra, batch_size, weigh: as for `hessian_operator`.
+      groups: as for `layers`. adaptive: the perturbation is that of ASAM.
+    Returns: name of a group -> |eps_g|^2 / |eps|^2; 0 for all where the gradient is 0.
+    Raises: ValueError as `hessian_operator`, or for a pattern that no leaf has.
+    Cost: one gradient.
+    """
+    found = inputs.read((loss_fn,), params, batches, mask=mask, extra=extra, batch_size=batch_size, weigh=weigh)
+    members = group_names(found.params, groups, found.mask)
+    squares = _squares(*found.functions, found.params, found.batches, found.extra, found.mask, adaptive)
+    by_name = {trees.path_name(path): float(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(squares)}
+    total = sum(by_name.values())
+    return {name: sum(by_name[leaf] for leaf in leaves) / (total or 1.0) for name, leaves in members.items()}
+
+
+@functools.partial(jax.jit, static_argnames=("loss_fn", "adaptive"))
+def _squares(
+    loss_fn: Callable, params: PyTree, batches: data.Batches, extra: tuple, mask: PyTree | None, adaptive: bool
+) -> PyTree:
+    at = trees.apply_mask(params, mask)
+    slope = data.mean(lambda batch: jax.grad(loss_fn)(at, batch, *extra), batches)
+    direction = ascent_direction(at, trees.apply_mask(slope, mask), adaptive)
+    # Relative to the longest entry, so that squares stay within the type's range.
+    largest = functools.reduce(jnp.maximum, [jnp.max(abs(leaf)) for leaf in jax.tree.leaves(direction)])
+    scale = jnp.where(largest > 0, largest, 1)
+    return jax.tree.map(lambda leaf: jnp.sum((leaf / scale) ** 2), direction)
+
+
+def group_names(params: PyTree, groups: Groups | None, mask: PyTree | None) -> dict[str, tuple[str, ...]]:
+    """List the names of the leaves of each group; of layers, those that the mask keeps something of.
+
+    Raises: ValueError for no group, or a pattern that no leaf has.
+    """
+    names = [trees.path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    if groups is None:
+        found: dict[str, tuple[str, ...]] = {}
+        for name in names:
+            parent = name.rpartition("/")[0] or name
+            found[parent] = (*found.get(parent, ()), name)
+        return {name: leaves for name, leaves in found.items() if inputs.keeps(params, mask, leaves)}
+    if not groups:
+        raise ValueError("groups={}: expected at least one group, or None for the layers.")
+    return {name: trees.matching(names, patterns) for name, patterns in groups.items()}
+
+
+def _block(params: PyTree, operator: Operator, mask: PyTree | None) -> Callable[[PyTree], PyTree]:
+    del params
+    return jax.tree_util.Partial(
+        _block_product, operator.open_product(operator.params, operator.arrays, operator.mask), mask
+    )
+
+
+def _block_product(product: Callable[[PyTree], PyTree], mask: PyTree, vector: PyTree) -> PyTree:
+    return trees.apply_mask(product(trees.apply_mask(vector, mask)), mask)

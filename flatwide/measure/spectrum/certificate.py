@@ -1,0 +1,100 @@
+"""What a Lanczos run rules out: how much of its start can lie along an eigenvector that its Ritz values do not show.
+
+A residual says that some eigenvalue is near a Ritz value. That none is left out is a statement about the start, since
+Lanczos never sees an eigenvector that its start has no part of.
+
+**Theorem** (Christoffel). Let mu = sum_i w_i delta(lambda_i) be the spectral measure of a unit start v of a symmetric
+S: w_i is the squared length of the part of v in the eigenspace of lambda_i. Lanczos makes the polynomials p_0 ... p_m
+that are orthonormal in mu, q_(j+1) = p_j(S) v. Then every eigenvalue has w(lambda) <= 1 / K(lambda), K = sum_j p_j^2.
+*Proof.* A unit eigenvector u has <u, q_(j+1)> = p_j(lambda) <u, v>, and the squared inner products with orthonormal
+rows add up to at most 1; take u along the part of v in the eigenspace. No further product is needed: p_m takes the
+coupling that the m-th product left.
+
+**A random start** is uniform on the sphere in n dimensions, so its squared part along a given unit vector has the
+distribution Beta(1/2, (n - 1)/2); along an eigenspace of more dimensions it is larger. With t the quantile of that
+for `failure` (near failure^2 pi / 2n), an eigenvalue of the matrix has w >= t but for a chance of `failure`, and so
+is at no lambda with K(lambda) > 1/t. The event is about the start alone: it covers every step of the run, and looking
+after each product whether it is time to stop costs no certainty. A statement about j eigenvalues (both ends, k
+distinct ones) takes failure / j for each.
+
+**Outside of the Ritz values** K grows with the distance, because all zeros of all p_j lie between the outermost ones.
+So one look at a point rules out everything beyond it. *Between them* p_m^2 alone is used: the logarithm of a
+polynomial with real zeros is concave between two of them, so that p_m^2 on an interval without zeros is at least what
+it is at an end of it.
+
+**Restarts.** p_m = prod_l (x - theta_l) / prod_j beta_j, theta the Ritz values. A restart that keeps some Ritz
+vectors goes on with the polynomials of the same measure that have zeros at the values dropped (Sorensen, 1992): its
+last one is prod over dropped and current values of (x - theta) / prod over all couplings, and its rows are
+orthonormal as before. Since g = (g_1 ... g_m) of the rows solves (lambda - T) g = beta g_next e_m, the sum of squares
+is g_next^2 (1 + beta^2 sum_l (y_ml / (lambda - theta_l))^2), y_m the last entries of the eigenvectors of T.
+
+**Locked vectors.** A run that is kept orthogonal to locked vectors V is a run of P S P, P = I - V V', in n - k
+dimensions, and rules out eigenvalues of that matrix. S differs from the block-diagonal matrix of V' S V and P S P by
+R = P S V, so by Weyl's inequality its eigenvalues do by at most |R| <= the root of the sum of V's squared residuals.
+
+**Rounding.** With full orthogonalization the rows are orthonormal and T is the projection of a matrix within a few
+rounding errors of S, so that nothing is said about distances below that. What rounding adds to a part of the start is
+another number that has nothing to do with it; where c is normal and e independent, |c + e| <= s is no more likely
+than |c| <= s (Anderson, 1955): so a run goes on through the end of an invariant space on rounding errors alone, and
+what was ruled out stays so. Without orthogonalization copies of a Ritz value would come back; each row still has unit
+length, so that w <= 1 / max_j p_j^2 would hold in place of the sum.
+
+A warm start s + g with a normal vector g has <u, s + g> = a number + a standard normal one, and by the same theorem
+is at least as likely to have a part of given size along u as g itself is.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+def least_weight(size: int, failure: float) -> float:
+    """Compute t, which the squared part of a random unit vector along a given one is below with a chance of `failure`.
+
+    Args:
+      size: dimensions n >= 1 of the sphere; failure: in (0, 1).
+    """
+    from scipy.special import betaincinv  # takes part of a second to import
+
+    return float(betaincinv(0.5, (size - 1) / 2, failure)) if size > 1 else 1.0
+
+
+def least_normal_square(failure: float) -> float:
+    """Compute what the square of a standard normal number is below with a chance of `failure`."""
+    from scipy.special import gammaincinv
+
+    return 2 * float(gammaincinv(0.5, failure))
+
+
+class Krylov(NamedTuple):
+    """A run's matrix T at one moment, by its eigenvalues.
+
+    values: [m] Ritz values, ascending; last: [m], last entries of the eigenvectors; coupling: beta of the next row.
+    dropped: Ritz values that restarts dropped. log_couplings: sum of the logarithms of all couplings of the run, -inf
+      where the last was zero: the start has then no part outside of the rows, and no eigenvalue but the Ritz values.
+    """
+
+    values: np.ndarray
+    last: np.ndarray
+    coupling: float
+    dropped: np.ndarray
+    log_couplings: float
+
+    @property
+    def is_invariant(self) -> bool:
+        """Whether the rows span an invariant space exactly."""
+        return self.log_couplings == -np.inf
+
+    def log_outside(self, points: np.ndarray) -> np.ndarray:
+        """Compute log K at points outside of all Ritz values, [...]; -inf at those that are not outside."""
+        zeros = np.concatenate([self.values, self.dropped])
+        is_outside = (points > zeros.max()) | (points < zeros.min())
+        distances = np.where(is_outside[..., None], points[..., None] - self.values, 1.0)
+        rows = np.sum((self.coupling * self.last / distances) ** 2, axis=-1)
+        return np.where(is_outside, self.log_between(points) + np.log1p(rows), -np.inf)
+
+    def log_between(self, points: np.ndarray) -> np.ndarray:
+        """Compute log p_m^2 at points, [...]: a lower bound of log K."""
+        distances = np.abs(points[..., None] - np.concatenate([self.values, self.dropped]))
+        with np.errstate(divide="ignore"):
+            return 2 * (np.sum(np.log(distances), axis=-1) - self.log_couplings)

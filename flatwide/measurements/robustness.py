@@ -1,0 +1,106 @@
+"""What small errors in the weights cost: noise, and few bits."""
+
+import functools
+import operator
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from flatwide import measure, workloads
+from flatwide.measurements.subject import Measured, Subject
+from flatwide.types import Objective, PyTree
+from flatwide.workloads import Scores, Workload
+
+
+def robustness(
+    subject: Subject,
+    *,
+    key: jax.Array,
+    noise: tuple[float, ...] = (0.05, 0.1, 0.2),
+    num_draws: int = 20,
+    bits: tuple[int, ...] = (8, 4),
+    num_resamples: int = 200,
+    batch_size: int = 1000,
+) -> Measured:
+    """Measure how loss and metric change under errors in the weights.
+
+    Args:
+      noise: sizes of normal noise, relative to each tensor. num_draws: of each size.
+      bits: of rounded kernels, with one spacing a tensor, and with one a channel.
+      num_resamples: of the examples, for the errors of the changes by rounding.
+      batch_size: examples in memory at once.
+    Returns: loss and metric of the network as it is; noise_<percent>_loss_rise and noise_<percent>_metric_change, means
+      over the draws with their standard errors; rounded_<bits>_tensor_… and rounded_<bits>_channel_…, with bootstrap
+      standard errors over the examples, clean and rounded network on the same ones. The metric of a game, which is not
+      played again, is left out.
+    Cost: a pass over the examples each, some 70 in all; recorded as a quarter of a Hessian-vector product.
+    """
+    objective = subject.built.workload.objective
+    scores = functools.partial(_scores, subject, batch_size)
+    noise_key, resample_key = jax.random.split(key)
+    clean = scores(subject.params)
+    values, errors, num_passes = _summary(objective, clean), {}, 1
+    for place, size in enumerate(noise):
+        keys = jax.random.split(jax.random.fold_in(noise_key, place), num_draws)
+        drawn = [
+            _changes(
+                objective, clean, scores(measure.noisy_weights(subject.params, size=size, key=k, mask=subject.mask))
+            )
+            for k in keys
+        ]
+        for name in drawn[0]:
+            changes = np.array([one[name] for one in drawn])
+            values[f"noise_{round(100 * size)}_{name}"] = float(changes.mean())
+            errors[f"noise_{round(100 * size)}_{name}"] = float(changes.std(ddof=1) / num_draws**0.5)
+        num_passes += num_draws
+    random = np.random.default_rng(np.asarray(jax.random.bits(resample_key, (4,), "uint32")))
+    for count in bits:
+        for kind in ("tensor", "channel"):
+            rounded = scores(measure.rounded_weights(subject.params, bits=count, per_channel=kind == "channel"))
+            spread = _bootstrap(objective, clean, rounded, random, num_resamples)
+            for name, value in _changes(objective, clean, rounded).items():
+                values[f"rounded_{count}_{kind}_{name}"] = value
+                errors[f"rounded_{count}_{kind}_{name}"] = spread[name]
+            num_passes += 1
+    return Measured(values, errors, cost=num_passes / 4)
+
+
+def _scores(subject: Subject, batch_size: int, params: PyTree) -> Scores:
+    """Score every example, on the host in 64 bits."""
+    program, parts = _program(subject.built.workload), []
+    for first in range(0, subject.num_examples, batch_size):
+        batch = jax.tree.map(lambda leaf, at=first: leaf[at : at + batch_size], subject.examples)
+        parts.append(jax.device_get(program(params, subject.stats, batch)))
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+@functools.lru_cache(maxsize=64)
+def _program(workload: Workload) -> Callable:
+    return jax.jit(
+        lambda params, stats, batch: workloads.score(workload, params, stats, batch, train=False, key=None)[0]
+    )
+
+
+def _summary(objective: Objective, scores: Scores) -> dict[str, float]:
+    found = {"loss": float(np.sum(scores.losses, dtype=np.float64) / np.sum(scores.weights, dtype=np.float64))}
+    if objective.metric_name != "score":  # of games, which are the same whatever the weights are now
+        found["metric"] = float(objective.metric(scores.predictions, np.asarray(scores.weights)))
+    return found
+
+
+def _changes(objective: Objective, clean: Scores, changed: Scores) -> dict[str, float]:
+    before, after = _summary(objective, clean), _summary(objective, changed)
+    names = {"loss": "loss_rise", "metric": "metric_change"}
+    return {names[name]: after[name] - before[name] for name in before}
+
+
+def _bootstrap(
+    objective: Objective, clean: Scores, changed: Scores, random: np.random.Generator, num_resamples: int
+) -> dict[str, float]:
+    """Estimate the standard errors of the changes over the examples, drawn again with replacement."""
+    total, found = len(clean.weights), []
+    for _ in range(num_resamples):
+        take = operator.itemgetter(random.integers(0, total, total))
+        found.append(_changes(objective, jax.tree.map(take, clean), jax.tree.map(take, changed)))
+    return {name: float(np.std([one[name] for one in found], ddof=1)) for name in found[0]}

@@ -18,16 +18,17 @@ class OutOfMemoryError(MemoryError):
 
 
 def check(built: Experiment) -> None:
-    """Compare the state of a run and one gradient, which no step can do without, with the memory of its device.
+    """Compare the parameters, what the optimizer keeps of each and one gradient with the memory of the device.
 
     Raises: OutOfMemoryError. A run that passes may still be too large, since a step keeps more.
     """
-    state = built.state_shapes()
-    needed = _bytes(state) + _bytes(state.params)
+    config = built.config
+    moments = {"sgd": int(config["momentum"] > 0), "adam": 2, "adamw": 2}[configs.base_optimizer(config)]
+    needed = (2 + moments) * built.num_params * jax.dtypes.canonicalize_dtype(float).itemsize
     if needed > (available := _available()):
         raise OutOfMemoryError(
             f"out of memory: the network and its optimizer take {needed / 1e9:,.1f} GB, and there are "
-            f"{available / 1e9:,.1f} GB; {advice(built.config)}."
+            f"{available / 1e9:,.1f} GB; {advice(config)}."
         )
 
 
@@ -49,13 +50,6 @@ def advice(config: Mapping[str, Any]) -> str:
     shape = [name for name, field in configs.SCHEMA.items() if field.shape and name not in unread]
     large = [name for name in shape if config[name] is not None]
     return "make " + " or ".join(f"config.{name}={config[name]}" for name in (*large, "batch_size")) + " smaller"
-
-
-def _bytes(tree: Any) -> int:
-    leaves = jax.tree.leaves(tree)
-    return sum(
-        leaf.size * leaf.dtype.itemsize for leaf in leaves if not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended)
-    )
 
 
 def _available() -> int:

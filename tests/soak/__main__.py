@@ -2,8 +2,8 @@
 
     python tests/soak [--seconds=600] [--seed=0] [--workdir=DIR] [--only=run,study,ray,measure,report]
 
-Each trial gives a command a few times, disturbs it each time, and then lets it finish. It survives if no command shows a
-traceback or hangs, and in the end every byte is that of an undisturbed run, times excluded (`contents.py`). The seed
+Each trial gives a command a few times, disturbs it each time, and then lets it finish. It survives if no command shows
+a traceback or hangs, and in the end every byte is that of an undisturbed run, times excluded (`contents.py`). The seed
 decides what is tried; where in the program a kill arrives is up to the machine.
 Exit codes: 0 all trials survived, 1 one did not: its work directory is kept, and its name is printed.
 """

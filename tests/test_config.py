@@ -51,7 +51,10 @@ def identity_of(**fields):
         ({"adam_betas": (0.9,)}, "config.adam_betas=(0.9,): expected two numbers in [0, 1)."),
         ({"gradient_clip": 0.0}, "config.gradient_clip=0.0: expected a number > 0 or None."),
         ({"num_train_steps": 3_000_000_000}, "config.num_train_steps=3000000000: expected an integer in [1, 2^31)"),
-        ({"layer_scales": ("a=1",), "sam_variant": "adaptive"}, "only 'layerwise' reads it"),
+        (
+            {"layer_scales": ("a=1",), "sam_variant": "adaptive"},
+            "which does not read it; set config.sam_variant='layerwise'",
+        ),
         ({"sed": 1}, "config field='sed' is not known. Did you mean 'seed'?"),
         ({1: 2}, "config field=1 is not known. Known: accumulation_steps"),
         ({"threads": 100_000}, "config.threads=100000: expected an integer in [1, 1024] or None."),

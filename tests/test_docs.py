@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import flatwide
-from flatwide import registry
+from flatwide import catalogue, registry
 from flatwide.columns import RESULT_FIELDS
 from flatwide.config import SCHEMA, load_file
 
@@ -103,6 +103,23 @@ def test_glossary_has_every_config_field_and_no_other():
 def test_glossary_has_every_result_field_and_no_other():
     # A name that is a config field too, such as `threads`, has its row there.
     assert sorted(section("Result fields")) == sorted(RESULT_FIELDS.keys() - SCHEMA.keys())
+
+
+def test_glossary_has_the_symbols_and_units_of_the_catalogue():
+    described = {}
+    for entry in catalogue.MEASUREMENTS.values():
+        for one in entry.quantities:
+            described.setdefault(one.name, set()).add((one.symbol or "-", one.unit or "-"))
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \| (.*?) \| .*$", GLOSSARY.replace(r"\|", "|"), flags=re.MULTILINE)
+    rows = {name: (symbol, unit) for name, symbol, unit in rows if name in section("Measured quantities")}
+    assert len(rows) > 10
+    assert rows.keys() <= described.keys()
+    assert {name: row for name, row in rows.items() if row not in described[name]} == {}
+
+
+def test_every_measurement_that_ships_is_explained():
+    rows = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "studies.md").read_text(), flags=re.MULTILINE)
+    assert set(catalogue.MEASUREMENTS) <= set(rows)
 
 
 def test_glossary_has_one_row_a_name():

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from flatwide import registry
+from flatwide import catalogue, registry
 from flatwide.analysis import fields, intervals, quantities, trend, widths
-from flatwide.analysis.quantities import Quantity
+from flatwide.catalogue.entries import Quantity
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,6 +81,14 @@ class Correlation(NamedTuple):
     num_seeds: int
     num_widths: int
 
+    @property
+    def text(self) -> str:
+        """Return the mean and its interval in words."""
+        if not math.isfinite(self.mean):
+            return "no rank correlation: fewer than three ρ"
+        ends = f" ({self.low:+.2f} to {self.high:+.2f})" if math.isfinite(self.low) else ""
+        return f"rank correlation {self.mean:+.2f}{ends}"
+
 
 def by_width(
     runs: "pd.DataFrame",
@@ -105,7 +113,7 @@ def by_width(
         raise ValueError(registry.unknown("measured quantity", quantity, known))
     cells = widths.by_width(runs, width=width, metric=metric, choose_by=choose_by)
     found = arrange(runs, cells, [quantity], width=width)[quantity]
-    return pd.DataFrame(of_widths(found, quantities.quantity(quantity), width=width))
+    return pd.DataFrame(of_widths(found, catalogue.quantity(quantity), width=width))
 
 
 def arrange(

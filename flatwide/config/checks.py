@@ -214,9 +214,19 @@ def _nesterov_has_momentum(config: dict[str, Any]) -> str | None:
 
 
 def _layer_scales_are_read(config: dict[str, Any]) -> str | None:
-    if not config["layer_scales"] or config["sam_variant"] not in ("normalized", "unnormalized", "adaptive"):
+    from flatwide import sam
+
+    if not config["layer_scales"] or config["sam_variant"] not in sam.VARIANTS:
         return None
-    return f"config.layer_scales with config.sam_variant={config['sam_variant']!r}: only 'layerwise' reads it."
+    variants = {name: registry.find("config.sam_variant", name, sam.VARIANTS) for name in sam.VARIANTS}
+    readers = [name for name, variant in variants.items() if "layer_scales" in registry.fields(variant)]
+    if config["sam_variant"] in readers:
+        return None
+    expected = " or ".join(map(repr, readers))
+    return (
+        f"config.layer_scales={config['layer_scales']} with config.sam_variant={config['sam_variant']!r}, which does "
+        f"not read it; set config.sam_variant={expected}, or config.layer_scales=()."
+    )
 
 
 def _has_real_targets(config: dict[str, Any]) -> bool:

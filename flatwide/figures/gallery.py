@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flatwide.analysis import domains, fields, gain, paper, quantities, rho, selection, table, widths
+from flatwide.analysis import domains, fields, gain, paper, rho, selection, table, widths
+from flatwide.catalogue.entries import SECTIONS
 from flatwide.figures.gain import Domain, gain_against_width, gain_of_domains, metric_against_width
 from flatwide.figures.labels import label
 from flatwide.figures.measured_gallery import measured_figures
@@ -100,7 +101,7 @@ def _figures(
         ending = look.ending + (f"_{slug(piece.name)}" if piece.name else "")
         found += _training(piece, look, curves, max(12, 40 // len(pieces)), ending)
     found += measured_figures(pieces, look, series=series, arrays=arrays)
-    order = [GAIN, RHO, TRAINING, *quantities.SECTIONS]
+    order = [GAIN, RHO, TRAINING, *SECTIONS]
     return sorted(found, key=lambda figure: order.index(figure.section))
 
 

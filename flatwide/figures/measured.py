@@ -10,9 +10,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from flatwide.analysis import measured, quantities
+from flatwide import catalogue
+from flatwide.analysis import measured
 from flatwide.analysis.measured import DIFFERENCE, RATIO
-from flatwide.analysis.quantities import Quantity
+from flatwide.catalogue.entries import Quantity
 from flatwide.figures import lines
 from flatwide.figures.labels import is_percent, label, wrapped
 from flatwide.figures.style import BASE, GREY, SAM, colors, finish
@@ -59,7 +60,7 @@ class _Panel(NamedTuple):
     @property
     def quantity(self) -> Quantity:
         """Describe what it shows."""
-        return quantities.quantity(self.axis.quantity)
+        return catalogue.quantity(self.axis.quantity)
 
 
 class _Places(NamedTuple):
@@ -131,7 +132,11 @@ def against_width(
             drawn.append(line._replace(dots=[], means=bare))
         drawn += _beside((beside or {}).get(quantity, ()), here)
         drawn += _printed(paper, quantity, here)
-        panels.append(_Panel(_title(quantity, part), [line for line in drawn if line.dots or line.means], axis))
+        panels.append(
+            _Panel(
+                part or catalogue.quantity(quantity).title, [line for line in drawn if line.dots or line.means], axis
+            )
+        )
     return _figure(panels, rows, axes, "num_params", f"{base} and SAM", name=name, interactive=interactive)
 
 
@@ -165,7 +170,7 @@ def against_rho(
             means = [{"x": row["rho"], "mean": row["value"]} for row in printed]
             drawn += [lines.Line(lines.PAPER, color, [], means, is_hollow=True)] if means else []
         drawn = [line for line in drawn if line.dots or line.is_hollow]
-        panels.append(_Panel(_title(quantity, part), drawn, axes[quantity]))
+        panels.append(_Panel(part or catalogue.quantity(quantity).title, drawn, axes[quantity]))
     all_seeds = {row["seed"] for row in rows}
     words = _WORDS
     if len(kept) < len(all_seeds):
@@ -213,7 +218,7 @@ def against_metric(
             for row in rows
             if row["quantity"] == quantity and row["seed"] in kept
         ]
-        title = quantities.quantity(quantity).label
+        title = catalogue.quantity(quantity).label
         x = alt.X("x:Q", title=title, scale=axes[quantity].scale(padding=8), axis=_ticks(has_grid=False))
         told = [alt.Tooltip(f"{c}:N", title=label(c)) for c in ("of", "run", "rho", "seed") if c in tables[stem][0]]
         told.append(alt.Tooltip("x:Q", title=title, format=".4~g"))
@@ -222,7 +227,7 @@ def against_metric(
         opacity = lines.opacity(0.6, hide)
         tips: dict[str, Any] = {"tooltip": told} if interactive else {}
         chart = chart.encode(x=x, y=y, color=color, opacity=opacity, **tips)
-        chart.title = alt.Title(_correlation(correlations[quantity]), fontSize=13, fontWeight="normal")
+        chart.title = alt.Title(correlations[quantity].text, fontSize=13, fontWeight="normal")
         charts.append(chart)
     all_seeds = {row["seed"] for row in rows}
     each = "each dot is one run" + (f", of {len(kept)} of the seeds" if len(kept) < len(all_seeds) else "")
@@ -262,7 +267,7 @@ def _figure(
         layers = _layers(panel, f"{name}_{place}", places, size[0], color, tables, hide, interactive)
         charts.append(lines.panel_chart(layers, size, title=panel.title if len(panels) > 1 else None))
     if len(panels) == 1:
-        title = f"{title}: {quantities.quantity(rows[0]['quantity']).title}"
+        title = f"{title}: {catalogue.quantity(rows[0]['quantity']).title}"
     heading = alt.Title(title, subtitle=_notes(panels, axes, words))
     if len(charts) == 1:
         whole, scales = charts[0], None
@@ -365,7 +370,7 @@ def _axes(rows: Sequence[Row]) -> dict[str, _Axis]:
     found = {}
     for name in dict.fromkeys(row["quantity"] for row in rows):
         values = [row["value"] for row in rows if row["quantity"] == name]
-        least, most, one = min(values), max(values), quantities.quantity(name)
+        least, most, one = min(values), max(values), catalogue.quantity(name)
         comparison = RATIO if least > 0 and not one.is_signed else DIFFERENCE
         is_log = least > 0 and most > _LOG_FROM * least
         reach = max(most - least, 1e-3 * abs(most))
@@ -384,10 +389,6 @@ def _panels(rows: Sequence[Row]) -> list[tuple[str, str, list[Row]]]:
     """Cut rows by quantity and part."""
     keys = dict.fromkeys((row["quantity"], row.get("part", "")) for row in rows)
     return [(q, part, [r for r in rows if (r["quantity"], r.get("part", "")) == (q, part)]) for q, part in keys]
-
-
-def _title(quantity: str, part: str) -> str:
-    return part or quantities.quantity(quantity).title
 
 
 def _line(name: str, color: str, rows: Sequence[Row], across: str, axis: _Axis) -> lines.Line:
@@ -433,18 +434,10 @@ def _of_paper(paper: "Table | None", quantity: str) -> list[Row]:
     return [row for row in to_rows([] if paper is None else paper) if row["quantity"] == quantity]
 
 
-def _correlation(found: measured.Correlation) -> str:
-    if not math.isfinite(found.mean):
-        return "no rank correlation: fewer than three ρ"
-    ends = f" ({found.low:+.2f} to {found.high:+.2f})" if math.isfinite(found.low) else ""
-    return f"rank correlation {found.mean:+.2f}{ends}"
-
-
 def _first_seeds(rows: Sequence[Row], most_dots: int) -> set[int]:
     """Keep so many seeds that there are not too many dots, but two at least."""
     seeds = sorted({row["seed"] for row in rows})
-    kept = max(2, int(len(seeds) * most_dots / max(len(rows), 1)))
-    return set(seeds[:kept])
+    return set(seeds[: max(2, int(len(seeds) * most_dots / max(len(rows), 1)))])
 
 
 def _evenly(values: Sequence[Any], most: int) -> list[Any]:

@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from flatwide import catalogue
 from flatwide.analysis import fields, measured, paper, quantities
 from flatwide.analysis.measured import Measured
-from flatwide.analysis.quantities import DYNAMICS, LANDSCAPE, Quantity
+from flatwide.catalogue.entries import CURVATURE, DRAWN, DYNAMICS, HEADLINE, ArrayFigure, Quantity
 from flatwide.figures import landscape, spectra, study_curves
 from flatwide.figures.measured import MOST_DOTS, against_metric, against_rho, against_width
 from flatwide.figures.pieces import INTERVAL, MOST_PARTS, MOST_PIECES, Figure, Look, Piece, capital, slug
@@ -17,47 +18,7 @@ Series = Mapping[str, Sequence[Mapping[str, Any]]]
 Arrays = Mapping[tuple[str, str], Mapping[str, Any]]
 
 _MOST_PANELS = 4
-# What is drawn of a known measurement; of another, its first quantities.
-_DRAWN = {
-    "curvature": ("top_eigenvalue", "trace", "frobenius_norm", "smallest_eigenvalue"),
-    "moments": ("s_2", "s_3", "s_4"),
-    "sharpness": ("worst", "average", "sam"),
-    "layers": ("largest_top_eigenvalue", "largest_ascent_share", "largest_sharpness"),
-    "robustness": (
-        "noise_10_loss_rise",
-        "rounded_4_channel_loss_rise",
-        "noise_10_metric_change",
-        "rounded_4_channel_metric_change",
-    ),
-    "spectrum": ("negative_share", "positive_share"),
-    "activations": ("stability",),
-    "stability": ("largest_stable_learning_rate", "growth_factor", "condition_margin", "largest_stable_rho", "margin"),
-    "convergence": ("rate", "bound_rate", "smoothness", "pl_constant"),
-    "trajectory": ("length", "distance", "explained_1"),
-}
-# Flatness against the metric: the first of these that were measured.
-_FLATNESS = ("curvature.top_eigenvalue", "curvature.trace", "sharpness.worst", "sharpness.average", "moments.s_2")
-_USED = {"stability.largest_stable_learning_rate": "stability.learning_rate"}  # what a quantity is to be compared with
-_LARGER = "Smaller is flatter."
-_WORDS = {
-    "curvature": f"How strongly the training loss curves at the minima. {_LARGER}",
-    "sharpness": f"How much the training loss rises within a small distance of the minima. {_LARGER}",
-    "layers": "How sharp the training loss is along the weights of its sharpest layer, the others as they are.",
-    "robustness": "How much loss and metric of the training examples change with noise in the weights, relative to "
-    "each tensor, and with weights of few bits. Closer to zero is more robust.",
-    "moments": "How much the curvature differs from one training example to another. Smaller is more uniform.",
-    "spectrum": "How many eigenvalues of the Hessian are below zero and above it by more than can be told from zero.",
-    "gradient": "The training loss that is left, and how steep it still is.",
-    "smoothness": "How fast the gradient can change, and how steep the loss is for its height, along a training step.",
-    "convergence": "How fast the training loss fell, and what bounds it.",
-    "activations": "The share of hidden ReLUs that are on, or off, both at the start of training and at its end.",
-    "barrier": "How far the loss rises on the straight line to the network of the same seed at ρ = 0.",
-    "landscape": "How far the loss rises around the minima, along random directions as long as the weights.",
-    "trajectory": "How far the weights moved while training.",
-    "function": "How far the function of a network of one input goes up and down over the examples' range.",
-    "stability": "Whether small distances from a minimum shrink as training goes on there, with the learning rate of "
-    "the run's last step, the unnormalized rule of the theory, and no momentum.",
-}
+_SHOWN = (HEADLINE, DRAWN)
 
 
 class _Found(NamedTuple):
@@ -101,16 +62,10 @@ def _plans(known: Sequence[Quantity], *, are_many: bool) -> Iterator[tuple[str, 
     for one in known:
         groups.setdefault(one.measurement, []).append(one)
     for measurement, group in groups.items():
-        own = [q for q in group if _is_drawn(q)] or group
+        own = [q for q in group if q.role in _SHOWN] or group
         for start in range(0, len(own), _MOST_PANELS):
             ending = f"_{start // _MOST_PANELS + 1}" if len(own) > _MOST_PANELS else ""
             yield slug(measurement) + ending, own[start : start + _MOST_PANELS]
-
-
-def _is_drawn(quantity: Quantity) -> bool:
-    """Tell whether a quantity is among those drawn of its measurement."""
-    own = quantity.name.partition(".")[2]
-    return own in _DRAWN.get(quantity.measurement, (own,))
 
 
 def _by_width_and_rho(group: Sequence[_Found], drawn: list[Quantity], look: Look, name: str) -> Iterator[Figure]:
@@ -118,19 +73,19 @@ def _by_width_and_rho(group: Sequence[_Found], drawn: list[Quantity], look: Look
     rows = [row for one in group for row in _rows(one, drawn)]
     beside = [row for one in group for q in drawn for row in paper.measured_beside(one.piece.runs, q.name)]
     printed = " Hollow points are what the paper prints for its network of this size." if beside else ""
-    words = f"{_WORDS.get(drawn[0].measurement, '')} {_measured_on(group, drawn[0])}".lstrip()
+    words = f"{catalogue.entry(drawn[0].measurement).sentence} {_measured_on(group, drawn[0])}".lstrip()
     what = drawn[0].title if len(drawn) == 1 else drawn[0].measurement
     share: dict[str, Any] = {"base": look.base, "interactive": look.interactive, "paper": beside}
     pairs = [row for row in rows if row["rho"] == 0 or row["is_best"]]
     if pairs:
-        used = {q.name: _used(group, q) for q in drawn if q.name in _USED}
+        used = {q.name: _used(group, q) for q in drawn if q.compared_with}
         yield Figure(
             name.format("_by_width"),
             f"{capital(what)}, by size",
             f"{words} The ρ of SAM was chosen by the {look.chosen_by.replace('_', ' ')}. {INTERVAL}{printed}",
             against_width(rows, **share, beside=used, name=name.format("_by_width")),
             rows if _has_few_rhos(rows) else pairs,
-            drawn[0].section,
+            quantities.section(drawn[0]),
         )
     if len({row["rho"] for row in rows}) > 1:
         yield Figure(
@@ -139,7 +94,7 @@ def _by_width_and_rho(group: Sequence[_Found], drawn: list[Quantity], look: Look
             f"{words} From {look.base} at the left to SAM with a large ρ at the right. {INTERVAL}{printed}",
             against_rho(rows, **share, name=name.format("_by_rho")),
             rows,
-            drawn[0].section,
+            quantities.section(drawn[0]),
         )
 
 
@@ -174,12 +129,12 @@ def _measured_on(group: Sequence[_Found], quantity: Quantity) -> str:
 
 def _used(group: Sequence[_Found], quantity: Quantity) -> list[Row]:
     """List what the runs of each width used of what a quantity bounds."""
-    name = _USED[quantity.name]
+    name = f"{quantity.measurement}.{quantity.compared_with}"
     rows = [row for one in group for row in fields.done(one.piece.runs, ["num_params", name]) if row.get(name)]
     values: dict[int, set[float]] = {}
     for row in rows:
         values.setdefault(row["num_params"], set()).add(row[name])
-    title = f"{name.partition('.')[2].replace('_', ' ')} that was used"
+    title = f"{quantity.compared_with.replace('_', ' ')} that was used"
     return [{"num_params": k, "value": min(v), "of": title} for k, v in sorted(values.items()) if len(v) == 1]
 
 
@@ -187,9 +142,9 @@ def _against_metric(
     one: _Found, known: Sequence[Quantity], look: Look, ending: str, *, most_dots: int
 ) -> Iterator[Figure]:
     """Draw the metric against how flat each run ended."""
-    names = [name for name in _FLATNESS if name in {q.name for q in known}][:_MOST_PANELS]
-    rows = [row for row in _rows(one, [quantities.quantity(name) for name in names]) if "metric" in row]
-    names = [name for name in names if sum(row["quantity"] == name for row in rows) > 2]
+    flatness = [q for q in known if q.is_flatness][:_MOST_PANELS]
+    rows = [row for row in _rows(one, flatness) if "metric" in row]
+    names = [q.name for q in flatness if sum(row["quantity"] == q.name for row in rows) > 2]
     rows = [row for row in rows if row["quantity"] in names]
     if not rows:
         return
@@ -212,7 +167,7 @@ def _against_metric(
             interactive=look.interactive,
         ),
         rows,
-        quantities.CURVATURE,
+        CURVATURE,
     )
 
 
@@ -244,7 +199,8 @@ def _over_epochs(piece: Piece, look: Look, series: Series, ending: str) -> Itera
             curves[run] = [epochs[epoch] for epoch in sorted(epochs)]
     several = quantities.in_order(name for name, epochs in seen.items() if len(epochs) > 1)
     first = quantities.headlines(several)
-    drawn = [q for q in several if q in first or (q.section == DYNAMICS and _is_drawn(q))][: 2 * _MOST_PANELS]
+    moving = [q for q in several if quantities.section(q) == DYNAMICS and q.role in _SHOWN]
+    drawn = [q for q in several if q in first or q in moving][: 2 * _MOST_PANELS]
     for start in range(0, len(drawn), _MOST_PANELS):
         some = drawn[start : start + _MOST_PANELS]
         name = f"measured_over_epochs{ending}" + (f"_{start // _MOST_PANELS + 1}" if len(drawn) > _MOST_PANELS else "")
@@ -283,57 +239,49 @@ def _of_arrays(piece: Piece, look: Look, arrays: Arrays, ending: str) -> Iterato
     """Draw spectra and landscapes of one seed, at both ends of the study."""
     if not arrays:
         return
-    share: dict[str, Any] = {"base": look.base, "interactive": look.interactive}
     part = f", {piece.name}" if piece.name else ""
-    which = f"Of one seed, at the smallest and the largest size, of {look.base} and of SAM at its best ρ."
-    if runs := _with_arrays(piece, arrays, "spectrum", ("grid", "density")):
-        name = f"spectral_density{ending}"
-        yield Figure(
-            name,
-            f"Spectral density of the Hessian{part}",
-            "How many eigenvalues of the Hessian lie where, on a logarithmic scale: most are near zero, and a few "
-            f"large ones are the directions in which the minimum is sharp. {which} Each eigenvalue is a narrow bump.",
-            spectra.densities(runs, **share, name=name),
-            [_facts(run) | point for run in runs for point in spectra.points(run)],
-            quantities.CURVATURE,
-        )
-    if runs := _with_arrays(piece, arrays, "barrier", ("line_positions", "line_losses"), arms=("sam",)):
-        name = f"loss_on_line{ending}"
-        yield Figure(
-            name,
-            f"The loss from {look.base} to SAM{part}",
-            f"The training loss on the straight line between the weights of {look.base} and those of SAM. A hill "
-            "between them says that they are in different basins. Of one seed, at the smallest and the largest size.",
-            landscape.line_profiles(runs, **share, name=name),
-            [_facts(run) | row for run in runs for row in _line_rows(run)],
-            LANDSCAPE,
-        )
-    for measurement, names, words in (
-        ("landscape", ("plane_x", "plane_y", "plane_losses"), "The loss around the minima"),
-        ("trajectory", ("surface_x", "surface_y", "surface_losses"), "The path of training"),
-    ):
-        if runs := _with_arrays(piece, arrays, measurement, names):
-            name = f"loss_on_plane{ending}" if measurement == "landscape" else f"trajectory{ending}"
-            shown = [_plane(run, names) for run in runs]
-            more = "The path is that of the weights, seen along the two directions in which they moved most. "
-            yield Figure(
-                name,
-                f"{words}{part}",
-                f"The training loss over a plane in the space of weights, dark where it is high. "
-                f"{more if measurement == 'trajectory' else ''}{which}",
-                landscape.planes(shown, **share, heading=words, name=name),
-                [_facts(run) | row for run in shown for row in _plane_rows(run)],
-                LANDSCAPE,
-            )
+    words = {"base": look.base}
+    words["runs"] = f"Of one seed, at the smallest and the largest size, of {look.base} and of SAM at its best ρ."
+    for measurement, entry in catalogue.MEASUREMENTS.items():
+        for figure in entry.figures:
+            runs = _with_arrays(piece, arrays, measurement, figure)
+            if runs:
+                name, title = f"{figure.name}{ending}", figure.title.format(**words)
+                share = {"base": look.base, "name": name, "interactive": look.interactive}
+                chart, data = KINDS[figure.kind](runs, figure, share)
+                caption = figure.caption.format(**words)
+                yield Figure(name, f"{title}{part}", caption, chart, data, entry.section)
 
 
-def _with_arrays(
-    piece: Piece, arrays: Arrays, measurement: str, needed: Sequence[str], *, arms: Sequence[str] = ("base", "sam")
-) -> list[Row]:
+def _density(runs: list[Row], figure: ArrayFigure, share: dict[str, Any]) -> tuple[Any, list[Row]]:
+    shown = [_renamed_arrays(run, figure, ("grid", "density")) for run in runs]
+    return spectra.densities(shown, **share), [_facts(run) | point for run in shown for point in spectra.points(run)]
+
+
+def _line(runs: list[Row], figure: ArrayFigure, share: dict[str, Any]) -> tuple[Any, list[Row]]:
+    shown = [_renamed_arrays(run, figure, ("line_positions", "line_losses")) for run in runs]
+    return landscape.line_profiles(shown, **share), [_facts(run) | row for run in shown for row in _line_rows(run)]
+
+
+def _surface(runs: list[Row], figure: ArrayFigure, share: dict[str, Any]) -> tuple[Any, list[Row]]:
+    shown = [_plane(_renamed_arrays(run, figure, ("x", "y", "losses"))) for run in runs]
+    chart = landscape.planes(shown, **share, heading=figure.title.format(base=share["base"]))
+    return chart, [_facts(run) | row for run in shown for row in _plane_rows(run)]
+
+
+KINDS = {"density": _density, "line": _line, "plane": _surface}  # of the catalogue's `ArrayFigure`
+
+
+def _renamed_arrays(run: Row, figure: ArrayFigure, names: Sequence[str]) -> Row:
+    """Put the arrays of a figure under the names that its chart has for them."""
+    return run | {name: run[array] for name, array in zip(names, figure.arrays, strict=True)}
+
+
+def _with_arrays(piece: Piece, arrays: Arrays, measurement: str, figure: ArrayFigure) -> list[Row]:
     """List the runs of both ends that have some arrays, of each width the first seed that has most of them."""
     groups: dict[tuple[int, int], list[tuple[Row, Any]]] = {}
     for facts, run in _ends(piece):
-        if facts["arm"] in arms:
+        if facts["arm"] in figure.arms:
             groups.setdefault((facts["num_params"], facts["seed"]), []).append((facts, run))
     kept: dict[int, list[Row]] = {}
     most = max(map(len, groups.values()), default=0)
@@ -341,7 +289,7 @@ def _with_arrays(
         if len(kept.get(size, ())) == most:
             continue  # arrays are read when they are asked for, and one seed is enough
         own = [(facts, run, arrays.get((run, measurement))) for facts, run in group]
-        found = [facts | {"run": run} | dict(one) for facts, run, one in own if one and set(needed) <= set(one)]
+        found = [facts | {"run": run} | dict(one) for facts, run, one in own if one and set(figure.arrays) <= set(one)]
         kept[size] = max(kept.get(size, []), found, key=len)
     return [run for runs in kept.values() for run in runs]
 
@@ -355,9 +303,9 @@ def _line_rows(run: Mapping[str, Any]) -> list[Row]:
     return [{"position": float(place), "loss": float(loss)} for place, loss in points]
 
 
-def _plane(run: Row, names: Sequence[str]) -> Row:
-    """Put a plane's arrays under the names that the chart has for them."""
-    shown = run | dict(zip(("x", "y", "losses"), (run[name] for name in names), strict=True))
+def _plane(run: Row) -> Row:
+    """Add the path on a plane and the titles of its axes, where the run has them."""
+    shown = dict(run)
     if "coordinates" in run:
         shown["path"] = run["coordinates"]
     variance = np.ravel(run.get("explained_variance", ()))

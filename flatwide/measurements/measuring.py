@@ -79,7 +79,7 @@ def _failures(
 
 
 def _measure_one(saved: Saved, one: Wanted, *, quiet: bool) -> None:
-    function = registry.find("measurements", one.name, catalogue.MEASUREMENTS)
+    function = catalogue.find("measurements", one.name)
     title = catalogue.title(one.name)
     key = streams.key(saved.built.config["seed"], f"measurement {title}")
     began = time.monotonic()

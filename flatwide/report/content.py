@@ -141,6 +141,7 @@ def content(
             *(f"{one.title} {one.note}" for one in key_tables),
         ]
         + [f"{section.heading} {section.explanation}" for section in sections if section.explanation]
+        + [text for section in sections for _, text in section.answers]
     )
     constant = [name for name in known if name not in varied]
     return Content(

@@ -5,39 +5,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flatwide.analysis import fields, measured, quantities, table, widths
 from flatwide.analysis.measured import RATIO, Measured
-from flatwide.analysis.quantities import CURVATURE, DYNAMICS, LANDSCAPE, OTHER, UNIFORMITY, Quantity
+from flatwide.catalogue.entries import SECTIONS, Quantity
 from flatwide.report import tables
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_MEANINGS = {
-    CURVATURE: (
-        "The Hessian is the matrix of second derivatives of the training loss by the weights. Its top eigenvalue "
-        "says how strongly the loss curves in the sharpest direction, its trace is the sum over all directions; "
-        "sharpness is how far the loss rises within a small distance. SAM is meant to end where they are small. "
-        "They depend on how the weights are scaled, so compare them between runs of one network, and between widths "
-        "with care."
-    ),
-    UNIFORMITY: (
-        "The non-uniformity s_k says how much the Hessians of single training examples differ from their mean, as "
-        "the k-th root of the top eigenvalue of mean(H_i^k) − mean(H_i)^k: zero where all examples curve the loss "
-        "alike. A minimum is linearly stable if small distances from it do not grow on average as training goes on; "
-        "the largest stable learning rate is that up to which an optimizer stays there. This is computed for the "
-        "learning rate of the last step, which a schedule may have made small, and without momentum."
-    ),
-    DYNAMICS: (
-        "How training moves: the norm of the gradient says how far a network is from a minimum, the smoothness "
-        "constant β how fast the gradient can change, and the PL constant α how steep the loss is for its height. "
-        "Together they bound how fast the loss can fall."
-    ),
-    LANDSCAPE: (
-        "The training loss on lines and planes through trained weights. A barrier is how far it rises on the "
-        "straight line from one minimum to the other; without one both lie in one basin. These are a few directions "
-        "of very many."
-    ),
-    OTHER: "What else was measured, your own measurements among it.",
-}
 _MOST_PARTS = 6  # that have sentences of their own
 _MOST_ROWS = 300
 
@@ -84,8 +57,8 @@ def findings(found: Found, *, base: str) -> dict[str, Finding]:
       base: name of the base optimizer.
     """
     written = {}
-    for section in quantities.SECTIONS:
-        own = [one for one in found.known if one.section == section]
+    for section, meaning in SECTIONS.items():
+        own = [one for one in found.known if quantities.section(one) == section]
         if not own:
             continue
         answers = [
@@ -94,7 +67,7 @@ def findings(found: Found, *, base: str) -> dict[str, Finding]:
             for quantity in quantities.headlines(own)
             if (text := measured.sentence(one.values[quantity.name], quantity, base=base))
         ]
-        written[section] = Finding(f"{_MEANINGS[section]} {_basis(found, own)}", answers)
+        written[section] = Finding(f"{meaning} {_basis(found, own)}", answers)
     return written
 
 
@@ -163,4 +136,7 @@ def _row(quantity: Quantity, row: dict[str, Any], front: tables.Front) -> list[s
         ends = f"{row['low']:{sign}.3g} to {row['high']:{sign}.3g}"
     effect = f"{row['effect']:{sign}.3g}"
     numbers = [f"{row['base']:.4g}", f"{row['sam']:.4g}", words, effect, ends, f"{row['num_seeds']}"]
-    return [quantity.label, *front.cells(row), *numbers]
+    named = quantity.symbol and quantity.symbol not in quantity.title.split()
+    measured = f"{quantity.title}, {quantity.symbol}" if named else quantity.title
+    unit = f" ({quantity.unit})" if quantity.unit else ""
+    return [measured + unit, *front.cells(row), *numbers]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _NAMES = {
     "width": (
         *("num_params", "params", "parameters", "num_parameters", "n_params", "param_count", "model_size", "size"),
-        *("width", "num_neurons", "num_filters", "hidden_size", "channels"),
+        *("width", *fields.SHAPES, "channels"),
     ),
     "rho": ("rho", "sam_rho", "radius", "sam_radius", "perturbation_radius", "rho_sam"),
     "seed": ("seed", "random_seed", "run_seed", "trial", "replicate", "repeat"),

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from flatwide import catalogue
 from flatwide.columns import RESULT_FIELDS
 
 _ALWAYS = {
@@ -21,12 +22,6 @@ _ALWAYS = {
     "diverged": "the loss stopped being finite; such a run has no metric, and its rho cannot be the best",
 }
 _SOMETIMES = {
-    "Hessian": "the matrix of second derivatives of the loss by the weights: how the loss curves, in every direction",
-    "top eigenvalue": "of the Hessian: how strongly the loss curves in the direction in which it curves most",
-    "trace": "of the Hessian: the sum of its eigenvalues, so the curvature over all directions together",
-    "non-uniformity": "s_k: how much the Hessians of single training examples differ from their mean",
-    "linearly stable": "of a minimum and an optimizer: a small distance from it does not grow on average, step by step",
-    "barrier": "how far the loss rises on the straight line between two trained networks",
     "interpolation": "fitting all labels of the training examples, wrong ones included",
     "equal compute": "against a base that was trained twice as long, for SAM takes two gradients a step",
     "label noise": "the share of training labels that were replaced by wrong ones; test labels stay right",
@@ -42,6 +37,8 @@ def terms(text: str, *, columns: Iterable[str]) -> list[tuple[str, str]]:
       columns: those of its table of runs.
     """
     text = text.lower().replace("interpolates", "interpolation").replace("_", " ")
-    found = _ALWAYS | {word: meaning for word, meaning in _SOMETIMES.items() if word.lower() in text}
+    measured = {word: meaning for one in catalogue.MEASUREMENTS.values() for word, meaning in one.terms.items()}
+    sometimes = measured | _SOMETIMES
+    found = _ALWAYS | {word: meaning for word, meaning in sometimes.items() if word.lower() in text}
     shown = {name.replace("_", " "): RESULT_FIELDS[name].text for name in columns if name in RESULT_FIELDS}
     return list((found | shown).items())

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flatwide import config as configs
-from flatwide import data, models, registry, sparsify, trees, workloads
+from flatwide import data, models, optimizers, registry, sparsify, trees, workloads
 from flatwide.runs import build, jax_settings
 from flatwide.runs.parts import Targets, load_dataset, model_of, objective_of
 from flatwide.training import devices, sources
@@ -158,9 +158,10 @@ def _memory(config: Mapping[str, Any], outline: Outline, model: Model, params: P
         return jax.vjp(loss_fn, params)[1]
 
     kept_for_backward = _bytes(jax.eval_shape(backward, params, stats, outline.batch))
-    copies = 3 + {"sgd": config["momentum"] > 0, "adam": 2, "adamw": 2}[configs.base_optimizer(config)]
-    copies += configs.effective_rho(config) > 0
-    return copies * _bytes(params) + _bytes(stats) + kept_for_backward + outline.num_bytes
+    optimizer = optimizers.build(configs.base_optimizer(config), momentum=config["momentum"])
+    state = _bytes(jax.eval_shape(optimizer.init, params))
+    copies = 3 + (configs.effective_rho(config) > 0)
+    return copies * _bytes(params) + state + _bytes(stats) + kept_for_backward + outline.num_bytes
 
 
 def _bytes(tree: PyTree) -> int:

@@ -8,8 +8,10 @@ import pytest
 import scipy.stats
 from numpy.testing import assert_allclose
 
+from flatwide import catalogue
 from flatwide.analysis import measured, quantities, widths
 from flatwide.analysis.paper import measured_beside, measured_values
+from flatwide.catalogue.entries import OTHER
 
 TOP = "curvature.top_eigenvalue"
 SIZES = (100, 10_000)
@@ -130,22 +132,22 @@ def test_a_lower_loss_is_a_better_metric():
 
 
 def test_sentences_have_the_numbers_and_claim_no_more():
-    text = measured.sentence(arranged(table()), quantities.quantity(TOP), base="SGD")
+    text = measured.sentence(arranged(table()), catalogue.quantity(TOP), base="SGD")
     assert text.startswith(
         "At 10,000 parameters the top eigenvalue of the Hessian is 8.32 loss / parameter² for SGD and 1.59 for SAM at "
         "ρ = 0.2 (ratio 0.191, 95 % interval "
     )
     assert "3 seeds). The ratio seems to fall with width (×0.618 for ten times the parameters, 95 % interval ×" in text
     assert text.endswith("3 seeds, 2 widths, with a ρ from 0.1 to 0.2).")
-    alike = measured.sentence(arranged(table(metric=dict.fromkeys(SIZES, METRIC[100]))), quantities.quantity(TOP))
+    alike = measured.sentence(arranged(table(metric=dict.fromkeys(SIZES, METRIC[100]))), catalogue.quantity(TOP))
     assert alike.endswith("3 seeds, 2 widths).")
-    one = measured.sentence(arranged(table({100: VALUES[100][:1]})), quantities.quantity(TOP), base="SGD")
+    one = measured.sentence(arranged(table({100: VALUES[100][:1]})), catalogue.quantity(TOP), base="SGD")
     assert one.endswith("for SAM at ρ = 0.1 (ratio 0.5, one seed, which has no interval).")
     same = {size: [(2.0, 1.0, 3.0), (2.0, 3.0, 1.0)] for size in SIZES}
-    assert "shows no clear change with width" in measured.sentence(arranged(table(same)), quantities.quantity(TOP))
-    signed = quantities.quantity("stability.margin")
+    assert "shows no clear change with width" in measured.sentence(arranged(table(same)), catalogue.quantity(TOP))
+    signed = catalogue.quantity("stability.margin")
     assert "SAM − SGD -4" in measured.sentence(arranged(table({100: VALUES[100][:1]})), signed, base="SGD")
-    assert measured.sentence(arranged(table({100: [(1.0,)]})), quantities.quantity(TOP)) == ""
+    assert measured.sentence(arranged(table({100: [(1.0,)]})), catalogue.quantity(TOP)) == ""
 
 
 def test_an_unknown_quantity_is_refused_with_those_that_there_are():
@@ -160,15 +162,15 @@ def test_measured_columns_are_found_and_in_order():
     assert names == [TOP, "curvature.trace", "moments.s_2", "mine.norm"]
     assert [one.name for one in quantities.headlines(quantities.measured(runs))] == [TOP, "moments.s_2", "mine.norm"]
     assert quantities.num_examples(runs, "curvature") == [1000]
-    mine = quantities.quantity("mine.path_norm")
-    assert (mine.label, mine.section) == ("path norm (mine)", quantities.OTHER)
+    mine = catalogue.quantity("mine.path_norm")
+    assert (mine.label, quantities.section(mine)) == ("path norm (mine)", OTHER)
 
 
 def test_units_are_those_of_what_is_written():
     """`moments.smallest_k` is an eigenvalue over another, and not a curvature; decay may bend either way."""
-    assert quantities.quantity("moments.smallest_3").label == "smallest over largest eigenvalue of non-uniformity 3"
-    assert quantities.quantity("stability.bound_s_2").unit == quantities.quantity("moments.s_2").unit
-    assert quantities.quantity("convergence.bend").is_signed
+    assert catalogue.quantity("moments.smallest_3").label == "smallest over largest eigenvalue of non-uniformity 3"
+    assert catalogue.quantity("stability.bound_s_2").unit == catalogue.quantity("moments.s_2").unit
+    assert catalogue.quantity("convergence.bend").is_signed
 
 
 def test_the_papers_minima_lie_beside_its_own_network_and_loss():

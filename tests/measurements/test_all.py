@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from flatwide import catalogue, measure, registry, runner, trees
+from flatwide import catalogue, measure, runner, trees
 from flatwide import config as configs
 from flatwide.measurements import measuring
 from flatwide.measurements.activations import activations
@@ -61,6 +61,8 @@ def test_it_measures_a_trained_network(workdir, name):
     found = json.loads(path.read_text())
     assert found["values"]
     assert all(isinstance(value, float | int) and np.isfinite(value) for value in found["values"].values())
+    assert [value for value in found["values"] if not catalogue.is_described(f"{name}.{value}")] == []
+    assert all(set(figure.arrays) <= set(found["arrays"]) for figure in catalogue.entry(name).figures)
     assert set(found["errors"]) <= set(found["values"])
     assert all(np.isfinite(error) for error in found["errors"].values())
     if found["arrays"]:
@@ -284,6 +286,7 @@ def test_stability_is_that_of_the_dense_hessians_at_the_runs_rate(masked, small,
     batches = [jax.tree.map(lambda leaf, at=at: leaf[at : at + 1], subject.examples) for at in range(20)]
     rho = np.mean([0.1 / norm(batch) for batch in batches]) if variant == "normalized" else 0.1
     found = stability(subject, key=jax.random.key(0))
+    assert all(catalogue.is_described(f"stability.{value}") for value in found.values)
     assert found.values["rho"] == pytest.approx(rho, rel=1e-5)
     rate = subject.built.config["learning_rate"]
     truth = measure.stability_of_matrices(masked.hessians, learning_rate=rate, rho=rho, batch_size=1)
@@ -297,6 +300,7 @@ def test_stability_is_that_of_the_dense_hessians_at_the_runs_rate(masked, small,
     if variant == "unnormalized":
         simulated = stability(subject, key=jax.random.key(0), max_exact=0, num_steps=40).values
         assert simulated["is_exact"] == 0
+        assert all(catalogue.is_described(f"stability.{value}") for value in simulated)
         assert simulated["growth_factor"] == pytest.approx(truth.curved_growth, rel=0.1)
 
 
@@ -334,8 +338,9 @@ def test_stability_knows_no_adam(small, rho):
 def test_it_measures_a_pruned_network_with_batch_norm(small, name):
     fields = {"model": "ResNet18", "num_filters": 1, "num_blocks": (1, 1), "pruner": "random", "sparsity": 0.5}
     subject = small(**fields)
-    found = registry.find("measurement", name, catalogue.MEASUREMENTS)(subject, key=jax.random.key(0))
+    found = catalogue.find("measurement", name)(subject, key=jax.random.key(0))
     assert found.values
+    assert all(catalogue.is_described(f"{name}.{value}") for value in found.values)
     assert all(isinstance(value, float | int) and np.isfinite(value) for value in found.values.values())
     assert all(np.all(np.isfinite(array)) for array in found.arrays.values())
 

@@ -244,7 +244,8 @@ def test_a_changed_run_is_not_measured(tmp_path):
 def test_files_are_named_after_what_is_not_at_its_default(monkeypatch):
     assert Wanted("gradient", None, 1000).stem == "gradient"
     assert Wanted("gradient", 3, 50).stem == "gradient-epoch3-examples50"
-    monkeypatch.setitem(catalogue.VERSIONS, "gradient", 2)
+    second = catalogue.MEASUREMENTS["gradient"]._replace(version=2)
+    monkeypatch.setitem(catalogue.MEASUREMENTS, "gradient", second)
     assert Wanted("gradient", 0, 1000).stem == "gradient-v2-epoch0"
 
 

@@ -64,14 +64,14 @@ MUTANTS = (
     ),
     Mutant(
         "a run goes on with a fresh optimizer",
-        "return newest.tree, Memory(**newest.extra)",
-        "return newest.tree._replace(optimizer=state.optimizer), Memory(**newest.extra)",
+        "return newest.tree, memory, rows.Digest(kept)",
+        "return newest.tree._replace(optimizer=state.optimizer), memory, rows.Digest(kept)",
         ("tests/training/test_stretch.py::test_it_goes_on_in_the_middle_of_an_epoch",),
     ),
     Mutant(
         "a run that goes on forgets its losses",
-        "return newest.tree, Memory(**newest.extra)",
-        "return newest.tree, Memory(started=now())",
+        "memory = Memory(**newest.extra)._replace(identity=identity)",
+        "memory = Memory(started=now(), identity=identity)",
         ("tests/training/test_stretch.py::test_it_goes_on_in_the_middle_of_an_epoch",),
     ),
     # Runs that advance together.
@@ -83,8 +83,8 @@ MUTANTS = (
     ),
     Mutant(
         "a group trains on the examples of its first run",
-        "_joined([own.train for own in filled],",
-        "_joined([filled[0].train for own in filled],",
+        "_joined([member.train for member in filled],",
+        "_joined([filled[0].train for member in filled],",
         ("tests/runs/test_groups.py::test_ten_steps_agree_with_the_runs_alone",),
     ),
     Mutant(

@@ -77,14 +77,14 @@ MUTANTS = (
     ),
     Mutant(
         "batch statistics stay as they were",
-        "State(state.step + 1, params, stats, optimizer_state,",
-        "State(state.step + 1, params, state.stats, optimizer_state,",
+        "params=params,\n            stats=stats,\n            optimizer=optimizer_state,",
+        "params=params,\n            stats=state.stats,\n            optimizer=optimizer_state,",
         (HELD,),
     ),
     Mutant(
         "the optimizer forgets its moments",
-        "params, stats, optimizer_state, ascent,",
-        "params, stats, state.optimizer, ascent,",
+        "optimizer=optimizer_state,",
+        "optimizer=state.optimizer,",
         (ADAM,),
     ),
     Mutant("no weight decay", "state.params, values.weight_decay)", "state.params, 0.0)", (ADAM,)),
@@ -265,8 +265,8 @@ MUTANTS = (
     ),
     Mutant(
         "the ascent forgets its state",
-        "optimizer_state, ascent, state.mask",
-        "optimizer_state, state.ascent, state.mask",
+        "ascent=ascent,",
+        "ascent=state.ascent,",
         (PRUNED,),
     ),
     Mutant(

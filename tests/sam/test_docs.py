@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flatwide import schedules, trees
+from flatwide import sam, schedules, trees
 
 
 def run_blocks(page):
@@ -30,6 +30,11 @@ def test_loop_with_sam_finds_the_minimum(root):
 def test_loop_with_an_optimizer_finds_the_minimum(root):
     names = run_blocks(root / "docs" / "optimizers.md")
     assert trees.norm({**names["params"], "bias": names["params"]["bias"] - 2}) < 0.05
+
+
+def test_every_variant_is_explained(root):
+    rows = re.findall(r"^\| `(\w+)` \|", (root / "docs" / "sam.md").read_text(), flags=re.MULTILINE)
+    assert set(sam.VARIANTS) <= set(rows)
 
 
 @pytest.mark.parametrize("page", ["sam.md", "optimizers.md"])

@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,17 +50,21 @@ def disturbed(subject: Subject, workdir: Path, choose: random.Random, *, seconds
     Raises: Failure.
     """
     how = choose.choice(("all", "command", "worker", "SIGTERM", "SIGINT"))
-    instant = choose.uniform(0.0, 1.1 * seconds)
+    # Starting takes most of the time of so small a command, so every other kill waits until it trains.
+    is_training, share = choose.random() < 0.5, choose.random()
+    instant = share * (0.2 if is_training else 1.1) * seconds
     is_damaging, seed = choose.random() < 0.5, choose.random()
     output = _output(workdir)
     process = subject.start(workdir, output)
+    if is_training:
+        _await_rows(process, workdir)
     try:
         process.wait(instant)
     except subprocess.TimeoutExpired:
         _end(process, how)
     _awaited(process, output)
     damage = _damage(workdir, random.Random(seed)) if is_damaging else None
-    return f"{how} ended at {instant:.1f} s", damage
+    return f"{how} ended at {instant:.1f} s{' of training' if is_training else ''}", damage
 
 
 def finish(subject: Subject, workdir: Path, *, damages: list[Damage]) -> int:
@@ -88,6 +93,15 @@ def finish(subject: Subject, workdir: Path, *, damages: list[Damage]) -> int:
         else:
             raise Failure(f"exit code {code}, and no file is damaged: {text.strip().splitlines()[-1:]}")
     raise Failure(f"exit code {code} after every damaged file was put back: {text.strip().splitlines()[-1:]}")
+
+
+def _await_rows(process: subprocess.Popen, workdir: Path) -> None:
+    """Wait until a command writes evaluations, or ends."""
+    began = time.time()
+    while process.poll() is None:
+        if any(path.stat().st_mtime > began for path in workdir.glob("runs/*/metrics.csv")):
+            return
+        time.sleep(0.01)
 
 
 def _output(workdir: Path) -> Path:

@@ -9,8 +9,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
-_SMALL = ("--config.num_neurons=8", "--config.num_epochs=150", "--config.checkpoint_every_seconds=0.1")
-_STUDY = (*_SMALL, "--config.study.axes.rho=(0.0,0.1)", "--config.study.axes.seed=(0,1)", "--config.study.workers=2")
+_SMALL = ("--config.num_neurons=8", "--config.checkpoint_every_seconds=0.1")
+# Long enough that most kills come while it trains, and not while it starts.
+_RUN = (*_SMALL, "--config.num_epochs=1000")
+_STUDY = (
+    *_SMALL,
+    "--config.num_epochs=300",
+    "--config.study.axes.rho=(0.0,0.1)",
+    "--config.study.axes.seed=(0,1)",
+    "--config.study.workers=2",
+)
 _MEASURED = "--config.measurements=gradient"
 
 
@@ -50,7 +58,7 @@ def subjects(root: Path) -> list[Subject]:
         shutil.copytree(source, workdir)
 
     found = [
-        trains("run", *_SMALL, _MEASURED),
+        trains("run", *_RUN, _MEASURED),
         study,
         Subject("measure", lambda workdir: ["measure", str(workdir), "--measurements=gradient,sharpness"], trained),
         Subject("report", lambda workdir: ["report", str(workdir), "--formats=svg,latex"], trained),

@@ -18,7 +18,7 @@ Where to look, what is built on first:
       edge_of_stability      the sharpness at which full-batch steps stop to descend
     rate, smoothness, convergence
                              how fast a loss fell, its constants, and what theory makes of them
-    sharpness                how far the loss rises nearby
+    loss_rise                how far the loss rises nearby
     layerwise                the same of single layers: blocks of a matrix, traces, SAM's perturbation, sharpness
     robustness               weights with noise, or rounded
     torch                    a PyTorch module's loss, for all that takes a loss of params
@@ -29,10 +29,10 @@ from flatwide.measure import torch as torch
 from flatwide.measure.convergence import ConvergenceBound, convergence_bound
 from flatwide.measure.landscape import Barrier, barrier, surface
 from flatwide.measure.layerwise import Layer, Layers, ascent_shares, block_traces, blocks, layers
+from flatwide.measure.loss_rise import Sharpness, sharpness
 from flatwide.measure.operators import Operator, gauss_newton_operator, hessian_operator, operator
 from flatwide.measure.rate import LinearRate, linear_rate
 from flatwide.measure.robustness import noisy_weights, rounded_weights
-from flatwide.measure.sharpness import Sharpness, sharpness
 from flatwide.measure.smoothness import SmoothnessAndPL, largest_example_smoothness, smoothness_and_pl
 from flatwide.measure.spectrum.density import SpectralDensity, spectral_density
 from flatwide.measure.spectrum.diagonal import Diagonal, diagonal

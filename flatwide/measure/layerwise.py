@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from flatwide import trees
 from flatwide.measure import batches as data
 from flatwide.measure import inputs
+from flatwide.measure.loss_rise import ascent_direction, sharpness
 from flatwide.measure.operators import Operator, hessian_operator
-from flatwide.measure.sharpness import ascent_direction, sharpness
 from flatwide.measure.spectrum.diagonal import grouped_traces
 from flatwide.measure.spectrum.eigenvalues import top_eigenvalues
 from flatwide.measure.spectrum.trace import Estimate

@@ -2,7 +2,7 @@
 
 import jax
 
-from flatwide.measure.sharpness import sharpness as rise
+from flatwide.measure.loss_rise import sharpness as rise
 from flatwide.measurements.subject import Measured, Subject
 
 

@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from flatwide import sam, trees
-from flatwide.measure.sharpness import sharpness
+from flatwide.measure.loss_rise import sharpness
 
 KEY = jax.random.key(0)
 

@@ -15,7 +15,7 @@ import functools
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from flatwide import config as configs
@@ -222,11 +222,11 @@ def _study(values: Mapping[str, Any], faults: list[str], workdir: str, *, keep: 
 
     _check_study(values, faults)
     _check_workdir(workdir)
-    metric = values["study"].get("metric", configs.STUDY["metric"].default)
+    metric, tune = (values["study"].get(name, configs.STUDY[name].default) for name in ("metric", "tune"))
     received = _signals()
 
     def refresh(num_planned: int, is_over: bool) -> None:
-        _report(workdir, metric=metric, num_planned=num_planned, is_over=is_over)
+        _report(workdir, metric=metric, tune=tune, num_planned=num_planned, is_over=is_over)
 
     try:
         summary = command.run(values, workdir, should_stop=lambda: bool(received), on_start=keep, refresh=refresh)
@@ -236,22 +236,22 @@ def _study(values: Mapping[str, Any], faults: list[str], workdir: str, *, keep: 
     except supervise.WorkerError as error:
         print(error, file=sys.stderr)
         return FAILED
-    print(_study_summary(summary, workdir, metric=metric))
+    print(_study_summary(summary, workdir, metric=metric, tune=tune))
     return DONE if summary.num_done == summary.num_runs else FAILED
 
 
-def _report(workdir: str, *, metric: str, num_planned: int, is_over: bool) -> None:
+def _report(workdir: str, *, metric: str, tune: Sequence[str], num_planned: int, is_over: bool) -> None:
     """Write the report of a study, and its figures at the end; what goes wrong with it must not end the study."""
     from flatwide import report
 
     try:
-        report.write(workdir, metric=metric, num_planned=num_planned, formats=("svg",) if is_over else ())
+        report.write(workdir, metric=metric, tune=tune, num_planned=num_planned, formats=("svg",) if is_over else ())
     except Exception as error:
         if is_over:
             print(f"the report was not written: {type(error).__name__}: {error}", file=sys.stderr)
 
 
-def _study_summary(summary: Any, workdir: str, *, metric: str) -> str:
+def _study_summary(summary: Any, workdir: str, *, metric: str, tune: Sequence[str]) -> str:
     """Give the answer of a study, and say where the rest is."""
     import flatwide
     from flatwide.analysis.answer import answer
@@ -262,7 +262,7 @@ def _study_summary(summary: Any, workdir: str, *, metric: str) -> str:
     done = f"runs: {summary.num_done} of {summary.num_runs} done{diverged}{failed}{lacking}"
     lines = [f"{done}. Table: {workdir}/results.csv"]
     if summary.num_done + summary.num_unmeasured:
-        lines = [answer(flatwide.load(workdir), metric=metric), *lines, f"report: {workdir}/report.html"]
+        lines = [answer(flatwide.load(workdir), metric=metric, tune=tune), *lines, f"report: {workdir}/report.html"]
     return "\n".join(lines)
 
 

@@ -41,6 +41,10 @@ RESULT_FIELDS = {
     "test_metric_at_best_validation": ResultField(
         "test metric of the evaluation with the best validation metric", _NUMBER
     ),
+    "test_loss_average": ResultField("as `test_loss`, of the averaged weights", _NUMBER),
+    "test_metric_average": ResultField("as `test_metric`, of the averaged weights", _NUMBER),
+    "validation_loss_average": ResultField("as `validation_loss`, of the averaged weights", _NUMBER),
+    "validation_metric_average": ResultField("as `validation_metric`, of the averaged weights", _NUMBER),
     "diverged_at_step": ResultField("first step whose loss was not finite", int),
     "device": ResultField("kind of device, with the model of a CPU: cpu: AMD EPYC 9554, or NVIDIA H100", str),
     "num_devices": ResultField("devices that shared each batch", int),

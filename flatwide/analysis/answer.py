@@ -17,6 +17,7 @@ from flatwide.analysis import (
     selection,
     table,
     trend,
+    tuned,
     widths,
 )
 from flatwide.analysis import verdict as verdicts
@@ -27,12 +28,20 @@ if TYPE_CHECKING:
 
 
 def answer(
-    runs: "pd.DataFrame", *, width: str = "num_params", metric: str = "test_metric", choose_by: str | None = None
+    runs: "pd.DataFrame",
+    *,
+    width: str = "num_params",
+    metric: str = "test_metric",
+    choose_by: str | None = None,
+    tune: Sequence[str] = (),
 ) -> str:
     """Say whether the gain grows with the number of parameters, and what best rho does.
 
-    Args: as for `gain.gain_by_width`, but the runs may differ in other columns: each of their values has its two
-      sentences, in a paragraph of its own. Where there are several domains, the first paragraph is about all of them.
+    Args:
+      tune: fields that base and SAM each choose for themselves in paragraphs of their own, as for `tuned.tuned_gain`.
+      runs, width, metric, choose_by: as for `gain.gain_by_width`, but the runs may differ in other columns: each of
+        their values has its two sentences, in a paragraph of its own. Where there are several domains, the first
+        paragraph is about all of them.
     """
     found = table.parts(fields.narrow(runs, width=width), width=width)
     if not found:
@@ -47,7 +56,8 @@ def answer(
     if len(domains.domains(runs)) > 1:
         entries = overview.overview(runs, **options)
         all_of_them.append(overview.sentences(entries))
-    return "\n\n".join([*all_of_them, *(f"{name}: {text}" if name else text for name, text in texts)])
+    fair = fair_fight(runs, tune=tune, **options) if tune else []
+    return "\n\n".join([*all_of_them, *(f"{name}: {text}" if name else text for name, text in [*fair, *texts])])
 
 
 class _Units(NamedTuple):
@@ -221,3 +231,66 @@ def _whose(runs: "pd.DataFrame", options: dict[str, Any], base: str) -> str:
     if worse:
         return f"{start}{base} gets worse, and whether SAM gets better too the seeds cannot tell"
     return f"{start}the seeds cannot tell whether SAM gets better or {base} worse"
+
+
+def fair_fight(
+    runs: "pd.DataFrame", *, tune: Sequence[str], width: str, metric: str, choose_by: str | None
+) -> list[tuple[str, str]]:
+    """Say what is left of the gain where base and SAM each choose the fields of `tune`, at the largest width.
+
+    Returns: the name of each part, and its sentences.
+    """
+    found = tuned.comparisons(runs, tune=tune, width=width, metric=metric, choose_by=choose_by)
+    texts = []
+    for part in tuned.parts(runs, tune=tune, width=width):
+        name = domains.name(part.values)
+        here = [one for one in found if one.values == part.values]
+        base = gain.base_name(part.runs)
+        for length in sorted({one.length for one in here}):
+            shown = {one.name: one for one in here if one.length == length}
+            if tuned.TUNED in shown:
+                texts.append((name, _fair(shown, _units(part.runs, metric), base, tune)))
+    return texts
+
+
+def _fair(shown: Mapping[str, tuned.Comparison], units: _Units, base: str, tune: Sequence[str]) -> str:
+    """Write the sentences of a fair fight."""
+    one = shown[tuned.TUNED]
+    pair, size = one.pairs[-1], f"{one.pairs[-1].num_params:,} parameters"
+    others = {
+        tuned.TWICE: f"over {base} for twice as long",
+        tuned.AVERAGED: f"over the average of the weights of {base}",
+        tuned.AVERAGED_TWICE: f"over that of {base} for twice as long",
+        tuned.BOTH_AVERAGED: f"of the average of SAM over that of {base}",
+    }
+    amounts = {name: _gain_at(comparison, pair.width, units) for name, comparison in shown.items()}
+    listed = "; ".join(f"{amounts[name]} {words}" for name, words in others.items() if amounts.get(name))
+    same = amounts.get(tuned.SAME)
+    chosen = " and ".join(tune)
+    decided = verdicts.verdict(one.scores)
+    trend_text = f", and {_verb(decided)}" if decided.kind else ""
+    untuned = f" With the {chosen} that {base} chooses for both, it is {same}." if same else ""
+    if at_edge := [name for name in amounts if name != tuned.SAME and _at_edge(shown[name], pair.width)]:
+        untuned += f" A choice is at the end of its grid ({'; '.join(at_edge)}): a better one may lie beyond."
+    return (
+        f"Where SAM and {base} each choose their own {chosen}, by the other seeds, the gain of SAM at {size} is "
+        f"{amounts[tuned.TUNED]}{trend_text}{f'; {listed}' if listed else ''}.{untuned}"
+    )
+
+
+def _at_edge(one: tuned.Comparison, width: Any) -> bool:
+    """Whether an arm's choice at one width is the least or greatest value that was tried."""
+    return any(
+        pair.base.edges(found.base_at) or pair.sam.edges(found.sam_at)
+        for pair, found in zip(one.pairs, one.gains, strict=True)
+        if pair.width == width
+    )
+
+
+def _gain_at(one: tuned.Comparison, width: Any, units: _Units) -> str:
+    """Write the gain of a comparison at one width; empty where it has none."""
+    for pair, found in zip(one.pairs, one.gains, strict=True):
+        if pair.width == width:
+            ends = f"{units.number(found.low)} to {units.number(found.high)}"
+            return f"{units.amount(found.gain)} (95 % interval {ends})"
+    return ""

@@ -1,6 +1,6 @@
 """The gain at equal compute: SAM against a base that was trained twice as long, for SAM takes two gradients a step."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flatwide.analysis import fields, gain
 
@@ -23,18 +23,13 @@ def equal_compute_gain(
 
     rows = fields.done(runs, [width, *fields.LENGTHS])
     found = []
-    for length in sorted({_length(row) for row in rows if fields.effective_rho(row) > 0}):
+    for length in sorted({fields.length(row) for row in rows if fields.effective_rho(row) > 0}):
         name, steps = length
-        sam = [row for row in rows if _length(row) == length and fields.effective_rho(row) > 0]
-        base = [row for row in rows if _length(row) == (name, 2 * steps) and fields.effective_rho(row) == 0]
+        sam = [row for row in rows if fields.length(row) == length and fields.effective_rho(row) > 0]
+        base = [row for row in rows if fields.length(row) == (name, 2 * steps) and fields.effective_rho(row) == 0]
         shared = {row[width] for row in sam} & {row[width] for row in base}
         kept = [row["place"] for row in sam + base if row[width] in shared]
         if kept and steps:
             part = runs.iloc[kept].assign(**{name: steps for name in fields.LENGTHS if name in runs.columns})
             found.append(gain.gain_by_width(part, width=width, metric=metric, choose_by=choose_by).assign(length=steps))
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
-
-
-def _length(row: dict[str, Any]) -> tuple[str, float]:
-    name = next((name for name in reversed(fields.LENGTHS) if row.get(name) is not None), "")
-    return name, row.get(name) or 0

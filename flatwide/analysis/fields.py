@@ -54,6 +54,12 @@ def value(run: dict[str, Any], name: str) -> Any:
     return run[name]
 
 
+def length(run: dict[str, Any]) -> tuple[str, float]:
+    """Return how long a run is, as the field that says so and its value: epochs, or steps where those are set."""
+    name = next((name for name in reversed(LENGTHS) if run.get(name) is not None), "")
+    return name, run.get(name) or 0
+
+
 def records(runs: "pd.DataFrame", names: Iterable[str] | None = None) -> list[dict[str, Any]]:
     """Turn a table, or those of the named columns that it has, into dicts, with None for whatever is missing."""
     # By columns: a table of ten thousand runs has most of a million entries.

@@ -1,27 +1,48 @@
 """One table that sums a study up, for `summary.csv`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flatwide.analysis import compute, domains, fields, gain, interpolation, intervals, rho, selection, table, widths
+from flatwide.analysis import (
+    compute,
+    domains,
+    fields,
+    gain,
+    interpolation,
+    intervals,
+    rho,
+    selection,
+    table,
+    tuned,
+    widths,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 def summary(
-    runs: "pd.DataFrame", *, width: str = "num_params", metric: str = "test_metric", choose_by: str | None = None
+    runs: "pd.DataFrame",
+    *,
+    width: str = "num_params",
+    metric: str = "test_metric",
+    choose_by: str | None = None,
+    tune: Sequence[str] = (),
 ) -> "pd.DataFrame":
     """Sum up a whole results table: one row a group of seeds, and one a width.
 
-    Args: as for `gain.gain_by_width`, but the runs may differ in other columns: each of their values is a part.
-    Returns: columns `row` ("seeds" or "width"), those that tell domains apart where there are several, those of the
-      axes besides width, rho and seed, the width, `num_params`; for a group of seeds `rho`, `mean`, `standard_error`,
-      `low`, `high`, `num_seeds`; for a width the columns of `gain.gain_by_width`, `rho.best_rho`,
-      `selection.corrected_gain`, `interpolation.training_fit` and `equal_compute_gain` with its interval. Without a
-      single pair of a base and a SAM run it has no rows.
+    Args:
+      tune: fields that base and SAM each choose for themselves in rows of their own, as for `tuned.tuned_gain`.
+      runs, width, metric, choose_by: as for `gain.gain_by_width`, but the runs may differ in other columns: each of
+        their values is a part.
+    Returns: columns `row` ("seeds", "width" or "tuned"), those that tell domains apart where there are several, those
+      of the axes besides width, rho and seed, the width, `num_params`; for a group of seeds `rho`, `mean`,
+      `standard_error`, `low`, `high`, `num_seeds`; for a width the columns of `gain.gain_by_width`, `rho.best_rho`,
+      `selection.corrected_gain`, `interpolation.training_fit` and `equal_compute_gain` with its interval; for a
+      comparison of arms that were tuned those of `tuned.tuned_gain`. Without a single pair of a base and a SAM run it
+      has no rows.
     """
     import pandas as pd
 
@@ -29,6 +50,9 @@ def summary(
     for domain in domains.domains(fields.narrow(runs, width=width)):
         found = _domain(domain.runs, width=width, metric=metric, choose_by=choose_by)
         rows += [{"row": row["row"]} | domain.values | row for row in found]
+    if tune:
+        found = tuned.comparisons(runs, tune=tune, width=width, metric=metric, choose_by=choose_by)
+        rows += [{"row": "tuned"} | row for one in found for row in tuned.rows(one, width=width)]
     return pd.DataFrame(rows, columns=None if rows else ["row", width])
 
 

@@ -172,17 +172,20 @@ def _width(
     status = [[places.get((rho, seed), {}).get("status") for rho in rhos[1:]] for seed in seeds]
     diverged = sum(run["status"] == "diverged" for run in places.values())
     sizes = (value, counts[0], tuple(seeds), tuple(rhos[1:]))
-    return Width(*sizes, values, choices, *_candidates(values, choices, status), diverged, signs[metric])
+    return Width(*sizes, values, choices, *candidates(values[:, 1:], choices[:, 1:], status), diverged, signs[metric])
 
 
-def _candidates(
+def candidates(
     values: np.ndarray, choices: np.ndarray, status: list[list[str | None]]
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Find the rhos that may be the best, with no seed diverged and as many seeds as any of them, and those with fewer.
 
     A mean over fewer seeds is luckier: while a study runs, a rho with one good seed would beat those with eight.
+
+    Args:
+      values, choices: [seeds, rhos]. status: of each run, None where there is none.
     """
-    whole = np.isfinite(values[:, 1:]) & np.isfinite(choices[:, 1:])
+    whole = np.isfinite(values) & np.isfinite(choices)
     done = np.array([[state is not None for state in row] for row in status]).reshape(whole.shape)
     fine = np.flatnonzero((whole == done).all(axis=0))
     counts = whole.sum(axis=0)

@@ -61,6 +61,8 @@ SOME_AT_LEAST_ONE = Check(lambda v: len(v) > 0 and all(n >= 1 for n in v), "one 
 BELOW_ONE = Check(lambda v: 0 <= v < 1, "a fraction in [0, 1)")
 FRACTION = Check(lambda v: 0 <= v <= 1, "a fraction in [0, 1]")
 TAG_COLUMN = Check(lambda v: v in ("upos", "xpos"), "upos or xpos")
+OPEN_FRACTION = Check(lambda v: 0 < v < 1, "a fraction in (0, 1)")
+AVERAGE = Check(lambda v: v in ("none", "ema", "swa"), "none, ema or swa")
 TWO_BELOW_ONE = Check(lambda v: len(v) == 2 and all(0 <= b < 1 for b in v), "two numbers in [0, 1)")
 
 SCHEMA: dict[str, Field] = {
@@ -113,6 +115,9 @@ SCHEMA: dict[str, Field] = {
     "adam_betas": Field((0.9, 0.999), "floats", TWO_BELOW_ONE),
     "adam_epsilon": Field(1e-8, "float", POSITIVE),
     "weight_decay": Field(0.0, "float", NOT_NEGATIVE, compiled=False),
+    "weight_average": Field("none", "str", AVERAGE),
+    "average_decay": Field(0.999, "float", OPEN_FRACTION),
+    "average_start": Field(None, "float", BELOW_ONE, optional=True),
     "gradient_clip": Field(None, "float", POSITIVE, optional=True),
     # Length and learning rate.
     "learning_rate": Field(0.1, "float", NOT_NEGATIVE, compiled=False),
@@ -153,6 +158,7 @@ STUDY: dict[str, Field] = {
     "exclude": Field((), "mappings"),
     "parts": Field({}, "mapping"),
     "metric": Field("test_metric", "str"),
+    "tune": Field((), "strs"),
     "executor": Field("local", "str"),
     "workers": Field(None, "int", AT_LEAST_ONE, optional=True),
     "address": Field(None, "str", optional=True),

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from flatwide import config as configs
 
-USAGE = """python main.py report W [--metric=test_metric] [--choose_by=COLUMN] [--formats=svg,pdf,latex] [--output=FILE]
+USAGE = """python main.py report W [--metric=test_metric] [--choose_by=COLUMN] [--tune=FIELD,FIELD]
+                        [--formats=svg,pdf,latex] [--output=FILE]
 python main.py report table.csv [--width=COLUMN] [--rho=COLUMN] [--seed=COLUMN] [--metric=COLUMN] [--lower_is_better]
                                 [--axes=COLUMN,COLUMN] [--formats=svg,pdf,latex] [--output=FILE]"""
 
@@ -28,7 +29,7 @@ def report(arguments: list[str]) -> str:
     for name in ("metric", "output", "choose_by", "width", "rho", "seed"):
         parser.add_argument(f"--{name}")
     parser.add_argument("--lower_is_better", action="store_true", default=None)
-    for name in ("axes", "formats"):
+    for name in ("axes", "formats", "tune"):
         parser.add_argument(f"--{name}", type=lambda text: tuple(filter(None, text.split(","))))
     flags = parser.parse_args(arguments)
     if flags.help:
@@ -36,7 +37,7 @@ def report(arguments: list[str]) -> str:
     if not flags.source:
         parser.error("report of what? Name a work directory or a CSV file")
     is_table = Path(flags.source).suffix.lower() in (".csv", ".tsv", ".txt") or Path(flags.source).is_file()
-    foreign = ("choose_by",) if is_table else ("width", "rho", "seed", "lower_is_better", "axes")
+    foreign = ("choose_by", "tune") if is_table else ("width", "rho", "seed", "lower_is_better", "axes")
     if given := [f"--{name}" for name in foreign if getattr(flags, name) is not None]:
         parser.error(f"{given[0]} is for a {'work directory' if is_table else 'table'}, and {flags.source} is none")
     return f"report: {_write_table(flags) if is_table else _write(flags)}"
@@ -47,7 +48,7 @@ def _write(flags: argparse.Namespace) -> Path:
 
     if not Path(flags.source).is_dir():
         raise FileNotFoundError(f"{flags.source}: expected a work directory with runs, or a CSV file.")
-    options = {"metric": flags.metric, "choose_by": flags.choose_by, "path": flags.output}
+    options = {"metric": flags.metric, "choose_by": flags.choose_by, "tune": flags.tune, "path": flags.output}
     return workdir.write(flags.source, **options, formats=flags.formats)
 
 

@@ -1,9 +1,9 @@
 """Everything a page says, before any of it is HTML: pure, from the results table."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flatwide.analysis import answer, cautions, domains, fields, gain, overview, table
+from flatwide.analysis import answer, cautions, domains, fields, gain, overview, table, tuned
 from flatwide.figures.gallery import DOMAINS, Figure
 from flatwide.figures.pieces import slug
 from flatwide.report import charts, facts, measured, run_table, tables, terms
@@ -83,6 +83,7 @@ def content(
     *,
     metric: str = "test_metric",
     choose_by: str | None = None,
+    tune: Sequence[str] = (),
 ) -> Content:
     """Say what a results table has to say.
 
@@ -90,7 +91,7 @@ def content(
       runs: the results table.
       summary: what `analysis.summary.summary` makes of it.
       figures: the charts to show, each with its spec.
-      metric, choose_by: as for `analysis.gain.gain_by_width`.
+      metric, choose_by: as for `analysis.gain.gain_by_width`. tune: as for `analysis.tuned.tuned_gain`.
     """
     from importlib import metadata
 
@@ -119,8 +120,9 @@ def content(
         drawn = [chart for chart in found if chart.domain == domain.name and chart.section != DOMAINS]
         sections += _sections(drawn, measured.findings(minima, base=own or "its base"), domain.name)
     parts = [part.name for part in table.parts(fields.narrow(runs)) if part.name]
-    titles = [*parts, *(domain.name for domain in every if domain.name)]
-    answers = [_of_part(text, titles) for text in _answers(runs, every, **options)]
+    fair = [domains.name(part.values) for part in tuned.parts(runs, tune=tune)] if tune else []
+    titles = [*parts, *filter(None, fair), *(domain.name for domain in every if domain.name)]
+    answers = [_of_part(text, titles) for text in _answers(runs, every, **options, tune=tune)]
     beginning = None
     if len(every) > 1:
         entries = overview.overview(runs, **options)
@@ -230,8 +232,10 @@ def _progress(rows: list[dict[str, Any]], source: Source) -> str:
     )
 
 
-def _answers(runs: "pd.DataFrame", every: list[domains.Domain], *, metric: str, choose_by: str | None) -> list[str]:
-    texts = answer.answer(runs, metric=metric, choose_by=choose_by).split("\n\n")
+def _answers(
+    runs: "pd.DataFrame", every: list[domains.Domain], *, metric: str, choose_by: str | None, tune: Sequence[str]
+) -> list[str]:
+    texts = answer.answer(runs, metric=metric, choose_by=choose_by, tune=tune).split("\n\n")
     if not texts[0].startswith("There is no gain yet"):
         return texts
     return texts + [text for domain in every if (text := _best_run(domain, metric))]

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from flatwide import registry
 from flatwide.figures import rendering, save
-from flatwide.figures.gallery import gallery
+from flatwide.figures.fair import tuned_figures
+from flatwide.figures.gallery import GAIN, gallery
 from flatwide.figures.tables import to_csv
 from flatwide.report import charts, latex, output, page
 from flatwide.report.content import Source, content
@@ -35,6 +36,7 @@ def export(
     folder: Path,
     metric: str,
     choose_by: str | None,
+    tune: Sequence[str] = (),
     curves: Mapping[str, list[dict[str, Any]]] | None,
     series: Mapping[str, list[dict[str, Any]]] | None = None,
     arrays: Mapping[tuple[str, str], Mapping[str, Any]] | None = None,
@@ -42,7 +44,9 @@ def export(
 ) -> Path:
     """Write the page, the summary, and where there are formats figures and tables in `folder`.
 
-    Args: metric, choose_by, curves, series, arrays: as for `figures.gallery.gallery`.
+    Args:
+      tune: fields that base and SAM each choose for themselves.
+      metric, choose_by, curves, series, arrays: as for `figures.gallery.gallery`.
     Raises: ValueError if a format is not known, a column is missing, or another's file is in the way.
     """
     from flatwide.analysis.summary import summary
@@ -50,12 +54,14 @@ def export(
     if strangers := [name for name in formats if name not in FORMATS]:
         raise ValueError(registry.unknown("format", strangers[0], FORMATS))
     options: dict[str, Any] = {"metric": metric, "choose_by": choose_by}
-    summed = summary(runs, **options)
+    summed = summary(runs, **options, tune=tune)
     drawn = gallery(runs, **options, curves=curves, series=series, arrays=arrays, interactive=True)
+    if tune:
+        drawn = [*tuned_figures(runs, **options, tune=tune, interactive=True, section=GAIN), *drawn]
     figures = [(figure, charts.spec_of(figure)) for figure in drawn]
     library, problem = _library() if figures else ("", "")
     source = source._replace(notes=(*source.notes, *([problem] if problem else ())))
-    found = content(runs, summed, figures, source, **options)
+    found = content(runs, summed, figures, source, **options, tune=tune)
     output.write_page(page_path, page.render(found, library=library))
     if summary_path:
         write_atomically(summary_path, to_csv(summed))

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flatwide.analysis import decomposition, fields, interpolation, table, trend, widths
+from flatwide.analysis import decomposition, fields, interpolation, table, trend, tuned, widths
 from flatwide.analysis import verdict as verdicts
 from flatwide.analysis.intervals import Mean
 from flatwide.analysis.overview import Entry
@@ -84,13 +84,17 @@ def key_tables(
       base: name of the base optimizer.
       lost: what a run is called whose status is diverged.
     """
-    rows = [row for row in fields.records(summary) if row["row"] == "width"] if len(summary) else []
+    every = fields.records(summary) if len(summary) else []
+    rows = [row for row in every if row["row"] == "width"]
     if not rows:
         return []
     all_runs = fields.records(runs)
     write = units(all_runs, metric=metric)
     front = front_of(rows, all_runs, table.axes(runs))
     found = [_gain(rows, front, write, base, lost), _rho(rows, front, write)]
+    fair = [row for row in every if row["row"] == "tuned"]
+    axes = [name for name in table.axes(runs) if any(not _is_missing(row.get(name)) for row in fair)]
+    found += [_tuned(fair, front_of(fair, all_runs, axes), write, base)] if fair else []
     if any(not _is_missing(row.get("equal_compute_gain")) for row in rows):
         found.append(_equal_compute(rows, front, write))
     found += [_fit(rows, front)] if any("base_train_loss" in row for row in rows) else []
@@ -220,6 +224,47 @@ def _rho(rows: list[Row], front: Front, write: Units) -> KeyTable:
     )
     columns = [*front.columns, "best rho", "95 % interval", "rhos that the seeds cannot tell apart", "rhos compared"]
     return KeyTable("best_rho_table", "Which rho for my width?", note, [*columns, "at an end"], cells)
+
+
+def _tuned(rows: list[Row], front: Front, write: Units, base: str) -> KeyTable:
+    words = {
+        tuned.SAME: f"SAM and {base} at the settings that {base} chooses",
+        tuned.TUNED: f"SAM and {base}, each at its own",
+        tuned.TWICE: f"the same, {base} for twice as long",
+        tuned.AVERAGED: f"the same, the average of {base}",
+        tuned.AVERAGED_TWICE: f"the same, the average of {base} for twice as long",
+        tuned.BOTH_AVERAGED: "the same, the averages of both",
+    }
+    cells = [
+        [
+            *front.cells(row),
+            words[row["comparison"]],
+            write.value(row["base"]),
+            write.value(row["sam"]),
+            row["base_choice"] + (" *" if row["base_at_edge"] else ""),
+            row["sam_choice"] + (" *" if row["sam_at_edge"] else ""),
+            write.gain(row["tuned_gain"]),
+            write.interval(row["tuned_low"], row["tuned_high"]),
+            f"{int(row['num_base_cells'])}, {int(row['num_sam_cells'])}",
+            str(int(row["num_seeds"])),
+        ]
+        for row in rows
+    ]
+    note = (
+        "Each seed is scored at the settings that the other seeds choose, in both arms alike; the choices shown are "
+        "those of all seeds, with a star where one is at the end of its grid, so that a better may lie beyond. The "
+        "95 % intervals are simulated for the number of seeds and of settings."
+    )
+    columns = [
+        *front.columns,
+        "compared",
+        f"{base}{write.unit}",
+        f"SAM{write.unit}",
+        f"choice of {base}",
+        "choice of SAM",
+    ]
+    columns += [f"gain{write.points}", "95 % interval", f"settings of {base}, SAM", "seeds"]
+    return KeyTable("tuned_gain", "A fair fight: each arm at settings of its own", note, columns, cells)
 
 
 def _equal_compute(rows: list[Row], front: Front, write: Units) -> KeyTable:

@@ -23,6 +23,7 @@ def write(
     *,
     metric: str | None = None,
     choose_by: str | None = None,
+    tune: Sequence[str] | None = None,
     num_planned: int | None = None,
     formats: Sequence[str] | None = None,
     path: Path | str | None = None,
@@ -32,6 +33,7 @@ def write(
     Args:
       metric: the column that is compared; None is that of the last report, else `test_metric`.
       choose_by: the column that rho is chosen by; None is the validation metric where every run has one, else `metric`.
+      tune: fields that base and SAM each choose for themselves; None is what the last report was told.
       num_planned: how many runs there will be; None is what the last report was told.
       formats: of the figures and tables beside the page: some of "svg", "pdf", "latex"; None is "svg", and none at all
         where there is a path. Without any there are no figures, which suits a study that refreshes its page while it
@@ -44,7 +46,7 @@ def write(
     workdir = Path(workdir)
     page_path = Path(path) if path else workdir / "report.html"
     formats = FORMATS[: 0 if path else 1] if formats is None else formats
-    told = _tell(workdir, is_kept=not path, metric=metric, choose_by=choose_by, num_planned=num_planned)
+    told = _tell(workdir, is_kept=not path, metric=metric, choose_by=choose_by, tune=tune, num_planned=num_planned)
     runs = collect(workdir)
     if not len(runs):
         raise ValueError(f"{workdir}: expected a work directory with a run in runs/; train one first.")
@@ -66,6 +68,7 @@ def write(
         folder=beside if path else workdir / "figures",
         metric=told["metric"] or "test_metric",
         choose_by=told["choose_by"],
+        tune=tuple(told["tune"] or ()),
         curves=Curves(workdir),
         series=Series(workdir),
         arrays=Arrays(workdir),

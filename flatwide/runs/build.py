@@ -7,8 +7,8 @@ from typing import Any, NamedTuple, cast
 import jax
 import numpy as np
 
+from flatwide import averaging, data, models, objectives, optimizers, registry, schedules
 from flatwide import config as configs
-from flatwide import data, models, objectives, optimizers, registry, schedules
 from flatwide.runs import jax_settings
 from flatwide.runs.experiment import Experiment, hashable
 from flatwide.runs.identity import unread_fields
@@ -50,7 +50,15 @@ def assemble(config: Mapping[str, Any], *, matmul_precision: str | None = None) 
     example = hashable(dataset.example)
     targets = Targets(dataset.num_outputs, dataset.has_real_targets)
     program = _program(
-        _static(config), num_steps, dataset.prepare, dataset.padding, example, targets, precision, sharding
+        _static(config),
+        num_steps,
+        steps_per_epoch if config["weight_average"] == "swa" else 0,
+        dataset.prepare,
+        dataset.padding,
+        example,
+        targets,
+        precision,
+        sharding,
     )
     return Experiment(
         config=config,
@@ -119,6 +127,10 @@ def lengths(config: Mapping[str, Any], num_examples: int, *, num_devices: int = 
             f"config.measure_epochs={config['measure_epochs']}: expected epochs up to {num_steps / steps_per_epoch:g}, "
             f"since config.num_train_steps={num_steps} and an epoch has {steps_per_epoch} steps."
         )
+    try:
+        _average(config, num_steps, steps_per_epoch)
+    except ValueError as error:
+        faults.append(str(error))
     if num_steps >= 2**31:
         faults.append(f"config.num_epochs={config['num_epochs']}: {num_steps} steps; expected fewer than 2^31.")
     if faults:
@@ -174,6 +186,7 @@ def _workload(
 def _program(
     static: tuple,
     num_steps: int,
+    steps_per_epoch: int,
     prepare: Callable,
     padding: Padding | None,
     example: tuple,
@@ -181,7 +194,11 @@ def _program(
     precision: str,
     sharding: devices.Sharding,
 ) -> dict[str, Any]:
-    """Build the functions that do not depend on values; the same ones again for runs of one shape."""
+    """Build the functions that do not depend on values; the same ones again for runs of one shape.
+
+    Args:
+      steps_per_epoch: 0 where no step depends on it.
+    """
     fields = dict(static)
     always = ("model", "model_file", "loss", "loss_file", "linearized", "output_scale", "double")
     read = {name: fields[name] for name in always}
@@ -206,6 +223,7 @@ def _program(
         microbatch=fields["microbatch"],
         accumulation_steps=fields["accumulation_steps"],
         sharding=sharding,
+        average=_average(fields, num_steps, steps_per_epoch),
     )
     # Once more around the step: a derivative of the models' own is traced outside of `apply`.
     return {
@@ -214,3 +232,13 @@ def _program(
         "schedule": schedule,
         "step": with_precision(step, precision),
     }
+
+
+def _average(fields: Mapping[str, Any], num_steps: int, steps_per_epoch: int) -> Callable | None:
+    return averaging.build(
+        fields["weight_average"],
+        decay=fields["average_decay"],
+        start=fields["average_start"],
+        num_steps=num_steps,
+        steps_per_epoch=steps_per_epoch,
+    )

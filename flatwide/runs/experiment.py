@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from flatwide import averaging, data, optimizers, registry, sparsify, streams, trees, workloads
 from flatwide import config as configs
-from flatwide import data, optimizers, registry, sparsify, streams, trees, workloads
 from flatwide.runs.parts import variant_of
 from flatwide.training import devices, sources, stretch
 from flatwide.training.evaluate import Evaluation
@@ -91,7 +91,9 @@ class Experiment:
         stats = stats if are_own else _restarted(self.model, params, stats)
         state = self._state(params, stats, self._mask(params, stats))
         if not are_own:
-            state = state._replace(stats=_restarted(self.model, state.params, state.stats))
+            stats = _restarted(self.model, state.params, state.stats)
+            state = state._replace(stats=stats)
+            state = state._replace(average=averaging.start(state.params, stats)) if state.average else state
         # A copy of each leaf, since a step donates its state's memory.
         return devices.copy_to_all(_copied(state), self.sharding)
 
@@ -192,6 +194,11 @@ class Experiment:
         )
 
     @property
+    def has_average(self) -> bool:
+        """Whether the run averages its weights along training."""
+        return self.config["weight_average"] != "none"
+
+    @property
     def snapshot_steps(self) -> dict[int, int]:
         """Map step -> epoch for the snapshots that a run keeps; its end is in its final checkpoint."""
         steps = {epoch * self.steps_per_epoch: epoch for epoch in self.config["measure_epochs"]}
@@ -229,6 +236,7 @@ class Experiment:
             ascent=() if configs.effective_rho(self.config) == 0 else rule.init(params),
             mask=mask,
             source=self.source.plan.start(self.values.seed),
+            average=averaging.start(params, stats) if self.has_average else (),
         )
 
     def _mask(self, params: PyTree, stats: PyTree) -> PyTree | None:

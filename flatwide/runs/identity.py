@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from flatwide import averaging, models, objectives, optimizers, registry, sam, sparsify
 from flatwide import config as configs
-from flatwide import models, objectives, optimizers, registry, sam, sparsify
 from flatwide.runs.directory import RunDirectory
 from flatwide.runs.jax_settings import EXACT, is_double, matmul_precision
 from flatwide.runs.parts import dataset_builder, fields_for, load_dataset
@@ -43,6 +43,8 @@ def without_effect(config: Mapping[str, Any]) -> set[str]:
         fields.add("num_blocks")  # likewise the family's own
     if config["microbatch"] == config["batch_size"]:
         fields.add("microbatch")
+    if config["average_start"] == averaging.STARTS[config["weight_average"]]:
+        fields.add("average_start")
     return fields
 
 
@@ -59,6 +61,9 @@ def unread_fields(config: Mapping[str, Any]) -> set[str]:
         unread |= {"rho", "base_optimizer"}
     if configs.effective_rho(config) == 0:
         unread.add("sam_variant")
+    unread |= {name for names in averaging.FIELDS.values() for name in names}.difference(
+        averaging.FIELDS[config["weight_average"]]
+    )
     if config["sparsity"] == 0:
         unread |= {"pruner", "layer_density", "snip_batches"}
     elif config["pruner"] != "snip":

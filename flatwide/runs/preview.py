@@ -161,7 +161,8 @@ def _memory(config: Mapping[str, Any], outline: Outline, model: Model, params: P
     optimizer = optimizers.build(configs.base_optimizer(config), momentum=config["momentum"])
     state = _bytes(jax.eval_shape(optimizer.init, params))
     copies = 3 + (configs.effective_rho(config) > 0)
-    return copies * _bytes(params) + state + _bytes(stats) + kept_for_backward + outline.num_bytes
+    average = (_bytes(params) + _bytes(stats)) * (config["weight_average"] != "none")
+    return copies * _bytes(params) + state + _bytes(stats) + average + kept_for_backward + outline.num_bytes
 
 
 def _bytes(tree: PyTree) -> int:

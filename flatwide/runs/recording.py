@@ -24,6 +24,7 @@ from flatwide.training import devices
 from flatwide.training.evaluate import Evaluation, Interrupted, summarize
 from flatwide.training.loop import Taken
 from flatwide.training.state import State
+from flatwide.training.stretch import AVERAGE
 
 Evaluate = Callable[[State], Evaluation]
 
@@ -165,7 +166,7 @@ class Recording:
         }
         if finite:
             columns = ("train_loss", "train_metric", "test_loss", "test_metric", "validation_loss", "validation_metric")
-            result |= {name: last[name] for name in columns}
+            result |= {name: last[name] for name in columns} | {name: last.get(name) for name in rows.AVERAGED}
             result |= best_evaluations(evaluations, higher_is_better=objective.higher_is_better)
             directory.sync_metrics()
             checkpoints.save(directory.checkpoints, taken.step, state, extra=memory._asdict(), final=True)
@@ -217,7 +218,7 @@ class Recording:
         )
 
     def _row(self) -> dict[str, float | None]:
-        """Evaluate; the training split, the largest, only at the end."""
+        """Evaluate; the training split, the largest, only at the end, and never with the averaged weights."""
         built, taken, memory = self._built, self.taken, self._memory
         row: dict[str, float | None] = {
             "step": taken.step,
@@ -226,13 +227,19 @@ class Recording:
             "running_train_loss": memory.loss_total / memory.loss_count if memory.loss_count else None,
         }
         for name in ("train", "validation", "test"):
-            found = None
-            if taken.scores and name in taken.scores:
-                found = summarize(built.workload, taken.scores[name])
-            elif evaluate := self._evaluation(name, taken.step == built.num_steps):
-                found = evaluate(self.state)
-            row |= {f"{name}_loss": found and found.loss, f"{name}_metric": found and found.metric}
+            row |= self._scored(name)
+        for name in ("validation", "test") if built.has_average else ():
+            row |= self._scored(name, AVERAGE)
         return row
+
+    def _scored(self, name: str, average: str = "") -> dict[str, float | None]:
+        """Evaluate one split, with the averaged weights where asked."""
+        taken, found = self.taken, None
+        if taken.scores and name + average in taken.scores:
+            found = summarize(self._built.workload, taken.scores[name + average])
+        elif evaluate := self._evaluation(name, taken.step == self._built.num_steps):
+            found = evaluate(self.state.averaged() if average else self.state)
+        return {f"{name}_loss{average}": found and found.loss, f"{name}_metric{average}": found and found.metric}
 
     def _keep_snapshot(self) -> None:
         """Keep the network where one is wanted at this step; one that is kept already is that of the same steps."""

@@ -8,8 +8,14 @@ from typing import Any
 Row = dict[str, float | None]
 
 _SPLITS = ("train", "validation", "test")
-COLUMNS = ("step", "epoch", "learning_rate", "running_train_loss") + tuple(
-    f"{split}_{what}" for split in _SPLITS for what in ("loss", "metric")
+AVERAGED = tuple(f"{split}_{what}_average" for split in _SPLITS[1:] for what in ("loss", "metric"))
+COLUMNS = (
+    "step",
+    "epoch",
+    "learning_rate",
+    "running_train_loss",
+    *(f"{split}_{what}" for split in _SPLITS for what in ("loss", "metric")),
+    *AVERAGED,  # of runs that average their weights only
 )
 
 

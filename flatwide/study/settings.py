@@ -10,7 +10,14 @@ from flatwide import registry
 from flatwide.study import executors
 
 BUDGET = "num_nonzero_params"  # in an axis or a point: the sparsity is solved from it
-METRICS = ("test_metric", "test_metric_best", "validation_metric", "test_metric_at_best_validation", "test_loss")
+METRICS = (
+    "test_metric",
+    "test_metric_best",
+    "validation_metric",
+    "test_metric_at_best_validation",
+    "test_loss",
+    "test_metric_average",
+)
 Assignment = dict[str, Any]
 _VARIED = ("axes", "points", "exclude")
 _MOST_RUNS = 100_000  # a plan of so many takes a minute; more is a slip
@@ -34,12 +41,14 @@ class Settings(NamedTuple):
     """The study of a config.
 
     parts: the runs of the study are those of all of them.
-    metric: the result column that the study compares. workers: processes or jobs; None for as many as the executor can
-    run at once. study: all other fields of `config.study`, of which the executor reads its own.
+    metric: the result column that the study compares. tune: axes that base and SAM each choose for themselves.
+    workers: processes or jobs; None for as many as the executor can run at once. study: all other fields of
+    `config.study`, of which the executor reads its own.
     """
 
     parts: tuple[Part, ...]
     metric: str
+    tune: tuple[str, ...]
     executor: str
     workers: int | None
     tensorboard: bool
@@ -59,26 +68,26 @@ def read(study: Any, base: Mapping[str, Any]) -> tuple[Settings, list[str]]:
     else:
         faults = _strange("config.study", study)
     if faults:
-        return Settings(parts=(), metric="", executor="", workers=None, tensorboard=False, study={}), faults
+        return Settings(parts=(), metric="", tune=(), executor="", workers=None, tensorboard=False, study={}), faults
     faults = [
         registry.unknown("config.study field", name, configs.STUDY) for name in study if name not in configs.STUDY
     ]
     given = {name: study.get(name, field.default) for name, field in configs.STUDY.items()}
     if given["metric"] not in METRICS:
         faults.append(registry.unknown("config.study.metric", given["metric"], METRICS))
-    for name in ("workers", "address", "tensorboard"):
+    for name in ("workers", "address", "tensorboard", "tune"):
         given[name], fault = configs.check_field(f"study.{name}", given[name], configs.STUDY[name])
         faults += [fault] if fault else []
     shared = _part("", {name: given.pop(name) for name in _VARIED}, "config.study", base, faults)
     given["parts"] = _parts(given["parts"], shared, base, faults)
     if not faults:
         faults += [fault for part in given["parts"] for fault in _contradictions(part)]
-        faults += _too_many(given["parts"])
+        faults += _too_many(given["parts"]) + _untuned(given["tune"], given["parts"])
     try:
         faults += executors.find(str(given["executor"])).faults(given)
     except ValueError as error:
         faults.append(str(error))
-    named = {name: given.pop(name) for name in ("parts", "metric", "executor", "workers", "tensorboard")}
+    named = {name: given.pop(name) for name in ("parts", "metric", "tune", "executor", "workers", "tensorboard")}
     return Settings(**named, study=given), faults
 
 
@@ -202,6 +211,21 @@ def _contradictions(part: Part) -> list[str]:
         if name in coupled | set(axes):
             faults.append(f"{where}: {name} changes no result, so it cannot tell runs apart; set it once.")
     return faults
+
+
+def _untuned(tune: tuple[str, ...], parts: tuple[Part, ...]) -> list[str]:
+    """Say which fields cannot be tuned: those that do not vary, and those that are compared or paired."""
+    varied = {name for part in parts for name in (*part.axes, *(name for point in part.points for name in point))}
+    compared = {"rho", "seed", "num_epochs", "num_train_steps", "train_examples", BUDGET}
+    compared |= {name for name, field in configs.SCHEMA.items() if field.shape}
+    faults = [
+        registry.unknown("config.study.tune axis", name, varied - compared) for name in tune if name not in varied
+    ]
+    return faults + [
+        f"config.study.tune: {name} is what runs are compared or paired by; expected axes such as learning_rate."
+        for name in tune
+        if name in varied & compared
+    ]
 
 
 def _too_many(parts: tuple[Part, ...]) -> list[str]:

@@ -15,6 +15,11 @@ class State(NamedTuple):
     ascent: PyTree  # state of the SAM variant; () for the stateless ones
     mask: PyTree | None  # None without pruning
     source: PyTree = ()  # what the plan of the batches remembers, such as games that are being played
+    average: PyTree = ()  # params and stats averaged along training, as in `averaging`; () where nothing is averaged
+
+    def averaged(self) -> "State":
+        """Return the state whose network is the average, to be scored."""
+        return self._replace(params=self.average["params"], stats=self.average["stats"])
 
 
 class Values(NamedTuple):

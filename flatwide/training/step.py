@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from flatwide import optimizers, sam, streams, workloads
+from flatwide import averaging, optimizers, sam, streams, workloads
 from flatwide.training.devices import Sharding, keep_split
 from flatwide.training.state import State, Values
 from flatwide.types import Array, Batch
@@ -25,6 +25,7 @@ def make_step(
     microbatch: int | None = None,
     accumulation_steps: int = 1,
     sharding: Sharding = None,
+    average: Callable[[Array], Array] | None = None,
 ) -> Step:
     """Build the step that every workload trains with.
 
@@ -36,6 +37,7 @@ def make_step(
       one_pass: leave the ascent out (rho = 0), so that a step costs one gradient.
       microbatch, accumulation_steps: as in `sam.value_and_grad`.
       sharding: how a batch lies on the devices; it decides who does the work, and no result.
+      average: steps taken -> the rate at which the average of the weights follows them; None keeps none.
     Returns: step(values, state, batch) -> (state, metrics), with metrics of the clean pass: `loss`, and the
       `learning_rate` used.
     Cost: two gradients (one if `one_pass`).
@@ -75,6 +77,8 @@ def make_step(
             mask=state.mask,
             source=state.source,
         )
+        if average is not None:
+            new = new._replace(average=averaging.update(state.average, params, stats, average(new.step)))
         return new, {"loss": loss, "learning_rate": learning_rate}
 
     return step

@@ -23,6 +23,7 @@ from flatwide.training.step import Step
 from flatwide.types import Array, Batch
 from flatwide.workloads import Scores, Workload
 
+AVERAGE = "_average"  # behind the name of a split whose scores are those of the averaged weights
 _MOST_EPOCHS = 64  # of one call
 _MOST_BYTES = 2**25  # that the scores of one call may take
 
@@ -57,7 +58,7 @@ class Reports(NamedTuple):
     """What the epochs of a call report, an epoch a row.
 
     losses: of the clean pass, by step; learning_rates: that the last step of each epoch used; scores: of each split at
-    the end of each epoch.
+    the end of each epoch, and under its name with `AVERAGE` those of the averaged weights, where there are any.
     """
 
     losses: Array
@@ -262,7 +263,12 @@ def _run_epochs(fixed: _Fixed, values: Values, state: State, arrays: _Arrays, st
     first = state.step // plan.steps_per_epoch
 
     def score(state: State) -> dict[str, Scores]:
-        return {name: scorer(workload, state, arrays.splits[name]) for name, scorer in scorers}
+        networks = {"": state} | ({AVERAGE: state.averaged()} if state.average else {})
+        return {
+            name + suffix: scorer(workload, network, arrays.splits[name])
+            for suffix, network in networks.items()
+            for name, scorer in scorers
+        }
 
     def unfinished(carry):
         state, _, last = carry

@@ -1,6 +1,7 @@
 """The files beside a work directory's report, whatever state its runs are in."""
 
 import html
+import itertools
 import json
 import os
 import shutil
@@ -224,3 +225,14 @@ def test_a_report_without_addresses_for_the_renderer_says_so(workdir, tmp_path):
     assert "The numbers of this figure" in page
     figures = tmp_path / "w" / "figures"
     assert {path.suffix for path in figures.glob("*.*")} == {".csv"}
+
+
+def test_a_report_remembers_what_each_arm_chose_for_itself(tmp_path, make):
+    for rate, rho, seed in itertools.product((0.05, 0.1), (0.0, 0.1), (0, 1)):
+        make(tmp_path, 4, rho, seed, learning_rate=rate)
+    report.write(tmp_path, tune=("learning_rate",), formats=())
+    assert json.loads((tmp_path / "report.json").read_text())["tune"] == ["learning_rate"]
+    again = report.write(tmp_path, formats=()).read_text()
+    assert "A fair fight: each arm at settings of its own" in again
+    assert "each choose their own learning_rate" in again
+    assert "\ntuned," in (tmp_path / "summary.csv").read_text()

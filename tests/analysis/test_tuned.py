@@ -1,0 +1,206 @@
+"""A fair fight: both arms at settings of their own, against an enumeration by hand and made-up studies."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from flatwide import config as configs
+from flatwide.analysis import answer, selection, summary, tuned
+from flatwide.study import settings
+
+RATES, RHOS, SEEDS, SIZES = (0.01, 0.1, 1.0), (0.0, 0.1, 0.2), range(5), (100, 1000)
+
+
+def accuracy(noise, size, rate, rho, seed, epochs, average):
+    """Make the base best at the rate 0.01 and SAM at 0.1; twice the epochs and an average are worth a little."""
+    best = 0.8 - 0.05 * (rate != 0.01) if rho == 0 else 0.82 - 0.3 * (rate != 0.1)
+    return best + 0.01 * (epochs == 20) + 0.005 * average + 0.002 * noise[size, rate, rho, seed, epochs]
+
+
+def study(*, average=True, seed=0):
+    generator = np.random.default_rng(seed)
+    cells = list(itertools.product(SIZES, RATES, RHOS, SEEDS, (10, 20)))
+    noise = dict(zip(cells, generator.normal(size=len(cells)), strict=True))
+    rows = []
+    for size, rate, rho, number, epochs in cells:
+        if rho > 0 and epochs == 20:
+            continue
+        row = {
+            "num_params": size,
+            "learning_rate": rate,
+            "rho": rho,
+            "seed": number,
+            "num_epochs": epochs,
+            "test_metric": accuracy(noise, size, rate, rho, number, epochs, False),
+            "status": "finished",
+            "optimizer": "sam",
+            "base_optimizer": "sgd",
+            "higher_is_better": True,
+            "metric_name": "accuracy",
+            "model": "MLP",
+            "dataset": "digits",
+        }
+        if average:
+            row["test_metric_average"] = accuracy(noise, size, rate, rho, number, epochs, True)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def by_hand(runs, size, *, sam_rates, epochs=10, column="test_metric"):
+    """Score each seed where the others choose, written out; `sam_rates`: the base's rate -> those that SAM may have."""
+    scores = []
+    at_size = runs[runs.num_params == size]
+    for seed in SEEDS:
+        others, own = at_size[at_size.seed != seed], at_size[at_size.seed == seed]
+
+        def best(rows, column):
+            return rows.groupby(["rho", "learning_rate"])[column].mean().idxmax()
+
+        base = best(others[(others.rho == 0) & (others.num_epochs == epochs)], column)
+        rates = sam_rates(base[1])
+        sam = best(others[(others.rho > 0) & others.learning_rate.isin(rates)], "test_metric")
+
+        cells = own.set_index(["rho", "learning_rate", "num_epochs"])
+        scores.append(cells.loc[(*sam, 10), "test_metric"] - cells.loc[(*base, epochs), column])
+    return np.array(scores)
+
+
+def gains(runs, **options):
+    found = tuned.tuned_gain(runs, tune=["learning_rate"], **options)
+    return {(row["comparison"], row["num_params"]): row for row in found.to_dict("records")}
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_each_seed_is_scored_where_the_others_choose(size):
+    runs = study()
+    found = gains(runs)
+    same = {"sam_rates": lambda rate: [rate]}
+    own = {"sam_rates": lambda rate: RATES}
+    for name, scores in {
+        tuned.SAME: by_hand(runs, size, **same),
+        tuned.TUNED: by_hand(runs, size, **own),
+        tuned.TWICE: by_hand(runs, size, **own, epochs=20),
+        tuned.AVERAGED: by_hand(runs, size, **own, column="test_metric_average"),
+    }.items():
+        assert found[name, size]["tuned_gain"] == pytest.approx(scores.mean())
+        assert found[name, size]["tuned_low"] < scores.mean() < found[name, size]["tuned_high"]
+    assert found[tuned.SAME, size]["tuned_gain"] < -0.2 < 0.01 < found[tuned.TUNED, size]["tuned_gain"]
+    assert found[tuned.TUNED, size]["base_choice"] == "learning_rate=0.01"
+    assert found[tuned.TUNED, size]["sam_choice"].endswith("learning_rate=0.1")
+    assert (found[tuned.TUNED, size]["num_base_cells"], found[tuned.TUNED, size]["num_sam_cells"]) == (3, 6)
+
+
+def test_a_choice_at_the_end_of_its_grid_is_named():
+    found = gains(study())[tuned.TUNED, 1000]
+    assert found["base_at_edge"] == "learning_rate"  # 0.01 is the least
+    assert "learning_rate" not in found["sam_at_edge"]  # 0.1 is in the middle
+    assert "A choice is at the end of its grid (tuned; twice as long;" in answer.answer(study(), tune=["learning_rate"])
+    runs = study()
+    lowest = runs[runs.learning_rate == 0.01].assign(learning_rate=0.001, test_metric=np.nan, status="diverged")
+    lowest["test_metric_average"] = np.nan
+    assert gains(pd.concat([runs, lowest]))[tuned.TUNED, 1000]["base_at_edge"] == ""
+
+
+def test_comparisons_are_those_that_have_runs():
+    assert {name for name, _ in gains(study())} == set(tuned._ARMS)
+    short = study(average=False)
+    assert {name for name, _ in gains(short[short.num_epochs == 10])} == {tuned.SAME, tuned.TUNED}
+
+
+def test_interval_has_the_critical_value_of_both_arms():
+    runs = study()
+    row = gains(runs)[tuned.TUNED, 1000]
+    (one,) = [one for one in tuned.comparisons(runs, tune=["learning_rate"], width="num_params",
+              metric="test_metric", choose_by=None) if one.name == tuned.TUNED]  # fmt: skip
+    ratio = tuned.variance_ratio(one.pairs)
+    limit = selection.critical_value(5, 6, num_base=3, ratio=ratio)
+    assert row["tuned_high"] - row["tuned_gain"] == pytest.approx(limit * row["tuned_standard_error"])
+    assert 0.3 < ratio < 3  # both arms have the same noise
+
+
+def test_a_cell_with_a_diverged_seed_is_never_chosen():
+    runs = study()
+    lost = (runs.rho == 0) & (runs.learning_rate == 0.01) & (runs.seed == 3) & (runs.num_params == 1000)
+    runs.loc[lost, ["test_metric", "test_metric_average"]] = np.nan
+    runs.loc[lost, "status"] = "diverged"
+    found = gains(runs)
+    assert found[tuned.TUNED, 1000]["base_choice"] != "learning_rate=0.01"
+    assert found[tuned.TUNED, 1000]["num_base_cells"] == 2
+    assert found[tuned.TUNED, 100]["base_choice"] == "learning_rate=0.01"
+
+
+def test_lower_is_better():
+    runs = study()
+    for name in ("test_metric", "test_metric_average"):
+        runs[name] = 1 - runs[name]
+    runs["higher_is_better"], runs["metric_name"] = False, "error"
+    expected, found = gains(study()), gains(runs)
+    for key, row in expected.items():
+        assert found[key]["tuned_gain"] == pytest.approx(row["tuned_gain"])
+
+
+def test_chosen_by_validation():
+    runs = study(average=False)
+    runs["validation_metric"] = -abs(np.log10(runs.learning_rate) - 0.0)  # best at the rate 1, whatever the test says
+    found = gains(runs)
+    assert found[tuned.TUNED, 100]["base_choice"] == "learning_rate=1"
+
+
+def test_columns_that_are_not_there_are_named():
+    with pytest.raises(ValueError, match=r"learning_rat.*Did you mean 'learning_rate'"):
+        tuned.tuned_gain(study(), tune=["learning_rat"])
+
+
+@pytest.mark.parametrize(("num_base", "num_sam", "ratio"), [(3, 6, 1.0), (4, 4, 3.0)])
+def test_intervals_cover_where_all_is_luck(num_base, num_sam, ratio):
+    generator = np.random.default_rng(0)
+    num_seeds, covered, plain = 5, [], []
+    for _ in range(300):
+        pairs = []
+        for size in SIZES:
+            arms = []
+            for count, scale in ((num_base, np.sqrt(ratio)), (num_sam, 1.0)):
+                values = scale * generator.normal(size=(num_seeds, count))
+                cells = tuple({"rho": float(cell)} for cell in range(count))
+                arms.append(tuned.Arm(cells, tuple(range(num_seeds)), values, values))
+            pairs.append(tuned.Pair(size, size, *arms, 1))
+        for gain in tuned.compare_all(pairs):
+            covered.append(gain.low <= 0 <= gain.high)
+            plain.append(abs(gain.gain) <= 2.776 * gain.scores.std(ddof=1) / np.sqrt(num_seeds))
+    assert 0.925 < np.mean(covered) < 0.985  # 600 intervals, though those of two widths share a ratio
+    assert np.mean(plain) < np.mean(covered)
+
+
+def test_answer_and_summary_say_it():
+    runs = study()
+    text = answer.answer(runs, tune=["learning_rate"])
+    fair, *rest = text.split("\n\n")
+    assert fair.startswith("Where SAM and SGD each choose their own learning_rate, by the other seeds, the gain of SAM")
+    row = gains(runs)[tuned.TUNED, 1000]
+    assert f"{100 * row['tuned_gain']:+.2f} points" in fair
+    assert "over SGD for twice as long" in fair
+    assert "With the learning_rate that SGD chooses for both, it is -2" in fair
+    assert rest == answer.answer(runs).split("\n\n")
+    found = summary.summary(runs, tune=["learning_rate"])
+    rows = found[found["row"] == "tuned"]
+    assert len(rows) == len(tuned.tuned_gain(runs, tune=["learning_rate"])) == 12
+    plain = summary.summary(runs)
+    others = found[found["row"] != "tuned"][list(plain.columns)].reset_index(drop=True)
+    pd.testing.assert_frame_equal(others, plain, check_dtype=False)
+
+
+@pytest.mark.parametrize(
+    ("tune", "message"),
+    [
+        (("learning_rat",), "config.study.tune axis='learning_rat' is not known. Did you mean 'learning_rate'"),
+        (("rho",), "config.study.tune: rho is what runs are compared or paired by"),
+        (("num_neurons",), "num_neurons is what runs are compared"),
+    ],
+)
+def test_what_cannot_be_tuned_is_refused(tune, message):
+    axes = {"learning_rate": (0.1, 0.2), "rho": (0.0, 0.1), "num_neurons": ((8,), (16,))}
+    _, faults = settings.read({"axes": axes, "tune": tune}, configs.plain(configs.default()))
+    assert len(faults) == 1
+    assert message in faults[0]

@@ -1,16 +1,18 @@
-# make setup | demo | test | test-all | mutants | lint | docs
+# make setup | demo | test | test-all | mutants | soak | lint | docs
 #
 # PYTHON (3.11 or newer) makes the environment in VENV; everything then runs in it. Nothing else need be installed.
 
 PYTHON ?= python3
 VENV ?= .venv
 WORKERS ?= 2
+SECONDS ?= 600
+SEED ?= 0
 BIN := $(VENV)/bin
 # Errors only: pip warns about things that a reader of this output cannot change.
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := setup
-.PHONY: setup setup-run demo test test-all mutants lint docs
+.PHONY: setup setup-run demo test test-all mutants soak lint docs
 
 setup: $(VENV)/installed-dev
 setup-run: $(VENV)/installed-run
@@ -45,6 +47,10 @@ test-all: lint
 # Breaks copies of the package in one place at a time, and lists the breaks that no test notices.
 mutants: setup
 	$(BIN)/python tests/mutants --workers $(WORKERS)
+
+# Kills commands and damages their files at random, and compares what they leave with an undisturbed run.
+soak: setup
+	$(BIN)/python tests/soak --seconds $(SECONDS) --seed $(SEED)
 
 lint: setup
 	$(BIN)/ruff check

@@ -35,10 +35,7 @@ def main(arguments: list[str]) -> int:
     """Run the command and give its exit code; bad input is printed, one line a fault, without a traceback."""
     try:
         if arguments[:1] == ["report"]:
-            from flatwide.report import command
-
-            print(command.report(arguments[1:]))
-            return DONE
+            return _write_report(arguments[1:])
         if arguments[:1] == ["measure"]:
             return _measure(arguments[1:])
         flags, assignments, faults = _flags(arguments)
@@ -76,6 +73,9 @@ def main(arguments: list[str]) -> int:
         return BAD_INPUT
     except BrokenPipeError:
         raise
+    except MemoryError:
+        print("out of memory: make the data or the network smaller.", file=sys.stderr)
+        return FAILED
     except OSError as error:
         print(_problem(error), file=sys.stderr)
         return FAILED
@@ -89,6 +89,19 @@ def _problem(error: OSError) -> str:
     if disk.is_full(error):
         return disk.full_text(error, "the work directory")
     return str(error) if isinstance(error, disk.RemovedError) else f"{type(error).__name__}: {error}"
+
+
+def _write_report(arguments: list[str]) -> int:
+    """Write the report of a work directory or a table; images that cannot be drawn are a failure, the page is there."""
+    from flatwide.figures.rendering import RenderingError
+    from flatwide.report import command
+
+    try:
+        print(command.report(arguments))
+    except RenderingError as error:
+        print(error, file=sys.stderr)
+        return FAILED
+    return DONE
 
 
 def _preview(config: Mapping[str, Any], workdir: str) -> int:
@@ -112,9 +125,9 @@ def _run(config: Mapping[str, Any], workdir: str, *, keep: Callable[[], Any]) ->
       keep: writes this command into the work directory.
     """
     from flatwide import runner
-    from flatwide.figures import curves, save
+    from flatwide.figures import curves, rendering, save
     from flatwide.measurements.measuring import MeasurementError
-    from flatwide.runs import driver
+    from flatwide.runs import driver, memory
     from flatwide.runs.identity import locate
     from flatwide.runs.table import write_results
 
@@ -128,6 +141,11 @@ def _run(config: Mapping[str, Any], workdir: str, *, keep: Callable[[], Any]) ->
         return 128 + received[0]
     except MeasurementError as error:
         problem = str(error)
+    except Exception as error:
+        if not memory.is_exhausted(error):
+            raise
+        print(memory.explain(error, config), file=sys.stderr)
+        return FAILED
     write_results(workdir)
     directory, _ = locate(config, workdir)
     result = directory.read_result() or {}
@@ -137,7 +155,11 @@ def _run(config: Mapping[str, Any], workdir: str, *, keep: Callable[[], Any]) ->
         print(f"warning: no curves: {error}", file=sys.stderr)
         rows = []
     if rows:
-        save.save(curves.training_curves(rows, metric_name=result["metric_name"]), directory.path / "curves", data=rows)
+        chart = curves.training_curves(rows, metric_name=result["metric_name"])
+        try:
+            save.save(chart, directory.path / "curves", data=rows)
+        except rendering.RenderingError as error:
+            print(f"warning: no curves.svg: {error}", file=sys.stderr)
     print(_summary(result))
     if problem:
         print(problem, file=sys.stderr)
@@ -180,7 +202,7 @@ def _check_study(values: Mapping[str, Any], faults: list[str]) -> None:
     """Add the faults of a study to those of its flags, so that all are seen at once."""
     from flatwide.study import plan
 
-    if faults:
+    if faults or not isinstance(values["study"], Mapping):
         try:
             plan.expand(values)
         except configs.ConfigError as error:
@@ -247,10 +269,12 @@ def _check_workdir(workdir: str) -> None:
     try:
         os.makedirs(workdir, exist_ok=True)
         usable = os.access(workdir, os.W_OK)
-    except OSError:
+    except (OSError, ValueError, RecursionError):
         usable = False
     if not usable:
-        raise configs.ConfigError([f"--workdir={workdir}: expected a folder that can be made and written to."])
+        raise configs.ConfigError(
+            [f"--workdir={registry.shown(workdir)}: expected a folder that can be made and written to."]
+        )
 
 
 def _summary(result: Mapping[str, Any]) -> str:
@@ -312,7 +336,7 @@ def _assignments(arguments: list[str]) -> tuple[list[tuple[str, str]], list[str]
                 text = waiting.pop(0) if waiting and not waiting[0].startswith("--") else "true"
             assignments.append((name.removeprefix("config."), text))
         else:
-            faults.append(f"{flag!r} is not a flag of this command; usage: {_USAGE}")
+            faults.append(f"{registry.shown(flag)} is not a flag of this command; usage: {_USAGE}")
     return assignments, faults
 
 

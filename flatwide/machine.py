@@ -67,3 +67,15 @@ def model_name() -> str:
 def has_gpu() -> bool:
     """Tell whether JAX, which must not start for this, would find an NVIDIA GPU."""
     return Path("/dev/nvidia0").exists() and os.environ.get("JAX_PLATFORMS", "") != "cpu"
+
+
+def memory() -> int:
+    """Return the bytes of memory of this machine, or of the control group that this process is in where it has less."""
+    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            text = Path(path).read_text().strip()
+        except OSError:
+            continue
+        found += [int(text)] if text.isdecimal() else []
+    return min(found)

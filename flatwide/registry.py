@@ -15,14 +15,26 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 _OWN = "flatwide_own_file_"
+_MOST_SHOWN = 200  # characters of a value in a message
 
 
-def unknown(what: str, name: str, known: Iterable[str]) -> str:
-    """Say that a name is not known, with the nearest one and all known ones."""
-    known = sorted(set(known))
-    nearest = difflib.get_close_matches(name.lower(), [entry.lower() for entry in known], n=1, cutoff=0.5)
+def unknown(what: str, name: object, known: Iterable[object]) -> str:
+    """Say that a name is not known, with the nearest one and all known ones; a name may be of any type."""
+    known = sorted(set(map(str, known)))
+    # Longer texts are no slip of a name, and comparing them takes time.
+    asked = name.lower() if isinstance(name, str) and len(name) <= 200 else ""
+    nearest = difflib.get_close_matches(asked, [entry.lower() for entry in known], n=1, cutoff=0.5)
     hint = f" Did you mean {next(k for k in known if k.lower() == nearest[0])!r}?" if nearest else ""
-    return f"{what}={name!r} is not known.{hint} Known: {', '.join(known)}."
+    return f"{what}={shown(name)} is not known.{hint} Known: {', '.join(known)}."
+
+
+def shown(value: object) -> str:
+    """Write a value as Python does, in one line and shortened where it is long, for a message."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception as error:  # an integer of thousands of digits, or an object of the user's own
+        return f"a {type(value).__name__} that cannot be written ({type(error).__name__})"
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}... ({len(text):,} characters)"
 
 
 def is_own_file(name: str) -> bool:

@@ -4,9 +4,10 @@ import json
 import subprocess
 import sys
 
+import jax
 import pytest
 
-from flatwide import cli
+from flatwide import cli, runner
 from flatwide.runs import commands
 
 
@@ -64,6 +65,10 @@ def test_a_diverged_run_exits_with_zero_and_one_clear_line(capsys, tmp_path, con
         (["--config.warmup_steps=100000"], "config.warmup_steps=100000: expected fewer than the 2760 steps"),
         (["--config.dataset=mnist", "--config.data_dir=/nowhere"], "there is no such folder"),
         (["--config.train_examples=100000"], "train_examples"),
+        (
+            ["--config.pruner=snip", "--config.sparsity=0.5", "--config.snip_batches=1000000"],
+            "config.snip_batches=1000000: expected at most the 46 batches of an epoch",
+        ),
         (["--config.sam_variant=layerwise"], "layer_scales"),
         (["--config.sam_variant=layerwise", "--config.layer_scales=nothing=1"], "pattern 'nothing' decides no leaf"),
     ],
@@ -75,6 +80,35 @@ def test_bad_input_exits_with_two(capsys, tmp_path, config, arguments, message):
     assert "Traceback" not in errors
     assert out == ""
     assert not list(tmp_path.glob("runs/*")) + list(tmp_path.glob("commands/*"))
+
+
+def test_a_network_that_no_memory_holds_exits_with_one_line(capsys, tmp_path, config):
+    code, out, errors = command(capsys, f"--workdir={tmp_path}", config, "--config.num_neurons=(4_000_000_000,)")
+    assert (code, out) == (1, "")
+    assert errors.startswith("out of memory: the network and its optimizer take 3,")
+    assert errors.endswith("make config.num_neurons=(4000000000,) or config.batch_size=32 smaller.\n")
+    assert errors.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_memory_that_runs_out_later_is_told_in_one_line(capsys, tmp_path, config, monkeypatch):
+    def exhausted(*args, **options):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 256 bytes.")
+
+    monkeypatch.setattr(runner, "run", exhausted)
+    code, _, errors = command(capsys, f"--workdir={tmp_path}", config)
+    assert code == 1
+    assert errors == (
+        "out of memory (RESOURCE_EXHAUSTED: Out of memory allocating 256 bytes.); make config.num_neurons=(128,) or "
+        "config.batch_size=32 smaller.\n"
+    )
+
+
+def test_a_study_that_is_none_exits_with_two(capsys, tmp_path):
+    (tmp_path / "study.py").write_text("def get_config():\n    return {'study': 5}")
+    code, _, errors = command(capsys, f"--workdir={tmp_path}/w", f"--config={tmp_path}/study.py")
+    assert code == 2
+    assert errors == "config.study=5: expected fields such as axes.\n"
 
 
 def test_every_fault_comes_at_once(capsys, tmp_path, config):

@@ -56,11 +56,21 @@ def identity_of(**fields):
             "which does not read it; set config.sam_variant='layerwise'",
         ),
         ({"sed": 1}, "config field='sed' is not known. Did you mean 'seed'?"),
+        ({1: 2}, "config field=1 is not known. Known: accumulation_steps"),
+        ({"threads": 100_000}, "config.threads=100000: expected an integer in [1, 1024] or None."),
+        ({"num_neurons": np.zeros((2, 2), int)}, "config.num_neurons=([0, 0], [0, 0]): expected integers >= 1."),
+        ({"seed": np.arange(2)}, "config.seed=[0, 1]: expected an integer in [0, 2^32)."),
+        ({"rho": 10**400}, "expected a number >= 0"),
+        ({"num_neurons": (2**63,)}, "expected integers >= 1. No integer of a config is 2^32 or more."),
+        ({"seed": 16**5000}, "config.seed=a int that cannot be written (ValueError): expected an integer"),
+        ({"dataset": "x" * 5000}, "(5,002 characters) is not known. Known: "),
         ({"model": "nowhere.py:mine"}, "nowhere.py'; give a path to a Python file that exists."),
     ],
 )
 def test_a_fault_names_value_expectation_and_mend(fields, message):
-    (fault,) = faults_of(**fields)
+    with pytest.raises(configs.ConfigError) as error:
+        configs.resolve(fields)
+    (fault,) = error.value.faults
     assert message in fault
 
 
@@ -97,6 +107,21 @@ def test_a_flag_has_the_type_of_its_field(name, text, value):
     values, faults = configs.override({}, [(name, text)])
     assert (values, faults) == ({name: value}, [])
     assert type(values[name]) is type(value)
+
+
+@pytest.mark.parametrize("text", ["-" * 6000, "(" * 3000, "{[]: 1}", "\0", "9" * 5000])
+def test_a_flag_that_no_parser_takes_is_a_fault(text):
+    _, (fault,) = configs.override({}, [("num_neurons", text)])
+    assert fault.startswith("config.num_neurons=")
+    assert fault.endswith(": expected integers >= 1.")
+    assert len(fault) < 300
+    values, faults = configs.override({}, [("study.axes.num_neurons", text)])
+    assert (values, faults) == ({"study": {"axes": {"num_neurons": text}}}, [])
+
+
+def test_an_array_is_the_numbers_that_it_holds():
+    assert configs.resolve({"num_neurons": np.array([4, 4])})["num_neurons"] == (4, 4)
+    assert configs.resolve({"num_neurons": np.array([4])})["num_neurons"] == (4,)
 
 
 @pytest.mark.parametrize(("name", "text"), [("seed", "1.5"), ("seed", "1e3"), ("rho", "abc"), ("nesterov", "maybe")])
@@ -284,3 +309,9 @@ def test_an_argument_reaches_the_config_file(tmp_path):
     path.write_text("def get_config(seed='0'):\n    return {'seed': int(seed)}")
     assert configs.load_file(f"{path}:7") == {"seed": 7}
     assert configs.load_file(str(path)) == {"seed": 0}
+
+
+def test_an_unknown_argument_of_a_config_file_lists_the_known_ones(root):
+    message = r"cifar10_vit_width.py:mnist: variant of this config='mnist' is not known. Known: cifar10, digits\."
+    with pytest.raises(configs.ConfigError, match=message):
+        configs.load_file(f"{root}/configs/studies/cifar10_vit_width.py:mnist")

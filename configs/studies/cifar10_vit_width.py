@@ -8,7 +8,7 @@ Axes:    the paper's six widths, SGD and SAM at its five radii, 3 seeds: 108 run
 Source:  paper, tables 2 and 3, figures 5e and 16; augmentation from the authors' code. The sizes for digits are ours.
 """
 
-from flatwide.config import default
+from flatwide.config import default, variant
 
 _SIZES = {
     "cifar10": {"patch_size": 4, "batch_size": 128, "num_epochs": 200},
@@ -21,7 +21,7 @@ def get_config(dataset: str = "cifar10"):
     config = default()
     config.model = "ViT"
     config.dataset = dataset
-    config.update(_SIZES[dataset])
+    config.update(variant(_SIZES, dataset))
 
     config.optimizer = "sam"
     config.momentum = 0.9

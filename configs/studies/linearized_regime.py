@@ -10,7 +10,7 @@ Source:  paper, figure 19, after Chizat et al. (2019): VGG-11, squared loss, the
          length and batch size are not stated: ours.
 """
 
-from flatwide.config import default
+from flatwide.config import default, variant
 
 _WORKLOADS = {
     "cifar10": {"model": "VGG11", "batch_size": 128, "num_epochs": 100, "learning_rate": 0.002, "momentum": 0.9},
@@ -29,7 +29,7 @@ def get_config(dataset: str = "cifar10"):
     config = default()
     config.dataset = dataset
     config.loss = "squared"
-    config.update(_WORKLOADS[dataset])
+    config.update(variant(_WORKLOADS, dataset))
 
     config.optimizer = "sam"
     config.weight_decay = 0.0

@@ -8,35 +8,39 @@ Variant: configs/studies/molpcba_width.py:made_molecules, nothing to download: r
 Source:  paper, tables 2 and 3, figure 1; the network from Flax's ogbg-molpcba example.
 """
 
-from flatwide.config import default
+from flatwide.config import default, variant
+
+_SIZES = {
+    "ogbg_molpcba": {
+        "learning_rate": 1e-3,
+        "batch_size": 256,
+        "num_train_steps": 100_000,
+        "eval_every_steps": 1000,
+    },
+    "made_molecules": {
+        "learning_rate": 3e-3,
+        "batch_size": 128,
+        "num_train_steps": 320,
+        "eval_every_steps": 80,
+    },
+}
+_AXES = {
+    "ogbg_molpcba": {"hidden_size": (128, 256, 512), "rho": (0.0, 0.01, 0.02, 0.05, 0.1, 0.2), "seed": (0, 1, 2)},
+    "made_molecules": {"hidden_size": (4, 16, 64), "rho": (0.0, 0.02, 0.1, 0.3), "seed": (0, 1, 2)},
+}
 
 
-def get_config(dataset="ogbg_molpcba"):
+def get_config(dataset: str = "ogbg_molpcba"):
     config = default()
     config.model = "GCN"
     config.dataset = dataset
     config.loss = "binary_cross_entropy"
+    config.update(variant(_SIZES, dataset))
 
     config.optimizer = "sam"
     config.base_optimizer = "adam"
     config.adam_betas = (0.9, 0.999)
-    config.learning_rate = 1e-3
     config.lr_scheduler = "constant"
 
-    config.batch_size = 256
-    config.num_train_steps = 100_000
-    config.eval_every_steps = 1000
-
-    config.study.axes = {
-        "hidden_size": (128, 256, 512),
-        "rho": (0.0, 0.01, 0.02, 0.05, 0.1, 0.2),
-        "seed": (0, 1, 2),
-    }
-    if dataset == "made_molecules":
-        config.learning_rate = 3e-3
-        config.batch_size = 128
-        config.num_train_steps = 320
-        config.eval_every_steps = 80
-        config.study.axes["hidden_size"] = (4, 16, 64)
-        config.study.axes["rho"] = (0.0, 0.02, 0.1, 0.3)
+    config.study.axes = _AXES[dataset]
     return config

@@ -9,7 +9,7 @@ Source:  paper, tables 2 and 3, figures 4 and 11. Ours: all radii at every width
          thousand texts teach nothing within a few epochs.
 """
 
-from flatwide.config import default
+from flatwide.config import default, variant
 
 _SIZES = {
     "sst2": {"learning_rate": 0.1, "num_epochs": 30, "dropout": None, "max_length": None},
@@ -34,7 +34,7 @@ def get_config(dataset: str = "sst2"):
     config.model = "LSTM"
     config.dataset = dataset
     config.min_word_count = 3
-    config.update(_SIZES[dataset])
+    config.update(variant(_SIZES, dataset))
 
     config.optimizer = "sam"
     config.momentum = 0.8

@@ -11,7 +11,7 @@ Source:  paper, theorem 6.6 and figure 6c: 100 epochs at 5e-4 for the factorizat
          loss is their mean. Ours too: the batch sizes, the radii, and the rates of the networks.
 """
 
-from flatwide.config import default
+from flatwide.config import default, variant
 
 _WORKLOADS = {
     "matrix_factorization": {
@@ -40,7 +40,7 @@ _RADII = {
 def get_config(dataset: str = "matrix_factorization"):
     config = default()
     config.dataset = dataset
-    config.update(_WORKLOADS[dataset])
+    config.update(variant(_WORKLOADS, dataset))
 
     config.optimizer = "sam"
     config.momentum = 0.0

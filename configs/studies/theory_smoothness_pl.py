@@ -9,7 +9,7 @@ Source:  paper, equations 7 and 8 and figure 21. The optimizer of its path, its 
          took are not stated; these are full gradients over 1,000 training examples.
 """
 
-from flatwide.config import default
+from flatwide.config import default, variant
 
 _WORKLOADS = {
     "cifar10": {
@@ -38,7 +38,7 @@ _WIDTHS = {
 def get_config(dataset: str = "cifar10"):
     config = default()
     config.dataset = dataset
-    config.update(_WORKLOADS[dataset])
+    config.update(variant(_WORKLOADS, dataset))
 
     config.optimizer = "sam"
     config.learning_rate = 0.1

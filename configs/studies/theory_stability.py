@@ -10,7 +10,7 @@ Source:  paper, theorem 6.3 and figure 6a, b: squared loss, learning rate 0.1 th
          the batch of 128, 100 epochs, and the loss as a sum over the ten outputs; none of them is stated.
 """
 
-from flatwide.config import default
+from flatwide.config import default, variant
 
 _SIZES = {
     "mnist": {"num_neurons": (3000, 1000), "batch_size": 128},
@@ -23,7 +23,7 @@ def get_config(dataset: str = "mnist"):
     config.model = "MLP"
     config.dataset = dataset
     config.loss = "squared"
-    config.update(_SIZES[dataset])
+    config.update(variant(_SIZES, dataset))
 
     config.optimizer = "sam"
     config.momentum = 0.0

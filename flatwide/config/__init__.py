@@ -4,10 +4,10 @@ JAX is not imported here: faults are found, and the number of threads is set, be
 """
 
 from flatwide.config.checks import check_field, resolve, resolve_fields
-from flatwide.config.files import load_file, override, read_text
+from flatwide.config.files import load_file, override, read_text, variant
 from flatwide.config.own import MAY_BE_OWN
 from flatwide.config.run_identity import base_optimizer, digest, effective_rho, identity
-from flatwide.config.schema import SCHEMA, STUDY, ConfigError, default, field_like, plain
+from flatwide.config.schema import SCHEMA, STUDY, ConfigError, default, field_like, literal, one_line, plain
 
 __all__ = [
     "MAY_BE_OWN",
@@ -21,10 +21,13 @@ __all__ = [
     "effective_rho",
     "field_like",
     "identity",
+    "literal",
     "load_file",
+    "one_line",
     "override",
     "plain",
     "read_text",
     "resolve",
     "resolve_fields",
+    "variant",
 ]

@@ -10,6 +10,7 @@ import ml_collections
 from flatwide import catalogue, registry
 from flatwide.config.own import MAY_BE_OWN, own_defaults, own_fields
 from flatwide.config.schema import SCALARS, SCHEMA, ConfigError, Field, describe, field_like, one_line, plain
+from flatwide.registry import shown
 
 _WITHOUT_EXAMPLES = {
     "validation_fraction": "hold out",
@@ -43,7 +44,9 @@ def resolve_fields(values: Mapping[str, Any]) -> dict[str, Any]:
         config[name], fault = check_field(name, value, SCHEMA.get(name) or field_like(value))
         if fault:
             wrong[name] = fault
-    faults = [*wrong.values(), *_unknown_names(config), *_contradictions(config, wrong.keys())]
+    # What is wrong by itself, and may be of any type, stays out of the comparisons of fields.
+    compared = config | {name: field.default for name, field in SCHEMA.items() if name in wrong}
+    faults = [*wrong.values(), *_unknown_names(config), *_contradictions(compared, wrong.keys())]
     faults += [] if "measurements" in wrong else catalogue.faults("config.measurements", config["measurements"])
     if faults:
         raise ConfigError(faults)
@@ -52,7 +55,9 @@ def resolve_fields(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def check_field(name: str, value: Any, field: Field) -> tuple[Any, str | None]:
     """Put one value into its canonical form, and say what is wrong with it, or None."""
-    value = None if name in _DERIVED_BY_MINUS_ONE and value == -1 else _canonical(value, field)
+    value = _canonical(value, field)
+    if name in _DERIVED_BY_MINUS_ONE and type(value) is int and value == -1:
+        value = None
     return value, _fault(name, value, field)
 
 
@@ -61,27 +66,37 @@ def _canonical(value: Any, field: Field) -> Any:
     scalar = SCALARS[field.kind]
 
     def convert(entry):
-        entry = entry.item() if hasattr(entry, "item") else entry  # a NumPy scalar
+        entry = _plain_number(entry)
         if scalar is float and isinstance(entry, int) and not isinstance(entry, bool):
-            return float(entry)
+            return float(entry) if abs(entry) < 2**1023 else math.inf  # no float: the check says so
         return entry
 
     if field.kind in ("ints", "floats", "strs"):
+        value = _plain_number(value)
         if isinstance(value, list | tuple):
             return tuple(convert(entry) for entry in value)
         return value if value is None else (convert(value),)
     return convert(value)
 
 
+def _plain_number(value: Any) -> Any:
+    """Turn NumPy's scalars and arrays into Python's; an array of one number is that number."""
+    if not (hasattr(value, "item") and hasattr(value, "tolist")):
+        return value
+    return value.item() if value.size == 1 else value.tolist()
+
+
 def _fault(name: str, value: Any, field: Field) -> str | None:
     """Say what is wrong with one value, or None."""
-    wrong = f"config.{name}={value!r}: expected {describe(field)}."
+    wrong = f"config.{name}={shown(value)}: expected {describe(field)}."
     if value is None:
         return None if field.optional else wrong
     scalar = SCALARS[field.kind]
     entries = value if field.kind in ("ints", "floats", "strs") else (value,)
     if any(type(entry) is not scalar for entry in entries):
         return wrong
+    if scalar is int and any(abs(entry) >= 2**32 for entry in entries):
+        return f"{wrong} No integer of a config is 2^32 or more."
     if scalar is float and not all(math.isfinite(entry) for entry in entries):
         return wrong
     return wrong if field.check and not field.check.holds(value) else None

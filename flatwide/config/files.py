@@ -1,6 +1,5 @@
 """Read a config file, and the flags that override it."""
 
-import ast
 import importlib.util
 import sys
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ import ml_collections
 
 from flatwide import registry
 from flatwide.config.own import MAY_BE_OWN, own_defaults
-from flatwide.config.schema import SCHEMA, STUDY, ConfigError, Field, describe, field_like, one_line, plain
+from flatwide.config.schema import SCHEMA, STUDY, ConfigError, Field, describe, field_like, literal, one_line, plain
 
 
 def load_file(path: str) -> dict[str, Any]:
@@ -29,6 +28,8 @@ def load_file(path: str) -> dict[str, Any]:
     try:
         spec.loader.exec_module(module)
         config = module.get_config(argument) if argument else module.get_config()
+    except ConfigError as error:
+        raise ConfigError([f"--config={path}: {fault}" for fault in error.faults]) from error
     except (Exception, SystemExit) as error:
         raise ConfigError(
             [f"--config={path}: the file fails with {type(error).__name__}: {one_line(error)}"]
@@ -39,9 +40,22 @@ def load_file(path: str) -> dict[str, Any]:
         for name in set(sys.modules) - loaded:
             if Path(getattr(sys.modules[name], "__file__", None) or "/").parent == folder:
                 del sys.modules[name]
-    if not isinstance(config, Mapping | ml_collections.ConfigDict):
+    if not _is_mapping(config):
         raise ConfigError([f"--config={path}: get_config() gave {type(config).__name__}; expected a ConfigDict."])
-    return plain(config)
+    try:
+        return plain(config)
+    except TypeError as error:  # a ConfigDict sorts its names
+        raise ConfigError([f"--config={path}: expected texts as the names of all fields ({error})."]) from error
+
+
+def variant(known: Mapping[str, Any], name: str) -> Any:
+    """Return what a config file holds for its argument, the `name` of `--config=path.py:name`.
+
+    Raises: ConfigError listing the known names.
+    """
+    if name not in known:
+        raise ConfigError([registry.unknown("variant of this config", name, known)])
+    return known[name]
 
 
 def read_text(path: str) -> str:
@@ -69,16 +83,17 @@ def override(values: Mapping[str, Any], assignments: list[tuple[str, str]]) -> t
     Returns: the new values, and the faults of those flags that could not be read.
     """
     values, faults = dict(values), []
+    for name, text in assignments:
+        if name.startswith("study."):
+            values["study"] = _assigned(values.get("study", {}), name.split(".")[1:], text)
+    assignments = [(name, text) for name, text in assignments if not name.startswith("study.")]
     varied = study_fields(values)
     faults += [
-        f"--config.{name}: the study sets it; set --config.study.{varied[name]}.{name}."
+        f"--config.{name}: the study sets it; {varied[name]}."
         for name in sorted({name for name, _ in assignments} & set(varied))
     ]
     # Names of the user's own files first: they may bring fields that other flags set.
     for name, text in sorted(assignments, key=lambda assignment: assignment[0] not in MAY_BE_OWN):
-        if name.startswith("study."):
-            values["study"] = _assigned(values.get("study", {}), name.split(".")[1:], text)
-            continue
         if name not in SCHEMA and name not in values:
             values |= own_defaults(values)
         if name not in SCHEMA and name not in values:
@@ -88,18 +103,37 @@ def override(values: Mapping[str, Any], assignments: list[tuple[str, str]]) -> t
         try:
             values[name] = _parse(text, field)
         except ValueError:
-            faults.append(f"config.{name}={text!r}: expected {describe(field)}.")
+            faults.append(f"config.{name}={registry.shown(text)}: expected {describe(field)}.")
     return values, faults
 
 
 def study_fields(values: Mapping[str, Any]) -> dict[str, str]:
-    """Map the fields that the axes or parts of a study set to where one of them does, such as `axes`."""
+    """Map the fields that the axes, points or parts of a study set to how that is changed."""
     study = values.get("study")
-    found = {}
+    found = _varied_fields(study, "study")
     for name, part in _entry(study, "parts").items():
-        found |= dict.fromkeys(_entry(part, "axes"), f"parts.{name}.axes")
-        found |= {field: f"parts.{name}" for field in part if field not in STUDY} if isinstance(part, Mapping) else {}
-    return found | dict.fromkeys(_entry(study, "axes"), "axes")
+        where = f"study.parts.{name}"
+        found |= _varied_fields(part, where)
+        found |= {field: _setting(where, field) for field in part if field not in STUDY} if _is_mapping(part) else {}
+    return found | {field: _setting("study.axes", field) for field in _entry(study, "axes")}
+
+
+def _varied_fields(entry: Any, where: str) -> dict[str, str]:
+    """Map the fields that axes and points set, of a study or of one of its parts, to how that is changed."""
+    points = entry.get("points") if _is_mapping(entry) else ()
+    points = [point for point in points if _is_mapping(point)] if isinstance(points, list | tuple) else []
+    how = f"change config.{where}.points in the file"
+    return {field: how for point in points for field in point} | {
+        field: _setting(f"{where}.axes", field) for field in _entry(entry, "axes")
+    }
+
+
+def _setting(where: str, field: str) -> str:
+    return f"set --config.{where}.{field}"
+
+
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, Mapping | ml_collections.ConfigDict)
 
 
 def _entry(values: Any, name: str) -> Mapping[str, Any]:
@@ -111,8 +145,8 @@ def _assigned(study: Any, names: list[str], text: str) -> Any:
     """Set a nested field of a study; what is wrong with it is found where studies are read."""
     if not names:
         try:
-            return ast.literal_eval(text)
-        except (ValueError, SyntaxError):
+            return literal(text)
+        except ValueError:
             return {"true": True, "false": False, "none": None}.get(text.lower(), text)
     study = dict(study) if isinstance(study, Mapping) else {}
     return study | {names[0]: _assigned(study.get(names[0], {}), names[1:], text)}
@@ -132,8 +166,8 @@ def _parse(text: str, field: Field) -> Any:
     if field.kind == "str":
         return text
     try:
-        found = ast.literal_eval(text) if text.strip() else ()
-    except (ValueError, SyntaxError):
+        found = literal(text) if text.strip() else ()
+    except ValueError:
         if field.kind != "strs":
             raise ValueError(text) from None
         found = tuple(part.strip() for part in text.split(","))

@@ -1,9 +1,12 @@
 """The fields of a config: what each may be, and its default."""
 
+import ast
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import ml_collections
+
+from flatwide.registry import shown
 
 
 class ConfigError(ValueError):
@@ -50,6 +53,7 @@ POSITIVE = Check(lambda v: v > 0, "a number > 0")
 NOT_NEGATIVE = Check(lambda v: v >= 0, "a number >= 0")
 RADIUS = Check(lambda v: v >= 0, "a number >= 0 (0 is the base optimizer alone)")
 COUNT = Check(lambda v: 1 <= v < 2**31, "an integer in [1, 2^31)")
+THREADS = Check(lambda v: 1 <= v <= 1024, "an integer in [1, 1024]")
 AT_LEAST_ONE = Check(lambda v: v >= 1, "an integer >= 1")
 EACH_NOT_NEGATIVE = Check(lambda v: all(n >= 0 for n in v), "integers >= 0")
 EACH_AT_LEAST_ONE = Check(lambda v: all(n >= 1 for n in v), "integers >= 1")
@@ -139,7 +143,7 @@ SCHEMA: dict[str, Field] = {
     "log_every_steps": Field(100, "int", AT_LEAST_ONE, identity=False, compiled=False),
     "checkpoint_every_seconds": Field(10.0, "float", NOT_NEGATIVE, identity=False, compiled=False),
     "restore_checkpoint": Field(True, "bool", identity=False, compiled=False),
-    "threads": Field(None, "int", AT_LEAST_ONE, optional=True, compiled=False),
+    "threads": Field(None, "int", THREADS, optional=True, compiled=False),
     "group_size": Field(1, "int", AT_LEAST_ONE, compiled=False),
     # What is measured on the trained network.
     "measurements": Field((), "strs", identity=False, compiled=False),
@@ -200,17 +204,37 @@ def describe(field: Field) -> str:
 def plain(values: Any) -> dict[str, Any]:
     """Turn a ConfigDict, frozen or not, or another mapping into a dict; a `study` that says nothing drops out."""
     plain_values = {name: _plain_study(values[name]) if name == "study" else values[name] for name in values}
-    study, nothing = plain_values.get("study"), {name: field.default for name, field in STUDY.items()}
-    if study is None or (isinstance(study, dict) and nothing | study == nothing):
+    study = plain_values.get("study")
+    if study is None or (isinstance(study, dict) and all(_is_default(name, value) for name, value in study.items())):
         plain_values.pop("study", None)
     return plain_values
 
 
+def _is_default(name: object, value: Any) -> bool:
+    """Whether a field of a study says nothing."""
+    default = STUDY[name].default if isinstance(name, str) and name in STUDY else ...
+    return type(value) is type(default) and value == default
+
+
 def _plain_study(value: Any) -> Any:
-    """Turn nested ConfigDicts into dicts and lists into tuples."""
+    """Turn nested ConfigDicts into dicts, and lists and NumPy's arrays into tuples."""
     if isinstance(value, Mapping | ml_collections.ConfigDict):
         return {name: _plain_study(value[name]) for name in value}
+    value = value.tolist() if hasattr(value, "tolist") else value
     return tuple(_plain_study(entry) for entry in value) if isinstance(value, list | tuple) else value
+
+
+def literal(text: str) -> Any:
+    """Evaluate a Python literal.
+
+    Raises: ValueError if it is none, whatever Python's parser makes of it: it has six ways to fail.
+    """
+    try:
+        found = ast.literal_eval(text)
+        repr(found)  # fails for an integer of more than 4,300 digits, which no message could show
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError, OverflowError) as error:
+        raise ValueError(f"{shown(text)} is no Python literal") from error
+    return found
 
 
 def one_line(error: BaseException) -> str:

@@ -116,7 +116,7 @@ def _read(form: Format, data_dir: str) -> dict[str, np.ndarray]:
     names = (*form.train, form.test)
     for folder in folders:
         if all((folder / name).is_file() for name in names):
-            contents = ((str(folder / name), name, files.read(folder / name)) for name in names)
+            contents = ((str(folder / name), name, files.start(folder / name, _most(form, name) + 1)) for name in names)
             return _records(form, contents)
     for folder in folders:
         if (folder / form.archive).is_file():
@@ -147,11 +147,16 @@ def _members(form: Format, archive: Path) -> Iterator[tuple[str, str, bytes]]:
                 name = Path(member.name).name
                 if member.isfile() and name in wanted - seen and (content := tar.extractfile(member)) is not None:
                     seen.add(name)
-                    yield f"{archive} ({member.name})", name, content.read()
+                    yield f"{archive} ({member.name})", name, content.read(_most(form, name) + 1)
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
         raise DataError(f"{archive}: damaged archive ({error}); expected one whole .tar.gz. Get it again.") from error
     if missing := sorted(wanted - seen):
         raise DataError(f"{archive}: has no {', no '.join(missing)}; expected {', '.join(sorted(wanted))} in it.")
+
+
+def _most(form: Format, name: str) -> int:
+    """Return the bytes of a file as published."""
+    return form.images_a_file[name] * (form.label_bytes + 3 * 32 * 32)
 
 
 def _records(form: Format, contents: Iterator[tuple[str, str, bytes]]) -> dict[str, np.ndarray]:
@@ -159,6 +164,8 @@ def _records(form: Format, contents: Iterator[tuple[str, str, bytes]]) -> dict[s
     size = form.label_bytes + 3 * 32 * 32
     records, places = {}, {}
     for place, name, content in contents:
+        if len(content) > (most := _most(form, name)):
+            raise DataError(f"{place}: more than {most:,} bytes; expected at most those of {form.name} as published.")
         if len(content) % size or not content:
             raise DataError(
                 f"{place}: {len(content):,} bytes; expected a multiple of {size:,}, the size of an image and its label "

@@ -1,9 +1,14 @@
 """Where the files of a data set are looked for, and what is said when they are missing or damaged."""
 
 import gzip
+import io
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+
+from flatwide import machine
+
+_PIECE = 2**24  # bytes read at a time
 
 
 class DataError(ValueError):
@@ -24,13 +29,38 @@ def folders(data_dir: str, subfolders: Sequence[str]) -> list[Path]:
 
 
 def read(path: Path) -> bytes:
-    """Read a file whole, through gzip if its content is gzipped, whatever its name says.
+    """Read a file whole, as `start` does, up to a quarter of this machine's memory.
+
+    Raises: DataError if it cannot be read, is larger, or its compressed content is damaged.
+    """
+    most = machine.memory() // 4  # its numbers or words will take as much again, or more
+    content = start(path, most + 1)
+    if len(content) > most:
+        raise DataError(
+            f"{path}: more than {most / 1e9:,.1f} GB (uncompressed), a quarter of this machine's memory; expected a "
+            "file that fits. Get it again, or make it smaller."
+        )
+    return content
+
+
+def start(path: Path, num_bytes: int) -> bytes:
+    """Read the first bytes of a file, through gzip if its content is gzipped, whatever its name says.
+
+    A small compressed file may unpack to more than any memory holds, so no more is unpacked than is asked for.
 
     Raises: DataError if it cannot be read, or its compressed content is damaged.
     """
+    content = io.BytesIO()
     try:
-        content = path.read_bytes()
-        return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+        with open(path, "rb") as file:
+            is_compressed = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            stream = gzip.GzipFile(fileobj=file) if is_compressed else file
+            while piece := stream.read(min(_PIECE, num_bytes - content.tell())):
+                content.write(piece)
+        return content.getvalue()
+    except MemoryError as error:
+        raise DataError(f"{path}: does not fit into memory; make it smaller.") from error
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{path}: damaged gzip file ({error}); expected a whole one. Get it again.") from error
     except OSError as error:

@@ -6,6 +6,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from flatwide import machine
 from flatwide.data import files, hub, pixels
 from flatwide.data.files import DataError
 from flatwide.data.splits import Resident, fingerprint
@@ -52,21 +53,28 @@ def read(path: Path, *, num_axes: int) -> np.ndarray:
     Returns: uint8 array of the shape in the header; not writable.
     Raises: DataError naming the file, what was found and what was expected.
     """
-    content = files.read(path)
+    header = 4 + 4 * num_axes
+    content = files.start(path, header)
     magic = bytes((0, 0, _UNSIGNED_BYTE, num_axes))
     if content[:4] != magic:
         raise DataError(
             f"{path}: starts with bytes {content[:4].hex(' ') or '(none)'}; expected {magic.hex(' ')}, "
             f"an IDX file of unsigned bytes with {num_axes} axes."
         )
-    header = 4 + 4 * num_axes
     if len(content) < header:
         raise DataError(f"{path}: {len(content)} bytes; expected a header of {header} at least. Get it again.")
     shape = tuple(int(n) for n in np.frombuffer(content, ">u4", num_axes, offset=4))
     expected = header + math.prod(shape)
-    if len(content) != expected:
+    if expected > machine.memory():
         raise DataError(
-            f"{path}: {len(content):,} bytes (uncompressed); expected {expected:,} for the shape "
+            f"{path}: its header says {' x '.join(map(str, shape))}, {expected / 1e9:,.0f} GB and more than the "
+            "memory of this machine; expected an array that fits. Get it again."
+        )
+    content = files.start(path, expected + 1)
+    if len(content) != expected:
+        found = "more" if len(content) > expected else f"{len(content):,}"
+        raise DataError(
+            f"{path}: {found} bytes (uncompressed); expected {expected:,} for the shape "
             f"{' x '.join(map(str, shape))} in its header. Get it again."
         )
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)

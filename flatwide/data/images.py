@@ -71,7 +71,9 @@ def decode(content: bytes, *, place: str) -> np.ndarray:
     simplejpeg, pillow = _decoders()
     if content[:2] == b"\xff\xd8":
         try:
-            return simplejpeg.decode_jpeg(content, "RGB")  # exact: its faster modes save 4 % and cost 1 of 255
+            height, width, *_ = simplejpeg.decode_jpeg_header(content)
+            if height * width <= 2 * pillow.MAX_IMAGE_PIXELS:  # Pillow refuses larger ones, which fill the memory
+                return simplejpeg.decode_jpeg(content, "RGB")  # exact: its faster modes save 4 % and cost 1 of 255
         except ValueError:
             pass  # Pillow is more lenient with bytes that do no harm, and as strict with those that are missing.
     try:

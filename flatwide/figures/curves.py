@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import altair as alt
 
 _COLORS = {"training": GREY, "validation": GREEN, "test": BLUE}
+_WIDTH = 300  # pixels of a panel
 _MOST_POINTS = 30  # more evaluations than this are a line without points
 
 
@@ -19,6 +20,8 @@ def training_curves(metrics: Table, *, metric_name: str = "metric") -> "alt.HCon
 
     The line of the training loss is its mean over the steps since the evaluation before. A ring is a full pass over
     the training examples, in evaluation mode.
+
+    Of a long run as many points are drawn as can be seen, every extreme among them.
 
     Args:
       metrics: the rows of `metrics.csv`.
@@ -77,17 +80,37 @@ def _panel(lines: list[dict[str, Any]], passes: list[dict[str, Any]], y: Any, sh
     point = {"size": 30, "filled": True} if len(lines) <= _MOST_POINTS * len(shown) else False
     line = alt.Chart(alt.Data(values=lines)).mark_line(strokeWidth=2, point=point).encode(**encoding)
     ring = alt.Chart(alt.Data(values=passes)).mark_point(size=80, strokeWidth=2, opacity=1).encode(**encoding)
-    return alt.LayerChart(layer=[line, ring], width=300, height=220)
+    return alt.LayerChart(layer=[line, ring], width=_WIDTH, height=220)
 
 
 def _series(rows: list[dict[str, Any]], columns: dict[str, str]) -> list[dict[str, Any]]:
-    """List the finite points of some columns, each with the name of its line."""
+    """List the finite points of some columns that can be seen, each with the name of its line."""
     return [
-        {"epoch": row["epoch"], "value": row[column], "of": name}
+        point
         for name, column in columns.items()
-        for row in rows
-        if math.isfinite(row.get(column, math.nan))
+        for point in thinned(
+            [
+                {"epoch": row["epoch"], "value": row[column], "of": name}
+                for row in rows
+                if math.isfinite(row.get(column, math.nan))
+            ]
+        )
     ]
+
+
+def thinned(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Keep what a line can show of its points: of each pixel's the first, the last, the lowest and the highest.
+
+    So no extreme is lost, and the line enters and leaves each pixel where it did.
+    """
+    if len(points) <= 4 * _WIDTH:
+        return points
+    kept = []
+    for pixel in range(_WIDTH):
+        here = range(pixel * len(points) // _WIDTH, (pixel + 1) * len(points) // _WIDTH)
+        ends = (min(here, key=lambda at: points[at]["value"]), max(here, key=lambda at: points[at]["value"]))
+        kept += [points[at] for at in sorted({here[0], here[-1], *ends})]
+    return kept
 
 
 def _scaled(entries: list[dict[str, Any]], factor: float) -> list[dict[str, Any]]:

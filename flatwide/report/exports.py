@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from flatwide import registry
 from flatwide.analysis import fields
-from flatwide.figures import save
+from flatwide.figures import rendering, save
 from flatwide.figures.fair import tuned_figures
 from flatwide.figures.gallery import GAIN, gallery
 from flatwide.figures.tables import to_csv
@@ -18,6 +18,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FORMATS = (*save.FORMATS, "latex")
+
+
+def _library() -> tuple[str, str]:
+    """Return the JavaScript that draws the charts of a page, or what is wrong."""
+    try:
+        return rendering.library(), ""
+    except rendering.RenderingError as error:
+        return "", f"{error} Until then this page has their numbers."
 
 
 def export(
@@ -55,13 +63,17 @@ def export(
     if tune:
         drawn = [*tuned_figures(runs, **options, tune=tune, interactive=True, section=GAIN), *drawn]
     figures = [(figure, charts.spec_of(figure)) for figure in drawn]
+    library, problem = _library() if figures else ("", "")
+    source = source._replace(notes=(*source.notes, *([problem] if problem else ())))
     found = content(runs, summed, figures, source, **options, tune=tune)
-    output.write_page(page_path, page.render(found))
+    output.write_page(page_path, page.render(found, library=library))
     if summary_path:
         write_atomically(summary_path, to_csv(summed))
     images = [name for name in formats if name in save.FORMATS]
-    for figure, spec in figures if images else ():
-        save.save(charts.still(spec), folder / figure.name, data=figure.data, formats=images)
+    pictures = [
+        save.Picture(charts.still(spec), folder / figure.name, figure.data) for figure, spec in figures if images
+    ]
+    save.save_all(pictures, formats=() if problem else images)
     if "latex" in formats:
         for table in [*([found.overview.table] if found.overview else []), *found.tables]:
             write_atomically(folder / f"{table.name}.tex", latex.table(table))

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+from flatwide import registry
 from flatwide.runs import disk
 from flatwide.runs.directory import write_atomically
 
 MARKER = '<meta name="generator" content="flatwide'
+_MOST_FOLDERS = 100  # in a path; making a thousand would take Python more calls within calls than it allows
 _FOLDER_MARKER = ".flatwide"
 
 
@@ -23,6 +25,10 @@ def write_page(path: Path, page: str) -> None:
 
 def folder_beside(page: Path) -> Path:
     """Name the folder of the files that go with a page: as the page, without its ending."""
+    if len(page.parts) > _MOST_FOLDERS:
+        raise ValueError(f"--output={registry.shown(str(page))}: expected at most {_MOST_FOLDERS} folders in a path.")
+    if not page.name:
+        raise ValueError(f"--output={page}: it is a folder; name a file in it, such as {page / 'report.html'}.")
     return page.with_suffix("") if page.suffix else page.with_name(f"{page.name}.files")
 
 

@@ -126,11 +126,13 @@ def read(table_path: Path) -> Any:
         with open(table_path, encoding="utf-8-sig") as file:
             names = file.readline()
         separator = max(",;\t", key=names.count)
-        found = pd.read_csv(table_path, sep=separator, skipinitialspace=True, encoding="utf-8-sig")
+        found: Any = pd.read_csv(table_path, sep=separator, skipinitialspace=True, encoding="utf-8-sig")
     except ValueError as error:  # pandas' own errors are ValueErrors, as is a wrong encoding
         raise ValueError(f"{table_path}: expected a CSV file with a line of column names ({error}).") from error
     if not len(found):
         raise ValueError(f"{table_path}: it has no rows; expected one a run.")
+    if not isinstance(found.index, pd.RangeIndex):  # pandas takes the first cells of such rows for their names
+        raise ValueError(f"{table_path}: its rows have more cells than there are names; expected as many.")
     texts = [name for name in found.columns if not pd.api.types.is_numeric_dtype(found[name])]
     found = found.assign(**{name: found[name].map(csv_cells.decode, na_action="ignore") for name in texts})
     return found.rename(columns=csv_cells.decode)

@@ -1,6 +1,5 @@
 """Text, tables and charts as one HTML file that needs no other."""
 
-import functools
 import json
 from collections.abc import Mapping
 from importlib import resources
@@ -9,10 +8,12 @@ from typing import Any
 from flatwide.report.content import Content
 
 
-def render(content: Content) -> str:
+def render(content: Content, *, library: str = "") -> str:
     """Write the page.
 
-    Cost: two seconds for the first page of a process, which bundles the chart library, then a fraction of one.
+    Args:
+      library: the JavaScript that draws the charts, see `figures.rendering.library`; without it the page has their
+        numbers alone.
     """
     import jinja2
     from markupsafe import Markup
@@ -21,13 +22,13 @@ def render(content: Content) -> str:
     environment.filters["json"] = lambda value: Markup(_script_json(value))
     template = environment.from_string(_file("page.html"))
     shown = [*(content.overview.charts if content.overview else ()), *(c for s in content.sections for c in s.charts)]
-    specs = {chart.name: chart.spec for chart in shown}
-    libraries = [_bundle()] if specs else []
+    specs = {chart.name: chart.spec for chart in shown if library}
     return template.render(
         content=content,
         style=Markup(_file("style.css")),
-        scripts=[Markup(_script(text)) for text in (*libraries, _file("charts.js"), _file("runs.js"))],
+        scripts=[Markup(_script(text)) for text in filter(None, (library, _file("charts.js"), _file("runs.js")))],
         specs=specs,
+        is_drawn=bool(library),
     )
 
 
@@ -54,13 +55,3 @@ def _script(text: str) -> str:
 
 def _file(name: str) -> str:
     return resources.files("flatwide.report").joinpath(name).read_text(encoding="utf-8")
-
-
-@functools.cache
-def _bundle() -> str:
-    """Bundle Vega, Vega-Lite and Vega-Embed from the installed package."""
-    import altair
-    import vl_convert
-
-    version = ".".join(altair.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
-    return vl_convert.javascript_bundle(vl_version=version)  # pyright: ignore[reportCallIssue]: its stub is too strict

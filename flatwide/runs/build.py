@@ -116,6 +116,11 @@ def lengths(config: Mapping[str, Any], num_examples: int, *, num_devices: int = 
     num_steps = config["num_train_steps"] or config["num_epochs"] * steps_per_epoch
     if warmup >= num_steps:
         faults.append(f"config.warmup_steps={warmup}: expected fewer than the {num_steps} steps of the run.")
+    if config["sparsity"] > 0 and config["pruner"] == "snip" and config["snip_batches"] > steps_per_epoch:
+        faults.append(
+            f"config.snip_batches={config['snip_batches']}: expected at most the {steps_per_epoch} batches of an "
+            "epoch, which have every training example; make it smaller."
+        )
     last = max(config["measure_epochs"], default=0)
     if config["num_train_steps"] and last * steps_per_epoch > num_steps:
         faults.append(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from flatwide import config as configs
-from flatwide.runs import disk, jax_settings
+from flatwide.runs import disk, jax_settings, memory
 from flatwide.runs.build import assemble
 from flatwide.runs.directory import BusyError, RunDirectory
 from flatwide.runs.experiment import Experiment, take_epochs_together
@@ -185,6 +185,7 @@ def _build(config: Mapping[str, Any]) -> tuple[Experiment, State]:
                 "(eval_every_steps and steps_per_eval at None, whole epochs)."
             ]
         )
+    memory.check(built)
     state = built.init()
     built.check(state)
     return built, state

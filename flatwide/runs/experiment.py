@@ -63,6 +63,11 @@ class Experiment:
         """Give the network: `init(key)` and `apply(params, stats, inputs, train=..., key=...)`."""
         return self.workload.model
 
+    @property
+    def num_params(self) -> int:
+        """The number of parameters, without drawing them."""
+        return _size(self.model)
+
     def loss(self, params: PyTree, stats: PyTree, batch: Batch, *, train: bool = False) -> jax.Array:
         """Compute the mean loss of a raw batch, without augmentation or dropout."""
         batch = self.workload.prepare(batch, None, train=False)

@@ -1,7 +1,6 @@
 """The command `measure`: measure the saved networks of runs that are trained already, by several workers."""
 
 import argparse
-import ast
 import os
 import sys
 import time
@@ -243,8 +242,8 @@ def _directory(request: Request, task: Task) -> RunDirectory:
 def _texts(text: str) -> list[str]:
     """Read `a,b` or `('a','b')`."""
     try:
-        found = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+        found = configs.literal(text)
+    except ValueError:
         found = text.split(",")
     found = found if isinstance(found, list | tuple) else (found,)
     return [str(part).strip() for part in found if str(part).strip()]

@@ -64,15 +64,17 @@ def read(study: Any, base: Mapping[str, Any]) -> tuple[Settings, list[str]]:
     Returns: the settings, and all faults; with a fault the settings are not to be used.
     """
     if not isinstance(study, Mapping):
-        return Settings(parts=(), metric="", tune=(), executor="", workers=None, tensorboard=False, study={}), [
-            f"config.study={study!r}: expected fields such as axes."
-        ]
+        faults = [f"config.study={registry.shown(study)}: expected fields such as axes."]
+    else:
+        faults = _strange("config.study", study)
+    if faults:
+        return Settings(parts=(), metric="", tune=(), executor="", workers=None, tensorboard=False, study={}), faults
     faults = [
         registry.unknown("config.study field", name, configs.STUDY) for name in study if name not in configs.STUDY
     ]
     given = {name: study.get(name, field.default) for name, field in configs.STUDY.items()}
     if given["metric"] not in METRICS:
-        faults.append(registry.unknown("config.study.metric", str(given["metric"]), METRICS))
+        faults.append(registry.unknown("config.study.metric", given["metric"], METRICS))
     for name in ("workers", "address", "tensorboard", "tune"):
         given[name], fault = configs.check_field(f"study.{name}", given[name], configs.STUDY[name])
         faults += [fault] if fault else []
@@ -89,10 +91,27 @@ def read(study: Any, base: Mapping[str, Any]) -> tuple[Settings, list[str]]:
     return Settings(**named, study=given), faults
 
 
+def _strange(where: str, value: Any) -> list[str]:
+    """List what is no plain value: every other check compares and shows the values that it is given."""
+    if isinstance(value, Mapping):
+        names = [
+            f"{where}: the name {registry.shown(name)}; expected a text." for name in value if not isinstance(name, str)
+        ]
+        return names + [fault for name, entry in value.items() for fault in _strange(f"{where}.{name}", entry)]
+    if isinstance(value, tuple):
+        return [fault for place, entry in enumerate(value) for fault in _strange(f"{where}[{place}]", entry)]
+    if value is None or isinstance(value, str | bool | int | float):
+        return []
+    return [f"{where}={registry.shown(value)}: expected numbers, texts, tuples or dicts."]
+
+
 def _parts(parts: Any, shared: Part, base: Mapping[str, Any], faults: list[str]) -> tuple[Part, ...]:
     """Read the parts of a study, each joined with what is said for all of them."""
     if not isinstance(parts, Mapping) or not all(isinstance(part, Mapping) for part in parts.values()):
-        faults.append(f"config.study.parts={parts!r}: expected a dict from names to dicts of fields, axes among them.")
+        faults.append(
+            f"config.study.parts={registry.shown(parts)}: expected a dict from names to dicts of fields, axes among "
+            "them."
+        )
         return (shared,)
     found = [_part(name, entry, f"config.study.parts.{name}", base, faults) for name, entry in parts.items()]
     # What a part says of a field takes the place of what is said of it for all.
@@ -122,29 +141,29 @@ def _part(name: str, entry: Mapping[str, Any], where: str, base: Mapping[str, An
 
 def _axes(place: str, axes: Any, base: Mapping[str, Any], faults: list[str]) -> dict[str, tuple[Any, ...]]:
     if not isinstance(axes, Mapping):
-        faults.append(f"{place}={axes!r}: expected a dict from fields to their values.")
+        faults.append(f"{place}={registry.shown(axes)}: expected a dict from fields to their values.")
         return {}
     found = {}
     for name, values in axes.items():
         where = f"{place}.{name}"
         if not isinstance(values, list | tuple) or len(values) == 0:
-            faults.append(f"{where}={values!r}: expected one or more values, such as (0, 1, 2).")
+            faults.append(f"{where}={registry.shown(values)}: expected one or more values, such as (0, 1, 2).")
             continue
         found[name] = tuple(_value(where, name, value, base, faults) for value in values)
         twice = [text for text, count in Counter(map(repr, found[name])).items() if count > 1]
-        faults += [f"{where}={values!r}: {text} is there twice." for text in twice]
+        faults += [f"{where}={registry.shown(values)}: {text} is there twice." for text in twice]
     return found
 
 
 def _assignments(where: str, entries: Any, base: Mapping[str, Any], faults: list[str]) -> tuple[Assignment, ...]:
     if not isinstance(entries, list | tuple) or not all(isinstance(entry, Mapping) and entry for entry in entries):
-        faults.append(f"{where}={entries!r}: expected a tuple of dicts, each from fields to values.")
+        faults.append(f"{where}={registry.shown(entries)}: expected a tuple of dicts, each from fields to values.")
         return ()
     found = []
     for place, entry in enumerate(entries):
         found.append({n: _value(f"{where}[{place}].{n}", n, value, base, faults) for n, value in entry.items()})
         if found[-1] in found[:-1]:
-            faults.append(f"{where}[{place}]={entry!r}: it is there twice.")
+            faults.append(f"{where}[{place}]={registry.shown(entry)}: it is there twice.")
     return tuple(found)
 
 

@@ -1,5 +1,6 @@
 """CIFAR-10 and CIFAR-100 from small files in their binary format."""
 
+import gzip
 import shutil
 import tarfile
 from pathlib import Path
@@ -154,3 +155,10 @@ def test_images_are_normalized_and_augmented_in_training_only(tmp_path):
     assert_allclose(tested, (batch["inputs"] - mean) / std, rtol=1e-5, atol=1e-6)
     assert_array_equal(plain.prepare(batch, key, train=True)["inputs"], tested)
     assert (dataset.prepare(batch, key, train=True)["inputs"] != tested).any()
+
+
+def test_a_file_larger_than_published_is_refused_before_it_is_read_whole(tmp_path):
+    folder = write_cifar10(tmp_path)
+    (folder / "test_batch.bin").write_bytes(gzip.compress(bytes(10_001 * 3073)))
+    with pytest.raises(DataError, match=r"test_batch.bin: more than 30,730,000 bytes; expected at most those"):
+        cifar.cifar10(data_dir=str(tmp_path))

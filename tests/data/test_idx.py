@@ -2,6 +2,7 @@
 
 import gzip
 import struct
+import tracemalloc
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from flatwide.data import DataError, idx
+from flatwide.data import DataError, files, idx
 
 RANDOM = np.random.default_rng(0)
 IMAGES = {"train": RANDOM.integers(0, 256, (12, 28, 28), dtype=np.uint8)}
@@ -107,7 +108,7 @@ IMAGES_FILE, LABELS_FILE = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
     ("name", "change", "message"),
     [
         (IMAGES_FILE, lambda c: c[:-1], "9,423 bytes (uncompressed); expected 9,424 for the shape 12 x 28 x 28"),
-        (IMAGES_FILE, lambda c: c + b"\0", "9,425 bytes (uncompressed); expected 9,424"),
+        (IMAGES_FILE, lambda c: c + b"\0", "more bytes (uncompressed); expected 9,424"),
         (IMAGES_FILE, lambda c: c[:10], "10 bytes; expected a header of 16"),
         (IMAGES_FILE, lambda c: b"", "starts with bytes (none); expected 00 00 08 03"),
         (IMAGES_FILE, lambda c: b"<htm" + c[4:], "starts with bytes 3c 68 74 6d; expected 00 00 08 03"),
@@ -138,10 +139,36 @@ def test_a_damaged_gzip_file_is_named(tmp_path, change):
 
 
 def test_an_unreadable_file_is_named(tmp_path, monkeypatch):
-    def refuse(path):
+    def refuse(path, mode):
         raise PermissionError(13, "Permission denied")
 
     write(tmp_path)
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(files, "open", refuse, raising=False)
     with pytest.raises(DataError, match=rf"{IMAGES_FILE}: cannot be read \(Permission denied\)"):
         idx.mnist(data_dir=str(tmp_path))
+
+
+def test_no_more_is_unpacked_than_the_header_promises(tmp_path):
+    folder = write(tmp_path / "mnist", gzipped=True)
+    path = folder / f"{IMAGES_FILE}.gz"
+    bomb = gzip.compress(encoded(IMAGES["train"])) + gzip.compress(bytes(2**28), 9)
+    path.write_bytes(bomb)
+    tracemalloc.start()
+    with pytest.raises(DataError, match=r"more bytes \(uncompressed\); expected 9,424 for the shape 12 x 28 x 28"):
+        idx.mnist(data_dir=str(tmp_path))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**24
+    path.write_bytes(struct.pack(">BBBB3I", 0, 0, 8, 3, 2**32 - 1, 28, 28))
+    with pytest.raises(DataError, match=r"its header says 4294967295 x 28 x 28, 3,367 GB and more than the memory"):
+        idx.mnist(data_dir=str(tmp_path))
+
+
+def test_a_file_without_a_promise_stops_at_a_quarter_of_the_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(files.machine, "memory", lambda: 4 * 10**6)
+    path = tmp_path / "table.csv.gz"
+    path.write_bytes(gzip.compress(bytes(10**6)))
+    assert files.read(path) == bytes(10**6)
+    path.write_bytes(gzip.compress(bytes(2**26), 9))
+    with pytest.raises(DataError, match=r"table.csv.gz: more than 0.0 GB \(uncompressed\), a quarter of this"):
+        files.read(path)

@@ -1,6 +1,7 @@
 """Decoding and cropping on the host, against Pillow and closed forms."""
 
 import io
+import struct
 import sys
 
 import cv2
@@ -143,3 +144,11 @@ def test_a_missing_package_is_named(monkeypatch, missing):
     content = simplejpeg.encode_jpeg(gradient(8, 8))
     with pytest.raises(DataError, match=rf"{missing} is not installed; .*pip install 'flatwide\[images\]'"):
         images.decode(content, place="x.jpg")
+
+
+def test_an_image_whose_header_says_more_than_memory_holds_is_refused():
+    header = bytearray(as_file(gradient(8, 8), "JPEG"))
+    at = header.index(b"\xff\xc0") + 5  # height and width, in the frame header
+    header[at : at + 4] = struct.pack(">HH", 65500, 65500)
+    with pytest.raises(DataError, match=r"here: broken image \(Image size \(4290250000 pixels\) exceeds limit"):
+        images.decode(bytes(header), place="here")

@@ -66,3 +66,19 @@ def test_a_diverged_run_shows_what_was_finite():
 def test_only_a_figure_with_rings_explains_them():
     assert "ring" in str(curves.training_curves(ROWS).to_dict()["title"])
     assert "ring" not in str(curves.training_curves(ROWS[:1]).to_dict()["title"])
+
+
+def test_a_long_run_is_thinned_to_what_can_be_seen_and_keeps_its_extremes():
+    rows = [{"epoch": n, "running_train_loss": 1 / n, "test_loss": 2.0, "test_metric": 0.5} for n in range(1, 20_001)]
+    rows[12_345]["running_train_loss"], rows[777]["test_metric"] = 9.0, 0.1
+    spec = curves.training_curves(rows).to_dict()
+    losses, metrics = (panel["layer"][0]["data"]["values"] for panel in spec["hconcat"])
+    assert len(losses) <= 2 * 4 * 300
+    assert {"epoch": 12_346, "value": 9.0, "of": "training"} in losses
+    assert {"epoch": 778, "value": 0.1, "of": "test"} in metrics
+    for name in ("training", "test"):
+        epochs = [point["epoch"] for point in losses if point["of"] == name]
+        assert (epochs[0], epochs[-1]) == (1, 20_000)
+        assert epochs == sorted(set(epochs))
+    short = rows[:1200]
+    assert len(curves.training_curves(short).to_dict()["hconcat"][1]["layer"][0]["data"]["values"]) == 1200

@@ -9,7 +9,7 @@ import xml.etree.ElementTree as ElementTree
 import pandas as pd
 import pytest
 
-from flatwide.figures import curves, gain, save
+from flatwide.figures import curves, gain, rendering, save
 from flatwide.figures.tables import to_csv
 
 ROWS = [
@@ -74,3 +74,22 @@ def test_csv_has_every_column_and_every_bit(as_rows):
     table = pd.DataFrame({"a": [1, 2], "b": [0.1 + 0.2, None], "c": ["x, y", "z"]})
     rows = [{"a": 1, "b": 0.1 + 0.2, "c": "x, y"}, {"a": 2, "b": None, "c": "z"}]
     assert to_csv(rows if as_rows else table) == 'a,b,c\n1,0.30000000000000004,"x, y"\n2,,z\n'
+
+
+def test_many_charts_are_drawn_by_one_process_as_each_alone(tmp_path, monkeypatch):
+    charts = [curves.training_curves(ROWS), gain.gain_against_width(PAIRS)]
+    alone = [save.save(chart, tmp_path / f"alone{i}", data=ROWS)[0].read_bytes() for i, chart in enumerate(charts)]
+    started = []
+    run = subprocess.run
+    monkeypatch.setattr(subprocess, "run", lambda *args, **options: started.append(args) or run(*args, **options))
+    pictures = [save.Picture(chart, tmp_path / f"together{i}", ROWS) for i, chart in enumerate(charts)]
+    together = save.save_all(pictures, formats=("svg", "pdf"))
+    assert [files[0].read_bytes() for files in together] == alone
+    assert [file.name for file in together[1]] == ["together1.svg", "together1.pdf", "together1.csv"]
+    assert len(started) == 1
+
+
+def test_a_chart_that_cannot_be_drawn_leaves_its_table(tmp_path):
+    with pytest.raises(rendering.RenderingError, match="The charts could not be drawn: "):
+        save.save({"mark": 5}, tmp_path / "a", data=ROWS)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]

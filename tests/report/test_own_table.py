@@ -249,3 +249,10 @@ def test_a_run_without_a_metric_need_not_have_diverged(tmp_path, more):
     assert "22 done, 2 without metric" in text
     assert '<th scope="col">without metric</th>' in text
     assert "diverged" not in text[text.index("<main>") : text.index('<section id="runs"')].split('id="figures"')[0]
+
+
+def test_rows_that_are_longer_than_the_names_are_a_fault(tmp_path):
+    table = tmp_path / "table.csv"
+    table.write_text("width,rho,seed,acc\n1,0,0,0.5,0.1\n1,0.1,0,0.5,0.1\n")
+    with pytest.raises(ValueError, match="its rows have more cells than there are names; expected as many"):
+        report.write_table(table)

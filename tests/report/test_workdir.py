@@ -85,6 +85,10 @@ def test_with_a_path_nothing_is_written_into_the_work_directory(workdir, page, t
 def test_an_output_may_be_no_folder_and_needs_no_ending(workdir, tmp_path):
     with pytest.raises(ValueError, match=r"it is a folder; name a file in it, such as .*report\.html"):
         report.write(workdir, path=tmp_path)
+    with pytest.raises(ValueError, match=r"--output=/: it is a folder; name a file in it, such as /report\.html"):
+        report.write(workdir, path="/")
+    with pytest.raises(ValueError, match="expected at most 100 folders in a path"):
+        report.write(workdir, path=tmp_path / ("x/" * 1000))
     report.write(workdir, path=tmp_path / "page", formats=("latex",))
     assert (tmp_path / "page.files" / "summary.csv").exists()
 
@@ -202,6 +206,25 @@ def test_a_part_whose_runs_all_diverged_hides_no_other(tmp_path, make):
     text = report.write(tmp_path).read_text()
     assert "<strong>label_noise=0.0</strong>: SAM is not seen to help here: its gain over SGD is +" in text
     assert "<strong>label_noise=0.5</strong>: There is no gain yet" in text
+
+
+LITTLE = 16 * 10**9  # bytes of addresses: enough for all but the renderer, which reserves more at once
+
+
+def test_a_report_without_addresses_for_the_renderer_says_so(workdir, tmp_path):
+    shutil.copytree(workdir, tmp_path / "w", ignore=shutil.ignore_patterns("figures"))
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]),) * 2)\n"
+        "from flatwide import cli; sys.exit(cli.main(['report', sys.argv[2]]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(LITTLE), tmp_path / "w"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    page = (tmp_path / "w" / "report.html").read_text()
+    assert "The charts could not be drawn: the renderer was ended by SIG" in page
+    assert 'class="chart"' not in page
+    assert "The numbers of this figure" in page
+    figures = tmp_path / "w" / "figures"
+    assert {path.suffix for path in figures.glob("*.*")} == {".csv"}
 
 
 def test_a_report_remembers_what_each_arm_chose_for_itself(tmp_path, make):

@@ -2,6 +2,7 @@
 
 import itertools
 
+import numpy as np
 import pytest
 
 from flatwide import config as configs
@@ -31,6 +32,11 @@ def test_axes_are_a_product_with_the_last_axis_fastest():
 def test_what_is_not_varied_is_that_of_the_config():
     (run,) = expand({"learning_rate": 0.3}, axes={"rho": (0.0,)}).runs
     assert run.config == configs.resolve_fields(BASE | {"learning_rate": 0.3, "rho": 0.0})
+
+
+def test_an_axis_may_be_an_array():
+    axes = {"rho": np.array([0.0, 0.5]), "seed": np.arange(2)}
+    assert [run.varied["rho"] for run in expand(axes=axes).runs] == [0.0, 0.0, 0.5, 0.5]
 
 
 def test_points_are_one_more_axis():
@@ -93,6 +99,9 @@ def range_of(count):
     ("study", "message"),
     [
         ({"axes": {"rh": (0.1,)}}, "config.study.axes field='rh' is not known. Did you mean 'rho'?"),
+        ({"axes": {1: (1, 2)}}, "config.study.axes: the name 1; expected a text."),
+        ({"axes": {"rho": (0.1, {1})}}, "config.study.axes.rho[1]={1}: expected numbers, texts, tuples or dicts."),
+        ({"parts": {5: {}}}, "config.study.parts: the name 5; expected a text."),
         ({"axes": {"rho": ()}}, "config.study.axes.rho=(): expected one or more values"),
         ({"axes": {"rho": 0.1}}, "config.study.axes.rho=0.1: expected one or more values"),
         ({"axes": {"rho": (0.1, "a")}}, "config.study.axes.rho: 'a': expected a number >= 0"),
@@ -158,6 +167,11 @@ def test_flags_change_axes():
     assert len(plan.expand(values).runs) == 6
     _, faults = configs.override(values, [("rho", "0.1")])
     assert faults == ["--config.rho: the study sets it; set --config.study.axes.rho."]
+    for order in (1, -1):  # a flag may make the study
+        _, faults = configs.override(BASE, [("study.axes.rho", "(0.0,0.1)"), ("rho", "0.3")][::order])
+        assert faults == ["--config.rho: the study sets it; set --config.study.axes.rho."]
+    _, faults = configs.override(BASE | {"study": {"points": ({"rho": 0.1},)}}, [("rho", "0.3")])
+    assert faults == ["--config.rho: the study sets it; change config.study.points in the file."]
 
 
 PARTS = {

@@ -119,3 +119,30 @@ def code_lines(function: ast.FunctionDef) -> int:
     """Count the lines of a function's body without its docstring."""
     body = function.body[1:] if ast.get_docstring(function) else function.body
     return body[-1].end_lineno - body[0].lineno + 1 if body else 0  # type: ignore[operator]
+
+
+def test_tuples_of_many_fields_are_built_by_keyword():
+    # With more than four operands in a row, two of one type change places without a word.
+    trees = {path: ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
+    tuples = {
+        node.name
+        for tree in trees.values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef) and ("NamedTuple" in bases_of(node) or "dataclass" in decorators_of(node))
+    }
+    assert len(tuples) > 100
+    calls = [
+        f"{path.relative_to(PACKAGE)}:{node.lineno}: {ast.unparse(node.func)}"
+        for path, tree in trees.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and len(node.args) > 4 and ast.unparse(node.func).rpartition(".")[2] in tuples
+    ]
+    assert calls == []
+
+
+def bases_of(node: ast.ClassDef) -> set[str]:
+    return {ast.unparse(base) for base in node.bases}
+
+
+def decorators_of(node: ast.ClassDef) -> set[str]:
+    return {ast.unparse(decorator).partition("(")[0] for decorator in node.decorator_list}

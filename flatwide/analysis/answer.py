@@ -95,8 +95,8 @@ def _units(runs: "pd.DataFrame", metric: str) -> _Units:
     name, loss = gain.metric_name(runs), metric.endswith("loss")
     lower = loss or not all(runs["higher_is_better"].dropna())
     if name in FRACTION_METRICS and not loss:
-        return _Units(100, 2, "points", name, lower)
-    return _Units(1, 3, "", "loss" if loss else name.replace("_", " "), lower)
+        return _Units(factor=100, digits=2, unit="points", name=name, lower_is_better=lower)
+    return _Units(factor=1, digits=3, unit="", name="loss" if loss else name.replace("_", " "), lower_is_better=lower)
 
 
 def _part(runs: "pd.DataFrame", *, metric: str, options: dict[str, Any], weights: Mapping[int, float] | None) -> str:

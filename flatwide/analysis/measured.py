@@ -177,10 +177,26 @@ def means(one: Measured, *, comparison: str) -> Means:
     """Compare SAM with its base at one width, over the seeds that have both."""
     pairs = np.array(list(one.pairs.values())).reshape(-1, 2)
     if not len(pairs):
-        return Means(math.nan, math.nan, comparison, math.nan, math.nan, math.nan, 0)
+        return Means(
+            base=math.nan,
+            sam=math.nan,
+            comparison=comparison,
+            effect=math.nan,
+            low=math.nan,
+            high=math.nan,
+            num_seeds=0,
+        )
     base, sam = (mean(pairs[:, column], comparison=comparison).mean for column in (0, 1))
     effect = mean(_effects(pairs, comparison), comparison=comparison)
-    return Means(base, sam, comparison, effect.mean, effect.low, effect.high, len(pairs))
+    return Means(
+        base=base,
+        sam=sam,
+        comparison=comparison,
+        effect=effect.mean,
+        low=effect.low,
+        high=effect.high,
+        num_seeds=len(pairs),
+    )
 
 
 def change(found: Sequence[Measured], *, comparison: str) -> Change:
@@ -192,14 +208,14 @@ def change(found: Sequence[Measured], *, comparison: str) -> Change:
     having = [one for one in found if one.pairs]
     seeds = sorted(set.intersection(*(set(one.pairs) for one in having))) if having else []
     if len({one.cell.num_params for one in having}) < 2 or not seeds:
-        return Change(math.nan, math.nan, math.nan, len(seeds), len(having))
+        return Change(slope=math.nan, low=math.nan, high=math.nan, num_seeds=len(seeds), num_widths=len(having))
     table = np.array([_effects(np.array([one.pairs[seed] for seed in seeds]), comparison) for one in having])
     weights = trend.slope_weights([one.cell.num_params for one in having])
     if comparison == RATIO:
         slope = mean(np.exp(weights @ np.log(table)), comparison=RATIO)
     else:
         slope = mean(weights @ table, comparison=DIFFERENCE)
-    return Change(slope.mean, slope.low, slope.high, len(seeds), len(having))
+    return Change(slope=slope.mean, low=slope.low, high=slope.high, num_seeds=len(seeds), num_widths=len(having))
 
 
 def correlation(found: Sequence[Measured]) -> Correlation:
@@ -220,7 +236,13 @@ def correlation(found: Sequence[Measured]) -> Correlation:
                 by_seed.setdefault(seed, []).append(value)
                 used.add(one.cell.num_params)
     result = intervals.mean([float(np.mean(values)) for values in by_seed.values()])
-    return Correlation(result.mean, max(result.low, -1.0), min(result.high, 1.0), len(by_seed), len(used))
+    return Correlation(
+        mean=result.mean,
+        low=max(result.low, -1.0),
+        high=min(result.high, 1.0),
+        num_seeds=len(by_seed),
+        num_widths=len(used),
+    )
 
 
 def sentence(found: Sequence[Measured], quantity: Quantity, *, base: str = "the base") -> str:

@@ -90,14 +90,30 @@ def correct(one: widths.Width, *, level: float = 0.95, ratio: float | None = Non
     whole = one.complete()
     n, num_rhos = len(whole.seeds), len(whole.candidates)
     if n < 2 or not num_rhos:
-        return Corrected(math.nan, math.nan, math.nan, math.nan, math.nan, n, num_rhos)
+        return Corrected(
+            gain=math.nan,
+            standard_error=math.nan,
+            low=math.nan,
+            high=math.nan,
+            bias=math.nan,
+            num_seeds=n,
+            num_rhos=num_rhos,
+        )
     at = list(whole.candidates)
     gains, choices = whole.gains[:, at], whole.choices[:, [1 + column for column in at]]
     center, error = float(cross_fit(gains, choices).mean()), float(standard_error(gains, choices))
     ratio = noise.ratio_of_widths([one]) if ratio is None else ratio
     reach = critical_value(n, num_rhos, ratio=ratio, level=level) * error
     bias = float(_at_best(gains, choices).mean()) - center
-    return Corrected(center, error, center - reach, center + reach, bias, n, num_rhos)
+    return Corrected(
+        gain=center,
+        standard_error=error,
+        low=center - reach,
+        high=center + reach,
+        bias=bias,
+        num_seeds=n,
+        num_rhos=num_rhos,
+    )
 
 
 def scores(one: widths.Width) -> tuple[tuple[int, ...], np.ndarray]:

@@ -202,10 +202,16 @@ def paper_rule(runs: "pd.DataFrame", *, width: str = "num_params", metric: str =
     """
     table = gain.gain_by_width(runs, width=width, metric=metric, choose_by=metric).dropna(subset=["gain"])
     if len(table) < 2:
-        return PaperRule(math.nan, math.nan, False, 0, 0)
+        return PaperRule(gain_smallest=math.nan, gain_largest=math.nan, grows=False, num_rises=0, num_steps=0)
     gains = table["gain"].to_numpy()
     rises = int(np.sum(np.diff(gains) > 0))
-    return PaperRule(float(gains[0]), float(gains[-1]), bool(gains[-1] > gains[0]), rises, len(gains) - 1)
+    return PaperRule(
+        gain_smallest=float(gains[0]),
+        gain_largest=float(gains[-1]),
+        grows=bool(gains[-1] > gains[0]),
+        num_rises=rises,
+        num_steps=len(gains) - 1,
+    )
 
 
 def paper_bands(runs: "pd.DataFrame", *, width: str = "num_params", metric: str = "test_metric") -> "pd.DataFrame":

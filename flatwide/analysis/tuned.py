@@ -265,7 +265,10 @@ def _of_part(part: table.Part, *, tune: Sequence[str], width: str, metric: str, 
                         (False, (length[0], times * length[1]), base_averaged),
                     )
                 )
-                pair = _pair(Pair(value, int(min(sizes)), base, sam, signs[metric]), tune if name == SAME else None)
+                pair = _pair(
+                    Pair(width=value, num_params=int(min(sizes)), base=base, sam=sam, sign=signs[metric]),
+                    tune if name == SAME else None,
+                )
                 pairs += [pair] if pair else []
             pairs = tuple(sorted(pairs, key=lambda pair: pair.num_params))
             if pairs:

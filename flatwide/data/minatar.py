@@ -86,7 +86,13 @@ def game() -> Game:
         after = jax.tree.map(lambda new, old: new.astype(old.dtype), after, state)
         successor = info["final_observation"].astype(bool)
         # A game that is lost with its last action is over, and not only stopped.
-        turn = Turn(observation.astype(bool), successor, reward, terminated, truncated & ~terminated)
+        turn = Turn(
+            observation=observation.astype(bool),
+            successor=successor,
+            reward=reward,
+            terminated=terminated,
+            truncated=truncated & ~terminated,
+        )
         return after, turn
 
     return Game(reset, step, LONGEST)

@@ -6,7 +6,7 @@ six parts; more parts make more figures, and an overview of all. Past 24 parts t
 drawn against an axis of numbers.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,10 +16,15 @@ from flatwide.catalogue.entries import SECTIONS
 from flatwide.figures.gain import Domain, gain_against_width, gain_of_domains, metric_against_width
 from flatwide.figures.labels import label
 from flatwide.figures.measured_gallery import measured_figures
+from flatwide.figures.other_axes import by_axes, by_sparsity
 from flatwide.figures.pieces import (
+    DOMAINS,
+    GAIN,
     INTERVAL,
     MOST_PARTS,
     MOST_PIECES,
+    RHO,
+    TRAINING,
     Figure,
     Look,
     Piece,
@@ -27,6 +32,7 @@ from flatwide.figures.pieces import (
     capital,
     dots,
     printed,
+    seeds_of,
     slug,
 )
 from flatwide.figures.rho import best_rho_against_width, heat_map
@@ -34,9 +40,6 @@ from flatwide.figures.study_curves import study_curves
 
 if TYPE_CHECKING:
     import pandas as pd
-
-DOMAINS = "Every domain"
-GAIN, RHO, TRAINING = "What SAM buys", "Which ρ", "Training"
 
 
 def gallery(
@@ -90,7 +93,9 @@ def _arranged(domain: domains.Domain, metric: str, choose_by: str | None) -> tup
     base = gain.base_name(runs) if has_names else "base"
     axes = [name for name in table.axes(runs) if any(name in piece.values for piece in pieces)]
     is_ordered = len(axes) == 1 and all(isinstance(piece.values.get(axes[0]), (int, float)) for piece in pieces)
-    return pieces, Look(metric, metric_name, base, chosen_by, axes, is_ordered)
+    return pieces, Look(
+        metric=metric, metric_name=metric_name, base=base, chosen_by=chosen_by, axes=axes, is_ordered=is_ordered
+    )
 
 
 def _figures(
@@ -111,7 +116,7 @@ def _figures(
     for place, group in enumerate(groups if len(pieces) <= MOST_PIECES else []):
         ending = look.ending + (f"_{place + 1}" if len(groups) > 1 else "")
         found += [*_by_width(group, look, ending), *_rhos(group, look, ending)]
-    found += [*_by_axes(pieces, look), *_by_sparsity(pieces, look)]
+    found += [*by_axes(pieces, look), *by_sparsity(pieces, look)]
     for piece in pieces if curves and len(pieces) <= MOST_PIECES else []:
         ending = look.ending + (f"_{slug(piece.name)}" if piece.name else "")
         found += _training(piece, look, curves, max(12, 40 // len(pieces)), ending)
@@ -132,12 +137,18 @@ def _of_domain(figure: Figure, domain: str) -> Figure:
 
 def _panels(pieces: Sequence[Piece], look: Look, name: str) -> Iterator[tuple[Domain, list[dict[str, Any]]]]:
     """Make the panel of a domain in the figure of all, with the rows that it shows; none without a gain."""
-    gains = [row for piece in pieces[:MOST_PARTS] for row in _seeds(piece) if "gain" in row]
+    gains = [row for piece in pieces[:MOST_PARTS] for row in seeds_of(piece) if "gain" in row]
     if gains:
         corrected = _corrected(pieces[0]) if len(pieces) == 1 else None
         front = {"domain": name, "metric_name": look.metric_name}
         title = f"{name}, over {look.base}"
-        panel = Domain(title, gains, look.metric_name, corrected, look.is_ordered)
+        panel = Domain(
+            title=title,
+            pairs=gains,
+            metric_name=look.metric_name,
+            corrected=corrected,
+            is_ordered=look.is_ordered,
+        )
         yield panel, [front | row for row in gains + (corrected or [])]
 
 
@@ -147,40 +158,17 @@ def _every_domain(
     """Draw the gain against width in every domain."""
     if panels:
         yield Figure(
-            "gain_of_domains",
-            "Gain of SAM by size, in every domain",
-            "How much better SAM is than its base optimizer at its best ρ, for networks of growing size: a panel for "
-            "each data set and model family, with axes of its own. Above the dashed line SAM is better, whatever the "
-            f"metric. {dots(are_ours=are_ours)} "
+            name="gain_of_domains",
+            title="Gain of SAM by size, in every domain",
+            caption="How much better SAM is than its base optimizer at its best ρ, for networks of growing size: a "
+            "panel for each data set and model family, with axes of its own. Above the dashed line SAM is better, "
+            f"whatever the metric. {dots(are_ours=are_ours)} "
             + INTERVAL
             + " Each covers alone; the intervals of the table of domains hold for all of them together.",
-            gain_of_domains([panel for panel, _ in panels], interactive=interactive),
-            [row for _, rows in panels for row in rows],
-            DOMAINS,
+            chart=gain_of_domains([panel for panel, _ in panels], interactive=interactive),
+            data=[row for _, rows in panels for row in rows],
+            section=DOMAINS,
         )
-
-
-def _seeds(piece: Piece) -> Iterator[dict[str, Any]]:
-    """List each seed of each width, with its base run, its run at the best rho and the gain, as far as it has them."""
-    for cell in piece.cells:
-        best, best_rho = cell.best, cell.best_rho
-        for place, seed in enumerate(cell.seeds):
-            row: dict[str, Any] = {"part": piece.name} if piece.name else {}
-            row |= {"num_params": cell.num_params, "seed": seed}
-            base = float(cell.values[place, 0])
-            if np.isfinite(base):
-                row |= {"base": base, "base_run": piece.names.get((cell.value, 0.0, seed))}
-            sam = float("nan") if best is None else float(cell.values[place, 1 + best])
-            if np.isfinite(sam):
-                row |= {
-                    "best_rho": best_rho,
-                    "sam": sam,
-                    "sam_run": piece.names.get((cell.value, best_rho, seed)),
-                }
-            if np.isfinite(base) and np.isfinite(sam):
-                row["gain"] = float(cell.sign * (sam - base))
-            if np.isfinite(base) or np.isfinite(sam):
-                yield row
 
 
 def _overview(pieces: Sequence[Piece], look: Look) -> Iterator[Figure]:
@@ -193,24 +181,26 @@ def _overview(pieces: Sequence[Piece], look: Look) -> Iterator[Figure]:
                 cells.append({"part": piece.name} | {name: row[name] for name in names} | {"is_best": False})
     if cells:
         yield Figure(
-            f"gain_overview{look.ending}",
-            f"Gain of SAM over {look.base}, all settings",
-            f"The mean gain of SAM over {look.base} at its best ρ, over seeds, for every setting (downward) and size "
-            "(to the right)."
+            name=f"gain_overview{look.ending}",
+            title=f"Gain of SAM over {look.base}, all settings",
+            caption=f"The mean gain of SAM over {look.base} at its best ρ, over seeds, for every setting (downward) "
+            "and size (to the right)."
             + (
                 ""
                 if len(pieces) <= MOST_PIECES
                 else " So many settings have no figures of their own: select some of them."
             ),
-            heat_map(cells, down="part", metric=look.metric, **look.of_metric, name=f"gain_overview{look.ending}"),
-            cells,
-            GAIN,
+            chart=heat_map(
+                cells, down="part", metric=look.metric, **look.of_metric, name=f"gain_overview{look.ending}"
+            ),
+            data=cells,
+            section=GAIN,
         )
 
 
 def _by_width(group: Sequence[Piece], look: Look, ending: str) -> Iterator[Figure]:
     """Draw gain and metric against width."""
-    rows = [row for piece in group for row in _seeds(piece)]
+    rows = [row for piece in group for row in seeds_of(piece)]
     if not rows:
         return
     beside = printed(group, look)
@@ -223,11 +213,11 @@ def _by_width(group: Sequence[Piece], look: Look, ending: str) -> Iterator[Figur
         if corrected:
             more = " The second line is free of the luck of that choice: each seed has the ρ that the others choose."
         yield Figure(
-            f"gain_by_width{ending}",
-            f"Gain of SAM over {look.base}, by size",
-            f"How much better SAM is than {look.base} at its best ρ, for networks of growing size. Above the dashed "
-            f"line SAM is better. {look.dots} " + INTERVAL + several + more + words,
-            gain_against_width(
+            name=f"gain_by_width{ending}",
+            title=f"Gain of SAM over {look.base}, by size",
+            caption=f"How much better SAM is than {look.base} at its best ρ, for networks of growing size. Above the "
+            f"dashed line SAM is better. {look.dots} " + INTERVAL + several + more + words,
+            chart=gain_against_width(
                 gains,
                 **look.of_metric,
                 corrected=corrected,
@@ -235,18 +225,19 @@ def _by_width(group: Sequence[Piece], look: Look, ending: str) -> Iterator[Figur
                 is_ordered=look.is_ordered,
                 name=f"gain_by_width{ending}",
             ),
-            gains + (corrected or []),
-            GAIN,
+            data=gains + (corrected or []),
+            section=GAIN,
         )
     yield Figure(
-        f"metric_by_width{ending}",
-        f"{capital(label(look.metric, metric_name=look.metric_name))}, by size",
-        f"Where {look.base} and SAM (at its best ρ) end, for networks of growing size. Each small dot is one run. "
-        + INTERVAL
-        + words,
-        metric_against_width(rows, **look.of_metric, metric=look.metric, paper=beside, name=f"metric_by_width{ending}"),
-        rows,
-        GAIN,
+        name=f"metric_by_width{ending}",
+        title=f"{capital(label(look.metric, metric_name=look.metric_name))}, by size",
+        caption=f"Where {look.base} and SAM (at its best ρ) end, for networks of growing size. Each small dot is one "
+        "run. " + INTERVAL + words,
+        chart=metric_against_width(
+            rows, **look.of_metric, metric=look.metric, paper=beside, name=f"metric_by_width{ending}"
+        ),
+        data=rows,
+        section=GAIN,
     )
 
 
@@ -281,34 +272,36 @@ def _rhos(group: Sequence[Piece], look: Look, ending: str) -> Iterator[Figure]:
     if any(np.isfinite(row["best_rho"]) for row in best) and len({row["rho"] for row in cells if row["rho"] > 0}) > 1:
         beside = [row for row in printed(group, look) if row["best_rho"] is not None]
         yield Figure(
-            f"best_rho_by_width{ending}",
-            "Best ρ, by size",
-            "The radius ρ of SAM's perturbation with the best mean over seeds, for networks of growing size, chosen by "
+            name=f"best_rho_by_width{ending}",
+            title="Best ρ, by size",
+            caption="The radius ρ of SAM's perturbation with the best mean over seeds, for networks of growing size, "
+            "chosen by "
             f"{look.chosen_by.replace('_', ' ')}. Bars span the ρ that the seeds cannot tell from it (95 % "
             "confidence set). A small dot is the ρ that is best for one seed alone, larger where several agree."
             + (" Hollow points are the paper's." if beside else ""),
-            best_rho_against_width(
+            chart=best_rho_against_width(
                 best,
                 seeds=seeds,
                 paper=beside,
                 name=f"best_rho_by_width{ending}",
                 interactive=look.interactive,
             ),
-            pd.DataFrame([*best, *seeds]),
-            RHO,
+            data=pd.DataFrame([*best, *seeds]),
+            section=RHO,
         )
     if any(row["num_seeds"] for row in cells) and len({row["rho"] for row in cells if row["rho"] > 0}) > 1:
         of = "gain" if has_base else "mean"
         cells = [row for row in cells if of == "mean" or row["rho"] > 0]
         what = f"gain over {look.base}" if of == "gain" else label(look.metric, metric_name=look.metric_name)
         yield Figure(
-            f"rho_by_width{ending}",
-            f"{capital(what)}, by ρ and size",
-            f"The mean {what} over seeds, for every ρ (upward) and size (to the right). Black frames mark the best ρ "
+            name=f"rho_by_width{ending}",
+            title=f"{capital(what)}, by ρ and size",
+            caption=f"The mean {what} over seeds, for every ρ (upward) and size (to the right). Black frames mark the "
+            "best ρ "
             "of each size. A frame at the edge says that a better ρ may lie beyond the grid.",
-            heat_map(cells, of=of, metric=look.metric, **look.of_metric, name=f"rho_by_width{ending}"),
-            cells,
-            RHO,
+            chart=heat_map(cells, of=of, metric=look.metric, **look.of_metric, name=f"rho_by_width{ending}"),
+            data=cells,
+            section=RHO,
         )
 
 
@@ -328,86 +321,6 @@ def _cells(cell: widths.Width, names: Mapping, has_base: bool) -> Iterator[dict[
         yield row | ({"gain": float(gains.mean())} if len(gains) and has_base else {})
 
 
-def _by_axes(pieces: Sequence[Piece], look: Look) -> Iterator[Figure]:
-    """Draw gain and metric against each axis of numbers, such as label noise, with a line or panel for each size."""
-    numeric = [axis for axis in look.axes if any(isinstance(piece.values.get(axis), (int, float)) for piece in pieces)]
-    # Several axes of numbers would make a figure for each pair: those by width show all of their values.
-    for axis in numeric if len(numeric) == 1 else []:
-        having = [piece for piece in pieces if isinstance(piece.values.get(axis), (int, float))]
-        others = list(dict.fromkeys(_without(piece, axis) for piece in having))
-        rows = [
-            row
-            | {axis: piece.values[axis], "part": ", ".join(filter(None, [f"{row['num_params']:,} parameters", other]))}
-            for other in others
-            for piece in having
-            if _without(piece, axis) == other
-            for row in _seeds(piece)
-        ]
-        rows = sorted(rows, key=lambda row: row["num_params"])
-        if len({row[axis] for row in rows}) > 1:
-            yield from _against(rows, axis, look, is_ordered=len(others) == 1)
-
-
-def _without(piece: Piece, axis: str) -> str:
-    return ", ".join(f"{name}={value}" for name, value in piece.values.items() if name != axis)
-
-
-def _by_sparsity(pieces: Sequence[Piece], look: Look) -> Iterator[Figure]:
-    """Draw gain and metric against a sparsity that goes along with the width, as at a fixed number of weights."""
-    having = [piece for piece in pieces if len(set(piece.sparsity.values())) > 1]
-
-    def of_sparsity(piece: Piece, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-        return [row | {"sparsity": piece.sparsity[k]} for row in rows if (k := row["num_params"]) in piece.sparsity]
-
-    rows = [row for piece in having for row in of_sparsity(piece, _seeds(piece))]
-    if rows:
-        beside = [row for piece in having for row in of_sparsity(piece, printed([piece], look))]
-        yield from _against(rows, "sparsity", look, is_ordered=False, beside=beside)
-
-
-def _against(
-    rows: Sequence[dict[str, Any]],
-    axis: str,
-    look: Look,
-    *,
-    is_ordered: bool,
-    beside: list[dict[str, Any]] | None = None,
-) -> Iterator[Figure]:
-    """Draw gain and metric against a column, at most so many parts a figure, and the paper's values `beside` them."""
-    words = " Hollow points are the values that the paper prints for the same networks." if beside else ""
-    parts = list(dict.fromkeys(row.get("part", "") for row in rows))
-    word = label(axis)
-    for start in range(0, len(parts), MOST_PARTS):
-        here = [row for row in rows if row.get("part", "") in parts[start : start + MOST_PARTS]]
-        ending = look.ending + (f"_{start // MOST_PARTS + 1}" if len(parts) > MOST_PARTS else "")
-        each = " Each line is one of the networks." if len(parts) > 1 else ""
-        gains = [row for row in here if "gain" in row]
-        if gains:
-            name = f"gain_by_{slug(axis)}{ending}"
-            yield Figure(
-                name,
-                f"Gain of SAM over {look.base}, by {word}",
-                f"How much better SAM is than {look.base} at its best ρ, against the {word}. Each small dot is one "
-                f"seed. {INTERVAL}" + each + words,
-                gain_against_width(
-                    gains, **look.of_metric, across=axis, paper=beside, is_ordered=is_ordered, name=name
-                ),
-                gains,
-                GAIN,
-            )
-        name = f"metric_by_{slug(axis)}{ending}"
-        yield Figure(
-            name,
-            f"{capital(label(look.metric, metric_name=look.metric_name))}, by {word}",
-            f"Where {look.base} and SAM (at its best ρ) end, against the {word}. Each small dot is one run. "
-            + INTERVAL
-            + words,
-            metric_against_width(here, **look.of_metric, metric=look.metric, across=axis, paper=beside, name=name),
-            here,
-            GAIN,
-        )
-
-
 def _training(
     piece: Piece, look: Look, curves: Mapping[str, list[dict[str, Any]]], most_points: int, ending: str
 ) -> Iterator[Figure]:
@@ -424,13 +337,14 @@ def _training(
         return
     title = "Training" + (f", {piece.name}" if piece.name else "")
     yield Figure(
-        f"training_curves{ending}",
-        title,
-        f"How the runs of {look.base} and of SAM at its best ρ went, at the smallest and the largest size: thin lines "
+        name=f"training_curves{ending}",
+        title=title,
+        caption=f"How the runs of {look.base} and of SAM at its best ρ went, at the smallest and the largest size: "
+        "thin lines "
         f"are seeds, thick lines their mean. Of a long run {most_points} evaluations are drawn. The training loss is "
         "the mean over the steps since the evaluation before.",
-        study_curves(chosen, curves, **look.of_metric, most_points=most_points, name=f"training_curves{ending}"),
-        [
+        chart=study_curves(chosen, curves, **look.of_metric, most_points=most_points, name=f"training_curves{ending}"),
+        data=[
             {
                 "run": run["run"],
                 "arm": run["arm"],
@@ -442,5 +356,5 @@ def _training(
             for run in chosen
             for row in curves[run["run"]]
         ],
-        TRAINING,
+        section=TRAINING,
     )

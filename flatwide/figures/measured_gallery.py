@@ -80,21 +80,21 @@ def _by_width_and_rho(group: Sequence[_Found], drawn: list[Quantity], look: Look
     if pairs:
         used = {q.name: _used(group, q) for q in drawn if q.compared_with}
         yield Figure(
-            name.format("_by_width"),
-            f"{capital(what)}, by size",
-            f"{words} The ρ of SAM was chosen by the {look.chosen_by.replace('_', ' ')}. {INTERVAL}{printed}",
-            against_width(rows, **share, beside=used, name=name.format("_by_width")),
-            rows if _has_few_rhos(rows) else pairs,
-            quantities.section(drawn[0]),
+            name=name.format("_by_width"),
+            title=f"{capital(what)}, by size",
+            caption=f"{words} The ρ of SAM was chosen by the {look.chosen_by.replace('_', ' ')}. {INTERVAL}{printed}",
+            chart=against_width(rows, **share, beside=used, name=name.format("_by_width")),
+            data=rows if _has_few_rhos(rows) else pairs,
+            section=quantities.section(drawn[0]),
         )
     if len({row["rho"] for row in rows}) > 1:
         yield Figure(
-            name.format("_by_rho"),
-            f"{capital(what)}, by ρ",
-            f"{words} From {look.base} at the left to SAM with a large ρ at the right. {INTERVAL}{printed}",
-            against_rho(rows, **share, name=name.format("_by_rho")),
-            rows,
-            quantities.section(drawn[0]),
+            name=name.format("_by_rho"),
+            title=f"{capital(what)}, by ρ",
+            caption=f"{words} From {look.base} at the left to SAM with a large ρ at the right. {INTERVAL}{printed}",
+            chart=against_rho(rows, **share, name=name.format("_by_rho")),
+            data=rows,
+            section=quantities.section(drawn[0]),
         )
 
 
@@ -152,12 +152,13 @@ def _against_metric(
     part = f", {one.piece.name}" if one.piece.name else ""
     correlations = {name: measured.correlation(one.values[name]) for name in names}
     yield Figure(
-        name,
-        f"Does flatness go with the metric?{part}",
-        "Each dot is one run. The rank correlation is computed among the ρ of each width and seed, so that neither "
-        "width nor initial weights are its cause, and averaged; in brackets its 95 % t interval over seeds. It does "
-        "not show that flatness is the cause: ρ moves both, and the same function can have sharp and flat weights.",
-        against_metric(
+        name=name,
+        title=f"Does flatness go with the metric?{part}",
+        caption="Each dot is one run. The rank correlation is computed among the ρ of each width and seed, so that "
+        "neither width nor initial weights are its cause, and averaged; in brackets its 95 % t interval over seeds. "
+        "It does not show that flatness is the cause: ρ moves both, and the same function can have sharp and flat "
+        "weights.",
+        chart=against_metric(
             rows,
             correlations=correlations,
             most_dots=most_dots,
@@ -166,8 +167,8 @@ def _against_metric(
             name=name,
             interactive=look.interactive,
         ),
-        rows,
-        CURVATURE,
+        data=rows,
+        section=CURVATURE,
     )
 
 
@@ -207,11 +208,11 @@ def _over_epochs(piece: Piece, look: Look, series: Series, ending: str) -> Itera
         columns = [study_curves.Column(slug(q.name), capital(q.label), may_be_log=not q.is_signed) for q in some]
         plain = {run: [_renamed(row) for row in rows] for run, rows in curves.items()}
         yield Figure(
-            name,
-            "What was measured while training" + (f", {piece.name}" if piece.name else ""),
-            f"The quantities at the epochs at which they were measured, of {look.base} and of SAM at its best ρ, at "
-            "the smallest and the largest size: thin lines are seeds, thick lines their mean.",
-            study_curves.study_curves(
+            name=name,
+            title="What was measured while training" + (f", {piece.name}" if piece.name else ""),
+            caption=f"The quantities at the epochs at which they were measured, of {look.base} and of SAM at its best "
+            "ρ, at the smallest and the largest size: thin lines are seeds, thick lines their mean.",
+            chart=study_curves.study_curves(
                 chosen,
                 plain,
                 base=look.base,
@@ -220,14 +221,14 @@ def _over_epochs(piece: Piece, look: Look, series: Series, ending: str) -> Itera
                 name=name,
                 interactive=look.interactive,
             ),
-            [
+            data=[
                 {"run": run["run"], "arm": run["arm"], "num_params": run["num_params"], "rho": run["rho"]}
                 | {"seed": run["seed"], "epoch": row["epoch"]}
                 | {q.name: row[q.name] for q in some if q.name in row}
                 for run in chosen
                 for row in curves[run["run"]]
             ],
-            DYNAMICS,
+            section=DYNAMICS,
         )
 
 
@@ -250,7 +251,9 @@ def _of_arrays(piece: Piece, look: Look, arrays: Arrays, ending: str) -> Iterato
                 share = {"base": look.base, "name": name, "interactive": look.interactive}
                 chart, data = KINDS[figure.kind](runs, figure, share)
                 caption = figure.caption.format(**words)
-                yield Figure(name, f"{title}{part}", caption, chart, data, entry.section)
+                yield Figure(
+                    name=name, title=f"{title}{part}", caption=caption, chart=chart, data=data, section=entry.section
+                )
 
 
 def _density(runs: list[Row], figure: ArrayFigure, share: dict[str, Any]) -> tuple[Any, list[Row]]:

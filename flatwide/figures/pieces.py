@@ -1,14 +1,19 @@
 """What the figures of a gallery share: one figure, the runs of a part, and how they are compared."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from flatwide.analysis import fields, paper, table, widths
 from flatwide.figures.tables import Table
 
 if TYPE_CHECKING:
     import pandas as pd
+
+DOMAINS = "Every domain"
+GAIN, RHO, TRAINING = "What SAM buys", "Which ρ", "Training"
 
 MOST_PARTS = 6  # in one figure
 MOST_PIECES = 24  # more have no figures of their own: nobody would look through them
@@ -76,7 +81,7 @@ def arrange(part: table.Part, metric: str, choose_by: str | None) -> Piece | Non
     rows = fields.done(part.runs, ["num_params", "seed", "run"])
     names = {(row["num_params"], fields.effective_rho(row), int(row["seed"])): row.get("run") for row in rows}
     sparsity = {row["num_params"]: row["sparsity"] for row in rows if row.get("sparsity") is not None}
-    return Piece(part.name, part.values, part.runs, cells, names, sparsity)
+    return Piece(name=part.name, values=part.values, runs=part.runs, cells=cells, names=names, sparsity=sparsity)
 
 
 def printed(group: Sequence[Piece], look: Look) -> list[dict[str, Any]]:
@@ -98,3 +103,26 @@ def capital(text: str) -> str:
 def slug(text: str) -> str:
     """Make a name that may stand in a file's name and in a chart."""
     return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
+
+
+def seeds_of(piece: Piece) -> Iterator[dict[str, Any]]:
+    """List each seed of each width, with its base run, its run at the best rho and the gain, as far as it has them."""
+    for cell in piece.cells:
+        best, best_rho = cell.best, cell.best_rho
+        for place, seed in enumerate(cell.seeds):
+            row: dict[str, Any] = {"part": piece.name} if piece.name else {}
+            row |= {"num_params": cell.num_params, "seed": seed}
+            base = float(cell.values[place, 0])
+            if np.isfinite(base):
+                row |= {"base": base, "base_run": piece.names.get((cell.value, 0.0, seed))}
+            sam = float("nan") if best is None else float(cell.values[place, 1 + best])
+            if np.isfinite(sam):
+                row |= {
+                    "best_rho": best_rho,
+                    "sam": sam,
+                    "sam_run": piece.names.get((cell.value, best_rho, seed)),
+                }
+            if np.isfinite(base) and np.isfinite(sam):
+                row["gain"] = float(cell.sign * (sam - base))
+            if np.isfinite(base) or np.isfinite(sam):
+                yield row

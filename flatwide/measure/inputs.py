@@ -59,11 +59,13 @@ def read(
     functions = (first, *functions[1:])
     rest = () if extra is None else (extra,)
     if batches is None:
-        return Inputs(params, mask, data.no_data(), rest, tuple(map(without_data, functions)))
+        return Inputs(
+            params=params, mask=mask, batches=data.no_data(), extra=rest, functions=tuple(map(without_data, functions))
+        )
     collected = data.collect(batches, batch_size=batch_size, weigh=weigh)
     if weigh is None and len(functions) == 1:
         _warn_of_sum(first, trees.apply_mask(params, mask), collected, rest)
-    return Inputs(params, mask, collected, rest, functions)
+    return Inputs(params=params, mask=mask, batches=collected, extra=rest, functions=functions)
 
 
 def numbers(params: PyTree, mask: PyTree | None, function: Callable) -> tuple[PyTree, PyTree | None, Callable]:

@@ -126,7 +126,11 @@ def blocks(operator: Operator, groups: Groups | None = None) -> dict[str, Operat
     """
     return {
         name: Operator(
-            operator.params, operator, inputs.selected(operator.params, operator.mask, members), _block, operator.cost
+            params=operator.params,
+            arrays=operator,
+            mask=inputs.selected(operator.params, operator.mask, members),
+            open_product=_block,
+            cost=operator.cost,
         )
         for name, members in group_names(operator.params, groups, operator.mask).items()
     }

@@ -299,11 +299,6 @@ def _search(
         toward = jax.tree.map(lambda s, d: jnp.where(place == 0, s, d), slope, drawn)
         return trees.scale(rho / (trees.norm(toward) + _TINY), toward)
 
-    def begin(place: Array) -> _Ascent:
-        """Stand at a start that the first step, of length 0, evaluates: so the loss is compiled once."""
-        point, low = start(place), jnp.full(_MEMORY, -jnp.inf, loss.dtype)
-        return _Ascent(point, zero, jnp.zeros_like(rho), low, low[0], point, jnp.zeros_like(rho), jnp.zeros_like(rho))
-
     def is_going_on(now: _Ascent) -> Array:
         is_done = now.best_gap <= tolerance * now.best  # at a zero gradient both are zero
         is_first = now.num_gradients == 0
@@ -331,14 +326,31 @@ def _search(
         )
 
     def one(best: _Best, place: Array) -> tuple[_Best, tuple[Array, Array]]:
-        end = jax.lax.while_loop(is_going_on, advance, begin(place))
+        end = jax.lax.while_loop(is_going_on, advance, _begin(start(place), zero, loss))
         found = _Best(end.best, end.best_gap, end.best_point)
         is_better = (end.best > best.value) | (num_steps == 0)  # without a step, SAM's point is asked for as it is
         return _choose(is_better, found, best), (end.best, end.num_gradients)
 
     nowhere = _Best(jnp.zeros_like(loss), rho * trees.norm(slope), zero)
     best, (values, nums) = jax.lax.scan(one, nowhere, jnp.arange(num_starts))
-    return _Found(best.value, best.gap, values, loss, jnp.sum(nums) + 1), _product(sizes, best.point)
+    found = _Found(value=best.value, gap=best.gap, values=values, loss=loss, num_gradients=jnp.sum(nums) + 1)
+    return found, _product(sizes, best.point)
+
+
+def _begin(point: PyTree, zero: PyTree, loss: Array) -> _Ascent:
+    """Return an ascent whose first step, of length 0, evaluates the start: so the loss is compiled once."""
+    nothing = jnp.zeros_like(loss)
+    low = jnp.full(_MEMORY, -jnp.inf, loss.dtype)
+    return _Ascent(
+        point=point,
+        gradient=zero,
+        step=nothing,
+        recent=low,
+        best=low[0],
+        best_point=point,
+        best_gap=nothing,
+        num_gradients=nothing,
+    )
 
 
 def _reduced(point: PyTree, gradient: PyTree, rho: Array) -> PyTree:

@@ -154,7 +154,7 @@ def operator(
         multiply = _OnHost(multiply)
     else:
         _check_product(product, params)
-    return Operator(params, arrays, mask, _Product(multiply), cost)
+    return Operator(params=params, arrays=arrays, mask=mask, open_product=_Product(multiply), cost=cost)
 
 
 def _check_product(product: PyTree, params: PyTree) -> None:

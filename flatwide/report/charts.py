@@ -71,9 +71,20 @@ def _chart(figure: Figure, original: dict[str, Any], data: dict[str, Any]) -> Ch
     rows = to_rows(figure.data)
     columns = list(dict.fromkeys(name for row in rows for name in row))
     shown = [[_text(row.get(name)) for name in columns] for row in rows[:_MOST_ROWS]]
-    words = (figure.name, figure.title, figure.caption, figure.section, figure.domain, notes)
     spec = _without_data(spec, data)
-    return Chart(*words, _take_legend(spec, f"{figure.name}_hidden"), spec, columns, shown, len(rows))
+    return Chart(
+        name=figure.name,
+        title=figure.title,
+        caption=figure.caption,
+        section=figure.section,
+        domain=figure.domain,
+        notes=notes,
+        legend=_take_legend(spec, f"{figure.name}_hidden"),  # before the spec is kept, which it changes
+        spec=spec,
+        columns=columns,
+        rows=shown,
+        num_rows=len(rows),
+    )
 
 
 def _take_legend(spec: dict[str, Any], hidden: str) -> list[tuple[str, str]]:

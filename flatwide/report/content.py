@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from flatwide.analysis import answer, cautions, domains, fields, gain, overview, table, tuned
 from flatwide.figures.gallery import DOMAINS, Figure
 from flatwide.figures.pieces import slug
-from flatwide.report import charts, facts, measured, run_table, tables, terms
+from flatwide.report import charts, facts, key_table, measured, run_table, tables, terms
 from flatwide.runs.commands import Command
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Overview(NamedTuple):
     """What a page of several domains begins with: the gain in each of them, drawn, as a table, and in two sentences."""
 
     charts: list[charts.Chart]
-    table: tables.KeyTable
+    table: key_table.KeyTable
     answer: str
 
 
@@ -66,7 +66,7 @@ class Content(NamedTuple):
     cautions: list[str]
     sections: list[Section]
     data: dict[str, Any]
-    tables: list[tables.KeyTable]
+    tables: list[key_table.KeyTable]
     runs: dict[str, Any]
     commands: list[facts.Recorded]
     unrecorded: str
@@ -197,7 +197,7 @@ def _rows_of(summary: "pd.DataFrame", domain: domains.Domain) -> "pd.DataFrame":
     return found
 
 
-def _of_domain(found: tables.KeyTable, domain: domains.Domain) -> tables.KeyTable:
+def _of_domain(found: key_table.KeyTable, domain: domains.Domain) -> key_table.KeyTable:
     """Say in the title of a table which domain it is of."""
     if not domain.name:
         return found
@@ -249,7 +249,7 @@ def _best_run(domain: domains.Domain, metric: str) -> str:
     known = [row for row in rows if row["status"] == "finished" and row.get(metric) is not None]
     if not known:
         return ""
-    write = tables.units(rows, metric=metric)
+    write = key_table.units(rows, metric=metric)
     higher = known[0].get("higher_is_better", True) and not metric.endswith("loss")
     best = max(known, key=lambda row: row[metric] if higher else -row[metric])
     where = f" ({best['run']})" if best.get("run") and len(known) > 1 else ""
@@ -265,7 +265,7 @@ def _of_part(text: str, parts: list[str]) -> tuple[str, str]:
 
 
 def _explanation(rows: list[dict[str, Any]], base: str, metric: str) -> str:
-    write = tables.units(rows, metric=metric)
+    write = key_table.units(rows, metric=metric)
     name = base or "its base optimizer"
     what = write.metric.removesuffix(" (%)")
     return (

@@ -1,6 +1,6 @@
 """Key tables in LaTeX, for the booktabs package."""
 
-from flatwide.report.tables import KeyTable
+from flatwide.report.key_table import KeyTable
 
 _ESCAPES = str.maketrans(
     {

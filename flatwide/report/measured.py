@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from flatwide.analysis import fields, measured, quantities, table, widths
 from flatwide.analysis.measured import RATIO, Measured
 from flatwide.catalogue.entries import SECTIONS, Quantity
-from flatwide.report import tables
+from flatwide.report import key_table, tables
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,7 +94,7 @@ def _basis(found: Found, own: list[Quantity]) -> str:
     return f"{text}. The ρ of SAM is the one that the {found.chosen_by.replace('_', ' ')} chose, not the flattest."
 
 
-def key_tables(found: Found, *, base: str) -> list[tables.KeyTable]:
+def key_tables(found: Found, *, base: str) -> list[key_table.KeyTable]:
     """Make the table of what was measured by width; of many settings only what says most.
 
     Args:
@@ -121,7 +121,15 @@ def key_tables(found: Found, *, base: str) -> list[tables.KeyTable]:
         "intervals, those of ratios of the mean logarithm."
     )
     columns = ["measured", *front.columns, base, "SAM", "compared by", "SAM against it", "95 % interval", "seeds"]
-    return [tables.KeyTable("measured_table", "What was measured at each width", note, columns, rows)] if rows else []
+    return (
+        [
+            key_table.KeyTable(
+                name="measured_table", title="What was measured at each width", note=note, columns=columns, rows=rows
+            )
+        ]
+        if rows
+        else []
+    )
 
 
 def _cells(one: _Part) -> list[widths.Width]:

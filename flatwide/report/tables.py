@@ -1,6 +1,5 @@
 """The tables of a page: numbers as a reader wants them, from the tables of the analysis."""
 
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -8,12 +7,10 @@ from flatwide.analysis import decomposition, fields, interpolation, paper, table
 from flatwide.analysis import verdict as verdicts
 from flatwide.analysis.intervals import Mean
 from flatwide.analysis.overview import Entry
-from flatwide.columns import FRACTION_METRICS
+from flatwide.report.key_table import KeyTable, Row, Units, is_missing, units
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Row = dict[str, Any]
 
 _TRENDS = {
     verdicts.GROWS: "grows",
@@ -24,47 +21,6 @@ _TRENDS = {
     verdicts.NO_TREND: "none shown",
     verdicts.UNKNOWN: "–",
 }
-
-
-class KeyTable(NamedTuple):
-    """A table that is read, not sorted: every cell is text, and the first of a row is its name."""
-
-    name: str
-    title: str
-    note: str
-    columns: list[str]
-    rows: list[list[str]]
-
-
-class Units(NamedTuple):
-    """How a metric is written."""
-
-    metric: str  # with its unit, such as "test accuracy (%)"
-    unit: str  # of the metric, in brackets, or nothing
-    points: str  # of a gain
-    factor: float
-    digits: int
-
-    def value(self, number: Any, sign: str = "") -> str:
-        """Write a value, or a dash where there is none."""
-        return "–" if _is_missing(number) else format(self.factor * number, f"{sign}.{self.digits}f")
-
-    def gain(self, number: Any) -> str:
-        """Write a gain with its sign."""
-        return self.value(number, "+")
-
-    def interval(self, low: Any, high: Any) -> str:
-        """Write the ends of the interval of a gain."""
-        return "–" if _is_missing(low) else f"{self.gain(low)} to {self.gain(high)}"
-
-
-def units(runs: list[Row], *, metric: str) -> Units:
-    """Tell how the metric of some runs is written: fractions in percent, others as they are."""
-    name = next((str(run["metric_name"]) for run in runs if run.get("metric_name")), "metric")
-    title = metric.replace("_", " ").replace("metric", name.replace("_", " "))
-    if name in FRACTION_METRICS and not metric.endswith("loss"):
-        return Units(f"{title} (%)", " (%)", " (points)", 100, 2)
-    return Units(title, "", "", 1, 4)
 
 
 def key_tables(
@@ -93,9 +49,9 @@ def key_tables(
     front = front_of(rows, all_runs, table.axes(runs))
     found = [_gain(rows, front, write, base, lost), _rho(rows, front, write)]
     fair = [row for row in every if row["row"] == "tuned"]
-    axes = [name for name in table.axes(runs) if any(not _is_missing(row.get(name)) for row in fair)]
+    axes = [name for name in table.axes(runs) if any(not is_missing(row.get(name)) for row in fair)]
     found += [_tuned(fair, front_of(fair, all_runs, axes), write, base)] if fair else []
-    if any(not _is_missing(row.get("equal_compute_gain")) for row in rows):
+    if any(not is_missing(row.get("equal_compute_gain")) for row in rows):
         found.append(_equal_compute(rows, front, write, fields.records(paper.equal_compute_beside(runs))))
     found += [_fit(rows, front)] if any("base_train_loss" in row for row in rows) else []
     parts = table.parts(runs)
@@ -113,7 +69,7 @@ def domains_table(entries: list[Entry], *, metric: str) -> KeyTable:
         write = units([{"metric_name": entry.metric_name}], metric=metric)
 
         def gain(found: Mean, write: Units = write) -> str:
-            ends = "" if _is_missing(found.low) else f" ({write.interval(found.low, found.high)})"
+            ends = "" if is_missing(found.low) else f" ({write.interval(found.low, found.high)})"
             return write.gain(found.mean) + ends
 
         slope = Mean(entry.slope.slope, entry.slope.standard_error, entry.slope.low, entry.slope.high)
@@ -140,7 +96,7 @@ def domains_table(entries: list[Entry], *, metric: str) -> KeyTable:
     )
     columns = ["domain", "metric", "base", "parameters", "gain at the smallest", "gain at the largest"]
     columns += ["slope", "trend", "best rho, by size", "seeds"]
-    return KeyTable("domains_table", "The gain in every domain", note, columns, cells)
+    return KeyTable(name="domains_table", title="The gain in every domain", note=note, columns=columns, rows=cells)
 
 
 class Front(NamedTuple):
@@ -165,7 +121,7 @@ def front_of(rows: list[Row], runs: list[Row], parts: list[str]) -> Front:
 
     def cells(row: Row) -> list[str]:
         size = [str(next(iter(of_size[name][row["num_params"]]))) for name in sizes]
-        own = ["" if _is_missing(row.get(name)) else str(row[name]) for name in parts]
+        own = ["" if is_missing(row.get(name)) else str(row[name]) for name in parts]
         return [*own, *size, f"{int(row['num_params']):,}"]
 
     return Front([*parts, *sizes, "parameters"], cells)
@@ -204,7 +160,13 @@ def _gain(rows: list[Row], front: Front, write: Units, base: str, lost: str) -> 
         "some luck; the corrected gain scores each seed at the rho that the other seeds choose, and its interval "
         "allows for the choice. Runs that collapsed to chance are counted in it."
     )
-    return KeyTable("gain_by_width_table", "The gain at each width", note, [*front.columns, *columns], cells)
+    return KeyTable(
+        name="gain_by_width_table",
+        title="The gain at each width",
+        note=note,
+        columns=[*front.columns, *columns],
+        rows=cells,
+    )
 
 
 def _rho(rows: list[Row], front: Front, write: Units) -> KeyTable:
@@ -213,7 +175,7 @@ def _rho(rows: list[Row], front: Front, write: Units) -> KeyTable:
         [
             *front.cells(row),
             _number(row["best_rho"]),
-            "–" if _is_missing(row["best_rho_low"]) else f"{row['best_rho_low']:g} to {row['best_rho_high']:g}",
+            "–" if is_missing(row["best_rho_low"]) else f"{row['best_rho_low']:g} to {row['best_rho_high']:g}",
             str(row["best_rho_set"] or "–").replace(" ", ", "),
             str(int(row["num_rhos"])),
             edges.get(str(row["at_grid_edge"]), ""),
@@ -226,7 +188,9 @@ def _rho(rows: list[Row], front: Front, write: Units) -> KeyTable:
         "confidence set. Where it stands at an end of the grid, a better one may lie beyond."
     )
     columns = [*front.columns, "best rho", "95 % interval", "rhos that the seeds cannot tell apart", "rhos compared"]
-    return KeyTable("best_rho_table", "Which rho for my width?", note, [*columns, "at an end"], cells)
+    return KeyTable(
+        name="best_rho_table", title="Which rho for my width?", note=note, columns=[*columns, "at an end"], rows=cells
+    )
 
 
 def _tuned(rows: list[Row], front: Front, write: Units, base: str) -> KeyTable:
@@ -267,7 +231,9 @@ def _tuned(rows: list[Row], front: Front, write: Units, base: str) -> KeyTable:
         "choice of SAM",
     ]
     columns += [f"gain{write.points}", "95 % interval", f"settings of {base}, SAM", "seeds"]
-    return KeyTable("tuned_gain", "A fair fight: each arm at settings of its own", note, columns, cells)
+    return KeyTable(
+        name="tuned_gain", title="A fair fight: each arm at settings of its own", note=note, columns=columns, rows=cells
+    )
 
 
 def _equal_compute(rows: list[Row], front: Front, write: Units, printed: list[Row]) -> KeyTable:
@@ -286,7 +252,7 @@ def _equal_compute(rows: list[Row], front: Front, write: Units, printed: list[Ro
             *of_paper(row),
         ]
         for row in rows
-        if not _is_missing(row.get("equal_compute_gain"))
+        if not is_missing(row.get("equal_compute_gain"))
     ]
     note = (
         "SAM takes two gradients a step. Here its base was trained twice as long, so that both have had as many. "
@@ -294,7 +260,9 @@ def _equal_compute(rows: list[Row], front: Front, write: Units, printed: list[Ro
     )
     columns = [*front.columns, "gain at equal steps", "gain at equal compute", "95 % interval"]
     columns += ["paper's gain at equal compute"] if theirs else []
-    return KeyTable("equal_compute_table", "Is SAM worth its second gradient?", note, columns, cells)
+    return KeyTable(
+        name="equal_compute_table", title="Is SAM worth its second gradient?", note=note, columns=columns, rows=cells
+    )
 
 
 def _beside(parts: list[table.Part], front: Front, write: Units, *, metric: str, base: str) -> KeyTable:
@@ -313,7 +281,9 @@ def _beside(parts: list[table.Part], front: Front, write: Units, *, metric: str,
         "draws one. It was read off figures, to three or four digits; the length of training and more may differ from "
         "yours."
     )
-    return KeyTable("paper_table", "The paper's values for these networks", note, columns, cells)
+    return KeyTable(
+        name="paper_table", title="The paper's values for these networks", note=note, columns=columns, rows=cells
+    )
 
 
 def _by_rho(parts: list[table.Part], front: Front, write: Units, *, metric: str) -> KeyTable:
@@ -334,7 +304,9 @@ def _by_rho(parts: list[table.Part], front: Front, write: Units, *, metric: str)
     note = (
         "Means over seeds at every rho of the paper's figures 8 to 11, rho 0 being its SGD; ours where there are runs."
     )
-    return KeyTable("paper_by_rho_table", "Every rho beside the paper's", note, columns, cells)
+    return KeyTable(
+        name="paper_by_rho_table", title="Every rho beside the paper's", note=note, columns=columns, rows=cells
+    )
 
 
 def _with_band(write: Units, row: Row, name: str) -> str:
@@ -346,10 +318,10 @@ def _with_band(write: Units, row: Row, name: str) -> str:
 
 def _fit(rows: list[Row], front: Front) -> KeyTable:
     def share(value: Any) -> str:
-        return "–" if _is_missing(value) else f"{100 * value:.0f} %"
+        return "–" if is_missing(value) else f"{100 * value:.0f} %"
 
     def loss(value: Any) -> str:
-        return "–" if _is_missing(value) else f"{value:.3g}"
+        return "–" if is_missing(value) else f"{value:.3g}"
 
     cells = [
         [
@@ -365,7 +337,11 @@ def _fit(rows: list[Row], front: Front) -> KeyTable:
     )
     columns = ["base training loss", "SAM training loss", "base seeds that interpolate", "SAM seeds that interpolate"]
     return KeyTable(
-        "interpolation_table", "Where networks fit all they are shown", note, front.columns + columns, cells
+        name="interpolation_table",
+        title="Where networks fit all they are shown",
+        note=note,
+        columns=front.columns + columns,
+        rows=cells,
     )
 
 
@@ -388,7 +364,13 @@ def _growth(parts: list[table.Part], front: Front, write: Units, *, metric: str,
         "from the width at which the base of the other seeds is best, so that none picks its luck."
     )
     columns = [*front.columns, "growth of the gain", "SAM better by", "base worse by", "seeds"]
-    return KeyTable("decomposition_table", "Is it SAM getting better, or the base getting worse?", note, columns, cells)
+    return KeyTable(
+        name="decomposition_table",
+        title="Is it SAM getting better, or the base getting worse?",
+        note=note,
+        columns=columns,
+        rows=cells,
+    )
 
 
 def _trend(parts: list[table.Part], write: Units, *, metric: str, choose_by: str | None) -> KeyTable:
@@ -397,7 +379,7 @@ def _trend(parts: list[table.Part], write: Units, *, metric: str, choose_by: str
     for part, weights in zip(parts, trend.weights_of_parts(parts, **options), strict=True):
         scores = trend.scores(widths.by_width(part.runs, **options), weights=weights)
         found, decided = trend.of_scores(scores), verdicts.verdict(scores)
-        if found.num_widths < 2 or _is_missing(found.slope):
+        if found.num_widths < 2 or is_missing(found.slope):
             continue
         rule = trend.paper_rule(part.runs, metric=metric)
         rests = f" ({', '.join(f'{size:,}' for size in decided.rests_on)})" if decided.rests_on else ""
@@ -425,12 +407,8 @@ def _trend(parts: list[table.Part], write: Units, *, metric: str, choose_by: str
     )
     columns = ["runs", "slope", "95 % interval", "rise", "trend", "unweighted slope", "p-value", "widths", "seeds"]
     columns += ["grows by the paper's rule"]
-    return KeyTable("trend_table", "Does the gain grow with width?", note, columns, cells)
+    return KeyTable(name="trend_table", title="Does the gain grow with width?", note=note, columns=columns, rows=cells)
 
 
 def _number(value: Any) -> str:
-    return "–" if _is_missing(value) else f"{value:g}"
-
-
-def _is_missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
+    return "–" if is_missing(value) else f"{value:g}"

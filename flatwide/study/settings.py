@@ -136,7 +136,13 @@ def _part(name: str, entry: Mapping[str, Any], where: str, base: Mapping[str, An
     fields = {field: value for field, value in entry.items() if field not in _VARIED}
     known = {field: _value(f"{where}.{field}", field, value, base, faults) for field, value in fields.items()}
     points, exclude = (_assignments(f"{where}.{what}", entry.get(what, ()), base, faults) for what in _VARIED[1:])
-    return Part(name, known, _axes(f"{where}.axes", entry.get("axes", {}), base, faults), points, exclude)
+    return Part(
+        name=name,
+        fields=known,
+        axes=_axes(f"{where}.axes", entry.get("axes", {}), base, faults),
+        points=points,
+        exclude=exclude,
+    )
 
 
 def _axes(place: str, axes: Any, base: Mapping[str, Any], faults: list[str]) -> dict[str, tuple[Any, ...]]:

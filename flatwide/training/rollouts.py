@@ -109,7 +109,16 @@ def transitions(policy: Policy, seen: Seen) -> Transitions:
     next_values = policy(successors.reshape(-1, *successors.shape[2:]))[1].reshape(values.shape)
     after = seen.after
     rewards = after.reward.astype(values.dtype)
-    return Transitions(*seen[:4], next_values, rewards, after.terminated, after.truncated)
+    return Transitions(
+        observations=seen.observations,
+        actions=seen.actions,
+        log_probabilities=seen.log_probabilities,
+        values=values,
+        next_values=next_values,
+        rewards=rewards,
+        terminated=after.terminated,
+        truncated=after.truncated,
+    )
 
 
 def log_probability(logits: Array, actions: Array) -> Array:

@@ -1,7 +1,7 @@
 """Tables as LaTeX has them."""
 
 from flatwide.report import latex
-from flatwide.report.tables import KeyTable
+from flatwide.report.key_table import KeyTable
 
 
 def test_a_table_is_whole_and_its_signs_are_escaped():

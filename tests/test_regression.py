@@ -9,6 +9,7 @@ from flatwide import config as configs
 from flatwide import report, runner
 from flatwide.analysis import answer, gain
 from flatwide.runs import preview
+from flatwide.runs.directory import RunDirectory
 
 FIELDS = {"dataset": "matrix_factorization", "model": "LinearNetwork", "loss": "squared", "num_epochs": 3}
 FIELDS |= {"batch_size": 100, "learning_rate": 0.02, "momentum": 0.0, "lr_scheduler": "constant"}
@@ -31,7 +32,7 @@ def test_the_best_metric_is_the_lowest_and_equals_the_loss(workdir):
     assert_allclose(runs["test_metric"], runs["test_loss"], rtol=1e-6)
     assert np.all(runs["test_metric_best"] <= runs["test_metric"])
     for row in runs.to_dict("records"):
-        rows = flatwide.runs.RunDirectory(workdir / "runs" / row["run"]).read_metrics()
+        rows = RunDirectory(workdir / "runs" / row["run"]).read_metrics()
         assert row["test_metric_best"] == min(entry["test_metric"] for entry in rows)
 
 

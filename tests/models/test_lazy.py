@@ -14,6 +14,7 @@ from flatwide.models import lazy
 from flatwide.models.mlp import mlp
 from flatwide.models.resnet import resnet18
 from flatwide.runs import identity
+from flatwide.runs.build import shape
 from flatwide.runs.load import load_run
 from flatwide.workloads import Workload
 
@@ -182,4 +183,4 @@ def test_runs_of_another_scale_are_other_runs_and_the_defaults_rename_none():
         assert identity.identity(other.config, "data") == known | fields
         assert other.step is not plain.step
         assert other.workload is not plain.workload
-        assert build.shape(other.config) != build.shape(plain.config)
+        assert shape(other.config) != shape(plain.config)

@@ -1,4 +1,4 @@
-"""The shapes of the things that rooms hand to each other: data, model, objective.
+"""The interfaces between packages: data, model, objective.
 
 A batch is a dict of arrays (or of pytrees of arrays) with one leading axis of B examples. `inputs` is what the model
 reads, `targets` is what the objective compares with; a workload may carry more keys for its objective.

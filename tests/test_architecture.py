@@ -41,13 +41,13 @@ def loaded_by(statements: str) -> set[str]:
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
-@pytest.mark.parametrize("room", ["cli", "config", "registry"])
-def test_jax_is_not_started_before_the_flags_are_read(room):
+@pytest.mark.parametrize("module", ["cli", "config", "registry"])
+def test_jax_is_not_started_before_the_flags_are_read(module):
     # XLA's number of threads comes from the config, and can only be set before JAX is imported.
-    assert "jax" not in loaded_by(f"import flatwide.{room}")
+    assert "jax" not in loaded_by(f"import flatwide.{module}")
 
 
-def test_no_room_imports_heavy_libraries_before_it_uses_them():
+def test_no_module_imports_heavy_libraries_before_it_uses_them():
     everything = "import pkgutil, importlib, flatwide\n" + (
         "for found in pkgutil.walk_packages(flatwide.__path__, 'flatwide.'): importlib.import_module(found.name)"
     )
@@ -79,6 +79,26 @@ def test_every_imported_library_is_declared():
     }
     assert {"jax", "jinja2", "sklearn"} <= modules
     assert undeclared == {}
+
+
+def test_the_root_holds_what_belongs_there():
+    # A command that is tried with odd arguments may leave files of odd names where it was tried.
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True)
+    if tracked.returncode != 0:
+        pytest.skip("not a git checkout")
+    entries = {name.partition("/")[0] for name in tracked.stdout.decode().split("\0") if name}
+    folders = {".ci", "benchmarks", "configs", "docs", "flatwide", "tests"}
+    files = {
+        ".gitignore",
+        ".pre-commit-config.yaml",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "LICENSE",
+        "Makefile",
+        "README.md",
+    }
+    files |= {"constraints.txt", "main.py", "mkdocs.yml", "pyproject.toml", "requirements.txt"}
+    assert entries == folders | files
 
 
 def test_no_files_import_each_other_in_a_circle():

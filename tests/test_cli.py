@@ -136,7 +136,7 @@ def test_a_workdir_that_cannot_be_made_is_named(capsys, tmp_path, config):
     (tmp_path / "file").write_text("")
     code, _, errors = command(capsys, f"--workdir={tmp_path}/file", config)
     assert code == 2
-    assert f"--workdir={tmp_path}/file: expected a folder" in errors
+    assert f"--workdir='{tmp_path}/file': expected a folder" in errors
 
 
 def test_output_may_be_cut_short(root):

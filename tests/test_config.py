@@ -263,6 +263,14 @@ def test_identity_without_an_ascent_has_nothing_of_the_variant(tmp_path):
     assert {"sam_variant", "sam_variant_file", "slowness"} <= identity_of(rho=0.1, **variant).keys()
 
 
+def test_identity_has_an_optimizers_field_that_an_own_variant_reads(tmp_path):
+    own = tmp_path / "own.py"
+    own.write_text("from flatwide import sam\n\ndef mine(rho, *, momentum=0.9):\n    return sam.normalized(rho)\n")
+    variant = {"sam_variant": f"{own}:mine", "base_optimizer": "adam", "rho": 0.1}
+    assert identity_of(**variant, momentum=0.5)["momentum"] == 0.5
+    assert "momentum" not in identity_of(base_optimizer="adam", rho=0.1, momentum=0.5)
+
+
 @pytest.mark.parametrize(("model", "blocks"), [("ResNet18", (2, 2, 2, 2)), ("ResNet50", (3, 4, 6, 3))])
 def test_identity_of_blocks_spelled_out_is_that_of_their_default(model, blocks):
     plain = identity_of(model=model)

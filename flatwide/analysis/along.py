@@ -110,8 +110,14 @@ def _slopes(
         points = {value: by_seed for value, by_seed in points.items() if by_seed}
         return _fit(points, along), tuple(points), stretch
     cells = []
-    for value in _values(table, along):
-        here = table[table[along] == value]
+    serving = np.array([fields.ignores(row, along) for row in fields.records(table)])  # base runs that every value has
+    if missing := int((table[along].isna() & ~serving).sum()):
+        raise ValueError(
+            f"along={along!r}: {missing} runs have no value there, as where None stands for all; write the number that "
+            "it stands for into the table, or select the others."
+        )
+    for value in _values(table[~serving], along):
+        here = table[(table[along] == value) | serving]
         cell = _cell(here, f"{along}={value:g}", metric, choose_by)
         points[value] = _of_arm(cell, _numbers(here, cell, quantity, is_log), arm, is_metric=quantity == metric)
         cells.append(cell)

@@ -109,9 +109,12 @@ def variance_ratio(found: Anova) -> np.ndarray:
     known = (found.degrees > 2) & (found.residual > 0)
     degrees = np.where(known, found.degrees, 3)
     quotients = found.seeds / np.where(known, found.residual, 1) * (degrees - 2) / degrees
-    ratios = np.where(known, (quotients - 1) / np.maximum(found.num_rhos, 1), 0).sum(axis=-1)
-    mean = ratios / np.maximum(known.sum(axis=-1), 1)
-    return np.where(known.any(axis=-1), np.maximum(mean, 0.0), 1.0)
+    ratios = np.where(known, (quotients - 1) / np.maximum(found.num_rhos, 1), np.inf)
+    # The median, not the mean: a width at which SAM is nearly always right has next to no residual and any ratio, which
+    # would make the intervals of all others too short. Of an even number the smaller one, whose interval is longer.
+    middle = (np.maximum(known.sum(axis=-1, keepdims=True), 1) - 1) // 2
+    median = np.take_along_axis(np.sort(ratios, axis=-1), middle, axis=-1)[..., 0]
+    return np.where(known.any(axis=-1), np.maximum(median, 0.0), 1.0)
 
 
 def ratio_of_widths(cells: Sequence[widths.Width]) -> float:

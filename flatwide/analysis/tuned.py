@@ -57,7 +57,8 @@ class Arm(NamedTuple):
         found = []
         for name, value in at.items():
             known = {cell[name] for cell in self.tried}
-            numbers = len(known) > 1 and all(isinstance(entry, (int, float)) for entry in known)
+            are_numbers = all(isinstance(entry, (int, float)) and not isinstance(entry, bool) for entry in known)
+            numbers = len(known) > 1 and are_numbers
             found += [name] if numbers and value in (min(known), max(known)) else []
         return found
 
@@ -395,7 +396,7 @@ def variance_ratio(pairs: Sequence[Pair]) -> float:
         base, sam = _anova(pair.base), _anova(pair.sam)
         if sam.degrees > 2 and sam.residual > 0 and base.degrees > 0:
             found.append(float(base.residual / sam.residual * (sam.degrees - 2) / sam.degrees))
-    return float(np.mean(found)) if found else 1.0
+    return sorted(found)[(len(found) - 1) // 2] if found else 1.0  # the lower median, as `noise.variance_ratio`
 
 
 class _Residual(NamedTuple):

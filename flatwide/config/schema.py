@@ -104,9 +104,7 @@ SCHEMA: dict[str, Field] = {
     "optimizer": Field("sam", "str"),
     "base_optimizer": Field("sgd", "str"),
     "sam_variant": Field("normalized", "str", ascent=True),
-    "rho": Field(
-        0.05, "float", Check(lambda v: v >= 0, "a number >= 0 (0 is the base optimizer alone)"), compiled=False
-    ),
+    "rho": Field(0.05, "float", RADIUS, compiled=False),
     "layer_scales": Field((), "strs", declared=True, ascent=True),
     "microbatch": Field(None, "int", AT_LEAST_ONE, optional=True, ascent=True),
     "accumulation_steps": Field(1, "int", AT_LEAST_ONE),

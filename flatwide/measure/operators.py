@@ -51,7 +51,7 @@ class Operator:
         return _open(self)
 
     def __call__(self, vector: PyTree) -> PyTree:
-        """Multiply one vector, from the start: for many vectors use the solvers of this room."""
+        """Multiply one vector, from the start: for many vectors use the solvers of this package."""
         return _multiply(self, vector)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from flatwide.config import digest
+from flatwide.runs import disk
 from flatwide.runs.directory import write_json
 
 
@@ -54,7 +55,7 @@ def read(workdir: Path | str) -> list[Command]:
     found = []
     for path in sorted((Path(workdir) / "commands").glob("*.json")):
         try:
-            content = json.loads(path.read_bytes())
+            content = json.loads(disk.read(path) or b"")
             texts = {name: str(content[name]) for name in ("config_path", "config_text", "started")}
             found.append(Command(arguments=tuple(map(str, content["arguments"])), **texts))
         except (OSError, ValueError, KeyError, TypeError):

@@ -23,11 +23,14 @@ from flatwide.runs import disk, rows
 _METRICS = [name for name in RESULT_FIELDS if name.startswith(("train_metric", "test_metric", "validation_metric"))]
 
 CHECKSUM = "checksum"  # in config.json and result.json, of their other entries, so that an edited one is noticed
-IDENTITY = "identity"  # an entry of config.json beside the config fields, and so are these: what the run started on
+# Entries of config.json beside the config fields: what makes the run this run, the fields that it did not read, and
+# what it started on.
+IDENTITY = "identity"
+UNREAD = "unread"
+STARTED_ON = ("num_devices", "matmul_precision")
+
 TEMPORARY = ".tmp"  # the end of the name of a file that is being written
 _DAY_SECONDS = 24 * 3600.0
-STARTED_ON = ("num_devices", "matmul_precision")
-UNREAD = "unread"  # likewise: the names of the fields that the run did not read
 
 
 class BusyError(ValueError):
@@ -139,8 +142,8 @@ class RunDirectory:
             raise ValueError(f"config.{taken[0]}: this name is taken by config.json; choose another one.")
         if not (self.path / "config.json").exists():
             self.path.mkdir(parents=True, exist_ok=True)
-            content = _finite({**config, **(started_on or {}), UNREAD: sorted(unread), IDENTITY: dict(identity)})
-            write_json(self.path / "config.json", content | {CHECKSUM: _checksum(content)})
+            content = finite({**config, **(started_on or {}), UNREAD: sorted(unread), IDENTITY: dict(identity)})
+            write_json(self.path / "config.json", content | {CHECKSUM: checksum(content)})
             return
         found = self.read_config()[IDENTITY]
         wanted = json.loads(json.dumps(dict(identity)))
@@ -164,7 +167,7 @@ class RunDirectory:
         config = _read_json(self.path / "config.json")
         if config is None or not isinstance(config.get(IDENTITY), dict):
             raise ValueError(f"{self.path / 'config.json'}: expected the config of a run, with its identity.")
-        if config.pop(CHECKSUM, None) not in (None, _checksum(config)):
+        if config.pop(CHECKSUM, None) not in (None, checksum(config)):
             raise ValueError(
                 f"{self.path / 'config.json'}: it was changed after it was written; restore it from a copy."
             )
@@ -185,8 +188,8 @@ class RunDirectory:
             )
         if (self.path / "result.json").exists():
             raise ValueError(f"{self.path / 'result.json'}: the run is done already; its result is not overwritten.")
-        content = _finite({name: result.get(name) for name in RESULT_FIELDS})
-        write_json(self.path / "result.json", content | {CHECKSUM: _checksum(content)})
+        content = finite({name: result.get(name) for name in RESULT_FIELDS})
+        write_json(self.path / "result.json", content | {CHECKSUM: checksum(content)})
 
     def read_result(self) -> dict[str, Any] | None:
         """Read `result.json`, or return None if the run is not done.
@@ -197,11 +200,11 @@ class RunDirectory:
         result = _read_json(path)
         if result is None:
             return None
-        checksum = result.pop(CHECKSUM, None)
-        if checksum is None:  # runs of earlier versions have none
+        recorded = result.pop(CHECKSUM, None)
+        if recorded is None:  # runs of earlier versions have none
             if fault := _result_fault(result):
                 raise ValueError(f"{path}: {fault}; restore it from a copy.")
-        elif checksum != _checksum(result):
+        elif recorded != checksum(result):
             raise ValueError(f"{path}: it was changed after it was written; restore it from a copy.")
         return result
 
@@ -314,10 +317,11 @@ def _best(rows: list[dict[str, Any]], name: str, higher_is_better: bool) -> dict
 
 def write_json(path: Path, value: Any) -> None:
     """Write strict JSON atomically; a number that is not finite becomes null."""
-    write_atomically(path, json.dumps(_finite(value), indent=2, allow_nan=False) + "\n")
+    write_atomically(path, json.dumps(finite(value), indent=2, allow_nan=False) + "\n")
 
 
-def _checksum(content: Mapping[str, Any]) -> str:
+def checksum(content: Mapping[str, Any]) -> str:
+    """Return a digest of the entries of a JSON object, which is kept beside them."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -348,11 +352,12 @@ def _kind_text(kind: type | tuple[type, ...]) -> str:
     return {str: "text", int: "an integer", bool: "true or false", dict: "an object"}.get(kind, "a number")  # type: ignore[arg-type]
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """Return a value as strict JSON holds it: numbers that are not finite become None, sequences lists."""
     if isinstance(value, Mapping):
-        return {name: _finite(entry) for name, entry in value.items()}
+        return {name: finite(entry) for name, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(entry) for entry in value]
+        return [finite(entry) for entry in value]
     value = value.item() if hasattr(value, "item") else value
     return None if isinstance(value, float) and not math.isfinite(value) else value
 

@@ -1,4 +1,4 @@
-"""Turn a config into the pieces of one run; below this room no function knows a config."""
+"""The pieces of one run, to be driven by `flatwide.run` or stepped by hand."""
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +23,6 @@ from flatwide.types import Batch, Dataset, Model, PyTree, Split
 from flatwide.workloads import Workload
 
 _SMALL_EPOCH = 10**9  # examples times parameters: some seconds of one core at most
-EXACT = "highest"  # a float32 product is one on any device; some GPUs else round its factors to 10 bits (TF32)
 _EVALUATION_BATCH = 128  # at least; evaluation keeps no activations, so it can take more than a training batch
 
 

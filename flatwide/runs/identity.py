@@ -54,25 +54,22 @@ def unread_fields(config: Mapping[str, Any]) -> set[str]:
     Args:
       config: a resolved config.
     """
-    unread = _undeclared(config) | _of_other_optimizers(config)
+    unread = _unread_by_parts(config)
     if config["num_train_steps"] is not None:
         unread.add("num_epochs")
     if config["optimizer"] != "sam":
         unread |= {"rho", "base_optimizer"}
     if configs.effective_rho(config) == 0:
         unread.add("sam_variant")
-    unread |= {name for names in averaging.FIELDS.values() for name in names}.difference(
-        averaging.FIELDS[config["weight_average"]]
-    )
     if config["sparsity"] == 0:
-        unread |= {"pruner", "layer_density", "snip_batches"}
+        unread |= {name for name, field in configs.SCHEMA.items() if field.mask}
     elif config["pruner"] != "snip":
         unread.add("snip_batches")
     return unread
 
 
-def _undeclared(config: Mapping[str, Any]) -> set[str]:
-    """Return the fields that neither model, data set, loss nor SAM variant declares as a keyword."""
+def _unread_by_parts(config: Mapping[str, Any]) -> set[str]:
+    """Return the fields that some part may read, and none of the parts of this run: builders, optimizer, average."""
     variant = registry.find("config.sam_variant", config["sam_variant"], sam.VARIANTS)
     builders = [
         registry.find("config.model", config["model"], models.MODELS),
@@ -81,15 +78,15 @@ def _undeclared(config: Mapping[str, Any]) -> set[str]:
     ]
     if configs.effective_rho(config) > 0:
         builders.append(variant)
-    declared = {name for name, field in configs.SCHEMA.items() if field.declared} | registry.fields(variant).keys()
-    return declared - {name for builder in builders for name in registry.fields(builder)}
-
-
-def _of_other_optimizers(config: Mapping[str, Any]) -> set[str]:
-    read = set(optimizers.FIELDS[configs.base_optimizer(config)])
+    by_optimizer = set(optimizers.FIELDS[configs.base_optimizer(config)])
     if config["momentum"] == 0:
-        read.discard("nesterov")
-    return {name for fields in optimizers.FIELDS.values() for name in fields} - read
+        by_optimizer.discard("nesterov")
+    # A builder of the user's own may declare a field of the optimizer's, and then reads it whatever the optimizer is.
+    read = {name for builder in builders for name in registry.fields(builder)}
+    read |= by_optimizer | set(averaging.FIELDS[config["weight_average"]])
+    by_some = {name for name, field in configs.SCHEMA.items() if field.declared} | registry.fields(variant).keys()
+    by_some |= {name for names in (*optimizers.FIELDS.values(), *averaging.FIELDS.values()) for name in names}
+    return by_some - read
 
 
 def locate(config: Mapping[str, Any], workdir: str | os.PathLike) -> tuple[RunDirectory, dict[str, Any]]:

@@ -1,5 +1,6 @@
 """JAX's own settings: threads, precision, and where compiled programs are kept."""
 
+import functools
 import os
 import time
 from pathlib import Path
@@ -60,6 +61,7 @@ def start(threads: int) -> int:
         )
     if getattr(jax.config, "jax_default_matmul_precision", None) is None:
         jax.config.update("jax_default_matmul_precision", EXACT)
+    _remove_torn_entries()
     if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
         if (folder := _cache_folder()) is None:
             return in_effect  # each start compiles anew
@@ -80,24 +82,28 @@ def _cache_folder() -> Path | None:
     return folder if os.access(folder, os.W_OK) else None
 
 
-def _read_or_remove(cache_key: str, *args, **options):
-    """Read a compiled program as JAX does, and remove an entry that cannot be read.
+@functools.cache
+def _remove_torn_entries() -> None:
+    """Make JAX remove an entry of its cache that it cannot read, in this process from now on.
 
     A process that is killed while JAX writes an entry leaves half of one. JAX would warn of it at every later start,
-    compile again, and not replace it.
+    compile again, and not replace it. A JAX without this private function keeps doing so.
     """
-    try:
-        return _read_compiled(cache_key, *args, **options)
-    except Exception:
-        folder = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
-        path = Path(folder or "") / f"{cache_key}-cache"
-        if path.is_file():
-            path.unlink(missing_ok=True)
-        return None, None
+    read_compiled = getattr(compilation_cache, "get_executable_and_time", None)
+    if read_compiled is None:
+        return
 
+    def read_or_remove(cache_key: str, *args, **options):
+        try:
+            return read_compiled(cache_key, *args, **options)
+        except Exception:
+            folder = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
+            path = Path(folder or "") / f"{cache_key}-cache"
+            if path.is_file():
+                path.unlink(missing_ok=True)
+            return None, None
 
-_read_compiled = compilation_cache.get_executable_and_time
-compilation_cache.get_executable_and_time = _read_or_remove
+    compilation_cache.get_executable_and_time = read_or_remove
 
 
 class _Compiling:
@@ -122,9 +128,9 @@ class _Compiling:
         return self._total
 
 
-_compiling = _Compiling()
+_compiling = functools.cache(_Compiling)  # one a process
 
 
 def compile_seconds() -> float:
-    """Return how many seconds this process has spent on tracing and compiling since this module was imported."""
-    return _compiling.seconds()
+    """Return how many seconds this process has spent on tracing and compiling since this was first asked."""
+    return _compiling().seconds()

@@ -51,16 +51,14 @@ def rebuild(directory: RunDirectory) -> Experiment:
     status = directory.status()
     if status != "finished":
         raise ValueError(f"{directory.path}: the run is {status}; expected a finished one. Train it to its end first.")
-    found = directory.read_config()
-    recorded, config = (
-        found[IDENTITY],
-        {name: found[name] for name in found.keys() - {IDENTITY, UNREAD, *STARTED_ON}},
-    )
+    stored = directory.read_config()
+    recorded = stored[IDENTITY]
+    config = {name: stored[name] for name in stored.keys() - {IDENTITY, UNREAD, *STARTED_ON}}
     # The number of threads is recorded for every run, and is part of the identity of some; what was to be measured is
     # of none, and its file may be gone.
     built = build(config | {"threads": recorded.get("threads"), "measurements": ()})
-    found = identity(built.config, built.data.fingerprint)
-    if changed := sorted(name for name in recorded.keys() | found.keys() if recorded.get(name) != found.get(name)):
+    now = identity(built.config, built.data.fingerprint)
+    if changed := sorted(name for name in recorded.keys() | now.keys() if recorded.get(name) != now.get(name)):
         raise ValueError(
             f"{directory.path}: {', '.join(changed)} changed since the run was trained (a file of yours, the data, "
             "64-bit mode, or JAX's matmul precision); load it with what it was trained with."

@@ -15,7 +15,7 @@ import numpy as np
 from flatwide import catalogue
 from flatwide.config.schema import SCHEMA
 from flatwide.runs import disk
-from flatwide.runs.directory import RunDirectory, write_atomically, write_json
+from flatwide.runs.directory import CHECKSUM, RunDirectory, checksum, finite, write_atomically, write_json
 
 _DEFAULT_EXAMPLES = SCHEMA["measure_examples"].default
 
@@ -116,19 +116,21 @@ def write(
     if measured.arrays:
         arrays = {name: np.asarray(array) for name, array in measured.arrays.items()}
         write_atomically(path.with_suffix(".npz"), _npz(arrays))
-    content = {
-        "name": catalogue.title(one.name),
-        "version": catalogue.version(one.name),
-        "epoch": epoch,
-        "is_final": one.epoch is None,
-        "num_examples": num_examples,
-        "values": dict(measured.values),
-        "errors": dict(measured.errors),
-        "arrays": {name: list(np.shape(array)) for name, array in measured.arrays.items()},
-        "cost": measured.cost,
-        **facts,
-    }
-    write_json(path, content)
+    content = finite(
+        {
+            "name": catalogue.title(one.name),
+            "version": catalogue.version(one.name),
+            "epoch": epoch,
+            "is_final": one.epoch is None,
+            "num_examples": num_examples,
+            "values": dict(measured.values),
+            "errors": dict(measured.errors),
+            "arrays": {name: list(np.shape(array)) for name, array in measured.arrays.items()},
+            "cost": measured.cost,
+            **facts,
+        }
+    )
+    write_json(path, content | {CHECKSUM: checksum(content)})
 
 
 def read(directory: RunDirectory) -> tuple[list[Record], list[str]]:
@@ -155,6 +157,9 @@ def _record(content: bytes) -> Record:
     Raises: ValueError, KeyError or TypeError if it holds no measurement.
     """
     found = json.loads(content)
+    # Files of earlier versions have none.
+    if found.pop(CHECKSUM, None) not in (None, checksum(found)):
+        raise ValueError("it was changed after it was written")
     record = Record(**{name: found[name] for name in Record._fields})
     numbers = [value for value in (*record.values.values(), *record.errors.values()) if value is not None]
     if not all(isinstance(value, int | float) for value in (record.epoch, record.num_examples, *numbers)):

@@ -25,7 +25,6 @@ _QUIET_SECONDS = 60.0  # between them, while none ends
 _LIVE_SECONDS = 1.0  # between them on a terminal
 _WRITE_SECONDS = 5.0  # within which a worker writes how long a run took
 _BAR = 20  # characters
-_ENDS_WITH_COMMAND = ("local", "ray")  # executors whose workers end when the command is killed
 _REFRESH_SECONDS, _REFRESH_SHARE = 60.0, 20  # between refreshes, which take at most this part of the time
 
 
@@ -175,7 +174,8 @@ def _give_orders(planned: Plan, tasks: list[Known], workdir: str, estimate: "des
         for group in sorted(groups.values(), key=rank)
     ]
     settings = planned.settings
-    may_outlive = settings.executor not in _ENDS_WITH_COMMAND
+    # An executor of the user's own that does not say so is taken to outlive it: nothing of its workers is swept then.
+    may_outlive = getattr(executors.find(settings.executor), "outlives_command", True)
     return orders.write(workdir, named, tensorboard=settings.tensorboard, may_outlive=may_outlive)
 
 

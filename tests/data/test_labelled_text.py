@@ -190,6 +190,7 @@ def test_less_than_three_tenths_of_an_epoch_is_padding(tmp_path):
     assert sizes[order].sum() / computed > 0.7
 
 
+@pytest.mark.slow  # tests/test_families.py trains on such texts
 def test_texts_are_trained_on(tmp_path):
     kinds = {"yes": 1, "no": 0}
     random = np.random.default_rng(1)

@@ -108,6 +108,7 @@ def test_made_molecules_are_what_the_docs_say():
     assert made_molecules().fingerprint == dataset.fingerprint
 
 
+@pytest.mark.slow  # tests/test_families.py trains on molecules of OGB's form
 def test_a_tiny_run_from_smiles_to_a_score(tmp_path):
     for name in ("train.csv", "test.csv"):
         (tmp_path / name).write_text(

@@ -209,6 +209,20 @@ def test_a_damaged_file_is_a_problem_in_the_table(tmp_path):
     assert f"{path}: the file is damaged" in row["problem"]
 
 
+def test_an_edited_number_is_a_problem_in_the_table(tmp_path):
+    run(tmp_path)
+    (path,) = directory_of(tmp_path).path.glob("measurements/*.json")
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"values": {"gradient_norm": 123.0}}))
+    (row,) = flatwide.load(tmp_path).to_dict("records")
+    assert "it was changed after it was written" in row["problem"]
+    assert row.get("gradient.gradient_norm") != 123.0
+    del content["checksum"]  # as earlier versions wrote it
+    path.write_text(json.dumps(content))
+    (row,) = flatwide.load(tmp_path).to_dict("records")
+    assert row["gradient.gradient_norm"] == content["values"]["gradient_norm"]
+
+
 def test_one_that_another_process_has_in_hand_is_left_to_it(tmp_path):
     run(tmp_path, measurements=())
     directory = directory_of(tmp_path)

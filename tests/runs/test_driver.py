@@ -18,7 +18,7 @@ from flatwide import cli, experiment, runner
 from flatwide import config as configs
 from flatwide.runs import checkpoints, disk, driver
 from flatwide.runs.identity import locate
-from flatwide.runs.rows import COLUMNS
+from flatwide.runs.rows import AVERAGED, COLUMNS
 
 FIELDS = {
     "num_neurons": (8,),
@@ -66,7 +66,7 @@ def test_a_run_leaves_its_files(tmp_path):
     assert (directory.checkpoints / "final.npz").is_file()
     assert list(directory.path.glob("events.out.*"))
     rows = directory.read_metrics()
-    assert tuple(rows[0]) == COLUMNS
+    assert (*rows[0], *AVERAGED) == COLUMNS
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
     assert rows[-1]["train_loss"] == result["train_loss"]
     assert [row["train_loss"] for row in rows[:-1]] == [None] * 3

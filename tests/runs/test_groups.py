@@ -34,7 +34,7 @@ def final_params(workdir, fields):
 @pytest.mark.parametrize(
     "fields",
     [
-        {},
+        pytest.param({}, marks=pytest.mark.slow),  # the next has it and more
         {"pruner": "random", "sparsity": 0.5},
         pytest.param({"model": "ResNet18", "num_filters": 2, "num_blocks": (1, 1)}, marks=pytest.mark.slow),
     ],

@@ -13,6 +13,7 @@ from flatwide.runs import jax_settings
 def test_an_entry_that_is_torn_is_removed_without_a_word():
     folder = pathlib.Path(jax.config.jax_compilation_cache_dir)
     folder.mkdir(exist_ok=True)
+    jax_settings.start(jax_settings.available_threads())
     torn = folder / "jit_torn-0123-cache"
     torn.write_bytes(b"x\x9c half of a program")
     other = folder / "jit_other-0123-cache"

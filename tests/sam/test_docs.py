@@ -45,7 +45,8 @@ def test_named_tests_exist(root, page):
         for name in re.findall(r"^def (test_\w+)", path.read_text(), flags=re.MULTILINE)
     }
     named = set(re.findall(r"`(test_\w+)`", (root / "docs" / page).read_text()))
-    assert named - defined == set()
+    columns = {name for name in named if name.startswith(("test_metric", "test_loss"))}  # of the table of runs
+    assert named - defined - columns == set()
     assert len(named) > 15 or page != "sam.md"
 
 

@@ -63,6 +63,7 @@ def disturbed(subject: Subject, workdir: Path, choose: random.Random, *, seconds
     except subprocess.TimeoutExpired:
         _end(process, how)
     _awaited(process, output)
+    _await_workers(process)
     damage = _damage(workdir, random.Random(seed)) if is_damaging else None
     return f"{how} ended at {instant:.1f} s{' of training' if is_training else ''}", damage
 
@@ -119,6 +120,21 @@ def _awaited(process: subprocess.Popen, output: Path) -> int:
     if "Traceback (most recent call last)" in output.read_text(errors="replace"):
         raise Failure(f"a traceback in {output}")
     return code
+
+
+def _await_workers(process: subprocess.Popen) -> None:
+    """Wait until the workers of a killed command have saved and ended, so that no file is damaged while it is written.
+
+    One that is still there after a minute is killed.
+    """
+    deadline = time.monotonic() + _MOST_SECONDS / 10
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.05)
+    _kill_group(process)
 
 
 def _end(process: subprocess.Popen, how: str) -> None:

@@ -101,7 +101,7 @@ def on_devices(count, fields):
 @pytest.mark.parametrize(
     "fields",
     [
-        FIELDS | {"num_neurons": [8]},
+        pytest.param(FIELDS | {"num_neurons": [8]}, marks=pytest.mark.slow),  # the next has it and more
         FIELDS | {"num_neurons": [8], "microbatch": 20},
         FIELDS | {"num_neurons": [8], "microbatch": 50},
         FIELDS | {"model": "ResNet18", "num_filters": 2, "num_blocks": [1], "batch_size": 20},

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 STOP_SECONDS = 120.0  # that a worker has to save; one that hangs is ended then
 IDLE_SECONDS = 15.0  # of these, without using the processor, after which a worker of this machine hangs for certain
 STOPPED = 143  # exit code of a worker that was asked to end and has saved
-UNABLE = 74  # that of a worker in whose place no other could go on; `disk.problem` has told why
+UNABLE = 74  # that of a worker in whose place no other could go on; `worker.hopeless` has said why
 
 
 class Site(NamedTuple):
@@ -37,7 +37,12 @@ class Ended(NamedTuple):
 
 
 class Crew(Protocol):
-    """Workers of one executor: all that differs from one to another."""
+    """Workers of one executor: all that differs from one to another.
+
+    outlives_command: whether a worker may go on where the study's command is killed.
+    """
+
+    outlives_command: bool
 
     def __init__(self, site: Site):
         """Make ready to start workers.

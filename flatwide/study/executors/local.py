@@ -18,6 +18,8 @@ _POLL_SECONDS = 0.05
 class LocalCrew:
     """Start each worker as a process, and tell by its exit code how it ended."""
 
+    outlives_command = False
+
     def __init__(self, site: Site):
         self._site = site
         self._processes: dict[str, subprocess.Popen] = {}

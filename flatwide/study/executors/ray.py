@@ -23,6 +23,8 @@ _SAVE_SECONDS = 120.0  # for workers to save before they are ended
 class RayCrew:
     """Start each worker as one task in a process of its own, which Ray never tries again: the study does."""
 
+    outlives_command = False
+
     def __init__(self, site: Site):
         """Join the cluster, or start a Ray on this machine.
 

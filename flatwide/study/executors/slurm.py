@@ -26,6 +26,8 @@ class SlurmCrew:
     Files of jobs lie in `workdir/study/slurm`; those of a job that failed stay there.
     """
 
+    outlives_command = True
+
     def __init__(self, site: Site):
         """Check the parameters of jobs.
 

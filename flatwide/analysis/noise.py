@@ -14,6 +14,7 @@ from flatwide.analysis import best_sets, widths
 _MOST_NOISE = (
     4.0  # a radius outside the set of the best tells the noise if its variance is at most so many times theirs
 )
+SATURATED = 25.0  # residuals that are so many times below the median of the widths say nothing of the others
 _ENOUGH = 3  # radii whose rest decides a weight alone, less one: below, it is shrunk to the mean of all widths
 
 
@@ -107,14 +108,16 @@ def variance_ratio(found: Anova) -> np.ndarray:
     Returns: [...], 1 where no width has more than two degrees of freedom.
     """
     known = (found.degrees > 2) & (found.residual > 0)
+    # A width at which SAM is nearly always right has next to no residual, and so any ratio: counted, it would make the
+    # intervals of all other widths too short.
+    ordered = np.sort(np.where(known, found.residual, np.inf), axis=-1)
+    position = (np.maximum(known.sum(axis=-1, keepdims=True), 1) - 1) // 2
+    known &= found.residual >= np.take_along_axis(ordered, position, axis=-1) / SATURATED
     degrees = np.where(known, found.degrees, 3)
     quotients = found.seeds / np.where(known, found.residual, 1) * (degrees - 2) / degrees
-    ratios = np.where(known, (quotients - 1) / np.maximum(found.num_rhos, 1), np.inf)
-    # The median, not the mean: a width at which SAM is nearly always right has next to no residual and any ratio, which
-    # would make the intervals of all others too short. Of an even number the smaller one, whose interval is longer.
-    middle = (np.maximum(known.sum(axis=-1, keepdims=True), 1) - 1) // 2
-    median = np.take_along_axis(np.sort(ratios, axis=-1), middle, axis=-1)[..., 0]
-    return np.where(known.any(axis=-1), np.maximum(median, 0.0), 1.0)
+    ratios = np.where(known, (quotients - 1) / np.maximum(found.num_rhos, 1), 0).sum(axis=-1)
+    mean = ratios / np.maximum(known.sum(axis=-1), 1)
+    return np.where(known.any(axis=-1), np.maximum(mean, 0.0), 1.0)
 
 
 def ratio_of_widths(cells: Sequence[widths.Width]) -> float:

@@ -386,17 +386,22 @@ def variance_ratio(pairs: Sequence[Pair]) -> float:
     best (`noise.informative`). Where the base has one cell, that is no more than its seeds share with SAM's, and the
     ratio is that of `noise.variance_ratio`.
     """
-    found = []
+    ratios, residuals = [], []
     for pair in pairs:
         if len(pair.base.settings) == 1:
             gains = (pair.sam.values - pair.base.values)[None]
             alone = noise.anova(gains, best_sets.best_set(pair.sam.choices[None]))
-            found += [float(noise.variance_ratio(alone))] if alone.degrees > 2 and alone.residual > 0 else []
+            if alone.degrees > 2 and alone.residual > 0:
+                ratios.append(float(noise.variance_ratio(alone)))
+                residuals.append(float(alone.residual))
             continue
         base, sam = _anova(pair.base), _anova(pair.sam)
         if sam.degrees > 2 and sam.residual > 0 and base.degrees > 0:
-            found.append(float(base.residual / sam.residual * (sam.degrees - 2) / sam.degrees))
-    return sorted(found)[(len(found) - 1) // 2] if found else 1.0  # the lower median, as `noise.variance_ratio`
+            ratios.append(float(base.residual / sam.residual * (sam.degrees - 2) / sam.degrees))
+            residuals.append(sam.residual)
+    least = float(np.median(residuals)) / noise.SATURATED if residuals else 0.0  # as `noise.variance_ratio`
+    kept = [ratio for ratio, residual in zip(ratios, residuals, strict=True) if residual >= least]
+    return float(np.mean(kept)) if kept else 1.0
 
 
 class _Residual(NamedTuple):

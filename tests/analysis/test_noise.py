@@ -79,3 +79,16 @@ def test_a_width_without_two_seeds_has_the_mean_weight():
     found = noise.weights_of_widths(cells)
     assert found[1] == pytest.approx(np.sqrt(found[0] * found[2]))
     assert noise.ratio_of_widths([]) == 1
+
+
+def test_a_width_at_which_sam_is_nearly_always_right_does_not_decide_the_ratio():
+    ordinary = noise.Anova(
+        residual=np.ones(4), seeds=np.full(4, 2.1), degrees=np.full(4, 70.0), num_rhos=np.full(4, 11)
+    )
+    saturated = noise.Anova(
+        residual=np.append(ordinary.residual, 1e-4),
+        seeds=np.append(ordinary.seeds, 1.0),
+        degrees=np.append(ordinary.degrees, 70.0),
+        num_rhos=np.append(ordinary.num_rhos, 11),
+    )
+    assert noise.variance_ratio(saturated) == noise.variance_ratio(ordinary)

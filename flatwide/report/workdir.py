@@ -11,7 +11,7 @@ from flatwide.report import facts, output
 from flatwide.report.content import Source
 from flatwide.report.exports import FORMATS, export
 from flatwide.runs import commands, disk, records
-from flatwide.runs.directory import RunDirectory, run_directories, write_json
+from flatwide.runs.directory import RunDirectory, run_directories, sweep, write_json
 from flatwide.runs.logs import say
 from flatwide.runs.table import collect
 
@@ -44,6 +44,8 @@ def write(
     Raises: ValueError if there is no run, a column is missing, or another's file is in the way.
     """
     workdir = Path(workdir)
+    if path is None:
+        sweep(workdir)
     page_path = Path(path) if path else workdir / "report.html"
     formats = FORMATS[: 0 if path else 1] if formats is None else formats
     told = _tell(workdir, is_kept=not path, metric=metric, choose_by=choose_by, tune=tune, num_planned=num_planned)

@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 
@@ -26,6 +27,19 @@ def test_page_summary_and_figures_are_written(workdir, page):
     assert len(drawn) >= 2
     assert all(path.with_suffix(".csv").exists() for path in drawn)
     assert all(path.read_text().startswith("<svg") for path in drawn)
+
+
+def test_what_a_killed_report_left_half_written_is_removed_and_what_is_being_written_stays(workdir, page):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left = workdir / "figures" / f"gain.svg.{socket.gethostname()}.{ended.pid}.tmp"
+    others = workdir / "figures" / f"gain.svg.{socket.gethostname()}.{os.getppid()}.tmp"
+    for path in (left, others):
+        path.write_text("<sv")
+    report.write(workdir, formats=())
+    assert not left.exists()
+    assert others.exists()
+    others.unlink()
 
 
 def test_what_a_report_was_told_is_kept_for_the_next(workdir, page):

@@ -65,7 +65,12 @@ class Experiment:
     @property
     def num_params(self) -> int:
         """The number of parameters, without drawing them."""
-        return _size(self.model)
+        return trees.size(self.param_shapes)
+
+    @property
+    def param_shapes(self) -> PyTree:
+        """The shapes and dtypes of the parameters, without drawing them."""
+        return _param_shapes(self.model)
 
     def loss(self, params: PyTree, stats: PyTree, batch: Batch, *, train: bool = False) -> jax.Array:
         """Compute the mean loss of a raw batch, without augmentation or dropout."""
@@ -170,7 +175,7 @@ class Experiment:
     @property
     def is_small(self) -> bool:
         """Tell whether epochs are so short that leaving the compiled program after each would take much of the time."""
-        return self.has_whole_epochs and self.train.num_examples * max(_size(self.model), 1_000) <= _SMALL_EPOCH
+        return self.has_whole_epochs and self.train.num_examples * max(self.num_params, 1_000) <= _SMALL_EPOCH
 
     @property
     def has_whole_epochs(self) -> bool:
@@ -317,8 +322,8 @@ def _restarted(model: Model, params: PyTree, stats: PyTree) -> PyTree:
 
 
 @functools.lru_cache(maxsize=64)
-def _size(model: Model) -> int:
-    return trees.size(jax.eval_shape(lambda: model.init(jax.random.key(0)))[0])
+def _param_shapes(model: Model) -> PyTree:
+    return jax.eval_shape(lambda: model.init(jax.random.key(0)))[0]
 
 
 @functools.lru_cache(maxsize=64)

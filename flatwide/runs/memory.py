@@ -7,6 +7,7 @@ import jax
 
 from flatwide import config as configs
 from flatwide import machine
+from flatwide.runs import preview
 from flatwide.runs.experiment import Experiment
 from flatwide.runs.identity import unread_fields
 
@@ -22,9 +23,9 @@ def check(built: Experiment) -> None:
 
     Raises: OutOfMemoryError. A run that passes may still be too large, since a step keeps more.
     """
-    config = built.config
-    moments = {"sgd": int(config["momentum"] > 0), "adam": 2, "adamw": 2}[configs.base_optimizer(config)]
-    needed = (2 + moments) * built.num_params * jax.dtypes.canonicalize_dtype(float).itemsize
+    config, params = built.config, built.param_shapes
+    itemsize = jax.dtypes.canonicalize_dtype(float).itemsize
+    needed = 2 * built.num_params * itemsize + preview.optimizer_bytes(config, params)
     if needed > (available := _available()):
         raise OutOfMemoryError(
             f"out of memory: the network and its optimizer take {needed / 1e9:,.1f} GB, and there are "

@@ -158,11 +158,20 @@ def _memory(config: Mapping[str, Any], outline: Outline, model: Model, params: P
         return jax.vjp(loss_fn, params)[1]
 
     kept_for_backward = _bytes(jax.eval_shape(backward, params, stats, outline.batch))
-    optimizer = optimizers.build(configs.base_optimizer(config), momentum=config["momentum"])
-    state = _bytes(jax.eval_shape(optimizer.init, params))
+    state = optimizer_bytes(config, params)
     copies = 3 + (configs.effective_rho(config) > 0)
     average = (_bytes(params) + _bytes(stats)) * (config["weight_average"] != "none")
     return copies * _bytes(params) + state + _bytes(stats) + average + kept_for_backward + outline.num_bytes
+
+
+def optimizer_bytes(config: Mapping[str, Any], params: PyTree) -> int:
+    """Return how large the state of a resolved config's optimizer is, by asking the optimizer.
+
+    Args:
+      params: shapes and dtypes are enough.
+    """
+    optimizer = optimizers.build(configs.base_optimizer(config), momentum=config["momentum"])
+    return _bytes(jax.eval_shape(optimizer.init, params))
 
 
 def _bytes(tree: PyTree) -> int:

@@ -171,9 +171,9 @@ def _snapshot_bytes(run: Planned) -> int:
 def _state_bytes(run: Planned) -> int:
     """Count the bytes of a checkpoint: parameters, optimizer state and mask."""
     config, params = run.config, preview.sizes(run.config).params
-    copies = 1 + {"sgd": int(config["momentum"] > 0), "adam": 2, "adamw": 2}[configs.base_optimizer(config)]
     itemsize = 8 if is_double() else 4
-    return trees.size(params) * (copies * itemsize + (config["sparsity"] > 0))
+    own = trees.size(params) * (itemsize + (config["sparsity"] > 0))
+    return own + preview.optimizer_bytes(config, params)
 
 
 def _cost(run: Planned) -> float:

@@ -370,7 +370,7 @@ def generalizes() -> list[Found]:
 
 
 def twice_as_long() -> list[Found]:
-    """Ask whether the gain over SGD trained for twice as long, both tuned, grows from the smallest to the largest width.
+    """Ask whether the gain over SGD trained for twice as long, each arm tuned, grows with width.
 
     The table has means, so the seeds are not paired: the squares of the two intervals' half-widths add up.
     """

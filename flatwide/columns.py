@@ -63,4 +63,5 @@ RESULT_FIELDS = {
 
 COLLAPSED = "is_collapsed"  # a column that the analysis adds: whether a run is no better than chance
 
+DONE = ("finished", "diverged")  # the statuses of a run that is over; `result.json` has one of them
 FRACTION_METRICS = frozenset({"accuracy", "mean_average_precision"})  # percent in text and figures, never in files

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from flatwide import chance
-from flatwide.columns import COLLAPSED, RESULT_FIELDS
+from flatwide.columns import COLLAPSED, DONE, RESULT_FIELDS
 from flatwide.config.schema import SCHEMA
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def records(runs: "pd.DataFrame", names: Iterable[str] | None = None) -> list[di
 def done(runs: "pd.DataFrame", names: Iterable[str] = ()) -> list[dict[str, Any]]:
     """Turn the runs that are done into dicts of some columns, with the `place` of each in the table."""
     rows = [row | {"place": place} for place, row in enumerate(records(runs, [*_DECIDING, *names]))]
-    return [row for row in rows if row["status"] in ("finished", "diverged")]
+    return [row for row in rows if row["status"] in DONE]
 
 
 def varying(runs: "pd.DataFrame", *, width: str = "num_params") -> dict[str, list[Any]]:

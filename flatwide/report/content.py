@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flatwide.analysis import answer, cautions, domains, fields, gain, overview, table, tuned
+from flatwide.columns import DONE
 from flatwide.figures.gallery import DOMAINS, Figure
 from flatwide.figures.pieces import slug
 from flatwide.report import charts, facts, key_table, measured, run_table, tables, terms
@@ -224,7 +225,7 @@ def _subtitle(rows: list[dict[str, Any]], varied: list[str], source: Source) -> 
 
 def _progress(rows: list[dict[str, Any]], source: Source) -> str:
     """Say how far a study is; empty once it is done."""
-    num_done = sum(row["status"] in facts.DONE for row in rows)
+    num_done = sum(row["status"] in DONE for row in rows)
     planned = source.num_planned
     if planned is None or num_done >= planned:
         return ""

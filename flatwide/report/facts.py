@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from flatwide import config as configs
-from flatwide.columns import COLLAPSED, RESULT_FIELDS
+from flatwide.columns import COLLAPSED, DONE, RESULT_FIELDS
 from flatwide.runs.commands import Command
 from flatwide.runs.directory import IDENTITY, run_directories
 from flatwide.runs.logs import duration_text
 from flatwide.runs.table import tuple_text
 
 Run = dict[str, Any]
-DONE = ("finished", "diverged")
 NO_METRIC = "without metric"  # what a run of somebody's table is that has none, whatever became of it
 UNREADABLE = ("damaged", "unreadable", "mismatch")  # of such a run nothing but its name is in the table
 _NO_FIELD = {"run", "status", "problem", "data", COLLAPSED}

@@ -10,8 +10,8 @@ from flatwide import config as configs
 from flatwide import csv_cells
 from flatwide.analysis import fields
 from flatwide.analysis import table as tables
-from flatwide.columns import COLLAPSED, RESULT_FIELDS
-from flatwide.report import cells, epochs, facts, output
+from flatwide.columns import COLLAPSED, DONE, RESULT_FIELDS
+from flatwide.report import cells, epochs, output
 from flatwide.report.content import Source
 from flatwide.report.exports import export
 
@@ -143,7 +143,7 @@ def _check_own(found: Any, name: str, metric: str) -> None:
     columns = {"width": "num_params", "rho": "rho", "seed": "seed", "metric": metric}
     if metric not in found.columns:
         raise ValueError(f"--metric={metric}: {name} has no such column; {_listed(found)}.")
-    cells.numbers(found[found["status"].isin(facts.DONE)], name, columns)
+    cells.numbers(found[found["status"].isin(DONE)], name, columns)
 
 
 def _mapped(

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from flatwide.columns import FRACTION_METRICS, RESULT_FIELDS
+from flatwide.columns import DONE, FRACTION_METRICS, RESULT_FIELDS
 from flatwide.runs import disk, rows
 
 _METRICS = [name for name in RESULT_FIELDS if name.startswith(("train_metric", "test_metric", "validation_metric"))]
@@ -181,7 +181,7 @@ class RunDirectory:
         Raises: ValueError if a field is not known, or there is a result already.
         """
         strangers = sorted(result.keys() - RESULT_FIELDS.keys())
-        if strangers or result.get("status") not in ("finished", "diverged"):
+        if strangers or result.get("status") not in DONE:
             raise ValueError(
                 f"result.json: expected status 'finished' or 'diverged' and fields of RESULT_FIELDS; "
                 f"found status {result.get('status')!r} and unknown fields {strangers}."
@@ -328,7 +328,7 @@ def checksum(content: Mapping[str, Any]) -> str:
 def _result_fault(result: Mapping[str, Any]) -> str:
     """Say what cannot be right in a result that has no checksum; "" if nothing is wrong."""
     status = result.get("status")
-    if status not in ("finished", "diverged"):
+    if status not in DONE:
         return f"status is {status!r}; expected 'finished' or 'diverged'"
     for name, field in RESULT_FIELDS.items():
         value = result.get(name)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from flatwide import config as configs
+from flatwide.columns import DONE
 from flatwide.runs import preview
 from flatwide.runs.directory import RunDirectory, run_directories, sweep
 from flatwide.runs.logs import StatusLine, duration_text
@@ -98,7 +99,7 @@ def run(
     for known in refused:
         print(f"kept and not trained: {known.problem}", file=out)
     after = inventory.take(planned, workdir)
-    num_done = after.count(*inventory.DONE)
+    num_done = after.count(*DONE)
     unmeasured = after.count(inventory.UNMEASURED)
     return Summary(
         num_runs=len(planned.runs),
@@ -210,7 +211,7 @@ class _Progress:
     ):
         self.counts: Counter[str] = Counter()
         self._known = {known.directory.name: known for known in tasks}
-        self._total, self._done = len(found.known), found.count(*inventory.DONE)
+        self._total, self._done = len(found.known), found.count(*DONE)
         self._left = describe.to_train(tasks)
         self._estimate, self._workers, self._status = estimate, workers, StatusLine(stream)
         self._orders, self._watch = orders, watch

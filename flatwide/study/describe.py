@@ -8,10 +8,11 @@ from typing import Any
 from flatwide import config as configs
 from flatwide import machine, trees
 from flatwide.catalogue import title
+from flatwide.columns import DONE
 from flatwide.runs import identity, preview
 from flatwide.runs.jax_settings import is_double
 from flatwide.runs.logs import duration_text
-from flatwide.study.inventory import DONE, REFUSED, UNMEASURED, Inventory, Known
+from flatwide.study.inventory import REFUSED, UNMEASURED, Inventory, Known
 from flatwide.study.plan import Plan, Planned
 from flatwide.study.settings import Part
 

@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 
 from flatwide import config as configs
 from flatwide import data, registry
+from flatwide.columns import DONE
 from flatwide.runs import disk, records
 from flatwide.runs.build import assemble
 from flatwide.runs.directory import IDENTITY, RunDirectory, run_directories
 from flatwide.runs.identity import locate
 from flatwide.study.plan import Plan, Planned
 
-DONE = ("finished", "diverged")
 UNMEASURED = "unmeasured"
 REFUSED = ("damaged", "unreadable", "mismatch")  # neither trained nor overwritten: a person must look
 

@@ -14,7 +14,7 @@ from flatwide.analysis import best_sets, widths
 _MOST_NOISE = (
     4.0  # a radius outside the set of the best tells the noise if its variance is at most so many times theirs
 )
-SATURATED = 25.0  # residuals that are so many times below the median of the widths say nothing of the others
+_SATURATED = 25.0  # residuals that are so many times below the median of the widths say nothing of the others
 _ENOUGH = 3  # radii whose rest decides a weight alone, less one: below, it is shrunk to the mean of all widths
 
 
@@ -99,6 +99,17 @@ def weights(found: Anova, num_seeds: int) -> np.ndarray:
     return np.exp(-(trust * logs + (1 - trust) * mean))
 
 
+def unsaturated(residual: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Leave out of the known widths those whose residual is many times below the median of them: [..., widths].
+
+    A width at which SAM is nearly always right has next to no residual, and so any ratio: counted, it would make the
+    intervals of all other widths too short.
+    """
+    ordered = np.sort(np.where(known, residual, np.inf), axis=-1)
+    position = (np.maximum(known.sum(axis=-1, keepdims=True), 1) - 1) // 2
+    return known & (residual >= np.take_along_axis(ordered, position, axis=-1) / _SATURATED)
+
+
 def variance_ratio(found: Anova) -> np.ndarray:
     """Estimate how many times SAM's variance the base's is, from all widths together.
 
@@ -107,12 +118,7 @@ def variance_ratio(found: Anova) -> np.ndarray:
       found: [..., widths] in each field.
     Returns: [...], 1 where no width has more than two degrees of freedom.
     """
-    known = (found.degrees > 2) & (found.residual > 0)
-    # A width at which SAM is nearly always right has next to no residual, and so any ratio: counted, it would make the
-    # intervals of all other widths too short.
-    ordered = np.sort(np.where(known, found.residual, np.inf), axis=-1)
-    position = (np.maximum(known.sum(axis=-1, keepdims=True), 1) - 1) // 2
-    known &= found.residual >= np.take_along_axis(ordered, position, axis=-1) / SATURATED
+    known = unsaturated(found.residual, (found.degrees > 2) & (found.residual > 0))
     degrees = np.where(known, found.degrees, 3)
     quotients = found.seeds / np.where(known, found.residual, 1) * (degrees - 2) / degrees
     ratios = np.where(known, (quotients - 1) / np.maximum(found.num_rhos, 1), 0).sum(axis=-1)

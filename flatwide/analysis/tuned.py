@@ -399,9 +399,10 @@ def variance_ratio(pairs: Sequence[Pair]) -> float:
         if sam.degrees > 2 and sam.residual > 0 and base.degrees > 0:
             ratios.append(float(base.residual / sam.residual * (sam.degrees - 2) / sam.degrees))
             residuals.append(sam.residual)
-    least = float(np.median(residuals)) / noise.SATURATED if residuals else 0.0  # as `noise.variance_ratio`
-    kept = [ratio for ratio, residual in zip(ratios, residuals, strict=True) if residual >= least]
-    return float(np.mean(kept)) if kept else 1.0
+    if not ratios:
+        return 1.0
+    is_kept = noise.unsaturated(np.array(residuals), np.ones(len(residuals), bool))
+    return float(np.mean(np.array(ratios)[is_kept]))
 
 
 class _Residual(NamedTuple):

@@ -110,7 +110,10 @@ def _slopes(
         points = {value: by_seed for value, by_seed in points.items() if by_seed}
         return _fit(points, along), tuple(points), stretch
     cells = []
-    serving = np.array([fields.ignores(row, along) for row in fields.records(table)])  # base runs that every value has
+    read = (along, "rho", "optimizer", "sparsity")  # a wide table takes long to turn into rows
+    serving = np.array(
+        [fields.ignores(row, along) for row in fields.records(table, read)]
+    )  # base runs that every value has
     if missing := int((table[along].isna() & ~serving).sum()):
         raise ValueError(
             f"along={along!r}: {missing} runs have no value there, as where None stands for all; write the number that "

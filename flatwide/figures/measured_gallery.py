@@ -9,7 +9,7 @@ from flatwide import catalogue
 from flatwide.analysis import fields, measured, paper, quantities
 from flatwide.analysis.measured import Measured
 from flatwide.catalogue.entries import CURVATURE, DRAWN, DYNAMICS, HEADLINE, ArrayFigure, Quantity
-from flatwide.figures import landscape, spectra, study_curves
+from flatwide.figures import functions, landscape, spectra, study_curves
 from flatwide.figures.measured import MOST_DOTS, against_metric, against_rho, against_width
 from flatwide.figures.pieces import INTERVAL, MOST_PARTS, MOST_PIECES, Figure, Look, Piece, capital, slug
 
@@ -18,6 +18,7 @@ Series = Mapping[str, Sequence[Mapping[str, Any]]]
 Arrays = Mapping[tuple[str, str], Mapping[str, Any]]
 
 _MOST_PANELS = 4
+_MOST_WIDTHS = 6  # in a figure of arrays that has a panel for each
 _SHOWN = (HEADLINE, DRAWN)
 
 
@@ -174,7 +175,13 @@ def _against_metric(
 
 def _ends(piece: Piece) -> Iterator[tuple[Row, Any]]:
     """List the runs of the base and of SAM at its best rho, at the smallest and the largest width."""
-    for cell in {one.value: one for one in (piece.cells[0], piece.cells[-1])}.values():
+    return _compared(piece, most_widths=2)
+
+
+def _compared(piece: Piece, *, most_widths: int) -> Iterator[tuple[Row, Any]]:
+    """List the runs of the base and of SAM at its best rho, at so many widths from the smallest to the largest."""
+    chosen = np.linspace(0, len(piece.cells) - 1, min(most_widths, len(piece.cells))).round().astype(int)
+    for cell in (piece.cells[place] for place in chosen):
         for seed in cell.seeds:
             for arm, rho in (("base", 0.0), ("sam", cell.best_rho)):
                 run = piece.names.get((cell.value, rho, seed))
@@ -237,7 +244,7 @@ def _renamed(row: Mapping[str, Any]) -> Row:
 
 
 def _of_arrays(piece: Piece, look: Look, arrays: Arrays, ending: str) -> Iterator[Figure]:
-    """Draw spectra and landscapes of one seed, at both ends of the study."""
+    """Draw spectra, landscapes and functions."""
     if not arrays:
         return
     part = f", {piece.name}" if piece.name else ""
@@ -267,12 +274,18 @@ def _line(runs: list[Row], figure: ArrayFigure, share: dict[str, Any]) -> tuple[
 
 
 def _surface(runs: list[Row], figure: ArrayFigure, share: dict[str, Any]) -> tuple[Any, list[Row]]:
-    shown = [_plane(_renamed_arrays(run, figure, ("x", "y", "losses"))) for run in runs]
+    shown = [_plane(_renamed_arrays(run, figure, ("x", "y", "losses")), share["base"]) for run in runs]
     chart = landscape.planes(shown, **share, heading=figure.title.format(base=share["base"]))
-    return chart, [_facts(run) | row for run in shown for row in _plane_rows(run)]
+    return chart, [_facts(run) | row for run in shown for row in [*_plane_rows(run), *_marked_rows(run)]]
 
 
-KINDS = {"density": _density, "line": _line, "plane": _surface}  # of the catalogue's `ArrayFigure`
+def _function(runs: list[Row], figure: ArrayFigure, share: dict[str, Any]) -> tuple[Any, list[Row]]:
+    shown = [_renamed_arrays(run, figure, ("grid", "outputs")) for run in runs]
+    return functions.functions(shown, **share), [_facts(run) | row for run in shown for row in functions.points(run)]
+
+
+# Of the catalogue's `ArrayFigure`.
+KINDS = {"density": _density, "line": _line, "plane": _surface, "function": _function}
 
 
 def _renamed_arrays(run: Row, figure: ArrayFigure, names: Sequence[str]) -> Row:
@@ -281,19 +294,20 @@ def _renamed_arrays(run: Row, figure: ArrayFigure, names: Sequence[str]) -> Row:
 
 
 def _with_arrays(piece: Piece, arrays: Arrays, measurement: str, figure: ArrayFigure) -> list[Row]:
-    """List the runs of both ends that have some arrays, of each width the first seed that has most of them."""
+    """List the runs that have the arrays of a figure: of each width all, or the first seed that has most of them."""
     groups: dict[tuple[int, int], list[tuple[Row, Any]]] = {}
-    for facts, run in _ends(piece):
+    for facts, run in _compared(piece, most_widths=_MOST_WIDTHS if figure.has_all_widths else 2):
         if facts["arm"] in figure.arms:
             groups.setdefault((facts["num_params"], facts["seed"]), []).append((facts, run))
     kept: dict[int, list[Row]] = {}
     most = max(map(len, groups.values()), default=0)
     for (size, _), group in groups.items():
-        if len(kept.get(size, ())) == most:
+        if len(kept.get(size, ())) == most and not figure.has_all_seeds:
             continue  # arrays are read when they are asked for, and one seed is enough
         own = [(facts, run, arrays.get((run, measurement))) for facts, run in group]
         found = [facts | {"run": run} | dict(one) for facts, run, one in own if one and set(figure.arrays) <= set(one)]
-        kept[size] = max(kept.get(size, []), found, key=len)
+        before = kept.get(size, [])
+        kept[size] = [*before, *found] if figure.has_all_seeds else max(before, found, key=len)
     return [run for runs in kept.values() for run in runs]
 
 
@@ -306,18 +320,23 @@ def _line_rows(run: Mapping[str, Any]) -> list[Row]:
     return [{"position": float(place), "loss": float(loss)} for place, loss in points]
 
 
-def _plane(run: Row) -> Row:
-    """Add the path on a plane and the titles of its axes, where the run has them."""
+def _plane(run: Row, base: str) -> Row:
+    """Add what lies on a plane, its path or its marked networks, and the titles of its axes, where the run has them."""
     shown = dict(run)
-    if "coordinates" in run:
+    titles: list[str] = []
+    if "offsets" in run:
+        _, _, _, offset = np.ravel(run["offsets"])
+        names = (f"{base} from the same start", f"{base} from another one", "SAM", "their start")
+        shown["marked"] = list(zip(names, np.asarray(run["coordinates"]).tolist(), strict=True))
+        shown["note"] = f"start {offset:.3g} beside the plane"
+        titles = [f"from {base} to SAM (parameter units)", "orthogonal to it (parameter units)"]
+    elif "coordinates" in run:
         shown["path"] = run["coordinates"]
-    variance = np.ravel(run.get("explained_variance", ()))
-    if len(variance) >= 2:
-        shown |= {
-            f"{axis}_title": f"principal direction {place + 1} ({100 * variance[place]:.0f} % of the variance)"
-            for place, axis in enumerate("xy")
-        }
-    return shown
+    if len(variance := np.ravel(run.get("explained_variance", ()))) >= 2:
+        titles = [f"principal direction {k + 1} ({100 * variance[k]:.0f} % of the variance)" for k in range(2)]
+    if len(values := np.ravel(run.get("eigenvalues", ()))) >= 2:
+        titles = [f"eigenvector {k + 1}, of eigenvalue {values[k]:.3g} (parameter units)" for k in range(2)]
+    return shown | {f"{axis}_title": title for axis, title in zip("xy", titles, strict=False)}
 
 
 def _plane_rows(run: Mapping[str, Any]) -> list[Row]:
@@ -326,3 +345,7 @@ def _plane_rows(run: Mapping[str, Any]) -> list[Row]:
     return [
         {"x": float(a), "y": float(b), "loss": float(losses[j, i])} for j, b in enumerate(y) for i, a in enumerate(x)
     ]
+
+
+def _marked_rows(run: Mapping[str, Any]) -> list[Row]:
+    return [{"marked": name, "x": float(x), "y": float(y)} for name, (x, y) in run.get("marked", ())]

@@ -46,10 +46,10 @@ class Quantity(NamedTuple):
 class ArrayFigure(NamedTuple):
     """A figure of the arrays of a measurement, of single runs.
 
-    kind: how it is drawn: "density", "line", "plane" or "function".
+    kind: how it is drawn: "density", "line", "plane", "contour" or "function".
     name: of its files.
     arrays: the arrays that it needs, in the order of its kind: grid and density; positions and losses; x, y and losses;
-      grid and outputs.
+      the same, coordinates and offsets of what is marked; grid and outputs.
     title, caption: "{base}" in them is the base optimizer, "{runs}" which runs are shown.
     arms: whose arrays it shows.
     has_all_widths: whether it shows every width, or evenly chosen ones of many; otherwise the smallest and the largest.

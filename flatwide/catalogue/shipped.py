@@ -312,13 +312,14 @@ MEASUREMENTS: dict[str, Measurement] = {
         ),
         figures=(
             ArrayFigure(
-                kind="plane",
+                kind="contour",
                 name="loss_on_minima_plane",
-                arrays=("plane_x", "plane_y", "plane_losses"),
+                arrays=("plane_x", "plane_y", "plane_losses", "coordinates", "offsets"),
                 title="The loss between two minima of {base} and one of SAM",
-                caption="The training loss on the plane through three networks, dark where it is high: {base} and SAM "
+                caption="The training loss on the plane through three networks, darker in steps: {base} and SAM "
                 "from the same initial weights, {base} from others, and the initial weights of the former two, which "
-                "lie beside the plane. Both axes are in parameter units and orthogonal. Of one seed at each size.",
+                "lie beside the plane. Both axes are in parameter units and orthogonal; each panel has its own levels. "
+                "Of one seed at each size.",
                 arms=("sam",),
                 has_all_widths=True,
             ),

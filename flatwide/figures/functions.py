@@ -8,7 +8,7 @@ import numpy as np
 from flatwide.figures.lines import panel_chart
 from flatwide.figures.style import BASE, SAM, finish
 
-_MOST_POINTS = 201
+_MOST_POINTS = 121
 _MARGIN = 0.15  # of the range of the targets, above and below it
 
 Row = dict[str, Any]

@@ -1,6 +1,5 @@
 """The loss around and between minima: along a line, over a plane, and under the path that training took."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +10,6 @@ from flatwide.figures.style import SAM, colors, finish
 
 _MOST_CELLS = 31  # a side: of a finer plane evenly so many rows and columns are drawn
 _MOST_POINTS = 200
-_MOST_STEPS = 7  # of colour, each a power of ten
 
 
 def line_profiles(
@@ -62,18 +60,18 @@ def planes(
 ) -> Any:
     """Draw the loss over planes as colours, a panel for each run, all on one logarithmic scale; a path lies on top.
 
-    Where several networks are marked, colours are steps of a power of ten, as the levels of a contour plot.
-
     Args:
       runs: `arm`, `num_params`, `seed`, `rho`, `x` [columns], `y` [rows], `losses` [rows, columns], and where there is
-        one a `path` [points, 2]; `marked`, names and points [2] of networks; `x_title` and `y_title` name the axes.
+        one a `path` [points, 2]; `x_title` and `y_title` name the axes.
       base: name of the base optimizer. name, interactive: as for `lines.figure`.
     """
     import altair as alt
 
     tables: dict[str, list[dict[str, Any]]] = {}
     cells = [_cells(run) for run in runs]
-    reach = _colors_of([row["loss"] for rows in cells for row in rows], any(run.get("marked") for run in runs))
+    losses = [row["loss"] for rows in cells for row in rows]
+    kind = "log" if min(losses) > 0 else "linear"
+    reach = alt.Scale(type=kind, scheme="viridis", reverse=True, domain=[min(losses), max(losses)])
     legend = alt.Legend(title=label("train_loss"), orient="right", gradientLength=180, titleFontWeight="normal")
     panels = []
     for place, (run, rows) in enumerate(zip(runs, cells, strict=True)):
@@ -84,60 +82,23 @@ def planes(
         chart = alt.Chart(alt.NamedData(name=f"{stem}_cells"), name=f"{stem}_seeds").mark_rect()
         tips: dict[str, Any] = {"tooltip": [alt.Tooltip("loss:Q", title=label("train_loss"))]} if interactive else {}
         color = alt.Color("loss:Q", scale=reach, legend=legend)
-        cell = chart.encode(x=x, y=y, x2="right:Q", y2="top:Q", color=color, **tips)
+        layers: list[Any] = [chart.encode(x=x, y=y, x2="right:Q", y2="top:Q", color=color, **tips)]
+        path = [{"left": _short(a), "bottom": _short(b), "step": k} for k, (a, b) in enumerate(_path(run))]
+        if path:
+            tables[f"{stem}_path"] = path
+            data = alt.NamedData(name=f"{stem}_path")
+            at = {"x": alt.X("left:Q"), "y": alt.Y("bottom:Q"), "order": alt.Order("step:Q")}
+            layers += [
+                alt.Chart(data, name=f"{stem}_{kind}").mark_line(color=color, strokeWidth=width).encode(**at)
+                for kind, color, width in (("halo", "white", 4), ("walk", SAM, 2))
+            ]
         who = base if run["arm"] == "base" else f"SAM, ρ = {run['rho']:g}"
-        who = f"{who}, {_of(run['num_params'])}"
-        title = alt.Title(who, fontSize=13, **({"subtitle": run["note"]} if "note" in run else {}))
-        layers = [cell, *_path_layers(run, stem, tables), *_marked_layers(run, stem, tables)]
-        panels.append(alt.LayerChart(layer=layers, width=260, height=260 if "marked" in run else 220, title=title))
+        title = alt.Title(f"{who}, {_of(run['num_params'])}", fontSize=13)
+        panels.append(alt.LayerChart(layer=layers, width=260, height=220, title=title))
     title = alt.Title(heading, subtitle=[f"{_seeds(runs)} of each"])
     scales = {"color": "shared", "x": "independent", "y": "independent"}
     whole = alt.ConcatChart(concat=panels, columns=2)
     return finish(whole, title=title, datasets=tables, shared_or_independent=scales)
-
-
-def _colors_of(losses: Sequence[float], has_steps: bool) -> Any:
-    """Choose the colours of losses: along a logarithmic scale, or in steps of a power of ten, of seven at most."""
-    import altair as alt
-
-    least, most = min(losses), max(losses)
-    if not has_steps or not least > 0:
-        return alt.Scale(type="log" if least > 0 else "linear", scheme="viridis", reverse=True, domain=[least, most])
-    last = math.ceil(math.log10(most)) - 1
-    levels = [10.0**power for power in range(max(math.ceil(math.log10(least)), last - _MOST_STEPS + 1), last + 1)]
-    return alt.Scale(type="threshold", domain=levels or [most], scheme="viridis", reverse=True)
-
-
-def _path_layers(run: Mapping[str, Any], stem: str, tables: dict[str, list[dict[str, Any]]]) -> list[Any]:
-    """Draw the path on a plane, if it has one; its rows go into `tables`."""
-    import altair as alt
-
-    path = [{"left": _short(a), "bottom": _short(b), "step": k} for k, (a, b) in enumerate(_path(run))]
-    if not path:
-        return []
-    tables[f"{stem}_path"] = path
-    data = alt.NamedData(name=f"{stem}_path")
-    at = {"x": alt.X("left:Q"), "y": alt.Y("bottom:Q"), "order": alt.Order("step:Q")}
-    return [
-        alt.Chart(data, name=f"{stem}_{kind}").mark_line(color=color, strokeWidth=width).encode(**at)
-        for kind, color, width in (("halo", "white", 4), ("walk", SAM, 2))
-    ]
-
-
-def _marked_layers(run: Mapping[str, Any], stem: str, tables: dict[str, list[dict[str, Any]]]) -> list[Any]:
-    """Mark networks on a plane, each by a shape of its own; their rows go into `tables`."""
-    import altair as alt
-
-    marked = [{"left": _short(x), "bottom": _short(y), "network": name} for name, (x, y) in run.get("marked", ())]
-    if not marked:
-        return []
-    tables[f"{stem}_marked"] = marked
-    shapes = alt.Scale(domain=[row["network"] for row in marked], range=["circle", "square", "diamond", "cross"])
-    legend = alt.Legend(symbolType=alt.Undefined, symbolStrokeWidth=1.5, columns=4)
-    points = alt.Chart(alt.NamedData(name=f"{stem}_marked"), name=f"{stem}_networks")
-    points = points.mark_point(filled=True, size=110, color="white", stroke="black", strokeWidth=1.5, opacity=1)
-    shape = alt.Shape("network:N", scale=shapes, legend=legend)
-    return [points.encode(x=alt.X("left:Q"), y=alt.Y("bottom:Q"), shape=shape)]
 
 
 def _cells(run: Mapping[str, Any]) -> list[dict[str, float]]:

@@ -9,7 +9,7 @@ from flatwide import catalogue
 from flatwide.analysis import fields, measured, paper, quantities
 from flatwide.analysis.measured import Measured
 from flatwide.catalogue.entries import CURVATURE, DRAWN, DYNAMICS, HEADLINE, ArrayFigure, Quantity
-from flatwide.figures import functions, landscape, spectra, study_curves
+from flatwide.figures import contours, functions, landscape, spectra, study_curves
 from flatwide.figures.measured import MOST_DOTS, against_metric, against_rho, against_width
 from flatwide.figures.pieces import INTERVAL, MOST_PARTS, MOST_PIECES, Figure, Look, Piece, capital, slug
 
@@ -274,8 +274,15 @@ def _line(runs: list[Row], figure: ArrayFigure, share: dict[str, Any]) -> tuple[
 
 
 def _surface(runs: list[Row], figure: ArrayFigure, share: dict[str, Any]) -> tuple[Any, list[Row]]:
-    shown = [_plane(_renamed_arrays(run, figure, ("x", "y", "losses")), share["base"]) for run in runs]
+    shown = [_plane(_renamed_arrays(run, figure, ("x", "y", "losses"))) for run in runs]
     chart = landscape.planes(shown, **share, heading=figure.title.format(base=share["base"]))
+    return chart, [_facts(run) | row for run in shown for row in _plane_rows(run)]
+
+
+def _contour(runs: list[Row], figure: ArrayFigure, share: dict[str, Any]) -> tuple[Any, list[Row]]:
+    names = ("x", "y", "losses", "coordinates", "offsets")
+    shown = [_with_marks(_renamed_arrays(run, figure, names), share["base"]) for run in runs]
+    chart = contours.contours(shown, **share, heading=figure.title.format(base=share["base"]))
     return chart, [_facts(run) | row for run in shown for row in [*_plane_rows(run), *_marked_rows(run)]]
 
 
@@ -285,7 +292,7 @@ def _function(runs: list[Row], figure: ArrayFigure, share: dict[str, Any]) -> tu
 
 
 # Of the catalogue's `ArrayFigure`.
-KINDS = {"density": _density, "line": _line, "plane": _surface, "function": _function}
+KINDS = {"density": _density, "line": _line, "plane": _surface, "contour": _contour, "function": _function}
 
 
 def _renamed_arrays(run: Row, figure: ArrayFigure, names: Sequence[str]) -> Row:
@@ -320,32 +327,40 @@ def _line_rows(run: Mapping[str, Any]) -> list[Row]:
     return [{"position": float(place), "loss": float(loss)} for place, loss in points]
 
 
-def _plane(run: Row, base: str) -> Row:
-    """Add what lies on a plane, its path or its marked networks, and the titles of its axes, where the run has them."""
-    shown = dict(run)
-    titles: list[str] = []
-    if "offsets" in run:
-        _, _, _, offset = np.ravel(run["offsets"])
-        names = (f"{base} from the same start", f"{base} from another one", "SAM", "their start")
-        shown["marked"] = list(zip(names, np.asarray(run["coordinates"]).tolist(), strict=True))
-        shown["note"] = f"start {offset:.3g} beside the plane"
-        titles = [f"from {base} to SAM (parameter units)", "orthogonal to it (parameter units)"]
-    elif "coordinates" in run:
+def _plane(run: Row) -> Row:
+    """Add the path on a plane and the titles of its axes, where the run has them."""
+    shown, titles = dict(run), []
+    if "coordinates" in run:
         shown["path"] = run["coordinates"]
     if len(variance := np.ravel(run.get("explained_variance", ()))) >= 2:
         titles = [f"principal direction {k + 1} ({100 * variance[k]:.0f} % of the variance)" for k in range(2)]
     if len(values := np.ravel(run.get("eigenvalues", ()))) >= 2:
-        titles = [f"eigenvector {k + 1}, of eigenvalue {values[k]:.3g} (parameter units)" for k in range(2)]
+        titles = [f"eigenvector {k + 1} (eigenvalue {values[k]:.3g})" for k in range(2)]
     return shown | {f"{axis}_title": title for axis, title in zip("xy", titles, strict=False)}
+
+
+def _with_marks(run: Row, base: str) -> Row:
+    """Add the networks that lie on a plane through three of them, and the titles of its axes."""
+    names = (f"{base} from the same start", f"{base} from another one", "SAM", "their start")
+    return run | {
+        "marked": list(zip(names, np.asarray(run["coordinates"]).tolist(), strict=True)),
+        "x_title": f"from {base} to SAM (parameter units)",
+        "y_title": "orthogonal to it (parameter units)",
+        "note": f"start {np.ravel(run['offsets'])[-1]:.3g} beside the plane",
+    }
 
 
 def _plane_rows(run: Mapping[str, Any]) -> list[Row]:
     x, y = np.ravel(run["x"]), np.ravel(run["y"])
     losses = np.asarray(run["losses"]).reshape(len(y), len(x))
     return [
-        {"x": float(a), "y": float(b), "loss": float(losses[j, i])} for j, b in enumerate(y) for i, a in enumerate(x)
+        {"x": _short(a), "y": _short(b), "loss": _short(losses[j, i])} for j, b in enumerate(y) for i, a in enumerate(x)
     ]
 
 
 def _marked_rows(run: Mapping[str, Any]) -> list[Row]:
-    return [{"marked": name, "x": float(x), "y": float(y)} for name, (x, y) in run.get("marked", ())]
+    return [{"marked": name, "x": _short(x), "y": _short(y)} for name, (x, y) in run["marked"]]
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.6g}")

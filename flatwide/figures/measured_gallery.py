@@ -1,6 +1,6 @@
 """The figures of what was measured on trained networks, as far as a table and its arrays have it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ from flatwide.analysis.measured import Measured
 from flatwide.catalogue.entries import CURVATURE, DRAWN, DYNAMICS, HEADLINE, ArrayFigure, Quantity
 from flatwide.figures import contours, functions, landscape, spectra, study_curves
 from flatwide.figures.measured import MOST_DOTS, against_metric, against_rho, against_width
+from flatwide.figures.measured_axes import short
 from flatwide.figures.pieces import INTERVAL, MOST_PARTS, MOST_PIECES, Figure, Look, Piece, capital, slug
 
 Row = dict[str, Any]
@@ -72,7 +73,12 @@ def _plans(known: Sequence[Quantity], *, are_many: bool) -> Iterator[tuple[str, 
 def _by_width_and_rho(group: Sequence[_Found], drawn: list[Quantity], look: Look, name: str) -> Iterator[Figure]:
     """Draw the quantities of a measurement against width and against rho."""
     rows = [row for one in group for row in _rows(one, drawn)]
-    beside = [row for one in group for q in drawn for row in paper.measured_beside(one.piece.runs, q.name)]
+    beside = [
+        ({"part": one.piece.name} if one.piece.name else {}) | row
+        for one in group
+        for q in drawn
+        for row in paper.measured_beside(one.piece.runs, q.name)
+    ]
     printed = " Hollow points are what the paper prints for its network of this size." if beside else ""
     words = f"{catalogue.entry(drawn[0].measurement).sentence} {_measured_on(group, drawn[0])}".lstrip()
     what = drawn[0].title if len(drawn) == 1 else drawn[0].measurement
@@ -173,15 +179,14 @@ def _against_metric(
     )
 
 
-def _ends(piece: Piece) -> Iterator[tuple[Row, Any]]:
-    """List the runs of the base and of SAM at its best rho, at the smallest and the largest width."""
-    return _compared(piece, most_widths=2)
+def _ends(piece: Piece, also: Iterable[int] = ()) -> Iterator[tuple[Row, Any]]:
+    """List the runs of the base and of SAM at its best rho, at the smallest and the largest width and other sizes."""
+    return _compared(piece, {piece.cells[0].num_params, piece.cells[-1].num_params, *also})
 
 
-def _compared(piece: Piece, *, most_widths: int) -> Iterator[tuple[Row, Any]]:
-    """List the runs of the base and of SAM at its best rho, at so many widths from the smallest to the largest."""
-    chosen = np.linspace(0, len(piece.cells) - 1, min(most_widths, len(piece.cells))).round().astype(int)
-    for cell in (piece.cells[place] for place in chosen):
+def _compared(piece: Piece, sizes: Collection[int]) -> Iterator[tuple[Row, Any]]:
+    """List the runs of the base and of SAM at its best rho, at some sizes."""
+    for cell in (one for one in piece.cells if one.num_params in sizes):
         for seed in cell.seeds:
             for arm, rho in (("base", 0.0), ("sam", cell.best_rho)):
                 run = piece.names.get((cell.value, rho, seed))
@@ -194,7 +199,8 @@ def _over_epochs(piece: Piece, look: Look, series: Series, ending: str) -> Itera
     if not series:
         return
     chosen, curves, seen = [], {}, {}
-    for facts, run in _ends(piece):
+    printed = paper.curves_beside(piece.runs, [q.name for q in quantities.measured(piece.runs)])
+    for facts, run in _ends(piece, (row["num_params"] for row in printed)):
         rows = series.get(run, ())
         epochs: dict[float, Row] = {}
         for row in rows:
@@ -218,12 +224,14 @@ def _over_epochs(piece: Piece, look: Look, series: Series, ending: str) -> Itera
             name=name,
             title="What was measured while training" + (f", {piece.name}" if piece.name else ""),
             caption=f"The quantities at the epochs at which they were measured, of {look.base} and of SAM at its best "
-            "ρ, at the smallest and the largest size: thin lines are seeds, thick lines their mean.",
+            "ρ, at the smallest and the largest size: thin lines are seeds, thick lines their mean."
+            + (" Hollow points are the paper's, whose optimizer it does not state." if printed else ""),
             chart=study_curves.study_curves(
                 chosen,
                 plain,
                 base=look.base,
                 columns=columns,
+                paper=[row | {"quantity": slug(row["quantity"])} for row in printed],
                 heading="While training",
                 name=name,
                 interactive=look.interactive,
@@ -303,7 +311,8 @@ def _renamed_arrays(run: Row, figure: ArrayFigure, names: Sequence[str]) -> Row:
 def _with_arrays(piece: Piece, arrays: Arrays, measurement: str, figure: ArrayFigure) -> list[Row]:
     """List the runs that have the arrays of a figure: of each width all, or the first seed that has most of them."""
     groups: dict[tuple[int, int], list[tuple[Row, Any]]] = {}
-    for facts, run in _compared(piece, most_widths=_MOST_WIDTHS if figure.has_all_widths else 2):
+    widths = np.linspace(0, len(piece.cells) - 1, _MOST_WIDTHS if figure.has_all_widths else 2).round().astype(int)
+    for facts, run in _compared(piece, {piece.cells[place].num_params for place in widths}):
         if facts["arm"] in figure.arms:
             groups.setdefault((facts["num_params"], facts["seed"]), []).append((facts, run))
     kept: dict[int, list[Row]] = {}
@@ -354,13 +363,9 @@ def _plane_rows(run: Mapping[str, Any]) -> list[Row]:
     x, y = np.ravel(run["x"]), np.ravel(run["y"])
     losses = np.asarray(run["losses"]).reshape(len(y), len(x))
     return [
-        {"x": _short(a), "y": _short(b), "loss": _short(losses[j, i])} for j, b in enumerate(y) for i, a in enumerate(x)
+        {"x": short(a), "y": short(b), "loss": short(losses[j, i])} for j, b in enumerate(y) for i, a in enumerate(x)
     ]
 
 
 def _marked_rows(run: Mapping[str, Any]) -> list[Row]:
-    return [{"marked": name, "x": _short(x), "y": _short(y)} for name, (x, y) in run["marked"]]
-
-
-def _short(value: float) -> float:
-    return float(f"{value:.6g}")
+    return [{"marked": name, "x": short(x), "y": short(y)} for name, (x, y) in run["marked"]]

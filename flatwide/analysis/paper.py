@@ -20,8 +20,10 @@ class _Workload(NamedTuple):
     base: str
     setting: str = ""
     width: str = ""  # the field of its widths, where the sizes that it prints are rounded
+    variants: tuple[str, ...] = ("normalized",)  # of SAM; beside its theory it does not say which
 
 
+_EITHER = ("normalized", "unnormalized")
 _WORKLOADS = {  # dataset, model
     ("mnist", "MLP"): _Workload("mnist", "sgd"),
     ("cifar10", "ResNet18"): _Workload("cifar10", "sgd"),
@@ -29,8 +31,8 @@ _WORKLOADS = {  # dataset, model
     ("cifar10", "VGG11"): _Workload("cifar10", "sgd", setting="model=VGG11"),
     ("imagenet2012", "ResNet50"): _Workload("imagenet", "sgd"),
     ("teacher_student", "MLP"): _Workload("teacher_student", "sgd"),
-    ("matrix_factorization", "LinearNetwork"): _Workload("matrix_factorization", "sgd"),
-    ("two_layer_teacher", "TwoLayerFrozenHead"): _Workload("two_layer_teacher", "sgd"),
+    ("matrix_factorization", "LinearNetwork"): _Workload("matrix_factorization", "sgd", variants=_EITHER),
+    ("two_layer_teacher", "TwoLayerFrozenHead"): _Workload("two_layer_teacher", "sgd", variants=_EITHER),
     ("sst2", "LSTM"): _Workload("sst2", "sgd", width="hidden_size"),
     ("conllu", "TaggingTransformer"): _Workload("pos", "adamw", width="hidden_size"),
     ("ogbg_molpcba", "GCN"): _Workload("molpcba", "adam", width="hidden_size"),
@@ -226,9 +228,7 @@ def curves_beside(runs: "pd.DataFrame", quantities: Collection[str]) -> list[dic
     shown: dict[tuple[Any, ...], bool] = {}  # -> whether the learning rate is constant
     for row in fields.done(runs, columns):
         is_plain = not row.get("label_noise") and not row.get("sparsity")
-        # The paper's theory is of the unnormalized rule; which one this figure is of it does not say.
-        is_known = _is_papers(row | {"rho": row["rho"] or 1.0, "sam_variant": None})
-        if is_plain and is_known and row.get("sam_variant") in (None, "normalized", "unnormalized"):
+        if is_plain and _is_papers(row | {"rho": row["rho"] or 1.0}):
             shown[_named(row), row["num_params"], row.get("loss")] = row.get("lr_scheduler") == "constant"
     return [
         row
@@ -244,9 +244,10 @@ def best_decay_beside(runs: "pd.DataFrame") -> list[dict[str, Any]]:
 
     Returns: rows of `paper_values`.
     """
-    plain = {(row["workload"], row["num_params"]) for row in fields.records(beside(runs)) if row["setting"] == ""}
+    rows = fields.done(runs, ["dataset", "model", "num_params", "sam_variant", "label_noise"])
+    shown = {(_named(row), row["num_params"]) for row in rows if _is_papers(row) and not row.get("label_noise")}
     found = fields.records(paper_values(setting="best_weight_decay"))
-    return [row for row in found if (row["workload"], row["num_params"]) in plain]
+    return [row for row in found if (row["workload"], row["num_params"]) in shown]
 
 
 def _named(run: dict[str, Any]) -> str:
@@ -260,14 +261,14 @@ def _scale(run: dict[str, Any]) -> str:
 
 
 def _is_papers(run: dict[str, Any]) -> bool:
-    """Whether a run is SAM as the paper has it: base, data and network, a normalized ascent, settings in numbers."""
+    """Whether a run is SAM as the paper has it: base, data and network, ascent rule, settings in numbers."""
     variant, base = run.get("sam_variant"), run.get("base_optimizer")
     if any(isinstance(run.get(name), str) for name in ("label_noise", "weight_decay", "sparsity", "output_scale")):
         return False  # somebody's table may have words there
     workload = _WORKLOADS.get((str(run.get("dataset")), str(run.get("model"))))
     if workload is None or base not in (None, workload.base):
         return False
-    return fields.effective_rho(run) > 0 and variant in (None, "normalized")
+    return fields.effective_rho(run) > 0 and variant in (None, *workload.variants)
 
 
 def _setting(run: dict[str, Any], workload: _Workload, metric: str) -> str:

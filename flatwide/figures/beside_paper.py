@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from flatwide.analysis import fields, paper
-from flatwide.figures.gain import gain_against_width
+from flatwide.figures.gain import gain_against_width, metric_against_width
 from flatwide.figures.labels import label
 from flatwide.figures.pieces import GAIN, INTERVAL, RHO, Figure, Look, Piece, capital
 from flatwide.figures.rho import metric_against_rho
@@ -62,15 +62,26 @@ def at_equal_compute(pieces: Sequence[Piece], look: Look) -> Iterator[Figure]:
             beside += [({"part": part} if part else {}) | row for row in printed]
     if not rows:
         return
-    words = " Hollow points are the values that the paper prints for the same networks." if beside else ""
+    words = (
+        f"{INTERVAL} Hollow points are the values that the paper prints for the same networks." if beside else INTERVAL
+    )
     base = f"{look.base} of twice the length"
-    share = look.of_metric | {"base": base}
+    share = look.of_metric | {"base": base, "paper": beside}
+    what = f"{base}, which has taken as many gradients"
     yield Figure(
         name=f"gain_at_equal_compute{look.ending}",
         title=f"Gain of SAM over {base}, by size",
-        caption=f"How much better SAM at its best ρ is than {base}, which has taken as many gradients. Above the "
-        f"dashed line SAM is better. Each small dot is one seed. {INTERVAL}{words}",
-        chart=gain_against_width(rows, **share, paper=beside, name=f"gain_at_equal_compute{look.ending}"),
+        caption=f"How much better SAM at its best ρ is than {what}. Above the dashed line SAM is better. Each small "
+        f"dot is one seed. {words or INTERVAL}",
+        chart=gain_against_width(rows, **share, name=f"gain_at_equal_compute{look.ending}"),
+        data=rows,
+        section=GAIN,
+    )
+    yield Figure(
+        name=f"metric_at_equal_compute{look.ending}",
+        title=f"{capital(label(look.metric, metric_name=look.metric_name))} at equal compute, by size",
+        caption=f"Where SAM at its best ρ ends, and {what}. Each small dot is one run. {words or INTERVAL}",
+        chart=metric_against_width(rows, **share, metric=look.metric, name=f"metric_at_equal_compute{look.ending}"),
         data=rows,
         section=GAIN,
     )
@@ -88,4 +99,5 @@ def _pairs(piece: Piece, longer: Piece) -> Iterator[Row]:
             gain = cell.sign * (sam - base.get(seed, np.nan))
             if np.isfinite(gain):
                 row = {"num_params": cell.num_params, "seed": seed, "best_rho": cell.best_rho, "gain": float(gain)}
-                yield row | {"sam_run": piece.names.get((cell.value, cell.best_rho, seed))}
+                row |= {"base": base[seed], "base_run": longer.names.get((other.value, 0.0, seed))}
+                yield row | {"sam": sam, "sam_run": piece.names.get((cell.value, cell.best_rho, seed))}

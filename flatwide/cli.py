@@ -3,6 +3,8 @@
     python main.py --workdir=W --config=F [--config.field=value ...] [--dry_run]
     python main.py report W            (or a CSV file; `report --help` has its flags)
     python main.py measure W --measurements=NAME,NAME      (of runs that are trained; `measure --help` has its flags)
+    python main.py configs                                 (lists the configs that ship; --config takes their names)
+    python main.py --version
 
 A config with a study trains all its runs that are not done yet.
 
@@ -12,6 +14,7 @@ data, 143 stopped by SIGTERM (130 by Ctrl-C) after its state was saved.
 
 import argparse
 import functools
+import importlib.metadata
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -38,6 +41,12 @@ def main(arguments: list[str]) -> int:
             return _write_report(arguments[1:])
         if arguments[:1] == ["measure"]:
             return _measure(arguments[1:])
+        if arguments == ["configs"]:
+            print(configs.listing())
+            return DONE
+        if arguments == ["--version"]:
+            print(f"flatwide {importlib.metadata.version('flatwide')}")
+            return DONE
         flags, assignments, faults = _flags(arguments)
         if flags.help:
             print(_help())

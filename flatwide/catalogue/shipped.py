@@ -343,8 +343,8 @@ MEASUREMENTS: dict[str, Measurement] = {
                 title="The functions of {base} and of SAM",
                 caption="What the networks give for each input: {base} above and SAM at its best ρ below. Thin lines "
                 "are seeds, the thick line is their mean, and the band one standard deviation between seeds to either "
-                "side; its root mean square over the inputs is the spread above each panel. Black dots are the "
-                "training examples. What lies beyond the panel is cut off.",
+                "side; its root mean square between the outermost examples is the spread above each panel. Black dots "
+                "are the training examples. What lies beyond the panel is cut off.",
                 has_all_widths=True,
                 has_all_seeds=True,
             ),

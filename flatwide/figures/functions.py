@@ -59,9 +59,16 @@ def functions(
 
 
 def spread(runs: Sequence[Mapping[str, Any]]) -> float:
-    """Compute the root mean square over the grid of the standard deviation (of n - 1) of the outputs between seeds."""
+    """Compute how far the functions of several seeds are apart, in output units.
+
+    Returns: the root mean square of the standard deviation (of n - 1) of the outputs between seeds, over the points of
+      the grid between the outermost training examples, where those are known: beyond them nothing is learned.
+    """
+    grid = np.asarray(runs[0]["grid"], float).ravel()
     outputs = np.stack([np.asarray(run["outputs"], float).ravel() for run in runs])
-    return float(np.sqrt(np.mean(np.var(outputs, axis=0, ddof=1))))
+    inputs = np.ravel(runs[0].get("inputs", grid))
+    is_between = (grid >= inputs.min()) & (grid <= inputs.max())
+    return float(np.sqrt(np.mean(np.var(outputs[:, is_between], axis=0, ddof=1))))
 
 
 def points(run: Mapping[str, Any]) -> list[Row]:

@@ -235,7 +235,7 @@ def test_spectra_and_landscapes_are_of_one_seed_at_both_ends():
 
 def test_functions_have_every_seed_their_mean_and_spread_and_a_panel_for_each_width():
     runs = study()
-    shapes = {0: 0.0, 1: 3.0, 2: 6.0}  # added by the seed, so the mean is 3 higher and the standard deviation 3
+    shapes = {seed: seed * np.array([3.0, 3, 3, 3, 90]) for seed in range(3)}  # 90 beyond the examples
     grid, wave = np.linspace(-1, 1, 5), np.array([0.0, 1, 2, 1, 0])
     facts = {"inputs": grid[1:3], "targets": np.array([-1.0, 9.0])}
     arrays = {
@@ -248,7 +248,7 @@ def test_functions_have_every_seed_their_mean_and_spread_and_a_panel_for_each_wi
     tables = spec["datasets"]
     assert sum(name.endswith("_lines") for name in tables) == 3 * 2
     assert tables["functions_sam_1000_averages"][2] == {"input": 0.0, "output": 5.0, "low": 2.0, "high": 8.0}
-    assert [row["output"] for row in tables["functions_base_100_lines"] if row["seed"] == 1] == [3, 4, 5, 4, 3]
+    assert [row["output"] for row in tables["functions_base_100_lines"] if row["seed"] == 1] == [3, 4, 5, 4, 90]
     assert tables["functions_base_100_examples"] == [{"input": -0.5, "output": -1.0}, {"input": 0.0, "output": 9.0}]
     top = spec["vconcat"][0]["hconcat"]
     assert top[0]["title"] == {"text": "SGD, 100 parameters", "subtitle": ["spread 3"], "fontSize": 13}

@@ -3,6 +3,7 @@
     flatwide.run(config, workdir)         train one run, or finish it
     flatwide.run_study(config, workdir)   train all runs of a study that are not done yet
     flatwide.write_report(workdir)        the answer, the figures and the tables as one HTML file
+    flatwide.advise_rho(workdir, **width) rho for a width that was not trained, from the runs of narrower ones
     flatwide.load(workdir)                the table of all runs, a pandas DataFrame
     flatwide.load_measurements(workdir)   what was measured on its networks, one row a value
     flatwide.load_run(path)               the network of one run: params, stats, apply
@@ -22,13 +23,15 @@ if TYPE_CHECKING:
     import pandas
 
     from flatwide import analysis, config, experiment, figures, measure, report, sam, study
+    from flatwide.advise import advise_rho
     from flatwide.runner import run
     from flatwide.runs.load import load_run
 
-_FUNCTIONS = {"run": "flatwide.runner", "load_run": "flatwide.runs.load"}
+_FUNCTIONS = {"advise_rho": "flatwide.advise", "run": "flatwide.runner", "load_run": "flatwide.runs.load"}
 _MODULES = ("analysis", "config", "experiment", "figures", "measure", "report", "sam", "study")
 
 __all__ = [
+    "advise_rho",
     "analysis",
     "config",
     "experiment",

@@ -17,7 +17,7 @@ def test_names_are_those_listed_and_resolve():
     for name in flatwide.__all__:
         assert getattr(flatwide, name) is not None, name
     assert flatwide.sam.value_and_grad is not None
-    with pytest.raises(AttributeError, match=r"no attribute 'rnu'; it has analysis, config"):
+    with pytest.raises(AttributeError, match=r"no attribute 'rnu'; it has advise_rho, analysis"):
         flatwide.rnu  # noqa: B018
 
 

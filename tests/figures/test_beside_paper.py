@@ -70,8 +70,8 @@ def table_of(study):
     config = load_file(str(CONFIGS / (study if ".py" in study else f"{study}.py")))
     axes = config["study"]["axes"]
     axes["seed"] = (0, 1) if config["study"]["tune"] else (0,)  # a fair fight leaves one out
-    if "rho" in axes:
-        axes["rho"] = axes["rho"][:3]
+    for name, most in {"rho": 3, "learning_rate": 2}.items():
+        axes |= {name: axes[name][:most]} if name in axes else {}
     plan = expand(config)
     rows = []
     for number, planned in enumerate(plan.runs):

@@ -150,12 +150,12 @@ def _beside(runs: "pd.DataFrame", values: Any, *, metric: str, axes: Sequence[st
     here = fields.records(values[values["workload"] == workload.name])
     printed: dict[int, dict[str, list[dict[str, Any]]]] = {size: {} for size in rows}
     for size, row in rows.items():
-        for one in (one for one in here if _is_size(one, row, workload)):
-            printed[size].setdefault(one["setting"], []).append(one | {"num_params": size})
+        for value in (value for value in here if _is_size(value, row, workload)):
+            printed[size].setdefault(value["setting"], []).append(value | {"num_params": size})
     # Figure 17 has sizes of its own, by depth, among those of the widths.
     is_by_depth = any("depth" in settings and "" not in settings for settings in printed.values())
     pruners = {str(row["pruner"]) for row in rows.values() if row.get("sparsity") and "pruner" in row}
-    found = []
+    selected = []
     for size, row in rows.items():
         names = [wanted := _setting(row, workload, metric)]
         if wanted == "":
@@ -164,8 +164,8 @@ def _beside(runs: "pd.DataFrame", values: Any, *, metric: str, axes: Sequence[st
             decay = row.get("weight_decay") if "weight_decay" in axes else None
             names = [*again, *([] if decay is None else [f"weight_decay={decay:g}"]), ""]
         chosen = next((name for name in names if name in printed[size]), None)
-        found += [] if chosen is None else printed[size][chosen]
-    return pd.DataFrame(found, columns=values.columns)
+        selected += [] if chosen is None else printed[size][chosen]
+    return pd.DataFrame(selected, columns=values.columns)
 
 
 def _is_size(value: dict[str, Any], run: dict[str, Any], workload: _Workload) -> bool:
@@ -246,8 +246,8 @@ def best_decay_beside(runs: "pd.DataFrame") -> list[dict[str, Any]]:
     """
     rows = fields.done(runs, ["dataset", "model", "num_params", "sam_variant", "label_noise"])
     shown = {(_named(row), row["num_params"]) for row in rows if _is_papers(row) and not row.get("label_noise")}
-    found = fields.records(paper_values(setting="best_weight_decay"))
-    return [row for row in found if (row["workload"], row["num_params"]) in shown]
+    values = fields.records(paper_values(setting="best_weight_decay"))
+    return [row for row in values if (row["workload"], row["num_params"]) in shown]
 
 
 def _named(run: dict[str, Any]) -> str:

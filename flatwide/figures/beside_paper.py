@@ -25,8 +25,8 @@ def by_rho(group: Sequence[Piece], look: Look, ending: str) -> Iterator[Figure]:
         for cell in (cell for cell in piece.cells if cell.num_params in sizes):
             panel = ", ".join(filter(None, [piece.name, f"{cell.num_params:,} parameters"]))
             front = {"panel": panel, "num_params": cell.num_params}
-            for place, rho in enumerate((0.0, *cell.rhos)):
-                for seed, value in zip(cell.seeds, cell.values[:, place], strict=True):
+            for index, rho in enumerate((0.0, *cell.rhos)):
+                for seed, value in zip(cell.seeds, cell.values[:, index], strict=True):
                     if np.isfinite(value):
                         run = piece.names.get((cell.value, rho, seed))
                         runs.append(front | {"rho": rho, "seed": seed, "value": float(value), "run": run})

@@ -36,8 +36,8 @@ def contours(
 
     tables: dict[str, list[Row]] = {}
     panels = []
-    for place, run in enumerate(runs):
-        stem = f"{name}_{place}"
+    for index, run in enumerate(runs):
+        stem = f"{name}_{index}"
         x = alt.X("left:Q", title=run["x_title"], scale=alt.Scale(nice=False, zero=False), axis=_ticks())
         y = alt.Y("bottom:Q", title=run["y_title"], scale=alt.Scale(nice=False, zero=False), axis=_ticks())
         levels = _levels(np.asarray(run["losses"], float))
@@ -104,13 +104,13 @@ def _bands(run: Mapping[str, Any], levels: Sequence[float], names: Sequence[str]
     losses = np.asarray(run["losses"], float).reshape(len(y), len(x))
     band = np.searchsorted(levels, np.where(np.isnan(losses), np.inf, losses), side="right")
     columns, rows = _edges(x), _edges(y)
-    found = []
+    rectangles = []
     for j, row in enumerate(band):
         starts = [0, *(np.flatnonzero(np.diff(row)) + 1).tolist()]
         for start, end in zip(starts, [*starts[1:], len(row)], strict=True):
             ends = {"left": columns[start], "right": columns[end], "bottom": rows[j], "top": rows[j + 1]}
-            found.append(ends | {"loss": names[row[start]]})
-    return found
+            rectangles.append(ends | {"loss": names[row[start]]})
+    return rectangles
 
 
 def _edges(points: np.ndarray) -> list[float]:

@@ -30,7 +30,9 @@ def functions(
     import altair as alt
 
     sizes = sorted({run["num_params"] for run in runs})
-    arms = [one for one in (("base", base, BASE), ("sam", "SAM", SAM)) if any(run["arm"] == one[0] for run in runs)]
+    arms = [
+        shown for shown in (("base", base, BASE), ("sam", "SAM", SAM)) if any(run["arm"] == shown[0] for run in runs)
+    ]
     low, high = _range(runs)
     share: Row = {"scale": alt.Scale(domain=[low, high], nice=False, zero=False), "axis": alt.Axis(tickCount=5)}
     tables: dict[str, list[Row]] = {}
@@ -112,15 +114,15 @@ def _layers(
 def _averages(runs: Sequence[Mapping[str, Any]]) -> list[Row]:
     """Average the functions of several seeds at the points that are drawn; one has no band."""
     each = [points(run) for run in runs]
-    found = []
+    averages = []
     for rows in zip(*each, strict=True):
         values = np.array([row["output"] for row in rows])
         row: Row = {"input": rows[0]["input"], "output": _short(values.mean())}
         if len(values) > 1:
             deviation = values.std(ddof=1)
             row |= {"low": _short(values.mean() - deviation), "high": _short(values.mean() + deviation)}
-        found.append(row)
-    return found
+        averages.append(row)
+    return averages
 
 
 def _examples(runs: Sequence[Mapping[str, Any]]) -> list[Row]:

@@ -40,7 +40,7 @@ def minima_plane(
     base, other = subject.base(), subject.base(seed=config["seed"] - 1 if config["seed"] > 0 else 1)
     if base is None or other is None:
         return Measured({})
-    networks = [jax.device_get((one.params, one.stats)) for one in (base, subject, other)]
+    networks = [jax.device_get((network.params, network.stats)) for network in (base, subject, other)]
     params, extras = zip(*networks, strict=True)
     options = {"batch_size": min(batch_size, subject.num_examples), "weigh": subject.weigh}
     try:

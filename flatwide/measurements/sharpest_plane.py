@@ -25,8 +25,8 @@ def sharpest_plane(
     if num_points % 2 == 0:
         raise ValueError(f"num_points={num_points}: expected an odd number, so that the network lies on the grid.")
     operator = subject.hessian(batch_size)
-    found = measure.top_eigenvalues(operator, 2, key=key, which="largest")
-    directions = [jax.tree.map(lambda leaf, at=at: leaf[at], found.vectors) for at in range(2)]
+    top = measure.top_eigenvalues(operator, 2, key=key, which="largest")
+    directions = [jax.tree.map(lambda leaf, at=at: leaf[at], top.vectors) for at in range(2)]
     plane = measure.spanned_by(subject.params, directions, extra=subject.stats)
     axis = np.linspace(-reach, reach, num_points)
     options = {"batch_size": min(batch_size, subject.num_examples), "weigh": subject.weigh}
@@ -34,6 +34,6 @@ def sharpest_plane(
     rises = losses.astype(np.float64) - losses[num_points // 2, num_points // 2]
     return Measured(
         values={"mean_rise": float(np.mean(rises)), "largest_rise": float(np.max(rises))},
-        arrays={"plane_x": axis, "plane_y": axis, "plane_losses": losses.T, "eigenvalues": found.values},
-        cost=found.cost,
+        arrays={"plane_x": axis, "plane_y": axis, "plane_losses": losses.T, "eigenvalues": top.values},
+        cost=top.cost,
     )

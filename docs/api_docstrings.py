@@ -38,10 +38,8 @@ def markdown(text: str) -> str:
         elif is_fenced:
             lines.append(line.strip())
         elif match := _ENTRY.match(line) if section in ("", "Args") else None:
-            lines += [
-                *([""] if not lines or not lines[-1].startswith(("- ", "  ")) else []),
-                f"- `{match[1]}`: {match[2]}",
-            ]
+            is_first = not lines or not lines[-1].startswith(("- ", "  "))
+            lines += [*([""] if is_first and lines and lines[-1] else []), f"- `{match[1]}`: {match[2]}"]
         else:
             lines.append(f"  {line.strip()}" if lines and lines[-1].startswith(("- ", "  ")) and is_within else line)
     return "\n".join([*lines, "```"] if is_fenced else lines)

@@ -1,13 +1,15 @@
 """The command: flags in, exit code out.
 
     python main.py --workdir=W --config=F [--config.field=value ...] [--dry_run]
+    python main.py --workdir=W --config=F --distributed [--coordinator=HOST:PORT --processes=N --process=I]
     python main.py report W            (or a CSV file; `report --help` has its flags)
     python main.py measure W --measurements=NAME,NAME      (of runs that are trained; `measure --help` has its flags)
     python main.py advise W --at="num_neurons=(3000,1000)"  (rho for a width that was not trained; `advise --help`)
     python main.py configs                                 (lists the configs that ship; --config takes their names)
     python main.py --version
 
-A config with a study trains all its runs that are not done yet.
+A config with a study trains all its runs that are not done yet. With --distributed several processes train one run
+together: in a job of Slurm or Open MPI the flag is enough, elsewhere each process has the other three as well.
 
 Exit codes: 0 done (a diverged run too), 1 failed on the way (a full disk, runs of a study), 2 bad config or missing
 data, 143 stopped by SIGTERM (130 by Ctrl-C) after its state was saved.
@@ -17,12 +19,14 @@ import argparse
 import functools
 import importlib.metadata
 import os
+import re
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from flatwide import config as configs
-from flatwide import registry
+from flatwide import processes, registry
 from flatwide.runs import commands, disk, signals
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
@@ -57,8 +61,10 @@ def main(arguments: list[str]) -> int:
         if flags.help:
             print(_help())
             return DONE
-        if not flags.config:
+        if not flags.config or (flags.distributed and faults):
             raise configs.ConfigError(faults)
+        if flags.distributed:
+            processes.start(flags.coordinator, flags.processes, flags.process)
         config_text = configs.read_text(flags.config)
         values, unread = configs.override(configs.load_file(flags.config), assignments)
         faults += unread
@@ -68,6 +74,7 @@ def main(arguments: list[str]) -> int:
             return functools.partial(commands.keep, flags.workdir, arguments, **texts, config=config)
 
         if "study" in configs.plain(values):
+            _check_alone(faults)
             return (
                 _preview_study(values, faults, flags.workdir)
                 if flags.dry_run
@@ -84,19 +91,34 @@ def main(arguments: list[str]) -> int:
         if registry.is_from_own_file(error):
             raise  # a fault in the user's own code, which its traceback shows best
         faults = error.faults if isinstance(error, configs.ConfigError) else [str(error)]
-        print("\n".join(faults), file=sys.stderr)
-        return BAD_INPUT
+        return _failed(BAD_INPUT, "\n".join(faults))
     except BrokenPipeError:
         raise
     except MemoryError:
-        print("out of memory: make the data or the network smaller.", file=sys.stderr)
-        return FAILED
+        return _failed(FAILED, "out of memory: make the data or the network smaller.")
     except OSError as error:
-        print(_problem(error), file=sys.stderr)
-        return FAILED
+        return _failed(FAILED, _problem(error))
     except KeyboardInterrupt:
         print("interrupted before the first step; nothing was trained.", file=sys.stderr)
         return 130
+
+
+def _failed(code: int, text: str) -> int:
+    """Print what went wrong, here and in the other processes of a run over several, which it ends; return the code."""
+    print(text, file=sys.stderr)
+    processes.leave(code, text)
+    return code
+
+
+def _check_alone(faults: list[str]) -> None:
+    """Raise ConfigError for a study over several processes."""
+    if processes.count() > 1:
+        faults = [
+            *faults,
+            "--distributed: expected a config of one run; this one has a study, whose workers train its runs side by "
+            "side already (config.study.executor, config.study.jobs). Leave the flag out, or set config.study to None.",
+        ]
+        raise configs.ConfigError(faults)
 
 
 def _problem(error: OSError) -> str:
@@ -140,29 +162,44 @@ def _run(config: Mapping[str, Any], workdir: str, *, keep: Callable[[], Any]) ->
       keep: writes this command into the work directory.
     """
     from flatwide import runner
-    from flatwide.figures import curves, rendering, save
     from flatwide.measurements.measuring import MeasurementError
     from flatwide.runs import driver, memory
     from flatwide.runs.identity import locate
     from flatwide.runs.table import write_results
 
-    _check_workdir(workdir)
+    if processes.is_first():
+        _check_workdir(workdir)
     received, problem = signals.heard(), ""
+
+    def should_stop() -> bool:
+        processes.share_signals(received)
+        return bool(received)
+
+    def keep_command() -> None:
+        processes.agreed(lambda: keep() and None)
+
     try:
-        runner.run(config, workdir, should_stop=lambda: bool(received), on_start=keep)
+        runner.run(config, workdir, should_stop=should_stop, on_start=keep_command)
     except driver.Stopped as stopped:
-        write_results(workdir)
-        print(stopped, file=sys.stderr)
-        return 128 + received[0]
+        if processes.is_first():
+            write_results(workdir)
+        return _failed(128 + processes.agreed(lambda: received[0]), str(stopped))
     except MeasurementError as error:
         problem = str(error)
     except Exception as error:
         if not memory.is_exhausted(error):
             raise
-        print(memory.explain(error, config), file=sys.stderr)
-        return FAILED
-    write_results(workdir)
-    directory, _ = locate(config, workdir)
+        return _failed(FAILED, memory.explain(error, config))
+    if processes.is_first():
+        write_results(workdir)
+        print(_shown_result(locate(config, workdir)[0]))
+    return _failed(FAILED, problem) if problem else DONE
+
+
+def _shown_result(directory: Any) -> str:
+    """Draw the curves of a run that is done, and say in one line how it ended."""
+    from flatwide.figures import curves, rendering, save
+
     result = directory.read_result() or {}
     try:
         rows = directory.read_metrics()
@@ -175,10 +212,7 @@ def _run(config: Mapping[str, Any], workdir: str, *, keep: Callable[[], Any]) ->
             save.save(chart, directory.path / "curves", data=rows)
         except rendering.RenderingError as error:
             print(f"warning: no curves.svg: {error}", file=sys.stderr)
-    print(_summary(result))
-    if problem:
-        print(problem, file=sys.stderr)
-    return FAILED if problem else DONE
+    return _summary(result)
 
 
 def _measure(arguments: list[str]) -> int:
@@ -322,6 +356,13 @@ def entry_point() -> None:
     except BrokenPipeError:  # the reader, such as `head`, has what it wanted
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = DONE
+    except Exception as error:
+        if processes.count() == 1:
+            raise
+        traceback.print_exc()
+        code = FAILED
+        processes.leave(code, f"{type(error).__name__}: {error}")
+    processes.leave(code)
     sys.exit(code)
 
 
@@ -332,6 +373,10 @@ def _flags(arguments: list[str]) -> tuple[argparse.Namespace, list[tuple[str, st
     parser.add_argument("--config")
     parser.add_argument("--dry_run", action="store_true")
     parser.add_argument("--help", "-h", action="store_true")
+    parser.add_argument("--distributed", action="store_true")
+    parser.add_argument("--coordinator")
+    parser.add_argument("--processes", type=int)
+    parser.add_argument("--process", type=int)
     flags, rest = parser.parse_known_args(arguments)
     if flags.help:
         return flags, [], []
@@ -339,7 +384,28 @@ def _flags(arguments: list[str]) -> tuple[argparse.Namespace, list[tuple[str, st
     for name in ("workdir", "config"):
         if not getattr(flags, name):
             faults.append(f"--{name} is missing; usage: {_USAGE}")
-    return flags, assignments, faults
+    return flags, assignments, faults + _process_faults(flags)
+
+
+def _process_faults(flags: argparse.Namespace) -> list[str]:
+    """List what is wrong with the flags of a run over several processes."""
+    given = {name: getattr(flags, name) for name in ("coordinator", "processes", "process")}
+    missing = [f"--{name}" for name, value in given.items() if value is None]
+    if not flags.distributed:
+        return [f"--{name} is read with --distributed only." for name, value in given.items() if value is not None]
+    faults = []
+    if flags.dry_run:
+        faults.append("--dry_run trains nothing; leave out --distributed.")
+    if 0 < len(missing) < len(given):
+        faults.append(f"{', '.join(missing)}: expected with the others, or none in a job of Slurm or Open MPI.")
+    elif not missing:
+        if not re.fullmatch(r".+:[0-9]+", flags.coordinator):
+            faults.append(f"--coordinator={registry.shown(flags.coordinator)}: expected HOST:PORT of process 0.")
+        if flags.processes < 1 or not 0 <= flags.process < flags.processes:
+            faults.append(
+                f"--process={flags.process}, --processes={flags.processes}: expected a process in [0, processes)."
+            )
+    return faults
 
 
 def _assignments(arguments: list[str]) -> tuple[list[tuple[str, str]], list[str]]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from flatwide import config as configs
+from flatwide import processes
 from flatwide.runs import driver, records
 from flatwide.runs.directory import BusyError, RunDirectory
 from flatwide.runs.driver import Outcome
@@ -36,7 +37,8 @@ def run(
     options: dict[str, Any] = {"should_stop": should_stop, "quiet": quiet}
     result = driver.train(config, workdir, on_start=on_start, tensorboard=tensorboard, **options)
     if config["measurements"]:
-        measure_run(locate(config, workdir)[0], config, **options)
+        directory, _ = locate(config, workdir)
+        processes.agreed(lambda: measure_run(directory, config, **options))  # by process 0, on its own devices
     return result
 
 

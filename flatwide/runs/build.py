@@ -22,23 +22,24 @@ from flatwide.types import Padding
 from flatwide.workloads import Workload
 
 
-def build(config: Mapping[str, Any], *, matmul_precision: str | None = None) -> Experiment:
+def build(config: Mapping[str, Any], *, matmul_precision: str | None = None, is_local: bool = False) -> Experiment:
     """Build the pieces of one run; no setting of JAX is changed.
 
     Args:
       config: some config fields, as a ConfigDict or a mapping; the others are at their defaults.
       matmul_precision: how exactly the network's float32 products are computed, in JAX's words; None for JAX's setting
         `jax_default_matmul_precision`, or "highest" where nobody has chosen one.
+      is_local: whether this process works alone, though it trains together with others.
     Raises: ConfigError with every fault of the config; DataError where the data is missing or damaged.
     """
-    return assemble(configs.resolve(config), matmul_precision=matmul_precision)
+    return assemble(configs.resolve(config), matmul_precision=matmul_precision, is_local=is_local)
 
 
-def assemble(config: Mapping[str, Any], *, matmul_precision: str | None = None) -> Experiment:
+def assemble(config: Mapping[str, Any], *, matmul_precision: str | None = None, is_local: bool = False) -> Experiment:
     """Build the pieces of a run whose config is resolved already; see `build`."""
     precision = matmul_precision or jax_settings.matmul_precision()
     dataset = load_dataset(config)
-    sharding = devices.over_local_devices()
+    sharding = devices.over_devices(is_local=is_local)
     _, num_steps, steps_per_epoch = lengths(config, dataset.train.num_examples, num_devices=devices.count(sharding))
     train, validation = dataset.train, None
     if config["validation_fraction"] > 0:

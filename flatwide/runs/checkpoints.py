@@ -18,8 +18,9 @@ from typing import IO, Any, NamedTuple
 import jax
 import numpy as np
 
-from flatwide import trees
+from flatwide import processes, trees
 from flatwide.runs import disk
+from flatwide.training import devices
 from flatwide.types import PyTree
 
 FINAL = "final.npz"
@@ -59,16 +60,18 @@ def save(directory: Path | str, step: int, tree: PyTree, *, extra: dict[str, Any
     directory = Path(directory)
     path = directory / (FINAL if final else f"step_{step:08d}.npz")
     write(path, step, tree, extra=extra)
-    if not final:
+    if not final and processes.is_first():
         _remove_superseded(directory, step)
     return path
 
 
 def write(path: Path, step: int, tree: PyTree, *, extra: dict[str, Any]) -> None:
-    """Write one file atomically, as `save` does, and remove none."""
+    """Write one file atomically, as `save` does, and remove none; of several processes the first one writes."""
+    if not processes.is_first():
+        return
     directory = path.parent
     directory.mkdir(exist_ok=True)
-    arrays, dtypes = _to_numpy(tree)
+    arrays, dtypes = _to_numpy(devices.local_copy(tree))
     metadata = {"step": int(step), "dtypes": dtypes, "extra": extra}
     temporary = directory / _TEMPORARY
     try:
@@ -115,9 +118,29 @@ def load_newest(
     Raises: ValueError, naming the leaf, if an undamaged checkpoint holds another structure than `like`; with what
       `fault` says if no checkpoint is left, since a run that starts again would replace files that may be repaired.
     """
+    chosen = _choose(Path(directory), fault) if processes.is_first() else _Chosen()
+    name, metadata, warnings = processes.agreed(lambda: [chosen.name, chosen.metadata, chosen.warnings])
+    if not name:
+        return Newest(tree=None, extra={}, step=0, warnings=warnings)
+    arrays = processes.agreed_arrays(lambda: chosen.arrays)
+    tree = _from_numpy(Path(directory) / name, dict(arrays), metadata["dtypes"], like)
+    return Newest(tree=tree, extra=metadata["extra"], step=metadata["step"], warnings=warnings)
+
+
+class _Chosen(NamedTuple):
+    """The content of the checkpoint to go on from; `name` is that of its file, "" where there is none."""
+
+    name: str = ""
+    metadata: dict[str, Any] = {}
+    arrays: dict[str, np.ndarray] = {}
+    warnings: list[str] = []
+
+
+def _choose(directory: Path, fault: Callable[[Path, Mapping[str, Any]], str]) -> _Chosen:
+    """Read the newest checkpoint that can be used; raises as `load_newest` does if what is left cannot be."""
     warnings: list[str] = []
     refusals: list[str] = []
-    for path in _newest_first(Path(directory)):
+    for path in _newest_first(directory):
         try:
             arrays, metadata = _read(path)
         except DamagedError as error:
@@ -128,8 +151,7 @@ def load_newest(
             warnings.append(f"{problem} Using the checkpoint before it.")
             refusals.append(problem)
             continue
-        tree = _from_numpy(path, arrays, metadata["dtypes"], like)
-        return Newest(tree=tree, extra=metadata["extra"], step=metadata["step"], warnings=warnings)
+        return _Chosen(name=path.name, metadata=metadata, arrays=arrays, warnings=warnings)
     if refusals:
         raise ValueError(
             f"{refusals[0]} No checkpoint before it can be used. Restore what was lost or changed from a copy, or "
@@ -137,7 +159,7 @@ def load_newest(
         )
     if warnings:
         warnings.append(f"{directory}: no checkpoint is undamaged; starting again from step 0.")
-    return Newest(tree=None, extra={}, step=0, warnings=warnings)
+    return _Chosen(warnings=warnings)
 
 
 def identity_fault(extra: Mapping[str, Any], identity: str | None) -> str:
@@ -326,4 +348,4 @@ def _restore(array: np.ndarray, dtype: str, like: Any) -> Any:
 def _placed(array: np.ndarray, like: Any) -> Any:
     """Put an array where `like` is, or on the default device if `like` does not say."""
     sharding = getattr(like, "sharding", None) if getattr(like, "committed", True) else None
-    return jax.device_put(array, sharding, may_alias=False)
+    return devices.put(array, sharding)

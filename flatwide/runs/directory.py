@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from flatwide import processes
 from flatwide.columns import DONE, FRACTION_METRICS, RESULT_FIELDS
 from flatwide.runs import disk, rows
 
@@ -42,6 +43,11 @@ class RunDirectory:
     """The files of one run; `path` need not exist yet."""
 
     path: Path
+
+    @property
+    def is_written(self) -> bool:
+        """Whether this process writes the files: the first of those that train the run together, or the only one."""
+        return processes.is_first()
 
     @property
     def name(self) -> str:
@@ -75,6 +81,9 @@ class RunDirectory:
 
         Raises: BusyError if another process trains or measures it; ValueError if the lock is a link to another file.
         """
+        if not self.is_written:
+            yield
+            return
         self.path.mkdir(parents=True, exist_ok=True)
         with self._open_lock() as file:
             try:
@@ -138,6 +147,8 @@ class RunDirectory:
           started_on: a value for each of STARTED_ON, which are recorded and not compared.
         Raises: ValueError with the fields that differ, if the directory holds another run.
         """
+        if not self.is_written:
+            return
         if taken := sorted({IDENTITY, CHECKSUM, UNREAD, *STARTED_ON} & config.keys()):
             raise ValueError(f"config.{taken[0]}: this name is taken by config.json; choose another one.")
         if not (self.path / "config.json").exists():
@@ -180,6 +191,8 @@ class RunDirectory:
           result: some of RESULT_FIELDS, `status` among them; what is missing or not finite is written as null.
         Raises: ValueError if a field is not known, or there is a result already.
         """
+        if not self.is_written:
+            return
         strangers = sorted(result.keys() - RESULT_FIELDS.keys())
         if strangers or result.get("status") not in DONE:
             raise ValueError(
@@ -216,6 +229,8 @@ class RunDirectory:
 
     def write_error(self, text: str) -> None:
         """Append a traceback to the run's error file: it, or a measurement of it, failed, and may be tried again."""
+        if not self.is_written:
+            return
         self.error_file.parent.mkdir(exist_ok=True)
         with disk.named(self.error_file), disk.open_regular(self.error_file, "a") as file:
             file.write(text.rstrip("\n") + "\n")
@@ -241,6 +256,8 @@ class RunDirectory:
         Returns: what was appended.
         Raises: ValueError if the row has a column that the file has not.
         """
+        if not self.is_written:
+            return b""
         with disk.named(self.metrics_file), disk.open_regular(self.metrics_file, "ab+") as file:
             file.seek(0)
             header = file.readline().decode().rstrip("\n")
@@ -256,7 +273,7 @@ class RunDirectory:
 
     def sync_metrics(self) -> None:
         """Flush `metrics.csv` to the disk, so that no checkpoint outlives its rows in a power failure."""
-        if self.metrics_file.exists():
+        if self.is_written and self.metrics_file.exists():
             with disk.open_regular(self.metrics_file, "ab") as file:
                 os.fsync(file.fileno())
 
@@ -269,7 +286,7 @@ class RunDirectory:
 
     def replace_metrics(self, content: bytes) -> None:
         """Keep of `metrics.csv` what leads to the checkpoint that a run resumes from; later steps are done again."""
-        if (disk.read(self.metrics_file) or b"") != content:
+        if self.is_written and (disk.read(self.metrics_file) or b"") != content:
             write_atomically(self.metrics_file, content)
             disk.sync_directory(self.path)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from flatwide import config as configs
+from flatwide import data, processes
 from flatwide.runs import disk, jax_settings, memory
 from flatwide.runs.build import assemble
 from flatwide.runs.directory import BusyError, RunDirectory
@@ -52,8 +53,8 @@ def train(
     Returns: the content of `result.json`; at once if the run is done already.
     """
     directory, identity, wanted = _find(config, workdir)
-    num_devices, was_there = None, os.path.isdir(workdir)
-    if directory.read_result() is None:
+    num_devices, was_there = None, processes.is_first() and os.path.isdir(workdir)
+    if processes.agreed(directory.read_result) is None:
         # All that can be wrong with a config is found here, before the run has a directory.
         threads = jax_settings.start(wanted)
         built, state = _build(config)
@@ -62,7 +63,7 @@ def train(
         disk.check_is_there(workdir)
     with _opened(directory, config, identity, wanted, num_devices):
         on_start()
-        if (result := directory.read_result()) is not None:
+        if (result := processes.agreed(directory.read_result)) is not None:
             say(f"{directory.path}: done already.", quiet=quiet)
             return result
         with _errors_kept(directory):
@@ -170,9 +171,21 @@ def _find(config: Mapping[str, Any], workdir: str | os.PathLike) -> tuple[RunDir
     if not jax_settings.has_started():
         os.environ.setdefault("NPROC", str(wanted))  # in case a user's own data set uses JAX
     directory, identity = locate(config, workdir)
-    if (directory.path / "config.json").exists():
-        wanted = directory.read_config().get("threads") or wanted
+    _check_same(directory)
+    if processes.agreed((directory.path / "config.json").exists):
+        wanted = processes.agreed(lambda: directory.read_config().get("threads")) or wanted
     return directory, identity, wanted
+
+
+def _check_same(directory: RunDirectory) -> None:
+    """Raise ConfigError where this process would train another run than process 0."""
+    if directory.name != (first := processes.agreed(lambda: directory.name)):
+        raise configs.ConfigError(
+            [
+                f"{directory.name}: process 0 trains {first}. Expected the same config, the same data and the same "
+                "files of yours for every process; compare what --config and config.data_dir name on each machine."
+            ]
+        )
 
 
 def _build(config: Mapping[str, Any]) -> tuple[Experiment, State]:
@@ -185,10 +198,23 @@ def _build(config: Mapping[str, Any]) -> tuple[Experiment, State]:
                 "(eval_every_steps and steps_per_eval at None, whole epochs)."
             ]
         )
+    _check_processes(built)
     memory.check(built)
     state = built.init()
     built.check(state)
     return built, state
+
+
+def _check_processes(built: Experiment) -> None:
+    """Raise ConfigError for a run that several processes cannot share."""
+    is_hosted = isinstance(built.train, data.Played) and not data.is_compiled(built.train)
+    if processes.count() > 1 and is_hosted:
+        raise configs.ConfigError(
+            [
+                f"config.dataset={built.config['dataset']!r}: expected a data set that several processes can share. Its "
+                "games are played by one process between the steps; leave --distributed out."
+            ]
+        )
 
 
 @contextlib.contextmanager
@@ -201,7 +227,7 @@ def _opened(
 ) -> Iterator[None]:
     """Hold a run's lock, and see to its config.json; num_devices is None where the run is done and none is needed."""
     with directory.lock():
-        if directory.status() in ("unfinished", "failed") and not config["restore_checkpoint"]:
+        if not config["restore_checkpoint"] and processes.agreed(directory.status) in ("unfinished", "failed"):
             raise configs.ConfigError(
                 [
                     f"config.restore_checkpoint=False: {directory.path} holds this run, unfinished. Leave the field at "
@@ -215,7 +241,7 @@ def _opened(
             unread=unread_fields(config),
             started_on=started_on if num_devices else None,
         )
-        began_on = directory.read_config().get("num_devices")
+        began_on = processes.agreed(lambda: directory.read_config().get("num_devices"))
         if num_devices and began_on not in (None, num_devices):
             say(
                 f"warning: {directory.path} was started on {began_on} device(s) and goes on with {num_devices}: the "
@@ -233,7 +259,8 @@ def _errors_kept(directory: RunDirectory) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, FileNotFoundError):
             time.sleep(_REMOVING_SECONDS)
-        disk.check_is_there(directory.path)
+        if directory.is_written:
+            disk.check_is_there(directory.path)
         with contextlib.suppress(OSError):  # a full disk: what went wrong first is what a user must know
             directory.write_error(traceback.format_exc())
         raise

@@ -62,7 +62,7 @@ def rebuild(directory: RunDirectory) -> Experiment:
     config = {name: stored[name] for name in stored.keys() - {IDENTITY, UNREAD, *STARTED_ON}}
     # The number of threads is recorded for every run, and is part of the identity of some; what was to be measured is
     # of none, and its file may be gone.
-    built = build(config | {"threads": recorded.get("threads"), "measurements": ()})
+    built = build(config | {"threads": recorded.get("threads"), "measurements": ()}, is_local=True)
     now = identity(built.config, built.data.fingerprint)
     if changed := sorted(name for name in recorded.keys() | now.keys() if recorded.get(name) != now.get(name)):
         raise ValueError(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TextIO
 
+from flatwide import processes
 from flatwide.columns import FRACTION_METRICS
 
 _LIVE_SECONDS = 0.1
@@ -15,8 +16,8 @@ _ERASE_TO_END = "\x1b[K"  # of the line, on a terminal
 
 
 def say(text: str, *, quiet: bool = False) -> None:
-    """Tell the user something, on standard error."""
-    if not quiet:
+    """Tell the user something, on standard error; of several processes the first one does."""
+    if not quiet and processes.is_first():
         print(text, file=sys.stderr, flush=True)
 
 

@@ -43,7 +43,7 @@ def describe(config: Mapping[str, Any]) -> str:
     outline = _outline(config)
     model = model_of(config, outline.example, outline.num_outputs)
     params, stats = _shapes(model)
-    num_devices = devices.count(devices.over_local_devices())
+    num_devices = devices.count(devices.over_devices())
     num_examples, num_steps, steps_per_epoch = build.lengths(config, outline.num_train, num_devices=num_devices)
     kept = sparsify.num_kept(
         params, pruner=config["pruner"], sparsity=config["sparsity"], layer_density=config["layer_density"]

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from flatwide import chance, data, machine, sparsify, trees
+from flatwide import chance, data, machine, processes, sparsify, trees
 from flatwide.config import digest
 from flatwide.runs import checkpoints, disk, logs, rows
 from flatwide.runs.directory import IDENTITY, RunDirectory, best_evaluations
@@ -62,7 +62,7 @@ class Recording:
         self.directory = directory
         self._built, self._threads, self._should_stop = built, threads, should_stop
         state, self._memory, self._written = _restore(directory, state, quiet=quiet)
-        self._evaluation = _evaluators(built, should_stop)
+        self._evaluation = _evaluators(built, self._is_to_stop)
         self._saved_at = self._began = time.monotonic()
         learning_rate, step = self._memory.learning_rate, int(state.step)
         if learning_rate is None and step > 0:  # a checkpoint of before it was saved
@@ -92,8 +92,9 @@ class Recording:
             built.num_steps,
             steps_per_epoch=built.steps_per_epoch,
             every_steps=built.config["log_every_steps"],
-            stream=io.StringIO() if quiet else None,
+            stream=io.StringIO() if quiet or not directory.is_written else None,
         )
+        tensorboard = tensorboard and directory.is_written
         was_begun = tensorboard and any(directory.path.glob("events.out.*"))
         purge_step = self.taken.step + 1 if was_begun else None
         self._board = logs.TensorBoard(directory.path if tensorboard else None, purge_step=purge_step)
@@ -101,7 +102,8 @@ class Recording:
             self._keep_snapshot()
             for path in self._passed():
                 logs.say(f"warning: {no_snapshot(path)}", quiet=quiet)
-            if self.taken.step > 0 and self._is_due(self.taken.step) and not self._has_row(self.taken.step):
+            is_due = self.taken.step > 0 and self._is_due(self.taken.step)
+            if is_due and not processes.agreed(lambda: self._has_row(self.taken.step)):
                 self._record()  # it was stopped before this evaluation
                 self._write_rows()
             yield
@@ -129,7 +131,7 @@ class Recording:
         if self.is_over:
             return
         every = self._built.config["checkpoint_every_seconds"]
-        if (stopping := self._should_stop()) or time.monotonic() - self._saved_at >= every:
+        if (stopping := self._is_to_stop()) or time.monotonic() - self._saved_at >= every:
             self.save()
         if stopping:
             raise self._stopped()
@@ -144,7 +146,7 @@ class Recording:
     def finish(self) -> dict[str, Any]:
         """Write the final checkpoint, and last the result."""
         built, directory, taken, state = self._built, self.directory, self.taken, self.state
-        evaluations, objective = self._evaluations(), built.workload.objective
+        evaluations, objective = processes.agreed(self._evaluations), built.workload.objective
         last = evaluations[-1] if evaluations else {}
         at_the_end = [taken.losses[-1], last.get("train_loss"), last.get("test_loss")]
         finite = all(loss is not None and np.isfinite(loss) for loss in at_the_end)
@@ -174,12 +176,12 @@ class Recording:
         else:
             result["diverged_at_step"] = taken.step - 1
         directory.write_result(result)
-        return directory.read_result() or {}
+        return processes.agreed(directory.read_result) or {}
 
     def _record(self) -> dict[str, float | None]:
         """Evaluate; it may take long, so a signal is heard before and, where data stream, within it."""
         if self.taken.scores is None:
-            if self._should_stop():
+            if self._is_to_stop():
                 self.save()
                 raise self._stopped()
             if not data.is_compiled(self._built.test):
@@ -192,6 +194,11 @@ class Recording:
         self._board.write(self.taken.step, row)
         self._memory = self._memory._replace(loss_total=0.0, loss_count=0)
         return row
+
+    def _is_to_stop(self) -> bool:
+        """Whether process 0 was asked to stop; all others do as it does."""
+        is_asked = self._should_stop()
+        return processes.agreed(lambda: is_asked)
 
     def _write_rows(self) -> None:
         if self._rows:
@@ -245,7 +252,7 @@ class Recording:
     def _keep_snapshot(self) -> None:
         """Keep the network where one is wanted at this step; one that is kept already is that of the same steps."""
         epoch = self._built.snapshot_steps.get(self.taken.step)
-        if epoch is None or (path := self.directory.snapshot(epoch)).exists():
+        if epoch is None or not self.directory.is_written or (path := self.directory.snapshot(epoch)).exists():
             return
         extra = {"epoch": epoch, "identity": self._memory.identity}
         checkpoints.write(path, self.taken.step, network(self.state), extra=extra)
@@ -316,7 +323,7 @@ def _restore(directory: RunDirectory, state: State, *, quiet: bool) -> tuple[Sta
 
     Rows after it are dropped unread, since their steps are done again.
     """
-    identity = digest(directory.read_config()[IDENTITY])
+    identity = processes.agreed(lambda: digest(directory.read_config()[IDENTITY]))
     path = directory.metrics_file
     written = disk.read(path)
     fault = functools.partial(_fault, identity, path, written)
@@ -327,12 +334,14 @@ def _restore(directory: RunDirectory, state: State, *, quiet: bool) -> tuple[Sta
         directory.replace_metrics(b"")
         return state, Memory(started=now(), identity=identity), rows.Digest()
     memory = Memory(**newest.extra)._replace(identity=identity)
+    logs.say(f"{directory.path}: going on from step {newest.step}.", quiet=quiet)
+    if not directory.is_written:
+        return newest.tree, memory, rows.Digest()
     if memory.metrics_rows is None:
         kept = rows.until(path, written or b"", newest.step)
     else:
         kept = rows.first(written or b"", memory.metrics_rows) or b""
     directory.replace_metrics(kept)
-    logs.say(f"{directory.path}: going on from step {newest.step}.", quiet=quiet)
     return newest.tree, memory, rows.Digest(kept)
 
 

@@ -1,15 +1,22 @@
-"""Where arrays lie when a process has several devices: parameters and data on each, batches in parts."""
+"""Where arrays lie on several devices, of one process or of several: parameters and data on each, batches in parts."""
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 
-from flatwide.types import PyTree
+from flatwide import processes
+from flatwide.types import Array, PyTree
 
 Sharding = jax.sharding.NamedSharding | None  # of a batch, over its first axis; None on one device
 
 
-def over_local_devices() -> Sharding:
-    """Split batches over all local devices of this process, if there are several."""
-    devices = jax.local_devices()
+def over_devices(*, is_local: bool = False) -> Sharding:
+    """Split batches over all devices of the processes that train together, if there are several.
+
+    Args:
+      is_local: over those of this process only, which works alone.
+    """
+    devices = jax.devices() if processes.count() > 1 and not is_local else jax.local_devices()
     if len(devices) == 1:
         return None
     axis_types = (jax.sharding.AxisType.Auto,)
@@ -26,12 +33,61 @@ def copy_to_all(tree: PyTree, sharding: Sharding) -> PyTree:
     """Put arrays on the device, or whole on each of them."""
     if sharding is None:
         return jax.device_put(tree)
-    return jax.device_put(tree, jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec()))
+    everywhere = jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec())
+    if sharding.is_fully_addressable:
+        return jax.device_put(tree, everywhere)
+    return jax.tree.map(lambda leaf: put(leaf, everywhere), tree)
 
 
-def split_over_all(batch: PyTree, sharding: Sharding) -> PyTree:
-    """Put a batch on the device, or a part of it on each of them."""
-    return jax.device_put(batch) if sharding is None else jax.device_put(batch, sharding)
+def put(leaf: Array | np.ndarray, sharding: jax.sharding.Sharding | None) -> Array:
+    """Put an array, the same in every process, where a sharding says; None for the default device."""
+    if sharding is None or sharding.is_fully_addressable:
+        return jax.device_put(leaf, sharding, may_alias=False)
+    if hasattr(leaf, "dtype") and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(put(jax.random.key_data(leaf), sharding), impl=jax.random.key_impl(leaf))
+    # `device_put` would first compare the array with that of every other process.
+    array = np.asarray(leaf)
+    array = array.astype(jax.dtypes.canonicalize_dtype(array.dtype), copy=False)
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+
+def local_rows(num_rows: int, sharding: Sharding) -> np.ndarray:
+    """List the rows of a batch that lie on devices of this process, which alone it needs to read."""
+    if sharding is None or sharding.is_fully_addressable:
+        return np.arange(num_rows)
+    indices = sharding.addressable_devices_indices_map((num_rows,)).values()
+    return np.unique(np.concatenate([np.arange(num_rows)[index] for index in indices]))
+
+
+def split_over_all(rows: PyTree, sharding: Sharding, *, num_rows: int) -> PyTree:
+    """Put a batch on the device, or a part of it on each of them.
+
+    Args:
+      rows: those of the batch that `local_rows` lists; num_rows: of the whole batch.
+    """
+    if sharding is None:
+        return jax.device_put(rows)
+    if sharding.is_fully_addressable:
+        return jax.device_put(rows, sharding)
+    return jax.tree.map(
+        lambda leaf: jax.make_array_from_process_local_data(sharding, leaf, (num_rows, *leaf.shape[1:])), rows
+    )
+
+
+def to_host(tree: PyTree) -> PyTree:
+    """Copy arrays to the host of each process, parts that lie on devices of others too; all must call it."""
+    if all(leaf.is_fully_addressable for leaf in jax.tree.leaves(tree)):
+        return jax.device_get(tree)
+    return multihost_utils.process_allgather(tree, tiled=True)
+
+
+def local_copy(tree: PyTree) -> PyTree:
+    """Return the copy of replicated arrays on one device of this process, which it can use without the others."""
+
+    def copy(leaf):
+        return leaf if getattr(leaf, "is_fully_addressable", True) else leaf.addressable_data(0)
+
+    return jax.tree.map(copy, tree)
 
 
 def keep_split(batch: PyTree, sharding: Sharding) -> PyTree:

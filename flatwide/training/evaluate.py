@@ -10,7 +10,7 @@ import numpy as np
 
 from flatwide import trees, workloads
 from flatwide.data import Resident
-from flatwide.training.devices import Sharding, copy_to_all, count, keep_split, split_over_all
+from flatwide.training.devices import Sharding, copy_to_all, count, keep_split, local_rows, split_over_all, to_host
 from flatwide.training.state import State
 from flatwide.types import Batch, Split
 from flatwide.workloads import Scores, Workload
@@ -117,7 +117,7 @@ def compiled_scores(workload: Workload, scorer: Scorer):
 def _resident_scores(workload: Workload, arrays: Batch, scorer: Pass):
     run = compiled_scores(workload, scorer)
     arrays = copy_to_all(jax.tree.map(lambda array: array[: scorer.num_scored], arrays), scorer.sharding)
-    return lambda state: jax.device_get(run(state, arrays))
+    return lambda state: to_host(run(state, arrays))
 
 
 def _streamed_scores(
@@ -132,12 +132,13 @@ def _streamed_scores(
     compiled = jax.jit(lambda state, batch: score_batch(workload, state, batch))
 
     def scores_of(state: State) -> Scores:
-        parts = []
-        order = np.resize(np.arange(num_scored), -(-num_scored // batch_size) * batch_size)
-        for batch in split.batches(batch_size, order=order, seed=0, epoch=0, train=False):
+        parts, rows = [], local_rows(batch_size, sharding)
+        order = np.resize(np.arange(num_scored), (-(-num_scored // batch_size), batch_size))
+        order = order[:, rows].reshape(-1)
+        for batch in split.batches(len(rows), order=order, seed=0, epoch=0, train=False):
             if interrupt():
                 raise Interrupted
-            parts.append(jax.device_get(compiled(state, split_over_all(batch, sharding))))
+            parts.append(to_host(compiled(state, split_over_all(batch, sharding, num_rows=batch_size))))
         return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num_scored], *parts)
 
     return scores_of

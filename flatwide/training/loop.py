@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from flatwide import processes
 from flatwide.training.segments import Segment
 from flatwide.training.state import State, Values
 from flatwide.workloads import Scores
@@ -54,4 +55,5 @@ def take_steps(
         if not np.isfinite(losses[-1]):
             return
         rate = len(losses) / max(clock() - started, 1e-9)
-        length = max(1, int(min(length * _GROWTH, seconds * rate)))
+        longest = min(length * _GROWTH, seconds * rate)
+        length = processes.agreed(lambda longest=longest: max(1, int(longest)))

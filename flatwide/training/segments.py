@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatwide.training.devices import Sharding, copy_to_all, keep_split, split_over_all
+from flatwide.training.devices import Sharding, copy_to_all, keep_split, local_rows, split_over_all
 from flatwide.training.plans import Plan, Shuffled
 from flatwide.training.state import State, Values
 from flatwide.training.step import Metrics, Step
@@ -89,12 +89,12 @@ def compiled_step(step: Step):
 def streamed_segment(step: Step, split: Split, *, plan: Shuffled, sharding: Sharding = None) -> Segment:
     """Build a segment over data that is read as it is needed, a batch ahead of the device."""
     compiled = compiled_step(step)
-    source = _Source(split, plan)
+    source = _Source(split, plan, sharding)
 
     def segment(values: Values, state: State, stop: int) -> tuple[State, np.ndarray, float]:
         first, losses, metrics = int(state.step), [], {"learning_rate": 0.0}
         for index, batch in zip(range(first, stop), source.batches(int(values.seed), first), strict=False):
-            state, metrics = compiled(values, state, split_over_all(batch, sharding))
+            state, metrics = compiled(values, state, split_over_all(batch, sharding, num_rows=plan.batch_size))
             losses.append(metrics["loss"])
             # One step behind, so that the check never waits for the step just started.
             if index > first and not np.isfinite(losses[-2]):
@@ -107,10 +107,10 @@ def streamed_segment(step: Step, split: Split, *, plan: Shuffled, sharding: Shar
 
 
 class _Source:
-    """Batches in the order of the run; the iterator is kept while segments follow each other."""
+    """This process's rows of the batches in the order of the run; the iterator is kept from segment to segment."""
 
-    def __init__(self, split: Split, plan: Shuffled):
-        self._split, self._plan = split, plan
+    def __init__(self, split: Split, plan: Shuffled, sharding: Sharding):
+        self._split, self._plan, self._rows = split, plan, local_rows(plan.batch_size, sharding)
         self._seed, self._next, self._iterator = -1, -1, iter(())
 
     def batches(self, seed: int, first: int) -> Iterator[Batch]:
@@ -118,8 +118,9 @@ class _Source:
         if (seed, first) != (self._seed, self._next) or first % self._plan.steps_per_epoch == 0:
             epoch, within = divmod(first, self._plan.steps_per_epoch)
             order = np.asarray(jax.jit(self._plan.order)(np.uint32(seed), epoch))
+            order = order.reshape(-1, self._plan.batch_size)[:, self._rows].reshape(-1)
             self._iterator = self._split.batches(
-                self._plan.batch_size, order=order, seed=seed, epoch=epoch, train=True, first_batch=within
+                len(self._rows), order=order, seed=seed, epoch=epoch, train=True, first_batch=within
             )
             self._seed, self._next = seed, first
         for batch in self._iterator:

@@ -9,7 +9,7 @@ import numpy as np
 
 from flatwide import data, streams
 from flatwide.training import hosted, rollouts
-from flatwide.training.devices import Sharding
+from flatwide.training.devices import Sharding, copy_to_all, to_host
 from flatwide.training.evaluate import Evaluation, Pass, compiled_scores, make_evaluate, summarize
 from flatwide.training.plans import Plan, Shuffled
 from flatwide.training.rollouts import Minibatches, WholeGames
@@ -162,7 +162,8 @@ def evaluator(
         scores_of = hosted.whole_games(workload, games, interrupt=interrupt)
         return lambda state: summarize(workload, scores_of(state))
     run = compiled_scores(workload, WholeGames(games))
-    return lambda state: summarize(workload, jax.device_get(run(state, games.arrays)))
+    arrays = copy_to_all(games.arrays, sharding)
+    return lambda state: summarize(workload, to_host(run(state, arrays)))
 
 
 def scored(split: Split, *, batch_size: int) -> Scored:

@@ -1,0 +1,201 @@
+"""One run over several processes: who decides, who writes, and how all end when one fails.
+
+What a clock, a signal or a file decides, process 0 decides, and only process 0 writes. Processes talk through the
+key-value store of JAX's distributed runtime, which process 0 serves; arrays of a step go by JAX's own collectives.
+Without `start` there is one process, and everything here does nothing.
+"""
+
+import contextlib
+import io
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+
+_HEARTBEAT_SECONDS = 15  # a process that was killed is noticed after this, if no collective has failed before
+_TOGETHER_SECONDS = 5.0  # that the others have to hear of a failure, before the process that serves them ends
+_WATCH_SECONDS = 0.5
+_FOREVER_MS = 10**9  # 11 days: others wait while process 0 measures; a failure ends the wait at once
+_PIECE_BYTES = 1 << 25  # of one value in the store; a network's arrays take several
+_ENDING, _SIGNAL = "flatwide/ending", "flatwide/signal"
+
+
+class _Group(NamedTuple):
+    client: Any  # of JAX's distributed runtime
+    index: int
+    count: int
+    is_left: threading.Event
+    watcher: threading.Thread
+
+
+_group: _Group | None = None
+_num_agreed = 0
+_exit_lock = threading.Lock()  # the first thread to end this process ends it
+
+
+def start(coordinator: str | None = None, num_processes: int | None = None, index: int | None = None) -> None:
+    """Join the other processes of a run, before JAX has chosen its devices.
+
+    Args:
+      coordinator: HOST:PORT on which process 0 serves the others; all three are None where JAX detects Slurm or Open MPI.
+    Raises: ValueError if nothing is given and no such job is detected, or if the others are not there within 5 minutes.
+    """
+    global _group
+    import jax
+    from jax._src import distributed  # nothing public leads to the key-value store
+
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM, which stops a run after saving
+    options: dict[str, Any] = {"heartbeat_timeout_seconds": _HEARTBEAT_SECONDS}
+    if coordinator is not None:
+        options |= {"coordinator_address": coordinator, "num_processes": num_processes, "process_id": index}
+        options |= {"cluster_detection_method": "deactivate"}
+    try:
+        jax.distributed.initialize(**options)
+    except (ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"--distributed: the processes did not find each other ({reason}). In a job of Slurm or Open MPI the flag "
+            "alone is enough; elsewhere give each process --coordinator=HOST:PORT --processes=N --process=I as well."
+        ) from error
+    state = distributed.global_state
+    watcher = threading.Thread(target=_watch, name="flatwide-failures", daemon=True)
+    _group = _Group(
+        client=state.client,
+        index=state.process_id,
+        count=state.num_processes,
+        is_left=threading.Event(),
+        watcher=watcher,
+    )
+    watcher.start()
+
+
+def count() -> int:
+    """Count the processes that train together."""
+    return 1 if _group is None else _group.count
+
+
+def is_first() -> bool:
+    """Whether this process decides and writes: it is process 0, or alone."""
+    return _group is None or _group.index == 0
+
+
+def agreed(compute: Callable[[], Any]) -> Any:
+    """Compute a value in process 0 and return it in all, each of which must call this in the same order.
+
+    Args:
+      compute: is called in process 0 only; returns what JSON can hold. What it raises is raised there.
+    """
+    if _group is None:
+        return compute()
+    value = json.dumps(compute()).encode() if _group.index == 0 else b""
+    return json.loads(_spread(value))
+
+
+def agreed_arrays(compute: Callable[[], Mapping[str, np.ndarray]]) -> Mapping[str, np.ndarray]:
+    """Return in all processes the arrays that process 0 computes, to the last bit; as `agreed`."""
+    if _group is None:
+        return compute()
+    content = io.BytesIO()
+    if _group.index == 0:
+        arrays = compute()
+        np.savez(content, **{str(number): array for number, array in enumerate(arrays.values())})
+    names = agreed(lambda: list(arrays))
+    with np.load(io.BytesIO(_spread(content.getvalue())), allow_pickle=False) as stored:
+        return {name: stored[str(number)] for number, name in enumerate(names)}
+
+
+def _spread(value: bytes) -> bytes:
+    """Return in all processes the bytes that process 0 has."""
+    global _num_agreed
+    assert _group is not None
+    client, name = _group.client, f"flatwide/agreed/{_num_agreed}"
+    _num_agreed += 1
+    if _group.index == 0:
+        pieces = [value[begin : begin + _PIECE_BYTES] for begin in range(0, len(value), _PIECE_BYTES)]
+        for number, piece in enumerate(pieces):
+            client.key_value_set_bytes(f"{name}/{number}", piece)
+        client.key_value_set(name, str(len(pieces)))
+    num_pieces = int(client.blocking_key_value_get(name, _FOREVER_MS))
+    if _group.index > 0:
+        pieces = [client.blocking_key_value_get_bytes(f"{name}/{number}", _FOREVER_MS) for number in range(num_pieces)]
+    if num_pieces > 1:  # process 0 would keep them in memory; small values may stay
+        client.wait_at_barrier(f"{name}/taken", _FOREVER_MS)
+        if _group.index == 0:
+            client.key_value_delete(f"{name}/")
+    return b"".join(pieces)
+
+
+def share_signals(received: list[int]) -> None:
+    """Let process 0 know of a signal that another process has received; it may stop all at the next `agreed`.
+
+    Args:
+      received: signals of this process, in their order; process 0 adds that of another.
+    """
+    if _group is None:
+        return
+    if _group.index > 0 and received:
+        _group.client.key_value_set(_SIGNAL, str(received[0]), allow_overwrite=True)
+    elif _group.index == 0 and not received and (number := _stored(_group.client, _SIGNAL)):
+        received.append(int(number))
+
+
+def leave(code: int, text: str = "") -> None:
+    """End this process's part of the run; with an exit code that is not 0, end all processes with that code.
+
+    Args:
+      text: what went wrong, which the others print; "" where nothing did.
+    """
+    if _group is None:
+        return
+    if code == 0:
+        import jax
+
+        _group.is_left.set()
+        _group.watcher.join()
+        jax.distributed.shutdown()
+        return
+    with contextlib.suppress(Exception):  # another process was first, or process 0 is gone
+        _group.client.key_value_set(_ENDING, json.dumps({"index": _group.index, "code": code, "text": text}))
+    _exit(code)
+
+
+def _watch() -> None:
+    """End this process once another one has said that it ends: a collective would wait for it for minutes."""
+    while _group is None or not _group.is_left.wait(_WATCH_SECONDS):
+        if _group is None:
+            continue
+        ending = _stored(_group.client, _ENDING)
+        if ending is None:
+            continue
+        ending = json.loads(ending)
+        if ending["index"] != _group.index:
+            if ending["text"]:
+                print(f"process {ending['index']} of {_group.count} failed: {ending['text']}", file=sys.stderr)
+            _exit(ending["code"])
+
+
+def _exit(code: int) -> NoReturn:
+    """End this process without JAX's barrier at exit, which would wait for processes that have failed."""
+    assert _group is not None
+    with _exit_lock:  # kept until the process ends
+        sys.stdout.flush()
+        sys.stderr.flush()
+        with contextlib.suppress(Exception):  # not all are there: one was killed
+            _group.client.wait_at_barrier("flatwide/ended", int(1000 * _TOGETHER_SECONDS))
+        if _group.index == 0:
+            time.sleep(_WATCH_SECONDS)  # it serves the others until they are gone
+        os._exit(code)
+
+
+def _stored(client: Any, key: str) -> str | None:
+    """Return a value of the store, None where there is none or process 0 is gone, which JAX itself reports."""
+    try:
+        return client.key_value_try_get(key)
+    except Exception:
+        return None

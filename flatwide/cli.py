@@ -64,7 +64,9 @@ def main(arguments: list[str]) -> int:
         if not flags.config or (flags.distributed and faults):
             raise configs.ConfigError(faults)
         if flags.distributed:
-            processes.start(flags.coordinator, flags.processes, flags.process)
+            from flatwide.runs import jax_settings
+
+            jax_settings.start_processes(flags.coordinator, flags.processes, flags.process)
         config_text = configs.read_text(flags.config)
         values, unread = configs.override(configs.load_file(flags.config), assignments)
         faults += unread
@@ -116,7 +118,7 @@ def _check_alone(faults: list[str]) -> None:
         faults = [
             *faults,
             "--distributed: expected a config of one run; this one has a study, whose workers train its runs side by "
-            "side already (config.study.executor, config.study.jobs). Leave the flag out, or set config.study to None.",
+            "side already (config.study.executor, config.study.jobs). Leave the flag out, or name a config of one run.",
         ]
         raise configs.ConfigError(faults)
 
@@ -187,6 +189,8 @@ def _run(config: Mapping[str, Any], workdir: str, *, keep: Callable[[], Any]) ->
     except MeasurementError as error:
         problem = str(error)
     except Exception as error:
+        if processes.is_lost(error):
+            return _failed(FAILED, f"another process has ended: {error}. The same command goes on from a checkpoint.")
         if not memory.is_exhausted(error):
             raise
         return _failed(FAILED, memory.explain(error, config))

@@ -2,7 +2,7 @@
 
 What a clock, a signal or a file decides, process 0 decides, and only process 0 writes. Processes talk through the
 key-value store of JAX's distributed runtime, which process 0 serves; arrays of a step go by JAX's own collectives.
-Without `start` there is one process, and everything here does nothing.
+Without `join` there is one process, and everything here does nothing.
 """
 
 import contextlib
@@ -17,9 +17,8 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-_HEARTBEAT_SECONDS = 15  # a process that was killed is noticed after this, if no collective has failed before
-_TOGETHER_SECONDS = 5.0  # that the others have to hear of a failure, before the process that serves them ends
-_WATCH_SECONDS = 0.5
+_TOGETHER_SECONDS = 2.0  # that the others have to hear of a failure, before the process that serves them ends
+_WATCH_SECONDS = 0.25
 _FOREVER_MS = 10**9  # 11 days: others wait while process 0 measures; a failure ends the wait at once
 _PIECE_BYTES = 1 << 25  # of one value in the store; a network's arrays take several
 _ENDING, _SIGNAL = "flatwide/ending", "flatwide/signal"
@@ -29,6 +28,7 @@ class _Group(NamedTuple):
     client: Any  # of JAX's distributed runtime
     index: int
     count: int
+    shut_down: Callable[[], None]
     is_left: threading.Event
     watcher: threading.Thread
 
@@ -38,39 +38,16 @@ _num_agreed = 0
 _exit_lock = threading.Lock()  # the first thread to end this process ends it
 
 
-def start(coordinator: str | None = None, num_processes: int | None = None, index: int | None = None) -> None:
-    """Join the other processes of a run, before JAX has chosen its devices.
+def join(client: Any, *, index: int, count: int, shut_down: Callable[[], None]) -> None:
+    """Take part in a run over several processes; `runs.jax_settings.start_processes` calls it.
 
     Args:
-      coordinator: HOST:PORT on which process 0 serves the others; all three are None where JAX detects Slurm or Open MPI.
-    Raises: ValueError if nothing is given and no such job is detected, or if the others are not there within 5 minutes.
+      client: of JAX's distributed runtime. shut_down: ends it, once all processes call it.
     """
     global _group
-    import jax
-    from jax._src import distributed  # nothing public leads to the key-value store
-
-    jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM, which stops a run after saving
-    options: dict[str, Any] = {"heartbeat_timeout_seconds": _HEARTBEAT_SECONDS}
-    if coordinator is not None:
-        options |= {"coordinator_address": coordinator, "num_processes": num_processes, "process_id": index}
-        options |= {"cluster_detection_method": "deactivate"}
-    try:
-        jax.distributed.initialize(**options)
-    except (ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(
-            f"--distributed: the processes did not find each other ({reason}). In a job of Slurm or Open MPI the flag "
-            "alone is enough; elsewhere give each process --coordinator=HOST:PORT --processes=N --process=I as well."
-        ) from error
-    state = distributed.global_state
     watcher = threading.Thread(target=_watch, name="flatwide-failures", daemon=True)
     _group = _Group(
-        client=state.client,
-        index=state.process_id,
-        count=state.num_processes,
-        is_left=threading.Event(),
-        watcher=watcher,
+        client=client, index=index, count=count, shut_down=shut_down, is_left=threading.Event(), watcher=watcher
     )
     watcher.start()
 
@@ -104,10 +81,10 @@ def agreed_arrays(compute: Callable[[], Mapping[str, np.ndarray]]) -> Mapping[st
     content = io.BytesIO()
     if _group.index == 0:
         arrays = compute()
-        np.savez(content, **{str(number): array for number, array in enumerate(arrays.values())})
+        np.savez(content, *arrays.values())
     names = agreed(lambda: list(arrays))
     with np.load(io.BytesIO(_spread(content.getvalue())), allow_pickle=False) as stored:
-        return {name: stored[str(number)] for number, name in enumerate(names)}
+        return {name: stored[f"arr_{number}"] for number, name in enumerate(names)}
 
 
 def _spread(value: bytes) -> bytes:
@@ -145,6 +122,11 @@ def share_signals(received: list[int]) -> None:
         received.append(int(number))
 
 
+def is_lost(error: BaseException) -> bool:
+    """Whether an error says that another process has ended without a word, in the middle of a collective."""
+    return _group is not None and "Gloo" in str(error)
+
+
 def leave(code: int, text: str = "") -> None:
     """End this process's part of the run; with an exit code that is not 0, end all processes with that code.
 
@@ -154,11 +136,9 @@ def leave(code: int, text: str = "") -> None:
     if _group is None:
         return
     if code == 0:
-        import jax
-
         _group.is_left.set()
         _group.watcher.join()
-        jax.distributed.shutdown()
+        _group.shut_down()
         return
     with contextlib.suppress(Exception):  # another process was first, or process 0 is gone
         _group.client.key_value_set(_ENDING, json.dumps({"index": _group.index, "code": code, "text": text}))
@@ -167,16 +147,12 @@ def leave(code: int, text: str = "") -> None:
 
 def _watch() -> None:
     """End this process once another one has said that it ends: a collective would wait for it for minutes."""
-    while _group is None or not _group.is_left.wait(_WATCH_SECONDS):
-        if _group is None:
-            continue
-        ending = _stored(_group.client, _ENDING)
-        if ending is None:
-            continue
-        ending = json.loads(ending)
-        if ending["index"] != _group.index:
+    assert _group is not None
+    while not _group.is_left.wait(_WATCH_SECONDS):
+        ending = json.loads(_stored(_group.client, _ENDING) or "null")
+        if ending and ending["index"] != _group.index:
             if ending["text"]:
-                print(f"process {ending['index']} of {_group.count} failed: {ending['text']}", file=sys.stderr)
+                sys.stderr.write(f"process {ending['index']} of {_group.count} failed: {ending['text']}\n")
             _exit(ending["code"])
 
 

@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any, NamedTuple
 
 import jax
@@ -118,8 +119,8 @@ def load_newest(
     Raises: ValueError, naming the leaf, if an undamaged checkpoint holds another structure than `like`; with what
       `fault` says if no checkpoint is left, since a run that starts again would replace files that may be repaired.
     """
-    chosen = _choose(Path(directory), fault) if processes.is_first() else _Chosen()
-    name, metadata, warnings = processes.agreed(lambda: [chosen.name, chosen.metadata, chosen.warnings])
+    chosen = _choose(Path(directory), fault) if processes.is_first() else _Chosen(warnings=[])
+    name, metadata, warnings = processes.agreed(lambda: [chosen.name, dict(chosen.metadata), chosen.warnings])
     if not name:
         return Newest(tree=None, extra={}, step=0, warnings=warnings)
     arrays = processes.agreed_arrays(lambda: chosen.arrays)
@@ -130,10 +131,10 @@ def load_newest(
 class _Chosen(NamedTuple):
     """The content of the checkpoint to go on from; `name` is that of its file, "" where there is none."""
 
+    warnings: list[str]
     name: str = ""
-    metadata: dict[str, Any] = {}
-    arrays: dict[str, np.ndarray] = {}
-    warnings: list[str] = []
+    metadata: Mapping[str, Any] = MappingProxyType({})
+    arrays: Mapping[str, np.ndarray] = MappingProxyType({})
 
 
 def _choose(directory: Path, fault: Callable[[Path, Mapping[str, Any]], str]) -> _Chosen:

@@ -211,8 +211,8 @@ def _check_processes(built: Experiment) -> None:
     if processes.count() > 1 and is_hosted:
         raise configs.ConfigError(
             [
-                f"config.dataset={built.config['dataset']!r}: expected a data set that several processes can share. Its "
-                "games are played by one process between the steps; leave --distributed out."
+                f"config.dataset={built.config['dataset']!r}: expected a data set that several processes can share. "
+                "Its games are played by one process between the steps; leave --distributed out."
             ]
         )
 

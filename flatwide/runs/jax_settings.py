@@ -1,16 +1,21 @@
-"""JAX's own settings: threads, precision, and where compiled programs are kept."""
+"""JAX's own settings: threads, precision, processes, and where compiled programs are kept."""
 
 import functools
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import jax
-from jax._src import compilation_cache, xla_bridge  # nothing public tells of torn entries, or whether JAX has started
 
-from flatwide import machine
+# Nothing public tells of torn entries or whether JAX has started, or leads to the store that its processes share.
+from jax._src import compilation_cache, distributed, xla_bridge
+
+from flatwide import machine, processes
 from flatwide.config import ConfigError
 from flatwide.runs.logs import say
+
+_HEARTBEAT_SECONDS = 15  # a process that was killed is noticed after this, if no collective has failed before
 
 EXACT = "highest"  # a float32 product is one on any device; some GPUs else round its factors to 10 bits (TF32)
 
@@ -29,6 +34,33 @@ def matmul_precision() -> str:
 def has_started() -> bool:
     """Whether JAX has chosen its devices, after which its number of threads is settled."""
     return xla_bridge.backends_are_initialized()
+
+
+def start_processes(coordinator: str | None = None, num_processes: int | None = None, index: int | None = None) -> None:
+    """Join the other processes of a run, before JAX has chosen its devices.
+
+    Args:
+      coordinator: HOST:PORT on which process 0 serves the others; all None where JAX detects Slurm or Open MPI.
+    Raises: ConfigError if nothing is given and no such job is detected, or if the others do not come within 5 minutes.
+    """
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM, which stops a run after saving
+    options: dict[str, Any] = {"heartbeat_timeout_seconds": _HEARTBEAT_SECONDS}
+    if coordinator is not None:
+        options |= {"coordinator_address": coordinator, "num_processes": num_processes, "process_id": index}
+        options |= {"cluster_detection_method": "deactivate"}
+    try:
+        jax.distributed.initialize(**options)
+    except (ValueError, RuntimeError) as error:
+        raise ConfigError(
+            [
+                f"--distributed: the processes did not find each other ({' '.join(str(error).split())}). In a job of "
+                "Slurm or Open MPI the flag alone is enough; elsewhere give each process --coordinator=HOST:PORT "
+                "--processes=N --process=I as well."
+            ]
+        ) from error
+    state = distributed.global_state
+    processes.join(state.client, index=state.process_id, count=state.num_processes, shut_down=jax.distributed.shutdown)
 
 
 def available_threads() -> int:

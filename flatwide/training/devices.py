@@ -2,7 +2,6 @@
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
 from flatwide import processes
 from flatwide.types import Array, PyTree
@@ -78,6 +77,8 @@ def to_host(tree: PyTree) -> PyTree:
     """Copy arrays to the host of each process, parts that lie on devices of others too; all must call it."""
     if all(leaf.is_fully_addressable for leaf in jax.tree.leaves(tree)):
         return jax.device_get(tree)
+    from jax.experimental import multihost_utils
+
     return multihost_utils.process_allgather(tree, tiled=True)
 
 

@@ -76,7 +76,7 @@ def main(arguments: list[str]) -> int:
             return functools.partial(commands.keep, flags.workdir, arguments, **texts, config=config)
 
         if "study" in configs.plain(values):
-            _check_alone(faults)
+            _check_alone(flags, faults)
             return (
                 _preview_study(values, faults, flags.workdir)
                 if flags.dry_run
@@ -112,9 +112,9 @@ def _failed(code: int, text: str) -> int:
     return code
 
 
-def _check_alone(faults: list[str]) -> None:
+def _check_alone(flags: argparse.Namespace, faults: list[str]) -> None:
     """Raise ConfigError for a study over several processes."""
-    if processes.count() > 1:
+    if flags.distributed:
         faults = [
             *faults,
             "--distributed: expected a config of one run; this one has a study, whose workers train its runs side by "

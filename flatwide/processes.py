@@ -6,21 +6,17 @@ Without `join` there is one process, and everything here does nothing.
 """
 
 import contextlib
-import io
 import json
 import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
-
-import numpy as np
 
 _TOGETHER_SECONDS = 2.0  # that the others have to hear of a failure, before the process that serves them ends
 _WATCH_SECONDS = 0.25
 _FOREVER_MS = 10**9  # 11 days: others wait while process 0 measures; a failure ends the wait at once
-_PIECE_BYTES = 1 << 25  # of one value in the store; a network's arrays take several
 _ENDING, _SIGNAL = "flatwide/ending", "flatwide/signal"
 
 
@@ -67,45 +63,16 @@ def agreed(compute: Callable[[], Any]) -> Any:
 
     Args:
       compute: is called in process 0 only; returns what JSON can hold. What it raises is raised there.
+    Cost: about a millisecond; the store keeps each value, so that it is for small ones.
     """
-    if _group is None:
-        return compute()
-    value = json.dumps(compute()).encode() if _group.index == 0 else b""
-    return json.loads(_spread(value))
-
-
-def agreed_arrays(compute: Callable[[], Mapping[str, np.ndarray]]) -> Mapping[str, np.ndarray]:
-    """Return in all processes the arrays that process 0 computes, to the last bit; as `agreed`."""
-    if _group is None:
-        return compute()
-    content = io.BytesIO()
-    if _group.index == 0:
-        arrays = compute()
-        np.savez(content, *arrays.values())
-    names = agreed(lambda: list(arrays))
-    with np.load(io.BytesIO(_spread(content.getvalue())), allow_pickle=False) as stored:
-        return {name: stored[f"arr_{number}"] for number, name in enumerate(names)}
-
-
-def _spread(value: bytes) -> bytes:
-    """Return in all processes the bytes that process 0 has."""
     global _num_agreed
-    assert _group is not None
-    client, name = _group.client, f"flatwide/agreed/{_num_agreed}"
+    if _group is None:
+        return compute()
+    key = f"flatwide/agreed/{_num_agreed}"
     _num_agreed += 1
     if _group.index == 0:
-        pieces = [value[begin : begin + _PIECE_BYTES] for begin in range(0, len(value), _PIECE_BYTES)]
-        for number, piece in enumerate(pieces):
-            client.key_value_set_bytes(f"{name}/{number}", piece)
-        client.key_value_set(name, str(len(pieces)))
-    num_pieces = int(client.blocking_key_value_get(name, _FOREVER_MS))
-    if _group.index > 0:
-        pieces = [client.blocking_key_value_get_bytes(f"{name}/{number}", _FOREVER_MS) for number in range(num_pieces)]
-    if num_pieces > 1:  # process 0 would keep them in memory; small values may stay
-        client.wait_at_barrier(f"{name}/taken", _FOREVER_MS)
-        if _group.index == 0:
-            client.key_value_delete(f"{name}/")
-    return b"".join(pieces)
+        _group.client.key_value_set(key, json.dumps(compute()))
+    return json.loads(_group.client.blocking_key_value_get(key, _FOREVER_MS))
 
 
 def share_signals(received: list[int]) -> None:

@@ -9,12 +9,13 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
 import jax
 import numpy as np
 import pytest
 
+from flatwide import cli, runner
 from flatwide import config as configs
-from flatwide import runner
 from flatwide.runs.directory import RunDirectory
 
 FIELDS = {"num_neurons": (8,), "num_epochs": 6, "rho": 0.1, "batch_size": 64, "checkpoint_every_seconds": 0.0}
@@ -71,7 +72,8 @@ def assert_same_run(one: Path, other: Path) -> None:
     assert names[0] - {"error.txt", "curves.csv", "curves.svg"} == names[1]
     states = [np.load(run / "checkpoints" / "final.npz") for run in (one, other)]
     leaves = [name for name in states[1].files if name.startswith(("params", "optimizer", "stats"))]
-    assert leaves and states[0].files == states[1].files
+    assert leaves
+    assert states[0].files == states[1].files
     for name in leaves:
         np.testing.assert_allclose(states[0][name], states[1][name], rtol=0, atol=1e-12)
     tables = [RunDirectory(run).read_metrics() for run in (one, other)]
@@ -82,36 +84,138 @@ def assert_same_run(one: Path, other: Path) -> None:
         assert results[0][name] == results[1][name]
 
 
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory):
-    """Train the run in this process, on one device."""
-    workdir = tmp_path_factory.mktemp("alone")
+def train_alone(workdir: Path, fields: dict) -> Path:
+    """Train a run in this process, on one device."""
     with jax.enable_x64(True):
-        config = {**configs.plain(configs.load_file("configs/digits_mlp.py")), **FIELDS}
-        runner.run(config, workdir, quiet=True)
+        runner.run({**configs.plain(configs.load_file("configs/digits_mlp.py")), **fields}, workdir, quiet=True)
     return only_run(workdir)
 
 
-def test_a_run_goes_on_after_one_of_two_processes_is_killed_and_ends_with_the_numbers_of_one(alone, tmp_path):
-    started = Started(tmp_path, FIELDS)
-    wait_for(lambda: list(tmp_path.glob("runs/*/checkpoints/step_*.npz"))[1:])
+def test_a_run_goes_on_after_one_of_two_processes_is_killed_and_ends_with_the_numbers_of_one(tmp_path):
+    started = Started(tmp_path / "two", FIELDS)
+    wait_for(lambda: list(tmp_path.glob("two/runs/*/checkpoints/step_*.npz"))[1:])
     started.send(1, signal.SIGKILL)
     codes, printed = started.ended(GONE_SECONDS)
-    # Most often the collective fails; where it hangs instead, JAX ends the process once it misses the other's heartbeat.
+    # Most often the collective fails; where it hangs instead, JAX ends the process at a missing heartbeat.
     assert codes in ([1, -signal.SIGKILL], [-signal.SIGABRT, -signal.SIGKILL]), printed
-    run = only_run(tmp_path)
+    run = only_run(tmp_path / "two")
     assert not (run / "result.json").exists()
 
-    codes, printed = Started(tmp_path, FIELDS).ended()
+    codes, printed = Started(tmp_path / "two", FIELDS).ended()
     assert codes == [0, 0], printed
-    assert "going on from step" in printed[0] and "going on" not in printed[1]
-    assert "finished: test_accuracy" in printed[0] and "finished" not in printed[1]
-    assert_same_run(run, alone)
+    assert "going on from step" in printed[0]
+    assert "going on" not in printed[1]
+    assert "finished: test_accuracy" in printed[0]
+    assert "finished" not in printed[1]
+    assert_same_run(run, train_alone(tmp_path / "one", FIELDS))
     assert json.loads((run / "result.json").read_text())["num_devices"] == 4
 
 
-def test_all_end_when_one_process_fails(tmp_path):
-    """Process 1 would train another seed, which only it can notice."""
+NUMBERS = """
+import os
+import jax
+import numpy as np
+from flatwide.data import Streamed
+from flatwide.types import Dataset
+
+def read(index, generator):
+    if generator is not None and index >= 16 and os.environ["FLATWIDE_TEST_PROCESS"] == "1":
+        raise OSError(f"example {index} cannot be read")
+    return np.full(2, index / 32, np.float32)
+
+def prepare(batch, key, *, train):
+    return batch
+
+def numbers():
+    split = Streamed(read, np.arange(32) % 2)
+    return Dataset(split, split, prepare, jax.ShapeDtypeStruct((2,), np.float32), 2, "numbers")
+"""
+
+
+def test_all_end_when_one_process_fails_while_the_others_wait_for_it(tmp_path):
+    (tmp_path / "numbers.py").write_text(NUMBERS)
+    fields = {"dataset": f"{tmp_path}/numbers.py:numbers", "num_neurons": (2,), "batch_size": 16}
+    codes, printed = Started(tmp_path / "run", fields).ended(GONE_SECONDS)
+    assert codes == [1, 1], printed
+    assert "process 1 of 2 failed: OSError: example" in printed[0]
+    assert "cannot be read" in printed[1]
+    assert not list(tmp_path.glob("run/runs/*/result.json"))
+
+
+@pytest.mark.slow
+def test_processes_that_would_train_different_runs_are_refused(tmp_path):
     codes, printed = Started(tmp_path, FIELDS, own={1: {"seed": 1}}).ended(GONE_SECONDS)
     assert codes == [2, 2], printed
-    assert "process 1 of 2 failed" in printed[0] and "Expected the same config" in printed[0]
+    assert "process 1 of 2 failed" in printed[0]
+    assert "Expected the same config" in printed[0]
+
+
+@pytest.mark.slow
+def test_a_study_is_refused(tmp_path):
+    codes, printed = Started(tmp_path, {}, config="configs/studies/digits_width.py").ended(GONE_SECONDS)
+    assert codes == [2, 2], printed
+    assert "expected a config of one run" in printed[0]
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_process_stops_all_after_they_saved(tmp_path):
+    started = Started(tmp_path, FIELDS | {"num_epochs": 1000})
+    wait_for(lambda: list(tmp_path.glob("runs/*/checkpoints/step_*.npz")))
+    started.send(1, signal.SIGTERM)
+    codes, printed = started.ended(GONE_SECONDS)
+    assert codes == [128 + signal.SIGTERM] * 2, printed
+    assert all("the same command goes on from there" in text for text in printed)
+
+
+@pytest.mark.parametrize(
+    ("flags", "fault"),
+    [
+        (["--coordinator=here:1"], "--coordinator is read with --distributed only"),
+        (["--distributed", "--processes=2"], "--coordinator, --process: expected with the others"),
+        (["--distributed", "--coordinator=here", "--processes=2", "--process=1"], "expected HOST:PORT"),
+        (["--distributed", "--coordinator=here:1", "--processes=2", "--process=2"], "expected a process in [0, "),
+        (["--distributed", "--dry_run"], "leave out --distributed"),
+        (["--distributed"], "give each process --coordinator=HOST:PORT"),
+    ],
+)
+def test_flags_that_do_not_fit_are_refused(flags, fault, tmp_path, capsys):
+    assert cli.main([f"--workdir={tmp_path}", "--config=configs/digits_mlp.py", *flags]) == cli.BAD_INPUT
+    assert fault in capsys.readouterr().err
+
+
+def write_images(folder: Path) -> None:
+    """Write 20 training and 6 test images of random colours in two classes."""
+    random = np.random.default_rng(0)
+    for number in range(26):
+        path = folder / ("train" if number < 20 else "val") / "ab"[number % 2] / f"{number:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), random.integers(0, 255, (8, 8, 3), np.uint8))
+
+
+PADDED = {"hidden_size": 4, "dropout": 0.5, "train_examples": 60, "batch_size": 12, "learning_rate": 0.01}
+WORKLOADS = {
+    "three processes": (3, FIELDS | {"batch_size": 66, "sparsity": 0.5, "pruner": "snip", "validation_fraction": 0.1}),
+    "averaged weights": (2, FIELDS | {"weight_average": "ema", "microbatch": 16, "base_optimizer": "adam"}),
+    "streamed": (2, {"dataset": "image_folder", "num_neurons": (3,), "batch_size": 8, "steps_per_eval": 1}),
+    "batch norm": (2, {"model": "ResNet18", "num_filters": 2, "num_blocks": (1,), "train_examples": 200}),
+    "LSTM": (2, PADDED | {"model": "LSTM", "dataset": "made_sentiment"}),
+    "GCN": (2, PADDED | {"model": "GCN", "dataset": "made_molecules", "loss": "binary_cross_entropy", "num_layers": 1}),
+    "MinAtar": (
+        2,
+        {"model": "ActorCritic", "dataset": "minatar_breakout", "loss": "ppo", "num_filters": 1, "batch_size": 16}
+        | {"num_envs": 4, "unroll_length": 8, "update_epochs": 1, "num_test_games": 2, "learning_rate": 0.001},
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workload", WORKLOADS)
+def test_several_processes_give_the_numbers_of_one(workload, tmp_path):
+    count, fields = WORKLOADS[workload]
+    fields = {"num_epochs": 2, "rho": 0.05} | fields
+    if workload == "streamed":
+        write_images(tmp_path / "images")
+        fields |= {"data_dir": str(tmp_path / "images")}
+    codes, printed = Started(tmp_path / "several", fields, count=count).ended(250)
+    assert codes == [0] * count, printed
+    assert_same_run(only_run(tmp_path / "several"), train_alone(tmp_path / "one", fields))

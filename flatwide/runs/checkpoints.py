@@ -123,9 +123,16 @@ def load_newest(
     name, metadata, warnings = processes.agreed(lambda: [chosen.name, dict(chosen.metadata), chosen.warnings])
     if not name:
         return Newest(tree=None, extra={}, step=0, warnings=warnings)
-    arrays = processes.agreed_arrays(lambda: chosen.arrays)
-    tree = _from_numpy(Path(directory) / name, dict(arrays), metadata["dtypes"], like)
+    tree = _from_numpy(Path(directory) / name, devices.of_first(chosen.arrays), metadata["dtypes"], like)
     return Newest(tree=tree, extra=metadata["extra"], step=metadata["step"], warnings=warnings)
+
+
+def of_first(tree: PyTree) -> PyTree:
+    """Return in all processes the tree of process 0: that of another type of CPU may differ in its last bits."""
+    if processes.count() == 1:
+        return tree
+    arrays, dtypes = _to_numpy(devices.local_copy(tree))
+    return _from_numpy(Path("state of process 0"), devices.of_first(arrays), dtypes, tree)
 
 
 class _Chosen(NamedTuple):

@@ -332,7 +332,7 @@ def _restore(directory: RunDirectory, state: State, *, quiet: bool) -> tuple[Sta
         logs.say(f"warning: {warning}", quiet=quiet)
     if newest.tree is None:
         directory.replace_metrics(b"")
-        return state, Memory(started=now(), identity=identity), rows.Digest()
+        return checkpoints.of_first(state), Memory(started=now(), identity=identity), rows.Digest()
     memory = Memory(**newest.extra)._replace(identity=identity)
     logs.say(f"{directory.path}: going on from step {newest.step}.", quiet=quiet)
     if not directory.is_written:

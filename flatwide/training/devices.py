@@ -1,10 +1,14 @@
 """Where arrays lie on several devices, of one process or of several: parameters and data on each, batches in parts."""
 
+from collections.abc import Mapping
+
 import jax
 import numpy as np
 
 from flatwide import processes
 from flatwide.types import Array, PyTree
+
+_PIECE_BYTES = 1 << 26  # of arrays that are sent at a time, so that no second copy of a whole network is in memory
 
 Sharding = jax.sharding.NamedSharding | None  # of a batch, over its first axis; None on one device
 
@@ -80,6 +84,25 @@ def to_host(tree: PyTree) -> PyTree:
     from jax.experimental import multihost_utils
 
     return multihost_utils.process_allgather(tree, tiled=True)
+
+
+def of_first(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return in all processes the arrays that process 0 has, to the last bit; what the others give is not read."""
+    if processes.count() == 1:
+        return dict(arrays)
+    from jax.experimental import multihost_utils
+
+    leaves = {name: np.asarray(array) for name, array in arrays.items()}
+    listed = processes.agreed(lambda: [[name, leaf.dtype.str, leaf.shape] for name, leaf in leaves.items()])
+    received = {}
+    for name, dtype, shape in listed:
+        leaf = leaves[name] if processes.is_first() else np.empty(shape, dtype)
+        # Bytes, since they travel as a sum with zeros, which would turn -0.0 into 0.0.
+        content = np.frombuffer(leaf.tobytes(), np.uint8)
+        pieces = [content[begin : begin + _PIECE_BYTES] for begin in range(0, len(content), _PIECE_BYTES)]
+        sent = [np.asarray(multihost_utils.broadcast_one_to_all(piece)) for piece in pieces]
+        received[name] = np.frombuffer(b"".join(piece.tobytes() for piece in sent), dtype).reshape(shape)
+    return received
 
 
 def local_copy(tree: PyTree) -> PyTree:

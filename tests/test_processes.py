@@ -25,7 +25,16 @@ GONE_SECONDS = 30.0  # after one process fails, the others have ended
 class Started:
     """Processes on the loopback address, two devices each, that train one run."""
 
-    def __init__(self, workdir: Path, fields: dict, *, count: int = 2, config: str = "configs/digits_mlp.py", own=None):
+    def __init__(
+        self,
+        workdir: Path,
+        fields: dict,
+        *,
+        count: int = 2,
+        config: str = "configs/digits_mlp.py",
+        own: dict[int, dict] | None = None,
+        is_slurm: bool = False,
+    ):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -35,9 +44,14 @@ class Started:
         for index in range(count):
             assigned = {f"--config.{name}={value}" for name, value in (fields | (own or {}).get(index, {})).items()}
             command = [sys.executable, "main.py", f"--workdir={workdir}", f"--config={config}", *sorted(assigned)]
-            command += ["--distributed", f"--coordinator={address}", f"--processes={count}", f"--process={index}"]
+            command += ["--distributed"]
+            variables = {"FLATWIDE_TEST_PROCESS": str(index)}
+            if is_slurm:
+                variables |= slurm_variables(index, count)
+            else:
+                command += [f"--coordinator={address}", f"--processes={count}", f"--process={index}"]
             pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-            process = subprocess.Popen(command, env=environment | {"FLATWIDE_TEST_PROCESS": str(index)}, **pipes)
+            process = subprocess.Popen(command, env=environment | variables, **pipes)
             self._processes.append(process)
 
     def send(self, index: int, number: int) -> None:
@@ -51,6 +65,12 @@ class Started:
             for process in self._processes:
                 process.kill()
         return [process.returncode for process in self._processes], printed
+
+
+def slurm_variables(index: int, count: int) -> dict[str, str]:
+    """Return what srun sets for a task on a job of one node, as far as JAX reads it."""
+    job = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_STEP_NODELIST": "localhost", "SLURM_STEP_NUM_NODES": "1"}
+    return job | {"SLURM_NTASKS": str(count), "SLURM_PROCID": str(index), "SLURM_LOCALID": str(index)}
 
 
 def only_run(workdir: Path) -> Path:
@@ -140,6 +160,28 @@ def test_all_end_when_one_process_fails_while_the_others_wait_for_it(tmp_path):
     assert "process 1 of 2 failed: OSError: example" in printed[0]
     assert "cannot be read" in printed[1]
     assert not list(tmp_path.glob("run/runs/*/result.json"))
+
+
+@pytest.mark.slow
+def test_in_a_slurm_job_the_flag_alone_is_enough(tmp_path):
+    codes, printed = Started(tmp_path, FIELDS, is_slurm=True).ended()
+    assert codes == [0, 0], printed
+    assert json.loads((only_run(tmp_path) / "result.json").read_text())["num_devices"] == 4
+
+
+@pytest.mark.slow
+def test_process_0_measures_after_training(tmp_path):
+    fields = FIELDS | {"measurements": ("curvature",), "measure_epochs": (1,), "measure_examples": 64, "num_epochs": 2}
+    codes, printed = Started(tmp_path / "two", fields).ended()
+    assert codes == [0, 0], printed
+    one = train_alone(tmp_path / "one", fields)
+    names = sorted(path.name for path in (one / "measurements").glob("*.json"))
+    assert len(names) == 2
+    for name in names:
+        paths = [run / "measurements" / name for run in (only_run(tmp_path / "two"), one)]
+        values = [json.loads(path.read_text())["values"] for path in paths]
+        assert values[0].keys() == values[1].keys()
+        np.testing.assert_allclose(*[list(found.values()) for found in values], rtol=1e-6)
 
 
 @pytest.mark.slow

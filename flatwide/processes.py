@@ -103,6 +103,7 @@ def leave(code: int, text: str = "") -> None:
     if _group is None:
         return
     if code == 0:
+        agreed(lambda: None)  # process 0 may have files to write for longer than JAX's own barrier waits
         _group.is_left.set()
         _group.watcher.join()
         _group.shut_down()

@@ -92,6 +92,10 @@ SCHEMA: dict[str, Field] = {
     "patch_size": Field(4, "int", AT_LEAST_ONE, declared=True),
     "dropout": Field(None, "float", BELOW_ONE, optional=True, declared=True),
     "half_precision": Field(False, "bool", declared=True),
+    # What changes with the width besides the sizes.
+    "parameterization": Field("standard", "str"),
+    "base_width": Field((), "ints", EACH_AT_LEAST_ONE),
+    "perturbation_scaling": Field("none", "str", ascent=True),
     # Lazy training.
     "linearized": Field(False, "bool"),
     "output_scale": Field(None, "float", POSITIVE, optional=True),

@@ -13,7 +13,16 @@ from flatwide.runs import jax_settings
 from flatwide.runs.experiment import Experiment, hashable
 from flatwide.runs.identity import unread_fields
 from flatwide.runs.jax_settings import is_double
-from flatwide.runs.parts import Targets, fields_for, load_dataset, model_of, objective_of, variant_of, with_precision
+from flatwide.runs.parts import (
+    Targets,
+    factors_of,
+    fields_for,
+    load_dataset,
+    model_of,
+    objective_of,
+    scaled_ascent,
+    with_precision,
+)
 from flatwide.training import devices, sources
 from flatwide.training.plans import Shuffled
 from flatwide.training.state import Values
@@ -201,10 +210,13 @@ def _program(
     """
     fields = dict(static)
     always = ("model", "model_file", "loss", "loss_file", "linearized", "output_scale", "double")
+    always += ("parameterization", "base_width")
     read = {name: fields[name] for name in always}
     read |= fields_for(registry.find("config.model", fields["model"], models.MODELS), fields)
     read |= fields_for(registry.find("config.loss", fields["loss"], objectives.OBJECTIVES), fields)
     workload = _workload(tuple(sorted(read.items())), prepare, padding, example, targets, precision)
+    shape = jax.tree.unflatten(example[1], example[0])
+    factors = factors_of(fields, shape, targets.num_outputs, one_pass=fields["one_pass"])
     optimizer = optimizers.build(
         configs.base_optimizer(fields),
         momentum=fields["momentum"],
@@ -212,12 +224,13 @@ def _program(
         adam_betas=fields["adam_betas"],
         adam_epsilon=fields["adam_epsilon"],
         gradient_clip=fields["gradient_clip"],
+        factors=factors,
     )
     schedule = schedules.build(fields["lr_scheduler"], num_steps=num_steps, warmup_steps=fields["warmup_steps"])
     step = make_step(
         workload,
         optimizer=optimizer,
-        variant=variant_of(fields),
+        variant=scaled_ascent(fields, factors),
         schedule=schedule,
         one_pass=fields["one_pass"],
         microbatch=fields["microbatch"],
@@ -231,6 +244,7 @@ def _program(
         "optimizer": optimizer,
         "schedule": schedule,
         "step": with_precision(step, precision),
+        "factors": factors,
     }
 
 

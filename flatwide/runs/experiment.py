@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from flatwide import averaging, data, optimizers, registry, sparsify, streams, trees, workloads
 from flatwide import config as configs
+from flatwide.parameterization import Factors
 from flatwide.runs.parts import variant_of
 from flatwide.training import devices, sources, stretch
 from flatwide.training.evaluate import Evaluation
@@ -39,6 +40,7 @@ class Experiment:
     num_steps, steps_per_epoch, eval_every_steps: in optimizer steps.
     sharding: how a batch lies on this process's devices.
     values: the scalars that one compiled program takes as arguments.
+    factors: of each leaf in a step, from the parameterization and the scaling of perturbations; None where all are 1.
     """
 
     config: Mapping[str, Any]
@@ -56,6 +58,7 @@ class Experiment:
     steps_per_epoch: int
     eval_every_steps: int
     sharding: devices.Sharding
+    factors: Factors | None = None
 
     @property
     def model(self) -> Model:

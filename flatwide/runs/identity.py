@@ -10,7 +10,7 @@ from flatwide import averaging, models, objectives, optimizers, registry, sam, s
 from flatwide import config as configs
 from flatwide.runs.directory import RunDirectory
 from flatwide.runs.jax_settings import EXACT, is_double, matmul_precision
-from flatwide.runs.parts import dataset_builder, fields_for, load_dataset
+from flatwide.runs.parts import dataset_builder, load_dataset, width_field
 
 
 def identity(config: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:
@@ -30,8 +30,8 @@ def identity(config: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:
 
 def width(config: Mapping[str, Any]) -> Any:
     """Give the width of the model: the first field that its builder reads, or "" if it reads none."""
-    builder = registry.find("config.model", config["model"], models.MODELS)
-    return next(iter(fields_for(builder, config).values()), "")
+    name = width_field(config)
+    return config[name] if name else ""
 
 
 def without_effect(config: Mapping[str, Any]) -> set[str]:
@@ -60,7 +60,10 @@ def unread_fields(config: Mapping[str, Any]) -> set[str]:
     if config["optimizer"] != "sam":
         unread |= {"rho", "base_optimizer"}
     if configs.effective_rho(config) == 0:
-        unread.add("sam_variant")
+        unread |= {"sam_variant", "perturbation_scaling"}
+    is_scaled = config["perturbation_scaling"] != "none" and configs.effective_rho(config) > 0
+    if config["parameterization"] == "standard" and not is_scaled:
+        unread.add("base_width")
     if config["sparsity"] == 0:
         unread |= {name for name, field in configs.SCHEMA.items() if field.mask}
     elif config["pruner"] != "snip":

@@ -2,13 +2,15 @@
 
 import functools
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import jax
 
 from flatwide import config as configs
-from flatwide import data, models, objectives, registry, sam
+from flatwide import data, models, objectives, parameterization, registry, sam
 from flatwide.models import lazy
+from flatwide.parameterization import Leaf
 from flatwide.runs.jax_settings import is_double
 from flatwide.types import Dataset, Model, Objective, PyTree
 
@@ -30,13 +32,62 @@ def _load_dataset(name: str, content: str, double: bool, fields: tuple[tuple[str
 
 def model_of(config: Mapping[str, Any], example: PyTree, num_outputs: int) -> Model:
     """Build the model that a resolved config names, for inputs like `example`."""
-    builder = registry.find("config.model", config["model"], models.MODELS)
-    model = builder(example, num_outputs, **fields_for(builder, config))
-    if not isinstance(model, Model):
-        raise configs.ConfigError([f"config.model={config['model']!r} gave {type(model).__name__}; expected a Model."])
+    model = _network(config, example, num_outputs)
+    if config.get("parameterization") == "mup":
+        model = model._replace(init=_scaled_init(model, *_other_widths(config, example, num_outputs)))
     if config["linearized"]:
         return lazy.linearize(model, scale=config["output_scale"])
     return model if config["output_scale"] is None else lazy.centre(model, scale=config["output_scale"])
+
+
+def width_field(config: Mapping[str, Any]) -> str:
+    """Return the field that makes the width of a model: the first one that its builder reads, or "" if it reads none."""
+    builder = registry.find("config.model", config["model"], models.MODELS)
+    return next(iter(fields_for(builder, config)), "")
+
+
+def growth(config: Mapping[str, Any], example: PyTree, num_outputs: int) -> tuple[tuple[Leaf, ...], PyTree]:
+    """Derive how each leaf of a network grows from `config.base_width`.
+
+    Returns: one entry a leaf, and the shapes of the parameters at the base width.
+    Raises: ConfigError if the widths do not fit, or the network grows in a way that has no factors.
+    """
+    others = _other_widths(config, example, num_outputs)
+    shapes = [_shapes(model) for model in (*others, _network(config, example, num_outputs))]
+    return _leaves(config, *shapes), shapes[0]
+
+
+def scaled_ascent(config: Mapping[str, Any], factors: parameterization.Factors | None) -> Callable[..., sam.AscentRule]:
+    """Return `variant_of` with perturbations multiplied leaf by leaf."""
+    variant = variant_of(config)
+    if factors is None:
+        return variant
+    return lambda rho: parameterization.scale_perturbation(variant(rho), factors.perturbation)
+
+
+def factors_of(
+    config: Mapping[str, Any], example: PyTree, num_outputs: int, *, one_pass: bool
+) -> parameterization.Factors | None:
+    """Compute the factors of each leaf in a run's steps; None where they are all 1 by definition.
+
+    Args:
+      one_pass: whether nothing is perturbed.
+    Raises: ConfigError as `growth`.
+    """
+    is_scaled = config["perturbation_scaling"] != "none" and not one_pass
+    if config["parameterization"] == "standard" and not is_scaled:
+        return None
+    grown, shapes = growth(config, example, num_outputs)
+    kind = parameterization.ascent_kind(variant_of(config)(1.0), shapes) if is_scaled else (0, None)
+    return parameterization.factors(
+        grown,
+        jax.tree.structure(shapes),
+        parameterization=config["parameterization"],
+        perturbation_scaling=config["perturbation_scaling"] if is_scaled else "none",
+        optimizer=configs.base_optimizer(config),
+        degree=kind[0],
+        ascended=kind[1],
+    )
 
 
 def with_precision(function: Callable, precision: str) -> Callable:
@@ -60,6 +111,90 @@ class Targets(NamedTuple):
 
     num_outputs: int
     are_real: bool
+
+
+def _network(config: Mapping[str, Any], example: PyTree, num_outputs: int) -> Model:
+    """Build the network that a config names, without what is done to it."""
+    builder = registry.find("config.model", config["model"], models.MODELS)
+    model = builder(example, num_outputs, **fields_for(builder, config))
+    if not isinstance(model, Model):
+        raise configs.ConfigError([f"config.model={config['model']!r} gave {type(model).__name__}; expected a Model."])
+    return model
+
+
+def _other_widths(config: Mapping[str, Any], example: PyTree, num_outputs: int) -> tuple[Model, Model]:
+    """Build the network at its base width and at a multiple of it: the same objects again for the same networks.
+
+    Raises: ConfigError if there is no width, or the run's is no multiple of the base width.
+    """
+    name, base = width_field(config), config["base_width"]
+    if not name:
+        raise configs.ConfigError(
+            [f"config.base_width={base} with config.model={config['model']!r}, which reads no field that makes a width."]
+        )
+    is_tuple = isinstance(config[name], tuple)
+    sizes = config[name] if is_tuple else (config[name],)
+    if len(sizes) != len(base) or len({Fraction(*of) for of in zip(sizes, base, strict=True)}) != 1:
+        raise configs.ConfigError(
+            [
+                f"config.base_width={base if is_tuple or len(base) > 1 else base[0]} with config.{name}={config[name]}: "
+                "expected as many sizes, all in one ratio to those of the network."
+            ]
+        )
+    read = {name: value for name, value in config.items() if name not in ("base_width", "parameterization")}
+    leaves, structure = jax.tree.flatten(example)
+
+    def at(multiple: int) -> Model:
+        width = tuple(multiple * size for size in base)
+        fields = fields_for(registry.find("config.model", config["model"], models.MODELS), read)
+        fields[name] = width if is_tuple else width[0]
+        content = registry.content_digest(config["model"]), is_double()
+        return _network_of_width(
+            config["model"], content, tuple(sorted(fields.items())), tuple(leaves), structure, num_outputs
+        )
+
+    return at(1), at(parameterization.PROBE)
+
+
+@functools.lru_cache(maxsize=64)
+def _network_of_width(
+    name: str, content: tuple, fields: tuple, leaves: tuple, structure: PyTree, num_outputs: int
+) -> Model:
+    del content  # only part of the key
+    return _network({"model": name, **dict(fields)}, jax.tree.unflatten(structure, leaves), num_outputs)
+
+
+def _scaled_init(model: Model, base: Model, probe: Model) -> Callable:
+    """Make the `init` of a network whose initial weights have the deviations of muP."""
+
+    def init(key: jax.Array) -> tuple[PyTree, PyTree]:
+        params, stats = model.init(key)
+        shapes = _shapes(base), _shapes(probe)
+        grown = parameterization.leaves(*shapes, params)
+        if all(leaf.fan_in == leaf.fan_out == 1 for leaf in grown):
+            return params, stats
+        exponents = _exponents(base, probe)
+        numbers = [parameterization.initial_factor(leaf, e) for leaf, e in zip(grown, exponents, strict=True)]
+        return parameterization.multiply(jax.tree.unflatten(jax.tree.structure(params), numbers), params), stats
+
+    return init
+
+
+@functools.lru_cache(maxsize=64)
+def _exponents(base: Model, probe: Model) -> tuple[float, ...]:
+    shapes = _shapes(base), _shapes(probe)
+    return parameterization.initial_exponents(base.init, probe.init, parameterization.leaves(*shapes, shapes[1]))
+
+
+def _leaves(config: Mapping[str, Any], *shapes: PyTree) -> tuple[Leaf, ...]:
+    try:
+        return parameterization.leaves(*shapes)
+    except ValueError as error:
+        raise configs.ConfigError([f"config.base_width={config['base_width']}: {error}"]) from None
+
+
+def _shapes(model: Model) -> PyTree:
+    return jax.eval_shape(lambda: model.init(jax.random.key(0)))[0]
 
 
 def objective_of(config: Mapping[str, Any], targets: Targets) -> Objective:

@@ -3,11 +3,12 @@
     python main.py --workdir=W --config=F [--config.field=value ...] [--dry_run]
     python main.py report W            (or a CSV file; `report --help` has its flags)
     python main.py measure W --measurements=NAME,NAME      (of runs that are trained; `measure --help` has its flags)
+    python main.py coordinate_check --config=F    (whether all widths train alike; `coordinate_check --help`)
 
 A config with a study trains all its runs that are not done yet.
 
-Exit codes: 0 done (a diverged run too), 1 failed on the way (a full disk, runs of a study), 2 bad config or missing
-data, 143 stopped by SIGTERM (130 by Ctrl-C) after its state was saved.
+Exit codes: 0 done (a diverged run too), 1 failed on the way (a full disk, runs of a study, a slope that is off), 2 bad
+config or missing data, 143 stopped by SIGTERM (130 by Ctrl-C) after its state was saved.
 """
 
 import argparse
@@ -38,6 +39,8 @@ def main(arguments: list[str]) -> int:
             return _write_report(arguments[1:])
         if arguments[:1] == ["measure"]:
             return _measure(arguments[1:])
+        if arguments[:1] == ["coordinate_check"]:
+            return _check_coordinates(arguments[1:])
         flags, assignments, faults = _flags(arguments)
         if flags.help:
             print(_help())
@@ -187,6 +190,33 @@ def _measure(arguments: list[str]) -> int:
         failed = f", {counts['failed']} failed" if counts["failed"] else ""
         print(f"measured: {counts['done']} runs{failed}. Tables: {request.workdir}/results.csv, measurements.csv")
     return FAILED if counts["failed"] else DONE
+
+
+def _check_coordinates(arguments: list[str]) -> int:
+    """Train for a few steps at growing widths; a slope that is off is a failure."""
+    from flatwide.coordinate_check import command, slopes
+    from flatwide.figures.rendering import RenderingError
+    from flatwide.runs import jax_settings
+
+    request, rest = command.read(arguments)
+    if request is None:
+        print(command.USAGE)
+        return DONE
+    assignments, faults = _assignments(rest)
+    values = {name: value for name, value in configs.load_file(request.config_path).items() if name != "study"}
+    values, unread = configs.override(values, assignments)
+    if faults + unread:
+        raise configs.ConfigError(faults + unread)
+    config = configs.resolve(values)
+    jax_settings.start(config["threads"] or jax_settings.available_threads())
+    check = slopes.run(config, widths=request.widths, num_seeds=request.num_seeds)
+    print(command.text(check))
+    if request.output is not None:
+        try:
+            print("written:", *command.write(check, request.output))
+        except RenderingError as error:
+            print(f"warning: no figure: {error}", file=sys.stderr)
+    return FAILED if check.is_off else DONE
 
 
 def _preview_study(values: Mapping[str, Any], faults: list[str], workdir: str) -> int:

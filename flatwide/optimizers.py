@@ -61,8 +61,8 @@ def build(
       gradient_clip: largest global norm of the gradient, before decay and momentum; None clips nothing.
       decay_mask: params -> tree of booleans, which leaves decay (such as `trees.kernels`). None: all, biases and norm
         scales included, as in the paper.
-      factors: of each leaf, as `parameterization.factors` computes them: of the rate (the direction is multiplied by it),
-        of the decay, of what Adam's moments are taken of, and of the clipping threshold. None: all 1.
+      factors: of each leaf, as `parameterization.factors` computes them: of the rate (the direction is multiplied by
+        it), of the decay, of what Adam's moments are taken of, and of the clipping threshold. None: all 1.
     Raises: ValueError if the name is unknown or a number is out of range.
     Equation: g the clipped gradient, lambda the decay, lr the learning rate.
       sgd:   d = g + lambda w;  v <- mu v + d;  direction = v, or d + mu v with nesterov (PyTorch's definition).

@@ -1,11 +1,12 @@
 """How initial weights, steps and perturbations change with width: the maximal update parameterization (muP, muP²).
 
-In the standard parameterization a wider network at the same learning rate and rho is trained in another regime. Here each leaf
-of the parameters gets factors from how its sizes grow against a network of a base width, so that one step, and one
-perturbation of SAM, move the features of every layer by as much at every width. At the base width all factors are 1.
+In the standard parameterization a wider network at the same learning rate and rho is trained in another regime. Here
+each leaf of the parameters gets factors from how its sizes grow against a network of a base width, so that one step,
+and one perturbation of SAM, move the features of every layer by as much at every width. At the base width all are 1.
 
-How a leaf grows is derived: from its shapes at the base width and at a multiple of it. The factors are those of `factors` and
-`initial_factor`, with i and o the ratios of a leaf's fan-in and fan-out to those at the base width, and m the ratio of widths:
+How a leaf grows is derived: from its shapes at the base width and at a multiple of it. The factors are those of
+`factors` and `initial_factor`, with i and o the ratios of a leaf's fan-in and fan-out to those at the base width, and m
+the ratio of widths:
 
     leaf                               i   o   initial std   rate SGD, Adam   perturbation, by one global norm
     input kernel, embedding            1   m   1             m, 1             m^(3/2)
@@ -14,8 +15,8 @@ How a leaf grows is derived: from its shapes at the base width and at a multiple
     bias, norm scale, of width         1   m   1             m, 1             m^(3/2)
     output bias                        1   1   1             1, 1             m^(1/2)
 
-Sources: Yang and Hu (2021), arXiv 2011.14522; Yang et al. (2022), arXiv 2203.03466; for perturbations Haas et al. (2024), arXiv
-2411.00075. The exponents are derived here, and confirmed by `coordinate_check`.
+Sources: Yang and Hu (2021), arXiv 2011.14522; Yang et al. (2022), arXiv 2203.03466; for perturbations Haas et al.
+(2024), arXiv 2411.00075. The exponents are derived here, and confirmed by `coordinate_check`.
 """
 
 import math
@@ -136,8 +137,8 @@ def initial_factor(leaf: Leaf, exponent: float) -> float:
 
     Args:
       exponent: e, with which their deviation grows in the standard parameterization, from `initial_exponents`.
-    Equation: (i^(-1/2) min(1, o / i)^(1/2)) / s^e, with s = i where the fan-in grows, else o. Kernels with e = -1/2 (of LeCun, He):
-      1 for hidden ones, m^(-1/2) for output kernels.
+    Equation: (i^(-1/2) min(1, o / i)^(1/2)) / s^e, with s = i where the fan-in grows, else o. Of kernels with e = -1/2
+      (of LeCun, He): 1 for hidden ones, m^(-1/2) for output kernels.
     Source: the numerator, Yang, Simon and Bernstein (2023), arXiv 2310.17813.
     """
     target = leaf.fan_in**-0.5 * min(1.0, leaf.fan_out / leaf.fan_in) ** 0.5
@@ -159,9 +160,15 @@ def initial_exponents(base: Callable, probe: Callable, at_probe: Sequence[Leaf])
             return 0.0
         return round(2 * math.log(large / small) / math.log(_size(leaf))) / 2
 
+    is_double = jax.config.read("jax_enable_x64")
+
+    def measured(init: Callable) -> list[float]:
+        with jax.enable_x64(is_double):
+            return _deviations(init)
+
     # Within a thread of its own JAX knows nothing of a trace that is going on here, and computes numbers.
     with ThreadPoolExecutor(1) as outside:
-        small, large = (outside.submit(_deviations, init).result() for init in (base, probe))
+        small, large = outside.map(measured, (base, probe))
     return tuple(map(exponent, at_probe, small, large))
 
 
@@ -208,7 +215,9 @@ def _leaf(name: str, is_kernel: bool, base: tuple, probe: tuple, shape: tuple) -
     if not is_kernel:
         return Leaf(name, fan_in=1.0, fan_out=math.prod(ratios), order=-1)
     if len(axes) > 2:
-        raise ValueError(f"{name}: {len(axes)} axes of {base} grow with the width; expected at most an input and an output.")
+        raise ValueError(
+            f"{name}: {len(axes)} axes of {base} grow with the width; expected at most an input and an output."
+        )
     if len(axes) == 2:
         return Leaf(name, fan_in=ratios[0], fan_out=ratios[1], order=0)
     is_output = axes[0] == len(base) - 1

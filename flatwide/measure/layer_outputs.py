@@ -144,7 +144,7 @@ def _stack(column: list) -> Any:
 
 
 def _names(equation: Any, weights: list[_Weights]) -> tuple[tuple[str, ...], bool]:
-    """Return whose weights the result of an operation on weights is, and whether each index of its first axis has its own."""
+    """Return whose weights an operation on weights makes, and whether each index of the first axis has its own."""
     names = tuple(name for weight in weights for name in weight.names)
     operation, options = equation.primitive.name, equation.params
     joins = operation == "concatenate" and options["dimension"] == 0

@@ -227,10 +227,11 @@ def _program(
         factors=factors,
     )
     schedule = schedules.build(fields["lr_scheduler"], num_steps=num_steps, warmup_steps=fields["warmup_steps"])
+    variant = scaled_ascent(fields, factors)
     step = make_step(
         workload,
         optimizer=optimizer,
-        variant=scaled_ascent(fields, factors),
+        variant=variant,
         schedule=schedule,
         one_pass=fields["one_pass"],
         microbatch=fields["microbatch"],
@@ -245,6 +246,7 @@ def _program(
         "schedule": schedule,
         "step": with_precision(step, precision),
         "factors": factors,
+        "variant": variant,
     }
 
 

@@ -8,10 +8,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from flatwide import averaging, data, optimizers, registry, sparsify, streams, trees, workloads
+from flatwide import averaging, data, optimizers, registry, sam, sparsify, streams, trees, workloads
 from flatwide import config as configs
 from flatwide.parameterization import Factors
-from flatwide.runs.parts import variant_of
 from flatwide.training import devices, sources, stretch
 from flatwide.training.evaluate import Evaluation
 from flatwide.training.loop import Taken
@@ -41,6 +40,7 @@ class Experiment:
     sharding: how a batch lies on this process's devices.
     values: the scalars that one compiled program takes as arguments.
     factors: of each leaf in a step, from the parameterization and the scaling of perturbations; None where all are 1.
+    variant: rho -> the ascent rule of the steps, with those factors.
     """
 
     config: Mapping[str, Any]
@@ -58,7 +58,8 @@ class Experiment:
     steps_per_epoch: int
     eval_every_steps: int
     sharding: devices.Sharding
-    factors: Factors | None = None
+    factors: Factors | None
+    variant: Callable[..., sam.AscentRule]
 
     @property
     def model(self) -> Model:
@@ -234,7 +235,7 @@ class Experiment:
 
     def _state(self, params: PyTree, stats: PyTree, mask: PyTree | None) -> State:
         params = trees.apply_mask(params, mask)
-        rule = variant_of(self.config)(configs.effective_rho(self.config))
+        rule = self.variant(configs.effective_rho(self.config))
         return State(
             step=jnp.zeros((), jnp.int32),
             params=params,

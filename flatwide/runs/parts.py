@@ -41,7 +41,7 @@ def model_of(config: Mapping[str, Any], example: PyTree, num_outputs: int) -> Mo
 
 
 def width_field(config: Mapping[str, Any]) -> str:
-    """Return the field that makes the width of a model: the first one that its builder reads, or "" if it reads none."""
+    """Return the field that makes the width of a model: the first one that its builder reads, or "" without one."""
     builder = registry.find("config.model", config["model"], models.MODELS)
     return next(iter(fields_for(builder, config)), "")
 
@@ -123,24 +123,21 @@ def _network(config: Mapping[str, Any], example: PyTree, num_outputs: int) -> Mo
 
 
 def _other_widths(config: Mapping[str, Any], example: PyTree, num_outputs: int) -> tuple[Model, Model]:
-    """Build the network at its base width and at a multiple of it: the same objects again for the same networks.
+    """Build a network at its base width and at a multiple of it: the same objects again for the same networks.
 
     Raises: ConfigError if there is no width, or the run's is no multiple of the base width.
     """
     name, base = width_field(config), config["base_width"]
     if not name:
         raise configs.ConfigError(
-            [f"config.base_width={base} with config.model={config['model']!r}, which reads no field that makes a width."]
+            [f"config.base_width={base}: config.model={config['model']!r} reads no field that makes a width."]
         )
     is_tuple = isinstance(config[name], tuple)
     sizes = config[name] if is_tuple else (config[name],)
     if len(sizes) != len(base) or len({Fraction(*of) for of in zip(sizes, base, strict=True)}) != 1:
-        raise configs.ConfigError(
-            [
-                f"config.base_width={base if is_tuple or len(base) > 1 else base[0]} with config.{name}={config[name]}: "
-                "expected as many sizes, all in one ratio to those of the network."
-            ]
-        )
+        given = base if is_tuple or len(base) > 1 else base[0]
+        fault = "expected as many sizes, all in one ratio to those of the network."
+        raise configs.ConfigError([f"config.base_width={given} with config.{name}={config[name]}: {fault}"])
     read = {name: value for name, value in config.items() if name not in ("base_width", "parameterization")}
     leaves, structure = jax.tree.flatten(example)
 

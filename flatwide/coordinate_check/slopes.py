@@ -1,15 +1,13 @@
-"""The command `coordinate_check`: whether training, and SAM's perturbation, do the same at every width.
+"""How far training, and SAM's perturbation, move a network at growing widths.
 
-A network is trained for five steps at growing widths. In a parameterization that keeps one regime, the features of every
-hidden layer move by as much at every width, and so does each layer's output under its part of the perturbation: on
-logarithmic axes their slopes in the width are 0.
+A network is trained for five steps at growing widths. In a parameterization that keeps one regime, the features of
+every hidden layer move by as much at every width, and so does each layer's output under its part of the perturbation:
+on logarithmic axes their slopes in the width are 0.
 """
 
-import argparse
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -25,8 +23,6 @@ from flatwide.runs.experiment import Experiment
 from flatwide.training.state import State
 from flatwide.types import Array, Batch, PyTree
 
-USAGE = """python main.py coordinate_check --config=F [--config.field=value ...]
-                         [--widths=256,512,1024,2048 or "(256,128),(512,256)"] [--seeds=5] [--output=DIR]"""
 NUM_STEPS = 5
 MULTIPLES = (8, 16, 32, 64)  # of the base width: nearer to it slopes are not yet those of the limit
 LARGEST_SLOPE = 0.15  # of what is as it should be, in size
@@ -55,7 +51,7 @@ class Quantity(NamedTuple):
 class Slope(NamedTuple):
     """How a quantity changes with the width.
 
-    values: [widths, seeds]. slope: of log value in log width, a line for each seed; low, high: 95 % interval over seeds.
+    values: [widths, seeds]. slope: of log value in log width, the mean over seeds; low, high: its 95 % interval.
     expected: slope where training is the same at every width; None where none is known. is_judged: whether another one
     is a fault.
     """
@@ -70,7 +66,7 @@ class Slope(NamedTuple):
 
     @property
     def is_off(self) -> bool:
-        """Whether the slope is a fault: larger than `LARGEST_SLOPE` in size with an interval without 0, or no number."""
+        """Whether the slope is a fault: beyond `LARGEST_SLOPE` with an interval without 0, or no number."""
         if not self.is_judged:
             return False
         excludes = self.low > 0 or self.high < 0
@@ -89,60 +85,12 @@ class Check(NamedTuple):
         return any(slope.is_off for slope in self.slopes)
 
 
-class Request(NamedTuple):
-    """What is asked on the command line; widths are in the terms of the model's field, None for `MULTIPLES`."""
-
-    config_path: str
-    assignments: list[tuple[str, str]]
-    widths: list[tuple[int, ...]] | None
-    num_seeds: int
-    output: Path | None
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str):
-        raise configs.ConfigError([f"{message}; usage:\n{USAGE}"])
-
-
-def read(arguments: Sequence[str]) -> tuple[Request | None, list[str]]:
-    """Read what follows `coordinate_check` on the command line, without the assignments to config fields.
-
-    Returns: the request, None where help is asked for; and the arguments that are left.
-    Raises: ConfigError with every fault of the flags.
-    """
-    parser = _Parser(add_help=False, allow_abbrev=False)
-    for name in ("config", "widths", "seeds", "output"):
-        parser.add_argument(f"--{name}")
-    for name in ("--help", "-h"):
-        parser.add_argument(name, action="store_true")
-    flags, rest = parser.parse_known_args(arguments)
-    if flags.help or flags.h:
-        return None, []
-    faults = [] if flags.config else [f"--config is missing; usage:\n{USAGE}"]
-    widths, num_seeds = None, 5
-    if flags.widths is not None and (widths := _widths(flags.widths)) is None:
-        faults.append(f"--widths={flags.widths}: expected two or more widths such as 256,512,1024, all of one length.")
-    if flags.seeds is not None:
-        num_seeds = int(flags.seeds) if flags.seeds.isdigit() else 0
-        if num_seeds < 2:
-            faults.append(f"--seeds={flags.seeds}: expected an integer >= 2, since intervals are over seeds.")
-    if faults:
-        raise configs.ConfigError(faults)
-    return Request(flags.config, [], widths, num_seeds, Path(flags.output) if flags.output else None), rest
-
-
-def _widths(text: str) -> list[tuple[int, ...]] | None:
-    try:
-        entries = configs.literal(f"[{text}]")
-    except ValueError:
-        return None
-    found = [entry if isinstance(entry, tuple) else (entry,) for entry in entries]
-    is_good = len(found) > 1 and len({len(entry) for entry in found}) == 1 and len(set(found)) == len(found)
-    return found if is_good and all(type(size) is int and size >= 1 for entry in found for size in entry) else None
-
-
 def run(
-    config: Mapping[str, Any], *, widths: Sequence[tuple[int, ...]] | None = None, num_seeds: int = 5, say: Callable = print
+    config: Mapping[str, Any],
+    *,
+    widths: Sequence[tuple[int, ...]] | None = None,
+    num_seeds: int = 5,
+    say: Callable[[str], None] = print,
 ) -> Check:
     """Train at each width and seed, and fit the slopes.
 
@@ -186,12 +134,9 @@ def movement(built: Experiment) -> dict[Quantity, float]:
     batches = [built.batch(step) for step in range(NUM_STEPS)]
     for batch in batches:
         state, _ = built.train_step(state, batch)
-    rule = parts.scaled_ascent(built.config, built.factors)
-    rho = configs.effective_rho(built.config)
-    program = _program(built.workload, rule if rho > 0 else None)
+    program = _program(built.workload, built.variant if configs.effective_rho(built.config) > 0 else None)
     found = jax.device_get(program(before, state, batches[0], built.values))
-    values = {Quantity(kind, name): float(value) for kind, of in found.items() for name, value in of.items()}
-    return values
+    return {Quantity(kind, name): float(value) for kind, of in found.items() for name, value in of.items()}
 
 
 @functools.lru_cache(maxsize=8)
@@ -215,32 +160,32 @@ def _program(workload: workloads.Workload, variant: Callable | None) -> Callable
 
         perturbation = jax.tree.map(jnp.zeros_like, state.params)
         if variant is not None:
-            perturbation, _ = variant(values.rho).perturb(jax.grad(loss)(state.params), state.params, state.ascent, values.rho)
+            slope, rule = jax.grad(loss)(state.params), variant(values.rho)
+            perturbation, _ = rule.perturb(slope, state.params, state.ascent, values.rho)
         moved = trees.add(state.params, perturbation)
         after, outputs = layers.layer_outputs(network(state.stats), state.params, moved, batch["inputs"])
         start, first = layers.layer_outputs(network(before[1]), before[0], before[0], batch["inputs"])
         changes = {
-            name: _root_mean_square([_difference(a.value, b.value) for a, b in zip(met, start[name], strict=True) if a.is_product])
+            name: _root_mean_square([(a.value, b.value) for a, b in zip(met, start[name], strict=True) if a.is_product])
             for name, met in after.items()
             if any(one.is_product for one in met)
         }
-        pairs = zip(jax.tree.leaves(outputs), jax.tree.leaves(first), strict=True)
-        found = {FEATURES: changes, OUTPUTS: {"": _root_mean_square([_difference(*pair) for pair in pairs])}}
+        pairs = list(zip(jax.tree.leaves(outputs), jax.tree.leaves(first), strict=True))
+        found = {FEATURES: changes, OUTPUTS: {"": _root_mean_square(pairs)}}
         if variant is None:
             return found
-        effects = {name: _root_mean_square([_difference(one.moved, one.value) for one in met]) for name, met in after.items()}
+        effects = {name: _root_mean_square([(one.moved, one.value) for one in met]) for name, met in after.items()}
         return found | {PERTURBATION: effects, SHARE: _shares(perturbation)}
 
     return jax.jit(program)
 
 
-def _difference(a: Array, b: Array) -> Array:
-    dtype = jnp.promote_types(a.dtype, jnp.float32)  # of networks that multiply in half precision
-    return a.astype(dtype) - b.astype(dtype)
-
-
-def _root_mean_square(arrays: list[Array]) -> Array:
-    return jnp.sqrt(sum(jnp.sum(array**2) for array in arrays) / sum(array.size for array in arrays))
+def _root_mean_square(pairs: Sequence[tuple[Array, Array]]) -> Array:
+    """Compute the root mean square of the differences of pairs of arrays, over all entries."""
+    # At least in 32 bits, of networks that multiply in half precision.
+    dtypes = [jnp.promote_types(a.dtype, jnp.float32) for a, _ in pairs]
+    squares = [jnp.sum((a.astype(d) - b.astype(d)) ** 2) for (a, b), d in zip(pairs, dtypes, strict=True)]
+    return jnp.sqrt(sum(squares, jnp.zeros(())) / sum(a.size for a, _ in pairs))
 
 
 def _shares(perturbation: PyTree) -> dict[str, Array]:
@@ -266,11 +211,13 @@ def _slopes(
     """Fit a line for each quantity and seed, in logarithms, and judge it."""
     orders, shares = {leaf.name: leaf.order for leaf in grown}, expected_shares(grown, config)
     values = {name: np.array([[of[name] for of in row] for row in moved]) for name in moved[0][0]}
-    largest = {kind: max(array.max() for name, array in values.items() if name.kind == kind) for kind in TITLES if any(name.kind == kind for name in values)}
+    largest: dict[str, float] = {}
+    for quantity, array in values.items():
+        largest[quantity.kind] = max([largest.get(quantity.kind, 0.0), *array[np.isfinite(array)].tolist()])
     found = []
     for quantity, array in values.items():
         kind, first = quantity.kind, quantity.name.partition(" + ")[0]
-        is_rounding = array.max() <= _ROUNDING * largest[kind]
+        is_rounding = bool(array.max() <= _ROUNDING * largest[kind])  # not where it is infinite or no number
         is_judged = not is_rounding and (kind == PERTURBATION or (kind == FEATURES and orders.get(first) != 1))
         expected = shares.get(quantity.name) if kind == SHARE else 0.0
         mean = intervals.NONE if is_rounding else intervals.mean(_fitted(multiples, array))
@@ -289,7 +236,10 @@ def _slopes(
 
 
 def _fitted(multiples: Sequence[float], values: np.ndarray) -> np.ndarray:
-    """Fit log value = a + slope log multiple for each seed [widths, seeds]; NaN where a value is not positive and finite."""
+    """Fit log value = a + slope log multiple for each seed, from values [widths, seeds].
+
+    Returns: [seeds]; not finite where a value is not positive and finite.
+    """
     at = np.log(multiples) - np.mean(np.log(multiples))
     with np.errstate(divide="ignore", invalid="ignore"):
         return at @ np.log(values) / (at @ at)
@@ -298,8 +248,8 @@ def _fitted(multiples: Sequence[float], values: np.ndarray) -> np.ndarray:
 def expected_shares(grown: Sequence[parameterization.Leaf], config: Mapping[str, Any]) -> dict[str, float]:
     """Derive the slope of each layer's share in the squared perturbation; none in the standard parameterization.
 
-    Equation: |eps_l|^2 ~ (o / i)^(2 f) i / o, with f = 1 for layerwise factors, else 0, relative to the largest; of a layer, that of
-      its leaf with the largest.
+    Equation: |eps_l|^2 ~ (o / i)^(2 f) i / o, with f = 1 for layerwise factors, else 0, relative to the largest; of a
+      layer, that of its leaf with the largest.
     """
     if config["parameterization"] != "mup":
         return {}

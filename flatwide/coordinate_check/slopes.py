@@ -208,17 +208,22 @@ def _slopes(
     grown: Sequence[parameterization.Leaf],
     config: Mapping[str, Any],
 ) -> list[Slope]:
-    """Fit a line for each quantity and seed, in logarithms, and judge it."""
+    """Fit a line for each quantity and seed, in logarithms, and judge those of layers: of kernels and embeddings.
+
+    Biases and norms are shown alone: of dozens of slopes with an interval each, some would be off by chance.
+    """
     orders, shares = {leaf.name: leaf.order for leaf in grown}, expected_shares(grown, config)
     values = {name: np.array([[of[name] for of in row] for row in moved]) for name in moved[0][0]}
     largest: dict[str, float] = {}
     for quantity, array in values.items():
         largest[quantity.kind] = max([largest.get(quantity.kind, 0.0), *array[np.isfinite(array)].tolist()])
+    products = {quantity.name for quantity in values if quantity.kind == FEATURES}
     found = []
     for quantity, array in values.items():
         kind, first = quantity.kind, quantity.name.partition(" + ")[0]
         is_rounding = bool(array.max() <= _ROUNDING * largest[kind])  # not where it is infinite or no number
-        is_judged = not is_rounding and (kind == PERTURBATION or (kind == FEATURES and orders.get(first) != 1))
+        is_hidden = kind == FEATURES and orders.get(first) != 1
+        is_judged = not is_rounding and (is_hidden or (kind == PERTURBATION and quantity.name in products))
         expected = shares.get(quantity.name) if kind == SHARE else 0.0
         mean = intervals.NONE if is_rounding else intervals.mean(_fitted(multiples, array))
         found.append(

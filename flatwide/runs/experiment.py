@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flatwide import averaging, data, optimizers, registry, sam, sparsify, streams, trees, workloads
 from flatwide import config as configs
 from flatwide.parameterization import Factors
+from flatwide.runs.parts import init_shapes
 from flatwide.training import devices, sources, stretch
 from flatwide.training.evaluate import Evaluation
 from flatwide.training.loop import Taken
@@ -109,7 +110,7 @@ class Experiment:
         """Give the shapes and dtypes of a state; nothing is drawn and no mask is made."""
 
         def state() -> State:
-            params, stats = self.model.init(streams.key(self.config["seed"], "weights"))
+            params, stats = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), init_shapes(self.model))
             mask = None if self.config["sparsity"] == 0 else sparsify.full_mask(params)
             return self._state(params, stats, mask)
 
@@ -327,7 +328,7 @@ def _restarted(model: Model, params: PyTree, stats: PyTree) -> PyTree:
 
 @functools.lru_cache(maxsize=64)
 def _param_shapes(model: Model) -> PyTree:
-    return jax.eval_shape(lambda: model.init(jax.random.key(0)))[0]
+    return init_shapes(model)[0]
 
 
 @functools.lru_cache(maxsize=64)

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -34,7 +35,8 @@ def model_of(config: Mapping[str, Any], example: PyTree, num_outputs: int) -> Mo
     """Build the model that a resolved config names, for inputs like `example`."""
     model = _network(config, example, num_outputs)
     if config.get("parameterization") == "mup":
-        model = model._replace(init=_scaled_init(model, *_other_widths(config, example, num_outputs)))
+        base, probe = _other_widths(config, example, num_outputs)
+        model = model._replace(init=ScaledInit(unscaled=model.init, base=base, probe=probe))
     if config["linearized"]:
         return lazy.linearize(model, scale=config["output_scale"])
     return model if config["output_scale"] is None else lazy.centre(model, scale=config["output_scale"])
@@ -161,20 +163,32 @@ def _network_of_width(
     return _network({"model": name, **dict(fields)}, jax.tree.unflatten(structure, leaves), num_outputs)
 
 
-def _scaled_init(model: Model, base: Model, probe: Model) -> Callable:
-    """Make the `init` of a network whose initial weights have the deviations of muP."""
+@dataclass(frozen=True)
+class ScaledInit:
+    """The `init` of a network whose initial weights have the deviations of muP.
 
-    def init(key: jax.Array) -> tuple[PyTree, PyTree]:
-        params, stats = model.init(key)
-        shapes = _shapes(base), _shapes(probe)
-        grown = parameterization.leaves(*shapes, params)
+    unscaled: that of the network itself. base, probe: the network at other widths, as `parameterization.leaves` reads.
+    """
+
+    unscaled: Callable[[jax.Array], tuple[PyTree, PyTree]]
+    base: Model
+    probe: Model
+
+    def __call__(self, key: jax.Array) -> tuple[PyTree, PyTree]:
+        """Draw the weights, and multiply them."""
+        params, stats = self.unscaled(key)
+        grown = parameterization.leaves(_shapes(self.base), _shapes(self.probe), params)
         if all(leaf.fan_in == leaf.fan_out == 1 for leaf in grown):
             return params, stats
-        exponents = _exponents(base, probe)
+        exponents = _exponents(self.base, self.probe)
         numbers = [parameterization.initial_factor(leaf, e) for leaf, e in zip(grown, exponents, strict=True)]
         return parameterization.multiply(jax.tree.unflatten(jax.tree.structure(params), numbers), params), stats
 
-    return init
+
+def init_shapes(model: Model) -> tuple[PyTree, PyTree]:
+    """Trace what `model.init` gives: shapes and dtypes, for which no deviation has to be measured."""
+    init = model.init.unscaled if isinstance(model.init, ScaledInit) else model.init
+    return jax.eval_shape(lambda: init(jax.random.key(0)))
 
 
 @functools.lru_cache(maxsize=64)
@@ -191,7 +205,7 @@ def _leaves(config: Mapping[str, Any], *shapes: PyTree) -> tuple[Leaf, ...]:
 
 
 def _shapes(model: Model) -> PyTree:
-    return jax.eval_shape(lambda: model.init(jax.random.key(0)))[0]
+    return init_shapes(model)[0]
 
 
 def objective_of(config: Mapping[str, Any], targets: Targets) -> Objective:

@@ -14,7 +14,7 @@ import numpy as np
 from flatwide import config as configs
 from flatwide import data, models, optimizers, registry, sparsify, trees, workloads
 from flatwide.runs import build, jax_settings
-from flatwide.runs.parts import Targets, load_dataset, model_of, objective_of
+from flatwide.runs.parts import Targets, init_shapes, load_dataset, model_of, objective_of
 from flatwide.training import devices, sources
 from flatwide.types import Batch, Dataset, Model, PyTree
 
@@ -42,7 +42,7 @@ def describe(config: Mapping[str, Any]) -> str:
     """
     outline = _outline(config)
     model = model_of(config, outline.example, outline.num_outputs)
-    params, stats = _shapes(model)
+    params, stats = init_shapes(model)
     num_devices = devices.count(devices.over_local_devices())
     num_examples, num_steps, steps_per_epoch = build.lengths(config, outline.num_train, num_devices=num_devices)
     kept = sparsify.num_kept(
@@ -96,11 +96,7 @@ def _params(read: tuple, content: tuple, leaves: tuple, structure: Any, num_outp
       leaves, structure: one example's inputs.
     """
     model = model_of(dict(read), jax.tree.unflatten(structure, leaves), num_outputs)
-    return _shapes(model)[0]
-
-
-def _shapes(model: Model) -> tuple[PyTree, PyTree]:
-    return jax.eval_shape(lambda: model.init(jax.random.key(0)))
+    return init_shapes(model)[0]
 
 
 def _outline(config: Mapping[str, Any]) -> Outline:

@@ -154,6 +154,37 @@ def rule(rho):
     assert abs(by_name[Quantity(PERTURBATION, "last")].slope) < 0.5
 
 
+# Networks far enough from their base width, with attention in heads of one size.
+NETWORKS = {
+    "MLP": ({"num_neurons": (32, 32), "base_width": (32, 32)}, (256, 1024)),
+    "ResNet18": ({"num_filters": 4, "num_blocks": (1, 1), "base_width": (4,)}, (32, 128)),
+    "ViT": ({"hidden_size": 32, "num_layers": 1, "base_width": (32,)}, (256, 1024)),
+    "TaggingTransformer": (
+        {"dataset": "made_tagging", "hidden_size": 64, "num_layers": 1, "dropout": 0.0, "base_width": (64,)},
+        (256, 1024),
+    ),
+}
+ARMS = {
+    "layerwise": {"parameterization": "mup", "perturbation_scaling": "layerwise"},
+    "none": {"parameterization": "mup"},
+    "global": {"parameterization": "mup", "perturbation_scaling": "global"},
+    "standard": {},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.optimized
+@pytest.mark.parametrize("arm", ARMS)
+@pytest.mark.parametrize("model", NETWORKS)
+def test_every_family_is_alike_at_every_width_with_layerwise_scaling_alone(model, arm):
+    fields, widths = NETWORKS[model]
+    shared = {"model": model, "batch_size": 32, "learning_rate": 0.05, "rho": 0.1}
+    entries = [(width,) * len(fields["base_width"]) for width in widths]
+    found = coordinate_check.run(configs.resolve(shared | fields | ARMS[arm]), widths=entries, num_seeds=3)
+    off = [slope.quantity for slope in found.slopes if slope.is_off]
+    assert bool(off) is (arm != "layerwise"), off
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

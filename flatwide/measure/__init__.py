@@ -20,6 +20,7 @@ Where to look, what is built on first:
                              how fast a loss fell, its constants, and what theory makes of them
     loss_rise                how far the loss rises nearby
     layerwise                the same of single layers: blocks of a matrix, traces, SAM's perturbation, sharpness
+    layer_outputs            what each leaf adds to a network, read off its program
     robustness               weights with noise, or rounded
     torch                    a PyTorch module's loss, for all that takes a loss of params
     subspace, landscape      lines and planes, and the loss on them

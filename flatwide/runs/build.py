@@ -215,8 +215,8 @@ def _program(
     read |= fields_for(registry.find("config.model", fields["model"], models.MODELS), fields)
     read |= fields_for(registry.find("config.loss", fields["loss"], objectives.OBJECTIVES), fields)
     workload = _workload(tuple(sorted(read.items())), prepare, padding, example, targets, precision)
-    shape = jax.tree.unflatten(example[1], example[0])
-    factors = factors_of(fields, shape, targets.num_outputs, one_pass=fields["one_pass"])
+    inputs = jax.tree.unflatten(example[1], example[0])
+    factors = factors_of(fields, inputs, targets.num_outputs, one_pass=fields["one_pass"])
     optimizer = optimizers.build(
         configs.base_optimizer(fields),
         momentum=fields["momentum"],

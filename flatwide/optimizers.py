@@ -84,6 +84,17 @@ def build(
     return Optimizer(rule.init, update)
 
 
+def second_moments(state: PyTree) -> dict[str, PyTree] | None:
+    """Return what Adam scales its steps by, from the state of an optimizer; None of one without.
+
+    Returns: "num_updates", how often the average was updated, and "average", that of the squared gradient, like params
+      and not corrected for its start at 0.
+    """
+    if not isinstance(state, optax.ScaleByAdamState):
+        return None
+    return {"num_updates": state.count, "average": state.nu}
+
+
 def apply(params: PyTree, direction: PyTree, learning_rate: float | Array) -> PyTree:
     """Take a step of `learning_rate` against the direction; parameters keep their dtypes."""
     return jax.tree.map(lambda w, d: (w - learning_rate * d).astype(w.dtype), params, direction)

@@ -39,7 +39,7 @@ from flatwide.measure.spectrum.diagonal import Diagonal, diagonal
 from flatwide.measure.spectrum.eigenvalues import Eigenpairs, top_eigenvalues
 from flatwide.measure.spectrum.negative import NegativeCurvature, negative_curvature
 from flatwide.measure.spectrum.trace import Estimate, frobenius_norm, trace, trace_and_norm
-from flatwide.measure.stability.edge_of_stability import edge_of_stability, effective_rho
+from flatwide.measure.stability.edge_of_stability import edge_of_stability, effective_rho, preconditioned_edge
 from flatwide.measure.stability.moments import Moments, gauss_newton_moments, hessian_moments
 from flatwide.measure.stability.stability_condition import Condition, Consequence
 from flatwide.measure.stability.verdict import Stability, linear_stability, stability_of_matrices
@@ -93,6 +93,7 @@ __all__ = [
     "noisy_weights",
     "operator",
     "plane_through",
+    "preconditioned_edge",
     "principal_subspace",
     "random_directions",
     "rounded_weights",

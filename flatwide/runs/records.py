@@ -5,6 +5,7 @@ Each is one JSON that is whole or not there, named after all that it depends on,
 
 import io
 import json
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -14,7 +15,7 @@ import numpy as np
 
 from flatwide import catalogue
 from flatwide.config.schema import SCHEMA
-from flatwide.runs import disk
+from flatwide.runs import disk, snapshots
 from flatwide.runs.directory import CHECKSUM, RunDirectory, checksum, finite, write_atomically, write_json
 
 _DEFAULT_EXAMPLES = SCHEMA["measure_examples"].default
@@ -27,18 +28,27 @@ class Wanted(NamedTuple):
     """One measurement of one network of a run.
 
     name: as in `config.measurements`. epoch: of a snapshot, or None for the end. num_examples: asked for.
+    step: of a snapshot within an epoch, whose files are named after it.
     """
 
     name: str
-    epoch: int | None
+    epoch: float | None
     num_examples: int
+    step: int | None = None
+
+    @property
+    def network(self) -> str:
+        """Name the network: "the end", "epoch 3" or "step 40"."""
+        if self.epoch is None:
+            return "the end"
+        return f"epoch {self.epoch}" if self.step is None else f"step {self.step}"
 
     @property
     def stem(self) -> str:
         """Name its file: the measurement, and what of it is not at its default."""
         version, title = catalogue.version(self.name), catalogue.title(self.name)
         parts = [title] + ([] if version == "1" else [f"v{version}"])
-        parts += [] if self.epoch is None else [f"epoch{self.epoch}"]
+        parts += [] if self.epoch is None else [self.network.replace(" ", "")]
         parts += [] if self.num_examples == _DEFAULT_EXAMPLES else [f"examples{self.num_examples}"]
         return "-".join(parts)
 
@@ -80,9 +90,21 @@ def wanted(config: Mapping[str, Any], result: Mapping[str, Any]) -> list[Wanted]
     """
     if result["status"] != "finished":
         return []
-    epochs = [epoch for epoch in config["measure_epochs"] if epoch < result["epochs"]]
-    places = [*epochs, None]
-    return [Wanted(name, place, config["measure_examples"]) for place in places for name in config["measurements"]]
+    each, names, count = steps_per_epoch(result), config["measurements"], config["measure_examples"]
+    steps = snapshots.wanted(config, num_steps=result["steps"], steps_per_epoch=each)
+    along = [of_step(name, step, each, num_examples=count) for step in steps for name in names]
+    return along + [Wanted(name, None, count) for name in names]
+
+
+def of_step(name: str, step: int, steps_per_epoch: int, *, num_examples: int) -> Wanted:
+    """Name the measurement of the network that was kept after a step."""
+    is_within = step % steps_per_epoch != 0
+    return Wanted(name, snapshots.epoch(step, steps_per_epoch), num_examples, step if is_within else None)
+
+
+def steps_per_epoch(result: Mapping[str, Any]) -> int:
+    """Return the steps of an epoch of a run that is done."""
+    return round(result["steps"] / result["epochs"])
 
 
 def missing(directory: RunDirectory, config: Mapping[str, Any]) -> list[Wanted]:
@@ -149,6 +171,18 @@ def read(directory: RunDirectory) -> tuple[list[Record], list[str]]:
                 f"{path}: the file is damaged ({type(error).__name__}: {error}); remove it and measure again."
             )
     return records, problems
+
+
+def read_arrays(directory: RunDirectory, one: Wanted) -> dict[str, np.ndarray] | None:
+    """Read the arrays of a measurement; None where it was not taken, has none, or they cannot be read."""
+    path = _path(directory, one)
+    if not path.exists():
+        return None
+    try:
+        with disk.open_regular(path.with_suffix(".npz")) as file, np.load(file, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return None
 
 
 def _record(content: bytes) -> Record:

@@ -21,6 +21,8 @@ from flatwide.runs.directory import CHECKSUM, RunDirectory, checksum, finite, wr
 _DEFAULT_EXAMPLES = SCHEMA["measure_examples"].default
 
 
+_SHARE = "training_share"  # of the time of a measurement in that of training
+
 COLUMNS = ("run", "epoch", "measurement", "quantity", "value", "standard_error")  # of measurements.csv
 
 
@@ -71,6 +73,7 @@ class Record(NamedTuple):
     """What a file says.
 
     epoch: passes over the training examples; is_final: whether that was the run's end. errors: standard errors.
+    seconds: that it took; None where that was not recorded.
     """
 
     name: str
@@ -80,6 +83,7 @@ class Record(NamedTuple):
     values: Mapping[str, float]
     errors: Mapping[str, float]
     measured: str
+    seconds: float | None = None
 
 
 def wanted(config: Mapping[str, Any], result: Mapping[str, Any]) -> list[Wanted]:
@@ -194,9 +198,11 @@ def _record(content: bytes) -> Record:
     # Files of earlier versions have none.
     if found.pop(CHECKSUM, None) not in (None, checksum(found)):
         raise ValueError("it was changed after it was written")
-    record = Record(**{name: found[name] for name in Record._fields})
+    record = Record(**{name: found[name] for name in Record._fields if name in found or name != "seconds"})
     numbers = [value for value in (*record.values.values(), *record.errors.values()) if value is not None]
-    if not all(isinstance(value, int | float) for value in (record.epoch, record.num_examples, *numbers)):
+    if not all(
+        isinstance(value, int | float) for value in (record.epoch, record.num_examples, record.seconds or 0, *numbers)
+    ):
         raise ValueError("expected numbers")
     if not isinstance(record.name, str) or not isinstance(record.measured, str):
         raise ValueError("expected a name and a time")
@@ -211,13 +217,24 @@ def shown(records: Sequence[Record]) -> dict[tuple[str, float], Record]:
     return chosen
 
 
-def columns(records: Sequence[Record]) -> dict[str, float]:
-    """Give the columns of the results table: `<measurement>.<value>` of the end, and the number of examples."""
+def columns(records: Sequence[Record], *, training_seconds: float | None = None) -> dict[str, float]:
+    """Give the columns of the results table: `<measurement>.<value>` of the end, and the number of examples.
+
+    Args:
+      training_seconds: of the run; where the catalogue knows `<measurement>.training_share`, it is the time that all
+        networks of the run took over these.
+    """
     found = {}
+    seconds: dict[str, float] = {}
+    for record in shown(records).values():
+        if record.seconds is not None and catalogue.is_described(f"{record.name}.{_SHARE}"):
+            seconds[record.name] = seconds.get(record.name, 0.0) + record.seconds
     for record in shown([record for record in records if record.is_final]).values():
         values = {name: value for name, value in record.values.items() if value is not None}
         found |= {f"{record.name}.{name}": value for name, value in values.items()}
         found[f"{record.name}.num_examples"] = record.num_examples
+        if training_seconds and record.name in seconds:
+            found[f"{record.name}.{_SHARE}"] = seconds[record.name] / training_seconds
     return found
 
 

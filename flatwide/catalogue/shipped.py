@@ -198,7 +198,7 @@ MEASUREMENTS: dict[str, Measurement] = {
             Quantity("gradient_norm", "norm of the gradient", "loss / parameter", role=DETAIL),
             Quantity("top_residual", "residual of the eigenvalue", role=DETAIL),
             Quantity("top_hidden_gap", "how far above it an eigenvalue may hide", role=DETAIL),
-            Quantity("is_warm", "whether the search began from the eigenvector before, half of it random", role=DETAIL),
+            Quantity("is_warm", "whether the search began from the eigenvector before", role=DETAIL),
         ),
         terms={
             "edge of stability": "the curvature at which a step of training would overshoot a minimum by as much as "

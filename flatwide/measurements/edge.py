@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
@@ -14,14 +15,17 @@ from flatwide.measurements.gradient import gradient
 from flatwide.measurements.subject import Measured, NotApplicableError, Subject
 from flatwide.types import PyTree
 
+_NOISE = 0.1  # of the length of a start, random
 _VECTOR = "eigenvector"  # in the arrays: where the search at the next network begins
 
 
 def edge(subject: Subject, *, key: jax.Array, tolerance: float = 1e-2, batch_size: int = 1000) -> Measured:
     """Measure the top eigenvalue beside the one at which full-batch steps of the run's own rule begin to grow.
 
-    Where training kept a network before this one that was measured, the search begins from its eigenvector, mixed with
-    as much of a random vector, so that top_hidden_gap holds as it does for a random start.
+    At the first network that was kept and at the end of the run the search begins from a random vector, and goes on
+    until a larger eigenvalue is ruled out. In between it begins from the eigenvector of the network before, with a
+    tenth of a random vector beside it, and ends at a small residual: half of the products or fewer, and nothing is ruled
+    out. As much of a random vector as of the eigenvector would rule out as much as a random start, and take as many.
 
     Args:
       tolerance: of the eigenvalue's residual and of top_hidden_gap, relative to the eigenvalue.
@@ -30,14 +34,15 @@ def edge(subject: Subject, *, key: jax.Array, tolerance: float = 1e-2, batch_siz
       Adam and AdamW preconditioned_eigenvalue, of P^-1/2 (H + rho' H^2 + lambda I) P^-1/2, and preconditioned_edge, in
       1 / learning rate, with lambda the decay of Adam and 0 for AdamW, whose decay moves the edge; edge_ratio, the
       first over the second; learning_rate of the step that follows; gradient_norm over the examples, where the edge is
-      that of normalized SAM; top_residual; top_hidden_gap, by how much at most a larger eigenvalue was left out, at a
-      certainty of 1 - 1e-4; is_warm, 1 where the search began from the eigenvector before, half of it random, and 0
-      where it began from a random vector alone. Arrays: eigenvector [P], of the matrix that was measured. What is not
-      finite is left out. Microbatches and clipping are not accounted for, and batches only in that the edge is that of
+      that of normalized SAM; top_residual; is_warm, 1 where the search began from the eigenvector before, 0 where from
+      a random vector; top_hidden_gap, by how much at most a larger eigenvalue was left out, at a certainty of 1 - 1e-4,
+      which is left out where is_warm is 1. Arrays: eigenvector [P], of the matrix that was measured. What is not finite
+      is left out. Microbatches and clipping are not accounted for, and batches only in that the edge is that of
       full-batch steps.
     Raises: NotApplicableError for another variant of SAM than normalized and unnormalized, and under Adam before its
       first step, or where the snapshot does not hold its average of squared gradients.
-    Cost: ten to twenty Hessian-vector products, two times as many for SAM around Adam, as recorded.
+    Cost: ten to thirty Hessian-vector products from a random vector, three to fifteen from the eigenvector before; two
+      times as many for SAM around Adam.
     Source: `measure.edge_of_stability`, `measure.preconditioned_edge`.
     """
     config, rate = subject.built.config, steps.learning_rate(subject)
@@ -48,16 +53,14 @@ def edge(subject: Subject, *, key: jax.Array, tolerance: float = 1e-2, batch_siz
     else:
         matrix, names = _preconditioned(subject, hessian, norm), ("preconditioned_eigenvalue", "preconditioned_edge")
         edge = _adam_edge(config, rate)
-    start = _start(subject)
-    # A key for each network: with one for all, the vector before would depend on the random half that it is mixed with,
-    # and what the half rules out rests on their being independent.
+    # A key for each network: the vector before is independent of the random part that it is given here.
+    start_key, search_key = jax.random.split(
+        jax.random.fold_in(key, round(subject.epoch * subject.built.steps_per_epoch))
+    )
+    start = None if subject.snapshot is None else _start(subject, start_key)
+    rule_out = "copies" if start is None else "nothing"
     top = measure.top_eigenvalues(
-        matrix,
-        1,
-        key=jax.random.fold_in(key, steps.number(subject)),
-        which="largest",
-        tolerance=tolerance,
-        start=start,
+        matrix, 1, key=search_key, which="largest", tolerance=tolerance, rule_out=rule_out, start=start
     )
     value = float(top.values[0])
     values = {
@@ -132,11 +135,13 @@ def _preconditioned(subject: Subject, hessian: measure.Operator, norm: float | N
     )
 
 
-def _start(subject: Subject) -> PyTree | None:
-    """Return the eigenvector at the network before, like params; None where there is none of this shape."""
+def _start(subject: Subject, key: jax.Array) -> PyTree | None:
+    """Return the eigenvector at the network before, disturbed, like params; None where there is none of this shape."""
     arrays = None if subject.saved is None else subject.before("edge")
     flat, unflatten = ravel_pytree(subject.params)
     found = None if arrays is None else arrays.get(_VECTOR)
     if found is None or found.shape != flat.shape or not np.all(np.isfinite(found)) or not np.any(found):
         return None
-    return unflatten(np.asarray(found, flat.dtype))
+    # An eigenvector that has become the top one may be nearly orthogonal to the one before.
+    noise = jax.random.normal(key, flat.shape, flat.dtype)
+    return unflatten(found / np.linalg.norm(found) + _NOISE * noise / jnp.linalg.norm(noise))

@@ -15,7 +15,7 @@ from flatwide.types import Array, PyTree
 
 def next_params(subject: Subject) -> PyTree:
     """Take the training step that follows a network, with a fresh optimizer state: a snapshot holds no momentum."""
-    built, step = subject.built, number(subject)
+    built, step = subject.built, _step(subject)
     params, stats = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), (subject.params, subject.stats))
     state = built.init()._replace(step=jnp.int32(step), params=params, stats=stats)
     return built.train_step(state, built.batch(step))[0].params
@@ -28,7 +28,7 @@ def moves(subject: Subject, after: PyTree) -> bool:
 
 def learning_rate(subject: Subject) -> float:
     """Give the learning rate of that step."""
-    return subject.built.learning_rate(number(subject))
+    return subject.built.learning_rate(_step(subject))
 
 
 def batch_size(subject: Subject) -> int:
@@ -76,7 +76,7 @@ def _gradient_norms(loss_fn: MeanLoss) -> Callable:
     return jax.jit(program)
 
 
-def number(subject: Subject) -> int:
-    """Return the number of that step; at the end of a run it is the last one once more, on its batch."""
+def _step(subject: Subject) -> int:
+    """Find the number of that step; at the end of a run it is the last one once more, on its batch."""
     built = subject.built
     return min(round(subject.epoch * built.steps_per_epoch), built.num_steps - 1)

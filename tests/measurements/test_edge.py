@@ -57,12 +57,12 @@ def test_the_edge_of_sam_is_that_of_its_rule(measured):
     subject = measuring.open_run(directory, num_examples=100).subject(1.5)
     found = read(directory, "step3")
     values, top = found["values"], np.linalg.eigvalsh(dense_hessian(subject))[-1]
-    assert values["top_eigenvalue"] == pytest.approx(top, rel=1e-3)
+    assert values["top_eigenvalue"] == pytest.approx(top, rel=0.01)
     limit = values["edge_of_stability"]
     bend = 0.05 / values["gradient_norm"]
     assert 0.1 * (limit + bend * limit**2) == pytest.approx(2 * 1.9, rel=1e-5)  # momentum 0.9
     assert values["edge_ratio"] == pytest.approx(values["top_eigenvalue"] / limit)
-    assert 0 < values["top_hidden_gap"] <= 0.01 * values["top_eigenvalue"]
+    assert 0 < read(directory, "")["values"]["top_hidden_gap"] <= 0.01 * read(directory, "")["values"]["top_eigenvalue"]
     slope = ravel_pytree(jax.grad(subject.loss_fn)(subject.params, subject.examples, subject.stats))[0]
     assert values["gradient_norm"] == pytest.approx(np.linalg.norm(slope), rel=1e-5)
     assert all(catalogue.is_described(f"edge.{name}") for name in values)
@@ -78,16 +78,18 @@ def test_under_adam_it_is_the_matrix_that_its_own_steps_see(measured):
     hessian, bend = dense_hessian(subject), 0.05 / values["gradient_norm"]
     seen = hessian + bend * hessian @ hessian + 0.1 * np.eye(len(hessian))
     top = np.linalg.eigvalsh(seen / np.sqrt(np.outer(scale, scale)))[-1]
-    assert values["preconditioned_eigenvalue"] == pytest.approx(top, rel=2e-3)
+    assert values["preconditioned_eigenvalue"] == pytest.approx(top, rel=0.01)
     assert values["preconditioned_edge"] == pytest.approx(3800)
-    assert values["edge_ratio"] == pytest.approx(top / 3800, rel=2e-3)
+    assert values["edge_ratio"] == pytest.approx(top / 3800, rel=0.01)
     assert all(catalogue.is_described(f"edge.{name}") for name in values)
 
 
 def test_a_search_begins_from_the_network_before_and_says_so(measured):
     directory = directory_of(measured)
     found = [read(directory, where) for where in (*SNAPSHOTS, "")]
-    assert [one["values"]["is_warm"] for one in found] == [0, 1, 1, 1]
+    assert [one["values"]["is_warm"] for one in found] == [0, 1, 1, 0]
+    assert ["top_hidden_gap" in one["values"] for one in found] == [True, False, False, True]
+    assert max(one["cost"] for one in found[1:3]) < min(one["cost"] for one in (found[0], found[-1])) - 2
     path = directory.path / "measurements" / "edge-step3-examples100.json"
     path.unlink()
     run(measured)

@@ -20,6 +20,7 @@ _WORKLOADS = {
         "train_examples": 1000,
         "batch_size": 1000,
         "momentum": 0.0,
+        "learning_rate": 0.2,
         "num_epochs": 2000,
         "measure_every_steps": 50,
     },
@@ -27,6 +28,7 @@ _WORKLOADS = {
         "loss": "cross_entropy",
         "batch_size": 128,
         "momentum": 0.9,
+        "learning_rate": 0.1,
         "num_epochs": 10,
         "measure_every_steps": 1000,
     },
@@ -45,7 +47,6 @@ def get_config(dataset: str = "digits"):
 
     config.optimizer = "sam"
     config.weight_decay = 0.0
-    config.learning_rate = 0.1
     config.lr_scheduler = "constant"
 
     config.measurements = ("edge",)

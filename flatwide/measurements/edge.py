@@ -24,8 +24,9 @@ def edge(subject: Subject, *, key: jax.Array, tolerance: float = 1e-2, batch_siz
 
     At the first network that was kept and at the end of the run the search begins from a random vector, and goes on
     until a larger eigenvalue is ruled out. In between it begins from the eigenvector of the network before, with a
-    tenth of a random vector beside it, and ends at a small residual: half of the products or fewer, and nothing is ruled
-    out. As much of a random vector as of the eigenvector would rule out as much as a random start, and take as many.
+    tenth of a random vector beside it, and ends at a small residual: half of the products or fewer, and nothing is
+    ruled out. As much of a random vector as of the eigenvector would rule out as much as a random start, and take as
+    many products.
 
     Args:
       tolerance: of the eigenvalue's residual and of top_hidden_gap, relative to the eigenvalue.

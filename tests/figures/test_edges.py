@@ -41,6 +41,7 @@ def drawn(runs, *names, **options):
     """Map the names of these figures alone to the figures."""
     (part,) = table.parts(runs)
     piece = pieces.arrange(part, "test_metric", None)
+    assert piece is not None
     look = pieces.Look(
         metric="test_metric",
         metric_name="accuracy",

@@ -73,6 +73,7 @@ def test_under_adam_it_is_the_matrix_that_its_own_steps_see(measured):
     assert read(directory, "epoch0")["not_applicable"].startswith("config.base_optimizer='adam': expected a network")
     saved = measuring.open_run(directory, num_examples=100)
     values, subject, moments = read(directory, "step3")["values"], saved.subject(1.5), saved.second_moments(1.5)
+    assert moments is not None
     average = np.asarray(ravel_pytree(moments["average"])[0], np.float64)
     scale = (1 - 0.9**3) * (np.sqrt(average / (1 - 0.999**3)) + 1e-8)
     hessian, bend = dense_hessian(subject), 0.05 / values["gradient_norm"]

@@ -1,5 +1,7 @@
 """Networks that a run keeps by the step: within epochs, the same after a kill, and with Adam's moments."""
 
+import io
+
 import jax
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from flatwide import experiment, optimizers, runner
 from flatwide.measurements import measuring
 from flatwide.runs import checkpoints, recording, records, snapshots
 from flatwide.runs.identity import locate
+from flatwide.study import measure_command
 
 FIELDS = {"num_neurons": (4,), "num_epochs": 3, "batch_size": 512, "measure_epochs": (1,), "measure_every_steps": 2}
 ADAM = {"base_optimizer": "adam", "learning_rate": 0.01}
@@ -99,11 +102,13 @@ def test_a_snapshot_of_adam_has_its_average_of_squared_gradients(whole):
     state = built.init()
     for step in range(2):
         state, _ = built.train_step(state, built.batch(step))
-    found = saved.second_moments(2 / 3)
+    found, last = saved.second_moments(2 / 3), saved.second_moments(None)
+    assert found is not None
+    assert last is not None
     assert int(found["num_updates"]) == 2
     for left, right in zip(jax.tree.leaves(found["average"]), jax.tree.leaves(state.optimizer.nu), strict=True):
         np.testing.assert_allclose(left, right, rtol=1e-4)
-    assert int(saved.second_moments(None)["num_updates"]) == 9
+    assert int(last["num_updates"]) == 9
     # As earlier versions wrote it: the network alone.
     path = directory_of(whole, **ADAM).snapshot(1)
     network, extra = checkpoints.load(path, recording.network(built.state_shapes()), is_part=True)
@@ -112,3 +117,16 @@ def test_a_snapshot_of_adam_has_its_average_of_squared_gradients(whole):
     assert saved.subject(5 / 3).epoch == pytest.approx(5 / 3)
     path.with_name("step-5.npz").unlink()
     assert optimizers.second_moments(experiment.build(FIELDS).init().optimizer) is None
+
+
+def test_the_command_measures_all_that_is_kept(whole):
+    told = io.StringIO()
+    request = measure_command.read([str(whole), "--measurements=curvature", "--epochs=all", "--dry_run"])
+    assert request is not None
+    measure_command.run(request, stream=told)
+    assert "measurements to take: 7 (curvature)" in told.getvalue()
+
+
+def test_runs_of_a_group_keep_networks_at_whole_epochs_only(tmp_path):
+    with pytest.raises(configs.ConfigError, match="measure_every_steps at None or at whole epochs"):
+        run(tmp_path, group_size=2)

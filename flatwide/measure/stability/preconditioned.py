@@ -1,5 +1,6 @@
 """The matrix that the steps of a preconditioned optimizer see in place of the Hessian."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import jax
@@ -49,7 +50,7 @@ def _open_with_sam(params: PyTree, arrays: tuple, mask: PyTree | None) -> jax.tr
     return jax.tree_util.Partial(_multiply_with_sam, _opened(hessian), *rest)
 
 
-def _opened(hessian: Operator) -> jax.tree_util.Partial:
+def _opened(hessian: Operator) -> Callable[[PyTree], PyTree]:
     return hessian.open_product(hessian.params, hessian.arrays, hessian.mask)
 
 

@@ -5,7 +5,7 @@ Run:     python main.py --workdir=runs/edge_along_training --config=configs/stud
          --config=configs/studies/edge_along_training.py:mnist --config.data_dir=DIRECTORY)
 Axes:    MLPs of 16 and 256 neurons, full-batch gradient descent and SAM at three radii, 3 seeds: 24 runs, each measured
          every 50 of its 2,000 steps. On MNIST a network of 300 and 100 neurons, batches of 128, momentum 0.9, SGD and
-         SAM at one radius, 3 seeds, measured every 1,000 of 4,690 steps.
+         SAM at one radius, 3 seeds, measured every 1,000 of 9,380 steps.
 Source:  Long and Bartlett (2024), full-batch SAM at its edge; Cohen et al. (2021), gradient descent at 2 / learning
          rate. Networks, rate and radii are ours; the squared loss keeps training at the edge, where cross-entropy
          leaves it once the examples are fitted.
@@ -29,7 +29,7 @@ _WORKLOADS = {
         "batch_size": 128,
         "momentum": 0.9,
         "learning_rate": 0.1,
-        "num_epochs": 10,
+        "num_epochs": 20,
         "measure_every_steps": 1000,
     },
 }

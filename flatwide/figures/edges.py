@@ -41,9 +41,8 @@ def edge_figures(
             name=name,
             title="Curvature over training" + (f", {piece.name}" if piece.name else ""),
             caption=f"The {quantity.title} at the networks that were kept while training, beside the one at which "
-            "full-batch steps of the run's own rule begin to grow (dashed). Curvature rises until it is there and "
-            "stays, if steps are of the whole training set; steps of small batches stay below. The edge of SAM moves "
-            "with the norm of the gradient.",
+            "full-batch steps of the run's own rule begin to grow (dashed). Steps of the whole training set settle "
+            "near it, those of small batches below. The edge of SAM moves with the norm of the gradient.",
             chart=edge_over_training(
                 rows, title=capital(quantity.label), base=look.base, name=name, interactive=look.interactive
             ),

@@ -3,7 +3,7 @@
 import json
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ def write(
     num_planned: int | None = None,
     formats: Sequence[str] | None = None,
     path: Path | str | None = None,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> Path:
     """Write `report.html`, `summary.csv` and `figures/` of a work directory.
 
@@ -40,6 +41,7 @@ def write(
         runs.
       path: of the page; None is `report.html` in the work directory. With a path nothing is written into the work
         directory, and figures and summary go into a folder beside the page.
+      tell: called with the headlines and their table, as text for a terminal.
     Returns: the path of the page.
     Raises: ValueError if there is no run, a column is missing, or another's file is in the way.
     """
@@ -75,6 +77,7 @@ def write(
         series=Series(workdir),
         arrays=Arrays(workdir),
         formats=formats,
+        tell=tell,
     )
 
 

@@ -40,19 +40,22 @@ def edge(subject: Subject, *, key: jax.Array, tolerance: float = 3e-3, batch_siz
       that of normalized SAM; top_residual; is_warm, 1 where the search began from the eigenvector before, 0 where from
       a random vector; top_hidden_gap, by how much at most a larger eigenvalue was left out, at a certainty of 1 - 1e-4,
       which is left out where is_warm is 1. Arrays: eigenvector [P], of the matrix that was measured. What is not finite
-      is left out. Microbatches and clipping are not accounted for, and batches only in that the edge is that of
-      full-batch steps.
-    Raises: NotApplicableError for another variant of SAM than normalized and unnormalized, and under Adam before its
-      first step, or where the snapshot does not hold its average of squared gradients.
+      is left out. Under SGD, where the parameterization gives leaves rates of their own, all is in the coordinates in
+      which they have one (`steps.in_plain_coordinates`). Microbatches and clipping are not accounted for, and batches
+      only in that the edge is that of full-batch steps.
+    Raises: NotApplicableError for another variant of SAM than normalized and unnormalized, or as
+      `steps.ascent_factor`; and under Adam before its first step, where the snapshot does not hold its average of
+      squared gradients, or where leaves have rates of their own.
     Cost: ten to thirty Hessian-vector products from a random vector, five to fifteen from the eigenvector before; two
       times as many for SAM around Adam.
     Source: `measure.edge_of_stability`, `measure.preconditioned_edge`.
     """
     config, rate = subject.built.config, steps.learning_rate(subject)
     norm, cost = _gradient_norm(subject, key)
-    hessian = subject.hessian(batch_size)
+    hessian = steps.in_plain_coordinates(subject).hessian(batch_size)
     if configs.base_optimizer(config) == "sgd":
-        matrix, names, edge = hessian, ("top_eigenvalue", "edge_of_stability"), _edge(config, rate, norm)
+        rho = configs.effective_rho(config) * steps.ascent_factor(subject)
+        matrix, names, edge = hessian, ("top_eigenvalue", "edge_of_stability"), _edge(config, rate, rho, norm)
     else:
         matrix, names = _preconditioned(subject, hessian, norm), ("preconditioned_eigenvalue", "preconditioned_edge")
         edge = _adam_edge(config, rate)
@@ -97,14 +100,14 @@ def _gradient_norm(subject: Subject, key: jax.Array) -> tuple[float | None, floa
     return gradient(subject, key=key).values["gradient_norm"], 0.5
 
 
-def _edge(config: Any, rate: float, norm: float | None) -> float:
+def _edge(config: Any, rate: float, rho: float, norm: float | None) -> float:
     if rate == 0:  # as in the first step of a warmup
         return math.inf
     return float(
         measure.edge_of_stability(
             norm,
             learning_rate=rate,
-            rho=configs.effective_rho(config),
+            rho=rho,
             momentum=config["momentum"],
             is_nesterov=config["nesterov"],
             weight_decay=config["weight_decay"],
@@ -121,6 +124,12 @@ def _adam_edge(config: Any, rate: float) -> float:
 
 def _preconditioned(subject: Subject, hessian: measure.Operator, norm: float | None) -> measure.Operator:
     config, moments = subject.built.config, None if subject.saved is None else subject.second_moments()
+    if subject.built.factors is not None and any(number != 1 for number in jax.tree.leaves(subject.built.factors)):
+        raise NotApplicableError(
+            f"config.parameterization={config['parameterization']!r} with config.base_optimizer="
+            f"{configs.base_optimizer(config)!r}: expected 'sgd', or the base width; the edge of Adam is known where "
+            "all leaves have one rate and one perturbation."
+        )
     if moments is None or int(moments["num_updates"]) == 0:
         raise NotApplicableError(
             f"config.base_optimizer={configs.base_optimizer(config)!r}: expected a network with Adam's average of "

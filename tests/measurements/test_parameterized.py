@@ -8,6 +8,7 @@ from jax.flatten_util import ravel_pytree
 
 from flatwide import measure, trees
 from flatwide.measurements import steps
+from flatwide.measurements.edge import edge
 from flatwide.measurements.layers import layers
 from flatwide.measurements.stability import stability
 from flatwide.measurements.subject import NotApplicableError
@@ -63,6 +64,14 @@ def test_stability_is_that_of_the_hessians_in_the_coordinates_with_one_rate(subj
     assert found["top_eigenvalue"] == pytest.approx(np.linalg.eigvalsh(scaled.mean(axis=0))[-1], rel=1e-4)
     edge, edge_rho = found["edge_of_stability"], 0.1 * 2**0.5 / norm(subject.examples)
     assert rate * (edge + edge_rho * edge**2) == pytest.approx(2, rel=1e-4)
+
+
+def test_the_edge_is_that_of_the_same_coordinates(subject, small):
+    found, expected = (measured(subject, key=jax.random.key(0)).values for measured in (edge, stability))
+    assert found["top_eigenvalue"] == pytest.approx(expected["top_eigenvalue"], rel=0.01)
+    assert found["edge_of_stability"] == pytest.approx(expected["edge_of_stability"], rel=1e-5)
+    with pytest.raises(NotApplicableError, match=r"config\.base_optimizer='adam': expected 'sgd', or the base width"):
+        edge(small(**MUP, base_optimizer="adam", rho=0.0), key=jax.random.key(0))
 
 
 def test_a_step_is_one_at_the_common_rate_in_those_coordinates(small):

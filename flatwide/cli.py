@@ -39,17 +39,14 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: list[str]) -> int:
     """Run the command and give its exit code; bad input is printed, one line a fault, without a traceback."""
     try:
-        if arguments[:1] == ["report"]:
-            return _write_report(arguments[1:])
-        if arguments[:1] == ["measure"]:
-            return _measure(arguments[1:])
-        if arguments[:1] == ["coordinate_check"]:
-            return _check_coordinates(arguments[1:])
-        if arguments[:1] == ["advise"]:
-            from flatwide import advise
-
-            print(advise.command(arguments[1:]))
-            return DONE
+        commands_by_name = {
+            "report": _write_report,
+            "measure": _measure,
+            "coordinate_check": _check_coordinates,
+            "advise": _advise,
+        }
+        if arguments and arguments[0] in commands_by_name:
+            return commands_by_name[arguments[0]](arguments[1:])
         if arguments == ["configs"]:
             print(configs.listing())
             return DONE
@@ -119,6 +116,14 @@ def _write_report(arguments: list[str]) -> int:
     except RenderingError as error:
         print(error, file=sys.stderr)
         return FAILED
+    return DONE
+
+
+def _advise(arguments: list[str]) -> int:
+    """Print a rho for a width that was not trained."""
+    from flatwide import advise
+
+    print(advise.command(arguments))
     return DONE
 
 

@@ -44,6 +44,7 @@ def subject(small):
     return small(**PRUNED, **MUP)
 
 
+@pytest.mark.slow
 def test_stability_is_that_of_the_hessians_in_the_coordinates_with_one_rate(subject):
     hessians, kept = dense_hessians(subject)
     rates = np.asarray(ravel_pytree(by_hand(subject, (2.0, 0.5), (2.0, 1.0)))[0], np.float64)[kept] ** 0.5
@@ -66,6 +67,7 @@ def test_stability_is_that_of_the_hessians_in_the_coordinates_with_one_rate(subj
     assert rate * (edge + edge_rho * edge**2) == pytest.approx(2, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_the_edge_is_that_of_the_same_coordinates(subject, small):
     found, expected = (measured(subject, key=jax.random.key(0)).values for measured in (edge, stability))
     assert found["top_eigenvalue"] == pytest.approx(expected["top_eigenvalue"], rel=0.01)
@@ -97,6 +99,7 @@ def test_standard_runs_and_adam_are_measured_as_they_are(small, subject):
         assert steps.in_plain_coordinates(other) is other
 
 
+@pytest.mark.slow
 def test_the_share_of_the_perturbation_is_that_of_the_scaled_one(subject):
     found = layers(subject, key=jax.random.key(0)).values
     slope = jax.grad(subject.loss_fn)(subject.params, subject.examples, subject.stats)

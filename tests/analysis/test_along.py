@@ -106,3 +106,23 @@ def test_seeds_that_some_value_lacks_are_left_out():
 def test_what_cannot_be_fitted_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         along.trend(study(), "test_metric", **options)
+
+
+def test_base_runs_serve_every_value_of_a_field_that_they_do_not_read():
+    random = np.random.default_rng(5)
+    rows = [
+        {"num_params": 100, "microbatch": microbatch, "seed": seed, "rho": rho, "optimizer": "sam", "sparsity": 0.0}
+        | {"status": "finished", "higher_is_better": True, "test_metric": 0.5 + 0.01 * random.normal() + 0.02 * rho}
+        for seed in SEEDS
+        for rho, microbatch in [(0.0, None), *((0.1, size) for size in (8, 16, 32))]
+    ]
+    runs = pd.DataFrame(rows)
+    wide = runs[runs["rho"] > 0].pivot(index="microbatch", columns="seed", values="test_metric")
+    base = runs[runs["rho"] == 0].set_index("seed")["test_metric"]
+    slopes = [np.polyfit((8, 16, 32), wide[seed] - base[seed], 1)[0] for seed in SEEDS]
+    found = along.trend(runs, "test_metric", along="microbatch")
+    assert_allclose(shown(found), interval(slopes), rtol=1e-9)
+    assert found.values == (8, 16, 32)
+    whole = runs.assign(microbatch=runs["microbatch"].replace(32, np.nan))  # the whole batch
+    with pytest.raises(ValueError, match="microbatch.*5 runs have no value there"):
+        along.trend(whole, "test_metric", along="microbatch")

@@ -15,6 +15,7 @@ from flatwide.analysis import (
     overview,
     questions,
     rho,
+    scaling,
     selection,
     table,
     trend,
@@ -58,8 +59,8 @@ def paragraphs(
       tune: fields that base and SAM each choose for themselves in paragraphs of their own, as for `tuned.tuned_gain`.
       runs, width, metric, choose_by: as for `gain.gain_by_width`, but the runs may differ in other columns: each of
         their values has its two sentences, in a paragraph of its own. Where there are several domains, the first
-        paragraph is about all of them. Then come the sentences of `questions.of_axes`, and of each part those of
-        `questions.of_part`.
+        paragraph is about all of them. Then come those of `scaling.sentence` and `questions.of_axes`, and of each
+        part those of `questions.of_part`.
     Returns: the part of the runs that a paragraph is about, "" for all, and the paragraph.
     """
     found = table.parts(fields.narrow(runs, width=width), width=width)
@@ -72,7 +73,12 @@ def paragraphs(
         text, more = _part(part.runs, metric=metric, options=options, weights=shared)
         texts.append((part.name, text))
         further += [(part.name, more)] if more else []
-    further = [*questions.of_axes(runs, metric=metric, options=options, tune=tune), *further]
+    ratios = [
+        (domains.name(front), text)
+        for front, here, one in scaling.of_runs(runs, **options)
+        if (text := scaling.sentence(one, wording.units(here, metric), _base_of(here)))
+    ]
+    further = [*ratios, *questions.of_axes(runs, metric=metric, options=options, tune=tune), *further]
     all_of_them = []
     if len(domains.domains(runs)) > 1:
         entries = overview.overview(runs, **options)
@@ -89,7 +95,7 @@ def _part(
     cells = widths.by_width(runs, **options)
     rows = [row for row in selection.of_widths(cells, width=width) if math.isfinite(row["corrected_gain"])]
     units = wording.units(runs, metric)
-    base = gain.base_name(runs) if {"optimizer", "base_optimizer"} <= set(runs.columns) else "its base optimizer"
+    base = _base_of(runs)
     if not rows:
         plain = [row for row in gain.of_widths(cells, width=width) if math.isfinite(row["gain"])]
         if not plain:
@@ -108,6 +114,10 @@ def _part(
     grows = decided.kind in (verdicts.GROWS, verdicts.LARGER)
     second = _best(runs, options, metric, base, word, sizes=[row[width] for row in rows], grows=grows)
     return first + second, questions.of_part(runs, found, base=base, options=options, metric=metric)
+
+
+def _base_of(runs: "pd.DataFrame") -> str:
+    return gain.base_name(runs) if {"optimizer", "base_optimizer"} <= set(runs.columns) else "its base optimizer"
 
 
 def _why_none(cells: Sequence[widths.Width]) -> str:

@@ -65,7 +65,8 @@ def findings(found: Found, *, base: str) -> dict[str, Finding]:
             (one.part.name, text)
             for one in found.parts[:_MOST_PARTS]
             for quantity in quantities.headlines(own)
-            if (text := measured.sentence(one.values[quantity.name], quantity, base=base))
+            for say in (measured.sentence, measured.axes_sentence)
+            if (text := say(one.values[quantity.name], quantity, base=base))
         ]
         written[section] = Finding(f"{meaning} {_basis(found, own)}", answers)
     return written

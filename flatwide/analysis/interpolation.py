@@ -1,7 +1,7 @@
 """Where training examples are fitted without a mistake, against where the gain rises."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -129,8 +129,17 @@ def peak_of_widths(
     cells: Sequence[widths.Width], runs: "pd.DataFrame", *, scores: trend.Scores, width: str = "num_params"
 ) -> Peak:
     """Compute `peak` for runs that are arranged already, and the gain's scores."""
+    ends = [one.num_params for one in cells[:1]] + [one.num_params for one in cells[-1:]]
+    return peak_of_scores(scores, onset_of_seeds(cells, runs, width=width), ends)
+
+
+def peak_of_scores(scores: trend.Scores, onsets: Mapping[int, float], ends: Sequence[int]) -> Peak:
+    """Compute `peak` from the gain's scores, and of each seed the log10 of the size from which its base fits.
+
+    Args:
+      ends: parameters of the smallest and largest width at which that was looked for.
+    """
     sizes = scores.num_params
-    onsets = onset_of_seeds(cells, runs, width=width)
     if len(sizes) < 3 or len(scores.seeds) < 2 or len(onsets) < 2:
         return Peak()
     level = intervals.sidak(2)
@@ -139,8 +148,7 @@ def peak_of_widths(
     peak_low = 0.0 if first == 0 else float(sizes[first - 1])
     peak_high = math.inf if last == len(sizes) - 1 else float(sizes[last + 1])
     values = np.array(list(onsets.values()))
-    ends = [math.log10(one.num_params) for one in (cells[0], cells[-1])]
-    found = intervals.mean(np.clip(values, *ends), level=level)
+    found = intervals.mean(np.clip(values, *np.log10(ends)), level=level)
     onset = math.inf if np.isposinf(values).all() else 10**found.mean
     onset_low = 0.0 if np.isneginf(values).any() else 10**found.low
     onset_high = math.inf if np.isposinf(values).any() else 10**found.high

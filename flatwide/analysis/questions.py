@@ -223,7 +223,12 @@ def levels(parts: Sequence[table.Part], axis: str, *, options: Mapping[str, Any]
         trend.scores(widths.by_width(part.runs, **options), weights=shared)
         for part, shared in zip(parts, weights, strict=True)
     ]
-    kept = [(part.values[axis], one) for part, one in zip(parts, every, strict=True) if one.num_params]
+    return compare_levels([part.values[axis] for part in parts], every, axis=axis)
+
+
+def compare_levels(values: Sequence[float], every: Sequence[trend.Scores], *, axis: str) -> Levels | None:
+    """Compute `levels` from the gain's scores at each value of an axis."""
+    kept = [(value, one) for value, one in zip(values, every, strict=True) if one.num_params]
     if len(kept) < 2:
         return None
     sizes = sorted(set.intersection(*(set(one.num_params) for _, one in kept)))
@@ -234,19 +239,17 @@ def levels(parts: Sequence[table.Part], axis: str, *, options: Mapping[str, Any]
     for _, one in kept:
         at = [one.num_params.index(size) for size in sizes]
         gains = one.gains[at][:, [one.seeds.index(seed) for seed in seeds]]
-        slope = trend.slope_weights(sizes, weights=one.weights[at]) @ gains if len(sizes) > 1 else gains[0]
-        rows.append(slope)
-    values = tuple(float(value) for value, _ in kept)
-    return _levels(values, np.array(rows), tuple(sizes), max(one.stretch for _, one in kept), axis)
-
-
-def _levels(values: tuple[float, ...], scores: np.ndarray, sizes: tuple[int, ...], stretch: float, axis: str) -> Levels:
-    places = np.log10(values) if along.is_size(axis) else np.array(values)
+        rows.append(trend.slope_weights(sizes, weights=one.weights[at]) @ gains if len(sizes) > 1 else gains[0])
+    scores, stretch = np.array(rows), max(one.stretch for _, one in kept)
+    known = np.array([float(value) for value, _ in kept])
+    places = np.log10(known) if along.is_size(axis) else known
     centered = places - places.mean()
     line = (places[-1] - places[0]) * centered / (centered @ centered)
     change, rise = (intervals.mean(one, stretch=stretch) for one in (line @ scores, scores[-1] - scores[0]))
     direction = 1 if min(change.low, rise.low) > 0 else -1 if max(change.high, rise.high) < 0 else 0
-    return Levels(values=values, scores=scores, sizes=sizes, change=change, rise=rise, direction=direction)
+    return Levels(
+        values=tuple(known.tolist()), scores=scores, sizes=tuple(sizes), change=change, rise=rise, direction=direction
+    )
 
 
 def _of_axis(parts: Sequence[table.Part], axis: str, *, metric: str, options: Mapping[str, Any]) -> str:

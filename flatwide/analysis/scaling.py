@@ -230,26 +230,39 @@ def sentence(found: Scaling, units: wording.Units, base: str) -> str:
     return f"{text}: {_nearest(found, known, words)}; {len(found.cells.seeds)} seeds."
 
 
-def _nearest(found: Scaling, known: Mapping[str, Variance], words: Mapping[str, str]) -> str:
-    """Say which measure makes one curve, as far as the intervals tell."""
+def nearest(found: Scaling) -> str | None:
+    """Name the measure against which the gains are one curve as far as the seeds tell, and are against no other."""
+    known = {name: one for name, one in found.variances.items() if math.isfinite(one.low)}
+    if len(known) < 2:
+        return None
+    least, larger = _least(found, known)
+    is_alone = len(larger) == len(known) - 1 and all(known[name].low > 0 for name in larger)
+    return least if is_alone and known[least].low <= 0 else None
+
+
+def _least(found: Scaling, known: Mapping[str, Variance]) -> tuple[str, list[str]]:
+    """Find the measure of the least variance, and the others whose variance is larger by the interval."""
     least = min(known, key=lambda name: known[name].value)
 
-    def is_nearer(other: str) -> bool:
+    def is_larger(other: str) -> bool:
         if (least, other) in found.differences:
             return found.differences[least, other].high < 0
         return found.differences[other, least].low > 0
 
-    others = [name for name in known if name != least]
-    nearer = [name for name in others if is_nearer(name)]
+    return least, [name for name in known if name != least and is_larger(name)]
+
+
+def _nearest(found: Scaling, known: Mapping[str, Variance], words: Mapping[str, str]) -> str:
+    """Say which measure makes one curve, as far as the intervals tell."""
+    if (name := nearest(found)) is not None:
+        return f"as far as the seeds tell they are one curve against {words[name]}, and only against that"
+    least, larger = _least(found, known)
     apart = [name for name, one in known.items() if one.low > 0]
+    text = "which of these makes one curve the seeds cannot tell"
     if len(apart) == len(known):
         text = "they are one curve against none of these"
-    elif least not in apart and nearer == others:
-        text = f"as far as the seeds tell they are one curve against {words[least]}, and only against that"
-    else:
-        text = "which of these makes one curve the seeds cannot tell"
-        if apart:
-            text = f"they are not one curve against {' nor '.join(words[name] for name in apart)}"
-    if nearer and not (least not in apart and nearer == others):
-        text += f", and nearer to one against {words[least]} than against {' and '.join(words[one] for one in nearer)}"
+    elif apart:
+        text = f"they are not one curve against {' nor against '.join(words[name] for name in apart)}"
+    if larger:
+        text += f", and nearer to one against {words[least]} than against {' and '.join(words[one] for one in larger)}"
     return text

@@ -216,7 +216,7 @@ MEASUREMENTS: dict[str, Measurement] = {
         sentence="How fast the gradient can change, and how steep the loss is for its height, along a training step.",
         quantities=(
             Quantity("smoothness", "smoothness constant β", _CURVE, symbol="β", role=HEADLINE),
-            Quantity("pl_constant", "PL constant α", _CURVE, symbol="α", role=HEADLINE),
+            Quantity("pl_constant", "PL constant α", _CURVE, symbol="α"),
             Quantity("distance", "length of a step", _LENGTH),
         ),
     ),

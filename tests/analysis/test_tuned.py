@@ -210,7 +210,9 @@ def test_two_networks_of_one_size_are_refused():
     runs = study(average=False)
     runs["num_layers"] = 2 + (runs["num_params"] == 1000)
     deeper = runs.assign(num_params=100)
-    with pytest.raises(ValueError, match=r"two runs have num_params=100, .*seed=0; they differ in num_layers \(2 and 3"):
+    with pytest.raises(
+        ValueError, match=r"two runs have num_params=100, .*seed=0; they differ in num_layers \(2 and 3"
+    ):
         tuned.tuned_gain(pd.concat([runs, deeper[runs["num_params"] == 1000]]), tune=("learning_rate",))
     repeated = tuned.tuned_gain(pd.concat([runs, runs]), tune=("learning_rate",))  # of repeats the first is taken
     pd.testing.assert_frame_equal(repeated, tuned.tuned_gain(runs, tune=("learning_rate",)))

@@ -11,7 +11,6 @@ from flatwide.analysis import (
     domains,
     fields,
     gain,
-    intervals,
     overview,
     questions,
     rho,
@@ -150,7 +149,9 @@ def _growth(
     comma = "," if ":" in subject else ":"
     rate = f"{units.change(slope.slope)} for ten times the parameters"
     if math.isfinite(slope.low):
-        rate += f", 95 % interval {wording.ends(slope.low, slope.high, units)}; {_rise(decided.rise, units, word)}"
+        rate += (
+            f", 95 % interval {wording.ends(slope.low, slope.high, units)}; {wording.rise(decided.rise, units, word)}"
+        )
         rate += f"; {slope.num_seeds} seeds"
     ends = f"from {_at(first, units)} to {_at(last, units)}"
     return f"{subject} {wording.verb(decided, word)}{comma} {ends} ({rate}; corrected for the choice of rho)."
@@ -169,11 +170,6 @@ def _subject(rows: list[dict[str, Any]], ends: list[dict[str, Any]], base: str, 
         return f"SAM and {base} do equally well in every seed {where}: the gain"
     harms = all(row["corrected_high"] < 0 for row in shown)
     return f"SAM {'does not help' if harms else 'is not seen to help'} {where}: its gain over {base}"
-
-
-def _rise(rise: intervals.Mean, units: wording.Units, word: str) -> str:
-    ends = wording.ends(rise.low, rise.high, units)
-    return f"largest {word} less the smaller half {units.number(rise.mean)}, {ends}"
 
 
 def _at(row: dict[str, Any], units: wording.Units) -> str:

@@ -336,9 +336,15 @@ def _line(slopes: np.ndarray, values: np.ndarray, *, is_log: bool, unit: str) ->
         verb = "rises along it"
     elif max(slope.high, rise.high) < 0:
         verb = "falls along it"
-    numbers = [math.exp(one) if is_log else one for one in (slope.mean, slope.low, slope.high)]
-    mean, low, high = (f"×{one:.3g}" if is_log else f"{one:+.3g}" for one in numbers)
-    return f"{verb} ({mean} {unit}, 95 % interval {low} to {high}, {len(slopes)} seeds)"
+
+    def numbers(one: intervals.Mean) -> tuple[str, str]:
+        mean, low, high = (
+            f"×{math.exp(end):.3g}" if is_log else f"{end:+.3g}" for end in (one.mean, one.low, one.high)
+        )
+        return mean, f"95 % interval {low} to {high}"
+
+    (mean, ends), (last, last_ends) = numbers(slope), numbers(rise)
+    return f"{verb} ({mean} {unit}, {ends}; from the first to the last {last}, {last_ends}; {len(slopes)} seeds)"
 
 
 def _effect(found: Means, base: str) -> str:

@@ -69,6 +69,8 @@ def best_rho(found: rho.RhoTrend, word: str) -> str:
     if found.direction is None:
         return ""
     verb = {1: f"grows with {word}", -1: f"shrinks with {word}", 0: f"shows no clear trend with {word}"}
+    if found.low > 1 or found.high < 1:
+        verb[0] = f"is not shown to differ from the smallest {word} to the largest, whose sets overlap"
     sets = " and ".join("{" + ", ".join(f"{one:g}" for one in end) + "}" for end in (found.smallest, found.largest))
     seeds = f"{found.num_seeds} seeds; the sets of both ends, 95 % together, are {sets}"
     rate = f"×{found.factor:.3g} for ten times the parameters, {_factor_ends(found)}"
@@ -113,9 +115,10 @@ def sam_itself(cells: Sequence[widths.Width], scores: trend.Scores, units: wordi
         verdicts.PEAKS: f"{is_} best at {decided.peak or 0:,} parameters",
     }.get(decided.kind, f"shows no clear trend with {word}")
     what = f"SAM's own {units.name}" if units.name != "metric" else "SAM itself"
+    rise = wording.rise(decided.rise, units, word)
     return (
         f"{what} {better} ({units.amount(slope.mean)} for ten times the parameters, 95 % interval "
-        f"{wording.ends(slope.low, slope.high, units)}; {len(own.seeds)} seeds)."
+        f"{wording.ends(slope.low, slope.high, units)}; {rise}; {len(own.seeds)} seeds)."
     )
 
 

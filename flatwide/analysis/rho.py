@@ -11,6 +11,8 @@ from flatwide.analysis import best_sets, intervals, selection, trend, widths
 if TYPE_CHECKING:
     import pandas as pd
 
+_ERRORS_OF_SET = 6  # standard errors that the length of a confidence set counts for; by simulation
+
 
 class RhoTrend(NamedTuple):
     """How the best rho changes with the number of parameters.
@@ -99,14 +101,17 @@ def trend_of_best(cells: Sequence[widths.Width]) -> RhoTrend:
     """Compute how the best rho changes with width.
 
     The best rho has no value for each seed, so the slope is that of the best rho of all seeds but one, and its spread
-    the jackknife's. Where seeds agree whichever is left out, the interval has no length, which is no certainty.
+    the jackknife's. Where that seldom changes the choice of a noisy width, the spread knows nothing of the noise, so it
+    is that of the lengths of the confidence sets at least. Where seeds agree whichever is left out and each set has one
+    rho, the interval has no length, which is no certainty.
 
     Args:
       cells: widths, the smallest first; those without a rho to choose or with one seed are left out.
     Returns: it grows where the interval of the factor lies above 1 and every rho of the set at the smallest width is
       below every one of the set at the largest; it shrinks where all of that is the other way round.
     Equation: b_i = sum_k w_k log10 r_k(-i), w_k the least-squares weights of log10 of the parameters, r_k(-i) the best
-      rho of width k by all n seeds but i; log10 factor = mean_i b_i -/+ t sqrt((n - 1) / n sum_i (b_i - mean b)^2).
+      rho of width k by all n seeds but i; log10 factor = mean_i b_i -/+ t max(e, f), e^2 = (n - 1) / n sum_i (b_i -
+      mean b)^2 and f^2 = sum_k (w_k l_k / 6)^2, l_k the length of the 95 % set of width k in log10 rho.
     Source: Quenouille (1956) and Tukey (1958), the jackknife.
     """
     having = [one for one in cells if len(one.candidates) and len(one.complete(base=False).seeds) > 1]
@@ -117,7 +122,9 @@ def trend_of_best(cells: Sequence[widths.Width]) -> RhoTrend:
     slopes = weights @ chosen
     num_seeds = len(slopes)
     center = float(slopes.mean())
-    reach = selection.student(num_seeds) * math.sqrt(num_seeds - 1) * float(slopes.std())
+    lengths = [math.log10(members[-1] / members[0]) for members in map(confidence_set, having)]
+    error = max(math.sqrt(num_seeds - 1) * float(slopes.std()), math.hypot(*(weights * lengths)) / _ERRORS_OF_SET)
+    reach = selection.student(num_seeds) * error
     edges = [_edges(one, row) for one, row in zip(having, chosen, strict=True)]
     is_more, is_less = (
         any(edge in at for at, weight in zip(edges, weights, strict=True) for edge in _censoring(sign * weight))

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from flatwide.analysis import fields, gain
+from flatwide.analysis import fields, gain, intervals
 from flatwide.analysis import verdict as verdicts
 from flatwide.columns import FRACTION_METRICS
 
@@ -88,6 +88,12 @@ def verb(decided: verdicts.Verdict, word: str = WIDTH) -> str:
         verdicts.LARGER: f"{'seems to be' if seems else 'is'} larger at large {word}s{rests}",
         verdicts.SMALLER: f"{'seems to be' if seems else 'is'} smaller at large {word}s{rests}",
     }.get(decided.kind, f"shows no clear trend with {word}")
+
+
+def rise(found: intervals.Mean, units: Units, word: str) -> str:
+    """Write how much larger something is at the largest width."""
+    reach = ends(found.low, found.high, units)
+    return f"largest {word} less the smaller half {units.number(found.mean)}, {reach}"
 
 
 def ends(low: float, high: float, units: Units) -> str:

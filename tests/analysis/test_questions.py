@@ -44,17 +44,22 @@ def of_best(best, *, noise=0.3, seed=0, num_seeds=5, sizes=SIZES):
     return long_table(values, rhos=RHOS, sizes=sizes)
 
 
-def test_the_slope_of_best_rho_is_the_jackknifes():
-    runs = of_best((1, 1, 2), noise=0.9, seed=12)
+@pytest.mark.parametrize(("noise", "seed", "is_of_sets"), [(0.9, 12, False), (0.9, 3, True)])
+def test_the_error_of_the_slope_of_best_rho_is_the_jackknifes_or_that_of_the_sets(noise, seed, is_of_sets):
+    runs = of_best((1, 1, 2), noise=noise, seed=seed)
     wide = runs[runs["rho"] > 0].pivot_table(index=["num_params", "rho"], columns="seed", values="test_metric")
     slopes = []
     for seed in SEEDS:
         mean = wide.drop(columns=seed).mean(axis=1)
         best = [np.log10(mean[size].idxmax()) for size in SIZES]
         slopes.append(np.polyfit(np.log10(SIZES), best, 1)[0])
-    assert np.ptp(slopes) > 0
-    reach = scipy.stats.t.ppf(0.975, 4) * np.sqrt(4 / 5 * np.sum((slopes - np.mean(slopes)) ** 2))
-    found = rho.trend_of_best(widths.by_width(runs))
+    cells = widths.by_width(runs)
+    jackknife = np.sqrt(4 / 5 * np.sum((slopes - np.mean(slopes)) ** 2))
+    lengths = np.log10([max(own) / min(own) for own in map(rho.confidence_set, cells)])
+    of_sets = np.sqrt(np.sum((0.5 * lengths * (-1, 0, 1)) ** 2)) / 6  # the slope is half of the last less the first
+    assert (jackknife < of_sets) == is_of_sets
+    reach = scipy.stats.t.ppf(0.975, 4) * max(jackknife, of_sets)
+    found = rho.trend_of_best(cells)
     assert_allclose(np.log10([found.low, found.factor, found.high]), np.mean(slopes) + [-reach, 0, reach], atol=1e-12)
     assert (found.num_seeds, found.at_low_edge, found.at_high_edge) == (5, (), ())
 

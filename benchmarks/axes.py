@@ -84,10 +84,11 @@ def levels(args: argparse.Namespace) -> None:
                 every = [
                     answers.scores_of(base, sam + place * slope * steps) for place, (base, sam) in enumerate(parts)
                 ]
-                found = [
+                compared = (
                     questions.compare_levels(values, _alike(one), axis="label_noise")
                     for one in zip(*every, strict=True)
-                ]
+                )
+                found = [one for one in compared if one is not None]
                 covers = np.mean([one.change.low <= 2 * slope <= one.change.high for one in found])
                 numbers.append((covers, np.mean([one.direction != 0 for one in found])))
             (covers, told), (covers_rising, power) = numbers

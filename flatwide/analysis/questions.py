@@ -262,6 +262,7 @@ def _of_axis(parts: Sequence[table.Part], axis: str, *, metric: str, options: Ma
     units, word = wording.units(parts[0].runs, metric), wording.what_grows(parts[0].runs)
     has_slope = len(found.sizes) > 1
     verb = {1: "rises with", -1: "falls with", 0: "shows no clear change with"}[found.direction]
+    first, *_, last = found.values
     listed = ", ".join(f"{value:g}" for value in found.values)
     if has_slope:
         what, per = f"The trend of the gain with {word}", " for ten times the parameters"
@@ -273,8 +274,8 @@ def _of_axis(parts: Sequence[table.Part], axis: str, *, metric: str, options: Ma
         ends = wording.ends(found.rise.low, found.rise.high, units)
         rise = f"; by these two alone {units.number(found.rise.mean)}, {ends}"
     return (
-        f"{what} {verb} {axis} ({listed}): {units.change(found.change.mean)}{per} from {found.values[0]:g} to "
-        f"{found.values[-1]:g} (95 % interval {wording.ends(found.change.low, found.change.high, units)}{rise}; "
+        f"{what} {verb} {axis} ({listed}): {units.change(found.change.mean)}{per} from {first:g} to "
+        f"{last:g} (95 % interval {wording.ends(found.change.low, found.change.high, units)}{rise}; "
         f"{over}, {found.scores.shape[1]} seeds)."
     )
 

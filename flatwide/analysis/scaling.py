@@ -122,8 +122,8 @@ def _within(onsets: Mapping[int, float], cells: Sequence[widths.Width]) -> dict[
     outside = sum(math.isinf(value) for value in onsets.values())
     if not onsets or 2 * outside >= len(onsets):
         return {}
-    ends = [math.log10(one.num_params) for one in (cells[0], cells[-1])]
-    return {seed: float(np.clip(value, *ends)) for seed, value in onsets.items()}
+    low, high = (math.log10(one.num_params) for one in (cells[0], cells[-1]))
+    return {seed: min(max(value, low), high) for seed, value in onsets.items()}
 
 
 def of_cells(cells: Cells) -> Scaling:

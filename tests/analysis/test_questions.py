@@ -9,7 +9,8 @@ import pytest
 import scipy.stats
 from numpy.testing import assert_allclose
 
-from flatwide.analysis import answer, questions, rho, table, trend, widths, wording
+from flatwide import catalogue
+from flatwide.analysis import answer, measured, questions, rho, table, trend, widths, wording
 
 SIZES, SEEDS = (100, 1000, 10_000), range(5)
 
@@ -196,3 +197,25 @@ def test_what_grows_is_named(shapes, column, word):
     runs[column] = runs["num_params"].map(dict(zip(SIZES, shapes, strict=True)))
     assert wording.what_grows(runs) == word
     assert f"The gain of SAM over SGD grows with {word}: from" in answer.answer(runs)
+
+
+def test_a_measurement_of_the_base_along_width_and_of_all_along_rho():
+    random = np.random.default_rng(4)
+    runs = of_best((1, 1, 1), noise=0.01)
+    runs["moments.s_2"] = 100 * runs["num_params"] ** -0.5 * np.exp(-0.2 * runs["rho"])
+    runs["moments.s_2"] *= np.exp(0.05 * random.normal(size=len(runs)))
+    found = measured.arrange(runs, widths.by_width(runs), ["moments.s_2"])["moments.s_2"]
+    text = measured.axes_sentence(found, catalogue.quantity("moments.s_2"), base="SGD")
+    base = np.log(runs[runs["rho"] == 0].pivot(index="num_params", columns="seed", values="moments.s_2"))
+    slope = np.polyfit(np.log10(SIZES), base.to_numpy(), 1)[0]
+    assert f"For SGD alone the non-uniformity s_2 falls with width (×{np.exp(slope.mean()):.3g} for ten times" in text
+    last = np.log(runs[runs["num_params"] == SIZES[-1]].pivot(index="rho", columns="seed", values="moments.s_2"))
+    along = 0.1 * np.polyfit(RHOS, last.to_numpy(), 1)[0]
+    reach = scipy.stats.t.ppf(0.975, 4) * scipy.stats.sem(along)
+    ends = [np.exp(along.mean() + sign * reach) for sign in (-1, 1)]
+    assert (
+        f"it falls (×{np.exp(along.mean()):.3g} for 0.1 more ρ, 95 % interval ×{ends[0]:.3g} to ×{ends[1]:.3g}" in text
+    )
+    level = runs.assign(**{"moments.s_2": np.exp(random.normal(size=len(runs)))})
+    found = measured.arrange(level, widths.by_width(level), ["moments.s_2"])["moments.s_2"]
+    assert measured.axes_sentence(found, catalogue.quantity("moments.s_2")).count("shows no clear change") == 2

@@ -1,5 +1,6 @@
 """The text keeps up with the code: links, paths, flags, targets, the glossary, the code that is shown."""
 
+import importlib.util
 import re
 import shlex
 from pathlib import Path
@@ -190,3 +191,14 @@ def test_glossary_has_every_column_of_the_gain_table():
     runs = [shared | {"rho": rho, "seed": seed, "test_metric": 0.5} for rho in (0.0, 0.1) for seed in (0, 1)]
     names = re.findall(r"^\| `([^`]+)` \|", GLOSSARY, flags=re.MULTILINE)
     assert [name for name in gain_by_width(pd.DataFrame(runs)).columns if name not in names] == []
+
+
+def test_docstrings_become_markdown():
+    spec = importlib.util.spec_from_file_location("api_docstrings", ROOT / "docs" / "api_docstrings.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    lines = ["Compute it.", "", "Args:", "  a, b: two numbers,", "    both positive.", "  c: another."]
+    lines += ["Returns: their sum,", "  a float.", "Equation: x = a_1 *", "  b."]
+    shown = ["Compute it.", "", "", "**Args**", "", "- `a, b`: two numbers,", "  both positive.", "- `c`: another.", ""]
+    shown += ["**Returns** their sum,", "  a float.", "", "**Equation**", "", "```text", "x = a_1 *", "b.", "```"]
+    assert module.markdown("\n".join(lines)) == "\n".join(shown)

@@ -1,6 +1,7 @@
 """Read a config file, and the flags that override it."""
 
 import importlib.util
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,8 @@ from flatwide.config.own import MAY_BE_OWN, own_defaults
 from flatwide.config.schema import SCHEMA, STUDY, ConfigError, Field, describe, field_like, literal, one_line, plain
 
 _HINT = "give a config file such as configs/digits_mlp.py, or a name that `flatwide configs` lists"
+
+_RANGE = re.compile(r"range\((\s*-?\d{1,9}\s*(?:,\s*-?\d{1,9}\s*)?(?:,\s*-?[1-9]\d{0,8}\s*)?)\)")
 
 
 def load_file(path: str) -> dict[str, Any]:
@@ -152,6 +155,8 @@ def _entry(values: Any, name: str) -> Mapping[str, Any]:
 def _assigned(study: Any, names: list[str], text: str) -> Any:
     """Set a nested field of a study; what is wrong with it is found where studies are read."""
     if not names:
+        if match := _RANGE.fullmatch(text.strip()):
+            return range(*map(int, match[1].split(",")))
         try:
             return literal(text)
         except ValueError:

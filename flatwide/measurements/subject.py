@@ -163,12 +163,14 @@ class Subject:
                 yield self._saved.subject(epoch)
         yield self
 
-    def base(self) -> "Subject | None":
+    def base(self, *, seed: int | None = None) -> "Subject | None":
         """Load the network of the same epoch from the same config at rho 0; None where that run diverged.
 
+        Args:
+          seed: of that run; None is the seed of this one.
         Raises: WaitingError if that run is not finished; ValueError for a network that is of no run.
         """
-        found = self._saved.base()
+        found = self._saved.base(seed=seed)
         return found and found.subject(self.snapshot)
 
     @property
@@ -224,19 +226,25 @@ class Saved(NamedTuple):
             int(path.stem.removeprefix("epoch-")) for path in self.directory.path.glob("snapshots/epoch-*.npz")
         )
 
-    def base(self) -> "Saved | None":
+    def base(self, *, seed: int | None = None) -> "Saved | None":
         """Find the run of the same config with rho 0 in the same work directory; None where it diverged.
 
+        Args:
+          seed: of that run; None is the seed of this one.
         Raises: WaitingError if it is not finished.
         """
-        if configs.effective_rho(self.built.config) == 0:
+        own = self.built.config["seed"]
+        seed = own if seed is None else seed
+        if configs.effective_rho(self.built.config) == 0 and seed == own:
             return self
-        directory, _ = locate({**self.built.config, "rho": 0.0}, self.directory.path.parent.parent)
+        changes = {"rho": 0.0, "seed": seed}
+        directory, _ = locate({**self.built.config, **changes}, self.directory.path.parent.parent)
         if (status := directory.status()) == "diverged":
             return None
         if status != "finished":
+            other = "" if seed == own else f" and seed {seed}"
             raise WaitingError(
-                f"{self.directory.path}: it is compared with its counterpart at rho 0, which is {status}: "
+                f"{self.directory.path}: it is compared with its counterpart at rho 0{other}, which is {status}: "
                 f"{directory.path}. Train that one, then measure this one by the same command again.",
                 waits_for=directory.name,
             )

@@ -211,6 +211,13 @@ def _jacobian(gradient_fn: Any, found: inputs.Inputs, is_stored: bool | None) ->
     def made(is_stored: bool) -> Operator:
         return Operator(found.params, arrays, found.mask, _Jacobian(gradient_fn, is_stored))
 
+    if isinstance(found.batches, data.Streamed):
+        if is_stored:
+            raise ValueError(
+                "is_stored=True with batches that are read for each product: the primal pass over all of them would be "
+                "in memory. Leave is_stored out, or give the batches as a list."
+            )
+        return made(False)
     if is_stored is None:
         kept = jax.eval_shape(_open, made(True))
         is_stored = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(kept)) <= _STORED_BYTES

@@ -184,6 +184,11 @@ class _Reader:
     def first_reading(self) -> Iterator[PyTree]:
         """Yield all pieces, and note what there is to read."""
         for piece in self._read():
+            if any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(piece)):
+                raise ValueError(
+                    "batches: a batch has arrays of JAX, which cannot work while a program waits for the next batch; "
+                    "expected NumPy arrays that are made without JAX, or a list of batches that fit in memory."
+                )
             if self.first is None:
                 self.first = jax.tree.map(lambda leaf: np.array(leaf[:2]), piece)
             shapes = jax.tree.map(
@@ -233,7 +238,8 @@ class _Reader:
 
     def _read(self) -> Iterator[PyTree]:
         for batch in _read(self._source):
-            yield from _cut(jax.tree.map(np.asarray, batch), self._batch_size)
+            as_numpy = jax.tree.map(lambda leaf: leaf if isinstance(leaf, jax.Array) else np.asarray(leaf), batch)
+            yield from _cut(as_numpy, self._batch_size)
 
 
 def _read(source: Any) -> Iterator[PyTree]:

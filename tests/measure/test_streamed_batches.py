@@ -93,6 +93,8 @@ def test_an_iterator_that_is_read_once_is_refused():
         measure.hessian_operator(loss_fn, W, Counted(), is_stored=True)
     with pytest.raises(ValueError, match="batches: expected at least one example; the data set is empty"):
         measure.hessian_operator(loss_fn, W, lambda: iter(()))
+    with pytest.raises(ValueError, match="a batch has arrays of JAX, which cannot work while"):
+        measure.hessian_operator(loss_fn, W, lambda: iter([{"x": jnp.asarray(X), "y": Y}]))
     with pytest.raises(ValueError, match="more than 8 different shapes"):
         data.prepare(lambda: (np.zeros((size, 2)) for size in range(1, 20)))
 

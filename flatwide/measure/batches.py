@@ -12,7 +12,6 @@ from flatwide import trees
 from flatwide.measure import host
 from flatwide.types import Array, PyTree
 
-
 _MOST_SHAPES = 8  # of batches that are read again, each of which is compiled apart
 
 
@@ -230,9 +229,10 @@ class _Reader:
         is_last = index == len(self.kinds) - 1
         has_more = is_last and next(self._pieces, None) is not None
         if shapes != jax.tree.map(lambda leaf: leaf.shape, like) or has_more:
+            more = " and more batches" if has_more else ""
             raise ValueError(
-                f"batch {index + 1} of {len(self.kinds)}: got shapes {shapes}{' and more batches' if has_more else ''}; "
-                "expected the same batches in each reading."
+                f"batch {index + 1} of {len(self.kinds)}: got shapes {shapes}{more}; expected the same batches in each "
+                "reading."
             )
         return jax.tree.map(lambda leaf, like: np.asarray(leaf, like.dtype), piece, like)
 

@@ -83,7 +83,9 @@ def hessian_operator(
         network with batch norm is put in evaluation mode by its caller; a loss without second derivatives at a kink
         (ReLU) has the Hessian of the piece that params are on.
       params: pytree of P real numbers in all, all finite.
-      batches: a pytree of arrays with a leading axis of N examples, or a list of such batches of any sizes.
+      batches: a pytree of arrays with a leading axis of N examples, or a list of such batches of any sizes. A loader
+        that can be read again, or a function that makes an iterator, is read for each product, one batch in memory at a
+        time: NumPy arrays, the same each time.
       mask: booleans that broadcast to the leaves of params; the loss is taken at the masked params, and the matrix has
         the rows and columns of kept weights (True) only.
       extra: pytree of arrays for the loss that are not examples, such as batch-norm averages.

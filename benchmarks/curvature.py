@@ -282,13 +282,13 @@ def main() -> None:
     torch_product = ask(torch, "product", "-", 10)
     product = compare_products(operator, limit, lambda: torch_product(0)["seconds"], flags.repeats)
 
-    for k, steps in ((1, 8), (5, 20)) if "b" in flags.only else ():
+    for k, steps in ((1, 8), (5, 10)) if "b" in flags.only else ():
         peers = {name: ask(torch, "top", name, k) for name in ("scipy", "curvlinops", "pyhessian", "eigenthings")}
         while True:  # matfree has no test of its own: as many products as it takes
             reply = ask(matfree, "top", f"{k}/{steps}", 0)(0)
             if reply["residual"] <= TOLERANCE * values[0]:
                 break
-            steps += 2
+            steps += 1
         peers[f"matfree, {steps} products"] = ask(matfree, "top", f"{k}/{steps}", 0)
         for label, options in WAYS.items():
             counts: list[int] = []

@@ -219,9 +219,9 @@ class _Reader:
         each = (jnp.arange(len(self.kinds)), jnp.asarray(self.kinds), weights)
         return jax.lax.scan(add_one, zeros, each)[0]
 
-    def _piece(self, index: Array) -> PyTree:
+    def _piece(self, place: Array) -> PyTree:
         """Return the piece of an index; 0 begins to read anew."""
-        index = int(np.asarray(index))
+        index = int(np.asarray(place))
         if index == 0:
             self._pieces = self._read()
         like, piece = self.shapes[self.kinds[index]], next(self._pieces, None)
@@ -243,7 +243,7 @@ class _Reader:
 
 
 def _read(source: Any) -> Iterator[PyTree]:
-    return iter(source() if callable(source) and not isinstance(source, Iterable) else source)
+    return iter(source if isinstance(source, Iterable) else source())
 
 
 def _check_batch_size(batch_size: int | None) -> None:

@@ -15,7 +15,10 @@ from flatwide import registry, sam
 
 # Your own rule goes through the same contract: FLATWIDE_SAM_VARIANT=path/to/file.py:name pytest tests/sam
 NAMES = [*sorted(sam.VARIANTS), *filter(None, [os.environ.get("FLATWIDE_SAM_VARIANT")])]
-OPTIONS = {"layerwise": {"layer_scales": (".*/kernel=0.5", ".*/bias=2")}}
+OPTIONS = {
+    "layerwise": {"layer_scales": (".*/kernel=0.5", ".*/bias=2")},
+    "subset": {"ascent_layers": (".*/kernel", ".*/scale")},
+}
 
 
 @pytest.fixture(params=NAMES)
@@ -27,11 +30,15 @@ def variant(request) -> Callable[..., sam.AscentRule]:
 
 @pytest.fixture
 def gradient_of() -> Callable:
-    """Take the first gradient of any rule, with or without a state: (rule, loss_fn, params, ...) -> value, gradient."""
+    """Take a gradient of any rule: (rule, loss_fn, params, ...) -> value, gradient.
+
+    It is the second one at the same parameters, for a rule may do nothing before it has a memory.
+    """
 
     def gradient_of(rule, loss_fn, params, *arguments, **options):
-        step = sam.stateful_value_and_grad(loss_fn, rule, **options)
-        value, gradient, _ = jax.jit(step)(params, rule.init(params), *arguments)
+        step = jax.jit(sam.stateful_value_and_grad(loss_fn, rule, **options))
+        _, _, state = step(params, rule.init(params), *arguments)
+        value, gradient, _ = step(params, state, *arguments)
         return value, gradient
 
     return gradient_of
@@ -81,6 +88,12 @@ def make_network(*, batch_norm: bool, sizes=(8, 12, 6, 3), num_batches=20, batch
 def mlp() -> Network:
     """Build a network of three layers, each with kernel, bias and scale."""
     return make_network(batch_norm=False)
+
+
+@pytest.fixture
+def batch_norm() -> Network:
+    """Build the same network with batch norm."""
+    return make_network(batch_norm=True)
 
 
 @pytest.fixture(params=[False, True], ids=["mlp", "batch_norm"])

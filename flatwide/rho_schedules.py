@@ -49,7 +49,7 @@ def build(
         return None
     if kind == "with_learning_rate":
         return schedule
-    first = math.ceil(round(switch * num_steps, 9))  # 0.1 * 30 is 3
+    first = math.ceil(round(switch * num_steps, 9))  # 0.55 * 100 is 55.00000000000001
     if kind in ("late", "early") and not 0 < first < num_steps:
         raise ValueError(
             f"config.rho_switch={switch} with config.rho_schedule={kind!r}: it falls on step {first} of {num_steps}, "

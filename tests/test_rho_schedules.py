@@ -38,12 +38,12 @@ def test_rho_of_each_step_is_that_of_the_definition(fields, expected):
     assert built.num_gradients(2) == 2 + np.count_nonzero(expected[:2])  # as where a run diverges at its second step
 
 
-def test_last_tenth_of_steps_is_no_step_off():
-    """0.9 of 30 is 27.000000000000004 in floating point."""
-    factor = rho_schedules.build("late", switch=0.9, every=2, num_steps=30, schedule=lambda step: step)
+def test_rounding_moves_no_switch():
+    """0.55 * 100 is 55.00000000000001 in floating point."""
+    factor = rho_schedules.build("late", switch=0.55, every=2, num_steps=100, schedule=lambda step: step)
     assert factor is not None
-    assert [float(factor(step)) for step in (26, 27, 29)] == [0, 1, 1]
-    assert rho_schedules.num_ascents(factor, 30) == 3
+    assert [float(factor(step)) for step in (54, 55, 99)] == [0, 1, 1]
+    assert rho_schedules.num_ascents(factor, 100) == 45
 
 
 def test_switch_that_leaves_nothing_to_switch_is_refused():

@@ -30,15 +30,11 @@ def variant(request) -> Callable[..., sam.AscentRule]:
 
 @pytest.fixture
 def gradient_of() -> Callable:
-    """Take a gradient of any rule: (rule, loss_fn, params, ...) -> value, gradient.
-
-    It is the second one at the same parameters, for a rule may do nothing before it has a memory.
-    """
+    """Take the first gradient of any rule, with or without a state: (rule, loss_fn, params, ...) -> value, gradient."""
 
     def gradient_of(rule, loss_fn, params, *arguments, **options):
-        step = jax.jit(sam.stateful_value_and_grad(loss_fn, rule, **options))
-        _, _, state = step(params, rule.init(params), *arguments)
-        value, gradient, _ = step(params, state, *arguments)
+        step = sam.stateful_value_and_grad(loss_fn, rule, **options)
+        value, gradient, _ = jax.jit(step)(params, rule.init(params), *arguments)
         return value, gradient
 
     return gradient_of

@@ -1,4 +1,4 @@
-# make setup | demo | test | test-all | mutants | soak | lint | docs
+# make setup | demo | test | test-all | mutants | soak | lint | docs | docs-serve
 #
 # PYTHON (3.11 or newer) makes the environment in VENV; everything then runs in it. Nothing else need be installed.
 
@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := setup
-.PHONY: setup setup-run demo test test-all mutants soak lint docs
+.PHONY: setup setup-run demo test test-all mutants soak lint docs docs-serve
 
 setup: $(VENV)/installed-dev
 setup-run: $(VENV)/installed-run
@@ -58,5 +58,9 @@ lint: setup
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
+# The variable silences an advertisement of the theme.
 docs: setup
-	$(BIN)/mkdocs build --strict --site-dir site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir site
+
+docs-serve: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve

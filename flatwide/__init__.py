@@ -1,42 +1,133 @@
 """flatwide: how does sharpness-aware minimization depend on overparameterization?
 
-    flatwide.run(config, workdir)   train one run, or finish it
-    flatwide.load(workdir)          the table of all its runs, a pandas DataFrame
+    flatwide.run(config, workdir)         train one run, or finish it
+    flatwide.run_study(config, workdir)   train all runs of a study that are not done yet
+    flatwide.write_report(workdir)        the answer, the figures and the tables as one HTML file
+    flatwide.advise_rho(workdir, **width) rho for a width that was not trained, from the runs of narrower ones
+    flatwide.load(workdir)                the table of all runs, a pandas DataFrame
     flatwide.load_measurements(workdir)   what was measured on its networks, one row a value
-    flatwide.load_run(path)         the network of one run: params, stats, apply
+    flatwide.load_run(path)               the network of one run: params, stats, apply
 
-`flatwide.sam` is for people with a training loop of their own; `flatwide.experiment.build` gives the pieces of a run.
+`flatwide.sam` is for training loops of your own, `flatwide.measure` for models of your own; `flatwide.analysis`,
+`.figures`, `.report` and `.study` are what the functions above are made of. `flatwide.experiment.build` returns the
+pieces of a run. All are imported on first use, so that the command can set the number of threads before JAX starts.
 """
 
 import importlib
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas
 
-    from flatwide.runner import run as run
-    from flatwide.runs.load import load_run as load_run
+    from flatwide import analysis, config, experiment, figures, measure, report, sam, study
+    from flatwide.advise import advise_rho
+    from flatwide.runner import run
+    from flatwide.runs.load import load_run
 
-_WHERE = {"run": "flatwide.runner", "load_run": "flatwide.runs.load"}
+_FUNCTIONS = {"advise_rho": "flatwide.advise", "run": "flatwide.runner", "load_run": "flatwide.runs.load"}
+_MODULES = ("analysis", "config", "experiment", "figures", "measure", "report", "sam", "study")
+
+__all__ = [
+    "advise_rho",
+    "analysis",
+    "config",
+    "experiment",
+    "figures",
+    "load",
+    "load_measurements",
+    "load_run",
+    "measure",
+    "report",
+    "run",
+    "run_study",
+    "sam",
+    "study",
+    "write_report",
+]
 
 
 def load(workdir: str | os.PathLike) -> "pandas.DataFrame":
-    """Load the results table of a work directory: one row a run, every config and result field, and measurements."""
+    """Load the results table of a work directory: one row a run, every config and result field, and measurements.
+
+    Raises: FileNotFoundError if there is no such folder.
+    """
     from flatwide.runs.table import collect
 
-    return collect(os.fspath(workdir))
+    return collect(_existing(workdir))
 
 
 def load_measurements(workdir: str | os.PathLike) -> "pandas.DataFrame":
-    """Load what was measured on the networks of a work directory, at every epoch: one row a value."""
+    """Load what was measured on the networks of a work directory, at every epoch: one row a value.
+
+    Raises: FileNotFoundError if there is no such folder.
+    """
     from flatwide.runs.table import collect_measurements
 
-    return collect_measurements(os.fspath(workdir))
+    return collect_measurements(_existing(workdir))
+
+
+def run_study(config: Mapping[str, Any], workdir: str | os.PathLike, *, quiet: bool = False) -> "pandas.DataFrame":
+    """Train and measure every run of a study that is not done yet; call it again to finish what was interrupted.
+
+    It prints progress to standard error, and writes `results.csv` but no report: see `write_report`.
+
+    Args:
+      config: fields of a config, as a dict or a ConfigDict, with `study`, such as
+        `{"num_neurons": (32,), "study": {"axes": {"rho": (0.0, 0.1), "seed": (0, 1, 2)}}}`.
+      workdir: each run gets a directory of its own in `workdir/runs`.
+      quiet: print nothing.
+    Returns: the table of the work directory, as `load` does; a run that has diverged is in it with that status.
+    Raises: ConfigError, DataError; RuntimeError if runs failed or could not be measured: `load` has the others.
+    """
+    from flatwide import config as configs
+    from flatwide.study import command
+
+    os.makedirs(workdir, exist_ok=True)
+    with open(os.devnull, "w") as nowhere:
+        summary = command.run(configs.plain(config), workdir, stream=nowhere if quiet else None)
+    if summary.num_done < summary.num_runs:
+        raise RuntimeError(
+            f"{workdir}: {summary.num_done} of {summary.num_runs} runs are done, {summary.num_failed} failed and "
+            f"{summary.num_unmeasured} lack a measurement; flatwide.load({os.fspath(workdir)!r}) has their status, "
+            "and the log of each run says why. Call run_study again to retry them."
+        )
+    return load(workdir)
+
+
+def write_report(workdir: str | os.PathLike, *, metric: str | None = None, tune: Sequence[str] | None = None) -> Path:
+    """Write `report.html`, `summary.csv` and `figures/` of a work directory.
+
+    Args:
+      metric: the column that is compared; None is that of the last report, else `test_metric`.
+      tune: fields that base and SAM each choose for themselves; None is those of the last report.
+    Returns: the path of the page.
+    Raises: FileNotFoundError if there is no such folder; ValueError if it has no run, or a column is missing.
+    """
+    from flatwide import report
+
+    return report.write(_existing(workdir), metric=metric, tune=tune)
+
+
+def _existing(workdir: str | os.PathLike) -> Path:
+    if not Path(workdir).is_dir():
+        raise FileNotFoundError(f"{os.fspath(workdir)!r}: there is no such folder; expected a work directory.")
+    return Path(workdir)
 
 
 def __getattr__(name: str):
-    """Import on first use, so that the command can set the number of threads before JAX is there."""
-    if name in _WHERE:
-        return getattr(importlib.import_module(_WHERE[name]), name)
-    raise AttributeError(f"module 'flatwide' has no attribute {name!r}")
+    """Import on first use."""
+    if name in _MODULES:
+        return importlib.import_module(f"flatwide.{name}")
+    if name in _FUNCTIONS:
+        return getattr(importlib.import_module(_FUNCTIONS[name]), name)
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("flatwide")
+    raise AttributeError(f"module 'flatwide' has no attribute {name!r}; it has {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    """List the public names, those not imported yet included, for completion."""
+    return [*__all__, "__version__"]

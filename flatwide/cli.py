@@ -3,6 +3,9 @@
     python main.py --workdir=W --config=F [--config.field=value ...] [--dry_run]
     python main.py report W            (or a CSV file; `report --help` has its flags)
     python main.py measure W --measurements=NAME,NAME      (of runs that are trained; `measure --help` has its flags)
+    python main.py advise W --at="num_neurons=(3000,1000)"  (rho for a width that was not trained; `advise --help`)
+    python main.py configs                                 (lists the configs that ship; --config takes their names)
+    python main.py --version
 
 A config with a study trains all its runs that are not done yet.
 
@@ -12,6 +15,7 @@ data, 143 stopped by SIGTERM (130 by Ctrl-C) after its state was saved.
 
 import argparse
 import functools
+import importlib.metadata
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -38,6 +42,17 @@ def main(arguments: list[str]) -> int:
             return _write_report(arguments[1:])
         if arguments[:1] == ["measure"]:
             return _measure(arguments[1:])
+        if arguments[:1] == ["advise"]:
+            from flatwide import advise
+
+            print(advise.command(arguments[1:]))
+            return DONE
+        if arguments == ["configs"]:
+            print(configs.listing())
+            return DONE
+        if arguments == ["--version"]:
+            print(f"flatwide {importlib.metadata.version('flatwide')}")
+            return DONE
         flags, assignments, faults = _flags(arguments)
         if flags.help:
             print(_help())

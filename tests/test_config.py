@@ -119,6 +119,20 @@ def test_a_flag_that_no_parser_takes_is_a_fault(text):
     assert (values, faults) == ({"study": {"axes": {"num_neurons": text}}}, [])
 
 
+@pytest.mark.parametrize(("text", "value"), [("range(3)", (0, 1, 2)), (" range(2, 9,3)", (2, 5, 8)), ("range(0)", ())])
+def test_an_axis_can_be_a_range(text, value):
+    values, faults = configs.override({}, [("study.axes.seed", text)])
+    assert faults == []
+    assert configs.plain(values)["study"]["axes"]["seed"] == value
+    assert configs.plain({"study": {"axes": {"seed": value}}}) == configs.plain(values)
+
+
+@pytest.mark.parametrize("text", ["range(1.5)", "range(a)", "range(1,2,0)", "range(1,2,3,4)", "range(999999999999)"])
+def test_what_is_no_range_stays_a_text_that_a_study_refuses(text):
+    values, _ = configs.override({}, [("study.axes.seed", text)])
+    assert values["study"]["axes"]["seed"] == text
+
+
 def test_an_array_is_the_numbers_that_it_holds():
     assert configs.resolve({"num_neurons": np.array([4, 4])})["num_neurons"] == (4, 4)
     assert configs.resolve({"num_neurons": np.array([4])})["num_neurons"] == (4,)

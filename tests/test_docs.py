@@ -1,5 +1,6 @@
 """The text keeps up with the code: links, paths, flags, targets, the glossary, the code that is shown."""
 
+import importlib.util
 import re
 import shlex
 from pathlib import Path
@@ -69,9 +70,9 @@ def test_every_file_that_is_named_exists(page):
     assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
 
 
-def test_every_config_is_in_the_readme():
+def test_every_config_is_in_the_table_of_configs():
     shipped = {f"configs/{path.name}" for path in ROOT.glob("configs/*.py")}
-    assert shipped == set(re.findall(r"configs/\w+\.py", (ROOT / "README.md").read_text()))
+    assert shipped == set(re.findall(r"configs/\w+\.py", (ROOT / "docs" / "configs.md").read_text()))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -84,7 +85,8 @@ def test_commands_name_targets_files_and_fields_that_exist(page):
             assert (ROOT / words[1]).is_file(), words[1]
         for word in words:
             if word.startswith("--config="):
-                assert load_file(str(ROOT / word.removeprefix("--config="))), word
+                config = word.removeprefix("--config=")
+                assert load_file(str(ROOT / config) if ".py" in config else config), word
             if word.startswith("--config."):
                 name = word.removeprefix("--config.").removeprefix("study.axes.").partition("=")[0]
                 assert name in SCHEMA, registry.unknown("config field", name, SCHEMA)
@@ -189,3 +191,14 @@ def test_glossary_has_every_column_of_the_gain_table():
     runs = [shared | {"rho": rho, "seed": seed, "test_metric": 0.5} for rho in (0.0, 0.1) for seed in (0, 1)]
     names = re.findall(r"^\| `([^`]+)` \|", GLOSSARY, flags=re.MULTILINE)
     assert [name for name in gain_by_width(pd.DataFrame(runs)).columns if name not in names] == []
+
+
+def test_docstrings_become_markdown():
+    spec = importlib.util.spec_from_file_location("api_docstrings", ROOT / "docs" / "api_docstrings.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    lines = ["Compute it.", "", "Args:", "  a, b: two numbers,", "    both positive.", "  c: another."]
+    lines += ["Returns: their sum,", "  a float.", "Equation: x = a_1 *", "  b."]
+    shown = ["Compute it.", "", "", "**Args**", "", "- `a, b`: two numbers,", "  both positive.", "- `c`: another.", ""]
+    shown += ["**Returns** their sum,", "  a float.", "", "**Equation**", "", "```text", "x = a_1 *", "b.", "```"]
+    assert module.markdown("\n".join(lines)) == "\n".join(shown)

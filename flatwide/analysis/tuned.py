@@ -391,9 +391,9 @@ def variance_ratio(pairs: Sequence[Pair]) -> float:
         if len(pair.base.settings) == 1:
             gains = (pair.sam.values - pair.base.values)[None]
             alone = noise.anova(gains, best_sets.best_set(pair.sam.choices[None]))
-            if alone.degrees > 2 and alone.residual > 0:
+            if alone.degrees[0] > 2 and alone.residual[0] > 0:
                 ratios.append(float(noise.variance_ratio(alone)))
-                residuals.append(float(alone.residual))
+                residuals.append(float(alone.residual[0]))
             continue
         base, sam = _anova(pair.base), _anova(pair.sam)
         if sam.degrees > 2 and sam.residual > 0 and base.degrees > 0:

@@ -8,6 +8,7 @@ from flatwide.config.files import load_file, override, read_text, variant
 from flatwide.config.own import MAY_BE_OWN
 from flatwide.config.run_identity import base_optimizer, digest, effective_rho, identity
 from flatwide.config.schema import SCHEMA, STUDY, ConfigError, default, field_like, literal, one_line, plain
+from flatwide.config.shipped import listing
 
 __all__ = [
     "MAY_BE_OWN",
@@ -21,6 +22,7 @@ __all__ = [
     "effective_rho",
     "field_like",
     "identity",
+    "listing",
     "literal",
     "load_file",
     "one_line",

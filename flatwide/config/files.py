@@ -1,6 +1,7 @@
 """Read a config file, and the flags that override it."""
 
 import importlib.util
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,13 +10,20 @@ from typing import Any
 import ml_collections
 
 from flatwide import registry
+from flatwide.config import shipped
 from flatwide.config.own import MAY_BE_OWN, own_defaults
 from flatwide.config.schema import SCHEMA, STUDY, ConfigError, Field, describe, field_like, literal, one_line, plain
+
+_HINT = "give a config file such as configs/digits_mlp.py, or a name that `flatwide configs` lists"
+
+_RANGE = re.compile(r"range\((\s*-?\d{1,9}\s*(?:,\s*-?\d{1,9}\s*)?(?:,\s*-?[1-9]\d{0,8}\s*)?)\)")
 
 
 def load_file(path: str) -> dict[str, Any]:
     """Read a config file `path.py`, or `path.py:argument` for `get_config(argument)`, into plain values.
 
+    Args:
+      path: a file, or the name of a config that ships, such as `mnist_mlp` or `studies/mnist_width`.
     Raises: ConfigError if the file is missing, defines no `get_config`, or fails.
     """
     file, argument = _split(path)
@@ -67,14 +75,17 @@ def read_text(path: str) -> str:
 
 
 def _split(path: str) -> tuple[str, str]:
-    """Split `path.py:argument` into the file, which must exist, and the argument."""
-    file, _, argument = path.partition(".py:")
-    file = file + ".py" if ".py:" in path else file
-    if not Path(file).is_file():
-        raise ConfigError(
-            [f"--config={path}: there is no file {file!r}; give a config file such as configs/digits_mlp.py."]
-        )
-    return file, argument
+    """Split `path.py:argument`, or `name:argument` of a config that ships, into the file and the argument."""
+    if path.endswith(".py") or ".py:" in path:
+        stem, _, argument = path.removesuffix(".py").partition(".py:")
+        file = Path(f"{stem}.py")
+        if not file.is_file():
+            raise ConfigError([f"--config={path}: there is no file {str(file)!r}; {_HINT}."])
+        return str(file), argument
+    name, _, argument = path.partition(":")
+    if name not in shipped.names():
+        raise ConfigError([f"{registry.unknown('--config', name, shipped.names())} Or {_HINT}."])
+    return str(shipped.path(name)), argument
 
 
 def override(values: Mapping[str, Any], assignments: list[tuple[str, str]]) -> tuple[dict[str, Any], list[str]]:
@@ -144,6 +155,8 @@ def _entry(values: Any, name: str) -> Mapping[str, Any]:
 def _assigned(study: Any, names: list[str], text: str) -> Any:
     """Set a nested field of a study; what is wrong with it is found where studies are read."""
     if not names:
+        if match := _RANGE.fullmatch(text.strip()):
+            return range(*map(int, match[1].split(",")))
         try:
             return literal(text)
         except ValueError:

@@ -67,8 +67,11 @@ RHO_SCHEDULE = Check(
     lambda v: v in ("constant", "late", "early", "every", "with_learning_rate"),
     "constant, late, early, every or with_learning_rate",
 )
+TEST_SPLIT = Check(lambda v: v in ("every_tenth", "scaffold"), "every_tenth or scaffold")
 AVERAGE = Check(lambda v: v in ("none", "ema", "swa"), "none, ema or swa")
 TWO_BELOW_ONE = Check(lambda v: len(v) == 2 and all(0 <= b < 1 for b in v), "two numbers in [0, 1)")
+
+_LONGEST_RANGE = 100_000  # values of an axis that is a `range`
 
 SCHEMA: dict[str, Field] = {
     # What is trained on what.
@@ -82,6 +85,7 @@ SCHEMA: dict[str, Field] = {
     "tag_column": Field(None, "str", TAG_COLUMN, optional=True, declared=True),
     "max_length": Field(None, "int", AT_LEAST_ONE, optional=True, declared=True),
     "min_word_count": Field(1, "int", AT_LEAST_ONE, declared=True),
+    "test_split": Field("every_tenth", "str", TEST_SPLIT, declared=True),
     "teacher_scale": Field(0.1, "float", NOT_NEGATIVE, declared=True),
     "size_window": Field(16, "int", AT_LEAST_ONE, declared=True),
     "train_examples": Field(None, "int", AT_LEAST_ONE, optional=True, compiled=False),
@@ -227,10 +231,11 @@ def _is_default(name: object, value: Any) -> bool:
 
 
 def _plain_study(value: Any) -> Any:
-    """Turn nested ConfigDicts into dicts, and lists and NumPy's arrays into tuples."""
+    """Turn nested ConfigDicts into dicts, and lists, ranges and NumPy's arrays into tuples."""
     if isinstance(value, Mapping | ml_collections.ConfigDict):
         return {name: _plain_study(value[name]) for name in value}
     value = value.tolist() if hasattr(value, "tolist") else value
+    value = tuple(value) if isinstance(value, range) and len(value[:_LONGEST_RANGE]) < _LONGEST_RANGE else value
     return tuple(_plain_study(entry) for entry in value) if isinstance(value, list | tuple) else value
 
 

@@ -3,11 +3,12 @@
 import csv
 import importlib.util
 import io
-from collections import Counter
+import warnings
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,7 +17,10 @@ from flatwide.data import files, graphs
 from flatwide.data.files import DataError
 from flatwide.types import Dataset
 
-TEST_EVERY = 10  # of a single file the tenth, twentieth, ... molecule is a test example
+TEST_EVERY = 10  # of a single file the tenth, twentieth, ... row is a test example
+TEST_SPLITS = ("every_tenth", "scaffold")
+MAX_NAMED = 10  # rows in a warning
+MAX_REFUSED = 0.05  # of the rows; where RDKit refuses more, the column is hardly one of SMILES
 NO_LABELS = ("id", "mol_id", "num", "name", "cid")  # columns that only name a molecule
 LABELS = {"": graphs.MISSING, "nan": graphs.MISSING, "0": 0, "0.0": 0, "1": 1, "1.0": 1}
 NUM_FEATURES = 9
@@ -36,38 +40,56 @@ FEATURE_SIZES = (119, 5, 12, 12, 10, 6, 6, 2, 2)
 
 
 class Row(NamedTuple):
-    """One molecule of a file."""
+    """One row of a file."""
 
+    index: int  # from 0, behind the first line
     line: int  # where it begins, from 1
     smiles: str
     labels: list[int]
+    molecule: Any = None  # RDKit's, once it is read
 
 
-def smiles_csv(*, data_dir: str | None = None) -> Dataset:
+def smiles_csv(*, data_dir: str | None = None, test_split: str = "every_tenth") -> Dataset:
     """Load molecules with labels of yes or no, some of them missing.
 
+    Rows whose SMILES RDKit refuses are left out with a warning that counts and names them.
+
     Args:
-      data_dir: a .csv file (or .csv.gz) of which every tenth molecule is a test example, or a folder with train.csv and
-        test.csv, or with one such file. The first line names the columns: `smiles`, and one a task with 0, 1, or
-        nothing where there is no label. Columns named id, mol_id, num, name or cid are left alone.
-    Raises: DataError naming file and line; or if RDKit is not installed.
+      data_dir: a .csv file (or .csv.gz) with all molecules, or a folder with train.csv and test.csv, or with one such
+        file. The first line names the columns: `smiles`, and one a task with 0, 1, or nothing where there is no label.
+        Columns named id, mol_id, num, name or cid are left alone.
+      test_split: which molecules of a single file are test examples. "every_tenth" row, or "scaffold": molecules with
+        one Bemis-Murcko scaffold stay together, and the rarest scaffolds, a tenth of the molecules, are the test split.
+    Raises: DataError naming file and line; if RDKit refuses more than a twentieth of the rows; or if RDKit is not
+      installed.
+    Source: Bemis and Murcko (1996); the order of MoleculeNet's scaffold split, most frequent scaffolds to training.
     """
     if data_dir is None:
         raise DataError(f"config.data_dir=None: expected a folder with {_LAYOUT}; set it.")
+    if test_split not in TEST_SPLITS:
+        raise DataError(f"config.test_split={test_split!r}: expected one of {', '.join(TEST_SPLITS)}.")
     paths = _find(data_dir)
+    if len(paths) == 2 and test_split != "every_tenth":
+        raise DataError(
+            f"config.test_split={test_split!r}: {data_dir} has a {paths[1].name}, which is the test split; give one "
+            "file with all molecules, or leave test_split out."
+        )
     tables = [_read(path) for path in paths]
     if len({tuple(tasks) for tasks, _ in tables}) > 1:
         raise DataError(f"{paths[1]}: tasks {tables[1][0]}; expected those of {paths[0].name}, {tables[0][0]}.")
-    rows = [(path, row) for path, (_, found) in zip(paths, tables, strict=True) for row in found]
-    molecules = [molecule(row.smiles, f"{path}, line {row.line}") for path, row in rows]
-    labels = np.array([row.labels for _, row in rows], np.int8)
+    accepted = [_accepted(path, rows) for path, (_, rows) in zip(paths, tables, strict=True)]
+    rows = [row for kept in accepted for row in kept]
     if len(paths) == 2:
-        is_test = np.arange(len(rows)) >= len(tables[0][1])
-    else:
-        is_test = np.arange(len(rows)) % TEST_EVERY == TEST_EVERY - 1
+        is_test = np.arange(len(rows)) >= len(accepted[0])
+    elif test_split == "scaffold":
+        is_test = _in_rare_scaffold([row.smiles for row in rows])
+    else:  # by the row in the file, so that what a version of RDKit refuses moves no other molecule
+        is_test = np.array([row.index % TEST_EVERY == TEST_EVERY - 1 for row in rows])
     if is_test.all() or not is_test.any():
         raise DataError(f"{paths[0]}: {len(rows)} molecules; expected at least {TEST_EVERY}, to have some to test on.")
-    return graphs.dataset(collect(molecules, labels), np.flatnonzero(~is_test), np.flatnonzero(is_test))
+    labels = np.array([row.labels for row in rows], np.int8)
+    graphs_of_rows = collect([atoms_and_bonds(row.molecule) for row in rows], labels)
+    return graphs.dataset(graphs_of_rows, np.flatnonzero(~is_test), np.flatnonzero(is_test))
 
 
 def made_molecules() -> Dataset:
@@ -85,27 +107,52 @@ def made_molecules() -> Dataset:
     path = Path(importlib.util.find_spec("rdkit").origin).parent / "Data" / "NCI" / "first_5k.tpsa.csv"  # type: ignore
     lines = [line.split(",")[0] for line in files.read(path).decode().splitlines() if not line.startswith("#")]
     read = [chemistry.MolFromSmiles(line) for line in lines]
-    molecules = [_atoms_and_bonds(found) for found in read if found is not None]
+    molecules = [atoms_and_bonds(molecule) for molecule in read if molecule is not None]
     is_test = np.arange(len(molecules)) % MADE_TEST_EVERY == MADE_TEST_EVERY - 1
     collected = collect(molecules, _made_labels(molecules))
     return graphs.dataset(collected, np.flatnonzero(~is_test), np.flatnonzero(is_test))
 
 
-def molecule(smiles: str, place: str) -> tuple[np.ndarray, np.ndarray]:
-    """Read one molecule.
+def _accepted(path: Path, rows: Sequence[Row]) -> list[Row]:
+    """Return the rows that RDKit can read, with their molecules; warn of the others.
 
-    Args:
-      place: for messages, such as "file, line 3".
-    Returns: its atoms [n, 9] uint8, hydrogens left out, with OGB's features as numbers of their values (atomic number
-      less 1, chirality, bonds with hydrogens, charge, hydrogens, unpaired electrons, hybridization, in an aromatic
-      system, in a ring), and its bonds [e, 2], each once.
-    Raises: DataError if it is none, with RDKit's reason; or if RDKit is not installed.
+    Raises: DataError if there are too many others.
     """
     chemistry = _rdkit()
-    found = chemistry.MolFromSmiles(smiles)
-    if found is None or found.GetNumAtoms() == 0:
-        raise DataError(f"{place}: SMILES {smiles!r} is no molecule ({_reason(chemistry, smiles)}); mend or remove it.")
-    return _atoms_and_bonds(found)
+    read = [row._replace(molecule=chemistry.MolFromSmiles(row.smiles)) for row in rows]
+    accepted = [row for row in read if row.molecule is not None and row.molecule.GetNumAtoms() > 0]
+    kept = {row.index for row in accepted}
+    refused = [row for row in read if row.index not in kept]
+    if not refused:
+        return accepted
+    shown = [f"line {row.line} ({row.smiles!r}: {_reason(chemistry, row.smiles)})" for row in refused[:MAX_NAMED]]
+    more = f" and {len(refused) - MAX_NAMED} more" if len(refused) > MAX_NAMED else ""
+    described = f"{path}: RDKit refuses {len(refused)} of {len(rows)} rows: {'; '.join(shown)}{more}"
+    if len(refused) > MAX_REFUSED * len(rows):
+        raise DataError(f"{described}. Expected at most {MAX_REFUSED:.0%}; correct or remove these rows.")
+    warnings.warn(f"{described}. They are left out.", stacklevel=3)
+    return accepted
+
+
+def _in_rare_scaffold(smiles: Sequence[str]) -> np.ndarray:
+    """Whether each molecule belongs to the rarest scaffolds, which together are at most a tenth of all molecules."""
+    _rdkit()
+    from rdkit.Chem.Scaffolds import MurckoScaffold
+
+    members = defaultdict(list)
+    for index, written in enumerate(smiles):
+        members[MurckoScaffold.MurckoScaffoldSmiles(smiles=written, includeChirality=False)].append(index)
+    # Frequent scaffolds first, and among equals the one whose first molecule comes first in the file.
+    ordered = sorted(members.values(), key=lambda group: (-len(group), group[0]))
+    num_train = len(smiles) - len(smiles) // TEST_EVERY
+    is_test = np.zeros(len(smiles), bool)
+    filled = 0
+    for group in ordered:
+        if filled + len(group) > num_train:
+            is_test[group] = True
+        else:
+            filled += len(group)
+    return is_test
 
 
 def collect(molecules: Sequence[tuple[np.ndarray, np.ndarray]], labels: np.ndarray) -> graphs.Graphs:
@@ -139,9 +186,15 @@ def _reason(chemistry: ModuleType, smiles: str) -> str:
     return problems[0].Message() if problems else "it cannot be parsed"
 
 
-def _atoms_and_bonds(found) -> tuple[np.ndarray, np.ndarray]:
-    atoms = [_features(atom) for atom in found.GetAtoms()]
-    bonds = [(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()) for bond in found.GetBonds()]
+def atoms_and_bonds(molecule) -> tuple[np.ndarray, np.ndarray]:
+    """Return the graph of one molecule of RDKit's.
+
+    Returns: its atoms [n, 9] uint8, hydrogens left out, with OGB's features as numbers of their values (atomic number
+      less 1, chirality, bonds with hydrogens, charge, hydrogens, unpaired electrons, hybridization, in an aromatic
+      system, in a ring), and its bonds [e, 2], each once.
+    """
+    atoms = [_features(atom) for atom in molecule.GetAtoms()]
+    bonds = [(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()) for bond in molecule.GetBonds()]
     return np.array(atoms, np.uint8), np.array(bonds, np.int32).reshape(-1, 2)
 
 
@@ -227,7 +280,8 @@ def _read(path: Path) -> tuple[list[str], list[Row]]:
     try:
         for fields in reader:
             if fields:
-                rows.append(Row(line, *_row(fields, header, at, tasks, f"{path}, line {line}")))
+                smiles, labels = _row(fields, header, at, tasks, f"{path}, line {line}")
+                rows.append(Row(index=len(rows), line=line, smiles=smiles, labels=labels))
             line = reader.line_num + 1
     except csv.Error as error:
         raise DataError(f"{path}, line {line}: {error}; is a quotation mark missing?") from error

@@ -29,6 +29,12 @@ class Trained(NamedTuple):
     stats: PyTree
     apply: Callable[[PyTree], PyTree]
 
+    def __repr__(self) -> str:
+        """Return a line without the weights, which a notebook would print in full."""
+        leaves = jax.tree.leaves(self.params)
+        fields = ", ".join(f"{name}={self.config[name]!r}" for name in ("model", "dataset", "rho", "seed"))
+        return f"Trained({fields}; {sum(leaf.size for leaf in leaves):,} parameters in {len(leaves)} arrays)"
+
 
 def load_run(path: str | os.PathLike) -> Trained:
     """Load a trained network from its run directory.

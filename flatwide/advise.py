@@ -1,0 +1,198 @@
+"""The command `advise`: settings of SAM for a network that is too large to tune, from the runs of narrower ones."""
+
+import argparse
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flatwide import config as configs
+from flatwide import registry, trees
+from flatwide.analysis import advice, fields, gain
+from flatwide.columns import DONE, FRACTION_METRICS
+from flatwide.runs.directory import IDENTITY, STARTED_ON, UNREAD, RunDirectory
+from flatwide.runs.logs import duration_text
+from flatwide.runs.table import collect
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+USAGE = """python main.py advise W --at="num_neurons=(3000,1000)" [--at=FIELD=VALUE ...]
+                        [--metric=test_metric] [--choose_by=COLUMN]"""
+
+_GRID = (0.02, 0.05, 0.1, 0.2, 0.5)  # radii of normalized SAM that cover the best ones of the paper
+_GRID_SEEDS = 3
+_RULES = {
+    advice.CARRIED: "carried over from {tried_at:,} parameters, the largest width that was trained",
+    advice.POWER_LAW: "by a power law of the best value in the number of parameters",
+    advice.MEASURED: "as measured: this width is among the runs",
+    advice.BASE: "SAM does harm at {tried_at:,} parameters, the largest width that was trained",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str):
+        raise configs.ConfigError([f"{message}; usage:\n{USAGE}"])
+
+
+def command(arguments: list[str]) -> str:
+    """Advise, as a text for the terminal.
+
+    Args:
+      arguments: what follows `advise`.
+    Raises: ConfigError, DataError, FileNotFoundError, ValueError.
+    """
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser.add_argument("workdir", nargs="?")
+    parser.add_argument("--at", action="append", default=[])
+    for name in ("metric", "choose_by"):
+        parser.add_argument(f"--{name}")
+    parser.add_argument("--help", "-h", action="store_true")
+    flags = parser.parse_args(arguments)
+    if flags.help:
+        return USAGE
+    if not flags.workdir or not flags.at:
+        parser.error("advise for what? Name a work directory, and a width with --at")
+    assignments = []
+    for text in flags.at:
+        name, equals, value = text.partition("=")
+        if not equals:
+            parser.error(f"--at={text!r}: expected FIELD=VALUE, such as num_filters=256")
+        assignments.append((name.strip(), value.strip()))
+    metric = flags.metric or "test_metric"
+    runs, found = _advise(flags.workdir, assignments, metric=metric, choose_by=flags.choose_by)
+    percent = gain.metric_name(runs) in FRACTION_METRICS and metric == "test_metric"
+    return "\n\n".join(describe(one, is_percent=percent, seconds=seconds) for one, seconds in found)
+
+
+def advise_rho(workdir: str | Path, *, metric: str = "test_metric", choose_by: str | None = None, **at: Any) -> list:
+    """Advise rho, and the learning rate where it varies, for a width that was not trained.
+
+    Args:
+      workdir: of runs at three or more widths, with two or more seeds each.
+      metric, choose_by: as for `analysis.gain.gain_by_width`.
+      at: fields that make the width, such as `num_neurons=(3000, 1000)`.
+    Returns: an `analysis.advice.Advice` for each part of the table.
+    Raises: ConfigError, DataError, FileNotFoundError; ValueError if no run is done.
+    """
+    _, found = _advise(workdir, [(name, str(value)) for name, value in at.items()], metric=metric, choose_by=choose_by)
+    return [one for one, _ in found]
+
+
+def _advise(
+    workdir: str | Path, assignments: list[tuple[str, str]], *, metric: str, choose_by: str | None
+) -> "tuple[pd.DataFrame, list[tuple[advice.Advice, float]]]":
+    """Advise for each part, beside the seconds that a run of the width would take."""
+    if not Path(workdir).is_dir():
+        raise FileNotFoundError(f"{str(workdir)!r}: there is no such folder; expected a work directory.")
+    runs = collect(workdir)
+    if not len(runs) or set(runs["status"]).isdisjoint(DONE):
+        raise ValueError(f"{workdir}: expected a work directory with runs that are done; train some first.")
+    known = fields.narrow(runs)
+    found = []
+    for part in advice.parts(known):
+        names = runs.loc[part.runs.index, "run"]
+        num_params = _num_params(RunDirectory(Path(workdir) / "runs" / names.iloc[0]), assignments)
+        seconds = _seconds(runs.loc[part.runs.index], num_params)
+        found.append((advice.advise(part, num_params=num_params, metric=metric, choose_by=choose_by), seconds))
+    return runs, found
+
+
+def _num_params(directory: RunDirectory, assignments: list[tuple[str, str]]) -> int:
+    """Count the parameters of a run's network at another width."""
+    from flatwide.runs import preview
+
+    shapes = [name for name, field in configs.SCHEMA.items() if field.shape]
+    if faults := [registry.unknown("--at: the width", name, shapes) for name, _ in assignments if name not in shapes]:
+        raise configs.ConfigError(faults)
+    stored = directory.read_config()
+    values = {name: stored[name] for name in stored.keys() - {IDENTITY, UNREAD, *STARTED_ON}}
+    changed, faults = configs.override(values | {"measurements": ()}, assignments)
+    if faults:
+        raise configs.ConfigError(faults)
+    before, after = configs.resolve(values | {"measurements": ()}), configs.resolve(changed)
+    sizes = [trees.size(preview.sizes(config).params) for config in (before, after)]
+    if before != after and sizes[0] == sizes[1]:
+        named = ", ".join(f"{name}={value}" for name, value in assignments)
+        raise configs.ConfigError([f"--at={named}: {after['model']} does not read it, so its size stays the same."])
+    return sizes[1]
+
+
+def _seconds(runs: "pd.DataFrame", num_params: int) -> float:
+    """Estimate how long a SAM run takes: in proportion to the parameters, from the largest width that was trained."""
+    rows = [row for row in fields.records(runs, ["num_params", "seconds", "rho", "status"]) if row["seconds"]]
+    sam = [row for row in rows if row["status"] == "finished" and row["rho"] > 0]
+    if not sam:
+        return math.nan
+    largest = max(row["num_params"] for row in sam)
+    times = sorted(row["seconds"] for row in sam if row["num_params"] == largest)
+    return times[len(times) // 2] * max(1.0, num_params / largest)
+
+
+def describe(one: advice.Advice, *, is_percent: bool, seconds: float) -> str:
+    """Write an advice in a few lines.
+
+    Args:
+      is_percent: whether the metric is a fraction, told in percentage points.
+      seconds: that a run of the width is estimated to take; NaN if that is not known.
+    """
+    head = f"{one.part}: " if one.part else ""
+    if one.refusal:
+        return f"{head}no advice for {one.num_params:,} parameters: {one.refusal}.\n{_grid(seconds)}"
+    values = ", ".join(_value(value) for value in one.values)
+    rule = _RULES[one.rule].format(tried_at=one.tried_at)
+    lines = [f"{head}at {one.num_params:,} parameters: {values}, {rule}."]
+    for value in one.values:
+        if math.isfinite(value.exponent):
+            lines.append(
+                f"{value.field} goes as the number of parameters to the power {value.exponent:+.3g} "
+                f"(standard error {value.exponent_error:.2g})."
+            )
+    if one.regrets:
+        lines.append(_tried(one, is_percent))
+    lines.append(_gain(one, is_percent))
+    return "\n".join(lines)
+
+
+def _value(value: advice.Value) -> str:
+    if value.low == value.high == value.value:
+        return f"{value.field} {value.value:.3g}"
+    return f"{value.field} {value.value:.3g} (95 % interval {value.low:.3g} to {value.high:.3g})"
+
+
+def _tried(one: advice.Advice, is_percent: bool) -> str:
+    """Say what the rules lost where they could be tried."""
+    told = []
+    for rule, regret in one.regrets.items():
+        if math.isnan(regret.mean):
+            told.append(f"{rule}: that width's own optimum")
+        else:
+            told.append(f"{rule}: {_number(regret.mean, is_percent)} lost ({_interval(regret, is_percent)})")
+    return f"Tried on {one.tried_at:,} parameters, advised from the narrower networks: {'; '.join(told)}."
+
+
+def _gain(one: advice.Advice, is_percent: bool) -> str:
+    measured = f"{_number(one.measured_gain.mean, is_percent)} ({_interval(one.measured_gain, is_percent)})"
+    if one.rule == advice.MEASURED:
+        return f"Gain of SAM there: {measured}."
+    expected = one.expected_gain
+    line = f"{_number(expected.mean, is_percent)} ({_interval(expected, is_percent)})"
+    doubt = f" SAM is not seen to help at {one.tried_at:,}." if one.measured_gain.low <= 0 else ""
+    ahead = f"{line} at {one.num_params:,} if the trend continues"
+    return f"Gain of SAM: {measured} at {one.tried_at:,} parameters; {ahead}.{doubt}"
+
+
+def _number(value: float, is_percent: bool) -> str:
+    return f"{100 * value:+.2f} points" if is_percent else f"{value:+.4g}"
+
+
+def _interval(mean: Any, is_percent: bool) -> str:
+    low, high = (f"{100 * end:+.2f}" if is_percent else f"{end:+.4g}" for end in (mean.low, mean.high))
+    return f"95 % interval {low} to {high}"
+
+
+def _grid(seconds: float) -> str:
+    """Say what to train instead."""
+    count = (len(_GRID) + 1) * _GRID_SEEDS
+    radii = ", ".join(f"{rho:g}" for rho in _GRID)
+    time = "" if math.isnan(seconds) else f", about {duration_text(count * seconds)} one after another"
+    return f"Train rho 0, {radii} with {_GRID_SEEDS} seeds each at this width instead: {count} runs{time}."

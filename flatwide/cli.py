@@ -267,6 +267,7 @@ def _report(workdir: str, *, metric: str, tune: Sequence[str], num_planned: int,
 def _study_summary(summary: Any, workdir: str, *, metric: str, tune: Sequence[str]) -> str:
     """Give the answer of a study, and say where the rest is."""
     import flatwide
+    from flatwide.analysis import headline
     from flatwide.analysis.answer import answer
 
     diverged = f" ({summary.num_diverged} diverged)" if summary.num_diverged else ""
@@ -275,7 +276,10 @@ def _study_summary(summary: Any, workdir: str, *, metric: str, tune: Sequence[st
     done = f"runs: {summary.num_done} of {summary.num_runs} done{diverged}{failed}{lacking}"
     lines = [f"{done}. Table: {workdir}/results.csv"]
     if summary.num_done + summary.num_unmeasured:
-        lines = [answer(flatwide.load(workdir), metric=metric, tune=tune), *lines, f"report: {workdir}/report.html"]
+        runs = flatwide.load(workdir)
+        short = headline.terminal(headline.headlines(runs, metric=metric))
+        said = [short, "", answer(runs, metric=metric, tune=tune), ""] if short else [answer(runs, metric=metric)]
+        lines = [*said, *lines, f"report: {workdir}/report.html"]
     return "\n".join(lines)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from flatwide import registry
@@ -82,6 +83,32 @@ def build(
         return rule.update(_add_decay(gradient, params, weight_decay, decay_mask), state)
 
     return Optimizer(rule.init, update)
+
+
+def second_moments(state: PyTree) -> dict[str, PyTree] | None:
+    """Return what Adam scales its steps by, from the state of an optimizer; None of one without.
+
+    Returns: "num_updates", how often the average was updated, and "average", that of the squared gradient, like params
+      and not corrected for its start at 0.
+    """
+    if not isinstance(state, optax.ScaleByAdamState):
+        return None
+    return {"num_updates": state.count, "average": state.nu}
+
+
+def preconditioner(moments: dict[str, PyTree], *, adam_betas: tuple[float, float], adam_epsilon: float) -> PyTree:
+    """Compute the diagonal that Adam divides its average of gradients by, like params.
+
+    Args:
+      moments: as `second_moments` returns them, after one update at least.
+      adam_betas, adam_epsilon: as for `build`.
+    Equation: (1 - beta_1^t) (sqrt(v / (1 - beta_2^t)) + epsilon) after t updates: an average of gradients that is not
+      corrected for its start at 0 is divided by it.
+    """
+    start, corrected = (1 - beta ** int(moments["num_updates"]) for beta in adam_betas)
+    return jax.tree.map(
+        lambda v: (start * (jnp.sqrt(v / corrected) + adam_epsilon)).astype(v.dtype), moments["average"]
+    )
 
 
 def apply(params: PyTree, direction: PyTree, learning_rate: float | Array) -> PyTree:

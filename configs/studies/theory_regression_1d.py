@@ -25,7 +25,7 @@ def get_config():
     config.num_epochs = 50_000
     config.eval_every_steps = 10_000
 
-    config.measurements = ("function", "curvature", "barrier")
+    config.measurements = ("function", "curvature", "barrier", "minima_plane")
 
     config.study.axes = {
         "num_neurons": ((5,), (10,), (100,), (1000,)),

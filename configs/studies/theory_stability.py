@@ -32,7 +32,7 @@ def get_config(dataset: str = "mnist"):
     config.lr_scheduler = "constant"
     config.num_epochs = 100
 
-    config.measurements = ("curvature", "moments", "stability")
+    config.measurements = ("curvature", "moments", "stability", "sharpest_plane")
     config.measure_examples = 1000
 
     config.study.axes = {

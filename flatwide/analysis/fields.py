@@ -100,13 +100,15 @@ def varying(runs: "pd.DataFrame", *, width: str = "num_params") -> dict[str, lis
         names = list(dict.fromkeys([*names, "base_optimizer"]))
     if not names:
         return {}
-    rows = done(runs, [width, *names])
+    rows = done(runs, [width, "pruner", *names])
     found = {}
     for name in names:
         seen: dict[Any, dict[Any, None]] = {}
         for row in rows:
             if name == "base_optimizer" or not is_unread(row, name):
-                seen.setdefault(row[width], {})[value(row, name)] = None
+                # At a budget of weights each pruner has its own sparsity at a width, and none is an axis for that.
+                at = (row[width], row.get("pruner")) if name == "sparsity" else row[width]
+                seen.setdefault(at, {})[value(row, name)] = None
         several = [list(values) for values in seen.values() if len(values) > 1]
         if several:
             found[name] = several[0]

@@ -1,7 +1,6 @@
 """The paper's own numbers, to lay over those of a study."""
 
-import csv
-import math
+from collections.abc import Collection, Sequence
 from importlib import resources
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,15 +20,19 @@ class _Workload(NamedTuple):
     base: str
     setting: str = ""
     width: str = ""  # the field of its widths, where the sizes that it prints are rounded
+    variants: tuple[str, ...] = ("normalized",)  # of SAM; beside its theory it does not say which
 
 
+_EITHER = ("normalized", "unnormalized")
 _WORKLOADS = {  # dataset, model
     ("mnist", "MLP"): _Workload("mnist", "sgd"),
     ("cifar10", "ResNet18"): _Workload("cifar10", "sgd"),
     ("cifar10", "ViT"): _Workload("cifar10", "sgd", setting="model=ViT", width="hidden_size"),
+    ("cifar10", "VGG11"): _Workload("cifar10", "sgd", setting="model=VGG11"),
     ("imagenet2012", "ResNet50"): _Workload("imagenet", "sgd"),
     ("teacher_student", "MLP"): _Workload("teacher_student", "sgd"),
-    ("two_layer_teacher", "TwoLayerFrozenHead"): _Workload("two_layer_teacher", "sgd"),
+    ("matrix_factorization", "LinearNetwork"): _Workload("matrix_factorization", "sgd", variants=_EITHER),
+    ("two_layer_teacher", "TwoLayerFrozenHead"): _Workload("two_layer_teacher", "sgd", variants=_EITHER),
     ("sst2", "LSTM"): _Workload("sst2", "sgd", width="hidden_size"),
     ("conllu", "TaggingTransformer"): _Workload("pos", "adamw", width="hidden_size"),
     ("ogbg_molpcba", "GCN"): _Workload("molpcba", "adam", width="hidden_size"),
@@ -41,8 +44,10 @@ _WEIGHT_DECAY = {  # where a setting says nothing; its table 2
     "mnist": 1e-4,
     "cifar10": 5e-4,
     "model=ViT": 1e-4,
+    "model=VGG11": 0.0,
     "imagenet": 1e-4,
     "teacher_student": 0.0,
+    "matrix_factorization": 0.0,
     "two_layer_teacher": 0.0,
     "sst2": 3e-6,
     "pos": 0.1,
@@ -69,7 +74,7 @@ def paper_values(workload: str | None = None, *, setting: str | None = None) -> 
 
 
 def rho_values(workload: str | None = None) -> "pd.DataFrame":
-    """Read the accuracies of every rho of the paper's figures 8 to 11; rho 0 is SGD.
+    """Read the accuracies of every rho of the paper's figures 8 to 11 and 19; rho 0 is SGD.
 
     Args:
       workload: mnist, cifar10, imagenet or sst2; None is all.
@@ -85,18 +90,19 @@ def _read(name: str, workload: str | None, setting: str | None) -> "pd.DataFrame
     import pandas as pd
 
     text = resources.files("flatwide.analysis").joinpath(name).read_text()
-    found: Any = pd.read_csv(io.StringIO(text), dtype={"setting": str}, keep_default_na=True)
-    found["setting"] = found["setting"].fillna("")
-    numbers = [column for column in (*_NUMBERS, "rho", "value") if column in found.columns]
+    found: Any = pd.read_csv(io.StringIO(text), dtype={"setting": str, "arm": str}, keep_default_na=True)
+    words = [column for column in ("setting", "arm") if column in found.columns]
+    found[words] = found[words].fillna("")
+    numbers = [column for column in (*_NUMBERS, "rho", "value", "band", "epoch") if column in found.columns]
     found[numbers] = found[numbers].astype(float)
+    settings = found["setting"] if "setting" in words else [""] * len(found)
     kept = [
-        workload in (None, row) and setting in (None, own)
-        for row, own in zip(found["workload"], found["setting"], strict=True)
+        workload in (None, row) and setting in (None, own) for row, own in zip(found["workload"], settings, strict=True)
     ]
     return found[kept].reset_index(drop=True)
 
 
-def beside(runs: "pd.DataFrame", *, metric: str = "test_metric") -> "pd.DataFrame":
+def beside(runs: "pd.DataFrame", *, metric: str = "test_metric", axes: Sequence[str] = ()) -> "pd.DataFrame":
     """Find what the paper has for the very sizes and settings of some runs, which differ in width, rho and seed only.
 
     Where it prints rounded sizes (SST-2, part-of-speech tags, molpcba, Breakout, ViT), a network of the same width and
@@ -105,9 +111,11 @@ def beside(runs: "pd.DataFrame", *, metric: str = "test_metric") -> "pd.DataFram
     Args:
       metric: the column that is compared: for part-of-speech tags the best epoch and the last one have values of
         their own.
+      axes: what the whole study varies besides width, rho and seed. The paper trained its plain setting again beside
+        other weight decays, depths and sparse networks; those are the values of such a study.
     Returns: rows of `paper_values`, at most one a size; none for other data or models. Epochs and more may differ.
     """
-    return _beside(runs, paper_values(), metric=metric)
+    return _beside(runs, paper_values(), metric=metric, axes=axes)
 
 
 def rho_beside(runs: "pd.DataFrame", *, metric: str = "test_metric") -> "pd.DataFrame":
@@ -128,28 +136,36 @@ def equal_compute_beside(runs: "pd.DataFrame") -> "pd.DataFrame":
     return values[[key in plain for key in zip(values["workload"], values["num_params"], strict=True)]]
 
 
-def _beside(runs: "pd.DataFrame", values: Any, *, metric: str) -> "pd.DataFrame":
+def _beside(runs: "pd.DataFrame", values: Any, *, metric: str, axes: Sequence[str] = ()) -> "pd.DataFrame":
     """Select the values of the sizes and settings of some runs, with the sizes of ours."""
     import pandas as pd
 
     columns = ["dataset", "model", "num_params", "sam_variant", "label_noise", "weight_decay", "pruner", "sparsity"]
-    known = [row for row in fields.done(runs, [*columns, "hidden_size", "num_filters"]) if _is_papers(row)]
-    rows = {row["num_params"]: row for row in known}
+    columns += ["output_scale", "hidden_size", "num_filters"]
+    rows = {row["num_params"]: row for row in fields.done(runs, columns) if _is_papers(row)}
     pairs = {(str(row.get("dataset")), str(row.get("model"))) for row in rows.values()}
     if len(pairs) != 1:
         return values[:0]
     workload = _WORKLOADS[pairs.pop()]
     here = fields.records(values[values["workload"] == workload.name])
-    found = []
+    printed: dict[int, dict[str, list[dict[str, Any]]]] = {size: {} for size in rows}
     for size, row in rows.items():
-        wanted = _setting(row, workload, metric)
-        # Figure 17 has sizes of its own, by depth, among those of the widths.
-        for setting in (wanted, "depth") if wanted == "" else (wanted,):
-            same = [one for one in here if one["setting"] == setting and _is_size(one, row, workload)]
-            if same:
-                found += [one | {"num_params": size} for one in same]
-                break
-    return pd.DataFrame(found, columns=values.columns)
+        for value in (value for value in here if _is_size(value, row, workload)):
+            printed[size].setdefault(value["setting"], []).append(value | {"num_params": size})
+    # Figure 17 has sizes of its own, by depth, among those of the widths.
+    is_by_depth = any("depth" in settings and "" not in settings for settings in printed.values())
+    pruners = {str(row["pruner"]) for row in rows.values() if row.get("sparsity") and "pruner" in row}
+    selected = []
+    for size, row in rows.items():
+        names = [wanted := _setting(row, workload, metric)]
+        if wanted == "":
+            again = ["depth"] if is_by_depth else []
+            again += [f"pruner={pruner}, sparsity=0" for pruner in pruners if len(pruners) == 1]
+            decay = row.get("weight_decay") if "weight_decay" in axes else None
+            names = [*again, *([] if decay is None else [f"weight_decay={decay:g}"]), ""]
+        chosen = next((name for name in names if name in printed[size]), None)
+        selected += [] if chosen is None else printed[size][chosen]
+    return pd.DataFrame(selected, columns=values.columns)
 
 
 def _is_size(value: dict[str, Any], run: dict[str, Any], workload: _Workload) -> bool:
@@ -165,20 +181,12 @@ def measured_values() -> "pd.DataFrame":
 
     The constants of its figure 21 are means of the last ten epochs, of a network whose optimizer it does not tell.
 
-    Returns: one row a value: `workload`, `num_params`, `loss`, `quantity` (the column that measures the same), `rho` (0
-      is SGD; NaN where the paper does not say), `value`, `band` (half of the printed one, NaN where there is none),
-      `source`. The paper does not state whether its loss is summed or averaged over outputs, which decides the scale.
+    Returns: one row a value: `workload`, `setting` ("output_scale=10", or ""), `num_params`, `loss`, `quantity` (the
+      column that measures the same), `rho` (0 is SGD; NaN where the paper does not say), `value`, `band` (half of the
+      printed one, NaN where there is none), `source`. The paper does not state whether its loss is summed or averaged
+      over outputs, which decides the scale.
     """
-    import pandas as pd
-
-    text = resources.files("flatwide.analysis").joinpath("paper_measured.csv").read_text()
-    rows = [
-        row
-        | {name: float(row[name]) if row[name] else math.nan for name in ("rho", "value", "band")}
-        | {"num_params": int(row["num_params"])}
-        for row in csv.DictReader(text.splitlines())
-    ]
-    return pd.DataFrame(rows)
+    return _read("paper_measured.csv", None, None)
 
 
 def measured_beside(runs: "pd.DataFrame", quantity: str) -> list[dict[str, Any]]:
@@ -187,26 +195,80 @@ def measured_beside(runs: "pd.DataFrame", quantity: str) -> list[dict[str, Any]]
     Returns: rows of `measured_values`, with None for what is missing; none for others. Epochs, learning rate and more
       may differ.
     """
-    columns = ["dataset", "model", "num_params", "loss", "sam_variant"]
+    columns = ["dataset", "model", "num_params", "loss", "sam_variant", "output_scale"]
     known = [row for row in fields.done(runs, columns) if _is_papers(row | {"rho": row["rho"] or 1.0})]
-    places = {
-        (_WORKLOADS[str(row.get("dataset")), str(row.get("model"))].name, row["num_params"], row.get("loss"))
-        for row in known
-    }
-    rows = fields.records(measured_values())
-    here = [row for row in rows if row["quantity"] == quantity]
-    return [row for row in here if (row["workload"], row["num_params"], row["loss"]) in places]
+    shown = {(_named(row), _scale(row), row["num_params"], row.get("loss")) for row in known}
+    return [
+        row
+        for row in fields.records(measured_values())
+        if row["quantity"] == quantity and (row["workload"], row["setting"], row["num_params"], row["loss"]) in shown
+    ]
+
+
+def curve_values() -> "pd.DataFrame":
+    """Read what the paper draws against epochs: the training loss of SAM in figure 6c, and the constants of figure 21.
+
+    The loss is 2 to the power that is printed. The constants are means over 15 to 20 epochs, here at the middle one.
+    The paper does not state rho, the learning rate or how the squared loss of the factorization is averaged.
+
+    Returns: one row a value: `workload`, `num_params`, `loss`, `arm` ("sam"; "" where it does not say), `quantity` (the
+      column of `metrics.csv`, or that which measures the same), `epoch`, `value`, `source`.
+    """
+    return _read("paper_curves.csv", None, None)
+
+
+def curves_beside(runs: "pd.DataFrame", quantities: Collection[str]) -> list[dict[str, Any]]:
+    """Find what the paper draws against epochs at the very sizes of some runs, its loss with a constant rate only.
+
+    Args:
+      quantities: those that are wanted.
+    Returns: rows of `curve_values`; none for other data, models or losses, or where labels are noisy or weights pruned.
+    """
+    columns = ["dataset", "model", "num_params", "loss", "lr_scheduler", "sam_variant", "label_noise", "sparsity"]
+    shown: dict[tuple[Any, ...], bool] = {}  # -> whether the learning rate is constant
+    for row in fields.done(runs, columns):
+        is_plain = not row.get("label_noise") and not row.get("sparsity")
+        if is_plain and _is_papers(row | {"rho": row["rho"] or 1.0}):
+            shown[_named(row), row["num_params"], row.get("loss")] = row.get("lr_scheduler") == "constant"
+    return [
+        row
+        for row in fields.records(curve_values())
+        if row["quantity"] in quantities
+        and (is_constant := shown.get((row["workload"], row["num_params"], row["loss"]))) is not None
+        and (is_constant or row["quantity"] != "running_train_loss")
+    ]
+
+
+def best_decay_beside(runs: "pd.DataFrame") -> list[dict[str, Any]]:
+    """Find the paper's gains where base and SAM each have their best weight decay (figure 18), for the sizes of runs.
+
+    Returns: rows of `paper_values`.
+    """
+    rows = fields.done(runs, ["dataset", "model", "num_params", "sam_variant", "label_noise"])
+    shown = {(_named(row), row["num_params"]) for row in rows if _is_papers(row) and not row.get("label_noise")}
+    values = fields.records(paper_values(setting="best_weight_decay"))
+    return [row for row in values if (row["workload"], row["num_params"]) in shown]
+
+
+def _named(run: dict[str, Any]) -> str:
+    """Return the name of the workload of a run that the paper has."""
+    return _WORKLOADS[str(run.get("dataset")), str(run.get("model"))].name
+
+
+def _scale(run: dict[str, Any]) -> str:
+    """Name the output scale of a run as the files do; empty for a plain network."""
+    return f"output_scale={run['output_scale']:g}" if run.get("output_scale") else ""
 
 
 def _is_papers(run: dict[str, Any]) -> bool:
-    """Whether a run is SAM as the paper has it: base, data and network, a normalized ascent, settings in numbers."""
+    """Whether a run is SAM as the paper has it: base, data and network, ascent rule, settings in numbers."""
     variant, base = run.get("sam_variant"), run.get("base_optimizer")
-    if any(isinstance(run.get(name), str) for name in ("label_noise", "weight_decay", "sparsity")):
+    if any(isinstance(run.get(name), str) for name in ("label_noise", "weight_decay", "sparsity", "output_scale")):
         return False  # somebody's table may have words there
     workload = _WORKLOADS.get((str(run.get("dataset")), str(run.get("model"))))
     if workload is None or base not in (None, workload.base):
         return False
-    return fields.effective_rho(run) > 0 and variant in (None, "normalized")
+    return fields.effective_rho(run) > 0 and variant in (None, *workload.variants)
 
 
 def _setting(run: dict[str, Any], workload: _Workload, metric: str) -> str:
@@ -222,4 +284,4 @@ def _setting(run: dict[str, Any], workload: _Workload, metric: str) -> str:
         return f"weight_decay={decay:.1f}" if decay == 0 else f"weight_decay={decay:g}"
     if workload.name == "pos" and metric not in _BEST_EPOCH:
         return "last_step"
-    return workload.setting
+    return ", ".join(filter(None, [workload.setting, _scale(run)]))

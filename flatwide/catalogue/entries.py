@@ -44,13 +44,16 @@ class Quantity(NamedTuple):
 
 
 class ArrayFigure(NamedTuple):
-    """A figure of the arrays of a measurement, of single runs at the smallest and the largest width.
+    """A figure of the arrays of a measurement, of single runs.
 
-    kind: how it is drawn: "density", "line" or "plane".
+    kind: how it is drawn: "density", "line", "plane", "contour" or "function".
     name: of its files.
-    arrays: the arrays that it needs, in the order of its kind: grid and density; positions and losses; x, y and losses.
+    arrays: the arrays that it needs, in the order of its kind: grid and density; positions and losses; x, y and losses;
+      the same, coordinates and offsets of what is marked; grid and outputs.
     title, caption: "{base}" in them is the base optimizer, "{runs}" which runs are shown.
     arms: whose arrays it shows.
+    has_all_widths: whether it shows every width, or evenly chosen ones of many; otherwise the smallest and the largest.
+    has_all_seeds: whether it shows every seed; otherwise one at each width.
     """
 
     kind: str
@@ -59,6 +62,8 @@ class ArrayFigure(NamedTuple):
     title: str
     caption: str
     arms: tuple[str, ...] = ("base", "sam")
+    has_all_widths: bool = False
+    has_all_seeds: bool = False
 
 
 class Measurement(NamedTuple):

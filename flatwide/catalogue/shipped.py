@@ -17,6 +17,7 @@ from flatwide.catalogue.entries import (
 )
 
 _CURVE, _RATE, _RHO = "loss / parameter²", "learning rate", "parameter² / loss"
+_PER_RATE = "1 / learning rate"
 _STEP, _LENGTH = "1 / step", "parameter units"
 
 
@@ -179,6 +180,31 @@ MEASUREMENTS: dict[str, Measurement] = {
             "step by step",
         },
     ),
+    "edge": Measurement(
+        function="flatwide.measurements.edge:edge",
+        section=DYNAMICS,
+        sentence="How near training is to the edge of stability: the top eigenvalue over the one at which full-batch "
+        "steps of the run's own rule begin to grow, which is 1 at the edge.",
+        quantities=(
+            Quantity("edge_ratio", "top eigenvalue over that at the edge of stability", role=HEADLINE),
+            Quantity("top_eigenvalue", "top eigenvalue of the Hessian", _CURVE, symbol="λ_1", role=LISTED),
+            Quantity("edge_of_stability", "top eigenvalue at the edge of stability", _CURVE, role=LISTED),
+            Quantity(
+                "preconditioned_eigenvalue", "top eigenvalue of Adam's preconditioned Hessian", _PER_RATE, role=LISTED
+            ),
+            Quantity("preconditioned_edge", "the same at the edge of stability", _PER_RATE, role=LISTED),
+            Quantity("training_share", "time of measuring over that of training", role=DETAIL),
+            Quantity("learning_rate", "learning rate of the step", _RATE, symbol="η", role=DETAIL),
+            Quantity("gradient_norm", "norm of the gradient", "loss / parameter", role=DETAIL),
+            Quantity("top_residual", "residual of the eigenvalue", role=DETAIL),
+            Quantity("top_hidden_gap", "how far above it an eigenvalue may hide", role=DETAIL),
+            Quantity("is_warm", "whether the search began from the eigenvector before", role=DETAIL),
+        ),
+        terms={
+            "edge of stability": "the curvature at which a step of training would overshoot a minimum by as much as "
+            "it was away from it; for gradient descent 2 over the learning rate",
+        },
+    ),
     "convergence": Measurement(
         function="flatwide.measurements.convergence:convergence",
         section=DYNAMICS,
@@ -279,6 +305,52 @@ MEASUREMENTS: dict[str, Measurement] = {
             ),
         ),
     ),
+    "sharpest_plane": Measurement(
+        function="flatwide.measurements.sharpest_plane:sharpest_plane",
+        section=LANDSCAPE,
+        sentence="How far the loss rises within 0.1 of the minima along the two directions in which it curves most.",
+        quantities=(
+            Quantity("mean_rise", "mean rise of the loss over the sharpest plane", "loss", role=HEADLINE),
+            Quantity("largest_rise", "largest rise of the loss over the sharpest plane", "loss"),
+        ),
+        figures=(
+            ArrayFigure(
+                kind="plane",
+                name="loss_on_sharpest_plane",
+                arrays=("plane_x", "plane_y", "plane_losses"),
+                title="The loss along the sharpest directions",
+                caption="The training loss around the minima along the two leading eigenvectors of the Hessian, dark "
+                "where it is high, the minimum in the middle. A wider light spot is a flatter minimum. {runs}",
+            ),
+        ),
+    ),
+    "minima_plane": Measurement(
+        function="flatwide.measurements.minima_plane:minima_plane",
+        section=LANDSCAPE,
+        sentence="Where the network of SAM lies beside two at ρ = 0, of the same and of another seed.",
+        quantities=(
+            Quantity("base_barrier", "barrier between two networks at ρ = 0", "loss", role=HEADLINE, is_signed=True),
+            Quantity("distance", "distance of SAM's network from that at ρ = 0", _LENGTH),
+            Quantity("base_distance", "distance between two networks at ρ = 0", _LENGTH),
+            Quantity("start_distance", "distance of the initial weights from the network at ρ = 0", _LENGTH),
+            Quantity("start_offset", "distance of the initial weights from the plane", _LENGTH, role=LISTED),
+            Quantity("num_evaluations", "points at which the loss was evaluated", role=DETAIL),
+        ),
+        figures=(
+            ArrayFigure(
+                kind="contour",
+                name="loss_on_minima_plane",
+                arrays=("plane_x", "plane_y", "plane_losses", "coordinates", "offsets"),
+                title="The loss between two minima of {base} and one of SAM",
+                caption="The training loss on the plane through three networks, darker in steps: {base} and SAM "
+                "from the same initial weights, {base} from others, and the initial weights of the former two, which "
+                "lie beside the plane. Both axes are in parameter units and orthogonal; each panel has its own levels. "
+                "Of one seed at each size.",
+                arms=("sam",),
+                has_all_widths=True,
+            ),
+        ),
+    ),
     "function": Measurement(
         function="flatwide.measurements.function:function",
         section=DYNAMICS,
@@ -288,6 +360,20 @@ MEASUREMENTS: dict[str, Measurement] = {
             Quantity("slope_total_variation", "total variation of the function's slope", "output / input units"),
             Quantity("num_kinks", "number of kinks of the function", is_signed=True),
             Quantity("distance", "distance from the initial weights", _LENGTH),
+        ),
+        figures=(
+            ArrayFigure(
+                kind="function",
+                name="functions",
+                arrays=("grid", "outputs"),
+                title="The functions of {base} and of SAM",
+                caption="What the networks give for each input: {base} above and SAM at its best ρ below. Thin lines "
+                "are seeds, the thick line is their mean, and the band one standard deviation between seeds to either "
+                "side; its root mean square between the outermost examples is the spread above each panel. Black dots "
+                "are the training examples. What lies beyond the panel is cut off.",
+                has_all_widths=True,
+                has_all_seeds=True,
+            ),
         ),
     ),
     "trajectory": Measurement(

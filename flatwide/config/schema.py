@@ -162,6 +162,7 @@ SCHEMA: dict[str, Field] = {
     # What is measured on the trained network.
     "measurements": Field((), "strs", identity=False, compiled=False),
     "measure_epochs": Field((), "ints", EACH_NOT_NEGATIVE, identity=False, compiled=False),
+    "measure_every_steps": Field(None, "int", AT_LEAST_ONE, optional=True, identity=False, compiled=False),
     "measure_examples": Field(1000, "int", AT_LEAST_ONE, identity=False, compiled=False),
 }
 

@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from flatwide.analysis import domains, gain, tuned
+from flatwide.analysis import domains, gain, paper, tuned
 from flatwide.figures import lines
 from flatwide.figures.labels import is_percent, label
 from flatwide.figures.pieces import Figure, slug
-from flatwide.figures.style import colors
+from flatwide.figures.style import GREEN, colors
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,7 +35,8 @@ def tuned_figures(
             name = "_".join(filter(None, ["tuned_gain", slug(title) if title else "", ending]))
             base = gain.base_name(part.runs)
             metric_name = "loss" if metric.endswith("loss") else gain.metric_name(part.runs)
-            chart = _chart(shown, name=name, base=base, metric_name=metric_name, interactive=interactive)
+            printed = paper.best_decay_beside(part.runs) if list(tune) == ["weight_decay"] else []
+            chart = _chart(shown, printed, name=name, base=base, metric_name=metric_name, interactive=interactive)
             yield Figure(
                 name=name,
                 title=f"Gain of SAM over {base} where each chose its own {' and '.join(tune)}",
@@ -43,6 +44,7 @@ def tuned_figures(
                     f"Tuned: each seed is scored where the other seeds choose, for {base} and SAM alike. "
                     f"Same settings: SAM takes those of {base} and chooses ρ only. Bars are 95 % intervals that allow "
                     "for the choices of both."
+                    + (" Hollow points are the paper's, the best of SAM less the best of its base." if printed else "")
                 ),
                 chart=chart,
                 data=[row for one in shown for row in tuned.rows(one, width="num_params")],
@@ -51,7 +53,15 @@ def tuned_figures(
             )
 
 
-def _chart(shown: Sequence[tuned.Comparison], *, name: str, base: str, metric_name: str, interactive: bool) -> Any:
+def _chart(
+    shown: Sequence[tuned.Comparison],
+    printed: Sequence[dict[str, Any]],
+    *,
+    name: str,
+    base: str,
+    metric_name: str,
+    interactive: bool,
+) -> Any:
     import altair as alt
 
     factor = 100 if is_percent(metric_name) else 1
@@ -67,6 +77,12 @@ def _chart(shown: Sequence[tuned.Comparison], *, name: str, base: str, metric_na
             for pair, found in zip(one.pairs, one.gains, strict=True)
         ]
         drawn.append(lines.Line(one.name, color, dots, means))
+    theirs = [
+        {"x": row["num_params"], "mean": factor * row["gain"]}
+        | {"low": factor * (row["gain"] - row["gain_band"]), "high": factor * (row["gain"] + row["gain_band"])}
+        for row in printed
+    ]
+    drawn += [lines.Line(lines.PAPER, GREEN, [], theirs, is_hollow=True)] if theirs else []
     sizes = sorted({pair.num_params for one in shown for pair in one.pairs})
     return lines.figure(
         [lines.Panel("", drawn)],

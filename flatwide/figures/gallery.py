@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flatwide.analysis import domains, gain, rho, selection, table, widths
+from flatwide.analysis import domains, gain, paper, rho, selection, table, widths
 from flatwide.catalogue.entries import SECTIONS
+from flatwide.figures.beside_paper import at_equal_compute, by_rho
 from flatwide.figures.gain import Domain, gain_against_width, gain_of_domains, metric_against_width
 from flatwide.figures.labels import label
 from flatwide.figures.measured_gallery import measured_figures
@@ -115,8 +116,8 @@ def _figures(
         found += _overview(pieces, look)
     for place, group in enumerate(groups if len(pieces) <= MOST_PIECES else []):
         ending = look.ending + (f"_{place + 1}" if len(groups) > 1 else "")
-        found += [*_by_width(group, look, ending), *_rhos(group, look, ending)]
-    found += [*by_axes(pieces, look), *by_sparsity(pieces, look)]
+        found += [*_by_width(group, look, ending), *_rhos(group, look, ending), *by_rho(group, look, ending)]
+    found += [*by_axes(pieces, look), *by_sparsity(pieces, look), *at_equal_compute(pieces, look)]
     for piece in pieces if curves and len(pieces) <= MOST_PIECES else []:
         ending = look.ending + (f"_{slug(piece.name)}" if piece.name else "")
         found += _training(piece, look, curves, max(12, 40 // len(pieces)), ending)
@@ -324,10 +325,11 @@ def _cells(cell: widths.Width, names: Mapping, has_base: bool) -> Iterator[dict[
 def _training(
     piece: Piece, look: Look, curves: Mapping[str, list[dict[str, Any]]], most_points: int, ending: str
 ) -> Iterator[Figure]:
-    """Draw the curves of the smallest and largest width."""
+    """Draw the curves of the smallest and largest width, and of those that the paper has curves of."""
+    printed = paper.curves_beside(piece.runs, ("running_train_loss", "test_metric"))
+    sizes = {row["num_params"] for row in printed} | {cell.num_params for cell in (piece.cells[0], piece.cells[-1])}
     chosen = []
-    for cell in dict.fromkeys((piece.cells[0].value, piece.cells[-1].value)):
-        one = next(found for found in piece.cells if found.value == cell)
+    for one in (cell for cell in piece.cells if cell.num_params in sizes):
         for seed in one.seeds:
             for arm, value in (("base", 0.0), ("sam", one.best_rho)):
                 run = piece.names.get((one.value, value, seed))
@@ -339,11 +341,19 @@ def _training(
     yield Figure(
         name=f"training_curves{ending}",
         title=title,
-        caption=f"How the runs of {look.base} and of SAM at its best ρ went, at the smallest and the largest size: "
-        "thin lines "
-        f"are seeds, thick lines their mean. Of a long run {most_points} evaluations are drawn. The training loss is "
-        "the mean over the steps since the evaluation before.",
-        chart=study_curves(chosen, curves, **look.of_metric, most_points=most_points, name=f"training_curves{ending}"),
+        caption=f"How the runs of {look.base} and of SAM at its best ρ went, at the smallest and the largest size"
+        f"{' and those of the paper' if printed else ''}: thin lines are seeds, thick lines their mean. Of a long run "
+        f"{most_points} evaluations are drawn. The training loss is the mean over the steps since the evaluation "
+        "before."
+        + (" Hollow points are the paper's loss of SAM, whose ρ and rate it does not state." if printed else ""),
+        chart=study_curves(
+            chosen,
+            curves,
+            **look.of_metric,
+            paper=printed,
+            most_points=most_points,
+            name=f"training_curves{ending}",
+        ),
         data=[
             {
                 "run": run["run"],

@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 
 from flatwide import catalogue
 from flatwide.analysis import measured
-from flatwide.analysis.measured import DIFFERENCE, RATIO
+from flatwide.analysis.measured import RATIO
 from flatwide.catalogue.entries import Quantity
 from flatwide.figures import lines
 from flatwide.figures.labels import is_percent, label, wrapped
+from flatwide.figures.measured_axes import Axis, Positions, axes_of, short, ticks
 from flatwide.figures.style import BASE, GREY, SAM, colors, finish
 from flatwide.figures.tables import Table, to_rows
 
@@ -23,31 +24,7 @@ Row = dict[str, Any]
 MOST_DOTS = 1200  # in one figure: a page of ten thousand runs is to open at once
 _MOST_LINES = 8
 _FEW_RHOS = 4  # so many are lines of their own beside the best
-_LOG_FROM = 5  # times the least value: a greater range has a logarithmic axis
 _WORDS = "small dots: each seed; large points and bars: mean and 95 % t interval of {seeds}"
-
-
-class _Axis(NamedTuple):
-    """The vertical axis of one quantity, and where its bars are cut: with two seeds they may reach very far."""
-
-    quantity: str
-    comparison: str
-    is_log: bool
-    low: float
-    high: float
-
-    def encode(self, title: Any) -> Any:
-        """Give its channel of a chart."""
-        import altair as alt
-
-        return alt.Y("value:Q", title=title, scale=self.scale(padding=12), axis=_ticks())
-
-    def scale(self, padding: int) -> Any:
-        """Give its scale."""
-        import altair as alt
-
-        log = alt.Scale(type="log", nice=False, padding=padding)
-        return log if self.is_log else alt.Scale(zero=False, padding=padding)
 
 
 class _Panel(NamedTuple):
@@ -55,46 +32,12 @@ class _Panel(NamedTuple):
 
     title: str
     lines: list[lines.Line]
-    axis: "_Axis"
+    axis: Axis
 
     @property
     def quantity(self) -> Quantity:
         """Describe what it shows."""
         return catalogue.quantity(self.axis.quantity)
-
-
-class _Places(NamedTuple):
-    """The horizontal axis: logarithmic for several sizes, otherwise each value set apart by the same step."""
-
-    column: str
-    values: list[Any]
-
-    @property
-    def is_log(self) -> bool:
-        return lines.Across(self.column, self.values).is_log
-
-    def at(self, value: Any, width: int, shift: float) -> float:
-        """Find where a value is drawn, so many pixels aside, in a panel of a width in pixels."""
-        if not self.is_log:
-            return _short(self.values.index(value) + shift / max(width / max(len(self.values), 1), 8 * abs(shift), 1))
-        return _short(value * (self.values[-1] / self.values[0]) ** (shift / (width - 48)))
-
-    def encode(self) -> Any:
-        """Give its channel of a chart."""
-        import altair as alt
-
-        shared: dict[str, Any] = {"grid": False, "labelOverlap": "greedy", "labelSeparation": 8}
-        if self.is_log:
-            scale, axis = (
-                alt.Scale(type="log", nice=False, padding=24),
-                alt.Axis(values=self.values, format=".3~s", **shared),
-            )
-        else:
-            texts = [f"{value:,}" if isinstance(value, int) else f"{value:g}" for value in self.values]
-            domain = [-0.5, len(self.values) - 0.5]
-            scale = alt.Scale(domain=domain, nice=False, zero=False)
-            axis = alt.Axis(values=list(range(len(texts))), labelExpr=f"{texts}[datum.value]", **shared)
-        return alt.X("x:Q", title=label(self.column), scale=scale, axis=axis)
 
 
 def against_width(
@@ -113,11 +56,11 @@ def against_width(
       base: name of the base optimizer.
       beside: quantity -> rows with `num_params`, `value` and `of`: what it is to be compared with, such as the learning
         rate that was used.
-      paper: rows with `quantity`, `num_params`, `value`, and `rho` where the paper says it.
+      paper: rows with `quantity`, `num_params`, `value`, `rho` where the paper says it, and `part` of those of one.
       name, interactive: as for `lines.figure`.
     """
     rows = to_rows(table)
-    axes = _axes(rows)
+    axes = axes_of(rows)
     panels = []
     for quantity, part, here in _panels(rows):
         axis = axes[quantity]
@@ -131,7 +74,7 @@ def against_width(
             bare = [{"x": row["x"], "mean": row["mean"]} for row in line.means or []]
             drawn.append(line._replace(dots=[], means=bare))
         drawn += _beside((beside or {}).get(quantity, ()), here)
-        drawn += _printed(paper, quantity, here)
+        drawn += _printed(paper, quantity, part, here)
         panels.append(
             _Panel(
                 part or catalogue.quantity(quantity).title, [line for line in drawn if line.dots or line.means], axis
@@ -155,7 +98,7 @@ def against_rho(
       most_dots: in one figure; where there are more runs, the first seeds have dots, and at least two.
     """
     rows = to_rows(table)
-    axes = _axes(rows)
+    axes = axes_of(rows)
     sizes = _evenly(sorted({row["num_params"] for row in rows}), _MOST_LINES)
     palette = [SAM] if len(sizes) == 1 else colors(len(sizes), ordered=True)
     kept = _first_seeds([row for row in rows if row["num_params"] in sizes], most_dots)
@@ -166,7 +109,7 @@ def against_rho(
             mine = [row for row in here if row["num_params"] == size]
             line = _line(f"{size:,} parameters", color, mine, "rho", axes[quantity])
             drawn.append(line._replace(dots=[dot for dot in line.dots if dot["seed"] in kept]))
-            printed = [row for row in _of_paper(paper, quantity) if row["num_params"] == size and "rho" in row]
+            printed = [row for row in _of_paper(paper, quantity, part) if row["num_params"] == size and "rho" in row]
             means = [{"x": row["rho"], "mean": row["value"]} for row in printed]
             drawn += [lines.Line(lines.PAPER, color, [], means, is_hollow=True)] if means else []
         drawn = [line for line in drawn if line.dots or line.is_hollow]
@@ -209,17 +152,17 @@ def against_metric(
     y_title = label(metric, metric_name=metric_name)
     y = alt.Y("metric:Q", title=y_title, scale=alt.Scale(zero=False, padding=8))
     tables: dict[str, list[Row]] = {}
-    axes, charts = _axes(rows), []
+    axes, charts = axes_of(rows), []
     for place, quantity in enumerate(dict.fromkeys(row["quantity"] for row in rows)):
         stem = f"{name}_{place}_seeds"
         tables[stem] = [
-            {"x": _short(row["value"]), "metric": _short(factor * row["metric"]), "of": names[row["num_params"]]}
+            {"x": short(row["value"]), "metric": short(factor * row["metric"]), "of": names[row["num_params"]]}
             | {column: row[column] for column in ("rho", "seed", "run") if column in row}
             for row in rows
             if row["quantity"] == quantity and row["seed"] in kept
         ]
         title = catalogue.quantity(quantity).label
-        x = alt.X("x:Q", title=title, scale=axes[quantity].scale(padding=8), axis=_ticks(has_grid=False))
+        x = alt.X("x:Q", title=title, scale=axes[quantity].scale(padding=8), axis=ticks(has_grid=False))
         told = [alt.Tooltip(f"{c}:N", title=label(c)) for c in ("of", "run", "rho", "seed") if c in tables[stem][0]]
         told.append(alt.Tooltip("x:Q", title=title, format=".4~g"))
         told.append(alt.Tooltip("metric:Q", title=y_title, format=".4~g"))
@@ -243,7 +186,7 @@ def against_metric(
 def _figure(
     panels: Sequence[_Panel],
     rows: Sequence[Row],
-    axes: Mapping[str, _Axis],
+    axes: Mapping[str, Axis],
     across: str,
     title: str,
     *,
@@ -258,7 +201,7 @@ def _figure(
     every = sorted((line for panel in panels for line in panel.lines), key=lambda line: line.is_hollow)
     entries = {line.name: GREY if line.is_hollow else line.color for line in every}
     hide = f"{name}_hidden" if interactive and len(entries) > 1 else None
-    places = _Places(across, sorted({row["x"] for panel in panels for row in _marks(panel)}))
+    places = Positions(across, sorted({row["x"] for panel in panels for row in _marks(panel)}))
     scale = alt.Scale(domain=list(entries), range=list(entries.values()))
     color = alt.Color("of:N", scale=scale, legend=alt.Legend(columns=3) if len(entries) > 1 else None)
     tables: dict[str, list[Row]] = {}
@@ -281,7 +224,7 @@ def _figure(
 def _layers(
     panel: _Panel,
     name: str,
-    places: _Places,
+    places: Positions,
     width: int,
     color: Any,
     tables: dict[str, list[Row]],
@@ -328,9 +271,9 @@ def _layers(
     return layers
 
 
-def _drawn(row: Row, line: lines.Line, places: _Places, width: int, shift: float) -> Row:
+def _drawn(row: Row, line: lines.Line, places: Positions, width: int, shift: float) -> Row:
     """Put a row where it is drawn, so many pixels aside."""
-    known = {name: _short(row[name]) for name in ("value", "mean", "low", "high") if name in row}
+    known = {name: short(row[name]) for name in ("value", "mean", "low", "high") if name in row}
     told = {name: row[name] for name in ("run", "rho", "seed", "num_params") if name in row}
     shade = {"shade": line.color} if line.is_hollow else {}
     dots = {"has_dots": 1} if line.dots and "mean" in row else {}
@@ -346,7 +289,7 @@ def _tooltips(dots: Sequence[Row], title: str) -> list[Any]:
     return [*told, alt.Tooltip("value:Q", title=title, format=".4~g")]
 
 
-def _notes(panels: Sequence[_Panel], axes: Mapping[str, _Axis], words: str) -> list[str]:
+def _notes(panels: Sequence[_Panel], axes: Mapping[str, Axis], words: str) -> list[str]:
     """Say what dots and bars are."""
     rows = [row for panel in panels for row in _marks(panel)]
     found = [lines.with_seeds([lines.Panel(panel.title, panel.lines) for panel in panels], words)]
@@ -365,33 +308,13 @@ def _marks(panel: _Panel) -> list[Row]:
     return [row for line in panel.lines for row in (*line.dots, *(line.means or ()))]
 
 
-def _axes(rows: Sequence[Row]) -> dict[str, _Axis]:
-    """Choose the axis of each quantity from all of its values."""
-    found = {}
-    for name in dict.fromkeys(row["quantity"] for row in rows):
-        values = [row["value"] for row in rows if row["quantity"] == name]
-        least, most, one = min(values), max(values), catalogue.quantity(name)
-        comparison = RATIO if least > 0 and not one.is_signed else DIFFERENCE
-        is_log = least > 0 and most > _LOG_FROM * least
-        reach = max(most - least, 1e-3 * abs(most))
-        ends = (least / 3, most * 3) if comparison == RATIO else (least - reach, most + reach)
-        found[name] = _Axis(name, comparison, is_log, *ends)
-    return found
-
-
-def _ticks(*, has_grid: bool = True) -> Any:
-    import altair as alt
-
-    return alt.Axis(tickCount=5, format=",.4~g", grid=has_grid)
-
-
 def _panels(rows: Sequence[Row]) -> list[tuple[str, str, list[Row]]]:
     """Cut rows by quantity and part."""
     keys = dict.fromkeys((row["quantity"], row.get("part", "")) for row in rows)
     return [(q, part, [r for r in rows if (r["quantity"], r.get("part", "")) == (q, part)]) for q, part in keys]
 
 
-def _line(name: str, color: str, rows: Sequence[Row], across: str, axis: _Axis) -> lines.Line:
+def _line(name: str, color: str, rows: Sequence[Row], across: str, axis: Axis) -> lines.Line:
     """Make a line of a dot a seed and their means."""
     dots, places = [], {}
     for row in sorted(rows, key=lambda row: (row[across], row["seed"])):
@@ -401,7 +324,7 @@ def _line(name: str, color: str, rows: Sequence[Row], across: str, axis: _Axis) 
     return lines.Line(name, color, dots, [{"x": x} | _mean(values, axis) for x, values in places.items()])
 
 
-def _mean(values: Sequence[float], axis: _Axis) -> Row:
+def _mean(values: Sequence[float], axis: Axis) -> Row:
     found = measured.mean(values, comparison=axis.comparison)
     row: Row = {"mean": found.mean}
     if math.isfinite(found.low):
@@ -416,10 +339,10 @@ def _beside(given: Sequence[Row], here: Sequence[Row]) -> list[lines.Line]:
     return [lines.Line(given[0]["of"], GREY, [], means)] if means else []
 
 
-def _printed(paper: "Table | None", quantity: str, here: Sequence[Row]) -> list[lines.Line]:
+def _printed(paper: "Table | None", quantity: str, part: str, here: Sequence[Row]) -> list[lines.Line]:
     """Make the paper's points of the base, and of SAM at the rho of each width or at one that it does not state."""
     best = {row["num_params"]: row["rho"] for row in here if row["is_best"]}
-    rows = _of_paper(paper, quantity)
+    rows = _of_paper(paper, quantity, part)
     sizes = {row["num_params"] for row in here}
     groups = {BASE: [row for row in rows if row.get("rho") == 0]}
     groups[SAM] = [row for row in rows if row.get("rho", best.get(row["num_params"])) == best.get(row["num_params"])]
@@ -430,8 +353,9 @@ def _printed(paper: "Table | None", quantity: str, here: Sequence[Row]) -> list[
     return found
 
 
-def _of_paper(paper: "Table | None", quantity: str) -> list[Row]:
-    return [row for row in to_rows([] if paper is None else paper) if row["quantity"] == quantity]
+def _of_paper(paper: "Table | None", quantity: str, part: str) -> list[Row]:
+    rows = [row for row in to_rows([] if paper is None else paper) if row["quantity"] == quantity]
+    return [row for row in rows if row.get("part", part) == part]
 
 
 def _first_seeds(rows: Sequence[Row], most_dots: int) -> set[int]:
@@ -444,7 +368,3 @@ def _evenly(values: Sequence[Any], most: int) -> list[Any]:
     if len(values) <= most:
         return list(values)
     return [values[round(place * (len(values) - 1) / (most - 1))] for place in range(most)]
-
-
-def _short(value: float) -> float:
-    return float(f"{value:.6g}")

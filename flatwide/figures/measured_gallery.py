@@ -1,6 +1,6 @@
 """The figures of what was measured on trained networks, as far as a table and its arrays have it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,8 +9,9 @@ from flatwide import catalogue
 from flatwide.analysis import fields, measured, paper, quantities
 from flatwide.analysis.measured import Measured
 from flatwide.catalogue.entries import CURVATURE, DRAWN, DYNAMICS, HEADLINE, ArrayFigure, Quantity
-from flatwide.figures import landscape, spectra, study_curves
+from flatwide.figures import contours, edges, functions, landscape, spectra, study_curves
 from flatwide.figures.measured import MOST_DOTS, against_metric, against_rho, against_width
+from flatwide.figures.measured_axes import short
 from flatwide.figures.pieces import INTERVAL, MOST_PARTS, MOST_PIECES, Figure, Look, Piece, capital, slug
 
 Row = dict[str, Any]
@@ -18,6 +19,7 @@ Series = Mapping[str, Sequence[Mapping[str, Any]]]
 Arrays = Mapping[tuple[str, str], Mapping[str, Any]]
 
 _MOST_PANELS = 4
+_MOST_WIDTHS = 6  # in a figure of arrays that has a panel for each
 _SHOWN = (HEADLINE, DRAWN)
 
 
@@ -48,6 +50,7 @@ def measured_figures(pieces: Sequence[Piece], look: Look, *, series: Series, arr
         ending = look.ending + (f"_{slug(one.piece.name)}" if one.piece.name else "")
         yield from _against_metric(one, known, look, ending, most_dots=max(100, MOST_DOTS // len(found)))
         if place in (0, len(found) - 1):  # of many settings two, for these are the heavy ones
+            yield from edges.edge_figures(one.piece, look, series=series, ending=ending)
             yield from _over_epochs(one.piece, look, series, ending)
             yield from _of_arrays(one.piece, look, arrays, ending)
 
@@ -71,7 +74,12 @@ def _plans(known: Sequence[Quantity], *, are_many: bool) -> Iterator[tuple[str, 
 def _by_width_and_rho(group: Sequence[_Found], drawn: list[Quantity], look: Look, name: str) -> Iterator[Figure]:
     """Draw the quantities of a measurement against width and against rho."""
     rows = [row for one in group for row in _rows(one, drawn)]
-    beside = [row for one in group for q in drawn for row in paper.measured_beside(one.piece.runs, q.name)]
+    beside = [
+        ({"part": one.piece.name} if one.piece.name else {}) | row
+        for one in group
+        for q in drawn
+        for row in paper.measured_beside(one.piece.runs, q.name)
+    ]
     printed = " Hollow points are what the paper prints for its network of this size." if beside else ""
     words = f"{catalogue.entry(drawn[0].measurement).sentence} {_measured_on(group, drawn[0])}".lstrip()
     what = drawn[0].title if len(drawn) == 1 else drawn[0].measurement
@@ -172,9 +180,14 @@ def _against_metric(
     )
 
 
-def _ends(piece: Piece) -> Iterator[tuple[Row, Any]]:
-    """List the runs of the base and of SAM at its best rho, at the smallest and the largest width."""
-    for cell in {one.value: one for one in (piece.cells[0], piece.cells[-1])}.values():
+def _ends(piece: Piece, also: Iterable[int] = ()) -> Iterator[tuple[Row, Any]]:
+    """List the runs of the base and of SAM at its best rho, at the smallest and the largest width and other sizes."""
+    return _compared(piece, {piece.cells[0].num_params, piece.cells[-1].num_params, *also})
+
+
+def _compared(piece: Piece, sizes: Collection[int]) -> Iterator[tuple[Row, Any]]:
+    """List the runs of the base and of SAM at its best rho, at some sizes."""
+    for cell in (one for one in piece.cells if one.num_params in sizes):
         for seed in cell.seeds:
             for arm, rho in (("base", 0.0), ("sam", cell.best_rho)):
                 run = piece.names.get((cell.value, rho, seed))
@@ -187,7 +200,8 @@ def _over_epochs(piece: Piece, look: Look, series: Series, ending: str) -> Itera
     if not series:
         return
     chosen, curves, seen = [], {}, {}
-    for facts, run in _ends(piece):
+    printed = paper.curves_beside(piece.runs, [q.name for q in quantities.measured(piece.runs)])
+    for facts, run in _ends(piece, (row["num_params"] for row in printed)):
         rows = series.get(run, ())
         epochs: dict[float, Row] = {}
         for row in rows:
@@ -211,12 +225,14 @@ def _over_epochs(piece: Piece, look: Look, series: Series, ending: str) -> Itera
             name=name,
             title="What was measured while training" + (f", {piece.name}" if piece.name else ""),
             caption=f"The quantities at the epochs at which they were measured, of {look.base} and of SAM at its best "
-            "ρ, at the smallest and the largest size: thin lines are seeds, thick lines their mean.",
+            "ρ, at the smallest and the largest size: thin lines are seeds, thick lines their mean."
+            + (" Hollow points are the paper's, whose optimizer it does not state." if printed else ""),
             chart=study_curves.study_curves(
                 chosen,
                 plain,
                 base=look.base,
                 columns=columns,
+                paper=[row | {"quantity": slug(row["quantity"])} for row in printed],
                 heading="While training",
                 name=name,
                 interactive=look.interactive,
@@ -237,7 +253,7 @@ def _renamed(row: Mapping[str, Any]) -> Row:
 
 
 def _of_arrays(piece: Piece, look: Look, arrays: Arrays, ending: str) -> Iterator[Figure]:
-    """Draw spectra and landscapes of one seed, at both ends of the study."""
+    """Draw spectra, landscapes and functions."""
     if not arrays:
         return
     part = f", {piece.name}" if piece.name else ""
@@ -272,7 +288,20 @@ def _surface(runs: list[Row], figure: ArrayFigure, share: dict[str, Any]) -> tup
     return chart, [_facts(run) | row for run in shown for row in _plane_rows(run)]
 
 
-KINDS = {"density": _density, "line": _line, "plane": _surface}  # of the catalogue's `ArrayFigure`
+def _contour(runs: list[Row], figure: ArrayFigure, share: dict[str, Any]) -> tuple[Any, list[Row]]:
+    names = ("x", "y", "losses", "coordinates", "offsets")
+    shown = [_with_marks(_renamed_arrays(run, figure, names), share["base"]) for run in runs]
+    chart = contours.contours(shown, **share, heading=figure.title.format(base=share["base"]))
+    return chart, [_facts(run) | row for run in shown for row in [*_plane_rows(run), *_marked_rows(run)]]
+
+
+def _function(runs: list[Row], figure: ArrayFigure, share: dict[str, Any]) -> tuple[Any, list[Row]]:
+    shown = [_renamed_arrays(run, figure, ("grid", "outputs")) for run in runs]
+    return functions.functions(shown, **share), [_facts(run) | row for run in shown for row in functions.points(run)]
+
+
+# Of the catalogue's `ArrayFigure`.
+KINDS = {"density": _density, "line": _line, "plane": _surface, "contour": _contour, "function": _function}
 
 
 def _renamed_arrays(run: Row, figure: ArrayFigure, names: Sequence[str]) -> Row:
@@ -281,19 +310,21 @@ def _renamed_arrays(run: Row, figure: ArrayFigure, names: Sequence[str]) -> Row:
 
 
 def _with_arrays(piece: Piece, arrays: Arrays, measurement: str, figure: ArrayFigure) -> list[Row]:
-    """List the runs of both ends that have some arrays, of each width the first seed that has most of them."""
+    """List the runs that have the arrays of a figure: of each width all, or the first seed that has most of them."""
     groups: dict[tuple[int, int], list[tuple[Row, Any]]] = {}
-    for facts, run in _ends(piece):
+    widths = np.linspace(0, len(piece.cells) - 1, _MOST_WIDTHS if figure.has_all_widths else 2).round().astype(int)
+    for facts, run in _compared(piece, {piece.cells[place].num_params for place in widths}):
         if facts["arm"] in figure.arms:
             groups.setdefault((facts["num_params"], facts["seed"]), []).append((facts, run))
     kept: dict[int, list[Row]] = {}
     most = max(map(len, groups.values()), default=0)
     for (size, _), group in groups.items():
-        if len(kept.get(size, ())) == most:
+        if len(kept.get(size, ())) == most and not figure.has_all_seeds:
             continue  # arrays are read when they are asked for, and one seed is enough
         own = [(facts, run, arrays.get((run, measurement))) for facts, run in group]
         found = [facts | {"run": run} | dict(one) for facts, run, one in own if one and set(figure.arrays) <= set(one)]
-        kept[size] = max(kept.get(size, []), found, key=len)
+        before = kept.get(size, [])
+        kept[size] = [*before, *found] if figure.has_all_seeds else max(before, found, key=len)
     return [run for runs in kept.values() for run in runs]
 
 
@@ -308,21 +339,34 @@ def _line_rows(run: Mapping[str, Any]) -> list[Row]:
 
 def _plane(run: Row) -> Row:
     """Add the path on a plane and the titles of its axes, where the run has them."""
-    shown = dict(run)
+    shown, titles = dict(run), []
     if "coordinates" in run:
         shown["path"] = run["coordinates"]
-    variance = np.ravel(run.get("explained_variance", ()))
-    if len(variance) >= 2:
-        shown |= {
-            f"{axis}_title": f"principal direction {place + 1} ({100 * variance[place]:.0f} % of the variance)"
-            for place, axis in enumerate("xy")
-        }
-    return shown
+    if len(variance := np.ravel(run.get("explained_variance", ()))) >= 2:
+        titles = [f"principal direction {k + 1} ({100 * variance[k]:.0f} % of the variance)" for k in range(2)]
+    if len(values := np.ravel(run.get("eigenvalues", ()))) >= 2:
+        titles = [f"eigenvector {k + 1} (eigenvalue {values[k]:.3g})" for k in range(2)]
+    return shown | {f"{axis}_title": title for axis, title in zip("xy", titles, strict=False)}
+
+
+def _with_marks(run: Row, base: str) -> Row:
+    """Add the networks that lie on a plane through three of them, and the titles of its axes."""
+    names = (f"{base} from the same start", f"{base} from another one", "SAM", "their start")
+    return run | {
+        "marked": list(zip(names, np.asarray(run["coordinates"]).tolist(), strict=True)),
+        "x_title": f"from {base} to SAM (parameter units)",
+        "y_title": "orthogonal to it (parameter units)",
+        "note": f"start {np.ravel(run['offsets'])[-1]:.3g} beside the plane",
+    }
 
 
 def _plane_rows(run: Mapping[str, Any]) -> list[Row]:
     x, y = np.ravel(run["x"]), np.ravel(run["y"])
     losses = np.asarray(run["losses"]).reshape(len(y), len(x))
     return [
-        {"x": float(a), "y": float(b), "loss": float(losses[j, i])} for j, b in enumerate(y) for i, a in enumerate(x)
+        {"x": short(a), "y": short(b), "loss": short(losses[j, i])} for j, b in enumerate(y) for i, a in enumerate(x)
     ]
+
+
+def _marked_rows(run: Mapping[str, Any]) -> list[Row]:
+    return [{"marked": name, "x": short(x), "y": short(y)} for name, (x, y) in run["marked"]]

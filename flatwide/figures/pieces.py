@@ -89,7 +89,7 @@ def printed(group: Sequence[Piece], look: Look) -> list[dict[str, Any]]:
     columns = ["num_params", "base", "sam", "gain", "base_band", "sam_band", "gain_band", "best_rho"]
     rows = []
     for piece in group:
-        found = paper.beside(piece.runs, metric=look.metric)
+        found = paper.beside(piece.runs, metric=look.metric, axes=look.axes)
         if look.metric_name in set(found["metric"]):
             rows += [{"part": piece.name} | row for row in fields.records(found, columns)]
     return rows

@@ -180,3 +180,48 @@ def _reach(values: list[float]) -> tuple[float, bool]:
     most = max(map(abs, values), default=0.0) or 1.0
     gain = 1.5 * max([*values, 0.0])
     return (gain, True) if 0 < gain < most else (most, False)
+
+
+def metric_against_rho(
+    runs: Table,
+    *,
+    paper: Table,
+    metric: str = "test_metric",
+    metric_name: str = "accuracy",
+    base: str = "SGD",
+    name: str = "metric_by_rho",
+    interactive: bool = False,
+) -> Any:
+    """Draw the metric against every rho, from the base at 0, beside the paper's values; a panel for each network.
+
+    Args:
+      runs: one row a run with `panel`, `rho`, `seed` and `value`.
+      paper: rows with `panel`, `rho` and `value`.
+      metric, metric_name, base: as for `gain.metric_against_width`. name, interactive: as for `lines.figure`.
+    """
+    import altair as alt
+
+    rows, printed = to_rows(runs), to_rows(paper)
+    factor = 100 if is_percent(metric_name) else 1
+    panels = []
+    for title in dict.fromkeys(row["panel"] for row in rows):
+        own = [row for row in rows if row["panel"] == title]
+        dots = [
+            {"x": row["rho"], "value": factor * row["value"]}
+            | {column: row[column] for column in ("run", "rho", "seed") if column in row}
+            for row in own
+        ]
+        theirs = [{"x": row["rho"], "mean": factor * row["value"]} for row in printed if row["panel"] == title]
+        drawn = [lines.Line(f"{base} (ρ = 0) and SAM", SAM, dots)]
+        drawn += [lines.Line(lines.PAPER, SAM, [], theirs, is_hollow=True)] if theirs else []
+        # Small and large networks are far apart, and each panel is about its own differences.
+        y = alt.Y("value:Q", title=label(metric, metric_name=metric_name), scale=alt.Scale(zero=False))
+        panels.append(lines.Panel(title, drawn, y=y))
+    return lines.figure(
+        panels,
+        name=name,
+        title=f"From {base} to large ρ",
+        across=lines.Across("rho", sorted({row["rho"] for row in [*rows, *printed]})),
+        y=alt.Y("value:Q"),
+        interactive=interactive,
+    )

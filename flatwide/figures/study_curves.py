@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from flatwide.figures.labels import is_percent, label, wrapped
 from flatwide.figures.lines import legend_selection, panel_chart
-from flatwide.figures.style import BASE, SAM, finish
+from flatwide.figures.style import BASE, GREY, SAM, finish
 
 
 class Column(NamedTuple):
@@ -26,6 +26,7 @@ def study_curves(
     metric_name: str = "accuracy",
     base: str = "SGD",
     columns: Sequence[Column] | None = None,
+    paper: Sequence[Mapping[str, Any]] = (),
     heading: str = "Training",
     most_points: int = 40,
     name: str = "training_curves",
@@ -37,6 +38,7 @@ def study_curves(
       runs: one dict a run to draw, with `run` (its name), `arm` ("base" or "sam"), `num_params`, `rho` and `seed`.
       curves: name of a run -> the rows of its `metrics.csv`, or other rows that have an epoch.
       columns: what is drawn; None is training loss and test metric.
+      paper: rows with `num_params`, `quantity` (a column), `epoch`, `value`, and `arm` where that is known.
       most_points: of a curve, evenly chosen; 500 runs are to fit on a page.
       metric_name, base, name, interactive: as for `gain.gain_against_width`.
     """
@@ -81,15 +83,36 @@ def study_curves(
             tables[means.name] = _means(tables[data.name], [column.name for column in columns])
             mean = alt.Chart(means, name=f"{name}_{column}_{size}_mean").mark_line(strokeWidth=2.5)
             mean = mean.encode(x=x, y=alt.Y(f"{column}:Q", title=wrapped(title)), color=color, opacity=opacity(1))
-            panels.append(panel_chart([seeds, mean], (300, 200), title=f"{size:,} parameters"))
+            theirs = [row for row in paper if (row["num_params"], row["quantity"]) == (size, column)]
+            layers = [seeds, mean, *_printed(theirs, column, f"{name}_{column}_{size}_printed", tables)]
+            panels.append(panel_chart(layers, (300, 200), title=f"{size:,} parameters"))
         rows.append(alt.HConcatChart(hconcat=panels))
     counts = Counter((run["arm"], run["num_params"]) for run in runs).values()
     number = f"{max(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
     words = f"thin lines: each seed; thick lines: mean of {number} seeds; SAM at its best ρ"
+    words += "; hollow: as printed in the paper" if any(table.endswith("_printed") for table in tables) else ""
     whole = alt.VConcatChart(vconcat=rows)
     params = [legend_selection(whole, name)] if interactive else []
     title = alt.Title(heading, subtitle=words)
     return finish(whole, title=title, datasets=tables, params=params, shared_or_independent={"color": "shared"})
+
+
+def _printed(
+    rows: Sequence[Mapping[str, Any]], column: str, stem: str, tables: dict[str, list[dict[str, Any]]]
+) -> list[Any]:
+    """Draw the paper's values as hollow points, in the colour of their arm; the rows go into `tables`."""
+    import altair as alt
+
+    if not rows:
+        return []
+    shades = {"base": BASE, "sam": SAM}
+    tables[stem] = [
+        {"epoch": row["epoch"], column: row["value"], "shade": shades.get(row["arm"], GREY)} for row in rows
+    ]
+    marks = alt.Chart(alt.NamedData(name=stem), name=f"{stem}_points")
+    marks = marks.mark_point(size=60, filled=False, strokeWidth=1.8, shape="diamond")
+    stroke = alt.Stroke("shade:N", scale=None)
+    return [marks.encode(x=alt.X("epoch:Q"), y=alt.Y(f"{column}:Q"), stroke=stroke)]
 
 
 def _of_training(metric_name: str) -> tuple[Column, ...]:

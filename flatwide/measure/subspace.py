@@ -30,6 +30,22 @@ class Subspace(NamedTuple):
         """Give (params,) or (params, extra) at coordinates [K]."""
         return displaced(self.origin, self.directions, coordinates)
 
+    def project(self, params: PyTree) -> tuple[np.ndarray, float]:
+        """Find the point of the subspace that is nearest to some parameters.
+
+        Args:
+          params: of the structure and shapes of those that it was laid through.
+        Returns: its coordinates [K], and how far params are from it, in parameter units.
+        Raises: ValueError for parameters that do not fit.
+        Equation: least squares of params - origin over the directions, in 64 bits.
+        """
+        (origin,), (moved,) = _points([self.origin[0], params], None)
+        moved = jax.tree.map(lambda a, b: np.asarray(a, np.float64) - np.asarray(b, np.float64), moved, origin)
+        vectors = [moved, *(direction[0] for direction in self.directions)]
+        gram = gram_matrix(vectors, np.zeros(len(vectors)))
+        coordinates = np.linalg.solve(gram[1:, 1:], gram[1:, 0])
+        return coordinates, float(np.sqrt(max(gram[0, 0] - coordinates @ gram[1:, 0], 0)))
+
 
 def displaced(origin: tuple, directions: tuple[tuple, ...], coordinates: Sequence[float] | Array) -> tuple:
     """Compute origin + c_1 d_1 + ... + c_K d_K."""

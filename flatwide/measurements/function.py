@@ -24,7 +24,8 @@ def function(
       threshold: a kink counts where the slope changes by more than this part of its total variation.
     Returns: total_variation of the function, in output units; slope_total_variation, in output per input unit;
       num_kinks, of all that are further apart than the grid; distance, from the initial weights in parameter units.
-      Arrays: grid, outputs [num_points]; slopes [num_points - 1], midway between the points.
+      Arrays: grid, outputs [num_points]; slopes [num_points - 1], midway between the points; inputs, targets [n] of
+      the examples.
     Raises: NotApplicableError for a network of other inputs or outputs.
     Cost: two passes over the grid.
     """
@@ -52,7 +53,8 @@ def function(
         "num_kinks": int(np.sum(changes > threshold * changes.sum())),
         "distance": float(trees.norm(moved)),
     }
-    return Measured(values, arrays={"grid": grid, "outputs": outputs, "slopes": slopes})
+    arrays = {"grid": grid, "outputs": outputs, "slopes": slopes, "inputs": points}
+    return Measured(values, arrays=arrays | {"targets": np.asarray(subject.examples["targets"], np.float64).ravel()})
 
 
 @functools.lru_cache(maxsize=64)

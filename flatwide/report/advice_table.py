@@ -12,8 +12,12 @@ if TYPE_CHECKING:
 _TIMES = 4  # the largest width that was trained
 
 
-def advice_table(runs: "pd.DataFrame", *, metric: str, choose_by: str | None) -> KeyTable:
-    """Advise rho for a network of four times the parameters of the largest that was trained."""
+def advice_table(runs: "pd.DataFrame", *, metric: str, choose_by: str | None, are_ours: bool) -> KeyTable:
+    """Advise rho for a network of four times the parameters of the largest that was trained.
+
+    Args:
+      are_ours: whether flatwide trained the runs, so that a command can say more.
+    """
     known = fields.narrow(runs)
     write = units(fields.records(runs), metric=metric)
     rows = []
@@ -37,7 +41,8 @@ def advice_table(runs: "pd.DataFrame", *, metric: str, choose_by: str | None) ->
         title="A larger network",
         note="Settings of SAM for four times the parameters of the largest width, with 95 % intervals. What was lost: "
         "each rule advised for the largest width from the narrower ones, against that width's own optimum. The gain is "
-        "where the trend leads if it continues. Other widths: python main.py advise W --at=FIELD=VALUE.",
+        "where the trend leads if it continues."
+        + (" Other widths: python main.py advise W --at=FIELD=VALUE." if are_ours else ""),
         columns=["part", "parameters", "advice", "rule", f"lost{write.points}", f"gain{write.points}"],
         rows=rows if any(row[2] for row in rows) else [],
     )

@@ -1,6 +1,7 @@
 """The command `report`: of a work directory, or of a table."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 from flatwide import config as configs
@@ -18,7 +19,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def report(arguments: list[str]) -> str:
-    """Write a report and say where it is.
+    """Write a report; return its headlines and where it is.
 
     Args:
       arguments: what follows `report`.
@@ -41,19 +42,21 @@ def report(arguments: list[str]) -> str:
     foreign = ("tune",) if is_table else ("width", "rho", "seed", "lower_is_better", "axes", "pick", "epoch")
     if given := [f"--{name}" for name in foreign if getattr(flags, name) is not None]:
         parser.error(f"{given[0]} is for a {'work directory' if is_table else 'table'}, and {flags.source} is none")
-    return f"report: {_write_table(flags) if is_table else _write(flags)}"
+    told: list[str] = []
+    path = _write_table(flags, told.append) if is_table else _write(flags, told.append)
+    return "\n\n".join([*told, f"report: {path}"])
 
 
-def _write(flags: argparse.Namespace) -> Path:
+def _write(flags: argparse.Namespace, tell: Callable[[str], None]) -> Path:
     from flatwide.report import workdir
 
     if not Path(flags.source).is_dir():
         raise FileNotFoundError(f"{flags.source}: expected a work directory with runs, or a CSV file.")
     options = {"metric": flags.metric, "choose_by": flags.choose_by, "tune": flags.tune, "path": flags.output}
-    return workdir.write(flags.source, **options, formats=flags.formats)
+    return workdir.write(flags.source, **options, formats=flags.formats, tell=tell)
 
 
-def _write_table(flags: argparse.Namespace) -> Path:
+def _write_table(flags: argparse.Namespace, tell: Callable[[str], None]) -> Path:
     from flatwide.report import own_table
 
     return own_table.write_table(
@@ -69,4 +72,5 @@ def _write_table(flags: argparse.Namespace) -> Path:
         axes=flags.axes or (),
         formats=flags.formats or (),
         path=flags.output,
+        tell=tell,
     )

@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flatwide.analysis import answer, cautions, domains, fields, gain, overview, table, tuned
+from flatwide.analysis import answer, cautions, domains, fields, gain, headline, overview, table, tuned
 from flatwide.columns import DONE
 from flatwide.figures.gallery import DOMAINS, Figure
 from flatwide.figures.pieces import slug
 from flatwide.report import advice_table, charts, facts, key_table, measured, run_table, tables, terms
+from flatwide.report.key_table import KeyTable
 from flatwide.runs.commands import Command
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ class Content(NamedTuple):
     subtitle: str
     progress: str
     overview: Overview | None  # of the domains; None where there is one
+    headlines: list[headline.Headline]
+    summary: key_table.KeyTable | None  # the numbers behind the headlines
     answers: list[tuple[str, str]]  # each with the part of the runs that it is about; "" for all
     explanation: str
     cautions: list[str]
@@ -119,7 +122,7 @@ def content(
         own = _name_of_base(domain.runs)
         minima = measured.find(domain.runs, **options)
         here = tables.key_tables(domain.runs, _rows_of(summary, domain), **options, base=own or "base", lost=lost)
-        here += [advice_table.advice_table(domain.runs, **options)] if here else []
+        here += [advice_table.advice_table(domain.runs, **options, are_ours=not is_table)] if here else []
         key_tables += [_of_domain(one, domain) for one in [*here, *measured.key_tables(minima, base=own or "base")]]
         drawn = [chart for chart in found if chart.domain == domain.name and chart.section != DOMAINS]
         sections += _sections(drawn, measured.findings(minima, base=own or "its base"), domain.name)
@@ -133,6 +136,7 @@ def content(
         drawn = [chart for chart in found if chart.section == DOMAINS]
         beginning = Overview(drawn, tables.domains_table(entries, metric=metric), overview.sentences(entries))
         answers = [one for one in answers if one[0]]
+    lines = headline.headlines(runs, **options)
     objections = cautions.cautions(runs, **options, has_states=source.has_states, are_ours=source.are_ours)
     raised = cautions.told_once(objections, num_parts=len(parts))
     aside = facts.varied(rows, (name for name in runs.columns if name.startswith(f"{fields.ASIDE}.")))
@@ -156,6 +160,8 @@ def content(
         subtitle=_subtitle(rows, varied, source),
         progress=_progress(rows, source),
         overview=beginning,
+        headlines=lines,
+        summary=_summary(lines, rows, base, metric),
         answers=answers,
         explanation=_explanation(rows if len(every) == 1 else [], base, metric),
         cautions=raised,
@@ -169,6 +175,35 @@ def content(
         facts=facts.facts(told, num_planned=source.num_planned, identities=source.identities),
         notes=source.notes,
         terms=terms.terms(words, columns=[column["name"] for column in shown["columns"]], are_ours=source.are_ours),
+    )
+
+
+def _summary(lines: list[headline.Headline], rows: list[dict[str, Any]], base: str, metric: str) -> KeyTable | None:
+    """Make the table below the headline: at most five widths of one part, or the largest width of each of several."""
+    if not lines:
+        return None
+    write = key_table.units(rows, metric=metric)
+    is_alone = len(lines) == 1
+    cells = [
+        [
+            *([] if is_alone else [line.part]),
+            f"{row.num_params:,}",
+            write.value(row.base),
+            write.value(row.sam),
+            write.gain(row.gain),
+            write.interval(row.low, row.high),
+            key_table.rho(row.best_rho),
+        ]
+        for line in lines
+        for row in (line.rows if is_alone else line.rows[-1:])
+    ]
+    columns = [*([] if is_alone else ["part"]), "parameters", base or "base", "SAM", f"gain{write.points}"]
+    return KeyTable(
+        name="summary",
+        title="In short",
+        note="Corrected for the choice of rho; the intervals hold for all widths together.",
+        columns=[*columns, "jointly 95 %", "best rho"],
+        rows=cells,
     )
 
 

@@ -1,11 +1,11 @@
 """A report and the files beside it: the page, the summary, figures and tables in the formats of papers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flatwide import registry
-from flatwide.analysis import fields
+from flatwide.analysis import fields, headline
 from flatwide.figures import rendering, save
 from flatwide.figures.fair import tuned_figures
 from flatwide.figures.gallery import GAIN, gallery
@@ -42,12 +42,14 @@ def export(
     series: Mapping[str, list[dict[str, Any]]] | None = None,
     arrays: Mapping[tuple[str, str], Mapping[str, Any]] | None = None,
     formats: Sequence[str],
+    tell: Callable[[str], None] = lambda text: None,
 ) -> Path:
     """Write the page, the summary, and where there are formats figures and tables in `folder`.
 
     Args:
       tune: fields that base and SAM each choose for themselves.
       metric, choose_by, curves, series, arrays: as for `figures.gallery.gallery`.
+      tell: called with the headlines and their table, as text for a terminal, once all is written.
     Raises: ValueError if a format is not known, a column is missing, or another's file is in the way.
     """
     from flatwide.analysis.summary import summary
@@ -77,4 +79,6 @@ def export(
     if "latex" in formats:
         for table in [*([found.overview.table] if found.overview else []), *found.tables]:
             write_atomically(folder / f"{table.name}.tex", latex.table(table))
+    if found.headlines:
+        tell(headline.terminal(found.headlines))
     return page_path

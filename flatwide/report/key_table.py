@@ -52,3 +52,8 @@ def units(runs: list[Row], *, metric: str) -> Units:
 def is_missing(value: Any) -> bool:
     """Whether a cell is empty, or no number."""
     return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def rho(value: Any) -> str:
+    """Write a radius, or a dash where there is none."""
+    return "–" if is_missing(value) else f"{value:g}"

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +52,7 @@ def write_table(
     axes: Sequence[str] = (),
     formats: Sequence[str] = (),
     path: Path | str | None = None,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> Path:
     """Write the report of a CSV file with one row a run.
 
@@ -67,6 +68,7 @@ def write_table(
       axes: further columns that tell runs apart, such as the share of label noise.
       formats: of figures and tables in a folder beside the page: some of "svg", "pdf", "latex".
       path: of the page; None is `<table>.report.html` beside the table.
+      tell: called with the headlines and their table, as text for a terminal.
     Returns: the path of the page.
     Raises: ValueError if a column cannot be found or used, or another's file is in the way; FileNotFoundError.
     """
@@ -110,6 +112,7 @@ def write_table(
         choose_by=choose_by,
         curves=None,
         formats=formats,
+        tell=tell,
     )
 
 

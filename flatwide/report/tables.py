@@ -270,7 +270,7 @@ def _beside(parts: list[table.Part], front: Front, write: Units, *, metric: str,
     """Make the table of what the paper prints for the same networks."""
     cells = []
     for part in parts:
-        for row in fields.records(paper.beside(part.runs, metric=metric)):
+        for row in fields.records(paper.beside(part.runs, metric=metric, axes=list(part.values))):
             if str(row["metric"]) not in set(part.runs["metric_name"].dropna()):
                 continue
             values = [_with_band(write, row, name) for name in ("base", "sam", "gain")]
@@ -303,7 +303,8 @@ def _by_rho(parts: list[table.Part], front: Front, write: Units, *, metric: str)
             cells.append([*front.cells(part.values | row), f"{row['rho']:g}", mean, write.value(row["value"])])
     columns = [*front.columns, "rho", write.metric, f"paper's{write.unit}"]
     note = (
-        "Means over seeds at every rho of the paper's figures 8 to 11, rho 0 being its SGD; ours where there are runs."
+        "Means over seeds at every rho of the paper's figures 8 to 11 and 19, rho 0 being its SGD; ours where there "
+        "are runs."
     )
     return KeyTable(
         name="paper_by_rho_table", title="Every rho beside the paper's", note=note, columns=columns, rows=cells

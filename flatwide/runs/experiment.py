@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from flatwide import averaging, data, optimizers, registry, sparsify, streams, trees, workloads
 from flatwide import config as configs
+from flatwide.runs import snapshots
 from flatwide.runs.parts import num_gradients, variant_of
 from flatwide.training import devices, sources, stretch
 from flatwide.training.evaluate import Evaluation
@@ -184,6 +185,7 @@ class Experiment:
         splits = [self.train, self.test, *([self.validation] if self.validation else [])]
         is_whole = self.eval_every_steps == self.steps_per_epoch and self.num_steps % self.steps_per_epoch == 0
         is_whole = is_whole and self.config["steps_per_eval"] is None and self.sharding is None
+        is_whole = is_whole and all(step % self.steps_per_epoch == 0 for step in self.snapshot_steps)
         return is_whole and all(map(data.is_compiled, splits))
 
     def take_epochs(self, state: State, *, seconds: float) -> Iterator[Taken]:
@@ -203,11 +205,10 @@ class Experiment:
         """Whether the run averages its weights along training."""
         return self.config["weight_average"] != "none"
 
-    @property
-    def snapshot_steps(self) -> dict[int, int]:
-        """Map step -> epoch for the snapshots that a run keeps; its end is in its final checkpoint."""
-        steps = {epoch * self.steps_per_epoch: epoch for epoch in self.config["measure_epochs"]}
-        return {step: epoch for step, epoch in steps.items() if step < self.num_steps}
+    @functools.cached_property
+    def snapshot_steps(self) -> tuple[int, ...]:
+        """List the steps, ascending, whose network a run keeps; its end is in its final checkpoint."""
+        return snapshots.wanted(self.config, num_steps=self.num_steps, steps_per_epoch=self.steps_per_epoch)
 
     @property
     def _evaluation_batch(self) -> int:
@@ -223,7 +224,7 @@ class Experiment:
         arrays = self.source.arrays
         is_whole = self.validation is None and self.config["train_examples"] is None
         shared = {"test", *(set(arrays) - {"targets"} if is_whole else ())}  # label noise moves targets
-        stops = tuple(sorted(self.snapshot_steps.values()))
+        stops = tuple(step // self.steps_per_epoch for step in self.snapshot_steps)
         return Member(values=self.values, train=arrays, splits=scored, shared=frozenset(shared), stops=stops)
 
     def learning_rate(self, step: int) -> float:

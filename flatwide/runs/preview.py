@@ -70,22 +70,24 @@ def _gradients_a_step(config: Mapping[str, Any], num_steps: int) -> str:
 
 
 class Sizes(NamedTuple):
-    """What a run will hold: params is a pytree of shapes and dtypes, num_steps counts optimizer steps."""
+    """What a run will hold: params is a pytree of shapes and dtypes; optimizer steps, of the run and of an epoch."""
 
     params: PyTree
     num_steps: int
+    steps_per_epoch: int
 
 
 def sizes(config: Mapping[str, Any]) -> Sizes:
     """Tell the sizes of a resolved config's run, without its data where they are not on this machine."""
     outline = _outline(config)
-    num_steps = build.lengths(config, outline.num_train).num_steps
+    lengths = build.lengths(config, outline.num_train)
     builder = registry.find("config.model", config["model"], models.MODELS)
     names = ("model", "linearized", "output_scale", *registry.fields(builder))
     read = tuple((name, config[name]) for name in names if name in config)
     content = registry.content_digest(config["model"]), jax_settings.is_double()
     leaves, structure = jax.tree.flatten(outline.example)
-    return Sizes(_params(read, content, tuple(leaves), structure, outline.num_outputs), num_steps)
+    params = _params(read, content, tuple(leaves), structure, outline.num_outputs)
+    return Sizes(params=params, num_steps=lengths.num_steps, steps_per_epoch=lengths.steps_per_epoch)
 
 
 def is_local(config: Mapping[str, Any]) -> bool:

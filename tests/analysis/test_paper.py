@@ -4,7 +4,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flatwide.analysis.paper import beside, equal_compute_beside, paper_values, rho_beside, rho_values
+from flatwide.analysis.paper import (
+    beside,
+    best_decay_beside,
+    curve_values,
+    curves_beside,
+    equal_compute_beside,
+    measured_beside,
+    paper_values,
+    rho_beside,
+    rho_values,
+)
 
 
 def test_mnist_by_hand():
@@ -101,35 +111,50 @@ def test_rounded_sizes_are_matched_by_width(dataset, model, base, width, metric,
     assert beside(table.assign(num_params=3 * table["num_params"]), metric=metric).empty
 
 
-def test_every_point_of_a_gain_is_beside_some_runs():
-    """None of the file's values is out of reach: each is found for a run with its size, width and setting."""
-    pairs = {"mnist": "MLP", "cifar10": "ResNet18", "imagenet": "ResNet50", "teacher_student": "MLP", "sst2": "LSTM"}
-    pairs |= {
-        "two_layer_teacher": "TwoLayerFrozenHead",
-        "pos": "TaggingTransformer",
-        "molpcba": "GCN",
-        "breakout": "ActorCritic",
-    }
-    names = {"imagenet": "imagenet2012", "pos": "conllu", "molpcba": "ogbg_molpcba", "breakout": "atari_breakout"}
-    missed = []
-    for row in paper_values().to_dict("records"):
-        setting, workload = row["setting"], row["workload"]
-        if setting in ("equal_compute", "best_weight_decay", "weight_decay=0.0005") or setting.endswith("sparsity=0"):
-            continue  # a table; the best of several; the plain setting trained again; the dense network itself
-        model = "ViT" if setting == "model=ViT" else pairs[workload]
-        facts = {"dataset": names.get(workload, workload), "model": model}
-        facts |= {"hidden_size": row["width"], "num_filters": row["width"]}
-        for part in setting.split(", "):
-            name, _, value = part.partition("=")
-            if name in ("label_noise", "weight_decay", "sparsity"):
-                facts[name] = float(value)
-            elif name == "pruner":
-                facts[name] = value
-        metric = "test_metric" if setting == "last_step" else "test_metric_best"
-        found = beside(runs(row["num_params"], **facts), metric=metric)
-        if list(found["setting"]) != [setting] and not (setting == "depth" and list(found["setting"]) == [""]):
-            missed.append((workload, setting, row["num_params"]))
-    assert missed == []
+def settings_beside(table, **options):
+    return list(beside(table, **options)["setting"])
+
+
+def test_what_the_paper_trained_again_lies_beside_the_study_of_the_same_kind():
+    plain = runs(44_622, weight_decay=5e-4)
+    assert settings_beside(plain) == [""]
+    assert settings_beside(plain, axes=["weight_decay"]) == ["weight_decay=0.0005"]
+    assert settings_beside(runs(176_402, weight_decay=5e-4), axes=["weight_decay"]) == [""]  # it has no such size
+    sparse = runs(11_173_962, pruner="snip", sparsity=0.9372)
+    dense = runs(701_466, pruner="none", sparsity=0.0)
+    assert settings_beside(pd.concat([dense, sparse])) == ["pruner=snip, sparsity=0", "pruner=snip, sparsity=0.94"]
+    assert settings_beside(runs(4_903_242, 11_173_962)) == ["depth", "depth"]
+    assert settings_beside(runs(11_173_962)) == [""]
+
+
+def test_figure_19_by_hand():
+    lazy = runs(9_225_610, model="VGG11", output_scale=100.0, weight_decay=0.0, loss="squared")
+    (row,) = beside(lazy).to_dict("records")
+    assert (row["base"], row["sam"], row["best_rho"]) == (0.5349, 0.526, 0.001)
+    assert dict(rho_beside(lazy)[["rho", "value"]].values) == {0: 0.5349, 0.001: 0.526, 0.01: 0.2466, 0.02: 0.1663}
+    stability = {row["rho"]: row["value"] for row in measured_beside(lazy, "activations.stability")}
+    assert stability == {0: 0.991, 0.001: 0.988, 0.01: 0.893, 0.02: 0.812}
+    assert beside(lazy.assign(output_scale=np.nan)).empty
+
+
+def test_figure_6c_lies_beside_a_constant_rate_and_figure_21_beside_any():
+    losses = curve_values().query("quantity == 'running_train_loss'")
+    powers = np.log2(losses.query("num_params == 266610")["value"])
+    np.testing.assert_allclose(powers, [-1.91, -3.39, -4.37, -5.14, -6.63, -7.79, -8.81], atol=1e-3)
+    assert len(losses) == 8 * 2 + 7 * 3 + 10 * 3
+    table = runs(701_466, loss="cross_entropy", lr_scheduler="constant", momentum=0.0)
+    both = ["running_train_loss", "smoothness.smoothness"]
+    assert next(row["value"] for row in curves_beside(table, both[:1])) == pytest.approx(2**0.75, rel=1e-3)
+    stepped = curves_beside(table.assign(lr_scheduler="step"), both)
+    assert [(row["epoch"], row["value"]) for row in stepped] == [(10.5, 18.9), (50.5, 18.8), (90.5, 17.6)]
+    for other in ({"loss": "squared"}, {"label_noise": 0.5}, {"sparsity": 0.5}, {"sam_variant": "adaptive"}):
+        assert curves_beside(table.assign(**other), both) == []
+
+
+def test_the_best_decays_of_both_arms_are_found_by_size():
+    table = pd.concat([runs(44_622, 701_466, weight_decay=decay) for decay in (1e-4, 5e-3)])
+    assert [row["gain"] for row in best_decay_beside(table)] == [0.0028, 0.00753]
+    assert best_decay_beside(table.assign(label_noise=0.5)) == []
 
 
 def test_gains_at_equal_compute_are_found_by_size():
@@ -140,12 +165,12 @@ def test_gains_at_equal_compute_are_found_by_size():
 def test_every_rho_has_the_gain_of_its_best():
     """Figures 8 to 11 and figure 7 say the same: the best rho less rho 0 is the gain, and best where its star is."""
     table = rho_values()
-    for (workload, size), own in table.groupby(["workload", "num_params"]):
-        plain = paper_values(str(workload), setting="")
+    for (workload, setting, size), own in table.groupby(["workload", "setting", "num_params"]):
+        plain = paper_values(str(workload), setting=str(setting))
         (printed,) = plain[plain["num_params"] == size].to_dict("records")
         values = own.set_index("rho")["value"]
         assert values[values.index > 0].idxmax() == printed["best_rho"]
-        assert values.max() - values[0.0] == pytest.approx(printed["gain"], abs=1.2e-4)
+        assert values[values.index > 0].max() - values[0.0] == pytest.approx(printed["gain"], abs=1.2e-4)
     found = rho_beside(runs(61_035, 125_810, dataset="mnist", model="MLP"))
     assert len(found) == 2 * 6
     assert rho_beside(runs(61_035, dataset="mnist", model="MLP", label_noise=0.5)).empty

@@ -9,7 +9,7 @@ import vl_convert
 from numpy.testing import assert_allclose
 
 from flatwide.analysis import measured
-from flatwide.figures import gallery, landscape, spectra
+from flatwide.figures import contours, gallery, landscape, spectra
 from flatwide.figures import measured as charts
 
 SIZES, RHOS = (100, 1000, 5_366_010), (0.0, 0.01, 0.1)
@@ -192,6 +192,20 @@ ARRAYS = {
     "spectrum": {"grid": np.linspace(0, 1, 1001), "density": np.exp(-30 * np.linspace(0, 1, 1001))},
     "barrier": {"line_positions": X, "line_losses": X**2 + 0.1},
     "landscape": {"plane_x": X, "plane_y": X[:2], "plane_losses": np.arange(6.0).reshape(2, 3) + 1},
+    "sharpest_plane": {
+        "plane_x": X,
+        "plane_y": X,
+        "plane_losses": np.ones((3, 3)),
+        "eigenvalues": np.array([9.5, 2.0]),
+    },
+    "minima_plane": {
+        "plane_x": X,
+        "plane_y": X[:2],
+        "plane_losses": np.array([[0.5, 1.5, 1.7], [30.0, np.nan, 0.4]]),
+        "coordinates": np.array([[0, 0], [1, 1], [2, 0], [0.1, 0]]),
+        "offsets": np.array([0, 0, 0, 0.25]),
+    },
+    "function": {"grid": np.linspace(-1, 1, 5), "outputs": np.array([0.0, 1, 2, 1, 0])},
     "trajectory": {"surface_x": X, "surface_y": X, "surface_losses": np.ones((3, 3)), "coordinates": np.eye(2)}
     | {"explained_variance": np.array([0.7, 0.2])},
 }
@@ -202,7 +216,8 @@ def test_spectra_and_landscapes_are_of_one_seed_at_both_ends():
     arrays = {(run, name): dict(own) for run in runs["run"] for name, own in ARRAYS.items()}
     arrays["run-100-0.0-0", "spectrum"] |= {"density_error": np.full(1001, 0.1)}
     found = drawn(runs, arrays=arrays, interactive=True)
-    assert list(found) == ["spectral_density", "loss_on_line", "loss_on_plane", "trajectory"]
+    names = ["functions", "spectral_density", "loss_on_line", "loss_on_plane", "loss_on_sharpest_plane"]
+    assert sorted(found) == sorted([*names, "loss_on_minima_plane", "trajectory"])
     assert {row["run"] for row in found["spectral_density"].data} == {
         f"run-{size}-{rho}-0" for size in (100, 5_366_010) for rho in (0.0, 0.1)
     }
@@ -212,9 +227,63 @@ def test_spectra_and_landscapes_are_of_one_seed_at_both_ends():
     path = found["trajectory"].chart.to_dict()["datasets"]["trajectory_0_path"]
     assert [(row["left"], row["bottom"]) for row in path] == [(1, 0), (0, 1)]
     assert "70 % of the variance" in json.dumps(found["trajectory"].chart.to_dict())
+    assert "eigenvector 1 (eigenvalue 9.5)" in json.dumps(found["loss_on_sharpest_plane"].chart.to_dict())
     cells = found["loss_on_plane"].chart.to_dict()["datasets"]["loss_on_plane_0_cells"]
     assert cells[1] == {"left": -0.5, "right": 1.0, "bottom": -1.5, "top": -0.5, "loss": 2.0}
     assert len(cells) == 6
+
+
+def test_functions_have_every_seed_their_mean_and_spread_and_a_panel_for_each_width():
+    runs = study()
+    shapes = {seed: seed * np.array([3.0, 3, 3, 3, 90]) for seed in range(3)}  # 90 beyond the examples
+    grid, wave = np.linspace(-1, 1, 5), np.array([0.0, 1, 2, 1, 0])
+    facts = {"inputs": grid[1:3], "targets": np.array([-1.0, 9.0])}
+    arrays = {
+        (r["run"], "function"): {"grid": grid, "outputs": wave + shapes[r["seed"]]} | facts for _, r in runs.iterrows()
+    }
+    figure = drawn(runs, arrays=arrays, interactive=True)["functions"]
+    spec = compiled(figure)
+    assert len(figure.data) == 3 * 2 * 3 * 5  # widths, arms, seeds, points
+    assert {row["rho"] for row in figure.data} == {0.0, 0.1}  # SAM at its best rho
+    tables = spec["datasets"]
+    assert sum(name.endswith("_lines") for name in tables) == 3 * 2
+    assert tables["functions_sam_1000_averages"][2] == {"input": 0.0, "output": 5.0, "low": 2.0, "high": 8.0}
+    assert [row["output"] for row in tables["functions_base_100_lines"] if row["seed"] == 1] == [3, 4, 5, 4, 90]
+    assert tables["functions_base_100_examples"] == [{"input": -0.5, "output": -1.0}, {"input": 0.0, "output": 9.0}]
+    top = spec["vconcat"][0]["hconcat"]
+    assert top[0]["title"] == {"text": "SGD, 100 parameters", "subtitle": ["spread 3"], "fontSize": 13}
+    assert top[0]["layer"][1]["encoding"]["y"]["scale"]["domain"] == [-2.5, 10.5]  # 15 % beyond the targets
+    assert spec["vconcat"][1]["hconcat"][2]["title"]["text"] == "SAM, ρ = 0.1, 5,366,010 parameters"
+
+
+def test_a_plane_of_minima_is_in_bands_and_marks_its_networks():
+    arrays = {(run, "minima_plane"): ARRAYS["minima_plane"] for run in study()["run"]}
+    figure = drawn(study(), arrays=arrays)["loss_on_minima_plane"]
+    spec = compiled(figure)
+    assert {(row["num_params"], row["rho"], row["seed"]) for row in figure.data} == {(size, 0.1, 0) for size in SIZES}
+    tables = spec["datasets"]
+    marks = [(row["network"], row["left"], row["bottom"]) for row in tables["loss_on_minima_plane_1_networks"]]
+    assert marks[:2] == [("SGD from the same start", 0, 0), ("SGD from another one", 1, 1)]
+    assert marks[2:] == [("SAM", 2, 0), ("their start", 0.1, 0)]
+    # Levels 0.5, 1, 2, 5, 10, 20 between 0.4 and 30; neighbours in one band are one rectangle; NaN is above all.
+    low, high = {"bottom": -1.5, "top": -0.5}, {"bottom": -0.5, "top": 0.5}
+    assert tables["loss_on_minima_plane_0_cells"] == [
+        {"left": -1.5, "right": -0.5, "loss": "0.5 to 1"} | low,
+        {"left": -0.5, "right": 3.0, "loss": "1 to 2"} | low,
+        {"left": -1.5, "right": 1.0, "loss": "above 20"} | high,
+        {"left": 1.0, "right": 3.0, "loss": "below 0.5"} | high,
+    ]
+    assert spec["concat"][0]["title"]["subtitle"] == ["start 0.25 beside the plane"]
+
+
+def test_levels_of_a_wide_range_are_powers_of_ten():
+    plane = {"arm": "sam", "num_params": 10, "seed": 0, "rho": 0.1, "x": X, "y": X[:2], "marked": [("SAM", (0, 0))]}
+    share = {"x_title": "x", "y_title": "y", "note": "here"}
+    wide = contours.contours([plane | share | {"losses": np.array([[1e-5, 0.5, 2e3], [1, 1, 1]])}]).to_dict()
+    names = [row["loss"] for row in wide["datasets"]["loss_between_minima_0_cells"]]
+    assert names == ["below 1e-4", "0.1 to 1", "above 1000", "1 to 10"]
+    flat = contours.contours([plane | share | {"losses": np.ones((2, 3))}]).to_dict()
+    assert [row["loss"] for row in flat["datasets"]["loss_between_minima_0_cells"]] == ["all", "all"]
 
 
 def test_a_density_ends_where_rounding_begins_and_keeps_its_band():
@@ -241,4 +310,5 @@ def test_arrays_are_read_of_no_more_seeds_than_are_drawn():
             return ARRAYS.get(key[1], default)
 
     gallery.gallery(runs, arrays=Lazy(x=1))
-    assert len(asked) == 2 * 2 * 3 + 2  # ends, arms, kinds of figures; the line is that of SAM's run
+    # Ends, arms, kinds of figures; the line is that of SAM's run, and planes of minima and functions have all widths.
+    assert len(asked) == 2 * 2 * 4 + 2 + 3 + 3 * 2 * 3

@@ -138,3 +138,18 @@ def test_directions_of_ones_own():
 def test_what_spans_no_subspace_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call(np.array([1.0, 2.0, 3.0]))
+
+
+def test_the_nearest_point_of_a_plane_is_that_of_least_squares():
+    generator = np.random.default_rng(0)
+    rows = generator.normal(size=(4, 7))
+    plane = spanned_by({"w": rows[0]}, [{"w": rows[1]}, {"w": rows[2]}])  # neither orthogonal nor of length 1
+    coordinates, distance = plane.project({"w": rows[3]})
+    expected, (square,), *_ = np.linalg.lstsq(rows[1:3].T, rows[3] - rows[0])
+    np.testing.assert_allclose(coordinates, expected, rtol=1e-5)
+    assert distance == pytest.approx(square**0.5, rel=1e-5)
+    inside, beside = plane.project({"w": rows[0] + 2 * rows[1] - rows[2]})
+    np.testing.assert_allclose(inside, [2, -1], rtol=1e-5)
+    assert beside == pytest.approx(0, abs=1e-3)
+    with pytest.raises(ValueError, match="structure and shapes"):
+        plane.project({"w": rows[3][:6]})

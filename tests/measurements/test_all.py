@@ -17,8 +17,11 @@ from flatwide.measurements.convergence import convergence, positive_losses
 from flatwide.measurements.function import function
 from flatwide.measurements.landscape import landscape
 from flatwide.measurements.measuring import WaitingError
+from flatwide.measurements.minima_plane import minima_plane
+from flatwide.measurements.sharpest_plane import sharpest_plane
 from flatwide.measurements.smoothness import smoothness
 from flatwide.measurements.stability import stability
+from flatwide.measurements.subject import NotApplicableError
 from flatwide.measurements.trajectory import trajectory
 from flatwide.runs import records
 from flatwide.runs.directory import RunDirectory
@@ -46,10 +49,11 @@ def run(workdir, **fields):
 
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
-    """Train a run and its counterpart at rho 0."""
+    """Train a run and its counterparts at rho 0, of its seed and of another."""
     workdir = tmp_path_factory.mktemp("work")
     run(workdir)
     run(workdir, rho=0.0)
+    run(workdir, rho=0.0, seed=1)
     return workdir
 
 
@@ -99,6 +103,9 @@ def test_a_network_of_one_number_has_the_kinks_that_its_weights_say(small):
     hidden = {"kernel": np.float32([[1, 1, -2, 1]]), "bias": np.float32([0, -0.5, 1, -9])}
     output = {"kernel": np.float32([[1], [-3], [0.5], [1]])}
     found = function(replace(subject, params={"hidden_0": hidden, "output": output}), key=jax.random.key(0))
+    assert sorted(found.arrays["targets"] - 0.345) == pytest.approx(
+        sorted((-2, 1.5, 0, 0, 2, 1, 0, -1, 0, 1, 2, -1)), abs=1e-6
+    )
     # Slopes of -1, 0, 1 and -2 with kinks at 0 and twice at 0.5, where 1 and -3 change it by -3 + 1; none at 9.
     assert found.values["num_kinks"] == 2
     assert found.values["slope_total_variation"] == pytest.approx(1 + 2, abs=1e-4)
@@ -195,6 +202,64 @@ def test_the_plane_is_that_of_true_losses_around_the_network(workdir):
     rises = arrays["plane_losses"].astype(float) - loss_at(subject, subject.params)
     assert found.values["largest_rise"] == pytest.approx(rises.max(), rel=1e-4)
     assert found.values["mean_rise"] == pytest.approx(rises.mean(), rel=1e-4)
+
+
+def test_the_plane_through_three_minima_has_their_losses_and_true_distances(workdir):
+    ours = subject_of(run(workdir))
+    three = (subject_of(run(workdir, rho=0.0)), subject_of(run(workdir, rho=0.0, seed=1)), ours)
+    rows = np.stack([np.asarray(ravel_pytree(one.params)[0], np.float64) for one in three])
+    start = np.asarray(ravel_pytree(ours.initial.params)[0], np.float64)
+    found = minima_plane(ours, key=jax.random.key(0), num_points=3, batch_size=8)
+    first = (rows[2] - rows[0]) / np.linalg.norm(rows[2] - rows[0])
+    second = (rows[1] - rows[0]) - (rows[1] - rows[0]) @ first * first
+    axes = np.stack([first, second / np.linalg.norm(second)])
+    points = (np.stack([*rows, start]) - rows[0]) @ axes.T
+    np.testing.assert_allclose(found.arrays["coordinates"], points, atol=1e-5)
+    offset = np.linalg.norm(start - rows[0] - points[3] @ axes)
+    np.testing.assert_allclose(found.arrays["offsets"], [0, 0, 0, offset], atol=1e-5)
+    distances = [np.linalg.norm(row - rows[0]) for row in (rows[2], rows[1], start)]
+    names = ("distance", "base_distance", "start_distance")
+    np.testing.assert_allclose([found.values[name] for name in names], distances, rtol=1e-5)
+    unravel = ravel_pytree(ours.params)[1]
+    for row, y in enumerate(found.arrays["plane_y"]):
+        for column, x in enumerate(found.arrays["plane_x"]):
+            truth = loss_at(ours, unravel(np.float32(rows[0] + [x, y] @ axes)))
+            assert found.arrays["plane_losses"][row, column] == pytest.approx(truth, rel=1e-4)
+    assert np.ptp(found.arrays["plane_x"]) == pytest.approx(np.ptp(found.arrays["plane_y"]))
+    assert found.values["num_evaluations"] == 3 * 3 + 2 * 21
+    line = measure.barrier(ours.loss_fn, three[0].params, three[1].params, ours.examples, extras=({}, {}))
+    assert found.values["base_barrier"] == pytest.approx(line.value, rel=1e-4)
+
+
+def test_a_plane_of_minima_is_of_a_run_with_sam_and_not_of_the_start(workdir):
+    with pytest.raises(NotApplicableError, match=r"config\.rho=0: the plane is laid through"):
+        minima_plane(subject_of(run(workdir, rho=0.0)), key=jax.random.key(0))
+    with pytest.raises(NotApplicableError, match="that do not lie on one line"):
+        minima_plane(subject_of(run(workdir), 0), key=jax.random.key(0))
+    other = subject_of(run(workdir, seed=1))  # whose other seed is 0
+    assert minima_plane(other, key=jax.random.key(0), num_points=3).values["base_distance"] > 0
+    alone = subject_of(run(workdir, rho=0.0))
+    with pytest.raises(WaitingError, match="counterpart at rho 0 and seed 7, which is new"):
+        alone.base(seed=7)
+
+
+def test_the_sharpest_plane_rises_as_its_eigenvalues_say(masked):
+    subject = masked.subject
+    found = sharpest_plane(subject, key=jax.random.key(0), num_points=3, reach=1e-2)
+    values, vectors = np.linalg.eigh(masked.mean)
+    np.testing.assert_allclose(found.arrays["eigenvalues"], values[:-3:-1], rtol=1e-4)
+    flat = np.asarray(ravel_pytree(subject.params)[0], np.float64)
+    axes = np.zeros((2, flat.size))
+    axes[:, masked.kept] = vectors[:, :-3:-1].T
+    ways = []
+    for signs in ([1, 1], [1, -1], [-1, 1], [-1, -1]):  # an eigenvector has no sign
+        moves = [[flat + signs @ (axes * [[x], [y]]) for x in (-0.01, 0, 0.01)] for y in (-0.01, 0, 0.01)]
+        ways.append(np.array([[masked.loss(point).mean() for point in row] for row in moves]))
+    assert min(np.abs(found.arrays["plane_losses"] - way).max() for way in ways) < 1e-6
+    rises = found.arrays["plane_losses"].astype(float) - found.arrays["plane_losses"][1, 1]
+    assert found.values["largest_rise"] == pytest.approx(rises.max())
+    with pytest.raises(ValueError, match="num_points=4: expected an odd number"):
+        sharpest_plane(subject, key=jax.random.key(0), num_points=4)
 
 
 def test_the_path_is_that_of_the_networks_that_were_kept(workdir):

@@ -1,0 +1,149 @@
+"""The answer in one line, and the few numbers behind it."""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from flatwide.analysis import fields, gain, intervals, selection, table, widths
+from flatwide.columns import FRACTION_METRICS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_MOST_ROWS = 5
+
+
+class Row(NamedTuple):
+    """One width: means over seeds, and the corrected gain with an interval that holds for all widths together."""
+
+    num_params: int
+    base: float
+    sam: float
+    gain: float
+    low: float
+    high: float
+    best_rho: float
+
+
+class Headline(NamedTuple):
+    """One line about a part of a table, and at most five of its widths, the smallest and the largest among them."""
+
+    part: str
+    text: str
+    rows: tuple[Row, ...]
+    is_percent: bool  # the metric is a fraction, written in percent
+
+
+def headlines(
+    runs: "pd.DataFrame", *, width: str = "num_params", metric: str = "test_metric", choose_by: str | None = None
+) -> list[Headline]:
+    """Say in one line for each part of a table from which width on SAM helps.
+
+    "From N parameters on" means that this width and all larger ones have gains above 0, by the corrected gain's
+    intervals at the level of Šidák for as many widths as there are: all of them hold together in 95 % of studies.
+
+    Args: as for `gain.gain_by_width`, but the runs may differ in other columns.
+    Returns: one a part that has a width with base and SAM runs.
+    """
+    found = []
+    for part in table.parts(fields.narrow(runs, width=width), width=width):
+        cells = widths.by_width(part.runs, width=width, metric=metric, choose_by=choose_by)
+        name, loss = gain.metric_name(part.runs), metric.endswith("loss")
+        is_percent = name in FRACTION_METRICS and not loss
+        rows = _rows(cells, width)
+        if rows:
+            named = {"optimizer", "base_optimizer"} <= set(part.runs.columns)
+            text = _text(rows, is_percent, (gain.base_name(part.runs) if named else "") or "its base")
+            found.append(Headline(part=part.name, text=text, rows=tuple(_spread(rows)), is_percent=is_percent))
+    return found
+
+
+def _rows(cells: Sequence[widths.Width], width: str) -> list[Row]:
+    """Compute the row of each width that has a gain."""
+    corrected = selection.correct_all(cells, level=intervals.sidak(len(cells)))
+    rows = []
+    for plain, found in zip(gain.of_widths(cells, width=width), corrected, strict=True):
+        is_alone = math.isnan(found.gain)  # one seed: a plain gain without an interval
+        center = plain["gain"] if is_alone else found.gain
+        if math.isfinite(center):
+            rows.append(
+                Row(
+                    num_params=plain["num_params"],
+                    base=plain["base"],
+                    sam=plain["sam"],
+                    gain=center,
+                    low=found.low,
+                    high=found.high,
+                    best_rho=plain["best_rho"],
+                )
+            )
+    return rows
+
+
+def _text(rows: Sequence[Row], is_percent: bool, base: str) -> str:
+    """Write the line."""
+    last = rows[-1]
+    amount = number(last.gain, is_percent, sign="+") + (" points" if is_percent else "")
+    size = f"{last.num_params:,}"
+    if math.isnan(last.low):
+        return f"One seed, so no interval: SAM differs from {base} by {amount} at {size} parameters"
+    ends = f"jointly 95 % {number(last.low, is_percent)} to {number(last.high, is_percent)}"
+    where = f"at {size}" if len(rows) > 1 else ""
+    told = " ".join(filter(None, [amount, where])) + f", {ends}"
+    helps, harms = _suffix(row.low > 0 for row in rows), _suffix(row.high < 0 for row in rows)
+    if helps:
+        return f"SAM helps {_range(rows, helps)}; {told}"
+    if harms:
+        return f"SAM does harm {_range(rows, harms)}; {told}"
+    if any(row.low > 0 for row in rows):
+        inside = ", ".join(f"{row.num_params:,}" for row in rows if row.low > 0)
+        return f"SAM helps at {inside} parameters, but not detectably at the largest width; {told}"
+    widest = "at any width" if len(rows) > 1 else f"at {size} parameters"
+    return f"No gain of SAM is detected {widest}; {told}"
+
+
+def _suffix(holds) -> int:
+    """Count how many of the largest widths, without a gap, something holds for."""
+    count = 0
+    for held in holds:
+        count = count + 1 if held else 0
+    return count
+
+
+def _range(rows: Sequence[Row], count: int) -> str:
+    first = rows[-count]
+    if len(rows) == 1:
+        return f"at {first.num_params:,} parameters"
+    if count == len(rows):
+        return f"at all {count} widths"
+    return f"from {first.num_params:,} parameters on" if count > 1 else f"at {first.num_params:,} parameters only"
+
+
+def _spread(rows: Sequence[Row]) -> list[Row]:
+    """Take at most five rows, evenly, with both ends."""
+    if len(rows) <= _MOST_ROWS:
+        return list(rows)
+    return [rows[round(index * (len(rows) - 1) / (_MOST_ROWS - 1))] for index in range(_MOST_ROWS)]
+
+
+def number(value: float, is_percent: bool, sign: str = "") -> str:
+    """Write a metric or a gain: percent or points with one digit, else with four significant ones."""
+    return format(100 * value, f"{sign}.1f") if is_percent else format(value, f"{sign}.4g")
+
+
+def terminal(found: Sequence[Headline]) -> str:
+    """Write headlines, and the table of each, as aligned text."""
+    blocks = []
+    for one in found:
+        is_percent = one.is_percent
+        lines = [["parameters", "base", "SAM", "gain", "jointly 95 %", "best rho"]]
+        for row in one.rows:
+            ends = "-" if math.isnan(row.low) else f"{number(row.low, is_percent)} to {number(row.high, is_percent)}"
+            values = [number(value, is_percent) for value in (row.base, row.sam)]
+            best = "-" if math.isnan(row.best_rho) else f"{row.best_rho:g}"
+            lines.append([f"{row.num_params:,}", *values, number(row.gain, is_percent, sign="+"), ends, best])
+        sizes = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        shown = ["  ".join(cell.rjust(size) for cell, size in zip(line, sizes, strict=True)) for line in lines]
+        front = f"{one.part}: " if one.part else ""
+        blocks.append("\n".join([f"{front}{one.text}.", *shown]))
+    return "\n\n".join(blocks)

@@ -1,0 +1,103 @@
+"""Figures in which the paper has a value for each of ours: the metric at every rho, and the gain at equal compute."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from flatwide.analysis import fields, paper
+from flatwide.figures.gain import gain_against_width, metric_against_width
+from flatwide.figures.labels import label
+from flatwide.figures.pieces import GAIN, INTERVAL, RHO, Figure, Look, Piece, capital
+from flatwide.figures.rho import metric_against_rho
+
+Row = dict[str, Any]
+_MOST_PANELS = 8
+
+
+def by_rho(group: Sequence[Piece], look: Look, ending: str) -> Iterator[Figure]:
+    """Draw the metric at every rho of the networks for which the paper has it."""
+    runs: list[Row] = []
+    printed: list[Row] = []
+    for piece in group:
+        rows = fields.records(paper.rho_beside(piece.runs, metric=look.metric))
+        sizes = {row["num_params"] for row in rows if row["metric"] == look.metric_name}
+        for cell in (cell for cell in piece.cells if cell.num_params in sizes):
+            panel = ", ".join(filter(None, [piece.name, f"{cell.num_params:,} parameters"]))
+            front = {"panel": panel, "num_params": cell.num_params}
+            for index, rho in enumerate((0.0, *cell.rhos)):
+                for seed, value in zip(cell.seeds, cell.values[:, index], strict=True):
+                    if np.isfinite(value):
+                        run = piece.names.get((cell.value, rho, seed))
+                        runs.append(front | {"rho": rho, "seed": seed, "value": float(value), "run": run})
+            own = [row for row in rows if row["num_params"] == cell.num_params]
+            printed += [front | {"rho": row["rho"], "value": row["value"]} for row in own]
+    panels = list(dict.fromkeys(row["panel"] for row in runs))
+    for start in range(0, len(panels), _MOST_PANELS):
+        some = panels[start : start + _MOST_PANELS]
+        name = f"metric_by_rho{ending}" + (f"_{start // _MOST_PANELS + 1}" if len(panels) > _MOST_PANELS else "")
+        shown = [row for row in runs if row["panel"] in some]
+        yield Figure(
+            name=name,
+            title=f"{capital(label(look.metric, metric_name=look.metric_name))}, by ρ",
+            caption=f"Where training ends at each ρ, from {look.base} at 0, a panel for each network. Each small dot "
+            f"is one run. {INTERVAL} Hollow points are the values that the paper prints for the same networks.",
+            chart=metric_against_rho(shown, paper=printed, metric=look.metric, **look.of_metric, name=name),
+            data=shown,
+            section=RHO,
+        )
+
+
+def at_equal_compute(pieces: Sequence[Piece], look: Look) -> Iterator[Figure]:
+    """Draw the gain of SAM over a base that was trained for twice as long, where there are such runs."""
+    rows: list[Row] = []
+    beside: list[Row] = []
+    for piece in pieces:
+        name = next((name for name in reversed(fields.LENGTHS) if piece.values.get(name)), "")
+        longer = piece.values | {name: 2 * piece.values[name]} if name else None
+        part = ", ".join(f"{field}={value}" for field, value in piece.values.items() if field != name)
+        for other in (other for other in pieces if other.values == longer):
+            rows += [({"part": part} if part else {}) | row for row in _pairs(piece, other)]
+            printed = fields.records(paper.equal_compute_beside(piece.runs))
+            beside += [({"part": part} if part else {}) | row for row in printed]
+    if not rows:
+        return
+    words = (
+        f"{INTERVAL} Hollow points are the values that the paper prints for the same networks." if beside else INTERVAL
+    )
+    base = f"{look.base} of twice the length"
+    share = look.of_metric | {"base": base, "paper": beside}
+    what = f"{base}, which has taken as many gradients"
+    yield Figure(
+        name=f"gain_at_equal_compute{look.ending}",
+        title=f"Gain of SAM over {base}, by size",
+        caption=f"How much better SAM at its best ρ is than {what}. Above the dashed line SAM is better. Each small "
+        f"dot is one seed. {words or INTERVAL}",
+        chart=gain_against_width(rows, **share, name=f"gain_at_equal_compute{look.ending}"),
+        data=rows,
+        section=GAIN,
+    )
+    yield Figure(
+        name=f"metric_at_equal_compute{look.ending}",
+        title=f"{capital(label(look.metric, metric_name=look.metric_name))} at equal compute, by size",
+        caption=f"Where SAM at its best ρ ends, and {what}. Each small dot is one run. {words or INTERVAL}",
+        chart=metric_against_width(rows, **share, metric=look.metric, name=f"metric_at_equal_compute{look.ending}"),
+        data=rows,
+        section=GAIN,
+    )
+
+
+def _pairs(piece: Piece, longer: Piece) -> Iterator[Row]:
+    """Pair the runs of SAM at the best rho of each width with the longer base runs of the same seeds."""
+    bases = {cell.num_params: cell for cell in longer.cells}
+    for cell in piece.cells:
+        other = bases.get(cell.num_params)
+        if other is None or cell.best is None:
+            continue
+        base = dict(zip(other.seeds, other.values[:, 0].tolist(), strict=True))
+        for seed, sam in zip(cell.seeds, cell.values[:, 1 + cell.best].tolist(), strict=True):
+            gain = cell.sign * (sam - base.get(seed, np.nan))
+            if np.isfinite(gain):
+                row = {"num_params": cell.num_params, "seed": seed, "best_rho": cell.best_rho, "gain": float(gain)}
+                row |= {"base": base[seed], "base_run": longer.names.get((other.value, 0.0, seed))}
+                yield row | {"sam": sam, "sam_run": piece.names.get((cell.value, cell.best_rho, seed))}

@@ -1,0 +1,148 @@
+"""The functions that networks of one input have become, with their spread between seeds."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from flatwide.figures.lines import panel_chart
+from flatwide.figures.style import BASE, SAM, finish
+
+_MOST_POINTS = 121
+_MARGIN = 0.15  # of the range of the targets, above and below it
+
+Row = dict[str, Any]
+
+
+def functions(
+    runs: Sequence[Mapping[str, Any]], *, base: str = "SGD", name: str = "functions", interactive: bool = False
+) -> Any:
+    """Draw the outputs of networks against their input, the base above and SAM below, with a column for each width.
+
+    Each seed is a thin line, their mean a thick one, and the band one standard deviation (of n - 1) to either side. All
+    panels have one vertical range, that of the targets and a little more, so that what is far outside is cut off.
+
+    Args:
+      runs: `arm` ("base" or "sam"), `num_params`, `seed`, `rho`, `grid` and `outputs`, both [points], and where they
+        are known `inputs` and `targets` [n] of the training examples.
+      base: name of the base optimizer. name, interactive: as for `lines.figure`.
+    """
+    import altair as alt
+
+    sizes = sorted({run["num_params"] for run in runs})
+    arms = [
+        shown for shown in (("base", base, BASE), ("sam", "SAM", SAM)) if any(run["arm"] == shown[0] for run in runs)
+    ]
+    low, high = _range(runs)
+    share: Row = {"scale": alt.Scale(domain=[low, high], nice=False, zero=False), "axis": alt.Axis(tickCount=5)}
+    tables: dict[str, list[Row]] = {}
+    rows = []
+    for arm, title, color in arms:
+        panels = []
+        for size in sizes:
+            here = [run for run in runs if (run["arm"], run["num_params"]) == (arm, size)]
+            stem = f"{name}_{arm}_{size}"
+            # An axis has a title at the left of a row only, where there are many panels.
+            y = alt.Y("output:Q", title="output" if size == sizes[0] else None, **share)
+            layers = _layers(here, stem, y, color, tables, has_tooltips=interactive)
+            rho = "" if arm == "base" or not here else f", ρ = {here[0]['rho']:g}"
+            words = [f"{title}{rho}, {size:,} parameters"]
+            words += [f"spread {spread(here):.2g}"] if len(here) > 1 else []
+            panel = panel_chart(layers, (230, 190), title=words[0])
+            panel.title = alt.Title(words[0], subtitle=words[1:], fontSize=13)
+            panels.append(panel)
+        rows.append(alt.HConcatChart(hconcat=panels, spacing=14))
+    seeds = len({run["seed"] for run in runs})
+    what = f"mean and one standard deviation of {seeds} seeds" if seeds > 1 else "one seed, so there is no spread"
+    heading = alt.Title(
+        f"The functions of {base} and of SAM", subtitle=[f"thin lines: each seed; thick and band: {what}"]
+    )
+    return finish(alt.VConcatChart(vconcat=rows), title=heading, datasets=tables)
+
+
+def spread(runs: Sequence[Mapping[str, Any]]) -> float:
+    """Compute how far the functions of several seeds are apart, in output units.
+
+    Returns: the root mean square of the standard deviation (of n - 1) of the outputs between seeds, over the points of
+      the grid between the outermost training examples, where those are known: beyond them nothing is learned.
+    """
+    grid = np.asarray(runs[0]["grid"], float).ravel()
+    outputs = np.stack([np.asarray(run["outputs"], float).ravel() for run in runs])
+    inputs = np.ravel(runs[0].get("inputs", grid))
+    is_between = (grid >= inputs.min()) & (grid <= inputs.max())
+    return float(np.sqrt(np.mean(np.var(outputs[:, is_between], axis=0, ddof=1))))
+
+
+def points(run: Mapping[str, Any]) -> list[Row]:
+    """List the points of a function that a chart shows: evenly many of its grid."""
+    grid, outputs = (np.asarray(run[name], float).ravel() for name in ("grid", "outputs"))
+    chosen = np.unique(np.linspace(0, len(grid) - 1, min(len(grid), _MOST_POINTS)).round().astype(int))
+    return [{"input": _short(x), "output": _short(y)} for x, y in zip(grid[chosen], outputs[chosen], strict=True)]
+
+
+def _layers(
+    runs: Sequence[Mapping[str, Any]],
+    stem: str,
+    y: Any,
+    color: str,
+    tables: dict[str, list[Row]],
+    *,
+    has_tooltips: bool,
+) -> list[Any]:
+    """Draw the functions of one arm and width; the rows go into `tables`."""
+    import altair as alt
+
+    x = alt.X("input:Q", title="input", scale=alt.Scale(nice=False, zero=False), axis=alt.Axis(grid=False, tickCount=5))
+    tables[f"{stem}_lines"] = [row | {"seed": run["seed"]} for run in runs for row in points(run)]
+    tables[f"{stem}_averages"] = _averages(runs)
+    tables[f"{stem}_examples"] = _examples(runs)
+    data = {kind: alt.NamedData(name=f"{stem}_{kind}") for kind in ("lines", "averages", "examples")}
+    tips: Row = {"tooltip": [alt.Tooltip(f"{c}:Q") for c in ("seed", "input", "output")]} if has_tooltips else {}
+    band = alt.Chart(data["averages"], name=f"{stem}_band").mark_area(color=color, opacity=0.2, clip=True)
+    seeds = alt.Chart(data["lines"], name=f"{stem}_seeds")
+    seeds = seeds.mark_line(color=color, strokeWidth=1, opacity=0.55, clip=True)
+    mean = alt.Chart(data["averages"], name=f"{stem}_mean").mark_line(color=color, strokeWidth=2.5, clip=True)
+    dots = alt.Chart(data["examples"], name=f"{stem}_dots").mark_circle(color="black", size=30, opacity=1)
+    return [
+        band.encode(x=x, y=alt.Y("low:Q"), y2=alt.Y2("high:Q")),
+        seeds.encode(x=x, y=y, detail="seed:N", **tips),
+        mean.encode(x=x, y=alt.Y("output:Q")),
+        dots.encode(x=x, y=alt.Y("output:Q")),
+    ]
+
+
+def _averages(runs: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """Average the functions of several seeds at the points that are drawn; one has no band."""
+    each = [points(run) for run in runs]
+    averages = []
+    for rows in zip(*each, strict=True):
+        values = np.array([row["output"] for row in rows])
+        row: Row = {"input": rows[0]["input"], "output": _short(values.mean())}
+        if len(values) > 1:
+            deviation = values.std(ddof=1)
+            row |= {"low": _short(values.mean() - deviation), "high": _short(values.mean() + deviation)}
+        averages.append(row)
+    return averages
+
+
+def _examples(runs: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """List the training examples, each once."""
+    pairs = {
+        (_short(x), _short(y))
+        for run in runs
+        for x, y in zip(np.ravel(run.get("inputs", ())), np.ravel(run.get("targets", ())), strict=True)
+    }
+    return [{"input": x, "output": y} for x, y in sorted(pairs)]
+
+
+def _range(runs: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+    """Choose the vertical range: that of the targets, or where they are not known that of most of the outputs."""
+    targets = [row["output"] for row in _examples(runs)]
+    outputs = np.concatenate([np.asarray(run["outputs"], float).ravel() for run in runs])
+    low, high = (min(targets), max(targets)) if targets else np.quantile(outputs, [0.02, 0.98])
+    reach = _MARGIN * (high - low) or 1.0
+    return _short(low - reach), _short(high + reach)
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.5g}")

@@ -1,0 +1,96 @@
+"""The axes of figures of what was measured: of quantities up the side, of sizes or radii along the bottom."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from flatwide import catalogue
+from flatwide.analysis.measured import DIFFERENCE, RATIO
+from flatwide.figures import lines
+from flatwide.figures.labels import label
+
+Row = dict[str, Any]
+_LOG_FROM = 5  # times the least value: a greater range has a logarithmic axis
+
+
+class Axis(NamedTuple):
+    """The vertical axis of one quantity, and where its bars are cut: with two seeds they may reach very far."""
+
+    quantity: str
+    comparison: str
+    is_log: bool
+    low: float
+    high: float
+
+    def encode(self, title: Any) -> Any:
+        """Return its channel of a chart."""
+        import altair as alt
+
+        return alt.Y("value:Q", title=title, scale=self.scale(padding=12), axis=ticks())
+
+    def scale(self, padding: int) -> Any:
+        """Return its scale."""
+        import altair as alt
+
+        log = alt.Scale(type="log", nice=False, padding=padding)
+        return log if self.is_log else alt.Scale(zero=False, padding=padding)
+
+
+class Positions(NamedTuple):
+    """The horizontal axis: logarithmic for several sizes, otherwise each value set apart by the same step."""
+
+    column: str
+    values: list[Any]
+
+    @property
+    def is_log(self) -> bool:
+        """Whether it is logarithmic."""
+        return lines.Across(self.column, self.values).is_log
+
+    def at(self, value: Any, width: int, shift: float) -> float:
+        """Find where a value is drawn, so many pixels aside, in a panel of a width in pixels."""
+        if not self.is_log:
+            return short(self.values.index(value) + shift / max(width / max(len(self.values), 1), 8 * abs(shift), 1))
+        return short(value * (self.values[-1] / self.values[0]) ** (shift / (width - 48)))
+
+    def encode(self) -> Any:
+        """Return its channel of a chart."""
+        import altair as alt
+
+        shared: dict[str, Any] = {"grid": False, "labelOverlap": "greedy", "labelSeparation": 8}
+        if self.is_log:
+            scale, axis = (
+                alt.Scale(type="log", nice=False, padding=24),
+                alt.Axis(values=self.values, format=".3~s", **shared),
+            )
+        else:
+            texts = [f"{value:,}" if isinstance(value, int) else f"{value:g}" for value in self.values]
+            domain = [-0.5, len(self.values) - 0.5]
+            scale = alt.Scale(domain=domain, nice=False, zero=False)
+            axis = alt.Axis(values=list(range(len(texts))), labelExpr=f"{texts}[datum.value]", **shared)
+        return alt.X("x:Q", title=label(self.column), scale=scale, axis=axis)
+
+
+def axes_of(rows: Sequence[Row]) -> dict[str, Axis]:
+    """Choose the axis of each quantity from all of its values."""
+    found = {}
+    for name in dict.fromkeys(row["quantity"] for row in rows):
+        values = [row["value"] for row in rows if row["quantity"] == name]
+        least, most, one = min(values), max(values), catalogue.quantity(name)
+        comparison = RATIO if least > 0 and not one.is_signed else DIFFERENCE
+        is_log = least > 0 and most > _LOG_FROM * least
+        reach = max(most - least, 1e-3 * abs(most))
+        ends = (least / 3, most * 3) if comparison == RATIO else (least - reach, most + reach)
+        found[name] = Axis(quantity=name, comparison=comparison, is_log=is_log, low=ends[0], high=ends[1])
+    return found
+
+
+def ticks(*, has_grid: bool = True) -> Any:
+    """Return the ticks of an axis of numbers."""
+    import altair as alt
+
+    return alt.Axis(tickCount=5, format=",.4~g", grid=has_grid)
+
+
+def short(value: float) -> float:
+    """Round to six digits, which are more than a screen shows."""
+    return float(f"{value:.6g}")

@@ -1,0 +1,79 @@
+"""One line that its intervals do not deny."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from flatwide.analysis import headline, intervals, selection, table, widths
+
+
+def made(gains, *, seeds=4, spread=0.001, metric_name="accuracy", rhos=(0.1,)):
+    """Make runs of some widths with given gains, whose base is 0.6 in each seed but for noise that both arms share."""
+    shifts = spread * (np.arange(seeds) - (seeds - 1) / 2)
+    rows = [
+        {"num_params": 100 * 2**index, "rho": rho, "seed": seed, "test_metric": 0.6 + (gain + shifts[seed]) * (rho > 0)}
+        for index, gain in enumerate(gains)
+        for rho in (0.0, *rhos)
+        for seed in range(seeds)
+    ]
+    return table.from_columns(pd.DataFrame(rows), metric_name=metric_name)
+
+
+@pytest.mark.parametrize(
+    ("gains", "begins"),
+    [
+        ((0.0, 0.0, 0.1, 0.2), "SAM helps from 400 parameters on; +20.0 points at 800, jointly 95 % 19."),
+        ((0.1, 0.1, 0.1), "SAM helps at all 3 widths; +10.0 points at 400"),
+        ((0.0, 0.0, 0.1), "SAM helps at 400 parameters only; +10.0 points at 400"),
+        ((0.1, 0.1, 0.0), "SAM helps at 100, 200 parameters, but not detectably at the largest width; +0.0 points"),
+        ((0.0, -0.1, -0.1), "SAM does harm from 200 parameters on; -10.0 points at 400"),
+        ((0.0, 0.0), "No gain of SAM is detected at any width; +0.0 points at 200"),
+        ((0.0,), "No gain of SAM is detected at 100 parameters; +0.0 points, jointly 95 % -0."),
+        ((0.1,), "SAM helps at 100 parameters; +10.0 points, jointly"),
+        ((0.1, -0.1), "SAM does harm at 200 parameters only; -10.0 points at 200"),
+    ],
+)
+def test_the_line_says_where_all_larger_widths_gain(gains, begins):
+    (found,) = headline.headlines(made(gains))
+    assert found.text.startswith(begins)
+
+
+def test_intervals_hold_jointly():
+    runs = made((0.0, 0.1, 0.2), rhos=(0.1, 0.2), spread=0.01)
+    (found,) = headline.headlines(runs)
+    cells = widths.by_width(runs)
+    expected = selection.correct_all(cells, level=intervals.sidak(3))
+    assert [(row.low, row.high) for row in found.rows] == [(one.low, one.high) for one in expected]
+    alone = selection.correct_all(cells)
+    assert all(row.low < one.low < one.high < row.high for row, one in zip(found.rows, alone, strict=True))
+
+
+def test_one_seed_has_no_interval():
+    (found,) = headline.headlines(made((0.0, 0.1), seeds=1))
+    assert (
+        found.text
+        == "One seed, so no interval: SAM differs from SAM's base by +10.0 points at 200 parameters".replace(
+            "SAM's base", "its base"
+        )
+    )
+    assert math.isnan(found.rows[0].low)
+
+
+def test_five_rows_at_most_with_both_ends():
+    (found,) = headline.headlines(made((0.0,) * 9))
+    assert [row.num_params for row in found.rows] == [100, 400, 1600, 6400, 25600]
+
+
+def test_text_for_a_terminal_is_aligned():
+    text = headline.terminal(headline.headlines(made((0.0, 0.1), metric_name="score")))
+    first, *rows = text.splitlines()
+    assert first.startswith("SAM helps at 200 parameters only; +0.1 at 200, jointly 95 % 0.09")
+    assert len({len(row) for row in rows}) == 1
+    assert rows[0].split() == ["parameters", "base", "SAM", "gain", "jointly", "95", "%", "best", "rho"]
+
+
+def test_each_part_has_a_line():
+    runs = pd.concat([made((0.0, 0.1)).assign(label_noise=noise) for noise in (0.0, 0.5)], ignore_index=True)
+    assert [one.part for one in headline.headlines(runs)] == ["label_noise=0.0", "label_noise=0.5"]

@@ -31,6 +31,11 @@ def learning_rate(subject: Subject) -> float:
     return subject.built.learning_rate(_step(subject))
 
 
+def sam_rho(subject: Subject) -> float:
+    """Return the rho of that step."""
+    return subject.built.rho(_step(subject))
+
+
 def batch_size(subject: Subject) -> int:
     """Give the run's batch size, or all examples where they are fewer."""
     return min(subject.built.config["batch_size"], subject.num_examples)
@@ -45,7 +50,7 @@ def unnormalized_rho(subject: Subject) -> float:
     Raises: NotApplicableError for another variant of SAM, or another base optimizer than SGD.
     Cost: one gradient.
     """
-    rho, variant = configs.effective_rho(subject.built.config), subject.built.config["sam_variant"]
+    rho, variant = sam_rho(subject), subject.built.config["sam_variant"]
     if (base := configs.base_optimizer(subject.built.config)) != "sgd":
         raise NotApplicableError(
             f"config.base_optimizer={base!r}: expected 'sgd'; the theory of stability and convergence is about its "

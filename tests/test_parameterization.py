@@ -98,6 +98,9 @@ def test_the_degree_of_a_rule_is_found_by_asking_it(rule, degree):
 def test_a_rule_that_leaves_leaves_alone_says_which():
     rule = sam.layerwise(1.0, layer_scales=("norm/scale=2", ".*=0"))
     degree, ascended = parameterization.ascent_kind(rule, shapes(4))
+    assert parameterization.ascent_kind(sam.norm_layers(1.0), shapes(4))[0] == 0
+    # At its first step it has no momentum to perturb along, and counts as a rule for all leaves.
+    assert parameterization.ascent_kind(sam.momentum_sam(1.0), shapes(4)) == (0, [True] * len(TABLE))
     assert degree == 0
     assert [
         path[0].key for (path, _), is_in in zip(jax.tree.leaves_with_path(shapes(4)), ascended, strict=True) if is_in

@@ -18,6 +18,7 @@ _WITHOUT_EXAMPLES = {
     "label_noise": "disturb",
     "steps_per_eval": "score a part of",
 }
+_OF_LAYERS = ("layer_scales", "ascent_layers")  # fields of one SAM variant, which no other variant reads
 _DERIVED_BY_MINUS_ONE = ("num_train_steps", "steps_per_eval")
 
 
@@ -176,11 +177,11 @@ def _rules() -> list[tuple[tuple[str, ...], Callable[[dict[str, Any]], str | Non
         (("accumulation_steps", "microbatch", "batch_size"), _accumulation_divides),
         (("sparsity", "pruner"), _sparsity_has_a_pruner),
         (("nesterov", "momentum"), _nesterov_has_momentum),
-        (("layer_scales", "sam_variant"), _layer_scales_are_read),
         (("parameterization", "base_width", "perturbation_scaling"), _base_width_is_given),
         (("parameterization", "perturbation_scaling"), _layerwise_needs_mup),
         (("parameterization", "output_scale"), _mup_has_no_output_scale),
         (("sam_variant", "perturbation_scaling"), _scaled_rule_has_no_floor),
+        *(((field, "sam_variant"), functools.partial(_layers_are_read, field)) for field in _OF_LAYERS),
         (("loss", "dataset"), _targets_suit_the_loss),
         (("label_noise", "dataset"), _labels_are_classes),
         (("loss", "dataset"), _games_have_their_loss),
@@ -219,19 +220,19 @@ def _nesterov_has_momentum(config: dict[str, Any]) -> str | None:
     return "config.nesterov=True with config.momentum=0.0: Nesterov needs a momentum > 0."
 
 
-def _layer_scales_are_read(config: dict[str, Any]) -> str | None:
+def _layers_are_read(field: str, config: dict[str, Any]) -> str | None:
     from flatwide import sam
 
-    if not config["layer_scales"] or config["sam_variant"] not in sam.VARIANTS:
+    if not config[field] or config["sam_variant"] not in sam.VARIANTS:
         return None
     variants = {name: registry.find("config.sam_variant", name, sam.VARIANTS) for name in sam.VARIANTS}
-    readers = [name for name, variant in variants.items() if "layer_scales" in registry.fields(variant)]
+    readers = [name for name, variant in variants.items() if field in registry.fields(variant)]
     if config["sam_variant"] in readers:
         return None
     expected = " or ".join(map(repr, readers))
     return (
-        f"config.layer_scales={config['layer_scales']} with config.sam_variant={config['sam_variant']!r}, which does "
-        f"not read it; set config.sam_variant={expected}, or config.layer_scales=()."
+        f"config.{field}={config[field]} with config.sam_variant={config['sam_variant']!r}, which does "
+        f"not read it; set config.sam_variant={expected}, or config.{field}=()."
     )
 
 

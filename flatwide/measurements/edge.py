@@ -54,8 +54,7 @@ def edge(subject: Subject, *, key: jax.Array, tolerance: float = 3e-3, batch_siz
     norm, cost = _gradient_norm(subject, key)
     hessian = steps.in_plain_coordinates(subject).hessian(batch_size)
     if configs.base_optimizer(config) == "sgd":
-        rho = configs.effective_rho(config) * steps.ascent_factor(subject)
-        matrix, names, edge = hessian, ("top_eigenvalue", "edge_of_stability"), _edge(config, rate, rho, norm)
+        matrix, names, edge = hessian, ("top_eigenvalue", "edge_of_stability"), _edge(subject, rate, norm)
     else:
         matrix, names = _preconditioned(subject, hessian, norm), ("preconditioned_eigenvalue", "preconditioned_edge")
         edge = _adam_edge(config, rate)
@@ -89,7 +88,7 @@ def edge(subject: Subject, *, key: jax.Array, tolerance: float = 3e-3, batch_siz
 
 def _gradient_norm(subject: Subject, key: jax.Array) -> tuple[float | None, float]:
     """Return the norm of the gradient where the radius of SAM depends on it, and what it cost."""
-    rho, variant = configs.effective_rho(subject.built.config), subject.built.config["sam_variant"]
+    rho, variant = steps.sam_rho(subject), subject.built.config["sam_variant"]
     if rho == 0 or variant == "unnormalized":
         return None, 0.0
     if variant != "normalized":
@@ -100,14 +99,15 @@ def _gradient_norm(subject: Subject, key: jax.Array) -> tuple[float | None, floa
     return gradient(subject, key=key).values["gradient_norm"], 0.5
 
 
-def _edge(config: Any, rate: float, rho: float, norm: float | None) -> float:
+def _edge(subject: Subject, rate: float, norm: float | None) -> float:
     if rate == 0:  # as in the first step of a warmup
         return math.inf
+    config = subject.built.config
     return float(
         measure.edge_of_stability(
             norm,
             learning_rate=rate,
-            rho=rho,
+            rho=steps.sam_rho(subject) * steps.ascent_factor(subject),
             momentum=config["momentum"],
             is_nesterov=config["nesterov"],
             weight_decay=config["weight_decay"],
@@ -138,7 +138,7 @@ def _preconditioned(subject: Subject, hessian: measure.Operator, norm: float | N
     preconditioner = optimizers.preconditioner(
         moments, adam_betas=config["adam_betas"], adam_epsilon=config["adam_epsilon"]
     )
-    rho = configs.effective_rho(config)
+    rho = steps.sam_rho(subject)
     return measure.preconditioned_operator(
         hessian,
         preconditioner,

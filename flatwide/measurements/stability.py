@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 
-from flatwide import config as configs
 from flatwide import measure
 from flatwide.measure import inputs
 from flatwide.measure.stability.linear_dynamics import simulated_growth
@@ -127,7 +126,7 @@ def _condition(condition: measure.Condition) -> dict[str, float]:
 
 
 def _edge(subject: Subject, rate: float, key: jax.Array) -> float:
-    rho = configs.effective_rho(subject.built.config)
+    rho = steps.sam_rho(subject)
     is_normalized = rho > 0 and subject.built.config["sam_variant"] == "normalized"
     norm = gradient(subject, key=key).values["gradient_norm"] if is_normalized else None
     return float(measure.edge_of_stability(norm, learning_rate=rate, rho=rho * steps.ascent_factor(subject)))

@@ -34,6 +34,11 @@ def learning_rate(subject: Subject) -> float:
     return subject.built.learning_rate(_step(subject))
 
 
+def sam_rho(subject: Subject) -> float:
+    """Return the rho of that step."""
+    return subject.built.rho(_step(subject))
+
+
 def in_plain_coordinates(subject: Subject) -> Subject:
     """Write a network of SGD in the coordinates in which all its parameters have one learning rate.
 
@@ -109,7 +114,7 @@ def unnormalized_rho(subject: Subject) -> float:
     Raises: NotApplicableError for another variant of SAM, or another base optimizer than SGD, or as `ascent_factor`.
     Cost: one gradient.
     """
-    rho, variant = configs.effective_rho(subject.built.config), subject.built.config["sam_variant"]
+    rho, variant = sam_rho(subject), subject.built.config["sam_variant"]
     if (base := configs.base_optimizer(subject.built.config)) != "sgd":
         raise NotApplicableError(
             f"config.base_optimizer={base!r}: expected 'sgd'; the theory of stability and convergence is about its "

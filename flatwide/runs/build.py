@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, cast
 import jax
 import numpy as np
 
-from flatwide import averaging, data, models, objectives, optimizers, registry, schedules
+from flatwide import averaging, data, models, objectives, optimizers, registry, rho_schedules, schedules
 from flatwide import config as configs
 from flatwide.runs import jax_settings
 from flatwide.runs.experiment import Experiment, hashable
@@ -136,10 +136,14 @@ def lengths(config: Mapping[str, Any], num_examples: int, *, num_devices: int = 
             f"config.measure_epochs={config['measure_epochs']}: expected epochs up to {num_steps / steps_per_epoch:g}, "
             f"since config.num_train_steps={num_steps} and an epoch has {steps_per_epoch} steps."
         )
-    try:
-        _average(config, num_steps, steps_per_epoch)
-    except ValueError as error:
-        faults.append(str(error))
+    for make in (
+        lambda: _average(config, num_steps, steps_per_epoch),
+        lambda: configs.effective_rho(config) > 0 and rho_schedule(config, num_steps),
+    ):
+        try:
+            make()
+        except ValueError as error:
+            faults.append(str(error))
     if num_steps >= 2**31:
         faults.append(f"config.num_epochs={config['num_epochs']}: {num_steps} steps; expected fewer than 2^31.")
     if faults:
@@ -226,7 +230,7 @@ def _program(
         gradient_clip=fields["gradient_clip"],
         factors=factors,
     )
-    schedule = schedules.build(fields["lr_scheduler"], num_steps=num_steps, warmup_steps=fields["warmup_steps"])
+    schedule = _learning_rate_schedule(fields, num_steps)
     variant = scaled_ascent(fields, factors)
     step = make_step(
         workload,
@@ -238,12 +242,14 @@ def _program(
         accumulation_steps=fields["accumulation_steps"],
         sharding=sharding,
         average=_average(fields, num_steps, steps_per_epoch),
+        rho_schedule=rho_schedule(fields, num_steps),
     )
     # Once more around the step: a derivative of the models' own is traced outside of `apply`.
     return {
         "workload": workload,
         "optimizer": optimizer,
         "schedule": schedule,
+        "rho_schedule": rho_schedule(fields, num_steps),
         "step": with_precision(step, precision),
         "factors": factors,
         "variant": variant,
@@ -258,3 +264,23 @@ def _average(fields: Mapping[str, Any], num_steps: int, steps_per_epoch: int) ->
         num_steps=num_steps,
         steps_per_epoch=steps_per_epoch,
     )
+
+
+def rho_schedule(config: Mapping[str, Any], num_steps: int) -> Callable | None:
+    """Build the factor of rho at each step of a run with SAM, or None where it is always 1.
+
+    Args:
+      config: a resolved config, or what the program reads of it. num_steps: of the whole run.
+    Raises: ValueError if the run is too short for its schedule.
+    """
+    return rho_schedules.build(
+        config["rho_schedule"],
+        switch=config["rho_switch"],
+        every=config["rho_every"],
+        num_steps=num_steps,
+        schedule=_learning_rate_schedule(config, num_steps),
+    )
+
+
+def _learning_rate_schedule(fields: Mapping[str, Any], num_steps: int) -> Callable:
+    return schedules.build(fields["lr_scheduler"], num_steps=num_steps, warmup_steps=fields["warmup_steps"])

@@ -12,7 +12,7 @@ from flatwide import averaging, data, optimizers, registry, sam, sparsify, strea
 from flatwide import config as configs
 from flatwide.parameterization import Factors
 from flatwide.runs import snapshots
-from flatwide.runs.parts import init_shapes
+from flatwide.runs.parts import init_shapes, num_gradients
 from flatwide.training import devices, sources, stretch
 from flatwide.training.evaluate import Evaluation
 from flatwide.training.loop import Taken
@@ -37,7 +37,7 @@ class Experiment:
       validation is None without one.
     workload: data preparation, model and objective.
     source: which examples each step trains on: those of a split, or what was played.
-    schedule: step -> factor of the learning rate.
+    schedule: step -> factor of the learning rate. rho_schedule: step -> factor of rho; None is always 1.
     num_steps, steps_per_epoch, eval_every_steps: in optimizer steps.
     sharding: how a batch lies on this process's devices.
     values: the scalars that one compiled program takes as arguments.
@@ -54,6 +54,7 @@ class Experiment:
     source: Source
     optimizer: optimizers.Optimizer
     schedule: Callable
+    rho_schedule: Callable | None
     step: Step
     values: Values
     num_steps: int
@@ -234,6 +235,15 @@ class Experiment:
     def learning_rate(self, step: int) -> float:
         """Compute the learning rate of a step; metrics.csv has the one that the step reports."""
         return float(self.values.learning_rate * self.schedule(step))
+
+    def rho(self, step: int) -> float:
+        """Compute the rho of a step."""
+        rho = configs.effective_rho(self.config)
+        return rho if self.rho_schedule is None else rho * float(self.rho_schedule(step))
+
+    def num_gradients(self, num_steps: int) -> int | None:
+        """Count the gradients that the first so many steps take; None where the SAM variant decides as it runs."""
+        return num_gradients(self.config, self.rho_schedule, num_steps)
 
     def _state(self, params: PyTree, stats: PyTree, mask: PyTree | None) -> State:
         params = trees.apply_mask(params, mask)

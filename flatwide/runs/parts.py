@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 
 from flatwide import config as configs
-from flatwide import data, models, objectives, parameterization, registry, sam
+from flatwide import data, models, objectives, parameterization, registry, rho_schedules, sam
 from flatwide.models import lazy
 from flatwide.parameterization import Leaf
 from flatwide.runs.jax_settings import is_double
@@ -221,6 +221,21 @@ def variant_of(config: Mapping[str, Any]) -> Callable[..., sam.AscentRule]:
     """Return the SAM variant that a resolved config names: rho -> ascent rule."""
     builder = registry.find("config.sam_variant", config["sam_variant"], sam.VARIANTS)
     return functools.partial(builder, **fields_for(builder, config))
+
+
+def num_gradients(config: Mapping[str, Any], rho_schedule: Callable | None, num_steps: int) -> int | None:
+    """Count the gradients of a whole batch that the first so many steps of a run compute.
+
+    Args:
+      config: a resolved config. rho_schedule: step -> factor of rho; None is always 1.
+    Returns: None where a SAM variant decides at each step, by a state of its own, whether it takes a second gradient.
+    """
+    rho = configs.effective_rho(config)
+    if rho == 0 or not (rule := variant_of(config)(rho)).needs_clean_gradient:
+        return num_steps
+    if config["group_size"] > 1:  # `vmap` computes both branches for every run
+        return 2 * num_steps
+    return None if rule.is_due is not None else num_steps + rho_schedules.num_ascents(rho_schedule, num_steps)
 
 
 def dataset_builder(config: Mapping[str, Any]) -> Callable[..., Dataset]:

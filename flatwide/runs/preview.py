@@ -14,7 +14,7 @@ import numpy as np
 from flatwide import config as configs
 from flatwide import data, models, optimizers, registry, sparsify, trees, workloads
 from flatwide.runs import build, jax_settings
-from flatwide.runs.parts import Targets, init_shapes, load_dataset, model_of, objective_of
+from flatwide.runs.parts import Targets, init_shapes, load_dataset, model_of, num_gradients, objective_of
 from flatwide.training import devices, sources
 from flatwide.types import Batch, Dataset, Model, PyTree
 
@@ -54,11 +54,19 @@ def describe(config: Mapping[str, Any]) -> str:
         "parameters": f"{trees.size(params):,}",
         "nonzero parameters": f"{kept:,}",
         "steps": f"{num_steps:,} ({steps_per_epoch:,} an epoch, {num_steps / steps_per_epoch:g} epochs)",
-        "gradients a step": "1" if configs.effective_rho(config) == 0 else "2 (SAM)",
+        "gradients a step": _gradients_a_step(config, num_steps),
         "expected memory": f"{readable(_memory(config, outline, model, params, stats))} of arrays",
     }
     resolved = "\n".join(f"  {name}: {json.dumps(value)}" for name, value in sorted(config.items()))
     return "config:\n" + resolved + "\n" + "\n".join(f"{name}: {value}" for name, value in rows.items())
+
+
+def _gradients_a_step(config: Mapping[str, Any], num_steps: int) -> str:
+    """Write how many gradients a step computes, on average over a run."""
+    if configs.effective_rho(config) == 0:
+        return "1"
+    count = num_gradients(config, build.rho_schedule(config, num_steps), num_steps)
+    return "1 or 2 (SAM)" if count is None else f"{count / num_steps:.4g} (SAM)"
 
 
 class Sizes(NamedTuple):

@@ -162,6 +162,7 @@ class Recording:
             "num_nonzero_params": sparsify.num_nonzero_params(state.params, state.mask),
             "epochs": taken.step / built.steps_per_epoch,
             "steps": taken.step,
+            "num_gradients": built.num_gradients(taken.step),
             "seconds": memory.seconds,
             "metric_name": objective.metric_name,
             "higher_is_better": objective.higher_is_better,

@@ -1,7 +1,7 @@
 """Are the answers right as often as they say? Intervals, sets and verdicts on made-up studies whose truth is known.
 
 Run:     python benchmarks/answers.py [sets] [gains] [trends] [verdicts] [decline] [domains]   (all: minutes)
-Options: --tables=500 (made-up studies of each kind), --seeds=3,5,8, --rhos=5,11
+Options: --tables=500 (made-up studies of each kind), --seeds=3,5,8, --rhos=5,11, --noise=WORDS (only kinds so named)
 Prints:  a Markdown table for each question, with the rule before 2026-11-28 beside the present one.
 
 A study is made of `WIDTHS` widths, seeds and radii, with eight kinds of noise. Where nothing else is said all radii are
@@ -90,6 +90,8 @@ def gains(args: argparse.Namespace) -> None:
     print("|---|---|---|---|---|---|---|---|")
     for num_seeds, num_rhos in args.cells:
         for name, base, sam, truth in _effects(np.random.default_rng(7), args.tables, num_seeds, num_rhos):
+            if args.noise not in name:
+                continue
             differences = sam - base
             best = sam.sum(axis=-2).argmax(axis=-1)
             chosen = np.take_along_axis(differences, best[..., None, None], axis=-1)[..., 0]
@@ -161,6 +163,8 @@ def trends(args: argparse.Namespace) -> None:
     rise = 0.5 * np.log10(np.array(SIZES) / SIZES[0])[:, None, None]
     for num_seeds, num_rhos in args.cells:
         for name, base, sam in kinds(np.random.default_rng(9), args.tables, num_seeds, num_rhos):
+            if args.noise not in name:
+                continue
             scale = 0.0115 if sam.max() <= 1 else 1.0  # of accuracy
             numbers = []
             flat, rising = scores_of(base, sam), scores_of(base, sam + scale * rise)
@@ -263,14 +267,15 @@ QUESTIONS = {
 def main() -> None:
     """Answer the questions that are named, or all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("questions", nargs="*", choices=[*QUESTIONS, []], default=list(QUESTIONS))
+    parser.add_argument("questions", nargs="*", choices=[*QUESTIONS, []], default=[])
     parser.add_argument("--tables", type=int, default=500)
     parser.add_argument("--seeds", default="3,5,8")
     parser.add_argument("--rhos", default="5,11")
+    parser.add_argument("--noise", default="", help="of gains and trends, only kinds of noise whose name has this")
     args = parser.parse_args()
     counts = ([int(one) for one in text.split(",")] for text in (args.seeds, args.rhos))
     args.cells = [(num_seeds, num_rhos) for seeds, rhos in [tuple(counts)] for num_seeds in seeds for num_rhos in rhos]
-    for question in args.questions:
+    for question in args.questions or QUESTIONS:
         print(f"\n{QUESTIONS[question].__doc__}\n", flush=True)
         QUESTIONS[question](args)
 

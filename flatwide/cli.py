@@ -4,6 +4,7 @@
     python main.py --workdir=W --config=F --distributed [--coordinator=HOST:PORT --processes=N --process=I]
     python main.py report W            (or a CSV file; `report --help` has its flags)
     python main.py measure W --measurements=NAME,NAME      (of runs that are trained; `measure --help` has its flags)
+    python main.py coordinate_check --config=F    (whether all widths train alike; `coordinate_check --help`)
     python main.py advise W --at="num_neurons=(3000,1000)"  (rho for a width that was not trained; `advise --help`)
     python main.py configs                                 (lists the configs that ship; --config takes their names)
     python main.py --version
@@ -11,76 +12,66 @@
 A config with a study trains all its runs that are not done yet. With --distributed several processes train one run
 together: in a job of Slurm or Open MPI the flag is enough, elsewhere each process has the other three as well.
 
-Exit codes: 0 done (a diverged run too), 1 failed on the way (a full disk, runs of a study), 2 bad config or missing
-data, 143 stopped by SIGTERM (130 by Ctrl-C) after its state was saved.
+Exit codes: 0 done (a diverged run too), 1 failed on the way (a full disk, runs of a study, a slope that is off), 2 bad
+config or missing data, 143 stopped by SIGTERM (130 by Ctrl-C) after its state was saved.
 """
 
-import argparse
 import functools
 import importlib.metadata
 import os
-import re
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from flatwide import config as configs
-from flatwide import processes, registry
+from flatwide import flags, processes, registry
 from flatwide.runs import commands, disk, signals
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
-
-_USAGE = "python main.py --workdir=W --config=configs/digits_mlp.py [--config.field=value ...] [--dry_run]"
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str):
-        raise configs.ConfigError([f"{message}; usage: {_USAGE}"])
 
 
 def main(arguments: list[str]) -> int:
     """Run the command and give its exit code; bad input is printed, one line a fault, without a traceback."""
     try:
-        if arguments[:1] == ["report"]:
-            return _write_report(arguments[1:])
-        if arguments[:1] == ["measure"]:
-            return _measure(arguments[1:])
-        if arguments[:1] == ["advise"]:
-            from flatwide import advise
-
-            print(advise.command(arguments[1:]))
-            return DONE
+        commands_by_name = {
+            "report": _write_report,
+            "measure": _measure,
+            "coordinate_check": _check_coordinates,
+            "advise": _advise,
+        }
+        if arguments and arguments[0] in commands_by_name:
+            return commands_by_name[arguments[0]](arguments[1:])
         if arguments == ["configs"]:
             print(configs.listing())
             return DONE
         if arguments == ["--version"]:
             print(f"flatwide {importlib.metadata.version('flatwide')}")
             return DONE
-        flags, assignments, faults = _flags(arguments)
-        if flags.help:
+        given, assignments, faults = flags.read(arguments)
+        if given.help:
             print(_help())
             return DONE
-        if not flags.config or (flags.distributed and faults):
+        if not given.config or (given.distributed and faults):
             raise configs.ConfigError(faults)
-        if flags.distributed:
+        if given.distributed:
             from flatwide.runs import jax_settings
 
-            jax_settings.start_processes(flags.coordinator, flags.processes, flags.process)
-        config_text = configs.read_text(flags.config)
-        values, unread = configs.override(configs.load_file(flags.config), assignments)
+            jax_settings.start_processes(given.coordinator, given.processes, given.process)
+        config_text = configs.read_text(given.config)
+        values, unread = configs.override(configs.load_file(given.config), assignments)
         faults += unread
 
         def keep(config: Mapping[str, Any]) -> Callable[[], Any]:
-            texts = {"config_path": flags.config, "config_text": config_text}
-            return functools.partial(commands.keep, flags.workdir, arguments, **texts, config=config)
+            texts = {"config_path": given.config, "config_text": config_text}
+            return functools.partial(commands.keep, given.workdir, arguments, **texts, config=config)
 
         if "study" in configs.plain(values):
-            _check_alone(flags, faults)
+            _check_alone(given.distributed, faults)
             return (
-                _preview_study(values, faults, flags.workdir)
-                if flags.dry_run
-                else _study(values, faults, flags.workdir, keep=keep(values))
+                _preview_study(values, faults, given.workdir)
+                if given.dry_run
+                else _study(values, faults, given.workdir, keep=keep(values))
             )
         try:
             config = configs.resolve(values)
@@ -88,7 +79,7 @@ def main(arguments: list[str]) -> int:
             raise configs.ConfigError(faults + error.faults) from None
         if faults:
             raise configs.ConfigError(faults)
-        return _preview(config, flags.workdir) if flags.dry_run else _run(config, flags.workdir, keep=keep(config))
+        return _preview(config, given.workdir) if given.dry_run else _run(config, given.workdir, keep=keep(config))
     except (ValueError, FileNotFoundError) as error:
         if registry.is_from_own_file(error):
             raise  # a fault in the user's own code, which its traceback shows best
@@ -112,9 +103,9 @@ def _failed(code: int, text: str) -> int:
     return code
 
 
-def _check_alone(flags: argparse.Namespace, faults: list[str]) -> None:
+def _check_alone(is_distributed: bool, faults: list[str]) -> None:
     """Raise ConfigError for a study over several processes."""
-    if flags.distributed:
+    if is_distributed:
         faults = [
             *faults,
             "--distributed: expected a config of one run; this one has a study, whose workers train its runs side by "
@@ -140,6 +131,14 @@ def _write_report(arguments: list[str]) -> int:
     except RenderingError as error:
         print(error, file=sys.stderr)
         return FAILED
+    return DONE
+
+
+def _advise(arguments: list[str]) -> int:
+    """Print a rho for a width that was not trained."""
+    from flatwide import advise
+
+    print(advise.command(arguments))
     return DONE
 
 
@@ -240,6 +239,33 @@ def _measure(arguments: list[str]) -> int:
         failed = f", {counts['failed']} failed" if counts["failed"] else ""
         print(f"measured: {counts['done']} runs{failed}. Tables: {request.workdir}/results.csv, measurements.csv")
     return FAILED if counts["failed"] else DONE
+
+
+def _check_coordinates(arguments: list[str]) -> int:
+    """Train for a few steps at growing widths; a slope that is off is a failure."""
+    from flatwide.coordinate_check import command, slopes
+    from flatwide.figures.rendering import RenderingError
+    from flatwide.runs import jax_settings
+
+    request, rest = command.read(arguments)
+    if request is None:
+        print(command.USAGE)
+        return DONE
+    assignments, faults = flags.assignments(rest)
+    values = {name: value for name, value in configs.load_file(request.config_path).items() if name != "study"}
+    values, unread = configs.override(values, assignments)
+    if faults + unread:
+        raise configs.ConfigError(faults + unread)
+    config = configs.resolve(values)
+    jax_settings.start(config["threads"] or jax_settings.available_threads())
+    check = slopes.run(config, widths=request.widths, num_seeds=request.num_seeds)
+    print(command.text(check))
+    if request.output is not None:
+        try:
+            print("written:", *command.write(check, request.output))
+        except RenderingError as error:
+            print(f"warning: no figure: {error}", file=sys.stderr)
+    return FAILED if check.is_off else DONE
 
 
 def _preview_study(values: Mapping[str, Any], faults: list[str], workdir: str) -> int:
@@ -368,65 +394,6 @@ def entry_point() -> None:
         processes.leave(code, f"{type(error).__name__}: {error}")
     processes.leave(code)
     sys.exit(code)
-
-
-def _flags(arguments: list[str]) -> tuple[argparse.Namespace, list[tuple[str, str]], list[str]]:
-    """Split the arguments into the command's flags, the assignments to config fields, and faults."""
-    parser = _Parser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--workdir")
-    parser.add_argument("--config")
-    parser.add_argument("--dry_run", action="store_true")
-    parser.add_argument("--help", "-h", action="store_true")
-    parser.add_argument("--distributed", action="store_true")
-    parser.add_argument("--coordinator")
-    parser.add_argument("--processes", type=int)
-    parser.add_argument("--process", type=int)
-    flags, rest = parser.parse_known_args(arguments)
-    if flags.help:
-        return flags, [], []
-    assignments, faults = _assignments(rest)
-    for name in ("workdir", "config"):
-        if not getattr(flags, name):
-            faults.append(f"--{name} is missing; usage: {_USAGE}")
-    return flags, assignments, faults + _process_faults(flags)
-
-
-def _process_faults(flags: argparse.Namespace) -> list[str]:
-    """List what is wrong with the flags of a run over several processes."""
-    given = {name: getattr(flags, name) for name in ("coordinator", "processes", "process")}
-    missing = [f"--{name}" for name, value in given.items() if value is None]
-    if not flags.distributed:
-        return [f"--{name} is read with --distributed only." for name, value in given.items() if value is not None]
-    faults = []
-    if flags.dry_run:
-        faults.append("--dry_run trains nothing; leave out --distributed.")
-    if 0 < len(missing) < len(given):
-        faults.append(f"{', '.join(missing)}: expected with the others, or none in a job of Slurm or Open MPI.")
-    elif not missing:
-        if not re.fullmatch(r".+:[0-9]+", flags.coordinator):
-            faults.append(f"--coordinator={registry.shown(flags.coordinator)}: expected HOST:PORT of process 0.")
-        if flags.processes < 1 or not 0 <= flags.process < flags.processes:
-            faults.append(
-                f"--process={flags.process}, --processes={flags.processes}: expected a process in [0, processes)."
-            )
-    return faults
-
-
-def _assignments(arguments: list[str]) -> tuple[list[tuple[str, str]], list[str]]:
-    """Read `--config.a=1`, `--config.a 1`, `--config.a` (true) and `--noconfig.a` (false)."""
-    assignments, faults, waiting = [], [], list(arguments)
-    while waiting:
-        flag = waiting.pop(0)
-        name, equals, text = flag.lstrip("-").partition("=")
-        if flag.startswith("--noconfig.") and not equals:
-            assignments.append((name.removeprefix("noconfig."), "false"))
-        elif flag.startswith("--config."):
-            if not equals:
-                text = waiting.pop(0) if waiting and not waiting[0].startswith("--") else "true"
-            assignments.append((name.removeprefix("config."), text))
-        else:
-            faults.append(f"{registry.shown(flag)} is not a flag of this command; usage: {_USAGE}")
-    return assignments, faults
 
 
 def _help() -> str:

@@ -25,6 +25,9 @@ RESULT_FIELDS = {
     "num_nonzero_params": ResultField("unmasked kernel entries and all bias and norm entries", int, True),
     "epochs": ResultField("passes over the training examples that were done", _NUMBER, True),
     "steps": ResultField("optimizer steps that were done", int, True),
+    "num_gradients": ResultField(
+        "gradients of a whole batch that these steps computed; empty where a SAM variant decides that step by step", int
+    ),
     "seconds": ResultField("time spent in this run, over all its resumptions", _NUMBER, True),
     "metric_name": ResultField("what the metric is, such as accuracy", str, True),
     "higher_is_better": ResultField("the direction of the metric", bool, True),

@@ -12,9 +12,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from flatwide import registry
+from flatwide.parameterization import Factors, multiply
 from flatwide.types import Array, PyTree
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
@@ -47,6 +49,7 @@ def build(
     adam_epsilon: float = 1e-8,
     gradient_clip: float | None = None,
     decay_mask: Callable[[PyTree], PyTree] | None = None,
+    factors: Factors | None = None,
 ) -> Optimizer:
     """Build an optimizer by its name; it reads the fields that `FIELDS` lists and ignores the others.
 
@@ -59,6 +62,8 @@ def build(
       gradient_clip: largest global norm of the gradient, before decay and momentum; None clips nothing.
       decay_mask: params -> tree of booleans, which leaves decay (such as `trees.kernels`). None: all, biases and norm
         scales included, as in the paper.
+      factors: of each leaf, as `parameterization.factors` computes them: of the rate (the direction is multiplied by
+        it), of the decay, of what Adam's moments are taken of, and of the clipping threshold. None: all 1.
     Raises: ValueError if the name is unknown or a number is out of range.
     Equation: g the clipped gradient, lambda the decay, lr the learning rate.
       sgd:   d = g + lambda w;  v <- mu v + d;  direction = v, or d + mu v with nesterov (PyTorch's definition).
@@ -68,7 +73,8 @@ def build(
     if name not in OPTIMIZERS:
         raise ValueError(registry.unknown("optimizer", name, OPTIMIZERS))
     _check(momentum, adam_betas, adam_epsilon, gradient_clip)
-    clip = optax.identity() if gradient_clip is None else optax.clip_by_global_norm(gradient_clip)
+    threshold = gradient_clip and gradient_clip * (1.0 if factors is None else factors.clip)
+    clip = optax.identity() if threshold is None else optax.clip_by_global_norm(threshold)
     if name == "sgd":
         rule = optax.trace(momentum, nesterov) if momentum else optax.identity()
     else:
@@ -76,12 +82,42 @@ def build(
 
     def update(gradient, state, params, weight_decay):
         gradient, _ = clip.update(gradient, clip.init(params))
+        decaying = params if factors is None else multiply(factors.decay, params)
+        if name != "adamw":
+            gradient = _add_decay(gradient, decaying, weight_decay, decay_mask)
+        # m / (s^(1/2) + epsilon / c) is the direction of c times the gradient.
+        direction, state = rule.update(gradient if factors is None else multiply(factors.gradient, gradient), state)
         if name == "adamw":
-            direction, state = rule.update(gradient, state)
-            return _add_decay(direction, params, weight_decay, decay_mask), state
-        return rule.update(_add_decay(gradient, params, weight_decay, decay_mask), state)
+            direction = _add_decay(direction, decaying, weight_decay, decay_mask)
+        return (direction if factors is None else multiply(factors.rate, direction)), state
 
     return Optimizer(rule.init, update)
+
+
+def second_moments(state: PyTree) -> dict[str, PyTree] | None:
+    """Return what Adam scales its steps by, from the state of an optimizer; None of one without.
+
+    Returns: "num_updates", how often the average was updated, and "average", that of the squared gradient, like params
+      and not corrected for its start at 0.
+    """
+    if not isinstance(state, optax.ScaleByAdamState):
+        return None
+    return {"num_updates": state.count, "average": state.nu}
+
+
+def preconditioner(moments: dict[str, PyTree], *, adam_betas: tuple[float, float], adam_epsilon: float) -> PyTree:
+    """Compute the diagonal that Adam divides its average of gradients by, like params.
+
+    Args:
+      moments: as `second_moments` returns them, after one update at least.
+      adam_betas, adam_epsilon: as for `build`.
+    Equation: (1 - beta_1^t) (sqrt(v / (1 - beta_2^t)) + epsilon) after t updates: an average of gradients that is not
+      corrected for its start at 0 is divided by it.
+    """
+    start, corrected = (1 - beta ** int(moments["num_updates"]) for beta in adam_betas)
+    return jax.tree.map(
+        lambda v: (start * (jnp.sqrt(v / corrected) + adam_epsilon)).astype(v.dtype), moments["average"]
+    )
 
 
 def apply(params: PyTree, direction: PyTree, learning_rate: float | Array) -> PyTree:

@@ -221,6 +221,10 @@ def test_identity_drops_what_is_not_read():
     assert identity_of(adam_betas=(0.5, 0.5)) == plain
     assert identity_of(augment=False) == plain  # digits are never augmented
     assert identity_of(microbatch=128) == plain
+    assert identity_of(rho_switch=0.9, rho_every=7, surrogate_gap_weight=0.1) == plain
+    assert identity_of(rho=0.0, rho_schedule="late", rho_switch=0.9) == identity_of(rho=0.0)
+    late = {"rho_schedule": "late"}
+    assert identity_of(**late, rho_every=7) == identity_of(**late) != identity_of(**late, rho_switch=0.9)
     assert identity_of(num_train_steps=5, num_epochs=1) == identity_of(num_train_steps=5, num_epochs=2)
 
 
@@ -250,6 +254,9 @@ def test_identity_leaves_out_what_only_watches(field):
         {"accumulation_steps": 2},
         {"microbatch": 64},
         {"threads": 1},
+        {"rho_schedule": "late"},
+        {"rho_schedule": "every", "rho_every": 3},
+        {"sam_variant": "gsam"},
         {"eval_every_steps": 3},
     ],
 )

@@ -24,7 +24,7 @@ class Along(NamedTuple):
     is_log: whether the quantity is positive throughout and no result, so that its logarithm was fitted: exp(slope) is a
       factor then.
     per_decade: whether the axis is one of sizes, whose logarithm to base 10 was taken.
-    values: of the axis.
+    values: of the axis; with an interaction those that every level has. levels: of the other axis, empty without one.
     """
 
     slope: float
@@ -33,6 +33,7 @@ class Along(NamedTuple):
     high: float
     num_seeds: int
     values: tuple[float, ...]
+    levels: tuple[float, ...]
     is_log: bool
     per_decade: bool
 
@@ -55,7 +56,8 @@ def trend(
       along: the axis: "num_params", "rho", or a config field such as "label_noise" or "sparsity".
       arm: "base"; "sam", each seed at the rho that the other seeds choose; "gain", SAM less base, positive where SAM is
         better if the quantity is the metric; "every" for `along="rho"`, where each rho counts, 0 included.
-      interaction: another axis: the answer is then how the slope along the first changes for one unit of it.
+      interaction: another axis: the answer is then how the slope along the first changes for one unit of it, over the
+        values of the first that all its levels have.
       metric, choose_by: what rho is chosen by, as for `gain.gain_by_width`.
     Returns: least-squares slopes of each seed that has every value, in one unit of the axis or, along sizes, for ten
       times as many, and their mean with its t interval, widened by `selection.stretch_of_scores` where rho was chosen.
@@ -71,16 +73,19 @@ def trend(
         if name not in table.columns:
             raise ValueError(registry.unknown("column", name, table.columns))
     is_log = _is_log(table, quantity, metric)
-    levels = (
-        [table] if interaction is None else [table[table[interaction] == one] for one in _values(table, interaction)]
-    )
-    options: dict[str, Any] = {"along": along, "arm": arm, "metric": metric, "choose_by": choose_by, "is_log": is_log}
-    slopes = [_slopes(level, quantity, **options) for level in levels]
+    options: dict[str, Any] = {"arm": arm, "metric": metric, "choose_by": choose_by, "is_log": is_log}
     if interaction is None:
-        ((found, values, stretch),) = slopes
+        levels: list[float] = []
+        points, stretch = _points(table, quantity, along, **options)
+        found, values = _fit(points, along), tuple(points)
     else:
-        stretch, values = max(one[2] for one in slopes), slopes[0][1]
-        found = _fit({x: one[0] for x, one in zip(_values(table, interaction), slopes, strict=True)}, interaction)
+        levels = _values(table, interaction)
+        every = [_points(table[table[interaction] == level], quantity, along, **options) for level in levels]
+        stretch = max((one[1] for one in every), default=1.0)
+        # Slopes over different values would differ by where a curve bends, not by the level.
+        values = tuple(value for value in every[0][0] if all(value in one[0] for one in every)) if every else ()
+        slopes = [_fit({value: one[0][value] for value in values}, along) for one in every]
+        found = _fit(dict(zip(levels, slopes, strict=True)), interaction)
     mean = intervals.mean(list(found.values()), stretch=stretch)
     return Along(
         slope=mean.mean,
@@ -89,17 +94,18 @@ def trend(
         high=mean.high,
         num_seeds=len(found),
         values=values,
+        levels=tuple(levels),
         is_log=is_log,
-        per_decade=_is_size(along),
+        per_decade=is_size(along),
     )
 
 
-def _slopes(
-    table: Any, quantity: str, *, along: str, arm: str, metric: str, choose_by: str | None, is_log: bool
-) -> tuple[dict[int, float], tuple[float, ...], float]:
-    """Fit one level of the other axis.
+def _points(
+    table: Any, quantity: str, along: str, *, arm: str, metric: str, choose_by: str | None, is_log: bool
+) -> tuple[dict[float, dict[int, float]], float]:
+    """Arrange one level of the other axis.
 
-    Returns: the slope of each seed, the values of the axis, and by how much the interval must be wider.
+    Returns: value of the axis -> seed -> number, and by how much an interval must be wider.
     """
     stretch, points = 1.0, {}
     if along == "rho":
@@ -107,8 +113,7 @@ def _slopes(
         numbers = _numbers(table, cell, quantity, is_log)
         for value, column in zip((0.0, *cell.rhos), numbers.T, strict=True):
             points[value] = {s: x for s, x in zip(cell.seeds, column, strict=True) if math.isfinite(x)}
-        points = {value: by_seed for value, by_seed in points.items() if by_seed}
-        return _fit(points, along), tuple(points), stretch
+        return {value: by_seed for value, by_seed in points.items() if by_seed}, stretch
     cells = []
     read = (along, "rho", "optimizer", "sparsity")  # a wide table takes long to turn into rows
     serving = np.array(
@@ -128,7 +133,7 @@ def _slopes(
     if chosen and (seeds := min(len(cell.complete().seeds) for cell in chosen)) > 1:
         most = max(len(cell.candidates) for cell in chosen)
         stretch = selection.stretch_of_scores(seeds, most, ratio=noise.ratio_of_widths(chosen))
-    return _fit(points, along), tuple(points), stretch
+    return points, stretch
 
 
 def _cell(runs: Any, where: str, metric: str, choose_by: str | None) -> widths.Width:
@@ -168,7 +173,7 @@ def _fit(points: Mapping[float, Mapping[int, float]], axis: str) -> dict[int, fl
     """Fit a line to each seed that every value of the axis has."""
     if len(points) < 2:
         return {}
-    places = np.log10(list(points)) if _is_size(axis) else np.array(list(points), dtype=float)
+    places = np.log10(list(points)) if is_size(axis) else np.array(list(points), dtype=float)
     centered = places - places.mean()
     seeds = sorted(set.intersection(*(set(one) for one in points.values())))
     return {seed: float(centered @ [one[seed] for one in points.values()] / (centered @ centered)) for seed in seeds}
@@ -192,5 +197,6 @@ def _is_log(table: Any, quantity: str, metric: str) -> bool:
     return bool(values) and min(values) > 0
 
 
-def _is_size(axis: str) -> bool:
+def is_size(axis: str) -> bool:
+    """Whether an axis is one of sizes, along which a slope is for ten times as many."""
     return axis in ("num_params", "num_nonzero_params", "train_examples", *fields.SHAPES)

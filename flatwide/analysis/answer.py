@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,17 +11,18 @@ from flatwide.analysis import (
     domains,
     fields,
     gain,
-    intervals,
     overview,
+    questions,
     rho,
+    scaling,
     selection,
     table,
     trend,
     tuned,
     widths,
+    wording,
 )
 from flatwide.analysis import verdict as verdicts
-from flatwide.columns import FRACTION_METRICS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,91 +36,87 @@ def answer(
     choose_by: str | None = None,
     tune: Sequence[str] = (),
 ) -> str:
-    """Say whether the gain grows with the number of parameters, and what best rho does.
+    """Write the paragraphs of `paragraphs` as one text, each after the name of its part.
+
+    Args: as for `paragraphs`.
+    """
+    found = paragraphs(runs, width=width, metric=metric, choose_by=choose_by, tune=tune)
+    return "\n\n".join(f"{name}: {text}" if name else text for name, text in found)
+
+
+def paragraphs(
+    runs: "pd.DataFrame",
+    *,
+    width: str = "num_params",
+    metric: str = "test_metric",
+    choose_by: str | None = None,
+    tune: Sequence[str] = (),
+) -> list[tuple[str, str]]:
+    """Say whether the gain grows with the number of parameters, what best rho does, and what else the axes ask.
 
     Args:
       tune: fields that base and SAM each choose for themselves in paragraphs of their own, as for `tuned.tuned_gain`.
       runs, width, metric, choose_by: as for `gain.gain_by_width`, but the runs may differ in other columns: each of
         their values has its two sentences, in a paragraph of its own. Where there are several domains, the first
-        paragraph is about all of them.
+        paragraph is about all of them. Then come those of `scaling.sentence` and `questions.of_axes`, and of each
+        part those of `questions.of_part`.
+    Returns: the part of the runs that a paragraph is about, "" for all, and the paragraph.
     """
     found = table.parts(fields.narrow(runs, width=width), width=width)
     if not found:
-        return "There is no gain yet: no width has both a base run (rho=0) and a SAM run that are done."
+        return [("", "There is no gain yet: no width has both a base run (rho=0) and a SAM run that are done.")]
     options = {"width": width, "metric": metric, "choose_by": choose_by}
     weights = trend.weights_of_parts(found, **options)
-    texts = [
-        (part.name, _part(part.runs, metric=metric, options=options, weights=shared))
-        for part, shared in zip(found, weights, strict=True)
+    texts, further = [], []
+    for part, shared in zip(found, weights, strict=True):
+        text, more = _part(part.runs, metric=metric, options=options, weights=shared)
+        texts.append((part.name, text))
+        further += [(part.name, more)] if more else []
+    ratios = [
+        (domains.name(front), text)
+        for front, here, one in scaling.of_runs(runs, **options)
+        if (text := scaling.sentence(one, wording.units(here, metric), _base_of(here)))
     ]
+    further = [*ratios, *questions.of_axes(runs, metric=metric, options=options, tune=tune), *further]
     all_of_them = []
     if len(domains.domains(runs)) > 1:
         entries = overview.overview(runs, **options)
-        all_of_them.append(overview.sentences(entries))
+        all_of_them.append(("", overview.sentences(entries)))
     fair = fair_fight(runs, tune=tune, **options) if tune else []
-    return "\n\n".join([*all_of_them, *(f"{name}: {text}" if name else text for name, text in [*fair, *texts])])
+    return [*all_of_them, *fair, *texts, *further]
 
 
-class _Units(NamedTuple):
-    """How the numbers of a metric read."""
-
-    factor: int
-    digits: int
-    unit: str  # of a difference; "" where the metric's name is enough
-    name: str
-    lower_is_better: bool
-
-    def number(self, value: float, sign: str = "+") -> str:
-        return f"{self.factor * value:{sign}.{self.digits}f}"
-
-    def amount(self, gain: float) -> str:
-        """Write a gain, positive where SAM is better: less of what should be low."""
-        if self.name == "metric":  # it has no name of its own, and "0.1 metric" says nothing
-            return self.number(gain) if not self.lower_is_better else self._less(gain)
-        if not self.lower_is_better:
-            return f"{self.number(gain)} {self.unit or self.name}"
-        return f"{self.number(abs(gain), '')} {self.unit} {'less' if gain >= 0 else 'more'} {self.name}".replace(
-            "  ", " "
-        )
-
-    def _less(self, gain: float) -> str:
-        return f"{self.number(abs(gain), '')} {'lower' if gain >= 0 else 'higher'}"
-
-    def change(self, slope: float) -> str:
-        if self.name == "metric":
-            return self.number(slope)
-        return f"{self.number(slope)} {self.unit or ('of ' if self.lower_is_better else '') + self.name}"
-
-
-def _units(runs: "pd.DataFrame", metric: str) -> _Units:
-    name, loss = gain.metric_name(runs), metric.endswith("loss")
-    lower = loss or not all(runs["higher_is_better"].dropna())
-    if name in FRACTION_METRICS and not loss:
-        return _Units(factor=100, digits=2, unit="points", name=name, lower_is_better=lower)
-    return _Units(factor=1, digits=3, unit="", name="loss" if loss else name.replace("_", " "), lower_is_better=lower)
-
-
-def _part(runs: "pd.DataFrame", *, metric: str, options: dict[str, Any], weights: Mapping[int, float] | None) -> str:
+def _part(
+    runs: "pd.DataFrame", *, metric: str, options: dict[str, Any], weights: Mapping[int, float] | None
+) -> tuple[str, str]:
+    """Write the two sentences about a part, and what more there is to say; "" where that is nothing."""
     width = options["width"]
     cells = widths.by_width(runs, **options)
     rows = [row for row in selection.of_widths(cells, width=width) if math.isfinite(row["corrected_gain"])]
-    units = _units(runs, metric)
-    base = gain.base_name(runs) if {"optimizer", "base_optimizer"} <= set(runs.columns) else "its base optimizer"
+    units = wording.units(runs, metric)
+    base = _base_of(runs)
     if not rows:
         plain = [row for row in gain.of_widths(cells, width=width) if math.isfinite(row["gain"])]
         if not plain:
-            return f"There is no gain yet: {_why_none(cells)}."
+            return f"There is no gain yet: {_why_none(cells)}.", ""
         last = plain[-1]
         seeds = "one seed" if last["num_seeds"] == 1 else f"{int(last['num_seeds'])} seeds"
         return (
             f"With {seeds}, SAM differs from {base} by {units.amount(last['gain'])} at {int(last['num_params']):,} "
-            "parameters. That cannot be told from luck: finish at least three seeds at every rho."
+            "parameters. That cannot be told from luck: finish at least three seeds at every rho.",
+            "",
         )
     found = trend.scores(cells, weights=weights)
     decided = verdicts.verdict(found)
-    first = f"{_growth(rows, trend.of_scores(found), decided, units, base)} "
+    word = wording.what_grows(runs)
+    first = f"{_growth(rows, trend.of_scores(found), decided, units, base, word)} "
     grows = decided.kind in (verdicts.GROWS, verdicts.LARGER)
-    return first + _best(runs, options, metric, base, sizes=[row[width] for row in rows], grows=grows)
+    second = _best(runs, options, metric, base, word, sizes=[row[width] for row in rows], grows=grows)
+    return first + second, questions.of_part(runs, found, base=base, options=options, metric=metric)
+
+
+def _base_of(runs: "pd.DataFrame") -> str:
+    return gain.base_name(runs) if {"optimizer", "base_optimizer"} <= set(runs.columns) else "its base optimizer"
 
 
 def _why_none(cells: Sequence[widths.Width]) -> str:
@@ -135,29 +132,38 @@ def _why_none(cells: Sequence[widths.Width]) -> str:
     return ", or ".join(sorted(reasons)) + ("" if len(reasons) < 2 else ", depending on the width")
 
 
-def _growth(rows: list[dict[str, Any]], slope: trend.Trend, decided: verdicts.Verdict, units: _Units, base: str) -> str:
+def _growth(
+    rows: list[dict[str, Any]],
+    slope: trend.Trend,
+    decided: verdicts.Verdict,
+    units: wording.Units,
+    base: str,
+    word: str,
+) -> str:
     """Say in one sentence how the gain, corrected for the choice of rho, depends on the number of parameters."""
     first, last = rows[0], rows[-1]
     if first["num_params"] == last["num_params"]:
         seeds = f"{int(last['corrected_num_seeds'])} seeds"
-        return f"{_subject(rows, rows, base)} is {_at(last, units)}, {seeds}, corrected for the choice of rho."
-    subject = _subject(rows, [first, last], base)
+        return f"{_subject(rows, rows, base, word)} is {_at(last, units)}, {seeds}, corrected for the choice of rho."
+    subject = _subject(rows, [first, last], base, word)
     comma = "," if ":" in subject else ":"
     rate = f"{units.change(slope.slope)} for ten times the parameters"
     if math.isfinite(slope.low):
-        rate += f", 95 % interval {_ends(slope.low, slope.high, units)}; {_rise(decided.rise, units)}"
+        rate += (
+            f", 95 % interval {wording.ends(slope.low, slope.high, units)}; {wording.rise(decided.rise, units, word)}"
+        )
         rate += f"; {slope.num_seeds} seeds"
     ends = f"from {_at(first, units)} to {_at(last, units)}"
-    return f"{subject} {_verb(decided)}{comma} {ends} ({rate}; corrected for the choice of rho)."
+    return f"{subject} {wording.verb(decided, word)}{comma} {ends} ({rate}; corrected for the choice of rho)."
 
 
-def _subject(rows: list[dict[str, Any]], ends: list[dict[str, Any]], base: str) -> str:
+def _subject(rows: list[dict[str, Any]], ends: list[dict[str, Any]], base: str, word: str) -> str:
     """Begin the sentence with whether SAM helps at the ends, as far as their intervals tell."""
     if any(row["corrected_low"] > 0 for row in ends):
         return f"The gain of SAM over {base}"
     helps_nowhere = not any(row["corrected_low"] > 0 for row in rows)
     shown = rows if helps_nowhere else ends
-    where = "at any width here" if helps_nowhere else "at the smallest width or the largest here"
+    where = f"at any {word} here" if helps_nowhere else f"at the smallest {word} or the largest here"
     where = "here" if len(rows) == 1 else where
     if all(row["corrected_low"] == row["corrected_high"] == 0 for row in shown):
         where = where.replace("any", "each").replace("or", "and")
@@ -166,42 +172,14 @@ def _subject(rows: list[dict[str, Any]], ends: list[dict[str, Any]], base: str) 
     return f"SAM {'does not help' if harms else 'is not seen to help'} {where}: its gain over {base}"
 
 
-def _verb(decided: verdicts.Verdict) -> str:
-    """Say what the gain does with width."""
-    rests = f"; this rests on {_sizes(decided.rests_on)} parameters"
-    seems = "" if decided.is_certain else "seems to "
-    if decided.kind == verdicts.PEAKS:
-        several = len(decided.peaks_at) > 1
-        ends = f" (95 % set {decided.peaks_at[0]:,} to {decided.peaks_at[-1]:,})" if several else ""
-        return f"{'seems to peak' if seems else 'peaks'} at {decided.peak:,} parameters{ends}"
-    return {
-        verdicts.GROWS: f"{seems}grow{'' if seems else 's'} with width",
-        verdicts.SHRINKS: f"{seems}shrink{'' if seems else 's'} with width",
-        verdicts.LARGER: f"{'seems to be' if seems else 'is'} larger at large widths{rests}",
-        verdicts.SMALLER: f"{'seems to be' if seems else 'is'} smaller at large widths{rests}",
-    }.get(decided.kind, "shows no clear trend with width")
-
-
-def _rise(rise: intervals.Mean, units: _Units) -> str:
-    return f"largest width less the smaller half {units.number(rise.mean)}, {_ends(rise.low, rise.high, units)}"
-
-
-def _at(row: dict[str, Any], units: _Units) -> str:
-    ends = _ends(row["corrected_low"], row["corrected_high"], units)
+def _at(row: dict[str, Any], units: wording.Units) -> str:
+    ends = wording.ends(row["corrected_low"], row["corrected_high"], units)
     return f"{units.amount(row['corrected_gain'])} (95 % interval {ends}) at {int(row['num_params']):,} parameters"
 
 
-def _ends(low: float, high: float, units: _Units) -> str:
-    return f"{units.number(low)} to {units.number(high)}"
-
-
-def _sizes(sizes: Sequence[int]) -> str:
-    return " and ".join(
-        filter(None, [", ".join(f"{size:,}" for size in sizes[:-1]), *(f"{size:,}" for size in sizes[-1:])])
-    )
-
-
-def _best(runs: "pd.DataFrame", options: dict[str, Any], metric: str, base: str, *, sizes: list, grows: bool) -> str:
+def _best(
+    runs: "pd.DataFrame", options: dict[str, Any], metric: str, base: str, word: str, *, sizes: list, grows: bool
+) -> str:
     """Say in one sentence which rho is best at the widths that have a gain, and whose the growth is, if any."""
     best = rho.best_rho(runs, **options)
     best = best[best[options["width"]].isin(sizes)]
@@ -212,12 +190,12 @@ def _best(runs: "pd.DataFrame", options: dict[str, Any], metric: str, base: str,
 
     ends = [one(best.iloc[0]), one(best.iloc[-1])] if len(best) > 1 else [one(best.iloc[0])]
     chosen_by = options["choose_by"] or widths.choice_column(runs, metric=metric)
-    text = f"The best rho, chosen by {chosen_by.replace('_', ' ')}, is {' at the smallest width and '.join(ends)}"
+    text = f"The best rho, chosen by {chosen_by.replace('_', ' ')}, is {f' at the smallest {word} and '.join(ends)}"
     text += " at the largest" if len(ends) > 1 else ""
-    return f"{text}{_whose(runs, options, base) if grows else ''}."
+    return f"{text}{_whose(runs, options, base, word) if grows else ''}."
 
 
-def _whose(runs: "pd.DataFrame", options: dict[str, Any], base: str) -> str:
+def _whose(runs: "pd.DataFrame", options: dict[str, Any], base: str, word: str) -> str:
     """Say whose the growth of the gain is, as far as the intervals of both parts tell; nothing where none is shown."""
     growth = decomposition.decompose(runs, **options)
     # The slope counts networks too small to learn, growth does not: it may be none where the slope has one.
@@ -227,7 +205,7 @@ def _whose(runs: "pd.DataFrame", options: dict[str, Any], base: str) -> str:
     start = f"; from {int(growth['num_params'].iloc[0]):,} parameters on, where {base} is best, "
     better, worse = last["sam_improvement_low"] > 0, last["base_decline_low"] > 0
     if last["base_decline_high"] < 0:
-        return f"; {base} gets better with width too, so all of the growth is SAM getting better"
+        return f"; {base} gets better with {word} too, so all of the growth is SAM getting better"
     if last["sam_improvement_high"] < 0:
         return f"{start}all of the growth is {base} getting worse, for SAM gets worse too"
     if better and worse:
@@ -256,11 +234,11 @@ def fair_fight(
         for length in sorted({one.length for one in here}):
             shown = {one.name: one for one in here if one.length == length}
             if tuned.TUNED in shown:
-                texts.append((name, _fair(shown, _units(part.runs, metric), base, tune)))
+                texts.append((name, _fair(shown, wording.units(part.runs, metric), base, tune)))
     return texts
 
 
-def _fair(shown: Mapping[str, tuned.Comparison], units: _Units, base: str, tune: Sequence[str]) -> str:
+def _fair(shown: Mapping[str, tuned.Comparison], units: wording.Units, base: str, tune: Sequence[str]) -> str:
     """Write the sentences of a fair fight."""
     one = shown[tuned.TUNED]
     pair, size = one.pairs[-1], f"{one.pairs[-1].num_params:,} parameters"
@@ -275,7 +253,7 @@ def _fair(shown: Mapping[str, tuned.Comparison], units: _Units, base: str, tune:
     same = amounts.get(tuned.SAME)
     chosen = " and ".join(tune)
     decided = verdicts.verdict(one.scores)
-    trend_text = f", and {_verb(decided)}" if decided.kind else ""
+    trend_text = f", and {wording.verb(decided)}" if decided.kind else ""
     untuned = f" With the {chosen} that {base} chooses for both, it is {same}." if same else ""
     if at_edge := [name for name in amounts if name != tuned.SAME and _at_edge(shown[name], pair.width)]:
         untuned += f" A choice is at the end of its grid ({'; '.join(at_edge)}): a better one may lie beyond."
@@ -294,7 +272,7 @@ def _at_edge(one: tuned.Comparison, width: Any) -> bool:
     )
 
 
-def _gain_at(one: tuned.Comparison, width: Any, units: _Units) -> str:
+def _gain_at(one: tuned.Comparison, width: Any, units: wording.Units) -> str:
     """Write the gain of a comparison at one width; empty where it has none."""
     for pair, found in zip(one.pairs, one.gains, strict=True):
         if pair.width == width:

@@ -61,6 +61,14 @@ def length(run: dict[str, Any]) -> tuple[str, float]:
     return name, run.get(name) or 0
 
 
+def gradients_a_step(run: dict[str, Any]) -> float:
+    """Return how many gradients a run took a step, to three decimals; where that is not recorded, 1, or 2 with SAM."""
+    count, num_steps = run.get("num_gradients"), run.get("steps")
+    if count and num_steps:
+        return round(count / num_steps, 3)
+    return 2.0 if effective_rho(run) > 0 else 1.0
+
+
 def records(runs: "pd.DataFrame", names: Iterable[str] | None = None) -> list[dict[str, Any]]:
     """Turn a table, or those of the named columns that it has, into dicts, with None for whatever is missing."""
     # By columns: a table of ten thousand runs has most of a million entries.

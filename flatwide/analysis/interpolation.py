@@ -1,12 +1,12 @@
 """Where training examples are fitted without a mistake, against where the gain rises."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from flatwide.analysis import fields, gain, widths
+from flatwide.analysis import best_sets, fields, gain, intervals, trend, widths
 from flatwide.columns import FRACTION_METRICS
 
 if TYPE_CHECKING:
@@ -23,6 +23,33 @@ class Interpolation(NamedTuple):
     sam: float  # the same for SAM at its best rho
     steepest_rise: float  # the middle, on a log scale, of the step between widths where the gain rises most
     largest_gain: float
+
+
+class Peak(NamedTuple):
+    """The size at which the gain is largest beside the size from which the base fits its training labels.
+
+    Both intervals together, and with them that of the ratio, hold in 95 % of studies. An end is 0 or infinite where the
+    study's widths end there, so that more cannot be told; all is NaN or empty where nothing is known.
+
+    largest_gain: parameters of the width with the largest mean gain, each seed at the rho that the others choose.
+    members: of the widths that cannot be told from it. peak_low, peak_high: the widths next to those, between which
+      the gain has its peak if it has one only.
+    onset: parameters from which the base fits, its mean on a log scale over seeds; infinite where no seed fits at the
+      largest width. onset_low, onset_high: its interval.
+    ratio: of `largest_gain` to `onset`.
+    """
+
+    largest_gain: int | None = None
+    members: tuple[int, ...] = ()
+    peak_low: float = math.nan
+    peak_high: float = math.nan
+    onset: float = math.nan
+    onset_low: float = math.nan
+    onset_high: float = math.nan
+    ratio: float = math.nan
+    ratio_low: float = math.nan
+    ratio_high: float = math.nan
+    num_seeds: int = 0
 
 
 def training_fit(
@@ -62,10 +89,8 @@ def of_widths(cells: Iterable[widths.Width], runs: "pd.DataFrame", *, width: str
 
 def interpolates(run: dict[str, Any]) -> bool | None:
     """Tell whether a run fits the labels that it was trained on; None if the table does not say."""
-    metric, loss = run.get("train_metric"), run.get("train_loss")
-    if metric is not None and run.get("metric_name", "accuracy") in FRACTION_METRICS:
-        return metric >= METRIC_NEEDED
-    return None if loss is None else loss <= LOSS_NEEDED
+    gap = _gap(run)
+    return None if gap is None else gap <= 0
 
 
 def interpolation(
@@ -83,6 +108,102 @@ def interpolation(
         steepest = math.sqrt(sizes[place] * sizes[place + 1])
     largest = sizes[int(np.argmax(gains))] if len(gains) else math.nan
     return Interpolation(_onset(fit, "base"), _onset(fit, "sam"), steepest, largest)
+
+
+def peak(
+    runs: "pd.DataFrame", *, width: str = "num_params", metric: str = "test_metric", choose_by: str | None = None
+) -> Peak:
+    """Compare the size at which the gain is largest with that from which the base fits its training labels.
+
+    Args, Raises: as for `training_fit`.
+    Returns: NaN below three widths or two seeds with a gain, or where the table does not say how well the base fits.
+    Equation: of each seed, the size at which its training metric last crosses 0.999 (or the logarithm of its loss that
+      of 0.01), on a line between neighbouring widths against log10 of the size; the mean over seeds has a t interval.
+      Seeds that fit nowhere, or everywhere, count with the last width, or the first, and leave that end open.
+    """
+    cells = widths.by_width(runs, width=width, metric=metric, choose_by=choose_by)
+    return peak_of_widths(cells, runs, scores=trend.scores(cells), width=width)
+
+
+def peak_of_widths(
+    cells: Sequence[widths.Width], runs: "pd.DataFrame", *, scores: trend.Scores, width: str = "num_params"
+) -> Peak:
+    """Compute `peak` for runs that are arranged already, and the gain's scores."""
+    ends = [one.num_params for one in cells[:1]] + [one.num_params for one in cells[-1:]]
+    return peak_of_scores(scores, onset_of_seeds(cells, runs, width=width), ends)
+
+
+def peak_of_scores(scores: trend.Scores, onsets: Mapping[int, float], ends: Sequence[int]) -> Peak:
+    """Compute `peak` from the gain's scores, and of each seed the log10 of the size from which its base fits.
+
+    Args:
+      ends: parameters of the smallest and largest width at which that was looked for.
+    """
+    sizes = scores.num_params
+    if len(sizes) < 3 or len(scores.seeds) < 2 or len(onsets) < 2:
+        return Peak()
+    level = intervals.sidak(2)
+    (is_in,) = best_sets.best_set(scores.gains.T[None], level=level, stretch=scores.stretch)
+    first, last = np.flatnonzero(is_in)[[0, -1]]
+    peak_low = 0.0 if first == 0 else float(sizes[first - 1])
+    peak_high = math.inf if last == len(sizes) - 1 else float(sizes[last + 1])
+    values = np.array(list(onsets.values()))
+    found = intervals.mean(np.clip(values, *np.log10(ends)), level=level)
+    onset = math.inf if np.isposinf(values).all() else 10**found.mean
+    onset_low = 0.0 if np.isneginf(values).any() else 10**found.low
+    onset_high = math.inf if np.isposinf(values).any() else 10**found.high
+    largest = sizes[int(scores.gains.mean(axis=1).argmax())]
+    return Peak(
+        largest_gain=largest,
+        members=tuple(size for size, kept in zip(sizes, is_in, strict=True) if kept),
+        peak_low=peak_low,
+        peak_high=peak_high,
+        onset=onset,
+        onset_low=onset_low,
+        onset_high=onset_high,
+        ratio=math.nan if math.isinf(onset) else largest / onset,
+        ratio_low=peak_low / onset_high,
+        ratio_high=peak_high / onset_low if onset_low else math.inf,
+        num_seeds=len(onsets),
+    )
+
+
+def onset_of_seeds(
+    cells: Sequence[widths.Width], runs: "pd.DataFrame", *, width: str = "num_params"
+) -> dict[int, float]:
+    """Find log10 of the size from which the base of each seed fits its training labels.
+
+    Returns: -inf where it does at the smallest width already, inf where it does not at the largest; without the seeds
+      that lack a width, or whose fit the table does not tell.
+    """
+    columns = (width, "seed", "train_loss", "train_metric", "metric_name")
+    short: dict[int, dict[Any, float]] = {}
+    for run in fields.done(runs, columns):
+        if run["status"] == "finished" and fields.effective_rho(run) == 0 and (gap := _gap(run)) is not None:
+            short.setdefault(int(run["seed"]), {}).setdefault(run[width], gap)
+    sizes = np.log10([one.num_params for one in cells])
+    whole = {seed: [gaps.get(one.value) for one in cells] for seed, gaps in sorted(short.items())}
+    return {seed: _crossing(sizes, np.array(gaps)) for seed, gaps in whole.items() if None not in gaps}
+
+
+def _gap(run: dict[str, Any]) -> float | None:
+    """Compute what a run lacks to fit its training labels, 0 or less where it does; None if the table does not say."""
+    metric, loss = run.get("train_metric"), run.get("train_loss")
+    if metric is not None and run.get("metric_name", "accuracy") in FRACTION_METRICS:
+        return METRIC_NEEDED - metric
+    return None if loss is None else math.log(max(loss, 1e-30) / LOSS_NEEDED)
+
+
+def _crossing(sizes: np.ndarray, gaps: np.ndarray) -> float:
+    """Find where gaps last cross zero, on lines between sizes."""
+    lacking = np.flatnonzero(gaps > 0)
+    if not len(lacking):
+        return -math.inf
+    last = int(lacking[-1])
+    if last == len(sizes) - 1:
+        return math.inf
+    share = gaps[last] / (gaps[last] - gaps[last + 1])
+    return float(sizes[last] + share * (sizes[last + 1] - sizes[last]))
 
 
 def _onset(fit: list[dict[str, Any]], arm: str) -> float:

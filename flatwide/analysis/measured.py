@@ -284,6 +284,69 @@ def sentence(found: Sequence[Measured], quantity: Quantity, *, base: str = "the 
     return f"{text} The {comparison} {verdict} ({rate}, {moved.num_widths} widths{differs})."
 
 
+def axes_sentence(found: Sequence[Measured], quantity: Quantity, *, base: str = "the base") -> str:
+    """Say how a quantity of the base alone changes with width, and how it changes along rho at the largest width.
+
+    It is said to rise or fall where the intervals of the slope and of the last value less the first both say so. Along
+    rho every value counts, the base being rho 0, so nothing was chosen. Empty where there are fewer than two seeds, two
+    widths and three rhos.
+    """
+    is_log = compared_by(found, quantity) == RATIO
+    texts = []
+    with np.errstate(divide="ignore", invalid="ignore"):
+        tables = [np.log(one.values) if is_log else one.values for one in found]
+    by_seed = [dict(zip(one.cell.seeds, table[:, 0], strict=True)) for one, table in zip(found, tables, strict=True)]
+    kept = [
+        (one.cell.num_params, own)
+        for one, own in zip(found, by_seed, strict=True)
+        if np.isfinite([*own.values()]).any()
+    ]
+    seeds = (
+        [seed for seed in found[0].cell.seeds if all(np.isfinite(own.get(seed, math.nan)) for _, own in kept)]
+        if kept
+        else []
+    )
+    if len({size for size, _ in kept}) > 1 and len(seeds) > 1:
+        values = np.array([[own[seed] for seed in seeds] for _, own in kept])
+        weights = trend.slope_weights([size for size, _ in kept])
+        text = _line(weights @ values, values, is_log=is_log, unit="for ten times the parameters")
+        texts.append(f"For {base} alone the {quantity.title} {text.replace(' along it', ' with width')}.")
+    last = found[-1] if found else None
+    if last is not None and len(last.cell.rhos) > 1:
+        whole = tables[-1][np.isfinite(tables[-1]).all(axis=1)]
+        places = np.array([0.0, *last.cell.rhos])
+        if len(whole) > 1:
+            centered = places - places.mean()
+            slopes = 0.1 * whole @ centered / (centered @ centered)
+            text = _line(slopes, whole.T, is_log=is_log, unit="for 0.1 more ρ")
+            at = f"at {last.cell.num_params:,} parameters, {base} being ρ = 0"
+            texts.append(f"Along ρ ({places[0]:g} to {places[-1]:g}, {at}) it {text.replace(' along it', '')}.")
+    return " ".join(texts)
+
+
+def _line(slopes: np.ndarray, values: np.ndarray, *, is_log: bool, unit: str) -> str:
+    """Write whether values rise or fall along an axis, and the slope with its interval.
+
+    Args:
+      slopes: [seeds]. values: [places, seeds].
+    """
+    slope, rise = intervals.mean(slopes), intervals.mean(values[-1] - values[0])
+    verb = "shows no clear change along it"
+    if min(slope.low, rise.low) > 0:
+        verb = "rises along it"
+    elif max(slope.high, rise.high) < 0:
+        verb = "falls along it"
+
+    def numbers(one: intervals.Mean) -> tuple[str, str]:
+        mean, low, high = (
+            f"×{math.exp(end):.3g}" if is_log else f"{end:+.3g}" for end in (one.mean, one.low, one.high)
+        )
+        return mean, f"95 % interval {low} to {high}"
+
+    (mean, ends), (last, last_ends) = numbers(slope), numbers(rise)
+    return f"{verb} ({mean} {unit}, {ends}; from the first to the last {last}, {last_ends}; {len(slopes)} seeds)"
+
+
 def _effect(found: Means, base: str) -> str:
     if found.comparison == RATIO:
         words, ends = f"ratio {found.effect:.3g}", f"{found.low:.3g} to {found.high:.3g}"

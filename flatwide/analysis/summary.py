@@ -123,7 +123,7 @@ def _equal_compute(
     metric: str,
     choose_by: str,
 ) -> dict[Any, dict[str, float]]:
-    """Compare the SAM runs of a part with base runs of twice the length, wherever those are in the whole table."""
+    """Compare the SAM runs of a part with base runs of as many gradients, wherever those are in the whole table."""
     import pandas as pd
 
     if not base_runs:

@@ -244,7 +244,7 @@ def parts(runs: "pd.DataFrame", *, tune: Sequence[str], width: str = "num_params
 def _of_part(part: table.Part, *, tune: Sequence[str], width: str, metric: str, choose_by: str) -> list[Comparison]:
     averages = {metric: f"{metric}_average", choose_by: f"{choose_by}_average"}
     names = [width, "num_params", "seed", "higher_is_better", *tune, *fields.LENGTHS, *averages, *averages.values()]
-    runs = fields.done(part.runs, names)
+    runs = fields.done(part.runs, [*names, *fields.SHAPES])
     higher = {run["higher_is_better"] for run in runs} - {None}
     signs = {name: -1 if name.endswith("loss") or higher == {False} else 1 for name in averages}
     found = []
@@ -260,6 +260,7 @@ def _of_part(part: table.Part, *, tune: Sequence[str], width: str, metric: str, 
                         ["rho", *tune] if is_sam else tune,
                         [averages[column] if averaged else column for column in (metric, choose_by)],
                         signs[choose_by],
+                        f"{width}={value}",
                     )
                     for is_sam, of, averaged in (
                         (True, length, sam_averaged),
@@ -278,12 +279,21 @@ def _of_part(part: table.Part, *, tune: Sequence[str], width: str, metric: str, 
     return found
 
 
-def _arm(runs: list[dict[str, Any]], settings: Sequence[str], columns: Sequence[str], sign: int) -> Arm:
-    """Arrange runs by seed and cell, and keep the cells that may be chosen."""
+def _arm(runs: list[dict[str, Any]], settings: Sequence[str], columns: Sequence[str], sign: int, where: str) -> Arm:
+    """Arrange runs by seed and cell, and keep the cells that may be chosen.
+
+    Args:
+      where: the width, as an error names it.
+    Raises: ValueError if two networks of one size have the same cell and seed.
+    """
     cells: dict[tuple, dict[int, dict[str, Any]]] = {}
     for run in runs:
         key = tuple(fields.effective_rho(run) if name == "rho" else run[name] for name in settings)
-        cells.setdefault(key, {}).setdefault(int(run["seed"]), run)
+        first = cells.setdefault(key, {}).setdefault(int(run["seed"]), run)
+        if differ := [name for name in fields.SHAPES if first.get(name) != run.get(name)]:
+            shapes = ", ".join(f"{name} ({first[name]} and {run[name]})" for name in differ)
+            what = f"{where}, {settings_text(dict(zip(settings, key, strict=True)))} and seed={run['seed']}"
+            raise ValueError(f"two runs have {what}; they differ in {shapes}. Select one value first.")
     keys = sorted(cells, key=lambda values: [(str(type(value)), value) for value in values])
     seeds = sorted({seed for group in cells.values() for seed in group})
 

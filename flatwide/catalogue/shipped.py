@@ -17,6 +17,7 @@ from flatwide.catalogue.entries import (
 )
 
 _CURVE, _RATE, _RHO = "loss / parameter²", "learning rate", "parameter² / loss"
+_PER_RATE = "1 / learning rate"
 _STEP, _LENGTH = "1 / step", "parameter units"
 
 
@@ -177,6 +178,31 @@ MEASUREMENTS: dict[str, Measurement] = {
         terms={
             "linearly stable": "of a minimum and an optimizer: a small distance from it does not grow on average, "
             "step by step",
+        },
+    ),
+    "edge": Measurement(
+        function="flatwide.measurements.edge:edge",
+        section=DYNAMICS,
+        sentence="How near training is to the edge of stability: the top eigenvalue over the one at which full-batch "
+        "steps of the run's own rule begin to grow, which is 1 at the edge.",
+        quantities=(
+            Quantity("edge_ratio", "top eigenvalue over that at the edge of stability", role=HEADLINE),
+            Quantity("top_eigenvalue", "top eigenvalue of the Hessian", _CURVE, symbol="λ_1", role=LISTED),
+            Quantity("edge_of_stability", "top eigenvalue at the edge of stability", _CURVE, role=LISTED),
+            Quantity(
+                "preconditioned_eigenvalue", "top eigenvalue of Adam's preconditioned Hessian", _PER_RATE, role=LISTED
+            ),
+            Quantity("preconditioned_edge", "the same at the edge of stability", _PER_RATE, role=LISTED),
+            Quantity("training_share", "time of measuring over that of training", role=DETAIL),
+            Quantity("learning_rate", "learning rate of the step", _RATE, symbol="η", role=DETAIL),
+            Quantity("gradient_norm", "norm of the gradient", "loss / parameter", role=DETAIL),
+            Quantity("top_residual", "residual of the eigenvalue", role=DETAIL),
+            Quantity("top_hidden_gap", "how far above it an eigenvalue may hide", role=DETAIL),
+            Quantity("is_warm", "whether the search began from the eigenvector before", role=DETAIL),
+        ),
+        terms={
+            "edge of stability": "the curvature at which a step of training would overshoot a minimum by as much as "
+            "it was away from it; for gradient descent 2 over the learning rate",
         },
     ),
     "convergence": Measurement(

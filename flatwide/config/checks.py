@@ -18,6 +18,7 @@ _WITHOUT_EXAMPLES = {
     "label_noise": "disturb",
     "steps_per_eval": "score a part of",
 }
+_OF_LAYERS = ("layer_scales", "ascent_layers")  # fields of one SAM variant, which no other variant reads
 _DERIVED_BY_MINUS_ONE = ("num_train_steps", "steps_per_eval")
 
 
@@ -104,7 +105,7 @@ def _fault(name: str, value: Any, field: Field) -> str | None:
 
 def _registries() -> dict[str, tuple[Mapping[str, Any], Mapping[str, str]]]:
     """List, for each field that names a thing, the known names and their aliases."""
-    from flatwide import data, models, objectives, optimizers, sam, schedules, sparsify
+    from flatwide import data, models, objectives, optimizers, parameterization, sam, schedules, sparsify
 
     names = {
         "model": (models.MODELS, models.ALIASES),
@@ -116,6 +117,8 @@ def _registries() -> dict[str, tuple[Mapping[str, Any], Mapping[str, str]]]:
         "optimizer": (dict.fromkeys((*optimizers.OPTIMIZERS, "sam")), {}),
         "pruner": (dict.fromkeys(sparsify.PRUNERS), {}),
         "layer_density": (dict.fromkeys(sparsify.LAYER_DENSITIES), {}),
+        "parameterization": (dict.fromkeys(parameterization.PARAMETERIZATIONS), {}),
+        "perturbation_scaling": (dict.fromkeys(parameterization.PERTURBATION_SCALINGS), {}),
     }
     return names
 
@@ -174,7 +177,11 @@ def _rules() -> list[tuple[tuple[str, ...], Callable[[dict[str, Any]], str | Non
         (("accumulation_steps", "microbatch", "batch_size"), _accumulation_divides),
         (("sparsity", "pruner"), _sparsity_has_a_pruner),
         (("nesterov", "momentum"), _nesterov_has_momentum),
-        (("layer_scales", "sam_variant"), _layer_scales_are_read),
+        (("parameterization", "base_width", "perturbation_scaling"), _base_width_is_given),
+        (("parameterization", "perturbation_scaling"), _layerwise_needs_mup),
+        (("parameterization", "output_scale"), _mup_has_no_output_scale),
+        (("sam_variant", "perturbation_scaling"), _scaled_rule_has_no_floor),
+        *(((field, "sam_variant"), functools.partial(_layers_are_read, field)) for field in _OF_LAYERS),
         (("loss", "dataset"), _targets_suit_the_loss),
         (("label_noise", "dataset"), _labels_are_classes),
         (("loss", "dataset"), _games_have_their_loss),
@@ -213,19 +220,60 @@ def _nesterov_has_momentum(config: dict[str, Any]) -> str | None:
     return "config.nesterov=True with config.momentum=0.0: Nesterov needs a momentum > 0."
 
 
-def _layer_scales_are_read(config: dict[str, Any]) -> str | None:
+def _layers_are_read(field: str, config: dict[str, Any]) -> str | None:
     from flatwide import sam
 
-    if not config["layer_scales"] or config["sam_variant"] not in sam.VARIANTS:
+    if not config[field] or config["sam_variant"] not in sam.VARIANTS:
         return None
     variants = {name: registry.find("config.sam_variant", name, sam.VARIANTS) for name in sam.VARIANTS}
-    readers = [name for name, variant in variants.items() if "layer_scales" in registry.fields(variant)]
+    readers = [name for name, variant in variants.items() if field in registry.fields(variant)]
     if config["sam_variant"] in readers:
         return None
     expected = " or ".join(map(repr, readers))
     return (
-        f"config.layer_scales={config['layer_scales']} with config.sam_variant={config['sam_variant']!r}, which does "
-        f"not read it; set config.sam_variant={expected}, or config.layer_scales=()."
+        f"config.{field}={config[field]} with config.sam_variant={config['sam_variant']!r}, which does "
+        f"not read it; set config.sam_variant={expected}, or config.{field}=()."
+    )
+
+
+def _base_width_is_given(config: dict[str, Any]) -> str | None:
+    if config["base_width"] or (config["parameterization"] != "mup" and config["perturbation_scaling"] == "none"):
+        return None
+    return (
+        f"config.base_width is missing: config.parameterization={config['parameterization']!r} with "
+        f"config.perturbation_scaling={config['perturbation_scaling']!r} scales a network against one of a base width, "
+        "at which both are the standard ones; give the width that learning rate and rho were tuned at, as the field of "
+        "the model's width has it, such as --config.base_width=64."
+    )
+
+
+def _layerwise_needs_mup(config: dict[str, Any]) -> str | None:
+    if config["perturbation_scaling"] != "layerwise" or config["parameterization"] == "mup":
+        return None
+    return (
+        f"config.perturbation_scaling='layerwise' with config.parameterization={config['parameterization']!r}: its "
+        "factors are those of gradients in muP; set config.parameterization=mup, or "
+        "config.perturbation_scaling=none (or global)."
+    )
+
+
+def _mup_has_no_output_scale(config: dict[str, Any]) -> str | None:
+    if config["parameterization"] != "mup" or config["output_scale"] is None:
+        return None
+    return (
+        f"config.output_scale={config['output_scale']} with config.parameterization='mup': a multiplier of the outputs "
+        "changes gradients and so SAM's perturbation, and muP has its factor in the output weights already; set "
+        "config.output_scale=None."
+    )
+
+
+def _scaled_rule_has_no_floor(config: dict[str, Any]) -> str | None:
+    if config["perturbation_scaling"] == "none" or config["sam_variant"] != "adaptive":
+        return None
+    return (
+        f"config.sam_variant='adaptive' with config.perturbation_scaling={config['perturbation_scaling']!r}: its sizes "
+        "|w| + 0.01 end at the floor of 0.01 as weights fall with the width, so no factor makes it the same at every "
+        "width; choose another variant, or config.perturbation_scaling=none."
     )
 
 

@@ -62,6 +62,11 @@ BELOW_ONE = Check(lambda v: 0 <= v < 1, "a fraction in [0, 1)")
 FRACTION = Check(lambda v: 0 <= v <= 1, "a fraction in [0, 1]")
 TAG_COLUMN = Check(lambda v: v in ("upos", "xpos"), "upos or xpos")
 OPEN_FRACTION = Check(lambda v: 0 < v < 1, "a fraction in (0, 1)")
+TWO_OR_MORE = Check(lambda v: v >= 2, "an integer >= 2 (1 would be every step)")
+RHO_SCHEDULE = Check(
+    lambda v: v in ("constant", "late", "early", "every", "with_learning_rate"),
+    "constant, late, early, every or with_learning_rate",
+)
 TEST_SPLIT = Check(lambda v: v in ("every_tenth", "scaffold"), "every_tenth or scaffold")
 AVERAGE = Check(lambda v: v in ("none", "ema", "swa"), "none, ema or swa")
 TWO_BELOW_ONE = Check(lambda v: len(v) == 2 and all(0 <= b < 1 for b in v), "two numbers in [0, 1)")
@@ -96,6 +101,10 @@ SCHEMA: dict[str, Field] = {
     "patch_size": Field(4, "int", AT_LEAST_ONE, declared=True),
     "dropout": Field(None, "float", BELOW_ONE, optional=True, declared=True),
     "half_precision": Field(False, "bool", declared=True),
+    # What changes with the width besides the sizes.
+    "parameterization": Field("standard", "str"),
+    "base_width": Field((), "ints", EACH_AT_LEAST_ONE),
+    "perturbation_scaling": Field("none", "str", ascent=True),
     # Lazy training.
     "linearized": Field(False, "bool"),
     "output_scale": Field(None, "float", POSITIVE, optional=True),
@@ -109,7 +118,14 @@ SCHEMA: dict[str, Field] = {
     "base_optimizer": Field("sgd", "str"),
     "sam_variant": Field("normalized", "str", ascent=True),
     "rho": Field(0.05, "float", RADIUS, compiled=False),
+    "rho_schedule": Field("constant", "str", RHO_SCHEDULE, ascent=True),
+    "rho_switch": Field(0.5, "float", OPEN_FRACTION, ascent=True),
+    "rho_every": Field(2, "int", TWO_OR_MORE, ascent=True),
     "layer_scales": Field((), "strs", declared=True, ascent=True),
+    "ascent_layers": Field((), "strs", declared=True, ascent=True),
+    "mean_gradient_weight": Field(1.0, "float", NOT_NEGATIVE, declared=True, ascent=True),
+    "mean_gradient_decay": Field(0.9, "float", BELOW_ONE, declared=True, ascent=True),
+    "surrogate_gap_weight": Field(0.4, "float", NOT_NEGATIVE, declared=True, ascent=True),
     "microbatch": Field(None, "int", AT_LEAST_ONE, optional=True, ascent=True),
     "accumulation_steps": Field(1, "int", AT_LEAST_ONE),
     "momentum": Field(0.9, "float", BELOW_ONE),
@@ -150,6 +166,7 @@ SCHEMA: dict[str, Field] = {
     # What is measured on the trained network.
     "measurements": Field((), "strs", identity=False, compiled=False),
     "measure_epochs": Field((), "ints", EACH_NOT_NEGATIVE, identity=False, compiled=False),
+    "measure_every_steps": Field(None, "int", AT_LEAST_ONE, optional=True, identity=False, compiled=False),
     "measure_examples": Field(1000, "int", AT_LEAST_ONE, identity=False, compiled=False),
 }
 

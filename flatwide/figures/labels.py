@@ -5,6 +5,8 @@ from flatwide.columns import FRACTION_METRICS
 LABELS = {
     "num_params": "number of parameters",
     "num_nonzero_params": "number of nonzero parameters",
+    "num_params_per_example": "parameters per training example",
+    "num_params_over_interpolation": "parameters over those from which the base fits its labels",
     "rho": "ρ",
     "best_rho": "best ρ",
     "sparsity": "sparsity",

@@ -47,7 +47,9 @@ class Across(NamedTuple):
         import altair as alt
 
         if self.is_log:
-            ticks = alt.Axis(values=self.values, format=".3~s", grid=False, labelOverlap="greedy", labelSeparation=8)
+            # A ratio below one is 0.5, not 500 thousandths.
+            number = ".3~s" if min(self.values) >= 1 else ".3~g"
+            ticks = alt.Axis(values=self.values, format=number, grid=False, labelOverlap="greedy", labelSeparation=8)
             return alt.X(
                 "x:Q", title=label(self.column), scale=alt.Scale(type="log", nice=False, padding=24), axis=ticks
             )

@@ -9,7 +9,7 @@ from flatwide import catalogue
 from flatwide.analysis import fields, measured, paper, quantities
 from flatwide.analysis.measured import Measured
 from flatwide.catalogue.entries import CURVATURE, DRAWN, DYNAMICS, HEADLINE, ArrayFigure, Quantity
-from flatwide.figures import contours, functions, landscape, spectra, study_curves
+from flatwide.figures import contours, edges, functions, landscape, spectra, study_curves
 from flatwide.figures.measured import MOST_DOTS, against_metric, against_rho, against_width
 from flatwide.figures.measured_axes import short
 from flatwide.figures.pieces import INTERVAL, MOST_PARTS, MOST_PIECES, Figure, Look, Piece, capital, slug
@@ -50,6 +50,7 @@ def measured_figures(pieces: Sequence[Piece], look: Look, *, series: Series, arr
         ending = look.ending + (f"_{slug(one.piece.name)}" if one.piece.name else "")
         yield from _against_metric(one, known, look, ending, most_dots=max(100, MOST_DOTS // len(found)))
         if place in (0, len(found) - 1):  # of many settings two, for these are the heavy ones
+            yield from edges.edge_figures(one.piece, look, series=series, ending=ending)
             yield from _over_epochs(one.piece, look, series, ending)
             yield from _of_arrays(one.piece, look, arrays, ending)
 

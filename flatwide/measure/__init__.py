@@ -15,11 +15,13 @@ Where to look, what is built on first:
                              exact growth, the paper's condition, the same without matrices, on the span of the
                              curvature, by simulation
       verdict                linear stability from all of these
-      edge_of_stability      the sharpness at which full-batch steps stop to descend
+      edge_of_stability, preconditioned
+                             the curvature at which full-batch steps stop to descend; the matrix that Adam's see
     rate, smoothness, convergence
                              how fast a loss fell, its constants, and what theory makes of them
     loss_rise                how far the loss rises nearby
     layerwise                the same of single layers: blocks of a matrix, traces, SAM's perturbation, sharpness
+    layer_outputs            what each leaf adds to a network, read off its program
     robustness               weights with noise, or rounded
     torch                    a PyTorch module's loss, for all that takes a loss of params
     subspace, landscape      lines and planes, and the loss on them
@@ -39,8 +41,9 @@ from flatwide.measure.spectrum.diagonal import Diagonal, diagonal
 from flatwide.measure.spectrum.eigenvalues import Eigenpairs, top_eigenvalues
 from flatwide.measure.spectrum.negative import NegativeCurvature, negative_curvature
 from flatwide.measure.spectrum.trace import Estimate, frobenius_norm, trace, trace_and_norm
-from flatwide.measure.stability.edge_of_stability import edge_of_stability, effective_rho
+from flatwide.measure.stability.edge_of_stability import edge_of_stability, effective_rho, preconditioned_edge
 from flatwide.measure.stability.moments import Moments, gauss_newton_moments, hessian_moments
+from flatwide.measure.stability.preconditioned import preconditioned_operator
 from flatwide.measure.stability.stability_condition import Condition, Consequence
 from flatwide.measure.stability.verdict import Stability, linear_stability, stability_of_matrices
 from flatwide.measure.subspace import (
@@ -93,6 +96,8 @@ __all__ = [
     "noisy_weights",
     "operator",
     "plane_through",
+    "preconditioned_edge",
+    "preconditioned_operator",
     "principal_subspace",
     "random_directions",
     "rounded_weights",

@@ -1,14 +1,18 @@
 """Average a function over a data set that is cut into batches, exactly, whatever the sizes of the batches."""
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from flatwide import trees
+from flatwide.measure import host
 from flatwide.types import Array, PyTree
+
+_MOST_SHAPES = 8  # of batches that are read again, each of which is compiled apart
 
 
 class Batches(NamedTuple):
@@ -20,6 +24,52 @@ class Batches(NamedTuple):
 
     groups: tuple[PyTree, ...]
     weights: tuple[Array, ...]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Streamed:
+    """Batches that are read anew for each mean, one at a time.
+
+    weights: [C], the share of each batch in a mean; all of them add up to 1.
+    """
+
+    weights: Array
+    reader: "_Reader" = field(metadata={"static": True})
+
+
+def prepare(
+    batches: PyTree, *, batch_size: int | None = None, weigh: Callable[[PyTree], float] | None = None
+) -> Batches | Streamed:
+    """Put a data set into batches on the device, or make ready to read it batch by batch for each mean.
+
+    Args:
+      batches: as for `collect`, or what yields batches and can be read again: a data loader, or a function without
+        arguments that makes an iterator. It must yield the same batches in the same order each time, as NumPy arrays
+        or what NumPy reads, such as tensors.
+      batch_size, weigh: as for `collect`; `weigh` is called in the first reading.
+    Raises: ValueError as `collect`, or for an iterator, which can be read once only.
+    Cost: one reading to count what is read again.
+    """
+    if isinstance(batches, Iterator):
+        raise ValueError(
+            f"batches: a {type(batches).__name__} can be read once, and each product with a vector reads all batches: "
+            "expected a function that makes the iterator, such as `lambda: make_batches()`, a loader that can be read "
+            "again, or list(batches) where they fit in memory."
+        )
+    if not is_loader(batches):
+        return collect(batches, batch_size=batch_size, weigh=weigh)
+    _check_batch_size(batch_size)
+    reader = _Reader(batches, batch_size)
+    weights = _shares([float(weigh(piece)) if weigh else num_examples(piece) for piece in reader.first_reading()])
+    return Streamed(jnp.asarray(weights, float), reader)
+
+
+def first_examples(batches: Batches | Streamed, number: int) -> PyTree:
+    """Return some examples of the first batch, all of them where it has fewer."""
+    if isinstance(batches, Streamed):
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf[:number]), batches.reader.first)
+    return jax.tree.map(lambda leaf: leaf[0, :number], batches.groups[0])
 
 
 def collect(
@@ -36,15 +86,9 @@ def collect(
     Raises: ValueError if there is no example, the leading axes differ, a list holds bare arrays, or an option is out of
       range.
     """
-    if batch_size is not None and batch_size < 1:
-        raise ValueError(f"batch_size={batch_size}: expected at least 1, or None for the batches as they are.")
-    pieces = [piece for batch in _each(batches) for piece in _cut(batch, batch_size)]
-    if not pieces:
-        raise ValueError("batches: expected at least one example; the data set is empty.")
-    weights = np.array([float(weigh(piece)) if weigh else num_examples(piece) for piece in pieces], np.float64)
-    if not (np.all(weights >= 0) and 0 < weights.sum() < np.inf):
-        raise ValueError(f"weigh: gave {weights.tolist()}; expected weights >= 0 with a positive sum.")
-    weights /= weights.sum()
+    _check_batch_size(batch_size)
+    pieces = [piece for batch in _each(batches) for piece in _cut(jax.tree.map(jnp.asarray, batch), batch_size)]
+    weights = _shares([float(weigh(piece)) if weigh else num_examples(piece) for piece in pieces])
     places: dict = {}
     for place, piece in enumerate(pieces):
         places.setdefault(_shape(piece), []).append(place)
@@ -68,8 +112,14 @@ def num_examples(batch: PyTree) -> int:
     return shapes[0][0]
 
 
-def mean(function: Callable[[PyTree], PyTree], batches: Batches) -> PyTree:
-    """Average function(batch) over all batches by their weights; one batch is in memory at a time."""
+def mean(function: Callable[[PyTree], PyTree], batches: Batches | Streamed) -> PyTree:
+    """Average function(batch) over all batches by their weights; one batch is in memory at a time.
+
+    Differentiate inside of the function where batches may be streamed: a mean that is differentiated in reverse would
+    keep what it needs of every batch.
+    """
+    if isinstance(batches, Streamed):
+        return batches.reader.weighted_sum(function, batches.weights)
     total = None
     for group, weights in zip(batches.groups, batches.weights, strict=True):
         part = _weighted_sum(function, group, weights)
@@ -97,10 +147,10 @@ def _each(batches: PyTree) -> Iterator[PyTree]:
     if is_list_of_arrays(batches):
         raise ValueError(
             f"batches: a list of {len(batches)} bare arrays is read as as many batches, where one batch may be meant. "
-            "Write a tuple (x, y) or a dict for one batch, and iter([x1, x2]) for several batches of one array."
+            "Write a tuple (x, y) or a dict for one batch, and [(x1,), (x2,)] for several batches of one array."
         )
     if isinstance(batches, list) or is_loader(batches):
-        yield from batches
+        yield from _read(batches)
     else:
         yield batches
 
@@ -111,13 +161,107 @@ def is_list_of_arrays(batches: PyTree) -> bool:
 
 
 def is_loader(batches: PyTree) -> bool:
-    """Whether batches are no pytree of arrays but an object that yields batches: an iterator, a data loader."""
+    """Whether batches are no pytree of arrays but yield batches: an iterator, a data loader, a function making one."""
     is_container = not jax.tree_util.all_leaves([batches])
-    return isinstance(batches, Iterable) and not is_container and not hasattr(batches, "shape")
+    return (isinstance(batches, Iterable) or callable(batches)) and not is_container and not hasattr(batches, "shape")
+
+
+class _Reader:
+    """Reads batches from a loader again and again, in pieces.
+
+    shapes: the different shapes of batches, pytrees; kinds: which of them each batch has, in order.
+    first: the first two examples, as NumPy arrays.
+    """
+
+    def __init__(self, source: Any, batch_size: int | None):
+        self._source, self._batch_size = source, batch_size
+        self.shapes: list[PyTree] = []
+        self.kinds: list[int] = []
+        self.first: PyTree = None
+        self._pieces: Iterator[PyTree] = iter(())
+
+    def first_reading(self) -> Iterator[PyTree]:
+        """Yield all pieces, and note what there is to read."""
+        for piece in self._read():
+            if any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(piece)):
+                raise ValueError(
+                    "batches: a batch has arrays of JAX, which cannot work while a program waits for the next batch; "
+                    "expected NumPy arrays that are made without JAX, or a list of batches that fit in memory."
+                )
+            if self.first is None:
+                self.first = jax.tree.map(lambda leaf: np.array(leaf[:2]), piece)
+            shapes = jax.tree.map(
+                lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jax.dtypes.canonicalize_dtype(leaf.dtype)), piece
+            )
+            if shapes not in self.shapes:
+                self.shapes.append(shapes)
+            if len(self.shapes) > _MOST_SHAPES:
+                raise ValueError(
+                    f"batches: more than {_MOST_SHAPES} different shapes, each of which is compiled apart; expected "
+                    "batches of like shapes. Pad the examples to a few lengths, and give batches of one size."
+                )
+            self.kinds.append(self.shapes.index(shapes))
+            yield piece
+
+    def weighted_sum(self, function: Callable[[PyTree], PyTree], weights: Array) -> PyTree:
+        """Add up weight * function(batch), reading each batch where it is needed."""
+
+        def at_shapes(shapes: PyTree) -> Callable[[Array], PyTree]:
+            return lambda index: function(host.call(self._piece, shapes, index, is_pure=False))
+
+        def add_one(total: PyTree, one: tuple[Array, Array, Array]) -> tuple[PyTree, None]:
+            index, kind, weight = one
+            value = jax.lax.switch(kind, [at_shapes(shapes) for shapes in self.shapes], index)
+            return trees.add(total, trees.scale(weight, value)), None
+
+        like = jax.eval_shape(function, self.shapes[0])
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
+        each = (jnp.arange(len(self.kinds)), jnp.asarray(self.kinds), weights)
+        return jax.lax.scan(add_one, zeros, each)[0]
+
+    def _piece(self, place: Array) -> PyTree:
+        """Return the piece of an index; 0 begins to read anew."""
+        index = int(np.asarray(place))
+        if index == 0:
+            self._pieces = self._read()
+        like, piece = self.shapes[self.kinds[index]], next(self._pieces, None)
+        shapes = None if piece is None else jax.tree.map(np.shape, piece)
+        is_last = index == len(self.kinds) - 1
+        has_more = is_last and next(self._pieces, None) is not None
+        if shapes != jax.tree.map(lambda leaf: leaf.shape, like) or has_more:
+            more = " and more batches" if has_more else ""
+            raise ValueError(
+                f"batch {index + 1} of {len(self.kinds)}: got shapes {shapes}{more}; expected the same batches in each "
+                "reading."
+            )
+        return jax.tree.map(lambda leaf, like: np.asarray(leaf, like.dtype), piece, like)
+
+    def _read(self) -> Iterator[PyTree]:
+        for batch in _read(self._source):
+            as_numpy = jax.tree.map(lambda leaf: leaf if isinstance(leaf, jax.Array) else np.asarray(leaf), batch)
+            yield from _cut(as_numpy, self._batch_size)
+
+
+def _read(source: Any) -> Iterator[PyTree]:
+    return iter(source if isinstance(source, Iterable) else source())
+
+
+def _check_batch_size(batch_size: int | None) -> None:
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"batch_size={batch_size}: expected at least 1, or None for the batches as they are.")
+
+
+def _shares(weights: list[float]) -> np.ndarray:
+    """Compute the share of each batch in a mean."""
+    if not weights:
+        raise ValueError("batches: expected at least one example; the data set is empty.")
+    shares = np.array(weights, np.float64)
+    if not (np.all(shares >= 0) and 0 < shares.sum() < np.inf):
+        raise ValueError(f"weigh: gave {weights}; expected weights >= 0 with a positive sum.")
+    return shares / shares.sum()
 
 
 def _cut(batch: PyTree, batch_size: int | None) -> Iterator[PyTree]:
-    batch = jax.tree.map(jnp.asarray, batch)
     total = num_examples(batch)
     size = batch_size or max(total, 1)
     for first in range(0, total, size):

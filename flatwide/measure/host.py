@@ -5,12 +5,13 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import io_callback
 from jax.experimental.buffer_callback import buffer_callback
 
 from flatwide.types import PyTree
 
 
-def call(function: Callable[..., PyTree], like: PyTree, *arguments: PyTree) -> PyTree:
+def call(function: Callable[..., PyTree], like: PyTree, *arguments: PyTree, is_pure: bool = True) -> PyTree:
     """Call a function on the host, which reads the arguments where they are.
 
     Args:
@@ -18,9 +19,12 @@ def call(function: Callable[..., PyTree], like: PyTree, *arguments: PyTree) -> P
         it must not write to them, nor keep them. Gives a pytree of NumPy arrays.
       like: what it gives, as a pytree of arrays or of `jax.ShapeDtypeStruct`.
       arguments: pytrees of arrays.
+      is_pure: whether calls with equal arguments give the same, and none may be left out or made twice otherwise.
     """
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), like)
     if jax.default_backend() != "cpu":
+        if not is_pure:
+            return io_callback(function, shapes, *arguments, ordered=True)
         return jax.pure_callback(function, shapes, *arguments, vmap_method="sequential")
 
     # `pure_callback` copies its arguments on the threads of the program that waits for it, which never ends where there
@@ -29,7 +33,7 @@ def call(function: Callable[..., PyTree], like: PyTree, *arguments: PyTree) -> P
         del context
         jax.tree.map(_write, outputs, function(*buffers))
 
-    return buffer_callback(fill, shapes, vmap_method="sequential")(*arguments)
+    return buffer_callback(fill, shapes, has_side_effect=not is_pure, vmap_method="sequential")(*arguments)
 
 
 def _write(output: Any, value: np.ndarray) -> None:

@@ -29,7 +29,7 @@ class Inputs(NamedTuple):
 
     params: PyTree
     mask: PyTree | None
-    batches: data.Batches
+    batches: data.Batches | data.Streamed
     extra: tuple
     functions: tuple[Callable, ...]
 
@@ -62,7 +62,7 @@ def read(
         return Inputs(
             params=params, mask=mask, batches=data.no_data(), extra=rest, functions=tuple(map(without_data, functions))
         )
-    collected = data.collect(batches, batch_size=batch_size, weigh=weigh)
+    collected = data.prepare(batches, batch_size=batch_size, weigh=weigh)
     if weigh is None and len(functions) == 1:
         _warn_of_sum(first, trees.apply_mask(params, mask), collected, rest)
     return Inputs(params=params, mask=mask, batches=collected, extra=rest, functions=functions)
@@ -229,9 +229,9 @@ def warn_of_sum(once: float, twice: float) -> None:
         )
 
 
-def _warn_of_sum(loss_fn: Callable, params: PyTree, batches: data.Batches, extra: tuple) -> None:
+def _warn_of_sum(loss_fn: Callable, params: PyTree, batches: data.Batches | data.Streamed, extra: tuple) -> None:
     """Try a loss on two examples, and on both twice: they tell, whatever the number of all."""
-    few = jax.tree.map(lambda leaf: leaf[0, :2], batches.groups[0])
+    few = data.first_examples(batches, 2)
     try:
         once, twice = (float(loss) for loss in _once_and_twice(loss_fn, params, few, extra))
     except (TypeError, ValueError):  # a loss of batches of one size, or one that does not fit the data at all

@@ -125,17 +125,17 @@ def barrier(
 
 def _with_data(
     function: Callable, batches: PyTree | None, batch_size: int | None, weigh: Callable[[PyTree], float] | None
-) -> tuple[Callable, data.Batches]:
+) -> tuple[Callable, data.Batches | data.Streamed]:
     if batches is None:
         return inputs.without_data(function), data.no_data()
-    return function, data.collect(batches, batch_size=batch_size, weigh=weigh)
+    return function, data.prepare(batches, batch_size=batch_size, weigh=weigh)
 
 
 def _at_points(
     measure_fn: Callable,
     subspace: Subspace,
     coordinates: np.ndarray,
-    collected: data.Batches,
+    collected: data.Batches | data.Streamed,
     extra_fn: Callable | None,
 ) -> PyTree:
     """Measure at points [n, K]: arrays [n] on the host."""
@@ -153,7 +153,7 @@ def _measured(
     origin: tuple,
     directions: tuple[tuple, ...],
     coordinates: Array,
-    batches: data.Batches,
+    batches: data.Batches | data.Streamed,
 ) -> PyTree:
     def at(coordinates: Array) -> PyTree:
         params, *rest = displaced(origin, directions, coordinates)

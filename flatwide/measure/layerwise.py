@@ -55,6 +55,7 @@ def layers(
     rho: float,
     groups: Groups | None = None,
     adaptive: bool = False,
+    scales: PyTree | None = None,
     num_probes: int = 20,
     num_deflated: int = 15,
     num_steps: int = 20,
@@ -71,7 +72,7 @@ def layers(
       rho: radius of each group's ball, > 0, in parameter units.
       groups: name -> pattern of the names of its leaves (`block_0/*`, as in a shell), or several; groups may overlap.
         None: the leaves with one parent are a group, which makes layers; those that the mask drops whole are left out.
-      adaptive: SAM's perturbation is that of ASAM.
+      adaptive: SAM's perturbation is that of ASAM. scales: factors of it, a number for each leaf; None: all 1.
       num_probes, num_deflated: of the traces, as for `trace`; the same products serve all groups.
       num_steps: of the ascent, at most; it starts from SAM's point.
     Returns: Layers.
@@ -88,7 +89,7 @@ def layers(
     names = group_names(hessian.params, groups, hessian.mask)
     probe_key, *keys = jax.random.split(key, len(names) + 1)
     traces = block_traces(hessian, groups, key=probe_key, num_probes=num_probes, num_deflated=num_deflated)
-    shares = ascent_shares(loss_fn, params, batches, groups=groups, adaptive=adaptive, **shared)
+    shares = ascent_shares(loss_fn, params, batches, groups=groups, adaptive=adaptive, scales=scales, **shared)
     found, cost = {}, next(iter(traces.values())).cost + 0.5
     for one_key, (name, block) in zip(keys, blocks(hessian, groups).items(), strict=True):
         top = top_eigenvalues(block, 1, key=one_key, which="largest")
@@ -167,6 +168,7 @@ def ascent_shares(
     *,
     groups: Groups | None = None,
     adaptive: bool = False,
+    scales: PyTree | None = None,
     mask: PyTree | None = None,
     extra: PyTree | None = None,
     batch_size: int | None = None,
@@ -176,7 +178,7 @@ def ascent_shares(
 
     Args:
       loss_fn, params, batches, mask, extra, batch_size, weigh: as for `hessian_operator`.
-      groups: as for `layers`. adaptive: the perturbation is that of ASAM.
+      groups, adaptive, scales: as for `layers`.
     Returns: name of a group -> |eps_g|^2 / |eps|^2; 0 for all where the gradient is 0.
     Raises: ValueError as `hessian_operator`, or for a pattern that no leaf has.
     Cost: one gradient.
@@ -184,6 +186,7 @@ def ascent_shares(
     found = inputs.read((loss_fn,), params, batches, mask=mask, extra=extra, batch_size=batch_size, weigh=weigh)
     members = group_names(found.params, groups, found.mask)
     squares = _squares(*found.functions, found.params, found.batches, found.extra, found.mask, adaptive)
+    squares = squares if scales is None else jax.tree.map(lambda square, scale: scale**2 * square, squares, scales)
     by_name = {trees.path_name(path): float(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(squares)}
     total = sum(by_name.values())
     return {name: sum(by_name[leaf] for leaf in leaves) / (total or 1.0) for name, leaves in members.items()}

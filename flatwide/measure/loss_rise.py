@@ -201,7 +201,7 @@ def _sizes(params: PyTree, adaptive: bool) -> PyTree:
 def _average(
     loss_fn: Callable,
     params: PyTree,
-    batches: data.Batches,
+    batches: data.Batches | data.Streamed,
     rest: tuple,
     sizes: PyTree,
     radius: Array,
@@ -234,7 +234,7 @@ class _Found(NamedTuple):
 def _worst(
     loss_fn: Callable,
     params: PyTree,
-    batches: data.Batches,
+    batches: data.Batches | data.Streamed,
     rest: tuple,
     sizes: PyTree,
     rho: Array,
@@ -246,12 +246,15 @@ def _worst(
 ) -> tuple[_Found, PyTree | None]:
     rho = jnp.asarray(rho, jax.tree.leaves(params)[0].dtype)
 
-    def search(loss_at: Callable[[PyTree], Array]) -> tuple[_Found, PyTree]:
-        return _search(loss_at, params, sizes, rho, key, tolerance, num_starts, num_steps)
+    def search(differentiate_at: Callable[[PyTree], tuple[Array, PyTree]]) -> tuple[_Found, PyTree]:
+        return _search(differentiate_at, params, sizes, rho, key, tolerance, num_starts, num_steps)
+
+    def differentiate(at: PyTree, batch: PyTree) -> tuple[Array, PyTree]:
+        return jax.value_and_grad(loss_fn)(at, batch, *rest)
 
     if is_grouped:
-        return data.mean(lambda batch: search(lambda at: loss_fn(at, batch, *rest))[0], batches), None
-    return search(lambda at: data.mean(lambda batch: loss_fn(at, batch, *rest), batches))
+        return data.mean(lambda batch: search(lambda at: differentiate(at, batch))[0], batches), None
+    return search(lambda at: data.mean(lambda batch: differentiate(at, batch), batches))
 
 
 class _Best(NamedTuple):
@@ -274,7 +277,7 @@ class _Ascent(NamedTuple):
 
 
 def _search(
-    loss_at: Callable[[PyTree], Array],
+    differentiate_at: Callable[[PyTree], tuple[Array, PyTree]],
     params: PyTree,
     sizes: PyTree,
     rho: Array,
@@ -283,7 +286,11 @@ def _search(
     num_starts: int,
     num_steps: int,
 ) -> tuple[_Found, PyTree]:
-    differentiate = jax.value_and_grad(lambda u: loss_at(trees.add(params, _product(sizes, u))))
+
+    def differentiate(u: PyTree) -> tuple[Array, PyTree]:
+        value, gradient = differentiate_at(trees.add(params, _product(sizes, u)))
+        return value, _product(sizes, gradient)
+
     zero = jax.tree.map(jnp.zeros_like, params)
     loss, slope = differentiate(zero)
     kept = jax.tree.map(lambda size: size > 0, sizes)

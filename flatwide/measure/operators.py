@@ -83,7 +83,9 @@ def hessian_operator(
         network with batch norm is put in evaluation mode by its caller; a loss without second derivatives at a kink
         (ReLU) has the Hessian of the piece that params are on.
       params: pytree of P real numbers in all, all finite.
-      batches: a pytree of arrays with a leading axis of N examples, or a list of such batches of any sizes.
+      batches: a pytree of arrays with a leading axis of N examples, or a list of such batches of any sizes. A loader
+        that can be read again, or a function that makes an iterator, is read for each product, one batch in memory at a
+        time: NumPy arrays, the same each time.
       mask: booleans that broadcast to the leaves of params; the loss is taken at the masked params, and the matrix has
         the rows and columns of kept weights (True) only.
       extra: pytree of arrays for the loss that are not examples, such as batch-norm averages.
@@ -211,6 +213,13 @@ def _jacobian(gradient_fn: Any, found: inputs.Inputs, is_stored: bool | None) ->
     def made(is_stored: bool) -> Operator:
         return Operator(found.params, arrays, found.mask, _Jacobian(gradient_fn, is_stored))
 
+    if isinstance(found.batches, data.Streamed):
+        if is_stored:
+            raise ValueError(
+                "is_stored=True with batches that are read for each product: the primal pass over all of them would be "
+                "in memory. Leave is_stored out, or give the batches as a list."
+            )
+        return made(False)
     if is_stored is None:
         kept = jax.eval_shape(_open, made(True))
         is_stored = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(kept)) <= _STORED_BYTES

@@ -21,6 +21,9 @@ def convergence(subject: Subject, *, key: jax.Array, batch_size: int = 1000) -> 
     `running_train_loss` is the mean loss of the batches since the evaluation before, each before its step and in
     training mode; a full pass over the training examples is made at the end only. Both fall at the same linear rate.
 
+    Where the parameterization gives leaves rates of their own, the constants are those in the coordinates in which they
+    have one (`steps.in_plain_coordinates`).
+
     Args:
       batch_size: examples in memory at once.
     Returns: of the fit: rate, rate_low, rate_high (95 %), 1 / step; rate_per_epoch; bend, 1 / step^2, positive where
@@ -34,30 +37,31 @@ def convergence(subject: Subject, *, key: jax.Array, batch_size: int = 1000) -> 
     Cost: some hundred Hessian-vector products.
     """
     smooth_key, top_key = jax.random.split(key)
-    options = subject.options(batch_size)
-    pl_constant, num_points = _pl_constant(subject, options)
+    plain = steps.in_plain_coordinates(subject)
+    pl_constant, num_points = _pl_constant(subject, plain, plain.options(batch_size))
     smoothness, _ = measure.largest_example_smoothness(
-        subject.loss_fn,
-        subject.params,
-        subject.examples,
+        plain.loss_fn,
+        plain.params,
+        plain.examples,
         key=smooth_key,
         mask=subject.mask,
         extra=subject.stats,
         batch_size=int(np.clip(_SIDE_BY_SIDE // trees.size(subject.params), 1, min(64, subject.num_examples))),
     )
-    top = measure.top_eigenvalues(subject.hessian(batch_size), 1, key=top_key, which="largest")
+    top = measure.top_eigenvalues(plain.hessian(batch_size), 1, key=top_key, which="largest")
     constants = {"pl_constant": pl_constant, "loss_smoothness": float(top.values[0]), "smoothness": smoothness}
     values = _fit(subject) | constants | _bound(subject, constants)
     cost = top.cost + num_points / 2 + 21  # the steps of the power iteration
     return Measured({name: value for name, value in values.items() if math.isfinite(value)}, cost=cost)
 
 
-def _pl_constant(subject: Subject, options: Mapping[str, Any]) -> tuple[float, int]:
+def _pl_constant(subject: Subject, plain: Subject, options: Mapping[str, Any]) -> tuple[float, int]:
     """Give the PL constant on the way of the next training step, and at how many points: nan where it moves nothing."""
     after = steps.next_params(subject)
     if not steps.moves(subject, after):
         return math.nan, 0
-    along = measure.smoothness_and_pl(subject.loss_fn, subject.params, after, subject.examples, **options)
+    after = steps.to_plain_coordinates(subject, after)
+    along = measure.smoothness_and_pl(plain.loss_fn, plain.params, after, plain.examples, **options)
     return along.pl_constant, len(along.losses)
 
 

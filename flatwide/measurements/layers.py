@@ -27,6 +27,7 @@ def layers(subject: Subject, *, key: jax.Array, radius: float = 0.05, batch_size
         key=key,
         rho=radius,
         adaptive=subject.built.config["sam_variant"] == "adaptive",
+        scales=None if subject.built.factors is None else subject.built.factors.perturbation,
         **subject.options(batch_size),
     )
     summary = ("top_eigenvalue", "ascent_share", "sharpness")

@@ -33,7 +33,8 @@ def measure(
     """Measure what a config asks of a finished run and is not there; of one that diverged or is not done, nothing.
 
     Args:
-      config: `measurements`, `measure_epochs` and `measure_examples`; all else is read from the run.
+      config: `measurements`, `measure_epochs`, `measure_every_steps` and `measure_examples`; all else is read from the
+        run.
       should_stop: asked before each measurement.
     Raises: BusyError if another process has the run in hand; Stopped; once all others are done MeasurementError, or
       WaitingError if nothing failed and what is missing waits for another run.
@@ -103,8 +104,7 @@ def _measure_one(saved: Saved, one: Wanted, *, quiet: bool) -> None:
     if reason:
         return
     shown = dict(list(found.values.items())[:4])
-    place = "the end" if one.epoch is None else f"epoch {one.epoch}"
-    say(f"{saved.directory.name}: {title} at {place}: {values_text(shown)}", quiet=quiet)
+    say(f"{saved.directory.name}: {title} at {one.network}: {values_text(shown)}", quiet=quiet)
 
 
 def _options(function: Callable) -> dict[str, Any]:
@@ -119,4 +119,4 @@ def open_run(directory: RunDirectory, *, num_examples: int) -> Saved:
     Raises: ValueError if it is not finished, or its data or a file of the user's own have changed.
     """
     built = rebuild(directory)
-    return Saved(directory, built, examples_of(built, num_examples))
+    return Saved(directory=directory, built=built, examples=examples_of(built, num_examples), num_examples=num_examples)

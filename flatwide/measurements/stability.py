@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 
-from flatwide import config as configs
 from flatwide import measure
 from flatwide.measure import inputs
 from flatwide.measure.stability.linear_dynamics import simulated_growth
@@ -29,9 +28,11 @@ def stability(
     """Measure how distances from a network grow under the run's steps, linearized there.
 
     The learning rate is that of the run's step here, the rho that of the unnormalized rule that takes it; the theory
-    knows neither momentum nor weight decay. With more than max_exact kept weights the growth is simulated, with a
-    quarter of the toolkit's particles and half of its steps: about a minute of one core for an MLP of 50,000 weights
-    and 1,000 examples. Directions that grow slowly may be missed, so it is then rather too low.
+    knows neither momentum nor weight decay. Where the parameterization gives leaves rates of their own, everything is
+    measured in the coordinates in which they have one (`steps.in_plain_coordinates`). With more than max_exact kept
+    weights the growth is simulated, with a quarter of the toolkit's particles and half of its steps: about a minute of
+    one core for an MLP of 50,000 weights and 1,000 examples. Directions that grow slowly may be missed, so it is then
+    rather too low.
 
     Args:
       max_exact: kept weights up to which everything is computed from matrices.
@@ -53,12 +54,13 @@ def stability(
     if not math.isfinite(rho):
         return Measured({"learning_rate": rate})
     stability_key, top_key = jax.random.split(key)
+    edge, subject = _edge(subject, rate, key), steps.in_plain_coordinates(subject)
     top = measure.top_eigenvalues(subject.hessian(batch_size), 1, key=top_key, which="largest")
     values = {
         "learning_rate": rate,
         "rho": rho,
         "top_eigenvalue": float(top.values[0]),
-        "edge_of_stability": _edge(subject, rate, key),
+        "edge_of_stability": edge,
     }
     bounds = consequences_of(values["top_eigenvalue"], (0.0, 0.0, 0.0), learning_rate=rate, rho=rho)
     values |= {f"bound_{one.name}": one.bound for one in bounds}
@@ -124,7 +126,7 @@ def _condition(condition: measure.Condition) -> dict[str, float]:
 
 
 def _edge(subject: Subject, rate: float, key: jax.Array) -> float:
-    rho = configs.effective_rho(subject.built.config)
+    rho = steps.sam_rho(subject)
     is_normalized = rho > 0 and subject.built.config["sam_variant"] == "normalized"
     norm = gradient(subject, key=key).values["gradient_norm"] if is_normalized else None
-    return float(measure.edge_of_stability(norm, learning_rate=rate, rho=rho))
+    return float(measure.edge_of_stability(norm, learning_rate=rate, rho=rho * steps.ascent_factor(subject)))

@@ -1,5 +1,6 @@
 """The training step that a run takes at a network: where it leads, and with which learning rate and rho."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 
@@ -10,7 +11,9 @@ import numpy as np
 from flatwide import config as configs
 from flatwide import measure, trees
 from flatwide.measurements.subject import MeanLoss, NotApplicableError, Subject
+from flatwide.parameterization import multiply
 from flatwide.types import Array, PyTree
+from flatwide.workloads import Workload
 
 
 def next_params(subject: Subject) -> PyTree:
@@ -31,6 +34,71 @@ def learning_rate(subject: Subject) -> float:
     return subject.built.learning_rate(_step(subject))
 
 
+def sam_rho(subject: Subject) -> float:
+    """Return the rho of that step."""
+    return subject.built.rho(_step(subject))
+
+
+def in_plain_coordinates(subject: Subject) -> Subject:
+    """Write a network of SGD in the coordinates in which all its parameters have one learning rate.
+
+    Where the parameterization multiplies the rate of leaf l by r_l, SGD on w is SGD at the common rate on v, with
+    w_l = r_l^(1/2) v_l, of the same loss. Theorems know one rate, so their constants are those of v. Without such
+    factors, and for other optimizers than SGD, the subject itself.
+    """
+    numbers = _coordinates(subject)
+    if numbers is None:
+        return subject
+    structure = jax.tree.structure(subject.params)
+    workload = _in_coordinates(subject.built.workload, structure, tuple(jax.tree.leaves(numbers)))
+    built = dataclasses.replace(subject.built, workload=workload)
+    return dataclasses.replace(subject, built=built, params=to_plain_coordinates(subject, subject.params))
+
+
+def to_plain_coordinates(subject: Subject, params: PyTree) -> PyTree:
+    """Write parameters of a subject's network as `in_plain_coordinates` does its own."""
+    numbers = _coordinates(subject)
+    return params if numbers is None else multiply(jax.tree.map(lambda number: 1 / number, numbers), params)
+
+
+def _coordinates(subject: Subject) -> PyTree | None:
+    """Compute r_l^(1/2), or None where the coordinates are plain as they are."""
+    factors = subject.built.factors
+    if factors is None or configs.base_optimizer(subject.built.config) != "sgd":
+        return None
+    return jax.tree.map(lambda rate: rate**0.5, factors.rate)
+
+
+@functools.lru_cache(maxsize=64)
+def _in_coordinates(workload: Workload, structure: PyTree, numbers: tuple[float, ...]) -> Workload:
+    model = workload.model
+
+    def apply(params: PyTree, *arguments, **keywords):
+        return model.apply(multiply(jax.tree.unflatten(structure, numbers), params), *arguments, **keywords)
+
+    return workload._replace(model=model._replace(apply=apply))
+
+
+def ascent_factor(subject: Subject) -> float:
+    """Compute by how much the run's parameterization stretches the perturbation in the coordinates with one rate.
+
+    Raises: NotApplicableError where leaves are stretched differently: theorems know one rho.
+    """
+    factors = subject.built.factors
+    if factors is None or configs.effective_rho(subject.built.config) == 0:
+        return 1.0
+    pairs = zip(jax.tree.leaves(factors.perturbation), jax.tree.leaves(factors.rate), strict=True)
+    ratios = [perturbation / rate for perturbation, rate in pairs]
+    if not np.allclose(ratios, ratios[0], rtol=1e-9):
+        raise NotApplicableError(
+            f"config.perturbation_scaling={subject.built.config['perturbation_scaling']!r} with "
+            f"config.parameterization={subject.built.config['parameterization']!r}: expected 'layerwise'; else layers "
+            "are perturbed in other proportions than their steps, and the theory of stability and convergence has one "
+            "rho and one rate."
+        )
+    return ratios[0]
+
+
 def batch_size(subject: Subject) -> int:
     """Give the run's batch size, or all examples where they are fewer."""
     return min(subject.built.config["batch_size"], subject.num_examples)
@@ -39,18 +107,20 @@ def batch_size(subject: Subject) -> int:
 def unnormalized_rho(subject: Subject) -> float:
     """Give the rho of unnormalized SAM that takes the run's steps here: theorems know that rule only.
 
-    For normalized SAM it is the mean of rho / |g_B| over the examples in batches of the run's size.
+    For normalized SAM it is the mean of rho / |g_B| over the examples in batches of the run's size; where the
+    parameterization scales steps, that in the coordinates of `in_plain_coordinates`.
 
     Returns: infinity where a batch has no gradient.
-    Raises: NotApplicableError for another variant of SAM, or another base optimizer than SGD.
+    Raises: NotApplicableError for another variant of SAM, or another base optimizer than SGD, or as `ascent_factor`.
     Cost: one gradient.
     """
-    rho, variant = configs.effective_rho(subject.built.config), subject.built.config["sam_variant"]
+    rho, variant = sam_rho(subject), subject.built.config["sam_variant"]
     if (base := configs.base_optimizer(subject.built.config)) != "sgd":
         raise NotApplicableError(
             f"config.base_optimizer={base!r}: expected 'sgd'; the theory of stability and convergence is about its "
             "steps, which are as long as the gradient."
         )
+    rho *= ascent_factor(subject)
     if rho == 0 or variant == "unnormalized":
         return rho
     if variant != "normalized":

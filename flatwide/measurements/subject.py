@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from flatwide import config as configs
-from flatwide import measure, workloads
-from flatwide.runs import checkpoints, recording
+from flatwide import measure, optimizers, workloads
+from flatwide.runs import checkpoints, recording, records, snapshots
 from flatwide.runs.directory import IDENTITY, RunDirectory
 from flatwide.runs.experiment import Experiment
 from flatwide.runs.identity import locate
@@ -94,7 +95,7 @@ class Subject:
     epoch: passes over the training examples after which the network was saved.
     examples: prepared batch of at most `measure_examples` training examples: inputs, targets, with their label noise.
     saved: the run on the disk; None for a network of yours, which has no history.
-    snapshot: epoch that it was kept as; None for the end.
+    snapshot: epoch that it was kept at, a fraction within one; None for the end.
     """
 
     built: Experiment
@@ -104,7 +105,7 @@ class Subject:
     epoch: float
     examples: Batch
     saved: "Saved | None" = None
-    snapshot: int | None = None
+    snapshot: float | None = None
 
     @property
     def num_examples(self) -> int:
@@ -163,6 +164,21 @@ class Subject:
                 yield self._saved.subject(epoch)
         yield self
 
+    def second_moments(self) -> dict[str, PyTree] | None:
+        """Load Adam's average of squared gradients at this network, as `optimizers.second_moments` has it.
+
+        Returns: None where the snapshot holds none: those of earlier versions, and of other optimizers.
+        Raises: ValueError for a network that is of no run.
+        """
+        return self._saved.second_moments(self.snapshot)
+
+    def before(self, measurement: str) -> Mapping[str, np.ndarray] | None:
+        """Read the arrays of a measurement at the newest network that was kept before this one and has it.
+
+        Raises: ValueError for a network that is of no run.
+        """
+        return self._saved.arrays_before(measurement, self.epoch)
+
     def base(self, *, seed: int | None = None) -> "Subject | None":
         """Load the network of the same epoch from the same config at rho 0; None where that run diverged.
 
@@ -183,14 +199,15 @@ class Subject:
 class Saved(NamedTuple):
     """A finished run whose networks can be loaded.
 
-    examples: network -> what it is measured on; a network that plays makes them itself.
+    examples: network -> what it is measured on; a network that plays makes them itself. num_examples: asked for.
     """
 
     directory: RunDirectory
     built: Experiment
     examples: Callable[[Mapping[str, PyTree] | None], Batch]
+    num_examples: int
 
-    def subject(self, epoch: int | None) -> Subject:
+    def subject(self, epoch: float | None) -> Subject:
         """Load the network of a snapshot, or with None that of the end.
 
         Raises: ValueError if it was not kept or is damaged.
@@ -202,11 +219,7 @@ class Saved(NamedTuple):
                 built.num_steps / built.steps_per_epoch,
             )
         else:
-            path, at = directory.snapshot(epoch), float(epoch)
-            if not path.exists():
-                raise ValueError(recording.no_snapshot(path))
-            identity = configs.digest(directory.read_config()[IDENTITY])
-            network, _ = checkpoints.load(path, recording.network(built.state_shapes()), identity=identity)
+            network, at = self._load(epoch, recording.network(built.state_shapes())), float(epoch)
         examples = self.examples(network)
         return Subject(
             built=built,
@@ -220,11 +233,46 @@ class Saved(NamedTuple):
         )
 
     @property
-    def kept_epochs(self) -> list[int]:
-        """List the epochs whose snapshots are there, ascending."""
-        return sorted(
-            int(path.stem.removeprefix("epoch-")) for path in self.directory.path.glob("snapshots/epoch-*.npz")
-        )
+    def kept_epochs(self) -> list[float]:
+        """List the epochs whose snapshots are there, ascending; of a snapshot within an epoch it is a fraction."""
+        each = self.built.steps_per_epoch
+        return [snapshots.epoch(step, each) for step in snapshots.kept(self.directory, each)]
+
+    def second_moments(self, epoch: float | None) -> dict[str, PyTree] | None:
+        """Load Adam's average of squared gradients at a snapshot, or with None at the end; None where it is not kept.
+
+        Raises: as `subject`.
+        """
+        if epoch is None:
+            return optimizers.second_moments(final_state(self.directory, self.built).optimizer)
+        like = optimizers.second_moments(self.built.state_shapes().optimizer)
+        if like is None:
+            return None
+        try:
+            return self._load(epoch, {recording.SECOND_MOMENTS: like})[recording.SECOND_MOMENTS]
+        except checkpoints.DamagedError:
+            raise
+        except ValueError:  # of an earlier version
+            return None
+
+    def arrays_before(self, measurement: str, epoch: float) -> Mapping[str, np.ndarray] | None:
+        """Read the arrays of a measurement at the newest snapshot before an epoch that has it."""
+        each = self.built.steps_per_epoch
+        for step in reversed(snapshots.kept(self.directory, each)):
+            if step < round(epoch * each):
+                one = records.of_step(measurement, step, each, num_examples=self.num_examples)
+                if (found := records.read_arrays(self.directory, one)) is not None:
+                    return found
+        return None
+
+    def _load(self, epoch: float, like: dict[str, PyTree]) -> dict[str, PyTree]:
+        """Load a part of a snapshot."""
+        each, directory = self.built.steps_per_epoch, self.directory
+        path = snapshots.path(directory, round(epoch * each), each)
+        if not path.exists():
+            raise ValueError(recording.no_snapshot(path))
+        identity = configs.digest(directory.read_config()[IDENTITY])
+        return checkpoints.load(path, like, identity=identity, is_part=True)[0]
 
     def base(self, *, seed: int | None = None) -> "Saved | None":
         """Find the run of the same config with rho 0 in the same work directory; None where it diverged.
@@ -248,7 +296,7 @@ class Saved(NamedTuple):
                 f"{directory.path}. Train that one, then measure this one by the same command again.",
                 waits_for=directory.name,
             )
-        return Saved(directory, rebuild(directory), self.examples)
+        return self._replace(directory=directory, built=rebuild(directory))
 
 
 def examples_of(built: Experiment, num_examples: int) -> Callable[[Mapping[str, PyTree] | None], Batch]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flatwide.analysis import answer, cautions, domains, fields, gain, headline, overview, table, tuned
+from flatwide.analysis import answer, cautions, domains, fields, gain, headline, overview, table
 from flatwide.columns import DONE
 from flatwide.figures.gallery import DOMAINS, Figure
 from flatwide.figures.pieces import slug
@@ -127,9 +127,7 @@ def content(
         drawn = [chart for chart in found if chart.domain == domain.name and chart.section != DOMAINS]
         sections += _sections(drawn, measured.findings(minima, base=own or "its base"), domain.name)
     parts = [part.name for part in table.parts(fields.narrow(runs)) if part.name]
-    fair = [domains.name(part.values) for part in tuned.parts(runs, tune=tune)] if tune else []
-    titles = [*parts, *filter(None, fair), *(domain.name for domain in every if domain.name)]
-    answers = [_of_part(text, titles) for text in _answers(runs, every, **options, tune=tune)]
+    answers = _answers(runs, every, **options, tune=tune)
     beginning = None
     if len(every) > 1:
         entries = overview.overview(runs, **options)
@@ -273,11 +271,11 @@ def _progress(rows: list[dict[str, Any]], source: Source) -> str:
 
 def _answers(
     runs: "pd.DataFrame", every: list[domains.Domain], *, metric: str, choose_by: str | None, tune: Sequence[str]
-) -> list[str]:
-    texts = answer.answer(runs, metric=metric, choose_by=choose_by, tune=tune).split("\n\n")
-    if not texts[0].startswith("There is no gain yet"):
-        return texts
-    return texts + [text for domain in every if (text := _best_run(domain, metric))]
+) -> list[tuple[str, str]]:
+    found = answer.paragraphs(runs, metric=metric, choose_by=choose_by, tune=tune)
+    if not found[0][1].startswith("There is no gain yet"):
+        return found
+    return found + [(domain.name, text) for domain in every if (text := _best_run(domain, metric))]
 
 
 def _best_run(domain: domains.Domain, metric: str) -> str:
@@ -291,14 +289,7 @@ def _best_run(domain: domains.Domain, metric: str) -> str:
     best = max(known, key=lambda row: row[metric] if higher else -row[metric])
     where = f" ({best['run']})" if best.get("run") and len(known) > 1 else ""
     which = f"The best of {len(known):,} runs" if len(known) > 1 else "The one run"
-    front = f"{domain.name}: " if domain.name else ""
-    return f"{front}{which} has a {write.metric} of {write.value(best[metric])}{where}."
-
-
-def _of_part(text: str, parts: list[str]) -> tuple[str, str]:
-    """Split a text into the part of the runs that it begins with, if any, and the rest."""
-    name = max((name for name in parts if text.startswith(f"{name}: ")), key=len, default="")
-    return name, text.removeprefix(f"{name}: ") if name else text
+    return f"{which} has a {write.metric} of {write.value(best[metric])}{where}."
 
 
 def _explanation(rows: list[dict[str, Any]], base: str, metric: str) -> str:

@@ -9,6 +9,7 @@ from flatwide.analysis import fields, headline
 from flatwide.figures import rendering, save
 from flatwide.figures.fair import tuned_figures
 from flatwide.figures.gallery import GAIN, gallery
+from flatwide.figures.scaling import scaling_figures
 from flatwide.figures.tables import to_csv
 from flatwide.report import charts, latex, output, page
 from flatwide.report.content import Source, content
@@ -62,6 +63,7 @@ def export(
     drawn = gallery(
         runs, **options, curves=curves, series=series, arrays=arrays, interactive=True, are_ours=source.are_ours
     )
+    drawn += scaling_figures(runs, **options, interactive=True, section=GAIN)
     if tune:
         drawn = [*tuned_figures(runs, **options, tune=tune, interactive=True, section=GAIN), *drawn]
     figures = [(figure, charts.spec_of(figure)) for figure in drawn]

@@ -1,6 +1,7 @@
 """What was measured on the minima, in words and as a table: an answer with an interval, and what it rests on."""
 
 import math
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flatwide.analysis import fields, measured, quantities, table, widths
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 _MOST_PARTS = 6  # that have sentences of their own
 _MOST_ROWS = 300
+_THEOREMS = ("moments", "smoothness")  # measurements of which theorems name several constants
 
 
 class Finding(NamedTuple):
@@ -64,11 +66,21 @@ def findings(found: Found, *, base: str) -> dict[str, Finding]:
         answers = [
             (one.part.name, text)
             for one in found.parts[:_MOST_PARTS]
-            for quantity in quantities.headlines(own)
-            if (text := measured.sentence(one.values[quantity.name], quantity, base=base))
+            for quantity, say in _asked(own)
+            if (text := say(one.values[quantity.name], quantity, base=base))
         ]
         written[section] = Finding(f"{meaning} {_basis(found, own)}", answers)
     return written
+
+
+def _asked(own: list[Quantity]) -> Iterator[tuple[Quantity, Callable[..., str]]]:
+    """Yield what is said of each quantity: SAM against its base for headlines, and along the axes what has theorems."""
+    headlines = quantities.headlines(own)
+    for quantity in own:
+        if quantity in headlines:
+            yield quantity, measured.sentence
+        if quantity in headlines or (quantity.measurement in _THEOREMS and quantity.symbol):
+            yield quantity, measured.axes_sentence
 
 
 def _basis(found: Found, own: list[Quantity]) -> str:

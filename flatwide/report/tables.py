@@ -255,7 +255,8 @@ def _equal_compute(rows: list[Row], front: Front, write: Units, printed: list[Ro
         if not is_missing(row.get("equal_compute_gain"))
     ]
     note = (
-        "SAM takes two gradients a step. Here its base was trained twice as long, so that both have had as many. "
+        "SAM takes two gradients a step, or one where it is off. Here its base was trained for so much longer that "
+        "both have had as many. "
         f"Gains{write.points}, with their t interval."
     )
     columns = [*front.columns, "gain at equal steps", "gain at equal compute", "95 % interval"]

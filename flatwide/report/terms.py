@@ -30,7 +30,7 @@ _SOMETIMES = {
     "as always the most frequent class; an accuracy counts as no better where the lower end of its exact 95 % interval "
     "is at most that",
     "interpolation": "fitting all labels of the training examples, wrong ones included",
-    "equal compute": "against a base that was trained twice as long, for SAM takes two gradients a step",
+    "equal compute": "against a base that was trained by as many gradients, of which SAM takes two a step",
     "label noise": "the share of training labels that were replaced by wrong ones; test labels stay right",
     "sparsity": "the share of weights that are zero from the start and stay so",
 }

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from flatwide import registry
+from flatwide.analysis.fields import ASIDE
 from flatwide.report import facts, output
 from flatwide.report.content import Source
 from flatwide.report.exports import FORMATS, export
@@ -50,10 +52,13 @@ def write(
         sweep(workdir)
     page_path = Path(path) if path else workdir / "report.html"
     formats = FORMATS[: 0 if path else 1] if formats is None else formats
-    told = _tell(workdir, is_kept=not path, metric=metric, choose_by=choose_by, tune=tune, num_planned=num_planned)
     runs = collect(workdir)
     if not len(runs):
         raise ValueError(f"{workdir}: expected a work directory with a run in runs/; train one first.")
+    for name, column in (("metric", metric), ("choose_by", choose_by)):
+        if column is not None and column not in runs.columns:  # before it is kept for the next report
+            raise ValueError(registry.unknown(name, column, filter(_is_metric, runs.columns)))
+    told = _tell(workdir, is_kept=not path, metric=metric, choose_by=choose_by, tune=tune, num_planned=num_planned)
     beside = output.folder_beside(page_path)
     if path and formats:
         output.claim_folder(beside)
@@ -79,6 +84,14 @@ def write(
         formats=formats,
         tell=tell,
     )
+
+
+def _is_metric(column: str) -> bool:
+    """Whether a column is a score or a loss of a run, or was measured on its network."""
+    first, dot, _ = column.partition(".")
+    if dot:
+        return first not in ("versions", ASIDE)
+    return column.startswith(("test_", "train_", "validation_")) and ("metric" in column or "loss" in column)
 
 
 class _OfRuns(Mapping[str, list[dict[str, Any]]]):

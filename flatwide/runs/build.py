@@ -7,13 +7,22 @@ from typing import Any, NamedTuple, cast
 import jax
 import numpy as np
 
-from flatwide import averaging, data, models, objectives, optimizers, registry, schedules
+from flatwide import averaging, data, models, objectives, optimizers, registry, rho_schedules, schedules
 from flatwide import config as configs
 from flatwide.runs import jax_settings
 from flatwide.runs.experiment import Experiment, hashable
 from flatwide.runs.identity import unread_fields
 from flatwide.runs.jax_settings import is_double
-from flatwide.runs.parts import Targets, fields_for, load_dataset, model_of, objective_of, variant_of, with_precision
+from flatwide.runs.parts import (
+    Targets,
+    factors_of,
+    fields_for,
+    load_dataset,
+    model_of,
+    objective_of,
+    scaled_ascent,
+    with_precision,
+)
 from flatwide.training import devices, sources
 from flatwide.training.plans import Shuffled
 from flatwide.training.state import Values
@@ -128,10 +137,14 @@ def lengths(config: Mapping[str, Any], num_examples: int, *, num_devices: int = 
             f"config.measure_epochs={config['measure_epochs']}: expected epochs up to {num_steps / steps_per_epoch:g}, "
             f"since config.num_train_steps={num_steps} and an epoch has {steps_per_epoch} steps."
         )
-    try:
-        _average(config, num_steps, steps_per_epoch)
-    except ValueError as error:
-        faults.append(str(error))
+    for make in (
+        lambda: _average(config, num_steps, steps_per_epoch),
+        lambda: configs.effective_rho(config) > 0 and rho_schedule(config, num_steps),
+    ):
+        try:
+            make()
+        except ValueError as error:
+            faults.append(str(error))
     if num_steps >= 2**31:
         faults.append(f"config.num_epochs={config['num_epochs']}: {num_steps} steps; expected fewer than 2^31.")
     if faults:
@@ -202,10 +215,13 @@ def _program(
     """
     fields = dict(static)
     always = ("model", "model_file", "loss", "loss_file", "linearized", "output_scale", "double")
+    always += ("parameterization", "base_width")
     read = {name: fields[name] for name in always}
     read |= fields_for(registry.find("config.model", fields["model"], models.MODELS), fields)
     read |= fields_for(registry.find("config.loss", fields["loss"], objectives.OBJECTIVES), fields)
     workload = _workload(tuple(sorted(read.items())), prepare, padding, example, targets, precision)
+    inputs = jax.tree.unflatten(example[1], example[0])
+    factors = factors_of(fields, inputs, targets.num_outputs, one_pass=fields["one_pass"])
     optimizer = optimizers.build(
         configs.base_optimizer(fields),
         momentum=fields["momentum"],
@@ -213,25 +229,31 @@ def _program(
         adam_betas=fields["adam_betas"],
         adam_epsilon=fields["adam_epsilon"],
         gradient_clip=fields["gradient_clip"],
+        factors=factors,
     )
-    schedule = schedules.build(fields["lr_scheduler"], num_steps=num_steps, warmup_steps=fields["warmup_steps"])
+    schedule = _learning_rate_schedule(fields, num_steps)
+    variant = scaled_ascent(fields, factors)
     step = make_step(
         workload,
         optimizer=optimizer,
-        variant=variant_of(fields),
+        variant=variant,
         schedule=schedule,
         one_pass=fields["one_pass"],
         microbatch=fields["microbatch"],
         accumulation_steps=fields["accumulation_steps"],
         sharding=sharding,
         average=_average(fields, num_steps, steps_per_epoch),
+        rho_schedule=rho_schedule(fields, num_steps),
     )
     # Once more around the step: a derivative of the models' own is traced outside of `apply`.
     return {
         "workload": workload,
         "optimizer": optimizer,
         "schedule": schedule,
+        "rho_schedule": rho_schedule(fields, num_steps),
         "step": with_precision(step, precision),
+        "factors": factors,
+        "variant": variant,
     }
 
 
@@ -243,3 +265,23 @@ def _average(fields: Mapping[str, Any], num_steps: int, steps_per_epoch: int) ->
         num_steps=num_steps,
         steps_per_epoch=steps_per_epoch,
     )
+
+
+def rho_schedule(config: Mapping[str, Any], num_steps: int) -> Callable | None:
+    """Build the factor of rho at each step of a run with SAM, or None where it is always 1.
+
+    Args:
+      config: a resolved config, or what the program reads of it. num_steps: of the whole run.
+    Raises: ValueError if the run is too short for its schedule.
+    """
+    return rho_schedules.build(
+        config["rho_schedule"],
+        switch=config["rho_switch"],
+        every=config["rho_every"],
+        num_steps=num_steps,
+        schedule=_learning_rate_schedule(config, num_steps),
+    )
+
+
+def _learning_rate_schedule(fields: Mapping[str, Any], num_steps: int) -> Callable:
+    return schedules.build(fields["lr_scheduler"], num_steps=num_steps, warmup_steps=fields["warmup_steps"])

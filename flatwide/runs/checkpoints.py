@@ -88,7 +88,9 @@ def write(path: Path, step: int, tree: PyTree, *, extra: dict[str, Any]) -> None
     disk.sync_directory(directory)
 
 
-def load(path: Path | str, like: PyTree, *, identity: str | None = None) -> tuple[PyTree, dict[str, Any]]:
+def load(
+    path: Path | str, like: PyTree, *, identity: str | None = None, is_part: bool = False
+) -> tuple[PyTree, dict[str, Any]]:
     """Read a checkpoint into the structure of `like`.
 
     Args:
@@ -96,6 +98,7 @@ def load(path: Path | str, like: PyTree, *, identity: str | None = None) -> tupl
       like: pytree of arrays or `jax.ShapeDtypeStruct` with the structure, shapes and dtypes that are expected. JAX
         leaves come back on the sharding that `like` has, NumPy leaves and Python numbers as such.
       identity: of the run that the file should be of; one whose `extra` has no identity is accepted.
+      is_part: `like` is a part of what the file holds; the rest is not looked at.
     Returns: (tree, extra).
     Raises: DamagedError if a byte is wrong or missing; ValueError, naming the leaf, if the file holds another state, or
       if it is of another run.
@@ -103,7 +106,11 @@ def load(path: Path | str, like: PyTree, *, identity: str | None = None) -> tupl
     arrays, metadata = _read(Path(path))
     if fault := identity_fault(metadata["extra"], identity):
         raise ValueError(f"{path}: {fault}; restore the file from a copy, or train the run again in another --workdir.")
-    return _from_numpy(Path(path), arrays, metadata["dtypes"], like), metadata["extra"]
+    dtypes = metadata["dtypes"]
+    if is_part:
+        wanted = {name for name, _ in _named_leaves(like)}
+        dtypes = {name: dtype for name, dtype in dtypes.items() if name in wanted}
+    return _from_numpy(Path(path), arrays, dtypes, like), metadata["extra"]
 
 
 def load_newest(

@@ -195,7 +195,8 @@ def _build(config: Mapping[str, Any]) -> tuple[Experiment, State]:
             [
                 f"config.group_size={config['group_size']}: expected 1 here. Runs advance together where the data are "
                 "held in memory, on one device, and each epoch ends with the one evaluation of it "
-                "(eval_every_steps and steps_per_eval at None, whole epochs)."
+                "(eval_every_steps and steps_per_eval at None, whole epochs, measure_every_steps at None or at whole "
+                "epochs)."
             ]
         )
     _check_processes(built)
@@ -277,7 +278,11 @@ def _steps(built: Experiment, state: State) -> Iterator[Taken]:
         built.values,
         state,
         num_steps=built.num_steps,
-        stop_at_multiples_of=(built.steps_per_epoch, built.eval_every_steps),
+        stop_at_multiples_of=(
+            built.steps_per_epoch,
+            built.eval_every_steps,
+            built.config["measure_every_steps"] or built.steps_per_epoch,
+        ),
         seconds=_SEGMENT_SECONDS,
     )
 

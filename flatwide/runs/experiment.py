@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from flatwide import averaging, data, optimizers, registry, sparsify, streams, trees, workloads
+from flatwide import averaging, data, optimizers, registry, sam, sparsify, streams, trees, workloads
 from flatwide import config as configs
-from flatwide.runs.parts import variant_of
+from flatwide.parameterization import Factors
+from flatwide.runs import snapshots
+from flatwide.runs.parts import init_shapes, num_gradients
 from flatwide.training import devices, sources, stretch
 from flatwide.training.evaluate import Evaluation
 from flatwide.training.loop import Taken
@@ -35,10 +37,12 @@ class Experiment:
       validation is None without one.
     workload: data preparation, model and objective.
     source: which examples each step trains on: those of a split, or what was played.
-    schedule: step -> factor of the learning rate.
+    schedule: step -> factor of the learning rate. rho_schedule: step -> factor of rho; None is always 1.
     num_steps, steps_per_epoch, eval_every_steps: in optimizer steps.
     sharding: how a batch lies on this process's devices.
     values: the scalars that one compiled program takes as arguments.
+    factors: of each leaf in a step, from the parameterization and the scaling of perturbations; None where all are 1.
+    variant: rho -> the ascent rule of the steps, with those factors.
     """
 
     config: Mapping[str, Any]
@@ -50,12 +54,15 @@ class Experiment:
     source: Source
     optimizer: optimizers.Optimizer
     schedule: Callable
+    rho_schedule: Callable | None
     step: Step
     values: Values
     num_steps: int
     steps_per_epoch: int
     eval_every_steps: int
     sharding: devices.Sharding
+    factors: Factors | None
+    variant: Callable[..., sam.AscentRule]
 
     @property
     def model(self) -> Model:
@@ -105,7 +112,7 @@ class Experiment:
         """Give the shapes and dtypes of a state; nothing is drawn and no mask is made."""
 
         def state() -> State:
-            params, stats = self.model.init(streams.key(self.config["seed"], "weights"))
+            params, stats = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), init_shapes(self.model))
             mask = None if self.config["sparsity"] == 0 else sparsify.full_mask(params)
             return self._state(params, stats, mask)
 
@@ -183,6 +190,7 @@ class Experiment:
         splits = [self.train, self.test, *([self.validation] if self.validation else [])]
         is_whole = self.eval_every_steps == self.steps_per_epoch and self.num_steps % self.steps_per_epoch == 0
         is_whole = is_whole and self.config["steps_per_eval"] is None and self.sharding is None
+        is_whole = is_whole and all(step % self.steps_per_epoch == 0 for step in self.snapshot_steps)
         return is_whole and all(map(data.is_compiled, splits))
 
     def take_epochs(self, state: State, *, seconds: float) -> Iterator[Taken]:
@@ -202,11 +210,10 @@ class Experiment:
         """Whether the run averages its weights along training."""
         return self.config["weight_average"] != "none"
 
-    @property
-    def snapshot_steps(self) -> dict[int, int]:
-        """Map step -> epoch for the snapshots that a run keeps; its end is in its final checkpoint."""
-        steps = {epoch * self.steps_per_epoch: epoch for epoch in self.config["measure_epochs"]}
-        return {step: epoch for step, epoch in steps.items() if step < self.num_steps}
+    @functools.cached_property
+    def snapshot_steps(self) -> tuple[int, ...]:
+        """List the steps, ascending, whose network a run keeps; its end is in its final checkpoint."""
+        return snapshots.wanted(self.config, num_steps=self.num_steps, steps_per_epoch=self.steps_per_epoch)
 
     @property
     def _evaluation_batch(self) -> int:
@@ -222,16 +229,25 @@ class Experiment:
         arrays = self.source.arrays
         is_whole = self.validation is None and self.config["train_examples"] is None
         shared = {"test", *(set(arrays) - {"targets"} if is_whole else ())}  # label noise moves targets
-        stops = tuple(sorted(self.snapshot_steps.values()))
+        stops = tuple(step // self.steps_per_epoch for step in self.snapshot_steps)
         return Member(values=self.values, train=arrays, splits=scored, shared=frozenset(shared), stops=stops)
 
     def learning_rate(self, step: int) -> float:
         """Compute the learning rate of a step; metrics.csv has the one that the step reports."""
         return float(self.values.learning_rate * self.schedule(step))
 
+    def rho(self, step: int) -> float:
+        """Compute the rho of a step."""
+        rho = configs.effective_rho(self.config)
+        return rho if self.rho_schedule is None else rho * float(self.rho_schedule(step))
+
+    def num_gradients(self, num_steps: int) -> int | None:
+        """Count the gradients that the first so many steps take; None where the SAM variant decides as it runs."""
+        return num_gradients(self.config, self.rho_schedule, num_steps)
+
     def _state(self, params: PyTree, stats: PyTree, mask: PyTree | None) -> State:
         params = trees.apply_mask(params, mask)
-        rule = variant_of(self.config)(configs.effective_rho(self.config))
+        rule = self.variant(configs.effective_rho(self.config))
         return State(
             step=jnp.zeros((), jnp.int32),
             params=params,
@@ -323,7 +339,7 @@ def _restarted(model: Model, params: PyTree, stats: PyTree) -> PyTree:
 
 @functools.lru_cache(maxsize=64)
 def _param_shapes(model: Model) -> PyTree:
-    return jax.eval_shape(lambda: model.init(jax.random.key(0)))[0]
+    return init_shapes(model)[0]
 
 
 @functools.lru_cache(maxsize=64)

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flatwide import averaging, models, objectives, optimizers, registry, sam, sparsify
+from flatwide import averaging, models, objectives, optimizers, registry, rho_schedules, sam, sparsify
 from flatwide import config as configs
 from flatwide.runs.directory import RunDirectory
 from flatwide.runs.jax_settings import EXACT, is_double, matmul_precision
-from flatwide.runs.parts import dataset_builder, fields_for, load_dataset
+from flatwide.runs.parts import dataset_builder, load_dataset, width_field
 
 
 def identity(config: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:
@@ -30,8 +30,8 @@ def identity(config: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:
 
 def width(config: Mapping[str, Any]) -> Any:
     """Give the width of the model: the first field that its builder reads, or "" if it reads none."""
-    builder = registry.find("config.model", config["model"], models.MODELS)
-    return next(iter(fields_for(builder, config).values()), "")
+    name = width_field(config)
+    return config[name] if name else ""
 
 
 def without_effect(config: Mapping[str, Any]) -> set[str]:
@@ -60,7 +60,10 @@ def unread_fields(config: Mapping[str, Any]) -> set[str]:
     if config["optimizer"] != "sam":
         unread |= {"rho", "base_optimizer"}
     if configs.effective_rho(config) == 0:
-        unread.add("sam_variant")
+        unread |= {"sam_variant", "rho_schedule", "perturbation_scaling"}
+    is_scaled = config["perturbation_scaling"] != "none" and configs.effective_rho(config) > 0
+    if config["parameterization"] == "standard" and not is_scaled:
+        unread.add("base_width")
     if config["sparsity"] == 0:
         unread |= {name for name, field in configs.SCHEMA.items() if field.mask}
     elif config["pruner"] != "snip":
@@ -69,23 +72,29 @@ def unread_fields(config: Mapping[str, Any]) -> set[str]:
 
 
 def _unread_by_parts(config: Mapping[str, Any]) -> set[str]:
-    """Return the fields that some part may read, and none of the parts of this run: builders, optimizer, average."""
+    """Return the fields that some part may read, and none of the parts of this run.
+
+    Parts are builders, optimizer, average and schedule of rho.
+    """
     variant = registry.find("config.sam_variant", config["sam_variant"], sam.VARIANTS)
     builders = [
         registry.find("config.model", config["model"], models.MODELS),
         dataset_builder(config),
         registry.find("config.loss", config["loss"], objectives.OBJECTIVES),
     ]
+    rho_schedule = "constant"
     if configs.effective_rho(config) > 0:
         builders.append(variant)
+        rho_schedule = config["rho_schedule"]
     by_optimizer = set(optimizers.FIELDS[configs.base_optimizer(config)])
     if config["momentum"] == 0:
         by_optimizer.discard("nesterov")
     # A builder of the user's own may declare a field of the optimizer's, and then reads it whatever the optimizer is.
     read = {name for builder in builders for name in registry.fields(builder)}
-    read |= by_optimizer | set(averaging.FIELDS[config["weight_average"]])
+    read |= by_optimizer | set(averaging.FIELDS[config["weight_average"]]) | set(rho_schedules.FIELDS[rho_schedule])
     by_some = {name for name, field in configs.SCHEMA.items() if field.declared} | registry.fields(variant).keys()
-    by_some |= {name for names in (*optimizers.FIELDS.values(), *averaging.FIELDS.values()) for name in names}
+    by_kind = (optimizers.FIELDS, averaging.FIELDS, rho_schedules.FIELDS)
+    by_some |= {name for kinds in by_kind for names in kinds.values() for name in names}
     return by_some - read
 
 

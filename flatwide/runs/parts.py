@@ -2,13 +2,16 @@
 
 import functools
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import jax
 
 from flatwide import config as configs
-from flatwide import data, models, objectives, registry, sam
+from flatwide import data, models, objectives, parameterization, registry, rho_schedules, sam
 from flatwide.models import lazy
+from flatwide.parameterization import Leaf
 from flatwide.runs.jax_settings import is_double
 from flatwide.types import Dataset, Model, Objective, PyTree
 
@@ -30,13 +33,63 @@ def _load_dataset(name: str, content: str, double: bool, fields: tuple[tuple[str
 
 def model_of(config: Mapping[str, Any], example: PyTree, num_outputs: int) -> Model:
     """Build the model that a resolved config names, for inputs like `example`."""
-    builder = registry.find("config.model", config["model"], models.MODELS)
-    model = builder(example, num_outputs, **fields_for(builder, config))
-    if not isinstance(model, Model):
-        raise configs.ConfigError([f"config.model={config['model']!r} gave {type(model).__name__}; expected a Model."])
+    model = _network(config, example, num_outputs)
+    if config.get("parameterization") == "mup":
+        base, probe = _other_widths(config, example, num_outputs)
+        model = model._replace(init=ScaledInit(unscaled=model.init, base=base, probe=probe))
     if config["linearized"]:
         return lazy.linearize(model, scale=config["output_scale"])
     return model if config["output_scale"] is None else lazy.centre(model, scale=config["output_scale"])
+
+
+def width_field(config: Mapping[str, Any]) -> str:
+    """Return the field that makes the width of a model: the first one that its builder reads, or "" without one."""
+    builder = registry.find("config.model", config["model"], models.MODELS)
+    return next(iter(fields_for(builder, config)), "")
+
+
+def growth(config: Mapping[str, Any], example: PyTree, num_outputs: int) -> tuple[tuple[Leaf, ...], PyTree]:
+    """Derive how each leaf of a network grows from `config.base_width`.
+
+    Returns: one entry a leaf, and the shapes of the parameters at the base width.
+    Raises: ConfigError if the widths do not fit, or the network grows in a way that has no factors.
+    """
+    others = _other_widths(config, example, num_outputs)
+    shapes = [_shapes(model) for model in (*others, _network(config, example, num_outputs))]
+    return _leaves(config, *shapes), shapes[0]
+
+
+def scaled_ascent(config: Mapping[str, Any], factors: parameterization.Factors | None) -> Callable[..., sam.AscentRule]:
+    """Return `variant_of` with perturbations multiplied leaf by leaf."""
+    variant = variant_of(config)
+    if factors is None:
+        return variant
+    return lambda rho: parameterization.scale_perturbation(variant(rho), factors.perturbation)
+
+
+def factors_of(
+    config: Mapping[str, Any], example: PyTree, num_outputs: int, *, one_pass: bool
+) -> parameterization.Factors | None:
+    """Compute the factors of each leaf in a run's steps; None where they are all 1 by definition.
+
+    Args:
+      one_pass: whether nothing is perturbed.
+    Raises: ConfigError as `growth`.
+    """
+    is_scaled = config["perturbation_scaling"] != "none" and not one_pass
+    if config["parameterization"] == "standard" and not is_scaled:
+        return None
+    grown, shapes = growth(config, example, num_outputs)
+    kind = parameterization.ascent_kind(variant_of(config)(1.0), shapes) if is_scaled else (0, None)
+    return parameterization.factors(
+        grown,
+        jax.tree.structure(shapes),
+        parameterization=config["parameterization"],
+        perturbation_scaling=config["perturbation_scaling"] if is_scaled else "none",
+        optimizer=configs.base_optimizer(config),
+        degree=kind[0],
+        ascended=kind[1],
+    )
 
 
 def with_precision(function: Callable, precision: str) -> Callable:
@@ -62,6 +115,99 @@ class Targets(NamedTuple):
     are_real: bool
 
 
+def _network(config: Mapping[str, Any], example: PyTree, num_outputs: int) -> Model:
+    """Build the network that a config names, without what is done to it."""
+    builder = registry.find("config.model", config["model"], models.MODELS)
+    model = builder(example, num_outputs, **fields_for(builder, config))
+    if not isinstance(model, Model):
+        raise configs.ConfigError([f"config.model={config['model']!r} gave {type(model).__name__}; expected a Model."])
+    return model
+
+
+def _other_widths(config: Mapping[str, Any], example: PyTree, num_outputs: int) -> tuple[Model, Model]:
+    """Build a network at its base width and at a multiple of it: the same objects again for the same networks.
+
+    Raises: ConfigError if there is no width, or the run's is no multiple of the base width.
+    """
+    name, base = width_field(config), config["base_width"]
+    if not name:
+        raise configs.ConfigError(
+            [f"config.base_width={base}: config.model={config['model']!r} reads no field that makes a width."]
+        )
+    is_tuple = isinstance(config[name], tuple)
+    sizes = config[name] if is_tuple else (config[name],)
+    if len(sizes) != len(base) or len({Fraction(*of) for of in zip(sizes, base, strict=True)}) != 1:
+        given = base if is_tuple or len(base) > 1 else base[0]
+        fault = "expected as many sizes, all in one ratio to those of the network."
+        raise configs.ConfigError([f"config.base_width={given} with config.{name}={config[name]}: {fault}"])
+    read = {name: value for name, value in config.items() if name not in ("base_width", "parameterization")}
+    leaves, structure = jax.tree.flatten(example)
+
+    def at(multiple: int) -> Model:
+        width = tuple(multiple * size for size in base)
+        fields = fields_for(registry.find("config.model", config["model"], models.MODELS), read)
+        fields[name] = width if is_tuple else width[0]
+        content = registry.content_digest(config["model"]), is_double()
+        return _network_of_width(
+            config["model"], content, tuple(sorted(fields.items())), tuple(leaves), structure, num_outputs
+        )
+
+    return at(1), at(parameterization.PROBE)
+
+
+@functools.lru_cache(maxsize=64)
+def _network_of_width(
+    name: str, content: tuple, fields: tuple, leaves: tuple, structure: PyTree, num_outputs: int
+) -> Model:
+    del content  # only part of the key
+    return _network({"model": name, **dict(fields)}, jax.tree.unflatten(structure, leaves), num_outputs)
+
+
+@dataclass(frozen=True)
+class ScaledInit:
+    """The `init` of a network whose initial weights have the deviations of muP.
+
+    unscaled: that of the network itself. base, probe: the network at other widths, as `parameterization.leaves` reads.
+    """
+
+    unscaled: Callable[[jax.Array], tuple[PyTree, PyTree]]
+    base: Model
+    probe: Model
+
+    def __call__(self, key: jax.Array) -> tuple[PyTree, PyTree]:
+        """Draw the weights, and multiply them."""
+        params, stats = self.unscaled(key)
+        grown = parameterization.leaves(_shapes(self.base), _shapes(self.probe), params)
+        if all(leaf.fan_in == leaf.fan_out == 1 for leaf in grown):
+            return params, stats
+        exponents = _exponents(self.base, self.probe)
+        numbers = [parameterization.initial_factor(leaf, e) for leaf, e in zip(grown, exponents, strict=True)]
+        return parameterization.multiply(jax.tree.unflatten(jax.tree.structure(params), numbers), params), stats
+
+
+def init_shapes(model: Model) -> tuple[PyTree, PyTree]:
+    """Trace what `model.init` gives: shapes and dtypes, for which no deviation has to be measured."""
+    init = model.init.unscaled if isinstance(model.init, ScaledInit) else model.init
+    return jax.eval_shape(lambda: init(jax.random.key(0)))
+
+
+@functools.lru_cache(maxsize=64)
+def _exponents(base: Model, probe: Model) -> tuple[float, ...]:
+    shapes = _shapes(base), _shapes(probe)
+    return parameterization.initial_exponents(base.init, probe.init, parameterization.leaves(*shapes, shapes[1]))
+
+
+def _leaves(config: Mapping[str, Any], *shapes: PyTree) -> tuple[Leaf, ...]:
+    try:
+        return parameterization.leaves(*shapes)
+    except ValueError as error:
+        raise configs.ConfigError([f"config.base_width={config['base_width']}: {error}"]) from None
+
+
+def _shapes(model: Model) -> PyTree:
+    return init_shapes(model)[0]
+
+
 def objective_of(config: Mapping[str, Any], targets: Targets) -> Objective:
     """Build the objective that a resolved config names."""
     builder = registry.find("config.loss", config["loss"], objectives.OBJECTIVES)
@@ -75,6 +221,21 @@ def variant_of(config: Mapping[str, Any]) -> Callable[..., sam.AscentRule]:
     """Return the SAM variant that a resolved config names: rho -> ascent rule."""
     builder = registry.find("config.sam_variant", config["sam_variant"], sam.VARIANTS)
     return functools.partial(builder, **fields_for(builder, config))
+
+
+def num_gradients(config: Mapping[str, Any], rho_schedule: Callable | None, num_steps: int) -> int | None:
+    """Count the gradients of a whole batch that the first so many steps of a run compute.
+
+    Args:
+      config: a resolved config. rho_schedule: step -> factor of rho; None is always 1.
+    Returns: None where a SAM variant decides at each step, by a state of its own, whether it takes a second gradient.
+    """
+    rho = configs.effective_rho(config)
+    if rho == 0 or not (rule := variant_of(config)(rho)).needs_clean_gradient:
+        return num_steps
+    if config["group_size"] > 1:  # `vmap` computes both branches for every run
+        return 2 * num_steps
+    return None if rule.is_due is not None else num_steps + rho_schedules.num_ascents(rho_schedule, num_steps)
 
 
 def dataset_builder(config: Mapping[str, Any]) -> Callable[..., Dataset]:

@@ -14,7 +14,7 @@ import numpy as np
 from flatwide import config as configs
 from flatwide import data, models, optimizers, registry, sparsify, trees, workloads
 from flatwide.runs import build, jax_settings
-from flatwide.runs.parts import Targets, load_dataset, model_of, objective_of
+from flatwide.runs.parts import Targets, init_shapes, load_dataset, model_of, num_gradients, objective_of
 from flatwide.training import devices, sources
 from flatwide.types import Batch, Dataset, Model, PyTree
 
@@ -42,7 +42,7 @@ def describe(config: Mapping[str, Any]) -> str:
     """
     outline = _outline(config)
     model = model_of(config, outline.example, outline.num_outputs)
-    params, stats = _shapes(model)
+    params, stats = init_shapes(model)
     num_devices = devices.count(devices.over_devices())
     num_examples, num_steps, steps_per_epoch = build.lengths(config, outline.num_train, num_devices=num_devices)
     kept = sparsify.num_kept(
@@ -54,30 +54,40 @@ def describe(config: Mapping[str, Any]) -> str:
         "parameters": f"{trees.size(params):,}",
         "nonzero parameters": f"{kept:,}",
         "steps": f"{num_steps:,} ({steps_per_epoch:,} an epoch, {num_steps / steps_per_epoch:g} epochs)",
-        "gradients a step": "1" if configs.effective_rho(config) == 0 else "2 (SAM)",
+        "gradients a step": _gradients_a_step(config, num_steps),
         "expected memory": f"{readable(_memory(config, outline, model, params, stats))} of arrays",
     }
     resolved = "\n".join(f"  {name}: {json.dumps(value)}" for name, value in sorted(config.items()))
     return "config:\n" + resolved + "\n" + "\n".join(f"{name}: {value}" for name, value in rows.items())
 
 
+def _gradients_a_step(config: Mapping[str, Any], num_steps: int) -> str:
+    """Write how many gradients a step computes, on average over a run."""
+    if configs.effective_rho(config) == 0:
+        return "1"
+    count = num_gradients(config, build.rho_schedule(config, num_steps), num_steps)
+    return "1 or 2 (SAM)" if count is None else f"{count / num_steps:.4g} (SAM)"
+
+
 class Sizes(NamedTuple):
-    """What a run will hold: params is a pytree of shapes and dtypes, num_steps counts optimizer steps."""
+    """What a run will hold: params is a pytree of shapes and dtypes; optimizer steps, of the run and of an epoch."""
 
     params: PyTree
     num_steps: int
+    steps_per_epoch: int
 
 
 def sizes(config: Mapping[str, Any]) -> Sizes:
     """Tell the sizes of a resolved config's run, without its data where they are not on this machine."""
     outline = _outline(config)
-    num_steps = build.lengths(config, outline.num_train).num_steps
+    lengths = build.lengths(config, outline.num_train)
     builder = registry.find("config.model", config["model"], models.MODELS)
     names = ("model", "linearized", "output_scale", *registry.fields(builder))
     read = tuple((name, config[name]) for name in names if name in config)
     content = registry.content_digest(config["model"]), jax_settings.is_double()
     leaves, structure = jax.tree.flatten(outline.example)
-    return Sizes(_params(read, content, tuple(leaves), structure, outline.num_outputs), num_steps)
+    params = _params(read, content, tuple(leaves), structure, outline.num_outputs)
+    return Sizes(params=params, num_steps=lengths.num_steps, steps_per_epoch=lengths.steps_per_epoch)
 
 
 def is_local(config: Mapping[str, Any]) -> bool:
@@ -96,11 +106,7 @@ def _params(read: tuple, content: tuple, leaves: tuple, structure: Any, num_outp
       leaves, structure: one example's inputs.
     """
     model = model_of(dict(read), jax.tree.unflatten(structure, leaves), num_outputs)
-    return _shapes(model)[0]
-
-
-def _shapes(model: Model) -> tuple[PyTree, PyTree]:
-    return jax.eval_shape(lambda: model.init(jax.random.key(0)))
+    return init_shapes(model)[0]
 
 
 def _outline(config: Mapping[str, Any]) -> Outline:

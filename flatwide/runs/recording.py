@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from flatwide import chance, data, machine, processes, sparsify, trees
+from flatwide import chance, data, machine, optimizers, processes, sparsify, trees
 from flatwide.config import digest
-from flatwide.runs import checkpoints, disk, logs, rows
+from flatwide.runs import checkpoints, disk, logs, rows, snapshots
 from flatwide.runs.directory import IDENTITY, RunDirectory, best_evaluations
 from flatwide.runs.experiment import Experiment
 from flatwide.runs.jax_settings import is_double, matmul_precision
@@ -27,6 +27,9 @@ from flatwide.training.state import State
 from flatwide.training.stretch import AVERAGE
 
 Evaluate = Callable[[State], Evaluation]
+
+SECOND_MOMENTS = "second_moments"  # in a snapshot, of Adam
+_MOST_WARNINGS = 3  # of snapshots that are missing
 
 
 class Stopped(Exception):
@@ -63,6 +66,7 @@ class Recording:
         self._built, self._threads, self._should_stop = built, threads, should_stop
         state, self._memory, self._written = _restore(directory, state, quiet=quiet)
         self._evaluation = _evaluators(built, self._is_to_stop)
+        self._snapshot_steps = frozenset(built.snapshot_steps)
         self._saved_at = self._began = time.monotonic()
         learning_rate, step = self._memory.learning_rate, int(state.step)
         if learning_rate is None and step > 0:  # a checkpoint of before it was saved
@@ -100,8 +104,11 @@ class Recording:
         self._board = logs.TensorBoard(directory.path if tensorboard else None, purge_step=purge_step)
         try:
             self._keep_snapshot()
-            for path in self._passed():
+            passed = self._passed()
+            for path in passed[:_MOST_WARNINGS]:
                 logs.say(f"warning: {no_snapshot(path)}", quiet=quiet)
+            if len(passed) > _MOST_WARNINGS:
+                logs.say(f"warning: and {len(passed) - _MOST_WARNINGS} more snapshots are missing.", quiet=quiet)
             is_due = self.taken.step > 0 and self._is_due(self.taken.step)
             if is_due and not processes.agreed(lambda: self._has_row(self.taken.step)):
                 self._record()  # it was stopped before this evaluation
@@ -157,6 +164,7 @@ class Recording:
             "num_nonzero_params": sparsify.num_nonzero_params(state.params, state.mask),
             "epochs": taken.step / built.steps_per_epoch,
             "steps": taken.step,
+            "num_gradients": built.num_gradients(taken.step),
             "seconds": memory.seconds,
             "metric_name": objective.metric_name,
             "higher_is_better": objective.higher_is_better,
@@ -251,16 +259,18 @@ class Recording:
 
     def _keep_snapshot(self) -> None:
         """Keep the network where one is wanted at this step; one that is kept already is that of the same steps."""
-        epoch = self._built.snapshot_steps.get(self.taken.step)
-        if epoch is None or not self.directory.is_written or (path := self.directory.snapshot(epoch)).exists():
+        step, each = self.taken.step, self._built.steps_per_epoch
+        if step not in self._snapshot_steps or not self.directory.is_written:
             return
-        extra = {"epoch": epoch, "identity": self._memory.identity}
-        checkpoints.write(path, self.taken.step, network(self.state), extra=extra)
+        if (path := snapshots.path(self.directory, step, each)).exists():
+            return
+        extra = {"epoch": snapshots.epoch(step, each), "identity": self._memory.identity}
+        checkpoints.write(path, step, snapshot(self.state), extra=extra)
 
     def _passed(self) -> list[Path]:
         """List the snapshots that are wanted and whose steps are over."""
-        steps = self._built.snapshot_steps
-        paths = [self.directory.snapshot(epoch) for step, epoch in steps.items() if step < self.taken.step]
+        passed = [step for step in self._built.snapshot_steps if step < self.taken.step]
+        paths = [snapshots.path(self.directory, step, self._built.steps_per_epoch) for step in passed]
         return [path for path in paths if not path.exists()]
 
     def _seconds(self) -> float:
@@ -306,15 +316,23 @@ def _chance(built: Experiment) -> dict[str, Any]:
 
 
 def network(state: State) -> dict[str, Any]:
-    """Pick what a snapshot holds of a state: all that the network's outputs depend on."""
+    """Pick of a state all that the network's outputs depend on."""
     return {"params": state.params, "stats": state.stats, "mask": state.mask}
 
 
+def snapshot(state: State) -> dict[str, Any]:
+    """Pick what a snapshot holds of a state: the network, and under Adam what scales its steps."""
+    moments = optimizers.second_moments(state.optimizer)
+    return network(state) | ({} if moments is None else {SECOND_MOMENTS: moments})
+
+
 def no_snapshot(path: Path) -> str:
-    """Say that a run has passed an epoch whose network was not asked for then."""
+    """Say that a run has passed an epoch or a step whose network was not asked for then."""
+    is_step = path.name.startswith("step-")
+    asked = "measure_every_steps did not ask for this step" if is_step else "measure_epochs did not name this epoch"
     return (
-        f"{path}: there is no such snapshot, since config.measure_epochs did not name this epoch when the run passed "
-        "it. Train the run again, with the epoch in config.measure_epochs, in another --workdir."
+        f"{path}: there is no such snapshot, since config.{asked} when the run passed it. Train the run again, with a "
+        "config that asks for it, in another --workdir."
     )
 
 

@@ -5,6 +5,7 @@ Each is one JSON that is whole or not there, named after all that it depends on,
 
 import io
 import json
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -14,11 +15,13 @@ import numpy as np
 
 from flatwide import catalogue
 from flatwide.config.schema import SCHEMA
-from flatwide.runs import disk
+from flatwide.runs import disk, snapshots
 from flatwide.runs.directory import CHECKSUM, RunDirectory, checksum, finite, write_atomically, write_json
 
 _DEFAULT_EXAMPLES = SCHEMA["measure_examples"].default
 
+
+_SHARE = "training_share"  # of the time of a measurement in that of training
 
 COLUMNS = ("run", "epoch", "measurement", "quantity", "value", "standard_error")  # of measurements.csv
 
@@ -27,18 +30,27 @@ class Wanted(NamedTuple):
     """One measurement of one network of a run.
 
     name: as in `config.measurements`. epoch: of a snapshot, or None for the end. num_examples: asked for.
+    step: of a snapshot within an epoch, whose files are named after it.
     """
 
     name: str
-    epoch: int | None
+    epoch: float | None
     num_examples: int
+    step: int | None = None
+
+    @property
+    def network(self) -> str:
+        """Name the network: "the end", "epoch 3" or "step 40"."""
+        if self.epoch is None:
+            return "the end"
+        return f"epoch {self.epoch}" if self.step is None else f"step {self.step}"
 
     @property
     def stem(self) -> str:
         """Name its file: the measurement, and what of it is not at its default."""
         version, title = catalogue.version(self.name), catalogue.title(self.name)
         parts = [title] + ([] if version == "1" else [f"v{version}"])
-        parts += [] if self.epoch is None else [f"epoch{self.epoch}"]
+        parts += [] if self.epoch is None else [self.network.replace(" ", "")]
         parts += [] if self.num_examples == _DEFAULT_EXAMPLES else [f"examples{self.num_examples}"]
         return "-".join(parts)
 
@@ -61,6 +73,7 @@ class Record(NamedTuple):
     """What a file says.
 
     epoch: passes over the training examples; is_final: whether that was the run's end. errors: standard errors.
+    seconds: that it took; None where that was not recorded.
     """
 
     name: str
@@ -70,6 +83,7 @@ class Record(NamedTuple):
     values: Mapping[str, float]
     errors: Mapping[str, float]
     measured: str
+    seconds: float | None = None
 
 
 def wanted(config: Mapping[str, Any], result: Mapping[str, Any]) -> list[Wanted]:
@@ -80,9 +94,21 @@ def wanted(config: Mapping[str, Any], result: Mapping[str, Any]) -> list[Wanted]
     """
     if result["status"] != "finished":
         return []
-    epochs = [epoch for epoch in config["measure_epochs"] if epoch < result["epochs"]]
-    places = [*epochs, None]
-    return [Wanted(name, place, config["measure_examples"]) for place in places for name in config["measurements"]]
+    each, names, count = steps_per_epoch(result), config["measurements"], config["measure_examples"]
+    steps = snapshots.wanted(config, num_steps=result["steps"], steps_per_epoch=each)
+    along = [of_step(name, step, each, num_examples=count) for step in steps for name in names]
+    return along + [Wanted(name, None, count) for name in names]
+
+
+def of_step(name: str, step: int, steps_per_epoch: int, *, num_examples: int) -> Wanted:
+    """Name the measurement of the network that was kept after a step."""
+    is_within = step % steps_per_epoch != 0
+    return Wanted(name, snapshots.epoch(step, steps_per_epoch), num_examples, step if is_within else None)
+
+
+def steps_per_epoch(result: Mapping[str, Any]) -> int:
+    """Return the steps of an epoch of a run that is done."""
+    return round(result["steps"] / result["epochs"])
 
 
 def missing(directory: RunDirectory, config: Mapping[str, Any]) -> list[Wanted]:
@@ -151,6 +177,18 @@ def read(directory: RunDirectory) -> tuple[list[Record], list[str]]:
     return records, problems
 
 
+def read_arrays(directory: RunDirectory, one: Wanted) -> dict[str, np.ndarray] | None:
+    """Read the arrays of a measurement; None where it was not taken, has none, or they cannot be read."""
+    path = _path(directory, one)
+    if not path.exists():
+        return None
+    try:
+        with disk.open_regular(path.with_suffix(".npz")) as file, np.load(file, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return None
+
+
 def _record(content: bytes) -> Record:
     """Read the content of a file.
 
@@ -160,9 +198,11 @@ def _record(content: bytes) -> Record:
     # Files of earlier versions have none.
     if found.pop(CHECKSUM, None) not in (None, checksum(found)):
         raise ValueError("it was changed after it was written")
-    record = Record(**{name: found[name] for name in Record._fields})
+    record = Record(**{name: found[name] for name in Record._fields if name in found or name != "seconds"})
     numbers = [value for value in (*record.values.values(), *record.errors.values()) if value is not None]
-    if not all(isinstance(value, int | float) for value in (record.epoch, record.num_examples, *numbers)):
+    if not all(
+        isinstance(value, int | float) for value in (record.epoch, record.num_examples, record.seconds or 0, *numbers)
+    ):
         raise ValueError("expected numbers")
     if not isinstance(record.name, str) or not isinstance(record.measured, str):
         raise ValueError("expected a name and a time")
@@ -177,13 +217,24 @@ def shown(records: Sequence[Record]) -> dict[tuple[str, float], Record]:
     return chosen
 
 
-def columns(records: Sequence[Record]) -> dict[str, float]:
-    """Give the columns of the results table: `<measurement>.<value>` of the end, and the number of examples."""
+def columns(records: Sequence[Record], *, training_seconds: float | None = None) -> dict[str, float]:
+    """Give the columns of the results table: `<measurement>.<value>` of the end, and the number of examples.
+
+    Args:
+      training_seconds: of the run; where the catalogue knows `<measurement>.training_share`, it is the time that all
+        networks of the run took over these.
+    """
     found = {}
+    seconds: dict[str, float] = {}
+    for record in shown(records).values():
+        if record.seconds is not None and catalogue.is_described(f"{record.name}.{_SHARE}"):
+            seconds[record.name] = seconds.get(record.name, 0.0) + record.seconds
     for record in shown([record for record in records if record.is_final]).values():
         values = {name: value for name, value in record.values.items() if value is not None}
         found |= {f"{record.name}.{name}": value for name, value in values.items()}
         found[f"{record.name}.num_examples"] = record.num_examples
+        if training_seconds and record.name in seconds:
+            found[f"{record.name}.{_SHARE}"] = seconds[record.name] / training_seconds
     return found
 
 

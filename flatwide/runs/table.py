@@ -103,7 +103,8 @@ def _row(run: RunDirectory) -> dict[str, Any]:
     known = {name: value for name, value in _flat(result).items() if value is not None}
     found, problems = records.read(run)
     problem = {"problem": " ".join(problems)} if problems else {}
-    return {"run": run.name, "status": status} | _flat(config) | known | records.columns(found) | problem
+    columns = records.columns(found, training_seconds=result.get("seconds"))
+    return {"run": run.name, "status": status} | _flat(config) | known | columns | problem
 
 
 def _read_fields(config: Mapping[str, Any]) -> dict[str, Any]:

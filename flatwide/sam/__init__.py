@@ -8,15 +8,32 @@ behind each promise.
 """
 
 from flatwide.sam.gradients import stateful_value_and_grad, value_and_grad
-from flatwide.sam.rules import VARIANTS, AscentRule, adaptive, layerwise, normalized, unnormalized
+from flatwide.sam.rules import (
+    VARIANTS,
+    AscentRule,
+    adaptive,
+    friendly,
+    gsam,
+    layerwise,
+    momentum_sam,
+    norm_layers,
+    normalized,
+    subset,
+    unnormalized,
+)
 
 __all__ = [
     "VARIANTS",
     "AscentRule",
     "adaptive",
+    "friendly",
+    "gsam",
     "layerwise",
+    "momentum_sam",
+    "norm_layers",
     "normalized",
     "stateful_value_and_grad",
+    "subset",
     "unnormalized",
     "value_and_grad",
 ]

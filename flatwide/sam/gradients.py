@@ -5,6 +5,7 @@ from collections.abc import Callable
 from numbers import Integral, Real
 
 import jax
+import jax.numpy as jnp
 
 from flatwide import trees
 from flatwide.sam import pieces
@@ -20,10 +21,12 @@ def value_and_grad(
     microbatch: int | None = None,
     accumulation_steps: int = 1,
     weigh: Callable[[PyTree], Array] | None = None,
+    skip_at_zero: bool = False,
 ) -> Callable:
     """Make the counterpart of `jax.value_and_grad(loss_fn, has_aux=has_aux)` for a rule without state.
 
-    Value and aux are those of the first, clean pass; both passes get the same arguments, so the same dropout key.
+    Value and aux are those of the first, clean pass; both passes get the same arguments, so the same dropout key. A
+    rule that needs no clean gradient has one pass, at the perturbed parameters, which value and aux are of.
 
     Args:
       loss_fn: (params, *arguments) -> mean loss, or (mean loss, aux) with `has_aux`. With pieces (below) the first
@@ -35,15 +38,23 @@ def value_and_grad(
         the clean gradient, one perturbation, a second sweep.
       weigh: weight of a piece in these averages, such as its number of real tokens, so that the mean over all items is
         exact; pieces of weight 0 are ignored whatever they hold, and all 0 gives 0. None: all pieces alike.
+      skip_at_zero: where a traced rho is 0, leave the ascent out as the program runs, and the rule's state alone, so
+        that a step at rho 0 costs one gradient. Under `vmap` both are computed and nothing is saved.
     Returns: a function of `loss_fn`'s arguments that gives (value, gradient), or ((value, aux), gradient).
       With pieces, each leaf of aux is the weighted mean over the pieces, and PRNG keys (`jax.random.key`) among the
       arguments after the batch are folded with the number of the piece, so that no two pieces share a dropout mask.
     Raises: ValueError if an option is out of range, the batch cannot be cut so, an aux leaf is not floating, or the
       rule has a state.
-    Cost: 2 gradients of the batch; 1 if rho is the Python number 0.
+    Cost: 2 gradients of the batch; 1 if rho is the Python number 0, or the rule needs no clean gradient.
     """
     step = stateful_value_and_grad(
-        loss_fn, rule, has_aux=has_aux, microbatch=microbatch, accumulation_steps=accumulation_steps, weigh=weigh
+        loss_fn,
+        rule,
+        has_aux=has_aux,
+        microbatch=microbatch,
+        accumulation_steps=accumulation_steps,
+        weigh=weigh,
+        skip_at_zero=skip_at_zero,
     )
 
     # Keywords are handed on as jax.value_and_grad hands them on.
@@ -68,6 +79,7 @@ def stateful_value_and_grad(
     microbatch: int | None = None,
     accumulation_steps: int = 1,
     weigh: Callable[[PyTree], Array] | None = None,
+    skip_at_zero: bool = False,
 ) -> Callable:
     """Make the function (params, ascent_state, *arguments) -> (value or (value, aux), gradient, ascent_state).
 
@@ -79,27 +91,59 @@ def stateful_value_and_grad(
     _check_count("microbatch", 1 if microbatch is None else microbatch, "None for the whole batch")
     _check_count("accumulation_steps", accumulation_steps, "1 for the whole batch at once")
 
+    if rule.is_due is not None and not rule.needs_clean_gradient:
+        raise ValueError("rule: is_due with needs_clean_gradient=False; expected one of the two, as there is one pass.")
+
     differentiate = jax.value_and_grad(loss_fn, has_aux=has_aux)
     if accumulation_steps > 1:
         differentiate = pieces.accumulated(differentiate, accumulation_steps, weigh)
-    step = _ascended(differentiate, rule)
+    passes = _two_passes if rule.needs_clean_gradient else _one_pass
+    step = passes(differentiate, rule, skip_at_zero)
     return step if microbatch is None else pieces.in_microbatches(step, microbatch, weigh)
 
 
-def _ascended(differentiate: Callable, rule: AscentRule) -> Callable:
+def _is_base(rule: AscentRule) -> bool:
+    return isinstance(rule.rho, Real) and float(rule.rho) == 0
+
+
+def _two_passes(differentiate: Callable, rule: AscentRule, skip_at_zero: bool) -> Callable:
     """Turn a gradient function into the rule's: clean pass, perturbation, second pass."""
 
     def step(params, state, *arguments, **keywords):
         value, clean = differentiate(params, *arguments, **keywords)
-        if isinstance(rule.rho, Real) and rule.rho == 0:
+        if _is_base(rule):
             return value, clean, state
-        perturbation, new_state = rule.perturb(clean, params, state, rule.rho)
 
         def ascend():
-            return differentiate(trees.add(params, perturbation), *arguments, **keywords)[1]
+            perturbation, new_state = rule.perturb(clean, params, state, rule.rho)
 
-        perturbed = ascend() if rule.is_due is None else jax.lax.cond(rule.is_due(state), ascend, lambda: clean)
-        gradient, new_state = rule.combine(clean, perturbed, params, new_state)
+            def second_pass():
+                return differentiate(trees.add(params, perturbation), *arguments, **keywords)[1]
+
+            if rule.is_due is None:
+                perturbed = second_pass()
+            else:
+                perturbed = jax.lax.cond(rule.is_due(state), second_pass, lambda: clean)
+            return rule.combine(clean, perturbed, params, new_state)
+
+        if not skip_at_zero:
+            return value, *ascend()
+        return value, *jax.lax.cond(rule.rho > 0, ascend, lambda: (clean, state))
+
+    return step
+
+
+def _one_pass(differentiate: Callable, rule: AscentRule, skip_at_zero: bool) -> Callable:
+    """Turn a gradient function into that of a rule that perturbs by its state: one pass, at the perturbed point."""
+
+    def step(params, state, *arguments, **keywords):
+        if _is_base(rule):
+            return *differentiate(params, *arguments, **keywords), state
+        perturbation, new_state = rule.perturb(None, params, state, rule.rho)
+        value, perturbed = differentiate(trees.add(params, perturbation), *arguments, **keywords)
+        gradient, new_state = rule.combine(None, perturbed, params, new_state)
+        if skip_at_zero:
+            new_state = jax.tree.map(lambda new, old: jnp.where(rule.rho > 0, new, old), new_state, state)
         return value, gradient, new_state
 
     return step

@@ -17,11 +17,17 @@ VARIANTS: dict[str, str] = {
     "unnormalized": "flatwide.sam:unnormalized",
     "adaptive": "flatwide.sam:adaptive",
     "layerwise": "flatwide.sam:layerwise",
+    "norm_layers": "flatwide.sam:norm_layers",
+    "subset": "flatwide.sam:subset",
+    "friendly": "flatwide.sam:friendly",
+    "gsam": "flatwide.sam:gsam",
+    "momentum": "flatwide.sam:momentum_sam",
 }
 
 _TINY = 1e-12  # added to norms, as in the paper's code: a zero gradient gives a zero perturbation
 _ADAPTIVE_FLOOR = 0.01  # keeps weights at zero movable
 _SCALE_FORM = '"pattern=factor", a regular expression and a finite number >= 0, such as ".*/kernel=0.5"'
+_PATTERN_FORM = 'regular expressions that match whole names of leaves, such as ".*/kernel"'
 
 
 def _stateless(params: PyTree) -> tuple[()]:
@@ -37,6 +43,9 @@ def _take_perturbed(clean: PyTree, perturbed: PyTree, params: PyTree, state: PyT
 class AscentRule(NamedTuple):
     """Where the second gradient is taken, and what becomes of the two.
 
+    A rule that needs no clean gradient takes one gradient a step, and its value, aux and statistics are those of that
+    perturbed pass.
+
     rho: radius, >= 0. A Python 0 selects the one-pass program, which is the base optimizer and leaves the state alone;
       a traced value lets runs that differ in rho share one compiled program.
     perturb(clean_gradient, params, state, rho) -> (perturbation, state): both trees as `params`.
@@ -44,6 +53,8 @@ class AscentRule(NamedTuple):
     combine(clean_gradient, perturbed_gradient, params, state) -> (gradient, state): default, the perturbed one.
     is_due(state) -> bool scalar: whether this step takes the second gradient; asked before `perturb`. Where it is
       false, `combine` gets the clean gradient as the perturbed one. None: every step does.
+    needs_clean_gradient: false where `perturb` reads the state only. Then there is no clean pass: `perturb` and
+      `combine` get None as the clean gradient, and `is_due` must be None.
     """
 
     rho: float | Array
@@ -51,6 +62,7 @@ class AscentRule(NamedTuple):
     init: Callable[[PyTree], PyTree] = _stateless
     combine: Callable[[PyTree, PyTree, PyTree, PyTree], tuple[PyTree, PyTree]] = _take_perturbed
     is_due: Callable[[PyTree], Array] | None = None
+    needs_clean_gradient: bool = True
 
 
 def normalized(rho: float | Array) -> AscentRule:
@@ -62,7 +74,7 @@ def normalized(rho: float | Array) -> AscentRule:
 
     def perturb(gradient, params, state, rho):
         del params
-        return trees.scale(rho / (trees.norm(gradient) + _TINY), gradient), state
+        return _of_length(rho, gradient), state
 
     return AscentRule(rho, perturb)
 
@@ -135,6 +147,181 @@ def layerwise(rho: float | Array, scales: PyTree = None, *, layer_scales: tuple[
     return AscentRule(rho, perturb, init)
 
 
+def norm_layers(rho: float | Array) -> AscentRule:
+    """Ascend in the normalization layers alone: SAM-ON.
+
+    These are the leaves named scale and the biases beside them, of batch norm and layer norm alike.
+
+    Raises: ValueError in `init` and `perturb` if there are none.
+    Equation: eps_N = rho g_N / (|g_N| + 1e-12) on the leaves N of norm layers, with one norm over these; 0 elsewhere.
+    Cost: 2 gradients; the first needs the leaves N alone, which saves nothing here, as both come from one program.
+    Source: Mueller et al. (2023), arXiv 2306.04226. The authors' code takes every parameter with "norm" or "bn" in its
+      name, which in a network of other names misses norm layers or takes what is none, and adds 1e-16 to the norm.
+    """
+    return _ascend_on(rho, _norm_leaves)
+
+
+def subset(rho: float | Array, *, ascent_layers: tuple[str, ...] = ()) -> AscentRule:
+    """Ascend in some leaves alone.
+
+    Args:
+      ascent_layers: regular expressions, each of which must match the whole name of a leaf (as by `trees.path_name`,
+        such as "Dense_0/kernel"); leaves that one of them matches are perturbed.
+    Raises: ValueError at once without an expression, or if one is malformed; in `init` and `perturb` if one matches no
+      leaf.
+    Equation: eps_S = rho g_S / (|g_S| + 1e-12) on the chosen leaves S, with one norm over these; 0 elsewhere.
+      `layerwise` with factors 0 and 1 differs: its norm is over all leaves.
+    Cost: 2 gradients.
+    Source: the rule of `norm_layers`, for any leaves.
+    """
+    if not ascent_layers:
+        raise ValueError(f"ascent_layers={ascent_layers!r}: expected one or more {_PATTERN_FORM}.")
+    patterns = tuple(_compile_pattern(entry) for entry in ascent_layers)
+
+    def select(params):
+        names = _leaf_names(params)
+        for pattern in patterns:
+            if not any(map(pattern.fullmatch, names)):
+                raise ValueError(
+                    f"ascent_layers pattern {pattern.pattern!r} matches no leaf: expected one of the {_PATTERN_FORM}. "
+                    f"Leaves: {', '.join(names)}."
+                )
+        chosen = [any(pattern.fullmatch(name) for pattern in patterns) for name in names]
+        return jax.tree.unflatten(jax.tree.structure(params), chosen)
+
+    return _ascend_on(rho, select)
+
+
+def friendly(rho: float | Array, *, mean_gradient_weight: float = 1.0, mean_gradient_decay: float = 0.9) -> AscentRule:
+    """Ascend along what a batch's gradient has beyond the running mean of the gradients: Friendly SAM.
+
+    Args:
+      mean_gradient_weight: sigma, how much of the mean is taken away; 0 is `normalized`.
+      mean_gradient_decay: lambda in [0, 1), of the mean.
+    Equation: m_t = lambda m_(t-1) + (1 - lambda) g_t with m_0 = 0; d = g_t - sigma m_t; eps = rho d / (|d| + 1e-12).
+      With sigma = 1, d = lambda (g_t - m_(t-1)).
+    Cost: 2 gradients, and one copy of the parameters.
+    Source: Li et al. (2024), arXiv 2403.12350. The authors' code (and ports of it) takes m_(t-1) where the paper has
+      m_t, which changes no direction at sigma = 1 and does elsewhere, and starts the mean at the first gradient.
+    """
+    sigma, decay = mean_gradient_weight, mean_gradient_decay
+
+    def perturb(gradient, params, state, rho):
+        del params
+        mean = jax.tree.map(lambda m, g: (decay * m + (1 - decay) * g).astype(g.dtype), state, gradient)
+        noise = jax.tree.map(lambda g, m: (g - sigma * m).astype(g.dtype), gradient, mean)
+        return _of_length(rho, noise), mean
+
+    return AscentRule(rho, perturb, init=_zeros)
+
+
+def gsam(rho: float | Array, *, surrogate_gap_weight: float = 0.4) -> AscentRule:
+    """Descend the perturbed loss and, where it costs that nothing, the gap between it and the loss: GSAM.
+
+    Args:
+      surrogate_gap_weight: alpha >= 0; 0 is `normalized`.
+    Equation: eps as `normalized`; with g at w and p at w + eps, the gradient is p - alpha (g - p <g, p> / <p, p>): what
+      the clean gradient has across the perturbed one is taken away.
+    Cost: 2 gradients.
+    Source: Zhuang et al. (2022), arXiv 2203.08065, algorithm 1. The authors' code also lets rho follow the learning
+      rate (here `config.rho_schedule`), and with `minimize_fp=False`, which is not in the paper, decomposes the
+      perturbed gradient along the clean one instead.
+    """
+
+    def combine(clean, perturbed, params, state):
+        del params
+        square = _inner(perturbed, perturbed)
+        along = jnp.where(square > 0, _inner(clean, perturbed) / jnp.where(square > 0, square, 1), 0)
+        # At rho 0 the two are equal, and rounding must not make something of their difference.
+        weight = jnp.where(rho > 0, surrogate_gap_weight, 0)
+        reduced = jax.tree.map(lambda g, p: (p - weight * (g - along * p)).astype(p.dtype), clean, perturbed)
+        return reduced, state
+
+    return normalized(rho)._replace(combine=combine)
+
+
+def momentum_sam(rho: float | Array, *, momentum: float = 0.9) -> AscentRule:
+    """Perturb against the momentum of the steps before, so that a step costs one gradient: Momentum-SAM.
+
+    Value, aux and statistics are those of the perturbed pass, for there is no other. The first step is not perturbed.
+
+    Args:
+      momentum: mu of SGD with momentum, whose buffer v is.
+    Equation: eps = -rho v / (|v| + 1e-12), p the gradient at w + eps, then v <- mu v + p, from v = 0.
+      The sign is the source's: w + eps is where Nesterov's method looks too, at another distance.
+    Cost: 1 gradient, and one copy of the parameters.
+    Source: Becker et al. (2024), arXiv 2401.12033. The authors' code puts weight decay into v; here v has gradients
+      alone, as the optimizer's decay and clipping come after SAM. Around AdamW they take Adam's first average, whose
+      direction is that of v at mu = beta_1.
+    """
+
+    def perturb(gradient, params, state, rho):
+        del gradient, params
+        return _of_length(-rho, state), state
+
+    def combine(clean, perturbed, params, state):
+        del clean, params
+        return perturbed, jax.tree.map(lambda v, g: (momentum * v + g).astype(g.dtype), state, perturbed)
+
+    return AscentRule(rho, perturb, init=_zeros, combine=combine, needs_clean_gradient=False)
+
+
+def _of_length(rho: float | Array, direction: PyTree) -> PyTree:
+    return trees.scale(rho / (trees.norm(direction) + _TINY), direction)
+
+
+def _zeros(params: PyTree) -> PyTree:
+    return jax.tree.map(jnp.zeros_like, params)
+
+
+def _inner(a: PyTree, b: PyTree) -> Array:
+    return sum((jnp.vdot(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)), jnp.zeros(()))
+
+
+def _ascend_on(rho: float | Array, select: Callable[[PyTree], PyTree]) -> AscentRule:
+    """Ascend by rho in the leaves that `select(params)` marks, with a norm over these alone."""
+
+    def init(params):
+        select(params)  # so that a choice of no leaf fails before the first step
+        return ()
+
+    def perturb(gradient, params, state, rho):
+        chosen = jax.tree.map(lambda g, is_chosen: g if is_chosen else jnp.zeros_like(g), gradient, select(params))
+        return _of_length(rho, chosen), state
+
+    return AscentRule(rho, perturb, init)
+
+
+def _leaf_names(params: PyTree) -> list[str]:
+    return [trees.path_name(path) for path, _ in jax.tree.leaves_with_path(params)]
+
+
+def _norm_leaves(params: PyTree) -> PyTree:
+    """Mark the leaves named scale and the biases beside them.
+
+    Raises: ValueError if there are none.
+    """
+    names = _leaf_names(params)
+    modules = {module for module, _, leaf in (name.rpartition("/") for name in names) if leaf == "scale"}
+    if not modules:
+        raise ValueError(
+            "sam_variant='norm_layers': the network has no norm layers; expected leaves named scale. Choose another "
+            f"rule, such as 'subset' with patterns of your own. Leaves: {', '.join(names)}."
+        )
+    chosen = [leaf in ("scale", "bias") and module in modules for module, _, leaf in (n.rpartition("/") for n in names)]
+    return jax.tree.unflatten(jax.tree.structure(params), chosen)
+
+
+def _compile_pattern(entry: str) -> re.Pattern:
+    try:
+        pattern = re.compile(entry)
+    except re.error as error:
+        raise ValueError(f"ascent_layers entry {entry!r}: {error}; expected one of the {_PATTERN_FORM}.") from None
+    if not entry:
+        raise ValueError(f"ascent_layers entry '': expected one of the {_PATTERN_FORM}.")
+    return pattern
+
+
 def _parse_scale(entry: str) -> tuple[re.Pattern, float]:
     """Read "pattern=factor"; the pattern may itself contain "="."""
     pattern, equals, factor_text = entry.rpartition("=")
@@ -149,7 +336,7 @@ def _parse_scale(entry: str) -> tuple[re.Pattern, float]:
 
 def _match_scales(params: PyTree, entries: tuple[tuple[re.Pattern, float], ...]) -> PyTree:
     """Give each leaf the factor of the first entry whose pattern matches its whole name, 1 if none does."""
-    names = [trees.path_name(path) for path, _ in jax.tree.leaves_with_path(params)]
+    names = _leaf_names(params)
     deciding = [next((i for i, (pattern, _) in enumerate(entries) if pattern.fullmatch(name)), None) for name in names]
     for i, (pattern, _) in enumerate(entries):
         if i not in deciding:

@@ -9,7 +9,7 @@ from flatwide import config as configs
 from flatwide import machine, trees
 from flatwide.catalogue import title
 from flatwide.columns import DONE
-from flatwide.runs import identity, preview
+from flatwide.runs import identity, preview, snapshots
 from flatwide.runs.jax_settings import is_double
 from flatwide.runs.logs import duration_text
 from flatwide.study.inventory import REFUSED, UNMEASURED, Inventory, Known
@@ -118,8 +118,9 @@ def _part_text(part: Part, planned: Plan) -> str:
 def _measured_text(config: Mapping[str, Any]) -> str:
     if not config["measurements"]:
         return ""
-    epochs = f" and at epochs {', '.join(map(str, config['measure_epochs']))}" if config["measure_epochs"] else ""
-    return f"measured at the end{epochs}: {', '.join(map(title, config['measurements']))}"
+    along = f" and at epochs {', '.join(map(str, config['measure_epochs']))}" if config["measure_epochs"] else ""
+    along += f" and every {config['measure_every_steps']} steps" if config["measure_every_steps"] else ""
+    return f"measured at the end{along}: {', '.join(map(title, config['measurements']))}"
 
 
 def groups(found: Inventory, estimate: Estimate) -> list[str]:
@@ -165,8 +166,11 @@ def disk(found: Inventory) -> list[str]:
 
 def _snapshot_bytes(run: Planned) -> int:
     """Count the bytes of the networks that a run keeps besides its checkpoints."""
-    itemsize = (8 if is_double() else 4) + (run.config["sparsity"] > 0)
-    return len(run.config["measure_epochs"]) * trees.size(preview.sizes(run.config).params) * itemsize
+    sizes, number = preview.sizes(run.config), 8 if is_double() else 4
+    is_adam = configs.base_optimizer(run.config) != "sgd"  # whose average of squared gradients is kept too
+    itemsize = number * (1 + is_adam) + (run.config["sparsity"] > 0)
+    kept = snapshots.wanted(run.config, num_steps=sizes.num_steps, steps_per_epoch=sizes.steps_per_epoch)
+    return len(kept) * trees.size(sizes.params) * itemsize
 
 
 def _state_bytes(run: Planned) -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from flatwide import catalogue, machine, registry
 from flatwide import config as configs
-from flatwide.runs import records
+from flatwide.runs import records, snapshots
 from flatwide.runs.directory import RunDirectory
 from flatwide.runs.table import collect, write_results
 from flatwide.study import expressions, orders, supervise
@@ -193,10 +193,14 @@ def _tasks(request: Request) -> list[Task]:
     for name in select(table, request.where):
         directory = RunDirectory(request.workdir / "runs" / name)
         config, result = directory.read_config(), directory.read_result() or {}
-        kept = [int(path.stem.removeprefix("epoch-")) for path in directory.path.glob("snapshots/epoch-*.npz")]
-        epochs = sorted(kept if request.epochs is None else request.epochs)
+        epochs, every = sorted(request.epochs or ()), None
+        if request.epochs is None:
+            each = records.steps_per_epoch(result)
+            epochs = [step // each for step in snapshots.kept(directory, each) if step % each == 0]
+            every = config.get("measure_every_steps")
         faults += [f"--epochs={n}: {name} has {result['epochs']:g} epochs." for n in epochs if n > result["epochs"]]
         asked = {"measurements": request.names, "measure_epochs": epochs, "measure_examples": request.num_examples}
+        asked |= {"measure_every_steps": every}
         network = f"{config['model']} {result['num_params']}"
         chosen.append((result["num_params"], Task(name, asked | {"network": network}, trains=False)))
     if faults:

@@ -26,6 +26,7 @@ def make_step(
     accumulation_steps: int = 1,
     sharding: Sharding = None,
     average: Callable[[Array], Array] | None = None,
+    rho_schedule: Callable[[Array], Array] | None = None,
 ) -> Step:
     """Build the step that every workload trains with.
 
@@ -38,9 +39,11 @@ def make_step(
       microbatch, accumulation_steps: as in `sam.value_and_grad`.
       sharding: how a batch lies on the devices; it decides who does the work, and no result.
       average: steps taken -> the rate at which the average of the weights follows them; None keeps none.
-    Returns: step(values, state, batch) -> (state, metrics), with metrics of the clean pass: `loss`, and the
-      `learning_rate` used.
-    Cost: two gradients (one if `one_pass`).
+      rho_schedule: step -> factor of rho; a step at which it is 0 is one of the base optimizer. None: always 1.
+    Returns: step(values, state, batch) -> (state, metrics), with metrics of the clean pass, or of the only one: `loss`,
+      and the `learning_rate` used.
+    Cost: two gradients; one if `one_pass`, where `rho_schedule` is 0, or for a rule that needs no clean gradient. Under
+      `vmap` two whatever the schedule.
     """
 
     def step(values: Values, state: State, batch: Batch) -> tuple[State, Metrics]:
@@ -51,13 +54,15 @@ def make_step(
             examples = keep_split(examples, sharding)
             return workloads.loss(workload, params, examples, stats=stats, mask=state.mask, train=True, key=key)
 
+        rho = values.rho if rho_schedule is None else values.rho * rho_schedule(state.step)
         value_and_grad = sam.stateful_value_and_grad(
             loss_fn,
-            variant(0 if one_pass else values.rho),
+            variant(0 if one_pass else rho),
             has_aux=True,
             microbatch=microbatch,
             accumulation_steps=accumulation_steps,
             weigh=lambda examples: jnp.sum(workload.objective.weights(examples)),
+            skip_at_zero=rho_schedule is not None,
         )
 
         def gradient_of(batch: Batch):

@@ -66,6 +66,18 @@ def test_label_noise_amplifies_the_slope():
         assert own.slope == pytest.approx(slope, abs=0.005)
 
 
+def test_an_interaction_names_its_levels_and_takes_the_values_that_all_of_them_have():
+    runs = study()
+    found = along.trend(runs, "test_metric", along="num_params", interaction="label_noise", arm="base")
+    assert (found.levels, found.values) == (NOISES, SIZES)
+    fewer = runs[(runs["label_noise"] != 0.25) | (runs["num_params"] > 100)]
+    found = along.trend(fewer, "test_metric", along="num_params", interaction="label_noise", arm="base")
+    assert (found.levels, found.values) == (NOISES, SIZES[1:])
+    larger = runs[runs["num_params"] > 100]
+    same = along.trend(larger, "test_metric", along="num_params", interaction="label_noise", arm="base")
+    assert shown(found) == shown(same)
+
+
 def test_a_field_is_an_axis_as_it_is():
     runs = study(sizes=(1000,))
     found = along.trend(runs, "test_metric", along="label_noise")
@@ -106,3 +118,23 @@ def test_seeds_that_some_value_lacks_are_left_out():
 def test_what_cannot_be_fitted_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         along.trend(study(), "test_metric", **options)
+
+
+def test_base_runs_serve_every_value_of_a_field_that_they_do_not_read():
+    random = np.random.default_rng(5)
+    rows = [
+        {"num_params": 100, "microbatch": microbatch, "seed": seed, "rho": rho, "optimizer": "sam", "sparsity": 0.0}
+        | {"status": "finished", "higher_is_better": True, "test_metric": 0.5 + 0.01 * random.normal() + 0.02 * rho}
+        for seed in SEEDS
+        for rho, microbatch in [(0.0, None), *((0.1, size) for size in (8, 16, 32))]
+    ]
+    runs = pd.DataFrame(rows)
+    wide = runs[runs["rho"] > 0].pivot(index="microbatch", columns="seed", values="test_metric")
+    base = runs[runs["rho"] == 0].set_index("seed")["test_metric"]
+    slopes = [np.polyfit((8, 16, 32), wide[seed] - base[seed], 1)[0] for seed in SEEDS]
+    found = along.trend(runs, "test_metric", along="microbatch")
+    assert_allclose(shown(found), interval(slopes), rtol=1e-9)
+    assert found.values == (8, 16, 32)
+    whole = runs.assign(microbatch=runs["microbatch"].replace(32, np.nan))  # the whole batch
+    with pytest.raises(ValueError, match=r"microbatch.*5 runs have no value there"):
+        along.trend(whole, "test_metric", along="microbatch")

@@ -217,6 +217,19 @@ def test_equal_compute_compares_with_base_runs_of_twice_the_length():
     assert compute.equal_compute_gain(runs).empty
 
 
+def test_equal_compute_counts_the_gradients_that_were_recorded():
+    """SAM at every tenth step of 10 epochs against SGD of 11 epochs; a run that diverged early says nothing of that."""
+    runs = study()
+    late = runs.assign(steps=100, num_gradients=lambda t: 100 + 10 * (t["rho"] > 0))
+    late.loc[late.index[late["rho"] > 0][0], ["status", "test_metric", "num_gradients"]] = ["diverged", None, 100]
+    longer = [
+        runs[runs["rho"] == 0].assign(num_epochs=epochs, test_metric=lambda t: t["test_metric"] + 0.03)
+        for epochs in (11, 20)
+    ]
+    assert len(compute.equal_compute_gain(pd.concat([late, longer[0]], ignore_index=True))) == 3
+    assert compute.equal_compute_gain(pd.concat([late, longer[1]], ignore_index=True)).empty
+
+
 def test_the_summary_has_a_row_a_group_and_a_row_a_width():
     found = summary.summary(study())
     assert list(found["row"]) == ["seeds"] * 12 + ["width"] * 3

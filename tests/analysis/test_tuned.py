@@ -182,7 +182,10 @@ def test_answer_and_summary_say_it():
     assert f"{100 * row['tuned_gain']:+.2f} points" in fair
     assert "over SGD for twice as long" in fair
     assert "With the learning_rate that SGD chooses for both, it is -2" in fair
-    assert rest == answer.answer(runs).split("\n\n")
+    plain = answer.answer(runs).split("\n\n")
+    of_rate = [one for one in plain if "with learning_rate (" in one]  # the arms choose on that axis
+    assert of_rate
+    assert rest == [one for one in plain if one not in of_rate]
     found = summary.summary(runs, tune=["learning_rate"])
     rows = found[found["row"] == "tuned"]
     assert len(rows) == len(tuned.tuned_gain(runs, tune=["learning_rate"])) == 12
@@ -204,3 +207,15 @@ def test_what_cannot_be_tuned_is_refused(tune, message):
     _, faults = settings.read({"axes": axes, "tune": tune}, configs.plain(configs.default()))
     assert len(faults) == 1
     assert message in faults[0]
+
+
+def test_two_networks_of_one_size_are_refused():
+    runs = study(average=False)
+    runs["num_layers"] = 2 + (runs["num_params"] == 1000)
+    deeper = runs.assign(num_params=100)
+    with pytest.raises(
+        ValueError, match=r"two runs have num_params=100, .*seed=0; they differ in num_layers \(2 and 3"
+    ):
+        tuned.tuned_gain(pd.concat([runs, deeper[runs["num_params"] == 1000]]), tune=("learning_rate",))
+    repeated = tuned.tuned_gain(pd.concat([runs, runs]), tune=("learning_rate",))  # of repeats the first is taken
+    pd.testing.assert_frame_equal(repeated, tuned.tuned_gain(runs, tune=("learning_rate",)))

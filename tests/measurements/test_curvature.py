@@ -42,4 +42,4 @@ def test_eigenvalues_are_those_of_the_dense_hessian(fields):
     for name, truth in (("trace", values.sum()), ("frobenius_norm", np.sqrt(np.sum(values**2)))):
         assert abs(found.values[name] - truth) < 4 * found.errors[name] + tolerance
         assert found.errors[name] < 0.1 * truth
-    assert found.cost >= 80  # 35 for each estimate
+    assert found.cost >= 60  # 35 for both estimates, the rest for both ends

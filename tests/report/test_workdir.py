@@ -250,3 +250,17 @@ def test_a_report_remembers_what_each_arm_chose_for_itself(tmp_path, make):
     assert "A fair fight: each arm at settings of its own" in again
     assert "each choose their own learning_rate" in again
     assert "\ntuned," in (tmp_path / "summary.csv").read_text()
+
+
+def test_an_unknown_metric_lists_the_metrics_and_is_not_kept(workdir):
+    before = (workdir / "report.json").read_text() if (workdir / "report.json").exists() else None
+    for name in ("metric", "choose_by"):
+        with pytest.raises(
+            ValueError, match=rf"{name}='test_metrics' is not known. Did you mean 'test_metric'"
+        ) as raised:
+            report.write(workdir, **{name: "test_metrics"}, formats=())
+        known = str(raised.value).partition("Known: ")[2].rstrip(".").split(", ")
+        assert {"test_metric", "test_loss", "train_metric"} <= set(known)
+        assert {"seed", "num_params", "seconds", "versions.jax"}.isdisjoint(known)
+    assert before == ((workdir / "report.json").read_text() if before else None)
+    report.write(workdir, formats=())

@@ -14,6 +14,7 @@ pytestmark = pytest.mark.optimized
 FIELDS = {"num_neurons": (16,), "batch_size": 144, "num_epochs": 1, "learning_rate": 0.05, "group_size": 4}
 TEN_STEPS = FIELDS | {"label_noise": 0.3, "batch_size": 150}
 MEMBERS = [{"seed": 0, "rho": 0.1}, {"seed": 1, "rho": 0.2}, {"seed": 2, "rho": 0.05, "weight_decay": 1e-3}]
+MUP = {"parameterization": "mup", "base_width": (4,), "perturbation_scaling": "layerwise"}
 TIMES = {"seconds", "started", "finished"}
 
 
@@ -35,7 +36,7 @@ def final_params(workdir, fields):
     "fields",
     [
         pytest.param({}, marks=pytest.mark.slow),  # the next has it and more
-        {"pruner": "random", "sparsity": 0.5},
+        {"pruner": "random", "sparsity": 0.5, **MUP},
         pytest.param({"model": "ResNet18", "num_filters": 2, "num_blocks": (1, 1)}, marks=pytest.mark.slow),
     ],
 )
@@ -63,7 +64,7 @@ def test_a_run_is_the_same_in_any_company(tmp_path):
 
 
 def test_a_stopped_group_ends_with_the_same_numbers(tmp_path):
-    group = [FIELDS | {"num_epochs": 4, "checkpoint_every_seconds": 0.0} | member for member in MEMBERS]
+    group = [FIELDS | MUP | {"num_epochs": 4, "checkpoint_every_seconds": 0.0} | member for member in MEMBERS]
     runner.run_together(group, tmp_path / "whole")
     with pytest.raises(driver.Stopped):
         runner.run_together(group, tmp_path / "cut", should_stop=lambda: True)

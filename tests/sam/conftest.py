@@ -15,7 +15,10 @@ from flatwide import registry, sam
 
 # Your own rule goes through the same contract: FLATWIDE_SAM_VARIANT=path/to/file.py:name pytest tests/sam
 NAMES = [*sorted(sam.VARIANTS), *filter(None, [os.environ.get("FLATWIDE_SAM_VARIANT")])]
-OPTIONS = {"layerwise": {"layer_scales": (".*/kernel=0.5", ".*/bias=2")}}
+OPTIONS = {
+    "layerwise": {"layer_scales": (".*/kernel=0.5", ".*/bias=2")},
+    "subset": {"ascent_layers": (".*/kernel", ".*/scale")},
+}
 
 
 @pytest.fixture(params=NAMES)
@@ -81,6 +84,12 @@ def make_network(*, batch_norm: bool, sizes=(8, 12, 6, 3), num_batches=20, batch
 def mlp() -> Network:
     """Build a network of three layers, each with kernel, bias and scale."""
     return make_network(batch_norm=False)
+
+
+@pytest.fixture
+def batch_norm() -> Network:
+    """Build the same network with batch norm."""
+    return make_network(batch_norm=True)
 
 
 @pytest.fixture(params=[False, True], ids=["mlp", "batch_norm"])

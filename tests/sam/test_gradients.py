@@ -42,8 +42,7 @@ def test_python_zero_is_the_program_of_jax(variant, network):
     assert programs[0] == programs[1]
 
 
-@pytest.mark.optimized
-def test_traced_zero_is_the_base_optimizer_bit_for_bit(variant, network):
+def assert_traced_zero_is_the_base_optimizer(variant, network):
     @jax.jit
     def traced(params, state, batch, rho):
         return stateful_step(network.loss_fn, variant(rho), params, state, batch)
@@ -58,17 +57,34 @@ def test_traced_zero_is_the_base_optimizer_bit_for_bit(variant, network):
         expected, expected_value = plain(expected, batch)
         assert_same_bits((params, found_value), (expected, expected_value))
     moved, _, _ = traced(params, state, network.batches[0], 0.1)
-    assert trees.norm(jax.tree.map(jnp.subtract, moved, plain(params, network.batches[0])[0])) > 1e-4
+    assert trees.norm(trees.subtract(moved, plain(params, network.batches[0])[0])) > 1e-4
+
+
+@pytest.mark.optimized
+def test_traced_zero_is_the_base_optimizer_bit_for_bit(variant, batch_norm):
+    assert_traced_zero_is_the_base_optimizer(variant, batch_norm)
+
+
+@pytest.mark.optimized
+def test_traced_zero_is_the_base_optimizer_without_batch_norm(mlp):
+    assert_traced_zero_is_the_base_optimizer(sam.normalized, mlp)
 
 
 # The two passes
 
 
-def test_value_and_statistics_are_those_of_the_clean_pass(variant, network):
-    step = jax.jit(lambda *args: stateful_step(network.loss_fn, variant(0.5), *args))
-    _, _, found = step(network.params, variant(0.5).init(network.params), network.batches[0])
-    expected = jax.jit(network.loss_fn)(network.params, network.batches[0])
-    jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-6), found, expected)
+def test_value_and_statistics_are_those_of_the_clean_pass(variant, batch_norm):
+    """Or of the only pass: for a rule that needs no clean gradient, at w + eps."""
+    network = batch_norm
+    rule, params, batch = variant(0.5), network.params, network.batches[0]
+    step = jax.jit(lambda *args: stateful_step(network.loss_fn, rule, *args))
+    _, state, _ = step(params, rule.init(params), batch)
+    _, _, found = step(params, state, batch)
+    if not rule.needs_clean_gradient:
+        clean, params = params, trees.add(params, rule.perturb(None, params, state, 0.5)[0])
+        assert abs(found[0] - network.loss_fn(clean, batch)[0]) > 1e-3
+    expected = jax.jit(network.loss_fn)(params, batch)
+    jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-5), found, expected)
 
 
 def test_both_passes_use_the_same_dropout_key():
@@ -94,7 +110,9 @@ def test_runs_that_differ_in_rho_share_a_program(variant, mlp):
         traces.append(rho)
         return stateful_step(mlp.loss_fn, variant(rho), params, state, batch)
 
-    results = [step(mlp.params, variant(0.1).init(mlp.params), mlp.batches[0], rho)[0] for rho in (0.0, 0.1, 0.2)]
+    # From the memory of a step at rho 0, for a rule may do nothing before it has one.
+    _, state, _ = step(mlp.params, variant(0.1).init(mlp.params), mlp.batches[0], 0.0)
+    results = [step(mlp.params, state, mlp.batches[0], rho)[0] for rho in (0.0, 0.1, 0.2)]
     assert len(traces) == 1
     assert len({float(trees.norm(params)) for params in results}) == 3
 
@@ -136,18 +154,41 @@ def test_any_signature_of_the_loss_is_kept():
 # Cost
 
 
-@pytest.mark.parametrize(("rho", "expected"), [(0, 1), (0.1, 2), (np.float32(0), 1)])
-@pytest.mark.parametrize(("options", "num_pieces"), [({}, 1), ({"accumulation_steps": 4}, 4), ({"microbatch": 8}, 2)])
-def test_the_loss_is_evaluated_as_often_as_documented(rho, expected, options, num_pieces):
+PIECES = [({}, 1), ({"accumulation_steps": 4}, 4), ({"microbatch": 8}, 2)]
+
+
+def evaluations(variant, rho, *, is_traced=False, **options):
+    """Count how often a compiled gradient evaluates its loss."""
     count = []
 
     def loss_fn(w, batch):
         jax.debug.callback(lambda: count.append(1))
         return jnp.mean(w * batch)
 
-    jax.jit(sam.value_and_grad(loss_fn, sam.normalized(rho), **options))(1.0, jnp.arange(16.0))
+    def gradient(rho):
+        rule, w = variant(rho), jnp.ones(())
+        return sam.stateful_value_and_grad(loss_fn, rule, **options)(w, rule.init(w), jnp.arange(16.0))
+
+    jax.jit(gradient, static_argnums=() if is_traced else 0)(rho)
     jax.effects_barrier()
-    assert len(count) == expected * num_pieces
+    return len(count)
+
+
+@pytest.mark.parametrize(("rho", "expected"), [(0, 1), (0.1, 2), (np.float32(0), 1)])
+@pytest.mark.parametrize(("options", "num_pieces"), PIECES)
+def test_the_loss_is_evaluated_as_often_as_documented(rho, expected, options, num_pieces):
+    assert evaluations(sam.normalized, rho, **options) == expected * num_pieces
+    assert evaluations(sam.momentum_sam, rho, **options) == num_pieces
+
+
+@pytest.mark.parametrize(("options", "num_pieces"), PIECES)
+def test_skipping_at_zero_saves_the_second_gradient(options, num_pieces):
+    def found(skip_at_zero):
+        options_here = options | {"is_traced": True, "skip_at_zero": skip_at_zero}
+        return [evaluations(sam.normalized, rho, **options_here) for rho in (0.0, 0.1)]
+
+    assert found(True) == [num_pieces, 2 * num_pieces]
+    assert found(False) == [2 * num_pieces] * 2
 
 
 @pytest.mark.optimized
@@ -284,18 +325,27 @@ def test_python_zero_leaves_the_state_alone():
     assert_array_equal(state, [7.0, 7.0])
 
 
-def test_combination_sees_both_gradients():
-    """GSAM (Zhuang et al., 2022) takes away what the clean gradient has across the perturbed one."""
+@pytest.mark.parametrize("rule", [sam.normalized, sam.friendly, sam.momentum_sam])
+def test_skipped_steps_are_those_of_the_base_optimizer_and_leave_the_state_alone(mlp, rule):
+    @jax.jit
+    def step(state, rho):
+        value_and_grad = sam.stateful_value_and_grad(mlp.loss_fn, rule(rho), has_aux=True, skip_at_zero=True)
+        return value_and_grad(mlp.params, state, mlp.batches[0])
 
-    def combine(clean, perturbed, params, state):
-        across = clean - perturbed * jnp.vdot(clean, perturbed) / jnp.vdot(perturbed, perturbed)
-        return perturbed - 0.4 * across, state
+    clean = jax.jit(jax.grad(lambda w: mlp.loss_fn(w, mlp.batches[0])[0]))(mlp.params)
+    state = step(rule(0.0).init(mlp.params), 0.3)[2]
+    _, ascended, moved = step(state, 0.3)
+    _, skipped, kept = step(state, 0.0)
+    jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-5, atol=1e-8), skipped, clean)
+    assert trees.norm(trees.subtract(ascended, clean)) > 1e-2
+    assert_same_bits(kept, state)
+    assert all(np.any(a != b) for a, b in zip(*map(jax.tree.leaves, (moved, state)), strict=True))
 
-    rule = sam.normalized(0.5)._replace(combine=combine)
-    _, gradient = sam.value_and_grad(quadratic_loss, rule)(jnp.array([3.0, 1.0]))
-    clean, perturbed = np.array([3.0, 4.0]), np.array([3.3, 5.6])
-    across = clean - perturbed * (clean @ perturbed) / (perturbed @ perturbed)
-    assert_allclose(gradient, perturbed - 0.4 * across, rtol=1e-5)
+
+def test_rule_of_one_pass_cannot_be_due_now_and_then():
+    rule = sam.momentum_sam(0.1)._replace(is_due=lambda state: True)
+    with pytest.raises(ValueError, match="is_due with needs_clean_gradient=False; expected one of the two"):
+        sam.stateful_value_and_grad(quadratic_loss, rule)
 
 
 def test_rule_with_a_state_needs_the_general_form():
@@ -334,5 +384,15 @@ def test_rule_in_ones_own_file_is_found_by_its_path(tmp_path):
 
 
 def test_the_rules_read_the_config_fields_that_they_declare():
-    expected = {"normalized": [], "unnormalized": [], "adaptive": [], "layerwise": ["layer_scales"]}
-    assert {name: list(registry.fields(registry.find("", name, sam.VARIANTS))) for name in expected} == expected
+    expected = {
+        "normalized": [],
+        "unnormalized": [],
+        "adaptive": [],
+        "layerwise": ["layer_scales"],
+        "norm_layers": [],
+        "subset": ["ascent_layers"],
+        "friendly": ["mean_gradient_weight", "mean_gradient_decay"],
+        "gsam": ["surrogate_gap_weight"],
+        "momentum": ["momentum"],
+    }
+    assert {name: list(registry.fields(registry.find("", name, sam.VARIANTS))) for name in sam.VARIANTS} == expected

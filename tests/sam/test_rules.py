@@ -1,5 +1,7 @@
 """Each ascent rule against its formula in NumPy, where the base optimizer would fail the same test."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,19 +15,21 @@ RHO = 0.3
 
 
 class Quadratic:
-    """loss = w'Aw / 2 + b'w over a tree with a kernel, a bias and a norm scale; all formulas on flat NumPy vectors."""
+    """loss = w'Aw / 2 + b'w over a tree with a dense and a norm layer; all formulas on flat NumPy vectors."""
 
     def __init__(self):
         random = np.random.default_rng(0)
         self.params = {
             "dense": {"bias": jnp.array(random.normal(size=2)), "kernel": jnp.array(random.normal(size=(2, 3)))},
-            "norm": {"scale": jnp.array(random.normal(size=2))},
+            "norm": {"bias": jnp.array(random.normal(size=2)), "scale": jnp.array(random.normal(size=2))},
         }
         flat, self.unravel = ravel_pytree(self.params)
         self.w = np.asarray(flat)
-        root = random.normal(size=(10, 10))
-        self.a, self.b = root @ root.T, random.normal(size=10)
-        self.is_kernel = np.asarray(ravel_pytree(jax.tree.map_with_path(_is_kernel, self.params))[0]) == 1
+        root = random.normal(size=(12, 12))
+        self.a, self.b = root @ root.T, random.normal(size=12)
+        # Leaves lie in the order dense/bias, dense/kernel, norm/bias, norm/scale.
+        self.is_kernel = np.repeat([False, True, False, False], [2, 6, 2, 2])
+        self.is_norm = np.repeat([False, False, True, True], [2, 6, 2, 2])
 
     def loss(self, params):
         w, _ = ravel_pytree(params)
@@ -33,10 +37,6 @@ class Quadratic:
 
     def gradient(self, w):
         return self.a @ w + self.b
-
-
-def _is_kernel(path, leaf):
-    return jnp.full(leaf.shape, float(path[-1].key == "kernel"))
 
 
 @pytest.fixture
@@ -62,15 +62,27 @@ def layerwise(problem, g):
     return RHO * scales * g / np.sqrt(np.sum(g**2))
 
 
+def norm_layers(problem, g):
+    chosen = np.where(problem.is_norm, g, 0)
+    return RHO * chosen / np.sqrt(np.sum(chosen**2))
+
+
+def kernels_alone(problem, g):
+    chosen = np.where(problem.is_kernel, g, 0)
+    return RHO * chosen / np.sqrt(np.sum(chosen**2))
+
+
 LAYER_SCALES = ("dense/kernel=0.5", ".*=3")
 CASES = [
     (sam.normalized(RHO), normalized),
     (sam.unnormalized(RHO), unnormalized),
     (sam.adaptive(RHO), adaptive),
     (sam.layerwise(RHO, layer_scales=LAYER_SCALES), layerwise),
-    (sam.layerwise(RHO, {"dense": {"bias": 3.0, "kernel": 0.5}, "norm": {"scale": 3.0}}), layerwise),
+    (sam.layerwise(RHO, {"dense": {"bias": 3.0, "kernel": 0.5}, "norm": {"bias": 3.0, "scale": 3.0}}), layerwise),
+    (sam.norm_layers(RHO), norm_layers),
+    (sam.subset(RHO, ascent_layers=(".*/kernel",)), kernels_alone),
 ]
-IDS = ["normalized", "unnormalized", "adaptive", "layerwise-text", "layerwise-tree"]
+IDS = ["normalized", "unnormalized", "adaptive", "layerwise-text", "layerwise-tree", "norm_layers", "subset"]
 
 
 @pytest.mark.parametrize(("rule", "formula"), CASES, ids=IDS)
@@ -90,6 +102,62 @@ def test_perturbation_is_that_of_the_formula(quadratic, rule, formula):
     found, _ = jax.jit(lambda p: rule.perturb(jax.grad(quadratic.loss)(p), p, (), RHO))(quadratic.params)
     expected = formula(quadratic, quadratic.gradient(quadratic.w))
     assert_allclose(ravel_pytree(found)[0], expected, rtol=1e-10)
+
+
+def unit(vector):
+    return vector / np.sqrt(np.sum(vector**2))
+
+
+def friendly_steps(problem, w, num_steps, *, sigma=0.8, decay=0.6):
+    """Yield the gradients of Friendly SAM, with the mean as a sum over all gradients so far."""
+    seen = []
+    for _ in range(num_steps):
+        seen.append(problem.gradient(w))
+        mean = sum((1 - decay) * decay ** (len(seen) - 1 - i) * g for i, g in enumerate(seen))
+        yield (gradient := problem.gradient(w + RHO * unit(seen[-1] - sigma * mean)))
+        w = w - 0.02 * gradient
+
+
+def gsam_steps(problem, w, num_steps, *, alpha=0.7):
+    """Yield the gradients of GSAM, with the part across by projecting on the plane that is across."""
+    for _ in range(num_steps):
+        clean = problem.gradient(w)
+        perturbed = problem.gradient(w + RHO * unit(clean))
+        across = (np.eye(w.size) - np.outer(unit(perturbed), unit(perturbed))) @ clean
+        yield (gradient := perturbed - alpha * across)
+        w = w - 0.02 * gradient
+
+
+def momentum_steps(problem, w, num_steps, *, mu=0.7):
+    """Yield the gradients of Momentum-SAM, with the momentum as a sum over all gradients so far."""
+    taken = []
+    for _ in range(num_steps):
+        momentum = sum(mu ** (len(taken) - 1 - i) * g for i, g in enumerate(taken))
+        taken.append(problem.gradient(w - RHO * unit(momentum) if len(taken) else w))
+        yield taken[-1]
+        w = w - 0.02 * taken[-1]
+
+
+@pytest.mark.parametrize(
+    ("rule", "steps"),
+    [
+        (sam.friendly(RHO, mean_gradient_weight=0.8, mean_gradient_decay=0.6), friendly_steps),
+        (sam.gsam(RHO, surrogate_gap_weight=0.7), gsam_steps),
+        (sam.momentum_sam(RHO, momentum=0.7), momentum_steps),
+    ],
+    ids=["friendly", "gsam", "momentum"],
+)
+def test_steps_of_a_rule_with_a_memory_or_a_mixture_are_those_of_its_formula(quadratic, rule, steps):
+    step = jax.jit(sam.stateful_value_and_grad(quadratic.loss, rule))
+    plain = jax.jit(sam.value_and_grad(quadratic.loss, sam.normalized(RHO)))
+    params, state = quadratic.params, rule.init(quadratic.params)
+    for number, expected in enumerate(steps(quadratic, quadratic.w, 5)):
+        _, gradient, state = step(params, state)
+        found = np.asarray(ravel_pytree(gradient)[0])
+        assert_allclose(found, expected, rtol=1e-9)
+        if number:
+            assert np.max(np.abs(found - ravel_pytree(plain(params)[1])[0])) > 1e-3
+        params = jax.tree.map(lambda w, g: w - 0.02 * g, params, gradient)
 
 
 def test_one_step_by_hand():
@@ -134,16 +202,19 @@ def test_zero_gradient_is_finite_in_reverse_mode(variant, mlp, gradient_of):
     assert all(jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(found))
 
 
-def test_reverse_mode_through_a_step_agrees_with_finite_differences(variant, float64, gradient_of):
+def test_reverse_mode_through_steps_agrees_with_finite_differences(variant, float64):
+    """Two steps, for a rule may do nothing before it has a memory."""
     problem = Quadratic()
 
     @jax.jit
-    def after_a_step(rho):
-        _, gradient = gradient_of(variant(rho), problem.loss, problem.params)
+    def after_steps(rho):
+        step = sam.stateful_value_and_grad(problem.loss, variant(rho))
+        _, _, state = step(problem.params, variant(rho).init(problem.params))
+        _, gradient, _ = step(problem.params, state)
         return total(jnp.sin, gradient)
 
-    numeric = (after_a_step(0.3 + 1e-6) - after_a_step(0.3 - 1e-6)) / 2e-6
-    assert_allclose(jax.grad(after_a_step)(0.3), numeric, rtol=1e-6)  # central differences, errors of order 1e-8
+    numeric = (after_steps(0.3 + 1e-6) - after_steps(0.3 - 1e-6)) / 2e-6
+    assert_allclose(jax.grad(after_steps)(0.3), numeric, rtol=1e-6)  # central differences, errors of order 1e-8
     assert abs(numeric) > 0.01
 
 
@@ -215,6 +286,22 @@ def test_pattern_that_decides_nothing_is_refused_with_the_names_of_the_leaves(ml
         rule.init(mlp.params)
     with pytest.raises(ValueError, match=message):
         sam.value_and_grad(mlp.loss_fn, rule, has_aux=True)(mlp.params, mlp.batches[0])
+
+
+def test_rule_for_norm_layers_needs_norm_layers():
+    params = {"dense": {"bias": jnp.ones(2), "kernel": jnp.ones((2, 2))}}
+    with pytest.raises(ValueError, match=r"no norm layers; expected leaves named scale.*dense/bias, dense/kernel"):
+        sam.norm_layers(0.1).init(params)
+
+
+def test_subset_needs_patterns_that_match(mlp):
+    with pytest.raises(ValueError, match=r"ascent_layers=\(\): expected one or more regular expressions"):
+        sam.subset(0.1)
+    for entry, message in (("(", "missing"), ("", "expected one of the regular expressions")):
+        with pytest.raises(ValueError, match=rf"ascent_layers entry {re.escape(repr(entry))}: {message}"):
+            sam.subset(0.1, ascent_layers=(entry,))
+    with pytest.raises(ValueError, match=r"pattern 'kernel' matches no leaf.*Leaves: layer0/bias, layer0/kernel"):
+        sam.subset(0.1, ascent_layers=(".*/bias", "kernel")).init(mlp.params)
 
 
 def test_layerwise_takes_exactly_one_form_of_scales(mlp):

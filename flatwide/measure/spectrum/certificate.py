@@ -29,8 +29,13 @@ orthonormal as before. Since g = (g_1 ... g_m) of the rows solves (lambda - T) g
 is g_next^2 (1 + beta^2 sum_l (y_ml / (lambda - theta_l))^2), y_m the last entries of the eigenvectors of T.
 
 **Locked vectors.** A run that is kept orthogonal to locked vectors V is a run of P S P, P = I - V V', in n - k
-dimensions, and rules out eigenvalues of that matrix. S differs from the block-diagonal matrix of V' S V and P S P by
-R = P S V, so by Weyl's inequality its eigenvalues do by at most |R| <= the root of the sum of V's squared residuals.
+dimensions, and rules out eigenvalues of that matrix. S differs from the block-diagonal matrix of A = V' S V and
+C = P S P by R = P S V, so by Weyl's inequality its eigenvalues do by at most |R| <= r, the root of the sum of V's
+squared residuals. Of the i-th largest there is more to say where C <= c: for t > c the number of eigenvalues of S above
+t is that of A + R' (t - C)^-1 R above t (Sylvester's law of inertia for the Schur complement), and so at most that of A
+above t - r^2 / (t - c). With a_k the least eigenvalue of A, h = ((c - a_k) + sqrt((c - a_k)^2 + 4 r^2)) / 2 solves
+h (a_k + h - c) = r^2, and no more than i - 1 are above a_i + h. At the edge c = a_k + g this is up to g + r; where C
+ends far below a_k it is r^2 / (a_k - c). For magnitudes both ends are counted, with -c <= C <= c.
 
 **Rounding.** With full orthogonalization the rows are orthonormal and T is the projection of a matrix within a few
 rounding errors of S, so that nothing is said about distances below that. What rounding adds to a part of the start is
@@ -43,9 +48,26 @@ A warm start s + g with a normal vector g has <u, s + g> = a number + a standard
 is at least as likely to have a part of given size along u as g itself is.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
+
+
+def hidden_beside(edge: float, residual: float) -> float:
+    """Compute h of locked vectors: how far the i-th eigenvalue can be beyond the i-th locked value.
+
+    Args:
+      edge: c - a_k, how far beyond the least locked value the matrix outside may reach; residual: r.
+    """
+    root = math.hypot(edge, 2 * residual)
+    # The form without a difference of like numbers.
+    return (edge + root) / 2 if edge > 0 or not residual else 2 * residual**2 / (root - edge)
+
+
+def edge_needed(limit: float, residual: float) -> float:
+    """Compute the edge at which `hidden_beside` is at most a limit."""
+    return limit - residual**2 / limit if limit > 0 else limit
 
 
 def least_weight(size: int, failure: float) -> float:
@@ -85,16 +107,40 @@ class Krylov(NamedTuple):
         """Whether the rows span an invariant space exactly."""
         return self.log_couplings == -np.inf
 
-    def log_outside(self, points: np.ndarray) -> np.ndarray:
-        """Compute log K at points outside of all Ritz values, [...]; -inf at those that are not outside."""
-        zeros = np.concatenate([self.values, self.dropped])
-        is_outside = (points > zeros.max()) | (points < zeros.min())
-        distances = np.where(is_outside[..., None], points[..., None] - self.values, 1.0)
-        rows = np.sum((self.coupling * self.last / distances) ** 2, axis=-1)
-        return np.where(is_outside, self.log_between(points) + np.log1p(rows), -np.inf)
+    def log_outside(self, point: float, side: int) -> float:
+        """Compute log K at a point above (side 1) or below (side -1) all Ritz values; -inf at one that is not."""
+        zeros = side * np.concatenate([self.values, self.dropped])
+        if self.is_invariant:
+            return np.inf if side * point >= zeros.max() else -np.inf
+        if not side * point > zeros.max():
+            return -np.inf
+        rows = np.sum((self.coupling * self.last / (point - self.values)) ** 2)
+        return self.log_between(point) + float(np.log1p(rows))
 
-    def log_between(self, points: np.ndarray) -> np.ndarray:
-        """Compute log p_m^2 at points, [...]: a lower bound of log K."""
-        distances = np.abs(points[..., None] - np.concatenate([self.values, self.dropped]))
-        with np.errstate(divide="ignore"):
-            return 2 * (np.sum(np.log(distances), axis=-1) - self.log_couplings)
+    def log_between(self, point: float) -> float:
+        """Compute log p_m^2 at a point: a lower bound of log K."""
+        distances = np.abs(point - np.concatenate([self.values, self.dropped]))
+        if not distances.all():
+            return -np.inf
+        return 2 * float(np.sum(np.log(distances)) - self.log_couplings)
+
+    def rules_out_beyond(self, point: float, side: int, log_needed: float) -> bool:
+        """Whether no eigenvalue is at a point or beyond it, on one side."""
+        return self.log_outside(point, side) > log_needed
+
+    def rules_out_beside(self, values: np.ndarray, gap: float, side: int, least: float, log_needed: float) -> bool:
+        """Whether every eigenvalue of more than least + gap, times the side, is within a gap of one of some values."""
+        ranks = side * values
+        ranks = np.append(np.sort(ranks[ranks >= least])[::-1], least)
+        zeros = side * np.concatenate([self.values, self.dropped])
+        if not self.rules_out_beyond(side * (ranks[0] + gap), side, log_needed):
+            return False
+        for low, high in zip(ranks[1:] + gap, ranks[:-1] - gap, strict=True):
+            if low >= high or self.rules_out_beyond(side * low, side, log_needed):
+                continue
+            # Without a zero between them, p_m^2 is nowhere lower than at one of the ends.
+            if np.any((zeros > low) & (zeros < high)):
+                return False
+            if not min(self.log_between(side * low), self.log_between(side * high)) > log_needed:
+                return False
+        return True

@@ -18,19 +18,20 @@ class Eigenpairs(NamedTuple):
     """Eigenvalues in the order asked for, the most extreme first.
 
     values: [k], in float64. The i-th most extreme eigenvalue is at least as extreme as the i-th value, and by at most
-      `hidden_gap` + |residuals| more so, at the certainty asked for. Where they stand apart from all others the
-      difference is of the order of the residual squared.
+      `hidden_gap` more so, at the certainty asked for. Where they stand apart from all others the difference is of the
+      order of the residual squared. With `rule_out="distinct"` fewer than k where S has fewer distinct eigenvalues.
     residuals: [k], lengths of S v - value v, by fresh products. Some eigenvalue lies within a residual of each value.
     vectors: k unit eigenvectors, one pytree like params with leading axes of k.
     is_converged: [k], whether the residual is at most the tolerance.
     scale: the largest |value| of S that was seen, which the tolerance is relative to.
     num_products: products with S, checks included.
     cost: in Hessian-vector products over the data set.
-    hidden_gap: an eigenvalue that was left out is more extreme than the last value by at most this. inf where
-      max_products ended the search before anything was ruled out, nan where nothing was to be.
+    hidden_gap: how much more extreme than its value an eigenvalue can be, one that was left out included; what the
+      residuals of vectors that were set aside leave open is part of it. inf where max_products ended the search before
+      anything was ruled out, nan where nothing was to be.
     is_complete: whether hidden_gap is at most the tolerance. With `rule_out="distinct"` both are about distinct values:
       every eigenvalue among the k leading distinct ones is within hidden_gap of a value or less extreme than the last,
-      and a value may stand for several.
+      and a value may stand for several; values within the tolerance of each other are one.
     """
 
     values: np.ndarray

@@ -121,7 +121,7 @@ class Basis:
         """Give the vectors sum_j coefficients[j, i] q_j, one a row [i, P]."""
         padded = np.zeros((coefficients.shape[1], len(self._blocks) * _ROWS), self.dtype)
         padded[:, : len(coefficients)] = coefficients.T
-        return _combine(padded, tuple(self._blocks))
+        return _combine(padded, tuple(self._blocks), len(coefficients))
 
     def multiply(self, row: Array) -> Array:
         """Multiply a flat vector afresh."""
@@ -348,6 +348,12 @@ def _in_blocks(vectors: Array) -> list[Array]:
 
 
 @jax.jit
-def _combine(coefficients: Array, blocks: tuple[Array, ...]) -> Array:
-    parts = zip(jnp.split(coefficients, len(blocks), axis=1), blocks, strict=True)
-    return functools.reduce(jnp.add, (part @ rows for part, rows in parts))
+def _combine(coefficients: Array, blocks: tuple[Array, ...], num_rows: Array) -> Array:
+    combined = jnp.zeros((len(coefficients), blocks[0].shape[1]), coefficients.dtype)
+    for at, rows in enumerate(blocks):
+        part = coefficients[:, at * _ROWS : (at + 1) * _ROWS]
+        is_used = at * _ROWS < num_rows
+        combined = jax.lax.cond(
+            is_used, lambda left, part, rows: left + part @ rows, lambda left, *_: left, combined, part, rows
+        )
+    return combined

@@ -23,7 +23,7 @@ class NegativeCurvature(NamedTuple):
     error: the residual, and at least the rounding error of v' S v; where value is 0, at least hidden_gap.
     residual: the length of S v - (v' S v) v.
     depth: no eigenvalue is below -depth, at that certainty; inf where nothing was ruled out.
-    hidden_gap: no eigenvalue is below v' S v by more than this, likewise.
+    hidden_gap: no eigenvalue is below value by more than this, likewise.
     direction: the unit vector v, like params: the way down at a saddle.
     scale: the largest |value| of S that was seen.
     cost: in Hessian-vector products over the data set.
@@ -77,13 +77,14 @@ def negative_curvature(
         verdict = "saddle"
     elif found.is_complete:
         verdict = "no negative eigenvalue below -depth"
+    depth = max(found.hidden_gap - quotient, 0.0)
     return NegativeCurvature(
         verdict=verdict,
         value=0.0 if is_zero else quotient,
-        error=max(error, found.hidden_gap) if is_zero else error,
+        error=max(error, depth) if is_zero else error,
         residual=residual,
-        depth=max(found.hidden_gap - quotient, 0.0),
-        hidden_gap=found.hidden_gap,
+        depth=depth,
+        hidden_gap=depth if is_zero else found.hidden_gap,
         direction=jax.tree.map(lambda leaf: leaf[0], found.vectors),
         scale=found.scale,
         cost=found.cost,

@@ -1,5 +1,6 @@
 """The search for the leading eigenvalues: grow a basis, confirm pairs, rule out that others are left out."""
 
+import bisect
 import math
 from typing import Literal, NamedTuple
 
@@ -9,7 +10,13 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from flatwide.measure.operators import Operator, project, random_normal
-from flatwide.measure.spectrum.certificate import Krylov, least_normal_square, least_weight
+from flatwide.measure.spectrum.certificate import (
+    Krylov,
+    edge_needed,
+    hidden_beside,
+    least_normal_square,
+    least_weight,
+)
 from flatwide.measure.spectrum.lanczos import RETRIES, Basis, Checked, lengths
 from flatwide.types import Array, PyTree
 
@@ -17,6 +24,8 @@ Which = Literal["magnitude", "largest", "smallest"]
 Check = Literal["each", "together"]
 RuleOut = Literal["copies", "distinct", "nothing"]
 
+_LOCKABLE = 0.7  # of the limit: residuals of all locked vectors together, which leave half of it to what is hidden
+_ROUNDED = 1 + 1e-9
 _UNCOUPLED = 0.1  # of the limit: a residual along the next row that says nothing of what is left of the others
 _SLACK = 0.5  # of the limit, before the fresh products: they move a value by rounding, and it must still be ruled out
 _GAPS = 10.0 ** np.linspace(0, 12, 121)  # times the smallest gap that rounding allows: what is tried as hidden_gap
@@ -37,16 +46,28 @@ class Goal(NamedTuple):
         """Compute what is larger for the more wanted of two eigenvalues."""
         return {"magnitude": np.abs, "largest": np.positive, "smallest": np.negative}[self.which](values)
 
-    def points(self, ranks: np.ndarray) -> np.ndarray:
-        """List the points of given rank, [ends, ...]: of a magnitude there are two."""
-        return np.stack({"magnitude": (ranks, -ranks), "largest": (ranks,), "smallest": (-ranks,)}[self.which])
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """The sides of the spectrum where wanted values are, 1 above and -1 below."""
+        return {"magnitude": (1, -1), "largest": (1,), "smallest": (-1,)}[self.which]
+
+    @property
+    def skips_copies(self) -> bool:
+        """Whether copies of a value are not wanted; where one value is, there is none."""
+        return self.k > 1 and self.rule_out == "distinct"
+
+    @property
+    def counts_copies(self) -> bool:
+        """Whether copies of the values are to be ruled out, which one random start does not show."""
+        return self.k > 1 and self.rule_out == "copies"
 
 
 class Ritz(NamedTuple):
     """The Ritz pairs of all rows, the most wanted first.
 
     vectors: [m, m], a column each; errors: [m], bounds of the residuals; tails: [m], residuals along the next row.
-    limits: [m], what the residuals may be.
+    limits: [m], what the residuals may be; is_settled: [m], whether they are, as far as products so far can tell.
+    num_wanted: how many of the first are wanted; fewer than k where there are no more, or those after them are copies.
     """
 
     values: np.ndarray
@@ -54,6 +75,8 @@ class Ritz(NamedTuple):
     errors: np.ndarray
     tails: np.ndarray
     limits: np.ndarray
+    is_settled: np.ndarray
+    num_wanted: int
 
 
 class Search:
@@ -69,7 +92,7 @@ class Search:
         self.basis, self.is_over = Basis(operator, capacity), False
         self._operator, self._goal, self._key = operator, goal, key
         self.scale = 0.0
-        self._retries = 0
+        self._retries = self._num_reopened = 0
         self._confirmed: Checked | None = None  # k pairs with fresh products, beside which others are ruled out
         # Of the current run:
         self._residuals = np.zeros(0)  # of the locked rows, outside of the span of all rows
@@ -108,7 +131,7 @@ class Search:
             self._confirmed, self.is_over = self._check(ritz), True
         elif not self._have_converged(ritz):
             # An invariant space holds each distinct eigenvalue once: what else is wanted lies outside of it.
-            if self.basis.has_ended and len(ritz.values) < self._goal.k:
+            if self.basis.has_ended and len(ritz.values) < self._goal.k and not self._goal.skips_copies:
                 self._lock(self.basis.combine(ritz.vectors), ritz.values, ritz.errors)
         elif self._confirmed is None or self._has_entered(ritz):
             self._confirm(ritz)
@@ -130,7 +153,7 @@ class Search:
         )
         limits = self._limits(found.values)
         hidden = self._hidden_gap(found.values, limits)
-        is_complete = self.is_over and bool(hidden <= np.min(limits))
+        is_complete = self.is_over and bool(hidden <= np.min(limits) * _ROUNDED)
         return found, found.residuals <= limits, hidden, is_complete
 
     # Grow: full orthogonalization keeps the projected matrix that of a matrix within rounding errors of S, so that its
@@ -140,20 +163,45 @@ class Search:
         self.basis.extend()
         coupling = self.basis.coupling
         self._log_couplings += math.log(coupling) if coupling > 0 else -math.inf
-        ritz = self._ritz()
-        self.scale = max(self.scale, float(np.max(np.abs(ritz.values))))
-        return ritz._replace(limits=self._limits(ritz.values))
+        return self._ritz()
 
     def _ritz(self) -> Ritz:
         values, vectors = self.basis.ritz()
-        order = np.argsort(-self._goal.rank(values), kind="stable")
-        values, vectors = values[order], vectors[:, order]
+        self.scale = max(self.scale, float(np.max(np.abs(values))))
         # S y - theta y = beta y_m q_next for a run alone (Paige, 1971); a locked row adds at most its own residual.
-        locked = self._residuals @ np.abs(vectors[: len(self._residuals)])
         tails = self.basis.coupling * np.abs(vectors[-1])
+        errors = np.hypot(tails, self._residuals @ np.abs(vectors[: len(self._residuals)]))
+        limits = self._limits(values)
+        order = np.argsort(-self._goal.rank(values), kind="stable")
+        # Locked rows bound the residuals from above only, and more products do not lower that.
+        is_settled = (errors <= limits) | (tails <= _UNCOUPLED * limits)
+        copies = self._copies(values[order], tails[order], limits[order])
+        order = np.concatenate([order[~copies], order[copies]])
         return Ritz(
-            values=values, vectors=vectors, errors=np.hypot(tails, locked), tails=tails, limits=self._limits(values)
+            values=values[order],
+            vectors=vectors[:, order],
+            errors=errors[order],
+            tails=tails[order],
+            is_settled=is_settled[order],
+            limits=limits[order],
+            num_wanted=min(self._goal.k, int(np.sum(~copies))),
         )
+
+    def _copies(self, values: np.ndarray, tails: np.ndarray, limits: np.ndarray) -> np.ndarray:
+        """Whether each value is one that has converged before it, to the tolerance, where copies are not wanted.
+
+        Rounding brings copies up even in a run that is kept orthogonal, and locking does.
+        """
+        copies = np.zeros(len(values), bool)
+        if self._goal.skips_copies:
+            for index in range(1, len(values)):
+                before = values[:index][(tails <= limits)[:index] & ~copies[:index]]
+                copies[index] = np.any(np.abs(before - values[index]) <= limits[index])
+        return copies
+
+    def _rounding(self) -> float:
+        """Compute the least distance that something can be said of."""
+        return 10 * float(np.finfo(self.basis.dtype).eps) * self.scale
 
     def _limits(self, values: np.ndarray) -> np.ndarray:
         sizes = np.abs(values) if self._goal.is_relative_to_each else np.full(len(values), self.scale)
@@ -182,14 +230,19 @@ class Search:
     # Confirm: a residual r of a unit vector with Rayleigh quotient theta puts an eigenvalue within r of theta (Weyl).
 
     def _have_converged(self, ritz: Ritz) -> bool:
-        k = self._goal.k
-        limits = ritz.limits[:k]
-        if len(ritz.values) < k or not np.all(ritz.tails[:k] <= limits):
+        wanted = slice(ritz.num_wanted)
+        limits = ritz.limits[wanted]
+        # Where all values of all rows have converged, the rows hold every eigenvalue that the start has a part of.
+        if ritz.num_wanted < self._goal.k and not (self._goal.skips_copies and np.all(ritz.tails <= ritz.limits)):
+            return False
+        if not np.all(ritz.tails[wanted] <= limits):
             return False
         if self._confirmed is not None and not self._has_entered(ritz):
             return True
-        # Locked rows bound the residuals from above only, and more products do not lower that.
-        return bool(np.all(ritz.errors[:k] <= limits) or np.all(ritz.tails[:k] <= _UNCOUPLED * limits))
+        lockable = _LOCKABLE * np.min(limits) / 4**self._num_reopened
+        if self._goal.counts_copies and not np.linalg.norm(ritz.tails[wanted]) <= lockable:
+            return False
+        return bool(np.all(ritz.is_settled[wanted]))
 
     def _confirm(self, ritz: Ritz) -> None:
         """Take what has converged by fresh products, and begin to rule out others beside; or go on where rounding hid.
@@ -198,7 +251,7 @@ class Search:
         """
         is_alone = self._is_random and (self._goal.k == 1 or self._goal.rule_out == "distinct")
         if self._goal.rule_out != "nothing" and is_alone:
-            wanted = ritz.values[: self._goal.k]
+            wanted = ritz.values[: ritz.num_wanted]
             if not self._is_ruled_out(wanted, _SLACK * float(np.min(self._limits(wanted)))):
                 return
         checked = self._check(ritz)
@@ -215,7 +268,7 @@ class Search:
             self._lock(checked.vectors, checked.values, checked.residuals)
 
     def _check(self, ritz: Ritz) -> Checked:
-        vectors, values = ritz.vectors[:, : self._goal.k], ritz.values[: self._goal.k]
+        vectors, values = ritz.vectors[:, : ritz.num_wanted], ritz.values[: ritz.num_wanted]
         if self._goal.check == "each":
             return self.basis.check(vectors)
         return self.basis.check_together(vectors, values, self._next_key())
@@ -224,59 +277,78 @@ class Search:
         """Whether an eigenvalue that is not confirmed has risen among the wanted ones."""
         assert self._confirmed is not None
         known = np.sort(self._goal.rank(self._confirmed.values))[::-1]
-        return bool(np.any(self._goal.rank(ritz.values[: self._goal.k]) > known + ritz.limits[: self._goal.k]))
+        if ritz.num_wanted != len(known):
+            return ritz.num_wanted > len(known)
+        wanted = slice(ritz.num_wanted)
+        return bool(np.any(self._goal.rank(ritz.values[wanted]) > known + ritz.limits[wanted]))
 
-    # Rule out: the theorem of certificate.py, for the current run and what is confirmed.
+    # Rule out: the theorems of certificate.py, for the current run and what is confirmed.
 
     def _rule_out(self) -> None:
         """End the search where nothing outside of the confirmed vectors can be among the wanted."""
         assert self._confirmed is not None
-        limits = self._limits(self._confirmed.values)
-        self.is_over = self._is_ruled_out(self._confirmed.values, float(np.min(limits)))
+        confirmed, values = self._confirmed, self._confirmed.values
+        limit = float(np.min(self._limits(values)))
+        self.is_over = self._is_ruled_out(values, limit)
+        if self.is_over or not self._goal.counts_copies:
+            return
+        # What the run has shown is there, and is no further ruled out: better residuals allow for it.
+        run, _ = self._run()
+        least, reached = np.min(self._goal.rank(values)), np.max(self._goal.rank(run.values))
+        if reached > least + edge_needed(limit, self._locked_residual()):
+            self._num_reopened += 1
+            self.is_over = self._num_reopened > RETRIES
+            if not self.is_over:
+                self._confirmed = None
+                self._lock(confirmed.vectors, values, confirmed.residuals, confirmed.worst)
 
-    def _is_ruled_out(self, values: np.ndarray, gap: float) -> bool:
-        return bool(self._rules_out(values, np.array([gap]))[0])
+    def _is_ruled_out(self, values: np.ndarray, limit: float) -> bool:
+        """Whether nothing can be left out by more than a limit."""
+        residual = self._locked_residual()
+        return self._rules_out(values, limit - residual if self._goal.skips_copies else edge_needed(limit, residual))
 
     def _hidden_gap(self, values: np.ndarray, limits: np.ndarray) -> float:
-        """Find the smallest distance that is ruled out, of those that rounding allows, a quarter apart."""
+        """Find the least by which something can be left out, of distances a quarter apart that rounding allows."""
         if self._goal.rule_out == "nothing":
             return math.nan
         if self.basis.num_rows == self._operator.size:
             return 0.0
         if not self.scale > 0:
             return 0.0 if self._is_ruled_out(values, 0.0) else math.inf
-        floor = 10 * float(np.finfo(self.basis.dtype).eps) * self.scale
-        gaps = np.sort(np.append(floor * _GAPS, limits[limits >= floor]))
-        is_ruled_out = self._rules_out(values, gaps)
-        return float(gaps[np.argmax(is_ruled_out)]) if np.any(is_ruled_out) else math.inf
+        residual, rounding = self._locked_residual(), self._rounding()
+        gaps = rounding * _GAPS
+        if self._goal.skips_copies:
+            tried = np.append(gaps, limits - residual)
+        else:
+            tried = np.concatenate([-gaps if residual else [], gaps, [edge_needed(one, residual) for one in limits]])
+        # What is ruled out at one distance is so at all larger ones.
+        tried = np.sort(tried)
+        first = bisect.bisect_left(tried, True, key=lambda gap: self._rules_out(values, float(gap)))
+        if first == len(tried):
+            return math.inf
+        gap = float(tried[first])
+        return max(rounding, gap + residual if self._goal.skips_copies else hidden_beside(gap, residual))
 
-    def _rules_out(self, values: np.ndarray, gaps: np.ndarray) -> np.ndarray:
-        """Whether nothing is left out by more than each gap, [G]: beyond the least wanted value or between values."""
+    def _rules_out(self, values: np.ndarray, gap: float) -> bool:
+        """Whether the current run leaves out nothing: beyond the least of some values by a gap, or between them."""
         goal, num_locked = self._goal, len(self._residuals)
         # Copies are seen outside of all that is confirmed only; where one value is wanted, a copy of it is no other.
         has_rows = self.basis.num_rows > num_locked
-        if not (self._is_random and has_rows) or (goal.k > 1 and goal.rule_out == "copies" and num_locked < goal.k):
-            return np.zeros(len(gaps), bool)
+        if not (self._is_random and has_rows) or (goal.counts_copies and num_locked < goal.k):
+            return False
         run, _ = self._run()
-        ranks = np.sort(goal.rank(values))[::-1]
-        if run.is_invariant:
-            return ranks[-1] + gaps >= np.max(goal.rank(run.values))
-        if goal.k == 1 or num_locked >= goal.k:
-            logs = run.log_outside(goal.points(ranks[-1] + gaps))
-            return np.all(logs > self._log_needed(len(logs)), axis=0)
-        return self._rules_out_between(run, ranks, gaps)
+        if not goal.skips_copies:
+            edge, needed = float(np.min(goal.rank(values))) + gap, self._log_needed(len(goal.sides))
+            return all(run.rules_out_beyond(side * edge, side, needed) for side in goal.sides)
+        needed, least = self._log_needed(goal.k), float(np.min(goal.rank(values)))
+        regions = [(side, least) for side in goal.sides]
+        if len(values) < goal.k:  # there are no others at all
+            regions = [(1, float(np.min(values))), (-1, float(np.min(-values)))]
+        return gap >= 0 and all(run.rules_out_beside(values, gap, side, end, needed) for side, end in regions)
 
-    def _rules_out_between(self, run: Krylov, ranks: np.ndarray, gaps: np.ndarray) -> np.ndarray:
-        """Whether each of the k leading distinct eigenvalues is within each gap of a value, or below them all."""
-        above, below = ranks[:, None] + gaps, ranks[:, None] - gaps
-        needed = self._log_needed(self._goal.k)
-        is_seen = {}
-        for name, at in {"above": above, "below": below}.items():
-            points = self._goal.points(at)
-            is_seen[name] = np.all(np.maximum(run.log_outside(points), run.log_between(points)) > needed, axis=0)
-        # Between two neighbours further apart than two gaps, both ends of what lies between must be ruled out.
-        is_apart = above[1:] < below[:-1]
-        return is_seen["above"][0] & np.all(~is_apart | (is_seen["above"][1:] & is_seen["below"][:-1]), axis=0)
+    def _locked_residual(self) -> float:
+        """Bound what couples the locked vectors to all others."""
+        return float(np.linalg.norm(self._residuals))
 
     def _run(self) -> tuple[Krylov, np.ndarray]:
         """Return the current run and the eigenvectors of its matrix, outside of the locked rows."""

@@ -1,4 +1,4 @@
-"""The sharpness at which full-batch SAM stops to descend."""
+"""The curvature at which the full-batch steps of an optimizer stop to descend."""
 
 import numpy as np
 
@@ -8,24 +8,62 @@ def edge_of_stability(
     *,
     learning_rate: float | np.ndarray,
     rho: float | np.ndarray,
+    momentum: float = 0.0,
+    is_nesterov: bool = False,
+    weight_decay: float = 0.0,
 ) -> np.ndarray:
-    """Compute the top Hessian eigenvalue at which full-batch SAM is at the edge of stability.
+    """Compute the top Hessian eigenvalue at which full-batch gradient descent or SAM is at the edge of stability.
 
     Args:
       gradient_norm: |g| >= 0 of the full gradient, for normalized SAM; None for unnormalized SAM. Arrays broadcast.
       learning_rate: eta > 0.
       rho: rho >= 0; 0 gives 2 / eta, that of gradient descent.
-    Returns: lambda, in loss per squared unit of parameter, float64; 0 at a zero gradient norm with rho > 0.
-    Raises: ValueError for a learning rate or rho out of range, or a norm that is negative or not finite.
-    Equation: eta (lambda + rho' lambda^2) = 2 with rho' = rho / |g| (normalized) or rho (unnormalized), that is
-      lambda = (1 / 2 rho') (sqrt(1 + 8 rho' / eta) - 1) = (4 / eta) / (1 + sqrt(1 + 8 rho' / eta)).
-    Source: Long and Bartlett (2024), Sharpness-aware minimization and the edge of stability.
+      momentum: beta of the heavy ball, 0 <= beta < 1. is_nesterov: whether it looks ahead, as PyTorch's does.
+      weight_decay: lambda >= 0 of an L2 term lambda w, which joins the gradient after the ascent.
+    Returns: the eigenvalue, in loss per squared unit of parameter, float64; 0 at a zero gradient norm with rho > 0, and
+      where the decay alone is at its edge.
+    Raises: ValueError for a learning rate, rho, momentum or decay out of range, or a norm that is negative or not
+      finite.
+    Equation: on a quadratic SAM's gradient along an eigenvector is (a + rho' a^2) x, with rho' = rho / |g| (normalized)
+      or rho (unnormalized). Steps of momentum grow from a + rho' a^2 + lambda = c on, with
+      c = 2 (1 + beta) / eta of the heavy ball, 2 (1 + beta) / (eta (1 + 2 beta)) of Nesterov's; so
+      a = 2 (c - lambda) / (1 + sqrt(1 + 4 rho' (c - lambda))).
+    Source: Long and Bartlett (2024), Sharpness-aware minimization and the edge of stability, without momentum and
+      decay; Cohen et al. (2021), Gradient descent on neural networks typically occurs at the edge of stability, of
+      momentum without SAM; SAM with either is ours.
     """
     check_steps(learning_rate, rho)
+    _check_momentum(momentum, weight_decay)
     scaled = np.asarray(rho, np.float64) if gradient_norm is None else effective_rho(rho, gradient_norm)
-    rate = np.asarray(learning_rate, np.float64)
-    # The second form: the first is 0 / 0 at rho = 0 and loses all digits near it.
-    return (4 / rate) / (1 + np.sqrt(1 + 8 * scaled / rate))
+    limit = 2 * (1 + momentum) / np.asarray(learning_rate, np.float64)
+    limit = limit / (1 + 2 * momentum) if is_nesterov else limit
+    left = np.maximum(limit - weight_decay, 0.0)
+    # Not (sqrt(1 + 4 rho' c) - 1) / 2 rho': that is 0 / 0 at rho = 0 and loses all digits near it.
+    with np.errstate(invalid="ignore"):
+        return np.where(left > 0, 2 * left / (1 + np.sqrt(1 + 4 * scaled * left)), 0.0)[()]
+
+
+def preconditioned_edge(*, learning_rate: float, beta: float = 0.9, decoupled_decay: float = 0.0) -> float:
+    """Compute the top eigenvalue of Adam's preconditioned Hessian at which its full-batch steps are at their edge.
+
+    The preconditioner is taken as constant; Adam's changes slowly, and training can go on beyond by raising it.
+
+    Args:
+      learning_rate: eta > 0.
+      beta: decay rate beta_1 of the average of gradients, 0 <= beta < 1.
+      decoupled_decay: lambda >= 0 of AdamW, whose steps take eta lambda w as well. The L2 term of Adam belongs to the
+        matrix instead.
+    Returns: the eigenvalue of P^-1/2 H P^-1/2, in units of 1 / learning rate; 0 where the decay alone is at its edge.
+    Raises: ValueError for a number out of range.
+    Equation: (1 + beta) (2 - eta lambda) / ((1 - beta) eta), which is 38 / eta at beta = 0.9 without decay, with
+      P = (1 - beta^t) diag(sqrt(v / (1 - beta_2^t)) + epsilon) after t steps.
+    Source: Cohen et al. (2022), Adaptive gradient methods at the edge of stability, arXiv 2207.14484; with decoupled
+      decay ours.
+    """
+    check_steps(learning_rate, 0.0)
+    _check_momentum(beta, decoupled_decay)
+    left = max(2 - learning_rate * decoupled_decay, 0.0)
+    return (1 + beta) * left / ((1 - beta) * learning_rate)
 
 
 def effective_rho(rho: float | np.ndarray, gradient_norm: float | np.ndarray) -> np.ndarray:
@@ -57,3 +95,11 @@ def check_steps(learning_rate: float | np.ndarray, rho: float | np.ndarray) -> N
         raise ValueError(f"learning_rate={learning_rate}: expected a finite number > 0.")
     if not np.all((np.asarray(rho) >= 0) & np.isfinite(rho)):
         raise ValueError(f"rho={rho}: expected a finite number >= 0 (0 is plain SGD).")
+
+
+def _check_momentum(momentum: float, weight_decay: float) -> None:
+    """Refuse a momentum or a decay that no optimizer has."""
+    if not 0 <= momentum < 1:
+        raise ValueError(f"momentum={momentum}: expected a number in [0, 1).")
+    if not 0 <= weight_decay < np.inf:
+        raise ValueError(f"weight_decay={weight_decay}: expected a finite number >= 0.")

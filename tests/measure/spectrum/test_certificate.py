@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from flatwide.measure.spectrum.certificate import Krylov, least_normal_square, least_weight
+from flatwide.measure.spectrum.certificate import (
+    Krylov,
+    edge_needed,
+    hidden_beside,
+    least_normal_square,
+    least_weight,
+)
 from flatwide.measure.spectrum.lanczos import Basis
 
 VALUES = np.r_[3.0, 2.0, np.linspace(-1, 1, 58)]
@@ -57,7 +63,7 @@ def test_k_is_the_sum_of_squares_of_what_the_rows_are_of_the_start(restart_at, o
     parts = np.append(rows @ vectors[:, -1], np.asarray(basis._row) @ vectors[:, -1])
     expected = np.sum(parts**2) / (start @ vectors[:, -1]) ** 2
     assert true[-1] > run.values.max() + 0.5
-    assert_allclose(np.exp(run.log_outside(true[-1])), expected, rtol=1e-5)
+    assert_allclose(np.exp(run.log_outside(true[-1], 1)), expected, rtol=1e-5)
     assert_allclose(np.exp(run.log_between(true[-1])), parts[-1] ** 2 / (start @ vectors[:, -1]) ** 2, rtol=1e-5)
 
 
@@ -68,8 +74,39 @@ def test_no_eigenvalue_has_more_weight_than_the_bound(of_spectrum, float64):
         start = np.random.default_rng(seed).normal(size=60)
         _, run = grown(operator, start / np.linalg.norm(start), 10, 7)
         weights = (vectors.T @ start) ** 2 / np.sum(start**2)
-        bounds = -np.maximum(run.log_outside(true), run.log_between(true))
-        assert np.all(np.log(weights) <= bounds + 1e-9)
-        outside = run.log_outside(run.values.max() + np.linspace(0, 3, 50))
+        bounds = [-max(run.log_outside(x, 1), run.log_outside(x, -1), run.log_between(x)) for x in true]
+        assert np.all(np.log(weights) <= np.array(bounds) + 1e-9)
+        outside = [run.log_outside(run.values.max() + beyond, 1) for beyond in np.linspace(0, 3, 50)]
         assert np.all(np.diff(outside[1:]) > 0)
         assert outside[0] == -np.inf
+        # What is above all Ritz values tells nothing of what is below it.
+        assert run.log_outside(run.values.max() + 1, -1) == -np.inf
+
+
+def test_between_values_a_missing_eigenvalue_of_the_other_sign_is_not_ruled_out(of_spectrum, float64):
+    operator = of_spectrum(np.r_[3.0, -3, 2, np.linspace(-1, 1, 57)])
+    _, vectors = np.linalg.eigh(np.asarray(operator.arrays[0]))
+    start = np.random.default_rng(1).normal(size=60)
+    missing = start - vectors[:, 0] * (vectors[:, 0] @ start - 1e-9)
+    for vector, has_all in ((start, True), (missing, False)):
+        _, run = grown(operator, vector / np.linalg.norm(vector), 18)
+        values = run.values[np.argsort(-np.abs(run.values))][:3] if has_all else run.values[[-1, -2]]
+        assert run.rules_out_beside(values, 0.01, 1, 2, 20)
+        assert run.rules_out_beside(values, 0.01, -1, 2, 20) == has_all
+
+
+def test_how_far_what_is_outside_can_raise_locked_values():
+    random = np.random.default_rng(0)
+    closest = 0.0
+    for _ in range(300):
+        locked = np.sort(random.uniform(1, 1.2, 3))[::-1]
+        edge = random.choice([-0.5, -0.1, -0.01, 0, 0.02])
+        couplings = random.choice([1e-3, 0.05]) * random.normal(size=(6, 3)) * random.choice([0, 1], size=(6, 3))
+        outside = locked[-1] + edge - random.choice([0, 1], 6) * random.uniform(size=6)
+        true = np.linalg.eigvalsh(np.block([[np.diag(locked), couplings.T], [couplings, np.diag(outside)]]))[::-1]
+        hidden = hidden_beside(edge, np.linalg.norm(couplings))
+        assert np.all(true[:3] <= locked + hidden + 1e-12)
+        closest = max(closest, np.max((true[:3] - locked)[hidden > 0] / max(hidden, 1e-12), initial=0))
+    assert closest > 0.5  # no bound that is met by far
+    for residual in (0, 1e-4, 0.3):
+        assert_allclose(hidden_beside(edge_needed(0.1, residual), residual), 0.1, rtol=1e-12)

@@ -48,7 +48,10 @@ def test_rounding_is_no_saddle(of_spectrum):
     found = [measure.negative_curvature(operator, key=jax.random.key(seed)) for seed in range(6)]
     assert {one.verdict for one in found} == {"no negative eigenvalue below -depth"}
     assert {one.value for one in found} == {0.0}
-    assert min(float(one.depth - one.hidden_gap) for one in found) != 0  # the quotient itself is not 0
+    assert all(one.depth == one.hidden_gap <= one.error for one in found)  # the gap is that below the value, 0
+    operator_top = measure.top_eigenvalues(operator, key=jax.random.key(0), which="smallest")
+    assert operator_top.values[0] != 0  # the quotient itself is not 0
+    assert found[0].depth == operator_top.hidden_gap - operator_top.values[0]
 
 
 def test_a_positive_definite_matrix_has_no_depth():

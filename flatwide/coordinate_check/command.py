@@ -1,0 +1,122 @@
+"""The command `coordinate_check`: flags in, a table of slopes and a figure out."""
+
+import argparse
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from flatwide import config as configs
+from flatwide.coordinate_check.slopes import LARGEST_SLOPE, NUM_STEPS, Check, Slope
+from flatwide.figures import coordinates, save
+
+USAGE = """python main.py coordinate_check --config=F [--config.field=value ...]
+                         [--widths=256,512,1024,2048 or "(256,128),(512,256)"] [--seeds=5] [--output=DIR]"""
+_NAME = "coordinate_check"
+
+
+class Request(NamedTuple):
+    """What is asked on the command line; widths are in the terms of the model's field, None for the usual multiples."""
+
+    config_path: str
+    widths: list[tuple[int, ...]] | None
+    num_seeds: int
+    output: Path | None
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str):
+        raise configs.ConfigError([f"{message}; usage:\n{USAGE}"])
+
+
+def read(arguments: Sequence[str]) -> tuple[Request | None, list[str]]:
+    """Read what follows `coordinate_check` on the command line.
+
+    Returns: the request, None where help is asked for; and the arguments that assign config fields.
+    Raises: ConfigError with every fault of the flags.
+    """
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    for name in ("config", "widths", "seeds", "output"):
+        parser.add_argument(f"--{name}")
+    for name in ("--help", "-h"):
+        parser.add_argument(name, action="store_true")
+    flags, rest = parser.parse_known_args(arguments)
+    if flags.help or flags.h:
+        return None, []
+    faults = [] if flags.config else [f"--config is missing; usage:\n{USAGE}"]
+    widths, num_seeds = None, 5
+    if flags.widths is not None and (widths := _widths(flags.widths)) is None:
+        faults.append(f"--widths={flags.widths}: expected two or more widths such as 256,512,1024, all of one length.")
+    if flags.seeds is not None:
+        num_seeds = int(flags.seeds) if flags.seeds.isdecimal() else 0
+        if num_seeds < 2:
+            faults.append(f"--seeds={flags.seeds}: expected an integer >= 2, since intervals are over seeds.")
+    output = Path(flags.output) if flags.output else None
+    if output is not None and any(output.glob(f"{_NAME}*")):
+        faults.append(f"--output={output}: it has the files of another check; choose a folder without them.")
+    if faults:
+        raise configs.ConfigError(faults)
+    return Request(config_path=flags.config, widths=widths, num_seeds=num_seeds, output=output), rest
+
+
+def _widths(text: str) -> list[tuple[int, ...]] | None:
+    """Read numbers, or tuples of them; None where they are no widths to compare."""
+    try:
+        entries = configs.literal(f"[{text}]")
+    except ValueError:
+        return None
+    found = [entry if isinstance(entry, tuple) else (entry,) for entry in entries]
+    is_comparable = len(set(map(len, found))) == 1 and len(set(found)) == len(found) > 1
+    is_size = all(type(size) is int and size >= 1 for entry in found for size in entry)
+    return found if is_comparable and is_size else None
+
+
+def text(check: Check) -> str:
+    """Write the slopes as a table, and what they say."""
+    titles = [slope.quantity.title for slope in check.slopes]
+    size = max(map(len, titles))
+    rows = [f"{'slope of the logarithm in log width':{size}}   slope   95 % interval   expected"]
+    for title, slope in zip(titles, check.slopes, strict=True):
+        rows.append(
+            f"{title:{size}}  {_number(slope.slope)}  [{_number(slope.low)}, {_number(slope.high)}]  {_judged(slope)}"
+        )
+    num_judged, off = sum(slope.is_judged for slope in check.slopes), [s for s in check.slopes if s.is_off]
+    rule = f"|slope| > {LARGEST_SLOPE} and an interval without 0"
+    widths = ", ".join(map(str, check.widths))
+    verdict = (
+        f"{len(off)} of {num_judged} slopes are off ({rule})"
+        if off
+        else f"all {num_judged} judged slopes are as expected"
+    )
+    return "\n".join([*rows, f"{verdict}, after {NUM_STEPS} steps at widths {widths}."])
+
+
+def _number(value: float) -> str:
+    return f"{value:+6.2f}" if math.isfinite(value) else "     -"
+
+
+def _judged(slope: Slope) -> str:
+    if slope.is_off:
+        return f"{_number(slope.expected or 0.0)}  OFF"
+    if slope.is_judged:
+        return _number(slope.expected or 0.0)
+    expected = math.nan if slope.expected is None else slope.expected
+    return f"{_number(expected)}  (not judged)"
+
+
+def write(check: Check, folder: Path) -> tuple[Path, ...]:
+    """Write the figure, its numbers, and the table of slopes into a folder.
+
+    Returns: their paths.
+    Raises: as `save.save`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, Any]] = [
+        {"kind": s.quantity.kind, "name": s.quantity.name, "multiple": multiple, "seed": seed, "value": float(value)}
+        for s in check.slopes
+        for multiple, at in zip(check.multiples, s.values, strict=True)
+        for seed, value in enumerate(at)
+    ]
+    slopes = folder / f"{_NAME}_slopes.txt"
+    slopes.write_text(text(check) + "\n", encoding="utf-8")
+    return (*save.save(coordinates.lines_over_widths(rows), folder / _NAME, data=rows), slopes)

@@ -1,0 +1,266 @@
+"""How far training, and SAM's perturbation, move a network at growing widths.
+
+A network is trained for five steps at growing widths. In a parameterization that keeps one regime, the features of
+every hidden layer move by as much at every width, and so does each layer's output under its part of the perturbation:
+on logarithmic axes their slopes in the width are 0.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flatwide import config as configs
+from flatwide import parameterization, streams, trees, workloads
+from flatwide.analysis import intervals
+from flatwide.measure import layer_outputs as layers
+from flatwide.runs import build, parts
+from flatwide.runs.experiment import Experiment
+from flatwide.training.state import State
+from flatwide.types import Array, Batch, PyTree
+
+NUM_STEPS = 5
+MULTIPLES = (8, 16, 32, 64)  # of the base width: nearer to it slopes are not yet those of the limit
+LARGEST_SLOPE = 0.15  # of what is as it should be, in size
+_ROUNDING = 1e-5  # of the largest change of its kind: what is smaller may be rounding, and has no slope
+
+FEATURES, PERTURBATION, OUTPUTS, SHARE = "features", "perturbation", "outputs", "share"
+TITLES = {
+    FEATURES: "change of the output of",
+    PERTURBATION: "effect of the perturbation on the output of",
+    OUTPUTS: "change of the outputs of the network",
+    SHARE: "share of the squared perturbation in",
+}
+
+
+class Quantity(NamedTuple):
+    """What is followed over widths: of which kind, and of which leaf or layer; "" for the network."""
+
+    kind: str
+    name: str
+
+    @property
+    def title(self) -> str:
+        return f"{TITLES[self.kind]} {self.name}".strip()
+
+
+class Slope(NamedTuple):
+    """How a quantity changes with the width.
+
+    values: [widths, seeds]. slope: of log value in log width, the mean over seeds; low, high: its 95 % interval.
+    expected: slope where training is the same at every width; None where none is known. is_judged: whether another one
+    is a fault.
+    """
+
+    quantity: Quantity
+    values: np.ndarray
+    slope: float
+    low: float
+    high: float
+    expected: float | None
+    is_judged: bool
+
+    @property
+    def is_off(self) -> bool:
+        """Whether the slope is a fault: beyond `LARGEST_SLOPE` with an interval without 0, or no number."""
+        if not self.is_judged:
+            return False
+        excludes = self.low > 0 or self.high < 0
+        return not math.isfinite(self.slope) or (abs(self.slope) > LARGEST_SLOPE and excludes)
+
+
+class Check(NamedTuple):
+    """Widths, the multiple of the base width that each is, and a slope for each quantity."""
+
+    widths: list[Any]
+    multiples: list[float]
+    slopes: list[Slope]
+
+    @property
+    def is_off(self) -> bool:
+        return any(slope.is_off for slope in self.slopes)
+
+
+def run(
+    config: Mapping[str, Any],
+    *,
+    widths: Sequence[tuple[int, ...]] | None = None,
+    num_seeds: int = 5,
+    say: Callable[[str], None] = print,
+) -> Check:
+    """Train at each width and seed, and fit the slopes.
+
+    Args:
+      config: a resolved config; its own width is the base where there is no `base_width`.
+      widths: None for `MULTIPLES` of the base width.
+      say: hears of each width as it is done.
+    Raises: ConfigError if the model has no width, or a width does not fit the base width.
+    """
+    name = parts.width_field(config)
+    if not name:
+        raise configs.ConfigError([f"config.model={config['model']!r} reads no field that makes a width."])
+    is_tuple = isinstance(config[name], tuple)
+    base = config["base_width"] or (config[name] if is_tuple else (config[name],))
+    widths = widths or [tuple(multiple * size for size in base) for multiple in MULTIPLES]
+    shown = [width if is_tuple else width[0] for width in widths]
+    moved: list[list[dict[Quantity, float]]] = []
+    for width in shown:
+        sized = {**config, name: width, "base_width": base, "measurements": ()}
+        experiments = [build.build(sized | {"seed": seed}) for seed in range(num_seeds)]
+        moved.append([movement(built) for built in experiments])
+        say(f"{name}={width}: {NUM_STEPS} steps with each of {num_seeds} seeds")
+    last = experiments[-1]
+    grown, _ = parts.growth(last.config, last.data.example, last.data.num_outputs)
+    multiples = [width[0] / base[0] for width in widths]
+    return Check(widths=shown, multiples=multiples, slopes=_slopes(moved, multiples, grown, config))
+
+
+def movement(built: Experiment) -> dict[Quantity, float]:
+    """Train for `NUM_STEPS` steps, and measure what they moved and what the perturbation that comes next would move.
+
+    The network runs as in training, on the first batch, with the same dropout before and after.
+
+    Returns: root mean squares over the entries of an array [B, ...]: of the change of what each leaf's product adds
+      (`features`), of the change of the network's outputs, and of the change of what each leaf adds if its own part of
+      the perturbation alone moves it, with its inputs as they are (`perturbation`; none at rho 0). And the share of
+      each layer in the squared length of the perturbation.
+    """
+    state = built.init()
+    before = jax.tree.map(jnp.copy, (state.params, state.stats))
+    batches = [built.batch(step) for step in range(NUM_STEPS)]
+    for batch in batches:
+        state, _ = built.train_step(state, batch)
+    program = _program(built.workload, built.variant if configs.effective_rho(built.config) > 0 else None)
+    found = jax.device_get(program(before, state, batches[0], built.values))
+    return {Quantity(kind, name): float(value) for kind, of in found.items() for name, value in of.items()}
+
+
+@functools.lru_cache(maxsize=8)
+def _program(workload: workloads.Workload, variant: Callable | None) -> Callable:
+    """Compile what `movement` measures."""
+
+    def program(before: tuple[PyTree, PyTree], state: State, batch: Batch, values: Any) -> dict[str, dict[str, Array]]:
+        key = streams.key(values.seed, "dropout")
+        batch = workload.prepare(batch, None, train=False)
+
+        def network(stats: PyTree) -> Callable:
+            def outputs(params: PyTree, inputs: PyTree) -> PyTree:
+                kept = trees.apply_mask(params, state.mask)
+                return workload.model.apply(kept, stats, inputs, train=True, key=key)[0]
+
+            return outputs
+
+        def loss(params: PyTree) -> Array:
+            options: dict[str, Any] = {"stats": state.stats, "mask": state.mask, "train": True, "key": key}
+            return workloads.loss(workload, params, batch, **options)[0]
+
+        perturbation = jax.tree.map(jnp.zeros_like, state.params)
+        if variant is not None:
+            slope, rule = jax.grad(loss)(state.params), variant(values.rho)
+            perturbation, _ = rule.perturb(slope, state.params, state.ascent, values.rho)
+        moved = trees.add(state.params, perturbation)
+        after, outputs = layers.layer_outputs(network(state.stats), state.params, moved, batch["inputs"])
+        start, first = layers.layer_outputs(network(before[1]), before[0], before[0], batch["inputs"])
+        changes = {
+            name: _root_mean_square([(a.value, b.value) for a, b in zip(met, start[name], strict=True) if a.is_product])
+            for name, met in after.items()
+            if any(one.is_product for one in met)
+        }
+        pairs = list(zip(jax.tree.leaves(outputs), jax.tree.leaves(first), strict=True))
+        found = {FEATURES: changes, OUTPUTS: {"": _root_mean_square(pairs)}}
+        if variant is None:
+            return found
+        effects = {name: _root_mean_square([(one.moved, one.value) for one in met]) for name, met in after.items()}
+        return found | {PERTURBATION: effects, SHARE: _shares(perturbation)}
+
+    return jax.jit(program)
+
+
+def _root_mean_square(pairs: Sequence[tuple[Array, Array]]) -> Array:
+    """Compute the root mean square of the differences of pairs of arrays, over all entries."""
+    # At least in 32 bits, of networks that multiply in half precision.
+    dtypes = [jnp.promote_types(a.dtype, jnp.float32) for a, _ in pairs]
+    squares = [jnp.sum((a.astype(d) - b.astype(d)) ** 2) for (a, b), d in zip(pairs, dtypes, strict=True)]
+    return jnp.sqrt(sum(squares, jnp.zeros(())) / sum(a.size for a, _ in pairs))
+
+
+def _shares(perturbation: PyTree) -> dict[str, Array]:
+    """Compute the share of each layer, the leaves of one parent, in the squared length of a perturbation."""
+    squares: dict[str, Array] = {}
+    for path, leaf in jax.tree.leaves_with_path(perturbation):
+        layer = _layer(trees.path_name(path))
+        squares[layer] = squares.get(layer, 0) + jnp.sum(leaf**2)
+    total = sum(squares.values())
+    return {layer: square / jnp.where(total > 0, total, 1) for layer, square in squares.items()}
+
+
+def _layer(leaf: str) -> str:
+    return leaf.rpartition("/")[0] or leaf
+
+
+def _slopes(
+    moved: Sequence[Sequence[Mapping[Quantity, float]]],
+    multiples: Sequence[float],
+    grown: Sequence[parameterization.Leaf],
+    config: Mapping[str, Any],
+) -> list[Slope]:
+    """Fit a line for each quantity and seed, in logarithms, and judge those of layers: of kernels and embeddings.
+
+    Biases and norms are shown alone: of dozens of slopes with an interval each, some would be off by chance.
+    """
+    orders, shares = {leaf.name: leaf.order for leaf in grown}, expected_shares(grown, config)
+    values = {name: np.array([[of[name] for of in row] for row in moved]) for name in moved[0][0]}
+    largest: dict[str, float] = {}
+    for quantity, array in values.items():
+        largest[quantity.kind] = max([largest.get(quantity.kind, 0.0), *array[np.isfinite(array)].tolist()])
+    products = {quantity.name for quantity in values if quantity.kind == FEATURES}
+    found = []
+    for quantity, array in values.items():
+        kind, first = quantity.kind, quantity.name.partition(" + ")[0]
+        is_rounding = bool(array.max() <= _ROUNDING * largest[kind])  # not where it is infinite or no number
+        is_hidden = kind == FEATURES and orders.get(first) != 1
+        is_judged = not is_rounding and (is_hidden or (kind == PERTURBATION and quantity.name in products))
+        expected = shares.get(quantity.name) if kind == SHARE else 0.0
+        mean = intervals.NONE if is_rounding else intervals.mean(_fitted(multiples, array))
+        found.append(
+            Slope(
+                quantity=quantity,
+                values=array,
+                slope=mean.mean,
+                low=mean.low,
+                high=mean.high,
+                expected=None if is_rounding else expected,
+                is_judged=is_judged,
+            )
+        )
+    return found
+
+
+def _fitted(multiples: Sequence[float], values: np.ndarray) -> np.ndarray:
+    """Fit log value = a + slope log multiple for each seed, from values [widths, seeds].
+
+    Returns: [seeds]; not finite where a value is not positive and finite.
+    """
+    at = np.log(multiples) - np.mean(np.log(multiples))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return at @ np.log(values) / (at @ at)
+
+
+def expected_shares(grown: Sequence[parameterization.Leaf], config: Mapping[str, Any]) -> dict[str, float]:
+    """Derive the slope of each layer's share in the squared perturbation; none in the standard parameterization.
+
+    Equation: |eps_l|^2 ~ (o / i)^(2 f) i / o, with f = 1 for layerwise factors, else 0, relative to the largest; of a
+      layer, that of its leaf with the largest.
+    """
+    if config["parameterization"] != "mup":
+        return {}
+    sign = -1 if config["perturbation_scaling"] == "layerwise" else 1
+    powers: dict[str, float] = {}
+    for leaf in grown:
+        layer = _layer(leaf.name)
+        powers[layer] = max(powers.get(layer, -math.inf), sign * leaf.order)
+    return {layer: power - max(powers.values()) for layer, power in powers.items()}

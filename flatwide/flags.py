@@ -1,0 +1,73 @@
+"""The flags of the command that trains: its own, and assignments to config fields."""
+
+import argparse
+import re
+
+from flatwide import config as configs
+from flatwide import registry
+
+_USAGE = "python main.py --workdir=W --config=configs/digits_mlp.py [--config.field=value ...] [--dry_run]"
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str):
+        raise configs.ConfigError([f"{message}; usage: {_USAGE}"])
+
+
+def read(arguments: list[str]) -> tuple[argparse.Namespace, list[tuple[str, str]], list[str]]:
+    """Split the arguments of the command that trains into its flags, the assignments to config fields, and faults."""
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--workdir")
+    parser.add_argument("--config")
+    parser.add_argument("--dry_run", action="store_true")
+    parser.add_argument("--help", "-h", action="store_true")
+    parser.add_argument("--distributed", action="store_true")
+    parser.add_argument("--coordinator")
+    parser.add_argument("--processes", type=int)
+    parser.add_argument("--process", type=int)
+    flags, rest = parser.parse_known_args(arguments)
+    if flags.help:
+        return flags, [], []
+    given, faults = assignments(rest)
+    for name in ("workdir", "config"):
+        if not getattr(flags, name):
+            faults.append(f"--{name} is missing; usage: {_USAGE}")
+    return flags, given, faults + _process_faults(flags)
+
+
+def _process_faults(flags: argparse.Namespace) -> list[str]:
+    """List what is wrong with the flags of a run over several processes."""
+    given = {name: getattr(flags, name) for name in ("coordinator", "processes", "process")}
+    missing = [f"--{name}" for name, value in given.items() if value is None]
+    if not flags.distributed:
+        return [f"--{name} is read with --distributed only." for name, value in given.items() if value is not None]
+    faults = []
+    if flags.dry_run:
+        faults.append("--dry_run trains nothing; leave out --distributed.")
+    if 0 < len(missing) < len(given):
+        faults.append(f"{', '.join(missing)}: expected with the others, or none in a job of Slurm or Open MPI.")
+    elif not missing:
+        if not re.fullmatch(r".+:[0-9]+", flags.coordinator):
+            faults.append(f"--coordinator={registry.shown(flags.coordinator)}: expected HOST:PORT of process 0.")
+        if flags.processes < 1 or not 0 <= flags.process < flags.processes:
+            faults.append(
+                f"--process={flags.process}, --processes={flags.processes}: expected a process in [0, processes)."
+            )
+    return faults
+
+
+def assignments(arguments: list[str]) -> tuple[list[tuple[str, str]], list[str]]:
+    """Split assignments to config fields from faults: `--config.a=1`, `--config.a 1`, `--config.a` (true) and `--noconfig.a` (false)."""
+    given, faults, waiting = [], [], list(arguments)
+    while waiting:
+        flag = waiting.pop(0)
+        name, equals, text = flag.lstrip("-").partition("=")
+        if flag.startswith("--noconfig.") and not equals:
+            given.append((name.removeprefix("noconfig."), "false"))
+        elif flag.startswith("--config."):
+            if not equals:
+                text = waiting.pop(0) if waiting and not waiting[0].startswith("--") else "true"
+            given.append((name.removeprefix("config."), text))
+        else:
+            faults.append(f"{registry.shown(flag)} is not a flag of this command; usage: {_USAGE}")
+    return given, faults

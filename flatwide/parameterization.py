@@ -1,0 +1,247 @@
+"""How initial weights, steps and perturbations change with width: the maximal update parameterization (muP, muP²).
+
+In the standard parameterization a wider network at the same learning rate and rho is trained in another regime. Here
+each leaf of the parameters gets factors from how its sizes grow against a network of a base width, so that one step,
+and one perturbation of SAM, move the features of every layer by as much at every width. At the base width all are 1.
+
+How a leaf grows is derived: from its shapes at the base width and at a multiple of it. The factors are those of
+`factors` and `initial_factor`, with i and o the ratios of a leaf's fan-in and fan-out to those at the base width, and m
+the ratio of widths:
+
+    leaf                               i   o   initial std   rate SGD, Adam   perturbation, by one global norm
+    input kernel, embedding            1   m   1             m, 1             m^(3/2)
+    hidden kernel                      m   m   m^(-1/2)      1, 1/m           m^(1/2)
+    output kernel                      m   1   1/m           1/m, 1/m         m^(-1/2)
+    bias, norm scale, of width         1   m   1             m, 1             m^(3/2)
+    output bias                        1   1   1             1, 1             m^(1/2)
+
+Sources: Yang and Hu (2021), arXiv 2011.14522; Yang et al. (2022), arXiv 2203.03466; for perturbations Haas et al.
+(2024), arXiv 2411.00075. The exponents are derived here, and confirmed by `coordinate_check`.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from flatwide import trees
+from flatwide.types import PyTree
+
+PARAMETERIZATIONS = ("standard", "mup")
+PERTURBATION_SCALINGS = ("none", "global", "layerwise")
+PROBE = 4  # the second network, from which is seen what grows, is so many times as wide as the base
+
+_FEW_PARAMS = 100_000  # up to which an initial scale is taken over many draws, since leaves are small
+
+
+class Leaf(NamedTuple):
+    """How one leaf grows with the width.
+
+    fan_in, fan_out: ratios i and o to the sizes at the base width; 1 where they do not grow.
+    order: 1 if only the fan-in grows with the width (output kernels), -1 if only the fan-out does, else 0.
+    """
+
+    name: str
+    fan_in: float
+    fan_out: float
+    order: int
+
+
+class Factors(NamedTuple):
+    """Factors of a training step: pytrees like the parameters, of numbers; and that of the clipping threshold.
+
+    rate: of the learning rate. decay: of weight_decay. gradient: of what Adam's moments are taken of, so that its
+    epsilon is divided by it. perturbation: of SAM's perturbation.
+    """
+
+    rate: PyTree
+    decay: PyTree
+    gradient: PyTree
+    perturbation: PyTree
+    clip: float
+
+
+def leaves(base: PyTree, probe: PyTree, params: PyTree) -> tuple[Leaf, ...]:
+    """Derive how each leaf grows.
+
+    The last axis of a kernel is its output, as in Flax. Of two axes that grow the first is an input and the second an
+    output. Whatever is named bias, scale or embedding has no fan-in that grows.
+
+    Args:
+      base, probe, params: shapes at the base width, at `PROBE` times the base width, and at the width that is trained.
+    Raises: ValueError if the three have other leaves, more than two axes of a leaf grow, or none of them maps what
+      grows to outputs that do not.
+    """
+    if len({jax.tree.structure(tree) for tree in (base, probe, params)}) > 1:
+        raise ValueError("the network has other parameters at the base width: expected widths that change shapes only.")
+    shapes = [[leaf.shape for leaf in jax.tree.leaves(tree)] for tree in (base, probe, params)]
+    names = [trees.path_name(path) for path, _ in jax.tree.leaves_with_path(base)]
+    grown = [_leaf(*of) for of in zip(names, jax.tree.leaves(trees.kernels(base)), *shapes, strict=True)]
+    if not any(leaf.order == 1 for leaf in grown):
+        raise ValueError(
+            "no trained kernel maps units whose number grows with the width to outputs whose number does not, so "
+            f"nothing can be scaled to keep the outputs of one size. Leaves: {', '.join(names)}."
+        )
+    return tuple(grown)
+
+
+def factors(
+    grown: Sequence[Leaf],
+    structure: PyTree,
+    *,
+    parameterization: str,
+    perturbation_scaling: str,
+    optimizer: str,
+    degree: int = 0,
+    ascended: Sequence[bool] | None = None,
+) -> Factors:
+    """Compute the factors of a training step, leaf by leaf.
+
+    Args:
+      grown: from `leaves`, in their order. structure: of the parameters, from `jax.tree.structure`.
+      optimizer: "sgd", "adam" or "adamw".
+      degree, ascended: of the ascent rule, from `ascent_kind`; None: it perturbs every leaf.
+    Equation: with g = max(i / o) over the leaves that matter most as the width grows, so that |gradient| ~ g^(1/2):
+      rate          o / i (sgd), 1 / i (adam, adamw): a step moves each layer's output by as much at every width;
+      decay         i / o (sgd, adam; it is part of the gradient), i (adamw): what a step takes off w is the same share;
+      gradient      1 (sgd), o (adam, adamw): entries of the gradient fall as 1 / o, which Adam's epsilon then does too;
+      clip          g^(1/2), g over all leaves;
+      perturbation  layerwise: (o / i) g^((1 - d) / 2) for a perturbation of degree d in the gradient, g over the leaves
+                    that are perturbed: (o / i) m^(1/2) for normalized SAM, o / i for the unnormalized rule;
+                    global: that of an output kernel, the same for all leaves: m^(-1/2), or 1 / m; none: 1.
+      All but the perturbation is 1 in the standard parameterization.
+    """
+    is_mup, is_adam = parameterization == "mup", optimizer != "sgd"
+    norm = _gradient_growth([leaf for leaf, is_in in zip(grown, ascended or [True] * len(grown), strict=True) if is_in])
+    scaled = [leaf.fan_out / leaf.fan_in * norm ** ((1 - degree) / 2) for leaf in grown]
+    steepest = norm ** (-(1 + degree) / 2)
+
+    def tree(of: Callable[[Leaf], float]) -> PyTree:
+        return jax.tree.unflatten(structure, [of(leaf) if is_mup else 1.0 for leaf in grown])
+
+    perturbation = {"none": [1.0] * len(grown), "global": [steepest] * len(grown), "layerwise": scaled}
+    return Factors(
+        rate=tree(lambda leaf: 1 / leaf.fan_in if is_adam else leaf.fan_out / leaf.fan_in),
+        decay=tree(lambda leaf: leaf.fan_in if optimizer == "adamw" else leaf.fan_in / leaf.fan_out),
+        gradient=tree(lambda leaf: leaf.fan_out if is_adam else 1.0),
+        perturbation=jax.tree.unflatten(structure, perturbation[perturbation_scaling]),
+        clip=_gradient_growth(grown) ** 0.5 if is_mup else 1.0,
+    )
+
+
+def initial_factor(leaf: Leaf, exponent: float) -> float:
+    """Compute the factor of a leaf's own initial weights.
+
+    Args:
+      exponent: e, with which their deviation grows in the standard parameterization, from `initial_exponents`.
+    Equation: (i^(-1/2) min(1, o / i)^(1/2)) / s^e, with s = i where the fan-in grows, else o. Of kernels with e = -1/2
+      (of LeCun, He): 1 for hidden ones, m^(-1/2) for output kernels.
+    Source: the numerator, Yang, Simon and Bernstein (2023), arXiv 2310.17813.
+    """
+    target = leaf.fan_in**-0.5 * min(1.0, leaf.fan_out / leaf.fan_in) ** 0.5
+    return target / _size(leaf) ** exponent
+
+
+def initial_exponents(base: Callable, probe: Callable, at_probe: Sequence[Leaf]) -> tuple[float, ...]:
+    """Measure with which power of the width the initial weights of each leaf grow, to the nearest half.
+
+    Args:
+      base, probe: `Model.init` at the base width and at `PROBE` times it.
+      at_probe: from `leaves`, with the probe as the width that is trained.
+    Returns: one exponent a leaf; 0 where it does not grow, or starts at 0.
+    Cost: some draws of both networks; runs at once, also where it is called from a function that is being traced.
+    """
+
+    def exponent(leaf: Leaf, small: float, large: float) -> float:
+        if _size(leaf) == 1 or small == 0 or large == 0:
+            return 0.0
+        return round(2 * math.log(large / small) / math.log(_size(leaf))) / 2
+
+    is_double = jax.config.read("jax_enable_x64")
+
+    def measured(init: Callable) -> list[float]:
+        with jax.enable_x64(is_double):
+            return _deviations(init)
+
+    # Within a thread of its own JAX knows nothing of a trace that is going on here, and computes numbers.
+    with ThreadPoolExecutor(1) as outside:
+        small, large = outside.map(measured, (base, probe))
+    return tuple(map(exponent, at_probe, small, large))
+
+
+def ascent_kind(rule, shapes: PyTree) -> tuple[int, list[bool]]:
+    """Find what an ascent rule perturbs, by asking it.
+
+    Args:
+      rule: `sam.AscentRule` with rho 1. shapes: of the parameters.
+    Returns: the degree of its perturbation in the gradient (0 for a normalized rule, 1 for an unnormalized one), and
+      for each leaf whether it is perturbed. A rule that does not move at its first step counts as normalized.
+    """
+    ones = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), shapes)
+    state = rule.init(ones)
+    once, twice = (
+        [float(jnp.max(jnp.abs(leaf))) for leaf in jax.tree.leaves(rule.perturb(gradient, ones, state, 1.0)[0])]
+        for gradient in (ones, trees.scale(2.0, ones))
+    )
+    if max(once) == 0:
+        return 0, [True] * len(once)
+    return round(math.log2(max(twice) / max(once))), [largest > 0 for largest in once]
+
+
+def scale_perturbation(rule, perturbation: PyTree):
+    """Return the ascent rule whose perturbation is multiplied leaf by leaf."""
+
+    def perturb(gradient, params, state, rho):
+        found, state = rule.perturb(gradient, params, state, rho)
+        return multiply(perturbation, found), state
+
+    return rule._replace(perturb=perturb)
+
+
+def multiply(numbers: PyTree, tree: PyTree) -> PyTree:
+    """Multiply each leaf by its number in its own dtype; a leaf whose number is 1 is left as it is."""
+    return jax.tree.map(lambda number, leaf: leaf if number == 1 else (number * leaf).astype(leaf.dtype), numbers, tree)
+
+
+def _leaf(name: str, is_kernel: bool, base: tuple, probe: tuple, shape: tuple) -> Leaf:
+    """Compare the shapes of one leaf."""
+    axes = [axis for axis in range(len(base)) if probe[axis] != base[axis]]
+    ratios = [shape[axis] / base[axis] for axis in axes]
+    if not axes:
+        return Leaf(name, fan_in=1.0, fan_out=1.0, order=0)
+    if not is_kernel:
+        return Leaf(name, fan_in=1.0, fan_out=math.prod(ratios), order=-1)
+    if len(axes) > 2:
+        raise ValueError(
+            f"{name}: {len(axes)} axes of {base} grow with the width; expected at most an input and an output."
+        )
+    if len(axes) == 2:
+        return Leaf(name, fan_in=ratios[0], fan_out=ratios[1], order=0)
+    is_output = axes[0] == len(base) - 1
+    return Leaf(name, 1.0, ratios[0], order=-1) if is_output else Leaf(name, ratios[0], 1.0, order=1)
+
+
+def _gradient_growth(grown: Sequence[Leaf]) -> float:
+    """Compute the growth of the squared norm of the gradient of some leaves: i / o of those where it grows fastest."""
+    top = max(leaf.order for leaf in grown)
+    return max(leaf.fan_in / leaf.fan_out for leaf in grown if leaf.order == top)
+
+
+def _size(leaf: Leaf) -> float:
+    return leaf.fan_out if leaf.fan_in == 1 else leaf.fan_in
+
+
+def _deviations(init: Callable) -> list[float]:
+    """Compute the root mean square of each leaf's initial weights, over some draws."""
+
+    def squares(key):
+        return [jnp.mean(jnp.square(leaf)) for leaf in jax.tree.leaves(init(key)[0])]
+
+    num_params = trees.size(jax.eval_shape(init, jax.random.key(0))[0])
+    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    compiled = jax.jit(squares, compiler_options=options)
+    drawn = [jax.device_get(compiled(jax.random.key(draw))) for draw in range(16 if num_params < _FEW_PARAMS else 2)]
+    return [math.sqrt(sum(map(float, of)) / len(of)) for of in zip(*drawn, strict=True)]

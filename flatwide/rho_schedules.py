@@ -1,0 +1,72 @@
+"""SAM in time: the factor of rho at each step, counted from 0.
+
+factor = rho_schedules.build(kind, ...);  a step ascends by rho * factor(step), and not at all where that is 0
+"""
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from flatwide import registry
+from flatwide.types import Array
+
+KINDS = ("constant", "late", "early", "every", "with_learning_rate")
+
+# The config fields that each kind reads.
+FIELDS: dict[str, tuple[str, ...]] = {
+    "constant": (),
+    "late": ("rho_switch",),
+    "early": ("rho_switch",),
+    "every": ("rho_every",),
+    "with_learning_rate": (),
+}
+
+
+def build(
+    kind: str, *, switch: float, every: int, num_steps: int, schedule: Callable[[Array], Array]
+) -> Callable[[Array], Array] | None:
+    """Build the factor of rho at each step, or None where it is always 1.
+
+    Args:
+      kind: one of `KINDS`.
+      switch: fraction of training, in (0, 1), at which `late` begins to ascend and `early` ceases to.
+      every: k >= 2 of `every`.
+      num_steps: T >= 1, steps of the whole run.
+      schedule: step -> factor of the learning rate, from 0 to 1, as of `schedules.build`.
+    Returns: t -> factor in [0, 1], in the default float type; t may be traced.
+    Raises: ValueError if the kind is unknown, or if `late` or `early` would ascend at every step or at none.
+    Equation: with s = ceil(switch T): late 1 where t >= s, else 0; early 1 where t < s, else 0; every 1 where k divides
+      t, else 0; with_learning_rate the factor of the learning rate.
+    Source: Zhou et al. (2025), arXiv 2410.10373, for late; Liu et al. (2022), arXiv 2203.02714, for every k-th step,
+      without what LookSAM does in between; Zhuang et al. (2022), arXiv 2203.08065, for with_learning_rate, with
+      their smallest rho and rate at 0.
+    """
+    if kind not in KINDS:
+        raise ValueError(registry.unknown("rho_schedule", kind, KINDS))
+    if kind == "constant":
+        return None
+    if kind == "with_learning_rate":
+        return schedule
+    first = math.ceil(round(switch * num_steps, 9))  # 0.55 * 100 is 55.00000000000001
+    if kind in ("late", "early") and not 0 < first < num_steps:
+        raise ValueError(
+            f"config.rho_switch={switch} with config.rho_schedule={kind!r}: it falls on step {first} of {num_steps}, "
+            "so that SAM would be on at every step or at none; expected some of both. Move the switch, train longer, "
+            "or set config.rho_schedule='constant' or config.rho=0."
+        )
+
+    def factor(step: Array) -> Array:
+        step = jnp.asarray(step)
+        is_on = {"late": step >= first, "early": step < first, "every": step % every == 0}[kind]
+        return is_on.astype(float)
+
+    return factor
+
+
+def num_ascents(factor: Callable[[Array], Array] | None, num_steps: int) -> int:
+    """Count the steps that ascend among the first so many."""
+    if factor is None:
+        return num_steps
+    return int(jnp.sum(jax.vmap(factor)(jnp.arange(num_steps)) > 0))

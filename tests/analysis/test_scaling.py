@@ -1,0 +1,130 @@
+"""Parameters over data: the variance about one curve against a projection written out, and what is said of it."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+from numpy.testing import assert_allclose
+
+from flatwide.analysis import answer, scaling, wording
+from flatwide.figures.scaling import scaling_figures
+
+SIZES, EXAMPLES = (600, 1200, 2400, 4800, 9600, 19_200), (300, 600, 1200)
+
+
+def study(gain, *, num_seeds=5, noise=0.02, seed=0, onset=lambda examples: 3.0 * examples):
+    random = np.random.default_rng(seed)
+    rows = []
+    for examples in EXAMPLES:
+        for size in SIZES:
+            short = math.log10(onset(examples) / size)  # on a line, so that the crossing is exact
+            for number in range(num_seeds):
+                for rho in (0.0, 0.1):
+                    value = (rho > 0) * gain(size, examples) + noise * random.normal()
+                    rows.append(
+                        {"num_params": size, "train_examples": examples, "seed": number, "rho": rho}
+                        | {"test_metric": value, "status": "finished", "higher_is_better": True, "optimizer": "sam"}
+                        | {"metric_name": "score", "base_optimizer": "sgd", "train_loss": 0.01 * math.exp(short)}
+                        | {"train_metric": 0.0}
+                    )
+    return pd.DataFrame(rows)
+
+
+def cubic(x):
+    return 1 + 2 * x - x**2 + 0.3 * x**3
+
+
+def per_example(size, examples):
+    return cubic(math.log10(size / examples))
+
+
+def test_the_variance_is_that_of_what_a_projection_leaves():
+    found = scaling.scaling(study(lambda size, examples: math.sin(size) + examples / 600))
+    cells = found.cells
+    x = np.log10(cells.sizes)
+    basis, weights = np.vander(x, 4), np.diag(cells.weights)
+    left = weights - weights @ basis @ np.linalg.inv(basis.T @ weights @ basis) @ basis.T @ weights
+
+    def by_hand(gains):
+        pairs = [
+            gains[:, i] @ left @ gains[:, j] for i in range(gains.shape[1]) for j in range(gains.shape[1]) if i != j
+        ]
+        return np.mean(pairs) / np.trace(left)
+
+    own = found.variances[scaling.PARAMETERS]
+    without = [by_hand(np.delete(cells.gains, seed, axis=1)) for seed in range(5)]
+    reach = scipy.stats.t.ppf(0.975, 4) * math.sqrt(4 / 5 * np.sum((without - np.mean(without)) ** 2))
+    assert own.value == pytest.approx(by_hand(cells.gains), rel=1e-6)
+    assert_allclose([own.low, own.high], [own.value - reach, own.value + reach], rtol=1e-6)
+
+
+def test_true_deviations_come_back_as_their_variance():
+    """Without noise: deviations that no curve of the measure has, such as one for each number of examples."""
+    shifts = dict(zip(EXAMPLES, (-1.0, 0.0, 1.0), strict=True))
+    found = scaling.scaling(study(lambda size, examples: cubic(math.log10(size)) + shifts[examples], noise=0.0))
+    # 12 of the 18 cells are one off their curve, and 14 directions are left of 18.
+    assert found.variances[scaling.PARAMETERS].value == pytest.approx(12 / 14)
+
+
+@pytest.mark.parametrize(
+    ("gain", "least", "words"),
+    [
+        (per_example, scaling.PER_EXAMPLE, None),
+        (lambda size, _: cubic(math.log10(size) - 3), scaling.PARAMETERS, "one curve against the number of parameters"),
+    ],
+)
+def test_the_measure_that_makes_one_curve_has_the_least_variance(gain, least, words):
+    runs = study(gain, onset=lambda examples: 900 * (examples / 300) ** 1.5)
+    found = scaling.scaling(runs)
+    assert min(found.variances, key=lambda name: found.variances[name].value) == least
+    assert found.variances[least].low <= 0 <= found.variances[least].high
+    text = answer.answer(runs)
+    assert "as far as the seeds tell they are one curve against" in text
+    if words:
+        assert words in text
+
+
+def test_interpolation_may_make_the_curve():
+    runs = study(
+        lambda size, examples: cubic(math.log10(size / (900 * (examples / 300) ** 1.5))),
+        onset=lambda examples: 900 * (examples / 300) ** 1.5,
+        noise=0.005,
+    )
+    found = scaling.scaling(runs)
+    own = found.variances
+    assert own[scaling.OVER_INTERPOLATION].value < 0.1 * own[scaling.PER_EXAMPLE].value
+    assert found.differences[scaling.PER_EXAMPLE, scaling.OVER_INTERPOLATION].low > 0
+
+
+def test_neither_and_noise():
+    shifts = dict(zip(EXAMPLES, (0.0, 3.0, 0.0), strict=True))
+    assert "they are one curve against none of these" in answer.answer(study(lambda s, e: shifts[e]))
+    assert "which of these makes one curve the seeds cannot tell" in answer.answer(study(lambda s, e: 0.0, noise=1))
+
+
+def test_where_the_base_never_fits_that_measure_is_left_out():
+    runs = study(per_example, onset=lambda examples: 1e6)
+    assert set(scaling.scaling(runs).variances) == {scaling.PARAMETERS, scaling.PER_EXAMPLE}
+    assert "is not known for each number of examples" in answer.answer(runs)
+    assert scaling.scaling(runs[runs["train_examples"] == 300]) is None
+    few = scaling.scaling(runs[runs["seed"] < 2])
+    assert scaling.sentence(few, wording.units(runs, "test_metric"), "SGD") == ""
+
+
+def test_the_figure_has_a_panel_for_each_measure():
+    runs = study(per_example)
+    (figure,) = scaling_figures(runs, metric="test_metric", choose_by=None, interactive=False, section="a")
+    assert len(figure.chart.to_dict()["concat"]) == 3
+    row = next(iter(figure.data))
+    assert row["num_params_per_example"] == pytest.approx(row["num_params"] / row["train_examples"])
+    assert not list(
+        scaling_figures(
+            runs.drop(columns="train_examples")[runs["train_examples"] == 300],
+            metric="test_metric",
+            choose_by=None,
+            interactive=False,
+            section="a",
+        )
+    )

@@ -1,0 +1,61 @@
+"""What each leaf adds, against the same written out."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from flatwide.measure.layer_outputs import layer_outputs
+
+
+@pytest.fixture
+def layers(float64):
+    random = np.random.default_rng(0)
+    sizes = {"words": (7, 4), "a": (4, 4), "b": (4, 4), "bias": (4,), "turn": (4, 4), "last": (4, 2)}
+    return {name: jnp.asarray(random.normal(size=size)) for name, size in sizes.items()}
+
+
+def network(params, tokens):
+    """Look up, two stacked layers in a loop with a cast, a layer used at each of two turns, transposed, and a bias."""
+    hidden = params["words"][tokens]
+
+    def layer(hidden, kernel):
+        return jnp.tanh(hidden @ kernel), None
+
+    hidden, _ = jax.lax.scan(layer, hidden, jnp.stack([params["a"], params["b"]]).astype(hidden.dtype))
+    for _ in range(2):
+        hidden = jax.nn.relu(hidden @ (2 * params["turn"]).T + params["bias"][None])
+    return {"outputs": hidden @ params["last"]}
+
+
+def test_each_leaf_is_moved_alone_where_it_meets_data(layers):
+    tokens = jnp.array([0, 3, 3])
+    moved = jax.tree.map(lambda leaf: leaf + 0.1, layers)
+    found, outputs = jax.jit(lambda a, b, x: layer_outputs(network, a, b, x))(layers, moved, tokens)
+    words = layers["words"][tokens]
+    first = jnp.tanh(words @ layers["a"])
+    turn = [jnp.tanh(first @ layers["b"])]
+    turn.append(jax.nn.relu(turn[0] @ (2 * layers["turn"]).T + layers["bias"][None]))
+    last = jax.nn.relu(turn[1] @ (2 * layers["turn"]).T + layers["bias"][None])
+    products = [x @ (2 * layers["turn"]).T for x in turn]
+    expected = {
+        "words": [(words, words + 0.1)],
+        "a": [(words @ layers["a"], words @ moved["a"])],
+        "b": [(first @ layers["b"], first @ moved["b"])],
+        "turn": [(y, x @ (2 * moved["turn"]).T) for x, y in zip(turn, products, strict=True)],
+        "bias": [(y + layers["bias"][None], y + moved["bias"][None]) for y in products],
+        "last": [(last @ layers["last"], last @ moved["last"])],
+    }
+    assert found.keys() == expected.keys()
+    for name, pairs in expected.items():
+        for met, (value, other) in zip(found[name], pairs, strict=True):
+            assert_allclose(met.value, value, rtol=1e-12)
+            assert_allclose(met.moved, other, rtol=1e-12)
+    assert {name: met[0].is_product for name, met in found.items()} == {name: name != "bias" for name in expected}
+    assert_allclose(outputs["outputs"], expected["last"][0][0], rtol=1e-12)
+
+
+def test_leaves_that_meet_data_together_are_named_together(layers):
+    found, _ = layer_outputs(lambda params, x: x @ (params["a"] + params["b"]), layers, layers, jnp.ones((3, 4)))
+    assert list(found) == ["a + b"]

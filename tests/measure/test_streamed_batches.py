@@ -1,0 +1,108 @@
+"""Data larger than memory: batches that are read again for each product, against the same data in memory."""
+
+import weakref
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from flatwide import measure
+from flatwide.measure import batches as data
+
+RANDOM = np.random.default_rng(0)
+X, Y = RANDOM.normal(size=(22, 3)), RANDOM.normal(size=22)
+W = {"w": jnp.array([0.3, -0.2, 0.5])}
+
+
+def loss_fn(params, batch):
+    return jnp.mean((jnp.tanh(batch["x"] @ params["w"]) - batch["y"]) ** 2)
+
+
+class Counted:
+    """Makes batches of four as they are asked for, and counts readings and the batches that are alive."""
+
+    def __init__(self):
+        self.num_readings = self.num_alive = self.most_alive = 0
+
+    def drop(self):
+        self.num_alive -= 1
+
+    def __iter__(self):
+        self.num_readings += 1
+        for first in range(0, 22, 4):
+            x = X[first : first + 4].copy()
+            weakref.finalize(x, self.drop)
+            self.num_alive += 1
+            self.most_alive = max(self.most_alive, self.num_alive)
+            yield {"x": x, "y": Y[first : first + 4]}
+            del x
+
+
+DATA = {"x": X, "y": Y}
+
+
+def test_each_product_reads_all_batches_once_and_holds_one():
+    batches = Counted()
+    operator = measure.hessian_operator(loss_fn, W, batches)
+    assert batches.num_readings == 1  # to count them
+    found = measure.top_eigenvalues(operator, 1, key=0)
+    assert batches.num_readings == 1 + found.num_products
+    assert batches.most_alive <= 2  # the one that is made beside the one that is read
+    expected = measure.top_eigenvalues(measure.hessian_operator(loss_fn, W, DATA), 1, key=0)
+    assert_allclose(found.values, expected.values, rtol=1e-5)
+
+
+def test_every_measurement_of_a_mean_loss_takes_batches_that_are_read_again():
+    options = {"rho": 0.5, "key": 0, "num_steps": 10}
+    for kind in ("worst", "average", "sam"):
+        streamed = measure.sharpness(loss_fn, W, Counted(), kind=kind, **options)
+        assert_allclose(streamed.value, measure.sharpness(loss_fn, W, DATA, kind=kind, **options).value, rtol=1e-5)
+    outputs = lambda params, batch: jnp.tanh(batch["x"] @ params["w"])  # noqa: E731
+    squares = lambda outputs, batch: jnp.mean((outputs - batch["y"]) ** 2)  # noqa: E731
+    traces = [
+        measure.trace(measure.gauss_newton_operator(outputs, squares, W, batches), key=0).value
+        for batches in (Counted(), DATA)
+    ]
+    assert_allclose(*traces, rtol=1e-5)
+    other = {"w": jnp.array([-1.0, 1.0, 0.0])}
+    barriers = [measure.barrier(loss_fn, W, other, batches, num_points=5).losses for batches in (Counted(), DATA)]
+    assert_allclose(*barriers, rtol=1e-5)
+    constants = [measure.smoothness_and_pl(loss_fn, W, other, batches).smoothness for batches in (Counted(), DATA)]
+    assert_allclose(*constants, rtol=1e-5)
+
+
+def test_a_function_that_makes_an_iterator_in_64_bits_with_weights_and_pieces(float64):
+    w = {"w": jnp.asarray(np.asarray(W["w"], np.float64))}
+    vector = {"w": jnp.array([1.0, 2.0, 3.0])}
+    whole = measure.hessian_operator(loss_fn, w, DATA)(vector)["w"]
+    streamed = measure.hessian_operator(loss_fn, w, lambda: iter(Counted()), batch_size=3)
+    assert_allclose(streamed(vector)["w"], whole, rtol=1e-12)
+    assert streamed(vector)["w"].dtype == np.float64
+    weigh = lambda batch: float(np.sum(batch["y"] > 0))  # noqa: E731
+    listed = measure.hessian_operator(loss_fn, w, list(Counted()), weigh=weigh)(vector)["w"]
+    assert_allclose(measure.hessian_operator(loss_fn, w, Counted(), weigh=weigh)(vector)["w"], listed, rtol=1e-12)
+
+
+def test_an_iterator_that_is_read_once_is_refused():
+    for once in (iter(Counted()), (batch for batch in Counted())):
+        with pytest.raises(ValueError, match=r"batches: a generator can be read once, .*`lambda: make_batches\(\)`"):
+            measure.hessian_operator(loss_fn, W, once)
+    with pytest.raises(ValueError, match="is_stored=True with batches that are read for each product"):
+        measure.hessian_operator(loss_fn, W, Counted(), is_stored=True)
+    with pytest.raises(ValueError, match="batches: expected at least one example; the data set is empty"):
+        measure.hessian_operator(loss_fn, W, lambda: iter(()))
+    with pytest.raises(ValueError, match="a batch has arrays of JAX, which cannot work while"):
+        measure.hessian_operator(loss_fn, W, lambda: iter([{"x": jnp.asarray(X), "y": Y}]))
+    with pytest.raises(ValueError, match="more than 8 different shapes"):
+        data.prepare(lambda: (np.zeros((size, 2)) for size in range(1, 20)))
+
+
+def test_a_second_reading_that_differs_is_said():
+    lengths = iter([3, 2, 3])
+    batches = lambda: ({"x": X[:4], "y": Y[:4]} for _ in range(next(lengths)))  # noqa: E731
+    operator = measure.hessian_operator(loss_fn, W, batches)
+    with pytest.raises(Exception, match="batch 3 of 3: got shapes None"):
+        jax.block_until_ready(operator(W))
+    jax.block_until_ready(operator(W))

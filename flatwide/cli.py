@@ -48,38 +48,7 @@ def main(arguments: list[str]) -> int:
         if arguments == ["--version"]:
             print(f"flatwide {importlib.metadata.version('flatwide')}")
             return DONE
-        given, assignments, faults = flags.read(arguments)
-        if given.help:
-            print(_help())
-            return DONE
-        if not given.config or (given.distributed and faults):
-            raise configs.ConfigError(faults)
-        if given.distributed:
-            from flatwide.runs import jax_settings
-
-            jax_settings.start_processes(given.coordinator, given.processes, given.process)
-        config_text = configs.read_text(given.config)
-        values, unread = configs.override(configs.load_file(given.config), assignments)
-        faults += unread
-
-        def keep(config: Mapping[str, Any]) -> Callable[[], Any]:
-            texts = {"config_path": given.config, "config_text": config_text}
-            return functools.partial(commands.keep, given.workdir, arguments, **texts, config=config)
-
-        if "study" in configs.plain(values):
-            _check_alone(given.distributed, faults)
-            return (
-                _preview_study(values, faults, given.workdir)
-                if given.dry_run
-                else _study(values, faults, given.workdir, keep=keep(values))
-            )
-        try:
-            config = configs.resolve(values)
-        except configs.ConfigError as error:
-            raise configs.ConfigError(faults + error.faults) from None
-        if faults:
-            raise configs.ConfigError(faults)
-        return _preview(config, given.workdir) if given.dry_run else _run(config, given.workdir, keep=keep(config))
+        return _train(arguments)
     except (ValueError, FileNotFoundError) as error:
         if registry.is_from_own_file(error):
             raise  # a fault in the user's own code, which its traceback shows best
@@ -94,6 +63,42 @@ def main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         print("interrupted before the first step; nothing was trained.", file=sys.stderr)
         return 130
+
+
+def _train(arguments: list[str]) -> int:
+    """Train what a config describes, a run or a study, or say what would be trained."""
+    given, assignments, faults = flags.read(arguments)
+    if given.help:
+        print(_help())
+        return DONE
+    if not given.config or (given.distributed and faults):
+        raise configs.ConfigError(faults)
+    if given.distributed:
+        from flatwide.runs import jax_settings
+
+        jax_settings.start_processes(given.coordinator, given.processes, given.process)
+    config_text = configs.read_text(given.config)
+    values, unread = configs.override(configs.load_file(given.config), assignments)
+    faults += unread
+
+    def keep(config: Mapping[str, Any]) -> Callable[[], Any]:
+        texts = {"config_path": given.config, "config_text": config_text}
+        return functools.partial(commands.keep, given.workdir, arguments, **texts, config=config)
+
+    if "study" in configs.plain(values):
+        _check_alone(given.distributed, faults)
+        return (
+            _preview_study(values, faults, given.workdir)
+            if given.dry_run
+            else _study(values, faults, given.workdir, keep=keep(values))
+        )
+    try:
+        config = configs.resolve(values)
+    except configs.ConfigError as error:
+        raise configs.ConfigError(faults + error.faults) from None
+    if faults:
+        raise configs.ConfigError(faults)
+    return _preview(config, given.workdir) if given.dry_run else _run(config, given.workdir, keep=keep(config))
 
 
 def _failed(code: int, text: str) -> int:

@@ -57,7 +57,7 @@ def _process_faults(flags: argparse.Namespace) -> list[str]:
 
 
 def assignments(arguments: list[str]) -> tuple[list[tuple[str, str]], list[str]]:
-    """Split assignments to config fields from faults: `--config.a=1`, `--config.a 1`, `--config.a` (true) and `--noconfig.a` (false)."""
+    """Read `--config.a=1`, `--config.a 1`, `--config.a` (true) and `--noconfig.a` (false); the rest are faults."""
     given, faults, waiting = [], [], list(arguments)
     while waiting:
         flag = waiting.pop(0)

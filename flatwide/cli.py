@@ -6,6 +6,7 @@
     python main.py measure W --measurements=NAME,NAME      (of runs that are trained; `measure --help` has its flags)
     python main.py coordinate_check --config=F    (whether all widths train alike; `coordinate_check --help`)
     python main.py advise W --at="num_neurons=(3000,1000)"  (rho for a width that was not trained; `advise --help`)
+    python main.py compare --workdir=W --rules=NAME,NAME    (a report card for SAM rules; `compare --help`)
     python main.py configs                                 (lists the configs that ship; --config takes their names)
     python main.py --version
 
@@ -39,6 +40,7 @@ def main(arguments: list[str]) -> int:
             "measure": _measure,
             "coordinate_check": _check_coordinates,
             "advise": _advise,
+            "compare": _compare,
         }
         if arguments and arguments[0] in commands_by_name:
             return commands_by_name[arguments[0]](arguments[1:])
@@ -137,6 +139,21 @@ def _write_report(arguments: list[str]) -> int:
         print(error, file=sys.stderr)
         return FAILED
     return DONE
+
+
+def _compare(arguments: list[str]) -> int:
+    """Train and rank SAM rules; what was interrupted goes on with the same command."""
+    from flatwide import compare
+
+    def train(values: Mapping[str, Any], workdir: str) -> int:
+        kept = functools.partial(
+            commands.keep, workdir, ["compare", *arguments], config_path="", config_text="", config=values
+        )
+        return _study(values, [], workdir, keep=kept)
+
+    text, code = compare.command(arguments, train=train)
+    print(text, file=sys.stderr if code else sys.stdout)
+    return code
 
 
 def _advise(arguments: list[str]) -> int:

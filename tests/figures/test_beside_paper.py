@@ -14,6 +14,8 @@ from flatwide.figures.fair import tuned_figures
 from flatwide.figures.gallery import GAIN
 from flatwide.study.plan import expand
 
+pytestmark = pytest.mark.slow
+
 CONFIGS = Path(__file__).parents[2] / "configs" / "studies"
 STUDIES = [  # those that repeat a figure of the paper
     *("mnist_width", "mnist_sparsity", "mnist_depth", "synthetic_width", "theory_generalization", "imagenet_width"),

@@ -55,7 +55,7 @@ def case(name, wrapped):
 @pytest.mark.parametrize(
     ("name", "wrapped"),
     [
-        ("ResNet18", False),
+        pytest.param("ResNet18", False, marks=pytest.mark.slow),
         pytest.param("VGG11", False, marks=pytest.mark.slow),
         pytest.param("ResNet18", True, marks=pytest.mark.slow),
     ],

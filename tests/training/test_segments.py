@@ -102,7 +102,7 @@ def on_devices(count, fields):
     "fields",
     [
         pytest.param(FIELDS | {"num_neurons": [8]}, marks=pytest.mark.slow),  # the next has it and more
-        FIELDS | {"num_neurons": [8], "microbatch": 20},
+        pytest.param(FIELDS | {"num_neurons": [8], "microbatch": 20}, marks=pytest.mark.slow),  # likewise
         FIELDS | {"num_neurons": [8], "microbatch": 50},
         FIELDS | {"model": "ResNet18", "num_filters": 2, "num_blocks": [1], "batch_size": 20},
     ],

@@ -1,0 +1,85 @@
+"""The command `compare`, on one small domain."""
+
+import numpy as np
+import pytest
+
+from flatwide import cli, compare
+
+SMALL = {
+    "small": {
+        "model": "MLP",
+        "dataset": "digits",
+        "train_examples": 64,
+        "learning_rate": 0.05,
+        "lr_scheduler": "constant",
+        "batch_size": 32,
+        "num_epochs": 1,
+        "axes": {"num_neurons": ((2,), (4,))},
+    }
+}
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr(compare, "DOMAINS", SMALL)
+    compare._first_epoch.cache_clear()
+
+
+@pytest.fixture
+def own_rule(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import jax\nfrom flatwide.sam import AscentRule\n\n\n"
+        "def tenfold(rho):\n"
+        "    def perturb(gradient, params, state, rho):\n"
+        "        norm = sum((leaf**2).sum() for leaf in jax.tree.leaves(gradient)) ** 0.5\n"
+        "        return jax.tree.map(lambda leaf: 10 * rho * leaf / norm, gradient), state\n\n"
+        "    return AscentRule(rho, perturb)\n"
+    )
+    return f"{tmp_path}/mine.py:tenfold"
+
+
+def test_radii_give_perturbations_as_long_as_those_of_sam(small, own_rule):
+    lengths = compare._LENGTHS
+    assert compare.radii_of("normalized", "small") == lengths
+    np.testing.assert_allclose(compare.radii_of(own_rule, "small"), np.array(lengths) / 10, rtol=0.01)
+    # Of the first step alone momentum has no direction; the median is that of a step that has one.
+    np.testing.assert_allclose(compare.radii_of("friendly", "small"), lengths, rtol=0.01)
+
+
+@pytest.mark.slow
+def test_it_trains_ranks_and_writes_a_page(small, own_rule, tmp_path, capsys):
+    command = ["compare", f"--workdir={tmp_path}/w", f"--rules=normalized,{own_rule},momentum", "--seeds=2"]
+    assert cli.main([*command, "--workers=1"]) == 0
+    page = (tmp_path / "w" / "comparison.md").read_text()
+    assert page in capsys.readouterr().out
+    assert "## Equal steps" in page
+    assert "## Equal gradients" in page
+    assert "| small, 160 parameters |" in page
+    assert "mine.py:tenfold" in page
+    assert page.count("| base |") == 2
+    # 2 widths and 2 seeds: the base twice, two rules of two gradients once, momentum at both lengths, 5 radii each.
+    assert len(list((tmp_path / "w" / "runs").iterdir())) == 4 * (2 + 5 + 5 + 10)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--rules=normalized"], "compare which rules, and where?"),
+        (["--workdir=w", "--rules=normalised"], "Did you mean 'normalized'"),
+        (["--workdir=w", "--rules=normalized", "--seeds=1"], "--seeds=1: expected 2 or more"),
+        (["--workdir=w", "--rules=norm_layers"], "norm_layers cannot be compared on small: "),
+    ],
+)
+def test_bad_input_is_named(small, capsys, arguments, message):
+    assert cli.main(["compare", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_rule_of_one_length_is_refused(small, tmp_path, capsys):
+    (tmp_path / "mine.py").write_text(
+        "from flatwide.sam import normalized\n\n\ndef still(rho):\n"
+        "    rule = normalized(1.0)\n"
+        "    return rule._replace(rho=rho, perturb=lambda g, p, s, rho: rule.perturb(g, p, s, 1.0))\n"
+    )
+    assert cli.main(["compare", "--workdir=w", f"--rules={tmp_path}/mine.py:still"]) == 2
+    assert "has perturbations of length 1 to 1 on small" in capsys.readouterr().err

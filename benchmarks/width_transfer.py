@@ -22,6 +22,7 @@ LABELS = {
     ("mup", "none", tuned.TUNED): "muP, tuned",
     ("mup", "layerwise", tuned.TUNED): "muP, layerwise, tuned",
 }
+FIELDS = ("parameterization", "perturbation_scaling")
 WORDS = {
     verdict.GROWS: "grows with width",
     verdict.LARGER: "is larger at large widths",
@@ -43,7 +44,8 @@ def main() -> None:
     shown = {}
     for curve in transfer.curves(runs, tune=tune):
         values = dict(curve.values)
-        key = (values.get("parameterization"), values.get("perturbation_scaling", "none"), curve.comparison.name)
+        parameterization, scaling = (str(values.get(name, "none")) for name in FIELDS)
+        key = (parameterization, scaling, curve.comparison.name)
         if key in LABELS:
             shown[LABELS[key]] = curve
     drawn, rows = [], []

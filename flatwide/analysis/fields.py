@@ -101,13 +101,15 @@ def varying(runs: "pd.DataFrame", *, width: str = "num_params") -> dict[str, lis
     if not names:
         return {}
     rows = done(runs, [width, "pruner", *names])
+    has_dense = {row[width] for row in rows if not row.get("sparsity")}
     found = {}
     for name in names:
         seen: dict[Any, dict[Any, None]] = {}
         for row in rows:
             if name == "base_optimizer" or not is_unread(row, name):
-                # At a budget of weights each pruner has its own sparsity at a width, and none is an axis for that.
-                at = (row[width], row.get("pruner")) if name == "sparsity" else row[width]
+                # At a budget of weights each pruner has its own sparsity at a width, which is no axis.
+                is_budget = name == "sparsity" and row[width] not in has_dense
+                at = (row[width], row.get("pruner")) if is_budget else row[width]
                 seen.setdefault(at, {})[value(row, name)] = None
         several = [list(values) for values in seen.values() if len(values) > 1]
         if several:

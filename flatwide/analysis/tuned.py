@@ -354,8 +354,8 @@ def compare(pair: Pair, *, ratio: float, level: float = 0.95) -> Gain:
       standard_error = max(s(d), s(e)) / sqrt(n), the interval is gain -/+ c standard_error with c that of
       `selection.critical_value` for n seeds and the cells of both arms.
     """
-    base_at = _chosen(pair.base.choices)
-    sam_at = _chosen(pair.sam.choices, None if pair.same is None else pair.same[base_at])
+    base_at = chosen(pair.base.choices)
+    sam_at = chosen(pair.sam.choices, None if pair.same is None else pair.same[base_at])
     n = len(pair.base.seeds)
     each = np.arange(n)
     base, sam = pair.base.values[each, base_at[:-1]], pair.sam.values[each, sam_at[:-1]]
@@ -377,7 +377,7 @@ def compare(pair: Pair, *, ratio: float, level: float = 0.95) -> Gain:
     )
 
 
-def _chosen(choices: np.ndarray, is_allowed: np.ndarray | None = None) -> np.ndarray:
+def chosen(choices: np.ndarray, is_allowed: np.ndarray | None = None) -> np.ndarray:
     """Choose a cell for each seed by the others, and last one by all seeds: [seeds + 1], the first of equals.
 
     Args:

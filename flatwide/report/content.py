@@ -7,7 +7,17 @@ from flatwide.analysis import answer, cautions, domains, fields, gain, headline,
 from flatwide.columns import DONE
 from flatwide.figures.gallery import DOMAINS, Figure
 from flatwide.figures.pieces import slug
-from flatwide.report import advice_table, charts, facts, key_table, measured, run_table, tables, terms
+from flatwide.report import (
+    advice_table,
+    charts,
+    facts,
+    key_table,
+    measured,
+    run_table,
+    tables,
+    terms,
+    transfer_table,
+)
 from flatwide.report.key_table import KeyTable
 from flatwide.runs.commands import Command
 
@@ -123,6 +133,8 @@ def content(
         minima = measured.find(domain.runs, **options)
         here = tables.key_tables(domain.runs, _rows_of(summary, domain), **options, base=own or "base", lost=lost)
         here += [advice_table.advice_table(domain.runs, **options, are_ours=not is_table)] if here else []
+        if here and tune:
+            here.append(transfer_table.transfer_table(domain.runs, **options, tune=tune))
         key_tables += [_of_domain(one, domain) for one in [*here, *measured.key_tables(minima, base=own or "base")]]
         drawn = [chart for chart in found if chart.domain == domain.name and chart.section != DOMAINS]
         sections += _sections(drawn, measured.findings(minima, base=own or "its base"), domain.name)

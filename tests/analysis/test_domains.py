@@ -144,7 +144,8 @@ def test_the_answer_counts_domains_by_intervals_alone():
     assert "in 1 it shrinks (sphere, OneHiddenLayer)" in first
     assert "n 1 neither growth nor its absence is shown (breakout," in first
     assert first.count(". ") == 1  # two sentences
-    assert [text.partition(": ")[0] for text in rest] == [one.name for one in domains.domains(mixed())]
+    names = [text.partition(": ")[0] for text in rest]  # again before what else the axes of a domain ask
+    assert list(dict.fromkeys(names)) == [one.name for one in domains.domains(mixed())]
 
 
 def test_growth_from_harm_to_none_is_not_called_a_help():

@@ -55,7 +55,7 @@ def test_the_answer_has_the_numbers():
     assert "points for ten times the parameters" in text
     assert "5 seeds" in text
     assert "The best rho, chosen by test metric, is" in text
-    assert text.count(". ") == 1  # two sentences
+    assert text.split("\n\n")[0].count(". ") == 1  # two sentences, and then what else the axes ask
 
 
 def test_no_trend_is_said_so():
@@ -92,7 +92,7 @@ def test_other_axes_are_parts_with_an_answer_each():
     assert [part.name for part in table.parts(runs)] == ["label_noise=0.0", "label_noise=0.5"]
     assert [len(part.runs) for part in table.parts(runs)] == [60, 60]
     paragraphs = answer.answer(runs).split("\n\n")
-    assert [text.split(":")[0] for text in paragraphs] == ["label_noise=0.0", "label_noise=0.5"]
+    assert [text.split(":")[0] for text in paragraphs[:2]] == ["label_noise=0.0", "label_noise=0.5"]
     found = summary.summary(runs)
     assert set(found["label_noise"]) == {0.0, 0.5}
 

@@ -1,0 +1,101 @@
+"""Does the gain still grow where each arm is tuned, and where width changes nothing but capacity?
+
+Draws the curves of `width_transfer` with weights that they share, and prints a sentence each and the regrets:
+
+    python benchmarks/width_transfer.py runs/width_transfer --output=docs/studies/width_transfer
+"""
+
+import argparse
+import math
+from pathlib import Path
+
+import altair as alt
+
+import flatwide
+from flatwide.analysis import fields, transfer, tuned, verdict
+from flatwide.figures import lines, save, style
+from flatwide.figures.tables import to_csv
+
+LABELS = {
+    ("standard", "none", tuned.SAME): "standard, same rate",
+    ("standard", "none", tuned.TUNED): "standard, tuned",
+    ("mup", "none", tuned.TUNED): "muP, tuned",
+    ("mup", "layerwise", tuned.TUNED): "muP, layerwise, tuned",
+}
+FIELDS = ("parameterization", "perturbation_scaling")
+WORDS = {
+    verdict.GROWS: "grows with width",
+    verdict.LARGER: "is larger at large widths",
+    verdict.SHRINKS: "shrinks with width",
+    verdict.SMALLER: "is smaller at large widths",
+    verdict.PEAKS: "peaks between the ends",
+    verdict.NO_TREND: "shows no clear trend with width",
+    verdict.UNKNOWN: "is known at too few widths",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("workdir")
+    parser.add_argument("--output", required=True)
+    flags = parser.parse_args()
+    runs = fields.narrow(flatwide.load(flags.workdir))
+    tune = ("learning_rate",)
+    shown = {}
+    for curve in transfer.curves(runs, tune=tune):
+        values = dict(curve.values)
+        parameterization, scaling = (str(values.get(name, "none")) for name in FIELDS)
+        key = (parameterization, scaling, curve.comparison.name)
+        if key in LABELS:
+            shown[LABELS[key]] = curve
+    drawn, rows = [], []
+    for (label, curve), color in zip(shown.items(), style.colors(len(shown), ordered=False), strict=True):
+        one = curve.comparison
+        means = [
+            {"x": pair.num_params, "mean": 100 * gain.gain, "low": 100 * gain.low, "high": 100 * gain.high}
+            for pair, gain in zip(one.pairs, one.gains, strict=True)
+        ]
+        dots = [
+            {"x": pair.num_params, "value": 100 * score, "seed": seed}
+            for pair, gain in zip(one.pairs, one.gains, strict=True)
+            for seed, score in zip(pair.base.seeds, gain.scores.tolist(), strict=True)
+        ]
+        drawn.append(lines.Line(label, color, dots, means))
+        rows += [{"curve": label} | row for row in tuned.rows(one, width="num_params")]
+        print(sentence(label, curve))
+    import pandas as pd
+
+    folder = Path(flags.output)
+    sizes = sorted({pair.num_params for curve in shown.values() for pair in curve.comparison.pairs})
+    chart = lines.figure(
+        [lines.Panel("", drawn)],
+        name="four_curves",
+        title="Gain of SAM over SGD, by parameterization and tuning",
+        across=lines.Across("num_params", sizes),
+        y=alt.Y("value:Q", title="gain in accuracy (points)", scale=alt.Scale(zero=False)),
+        subtitle="small dots: each seed; large points and bars: mean and 95 % interval of {seeds}",
+        has_zero=True,
+        interactive=False,
+    )
+    save.save(chart, folder / "four_curves", data=rows)
+    regret = transfer.regret_table(runs, tune=tune)
+    (folder / "regret.csv").write_text(to_csv(regret))
+    pd.set_option("display.width", 250)
+    print(regret.to_string(index=False))
+
+
+def sentence(label: str, curve: transfer.Curve) -> str:
+    """Write what the intervals of a curve support."""
+    first, last = curve.comparison.gains[0], curve.comparison.gains[-1]
+    ends = [f"{100 * one.gain:+.2f} points ({100 * one.low:+.2f} to {100 * one.high:+.2f})" for one in (first, last)]
+    slope = curve.slope
+    told = "" if math.isnan(slope.low) else f", 95 % interval {100 * slope.low:+.2f} to {100 * slope.high:+.2f}"
+    return (
+        f"{label}: the gain {WORDS[curve.verdict.kind]}: {ends[0]} at {curve.comparison.pairs[0].num_params:,} "
+        f"to {ends[1]} at {curve.comparison.pairs[-1].num_params:,} parameters; slope {100 * slope.slope:+.2f} "
+        f"points for ten times the parameters{told}."
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""The table of what a width loses by the settings of the smallest one."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from flatwide.analysis import fields, transfer, tuned
+from flatwide.report.key_table import KeyTable, is_missing, units
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def transfer_table(runs: "pd.DataFrame", *, tune: Sequence[str], metric: str, choose_by: str | None) -> KeyTable:
+    """Compare the settings that the smallest width chooses with those of each other width, for both arms.
+
+    Args: as for `analysis.tuned.tuned_gain`; the runs are of one domain.
+    """
+    write = units(fields.records(runs), metric=metric)
+    found = fields.records(transfer.regret_table(runs, tune=tune, metric=metric, choose_by=choose_by))
+    parts = [name for part in tuned.parts(runs, tune=tune) for name in part.values]
+    names = list(dict.fromkeys(name for name in parts if name in fields.records(runs)[0]))
+    rows = [
+        [
+            *(str(row.get(name, "")) for name in names),
+            row["arm"],
+            f"{int(row['num_params']):,}",
+            row["carried"],
+            row["own"],
+            "–" if is_missing(row["regret"]) else write.gain(row["regret"]),
+            write.interval(row["regret_low"], row["regret_high"]),
+            write.value(row["margin"]),
+            row["decision"],
+        ]
+        for row in found
+    ]
+    return KeyTable(
+        name="transfer",
+        title="Do the settings of the smallest network transfer?",
+        note="Regret is what a width loses by the settings that the smallest width chooses, against its own, each "
+        "chosen by the other seeds. They transfer where the whole 95 % interval lies below the margin, a quarter of "
+        "the gain of SAM at that width; they do not where it lies above, or where a run at them has diverged or is "
+        "missing.",
+        columns=[*names, "arm", "parameters", "carried settings", "own settings"]
+        + [f"regret{write.points}", "95 % interval", f"margin{write.points}", "decision"],
+        rows=rows,
+    )

@@ -1,0 +1,96 @@
+"""Regret and curves on tables whose optimum is known."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from flatwide.analysis import table, transfer, tuned, verdict
+
+SIZES = (1_000, 4_000, 16_000, 64_000)
+RATES, RHOS = (0.025, 0.05, 0.1, 0.2), (0.1, 0.2, 0.4)
+
+
+def made(*, shift, seeds=5, noise=0.002, growth=0.02, drop=None):
+    """Make runs whose best rate is 0.1 at the smallest width and `shift` grid steps below it per factor of four."""
+    generator = np.random.default_rng(11)
+    rows = []
+    for index, size in enumerate(SIZES):
+        best = 0.1 * 2.0 ** (-shift * index)
+        for rate in RATES:
+            for rho in (0.0, *RHOS):
+                for seed in range(seeds):
+                    lift = 0.05 + growth * index - 0.02 * abs(np.log2(rho / 0.2)) if rho else 0.0
+                    value = 0.6 + lift - 0.02 * abs(np.log2(rate / best)) + noise * generator.standard_normal()
+                    is_lost = drop == (size, rate) and seed == 0
+                    rows.append(
+                        {"num_params": size, "learning_rate": rate, "rho": rho, "seed": seed}
+                        | {"test_metric": np.nan if is_lost else value}
+                    )
+    return table.from_columns(pd.DataFrame(rows), metric_name="accuracy")
+
+
+def regrets(runs, **options):
+    every = tuned.comparisons(runs, tune=("learning_rate",), width="num_params", metric="test_metric", choose_by=None)
+    (found,) = [one for one in every if one.name == tuned.TUNED]
+    return transfer.regrets(found, **options)
+
+
+def test_a_rate_that_moves_costs_what_the_table_says():
+    found = regrets(made(shift=1))
+    assert [one.num_params for one in found] == [4_000, 16_000, 64_000]
+    for index, one in enumerate(found[:2], start=1):  # at the third the optimum lies below the grid
+        assert one.carried == {"rho": 0.2, "learning_rate": 0.1}
+        assert one.own == {"rho": 0.2, "learning_rate": 0.1 / 2**index}
+        assert one.regret.low < 0.02 * index < one.regret.high
+        assert one.margin == pytest.approx((0.05 + 0.02 * index) / 4, abs=0.003)
+        assert one.decision == (transfer.FAILS if one.regret.low > one.margin else transfer.OPEN)
+    assert found[1].decision == transfer.FAILS
+
+
+def test_the_base_has_a_regret_of_its_own():
+    found = regrets(made(shift=1), of_sam=False)
+    assert found[0].own == {"learning_rate": 0.05}
+    assert found[0].regret.low < 0.02 < found[0].regret.high
+
+
+def test_the_same_settings_are_said_to_be_the_same():
+    found = regrets(made(shift=0))
+    assert {one.decision for one in found} == {transfer.SAME_CELL}
+    assert all(np.isnan(one.regret.mean) for one in found)
+
+
+def test_small_regret_transfers():
+    first, *_ = regrets(made(shift=0.5))  # the optimum lies halfway between two rates, which are alike
+    assert first.carried != first.own
+    assert first.decision == transfer.TRANSFERS
+    assert first.regret.low < 0 < first.regret.high < first.margin
+
+
+def test_settings_that_diverge_do_not_transfer():
+    found = regrets(made(shift=1, drop=(64_000, 0.1)))
+    assert found[-1].decision == transfer.FAILS
+    assert np.isnan(found[-1].regret.mean)
+
+
+def test_the_table_has_both_arms():
+    rows = transfer.regret_table(made(shift=1), tune=("learning_rate",))
+    assert rows.groupby("arm").size().to_dict() == {"SAM": 3, "base": 3}
+    assert rows["carried"].iloc[0] == "rho=0.2 learning_rate=0.1"
+
+
+def test_curves_share_their_weights():
+    runs = pd.concat(
+        [
+            made(shift=0, growth=growth, noise=noise).assign(parameterization=name)
+            for name, growth, noise in (("standard", 0.05, 0.002), ("mup", 0.0, 0.01))
+        ],
+        ignore_index=True,
+    )
+    found = transfer.curves(runs, tune=("learning_rate",), names=(tuned.TUNED,))
+    by_name = {one.name: one for one in found}
+    standard, mup = (by_name[f"parameterization={name}, tuned"] for name in ("standard", "mup"))
+    per_decade = 0.05 / np.log10(4)
+    assert standard.slope.low < per_decade < standard.slope.high
+    assert standard.verdict.kind == verdict.GROWS
+    assert mup.slope.low < 0 < mup.slope.high
+    assert mup.verdict.kind == verdict.NO_TREND

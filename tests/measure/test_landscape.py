@@ -19,7 +19,7 @@ def test_a_surface_holds_the_values_of_the_grid_for_every_number():
     plane = spanned_by(jnp.zeros(3), [jnp.array([1.0, 0.0, 0.0]), jnp.array([0.0, 1.0, 1.0])])
     x, y = np.linspace(-1, 1, 4), np.linspace(0, 2, 3)
     for batch_size in (None, 2):
-        found = surface(bowl, plane, (x, y), iter(BATCHES), batch_size=batch_size)
+        found = surface(bowl, plane, (x, y), lambda: iter(BATCHES), batch_size=batch_size)
         assert_allclose(found["loss"], 3 * (x[:, None] ** 2 + 2 * y[None] ** 2), atol=1e-12)
         assert_allclose(found["height"], np.tile(y, (4, 1)), atol=1e-12)
 
@@ -29,7 +29,7 @@ def test_a_surface_through_checkpoints_has_their_losses_there():
     points = [rng.normal(size=3) for _ in range(3)]
     plane = plane_through(*points)
     for point, (x, y) in zip(points, plane.coordinates, strict=True):
-        assert_allclose(surface(bowl, plane, ([x], [y]), iter(BATCHES))["loss"], [[3 * point @ point]], rtol=1e-10)
+        assert_allclose(surface(bowl, plane, ([x], [y]), lambda: iter(BATCHES))["loss"], [[3 * point @ point]], rtol=1e-10)
 
 
 def double_well(params, batch):
@@ -39,16 +39,16 @@ def double_well(params, batch):
 def test_the_barrier_of_a_double_well_is_found_between_the_points_of_the_grid():
     start, end = jnp.array([-1.0, 4.0]), jnp.array([1.0, 4.0])
     # On the line the excess over the chord is (x^2 - 1)^2: 1 at the middle, which 10 points leave out.
-    rough = barrier(double_well, start, end, iter(BATCHES), num_points=10, num_refinements=0)
+    rough = barrier(double_well, start, end, lambda: iter(BATCHES), num_points=10, num_refinements=0)
     assert rough.value < 0.98
-    found = barrier(double_well, start, end, iter(BATCHES), num_points=10, num_refinements=2)
+    found = barrier(double_well, start, end, lambda: iter(BATCHES), num_points=10, num_refinements=2)
     assert_allclose(found.value, 1, rtol=1e-4)
     assert_allclose(found.position, 0.5, atol=0.01)
     assert_allclose(found.distance, 2)
     assert_allclose(found.losses[[0, -1]], [-0.5, 0.5], atol=1e-12)
     assert np.all(np.diff(found.positions) > 0)
     assert_allclose(
-        barrier(double_well, end, start, iter(BATCHES), num_points=10, num_refinements=2).value, found.value
+        barrier(double_well, end, start, lambda: iter(BATCHES), num_points=10, num_refinements=2).value, found.value
     )
 
 
@@ -58,14 +58,14 @@ def test_there_is_no_barrier_in_a_bowl_and_an_infinite_one_across_an_overflow():
             jnp.vdot(params, params) + jnp.where(jnp.abs(params[0]) < 0.3, jnp.nan, 0) * params[1]
         )
 
-    bowl_only = barrier(lambda p, b: jnp.mean(b) * jnp.vdot(p, p), -jnp.ones(2), jnp.ones(2), iter(BATCHES))
+    bowl_only = barrier(lambda p, b: jnp.mean(b) * jnp.vdot(p, p), -jnp.ones(2), jnp.ones(2), lambda: iter(BATCHES))
     assert bowl_only.value == 0
-    assert barrier(loss_fn, -jnp.ones(2), jnp.ones(2), iter(BATCHES)).value == np.inf
+    assert barrier(loss_fn, -jnp.ones(2), jnp.ones(2), lambda: iter(BATCHES)).value == np.inf
 
 
 def test_a_network_that_is_not_finite_has_no_barrier():
     with pytest.raises(ValueError, match="expected finite numbers; the network has diverged or is damaged"):
-        barrier(lambda p, b: jnp.mean(b) * jnp.vdot(p, p), jnp.ones(2), jnp.array([1.0, jnp.nan]), iter(BATCHES))
+        barrier(lambda p, b: jnp.mean(b) * jnp.vdot(p, p), jnp.ones(2), jnp.array([1.0, jnp.nan]), lambda: iter(BATCHES))
 
 
 def normalized(params, batch, extra):
@@ -97,10 +97,10 @@ def test_averages_are_interpolated_or_taken_afresh_at_each_point():
 def test_what_does_not_fit_is_refused():
     line = line_through(jnp.zeros(2), jnp.ones(2))
     with pytest.raises(ValueError, match=r"axes of shapes \[\(2,\), \(2,\)\]: expected 1 arrays of one axis"):
-        surface(double_well, line, (np.ones(2), np.ones(2)), iter(BATCHES))
+        surface(double_well, line, (np.ones(2), np.ones(2)), lambda: iter(BATCHES))
     with pytest.raises(ValueError, match="extra_fn: expected a subspace with extra"):
-        surface(double_well, line, (np.ones(2),), iter(BATCHES), extra_fn=averages)
+        surface(double_well, line, (np.ones(2),), lambda: iter(BATCHES), extra_fn=averages)
     with pytest.raises(ValueError, match="num_points=2: expected at least 3"):
-        barrier(double_well, jnp.zeros(2), jnp.ones(2), iter(BATCHES), num_points=2)
+        barrier(double_well, jnp.zeros(2), jnp.ones(2), lambda: iter(BATCHES), num_points=2)
     with pytest.raises(ValueError, match="num_refinements=-1: expected at least 0"):
-        barrier(double_well, jnp.zeros(2), jnp.ones(2), iter(BATCHES), num_refinements=-1)
+        barrier(double_well, jnp.zeros(2), jnp.ones(2), lambda: iter(BATCHES), num_refinements=-1)

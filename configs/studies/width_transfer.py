@@ -4,7 +4,7 @@ Run:     python main.py --workdir=runs/width_transfer --config=configs/studies/w
          (scikit-learn's digits with half of the labels wrong, nothing to download; `:mnist` or `:fashion_mnist` behind
          the file's name, with --config.data_dir=DIRECTORY, for the four IDX files of another data set)
 Axes:    the standard parameterization, muP, and muP with layerwise perturbations, which are the same at the smallest
-         width; learning rate x rho x two hidden layers of growing width x 5 seeds. On the digits 1,100 runs.
+         width; learning rate x rho x two hidden layers of growing width x 5 seeds: 1100 runs on the digits.
 Source:  ours, after Haas et al. (2024): layerwise perturbations are needed for rho to transfer. That is the claim.
 """
 

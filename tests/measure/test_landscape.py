@@ -29,7 +29,9 @@ def test_a_surface_through_checkpoints_has_their_losses_there():
     points = [rng.normal(size=3) for _ in range(3)]
     plane = plane_through(*points)
     for point, (x, y) in zip(points, plane.coordinates, strict=True):
-        assert_allclose(surface(bowl, plane, ([x], [y]), lambda: iter(BATCHES))["loss"], [[3 * point @ point]], rtol=1e-10)
+        assert_allclose(
+            surface(bowl, plane, ([x], [y]), lambda: iter(BATCHES))["loss"], [[3 * point @ point]], rtol=1e-10
+        )
 
 
 def double_well(params, batch):
@@ -65,7 +67,9 @@ def test_there_is_no_barrier_in_a_bowl_and_an_infinite_one_across_an_overflow():
 
 def test_a_network_that_is_not_finite_has_no_barrier():
     with pytest.raises(ValueError, match="expected finite numbers; the network has diverged or is damaged"):
-        barrier(lambda p, b: jnp.mean(b) * jnp.vdot(p, p), jnp.ones(2), jnp.array([1.0, jnp.nan]), lambda: iter(BATCHES))
+        barrier(
+            lambda p, b: jnp.mean(b) * jnp.vdot(p, p), jnp.ones(2), jnp.array([1.0, jnp.nan]), lambda: iter(BATCHES)
+        )
 
 
 def normalized(params, batch, extra):

@@ -1,6 +1,5 @@
 """The command `advise`: settings of SAM for a network that is too large to tune, from the runs of narrower ones."""
 
-import argparse
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +8,7 @@ from flatwide import config as configs
 from flatwide import registry, trees
 from flatwide.analysis import advice, fields, gain
 from flatwide.columns import DONE, FRACTION_METRICS
+from flatwide.config.parser import FlagParser
 from flatwide.runs.directory import IDENTITY, STARTED_ON, UNREAD, RunDirectory
 from flatwide.runs.logs import duration_text
 from flatwide.runs.table import collect
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 USAGE = """python main.py advise W --at="num_neurons=(3000,1000)" [--at=FIELD=VALUE ...]
-                        [--metric=test_metric] [--choose_by=COLUMN]"""
+                        [--metric=test_metric] [--choose_by=COLUMN]
+Advise rho, and the learning rate where it varies, for a width that was not trained, from finished runs of three widths
+or more with two seeds or more each, and say what the same advice lost at the largest width that was. Trains nothing."""
 
 _GRID = (0.02, 0.05, 0.1, 0.2, 0.5)  # radii of normalized SAM that cover the best ones of the paper
 _GRID_SEEDS = 3
@@ -29,11 +31,6 @@ _RULES = {
 }
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str):
-        raise configs.ConfigError([f"{message}; usage:\n{USAGE}"])
-
-
 def command(arguments: list[str]) -> str:
     """Advise, as a text for the terminal.
 
@@ -41,7 +38,7 @@ def command(arguments: list[str]) -> str:
       arguments: what follows `advise`.
     Raises: ConfigError, DataError, FileNotFoundError, ValueError.
     """
-    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser = FlagParser(USAGE)
     parser.add_argument("workdir", nargs="?")
     parser.add_argument("--at", action="append", default=[])
     for name in ("metric", "choose_by"):
@@ -74,6 +71,8 @@ def advise_rho(workdir: str | Path, *, metric: str = "test_metric", choose_by: s
     Returns: an `analysis.advice.Advice` for each part of the table.
     Raises: ConfigError, DataError, FileNotFoundError; ValueError if no run is done.
     """
+    if not at:
+        raise ValueError("advise_rho: expected a width that was not trained, such as num_neurons=(3000, 1000).")
     _, found = _advise(workdir, [(name, str(value)) for name, value in at.items()], metric=metric, choose_by=choose_by)
     return [one for one, _ in found]
 
@@ -102,7 +101,7 @@ def _num_params(directory: RunDirectory, assignments: list[tuple[str, str]]) -> 
     from flatwide.runs import preview
 
     shapes = [name for name, field in configs.SCHEMA.items() if field.shape]
-    if faults := [registry.unknown("--at: the width", name, shapes) for name, _ in assignments if name not in shapes]:
+    if faults := [registry.unknown("--at", name, shapes) for name, _ in assignments if name not in shapes]:
         raise configs.ConfigError(faults)
     stored = directory.read_config()
     values = {name: stored[name] for name in stored.keys() - {IDENTITY, UNREAD, *STARTED_ON}}

@@ -50,6 +50,8 @@ def main(arguments: list[str]) -> int:
         if arguments == ["--version"]:
             print(f"flatwide {importlib.metadata.version('flatwide')}")
             return DONE
+        if arguments and not arguments[0].startswith("-"):
+            raise configs.ConfigError([registry.unknown("command", arguments[0], [*commands_by_name, "configs"])])
         return _train(arguments)
     except (ValueError, FileNotFoundError) as error:
         if registry.is_from_own_file(error):

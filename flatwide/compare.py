@@ -4,7 +4,6 @@ Three domains that need no download, a small and a large width each, every rule 
 rule are those at which its perturbations are as long as those of `normalized`, so nobody has to know its scale.
 """
 
-import argparse
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -16,10 +15,15 @@ import numpy as np
 from flatwide import config as configs
 from flatwide import registry, sam
 from flatwide.analysis import fields, intervals, ranking
+from flatwide.config.parser import FlagParser
+from flatwide.runs.logs import say
 from flatwide.runs.table import collect
 
 USAGE = """python main.py compare --workdir=W --rules=normalized,friendly,path/to/mine.py:rule [--seeds=8] [--workers=N]
-                          [--dry_run]"""
+                          [--dry_run]
+Rank SAM rules in three domains at two widths each, every rule at its own best radius, at equal steps and at equal
+gradients. Three rules with 8 seeds are some 900 runs of up to a few seconds each; given again, it trains what is
+missing."""
 
 _LENGTHS = (0.02, 0.05, 0.1, 0.2, 0.4)  # of perturbations: the radii of `normalized`
 _SEEDS = 8
@@ -64,13 +68,8 @@ DOMAINS: dict[str, dict[str, Any]] = {
 }
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str):
-        raise configs.ConfigError([f"{message}; usage:\n{USAGE}"])
-
-
 def command(arguments: list[str], *, train: Callable[[Mapping[str, Any], str], int]) -> tuple[str, int]:
-    """Compare rules, and write `comparison.md` and `comparison.csv` into the work directory.
+    """Compare rules, and write `comparison.md` into the work directory.
 
     Args:
       arguments: what follows `compare`.
@@ -78,7 +77,7 @@ def command(arguments: list[str], *, train: Callable[[Mapping[str, Any], str], i
     Returns: the page as text, and the exit code.
     Raises: ConfigError, DataError, ValueError.
     """
-    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser = FlagParser(USAGE)
     parser.add_argument("--workdir")
     parser.add_argument("--rules", type=lambda text: tuple(filter(None, text.split(","))))
     parser.add_argument("--seeds", type=int, default=_SEEDS)
@@ -90,9 +89,12 @@ def command(arguments: list[str], *, train: Callable[[Mapping[str, Any], str], i
         return USAGE, 0
     if not flags.workdir or not flags.rules:
         parser.error("compare which rules, and where? Give --workdir and --rules")
+    if flags.workers is not None and flags.workers < 1:
+        parser.error(f"--workers={flags.workers}: expected 1 or more")
     if flags.seeds < 2:
         parser.error(f"--seeds={flags.seeds}: expected 2 or more, for intervals")
     rules = tuple(dict.fromkeys(map(registry.absolute, flags.rules)))
+    say("finding the radii at which all rules perturb as far as SAM ...")
     radii = {domain: {rule: radii_of(rule, domain) for rule in rules} for domain in DOMAINS}
     config = study(rules, radii, num_seeds=flags.seeds, workers=flags.workers)
     if flags.dry_run:

@@ -3,20 +3,15 @@
 import argparse
 import re
 
-from flatwide import config as configs
 from flatwide import registry
+from flatwide.config.parser import FlagParser
 
 _USAGE = "python main.py --workdir=W --config=configs/digits_mlp.py [--config.field=value ...] [--dry_run]"
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str):
-        raise configs.ConfigError([f"{message}; usage: {_USAGE}"])
-
-
 def read(arguments: list[str]) -> tuple[argparse.Namespace, list[tuple[str, str]], list[str]]:
     """Split the arguments of the command that trains into its flags, the assignments to config fields, and faults."""
-    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser = FlagParser(_USAGE)
     parser.add_argument("--workdir")
     parser.add_argument("--config")
     parser.add_argument("--dry_run", action="store_true")

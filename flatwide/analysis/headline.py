@@ -86,7 +86,8 @@ def _text(rows: Sequence[Row], is_percent: bool, base: str) -> str:
     amount = number(last.gain, is_percent, sign="+") + (" points" if is_percent else "")
     size = f"{last.num_params:,}"
     if math.isnan(last.low):
-        return f"One seed, so no interval: SAM differs from {base} by {amount} at {size} parameters"
+        number_of_seeds = "One seed" if all(math.isnan(row.low) for row in rows) else "One seed at the largest width"
+        return f"{number_of_seeds}, so no interval: SAM differs from {base} by {amount} at {size} parameters"
     ends = f"jointly 95 % {number(last.low, is_percent)} to {number(last.high, is_percent)}"
     where = f"at {size}" if len(rows) > 1 else ""
     told = " ".join(filter(None, [amount, where])) + f", {ends}"

@@ -26,7 +26,7 @@ class Regret(NamedTuple):
     regret: in the metric's unit, positive where the carried settings are worse, with its 95 % interval; NaN without an
       interval where every fold of the seeds chooses the same settings at both widths, and where a run at the carried
       settings is missing or has diverged.
-    margin: a quarter of the gain of SAM at this width, both arms tuned, that was fixed beforehand.
+    margin: a quarter of the gain of SAM at this width, both arms tuned; the share was fixed beforehand.
     decision: TRANSFERS where the whole interval lies below the margin, FAILS where it lies above, or where a run at the
       carried settings has diverged, SAME_CELL where the settings are the same, else OPEN.
     """

@@ -215,7 +215,12 @@ def comparisons(
 
     Args, Raises: as for `tuned_gain`.
     """
-    for name in (width, metric, "num_params", "rho", "seed", "status", "higher_is_better", *tune):
+    if isinstance(tune, str):
+        raise ValueError(f"tune={tune!r}: expected a list of fields, such as [{tune!r}].")
+    for what, name in (("metric", metric), ("choose_by", choose_by or metric)):
+        if name not in runs.columns:
+            raise ValueError(registry.unknown(what, name, runs.columns))
+    for name in (width, "num_params", "rho", "seed", "status", "higher_is_better", *tune):
         if name not in runs.columns:
             raise ValueError(registry.unknown("column", name, runs.columns))
     found = []

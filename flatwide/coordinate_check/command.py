@@ -1,12 +1,12 @@
 """The command `coordinate_check`: flags in, a table of slopes and a figure out."""
 
-import argparse
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from flatwide import config as configs
+from flatwide.config.parser import FlagParser
 from flatwide.coordinate_check.slopes import LARGEST_SLOPE, NUM_STEPS, Check, Slope
 from flatwide.figures import coordinates, save
 
@@ -24,18 +24,13 @@ class Request(NamedTuple):
     output: Path | None
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str):
-        raise configs.ConfigError([f"{message}; usage:\n{USAGE}"])
-
-
 def read(arguments: Sequence[str]) -> tuple[Request | None, list[str]]:
     """Read what follows `coordinate_check` on the command line.
 
     Returns: the request, None where help is asked for; and the arguments that assign config fields.
     Raises: ConfigError with every fault of the flags.
     """
-    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser = FlagParser(USAGE)
     for name in ("config", "widths", "seeds", "output"):
         parser.add_argument(f"--{name}")
     for name in ("--help", "-h"):

@@ -44,5 +44,5 @@ def advice_table(runs: "pd.DataFrame", *, metric: str, choose_by: str | None, ar
         "where the trend leads if it continues."
         + (" Other widths: python main.py advise W --at=FIELD=VALUE." if are_ours else ""),
         columns=["part", "parameters", "advice", "rule", f"lost{write.points}", f"gain{write.points}"],
-        rows=rows if any(row[2] for row in rows) else [],
+        rows=rows,
     )

@@ -4,18 +4,13 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from flatwide import config as configs
+from flatwide.config.parser import FlagParser
 
 USAGE = """python main.py report W [--metric=test_metric] [--choose_by=COLUMN] [--tune=FIELD,FIELD]
                         [--formats=svg,pdf,latex] [--output=FILE]
 python main.py report table.csv [--width=COLUMN] [--rho=COLUMN] [--seed=COLUMN] [--metric=COLUMN] [--lower_is_better]
                                 [--choose_by=COLUMN] [--pick=last|best] [--epoch=COLUMN] [--axes=COLUMN,COLUMN]
                                 [--formats=svg,pdf,latex] [--output=FILE]"""
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str):
-        raise configs.ConfigError([f"{message}; usage:\n{USAGE}"])
 
 
 def report(arguments: list[str]) -> str:
@@ -25,7 +20,7 @@ def report(arguments: list[str]) -> str:
       arguments: what follows `report`.
     Raises: ValueError, FileNotFoundError.
     """
-    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser = FlagParser(USAGE)
     parser.add_argument("source", nargs="?")
     parser.add_argument("--help", "-h", action="store_true")
     for name in ("metric", "output", "choose_by", "width", "rho", "seed", "pick", "epoch"):

@@ -1,6 +1,5 @@
 """The command `measure`: measure the saved networks of runs that are trained already, by several workers."""
 
-import argparse
 import os
 import sys
 import time
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from flatwide import catalogue, machine, registry
 from flatwide import config as configs
+from flatwide.config.parser import FlagParser
 from flatwide.runs import records, snapshots
 from flatwide.runs.directory import RunDirectory
 from flatwide.runs.table import collect, write_results
@@ -45,17 +45,12 @@ class Request(NamedTuple):
     trusts: bool = False
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str):
-        raise configs.ConfigError([f"{message}; usage:\n{USAGE}"])
-
-
 def read(arguments: list[str]) -> Request | None:
     """Read what follows `measure` on the command line; None where it asks for help.
 
     Raises: ConfigError with every fault found.
     """
-    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser = FlagParser(USAGE)
     parser.add_argument("workdir", nargs="?")
     for name in ("measurements", "where", "epochs", "examples", "workers"):
         parser.add_argument(f"--{name}")

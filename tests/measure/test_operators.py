@@ -75,7 +75,7 @@ def test_batches_of_any_sizes_give_the_mean_over_examples(mlp, is_stored):
     expected = mlp.hessian()
     for batches, batch_size in [
         (pieces(mlp.batch, 9, 9, 2), None),
-        (lambda: iter(pieces(mlp.batch, 2, 9, 9)), None),
+        (pieces(mlp.batch, 2, 9, 9), None),
         (mlp.batch, 9),
         (pieces(mlp.batch, 11, 9), 9),
     ]:

@@ -77,8 +77,8 @@ def test_a_budget_becomes_a_sparsity():
 
 
 def test_a_network_is_traced_once_for_all_runs_that_have_it(monkeypatch):
-    traced, shapes = [], preview._shapes
-    monkeypatch.setattr(preview, "_shapes", lambda model: [shapes(model), traced.append(model)][0])
+    traced, shapes = [], preview.init_shapes
+    monkeypatch.setattr(preview, "init_shapes", lambda model: [shapes(model), traced.append(model)][0])
     axes = {"num_neurons": ((21,), (41,)), "num_nonzero_params": (1000,), "seed": (0, 1, 2), "rho": (0.0, 0.1)}
     found = expand({"pruner": "snip"}, axes=axes)
     assert len(traced) == 2

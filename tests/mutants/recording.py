@@ -58,8 +58,8 @@ MUTANTS = (
     ),
     Mutant(
         "snapshots an epoch late",
-        "{epoch * self.steps_per_epoch: epoch for",
-        "{(epoch + 1) * self.steps_per_epoch: epoch for",
+        "steps = {epoch * steps_per_epoch for epoch in",
+        "steps = {(epoch + 1) * steps_per_epoch for epoch in",
         ("tests/runs/test_recording.py::test_a_snapshot_is_the_network_at_the_end_of_its_epoch",),
     ),
     Mutant(
@@ -133,8 +133,8 @@ MUTANTS = (
     ),
     Mutant(
         "a network is compared with itself instead of its base run",
-        '{**self.built.config, "rho": 0.0}',
-        "{**self.built.config}",
+        'changes = {"rho": 0.0, "seed": seed}',
+        'changes = {"seed": seed}',
         ("tests/measurements/test_all.py::test_a_run_waits_for_its_counterpart_and_is_measured_by_the_same_command",),
     ),
     Mutant(

@@ -22,8 +22,8 @@ MUTANTS = (
     # The step.
     Mutant(
         "rho follows the learning-rate schedule",
-        "variant(0 if one_pass else values.rho),",
-        "variant(0 if one_pass else values.rho * schedule(state.step)),",
+        "variant(0 if one_pass else rho),",
+        "variant(0 if one_pass else rho * schedule(state.step)),",
         (PRUNED,),
     ),
     Mutant(
@@ -44,7 +44,12 @@ MUTANTS = (
         'streams.key(values.seed, "dropout")',
         (HELD,),
     ),
-    Mutant("dropout ignores the seed", 'streams.key(values.seed, "dropout")', 'streams.key(0, "dropout")', (HELD,)),
+    Mutant(
+        "dropout ignores the seed",
+        'jax.random.fold_in(streams.key(values.seed, "dropout"), state.step)',
+        'jax.random.fold_in(streams.key(0, "dropout"), state.step)',
+        (HELD,),
+    ),
     Mutant(
         "one augmentation for all steps",
         'jax.random.fold_in(streams.key(values.seed, "augmentation"), state.step)',

@@ -24,10 +24,10 @@ or more with two seeds or more each, and say what the same advice lost at the la
 _GRID = (0.02, 0.05, 0.1, 0.2, 0.5)  # radii of normalized SAM that cover the best ones of the paper
 _GRID_SEEDS = 3
 _RULES = {
-    advice.CARRIED: "carried over from {tried_at:,} parameters, the largest width that was trained",
+    advice.CARRIED: "carried over from the nearest width that was trained",
     advice.POWER_LAW: "by a power law of the best value in the number of parameters",
     advice.MEASURED: "as measured: this width is among the runs",
-    advice.BASE: "SAM does harm at {tried_at:,} parameters, the largest width that was trained",
+    advice.BASE: "for SAM does harm at {tried_at:,} parameters",
 }
 
 

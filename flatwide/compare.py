@@ -316,7 +316,7 @@ def _gains(arranged: Sequence[ranking.Cell], rules: Sequence[str]) -> list[str]:
                 continue
             values, radius = scored
             count = len(cell.radii[rule])
-            stretch = selection.stretch_of_scores(len(values), count, ratio=1.0, level=level)
+            stretch = selection.stretch_of_scores(len(values), count, ratio=0.0, level=level)  # the widest case
             gain = intervals.mean(100 * (values - cell.base), level=level, stretch=stretch)
             edge = {min(cell.radii[rule]): "←", max(cell.radii[rule]): "→"}.get(radius, "")
             texts.append(f"{gain.mean:+.1f} ({gain.low:+.1f} to {gain.high:+.1f}), rho {radius:g}{edge}")

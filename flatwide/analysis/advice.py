@@ -1,6 +1,6 @@
 """Which rho, and which learning rate, for a network that is too large to tune: from narrower ones, and tried on one.
 
-Two rules extend the best settings of the measured widths to another one. *Carried over* takes those of the largest
+Two rules extend the best settings of the measured widths to another one. *Carried over* takes those of the nearest
 measured width; it is what transfer means, in any parameterization. *Power law* fits a line to the logarithm of the best
 value against that of the number of parameters. Neither is trusted: the largest measured width is left out, both rules
 advise for it from the others, and what their advice loses there against that width's own optimum, cross-fitted over
@@ -40,6 +40,9 @@ class Value(NamedTuple):
     exponent: float = math.nan
     exponent_error: float = math.nan
     at_edge: str = ""
+
+
+_NO_ASCENT = Value(field="rho", value=0.0, low=0.0, high=0.0)
 
 
 class Advice(NamedTuple):
@@ -113,9 +116,13 @@ def _advise(comparison: tuned.Comparison, num_params: int, part: str) -> Advice:
         measured_gain=intervals.Mean(last.gain, last.standard_error, last.low, last.high),
         expected_gain=expected_gain(comparison.scores, num_params),
     )
-    for pair in pairs:
+    for pair, gained in zip(pairs, gains, strict=True):
         if pair.num_params == num_params:
-            return known._replace(rule=MEASURED, values=_carried([pair]), tried_at=num_params)
+            there = intervals.Mean(gained.gain, gained.standard_error, gained.low, gained.high)
+            here = known._replace(tried_at=num_params, measured_gain=there)
+            if gained.high < 0:
+                return here._replace(rule=BASE, values=(_NO_ASCENT,))
+            return here._replace(rule=MEASURED, values=_carried([pair], num_params))
     if refusal := _too_little(pairs, num_params):
         return known._replace(refusal=refusal)
     rules = [rule for rule in (CARRIED, POWER_LAW) if _can(rule, pairs[:-1])]
@@ -123,8 +130,7 @@ def _advise(comparison: tuned.Comparison, num_params: int, part: str) -> Advice:
     regrets = {rule: _regret(pairs[-1], cell) for rule, cell in cells.items()}
     known = known._replace(regrets=regrets)
     if last.high < 0:
-        base = Value(field="rho", value=0.0, low=0.0, high=0.0)
-        return known._replace(rule=BASE, values=(base,))
+        return known._replace(rule=BASE, values=(_NO_ASCENT,))
     totals = pairs[-1].sam.choices.sum(axis=0)
     rule = max(rules, key=lambda name: totals[cells[name]])  # the first of equals
     regret = regrets[rule]
@@ -172,15 +178,15 @@ def _best(arm: tuned.Arm) -> dict[str, float]:
 
 def _values(rule: str, pairs: Sequence[tuned.Pair], gains: Sequence[tuned.Gain], num_params: int) -> tuple[Value, ...]:
     if rule == CARRIED:
-        return _carried(pairs)
+        return _carried(pairs, num_params)
     # Where SAM does not help, the best rho is that of the noise.
     helped = [pair for pair, one in zip(pairs, gains, strict=True) if one.low > 0]
     return _power_law(helped if len(helped) >= _LEAST_WIDTHS else pairs, num_params)
 
 
-def _carried(pairs: Sequence[tuned.Pair]) -> tuple[Value, ...]:
-    """Take the best settings of the largest width; their intervals span the cells that the seeds cannot tell apart."""
-    arm = pairs[-1].sam
+def _carried(pairs: Sequence[tuned.Pair], num_params: int) -> tuple[Value, ...]:
+    """Take the best settings of the nearest width; their intervals span the cells that the seeds cannot tell apart."""
+    arm = min(pairs, key=lambda pair: abs(math.log(pair.num_params / num_params))).sam
     best, edges = _best(arm), _edges(arm)
     (is_in,) = best_sets.best_set(arm.choices[None])
     cells = [settings for settings, kept in zip(arm.settings, is_in, strict=True) if kept]

@@ -59,47 +59,51 @@ def headlines(
 
 
 def _rows(cells: Sequence[widths.Width], width: str) -> list[Row]:
-    """Compute the row of each width that has a gain."""
+    """Compute the row of each width; where all runs of an arm diverged, or there is one seed, it has no interval."""
     corrected = selection.correct_all(cells, level=intervals.sidak(len(cells)))
     rows = []
     for plain, found in zip(gain.of_widths(cells, width=width), corrected, strict=True):
         is_alone = math.isnan(found.gain)  # one seed: a plain gain without an interval
         center = plain["gain"] if is_alone else found.gain
-        if math.isfinite(center):
-            rows.append(
-                Row(
-                    num_params=plain["num_params"],
-                    base=plain["base"],
-                    sam=plain["sam"],
-                    gain=center,
-                    low=found.low,
-                    high=found.high,
-                    best_rho=plain["best_rho"],
-                )
+        rows.append(
+            Row(
+                num_params=plain["num_params"],
+                base=plain["base"],
+                sam=plain["sam"],
+                gain=center,
+                low=found.low,
+                high=found.high,
+                best_rho=plain["best_rho"],
             )
-    return rows
+        )
+    return rows if any(math.isfinite(row.gain) for row in rows) else []
 
 
 def _text(rows: Sequence[Row], is_percent: bool, base: str) -> str:
-    """Write the line."""
-    last = rows[-1]
+    """Write the line; a width without an interval breaks "from ... on", and is named."""
+    known = [row for row in rows if math.isfinite(row.low)]
+    if not known:
+        last = [row for row in rows if math.isfinite(row.gain)][-1]
+        amount = number(last.gain, is_percent, sign="+") + (" points" if is_percent else "")
+        return f"One seed, so no interval: SAM differs from {base} by {amount} at {last.num_params:,} parameters"
+    last = known[-1]
     amount = number(last.gain, is_percent, sign="+") + (" points" if is_percent else "")
-    size = f"{last.num_params:,}"
-    if math.isnan(last.low):
-        number_of_seeds = "One seed" if all(math.isnan(row.low) for row in rows) else "One seed at the largest width"
-        return f"{number_of_seeds}, so no interval: SAM differs from {base} by {amount} at {size} parameters"
     ends = f"jointly 95 % {number(last.low, is_percent)} to {number(last.high, is_percent)}"
-    where = f"at {size}" if len(rows) > 1 else ""
+    where = f"at {last.num_params:,}" if len(rows) > 1 else ""
     told = " ".join(filter(None, [amount, where])) + f", {ends}"
+    lacking = ", ".join(f"{row.num_params:,}" for row in rows if not math.isfinite(row.low))
+    told += f"; no interval at {lacking}, for want of seeds whose runs are done" if lacking else ""
     helps, harms = _suffix(row.low > 0 for row in rows), _suffix(row.high < 0 for row in rows)
     if helps:
         return f"SAM helps {_range(rows, helps)}; {told}"
     if harms:
         return f"SAM does harm {_range(rows, harms)}; {told}"
-    if any(row.low > 0 for row in rows):
-        inside = ", ".join(f"{row.num_params:,}" for row in rows if row.low > 0)
-        return f"SAM helps at {inside} parameters, but not detectably at the largest width; {told}"
-    widest = "at any width" if len(rows) > 1 else f"at {size} parameters"
+    if inside := ", ".join(f"{row.num_params:,}" for row in known if row.low > 0):
+        but = ", but not detectably at the largest width" if last is rows[-1] else ""
+        return f"SAM helps at {inside} parameters{but}; {told}"
+    if inside := ", ".join(f"{row.num_params:,}" for row in known if row.high < 0):
+        return f"SAM does harm at {inside} parameters; {told}"
+    widest = "at any width" if len(rows) > 1 else f"at {last.num_params:,} parameters"
     return f"No gain of SAM is detected {widest}; {told}"
 
 
@@ -128,7 +132,9 @@ def _spread(rows: Sequence[Row]) -> list[Row]:
 
 
 def number(value: float, is_percent: bool, sign: str = "") -> str:
-    """Write a metric or a gain: percent or points with one digit, else with four significant ones."""
+    """Write a metric or a gain: percent or points with one digit, else with four significant ones; a dash for none."""
+    if math.isnan(value):
+        return "-"
     return format(100 * value, f"{sign}.1f") if is_percent else format(value, f"{sign}.4g")
 
 

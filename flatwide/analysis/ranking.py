@@ -79,7 +79,8 @@ def rank(cells: Sequence[Cell], *, level: float = 0.95) -> list[Standing]:
 
     def difference(a: str, b: str, at: float) -> intervals.Mean:
         num_base = 1 if BASE in (a, b) else most
-        stretch = selection.stretch_of_scores(num_seeds, most, num_base=num_base, ratio=1.0, level=at)
+        # A base without noise of its own is the case that needs the widest intervals.
+        stretch = selection.stretch_of_scores(num_seeds, most, num_base=num_base, ratio=0.0, level=at)
         return intervals.mean(found[a] - found[b], level=at, stretch=stretch)
 
     better: dict[str, set[str]] = {name: set() for name in found}  # those that are certainly better than the key

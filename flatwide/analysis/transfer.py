@@ -25,7 +25,7 @@ class Regret(NamedTuple):
     carried, own: the settings that the smallest width, and this one, choose by all seeds.
     regret: in the metric's unit, positive where the carried settings are worse, with its 95 % interval; NaN without an
       interval where every fold of the seeds chooses the same settings at both widths, and where a run at the carried
-      settings is missing or has diverged.
+      settings of some fold is missing or has diverged.
     margin: a quarter of the gain of SAM at this width, both arms tuned; the share was fixed beforehand.
     decision: TRANSFERS where the whole interval lies below the margin, FAILS where it lies above, or where a run at the
       carried settings has diverged, SAME_CELL where the settings are the same, else OPEN.
@@ -72,7 +72,8 @@ def _regret(pair: tuned.Pair, source: tuned.Arm, here: tuned.Arm, margin: float)
     }
     wanted = [dict(source.settings[cell]) for cell in chosen]
     if any(cell not in settings for cell in wanted):  # it may not be chosen here: a run has diverged or is missing
-        return Regret(**known, regret=intervals.NONE, decision=FAILS)
+        has_diverged = wanted[-1] in [dict(cell) for cell in here.diverged]
+        return Regret(**known, regret=intervals.NONE, decision=FAILS if has_diverged else OPEN)
     at = np.array([settings.index(cell) for cell in wanted])
     if np.array_equal(at, own):
         return Regret(**known, regret=intervals.NONE, decision=SAME_CELL)

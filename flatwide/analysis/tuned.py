@@ -43,7 +43,7 @@ class Arm(NamedTuple):
 
     settings: of each cell, rho and the tuned fields.
     values: [seeds, cells], what is compared. choices: the same shape, what is chosen by; larger is better.
-    tried: the settings of all its cells, those that may not be chosen among them.
+    tried: the settings of all its cells, those that may not be chosen among them. diverged: those with a diverged run.
     """
 
     settings: tuple[Mapping[str, Any], ...]
@@ -51,6 +51,7 @@ class Arm(NamedTuple):
     values: np.ndarray
     choices: np.ndarray
     tried: tuple[Mapping[str, Any], ...] = ()
+    diverged: tuple[Mapping[str, Any], ...] = ()
 
     def edges(self, at: Mapping[str, Any]) -> list[str]:
         """List the numeric fields in which a cell is at the end of what was tried, so that a better may lie beyond."""
@@ -315,6 +316,11 @@ def _arm(runs: list[dict[str, Any]], settings: Sequence[str], columns: Sequence[
         values=values[:, kept],
         choices=sign * choices[:, kept],
         tried=tuple(dict(zip(settings, key, strict=True)) for key in keys),
+        diverged=tuple(
+            dict(zip(settings, key, strict=True))
+            for key, column in zip(keys, zip(*status, strict=True), strict=True)
+            if "diverged" in column
+        ),
     )
 
 

@@ -38,8 +38,7 @@ def transfer_table(runs: "pd.DataFrame", *, tune: Sequence[str], metric: str, ch
         title="Do the settings of the smallest network transfer?",
         note="Regret is what a width loses by the settings that the smallest width chooses, against its own, each "
         "chosen by the other seeds. They transfer where the whole 95 % interval lies below the margin, a quarter of "
-        "the gain of SAM at that width; they do not where it lies above, or where a run at them has diverged or is "
-        "missing.",
+        "the gain of SAM at that width; they do not where it lies above, or where a run at them has diverged.",
         columns=[*names, "arm", "parameters", "carried settings", "own settings"]
         + [f"regret{write.points}", "95 % interval", f"margin{write.points}", "decision"],
         rows=rows,

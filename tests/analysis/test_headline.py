@@ -61,6 +61,26 @@ def test_one_seed_has_no_interval():
     assert math.isnan(found.rows[0].low)
 
 
+@pytest.mark.parametrize("arm", ["SAM", "base"])
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_a_width_whose_runs_diverged_breaks_the_range_and_is_named(arm, which):
+    runs = made((0.1, 0.1, 0.1))
+    size = 100 * 2**which
+    is_lost = (runs["num_params"] == size) & ((runs["rho"] > 0) == (arm == "SAM"))
+    runs.loc[is_lost, ["test_metric", "status"]] = [np.nan, "diverged"]
+    (found,) = headline.headlines(runs)
+    begins = {0: "SAM helps from 200 parameters on", 1: "SAM helps at 400 parameters only", 2: "SAM helps at 100, 200 "}
+    assert found.text.startswith(begins[which])
+    assert f"no interval at {size}, for want of seeds" in found.text
+
+
+def test_one_seed_at_the_largest_width_hides_no_other():
+    runs = made((0.1, 0.1, 0.1))
+    (found,) = headline.headlines(runs[(runs["num_params"] < 400) | (runs["seed"] == 0)])
+    assert found.text.startswith("SAM helps at 100, 200 parameters; +10.0 points at 200, jointly 95 % ")
+    assert found.text.endswith("no interval at 400, for want of seeds whose runs are done")
+
+
 def test_five_rows_at_most_with_both_ends():
     (found,) = headline.headlines(made((0.0,) * 9))
     assert [row.num_params for row in found.rows] == [100, 400, 1600, 6400, 25600]

@@ -191,6 +191,8 @@ def _scaling(
             examples=np.repeat(EXAMPLES, answers.WIDTHS),
             seeds=tuple(range(num_seeds)),
             gains=np.concatenate([scores.gains for scores in one]),
+            # One choice a seed: what leaves two seeds out has no bias, and these tables a small one.
+            pairs=np.concatenate([scores.gains for scores in one])[:, :, None].repeat(num_seeds, axis=2),
             weights=np.concatenate([scores.weights for scores in one]),
             stretch=max(scores.stretch for scores in one),
             onsets={
@@ -200,6 +202,7 @@ def _scaling(
         )
         exact = cells._replace(
             gains=np.repeat(np.concatenate(curves)[:, None], num_seeds, axis=1),
+            pairs=np.tile(np.concatenate(curves)[:, None, None], (1, num_seeds, num_seeds)),
             onsets={examples: dict.fromkeys(range(num_seeds), mean) for examples, mean in means.items()},
         )
         found, truth = scaling.of_cells(cells), scaling.of_cells(exact)

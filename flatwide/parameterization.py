@@ -106,9 +106,8 @@ def factors(
       degree, ascended: of the ascent rule, from `ascent_kind`; None: it perturbs every leaf.
     Equation: with g = max(i / o) over the leaves that matter most as the width grows, so that |gradient| ~ g^(1/2):
       rate          o / i (sgd), 1 / i (adam, adamw): a step moves each layer's output by as much at every width;
-      decay         i / o (sgd, adam; it is part of the gradient), i (adamw): what a step takes off w is the same share, with
-                    Adam to within a quarter up to 16 times the base width, for there it is part of a sum that Adam
-                    normalizes;
+      decay         i / o (sgd, adam; it is part of the gradient), i (adamw): what a step takes off w is the same
+                    share, with Adam to within a quarter up to 16 times the base width, for it normalizes the sum;
       gradient      1 (sgd), o (adam, adamw): entries of the gradient fall as 1 / o, which Adam's epsilon then does too;
       clip          g^(1/2), g over all leaves;
       perturbation  layerwise: (o / i) g^((1 - d) / 2) for a perturbation of degree d in the gradient, g over the leaves

@@ -31,6 +31,7 @@ class Cells(NamedTuple):
     """The gains of every width and number of examples.
 
     sizes, examples: [cells]. gains: [cells, seeds], each seed at the rho that the others choose.
+    pairs: [cells, seeds, seeds], of the seed of the row at the rho that all but it and that of the column choose.
     weights: [cells], how much each counts: alike for all numbers of examples.
     stretch: by which an interval must be wider than Student's t, since the seeds chose rho together.
     onsets: number of examples -> seed -> log10 of the parameters from which the base fits, within the widths of the
@@ -41,6 +42,7 @@ class Cells(NamedTuple):
     examples: np.ndarray
     seeds: tuple[int, ...]
     gains: np.ndarray
+    pairs: np.ndarray
     weights: np.ndarray
     stretch: float
     onsets: Mapping[int, Mapping[int, float]]
@@ -81,8 +83,9 @@ def scaling(
       width, metric, choose_by: as for `gain.gain_by_width`.
     Returns: None where fewer than two numbers of examples have a gain.
     Equation: A = W - W X (X' W X)^-1 X' W with the weights W of the cells and X the powers 0 to 3 of the logarithm of
-      the measure; variance = sum_{i != j} g_i' A g_j / (n (n - 1) tr A), g_i the gains of seed i: products of
-      different seeds have no noise in their mean. Its interval, and that of a difference, is the jackknife's over seeds
+      the measure; variance = sum_{i != j} g_ij' A g_ji / (n (n - 1) tr A), g_ij the gains of seed i at the
+      rho that all seeds but i and j choose: such products have no noise in their mean, but for two seeds, which leave
+      nobody to choose. Its interval, and that of a difference, is the jackknife's over seeds
       with Student's t, widened as other intervals of such scores; the points where the base fits are found again
       without each seed.
     Cost: nothing is trained.
@@ -95,13 +98,14 @@ def scaling(
 def arrange(parts: Sequence[table.Part], *, width: str, metric: str, choose_by: str | None) -> Cells | None:
     """Arrange the gains of parts, one for each number of examples."""
     options: dict[str, Any] = {"width": width, "metric": metric, "choose_by": choose_by}
-    every = []
+    every, kept = [], []
     for part, shared in zip(parts, trend.weights_of_parts(parts, **options), strict=True):
         arranged = widths.by_width(part.runs, **options)
         scores = trend.scores(arranged, weights=shared)
         if scores.num_params:
             onsets = interpolation.onset_of_seeds(arranged, part.runs, width=width)
             every.append((int(part.values[EXAMPLES]), scores, _within(onsets, arranged)))
+            kept.append([one for one in arranged if one.num_params in scores.num_params])
     seeds = sorted(set.intersection(*(set(scores.seeds) for _, scores, _ in every))) if every else []
     if len(every) < 2 or not seeds:
         return None
@@ -111,10 +115,18 @@ def arrange(parts: Sequence[table.Part], *, width: str, metric: str, choose_by: 
         examples=np.concatenate([[count] * len(scores.num_params) for count, scores, _ in every]),
         seeds=tuple(seeds),
         gains=np.concatenate(gains),
+        pairs=np.array([_pairs(one, seeds) for group in kept for one in group]),
         weights=np.concatenate([scores.weights for _, scores, _ in every]),
         stretch=max(scores.stretch for _, scores, _ in every),
         onsets={count: onsets for count, _, onsets in every},
     )
+
+
+def _pairs(one: widths.Width, seeds: Sequence[int]) -> np.ndarray:
+    """Arrange the pair scores of a width by some of its seeds."""
+    known, found = selection.pair_scores(one)
+    rows = [known.index(seed) for seed in seeds]
+    return found[np.ix_(rows, rows)]
 
 
 def _within(onsets: Mapping[int, float], cells: Sequence[widths.Width]) -> dict[int, float]:
@@ -177,10 +189,10 @@ def _variance(cells: Cells, name: str | None, rows: Sequence[int]) -> float:
     basis = np.vander(at - at.mean(), count)
     roots = np.sqrt(cells.weights / cells.weights.max())
     outside, _ = np.linalg.qr(roots[:, None] * basis)
-    scaled = roots[:, None] * cells.gains[:, list(rows)]
-    left = scaled - outside @ (outside.T @ scaled)
     num_seeds = len(rows)
-    products = np.sum(left.sum(axis=1) ** 2) - np.sum(left**2)
+    scaled = (roots[:, None, None] * cells.pairs[:, rows][:, :, rows]).reshape(len(roots), -1)
+    left = (scaled - outside @ (outside.T @ scaled)).reshape(len(roots), num_seeds, num_seeds)
+    products = np.einsum("cij,cji->", left, left) - np.einsum("cii,cii->", left, left)
     trace = np.sum(roots**2) - np.sum((roots[:, None] * outside) ** 2)
     return float(products / (num_seeds * (num_seeds - 1)) / trace)
 

@@ -125,6 +125,25 @@ def scores(one: widths.Width) -> tuple[tuple[int, ...], np.ndarray]:
     return whole.seeds, cross_fit(whole.gains[:, at], whole.choices[:, [1 + column for column in at]])
 
 
+def pair_scores(one: widths.Width) -> tuple[tuple[int, ...], np.ndarray]:
+    """List the seeds of a width, and the gain of each at the rho that all but it and another one choose.
+
+    Returns: the seeds, and [seeds, seeds]: of the seed of the row, without that of the column; products of an entry and
+      its mirror have no noise in their mean, as those of `scores` have, whose choices see each other's noise. The
+      diagonal is `scores`.
+    """
+    whole = one.complete()
+    at = list(whole.candidates)
+    if len(whole.seeds) < 2 or not at:
+        return (), np.empty((0, 0))
+    gains, choices = whole.gains[:, at], whole.choices[:, [1 + column for column in at]]
+    without = choices.sum(axis=0) - choices[:, None] - choices[None]  # [seeds, seeds, rhos]
+    own = np.arange(len(gains))
+    without[own, own] += choices
+    best = without.argmax(axis=-1)
+    return whole.seeds, gains[own[:, None], best]
+
+
 def cross_fit(gains: np.ndarray, choices: np.ndarray) -> np.ndarray:
     """Score each seed at the rho that the other seeds choose, the first of equals.
 

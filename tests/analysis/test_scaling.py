@@ -8,7 +8,7 @@ import pytest
 import scipy.stats
 from numpy.testing import assert_allclose
 
-from flatwide.analysis import answer, scaling, wording
+from flatwide.analysis import answer, scaling, selection, widths, wording
 from flatwide.figures.scaling import scaling_figures
 
 SIZES, EXAMPLES = (600, 1200, 2400, 4800, 9600, 19_200), (300, 600, 1200)
@@ -128,3 +128,41 @@ def test_the_figure_has_a_panel_for_each_measure():
             section="a",
         )
     )
+
+
+def test_products_of_two_seeds_have_no_noise_in_their_mean():
+    """Where all true gains are alike the variance is 0 in the mean, though rho is chosen by the same noisy runs."""
+    generator = np.random.default_rng(5)
+    num_seeds, num_rhos, found = 6, 8, []
+    for _ in range(300):
+        cells = []
+        for size in (100, 200, 400, 800, 1600, 3200):
+            values = generator.normal(size=(num_seeds, 1 + num_rhos)) * np.array([0.3] + [1.0] * num_rhos)
+            cells.append(
+                widths.Width(
+                    value=size,
+                    num_params=size,
+                    seeds=tuple(range(num_seeds)),
+                    rhos=tuple(range(1, num_rhos + 1)),
+                    values=values,
+                    choices=values,
+                    candidates=tuple(range(num_rhos)),
+                    short=(),
+                    num_diverged=0,
+                    sign=1,
+                )
+            )
+        arranged = scaling.Cells(
+            sizes=np.array([one.num_params for one in cells], float),
+            examples=np.full(len(cells), 100),
+            seeds=tuple(range(num_seeds)),
+            gains=np.array([selection.scores(one)[1] for one in cells]),
+            pairs=np.array([selection.pair_scores(one)[1] for one in cells]),
+            weights=np.ones(len(cells)),
+            stretch=1.0,
+            onsets={100: {}},
+        )
+        found.append(scaling.of_cells(arranged).variances[scaling.PARAMETERS].value)
+    error = np.std(found) / np.sqrt(len(found))
+    assert abs(np.mean(found)) < 3 * error
+    assert error < 0.03  # the scores' own products have a mean of 0.13 or more

@@ -252,7 +252,7 @@ def test_ten_thousand_runs_are_sorted_and_filtered_at_once(open_page, tmp_path):
         for name, kind in (("run", "text"), ("x", "number"))
     ]
     empty = content.Content(
-        *("1", "many", "", "", None, [], "", [], [], {}, []),
+        *("1", "many", "", "", None, [], None, [], "", [], [], {}, []),
         runs={"columns": columns, "rows": [[f"run{i}", (i * 7919) % 10007 / 7] for i in range(10_000)]},
         commands=[],
         unrecorded="",

@@ -96,6 +96,7 @@ def check(*fields, flags=()):
     return cli.main(["coordinate_check", "--config=configs/digits_mlp.py", *assigned, *flags])
 
 
+@pytest.mark.slow
 def test_the_command_passes_layerwise_scaling_and_fails_none(tmp_path, capsys):
     widths = ("--widths=128,512", "--seeds=3")
     assert check("perturbation_scaling=layerwise", flags=(*widths, f"--output={tmp_path / 'a'}")) == 0

@@ -50,7 +50,14 @@ FAMILIES = {
     "ActorCritic, Atari": GAME | {"dataset": "atari_breakout"},
 }
 NEEDS = {"minatar_breakout": ("gymnax", "games"), "atari_breakout": ("ale_py", "atari")}
-HEAVY = ("ResNet18", "ActorCritic", "ActorCritic, Atari", "LSTM")  # ten seconds each, most of it to compile
+HEAVY = (
+    "ResNet18",
+    "ActorCritic",
+    "ActorCritic, Atari",
+    "LSTM",
+    "ViT",
+    "GCN",
+)  # ten seconds each, most of it to compile
 CASES = [pytest.param(name, marks=pytest.mark.slow) if name in HEAVY else name for name in FAMILIES]
 WITH_DROPOUT = ("ViT", "TaggingTransformer", "LSTM", "GCN")
 LARGEST_DENSE = 700  # kept weights whose Hessian is made whole

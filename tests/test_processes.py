@@ -111,6 +111,7 @@ def train_alone(workdir: Path, fields: dict) -> Path:
     return only_run(workdir)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_after_one_of_two_processes_is_killed_and_ends_with_the_numbers_of_one(tmp_path):
     started = Started(tmp_path / "two", FIELDS)
     wait_for(lambda: list(tmp_path.glob("two/runs/*/checkpoints/step_*.npz"))[1:])

@@ -247,7 +247,7 @@ def test_the_final_state_survives_in_a_checkpoint(tmp_path):
     assert newest.step == experiment.build(FIELDS).num_steps
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_signal_saves_and_exits(tmp_path, root, number):
     """The command, told to stop in the middle, exits with 128 + the signal and goes on when it is given again."""
     command = [sys.executable, str(root / "main.py"), f"--workdir={tmp_path}", f"--config={root}/configs/digits_mlp.py"]
@@ -278,7 +278,7 @@ def test_a_work_directory_that_is_removed_while_a_run_trains_is_not_made_again(t
 
 
 @pytest.mark.filterwarnings("ignore:Error writing persistent compilation cache entry")
-@pytest.mark.parametrize("num_workers", [0, 1])
+@pytest.mark.parametrize("num_workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_where_a_file_cannot_grow_the_command_says_which_and_how_to_go_on(tmp_path, capfd, num_workers):
     config = tmp_path / "config.py"
     config.write_text(

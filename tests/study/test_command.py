@@ -215,7 +215,10 @@ def test_sigterm_saves_and_exits(study, tmp_path, whole):
     assert not list((tmp_path / "w").glob("runs/*/result.json"))
 
 
-@pytest.mark.parametrize("victim", ["worker", "parent", "all"])
+SLOW_VICTIMS = [pytest.param(victim, marks=pytest.mark.slow) for victim in ("worker", "parent")]
+
+
+@pytest.mark.parametrize("victim", [*SLOW_VICTIMS, "all"])
 def test_killed_at_an_instant_it_ends_with_the_same_table(study, tmp_path, whole, victim):
     process = start(tmp_path / "w", study)
     wait_for(tmp_path / "w", "runs/*/checkpoints/*.npz")

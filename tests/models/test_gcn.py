@@ -122,6 +122,7 @@ def test_padding_and_company_change_nothing():
 
 
 @pytest.mark.usefixtures("float64")
+@pytest.mark.slow
 def test_second_derivatives_are_those_of_the_dense_hessian():
     dataset = made(num_features=2)
     model = gcn(dataset.example, NUM_TASKS, hidden_size=2, num_layers=1)

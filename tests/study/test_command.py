@@ -173,6 +173,7 @@ def test_a_damaged_run_is_reported_and_the_others_are_trained(narrow, tmp_path, 
     assert f"kept and not trained: {directory}/config.json: the file is damaged" in printed.err
 
 
+@pytest.mark.slow
 def test_runs_that_differ_in_their_threads_only_are_told_once(narrow, tmp_path, capsys):
     flags = [*narrow, "--config.study.axes.seed=(0,1)"]
     assert cli.main(flags) == 0
@@ -263,6 +264,7 @@ def test_a_run_that_kills_its_worker_fails_after_some_attempts(narrow, tmp_path,
     assert "its worker died 3 times while it trained this run, at last: exit code 9" in printed.err
 
 
+@pytest.mark.slow
 def test_a_measurement_that_fails_hides_no_trained_run(narrow, tmp_path, capsys):
     (tmp_path / "own.py").write_text("def broken(subject, *, key):\n    raise ValueError('no such thing here')\n")
     flags = [f"--config.measurements={tmp_path}/own.py:broken", "--config.num_epochs=1"]

@@ -256,6 +256,7 @@ def test_jobs_of_slurm_train_a_study(study, slurm, tmp_path, alone):
 
 
 @pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGUSR2])
+@pytest.mark.slow
 def test_a_job_that_slurm_ends_has_saved_and_is_not_to_blame(slurm, tmp_path, number):
     todo = given(tmp_path, num_epochs=100_000)
     crew = executors.find("slurm")(Site(todo.path, threads=1))

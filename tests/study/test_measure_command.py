@@ -127,6 +127,7 @@ def test_no_work_directory_is_told(tmp_path, capsys):
     assert capsys.readouterr().out.strip() == measure_command.USAGE
 
 
+@pytest.mark.slow
 def test_failures_end_with_1_and_are_tried_again(folder, capsys):
     flags = [f"--measurements={folder}/own.py:bad", "--where=rho>0"]
     for times in (1, 2):
@@ -144,6 +145,7 @@ def start(folder, *flags):
     return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
 
 
+@pytest.mark.slow
 def test_stopped_and_killed_it_measures_the_rest(folder):
     flags = ["measure", f"{folder}/w", f"--measurements={folder}/own.py:slow", "--epochs=0", "--workers=1"]
     for number, code in ((signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)):

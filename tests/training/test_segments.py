@@ -104,7 +104,10 @@ def on_devices(count, fields):
         pytest.param(FIELDS | {"num_neurons": [8]}, marks=pytest.mark.slow),  # the next has it and more
         pytest.param(FIELDS | {"num_neurons": [8], "microbatch": 20}, marks=pytest.mark.slow),  # likewise
         FIELDS | {"num_neurons": [8], "microbatch": 50},
-        FIELDS | {"model": "ResNet18", "num_filters": 2, "num_blocks": [1], "batch_size": 20},
+        pytest.param(
+            FIELDS | {"model": "ResNet18", "num_filters": 2, "num_blocks": [1], "batch_size": 20},
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["mlp", "microbatch", "microbatch that does not divide", "batch norm"],
 )

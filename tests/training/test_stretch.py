@@ -38,6 +38,7 @@ def test_it_is_the_run_in_segments_bit_for_bit(fields, tmp_path, monkeypatch):
     assert whole == cut == segments
 
 
+@pytest.mark.slow
 def test_the_memory_for_scores_bounds_a_call(tmp_path, monkeypatch):
     fields, lengths, took = {"num_neurons": (9,), "rho": 0.1}, [], stretch._Calls.took
     monkeypatch.setattr(stretch._Calls, "took", lambda calls, length: (lengths.append(length), took(calls, 1e9)))

@@ -103,6 +103,7 @@ def test_result_scores_the_average_of_the_final_checkpoint(whole):
 
 
 @pytest.mark.optimized
+@pytest.mark.slow
 def test_average_is_the_same_in_segments_and_after_a_stop(whole, tmp_path, monkeypatch):
     asked = iter([False, True])
     with pytest.raises(driver.Stopped):

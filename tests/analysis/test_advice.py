@@ -101,6 +101,7 @@ def test_it_refuses_where_its_rules_failed_at_the_largest_width():
     assert all(regret.low > 0 for regret in found.regrets.values())
 
 
+@pytest.mark.slow
 def test_the_interval_of_a_power_law_covers():
     covered = 0
     for seed in range(30):

@@ -60,6 +60,7 @@ def test_a_radius_with_a_diverged_run_is_not_chosen():
 
 
 @pytest.mark.parametrize("seeds", [3, 8])
+@pytest.mark.slow
 def test_alike_rules_are_seldom_told_apart(seeds):
     generator = np.random.default_rng(0)
     wrong = 0

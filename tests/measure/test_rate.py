@@ -40,6 +40,7 @@ def test_without_correlation_and_with_many_values_the_interval_is_that_of_least_
     ("correlation", "least"),
     [(0.0, 0.95), (0.8, 0.95), (0.95, 0.92), (1.0, 0.85)],  # less 2 to 3 standard errors of 150 draws
 )
+@pytest.mark.slow
 def test_the_interval_covers_the_truth_whatever_the_correlation(correlation, least):
     rng = np.random.default_rng(1)
     hits, naive = 0, 0

@@ -11,6 +11,7 @@ from flatwide.measurements.layers import layers
 from flatwide.measurements.robustness import robustness
 
 
+@pytest.mark.slow
 def test_changes_are_those_of_networks_with_changed_weights(masked):
     subject = masked.subject
     found = robustness(subject, key=jax.random.key(0), noise=(0.1,), num_draws=300, batch_size=8)

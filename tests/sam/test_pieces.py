@@ -105,6 +105,7 @@ def test_one_microbatch_is_the_whole_batch_bit_for_bit(gradient_of, variant, mlp
 
 @pytest.mark.optimized
 @pytest.mark.parametrize("options", [{"microbatch": 4}, {"accumulation_steps": 4}])
+@pytest.mark.slow
 def test_traced_zero_is_the_base_optimizer_bit_for_bit_in_pieces_too(network, options):
     @jax.jit
     def step(params, batch, rho):

@@ -171,6 +171,7 @@ def player(example, num_outputs):
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_of_a_pruned_network_ends_as_one_that_was_not(tmp_path):
     (tmp_path / "player.py").write_text(PLAYER)
     config = {

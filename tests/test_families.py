@@ -233,6 +233,7 @@ def assert_two_passes_are_one(fields):
 
 
 @pytest.mark.parametrize("family", WITH_DROPOUT)
+@pytest.mark.slow
 def test_both_passes_drop_the_same(fields_of, family):
     """As rho goes to 0 SAM's gradient is that of one pass, which a mask of its own in the second would prevent."""
     fields = fields_of(family)

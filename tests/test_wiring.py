@@ -344,6 +344,7 @@ def cross_entropy(params, inputs, labels):
 
 
 @pytest.mark.parametrize("kind", ["resident", "streamed"])
+@pytest.mark.slow
 def test_chance_is_drawn_anew_for_each_step_and_not_in_evaluation(float64, tmp_path, random_fields, kind):
     fields = random_fields | {"dataset": random_fields["dataset"].replace("resident", kind)}
     rows, _, state = train(fields, tmp_path)

@@ -166,6 +166,7 @@ def test_snip_draws_apart_for_each_use_and_batch_and_compiles_once(tmp_path, cap
 
 
 @pytest.mark.filterwarnings("ignore:config.pruner='snip'")  # a width of 1 may be dead, and then says so
+@pytest.mark.slow
 def test_extremes_train(tmp_path):
     for fields in (
         {"num_neurons": (1,), "rho": 10.0, "learning_rate": 1e-3},

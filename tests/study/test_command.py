@@ -82,6 +82,7 @@ def workers_of(process):
     return found
 
 
+@pytest.mark.slow
 def test_every_run_is_bit_for_bit_the_run_alone(whole, tmp_path):
     assert whole["status"].tolist() == ["finished"] * 8
     fields = {
@@ -238,6 +239,7 @@ def test_killed_at_an_instant_it_ends_with_the_same_table(study, tmp_path, whole
     assert table(tmp_path / "w").equals(whole)
 
 
+@pytest.mark.slow
 def test_two_commands_share_one_work_directory(study, tmp_path, whole):
     processes = [start(tmp_path / "w", study), start(tmp_path / "w", study)]
     for process in processes:
@@ -246,6 +248,7 @@ def test_two_commands_share_one_work_directory(study, tmp_path, whole):
     assert table(tmp_path / "w").equals(whole)
 
 
+@pytest.mark.slow
 def test_a_run_that_kills_its_worker_fails_after_some_attempts(narrow, tmp_path, capsys):
     own = tmp_path / "own.py"
     own.write_text(

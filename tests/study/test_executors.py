@@ -145,6 +145,7 @@ def test_a_study_whose_worker_is_killed_ends_with_the_table_of_the_runs_alone(st
 
 
 @pytest.mark.parametrize("executor", ["slurm", pytest.param("ray", marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_sigterm_saves_and_leaves_no_worker(study, tmp_path, executor):
     process = start(tmp_path / "w", study, *FLAGS[executor], "--config.num_epochs=100000")
     held = trainers(tmp_path / "w")
@@ -245,6 +246,7 @@ def test_bad_parameters_are_refused_before_training(study, tmp_path, capsys, mon
     assert not list(tmp_path.glob("w/study/*/orders.json"))
 
 
+@pytest.mark.slow
 def test_jobs_of_slurm_train_a_study(study, slurm, tmp_path, alone):
     flags = [study, "--config.study.executor=slurm", "--config.study.slurm.slurm_partition=short"]
     assert cli.main([f"--workdir={tmp_path}/w", *flags, "--config.study.slurm.mem_gb=2"]) == 0

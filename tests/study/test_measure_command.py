@@ -54,6 +54,7 @@ def count(folder, pattern):
     return len(list((folder / "w" / "runs").glob(f"*/measurements/{pattern}")))
 
 
+@pytest.mark.slow
 def test_a_condition_chooses_the_runs(folder, capsys):
     flags = ["--measurements=gradient", "--examples=20", "--epochs=all"]
     assert measure(folder, *flags, "--where=num_neurons=='(4,)' and rho>0", "--dry_run") == 0
@@ -182,6 +183,7 @@ def test_a_study_trains_and_measures_by_one_command(folder, capsys):
     assert "study of 6 runs: 6 done, 0 to do" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_study_whose_measurements_fail_ends_with_1(folder, capsys):
     flags = [f"--workdir={folder}/w", f"--config={folder}/study.py", f"--config.measurements={folder}/own.py:bad"]
     assert cli.main([*flags, "--config.study.axes.num_neurons=((4,),)"]) == 1

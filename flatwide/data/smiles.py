@@ -82,7 +82,7 @@ def smiles_csv(*, data_dir: str | None = None, test_split: str = "every_tenth") 
     if len(paths) == 2:
         is_test = np.arange(len(rows)) >= len(accepted[0])
     elif test_split == "scaffold":
-        is_test = _in_rare_scaffold([row.smiles for row in rows])
+        is_test = _in_rare_scaffold([row.molecule for row in rows])
     else:  # by the row in the file, so that what a version of RDKit refuses moves no other molecule
         is_test = np.array([row.index % TEST_EVERY == TEST_EVERY - 1 for row in rows])
     if is_test.all() or not is_test.any():
@@ -134,18 +134,17 @@ def _accepted(path: Path, rows: Sequence[Row]) -> list[Row]:
     return accepted
 
 
-def _in_rare_scaffold(smiles: Sequence[str]) -> np.ndarray:
+def _in_rare_scaffold(molecules: Sequence[Any]) -> np.ndarray:
     """Whether each molecule belongs to the rarest scaffolds, which together are at most a tenth of all molecules."""
-    _rdkit()
     from rdkit.Chem.Scaffolds import MurckoScaffold
 
     members = defaultdict(list)
-    for index, written in enumerate(smiles):
-        members[MurckoScaffold.MurckoScaffoldSmiles(smiles=written, includeChirality=False)].append(index)
+    for index, molecule in enumerate(molecules):
+        members[MurckoScaffold.MurckoScaffoldSmiles(mol=molecule, includeChirality=False)].append(index)
     # Frequent scaffolds first, and among equals the one whose first molecule comes first in the file.
     ordered = sorted(members.values(), key=lambda group: (-len(group), group[0]))
-    num_train = len(smiles) - len(smiles) // TEST_EVERY
-    is_test = np.zeros(len(smiles), bool)
+    num_train = len(molecules) - len(molecules) // TEST_EVERY
+    is_test = np.zeros(len(molecules), bool)
     filled = 0
     for group in ordered:
         if filled + len(group) > num_train:

@@ -43,7 +43,6 @@ def command(arguments: list[str]) -> str:
     parser.add_argument("--at", action="append", default=[])
     for name in ("metric", "choose_by"):
         parser.add_argument(f"--{name}")
-    parser.add_argument("--help", "-h", action="store_true")
     flags = parser.parse_args(arguments)
     if flags.help:
         return USAGE

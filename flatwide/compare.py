@@ -82,10 +82,9 @@ def command(arguments: list[str], *, train: Callable[[Mapping[str, Any], str], i
     parser.add_argument("--rules", type=lambda text: tuple(filter(None, text.split(","))))
     parser.add_argument("--seeds", type=int, default=_SEEDS)
     parser.add_argument("--workers", type=int)
-    for flag in ("--dry_run", "--help", "-h"):
-        parser.add_argument(flag, action="store_true")
+    parser.add_argument("--dry_run", action="store_true")
     flags = parser.parse_args(arguments)
-    if flags.help or flags.h:
+    if flags.help:
         return USAGE, 0
     if not flags.workdir or not flags.rules:
         parser.error("compare which rules, and where? Give --workdir and --rules")

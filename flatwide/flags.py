@@ -15,7 +15,6 @@ def read(arguments: list[str]) -> tuple[argparse.Namespace, list[tuple[str, str]
     parser.add_argument("--workdir")
     parser.add_argument("--config")
     parser.add_argument("--dry_run", action="store_true")
-    parser.add_argument("--help", "-h", action="store_true")
     parser.add_argument("--distributed", action="store_true")
     parser.add_argument("--coordinator")
     parser.add_argument("--processes", type=int)

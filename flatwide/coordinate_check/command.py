@@ -33,10 +33,8 @@ def read(arguments: Sequence[str]) -> tuple[Request | None, list[str]]:
     parser = FlagParser(USAGE)
     for name in ("config", "widths", "seeds", "output"):
         parser.add_argument(f"--{name}")
-    for name in ("--help", "-h"):
-        parser.add_argument(name, action="store_true")
     flags, rest = parser.parse_known_args(arguments)
-    if flags.help or flags.h:
+    if flags.help:
         return None, []
     faults = [] if flags.config else [f"--config is missing; usage:\n{USAGE}"]
     widths, num_seeds = None, 5

@@ -22,7 +22,6 @@ def report(arguments: list[str]) -> str:
     """
     parser = FlagParser(USAGE)
     parser.add_argument("source", nargs="?")
-    parser.add_argument("--help", "-h", action="store_true")
     for name in ("metric", "output", "choose_by", "width", "rho", "seed", "pick", "epoch"):
         parser.add_argument(f"--{name}")
     parser.add_argument("--lower_is_better", action="store_true", default=None)

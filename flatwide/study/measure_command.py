@@ -54,10 +54,10 @@ def read(arguments: list[str]) -> Request | None:
     parser.add_argument("workdir", nargs="?")
     for name in ("measurements", "where", "epochs", "examples", "workers"):
         parser.add_argument(f"--{name}")
-    for name in ("--dry_run", "--trust", "--help", "-h"):
+    for name in ("--dry_run", "--trust"):
         parser.add_argument(name, action="store_true")
     flags = parser.parse_args(arguments)
-    if flags.help or flags.h:
+    if flags.help:
         return None
     faults = []
     if not flags.workdir or not Path(flags.workdir).is_dir():

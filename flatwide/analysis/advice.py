@@ -113,13 +113,12 @@ def _advise(comparison: tuned.Comparison, num_params: int, part: str) -> Advice:
         part=part,
         num_params=num_params,
         tried_at=largest,
-        measured_gain=intervals.Mean(last.gain, last.standard_error, last.low, last.high),
+        measured_gain=last.interval,
         expected_gain=expected_gain(comparison.scores, num_params),
     )
     for pair, gained in zip(pairs, gains, strict=True):
         if pair.num_params == num_params:
-            there = intervals.Mean(gained.gain, gained.standard_error, gained.low, gained.high)
-            here = known._replace(tried_at=num_params, measured_gain=there)
+            here = known._replace(tried_at=num_params, measured_gain=gained.interval)
             if gained.high < 0:
                 return here._replace(rule=BASE, values=(_NO_ASCENT,))
             return here._replace(rule=MEASURED, values=_carried([pair], num_params))
@@ -269,8 +268,7 @@ def _regret(pair: tuned.Pair, cell: int) -> intervals.Mean:
     if cell == int(arm.choices.sum(axis=0).argmax()):
         return intervals.NONE
     alone = arm._replace(settings=(arm.settings[cell],), values=arm.values[:, [cell]], choices=arm.choices[:, [cell]])
-    lost = tuned.compare(pair._replace(base=alone, same=None), ratio=1.0)
-    return intervals.Mean(lost.gain, lost.standard_error, lost.low, lost.high)
+    return tuned.compare(pair._replace(base=alone, same=None), ratio=1.0).interval
 
 
 def _nearest(arm: tuned.Arm, advised: dict[str, float]) -> int:

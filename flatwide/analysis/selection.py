@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from flatwide.analysis import noise, widths
+from flatwide.analysis import intervals, noise, widths
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,8 +87,8 @@ def correct(one: widths.Width, *, level: float = 0.95, ratio: float | None = Non
       gain = mean_i d[i, k(i)], standard_error = max(s(d[:, k]), s(d[i, k(i)] over i)) / sqrt(n), the interval is
       gain -/+ c standard_error with c as in `critical_value`.
     """
-    whole = one.complete()
-    n, num_rhos = len(whole.seeds), len(whole.candidates)
+    _, gains, choices = _complete(one)
+    n, num_rhos = gains.shape
     if n < 2 or not num_rhos:
         return Corrected(
             gain=math.nan,
@@ -99,8 +99,6 @@ def correct(one: widths.Width, *, level: float = 0.95, ratio: float | None = Non
             num_seeds=n,
             num_rhos=num_rhos,
         )
-    at = list(whole.candidates)
-    gains, choices = whole.gains[:, at], whole.choices[:, [1 + column for column in at]]
     center, error = float(cross_fit(gains, choices).mean()), float(standard_error(gains, choices))
     ratio = noise.ratio_of_widths([one]) if ratio is None else ratio
     reach = critical_value(n, num_rhos, ratio=ratio, level=level) * error
@@ -118,11 +116,8 @@ def correct(one: widths.Width, *, level: float = 0.95, ratio: float | None = Non
 
 def scores(one: widths.Width) -> tuple[tuple[int, ...], np.ndarray]:
     """List the seeds of a width, and the gain of each at the rho that the others choose."""
-    whole = one.complete()
-    at = list(whole.candidates)
-    if len(whole.seeds) < 2 or not at:
-        return (), np.empty(0)
-    return whole.seeds, cross_fit(whole.gains[:, at], whole.choices[:, [1 + column for column in at]])
+    seeds, gains, choices = _complete(one)
+    return (seeds, cross_fit(gains, choices)) if len(seeds) > 1 and gains.size else ((), np.empty(0))
 
 
 def pair_scores(one: widths.Width) -> tuple[tuple[int, ...], np.ndarray]:
@@ -132,16 +127,32 @@ def pair_scores(one: widths.Width) -> tuple[tuple[int, ...], np.ndarray]:
       its mirror have no noise in their mean, as those of `scores` have, whose choices see each other's noise. The
       diagonal is `scores`.
     """
-    whole = one.complete()
-    at = list(whole.candidates)
-    if len(whole.seeds) < 2 or not at:
+    seeds, gains, choices = _complete(one)
+    if len(seeds) < 2 or not gains.size:
         return (), np.empty((0, 0))
-    gains, choices = whole.gains[:, at], whole.choices[:, [1 + column for column in at]]
     without = choices.sum(axis=0) - choices[:, None] - choices[None]  # [seeds, seeds, rhos]
     own = np.arange(len(gains))
     without[own, own] += choices
-    best = without.argmax(axis=-1)
-    return whole.seeds, gains[own[:, None], best]
+    return seeds, gains[own[:, None], without.argmax(axis=-1)]
+
+
+def interval(scores: np.ndarray, together: np.ndarray, *, limit: float) -> intervals.Mean:
+    """Compute the mean of scores with the larger one of two standard errors.
+
+    Args:
+      scores: [seeds], each where the other seeds choose. together: [seeds], where all choose together.
+      limit: standard errors to reach, as `critical_value`.
+    """
+    error = max(float(np.std(one, ddof=1)) for one in (scores, together)) / math.sqrt(len(scores))
+    center, reach = float(scores.mean()), limit * error
+    return intervals.Mean(center, error, center - reach, center + reach)
+
+
+def _complete(one: widths.Width) -> tuple[tuple[int, ...], np.ndarray, np.ndarray]:
+    """Return the seeds that have every rho that may be chosen, and their gains and choices at those: [seeds, rhos]."""
+    whole = one.complete()
+    at = list(whole.candidates)
+    return whole.seeds, whole.gains[:, at], whole.choices[:, [1 + column for column in at]]
 
 
 def cross_fit(gains: np.ndarray, choices: np.ndarray) -> np.ndarray:

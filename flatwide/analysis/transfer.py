@@ -4,7 +4,6 @@ muP promises that a learning rate tuned at a small width carries over, and muP w
 does. Here it is measured, for every part of a table: what a width loses by the settings that the smallest one chooses.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -81,10 +80,7 @@ def _regret(pair: tuned.Pair, source: tuned.Arm, here: tuned.Arm, margin: float)
     each = np.arange(n)
     scores = pair.sign * (here.values[each, own[:-1]] - here.values[each, at[:-1]])
     together = pair.sign * (here.values[:, own[-1]] - here.values[:, at[-1]])
-    error = max(float(np.std(one, ddof=1)) for one in (scores, together)) / math.sqrt(n)
-    reach = selection.critical_value(n, len(settings), ratio=1.0) * error
-    center = float(scores.mean())
-    regret = intervals.Mean(center, error, center - reach, center + reach)
+    regret = selection.interval(scores, together, limit=selection.critical_value(n, len(settings), ratio=1.0))
     decision = TRANSFERS if regret.high < margin else FAILS if regret.low > margin else OPEN
     return Regret(**known, regret=regret, decision=decision)
 
@@ -153,11 +149,9 @@ def curves(
     every = tuned.comparisons(runs, tune=tune, width="num_params", metric=metric, choose_by=choose_by)
     shown = [one for one in every if one.name in names]
     scored = [one.scores for one in shown]
-    logs: dict[int, list[float]] = {}
-    for found in scored:
-        for size, weight in zip(found.num_params, found.weights.tolist(), strict=True):
-            logs.setdefault(size, []).append(math.log(weight))
-    shared = {size: math.exp(float(np.mean(values))) for size, values in logs.items()}
+    shared = trend.shared_weights(
+        [dict(zip(found.num_params, found.weights.tolist(), strict=True)) for found in scored]
+    )
     fitted = []
     for one, found in zip(shown, scored, strict=True):
         alike = found._replace(weights=np.array([shared[size] for size in found.num_params]))

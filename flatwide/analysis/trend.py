@@ -147,11 +147,11 @@ def weights_of_parts(
     Returns: for each part the weight of each number of parameters, the geometric mean over the parts that have it; None
       where a part is alone in its domain.
     """
-    logs: list[dict[int, float]] = []
+    weights: list[dict[int, float]] = []
     for part in parts:
         cells = widths.by_width(part.runs, width=width, metric=metric, choose_by=choose_by)
         sizes = [one.num_params for one in cells]
-        logs.append(dict(zip(sizes, np.log(noise.weights_of_widths(cells)).tolist(), strict=True)))
+        weights.append(dict(zip(sizes, noise.weights_of_widths(cells).tolist(), strict=True)))
     groups: dict[tuple, list[int]] = {}
     for index, part in enumerate(parts):
         groups.setdefault(domains.key(part.values), []).append(index)
@@ -159,11 +159,16 @@ def weights_of_parts(
     for members in groups.values():
         if len(members) < 2:
             continue
-        sizes = sorted({size for index in members for size in logs[index]})
-        shared = {size: [logs[index][size] for index in members if size in logs[index]] for size in sizes}
+        shared = shared_weights([weights[index] for index in members])
         for index in members:
-            found[index] = {size: math.exp(np.mean(values)) for size, values in shared.items()}
+            found[index] = shared
     return found
+
+
+def shared_weights(weights: Sequence[Mapping[int, float]]) -> dict[int, float]:
+    """Compute the geometric mean of the weights of each number of parameters, over those that have it."""
+    sizes = sorted({size for one in weights for size in one})
+    return {size: math.exp(np.mean([math.log(one[size]) for one in weights if size in one])) for size in sizes}
 
 
 def slope_weights(num_params: Sequence[int], *, weights: np.ndarray | None = None) -> np.ndarray:

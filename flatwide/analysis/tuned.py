@@ -8,14 +8,13 @@ as long; and what costs it no gradient another: the average of its weights.
 How far an interval reaches is simulated for the number of seeds and of cells of both arms (`selection.critical_value`).
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from flatwide import registry
-from flatwide.analysis import best_sets, domains, fields, noise, selection, table, trend, widths
+from flatwide.analysis import best_sets, domains, fields, intervals, noise, selection, table, trend, widths
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,6 +104,11 @@ class Gain(NamedTuple):
     high: float
     base_at: Mapping[str, Any]
     sam_at: Mapping[str, Any]
+
+    @property
+    def interval(self) -> intervals.Mean:
+        """The gain with its interval."""
+        return intervals.Mean(self.gain, self.standard_error, self.low, self.high)
 
 
 class Comparison(NamedTuple):
@@ -372,17 +376,16 @@ def compare(pair: Pair, *, ratio: float, level: float = 0.95) -> Gain:
     base, sam = pair.base.values[each, base_at[:-1]], pair.sam.values[each, sam_at[:-1]]
     together = pair.sam.values[:, sam_at[-1]] - pair.base.values[:, base_at[-1]]
     scores = pair.sign * (sam - base)
-    error = max(float(np.std(one, ddof=1)) for one in (scores, together)) / math.sqrt(n)
     limit = selection.critical_value(n, pair.num_sam, num_base=len(pair.base.settings), ratio=ratio, level=level)
-    center, reach = float(scores.mean()), limit * error
+    found = selection.interval(scores, together, limit=limit)
     return Gain(
         scores=scores,
         base=float(base.mean()),
         sam=float(sam.mean()),
-        gain=center,
-        standard_error=error,
-        low=center - reach,
-        high=center + reach,
+        gain=found.mean,
+        standard_error=found.standard_error,
+        low=found.low,
+        high=found.high,
         base_at=pair.base.settings[base_at[-1]],
         sam_at=pair.sam.settings[sam_at[-1]],
     )

@@ -75,7 +75,7 @@ def paragraphs(
     ratios = [
         (domains.name(front), text)
         for front, here, one in scaling.of_runs(runs, **options)
-        if (text := scaling.sentence(one, wording.units(here, metric), _base_of(here)))
+        if (text := scaling.sentence(one, wording.units(here, metric), gain.base_name(here)))
     ]
     further = [*ratios, *questions.of_axes(runs, metric=metric, options=options, tune=tune), *further]
     all_of_them = []
@@ -94,7 +94,7 @@ def _part(
     cells = widths.by_width(runs, **options)
     rows = [row for row in selection.of_widths(cells, width=width) if math.isfinite(row["corrected_gain"])]
     units = wording.units(runs, metric)
-    base = _base_of(runs)
+    base = gain.base_name(runs)
     if not rows:
         plain = [row for row in gain.of_widths(cells, width=width) if math.isfinite(row["gain"])]
         if not plain:
@@ -113,10 +113,6 @@ def _part(
     grows = decided.kind in (verdicts.GROWS, verdicts.LARGER)
     second = _best(runs, options, metric, base, word, sizes=[row[width] for row in rows], grows=grows)
     return first + second, questions.of_part(runs, found, base=base, options=options, metric=metric)
-
-
-def _base_of(runs: "pd.DataFrame") -> str:
-    return gain.base_name(runs) if {"optimizer", "base_optimizer"} <= set(runs.columns) else "its base optimizer"
 
 
 def _why_none(cells: Sequence[widths.Width]) -> str:

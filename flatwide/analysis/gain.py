@@ -5,7 +5,7 @@ start from the same weights, see the same data in the same order and differ in r
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from flatwide.analysis import fields, intervals, widths
@@ -95,8 +95,14 @@ def pairs(one: widths.Width) -> list[dict[str, Any]]:
     ]
 
 
-def base_name(runs: "pd.DataFrame") -> str:
-    """Name the base optimizer of some runs as a table or figure shows it, such as SGD."""
+def base_name(runs: "pd.DataFrame", *, unknown: str = "its base optimizer") -> str:
+    """Name the base optimizer of some runs as a table or figure shows it, such as SGD.
+
+    Args:
+      unknown: what it is called where the table does not say.
+    """
+    if not {"optimizer", "base_optimizer"} <= set(runs.columns):
+        return unknown
     known = [run for run in fields.records(runs, ["optimizer", "base_optimizer"]) if run["optimizer"] is not None]
     used = {fields.value(run, "base_optimizer") for run in known}
     return " and ".join(sorted(_NAMES.get(name, str(name)) for name in used))
@@ -133,8 +139,13 @@ def format_table(table: "pd.DataFrame", *, metric_name: str = "accuracy", base: 
         counted = [rho, gain, str(row["num_seeds"])]
         lines.append([str(row[width]), f"{row['num_params']:,}", number(row["base"]), number(row["sam"]), *counted])
     lines = [line[1:] for line in lines] if width == "num_params" else lines
-    sizes = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = ["  ".join(entry.rjust(size) for entry, size in zip(line, sizes, strict=True)) for line in lines]
+    text = aligned(lines)
     if diverged := sum(table["num_diverged"]):
         text.append(f"{diverged} of the runs diverged; a rho with a diverged seed is never the best.")
     return "\n".join(text)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Write rows of cells as lines of text whose columns end at one place."""
+    sizes = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.rjust(size) for cell, size in zip(row, sizes, strict=True)) for row in rows]

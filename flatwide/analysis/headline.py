@@ -4,8 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from flatwide.analysis import fields, gain, intervals, selection, table, widths
-from flatwide.columns import FRACTION_METRICS
+from flatwide.analysis import fields, gain, intervals, selection, table, widths, wording
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,12 +47,10 @@ def headlines(
     found = []
     for part in table.parts(fields.narrow(runs, width=width), width=width):
         cells = widths.by_width(part.runs, width=width, metric=metric, choose_by=choose_by)
-        name, loss = gain.metric_name(part.runs), metric.endswith("loss")
-        is_percent = name in FRACTION_METRICS and not loss
+        is_percent = wording.units(part.runs, metric).is_percent
         rows = _rows(cells, width)
         if rows:
-            named = {"optimizer", "base_optimizer"} <= set(part.runs.columns)
-            text = _text(rows, is_percent, (gain.base_name(part.runs) if named else "") or "its base")
+            text = _text(rows, is_percent, gain.base_name(part.runs, unknown="its base") or "its base")
             found.append(Headline(part=part.name, text=text, rows=tuple(_spread(rows)), is_percent=is_percent))
     return found
 
@@ -149,8 +146,6 @@ def terminal(found: Sequence[Headline]) -> str:
             values = [number(value, is_percent) for value in (row.base, row.sam)]
             best = "-" if math.isnan(row.best_rho) else f"{row.best_rho:g}"
             lines.append([f"{row.num_params:,}", *values, number(row.gain, is_percent, sign="+"), ends, best])
-        sizes = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        shown = ["  ".join(cell.rjust(size) for cell, size in zip(line, sizes, strict=True)) for line in lines]
         front = f"{one.part}: " if one.part else ""
-        blocks.append("\n".join([f"{front}{one.text}.", *shown]))
+        blocks.append("\n".join([f"{front}{one.text}.", *gain.aligned(lines)]))
     return "\n\n".join(blocks)

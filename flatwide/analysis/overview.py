@@ -89,12 +89,11 @@ def _entry(part: _Part, decided: verdicts.Verdict, *, level: float, width: str, 
     rows = [(cell, one) for cell, one, row in zip(part.cells, corrected, plain, strict=True) if row["num_seeds"]]
     ends = [intervals.Mean(one.gain, one.standard_error, one.low, one.high) for _, one in rows] or [NO_GAIN]
     best = [row["best_rho"] for row in rho.of_widths([cell for cell, _ in rows], width=width, chosen_by="")]
-    has_names = {"optimizer", "base_optimizer"} <= set(part.runs.columns)
     return Entry(
         values=part.values,
         name=domains.name(part.values),
         metric_name="loss" if metric.endswith("loss") else gain.metric_name(part.runs),
-        base=gain.base_name(part.runs) if has_names else "base",
+        base=gain.base_name(part.runs, unknown="base"),
         sizes=tuple(cell.num_params for cell, _ in rows),
         best_rhos=tuple(best),
         smallest=ends[0],

@@ -24,6 +24,11 @@ class Units(NamedTuple):
     name: str
     lower_is_better: bool
 
+    @property
+    def is_percent(self) -> bool:
+        """Whether the metric is a fraction, written in percent."""
+        return self.factor == 100
+
     def number(self, value: float, sign: str = "+") -> str:
         """Write a number in these units."""
         return f"{self.factor * value:{sign}.{self.digits}f}"

@@ -90,8 +90,7 @@ def _arranged(domain: domains.Domain, metric: str, choose_by: str | None) -> tup
     ]
     chosen_by = choose_by or widths.choice_column(runs, metric=metric)
     metric_name = "loss" if metric.endswith("loss") else gain.metric_name(runs)
-    has_names = {"optimizer", "base_optimizer"} <= set(runs.columns)
-    base = gain.base_name(runs) if has_names else "base"
+    base = gain.base_name(runs, unknown="base")
     axes = [name for name in table.axes(runs) if any(name in piece.values for piece in pieces)]
     is_ordered = len(axes) == 1 and all(isinstance(piece.values.get(axes[0]), (int, float)) for piece in pieces)
     return pieces, Look(

@@ -34,8 +34,7 @@ def scaling_figures(
     for front, here, found in scaling.of_runs(runs, width="num_params", metric=metric, choose_by=choose_by):
         title = domains.name(front)
         name = "_".join(filter(None, ["gain_by_parameters_over_data", slug(title) if title else ""]))
-        has_names = {"optimizer", "base_optimizer"} <= set(here.columns)
-        base = gain.base_name(here) if has_names else "base"
+        base = gain.base_name(here, unknown="base")
         metric_name = "loss" if metric.endswith("loss") else gain.metric_name(here)
         measures = {one: at for one in scaling.MEASURES if (at := scaling.measure(found.cells, one)) is not None}
         rows = _rows(found, measures)

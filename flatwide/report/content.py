@@ -122,14 +122,14 @@ def content(
         if row["status"] not in facts.UNREADABLE
     ]
     varied = facts.varied(trained, known)
-    base = _name_of_base(runs)
+    base = gain.base_name(runs)
     found, data = charts.charts(figures)
     options: dict[str, Any] = {"metric": metric, "choose_by": choose_by}
     every = domains.domains(runs)
     lost = "diverged" if source.has_states else facts.NO_METRIC
     key_tables, sections = [], []
     for domain in every:
-        own = _name_of_base(domain.runs)
+        own = gain.base_name(domain.runs)
         minima = measured.find(domain.runs, **options)
         here = tables.key_tables(domain.runs, _rows_of(summary, domain), **options, base=own or "base", lost=lost)
         here += [advice_table.advice_table(domain.runs, **options, are_ours=not is_table)] if here else []
@@ -230,10 +230,6 @@ def _settings(trained: list[dict[str, Any]], known: list[str], constant: list[st
 
 def _without_state(row: dict[str, Any]) -> dict[str, Any]:
     return row | {"status": facts.NO_METRIC if row["status"] == "diverged" else row["status"]}
-
-
-def _name_of_base(runs: "pd.DataFrame") -> str:
-    return gain.base_name(runs) if {"optimizer", "base_optimizer"} <= set(runs.columns) else "its base optimizer"
 
 
 def _rows_of(summary: "pd.DataFrame", domain: domains.Domain) -> "pd.DataFrame":

@@ -19,7 +19,7 @@ def advice_table(runs: "pd.DataFrame", *, metric: str, choose_by: str | None, ar
       are_ours: whether flatwide trained the runs, so that a command can say more.
     """
     known = fields.narrow(runs)
-    write = units(fields.records(runs), metric=metric)
+    write = units(fields.records(runs, ["metric_name"]), metric=metric)
     rows = []
     for part in advice.parts(known):
         num_params = _TIMES * max(int(row["num_params"]) for row in fields.records(part.runs, ["num_params"]))

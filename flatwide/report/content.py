@@ -135,6 +135,7 @@ def content(
         here += [advice_table.advice_table(domain.runs, **options, are_ours=not is_table)] if here else []
         if here and tune:
             here.append(transfer_table.transfer_table(domain.runs, **options, tune=tune))
+        here = [one for one in here if one.rows]
         key_tables += [_of_domain(one, domain) for one in [*here, *measured.key_tables(minima, base=own or "base")]]
         drawn = [chart for chart in found if chart.domain == domain.name and chart.section != DOMAINS]
         sections += _sections(drawn, measured.findings(minima, base=own or "its base"), domain.name)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from flatwide.analysis import fields, transfer, tuned
+from flatwide.analysis import fields, transfer
 from flatwide.report.key_table import KeyTable, is_missing, units
 
 if TYPE_CHECKING:
@@ -15,10 +15,9 @@ def transfer_table(runs: "pd.DataFrame", *, tune: Sequence[str], metric: str, ch
 
     Args: as for `analysis.tuned.tuned_gain`; the runs are of one domain.
     """
-    write = units(fields.records(runs), metric=metric)
-    found = fields.records(transfer.regret_table(runs, tune=tune, metric=metric, choose_by=choose_by))
-    parts = [name for part in tuned.parts(runs, tune=tune) for name in part.values]
-    names = list(dict.fromkeys(name for name in parts if name in fields.records(runs)[0]))
+    write = units(fields.records(runs, ["metric_name"]), metric=metric)
+    regrets = transfer.regret_table(runs, tune=tune, metric=metric, choose_by=choose_by)
+    names = [name for name in regrets.columns if name in runs.columns and name != "num_params"]
     rows = [
         [
             *(str(row.get(name, "")) for name in names),
@@ -31,7 +30,7 @@ def transfer_table(runs: "pd.DataFrame", *, tune: Sequence[str], metric: str, ch
             write.value(row["margin"]),
             row["decision"],
         ]
-        for row in found
+        for row in fields.records(regrets)
     ]
     return KeyTable(
         name="transfer",

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from flatwide import config as configs
 from flatwide import registry, trees
-from flatwide.analysis import advice, fields, gain
-from flatwide.columns import DONE, FRACTION_METRICS
+from flatwide.analysis import advice, fields, wording
+from flatwide.columns import DONE
 from flatwide.config.parser import FlagParser
-from flatwide.runs.directory import IDENTITY, STARTED_ON, UNREAD, RunDirectory
+from flatwide.runs.directory import RunDirectory
 from flatwide.runs.logs import duration_text
 from flatwide.runs.table import collect
 
@@ -56,7 +56,7 @@ def command(arguments: list[str]) -> str:
         assignments.append((name.strip(), value.strip()))
     metric = flags.metric or "test_metric"
     runs, found = _advise(flags.workdir, assignments, metric=metric, choose_by=flags.choose_by)
-    percent = gain.metric_name(runs) in FRACTION_METRICS and metric == "test_metric"
+    percent = wording.units(runs, metric).is_percent
     return "\n\n".join(describe(one, is_percent=percent, seconds=seconds) for one, seconds in found)
 
 
@@ -97,17 +97,16 @@ def _advise(
 
 def _num_params(directory: RunDirectory, assignments: list[tuple[str, str]]) -> int:
     """Count the parameters of a run's network at another width."""
-    from flatwide.runs import preview
+    from flatwide.runs import load, preview
 
     shapes = [name for name, field in configs.SCHEMA.items() if field.shape]
     if faults := [registry.unknown("--at", name, shapes) for name, _ in assignments if name not in shapes]:
         raise configs.ConfigError(faults)
-    stored = directory.read_config()
-    values = {name: stored[name] for name in stored.keys() - {IDENTITY, UNREAD, *STARTED_ON}}
-    changed, faults = configs.override(values | {"measurements": ()}, assignments)
+    values = load.read_fields(directory) | {"measurements": ()}
+    changed, faults = configs.override(values, assignments)
     if faults:
         raise configs.ConfigError(faults)
-    before, after = configs.resolve(values | {"measurements": ()}), configs.resolve(changed)
+    before, after = configs.resolve(values), configs.resolve(changed)
     sizes = [trees.size(preview.sizes(config).params) for config in (before, after)]
     if before != after and sizes[0] == sizes[1]:
         named = ", ".join(f"{name}={value}" for name, value in assignments)

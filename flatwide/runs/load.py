@@ -49,6 +49,12 @@ def load_run(path: str | os.PathLike) -> Trained:
     return Trained(built.config, state.params, state.stats, apply)
 
 
+def read_fields(directory: RunDirectory) -> dict[str, Any]:
+    """Read the config fields of a run, without what else its config.json records."""
+    stored = directory.read_config()
+    return {name: stored[name] for name in stored.keys() - {IDENTITY, UNREAD, *STARTED_ON}}
+
+
 def rebuild(directory: RunDirectory) -> Experiment:
     """Build the pieces of a finished run as it was trained.
 
@@ -57,9 +63,7 @@ def rebuild(directory: RunDirectory) -> Experiment:
     status = directory.status()
     if status != "finished":
         raise ValueError(f"{directory.path}: the run is {status}; expected a finished one. Train it to its end first.")
-    stored = directory.read_config()
-    recorded = stored[IDENTITY]
-    config = {name: stored[name] for name in stored.keys() - {IDENTITY, UNREAD, *STARTED_ON}}
+    recorded, config = directory.read_config()[IDENTITY], read_fields(directory)
     # The number of threads is recorded for every run, and is part of the identity of some; what was to be measured is
     # of none, and its file may be gone.
     built = build(config | {"threads": recorded.get("threads"), "measurements": ()}, is_local=True)

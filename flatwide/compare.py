@@ -251,35 +251,39 @@ def cells(
     """
     found = []
     rows = fields.done(runs, ["dataset", "num_params", "num_epochs", "sam_variant", "seed", "test_metric"])
+    metrics = {_key(row): row["test_metric"] for row in rows}
+    takes_one = {rule: takes_one_gradient(rule) for rule in rules}
     for domain, given in DOMAINS.items():
         once = given["num_epochs"]
         of_one = once if equal == "steps" else 2 * once
-        here = [row for row in rows if row["dataset"] == given["dataset"]]
-        for size in sorted({int(row["num_params"]) for row in here}):
-            values = {
-                (fields.effective_rho(row), row["sam_variant"], int(row["num_epochs"]), int(row["seed"])): row
-                for row in here
-                if int(row["num_params"]) == size
-            }
+        dataset = given["dataset"]
+        for size in sorted({int(row["num_params"]) for row in rows if row["dataset"] == dataset}):
 
-            def metric(rho: float, rule: str | None, length: int, values=values) -> list[float]:
-                keys = [(rho, rule, length, seed) for seed in range(num_seeds)]
-                rows = [values.get(key) for key in keys]
-                return [math.nan if row is None or row["test_metric"] is None else row["test_metric"] for row in rows]
+            def column(*run: Any, at: tuple = (dataset, size)) -> list[float]:
+                values = [metrics.get((*at, *run, seed)) for seed in range(num_seeds)]
+                return [math.nan if value is None else value for value in values]
 
-            base = metric(0.0, None, of_one)
             tables = {
                 rule: np.array(
-                    [metric(rho, rule, of_one if takes_one_gradient(rule) else once) for rho in radii[domain][rule]]
+                    [column(rule, rho, of_one if takes_one[rule] else once) for rho in radii[domain][rule]]
                 ).T
                 for rule in rules
             }
             found.append(
                 ranking.Cell(
-                    name=f"{domain}, {size:,} parameters", base=np.array(base), rules=tables, radii=radii[domain]
+                    name=f"{domain}, {size:,} parameters",
+                    base=np.array(column(None, 0.0, of_one)),
+                    rules=tables,
+                    radii=radii[domain],
                 )
             )
     return found
+
+
+def _key(row: dict[str, Any]) -> tuple:
+    """Return what tells a run of the comparison from the others; base runs have no rule."""
+    size, length, seed = (int(row[name]) for name in ("num_params", "num_epochs", "seed"))
+    return row["dataset"], size, row["sam_variant"], fields.effective_rho(row), length, seed
 
 
 def page(runs: Any, rules: Sequence[str], radii: Mapping[str, Mapping[str, Sequence[float]]], *, num_seeds: int) -> str:

@@ -13,7 +13,7 @@ import altair as alt
 
 import flatwide
 from flatwide.analysis import fields, transfer, tuned, verdict
-from flatwide.figures import lines, save, style
+from flatwide.figures import fair, lines, save, style
 from flatwide.figures.tables import to_csv
 
 LABELS = {
@@ -51,16 +51,7 @@ def main() -> None:
     drawn, rows = [], []
     for (label, curve), color in zip(shown.items(), style.colors(len(shown), ordered=False), strict=True):
         one = curve.comparison
-        means = [
-            {"x": pair.num_params, "mean": 100 * gain.gain, "low": 100 * gain.low, "high": 100 * gain.high}
-            for pair, gain in zip(one.pairs, one.gains, strict=True)
-        ]
-        dots = [
-            {"x": pair.num_params, "value": 100 * score, "seed": seed}
-            for pair, gain in zip(one.pairs, one.gains, strict=True)
-            for seed, score in zip(pair.base.seeds, gain.scores.tolist(), strict=True)
-        ]
-        drawn.append(lines.Line(label, color, dots, means))
+        drawn.append(fair.line_of(one, label, color, factor=100))
         rows += [{"curve": label} | row for row in tuned.rows(one, width="num_params")]
         print(sentence(label, curve))
     import pandas as pd

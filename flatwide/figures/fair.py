@@ -53,6 +53,20 @@ def tuned_figures(
             )
 
 
+def line_of(one: tuned.Comparison, name: str, color: str, *, factor: float) -> lines.Line:
+    """Make the line of a comparison: the gain of each width with its interval, and the score of each seed."""
+    dots = [
+        {"x": pair.num_params, "value": factor * score, "seed": seed}
+        for pair, found in zip(one.pairs, one.gains, strict=True)
+        for seed, score in zip(pair.base.seeds, found.scores.tolist(), strict=True)
+    ]
+    means = [
+        {"x": pair.num_params, "mean": factor * found.gain, "low": factor * found.low, "high": factor * found.high}
+        for pair, found in zip(one.pairs, one.gains, strict=True)
+    ]
+    return lines.Line(name, color, dots, means)
+
+
 def _chart(
     shown: Sequence[tuned.Comparison],
     printed: Sequence[dict[str, Any]],
@@ -65,18 +79,8 @@ def _chart(
     import altair as alt
 
     factor = 100 if is_percent(metric_name) else 1
-    drawn = []
-    for one, color in zip(shown, colors(len(shown), ordered=False), strict=True):
-        dots = [
-            {"x": pair.num_params, "value": factor * score, "seed": seed}
-            for pair, found in zip(one.pairs, one.gains, strict=True)
-            for seed, score in zip(pair.base.seeds, found.scores.tolist(), strict=True)
-        ]
-        means = [
-            {"x": pair.num_params, "mean": factor * found.gain, "low": factor * found.low, "high": factor * found.high}
-            for pair, found in zip(one.pairs, one.gains, strict=True)
-        ]
-        drawn.append(lines.Line(one.name, color, dots, means))
+    palette = colors(len(shown), ordered=False)
+    drawn = [line_of(one, one.name, color, factor=factor) for one, color in zip(shown, palette, strict=True)]
     theirs = [
         {"x": row["num_params"], "mean": factor * row["gain"]}
         | {"low": factor * (row["gain"] - row["gain_band"]), "high": factor * (row["gain"] + row["gain_band"])}

@@ -118,7 +118,8 @@ def _check_alone(is_distributed: bool, faults: list[str]) -> None:
         faults = [
             *faults,
             "--distributed: expected a config of one run; this one has a study, whose workers train its runs side by "
-            "side already (config.study.executor, config.study.jobs). Leave the flag out, or name a config of one run.",
+            "side already (config.study.executor, config.study.workers). Leave the flag out, or name a config of one "
+            "run.",
         ]
         raise configs.ConfigError(faults)
 

@@ -51,7 +51,9 @@ def headlines(
         rows = _rows(cells, width)
         if rows:
             text = _text(rows, is_percent, gain.base_name(part.runs, unknown="its base") or "its base")
-            found.append(Headline(part=part.name, text=text, rows=tuple(_spread(rows)), is_percent=is_percent))
+            found.append(
+                Headline(part=part.name, text=text, rows=tuple(widths.evenly(rows, _MOST_ROWS)), is_percent=is_percent)
+            )
     return found
 
 
@@ -119,13 +121,6 @@ def _range(rows: Sequence[Row], count: int) -> str:
     if count == len(rows):
         return f"at all {count} widths"
     return f"from {first.num_params:,} parameters on" if count > 1 else f"at {first.num_params:,} parameters only"
-
-
-def _spread(rows: Sequence[Row]) -> list[Row]:
-    """Take at most five rows, evenly, with both ends."""
-    if len(rows) <= _MOST_ROWS:
-        return list(rows)
-    return [rows[round(index * (len(rows) - 1) / (_MOST_ROWS - 1))] for index in range(_MOST_ROWS)]
 
 
 def number(value: float, is_percent: bool, sign: str = "") -> str:

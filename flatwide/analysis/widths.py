@@ -1,6 +1,6 @@
 """The runs of each width as arrays: a row a seed, a column a rho."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -218,3 +218,10 @@ def _not_alike(run: dict[str, Any], other: dict[str, Any], *, what: str) -> str:
     config = [name for name in run if name != "run" and name.split(".")[0] not in RESULT_FIELDS]
     differ = [f"{name} ({run[name]} and {other[name]})" for name in config if run[name] != other[name]]
     return f"two runs have {what}; they differ in {', '.join(differ) or 'their directories'}. Select one value first."
+
+
+def evenly(values: Sequence[Any], most: int) -> list[Any]:
+    """Take at most so many values, evenly, with both ends."""
+    if len(values) <= most:
+        return list(values)
+    return [values[round(index * (len(values) - 1) / (most - 1))] for index in range(most)]

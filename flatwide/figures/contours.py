@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from flatwide.figures.pieces import short
 from flatwide.figures.style import BASE, SAM, finish
 
 _MOST_BANDS = 9
@@ -50,7 +51,7 @@ def contours(
         color = alt.Color("loss:N", scale=shades, legend=legend, sort=names)
         layers = [cells.encode(x=x, y=y, x2="right:Q", y2="top:Q", color=color, **tips)]
         tables[f"{stem}_networks"] = [
-            {"left": _short(a), "bottom": _short(b), "network": who} for who, (a, b) in run["marked"]
+            {"left": short(a), "bottom": short(b), "network": who} for who, (a, b) in run["marked"]
         ]
         layers.append(_marks(f"{stem}_networks", [who for who, _ in run["marked"]]))
         who = base if run["arm"] == "base" else f"SAM, ρ = {run['rho']:g}"
@@ -116,14 +117,10 @@ def _bands(run: Mapping[str, Any], levels: Sequence[float], names: Sequence[str]
 def _edges(points: np.ndarray) -> list[float]:
     """Put the borders of cells midway between their points."""
     middles = (points[1:] + points[:-1]) / 2
-    return [_short(edge) for edge in (2 * points[0] - middles[0], *middles, 2 * points[-1] - middles[-1])]
+    return [short(edge) for edge in (2 * points[0] - middles[0], *middles, 2 * points[-1] - middles[-1])]
 
 
 def _ticks() -> Any:
     import altair as alt
 
     return alt.Axis(grid=False, tickCount=5)
-
-
-def _short(value: float) -> float:
-    return float(f"{value:.5g}")

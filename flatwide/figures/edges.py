@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from flatwide import catalogue
+from flatwide.analysis import widths
 from flatwide.catalogue.entries import DYNAMICS
 from flatwide.figures.labels import label, wrapped
 from flatwide.figures.lines import legend_selection, opacity, panel_chart
-from flatwide.figures.pieces import Figure, Look, Piece, capital
+from flatwide.figures.pieces import Figure, Look, Piece, capital, short
 from flatwide.figures.style import colors, finish
 
 Row = dict[str, Any]
@@ -76,8 +77,8 @@ def edge_over_training(
         here = [row for row in rows if row["num_params"] == size]
         seeds, means = f"{name}_{size}", f"{name}_{size}_means"
         tables[seeds] = [
-            {"of": names[row["rho"]], "seed": row["seed"], "epoch": _short(row["epoch"])}
-            | {"value": _short(row["eigenvalue"])}
+            {"of": names[row["rho"]], "seed": row["seed"], "epoch": short(row["epoch"])}
+            | {"value": short(row["eigenvalue"])}
             for row in here
             if row["eigenvalue"] > 0
         ]
@@ -117,8 +118,8 @@ def _cells(rows: Sequence[Mapping[str, Any]]) -> set[tuple[float, int]]:
 def _chosen(piece: Piece) -> Iterator[tuple[Row, Any]]:
     """List the runs of a few widths and rhos, evenly chosen with both ends."""
     cells = list({one.value: one for one in piece.cells}.values())
-    for cell in _evenly(cells, _MOST_WIDTHS):
-        for rho in _evenly((0.0, *cell.rhos), _MOST_RHOS):
+    for cell in widths.evenly(cells, _MOST_WIDTHS):
+        for rho in widths.evenly((0.0, *cell.rhos), _MOST_RHOS):
             for seed in cell.seeds:
                 if (run := piece.names.get((cell.value, rho, seed))) is not None:
                     yield {"num_params": cell.num_params, "rho": rho, "seed": seed}, run
@@ -134,13 +135,7 @@ def _rows(facts: Row, series: Mapping, eigenvalue: str, edge: str) -> list[Row]:
     for epoch in sorted(epoch for epoch, values in found.items() if eigenvalue in values):
         limit = {"edge": found[epoch][edge]} if found[epoch].get(edge, 0) > 0 else {}
         rows.append(facts | {"epoch": epoch, "eigenvalue": found[epoch][eigenvalue]} | limit)
-    return _evenly(rows, _MOST_POINTS)
-
-
-def _evenly(values: Sequence[Any], most: int) -> list[Any]:
-    if len(values) <= most:
-        return list(values)
-    return [values[round(place * (len(values) - 1) / (most - 1))] for place in range(most)]
+    return widths.evenly(rows, _MOST_POINTS)
 
 
 def _means(rows: Sequence[Mapping[str, Any]], names: Mapping[float, str]) -> list[Row]:
@@ -152,14 +147,10 @@ def _means(rows: Sequence[Mapping[str, Any]], names: Mapping[float, str]) -> lis
         seeds.setdefault(row["rho"], set()).add(row["seed"])
     found = []
     for (rho, epoch), group in groups.items():
-        mean: Row = {"of": names[rho], "epoch": _short(epoch)}
+        mean: Row = {"of": names[rho], "epoch": short(epoch)}
         for column, name in (("eigenvalue", "value"), ("edge", "edge")):
             values = [row[column] for row in group if row.get(column, 0) > 0]
             if len(values) == len(seeds[rho]):
-                mean[name] = _short(float(np.exp(np.mean(np.log(values)))))
+                mean[name] = short(float(np.exp(np.mean(np.log(values)))))
         found.append(mean)
     return found
-
-
-def _short(value: float) -> float:
-    return float(f"{value:.5g}")

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from flatwide.figures.lines import panel_chart
+from flatwide.figures.pieces import short
 from flatwide.figures.style import BASE, SAM, finish
 
 _MOST_POINTS = 121
@@ -77,7 +78,7 @@ def points(run: Mapping[str, Any]) -> list[Row]:
     """List the points of a function that a chart shows: evenly many of its grid."""
     grid, outputs = (np.asarray(run[name], float).ravel() for name in ("grid", "outputs"))
     chosen = np.unique(np.linspace(0, len(grid) - 1, min(len(grid), _MOST_POINTS)).round().astype(int))
-    return [{"input": _short(x), "output": _short(y)} for x, y in zip(grid[chosen], outputs[chosen], strict=True)]
+    return [{"input": short(x), "output": short(y)} for x, y in zip(grid[chosen], outputs[chosen], strict=True)]
 
 
 def _layers(
@@ -117,10 +118,10 @@ def _averages(runs: Sequence[Mapping[str, Any]]) -> list[Row]:
     averages = []
     for rows in zip(*each, strict=True):
         values = np.array([row["output"] for row in rows])
-        row: Row = {"input": rows[0]["input"], "output": _short(values.mean())}
+        row: Row = {"input": rows[0]["input"], "output": short(values.mean())}
         if len(values) > 1:
             deviation = values.std(ddof=1)
-            row |= {"low": _short(values.mean() - deviation), "high": _short(values.mean() + deviation)}
+            row |= {"low": short(values.mean() - deviation), "high": short(values.mean() + deviation)}
         averages.append(row)
     return averages
 
@@ -128,7 +129,7 @@ def _averages(runs: Sequence[Mapping[str, Any]]) -> list[Row]:
 def _examples(runs: Sequence[Mapping[str, Any]]) -> list[Row]:
     """List the training examples, each once."""
     pairs = {
-        (_short(x), _short(y))
+        (short(x), short(y))
         for run in runs
         for x, y in zip(np.ravel(run.get("inputs", ())), np.ravel(run.get("targets", ())), strict=True)
     }
@@ -141,8 +142,4 @@ def _range(runs: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
     outputs = np.concatenate([np.asarray(run["outputs"], float).ravel() for run in runs])
     low, high = (min(targets), max(targets)) if targets else np.quantile(outputs, [0.02, 0.98])
     reach = _MARGIN * (high - low) or 1.0
-    return _short(low - reach), _short(high + reach)
-
-
-def _short(value: float) -> float:
-    return float(f"{value:.5g}")
+    return short(low - reach), short(high + reach)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from flatwide.figures.labels import label
+from flatwide.figures.pieces import short
 from flatwide.figures.style import SAM, colors, finish
 
 _MOST_CELLS = 31  # a side: of a finer plane evenly so many rows and columns are drawn
@@ -31,7 +32,7 @@ def line_profiles(
         places, losses = (np.asarray(run[f"line_{what}"], dtype=float).ravel() for what in ("positions", "losses"))
         for place in _evenly(len(places), _MOST_POINTS):
             if np.isfinite(losses[place]):
-                where = {"x": _short(places[place]), "loss": _short(losses[place])}
+                where = {"x": short(places[place]), "loss": short(losses[place])}
                 rows.append(where | {"of": _of(run["num_params"]), "seed": run["seed"], "rho": run["rho"]})
     is_log = rows and 0 < 10 * min(row["loss"] for row in rows) < max(row["loss"] for row in rows)
     y = alt.Scale(type="log", nice=False, padding=8) if is_log else alt.Scale(zero=False)
@@ -83,7 +84,7 @@ def planes(
         tips: dict[str, Any] = {"tooltip": [alt.Tooltip("loss:Q", title=label("train_loss"))]} if interactive else {}
         color = alt.Color("loss:Q", scale=reach, legend=legend)
         layers: list[Any] = [chart.encode(x=x, y=y, x2="right:Q", y2="top:Q", color=color, **tips)]
-        path = [{"left": _short(a), "bottom": _short(b), "step": k} for k, (a, b) in enumerate(_path(run))]
+        path = [{"left": short(a), "bottom": short(b), "step": k} for k, (a, b) in enumerate(_path(run))]
         if path:
             tables[f"{stem}_path"] = path
             data = alt.NamedData(name=f"{stem}_path")
@@ -108,7 +109,7 @@ def _cells(run: Mapping[str, Any]) -> list[dict[str, float]]:
     columns, rows = _evenly(len(x), _MOST_CELLS), _evenly(len(y), _MOST_CELLS)
     (left, right), (bottom, top) = _edges(x[columns]), _edges(y[rows])
     return [
-        {"left": left[i], "right": right[i], "bottom": bottom[j], "top": top[j], "loss": _short(losses[row, column])}
+        {"left": left[i], "right": right[i], "bottom": bottom[j], "top": top[j], "loss": short(losses[row, column])}
         for j, row in enumerate(rows)
         for i, column in enumerate(columns)
         if np.isfinite(losses[row, column])
@@ -119,7 +120,7 @@ def _edges(points: np.ndarray) -> tuple[list[float], list[float]]:
     """Put the borders of cells midway between their points."""
     middles = (points[1:] + points[:-1]) / 2
     first, last = 2 * points[0] - middles[0], 2 * points[-1] - middles[-1]
-    edges = [_short(edge) for edge in (first, *middles, last)]
+    edges = [short(edge) for edge in (first, *middles, last)]
     return edges[:-1], edges[1:]
 
 
@@ -139,7 +140,3 @@ def _of(size: int) -> str:
 def _seeds(runs: Sequence[Mapping[str, Any]]) -> str:
     seeds = sorted({run["seed"] for run in runs})
     return f"seed{'s' * (len(seeds) > 1)} {' and '.join(map(str, seeds))}"
-
-
-def _short(value: float) -> float:
-    return float(f"{value:.5g}")

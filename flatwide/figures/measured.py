@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from flatwide import catalogue
-from flatwide.analysis import measured
+from flatwide.analysis import measured, widths
 from flatwide.analysis.measured import RATIO
 from flatwide.catalogue.entries import Quantity
 from flatwide.figures import lines
@@ -99,7 +99,7 @@ def against_rho(
     """
     rows = to_rows(table)
     axes = axes_of(rows)
-    sizes = _evenly(sorted({row["num_params"] for row in rows}), _MOST_LINES)
+    sizes = widths.evenly(sorted({row["num_params"] for row in rows}), _MOST_LINES)
     palette = [SAM] if len(sizes) == 1 else colors(len(sizes), ordered=True)
     kept = _first_seeds([row for row in rows if row["num_params"] in sizes], most_dots)
     panels = []
@@ -362,9 +362,3 @@ def _first_seeds(rows: Sequence[Row], most_dots: int) -> set[int]:
     """Keep so many seeds that there are not too many dots, but two at least."""
     seeds = sorted({row["seed"] for row in rows})
     return set(seeds[: max(2, int(len(seeds) * most_dots / max(len(rows), 1)))])
-
-
-def _evenly(values: Sequence[Any], most: int) -> list[Any]:
-    if len(values) <= most:
-        return list(values)
-    return [values[round(place * (len(values) - 1) / (most - 1))] for place in range(most)]

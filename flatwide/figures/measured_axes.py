@@ -1,15 +1,18 @@
 """The axes of figures of what was measured: of quantities up the side, of sizes or radii along the bottom."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from flatwide import catalogue
 from flatwide.analysis.measured import DIFFERENCE, RATIO
-from flatwide.figures import lines
+from flatwide.figures import lines, pieces
 from flatwide.figures.labels import label
 
 Row = dict[str, Any]
 _LOG_FROM = 5  # times the least value: a greater range has a logarithmic axis
+
+short = functools.partial(pieces.short, digits=6)  # of positions, a digit more than of values
 
 
 class Axis(NamedTuple):
@@ -89,8 +92,3 @@ def ticks(*, has_grid: bool = True) -> Any:
     import altair as alt
 
     return alt.Axis(tickCount=5, format=",.4~g", grid=has_grid)
-
-
-def short(value: float) -> float:
-    """Round to six digits, which are more than a screen shows."""
-    return float(f"{value:.6g}")

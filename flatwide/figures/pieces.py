@@ -126,3 +126,8 @@ def seeds_of(piece: Piece) -> Iterator[dict[str, Any]]:
                 row["gain"] = float(cell.sign * (sam - base))
             if np.isfinite(base) or np.isfinite(sam):
                 yield row
+
+
+def short(value: float, *, digits: int = 5) -> float:
+    """Round to a few significant digits, more than a screen shows."""
+    return float(f"{value:.{digits}g}")

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from flatwide.figures.lines import legend_selection, opacity, panel_chart
+from flatwide.figures.pieces import short
 from flatwide.figures.style import BASE, SAM, finish
 
 _MOST_POINTS = 200
@@ -63,12 +64,8 @@ def points(run: Mapping[str, Any]) -> list[dict[str, float]]:
     chosen = np.unique(np.linspace(0, len(grid) - 1, min(len(grid), _MOST_POINTS)).round().astype(int))
     rows = zip(grid[chosen], density[chosen], error[chosen], strict=True)
     return [
-        {"x": _short(x)}
-        | ({"density": _short(middle)} if middle > floor else {})
-        | ({"low": _short(max(middle - spread, floor)), "high": _short(middle + spread)} if middle > floor else {})
+        {"x": short(x)}
+        | ({"density": short(middle)} if middle > floor else {})
+        | ({"low": short(max(middle - spread, floor)), "high": short(middle + spread)} if middle > floor else {})
         for x, middle, spread in rows
     ]
-
-
-def _short(value: float) -> float:
-    return float(f"{value:.5g}")

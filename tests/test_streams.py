@@ -37,3 +37,23 @@ def test_a_process_set_to_another_generator_draws_the_same(implementation):
 def test_another_way_of_drawing_is_refused():
     with jax.threefry_partitionable(False), pytest.raises(ValueError, match="expected True, JAX's default"):
         streams.key(0, "weights")
+
+
+@pytest.mark.parametrize("num_items", [0, 1, 2, 1_500, 3_000])  # none, one and two rounds of sorting
+def test_a_permutation_is_that_of_jax_bit_by_bit(num_items):
+    keys = jax.random.split(streams.key(5, "order"), 3)
+    expected = jax.vmap(lambda key: jax.random.permutation(key, num_items))(keys)
+    drawn = jax.jit(jax.vmap(lambda key: streams.permutation(key, num_items)))(keys)
+    assert drawn.dtype == np.int32
+    assert_array_equal(drawn, expected)
+
+
+def test_equal_keys_stay_in_order_of_position(monkeypatch):
+    true = jax.random.bits
+    monkeypatch.setattr(jax.random, "bits", lambda *args: true(*args) % 8)
+    key, expected = streams.key(5, "order"), np.arange(2_000)
+    drawn = streams.permutation(key, 2_000)
+    for _ in range(2):
+        key, subkey = jax.random.split(key)
+        expected = expected[np.argsort(jax.random.bits(subkey, (2_000,), np.uint32), kind="stable")]
+    assert_array_equal(drawn, expected)

@@ -67,8 +67,8 @@ class Shuffled(NamedTuple):
           arrays: the examples; only their sizes are read, and nothing without padding.
         """
         key = jax.random.fold_in(streams.key(seed, "order"), epoch)
-        order = jax.random.permutation(key, self.num_examples)
-        order = jnp.resize(order.astype(jnp.int32), (self.steps_per_epoch * self.batch_size,))
+        order = streams.permutation(key, self.num_examples)
+        order = jnp.resize(order, (self.steps_per_epoch * self.batch_size,))
         if self.padding is None or self.padding.window == 1:
             return order
         if not arrays:
@@ -76,4 +76,4 @@ class Shuffled(NamedTuple):
         sizes = jnp.asarray(self.padding.sizes(arrays), jnp.int32)[order]
         window = jnp.arange(len(order)) // (self.padding.window * self.batch_size)
         batches = order[jnp.lexsort((sizes, window))].reshape(self.steps_per_epoch, self.batch_size)
-        return jax.random.permutation(jax.random.fold_in(key, 1), batches).reshape(-1)
+        return batches[streams.permutation(jax.random.fold_in(key, 1), self.steps_per_epoch)].reshape(-1)

@@ -258,8 +258,8 @@ class Minibatches(NamedTuple):
         """Draw a permutation for each pass, one after the other."""
         key = jax.random.fold_in(streams.key(seed, "order"), epoch)
         keys = jax.random.split(key, self.split.update_epochs)
-        orders = jax.vmap(lambda key: jax.random.permutation(key, self.split.num_transitions))(keys)
-        return jnp.resize(orders.astype(jnp.int32), (self.steps_per_epoch * self.batch_size,))
+        orders = jax.vmap(lambda key: streams.permutation(key, self.split.num_transitions))(keys)
+        return jnp.resize(orders, (self.steps_per_epoch * self.batch_size,))
 
 
 @functools.lru_cache(maxsize=64)

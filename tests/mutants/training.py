@@ -186,14 +186,14 @@ MUTANTS = (
     ),
     Mutant(
         "the order ignores the seed",
-        'streams.key(seed, "order"), epoch)\n        order = jax.random.permutation(key, self.num_examples)',
-        'streams.key(0, "order"), epoch)\n        order = jax.random.permutation(key, self.num_examples)',
+        'streams.key(seed, "order"), epoch)\n        order = streams.permutation(key, self.num_examples)',
+        'streams.key(0, "order"), epoch)\n        order = streams.permutation(key, self.num_examples)',
         (ADAM,),
     ),
     Mutant(
         "every epoch in the same order",
-        'jax.random.fold_in(streams.key(seed, "order"), epoch)\n        order = jax.random.permutation(key, self',
-        'streams.key(seed, "order")\n        order = jax.random.permutation(key, self',
+        'jax.random.fold_in(streams.key(seed, "order"), epoch)\n        order = streams.permutation(key, self',
+        'streams.key(seed, "order")\n        order = streams.permutation(key, self',
         (ADAM,),
     ),
     Mutant("a stream's epochs in the same order", "(np.uint32(seed), epoch))", "(np.uint32(seed), 0))", (STREAMED,)),

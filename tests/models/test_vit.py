@@ -1,6 +1,7 @@
 """The vision transformer against plain NumPy in float64, its parameters, and what it does with images of any size."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -149,6 +150,52 @@ def test_dropout_draws_from_the_key_in_every_block_and_only_in_training():
     whole = np.asarray(run(params, {}, inputs, train=False, key=None)[0])
     assert_array_equal(whole, run(params, {}, inputs, train=False, key=jax.random.key(1))[0])
     assert not np.array_equal(whole, outputs(1))
+
+
+def softmax_first(query, key, value, *, num_heads, dtypes):
+    """Average the values as the definition has it: weights that add up to 1, then their product with the values."""
+    batch, length, size = query.shape
+    query, key, value = (
+        array.reshape(batch, length, num_heads, size // num_heads).transpose(0, 2, 1, 3)
+        for array in (query, key, value)
+    )
+    scores = jnp.einsum("bhtd,bhsd->bhts", query, key) / (size // num_heads) ** 0.5
+    averages = jnp.einsum("bhts,bhsd->bhtd", jax.nn.softmax(scores), value)
+    return averages.transpose(0, 2, 1, 3).reshape(batch, length, size)
+
+
+@pytest.mark.usefixtures("float64")
+def test_blocks_without_a_loop_have_the_same_derivatives_in_both_modes(monkeypatch):
+    model = vit(image(4, 4, 1), 3, hidden_size=64, num_layers=2, patch_size=2, dropout=0.5)
+    generator = np.random.default_rng(0)
+    params, along = (jax.tree.map(lambda leaf: generator.normal(size=leaf.shape) / 8, shapes(model)) for _ in "ab")
+    inputs = generator.normal(size=(2, 4, 4, 1))
+
+    def derivatives(params):
+        def loss(params):
+            outputs = model.apply(params, {}, inputs, train=True, key=jax.random.key(0))[0]
+            return jnp.sum(jnp.sin(outputs))
+
+        return jax.jvp(jax.value_and_grad(loss), (params,), (along,))
+
+    written_out = jax.jit(derivatives)(params)
+    monkeypatch.setattr(module, "MOST_WRITTEN_OUT", 0)
+    monkeypatch.setattr(module, "attend", softmax_first)
+    loop = jax.jit(lambda params: derivatives(params))(params)
+    for one, other in zip(jax.tree.leaves(written_out), jax.tree.leaves(loop), strict=True):
+        assert_allclose(one, other, rtol=0, atol=1e-15 * max(1, np.max(np.abs(other))))
+
+
+@pytest.mark.parametrize(
+    ("num_layers", "is_loop"), [(module.MOST_WRITTEN_OUT, False), (module.MOST_WRITTEN_OUT + 1, True)]
+)
+def test_only_deep_networks_have_a_loop_over_blocks(num_layers, is_loop):
+    model = vit(image(4, 4, 1), 3, hidden_size=8, num_layers=num_layers, patch_size=4)
+    inputs = jax.ShapeDtypeStruct((2, 4, 4, 1), np.float32)
+    lowered = jax.jit(lambda params, inputs: model.apply(params, {}, inputs, train=False)[0]).lower(
+        shapes(model), inputs
+    )
+    assert ("stablehlo.while" in lowered.as_text()) == is_loop
 
 
 def test_half_precision_multiplies_in_bfloat16_and_keeps_norms_softmax_and_outputs_in_float32():

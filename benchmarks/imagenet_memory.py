@@ -78,7 +78,7 @@ def plain_loop(contents: list[bytes]) -> str:
 
     number, clocks = 20 * len(contents), (time.perf_counter(), time.process_time())
     for index in range(number):
-        image = images.decode(contents[index % len(contents)], place="")
+        image = images.decode(contents[index % len(contents)], location="")
         images.training_view(image, np.random.default_rng(index))
     return rate(number, *clocks)
 

@@ -39,7 +39,7 @@ def made_treebank(*, size_window: int = 16):
     rows = [(sentence, [str(int(word) % NUM_TAGS) for word in sentence]) for sentence in text]
     known = {str(word): words.FIRST_WORD + word for word in range(NUM_WORDS)}
     tags = [str(tag) for tag in range(NUM_TAGS)]
-    return conllu.dataset(rows, rows[:BATCH], known=known, tags=tags, size_window=size_window)
+    return conllu.dataset(rows, rows[:BATCH], vocabulary=known, tags=tags, size_window=size_window)
 
 
 def main() -> None:

@@ -41,7 +41,7 @@ SIZES = [2 + number // 13 for number in range(26)]
 def tagged(*, size_window: int = 16):
     sentences = [(list("abc")[:size], list("XYX")[:size]) for size in SIZES]
     known = words.vocabulary([forms for forms, _ in sentences])
-    return conllu.dataset(sentences, sentences, known=known, tags=("X", "Y"), size_window=size_window)
+    return conllu.dataset(sentences, sentences, vocabulary=known, tags=("X", "Y"), size_window=size_window)
 
 def labelled(*, size_window: int = 16):
     rows = [labelled_text.Row(i, " ".join("abc"[:size]), str(i % 2)) for i, size in enumerate(SIZES, 1)]

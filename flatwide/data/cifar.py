@@ -27,7 +27,7 @@ class Format(NamedTuple):
     name: str
     folder: str
     archive: str
-    pickled: tuple[str, ...]  # what the Python version consists of, which is not read
+    pickled: tuple[str, ...]  # the files of the Python version, which is not read
     train: tuple[str, ...]
     test: str
     images_a_file: dict[str, int]  # in the files as published
@@ -103,7 +103,7 @@ cifar100 = functools.partial(load, CIFAR100)
 
 
 def _resident(form: Format, parts: list[np.ndarray]) -> Resident:
-    """Part the records into labels [N] and images [N, 32, 32, 3]."""
+    """Split the records into labels [N] and images [N, 32, 32, 3]."""
     records = np.concatenate(parts)
     planes = records[:, form.label_bytes :].reshape(-1, 3, 32, 32)
     images = np.ascontiguousarray(planes.transpose(0, 2, 3, 1))
@@ -160,27 +160,29 @@ def _most(form: Format, name: str) -> int:
 
 
 def _records(form: Format, contents: Iterator[tuple[str, str, bytes]]) -> dict[str, np.ndarray]:
-    """Part each file into records, and check them."""
+    """Split each file into records, and check them."""
     size = form.label_bytes + 3 * 32 * 32
-    records, places = {}, {}
-    for place, name, content in contents:
+    records, locations = {}, {}
+    for location, name, content in contents:
         if len(content) > (most := _most(form, name)):
-            raise DataError(f"{place}: more than {most:,} bytes; expected at most those of {form.name} as published.")
+            raise DataError(
+                f"{location}: more than {most:,} bytes; expected at most those of {form.name} as published."
+            )
         if len(content) % size or not content:
             raise DataError(
-                f"{place}: {len(content):,} bytes; expected a multiple of {size:,}, the size of an image and its label "
-                f"({form.images_a_file[name] * size:,} bytes in {form.name} as published)."
+                f"{location}: {len(content):,} bytes; expected a multiple of {size:,}, the size of an image and its "
+                f"label ({form.images_a_file[name] * size:,} bytes in {form.name} as published)."
             )
-        records[name], places[name] = np.frombuffer(content, np.uint8).reshape(-1, size), place
+        records[name], locations[name] = np.frombuffer(content, np.uint8).reshape(-1, size), location
         largest = records[name][:, form.label_bytes - 1].max()
         if largest >= form.num_classes:
-            raise DataError(f"{place}: has a label {largest}; expected labels from 0 to {form.num_classes - 1}.")
-    # Small files are welcome, for trials; one short file among files of the published size was cut.
-    is_whole = {name: len(found) == form.images_a_file[name] for name, found in records.items()}
+            raise DataError(f"{location}: has a label {largest}; expected labels from 0 to {form.num_classes - 1}.")
+    # Small files are allowed, for trials; one short file among files of the published size was truncated.
+    is_whole = {name: len(images) == form.images_a_file[name] for name, images in records.items()}
     if any(is_whole.values()) and not all(is_whole.values()):
         name = next(name for name, whole in is_whole.items() if not whole)
         raise DataError(
-            f"{places[name]}: {len(records[name]):,} images; expected {form.images_a_file[name]:,}, since other files "
-            "have the size of the published ones. Get it again."
+            f"{locations[name]}: {len(records[name]):,} images; expected {form.images_a_file[name]:,}, since other "
+            "files have the size of the published ones. Get it again."
         )
     return records

@@ -69,23 +69,23 @@ def conllu(
     column = _tag_column(train, tag_column)
     limit = max_length or MAX_LENGTH
     tables = [_pieces(part, column, limit) for part in (train, test)]
-    known = words.vocabulary([forms for forms, _ in tables[0]], min_word_count=min_word_count)
+    vocabulary = words.vocabulary([forms for forms, _ in tables[0]], min_word_count=min_word_count)
     tags = sorted({tag for _, tags in tables[0] for tag in tags} - {NO_TAG})
-    return dataset(*tables, known=known, tags=tags, size_window=size_window)
+    return dataset(*tables, vocabulary=vocabulary, tags=tags, size_window=size_window)
 
 
 def dataset(
     train: Sequence[tuple[Sequence[str], Sequence[str]]],
     test: Sequence[tuple[Sequence[str], Sequence[str]]],
     *,
-    known: dict[str, int],
+    vocabulary: dict[str, int],
     tags: Sequence[str],
     size_window: int,
 ) -> Dataset:
     """Turn sentences, each its words and their tags, into a data set.
 
     Args:
-      known: word -> token.
+      vocabulary: word -> token.
       tags: the classes from 1 on.
     """
     classes = {tag: number for number, tag in enumerate(tags, UNSEEN_TAG + 1)}
@@ -94,19 +94,19 @@ def dataset(
 
     def resident(part: Sequence[tuple[Sequence[str], Sequence[str]]]) -> Resident:
         targets, weights = np.full((len(part), longest), UNSEEN_TAG, np.int32), np.zeros((len(part), longest), "f4")
-        for row, (_, own) in enumerate(part):
-            targets[row, : len(own)] = [classes.get(tag, UNSEEN_TAG) for tag in own]
-            weights[row, : len(own)] = [tag != NO_TAG for tag in own]
-        inputs = words.tokens([forms for forms, _ in part], known, length=longest)
+        for row, (_, row_tags) in enumerate(part):
+            targets[row, : len(row_tags)] = [classes.get(tag, UNSEEN_TAG) for tag in row_tags]
+            weights[row, : len(row_tags)] = [tag != NO_TAG for tag in row_tags]
+        inputs = words.tokens([forms for forms, _ in part], vocabulary, length=longest)
         return Resident({"inputs": inputs, "targets": targets, "weights": weights})
 
     parts = [resident(train), resident(test)]
-    names = np.frombuffer("\n".join([*known, "", *tags]).encode(), np.uint8)
+    names = np.frombuffer("\n".join([*vocabulary, "", *tags]).encode(), np.uint8)
     return Dataset(
         train=parts[0],
         test=parts[1],
         prepare=words.as_they_are,
-        example=Categories((longest,), words.FIRST_WORD + len(known)),
+        example=Categories((longest,), words.FIRST_WORD + len(vocabulary)),
         num_outputs=1 + len(tags),
         fingerprint=fingerprint([*(part.arrays for part in parts), names]),
         padding=words.padding(lengths, longest=longest, window=size_window),
@@ -140,12 +140,12 @@ def read(path: Path) -> list[Sentence]:
     return sentences
 
 
-def _add(sentence: Sentence, line: str, place: str) -> None:
+def _add(sentence: Sentence, line: str, location: str) -> None:
     """Add the word of a line to its sentence, if it is one."""
     cells = line.split("\t")
     if len(cells) != len(COLUMNS):
         raise DataError(
-            f"{place}: {len(cells)} columns; expected {len(COLUMNS)}, separated by tabs: {', '.join(COLUMNS)}."
+            f"{location}: {len(cells)} columns; expected {len(COLUMNS)}, separated by tabs: {', '.join(COLUMNS)}."
         )
     name, form, _, upos, xpos = cells[:5]
     if _NOT_A_WORD.fullmatch(name):
@@ -153,12 +153,12 @@ def _add(sentence: Sentence, line: str, place: str) -> None:
     expected = len(sentence) + 1
     if not _NUMBER.fullmatch(name) or int(name) != expected:
         raise DataError(
-            f"{place}: the ID {name!r}; expected {expected}, the number of the word in its sentence (or a range, "
+            f"{location}: the ID {name!r}; expected {expected}, the number of the word in its sentence (or a range, "
             "1-2, or 1.1). An empty line ends a sentence."
         )
     for column, cell in (("FORM", form), ("UPOS", upos), ("XPOS", xpos)):
         if not cell.strip():
-            raise DataError(f"{place}: {column} is empty; expected a text, or {NO_TAG} for none.")
+            raise DataError(f"{location}: {column} is empty; expected a text, or {NO_TAG} for none.")
     sentence.append(Word(form, upos, xpos))
 
 

@@ -60,8 +60,8 @@ class Consoles:
         self._held = np.zeros(num_games, np.int32)  # the actions of the last frame
         self._frames = np.zeros((num_games, 2, *SCREEN), np.uint8)
         self.observations = np.zeros((num_games, *SEEN), np.uint8)
-        for place in range(num_games):
-            self._begin(place)
+        for game in range(num_games):
+            self._begin(game)
         self._look(np.ones(num_games, bool), np.ones(num_games, bool))
 
     def step(self, actions: np.ndarray, chances: np.ndarray, *, played: np.ndarray | None = None) -> Turn:
@@ -77,23 +77,23 @@ class Consoles:
         self._frames[:] = 0
         rewards, is_over = np.zeros(len(actions), np.float32), np.zeros(len(actions), bool)
         repeats = (chances < self._emulator.repeat_action_probability).tolist()
-        for place in np.flatnonzero(played).tolist():
-            console, action, held = self._consoles[place], int(actions[place]), int(self._held[place])
-            for frame, is_repeated in enumerate(repeats[place]):
+        for game in np.flatnonzero(played).tolist():
+            console, action, held = self._consoles[game], int(actions[game]), int(self._held[game])
+            for frame, is_repeated in enumerate(repeats[game]):
                 held = held if is_repeated else action
-                rewards[place] += console.act(self._actions[held])
+                rewards[game] += console.act(self._actions[held])
                 if console.game_over():
-                    is_over[place], held = True, 0
-                    self._begin(place)
+                    is_over[game], held = True, 0
+                    self._begin(game)
                     break
                 if frame >= FRAME_SKIP - 2:
-                    console.getScreenGrayscale(self._frames[place, frame - FRAME_SKIP + 2])
-            self._held[place] = held
+                    console.getScreenGrayscale(self._frames[game, frame - FRAME_SKIP + 2])
+            self._held[game] = held
         self._look(is_over, played)
         return Turn(rewards, is_over)
 
     def save(self) -> dict[str, np.ndarray]:
-        """Write down all that the games depend on: the consoles, the actions that they hold, and what was seen."""
+        """Return all that the games depend on: the consoles, the actions that they hold, and the screens seen."""
         saved, lengths = np.zeros((len(self._consoles), _CAPACITY), np.uint8), []
         for row, console in zip(saved, self._consoles, strict=True):
             written = np.frombuffer(console.cloneState(include_rng=True).serialize(), np.uint8)
@@ -109,14 +109,14 @@ class Consoles:
         }
 
     def restore(self, saved: dict[str, np.ndarray]) -> None:
-        """Go on from what `save` gave, here or in another process."""
+        """Restore the state that `save` returned, in this or another process."""
         for console, row, length in zip(self._consoles, saved["consoles"], saved["lengths"].tolist(), strict=True):
             console.restoreState(_ale().ALEState(row[:length].tobytes()))
         self._held, self.observations = np.array(saved["held"]), np.array(saved["observations"])
 
-    def _begin(self, place: int) -> None:
-        self._consoles[place].reset_game()
-        self._consoles[place].getScreenGrayscale(self._frames[place, 0])
+    def _begin(self, game: int) -> None:
+        self._consoles[game].reset_game()
+        self._consoles[game].getScreenGrayscale(self._frames[game, 0])
 
     def _look(self, is_new: np.ndarray, played: np.ndarray) -> None:
         """Put the latest screens behind the earlier ones, in new arrays, since others may hold the old ones."""
@@ -146,7 +146,7 @@ def shrink(screens: np.ndarray) -> np.ndarray:
 
 @functools.cache
 def _columns() -> tuple[np.ndarray, np.ndarray]:
-    """Give the first column that each output pixel covers, [84], and how much of it and the next two, [3, 84]."""
+    """Return the first column that each output pixel covers, [84], and its share of that and the next two, [3, 84]."""
     scale = _COLUMNS * SIDE // SCREEN[1]  # parts of a column
     starts = np.arange(SIDE) * _COLUMNS
     first = starts // scale

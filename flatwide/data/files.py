@@ -1,4 +1,4 @@
-"""Where the files of a data set are looked for, and what is said when they are missing or damaged."""
+"""The files of a data set: search paths, reading, and errors for missing or damaged files."""
 
 import gzip
 import io

@@ -11,15 +11,15 @@ import numpy as np
 from flatwide.data.splits import Resident, fingerprint
 from flatwide.types import Batch, Dataset, Padding, PyTree
 
-# Rooms for the nodes of a batch, as multiples of what it takes on average: nearly all batches of 100 graphs or more
-# need the first or the second. The last level, with room for the largest graph in each place, serves the rest.
-ROOMS = (1.03, 1.2)
-MISSING = -1  # a label that a graph has not
+# Capacity for the nodes of a batch, as multiples of what it takes on average: nearly all batches of 100 graphs or more
+# need the first or the second. The last level, which holds a batch of the largest graphs, serves the rest.
+CAPACITY_FACTORS = (1.03, 1.2)
+MISSING = -1  # a label that a graph does not have
 
 
 @dataclass(frozen=True)
 class Graphs:
-    """Graphs one behind the other, as they are read.
+    """Graphs one after another, as they are read.
 
     nodes: [nodes of all graphs, F] uint8.
     edges: [edges of all, 2], numbers of nodes within their graph, each edge once.
@@ -36,10 +36,10 @@ class Graphs:
 
 @dataclass(frozen=True)
 class Share:
-    """Share the rows that a batch takes among its graphs: raw batch -> [B], all alike.
+    """The rows that a batch takes, divided equally among its graphs: raw batch -> [B].
 
-    So the graphs of a batch are packed one behind the other, large ones beside small ones: a batch is any draw of
-    them, and little of what is computed is padding.
+    So the graphs of a batch are packed one after another, whatever their sizes: a batch is a uniform draw, and little
+    of the computation is spent on padding.
 
     edges_per_node: on average; edges have as many times more rows.
     """
@@ -47,7 +47,7 @@ class Share:
     edges_per_node: float
 
     def __call__(self, batch: Batch):
-        """Count the rows for nodes that one graph of the batch takes on average, rounded up."""
+        """Return the mean number of rows for nodes of a graph of the batch, rounded up."""
         inputs = batch["inputs"]
         numbers = jnp if isinstance(inputs["num_nodes"], jax.Array) else np
         nodes, edges = (numbers.sum(inputs[name], dtype=np.int32) for name in ("num_nodes", "num_edges"))
@@ -57,21 +57,22 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Rooms:
-    """Say by shapes alone how many rows hold the nodes and the edges of a batch: (raw batch, level) -> batch.
+class Capacity:
+    """The numbers of rows of a batch, written as the shapes of two arrays: (raw batch, level) -> batch.
 
-    A part of the batch still has the room of all of it, and so enough.
+    A part of the batch keeps the rows of the whole, which suffice.
     """
 
     edges_per_node: float
 
     def __call__(self, batch: Batch, level: int) -> Batch:
-        """Add "node_room" and "edge_room", which the model reads the shapes of."""
+        """Add "node_capacity" and "edge_capacity", which the model reads the shapes of."""
         graphs = len(batch["inputs"]["num_nodes"])
         nodes = graphs * level
         edges = math.ceil(nodes * self.edges_per_node) + 1  # the size was rounded in 32 bits
-        rooms = {name: jnp.zeros((graphs, size), bool) for name, size in (("node_room", nodes), ("edge_room", edges))}
-        return batch | {"inputs": batch["inputs"] | rooms}
+        sizes = {"node_capacity": nodes, "edge_capacity": edges}
+        arrays = {name: jnp.zeros((graphs, size), bool) for name, size in sizes.items()}
+        return batch | {"inputs": batch["inputs"] | arrays}
 
 
 def dataset(graphs: Graphs, train: np.ndarray, test: np.ndarray) -> Dataset:
@@ -101,12 +102,12 @@ def dataset(graphs: Graphs, train: np.ndarray, test: np.ndarray) -> Dataset:
 
 
 def padding(num_nodes: np.ndarray, num_edges: np.ndarray) -> Padding:
-    """Describe the rooms that batches of such graphs are packed into."""
+    """Describe the numbers of rows that batches of such graphs are packed into."""
     mean = float(num_nodes.mean())
     edges_per_node = max(float(num_edges.mean()), 1.0) / mean
     largest = max(int(num_nodes.max()), math.ceil(num_edges.max() / edges_per_node))
-    levels = sorted({math.ceil(factor * mean) for factor in ROOMS})
-    return Padding((*(n for n in levels if n < largest), largest), Share(edges_per_node), Rooms(edges_per_node))
+    levels = sorted({math.ceil(factor * mean) for factor in CAPACITY_FACTORS})
+    return Padding((*(n for n in levels if n < largest), largest), Share(edges_per_node), Capacity(edges_per_node))
 
 
 def prepare(batch: Batch, key, *, train: bool) -> Batch:
@@ -130,7 +131,7 @@ def _split(graphs: Graphs, chosen: np.ndarray, most_nodes: int, most_edges: int)
 
 
 def _padded(rows: np.ndarray, counts: np.ndarray, chosen: np.ndarray, most: int) -> np.ndarray:
-    """Give each chosen graph its rows, and zeros behind them; [graphs, most, ...]."""
+    """Return the rows of each chosen graph, followed by zeros; [graphs, most, ...]."""
     first = np.cumsum(counts) - counts
     padded = np.zeros((len(chosen), most, *rows.shape[1:]), rows.dtype)
     owner = np.repeat(np.arange(len(chosen)), counts[chosen])

@@ -1,4 +1,4 @@
-"""Any data set in the format of the Hugging Face hub, from there, from its local cache or from a local copy."""
+"""Data sets of the Hugging Face hub, from the hub, its local cache or a local copy."""
 
 import contextlib
 import os
@@ -43,18 +43,20 @@ def load_images(
       name: `config.dataset`, for messages.
       files: what to put into `config.data_dir` instead, for messages.
     Returns: train, test; the inputs are uint8.
-    Raises: DataError if the data cannot be had or is not as described.
+    Raises: DataError if the data are unavailable or not as described.
     Cost: some 20 us of one core for each small image, at every start.
     """
     parts = []
     for table, split in zip(tables_of(source, name=name, files=files), (source.train, source.test), strict=True):
-        place = f"{source.repository!r}, split {split!r}"
-        cells = _cells(table, source.inputs, place=place)
+        location = f"{source.repository!r}, split {split!r}"
+        cells = _cells(table, source.inputs, location=location)
         inputs = np.empty((len(table), *shape), np.uint8)
-        for start in range(0, len(table), _ROWS):  # a slice of rows costs as much to look up as one
+        for start in range(0, len(table), _ROWS):  # looking up a slice of rows costs as much as looking up one
             for index, cell in enumerate(cells[start : start + _ROWS][source.inputs], start):
-                inputs[index] = _pixels(_content(cell), shape, place=f"{place}, row {index}")
-        parts.append(Resident({"inputs": inputs, "targets": _classes(table, source.targets, num_classes, place=place)}))
+                inputs[index] = _pixels(_content(cell), shape, location=f"{location}, row {index}")
+        parts.append(
+            Resident({"inputs": inputs, "targets": _classes(table, source.targets, num_classes, location=location)})
+        )
     return parts[0], parts[1]
 
 
@@ -65,7 +67,7 @@ def open_images(source: Images, *, name: str, files: str) -> tuple[images.Encode
       name: `config.dataset`, for messages.
       files: what to put into `config.data_dir` instead, for messages.
     Returns: train, test, and the number of classes.
-    Raises: DataError if the data cannot be had.
+    Raises: DataError if the data are unavailable.
     """
     train, test = tables_of(source, name=name, files=files)
     num_classes = _num_classes(train, source.targets)
@@ -89,23 +91,23 @@ def tables(repository: str, *, splits: Sequence[str], columns: Sequence[str], na
       name: `config.dataset`, for messages.
       files: what to put into `config.data_dir` instead, for messages.
     Returns: one `datasets.Dataset` a split.
-    Raises: DataError if they cannot be had; without a network within seconds.
+    Raises: DataError if they are unavailable; without a network within seconds.
     """
-    what = f"config.dataset={name!r}: config.data_dir is not set, and {repository!r}"
-    mend = f"Put {files} into a folder, and set config.data_dir to that folder."
+    problem = f"config.dataset={name!r}: config.data_dir is not set, and {repository!r}"
+    advice = f"Put {files} into a folder, and set config.data_dir to that folder."
     try:
         import datasets
     except ModuleNotFoundError as error:
-        raise DataError(f"{what} is on the Hugging Face hub: {_INSTALL}. {mend}") from error
+        raise DataError(f"{problem} is on the Hugging Face hub: {_INSTALL}. {advice}") from error
     is_local = Path(repository).is_dir()
     is_offline = is_local or not _is_reachable()
     try:
         with _offline() if is_offline else contextlib.nullcontext():
             opened = [datasets.load_dataset(repository, split=split) for split in splits]
-    except Exception as error:  # the library and those below it raise what they like; one line is what helps
+    except Exception as error:  # the library and its dependencies raise errors of many types
         raise DataError(
-            f"{what} cannot be had from the Hugging Face hub "
-            f"({_reason(error, no_network=is_offline and not is_local)}). {mend}"
+            f"{problem} cannot be had from the Hugging Face hub "
+            f"({_reason(error, no_network=is_offline and not is_local)}). {advice}"
         ) from error
     for table, split in zip(opened, splits, strict=True):
         if missing := [column for column in columns if column not in table.column_names]:
@@ -152,27 +154,27 @@ def _offline() -> Iterator[None]:
             switch.HF_HUB_OFFLINE = value
 
 
-def _cells(table: Any, column: str, *, place: str) -> Any:
+def _cells(table: Any, column: str, *, location: str) -> Any:
     """Keep one column of a table, its images encoded."""
     import datasets
 
     if not isinstance(table.features[column], datasets.Image):
-        raise DataError(f"{place}: the column {column!r} holds {table.features[column]}; expected images.")
+        raise DataError(f"{location}: the column {column!r} holds {table.features[column]}; expected images.")
     return table.select_columns([column]).cast_column(column, datasets.Image(decode=False))
 
 
 def _content(cell: dict[str, Any]) -> bytes:
-    """Give an encoded image, whether the table holds its bytes or its path."""
+    """Return an encoded image, whether the table holds its bytes or its path."""
     return cell["bytes"] if cell["bytes"] is not None else Path(cell["path"]).read_bytes()
 
 
-def _pixels(content: bytes, shape: tuple[int, ...], *, place: str) -> np.ndarray:
+def _pixels(content: bytes, shape: tuple[int, ...], *, location: str) -> np.ndarray:
     if shape[-1] not in (1, 3):
         raise ValueError(f"shape={shape}: expected 1 or 3 channels.")
-    image = images.decode_small(content, is_color=shape[-1] == 3, place=place)
+    image = images.decode_small(content, is_color=shape[-1] == 3, location=location)
     if image.shape != shape:
-        found, expected = (" x ".join(map(str, sizes)) for sizes in (image.shape, shape))
-        raise DataError(f"{place}: an image of {found}; expected {expected}.")
+        actual, expected = (" x ".join(map(str, sizes)) for sizes in (image.shape, shape))
+        raise DataError(f"{location}: an image of {actual}; expected {expected}.")
     return image
 
 
@@ -181,32 +183,32 @@ def _num_classes(table: Any, column: str) -> int:
     return len(names) if names else int(np.max(table.with_format("numpy")[column][:])) + 1
 
 
-def _classes(table: Any, column: str, num_classes: int, *, place: str) -> np.ndarray:
+def _classes(table: Any, column: str, num_classes: int, *, location: str) -> np.ndarray:
     labels = np.asarray(table.select_columns([column]).with_format("numpy")[column][:])
     if not np.issubdtype(labels.dtype, np.integer) or labels.ndim != 1:
-        raise DataError(f"{place}: the column {column!r} holds {table.features[column]}; expected integer classes.")
+        raise DataError(f"{location}: the column {column!r} holds {table.features[column]}; expected integer classes.")
     if labels.min() < 0 or labels.max() >= num_classes:
         raise DataError(
-            f"{place}: labels from {labels.min()} to {labels.max()}; expected classes in [0, {num_classes}) "
+            f"{location}: labels from {labels.min()} to {labels.max()}; expected classes in [0, {num_classes}) "
             "(a label -1 marks a split whose labels are kept secret)."
         )
     return labels.astype(np.int32)
 
 
 def _encoded(table: Any, source: Images, num_classes: int, split: str) -> images.Encoded:
-    place = f"{source.repository!r}, split {split!r}"
-    targets = _classes(table, source.targets, num_classes, place=place)
-    cells = _cells(table, source.inputs, place=place)
+    location = f"{source.repository!r}, split {split!r}"
+    targets = _classes(table, source.targets, num_classes, location=location)
+    cells = _cells(table, source.inputs, location=location)
     return images.Encoded(
         content=lambda index: _content(cells[index][source.inputs]),
-        place=lambda index: f"{place}, row {index}",
+        location=lambda index: f"{location}, row {index}",
         targets=targets,
         digest=fingerprint([targets, _sizes(table, source.inputs)]),
     )
 
 
 def _sizes(table: Any, column: str) -> np.ndarray:
-    """Tell how many bytes each encoded image has, without reading them."""
+    """Return the number of bytes of each encoded image, without reading them."""
     import pyarrow.compute as pc
 
     cells = table.data.column(column)

@@ -72,9 +72,9 @@ def read(path: Path, *, num_axes: int) -> np.ndarray:
         )
     content = files.start(path, expected + 1)
     if len(content) != expected:
-        found = "more" if len(content) > expected else f"{len(content):,}"
+        size = "more" if len(content) > expected else f"{len(content):,}"
         raise DataError(
-            f"{path}: {found} bytes (uncompressed); expected {expected:,} for the shape "
+            f"{path}: {size} bytes (uncompressed); expected {expected:,} for the shape "
             f"{' x '.join(map(str, shape))} in its header. Get it again."
         )
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
@@ -99,11 +99,13 @@ def _load(name: str, subfolders: tuple[str, ...], source: hub.Images, *, data_di
 def _find(name: str, subfolders: tuple[str, ...], data_dir: str) -> list[Path]:
     """Find the four files, in the first folder that has all of them."""
     folders = files.folders(data_dir, subfolders)
-    found = [[_variant(folder, file) for file in NAMES] for folder in folders]
-    for paths in found:
+    candidates = [[_variant(folder, file) for file in NAMES] for folder in folders]
+    for paths in candidates:
         if None not in paths:
             return [path for path in paths if path is not None]
-    folder, paths = max(zip(folders, found, strict=True), key=lambda pair: sum(path is not None for path in pair[1]))
+    folder, paths = max(
+        zip(folders, candidates, strict=True), key=lambda pair: sum(path is not None for path in pair[1])
+    )
     missing = [file for file, path in zip(NAMES, paths, strict=True) if path is None]
     raise DataError(
         f"config.data_dir={data_dir!r}: {folder} has no {', no '.join(missing)}; "

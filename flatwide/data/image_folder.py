@@ -93,8 +93,8 @@ def _tree(folder: Path) -> Tree:
     classes = sorted(name for name in names_here if not name.startswith(".") and (folder / name).is_dir())
     if not classes:
         loose = any(name.lower().endswith(SUFFIXES) for name in names_here)
-        found = "images that are in no class folder" if loose else "no class folders"
-        raise DataError(f"{folder}: has {found}; expected {folder.name}/<class>/*.JPEG, one folder a class.")
+        problem = "images that are in no class folder" if loose else "no class folders"
+        raise DataError(f"{folder}: has {problem}; expected {folder.name}/<class>/*.JPEG, one folder a class.")
     with ThreadPoolExecutor(_LISTERS) as pool:
         listings = list(pool.map(lambda name: _list(folder / name), classes))
     if empty := [name for name, listing in zip(classes, listings, strict=True) if not listing]:
@@ -151,5 +151,7 @@ def _find(data_dir: str) -> tuple[Path, str]:
 def _list(folder: Path) -> Sequence[tuple[str, int]]:
     """List names and sizes of the images in one folder."""
     with os.scandir(folder) as entries:
-        found = [entry for entry in entries if entry.name.lower().endswith(SUFFIXES) and not entry.name.startswith(".")]
-        return sorted((entry.name, entry.stat().st_size) for entry in found)
+        files_here = [
+            file for file in entries if file.name.lower().endswith(SUFFIXES) and not file.name.startswith(".")
+        ]
+        return sorted((file.name, file.stat().st_size) for file in files_here)

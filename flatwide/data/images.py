@@ -23,13 +23,13 @@ class Encoded(NamedTuple):
     """The images of one split, not read yet.
 
     content: index -> the encoded image.
-    place: index -> where it is, for messages.
+    location: index -> where it is, for messages.
     targets: [N] classes.
-    digest: of what can be known of the content without reading it.
+    digest: of what is known of the content without reading it.
     """
 
     content: Callable[[int], bytes]
-    place: Callable[[int], str]
+    location: Callable[[int], str]
     targets: np.ndarray
     digest: str
 
@@ -43,30 +43,30 @@ def stream(encoded: Encoded, *, augment: bool, cache: bool, threads: int | None)
       threads: how many are decoded at a time; None for as many as there are cores.
     """
     _decoders()  # missing packages show before the first epoch
-    kept: dict[int, bytes] = {}
+    cached: dict[int, bytes] = {}
 
     def content(index: int) -> bytes:
         if not cache:
             return encoded.content(index)
-        if index not in kept:
-            kept[index] = encoded.content(index)
-        return kept[index]
+        if index not in cached:
+            cached[index] = encoded.content(index)
+        return cached[index]
 
     def read(index: int, generator: np.random.Generator | None) -> np.ndarray:
-        image = decode(content(index), place=encoded.place(index))
+        image = decode(content(index), location=encoded.location(index))
         return evaluation_view(image) if generator is None or not augment else training_view(image, generator)
 
     return Streamed(read, encoded.targets, threads=threads)
 
 
-def decode(content: bytes, *, place: str) -> np.ndarray:
+def decode(content: bytes, *, location: str) -> np.ndarray:
     """Decode a JPEG, PNG or other image.
 
     Args:
       content: the encoded image.
-      place: where it is, for the message.
+      location: where it is, for the message.
     Returns: uint8 [H, W, 3], red first. An orientation tag is not followed, as in the authors' code.
-    Raises: DataError naming the place if it is no whole image.
+    Raises: DataError naming the location if it is no whole image.
     """
     simplejpeg, pillow = _decoders()
     if content[:2] == b"\xff\xd8":
@@ -79,14 +79,14 @@ def decode(content: bytes, *, place: str) -> np.ndarray:
     try:
         return np.asarray(pillow.open(io.BytesIO(content)).convert("RGB"))
     except Exception as error:  # a decoder fails in as many ways as a file can be broken
-        raise _broken(place, str(error)) from error
+        raise _broken(location, str(error)) from error
 
 
-def decode_small(content: bytes, *, is_color: bool, place: str) -> np.ndarray:
+def decode_small(content: bytes, *, is_color: bool, location: str) -> np.ndarray:
     """Decode an image of some hundred pixels, a third of the time that Pillow takes.
 
     Returns: uint8 [H, W, 3], red first, or [H, W, 1] if not `is_color`.
-    Raises: DataError naming the place if it is no image.
+    Raises: DataError naming the location if it is no image.
     """
     _decoders()
     import cv2
@@ -94,7 +94,7 @@ def decode_small(content: bytes, *, is_color: bool, place: str) -> np.ndarray:
     mode = cv2.IMREAD_COLOR if is_color else cv2.IMREAD_GRAYSCALE
     image = cv2.imdecode(np.frombuffer(content, np.uint8), mode) if content else None
     if image is None:
-        raise _broken(place, "it cannot be decoded")
+        raise _broken(location, "it cannot be decoded")
     return image[..., ::-1] if is_color else image[..., None]
 
 
@@ -150,8 +150,8 @@ def _resized(image: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
     return cv2.resize(image[top : top + height, left : left + width], (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)
 
 
-def _broken(place: str, reason: str) -> DataError:
-    return DataError(f"{place}: broken image ({reason}); expected a whole JPEG or PNG. Get it again.")
+def _broken(location: str, reason: str) -> DataError:
+    return DataError(f"{location}: broken image ({reason}); expected a whole JPEG or PNG. Get it again.")
 
 
 def _decoders():

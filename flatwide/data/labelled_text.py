@@ -36,7 +36,7 @@ class Row(NamedTuple):
 class Table(NamedTuple):
     """A source of texts: a file, or a split on the hub."""
 
-    place: str  # for messages
+    location: str  # for messages
     rows: list[Row]
 
 
@@ -96,8 +96,8 @@ def labelled_text(
     """
     if data_dir is None:
         raise DataError(f"config.data_dir=None: expected a folder with {_LAYOUT}; set it.")
-    found = [read(path) for path in _find(data_dir)]
-    train, test = found if len(found) == 2 else _parted(found[0])
+    tables = [read(path) for path in _find(data_dir)]
+    train, test = tables if len(tables) == 2 else _parted(tables[0])
     return dataset(
         train,
         test,
@@ -110,7 +110,7 @@ def labelled_text(
 
 
 def split_words(text: str) -> list[str]:
-    """Part a text into words and punctuation, in lower case.
+    """Split a text into words and punctuation, in lower case.
 
     A word is a run of letters and digits, with apostrophes inside (it's); a run of one punctuation mark is one (...).
     """
@@ -130,7 +130,7 @@ def dataset(
     """Turn two tables into a data set.
 
     Args:
-      classes: the labels that there may be; a label's place is its class.
+      classes: the labels that there may be; the index of a label is its class.
       split: text -> its words.
     Returns: inputs are tokens [L] of the longest text; 0 is padding, 1 a word that the training texts do not have
       often enough.
@@ -138,18 +138,18 @@ def dataset(
     """
     tables = (train, test)
     texts = [[_words(table, row, split)[:max_length] for row in table.rows] for table in tables]
-    known = words.vocabulary(texts[0], min_word_count=min_word_count)
+    vocabulary = words.vocabulary(texts[0], min_word_count=min_word_count)
     lengths = np.array([len(text) for text in texts[0]])
     longest = max(len(text) for part in texts for text in part)
     parts = [
-        Resident({"inputs": words.tokens(part, known, length=longest), "targets": _targets(table, list(classes))})
+        Resident({"inputs": words.tokens(part, vocabulary, length=longest), "targets": _targets(table, list(classes))})
         for table, part in zip(tables, texts, strict=True)
     ]
     return Dataset(
         train=parts[0],
         test=parts[1],
         prepare=words.as_they_are,
-        example=Categories((longest,), words.FIRST_WORD + len(known)),
+        example=Categories((longest,), words.FIRST_WORD + len(vocabulary)),
         num_outputs=len(classes),
         fingerprint=fingerprint([part.arrays for part in parts]),
         padding=words.padding(lengths, longest=longest, window=size_window),
@@ -231,21 +231,21 @@ def _unquoted(cell: str) -> str:
 
 
 def _words(table: Table, row: Row, split: Callable[[str], list[str]]) -> list[str]:
-    found = split(row.text)
-    if not found:
-        raise DataError(f"{table.place}, line {row.line}: the text {row.text!r} has no words; leave the line out.")
-    return found
+    words_of_text = split(row.text)
+    if not words_of_text:
+        raise DataError(f"{table.location}, line {row.line}: the text {row.text!r} has no words; leave the line out.")
+    return words_of_text
 
 
 def _classes(table: Table) -> list[str]:
     """List the labels of the training texts, in order of size if all are integers, else of spelling."""
     labels = {row.label for row in table.rows}
     if len(labels) < 2:
-        raise DataError(f"{table.place}: every label is {labels.pop()!r}; expected two classes at least.")
+        raise DataError(f"{table.location}: every label is {labels.pop()!r}; expected two classes at least.")
     if len(labels) > max(2, len(table.rows) // 2):
         raise DataError(
-            f"{table.place}: {len(labels):,} different labels for {len(table.rows):,} texts; expected few classes. The "
-            "first column is the text and the second the label, unless the first line names them."
+            f"{table.location}: {len(labels):,} different labels for {len(table.rows):,} texts; expected few classes. "
+            "The first column is the text and the second the label, unless the first line names them."
         )
     are_integers = all(re.fullmatch(r"-?\d+", label) for label in labels)
     return sorted(labels, key=int) if are_integers else sorted(labels)
@@ -257,7 +257,7 @@ def _targets(table: Table, classes: list[str]) -> np.ndarray:
         if row.label not in number:
             few = ", ".join(map(repr, classes[:10])) + (", ..." if len(classes) > 10 else "")
             raise DataError(
-                f"{table.place}, line {row.line}: the label {row.label!r}; expected one of {few}, the labels of the "
+                f"{table.location}, line {row.line}: the label {row.label!r}; expected one of {few}, the labels of the "
                 "training texts."
             )
     return np.array([number[row.label] for row in table.rows], np.int32)
@@ -266,12 +266,12 @@ def _targets(table: Table, classes: list[str]) -> np.ndarray:
 def _parted(table: Table) -> tuple[Table, Table]:
     if len(table.rows) < TEST_EVERY:
         raise DataError(
-            f"{table.place}: {len(table.rows)} texts; expected {TEST_EVERY} at least, every tenth of which is a test "
-            f"example, or a folder with {_LAYOUT}."
+            f"{table.location}: {len(table.rows)} texts; expected {TEST_EVERY} at least, every tenth of which is a "
+            f"test example, or a folder with {_LAYOUT}."
         )
     test = table.rows[TEST_EVERY - 1 :: TEST_EVERY]
     train = [row for i, row in enumerate(table.rows, 1) if i % TEST_EVERY]
-    return Table(table.place, train), Table(table.place, test)
+    return Table(table.location, train), Table(table.location, test)
 
 
 def _find_sst2(data_dir: str) -> list[Path]:
@@ -290,7 +290,7 @@ def _find(data_dir: str) -> list[Path]:
     files.folders(data_dir, ())
     tables = sorted(path for path in root.iterdir() if path.suffix in SUFFIXES and path.is_file())
     train = [path for path in tables if path.stem == "train"]
-    test = next((found for name in TEST_NAMES if (found := [path for path in tables if path.stem == name])), [])
+    test = next((matches for name in TEST_NAMES if (matches := [path for path in tables if path.stem == name])), [])
     if len(train) == len(test) == 1:
         return [train[0], test[0]]
     if len(tables) == 1:

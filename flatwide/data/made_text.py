@@ -1,4 +1,4 @@
-"""Made sentences, drawn from fixed seeds: tagging and sentiment that run with no download."""
+"""Synthetic sentences for tagging and sentiment, drawn from fixed seeds: no download needed."""
 
 import numpy as np
 
@@ -33,19 +33,19 @@ _SHARED = 0.6
 def made_tagging(*, size_window: int = 16) -> Dataset:
     """Make 1,000 training and 300 test sentences of 3 to 25 words, whose words have one of eight parts of speech.
 
-    Tags follow each other by chance, and each draws a word. Three fifths of the words of five tags are spelled as words
-    of another tag are, so that only the neighbours tell. Of the test words 4.9 % are in no training sentence, and so
-    look alike: whoever knows all the probabilities and reads the whole sentence tags 91.7 % of the test words right,
-    and a network that does better has had luck. One that is large enough learns the training tags by heart.
+    Tags form a Markov chain, and each tag emits a word. Three fifths of the words of five tags are spelled like words
+    of another tag, so that only their neighbours distinguish them. 4.9 % of the test words occur in no training
+    sentence and so all look alike: the Bayes-optimal tagger of whole sentences is right on 91.7 % of the test words,
+    and a network exceeds that only by chance. A network that is large enough memorizes the training tags.
 
     Args:
       size_window: as for `conllu`.
-    Returns: a data set as `conllu` gives it.
+    Returns: a data set as `conllu` returns it.
     Equation: P(tags, words) = prod_l follows(tag_(l-1), tag_l) emits(tag_l, word_l), `FOLLOWS` and `emissions()`.
     """
     train, test = tagged_sentences()
-    known = words.vocabulary([forms for forms, _ in train])
-    return conllu.dataset(train, test, known=known, tags=TAGS, size_window=size_window)
+    vocabulary = words.vocabulary([forms for forms, _ in train])
+    return conllu.dataset(train, test, vocabulary=vocabulary, tags=TAGS, size_window=size_window)
 
 
 def tagged_sentences() -> tuple[list[tuple[list[str], list[str]]], list[tuple[list[str], list[str]]]]:
@@ -71,15 +71,15 @@ def tagged_sentences() -> tuple[list[tuple[list[str], list[str]]], list[tuple[li
 
 
 def emissions() -> dict[str, dict[str, float]]:
-    """Give the probability of each word, for each tag."""
-    found: dict[str, dict[str, float]] = {}
+    """Return the probability of each word, for each tag."""
+    probabilities: dict[str, dict[str, float]] = {}
     for tag, count in _NUM_WORDS.items():
         pairs = [pair for pair in _PAIRS if tag in pair]
-        own = 1 - _SHARED if pairs else 1.0
-        found[tag] = _by_rank(f"{tag.lower()}", count, own)
+        unshared = 1 - _SHARED if pairs else 1.0
+        probabilities[tag] = _by_rank(f"{tag.lower()}", count, unshared)
         for pair in pairs:
-            found[tag] |= _by_rank("-".join(pair).lower(), _PAIRS[pair], (1 - own) / len(pairs))
-    return found
+            probabilities[tag] |= _by_rank("-".join(pair).lower(), _PAIRS[pair], (1 - unshared) / len(pairs))
+    return probabilities
 
 
 def _by_rank(name: str, count: int, total: float) -> dict[str, float]:
@@ -94,12 +94,12 @@ _NUM_THINGS, _NUM_VERDICTS, _NUM_FILLERS = 300, 80, 40
 
 
 def made_sentiment(*, size_window: int = 16) -> Dataset:
-    """Make 1,000 training and 500 test reviews of 3 to 35 words, negative (0) or positive (1), to be told apart.
+    """Make 1,000 training and 500 test reviews of 3 to 35 words, negative (0) or positive (1).
 
-    A review is one, three or five clauses, each with a thing, a verdict of either kind, and fillers; `not` before the
-    verdict turns it round (3 of 10). The label is what most clauses say. A tenth of the training labels, drawn at
-    random, is wrong, and those of the test reviews are right: to learn the training labels by heart does harm. Who
-    counts verdicts and overlooks `not` is right in 68.6 % of the test reviews, and who reads it in all of them.
+    A review is one, three or five clauses, each with a thing, a positive or negative verdict, and fillers; `not` before
+    the verdict reverses it (3 of 10). The label is that of most clauses. A tenth of the training labels, drawn at
+    random, is wrong, and those of the test reviews are right, so memorizing the training labels does harm. Counting
+    verdicts without regard to `not` is right on 68.6 % of the test reviews, and with regard to it on all of them.
 
     Args:
       size_window: as for `labelled_text`.

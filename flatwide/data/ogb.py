@@ -114,7 +114,7 @@ def _table(path: Path, dtype: type) -> np.ndarray:
             raise ValueError("lines of unequal length")
         return table
     except (ValueError, OverflowError) as error:
-        what = "an integer" if dtype is np.int64 else "a number or nothing"
+        wanted = "an integer" if dtype is np.int64 else "a number or nothing"
         lines = content.decode("utf-8", "replace").splitlines()
         for number, line in enumerate(lines, 1):
             fields = line.split(",")
@@ -123,7 +123,7 @@ def _table(path: Path, dtype: type) -> np.ndarray:
                 raise DataError(f"{path}, line {number}: {len(fields)} columns; expected {expected}.") from error
             for field in fields:
                 if not _is_number(field, dtype):
-                    raise DataError(f"{path}, line {number}: {field!r}; expected {what}.") from error
+                    raise DataError(f"{path}, line {number}: {field!r}; expected {wanted}.") from error
         raise DataError(f"{path}: cannot be read as a table of numbers ({error}).") from error
 
 

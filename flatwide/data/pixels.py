@@ -28,7 +28,7 @@ def normalize(images: Array, *, mean: tuple[float, ...], std: tuple[float, ...])
 
 
 def crop_and_flip(images: Array, key: Array, *, black: Array) -> Array:
-    """Mirror every other image, and cut each at a random place of its padded self.
+    """Mirror every other image, and cut each at a random position of its padded image.
 
     Args:
       images: [B, H, W, C].

@@ -1,4 +1,4 @@
-"""Examples that come from playing a game: there are none before there is a network that plays."""
+"""Splits whose examples come from playing a game with a network."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from flatwide.types import Array, Batch, PyTree
 
 
 class Turn(NamedTuple):
-    """What one action led to.
+    """The outcome of one action.
 
     observation: what the next action answers; where the game has ended, the first one of a new game.
     successor: what the action led to, also where the game has ended.
@@ -36,17 +36,17 @@ class Game(NamedTuple):
     longest: int
 
 
-class _NotThere:
+class _NoExamples:
     """The parts of a split that need examples."""
 
     @property
     def targets(self) -> np.ndarray:
-        """Give none: what to learn from comes from playing."""
+        """Return none: the training examples come from playing."""
         return np.zeros(0, np.int32)
 
     @property
     def arrays(self) -> dict[str, Any]:
-        """Give none."""
+        """Return none."""
         return {}
 
     def take(self, indices: np.ndarray) -> NoReturn:
@@ -65,7 +65,7 @@ class _NotThere:
 
 
 @dataclass(frozen=True)
-class Played(_NotThere):
+class Played(_NoExamples):
     """A training split: an epoch plays `num_envs` games for `unroll_length` actions each, by the network as it is.
 
     game: any hashable description; a `Game` is played inside the compiled program.
@@ -94,12 +94,12 @@ class Played(_NotThere):
 
     @property
     def games(self) -> "Games":
-        """Give whole games for scoring, unlike those of the test split."""
+        """Return whole games for scoring, with other random numbers than those of the test split."""
         return Games(self.game, self.num_test_games, seed=1)
 
 
 @dataclass(frozen=True)
-class Games(_NotThere):
+class Games(_NoExamples):
     """A test split: whole games, the same random numbers for every network and every seed of a run."""
 
     game: Any
@@ -112,8 +112,8 @@ class Games(_NotThere):
         return self.num_games
 
 
-def _refusal(what: str) -> ValueError:
+def _refusal(lack: str) -> ValueError:
     return ValueError(
-        f"a split that comes from playing a game has {what}: set config.validation_fraction=0, "
+        f"a split that comes from playing a game has {lack}: set config.validation_fraction=0, "
         "config.train_examples=None and config.label_noise=0."
     )

@@ -93,10 +93,10 @@ def smiles_csv(*, data_dir: str | None = None, test_split: str = "every_tenth") 
 
 
 def made_molecules() -> Dataset:
-    """Load 4,991 real molecules with 128 made labels each: nothing follows from a score on them but that all works.
+    """Load 4,991 real molecules with 128 synthetic labels each, to try the software: scores say nothing of assays.
 
-    A label says whether the molecule has so many atoms of a certain kind with certain neighbours; one label in twenty,
-    drawn at random, is turned around, and 40 % are missing. Every fifth molecule is a test example, with labels made
+    A label says whether the molecule has at least k atoms of a certain kind with certain neighbours; one label in
+    twenty, drawn at random, is flipped, and 40 % are missing. Every fifth molecule is a test example, with labels made
     the same way.
 
     Raises: DataError if RDKit, whose wheel holds the molecules, is not installed.
@@ -121,8 +121,8 @@ def _accepted(path: Path, rows: Sequence[Row]) -> list[Row]:
     chemistry = _rdkit()
     read = [row._replace(molecule=chemistry.MolFromSmiles(row.smiles)) for row in rows]
     accepted = [row for row in read if row.molecule is not None and row.molecule.GetNumAtoms() > 0]
-    kept = {row.index for row in accepted}
-    refused = [row for row in read if row.index not in kept]
+    accepted_rows = {row.index for row in accepted}
+    refused = [row for row in read if row.index not in accepted_rows]
     if not refused:
         return accepted
     shown = [f"line {row.line} ({row.smiles!r}: {_reason(chemistry, row.smiles)})" for row in refused[:MAX_NAMED]]
@@ -155,7 +155,7 @@ def _in_rare_scaffold(molecules: Sequence[Any]) -> np.ndarray:
 
 
 def collect(molecules: Sequence[tuple[np.ndarray, np.ndarray]], labels: np.ndarray) -> graphs.Graphs:
-    """Put molecules one behind the other."""
+    """Concatenate molecules."""
     num_nodes = np.array([len(atoms) for atoms, _ in molecules])
     num_edges = np.array([len(bonds) for _, bonds in molecules])
     edges = np.concatenate([bonds for _, bonds in molecules])
@@ -212,18 +212,18 @@ def _features(atom) -> tuple[int, ...]:
     return tuple(v if 0 <= v < size else size - 1 for v, size in zip(values, FEATURE_SIZES, strict=True))
 
 
-def _number(value: str, known: tuple[str, ...]) -> int:
-    return known.index(value) if value in known else len(known)
+def _number(value: str, names: tuple[str, ...]) -> int:
+    return names.index(value) if value in names else len(names)
 
 
 def _made_labels(molecules: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """Ask of each molecule the 128 questions to which most molecules, but not more than half, say yes."""
-    found = [_environments(atoms, bonds) for atoms, bonds in molecules]
-    counts = Counter(environment for some in found for environment in some)
+    """Label each molecule by the 128 most frequent environments that at most half of the molecules have."""
+    environments = [_environments(atoms, bonds) for atoms, bonds in molecules]
+    counts = Counter(environment for some in environments for environment in some)
     shares = {environment: count / len(molecules) for environment, count in counts.items()}
-    known = [environment for environment, share in shares.items() if share <= _LARGEST_SHARE]
-    tasks = sorted(known, key=lambda environment: (-shares[environment], environment))[:NUM_MADE]
-    labels = np.array([[task in some for task in tasks] for some in found], np.int8)
+    candidates = [environment for environment, share in shares.items() if share <= _LARGEST_SHARE]
+    tasks = sorted(candidates, key=lambda environment: (-shares[environment], environment))[:NUM_MADE]
+    labels = np.array([[task in some for task in tasks] for some in environments], np.int8)
     random = streams.generator(0, "made molecules")
     labels = np.where(random.random(labels.shape) < MADE_NOISE, 1 - labels, labels)
     return np.where(random.random(labels.shape) < MADE_MISSING, graphs.MISSING, labels).astype(np.int8)
@@ -232,12 +232,12 @@ def _made_labels(molecules: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarr
 def _environments(atoms: np.ndarray, bonds: np.ndarray) -> set[tuple[int, ...]]:
     """List (k, kind of atom, elements of its neighbours in order) for all k up to how many such a molecule has."""
     neighbours: list[list[int]] = [[] for _ in atoms]
-    for one, other in bonds:
-        neighbours[one].append(int(atoms[other][0]))
-        neighbours[other].append(int(atoms[one][0]))
+    for first, second in bonds:
+        neighbours[first].append(int(atoms[second][0]))
+        neighbours[second].append(int(atoms[first][0]))
     kinds = [tuple(int(atom[column]) for column in _KIND) for atom in atoms]
     counts = Counter((*kind, *sorted(around)) for kind, around in zip(kinds, neighbours, strict=True))
-    return {(k, *found) for found, count in counts.items() for k in range(1, count + 1)}
+    return {(k, *environment) for environment, count in counts.items() for k in range(1, count + 1)}
 
 
 def _find(data_dir: str) -> list[Path]:
@@ -246,12 +246,12 @@ def _find(data_dir: str) -> list[Path]:
     if root.is_file():
         return [root]
     [folder] = files.folders(data_dir, ())
-    found = {path.name.removesuffix(".gz"): path for path in sorted(folder.iterdir()) if _is_table(path)}
-    if {"train.csv", "test.csv"} <= set(found):
-        return [found["train.csv"], found["test.csv"]]
-    if len(found) == 1:
-        return list(found.values())
-    raise DataError(f"config.data_dir={data_dir!r}: .csv files {sorted(found)}; expected {_LAYOUT}.")
+    tables = {path.name.removesuffix(".gz"): path for path in sorted(folder.iterdir()) if _is_table(path)}
+    if {"train.csv", "test.csv"} <= set(tables):
+        return [tables["train.csv"], tables["test.csv"]]
+    if len(tables) == 1:
+        return list(tables.values())
+    raise DataError(f"config.data_dir={data_dir!r}: .csv files {sorted(tables)}; expected {_LAYOUT}.")
 
 
 def _is_table(path: Path) -> bool:
@@ -289,14 +289,14 @@ def _read(path: Path) -> tuple[list[str], list[Row]]:
     return [header[column] for column in tasks], rows
 
 
-def _row(fields: list[str], header: list[str], at: int, tasks: list[int], place: str) -> tuple[str, list[int]]:
+def _row(fields: list[str], header: list[str], at: int, tasks: list[int], location: str) -> tuple[str, list[int]]:
     if len(fields) != len(header):
-        raise DataError(f"{place}: {len(fields)} columns; expected {len(header)}, as in the first line.")
+        raise DataError(f"{location}: {len(fields)} columns; expected {len(header)}, as in the first line.")
     labels = []
     for column in tasks:
         if (label := fields[column].strip().lower()) not in LABELS:
             raise DataError(
-                f"{place}, column {header[column]!r}: {fields[column]!r}; expected 0, 1, or nothing for a missing "
+                f"{location}, column {header[column]!r}: {fields[column]!r}; expected 0, 1, or nothing for a missing "
                 f"label; remove columns that are no labels, or name them one of {', '.join(NO_LABELS)}."
             )
         labels.append(LABELS[label])

@@ -1,4 +1,4 @@
-"""The parts of a data set, and the pure functions of the seed that cut and disturb them.
+"""Splits of a data set, and the pure functions of the seed that cut them and add label noise.
 
 The order of use is hold_out, subset, add_label_noise: validation and test labels stay clean.
 """
@@ -43,7 +43,7 @@ class Resident:
 
     @property
     def targets(self) -> np.ndarray:
-        """Give what the objective compares with, [N, ...]."""
+        """Return the targets of the objective, [N, ...]."""
         return self.arrays["targets"]
 
     def take(self, indices: np.ndarray) -> "Resident":
@@ -121,12 +121,12 @@ class Streamed:
 
 
 def is_compiled(split: Split) -> bool:
-    """Tell whether a compiled program can hold the examples of a split, or play for them."""
+    """Whether a compiled program can hold the examples of a split, or play for them."""
     return isinstance(split, Resident) or (isinstance(split, Played | Games) and isinstance(split.game, Game))
 
 
 def hold_out(split: Split, fraction: float, *, seed: int) -> tuple[Split, Split]:
-    """Part a validation split from the training examples, uniformly at random.
+    """Split validation examples from the training examples, uniformly at random.
 
     With one seed, the validation split of a smaller fraction is part of that of a larger one.
 
@@ -201,19 +201,19 @@ def fingerprint(arrays: PyTree) -> str:
 
 
 def _check_classes(labels: np.ndarray, num_classes: int, fraction: float) -> None:
-    what = f"config.label_noise={fraction}"
+    field = f"config.label_noise={fraction}"
     if not 0 <= fraction <= 1:
-        raise ValueError(f"{what}: expected a fraction in [0, 1].")
+        raise ValueError(f"{field}: expected a fraction in [0, 1].")
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(
-            f"{what}: the targets are {labels.dtype}{list(labels.shape)}, not classes; "
+            f"{field}: the targets are {labels.dtype}{list(labels.shape)}, not classes; "
             "labels are moved where each target is one integer only. Set config.label_noise=0."
         )
     if num_classes < 2:
-        raise ValueError(f"{what}: num_classes={num_classes}; expected at least 2, to have a class to move to.")
+        raise ValueError(f"{field}: num_classes={num_classes}; expected at least 2, to have a class to move to.")
     if labels.min() < 0 or labels.max() >= num_classes:
         raise ValueError(
-            f"{what}: the targets span {labels.min()} to {labels.max()}; expected classes in [0, {num_classes})."
+            f"{field}: the targets span {labels.min()} to {labels.max()}; expected classes in [0, {num_classes})."
         )
 
 

@@ -14,28 +14,29 @@ _BATCH, _NUM_EPOCHS = 64, 8  # of the batches that levels are chosen for
 
 
 def vocabulary(texts: Iterable[Sequence[str]], *, min_word_count: int = 1) -> dict[str, int]:
-    """Give each word of the training texts a number from 2 on, the most frequent first, equal ones in spelling order.
+    """Assign numbers from 2 on to the words of the training texts, the most frequent first, ties by spelling.
 
     Args:
       min_word_count: rarer words are left out, and so unknown.
     Returns: word -> token; with padding and unknown an embedding has two rows more than this has words.
     """
     counts = Counter(word for text in texts for word in text)
-    kept = [word for word, count in counts.items() if count >= min_word_count]
-    return {word: token for token, word in enumerate(sorted(kept, key=lambda word: (-counts[word], word)), FIRST_WORD)}
+    frequent = [word for word, count in counts.items() if count >= min_word_count]
+    ordered = sorted(frequent, key=lambda word: (-counts[word], word))
+    return {word: token for token, word in enumerate(ordered, FIRST_WORD)}
 
 
-def tokens(texts: Sequence[Sequence[str]], known: Mapping[str, int], *, length: int) -> np.ndarray:
+def tokens(texts: Sequence[Sequence[str]], vocabulary: Mapping[str, int], *, length: int) -> np.ndarray:
     """Write texts as rows of tokens.
 
     Args:
-      length: of the rows; what of a text is beyond is left out.
+      length: of the rows; longer texts are cut.
     Returns: [N, length] int32, padded with 0 at the end.
     """
     rows = np.full((len(texts), length), PADDING, np.int32)
     for row, text in zip(rows, texts, strict=True):
-        found = [known.get(word, UNKNOWN) for word in text[:length]]
-        row[: len(found)] = found
+        numbers = [vocabulary.get(word, UNKNOWN) for word in text[:length]]
+        row[: len(numbers)] = numbers
     return rows
 
 
@@ -51,14 +52,14 @@ def padding(lengths: np.ndarray, *, longest: int, window: int) -> Padding:
 
 
 def _of_batches(lengths: np.ndarray, window: int) -> np.ndarray:
-    """Give the longest text of each batch of some epochs: what is computed depends on these, not on single texts."""
+    """Return the longest text of each batch of some epochs, which determine the cost of an epoch."""
     random, size = np.random.default_rng(0), min(_BATCH, len(lengths))
-    found = []
+    longest = []
     for _ in range(_NUM_EPOCHS):
         order = np.resize(random.permutation(lengths), (-(-len(lengths) // size), size)).reshape(-1)
         parts = np.split(order, range(window * size, len(order), window * size))
-        found += [np.sort(part)[size - 1 :: size] for part in parts]
-    return np.concatenate(found)
+        longest += [np.sort(part)[size - 1 :: size] for part in parts]
+    return np.concatenate(longest)
 
 
 def levels(lengths: np.ndarray, *, count: int = NUM_LEVELS) -> tuple[int, ...]:
@@ -93,11 +94,11 @@ def sizes(batch: Batch):
 
 
 def cut(batch: Batch, level: int) -> Batch:
-    """Leave out what is beyond a length, of everything that has an entry a word."""
+    """Cut every array with an entry for each word to a length."""
     return {name: array[:, :level] if array.ndim > 1 else array for name, array in batch.items()}
 
 
 def as_they_are(batch: Batch, key, *, train: bool) -> Batch:
-    """Prepare a batch of tokens: there is nothing to scale, and nothing to augment."""
+    """Return a batch of tokens as it is: there is nothing to scale or to augment."""
     del key, train
     return batch

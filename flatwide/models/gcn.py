@@ -68,12 +68,12 @@ def pack(inputs: PyTree) -> Packed:
 
     Args:
       inputs: "nodes" [B, n, F], "edges" [B, e, 2] of node numbers, each edge once, "num_nodes" [B], "num_edges" [B];
-        and, in a batch that was cut, "node_room" [B, M] and "edge_room" [B, E]: their shapes alone say how many rows
-        hold all nodes and all edges of the batch. Without them M = B n and E = B e.
+        and, in a batch that was cut, "node_capacity" [B, M] and "edge_capacity" [B, E], whose shapes give the rows for
+        all nodes and all edges of the batch. Without them M = B n and E = B e.
     """
     nodes, edges = inputs["nodes"], inputs["edges"]
-    graph, item, first = _rows(inputs["num_nodes"], _room(inputs, "node_room", nodes))
-    owner, number, _ = _rows(inputs["num_edges"], _room(inputs, "edge_room", edges))
+    graph, item, first = _rows(inputs["num_nodes"], _capacity(inputs, "node_capacity", nodes))
+    owner, number, _ = _rows(inputs["num_edges"], _capacity(inputs, "edge_capacity", edges))
     last = len(nodes) - 1
     is_edge = owner <= last
     owner = jnp.minimum(owner, last)
@@ -92,17 +92,17 @@ def pack(inputs: PyTree) -> Packed:
     )
 
 
-def _room(inputs: PyTree, name: str, array: Array) -> int:
+def _capacity(inputs: PyTree, name: str, array: Array) -> int:
     """Count the rows that hold a batch, or a part of one."""
     most = array.shape[0] * array.shape[1]
     return min(inputs[name].shape[1], most) if name in inputs else most
 
 
-def _rows(counts: Array, room: int) -> tuple[Array, Array, Array]:
+def _rows(counts: Array, capacity: int) -> tuple[Array, Array, Array]:
     """Give the example and the number within it of each row, and the first row of each example."""
     ends = jnp.cumsum(counts)
     first = ends - counts
-    rows = jnp.arange(room, dtype=ends.dtype)
+    rows = jnp.arange(capacity, dtype=ends.dtype)
     example = jnp.searchsorted(ends, rows, side="right")
     number = rows - first[jnp.minimum(example, len(counts) - 1)]
     return example, jnp.where(example < len(counts), number, 0), first

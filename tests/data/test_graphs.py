@@ -28,9 +28,9 @@ def test_every_batch_has_room():
     for chosen in batches:
         batch = batch_of(chosen)
         rooms = PADDING.cut(batch, level_of(batch))["inputs"]
-        assert rooms["node_room"].shape[0] == len(chosen)
-        assert rooms["node_room"].shape[1] >= NODES[chosen].sum()
-        assert rooms["edge_room"].shape[1] >= EDGES[chosen].sum()
+        assert rooms["node_capacity"].shape[0] == len(chosen)
+        assert rooms["node_capacity"].shape[1] >= NODES[chosen].sum()
+        assert rooms["edge_capacity"].shape[1] >= EDGES[chosen].sum()
 
 
 def test_little_of_the_room_is_empty():

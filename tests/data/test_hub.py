@@ -80,7 +80,7 @@ def test_images_can_stay_encoded(tmp_path):
     assert num_classes == 10
     assert_array_equal(train.targets, labels["train"])
     assert_array_equal(Image.open(io.BytesIO(test.content(2))), images["test"][2])
-    assert train.place(4) == f"{str(folder)!r}, split 'train', row 4"
+    assert train.location(4) == f"{str(folder)!r}, split 'train', row 4"
     assert train.digest != test.digest
     assert hub.open_images(hub.Images(str(folder)), **OPTIONS)[0].digest == train.digest
 

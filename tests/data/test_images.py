@@ -30,7 +30,7 @@ def as_file(image: np.ndarray, form: str, *, mode: str = "RGB") -> bytes:
 def test_jpeg_is_decoded_as_pillow_does(mode):
     content = as_file(gradient(60, 90), "JPEG", mode=mode)
     expected = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"), int)
-    found = images.decode(content, place="x.jpg")
+    found = images.decode(content, location="x.jpg")
     assert found.shape == (60, 90, 3)
     # The same library below both; from other colours than RGB, Pillow converts a second time.
     assert np.abs(found - expected).max() <= {"RGB": 0, "L": 0, "CMYK": 2}[mode]
@@ -40,14 +40,14 @@ def test_jpeg_is_decoded_as_pillow_does(mode):
 def test_png_is_decoded_exactly(mode):
     content = as_file(gradient(20, 30), "PNG", mode=mode)
     expected = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
-    assert_array_equal(images.decode(content, place="x.png"), expected)
+    assert_array_equal(images.decode(content, location="x.png"), expected)
 
 
 def test_harmless_extra_bytes_are_let_pass():
     content = as_file(gradient(60, 90), "JPEG")
     start = content.index(b"\xff\xda")  # bytes before the scan that belong to no segment
-    found = images.decode(content[:start] + b"\0\0" + content[start:], place="x.jpg")
-    assert_array_equal(found, images.decode(content, place="x.jpg"))
+    found = images.decode(content[:start] + b"\0\0" + content[start:], location="x.jpg")
+    assert_array_equal(found, images.decode(content, location="x.jpg"))
 
 
 @pytest.mark.parametrize(
@@ -62,21 +62,21 @@ def test_harmless_extra_bytes_are_let_pass():
 )
 def test_a_broken_image_is_named(content):
     with pytest.raises(DataError, match=r"tree/a/7.JPEG: broken image \(.*\); expected a whole JPEG or PNG"):
-        images.decode(content, place="tree/a/7.JPEG")
+        images.decode(content, location="tree/a/7.JPEG")
 
 
 def test_small_images_keep_their_channels():
     image = gradient(8, 9)
-    assert_array_equal(images.decode_small(as_file(image, "PNG"), is_color=True, place="x"), image)
+    assert_array_equal(images.decode_small(as_file(image, "PNG"), is_color=True, location="x"), image)
     gray = image[..., 0]
-    found = images.decode_small(as_file(gray, "PNG", mode="L"), is_color=False, place="x")
+    found = images.decode_small(as_file(gray, "PNG", mode="L"), is_color=False, location="x")
     assert_array_equal(found, gray[..., None])
 
 
 @pytest.mark.parametrize("content", [b"", b"\x89PNG"])
 def test_a_broken_small_image_is_named(content):
     with pytest.raises(DataError, match="row 3: broken image"):
-        images.decode_small(content, is_color=False, place="row 3")
+        images.decode_small(content, is_color=False, location="row 3")
 
 
 def test_evaluation_keeps_the_centre():
@@ -143,7 +143,7 @@ def test_a_missing_package_is_named(monkeypatch, missing):
     monkeypatch.setitem(sys.modules, missing, None)
     content = simplejpeg.encode_jpeg(gradient(8, 8))
     with pytest.raises(DataError, match=rf"{missing} is not installed; .*pip install 'flatwide\[images\]'"):
-        images.decode(content, place="x.jpg")
+        images.decode(content, location="x.jpg")
 
 
 def test_an_image_whose_header_says_more_than_memory_holds_is_refused():
@@ -151,4 +151,4 @@ def test_an_image_whose_header_says_more_than_memory_holds_is_refused():
     at = header.index(b"\xff\xc0") + 5  # height and width, in the frame header
     header[at : at + 4] = struct.pack(">HH", 65500, 65500)
     with pytest.raises(DataError, match=r"here: broken image \(Image size \(4290250000 pixels\) exceeds limit"):
-        images.decode(bytes(header), place="here")
+        images.decode(bytes(header), location="here")

@@ -1,4 +1,4 @@
-"""Objectives: what is minimized and what is reported.
+"""Objectives: the loss that is minimized and the metric that is reported.
 
 An objective as found by its name in a config: objective(num_outputs, real_targets, *, <config fields it reads>) ->
 Objective. Targets are either classes (integers) or, with `real_targets`, real numbers: `num_outputs` of them for each
@@ -20,7 +20,7 @@ OBJECTIVES: dict[str, str] = {
     "ppo": "flatwide.objectives:ppo",
 }
 
-FOR_CLASSES_ONLY = ("cross_entropy",)  # a config that has real targets too is refused before any data is read
+FOR_CLASSES_ONLY = ("cross_entropy",)  # with real targets, a config is refused before any data are read
 
 
 def cross_entropy(num_outputs: int, real_targets: bool = False) -> Objective:
@@ -44,7 +44,7 @@ def cross_entropy(num_outputs: int, real_targets: bool = False) -> Objective:
 
     def losses(outputs: PyTree, batch: Batch) -> Array:
         logits, targets, weights = _items(outputs, batch, num_outputs)
-        # The largest logit is taken off before the logarithm, which keeps the digits of losses near zero.
+        # The largest logit is subtracted before the logarithm, which keeps the digits of losses near zero.
         log_probabilities = jax.nn.log_softmax(logits)
         losses = -jnp.take_along_axis(log_probabilities, targets[..., None], axis=-1)[..., 0]
         return _total(weights * losses)
@@ -72,9 +72,9 @@ def squared(num_outputs: int, real_targets: bool = False) -> Objective:
         _check_classes(num_outputs)
 
         def losses_of_classes(outputs: PyTree, batch: Batch) -> Array:
-            found, targets, weights = _items(outputs, batch, num_outputs)
-            wanted = jax.nn.one_hot(targets, num_outputs, dtype=found.dtype)
-            return _total(weights * jnp.sum((found - wanted) ** 2, axis=-1))
+            predicted, targets, weights = _items(outputs, batch, num_outputs)
+            wanted = jax.nn.one_hot(targets, num_outputs, dtype=predicted.dtype)
+            return _total(weights * jnp.sum((predicted - wanted) ** 2, axis=-1))
 
         return _classifier(num_outputs, losses_of_classes)
 
@@ -82,8 +82,8 @@ def squared(num_outputs: int, real_targets: bool = False) -> Objective:
         raise ValueError(f"num_outputs={num_outputs}: expected at least 1 real target.")
 
     def losses(outputs: PyTree, batch: Batch) -> Array:
-        found, targets, weights = _real_items(outputs, batch, num_outputs)
-        return _total(weights * jnp.sum((found - targets) ** 2, axis=-1))
+        predicted, targets, weights = _real_items(outputs, batch, num_outputs)
+        return _total(weights * jnp.sum((predicted - targets) ** 2, axis=-1))
 
     def weights(batch: Batch) -> Array:
         return _total(_item_weights(batch, batch["targets"].shape[:-1]))
@@ -124,8 +124,8 @@ def binary_cross_entropy(num_outputs: int, real_targets: bool = False) -> Object
         weights = _item_weights(batch, targets.shape[:1])
         is_scored = (targets >= 0) & (weights > 0)[:, None]
         logits = jnp.where(is_scored, _wide(outputs), 0)
-        found = jax.nn.softplus(jnp.where(targets == 1, -logits, logits))
-        return weights * jnp.sum(jnp.where(is_scored, found, 0), axis=1)
+        losses = jax.nn.softplus(jnp.where(targets == 1, -logits, logits))
+        return weights * jnp.sum(jnp.where(is_scored, losses, 0), axis=1)
 
     def weights(batch: Batch) -> Array:
         labels = jnp.sum(batch["targets"] >= 0, axis=1)
@@ -134,11 +134,11 @@ def binary_cross_entropy(num_outputs: int, real_targets: bool = False) -> Object
     def predictions(outputs: PyTree, batch: Batch) -> dict[str, Array]:
         return {"logits": _wide(outputs), "labels": batch["targets"]}
 
-    def metric(found: dict[str, np.ndarray], weights: np.ndarray) -> float:
+    def metric(predicted: dict[str, np.ndarray], weights: np.ndarray) -> float:
         is_scored = np.asarray(weights) > 0
-        logits, labels = (np.asarray(found[name])[is_scored] for name in ("logits", "labels"))
+        logits, labels = (np.asarray(predicted[name])[is_scored] for name in ("logits", "labels"))
         if not np.isfinite(logits).all():
-            return float("nan")  # a network that diverged ranks nothing
+            return float("nan")  # the logits of a network that diverged have no order
         precisions = average_precision(logits, labels)
         if np.isnan(precisions).all():
             raise ValueError(
@@ -227,9 +227,9 @@ def ppo(
 
 
 def policy_and_values(outputs: PyTree) -> tuple[Array, Array]:
-    """Give the logits and values of a network that plays.
+    """Return the logits and values of a network that plays.
 
-    Raises: ValueError if the outputs are others.
+    Raises: ValueError for other outputs.
     """
     if not isinstance(outputs, dict) or outputs.keys() != {"logits", "values"}:
         raise ValueError(
@@ -283,7 +283,7 @@ def _items(outputs: PyTree, batch: Batch, num_outputs: int) -> tuple[Array, Arra
     if logits.shape != (*targets.shape, num_outputs):
         raise ValueError(
             f"outputs of shape {logits.shape} for targets of shape {targets.shape}: expected {num_outputs} logits for "
-            f"each target, {(*targets.shape, num_outputs)}; {_mend(logits, targets)}."
+            f"each target, {(*targets.shape, num_outputs)}; {_advice(logits, targets)}."
         )
     if not jnp.issubdtype(targets.dtype, jnp.integer):
         raise ValueError(f"targets of type {targets.dtype}: expected integers, the classes 0 to {num_outputs - 1}.")
@@ -293,7 +293,7 @@ def _items(outputs: PyTree, batch: Batch, num_outputs: int) -> tuple[Array, Arra
 
 
 def _one_array(outputs: PyTree) -> Array:
-    """Check that a network gives one array, and not several as those that play do."""
+    """Check that a network has one array of outputs, and not several as an actor-critic has."""
     if not hasattr(outputs, "shape"):
         names = ", ".join(outputs) if isinstance(outputs, dict) else type(outputs).__name__
         raise ValueError(
@@ -303,8 +303,8 @@ def _one_array(outputs: PyTree) -> Array:
     return outputs
 
 
-def _mend(logits: Array, targets: Array) -> str:
-    """Say what to choose instead where outputs do not fit classes."""
+def _advice(logits: Array, targets: Array) -> str:
+    """Suggest a config for outputs that do not fit the classes."""
     if logits.shape == targets.shape:
         return "for labels of yes or no choose config.loss=binary_cross_entropy"
     if targets.ndim == 2 and logits.ndim == 2:
@@ -315,7 +315,7 @@ def _mend(logits: Array, targets: Array) -> str:
 
 
 def _real_items(outputs: PyTree, batch: Batch, num_outputs: int) -> tuple[Array, Array, Array]:
-    """Do what `_items` does for real targets."""
+    """Check shapes and blank the padding, as `_items` does, for real targets."""
     outputs, targets = _one_array(outputs), batch["targets"]
     if outputs.shape != targets.shape or targets.ndim < 2 or targets.shape[-1] != num_outputs:
         raise ValueError(
@@ -334,7 +334,7 @@ def _wide(outputs: Array) -> Array:
 
 
 def _item_weights(batch: Batch, shape: tuple[int, ...]) -> Array:
-    """Give the weight of each item, in the shape of the items."""
+    """Return the weight of each item, in the shape of the items."""
     if "weights" not in batch:
         return jnp.ones(shape, float)
     weights = jnp.asarray(batch["weights"], float)

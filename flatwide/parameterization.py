@@ -196,8 +196,8 @@ def scale_perturbation(rule, perturbation: PyTree):
     """Return the ascent rule whose perturbation is multiplied leaf by leaf."""
 
     def perturb(gradient, params, state, rho):
-        found, state = rule.perturb(gradient, params, state, rho)
-        return multiply(perturbation, found), state
+        unscaled, state = rule.perturb(gradient, params, state, rho)
+        return multiply(perturbation, unscaled), state
 
     return rule._replace(perturb=perturb)
 

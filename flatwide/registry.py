@@ -1,7 +1,7 @@
-"""Find a thing by its name, or in the user's own file.
+"""Models, data sets and other builders by name, or from a user's own file.
 
-A registry is a plain dict from a name to `module:attribute`; nothing is imported before it is asked for. A user's own
-thing is named `path/to/file.py:attribute`.
+A registry is a plain dict from a name to `module:attribute`; a module is imported when one of its names is used. A
+user's own builder is named `path/to/file.py:attribute`.
 """
 
 import difflib
@@ -18,14 +18,14 @@ _OWN = "flatwide_own_file_"
 _MOST_SHOWN = 200  # characters of a value in a message
 
 
-def unknown(what: str, name: object, known: Iterable[object]) -> str:
-    """Say that a name is not known, with the nearest one and all known ones; a name may be of any type."""
-    known = sorted(set(map(str, known)))
-    # Longer texts are no slip of a name, and comparing them takes time.
+def unknown(field: str, name: object, names: Iterable[object]) -> str:
+    """Write the message for an unknown name, with the nearest name and all known ones; it may be of any type."""
+    names = sorted(set(map(str, names)))
+    # A longer text is no misspelled name, and comparing takes time.
     asked = name.lower() if isinstance(name, str) and len(name) <= 200 else ""
-    nearest = difflib.get_close_matches(asked, [entry.lower() for entry in known], n=1, cutoff=0.5)
-    hint = f" Did you mean {next(k for k in known if k.lower() == nearest[0])!r}?" if nearest else ""
-    return f"{what}={shown(name)} is not known.{hint} Known: {', '.join(known)}."
+    nearest = difflib.get_close_matches(asked, [item.lower() for item in names], n=1, cutoff=0.5)
+    hint = f" Did you mean {next(k for k in names if k.lower() == nearest[0])!r}?" if nearest else ""
+    return f"{field}={shown(name)} is not known.{hint} Known: {', '.join(names)}."
 
 
 def shown(value: object) -> str:
@@ -38,46 +38,46 @@ def shown(value: object) -> str:
 
 
 def is_own_file(name: str) -> bool:
-    """Tell whether a name points into a user's own file."""
+    """Whether a name points into a user's own file."""
     return ".py:" in name
 
 
 def own_file(name: str) -> Path:
-    """Give the file of a name `path/to/file.py:attribute`."""
+    """Return the file of a name `path/to/file.py:attribute`."""
     return Path(name.rpartition(":")[0]).expanduser().resolve()
 
 
 def absolute(name: str) -> str:
-    """Make a name that points into a user's own file hold in any folder; leave other names."""
+    """Make the path in a name that points into a user's own file absolute; leave other names."""
     return f"{own_file(name)}:{name.rpartition(':')[2]}" if is_own_file(name) else name
 
 
 def content_digest(name: str) -> str:
-    """Digest the file of a user's own thing, so that an edited file is another thing; empty for a known name."""
+    """Digest a user's own file, so that an edited file makes another run; empty for a known name."""
     return hashlib.sha256(own_file(name).read_bytes()).hexdigest()[:16] if is_own_file(name) else ""
 
 
-def find(what: str, name: str, known: Mapping[str, str]) -> Callable:
-    """Import the thing that a name stands for.
+def find(field: str, name: str, builders: Mapping[str, str]) -> Callable:
+    """Import the builder that a name stands for.
 
     Args:
-      what: the config field, for the message, such as "config.model".
+      field: the config field, for the message, such as "config.model".
       name: a key of `known`, or `path/to/file.py:attribute`.
-      known: name -> "package.module:attribute".
+      builders: name -> "package.module:attribute".
     Raises: ValueError if the name is not known, or the user's file or attribute is not there.
     """
     if not is_own_file(name):
-        if name not in known:
-            raise ValueError(unknown(what, name, known) + " Your own: path/to/file.py:name.")
-        module_name, _, attribute = known[name].partition(":")
+        if name not in builders:
+            raise ValueError(unknown(field, name, builders) + " Your own: path/to/file.py:name.")
+        module_name, _, attribute = builders[name].partition(":")
         return getattr(importlib.import_module(module_name), attribute)
     path, attribute = own_file(name), name.rpartition(":")[2]
     if not path.is_file():
-        raise ValueError(f"{what}={name!r}: there is no file {str(path)!r}; give a path to a Python file that exists.")
-    found = getattr(_load(path), attribute, None)
-    if not callable(found):
-        raise ValueError(f"{what}={name!r}: {path} defines no function or class {attribute!r}; define it there.")
-    return found
+        raise ValueError(f"{field}={name!r}: there is no file {str(path)!r}; give a path to a Python file that exists.")
+    builder = getattr(_load(path), attribute, None)
+    if not callable(builder):
+        raise ValueError(f"{field}={name!r}: {path} defines no function or class {attribute!r}; define it there.")
+    return builder
 
 
 def fields(function: Callable) -> dict[str, inspect.Parameter]:
@@ -87,7 +87,7 @@ def fields(function: Callable) -> dict[str, inspect.Parameter]:
 
 
 def is_from_own_file(error: BaseException) -> bool:
-    """Tell whether an error was raised while a user's own file ran: then its traceback is what they need."""
+    """Whether an error was raised while a user's own file ran, so that the user needs its traceback."""
     frames = traceback.walk_tb(error.__traceback__)
     return any(frame.f_globals.get("__name__", "").startswith(_OWN) for frame, _ in frames)
 

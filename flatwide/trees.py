@@ -18,7 +18,7 @@ def path_name(path) -> str:
 
 
 def matching(names: Sequence[str], patterns: str | Sequence[str]) -> tuple[str, ...]:
-    """List the names that one of some shell patterns matches.
+    """List the names that at least one of some shell patterns matches.
 
     Raises: ValueError for a pattern that matches none.
     """
@@ -30,7 +30,7 @@ def matching(names: Sequence[str], patterns: str | Sequence[str]) -> tuple[str, 
 
 
 def kernels(params: PyTree) -> PyTree:
-    """Tell which leaves are kernels: matrices and filters, the weights that are pruned and that ASAM scales.
+    """Mark the leaves that are kernels: matrices and filters, the weights that are pruned and that ASAM scales.
 
     Args:
       params: pytree of arrays (or of shapes and dtypes).
@@ -87,4 +87,4 @@ def apply_mask(params: PyTree, mask: PyTree | None) -> PyTree:
     """
     if mask is None:
         return params
-    return jax.tree.map(lambda leaf, kept: jnp.where(kept, leaf, jnp.zeros_like(leaf)), params, mask)
+    return jax.tree.map(lambda leaf, is_kept: jnp.where(is_kept, leaf, jnp.zeros_like(leaf)), params, mask)

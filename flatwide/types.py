@@ -25,7 +25,7 @@ class Model(NamedTuple):
     restart(params, stats) -> stats: for a model whose `stats` remember the weights that training starts from: the same
       for other weights, such as pruned ones; None where it remembers none.
     preactivations(params, stats, inputs) -> {layer: [B, ...]}: what each hidden ReLU reads, in evaluation mode; None
-      where the model tells nothing of it.
+      where the model does not report it.
     """
 
     init: Callable[..., tuple[PyTree, PyTree]]
@@ -35,7 +35,7 @@ class Model(NamedTuple):
 
 
 class Objective(NamedTuple):
-    """What is minimized and what is reported.
+    """A loss to minimize and a metric to report.
 
     The loss of a batch is sum(losses) / sum(weights): `losses` [B] are totals over an example's scored items and
     `weights` [B] count those items: 1 for an image, a padded sentence's real tokens, the labels that a molecule has.
@@ -72,7 +72,7 @@ class Split(Protocol):
 
 
 class Info(NamedTuple):
-    """What is known of a data set before its examples are read."""
+    """The sizes of a data set, known before its examples are read."""
 
     num_train: int
     num_test: int
@@ -96,15 +96,15 @@ class Categories:
 
 @dataclass(frozen=True)
 class Padding:
-    """How examples of unequal size share one compiled program.
+    """A rule by which examples of unequal size share one compiled program.
 
     Each is stored padded to the largest. A batch is cut to the lowest level that holds all its examples, and an epoch
-    puts examples of like size into one batch, so that little of what is computed is padding.
+    puts examples of like size into one batch, so that little of the computation is spent on padding.
 
     levels: ascending sizes; the last is that of the largest example.
     sizes: raw batch -> [B], the size of each example: words, nodes.
     cut: (raw batch, level) -> the same batch without the padding beyond that size.
-    window: batches whose examples are put in order of size before they are parted into batches, which are then
+    window: batches whose examples are sorted by size before they are split into batches, which are then
       shuffled; 1 leaves each batch a uniform draw.
     """
 
@@ -135,5 +135,5 @@ class Dataset(NamedTuple):
 
     @property
     def has_real_targets(self) -> bool:
-        """Tell whether targets are real numbers to be regressed on, and not classes."""
+        """Whether targets are real numbers to be regressed on, and not classes."""
         return bool(np.issubdtype(np.asarray(self.train.targets).dtype, np.floating))

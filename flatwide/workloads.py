@@ -1,4 +1,4 @@
-"""Bind data, model and objective: the one thing that training, sparsifiers and measurements differentiate."""
+"""Workloads: data preparation, model and objective as one loss, which training and measurements differentiate."""
 
 import functools
 from collections.abc import Callable
@@ -11,7 +11,7 @@ import numpy as np
 from flatwide import trees
 from flatwide.types import Array, Batch, Model, Objective, Padding, PyTree
 
-_Found = TypeVar("_Found")
+_Result = TypeVar("_Result")
 
 
 class Workload(NamedTuple):
@@ -24,7 +24,7 @@ class Workload(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """What a forward pass tells of each example of a batch."""
+    """The scores of each example of a batch in a forward pass."""
 
     losses: Array  # [B], totals over an example's scored items
     weights: Array  # [B], how many items each example has
@@ -46,7 +46,7 @@ def score(
     )
 
 
-def cut_to_fit(padding: Padding | None, batch: Batch, function: Callable[[Batch], _Found]) -> _Found:
+def cut_to_fit(padding: Padding | None, batch: Batch, function: Callable[[Batch], _Result]) -> _Result:
     """Run a function on a raw batch without the padding that none of its examples needs.
 
     Args:
@@ -57,7 +57,7 @@ def cut_to_fit(padding: Padding | None, batch: Batch, function: Callable[[Batch]
     levels = np.asarray(padding.levels)
     needed = jnp.searchsorted(levels, jnp.max(jnp.asarray(padding.sizes(batch))))
 
-    def at_level(level: int, batch: Batch) -> _Found:
+    def at_level(level: int, batch: Batch) -> _Result:
         return function(padding.cut(batch, level))
 
     branches = [functools.partial(at_level, level) for level in padding.levels]

@@ -1,4 +1,4 @@
-"""How many hidden units a network switched on or off by training."""
+"""The share of hidden units whose activity training leaves unchanged."""
 
 from typing import NamedTuple
 
@@ -28,10 +28,10 @@ def stability(model: Model, before: tuple[PyTree, PyTree], after: tuple[PyTree, 
       19 does not say how it averages.
     """
     if model.preactivations is None:
-        raise ValueError("The model tells nothing of its ReLUs: expected one with `preactivations`, such as an MLP.")
+        raise ValueError("The model does not report its ReLUs: expected one with `preactivations`, such as an MLP.")
     was, now = (model.preactivations(*weights, inputs) for weights in (before, after))
     if not was:
-        raise ValueError("The model tells of no ReLU: expected an MLP with a hidden layer, VGG11 or another such.")
+        raise ValueError("The model reports no ReLU: expected an MLP with a hidden layer, VGG11 or another such.")
     same = {name: ((was[name] > 0) == (now[name] > 0)).reshape(was[name].shape[0], -1) for name in was}
-    layers = {name: jnp.mean(kept, axis=1, dtype=float) for name, kept in same.items()}
+    layers = {name: jnp.mean(is_same, axis=1, dtype=float) for name, is_same in same.items()}
     return Stability(jnp.mean(jnp.concatenate(list(same.values()), axis=1), axis=1, dtype=float), layers)

@@ -1,4 +1,4 @@
-"""Networks that play a game from its screen: what to do, and what is still to be won.
+"""Networks for PPO: a policy and a value from the screen of a game.
 
 Layers are `conv_1`, ..., `hidden`, `policy` and `value`. Arrays are [B, H, W, C].
 """

@@ -32,7 +32,7 @@ Pads = tuple[tuple[int, int], tuple[int, int]]
 
 
 class Window(NamedTuple):
-    """What fixes a convolution besides its batch, channels and filters; each pair is (height, width)."""
+    """The geometry of a convolution, without batch, channels and filters; each pair is (height, width)."""
 
     inputs: tuple[int, int]
     kernel: tuple[int, int]
@@ -234,9 +234,9 @@ def _primitive(name: str, function: Callable[..., Array], *, left_is_one_batch: 
             return result.reshape(*left.shape[:2], *result.shape[1:]), 0
         # One after the other: together they would be one grouped convolution, which is slow.
         if axes[0] is None:
-            return lax.map(lambda one: primitive.bind(left, one, window=window), right), 0
+            return lax.map(lambda item: primitive.bind(left, item, window=window), right), 0
         if axes[1] is None:
-            return lax.map(lambda one: primitive.bind(one, right, window=window), left), 0
+            return lax.map(lambda item: primitive.bind(item, right, window=window), left), 0
         return lax.map(lambda both: primitive.bind(*both, window=window), (left, right)), 0
 
     primitive.def_abstract_eval(abstract)

@@ -1,7 +1,7 @@
-"""Dropout, in two forms: by an entry's place in its example, or by its place in an array.
+"""Dropout, with masks that depend on an entry's position in its example, or on its position in an array.
 
 `dropout` hashes within the operation that uses the mask, and padding does not change what is dropped. `keep` fills an
-array, for a mask that is used more than once: in less time, but the rows of a longer batch get other masks.
+array, for a mask that is used more than once: it takes less time, but the masks depend on the length of the batch.
 """
 
 import jax
@@ -41,9 +41,9 @@ def dropout(inputs: Array, *, rate: float, key: Array, example: Array, item: Arr
     second = item.astype(jnp.uint32)[:, None] * jnp.uint32(width) + jnp.arange(width, dtype=jnp.uint32)[None]
     words = threefry(jax.random.bits(key, (2,), jnp.uint32), jnp.broadcast_to(first, second.shape), second)
     low = jnp.uint32(_STEPS - 1)
-    kept = [half >= dropped for word in words for half in (word & low, word >> jnp.uint32(16))]
+    is_kept = [half >= dropped for word in words for half in (word & low, word >> jnp.uint32(16))]
     scale = _STEPS / (_STEPS - dropped)
-    return jnp.where(jnp.concatenate(kept, axis=-1)[:, :size], inputs * scale, 0).astype(inputs.dtype)
+    return jnp.where(jnp.concatenate(is_kept, axis=-1)[:, :size], inputs * scale, 0).astype(inputs.dtype)
 
 
 def keep(key: Array, size: tuple[int, ...], *, rate: float) -> Array:

@@ -17,7 +17,7 @@ _ARRAYS = {"nodes": 2, "edges": 2, "num_nodes": 0, "num_edges": 0}  # axes of an
 
 
 class Packed(NamedTuple):
-    """The graphs of a batch one behind the other, as one graph of M rows; the rows behind the last node are padding."""
+    """The graphs of a batch, concatenated to one graph of M rows; the rows behind the last node are padding."""
 
     nodes: Array  # [M, F]
     graph: Array  # [M], which graph a row belongs to; B for padding
@@ -64,7 +64,7 @@ class GCN(nn.Module):
 
 
 def pack(inputs: PyTree) -> Packed:
-    """Put the graphs of a batch one behind the other.
+    """Concatenate the graphs of a batch.
 
     Args:
       inputs: "nodes" [B, n, F], "edges" [B, e, 2] of node numbers, each edge once, "num_nodes" [B], "num_edges" [B];
@@ -93,13 +93,13 @@ def pack(inputs: PyTree) -> Packed:
 
 
 def _capacity(inputs: PyTree, name: str, array: Array) -> int:
-    """Count the rows that hold a batch, or a part of one."""
+    """Return the number of rows that hold a batch, or a part of one."""
     most = array.shape[0] * array.shape[1]
     return min(inputs[name].shape[1], most) if name in inputs else most
 
 
 def _rows(counts: Array, capacity: int) -> tuple[Array, Array, Array]:
-    """Give the example and the number within it of each row, and the first row of each example."""
+    """Return for each row its example and its number within the example, and the first row of each example."""
     ends = jnp.cumsum(counts)
     first = ends - counts
     rows = jnp.arange(capacity, dtype=ends.dtype)
@@ -132,8 +132,8 @@ def gcn(
       num_layers: steps of message passing; None is 5.
       dropout: after each ReLU, in training; None is 0.1.
       half_precision: multiply in bfloat16; parameters, sums over neighbours and outputs stay in float32.
-    Returns: Model; outputs [B, num_outputs]. LeCun-normal kernels, zero biases. Its ReLUs are not told: how many
-      there are differs from graph to graph.
+    Returns: Model; outputs [B, num_outputs]. LeCun-normal kernels, zero biases. It has no `preactivations`, since
+      the number of ReLUs differs between graphs.
     Raises: ValueError for inputs that are not graphs.
     Equation: h = W_0 x + b_0; in each step h = LayerNorm(h + S u), where u is h after two layers with ReLU and dropout,
       S = D^(-1/2) (A + I) D^(-1/2), A counts the edges between two nodes and D is the diagonal of A + I's row sums;

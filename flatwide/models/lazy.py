@@ -1,4 +1,4 @@
-"""Models seen from their initial weights w0: linear in the weights, or scaled so that training stays near w0.
+"""Lazy training: models linearized at their initial weights w0, or scaled so that training stays near w0.
 
 `stats` of such a model is {"network": stats of the model inside, "start": w0, ...}, so that checkpoints hold w0.
 """

@@ -57,7 +57,7 @@ class LSTM(nn.Module):
 
 
 def drop_words(tokens: Array, key: Array) -> Array:
-    """Let a tenth of the words [L, B] be unknown; padding stays."""
+    """Replace a tenth of the words [L, B] by the unknown word; padding stays."""
     is_kept = _dropped(jnp.ones((*tokens.shape, 1), jnp.float32), key, WORD_DROPOUT)[..., 0] > 0
     return jnp.where(is_kept | (tokens == 0), tokens, _UNKNOWN)
 
@@ -83,7 +83,7 @@ class _Direction(nn.Module):
 
     @nn.compact
     def __call__(self, embedded: Array, is_word: Array) -> tuple[Array, Array]:
-        """Give what the gates get of the words [L, B, 4H], 0 at padding, and the kernel [H, 4H] of the state."""
+        """Return the gates' inputs from the words [L, B, 4H], 0 at padding, and the kernel [H, 4H] of the state."""
         size, full = _NUM_GATES * self.hidden_size, self.dtypes.full
         dense = nn.Dense(size, dtype=self.dtypes.compute, param_dtype=full, name="input")
         from_words = dense(_rows(embedded)).reshape(*is_word.shape, size)
@@ -100,8 +100,8 @@ def _orthogonal_gates(key: Array, shape: tuple[int, int], dtype) -> Array:
 def _encode(forward: tuple[Array, Array], backward: tuple[Array, Array]) -> Array:
     """Run both directions in one loop over words.
 
-    Backwards what is behind a text's last word comes first. There the gates get nothing, and the state stays at exactly
-    zero: tanh(0) enters the cell. So padding changes no number.
+    Backwards, the padding behind a text's last word comes first. There the gates' inputs are 0 and the state stays
+    exactly zero, since tanh(0) enters the cell. So padding changes no number.
 
     Returns: the states of both directions, [L, B, 2H].
     """
@@ -110,8 +110,8 @@ def _encode(forward: tuple[Array, Array], backward: tuple[Array, Array]) -> Arra
 
     def step(carry: tuple[Array, Array], from_words: Array) -> tuple[tuple[Array, Array], Array]:
         state, memory = carry
-        found = from_words + jnp.einsum("dbh,dhg->dbg", state.astype(kernels.dtype), kernels).astype(memory.dtype)
-        enter, keep, new, leave = jnp.split(found, _NUM_GATES, axis=-1)
+        from_state = jnp.einsum("dbh,dhg->dbg", state.astype(kernels.dtype), kernels).astype(memory.dtype)
+        enter, keep, new, leave = jnp.split(from_words + from_state, _NUM_GATES, axis=-1)
         memory = jax.nn.sigmoid(keep) * memory + jax.nn.sigmoid(enter) * jnp.tanh(new)
         state = jax.nn.sigmoid(leave) * jnp.tanh(memory)
         return (state, memory), state
@@ -123,7 +123,7 @@ def _encode(forward: tuple[Array, Array], backward: tuple[Array, Array]) -> Arra
 
 
 def embedding_size(hidden_size: int) -> int:
-    """Give the size of an embedded word: 300 for 256 hidden units as in Flax's example, and in proportion."""
+    """Return the size of an embedded word: in proportion to the 300 for 256 hidden units of Flax's example."""
     return max(1, 300 * hidden_size // 256)
 
 

@@ -1,6 +1,6 @@
 """Residual networks: ResNet-18 with a stem for small images, ResNet-50 with the ImageNet stem.
 
-Every layer is named by its place: `stem`, `stem_norm`, `stage_1_block_1/conv_1`, `.../norm_1`, `.../shortcut`,
+Layers are named by their position: `stem`, `stem_norm`, `stage_1_block_1/conv_1`, `.../norm_1`, `.../shortcut`,
 `.../shortcut_norm`, `output`. Arrays are [B, H, W, C].
 """
 
@@ -21,7 +21,7 @@ _ONE_PIXEL = ((1, 1), (1, 1))  # around the image; "SAME" at stride 2 pads an ev
 
 
 class Mode(NamedTuple):
-    """What all layers of one call share."""
+    """The mode and dtypes of a call."""
 
     train: bool
     dtypes: linen.Dtypes
@@ -30,7 +30,7 @@ class Mode(NamedTuple):
 def convolve(
     inputs: Array, filters: int, size: int, mode: Mode, *, name: str, strides: int = 1, padding: Padding = "SAME"
 ) -> Array:
-    """Apply a square convolution without bias: the one place where the convolution is chosen."""
+    """Apply a square convolution without bias; all convolutions of the network are made here."""
     layer = Conv(
         filters,
         (size, size),
@@ -44,7 +44,7 @@ def convolve(
 
 
 def normalize(inputs: Array, mode: Mode, *, name: str, scale=nn.initializers.ones) -> Array:
-    """Apply batch normalization: the one place where its constants and its precision are chosen.
+    """Apply batch normalization; its constants and its precision are chosen here alone.
 
     The statistics are those of the global batch: a batch sharded over devices is one array under `jax.jit`, so no axis
     name is needed. They are computed and kept in full precision, and the variance is the biased one.
@@ -104,7 +104,7 @@ class Bottleneck(nn.Module):
 
 
 def small_stem(inputs: Array, filters: int, mode: Mode) -> Array:
-    """Look at the image at full resolution."""
+    """Apply one convolution at full resolution."""
     hidden = convolve(inputs, filters, 3, mode, padding=_ONE_PIXEL, name="stem")
     return jax.nn.relu(normalize(hidden, mode, name="stem_norm"))
 
@@ -144,7 +144,7 @@ class ResNet(nn.Module):
 
 
 class Family(NamedTuple):
-    """What tells one residual network from another, whatever its width."""
+    """A family of residual networks of any width."""
 
     name: str
     num_blocks: tuple[int, ...]  # of each stage, where the config names none

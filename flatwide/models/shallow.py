@@ -1,4 +1,4 @@
-"""Networks of the paper's small tasks: one hidden layer, or linear layers, started as their sources start them.
+"""Networks of the paper's small tasks: one hidden layer, or linear layers, with the initial weights of their sources.
 
 Layers are named as in an MLP. Inputs are flattened.
 """
@@ -89,7 +89,7 @@ def linear_network(example: PyTree, num_outputs: int, *, num_neurons: tuple[int,
         draw = jax.nn.initializers.lecun_normal()
         keys = jax.random.split(key, len(names))
         shapes = itertools.pairwise(ends)
-        kernels = [draw(own, shape, float) for own, shape in zip(keys, shapes, strict=True)]
+        kernels = [draw(kernel_key, shape, float) for kernel_key, shape in zip(keys, shapes, strict=True)]
         return {name: {"kernel": kernel} for name, kernel in zip(names, kernels, strict=True)}, {}
 
     def apply(params: PyTree, stats: PyTree, inputs: PyTree, *, train: bool, key: Array | None = None):

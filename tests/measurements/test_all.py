@@ -94,7 +94,7 @@ def test_activations_are_counted_by_hand(workdir):
 
 def test_a_network_without_known_relus_is_refused(small):
     subject = small(num_neurons=())
-    with pytest.raises(ValueError, match="tells of no ReLU"):
+    with pytest.raises(ValueError, match="reports no ReLU"):
         activations(subject, key=jax.random.key(0))
 
 
@@ -412,5 +412,5 @@ def test_it_measures_a_pruned_network_with_batch_norm(small, name):
 
 @pytest.mark.slow
 def test_a_network_that_tells_nothing_of_its_relus_is_refused(small):
-    with pytest.raises(ValueError, match="tells of no ReLU"):
+    with pytest.raises(ValueError, match="reports no ReLU"):
         activations(small(model="ResNet18", num_filters=1, num_blocks=(1,)), key=jax.random.key(0))

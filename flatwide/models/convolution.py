@@ -26,7 +26,9 @@ _LAYOUT = ("NHWC", "HWIO", "NHWC")
 _MAX_DIRECT_TERMS = 40  # taps x channels: up to here (3x3 on 4 channels) a plain sum beats a matrix product
 _MAX_DIRECT_FILTERS = 8
 _MIN_DIRECT_BATCH = 8  # the sum is vectorized over the batch
-_MIN_PRODUCT_CHANNELS = 24  # below, a filter gradient without stride is one convolution, not a product a tap
+_MIN_PRODUCT_CHANNELS = 24  # below, a filter gradient without stride is not a product a tap, but
+_MAX_IMAGE_CHANNELS = 16  # a product an image up to here, unless images are small, and one convolution otherwise
+_MIN_IMAGE_PIXELS = 256
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
 
@@ -159,31 +161,62 @@ def _input_gradient_on_cpu(outputs: Array, kernel: Array, *, window: Window) -> 
 
 def _filter_gradient_on_cpu(inputs: Array, outputs: Array, *, window: Window) -> Array:
     """Map inputs [B, H, W, C] and a cotangent of the outputs [B, H', W', F] to one of the kernel [h, w, C, F]."""
-    if inputs.shape[3] < _MIN_PRODUCT_CHANNELS and window.strides == (1, 1) and not _is_pointwise(window):
-        padding = tuple(
-            (low, kernel - size + (n - 1) - low)
-            for kernel, size, n, (low, _) in zip(
-                window.kernel, window.inputs, window.outputs, window.padding, strict=True
-            )
-        )
-        # Both transposes are explicit, so that the convolution has the fast layout inside loops too.
-        channels_as_batch, outputs_as_kernel = jnp.transpose(inputs, (3, 1, 2, 0)), jnp.transpose(outputs, (1, 2, 0, 3))
-        gradient = lax.conv_general_dilated(
-            channels_as_batch, outputs_as_kernel, (1, 1), padding, dimension_numbers=_LAYOUT
-        )
-        return jnp.transpose(gradient, (1, 2, 0, 3))
+    has_no_stride = window.strides == (1, 1) and not _is_pointwise(window)
+    is_large = window.outputs[0] * window.outputs[1] >= _MIN_IMAGE_PIXELS
+    is_whole = jax.device_count() == 1  # of several devices, each would gather all images for a loop over them
+    if inputs.shape[3] <= _MAX_IMAGE_CHANNELS and is_large and is_whole and has_no_stride:
+        return filter_gradient_by_image(inputs, outputs, window=window)
+    if inputs.shape[3] < _MIN_PRODUCT_CHANNELS and has_no_stride:
+        return filter_gradient_by_xla(inputs, outputs, window=window)
     rows = jnp.transpose(outputs.reshape(-1, outputs.shape[3]))  # once, not in each product
     if _is_pointwise(window):
         return jnp.transpose(_product(rows, _tap(inputs, 0, 0, window)))[None, None]
     padded = _pad(inputs, window.padding)
     height, width = window.kernel
 
-    def one(tap: Array) -> Array:
+    def product_of(tap: Array) -> Array:
         return _product(rows, _tap(padded, tap // width, tap % width, window))
 
     # One tap after the other, so that one shifted copy of the inputs is alive at a time.
-    products = lax.map(one, jnp.arange(height * width)).reshape(height, width, outputs.shape[3], inputs.shape[3])
+    products = lax.map(product_of, jnp.arange(height * width)).reshape(height, width, outputs.shape[3], inputs.shape[3])
     return jnp.swapaxes(products, 2, 3)  # out here: XLA would turn a transposed product into the slow one
+
+
+def filter_gradient_by_xla(inputs: Array, outputs: Array, *, window: Window) -> Array:
+    """Compute the filter gradient without stride by XLA's convolution."""
+    padding = tuple(
+        (low, kernel - size + (n - 1) - low)
+        for kernel, size, n, (low, _) in zip(window.kernel, window.inputs, window.outputs, window.padding, strict=True)
+    )
+    # Both transposes are explicit, so that the convolution has the fast layout inside loops too.
+    channels_as_batch, outputs_as_kernel = jnp.transpose(inputs, (3, 1, 2, 0)), jnp.transpose(outputs, (1, 2, 0, 3))
+    gradient = lax.conv_general_dilated(
+        channels_as_batch, outputs_as_kernel, (1, 1), padding, dimension_numbers=_LAYOUT
+    )
+    return jnp.transpose(gradient, (1, 2, 0, 3))
+
+
+def filter_gradient_by_image(inputs: Array, outputs: Array, *, window: Window) -> Array:
+    """Compute the filter gradient without stride, image by image.
+
+    All taps side by side make one product [F, H' W'] x [H' W', taps C] an image, wide enough for vector registers
+    where C is small. A copy of one image for each tap stays in the processor's cache; copies of the batch would not.
+    """
+    (height, width), (down, across) = window.outputs, window.kernel
+    channels, filters = inputs.shape[3], outputs.shape[3]
+    accumulated = jnp.promote_types(inputs.dtype, jnp.float32)
+
+    def add(total: Array, image: tuple[Array, Array]) -> tuple[Array, None]:
+        padded, cotangent = image
+        taps = [padded[i : i + height, j : j + width] for i in range(down) for j in range(across)]
+        columns = jnp.concatenate(taps, axis=2).reshape(height * width, -1).astype(accumulated)
+        rows = jnp.transpose(cotangent.reshape(height * width, filters)).astype(accumulated)
+        return total + rows @ columns, None
+
+    start = jnp.zeros((filters, down * across * channels), accumulated)
+    total, _ = lax.scan(add, start, (_pad(inputs, window.padding), outputs))
+    gradient = total.reshape(filters, down, across, channels).astype(inputs.dtype)
+    return jnp.transpose(gradient, (1, 2, 3, 0))
 
 
 def _pad(images: Array, padding: Pads) -> Array:

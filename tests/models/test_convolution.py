@@ -21,8 +21,9 @@ CASES = {
     "direct_strided": ((8, 7, 6, 4), (3, 3, 4, 5), (2, 2), "SAME"),
     "direct_uneven": ((8, 7, 6, 2), (3, 2, 2, 3), (2, 1), ((0, 2), (3, 1))),
     "small_batch": ((2, 6, 5, 3), (3, 3, 3, 4), (1, 1), "SAME"),
-    "one_convolution": ((3, 6, 5, 8), (3, 3, 8, 6), (1, 1), ONE),
-    "one_convolution_uneven": ((3, 8, 7, 8), (3, 2, 8, 6), (1, 1), ((2, 0), (0, 3))),
+    "by_image": ((3, 16, 16, 8), (3, 3, 8, 6), (1, 1), ONE),
+    "by_image_uneven": ((3, 17, 16, 8), (3, 2, 8, 6), (1, 1), ((2, 0), (0, 3))),
+    "one_convolution": ((3, 6, 5, 20), (3, 3, 20, 6), (1, 1), ONE),
     "products": ((3, 5, 6, 24), (3, 3, 24, 5), (1, 1), ONE),
     "products_strided": ((3, 6, 7, 24), (3, 3, 24, 5), (2, 2), ONE),
     "unread_border": ((3, 8, 8, 24), (3, 3, 24, 5), (2, 2), "VALID"),
@@ -83,7 +84,9 @@ def test_any_padding_has_the_gradients_of_xla(size, stride, channels, padding):
     assert_close(value_and_gradients(convolve)(*operands), value_and_gradients(reference)(*operands))
 
 
-@pytest.mark.parametrize("case", ["direct_uneven", "one_convolution", "products_strided", "pointwise_strided"])
+@pytest.mark.parametrize(
+    "case", ["direct_uneven", "by_image", "one_convolution", "products_strided", "pointwise_strided"]
+)
 def test_derivatives_of_second_order_and_in_forward_mode_are_those_of_xla(case):
     operands, ours, theirs = pair(case)
     tangents = arrays(*[operand.shape for operand in operands], seed=1)
@@ -106,7 +109,7 @@ def test_derivatives_of_second_order_and_in_forward_mode_are_those_of_xla(case):
 
 
 @pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0), (2, 1)])
-@pytest.mark.parametrize("case", ["direct_strided", "one_convolution", "products_strided", "pointwise_strided"])
+@pytest.mark.parametrize("case", ["direct_strided", "by_image", "products_strided", "pointwise_strided"])
 def test_mapped_operands(case, axes):
     operands, ours, theirs = pair(case)
     shapes = [
@@ -122,7 +125,7 @@ def test_mapped_operands(case, axes):
     assert_close(jax.vmap(gradients(ours), axes)(*mapped), jax.vmap(gradients(theirs), axes)(*mapped))
 
 
-@pytest.mark.parametrize("case", ["direct", "one_convolution", "products_strided"])
+@pytest.mark.parametrize("case", ["direct", "by_image", "products_strided"])
 def test_bfloat16_is_rounded_once(case):
     operands, ours, theirs = pair(case)
     rounded = [operand.astype(jnp.bfloat16) for operand in operands]
@@ -133,6 +136,19 @@ def test_bfloat16_is_rounded_once(case):
         assert ours_.dtype == jnp.bfloat16
         scale = float(jnp.max(jnp.abs(exact_)))
         np.testing.assert_allclose(ours_.astype(jnp.float32), exact_, rtol=2**-8, atol=2**-8 * scale)
+
+
+def test_several_devices_loop_over_no_images(monkeypatch):
+    operands, ours, _ = pair("by_image")
+
+    def has_loop():
+        gradient = jax.jit(jax.grad(lambda *operands: jnp.sum(ours(*operands)), argnums=1))
+        return "stablehlo.while" in gradient.lower(*operands).as_text()
+
+    assert has_loop()
+    jax.clear_caches()
+    monkeypatch.setattr(jax, "device_count", lambda: 2)
+    assert not has_loop()
 
 
 def test_elsewhere_it_is_one_plain_convolution(monkeypatch):

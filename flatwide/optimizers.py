@@ -91,7 +91,7 @@ def build(
             direction = _add_decay(direction, decaying, weight_decay, decay_mask)
         return (direction if factors is None else multiply(factors.rate, direction)), state
 
-    return Optimizer(rule.init, update)
+    return Optimizer(jax.jit(rule.init), update)  # one program for all leaves, instead of one for each shape
 
 
 def second_moments(state: PyTree) -> dict[str, PyTree] | None:

@@ -1,4 +1,4 @@
-"""From a flax.linen module to the two pure functions that everything else sees."""
+"""Models from flax.linen modules, and checks of their config fields and inputs."""
 
 from collections.abc import Mapping
 from typing import NamedTuple, cast
@@ -11,26 +11,28 @@ from flax import linen as nn
 
 from flatwide.types import Array, Categories, Model, PyTree
 
+MOST_UNROLLED_BLOCKS = 12  # of a transformer: up to here its program compiles no longer than one with a loop
+
 _STATISTICS = "batch_stats"
-_PREACTIVATIONS = "intermediates"  # the collection that Flax leaves out unless it is asked for
+_PREACTIVATIONS = "intermediates"  # the collection that Flax returns only on request
 _INPUT = "_input"  # Flax keeps layers and variables of one name apart by refusing them
 
 
 class Dtypes(NamedTuple):
-    """Which precision is used where."""
+    """The dtypes of parameters and of products."""
 
     full: np.dtype  # parameters, batch statistics, outputs
     compute: np.dtype  # matrix products and convolutions
 
 
 def dtypes(*, half_precision: bool) -> Dtypes:
-    """Give the dtypes of a model: float32 (float64 in JAX's 64-bit mode), and bfloat16 for products if asked for."""
+    """Return the dtypes of a model: float32 (float64 in 64-bit mode), and bfloat16 for products if `half_precision`."""
     full = np.dtype(jax.dtypes.canonicalize_dtype(float))
     return Dtypes(full, np.dtype(jnp.bfloat16) if half_precision else full)
 
 
 def from_linen(module: nn.Module, example: PyTree) -> Model:
-    """Bridge a flax.linen module to `init` and `apply`.
+    """Turn a flax.linen module into `init` and `apply`.
 
     Args:
       module: called as `module(inputs, train=...)`; dropout draws from the stream "dropout", running averages live in
@@ -71,14 +73,14 @@ def from_linen(module: nn.Module, example: PyTree) -> Model:
     def preactivations(params: PyTree, stats: PyTree, inputs: PyTree) -> dict[str, Array]:
         variables = {"params": params, _STATISTICS: stats}
         _, seen = module.apply(variables, inputs, train=False, mutable=[_PREACTIVATIONS])
-        kept = cast(Mapping[str, Array], seen.get(_PREACTIVATIONS, {}))
-        return {name.removesuffix(_INPUT): array for name, array in kept.items()}
+        sown = cast(Mapping[str, Array], seen.get(_PREACTIVATIONS, {}))
+        return {name.removesuffix(_INPUT): array for name, array in sown.items()}
 
     return Model(init, apply, preactivations=preactivations)
 
 
 def relu(module: nn.Module, inputs: Array, *, layer: str) -> Array:
-    """Apply a ReLU whose input is told by `Model.preactivations` under the name of its layer."""
+    """Apply a ReLU, and report its input in `Model.preactivations` under the name of its layer."""
     module.sow(_PREACTIVATIONS, layer + _INPUT, inputs, reduce_fn=lambda _, seen: seen, init_fn=lambda: inputs)
     return jax.nn.relu(inputs)
 
@@ -106,7 +108,7 @@ def check_sizes(field: str, sizes, *, at_least: int) -> tuple[int, ...]:
 
 
 def check_one_array(model: str, example: PyTree, *, num_axes: int | None = None) -> None:
-    """Check that a model gets the inputs that it can read.
+    """Check that a model can read its inputs.
 
     Args:
       num_axes: expected number of axes of an example; any if None.
@@ -147,14 +149,14 @@ def check_words(model: str, example: PyTree) -> int:
 
 
 def check_graphs(model: str, example: PyTree, num_axes: Mapping[str, int]) -> None:
-    """Check that a model gets graphs.
+    """Check that the inputs of a model are graphs.
 
     Args:
       num_axes: expected arrays of an example, and how many axes each has.
     Raises: ValueError if the example has other arrays.
     """
-    found = {name: len(leaf.shape) for name, leaf in example.items()} if isinstance(example, Mapping) else None
-    if found != dict(num_axes):
+    actual = {name: len(leaf.shape) for name, leaf in example.items()} if isinstance(example, Mapping) else None
+    if actual != dict(num_axes):
         shapes = ", ".join(str(leaf.shape) for leaf in jax.tree.leaves(example))
         raise ValueError(
             f"config.model={model!r} reads graphs, with {', '.join(num_axes)} of each; this data set gives arrays of "

@@ -1,4 +1,4 @@
-"""Vision transformer: patches of an image as a sequence of vectors, attention among them, and a linear layer.
+"""Vision transformer: attention among the patches of an image, and a linear layer.
 
 Layers are `patches`, `position`, `blocks/block_1/attention_norm`, `.../query`, `.../key`, `.../value`,
 `.../attention_output`, `.../hidden_norm`, `.../hidden`, `.../hidden_output`, `output_norm` and `output`. The T patches
@@ -16,14 +16,13 @@ from flatwide.models import linen
 from flatwide.types import Array, Model, PyTree
 
 NUM_LAYERS = 6
-MOST_WRITTEN_OUT = 12  # blocks: up to here a program without a loop over them compiles no longer than one with it
 _HEAD_SIZE = 32  # of the paper: heads = hidden_size / 32
 _MLP_FACTOR = 2
 _POSITION_DEVIATION = 0.02
 
 
 class Positions(nn.Module):
-    """Add a trained vector to each place of a sequence."""
+    """Add a trained vector to each position of a sequence."""
 
     dtypes: linen.Dtypes
 
@@ -36,7 +35,7 @@ class Positions(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and two dense layers, each on normalized inputs and added to what came in."""
+    """Attention and two dense layers, each on normalized inputs with a residual connection."""
 
     length: int
     num_heads: int
@@ -67,8 +66,8 @@ class Block(nn.Module):
 def stacked(num_layers: int, *, is_initializing: bool) -> Callable[..., nn.Module]:
     """Apply equal blocks in turn by one scan, with separate parameters: masks and norms are those of single layers.
 
-    Up to `MOST_WRITTEN_OUT` blocks the scan is unrolled: in a loop, XLA copies what each block keeps for its backward
-    pass into arrays of all blocks, and fuses nothing across them.
+    Up to `linen.MOST_UNROLLED_BLOCKS` the scan is unrolled: in a loop, XLA copies what each block keeps for its
+    backward pass into arrays of all blocks, and fuses nothing across them.
     """
     names = [f"block_{number}" for number in range(1, num_layers + 1)]
 
@@ -87,7 +86,7 @@ def stacked(num_layers: int, *, is_initializing: bool) -> Callable[..., nn.Modul
         variable_axes={"params": 0},
         split_rngs={"params": True, "dropout": True},
         length=num_layers,
-        unroll=num_layers if num_layers <= MOST_WRITTEN_OUT and not is_initializing else 1,
+        unroll=1 if is_initializing or num_layers > linen.MOST_UNROLLED_BLOCKS else num_layers,
     )
     return nn.map_variables(blocks, "params", stack, unstack, init=is_initializing)
 
@@ -123,7 +122,7 @@ class ViT(nn.Module):
 
 
 def cut_patches(images: Array, size: int) -> Array:
-    """Cut images [B, H, W, C] into squares: [B, H W / size^2, size^2 C], row by row, each flattened as it lies."""
+    """Cut images [B, H, W, C] into squares: [B, H W / size^2, size^2 C], row by row, each flattened in C order."""
     batch, height, width, channels = images.shape
     rows, columns = height // size, width // size
     squares = images.reshape(batch, rows, size, columns, size, channels).transpose(0, 1, 3, 2, 4, 5)
@@ -137,7 +136,7 @@ def normalize(inputs: Array, dtypes: linen.Dtypes, *, name: str) -> Array:
 
 
 def attend(query: Array, key: Array, value: Array, *, num_heads: int, dtypes: linen.Dtypes) -> Array:
-    """Average the values [B, T, D] of all places by how well their keys fit each query, head by head.
+    """Apply attention: for each head, average the values [B, T, D] with weights from queries and keys.
 
     Equation: o_t = sum_s softmax_s(q_t . k_s / sqrt(D / heads)) v_s, for each head's share of the D entries.
     """
@@ -168,8 +167,8 @@ def vit(
 ) -> Model:
     """Build a vision transformer that learns its positions and averages over patches.
 
-    Norms come before attention and dense layers (pre-norm): what is added to the residual path then starts at one scale
-    whatever the depth, so that plain SGD at a rate of 0.1 needs no warmup.
+    Norms come before attention and dense layers (pre-norm): the scale of what each block adds then does not depend on
+    the depth at initialization, so that plain SGD at a rate of 0.1 needs no warmup.
 
     Args:
       example: one image [H, W, C].

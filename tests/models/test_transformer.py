@@ -7,6 +7,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from flatwide import trees
+from flatwide.models import linen
 from flatwide.models.transformer import tagging_transformer
 from flatwide.types import Categories
 
@@ -78,6 +79,24 @@ def test_outputs_agree_with_numpy_and_padding_changes_none(float64, hidden_size,
     for row, length in enumerate(LENGTHS):
         expected = numpy_outputs(plain, TOKENS[row, :length], num_heads)
         assert_allclose(together[row, :length], expected, rtol=1e-9, atol=1e-11)
+
+
+def test_blocks_without_a_loop_have_the_same_derivatives_in_both_modes(float64, monkeypatch):
+    model = build(dropout=0.5)
+    (params, _), along = drawn(model), drawn(model)[0]
+
+    def derivatives(params):
+        def loss(params):
+            outputs = model.apply(params, {}, TOKENS, train=True, key=jax.random.key(0))[0]
+            return jnp.sum(jnp.sin(outputs))
+
+        return jax.jvp(jax.value_and_grad(loss), (params,), (along,))
+
+    unrolled = jax.jit(derivatives)(params)
+    monkeypatch.setattr(linen, "MOST_UNROLLED_BLOCKS", 0)
+    loop = jax.jit(lambda params: derivatives(params))(params)
+    for one, other in zip(jax.tree.leaves(unrolled), jax.tree.leaves(loop), strict=True):
+        assert_allclose(one, other, rtol=0, atol=1e-15 * max(1, np.max(np.abs(other))))
 
 
 def test_padding_has_no_gradient(float64):

@@ -8,7 +8,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import erf, softmax
 
 from flatwide import trees
+from flatwide.models import linen
 from flatwide.models import vit as module
+from flatwide.models.linen import MOST_UNROLLED_BLOCKS
 from flatwide.models.vit import cut_patches, vit
 
 
@@ -179,16 +181,14 @@ def test_blocks_without_a_loop_have_the_same_derivatives_in_both_modes(monkeypat
         return jax.jvp(jax.value_and_grad(loss), (params,), (along,))
 
     written_out = jax.jit(derivatives)(params)
-    monkeypatch.setattr(module, "MOST_WRITTEN_OUT", 0)
+    monkeypatch.setattr(linen, "MOST_UNROLLED_BLOCKS", 0)
     monkeypatch.setattr(module, "attend", softmax_first)
     loop = jax.jit(lambda params: derivatives(params))(params)
     for one, other in zip(jax.tree.leaves(written_out), jax.tree.leaves(loop), strict=True):
         assert_allclose(one, other, rtol=0, atol=1e-15 * max(1, np.max(np.abs(other))))
 
 
-@pytest.mark.parametrize(
-    ("num_layers", "is_loop"), [(module.MOST_WRITTEN_OUT, False), (module.MOST_WRITTEN_OUT + 1, True)]
-)
+@pytest.mark.parametrize(("num_layers", "is_loop"), [(MOST_UNROLLED_BLOCKS, False), (MOST_UNROLLED_BLOCKS + 1, True)])
 def test_only_deep_networks_have_a_loop_over_blocks(num_layers, is_loop):
     model = vit(image(4, 4, 1), 3, hidden_size=8, num_layers=num_layers, patch_size=4)
     inputs = jax.ShapeDtypeStruct((2, 4, 4, 1), np.float32)

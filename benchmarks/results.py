@@ -24,6 +24,7 @@ STUDIES = ROOT / "docs" / "studies"
 PAGE = ROOT / "docs" / "results.md"
 FIGURE = ROOT / "docs" / "figures" / "gain_of_studies"
 NOTHING = "–"
+ARROW = "<br>→ "
 COLUMNS = (
     "data",
     "model",
@@ -288,7 +289,7 @@ def papers(study: Study) -> str:
         return NOTHING
     rows = paper.paper_values(study.workload, setting=study.setting).sort_values("num_params").to_dict("records")
     first, last = (f"{number(row['gain'], study)} at {size(row['num_params'])}" for row in (rows[0], rows[-1]))
-    return f"{first} → {last}"
+    return f"{first}{ARROW}{last}"
 
 
 def size(num_params: int) -> str:
@@ -305,11 +306,11 @@ def row(study: Study) -> str:
     cells = (
         f"[{study.data}](studies/{study.page}.md)",
         study.model,
-        f"{first.num_params:,} → {last.num_params:,}",
+        f"{first.num_params:,}{ARROW}{last.num_params:,}",
         str(min(width.num_seeds for width in every)),
-        " → ".join(ends),
+        ARROW.join(ends),
         NOTHING if line is None else with_ends(line.mean, line.low, line.high, study),
-        f"{first.best_rho} → {last.best_rho}",
+        f"{first.best_rho}{ARROW}{last.best_rho}",
         papers(study),
     )
     return f"| {' | '.join(cells)} |"

@@ -433,13 +433,13 @@ HEAD = f"""# The paper's claims
 
 Written by `python benchmarks/claims.py` from the committed tables in `docs/studies/`; a test compares the two.
 
-Intervals are 95 % intervals over seeds, each on its own. Slopes are least-squares slopes of each seed's gain, at the rho
-that the other seeds choose, against the logarithm of the number of parameters, with equal weights for all sizes; the
-trend of a report weights sizes by their noise. A claim **holds** or **does not** if the whole interval implies it, and
-is **not decided** if the interval includes both, as is common with three seeds; no claim is judged by a mean. "Near
-zero" is within ±{NEAR_ZERO:g} points. Sets of the best rho have 95 % confidence each; a set that reaches an end of its
-grid is censored there. **Not tested** marks claims that no committed table can decide. Most studies are smaller than
-the paper's, on other data; a verdict applies to what was run.
+Intervals are 95 % intervals over seeds, each on its own. Slopes are least-squares slopes of each seed's gain, at the
+rho that the other seeds choose, against the logarithm of the number of parameters, with equal weights for all sizes;
+the trend of a report weights sizes by their noise. A claim **holds** or **does not** if the whole interval implies
+it, and is **not decided** if the interval includes both, as is common with three seeds; no claim is judged by a mean.
+"Near zero" is within ±{NEAR_ZERO:g} points. Sets of the best rho have 95 % confidence each; a set that reaches an end
+of its grid is censored there. **Not tested** marks claims that no committed table can decide. Most studies are
+smaller than the paper's, on other data; a verdict applies to what was run.
 
 | claim | what it says | what was run, on which data | number (95 % interval) | verdict | command |
 |---|---|---|---|---|---|

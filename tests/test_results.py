@@ -60,8 +60,8 @@ def test_joint_intervals_are_those_of_the_report(results):
         for rho in (0.0, 0.1, 0.2, 0.5)
         for seed in range(8)
     )
-    (told,) = headline.headlines(runs)
-    for row, exact in zip(selection.corrected_gain(runs).to_dict("records"), told.rows, strict=True):
+    (reported,) = headline.headlines(runs)
+    for row, exact in zip(selection.corrected_gain(runs).to_dict("records"), reported.rows, strict=True):
         width = results._corrected(row | {"best_rho": exact.best_rho})
         low, high = results.joint_interval(width, 3)
         assert (low, high) == pytest.approx((exact.low, exact.high), abs=0.02 * (exact.high - exact.low))

@@ -401,7 +401,8 @@ most other panels the intervals include zero](figures/{FIGURE.name}.svg)
 
 Studies of other questions have tables of their own: [which SAM rule](studies/sam_variants.md), also
 [on three domains](studies/compare.md), [how many examples share a perturbation](studies/m_sharpness.md),
-[when SAM is on](studies/late_sam.md), and what the [theory](studies/theory_stability.md) predicts. [The paper's claims](claims.md) are judged one by one on their own page.
+[when SAM is on](studies/late_sam.md), and what the [theory](studies/theory_stability.md) predicts.
+[The paper's claims](claims.md) are judged one by one on their own page.
 """
 
 

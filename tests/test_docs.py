@@ -166,6 +166,7 @@ def test_own_model_data_loss_and_variant_of_the_docs_train(tmp_path):
     assert 0 < row["weights.distance"] < 2 * row["weights.norm"]
 
 
+@pytest.mark.slow
 def test_the_domain_in_one_file_is_trained_pruned_and_measured(tmp_path):
     (code,) = (code for code in fences((ROOT / "docs" / "extending.md").read_text(), "python") if "# clouds.py" in code)
     (tmp_path / "clouds.py").write_text(code)

@@ -52,12 +52,7 @@ def prepare(
     Raises: ValueError as `collect`, or for an iterator, which can be read only once.
     Cost: one pass over a loader, to count its batches.
     """
-    if isinstance(batches, Iterator):
-        raise ValueError(
-            f"batches: a {type(batches).__name__} can be read once, and each product with a vector reads all batches: "
-            "expected a function that returns an iterator, such as `lambda: make_batches()`, a loader that can be read "
-            "again, or list(batches) if they fit in memory."
-        )
+    check_can_be_read_again(batches)
     if not is_loader(batches):
         return collect(batches, batch_size=batch_size, weigh=weigh)
     _check_batch_size(batch_size)
@@ -82,7 +77,7 @@ def collect(
       batches: one pytree of arrays whose leading axes are the N examples, or a list of such batches, of any sizes; or
         anything else that yields them, such as a data loader, which is read once. A list always means batches.
       batch_size: examples in memory at once; if it does not divide a batch, the last part is smaller. None: the batches
-        as they are.
+        unchanged.
       weigh: batch -> its weight in a mean, such as its number of real tokens; None: its number of examples.
     Returns: Batches.
     Raises: ValueError if there is no example, the leading axes differ, a list holds bare arrays, or an option is out of
@@ -156,9 +151,22 @@ def _each(batches: PyTree) -> Iterator[PyTree]:
             "meant. Pass a tuple (x, y) or a dict for one batch, and [(x1,), (x2,)] for several batches of one array."
         )
     if isinstance(batches, list) or is_loader(batches):
-        yield from _read(batches)
+        yield from read(batches)
     else:
         yield batches
+
+
+def check_can_be_read_again(batches: PyTree) -> None:
+    """Raise an error for an iterator, which only the first product could read.
+
+    Raises: ValueError for an iterator.
+    """
+    if isinstance(batches, Iterator):
+        raise ValueError(
+            f"batches: a {type(batches).__name__} can be read once, and each product with a vector reads all batches: "
+            "expected a function that returns an iterator, such as `lambda: make_batches()`, a loader that can be read "
+            "again, or list(batches) if they fit in memory."
+        )
 
 
 def is_list_of_arrays(batches: PyTree) -> bool:
@@ -243,18 +251,19 @@ class _Reader:
         return jax.tree.map(lambda leaf, like: np.asarray(leaf, like.dtype), piece, like)
 
     def _read(self) -> Iterator[PyTree]:
-        for batch in _read(self._source):
+        for batch in read(self._source):
             as_numpy = jax.tree.map(lambda leaf: leaf if isinstance(leaf, jax.Array) else np.asarray(leaf), batch)
             yield from _cut(as_numpy, self._batch_size)
 
 
-def _read(source: Any) -> Iterator[PyTree]:
+def read(source: Any) -> Iterator[PyTree]:
+    """Start a pass over the batches of a loader, or of a function that returns an iterator."""
     return iter(source if isinstance(source, Iterable) else source())
 
 
 def _check_batch_size(batch_size: int | None) -> None:
     if batch_size is not None and batch_size < 1:
-        raise ValueError(f"batch_size={batch_size}: expected at least 1, or None for the batches as they are.")
+        raise ValueError(f"batch_size={batch_size}: expected at least 1, or None to leave the batches unchanged.")
 
 
 def _shares(weights: list[float]) -> np.ndarray:

@@ -6,8 +6,8 @@ PyTorch is imported when it is used; `pip install flatwide[torch]` installs it.
 import functools
 import importlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
@@ -82,17 +82,20 @@ def loss(
         current values at each call; parameters come from the argument of the result.
       loss_fn: (module, batch) -> mean loss of the batch, a scalar tensor.
       batches: one batch of tensors (a tensor, tuple or dict), a list of them, or a loader that can be read again, such
-        as a `DataLoader`: it is read for each value, gradient and product, so that data need not fit in memory, and
-        must yield the same examples each time, in any order. The leading axis of each tensor is that of the examples.
+        as a `DataLoader`, or a function that returns an iterator. A loader or function is read for each value, gradient
+        and product, so that data need not fit in memory, and must yield the same examples each time, in any order. The
+        leading axis of each tensor is that of the examples.
       weigh: batch -> weight of its mean, such as its number of tokens; None for its number of examples.
     Returns: loss(params) with params like `parameters(module)`. Pass it to `sharpness`, `layers`, `surface`, `barrier`
       or `smoothness_and_pl` without batches. It works for measurements of the mean loss, but not for those of the
       losses of single examples, such as `hessian_moments`.
-    Raises: ValueError for a module in training mode, no trainable parameter, or a list of bare tensors.
+    Raises: ValueError for a module in training mode, no trainable parameter, a list of bare tensors, or an iterator,
+      which can be read only once. The loss raises one if the total weight differs from that of the first reading.
     Warns: UserWarning if the loss looks like a sum over its examples instead of a mean.
     Equation: sum_b w_b L_b(params) / sum_b w_b, with w_b the examples of batch b.
     Cost: a value is a forward pass; its gradient adds a backward pass.
     """
+    batching.check_can_be_read_again(batches)
     torch = _torch()
     if any(part.training for part in module.modules()):
         raise ValueError("module in training mode: dropout and batch norm would vary; call module.eval() first.")
@@ -101,9 +104,7 @@ def loss(
             f"batches: a list of {len(batches)} bare tensors: pass a tuple (x, y) or a dict for one batch, "
             "or a list of such batches."
         )
-    if isinstance(batches, Iterator):
-        batches = list(batches)
-    elif not isinstance(batches, list) and not batching.is_loader(batches):
+    if not isinstance(batches, list) and not batching.is_loader(batches):
         batches = [batches]
 
     class Bound(torch.nn.Module):
@@ -136,8 +137,9 @@ class _Loss:
     names: tuple[str, ...]  # of the parameters, in the order of the leaves
     dtypes: tuple[Any, ...]
     device: Any
-    batches: Iterable[Any]
+    batches: Any  # a list, a loader, or a function that returns an iterator
     weigh: Callable[[Any], float]
+    first_totals: list[float] = field(default_factory=list)  # at most one: the weight of the first reading
 
     def __call__(self, params: PyTree) -> Array:
         """Compute the mean loss."""
@@ -184,7 +186,7 @@ class _Loss:
         totals, total = None, 0.0
         # Only the plain implementation of attention can be differentiated twice.
         with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
-            for batch in self.batches:
+            for batch in batching.read(self.batches):
                 share = float(self.weigh(batch))
                 for weight in weights:
                     weight.requires_grad_()
@@ -194,6 +196,14 @@ class _Loss:
                 total += share
         if totals is None or not 0 < total < math.inf:
             raise ValueError(f"batches of total weight {total}: expected examples; a loader must be readable again.")
+        first = self.first_totals[0] if self.first_totals else total
+        # A loader whose passes share an iterator, or that draws examples at random, would be wrong silently.
+        if not math.isclose(total, first, rel_tol=1e-6):
+            raise ValueError(
+                f"batches of total weight {total}: expected {first}, as in the first reading; a loader must yield the "
+                "same examples each time."
+            )
+        self.first_totals[:] = [first]
         return [leaf.div_(total) for leaf in totals]
 
     def _tensors(self, tree: PyTree) -> list:

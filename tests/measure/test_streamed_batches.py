@@ -89,6 +89,8 @@ def test_an_iterator_that_is_read_once_is_refused():
     for once in (iter(Counted()), (batch for batch in Counted())):
         with pytest.raises(ValueError, match=r"batches: a generator can be read once, .*`lambda: make_batches\(\)`"):
             measure.hessian_operator(loss_fn, W, once)
+        with pytest.raises(ValueError, match=r"batches: a generator can be read once, .*`lambda: make_batches\(\)`"):
+            measure.torch.loss(None, None, once)  # before PyTorch is imported, which may not be installed
     with pytest.raises(ValueError, match="is_stored=True with streamed batches"):
         measure.hessian_operator(loss_fn, W, Counted(), is_stored=True)
     with pytest.raises(ValueError, match="batches: expected at least one example; the data set is empty"):

@@ -195,8 +195,20 @@ def test_a_loader_is_read_once_for_each_product(float64):
     assert loader.reads == reads + 1
     weighed = measure.torch.loss(module, loss_fn, loader, weigh=lambda batch: float(len(batch[0]) == 2))
     assert float(weighed(operator.params)) == pytest.approx(loss_fn(module, [tensor[8:] for tensor in batch]).item())
-    from_iterator = measure.torch.loss(module, loss_fn, iter(loader))
-    assert float(from_iterator(operator.params)) == pytest.approx(float(from_iterator(operator.params)))
+    from_function = measure.torch.operator(module, loss_fn, lambda: iter(loader))
+    assert_allclose(from_function(unit)["0"]["weight"], whole(unit)["0"]["weight"], atol=1e-13)
+    with pytest.raises(ValueError, match="a generator can be read once, and each product"):
+        measure.torch.operator(module, loss_fn, iter(loader))
+
+
+def test_a_loader_that_changes_between_readings_is_refused(float64):
+    module, batch = problem("resnet")
+    batches = list(Counting(batch))
+    passes = iter([batches, batches[:2]])
+    loss, params = measure.torch.loss(module, loss_fn, lambda: iter(next(passes))), measure.torch.parameters(module)
+    loss(params)
+    with pytest.raises(Exception, match=r"batches of total weight 8\.0: expected 10\.0, as in the first reading"):
+        jax.block_until_ready(loss(params))
 
 
 def test_data_are_viewed_and_not_copied():

@@ -77,6 +77,7 @@ class Measurement(NamedTuple):
     figures: of its arrays.
     terms: technical terms and their explanations, for the pages that use them.
     version: incremented when a change of the definition changes numbers, so that old files are measured again.
+    num_param_arrays: arrays with an entry for each parameter in each of its files, for the estimate of disk space.
     """
 
     function: str
@@ -86,6 +87,7 @@ class Measurement(NamedTuple):
     figures: tuple[ArrayFigure, ...] = ()
     terms: Mapping[str, str] = MappingProxyType({})
     version: int = 1
+    num_param_arrays: int = 0
 
 
 CURVATURE, UNIFORMITY, DYNAMICS = "Curvature of the minima", "Uniformity and stability", "Dynamics"

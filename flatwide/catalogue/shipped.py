@@ -204,6 +204,7 @@ MEASUREMENTS: dict[str, Measurement] = {
             "edge of stability": "the curvature at which a step of training would overshoot a minimum by its distance "
             "from it; for gradient descent 2 over the learning rate",
         },
+        num_param_arrays=1,  # the eigenvector
     ),
     "convergence": Measurement(
         function="flatwide.measurements.convergence:convergence",

@@ -16,6 +16,7 @@ from flatwide.measurements.edge import edge
 from flatwide.measurements.subject import NotApplicableError
 from flatwide.runs import records
 from flatwide.runs.identity import locate
+from flatwide.study import describe, inventory, plan
 
 FIELDS = {"num_neurons": (2,), "batch_size": 1000, "num_epochs": 4, "measure_epochs": (0,), "measure_every_steps": 3}
 FIELDS |= {"measurements": ("edge",), "measure_examples": 100, "learning_rate": 0.1, "lr_scheduler": "constant"}
@@ -66,6 +67,23 @@ def test_the_edge_of_sam_is_that_of_its_rule(measured):
     slope = ravel_pytree(jax.grad(subject.loss_fn)(subject.params, subject.examples, subject.stats))[0]
     assert values["gradient_norm"] == pytest.approx(np.linalg.norm(slope), rel=1e-5)
     assert all(catalogue.is_described(f"edge.{name}") for name in values)
+
+
+def test_the_estimate_of_disk_space_counts_the_eigenvectors(measured, tmp_path):
+    stored = 0
+    for path in directory_of(measured).path.glob("measurements/edge*.npz"):
+        with np.load(path) as arrays:
+            stored += sum(array.nbytes for array in arrays.values())
+    assert describe.array_bytes(resolve(FIELDS)) == stored > 0
+    assert describe.array_bytes(resolve(FIELDS | {"measurements": ("gradient",)})) == 0
+
+    def estimated(*measurements):
+        fields = FIELDS | {"num_neurons": (10_000,), "measurements": measurements, "study": {"axes": {"seed": (0,)}}}
+        (line,) = describe.disk(inventory.take(plan.expand(fields), tmp_path))
+        return float(line.split()[1])
+
+    array = (64 * 10_000 + 10_000 + 10 * 10_000 + 10) * 4 / 2**20
+    assert estimated("edge") - estimated("gradient") == pytest.approx(4 * array, abs=0.2)  # of 3 digits
 
 
 def test_under_adam_the_matrix_is_that_of_its_steps(measured):

@@ -1,5 +1,6 @@
 """User input: non-numeric leaves, 16 bits, integer keys, loaders, losses without data, sums."""
 
+import warnings
 from typing import NamedTuple
 
 import jax
@@ -161,8 +162,13 @@ def test_a_sum_over_examples_warns():
 
 
 def test_a_mean_with_weight_decay_or_of_one_size_is_no_sum():
-    measure.hessian_operator(lambda p, b: squared(p, b) + jnp.sum((p["w"] + 1) ** 2), W, (X, Y))
-    measure.hessian_operator(lambda p, b: jnp.sum((b[0] @ p["w"]) * jnp.ones(6)) / 6, W, (X, Y))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        decayed = measure.hessian_operator(lambda p, b: squared(p, b) + jnp.sum((p["w"] + 1) ** 2), W, (X, Y))
+        linear = measure.hessian_operator(lambda p, b: jnp.sum((b[0] @ p["w"]) * jnp.ones(6)) / 6, W, (X, Y))
+    assert caught == []
+    assert top(decayed) == pytest.approx(TRUTH + 2, rel=1e-4)
+    assert_allclose(linear({"w": jnp.ones(3)})["w"], 0)
 
 
 def test_products_of_numpy_keep_64_bits(float64):

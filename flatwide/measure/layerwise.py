@@ -82,6 +82,7 @@ def layers(
       to those of the network; the eigenvalues are at most that of the network.
     Cost: num_probes + num_deflated products for the traces, one gradient for the shares; for each group tens of
       products and up to num_steps + 2 gradients.
+    Source: as `top_eigenvalues`, `block_traces`, `ascent_shares` and `sharpness`.
     """
     hessian = hessian_operator(loss_fn, params, batches, mask=mask, extra=extra, batch_size=batch_size, weigh=weigh)
     key = inputs.random_key(key)
@@ -123,6 +124,7 @@ def blocks(operator: Operator, groups: Groups | None = None) -> dict[str, Operat
     Returns: name of a group -> operator; its vectors are like params, and 0 outside the group. Unlike with a `mask` of
       the Hessian, the loss is evaluated at all of the network's weights.
     Raises: ValueError for a pattern that matches no leaf, or a group that the operator's mask removes entirely.
+    Equation: B_g = M_g S M_g, with M_g the projection onto the entries of the group.
     Cost: each product costs one of the whole matrix; all blocks share their compiled programs.
     """
     return {
@@ -154,6 +156,7 @@ def block_traces(
     Raises: ValueError as `blocks` and `trace`.
     Equation: tr B_g = sum over the group's entries i of the estimate of S_ii by `diagonal`.
     Cost: num_deflated + num_probes products, whatever the number of groups.
+    Source: as `diagonal`.
     """
     names = [trees.path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(operator.params)]
     members = group_names(operator.params, groups, operator.mask)
@@ -183,6 +186,7 @@ def ascent_shares(
     Raises: ValueError as `hessian_operator`, or for a pattern that matches no leaf.
     Equation: eps = rho T^2 g / |T g| as in `sharpness`; the shares do not depend on rho.
     Cost: one gradient.
+    Source: Foret et al. (2021), arXiv 2010.01412, for the perturbation.
     """
     prepared = inputs.read((loss_fn,), params, batches, mask=mask, extra=extra, batch_size=batch_size, weigh=weigh)
     members = group_names(prepared.params, groups, prepared.mask)

@@ -158,6 +158,7 @@ def operator(
     Returns: an operator.
     Raises: ValueError if params, mask or the shapes of a product do not fit. The solvers raise one if they detect that
       a product is not symmetric.
+    Cost: no product; each later product is one call of `multiply`.
     """
     inputs.check_params(params, mask)
     try:

@@ -154,6 +154,7 @@ def largest_example_smoothness(
     Raises: ValueError as `hessian_operator`, or if num_steps < 1 or a product is not finite.
     Equation: max over i of |H_i v_i|, v_i after power steps v <- H_i v / |H_i v|.
     Cost: num_steps + 1 Hessian-vector products over the data set.
+    Source: Shin et al. (2025), theorem 6.6, for its use.
     """
     if num_steps < 1:
         raise ValueError(f"num_steps={num_steps}: expected at least 1.")

@@ -63,6 +63,7 @@ def line_through(start: PyTree, end: PyTree, *, extras: tuple[PyTree, PyTree] | 
         interpolated network: to recompute them, `surface` and `barrier` have `extra_fn`.
     Returns: Subspace of one dimension; coordinates are fractions of the distance between the two.
     Raises: ValueError for parameters that do not fit.
+    Equation: w(c) = start + c (end - start).
     """
     points = _points([start, end], extras)
     return _combined(points, np.array([1.0, 0.0]), np.array([[-1.0], [1.0]]), np.array([[0.0], [1.0]]), np.zeros(2))
@@ -80,6 +81,7 @@ def plane_through(
     Returns: Subspace of two dimensions.
     Raises: ValueError for parameters that do not fit or that lie on one line.
     Equation: Gram-Schmidt on second - first and third - first.
+    Cost: the inner products of three sets of parameters on the host, in 64 bits.
     """
     points = _points([first, second, third], extras)
     gram = gram_matrix([point[0] for point in points], np.array([1.0, 0.0, 0.0]))[1:, 1:]
@@ -148,6 +150,7 @@ def spanned_by(params: PyTree, directions: Sequence[PyTree], *, extra: PyTree | 
       extra: the `extra` of the loss, the same at all points.
     Returns: Subspace of as many dimensions as directions.
     Raises: ValueError for directions that do not fit.
+    Equation: w(c) = params + c_1 d_1 + ... + c_K d_K.
     """
     points = _points([params, *directions], None)
     others = () if extra is None else (extra,)
@@ -178,6 +181,7 @@ def random_directions(
     Returns: directions like params; at coordinate 1, each filter has moved by its norm.
     Raises: ValueError for params or a mask that do not fit, or num_directions < 1.
     Equation: d <- d |w| / |d|, filter by filter.
+    Cost: memory of num_directions times the parameters.
     Source: Li et al. (2018), Visualizing the loss landscape of neural nets, arXiv 1712.09913.
     """
     if num_directions < 1:

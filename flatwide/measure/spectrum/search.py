@@ -94,7 +94,7 @@ class Search:
         self._operator, self._goal, self._key = operator, goal, key
         self.scale = 0.0
         self._retries = self._num_reopened = 0
-        self._confirmed: Checked | None = None  # k pairs with fresh products, beside which others are ruled out
+        self._confirmed: Checked | None = None  # k pairs with fresh products; all others are to be ruled out
         # Of the current run:
         self._residuals = np.zeros(0)  # of the locked rows, outside the span of all rows
         self._dropped = np.zeros(0)  # Ritz values that restarts dropped

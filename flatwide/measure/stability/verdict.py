@@ -15,7 +15,7 @@ from flatwide.measure.spectrum.ends import ends
 from flatwide.measure.stability import mean_square
 from flatwide.measure.stability.curved_span import curved_span, flat_tolerance
 from flatwide.measure.stability.edge_of_stability import check_steps
-from flatwide.measure.stability.linear_dynamics import MeanLoss, simulated_growth
+from flatwide.measure.stability.linear_dynamics import Growth, MeanLoss, simulated_growth
 from flatwide.measure.stability.matrix_free_condition import matrix_free_condition
 from flatwide.measure.stability.moments import hessian_moments
 from flatwide.measure.stability.stability_condition import (
@@ -108,7 +108,9 @@ def stability_of_matrices(
     num_rows = hessians.shape[1]
     basis = _curved_basis(hessians, flat_tolerance(np.dtype(np.float64)))
     reduced = basis.T @ hessians @ basis
-    return _exact(reduced, num_rows, learning_rate, rho, batch_size, with_replacement, tolerance, cost=0.0)
+    steps = {"learning_rate": learning_rate, "rho": rho}
+    batches: dict[str, Any] = {"batch_size": batch_size, "with_replacement": with_replacement}
+    return _exact(reduced, num_rows, **steps, **batches, tolerance=tolerance, cost=0.0)
 
 
 def linear_stability(
@@ -168,30 +170,39 @@ def linear_stability(
     keys = jax.random.split(inputs.random_key(key), 5)
     params, num_rows = trees.apply_mask(params, mask), inputs.num_kept(params, mask)
     shared: dict[str, Any] = {"mask": mask, "extra": extra}
+    steps = {"learning_rate": learning_rate, "rho": rho}
+    batches: dict[str, Any] = {"batch_size": batch_size, "with_replacement": with_replacement}
     span = curved_span(per_example_loss, params, data, key=keys[0], max_dimension=max_dimension, **shared)
     products = num if batch_size == 1 else num**2
     if span is not None and 4.0 * products * span.hessians.shape[1] ** 3 <= _LARGEST_PRODUCT:
         basis = _curved_basis(span.hessians, flat_tolerance(np.dtype(jax.tree.leaves(params)[0].dtype)))
         reduced = basis.T @ span.hessians @ basis
-        return _exact(reduced, num_rows, learning_rate, rho, batch_size, with_replacement, tolerance, cost=span.cost)
-    steps = {"learning_rate": learning_rate, "rho": rho}
-    growth = simulated_growth(
-        per_example_loss,
-        params,
-        data,
-        **steps,
-        **shared,
-        batch_size=batch_size,
-        with_replacement=with_replacement,
-        num_particles=num_particles,
-        num_steps=num_steps,
-        key=keys[1],
-    )
-    condition, cost = matrix_free_condition(per_example_loss, params, data, **steps, **shared, key=keys[2])
-    moments = hessian_moments(per_example_loss, params, data, **shared, key=keys[3])
+        return _exact(reduced, num_rows, **steps, **batches, tolerance=tolerance, cost=span.cost)
+    simulation = {"num_particles": num_particles, "num_steps": num_steps, "key": keys[1]}
+    problem = (per_example_loss, params, data)
+    growth = simulated_growth(*problem, **steps, **shared, **batches, **simulation)
+    return _simulated(*problem, steps, shared, growth, keys[2:], num_rows, batch_size=batch_size, tolerance=tolerance)
+
+
+def _simulated(
+    per_example_loss: Callable,
+    params: PyTree,
+    data: PyTree,
+    steps: dict[str, float],
+    shared: dict[str, Any],
+    growth: Growth,
+    keys: Array,
+    num_rows: int,
+    *,
+    batch_size: int,
+    tolerance: float,
+) -> Stability:
+    """Complete a simulated growth by the condition, the moments and the ends of the spectrum, from products."""
+    condition, cost = matrix_free_condition(per_example_loss, params, data, **steps, **shared, key=keys[0])
+    moments = hessian_moments(per_example_loss, params, data, **shared, key=keys[1])
     hessian = operators.hessian_operator(MeanLoss(per_example_loss), params, data, **shared)
-    top = ends(hessian, key=keys[4])
-    cost += moments.cost + top.num_products + 2 * growth.num_draws / num
+    top = ends(hessian, key=keys[2])
+    cost += moments.cost + top.num_products + 2 * growth.num_draws / num_examples(data)
     smallest = float(top.values[1])
     notes = [*_notes(smallest, float(top.values[0]), num_rows, None), _SIMULATED]
     if condition.batch_size != batch_size:
@@ -225,6 +236,7 @@ _SIMULATED = (
 def _exact(
     hessians: np.ndarray,
     num_rows: int,
+    *,
     learning_rate: float,
     rho: float,
     batch_size: int,

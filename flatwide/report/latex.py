@@ -25,12 +25,21 @@ _ESCAPES = str.maketrans(
 )
 
 
-def table(found: KeyTable) -> str:
-    """Write a table with its title and note as a caption; `\\usepackage{booktabs}` is all that it needs."""
-    sides = "l" + "r" * (len(found.columns) - 1)
-    lines = [r"\begin{table}", r"\centering", rf"\caption{{{_text(_sentence(found.title))} {_text(found.note)}}}"]
-    lines += [rf"\label{{tab:{found.name}}}", rf"\begin{{tabular}}{{{sides}}}", r"\toprule", _row(found.columns)]
-    lines += [r"\midrule", *map(_row, found.rows), r"\bottomrule", r"\end{tabular}", r"\end{table}", ""]
+def table(key_table: KeyTable) -> str:
+    """Return a table with its title and note as a caption; it needs only `\\usepackage{booktabs}`."""
+    sides = "l" + "r" * (len(key_table.columns) - 1)
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{_text(_sentence(key_table.title))} {_text(key_table.note)}}}",
+    ]
+    lines += [
+        rf"\label{{tab:{key_table.name}}}",
+        rf"\begin{{tabular}}{{{sides}}}",
+        r"\toprule",
+        _row(key_table.columns),
+    ]
+    lines += [r"\midrule", *map(_row, key_table.rows), r"\bottomrule", r"\end{tabular}", r"\end{table}", ""]
     return "\n".join(lines)
 
 

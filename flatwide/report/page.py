@@ -1,4 +1,4 @@
-"""Text, tables and charts as one HTML file that needs no other."""
+"""Rendering of text, tables and charts as one self-contained HTML file."""
 
 import json
 from collections.abc import Mapping
@@ -9,11 +9,11 @@ from flatwide.report.content import Content
 
 
 def render(content: Content, *, library: str = "") -> str:
-    """Write the page.
+    """Return the page as HTML.
 
     Args:
-      library: the JavaScript that draws the charts, see `figures.rendering.library`; without it the page has their
-        numbers alone.
+      library: the JavaScript that draws the charts, see `figures.rendering.library`; without it the page has only
+        their numbers.
     """
     import jinja2
     from markupsafe import Markup
@@ -21,7 +21,10 @@ def render(content: Content, *, library: str = "") -> str:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters["json"] = lambda value: Markup(_script_json(value))
     template = environment.from_string(_file("page.html"))
-    shown = [*(content.overview.charts if content.overview else ()), *(c for s in content.sections for c in s.charts)]
+    shown = [
+        *(content.overview.charts if content.overview else ()),
+        *(chart for section in content.sections for chart in section.charts),
+    ]
     specs = {chart.name: chart.spec for chart in shown if library}
     return template.render(
         content=content,
@@ -33,7 +36,7 @@ def render(content: Content, *, library: str = "") -> str:
 
 
 def _script_json(value: Any) -> str:
-    """Write JSON that may stand in a script element: no text in it can end the element."""
+    """Return JSON that is safe inside a script element: no text in it can end the element."""
     text = json.dumps(_plain(value), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
@@ -42,14 +45,14 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "_asdict"):
         value = value._asdict()
     if isinstance(value, Mapping):
-        return {name: _plain(entry) for name, entry in value.items()}
+        return {name: _plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
+        return [_plain(item) for item in value]
     return value.item() if hasattr(value, "item") else value
 
 
 def _script(text: str) -> str:
-    # What would end the element means the same to JavaScript in its escaped form, in texts and regular expressions.
+    # In JavaScript strings and regular expressions the escaped form means the same, and does not end the element.
     return text.replace("</script", "<\\/script").replace("<!--", "<\\!--")
 
 

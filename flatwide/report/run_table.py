@@ -1,4 +1,4 @@
-"""The table of all runs, as a page sorts and filters it: each number once, in rows."""
+"""The data of the table of all runs, which the page sorts and filters."""
 
 import math
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from flatwide.analysis import fields
 from flatwide.columns import COLLAPSED, FRACTION_METRICS, RESULT_FIELDS
 
-_SHOWN = (  # result fields, in the order of what a reader asks first
+_SHOWN = (  # result fields, the most important first
     "num_params",
     "num_nonzero_params",
     "test_metric",
@@ -25,13 +25,13 @@ _SHOWN = (  # result fields, in the order of what a reader asks first
 
 
 def run_table(runs: list[dict[str, Any]], *, varied: list[str]) -> dict[str, Any]:
-    """Lay out runs for the page: those columns that vary, and what came out.
+    """Return the runs as rows of the columns that vary and of results.
 
     Args:
       runs: rows of the results table.
       varied: the columns, besides results, that differ from run to run.
-    Returns: `columns`, each with `name`, `label`, `kind` ("text" or "number") and `percent`; and `rows`. A metric that
-      is a fraction stays one; the page writes it in percent.
+    Returns: `columns`, each with `name`, `label`, `kind` ("text" or "number") and `percent`; and `rows`. Metrics that
+      are fractions stay fractions; the page displays them in percent.
     """
     has_collapsed = any(run.get(COLLAPSED) is True for run in runs)
     names = ["run", "status", *([COLLAPSED] if has_collapsed else []), *varied]
@@ -66,7 +66,7 @@ def _column(name: str, runs: list[dict[str, Any]], word: str, is_percent: bool) 
 
 
 def _compact(value: Any) -> Any:
-    """Shorten a number to what a reader can use; a page of ten thousand runs carries each digit."""
+    """Round a number for display; with ten thousand runs, each digit adds to the size of the page."""
     if isinstance(value, bool) or value is None:
         return None if value is None else str(value).lower()
     if isinstance(value, float):

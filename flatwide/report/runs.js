@@ -1,4 +1,4 @@
-// The table of all runs: sorted by its headers, filtered by a text, a page at a time, so that ten thousand rows stay fast.
+// The table of all runs: sortable, filterable and paginated, so that ten thousand rows stay fast.
 (() => {
   "use strict";
   const PAGE = 50;
@@ -8,7 +8,7 @@
   const table = byId("run-table");
   const [head, body] = [table.tHead, table.tBodies[0]];
   const filter = byId("filter");
-  const state = { column: null, direction: "none", page: 0, found: rows };
+  const state = { column: null, direction: "none", page: 0, matches: rows };
 
   const shown = (value, column) => {
     if (value === null) return "";
@@ -20,28 +20,28 @@
   const texts = new Map(rows.map((row) => [row, row.map((v, i) => shown(v, columns[i])).join(" ").toLowerCase()]));
 
   const plain = (text) => text.toLowerCase().replace(/ \(%\)$/, "").replaceAll(" ", "_");
-  const places = new Map(columns.flatMap((column, i) => [[plain(column.label), i], [column.name.toLowerCase(), i]]));
+  const indices = new Map(columns.flatMap((column, i) => [[plain(column.label), i], [column.name.toLowerCase(), i]]));
 
-  // One condition of the filter: a comparison with a column, in the units that it shows, or a text anywhere in the row.
+  // Returns a predicate for one word of the filter: a comparison with a column in its displayed units, or text of the row.
   const condition = (word) => {
     const [, name, sign, wanted] = word.match(/^([^=<>]+)(<=|>=|=|<|>)(.+)$/) ?? [];
-    const place = places.get(name);
-    if (place === undefined) return (row) => texts.get(row).includes(word);
-    const column = columns[place];
+    const index = indices.get(name);
+    if (index === undefined) return (row) => texts.get(row).includes(word);
+    const column = columns[index];
     const limit = Number(wanted) / (column.percent ? 100 : 1);
     if (column.kind === "text" || Number.isNaN(limit)) {
-      return (row) => sign.includes("=") && String(row[place] ?? "").toLowerCase() === wanted;
+      return (row) => sign.includes("=") && String(row[index] ?? "").toLowerCase() === wanted;
     }
     const isNear = (value) => Math.abs(value - limit) <= 1e-9 * Math.abs(limit);
     const holds = (value) =>
       (sign.includes("=") && isNear(value)) || (sign.startsWith("<") && value < limit) || (sign.startsWith(">") && value > limit);
-    return (row) => row[place] !== null && holds(row[place]);
+    return (row) => row[index] !== null && holds(row[index]);
   };
 
   const order = (a, b) => {
     const index = state.column;
     const [x, y] = [a[index], b[index]];
-    if (x === null || y === null) return (x === null) - (y === null); // what is missing comes last either way
+    if (x === null || y === null) return (x === null) - (y === null); // missing values come last in both directions
     const sign = state.direction === "descending" ? -1 : 1;
     return sign * (typeof x === "number" && typeof y === "number" ? x - y : collator.compare(String(x), String(y)));
   };
@@ -49,8 +49,8 @@
 
   const find = () => {
     const conditions = filter.value.toLowerCase().split(/\s+/).filter(Boolean).map(condition);
-    state.found = rows.filter((row) => conditions.every((holds) => holds(row)));
-    if (state.column !== null) state.found.sort(order);
+    state.matches = rows.filter((row) => conditions.every((holds) => holds(row)));
+    if (state.column !== null) state.matches.sort(order);
   };
 
   const rowElement = (row) => {
@@ -66,11 +66,11 @@
   };
 
   const draw = (first, last) => {
-    body.replaceChildren(...state.found.slice(first, last).map(rowElement));
+    body.replaceChildren(...state.matches.slice(first, last).map(rowElement));
   };
 
   const show = () => {
-    const total = state.found.length;
+    const total = state.matches.length;
     const pages = Math.max(1, Math.ceil(total / PAGE));
     state.page = Math.min(state.page, pages - 1);
     const first = state.page * PAGE;

@@ -1,4 +1,4 @@
-"""The page in a real browser: charts, tooltips, legends, the table of runs by keyboard, widths, schemes, paper."""
+"""The page in a real browser: charts, tooltips, legends, the table of runs, keyboard, screen sizes, schemes, print."""
 
 import re
 
@@ -9,16 +9,18 @@ SIZES = {"desktop": (1280, 900), "phone": (375, 812)}
 
 @pytest.fixture(scope="module")
 def open_page(browser, page):
-    """Give a function that opens the report; nothing may be asked of a network or told on the console."""
-    contexts, told = [], []
+    """Return a function that opens the report; no network requests and no console messages are allowed."""
+    contexts, messages = [], []
 
     def open_one(size="desktop", scheme="light", path=page):
         width, height = SIZES[size]
         contexts.append(browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme))
         shown = contexts[-1].new_page()
-        shown.on("console", lambda message: told.append(f"{message.type}: {message.text}"))
-        shown.on("pageerror", lambda error: told.append(f"error: {error}"))
-        shown.on("request", lambda request: told.extend([request.url] if not request.url.startswith("file:") else []))
+        shown.on("console", lambda message: messages.append(f"{message.type}: {message.text}"))
+        shown.on("pageerror", lambda error: messages.append(f"error: {error}"))
+        shown.on(
+            "request", lambda request: messages.extend([request.url] if not request.url.startswith("file:") else [])
+        )
         shown.goto(path.as_uri())
         shown.wait_for_selector("html[data-charts=drawn]", timeout=60_000)
         return shown
@@ -26,20 +28,20 @@ def open_page(browser, page):
     yield open_one
     for context in contexts:
         context.close()
-    assert [text for text in told if not text.startswith("data:")] == []
+    assert [text for text in messages if not text.startswith("data:")] == []
 
 
 @pytest.fixture(scope="module")
 def desktop(open_page):
-    """Open the report on a desktop, once for the tests that leave it as it was."""
+    """Open the report on a desktop, once for the tests that do not change it."""
     return open_page()
 
 
 def cells(shown, name):
-    """List the entries of a column of the table of runs."""
+    """Return the cells of a column of the table of runs."""
     heads = shown.locator("#run-table thead button").all_inner_texts()
-    place = next(i for i, head in enumerate(heads) if re.sub(r" [▲▼]$", "", head) == name)
-    return shown.locator(f"#run-table tbody tr > :nth-child({place + 1})").all_inner_texts()
+    index = next(i for i, head in enumerate(heads) if re.sub(r" [▲▼]$", "", head) == name)
+    return shown.locator(f"#run-table tbody tr > :nth-child({index + 1})").all_inner_texts()
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -65,7 +67,7 @@ COLORS = """selector => {
 
 
 def contrast(shown, selector):
-    """Compute the contrast of a text against what is behind it, as WCAG 2 defines it."""
+    """Compute the contrast of a text against its background, as defined by WCAG 2."""
 
     def light(color):
         channels = [c / 255 / 12.92 if c <= 10.31 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in color[:3]]
@@ -158,7 +160,7 @@ def test_runs_are_sorted_by_keyboard(desktop):
     ],
 )
 def test_runs_are_filtered_as_one_types(desktop, text, number):
-    field = desktop.get_by_label("Show the runs that have")
+    field = desktop.get_by_label("Filter the runs")
     field.focus()
     desktop.keyboard.type(text)
     shown = desktop.locator("#run-table tbody tr").count()
@@ -188,13 +190,13 @@ def test_the_keyboard_reaches_everything_in_order(open_page):
     assert {"filter", "SUMMARY", "BUTTON", "PRE"} <= set(seen)
 
 
-def test_a_screen_reader_is_told_what_things_are(desktop):
+def test_elements_have_roles_and_names(desktop):
     for role, name in [
         ("navigation", "Contents"),
         ("region", "The answer"),
         ("region", "Before you rely on this"),
         ("heading", "Which rho for my width?"),
-        ("searchbox", "Show the runs that have"),
+        ("searchbox", "Filter the runs"),
     ]:
         assert desktop.get_by_role(role, name=name).count() == 1, (role, name)
     assert desktop.get_by_role("figure").count() == desktop.locator("figure").count()

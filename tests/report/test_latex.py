@@ -1,11 +1,17 @@
-"""Tables as LaTeX has them."""
+"""Tables in LaTeX."""
 
 from flatwide.report import latex
 from flatwide.report.key_table import KeyTable
 
 
 def test_a_table_is_whole_and_its_signs_are_escaped():
-    table = KeyTable("gain_table", "The gain", "In 95 % of cases & more.", ["num_neurons", "gain"], [["(4,)", "+1.0"]])
+    table = KeyTable(
+        name="gain_table",
+        title="The gain",
+        note="In 95 % of cases & more.",
+        columns=["num_neurons", "gain"],
+        rows=[["(4,)", "+1.0"]],
+    )
     text = latex.table(table)
     assert r"\caption{The gain. In 95 \% of cases \& more.}" in text
     assert "num\\_neurons & gain \\\\" in text

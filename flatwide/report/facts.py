@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from flatwide import config as configs
+from flatwide.analysis import fields
 from flatwide.columns import COLLAPSED, DONE, RESULT_FIELDS
+from flatwide.report.key_table import width_text
 from flatwide.runs.commands import Command
 from flatwide.runs.directory import IDENTITY, run_directories
 from flatwide.runs.logs import duration_text
@@ -77,7 +79,8 @@ def settings(runs: list[Run], names: Iterable[str], *, with_defaults: bool = Fal
         values = list(dict.fromkeys(run.get(name) for run in runs))
         if with_defaults or name not in configs.SCHEMA or values != [_in_table(configs.SCHEMA[name].default)]:
             more = f", … ({len(values):,} values)" if len(values) > _MOST_VALUES else ""
-            listed.append((name, ", ".join(map(str, values[:_MOST_VALUES])) + more))
+            texts = [str(width_text(value) if name in fields.SHAPES else value) for value in values[:_MOST_VALUES]]
+            listed.append((name, ", ".join(texts) + more))
     return listed
 
 

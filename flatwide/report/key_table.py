@@ -1,11 +1,13 @@
 """A table of text cells for a page, and the formatting of its numbers."""
 
 import math
+import re
 from typing import Any, NamedTuple
 
 from flatwide.columns import FRACTION_METRICS
 
 Row = dict[str, Any]
+_SIZES = re.compile(r"\((\d+,)*\d+,?\)")  # `(300,100)` or `(30,)`, as the results table has them
 
 
 class KeyTable(NamedTuple):
@@ -52,6 +54,11 @@ def units(runs: list[Row], *, metric: str) -> Units:
 def is_missing(value: Any) -> bool:
     """Whether a cell is empty or NaN."""
     return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def width_text(value: Any) -> Any:
+    """Return a tuple of layer sizes of the results table as `300-100`; any other value unchanged."""
+    return "-".join(re.findall(r"\d+", value)) if isinstance(value, str) and _SIZES.fullmatch(value) else value
 
 
 def rho(value: Any) -> str:

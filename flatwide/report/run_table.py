@@ -5,6 +5,7 @@ from typing import Any
 
 from flatwide.analysis import fields
 from flatwide.columns import COLLAPSED, FRACTION_METRICS, RESULT_FIELDS
+from flatwide.report.key_table import width_text
 
 _SHOWN = (  # result fields, the most important first
     "num_params",
@@ -47,7 +48,11 @@ def run_table(runs: list[dict[str, Any]], *, varied: list[str]) -> dict[str, Any
     if len(metric_names) > 1:
         names.insert(names.index("status") + 1, "metric_name")
     columns = [_column(name, runs, word, is_percent) for name in names]
-    return {"columns": columns, "rows": [[_compact(run.get(name)) for name in names] for run in runs]}
+    rows = [
+        [_compact(width_text(run.get(name)) if name in fields.SHAPES else run.get(name)) for name in names]
+        for run in runs
+    ]
+    return {"columns": columns, "rows": rows}
 
 
 def _column(name: str, runs: list[dict[str, Any]], word: str, is_percent: bool) -> dict[str, Any]:

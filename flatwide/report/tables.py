@@ -7,7 +7,7 @@ from flatwide.analysis import decomposition, fields, interpolation, paper, table
 from flatwide.analysis import verdict as verdicts
 from flatwide.analysis.intervals import Mean
 from flatwide.analysis.overview import Entry
-from flatwide.report.key_table import KeyTable, Row, Units, is_missing, units
+from flatwide.report.key_table import KeyTable, Row, Units, is_missing, units, width_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -120,7 +120,7 @@ def front_of(rows: list[Row], runs: list[Row], parts: list[str]) -> Front:
     ]
 
     def cells(row: Row) -> list[str]:
-        size = [str(next(iter(of_size[name][row["num_params"]]))) for name in sizes]
+        size = [str(width_text(next(iter(of_size[name][row["num_params"]])))) for name in sizes]
         part_cells = ["" if is_missing(row.get(name)) else str(row[name]) for name in parts]
         return [*part_cells, *size, f"{int(row['num_params']):,}"]
 

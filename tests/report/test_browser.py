@@ -152,7 +152,7 @@ def test_runs_are_sorted_by_keyboard(desktop):
     [
         ("rho=0.1", 9),
         ("rho=0.1 seed<2", 6),
-        ("RHO=0.1 num_neurons=(64,)", 3),
+        ("RHO=0.1 num_neurons=64", 3),
         ("status=diverged", 1),
         ("mlp64", 12),
         ("nothing", 0),

@@ -79,7 +79,7 @@ def test_the_table_has_each_quantity_at_each_width(measured, text):
     table = text[text.index('id="measured_table"') :]
     rows = [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row) for row in re.findall(r"<tr>(.*?)</tr>", table)]
     signed = next(row for row in rows if row and row[0].startswith("smallest"))
-    assert signed[1:] == ["(16,)", "1,210", "-0.05", "0.05", "difference", "+0.1", "+0.1 to +0.1", "3"]
+    assert signed[1:] == ["16", "1,210", "-0.05", "0.05", "difference", "+0.1", "+0.1 to +0.1", "3"]
     custom = next(row for row in rows if row and row[0] == "path norm (mine)" and row[2] == "4,810")
     assert custom[-1] == "2"
 

@@ -63,6 +63,17 @@ def test_landmarks_and_texts_in_place_of_charts_are_there(page):
     assert elements.named("html")[0]["lang"] == "en"
 
 
+def test_layer_sizes_are_joined_by_hyphens(tmp_path, make):
+    for neurons, rho in itertools.product(((30,), (300, 100)), (0.0, 0.1)):
+        make(tmp_path, neurons[0], rho, 0, num_neurons=neurons)
+    text = report.write(tmp_path, formats=()).read_text()
+    assert "<dd>30, 300-100</dd>" in text
+    assert '"300-100"' in text  # in the table of runs
+    assert "<td>300-100</td>" in text or '<th scope="row">300-100</th>' in text
+    charts_and_tables = re.sub(r"<pre.*?</pre>|<script>.*?</script>", "", text, flags=re.DOTALL)
+    assert re.findall(r"\(\d+,[\d,]*\)", charts_and_tables) == []
+
+
 def test_nothing_is_loaded_from_elsewhere(page):
     elements = Elements(page.read_text())
     assert not elements.named("iframe", "object", "embed")

@@ -31,7 +31,7 @@ def test_gains_are_in_points_with_their_sign(runs):
     expected = gain_by_width(runs)
     assert column(table, "gain (points)") == [f"{100 * gain:+.2f}" for gain in expected["gain"]]
     assert column(table, "SGD (%)") == [f"{100 * value:.2f}" for value in expected["base"]]
-    assert column(table, "num_neurons") == ["(4,)", "(16,)", "(64,)"]
+    assert column(table, "num_neurons") == ["4", "16", "64"]
     assert column(table, "parameters") == ["310", "1,210", "4,810"]
     assert column(table, "diverged") == ["1", "0", "0"]
 

@@ -76,7 +76,7 @@ def test_old_work_directories_say_what_is_known(tmp_path, make):
     text = html.unescape(report.write(tmp_path, formats=(), num_planned=2).read_text())
     assert "were not recorded. The last command of the study was: python main.py --config=old.py." in text
     assert "<div><dt>rho</dt><dd>0.0, 0.1</dd></div>" in text
-    assert "<div><dt>num_neurons</dt><dd>(16,)</dd></div>" in text
+    assert "<div><dt>num_neurons</dt><dd>16</dd></div>" in text
     assert "<dt>momentum</dt>" not in text  # at its default
     assert json.loads((tmp_path / "report.json").read_text())["command"] == "python main.py --config=old.py"
 

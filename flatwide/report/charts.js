@@ -106,6 +106,7 @@
       await new Promise((resume) => setTimeout(resume)); // keeps the page responsive between charts
     }
     document.documentElement.dataset.charts = "drawn";
+    dispatchEvent(new Event("chartsdrawn"));
   };
   let waiting;
   let isPrinting = false;

@@ -283,7 +283,7 @@ def _progress(rows: list[dict[str, Any]], source: Source) -> str:
         return ""
     return (
         f"This study is incomplete: {num_done:,} of {planned:,} runs are done. The results below will change. While "
-        "the study runs, the page is rewritten as runs finish; reload it to see more."
+        "the study runs, the page is rewritten as runs finish, and reloads itself every minute."
     )
 
 

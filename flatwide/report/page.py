@@ -7,6 +7,9 @@ from typing import Any
 
 from flatwide.report.content import Content
 
+RELOAD_SECONDS = 60  # about as often as a study rewrites its page
+_SCRIPTS = ("charts.js", "runs.js")
+
 
 def render(content: Content, *, library: str = "") -> str:
     """Return the page as HTML.
@@ -21,6 +24,7 @@ def render(content: Content, *, library: str = "") -> str:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters["json"] = lambda value: Markup(_script_json(value))
     template = environment.from_string(_file("page.html"))
+    scripts = [*_SCRIPTS, *(["live.js"] if content.progress else [])]
     shown = [
         *(content.overview.charts if content.overview else ()),
         *(chart for section in content.sections for chart in section.charts),
@@ -29,7 +33,8 @@ def render(content: Content, *, library: str = "") -> str:
     return template.render(
         content=content,
         style=Markup(_file("style.css")),
-        scripts=[Markup(_script(text)) for text in filter(None, (library, _file("charts.js"), _file("runs.js")))],
+        scripts=[Markup(_script(text)) for text in filter(None, (library, *map(_file, scripts)))],
+        reload_seconds=RELOAD_SECONDS,
         specs=specs,
         is_drawn=bool(library),
     )

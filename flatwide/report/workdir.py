@@ -17,6 +17,7 @@ from flatwide.runs.directory import RunDirectory, run_directories, sweep, write_
 from flatwide.runs.logs import say
 from flatwide.runs.table import collect
 
+_PAGE = "report.html"
 _SETTINGS_FILE = "report.json"  # settings of the last report, the defaults of the next
 
 
@@ -50,7 +51,7 @@ def write(
     workdir = Path(workdir)
     if path is None:
         sweep(workdir)
-    page_path = Path(path) if path else workdir / "report.html"
+    page_path = Path(path) if path else workdir / _PAGE
     formats = FORMATS[: 0 if path else 1] if formats is None else formats
     runs = collect(workdir)
     if not len(runs):
@@ -85,6 +86,13 @@ def write(
         arrays=Arrays(workdir),
         formats=formats,
         tell=tell,
+    )
+
+
+def announcement(workdir: Path | str) -> str:
+    """Return the line that a study prints at its start: the path of its report, which is rewritten as runs finish."""
+    return (
+        f"report: {Path(workdir) / _PAGE} (rewritten about once a minute as runs finish; the open page reloads itself)"
     )
 
 

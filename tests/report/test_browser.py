@@ -1,6 +1,8 @@
 """The page in a real browser: charts, tooltips, legends, the table of runs, keyboard, screen sizes, schemes, print."""
 
+import os
 import re
+import time
 
 import pytest
 
@@ -12,7 +14,7 @@ def open_page(browser, page):
     """Return a function that opens the report; no network requests and no console messages are allowed."""
     contexts, messages = [], []
 
-    def open_one(size="desktop", scheme="light", path=page):
+    def open_one(size="desktop", scheme="light", path=page, *, has_clock=False):
         width, height = SIZES[size]
         contexts.append(browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme))
         shown = contexts[-1].new_page()
@@ -21,6 +23,8 @@ def open_page(browser, page):
         shown.on(
             "request", lambda request: messages.extend([request.url] if not request.url.startswith("file:") else [])
         )
+        if has_clock:
+            shown.clock.install()
         shown.goto(path.as_uri())
         shown.wait_for_selector("html[data-charts=drawn]", timeout=60_000)
         return shown
@@ -216,6 +220,33 @@ def test_it_prints_with_tables_and_without_controls(open_page):
     assert shown.locator("details[open] table").first.is_visible()
     shown.evaluate("dispatchEvent(new Event('afterprint'))")
     assert shown.locator("details[open]").count() == 0
+
+
+def minute_later(shown):
+    """Let a minute pass for the page; return the text on its progress, if it has any."""
+    shown.clock.fast_forward(61_000)
+    shown.wait_for_timeout(200)
+    shown.wait_for_selector("html[data-charts=drawn]")
+    return " ".join(shown.locator(".progress").all_inner_texts())
+
+
+def test_an_incomplete_page_reloads_until_it_is_complete(open_page, page, tmp_path):
+    path = tmp_path / "live.html"
+    path.write_text(page.read_text())
+    shown = open_page(path=path, has_clock=True)
+    pause = shown.get_by_role("button", name="Pause reloading")
+    pause.click()
+    path.write_text(page.read_text().replace("36 of 40", "39 of 40"))
+    assert "36 of 40" in minute_later(shown)
+    pause.click()
+    shown.locator("main details").first.locator("summary").click()  # its reader is busy
+    assert "36 of 40" in minute_later(shown)
+    shown.locator("main details").first.locator("summary").click()
+    assert "39 of 40" in minute_later(shown)
+    os.utime(path, (time.time() - 7200,) * 2)  # the study has stopped
+    shown.reload()
+    path.write_text(page.read_text().replace("data-reload-seconds", "data-complete"))
+    assert "39 of 40" in minute_later(shown)
 
 
 def test_names_that_look_like_code_stay_text(open_page, tmp_path):

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from flatwide import report
+from flatwide.report.workdir import announcement
 
 
 class Elements(HTMLParser):
@@ -72,6 +73,20 @@ def test_layer_sizes_are_joined_by_hyphens(tmp_path, make):
     assert "<td>300-100</td>" in text or '<th scope="row">300-100</th>' in text
     charts_and_tables = re.sub(r"<pre.*?</pre>|<script>.*?</script>", "", text, flags=re.DOTALL)
     assert re.findall(r"\(\d+,[\d,]*\)", charts_and_tables) == []
+
+
+def test_only_an_incomplete_study_reloads_its_page(workdir, page):
+    assert "data-reload-seconds" in page.read_text()
+    complete = report.write(workdir, formats=(), num_planned=36).read_text()
+    assert "data-reload-seconds=" not in complete
+    assert "location.reload" not in complete
+    report.write(workdir, formats=(), num_planned=40)
+
+
+def test_a_study_announces_its_page(workdir):
+    line = announcement(workdir)
+    assert line.startswith(f"report: {workdir}/report.html ")
+    assert "rewritten" in line
 
 
 def test_nothing_is_loaded_from_elsewhere(page):

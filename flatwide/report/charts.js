@@ -86,8 +86,16 @@
     drawn.set(element, { width, view });
     await hide(element);
   };
+  const savePicture = async (element) => {
+    const { view } = drawn.get(element);
+    const svg = await view.background("white").toSVG(); // on paper and slides the page's own colors are unknown
+    view.background(null);
+    save.file(`${element.dataset.chart}.svg`, "image/svg+xml", svg);
+  };
   const elements = [...document.querySelectorAll(".chart")];
   for (const element of elements) {
+    const title = document.getElementById(`figure-${element.dataset.chart}-title`).textContent;
+    element.after(save.actions(save.button("Save picture (SVG)", title, () => savePicture(element))));
     for (const button of buttons(element.dataset.chart)) {
       button.addEventListener("click", () => {
         button.setAttribute("aria-pressed", button.getAttribute("aria-pressed") === "false");

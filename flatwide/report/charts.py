@@ -3,13 +3,18 @@
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from flatwide.figures.gallery import Figure
 from flatwide.figures.tables import to_rows
 
 _SERIES = "of"  # the field by which charts colour their series
+_HEX = re.compile(r"#[0-9a-fA-F]{6}")
+_INK = "#222222"  # of texts, see figures.style
+_DARK_CARD = (0x1D, 0x20, 0x26)  # --card of the dark scheme in style.css
+_LEAST_CONTRAST = 3.0
 _MOST_ROWS = 200  # of a figure's data in the page; the CSV beside the figure has them all
 
 
@@ -115,6 +120,44 @@ def _dicts(part: Any) -> Iterator[dict[str, Any]]:
         yield part
     for child in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
         yield from _dicts(child)
+
+
+def dark_rules(shown: Iterable[Chart]) -> str:
+    """Return CSS rules that lighten the colours of marks that are hard to see on the card of a dark page.
+
+    Colours with a contrast of 3, as WCAG 2 asks of graphics, stay as they are. Texts and axes have rules in style.css.
+    """
+    rules = []
+    for color in sorted({color for chart in shown for color in _colors(chart.spec)}):
+        if (light := _lightened(color)) != color:
+            rules += [f'.chart svg [{name}="{color}" i] {{ {name}: {light}; }}' for name in ("stroke", "fill")]
+            rules.append(f'.swatch[style*="{color}" i] {{ background: {light} !important; }}')
+    return "\n".join(["@media screen and (prefers-color-scheme: dark) {", *rules, "}"]) if rules else ""
+
+
+def _colors(spec: dict[str, Any]) -> Iterator[str]:
+    """Yield the hexadecimal colours in a spec, except that of texts."""
+    for part in _dicts(spec):
+        for value in part.values():
+            for text in value if isinstance(value, list) else [value]:
+                if isinstance(text, str) and _HEX.fullmatch(text) and text.lower() != _INK:
+                    yield text
+
+
+def _lightened(color: str) -> str:
+    """Mix a colour with as little white as it needs on a dark card."""
+    channels = [int(color[start : start + 2], 16) for start in (1, 3, 5)]
+    for share in (step / 20 for step in range(20)):
+        mixed = [round(channel + share * (255 - channel)) for channel in channels]
+        if _luminance(mixed) + 0.05 >= _LEAST_CONTRAST * (_luminance(_DARK_CARD) + 0.05):
+            return color if share == 0 else "#" + "".join(f"{channel:02x}" for channel in mixed)
+    return "#ffffff"
+
+
+def _luminance(channels: Sequence[int]) -> float:
+    """Return the relative luminance of a colour, as WCAG 2 defines it."""
+    linear = [c / 255 / 12.92 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in channels]
+    return sum(weight * channel for weight, channel in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
 
 def _subtitle(title: Any) -> list[str]:

@@ -112,66 +112,28 @@ def content(
     from importlib import metadata
 
     rows = fields.records(runs)
-    is_table = source.is_table
-    field_names = facts.config_fields(runs.columns)
-    # The table has the number of threads used, which is no setting if the config leaves it to the machine.
-    identities = source.identities
-    trained = [
-        row | {"threads": identities.get(row.get("run", ""), {}).get("threads")}
-        for row in rows
-        if row["status"] not in facts.UNREADABLE
-    ]
-    varied = facts.varied(trained, field_names)
-    base = gain.base_name(runs)
-    drawn_charts, data = charts.charts(figures)
     options: dict[str, Any] = {"metric": metric, "choose_by": choose_by}
+    field_names = facts.config_fields(runs.columns)
+    trained = _trained(rows, source)
+    varied = facts.varied(trained, field_names)
+    constant = [name for name in field_names if name not in varied]
+    base = gain.base_name(runs)
+    drawn, data = charts.charts(figures)
     all_domains = domains.domains(runs)
-    lost = "diverged" if source.has_states else facts.NO_METRIC
-    key_tables, sections = [], []
-    for domain in all_domains:
-        base_of_domain = gain.base_name(domain.runs)
-        minima = measured.find(domain.runs, **options)
-        domain_tables = tables.key_tables(
-            domain.runs, _rows_of(summary, domain), **options, base=base_of_domain or "base", lost=lost
-        )
-        domain_tables += (
-            [advice_table.advice_table(domain.runs, **options, are_ours=not is_table)] if domain_tables else []
-        )
-        if domain_tables and tune:
-            domain_tables.append(transfer_table.transfer_table(domain.runs, **options, tune=tune))
-        domain_tables = [each for each in domain_tables if each.rows]
-        domain_tables += measured.key_tables(minima, base=base_of_domain or "base")
-        key_tables += [_of_domain(item, domain) for item in domain_tables]
-        drawn = [chart for chart in drawn_charts if chart.domain == domain.name and chart.section != DOMAINS]
-        sections += _sections(drawn, measured.findings(minima, base=base_of_domain or "its base"), domain.name)
-    parts = [part.name for part in table.parts(fields.narrow(runs)) if part.name]
+    bodies = [_body(domain, _rows_of(summary, domain), drawn, source, tune=tune, **options) for domain in all_domains]
+    key_tables = [item for body in bodies for item in body.tables]
+    sections = [section for body in bodies for section in body.sections]
+    beginning = _overview(runs, drawn, **options) if len(all_domains) > 1 else None
     answers = _answers(runs, all_domains, **options, tune=tune)
-    beginning = None
-    if len(all_domains) > 1:
-        domain_entries = overview.overview(runs, **options)
-        drawn = [chart for chart in drawn_charts if chart.section == DOMAINS]
-        beginning = Overview(
-            drawn, tables.domains_table(domain_entries, metric=metric), overview.sentences(domain_entries)
-        )
+    if beginning:
         answers = [pair for pair in answers if pair[0]]
     lines = headline.headlines(runs, **options)
-    objections = cautions.cautions(runs, **options, has_states=source.has_states, are_ours=source.are_ours)
-    shown_cautions = cautions.told_once(objections, num_parts=len(parts))
-    aside = facts.varied(rows, (name for name in runs.columns if name.startswith(f"{fields.ASIDE}.")))
+    shown_cautions = _cautions(runs, source, **options)
     labelled_rows = rows if source.has_states else [_without_state(row) for row in rows]
+    aside = facts.varied(rows, (name for name in runs.columns if name.startswith(f"{fields.ASIDE}.")))
     shown = run_table.run_table(labelled_rows, varied=[*varied, *aside])
-    words = " ".join(
-        [
-            beginning.answer if beginning else "",
-            *(text for _, text in answers),
-            *shown_cautions,
-            *varied,
-            *(f"{item.title} {item.note}" for item in key_tables),
-        ]
-        + [f"{section.heading} {section.explanation}" for section in sections if section.explanation]
-        + [text for section in sections for _, text in section.answers]
-    )
-    constant = [name for name in field_names if name not in varied]
+    text = " ".join([beginning.answer if beginning else "", *(text for _, text in answers), *shown_cautions, *varied])
+    text = f"{text} {_text(key_tables, sections)}"
     return Content(
         version=metadata.version("flatwide"),
         title=_title(rows, base, source, num_domains=len(all_domains)),
@@ -188,12 +150,89 @@ def content(
         tables=key_tables,
         runs=shown,
         commands=facts.recorded(source.commands),
-        unrecorded="" if is_table else facts.unrecorded(rows, source.commands, earlier=source.earlier_command),
+        unrecorded="" if source.is_table else facts.unrecorded(rows, source.commands, earlier=source.earlier_command),
         **_settings(trained, field_names, constant, source),
         facts=facts.facts(labelled_rows, num_planned=source.num_planned, identities=source.identities),
         notes=source.notes,
-        terms=terms.terms(words, columns=[column["name"] for column in shown["columns"]], are_ours=source.are_ours),
+        terms=terms.terms(text, columns=[column["name"] for column in shown["columns"]], are_ours=source.are_ours),
     )
+
+
+class _Body(NamedTuple):
+    """The tables and sections of one domain."""
+
+    tables: list[KeyTable]
+    sections: list[Section]
+
+
+def _body(
+    domain: domains.Domain,
+    summary: "pd.DataFrame",
+    drawn: list[charts.Chart],
+    source: Source,
+    *,
+    metric: str,
+    choose_by: str | None,
+    tune: Sequence[str],
+) -> _Body:
+    """Return the tables and sections of a domain.
+
+    Args:
+      summary: the rows of the domain. drawn: the charts of all domains.
+    """
+    options: dict[str, Any] = {"metric": metric, "choose_by": choose_by}
+    base = gain.base_name(domain.runs)
+    minima = measured.find(domain.runs, **options)
+    lost = "diverged" if source.has_states else facts.NO_METRIC
+    domain_tables = tables.key_tables(domain.runs, summary, **options, base=base or "base", lost=lost)
+    if domain_tables:
+        domain_tables.append(advice_table.advice_table(domain.runs, **options, are_ours=not source.is_table))
+    if domain_tables and tune:
+        domain_tables.append(transfer_table.transfer_table(domain.runs, **options, tune=tune))
+    domain_tables = [item for item in domain_tables if item.rows] + measured.key_tables(minima, base=base or "base")
+    domain_charts = [chart for chart in drawn if chart.domain == domain.name and chart.section != DOMAINS]
+    return _Body(
+        tables=[_of_domain(item, domain) for item in domain_tables],
+        sections=_sections(domain_charts, measured.findings(minima, base=base or "its base"), domain.name),
+    )
+
+
+def _overview(runs: "pd.DataFrame", drawn: list[charts.Chart], *, metric: str, choose_by: str | None) -> Overview:
+    """Return the beginning of a page of several domains."""
+    gains = overview.overview(runs, metric=metric, choose_by=choose_by)
+    return Overview(
+        charts=[chart for chart in drawn if chart.section == DOMAINS],
+        table=tables.domains_table(gains, metric=metric),
+        answer=overview.sentences(gains),
+    )
+
+
+def _cautions(runs: "pd.DataFrame", source: Source, *, metric: str, choose_by: str | None) -> list[str]:
+    """Return the objections of a careful reader, each once."""
+    objections = cautions.cautions(
+        runs, metric=metric, choose_by=choose_by, has_states=source.has_states, are_ours=source.are_ours
+    )
+    parts = [part.name for part in table.parts(fields.narrow(runs)) if part.name]
+    return cautions.told_once(objections, num_parts=len(parts))
+
+
+def _text(key_tables: list[KeyTable], sections: list[Section]) -> str:
+    """Return the text of tables and sections, which decides the terms to define."""
+    texts = [f"{item.title} {item.note}" for item in key_tables]
+    texts += [f"{section.heading} {section.explanation}" for section in sections if section.explanation]
+    return " ".join(texts + [text for section in sections for _, text in section.answers])
+
+
+def _trained(rows: list[dict[str, Any]], source: Source) -> list[dict[str, Any]]:
+    """Return the readable rows, with the number of threads of the config.
+
+    The table has the number of threads used, which is no setting if the config leaves it to the machine.
+    """
+    return [
+        row | {"threads": source.identities.get(row.get("run", ""), {}).get("threads")}
+        for row in rows
+        if row["status"] not in facts.UNREADABLE
+    ]
 
 
 def _summary(lines: list[headline.Headline], rows: list[dict[str, Any]], base: str, metric: str) -> KeyTable | None:
@@ -215,7 +254,13 @@ def _summary(lines: list[headline.Headline], rows: list[dict[str, Any]], base: s
         for line in lines
         for row in (line.rows if is_alone else line.rows[-1:])
     ]
-    columns = [*([] if is_alone else ["part"]), "parameters", base or "base", "SAM", f"gain{write.points}"]
+    columns = [
+        *([] if is_alone else ["part"]),
+        "parameters",
+        f"{base or 'base'}{write.unit}",
+        f"SAM{write.unit}",
+        f"gain{write.points}",
+    ]
     return KeyTable(
         name="summary",
         title="In short",

@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
+from flatwide.report import charts
 from flatwide.report.content import Content
 
 RELOAD_SECONDS = 60  # about as often as a study rewrites its page
-_SCRIPTS = ("charts.js", "runs.js")
+_SCRIPTS = ("save.js", "charts.js", "runs.js", "tables.js")
 
 
 def render(content: Content, *, library: str = "") -> str:
@@ -32,7 +33,7 @@ def render(content: Content, *, library: str = "") -> str:
     specs = {chart.name: chart.spec for chart in shown if library}
     return template.render(
         content=content,
-        style=Markup(_file("style.css")),
+        style=Markup(_file("style.css") + charts.dark_rules(shown)),
         scripts=[Markup(_script(text)) for text in filter(None, (library, *map(_file, scripts)))],
         reload_seconds=RELOAD_SECONDS,
         specs=specs,

@@ -22,21 +22,54 @@
   const plain = (text) => text.toLowerCase().replace(/ \(%\)$/, "").replaceAll(" ", "_");
   const indices = new Map(columns.flatMap((column, i) => [[plain(column.label), i], [column.name.toLowerCase(), i]]));
 
-  // Returns a predicate for one word of the filter: a comparison with a column in its displayed units, or text of the row.
-  const condition = (word) => {
-    const [, name, sign, wanted] = word.match(/^([^=<>]+)(<=|>=|=|<|>)(.+)$/) ?? [];
+  // The filter: a comparison (column, sign, value), quoted text, other text, or a quote that is not closed.
+  const WORD = /([^\s=<>!"]*)\s*([=<>!]+)\s*("[^"]*"|[^\s=<>!"]*)|"([^"]*)"|([^\s"]+)|"/g;
+  const SIGNS = ["=", "!=", "<", "<=", ">", ">="];
+  class FilterProblem extends Error {}
+  const fail = (text) => {
+    throw new FilterProblem(text);
+  };
+  const unquoted = (text) => text.replace(/^"(.*)"$/, "$1");
+
+  // Returns a predicate for a comparison with a column in its displayed units; throws a FilterProblem that says what is wrong.
+  const comparison = (name, sign, value) => {
+    if (!SIGNS.includes(sign)) fail(`unknown comparison “${sign}”; expected one of ${SIGNS.join(" ")}`);
+    if (!name) fail(`the column before “${sign}” is missing`);
     const index = indices.get(name);
-    if (index === undefined) return (row) => texts.get(row).includes(word);
+    if (index === undefined) fail(`unknown column “${name}”; expected one of ${columns.map(({ label }) => plain(label)).join(", ")}`);
+    if (!value) fail(`the value after “${name}${sign}” is missing`);
     const column = columns[index];
-    const limit = Number(wanted) / (column.percent ? 100 : 1);
-    if (column.kind === "text" || Number.isNaN(limit)) {
-      return (row) => sign.includes("=") && String(row[index] ?? "").toLowerCase() === wanted;
+    const wanted = unquoted(value);
+    if (column.kind === "text") {
+      if (sign !== "=" && sign !== "!=") fail(`“${name}” is text, which “${sign}” cannot compare; expected = or !=`);
+      return (row) => (String(row[index] ?? "").toLowerCase() === wanted) === (sign === "=");
     }
-    const isNear = (value) => Math.abs(value - limit) <= 1e-9 * Math.abs(limit);
-    const holds = (value) =>
-      (sign.includes("=") && isNear(value)) || (sign.startsWith("<") && value < limit) || (sign.startsWith(">") && value > limit);
+    const limit = Number(wanted.replaceAll(",", "")) / (column.percent ? 100 : 1);
+    if (Number.isNaN(limit)) fail(`“${wanted}” is not a number, as the values of “${name}” are`);
+    const isNear = (number) => Math.abs(number - limit) <= 1e-9 * Math.abs(limit);
+    const holds = {
+      "=": isNear,
+      "!=": (number) => !isNear(number),
+      "<": (number) => number < limit && !isNear(number),
+      "<=": (number) => number < limit || isNear(number),
+      ">": (number) => number > limit && !isNear(number),
+      ">=": (number) => number > limit || isNear(number),
+    }[sign];
     return (row) => row[index] !== null && holds(row[index]);
   };
+
+  // Returns the predicates of a filter; throws a FilterProblem with the first problem and its position.
+  const conditions = (filterText) =>
+    [...filterText.toLowerCase().matchAll(WORD)].map((match) => {
+      const [whole, name, sign, value, quoted, word] = match;
+      try {
+        if (sign) return comparison(name, sign, value);
+        if (whole === '"') fail("the closing quote of this text is missing");
+        return (row) => texts.get(row).includes(quoted ?? word);
+      } catch (problem) {
+        fail(`At character ${match.index + 1}: ${problem.message}.`);
+      }
+    });
 
   const order = (a, b) => {
     const index = state.column;
@@ -47,9 +80,18 @@
   };
   const collator = new Intl.Collator("en", { numeric: true });
 
+  // Keeps the previous rows while the filter has a problem, such as while a comparison is being typed.
   const find = () => {
-    const conditions = filter.value.toLowerCase().split(/\s+/).filter(Boolean).map(condition);
-    state.matches = rows.filter((row) => conditions.every((holds) => holds(row)));
+    let problem = "";
+    try {
+      const predicates = conditions(filter.value);
+      state.matches = rows.filter((row) => predicates.every((holds) => holds(row)));
+    } catch (error) {
+      if (!(error instanceof FilterProblem)) throw error;
+      problem = error.message;
+    }
+    filter.setAttribute("aria-invalid", String(problem !== ""));
+    byId("filter-problem").textContent = problem;
     if (state.column !== null) state.matches.sort(order);
   };
 
@@ -127,6 +169,11 @@
     state.page += 1;
     show();
   });
+  const saveRuns = () => {
+    const value = (row) => row.map((cell, i) => (columns[i].percent && cell !== null ? 100 * cell : cell));
+    save.csv("runs", [columns.map(({ label }) => label), ...state.matches.map(value)]);
+  };
+  document.querySelector(".pager").after(save.actions(save.button("Save data (CSV)", "the runs that match", saveRuns)));
   addEventListener("beforeprint", () => draw(0, MOST_ON_PAPER));
   addEventListener("afterprint", show);
   document.querySelector(".controls").hidden = false;

@@ -46,6 +46,7 @@ def advice_table(runs: "pd.DataFrame", *, metric: str, choose_by: str | None, ar
     return KeyTable(
         name="advice",
         title="A larger network",
+        caption="Advised settings of SAM for a larger network",
         note="Settings of SAM for four times the parameters of the largest width, with 95 % intervals. Lost: the loss "
         "from the setting that each rule advises for the largest width, given only the narrower ones, compared with "
         "that width's own optimum. The gain extrapolates the trend."

@@ -17,6 +17,7 @@ from flatwide.report import (
     tables,
     terms,
     transfer_table,
+    trend_tables,
 )
 from flatwide.report.key_table import KeyTable
 from flatwide.runs.commands import Command
@@ -202,7 +203,7 @@ def _overview(runs: "pd.DataFrame", drawn: list[charts.Chart], *, metric: str, c
     gains = overview.overview(runs, metric=metric, choose_by=choose_by)
     return Overview(
         charts=[chart for chart in drawn if chart.section == DOMAINS],
-        table=tables.domains_table(gains, metric=metric),
+        table=trend_tables.domains_table(gains, metric=metric),
         answer=overview.sentences(gains),
     )
 
@@ -299,7 +300,11 @@ def _of_domain(item: key_table.KeyTable, domain: domains.Domain) -> key_table.Ke
     """Add the domain to the name and title of a table."""
     if not domain.name:
         return item
-    return item._replace(name=f"{item.name}_{slug(domain.name)}", title=f"{domain.name}: {item.title}")
+    return item._replace(
+        name=f"{item.name}_{slug(domain.name)}",
+        title=f"{domain.name}: {item.title}",
+        caption=f"{domain.name}: {item.caption or item.title}",
+    )
 
 
 def _title(rows: list[dict[str, Any]], base: str, source: Source, *, num_domains: int) -> str:

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flatwide import config as configs
-from flatwide import csv_cells
+from flatwide import csv_cells, registry
 from flatwide.analysis import fields
 from flatwide.analysis import table as tables
 from flatwide.columns import COLLAPSED, DONE, RESULT_FIELDS
 from flatwide.report import cells, epochs, output
 from flatwide.report.content import Source
 from flatwide.report.exports import export
+from flatwide.report.run_table import is_metric
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,7 +86,8 @@ def write_table(
         runs, notes, metric = table, (), metric or "test_metric"
         _check_own(table, table_path.name, metric)
         if choose_by is not None and choose_by not in table.columns:
-            raise ValueError(f"--choose_by={choose_by}: {table_path.name} has no such column; {_listed(table)}.")
+            metrics = filter(is_metric, table.columns)
+            raise ValueError(f"{table_path.name}: {registry.unknown('choose_by', choose_by, metrics)}")
     else:
         runs, notes = _mapped(
             table,
@@ -145,7 +147,7 @@ def _check_own(table: Any, name: str, metric: str) -> None:
     """Raise ValueError for a table that flatwide wrote and whose cells were edited into invalid values."""
     columns = {"width": "num_params", "rho": "rho", "seed": "seed", "metric": metric}
     if metric not in table.columns:
-        raise ValueError(f"--metric={metric}: {name} has no such column; {_listed(table)}.")
+        raise ValueError(f"{name}: {registry.unknown('metric', metric, filter(is_metric, table.columns))}")
     cells.numbers(table[table["status"].isin(DONE)], name, columns)
 
 

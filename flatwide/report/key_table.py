@@ -11,13 +11,17 @@ _SIZES = re.compile(r"\((\d+,)*\d+,?\)")  # `(300,100)` or `(30,)`, as the resul
 
 
 class KeyTable(NamedTuple):
-    """A table of text cells; the first cell of a row is its header."""
+    """A table of text cells; the first cell of a row is its header.
+
+    caption: a short one for papers, where the title is a question; empty is the title.
+    """
 
     name: str
     title: str
     note: str
     columns: list[str]
     rows: list[list[str]]
+    caption: str = ""
 
 
 class Units(NamedTuple):

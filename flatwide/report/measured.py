@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from flatwide.analysis import fields, measured, quantities, table, widths
 from flatwide.analysis.measured import RATIO, Measured
 from flatwide.catalogue.entries import SECTIONS, Quantity
-from flatwide.report import key_table, tables
+from flatwide.report import front, key_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -121,7 +121,7 @@ def key_tables(arranged: MeasuredRuns, *, base: str) -> list[key_table.KeyTable]
     shown = arranged.quantities
     if len(shown) * widths_seen > _MOST_ROWS:
         shown = quantities.headlines(shown)
-    front = tables.front_of(
+    first_columns = front.front_of(
         [part.part.values | {"num_params": cell.num_params} for part in arranged.parts for cell in _cells(part)],
         fields.records(arranged.runs, [*fields.SHAPES, "num_params", *table.axes(arranged.runs)]),
         table.axes(arranged.runs),
@@ -131,13 +131,22 @@ def key_tables(arranged: MeasuredRuns, *, base: str) -> list[key_table.KeyTable]
         for quantity in shown:
             for row in measured.of_widths(part.values[quantity.name], quantity, width="num_params"):
                 if row["num_seeds"]:
-                    rows.append(_row(quantity, part.part.values | row, front))
+                    rows.append(_row(quantity, part.part.values | row, first_columns))
     note = (
         f"Means over the seeds with both runs, {base} and SAM at its best ρ. Quantities that are positive throughout "
         "have geometric means and are compared by ratio, others by difference; intervals are 95 % t intervals, for "
         "ratios on the mean logarithm."
     )
-    columns = ["measured", *front.columns, base, "SAM", "compared by", "SAM against it", "95 % interval", "seeds"]
+    columns = [
+        "measured",
+        *first_columns.columns,
+        base,
+        "SAM",
+        "compared by",
+        "SAM against it",
+        "95 % interval",
+        "seeds",
+    ]
     return (
         [
             key_table.KeyTable(
@@ -153,7 +162,7 @@ def _cells(part: _Part) -> list[widths.Width]:
     return [values.cell for values in next(iter(part.values.values()), [])]
 
 
-def _row(quantity: Quantity, row: dict[str, Any], front: tables.Front) -> list[str]:
+def _row(quantity: Quantity, row: dict[str, Any], first_columns: front.Front) -> list[str]:
     sign = "" if row["comparison"] == RATIO else "+"
     words = "ratio" if row["comparison"] == RATIO else "difference"
     ends = "–"
@@ -164,4 +173,4 @@ def _row(quantity: Quantity, row: dict[str, Any], front: tables.Front) -> list[s
     named = quantity.symbol and quantity.symbol not in quantity.title.split()
     measured = f"{quantity.title}, {quantity.symbol}" if named else quantity.title
     unit = f" ({quantity.unit})" if quantity.unit else ""
-    return [measured + unit, *front.cells(row), *numbers]
+    return [measured + unit, *first_columns.cells(row), *numbers]

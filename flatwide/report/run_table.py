@@ -25,6 +25,14 @@ _SHOWN = (  # result fields, the most important first
 )
 
 
+def is_metric(column: str) -> bool:
+    """Whether a column is a score or a loss of a run, or a measurement on its network."""
+    first, dot, _ = column.partition(".")
+    if dot:
+        return first not in ("versions", fields.ASIDE)
+    return column.startswith(("test_", "train_", "validation_")) and ("metric" in column or "loss" in column)
+
+
 def run_table(runs: list[dict[str, Any]], *, varied: list[str]) -> dict[str, Any]:
     """Return the runs as rows of the columns that vary and of results.
 

@@ -35,6 +35,7 @@ def transfer_table(runs: "pd.DataFrame", *, tune: Sequence[str], metric: str, ch
     return KeyTable(
         name="transfer",
         title="Do the settings of the smallest network transfer?",
+        caption="Regret of using the settings chosen at the smallest width",
         note="Regret is the loss at a width from using the settings chosen at the smallest width instead of its own, "
         "each chosen by the other seeds. The settings transfer if the whole 95 % interval lies below the margin, a "
         "quarter of the gain of SAM at that width; they do not if it lies above, or if a run with them diverged.",

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from flatwide import registry
-from flatwide.analysis.fields import ASIDE
 from flatwide.report import facts, output
 from flatwide.report.content import Source
 from flatwide.report.exports import FORMATS, export
+from flatwide.report.run_table import is_metric
 from flatwide.runs import commands, disk, records
 from flatwide.runs.directory import RunDirectory, run_directories, sweep, write_json
 from flatwide.runs.logs import say
@@ -58,7 +58,7 @@ def write(
         raise ValueError(f"{workdir}: expected a work directory with a run in runs/; train one first.")
     for name, column in (("metric", metric), ("choose_by", choose_by)):
         if column is not None and column not in runs.columns:  # checked before it is stored for the next report
-            raise ValueError(registry.unknown(name, column, filter(_is_metric, runs.columns)))
+            raise ValueError(registry.unknown(name, column, filter(is_metric, runs.columns)))
     settings = _settings(
         workdir, is_stored=not path, metric=metric, choose_by=choose_by, tune=tune, num_planned=num_planned
     )
@@ -94,14 +94,6 @@ def announcement(workdir: Path | str) -> str:
     return (
         f"report: {Path(workdir) / _PAGE} (rewritten about once a minute as runs finish; the open page reloads itself)"
     )
-
-
-def _is_metric(column: str) -> bool:
-    """Whether a column is a score or a loss of a run, or a measurement on its network."""
-    first, dot, _ = column.partition(".")
-    if dot:
-        return first not in ("versions", ASIDE)
-    return column.startswith(("test_", "train_", "validation_")) and ("metric" in column or "loss" in column)
 
 
 class _OfRuns(Mapping[str, list[dict[str, Any]]]):

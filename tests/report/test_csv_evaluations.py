@@ -174,5 +174,5 @@ def test_our_own_table_has_one_row_a_run(workdir, tmp_path):
     load(workdir).to_csv(tmp_path / "results.csv", index=False)
     with pytest.raises(ValueError, match="is from flatwide, with one row per run"):
         report.write_table(tmp_path / "results.csv", pick="last")
-    with pytest.raises(ValueError, match=r"--choose_by=vall: results\.csv has no such column"):
+    with pytest.raises(ValueError, match=r"results\.csv: choose_by='vall' is not known.*test_metric"):
         report.write_table(tmp_path / "results.csv", choose_by="vall")

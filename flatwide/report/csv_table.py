@@ -206,15 +206,20 @@ def _mapped(
         choose_by=choose_by,
         metric_name="accuracy" if is_accuracy else columns["metric"].removeprefix("test_"),
     )
-    axis_columns = [axis for axis in axes if axis in runs.columns]
-    axis_columns += [column for column in settings if column in runs.columns and column not in axis_columns]
-    if "model" in axis_columns and "model" not in axes and _names_sizes(runs):
-        axis_columns.remove("model")
+    axis_columns = _axis_columns(runs, axes, settings)
     _refuse_repeats(runs, name, columns, axis_columns)
     infinite = [
         axis for axis in axis_columns if math.inf in {abs(v) for v in runs[axis].tolist() if isinstance(v, float)}
     ]
     return _set_aside(runs.astype(dict.fromkeys(infinite, str)), axis_columns), tuple(notes)
+
+
+def _axis_columns(runs: Any, axes: Sequence[str], settings: Sequence[str]) -> list[str]:
+    """Return the columns of a results table that distinguish runs besides size, rho and seed."""
+    columns = [column for column in dict.fromkeys((*axes, *settings)) if column in runs.columns]
+    if "model" in columns and "model" not in axes and _names_sizes(runs):
+        columns.remove("model")
+    return columns
 
 
 def _check_choice(table: Any, name: str, columns: dict[str, str], choose_by: str | None, *, lower: bool) -> None:

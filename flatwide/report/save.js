@@ -20,13 +20,16 @@ const save = (() => {
   const csv = (name, rows) =>
     file(`${name}.csv`, "text/csv;charset=utf-8", rows.map((row) => `${row.map(csvCell).join(",")}\n`).join(""));
 
-  // Returns a button; its description names the object for those who do not see its surroundings.
+  // The description names the object of a button for readers who do not see its surroundings.
+  const label = (element, text, description) => {
+    element.textContent = text;
+    element.setAttribute("aria-label", `${text}: ${description}`);
+  };
   const button = (text, description, act) => {
     const element = document.createElement("button");
     element.type = "button";
     element.className = "action";
-    element.textContent = text;
-    element.setAttribute("aria-label", `${text}: ${description}`);
+    label(element, text, description);
     element.addEventListener("click", () => act(element));
     return element;
   };
@@ -51,5 +54,5 @@ const save = (() => {
     return element;
   };
 
-  return { file, csv, button, copy, actions };
+  return { file, csv, button, label, copy, actions };
 })();

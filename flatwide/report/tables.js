@@ -1,8 +1,6 @@
 // Adds to each table a button that saves it and a hint where it scrolls, and to each command a button that copies it.
 (() => {
   "use strict";
-  const title = (region) =>
-    region.getAttribute("aria-label")?.replace(/^Table: /, "") ?? document.getElementById(region.getAttribute("aria-labelledby")).textContent;
 
   // A number without thousands separators; nothing for a dash.
   const plain = (text) => (text === "–" ? "" : /^[+\-]?\d{1,3}(,\d{3})+$/.test(text) ? text.replaceAll(",", "") : text);
@@ -22,17 +20,17 @@
     const table = region.querySelector("table");
     addHint(region);
     if (table.id === "run-table") continue; // it saves the rows of all of its pages
-    const name = region.dataset.file;
-    region.after(
-      save.actions(save.button("Save data (CSV)", title(region), () => save.csv(name, rows(table)))),
-    );
+    const title = region.getAttribute("aria-label").replace(/^Table: /, "");
+    const saveTable = () => save.csv(region.dataset.file, rows(table));
+    region.after(save.actions(save.button(region.dataset.save ?? "Save data (CSV)", title, saveTable)));
   }
 
   for (const block of document.querySelectorAll("pre")) {
-    const copy = save.button("Copy", block.getAttribute("aria-label"), async (button) => {
+    const description = block.getAttribute("aria-label");
+    const copy = save.button("Copy", description, async (button) => {
       await save.copy(block.textContent);
-      button.textContent = "Copied";
-      setTimeout(() => (button.textContent = "Copy"), 2000);
+      save.label(button, "Copied", description);
+      setTimeout(() => save.label(button, "Copy", description), 2000);
     });
     block.before(save.actions(copy));
   }

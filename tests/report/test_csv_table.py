@@ -244,7 +244,9 @@ def test_a_table_of_flatwide_with_an_edited_cell_is_refused(workdir, tmp_path):
     table.loc[1, "test_metric"] = "good"
     with pytest.raises(ValueError, match="row 2 below the header: the column 'test_metric' holds 'good'"):
         written(tmp_path, table)
-    with pytest.raises(ValueError, match=r"mine\.csv: metric='test_metrics' is not known.*Known: test_.*, test_metric, "):
+    with pytest.raises(
+        ValueError, match=r"mine\.csv: metric='test_metrics' is not known.*Known: test_.*, test_metric, "
+    ):
         written(tmp_path, load(workdir), metric="test_metrics")
 
 

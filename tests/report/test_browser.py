@@ -5,9 +5,12 @@ import os
 import re
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import pytest
+
+from flatwide.report import charts
 
 SIZES = {"desktop": (1400, 900), "phone": (400, 812)}
 
@@ -146,8 +149,12 @@ INK = """() => {
 }"""
 
 
-def test_charts_are_legible_in_the_dark(open_page):
-    shown = open_page(scheme="dark")
+def test_charts_are_legible_in_the_dark(open_page, page, tmp_path):
+    violet = SimpleNamespace(spec={"layer": [{"mark": {"color": "#440154"}}]})  # the darkest of an ordered series
+    path = tmp_path / "violet.html"
+    text = page.read_text().replace("#0072B2", "#440154")
+    path.write_text(text.replace("</style>", f"{charts.dark_rules([violet])}</style>", 1))
+    shown = open_page(scheme="dark", path=path)
     ink = shown.evaluate(INK)
     assert sum(ink["card"]) < 150
     assert min(ratio(color, ink["card"]) for color in ink["texts"]) >= 4.5

@@ -3,11 +3,13 @@
 import itertools
 import re
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 
 from flatwide import report
+from flatwide.report import charts
 from flatwide.report.workdir import announcement
 
 
@@ -73,6 +75,15 @@ def test_layer_sizes_are_joined_by_hyphens(tmp_path, make):
     assert "<td>300-100</td>" in text or '<th scope="row">300-100</th>' in text
     charts_and_tables = re.sub(r"<pre.*?</pre>|<script>.*?</script>", "", text, flags=re.DOTALL)
     assert re.findall(r"\(\d+,[\d,]*\)", charts_and_tables) == []
+
+
+def test_only_colors_that_are_hard_to_see_in_the_dark_are_lightened():
+    spec = {"config": {"title": {"color": "#222222"}}, "layer": [{"mark": {"color": "#440154"}}]}
+    spec["encoding"] = {"color": {"scale": {"range": ["#D55E00", "#440154", "white"]}}}
+    rules = charts.dark_rules([SimpleNamespace(spec=spec)])
+    assert set(re.findall(r'"(#\w+)" i', rules)) == {"#440154"}
+    assert {'[stroke="#440154" i]', '[fill="#440154" i]', '[style*="#440154" i]'} <= set(re.findall(r"\[.*?\]", rules))
+    assert charts.dark_rules([SimpleNamespace(spec={"mark": {"color": "#D55E00"}})]) == ""
 
 
 def test_only_an_incomplete_study_reloads_its_page(workdir, page):

@@ -48,7 +48,7 @@ def test_no_sign_of_latex_is_left_bare():
 
 
 def test_the_signs_of_all_measurements_are_escaped():
-    quantities = [quantity for entry in catalogue.MEASUREMENTS.values() for quantity in entry.quantities]
+    quantities = [quantity for measurement in catalogue.MEASUREMENTS.values() for quantity in measurement.quantities]
     names = [f"{quantity.title} {quantity.symbol} {quantity.unit}" for quantity in quantities]
     text = latex.table(TABLE._replace(columns=["x"], rows=[[name] for name in names]))
     assert [sign for sign in text if ord(sign) > 127] == []

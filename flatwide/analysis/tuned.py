@@ -1,11 +1,11 @@
-"""A fair fight: base and SAM each at the settings that suit it, chosen alike, at each width.
+"""Comparisons of base and SAM with separately tuned settings at each width.
 
-A learning rate that was tuned for one arm flatters it. Here the fields named in `tune` are chosen by each arm for
-itself, as rho is: each seed is scored at the cell (rho and settings) that the other seeds choose, in both arms. What
-the base could have done with SAM's second gradient is one more comparison, with settings of its own: training for twice
-as long; and what costs it no gradient another: the average of its weights.
+A learning rate that was tuned for one arm biases the comparison. Here the fields named in `tune` are chosen for each
+arm separately, like rho: each seed is scored at the cell (rho and settings) that the other seeds choose, in both arms.
+Further comparisons give the base, with separately chosen settings, what SAM's second gradient could have bought:
+training twice as long; and what costs no gradient: the average of its weights.
 
-How far an interval reaches is simulated for the number of seeds and of cells of both arms (`selection.critical_value`).
+The length of an interval is simulated for the number of seeds and of cells of both arms (`selection.critical_value`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ AVERAGED = "averaged"
 AVERAGED_TWICE = "averaged, twice as long"
 BOTH_AVERAGED = "both averaged"
 
-# Comparison -> whether SAM is averaged, how many times SAM's length the base has, whether the base is averaged.
+# Comparison -> whether SAM is averaged, the length of the base in units of SAM's, whether the base is averaged.
 _ARMS = {
     SAME: (False, 1, False),
     TUNED: (False, 1, False),
@@ -38,11 +38,11 @@ _ARMS = {
 
 
 class Arm(NamedTuple):
-    """The runs of base or SAM at one width that can be chosen; none of its cells has a diverged or missing seed.
+    """The candidate runs of base or SAM at one width; none of their cells has a diverged or missing seed.
 
-    settings: of each cell, rho and the tuned fields.
-    values: [seeds, cells], what is compared. choices: the same shape, what is chosen by; larger is better.
-    tried: the settings of all its cells, those that may not be chosen among them. diverged: those with a diverged run.
+    settings: of each cell: rho and the tuned fields.
+    values: [seeds, cells], the compared metric. choices: same shape, the metric to choose by; larger is better.
+    tried: the settings of all cells, including those that are not candidates. diverged: those with a diverged run.
     """
 
     settings: tuple[Mapping[str, Any], ...]
@@ -53,17 +53,17 @@ class Arm(NamedTuple):
     diverged: tuple[Mapping[str, Any], ...] = ()
 
     def edges(self, at: Mapping[str, Any]) -> list[str]:
-        """List the numeric fields in which a cell is at the end of what was tried, so that a better may lie beyond."""
-        found = []
+        """List the numeric fields in which a cell is at an end of the values tried: a better one may lie beyond."""
+        edges = []
         for name, value in at.items():
-            known = {cell[name] for cell in self.tried}
-            are_numbers = all(isinstance(entry, (int, float)) and not isinstance(entry, bool) for entry in known)
-            numbers = len(known) > 1 and are_numbers
-            found += [name] if numbers and value in (min(known), max(known)) else []
-        return found
+            tried = {cell[name] for cell in self.tried}
+            are_numbers = all(isinstance(item, (int, float)) and not isinstance(item, bool) for item in tried)
+            numbers = len(tried) > 1 and are_numbers
+            edges += [name] if numbers and value in (min(tried), max(tried)) else []
+        return edges
 
     def at(self, seeds: Sequence[int]) -> "Arm":
-        """Keep some of the seeds."""
+        """Return the arm with only some of the seeds."""
         rows = [self.seeds.index(seed) for seed in seeds]
         return self._replace(seeds=tuple(seeds), values=self.values[rows], choices=self.choices[rows])
 
@@ -71,7 +71,7 @@ class Arm(NamedTuple):
 class Pair(NamedTuple):
     """Both arms at one width, over the seeds that both have.
 
-    same: [base cells, SAM cells], which have the same settings but for rho, where SAM is to take those of the base.
+    same: [base cells, SAM cells], True where settings agree except for rho, if SAM must take those of the base.
     sign: 1 where a higher value is better, else -1.
     """
 
@@ -84,12 +84,12 @@ class Pair(NamedTuple):
 
     @property
     def num_sam(self) -> int:
-        """The number of cells that SAM may choose from."""
+        """The number of cells that SAM can choose from."""
         return len(self.sam.settings) if self.same is None else int(self.same.sum(axis=1).max())
 
 
 class Gain(NamedTuple):
-    """The gain of SAM at one width, where both arms chose for themselves; NaN below two seeds.
+    """The gain of SAM at one width with both arms tuned separately; NaN below two seeds.
 
     scores: [seeds], each at the cells that the other seeds choose. base, sam: means of the same scores.
     base_at, sam_at: the cells that all seeds choose together.
@@ -114,8 +114,8 @@ class Gain(NamedTuple):
 class Comparison(NamedTuple):
     """One comparison of a part at all its widths.
 
-    values: what tells the part from others. name: SAME, TUNED, TWICE, AVERAGED, AVERAGED_TWICE or BOTH_AVERAGED.
-    length: epochs or steps of SAM. pairs, gains: one a width, the smallest first.
+    values: that distinguish the part. name: SAME, TUNED, TWICE, AVERAGED, AVERAGED_TWICE or BOTH_AVERAGED.
+    length: epochs or steps of SAM. pairs, gains: one for each width, the smallest first.
     """
 
     values: dict[str, Any]
@@ -126,7 +126,7 @@ class Comparison(NamedTuple):
 
     @property
     def scores(self) -> trend.Scores:
-        """The gains as a fit against the size takes them."""
+        """The gains as input for a fit against the size."""
         seeds = sorted(set.intersection(*(set(pair.base.seeds) for pair in self.pairs)))
         rows = [
             [gain.scores[pair.base.seeds.index(seed)] for seed in seeds]
@@ -156,36 +156,36 @@ def tuned_gain(
     metric: str = "test_metric",
     choose_by: str | None = None,
 ) -> "pd.DataFrame":
-    """Compute the gain of SAM at every width where base and SAM each chose its settings.
+    """Compute the gain of SAM at every width with settings tuned separately for base and SAM.
 
     Args:
-      tune: fields that each arm chooses for itself, such as `learning_rate`; SAM chooses rho too.
+      tune: fields that are chosen for each arm, such as `learning_rate`; for SAM, rho is chosen too.
       runs, width, metric, choose_by: as for `gain.gain_by_width`, but the runs may differ in other columns.
-    Returns: one row a part, comparison and width: the columns that tell parts apart, `comparison`, `length` (of SAM, in
-      epochs or steps), the width, `num_params`, `base` and `sam` (means of the scores), `base_choice` and `sam_choice`
-      (of all seeds together, as text), `base_at_edge` and `sam_at_edge` (fields in which that is the least or greatest
-      value that was tried, so that a better may lie beyond), `num_base_cells` and `num_sam_cells`, `tuned_gain`,
-      `tuned_standard_error`, `tuned_low`, `tuned_high` (95 %) and `num_seeds`. The comparisons:
-      same settings: SAM at those that the base chooses, so that it chooses rho only: the gain without tuning;
-      tuned: each arm at its own;
-      twice as long: the same, over base runs of twice SAM's length, as many gradients;
+    Returns: one row for each part, comparison and width: the columns that distinguish parts, `comparison`, `length` (of
+      SAM, in epochs or steps), the width, `num_params`, `base` and `sam` (means of the scores), `base_choice` and
+      `sam_choice` (of all seeds together, as text), `base_at_edge` and `sam_at_edge` (fields in which that choice is
+      the smallest or largest value tried, so that a better one may lie beyond), `num_base_cells` and `num_sam_cells`,
+      `tuned_gain`, `tuned_standard_error`, `tuned_low`, `tuned_high` (95 %) and `num_seeds`. The comparisons:
+      same settings: SAM at the settings chosen for the base, so that only its rho is chosen: the gain without tuning;
+      tuned: each arm at its best settings;
+      twice as long: the same, over base runs of twice SAM's length, that is, with as many gradients;
       averaged, and averaged, twice as long: the same over the base's averaged weights (`config.weight_average`);
       both averaged: averaged SAM over the averaged base.
     Raises: ValueError if a column is missing.
     """
     import pandas as pd
 
-    found = comparisons(runs, tune=tune, width=width, metric=metric, choose_by=choose_by)
-    return pd.DataFrame([row for one in found for row in rows(one, width=width)])
+    all_comparisons = comparisons(runs, tune=tune, width=width, metric=metric, choose_by=choose_by)
+    return pd.DataFrame([row for comparison in all_comparisons for row in rows(comparison, width=width)])
 
 
-def rows(one: Comparison, *, width: str) -> list[dict[str, Any]]:
-    """Return the rows of `tuned_gain` of one comparison."""
+def rows(comparison: Comparison, *, width: str) -> list[dict[str, Any]]:
+    """Return the rows of `tuned_gain` for one comparison."""
     return [
-        one.values
+        comparison.values
         | {
-            "comparison": one.name,
-            "length": one.length,
+            "comparison": comparison.name,
+            "length": comparison.length,
             width: pair.width,
             "num_params": pair.num_params,
             "base": gain.base,
@@ -202,7 +202,7 @@ def rows(one: Comparison, *, width: str) -> list[dict[str, Any]]:
             "tuned_high": gain.high,
             "num_seeds": len(pair.base.seeds),
         }
-        for pair, gain in zip(one.pairs, one.gains, strict=True)
+        for pair, gain in zip(comparison.pairs, comparison.gains, strict=True)
     ]
 
 
@@ -216,39 +216,39 @@ def settings_text(settings: Mapping[str, Any]) -> str:
 def comparisons(
     runs: "pd.DataFrame", *, tune: Sequence[str], width: str, metric: str, choose_by: str | None
 ) -> list[Comparison]:
-    """Make every comparison of every part for which there are runs.
+    """Compute every comparison of every part that has the runs for it.
 
     Args, Raises: as for `tuned_gain`.
     """
     if isinstance(tune, str):
         raise ValueError(f"tune={tune!r}: expected a list of fields, such as [{tune!r}].")
-    for what, name in (("metric", metric), ("choose_by", choose_by or metric)):
+    for argument, name in (("metric", metric), ("choose_by", choose_by or metric)):
         if name not in runs.columns:
-            raise ValueError(registry.unknown(what, name, runs.columns))
+            raise ValueError(registry.unknown(argument, name, runs.columns))
     for name in (width, "num_params", "rho", "seed", "status", "higher_is_better", *tune):
         if name not in runs.columns:
             raise ValueError(registry.unknown("column", name, runs.columns))
-    found = []
+    all_comparisons = []
     for part in parts(runs, tune=tune, width=width):
         chosen_by = widths.choice_column(part.runs, metric=metric) if choose_by is None else choose_by
-        found += _of_part(part, tune=tune, width=width, metric=metric, choose_by=chosen_by)
-    return found
+        all_comparisons += _of_part(part, tune=tune, width=width, metric=metric, choose_by=chosen_by)
+    return all_comparisons
 
 
 def parts(runs: "pd.DataFrame", *, tune: Sequence[str], width: str = "num_params") -> list[table.Part]:
-    """Cut a table into parts as `table.parts` does, but leave together what differs in tuned fields and length."""
+    """Split a table into parts as `table.parts` does, but not by tuned fields or length."""
     import pandas as pd
 
-    found = []
+    parts_found = []
     for domain in domains.domains(runs):
         names = [name for name in fields.varying(domain.runs, width=width) if name not in (*tune, *fields.LENGTHS)]
-        keyed = [(table.key_of(row, names), row["place"]) for row in fields.done(domain.runs, names)]
+        keyed = [(table.key_of(row, names), row["row_index"]) for row in fields.done(domain.runs, names)]
         whole = list(dict.fromkeys(key for key, _ in keyed if ... not in key))
         for key in sorted(whole, key=lambda values: [(str(type(value)), value) for value in values]):
-            places = [place for values, place in keyed if table.serves(values, key)]
+            indices = [index for values, index in keyed if table.serves(values, key)]
             values = domain.values | dict(zip(names, key, strict=True))
-            found.append(table.Part(values, pd.DataFrame(domain.runs.iloc[places])))
-    return found
+            parts_found.append(table.Part(values, pd.DataFrame(domain.runs.iloc[indices])))
+    return parts_found
 
 
 def _of_part(part: table.Part, *, tune: Sequence[str], width: str, metric: str, choose_by: str) -> list[Comparison]:
@@ -257,7 +257,7 @@ def _of_part(part: table.Part, *, tune: Sequence[str], width: str, metric: str, 
     runs = fields.done(part.runs, [*names, *fields.SHAPES])
     higher = {run["higher_is_better"] for run in runs} - {None}
     signs = {name: -1 if name.endswith("loss") or higher == {False} else 1 for name in averages}
-    found = []
+    comparisons_found = []
     for length in sorted({fields.length(run) for run in runs if fields.effective_rho(run) > 0}):
         for name, (sam_averaged, times, base_averaged) in _ARMS.items():
             pairs = []
@@ -285,15 +285,17 @@ def _of_part(part: table.Part, *, tune: Sequence[str], width: str, metric: str, 
             pairs = tuple(sorted(pairs, key=lambda pair: pair.num_params))
             if pairs:
                 gains = compare_all(pairs)
-                found.append(Comparison(values=part.values, name=name, length=length[1], pairs=pairs, gains=gains))
-    return found
+                comparisons_found.append(
+                    Comparison(values=part.values, name=name, length=length[1], pairs=pairs, gains=gains)
+                )
+    return comparisons_found
 
 
 def _arm(runs: list[dict[str, Any]], settings: Sequence[str], columns: Sequence[str], sign: int, where: str) -> Arm:
-    """Arrange runs by seed and cell, and keep the cells that may be chosen.
+    """Arrange runs by seed and cell, and select the cells that are candidates.
 
     Args:
-      where: the width, as an error names it.
+      where: the width, for error messages.
     Raises: ValueError if two networks of one size have the same cell and seed.
     """
     cells: dict[tuple, dict[int, dict[str, Any]]] = {}
@@ -302,23 +304,23 @@ def _arm(runs: list[dict[str, Any]], settings: Sequence[str], columns: Sequence[
         first = cells.setdefault(key, {}).setdefault(int(run["seed"]), run)
         if differ := [name for name in fields.SHAPES if first.get(name) != run.get(name)]:
             shapes = ", ".join(f"{name} ({first[name]} and {run[name]})" for name in differ)
-            what = f"{where}, {settings_text(dict(zip(settings, key, strict=True)))} and seed={run['seed']}"
-            raise ValueError(f"two runs have {what}; they differ in {shapes}. Select one value first.")
+            where_exactly = f"{where}, {settings_text(dict(zip(settings, key, strict=True)))} and seed={run['seed']}"
+            raise ValueError(f"two runs have {where_exactly}; they differ in {shapes}. Select one value first.")
     keys = sorted(cells, key=lambda values: [(str(type(value)), value) for value in values])
     seeds = sorted({seed for group in cells.values() for seed in group})
 
     def array(name: str) -> np.ndarray:
-        found = [[cells[key].get(seed, {}).get(name) for key in keys] for seed in seeds]
-        return np.array(found, dtype=float).reshape(len(seeds), len(keys))
+        numbers = [[cells[key].get(seed, {}).get(name) for key in keys] for seed in seeds]
+        return np.array(numbers, dtype=float).reshape(len(seeds), len(keys))
 
     values, choices = (array(name) for name in columns)
     status = [[cells[key].get(seed, {}).get("status") for key in keys] for seed in seeds]
-    kept = list(widths.candidates(values, choices, status)[0])
+    candidates = list(widths.candidates(values, choices, status)[0])
     return Arm(
-        settings=tuple(dict(zip(settings, keys[cell], strict=True)) for cell in kept),
+        settings=tuple(dict(zip(settings, keys[cell], strict=True)) for cell in candidates),
         seeds=tuple(seeds),
-        values=values[:, kept],
-        choices=sign * choices[:, kept],
+        values=values[:, candidates],
+        choices=sign * choices[:, candidates],
         tried=tuple(dict(zip(settings, key, strict=True)) for key in keys),
         diverged=tuple(
             dict(zip(settings, key, strict=True))
@@ -329,10 +331,10 @@ def _arm(runs: list[dict[str, Any]], settings: Sequence[str], columns: Sequence[
 
 
 def _pair(pair: Pair, same: Sequence[str] | None) -> Pair | None:
-    """Keep the seeds that have every cell of both arms; None where there are fewer than two, or no cell.
+    """Select the seeds that have every cell of both arms; None where there are fewer than two, or no cell.
 
     Args:
-      same: fields in which SAM's cell is to be that of the base.
+      same: fields in which the cell of SAM must agree with that of the base.
     """
     whole = [
         {seed for seed, *rows in zip(arm.seeds, arm.values, arm.choices, strict=True) if np.isfinite(rows).all()}
@@ -345,7 +347,7 @@ def _pair(pair: Pair, same: Sequence[str] | None) -> Pair | None:
     if same is None:
         return pair._replace(base=base, sam=sam)
     alike = np.array([[all(b[name] == s[name] for name in same) for s in sam.settings] for b in base.settings])
-    served = np.flatnonzero(alike.any(axis=1))  # settings at which no SAM run may be chosen are none for the base
+    served = np.flatnonzero(alike.any(axis=1))  # the base cannot choose settings without a SAM candidate
     if not len(served):
         return None
     settings = tuple(base.settings[cell] for cell in served)
@@ -354,16 +356,16 @@ def _pair(pair: Pair, same: Sequence[str] | None) -> Pair | None:
 
 
 def compare_all(pairs: Sequence[Pair], *, level: float = 0.95) -> tuple[Gain, ...]:
-    """Compute the gain of every width, with the ratio of base to SAM noise that they have in common."""
+    """Compute the gain of every width, with the ratio of base to SAM noise estimated from all of them."""
     ratio = variance_ratio(pairs)
     return tuple(compare(pair, ratio=ratio, level=level) for pair in pairs)
 
 
 def compare(pair: Pair, *, ratio: float, level: float = 0.95) -> Gain:
-    """Compute the gain of one width, each seed at the cells that the other seeds choose.
+    """Compute the gain of a width, each seed at the cells that the other seeds choose.
 
     Args:
-      ratio: the base's variance over that of SAM.
+      ratio: variance of the base over that of SAM.
     Equation: b(i), k(i) are the cells of base and SAM with the best mean over all seeds but i, b and k over all;
       d[i] = SAM[i, k(i)] - base[i, b(i)], e[i] = SAM[i, k] - base[i, b]; gain = mean d,
       standard_error = max(s(d), s(e)) / sqrt(n), the interval is gain -/+ c standard_error with c that of
@@ -377,22 +379,22 @@ def compare(pair: Pair, *, ratio: float, level: float = 0.95) -> Gain:
     together = pair.sam.values[:, sam_at[-1]] - pair.base.values[:, base_at[-1]]
     scores = pair.sign * (sam - base)
     limit = selection.critical_value(n, pair.num_sam, num_base=len(pair.base.settings), ratio=ratio, level=level)
-    found = selection.interval(scores, together, limit=limit)
+    estimate = selection.interval(scores, together, limit=limit)
     return Gain(
         scores=scores,
         base=float(base.mean()),
         sam=float(sam.mean()),
-        gain=found.mean,
-        standard_error=found.standard_error,
-        low=found.low,
-        high=found.high,
+        gain=estimate.mean,
+        standard_error=estimate.standard_error,
+        low=estimate.low,
+        high=estimate.high,
         base_at=pair.base.settings[base_at[-1]],
         sam_at=pair.sam.settings[sam_at[-1]],
     )
 
 
 def chosen(choices: np.ndarray, is_allowed: np.ndarray | None = None) -> np.ndarray:
-    """Choose a cell for each seed by the others, and last one by all seeds: [seeds + 1], the first of equals.
+    """Choose a cell for each seed by the other seeds, and finally one by all seeds: [seeds + 1], the first of ties.
 
     Args:
       choices: [seeds, cells].
@@ -404,11 +406,11 @@ def chosen(choices: np.ndarray, is_allowed: np.ndarray | None = None) -> np.ndar
 
 
 def variance_ratio(pairs: Sequence[Pair]) -> float:
-    """Estimate how many times SAM's variance that of the base is, from all widths together.
+    """Estimate the ratio of the variance of the base to that of SAM, from all widths together.
 
-    Each is what is left of its runs after the means of seeds and cells, over the cells whose noise is like that of the
-    best (`noise.informative`). Where the base has one cell, that is no more than its seeds share with SAM's, and the
-    ratio is that of `noise.variance_ratio`.
+    Each is the residual variance of its runs after removing the means of seeds and cells, over the cells whose noise is
+    like that of the best (`noise.informative`). Where the base has one cell, its noise is only in what its seeds share
+    with those of SAM, and the ratio is that of `noise.variance_ratio`.
     """
     ratios, residuals = [], []
     for pair in pairs:
@@ -438,13 +440,13 @@ def _anova(arm: Arm) -> _Residual:
     if len(arm.settings) == 1:
         return _Residual(0.0, 0.0)
     choices = arm.choices[None]
-    found = noise.anova(arm.values[None], noise.informative(choices, best_sets.best_set(choices)))
-    return _Residual(float(found.residual[0]), float(found.degrees[0]))
+    analysis = noise.anova(arm.values[None], noise.informative(choices, best_sets.best_set(choices)))
+    return _Residual(float(analysis.residual[0]), float(analysis.degrees[0]))
 
 
 def _weights(pairs: Sequence[Pair], num_seeds: int) -> np.ndarray:
-    """Compute the weight of each width in a fit against its size from what is left of its SAM runs: [widths]."""
-    found = [_anova(pair.sam) for pair in pairs]
-    residual, degrees = (np.array(values) for values in zip(*found, strict=True))
-    ones = np.ones(len(found))
+    """Compute the weight of each width in a fit against its size from the residuals of its SAM runs: [widths]."""
+    residuals = [_anova(pair.sam) for pair in pairs]
+    residual, degrees = (np.array(values) for values in zip(*residuals, strict=True))
+    ones = np.ones(len(residuals))
     return noise.weights(noise.Anova(residual=residual, seeds=ones, degrees=degrees, num_rhos=ones), num_seeds)

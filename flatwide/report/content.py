@@ -149,7 +149,7 @@ def content(
         answers = [one for one in answers if one[0]]
     lines = headline.headlines(runs, **options)
     objections = cautions.cautions(runs, **options, has_states=source.has_states, are_ours=source.are_ours)
-    raised = cautions.told_once(objections, num_parts=len(parts))
+    raised = cautions.merged(objections, num_parts=len(parts))
     aside = facts.varied(rows, (name for name in runs.columns if name.startswith(f"{fields.ASIDE}.")))
     told = rows if source.has_states else [_without_state(row) for row in rows]
     shown = run_table.run_table(told, varied=[*varied, *aside])

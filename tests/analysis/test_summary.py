@@ -290,7 +290,7 @@ def test_cautions_of_several_parts_are_told_once_with_each_part_named_once():
     runs: Any = pd.concat(some, ignore_index=True)
     other = runs["label_noise"] == 0.5  # its gain falls off with rho at the second width
     runs.loc[other & (runs["num_params"] == 1000), "test_metric"] -= runs["rho"]
-    texts = cautions.told_once(cautions.cautions(runs), num_parts=3)
+    texts = cautions.merged(cautions.cautions(runs), num_parts=3)
     (few,) = [text for text in texts if "near normal" in text]
     assert few.startswith("label_noise=0.0: As few as 4 seeds at a width: intervals")
     (edge,) = [text for text in texts if "smallest of the grid" in text]

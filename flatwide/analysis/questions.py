@@ -337,4 +337,4 @@ def budgets(runs: "pd.DataFrame") -> Iterator[tuple[int, "pd.DataFrame"]]:
         for row in here:
             sparsities.setdefault(int(row["num_params"]), set()).add(row["sparsity"] or 0.0)
         if len(sparsities) > 1 and len(set.union(*sparsities.values())) > 1:
-            yield group[0], pd.DataFrame(runs.iloc[[row["place"] for row in here]])
+            yield group[0], pd.DataFrame(runs.iloc[[row["row_index"] for row in here]])

@@ -1,4 +1,4 @@
-"""A fair fight: both arms at settings of their own, against an enumeration by hand and made-up studies."""
+"""Separately tuned arms, against an explicit enumeration and simulated studies."""
 
 import itertools
 
@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flatwide import config as configs
 from flatwide.analysis import answer, selection, summary, tuned
+from flatwide.config import default, plain
 from flatwide.study import settings
 
 RATES, RHOS, SEEDS, SIZES = (0.01, 0.1, 1.0), (0.0, 0.1, 0.2), range(5), (100, 1000)
@@ -53,7 +53,7 @@ def by_hand(runs, size, *, sam_rates, epochs=10, column="test_metric"):
     scores = []
     at_size = runs[runs.num_params == size]
     for seed in SEEDS:
-        others, own = at_size[at_size.seed != seed], at_size[at_size.seed == seed]
+        others, own_seed = at_size[at_size.seed != seed], at_size[at_size.seed == seed]
 
         def best(rows, column):
             return rows.groupby(["rho", "learning_rate"])[column].mean().idxmax()
@@ -62,41 +62,43 @@ def by_hand(runs, size, *, sam_rates, epochs=10, column="test_metric"):
         rates = sam_rates(base[1])
         sam = best(others[(others.rho > 0) & others.learning_rate.isin(rates)], "test_metric")
 
-        cells = own.set_index(["rho", "learning_rate", "num_epochs"])
+        cells = own_seed.set_index(["rho", "learning_rate", "num_epochs"])
         scores.append(cells.loc[(*sam, 10), "test_metric"] - cells.loc[(*base, epochs), column])
     return np.array(scores)
 
 
 def gains(runs, **options):
-    found = tuned.tuned_gain(runs, tune=["learning_rate"], **options)
-    return {(row["comparison"], row["num_params"]): row for row in found.to_dict("records")}
+    result = tuned.tuned_gain(runs, tune=["learning_rate"], **options)
+    return {(row["comparison"], row["num_params"]): row for row in result.to_dict("records")}
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_each_seed_is_scored_where_the_others_choose(size):
     runs = study()
-    found = gains(runs)
+    result = gains(runs)
     same = {"sam_rates": lambda rate: [rate]}
-    own = {"sam_rates": lambda rate: RATES}
+    own_seed = {"sam_rates": lambda rate: RATES}
     for name, scores in {
         tuned.SAME: by_hand(runs, size, **same),
-        tuned.TUNED: by_hand(runs, size, **own),
-        tuned.TWICE: by_hand(runs, size, **own, epochs=20),
-        tuned.AVERAGED: by_hand(runs, size, **own, column="test_metric_average"),
+        tuned.TUNED: by_hand(runs, size, **own_seed),
+        tuned.TWICE: by_hand(runs, size, **own_seed, epochs=20),
+        tuned.AVERAGED: by_hand(runs, size, **own_seed, column="test_metric_average"),
     }.items():
-        assert found[name, size]["tuned_gain"] == pytest.approx(scores.mean())
-        assert found[name, size]["tuned_low"] < scores.mean() < found[name, size]["tuned_high"]
-    assert found[tuned.SAME, size]["tuned_gain"] < -0.2 < 0.01 < found[tuned.TUNED, size]["tuned_gain"]
-    assert found[tuned.TUNED, size]["base_choice"] == "learning_rate=0.01"
-    assert found[tuned.TUNED, size]["sam_choice"].endswith("learning_rate=0.1")
-    assert (found[tuned.TUNED, size]["num_base_cells"], found[tuned.TUNED, size]["num_sam_cells"]) == (3, 6)
+        assert result[name, size]["tuned_gain"] == pytest.approx(scores.mean())
+        assert result[name, size]["tuned_low"] < scores.mean() < result[name, size]["tuned_high"]
+    assert result[tuned.SAME, size]["tuned_gain"] < -0.2 < 0.01 < result[tuned.TUNED, size]["tuned_gain"]
+    assert result[tuned.TUNED, size]["base_choice"] == "learning_rate=0.01"
+    assert result[tuned.TUNED, size]["sam_choice"].endswith("learning_rate=0.1")
+    assert (result[tuned.TUNED, size]["num_base_cells"], result[tuned.TUNED, size]["num_sam_cells"]) == (3, 6)
 
 
 def test_a_choice_at_the_end_of_its_grid_is_named():
-    found = gains(study())[tuned.TUNED, 1000]
-    assert found["base_at_edge"] == "learning_rate"  # 0.01 is the least
-    assert "learning_rate" not in found["sam_at_edge"]  # 0.1 is in the middle
-    assert "A choice is at the end of its grid (tuned; twice as long;" in answer.answer(study(), tune=["learning_rate"])
+    result = gains(study())[tuned.TUNED, 1000]
+    assert result["base_at_edge"] == "learning_rate"  # 0.01 is the least
+    assert "learning_rate" not in result["sam_at_edge"]  # 0.1 is in the middle
+    assert "A choice lies at the end of its grid (tuned; twice as long;" in answer.answer(
+        study(), tune=["learning_rate"]
+    )
     runs = study()
     lowest = runs[runs.learning_rate == 0.01].assign(learning_rate=0.001, test_metric=np.nan, status="diverged")
     lowest["test_metric_average"] = np.nan
@@ -112,9 +114,9 @@ def test_comparisons_are_those_that_have_runs():
 def test_interval_has_the_critical_value_of_both_arms():
     runs = study()
     row = gains(runs)[tuned.TUNED, 1000]
-    (one,) = [one for one in tuned.comparisons(runs, tune=["learning_rate"], width="num_params",
-              metric="test_metric", choose_by=None) if one.name == tuned.TUNED]  # fmt: skip
-    ratio = tuned.variance_ratio(one.pairs)
+    (comparison,) = [comparison for comparison in tuned.comparisons(runs, tune=["learning_rate"], width="num_params",
+              metric="test_metric", choose_by=None) if comparison.name == tuned.TUNED]  # fmt: skip
+    ratio = tuned.variance_ratio(comparison.pairs)
     limit = selection.critical_value(5, 6, num_base=3, ratio=ratio)
     assert row["tuned_high"] - row["tuned_gain"] == pytest.approx(limit * row["tuned_standard_error"])
     assert 0.3 < ratio < 3  # both arms have the same noise
@@ -125,10 +127,10 @@ def test_a_cell_with_a_diverged_seed_is_never_chosen():
     lost = (runs.rho == 0) & (runs.learning_rate == 0.01) & (runs.seed == 3) & (runs.num_params == 1000)
     runs.loc[lost, ["test_metric", "test_metric_average"]] = np.nan
     runs.loc[lost, "status"] = "diverged"
-    found = gains(runs)
-    assert found[tuned.TUNED, 1000]["base_choice"] != "learning_rate=0.01"
-    assert found[tuned.TUNED, 1000]["num_base_cells"] == 2
-    assert found[tuned.TUNED, 100]["base_choice"] == "learning_rate=0.01"
+    result = gains(runs)
+    assert result[tuned.TUNED, 1000]["base_choice"] != "learning_rate=0.01"
+    assert result[tuned.TUNED, 1000]["num_base_cells"] == 2
+    assert result[tuned.TUNED, 100]["base_choice"] == "learning_rate=0.01"
 
 
 def test_lower_is_better():
@@ -136,16 +138,16 @@ def test_lower_is_better():
     for name in ("test_metric", "test_metric_average"):
         runs[name] = 1 - runs[name]
     runs["higher_is_better"], runs["metric_name"] = False, "error"
-    expected, found = gains(study()), gains(runs)
+    expected, result = gains(study()), gains(runs)
     for key, row in expected.items():
-        assert found[key]["tuned_gain"] == pytest.approx(row["tuned_gain"])
+        assert result[key]["tuned_gain"] == pytest.approx(row["tuned_gain"])
 
 
 def test_chosen_by_validation():
     runs = study(average=False)
     runs["validation_metric"] = -abs(np.log10(runs.learning_rate) - 0.0)  # best at the rate 1, whatever the test says
-    found = gains(runs)
-    assert found[tuned.TUNED, 100]["base_choice"] == "learning_rate=1"
+    result = gains(runs)
+    assert result[tuned.TUNED, 100]["base_choice"] == "learning_rate=1"
 
 
 def test_columns_that_are_not_there_are_named():
@@ -154,7 +156,7 @@ def test_columns_that_are_not_there_are_named():
 
 
 @pytest.mark.parametrize(("num_base", "num_sam", "ratio"), [(3, 6, 1.0), (4, 4, 3.0)])
-def test_intervals_cover_where_all_is_luck(num_base, num_sam, ratio):
+def test_intervals_cover_under_pure_noise(num_base, num_sam, ratio):
     generator = np.random.default_rng(0)
     num_seeds, covered, plain = 5, [], []
     for _ in range(300):
@@ -177,20 +179,22 @@ def test_answer_and_summary_say_it():
     runs = study()
     text = answer.answer(runs, tune=["learning_rate"])
     fair, *rest = text.split("\n\n")
-    assert fair.startswith("Where SAM and SGD each choose their own learning_rate, by the other seeds, the gain of SAM")
+    assert fair.startswith(
+        "With learning_rate tuned separately for SAM and for SGD, on the other seeds, the gain of SAM"
+    )
     row = gains(runs)[tuned.TUNED, 1000]
     assert f"{100 * row['tuned_gain']:+.2f} points" in fair
-    assert "over SGD for twice as long" in fair
-    assert "With the learning_rate that SGD chooses for both, it is -2" in fair
+    assert "over SGD trained twice as long" in fair
+    assert "With the learning_rate that is best for SGD used for both, it is -2" in fair
     plain = answer.answer(runs).split("\n\n")
-    of_rate = [one for one in plain if "with learning_rate (" in one]  # the arms choose on that axis
+    of_rate = [text for text in plain if "with learning_rate (" in text]  # the arms choose on that axis
     assert of_rate
-    assert rest == [one for one in plain if one not in of_rate]
-    found = summary.summary(runs, tune=["learning_rate"])
-    rows = found[found["row"] == "tuned"]
+    assert rest == [text for text in plain if text not in of_rate]
+    result = summary.summary(runs, tune=["learning_rate"])
+    rows = result[result["row"] == "tuned"]
     assert len(rows) == len(tuned.tuned_gain(runs, tune=["learning_rate"])) == 12
     plain = summary.summary(runs)
-    others = found[found["row"] != "tuned"][list(plain.columns)].reset_index(drop=True)
+    others = result[result["row"] != "tuned"][list(plain.columns)].reset_index(drop=True)
     pd.testing.assert_frame_equal(others, plain, check_dtype=False)
 
 
@@ -204,7 +208,7 @@ def test_answer_and_summary_say_it():
 )
 def test_what_cannot_be_tuned_is_refused(tune, message):
     axes = {"learning_rate": (0.1, 0.2), "rho": (0.0, 0.1), "num_neurons": ((8,), (16,))}
-    _, faults = settings.read({"axes": axes, "tune": tune}, configs.plain(configs.default()))
+    _, faults = settings.read({"axes": axes, "tune": tune}, plain(default()))
     assert len(faults) == 1
     assert message in faults[0]
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from flatwide.analysis import selection, tuned
+from flatwide.analysis import arms, selection, tuned
 
 WIDTHS = 4
 
@@ -67,11 +67,11 @@ def studies(generator: np.random.Generator, shape: tuple[int, int, int]) -> dict
     seeds = tuple(range(shape[0]))
     for width in range(WIDTHS):
         for name, base, sam, base_truth, sam_truth in kinds(generator, shape):
-            arms = [
-                tuned.Arm(settings=tuple({"cell": cell} for cell in range(runs.shape[1])), seeds=seeds, values=runs,
+            sides = [
+                arms.Arm(settings=tuple({"cell": cell} for cell in range(runs.shape[1])), seeds=seeds, values=runs,
                           choices=runs) for runs in (base, sam)
             ]  # fmt: skip
-            pair = tuned.Pair(width=width, num_params=10**width, base=arms[0], sam=arms[1], sign=1)
+            pair = arms.Pair(width=width, num_params=10**width, base=sides[0], sam=sides[1], sign=1)
             pairs_of_kind.setdefault(name, []).append((pair, base_truth, sam_truth))
     return pairs_of_kind
 

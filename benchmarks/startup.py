@@ -65,9 +65,7 @@ def main() -> None:
     print(f"{flags.threads} threads, best of {flags.repeats} starts, seconds since the command was given")
     print(f"{'stage':>16}  cold  warm")
     for stage in cold[0]:
-        print(
-            f"{stage:>16}  {min(seconds[stage] for seconds in cold):4.2f}  {min(seconds[stage] for seconds in warm):4.2f}"
-        )
+        print(f"{stage:>16}  {min(times[stage] for times in cold):4.2f}  {min(times[stage] for times in warm):4.2f}")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from flatwide.analysis import best_sets, fields, intervals, table, trend, tuned
+from flatwide.analysis import arms, best_sets, fields, intervals, table, trend, tuned
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -153,7 +153,7 @@ def _advise(comparison: tuned.Comparison, num_params: int, part: str) -> Advice:
     return advice._replace(rule=rule, values=values)
 
 
-def _too_little(pairs: Sequence[tuned.Pair], num_params: int) -> str:
+def _too_little(pairs: Sequence[arms.Pair], num_params: int) -> str:
     """Return why these widths do not support advice for another one; empty where they do."""
     sizes = [pair.num_params for pair in pairs]
     if len(pairs) < _LEAST_WIDTHS:
@@ -167,19 +167,19 @@ def _too_little(pairs: Sequence[tuned.Pair], num_params: int) -> str:
     return ""
 
 
-def _can(rule: str, pairs: Sequence[tuned.Pair]) -> bool:
+def _can(rule: str, pairs: Sequence[arms.Pair]) -> bool:
     """Whether a rule is applicable: a line with an error needs three widths, and logarithms need positive values."""
     return rule == CARRIED or (
         len(pairs) >= _LEAST_WIDTHS and all(value > 0 for pair in pairs for value in _best(pair.sam).values())
     )
 
 
-def _best(arm: tuned.Arm) -> dict[str, float]:
+def _best(arm: arms.Arm) -> dict[str, float]:
     """Return the settings with the best mean over all seeds, the first of ties."""
     return {name: float(value) for name, value in arm.settings[int(arm.choices.sum(axis=0).argmax())].items()}
 
 
-def _values(rule: str, pairs: Sequence[tuned.Pair], gains: Sequence[tuned.Gain], num_params: int) -> tuple[Value, ...]:
+def _values(rule: str, pairs: Sequence[arms.Pair], gains: Sequence[tuned.Gain], num_params: int) -> tuple[Value, ...]:
     if rule == CARRIED:
         return _carried(pairs, num_params)
     # Where SAM does not help, the best rho is only noise.
@@ -187,7 +187,7 @@ def _values(rule: str, pairs: Sequence[tuned.Pair], gains: Sequence[tuned.Gain],
     return _power_law(helped if len(helped) >= _LEAST_WIDTHS else pairs, num_params)
 
 
-def _carried(pairs: Sequence[tuned.Pair], num_params: int) -> tuple[Value, ...]:
+def _carried(pairs: Sequence[arms.Pair], num_params: int) -> tuple[Value, ...]:
     """Take the best settings of the nearest width; the intervals span the cells indistinguishable from them."""
     arm = min(pairs, key=lambda pair: abs(math.log(pair.num_params / num_params))).sam
     best, edges = _best(arm), _edges(arm)
@@ -205,7 +205,7 @@ def _carried(pairs: Sequence[tuned.Pair], num_params: int) -> tuple[Value, ...]:
     )
 
 
-def _edges(arm: tuned.Arm) -> dict[str, str]:
+def _edges(arm: arms.Arm) -> dict[str, str]:
     """Map each field whose best value lies at an end of the values tried to that end."""
     best = _best(arm)
     return {
@@ -214,7 +214,7 @@ def _edges(arm: tuned.Arm) -> dict[str, str]:
     }
 
 
-def _power_law(pairs: Sequence[tuned.Pair], num_params: int) -> tuple[Value, ...]:
+def _power_law(pairs: Sequence[arms.Pair], num_params: int) -> tuple[Value, ...]:
     """Extrapolate the best settings of all widths along lines in the logarithms."""
     from scipy.special import stdtrit
 
@@ -253,7 +253,7 @@ def _exp(value: float) -> float:
     return math.exp(min(value, 700.0))  # larger exponents overflow
 
 
-def _step(pairs: Sequence[tuned.Pair], name: str) -> float:
+def _step(pairs: Sequence[arms.Pair], name: str) -> float:
     """Return the mean step of the grid of a field, in the logarithm."""
     tried = sorted({float(cell[name]) for pair in pairs for cell in pair.sam.tried if cell[name] > 0})
     return math.log(tried[-1] / tried[0]) / (len(tried) - 1) if len(tried) > 1 else 0.0
@@ -266,7 +266,7 @@ def _cell(comparison: tuned.Comparison, rule: str) -> int:
     return _nearest(last.sam, {value.field: value.value for value in values})
 
 
-def _regret(pair: tuned.Pair, cell: int) -> intervals.Mean:
+def _regret(pair: arms.Pair, cell: int) -> intervals.Mean:
     """Compute the loss of a cell against the optimum of its width."""
     arm = pair.sam
     if cell == int(arm.choices.sum(axis=0).argmax()):
@@ -275,7 +275,7 @@ def _regret(pair: tuned.Pair, cell: int) -> intervals.Mean:
     return tuned.compare(pair._replace(base=alone, same=None), ratio=1.0).interval
 
 
-def _nearest(arm: tuned.Arm, advised: dict[str, float]) -> int:
+def _nearest(arm: arms.Arm, advised: dict[str, float]) -> int:
     """Return the index of the cell whose settings are nearest to the advised ones in the logarithm."""
 
     def distance(settings) -> float:

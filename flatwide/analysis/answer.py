@@ -242,8 +242,10 @@ def _fair(shown: Mapping[str, tuned.Comparison], units: wording.Units, base: str
     pair, size = tuned_comparison.pairs[-1], f"{tuned_comparison.pairs[-1].num_params:,} parameters"
     others = {
         tuned.TWICE: f"over {base} trained twice as long",
+        tuned.EQUAL_GRADIENTS: f"over {base} trained for as many gradients",
         tuned.AVERAGED: f"over the weight average of {base}",
         tuned.AVERAGED_TWICE: f"over the weight average of {base} trained twice as long",
+        tuned.AVERAGED_EQUAL_GRADIENTS: f"over the weight average of {base} trained for as many gradients",
         tuned.BOTH_AVERAGED: f"for the weight average of SAM over that of {base}",
     }
     amounts = {name: _gain_at(comparison, pair.width, units) for name, comparison in shown.items()}

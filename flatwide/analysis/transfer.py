@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from flatwide.analysis import domains, intervals, selection, trend, tuned, verdict
+from flatwide.analysis import arms, domains, intervals, selection, trend, tuned, verdict
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,9 +59,9 @@ def regrets(comparison: tuned.Comparison, *, of_sam: bool = True) -> list[Regret
     return all_regrets
 
 
-def _regret(pair: tuned.Pair, source: tuned.Arm, here: tuned.Arm, margin: float) -> Regret:
+def _regret(pair: arms.Pair, source: arms.Arm, here: arms.Arm, margin: float) -> Regret:
     """Compute the regret of a width; both arms have the same seeds."""
-    chosen, own_cells = tuned.chosen(source.choices), tuned.chosen(here.choices)
+    chosen, own_cells = arms.chosen(source.choices), arms.chosen(here.choices)
     settings = [dict(cell) for cell in here.settings]
     facts = {
         "num_params": pair.num_params,
@@ -105,8 +105,8 @@ def regret_table(
                 | {
                     "arm": arm,
                     "num_params": regret.num_params,
-                    "carried": tuned.settings_text(regret.carried),
-                    "own": tuned.settings_text(regret.own),
+                    "carried": arms.settings_text(regret.carried),
+                    "own": arms.settings_text(regret.own),
                     "regret": regret.regret.mean,
                     "regret_low": regret.regret.low,
                     "regret_high": regret.regret.high,

@@ -3,7 +3,7 @@
 A learning rate that was tuned for one arm biases the comparison. Here the fields named in `tune` are chosen for each
 arm separately, like rho: each seed is scored at the cell (rho and settings) that the other seeds choose, in both arms.
 Further comparisons give the base, with separately chosen settings, what SAM's second gradient could have bought:
-training twice as long; and what costs no gradient: the average of its weights.
+training for as many gradients; and what costs no gradient: the average of its weights.
 
 The length of an interval is simulated for the number of seeds and of cells of both arms (`selection.critical_value`).
 """
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from flatwide import registry
-from flatwide.analysis import best_sets, domains, fields, intervals, noise, selection, table, trend, widths
+from flatwide.analysis import arms, best_sets, domains, fields, intervals, noise, selection, table, trend, widths
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,70 +22,22 @@ if TYPE_CHECKING:
 SAME = "same settings"
 TUNED = "tuned"
 TWICE = "twice as long"
+EQUAL_GRADIENTS = "as many gradients"  # where SAM does not take two a step
 AVERAGED = "averaged"
 AVERAGED_TWICE = "averaged, twice as long"
+AVERAGED_EQUAL_GRADIENTS = "averaged, as many gradients"
 BOTH_AVERAGED = "both averaged"
 
-# Comparison -> whether SAM is averaged, the length of the base in units of SAM's, whether the base is averaged.
-_ARMS = {
-    SAME: (False, 1, False),
-    TUNED: (False, 1, False),
-    TWICE: (False, 2, False),
-    AVERAGED: (False, 1, True),
-    AVERAGED_TWICE: (False, 2, True),
-    BOTH_AVERAGED: (True, 1, True),
-}
-
-
-class Arm(NamedTuple):
-    """The candidate runs of base or SAM at one width; none of their cells has a diverged or missing seed.
-
-    settings: of each cell: rho and the tuned fields.
-    values: [seeds, cells], the compared metric. choices: same shape, the metric to choose by; larger is better.
-    tried: the settings of all cells, including those that are not candidates. diverged: those with a diverged run.
-    """
-
-    settings: tuple[Mapping[str, Any], ...]
-    seeds: tuple[int, ...]
-    values: np.ndarray
-    choices: np.ndarray
-    tried: tuple[Mapping[str, Any], ...] = ()
-    diverged: tuple[Mapping[str, Any], ...] = ()
-
-    def edges(self, at: Mapping[str, Any]) -> list[str]:
-        """List the numeric fields in which a cell is at an end of the values tried: a better one may lie beyond."""
-        edges = []
-        for name, value in at.items():
-            tried = {cell[name] for cell in self.tried}
-            are_numbers = all(isinstance(item, (int, float)) and not isinstance(item, bool) for item in tried)
-            numbers = len(tried) > 1 and are_numbers
-            edges += [name] if numbers and value in (min(tried), max(tried)) else []
-        return edges
-
-    def at(self, seeds: Sequence[int]) -> "Arm":
-        """Return the arm with only some of the seeds."""
-        rows = [self.seeds.index(seed) for seed in seeds]
-        return self._replace(seeds=tuple(seeds), values=self.values[rows], choices=self.choices[rows])
-
-
-class Pair(NamedTuple):
-    """Both arms at one width, over the seeds that both have.
-
-    same: [base cells, SAM cells], True where settings agree except for rho, if SAM must take those of the base.
-    sign: 1 where a higher value is better, else -1.
-    """
-
-    width: Any
-    num_params: int
-    base: Arm
-    sam: Arm
-    sign: int
-    same: np.ndarray | None = None
-
-    @property
-    def num_sam(self) -> int:
-        """The number of cells that SAM can choose from."""
-        return len(self.sam.settings) if self.same is None else int(self.same.sum(axis=1).max())
+COMPARISONS = (
+    SAME,
+    TUNED,
+    TWICE,
+    EQUAL_GRADIENTS,
+    AVERAGED,
+    AVERAGED_TWICE,
+    AVERAGED_EQUAL_GRADIENTS,
+    BOTH_AVERAGED,
+)
 
 
 class Gain(NamedTuple):
@@ -114,14 +66,14 @@ class Gain(NamedTuple):
 class Comparison(NamedTuple):
     """One comparison of a part at all its widths.
 
-    values: that distinguish the part. name: SAME, TUNED, TWICE, AVERAGED, AVERAGED_TWICE or BOTH_AVERAGED.
+    values: that distinguish the part. name: one of COMPARISONS.
     length: epochs or steps of SAM. pairs, gains: one for each width, the smallest first.
     """
 
     values: dict[str, Any]
     name: str
     length: float
-    pairs: tuple[Pair, ...]
+    pairs: tuple[arms.Pair, ...]
     gains: tuple[Gain, ...]
 
     @property
@@ -168,8 +120,10 @@ def tuned_gain(
       `tuned_gain`, `tuned_standard_error`, `tuned_low`, `tuned_high` (95 %) and `num_seeds`. The comparisons:
       same settings: SAM at the settings chosen for the base, so that only its rho is chosen: the gain without tuning;
       tuned: each arm at its best settings;
-      twice as long: the same, over base runs of twice SAM's length, that is, with as many gradients;
-      averaged, and averaged, twice as long: the same over the base's averaged weights (`config.weight_average`);
+      twice as long: the same, over base runs of twice SAM's length, that is, with as many gradients; where SAM does not
+        take two gradients a step, as many gradients: over base runs longer by the number that it takes;
+      averaged, and averaged, twice as long (as many gradients): the same over the base's averaged weights
+        (`config.weight_average`);
       both averaged: averaged SAM over the averaged base.
     Raises: ValueError if a column is missing.
     """
@@ -190,8 +144,8 @@ def rows(comparison: Comparison, *, width: str) -> list[dict[str, Any]]:
             "num_params": pair.num_params,
             "base": gain.base,
             "sam": gain.sam,
-            "base_choice": settings_text(gain.base_at),
-            "sam_choice": settings_text(gain.sam_at),
+            "base_choice": arms.settings_text(gain.base_at),
+            "sam_choice": arms.settings_text(gain.sam_at),
             "base_at_edge": " ".join(pair.base.edges(gain.base_at)),
             "sam_at_edge": " ".join(pair.sam.edges(gain.sam_at)),
             "num_base_cells": len(pair.base.settings),
@@ -204,13 +158,6 @@ def rows(comparison: Comparison, *, width: str) -> list[dict[str, Any]]:
         }
         for pair, gain in zip(comparison.pairs, comparison.gains, strict=True)
     ]
-
-
-def settings_text(settings: Mapping[str, Any]) -> str:
-    """Write the settings of a cell, such as `learning_rate=0.1 rho=0.2`."""
-    return " ".join(
-        f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in settings.items()
-    )
 
 
 def comparisons(
@@ -254,18 +201,18 @@ def parts(runs: "pd.DataFrame", *, tune: Sequence[str], width: str = "num_params
 def _of_part(part: table.Part, *, tune: Sequence[str], width: str, metric: str, choose_by: str) -> list[Comparison]:
     averages = {metric: f"{metric}_average", choose_by: f"{choose_by}_average"}
     names = [width, "num_params", "seed", "higher_is_better", *tune, *fields.LENGTHS, *averages, *averages.values()]
-    runs = fields.done(part.runs, [*names, *fields.SHAPES])
+    runs = fields.done(part.runs, [*names, *fields.SHAPES, "num_gradients", "steps"])
     higher = {run["higher_is_better"] for run in runs} - {None}
     signs = {name: -1 if name.endswith("loss") or higher == {False} else 1 for name in averages}
     comparisons_found = []
     for length in sorted({fields.length(run) for run in runs if fields.effective_rho(run) > 0}):
-        for name, (sam_averaged, times, base_averaged) in _ARMS.items():
+        for name, (sam_averaged, base_length, base_averaged) in _compared(runs, length).items():
             pairs = []
             for value in dict.fromkeys(run[width] for run in runs):
                 here = [run for run in runs if run[width] == value]
                 sizes = {run["num_params"] for run in here}
                 sam, base = (
-                    _arm(
+                    arms.arrange(
                         [run for run in here if is_sam == (fields.effective_rho(run) > 0) and fields.length(run) == of],
                         ["rho", *tune] if is_sam else tune,
                         [averages[column] if averaged else column for column in (metric, choose_by)],
@@ -274,11 +221,11 @@ def _of_part(part: table.Part, *, tune: Sequence[str], width: str, metric: str, 
                     )
                     for is_sam, of, averaged in (
                         (True, length, sam_averaged),
-                        (False, (length[0], times * length[1]), base_averaged),
+                        (False, (length[0], base_length), base_averaged),
                     )
                 )
-                pair = _pair(
-                    Pair(width=value, num_params=int(min(sizes)), base=base, sam=sam, sign=signs[metric]),
+                pair = arms.pair_up(
+                    arms.Pair(width=value, num_params=int(min(sizes)), base=base, sam=sam, sign=signs[metric]),
                     tune if name == SAME else None,
                 )
                 pairs += [pair] if pair else []
@@ -291,77 +238,36 @@ def _of_part(part: table.Part, *, tune: Sequence[str], width: str, metric: str, 
     return comparisons_found
 
 
-def _arm(runs: list[dict[str, Any]], settings: Sequence[str], columns: Sequence[str], sign: int, where: str) -> Arm:
-    """Arrange runs by seed and cell, and select the cells that are candidates.
+def _compared(runs: Sequence[Mapping[str, Any]], length: tuple[str, float]) -> dict[str, tuple[bool, float, bool]]:
+    """Map each comparison with SAM runs of a length to whether SAM is averaged, and the length and average of the base.
 
-    Args:
-      where: the width, for error messages.
-    Raises: ValueError if two networks of one size have the same cell and seed.
+    A base run of as many gradients is longer by the number of gradients that SAM takes per step; where SAM takes one,
+    it is no longer than SAM. Where that number differs between settings, the base gets the largest.
     """
-    cells: dict[tuple, dict[int, dict[str, Any]]] = {}
-    for run in runs:
-        key = tuple(fields.effective_rho(run) if name == "rho" else run[name] for name in settings)
-        first = cells.setdefault(key, {}).setdefault(int(run["seed"]), run)
-        if differ := [name for name in fields.SHAPES if first.get(name) != run.get(name)]:
-            shapes = ", ".join(f"{name} ({first[name]} and {run[name]})" for name in differ)
-            where_exactly = f"{where}, {settings_text(dict(zip(settings, key, strict=True)))} and seed={run['seed']}"
-            raise ValueError(f"two runs have {where_exactly}; they differ in {shapes}. Select one value first.")
-    keys = sorted(cells, key=lambda values: [(str(type(value)), value) for value in values])
-    seeds = sorted({seed for group in cells.values() for seed in group})
-
-    def array(name: str) -> np.ndarray:
-        numbers = [[cells[key].get(seed, {}).get(name) for key in keys] for seed in seeds]
-        return np.array(numbers, dtype=float).reshape(len(seeds), len(keys))
-
-    values, choices = (array(name) for name in columns)
-    status = [[cells[key].get(seed, {}).get("status") for key in keys] for seed in seeds]
-    candidates = list(widths.candidates(values, choices, status)[0])
-    return Arm(
-        settings=tuple(dict(zip(settings, keys[cell], strict=True)) for cell in candidates),
-        seeds=tuple(seeds),
-        values=values[:, candidates],
-        choices=sign * choices[:, candidates],
-        tried=tuple(dict(zip(settings, key, strict=True)) for key in keys),
-        diverged=tuple(
-            dict(zip(settings, key, strict=True))
-            for key, column in zip(keys, zip(*status, strict=True), strict=True)
-            if "diverged" in column
-        ),
-    )
+    steps = length[1]
+    compared = {
+        SAME: (False, steps, False),
+        TUNED: (False, steps, False),
+        AVERAGED: (False, steps, True),
+        BOTH_AVERAGED: (True, steps, True),
+    }
+    sam = [run for run in runs if fields.length(run) == length and fields.effective_rho(run) > 0]
+    # A diverged run may have ended before SAM was switched on or off.
+    gradients = max((fields.gradients_a_step(run) for run in sam if run["status"] == "finished"), default=2.0)
+    if gradients > 1 and steps:  # a table without lengths has no longer runs
+        longer, is_twice = round(gradients * steps), gradients == 2
+        compared[TWICE if is_twice else EQUAL_GRADIENTS] = (False, longer, False)
+        compared[AVERAGED_TWICE if is_twice else AVERAGED_EQUAL_GRADIENTS] = (False, longer, True)
+    return {name: compared[name] for name in COMPARISONS if name in compared}
 
 
-def _pair(pair: Pair, same: Sequence[str] | None) -> Pair | None:
-    """Select the seeds that have every cell of both arms; None where there are fewer than two, or no cell.
-
-    Args:
-      same: fields in which the cell of SAM must agree with that of the base.
-    """
-    whole = [
-        {seed for seed, *rows in zip(arm.seeds, arm.values, arm.choices, strict=True) if np.isfinite(rows).all()}
-        for arm in (pair.base, pair.sam)
-    ]
-    seeds = sorted(set.intersection(*whole))
-    if len(seeds) < 2 or not pair.base.settings or not pair.sam.settings:
-        return None
-    base, sam = pair.base.at(seeds), pair.sam.at(seeds)
-    if same is None:
-        return pair._replace(base=base, sam=sam)
-    alike = np.array([[all(b[name] == s[name] for name in same) for s in sam.settings] for b in base.settings])
-    served = np.flatnonzero(alike.any(axis=1))  # the base cannot choose settings without a SAM candidate
-    if not len(served):
-        return None
-    settings = tuple(base.settings[cell] for cell in served)
-    base = base._replace(settings=settings, values=base.values[:, served], choices=base.choices[:, served])
-    return pair._replace(base=base, sam=sam, same=alike[served])
-
-
-def compare_all(pairs: Sequence[Pair], *, level: float = 0.95) -> tuple[Gain, ...]:
+def compare_all(pairs: Sequence[arms.Pair], *, level: float = 0.95) -> tuple[Gain, ...]:
     """Compute the gain of every width, with the ratio of base to SAM noise estimated from all of them."""
     ratio = variance_ratio(pairs)
     return tuple(compare(pair, ratio=ratio, level=level) for pair in pairs)
 
 
-def compare(pair: Pair, *, ratio: float, level: float = 0.95) -> Gain:
+def compare(pair: arms.Pair, *, ratio: float, level: float = 0.95) -> Gain:
     """Compute the gain of a width, each seed at the cells that the other seeds choose.
 
     Args:
@@ -371,8 +277,8 @@ def compare(pair: Pair, *, ratio: float, level: float = 0.95) -> Gain:
       standard_error = max(s(d), s(e)) / sqrt(n), the interval is gain -/+ c standard_error with c that of
       `selection.critical_value` for n seeds and the cells of both arms.
     """
-    base_at = chosen(pair.base.choices)
-    sam_at = chosen(pair.sam.choices, None if pair.same is None else pair.same[base_at])
+    base_at = arms.chosen(pair.base.choices)
+    sam_at = arms.chosen(pair.sam.choices, None if pair.same is None else pair.same[base_at])
     n = len(pair.base.seeds)
     each = np.arange(n)
     base, sam = pair.base.values[each, base_at[:-1]], pair.sam.values[each, sam_at[:-1]]
@@ -393,19 +299,7 @@ def compare(pair: Pair, *, ratio: float, level: float = 0.95) -> Gain:
     )
 
 
-def chosen(choices: np.ndarray, is_allowed: np.ndarray | None = None) -> np.ndarray:
-    """Choose a cell for each seed by the other seeds, and finally one by all seeds: [seeds + 1], the first of ties.
-
-    Args:
-      choices: [seeds, cells].
-      is_allowed: [seeds + 1, cells]; None allows all.
-    """
-    total = choices.sum(axis=0)
-    sums = np.vstack([total - choices, total])
-    return (sums if is_allowed is None else np.where(is_allowed, sums, -np.inf)).argmax(axis=1)
-
-
-def variance_ratio(pairs: Sequence[Pair]) -> float:
+def variance_ratio(pairs: Sequence[arms.Pair]) -> float:
     """Estimate the ratio of the variance of the base to that of SAM, from all widths together.
 
     Each is the residual variance of its runs after removing the means of seeds and cells, over the cells whose noise is
@@ -436,7 +330,7 @@ class _Residual(NamedTuple):
     degrees: float
 
 
-def _anova(arm: Arm) -> _Residual:
+def _anova(arm: arms.Arm) -> _Residual:
     if len(arm.settings) == 1:
         return _Residual(0.0, 0.0)
     choices = arm.choices[None]
@@ -444,7 +338,7 @@ def _anova(arm: Arm) -> _Residual:
     return _Residual(float(analysis.residual[0]), float(analysis.degrees[0]))
 
 
-def _weights(pairs: Sequence[Pair], num_seeds: int) -> np.ndarray:
+def _weights(pairs: Sequence[arms.Pair], num_seeds: int) -> np.ndarray:
     """Compute the weight of each width in a fit against its size from the residuals of its SAM runs: [widths]."""
     residuals = [_anova(pair.sam) for pair in pairs]
     residual, degrees = (np.array(values) for values in zip(*residuals, strict=True))

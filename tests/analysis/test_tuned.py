@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flatwide.analysis import answer, selection, summary, tuned
+from flatwide.analysis import answer, arms, selection, summary, tuned
 from flatwide.config import default, plain
 from flatwide.study import settings
 
@@ -106,9 +106,44 @@ def test_a_choice_at_the_end_of_its_grid_is_named():
 
 
 def test_comparisons_are_those_that_have_runs():
-    assert {name for name, _ in gains(study())} == set(tuned._ARMS)
+    of_two_gradients = set(tuned.COMPARISONS) - {tuned.EQUAL_GRADIENTS, tuned.AVERAGED_EQUAL_GRADIENTS}
+    assert {name for name, _ in gains(study())} == of_two_gradients
     short = study(average=False)
     assert {name for name, _ in gains(short[short.num_epochs == 10])} == {tuned.SAME, tuned.TUNED}
+    without_lengths = short[short.num_epochs == 10].drop(columns="num_epochs")
+    assert {name for name, _ in gains(without_lengths)} == {tuned.SAME, tuned.TUNED}
+
+
+def with_gradients(per_step):
+    """Record the gradients of a study whose SAM takes some number of them per step, and add base runs of 15 epochs."""
+    runs = study()
+    longer = runs[runs.num_epochs == 20].assign(num_epochs=15)
+    runs = pd.concat([runs, longer], ignore_index=True)
+    steps = 100 * runs.num_epochs
+    return runs.assign(steps=steps, num_gradients=np.where(runs.rho > 0, per_step * steps, steps).astype(int))
+
+
+def test_a_rule_of_one_gradient_a_step_is_not_compared_with_longer_base_runs():
+    """Such as Momentum-SAM: base runs of twice the length take twice its gradients."""
+    names = {name for name, _ in gains(with_gradients(1))}
+    assert names == {tuned.SAME, tuned.TUNED, tuned.AVERAGED, tuned.BOTH_AVERAGED}
+
+
+@pytest.mark.parametrize("is_first_diverged", [False, True])
+def test_steps_without_ascent_are_compared_at_their_number_of_gradients(is_first_diverged):
+    runs = with_gradients(1.5)
+    if is_first_diverged:  # before SAM was switched on
+        first = (runs.rho == 0.2) & (runs.learning_rate == 0.01) & (runs.seed == 0)
+        runs.loc[first, ["test_metric", "test_metric_average"]] = np.nan
+        runs.loc[first, ["status", "num_gradients", "steps"]] = ["diverged", 100, 100]
+    result = gains(runs)
+    assert tuned.TWICE not in {name for name, _ in result}
+    finished = runs[~((runs.rho == 0.2) & (runs.learning_rate == 0.01))] if is_first_diverged else runs
+    scores = by_hand(finished, 1000, sam_rates=lambda rate: RATES, epochs=15)
+    assert result[tuned.EQUAL_GRADIENTS, 1000]["tuned_gain"] == pytest.approx(scores.mean())
+    text = answer.answer(runs, tune=["learning_rate"])
+    assert "over SGD trained for as many gradients;" in text
+    assert "over the weight average of SGD trained for as many gradients." in text.replace(";", ".")
 
 
 def test_interval_has_the_critical_value_of_both_arms():
@@ -162,12 +197,12 @@ def test_intervals_cover_under_pure_noise(num_base, num_sam, ratio):
     for _ in range(300):
         pairs = []
         for size in SIZES:
-            arms = []
+            sides = []
             for count, scale in ((num_base, np.sqrt(ratio)), (num_sam, 1.0)):
                 values = scale * generator.normal(size=(num_seeds, count))
                 cells = tuple({"rho": float(cell)} for cell in range(count))
-                arms.append(tuned.Arm(cells, tuple(range(num_seeds)), values, values))
-            pairs.append(tuned.Pair(size, size, *arms, 1))
+                sides.append(arms.Arm(cells, tuple(range(num_seeds)), values, values))
+            pairs.append(arms.Pair(size, size, *sides, 1))
         for gain in tuned.compare_all(pairs):
             covered.append(gain.low <= 0 <= gain.high)
             plain.append(abs(gain.gain) <= 2.776 * gain.scores.std(ddof=1) / np.sqrt(num_seeds))

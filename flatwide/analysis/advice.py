@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 CARRIED, POWER_LAW, MEASURED, BASE = "carried over", "power law", "measured", "base optimizer"
 _LEAST_WIDTHS, _LEAST_SEEDS = 3, 2
 _LEVEL = 0.95
-_SHARE_LOST = (
-    0.5  # of the gain at the held-out width: advice whose regret is larger, with its interval above 0, is refused
-)
+_SHARE_LOST = 0.5  # of the gain at the held-out width: advice with a significant regret above this is refused
 
 
 class Value(NamedTuple):

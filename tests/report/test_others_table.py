@@ -133,7 +133,7 @@ def test_nothing_is_said_of_runs_that_only_ours_have(tmp_path):
     text = re.sub(r"<(script|style).*?</\1>", "", page(tmp_path, table.assign(status="finished")), flags=re.DOTALL)
     assert OURS.findall(text) == []
     assert "its SAM run against its base run" in text
-    assert "some rhos have fewer seeds than others" in text
+    assert "some values of rho have fewer seeds than others" in text
 
 
 def test_of_ours_it_is_said(workdir, tmp_path):

@@ -218,7 +218,7 @@ def test_a_part_whose_runs_all_diverged_hides_no_other(tmp_path, make):
             for seed in (0, 1):
                 make(tmp_path, 16, rho, seed, status=status, label_noise=noise)
     text = report.write(tmp_path).read_text()
-    assert "<strong>label_noise=0.0</strong>: SAM is not seen to help here: its gain over SGD is +" in text
+    assert "<strong>label_noise=0.0</strong>: SAM is not shown to help here: its gain over SGD is +" in text
     assert "<strong>label_noise=0.5</strong>: There is no gain yet" in text
 
 
@@ -248,7 +248,7 @@ def test_a_report_remembers_what_each_arm_chose_for_itself(tmp_path, make):
     assert json.loads((tmp_path / "report.json").read_text())["tune"] == ["learning_rate"]
     again = report.write(tmp_path, formats=()).read_text()
     assert "A fair fight: each arm at settings of its own" in again
-    assert "each choose their own learning_rate" in again
+    assert "learning_rate tuned separately" in again
     assert "\ntuned," in (tmp_path / "summary.csv").read_text()
 
 

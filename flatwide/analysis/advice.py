@@ -123,7 +123,7 @@ def _advise(comparison: tuned.Comparison, num_params: int, part: str) -> Advice:
             here = advice._replace(tried_at=num_params, measured_gain=gain_there.interval)
             if gain_there.high < 0:
                 return here._replace(rule=BASE, values=(_NO_ASCENT,))
-            return here._replace(rule=MEASURED, values=_carried([pair], num_params))
+            return here._replace(rule=MEASURED, values=carried_over([pair], num_params))
     if refusal := _too_little(pairs, num_params):
         return advice._replace(refusal=refusal)
     rules = [rule for rule in (CARRIED, POWER_LAW) if _can(rule, pairs[:-1])]
@@ -179,28 +179,36 @@ def _best(arm: arms.Arm) -> dict[str, float]:
 
 def _values(rule: str, pairs: Sequence[arms.Pair], gains: Sequence[tuned.Gain], num_params: int) -> tuple[Value, ...]:
     if rule == CARRIED:
-        return _carried(pairs, num_params)
+        return carried_over(pairs, num_params)
     # Where SAM does not help, the best rho is only noise.
     helped = [pair for pair, gain_there in zip(pairs, gains, strict=True) if gain_there.low > 0]
     return _power_law(helped if len(helped) >= _LEAST_WIDTHS else pairs, num_params)
 
 
-def _carried(pairs: Sequence[arms.Pair], num_params: int) -> tuple[Value, ...]:
-    """Take the best settings of the nearest width; the intervals span the cells indistinguishable from them."""
+def carried_over(pairs: Sequence[arms.Pair], num_params: int) -> tuple[Value, ...]:
+    """Take the best settings of the nearest width.
+
+    Their intervals span the cells indistinguishable from them, and half a step of the grid on either side, since the
+    optimum may lie between the values tried.
+    """
     arm = min(pairs, key=lambda pair: abs(math.log(pair.num_params / num_params))).sam
     best, edges = _best(arm), _edges(arm)
     (is_in,) = best_sets.best_set(arm.choices[None])
     cells = [settings for settings, is_member in zip(arm.settings, is_in, strict=True) if is_member]
-    return tuple(
-        Value(
-            field=name,
-            value=value,
-            low=min(float(cell[name]) for cell in cells),
-            high=max(float(cell[name]) for cell in cells),
-            at_edge=edges.get(name, ""),
-        )
-        for name, value in best.items()
-    )
+    values = []
+    for name, value in best.items():
+        low, high = _with_half_steps(arm, name, [float(cell[name]) for cell in cells])
+        values.append(Value(field=name, value=value, low=low, high=high, at_edge=edges.get(name, "")))
+    return tuple(values)
+
+
+def _with_half_steps(arm: arms.Arm, name: str, members: Sequence[float]) -> tuple[float, float]:
+    """Extend the range of some values of a field to the geometric means with the neighbouring values tried."""
+    tried = sorted({float(cell[name]) for cell in arm.tried})
+    low, high = min(members), max(members)
+    below = max((value for value in tried if value < low), default=low)
+    above = min((value for value in tried if value > high), default=high)
+    return math.sqrt(low * below) if below > 0 else low, math.sqrt(high * above)
 
 
 def _edges(arm: arms.Arm) -> dict[str, str]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TRANSFERS, FAILS, OPEN, SAME_CELL = "transfers", "does not transfer", "not decided", "the same settings"
-_SHARE = 0.25  # of the gain of SAM at the width: the largest loss for which settings count as transferring
+SHARE = 0.25  # of the gain of SAM at the width: the largest loss for which settings count as transferring
 
 
 class Regret(NamedTuple):
@@ -55,7 +55,7 @@ def regrets(comparison: tuned.Comparison, *, of_sam: bool = True) -> list[Regret
         source, here = (one.sam if of_sam else one.base for one in (first, pair))
         seeds = [seed for seed in here.seeds if seed in source.seeds]
         if len(seeds) >= 2:
-            all_regrets.append(_regret(pair, source.at(seeds), here.at(seeds), max(gain_there.gain, 0.0) * _SHARE))
+            all_regrets.append(_regret(pair, source.at(seeds), here.at(seeds), max(gain_there.gain, 0.0) * SHARE))
     return all_regrets
 
 

@@ -53,10 +53,19 @@ def test_where_the_optimum_stands_still_it_is_carried_over():
     advice_given = advise(made(exponent=0.0), 256_000)
     assert advice_given.rule == advice.CARRIED
     (rho,) = advice_given.values
-    assert (rho.low, rho.value, rho.high) == (0.04, 0.04, 0.04)
+    assert (rho.low, rho.value, rho.high) == pytest.approx((0.04 / math.sqrt(2), 0.04, 0.04 * math.sqrt(2)))
     assert math.isnan(advice_given.regrets[advice.CARRIED].mean)
     assert advice_given.measured_gain.low < 0.1 < advice_given.measured_gain.high
     assert advice_given.expected_gain.low < 0.1 < advice_given.expected_gain.high
+
+
+@pytest.mark.parametrize("rhos", [(0.0125, 0.025, 0.05, 0.1), (0.015, 0.03, 0.06, 0.12), (0.04, 0.08, 0.16)])
+def test_an_optimum_between_two_values_of_the_grid_is_in_the_interval(rhos):
+    """And at the end of the grid, nothing is known of what lies beyond it."""
+    (part,) = advice.parts(made(exponent=0.0, rhos=rhos, noise=0.0002))
+    (rho,) = advice.advise(part, num_params=SIZES[-1]).values
+    assert rho.low <= 0.04 <= rho.high < 2 * rho.low * (1 + 1e-9)
+    assert (rho.low == 0.04) == (rhos[0] == 0.04)
 
 
 def test_the_learning_rate_is_advised_with_rho():

@@ -95,7 +95,7 @@ def _joined(what: str, findings: dict[str, list[str]], num_parts: int) -> str:
         ((finding, parts),) = findings.items()
         is_general = len(parts) == num_parts or parts == [""]
         return Caution("", what, finding, "" if is_general else "; ".join(parts)).text
-    named = [f"{' and '.join(parts)} ({finding.rstrip(':;,')})" for finding, parts in findings.items()]
+    named = [f"{' and '.join(parts)} ({finding.rstrip(':;,.')})" for finding, parts in findings.items()]
     return f"{'; '.join(named)}: {what}"
 
 
@@ -223,7 +223,7 @@ def _collapsed(cells: list[widths.Width], width: str) -> Iterator[Caution]:
         "collapsed",
         "They count in the gains but are excluded from measurements of the networks, because a network with the same "
         "output for every input is flat.",
-        f"{num_collapsed} {verb} no better than a prediction that ignores its inputs (collapsed to chance).",
+        f"{num_collapsed} {verb} no better than a prediction that ignores its inputs, that is, collapsed to chance.",
     )
     chosen = [cell.value for cell in cells if cell.best is not None and _is_collapsed(cell)[1 + cell.best].any()]
     if chosen:

@@ -93,9 +93,9 @@ def _factor_ends(trend_of_rho: rho.RhoTrend) -> str:
     if trend_of_rho.low == 0 and math.isinf(trend_of_rho.high):
         return "unbounded on both sides, because the grids end there"
     if math.isinf(trend_of_rho.high):
-        return f"at least ×{trend_of_rho.low:.3g} (97.5 % confidence), with no upper bound because the grids end"
+        return f"at least ×{trend_of_rho.low:.3g} with 97.5 % confidence, and no upper bound because the grids end"
     if trend_of_rho.low == 0:
-        return f"at most ×{trend_of_rho.high:.3g} (97.5 % confidence), with no lower bound because the grids end"
+        return f"at most ×{trend_of_rho.high:.3g} with 97.5 % confidence, and no lower bound because the grids end"
     if trend_of_rho.high - trend_of_rho.low < 1e-9 * trend_of_rho.high:
         return "the same whichever seed is left out"
     return f"95 % interval ×{trend_of_rho.low:.3g} to ×{trend_of_rho.high:.3g}"

@@ -238,7 +238,7 @@ def _of_part(part: table.Part, *, tune: Sequence[str], width: str, metric: str, 
     return comparisons_found
 
 
-def _compared(runs: Sequence[Mapping[str, Any]], length: tuple[str, float]) -> dict[str, tuple[bool, float, bool]]:
+def _compared(runs: Sequence[dict[str, Any]], length: tuple[str, float]) -> dict[str, tuple[bool, float, bool]]:
     """Map each comparison with SAM runs of a length to whether SAM is averaged, and the length and average of the base.
 
     A base run of as many gradients is longer by the number of gradients that SAM takes per step; where SAM takes one,

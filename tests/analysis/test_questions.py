@@ -79,8 +79,8 @@ def test_the_error_of_the_slope_of_best_rho_is_the_jackknifes_or_that_of_the_set
         ),
         ((2, 1, 1), -1, "The best rho shrinks with width"),
         ((1, 1, 1), 0, "The best rho shows no clear trend with width (×1 per"),
-        ((0, 1, 3), 1, "at least ×31.6 (97.5 % confidence), with no upper bound because the grids end"),
-        ((3, 2, 0), -1, "at most ×0.0316 (97.5 % confidence)"),
+        ((0, 1, 3), 1, "at least ×31.6 with 97.5 % confidence, and no upper bound because the grids end"),
+        ((3, 2, 0), -1, "at most ×0.0316 with 97.5 % confidence"),
         ((0, 1, 0), 0, "unbounded on both sides, because the grids end there"),
     ],
 )

@@ -58,7 +58,7 @@ def test_rho_is_chosen_on_the_column_that_is_named(tmp_path, flags, rho):
     text = page(tmp_path, runs(), *flags)
     by = {"": "test metric", "--choose_by=val_acc": "validation metric", "--choose_by=val_loss": "validation loss"}
     assert f"The best rho, chosen by {by[''.join(flags)]}, is {rho}" in text
-    assert ("The best rho was chosen by the very metric that is compared" in text) == (not flags)
+    assert ("The best rho was chosen by the same metric that is compared" in text) == (not flags)
 
 
 def test_percent_of_both_columns_are_read_alike(tmp_path):

@@ -134,9 +134,9 @@ def test_runs_that_are_not_done_are_told(tmp_path, make):
     (damaged / "result.json").write_text("{")
     (tmp_path / "runs" / make(tmp_path, 4, 0.1, 0)).rename(tmp_path / "runs" / "copy-00c0ffee")
     text = report.write(tmp_path).read_text()
-    assert "not in the analysis: 1 unfinished, 1 damaged, 1 mismatch. Unfinished: in training or stopped" in text
+    assert "excluded from the analysis: 1 unfinished, 1 damaged, 1 mismatch. Unfinished: training or stopped" in text
     assert "Damaged: restore the file" in text
-    assert "Mismatch: a copied folder, or an edited config.json; move the folder out of runs/." in text
+    assert "Mismatch: a copied folder or an edited config.json; move the folder out of runs/." in text
     assert "1 done, 1 unfinished, 1 damaged, 1 mismatch" in text
 
 

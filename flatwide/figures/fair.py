@@ -12,7 +12,7 @@ from flatwide.figures.style import GREEN, colors
 if TYPE_CHECKING:
     import pandas as pd
 
-_SHOWN = (tuned.SAME, tuned.TUNED, tuned.TWICE, tuned.AVERAGED)
+_SHOWN = (tuned.SAME, tuned.TUNED, tuned.TWICE, tuned.EQUAL_GRADIENTS, tuned.AVERAGED)
 
 
 def tuned_figures(

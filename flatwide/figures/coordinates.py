@@ -10,16 +10,17 @@ from flatwide.figures.style import GREY, colors, finish
 PANELS = {
     "features": ("Features", "change of each kernel's output"),
     "outputs": ("Outputs of the network", "change"),
-    "perturbation": ("Perturbation", "effect on each leaf's own output"),
+    "perturbation": ("Perturbation", "effect on the output of each leaf"),
     "share": ("Share of the perturbation", "share of the squared length, by layer"),
 }
 
 
 def lines_over_widths(rows: Sequence[Mapping[str, Any]]) -> Any:
-    """Draw each quantity on logarithmic axes, a panel a kind: flat lines are the same training at every width.
+    """Draw each quantity on logarithmic axes, one panel per kind; flat lines mean the same training at every width.
 
     Args:
-      rows: `kind`, `name`, `multiple` of the base width, `seed`, `value`; what is not positive and finite is left out.
+      rows: `kind`, `name`, `multiple` of the base width, `seed`, `value`; only positive, finite values
+        are drawn.
     """
     import altair as alt
 
@@ -48,7 +49,7 @@ def lines_over_widths(rows: Sequence[Mapping[str, Any]]) -> Any:
                 width=300, height=220, title=title
             )
         )
-    note = "geometric means over seeds; a level line is the same training at every width"
+    note = "geometric means over seeds; a flat line means the same training at every width"
     title = alt.Title("Five steps at growing widths", subtitle=[note], subtitleColor=GREY)
     whole = alt.ConcatChart(concat=panels, columns=2)
     return finish(whole, title=title, datasets=tables, shared_or_independent={"color": "independent"})

@@ -1,4 +1,4 @@
-"""What the columns of the tables are called on an axis."""
+"""Axis titles of table columns."""
 
 from flatwide.columns import FRACTION_METRICS
 
@@ -6,7 +6,7 @@ LABELS = {
     "num_params": "number of parameters",
     "num_nonzero_params": "number of nonzero parameters",
     "num_params_per_example": "parameters per training example",
-    "num_params_over_interpolation": "parameters over those from which the base fits its labels",
+    "num_params_over_interpolation": "parameters over those at which the base fits its labels",
     "rho": "ρ",
     "best_rho": "best ρ",
     "sparsity": "sparsity",
@@ -29,10 +29,10 @@ LABELS = {
 
 
 def label(name: str, *, metric_name: str = "metric") -> str:
-    """Title the axis of a column; a metric that is a fraction has percent, and its gain percentage points.
+    """Return the axis title of a column; a metric that is a fraction is in percent, its gain in percentage points.
 
     Args:
-      name: a column of a table; one without a title keeps its name.
+      name: column of a table; a column without a title keeps its name.
       metric_name: what the metric is, such as accuracy.
     """
     title = LABELS.get(name, name)
@@ -43,11 +43,11 @@ def label(name: str, *, metric_name: str = "metric") -> str:
 
 
 def wrapped(title: str) -> str | list[str]:
-    """Put the unit of a long title on a line of its own: an axis is no longer than its plot."""
+    """Move the unit of a long title to a second line, so that the title is no longer than the axis."""
     words, bracket, unit = title.rpartition(" (")
     return [words, f"({unit}"] if bracket and len(title) > 28 else title
 
 
 def is_percent(metric_name: str) -> bool:
-    """Tell whether figures show a metric in percent."""
+    """Whether figures show a metric in percent."""
     return metric_name in FRACTION_METRICS

@@ -1,4 +1,4 @@
-"""Which rho: the best of each width, and how the gain depends on rho and width."""
+"""Best rho of each width, and gain and metric against rho and width."""
 
 from collections import Counter
 from typing import Any
@@ -8,7 +8,7 @@ from flatwide.figures.labels import is_percent, label
 from flatwide.figures.style import GREY, SAM, finish
 from flatwide.figures.tables import Table, to_rows
 
-_LEAST_CELL = 44  # pixels: in a narrower one a number has no room
+_LEAST_CELL = 44  # pixels: the number does not fit into a narrower cell
 
 
 def best_rho_against_width(
@@ -19,12 +19,12 @@ def best_rho_against_width(
     name: str = "best_rho_by_width",
     interactive: bool = False,
 ) -> Any:
-    """Draw the best rho of each width with its confidence set, and the rho that is best for each seed alone, by part.
+    """Draw the best rho of each width with its confidence set, and the best rho of each seed, one panel per part.
 
     Args:
-      best: the table of `analysis.rho.best_rho`, with a column `part` where there are several.
-      seeds: `num_params`, `seed` and `best_rho` of each seed alone, and `part`.
-      paper: rows with `num_params` and `best_rho`, and `part` where there are several.
+      best: the table of `analysis.rho.best_rho`, with a column `part` if there are several.
+      seeds: `num_params`, `seed` and `best_rho` of each seed, and `part`.
+      paper: rows with `num_params` and `best_rho`, and `part` if there are several.
       name, interactive: as for `lines.figure`.
     """
     import altair as alt
@@ -33,8 +33,8 @@ def best_rho_against_width(
     parts = list(dict.fromkeys(row.get("part", "") for row in rows))
     panels = []
     for part in parts:
-        own = Counter((row["num_params"], row["best_rho"]) for row in to_rows(seeds) if row.get("part", "") == part)
-        dots = [{"x": size, "value": value, "count": count} for (size, value), count in sorted(own.items())]
+        counts = Counter((row["num_params"], row["best_rho"]) for row in to_rows(seeds) if row.get("part", "") == part)
+        dots = [{"x": size, "value": value, "count": count} for (size, value), count in sorted(counts.items())]
         means = [
             {"x": row["num_params"], "mean": row["best_rho"]}
             | ({"low": row["best_rho_low"], "high": row["best_rho_high"]} if "best_rho_low" in row else {})
@@ -43,8 +43,8 @@ def best_rho_against_width(
         ]
         drawn = [lines.Line("SAM", SAM, dots, means)]
         printed = [row for row in to_rows([] if paper is None else paper) if row.get("part", "") in (part, "")]
-        found = [{"x": row["num_params"], "mean": row["best_rho"]} for row in printed if "best_rho" in row]
-        drawn += [lines.Line(lines.PAPER, SAM, [], found, is_hollow=True)] if found else []
+        paper_points = [{"x": row["num_params"], "mean": row["best_rho"]} for row in printed if "best_rho" in row]
+        drawn += [lines.Line(lines.PAPER, SAM, [], paper_points, is_hollow=True)] if paper_points else []
         panels.append(lines.Panel(part, drawn))
     rhos = sorted(
         {row["best_rho"] for row in [*rows, *to_rows(seeds)]}
@@ -58,7 +58,7 @@ def best_rho_against_width(
         title="Best ρ",
         across=lines.Across("num_params", sorted({row["num_params"] for row in rows})),
         y=alt.Y("value:Q", title=label("best_rho"), scale=scale, axis=axis),
-        subtitle="large points: best mean over {seeds}; bars: 95 % confidence set; small dots: best of each seed",
+        subtitle="large points: best mean over {seeds}; bars: 95 % confidence set; small dots: best ρ of each seed",
         interactive=interactive,
     )
 
@@ -78,12 +78,12 @@ def heat_map(
     name: str = "rho_by_width",
     interactive: bool = False,
 ) -> Any:
-    """Draw the mean gain, or the mean metric, of each rho and width as a colour, with a panel for each part.
+    """Draw the mean gain, or the mean metric, of each rho and width as a heat map, one panel per part.
 
     Args:
-      cells: one row a width and rho, with `num_params`, `rho`, the column `of` (missing where no seed is left),
-        `num_seeds`, `num_diverged`, `is_best`, and `part` where there are several.
-      down: the column of the vertical axis: "rho", or "part", then there is one panel.
+      cells: one row per width and rho, with `num_params`, `rho`, the column `of` (missing if every seed diverged),
+        `num_seeds`, `num_diverged`, `is_best`, and `part` if there are several.
+      down: column of the vertical axis: "rho", or "part" for a single panel.
       of: "gain", or "mean" of `metric`.
       metric_name, base: as for `gain.gain_against_width`.
       name, interactive: as for `lines.figure`.
@@ -108,7 +108,7 @@ def heat_map(
     y = _down(down, levels)
     tables: dict[str, list[dict[str, Any]]] = {}
     charts = []
-    for place, part in enumerate(parts):
+    for index, part in enumerate(parts):
         here = [
             {"x": row["num_params"], down: row[down], "seeds": row["num_seeds"], "diverged": row["num_diverged"]}
             | ({"value": float(f"{factor * row[of]:.6g}")} if of in row else {})
@@ -116,11 +116,13 @@ def heat_map(
             for row in rows
             if part in ("", row.get("part", ""))
         ]
-        tables[f"{name}_{place}_means"] = here
-        chart = alt.Chart(alt.NamedData(name=f"{name}_{place}_means"))
-        told = {"x:Q": label("num_params"), f"{down}:N": label(down), "value:Q": title}
-        told |= {"seeds:Q": "number of seeds", "diverged:Q": "diverged runs"}
-        tips: dict[str, Any] = {"tooltip": [alt.Tooltip(k, title=v) for k, v in told.items()]} if interactive else {}
+        tables[f"{name}_{index}_means"] = here
+        chart = alt.Chart(alt.NamedData(name=f"{name}_{index}_means"))
+        tooltips = {"x:Q": label("num_params"), f"{down}:N": label(down), "value:Q": title}
+        tooltips |= {"seeds:Q": "number of seeds", "diverged:Q": "diverged runs"}
+        tips: dict[str, Any] = (
+            {"tooltip": [alt.Tooltip(k, title=v) for k, v in tooltips.items()]} if interactive else {}
+        )
         color = alt.Color(
             "value:Q",
             scale=scale,
@@ -129,7 +131,7 @@ def heat_map(
             ),
         )
         layers = [
-            chart.properties(name=f"{name}_{place}_cells")
+            chart.properties(name=f"{name}_{index}_cells")
             .mark_rect(stroke="white")
             .encode(x=x, y=y, color=color, **tips),
             chart.transform_filter("isValid(datum.best)")
@@ -154,7 +156,7 @@ def heat_map(
     counts = [row["num_seeds"] for row in rows]
     seeds = f"{max(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
     words = f"Mean gain of SAM over {base}" if of == "gain" else f"Mean {label(metric, metric_name=metric_name)}"
-    cut = f"; darkest from ±{reach:.3g} on" if of == "gain" and is_cut else ""
+    cut = f"; colours saturate at ±{reach:.3g}" if of == "gain" and is_cut else ""
     crossed = "; ×: a seed diverged" if any(row["num_diverged"] for row in rows) else ""
     framed = "; black frame: best ρ of the width" if any(row["is_best"] for row in rows) else ""
     heading = alt.Title(words, subtitle=f"mean of {seeds} seeds{framed}{cut}{crossed}")
@@ -173,9 +175,9 @@ def _down(column: str, levels: list[Any]) -> Any:
 
 
 def _reach(values: list[float]) -> tuple[float, bool]:
-    """Choose the gain that has the darkest colour, and tell whether some lie beyond.
+    """Return the gain with the darkest colour, and whether some values exceed it.
 
-    Where large rho ruin the training, their losses would leave no colour for the gains.
+    Otherwise large negative gains, at rhos that break training, would leave the positive ones almost white.
     """
     most = max(map(abs, values), default=0.0) or 1.0
     gain = 1.5 * max([*values, 0.0])
@@ -192,10 +194,10 @@ def metric_against_rho(
     name: str = "metric_by_rho",
     interactive: bool = False,
 ) -> Any:
-    """Draw the metric against every rho, from the base at 0, beside the paper's values; a panel for each network.
+    """Draw the metric against rho, with the base at 0 and the paper's values, one panel per network.
 
     Args:
-      runs: one row a run with `panel`, `rho`, `seed` and `value`.
+      runs: one row per run with `panel`, `rho`, `seed` and `value`.
       paper: rows with `panel`, `rho` and `value`.
       metric, metric_name, base: as for `gain.metric_against_width`. name, interactive: as for `lines.figure`.
     """
@@ -205,16 +207,16 @@ def metric_against_rho(
     factor = 100 if is_percent(metric_name) else 1
     panels = []
     for title in dict.fromkeys(row["panel"] for row in rows):
-        own = [row for row in rows if row["panel"] == title]
+        panel_rows = [row for row in rows if row["panel"] == title]
         dots = [
             {"x": row["rho"], "value": factor * row["value"]}
             | {column: row[column] for column in ("run", "rho", "seed") if column in row}
-            for row in own
+            for row in panel_rows
         ]
-        theirs = [{"x": row["rho"], "mean": factor * row["value"]} for row in printed if row["panel"] == title]
+        paper_points = [{"x": row["rho"], "mean": factor * row["value"]} for row in printed if row["panel"] == title]
         drawn = [lines.Line(f"{base} (ρ = 0) and SAM", SAM, dots)]
-        drawn += [lines.Line(lines.PAPER, SAM, [], theirs, is_hollow=True)] if theirs else []
-        # Small and large networks are far apart, and each panel is about its own differences.
+        drawn += [lines.Line(lines.PAPER, SAM, [], paper_points, is_hollow=True)] if paper_points else []
+        # Small and large networks differ too much to share an axis.
         y = alt.Y("value:Q", title=label(metric, metric_name=metric_name), scale=alt.Scale(zero=False))
         panels.append(lines.Panel(title, drawn, y=y))
     return lines.figure(

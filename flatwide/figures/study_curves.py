@@ -1,4 +1,4 @@
-"""How the runs of a study went: the base, and SAM at its best rho, at the smallest and at the largest width."""
+"""Training curves of a study: the base and SAM at its best rho, at the smallest and the largest width."""
 
 import math
 from collections import Counter
@@ -11,12 +11,12 @@ from flatwide.figures.style import BASE, GREY, SAM, finish
 
 
 class Column(NamedTuple):
-    """One row of panels: a column of the curves, without a dot in its name, and the title of its axis."""
+    """Row of panels: a column of the curves, without a dot in its name, and its axis title."""
 
     name: str
     title: str
     factor: float = 1
-    may_be_log: bool = True  # a logarithmic axis where the values are positive and span more than a factor of ten
+    may_be_log: bool = True  # use a logarithmic axis if the values are positive and span more than a factor of ten
 
 
 def study_curves(
@@ -32,14 +32,14 @@ def study_curves(
     name: str = "training_curves",
     interactive: bool = False,
 ) -> Any:
-    """Draw columns against epochs, each seed as a thin line and their mean as a thick one.
+    """Draw columns against epochs, with seeds as thin lines and their mean as a thick line.
 
     Args:
-      runs: one dict a run to draw, with `run` (its name), `arm` ("base" or "sam"), `num_params`, `rho` and `seed`.
-      curves: name of a run -> the rows of its `metrics.csv`, or other rows that have an epoch.
-      columns: what is drawn; None is training loss and test metric.
-      paper: rows with `num_params`, `quantity` (a column), `epoch`, `value`, and `arm` where that is known.
-      most_points: of a curve, evenly chosen; 500 runs are to fit on a page.
+      runs: one dict per run, with `run` (its name), `arm` ("base" or "sam"), `num_params`, `rho` and `seed`.
+      curves: name of a run -> the rows of its `metrics.csv`, or other rows with an epoch.
+      columns: columns to draw; None is training loss and test metric.
+      paper: rows with `num_params`, `quantity` (a column), `epoch`, `value`, and `arm` if it is known.
+      most_points: per curve, evenly spaced, so that 500 runs fit on a page.
       metric_name, base, name, interactive: as for `gain.gain_against_width`.
     """
     import altair as alt
@@ -59,10 +59,10 @@ def study_curves(
     for size in sizes:
         here = [run for run in runs if run["num_params"] == size]
         tables[f"{name}_{size}"] = [
-            {"epoch": entry["epoch"], "of": arms[run["arm"]][0], "seed": run["seed"], "rho": run["rho"]}
-            | entry["values"]
+            {"epoch": point["epoch"], "of": arms[run["arm"]][0], "seed": run["seed"], "rho": run["rho"]}
+            | point["values"]
             for run in here
-            for entry in _thinned(curves[run["run"]], columns, most_points)
+            for point in _thinned(curves[run["run"]], columns, most_points)
         ]
     rows = []
     for column, title, _, may_be_log in columns:
@@ -71,9 +71,9 @@ def study_curves(
             data = alt.NamedData(name=f"{name}_{size}")
             scale_of_y = _scale(tables[data.name], column, may_be_log)
             y = alt.Y(f"{column}:Q", title=wrapped(title), scale=scale_of_y, axis=alt.Axis(tickCount=5))
-            told = [alt.Tooltip(f"{c}:Q", title=label(c)) for c in ("rho", "seed", "epoch")]
+            tooltips = [alt.Tooltip(f"{c}:Q", title=label(c)) for c in ("rho", "seed", "epoch")]
             tips: dict[str, Any] = (
-                {"tooltip": [*told, alt.Tooltip(f"{column}:Q", title=title, format=".4~g")]} if interactive else {}
+                {"tooltip": [*tooltips, alt.Tooltip(f"{column}:Q", title=title, format=".4~g")]} if interactive else {}
             )
             x = alt.X("epoch:Q", title=label("epoch"), scale=alt.Scale(nice=False), axis=_epochs())
             chart = alt.Chart(data, name=f"{name}_{column}_{size}_seeds")
@@ -83,14 +83,14 @@ def study_curves(
             tables[means.name] = _means(tables[data.name], [column.name for column in columns])
             mean = alt.Chart(means, name=f"{name}_{column}_{size}_mean").mark_line(strokeWidth=2.5)
             mean = mean.encode(x=x, y=alt.Y(f"{column}:Q", title=wrapped(title)), color=color, opacity=opacity(1))
-            theirs = [row for row in paper if (row["num_params"], row["quantity"]) == (size, column)]
-            layers = [seeds, mean, *_printed(theirs, column, f"{name}_{column}_{size}_printed", tables)]
+            paper_rows = [row for row in paper if (row["num_params"], row["quantity"]) == (size, column)]
+            layers = [seeds, mean, *_printed(paper_rows, column, f"{name}_{column}_{size}_printed", tables)]
             panels.append(panel_chart(layers, (300, 200), title=f"{size:,} parameters"))
         rows.append(alt.HConcatChart(hconcat=panels))
     counts = Counter((run["arm"], run["num_params"]) for run in runs).values()
     number = f"{max(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
     words = f"thin lines: each seed; thick lines: mean of {number} seeds; SAM at its best ρ"
-    words += "; hollow: as printed in the paper" if any(table.endswith("_printed") for table in tables) else ""
+    words += "; hollow: the paper's values" if any(table.endswith("_printed") for table in tables) else ""
     whole = alt.VConcatChart(vconcat=rows)
     params = [legend_selection(whole, name)] if interactive else []
     title = alt.Title(heading, subtitle=words)
@@ -100,7 +100,7 @@ def study_curves(
 def _printed(
     rows: Sequence[Mapping[str, Any]], column: str, stem: str, tables: dict[str, list[dict[str, Any]]]
 ) -> list[Any]:
-    """Draw the paper's values as hollow points, in the colour of their arm; the rows go into `tables`."""
+    """Draw the paper's values as hollow points, in the colour of their arm; add the rows to `tables`."""
     import altair as alt
 
     if not rows:
@@ -130,7 +130,7 @@ def _epochs() -> Any:
 
 
 def _scale(rows: Sequence[Mapping[str, Any]], column: str, may_be_log: bool) -> Any:
-    """Choose a logarithmic scale for what spans more than a factor of ten."""
+    """Choose a logarithmic scale for values that span more than a factor of ten."""
     import altair as alt
 
     values = [row[column] for row in rows if column in row]
@@ -140,7 +140,7 @@ def _scale(rows: Sequence[Mapping[str, Any]], column: str, may_be_log: bool) -> 
 
 
 def _thinned(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column], most: int) -> list[dict[str, Any]]:
-    """Keep evenly so many points of a curve that all are seen, the last among them, and what is finite of each."""
+    """Thin a curve evenly, including its last point, and drop values that are not finite."""
     fine = []
     for row in rows:
         numbers = {column: factor * _number(row.get(column)) for column, _, factor, _ in columns}
@@ -149,7 +149,7 @@ def _thinned(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column], most:
             fine.append({"epoch": float(f"{float(row['epoch']):.6g}"), "values": values})
     if len(fine) <= most:
         return fine
-    return [fine[round(place * (len(fine) - 1) / (most - 1))] for place in range(most)]
+    return [fine[round(index * (len(fine) - 1) / (most - 1))] for index in range(most)]
 
 
 def _number(value: Any) -> float:
@@ -157,18 +157,18 @@ def _number(value: Any) -> float:
 
 
 def _means(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> list[dict[str, Any]]:
-    """Average each arm where all of its seeds have a value, so that no seed's end moves the mean."""
+    """Average each arm where all its seeds have a value, so that the end of a seed does not shift the mean."""
     seeds: dict[str, set[int]] = {}
     at: dict[tuple[str, float], list[Mapping[str, Any]]] = {}
     for row in rows:
         seeds.setdefault(row["of"], set()).add(row["seed"])
         at.setdefault((row["of"], row["epoch"]), []).append(row)
-    found = []
+    means = []
     for (name, epoch), here in at.items():
         mean: dict[str, Any] = {"of": name, "epoch": epoch}
         for column in columns:
             values = [row[column] for row in here if column in row]
             if len(values) == len(seeds[name]):
                 mean[column] = float(f"{sum(values) / len(values):.5g}")
-        found.append(mean)
-    return found
+        means.append(mean)
+    return means

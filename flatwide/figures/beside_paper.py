@@ -7,8 +7,8 @@ import numpy as np
 
 from flatwide.analysis import fields, paper
 from flatwide.figures.gain import gain_against_width, metric_against_width
-from flatwide.figures.labels import label
-from flatwide.figures.pieces import GAIN, INTERVAL, RHO, Figure, Look, Piece, capital
+from flatwide.figures.labels import label, setting
+from flatwide.figures.pieces import GAIN, RHO, Figure, Look, Piece, capital, interval
 from flatwide.figures.rho import metric_against_rho
 
 Row = dict[str, Any]
@@ -41,7 +41,8 @@ def by_rho(group: Sequence[Piece], look: Look, ending: str) -> Iterator[Figure]:
             name=name,
             title=f"{capital(label(look.metric, metric_name=look.metric_name))}, by ρ",
             caption=f"Final value at each ρ, from {look.base} at ρ = 0 upwards, with one panel per network. Each small "
-            f"dot is one run. {INTERVAL} Hollow points are the paper's values for the same networks.",
+            f"dot is one run. {interval(shown, 'panel', 'rho')} Hollow points are the paper's values for the same "
+            "networks.",
             chart=metric_against_rho(shown, paper=printed, metric=look.metric, **look.of_metric, name=name),
             data=shown,
             section=RHO,
@@ -55,14 +56,15 @@ def at_equal_compute(pieces: Sequence[Piece], look: Look) -> Iterator[Figure]:
     for piece in pieces:
         name = next((name for name in reversed(fields.LENGTHS) if piece.values.get(name)), "")
         longer = piece.values | {name: 2 * piece.values[name]} if name else None
-        part = ", ".join(f"{field}={value}" for field, value in piece.values.items() if field != name)
+        part = setting(", ".join(f"{field}={value}" for field, value in piece.values.items() if field != name))
         for other in (other for other in pieces if other.values == longer):
             rows += [({"part": part} if part else {}) | row for row in _pairs(piece, other)]
             printed = fields.records(paper.equal_compute_beside(piece.runs))
             beside += [({"part": part} if part else {}) | row for row in printed]
     if not rows:
         return
-    words = f"{INTERVAL} Hollow points are the paper's values for the same networks." if beside else INTERVAL
+    words = interval(rows, "part", "num_params")
+    words += " Hollow points are the paper's values for the same networks." if beside else ""
     base = f"{look.base} trained for twice as long"
     share = look.of_metric | {"base": base, "paper": beside}
     longer_base = f"{base}, which computes as many gradients"
@@ -70,7 +72,7 @@ def at_equal_compute(pieces: Sequence[Piece], look: Look) -> Iterator[Figure]:
         name=f"gain_at_equal_compute{look.ending}",
         title=f"Gain of SAM over {base}, by size",
         caption=f"How much better SAM at its best ρ is than {longer_base}. Above the dashed line SAM is better. Each "
-        f"small dot is one seed. {words or INTERVAL}",
+        f"small dot is one seed. {words}",
         chart=gain_against_width(rows, **share, name=f"gain_at_equal_compute{look.ending}"),
         data=rows,
         section=GAIN,
@@ -78,8 +80,7 @@ def at_equal_compute(pieces: Sequence[Piece], look: Look) -> Iterator[Figure]:
     yield Figure(
         name=f"metric_at_equal_compute{look.ending}",
         title=f"{capital(label(look.metric, metric_name=look.metric_name))} at equal compute, by size",
-        caption=f"Final value of SAM at its best ρ and of {longer_base}. Each small dot is one run. "
-        f"{words or INTERVAL}",
+        caption=f"Final value of SAM at its best ρ and of {longer_base}. Each small dot is one run. {words}",
         chart=metric_against_width(rows, **share, metric=look.metric, name=f"metric_at_equal_compute{look.ending}"),
         data=rows,
         section=GAIN,

@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from flatwide.figures import axes
 from flatwide.figures.style import GREY, colors, finish
 
 # Kind of a quantity -> title of its panel and of its axis.
@@ -40,7 +41,12 @@ def lines_over_widths(rows: Sequence[Mapping[str, Any]]) -> Any:
         multiples = sorted({row["multiple"] for row in here})
         ticks = alt.Axis(values=multiples, format="~g", grid=False)
         x = alt.X("x:Q", title="width / base width", scale=alt.Scale(type="log", nice=False, padding=12), axis=ticks)
-        y = alt.Y("value:Q", title=axis, scale=alt.Scale(type="log"), axis=alt.Axis(format="~e", tickCount=5))
+        y = alt.Y(
+            "value:Q",
+            title=axis,
+            scale=alt.Scale(type="log", nice=False, padding=8),
+            axis=axes.log_axis(row["value"] for row in here),
+        )
         scale = alt.Scale(domain=[name or "outputs" for name in names], range=colors(len(names), ordered=False))
         legend = alt.Legend(orient="bottom", columns=1, title=None) if names != [""] else None
         line = alt.Chart(data).mark_line(point={"size": 40}, strokeWidth=2)

@@ -3,6 +3,7 @@
 import math
 from typing import TYPE_CHECKING, Any
 
+from flatwide.figures import axes
 from flatwide.figures.labels import is_percent, label
 from flatwide.figures.style import BLUE, GREEN, GREY, finish
 from flatwide.figures.tables import Table, to_rows
@@ -48,20 +49,17 @@ def _loss_axis(points: list[dict[str, Any]]) -> Any:
 
     lowest, highest = (choose((point["value"] for point in points), default=0) for choose in (min, max))
     if not 0 < 3 * lowest < highest:
-        scale = alt.Scale(zero=False, padding=10)
+        scale = axes.padded_scale()
         return alt.Y("value:Q", title=label("loss"), scale=scale, axis=alt.Axis(tickCount=6))
     scale = alt.Scale(type="log", nice=False, padding=10)
-    steps = (1,) if highest > 30 * lowest else (1, 2, 5)
-    decades = range(math.floor(math.log10(lowest)), math.ceil(math.log10(highest)) + 1)
-    ticks = alt.Axis(values=[step * 10.0**decade for decade in decades for step in steps], format="~g")
-    return alt.Y("value:Q", title=label("loss"), scale=scale, axis=ticks)
+    return alt.Y("value:Q", title=label("loss"), scale=scale, axis=axes.log_axis((lowest, highest)))
 
 
 def _metric_axis(metric_name: str) -> Any:
     import altair as alt
 
     title = label("metric", metric_name=metric_name)
-    return alt.Y("value:Q", title=title, scale=alt.Scale(zero=False, padding=10), axis=alt.Axis(tickCount=6))
+    return alt.Y("value:Q", title=title, scale=axes.padded_scale(), axis=alt.Axis(tickCount=6))
 
 
 def _panel(lines: list[dict[str, Any]], passes: list[dict[str, Any]], y: Any, shown: list[str]) -> "alt.LayerChart":
@@ -69,9 +67,7 @@ def _panel(lines: list[dict[str, Any]], passes: list[dict[str, Any]], y: Any, sh
     import altair as alt
 
     encoding = {
-        "x": alt.X(
-            "epoch:Q", title=label("epoch"), scale=alt.Scale(nice=False), axis=alt.Axis(grid=False, tickCount=6)
-        ),
+        "x": axes.epochs(point["epoch"] for point in lines + passes),
         "y": y,
         "color": alt.Color("of:N", scale=alt.Scale(domain=shown, range=[_COLORS[name] for name in shown])),
     }

@@ -9,7 +9,8 @@ import numpy as np
 from flatwide import catalogue
 from flatwide.analysis import widths
 from flatwide.catalogue.entries import DYNAMICS
-from flatwide.figures.labels import label, wrapped
+from flatwide.figures import axes
+from flatwide.figures.labels import wrapped
 from flatwide.figures.lines import legend_selection, opacity, panel_chart
 from flatwide.figures.pieces import Figure, Look, Piece, capital, short
 from flatwide.figures.style import colors, finish
@@ -69,8 +70,9 @@ def edge_over_training(
     scale = alt.Scale(domain=list(names.values()), range=colors(len(rhos), ordered=True))
     color = alt.Color("of:N", scale=scale, legend=alt.Legend())
     hide = f"{name}_hidden" if interactive else None
-    x = alt.X("epoch:Q", title=label("epoch"), scale=alt.Scale(nice=False), axis=alt.Axis(grid=False, tickCount=6))
+    x = axes.epochs(row["epoch"] for row in rows)
     y_scale = alt.Scale(type="log", nice=False, padding=8)
+    ticks = axes.log_axis(row[column] for row in rows for column in ("eigenvalue", "edge") if column in row)
     tables: dict[str, list[Row]] = {}
     panels = []
     for size in sizes:
@@ -84,8 +86,7 @@ def edge_over_training(
         ]
         tables[means] = _means(here, names)
         value, edge = (
-            alt.Y(f"{column}:Q", title=wrapped(title), scale=y_scale, axis=alt.Axis(tickCount=5))
-            for column in ("value", "edge")
+            alt.Y(f"{column}:Q", title=wrapped(title), scale=y_scale, axis=ticks) for column in ("value", "edge")
         )
         tips: dict[str, Any] = {}
         if interactive:

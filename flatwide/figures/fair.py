@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from flatwide.analysis import domains, gain, paper, tuned
-from flatwide.figures import lines
+from flatwide.figures import axes, lines
 from flatwide.figures.labels import is_percent, label
 from flatwide.figures.pieces import Figure, slug
 from flatwide.figures.style import GREEN, colors
@@ -107,7 +107,7 @@ def _chart(
         name=name,
         title=f"Gain of SAM over {base}, each tuned separately",
         across=lines.Across("num_params", sizes),
-        y=alt.Y("value:Q", title=label("gain", metric_name=metric_name), scale=alt.Scale(zero=False)),
+        y=alt.Y("value:Q", title=label("gain", metric_name=metric_name), scale=axes.padded_scale()),
         subtitle="small dots: each seed; large points and bars: mean and 95 % interval of {seeds}",
         has_zero=True,
         interactive=interactive,

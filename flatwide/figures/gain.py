@@ -7,7 +7,7 @@ every seed. Tooltips show its other columns: `rho`, `base_run` and `sam_run`.
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from flatwide.figures import lines
+from flatwide.figures import axes, lines
 from flatwide.figures.labels import is_percent, label, wrapped
 from flatwide.figures.style import BASE, GREEN, SAM, colors
 from flatwide.figures.tables import Table, to_rows
@@ -50,7 +50,7 @@ def gain_against_width(
         rows, metric_name=metric_name, across=across, corrected=corrected, paper=paper, is_ordered=is_ordered
     )
     note = _CORRECTED if corrected is not None else ""
-    y = alt.Y("value:Q", title=label("gain", metric_name=metric_name), scale=alt.Scale(zero=False), axis=_ticks())
+    y = alt.Y("value:Q", title=label("gain", metric_name=metric_name), scale=axes.padded_scale(), axis=_ticks())
     return lines.figure(
         [lines.Panel("", drawn)],
         name=name,
@@ -95,7 +95,7 @@ def gain_of_domains(panels: Sequence[Domain], *, name: str = "gain_of_domains", 
         # All domains share one legend, so a line is named by what it shows and not by its domain.
         panel_lines = [line._replace(name=_BEST if line.name == "SAM" else line.name) for line in panel_lines]
         title = wrapped(label("gain", metric_name=panel.metric_name))
-        y = alt.Y("value:Q", title=title, scale=alt.Scale(zero=False), axis=_ticks())
+        y = alt.Y("value:Q", title=title, scale=axes.padded_scale(), axis=_ticks())
         drawn.append(lines.Panel(panel.title, panel_lines, _across(rows, "num_params"), y))
     return lines.figure(
         drawn,
@@ -167,7 +167,7 @@ def metric_against_width(
         printed = [row for row in to_rows([] if paper is None else paper) if row.get("part", "") in (part, "")]
         drawn += _printed(printed, {arm: color for arm, _, color in arms}, across, factor)
         panels.append(lines.Panel(part, drawn))
-    y = alt.Y("value:Q", title=label(metric, metric_name=metric_name), scale=alt.Scale(zero=False), axis=_ticks())
+    y = alt.Y("value:Q", title=label(metric, metric_name=metric_name), scale=axes.padded_scale(), axis=_ticks())
     return lines.figure(
         panels,
         name=name,

@@ -13,6 +13,7 @@ import numpy as np
 
 from flatwide.analysis import domains, gain, paper, rho, selection, table, widths
 from flatwide.catalogue.entries import SECTIONS
+from flatwide.figures import study_curves
 from flatwide.figures.beside_paper import at_equal_compute, by_rho
 from flatwide.figures.gain import Domain, gain_against_width, gain_of_domains, metric_against_width
 from flatwide.figures.labels import label
@@ -21,7 +22,6 @@ from flatwide.figures.other_axes import by_axes, by_sparsity
 from flatwide.figures.pieces import (
     DOMAINS,
     GAIN,
-    INTERVAL,
     MOST_PARTS,
     MOST_PIECES,
     RHO,
@@ -32,12 +32,12 @@ from flatwide.figures.pieces import (
     arrange,
     capital,
     dots,
+    interval,
     printed,
     seeds_of,
     slug,
 )
 from flatwide.figures.rho import best_rho_against_width, heat_map
-from flatwide.figures.study_curves import study_curves
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -131,7 +131,9 @@ def _of_domain(figure: Figure, domain: str) -> Figure:
 
     chart = figure.chart
     if isinstance(chart.title, alt.TitleParams):
-        chart = chart.properties(title=alt.Title(f"{domain}: {chart.title.text}", subtitle=chart.title.subtitle))
+        chart = chart.properties(
+            title=alt.Title(f"{domain}: {chart.title.text}", subtitle=chart.title.subtitle, frame="bounds")
+        )
     return figure._replace(chart=chart, domain=domain)
 
 
@@ -157,16 +159,17 @@ def _every_domain(
 ) -> Iterator[Figure]:
     """Draw the gain against width in every domain."""
     if panels:
+        rows = [row for _, rows in panels for row in rows]
         yield Figure(
             name="gain_of_domains",
             title="Gain of SAM by size, in every domain",
             caption="Improvement of SAM at its best ρ over its base optimizer, against network size, with one panel "
             "and separate axes for each data set and model family. Above the dashed line SAM is better, whatever the "
             f"metric. {dots(are_ours=are_ours)} "
-            + INTERVAL
+            + interval(rows, "domain", "part", "num_params")
             + " These intervals are pointwise; those in the table of domains hold jointly.",
             chart=gain_of_domains([panel for panel, _ in panels], interactive=interactive),
-            data=[row for _, rows in panels for row in rows],
+            data=rows,
             section=DOMAINS,
         )
 
@@ -206,7 +209,7 @@ def _by_width(group: Sequence[Piece], look: Look, ending: str) -> Iterator[Figur
     beside = printed(group, look)
     words = " Hollow points are the paper's values at the same sizes." if beside else ""
     several = " Each line is one setting of the axes other than width." if len(group) > 1 else ""
-    gains = [row for row in rows if "gain" in row]
+    gains, bars = [row for row in rows if "gain" in row], interval(rows, "part", "num_params")
     if gains:
         corrected = _corrected(group[0]) if len(group) == 1 else None
         more = ""
@@ -216,7 +219,7 @@ def _by_width(group: Sequence[Piece], look: Look, ending: str) -> Iterator[Figur
             name=f"gain_by_width{ending}",
             title=f"Gain of SAM over {look.base}, by size",
             caption=f"Improvement of SAM at its best ρ over {look.base}, against network size. Above the dashed line "
-            f"SAM is better. {look.dots} " + INTERVAL + several + more + words,
+            f"SAM is better. {look.dots} {bars}" + several + more + words,
             chart=gain_against_width(
                 gains,
                 **look.of_metric,
@@ -232,7 +235,7 @@ def _by_width(group: Sequence[Piece], look: Look, ending: str) -> Iterator[Figur
         name=f"metric_by_width{ending}",
         title=f"{capital(label(look.metric, metric_name=look.metric_name))}, by size",
         caption=f"Final value of {look.base} and of SAM (at its best ρ), against network size. Each small dot is one "
-        "run. " + INTERVAL + words,
+        "run. " + bars + words,
         chart=metric_against_width(
             rows, **look.of_metric, metric=look.metric, paper=beside, name=f"metric_by_width{ending}"
         ),
@@ -255,8 +258,6 @@ def _corrected(piece: Piece) -> list[dict[str, Any]] | None:
 
 def _rhos(group: Sequence[Piece], look: Look, ending: str) -> Iterator[Figure]:
     """Draw the best rho against width, and the gain or metric of every rho and width."""
-    import pandas as pd
-
     best, seeds, cells = [], [], []
     has_base = any(np.isfinite(cell.values[:, 0]).any() for piece in group for cell in piece.cells)
     for piece in group:
@@ -269,38 +270,60 @@ def _rhos(group: Sequence[Piece], look: Look, ending: str) -> Iterator[Figure]:
                     seed_rho = cell.rhos[cell.candidates[int(np.argmax(scores))]]
                     seeds.append(part | {"num_params": cell.num_params, "seed": seed, "best_rho": seed_rho})
             cells += [part | row for row in _cells(cell, piece.names, has_base)]
-    if any(np.isfinite(row["best_rho"]) for row in best) and len({row["rho"] for row in cells if row["rho"] > 0}) > 1:
-        beside = [row for row in printed(group, look) if row["best_rho"] is not None]
-        yield Figure(
-            name=f"best_rho_by_width{ending}",
-            title="Best ρ, by size",
-            caption="The radius ρ of SAM's perturbation with the best mean over seeds, against network size, chosen by "
-            f"{look.chosen_by.replace('_', ' ')}. Bars span the ρ that are statistically indistinguishable from it "
-            "(95 % confidence set). A small dot is the best ρ of a single seed, larger if several seeds agree."
-            + (" Hollow points are the paper's values." if beside else ""),
-            chart=best_rho_against_width(
-                best,
-                seeds=seeds,
-                paper=beside,
-                name=f"best_rho_by_width{ending}",
-                interactive=look.interactive,
-            ),
-            data=pd.DataFrame([*best, *seeds]),
-            section=RHO,
-        )
-    if any(row["num_seeds"] for row in cells) and len({row["rho"] for row in cells if row["rho"] > 0}) > 1:
-        of = "gain" if has_base else "mean"
-        cells = [row for row in cells if of == "mean" or row["rho"] > 0]
-        quantity_title = f"gain over {look.base}" if of == "gain" else label(look.metric, metric_name=look.metric_name)
-        yield Figure(
-            name=f"rho_by_width{ending}",
-            title=f"{capital(quantity_title)}, by ρ and size",
-            caption=f"Mean {quantity_title} over seeds, for every ρ (rows) and size (columns). Black frames mark the "
-            "best ρ of each size. If a frame is at the edge of the grid, a better ρ may lie beyond it.",
-            chart=heat_map(cells, of=of, metric=look.metric, **look.of_metric, name=f"rho_by_width{ending}"),
-            data=cells,
-            section=RHO,
-        )
+    if len({row["rho"] for row in cells if row["rho"] > 0}) < 2:
+        return
+    if any(np.isfinite(row["best_rho"]) for row in best):
+        has_seeds = any(row["num_seeds"] > 1 for row in cells)
+        yield _best_rho(best, seeds, printed(group, look), look, ending, has_seeds=has_seeds)
+    if any(row["num_seeds"] for row in cells):
+        yield _rho_map(cells, look, ending, of="gain" if has_base else "mean")
+
+
+def _best_rho(
+    best: list[dict[str, Any]],
+    seeds: list[dict[str, Any]],
+    beside: Sequence[dict[str, Any]],
+    look: Look,
+    ending: str,
+    *,
+    has_seeds: bool,
+) -> Figure:
+    """Draw the best rho against width, with the paper's values `beside` it."""
+    import pandas as pd
+
+    beside = [row for row in beside if row["best_rho"] is not None]
+    bars = "One seed: no interval."
+    if has_seeds:
+        bars = "Bars span the ρ that are statistically indistinguishable from it (95 % confidence set). A small dot is "
+        bars += "the best ρ of a single seed, larger if several seeds agree."
+    name = f"best_rho_by_width{ending}"
+    return Figure(
+        name=name,
+        title="Best ρ, by size",
+        caption=f"The radius ρ of SAM's perturbation with the best {'mean over seeds' if has_seeds else 'metric'}, "
+        f"against network size, chosen by {look.chosen_by.replace('_', ' ')}. {bars}"
+        + (" Hollow points are the paper's values." if beside else ""),
+        chart=best_rho_against_width(best, seeds=seeds, paper=beside, name=name, interactive=look.interactive),
+        data=pd.DataFrame([*best, *seeds]),
+        section=RHO,
+    )
+
+
+def _rho_map(cells: list[dict[str, Any]], look: Look, ending: str, *, of: str) -> Figure:
+    """Draw the gain or the metric of every rho and width."""
+    cells = [row for row in cells if of == "mean" or row["rho"] > 0]
+    quantity = f"gain over {look.base}" if of == "gain" else label(look.metric, metric_name=look.metric_name)
+    has_seeds = any(row["num_seeds"] > 1 for row in cells)
+    colors = f"Mean {quantity} over seeds" if has_seeds else f"{capital(quantity)} of one seed"
+    return Figure(
+        name=f"rho_by_width{ending}",
+        title=f"{capital(quantity)}, by ρ and size",
+        caption=f"{colors}, for every ρ (rows) and size (columns). Black frames mark the best ρ of each size. If a "
+        "frame is at the edge of the grid, a better ρ may lie beyond it.",
+        chart=heat_map(cells, of=of, metric=look.metric, **look.of_metric, name=f"rho_by_width{ending}"),
+        data=cells,
+        section=RHO,
+    )
 
 
 def _cells(cell: widths.Width, names: Mapping, has_base: bool) -> Iterator[dict[str, Any]]:
@@ -339,11 +362,11 @@ def _training(
         name=f"training_curves{ending}",
         title=title,
         caption=f"Training curves of {look.base} and of SAM at its best ρ, at the smallest and the largest size"
-        f"{' and those of the paper' if printed else ''}. Thin lines are seeds, thick lines their mean. At most "
+        f"{' and those of the paper' if printed else ''}. {study_curves.explained(chosen)} At most "
         f"{most_points} evaluations of a run are drawn. The training loss is the mean over the steps since the "
         "previous evaluation."
         + (" Hollow points are the paper's loss of SAM; it does not state ρ or the learning rate." if printed else ""),
-        chart=study_curves(
+        chart=study_curves.study_curves(
             chosen,
             curves,
             **look.of_metric,

@@ -1,6 +1,12 @@
 """Axis titles of table columns."""
 
+import re
+import textwrap
+from collections.abc import Iterable
+
 from flatwide.columns import FRACTION_METRICS
+
+_MOST_LETTERS = 30  # in a line of the title of an axis of 200 pixels
 
 LABELS = {
     "num_params": "number of parameters",
@@ -43,11 +49,30 @@ def label(name: str, *, metric_name: str = "metric") -> str:
 
 
 def wrapped(title: str) -> str | list[str]:
-    """Move the unit of a long title to a second line, so that the title is no longer than the axis."""
-    words, bracket, unit = title.rpartition(" (")
-    return [words, f"({unit}"] if bracket and len(title) > 28 else title
+    """Break a long title into lines no longer than an axis, with the unit on its own line."""
+    if len(title) <= _MOST_LETTERS:
+        return title
+    words, bracket, unit = title.rpartition(" (") if title.endswith(")") else (title, "", "")
+    return textwrap.wrap(words, _MOST_LETTERS) + ([f"({unit}"] if bracket else [])
+
+
+def setting(text: str) -> str:
+    """Return the name of a setting with tuples of layer sizes as `300-100`, the way papers write them."""
+    return re.sub(r"\((\d+(?:, \d+)*),?\)", lambda sizes: sizes[1].replace(", ", "-"), text)
 
 
 def is_percent(metric_name: str) -> bool:
     """Whether figures show a metric in percent."""
     return metric_name in FRACTION_METRICS
+
+
+def num_seeds(counts: Iterable[int]) -> str:
+    """Return a number of seeds in words, such as "one seed" or "2 to 4 seeds".
+
+    Args:
+      counts: number of seeds at each position of a figure.
+    """
+    least, most = min(counts := list(counts)), max(counts)
+    if most == 1:
+        return "one seed"
+    return f"{most} seeds" if least == most else f"{least} to {most} seeds"

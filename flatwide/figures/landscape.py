@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from flatwide.figures import axes
 from flatwide.figures.labels import label
 from flatwide.figures.pieces import short
 from flatwide.figures.style import SAM, colors, finish
@@ -38,12 +39,13 @@ def line_profiles(
                 rows.append(point | {"of": _of(run["num_params"]), "seed": run["seed"], "rho": run["rho"]})
     is_log = rows and 0 < 10 * min(row["loss"] for row in rows) < max(row["loss"] for row in rows)
     y = alt.Scale(type="log", nice=False, padding=8) if is_log else alt.Scale(zero=False)
+    ticks = axes.log_axis(row["loss"] for row in rows) if is_log else alt.Axis(tickCount=6)
     tips: dict[str, Any] = {"tooltip": ["of:N", "rho:N", "seed:N", "x:Q", "loss:Q"]} if interactive else {}
     data = alt.NamedData(name=f"{name}_points")
     chart = alt.Chart(data, name=f"{name}_seeds", width=560, height=320).mark_line(strokeWidth=2)
     chart = chart.encode(
         x=alt.X("x:Q", title=f"from {base} (0) to SAM (1)", axis=alt.Axis(grid=False)),
-        y=alt.Y("loss:Q", title=label("train_loss"), scale=y, axis=alt.Axis(tickCount=6)),
+        y=alt.Y("loss:Q", title=label("train_loss"), scale=y, axis=ticks),
         color=alt.Color("of:N", scale=scale, legend=alt.Legend() if len(sizes) > 1 else None),
         detail="seed:N",
         **tips,

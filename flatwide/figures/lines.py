@@ -7,13 +7,14 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flatwide.analysis import intervals
-from flatwide.figures.labels import label
+from flatwide.figures.labels import label, num_seeds
 from flatwide.figures.style import GREY, finish
 
 if TYPE_CHECKING:
     import altair as alt
 
 PAPER = "paper (Shin et al. 2025)"
+NO_INTERVAL = "one seed: no interval"
 _TOOLTIPS = {"run": "run", "rho": "ρ", "seed": "seed", "count": "number of seeds"}
 
 
@@ -60,7 +61,7 @@ class Across(NamedTuple):
         import altair as alt
 
         title, counts = label(self.column), self.column.startswith("num_")
-        ticks = alt.Axis(labelAngle=0, grid=False, labelOverlap="greedy", format=".3~s" if counts else "")
+        ticks = alt.Axis(labelAngle=0, grid=False, labelOverlap="greedy", format=".3~s" if counts else ",~r")
         return alt.X("x:O", title=title, sort=self.values, axis=ticks)
 
     def step(self, width: int) -> float:
@@ -289,6 +290,5 @@ def with_seeds(panels: Sequence[Panel], subtitle: str) -> str:
     if not counts:
         return "no finished run yet"
     if max(counts) == 1:
-        return "one seed: no interval"
-    least, most = min(counts), max(counts)
-    return subtitle.format(seeds=f"{most} seeds" if least == most else f"{least} to {most} seeds")
+        return NO_INTERVAL
+    return subtitle.format(seeds=num_seeds(counts))

@@ -15,8 +15,9 @@ from flatwide.analysis import measured, widths
 from flatwide.analysis.measured import RATIO
 from flatwide.catalogue.entries import Quantity
 from flatwide.figures import lines
+from flatwide.figures.axes import padded_scale
 from flatwide.figures.labels import is_percent, label, wrapped
-from flatwide.figures.measured_axes import Axis, Positions, axes_of, short, ticks
+from flatwide.figures.measured_axes import Axis, Positions, axes_of, short
 from flatwide.figures.style import BASE, GREY, SAM, colors, finish
 from flatwide.figures.tables import Table, to_rows
 
@@ -150,7 +151,7 @@ def against_metric(
     color = alt.Color("of:N", scale=scale, legend=alt.Legend(symbolType="circle") if len(sizes) > 1 else None)
     hide = f"{name}_hidden" if interactive and len(sizes) > 1 else None
     y_title = label(metric, metric_name=metric_name)
-    y = alt.Y("metric:Q", title=y_title, scale=alt.Scale(zero=False, padding=8))
+    y = alt.Y("metric:Q", title=y_title, scale=padded_scale())
     tables: dict[str, list[Row]] = {}
     axes, charts = axes_of(rows), []
     for index, quantity in enumerate(dict.fromkeys(row["quantity"] for row in rows)):
@@ -162,7 +163,7 @@ def against_metric(
             if row["quantity"] == quantity and row["seed"] in shown_seeds
         ]
         title = catalogue.quantity(quantity).label
-        x = alt.X("x:Q", title=title, scale=axes[quantity].scale(padding=8), axis=ticks(has_grid=False))
+        x = alt.X("x:Q", title=title, scale=axes[quantity].scale(padding=8), axis=axes[quantity].ticks(grid=False))
         tooltips = [alt.Tooltip(f"{c}:N", title=label(c)) for c in ("of", "run", "rho", "seed") if c in tables[stem][0]]
         tooltips.append(alt.Tooltip("x:Q", title=title, format=".4~g"))
         tooltips.append(alt.Tooltip("metric:Q", title=y_title, format=".4~g"))
@@ -299,7 +300,7 @@ def _notes(panels: Sequence[_Panel], axes: Mapping[str, Axis], words: str) -> li
     rows = [row for panel in panels for row in _marks(panel)]
     notes = [lines.with_seeds([lines.Panel(panel.title, panel.lines) for panel in panels], words)]
     ratios = [axis.comparison == RATIO for axis in axes.values()]
-    if any(ratios):
+    if any(ratios) and notes != [lines.NO_INTERVAL]:
         scope = "" if all(ratios) else " of positive quantities"
         notes.append(f"means{scope} are geometric, with intervals of the mean logarithm")
     if any("is_cut" in row for row in rows):

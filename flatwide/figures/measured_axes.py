@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from flatwide import catalogue
 from flatwide.analysis.measured import DIFFERENCE, RATIO
-from flatwide.figures import lines, pieces
+from flatwide.figures import axes, lines, pieces
 from flatwide.figures.labels import label
 
 Row = dict[str, Any]
@@ -21,6 +21,8 @@ class Axis(NamedTuple):
     quantity: str
     comparison: str
     is_log: bool
+    least: float
+    most: float
     low: float
     high: float
 
@@ -28,14 +30,29 @@ class Axis(NamedTuple):
         """Return its encoding channel."""
         import altair as alt
 
-        return alt.Y("value:Q", title=title, scale=self.scale(padding=12), axis=ticks())
+        return alt.Y("value:Q", title=title, scale=self.scale(padding=12), axis=self.ticks())
+
+    def ticks(self, **options: Any) -> Any:
+        """Return its ticks.
+
+        Args:
+          options: of altair's axis.
+        """
+        import altair as alt
+
+        if self.is_log:
+            return axes.log_axis((self.least, self.most), **options)
+        return alt.Axis(tickCount=5, format=",.4~g", **options)
 
     def scale(self, padding: int) -> Any:
         """Return its scale."""
         import altair as alt
 
+        if self.least == self.most and not self.is_log:  # an axis of one value has no length
+            reach = abs(self.most) / 10 or 1
+            return alt.Scale(domain=[self.most - reach, self.most + reach], nice=False)
         log = alt.Scale(type="log", nice=False, padding=padding)
-        return log if self.is_log else alt.Scale(zero=False, padding=padding)
+        return log if self.is_log else axes.padded_scale()
 
 
 class Positions(NamedTuple):
@@ -83,12 +100,13 @@ def axes_of(rows: Sequence[Row]) -> dict[str, Axis]:
         is_log = least > 0 and most > _LOG_FROM * least
         reach = max(most - least, 1e-3 * abs(most))
         ends = (least / 3, most * 3) if comparison == RATIO else (least - reach, most + reach)
-        axes[name] = Axis(quantity=name, comparison=comparison, is_log=is_log, low=ends[0], high=ends[1])
+        axes[name] = Axis(
+            quantity=name,
+            comparison=comparison,
+            is_log=is_log,
+            least=least,
+            most=most,
+            low=ends[0],
+            high=ends[1],
+        )
     return axes
-
-
-def ticks(*, has_grid: bool = True) -> Any:
-    """Return the ticks of a numeric axis."""
-    import altair as alt
-
-    return alt.Axis(tickCount=5, format=",.4~g", grid=has_grid)

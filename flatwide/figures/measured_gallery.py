@@ -12,7 +12,7 @@ from flatwide.catalogue.entries import CURVATURE, DRAWN, DYNAMICS, HEADLINE, Arr
 from flatwide.figures import contours, edges, functions, landscape, spectra, study_curves
 from flatwide.figures.measured import MOST_DOTS, against_metric, against_rho, against_width
 from flatwide.figures.measured_axes import short
-from flatwide.figures.pieces import INTERVAL, MOST_PARTS, MOST_PIECES, Figure, Look, Piece, capital, slug
+from flatwide.figures.pieces import MOST_PARTS, MOST_PIECES, Figure, Look, Piece, capital, interval, slug
 
 Row = dict[str, Any]
 Series = Mapping[str, Sequence[Mapping[str, Any]]]
@@ -87,12 +87,13 @@ def _by_width_and_rho(group: Sequence[_MeasuredPart], drawn: list[Quantity], loo
     subject = drawn[0].title if len(drawn) == 1 else drawn[0].measurement
     share: dict[str, Any] = {"base": look.base, "interactive": look.interactive, "paper": beside}
     pairs = [row for row in rows if row["rho"] == 0 or row["is_best"]]
+    bars = interval(rows, "quantity", "part", "num_params", "rho")
     if pairs:
         used = {q.name: _used(group, q) for q in drawn if q.compared_with}
         yield Figure(
             name=name.format("_by_width"),
             title=f"{capital(subject)}, by size",
-            caption=f"{words} The ρ of SAM was chosen by the {look.chosen_by.replace('_', ' ')}. {INTERVAL}{printed}",
+            caption=f"{words} The ρ of SAM was chosen by the {look.chosen_by.replace('_', ' ')}. {bars}{printed}",
             chart=against_width(rows, **share, beside=used, name=name.format("_by_width")),
             data=rows if _has_few_rhos(rows) else pairs,
             section=quantities.section(drawn[0]),
@@ -101,7 +102,7 @@ def _by_width_and_rho(group: Sequence[_MeasuredPart], drawn: list[Quantity], loo
         yield Figure(
             name=name.format("_by_rho"),
             title=f"{capital(subject)}, by ρ",
-            caption=f"{words} From {look.base} on the left to SAM with a large ρ on the right. {INTERVAL}{printed}",
+            caption=f"{words} From {look.base} on the left to SAM with a large ρ on the right. {bars}{printed}",
             chart=against_rho(rows, **share, name=name.format("_by_rho")),
             data=rows,
             section=quantities.section(drawn[0]),
@@ -161,12 +162,14 @@ def _against_metric(
     name = f"metric_by_flatness{ending}"
     suffix = f", {part.piece.name}" if part.piece.name else ""
     correlations = {name: measured.correlation(part.values[name]) for name in names}
+    has_interval = any(np.isfinite(correlation.low) for correlation in correlations.values())
+    brackets = "its 95 % t interval over seeds is in brackets" if has_interval else "one seed: no interval"
     yield Figure(
         name=name,
         title=f"Is flatness correlated with the metric?{suffix}",
         caption="Each dot is one run. The rank correlation is computed across the ρ of each width and seed, so that "
-        "neither width nor initial weights can cause it, and averaged; its 95 % t interval over seeds is in brackets. "
-        "It does not show that flatness is the cause: ρ changes both, and the same function can have sharp and flat "
+        f"neither width nor initial weights can cause it, and averaged; {brackets}. It does "
+        "not show that flatness is the cause: ρ changes both, and the same function can have sharp and flat "
         "weights.",
         chart=against_metric(
             rows,
@@ -209,12 +212,15 @@ def _over_epochs(piece: Piece, look: Look, series: Series, ending: str) -> Itera
         for row in rows:
             name = f"{row['measurement']}.{row['quantity']}"
             if row["value"] is not None and np.isfinite(row["value"]):
-                seen.setdefault(name, set()).add(row["epoch"])
+                seen.setdefault(name, {}).setdefault(facts["num_params"], set()).add(row["epoch"])
                 epochs.setdefault(row["epoch"], {"epoch": row["epoch"]})[name] = row["value"]
         if epochs:
             chosen.append(facts | {"run": run})
             curves[run] = [epochs[epoch] for epoch in sorted(epochs)]
-    several = quantities.in_order(name for name, epochs in seen.items() if len(epochs) > 1)
+    sizes = {facts["num_params"] for facts in chosen}  # each has a panel of each quantity
+    several = quantities.in_order(
+        name for name, of_size in seen.items() if all(len(of_size.get(size, ())) > 1 for size in sizes)
+    )
     first = quantities.headlines(several)
     moving = [q for q in several if quantities.section(q) == DYNAMICS and q.role in _SHOWN]
     drawn = [q for q in several if q in first or q in moving][: 2 * _MOST_PANELS]
@@ -227,7 +233,7 @@ def _over_epochs(piece: Piece, look: Look, series: Series, ending: str) -> Itera
             name=name,
             title="Measurements during training" + (f", {piece.name}" if piece.name else ""),
             caption=f"Quantities against the epochs at which they were measured, of {look.base} and of SAM at its best "
-            "ρ, at the smallest and the largest size. Thin lines are seeds, thick lines their mean."
+            f"ρ, at the smallest and the largest size. {study_curves.explained(chosen)}"
             + (" Hollow points are the paper's values; it does not state the optimizer." if printed else ""),
             chart=study_curves.study_curves(
                 chosen,

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from flatwide.figures.gain import gain_against_width, metric_against_width
-from flatwide.figures.labels import label
-from flatwide.figures.pieces import GAIN, INTERVAL, MOST_PARTS, Figure, Look, Piece, capital, printed, seeds_of, slug
+from flatwide.figures.labels import label, setting
+from flatwide.figures.pieces import GAIN, MOST_PARTS, Figure, Look, Piece, capital, interval, printed, seeds_of, slug
 
 
 def by_axes(pieces: Sequence[Piece], look: Look) -> Iterator[Figure]:
@@ -29,7 +29,7 @@ def by_axes(pieces: Sequence[Piece], look: Look) -> Iterator[Figure]:
 
 
 def _without(piece: Piece, axis: str) -> str:
-    return ", ".join(f"{name}={value}" for name, value in piece.values.items() if name != axis)
+    return setting(", ".join(f"{name}={value}" for name, value in piece.values.items() if name != axis))
 
 
 def by_sparsity(pieces: Sequence[Piece], look: Look) -> Iterator[Figure]:
@@ -62,13 +62,14 @@ def _against(
         ending = look.ending + (f"_{start // MOST_PARTS + 1}" if len(parts) > MOST_PARTS else "")
         each = " Each line is one network." if len(parts) > 1 else ""
         gains = [row for row in here if "gain" in row]
+        bars = interval(here, "part", axis)
         if gains:
             name = f"gain_by_{slug(axis)}{ending}"
             yield Figure(
                 name=name,
                 title=f"Gain of SAM over {look.base}, by {word}",
                 caption=f"Improvement of SAM at its best ρ over {look.base}, against {word}. Each small dot is one "
-                f"seed. {INTERVAL}" + each + words,
+                f"seed. {bars}" + each + words,
                 chart=gain_against_width(
                     gains, **look.of_metric, across=axis, paper=beside, is_ordered=is_ordered, name=name
                 ),
@@ -80,7 +81,7 @@ def _against(
             name=name,
             title=f"{capital(label(look.metric, metric_name=look.metric_name))}, by {word}",
             caption=f"Final value of {look.base} and of SAM (at its best ρ), against {word}. Each small dot is one "
-            "run. " + INTERVAL + words,
+            "run. " + bars + words,
             chart=metric_against_width(
                 here, **look.of_metric, metric=look.metric, across=axis, paper=beside, name=name
             ),

@@ -1,12 +1,15 @@
 """Types and functions that the figures of a gallery share."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from flatwide.analysis import fields, paper, table, widths
+from flatwide.figures import rendering
+from flatwide.figures.labels import setting
 from flatwide.figures.tables import Table
 
 if TYPE_CHECKING:
@@ -17,7 +20,7 @@ GAIN, RHO, TRAINING = "What SAM buys", "Which ρ", "Training"
 
 MOST_PARTS = 6  # in one figure
 MOST_PIECES = 24  # with more, there are no separate figures: nobody would look through them
-INTERVAL = "Bars are 95 % t intervals of the mean over seeds."
+_INTERVAL = "Bars are 95 % t intervals of the mean over seeds."
 
 
 class Figure(NamedTuple):
@@ -30,6 +33,14 @@ class Figure(NamedTuple):
     data: Table  # rows that it shows, in the units of the files
     section: str  # heading under which it appears
     domain: str = ""  # its domain, if there are several
+
+    def __repr__(self) -> str:
+        """Return its name, title and caption; the data would fill the screen."""
+        return f"Figure({self.name}: {self.title}. {self.caption})"
+
+    def _repr_svg_(self) -> str:
+        """Return the picture that a notebook shows; altair's own would fetch its JavaScript from another host."""
+        return rendering.render([rendering.Job(kind="svg", spec=self.chart.to_dict())])[0].decode()
 
 
 class Piece(NamedTuple):
@@ -73,6 +84,17 @@ def dots(*, are_ours: bool) -> str:
     return f"Each small dot is one seed{',' if are_ours else ':'} {shared}."
 
 
+def interval(rows: Iterable[Mapping[str, Any]], *columns: str) -> str:
+    """Return the sentence that explains the bars of a figure, or that one seed has no interval.
+
+    Args:
+      rows: the dots of the figure, one per seed.
+      columns: columns that together determine the position and series of a dot.
+    """
+    counts = Counter(tuple(row.get(column) for column in columns) for row in rows)
+    return _INTERVAL if max(counts.values(), default=0) > 1 else "One seed: no interval."
+
+
 def arrange(part: table.Part, metric: str, choose_by: str | None) -> Piece | None:
     """Arrange a part by width; None if no run has the metric."""
     if all(row[metric] is None for row in fields.done(part.runs, [metric])):
@@ -81,7 +103,9 @@ def arrange(part: table.Part, metric: str, choose_by: str | None) -> Piece | Non
     rows = fields.done(part.runs, ["num_params", "seed", "run"])
     names = {(row["num_params"], fields.effective_rho(row), int(row["seed"])): row.get("run") for row in rows}
     sparsity = {row["num_params"]: row["sparsity"] for row in rows if row.get("sparsity") is not None}
-    return Piece(name=part.name, values=part.values, runs=part.runs, cells=cells, names=names, sparsity=sparsity)
+    return Piece(
+        name=setting(part.name), values=part.values, runs=part.runs, cells=cells, names=names, sparsity=sparsity
+    )
 
 
 def printed(group: Sequence[Piece], look: Look) -> list[dict[str, Any]]:

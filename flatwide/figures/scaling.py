@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flatwide.analysis import domains, gain, scaling
-from flatwide.figures import lines
+from flatwide.figures import axes, lines
 from flatwide.figures.labels import is_percent, label, wrapped
-from flatwide.figures.pieces import Figure, slug
+from flatwide.figures.pieces import Figure, interval, slug
 from flatwide.figures.style import colors
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def scaling_figures(
                 "Gain at each number of training examples, with each seed at the ρ chosen on the other seeds, against "
                 "the number of parameters, parameters per training example, and, where it is known, parameters over "
                 f"those at which {base} fits its training labels. If the lines collapse onto one curve, the gain "
-                "depends on that measure of size. Bars are 95 % t intervals of the mean over seeds."
+                f"depends on that measure of size. {interval(rows, scaling.EXAMPLES, *measures)}"
             ),
             chart=_chart(rows, measures, name=name, base=base, metric_name=metric_name, interactive=interactive),
             data=rows,
@@ -111,7 +111,7 @@ def _chart(
         name=name,
         title=f"Gain of SAM over {base}, by parameters and by data",
         across=panels[0].across,
-        y=alt.Y("value:Q", title=wrapped(label("gain", metric_name=metric_name)), scale=alt.Scale(zero=False)),
+        y=alt.Y("value:Q", title=wrapped(label("gain", metric_name=metric_name)), scale=axes.padded_scale()),
         has_zero=True,
         interactive=interactive,
     )

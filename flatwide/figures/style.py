@@ -57,11 +57,16 @@ def finish(
         padding=12,
         view={"stroke": None},
         axis={**text, **lines, "titleFontWeight": "normal", "titlePadding": 10},
+        # A label at the end of an axis stays beside the plot, or it would lift the title of its panel.
+        axisY={"labelFlush": 7},
         # A click on an entry hides its series, but does not change the legend.
         legend={**text, **symbols, **layout, "title": None, "unselectedOpacity": 1},
-        title={**heading, "anchor": "start", "offset": 12},
+        # Titles of panels begin where the plot does, so that those of a column are aligned.
+        title={**heading, "anchor": "start", "frame": "group", "offset": 12},
         concat={"spacing": 36},
     )
+    if isinstance(title, alt.TitleParams):
+        title.frame = "bounds"  # of the whole figure, with its axes
     chart.title = title
     if datasets is not None:
         chart.datasets = datasets

@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-import vl_convert
 
 from flatwide.analysis import table
 from flatwide.figures import edges, gallery, pieces
@@ -55,12 +54,12 @@ def drawn(runs, *names, **options):
     return {figure.name: figure for figure in figures}
 
 
-def test_each_width_is_a_panel_and_each_rho_a_colour_with_its_edge():
+def test_each_width_is_a_panel_and_each_rho_a_colour_with_its_edge(faults):
     runs = study()
     figures = gallery.gallery(runs, series=series_of(runs), interactive=True)
     (figure,) = (candidate for candidate in figures if candidate.name == "edge_over_training")
     spec = figure.chart.to_dict()
-    assert vl_convert.vegalite_to_svg(spec)
+    assert faults(spec) == []
     assert figure.section == "Dynamics"
     assert [panel["title"]["text"] for panel in spec["hconcat"]] == [
         f"{size:,} parameters" for size in (100, 300, 5_366_010)

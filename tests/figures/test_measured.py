@@ -1,11 +1,11 @@
 """Figures of measured quantities: drawn if measured, with every seed, the right scale and the right words."""
 
+import functools
 import json
 
 import numpy as np
 import pandas as pd
 import pytest
-import vl_convert
 from numpy.testing import assert_allclose
 
 from flatwide.analysis import measured
@@ -44,9 +44,14 @@ def drawn(runs, **options):
     return {figure.name: figure for figure in gallery.gallery(runs, **options) if figure.name not in metric_figures}
 
 
-def compiled(figure):
+@pytest.fixture
+def compiled(faults):
+    return functools.partial(compile_figure, faults)
+
+
+def compile_figure(faults, figure):
     spec = figure.chart.to_dict()
-    assert vl_convert.vegalite_to_svg(spec)
+    assert faults(spec) == []
     assert figure.caption.endswith(".")
     assert len(figure.data)
     assert all(name.startswith(figure.name) for name in spec["datasets"])
@@ -58,7 +63,7 @@ def test_nothing_is_drawn_where_nothing_was_measured():
     assert drawn(study()) == {}
 
 
-def test_a_measurement_is_drawn_by_width_by_rho_and_against_the_metric():
+def test_a_measurement_is_drawn_by_width_by_rho_and_against_the_metric(compiled):
     runs = with_curvature(study())
     figures = drawn(runs, interactive=True)
     assert list(figures) == ["curvature_by_width", "curvature_by_rho", "metric_by_flatness"]
@@ -75,7 +80,7 @@ def test_a_measurement_is_drawn_by_width_by_rho_and_against_the_metric():
     assert len(by_rho["curvature_by_rho_0_dots"]) == len(by_rho["curvature_by_rho_1_dots"]) == len(runs)
 
 
-def test_your_own_measurement_has_the_same_figures():
+def test_your_own_measurement_has_the_same_figures(compiled):
     figures = drawn(study().assign(**{"mine.path_norm": np.linspace(1, 2, 27), "mine.num_examples": 500}))
     assert list(figures) == ["mine_by_width", "mine_by_rho"]
     assert {figure.section for figure in figures.values()} == {"Other measurements"}
@@ -113,7 +118,7 @@ def test_lines_are_offset_around_their_position():
     assert_allclose([row["x"] for row in by_rho], [-5 / 280, 1 - 5 / 280, 5 / 280, 1 + 5 / 280], atol=1e-4)
 
 
-def test_the_papers_values_are_hollow_for_its_own_network():
+def test_the_papers_values_are_hollow_for_its_own_network(compiled):
     facts = {"dataset": "mnist", "model": "MLP", "loss": "squared"}
     runs = study(**facts).assign(**{"moments.s_2": lambda t: 30 - 100 * t["rho"]})
     figure = drawn(runs)["moments_by_rho"]
@@ -128,7 +133,7 @@ def test_the_papers_values_are_hollow_for_its_own_network():
     assert "hollow" not in json.dumps(other.chart.to_dict())
 
 
-def test_the_largest_stable_learning_rate_is_drawn_with_the_one_used():
+def test_the_largest_stable_learning_rate_is_drawn_with_the_one_used(compiled):
     runs = study().assign(**{"stability.largest_stable_learning_rate": 0.5, "stability.learning_rate": 0.1})
     spec = compiled(drawn(runs)["stability_by_width"])
     (name,) = [name for name in spec["datasets"] if name.endswith("averages")]
@@ -149,7 +154,7 @@ def test_with_many_runs_the_first_seeds_have_dots_and_all_enter_the_mean():
     assert "3 of the seeds; large points and bars: mean and 95 % t interval of 10 seeds" in str(spec["title"])
 
 
-def test_each_part_is_a_panel_of_the_headline_quantity():
+def test_each_part_is_a_panel_of_the_headline_quantity(compiled):
     runs = pd.concat([study(label_noise=noise) for noise in (0.0, 0.5)], ignore_index=True)
     figures = drawn(with_curvature(runs))
     assert list(figures)[:2] == ["curvature_top_eigenvalue_by_width", "curvature_top_eigenvalue_by_rho"]
@@ -172,7 +177,7 @@ def test_the_correlation_is_printed_above_its_plot():
     assert [row["metric"] for row in spec["datasets"]["metric_by_measured_0_seeds"]] == [90, 91, 92]
 
 
-def test_runs_are_drawn_over_epochs_where_several_were_measured():
+def test_runs_are_drawn_over_epochs_where_several_were_measured(compiled):
     runs = with_curvature(study())
 
     def rows(epochs):
@@ -213,7 +218,7 @@ ARRAYS = {
 }
 
 
-def test_spectra_and_landscapes_are_of_one_seed_at_both_ends():
+def test_spectra_and_landscapes_are_of_one_seed_at_both_ends(compiled):
     runs = study()
     arrays = {(run, name): dict(named_arrays) for run in runs["run"] for name, named_arrays in ARRAYS.items()}
     arrays["run-100-0.0-0", "spectrum"] |= {"density_error": np.full(1001, 0.1)}
@@ -235,7 +240,7 @@ def test_spectra_and_landscapes_are_of_one_seed_at_both_ends():
     assert len(cells) == 6
 
 
-def test_functions_have_every_seed_their_mean_and_spread_and_a_panel_for_each_width():
+def test_functions_have_every_seed_their_mean_and_spread_and_a_panel_for_each_width(compiled):
     runs = study()
     shapes = {seed: seed * np.array([3.0, 3, 3, 3, 90]) for seed in range(3)}  # 90 beyond the examples
     grid, wave = np.linspace(-1, 1, 5), np.array([0.0, 1, 2, 1, 0])
@@ -261,7 +266,7 @@ def test_functions_have_every_seed_their_mean_and_spread_and_a_panel_for_each_wi
     assert spec["vconcat"][1]["hconcat"][2]["title"]["text"] == "SAM, ρ = 0.1, 5,366,010 parameters"
 
 
-def test_a_plane_of_minima_is_in_bands_and_marks_its_networks():
+def test_a_plane_of_minima_is_in_bands_and_marks_its_networks(compiled):
     arrays = {(run, "minima_plane"): ARRAYS["minima_plane"] for run in study()["run"]}
     figure = drawn(study(), arrays=arrays)["loss_on_minima_plane"]
     spec = compiled(figure)

@@ -48,9 +48,6 @@ class Axis(NamedTuple):
         """Return its scale."""
         import altair as alt
 
-        if self.least == self.most and not self.is_log:  # an axis of one value has no length
-            reach = abs(self.most) / 10 or 1
-            return alt.Scale(domain=[self.most - reach, self.most + reach], nice=False)
         log = alt.Scale(type="log", nice=False, padding=padding)
         return log if self.is_log else axes.padded_scale()
 
@@ -99,7 +96,8 @@ def axes_of(rows: Sequence[Row]) -> dict[str, Axis]:
         comparison = RATIO if least > 0 and not quantity.is_signed else DIFFERENCE
         is_log = least > 0 and most > _LOG_FROM * least
         reach = max(most - least, 1e-3 * abs(most))
-        ends = (least / 3, most * 3) if comparison == RATIO else (least - reach, most + reach)
+        # A bar that reaches below 0 would leave a logarithmic axis without a scale.
+        ends = (least / 3, most * 3) if comparison == RATIO or is_log else (least - reach, most + reach)
         axes[name] = Axis(
             quantity=name,
             comparison=comparison,

@@ -35,6 +35,7 @@ class Box(NamedTuple):
     bottom: float
     text: str = ""
     role: str = ""
+    is_upright: bool = False  # read from below
 
     def holds(self, other: "Box") -> bool:
         """Whether another box is inside this one."""
@@ -86,6 +87,12 @@ def list_faults(spec: Item) -> list[str]:
     listed = [f"{a.text!r} overlaps {b.text!r}" for a, b in pairs if a.overlap(b) > 1 and a.text and b.text]
     listed += [f"{text.text!r} is cut" for text in drawn.texts if not drawn.picture.holds(text)]
     listed += [f"a point at {point.left:.0f} is cut" for point in drawn.points if not drawn.picture.holds(point)]
+    height = min((panel.bottom - panel.top for panel in drawn.panels), default=0)
+    listed += [
+        f"{text.text!r} is longer than its axis"
+        for text in drawn.texts
+        if text.role == "axis-title" and text.is_upright and text.bottom - text.top > 1.1 * height
+    ]
     titles = [text for text in drawn.texts if text.role == "title-text"]
     for kind, boxes in (("panels", drawn.panels), ("titles", titles)):
         for side, size in (("left", 30), ("top", 12)):
@@ -126,7 +133,7 @@ def _text_box(item: Item, x: float, y: float, role: str) -> Box:
     top = tops[item.get("baseline", "alphabetic")] + item.get("dy", 0)
     x, y = x + (item.get("x") or 0), y + (item.get("y") or 0)
     if item.get("angle", 0) % 360 == 270:  # read upwards: its left is below
-        return Box(x + top, y - left - width, x + top + height, y - left, " ".join(lines), role)
+        return Box(x + top, y - left - width, x + top + height, y - left, " ".join(lines), role, is_upright=True)
     return Box(x + left, y + top, x + left + width, y + top + height, " ".join(lines), role)
 
 

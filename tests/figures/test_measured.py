@@ -104,6 +104,18 @@ def test_means_of_positive_values_are_geometric_and_others_not():
     assert "bars that extend far beyond the dots are cut off" in spec["title"]["subtitle"]
 
 
+def test_a_bar_below_zero_does_not_ruin_a_logarithmic_axis():
+    rows = [
+        {"quantity": "barrier.barrier", "num_params": size, "rho": 0.1, "seed": seed, "value": value, "is_best": True}
+        for size, values in ((10, (1.0, 9.0)), (100, (700.0, 800.0)))
+        for seed, value in enumerate(values)
+    ]
+    spec = charts.against_width(rows).to_dict()
+    assert spec["layer"][0]["encoding"]["y"]["scale"]["type"] == "log"
+    first = spec["datasets"]["measured_by_width_0_averages"][0]
+    assert (first["mean"], first["low"]) == (5, pytest.approx(1 / 3, rel=1e-5))  # its t interval is -46 to 56
+
+
 def test_lines_are_offset_around_their_position():
     rows = [
         {"quantity": TOP, "num_params": size, "rho": rho, "seed": 0, "value": 1.0, "is_best": rho > 0}

@@ -20,7 +20,7 @@ _DIGITS = {"dataset": "digits", "model": "MLP", "optimizer": "sam", "lr_schedule
 SMALL: dict[str, dict[str, Any]] = {
     "gallery_minima": _DIGITS
     | {
-        "measurements": ("curvature", "spectrum", "landscape", "trajectory"),
+        "measurements": ("curvature", "spectrum", "landscape"),
         "measure_examples": 500,
         "study": {"axes": {"num_neurons": ((16,),), "rho": (0.0, 0.05, 0.2), "seed": (0,)}, "workers": 1},
     },
@@ -55,7 +55,7 @@ FIGURES = {
     "theory_convergence": ("convergence_by_width", "convergence_by_rho"),
     "theory_stability_6a": ("loss_on_sharpest_plane",),
     "theory_regression_1d": ("functions", "loss_on_line", "loss_on_minima_plane"),
-    "gallery_minima": ("metric_by_flatness", "spectral_density", "loss_on_plane", "trajectory"),
+    "gallery_minima": ("metric_by_flatness", "spectral_density", "loss_on_plane"),
     "gallery_sparsity": ("gain_by_sparsity", "metric_by_sparsity"),
     "gallery_equal_compute": ("gain_at_equal_compute", "metric_at_equal_compute"),
 }

@@ -61,7 +61,9 @@ class Across(NamedTuple):
         import altair as alt
 
         title, counts = label(self.column), self.column.startswith("num_")
-        ticks = alt.Axis(labelAngle=0, grid=False, labelOverlap="greedy", format=".3~s" if counts else ",~r")
+        # Sparsities are ratios of counts; radii are printed as they were given.
+        number = ".3~s" if counts else ".3~r" if self.column == "sparsity" else ",~r"
+        ticks = alt.Axis(labelAngle=0, grid=False, labelOverlap="greedy", format=number)
         return alt.X("x:O", title=title, sort=self.values, axis=ticks)
 
     def step(self, width: int) -> float:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from flatwide.figures import axes
-from flatwide.figures.labels import label
+from flatwide.figures.labels import label, wrapped
 from flatwide.figures.pieces import short
 from flatwide.figures.style import SAM, colors, finish
 
@@ -82,8 +82,12 @@ def planes(
     for index, (run, rows) in enumerate(zip(runs, cells, strict=True)):
         stem = f"{name}_{index}"
         tables[f"{stem}_cells"] = rows
-        x = alt.X("left:Q", title=run.get("x_title", "first direction"), scale=alt.Scale(nice=False, zero=False))
-        y = alt.Y("bottom:Q", title=run.get("y_title", "second direction"), scale=alt.Scale(nice=False, zero=False))
+        x = alt.X(
+            "left:Q", title=wrapped(run.get("x_title", "first direction")), scale=alt.Scale(nice=False, zero=False)
+        )
+        y = alt.Y(
+            "bottom:Q", title=wrapped(run.get("y_title", "second direction")), scale=alt.Scale(nice=False, zero=False)
+        )
         chart = alt.Chart(alt.NamedData(name=f"{stem}_cells"), name=f"{stem}_seeds").mark_rect()
         tips: dict[str, Any] = {"tooltip": [alt.Tooltip("loss:Q", title=label("train_loss"))]} if interactive else {}
         color = alt.Color("loss:Q", scale=reach, legend=legend)

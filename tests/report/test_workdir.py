@@ -234,7 +234,7 @@ def test_a_report_without_addresses_for_the_renderer_says_so(workdir, tmp_path):
     done = subprocess.run([sys.executable, "-c", code, str(LITTLE), tmp_path / "w"], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     page = (tmp_path / "w" / "report.html").read_text()
-    assert "The charts could not be drawn: the renderer was ended by SIG" in page
+    assert "The charts could not be drawn: the renderer was killed by SIG" in page
     assert 'class="chart"' not in page
     assert "The numbers of this figure" in page
     figures = tmp_path / "w" / "figures"

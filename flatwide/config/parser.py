@@ -1,4 +1,4 @@
-"""A parser of flags whose faults are those of a config."""
+"""An argument parser that raises ConfigError."""
 
 import argparse
 from typing import NoReturn
@@ -7,7 +7,7 @@ from flatwide.config.schema import ConfigError
 
 
 class FlagParser(argparse.ArgumentParser):
-    """Parse flags, `--help` among them; a fault is a ConfigError that ends in how the command is used."""
+    """An argument parser with `--help`; its errors are ConfigErrors that end with the usage."""
 
     def __init__(self, how_to_use: str):
         super().__init__(add_help=False, allow_abbrev=False)
@@ -15,5 +15,5 @@ class FlagParser(argparse.ArgumentParser):
         self.add_argument("--help", "-h", action="store_true")
 
     def error(self, message: str) -> NoReturn:
-        """Raise what is wrong, with the usage."""
+        """Raise ConfigError with the message and the usage."""
         raise ConfigError([f"{message}; usage:\n{self._how_to_use}"])

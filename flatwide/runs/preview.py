@@ -1,4 +1,4 @@
-"""Tell what a run would do, without training: `--dry_run`."""
+"""Description of a run without training it, for `--dry_run`."""
 
 import contextlib
 import functools
@@ -20,7 +20,7 @@ from flatwide.types import Batch, Dataset, Model, PyTree
 
 
 class Outline(NamedTuple):
-    """What is known of the data of a run: from the data where they are here, else from what is declared of them.
+    """Facts about the data of a run: from the data if they are on this machine, else declared ones.
 
     batch: shapes of a prepared batch, as the step sees it; example: of one example's inputs.
     """
@@ -37,7 +37,7 @@ def describe(config: Mapping[str, Any]) -> str:
     """Describe a run: its resolved config, parameters, steps and expected memory.
 
     Args:
-      config: a resolved config. Nothing is downloaded: where data are not on this machine, declared facts stand in.
+      config: a resolved config. Nothing is downloaded: if the data are not on this machine, declared facts are used.
     Raises: ConfigError if the config does not fit the data.
     """
     outline = _outline(config)
@@ -45,14 +45,14 @@ def describe(config: Mapping[str, Any]) -> str:
     params, stats = init_shapes(model)
     num_devices = devices.count(devices.over_devices())
     num_examples, num_steps, steps_per_epoch = build.lengths(config, outline.num_train, num_devices=num_devices)
-    kept = sparsify.num_kept(
+    num_nonzero = sparsify.num_kept(
         params, pruner=config["pruner"], sparsity=config["sparsity"], layer_density=config["layer_density"]
     )
     rows = {
         "training examples": f"{num_examples:,}",
         "test examples": f"{outline.num_test:,}",
         "parameters": f"{trees.size(params):,}",
-        "nonzero parameters": f"{kept:,}",
+        "nonzero parameters": f"{num_nonzero:,}",
         "steps": f"{num_steps:,} ({steps_per_epoch:,} an epoch, {num_steps / steps_per_epoch:g} epochs)",
         "gradients a step": _gradients_a_step(config, num_steps),
         "expected memory": f"{readable(_memory(config, outline, model, params, stats))} of arrays",
@@ -62,7 +62,7 @@ def describe(config: Mapping[str, Any]) -> str:
 
 
 def _gradients_a_step(config: Mapping[str, Any], num_steps: int) -> str:
-    """Write how many gradients a step computes, on average over a run."""
+    """Describe how many gradients a step computes, on average over a run."""
     if configs.effective_rho(config) == 0:
         return "1"
     count = num_gradients(config, build.rho_schedule(config, num_steps), num_steps)
@@ -70,7 +70,7 @@ def _gradients_a_step(config: Mapping[str, Any], num_steps: int) -> str:
 
 
 class Sizes(NamedTuple):
-    """What a run will hold: params is a pytree of shapes and dtypes; optimizer steps, of the run and of an epoch."""
+    """Sizes of a run: `params` is a pytree of shapes and dtypes; optimizer steps of the run and of an epoch."""
 
     params: PyTree
     num_steps: int
@@ -78,7 +78,7 @@ class Sizes(NamedTuple):
 
 
 def sizes(config: Mapping[str, Any]) -> Sizes:
-    """Tell the sizes of a resolved config's run, without its data where they are not on this machine."""
+    """Compute the sizes of a resolved config's run; its data need not be on this machine."""
     outline = _outline(config)
     lengths = build.lengths(config, outline.num_train)
     builder = registry.find("config.model", config["model"], models.MODELS)
@@ -91,18 +91,18 @@ def sizes(config: Mapping[str, Any]) -> Sizes:
 
 
 def is_local(config: Mapping[str, Any]) -> bool:
-    """Tell whether the data set is on this machine, and not on a hub."""
+    """Whether the data set is on this machine, and not on a hub."""
     builder = registry.find("config.dataset", config["dataset"], data.DATASETS)
     return config["data_dir"] is not None or "data_dir" not in registry.fields(builder)
 
 
 @functools.lru_cache(maxsize=256)
 def _params(read: tuple, content: tuple, leaves: tuple, structure: Any, num_outputs: int) -> PyTree:
-    """Trace a network's parameters once for all runs of a study that have it, which differ in rho, seed and pruner.
+    """Trace a network's parameters once for all runs of a study with the same network.
 
     Args:
-      read: the fields of the config that decide the network, with their values. content: what else does: the digest of
-        the file of a model of the user's own, and whether numbers are 64 bits wide.
+      read: the config fields that determine the network, with their values. content: the digest of the file of a
+        user's model, and whether numbers have 64 bits.
       leaves, structure: one example's inputs.
     """
     model = model_of(dict(read), jax.tree.unflatten(structure, leaves), num_outputs)
@@ -149,9 +149,9 @@ def _outline_of(dataset: Dataset, piece: int) -> Outline:
 
 
 def _memory(config: Mapping[str, Any], outline: Outline, model: Model, params: PyTree, stats: PyTree) -> int:
-    """Estimate the bytes alive at the peak of a step: state, data, and what the backward pass keeps.
+    """Estimate the bytes alive at the peak of a step: state, data, and the activations for the backward pass.
 
-    The values kept for the backward pass are counted from the traced gradient, before the compiler fuses some away.
+    The activations are counted in the traced gradient, before the compiler fuses some away.
     """
     are_real = all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(outline.batch["targets"]))
     objective = objective_of(config, Targets(outline.num_outputs, are_real))
@@ -163,15 +163,15 @@ def _memory(config: Mapping[str, Any], outline: Outline, model: Model, params: P
 
         return jax.vjp(loss_fn, params)[1]
 
-    kept_for_backward = _bytes(jax.eval_shape(backward, params, stats, outline.batch))
+    activations = _bytes(jax.eval_shape(backward, params, stats, outline.batch))
     state = optimizer_bytes(config, params)
     copies = 3 + (configs.effective_rho(config) > 0)
     average = (_bytes(params) + _bytes(stats)) * (config["weight_average"] != "none")
-    return copies * _bytes(params) + state + _bytes(stats) + average + kept_for_backward + outline.num_bytes
+    return copies * _bytes(params) + state + _bytes(stats) + average + activations + outline.num_bytes
 
 
 def optimizer_bytes(config: Mapping[str, Any], params: PyTree) -> int:
-    """Return how large the state of a resolved config's optimizer is, by asking the optimizer.
+    """Return the bytes of the optimizer state of a resolved config.
 
     Args:
       params: shapes and dtypes are enough.

@@ -1,4 +1,4 @@
-"""The flags of the command that trains: its own, and assignments to config fields."""
+"""The flags of the command that trains, and assignments to config fields."""
 
 import argparse
 import re
@@ -30,7 +30,7 @@ def read(arguments: list[str]) -> tuple[argparse.Namespace, list[tuple[str, str]
 
 
 def _process_faults(flags: argparse.Namespace) -> list[str]:
-    """List what is wrong with the flags of a run over several processes."""
+    """List faults of the flags of a run over several processes."""
     given = {name: getattr(flags, name) for name in ("coordinator", "processes", "process")}
     missing = [f"--{name}" for name, value in given.items() if value is None]
     if not flags.distributed:
@@ -39,7 +39,9 @@ def _process_faults(flags: argparse.Namespace) -> list[str]:
     if flags.dry_run:
         faults.append("--dry_run trains nothing; leave out --distributed.")
     if 0 < len(missing) < len(given):
-        faults.append(f"{', '.join(missing)}: expected with the others, or none in a job of Slurm or Open MPI.")
+        faults.append(
+            f"{', '.join(missing)}: expected together with the others, or none of them in a job of Slurm or Open MPI."
+        )
     elif not missing:
         if not re.fullmatch(r".+:[0-9]+", flags.coordinator):
             faults.append(f"--coordinator={registry.shown(flags.coordinator)}: expected HOST:PORT of process 0.")
@@ -51,7 +53,7 @@ def _process_faults(flags: argparse.Namespace) -> list[str]:
 
 
 def assignments(arguments: list[str]) -> tuple[list[tuple[str, str]], list[str]]:
-    """Read `--config.a=1`, `--config.a 1`, `--config.a` (true) and `--noconfig.a` (false); the rest are faults."""
+    """Read `--config.a=1`, `--config.a 1`, `--config.a` (true) and `--noconfig.a` (false); others are faults."""
     given, faults, waiting = [], [], list(arguments)
     while waiting:
         flag = waiting.pop(0)

@@ -1,4 +1,4 @@
-"""Bind data, model and objective: the one thing that training, sparsifiers and measurements differentiate."""
+"""Data preparation, model and objective bound into the loss that training, pruning and measurements differentiate."""
 
 import functools
 from collections.abc import Callable
@@ -11,7 +11,7 @@ import numpy as np
 from flatwide import trees
 from flatwide.types import Array, Batch, Model, Objective, Padding, PyTree
 
-_Found = TypeVar("_Found")
+_Result = TypeVar("_Result")
 
 
 class Workload(NamedTuple):
@@ -24,10 +24,10 @@ class Workload(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """What a forward pass tells of each example of a batch."""
+    """The results of a forward pass for each example of a batch."""
 
     losses: Array  # [B], totals over an example's scored items
-    weights: Array  # [B], how many items each example has
+    weights: Array  # [B], number of items of each example
     predictions: PyTree  # of [B, ...]
 
 
@@ -46,18 +46,18 @@ def score(
     )
 
 
-def cut_to_fit(padding: Padding | None, batch: Batch, function: Callable[[Batch], _Found]) -> _Found:
-    """Run a function on a raw batch without the padding that none of its examples needs.
+def cut_to_fit(padding: Padding | None, batch: Batch, function: Callable[[Batch], _Result]) -> _Result:
+    """Run a function on a raw batch, cut to the smallest level of padding that holds all its examples.
 
     Args:
-      function: traced once for each level of the padding; its result has the same shapes for all.
+      function: traced once for each level of the padding; its result must have the same shapes for all.
     """
     if padding is None:
         return function(batch)
     levels = np.asarray(padding.levels)
     needed = jnp.searchsorted(levels, jnp.max(jnp.asarray(padding.sizes(batch))))
 
-    def at_level(level: int, batch: Batch) -> _Found:
+    def at_level(level: int, batch: Batch) -> _Result:
         return function(padding.cut(batch, level))
 
     branches = [functools.partial(at_level, level) for level in padding.levels]

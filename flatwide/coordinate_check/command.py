@@ -1,4 +1,4 @@
-"""The command `coordinate_check`: flags in, a table of slopes and a figure out."""
+"""The command `coordinate_check`, which writes a table of slopes and a figure."""
 
 import math
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ _NAME = "coordinate_check"
 
 
 class Request(NamedTuple):
-    """What is asked on the command line; widths are in the terms of the model's field, None for the usual multiples."""
+    """The request on the command line; widths are values of the model's width field, None for the default multiples."""
 
     config_path: str
     widths: list[tuple[int, ...]] | None
@@ -25,10 +25,10 @@ class Request(NamedTuple):
 
 
 def read(arguments: Sequence[str]) -> tuple[Request | None, list[str]]:
-    """Read what follows `coordinate_check` on the command line.
+    """Read the arguments after `coordinate_check` on the command line.
 
-    Returns: the request, None where help is asked for; and the arguments that assign config fields.
-    Raises: ConfigError with every fault of the flags.
+    Returns: the request, None for `--help`; and the arguments that assign config fields.
+    Raises: ConfigError that lists every fault of the flags.
     """
     parser = FlagParser(USAGE)
     for name in ("config", "widths", "seeds", "output"):
@@ -39,33 +39,35 @@ def read(arguments: Sequence[str]) -> tuple[Request | None, list[str]]:
     faults = [] if flags.config else [f"--config is missing; usage:\n{USAGE}"]
     widths, num_seeds = None, 5
     if flags.widths is not None and (widths := _widths(flags.widths)) is None:
-        faults.append(f"--widths={flags.widths}: expected two or more widths such as 256,512,1024, all of one length.")
+        faults.append(
+            f"--widths={flags.widths}: expected two or more widths such as 256,512,1024, all of the same length."
+        )
     if flags.seeds is not None:
         num_seeds = int(flags.seeds) if flags.seeds.isdecimal() else 0
         if num_seeds < 2:
             faults.append(f"--seeds={flags.seeds}: expected an integer >= 2, since intervals are over seeds.")
     output = Path(flags.output) if flags.output else None
     if output is not None and any(output.glob(f"{_NAME}*")):
-        faults.append(f"--output={output}: it has the files of another check; choose a folder without them.")
+        faults.append(f"--output={output}: it contains the files of another check; choose another folder.")
     if faults:
         raise configs.ConfigError(faults)
     return Request(config_path=flags.config, widths=widths, num_seeds=num_seeds, output=output), rest
 
 
 def _widths(text: str) -> list[tuple[int, ...]] | None:
-    """Read numbers, or tuples of them; None where they are no widths to compare."""
+    """Read numbers, or tuples of them; None if they are not comparable widths."""
     try:
-        entries = configs.literal(f"[{text}]")
+        items = configs.literal(f"[{text}]")
     except ValueError:
         return None
-    found = [entry if isinstance(entry, tuple) else (entry,) for entry in entries]
-    is_comparable = len(set(map(len, found))) == 1 and len(set(found)) == len(found) > 1
-    is_size = all(type(size) is int and size >= 1 for entry in found for size in entry)
-    return found if is_comparable and is_size else None
+    widths = [item if isinstance(item, tuple) else (item,) for item in items]
+    is_comparable = len(set(map(len, widths))) == 1 and len(set(widths)) == len(widths) > 1
+    is_size = all(type(size) is int and size >= 1 for item in widths for size in item)
+    return widths if is_comparable and is_size else None
 
 
 def text(check: Check) -> str:
-    """Write the slopes as a table, and what they say."""
+    """Write the slopes as a table, with the verdict."""
     titles = [slope.quantity.title for slope in check.slopes]
     size = max(map(len, titles))
     rows = [f"{'slope of the logarithm in log width':{size}}   slope   95 % interval   expected"]

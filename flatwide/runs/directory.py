@@ -349,7 +349,7 @@ def _result_fault(result: Mapping[str, Any]) -> str:
         return f"status is {status!r}; expected 'finished' or 'diverged'"
     for name, field in RESULT_FIELDS.items():
         value = result.get(name)
-        if value is None and not (field.is_always_there and status == "finished"):
+        if value is None and not (field.is_required and status == "finished"):
             continue
         is_of_kind = isinstance(value, field.kind) and (field.kind is bool or not isinstance(value, bool))
         if not is_of_kind or (isinstance(value, float) and not math.isfinite(value)):

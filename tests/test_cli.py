@@ -33,18 +33,18 @@ def test_trains_and_says_how_it_ended(capsys, tmp_path, config):
     for name in ("result.json", "metrics.csv", "curves.svg", "curves.csv"):
         assert (directory / name).is_file(), name
     assert (tmp_path / "results.csv").read_text().count("\n") == 2
-    kept = [*(tmp_path / "commands").iterdir()]
-    (known,) = commands.read(tmp_path)
-    assert known.arguments == (f"--workdir={tmp_path}", config, *short)
-    assert f"--config={known.config_path}" == config
-    (tmp_path / "again.py").write_text(known.config_text)
+    paths = [*(tmp_path / "commands").iterdir()]
+    (stored,) = commands.read(tmp_path)
+    assert stored.arguments == (f"--workdir={tmp_path}", config, *short)
+    assert f"--config={stored.config_path}" == config
+    (tmp_path / "again.py").write_text(stored.config_text)
     code, _, errors = command(capsys, f"--workdir={tmp_path}", config, *short)
-    assert [*(tmp_path / "commands").iterdir()] == kept
-    again = command(capsys, known.arguments[0], f"--config={tmp_path}/again.py", *known.arguments[2:])
-    assert "done already" in again[2]
+    assert [*(tmp_path / "commands").iterdir()] == paths
+    again = command(capsys, stored.arguments[0], f"--config={tmp_path}/again.py", *stored.arguments[2:])
+    assert "already done" in again[2]
     assert len([*(tmp_path / "runs").iterdir()]) == 1
     assert code == 0
-    assert "done already" in errors
+    assert "already done" in errors
 
 
 def test_a_diverged_run_exits_with_zero_and_one_clear_line(capsys, tmp_path, config):
@@ -85,7 +85,7 @@ def test_bad_input_exits_with_two(capsys, tmp_path, config, arguments, message):
 def test_a_network_that_no_memory_holds_exits_with_one_line(capsys, tmp_path, config):
     code, out, errors = command(capsys, f"--workdir={tmp_path}", config, "--config.num_neurons=(4_000_000_000,)")
     assert (code, out) == (1, "")
-    assert errors.startswith("out of memory: the network and its optimizer take 3,")
+    assert errors.startswith("out of memory: the network and its optimizer need 3,")
     assert errors.endswith("make config.num_neurons=(4000000000,) or config.batch_size=32 smaller.\n")
     assert errors.count("\n") == 1
     assert not (tmp_path / "runs").exists()

@@ -49,7 +49,7 @@ def test_rounding_moves_no_switch():
 def test_switch_that_leaves_nothing_to_switch_is_refused():
     for kind, switch in (("late", 0.99), ("early", 0.99)):
         fields = FIELDS | {"rho_schedule": kind, "rho_switch": switch}
-        with pytest.raises(configs.ConfigError, match=r"falls on step 20 of 20.*every step or at none"):
+        with pytest.raises(configs.ConfigError, match=r"is step 20 of 20.*every step or at none"):
             experiment.build(fields)
         assert experiment.build(fields | {"rho": 0.0}).rho_schedule is None  # a base run has nothing to switch
     with pytest.raises(configs.ConfigError, match="expected constant, late, early, every or with_learning_rate"):

@@ -64,8 +64,8 @@ MUTANTS = (
     ),
     Mutant(
         "a run goes on with a fresh optimizer",
-        "return newest.tree, memory, rows.Digest(kept)",
-        "return newest.tree._replace(optimizer=state.optimizer), memory, rows.Digest(kept)",
+        "return newest.tree, memory, rows.Digest(content)",
+        "return newest.tree._replace(optimizer=state.optimizer), memory, rows.Digest(content)",
         ("tests/training/test_stretch.py::test_it_goes_on_in_the_middle_of_an_epoch",),
     ),
     Mutant(

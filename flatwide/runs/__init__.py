@@ -5,6 +5,7 @@ identity                   the fields that identify a run, and the directory nam
 directory, checkpoints     files, which are written atomically
 commands                   the commands that trained the runs, each with its config
 recording, driver          training: rows, checkpoints and the result
+results, resuming          the content of a result; what a run resumes from
 records, table, load       output of runs: measurements, the table of all runs, a trained network
-preview, logs              descriptions of a run before it starts, and progress while it trains
+preview, timing, logs      descriptions of a run before it starts, and progress while it trains
 """

@@ -1,7 +1,6 @@
 """The files of a run while it trains: rows of metrics, checkpoints, and last the result."""
 
 import contextlib
-import datetime
 import functools
 import io
 import sys
@@ -9,17 +8,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
 from flatwide import chance, data, machine, optimizers, processes, sparsify, trees
-from flatwide.config import digest
-from flatwide.runs import checkpoints, disk, logs, rows, snapshots
-from flatwide.runs.directory import IDENTITY, RunDirectory, best_evaluations
+from flatwide.runs import checkpoints, disk, logs, resuming, rows, snapshots
+from flatwide.runs.directory import RunDirectory
 from flatwide.runs.experiment import Experiment
 from flatwide.runs.jax_settings import is_double, matmul_precision
+from flatwide.runs.results import best_evaluations
+from flatwide.runs.resuming import Memory, now
 from flatwide.training import devices
 from flatwide.training.evaluate import Evaluation, Interrupted, summarize
 from flatwide.training.loop import Taken
@@ -34,19 +34,6 @@ _MOST_WARNINGS = 3  # of snapshots that are missing
 
 class Stopped(Exception):
     """The run was stopped and has saved its state; the same command resumes it."""
-
-
-class Memory(NamedTuple):
-    """The values beside a run's state that a checkpoint stores, so that resuming changes nothing."""
-
-    started: str
-    seconds: float = 0.0  # spent before this process
-    loss_total: float = 0.0  # sum over the steps since the last evaluation, in their order
-    loss_count: int = 0
-    learning_rate: float | None = None  # of the last step; None before the first
-    identity: str = ""  # of the run; checkpoints of earlier versions lack it and the fields below
-    metrics_rows: int | None = None  # number of rows of metrics.csv up to this state
-    metrics_sha256: str = ""  # of the header and those rows
 
 
 class Recording:
@@ -64,7 +51,7 @@ class Recording:
     ):
         self.directory = directory
         self._built, self._threads, self._should_stop = built, threads, should_stop
-        state, self._memory, self._written = _restore(directory, state, quiet=quiet)
+        state, self._memory, self._written = resuming.restore(directory, state, quiet=quiet)
         self._evaluation = _evaluators(built, self._is_to_stop)
         self._snapshot_steps = frozenset(built.snapshot_steps)
         self._saved_at = self._began = time.monotonic()
@@ -124,7 +111,7 @@ class Recording:
         Raises: Stopped, once the state is saved.
         """
         self.taken = taken
-        self._memory = _remember(self._memory, taken)
+        self._memory = resuming.remember(self._memory, taken)
         self._log_losses()
         if not np.isfinite(taken.losses[-1]):
             self._write_rows()
@@ -341,51 +328,6 @@ def no_snapshot(path: Path) -> str:
     )
 
 
-def _restore(directory: RunDirectory, state: State, *, quiet: bool) -> tuple[State, Memory, rows.Digest]:
-    """Resume from the newest intact checkpoint whose rows of metrics are unchanged, or start.
-
-    Rows after it are dropped unread, since their steps are repeated.
-    """
-    identity = processes.agreed(lambda: digest(directory.read_config()[IDENTITY]))
-    path = directory.metrics_file
-    written = disk.read(path)
-    fault = functools.partial(_fault, identity, path, written)
-    newest = checkpoints.load_newest(directory.checkpoints, state, fault=fault)
-    for warning in newest.warnings:
-        logs.say(f"warning: {warning}", quiet=quiet)
-    if newest.tree is None:
-        directory.replace_metrics(b"")
-        return checkpoints.of_first(state), Memory(started=now(), identity=identity), rows.Digest()
-    memory = Memory(**newest.extra)._replace(identity=identity)
-    logs.say(f"{directory.path}: resuming from step {newest.step}.", quiet=quiet)
-    if not directory.is_written:
-        return newest.tree, memory, rows.Digest()
-    if memory.metrics_rows is None:
-        content = rows.until(path, written or b"", newest.step)
-    else:
-        content = rows.first(written or b"", memory.metrics_rows) or b""
-    directory.replace_metrics(content)
-    return newest.tree, memory, rows.Digest(content)
-
-
-def _fault(identity: str, path: Path, written: bytes | None, checkpoint: Path, extra: Mapping[str, Any]) -> str:
-    """Return why a run cannot resume from a checkpoint: it is of another run, or its rows of metrics are missing.
-
-    Args:
-      path, written: `metrics.csv` and its content.
-    """
-    if fault := checkpoints.identity_fault(extra, identity):
-        return f"{checkpoint}: {fault}."
-    num_rows = extra.get("metrics_rows")
-    if num_rows is None:  # of an earlier version
-        return ""
-    content = rows.first(written or b"", num_rows)
-    if content is not None and rows.Digest(content).hexdigest() == extra["metrics_sha256"]:
-        return ""
-    wrong = "are not complete" if content is None else "were changed after they were written"
-    return f"{path}: the first {num_rows} rows, which lead to {checkpoint.name}, {wrong}."
-
-
 def _evaluators(built: Experiment, should_stop: Callable[[], bool]) -> Callable[[str, bool], Evaluate | None]:
     """Return a function that maps a split's name to its evaluation; only the last one of a run scores all examples."""
     splits = {"train": built.train, "validation": built.validation, "test": built.test}
@@ -400,15 +342,6 @@ def _evaluators(built: Experiment, should_stop: Callable[[], bool]) -> Callable[
         return None if name == "train" and not is_last else of(name, None if is_last else limit)
 
     return evaluation
-
-
-def _remember(memory: Memory, taken: Taken) -> Memory:
-    """Add losses one by one, so that the sum does not depend on the division of steps into segments."""
-    total = memory.loss_total
-    for loss in taken.losses.tolist():
-        total += loss
-    count = memory.loss_count + len(taken.losses)
-    return memory._replace(loss_total=total, loss_count=count, learning_rate=taken.learning_rate)
 
 
 def where() -> dict[str, Any]:
@@ -431,8 +364,3 @@ def _versions() -> dict[str, str]:
 def _device() -> str:
     kind = jax.local_devices()[0].device_kind
     return f"cpu: {machine.model_name()}" if kind == "cpu" else kind
-
-
-def now() -> str:
-    """Return the time, ISO 8601 in UTC."""
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

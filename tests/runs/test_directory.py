@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from flatwide.columns import RESULT_FIELDS
 from flatwide.runs import disk, rows
-from flatwide.runs.directory import BusyError, RunDirectory, best_evaluations, run_directories, write_json
+from flatwide.runs.directory import BusyError, RunDirectory, run_directories, write_json
+from flatwide.runs.results import best_evaluations
 
 CONFIG = {"model": "MLP", "num_neurons": (300, 100), "rho": 0.1, "seed": 0, "augment": None}
 IDENTITY = {"num_neurons": (300, 100), "rho": 0.1}

@@ -44,7 +44,7 @@ def without_times(result):
 
 
 class After:
-    """Say stop after a number of segments."""
+    """A `should_stop` that returns True after a number of segments."""
 
     def __init__(self, segments):
         self.left = segments

@@ -19,7 +19,7 @@ TIMES = {"seconds", "started", "finished"}
 
 
 def files(workdir, fields):
-    """Give the rows and the result of a run."""
+    """Return the rows and the result of a run."""
     directory, _ = locate(config.resolve(fields), workdir)
     result = directory.read_result() or {}
     return directory.read_metrics(), {name: value for name, value in result.items() if name not in TIMES}

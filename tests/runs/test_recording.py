@@ -17,7 +17,7 @@ ASKED = FIELDS | {"measure_epochs": (0, 1, 3, 4)}
 
 
 class After:
-    """Say stop after a number of calls."""
+    """A `should_stop` that returns True after a number of calls."""
 
     def __init__(self, calls):
         self.left = calls

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 USAGE = """python main.py advise W --at="num_neurons=(3000,1000)" [--at=FIELD=VALUE ...]
-                        [--metric=test_metric] [--choose_by=COLUMN]
-Advise rho, and the learning rate if it varies, for an untrained width, from finished runs of at least three widths with
-at least two seeds each, and report what the same advice lost at the largest trained width. Trains nothing."""
+                        [--metric=test_metric] [--choose_by=COLUMN]"""
+_DESCRIPTION = """Advise rho, and the learning rate if it varies, for an untrained width, from finished runs of at least
+three widths with at least two seeds each, and report what the same advice lost at the largest trained width. Trains
+nothing."""
 
 _GRID = (0.02, 0.05, 0.1, 0.2, 0.5)  # radii of normalized SAM that cover the best ones of the paper
 _GRID_SEEDS = 3
@@ -38,14 +39,10 @@ def command(arguments: list[str]) -> str:
       arguments: those after `advise`.
     Raises: ConfigError, DataError, FileNotFoundError, ValueError.
     """
-    parser = FlagParser(USAGE)
-    parser.add_argument("workdir", nargs="?")
-    parser.add_argument("--at", action="append", default=[])
-    for name in ("metric", "choose_by"):
-        parser.add_argument(f"--{name}")
+    parser = _parser()
     flags = parser.parse_args(arguments)
     if flags.help:
-        return USAGE
+        return parser.format_help().rstrip()
     if not flags.workdir or not flags.at:
         parser.error("expected a work directory, and a width with --at")
     assignments = []
@@ -58,6 +55,17 @@ def command(arguments: list[str]) -> str:
     runs, advised = _advise(flags.workdir, assignments, metric=metric, choose_by=flags.choose_by)
     percent = wording.units(runs, metric).is_percent
     return "\n\n".join(describe(item, is_percent=percent, seconds=seconds) for item, seconds in advised)
+
+
+def _parser() -> FlagParser:
+    example = 'python main.py advise runs/demo --at="num_neurons=(256,)"'
+    parser = FlagParser(USAGE, description=_DESCRIPTION, example=example)
+    parser.add_argument("workdir", nargs="?", metavar="W", help="work directory with trained runs")
+    text = "field and value of the untrained width (required; may be repeated)"
+    parser.add_argument("--at", action="append", default=[], metavar="FIELD=VALUE", help=text)
+    parser.add_argument("--metric", metavar="COLUMN", help="result column to compare (default: test_metric)")
+    parser.add_argument("--choose_by", metavar="COLUMN", help="result column that chooses rho (default: the metric)")
+    return parser
 
 
 def advise_rho(workdir: str | Path, *, metric: str = "test_metric", choose_by: str | None = None, **at: Any) -> list:

@@ -20,10 +20,10 @@ from flatwide.runs.logs import say
 from flatwide.runs.table import collect
 
 USAGE = """python main.py compare --workdir=W --rules=normalized,friendly,path/to/mine.py:rule [--seeds=8] [--workers=N]
-                          [--dry_run]
-Rank SAM rules in three domains at two widths each, every rule at its best radius, at equal steps and at equal
-gradients. Three rules with 8 seeds are some 900 runs of up to a few seconds each; rerun the command to train missing
-runs."""
+                          [--dry_run]"""
+_DESCRIPTION = """Rank SAM rules in three domains at two widths each, every rule at its best radius, at equal steps and
+at equal gradients. Three rules with 8 seeds are some 900 runs of up to a few seconds each; rerun the command to train
+missing runs."""
 
 _LENGTHS = (0.02, 0.05, 0.1, 0.2, 0.4)  # of perturbations: the radii of `normalized`
 _SEEDS = 8
@@ -77,15 +77,10 @@ def command(arguments: list[str], *, train: Callable[[Mapping[str, Any], str], i
     Returns: the page as text, and the exit code.
     Raises: ConfigError, DataError, ValueError.
     """
-    parser = FlagParser(USAGE)
-    parser.add_argument("--workdir")
-    parser.add_argument("--rules", type=lambda text: tuple(filter(None, text.split(","))))
-    parser.add_argument("--seeds", type=int, default=_SEEDS)
-    parser.add_argument("--workers", type=int)
-    parser.add_argument("--dry_run", action="store_true")
+    parser = _parser()
     flags = parser.parse_args(arguments)
     if flags.help:
-        return USAGE, 0
+        return parser.format_help().rstrip(), 0
     if not flags.workdir or not flags.rules:
         parser.error("expected --workdir and --rules")
     if flags.workers is not None and flags.workers < 1:
@@ -105,6 +100,19 @@ def command(arguments: list[str], *, train: Callable[[Mapping[str, Any], str], i
     text = page(collect(flags.workdir), rules, radii, num_seeds=flags.seeds)
     Path(flags.workdir, "comparison.md").write_text(text, encoding="utf-8")
     return text, 0
+
+
+def _parser() -> FlagParser:
+    example = "python main.py compare --workdir=runs/compare --rules=normalized,friendly --seeds=3"
+    parser = FlagParser(USAGE, description=_DESCRIPTION, example=example)
+    parser.add_argument("--workdir", metavar="W", help="folder for the runs and comparison.md (required)")
+    split = {"type": lambda text: tuple(filter(None, text.split(","))), "metavar": "NAME,NAME"}
+    text = "SAM rules to rank (required): names of variants, or path/to/file.py:function"
+    parser.add_argument("--rules", **split, help=text)
+    parser.add_argument("--seeds", type=int, default=_SEEDS, metavar="N", help=f"seeds per rule (default: {_SEEDS})")
+    parser.add_argument("--workers", type=int, metavar="N", help="worker processes (default: as the cores allow)")
+    parser.add_argument("--dry_run", action="store_true", help="print the plan, and train nothing")
+    return parser
 
 
 def study(

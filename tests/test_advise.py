@@ -60,7 +60,7 @@ def test_a_refusal_says_what_to_train_instead(made, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "Name a work directory, and a width with --at"),
+        ([], "expected a work directory, and a width with --at"),
         (["--at=num_neurons"], "--at='num_neurons': expected FIELD=VALUE"),
         (["--at=num_neuron=(3,)"], "Did you mean 'num_neurons'"),
         (["--at=num_filters=3"], "MLP does not read it, so its size stays the same"),

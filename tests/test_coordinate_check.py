@@ -204,4 +204,4 @@ def test_bad_flags_are_one_line_each(capsys, flags, message):
 
 def test_help_shows_the_flags(capsys):
     assert cli.main(["coordinate_check", "--help"]) == 0
-    assert capsys.readouterr().out.strip() == command.USAGE.strip()
+    assert command.USAGE in capsys.readouterr().out

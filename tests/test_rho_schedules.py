@@ -91,7 +91,7 @@ def test_number_of_gradients_says_what_groups_and_rules_of_their_own_compute(tmp
     )
     assert experiment.build(FIELDS | {"sam_variant": f"{tmp_path}/due.py:due"}).num_gradients(20) is None
     described = preview.describe(configs.resolve(FIELDS | LATE))
-    assert "gradients a step: 1.35 (SAM)" in described
+    assert "gradients per step: 1.35 (SAM)" in described
 
 
 def networks(fields, num_steps=20):

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from flatwide import config as configs
 from flatwide.config.parser import FlagParser
-from flatwide.coordinate_check.slopes import LARGEST_SLOPE, NUM_STEPS, Check, Slope
+from flatwide.coordinate_check.slopes import LARGEST_SLOPE, MULTIPLES, NUM_STEPS, Check, Slope
 from flatwide.figures import coordinates, save
 
 USAGE = """python main.py coordinate_check --config=F [--config.field=value ...]
@@ -30,10 +30,7 @@ def read(arguments: Sequence[str]) -> tuple[Request | None, list[str]]:
     Returns: the request, None for `--help`; and the arguments that assign config fields.
     Raises: ConfigError that lists every fault of the flags.
     """
-    parser = FlagParser(USAGE)
-    for name in ("config", "widths", "seeds", "output"):
-        parser.add_argument(f"--{name}")
-    flags, rest = parser.parse_known_args(arguments)
+    flags, rest = _parser().parse_known_args(arguments)
     if flags.help:
         return None, []
     faults = [] if flags.config else [f"--config is missing; usage:\n{USAGE}"]
@@ -52,6 +49,25 @@ def read(arguments: Sequence[str]) -> tuple[Request | None, list[str]]:
     if faults:
         raise configs.ConfigError(faults)
     return Request(config_path=flags.config, widths=widths, num_seeds=num_seeds, output=output), rest
+
+
+def help_text() -> str:
+    """Return the help of the command."""
+    return _parser().format_help()
+
+
+def _parser() -> FlagParser:
+    parser = FlagParser(
+        USAGE,
+        description="Check whether training and SAM's perturbation behave the same at every width, within a few steps.",
+        example="python main.py coordinate_check --config=digits_mlp --config.parameterization=mup",
+    )
+    parser.add_argument("--config", help="a config file, or the name of one that ships (required)")
+    multiples = ", ".join(map(str, MULTIPLES))
+    parser.add_argument("--widths", help=f"widths to compare (default: {multiples} times the base width)")
+    parser.add_argument("--seeds", metavar="N", help="number of seeds, at least 2 (default: 5)")
+    parser.add_argument("--output", metavar="DIR", help="folder for a figure and its numbers (default: none)")
+    return parser
 
 
 def _widths(text: str) -> list[tuple[int, ...]] | None:

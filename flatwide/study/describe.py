@@ -3,11 +3,9 @@
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from flatwide import config as configs
 from flatwide import machine, trees
-from flatwide.catalogue import title
 from flatwide.columns import DONE
 from flatwide.runs import identity, preview, snapshots
 from flatwide.runs.jax_settings import is_double
@@ -56,9 +54,7 @@ class Estimate:
         measured = {other: seconds for other in self._costs if (seconds := self.seconds(other)) is not None}
         return sum(measured.values()) / max(sum(self._costs[other] for other in measured), 1.0) * self._costs[shape]
 
-    def counts(
-        self, counts: Mapping[tuple, int], *, workers: int, training: Sequence[tuple[tuple, float]] = ()
-    ) -> float:
+    def left(self, counts: Mapping[tuple, int], *, workers: int, training: Sequence[tuple[tuple, float]] = ()) -> float:
         """Estimate the seconds until all of some runs have ended.
 
         Args:
@@ -89,7 +85,8 @@ def heading(planned: Plan, stored: Inventory, *, num_workers: int, estimate: Est
         lines.append(f"kept: {len(stored.others)} runs here are not part of this study, such as {stored.others[0]}")
     if machine.has_gpu() and all(run.config["group_size"] == 1 for run in planned.runs) and len(stored.states) > 1:
         lines.append("note: this machine has a GPU; --config.group_size=16 trains 16 runs at once (docs/studies.md).")
-    lines += list(dict.fromkeys(text for run in planned.runs if (text := _measured_text(run.config))))
+    measured = dict.fromkeys(text for run in planned.runs if (text := preview.measurements_text(run.config)))
+    lines += [f"measured {text}" for text in measured]
     if left := to_train(stored.to_do()):
         unseen = sum(estimate.seconds(shape) is None for shape in left)
         time = duration_text(estimate.left(left, workers=num_workers))
@@ -115,14 +112,6 @@ def _part_text(part: Part, planned: Plan) -> str:
     if not part.name:
         return f"axes: {text}"
     return f"part {part.name}: {text or 'one run'}, {sum(run.part == part.name for run in planned.runs)} runs"
-
-
-def _measured_text(config: Mapping[str, Any]) -> str:
-    if not config["measurements"]:
-        return ""
-    along = f" and at epochs {', '.join(map(str, config['measure_epochs']))}" if config["measure_epochs"] else ""
-    along += f" and every {config['measure_every_steps']} steps" if config["measure_every_steps"] else ""
-    return f"measured at the end{along}: {', '.join(map(title, config['measurements']))}"
 
 
 def groups(stored: Inventory, estimate: Estimate) -> list[str]:

@@ -2,7 +2,6 @@
 
 import os
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,7 @@ from flatwide.config.parser import FlagParser
 from flatwide.runs import records, snapshots
 from flatwide.runs.directory import RunDirectory
 from flatwide.runs.table import collect, write_results
-from flatwide.study import expressions, orders, supervise
+from flatwide.study import expressions, measure_progress, orders, supervise
 from flatwide.study.executors import Site
 from flatwide.study.executors.local import LocalCrew
 from flatwide.study.orders import Task
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
 USAGE = """python main.py measure W --measurements=NAME[,NAME ...] [--where="num_neurons=='(300,100)' and rho>0"]
                          [--epochs=0,10 | --epochs=all] [--examples=1000] [--workers=N] [--trust] [--dry_run]"""
-_EVERY_SECONDS, _QUIET_SECONDS = 10.0, 60.0  # between progress lines: while runs end, and while none ends
 
 
 class Request(NamedTuple):
@@ -50,13 +48,7 @@ def read(arguments: list[str]) -> Request | None:
 
     Raises: ConfigError that lists every fault.
     """
-    parser = FlagParser(USAGE)
-    parser.add_argument("workdir", nargs="?")
-    for name in ("measurements", "where", "epochs", "examples", "workers"):
-        parser.add_argument(f"--{name}")
-    for name in ("--dry_run", "--trust"):
-        parser.add_argument(name, action="store_true")
-    flags = parser.parse_args(arguments)
+    flags = _parser().parse_args(arguments)
     if flags.help:
         return None
     faults = []
@@ -91,6 +83,30 @@ def read(arguments: list[str]) -> Request | None:
         is_dry=flags.dry_run,
         trusts=flags.trust,
     )
+
+
+def help_text() -> str:
+    """Return the help of the command."""
+    return _parser().format_help()
+
+
+def _parser() -> FlagParser:
+    parser = FlagParser(
+        USAGE,
+        description="Take missing measurements of the networks of trained runs.",
+        example='python main.py measure runs/demo --measurements=curvature,gradient --where="rho in [0, 0.1]"',
+    )
+    parser.add_argument("workdir", nargs="?", metavar="W", help="work directory with trained runs")
+    names = ", ".join(sorted(catalogue.MEASUREMENTS))
+    parser.add_argument("--measurements", metavar="NAME,NAME", help=f"what to measure (required): {names}")
+    parser.add_argument("--where", metavar="CONDITION", help="on columns of the results table (default: all runs)")
+    parser.add_argument("--epochs", help="epochs of snapshots to measure besides the end, or all (default: none)")
+    examples = Request._field_defaults["num_examples"]
+    parser.add_argument("--examples", metavar="N", help=f"number of training examples (default: {examples})")
+    parser.add_argument("--workers", metavar="N", help="number of processes (default: as the cores allow)")
+    parser.add_argument("--trust", action="store_true", help="execute Python files that the runs' configs name")
+    parser.add_argument("--dry_run", action="store_true", help="count the measurements and their cost; take none")
+    return parser
 
 
 def select(table: "pd.DataFrame", where: str) -> list[str]:
@@ -135,6 +151,9 @@ def run(
     print(f"measurements to take: {num_missing} ({', '.join(map(catalogue.title, request.names))})", file=out)
     for epoch, count in sorted(_without_snapshot(request, left).items()):
         print(f"warning: {count} of these runs stored no snapshot of epoch {epoch}: nothing to measure there", file=out)
+    if left:
+        cost = measure_progress.expected({_directory(request, task): missing[task.name] for task in left})
+        print(measure_progress.text(cost, workers=_num_workers(request, left)), file=out, flush=True)
     if request.is_dry:
         return {"done": len(tasks) - len(left), "failed": 0}
     counts: Counter[str] = Counter(done=len(tasks) - len(left))
@@ -150,35 +169,41 @@ def _measure_all(
     request: Request, left: list[Task], counts: Counter[str], *, should_stop: Callable[[], bool], stream: TextIO
 ) -> None:
     """Let workers measure, and show progress."""
-    workers = min(request.workers or LocalCrew.capacity({}, threads=1), len(left))
+    workers = _num_workers(request, left)
+
+    def remaining(task: Task) -> int:
+        return len(records.missing(_directory(request, task), task.config))
+
     groups: dict[Any, list[Task]] = {}
     for task in left:  # runs of one network share compiled programs
         groups.setdefault(task.config["network"], []).append(task)
     orders.sweep(request.workdir)
     written = orders.write(request.workdir, list(groups.values()), tensorboard=False)
-    shown_at, ended = time.monotonic(), 0
-
-    def show(text: str) -> None:
-        print(text, file=stream, flush=True)
-
+    progress = measure_progress.Progress(
+        left,
+        num_missing=sum(map(remaining, left)),
+        remaining=remaining,
+        stream=stream,
+    )
     try:
         crew = LocalCrew(Site(orders=written.path, threads=max(1, machine.available() // workers)))
-        for outcome in supervise.supervise(written, crew, workers=workers, should_stop=should_stop, tell=show):
+        options: dict[str, Any] = {"should_stop": should_stop, "tell": progress.message}
+        for outcome in supervise.supervise(written, crew, workers=workers, **options):
             if outcome is None:
-                if time.monotonic() - shown_at >= _QUIET_SECONDS:
-                    shown_at = time.monotonic()
-                    show(f"measured {ended}/{len(left)} runs")
+                progress.tick()
                 continue
-            ended += 1
             counts["failed" if outcome.status == "failed" else "done"] += 1
             if outcome.status == "failed":
                 log = _directory(request, outcome.task).error_file
-                show(f"failed: {outcome.task.name}: {outcome.problem}; see {log}")
-            if time.monotonic() - shown_at >= _EVERY_SECONDS or ended == len(left):
-                shown_at = time.monotonic()
-                show(f"measured {ended}/{len(left)} runs")
+                progress.message(f"failed: {outcome.task.name}: {outcome.problem}; see {log}")
+            progress.ended(outcome.task.name)
     finally:
+        progress.close()
         orders.remove(written)
+
+
+def _num_workers(request: Request, left: list[Task]) -> int:
+    return min(request.workers or LocalCrew.capacity({}, threads=1), len(left))
 
 
 def _tasks(request: Request) -> list[Task]:

@@ -40,14 +40,14 @@ def study(tmp_path):
 
 @pytest.fixture
 def narrow(study, tmp_path):
-    """Give the flags of its narrow runs of one seed, one at rho 0 and one of SAM, in one worker."""
+    """Return the flags of its narrow runs of one seed, one at rho 0 and one of SAM, in one worker."""
     axes = ["--config.study.axes.num_neurons=(4,)", "--config.study.axes.seed=(0,)"]
     return [f"--workdir={tmp_path}/w", study, "--config.study.workers=1", *axes]
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """Give the table of the undisturbed study, and its work directory."""
+    """Return the table of the undisturbed study, and its work directory."""
     folder = tmp_path_factory.mktemp("whole")
     (folder / "study.py").write_text(STUDY)
     assert cli.main([f"--workdir={folder}/w", f"--config={folder}/study.py"]) == 0

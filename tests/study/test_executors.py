@@ -86,7 +86,7 @@ def slurm(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
-    """Give the table of the study's runs, each trained alone."""
+    """Return the table of the study's runs, each trained alone."""
     folder = tmp_path_factory.mktemp("alone")
     for rho in (0.0, 0.1):
         for seed in (0, 1):

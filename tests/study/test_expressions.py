@@ -170,7 +170,7 @@ def test_what_is_not_allowed_is_refused_and_not_run(text, tmp_path):
         ("rho > 'a'", "\"rho > 'a'\" cannot be computed: TypeError"),
         ("seed ** -1 > 0", "'seed ** -1' cannot be computed: ValueError"),
         ("rho > [0, 1]", "'rho > [0, 1]': a list is allowed only after in, not in, == and !="),
-        ("[0] == [0]", "a list goes after"),
+        ("[0] == [0]", "a list is allowed only after"),
         ("[0] in rho", "expected a list of constants such as [0, 0.1] after in; 'rho' is a column"),
         ("rho in seed", "'seed' is a column"),
         ("'1' in run", "'run' is a column"),

@@ -125,7 +125,7 @@ def test_no_work_directory_is_told(tmp_path, capsys):
     assert cli.main(["measure", f"{tmp_path}/nowhere", "--measurements=gradient"]) == 2
     assert "nowhere: expected a work directory with runs" in capsys.readouterr().err
     assert cli.main(["measure", "--help"]) == 0
-    assert capsys.readouterr().out.strip() == measure_command.USAGE
+    assert measure_command.USAGE in capsys.readouterr().out
 
 
 @pytest.mark.slow

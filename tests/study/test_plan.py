@@ -125,7 +125,7 @@ def range_of(count):
         ({"axes": {"threads": (1, 2)}}, "threads is the same for all workers"),
         ({"axes": {"sparsity": (0.5,)}}, "config.sparsity=0.5 with config.pruner='none'"),
         ({"axes": {"num_nonzero_params": (5000,)}}, "num_nonzero_params=5000 needs a pruner"),
-        ({"axes": {"num_nonzero_params": (10,), "pruner": ("snip",)}}, "biases and norms alone"),
+        ({"axes": {"num_nonzero_params": (10,), "pruner": ("snip",)}}, "biases and norms, which are never pruned"),
         ({"axes": {"num_nonzero_params": (10**9,), "pruner": ("snip",)}}, "the network has only 22,510 parameters"),
         ({"axes": {"num_nonzero_params": (100,), "sparsity": (0.1,)}}, "keep one"),
     ],

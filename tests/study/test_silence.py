@@ -21,7 +21,7 @@ IDLE = ["sleep", "600"]
 
 @pytest.fixture
 def todo(tmp_path, monkeypatch):
-    """Give orders for one run, with limits of fractions of a second."""
+    """Return orders for one run, with limits of fractions of a second."""
     monkeypatch.setattr(silence, "LEAST_SECONDS", 0.4)
     monkeypatch.setattr(silence, "_EVERY_SECONDS", 0.0)
     return orders.write(tmp_path, [[Task("a-run", {})]], session="now", tensorboard=False)

@@ -1,0 +1,55 @@
+"""The estimate of a run's duration before it starts, against the run itself and against counted arithmetic."""
+
+import jax
+import pytest
+
+from flatwide import config as configs
+from flatwide import runner
+from flatwide.runs import preview, timing
+
+DIGITS = {"num_neurons": (32,), "batch_size": 32, "learning_rate": 0.05}
+LSTM = {"model": "LSTM", "dataset": "made_sentiment", "hidden_size": 32, "base_optimizer": "adam", "batch_size": 64}
+RESNET = {"model": "ResNet18", "num_filters": 4, "num_blocks": (1, 1, 1, 1), "batch_size": 64}
+
+
+def resolve(**fields):
+    return configs.resolve(DIGITS | fields)
+
+
+def test_the_arithmetic_of_a_gradient_is_that_of_its_products():
+    config = resolve(num_neurons=(300, 100), dataset="mnist", batch_size=128)
+    weights = 784 * 300 + 300 * 100 + 100 * 10
+    # Forward, and backward to weights and to hidden units; the inputs need no gradient.
+    expected = 128 * (2 * weights + 2 * weights + 2 * (weights - 784 * 300))
+    assert preview.operations(config) == pytest.approx(expected, rel=0.05)
+
+
+def test_a_step_of_seconds_is_not_timed():
+    long = {"model": "ResNet18", "dataset": "cifar10", "batch_size": 256}
+    config = resolve(**long, num_epochs=2)
+    found = timing.estimate(config)
+    assert (found.is_timed, found.compile_seconds) == (False, 0.0)
+    # 196 steps an epoch, two gradients each, 50,000 examples scored at the end and 10,000 after each epoch.
+    total = preview.operations(config) * (2 * 2 * 195 + (50_000 + 20_000) / 256 / 3)
+    assert 1e8 < total / found.seconds < 1e13  # operations per second of a device
+
+
+def test_it_writes_nothing_and_needs_no_data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = timing.estimate(resolve(dataset="mnist", num_epochs=1))
+    assert found.is_timed
+    assert found.compile_seconds > 0
+    assert found.seconds > 0
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.optimized
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("fields", [{"num_epochs": 300}, LSTM | {"num_epochs": 12}, RESNET | {"num_epochs": 4}])
+def test_it_is_within_a_factor_of_three_of_the_run(tmp_path, fields):
+    config = resolve(**fields)
+    found = timing.estimate(config)
+    jax.clear_caches()
+    seconds = runner.run(config, tmp_path, quiet=True)["seconds"]
+    assert seconds / 3 < found.seconds < 3 * seconds

@@ -69,7 +69,7 @@ def train(
         with _recorded_errors(directory):
             recording = Recording(built, directory, state, threads=threads, should_stop=should_stop, quiet=quiet)
             with recording.watched(quiet=quiet, tensorboard=tensorboard):
-                for taken in _steps(built, recording.state):
+                for taken in steps(built, recording.state):
                     recording.feed(taken)
             return recording.finish()
 
@@ -266,7 +266,7 @@ def _recorded_errors(directory: RunDirectory) -> Iterator[None]:
         raise
 
 
-def _steps(built: Experiment, state: State) -> Iterator[Taken]:
+def steps(built: Experiment, state: State) -> Iterator[Taken]:
     """Take the steps of a run, in calls short enough to respond to signals."""
     if built.config["group_size"] > 1:
         return (taken for segments in _group_steps([built], [state]) for taken in segments[0])

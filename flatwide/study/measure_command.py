@@ -152,7 +152,9 @@ def run(
     for epoch, count in sorted(_without_snapshot(request, left).items()):
         print(f"warning: {count} of these runs stored no snapshot of epoch {epoch}: nothing to measure there", file=out)
     if left:
-        cost = measure_progress.expected({_directory(request, task): missing[task.name] for task in left})
+        directories = {task.name: _directory(request, task) for task in tasks}
+        to_take = {directories[task.name]: missing[task.name] for task in left}
+        cost = measure_progress.expected(to_take, runs=directories.values())
         print(measure_progress.text(cost, workers=_num_workers(request, left)), file=out, flush=True)
     if request.is_dry:
         return {"done": len(tasks) - len(left), "failed": 0}

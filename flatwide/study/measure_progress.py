@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TextIO
 
 from flatwide import catalogue
@@ -12,9 +12,29 @@ from flatwide.runs.logs import StatusLine, duration_text
 from flatwide.runs.records import Wanted
 from flatwide.study.orders import Task
 
-# Hessian-vector products of a measurement of the network of configs/digits_mlp.py. They hardly depend on the size of a
-# network, but on its spectrum: searches for eigenvalues that lie close together need several times as many.
-TYPICAL_PRODUCTS: Mapping[str, float] = {}
+# Hessian-vector products of a measurement at its default options; a forward pass counts as a sixth. From the `cost` of
+# measurements of small MLPs: medians of 72 or more for edge, curvature and convergence, else of one to six, or counted
+# from the options. Searches for eigenvalues take a third to three times as many, depending on the spectrum.
+TYPICAL_PRODUCTS: Mapping[str, float] = {
+    "activations": 0.3,
+    "barrier": 7,
+    "convergence": 48,
+    "curvature": 150,
+    "edge": 9,
+    "function": 0.2,
+    "gradient": 0.5,
+    "landscape": 80,
+    "layers": 70,
+    "minima_plane": 167,
+    "moments": 98,
+    "robustness": 16,
+    "sharpest_plane": 117,
+    "sharpness": 118,
+    "smoothness": 6,
+    "spectrum": 250,
+    "stability": 97,
+    "trajectory": 74,
+}
 
 _EVERY_SECONDS, _QUIET_SECONDS = 10.0, 60.0  # between progress lines: while measurements end, and while none ends
 _LIVE_SECONDS = 1.0  # between them on a terminal
@@ -35,41 +55,42 @@ class Cost(NamedTuple):
     num_unknown: int
 
 
-def expected(missing: Mapping[RunDirectory, Sequence[Wanted]]) -> Cost:
+def expected(missing: Mapping[RunDirectory, Sequence[Wanted]], *, runs: Iterable[RunDirectory]) -> Cost:
     """Estimate the cost of missing measurements.
 
-    A measurement lasts as long as the same one of a network of as many parameters in this work directory, or else as
-    long as its typical number of Hessian-vector products takes, by the time per gradient in the training of the run.
+    A measurement lasts as long as the same one of a network with as many parameters did, or else as long as its typical
+    number of Hessian-vector products takes, by the time per gradient in the training of the run.
 
     Args:
-      missing: the missing measurements of each finished run.
+      missing: the missing measurements of each finished run. runs: those whose measurements to look up.
     """
-    results = {directory: directory.read_result() or {} for directory in missing}
-    sizes = {directory: result.get("num_params") for directory, result in results.items()}
     seen: dict[tuple[Any, ...], list[float]] = {}
-    for directory, size in sizes.items():
+    for directory in runs:
+        size = (directory.read_result() or {}).get("num_params")
         for record in records.read(directory)[0]:
             if record.seconds is not None:
                 seen.setdefault((record.name, size, record.num_examples), []).append(record.seconds)
     products = seconds = 0.0
     num_unknown = 0
     for directory, targets in missing.items():
+        result = directory.read_result() or {}
+        per_product = _product_seconds(directory, result)
         for target in targets:
             count = TYPICAL_PRODUCTS.get(target.name)
-            earlier = seen.get((catalogue.title(target.name), sizes[directory], target.num_examples))
+            earlier = seen.get((catalogue.title(target.name), result.get("num_params"), target.num_examples))
             if earlier is None and count is None:
                 num_unknown += 1
                 continue
             products += count or 0.0
-            per_product = _product_seconds(directory, results[directory], target.num_examples)
-            seconds += statistics.median(earlier) if earlier else (count or 0.0) * per_product
+            by_products = (count or 0.0) * per_product * target.num_examples
+            seconds += statistics.median(earlier) if earlier else by_products
     return Cost(products=products, seconds=seconds, num_unknown=num_unknown)
 
 
-def _product_seconds(directory: RunDirectory, result: Mapping[str, Any], num_examples: int) -> float:
-    """Estimate the seconds of a Hessian-vector product from those of the gradients of training."""
+def _product_seconds(directory: RunDirectory, result: Mapping[str, Any]) -> float:
+    """Estimate the seconds of a Hessian-vector product of one example from those of the gradients of training."""
     gradients = (result.get("num_gradients") or 2 * result["steps"]) * directory.read_config()["batch_size"]
-    return _GRADIENTS_PER_PRODUCT * num_examples * result["seconds"] / gradients
+    return _GRADIENTS_PER_PRODUCT * result["seconds"] / gradients
 
 
 def text(cost: Cost, *, workers: int) -> str:

@@ -26,7 +26,7 @@ def runs(tmp_path):
 
 
 def test_a_cost_is_derived_from_the_training_of_the_run(runs):
-    cost = measure_progress.expected({run: [CURVATURE, GRADIENT] for run in runs})
+    cost = measure_progress.expected({run: [CURVATURE, GRADIENT] for run in runs}, runs=runs)
     products = TYPICAL_PRODUCTS["curvature"] + TYPICAL_PRODUCTS["gradient"]
     assert cost.products == 2 * products
     # 100 gradients of 10 examples in 20 seconds: 0.02 seconds an example; a product takes two gradients of 1,000.
@@ -37,7 +37,7 @@ def test_a_cost_is_derived_from_the_training_of_the_run(runs):
 def test_a_cost_is_that_of_an_earlier_measurement_of_the_same_size(runs):
     facts = {"seconds": 7.0, "measured": "2026-11-28"}
     records.write(runs[0], CURVATURE, Measured({"trace": 1.0}, cost=50), epoch=1.0, num_examples=1000, facts=facts)
-    cost = measure_progress.expected({runs[1]: [CURVATURE]})
+    cost = measure_progress.expected({runs[1]: [CURVATURE]}, runs=runs)
     assert cost.seconds == 7.0
     text = measure_progress.text(cost, workers=1)
     assert (
@@ -46,7 +46,7 @@ def test_a_cost_is_that_of_an_earlier_measurement_of_the_same_size(runs):
 
 
 def test_a_measurement_of_the_user_has_an_unknown_cost(runs):
-    cost = measure_progress.expected({runs[0]: [CURVATURE._replace(name="mine.py:flat")]})
+    cost = measure_progress.expected({runs[0]: [CURVATURE._replace(name="mine.py:flat")]}, runs=runs)
     assert (cost.products, cost.seconds, cost.num_unknown) == (0, 0, 1)
     assert measure_progress.text(cost, workers=2).endswith("0s on 2 workers, and 1 measurements of unknown cost")
 

@@ -55,7 +55,7 @@ def run(
 
     Args:
       values: the fields of a config with a study.
-      workdir: each run gets a directory of its own in `workdir/runs`.
+      workdir: each run gets its own directory in `workdir/runs`.
       should_stop: called several times a second; once it returns True, runs in training are saved and `Stopped` is
         raised.
       on_start: called once the plan and the executor have been checked, before anything is trained.

@@ -294,7 +294,7 @@ def _seconds_kept(folder: Path) -> float:
 
 def _remove(folder: Path) -> None:
     with suppress(OSError):  # the work directory was removed, or a worker that ends late has left a trace
-        (folder / _VALID).unlink(missing_ok=True)  # first, so that nobody begins to follow
+        (folder / _VALID).unlink(missing_ok=True)  # first, so that no worker starts to follow
         for path in folder.iterdir():
             path.unlink(missing_ok=True)
         os.rmdir(folder)

@@ -93,9 +93,12 @@ def _preview(config: Mapping[str, Any], workdir: str) -> int:
 
 def _time_text(config: Mapping[str, Any]) -> str:
     """Estimate the duration of a run from some of its steps."""
-    from flatwide.runs import logs, timing
+    from flatwide.runs import logs, memory, timing
 
-    estimate = timing.estimate(config)
+    try:
+        estimate = timing.estimate(config)
+    except memory.OutOfMemoryError as error:
+        return f"none; {error}"
     text = logs.duration_text(estimate.seconds)
     if not estimate.is_timed:
         return f"roughly {text}, from the arithmetic of the network"

@@ -154,7 +154,7 @@ def _params(read: tuple, content: tuple, leaves: tuple, structure: Any, num_outp
 
 def _outline(config: Mapping[str, Any]) -> Outline:
     declared = data.INFO.get(config["dataset"])
-    piece = config["microbatch"] or config["batch_size"] // config["accumulation_steps"]
+    piece = _piece(config)
     if declared is None:
         return _outline_of(load_dataset(config), piece)
     if is_local(config):
@@ -173,6 +173,11 @@ def _outline(config: Mapping[str, Any]) -> Outline:
         batch=batch,
         num_bytes=held,
     )
+
+
+def _piece(config: Mapping[str, Any]) -> int:
+    """Return the number of examples of a batch whose gradient is computed at a time."""
+    return config["microbatch"] or config["batch_size"] // config["accumulation_steps"]
 
 
 def _outline_of(dataset: Dataset, piece: int) -> Outline:
@@ -222,12 +227,12 @@ def has_ascent(config: Mapping[str, Any]) -> bool:
 
 
 def operations(config: Mapping[str, Any]) -> float:
-    """Count the floating-point operations of the gradient of a piece of a batch, in its traced program."""
+    """Count the floating-point operations of the gradient of a batch, in the traced program of one of its pieces."""
     outline = _outline(config)
     model = model_of(config, outline.example, outline.num_outputs)
     shapes = (*init_shapes(model), outline.batch)
     analysis = jax.jit(jax.grad(_loss(config, outline, model))).lower(*shapes).cost_analysis()
-    return float((analysis or {}).get("flops", 0.0))
+    return float((analysis or {}).get("flops", 0.0)) * config["batch_size"] / _piece(config)
 
 
 def _loss(config: Mapping[str, Any], outline: Outline, model: Model) -> Callable[..., jax.Array]:

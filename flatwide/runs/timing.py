@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flatwide import data
-from flatwide.runs import build, driver, jax_settings, preview
+from flatwide.runs import build, driver, jax_settings, memory, preview
 from flatwide.runs.experiment import Experiment
 from flatwide.runs.parts import load_dataset
 from flatwide.types import Batch, Dataset, Split
@@ -40,14 +40,16 @@ def estimate(config: Mapping[str, Any]) -> Estimate:
 
     Args:
       config: a resolved config.
-    Raises: as `build.build`.
+    Raises: as `build.build`; OutOfMemoryError if the network does not fit into memory.
     Cost: compiling, some seconds of steps, and one batch of evaluation; for networks whose steps are too long, only the
       compilation of one convolution.
     """
-    operations = preview.operations(config) * config["accumulation_steps"]
+    operations = preview.operations(config)
     if operations * (2 if preview.has_ascent(config) else 1) > _LARGEST_STEP:
         return _from_arithmetic(config, operations)
-    return _timed(build.assemble(config, dataset=_dataset(config)))
+    built = build.assemble(config, dataset=_dataset(config))
+    memory.check(built)
+    return _timed(built)
 
 
 def _timed(built: Experiment) -> Estimate:

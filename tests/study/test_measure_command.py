@@ -91,7 +91,7 @@ def test_an_epoch_that_was_not_kept_is_told_beforehand(folder, capsys):
             ["--where='rho=0.1': syntax error at character 4, near '=0.1': "],
         ),
         (["--where=f(rho)", "--examples=0"], ["the call 'f(rho)' at character 1 is not allowed.", "--examples=0: "]),
-        (["--where=rho>5"], ["--where='rho>5': expected finished runs; none of 4 runs (4 finished) fits."]),
+        (["--where=rho>5"], ["--where='rho>5': expected finished runs; none of 4 runs (4 finished) match."]),
         (["--epochs=1,9"], ["--epochs=9: digits-MLP", "has 2 epochs."]),
         (
             ["--measurements=gradent", "--examples=0", "--epochs=x", "--workers=1,2"],

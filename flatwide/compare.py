@@ -106,7 +106,7 @@ def _parser() -> FlagParser:
     example = "python main.py compare --workdir=runs/compare --rules=normalized,friendly --seeds=3"
     parser = FlagParser(USAGE, description=_DESCRIPTION, example=example)
     parser.add_argument("--workdir", metavar="W", help="folder for the runs and comparison.md (required)")
-    split = {"type": lambda text: tuple(filter(None, text.split(","))), "metavar": "NAME,NAME"}
+    split: dict[str, Any] = {"type": lambda text: tuple(filter(None, text.split(","))), "metavar": "NAME,NAME"}
     text = "SAM rules to rank (required): names of variants, or path/to/file.py:function"
     parser.add_argument("--rules", **split, help=text)
     parser.add_argument("--seeds", type=int, default=_SEEDS, metavar="N", help=f"seeds per rule (default: {_SEEDS})")

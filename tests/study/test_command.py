@@ -103,7 +103,10 @@ def test_every_run_is_bit_for_bit_the_run_alone(whole, tmp_path):
 def test_running_again_trains_only_what_is_missing(study, tmp_path, capsys):
     flags = [f"--workdir={tmp_path}/w", study, "--config.study.axes.num_neurons=(4,)", "--config.study.workers=1"]
     assert cli.main([*flags, "--config.study.axes.seed=(0,)"]) == 0
-    assert "runs: 2 of 2 done" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "runs: 2 of 2 done" in printed.out
+    report = f"report: {tmp_path}/w/report.html, rewritten as runs end, at most once a minute\n"
+    assert printed.err.index("axes: ") < printed.err.index(report) < printed.err.index("runs 2/2")
     (stored,) = (json.loads(path.read_text()) for path in (tmp_path / "w" / "commands").iterdir())
     assert stored["arguments"] == [*flags, "--config.study.axes.seed=(0,)"]
     assert stored["config_text"] == STUDY

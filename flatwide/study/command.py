@@ -137,8 +137,8 @@ def _train(
         return max(silence.LEAST_SECONDS, silence.TIMES_MEDIAN * max((s for s in durations if s), default=0.0))
 
     watch = silence.Watch(written, patience=patience)
+    refresher = _Refresher(rebuild)
     progress = _Progress(stored, tasks, estimate, orders=written, watch=watch, workers=workers, stream=stream)
-    refreshed, took = time.monotonic(), 0.0
     try:
         crew = executors.find(settings.executor)(site)
         on_start()
@@ -148,10 +148,7 @@ def _train(
                 progress.ended(outcome)
                 continue
             progress.tick()
-            if (now := time.monotonic()) - refreshed > max(_REFRESH_SECONDS, _REFRESH_SHARE * took):
-                rebuild()
-                refreshed = time.monotonic()
-                took = refreshed - now
+            refresher.tick()
     finally:
         progress.close()
         orders.remove(written)
@@ -194,6 +191,22 @@ def num_workers(planned: Plan, stored: Inventory) -> int:
     settings = planned.settings
     workers = settings.workers or executors.find(settings.executor).capacity(settings.study, threads(planned))
     return max(1, min(workers, len(stored.to_do())))
+
+
+class _Refresher:
+    """Rebuilds the tables and the report of a study: at most once a minute, and in at most 5 % of the time."""
+
+    def __init__(self, rebuild: Callable[[], None], *, clock: Callable[[], float] = time.monotonic):
+        self._rebuild, self._clock = rebuild, clock
+        self._due = clock() + _REFRESH_SECONDS
+
+    def tick(self) -> None:
+        """Rebuild, if it is time."""
+        began = self._clock()
+        if began >= self._due:
+            self._rebuild()
+            ended = self._clock()
+            self._due = ended + max(_REFRESH_SECONDS, _REFRESH_SHARE * (ended - began))
 
 
 class _Progress:

@@ -105,3 +105,17 @@ def test_how_long_a_run_took_without_compiling_is_learnt_when_its_worker_has_wri
     monkeypatch.setattr(command.time, "monotonic", lambda: 1e9)
     progress._learn()
     assert progress._estimate.seconds(shape) == (seconds or 50.0)
+
+
+def test_tables_and_report_are_rebuilt_once_a_minute_and_in_a_twentieth_of_the_time():
+    now, calls = [0.0], []
+
+    def rebuild():
+        calls.append(now[0])
+        now[0] += 1.0 if len(calls) == 1 else 30.0
+
+    refresher = command._Refresher(rebuild, clock=lambda: now[0])
+    while now[0] < 1200:
+        refresher.tick()
+        now[0] += 1.0
+    assert calls[:3] == [60.0, 121.0, 121.0 + 30 + 600]

@@ -33,15 +33,6 @@ def test_a_step_of_seconds_is_not_timed():
     assert 1e8 < total / found.seconds < 1e13  # operations per second of a device
 
 
-def test_it_writes_nothing_and_needs_no_data(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    found = timing.estimate(resolve(dataset="mnist", num_epochs=1))
-    assert found.is_timed
-    assert found.compile_seconds > 0
-    assert found.seconds > 0
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.slow
 @pytest.mark.optimized
 @pytest.mark.timeout(900)

@@ -14,7 +14,7 @@ from flatwide.runs.experiment import Experiment
 from flatwide.runs.parts import load_dataset
 from flatwide.types import Batch, Dataset, Split
 
-_ENOUGH_SECONDS = 1.5  # of steps that are timed, after compiling
+_ENOUGH_SECONDS = 3.0  # of steps that are timed, after compiling
 _LARGEST_STEP = 1e11  # floating-point operations, some seconds of one core; larger steps are not timed
 _FORWARD = 1 / 3  # operations of a forward pass relative to those of a gradient
 
@@ -35,7 +35,7 @@ class Estimate(NamedTuple):
 def estimate(config: Mapping[str, Any]) -> Estimate:
     """Estimate the duration of a run on this machine, as in `seconds` of its result.
 
-    The run's own programs train for a second or two, and score some test examples; nothing is written but the cache of
+    The run's own programs train for some seconds, and score some test examples; nothing is written but the cache of
     compiled programs. If the data are not on this machine, examples of the declared shapes replace them.
 
     Args:
@@ -133,7 +133,7 @@ def _operations_per_second() -> float:
 
     jax.block_until_ready(gradient(images, kernel))
     began, count = time.monotonic(), 0
-    while time.monotonic() - began < _ENOUGH_SECONDS / 3:
+    while time.monotonic() - began < _ENOUGH_SECONDS / 6:
         jax.block_until_ready(gradient(images, kernel))
         count += 1
     forward = 2 * images.size * kernel.size / kernel.shape[2]

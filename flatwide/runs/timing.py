@@ -16,6 +16,7 @@ from flatwide.types import Batch, Dataset, Split
 
 _ENOUGH_SECONDS = 3.0  # of steps that are timed, after compiling
 _LARGEST_STEP = 1e11  # floating-point operations, some seconds of one core; larger steps are not timed
+_SCORED_BATCHES = 8  # that are timed: enough for the overhead of a call not to dominate
 _FORWARD = 1 / 3  # operations of a forward pass relative to those of a gradient
 
 
@@ -35,13 +36,13 @@ class Estimate(NamedTuple):
 def estimate(config: Mapping[str, Any]) -> Estimate:
     """Estimate the duration of a run on this machine, as in `seconds` of its result.
 
-    The run's own programs train for some seconds, and score some test examples; nothing is written but the cache of
+    The run's own programs train for some seconds, and score some batches; nothing is written but the cache of
     compiled programs. If the data are not on this machine, examples of the declared shapes replace them.
 
     Args:
       config: a resolved config.
     Raises: as `build.build`; OutOfMemoryError if the network does not fit into memory.
-    Cost: compiling, some seconds of steps, and one batch of evaluation; for networks whose steps are too long, only the
+    Cost: compiling, some seconds of steps, and a few batches of evaluation; for networks whose steps are too long, only the
       compilation of one convolution.
     """
     operations = preview.operations(config)
@@ -91,19 +92,20 @@ def _step_seconds(built: Experiment) -> float:
 
 
 def _scoring_seconds(built: Experiment, split: Split, limit: int | None) -> float:
-    """Score one batch twice, the first time with compiling, and scale the time to a split.
+    """Score some batches twice, the first time with compiling, and scale the time to a split.
 
     Args:
       limit: number of batches that are scored; None for the whole split.
     """
     if not isinstance(split, data.Resident | data.Streamed):  # a game, which is as long as the policy is good
         return 0.0
-    evaluate, state = built.evaluator(split, num_batches=1), built.init()
+    num_batches = limit or -(-split.num_examples // built.config["batch_size"])
+    num_timed = min(num_batches, _SCORED_BATCHES)
+    evaluate, state = built.evaluator(split, num_batches=num_timed), built.init()
     evaluate(state)
     began = time.monotonic()
     evaluate(state)
-    num_batches = limit or -(-split.num_examples // built.config["batch_size"])
-    return (time.monotonic() - began) * num_batches
+    return (time.monotonic() - began) * num_batches / num_timed
 
 
 def _from_arithmetic(config: Mapping[str, Any], operations: float) -> Estimate:

@@ -42,8 +42,8 @@ def estimate(config: Mapping[str, Any]) -> Estimate:
     Args:
       config: a resolved config.
     Raises: as `build.build`; OutOfMemoryError if the network does not fit into memory.
-    Cost: compiling, some seconds of steps, and a few batches of evaluation; for networks whose steps are too long, only the
-      compilation of one convolution.
+    Cost: compiling, some seconds of steps, and a few batches of evaluation; for networks whose steps are too long, only
+      the compilation of one convolution.
     """
     operations = preview.operations(config)
     if operations * (2 if preview.has_ascent(config) else 1) > _LARGEST_STEP:

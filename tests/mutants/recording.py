@@ -121,7 +121,7 @@ MUTANTS = (
     ),
     Mutant(
         "as many examples as by default are measured",
-        "open_run(directory, num_examples=one.num_examples)",
+        "open_run(directory, num_examples=wanted.num_examples)",
         "open_run(directory, num_examples=1000)",
         (HELD,),
     ),

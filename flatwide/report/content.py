@@ -214,7 +214,7 @@ def _cautions(runs: "pd.DataFrame", source: Source, *, metric: str, choose_by: s
         runs, metric=metric, choose_by=choose_by, has_states=source.has_states, are_ours=source.are_ours
     )
     parts = [part.name for part in table.parts(fields.narrow(runs)) if part.name]
-    return cautions.told_once(objections, num_parts=len(parts))
+    return cautions.merged(objections, num_parts=len(parts))
 
 
 def _text(key_tables: list[KeyTable], sections: list[Section]) -> str:

@@ -129,8 +129,10 @@ def _tuned(rows: list[Row], front: Front, write: Units, base: str) -> KeyTable:
         tuned.SAME: f"SAM and {base} at the settings chosen by {base}",
         tuned.TUNED: f"SAM and {base}, each at its own settings",
         tuned.TWICE: f"the same, {base} for twice as long",
+        tuned.EQUAL_GRADIENTS: f"the same, {base} for as many gradients",
         tuned.AVERAGED: f"the same, the average of {base}",
         tuned.AVERAGED_TWICE: f"the same, the average of {base} for twice as long",
+        tuned.AVERAGED_EQUAL_GRADIENTS: f"the same, the average of {base} for as many gradients",
         tuned.BOTH_AVERAGED: "the same, the averages of both",
     }
     cells = [

@@ -58,7 +58,7 @@ def test_rho_is_chosen_on_the_column_that_is_named(tmp_path, flags, rho):
     text = page(tmp_path, runs(), *flags)
     by = {"": "test metric", "--choose_by=val_acc": "validation metric", "--choose_by=val_loss": "validation loss"}
     assert f"The best rho, chosen by {by[''.join(flags)]}, is {rho}" in text
-    assert ("The best rho was chosen by the very metric that is compared" in text) == (not flags)
+    assert ("The best rho was chosen by the same metric that is compared" in text) == (not flags)
 
 
 def test_percent_of_both_columns_are_read_alike(tmp_path):
@@ -133,7 +133,7 @@ def test_nothing_is_said_of_runs_that_only_ours_have(tmp_path):
     text = re.sub(r"<(script|style).*?</\1>", "", page(tmp_path, table.assign(status="finished")), flags=re.DOTALL)
     assert OURS.findall(text) == []
     assert "its SAM run against its base run" in text
-    assert "some rhos have fewer seeds than others" in text
+    assert "some values of rho have fewer seeds than others" in text
 
 
 def test_of_ours_it_is_said(workdir, tmp_path):

@@ -153,7 +153,7 @@ def test_the_command_reads_the_same_flags(tmp_path):
     rows(params="p", test_acc="score").to_csv(tmp_path / "mine.csv", index=False)
     output = command.report([f"{tmp_path}/mine.csv", "--width=p", f"--output={tmp_path}/out.html", "--formats=latex"])
     assert output.endswith(f"\n\nreport: {tmp_path}/out.html")
-    assert output.startswith(("No gain of SAM is detected", "SAM "))
+    assert output.startswith(("No gain from SAM is detected", "SAM "))
     assert (tmp_path / "out" / "gain_by_width_table.tex").exists()
 
 

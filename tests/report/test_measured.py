@@ -54,7 +54,7 @@ def test_the_answer_has_both_ends_its_interval_and_what_it_rests_on(text):
     ) in text
     # A fifth over a factor of 4810 / 1210 in parameters.
     slope = 0.2 ** (1 / np.log10(4810 / 1210))
-    assert f"The ratio seems to fall with width (×{slope:.3g} for ten times the parameters" in text
+    assert f"The ratio seems to fall with width (×{slope:.3g} per tenfold increase in parameters" in text
     assert "Measured on 1,000 training examples of each run, in 32-bit numbers, in evaluation mode" in text
     assert "The ρ of SAM is chosen by the test metric, not by flatness." in text
     assert (

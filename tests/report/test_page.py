@@ -187,7 +187,7 @@ def test_a_caution_of_several_parts_appears_once(tmp_path):
         "label_noise=0.0 and label_noise=0.25 (as few as 3 seeds at a width); label_noise=0.5 (as few as 2 seeds at a "
         "width): intervals are wide"
     )
-    short = [text for text in words if "Fewer than three rhos" in text]
+    short = [text for text in words if "Fewer than three values of rho" in text]
     assert len(short) == 1
     assert short[0].startswith("Fewer")  # it holds for all, so no part is named
     assert {"label_noise=0.0", "label_noise=0.25", "label_noise=0.5"} <= set(words)  # the answers, in bold

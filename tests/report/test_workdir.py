@@ -134,9 +134,9 @@ def test_runs_that_are_not_done_are_listed(tmp_path, make):
     (damaged / "result.json").write_text("{")
     (tmp_path / "runs" / make(tmp_path, 4, 0.1, 0)).rename(tmp_path / "runs" / "copy-00c0ffee")
     text = report.write(tmp_path).read_text()
-    assert "not in the analysis: 1 unfinished, 1 damaged, 1 mismatch. Unfinished: in training or stopped" in text
+    assert "excluded from the analysis: 1 unfinished, 1 damaged, 1 mismatch. Unfinished: training or stopped" in text
     assert "Damaged: restore the file" in text
-    assert "Mismatch: a copied folder, or an edited config.json; move the folder out of runs/." in text
+    assert "Mismatch: a copied folder or an edited config.json; move the folder out of runs/." in text
     assert "1 done, 1 unfinished, 1 damaged, 1 mismatch" in text
 
 
@@ -218,7 +218,7 @@ def test_a_part_whose_runs_all_diverged_hides_no_other(tmp_path, make):
             for seed in (0, 1):
                 make(tmp_path, 16, rho, seed, status=status, label_noise=noise)
     text = report.write(tmp_path).read_text()
-    assert "<strong>label_noise=0.0</strong>: SAM is not seen to help here: its gain over SGD is +" in text
+    assert "<strong>label_noise=0.0</strong>: SAM is not shown to help here: its gain over SGD is +" in text
     assert "<strong>label_noise=0.5</strong>: There is no gain yet" in text
 
 
@@ -234,7 +234,7 @@ def test_a_report_without_addresses_for_the_renderer_says_so(workdir, tmp_path):
     done = subprocess.run([sys.executable, "-c", code, str(LITTLE), tmp_path / "w"], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     page = (tmp_path / "w" / "report.html").read_text()
-    assert "The charts could not be drawn: the renderer was ended by SIG" in page
+    assert "The charts could not be drawn: the renderer was killed by SIG" in page
     assert 'class="chart"' not in page
     assert "The numbers of this figure" in page
     figures = tmp_path / "w" / "figures"
@@ -248,7 +248,7 @@ def test_a_report_remembers_what_each_arm_chose_for_itself(tmp_path, make):
     assert json.loads((tmp_path / "report.json").read_text())["tune"] == ["learning_rate"]
     again = report.write(tmp_path, formats=()).read_text()
     assert "Fair comparison: each arm at its own settings" in again
-    assert "each choose their own learning_rate" in again
+    assert "learning_rate tuned separately" in again
     assert "\ntuned," in (tmp_path / "summary.csv").read_text()
 
 

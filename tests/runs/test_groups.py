@@ -102,6 +102,6 @@ def test_diverged_busy_and_failing_members_leave_the_others_untouched(tmp_path):
 
 
 def test_what_cannot_advance_together_says_why(tmp_path):
-    with pytest.raises(config.ConfigError, match=r"group_size=4: expected 1 here.*whole epochs"):
+    with pytest.raises(config.ConfigError, match=r"group_size=4: expected 1 here.*whole number of epochs"):
         runner.run(FIELDS | {"eval_every_steps": 3}, tmp_path)
     assert run_directories(tmp_path) == []

@@ -1,17 +1,17 @@
 """flatwide: how does sharpness-aware minimization depend on overparameterization?
 
-    flatwide.run(config, workdir)         train one run, or finish it
+    flatwide.run(config, workdir)         train one run, or resume it
     flatwide.run_study(config, workdir)   train all runs of a study that are not done yet
     flatwide.write_report(workdir)        the answer, the figures and the tables as one HTML file
-    flatwide.advise_rho(workdir, **width) rho for a width that was not trained, from the runs of narrower ones
+    flatwide.advise_rho(workdir, **width) rho for an untrained width, from the runs of narrower networks
     flatwide.draw_figures(workdir)        every figure that its runs have data for, by name
     flatwide.load(workdir)                the table of all runs, a pandas DataFrame
-    flatwide.load_measurements(workdir)   what was measured on its networks, one row a value
+    flatwide.load_measurements(workdir)   the measurements of its networks, one row per value
     flatwide.load_run(path)               the network of one run: params, stats, apply
 
-`flatwide.sam` is for training loops of your own, `flatwide.measure` for models of your own; `flatwide.analysis`,
-`.figures`, `.report` and `.study` are what the functions above are made of. `flatwide.experiment.build` returns the
-pieces of a run. All are imported on first use, so that the command can set the number of threads before JAX starts.
+`flatwide.sam` is for your own training loops, `flatwide.measure` for your own models; `flatwide.analysis`, `.figures`,
+`.report` and `.study` are the parts of the functions above. `flatwide.experiment.build` returns the parts of a run. All
+are imported on first use, so that the command can set the number of threads before JAX starts.
 """
 
 import importlib
@@ -54,7 +54,7 @@ __all__ = [
 
 
 def load(workdir: str | os.PathLike) -> "pandas.DataFrame":
-    """Load the results table of a work directory: one row a run, every config and result field, and measurements.
+    """Load the results table of a work directory: one row per run, with all config and result fields and measurements.
 
     Raises: FileNotFoundError if there is no such folder.
     """
@@ -64,7 +64,7 @@ def load(workdir: str | os.PathLike) -> "pandas.DataFrame":
 
 
 def load_measurements(workdir: str | os.PathLike) -> "pandas.DataFrame":
-    """Load what was measured on the networks of a work directory, at every epoch: one row a value.
+    """Load the measurements of the networks of a work directory, at every epoch: one row per value.
 
     Raises: FileNotFoundError if there is no such folder.
     """
@@ -106,7 +106,7 @@ def draw_figures(
 
 
 def run_study(config: Mapping[str, Any], workdir: str | os.PathLike, *, quiet: bool = False) -> "pandas.DataFrame":
-    """Train and measure every run of a study that is not done yet; call it again to finish what was interrupted.
+    """Train and measure every run of a study that is not done yet; call it again to resume an interrupted study.
 
     It prints progress to standard error, in a notebook as a bar, and writes `results.csv` but no report: see
     `write_report`.
@@ -114,9 +114,9 @@ def run_study(config: Mapping[str, Any], workdir: str | os.PathLike, *, quiet: b
     Args:
       config: fields of a config, as a dict or a ConfigDict, with `study`, such as
         `{"num_neurons": (32,), "study": {"axes": {"rho": (0.0, 0.1), "seed": (0, 1, 2)}}}`.
-      workdir: each run gets a directory of its own in `workdir/runs`.
+      workdir: each run gets its own directory in `workdir/runs`.
       quiet: print nothing.
-    Returns: the table of the work directory, as `load` does; a run that has diverged is in it with that status.
+    Returns: the table of the work directory, as `load` does; diverged runs are in it with that status.
     Raises: ConfigError, DataError; RuntimeError if runs failed or could not be measured: `load` has the others.
     """
     from flatwide import config as configs
@@ -130,7 +130,7 @@ def run_study(config: Mapping[str, Any], workdir: str | os.PathLike, *, quiet: b
         raise RuntimeError(
             f"{workdir}: {summary.num_done} of {summary.num_runs} runs are done, {summary.num_failed} failed and "
             f"{summary.num_unmeasured} lack a measurement; flatwide.load({os.fspath(workdir)!r}) has their status, "
-            "and the log of each run says why. Call run_study again to retry them."
+            "and the error file of each run has the reason. Call run_study again to retry them."
         )
     return load(workdir)
 
@@ -139,8 +139,8 @@ def write_report(workdir: str | os.PathLike, *, metric: str | None = None, tune:
     """Write `report.html`, `summary.csv` and `figures/` of a work directory.
 
     Args:
-      metric: the column that is compared; None is that of the last report, else `test_metric`.
-      tune: fields that base and SAM each choose for themselves; None is those of the last report.
+      metric: the column to compare; None is that of the last report, else `test_metric`.
+      tune: fields on which base and SAM are each tuned separately; None is those of the last report.
     Returns: the path of the page.
     Raises: FileNotFoundError if there is no such folder; ValueError if it has no run, or a column is missing.
     """
@@ -184,5 +184,5 @@ def __getattr__(name: str):
 
 
 def __dir__() -> list[str]:
-    """List the public names, those not imported yet included, for completion."""
+    """List the public names, including those not imported yet, for completion."""
     return [*__all__, "__version__"]

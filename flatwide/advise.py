@@ -1,4 +1,4 @@
-"""The command `advise`: settings of SAM for a network that is too large to tune, from the runs of narrower ones."""
+"""The command `advise`: settings of SAM for a network that is too large to tune, from runs of narrower networks."""
 
 import math
 from pathlib import Path
@@ -17,37 +17,34 @@ if TYPE_CHECKING:
     import pandas as pd
 
 USAGE = """python main.py advise W --at="num_neurons=(3000,1000)" [--at=FIELD=VALUE ...]
-                        [--metric=test_metric] [--choose_by=COLUMN]
-Advise rho, and the learning rate where it varies, for a width that was not trained, from finished runs of three widths
-or more with two seeds or more each, and say what the same advice lost at the largest width that was. Trains nothing."""
+                        [--metric=test_metric] [--choose_by=COLUMN]"""
+_DESCRIPTION = """Advise rho, and the learning rate if it varies, for an untrained width, from finished runs of at least
+three widths with at least two seeds each, and report what the same advice lost at the largest trained width. Trains
+nothing."""
 
 _GRID = (0.02, 0.05, 0.1, 0.2, 0.5)  # radii of normalized SAM that cover the best ones of the paper
 _GRID_SEEDS = 3
 _RULES = {
-    advice.CARRIED: "carried over from the nearest width that was trained",
+    advice.CARRIED: "carried over from the nearest trained width",
     advice.POWER_LAW: "by a power law of the best value in the number of parameters",
     advice.MEASURED: "as measured: this width is among the runs",
-    advice.BASE: "for SAM does harm at {tried_at:,} parameters",
+    advice.BASE: "since SAM does harm at {tried_at:,} parameters",
 }
 
 
 def command(arguments: list[str]) -> str:
-    """Advise, as a text for the terminal.
+    """Return advice as text for the terminal.
 
     Args:
-      arguments: what follows `advise`.
+      arguments: those after `advise`.
     Raises: ConfigError, DataError, FileNotFoundError, ValueError.
     """
-    parser = FlagParser(USAGE)
-    parser.add_argument("workdir", nargs="?")
-    parser.add_argument("--at", action="append", default=[])
-    for name in ("metric", "choose_by"):
-        parser.add_argument(f"--{name}")
+    parser = _parser()
     flags = parser.parse_args(arguments)
     if flags.help:
-        return USAGE
+        return parser.format_help().rstrip()
     if not flags.workdir or not flags.at:
-        parser.error("advise for what? Name a work directory, and a width with --at")
+        parser.error("expected a work directory, and a width with --at")
     assignments = []
     for text in flags.at:
         name, equals, value = text.partition("=")
@@ -55,44 +52,57 @@ def command(arguments: list[str]) -> str:
             parser.error(f"--at={text!r}: expected FIELD=VALUE, such as num_filters=256")
         assignments.append((name.strip(), value.strip()))
     metric = flags.metric or "test_metric"
-    runs, found = _advise(flags.workdir, assignments, metric=metric, choose_by=flags.choose_by)
+    runs, advised = _advise(flags.workdir, assignments, metric=metric, choose_by=flags.choose_by)
     percent = wording.units(runs, metric).is_percent
-    return "\n\n".join(describe(one, is_percent=percent, seconds=seconds) for one, seconds in found)
+    return "\n\n".join(describe(item, is_percent=percent, seconds=seconds) for item, seconds in advised)
+
+
+def _parser() -> FlagParser:
+    example = 'python main.py advise runs/demo --at="num_neurons=(256,)"'
+    parser = FlagParser(USAGE, description=_DESCRIPTION, example=example)
+    parser.add_argument("workdir", nargs="?", metavar="W", help="work directory with trained runs")
+    text = "field and value of the untrained width (required; may be repeated)"
+    parser.add_argument("--at", action="append", default=[], metavar="FIELD=VALUE", help=text)
+    parser.add_argument("--metric", metavar="COLUMN", help="result column to compare (default: test_metric)")
+    parser.add_argument("--choose_by", metavar="COLUMN", help="result column that chooses rho (default: the metric)")
+    return parser
 
 
 def advise_rho(workdir: str | Path, *, metric: str = "test_metric", choose_by: str | None = None, **at: Any) -> list:
-    """Advise rho, and the learning rate where it varies, for a width that was not trained.
+    """Advise rho, and the learning rate if it varies, for an untrained width.
 
     Args:
       workdir: of runs at three or more widths, with two or more seeds each.
       metric, choose_by: as for `analysis.gain.gain_by_width`.
-      at: fields that make the width, such as `num_neurons=(3000, 1000)`.
+      at: fields that set the width, such as `num_neurons=(3000, 1000)`.
     Returns: an `analysis.advice.Advice` for each part of the table.
     Raises: ConfigError, DataError, FileNotFoundError; ValueError if no run is done.
     """
     if not at:
-        raise ValueError("advise_rho: expected a width that was not trained, such as num_neurons=(3000, 1000).")
-    _, found = _advise(workdir, [(name, str(value)) for name, value in at.items()], metric=metric, choose_by=choose_by)
-    return [one for one, _ in found]
+        raise ValueError("advise_rho: expected an untrained width, such as num_neurons=(3000, 1000).")
+    _, advised = _advise(
+        workdir, [(name, str(value)) for name, value in at.items()], metric=metric, choose_by=choose_by
+    )
+    return [item for item, _ in advised]
 
 
 def _advise(
     workdir: str | Path, assignments: list[tuple[str, str]], *, metric: str, choose_by: str | None
 ) -> "tuple[pd.DataFrame, list[tuple[advice.Advice, float]]]":
-    """Advise for each part, beside the seconds that a run of the width would take."""
+    """Return the runs, and for each part of the table the advice and the seconds of a run at that width."""
     if not Path(workdir).is_dir():
         raise FileNotFoundError(f"{str(workdir)!r}: there is no such folder; expected a work directory.")
     runs = collect(workdir)
     if not len(runs) or set(runs["status"]).isdisjoint(DONE):
         raise ValueError(f"{workdir}: expected a work directory with runs that are done; train some first.")
-    known = fields.narrow(runs)
-    found = []
-    for part in advice.parts(known):
+    recorded = fields.narrow(runs)
+    advised = []
+    for part in advice.parts(recorded):
         names = runs.loc[part.runs.index, "run"]
         num_params = _num_params(RunDirectory(Path(workdir) / "runs" / names.iloc[0]), assignments)
         seconds = _seconds(runs.loc[part.runs.index], num_params)
-        found.append((advice.advise(part, num_params=num_params, metric=metric, choose_by=choose_by), seconds))
-    return runs, found
+        advised.append((advice.advise(part, num_params=num_params, metric=metric, choose_by=choose_by), seconds))
+    return runs, advised
 
 
 def _num_params(directory: RunDirectory, assignments: list[tuple[str, str]]) -> int:
@@ -115,7 +125,7 @@ def _num_params(directory: RunDirectory, assignments: list[tuple[str, str]]) -> 
 
 
 def _seconds(runs: "pd.DataFrame", num_params: int) -> float:
-    """Estimate how long a SAM run takes: in proportion to the parameters, from the largest width that was trained."""
+    """Estimate the seconds of a SAM run from the largest trained width, in proportion to the parameters."""
     rows = [row for row in fields.records(runs, ["num_params", "seconds", "rho", "status"]) if row["seconds"]]
     sam = [row for row in rows if row["status"] == "finished" and row["rho"] > 0]
     if not sam:
@@ -125,28 +135,28 @@ def _seconds(runs: "pd.DataFrame", num_params: int) -> float:
     return times[len(times) // 2] * max(1.0, num_params / largest)
 
 
-def describe(one: advice.Advice, *, is_percent: bool, seconds: float) -> str:
+def describe(item: advice.Advice, *, is_percent: bool, seconds: float) -> str:
     """Write an advice in a few lines.
 
     Args:
-      is_percent: whether the metric is a fraction, told in percentage points.
-      seconds: that a run of the width is estimated to take; NaN if that is not known.
+      is_percent: whether the metric is a fraction, reported in percentage points.
+      seconds: estimated duration of a run at this width; NaN if unknown.
     """
-    head = f"{one.part}: " if one.part else ""
-    if one.refusal:
-        return f"{head}no advice for {one.num_params:,} parameters: {one.refusal}.\n{_grid(seconds)}"
-    values = ", ".join(_value(value) for value in one.values)
-    rule = _RULES[one.rule].format(tried_at=one.tried_at)
-    lines = [f"{head}at {one.num_params:,} parameters: {values}, {rule}."]
-    for value in one.values:
+    head = f"{item.part}: " if item.part else ""
+    if item.refusal:
+        return f"{head}no advice for {item.num_params:,} parameters: {item.refusal}.\n{_grid(seconds)}"
+    values = ", ".join(_value(value) for value in item.values)
+    rule = _RULES[item.rule].format(tried_at=item.tried_at)
+    lines = [f"{head}at {item.num_params:,} parameters: {values}, {rule}."]
+    for value in item.values:
         if math.isfinite(value.exponent):
             lines.append(
-                f"{value.field} goes as the number of parameters to the power {value.exponent:+.3g} "
+                f"{value.field} is proportional to the number of parameters to the power {value.exponent:+.3g} "
                 f"(standard error {value.exponent_error:.2g})."
             )
-    if one.regrets:
-        lines.append(_tried(one, is_percent))
-    lines.append(_gain(one, is_percent))
+    if item.regrets:
+        lines.append(_tried(item, is_percent))
+    lines.append(_gain(item, is_percent))
     return "\n".join(lines)
 
 
@@ -156,26 +166,26 @@ def _value(value: advice.Value) -> str:
     return f"{value.field} {value.value:.3g} (95 % interval {value.low:.3g} to {value.high:.3g})"
 
 
-def _tried(one: advice.Advice, is_percent: bool) -> str:
-    """Say what the rules lost where they could be tried."""
-    told = []
-    for rule, regret in one.regrets.items():
+def _tried(item: advice.Advice, is_percent: bool) -> str:
+    """Report what the rules lost where they could be tested."""
+    losses = []
+    for rule, regret in item.regrets.items():
         if math.isnan(regret.mean):
-            told.append(f"{rule}: that width's own optimum")
+            losses.append(f"{rule}: the optimum of that width")
         else:
-            told.append(f"{rule}: {_number(regret.mean, is_percent)} lost ({_interval(regret, is_percent)})")
-    return f"Tried on {one.tried_at:,} parameters, advised from the narrower networks: {'; '.join(told)}."
+            losses.append(f"{rule}: {_number(regret.mean, is_percent)} lost ({_interval(regret, is_percent)})")
+    return f"Tested at {item.tried_at:,} parameters, with advice from the narrower networks: {'; '.join(losses)}."
 
 
-def _gain(one: advice.Advice, is_percent: bool) -> str:
-    measured = f"{_number(one.measured_gain.mean, is_percent)} ({_interval(one.measured_gain, is_percent)})"
-    if one.rule == advice.MEASURED:
+def _gain(item: advice.Advice, is_percent: bool) -> str:
+    measured = f"{_number(item.measured_gain.mean, is_percent)} ({_interval(item.measured_gain, is_percent)})"
+    if item.rule == advice.MEASURED:
         return f"Gain of SAM there: {measured}."
-    expected = one.expected_gain
+    expected = item.expected_gain
     line = f"{_number(expected.mean, is_percent)} ({_interval(expected, is_percent)})"
-    doubt = f" SAM is not seen to help at {one.tried_at:,}." if one.measured_gain.low <= 0 else ""
-    ahead = f"{line} at {one.num_params:,} if the trend continues"
-    return f"Gain of SAM: {measured} at {one.tried_at:,} parameters; {ahead}.{doubt}"
+    caveat = f" SAM does not demonstrably help at {item.tried_at:,}." if item.measured_gain.low <= 0 else ""
+    extrapolated = f"{line} at {item.num_params:,} if the trend continues"
+    return f"Gain of SAM: {measured} at {item.tried_at:,} parameters; {extrapolated}.{caveat}"
 
 
 def _number(value: float, is_percent: bool) -> str:
@@ -188,7 +198,7 @@ def _interval(mean: Any, is_percent: bool) -> str:
 
 
 def _grid(seconds: float) -> str:
-    """Say what to train instead."""
+    """Describe the grid of runs to train instead."""
     count = (len(_GRID) + 1) * _GRID_SEEDS
     radii = ", ".join(f"{rho:g}" for rho in _GRID)
     time = "" if math.isnan(seconds) else f", about {duration_text(count * seconds)} one after another"

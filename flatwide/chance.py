@@ -1,4 +1,4 @@
-"""What a network that ignores its inputs would score on a test split, and whether a run is any better than that."""
+"""Scores of constant predictions on a test split, and whether a run is better than chance."""
 
 import math
 from collections.abc import Mapping
@@ -6,18 +6,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-METRICS = ("accuracy", "mean_average_precision", "mean_squared_error")  # whose constant prediction is known
-LEVEL = 0.95  # of the two-sided interval whose lower end an accuracy is judged by
+METRICS = (
+    "accuracy",
+    "mean_average_precision",
+    "mean_squared_error",
+)  # metrics whose best constant prediction is known
+LEVEL = 0.95  # of the two-sided interval whose lower end must exceed chance
 
 
 class Constant(NamedTuple):
-    """The metric of the best prediction that is the same for every example, and how many items it was scored on."""
+    """The metric of the best constant prediction, and the number of items on which it was scored."""
 
     metric: float
     num_items: int
 
 
-# The most frequent class of the test splits as they are published, for runs that did not record it.
+# The share of the most frequent class in published test splits, for runs that did not record it.
 PUBLISHED = {
     "digits": Constant(36 / 355, 355),
     "mnist": Constant(1135 / 10_000, 10_000),
@@ -27,7 +31,7 @@ PUBLISHED = {
     "imagenet2012": Constant(50 / 50_000, 50_000),
 }
 
-# What `is_collapsed` reads of a run.
+# The columns that `is_collapsed` reads.
 COLUMNS = (
     *("status", "metric_name", "higher_is_better", "test_metric", "dataset"),
     *("test_chance_metric", "num_test_items"),
@@ -41,9 +45,9 @@ def constant(targets: Any, weights: Any = None, *, metric_name: str) -> Constant
       targets: classes, any shape, for an accuracy; [N, T] of 1, 0 and -1 (no label) for a mean average precision;
         [..., K] real numbers for a mean squared error.
       weights: of the items, in the shape of the targets (without K), or [N] of the examples; 0 for padding. None is 1.
-    Returns: None for another metric, or targets of another kind, of which nothing is known.
-    Equation: accuracy: the share of the most frequent class; average precision of a task: its share of labels that are
-      yes; mean squared error: sum_k of the variance of target k.
+    Returns: None for another metric, or targets of another kind.
+    Equation: accuracy: the share of the most frequent class; average precision of a task: its share of positive
+      labels; mean squared error: sum_k of the variance of target k.
     """
     if isinstance(targets, Mapping):
         return None
@@ -69,14 +73,14 @@ def constant(targets: Any, weights: Any = None, *, metric_name: str) -> Constant
 def is_collapsed(run: Mapping[str, Any]) -> bool | None:
     """Whether a finished run is no better than a prediction that ignores its inputs.
 
-    An accuracy is no better where the lower end of its exact (Clopper-Pearson) 95 % interval is at most the share of
-    the most frequent class: so many right answers could be luck. That takes the items for independent; the words of one
-    sentence are not quite, and for them the test is too willing to call a run better than chance. Any other metric is
-    no better where it is not beyond that of the best constant prediction.
+    An accuracy is no better if the lower end of its exact (Clopper-Pearson) 95 % interval is at most the share of the
+    most frequent class: the correct answers could be chance. This assumes independent items. Words of one sentence are
+    not independent, so for them the test calls a run better than chance too readily. Any other metric is no better if
+    it does not exceed that of the best constant prediction.
 
     Args:
-      run: the entries of COLUMNS, None where unknown. `PUBLISHED` stands in where the run recorded no chance.
-    Returns: None for a run that is not finished, and where what chance gives is not known; nothing is guessed.
+      run: the values of COLUMNS, None if unknown. `PUBLISHED` is used if the run did not record the chance metric.
+    Returns: None if the run is not finished, or the chance metric is unknown; nothing is guessed.
     """
     score, name = run.get("test_metric"), run.get("metric_name")
     if run.get("status") != "finished" or score is None or not math.isfinite(score):
@@ -106,7 +110,7 @@ def lower_limit(share: float, num_items: int, *, level: float = LEVEL) -> float:
 
 
 def _of_tasks(labels: np.ndarray, weights: Any) -> Constant | None:
-    """Average the share of yes over the tasks that have labels of both kinds, as the metric does."""
+    """Average the share of positive labels over the tasks with labels of both kinds, like the metric."""
     labels = labels[_of_items(weights, labels.shape[:1]) > 0]
     yes, labelled = np.sum(labels == 1, axis=0), np.sum(labels >= 0, axis=0)
     have_both = (yes > 0) & (yes < labelled)

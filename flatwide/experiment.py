@@ -1,4 +1,4 @@
-"""The pieces of one run, for files and notebooks of the user's own: `flatwide.experiment.build(config)`."""
+"""The parts of one run, for a user's files and notebooks: `flatwide.experiment.build(config)`."""
 
 from flatwide.runs.build import build
 from flatwide.runs.experiment import Experiment

@@ -1,9 +1,10 @@
-"""The flags of the command that trains: its own, and assignments to config fields."""
+"""The flags of the command that trains, and assignments to config fields."""
 
 import argparse
 import re
 
 from flatwide import registry
+from flatwide.config import SCHEMA
 from flatwide.config.parser import FlagParser
 
 _USAGE = "python main.py --workdir=W --config=configs/digits_mlp.py [--config.field=value ...] [--dry_run]"
@@ -11,15 +12,7 @@ _USAGE = "python main.py --workdir=W --config=configs/digits_mlp.py [--config.fi
 
 def read(arguments: list[str]) -> tuple[argparse.Namespace, list[tuple[str, str]], list[str]]:
     """Split the arguments of the command that trains into its flags, the assignments to config fields, and faults."""
-    parser = FlagParser(_USAGE)
-    parser.add_argument("--workdir")
-    parser.add_argument("--config")
-    parser.add_argument("--dry_run", action="store_true")
-    parser.add_argument("--distributed", action="store_true")
-    parser.add_argument("--coordinator")
-    parser.add_argument("--processes", type=int)
-    parser.add_argument("--process", type=int)
-    flags, rest = parser.parse_known_args(arguments)
+    flags, rest = _parser().parse_known_args(arguments)
     if flags.help:
         return flags, [], []
     given, faults = assignments(rest)
@@ -29,8 +22,27 @@ def read(arguments: list[str]) -> tuple[argparse.Namespace, list[tuple[str, str]
     return flags, given, faults + _process_faults(flags)
 
 
+def help_text(about: str) -> str:
+    """Return the help of the command that trains: a text, its flags, and all config fields with their defaults."""
+    fields = "\n".join(f"  --config.{name}={field.default}" for name, field in SCHEMA.items())
+    defaults = "config fields and their defaults (docs/glossary.md has their meaning):"
+    return f"{about.strip()}\n\n{_parser().format_help()}\n{defaults}\n{fields}"
+
+
+def _parser() -> FlagParser:
+    parser = FlagParser(_USAGE, example="python main.py --workdir=runs/digits --config=digits_mlp --config.rho=0.05")
+    parser.add_argument("--workdir", help="folder for runs, tables and the report (required)")
+    parser.add_argument("--config", help="a config file, or the name of one that ships (required)")
+    parser.add_argument("--dry_run", action="store_true", help="describe what would be trained, and train nothing")
+    parser.add_argument("--distributed", action="store_true", help="train one run with several processes")
+    parser.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0 (default: as the job's)")
+    parser.add_argument("--processes", type=int, metavar="N", help="number of processes (default: as the job's)")
+    parser.add_argument("--process", type=int, metavar="I", help="index of this process (default: as the job's)")
+    return parser
+
+
 def _process_faults(flags: argparse.Namespace) -> list[str]:
-    """List what is wrong with the flags of a run over several processes."""
+    """List faults of the flags of a run over several processes."""
     given = {name: getattr(flags, name) for name in ("coordinator", "processes", "process")}
     missing = [f"--{name}" for name, value in given.items() if value is None]
     if not flags.distributed:
@@ -39,7 +51,9 @@ def _process_faults(flags: argparse.Namespace) -> list[str]:
     if flags.dry_run:
         faults.append("--dry_run trains nothing; leave out --distributed.")
     if 0 < len(missing) < len(given):
-        faults.append(f"{', '.join(missing)}: expected with the others, or none in a job of Slurm or Open MPI.")
+        faults.append(
+            f"{', '.join(missing)}: expected together with the others, or none of them in a job of Slurm or Open MPI."
+        )
     elif not missing:
         if not re.fullmatch(r".+:[0-9]+", flags.coordinator):
             faults.append(f"--coordinator={registry.shown(flags.coordinator)}: expected HOST:PORT of process 0.")
@@ -51,7 +65,7 @@ def _process_faults(flags: argparse.Namespace) -> list[str]:
 
 
 def assignments(arguments: list[str]) -> tuple[list[tuple[str, str]], list[str]]:
-    """Read `--config.a=1`, `--config.a 1`, `--config.a` (true) and `--noconfig.a` (false); the rest are faults."""
+    """Read `--config.a=1`, `--config.a 1`, `--config.a` (true) and `--noconfig.a` (false); others are faults."""
     given, faults, waiting = [], [], list(arguments)
     while waiting:
         flag = waiting.pop(0)

@@ -1,4 +1,4 @@
-"""What this machine has: CPU cores, their model, a GPU."""
+"""Facts about this machine: CPU cores, their model, processes, memory, a GPU."""
 
 import os
 import platform
@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 
 class Process(NamedTuple):
-    """What the system knows of a process of this machine.
+    """A process of this machine.
 
-    started: clock ticks since the machine was booted; with the id it tells a process from a later one of the same id.
-    cpu_seconds: of all its threads. waits_for_disk: whether a thread is in a call that no signal interrupts.
+    started: clock ticks since boot; distinguishes a process from a later one with the same id.
+    cpu_seconds: of all its threads. waits_for_disk: whether a thread is in an uninterruptible system call.
     """
 
     started: int
@@ -19,24 +19,24 @@ class Process(NamedTuple):
 
 
 class Activity:
-    """For how long a process has done nothing: it neither used a processor nor waited for a disk."""
+    """A record of how long a process has been idle: it neither used a processor nor waited for a disk."""
 
     def __init__(self, now: float):
         self._cpu_seconds, self._at = 0.0, now
 
-    def idle_seconds(self, known: Process, now: float) -> float:
-        """Take in what is known of the process now, and return for how long it has been idle."""
-        used = known.cpu_seconds - self._cpu_seconds
-        if known.waits_for_disk or used > _IDLE_SHARE * (now - self._at):
-            self._cpu_seconds, self._at = known.cpu_seconds, now
+    def idle_seconds(self, process: Process, now: float) -> float:
+        """Update the record with the state of the process now, and return for how long it has been idle."""
+        used = process.cpu_seconds - self._cpu_seconds
+        if process.waits_for_disk or used > _IDLE_SHARE * (now - self._at):
+            self._cpu_seconds, self._at = process.cpu_seconds, now
         return now - self._at
 
 
-_IDLE_SHARE = 0.01  # of the time on a processor: a process below that computes nothing
+_IDLE_SHARE = 0.01  # of the time on a processor: a process below this share counts as idle
 
 
 def process(pid: int) -> Process | None:
-    """Look up a process; None where there is none, it has ended, or the system has no `/proc`."""
+    """Look up a process; None if it does not exist, has ended, or the system has no `/proc`."""
     try:
         state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         threads = [path.read_text().rpartition(")")[2].split()[0] for path in Path(f"/proc/{pid}/task").glob("*/stat")]
@@ -55,7 +55,7 @@ def available() -> int:
 
 
 def model_name() -> str:
-    """Name the model of the CPU, as the system calls it."""
+    """Return the model name of the CPU."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -65,17 +65,17 @@ def model_name() -> str:
 
 
 def has_gpu() -> bool:
-    """Tell whether JAX, which must not start for this, would find an NVIDIA GPU."""
+    """Whether JAX would find an NVIDIA GPU, determined without starting JAX."""
     return Path("/dev/nvidia0").exists() and os.environ.get("JAX_PLATFORMS", "") != "cpu"
 
 
 def memory() -> int:
-    """Return the bytes of memory of this machine, or of the control group that this process is in where it has less."""
-    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    """Return the bytes of memory of this machine, or of this process's control group if that is less."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         try:
             text = Path(path).read_text().strip()
         except OSError:
             continue
-        found += [int(text)] if text.isdecimal() else []
-    return min(found)
+        limits += [int(text)] if text.isdecimal() else []
+    return min(limits)

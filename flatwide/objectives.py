@@ -1,8 +1,8 @@
-"""Objectives: the loss that is minimized and the metric that is reported.
+"""Objectives: losses to minimize and metrics to report.
 
-An objective as found by its name in a config: objective(num_outputs, real_targets, *, <config fields it reads>) ->
-Objective. Targets are either classes (integers) or, with `real_targets`, real numbers: `num_outputs` of them for each
-item. A user's own is named `path/to/file.py:name` instead.
+A config names a builder: objective(num_outputs, real_targets, *, <config fields it reads>) -> Objective. Targets are
+either classes (integers) or, with `real_targets`, real numbers: `num_outputs` of them for each item. A builder of the
+user is named `path/to/file.py:name`.
 """
 
 from collections.abc import Callable
@@ -20,17 +20,17 @@ OBJECTIVES: dict[str, str] = {
     "ppo": "flatwide.objectives:ppo",
 }
 
-FOR_CLASSES_ONLY = ("cross_entropy",)  # with real targets, a config is refused before any data are read
+FOR_CLASSES_ONLY = ("cross_entropy",)  # a config with real targets and such a loss is refused before any data are read
 
 
 def cross_entropy(num_outputs: int, real_targets: bool = False) -> Objective:
-    """Score integer labels by softmax cross-entropy, and report the fraction that is right.
+    """Score integer labels by softmax cross-entropy, and report the accuracy.
 
     Args:
       num_outputs: K >= 2 classes.
     Returns: an objective for outputs (logits) [B, K] with targets [B], or [B, L, K] with [B, L]. Each target is an
       item; `batch["weights"]`, [B] or as the targets, weighs the items (default 1; 0 for padding, whose targets and
-      logits may be anything). Losses are in nats, in float32 or wider. Of equal logits the first is the prediction.
+      logits may be anything). Losses are in nats, in float32 or wider. Among equal logits the first is predicted.
     Raises: ValueError for real targets; when traced with other shapes, or targets that are not integers.
     Equation: loss_i = sum_l weight_il (log sum_k exp(z_ilk) - z_il,target);
       accuracy = sum_il weight_il [argmax_k z_ilk = target_il] / sum_il weight_il.
@@ -44,7 +44,7 @@ def cross_entropy(num_outputs: int, real_targets: bool = False) -> Objective:
 
     def losses(outputs: PyTree, batch: Batch) -> Array:
         logits, targets, weights = _items(outputs, batch, num_outputs)
-        # The largest logit is subtracted before the logarithm, which keeps the digits of losses near zero.
+        # log_softmax subtracts the largest logit first, which keeps losses near zero accurate.
         log_probabilities = jax.nn.log_softmax(logits)
         losses = -jnp.take_along_axis(log_probabilities, targets[..., None], axis=-1)[..., 0]
         return _total(weights * losses)
@@ -55,8 +55,8 @@ def cross_entropy(num_outputs: int, real_targets: bool = False) -> Objective:
 def squared(num_outputs: int, real_targets: bool = False) -> Objective:
     """Score real targets, or classes as one-hot vectors, by the squared error summed over outputs.
 
-    Neither halved nor divided by the number of outputs. A source that has (1/2) sum_k takes the same steps at twice
-    our learning rate, one that has (1/K) sum_k at K times ours.
+    It is neither halved nor divided by the number of outputs. A source with (1/2) sum_k takes the same steps at twice
+    our learning rate, one with (1/K) sum_k at K times ours.
 
     Args:
       num_outputs: K >= 1 real targets, or K >= 2 classes.
@@ -73,8 +73,8 @@ def squared(num_outputs: int, real_targets: bool = False) -> Objective:
 
         def losses_of_classes(outputs: PyTree, batch: Batch) -> Array:
             predicted, targets, weights = _items(outputs, batch, num_outputs)
-            wanted = jax.nn.one_hot(targets, num_outputs, dtype=predicted.dtype)
-            return _total(weights * jnp.sum((predicted - wanted) ** 2, axis=-1))
+            one_hot = jax.nn.one_hot(targets, num_outputs, dtype=predicted.dtype)
+            return _total(weights * jnp.sum((predicted - one_hot) ** 2, axis=-1))
 
         return _classifier(num_outputs, losses_of_classes)
 
@@ -92,22 +92,22 @@ def squared(num_outputs: int, real_targets: bool = False) -> Objective:
 
 
 def binary_cross_entropy(num_outputs: int, real_targets: bool = False) -> Objective:
-    """Score labels of yes or no, some of them missing, by the logistic loss, and report the mean average precision.
+    """Score binary labels, some of them missing, by the logistic loss, and report the mean average precision.
 
     Args:
       num_outputs: T >= 1 tasks.
-    Returns: an objective for outputs (logits) [B, T] with integer targets [B, T]: 1, 0, or -1 where there is none. Each
-      label that is there is an item; `batch["weights"]` [B] weighs examples (default 1; 0 for padding). The loss reads
-      no logit that has no label or no weight, whatever it is. Losses are in nats.
+    Returns: an objective for outputs (logits) [B, T] with integer targets [B, T]: 1, 0, or -1 if missing. Each
+      present label is an item; `batch["weights"]` [B] weighs examples (default 1; 0 for padding). The loss does not
+      depend on logits without label or weight, even if they are not finite. Losses are in nats.
       A prediction is the logits and labels of an example; the metric averages `average_precision` over the tasks that
-      have labels of both kinds, as OGB's evaluator does, and is NaN where a logit is not finite.
+      have labels of both kinds, as OGB's evaluator does, and is NaN if a logit is not finite.
     Raises: ValueError for real targets; when traced with other shapes or types; from the metric if no task has both.
     Equation: loss_i = sum_t over labels log(1 + exp(-z_it)) for y_it = 1, log(1 + exp(z_it)) for y_it = 0.
     """
     if real_targets:
         raise ValueError(
-            "config.loss='binary_cross_entropy': expected labels of yes or no, but the targets of this data set are "
-            "real numbers; choose config.loss=squared."
+            "config.loss='binary_cross_entropy': expected binary labels, but the targets of this data set are real "
+            "numbers; choose config.loss=squared."
         )
     if num_outputs < 1:
         raise ValueError(f"num_outputs={num_outputs}: expected at least 1 task.")
@@ -117,15 +117,15 @@ def binary_cross_entropy(num_outputs: int, real_targets: bool = False) -> Object
         if outputs.shape != targets.shape or targets.ndim != 2 or targets.shape[1] != num_outputs:
             raise ValueError(
                 f"outputs of shape {outputs.shape} for targets of shape {targets.shape}: expected both [B, "
-                f"{num_outputs}], a label of yes or no for each task; choose config.loss=cross_entropy for classes."
+                f"{num_outputs}], a binary label for each task; choose config.loss=cross_entropy for classes."
             )
         if not jnp.issubdtype(targets.dtype, jnp.integer):
             raise ValueError(f"targets of type {targets.dtype}: expected integers 1, 0, or -1 for a missing label.")
         weights = _item_weights(batch, targets.shape[:1])
         is_scored = (targets >= 0) & (weights > 0)[:, None]
         logits = jnp.where(is_scored, _wide(outputs), 0)
-        losses = jax.nn.softplus(jnp.where(targets == 1, -logits, logits))
-        return weights * jnp.sum(jnp.where(is_scored, losses, 0), axis=1)
+        values = jax.nn.softplus(jnp.where(targets == 1, -logits, logits))
+        return weights * jnp.sum(jnp.where(is_scored, values, 0), axis=1)
 
     def weights(batch: Batch) -> Array:
         labels = jnp.sum(batch["targets"] >= 0, axis=1)
@@ -134,16 +134,16 @@ def binary_cross_entropy(num_outputs: int, real_targets: bool = False) -> Object
     def predictions(outputs: PyTree, batch: Batch) -> dict[str, Array]:
         return {"logits": _wide(outputs), "labels": batch["targets"]}
 
-    def metric(predicted: dict[str, np.ndarray], weights: np.ndarray) -> float:
+    def metric(values: dict[str, np.ndarray], weights: np.ndarray) -> float:
         is_scored = np.asarray(weights) > 0
-        logits, labels = (np.asarray(predicted[name])[is_scored] for name in ("logits", "labels"))
+        logits, labels = (np.asarray(values[name])[is_scored] for name in ("logits", "labels"))
         if not np.isfinite(logits).all():
-            return float("nan")  # the logits of a network that diverged have no order
+            return float("nan")  # a diverged network has no ranking
         precisions = average_precision(logits, labels)
         if np.isnan(precisions).all():
             raise ValueError(
                 f"None of the {num_outputs} tasks has labels of both kinds among {len(is_scored)} examples: expected "
-                "at least one, to have an average precision; see the split's size."
+                "at least one, to define an average precision; check the split's size."
             )
         return float(np.nanmean(precisions))
 
@@ -158,12 +158,12 @@ def binary_cross_entropy(num_outputs: int, real_targets: bool = False) -> Object
 
 
 def average_precision(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Compute the average precision of each task over the examples that have a label of it.
+    """Compute the average precision of each task over the examples that have its label.
 
     Args:
       scores: [N, T]; higher means yes.
-      labels: [N, T]: 1, 0, or anything below 0 where there is none.
-    Returns: [T], in float64; NaN where a task lacks labels of either kind.
+      labels: [N, T]: 1, 0, or a negative number if missing.
+    Returns: [T], in float64; NaN if a task lacks labels of one kind.
     Equation: sum over thresholds from the highest score down of (recall_k - recall_(k-1)) precision_k, where equal
       scores share a threshold.
     """
@@ -173,7 +173,9 @@ def average_precision(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     for task, (task_scores, task_labels) in enumerate(zip(scores.T, labels.T, strict=True)):
         is_labelled = task_labels >= 0
         is_yes = task_labels[is_labelled] == 1
-        if is_yes.any() and not is_yes.all():  # scikit-learn has a number for one kind too; OGB's evaluator skips it
+        if (
+            is_yes.any() and not is_yes.all()
+        ):  # scikit-learn returns a number for a single kind too; OGB's evaluator skips the task
             precisions[task] = average_precision_score(is_yes, task_scores[is_labelled])
     return precisions
 
@@ -186,18 +188,18 @@ def ppo(
     value_coefficient: float = 0.5,
     entropy_coefficient: float = 0.01,
 ) -> Objective:
-    """Score actions that were played by proximal policy optimization, and report the mean score of whole games.
+    """Score played actions by proximal policy optimization, and report the mean score of whole games.
 
     Args:
       num_outputs: A >= 2 actions.
-      clip_ratio: epsilon, beyond which a change of an action's probability is worth nothing more.
+      clip_ratio: epsilon, the bound beyond which a change of an action's probability gains nothing.
       value_coefficient, entropy_coefficient: c_v and c_e.
     Returns: an objective for outputs "logits" [B, A] and "values" [B], with targets "action", "log_probability" (of the
-      policy that played), "advantage", "return" and "clip_factor", which multiplies epsilon; each [B]. An action's
-      prediction is its return; the metric averages what it is given, which training replaces by the scores of games.
+      policy that played it), "advantage", "return" and "clip_factor", which multiplies epsilon; each [B]. An action's
+      prediction is its return; the metric averages the predictions, which training replaces by the scores of games.
     Raises: ValueError for real targets, or fewer than 2 actions; when traced with other outputs.
     Equation: loss_i = -min(r_i A_i, clip(r_i, 1 - epsilon, 1 + epsilon) A_i) + c_v (V_i - R_i)^2 - c_e H_i, with r_i
-      the action's probability over what it was, and H_i the entropy of all actions.
+      the ratio of the action's probability to the earlier one, and H_i the entropy of all actions.
     Source: Schulman et al. (2017), Proximal policy optimization algorithms; the value's error as in Flax's PPO example.
     """
     if real_targets:
@@ -227,20 +229,20 @@ def ppo(
 
 
 def policy_and_values(outputs: PyTree) -> tuple[Array, Array]:
-    """Return the logits and values of a network that plays.
+    """Return the logits and values of an actor-critic network.
 
-    Raises: ValueError for other outputs.
+    Raises: ValueError if the outputs are different.
     """
     if not isinstance(outputs, dict) or outputs.keys() != {"logits", "values"}:
         raise ValueError(
             "config.loss='ppo': expected a model whose outputs are 'logits' and 'values'; choose "
-            "config.model=ActorCritic, or give your own model such outputs."
+            "config.model=ActorCritic, or make your model return these outputs."
         )
     return outputs["logits"], outputs["values"]
 
 
 def _policy_and_values(outputs: PyTree, shape: tuple[int, ...], num_outputs: int) -> tuple[Array, Array]:
-    """Check the outputs of a network that plays, with their shapes."""
+    """Return the outputs of an actor-critic network; raise ValueError if their shapes are wrong."""
     logits, values = map(_wide, policy_and_values(outputs))
     if logits.shape != (*shape, num_outputs) or values.shape != shape:
         raise ValueError(
@@ -251,7 +253,7 @@ def _policy_and_values(outputs: PyTree, shape: tuple[int, ...], num_outputs: int
 
 
 def scale_loss(objective: Objective, factor: float) -> Objective:
-    """Multiply the losses of an objective, and leave its metric as it is."""
+    """Multiply the losses of an objective; its metric is unchanged."""
 
     def losses(outputs: PyTree, batch: Batch) -> Array:
         return factor * objective.losses(outputs, batch)
@@ -265,7 +267,7 @@ def _check_classes(num_outputs: int) -> None:
 
 
 def _classifier(num_outputs: int, losses: Callable[[PyTree, Batch], Array]) -> Objective:
-    """Report the accuracy of the largest output, beside whatever loss."""
+    """Combine any loss with the accuracy of the largest output."""
 
     def weights(batch: Batch) -> Array:
         return _total(_item_weights(batch, batch["targets"].shape))
@@ -278,7 +280,7 @@ def _classifier(num_outputs: int, losses: Callable[[PyTree, Batch], Array]) -> O
 
 
 def _items(outputs: PyTree, batch: Batch, num_outputs: int) -> tuple[Array, Array, Array]:
-    """Check shapes and blank the padding, so that neither its values nor their gradients reach any sum."""
+    """Check shapes and zero the padding, so that neither its values nor their gradients enter any sum."""
     logits, targets = _one_array(outputs), batch["targets"]
     if logits.shape != (*targets.shape, num_outputs):
         raise ValueError(
@@ -293,34 +295,34 @@ def _items(outputs: PyTree, batch: Batch, num_outputs: int) -> tuple[Array, Arra
 
 
 def _one_array(outputs: PyTree) -> Array:
-    """Check that a network has one array of outputs, and not several as an actor-critic has."""
+    """Check that a network returns one array, not several like actor-critic networks."""
     if not hasattr(outputs, "shape"):
         names = ", ".join(outputs) if isinstance(outputs, dict) else type(outputs).__name__
         raise ValueError(
             f"outputs {names}: expected one array; choose another config.model, such as MLP (ActorCritic plays games, "
-            "and goes with config.loss=ppo)."
+            "with config.loss=ppo)."
         )
     return outputs
 
 
 def _advice(logits: Array, targets: Array) -> str:
-    """Suggest a config for outputs that do not fit the classes."""
+    """Return advice on what to choose instead if outputs do not fit classes."""
     if logits.shape == targets.shape:
-        return "for labels of yes or no choose config.loss=binary_cross_entropy"
+        return "for binary labels choose config.loss=binary_cross_entropy"
     if targets.ndim == 2 and logits.ndim == 2:
-        return "for a target a word choose a config.model with outputs for each word, such as TaggingTransformer"
+        return "for one target per word choose a config.model with outputs for each word, such as TaggingTransformer"
     if targets.ndim == 1 and logits.ndim == 3:
-        return "for one target an example choose a config.model with one row of outputs for it, such as LSTM for texts"
+        return "for one target per example choose a config.model with one row of outputs for it, such as LSTM for texts"
     return "see the model's last layer and the data set's num_outputs"
 
 
 def _real_items(outputs: PyTree, batch: Batch, num_outputs: int) -> tuple[Array, Array, Array]:
-    """Check shapes and blank the padding, as `_items` does, for real targets."""
+    """Check shapes and zero the padding, as `_items`, for real targets."""
     outputs, targets = _one_array(outputs), batch["targets"]
     if outputs.shape != targets.shape or targets.ndim < 2 or targets.shape[-1] != num_outputs:
         raise ValueError(
             f"outputs of shape {outputs.shape} for targets of shape {targets.shape}: expected both with {num_outputs} "
-            "numbers an item, such as [B, K]; see the model's last layer and the data set's num_outputs."
+            "numbers per item, such as [B, K]; see the model's last layer and the data set's num_outputs."
         )
     if not jnp.issubdtype(targets.dtype, jnp.floating):
         raise ValueError(f"targets of type {targets.dtype}: expected real numbers.")
@@ -340,20 +342,22 @@ def _item_weights(batch: Batch, shape: tuple[int, ...]) -> Array:
     weights = jnp.asarray(batch["weights"], float)
     if weights.shape not in (shape, shape[:1]):
         raise ValueError(
-            f"weights of shape {weights.shape} for targets of shape {batch['targets'].shape}: expected one weight an "
-            f"example, {shape[:1]}, or one a target."
+            f"weights of shape {weights.shape} for targets of shape {batch['targets'].shape}: expected one weight per "
+            f"example, {shape[:1]}, or one per target."
         )
     return jnp.broadcast_to(weights.reshape(weights.shape + (1,) * (len(shape) - weights.ndim)), shape)
 
 
 def _total(items: Array) -> Array:
-    """Add up the items of each example."""
+    """Sum the items of each example."""
     return jnp.sum(items.reshape(items.shape[0], -1), axis=1)
 
 
 def _mean(totals: np.ndarray, weights: np.ndarray) -> float:
-    """Average over the items of a whole split: the accuracy, where each right one counts 1."""
+    """Average over the items of a whole split; the accuracy if each correct item counts 1."""
     total = np.sum(np.asarray(weights), dtype=np.float64)
     if not total > 0:
-        raise ValueError(f"weights that add up to {total}: expected at least one item to score; see the split's size.")
+        raise ValueError(
+            f"weights that add up to {total}: expected at least one item to score; check the split's size."
+        )
     return float(np.sum(np.asarray(totals), dtype=np.float64) / total)

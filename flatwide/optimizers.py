@@ -3,9 +3,9 @@
     direction, state = optimizer.update(gradient, state, params, weight_decay)
     params = apply(params, direction, learning_rate)
 
-The gradient is the one that SAM hands over. It is clipped first, then L2 decay (sgd, adam) is added at w, then come
-momentum or Adam's moments, and at the end decoupled decay (adamw). None of this is seen by SAM's ascent. Learning rate
-and decay are arguments of each step, so that runs which differ in them share one compiled program.
+The gradient is SAM's. It is clipped first, then L2 decay (sgd, adam) is added at w, then come momentum or Adam's
+moments, and at the end decoupled decay (adamw). None of this affects SAM's ascent. Learning rate and decay are
+arguments of each step, so that runs that differ in them share one compiled program.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from flatwide.types import Array, PyTree
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 
-# The config fields that an optimizer reads, beside those that all read: learning_rate, weight_decay, gradient_clip.
+# The config fields that an optimizer reads, besides learning_rate, weight_decay and gradient_clip, which all read.
 FIELDS: dict[str, tuple[str, ...]] = {
     "sgd": ("momentum", "nesterov"),
     "adam": ("adam_betas", "adam_epsilon"),
@@ -59,9 +59,9 @@ def build(
       nesterov: whether sgd looks ahead.
       adam_betas: decay of the first and second moment, each 0 <= beta < 1.
       adam_epsilon: added to the root of the second moment, > 0.
-      gradient_clip: largest global norm of the gradient, before decay and momentum; None clips nothing.
-      decay_mask: params -> tree of booleans, which leaves decay (such as `trees.kernels`). None: all, biases and norm
-        scales included, as in the paper.
+      gradient_clip: largest global norm of the gradient, before decay and momentum; None for no clipping.
+      decay_mask: params -> tree of booleans, which leaves decay (such as `trees.kernels`). None: all, including biases
+        and norm scales, as in the paper.
       factors: of each leaf, as `parameterization.factors` computes them: of the rate (the direction is multiplied by
         it), of the decay, of what Adam's moments are taken of, and of the clipping threshold. None: all 1.
     Raises: ValueError if the name is unknown or a number is out of range.
@@ -95,10 +95,10 @@ def build(
 
 
 def second_moments(state: PyTree) -> dict[str, PyTree] | None:
-    """Return what Adam scales its steps by, from the state of an optimizer; None of one without.
+    """Return Adam's second moments from the state of an optimizer; None for other optimizers.
 
-    Returns: "num_updates", how often the average was updated, and "average", that of the squared gradient, like params
-      and not corrected for its start at 0.
+    Returns: "num_updates", the number of updates, and "average", the average of the squared gradient, like params and
+      without bias correction.
     """
     if not isinstance(state, optax.ScaleByAdamState):
         return None
@@ -106,13 +106,13 @@ def second_moments(state: PyTree) -> dict[str, PyTree] | None:
 
 
 def preconditioner(moments: dict[str, PyTree], *, adam_betas: tuple[float, float], adam_epsilon: float) -> PyTree:
-    """Compute the diagonal that Adam divides its average of gradients by, like params.
+    """Compute the diagonal by which Adam divides its average of gradients, like params.
 
     Args:
-      moments: as `second_moments` returns them, after one update at least.
+      moments: as `second_moments` returns them, after at least one update.
       adam_betas, adam_epsilon: as for `build`.
-    Equation: (1 - beta_1^t) (sqrt(v / (1 - beta_2^t)) + epsilon) after t updates: an average of gradients that is not
-      corrected for its start at 0 is divided by it.
+    Equation: (1 - beta_1^t) (sqrt(v / (1 - beta_2^t)) + epsilon) after t updates: it divides an average of gradients
+      without bias correction.
     """
     start, corrected = (1 - beta ** int(moments["num_updates"]) for beta in adam_betas)
     return jax.tree.map(
@@ -134,7 +134,7 @@ def _add_decay(direction: PyTree, params: PyTree, weight_decay: float | Array, d
 
 
 def _check(momentum: float, adam_betas: tuple[float, float], adam_epsilon: float, gradient_clip: float | None) -> None:
-    """Refuse numbers out of range."""
+    """Raise ValueError for numbers out of range."""
     if not 0 <= momentum < 1:
         raise ValueError(f"momentum={momentum}: expected a number in [0, 1).")
     if len(adam_betas) != 2 or not all(0 <= beta < 1 for beta in adam_betas):
@@ -142,4 +142,4 @@ def _check(momentum: float, adam_betas: tuple[float, float], adam_epsilon: float
     if not adam_epsilon > 0:
         raise ValueError(f"adam_epsilon={adam_epsilon}: expected a number > 0, such as 1e-8 (0 divides 0 by 0).")
     if gradient_clip is not None and not gradient_clip > 0:
-        raise ValueError(f"gradient_clip={gradient_clip}: expected a number > 0, or None to clip nothing.")
+        raise ValueError(f"gradient_clip={gradient_clip}: expected a number > 0, or None for no clipping.")

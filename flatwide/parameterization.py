@@ -1,10 +1,10 @@
-"""How initial weights, steps and perturbations change with width: the maximal update parameterization (muP, muP²).
+"""Scaling of initial weights, steps and perturbations with width: the maximal update parameterization (muP, muP²).
 
-In the standard parameterization a wider network at the same learning rate and rho is trained in another regime. Here
-each leaf of the parameters gets factors from how its sizes grow against a network of a base width, so that one step,
-and one perturbation of SAM, move the features of every layer by as much at every width. At the base width all are 1.
+In the standard parameterization a wider network at the same learning rate and rho trains in a different regime. Here
+each leaf of the parameters has factors derived from its growth relative to a network of a base width, so that one step,
+and one perturbation of SAM, move the features of every layer equally at every width. At the base width all are 1.
 
-How a leaf grows is derived: from its shapes at the base width and at a multiple of it. The factors are those of
+The growth of a leaf is derived from its shapes at the base width and at a multiple of it. The factors are those of
 `factors` and `initial_factor`, with i and o the ratios of a leaf's fan-in and fan-out to those at the base width, and m
 the ratio of widths:
 
@@ -16,7 +16,7 @@ the ratio of widths:
     output bias                        1   1   1             1, 1             m^(1/2)
 
 Sources: Yang and Hu (2021), arXiv 2011.14522; Yang et al. (2022), arXiv 2203.03466; for perturbations Haas et al.
-(2024), arXiv 2411.00075. The exponents are derived here, and confirmed by `coordinate_check`.
+(2024), arXiv 2411.00075. The exponents are derived here and confirmed by `coordinate_check`.
 """
 
 import math
@@ -34,15 +34,15 @@ from flatwide.types import PyTree
 
 PARAMETERIZATIONS = ("standard", "mup")
 PERTURBATION_SCALINGS = ("none", "global", "layerwise")
-PROBE = 4  # the second network, from which is seen what grows, is so many times as wide as the base
+PROBE = 4  # width of the second network, which shows what grows, in multiples of the base width
 
-_FEW_PARAMS = 100_000  # up to which an initial scale is taken over many draws, since leaves are small
+_FEW_PARAMS = 100_000  # up to this size an initial scale is averaged over many draws, since leaves are small
 
 
 class Leaf(NamedTuple):
-    """How one leaf grows with the width.
+    """The growth of one leaf with the width.
 
-    fan_in, fan_out: ratios i and o to the sizes at the base width; 1 where they do not grow.
+    fan_in, fan_out: ratios i and o to the sizes at the base width; 1 if they do not grow.
     order: 1 if only the fan-in grows with the width (output kernels), -1 if only the fan-out does, else 0.
     """
 
@@ -53,10 +53,10 @@ class Leaf(NamedTuple):
 
 
 class Factors(NamedTuple):
-    """Factors of a training step: pytrees like the parameters, of numbers; and that of the clipping threshold.
+    """Factors of a training step: pytrees of numbers like the parameters, and the factor of the clipping threshold.
 
-    rate: of the learning rate. decay: of weight_decay. gradient: of what Adam's moments are taken of, so that its
-    epsilon is divided by it. perturbation: of SAM's perturbation.
+    rate: of the learning rate. decay: of weight_decay. gradient: of the gradient in Adam's moments, which divides its
+    epsilon. perturbation: of SAM's perturbation.
     """
 
     rate: PyTree
@@ -67,25 +67,27 @@ class Factors(NamedTuple):
 
 
 def leaves(base: PyTree, probe: PyTree, params: PyTree) -> tuple[Leaf, ...]:
-    """Derive how each leaf grows.
+    """Derive the growth of each leaf.
 
-    The last axis of a kernel is its output, as in Flax. Of two axes that grow the first is an input and the second an
-    output. Whatever is named bias, scale or embedding has no fan-in that grows.
+    The last axis of a kernel is its output, as in Flax. If two axes grow, the first is an input and the second an
+    output. Leaves named bias, scale or embedding have no fan-in that grows.
 
     Args:
-      base, probe, params: shapes at the base width, at `PROBE` times the base width, and at the width that is trained.
-    Raises: ValueError if the three have other leaves, more than two axes of a leaf grow, or none of them maps what
-      grows to outputs that do not.
+      base, probe, params: shapes at the base width, at `PROBE` times the base width, and at the trained width.
+    Raises: ValueError if the three have different leaves, more than two axes of a leaf grow, or no leaf maps a growing
+      input to an output that does not grow.
     """
     if len({jax.tree.structure(tree) for tree in (base, probe, params)}) > 1:
-        raise ValueError("the network has other parameters at the base width: expected widths that change shapes only.")
+        raise ValueError(
+            "the network has different parameters at the base width: expected widths that change only shapes."
+        )
     shapes = [[leaf.shape for leaf in jax.tree.leaves(tree)] for tree in (base, probe, params)]
     names = [trees.path_name(path) for path, _ in jax.tree.leaves_with_path(base)]
     grown = [_leaf(*of) for of in zip(names, jax.tree.leaves(trees.kernels(base)), *shapes, strict=True)]
     if not any(leaf.order == 1 for leaf in grown):
         raise ValueError(
             "no trained kernel maps units whose number grows with the width to outputs whose number does not, so "
-            f"nothing can be scaled to keep the outputs of one size. Leaves: {', '.join(names)}."
+            f"no factor can keep the size of the outputs constant. Leaves: {', '.join(names)}."
         )
     return tuple(grown)
 
@@ -106,19 +108,21 @@ def factors(
       grown: from `leaves`, in their order. structure: of the parameters, from `jax.tree.structure`.
       optimizer: "sgd", "adam" or "adamw".
       degree, ascended: of the ascent rule, from `ascent_kind`; None: it perturbs every leaf.
-    Equation: with g = max(i / o) over the leaves that matter most as the width grows, so that |gradient| ~ g^(1/2):
-      rate          o / i (sgd), 1 / i (adam, adamw): a step moves each layer's output by as much at every width;
-      decay         i / o (sgd, adam; it is part of the gradient), i (adamw): what a step takes off w is the same
-                    share, with Adam to within a quarter up to 16 times the base width, for it normalizes the sum;
-      gradient      1 (sgd), o (adam, adamw): entries of the gradient fall as 1 / o, which Adam's epsilon then does too;
+    Equation: with g = max(i / o) over the leaves that dominate as the width grows, so that |gradient| ~ g^(1/2):
+      rate          o / i (sgd), 1 / i (adam, adamw): a step moves each layer's output equally at every width;
+      decay         i / o (sgd, adam; it is part of the gradient), i (adamw): a step shrinks w by the same share,
+                    with Adam to within a quarter up to 16 times the base width, since it normalizes the sum;
+      gradient      1 (sgd), o (adam, adamw): entries of the gradient fall as 1 / o, and so does Adam's epsilon then;
       clip          g^(1/2), g over all leaves;
-      perturbation  layerwise: (o / i) g^((1 - d) / 2) for a perturbation of degree d in the gradient, g over the leaves
-                    that are perturbed: (o / i) m^(1/2) for normalized SAM, o / i for the unnormalized rule;
+      perturbation  layerwise: (o / i) g^((1 - d) / 2) for a perturbation of degree d in the gradient, g over the
+                    perturbed leaves: (o / i) m^(1/2) for normalized SAM, o / i for the unnormalized rule;
                     global: that of an output kernel, the same for all leaves: m^(-1/2), or 1 / m; none: 1.
-      All but the perturbation is 1 in the standard parameterization.
+      All except the perturbation are 1 in the standard parameterization.
     """
     is_mup, is_adam = parameterization == "mup", optimizer != "sgd"
-    norm = _gradient_growth([leaf for leaf, is_in in zip(grown, ascended or [True] * len(grown), strict=True) if is_in])
+    norm = _gradient_growth(
+        [leaf for leaf, is_ascended in zip(grown, ascended or [True] * len(grown), strict=True) if is_ascended]
+    )
     scaled = [leaf.fan_out / leaf.fan_in * norm ** ((1 - degree) / 2) for leaf in grown]
     steepest = norm ** (-(1 + degree) / 2)
 
@@ -136,10 +140,11 @@ def factors(
 
 
 def initial_factor(leaf: Leaf, exponent: float) -> float:
-    """Compute the factor of a leaf's own initial weights.
+    """Compute the factor of a leaf's initial weights.
 
     Args:
-      exponent: e, with which their deviation grows in the standard parameterization, from `initial_exponents`.
+      exponent: e, the power of the width to which their standard deviation grows in the standard parameterization, from
+        `initial_exponents`.
     Equation: (i^(-1/2) min(1, o / i)^(1/2)) / s^e, with s = i where the fan-in grows, else o. Of kernels with e = -1/2
       (of LeCun, He): 1 for hidden ones, m^(-1/2) for output kernels.
     Source: the numerator, Yang, Simon and Bernstein (2023), arXiv 2310.17813.
@@ -149,13 +154,13 @@ def initial_factor(leaf: Leaf, exponent: float) -> float:
 
 
 def initial_exponents(base: Callable, probe: Callable, at_probe: Sequence[Leaf]) -> tuple[float, ...]:
-    """Measure with which power of the width the initial weights of each leaf grow, to the nearest half.
+    """Measure the power of the width with which the initial weights of each leaf grow, to the nearest half.
 
     Args:
       base, probe: `Model.init` at the base width and at `PROBE` times it.
-      at_probe: from `leaves`, with the probe as the width that is trained.
-    Returns: one exponent a leaf; 0 where it does not grow, or starts at 0.
-    Cost: some draws of both networks; runs at once, also where it is called from a function that is being traced.
+      at_probe: from `leaves`, with the probe as the trained width.
+    Returns: one exponent per leaf; 0 if it does not grow, or starts at 0.
+    Cost: some draws of both networks; it runs at once, even within a function that is being traced.
     """
 
     def exponent(leaf: Leaf, small: float, large: float) -> float:
@@ -169,7 +174,7 @@ def initial_exponents(base: Callable, probe: Callable, at_probe: Sequence[Leaf])
         with jax.enable_x64(is_double):
             return _deviations(init)
 
-    # Within a thread of its own JAX knows nothing of a trace that is going on here, and computes numbers.
+    # In another thread JAX is not affected by a trace in this one, and computes numbers.
     with ThreadPoolExecutor(1) as outside:
         small, large = outside.map(measured, (base, probe))
     return tuple(map(exponent, at_probe, small, large))
@@ -207,7 +212,7 @@ def ascent_kind(rule, shapes: PyTree) -> tuple[int, list[bool]]:
 
 
 def scale_perturbation(rule, perturbation: PyTree):
-    """Return the ascent rule whose perturbation is multiplied leaf by leaf."""
+    """Return the ascent rule with its perturbation multiplied leaf by leaf."""
 
     def perturb(gradient, params, state, rho):
         unscaled, state = rule.perturb(gradient, params, state, rho)
@@ -217,7 +222,7 @@ def scale_perturbation(rule, perturbation: PyTree):
 
 
 def multiply(numbers: PyTree, tree: PyTree) -> PyTree:
-    """Multiply each leaf by its number in its own dtype; a leaf whose number is 1 is left as it is."""
+    """Multiply each leaf by its number in the leaf's dtype; a leaf whose number is 1 is unchanged."""
     return jax.tree.map(lambda number, leaf: leaf if number == 1 else (number * leaf).astype(leaf.dtype), numbers, tree)
 
 
@@ -240,7 +245,7 @@ def _leaf(name: str, is_kernel: bool, base: tuple, probe: tuple, shape: tuple) -
 
 
 def _gradient_growth(grown: Sequence[Leaf]) -> float:
-    """Compute the growth of the squared norm of the gradient of some leaves: i / o of those where it grows fastest."""
+    """Compute the growth of the squared norm of the gradient of some leaves: i / o of those with the fastest growth."""
     top = max(leaf.order for leaf in grown)
     return max(leaf.fan_in / leaf.fan_out for leaf in grown if leaf.order == top)
 

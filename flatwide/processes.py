@@ -1,8 +1,8 @@
-"""One run over several processes: who decides, who writes, and how all end when one fails.
+"""Coordination of the processes of one run: decisions, writing of files, and a common end if one fails.
 
-What a clock, a signal or a file decides, process 0 decides, and only process 0 writes. Processes talk through the
-key-value store of JAX's distributed runtime, which process 0 serves; arrays of a step go by JAX's own collectives.
-Without `join` there is one process, and everything here does nothing.
+Process 0 makes every decision that depends on a clock, a signal or a file, and only process 0 writes. Processes
+communicate through the key-value store of JAX's distributed runtime, which process 0 serves; arrays of a step use JAX's
+collectives. Without `join` there is one process, and nothing here has an effect.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
-_TOGETHER_SECONDS = 2.0  # that the others have to hear of a failure, before the process that serves them ends
+_TOGETHER_SECONDS = 2.0  # for the others to notice a failure, before the process that serves them ends
 _WATCH_SECONDS = 0.25
 _FOREVER_MS = 10**9  # 11 days: others wait while process 0 measures; a failure ends the wait at once
 _ENDING, _SIGNAL = "flatwide/ending", "flatwide/signal"
@@ -31,14 +31,14 @@ class _Group(NamedTuple):
 
 _group: _Group | None = None
 _num_agreed = 0
-_exit_lock = threading.Lock()  # the first thread to end this process ends it
+_exit_lock = threading.Lock()  # only one thread ends this process
 
 
 def join(client: Any, *, index: int, count: int, shut_down: Callable[[], None]) -> None:
-    """Take part in a run over several processes; `runs.jax_settings.start_processes` calls it.
+    """Join a run over several processes; called by `runs.jax_settings.start_processes`.
 
     Args:
-      client: of JAX's distributed runtime. shut_down: ends it, once all processes call it.
+      client: of JAX's distributed runtime. shut_down: ends it, once all processes have called it.
     """
     global _group
     watcher = threading.Thread(target=_watch, name="flatwide-failures", daemon=True)
@@ -49,12 +49,12 @@ def join(client: Any, *, index: int, count: int, shut_down: Callable[[], None]) 
 
 
 def count() -> int:
-    """Count the processes that train together."""
+    """Return the number of processes that train together."""
     return 1 if _group is None else _group.count
 
 
 def is_first() -> bool:
-    """Whether this process decides and writes: it is process 0, or alone."""
+    """Whether this process decides and writes: it is process 0, or the only one."""
     return _group is None or _group.index == 0
 
 
@@ -62,8 +62,8 @@ def agreed(compute: Callable[[], Any]) -> Any:
     """Compute a value in process 0 and return it in all, each of which must call this in the same order.
 
     Args:
-      compute: is called in process 0 only; returns what JSON can hold. What it raises is raised there.
-    Cost: about a millisecond; the store keeps each value, so that it is for small ones.
+      compute: called only in process 0; returns a JSON value. Its errors are raised only there.
+    Cost: about a millisecond; the store keeps each value, so use it for small ones.
     """
     global _num_agreed
     if _group is None:
@@ -76,10 +76,10 @@ def agreed(compute: Callable[[], Any]) -> Any:
 
 
 def share_signals(received: list[int]) -> None:
-    """Let process 0 know of a signal that another process has received; it may stop all at the next `agreed`.
+    """Notify process 0 of a signal that another process received; it may stop all at the next `agreed`.
 
     Args:
-      received: signals of this process, in their order; process 0 adds that of another.
+      received: signals of this process, in order; process 0 appends that of another.
     """
     if _group is None:
         return
@@ -90,7 +90,7 @@ def share_signals(received: list[int]) -> None:
 
 
 def is_lost(error: BaseException) -> bool:
-    """Whether an error says that another process has ended without a word, in the middle of a collective."""
+    """Whether an error says that another process died during a collective."""
     return _group is not None and "Gloo" in str(error)
 
 
@@ -98,23 +98,23 @@ def leave(code: int, text: str = "") -> None:
     """End this process's part of the run; with an exit code that is not 0, end all processes with that code.
 
     Args:
-      text: what went wrong, which the others print; "" where nothing did.
+      text: the error, which the others print; "" if there is none.
     """
     if _group is None:
         return
     if code == 0:
-        agreed(lambda: None)  # process 0 may have files to write for longer than JAX's own barrier waits
+        agreed(lambda: None)  # process 0 may write files for longer than JAX's barrier waits
         _group.is_left.set()
         _group.watcher.join()
         _group.shut_down()
         return
-    with contextlib.suppress(Exception):  # another process was first, or process 0 is gone
+    with contextlib.suppress(Exception):  # another process ended first, or process 0 is gone
         _group.client.key_value_set(_ENDING, json.dumps({"index": _group.index, "code": code, "text": text}))
     _exit(code)
 
 
 def _watch() -> None:
-    """End this process once another one has said that it ends: a collective would wait for it for minutes."""
+    """End this process once another one announces its end: a collective would wait for it for minutes."""
     assert _group is not None
     while not _group.is_left.wait(_WATCH_SECONDS):
         ending = json.loads(_stored(_group.client, _ENDING) or "null")
@@ -127,18 +127,18 @@ def _watch() -> None:
 def _exit(code: int) -> NoReturn:
     """End this process without JAX's barrier at exit, which would wait for processes that have failed."""
     assert _group is not None
-    with _exit_lock:  # kept until the process ends
+    with _exit_lock:  # held until the process ends
         sys.stdout.flush()
         sys.stderr.flush()
-        with contextlib.suppress(Exception):  # not all are there: one was killed
+        with contextlib.suppress(Exception):  # a process is missing: it was killed
             _group.client.wait_at_barrier("flatwide/ended", int(1000 * _TOGETHER_SECONDS))
         if _group.index == 0:
-            time.sleep(_WATCH_SECONDS)  # it serves the others until they are gone
+            time.sleep(_WATCH_SECONDS)  # serve the others until they are gone
         os._exit(code)
 
 
 def _stored(client: Any, key: str) -> str | None:
-    """Return a value of the store, None where there is none or process 0 is gone, which JAX itself reports."""
+    """Return a value of the store; None if there is none or process 0 is gone, which JAX reports."""
     try:
         return client.key_value_try_get(key)
     except Exception:

@@ -1,7 +1,7 @@
-"""Models, data sets and other builders by name, or from a user's own file.
+"""Lookup of models, data sets, losses and the like by name, or in a user's Python file.
 
-A registry is a plain dict from a name to `module:attribute`; a module is imported when one of its names is used. A
-user's own builder is named `path/to/file.py:attribute`.
+A registry is a plain dict from a name to `module:attribute`; nothing is imported before it is looked up. An object in a
+user's file is named `path/to/file.py:attribute`.
 """
 
 import difflib
@@ -18,27 +18,27 @@ _OWN = "flatwide_own_file_"
 _MOST_SHOWN = 200  # characters of a value in a message
 
 
-def unknown(field: str, name: object, names: Iterable[object]) -> str:
-    """Write the message for an unknown name, with the nearest name and all known ones; it may be of any type."""
-    names = sorted(set(map(str, names)))
-    # A longer text is no misspelled name, and comparing takes time.
-    asked = name.lower() if isinstance(name, str) and len(name) <= 200 else ""
-    nearest = difflib.get_close_matches(asked, [item.lower() for item in names], n=1, cutoff=0.5)
-    hint = f" Did you mean {next(k for k in names if k.lower() == nearest[0])!r}?" if nearest else ""
-    return f"{field}={shown(name)} is not known.{hint} Known: {', '.join(names)}."
+def unknown(field: str, name: object, allowed: Iterable[object]) -> str:
+    """Return the message that a name is unknown, with the nearest and all known names; a name may have any type."""
+    allowed = sorted(set(map(str, allowed)))
+    # Longer texts are not misspelled names, and comparing them takes time.
+    lowered = name.lower() if isinstance(name, str) and len(name) <= 200 else ""
+    nearest = difflib.get_close_matches(lowered, [item.lower() for item in allowed], n=1, cutoff=0.5)
+    hint = f" Did you mean {next(k for k in allowed if k.lower() == nearest[0])!r}?" if nearest else ""
+    return f"{field}={shown(name)} is not known.{hint} Known: {', '.join(allowed)}."
 
 
 def shown(value: object) -> str:
-    """Write a value as Python does, in one line and shortened where it is long, for a message."""
+    """Return the `repr` of a value for a message, on one line and shortened if it is long."""
     try:
         text = " ".join(repr(value).split())
-    except Exception as error:  # an integer of thousands of digits, or an object of the user's own
-        return f"a {type(value).__name__} that cannot be written ({type(error).__name__})"
+    except Exception as error:  # an integer of thousands of digits, or an object of a user's class
+        return f"a {type(value).__name__} that cannot be printed ({type(error).__name__})"
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}... ({len(text):,} characters)"
 
 
 def is_own_file(name: str) -> bool:
-    """Whether a name points into a user's own file."""
+    """Whether a name refers to a user's Python file."""
     return ".py:" in name
 
 
@@ -48,36 +48,36 @@ def own_file(name: str) -> Path:
 
 
 def absolute(name: str) -> str:
-    """Make the path in a name that points into a user's own file absolute; leave other names."""
+    """Make the path in a name that refers to a user's file absolute; return other names unchanged."""
     return f"{own_file(name)}:{name.rpartition(':')[2]}" if is_own_file(name) else name
 
 
 def content_digest(name: str) -> str:
-    """Digest a user's own file, so that an edited file makes another run; empty for a known name."""
+    """Return a digest of a user's file, which changes when the file is edited; "" for a registered name."""
     return hashlib.sha256(own_file(name).read_bytes()).hexdigest()[:16] if is_own_file(name) else ""
 
 
-def find(field: str, name: str, builders: Mapping[str, str]) -> Callable:
-    """Import the builder that a name stands for.
+def find(field: str, name: str, allowed: Mapping[str, str]) -> Callable:
+    """Import the object that a name refers to.
 
     Args:
       field: the config field, for the message, such as "config.model".
-      name: a key of `known`, or `path/to/file.py:attribute`.
-      builders: name -> "package.module:attribute".
-    Raises: ValueError if the name is not known, or the user's file or attribute is not there.
+      name: a key of `allowed`, or `path/to/file.py:attribute`.
+      allowed: name -> "package.module:attribute".
+    Raises: ValueError if the name is unknown, or the user's file or attribute does not exist.
     """
     if not is_own_file(name):
-        if name not in builders:
-            raise ValueError(unknown(field, name, builders) + " Your own: path/to/file.py:name.")
-        module_name, _, attribute = builders[name].partition(":")
+        if name not in allowed:
+            raise ValueError(unknown(field, name, allowed) + " Your own: path/to/file.py:name.")
+        module_name, _, attribute = allowed[name].partition(":")
         return getattr(importlib.import_module(module_name), attribute)
     path, attribute = own_file(name), name.rpartition(":")[2]
     if not path.is_file():
         raise ValueError(f"{field}={name!r}: there is no file {str(path)!r}; give a path to a Python file that exists.")
-    builder = getattr(_load(path), attribute, None)
-    if not callable(builder):
+    value = getattr(_load(path), attribute, None)
+    if not callable(value):
         raise ValueError(f"{field}={name!r}: {path} defines no function or class {attribute!r}; define it there.")
-    return builder
+    return value
 
 
 def fields(function: Callable) -> dict[str, inspect.Parameter]:
@@ -87,13 +87,13 @@ def fields(function: Callable) -> dict[str, inspect.Parameter]:
 
 
 def is_from_own_file(error: BaseException) -> bool:
-    """Whether an error was raised while a user's own file ran, so that the user needs its traceback."""
+    """Whether an error was raised in a user's file; then the user needs its traceback."""
     frames = traceback.walk_tb(error.__traceback__)
     return any(frame.f_globals.get("__name__", "").startswith(_OWN) for frame, _ in frames)
 
 
 def _load(path: Path):
-    """Import a user's file, once a process for each content, under a name of its own; it may import its neighbours."""
+    """Import a user's file under a unique name, once per process and content; it may import modules beside it."""
     module_name = f"{_OWN}{content_digest(f'{path}:')}_{path}"
     if module_name not in sys.modules:
         spec = importlib.util.spec_from_file_location(module_name, path)

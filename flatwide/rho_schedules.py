@@ -1,6 +1,6 @@
-"""SAM in time: the factor of rho at each step, counted from 0.
+"""Schedules of rho: its factor at each step, counted from 0.
 
-factor = rho_schedules.build(kind, ...);  a step ascends by rho * factor(step), and not at all where that is 0
+factor = rho_schedules.build(kind, ...);  a step ascends by rho * factor(step), and takes no ascent if that is 0
 """
 
 import math
@@ -27,11 +27,11 @@ FIELDS: dict[str, tuple[str, ...]] = {
 def build(
     kind: str, *, switch: float, every: int, num_steps: int, schedule: Callable[[Array], Array]
 ) -> Callable[[Array], Array] | None:
-    """Build the factor of rho at each step, or None where it is always 1.
+    """Build the factor of rho at each step, or None if it is always 1.
 
     Args:
       kind: one of `KINDS`.
-      switch: fraction of training, in (0, 1), at which `late` begins to ascend and `early` ceases to.
+      switch: fraction of training, in (0, 1), at which `late` starts and `early` stops ascending.
       every: k >= 2 of `every`.
       num_steps: T >= 1, steps of the whole run.
       schedule: step -> factor of the learning rate, from 0 to 1, as of `schedules.build`.
@@ -52,8 +52,8 @@ def build(
     first = math.ceil(round(switch * num_steps, 9))  # 0.55 * 100 is 55.00000000000001
     if kind in ("late", "early") and not 0 < first < num_steps:
         raise ValueError(
-            f"config.rho_switch={switch} with config.rho_schedule={kind!r}: it falls on step {first} of {num_steps}, "
-            "so that SAM would be on at every step or at none; expected some of both. Move the switch, train longer, "
+            f"config.rho_switch={switch} with config.rho_schedule={kind!r}: it is step {first} of {num_steps}, "
+            "so SAM would be on at every step or at none; expected some of both. Change rho_switch, train longer, "
             "or set config.rho_schedule='constant' or config.rho=0."
         )
 
@@ -66,7 +66,7 @@ def build(
 
 
 def num_ascents(factor: Callable[[Array], Array] | None, num_steps: int) -> int:
-    """Count the steps that ascend among the first so many."""
+    """Count the steps that ascend among the first `num_steps`."""
     if factor is None:
         return num_steps
     return int(jnp.sum(jax.vmap(factor)(jnp.arange(num_steps)) > 0))

@@ -1,4 +1,4 @@
-"""Train runs and measure their networks: what `flatwide.run` and the workers of a study call."""
+"""Training of runs and measuring of their networks, for `flatwide.run` and the workers of a study."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -21,16 +21,16 @@ def run(
     quiet: bool = False,
     tensorboard: bool = True,
 ) -> dict[str, Any]:
-    """Train what a config describes, or finish what an earlier call began, and take its measurements.
+    """Train the run of a config, or resume it, and take its measurements.
 
     Args:
-      config: some config fields; the others are at their defaults.
-      workdir: the run gets a directory of its own in `workdir/runs`.
-      should_stop: asked after every segment; once it says yes, the state is saved and `Stopped` is raised.
-      on_start: called once the config is known to be good and the run has its directory, before the first step.
+      config: some config fields; the others have their defaults.
+      workdir: the run gets its own directory in `workdir/runs`.
+      should_stop: called after every segment; once it returns True, the state is saved and `Stopped` is raised.
+      on_start: called once the config has been checked and the run has its directory, before the first step.
       quiet: print nothing.
-      tensorboard: write an event file, which takes a small network a tenth of its time.
-    Returns: the content of `result.json`; at once if the run is done already.
+      tensorboard: write an event file, which takes a tenth of the time for a small network.
+    Returns: the content of `result.json`; at once if the run is already done.
     Raises: ConfigError, DataError, BusyError, Stopped; MeasurementError if the run is done and a measurement failed.
     """
     config = configs.resolve(config)
@@ -51,10 +51,10 @@ def run_together(
 ) -> list[Outcome]:
     """Train runs of one shape at once, in one program of `config.group_size` runs.
 
-    One that fails, has diverged or is trained by another process leaves the others untouched.
+    A run that fails, diverges or is trained by another process does not affect the others.
 
-    Args: as for `run`; at most `group_size` configs, which differ in values only.
-    Returns: how each ended; a measurement that failed counts as a failure of its run.
+    Args: as for `run`; at most `group_size` configs, which differ only in values.
+    Returns: the outcome of each; a failed measurement counts as a failure of its run.
     Raises: Stopped, once all are saved.
     """
     group = [configs.resolve(config) for config in group]
@@ -69,9 +69,9 @@ def measure_run(
     should_stop: Callable[[], bool] = lambda: False,
     quiet: bool = False,
 ) -> None:
-    """Measure what a config asks of a finished run and is missing there.
+    """Take the missing measurements of a finished run that a config requests.
 
-    Args and raises: as for `measurements.measuring.measure`, which is imported only if there is something to do.
+    Args and raises: as for `measurements.measuring.measure`, which is imported only if a measurement is missing.
     """
     if records.missing(directory, config):
         from flatwide.measurements import measuring
@@ -82,7 +82,7 @@ def measure_run(
 def _measured(
     outcome: Outcome, config: Mapping[str, Any], workdir: str | os.PathLike, should_stop: Callable[[], bool]
 ) -> Outcome:
-    """Measure a run that is finished, and tell what went wrong."""
+    """Measure a run if it is finished; return its outcome."""
     if outcome.status != "finished" or not config["measurements"]:
         return outcome
     try:

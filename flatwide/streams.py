@@ -12,18 +12,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-_GENERATOR = "threefry2x32"  # JAX's default, named so that no setting of a process exchanges it
+_GENERATOR = "threefry2x32"  # JAX's default, fixed so that no setting of a process changes it
 
 
 def key(seed, name: str) -> jax.Array:
     """Derive the PRNG key of a named stream; `seed` may be traced.
 
-    Raises: ValueError if JAX is set to draw other numbers from the same key than it does by default.
+    Raises: ValueError if a setting makes JAX draw different numbers from the same key than by default.
     """
     if not getattr(jax.config, "jax_threefry_partitionable", True):
         raise ValueError(
-            "jax_threefry_partitionable=False: expected True, JAX's default, since False draws other numbers from "
-            "every seed. Unset JAX_THREEFRY_PARTITIONABLE, or leave the setting alone."
+            "jax_threefry_partitionable=False: expected True, JAX's default, since False draws different numbers "
+            "from every seed. Unset JAX_THREEFRY_PARTITIONABLE, or do not change the setting."
         )
     return jax.random.fold_in(jax.random.key(seed, impl=_GENERATOR), zlib.crc32(name.encode()))
 
@@ -54,6 +54,6 @@ def permutation(key: jax.Array, num_items: int) -> jax.Array:
 def generator(seed: int, name: str, *counters: int) -> np.random.Generator:
     """Derive the NumPy generator of a named stream, for draws on the host (splits, label noise, crops).
 
-    Counters, such as an epoch and an example, part a stream into independent ones.
+    Counters, such as an epoch and an example, split a stream into independent ones.
     """
     return np.random.default_rng([seed, zlib.crc32(name.encode()), *counters])

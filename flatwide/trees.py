@@ -18,9 +18,9 @@ def path_name(path) -> str:
 
 
 def matching(names: Sequence[str], patterns: str | Sequence[str]) -> tuple[str, ...]:
-    """List the names that at least one of some shell patterns matches.
+    """List the names that match one of some shell patterns.
 
-    Raises: ValueError for a pattern that matches none.
+    Raises: ValueError for a pattern that matches no name.
     """
     listed = [patterns] if isinstance(patterns, str) else list(patterns)
     for pattern in listed:
@@ -74,7 +74,7 @@ def scale(factor: float | Array, a: PyTree) -> PyTree:
 def norm(a: PyTree) -> Array:
     """Compute the l2 norm over all entries; its gradient at zero is zero, not NaN."""
     square = sum(jnp.vdot(leaf, leaf).real for leaf in jax.tree.leaves(a))
-    is_zero = square == 0  # so that a norm of what is not a number is none
+    is_zero = square == 0  # so that the norm of NaN is NaN
     return jnp.where(is_zero, 0, jnp.sqrt(jnp.where(is_zero, 1, square)))
 
 
@@ -87,4 +87,4 @@ def apply_mask(params: PyTree, mask: PyTree | None) -> PyTree:
     """
     if mask is None:
         return params
-    return jax.tree.map(lambda leaf, is_kept: jnp.where(is_kept, leaf, jnp.zeros_like(leaf)), params, mask)
+    return jax.tree.map(lambda leaf, mask_leaf: jnp.where(mask_leaf, leaf, jnp.zeros_like(leaf)), params, mask)

@@ -1,7 +1,7 @@
 """The interfaces between packages: data, model, objective.
 
-A batch is a dict of arrays (or of pytrees of arrays) with one leading axis of B examples. `inputs` is what the model
-reads, `targets` is what the objective compares with; a workload may carry more keys for its objective.
+A batch is a dict of arrays (or of pytrees of arrays) with one leading axis of B examples. The model reads `inputs`, the
+objective compares with `targets`; a workload may have more keys for its objective.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,11 +21,11 @@ class Model(NamedTuple):
 
     init(key) -> (params, stats): trainable parameters, and state that training updates without a gradient
       (batch-norm averages; an empty dict for most models).
-    apply(params, stats, inputs, *, train, key) -> (outputs, stats): `key` may be None where nothing is random.
-    restart(params, stats) -> stats: for a model whose `stats` remember the weights that training starts from: the same
-      for other weights, such as pruned ones; None where it remembers none.
-    preactivations(params, stats, inputs) -> {layer: [B, ...]}: what each hidden ReLU reads, in evaluation mode; None
-      where the model does not report it.
+    apply(params, stats, inputs, *, train, key) -> (outputs, stats): `key` may be None if nothing is random.
+    restart(params, stats) -> stats: for a model whose `stats` store the initial weights: the same for other initial
+      weights, such as pruned ones; None if it stores none.
+    preactivations(params, stats, inputs) -> {layer: [B, ...]}: the inputs of each hidden ReLU, in evaluation mode; None
+      if the model does not provide them.
     """
 
     init: Callable[..., tuple[PyTree, PyTree]]
@@ -41,7 +41,7 @@ class Objective(NamedTuple):
     `weights` [B] count those items: 1 for an image, a padded sentence's real tokens, the labels that a molecule has.
 
     losses(outputs, batch) -> [B]; weights(batch) -> [B];
-    predictions(outputs, batch) -> pytree of [B, ...]: what the metric needs of each example;
+    predictions(outputs, batch) -> pytree of [B, ...]: the input of the metric for each example;
     metric(predictions, weights) -> float: from the predictions [N, ...] and weights [N] of a whole split, in NumPy.
     """
 
@@ -54,7 +54,7 @@ class Objective(NamedTuple):
 
 
 class Split(Protocol):
-    """One part of a data set: held in memory (`data.Resident`) or read as it is needed (`data.Streamed`)."""
+    """A split of a data set: held in memory (`data.Resident`) or read when needed (`data.Streamed`)."""
 
     @property
     def num_examples(self) -> int: ...
@@ -72,21 +72,21 @@ class Split(Protocol):
 
 
 class Info(NamedTuple):
-    """The sizes of a data set, known before its examples are read."""
+    """Facts about a data set that are known before its examples are read."""
 
     num_train: int
     num_test: int
-    input_shape: tuple[int, ...]  # of one example as the model sees it, without the batch axis
-    num_outputs: int  # what the model must emit for each example (or token): the number of classes, or of real targets
-    is_streamed: bool = False  # read as it is needed, and not held in memory
-    has_real_targets: bool = False  # to be regressed on, [num_outputs] each; else classes
+    input_shape: tuple[int, ...]  # of one example as the model takes it, without the batch axis
+    num_outputs: int  # outputs of the model per example (or token): the number of classes, or of real targets
+    is_streamed: bool = False  # read when needed, and not held in memory
+    has_real_targets: bool = False  # regression targets, [num_outputs] each; else classes
 
 
 @dataclass(frozen=True)
 class Categories:
-    """Integers in [0, num_values), such as words: in `Dataset.example` in the place of a `jax.ShapeDtypeStruct`.
+    """Integers in [0, num_values), such as words: used in `Dataset.example` instead of a `jax.ShapeDtypeStruct`.
 
-    num_values: also how many rows an embedding of them has.
+    num_values: also the number of rows of their embedding.
     """
 
     shape: tuple[int, ...]
@@ -96,16 +96,16 @@ class Categories:
 
 @dataclass(frozen=True)
 class Padding:
-    """A rule by which examples of unequal size share one compiled program.
+    """The padding with which examples of unequal size share one compiled program.
 
-    Each is stored padded to the largest. A batch is cut to the lowest level that holds all its examples, and an epoch
-    puts examples of like size into one batch, so that little of the computation is spent on padding.
+    Each is stored padded to the largest. A batch is cut to the smallest level that holds all its examples, and an epoch
+    puts examples of similar size into one batch, so that little padding is computed.
 
     levels: ascending sizes; the last is that of the largest example.
     sizes: raw batch -> [B], the size of each example: words, nodes.
     cut: (raw batch, level) -> the same batch without the padding beyond that size.
-    window: batches whose examples are sorted by size before they are split into batches, which are then
-      shuffled; 1 leaves each batch a uniform draw.
+    window: number of batches whose examples are sorted by size before they are split into batches, which are then
+      shuffled; 1 makes each batch a uniform draw.
     """
 
     levels: tuple[int, ...]
@@ -115,14 +115,14 @@ class Padding:
 
 
 class Dataset(NamedTuple):
-    """A data set, ready for splitting.
+    """A data set with its splits.
 
     prepare(batch, key, *, train) -> batch: runs on the device inside the compiled step: scales integers to floats,
-      normalizes, augments when `train` (then `key` is a PRNG key). Inputs that are floats already are only augmented.
+      normalizes, augments when `train` (then `key` is a PRNG key). Float inputs are only augmented.
     example: the pytree of one prepared example's inputs, as `jax.ShapeDtypeStruct` or `Categories`, without the batch
       axis.
     fingerprint: a digest of the content, so that two different data sets can never share a run's identity.
-    padding: for examples of unequal size; None where all are alike.
+    padding: for examples of unequal size; None if all have the same size.
     """
 
     train: Split
@@ -135,5 +135,5 @@ class Dataset(NamedTuple):
 
     @property
     def has_real_targets(self) -> bool:
-        """Whether targets are real numbers to be regressed on, and not classes."""
+        """Whether targets are real numbers for regression, and not classes."""
         return bool(np.issubdtype(np.asarray(self.train.targets).dtype, np.floating))

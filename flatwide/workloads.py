@@ -1,4 +1,4 @@
-"""Workloads: data preparation, model and objective as one loss, which training and measurements differentiate."""
+"""Data preparation, model and objective bound into the loss that training, pruning and measurements differentiate."""
 
 import functools
 from collections.abc import Callable
@@ -24,10 +24,10 @@ class Workload(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """The scores of each example of a batch in a forward pass."""
+    """The results of a forward pass for each example of a batch."""
 
     losses: Array  # [B], totals over an example's scored items
-    weights: Array  # [B], how many items each example has
+    weights: Array  # [B], number of items of each example
     predictions: PyTree  # of [B, ...]
 
 
@@ -47,10 +47,10 @@ def score(
 
 
 def cut_to_fit(padding: Padding | None, batch: Batch, function: Callable[[Batch], _Result]) -> _Result:
-    """Run a function on a raw batch without the padding that none of its examples needs.
+    """Run a function on a raw batch, cut to the smallest level of padding that holds all its examples.
 
     Args:
-      function: traced once for each level of the padding; its result has the same shapes for all.
+      function: traced once for each level of the padding; its result must have the same shapes for all.
     """
     if padding is None:
         return function(batch)

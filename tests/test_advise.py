@@ -42,12 +42,11 @@ def made(workdir, monkeypatch):
 
 def test_it_advises_for_a_width_of_the_family(made, capsys):
     assert cli.main(["advise", str(made), "--at=num_neurons=(64,)"]) == 0
-    said = capsys.readouterr().out
-    assert said.startswith(
-        "at 4,810 parameters: rho 0.1 (95 % interval 0.0707 to 0.141), "
-        "carried over from the nearest width that was trained"
+    printed = capsys.readouterr().out
+    assert printed.startswith(
+        "at 4,810 parameters: rho 0.1 (95 % interval 0.0707 to 0.141), carried over from the nearest trained width"
     )
-    assert "Gain of SAM: +5.00 points (95 % interval +5.00 to +5.00) at 1,210 parameters" in said
+    assert "Gain of SAM: +5.00 points (95 % interval +5.00 to +5.00) at 1,210 parameters" in printed
     (advised,) = flatwide.advise_rho(made, num_neurons=(64,))
     assert advised.num_params == 4_810
     assert [(value.field, value.value) for value in advised.values] == [("rho", 0.1)]
@@ -55,15 +54,15 @@ def test_it_advises_for_a_width_of_the_family(made, capsys):
 
 def test_a_refusal_says_what_to_train_instead(made, capsys):
     assert cli.main(["advise", str(made), "--at=num_neurons=(3000,1000)"]) == 0
-    said = capsys.readouterr().out
-    assert "no advice for 3,206,010 parameters" in said
-    assert "Train rho 0, 0.02, 0.05, 0.1, 0.2, 0.5 with 3 seeds each at this width instead: 18 runs, about " in said
+    printed = capsys.readouterr().out
+    assert "no advice for 3,206,010 parameters" in printed
+    assert "Train rho 0, 0.02, 0.05, 0.1, 0.2, 0.5 with 3 seeds each at this width instead: 18 runs, about " in printed
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "Name a work directory, and a width with --at"),
+        ([], "expected a work directory, and a width with --at"),
         (["--at=num_neurons"], "--at='num_neurons': expected FIELD=VALUE"),
         (["--at=num_neuron=(3,)"], "Did you mean 'num_neurons'"),
         (["--at=num_filters=3"], "MLP does not read it, so its size stays the same"),

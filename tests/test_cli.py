@@ -1,6 +1,7 @@
 """The command: flags in, exit code out, and never a traceback for bad input."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -8,7 +9,8 @@ import jax
 import pytest
 
 from flatwide import cli, runner
-from flatwide.runs import commands
+from flatwide import config as configs
+from flatwide.runs import commands, preview
 
 
 def command(capsys, *arguments):
@@ -33,18 +35,18 @@ def test_trains_and_says_how_it_ended(capsys, tmp_path, config):
     for name in ("result.json", "metrics.csv", "curves.svg", "curves.csv"):
         assert (directory / name).is_file(), name
     assert (tmp_path / "results.csv").read_text().count("\n") == 2
-    kept = [*(tmp_path / "commands").iterdir()]
-    (known,) = commands.read(tmp_path)
-    assert known.arguments == (f"--workdir={tmp_path}", config, *short)
-    assert f"--config={known.config_path}" == config
-    (tmp_path / "again.py").write_text(known.config_text)
+    paths = [*(tmp_path / "commands").iterdir()]
+    (stored,) = commands.read(tmp_path)
+    assert stored.arguments == (f"--workdir={tmp_path}", config, *short)
+    assert f"--config={stored.config_path}" == config
+    (tmp_path / "again.py").write_text(stored.config_text)
     code, _, errors = command(capsys, f"--workdir={tmp_path}", config, *short)
-    assert [*(tmp_path / "commands").iterdir()] == kept
-    again = command(capsys, known.arguments[0], f"--config={tmp_path}/again.py", *known.arguments[2:])
-    assert "done already" in again[2]
+    assert [*(tmp_path / "commands").iterdir()] == paths
+    again = command(capsys, stored.arguments[0], f"--config={tmp_path}/again.py", *stored.arguments[2:])
+    assert "already done" in again[2]
     assert len([*(tmp_path / "runs").iterdir()]) == 1
     assert code == 0
-    assert "done already" in errors
+    assert "already done" in errors
 
 
 def test_a_diverged_run_exits_with_zero_and_one_clear_line(capsys, tmp_path, config):
@@ -85,7 +87,7 @@ def test_bad_input_exits_with_two(capsys, tmp_path, config, arguments, message):
 def test_a_network_that_no_memory_holds_exits_with_one_line(capsys, tmp_path, config):
     code, out, errors = command(capsys, f"--workdir={tmp_path}", config, "--config.num_neurons=(4_000_000_000,)")
     assert (code, out) == (1, "")
-    assert errors.startswith("out of memory: the network and its optimizer take 3,")
+    assert errors.startswith("out of memory: the network and its optimizer need 3,")
     assert errors.endswith("make config.num_neurons=(4000000000,) or config.batch_size=32 smaller.\n")
     assert errors.count("\n") == 1
     assert not (tmp_path / "runs").exists()
@@ -153,14 +155,23 @@ def test_help_lists_every_field(capsys):
     assert all(f"--config.{name}=" in out for name in SCHEMA)
 
 
-def test_dry_run_trains_nothing(capsys, tmp_path, config):
-    code, out, _ = command(capsys, f"--workdir={tmp_path}", config, "--dry_run", "--config.num_neurons=(16,8)")
-    assert code == 0
+def test_dry_run_trains_nothing(root, tmp_path, config):
+    # In a process of its own, since the estimate of the time clears JAX's caches.
+    flags = [f"--workdir={tmp_path}", config, "--dry_run", "--config.num_neurons=(16,8)"]
+    done = subprocess.run([sys.executable, str(root / "main.py"), *flags], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    out = done.stdout
     assert "parameters: 1,266" in out  # 65 * 16 + 17 * 8 + 9 * 10
-    assert "steps: 2,760 (46 an epoch, 60 epochs)" in out
-    assert "gradients a step: 2 (SAM)" in out
-    assert "expected memory: " in out
-    assert '"digits"' in out
+    assert "steps: 2,760 (46 per epoch, 60 epochs)" in out
+    assert "gradients per step: 2 (SAM)" in out
+    assert "data: digits, 1,442 training and 355 test examples\nmodel: MLP, num_neurons=(16, 8)\n" in out
+    assert "optimizer: sgd, learning_rate=0.05, momentum=0.9" in out
+    assert "rule: SAM, normalized, rho=0.1\n" in out
+    changed = "batch_size=32, learning_rate=0.05, num_epochs=60, num_neurons=(16, 8), rho=0.1"
+    assert f"not at their defaults: {changed}\n" in out
+    assert f"run directory: {tmp_path}/runs/digits-MLP16x8-rho0.1-seed0-" in out
+    assert re.search(r"estimated time: about \d+s, from some of its steps \(compiling them took \d+s", out)
+    assert out.count("\n") < 15
     assert list(tmp_path.iterdir()) == []
 
 
@@ -168,18 +179,39 @@ def test_dry_run_trains_nothing(capsys, tmp_path, config):
     ("name", "parameters"),
     [("mnist_mlp", "266,610"), ("cifar10_resnet18", "11,173,962"), ("imagenet_resnet50", "25,557,032")],
 )
-def test_dry_run_needs_no_data(capsys, tmp_path, root, name, parameters):
-    flags = [f"--workdir={tmp_path}", f"--config={root}/configs/{name}.py", "--dry_run"]
-    code, out, _ = command(capsys, *flags)
+def test_a_description_needs_no_data(root, name, parameters):
+    config = configs.resolve(configs.load_file(f"{root}/configs/{name}.py"))
+    assert f"parameters: {parameters}" in preview.describe(config)
+
+
+COMMANDS = ("", "measure", "coordinate_check", "advise", "compare", "configs", "report")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_has_help_with_its_arguments_defaults_and_an_example(capsys, name):
+    code, out, _ = command(capsys, *name.split(), "--help")
     assert code == 0
-    assert f"parameters: {parameters}" in out
+    assert f"usage: python main.py {name}".strip() in out
+    example = out.partition("\nexample:\n  ")[2].partition("\n")[0]
+    assert example.startswith(f"python main.py {name}".strip())
+    usage, _, arguments = out.partition("options:\n")
+    for flag in set(re.findall(r"\[?(--[a-z_]+)", usage.partition("usage:")[2].partition("\n\n")[0])) - {"--config"}:
+        text = re.search(rf"(?m)^  {flag}[ ,](?:[^-]|-(?!-))*", arguments)
+        assert text, f"{flag} is not described"
+        assert "required" in text[0] or "default" in text[0] or " N" not in text[0], text[0]
 
 
-def test_dry_run_tells_the_exact_nonzero_parameters(capsys, tmp_path, config):
-    flags = ["--config.num_neurons=8", "--config.pruner=snip", "--config.sparsity=0.9"]
-    _, out, _ = command(capsys, f"--workdir={tmp_path}", config, "--dry_run", *flags)
+def test_axes_on_the_command_line_turn_a_config_into_a_study(capsys, tmp_path, config):
+    axes = ["--config.study.axes.rho=(0,0.05,0.1)", "--config.study.axes.seed=range(3)"]
+    code, out, _ = command(capsys, f"--workdir={tmp_path}", config, *axes, "--dry_run")
+    assert code == 0
+    assert out.startswith("study of 9 runs: 0 done, 9 to do\naxes: rho (3) × seed (3)\n")
+
+
+def test_a_description_has_the_exact_nonzero_parameters():
+    text = preview.describe(configs.resolve({"num_neurons": 8, "pruner": "snip", "sparsity": 0.9}))
     kernels, biases = 64 * 8 + 8 * 10, 18
-    assert f"nonzero parameters: {round(0.1 * kernels) + biases:,}" in out
+    assert f"nonzero parameters: {round(0.1 * kernels) + biases:,} (snip)" in text
 
 
 def test_dry_run_with_missing_data_says_what_is_missing(capsys, tmp_path, root):
@@ -195,9 +227,10 @@ def test_dry_run_with_missing_data_says_what_is_missing(capsys, tmp_path, root):
     assert "/nowhere" in errors
 
 
-def test_main_py_and_the_installed_command_are_the_same(root, tmp_path):
-    flags = [f"--workdir={tmp_path}", f"--config={root}/configs/digits_mlp.py", "--dry_run"]
-    done = subprocess.run([sys.executable, str(root / "main.py"), *flags], capture_output=True, text=True, timeout=120)
+def test_main_py_and_the_installed_command_are_the_same(root):
+    done = subprocess.run(
+        [sys.executable, str(root / "main.py"), "configs"], capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     from importlib.metadata import entry_points
 

@@ -64,7 +64,7 @@ def test_it_trains_ranks_and_writes_a_page(small, own_rule, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--rules=normalized"], "compare which rules, and where?"),
+        (["--rules=normalized"], "expected --workdir and --rules"),
         (["--workdir=w", "--rules=normalised"], "Did you mean 'normalized'"),
         (["--workdir=w", "--rules=normalized", "--seeds=1"], "--seeds=1: expected 2 or more"),
         (["--workdir=w", "--rules=norm_layers"], "norm_layers cannot be compared on small: "),

@@ -156,7 +156,7 @@ def test_objectives_are_found_by_name():
         ((4, 3), {"targets": np.zeros(4, int)}, r"outputs of shape \(4, 3\) for targets of shape \(4,\).*\(4, 5\)"),
         ((4, 5), {"targets": np.zeros((4, 2), int)}, r"expected 5 logits for each target, \(4, 2, 5\)"),
         ((4, 5), {"targets": np.zeros(4)}, r"targets of type float.*expected integers, the classes 0 to 4"),
-        ((4, 5), {"targets": np.zeros(4, int), "weights": np.ones(3)}, r"weights of shape \(3,\).*one weight an exam"),
+        ((4, 5), {"targets": np.zeros(4, int), "weights": np.ones(3)}, r"weights of shape \(3,\).*one weight per exam"),
     ],
 )
 def test_shapes_that_do_not_fit_are_refused(outputs, batch, message):
@@ -246,7 +246,7 @@ def test_a_scaled_loss_leaves_the_metric_alone():
             np.zeros(4),
             r"outputs of shape \(4, 2\) for targets of shape \(4,\): expected both with 2 n",
         ),
-        (REGRESSION, (4, 3), np.zeros((4, 3)), r"expected both with 2 numbers an item, such as \[B, K\]"),
+        (REGRESSION, (4, 3), np.zeros((4, 3)), r"expected both with 2 numbers per item, such as \[B, K\]"),
         (REGRESSION, (4, 2), np.zeros((4, 2), int), r"targets of type int\d+: expected real numbers"),
         (SQUARED, (4, 5), np.zeros(4), r"targets of type float.*expected integers, the classes 0 to 4"),
     ],
@@ -395,9 +395,7 @@ def test_the_logistic_loss_counts_each_label_once_and_missing_ones_never():
 
 
 def test_labels_that_do_not_fit_the_logistic_loss_are_refused():
-    with pytest.raises(
-        ValueError, match=r"config.loss='binary_cross_entropy': expected labels of yes or no, .*squared"
-    ):
+    with pytest.raises(ValueError, match=r"config.loss='binary_cross_entropy': expected binary labels, .*squared"):
         objectives.binary_cross_entropy(3, real_targets=True)
     with pytest.raises(ValueError, match="num_outputs=0: expected at least 1 task"):
         objectives.binary_cross_entropy(0)

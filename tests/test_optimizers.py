@@ -254,7 +254,7 @@ def test_an_optimizer_reads_the_fields_that_it_declares(params, name, field):
         ("adam", {"adam_betas": (0.9, 1.0)}, r"adam_betas=\(0\.9, 1\.0\): expected two numbers in \[0, 1\)"),
         ("adam", {"adam_betas": (0.9,)}, r"adam_betas=\(0\.9,\): expected two numbers"),
         ("adam", {"adam_epsilon": 0.0}, r"adam_epsilon=0\.0: expected a number > 0"),
-        ("sgd", {"gradient_clip": 0.0}, r"gradient_clip=0\.0: expected a number > 0, or None to clip nothing\."),
+        ("sgd", {"gradient_clip": 0.0}, r"gradient_clip=0\.0: expected a number > 0, or None for no clipping\."),
     ],
 )
 def test_numbers_out_of_range_are_refused(name, fields, message):

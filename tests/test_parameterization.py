@@ -386,8 +386,8 @@ def test_a_model_of_the_users_own_is_scaled_by_the_same_derivation(own):
         ({"parameterization": "muP"}, "Did you mean 'mup'? Known: mup, standard."),
         ({"perturbation_scaling": "layer"}, "Known: global, layerwise, none."),
         (MUP | {"base_width": (4,)}, "config.base_width=(4,) with config.num_neurons=(8, 8): expected as many sizes"),
-        (MUP | {"base_width": (4, 2)}, "all in one ratio"),
-        (MUP | {"base_width": (4, 4), "sam_variant": "adaptive"}, "end at the floor of 0.01"),
+        (MUP | {"base_width": (4, 2)}, "all in the same ratio"),
+        (MUP | {"base_width": (4, 4), "sam_variant": "adaptive"}, "approach the floor of 0.01"),
         (MUP | {"base_width": (4, 4), "output_scale": 2.0}, "a multiplier of the outputs changes gradients"),
         (
             MUP | {"base_width": (4,), "model": "TwoLayerFrozenHead", "num_neurons": (8,)},
@@ -403,7 +403,7 @@ def test_pairs_that_are_unsound_are_refused_with_the_reason(fields, message):
 @pytest.mark.parametrize(
     ("name", "field", "message"),
     [
-        ("deep", "depth", "other parameters at the base width"),
+        ("deep", "depth", "different parameters at the base width"),
         ("wide_inside", "size", "a/kernel: 3 axes of (2, 2, 2) grow"),
     ],
 )

@@ -32,7 +32,7 @@ class Started:
         *,
         count: int = 2,
         config: str = "configs/digits_mlp.py",
-        own: dict[int, dict] | None = None,
+        fields_of: dict[int, dict] | None = None,
         is_slurm: bool = False,
     ):
         with socket.socket() as free:
@@ -42,7 +42,9 @@ class Started:
         environment = os.environ | {"XLA_FLAGS": flags, "JAX_ENABLE_X64": "1"}
         self._processes = []
         for index in range(count):
-            assigned = {f"--config.{name}={value}" for name, value in (fields | (own or {}).get(index, {})).items()}
+            assigned = {
+                f"--config.{name}={value}" for name, value in (fields | (fields_of or {}).get(index, {})).items()
+            }
             command = [sys.executable, "main.py", f"--workdir={workdir}", f"--config={config}", *sorted(assigned)]
             command += ["--distributed"]
             variables = {"FLATWIDE_TEST_PROCESS": str(index)}
@@ -85,21 +87,21 @@ def wait_for(paths) -> None:
         time.sleep(0.02)
 
 
-def assert_same_run(one: Path, other: Path) -> None:
+def assert_same_run(first: Path, second: Path) -> None:
     """Compare the numbers of two runs to twelve digits, and what files there are."""
-    assert one.name == other.name
-    names = [{path.name for path in run.iterdir() if not path.name.startswith("events")} for run in (one, other)]
+    assert first.name == second.name
+    names = [{path.name for path in run.iterdir() if not path.name.startswith("events")} for run in (first, second)]
     assert names[0] - {"error.txt", "curves.csv", "curves.svg"} == names[1]
-    states = [np.load(run / "checkpoints" / "final.npz") for run in (one, other)]
+    states = [np.load(run / "checkpoints" / "final.npz") for run in (first, second)]
     leaves = [name for name in states[1].files if name.startswith(("params", "optimizer", "stats"))]
     assert leaves
     assert states[0].files == states[1].files
     for name in leaves:
         np.testing.assert_allclose(states[0][name], states[1][name], rtol=0, atol=1e-12)
-    tables = [RunDirectory(run).read_metrics() for run in (one, other)]
+    tables = [RunDirectory(run).read_metrics() for run in (first, second)]
     numbers = [np.array([list(row.values()) for row in table], float) for table in tables]
     np.testing.assert_allclose(*numbers, rtol=0, atol=1e-12)
-    results = [json.loads((run / "result.json").read_text()) for run in (one, other)]
+    results = [json.loads((run / "result.json").read_text()) for run in (first, second)]
     for name in ("steps", "best_epoch", "num_params", "num_nonzero_params", "test_metric_best", "status"):
         assert results[0][name] == results[1][name]
 
@@ -124,7 +126,7 @@ def test_a_run_goes_on_after_one_of_two_processes_is_killed_and_ends_with_the_nu
 
     codes, printed = Started(tmp_path / "two", FIELDS).ended()
     assert codes == [0, 0], printed
-    assert "going on from step" in printed[0]
+    assert "resuming from step" in printed[0]
     assert "going on" not in printed[1]
     assert "finished: test_accuracy" in printed[0]
     assert "finished" not in printed[1]
@@ -175,14 +177,14 @@ def test_process_0_measures_after_training(tmp_path):
     fields = FIELDS | {"measurements": ("curvature",), "measure_epochs": (1,), "measure_examples": 64, "num_epochs": 2}
     codes, printed = Started(tmp_path / "two", fields).ended()
     assert codes == [0, 0], printed
-    one = train_alone(tmp_path / "one", fields)
-    names = sorted(path.name for path in (one / "measurements").glob("*.json"))
+    alone = train_alone(tmp_path / "one", fields)
+    names = sorted(path.name for path in (alone / "measurements").glob("*.json"))
     assert len(names) == 2
     for name in names:
-        paths = [run / "measurements" / name for run in (only_run(tmp_path / "two"), one)]
+        paths = [run / "measurements" / name for run in (only_run(tmp_path / "two"), alone)]
         values = [json.loads(path.read_text())["values"] for path in paths]
         assert values[0].keys() == values[1].keys()
-        np.testing.assert_allclose(*[list(found.values()) for found in values], rtol=1e-6)
+        np.testing.assert_allclose(*[list(result.values()) for result in values], rtol=1e-6)
 
 
 @pytest.mark.slow
@@ -207,18 +209,18 @@ def test_a_signal_to_one_process_stops_all_after_they_saved(tmp_path):
     started.send(1, signal.SIGTERM)
     codes, printed = started.ended(GONE_SECONDS)
     assert codes == [128 + signal.SIGTERM] * 2, printed
-    assert all("the same command goes on from there" in text for text in printed)
+    assert all("Rerun the same command to resume" in text for text in printed)
 
 
 @pytest.mark.parametrize(
     ("flags", "fault"),
     [
         (["--coordinator=here:1"], "--coordinator is read with --distributed only"),
-        (["--distributed", "--processes=2"], "--coordinator, --process: expected with the others"),
+        (["--distributed", "--processes=2"], "--coordinator, --process: expected together with the others"),
         (["--distributed", "--coordinator=here", "--processes=2", "--process=1"], "expected HOST:PORT"),
         (["--distributed", "--coordinator=here:1", "--processes=2", "--process=2"], "expected a process in [0, "),
         (["--distributed", "--dry_run"], "leave out --distributed"),
-        (["--distributed"], "give each process --coordinator=HOST:PORT"),
+        (["--distributed"], "each process also needs --coordinator=HOST:PORT"),
     ],
 )
 def test_flags_that_do_not_fit_are_refused(flags, fault, tmp_path, capsys):

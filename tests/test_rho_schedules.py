@@ -49,7 +49,7 @@ def test_rounding_moves_no_switch():
 def test_switch_that_leaves_nothing_to_switch_is_refused():
     for kind, switch in (("late", 0.99), ("early", 0.99)):
         fields = FIELDS | {"rho_schedule": kind, "rho_switch": switch}
-        with pytest.raises(configs.ConfigError, match=r"falls on step 20 of 20.*every step or at none"):
+        with pytest.raises(configs.ConfigError, match=r"is step 20 of 20.*every step or at none"):
             experiment.build(fields)
         assert experiment.build(fields | {"rho": 0.0}).rho_schedule is None  # a base run has nothing to switch
     with pytest.raises(configs.ConfigError, match="expected constant, late, early, every or with_learning_rate"):
@@ -91,7 +91,7 @@ def test_number_of_gradients_says_what_groups_and_rules_of_their_own_compute(tmp
     )
     assert experiment.build(FIELDS | {"sam_variant": f"{tmp_path}/due.py:due"}).num_gradients(20) is None
     described = preview.describe(configs.resolve(FIELDS | LATE))
-    assert "gradients a step: 1.35 (SAM)" in described
+    assert "gradients per step: 1.35 (SAM)" in described
 
 
 def networks(fields, num_steps=20):

@@ -1,6 +1,6 @@
-"""The configuration of one run: its fields, defaults and checks, and what of it is the run's identity.
+"""The configuration of one run: its fields, defaults and checks, and the part of it that identifies the run.
 
-JAX is not imported here: faults are found, and the number of threads is set, before it starts.
+JAX is not imported here: faults are reported, and the number of threads is set, before it starts.
 """
 
 from flatwide.config.checks import check_field, resolve, resolve_fields

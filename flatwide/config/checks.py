@@ -1,4 +1,4 @@
-"""Fill in defaults and find every fault at once."""
+"""Defaults and checks of a config, which report every fault at once."""
 
 import functools
 import math
@@ -23,29 +23,29 @@ _DERIVED_BY_MINUS_ONE = ("num_train_steps", "steps_per_eval")
 
 
 def resolve(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Fill in defaults, put every value into its canonical form, and check all of it.
+    """Fill in defaults, convert every value to its canonical form, and check them all.
 
     Args:
-      values: some of the fields, as a ConfigDict or any mapping; fields of the user's own model, data set, loss or
-        SAM variant are allowed where its builder has a keyword-only parameter of that name.
+      values: some of the fields, as a ConfigDict or any mapping; other fields are allowed if the builder of a user's
+        model, data set, loss or SAM variant has a keyword-only parameter of that name.
     Returns: a frozen config with every field; `config.rho` and `config["rho"]` both work.
-    Raises: ConfigError with every fault found.
+    Raises: ConfigError that lists every fault.
     """
     return cast(Mapping[str, Any], ml_collections.FrozenConfigDict(resolve_fields(values)))
 
 
 def resolve_fields(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Do what `resolve` does into a plain dict, four times as fast: a study resolves thousands of configs."""
+    """Resolve into a plain dict, four times as fast as `resolve`: a study resolves thousands of configs."""
     given = plain(values)
     wrong: dict[str, str] = {}
     if given.pop("study", None) is not None:
-        wrong["study"] = "config.study: expected one run here, and not a study of many; train it with the command."
+        wrong["study"] = "config.study: expected a single run here; train a study with the command."
     config = {name: field.default for name, field in SCHEMA.items()} | own_defaults(given) | given
     for name, value in config.items():
         config[name], fault = check_field(name, value, SCHEMA.get(name) or field_like(value))
         if fault:
             wrong[name] = fault
-    # What is wrong by itself, and may be of any type, stays out of the comparisons of fields.
+    # A field that is wrong by itself may have any type, so it is left out of the comparisons of fields.
     compared = config | {name: field.default for name, field in SCHEMA.items() if name in wrong}
     faults = [*wrong.values(), *_unknown_names(config), *_contradictions(compared, wrong.keys())]
     faults += [] if "measurements" in wrong else catalogue.faults("config.measurements", config["measurements"])
@@ -55,7 +55,7 @@ def resolve_fields(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_field(name: str, value: Any, field: Field) -> tuple[Any, str | None]:
-    """Put one value into its canonical form, and say what is wrong with it, or None."""
+    """Convert one value to its canonical form; return it and its fault, or None."""
     value = _canonical(value, field)
     if name in _DERIVED_BY_MINUS_ONE and type(value) is int and value == -1:
         value = None
@@ -63,48 +63,48 @@ def check_field(name: str, value: Any, field: Field) -> tuple[Any, str | None]:
 
 
 def _canonical(value: Any, field: Field) -> Any:
-    """Turn lists into tuples, whole floats given for float fields into floats; leave wrong types for the check."""
+    """Convert lists to tuples, and integers in float fields to floats; leave wrong types to the check."""
     scalar = SCALARS[field.kind]
 
-    def convert(entry):
-        entry = _plain_number(entry)
-        if scalar is float and isinstance(entry, int) and not isinstance(entry, bool):
-            return float(entry) if abs(entry) < 2**1023 else math.inf  # no float: the check says so
-        return entry
+    def convert(item):
+        item = _plain_number(item)
+        if scalar is float and isinstance(item, int) and not isinstance(item, bool):
+            return float(item) if abs(item) < 2**1023 else math.inf  # not a finite float: the check reports it
+        return item
 
     if field.kind in ("ints", "floats", "strs"):
         value = _plain_number(value)
         if isinstance(value, list | tuple):
-            return tuple(convert(entry) for entry in value)
+            return tuple(convert(item) for item in value)
         return value if value is None else (convert(value),)
     return convert(value)
 
 
 def _plain_number(value: Any) -> Any:
-    """Turn NumPy's scalars and arrays into Python's; an array of one number is that number."""
+    """Convert NumPy scalars and arrays to Python values; an array of one number becomes that number."""
     if not (hasattr(value, "item") and hasattr(value, "tolist")):
         return value
     return value.item() if value.size == 1 else value.tolist()
 
 
 def _fault(name: str, value: Any, field: Field) -> str | None:
-    """Say what is wrong with one value, or None."""
+    """Return what is wrong with one value, or None."""
     wrong = f"config.{name}={shown(value)}: expected {describe(field)}."
     if value is None:
         return None if field.optional else wrong
     scalar = SCALARS[field.kind]
-    entries = value if field.kind in ("ints", "floats", "strs") else (value,)
-    if any(type(entry) is not scalar for entry in entries):
+    items = value if field.kind in ("ints", "floats", "strs") else (value,)
+    if any(type(item) is not scalar for item in items):
         return wrong
-    if scalar is int and any(abs(entry) >= 2**32 for entry in entries):
-        return f"{wrong} No integer of a config is 2^32 or more."
-    if scalar is float and not all(math.isfinite(entry) for entry in entries):
+    if scalar is int and any(abs(item) >= 2**32 for item in items):
+        return f"{wrong} Integers in a config must be below 2^32."
+    if scalar is float and not all(math.isfinite(item) for item in items):
         return wrong
     return wrong if field.check and not field.check.holds(value) else None
 
 
 def _registries() -> dict[str, tuple[Mapping[str, Any], Mapping[str, str]]]:
-    """List, for each field that names a thing, the known names and their aliases."""
+    """Map each field that holds a registered name to the registered names and their aliases."""
     from flatwide import data, models, objectives, optimizers, parameterization, sam, schedules, sparsify
 
     names = {
@@ -124,54 +124,56 @@ def _registries() -> dict[str, tuple[Mapping[str, Any], Mapping[str, str]]]:
 
 
 def _final_names(config: dict[str, Any]) -> dict[str, Any]:
-    """Replace aliases by what they stand for, and paths of own files by absolute ones."""
+    """Replace aliases by the names they stand for, and paths of user files by absolute ones."""
     for name, (_, aliases) in _registries().items():
         config[name] = aliases.get(config[name], config[name])
     measured = dict.fromkeys(registry.absolute(name) for name in config["measurements"])
     epochs = tuple(sorted(set(config["measure_epochs"])))
-    own = {name: registry.absolute(config[name]) for name in MAY_BE_OWN}
-    return config | own | {"measurements": tuple(measured), "measure_epochs": epochs}
+    user_files = {name: registry.absolute(config[name]) for name in MAY_BE_OWN}
+    return config | user_files | {"measurements": tuple(measured), "measure_epochs": epochs}
 
 
 def _unknown_names(config: dict[str, Any]) -> list[str]:
     """Check every name against its registry, and every field that is not in the schema against the user's builders."""
-    faults, fields, builders_found = [], {}, True
-    for name, (known, aliases) in _registries().items():
+    faults, fields, all_imported = [], {}, True
+    for name, (members, aliases) in _registries().items():
         value = config[name]
-        if not isinstance(value, str) or value in known or value in aliases:
-            continue  # what is no text is a fault already
+        if not isinstance(value, str) or value in members or value in aliases:
+            continue  # a value that is not text has been reported already
         if name not in MAY_BE_OWN or not registry.is_own_file(value):
-            own = " Your own: path/to/file.py:name." if name in MAY_BE_OWN else ""
-            faults.append(registry.unknown(f"config.{name}", value, [*known, *aliases]) + own)
+            hint = " Your own: path/to/file.py:name." if name in MAY_BE_OWN else ""
+            faults.append(registry.unknown(f"config.{name}", value, [*members, *aliases]) + hint)
             continue
         try:
             fields |= own_fields({name: value})
         except (Exception, SystemExit) as error:
-            builders_found = False
-            found = one_line(error)
+            all_imported = False
+            message = one_line(error)
             faults.append(
-                found if isinstance(error, ValueError) else f"config.{name}={value!r}: {type(error).__name__}: {found}"
+                message
+                if isinstance(error, ValueError)
+                else f"config.{name}={value!r}: {type(error).__name__}: {message}"
             )
-    if builders_found:
-        strangers = [name for name in config if name not in SCHEMA and name not in fields]
-        faults += [registry.unknown("config field", name, [*SCHEMA, *fields]) for name in strangers]
+    if all_imported:
+        unknown = [name for name in config if name not in SCHEMA and name not in fields]
+        faults += [registry.unknown("config field", name, [*SCHEMA, *fields]) for name in unknown]
         missing = [name for name in fields if name not in config]
-        faults += [f"config.{name} is missing: your own file needs it and has no default for it." for name in missing]
+        faults += [f"config.{name} is missing: your file requires it and has no default for it." for name in missing]
     return faults
 
 
 def _contradictions(config: dict[str, Any], wrong: Collection[str]) -> list[str]:
-    """Check fields against each other, where each alone is right.
+    """Check fields that are each valid against each other.
 
     Args:
-      wrong: fields that have a fault of their own.
+      wrong: fields that are invalid by themselves.
     """
-    found = (rule(config) for fields, rule in _rules() if not set(fields) & set(wrong))
-    return [message for message in found if message]
+    messages = (rule(config) for fields, rule in _rules() if not set(fields) & set(wrong))
+    return [message for message in messages if message]
 
 
 def _rules() -> list[tuple[tuple[str, ...], Callable[[dict[str, Any]], str | None]]]:
-    """List the fields that a rule compares, and what says how they contradict each other, or None."""
+    """List the rules: the fields that each compares, and a function that returns their contradiction, or None."""
     return [
         (("microbatch", "batch_size"), _microbatch_divides),
         (("accumulation_steps", "microbatch", "batch_size"), _accumulation_divides),
@@ -241,9 +243,9 @@ def _base_width_is_given(config: dict[str, Any]) -> str | None:
         return None
     return (
         f"config.base_width is missing: config.parameterization={config['parameterization']!r} with "
-        f"config.perturbation_scaling={config['perturbation_scaling']!r} scales a network against one of a base width, "
-        "at which both are the standard ones; give the width that learning rate and rho were tuned at, as the field of "
-        "the model's width has it, such as --config.base_width=64."
+        f"config.perturbation_scaling={config['perturbation_scaling']!r} scales a network relative to one of a base "
+        "width, where both equal the standard ones; set it to the width at which learning rate and rho were tuned, in "
+        "the format of the model's width field, such as --config.base_width=64."
     )
 
 
@@ -272,7 +274,7 @@ def _scaled_rule_has_no_floor(config: dict[str, Any]) -> str | None:
         return None
     return (
         f"config.sam_variant='adaptive' with config.perturbation_scaling={config['perturbation_scaling']!r}: its sizes "
-        "|w| + 0.01 end at the floor of 0.01 as weights fall with the width, so no factor makes it the same at every "
+        "|w| + 0.01 approach the floor of 0.01 as weights shrink with width, so no factor makes it the same at every "
         "width; choose another variant, or config.perturbation_scaling=none."
     )
 
@@ -291,7 +293,7 @@ def _targets_suit_the_loss(config: dict[str, Any]) -> str | None:
         return None
     return (
         f"config.loss={config['loss']!r} with config.dataset={config['dataset']!r}: its targets are real numbers, "
-        "and this loss scores classes; choose config.loss=squared."
+        "and this loss needs classes; choose config.loss=squared."
     )
 
 
@@ -300,19 +302,19 @@ def _labels_are_classes(config: dict[str, Any]) -> str | None:
         return None
     return (
         f"config.label_noise={config['label_noise']} with config.dataset={config['dataset']!r}: its targets are "
-        "real numbers, and labels are moved among classes; set config.label_noise=0."
+        "real numbers, and label noise needs classes; set config.label_noise=0."
     )
 
 
 def _games_have_their_loss(config: dict[str, Any]) -> str | None:
     from flatwide import data
 
-    has_own_part = any(registry.is_own_file(config[name]) for name in ("loss", "dataset"))
-    if has_own_part or (config["loss"] == "ppo") == (config["dataset"] in data.GAMES):
+    has_user_file = any(registry.is_own_file(config[name]) for name in ("loss", "dataset"))
+    if has_user_file or (config["loss"] == "ppo") == (config["dataset"] in data.GAMES):
         return None
     return (
         f"config.loss={config['loss']!r} with config.dataset={config['dataset']!r}: the loss 'ppo' is for games "
-        f"({', '.join(data.GAMES)}), and games have no other."
+        f"({', '.join(data.GAMES)}), and games have no other loss."
     )
 
 

@@ -1,4 +1,4 @@
-"""Read a config file, and the flags that override it."""
+"""Config files, and the flags that override them."""
 
 import importlib.util
 import re
@@ -14,7 +14,7 @@ from flatwide.config import shipped
 from flatwide.config.own import MAY_BE_OWN, own_defaults
 from flatwide.config.schema import SCHEMA, STUDY, ConfigError, Field, describe, field_like, literal, one_line, plain
 
-_HINT = "give a config file such as configs/digits_mlp.py, or a name that `flatwide configs` lists"
+_HINT = "expected a config file such as configs/digits_mlp.py, or a name that `flatwide configs` lists"
 
 _RANGE = re.compile(r"range\((\s*-?\d{1,9}\s*(?:,\s*-?\d{1,9}\s*)?(?:,\s*-?[1-9]\d{0,8}\s*)?)\)")
 
@@ -44,30 +44,30 @@ def load_file(path: str) -> dict[str, Any]:
         ) from error
     finally:
         sys.path.pop(0)
-        # Another folder may have a parent of the same name.
+        # Forget modules of this folder: another folder may have a module of the same name.
         for name in set(sys.modules) - loaded:
             if Path(getattr(sys.modules[name], "__file__", None) or "/").parent == folder:
                 del sys.modules[name]
     if not _is_mapping(config):
-        raise ConfigError([f"--config={path}: get_config() gave {type(config).__name__}; expected a ConfigDict."])
+        raise ConfigError([f"--config={path}: get_config() returned {type(config).__name__}; expected a ConfigDict."])
     try:
         return plain(config)
     except TypeError as error:  # a ConfigDict sorts its names
         raise ConfigError([f"--config={path}: expected texts as the names of all fields ({error})."]) from error
 
 
-def variant(known: Mapping[str, Any], name: str) -> Any:
-    """Return what a config file holds for its argument, the `name` of `--config=path.py:name`.
+def variant(variants: Mapping[str, Any], name: str) -> Any:
+    """Return the variant of a config file that its argument names, the `name` of `--config=path.py:name`.
 
     Raises: ConfigError listing the known names.
     """
-    if name not in known:
-        raise ConfigError([registry.unknown("variant of this config", name, known)])
-    return known[name]
+    if name not in variants:
+        raise ConfigError([registry.unknown("variant of this config", name, variants)])
+    return variants[name]
 
 
 def read_text(path: str) -> str:
-    """Read what a config file says, as `load_file` names it.
+    """Read the text of a config file, named as in `load_file`.
 
     Raises: ConfigError if the file is missing.
     """
@@ -91,7 +91,7 @@ def _split(path: str) -> tuple[str, str]:
 def override(values: Mapping[str, Any], assignments: list[tuple[str, str]]) -> tuple[dict[str, Any], list[str]]:
     """Apply flags `--config.field=text` to plain values.
 
-    Returns: the new values, and the faults of those flags that could not be read.
+    Returns: the new values, and the faults of flags that could not be applied.
     """
     values, faults = dict(values), []
     for name, text in assignments:
@@ -103,7 +103,7 @@ def override(values: Mapping[str, Any], assignments: list[tuple[str, str]]) -> t
         f"--config.{name}: the study sets it; {varied[name]}."
         for name in sorted({name for name, _ in assignments} & set(varied))
     ]
-    # Names of the user's own files first: they may bring fields that other flags set.
+    # Names of user files come first: they may add fields that other flags set.
     for name, text in sorted(assignments, key=lambda assignment: assignment[0] not in MAY_BE_OWN):
         if name not in SCHEMA and name not in values:
             values |= own_defaults(values)
@@ -119,23 +119,23 @@ def override(values: Mapping[str, Any], assignments: list[tuple[str, str]]) -> t
 
 
 def study_fields(values: Mapping[str, Any]) -> dict[str, str]:
-    """Map the fields that the axes, points or parts of a study set to how that is changed."""
+    """Map the fields that the axes, points or parts of a study set to advice on how to change them."""
     study = values.get("study")
-    found = _varied_fields(study, "study")
-    for name, part in _entry(study, "parts").items():
+    changes = _varied_fields(study, "study")
+    for name, part in _section(study, "parts").items():
         where = f"study.parts.{name}"
-        found |= _varied_fields(part, where)
-        found |= {field: _setting(where, field) for field in part if field not in STUDY} if _is_mapping(part) else {}
-    return found | {field: _setting("study.axes", field) for field in _entry(study, "axes")}
+        changes |= _varied_fields(part, where)
+        changes |= {field: _setting(where, field) for field in part if field not in STUDY} if _is_mapping(part) else {}
+    return changes | {field: _setting("study.axes", field) for field in _section(study, "axes")}
 
 
-def _varied_fields(entry: Any, where: str) -> dict[str, str]:
-    """Map the fields that axes and points set, of a study or of one of its parts, to how that is changed."""
-    points = entry.get("points") if _is_mapping(entry) else ()
+def _varied_fields(section: Any, where: str) -> dict[str, str]:
+    """Map the fields that axes and points of a study or part set to advice on how to change them."""
+    points = section.get("points") if _is_mapping(section) else ()
     points = [point for point in points if _is_mapping(point)] if isinstance(points, list | tuple) else []
     how = f"change config.{where}.points in the file"
     return {field: how for point in points for field in point} | {
-        field: _setting(f"{where}.axes", field) for field in _entry(entry, "axes")
+        field: _setting(f"{where}.axes", field) for field in _section(section, "axes")
     }
 
 
@@ -147,13 +147,13 @@ def _is_mapping(value: Any) -> bool:
     return isinstance(value, Mapping | ml_collections.ConfigDict)
 
 
-def _entry(values: Any, name: str) -> Mapping[str, Any]:
-    found = values.get(name) if isinstance(values, Mapping) else None
-    return found if isinstance(found, Mapping) else {}
+def _section(values: Any, name: str) -> Mapping[str, Any]:
+    section = values.get(name) if isinstance(values, Mapping) else None
+    return section if isinstance(section, Mapping) else {}
 
 
 def _assigned(study: Any, names: list[str], text: str) -> Any:
-    """Set a nested field of a study; what is wrong with it is found where studies are read."""
+    """Set a nested field of a study; its faults are reported when the study is read."""
     if not names:
         if match := _RANGE.fullmatch(text.strip()):
             return range(*map(int, match[1].split(",")))
@@ -179,9 +179,9 @@ def _parse(text: str, field: Field) -> Any:
     if field.kind == "str":
         return text
     try:
-        found = literal(text) if text.strip() else ()
+        value = literal(text) if text.strip() else ()
     except ValueError:
         if field.kind != "strs":
             raise ValueError(text) from None
-        found = tuple(part.strip() for part in text.split(","))
-    return tuple(found) if isinstance(found, list | tuple) else (found,)
+        value = tuple(part.strip() for part in text.split(","))
+    return tuple(value) if isinstance(value, list | tuple) else (value,)

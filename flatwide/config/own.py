@@ -1,4 +1,4 @@
-"""What a user's own files add to a config."""
+"""Fields that a user's Python files add to a config."""
 
 import inspect
 from collections.abc import Mapping
@@ -10,20 +10,20 @@ MAY_BE_OWN = ("model", "dataset", "loss", "sam_variant")
 
 
 def own_fields(values: Mapping[str, Any]) -> dict[str, inspect.Parameter]:
-    """List the fields that the builders in a user's own files read.
+    """Return the fields that the builders in a user's files read.
 
-    Raises: whatever importing such a file raises.
+    Raises: any error of importing such a file.
     """
-    found: dict[str, inspect.Parameter] = {}
+    fields: dict[str, inspect.Parameter] = {}
     for name in MAY_BE_OWN:
         value = values.get(name)
         if isinstance(value, str) and registry.is_own_file(value):
-            found |= registry.fields(registry.find(f"config.{name}", value, {}))
-    return found
+            fields |= registry.fields(registry.find(f"config.{name}", value, {}))
+    return fields
 
 
 def own_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the defaults of those fields; none where a file cannot be read, which the checks of a config say."""
+    """Return the defaults of those fields; none if a file cannot be imported, which `resolve` reports."""
     try:
         fields = own_fields(values)
     except (Exception, SystemExit):

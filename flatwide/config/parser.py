@@ -1,4 +1,4 @@
-"""A parser of flags whose faults are those of a config."""
+"""An argument parser that raises ConfigError."""
 
 import argparse
 from typing import NoReturn
@@ -7,13 +7,24 @@ from flatwide.config.schema import ConfigError
 
 
 class FlagParser(argparse.ArgumentParser):
-    """Parse flags, `--help` among them; a fault is a ConfigError that ends in how the command is used."""
+    """An argument parser with `--help`; its errors are ConfigErrors that end with the usage.
 
-    def __init__(self, how_to_use: str):
-        super().__init__(add_help=False, allow_abbrev=False)
+    Args:
+      how_to_use: the usage, one line or several. example: one command, shown at the end of the help.
+    """
+
+    def __init__(self, how_to_use: str, *, description: str = "", example: str = ""):
+        super().__init__(
+            usage=how_to_use,
+            description=description,
+            epilog=f"example:\n  {example}" if example else None,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            add_help=False,
+            allow_abbrev=False,
+        )
         self._how_to_use = how_to_use
-        self.add_argument("--help", "-h", action="store_true")
+        self.add_argument("--help", "-h", action="store_true", help="print this help and exit")
 
     def error(self, message: str) -> NoReturn:
-        """Raise what is wrong, with the usage."""
+        """Raise ConfigError with the message and the usage."""
         raise ConfigError([f"{message}; usage:\n{self._how_to_use}"])

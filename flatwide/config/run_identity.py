@@ -1,4 +1,4 @@
-"""What makes a run this run and no other."""
+"""The identity of a run: the fields that determine its result."""
 
 import hashlib
 import json
@@ -9,11 +9,11 @@ from flatwide.config.schema import SCHEMA
 
 
 def identity(config: Mapping[str, Any], *, irrelevant: set[str], extra: Mapping[str, Any]) -> dict[str, Any]:
-    """Select what makes this run this run: the fields that can change a result and differ from their defaults.
+    """Select the fields that identify a run: those that can change a result and differ from their defaults.
 
     Args:
       config: a resolved config.
-      irrelevant: fields whose value changes nothing.
+      irrelevant: fields whose value has no effect.
       extra: facts from outside the config, such as the fingerprint of the data.
     """
     canonical = dict(config) | {
@@ -35,10 +35,10 @@ def digest(identity_fields: Mapping[str, Any]) -> str:
 
 
 def effective_rho(config: Mapping[str, Any]) -> float:
-    """Give the rho that is really used: 0 for anything but SAM."""
+    """Return the rho in effect: 0 unless the optimizer is SAM."""
     return config["rho"] if config["optimizer"] == "sam" else 0.0
 
 
 def base_optimizer(config: Mapping[str, Any]) -> str:
-    """Give the optimizer that takes the step."""
+    """Return the optimizer that takes the step."""
     return config["base_optimizer"] if config["optimizer"] == "sam" else config["optimizer"]

@@ -1,4 +1,4 @@
-"""The fields of a config: what each may be, and its default."""
+"""The fields of a config, with their defaults and allowed values."""
 
 import ast
 from collections.abc import Callable, Mapping
@@ -10,7 +10,7 @@ from flatwide.registry import shown
 
 
 class ConfigError(ValueError):
-    """All faults found in a configuration, one line each."""
+    """All faults of a configuration, one line each."""
 
     def __init__(self, faults: list[str]):
         self.faults = faults
@@ -18,7 +18,7 @@ class ConfigError(ValueError):
 
 
 class Check(NamedTuple):
-    """A range of valid values and the words for it."""
+    """A range of valid values and its description."""
 
     holds: Callable[[Any], bool]
     expected: str
@@ -29,12 +29,12 @@ class Field(NamedTuple):
 
     kind: "int", "float", "bool", "str", "ints", "floats" or "strs"; the plural ones are tuples; in STUDY also
       "mapping" and "mappings".
-    identity: whether the field can change a result, and so belongs to the run's hash; else it only watches the run.
-    declared: whether it is read only where the model, data set, loss or SAM variant declares it as a keyword.
-    compiled: whether it is part of the compiled program; else it is an argument of it, or steers the host only.
-    shape: whether it makes the width or depth of a network, and so may go along with the number of parameters.
-    ascent: whether runs without an ascent (rho = 0) serve every value of it in comparisons with runs that have one.
-    mask: the same of runs without a mask (sparsity = 0).
+    identity: whether the field can change a result and so belongs to the run's hash; else it only affects monitoring.
+    declared: whether it is read only if the model, data set, loss or SAM variant declares it as a keyword.
+    compiled: whether it is part of the compiled program; else it is an argument of it, or used on the host only.
+    shape: whether it sets the width or depth of a network, and so may vary with the number of parameters.
+    ascent: whether runs without an ascent (rho = 0) serve as the base runs for every value of it.
+    mask: the same for runs without a mask (sparsity = 0).
     """
 
     default: Any
@@ -74,7 +74,7 @@ TWO_BELOW_ONE = Check(lambda v: len(v) == 2 and all(0 <= b < 1 for b in v), "two
 _LONGEST_RANGE = 100_000  # values of an axis that is a `range`
 
 SCHEMA: dict[str, Field] = {
-    # What is trained on what.
+    # Model, data set and loss.
     "model": Field("MLP", "str"),
     "dataset": Field("digits", "str"),
     "loss": Field("cross_entropy", "str"),
@@ -101,7 +101,7 @@ SCHEMA: dict[str, Field] = {
     "patch_size": Field(4, "int", AT_LEAST_ONE, declared=True),
     "dropout": Field(None, "float", BELOW_ONE, optional=True, declared=True),
     "half_precision": Field(False, "bool", declared=True),
-    # What changes with the width besides the sizes.
+    # Parameterization: scaling with width.
     "parameterization": Field("standard", "str"),
     "base_width": Field((), "ints", EACH_AT_LEAST_ONE),
     "perturbation_scaling": Field("none", "str", ascent=True),
@@ -113,7 +113,7 @@ SCHEMA: dict[str, Field] = {
     "sparsity": Field(0.0, "float", BELOW_ONE, compiled=False),
     "layer_density": Field(None, "str", optional=True, compiled=False, mask=True),
     "snip_batches": Field(1, "int", AT_LEAST_ONE, compiled=False, mask=True),
-    # SAM and the optimizer that it wraps.
+    # SAM and its base optimizer.
     "optimizer": Field("sam", "str"),
     "base_optimizer": Field("sgd", "str"),
     "sam_variant": Field("normalized", "str", ascent=True),
@@ -155,7 +155,7 @@ SCHEMA: dict[str, Field] = {
     "value_coefficient": Field(0.5, "float", NOT_NEGATIVE, declared=True),
     "entropy_coefficient": Field(0.01, "float", NOT_NEGATIVE, declared=True),
     "num_test_games": Field(32, "int", AT_LEAST_ONE, declared=True),
-    # Evaluation, logs, checkpoints: what only watches the run.
+    # Evaluation, logs and checkpoints.
     "eval_every_steps": Field(None, "int", AT_LEAST_ONE, optional=True, compiled=False),
     "steps_per_eval": Field(None, "int", AT_LEAST_ONE, optional=True, compiled=False),
     "log_every_steps": Field(100, "int", AT_LEAST_ONE, identity=False, compiled=False),
@@ -163,14 +163,14 @@ SCHEMA: dict[str, Field] = {
     "restore_checkpoint": Field(True, "bool", identity=False, compiled=False),
     "threads": Field(None, "int", THREADS, optional=True, compiled=False),
     "group_size": Field(1, "int", AT_LEAST_ONE, compiled=False),
-    # What is measured on the trained network.
+    # Measurements of the trained network.
     "measurements": Field((), "strs", identity=False, compiled=False),
     "measure_epochs": Field((), "ints", EACH_NOT_NEGATIVE, identity=False, compiled=False),
     "measure_every_steps": Field(None, "int", AT_LEAST_ONE, optional=True, identity=False, compiled=False),
     "measure_examples": Field(1000, "int", AT_LEAST_ONE, identity=False, compiled=False),
 }
 
-# The fields of `config.study`: many runs instead of one. `flatwide/study` reads them.
+# The fields of `config.study`, which `flatwide/study` reads.
 STUDY: dict[str, Field] = {
     "axes": Field({}, "mapping"),
     "points": Field((), "mappings"),
@@ -187,14 +187,14 @@ STUDY: dict[str, Field] = {
 
 
 def default() -> Any:
-    """Make a ConfigDict with every field at its default, locked against unknown fields: the start of a config file."""
+    """Return a ConfigDict with every field at its default, locked against unknown fields, to start a config file."""
     fields: dict[str, Any] = {name: field.default for name, field in SCHEMA.items()}
     fields["study"] = {name: field.default for name, field in STUDY.items()}
     return ml_collections.ConfigDict(fields, type_safe=False).lock()
 
 
 def field_like(value: Any) -> Field:
-    """Describe a field of the user's own from the value that their file gives it."""
+    """Infer the Field of a user-defined field from the value in the user's file."""
     if isinstance(value, list | tuple):
         return Field(tuple(value), {int: "ints", float: "floats"}.get(type(value[0]) if value else str, "strs"))
     return Field(value, {bool: "bool", int: "int", float: "float"}.get(type(value), "str"), optional=value is None)
@@ -213,7 +213,7 @@ _WORDS = {
 
 
 def describe(field: Field) -> str:
-    """Say in words what a field may be."""
+    """Describe the values that a field may have."""
     words = field.check.expected if field.check else _WORDS[field.kind]
     if field.check and field.kind == "int" and "integer" not in words:
         words = words.replace("a number", "an integer")
@@ -221,7 +221,7 @@ def describe(field: Field) -> str:
 
 
 def plain(values: Any) -> dict[str, Any]:
-    """Turn a ConfigDict, frozen or not, or another mapping into a dict; a `study` that says nothing drops out."""
+    """Convert a ConfigDict, frozen or not, or another mapping to a dict; drop a `study` with default fields only."""
     plain_values = {name: _plain_study(values[name]) if name == "study" else values[name] for name in values}
     study = plain_values.get("study")
     if study is None or (isinstance(study, dict) and all(_is_default(name, value) for name, value in study.items())):
@@ -230,34 +230,34 @@ def plain(values: Any) -> dict[str, Any]:
 
 
 def _is_default(name: object, value: Any) -> bool:
-    """Whether a field of a study says nothing."""
+    """Whether a field of a study has its default."""
     default = STUDY[name].default if isinstance(name, str) and name in STUDY else ...
     return type(value) is type(default) and value == default
 
 
 def _plain_study(value: Any) -> Any:
-    """Turn nested ConfigDicts into dicts, and lists, ranges and NumPy's arrays into tuples."""
+    """Convert nested ConfigDicts to dicts, and lists, ranges and NumPy arrays to tuples."""
     if isinstance(value, Mapping | ml_collections.ConfigDict):
         return {name: _plain_study(value[name]) for name in value}
     value = value.tolist() if hasattr(value, "tolist") else value
     value = tuple(value) if isinstance(value, range) and len(value[:_LONGEST_RANGE]) < _LONGEST_RANGE else value
-    return tuple(_plain_study(entry) for entry in value) if isinstance(value, list | tuple) else value
+    return tuple(_plain_study(item) for item in value) if isinstance(value, list | tuple) else value
 
 
 def literal(text: str) -> Any:
     """Evaluate a Python literal.
 
-    Raises: ValueError if it is none, whatever Python's parser makes of it: it has six ways to fail.
+    Raises: ValueError if it is not one, for each of the six ways in which Python's parser can fail.
     """
     try:
-        found = ast.literal_eval(text)
-        repr(found)  # fails for an integer of more than 4,300 digits, which no message could show
+        value = ast.literal_eval(text)
+        repr(value)  # fails for an integer of more than 4,300 digits, which no message could show
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError, OverflowError) as error:
-        raise ValueError(f"{shown(text)} is no Python literal") from error
-    return found
+        raise ValueError(f"{shown(text)} is not a Python literal") from error
+    return value
 
 
 def one_line(error: BaseException) -> str:
-    """Write an error's message without line breaks."""
+    """Return an error's message without line breaks."""
     text = " ".join(str(error).split())
     return text if len(text) <= 300 else f"{text[:300]} ..."

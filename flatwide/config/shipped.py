@@ -1,4 +1,4 @@
-"""The config files that come with flatwide, by name: `mnist_mlp`, `studies/mnist_width`."""
+"""The config files shipped with flatwide, by name: `mnist_mlp`, `studies/mnist_width`."""
 
 import ast
 from pathlib import Path
@@ -7,7 +7,7 @@ _PACKAGE = Path(__file__).parents[1]
 
 
 def folder() -> Path:
-    """Return where they lie: beside the package in a checkout, within it where a wheel was installed."""
+    """Return their folder: beside the package in a checkout, within it in an installed wheel."""
     installed = _PACKAGE / "configs"
     return installed if installed.is_dir() else _PACKAGE.parent / "configs"
 
@@ -19,7 +19,7 @@ def names() -> list[str]:
 
 
 def path(name: str) -> Path:
-    """Return the file of a name that ships."""
+    """Return the file of a shipped config."""
     return folder() / f"{name}.py"
 
 

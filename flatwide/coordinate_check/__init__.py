@@ -1,4 +1,4 @@
-"""Whether training, and SAM's perturbation, do the same at every width: the command `coordinate_check`."""
+"""Coordinate checks: whether training and SAM's perturbation behave the same at every width."""
 
 from flatwide.coordinate_check.slopes import Check, Quantity, Slope, run
 

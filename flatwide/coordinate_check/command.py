@@ -1,4 +1,4 @@
-"""The command `coordinate_check`: flags in, a table of slopes and a figure out."""
+"""The command `coordinate_check`, which writes a table of slopes and a figure."""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from flatwide import config as configs
 from flatwide.config.parser import FlagParser
-from flatwide.coordinate_check.slopes import LARGEST_SLOPE, NUM_STEPS, Check, Slope
+from flatwide.coordinate_check.slopes import LARGEST_SLOPE, MULTIPLES, NUM_STEPS, Check, Slope
 from flatwide.figures import coordinates, save
 
 USAGE = """python main.py coordinate_check --config=F [--config.field=value ...]
@@ -16,7 +16,7 @@ _NAME = "coordinate_check"
 
 
 class Request(NamedTuple):
-    """What is asked on the command line; widths are in the terms of the model's field, None for the usual multiples."""
+    """The request on the command line; widths are values of the model's width field, None for the default multiples."""
 
     config_path: str
     widths: list[tuple[int, ...]] | None
@@ -25,47 +25,65 @@ class Request(NamedTuple):
 
 
 def read(arguments: Sequence[str]) -> tuple[Request | None, list[str]]:
-    """Read what follows `coordinate_check` on the command line.
+    """Read the arguments after `coordinate_check` on the command line.
 
-    Returns: the request, None where help is asked for; and the arguments that assign config fields.
-    Raises: ConfigError with every fault of the flags.
+    Returns: the request, None for `--help`; and the arguments that assign config fields.
+    Raises: ConfigError that lists every fault of the flags.
     """
-    parser = FlagParser(USAGE)
-    for name in ("config", "widths", "seeds", "output"):
-        parser.add_argument(f"--{name}")
-    flags, rest = parser.parse_known_args(arguments)
+    flags, rest = _parser().parse_known_args(arguments)
     if flags.help:
         return None, []
     faults = [] if flags.config else [f"--config is missing; usage:\n{USAGE}"]
     widths, num_seeds = None, 5
     if flags.widths is not None and (widths := _widths(flags.widths)) is None:
-        faults.append(f"--widths={flags.widths}: expected two or more widths such as 256,512,1024, all of one length.")
+        faults.append(
+            f"--widths={flags.widths}: expected two or more widths such as 256,512,1024, all of the same length."
+        )
     if flags.seeds is not None:
         num_seeds = int(flags.seeds) if flags.seeds.isdecimal() else 0
         if num_seeds < 2:
             faults.append(f"--seeds={flags.seeds}: expected an integer >= 2, since intervals are over seeds.")
     output = Path(flags.output) if flags.output else None
     if output is not None and any(output.glob(f"{_NAME}*")):
-        faults.append(f"--output={output}: it has the files of another check; choose a folder without them.")
+        faults.append(f"--output={output}: it contains the files of another check; choose another folder.")
     if faults:
         raise configs.ConfigError(faults)
     return Request(config_path=flags.config, widths=widths, num_seeds=num_seeds, output=output), rest
 
 
+def help_text() -> str:
+    """Return the help of the command."""
+    return _parser().format_help()
+
+
+def _parser() -> FlagParser:
+    parser = FlagParser(
+        USAGE,
+        description="Check whether training and SAM's perturbation behave the same at every width, within a few steps.",
+        example="python main.py coordinate_check --config=digits_mlp --config.parameterization=mup",
+    )
+    parser.add_argument("--config", help="a config file, or the name of one that ships (required)")
+    multiples = ", ".join(map(str, MULTIPLES))
+    parser.add_argument("--widths", help=f"widths to compare (default: {multiples} times the base width)")
+    parser.add_argument("--seeds", metavar="N", help="number of seeds, at least 2 (default: 5)")
+    parser.add_argument("--output", metavar="DIR", help="folder for a figure and its numbers (default: none)")
+    return parser
+
+
 def _widths(text: str) -> list[tuple[int, ...]] | None:
-    """Read numbers, or tuples of them; None where they are no widths to compare."""
+    """Read numbers, or tuples of them; None if they are not comparable widths."""
     try:
-        entries = configs.literal(f"[{text}]")
+        items = configs.literal(f"[{text}]")
     except ValueError:
         return None
-    found = [entry if isinstance(entry, tuple) else (entry,) for entry in entries]
-    is_comparable = len(set(map(len, found))) == 1 and len(set(found)) == len(found) > 1
-    is_size = all(type(size) is int and size >= 1 for entry in found for size in entry)
-    return found if is_comparable and is_size else None
+    widths = [item if isinstance(item, tuple) else (item,) for item in items]
+    is_comparable = len(set(map(len, widths))) == 1 and len(set(widths)) == len(widths) > 1
+    is_size = all(type(size) is int and size >= 1 for item in widths for size in item)
+    return widths if is_comparable and is_size else None
 
 
 def text(check: Check) -> str:
-    """Write the slopes as a table, and what they say."""
+    """Write the slopes as a table, with the verdict."""
     titles = [slope.quantity.title for slope in check.slopes]
     size = max(map(len, titles))
     rows = [f"{'slope of the logarithm in log width':{size}}   slope   95 % interval   expected"]

@@ -1,7 +1,7 @@
-"""How far training, and SAM's perturbation, move a network at growing widths.
+"""Changes of a network by training and by SAM's perturbation, at increasing widths.
 
-A network is trained for five steps at growing widths. In a parameterization that keeps one regime, the features of
-every hidden layer move by as much at every width, and so does each layer's output under its part of the perturbation:
+A network is trained for five steps at increasing widths. In a parameterization that preserves the regime, the features
+of every hidden layer move equally at every width, and so does each layer's output under its part of the perturbation:
 on logarithmic axes their slopes in the width are 0.
 """
 
@@ -24,9 +24,9 @@ from flatwide.training.state import State
 from flatwide.types import Array, Batch, PyTree
 
 NUM_STEPS = 5
-MULTIPLES = (8, 16, 32, 64)  # of the base width: nearer to it slopes are not yet those of the limit
-LARGEST_SLOPE = 0.15  # of what is as it should be, in size
-_ROUNDING = 1e-5  # of the largest change of its kind: what is smaller may be rounding, and has no slope
+MULTIPLES = (8, 16, 32, 64)  # of the base width: closer to it slopes are not yet those of the limit
+LARGEST_SLOPE = 0.15  # in absolute value, of a quantity that behaves as expected
+_ROUNDING = 1e-5  # of the largest change of its kind: a smaller change may be rounding, and has no slope
 
 FEATURES, PERTURBATION, OUTPUTS, SHARE = "features", "perturbation", "outputs", "share"
 TITLES = {
@@ -38,7 +38,7 @@ TITLES = {
 
 
 class Quantity(NamedTuple):
-    """What is followed over widths: of which kind, and of which leaf or layer; "" for the network."""
+    """A quantity followed over widths: its kind, and its leaf or layer; "" for the network."""
 
     kind: str
     name: str
@@ -49,11 +49,10 @@ class Quantity(NamedTuple):
 
 
 class Slope(NamedTuple):
-    """How a quantity changes with the width.
+    """The change of a quantity with the width.
 
     values: [widths, seeds]. slope: of log value in log width, the mean over seeds; low, high: its 95 % interval.
-    expected: slope where training is the same at every width; None where none is known. is_judged: whether another one
-    is a fault.
+    expected: slope if training is the same at every width; None if unknown. is_judged: whether other slopes are faults.
     """
 
     quantity: Quantity
@@ -66,7 +65,7 @@ class Slope(NamedTuple):
 
     @property
     def is_off(self) -> bool:
-        """Whether the slope is a fault: beyond `LARGEST_SLOPE` with an interval without 0, or no number."""
+        """Whether the slope is a fault: beyond `LARGEST_SLOPE` with an interval without 0, or not a number."""
         if not self.is_judged:
             return False
         excludes = self.low > 0 or self.high < 0
@@ -74,7 +73,7 @@ class Slope(NamedTuple):
 
 
 class Check(NamedTuple):
-    """Widths, the multiple of the base width that each is, and a slope for each quantity."""
+    """Widths, their multiples of the base width, and a slope for each quantity."""
 
     widths: list[Any]
     multiples: list[float]
@@ -95,14 +94,14 @@ def run(
     """Train at each width and seed, and fit the slopes.
 
     Args:
-      config: a resolved config; its own width is the base where there is no `base_width`.
+      config: a resolved config; its width is the base width unless it has a `base_width`.
       widths: None for `MULTIPLES` of the base width.
-      say: hears of each width as it is done.
+      say: called with a message after each width.
     Raises: ConfigError if the model has no width, or a width does not fit the base width.
     """
     name = parts.width_field(config)
     if not name:
-        raise configs.ConfigError([f"config.model={config['model']!r} reads no field that makes a width."])
+        raise configs.ConfigError([f"config.model={config['model']!r} reads no field that sets a width."])
     is_tuple = isinstance(config[name], tuple)
     base = config["base_width"] or (config[name] if is_tuple else (config[name],))
     widths = widths or [tuple(multiple * size for size in base) for multiple in MULTIPLES]
@@ -120,14 +119,14 @@ def run(
 
 
 def movement(built: Experiment) -> dict[Quantity, float]:
-    """Train for `NUM_STEPS` steps, and measure what they moved and what the perturbation that comes next would move.
+    """Train for `NUM_STEPS` steps, and measure the changes by these and by the next perturbation.
 
     The network runs as in training, on the first batch, with the same dropout before and after.
 
-    Returns: root mean squares over the entries of an array [B, ...]: of the change of what each leaf's product adds
-      (`features`), of the change of the network's outputs, and of the change of what each leaf adds if its own part of
-      the perturbation alone moves it, with its inputs as they are (`perturbation`; none at rho 0). And the share of
-      each layer in the squared length of the perturbation.
+    Returns: root mean squares over the entries of an array [B, ...]: of the change of the product of each leaf
+      (`features`), of the change of the network's outputs, and of the change of each product if only its leaf is
+      perturbed and its inputs are fixed (`perturbation`; none at rho 0). Further the share of each layer in the squared
+      length of the perturbation.
     """
     state = built.init()
     before = jax.tree.map(jnp.copy, (state.params, state.stats))
@@ -135,13 +134,13 @@ def movement(built: Experiment) -> dict[Quantity, float]:
     for batch in batches:
         state, _ = built.train_step(state, batch)
     program = _program(built.workload, built.variant if configs.effective_rho(built.config) > 0 else None)
-    found = jax.device_get(program(before, state, batches[0], built.values))
-    return {Quantity(kind, name): float(value) for kind, of in found.items() for name, value in of.items()}
+    measured = jax.device_get(program(before, state, batches[0], built.values))
+    return {Quantity(kind, name): float(value) for kind, of in measured.items() for name, value in of.items()}
 
 
 @functools.lru_cache(maxsize=8)
 def _program(workload: workloads.Workload, variant: Callable | None) -> Callable:
-    """Compile what `movement` measures."""
+    """Compile the measurements of `movement`."""
 
     def program(before: tuple[PyTree, PyTree], state: State, batch: Batch, values: Any) -> dict[str, dict[str, Array]]:
         key = streams.key(values.seed, "dropout")
@@ -149,8 +148,8 @@ def _program(workload: workloads.Workload, variant: Callable | None) -> Callable
 
         def network(stats: PyTree) -> Callable:
             def outputs(params: PyTree, inputs: PyTree) -> PyTree:
-                kept = trees.apply_mask(params, state.mask)
-                return workload.model.apply(kept, stats, inputs, train=True, key=key)[0]
+                masked = trees.apply_mask(params, state.mask)
+                return workload.model.apply(masked, stats, inputs, train=True, key=key)[0]
 
             return outputs
 
@@ -166,23 +165,27 @@ def _program(workload: workloads.Workload, variant: Callable | None) -> Callable
         after, outputs = layers.layer_outputs(network(state.stats), state.params, moved, batch["inputs"])
         start, first = layers.layer_outputs(network(before[1]), before[0], before[0], batch["inputs"])
         changes = {
-            name: _root_mean_square([(a.value, b.value) for a, b in zip(met, start[name], strict=True) if a.is_product])
-            for name, met in after.items()
-            if any(one.is_product for one in met)
+            name: _root_mean_square(
+                [(a.value, b.value) for a, b in zip(calls, start[name], strict=True) if a.is_product]
+            )
+            for name, calls in after.items()
+            if any(layer.is_product for layer in calls)
         }
         pairs = list(zip(jax.tree.leaves(outputs), jax.tree.leaves(first), strict=True))
-        found = {FEATURES: changes, OUTPUTS: {"": _root_mean_square(pairs)}}
+        measured = {FEATURES: changes, OUTPUTS: {"": _root_mean_square(pairs)}}
         if variant is None:
-            return found
-        effects = {name: _root_mean_square([(one.moved, one.value) for one in met]) for name, met in after.items()}
-        return found | {PERTURBATION: effects, SHARE: _shares(perturbation)}
+            return measured
+        effects = {
+            name: _root_mean_square([(layer.moved, layer.value) for layer in calls]) for name, calls in after.items()
+        }
+        return measured | {PERTURBATION: effects, SHARE: _shares(perturbation)}
 
     return jax.jit(program)
 
 
 def _root_mean_square(pairs: Sequence[tuple[Array, Array]]) -> Array:
     """Compute the root mean square of the differences of pairs of arrays, over all entries."""
-    # At least in 32 bits, of networks that multiply in half precision.
+    # In at least 32 bits, since networks may multiply in half precision.
     dtypes = [jnp.promote_types(a.dtype, jnp.float32) for a, _ in pairs]
     squares = [jnp.sum((a.astype(d) - b.astype(d)) ** 2) for (a, b), d in zip(pairs, dtypes, strict=True)]
     return jnp.sqrt(sum(squares, jnp.zeros(())) / sum(a.size for a, _ in pairs))
@@ -208,9 +211,9 @@ def _slopes(
     grown: Sequence[parameterization.Leaf],
     config: Mapping[str, Any],
 ) -> list[Slope]:
-    """Fit a line for each quantity and seed, in logarithms, and judge those of layers: of kernels and embeddings.
+    """Fit a line for each quantity and seed, in logarithms, and judge those of kernels and embeddings.
 
-    Biases and norms are shown alone: of dozens of slopes with an interval each, some would be off by chance.
+    Biases and norms are only shown: among dozens of slopes with an interval each, some would be off by chance.
     """
     orders, shares = {leaf.name: leaf.order for leaf in grown}, expected_shares(grown, config)
     values = {name: np.array([[of[name] for of in row] for row in moved]) for name in moved[0][0]}
@@ -218,15 +221,15 @@ def _slopes(
     for quantity, array in values.items():
         largest[quantity.kind] = max([largest.get(quantity.kind, 0.0), *array[np.isfinite(array)].tolist()])
     products = {quantity.name for quantity in values if quantity.kind == FEATURES}
-    found = []
+    slopes = []
     for quantity, array in values.items():
         kind, first = quantity.kind, quantity.name.partition(" + ")[0]
-        is_rounding = bool(array.max() <= _ROUNDING * largest[kind])  # not where it is infinite or no number
+        is_rounding = bool(array.max() <= _ROUNDING * largest[kind])  # False if it is infinite or NaN
         is_hidden = kind == FEATURES and orders.get(first) != 1
         is_judged = not is_rounding and (is_hidden or (kind == PERTURBATION and quantity.name in products))
         expected = shares.get(quantity.name) if kind == SHARE else 0.0
         mean = intervals.NONE if is_rounding else intervals.mean(_fitted(multiples, array))
-        found.append(
+        slopes.append(
             Slope(
                 quantity=quantity,
                 values=array,
@@ -237,13 +240,13 @@ def _slopes(
                 is_judged=is_judged,
             )
         )
-    return found
+    return slopes
 
 
 def _fitted(multiples: Sequence[float], values: np.ndarray) -> np.ndarray:
     """Fit log value = a + slope log multiple for each seed, from values [widths, seeds].
 
-    Returns: [seeds]; not finite where a value is not positive and finite.
+    Returns: [seeds]; not finite if a value is not positive and finite.
     """
     at = np.log(multiples) - np.mean(np.log(multiples))
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -253,8 +256,8 @@ def _fitted(multiples: Sequence[float], values: np.ndarray) -> np.ndarray:
 def expected_shares(grown: Sequence[parameterization.Leaf], config: Mapping[str, Any]) -> dict[str, float]:
     """Derive the slope of each layer's share in the squared perturbation; none in the standard parameterization.
 
-    Equation: |eps_l|^2 ~ (o / i)^(2 f) i / o, with f = 1 for layerwise factors, else 0, relative to the largest; of a
-      layer, that of its leaf with the largest.
+    Equation: |eps_l|^2 ~ (o / i)^(2 f) i / o, with f = 1 for layerwise factors, else 0, relative to the largest; a
+      layer has that of its largest leaf.
     """
     if config["parameterization"] != "mup":
         return {}

@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from flatwide.config.parser import FlagParser
 
@@ -12,6 +13,8 @@ python main.py report table.csv [--width=COLUMN] [--rho=COLUMN] [--seed=COLUMN] 
                                 [--choose_by=COLUMN] [--pick=last|best] [--epoch=COLUMN] [--axes=COLUMN,COLUMN]
                                 [--formats=svg,pdf,latex] [--output=FILE]"""
 
+_TABLE_FLAGS = {"width": "the width", "rho": "rho", "seed": "the seed", "epoch": "the epoch"}
+
 
 def report(arguments: list[str]) -> str:
     """Write a report; return its headlines and its path.
@@ -20,16 +23,10 @@ def report(arguments: list[str]) -> str:
       arguments: the command line after `report`.
     Raises: ValueError, FileNotFoundError.
     """
-    parser = FlagParser(USAGE)
-    parser.add_argument("source", nargs="?")
-    for name in ("metric", "output", "choose_by", "width", "rho", "seed", "pick", "epoch"):
-        parser.add_argument(f"--{name}")
-    parser.add_argument("--lower_is_better", action="store_true", default=None)
-    for name in ("axes", "formats", "tune"):
-        parser.add_argument(f"--{name}", type=lambda text: tuple(filter(None, text.split(","))))
+    parser = _parser()
     flags = parser.parse_args(arguments)
     if flags.help:
-        return USAGE
+        return parser.format_help().rstrip()
     if not flags.source:
         parser.error("there is nothing to report on. Name a work directory or a CSV file")
     is_table = Path(flags.source).suffix.lower() in (".csv", ".tsv", ".txt") or Path(flags.source).is_file()
@@ -41,6 +38,29 @@ def report(arguments: list[str]) -> str:
     lines: list[str] = []
     path = _write_table(flags, lines.append) if is_table else _write(flags, lines.append)
     return "\n\n".join([*lines, f"report: {path}"])
+
+
+def _parser() -> FlagParser:
+    parser = FlagParser(
+        USAGE,
+        description="Write the answer, figures and tables of a work directory or of a table of runs as one HTML file.",
+        example="python main.py report runs/demo --formats=svg,pdf",
+    )
+    parser.add_argument("source", nargs="?", metavar="W | table.csv", help="work directory, or CSV file of runs")
+    parser.add_argument("--metric", metavar="COLUMN", help="column to compare (default: that of the last report)")
+    parser.add_argument("--choose_by", metavar="COLUMN", help="column that chooses rho (default: the metric)")
+    parser.add_argument("--output", metavar="FILE", help="path of the page (default: report.html beside the runs)")
+    texts: dict[str, Any] = {"type": lambda text: tuple(filter(None, text.split(",")))}
+    parser.add_argument("--formats", **texts, metavar="svg,pdf,latex", help="files of figures and tables to write")
+    text = "fields on which base and SAM are tuned separately (default: those of the last report)"
+    parser.add_argument("--tune", **texts, metavar="FIELD,FIELD", help=text)
+    table = parser.add_argument_group("of a table only")
+    for name, text in _TABLE_FLAGS.items():
+        table.add_argument(f"--{name}", metavar="COLUMN", help=f"column of {text} (default: found by its name)")
+    table.add_argument("--lower_is_better", action="store_true", default=None, help="whether a lower metric is better")
+    table.add_argument("--axes", **texts, metavar="COLUMN,COLUMN", help="further columns that runs differ in")
+    table.add_argument("--pick", metavar="last|best", help="row of each run that counts (default: one row per run)")
+    return parser
 
 
 def _write(flags: argparse.Namespace, tell: Callable[[str], None]) -> Path:

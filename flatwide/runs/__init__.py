@@ -1,10 +1,11 @@
-"""One run: its pieces, its files on the disk, and what trains it.
+"""One run: its parts, its files and its training.
 
-parts, build, experiment   a config turned into data, model, objective, step: the pieces of a run
-identity                   what makes a run this run, and the directory that is named after it
-directory, checkpoints     files that are whole or not there
-commands                   what trained the runs: each command with its config
-recording, driver          rows, checkpoints and the result while a run trains
-records, table, load       what runs left: measurements, the table of all runs, a trained network
-preview, logs              what a run would do, and what it says while it runs
+parts, build, experiment   data, model, objective and step of a config
+identity                   the fields that identify a run, and the directory named after them
+directory, checkpoints     files, which are written atomically
+commands                   the commands that trained the runs, each with its config
+recording, driver          training: rows, checkpoints and the result
+results, resuming          the content of a result; what a run resumes from
+records, table, load       output of runs: measurements, the table of all runs, a trained network
+preview, timing, logs      descriptions of a run before it starts, and progress while it trains
 """

@@ -27,7 +27,7 @@ from flatwide.training import devices, sources
 from flatwide.training.plans import Shuffled
 from flatwide.training.state import Values
 from flatwide.training.step import make_step
-from flatwide.types import Padding
+from flatwide.types import Dataset, Padding
 from flatwide.workloads import Workload
 
 
@@ -44,10 +44,20 @@ def build(config: Mapping[str, Any], *, matmul_precision: str | None = None, is_
     return assemble(configs.resolve(config), matmul_precision=matmul_precision, is_local=is_local)
 
 
-def assemble(config: Mapping[str, Any], *, matmul_precision: str | None = None, is_local: bool = False) -> Experiment:
-    """Build the pieces of a run whose config is resolved already; see `build`."""
+def assemble(
+    config: Mapping[str, Any],
+    *,
+    matmul_precision: str | None = None,
+    is_local: bool = False,
+    dataset: Dataset | None = None,
+) -> Experiment:
+    """Build the pieces of a run whose config is resolved already; see `build`.
+
+    Args:
+      dataset: None for the one that the config names.
+    """
     precision = matmul_precision or jax_settings.matmul_precision()
-    dataset = load_dataset(config)
+    dataset = dataset or load_dataset(config)
     sharding = devices.over_devices(is_local=is_local)
     _, num_steps, steps_per_epoch = lengths(config, dataset.train.num_examples, num_devices=devices.count(sharding))
     train, validation = dataset.train, None

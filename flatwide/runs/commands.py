@@ -1,4 +1,4 @@
-"""What trained the runs of a work directory: each command with its config, kept in `W/commands` when it starts."""
+"""The commands that trained the runs of a work directory `W`, stored with their configs in `W/commands`."""
 
 import datetime
 import json
@@ -14,8 +14,8 @@ from flatwide.runs.directory import write_json
 class Command(NamedTuple):
     """A command that trained runs.
 
-    arguments: what followed `python main.py`. config_path, config_text: the file that `--config` named, as it was.
-    started: when this command was first given, as ISO 8601 in UTC.
+    arguments: those after `python main.py`. config_path, config_text: the file named by `--config`, and its text then.
+    started: when this command was first run, as ISO 8601 in UTC.
     """
 
     arguments: tuple[str, ...]
@@ -27,20 +27,20 @@ class Command(NamedTuple):
 def keep(
     workdir: Path | str, arguments: Sequence[str], *, config_path: str, config_text: str, config: Mapping[str, Any]
 ) -> Path:
-    """Write down a command, unless the same one is kept already.
+    """Store a command, unless the same one is stored already.
 
     Args:
-      arguments: what followed `python main.py`.
-      config_path, config_text: the config file, and what it says.
-      config: what that file and the flags make together: the resolved fields of a run, or those of a study with its
-        axes. It holds what the file imports from others, too.
-    Returns: `W/commands/<time>-<digest>.json`; no file of that folder is ever written again.
+      arguments: those after `python main.py`.
+      config_path, config_text: the config file, and its text.
+      config: the result of the file, its imports and the flags: the resolved fields of a run, or those of a study with
+        its axes.
+    Returns: `W/commands/<time>-<digest>.json`; files in that folder are never overwritten.
     """
     content = {"arguments": [*arguments], "config_path": config_path, "config_text": config_text}
     content |= {"config": json.loads(json.dumps(config, default=str))}
     folder, name = Path(workdir) / "commands", digest(content)
-    if kept := sorted(folder.glob(f"*-{name}.json")):
-        return kept[0]
+    if stored := sorted(folder.glob(f"*-{name}.json")):
+        return stored[0]
     now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
     path = folder / f"{now:%Y%m%dT%H%M%SZ}-{name}.json"
     write_json(path, content | {"started": now.isoformat()})
@@ -48,16 +48,16 @@ def keep(
 
 
 def read(workdir: Path | str) -> list[Command]:
-    """Read the commands that a work directory keeps, in the order in which they were first given.
+    """Read the stored commands of a work directory, in the order in which they were first run.
 
-    A file that is damaged, or that somebody else has put there, is left out.
+    Damaged and foreign files are left out.
     """
-    found = []
+    commands = []
     for path in sorted((Path(workdir) / "commands").glob("*.json")):
         try:
             content = json.loads(disk.read(path) or b"")
             texts = {name: str(content[name]) for name in ("config_path", "config_text", "started")}
-            found.append(Command(arguments=tuple(map(str, content["arguments"])), **texts))
+            commands.append(Command(arguments=tuple(map(str, content["arguments"])), **texts))
         except (OSError, ValueError, KeyError, TypeError):
             continue
-    return found
+    return commands

@@ -1,7 +1,7 @@
 """The directory of one run: its lock, config, metrics and result.
 
-A run is known by the files in its directory, so that any process may look at it at any time, and a killed one leaves it
-readable. Nothing here deletes or overwrites what a finished run has written.
+The files in its directory hold the whole state of a run, so any process may inspect it at any time, and it stays
+readable after a kill. Nothing here deletes or overwrites the output of a finished run.
 """
 
 import contextlib
@@ -18,19 +18,17 @@ from pathlib import Path
 from typing import IO, Any
 
 from flatwide import processes
-from flatwide.columns import DONE, FRACTION_METRICS, RESULT_FIELDS
-from flatwide.runs import disk, rows
+from flatwide.columns import DONE, RESULT_FIELDS
+from flatwide.runs import disk, results, rows
 
-_METRICS = [name for name in RESULT_FIELDS if name.startswith(("train_metric", "test_metric", "validation_metric"))]
-
-CHECKSUM = "checksum"  # in config.json and result.json, of their other entries, so that an edited one is noticed
-# Entries of config.json beside the config fields: what makes the run this run, the fields that it did not read, and
-# what it started on.
+CHECKSUM = "checksum"  # in config.json and result.json, of their other entries, to detect edits
+# Entries of config.json beside the config fields: the run's identity, the fields that it did not read, and the hardware
+# and precision with which it started.
 IDENTITY = "identity"
 UNREAD = "unread"
 STARTED_ON = ("num_devices", "matmul_precision")
 
-TEMPORARY = ".tmp"  # the end of the name of a file that is being written
+TEMPORARY = ".tmp"  # suffix of a file that is being written
 _DAY_SECONDS = 24 * 3600.0
 
 
@@ -60,11 +58,11 @@ class RunDirectory:
         return self.path / "checkpoints"
 
     def snapshot(self, epoch: int) -> Path:
-        """Give the file of the network at the end of an epoch; that of epoch 0 is the initial one."""
+        """Return the file of the network at the end of an epoch; epoch 0 is the initial network."""
         return self.path / "snapshots" / f"epoch-{epoch}.npz"
 
     def status(self) -> str:
-        """Tell "new", "unfinished", "failed", "finished" or "diverged" from the files.
+        """Return "new", "unfinished", "failed", "finished" or "diverged", as the files show.
 
         Raises: ValueError if `result.json` is damaged; UnreadableError if it cannot be read.
         """
@@ -77,7 +75,7 @@ class RunDirectory:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep other processes from training or measuring this run; the system unlocks it however this process ends.
+        """Exclude other processes from training or measuring this run; the lock ends with this process in any case.
 
         Raises: BusyError if another process trains or measures it; ValueError if the lock is a link to another file.
         """
@@ -102,14 +100,14 @@ class RunDirectory:
             yield
 
     def _sweep(self) -> None:
-        """Remove what killed processes left half written; whoever holds the lock of a run writes all of its files."""
+        """Remove partial files of killed processes; only the holder of a run's lock writes its files."""
         for folder in (self.path, self.checkpoints, self.path / "snapshots", self.path / "measurements"):
             for path in folder.glob(f"*{TEMPORARY}"):
-                if is_litter(path):
+                if is_abandoned(path):
                     path.unlink(missing_ok=True)
 
     def holder(self) -> str | None:
-        """Return who trains or measures this run, as its lock says, or None where the lock can be had."""
+        """Return the process that trains or measures this run, from its lock, or None if the lock is free."""
         try:
             with disk.open_regular(self.path / "lock", "r", follow=False) as file:
                 try:
@@ -123,10 +121,10 @@ class RunDirectory:
     def _open_lock(self) -> IO[str]:
         path = self.path / "lock"
         try:
-            return disk.open_regular(path, "a+", follow=False)  # what a link leads to would be overwritten
+            return disk.open_regular(path, "a+", follow=False)  # the target of a link would be overwritten
         except OSError as error:
             if not path.is_symlink() and error.errno is not None:
-                raise  # the disk is full, or the folder is another user's
+                raise  # the disk is full, or the folder belongs to another user
             reason = "it is a symbolic link" if path.is_symlink() else error.strerror
             raise ValueError(f"{path}: the run cannot be locked ({reason}); remove this file.") from error
 
@@ -138,31 +136,31 @@ class RunDirectory:
         unread: Collection[str] = (),
         started_on: Mapping[str, Any] | None = None,
     ) -> None:
-        """Write `config.json`, or check that the one that is there describes this very run.
+        """Write `config.json`, or check that the existing one describes this run.
 
         Args:
           config: every field of the resolved config.
-          identity: what makes this run this run: the fields that its directory name hashes.
-          unread: fields that the run does not read; their values are recorded all the same.
+          identity: the fields that identify the run, whose hash is in its directory name.
+          unread: fields that the run does not read; their values are recorded nevertheless.
           started_on: a value for each of STARTED_ON, which are recorded and not compared.
-        Raises: ValueError with the fields that differ, if the directory holds another run.
+        Raises: ValueError that lists the fields that differ, if the directory holds another run.
         """
         if not self.is_written:
             return
-        if taken := sorted({IDENTITY, CHECKSUM, UNREAD, *STARTED_ON} & config.keys()):
-            raise ValueError(f"config.{taken[0]}: this name is taken by config.json; choose another one.")
+        if reserved := sorted({IDENTITY, CHECKSUM, UNREAD, *STARTED_ON} & config.keys()):
+            raise ValueError(f"config.{reserved[0]}: config.json reserves this name; choose another one.")
         if not (self.path / "config.json").exists():
             self.path.mkdir(parents=True, exist_ok=True)
             content = finite({**config, **(started_on or {}), UNREAD: sorted(unread), IDENTITY: dict(identity)})
             write_json(self.path / "config.json", content | {CHECKSUM: checksum(content)})
             return
-        found = self.read_config()[IDENTITY]
-        wanted = json.loads(json.dumps(dict(identity)))
-        nothing = object()
+        stored = self.read_config()[IDENTITY]
+        expected = json.loads(json.dumps(dict(identity)))
+        absent = object()
         faults = [
-            f"{name} is {_shown(found, name)} there and {_shown(wanted, name)} here"
-            for name in sorted(found.keys() | wanted.keys())
-            if found.get(name, nothing) != wanted.get(name, nothing)
+            f"{name} is {_shown(stored, name)} there and {_shown(expected, name)} here"
+            for name in sorted(stored.keys() | expected.keys())
+            if stored.get(name, absent) != expected.get(name, absent)
         ]
         if faults:
             raise ValueError(
@@ -188,19 +186,19 @@ class RunDirectory:
         """Write `result.json`, the last file of a run: its presence means that the run is done.
 
         Args:
-          result: some of RESULT_FIELDS, `status` among them; what is missing or not finite is written as null.
-        Raises: ValueError if a field is not known, or there is a result already.
+          result: some of RESULT_FIELDS, `status` among them; missing and non-finite values are written as null.
+        Raises: ValueError if a field is unknown, or there is a result already.
         """
         if not self.is_written:
             return
-        strangers = sorted(result.keys() - RESULT_FIELDS.keys())
-        if strangers or result.get("status") not in DONE:
+        unknown = sorted(result.keys() - RESULT_FIELDS.keys())
+        if unknown or result.get("status") not in DONE:
             raise ValueError(
                 f"result.json: expected status 'finished' or 'diverged' and fields of RESULT_FIELDS; "
-                f"found status {result.get('status')!r} and unknown fields {strangers}."
+                f"found status {result.get('status')!r} and unknown fields {unknown}."
             )
         if (self.path / "result.json").exists():
-            raise ValueError(f"{self.path / 'result.json'}: the run is done already; its result is not overwritten.")
+            raise ValueError(f"{self.path / 'result.json'}: the run is already done; its result is not overwritten.")
         content = finite({name: result.get(name) for name in RESULT_FIELDS})
         write_json(self.path / "result.json", content | {CHECKSUM: checksum(content)})
 
@@ -215,7 +213,7 @@ class RunDirectory:
             return None
         recorded = result.pop(CHECKSUM, None)
         if recorded is None:  # runs of earlier versions have none
-            if fault := _result_fault(result):
+            if fault := results.fault(result):
                 raise ValueError(f"{path}: {fault}; restore it from a copy.")
         elif recorded != checksum(result):
             raise ValueError(f"{path}: it was changed after it was written; restore it from a copy.")
@@ -223,12 +221,12 @@ class RunDirectory:
 
     @property
     def error_file(self) -> Path:
-        """Give the file of tracebacks: `error.txt`, and once the run is done, when it is only measured, another one."""
+        """Return the file of tracebacks: of training, or, once the run is done, of measurements."""
         is_done = (self.path / "result.json").exists()
         return self.path / "measurements" / "error.txt" if is_done else self.path / "error.txt"
 
     def write_error(self, text: str) -> None:
-        """Append a traceback to the run's error file: it, or a measurement of it, failed, and may be tried again."""
+        """Append a traceback to the run's error file: training or a measurement failed, and may be retried."""
         if not self.is_written:
             return
         self.error_file.parent.mkdir(exist_ok=True)
@@ -236,7 +234,7 @@ class RunDirectory:
             file.write(text.rstrip("\n") + "\n")
 
     def read_error(self) -> str:
-        """Read the last line of the error file, which says what went wrong."""
+        """Read the last line of the error file, which is the error message."""
         try:
             content = disk.read(self.error_file) or b""
         except disk.UnreadableError as error:
@@ -249,12 +247,12 @@ class RunDirectory:
         return self.path / "metrics.csv"
 
     def append_metrics(self, *new: Mapping[str, float | None]) -> bytes:
-        """Append rows of numbers to `metrics.csv`; the first row settles the columns.
+        """Append rows of numbers to `metrics.csv`; the first row determines the columns.
 
-        Floats are written so that they are read back to the last bit; None, and a column that is missing, is empty.
+        Floats are written with every bit; None and missing columns are empty.
 
-        Returns: what was appended.
-        Raises: ValueError if the row has a column that the file has not.
+        Returns: the appended bytes.
+        Raises: ValueError if a row has a column that the file lacks.
         """
         if not self.is_written:
             return b""
@@ -262,8 +260,8 @@ class RunDirectory:
             file.seek(0)
             header = file.readline().decode().rstrip("\n")
             columns = header.split(",") if header else list(new[0])
-            if strangers := [name for row in new for name in row if name not in columns]:
-                raise ValueError(f"{file.name}: no columns {strangers}; the first row settled {columns}.")
+            if unknown := [name for row in new for name in row if name not in columns]:
+                raise ValueError(f"{file.name}: no columns {unknown}; the first row has {columns}.")
             content = rows.encode(columns, new)
             content = content if header else ",".join(columns).encode() + b"\n" + content
             file.write(content)
@@ -285,7 +283,7 @@ class RunDirectory:
         return rows.decode(self.metrics_file, disk.read(self.metrics_file) or b"")
 
     def replace_metrics(self, content: bytes) -> None:
-        """Keep of `metrics.csv` what leads to the checkpoint that a run resumes from; later steps are done again."""
+        """Cut `metrics.csv` back to the checkpoint from which a run resumes; later steps are repeated."""
         if self.is_written and (disk.read(self.metrics_file) or b"") != content:
             write_atomically(self.metrics_file, content)
             disk.sync_directory(self.path)
@@ -297,39 +295,16 @@ def run_directories(workdir: Path | str) -> list[RunDirectory]:
     if not runs.is_dir():
         return []
     return [
-        RunDirectory(runs / entry.name) for entry in sorted(os.scandir(runs), key=lambda e: e.name) if _leads(entry)
+        RunDirectory(runs / item.name) for item in sorted(os.scandir(runs), key=lambda e: e.name) if _is_directory(item)
     ]
 
 
-def _leads(entry: os.DirEntry) -> bool:
-    """Whether an entry is a directory, or a link to one; a link that leads back to itself is none."""
+def _is_directory(item: os.DirEntry) -> bool:
+    """Whether an item is a directory or a link to one; False for a link to itself."""
     try:
-        return entry.is_dir()
+        return item.is_dir()
     except OSError:
         return False
-
-
-def best_evaluations(rows: list[dict[str, Any]], *, higher_is_better: bool) -> dict[str, Any]:
-    """Find the best evaluations of a run; of equals the first.
-
-    Args:
-      rows: the rows of `metrics.csv`.
-    Returns: `test_metric_best` and `best_epoch` (the paper's protocol), `test_metric_at_best_validation`; None where no
-      row has what it takes.
-    """
-    best = _best(rows, "test_metric", higher_is_better)
-    chosen = _best(rows, "validation_metric", higher_is_better)
-    return {
-        "test_metric_best": best.get("test_metric"),
-        "best_epoch": best.get("epoch"),
-        "test_metric_at_best_validation": chosen.get("test_metric"),
-    }
-
-
-def _best(rows: list[dict[str, Any]], name: str, higher_is_better: bool) -> dict[str, Any]:
-    finite = [row for row in rows if row.get(name) is not None and math.isfinite(row[name])]
-    sign = 1 if higher_is_better else -1
-    return max(finite, key=lambda row: sign * row[name], default={})
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -338,43 +313,16 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def checksum(content: Mapping[str, Any]) -> str:
-    """Return a digest of the entries of a JSON object, which is kept beside them."""
+    """Return a digest of the entries of a JSON object, which is stored with them."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _result_fault(result: Mapping[str, Any]) -> str:
-    """Say what cannot be right in a result that has no checksum; "" if nothing is wrong."""
-    status = result.get("status")
-    if status not in DONE:
-        return f"status is {status!r}; expected 'finished' or 'diverged'"
-    for name, field in RESULT_FIELDS.items():
-        value = result.get(name)
-        if value is None and not (field.is_always_there and status == "finished"):
-            continue
-        is_of_kind = isinstance(value, field.kind) and (field.kind is bool or not isinstance(value, bool))
-        if not is_of_kind or (isinstance(value, float) and not math.isfinite(value)):
-            return f"{name} is {_short(value)}; expected {_kind_text(field.kind)}"
-    for name in _METRICS if result.get("metric_name") in FRACTION_METRICS else ():
-        if (value := result.get(name)) is not None and not 0 <= value <= 1:
-            return f"{name} is {_short(value)}; expected a fraction in [0, 1]"
-    return ""
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 80 else f"{text[:80]}…"
-
-
-def _kind_text(kind: type | tuple[type, ...]) -> str:
-    return {str: "text", int: "an integer", bool: "true or false", dict: "an object"}.get(kind, "a number")  # type: ignore[arg-type]
-
-
 def finite(value: Any) -> Any:
-    """Return a value as strict JSON holds it: numbers that are not finite become None, sequences lists."""
+    """Convert a value for strict JSON: non-finite numbers become None, sequences lists."""
     if isinstance(value, Mapping):
-        return {name: finite(entry) for name, entry in value.items()}
+        return {name: finite(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [finite(entry) for entry in value]
+        return [finite(item) for item in value]
     value = value.item() if hasattr(value, "item") else value
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
@@ -391,14 +339,14 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: the file is damaged ({error}); restore it from a copy.") from error
     if not isinstance(value, dict):
-        raise ValueError(f"{path}: the file is damaged (it holds no JSON object); restore it from a copy.")
+        raise ValueError(f"{path}: the file is damaged (it does not contain a JSON object); restore it from a copy.")
     return value
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file that is whole or not there, whatever kills the process or the machine.
+    """Write a file atomically, even if the process or the machine dies.
 
-    Its folder may be new; the one above it must be there, so that no half of a removed work directory is made again.
+    Its folder may be new; the parent of that must exist, so that no part of a removed work directory is recreated.
     """
     temporary = path.with_name(f"{path.name}.{socket.gethostname()}.{os.getpid()}{TEMPORARY}")
     with disk.named(path):
@@ -416,8 +364,8 @@ def write_atomically(path: Path, content: str | bytes) -> None:
             raise
 
 
-def is_litter(path: Path) -> bool:
-    """Whether a temporary file is one that nobody writes any more: its process has ended, or a day has gone by."""
+def is_abandoned(path: Path) -> bool:
+    """Whether no process writes a temporary file any more: its process has ended, or it is a day old."""
     host, _, pid = path.name.removesuffix(TEMPORARY).rpartition(".")
     if pid.isdecimal() and host.endswith(f".{socket.gethostname()}"):
         return int(pid) == os.getpid() or not _is_alive(int(pid))
@@ -432,16 +380,16 @@ def _is_alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except OSError:  # it is another user's
+    except OSError:  # it belongs to another user
         pass
     return True
 
 
 def sweep(workdir: Path | str) -> None:
-    """Remove what killed processes left half written beside the runs of a work directory."""
+    """Remove partial files of killed processes beside the runs of a work directory."""
     for folder in (Path(workdir), Path(workdir) / "commands", Path(workdir) / "figures"):
         for path in folder.glob(f"*{TEMPORARY}"):
-            if is_litter(path):
+            if is_abandoned(path):
                 path.unlink(missing_ok=True)
 
 

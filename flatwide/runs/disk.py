@@ -1,4 +1,4 @@
-"""Open files that others may have replaced: only regular ones, since a pipe hangs its reader, a device has no end."""
+"""Safe opening of files that others may have replaced: a pipe would block its reader, and a device has no end."""
 
 import contextlib
 import errno
@@ -10,7 +10,7 @@ from typing import IO, Any
 
 
 class UnreadableError(ValueError):
-    """A file that cannot be read, such as one that another user keeps to himself; what it holds may be intact."""
+    """A file that cannot be read, for example for lack of permission; its content may be intact."""
 
 
 class RemovedError(OSError):
@@ -21,27 +21,27 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, a quota, the larg
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether something could not be written because there is no space for it."""
+    """Whether an error says that there is no space for a file."""
     return isinstance(error, OSError) and error.errno in _FULL
 
 
 def full_text(error: OSError, workdir: Path | str) -> str:
-    """Say what could not be written, and how to go on."""
+    """Return a message that names the file and says how to resume."""
     return (
-        f"{error.filename or workdir}: it could not be written ({error.strerror}). Free some space, and give the same "
-        "command again: each run goes on from its last checkpoint."
+        f"{error.filename or workdir}: it could not be written ({error.strerror}). Free some space, and rerun the same "
+        "command to resume each run from its last checkpoint."
     )
 
 
 def check_is_there(folder: str | os.PathLike) -> None:
-    """Raise RemovedError if a folder in use is not there any more, so that no half of it is made again."""
+    """Raise RemovedError if a folder in use no longer exists, so that no part of it is recreated."""
     if not os.path.isdir(folder):
-        raise RemovedError(f"{folder}: the folder was removed while it was in use; nothing was made again.")
+        raise RemovedError(f"{folder}: the folder was removed while it was in use; nothing was recreated.")
 
 
 @contextlib.contextmanager
 def named(path: Path | str) -> Iterator[None]:
-    """Name the file in errors of writing to it, which the system leaves nameless."""
+    """Add the file's name to errors of writing to it, which do not include it."""
     try:
         yield
     except OSError as error:
@@ -50,11 +50,11 @@ def named(path: Path | str) -> Iterator[None]:
 
 
 def open_regular(path: Path | str, mode: str = "rb", *, follow: bool = True) -> IO[Any]:
-    """Open a file as `open` does, and never wait for it.
+    """Open a regular file as `open` does, without blocking.
 
     Args:
       follow: whether the last part of the path may be a symbolic link.
-    Raises: OSError, whose `strerror` says so, if it is a directory, a pipe or a device.
+    Raises: OSError, with the kind of file in `strerror`, if it is a directory, a pipe or a device.
     """
 
     def opener(name: str, flags: int) -> int:
@@ -72,7 +72,7 @@ _KINDS = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a 
 
 
 def read(path: Path | str) -> bytes | None:
-    """Read a regular file, or return None where there is none.
+    """Read a regular file; return None if there is none.
 
     Raises: UnreadableError, naming the file, if it cannot be read.
     """

@@ -1,4 +1,4 @@
-"""Train runs: from a config and a work directory to the files that a finished run leaves."""
+"""Training of runs, from a config and a work directory to the files of a finished run."""
 
 import contextlib
 import os
@@ -20,17 +20,17 @@ from flatwide.training import devices
 from flatwide.training.loop import Taken, take_steps
 from flatwide.training.state import State
 
-_SEGMENT_SECONDS = 10.0  # a signal is heard, and a checkpoint can be made, at least this often
-_SMALL_CALL_SECONDS = 1.0  # the same for whole epochs in one program, whose calls cost a thousandth of that
+_SEGMENT_SECONDS = 10.0  # a signal is handled, and a checkpoint can be written, at least this often
+_SMALL_CALL_SECONDS = 1.0  # the same for whole epochs in one program, whose calls have a thousandth of the overhead
 
-_REMOVING_SECONDS = 1.0  # that removing a folder may take, from its first file to itself
+_REMOVING_SECONDS = 1.0  # that the removal of a folder may take
 
 
 class Outcome(NamedTuple):
-    """How a run ended.
+    """The end of a run.
 
-    status: "finished", "diverged", "failed", or "busy" where another process trains it; problem: what went wrong.
-    waits_for: the run that is to be finished before this one can be measured.
+    status: "finished", "diverged", "failed", or "busy" if another process trains it; problem: what went wrong.
+    waits_for: the run that must finish before this one can be measured.
     """
 
     status: str
@@ -47,29 +47,29 @@ def train(
     quiet: bool = False,
     tensorboard: bool = True,
 ) -> dict[str, Any]:
-    """Train what a resolved config describes, or finish what an earlier call began; nothing is measured.
+    """Train the run of a resolved config, or resume it; nothing is measured.
 
     Args and raises: as for `flatwide.run`.
-    Returns: the content of `result.json`; at once if the run is done already.
+    Returns: the content of `result.json`; at once if the run is already done.
     """
-    directory, identity, wanted = _find(config, workdir)
-    num_devices, was_there = None, processes.is_first() and os.path.isdir(workdir)
+    directory, identity, num_threads = _find(config, workdir)
+    num_devices, has_workdir = None, processes.is_first() and os.path.isdir(workdir)
     if processes.agreed(directory.read_result) is None:
-        # All that can be wrong with a config is found here, before the run has a directory.
-        threads = jax_settings.start(wanted)
+        # All faults of a config are found here, before the run has a directory.
+        threads = jax_settings.start(num_threads)
         built, state = _build(config)
         num_devices = devices.count(built.sharding)
-    if was_there:  # compiling takes a while
+    if has_workdir:  # compiling takes a while
         disk.check_is_there(workdir)
-    with _opened(directory, config, identity, wanted, num_devices):
+    with _open(directory, config, identity, num_threads, num_devices):
         on_start()
         if (result := processes.agreed(directory.read_result)) is not None:
-            say(f"{directory.path}: done already.", quiet=quiet)
+            say(f"{directory.path}: already done.", quiet=quiet)
             return result
-        with _errors_kept(directory):
+        with _recorded_errors(directory):
             recording = Recording(built, directory, state, threads=threads, should_stop=should_stop, quiet=quiet)
             with recording.watched(quiet=quiet, tensorboard=tensorboard):
-                for taken in _steps(built, recording.state):
+                for taken in steps(built, recording.state):
                     recording.feed(taken)
             return recording.finish()
 
@@ -88,68 +88,68 @@ def train_together(
     outcomes: list[Outcome | None] = [None] * len(group)
     with contextlib.ExitStack() as stack:
         opened: dict[int, tuple[Experiment, Recording]] = {}
-        for place, config in enumerate(group):
+        for index, config in enumerate(group):
             try:
-                directory, identity, wanted = _find(config, workdir)
-                threads = jax_settings.start(wanted)
+                directory, identity, num_threads = _find(config, workdir)
+                threads = jax_settings.start(num_threads)
                 built, state = _build(config)
-                stack.enter_context(_opened(directory, config, identity, wanted, devices.count(built.sharding)))
+                stack.enter_context(_open(directory, config, identity, num_threads, devices.count(built.sharding)))
                 if (result := directory.read_result()) is not None:
-                    outcomes[place] = Outcome(result["status"])
+                    outcomes[index] = Outcome(result["status"])
                     continue
                 recording = Recording(built, directory, state, threads=threads, should_stop=lambda: False, quiet=True)
                 stack.enter_context(recording.watched(quiet=True, tensorboard=tensorboard))
-                opened[place] = (built, recording)
+                opened[index] = (built, recording)
             except BusyError as error:
-                outcomes[place] = Outcome("busy", str(error))
+                outcomes[index] = Outcome("busy", str(error))
             except Exception as error:
                 if disk.is_full(error):
-                    raise  # no other run would fare better
-                outcomes[place] = _failed(config, workdir, error)
-        for place, outcome in _train_together(opened, should_stop):
-            outcomes[place] = outcome
+                    raise  # other runs would fail too
+                outcomes[index] = _failed(config, workdir, error)
+        for index, outcome in _train_together(opened, should_stop):
+            outcomes[index] = outcome
     return [outcome for outcome in outcomes if outcome is not None]
 
 
 def _train_together(
     opened: Mapping[int, tuple[Experiment, Recording]], should_stop: Callable[[], bool]
 ) -> Iterator[tuple[int, Outcome]]:
-    """Advance opened runs until each has ended, and tell how."""
-    open_places = {place for place, (_, recording) in opened.items()}
+    """Advance opened runs until each has ended, and yield the outcome of each."""
+    open_runs = {index for index, (_, recording) in opened.items()}
     states = [recording.state for _, recording in opened.values()]
     calls = _group_steps([built for built, _ in opened.values()], states) if opened else iter(())
-    for found in calls:
-        for (place, (built, recording)), epochs in zip(opened.items(), found, strict=True):
-            if place not in open_places:
+    for segments in calls:
+        for (index, (built, recording)), epochs in zip(opened.items(), segments, strict=True):
+            if index not in open_runs:
                 continue
             try:
                 for taken in epochs:
                     recording.feed(taken)
                 if recording.is_over:
-                    yield place, Outcome(recording.finish()["status"])
-                    open_places.discard(place)
+                    yield index, Outcome(recording.finish()["status"])
+                    open_runs.discard(index)
             except Exception as error:
                 if disk.is_full(error):
                     raise
-                yield place, _failed(built.config, recording.directory.path.parents[1], error)
-                open_places.discard(place)
-        if open_places and should_stop():
-            for place in open_places:
-                opened[place][1].save()
-            raise Stopped("stopped; every run of the group is saved, and the same command goes on from there.")
-    for place in open_places:  # was at its end already when it was opened
-        built, recording = opened[place]
+                yield index, _failed(built.config, recording.directory.path.parents[1], error)
+                open_runs.discard(index)
+        if open_runs and should_stop():
+            for index in open_runs:
+                opened[index][1].save()
+            raise Stopped("stopped; every run of the group is saved. Rerun the same command to resume.")
+    for index in open_runs:  # it was at its end when it was opened
+        built, recording = opened[index]
         try:
             outcome = Outcome(recording.finish()["status"])
         except Exception as error:  # its metrics.csv was changed meanwhile
             if disk.is_full(error):
                 raise
             outcome = _failed(built.config, recording.directory.path.parents[1], error)
-        yield place, outcome
+        yield index, outcome
 
 
 def keep_error(config: Mapping[str, Any], workdir: str | os.PathLike, text: str) -> None:
-    """Write what went wrong beside a run that could not do so itself."""
+    """Write an error beside a run that could not write it itself."""
     config = configs.resolve(config)
     directory, identity = locate(config, workdir)
     if not (directory.path / "config.json").exists():
@@ -166,24 +166,24 @@ def _failed(config: Mapping[str, Any], workdir: str | os.PathLike, error: Except
 
 
 def _find(config: Mapping[str, Any], workdir: str | os.PathLike) -> tuple[RunDirectory, dict[str, Any], int]:
-    """Find the directory of a run, its identity, and the number of threads that it is to have."""
-    wanted = config["threads"] or jax_settings.available_threads()
+    """Return the directory of a run, its identity, and its number of threads."""
+    num_threads = config["threads"] or jax_settings.available_threads()
     if not jax_settings.has_started():
-        os.environ.setdefault("NPROC", str(wanted))  # in case a user's own data set uses JAX
+        os.environ.setdefault("NPROC", str(num_threads))  # in case a user's data set uses JAX
     directory, identity = locate(config, workdir)
     _check_same(directory)
     if processes.agreed((directory.path / "config.json").exists):
-        wanted = processes.agreed(lambda: directory.read_config().get("threads")) or wanted
-    return directory, identity, wanted
+        num_threads = processes.agreed(lambda: directory.read_config().get("threads")) or num_threads
+    return directory, identity, num_threads
 
 
 def _check_same(directory: RunDirectory) -> None:
-    """Raise ConfigError where this process would train another run than process 0."""
+    """Raise ConfigError if this process would train a different run than process 0."""
     if directory.name != (first := processes.agreed(lambda: directory.name)):
         raise configs.ConfigError(
             [
-                f"{directory.name}: process 0 trains {first}. Expected the same config, the same data and the same "
-                "files of yours for every process; compare what --config and config.data_dir name on each machine."
+                f"{directory.name}: process 0 trains {first}. Expected the same config, data and Python files of "
+                "yours in every process; compare --config and config.data_dir on all machines."
             ]
         )
 
@@ -193,10 +193,9 @@ def _build(config: Mapping[str, Any]) -> tuple[Experiment, State]:
     if config["group_size"] > 1 and not built.has_whole_epochs:
         raise configs.ConfigError(
             [
-                f"config.group_size={config['group_size']}: expected 1 here. Runs advance together where the data are "
-                "held in memory, on one device, and each epoch ends with the one evaluation of it "
-                "(eval_every_steps and steps_per_eval at None, whole epochs, measure_every_steps at None or at whole "
-                "epochs)."
+                f"config.group_size={config['group_size']}: expected 1 here. Runs can be trained together if the data "
+                "are held in memory, on one device, and each epoch ends with its only evaluation (eval_every_steps and "
+                "steps_per_eval None, a whole number of epochs, measure_every_steps None or a whole number of epochs)."
             ]
         )
     _check_processes(built)
@@ -213,26 +212,26 @@ def _check_processes(built: Experiment) -> None:
         raise configs.ConfigError(
             [
                 f"config.dataset={built.config['dataset']!r}: expected a data set that several processes can share. "
-                "Its games are played by one process between the steps; leave --distributed out."
+                "Its games are played by one process between steps; omit --distributed."
             ]
         )
 
 
 @contextlib.contextmanager
-def _opened(
+def _open(
     directory: RunDirectory,
     config: Mapping[str, Any],
     identity: Mapping[str, Any],
     threads: int,
     num_devices: int | None,
 ) -> Iterator[None]:
-    """Hold a run's lock, and see to its config.json; num_devices is None where the run is done and none is needed."""
+    """Hold a run's lock, and write or check its config.json; num_devices is None if the run is done."""
     with directory.lock():
         if not config["restore_checkpoint"] and processes.agreed(directory.status) in ("unfinished", "failed"):
             raise configs.ConfigError(
                 [
-                    f"config.restore_checkpoint=False: {directory.path} holds this run, unfinished. Leave the field at "
-                    "True to go on with it, or choose another --workdir or config.seed."
+                    f"config.restore_checkpoint=False: {directory.path} holds this run, unfinished. Set the field to "
+                    "True to resume it, or choose another --workdir or config.seed."
                 ]
             )
         started_on = {"num_devices": num_devices, "matmul_precision": jax_settings.matmul_precision()}
@@ -245,14 +244,14 @@ def _opened(
         began_on = processes.agreed(lambda: directory.read_config().get("num_devices"))
         if num_devices and began_on not in (None, num_devices):
             say(
-                f"warning: {directory.path} was started on {began_on} device(s) and goes on with {num_devices}: the "
-                "result may differ in its last bits. Go on with as many as before."
+                f"warning: {directory.path} was started on {began_on} device(s) and resumes on {num_devices}: the "
+                "result may differ in its last bits. Resume on as many devices as before to avoid this."
             )
         yield
 
 
 @contextlib.contextmanager
-def _errors_kept(directory: RunDirectory) -> Iterator[None]:
+def _recorded_errors(directory: RunDirectory) -> Iterator[None]:
     try:
         yield
     except Stopped:
@@ -262,15 +261,15 @@ def _errors_kept(directory: RunDirectory) -> Iterator[None]:
             time.sleep(_REMOVING_SECONDS)
         if directory.is_written:
             disk.check_is_there(directory.path)
-        with contextlib.suppress(OSError):  # a full disk: what went wrong first is what a user must know
+        with contextlib.suppress(OSError):  # on a full disk, the user must see the first error
             directory.write_error(traceback.format_exc())
         raise
 
 
-def _steps(built: Experiment, state: State) -> Iterator[Taken]:
-    """Take the steps of a run, in calls that last until a signal must be heard."""
+def steps(built: Experiment, state: State) -> Iterator[Taken]:
+    """Take the steps of a run, in calls short enough to respond to signals."""
     if built.config["group_size"] > 1:
-        return (taken for found in _group_steps([built], [state]) for taken in found[0])
+        return (taken for segments in _group_steps([built], [state]) for taken in segments[0])
     if built.is_small:
         return built.take_epochs(state, seconds=_call_seconds(built))
     return take_steps(

@@ -1,4 +1,4 @@
-"""What makes a run this run, and where its directory lies."""
+"""The identity of a run, and the path of its directory."""
 
 import os
 import re
@@ -14,7 +14,7 @@ from flatwide.runs.parts import dataset_builder, load_dataset, width_field
 
 
 def identity(config: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:
-    """Select the fields that make this run this run (see `config.identity`), with the digests of data and own files."""
+    """Select the fields that identify a run (see `config.identity`), with the digests of data and user files."""
     extra: dict[str, Any] = {"data": fingerprint}
     if is_double():
         extra["x64"] = True
@@ -29,18 +29,18 @@ def identity(config: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:
 
 
 def width(config: Mapping[str, Any]) -> Any:
-    """Give the width of the model: the first field that its builder reads, or "" if it reads none."""
+    """Return the width of the model: the first field that its builder reads, or "" if it reads none."""
     name = width_field(config)
     return config[name] if name else ""
 
 
 def without_effect(config: Mapping[str, Any]) -> set[str]:
-    """Return the fields whose value changes nothing: those that are not read, and those that say what holds anyway."""
-    fields = unread_fields(config) - {"rho", "base_optimizer"}  # the identity has what they stand for
+    """Return the fields without effect: those that are not read, and those equal to what holds by default."""
+    fields = unread_fields(config) - {"rho", "base_optimizer"}  # the identity has their effective values
     if config["layer_density"] == sparsify.PRUNERS[config["pruner"]].layer_density:
-        fields.add("layer_density")  # the pruner's own default, so naming it changes nothing
+        fields.add("layer_density")  # the pruner's default, so naming it has no effect
     if config["num_blocks"] == models.NUM_BLOCKS.get(config["model"]):
-        fields.add("num_blocks")  # likewise the family's own
+        fields.add("num_blocks")  # likewise the default of the model family
     if config["microbatch"] == config["batch_size"]:
         fields.add("microbatch")
     if config["average_start"] == averaging.STARTS[config["weight_average"]]:
@@ -49,7 +49,7 @@ def without_effect(config: Mapping[str, Any]) -> set[str]:
 
 
 def unread_fields(config: Mapping[str, Any]) -> set[str]:
-    """Return the fields that a run does not read: its result is the same whatever they say.
+    """Return the fields that a run does not read, on which its result does not depend.
 
     Args:
       config: a resolved config.
@@ -72,9 +72,9 @@ def unread_fields(config: Mapping[str, Any]) -> set[str]:
 
 
 def _unread_by_parts(config: Mapping[str, Any]) -> set[str]:
-    """Return the fields that some part may read, and none of the parts of this run.
+    """Return the fields that some parts may read, but none of the parts of this run.
 
-    Parts are builders, optimizer, average and schedule of rho.
+    Parts are builders, the optimizer, the weight average and the schedule of rho.
     """
     variant = registry.find("config.sam_variant", config["sam_variant"], sam.VARIANTS)
     builders = [
@@ -89,17 +89,17 @@ def _unread_by_parts(config: Mapping[str, Any]) -> set[str]:
     by_optimizer = set(optimizers.FIELDS[configs.base_optimizer(config)])
     if config["momentum"] == 0:
         by_optimizer.discard("nesterov")
-    # A builder of the user's own may declare a field of the optimizer's, and then reads it whatever the optimizer is.
+    # A user's builder may declare a field of the optimizer, and then reads it with every optimizer.
     read = {name for builder in builders for name in registry.fields(builder)}
     read |= by_optimizer | set(averaging.FIELDS[config["weight_average"]]) | set(rho_schedules.FIELDS[rho_schedule])
-    by_some = {name for name, field in configs.SCHEMA.items() if field.declared} | registry.fields(variant).keys()
-    by_kind = (optimizers.FIELDS, averaging.FIELDS, rho_schedules.FIELDS)
-    by_some |= {name for kinds in by_kind for names in kinds.values() for name in names}
-    return by_some - read
+    read_by_some = {name for name, field in configs.SCHEMA.items() if field.declared} | registry.fields(variant).keys()
+    fields_by_kind = (optimizers.FIELDS, averaging.FIELDS, rho_schedules.FIELDS)
+    read_by_some |= {name for kinds in fields_by_kind for names in kinds.values() for name in names}
+    return read_by_some - read
 
 
 def locate(config: Mapping[str, Any], workdir: str | os.PathLike) -> tuple[RunDirectory, dict[str, Any]]:
-    """Find the directory of a run, and the identity that its name hashes.
+    """Return the directory of a run, and the identity whose hash is in its name.
 
     Args:
       config: a resolved config.
@@ -110,7 +110,7 @@ def locate(config: Mapping[str, Any], workdir: str | os.PathLike) -> tuple[RunDi
 
 
 def _slug(config: Mapping[str, Any]) -> str:
-    """Name a run for people: what is trained, how wide, and the two axes that every study has."""
+    """Return a readable name of a run: data, model, width, and the two axes that every study has."""
     model = Path(config["model"].replace(":", "/")).name
     sizes = width(config)
     sizes = "x".join(map(str, sizes if isinstance(sizes, tuple) else (sizes,)))[:40]

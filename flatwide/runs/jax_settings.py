@@ -1,4 +1,4 @@
-"""JAX's own settings: threads, precision, processes, and where compiled programs are kept."""
+"""Settings of JAX: threads, precision, processes, and the cache of compiled programs."""
 
 import functools
 import os
@@ -8,31 +8,31 @@ from typing import Any
 
 import jax
 
-# Nothing public tells of torn entries or whether JAX has started, or leads to the store that its processes share.
+# There is no public interface for incomplete cache entries, whether JAX has started, or the store that processes share.
 from jax._src import compilation_cache, distributed, xla_bridge
 
 from flatwide import machine, processes
 from flatwide.config import ConfigError
 from flatwide.runs.logs import say
 
-_HEARTBEAT_SECONDS = 15  # a process that was killed is noticed after this, if no collective has failed before
+_HEARTBEAT_SECONDS = 15  # a killed process is noticed after this, if no collective has failed before
 
-EXACT = "highest"  # a float32 product is one on any device; some GPUs else round its factors to 10 bits (TF32)
+EXACT = "highest"  # true float32 products on any device; otherwise some GPUs round the factors to 10 bits (TF32)
 
 
 def is_double() -> bool:
-    """Tell whether numbers have 64 bits, by JAX's own flag."""
+    """Whether JAX uses 64-bit numbers."""
     return jax.dtypes.canonicalize_dtype(float).itemsize == 8
 
 
 def matmul_precision() -> str:
-    """Tell how exactly real numbers of 32 bits are multiplied, by JAX's own setting; "highest" where nobody chose."""
+    """Return JAX's precision of products of 32-bit numbers; "highest" if it was not set."""
     chosen = getattr(jax.config, "jax_default_matmul_precision", None)
     return EXACT if chosen in (None, "float32") else chosen
 
 
 def has_started() -> bool:
-    """Whether JAX has chosen its devices, after which its number of threads is settled."""
+    """Whether JAX has chosen its devices, after which its number of threads is fixed."""
     return xla_bridge.backends_are_initialized()
 
 
@@ -40,11 +40,13 @@ def start_processes(coordinator: str | None = None, num_processes: int | None = 
     """Join the other processes of a run, before JAX has chosen its devices.
 
     Args:
-      coordinator: HOST:PORT on which process 0 serves the others; all None where JAX detects Slurm or Open MPI.
-    Raises: ConfigError if nothing is given and no such job is detected, or if the others do not come within 5 minutes.
+      coordinator: HOST:PORT on which process 0 serves the others; all None if JAX detects Slurm or Open MPI.
+    Raises: ConfigError if all are None and no such job is detected, or if the others do not join within 5 minutes.
     """
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM, which stops a run after saving
+    jax.config.update(
+        "jax_enable_preemption_service", False
+    )  # it would intercept SIGTERM, on which a run saves and stops
     options: dict[str, Any] = {"heartbeat_timeout_seconds": _HEARTBEAT_SECONDS}
     if coordinator is not None:
         options |= {"coordinator_address": coordinator, "num_processes": num_processes, "process_id": index}
@@ -55,8 +57,8 @@ def start_processes(coordinator: str | None = None, num_processes: int | None = 
         raise ConfigError(
             [
                 f"--distributed: the processes did not find each other ({' '.join(str(error).split())}). In a job of "
-                "Slurm or Open MPI the flag alone is enough; elsewhere give each process --coordinator=HOST:PORT "
-                "--processes=N --process=I as well."
+                "Slurm or Open MPI the flag alone is enough; otherwise each process also needs --coordinator=HOST:PORT "
+                "--processes=N --process=I."
             ]
         ) from error
     state = distributed.global_state
@@ -64,9 +66,9 @@ def start_processes(coordinator: str | None = None, num_processes: int | None = 
 
 
 def available_threads() -> int:
-    """Return how many threads XLA may use: NPROC, or one a core.
+    """Return the number of threads that XLA may use: NPROC, or one per core.
 
-    Raises: ConfigError if NPROC is no positive number.
+    Raises: ConfigError if NPROC is not a positive integer.
     """
     text = os.environ.get("NPROC")
     if text is None:
@@ -77,10 +79,10 @@ def available_threads() -> int:
 
 
 def start(threads: int) -> int:
-    """Settle, for this process, what the last bits of a result depend on, and where compiled programs are kept.
+    """Set, for this process, what the last bits of a result depend on, and the cache of compiled programs.
 
-    The number of XLA's CPU threads can be set only until JAX starts; the precision of products is "highest" from now on
-    where nobody has chosen another one.
+    The number of XLA's CPU threads can be set only before JAX starts. The precision of products becomes "highest",
+    unless another one was chosen.
     Returns: the number of threads in effect.
     """
     if not has_started():
@@ -88,15 +90,15 @@ def start(threads: int) -> int:
     in_effect = available_threads()
     if in_effect != threads:
         say(
-            f"warning: this run wants {threads} threads and JAX has started with {in_effect}: the result may differ in "
-            "its last bits. Train it in a process of its own."
+            f"warning: this run needs {threads} threads, but JAX has started with {in_effect}: the result may differ "
+            "in its last bits. Train it in a separate process."
         )
     if getattr(jax.config, "jax_default_matmul_precision", None) is None:
         jax.config.update("jax_default_matmul_precision", EXACT)
     _remove_torn_entries()
     if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
         if (folder := _cache_folder()) is None:
-            return in_effect  # each start compiles anew
+            return in_effect  # every process compiles again
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
@@ -104,22 +106,22 @@ def start(threads: int) -> int:
 
 
 def _cache_folder() -> Path | None:
-    """Make the folder of compiled programs; None where there is no home, or nothing can be written there."""
+    """Create the folder of compiled programs; None if there is no home directory, or it is not writable."""
     try:
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         folder = base / "flatwide" / "compiled"
         folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError):  # the latter where no home is known
+    except (OSError, RuntimeError):  # the latter if there is no home directory
         return None
     return folder if os.access(folder, os.W_OK) else None
 
 
 @functools.cache
 def _remove_torn_entries() -> None:
-    """Make JAX remove an entry of its cache that it cannot read, in this process from now on.
+    """Make JAX remove unreadable entries of its cache, in this process from now on.
 
-    A process that is killed while JAX writes an entry leaves half of one. JAX would warn of it at every later start,
-    compile again, and not replace it. A JAX without this private function keeps doing so.
+    A process that is killed while JAX writes an entry leaves an incomplete one. JAX would warn of it at every later
+    start, compile again, and not replace it. Versions of JAX without this private function still do so.
     """
     read_compiled = getattr(compilation_cache, "get_executable_and_time", None)
     if read_compiled is None:
@@ -154,15 +156,15 @@ class _Compiling:
             self._spans.append((now - duration_secs, now))
 
     def seconds(self) -> float:
-        """Return the total; not to be called from within a trace."""
+        """Return the total; must not be called within a trace."""
         self._total += sum(end - start for start, end in self._spans)
         self._spans.clear()
         return self._total
 
 
-_compiling = functools.cache(_Compiling)  # one a process
+_compiling = functools.cache(_Compiling)  # one per process
 
 
 def compile_seconds() -> float:
-    """Return how many seconds this process has spent on tracing and compiling since this was first asked."""
+    """Return the seconds that this process has spent on tracing and compiling since the first call."""
     return _compiling().seconds()

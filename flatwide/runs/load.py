@@ -1,4 +1,4 @@
-"""Load the network that a run trained."""
+"""Loading of trained networks."""
 
 import functools
 import os
@@ -21,7 +21,7 @@ from flatwide.types import Model, PyTree
 class Trained(NamedTuple):
     """A trained network, in evaluation mode.
 
-    apply(inputs) -> outputs: `inputs` [B, ...] as the model sees them, such as pixels in [0, 1]; pruned weights are 0.
+    apply(inputs) -> outputs: `inputs` [B, ...] as the model takes them, such as pixels in [0, 1]; pruned weights are 0.
     """
 
     config: Mapping[str, Any]
@@ -39,8 +39,8 @@ class Trained(NamedTuple):
 def load_run(path: str | os.PathLike) -> Trained:
     """Load a trained network from its run directory.
 
-    Raises: ValueError if the run is not finished, or was trained with another file of yours or other data; DataError if
-      its data set, which settles the shapes, is not where `config.data_dir` says.
+    Raises: ValueError if the run is not finished, or a Python file of yours or the data have changed; DataError if its
+      data set, which determines the shapes, is not in `config.data_dir`.
     """
     directory = RunDirectory(Path(path))
     built = rebuild(directory)
@@ -50,46 +50,46 @@ def load_run(path: str | os.PathLike) -> Trained:
 
 
 def read_fields(directory: RunDirectory) -> dict[str, Any]:
-    """Read the config fields of a run, without what else its config.json records."""
+    """Read the config fields of a run, without the other entries of its config.json."""
     stored = directory.read_config()
     return {name: stored[name] for name in stored.keys() - {IDENTITY, UNREAD, *STARTED_ON}}
 
 
 def rebuild(directory: RunDirectory) -> Experiment:
-    """Build the pieces of a finished run as it was trained.
+    """Build the parts of a finished run as it was trained.
 
     Raises: as `load_run`.
     """
     status = directory.status()
     if status != "finished":
-        raise ValueError(f"{directory.path}: the run is {status}; expected a finished one. Train it to its end first.")
+        raise ValueError(f"{directory.path}: the run is {status}; expected a finished one. Finish its training first.")
     recorded, config = directory.read_config()[IDENTITY], read_fields(directory)
-    # The number of threads is recorded for every run, and is part of the identity of some; what was to be measured is
-    # of none, and its file may be gone.
+    # The number of threads is recorded for every run, but is part of the identity of only some. Measurements are not
+    # part of any identity, and their files may be gone.
     built = build(config | {"threads": recorded.get("threads"), "measurements": ()}, is_local=True)
     now = identity(built.config, built.data.fingerprint)
     if changed := sorted(name for name in recorded.keys() | now.keys() if recorded.get(name) != now.get(name)):
         raise ValueError(
             f"{directory.path}: {', '.join(changed)} changed since the run was trained (a file of yours, the data, "
-            "64-bit mode, or JAX's matmul precision); load it with what it was trained with."
+            "64-bit mode, or JAX's matmul precision); load it with the same as in training."
         )
     return built
 
 
 def final_state(directory: RunDirectory, built: Experiment) -> State:
-    """Load the state that a finished run ended with.
+    """Load the final state of a finished run.
 
     Raises: ValueError if its final checkpoint is missing or damaged.
     """
     path = directory.checkpoints / checkpoints.FINAL
     if not path.exists():
-        raise ValueError(f"{path}: expected the checkpoint of the end; restore it from a copy, or train the run again.")
+        raise ValueError(f"{path}: expected the final checkpoint; restore it from a copy, or train the run again.")
     return checkpoints.load(path, built.state_shapes(), identity=digest(directory.read_config()[IDENTITY]))[0]
 
 
 @functools.lru_cache(maxsize=8)
 def _compiled_apply(model: Model) -> Callable[[PyTree, PyTree, PyTree], PyTree]:
-    """Compile a model's outputs, with the weights as arguments: one program for all runs of its shape."""
+    """Compile a model's outputs, with the weights as arguments, so that all runs of a shape share one program."""
 
     def apply(params: PyTree, stats: PyTree, inputs: PyTree) -> PyTree:
         return model.apply(params, stats, inputs, train=False, key=None)[0]

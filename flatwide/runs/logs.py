@@ -1,4 +1,4 @@
-"""What a person sees while a run is trained: progress on a terminal or in a log file, and TensorBoard events."""
+"""Output while a run is trained: progress on a terminal or in a log file, and TensorBoard events."""
 
 import math
 import shutil
@@ -16,18 +16,18 @@ _ERASE_TO_END = "\x1b[K"  # of the line, on a terminal
 
 
 def say(text: str, *, quiet: bool = False) -> None:
-    """Tell the user something, on standard error; of several processes the first one does."""
+    """Print a message on standard error, in the first of several processes."""
     if not quiet and processes.is_first():
         print(text, file=sys.stderr, flush=True)
 
 
 class TensorBoard:
-    """Write scalars for TensorBoard.
+    """A writer of scalars for TensorBoard.
 
     Args:
-      directory: where the event file is made; None for none.
-      purge_step: when a run resumes, the first step that is done again: TensorBoard then drops what the killed process
-        logged from there on, and shows nothing twice.
+      directory: for the event file; None for no events.
+      purge_step: when a run resumes, the first repeated step: TensorBoard then drops the killed process's events from
+        that step on, and shows nothing twice.
     """
 
     def __init__(self, directory: Path | str | None, *, purge_step: int | None = None):
@@ -44,20 +44,20 @@ class TensorBoard:
                 self._writer.add_scalar(name, value, step)
 
     def flush(self) -> None:
-        """Write out what is buffered."""
+        """Write out buffered events."""
         if self._writer:
             self._writer.flush()
 
     def close(self) -> None:
-        """Write out what is buffered and close the file."""
+        """Write out buffered events and close the file."""
         if self._writer:
             self._writer.close()
 
     def _open(self):
-        """Open the file at the first value: the first step need not wait for the import, a third of a second."""
+        """Open the file at the first value, so that the first step does not wait a third of a second for the import."""
         from tensorboardX import SummaryWriter
 
-        if not Path(str(self._directory)).is_dir():  # the library would make it again
+        if not Path(str(self._directory)).is_dir():  # the library would recreate it
             raise FileNotFoundError(f"{self._directory}: the folder was removed while it was in use.")
 
         # The library names a file by the second: a run that resumes within one would overwrite its own events.
@@ -66,15 +66,15 @@ class TensorBoard:
 
 
 class StatusLine:
-    """Keep one live line in sight on a terminal; elsewhere each line is a plain one."""
+    """A status line that is updated in place on a terminal; elsewhere each update is a line."""
 
     def __init__(self, stream: TextIO | None = None):
         self._stream = sys.stderr if stream is None else stream
         self.is_live = self._stream.isatty()
-        self._line = ""  # the live line that is in sight
+        self._line = ""  # the line that is shown
 
     def show(self, line: str) -> None:
-        """Show a line; on a terminal in place of the one before it."""
+        """Show a line; on a terminal it replaces the previous one."""
         if self.is_live:
             self._line = line[: shutil.get_terminal_size().columns - 1]  # a line that wraps could not be overwritten
             self._write(f"\r{self._line}{_ERASE_TO_END}")
@@ -97,13 +97,13 @@ class StatusLine:
 
 
 class Progress:
-    """Show how far a run is: one live line on a terminal, and otherwise a plain line now and then.
+    """Progress of a run: a line that is updated in place on a terminal, elsewhere a line from time to time.
 
     Args:
       num_steps: steps of the whole run.
       steps_per_epoch: steps of one pass over the training examples.
-      every_steps: fewest steps between two plain lines; every_seconds: fewest seconds between them.
-      stream: where it is written; clock: seconds since any instant.
+      every_steps: minimum number of steps between two plain lines; every_seconds: minimum seconds between them.
+      stream: output, None for standard error; clock: seconds since an arbitrary instant.
     """
 
     def __init__(
@@ -120,12 +120,12 @@ class Progress:
         self._status, self._clock = StatusLine(stream), clock
         is_live = self._status.is_live
         self._every_steps, self._every_seconds = (1, _LIVE_SECONDS) if is_live else (every_steps, every_seconds)
-        self._first: tuple[int, float] | None = None  # step and time of the first update: compiling is behind it
+        self._first: tuple[int, float] | None = None  # step and time of the first update, after compiling
         self._shown: tuple[int, float] | None = None  # step and time of the last line
         self._values = ""
 
     def update(self, step: int, values: Mapping[str, float | None] | None = None) -> None:
-        """Show that `step` steps are done, with values that stay in sight until new ones come."""
+        """Show that `step` steps are done, with values that stay until new ones replace them."""
         now = self._clock()
         self._values = values_text(values) if values else self._values
         self._first = self._first or (step, now)
@@ -135,7 +135,7 @@ class Progress:
         self._status.show(self._text(step, now))
 
     def message(self, text: str) -> None:
-        """Print a line of its own."""
+        """Print a separate line."""
         self._status.message(text)
 
     def close(self) -> None:
@@ -167,10 +167,10 @@ def values_text(values: Mapping[str, float | None]) -> str:
 
 
 def value_text(name: str, value: float) -> str:
-    """Write one value: percent where the metric is a fraction, else four significant digits.
+    """Write one value: in percent if the metric is a fraction, else with four significant digits.
 
     Args:
-      name: such as test_accuracy; its last words are the metric.
+      name: such as test_accuracy; it ends with the name of the metric.
     """
     if any(name == metric or name.endswith(f"_{metric}") for metric in FRACTION_METRICS):
         return f"{100 * value:.2f} %"

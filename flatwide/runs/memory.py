@@ -1,4 +1,4 @@
-"""Too little memory: seen before a run has a directory where its state alone is too large, and said in one line."""
+"""Out-of-memory checks: before a run starts if its state alone is too large, and one-line messages."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,42 +11,42 @@ from flatwide.runs import preview
 from flatwide.runs.experiment import Experiment
 from flatwide.runs.identity import unread_fields
 
-_EXHAUSTED = "RESOURCE_EXHAUSTED"  # what XLA's errors of this kind begin with
+_EXHAUSTED = "RESOURCE_EXHAUSTED"  # prefix of XLA's errors of this kind
 
 
 class OutOfMemoryError(MemoryError):
-    """A run does not fit into memory; the message says what to make smaller."""
+    """A run does not fit into memory; the message names the fields to reduce."""
 
 
 def check(built: Experiment) -> None:
-    """Compare the parameters, what the optimizer keeps of each and one gradient with the memory of the device.
+    """Compare the size of parameters, optimizer state and one gradient with the memory of the device.
 
-    Raises: OutOfMemoryError. A run that passes may still be too large, since a step keeps more.
+    Raises: OutOfMemoryError. A run that passes may still be too large, since a step also stores activations.
     """
     config, params = built.config, built.param_shapes
     itemsize = jax.dtypes.canonicalize_dtype(float).itemsize
     needed = 2 * built.num_params * itemsize + preview.optimizer_bytes(config, params)
     if needed > (available := _available()):
         raise OutOfMemoryError(
-            f"out of memory: the network and its optimizer take {needed / 1e9:,.1f} GB, and there are "
+            f"out of memory: the network and its optimizer need {needed / 1e9:,.1f} GB of "
             f"{available / 1e9:,.1f} GB; {advice(config)}."
         )
 
 
 def is_exhausted(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, of this process or of a device."""
+    """Whether an error says that this process or a device ran out of memory."""
     return isinstance(error, MemoryError) or str(error).startswith(_EXHAUSTED)
 
 
 def explain(error: BaseException, config: Mapping[str, Any]) -> str:
-    """Write in one line what was asked for, and what to make smaller."""
+    """Return a one-line message with the requested size and the fields to reduce."""
     if isinstance(error, OutOfMemoryError):
         return str(error)
     return f"out of memory ({configs.one_line(error) or type(error).__name__}); {advice(config)}."
 
 
 def advice(config: Mapping[str, Any]) -> str:
-    """Name the fields that decide how much memory a run takes."""
+    """Name the fields that determine the memory of a run."""
     unread = unread_fields(config)
     shape = [name for name, field in configs.SCHEMA.items() if field.shape and name not in unread]
     large = [name for name in shape if config[name] is not None]
@@ -54,7 +54,7 @@ def advice(config: Mapping[str, Any]) -> str:
 
 
 def _available() -> int:
-    """Return the bytes of the device that trains: its own, or this machine's where it is a CPU."""
+    """Return the memory in bytes of the training device; that of the machine if it is a CPU."""
     device = jax.local_devices()[0]
     stats = device.memory_stats() if device.platform != "cpu" else None
     return (stats or {}).get("bytes_limit") or machine.memory()

@@ -1,4 +1,4 @@
-"""The parts of a run that a config names: data set, model, objective and SAM variant."""
+"""The parts of a run named in its config: data set, model, objective and SAM variant."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -17,22 +17,22 @@ from flatwide.types import Dataset, Model, Objective, PyTree
 
 
 def load_dataset(config: Mapping[str, Any]) -> Dataset:
-    """Load the data set that a resolved config names; the same fields give the same object again."""
+    """Load the data set of a resolved config; the same fields return the same object again."""
     fields = tuple(fields_for(dataset_builder(config), config).items())
     return _load_dataset(config["dataset"], registry.content_digest(config["dataset"]), is_double(), fields)
 
 
 @functools.lru_cache(maxsize=4)
 def _load_dataset(name: str, content: str, double: bool, fields: tuple[tuple[str, Any], ...]) -> Dataset:
-    del content, double  # only part of the key: an edited file, and 64-bit numbers, make another data set
+    del content, double  # only part of the cache key: an edited file or 64-bit numbers make a different data set
     dataset = registry.find("config.dataset", name, data.DATASETS)(**dict(fields))
     if not isinstance(dataset, Dataset):
-        raise configs.ConfigError([f"config.dataset={name!r} gave {type(dataset).__name__}; expected a Dataset."])
+        raise configs.ConfigError([f"config.dataset={name!r} returned {type(dataset).__name__}; expected a Dataset."])
     return dataset
 
 
 def model_of(config: Mapping[str, Any], example: PyTree, num_outputs: int) -> Model:
-    """Build the model that a resolved config names, for inputs like `example`."""
+    """Build the model of a resolved config, for inputs like `example`."""
     model = _network(config, example, num_outputs)
     if config.get("parameterization") == "mup":
         base, probe = _other_widths(config, example, num_outputs)
@@ -43,7 +43,7 @@ def model_of(config: Mapping[str, Any], example: PyTree, num_outputs: int) -> Mo
 
 
 def width_field(config: Mapping[str, Any]) -> str:
-    """Return the field that makes the width of a model: the first one that its builder reads, or "" without one."""
+    """Return the field that sets the width of a model: the first one that its builder reads, or "" if none."""
     builder = registry.find("config.model", config["model"], models.MODELS)
     return next(iter(fields_for(builder, config)), "")
 
@@ -51,8 +51,8 @@ def width_field(config: Mapping[str, Any]) -> str:
 def growth(config: Mapping[str, Any], example: PyTree, num_outputs: int) -> tuple[tuple[Leaf, ...], PyTree]:
     """Derive how each leaf of a network grows from `config.base_width`.
 
-    Returns: one entry a leaf, and the shapes of the parameters at the base width.
-    Raises: ConfigError if the widths do not fit, or the network grows in a way that has no factors.
+    Returns: one `Leaf` per leaf, and the shapes of the parameters at the base width.
+    Raises: ConfigError if the widths do not fit, or no factors exist for the way in which the network grows.
     """
     others = _other_widths(config, example, num_outputs)
     shapes = [_shapes(model) for model in (*others, _network(config, example, num_outputs))]
@@ -70,7 +70,7 @@ def scaled_ascent(config: Mapping[str, Any], factors: parameterization.Factors |
 def factors_of(
     config: Mapping[str, Any], example: PyTree, num_outputs: int, *, one_pass: bool
 ) -> parameterization.Factors | None:
-    """Compute the factors of each leaf in a run's steps; None where they are all 1 by definition.
+    """Compute the factors of each leaf in a run's steps; None if they are all 1 by definition.
 
     Args:
       one_pass: whether nothing is perturbed.
@@ -93,10 +93,10 @@ def factors_of(
 
 
 def with_precision(function: Callable, precision: str) -> Callable:
-    """Return a function whose products have one precision wherever it is traced, whatever JAX is set to.
+    """Return a function whose products have a fixed precision, whatever JAX's setting when it is traced.
 
     Args:
-      precision: in JAX's words, such as "highest".
+      precision: as JAX names it, such as "highest".
     """
 
     @functools.wraps(function)
@@ -109,37 +109,39 @@ def with_precision(function: Callable, precision: str) -> Callable:
 
 
 class Targets(NamedTuple):
-    """What a data set wants of each example: `num_outputs` real numbers, or one of so many classes."""
+    """The targets of each example: `num_outputs` real numbers, or one of `num_outputs` classes."""
 
     num_outputs: int
     are_real: bool
 
 
 def _network(config: Mapping[str, Any], example: PyTree, num_outputs: int) -> Model:
-    """Build the network that a config names, without what is done to it."""
+    """Build the network of a config, without linearization, output scale or muP."""
     builder = registry.find("config.model", config["model"], models.MODELS)
     model = builder(example, num_outputs, **fields_for(builder, config))
     if not isinstance(model, Model):
-        raise configs.ConfigError([f"config.model={config['model']!r} gave {type(model).__name__}; expected a Model."])
+        raise configs.ConfigError(
+            [f"config.model={config['model']!r} returned {type(model).__name__}; expected a Model."]
+        )
     return model
 
 
 def _other_widths(config: Mapping[str, Any], example: PyTree, num_outputs: int) -> tuple[Model, Model]:
-    """Build a network at its base width and at a multiple of it: the same objects again for the same networks.
+    """Build a network at its base width and at a multiple of it; the same networks are the same objects again.
 
-    Raises: ConfigError if there is no width, or the run's is no multiple of the base width.
+    Raises: ConfigError if the model has no width, or the run's is not a multiple of the base width.
     """
     name, base = width_field(config), config["base_width"]
     if not name:
         raise configs.ConfigError(
-            [f"config.base_width={base}: config.model={config['model']!r} reads no field that makes a width."]
+            [f"config.base_width={base}: config.model={config['model']!r} reads no field that sets a width."]
         )
     is_tuple = isinstance(config[name], tuple)
     sizes = config[name] if is_tuple else (config[name],)
     if len(sizes) != len(base) or len({Fraction(*of) for of in zip(sizes, base, strict=True)}) != 1:
-        given = base if is_tuple or len(base) > 1 else base[0]
-        fault = "expected as many sizes, all in one ratio to those of the network."
-        raise configs.ConfigError([f"config.base_width={given} with config.{name}={config[name]}: {fault}"])
+        shown_base = base if is_tuple or len(base) > 1 else base[0]
+        fault = "expected as many sizes as the network has, all in the same ratio to them."
+        raise configs.ConfigError([f"config.base_width={shown_base} with config.{name}={config[name]}: {fault}"])
     read = {name: value for name, value in config.items() if name not in ("base_width", "parameterization")}
     leaves, structure = jax.tree.flatten(example)
 
@@ -159,15 +161,15 @@ def _other_widths(config: Mapping[str, Any], example: PyTree, num_outputs: int) 
 def _network_of_width(
     name: str, content: tuple, fields: tuple, leaves: tuple, structure: PyTree, num_outputs: int
 ) -> Model:
-    del content  # only part of the key
+    del content  # only part of the cache key
     return _network({"model": name, **dict(fields)}, jax.tree.unflatten(structure, leaves), num_outputs)
 
 
 @dataclass(frozen=True)
 class ScaledInit:
-    """The `init` of a network whose initial weights have the deviations of muP.
+    """An `init` whose initial weights have the standard deviations of muP.
 
-    unscaled: that of the network itself. base, probe: the network at other widths, as `parameterization.leaves` reads.
+    unscaled: the network's `init`. base, probe: the network at other widths, as in `parameterization.leaves`.
     """
 
     unscaled: Callable[[jax.Array], tuple[PyTree, PyTree]]
@@ -175,7 +177,7 @@ class ScaledInit:
     probe: Model
 
     def __call__(self, key: jax.Array) -> tuple[PyTree, PyTree]:
-        """Draw the weights, and multiply them."""
+        """Draw the weights, and scale them."""
         params, stats = self.unscaled(key)
         grown = parameterization.leaves(_shapes(self.base), _shapes(self.probe), params)
         if all(leaf.fan_in == leaf.fan_out == 1 for leaf in grown):
@@ -186,7 +188,7 @@ class ScaledInit:
 
 
 def init_shapes(model: Model) -> tuple[PyTree, PyTree]:
-    """Trace what `model.init` gives: shapes and dtypes, for which no deviation has to be measured."""
+    """Trace the shapes and dtypes of `model.init`, without measuring standard deviations."""
     init = model.init.unscaled if isinstance(model.init, ScaledInit) else model.init
     return jax.eval_shape(lambda: init(jax.random.key(0)))
 
@@ -209,7 +211,7 @@ def _shapes(model: Model) -> PyTree:
 
 
 def objective_of(config: Mapping[str, Any], targets: Targets) -> Objective:
-    """Build the objective that a resolved config names."""
+    """Build the objective of a resolved config."""
     builder = registry.find("config.loss", config["loss"], objectives.OBJECTIVES)
     fields = fields_for(builder, config)
     objective = builder(targets.num_outputs, real_targets=targets.are_real, **fields)
@@ -218,17 +220,17 @@ def objective_of(config: Mapping[str, Any], targets: Targets) -> Objective:
 
 
 def variant_of(config: Mapping[str, Any]) -> Callable[..., sam.AscentRule]:
-    """Return the SAM variant that a resolved config names: rho -> ascent rule."""
+    """Return the SAM variant of a resolved config: rho -> ascent rule."""
     builder = registry.find("config.sam_variant", config["sam_variant"], sam.VARIANTS)
     return functools.partial(builder, **fields_for(builder, config))
 
 
 def num_gradients(config: Mapping[str, Any], rho_schedule: Callable | None, num_steps: int) -> int | None:
-    """Count the gradients of a whole batch that the first so many steps of a run compute.
+    """Count the gradients of a batch that the first `num_steps` steps of a run compute.
 
     Args:
       config: a resolved config. rho_schedule: step -> factor of rho; None is always 1.
-    Returns: None where a SAM variant decides at each step, by a state of its own, whether it takes a second gradient.
+    Returns: None if a SAM variant decides at each step, from its state, whether it computes a second gradient.
     """
     rho = configs.effective_rho(config)
     if rho == 0 or not (rule := variant_of(config)(rho)).needs_clean_gradient:

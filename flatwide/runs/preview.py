@@ -1,26 +1,34 @@
-"""Tell what a run would do, without training: `--dry_run`."""
+"""Description of a run without training it, for `--dry_run`."""
 
 import contextlib
 import functools
-import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from flatwide import catalogue, data, models, optimizers, registry, sparsify, trees, workloads
 from flatwide import config as configs
-from flatwide import data, models, optimizers, registry, sparsify, trees, workloads
 from flatwide.runs import build, jax_settings
-from flatwide.runs.parts import Targets, init_shapes, load_dataset, model_of, num_gradients, objective_of
+from flatwide.runs.identity import unread_fields
+from flatwide.runs.parts import (
+    Targets,
+    init_shapes,
+    load_dataset,
+    model_of,
+    num_gradients,
+    objective_of,
+    width_field,
+)
 from flatwide.training import devices, sources
 from flatwide.types import Batch, Dataset, Model, PyTree
 
 
 class Outline(NamedTuple):
-    """What is known of the data of a run: from the data where they are here, else from what is declared of them.
+    """Facts about the data of a run: from the data if they are on this machine, else declared ones.
 
     batch: shapes of a prepared batch, as the step sees it; example: of one example's inputs.
     """
@@ -34,10 +42,10 @@ class Outline(NamedTuple):
 
 
 def describe(config: Mapping[str, Any]) -> str:
-    """Describe a run: its resolved config, parameters, steps and expected memory.
+    """Describe a run: data, network, optimizer, length and expected memory, and the fields that are not at defaults.
 
     Args:
-      config: a resolved config. Nothing is downloaded: where data are not on this machine, declared facts stand in.
+      config: a resolved config. Nothing is downloaded: if the data are not on this machine, declared facts are used.
     Raises: ConfigError if the config does not fit the data.
     """
     outline = _outline(config)
@@ -45,24 +53,59 @@ def describe(config: Mapping[str, Any]) -> str:
     params, stats = init_shapes(model)
     num_devices = devices.count(devices.over_devices())
     num_examples, num_steps, steps_per_epoch = build.lengths(config, outline.num_train, num_devices=num_devices)
-    kept = sparsify.num_kept(
+    num_nonzero = sparsify.num_kept(
         params, pruner=config["pruner"], sparsity=config["sparsity"], layer_density=config["layer_density"]
     )
+    width = width_field(config)
     rows = {
-        "training examples": f"{num_examples:,}",
-        "test examples": f"{outline.num_test:,}",
+        "data": f"{config['dataset']}, {num_examples:,} training and {outline.num_test:,} test examples",
+        "model": f"{config['model']}, {width}={config[width]}" if width else config["model"],
         "parameters": f"{trees.size(params):,}",
-        "nonzero parameters": f"{kept:,}",
-        "steps": f"{num_steps:,} ({steps_per_epoch:,} an epoch, {num_steps / steps_per_epoch:g} epochs)",
-        "gradients a step": _gradients_a_step(config, num_steps),
+        "nonzero parameters": f"{num_nonzero:,} ({config['pruner']})" if config["sparsity"] > 0 else "",
+        "optimizer": _optimizer_text(config),
+        "rule": _rule_text(config),
+        "steps": f"{num_steps:,} ({steps_per_epoch:,} per epoch, {num_steps / steps_per_epoch:g} epochs)",
+        "gradients per step": _gradients_per_step(config, num_steps),
+        "measurements": measurements_text(config) or "none",
         "expected memory": f"{readable(_memory(config, outline, model, params, stats))} of arrays",
+        "not at their defaults": _changed_text(config),
     }
-    resolved = "\n".join(f"  {name}: {json.dumps(value)}" for name, value in sorted(config.items()))
-    return "config:\n" + resolved + "\n" + "\n".join(f"{name}: {value}" for name, value in rows.items())
+    return "\n".join(f"{name}: {value}" for name, value in rows.items() if value)
 
 
-def _gradients_a_step(config: Mapping[str, Any], num_steps: int) -> str:
-    """Write how many gradients a step computes, on average over a run."""
+def _optimizer_text(config: Mapping[str, Any]) -> str:
+    name = configs.base_optimizer(config)
+    fields = [f"momentum={config['momentum']}"] if name == "sgd" else [f"adam_betas={config['adam_betas']}"]
+    fields = [f"learning_rate={config['learning_rate']}", *fields, f"weight_decay={config['weight_decay']}"]
+    return f"{name}, {', '.join(fields)}, lr_scheduler={config['lr_scheduler']}, batch_size={config['batch_size']}"
+
+
+def _rule_text(config: Mapping[str, Any]) -> str:
+    if configs.effective_rho(config) == 0:
+        return "none (rho = 0 is the base optimizer)"
+    schedule = "" if config["rho_schedule"] == "constant" else f", rho_schedule={config['rho_schedule']}"
+    return f"SAM, {config['sam_variant']}, rho={config['rho']}{schedule}"
+
+
+def measurements_text(config: Mapping[str, Any]) -> str:
+    """Describe the measurements of a config; "" if there are none."""
+    if not config["measurements"]:
+        return ""
+    during = f" and at epochs {', '.join(map(str, config['measure_epochs']))}" if config["measure_epochs"] else ""
+    during += f" and every {config['measure_every_steps']} steps" if config["measure_every_steps"] else ""
+    return f"at the end{during}: {', '.join(map(catalogue.title, config['measurements']))}"
+
+
+def _changed_text(config: Mapping[str, Any]) -> str:
+    """List the fields that a run reads and that differ from their defaults, and those that a user's files add."""
+    defaults = {name: configs.SCHEMA[name].default for name in configs.SCHEMA}
+    read = set(config) - unread_fields(config)
+    changed = [name for name in read if name not in defaults or config[name] != defaults[name]]
+    return ", ".join(f"{name}={config[name]!r}" for name in sorted(changed)) or "none"
+
+
+def _gradients_per_step(config: Mapping[str, Any], num_steps: int) -> str:
+    """Describe how many gradients a step computes, on average over a run."""
     if configs.effective_rho(config) == 0:
         return "1"
     count = num_gradients(config, build.rho_schedule(config, num_steps), num_steps)
@@ -70,7 +113,7 @@ def _gradients_a_step(config: Mapping[str, Any], num_steps: int) -> str:
 
 
 class Sizes(NamedTuple):
-    """What a run will hold: params is a pytree of shapes and dtypes; optimizer steps, of the run and of an epoch."""
+    """Sizes of a run: `params` is a pytree of shapes and dtypes; optimizer steps of the run and of an epoch."""
 
     params: PyTree
     num_steps: int
@@ -78,7 +121,7 @@ class Sizes(NamedTuple):
 
 
 def sizes(config: Mapping[str, Any]) -> Sizes:
-    """Tell the sizes of a resolved config's run, without its data where they are not on this machine."""
+    """Compute the sizes of a resolved config's run; its data need not be on this machine."""
     outline = _outline(config)
     lengths = build.lengths(config, outline.num_train)
     builder = registry.find("config.model", config["model"], models.MODELS)
@@ -91,18 +134,18 @@ def sizes(config: Mapping[str, Any]) -> Sizes:
 
 
 def is_local(config: Mapping[str, Any]) -> bool:
-    """Tell whether the data set is on this machine, and not on a hub."""
+    """Whether the data set is on this machine, and not on a hub."""
     builder = registry.find("config.dataset", config["dataset"], data.DATASETS)
     return config["data_dir"] is not None or "data_dir" not in registry.fields(builder)
 
 
 @functools.lru_cache(maxsize=256)
 def _params(read: tuple, content: tuple, leaves: tuple, structure: Any, num_outputs: int) -> PyTree:
-    """Trace a network's parameters once for all runs of a study that have it, which differ in rho, seed and pruner.
+    """Trace a network's parameters once for all runs of a study with the same network.
 
     Args:
-      read: the fields of the config that decide the network, with their values. content: what else does: the digest of
-        the file of a model of the user's own, and whether numbers are 64 bits wide.
+      read: the config fields that determine the network, with their values. content: the digest of the file of a
+        user's model, and whether numbers have 64 bits.
       leaves, structure: one example's inputs.
     """
     model = model_of(dict(read), jax.tree.unflatten(structure, leaves), num_outputs)
@@ -111,7 +154,7 @@ def _params(read: tuple, content: tuple, leaves: tuple, structure: Any, num_outp
 
 def _outline(config: Mapping[str, Any]) -> Outline:
     declared = data.INFO.get(config["dataset"])
-    piece = config["microbatch"] or config["batch_size"] // config["accumulation_steps"]
+    piece = _piece(config)
     if declared is None:
         return _outline_of(load_dataset(config), piece)
     if is_local(config):
@@ -132,6 +175,11 @@ def _outline(config: Mapping[str, Any]) -> Outline:
     )
 
 
+def _piece(config: Mapping[str, Any]) -> int:
+    """Return the number of examples of a batch whose gradient is computed at a time."""
+    return config["microbatch"] or config["batch_size"] // config["accumulation_steps"]
+
+
 def _outline_of(dataset: Dataset, piece: int) -> Outline:
     splits = (dataset.train, dataset.test)
     raw = sources.raw_shapes(dataset.train, dataset.example, piece)
@@ -148,30 +196,76 @@ def _outline_of(dataset: Dataset, piece: int) -> Outline:
     )
 
 
-def _memory(config: Mapping[str, Any], outline: Outline, model: Model, params: PyTree, stats: PyTree) -> int:
-    """Estimate the bytes alive at the peak of a step: state, data, and what the backward pass keeps.
+class RunLengths(NamedTuple):
+    """The length of a run: examples, optimizer steps, and gradients of a batch."""
 
-    The values kept for the backward pass are counted from the traced gradient, before the compiler fuses some away.
-    """
+    num_train: int
+    num_test: int
+    num_steps: int
+    eval_every_steps: int
+    num_gradients: int
+
+
+def lengths(config: Mapping[str, Any]) -> RunLengths:
+    """Compute the length of a run; a rule that decides at each step counts two gradients per step."""
+    outline = _outline(config)
+    num_examples, num_steps, steps_per_epoch = build.lengths(config, outline.num_train)
+    rho_schedule = build.rho_schedule(config, num_steps) if has_ascent(config) else None
+    gradients = num_gradients(config, rho_schedule, num_steps)
+    return RunLengths(
+        num_train=num_examples,
+        num_test=outline.num_test,
+        num_steps=num_steps,
+        eval_every_steps=config["eval_every_steps"] or steps_per_epoch,
+        num_gradients=2 * num_steps if gradients is None else gradients,
+    )
+
+
+def has_ascent(config: Mapping[str, Any]) -> bool:
+    """Whether steps of a resolved config have an ascent."""
+    return configs.effective_rho(config) > 0
+
+
+def operations(config: Mapping[str, Any]) -> float:
+    """Count the floating-point operations of the gradient of a batch, in the traced program of one of its pieces."""
+    outline = _outline(config)
+    model = model_of(config, outline.example, outline.num_outputs)
+    shapes = (*init_shapes(model), outline.batch)
+    analysis = jax.jit(jax.grad(_loss(config, outline, model))).lower(*shapes).cost_analysis()
+    return float((analysis or {}).get("flops", 0.0)) * config["batch_size"] / _piece(config)
+
+
+def _loss(config: Mapping[str, Any], outline: Outline, model: Model) -> Callable[..., jax.Array]:
+    """Return the training loss of prepared batches: (params, stats, batch) -> loss."""
     are_real = all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(outline.batch["targets"]))
     objective = objective_of(config, Targets(outline.num_outputs, are_real))
     workload = workloads.Workload(lambda batch, key, train: batch, model, objective)
 
+    def loss(params: PyTree, stats: PyTree, batch: Batch) -> jax.Array:
+        return workloads.loss(workload, params, batch, stats=stats, train=True, key=jax.random.key(0))[0]
+
+    return loss
+
+
+def _memory(config: Mapping[str, Any], outline: Outline, model: Model, params: PyTree, stats: PyTree) -> int:
+    """Estimate the bytes alive at the peak of a step: state, data, and the activations for the backward pass.
+
+    The activations are counted in the traced gradient, before the compiler fuses some away.
+    """
+    loss = _loss(config, outline, model)
+
     def backward(params, stats, batch):
-        def loss_fn(params):
-            return workloads.loss(workload, params, batch, stats=stats, train=True, key=jax.random.key(0))[0]
+        return jax.vjp(lambda params: loss(params, stats, batch), params)[1]
 
-        return jax.vjp(loss_fn, params)[1]
-
-    kept_for_backward = _bytes(jax.eval_shape(backward, params, stats, outline.batch))
+    activations = _bytes(jax.eval_shape(backward, params, stats, outline.batch))
     state = optimizer_bytes(config, params)
-    copies = 3 + (configs.effective_rho(config) > 0)
+    copies = 3 + has_ascent(config)
     average = (_bytes(params) + _bytes(stats)) * (config["weight_average"] != "none")
-    return copies * _bytes(params) + state + _bytes(stats) + average + kept_for_backward + outline.num_bytes
+    return copies * _bytes(params) + state + _bytes(stats) + average + activations + outline.num_bytes
 
 
 def optimizer_bytes(config: Mapping[str, Any], params: PyTree) -> int:
-    """Return how large the state of a resolved config's optimizer is, by asking the optimizer.
+    """Return the bytes of the optimizer state of a resolved config.
 
     Args:
       params: shapes and dtypes are enough.

@@ -1,7 +1,6 @@
-"""Keep a run's files while it trains: rows of metrics, checkpoints, and the result last."""
+"""The files of a run while it trains: rows of metrics, checkpoints, and last the result."""
 
 import contextlib
-import datetime
 import functools
 import io
 import sys
@@ -9,17 +8,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
 from flatwide import chance, data, machine, optimizers, processes, sparsify, trees
-from flatwide.config import digest
-from flatwide.runs import checkpoints, disk, logs, rows, snapshots
-from flatwide.runs.directory import IDENTITY, RunDirectory, best_evaluations
+from flatwide.runs import checkpoints, disk, logs, resuming, rows, snapshots
+from flatwide.runs.directory import RunDirectory
 from flatwide.runs.experiment import Experiment
 from flatwide.runs.jax_settings import is_double, matmul_precision
+from flatwide.runs.results import best_evaluations
+from flatwide.runs.resuming import Memory, now
 from flatwide.training import devices
 from flatwide.training.evaluate import Evaluation, Interrupted, summarize
 from flatwide.training.loop import Taken
@@ -33,24 +33,11 @@ _MOST_WARNINGS = 3  # of snapshots that are missing
 
 
 class Stopped(Exception):
-    """The run was asked to stop; it has saved its state, and the same command goes on from there."""
-
-
-class Memory(NamedTuple):
-    """What a run remembers beside its state, so that it goes on as if it had never stopped."""
-
-    started: str
-    seconds: float = 0.0  # spent before this process
-    loss_total: float = 0.0  # of the steps since the last evaluation, added up in their order
-    loss_count: int = 0
-    learning_rate: float | None = None  # that the last step used; None before the first
-    identity: str = ""  # of the run; checkpoints of earlier versions have neither it nor the rest
-    metrics_rows: int | None = None  # of metrics.csv, up to this state
-    metrics_sha256: str = ""  # of its header and those rows
+    """The run was stopped and has saved its state; the same command resumes it."""
 
 
 class Recording:
-    """The files of one run in training, fed with what its steps gave."""
+    """The files of one run in training, updated with the output of its steps."""
 
     def __init__(
         self,
@@ -64,28 +51,28 @@ class Recording:
     ):
         self.directory = directory
         self._built, self._threads, self._should_stop = built, threads, should_stop
-        state, self._memory, self._written = _restore(directory, state, quiet=quiet)
+        state, self._memory, self._written = resuming.restore(directory, state, quiet=quiet)
         self._evaluation = _evaluators(built, self._is_to_stop)
         self._snapshot_steps = frozenset(built.snapshot_steps)
         self._saved_at = self._began = time.monotonic()
         learning_rate, step = self._memory.learning_rate, int(state.step)
-        if learning_rate is None and step > 0:  # a checkpoint of before it was saved
+        if learning_rate is None and step > 0:  # of a checkpoint from before this was saved
             learning_rate = built.learning_rate(step - 1)
-        # The last that was fed.
+        # The latest segment.
         self.taken = Taken(step=step, state=state, losses=np.zeros(1), learning_rate=learning_rate)
-        self._rows: list[dict[str, float | None]] = []  # not yet in the file: those of one call go there together
+        self._rows: list[dict[str, float | None]] = []  # not yet in the file: the rows of a call are written together
         self._progress: Any = None
         self._board: Any = None
 
     @property
     def state(self) -> State:
         """The state after the last steps."""
-        assert self.taken.state is not None  # the last of a call has it
+        assert self.taken.state is not None  # the last segment of a call has it
         return self.taken.state
 
     @property
     def is_over(self) -> bool:
-        """Tell whether all steps are taken, or the loss is not finite."""
+        """Whether all steps are taken, or the loss is not finite."""
         return self.taken.step >= self._built.num_steps or not np.isfinite(self.taken.losses[-1])
 
     @contextlib.contextmanager
@@ -104,14 +91,14 @@ class Recording:
         self._board = logs.TensorBoard(directory.path if tensorboard else None, purge_step=purge_step)
         try:
             self._keep_snapshot()
-            passed = self._passed()
-            for path in passed[:_MOST_WARNINGS]:
+            missing = self._missing_snapshots()
+            for path in missing[:_MOST_WARNINGS]:
                 logs.say(f"warning: {no_snapshot(path)}", quiet=quiet)
-            if len(passed) > _MOST_WARNINGS:
-                logs.say(f"warning: and {len(passed) - _MOST_WARNINGS} more snapshots are missing.", quiet=quiet)
+            if len(missing) > _MOST_WARNINGS:
+                logs.say(f"warning: and {len(missing) - _MOST_WARNINGS} more snapshots are missing.", quiet=quiet)
             is_due = self.taken.step > 0 and self._is_due(self.taken.step)
             if is_due and not processes.agreed(lambda: self._has_row(self.taken.step)):
-                self._record()  # it was stopped before this evaluation
+                self._record()  # the run was stopped before this evaluation
                 self._write_rows()
             yield
         finally:
@@ -119,18 +106,18 @@ class Recording:
             self._board.close()
 
     def feed(self, taken: Taken) -> None:
-        """Take in a segment: evaluate and write a row where one is due, and save where the last checkpoint is old.
+        """Process a segment: evaluate and write a row if one is due, and save if the last checkpoint is old.
 
         Raises: Stopped, once the state is saved.
         """
         self.taken = taken
-        self._memory = _remember(self._memory, taken)
+        self._memory = resuming.remember(self._memory, taken)
         self._log_losses()
         if not np.isfinite(taken.losses[-1]):
             self._write_rows()
             return
         row = self._record() if self._is_due(taken.step) else None
-        self._progress.update(taken.step, self._in_sight(row))
+        self._progress.update(taken.step, self._shown_values(row))
         if taken.state is None:
             return
         self._write_rows()
@@ -147,7 +134,9 @@ class Recording:
         """Write a checkpoint, after the rows that lead to it."""
         self._write_rows()
         self.directory.sync_metrics()
-        checkpoints.save(self.directory.checkpoints, self.taken.step, self.state, extra=self._remembered()._asdict())
+        checkpoints.save(
+            self.directory.checkpoints, self.taken.step, self.state, extra=self._checkpoint_memory()._asdict()
+        )
         self._saved_at = time.monotonic()
 
     def finish(self) -> dict[str, Any]:
@@ -157,7 +146,7 @@ class Recording:
         last = evaluations[-1] if evaluations else {}
         at_the_end = [taken.losses[-1], last.get("train_loss"), last.get("test_loss")]
         finite = all(loss is not None and np.isfinite(loss) for loss in at_the_end)
-        memory = self._remembered()
+        memory = self._checkpoint_memory()
         result = {
             "status": "finished" if finite else "diverged",
             "num_params": trees.size(state.params),
@@ -187,7 +176,7 @@ class Recording:
         return processes.agreed(directory.read_result) or {}
 
     def _record(self) -> dict[str, float | None]:
-        """Evaluate; it may take long, so a signal is heard before and, where data stream, within it."""
+        """Evaluate; since this may take long, handle signals before it and, for streamed data, during it."""
         if self.taken.scores is None:
             if self._is_to_stop():
                 self.save()
@@ -204,9 +193,9 @@ class Recording:
         return row
 
     def _is_to_stop(self) -> bool:
-        """Whether process 0 was asked to stop; all others do as it does."""
-        is_asked = self._should_stop()
-        return processes.agreed(lambda: is_asked)
+        """Whether process 0 was asked to stop; all processes stop together."""
+        is_stopping = self._should_stop()
+        return processes.agreed(lambda: is_stopping)
 
     def _write_rows(self) -> None:
         if self._rows:
@@ -214,27 +203,27 @@ class Recording:
             self._rows = []
 
     def _evaluations(self) -> list[rows.Row]:
-        """Read back what was written, from which the best evaluation is chosen.
+        """Read back the written rows, from which the best evaluation is chosen.
 
-        Raises: ValueError if somebody has changed it meanwhile.
+        Raises: ValueError if they were changed meanwhile.
         """
         path = self.directory.metrics_file
         content = disk.read(path) or b""
         if rows.Digest(content).hexdigest() != self._written.hexdigest():
             raise ValueError(
-                f"{path}: the file was changed while the run trained. The same command goes on from the last "
-                "checkpoint whose rows are unchanged."
+                f"{path}: the file was changed while the run trained. Rerun the same command to resume from the "
+                "last checkpoint whose rows are unchanged."
             )
         return rows.decode(path, content)
 
-    def _remembered(self) -> Memory:
-        """Say what a checkpoint of this moment remembers."""
+    def _checkpoint_memory(self) -> Memory:
+        """Return the memory that a checkpoint stores now."""
         return self._memory._replace(
             seconds=self._seconds(), metrics_rows=self._written.num_rows, metrics_sha256=self._written.hexdigest()
         )
 
     def _row(self) -> dict[str, float | None]:
-        """Evaluate; the training split, the largest, only at the end, and never with the averaged weights."""
+        """Evaluate; the training split, the largest, only at the end and never with averaged weights."""
         built, taken, memory = self._built, self.taken, self._memory
         row: dict[str, float | None] = {
             "step": taken.step,
@@ -249,16 +238,19 @@ class Recording:
         return row
 
     def _scored(self, name: str, average: str = "") -> dict[str, float | None]:
-        """Evaluate one split, with the averaged weights where asked."""
-        taken, found = self.taken, None
+        """Evaluate one split, optionally with averaged weights."""
+        taken, evaluation = self.taken, None
         if taken.scores and name + average in taken.scores:
-            found = summarize(self._built.workload, taken.scores[name + average])
+            evaluation = summarize(self._built.workload, taken.scores[name + average])
         elif evaluate := self._evaluation(name, taken.step == self._built.num_steps):
-            found = evaluate(self.state.averaged() if average else self.state)
-        return {f"{name}_loss{average}": found and found.loss, f"{name}_metric{average}": found and found.metric}
+            evaluation = evaluate(self.state.averaged() if average else self.state)
+        return {
+            f"{name}_loss{average}": evaluation and evaluation.loss,
+            f"{name}_metric{average}": evaluation and evaluation.metric,
+        }
 
     def _keep_snapshot(self) -> None:
-        """Keep the network where one is wanted at this step; one that is kept already is that of the same steps."""
+        """Write a snapshot if one is due at this step; an existing one is of the same steps."""
         step, each = self.taken.step, self._built.steps_per_epoch
         if step not in self._snapshot_steps or not self.directory.is_written:
             return
@@ -267,17 +259,17 @@ class Recording:
         extra = {"epoch": snapshots.epoch(step, each), "identity": self._memory.identity}
         checkpoints.write(path, step, snapshot(self.state), extra=extra)
 
-    def _passed(self) -> list[Path]:
-        """List the snapshots that are wanted and whose steps are over."""
-        passed = [step for step in self._built.snapshot_steps if step < self.taken.step]
-        paths = [snapshots.path(self.directory, step, self._built.steps_per_epoch) for step in passed]
+    def _missing_snapshots(self) -> list[Path]:
+        """List the requested snapshots that are missing although their steps are over."""
+        steps = [step for step in self._built.snapshot_steps if step < self.taken.step]
+        paths = [snapshots.path(self.directory, step, self._built.steps_per_epoch) for step in steps]
         return [path for path in paths if not path.exists()]
 
     def _seconds(self) -> float:
         return self._memory.seconds + time.monotonic() - self._began
 
     def _is_due(self, step: int) -> bool:
-        """Tell whether there is an evaluation after so many steps."""
+        """Whether there is an evaluation after `step` steps."""
         return step % self._built.eval_every_steps == 0 or step == self._built.num_steps
 
     def _has_row(self, step: int) -> bool:
@@ -285,8 +277,8 @@ class Recording:
 
     def _stopped(self) -> Stopped:
         return Stopped(
-            f"stopped at step {self.taken.step} of {self._built.num_steps}, saved in {self.directory.checkpoints}; "
-            "the same command goes on from there."
+            f"stopped at step {self.taken.step} of {self._built.num_steps}, saved in {self.directory.checkpoints}. "
+            "Rerun the same command to resume."
         )
 
     def _log_losses(self) -> None:
@@ -295,8 +287,8 @@ class Recording:
         for step in range((first // every + 1) * every, taken.step + 1, every):
             self._board.write(step, {"batch_loss": float(taken.losses[step - first - 1])})
 
-    def _in_sight(self, row: Mapping[str, float | None] | None) -> dict[str, float | None]:
-        """Choose what the progress line shows: the last evaluation once there is one."""
+    def _shown_values(self, row: Mapping[str, float | None] | None) -> dict[str, float | None]:
+        """Return the values for the progress line: those of the last evaluation, if any."""
         if row is None:
             return {}
         return {
@@ -306,83 +298,38 @@ class Recording:
 
 
 def _chance(built: Experiment) -> dict[str, Any]:
-    """Return the fields of the result that say what a prediction without inputs scores on the test split."""
+    """Return the result fields with the test score of a constant prediction."""
     name = built.workload.objective.metric_name
     if name not in chance.METRICS:  # a game has no targets
         return {}
     weights = getattr(built.test, "arrays", {}).get("weights")
-    found = chance.constant(built.test.targets, weights, metric_name=name)
-    return {} if found is None else {"test_chance_metric": found.metric, "num_test_items": found.num_items}
+    constant = chance.constant(built.test.targets, weights, metric_name=name)
+    return {} if constant is None else {"test_chance_metric": constant.metric, "num_test_items": constant.num_items}
 
 
 def network(state: State) -> dict[str, Any]:
-    """Pick of a state all that the network's outputs depend on."""
+    """Select the parts of a state on which the network's outputs depend."""
     return {"params": state.params, "stats": state.stats, "mask": state.mask}
 
 
 def snapshot(state: State) -> dict[str, Any]:
-    """Pick what a snapshot holds of a state: the network, and under Adam what scales its steps."""
+    """Select the parts of a state for a snapshot: the network, and Adam's second moments."""
     moments = optimizers.second_moments(state.optimizer)
     return network(state) | ({} if moments is None else {SECOND_MOMENTS: moments})
 
 
 def no_snapshot(path: Path) -> str:
-    """Say that a run has passed an epoch or a step whose network was not asked for then."""
+    """Return the message that a snapshot is missing because it was not requested while the run trained."""
     is_step = path.name.startswith("step-")
-    asked = "measure_every_steps did not ask for this step" if is_step else "measure_epochs did not name this epoch"
+    reason = "measure_every_steps did not include this step" if is_step else "this epoch was not in measure_epochs"
     return (
-        f"{path}: there is no such snapshot, since config.{asked} when the run passed it. Train the run again, with a "
-        "config that asks for it, in another --workdir."
+        f"{path}: there is no such snapshot, since {reason} while this run trained. Train the run again, with a config "
+        "that includes it, in another --workdir."
     )
 
 
-def _restore(directory: RunDirectory, state: State, *, quiet: bool) -> tuple[State, Memory, rows.Digest]:
-    """Go on from the newest checkpoint that is whole and whose rows of metrics are unchanged, or start.
-
-    Rows after it are dropped unread, since their steps are done again.
-    """
-    identity = processes.agreed(lambda: digest(directory.read_config()[IDENTITY]))
-    path = directory.metrics_file
-    written = disk.read(path)
-    fault = functools.partial(_fault, identity, path, written)
-    newest = checkpoints.load_newest(directory.checkpoints, state, fault=fault)
-    for warning in newest.warnings:
-        logs.say(f"warning: {warning}", quiet=quiet)
-    if newest.tree is None:
-        directory.replace_metrics(b"")
-        return checkpoints.of_first(state), Memory(started=now(), identity=identity), rows.Digest()
-    memory = Memory(**newest.extra)._replace(identity=identity)
-    logs.say(f"{directory.path}: going on from step {newest.step}.", quiet=quiet)
-    if not directory.is_written:
-        return newest.tree, memory, rows.Digest()
-    if memory.metrics_rows is None:
-        kept = rows.until(path, written or b"", newest.step)
-    else:
-        kept = rows.first(written or b"", memory.metrics_rows) or b""
-    directory.replace_metrics(kept)
-    return newest.tree, memory, rows.Digest(kept)
-
-
-def _fault(identity: str, path: Path, written: bytes | None, checkpoint: Path, extra: Mapping[str, Any]) -> str:
-    """Say why a run cannot go on from a checkpoint: it is of another run, or its rows of metrics are not there.
-
-    Args:
-      path, written: `metrics.csv` and what it holds.
-    """
-    if fault := checkpoints.identity_fault(extra, identity):
-        return f"{checkpoint}: {fault}."
-    num_rows = extra.get("metrics_rows")
-    if num_rows is None:  # of an earlier version
-        return ""
-    kept = rows.first(written or b"", num_rows)
-    if kept is not None and rows.Digest(kept).hexdigest() == extra["metrics_sha256"]:
-        return ""
-    wrong = "are not all there" if kept is None else "were changed after they were written"
-    return f"{path}: the first {num_rows} rows, which lead to {checkpoint.name}, {wrong}."
-
-
 def _evaluators(built: Experiment, should_stop: Callable[[], bool]) -> Callable[[str, bool], Evaluate | None]:
-    """Give the evaluation of a split by its name; the last one of a run scores whole splits, also the training one."""
+    """Return a function that maps a split's name to its evaluation; only the last one of a run scores all examples."""
     splits = {"train": built.train, "validation": built.validation, "test": built.test}
     limit = built.config["steps_per_eval"]
 
@@ -397,17 +344,8 @@ def _evaluators(built: Experiment, should_stop: Callable[[], bool]) -> Callable[
     return evaluation
 
 
-def _remember(memory: Memory, taken: Taken) -> Memory:
-    """Add losses one by one, so that the sum does not depend on how the steps were cut into segments."""
-    total = memory.loss_total
-    for loss in taken.losses.tolist():
-        total += loss
-    count = memory.loss_count + len(taken.losses)
-    return memory._replace(loss_total=total, loss_count=count, learning_rate=taken.learning_rate)
-
-
 def where() -> dict[str, Any]:
-    """Tell what numbers are computed with, and how exactly."""
+    """Return the device, precision and package versions of this process."""
     return {
         "device": _device(),
         "x64": is_double(),
@@ -426,8 +364,3 @@ def _versions() -> dict[str, str]:
 def _device() -> str:
     kind = jax.local_devices()[0].device_kind
     return f"cpu: {machine.model_name()}" if kind == "cpu" else kind
-
-
-def now() -> str:
-    """Give the time, ISO 8601 in UTC."""
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

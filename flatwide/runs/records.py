@@ -1,6 +1,6 @@
-"""The files of measurements beside a run: which are there, which are missing, and what they say.
+"""The measurement files of a run: which exist, which are missing, and their contents.
 
-Each is one JSON that is whole or not there, named after all that it depends on, so that nothing is ever overwritten.
+Each is a JSON file, written atomically and named after everything that it depends on, so that none is ever overwritten.
 """
 
 import io
@@ -21,7 +21,7 @@ from flatwide.runs.directory import CHECKSUM, RunDirectory, checksum, finite, wr
 _DEFAULT_EXAMPLES = SCHEMA["measure_examples"].default
 
 
-_SHARE = "training_share"  # of the time of a measurement in that of training
+_SHARE = "training_share"  # duration of a measurement relative to that of training
 
 COLUMNS = ("run", "epoch", "measurement", "quantity", "value", "standard_error")  # of measurements.csv
 
@@ -29,8 +29,8 @@ COLUMNS = ("run", "epoch", "measurement", "quantity", "value", "standard_error")
 class Wanted(NamedTuple):
     """One measurement of one network of a run.
 
-    name: as in `config.measurements`. epoch: of a snapshot, or None for the end. num_examples: asked for.
-    step: of a snapshot within an epoch, whose files are named after it.
+    name: as in `config.measurements`. epoch: of a snapshot, or None for the end. num_examples: the requested number.
+    step: of a snapshot within an epoch, whose files are named after the step.
     """
 
     name: str
@@ -40,14 +40,14 @@ class Wanted(NamedTuple):
 
     @property
     def network(self) -> str:
-        """Name the network: "the end", "epoch 3" or "step 40"."""
+        """The name of the network: "the end", "epoch 3" or "step 40"."""
         if self.epoch is None:
             return "the end"
         return f"epoch {self.epoch}" if self.step is None else f"step {self.step}"
 
     @property
     def stem(self) -> str:
-        """Name its file: the measurement, and what of it is not at its default."""
+        """The name of its file: the measurement, and its settings that differ from the defaults."""
         version, title = catalogue.version(self.name), catalogue.title(self.name)
         parts = [title] + ([] if version == "1" else [f"v{version}"])
         parts += [] if self.epoch is None else [self.network.replace(" ", "")]
@@ -56,11 +56,11 @@ class Wanted(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """What a measurement found.
+    """The result of a measurement.
 
     values: name -> number; each becomes a column `<measurement>.<name>`. errors: name -> standard error of the value of
-    the same name, where it is an estimate. arrays: what is no single number, such as a spectrum. cost: the work that
-    was done, in Hessian-vector products over the examples.
+    the same name, where it is an estimate. arrays: results that are not single numbers, such as a spectrum. cost: the
+    work, in Hessian-vector products over the examples.
     """
 
     values: Mapping[str, float]
@@ -70,10 +70,10 @@ class Measured(NamedTuple):
 
 
 class Record(NamedTuple):
-    """What a file says.
+    """The content of a measurement file.
 
     epoch: passes over the training examples; is_final: whether that was the run's end. errors: standard errors.
-    seconds: that it took; None where that was not recorded.
+    seconds: its duration; None if it was not recorded.
     """
 
     name: str
@@ -87,7 +87,7 @@ class Record(NamedTuple):
 
 
 def wanted(config: Mapping[str, Any], result: Mapping[str, Any]) -> list[Wanted]:
-    """List what a config asks of a run that is done: nothing of one that diverged.
+    """List the measurements that a config requests of a run that is done; none if it diverged.
 
     Args:
       result: the content of its `result.json`.
@@ -101,53 +101,55 @@ def wanted(config: Mapping[str, Any], result: Mapping[str, Any]) -> list[Wanted]
 
 
 def of_step(name: str, step: int, steps_per_epoch: int, *, num_examples: int) -> Wanted:
-    """Name the measurement of the network that was kept after a step."""
+    """Return the measurement of the snapshot after a step."""
     is_within = step % steps_per_epoch != 0
     return Wanted(name, snapshots.epoch(step, steps_per_epoch), num_examples, step if is_within else None)
 
 
 def steps_per_epoch(result: Mapping[str, Any]) -> int:
-    """Return the steps of an epoch of a run that is done."""
+    """Return the number of steps per epoch of a run that is done."""
     return round(result["steps"] / result["epochs"])
 
 
 def missing(directory: RunDirectory, config: Mapping[str, Any]) -> list[Wanted]:
-    """List what of a run is still to be measured; of one that is not done, nothing.
+    """List the missing measurements of a run; none if it is not done.
 
     Raises: ValueError if `result.json` is damaged.
     """
     if not config["measurements"] or (result := directory.read_result()) is None:
         return []
-    return [one for one in wanted(config, result) if not _path(directory, one).exists()]
+    return [target for target in wanted(config, result) if not _path(directory, target).exists()]
 
 
 def write(
-    directory: RunDirectory, one: Wanted, measured: Measured, *, epoch: float, num_examples: int, facts: Mapping
+    directory: RunDirectory, target: Wanted, measured: Measured, *, epoch: float, num_examples: int, facts: Mapping
 ) -> None:
-    """Write a measurement: its arrays first, and last the JSON whose presence means that it is done.
+    """Write a measurement: its arrays first, and last the JSON file, whose presence means that it is done.
 
     Args:
-      facts: what else is recorded, such as the seconds it took.
-    Raises: ValueError if a value is no number or an error has no value.
+      facts: further fields to record, such as the duration in seconds.
+    Raises: ValueError if a value is not a number or an error has no value.
     """
-    for what in ("values", "errors"):
-        for name, value in getattr(measured, what).items():
+    for group in ("values", "errors"):
+        for name, value in getattr(measured, group).items():
             if isinstance(value, bool) or not isinstance(value, int | float):
-                raise ValueError(f"{one.stem}: {what}[{name!r}]={value!r}: expected a Python number; write float(...).")
-    if strangers := sorted(measured.errors.keys() - measured.values.keys()):
+                raise ValueError(
+                    f"{target.stem}: {group}[{name!r}]={value!r}: expected a Python number; write float(...)."
+                )
+    if unknown := sorted(measured.errors.keys() - measured.values.keys()):
         raise ValueError(
-            f"{one.stem}: errors of {strangers}: expected names of values; found {sorted(measured.values)}."
+            f"{target.stem}: errors of {unknown}: expected names of values; found {sorted(measured.values)}."
         )
-    path = _path(directory, one)
+    path = _path(directory, target)
     if measured.arrays:
         arrays = {name: np.asarray(array) for name, array in measured.arrays.items()}
         write_atomically(path.with_suffix(".npz"), _npz(arrays))
     content = finite(
         {
-            "name": catalogue.title(one.name),
-            "version": catalogue.version(one.name),
+            "name": catalogue.title(target.name),
+            "version": catalogue.version(target.name),
             "epoch": epoch,
-            "is_final": one.epoch is None,
+            "is_final": target.epoch is None,
             "num_examples": num_examples,
             "values": dict(measured.values),
             "errors": dict(measured.errors),
@@ -177,9 +179,9 @@ def read(directory: RunDirectory) -> tuple[list[Record], list[str]]:
     return records, problems
 
 
-def read_arrays(directory: RunDirectory, one: Wanted) -> dict[str, np.ndarray] | None:
-    """Read the arrays of a measurement; None where it was not taken, has none, or they cannot be read."""
-    path = _path(directory, one)
+def read_arrays(directory: RunDirectory, target: Wanted) -> dict[str, np.ndarray] | None:
+    """Read the arrays of a measurement; None if it was not taken, has none, or they cannot be read."""
+    path = _path(directory, target)
     if not path.exists():
         return None
     try:
@@ -192,13 +194,13 @@ def read_arrays(directory: RunDirectory, one: Wanted) -> dict[str, np.ndarray] |
 def _record(content: bytes) -> Record:
     """Read the content of a file.
 
-    Raises: ValueError, KeyError or TypeError if it holds no measurement.
+    Raises: ValueError, KeyError or TypeError if it does not contain a measurement.
     """
-    found = json.loads(content)
-    # Files of earlier versions have none.
-    if found.pop(CHECKSUM, None) not in (None, checksum(found)):
+    fields = json.loads(content)
+    # Files of earlier versions have no checksum.
+    if fields.pop(CHECKSUM, None) not in (None, checksum(fields)):
         raise ValueError("it was changed after it was written")
-    record = Record(**{name: found[name] for name in Record._fields if name in found or name != "seconds"})
+    record = Record(**{name: fields[name] for name in Record._fields if name in fields or name != "seconds"})
     numbers = [value for value in (*record.values.values(), *record.errors.values()) if value is not None]
     if not all(
         isinstance(value, int | float) for value in (record.epoch, record.num_examples, record.seconds or 0, *numbers)
@@ -210,7 +212,7 @@ def _record(content: bytes) -> Record:
 
 
 def shown(records: Sequence[Record]) -> dict[tuple[str, float], Record]:
-    """Choose one record for each measurement and epoch: that on the most examples, of equals the newest."""
+    """Choose one record per measurement and epoch: the one on the most examples, and the newest of these."""
     chosen = {}
     for record in sorted(records, key=lambda record: (record.num_examples, record.measured)):
         chosen[record.name, record.epoch] = record
@@ -218,24 +220,24 @@ def shown(records: Sequence[Record]) -> dict[tuple[str, float], Record]:
 
 
 def columns(records: Sequence[Record], *, training_seconds: float | None = None) -> dict[str, float]:
-    """Give the columns of the results table: `<measurement>.<value>` of the end, and the number of examples.
+    """Return the columns of the results table: `<measurement>.<value>` at the end, and the number of examples.
 
     Args:
-      training_seconds: of the run; where the catalogue knows `<measurement>.training_share`, it is the time that all
-        networks of the run took over these.
+      training_seconds: of the run; if the catalogue has `<measurement>.training_share`, it is the measuring time for
+        all networks of the run divided by these.
     """
-    found = {}
+    cells = {}
     seconds: dict[str, float] = {}
     for record in shown(records).values():
         if record.seconds is not None and catalogue.is_described(f"{record.name}.{_SHARE}"):
             seconds[record.name] = seconds.get(record.name, 0.0) + record.seconds
     for record in shown([record for record in records if record.is_final]).values():
         values = {name: value for name, value in record.values.items() if value is not None}
-        found |= {f"{record.name}.{name}": value for name, value in values.items()}
-        found[f"{record.name}.num_examples"] = record.num_examples
+        cells |= {f"{record.name}.{name}": value for name, value in values.items()}
+        cells[f"{record.name}.num_examples"] = record.num_examples
         if training_seconds and record.name in seconds:
-            found[f"{record.name}.{_SHARE}"] = seconds[record.name] / training_seconds
-    return found
+            cells[f"{record.name}.{_SHARE}"] = seconds[record.name] / training_seconds
+    return cells
 
 
 def rows(run: str, records: Sequence[Record]) -> Iterator[dict[str, Any]]:
@@ -254,8 +256,8 @@ def rows(run: str, records: Sequence[Record]) -> Iterator[dict[str, Any]]:
             }
 
 
-def _path(directory: RunDirectory, one: Wanted) -> Path:
-    return directory.path / "measurements" / f"{one.stem}.json"
+def _path(directory: RunDirectory, target: Wanted) -> Path:
+    return directory.path / "measurements" / f"{target.stem}.json"
 
 
 def _npz(arrays: Mapping[str, np.ndarray]) -> bytes:

@@ -1,4 +1,4 @@
-"""The text of metrics.csv: rows of numbers, which of them lead to a checkpoint, and the digest that proves them."""
+"""The text of metrics.csv: its rows of numbers, those up to a checkpoint, and their digest."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -8,13 +8,13 @@ from typing import Any
 Row = dict[str, float | None]
 
 _SPLITS = ("train", "validation", "test")
-AVERAGED = tuple(f"{split}_{what}_average" for split in _SPLITS[1:] for what in ("loss", "metric"))
+AVERAGED = tuple(f"{split}_{kind}_average" for split in _SPLITS[1:] for kind in ("loss", "metric"))
 COLUMNS = (
     "step",
     "epoch",
     "learning_rate",
     "running_train_loss",
-    *(f"{split}_{what}" for split in _SPLITS for what in ("loss", "metric")),
+    *(f"{split}_{kind}" for split in _SPLITS for kind in ("loss", "metric")),
     *AVERAGED,  # of runs that average their weights only
 )
 
@@ -22,7 +22,7 @@ COLUMNS = (
 class Digest:
     """The number of rows that a run has written, and the SHA-256 of its header and rows.
 
-    It is kept up as rows are appended, so that a checkpoint after 20,000 rows costs no more than one after ten.
+    It is updated as rows are appended, so a checkpoint after 20,000 rows costs no more than one after ten.
     """
 
     def __init__(self, content: bytes = b""):
@@ -45,7 +45,7 @@ class Digest:
 
 
 def encode(columns: Sequence[str], rows: Sequence[Mapping[str, float | None]]) -> bytes:
-    """Write rows so that every number is read back to the last bit; None, and what a row lacks, is empty."""
+    """Write rows with every bit of each number; None and missing values are empty."""
     lines = [",".join(_number_text(row.get(name)) for name in columns) for row in rows]
     return "".join(f"{line}\n" for line in lines).encode()
 
@@ -57,13 +57,13 @@ def decode(path: Path, content: bytes) -> list[Row]:
       path: of the file, for errors.
     Raises: ValueError, naming the line, if another one is damaged.
     """
-    lines = content.split(b"\n")[:-1]  # what follows the last line end is empty or torn
+    lines = content.split(b"\n")[:-1]  # the text after the last line end is empty or incomplete
     columns = _columns(path, lines[0]) if lines else []
     return [_row(path, number, columns, line) for number, line in enumerate(lines[1:], start=2)]
 
 
 def first(content: bytes, num_rows: int) -> bytes | None:
-    """Return the header and the first rows, whatever comes after them; None where there are fewer."""
+    """Return the header and the first `num_rows` rows; None if there are fewer."""
     if num_rows == 0:
         return b""
     lines = content.split(b"\n", num_rows + 1)
@@ -71,28 +71,28 @@ def first(content: bytes, num_rows: int) -> bytes | None:
 
 
 def until(path: Path, content: bytes, step: int) -> bytes:
-    """Return the header and the rows until a step, for a checkpoint that does not say how many lead to it.
+    """Return the header and the rows up to a step, for a checkpoint that does not record their number.
 
-    Steps ascend, so that nothing after the row of that step, or the first of a later one, needs to be readable.
+    Steps ascend, so nothing after the row of that step, or the first row of a later step, needs to be readable.
 
     Raises: ValueError, naming the line, if one before that is damaged.
     """
     lines = content.split(b"\n")[:-1] if step > 0 else []
     columns = _columns(path, lines[0]) if lines else []
-    kept = 0
+    num_rows = 0
     for number, line in enumerate(lines[1:], start=2):
         at = _row(path, number, columns, line)["step"] or 0
-        kept += at <= step
+        num_rows += at <= step
         if at >= step:
             break
-    return b"".join(line + b"\n" for line in lines[: kept + 1]) if kept else b""
+    return b"".join(line + b"\n" for line in lines[: num_rows + 1]) if num_rows else b""
 
 
 def _columns(path: Path, line: bytes) -> list[str]:
     columns = _text(line).split(",")
     if len(set(columns)) < len(columns) or not {"step", "epoch"} <= set(columns) <= set(COLUMNS):
         raise ValueError(
-            f"{path}: line 1 is {_text(line)[:200]!r}; expected names of columns, step and epoch and some of "
+            f"{path}: line 1 is {_text(line)[:200]!r}; expected column names: step and epoch and some of "
             f"{', '.join(COLUMNS[2:])}. Restore the file from a copy."
         )
     return columns
@@ -100,8 +100,8 @@ def _columns(path: Path, line: bytes) -> list[str]:
 
 def _row(path: Path, number: int, columns: list[str], line: bytes) -> Row:
     try:
-        entries = line.decode().rstrip("\r").split(",")
-        return {name: _number(entry) for name, entry in zip(columns, entries, strict=True)}
+        cells = line.decode().rstrip("\r").split(",")
+        return {name: _number(cell) for name, cell in zip(columns, cells, strict=True)}
     except ValueError:  # a UnicodeDecodeError is one
         raise ValueError(
             f"{path}: line {number} is {_text(line)[:80]!r}; expected {len(columns)} numbers, as its first line says. "
@@ -114,12 +114,12 @@ def _text(line: bytes) -> str:
 
 
 def _number_text(value: Any) -> str:
-    """Write a number so that reading it gives the same number."""
+    """Write a number so that it is read back unchanged."""
     value = value.item() if hasattr(value, "item") else value
     if value is None:
         return ""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"metrics.csv: {value!r} is not a number; a row holds numbers only.")
+        raise ValueError(f"metrics.csv: {value!r} is not a number; a row can contain only numbers.")
     return repr(value)
 
 

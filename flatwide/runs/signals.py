@@ -1,4 +1,4 @@
-"""Ask this process to stop: the first signal lets it save, and a second Ctrl-C ends it at once."""
+"""Handlers of stop signals: the process saves on the first, and ends at once on a second Ctrl-C."""
 
 import os
 import signal
@@ -6,18 +6,18 @@ import threading
 
 from flatwide.runs.logs import say
 
-_wakeup: int | None = None  # the end of the pipe that Python writes to on a signal, of the latest call
+_wakeup: int | None = None  # write end of the pipe of the latest call, which Python writes to on a signal
 
 
 def heard(*others: int, quiet: bool = False) -> list[int]:
     """Return a list to which SIGTERM, SIGINT and some other signals are added from now on.
 
-    Python runs a handler only between two of its own instructions, and a program may compile for minutes within one.
-    The second SIGINT is therefore heard by a thread. It ends the process at once; what is written is whole or not
-    there, so nothing but the time since the last checkpoint is lost.
+    Python runs a handler only between two bytecode instructions, and a program may compile for minutes within one.
+    Therefore a thread listens for the second SIGINT. It ends the process at once; files are written atomically, so only
+    the time since the last checkpoint is lost.
 
     Args:
-      quiet: print nothing on the second SIGINT, for a worker, whose command says it.
+      quiet: print nothing on the second SIGINT, as in a worker, whose command prints the message.
     """
     received: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT, *others):
@@ -40,7 +40,7 @@ def _end_at_second_interrupt(*, quiet: bool) -> None:
         while numbers := os.read(reader, 64):
             count += numbers.count(signal.SIGINT)
             if count > 1:
-                say("ended at once; the same command goes on from the last checkpoint.", quiet=quiet)
+                say("ended at once; rerun the same command to resume from the last checkpoint.", quiet=quiet)
                 os._exit(128 + signal.SIGINT)
         os.close(reader)
 

@@ -1,4 +1,4 @@
-"""The networks that a run keeps along training: after which steps, and in which files."""
+"""Snapshots of the network during training: their steps and files."""
 
 import re
 from collections.abc import Mapping
@@ -11,10 +11,10 @@ _FILE = re.compile(r"(epoch|step)-(\d+)\.npz")
 
 
 def wanted(config: Mapping[str, Any], *, num_steps: int, steps_per_epoch: int) -> tuple[int, ...]:
-    """List the steps, ascending, after which a config asks for the network; that of the end is in the last checkpoint.
+    """List the steps, ascending, at which a config requests a snapshot; the final network is in the last checkpoint.
 
     Args:
-      config: `measure_epochs`, and `measure_every_steps` where it is known; 0 steps is the initial network.
+      config: `measure_epochs`, and optionally `measure_every_steps`; step 0 is the initial network.
     """
     steps = {epoch * steps_per_epoch for epoch in config["measure_epochs"]}
     if every := config.get("measure_every_steps"):
@@ -23,18 +23,18 @@ def wanted(config: Mapping[str, Any], *, num_steps: int, steps_per_epoch: int) -
 
 
 def path(directory: RunDirectory, step: int, steps_per_epoch: int) -> Path:
-    """Return the file of the network after a step: named after the epoch where one ends there, whoever asked for it."""
+    """Return the file of the network after a step; it is named after the epoch if one ends there."""
     if step % steps_per_epoch == 0:
         return directory.snapshot(step // steps_per_epoch)
     return directory.snapshot(0).with_name(f"step-{step}.npz")
 
 
 def kept(directory: RunDirectory, steps_per_epoch: int) -> list[int]:
-    """List the steps, ascending, whose networks are there."""
-    found = (_FILE.fullmatch(path.name) for path in directory.path.glob("snapshots/*.npz"))
-    return sorted(int(match[2]) * (steps_per_epoch if match[1] == "epoch" else 1) for match in found if match)
+    """List the steps, ascending, of existing snapshots."""
+    matches = (_FILE.fullmatch(path.name) for path in directory.path.glob("snapshots/*.npz"))
+    return sorted(int(match[2]) * (steps_per_epoch if match[1] == "epoch" else 1) for match in matches if match)
 
 
 def epoch(step: int, steps_per_epoch: int) -> float:
-    """Return the passes over the training examples after a step: an integer where an epoch ends there."""
+    """Return the number of passes over the training examples after a step; an integer at the end of an epoch."""
     return step // steps_per_epoch if step % steps_per_epoch == 0 else step / steps_per_epoch

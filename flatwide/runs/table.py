@@ -1,4 +1,4 @@
-"""The results table of a work directory: one row a run, rebuilt from the run directories at any time."""
+"""The results table of a work directory: one row per run, rebuilt from the run directories at any time."""
 
 import csv
 import io
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 
 def collect_rows(workdir: Path | str) -> list[dict[str, Any]]:
-    """Read one row a run: `run`, `status`, every config field, every result field and what was measured at its end.
+    """Read one row per run: `run`, `status`, all config and result fields, and the measurements at its end.
 
-    Runs that are not done have a status too. One with a damaged file has the status "damaged", one with a file that
-    cannot be read "unreadable", one whose directory is named after another run "mismatch", and `problem` says why.
+    Runs that are not done are included. The status is "damaged" if a file is damaged, "unreadable" if one cannot be
+    read, "mismatch" if the directory is named after another run; then `problem` has the reason.
     """
     return [row for row in map(_row, run_directories(workdir)) if row]
 
 
 def collect(workdir: Path | str) -> "pd.DataFrame":
-    """Read the results table: one row a run, in columns of integers, floats, booleans or text.
+    """Read the results table: one row per run, in columns of integers, floats, booleans or text.
 
-    A tuple is text, as a flag would have it: `(300,100)`.
+    A tuple is text, in the format of flags: `(300,100)`.
     """
     import pandas as pd
 
@@ -37,9 +37,9 @@ def collect(workdir: Path | str) -> "pd.DataFrame":
 
 
 def collect_measurements(workdir: Path | str) -> "pd.DataFrame":
-    """Read all that was measured, at every epoch: one row a value.
+    """Read all measurements at all epochs: one row per value.
 
-    Returns: columns run, epoch, measurement, quantity, value, standard_error (NA where the value is no estimate).
+    Returns: columns run, epoch, measurement, quantity, value, standard_error (NA if the value is not an estimate).
     """
     import pandas as pd
 
@@ -49,11 +49,11 @@ def collect_measurements(workdir: Path | str) -> "pd.DataFrame":
 
 
 def write_results(workdir: Path | str) -> Path:
-    """Rebuild `results.csv`, and `measurements.csv` where something was measured, from the run directories.
+    """Rebuild `results.csv`, and `measurements.csv` if there are measurements, from the run directories.
 
     Each is written atomically.
     Raises: RemovedError if there is no such folder.
-    Cost: it reads two small files a run and one a measurement, so call it once a study and not once a run.
+    Cost: it reads two small files per run and one per measurement, so call it once per study and not once per run.
     """
     disk.check_is_there(workdir)
     workdir, rows = Path(workdir), collect_rows(workdir)
@@ -64,8 +64,8 @@ def write_results(workdir: Path | str) -> Path:
 
 
 def _measured_rows(workdir: Path | str) -> list[dict[str, Any]]:
-    found = ((run.name, records.read(run)[0]) for run in run_directories(workdir))
-    return [row for name, own in found for row in records.rows(name, own)]
+    runs = ((run.name, records.read(run)[0]) for run in run_directories(workdir))
+    return [row for name, run_records in runs for row in records.rows(name, run_records)]
 
 
 def _write_csv(path: Path, columns: Sequence[str], rows: list[dict[str, Any]]) -> None:
@@ -79,9 +79,9 @@ def _write_csv(path: Path, columns: Sequence[str], rows: list[dict[str, Any]]) -
 
 
 def tuple_text(values: list | tuple) -> str:
-    """Write a tuple as a flag takes it: `(300,100)`, `(30,)`, `()`."""
-    entries = [tuple_text(value) if isinstance(value, list | tuple) else repr(value) for value in values]
-    return f"({','.join(entries)}{',' if len(entries) == 1 else ''})"
+    """Write a tuple in the format of flags: `(300,100)`, `(30,)`, `()`."""
+    items = [tuple_text(value) if isinstance(value, list | tuple) else repr(value) for value in values]
+    return f"({','.join(items)}{',' if len(items) == 1 else ''})"
 
 
 def _row(run: RunDirectory) -> dict[str, Any]:
@@ -99,40 +99,39 @@ def _row(run: RunDirectory) -> dict[str, Any]:
         problem = f"{run.path}: config.json is that of another run; if the folder is a copy, move it out of runs/."
         return {"run": run.name, "status": "mismatch", "problem": problem}
     config = _read_fields(config)
-    # Where a result field has the name of a config field (threads), what was really used replaces what was asked for.
-    known = {name: value for name, value in _flat(result).items() if value is not None}
-    found, problems = records.read(run)
+    # If a result field has the name of a config field (threads), the value in effect replaces the requested one.
+    result_fields = {name: value for name, value in _flat(result).items() if value is not None}
+    run_records, problems = records.read(run)
     problem = {"problem": " ".join(problems)} if problems else {}
-    columns = records.columns(found, training_seconds=result.get("seconds"))
-    return {"run": run.name, "status": status} | _flat(config) | known | columns | problem
+    columns = records.columns(run_records, training_seconds=result.get("seconds"))
+    return {"run": run.name, "status": status} | _flat(config) | result_fields | columns | problem
 
 
 def _read_fields(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the config of a run with an empty value for each field that it did not read; its rho is 0 then.
+    """Return the config of a run with an empty value for each field that it did not read; an unread rho is 0.
 
-    Runs of earlier versions did not record which fields those are: of the user's own fields, the identity has all that
-    are read.
+    Runs of earlier versions did not record these fields; of user-defined fields, their identity has all that were read.
     """
     values = {name: value for name, value in config.items() if name not in (IDENTITY, UNREAD)}
-    own = values.keys() - SCHEMA.keys() - set(STARTED_ON)
-    unread = set(config.get(UNREAD, own - config[IDENTITY].keys()))
-    values |= {name: str(None) for name in own - unread if values[name] is None}  # not empty, for it was read
+    user_fields = values.keys() - SCHEMA.keys() - set(STARTED_ON)
+    unread = set(config.get(UNREAD, user_fields - config[IDENTITY].keys()))
+    values |= {name: str(None) for name in user_fields - unread if values[name] is None}  # not empty, since it was read
     return values | dict.fromkeys(unread & values.keys()) | ({"rho": 0.0} if "rho" in unread else {})
 
 
 def _columns(rows: list[dict[str, Any]]) -> list[str]:
-    """Order the columns: run, status, the config fields, every result field whether or not a run has it yet."""
+    """Order the columns: run, status, the config fields, and all result fields, even if no run has them yet."""
     always = ["run", "status", *(name for name in RESULT_FIELDS if name != "versions")]
     seen = dict.fromkeys([*always, *(name for row in rows for name in row)])
-    results = {name: place for place, name in enumerate(RESULT_FIELDS)}
-    place = {name: results.get(name.split(".")[0], -1) for name in seen}
-    place |= {name: len(results) for name in seen if "." in name and place[name] == -1}  # measurements
-    place |= {"run": -3, "status": -2, "problem": len(results) + 1}
-    return sorted(seen, key=lambda name: place[name])
+    result_order = {name: order for order, name in enumerate(RESULT_FIELDS)}
+    order = {name: result_order.get(name.split(".")[0], -1) for name in seen}
+    order |= {name: len(result_order) for name in seen if "." in name and order[name] == -1}  # measurements
+    order |= {"run": -3, "status": -2, "problem": len(result_order) + 1}
+    return sorted(seen, key=lambda name: order[name])
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Give nested entries names with dots, and write sequences as text."""
+    """Flatten nested mappings to names with dots, and write sequences as text."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, Mapping):
@@ -143,7 +142,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _series(values: list[Any]) -> "pd.Series":
-    """Choose the narrowest dtype that holds a column; a missing entry is NA."""
+    """Convert a column to the narrowest dtype that holds it; a missing value is NA."""
     import pandas as pd
 
     kinds = {type(value) for value in values if value is not None}

@@ -1,4 +1,4 @@
-"""Many runs with one command: axes become runs, runs of one shape share a program, an executor trains what is missing.
+"""Studies: axes become runs, runs of one shape share a compiled program, and an executor trains the missing ones.
 
-What is done is known by the run directories alone, so a study goes on after any kill, and grows with its axes.
+The run directories alone record what is done, so a study resumes after any kill, and grows with its axes.
 """

@@ -9,22 +9,22 @@ _LARGEST = 1 - 2**-52
 
 
 class Solved(NamedTuple):
-    """A sparsity, and the number of nonzero parameters that it gives: the nearest to what was asked for."""
+    """A sparsity, and the number of nonzero parameters that it gives: the nearest to the requested number."""
 
     sparsity: float
     num_nonzero_params: int
 
 
 def solve(params: PyTree, *, budget: int, pruner: str, layer_density: str | None) -> Solved:
-    """Solve the sparsity from a budget of nonzero parameters.
+    """Compute the sparsity that gives a budget of nonzero parameters.
 
-    With one pool of weights (the `global` density) and with `erk` the budget is met exactly; where each kernel is
-    rounded (`uniform`) it may be missed by a few.
+    With one pool of weights (the `global` density) and with `erk` the budget is met exactly. With `uniform` each
+    kernel's count is rounded, so the total may differ by a few.
 
     Args:
       params: pytree of shapes and dtypes.
       budget: unmasked kernel entries and all bias and norm entries.
-    Raises: ValueError if the network is smaller than the budget, or could not have so few.
+    Raises: ValueError if the network is smaller than the budget, or cannot have so few.
     """
 
     def count(sparsity: float) -> int:
@@ -39,18 +39,18 @@ def solve(params: PyTree, *, budget: int, pruner: str, layer_density: str | None
         raise ValueError(f"num_nonzero_params={budget}: the network has only {dense:,} parameters; make it wider.")
     if budget <= count(_LARGEST):
         raise ValueError(
-            f"num_nonzero_params={budget}: biases and norms alone, which are never pruned, are {count(_LARGEST)}."
+            f"num_nonzero_params={budget}: biases and norms, which are never pruned, have {count(_LARGEST)} parameters."
         )
     low, high = 0.0, _LARGEST  # count(low) >= budget > count(high), and it falls in between
     for _ in range(60):
         middle = (low + high) / 2
         low, high = (middle, high) if count(middle) >= budget else (low, middle)
-    sparsity = min((low, high), key=lambda found: abs(count(found) - budget))
+    sparsity = min((low, high), key=lambda candidate: abs(count(candidate) - budget))
     return _shortest(sparsity, count)
 
 
 def _shortest(sparsity: float, count) -> Solved:
-    """Write a sparsity with as few digits as give the same count."""
+    """Round a sparsity to the fewest digits that give the same count."""
     wanted = count(sparsity)
     for digits in range(2, 17):
         rounded = round(sparsity, digits)

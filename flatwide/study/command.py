@@ -1,4 +1,4 @@
-"""Plan, train and tabulate a study, or tell what it would do."""
+"""Train and tabulate a study, or preview it."""
 
 import contextlib
 import os
@@ -17,12 +17,12 @@ from flatwide.runs.logs import StatusLine, duration_text
 from flatwide.runs.table import write_results
 from flatwide.study import describe, executors, inventory, orders, plan, silence, supervise
 from flatwide.study.executors import Site
-from flatwide.study.inventory import Inventory, Known
+from flatwide.study.inventory import Inventory, RunState
 from flatwide.study.orders import Orders, Task
 from flatwide.study.plan import Plan
 
-_EVERY_SECONDS = 10.0  # between progress lines, while runs end
-_QUIET_SECONDS = 60.0  # between them, while none ends
+_EVERY_SECONDS = 10.0  # between progress lines while runs end
+_QUIET_SECONDS = 60.0  # between them while no run ends
 _LIVE_SECONDS = 1.0  # between them on a terminal
 _WRITE_SECONDS = 5.0  # within which a worker writes how long a run took
 _BAR = 20  # characters
@@ -30,9 +30,9 @@ _REFRESH_SECONDS, _REFRESH_SHARE = 60.0, 20  # between refreshes, which take at 
 
 
 class Summary(NamedTuple):
-    """How a study stands: planned runs, those done (diverged ones among them), diverged, and failed or refused ones.
+    """Numbers of runs of a study: planned, done (including diverged), diverged, and failed or refused.
 
-    num_unmeasured: runs that are trained and lack a measurement; they are not done.
+    num_unmeasured: runs that are trained but lack a measurement; they do not count as done.
     """
 
     num_runs: int
@@ -55,22 +55,23 @@ def run(
 
     Args:
       values: the fields of a config with a study.
-      workdir: each run gets a directory of its own in `workdir/runs`.
-      should_stop: asked several times a second; once it says yes, runs in training are saved and `Stopped` is raised.
-      on_start: called once the plan and the executor are known to be good, before anything is trained.
-      refresh: called with the number of planned runs and whether the command is about to end, after the table is
-        rebuilt: now and then, and at the end however it comes.
-      stream: where progress is told; None for standard error.
+      workdir: each run gets its own directory in `workdir/runs`.
+      should_stop: called several times a second; once it returns True, runs in training are saved and `Stopped` is
+        raised.
+      on_start: called once the plan and the executor have been checked, before anything is trained.
+      refresh: called after the table is rebuilt, with the number of planned runs and whether the command is about to
+        end: from time to time, and at the end however the study ends.
+      stream: receives progress messages; None for standard error.
     Raises: ConfigError, DataError, Stopped, WorkerError.
     """
     out, workdir = stream or sys.stderr, os.fspath(workdir)
     planned = plan.expand(values)
-    found = inventory.take(planned, workdir)
-    inventory.check(found)
+    stored = inventory.take(planned, workdir)
+    inventory.check(stored)
     sweep(workdir)
     orders.sweep(workdir)
-    estimate = describe.Estimate(found)
-    for line in describe.heading(planned, found, num_workers=num_workers(planned, found), estimate=estimate):
+    estimate = describe.Estimate(stored)
+    for line in describe.heading(planned, stored, num_workers=num_workers(planned, stored), estimate=estimate):
         print(line, file=out, flush=True)
 
     def rebuild(*, is_over: bool = False) -> None:
@@ -80,7 +81,7 @@ def run(
     try:
         failed = _train(
             planned,
-            found,
+            stored,
             workdir,
             should_stop=should_stop,
             on_start=on_start,
@@ -89,15 +90,15 @@ def run(
             estimate=estimate,
         )
     except BaseException:
-        with contextlib.suppress(OSError):  # what ended the study is what a user must know
+        with contextlib.suppress(OSError):  # the user must see the error that ended the study
             if run_directories(workdir):
                 rebuild(is_over=True)
         raise
     if run_directories(workdir):
         rebuild(is_over=True)
-    refused = [known for known in found.known if known.status in inventory.REFUSED]
-    for known in refused:
-        print(f"kept and not trained: {known.problem}", file=out)
+    refused = [state for state in stored.states if state.status in inventory.REFUSED]
+    for state in refused:
+        print(f"kept and not trained: {state.problem}", file=out)
     after = inventory.take(planned, workdir)
     num_done = after.count(*DONE)
     unmeasured = after.count(inventory.UNMEASURED)
@@ -112,7 +113,7 @@ def run(
 
 def _train(
     planned: Plan,
-    found: Inventory,
+    stored: Inventory,
     workdir: str,
     *,
     should_stop: Callable[[], bool],
@@ -121,87 +122,100 @@ def _train(
     stream: TextIO,
     estimate: "describe.Estimate",
 ) -> int:
-    """Hand what is to do to the executor and tell how far it is; give the number of failed runs."""
-    tasks = found.to_do()
+    """Let the executor train the remaining runs and show progress; return the number of failed runs."""
+    tasks = stored.to_do()
     if not tasks:
         on_start()
         return 0
-    settings, workers = planned.settings, num_workers(planned, found)
-    given = _give_orders(planned, tasks, workdir, estimate)
-    site = Site(orders=given.path, threads=threads(planned), study=settings.study)
-    shapes = {known.directory.name: known.run.shape for known in tasks}
+    settings, workers = planned.settings, num_workers(planned, stored)
+    written = _write_orders(planned, tasks, workdir, estimate)
+    site = Site(orders=written.path, threads=threads(planned), study=settings.study)
+    shapes = {state.directory.name: state.run.shape for state in tasks}
 
     def patience(names: Iterable[str]) -> float:
-        seen = (estimate.seconds(shapes[name]) for name in names)
-        return max(silence.LEAST_SECONDS, silence.TIMES_MEDIAN * max((s for s in seen if s), default=0.0))
+        durations = (estimate.seconds(shapes[name]) for name in names)
+        return max(silence.LEAST_SECONDS, silence.TIMES_MEDIAN * max((s for s in durations if s), default=0.0))
 
-    watch = silence.Watch(given, patience=patience)
-    progress = _Progress(found, tasks, estimate, orders=given, watch=watch, workers=workers, stream=stream)
-    refreshed, took = time.monotonic(), 0.0
+    watch = silence.Watch(written, patience=patience)
+    refresher = _Refresher(rebuild)
+    progress = _Progress(stored, tasks, estimate, orders=written, watch=watch, workers=workers, stream=stream)
     try:
         crew = executors.find(settings.executor)(site)
         on_start()
         options: dict[str, Any] = {"should_stop": should_stop, "watch": watch, "tell": progress.message}
-        for outcome in supervise.supervise(given, crew, workers=workers, **options):
+        for outcome in supervise.supervise(written, crew, workers=workers, **options):
             if outcome is not None:
                 progress.ended(outcome)
                 continue
             progress.tick()
-            if (now := time.monotonic()) - refreshed > max(_REFRESH_SECONDS, _REFRESH_SHARE * took):
-                rebuild()
-                refreshed = time.monotonic()
-                took = refreshed - now
+            refresher.tick()
     finally:
         progress.close()
-        orders.remove(given)
+        orders.remove(written)
     return progress.counts["failed"]
 
 
-def _give_orders(planned: Plan, tasks: list[Known], workdir: str, estimate: "describe.Estimate") -> Orders:
-    """Write down what is to do.
+def _write_orders(planned: Plan, tasks: list[RunState], workdir: str, estimate: "describe.Estimate") -> Orders:
+    """Write the orders for the workers.
 
-    Base runs (rho 0) come first: each gain is a difference to one, so that a study that is cut off has the base of all
-    that it has trained. Then comes the group that takes longest, so that none is left alone at the end.
+    Base runs (rho 0) come first: each gain is a difference from one of them, so an interrupted study has the base of
+    every run that it has trained. Then come the longest groups, so that no long one is left alone at the end.
     """
-    groups: dict[tuple, list[Known]] = {}
-    for known in tasks:
-        groups.setdefault(known.run.shape, []).append(known)
+    groups: dict[tuple, list[RunState]] = {}
+    for state in tasks:
+        groups.setdefault(state.run.shape, []).append(state)
 
-    def rank(group: list[Known]) -> tuple[bool, float]:
+    def rank(group: list[RunState]) -> tuple[bool, float]:
         return configs.effective_rho(group[0].run.config) != 0, -len(group) * estimate.cost(group[0])
 
     named = [
-        [Task(known.directory.name, dict(known.run.config)) for known in group]
+        [Task(state.directory.name, dict(state.run.config)) for state in group]
         for group in sorted(groups.values(), key=rank)
     ]
     settings = planned.settings
-    # An executor of the user's own that does not say so is taken to outlive it: nothing of its workers is swept then.
+    # A user's executor that does not define this may outlive the command: its workers' files are not swept then.
     may_outlive = getattr(executors.find(settings.executor), "outlives_command", True)
     return orders.write(workdir, named, tensorboard=settings.tensorboard, may_outlive=may_outlive)
 
 
 def threads(planned: Plan) -> int:
-    """Give the CPU threads of each worker: those of the config, else one, which wastes none on waiting."""
+    """Return the CPU threads of each worker: those of the config, else one, so that no thread idles."""
     return planned.runs[0].config["threads"] or 1
 
 
-def num_workers(planned: Plan, found: Inventory) -> int:
-    """Give the number of workers: that of the study, else as many as its executor can run at once.
+def num_workers(planned: Plan, stored: Inventory) -> int:
+    """Return the number of workers: that of the study, else as many as its executor can run at once.
 
     Raises: ConfigError if it depends on a cluster that does not answer.
     """
     settings = planned.settings
     workers = settings.workers or executors.find(settings.executor).capacity(settings.study, threads(planned))
-    return max(1, min(workers, len(found.to_do())))
+    return max(1, min(workers, len(stored.to_do())))
+
+
+class _Refresher:
+    """Rebuilds the tables and the report of a study: at most once a minute, and in at most 5 % of the time."""
+
+    def __init__(self, rebuild: Callable[[], None], *, clock: Callable[[], float] = time.monotonic):
+        self._rebuild, self._clock = rebuild, clock
+        self._due = clock() + _REFRESH_SECONDS
+
+    def tick(self) -> None:
+        """Rebuild, if it is time."""
+        began = self._clock()
+        if began >= self._due:
+            self._rebuild()
+            ended = self._clock()
+            self._due = ended + max(_REFRESH_SECONDS, _REFRESH_SHARE * (ended - began))
 
 
 class _Progress:
-    """Tell now and then how many runs are done and how long the rest will take, also while none ends."""
+    """Progress lines: how many runs are done and how long the rest will take."""
 
     def __init__(
         self,
-        found: Inventory,
-        tasks: list[Known],
+        stored: Inventory,
+        tasks: list[RunState],
         estimate: "describe.Estimate",
         *,
         orders: Orders,
@@ -210,38 +224,38 @@ class _Progress:
         stream: TextIO,
     ):
         self.counts: Counter[str] = Counter()
-        self._known = {known.directory.name: known for known in tasks}
-        self._total, self._done = len(found.known), found.count(*DONE)
+        self._states = {state.directory.name: state for state in tasks}
+        self._total, self._done = len(stored.states), stored.count(*DONE)
         self._left = describe.to_train(tasks)
         self._estimate, self._workers, self._status = estimate, workers, StatusLine(stream)
         self._orders, self._watch = orders, watch
-        # Runs that have ended: until when their worker may write how long they took, and the time with compiling.
+        # Runs that have ended: the deadline for their worker to write their duration, and the duration with compiling.
         self._unlearned: dict[str, tuple[float, float]] = {}
-        self._num_left, self._told, self._has_news = len(tasks), time.monotonic(), False
+        self._num_left, self._shown_at, self._has_news = len(tasks), time.monotonic(), False
 
     def ended(self, outcome: supervise.Outcome) -> None:
         """Count a run that ended."""
-        known = self._known[outcome.task.name]
+        state = self._states[outcome.task.name]
         self.counts[outcome.status] += 1
         self._num_left -= 1
-        self._left[known.run.shape] -= known.status != inventory.UNMEASURED
+        self._left[state.run.shape] -= state.status != inventory.UNMEASURED
         if outcome.status == "failed":
-            directory = known.directory
+            directory = state.directory
             self.message(f"failed: {directory.name}: {outcome.problem}; see {directory.error_file}")
         else:
             self._done += 1
-            if known.status != inventory.UNMEASURED and outcome.seconds is not None:
-                with_compiling = outcome.seconds / known.run.config["group_size"]
+            if state.status != inventory.UNMEASURED and outcome.seconds is not None:
+                with_compiling = outcome.seconds / state.run.config["group_size"]
                 self._unlearned[outcome.task.name] = (time.monotonic() + _WRITE_SECONDS, with_compiling)
         self._has_news = True
         self.tick()
 
     def tick(self) -> None:
-        """Tell how far the study is, if it is time."""
+        """Show progress, if it is time."""
         every = _LIVE_SECONDS if self._status.is_live else _EVERY_SECONDS if self._has_news else _QUIET_SECONDS
         is_over = self._has_news and self._num_left == 0
-        if time.monotonic() - self._told >= every or is_over:
-            self._told, self._has_news = time.monotonic(), False
+        if time.monotonic() - self._shown_at >= every or is_over:
+            self._shown_at, self._has_news = time.monotonic(), False
             self._status.show(self._text())
 
     def message(self, text: str) -> None:
@@ -249,12 +263,12 @@ class _Progress:
         self._status.message(text)
 
     def close(self) -> None:
-        """Leave the live line in sight."""
+        """Leave the live line on screen."""
         self._status.close()
 
     def _text(self) -> str:
         self._learn()
-        training = {name: age for name, age in self._watch.training().items() if name in self._known}
+        training = {name: age for name, age in self._watch.training().items() if name in self._states}
         parts = [f"runs {self._done}/{self._total}"]
         if self._status.is_live:
             full = _BAR * self._done // max(1, self._total)
@@ -262,35 +276,35 @@ class _Progress:
         parts += [f"{count} {status}" for status in ("diverged", "failed") if (count := self.counts[status])]
         parts += [f"{len(training)} in training"] if training and self._num_left else []
         if any(self._left.values()) and self._estimate.has_seen:
-            begun = [(self._known[name].run.shape, age) for name, age in training.items()]
+            begun = [(self._states[name].run.shape, age) for name, age in training.items()]
             seconds = self._estimate.left(self._left, workers=self._workers, training=begun)
             parts.append(f"about {duration_text(seconds)} left")
         return "  ".join(parts)
 
     def _learn(self) -> None:
-        """Take in how long runs took without compiling, which the first of a shape does for the others."""
+        """Update the estimate with durations without compilation, which the first run of a shape does for all."""
         for name, (until, with_compiling) in list(self._unlearned.items()):
             seconds = self._orders.read_seconds(name)
             if seconds is None and time.monotonic() > until:  # another command has trained it
                 seconds = with_compiling
             if seconds is not None:
-                self._estimate.learn(self._known[name], seconds)
+                self._estimate.learn(self._states[name], seconds)
                 del self._unlearned[name]
 
 
 def dry_run(values: Mapping[str, Any], workdir: str | os.PathLike) -> str:
-    """Tell what a study would do, without training.
+    """Describe what a study would do, without training.
 
-    Raises: ConfigError; DataError if the data set was given a folder and is not there; ValueError where a network does
-      not fit its data or its loss.
+    Raises: ConfigError; DataError if the data set is not in the given folder; ValueError if a network does not fit its
+      data or its loss.
     """
     planned = plan.expand(values)
     if all(preview.is_local(run.config) for run in planned.runs):
-        found = inventory.take(planned, workdir)
-        inventory.check(found)
-    else:  # the names of runs depend on data that are not on this machine
-        unknown = (Known(run, RunDirectory(Path(workdir)), "unknown") for run in planned.runs)
-        found = Inventory(tuple(unknown), ())
-    estimate = describe.Estimate(found)
-    lines = describe.heading(planned, found, num_workers=num_workers(planned, found), estimate=estimate)
-    return "\n".join([*lines, *describe.groups(found, estimate), *describe.disk(found)])
+        stored = inventory.take(planned, workdir)
+        inventory.check(stored)
+    else:  # the names of runs depend on data that is not on this machine
+        unknown = (RunState(run, RunDirectory(Path(workdir)), "unknown") for run in planned.runs)
+        stored = Inventory(tuple(unknown), ())
+    estimate = describe.Estimate(stored)
+    lines = describe.heading(planned, stored, num_workers=num_workers(planned, stored), estimate=estimate)
+    return "\n".join([*lines, *describe.groups(stored, estimate), *describe.disk(stored)])

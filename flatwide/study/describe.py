@@ -1,4 +1,4 @@
-"""Put a plan into words: what is done, what is to do, how long it takes and how much disk."""
+"""Text that describes a plan: what is done, what is left, how long it takes and how much disk it needs."""
 
 import statistics
 from collections import Counter
@@ -12,7 +12,7 @@ from flatwide.columns import DONE
 from flatwide.runs import identity, preview, snapshots
 from flatwide.runs.jax_settings import is_double
 from flatwide.runs.logs import duration_text
-from flatwide.study.inventory import REFUSED, UNMEASURED, Inventory, Known
+from flatwide.study.inventory import REFUSED, UNMEASURED, Inventory, RunState
 from flatwide.study.plan import Plan, Planned
 from flatwide.study.settings import Part
 
@@ -20,93 +20,94 @@ _SMALL_FILES = 24 * 1024  # bytes of a run's tables and JSON, in whole blocks of
 
 
 class Estimate:
-    """How long runs take: as long as others of their shape did, else in proportion to their arithmetic."""
+    """Durations of runs, from finished runs of their shape, else in proportion to their arithmetic."""
 
-    def __init__(self, found: Inventory):
+    def __init__(self, stored: Inventory):
         self._costs: dict[tuple, float] = {}
         self._seen: dict[tuple, dict[str, float]] = {}
-        for known in found.known:
-            if known.run.shape not in self._costs:
-                self._costs[known.run.shape] = _cost(known.run)
-            if known.seconds is not None:  # of a group that advanced together, each has the time of all
-                self.learn(known, known.seconds / known.run.config["group_size"])
+        for state in stored.states:
+            if state.run.shape not in self._costs:
+                self._costs[state.run.shape] = _cost(state.run)
+            if state.seconds is not None:  # each run of a group trained together has the time of the whole group
+                self.learn(state, state.seconds / state.run.config["group_size"])
 
-    def learn(self, known: Known, seconds: float) -> None:
-        """Take in how long a run took, by the best that is known of it so far."""
-        self._seen.setdefault(known.run.shape, {})[known.directory.name] = seconds
+    def learn(self, state: RunState, seconds: float) -> None:
+        """Record how long a run took; a later call replaces an earlier one."""
+        self._seen.setdefault(state.run.shape, {})[state.directory.name] = seconds
 
-    def cost(self, known: Known) -> float:
-        """Give the arithmetic of a run, in a unit of no meaning."""
-        return self._costs[known.run.shape]
+    def cost(self, state: RunState) -> float:
+        """Return the arithmetic of a run, in an arbitrary unit."""
+        return self._costs[state.run.shape]
 
     @property
     def has_seen(self) -> bool:
-        """Tell whether some run is done."""
+        """Whether some run is done."""
         return any(self._seen.values())
 
     def seconds(self, shape: tuple) -> float | None:
-        """Give the median of the runs of a shape, the first of which has compiled; None if none is done."""
+        """Return the median duration of a shape's runs, the first of which compiled; None if none is done."""
         seen = self._seen.get(shape)
         return statistics.median_low(seen.values()) if seen else None
 
     def run_seconds(self, shape: tuple) -> float:
-        """Estimate the seconds of a run; of a shape not seen yet by its arithmetic."""
+        """Estimate the seconds of a run; by its arithmetic if no run of its shape is done."""
         if (seen := self.seconds(shape)) is not None:
             return seen
-        known = {other: seconds for other in self._costs if (seconds := self.seconds(other)) is not None}
-        return sum(known.values()) / max(sum(self._costs[other] for other in known), 1.0) * self._costs[shape]
+        measured = {other: seconds for other in self._costs if (seconds := self.seconds(other)) is not None}
+        return sum(measured.values()) / max(sum(self._costs[other] for other in measured), 1.0) * self._costs[shape]
 
-    def left(self, left: Mapping[tuple, int], *, workers: int, training: Sequence[tuple[tuple, float]] = ()) -> float:
-        """Estimate the seconds until the last of some runs has ended.
+    def left(self, counts: Mapping[tuple, int], *, workers: int, training: Sequence[tuple[tuple, float]] = ()) -> float:
+        """Estimate the seconds until all of some runs have ended.
 
         Args:
-          left: how many of each shape. training: shape and age in seconds of those among them that have begun.
+          counts: number of runs of each shape. training: shape and age in seconds of those that have begun.
         """
-        seconds = {shape: self.run_seconds(shape) for shape, count in left.items() if count}
+        seconds = {shape: self.run_seconds(shape) for shape, count in counts.items() if count}
         remaining = [max(0.0, seconds[shape] - age) for shape, age in training if shape in seconds]
-        if sum(left.values()) <= len(remaining):
+        if sum(counts.values()) <= len(remaining):
             return max(remaining, default=0.0)
         passed = sum(min(age, seconds[shape]) for shape, age in training if shape in seconds)
-        total = sum(count * seconds[shape] for shape, count in left.items() if count) - passed
+        total = sum(count * seconds[shape] for shape, count in counts.items() if count) - passed
         return max(total / workers, *seconds.values())
 
 
-def heading(planned: Plan, found: Inventory, *, num_workers: int, estimate: Estimate) -> list[str]:
-    """Say in some lines what a study is and how far it is."""
-    counts = Counter(known.status for known in found.known)
-    num_to_do = len(found.to_do())
+def heading(planned: Plan, stored: Inventory, *, num_workers: int, estimate: Estimate) -> list[str]:
+    """Describe a study and its progress in a few lines."""
+    counts = Counter(state.status for state in stored.states)
+    num_to_do = len(stored.to_do())
     states = [f"{sum(counts[status] for status in DONE)} done", f"{num_to_do} to do"]
     others = ("unfinished", "failed", UNMEASURED, *REFUSED)
     states += [f"{counts[status]} {status}" for status in others if counts[status]]
     if counts["unknown"]:
-        states = ["how many are done is known once the data are here"]
-    lines = [f"study of {len(found.known)} runs: {', '.join(states)}"]
+        states = ["how many are done cannot be determined until the data are downloaded"]
+    lines = [f"study of {len(stored.states)} runs: {', '.join(states)}"]
     lines += [_part_text(part, planned) for part in planned.settings.parts]
     lines += list(planned.notes)
-    if found.others:
-        lines.append(f"kept: {len(found.others)} runs here are no part of this study, such as {found.others[0]}")
-    if machine.has_gpu() and all(run.config["group_size"] == 1 for run in planned.runs) and len(found.known) > 1:
-        lines.append("note: this machine has a GPU; --config.group_size=16 advances 16 runs at once (docs/studies.md).")
-    lines += list(dict.fromkeys(text for run in planned.runs if (text := _measured_text(run.config))))
-    if left := to_train(found.to_do()):
+    if stored.others:
+        lines.append(f"kept: {len(stored.others)} runs here are not part of this study, such as {stored.others[0]}")
+    if machine.has_gpu() and all(run.config["group_size"] == 1 for run in planned.runs) and len(stored.states) > 1:
+        lines.append("note: this machine has a GPU; --config.group_size=16 trains 16 runs at once (docs/studies.md).")
+    measured = dict.fromkeys(text for run in planned.runs if (text := preview.measurements_text(run.config)))
+    lines += [f"measured {text}" for text in measured]
+    if left := to_train(stored.to_do()):
         unseen = sum(estimate.seconds(shape) is None for shape in left)
         time = duration_text(estimate.left(left, workers=num_workers))
         if not estimate.has_seen:
             time = "unknown until runs of some shape are done"
         elif unseen:
-            time = f"about {time}, of which {unseen} groups are estimated by their arithmetic"
+            time = f"about {time}, of which {unseen} groups are estimated from their arithmetic"
         time += ", measuring not counted" if any(run.config["measurements"] for run in planned.runs) else ""
         lines.append(f"estimated time: {time} ({num_workers} workers)")
     return lines
 
 
-def to_train(tasks: Iterable[Known]) -> Counter[tuple]:
-    """Count the runs of each shape that are not trained yet; those that are only measured take another time."""
-    return Counter(known.run.shape for known in tasks if known.status != UNMEASURED)
+def to_train(tasks: Iterable[RunState]) -> Counter[tuple]:
+    """Count the runs of each shape that are not trained yet; those that only lack measurements are left out."""
+    return Counter(state.run.shape for state in tasks if state.status != UNMEASURED)
 
 
 def _part_text(part: Part, planned: Plan) -> str:
-    """Say what a part varies, and in how many runs."""
+    """Describe what a part varies, and in how many runs."""
     axes = [f"{name} ({len(values)})" for name, values in part.axes.items()]
     axes = ([f"points ({len(part.points)})"] if part.points else []) + axes
     text = " × ".join(axes) + (f", {len(part.exclude)} exclusions" if part.exclude else "")
@@ -115,20 +116,12 @@ def _part_text(part: Part, planned: Plan) -> str:
     return f"part {part.name}: {text or 'one run'}, {sum(run.part == part.name for run in planned.runs)} runs"
 
 
-def _measured_text(config: Mapping[str, Any]) -> str:
-    if not config["measurements"]:
-        return ""
-    along = f" and at epochs {', '.join(map(str, config['measure_epochs']))}" if config["measure_epochs"] else ""
-    along += f" and every {config['measure_every_steps']} steps" if config["measure_every_steps"] else ""
-    return f"measured at the end{along}: {', '.join(map(title, config['measurements']))}"
-
-
-def groups(found: Inventory, estimate: Estimate) -> list[str]:
+def groups(stored: Inventory, estimate: Estimate) -> list[str]:
     """List the groups: runs of one shape, which share a compiled program."""
-    by_shape: dict[tuple, list[Known]] = {}
-    for known in found.known:
-        by_shape.setdefault(known.run.shape, []).append(known)
-    has_parts = any(known.run.part for known in found.known)
+    by_shape: dict[tuple, list[RunState]] = {}
+    for state in stored.states:
+        by_shape.setdefault(state.run.shape, []).append(state)
+    has_parts = any(state.run.part for state in stored.states)
     rows = [
         (*(["part"] if has_parts else []), "width", "program", "parameters", "steps", "runs", "to do", "seconds a run")
     ]
@@ -144,19 +137,19 @@ def groups(found: Inventory, estimate: Estimate) -> list[str]:
                 f"{trees.size(sizes.params):,}",
                 f"{sizes.num_steps:,}",
                 str(len(members)),
-                str(sum(known.status not in (*DONE, *REFUSED) for known in members)),
+                str(sum(state.status not in (*DONE, *REFUSED) for state in members)),
                 "unknown" if seconds is None else f"{seconds:.2g}",
             )
         )
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     return [f"groups of one program: {len(by_shape)}", *lines]
 
 
-def disk(found: Inventory) -> list[str]:
-    """Estimate the disk that a finished study takes."""
-    shapes = Counter(known.run.shape for known in found.known)
-    sample = {known.run.shape: known.run for known in found.known}
+def disk(stored: Inventory) -> list[str]:
+    """Estimate the disk space of a finished study."""
+    shapes = Counter(state.run.shape for state in stored.states)
+    sample = {state.run.shape: state.run for state in stored.states}
     small = {shape: _SMALL_FILES + _snapshot_bytes(run) + array_bytes(run.config) for shape, run in sample.items()}
     least = sum(count * (_state_bytes(sample[shape]) + small[shape]) for shape, count in shapes.items())
     most = sum(count * (3 * _state_bytes(sample[shape]) + small[shape]) for shape, count in shapes.items())
@@ -165,12 +158,12 @@ def disk(found: Inventory) -> list[str]:
 
 
 def _snapshot_bytes(run: Planned) -> int:
-    """Count the bytes of the networks that a run keeps besides its checkpoints."""
+    """Count the bytes of a run's snapshots, which it keeps besides its checkpoints."""
     sizes, number = preview.sizes(run.config), 8 if is_double() else 4
-    is_adam = configs.base_optimizer(run.config) != "sgd"  # whose average of squared gradients is kept too
+    is_adam = configs.base_optimizer(run.config) != "sgd"  # whose average of squared gradients is stored too
     itemsize = number * (1 + is_adam) + (run.config["sparsity"] > 0)
-    kept = snapshots.wanted(run.config, num_steps=sizes.num_steps, steps_per_epoch=sizes.steps_per_epoch)
-    return len(kept) * trees.size(sizes.params) * itemsize
+    snapshot_steps = snapshots.wanted(run.config, num_steps=sizes.num_steps, steps_per_epoch=sizes.steps_per_epoch)
+    return len(snapshot_steps) * trees.size(sizes.params) * itemsize
 
 
 def array_bytes(config: Mapping[str, Any]) -> int:
@@ -185,12 +178,12 @@ def _state_bytes(run: Planned) -> int:
     """Count the bytes of a checkpoint: parameters, optimizer state and mask."""
     config, params = run.config, preview.sizes(run.config).params
     itemsize = 8 if is_double() else 4
-    own = trees.size(params) * (itemsize + (config["sparsity"] > 0))
-    return own + preview.optimizer_bytes(config, params)
+    weights = trees.size(params) * (itemsize + (config["sparsity"] > 0))
+    return weights + preview.optimizer_bytes(config, params)
 
 
 def _cost(run: Planned) -> float:
     sizes = preview.sizes(run.config)
     passes = 1 if configs.effective_rho(run.config) == 0 else 2
-    # A step of a tiny network is as long as that of one with some ten thousand weights: reading and shuffling.
+    # Reading and shuffling make a step of a tiny network as long as one of a network with ten thousand weights.
     return (trees.size(sizes.params) + 10_000) * run.config["batch_size"] * sizes.num_steps * passes

@@ -1,7 +1,7 @@
-"""Conditions on the columns of a table, as `pandas.DataFrame.query` has them, from text that is not trusted.
+"""Conditions on the columns of a table, in the syntax of `pandas.DataFrame.query`, from untrusted text.
 
-pandas also evaluates calls, attributes and local variables, and so runs whatever code a copied command contains. Here
-Python parses the text, every piece of the syntax tree is compared with what a condition needs, and only then are values
+pandas also evaluates calls, attributes and local variables, and so executes any code in a copied command. Here Python
+parses the text, every node of the syntax tree is checked against a list of allowed ones, and only then are values
 computed.
 """
 
@@ -58,9 +58,9 @@ _KINDS: dict[type, str] = {
     ast.Lambda: "function",
     ast.Subscript: "subscript",
 }
-# A text in quotes, in which backquotes mean nothing, or a name in backquotes.
+# A text in quotes, in which backquotes have no meaning, or a name in backquotes.
 _QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|`([^`]+)`""")
-_BITS = 63  # of the largest integer that a column holds; a power of constants may fill the memory before it is compared
+_BITS = 63  # of the largest integer that a column holds; a larger power of constants could exhaust the memory
 _LONGEST_QUOTE = 60
 
 
@@ -73,19 +73,19 @@ class _Expression(NamedTuple):
 
 
 def check(expression: str) -> None:
-    """Raise ValueError unless an expression has only allowed pieces; which columns there are is not looked at."""
+    """Raise ValueError unless an expression has only allowed pieces; column names are not checked."""
     _parse(expression)
 
 
 def evaluate(expression: str, table: "pd.DataFrame") -> "pd.Series":
-    """Compute in which rows of a table a condition holds.
+    """Compute which rows of a table satisfy a condition.
 
     Args:
       expression: over the columns of the table, such as `rho > 0 and num_neurons in ['(30,)', '(300,100)']`.
-    Returns: booleans, one a row. A missing cell compares as in pandas: false, except that `!=` and `not in` are true
+    Returns: one boolean per row. A missing cell compares as in pandas: false, except that `!=` and `not in` are true
       for numbers with decimals and for text.
-    Raises: ValueError if a piece is not allowed (then nothing is computed), if a column is not known, or if the values
-      are not those of a condition.
+    Raises: ValueError if a piece is not allowed (then nothing is computed), if a column is unknown, or if the result
+      is not a condition.
     """
     parsed = _parse(expression)
     try:
@@ -118,14 +118,14 @@ def _parse(expression: str) -> _Expression:
     except SyntaxError as error:
         at = (
             error.offset - 1 if error.offset else len(readable)
-        )  # Python has no position for a text that ends too early
+        )  # Python reports no position for a text that ends too early
         start = len(readable[:at].encode())
         piece = _quote(text.encode()[start:].decode(errors="ignore").strip())
         where = f"at character {_character(text.encode(), start)}" + (f", near {piece}" if piece != "''" else "")
         raise ValueError(f"syntax error {where}: {error.msg}. {_ALLOWED}") from None
     except (RecursionError, MemoryError):
         raise ValueError(_TOO_DEEP) from None
-    except ValueError as error:  # a null byte, or bytes of the command line that are no text
+    except ValueError as error:  # a null byte, or bytes of the command line that are not text
         raise ValueError(f"the expression cannot be read: {error}. {_ALLOWED}") from None
     parsed = _Expression(text=text.encode(), tree=tree, names=names)
     _refuse_others(parsed)
@@ -133,14 +133,14 @@ def _parse(expression: str) -> _Expression:
 
 
 def _refuse_others(parsed: _Expression) -> None:
-    """Raise ValueError at the first piece, from the outside in, that is not allowed."""
+    """Raise ValueError for the first piece, from the outside in, that is not allowed."""
     for node in ast.walk(parsed.tree):
         if not isinstance(node, ast.expr):
             continue
         operators = node.ops if isinstance(node, ast.Compare) else [op] if (op := getattr(node, "op", None)) else []
         if isinstance(node, ast.Constant):
             is_allowed = isinstance(node.value, bool | int | float | str)
-        elif isinstance(node, ast.Attribute):  # the name of a column with a dot: no attribute is ever read
+        elif isinstance(node, ast.Attribute):  # a column name with a dot: no attribute is ever read
             is_allowed = isinstance(node.value, ast.Name | ast.Attribute)
         else:
             is_allowed = isinstance(node, _NODES) and all(isinstance(op, _OPERATORS) for op in operators)
@@ -168,11 +168,11 @@ def _value(parsed: _Expression, node: ast.expr, table: "pd.DataFrame") -> Any:
     if isinstance(node, ast.Name | ast.Attribute):
         return _column(parsed, node, table)
     if isinstance(node, ast.Tuple | ast.List):
-        values = [_value(parsed, entry, table) for entry in node.elts]
-        for entry, value in zip(node.elts, values, strict=True):
+        values = [_value(parsed, item, table) for item in node.elts]
+        for item, value in zip(node.elts, values, strict=True):
             if not isinstance(value, bool | int | float | str):
                 raise ValueError(
-                    f"expected constants in the list {_piece(parsed, node)}; {_piece(parsed, entry)} is {_kind(value)}."
+                    f"expected constants in the list {_piece(parsed, node)}; {_piece(parsed, item)} is {_kind(value)}."
                 )
         return values
     if isinstance(node, ast.Compare):
@@ -201,7 +201,7 @@ def _column(parsed: _Expression, node: ast.Name | ast.Attribute, table: "pd.Data
 
 
 def _comparison(parsed: _Expression, node: ast.Compare, table: "pd.DataFrame") -> Any:
-    """Compare neighbours; a chain holds where all of its comparisons do."""
+    """Compare neighbouring operands; a chain is true if all its comparisons are."""
     nodes = [node.left, *node.comparators]
     values = [_value(parsed, part, table) for part in nodes]
     results = []
@@ -213,7 +213,7 @@ def _comparison(parsed: _Expression, node: ast.Compare, table: "pd.DataFrame") -
                 f"{_kind(right)}."
             )
         if isinstance(left, list) or (isinstance(right, list) and type(op) not in _MEMBERSHIPS):
-            raise ValueError(f"{_piece(parsed, node)}: a list goes after in, not in, == and != only.")
+            raise ValueError(f"{_piece(parsed, node)}: a list is allowed only after in, not in, == and !=.")
         if isinstance(right, list):
             if not hasattr(left, "isin"):
                 raise ValueError(f"{_piece(parsed, node)}: expected a column before the list.")
@@ -225,7 +225,7 @@ def _comparison(parsed: _Expression, node: ast.Compare, table: "pd.DataFrame") -
 
 
 def _arithmetic(parsed: _Expression, node: ast.BinOp | ast.UnaryOp, table: "pd.DataFrame") -> Any:
-    """Compute with numbers only: a text times a number may be longer than the memory."""
+    """Compute with numbers only: a text times a number could exhaust the memory."""
     parts = [node.operand] if isinstance(node, ast.UnaryOp) else [node.left, node.right]
     values = [_value(parsed, part, table) for part in parts]
     for part, value in zip(parts, values, strict=True):
@@ -240,7 +240,7 @@ def _arithmetic(parsed: _Expression, node: ast.BinOp | ast.UnaryOp, table: "pd.D
 
 
 def _computed(parsed: _Expression, node: ast.expr, function: Callable, *operands: Any) -> Any:
-    """Apply an operator; what pandas or Python cannot compute is a fault of the expression."""
+    """Apply an operator; raise ValueError if pandas or Python cannot compute it."""
     try:
         result = function(*operands)
     except (ArithmeticError, TypeError, ValueError) as error:
@@ -249,11 +249,11 @@ def _computed(parsed: _Expression, node: ast.expr, function: Callable, *operands
 
 
 def _bounded(parsed: _Expression, node: ast.expr, value: Any) -> Any:
-    """Refuse integers that no column holds, and numbers that are not real."""
+    """Return a value; raise ValueError for integers too large for a column, and for complex numbers."""
     if isinstance(value, int) and value.bit_length() > _BITS:
         raise ValueError(f"{_piece(parsed, node)} is beyond {_BITS + 1} bits; write a float, such as 1e20.")
     if isinstance(value, complex):
-        raise ValueError(f"{_piece(parsed, node)} is no real number.")
+        raise ValueError(f"{_piece(parsed, node)} is not a real number.")
     return value
 
 
@@ -265,7 +265,7 @@ def _all_of(join: Callable, parts: list[Any]) -> Any:
 
 
 def _kind(value: Any) -> str:
-    """Say what a computed piece is."""
+    """Describe the kind of a computed piece."""
     if isinstance(value, bool):
         return "True or False"
     if isinstance(value, list | str):
@@ -286,5 +286,5 @@ def _quote(text: str) -> str:
 
 
 def _character(text: bytes, start: int) -> int:
-    """Count the characters to a byte, beginning at 1."""
+    """Return the position of a byte in characters, starting at 1."""
     return len(text[:start].decode(errors="ignore")) + 1

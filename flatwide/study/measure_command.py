@@ -1,8 +1,7 @@
-"""The command `measure`: measure the saved networks of runs that are trained already, by several workers."""
+"""The command `measure`, which measures the saved networks of trained runs with several workers."""
 
 import os
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,7 @@ from flatwide.config.parser import FlagParser
 from flatwide.runs import records, snapshots
 from flatwide.runs.directory import RunDirectory
 from flatwide.runs.table import collect, write_results
-from flatwide.study import expressions, orders, supervise
+from flatwide.study import expressions, measure_progress, orders, supervise
 from flatwide.study.executors import Site
 from flatwide.study.executors.local import LocalCrew
 from flatwide.study.orders import Task
@@ -24,15 +23,14 @@ if TYPE_CHECKING:
 
 USAGE = """python main.py measure W --measurements=NAME[,NAME ...] [--where="num_neurons=='(300,100)' and rho>0"]
                          [--epochs=0,10 | --epochs=all] [--examples=1000] [--workers=N] [--trust] [--dry_run]"""
-_EVERY_SECONDS, _QUIET_SECONDS = 10.0, 60.0  # between progress lines: while runs end, and while none does
 
 
 class Request(NamedTuple):
-    """What is to be measured.
+    """A request for measurements of trained runs.
 
     where: a condition on the columns of the results table, or "" for all runs. epochs: of snapshots, besides the end;
-    None for all that are kept. workers: processes; None for as many as the cores allow. trusts: whether Python files
-    that the runs' configs name may be run.
+    None for all that are stored. workers: processes; None for as many as the cores allow. trusts: whether Python files
+    named in the runs' configs may be executed.
     """
 
     workdir: Path
@@ -46,17 +44,11 @@ class Request(NamedTuple):
 
 
 def read(arguments: list[str]) -> Request | None:
-    """Read what follows `measure` on the command line; None where it asks for help.
+    """Read the arguments after `measure` on the command line; None if they ask for help.
 
-    Raises: ConfigError with every fault found.
+    Raises: ConfigError that lists every fault.
     """
-    parser = FlagParser(USAGE)
-    parser.add_argument("workdir", nargs="?")
-    for name in ("measurements", "where", "epochs", "examples", "workers"):
-        parser.add_argument(f"--{name}")
-    for name in ("--dry_run", "--trust"):
-        parser.add_argument(name, action="store_true")
-    flags = parser.parse_args(arguments)
+    flags = _parser().parse_args(arguments)
     if flags.help:
         return None
     faults = []
@@ -74,10 +66,10 @@ def read(arguments: list[str]) -> Request | None:
             faults.append(f"--where={where!r}: {error}")
     epochs, counts = _integers("epochs", flags.epochs, 0, faults), {}
     for name in ("examples", "workers"):
-        found = _integers(name, getattr(flags, name), 1, faults)
-        if found is None or len(found) > 1:
+        numbers = _integers(name, getattr(flags, name), 1, faults)
+        if numbers is None or len(numbers) > 1:
             faults.append(f"--{name}={getattr(flags, name)}: expected one integer >= 1.")
-        counts[name] = found[0] if found else None
+        counts[name] = numbers[0] if numbers else None
     if faults:
         raise configs.ConfigError(faults)
     examples = counts["examples"] or Request._field_defaults["num_examples"]
@@ -93,12 +85,36 @@ def read(arguments: list[str]) -> Request | None:
     )
 
 
+def help_text() -> str:
+    """Return the help of the command."""
+    return _parser().format_help()
+
+
+def _parser() -> FlagParser:
+    parser = FlagParser(
+        USAGE,
+        description="Take missing measurements of the networks of trained runs.",
+        example='python main.py measure runs/demo --measurements=curvature,gradient --where="rho in [0, 0.1]"',
+    )
+    parser.add_argument("workdir", nargs="?", metavar="W", help="work directory with trained runs")
+    names = ", ".join(sorted(catalogue.MEASUREMENTS))
+    parser.add_argument("--measurements", metavar="NAME,NAME", help=f"what to measure (required): {names}")
+    parser.add_argument("--where", metavar="CONDITION", help="on columns of the results table (default: all runs)")
+    parser.add_argument("--epochs", help="epochs of snapshots to measure besides the end, or all (default: none)")
+    examples = Request._field_defaults["num_examples"]
+    parser.add_argument("--examples", metavar="N", help=f"number of training examples (default: {examples})")
+    parser.add_argument("--workers", metavar="N", help="number of processes (default: as the cores allow)")
+    parser.add_argument("--trust", action="store_true", help="execute Python files that the runs' configs name")
+    parser.add_argument("--dry_run", action="store_true", help="count the measurements and their cost; take none")
+    return parser
+
+
 def select(table: "pd.DataFrame", where: str) -> list[str]:
-    """Name the finished runs of a results table for which a condition holds.
+    """Return the names of the finished runs of a results table that satisfy a condition.
 
     Args:
       where: as `expressions.evaluate` takes it, or "" for all; a tuple is text, as in the table.
-    Raises: ValueError if it cannot be evaluated, or no finished run is left.
+    Raises: ValueError if it cannot be evaluated, or no finished run satisfies it.
     """
     chosen: Any = table["status"] == "finished"
     if where:
@@ -109,7 +125,7 @@ def select(table: "pd.DataFrame", where: str) -> list[str]:
     if not chosen.any():
         finished = table["status"].tolist().count("finished")
         where = f"--where={where!r}" if where else "measure"
-        raise ValueError(f"{where}: expected finished runs; none of {len(table)} runs ({finished} finished) fits.")
+        raise ValueError(f"{where}: expected finished runs; none of {len(table)} runs ({finished} finished) match.")
     return table["run"][chosen].tolist()
 
 
@@ -119,9 +135,9 @@ def run(
     """Measure what is missing, and rebuild the tables.
 
     Args:
-      should_stop: asked several times a second; once it says yes, workers end after the measurement in hand.
-      stream: where progress is told; None for standard error.
-    Returns: how many of the chosen runs are `done`, and how many `failed`.
+      should_stop: called several times a second; once it returns True, workers end after their current measurement.
+      stream: receives progress messages; None for standard error.
+    Returns: the numbers of selected runs that are `done` and `failed`.
     Raises: ValueError with every fault; Stopped, WorkerError.
     """
     out, workdir = stream or sys.stderr, os.fspath(request.workdir)
@@ -133,56 +149,67 @@ def run(
     num_missing = sum(map(len, missing.values()))
     print(f"{len(tasks)} runs: {len(tasks) - len(left)} measured, {len(left)} to measure", file=out)
     print(f"measurements to take: {num_missing} ({', '.join(map(catalogue.title, request.names))})", file=out)
-    for epoch, count in sorted(_not_kept(request, left).items()):
-        print(f"warning: {count} of these runs kept no network of epoch {epoch}: nothing to measure there", file=out)
+    for epoch, count in sorted(_without_snapshot(request, left).items()):
+        print(f"warning: {count} of these runs stored no snapshot of epoch {epoch}: nothing to measure there", file=out)
+    if left:
+        directories = {task.name: _directory(request, task) for task in tasks}
+        to_take = {directories[task.name]: missing[task.name] for task in left}
+        cost = measure_progress.expected(to_take, runs=directories.values())
+        print(measure_progress.text(cost, workers=_num_workers(request, left)), file=out, flush=True)
     if request.is_dry:
         return {"done": len(tasks) - len(left), "failed": 0}
     counts: Counter[str] = Counter(done=len(tasks) - len(left))
     try:
         if left:
-            _hand_out(request, left, counts, should_stop=should_stop, stream=out)
+            _measure_all(request, left, counts, should_stop=should_stop, stream=out)
     finally:
         write_results(workdir)
     return {"done": counts["done"], "failed": counts["failed"]}
 
 
-def _hand_out(
+def _measure_all(
     request: Request, left: list[Task], counts: Counter[str], *, should_stop: Callable[[], bool], stream: TextIO
 ) -> None:
-    """Let workers measure, and tell how far they are."""
-    workers = min(request.workers or LocalCrew.capacity({}, threads=1), len(left))
+    """Let workers measure, and show progress."""
+    workers = _num_workers(request, left)
+
+    def remaining(task: Task) -> int:
+        return len(records.missing(_directory(request, task), task.config))
+
     groups: dict[Any, list[Task]] = {}
     for task in left:  # runs of one network share compiled programs
         groups.setdefault(task.config["network"], []).append(task)
     orders.sweep(request.workdir)
-    given = orders.write(request.workdir, list(groups.values()), tensorboard=False)
-    told, ended = time.monotonic(), 0
-
-    def tell(text: str) -> None:
-        print(text, file=stream, flush=True)
-
+    written = orders.write(request.workdir, list(groups.values()), tensorboard=False)
+    progress = measure_progress.Progress(
+        left,
+        num_missing=sum(map(remaining, left)),
+        remaining=remaining,
+        stream=stream,
+    )
     try:
-        crew = LocalCrew(Site(orders=given.path, threads=max(1, machine.available() // workers)))
-        for outcome in supervise.supervise(given, crew, workers=workers, should_stop=should_stop, tell=tell):
+        crew = LocalCrew(Site(orders=written.path, threads=max(1, machine.available() // workers)))
+        options: dict[str, Any] = {"should_stop": should_stop, "tell": progress.message}
+        for outcome in supervise.supervise(written, crew, workers=workers, **options):
             if outcome is None:
-                if time.monotonic() - told >= _QUIET_SECONDS:
-                    told = time.monotonic()
-                    tell(f"measured {ended}/{len(left)} runs")
+                progress.tick()
                 continue
-            ended += 1
             counts["failed" if outcome.status == "failed" else "done"] += 1
             if outcome.status == "failed":
                 log = _directory(request, outcome.task).error_file
-                tell(f"failed: {outcome.task.name}: {outcome.problem}; see {log}")
-            if time.monotonic() - told >= _EVERY_SECONDS or ended == len(left):
-                told = time.monotonic()
-                tell(f"measured {ended}/{len(left)} runs")
+                progress.message(f"failed: {outcome.task.name}: {outcome.problem}; see {log}")
+            progress.ended(outcome.task.name)
     finally:
-        orders.remove(given)
+        progress.close()
+        orders.remove(written)
+
+
+def _num_workers(request: Request, left: list[Task]) -> int:
+    return min(request.workers or LocalCrew.capacity({}, threads=1), len(left))
 
 
 def _tasks(request: Request) -> list[Task]:
-    """Choose the runs, the largest networks first."""
+    """Select the runs, the largest networks first."""
     table = collect(request.workdir)
     chosen, faults = [], []
     for name in select(table, request.where):
@@ -194,17 +221,17 @@ def _tasks(request: Request) -> list[Task]:
             epochs = [step // each for step in snapshots.kept(directory, each) if step % each == 0]
             every = config.get("measure_every_steps")
         faults += [f"--epochs={n}: {name} has {result['epochs']:g} epochs." for n in epochs if n > result["epochs"]]
-        asked = {"measurements": request.names, "measure_epochs": epochs, "measure_examples": request.num_examples}
-        asked |= {"measure_every_steps": every}
+        requested = {"measurements": request.names, "measure_epochs": epochs, "measure_examples": request.num_examples}
+        requested |= {"measure_every_steps": every}
         network = f"{config['model']} {result['num_params']}"
-        chosen.append((result["num_params"], Task(name, asked | {"network": network}, trains=False)))
+        chosen.append((result["num_params"], Task(name, requested | {"network": network}, trains=False)))
     if faults:
         raise configs.ConfigError(faults[:5])
-    return [task for _, task in sorted(chosen, key=lambda entry: (-entry[0], entry[1].name))]
+    return [task for _, task in sorted(chosen, key=lambda pair: (-pair[0], pair[1].name))]
 
 
 def _check_files(request: Request, tasks: list[Task]) -> None:
-    """Refuse runs whose configs name Python files, which measuring would run: they may be somebody else's.
+    """Refuse runs whose configs name Python files: measuring executes these, and someone else may have written them.
 
     Raises: ConfigError that names the files.
     """
@@ -218,20 +245,20 @@ def _check_files(request: Request, tasks: list[Task]) -> None:
         raise configs.ConfigError(
             [
                 f"measure {request.workdir}: the config of {next(iter(named.values()))} names a Python file, which "
-                f"measuring would run: {files}. Read it, and add --trust if you trust it; or leave these runs out with "
-                "--where."
+                f"measuring would execute: {files}. Read it, and add --trust if you trust it; or exclude these runs "
+                "with --where."
             ]
         )
 
 
-def _not_kept(request: Request, tasks: list[Task]) -> Counter[int]:
-    """Count the runs that have no snapshot of an epoch that is asked for, before their end."""
-    found: Counter[int] = Counter()
+def _without_snapshot(request: Request, tasks: list[Task]) -> Counter[int]:
+    """Count the runs that lack a snapshot of a requested epoch before their end."""
+    counts: Counter[int] = Counter()
     for task in tasks:
         directory = _directory(request, task)
         end = (directory.read_result() or {})["epochs"]
-        found.update(n for n in task.config["measure_epochs"] if n < end and not directory.snapshot(n).exists())
-    return found
+        counts.update(n for n in task.config["measure_epochs"] if n < end and not directory.snapshot(n).exists())
+    return counts
 
 
 def _directory(request: Request, task: Task) -> RunDirectory:
@@ -241,11 +268,11 @@ def _directory(request: Request, task: Task) -> RunDirectory:
 def _texts(text: str) -> list[str]:
     """Read `a,b` or `('a','b')`."""
     try:
-        found = configs.literal(text)
+        parts = configs.literal(text)
     except ValueError:
-        found = text.split(",")
-    found = found if isinstance(found, list | tuple) else (found,)
-    return [str(part).strip() for part in found if str(part).strip()]
+        parts = text.split(",")
+    parts = parts if isinstance(parts, list | tuple) else (parts,)
+    return [str(part).strip() for part in parts if str(part).strip()]
 
 
 def _integers(name: str, text: str | None, least: int, faults: list[str]) -> tuple[int, ...] | None:

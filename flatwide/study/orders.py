@@ -1,6 +1,6 @@
-"""What a study hands to its workers: a file of the runs that are to be trained, and beside it what each has in hand.
+"""Orders of a study for its workers: a file with the runs to train, and beside it the current runs of each worker.
 
-Workers share nothing but the work directory. Which run is done, failed or taken is known by its own directory, so any
+Workers share only the work directory. The directory of each run shows whether it is done, failed or taken, so any
 number of workers, on any machines that see the same files, may follow the same orders and may die at any time.
 """
 
@@ -21,19 +21,19 @@ from flatwide import machine
 from flatwide.runs import records
 from flatwide.runs.directory import RunDirectory, write_atomically
 
-_VALID = "valid"  # the file that is there as long as workers are to follow the orders
-_COMMAND = "command"  # the file that the study's command has locked, and whose time it renews, as long as it lives
+_VALID = "valid"  # this file exists as long as workers are to follow the orders
+_COMMAND = "command"  # the study's command locks this file and renews its time as long as it lives
 _SHOW_SECONDS = 5.0  # between two renewals
 _LOOK_SECONDS = 0.5
-_BEGIN_SECONDS = 3600.0  # within which a command that has written its orders takes its lock
-_OUTLIVED_SECONDS = 7 * 24 * 3600.0  # without a sign of life, after which no job follows the orders of a dead command
-_DEAD_SECONDS = 90.0  # without one, after which a command is dead; a network's file system may hide one for a minute
+_BEGIN_SECONDS = 3600.0  # after writing its orders, a command takes its lock within this time
+_OUTLIVED_SECONDS = 7 * 24 * 3600.0  # after so long without a sign of life, no job follows the orders of a dead command
+_DEAD_SECONDS = 90.0  # after so long without one, a command is dead; a network file system may delay one by a minute
 
 
 class Task(NamedTuple):
     """One run to train and to measure: the name of its directory, and its resolved config.
 
-    trains: False for a run that is done, which is only measured: the config's three fields of measurements are read.
+    trains: False for a finished run, which is only measured: then only the config's measurement fields are read.
     """
 
     name: str
@@ -42,13 +42,13 @@ class Task(NamedTuple):
 
 
 class LocksError(RuntimeError):
-    """Locks of files do not keep the processes of other machines out."""
+    """File locks do not exclude the processes of other machines."""
 
 
 class InHand(NamedTuple):
-    """What a worker says of itself.
+    """A worker's report of its current work.
 
-    names: the runs that it trains now. host, pid: where it works. started: as in `machine.Process`, 0 where unknown.
+    names: the runs that it trains now. host, pid: its process. started: as in `machine.Process`, 0 if unknown.
     """
 
     names: tuple[str, ...] = ()
@@ -58,7 +58,7 @@ class InHand(NamedTuple):
 
 
 class Orders(NamedTuple):
-    """The runs that were to do when a study's command began.
+    """The runs that were left to do when a study's command began.
 
     path: the file that holds them. groups: runs of one compiled program, the costliest group first.
     tensorboard: whether runs write event files.
@@ -74,21 +74,21 @@ class Orders(NamedTuple):
         return RunDirectory(self.workdir / "runs" / task.name)
 
     def state(self, task: Task) -> str:
-        """Tell "done", "failed" (since the orders were given) or "open"."""
+        """Return "done", "failed" (since the orders were written) or "open"."""
         directory = self.directory(task)
         if (directory.path / "result.json").exists() and not _is_unmeasured(directory, task):
             return "done"
         return "failed" if (self.path.parent / f"failed-{task.name}").exists() else "open"
 
     def mark_failed(self, task: Task) -> None:
-        """Say that a run has failed, so that no worker of these orders tries it again."""
+        """Record that a run has failed, so that no worker of these orders tries it again."""
         (self.path.parent / f"failed-{task.name}").touch()
 
     def are_withdrawn(self) -> bool:
-        """Tell whether workers are to save and end.
+        """Whether workers are to save and end.
 
-        A file that is gone says so: opening one that was there asks the server of a network's file system, while one
-        that was not there may be believed to be absent for a minute.
+        The absence of a file signals it: opening a file that existed asks the server of a network file system, whereas
+        the client may cache for a minute that a file does not exist.
         """
         try:
             open(self.path.parent / _VALID).close()
@@ -97,12 +97,12 @@ class Orders(NamedTuple):
         return False
 
     def withdraw(self) -> None:
-        """Ask all workers, wherever they are, to save and end."""
+        """Ask all workers, on all machines, to save and end."""
         (self.path.parent / _VALID).unlink(missing_ok=True)
 
     @contextmanager
     def held(self) -> Iterator[Callable[[], None]]:
-        """Hold the lock of the command that sees these orders carried out; give what shows that it lives."""
+        """Hold the lock of the command that supervises these orders; yield a function that shows it is alive."""
         with open(self.path.parent / _COMMAND, "a") as file:
             with suppress(BlockingIOError):
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -117,10 +117,10 @@ class Orders(NamedTuple):
             yield show
 
     def check_locks(self, should_stop: Callable[[], bool]) -> None:
-        """Check that a lock of the command keeps this worker out, as locks of runs must keep out other workers.
+        """Check that the command's lock excludes this worker, as the locks of runs must exclude other workers.
 
-        Where the lock can be had, the command has either died, which is no fault, or this machine does not see its
-        locks; a living command shows itself.
+        If this worker can take the lock, either the command has died, which is no fault, or this machine does not see
+        its locks; a live command renews the time of its file.
 
         Raises: LocksError in the latter case.
         """
@@ -133,7 +133,7 @@ class Orders(NamedTuple):
                     time.sleep(_LOOK_SECONDS)
                     if path.stat().st_mtime_ns != first:
                         raise LocksError(_no_locks(path))
-        except (BlockingIOError, FileNotFoundError):  # it is locked as it should be, or nobody commands
+        except (BlockingIOError, FileNotFoundError):  # it is locked as it should be, or there is no command
             return
 
     @contextmanager
@@ -148,11 +148,11 @@ class Orders(NamedTuple):
             yield True
 
     def write_in_hand(self, worker: str, names: list[str]) -> None:
-        """Write which runs a worker trains now; if it dies, they are what it died of."""
+        """Write which runs a worker trains now; if it dies, they may be the cause."""
         self._worker_file(worker).write_text("\n".join([_where(os.getpid()), *names]))
 
     def read_in_hand(self, worker: str) -> InHand | None:
-        """Read which runs a worker has in hand, or return None if no such worker has ever shown itself here."""
+        """Read which runs a worker trains now, or return None if there has been no such worker."""
         try:
             where, *names = self._worker_file(worker).read_text().split("\n")
             host, pid, started = where.split(" ")
@@ -175,12 +175,12 @@ class Orders(NamedTuple):
             return 0
 
     def write_seconds(self, name: str, seconds: float) -> None:
-        """Write how long a run took without compiling, for the estimate of the others."""
+        """Write the duration of a run without compiling, from which those of others are estimated."""
         with suppress(FileNotFoundError):  # the command has ended
             (self.path.parent / f"seconds-{name}").write_text(repr(seconds))
 
     def read_seconds(self, name: str) -> float | None:
-        """Read how long a run took without compiling, or return None where that is not known."""
+        """Read the duration of a run without compiling; None if it is unknown."""
         try:
             return float((self.path.parent / f"seconds-{name}").read_text())
         except (OSError, ValueError):
@@ -191,14 +191,14 @@ class Orders(NamedTuple):
 
 
 def write_started(path: Path, worker: str, pid: int) -> None:
-    """Write where a worker of the orders in `path` works before it can do so itself, since it may hang before that."""
+    """Write the host and process of a new worker on its behalf, since it may hang before it can do so itself."""
     with suppress(FileExistsError, FileNotFoundError), open(path.parent / f"worker-{worker}", "x") as file:
         file.write(_where(pid))
 
 
 def _where(pid: int) -> str:
-    known = machine.process(pid)
-    return f"{socket.gethostname()} {pid} {known.started if known else 0}"
+    process = machine.process(pid)
+    return f"{socket.gethostname()} {pid} {process.started if process else 0}"
 
 
 def _no_locks(path: Path) -> str:
@@ -213,7 +213,7 @@ def _is_unmeasured(directory: RunDirectory, task: Task) -> bool:
     try:
         return bool(records.missing(directory, task.config))
     except ValueError:
-        return False  # its result is damaged, which whoever reads that says
+        return False  # its result is damaged; readers of the result report that
 
 
 def write(
@@ -224,7 +224,7 @@ def write(
     tensorboard: bool,
     may_outlive: bool = False,
 ) -> Orders:
-    """Write orders into a folder of their own, `workdir/study/<session>`.
+    """Write orders into the new folder `workdir/study/<session>`.
 
     Args:
       session: None for the time and this process.
@@ -264,21 +264,21 @@ def read(path: Path | str) -> Orders:
 
 
 def remove(orders: Orders) -> None:
-    """Remove the folder of orders that are carried out: everything that a user wants is in the runs."""
+    """Remove the folder of completed orders: the directories of the runs have everything that a user needs."""
     _remove(orders.path.parent)
 
 
 def sweep(workdir: Path | str) -> None:
-    """Remove the orders of commands that were killed, unless workers may follow them still."""
+    """Remove the orders of killed commands, unless workers may still follow them."""
     for folder in (Path(workdir) / "study").glob("*/"):
         if (folder / "orders.json").exists() or (folder / _VALID).exists():
-            with suppress(OSError):  # somebody else removes it, or it is another user's
+            with suppress(OSError):  # another process removes it, or it belongs to another user
                 if time.time() - max(path.stat().st_mtime for path in folder.iterdir()) > _seconds_kept(folder):
                     _remove(folder)
 
 
 def _seconds_kept(folder: Path) -> float:
-    """Return how long orders are kept without any sign of life."""
+    """Return how many seconds orders are kept without any sign of life."""
     try:
         with open(folder / _COMMAND, "r+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -294,7 +294,7 @@ def _seconds_kept(folder: Path) -> float:
 
 def _remove(folder: Path) -> None:
     with suppress(OSError):  # the work directory was removed, or a worker that ends late has left a trace
-        (folder / _VALID).unlink(missing_ok=True)  # first, so that nobody begins to follow
+        (folder / _VALID).unlink(missing_ok=True)  # first, so that no worker starts to follow
         for path in folder.iterdir():
             path.unlink(missing_ok=True)
         os.rmdir(folder)

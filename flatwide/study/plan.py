@@ -1,4 +1,4 @@
-"""From axes to runs: pure, and every fault is found before anything is trained."""
+"""Expansion of axes into runs, which finds every fault before anything is trained."""
 
 import functools
 import itertools
@@ -19,8 +19,8 @@ _MOST_FAULTS = 12
 class Planned(NamedTuple):
     """One run of a study.
 
-    config: resolved. varied: the fields that tell it apart from the others, with the budget where one was asked for.
-    shape: equal for runs that one compiled program trains. part: the part of the study that it is of, "" for the only.
+    config: resolved. varied: the fields that distinguish it from the others, with the budget if the study has one.
+    shape: equal for runs trained by the same compiled program. part: its part of the study, "" if there are no parts.
     """
 
     config: Mapping[str, Any]
@@ -30,7 +30,7 @@ class Planned(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """All runs of a study, and what a careful reader would ask about them."""
+    """All runs of a study, and notes on what they cannot show."""
 
     settings: Settings
     runs: tuple[Planned, ...]
@@ -42,24 +42,24 @@ def expand(values: Mapping[str, Any]) -> Plan:
 
     Args:
       values: the fields of a config, `study` among them.
-    Raises: ConfigError with every fault found.
+    Raises: ConfigError that lists every fault.
     """
     base = configs.plain(values)
     study = base.pop("study", {})
-    found, faults = settings.read(study, base)
+    parsed, faults = settings.read(study, base)
     if not faults:
-        planned, faults, notes = _plan(found, base)
+        planned, faults, notes = _plan(parsed, base)
     if faults:
-        distinct = list(dict.fromkeys(faults + _faults_of(base, found)))
+        distinct = list(dict.fromkeys(faults + _faults_of(base, parsed)))
         more = [f"… and {len(distinct) - _MOST_FAULTS} more faults."] if len(distinct) > _MOST_FAULTS else []
         raise configs.ConfigError(distinct[:_MOST_FAULTS] + more)
-    return Plan(found, tuple(planned), tuple(notes))
+    return Plan(parsed, tuple(planned), tuple(notes))
 
 
-def _faults_of(base: Mapping[str, Any], found: Settings) -> list[str]:
-    """Find faults of the fields that are not varied, so that all are seen at once."""
+def _faults_of(base: Mapping[str, Any], parsed: Settings) -> list[str]:
+    """List faults of the fields that do not vary, so that all are reported at once."""
     faults = []
-    for part in found.parts:
+    for part in parsed.parts:
         fields = {name: value for name, value in base.items() if name not in part.axes} | part.fields
         first = {name: values[0] for name, values in part.axes.items() if name in configs.SCHEMA or name in base}
         try:
@@ -69,10 +69,10 @@ def _faults_of(base: Mapping[str, Any], found: Settings) -> list[str]:
     return faults
 
 
-def _plan(found: Settings, base: Mapping[str, Any]) -> tuple[list[Planned], list[str], list[str]]:
-    """Resolve every run; give the runs, the faults and the notes."""
+def _plan(parsed: Settings, base: Mapping[str, Any]) -> tuple[list[Planned], list[str], list[str]]:
+    """Resolve every run; return the runs, the faults and the notes."""
     planned, faults, identities, counts, num_same = [], [], {}, {}, 0
-    for part, varied in _product(found):
+    for part, varied in _product(parsed):
         try:
             config = _resolve(base, varied, counts)
             name = str(configs.identity(config, irrelevant=identity.without_effect(config), extra={}))
@@ -86,41 +86,41 @@ def _plan(found: Settings, base: Mapping[str, Any]) -> tuple[list[Planned], list
                 )
         except ValueError as error:
             where = ", ".join(f"{field}={value!r}" for field, value in varied.items())
-            own = error.faults if isinstance(error, configs.ConfigError) else [f"{error} (at {where})"]
-            faults += own
+            more_faults = error.faults if isinstance(error, configs.ConfigError) else [f"{error} (at {where})"]
+            faults += more_faults
             continue
         if identities.setdefault(name, varied) is varied:
             planned.append(Planned(config, varied, shape, part.name))
         else:
             num_same += 1
     if not planned and not faults:
-        faults.append("config.study.exclude: it leaves no run; exclude less.")
+        faults.append("config.study.exclude: no run is left; exclude less.")
     same = [
-        f"{num_same} combinations name a run that is there already (fields that a run does not read, such as the "
-        "variant at rho = 0, make no other run)"
+        f"{num_same} combinations are duplicates of another run (a field that a run does not read, such as the "
+        "variant at rho = 0, does not make a different run)"
     ]
     return planned, faults, [*_budget_notes(counts), *(same if num_same else []), *_notes(planned)]
 
 
-def _product(found: Settings) -> Iterator[tuple[Part, Assignment]]:
-    """Yield what each run of each part varies: points first, the last axis fastest."""
-    for part in found.parts:
+def _product(parsed: Settings) -> Iterator[tuple[Part, Assignment]]:
+    """Yield the varied fields of each run of each part: points first, the last axis fastest."""
+    for part in parsed.parts:
         points = part.points or ({},)
         for point, values in itertools.product(points, itertools.product(*part.axes.values())):
             varied = part.fields | point | dict(zip(part.axes, values, strict=True))
-            if not any(all(varied.get(name) == value for name, value in entry.items()) for entry in part.exclude):
+            if not any(all(varied.get(name) == value for name, value in excluded.items()) for excluded in part.exclude):
                 yield part, varied
 
 
 def _resolve(base: Mapping[str, Any], varied: Assignment, counts: dict[tuple, int]) -> Mapping[str, Any]:
-    """Resolve one run, its sparsity solved where the study gives a budget; `counts` collects what budgets reached."""
+    """Resolve one run, with the sparsity that meets the study's budget; add the reached number to `counts`."""
     fields = {**base, **{name: value for name, value in varied.items() if name != BUDGET}}
     config = configs.resolve_fields(fields if BUDGET not in varied else fields | {"sparsity": 0.0})
     if BUDGET not in varied:
         return config
     if base.get("sparsity"):
         given = f"config.sparsity={base['sparsity']!r}"
-        raise configs.ConfigError([f"{given}: the study solves it from {BUDGET}; leave it at 0."])
+        raise configs.ConfigError([f"{given}: the study computes it from {BUDGET}; leave it at 0."])
     shapes = preview.sizes(config).params
     asked, pruner, density = varied[BUDGET], config["pruner"], config["layer_density"]
     solved = _solve(_hashable(shapes), budget=asked, pruner=pruner, layer_density=density)
@@ -147,7 +147,7 @@ def _budget_notes(counts: Mapping[tuple, int]) -> list[str]:
 
 
 def _notes(planned: list[Planned]) -> list[str]:
-    """Say what a careful reader would ask about."""
+    """Warn of missing base runs and of too few seeds."""
     parts: dict[str, list[Planned]] = {}
     for run in planned:
         parts.setdefault(run.part, []).append(run)

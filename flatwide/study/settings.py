@@ -1,4 +1,4 @@
-"""What `config.study` says: which fields are varied, and who trains the runs."""
+"""The fields of `config.study`: what varies, and which executor trains the runs."""
 
 import math
 from collections import Counter
@@ -9,7 +9,7 @@ from flatwide import config as configs
 from flatwide import registry
 from flatwide.study import executors
 
-BUDGET = "num_nonzero_params"  # in an axis or a point: the sparsity is solved from it
+BUDGET = "num_nonzero_params"  # in an axis or a point: the sparsity is computed from it
 METRICS = (
     "test_metric",
     "test_metric_best",
@@ -20,14 +20,14 @@ METRICS = (
 )
 Assignment = dict[str, Any]
 _VARIED = ("axes", "points", "exclude")
-_MOST_RUNS = 100_000  # a plan of so many takes a minute; more is a slip
+_MOST_RUNS = 100_000  # planning so many takes a minute; more is probably a mistake
 
 
 class Part(NamedTuple):
-    """One part of a study, whose runs are the product of its axes; a study without parts is one part of no name.
+    """One part of a study, whose runs are the product of its axes; a study without parts is one unnamed part.
 
-    fields: what all of its runs have. axes: field -> values. points: coupled settings, which act as one more axis.
-    exclude: runs that agree with one of these in all its fields are left out.
+    fields: shared by all of its runs. axes: field -> values. points: coupled settings, which act as one more axis.
+    exclude: runs that match one of these in all its fields are left out.
     """
 
     name: str
@@ -41,9 +41,9 @@ class Settings(NamedTuple):
     """The study of a config.
 
     parts: the runs of the study are those of all of them.
-    metric: the result column that the study compares. tune: axes that base and SAM each choose for themselves.
+    metric: the result column that the study compares. tune: axes on which base and SAM are each tuned separately.
     workers: processes or jobs; None for as many as the executor can run at once. study: all other fields of
-    `config.study`, of which the executor reads its own.
+    `config.study`, some of which the executor reads.
     """
 
     parts: tuple[Part, ...]
@@ -56,12 +56,12 @@ class Settings(NamedTuple):
 
 
 def read(study: Any, base: Mapping[str, Any]) -> tuple[Settings, list[str]]:
-    """Read `config.study`, with every value in its canonical form.
+    """Read `config.study`, and convert every value to its canonical form.
 
     Args:
       study: plain nested dicts and tuples.
-      base: the other fields of the config; they tell which names a user's own parts add.
-    Returns: the settings, and all faults; with a fault the settings are not to be used.
+      base: the other fields of the config, among them those that a user's own model, data set or loss adds.
+    Returns: the settings, and all faults; if there is a fault, the settings must not be used.
     """
     if not isinstance(study, Mapping):
         faults = [f"config.study={registry.shown(study)}: expected fields such as axes."]
@@ -92,36 +92,36 @@ def read(study: Any, base: Mapping[str, Any]) -> tuple[Settings, list[str]]:
 
 
 def _strange(where: str, value: Any) -> list[str]:
-    """List what is no plain value: every other check compares and shows the values that it is given."""
+    """List what is not a plain value: every other check compares and prints the values."""
     if isinstance(value, Mapping):
         names = [
             f"{where}: the name {registry.shown(name)}; expected a text." for name in value if not isinstance(name, str)
         ]
-        return names + [fault for name, entry in value.items() for fault in _strange(f"{where}.{name}", entry)]
+        return names + [fault for name, item in value.items() for fault in _strange(f"{where}.{name}", item)]
     if isinstance(value, tuple):
-        return [fault for place, entry in enumerate(value) for fault in _strange(f"{where}[{place}]", entry)]
+        return [fault for index, item in enumerate(value) for fault in _strange(f"{where}[{index}]", item)]
     if value is None or isinstance(value, str | bool | int | float):
         return []
     return [f"{where}={registry.shown(value)}: expected numbers, texts, tuples or dicts."]
 
 
 def _parts(parts: Any, shared: Part, base: Mapping[str, Any], faults: list[str]) -> tuple[Part, ...]:
-    """Read the parts of a study, each joined with what is said for all of them."""
+    """Read the parts of a study, each combined with the settings that all parts share."""
     if not isinstance(parts, Mapping) or not all(isinstance(part, Mapping) for part in parts.values()):
         faults.append(
             f"config.study.parts={registry.shown(parts)}: expected a dict from names to dicts of fields, axes among "
             "them."
         )
         return (shared,)
-    found = [_part(name, entry, f"config.study.parts.{name}", base, faults) for name, entry in parts.items()]
-    # What a part says of a field takes the place of what is said of it for all.
+    own_parts = [_part(name, part, f"config.study.parts.{name}", base, faults) for name, part in parts.items()]
+    # A part's setting of a field replaces the shared one.
     joined = [
         part._replace(
             axes={name: values for name, values in shared.axes.items() if name not in _set_by(part)} | part.axes,
             points=part.points or shared.points,
             exclude=shared.exclude + part.exclude,
         )
-        for part in found
+        for part in own_parts
     ]
     return tuple(joined) or (shared,)
 
@@ -131,50 +131,54 @@ def _set_by(part: Part) -> set[str]:
     return {*part.fields, *(name for point in part.points for name in point)}
 
 
-def _part(name: str, entry: Mapping[str, Any], where: str, base: Mapping[str, Any], faults: list[str]) -> Part:
-    """Read one part; of what varies, `entry` may say nothing."""
-    fields = {field: value for field, value in entry.items() if field not in _VARIED}
-    known = {field: _value(f"{where}.{field}", field, value, base, faults) for field, value in fields.items()}
-    points, exclude = (_assignments(f"{where}.{what}", entry.get(what, ()), base, faults) for what in _VARIED[1:])
+def _part(name: str, values: Mapping[str, Any], where: str, base: Mapping[str, Any], faults: list[str]) -> Part:
+    """Read one part; axes, points and exclude are optional in `values`."""
+    fields = {field: value for field, value in values.items() if field not in _VARIED}
+    fixed = {field: _value(f"{where}.{field}", field, value, base, faults) for field, value in fields.items()}
+    points, exclude = (_assignments(f"{where}.{kind}", values.get(kind, ()), base, faults) for kind in _VARIED[1:])
     return Part(
         name=name,
-        fields=known,
-        axes=_axes(f"{where}.axes", entry.get("axes", {}), base, faults),
+        fields=fixed,
+        axes=_axes(f"{where}.axes", values.get("axes", {}), base, faults),
         points=points,
         exclude=exclude,
     )
 
 
-def _axes(place: str, axes: Any, base: Mapping[str, Any], faults: list[str]) -> dict[str, tuple[Any, ...]]:
+def _axes(prefix: str, axes: Any, base: Mapping[str, Any], faults: list[str]) -> dict[str, tuple[Any, ...]]:
     if not isinstance(axes, Mapping):
-        faults.append(f"{place}={registry.shown(axes)}: expected a dict from fields to their values.")
+        faults.append(f"{prefix}={registry.shown(axes)}: expected a dict from fields to their values.")
         return {}
-    found = {}
+    axis_values = {}
     for name, values in axes.items():
-        where = f"{place}.{name}"
+        where = f"{prefix}.{name}"
         if not isinstance(values, list | tuple) or len(values) == 0:
             faults.append(f"{where}={registry.shown(values)}: expected one or more values, such as (0, 1, 2).")
             continue
-        found[name] = tuple(_value(where, name, value, base, faults) for value in values)
-        twice = [text for text, count in Counter(map(repr, found[name])).items() if count > 1]
-        faults += [f"{where}={registry.shown(values)}: {text} is there twice." for text in twice]
-    return found
+        axis_values[name] = tuple(_value(where, name, value, base, faults) for value in values)
+        twice = [text for text, count in Counter(map(repr, axis_values[name])).items() if count > 1]
+        faults += [f"{where}={registry.shown(values)}: {text} is a duplicate value." for text in twice]
+    return axis_values
 
 
-def _assignments(where: str, entries: Any, base: Mapping[str, Any], faults: list[str]) -> tuple[Assignment, ...]:
-    if not isinstance(entries, list | tuple) or not all(isinstance(entry, Mapping) and entry for entry in entries):
-        faults.append(f"{where}={registry.shown(entries)}: expected a tuple of dicts, each from fields to values.")
+def _assignments(where: str, assignments: Any, base: Mapping[str, Any], faults: list[str]) -> tuple[Assignment, ...]:
+    if not isinstance(assignments, list | tuple) or not all(
+        isinstance(assignment, Mapping) and assignment for assignment in assignments
+    ):
+        faults.append(f"{where}={registry.shown(assignments)}: expected a tuple of dicts, each from fields to values.")
         return ()
-    found = []
-    for place, entry in enumerate(entries):
-        found.append({n: _value(f"{where}[{place}].{n}", n, value, base, faults) for n, value in entry.items()})
-        if found[-1] in found[:-1]:
-            faults.append(f"{where}[{place}]={registry.shown(entry)}: it is there twice.")
-    return tuple(found)
+    canonical = []
+    for index, assignment in enumerate(assignments):
+        canonical.append(
+            {n: _value(f"{where}[{index}].{n}", n, value, base, faults) for n, value in assignment.items()}
+        )
+        if canonical[-1] in canonical[:-1]:
+            faults.append(f"{where}[{index}]={registry.shown(assignment)}: it is a duplicate.")
+    return tuple(canonical)
 
 
 def _value(where: str, name: str, value: Any, base: Mapping[str, Any], faults: list[str]) -> Any:
-    """Check one value of a field, and put it into its canonical form."""
+    """Check one value of a field, and convert it to its canonical form."""
     if name == BUDGET:
         field = configs.SCHEMA["batch_size"]  # an integer >= 1 as well
     elif name in configs.SCHEMA:
@@ -207,20 +211,20 @@ def _contradictions(part: Part) -> list[str]:
         faults.append(f"{where}.points: expected the same fields in each; some lack one of {sorted(coupled)}.")
     varied = coupled | set(axes) | set(part.fields)
     if BUDGET in varied and "sparsity" in varied:
-        faults.append(f"{where}: both sparsity and {BUDGET} are set, and each decides the other; keep one.")
-    strangers = {name for entry in part.exclude for name in entry} - varied
-    faults += [registry.unknown(f"{where}.exclude field", name, varied) for name in sorted(strangers)]
+        faults.append(f"{where}: both sparsity and {BUDGET} are set, and each determines the other; keep one.")
+    unknown = {name for excluded in part.exclude for name in excluded} - varied
+    faults += [registry.unknown(f"{where}.exclude field", name, varied) for name in sorted(unknown)]
     if "threads" in varied:
-        faults.append(f"{where}: threads is one number for all workers; set config.threads once.")
+        faults.append(f"{where}: threads is the same for all workers; set config.threads once.")
     watching = {name for name, field in configs.SCHEMA.items() if not field.identity}
     for name in ("workdir", *sorted(watching)):
         if name in coupled | set(axes):
-            faults.append(f"{where}: {name} changes no result, so it cannot tell runs apart; set it once.")
+            faults.append(f"{where}: {name} changes no result, so it cannot distinguish runs; set it once.")
     return faults
 
 
 def _untuned(tune: tuple[str, ...], parts: tuple[Part, ...]) -> list[str]:
-    """Say which fields cannot be tuned: those that do not vary, and those that are compared or paired."""
+    """List fields that cannot be tuned: those that do not vary, and those by which runs are compared or paired."""
     varied = {name for part in parts for name in (*part.axes, *(name for point in part.points for name in point))}
     compared = {"rho", "seed", "num_epochs", "num_train_steps", "train_examples", BUDGET}
     compared |= {name for name, field in configs.SCHEMA.items() if field.shape}

@@ -1,4 +1,4 @@
-"""Notice workers that show no sign of life, and decide what may be done about each."""
+"""Detection of workers that show no sign of life, and what may be done about each."""
 
 import os
 import signal
@@ -11,15 +11,15 @@ from flatwide import machine
 from flatwide.runs.logs import duration_text
 from flatwide.study.orders import InHand, Orders
 
-LEAST_SECONDS = 300.0  # of silence before anything is said
-TIMES_MEDIAN = 10  # of silence, in times that a run of the shape takes
+LEAST_SECONDS = 300.0  # of silence before a warning
+TIMES_MEDIAN = 10  # of silence before a warning, in median durations of a run of that shape
 _EVERY_SECONDS = 1.0  # between looks
 
 
 class Silent(NamedTuple):
     """A worker that has shown no sign of life for some time.
 
-    is_here: whether it runs on this machine. is_idle: whether it computes nothing, which is known of this machine only.
+    is_here: whether it runs on this machine. is_idle: whether it uses no processor time, known on this machine only.
     """
 
     worker: str
@@ -29,29 +29,28 @@ class Silent(NamedTuple):
     is_idle: bool
 
     def text(self) -> str:
-        """Say who is silent, and what follows."""
+        """Return a warning that names the worker and says what happens next."""
         hand = self.in_hand
-        runs = f"it has {hand.names[0]} in hand" if hand.names else "it has no run in hand"
+        runs = f"it trains {hand.names[0]}" if hand.names else "it trains no run"
         more = f" and {len(hand.names) - 1} more" if len(hand.names) > 1 else ""
         text = (
             f"warning: worker {self.worker} (process {hand.pid} on {hand.host}) has shown no sign of life for "
             f"{duration_text(self.seconds)}; {runs}{more}. "
         )
         if self.is_idle:
-            return text + "It uses no processor time, so it is killed, and another worker goes on from the checkpoint."
+            return text + "It uses no processor time, so it is killed, and another worker resumes from the checkpoint."
         if self.is_here:
             return (
-                text
-                + f"It computes, as when it compiles or measures, so it is left alone. If it hangs: kill -9 {hand.pid}"
+                text + f"It uses the processor, as when compiling, so it is left alone. If it hangs: kill -9 {hand.pid}"
             )
         return text + (
-            "Another worker takes its place, and this run once its lock is free. If it hangs, end it there: "
+            "Another worker replaces it, and resumes this run once its lock is free. If it hangs, end it there: "
             f"kill -9 {hand.pid}"
         )
 
 
 class _Sign(NamedTuple):
-    """The last sign of life of a worker, and when it was seen; due: seconds of silence before it is told (again)."""
+    """The last sign of life of a worker, and when it was seen; due: seconds of silence until the next warning."""
 
     beat: int
     seen: float
@@ -60,14 +59,15 @@ class _Sign(NamedTuple):
 
 
 class Watch:
-    """Know which runs are in training, and which workers are silent.
+    """A record of which runs are in training, and which workers are silent.
 
-    A worker touches its file after every segment. How long ago that was is told by the clock of this process, from the
-    moment when the file's time was seen to change, since clocks of machines differ.
+    A worker touches its file after every segment. Since clocks of machines differ, the time since then is measured by
+    the clock of this process, from the moment when it saw the file's time change.
 
     Args:
-      orders: which the workers follow.
-      patience: seconds of silence, for the names of the runs in hand, before a worker that may compute is told of.
+      orders: those that the workers follow.
+      patience: takes the names of a worker's current runs; returns the seconds of silence before a warning about a
+        worker that may be computing.
     """
 
     def __init__(self, orders: Orders, *, patience: Callable[[Iterable[str]], float] = lambda names: LEAST_SECONDS):
@@ -77,12 +77,12 @@ class Watch:
         self._looked = 0.0
 
     def training(self) -> dict[str, float]:
-        """Return the runs in training, and the seconds since each was begun."""
+        """Return the runs in training, and the seconds since each began."""
         now = time.monotonic()
         return {name: now - began for name, began in self._begun.items()}
 
     def look(self, workers: Iterable[str]) -> list[Silent]:
-        """Look at the files of workers that have not ended; list those that have been silent for too long.
+        """Check the files of workers that have not ended; list those that have been silent for too long.
 
         Each is listed again when its silence has doubled.
         """
@@ -94,8 +94,8 @@ class Watch:
         names = [name for hand in hands.values() for name in hand.names]
         self._begun = {name: self._begun.get(name, now) for name in names}
         self._signs = {worker: sign for worker, sign in self._signs.items() if worker in hands}
-        found = (self._silence(worker, hand, now) for worker, hand in hands.items())
-        return [silent for silent in found if silent is not None]
+        silences = (self._silence(worker, hand, now) for worker, hand in hands.items())
+        return [silent for silent in silences if silent is not None]
 
     def _silence(self, worker: str, hand: InHand, now: float) -> Silent | None:
         beat, process = self._orders.last_beat(worker), find(hand)
@@ -114,7 +114,7 @@ class Watch:
 
 
 def find(hand: InHand) -> machine.Process | None:
-    """Find the process of a worker; None where it is on another machine or has ended."""
+    """Find the process of a worker; None if it is on another machine or has ended."""
     if hand.host != socket.gethostname() or not hand.pid:
         return None
     process = machine.process(hand.pid)
@@ -122,11 +122,11 @@ def find(hand: InHand) -> machine.Process | None:
 
 
 def kill(silent: Silent) -> bool:
-    """End a worker of this machine that computes nothing, and return whether that was done.
+    """Kill a worker of this machine that uses no processor time, and return whether that was done.
 
-    Its run is locked as long as the process lives, even a stopped one, so that nobody else can take it. SIGKILL ends a
-    stopped process too; the system then frees the lock, and no two workers ever train one run. A worker of another
-    machine cannot be ended from here, nor seen to be idle: its run is free once its lock is.
+    A run stays locked as long as its process lives, even a stopped one, so no other worker can take it. SIGKILL ends a
+    stopped process too; the system then releases the lock, and no two workers ever train the same run. A worker of
+    another machine cannot be killed from here, nor seen to be idle: its run is free once its lock is released.
     """
     if not silent.is_idle or find(silent.in_hand) is None:
         return False

@@ -1,4 +1,4 @@
-"""See orders carried out: keep workers alive, and tell each run that has ended, until none is left."""
+"""Supervision of workers: replace those that die, and report each run as it ends, until none is left."""
 
 import time
 from collections import Counter
@@ -11,14 +11,14 @@ from flatwide.study import silence
 from flatwide.study.executors import Crew, Ended
 from flatwide.study.orders import InHand, Orders, Task
 
-_MOST_ATTEMPTS = 3  # of a run whose worker dies: it may be the run that kills it
+_MOST_ATTEMPTS = 3  # of a run whose worker dies: the run may be the cause
 _LEAST_POLL_SECONDS = 0.05
-_POLL_SHARE = 20  # looking takes at most this part of the time
-_BUSY_SECONDS = 2.0  # until the next look at runs that another command trains
+_POLL_SHARE = 20  # polling takes at most one part in this many of the time
+_BUSY_SECONDS = 2.0  # between looks at runs that another command trains
 
 
 class Outcome(NamedTuple):
-    """How a run ended: its status, the seconds it took, and what went wrong."""
+    """The end of a run: its status, duration in seconds, and what went wrong."""
 
     task: Task
     status: str
@@ -31,32 +31,32 @@ class WorkerError(RuntimeError):
 
 
 class Stopped(Exception):
-    """The study was asked to stop, and its workers have saved."""
+    """The study was stopped, and its workers have saved."""
 
 
 class _Workers:
-    """The workers of some orders: start them, replace those that die, and end or replace those that hang.
+    """The workers of some orders; those that die or hang are replaced.
 
-    Raises: WorkerError where no worker could go on.
+    Raises: WorkerError if no worker could continue.
     """
 
     def __init__(self, orders: Orders, crew: Crew, *, most: int, watch: silence.Watch, tell: Callable[[str], None]):
         self._orders, self._crew, self._most, self._watch, self._tell = orders, crew, most, watch, tell
         self.at_work: set[str] = set()
-        self._lost: set[str] = set()  # silent, on other machines; others have taken their place
-        self._killed: dict[str, str] = {}  # by us, and why
+        self._lost: set[str] = set()  # silent workers on other machines, which have been replaced
+        self._killed: dict[str, str] = {}  # workers killed by this process -> why
         self._num_started = self._num_idle_deaths = 0
         self._attempts: Counter[str] = Counter()
 
     def start(self) -> None:
-        """Start one more."""
+        """Start one more worker."""
         name = f"{self._num_started % self._most}-{self._num_started}"
         self._crew.start(name)
         self.at_work.add(name)
         self._num_started += 1
 
-    def replace_dead(self, left: dict[str, Task]) -> None:
-        """Start a worker for each that has died, and give up runs that it died of too often."""
+    def replace_dead(self, remaining: dict[str, Task]) -> None:
+        """Start a worker for each that has died, and give up runs whose workers died too often."""
         for ended in self._crew.ended():
             was_lost = ended.worker in self._lost
             self.at_work.discard(ended.worker)
@@ -66,7 +66,7 @@ class _Workers:
             if not ended.problem and not ended.was_stopped:
                 continue  # there was nothing left to take
             if not ended.was_stopped:
-                tasks = [left[name] for name in (hand.names if hand else ()) if name in left]
+                tasks = [remaining[name] for name in (hand.names if hand else ()) if name in remaining]
                 problem = self._killed.get(ended.worker, ended.problem)
                 _count_death(self._orders, tasks, self._attempts, problem)
             if not was_lost:
@@ -78,19 +78,19 @@ class _Workers:
         has_died = bool(ended.problem or ended.was_stopped)
         if hand is None and not has_died:
             raise WorkerError(
-                f"a worker has ended without a trace in {self._orders.path.parent}; does it see this folder?"
+                f"a worker has ended without writing to {self._orders.path.parent}; can it see this folder?"
             )
         if has_died:
             self._num_idle_deaths = 0 if hand and hand.names else self._num_idle_deaths + 1
         if self._num_idle_deaths > _MOST_ATTEMPTS:
-            problem = ended.problem or "they are stopped from outside"
+            problem = ended.problem or "something outside the study stops them"
             raise WorkerError(f"workers end before they train anything: {problem}")
 
     def replace_silent(self) -> None:
-        """Tell of workers without a sign of life; kill those that do nothing, and replace those that are elsewhere."""
+        """Warn of workers without a sign of life; kill idle ones, and replace those on other machines."""
         for silent in self._watch.look(self.at_work | self._lost):
             self._tell(silent.text())
-            if silence.kill(silent):  # the crew tells that it has ended, and it is replaced then
+            if silence.kill(silent):  # the crew reports its end, and then it is replaced
                 self._killed[silent.worker] = (
                     f"it had hung for {duration_text(silent.seconds)} without using the processor, and was killed"
                 )
@@ -109,82 +109,85 @@ def supervise(
     watch: silence.Watch | None = None,
     tell: Callable[[str], None] = say,
 ) -> Iterator[Outcome | None]:
-    """Keep workers at work, and yield each run as it ends, or None where nothing has happened for a moment.
+    """Keep workers running, and yield each run as it ends, or None at each poll, so that the caller can show progress.
 
     Args:
-      orders: what is to do. crew: where workers run. workers: how many at a time.
-      should_stop: once it says yes, every worker saves and `Stopped` is raised.
-      watch: which knows the workers' signs of life. tell: prints a warning.
-    Raises: Stopped; WorkerError if workers die again and again before they train anything, if the disk is full, or if
-      the work directory was removed.
+      orders: the runs to train. crew: starts workers. workers: maximum number at a time.
+      should_stop: once it returns True, every worker saves and `Stopped` is raised.
+      watch: records the workers' signs of life. tell: prints a warning.
+    Raises: Stopped; WorkerError if workers die repeatedly before they train anything, if the disk is full, or if the
+      work directory was removed.
     """
-    left = {task.name: task for group in orders.groups for task in group}
-    crowd = _Workers(orders, crew, most=workers, watch=watch or silence.Watch(orders), tell=tell)
-    has_told = False
+    remaining = {task.name: task for group in orders.groups for task in group}
+    pool = _Workers(orders, crew, most=workers, watch=watch or silence.Watch(orders), tell=tell)
+    has_warned = False
     with orders.held() as show_command:
         try:
-            for _ in range(min(workers, len(left))):
-                crowd.start()
-            while left:
+            for _ in range(min(workers, len(remaining))):
+                pool.start()
+            while remaining:
                 if should_stop():
-                    raise Stopped("stopped; each run in training has saved. The same command goes on from there.")
+                    raise Stopped("stopped; each run in training has saved. Rerun the same command to resume.")
                 _check_is_there(orders)
                 show_command()
-                crowd.replace_dead(left)
-                crowd.replace_silent()
+                pool.replace_dead(remaining)
+                pool.replace_silent()
                 began = time.monotonic()
-                newly_ended = _newly_ended(orders, left)
+                newly_ended = _newly_ended(orders, remaining)
                 pause = max(_LEAST_POLL_SECONDS, _POLL_SHARE * (time.monotonic() - began))
                 for outcome in newly_ended:
-                    del left[outcome.task.name]
+                    del remaining[outcome.task.name]
                     yield outcome
-                if left and not crowd.at_work:  # the rest is in training by another command, which may die
+                if remaining and not pool.at_work:  # another command trains the rest, and may die
                     time.sleep(_BUSY_SECONDS)
-                    holders = [orders.directory(task).holder() for task in left.values()]
+                    holders = [orders.directory(task).holder() for task in remaining.values()]
                     if None in holders:
-                        crowd.start()
-                    elif not has_told:
-                        has_told = True
-                        first = next(iter(left))
-                        tell(f"waiting for {len(left)} runs that others train, such as {first} (process {holders[0]})")
+                        pool.start()
+                    elif not has_warned:
+                        has_warned = True
+                        first = next(iter(remaining))
+                        tell(
+                            f"waiting for {len(remaining)} runs that other commands train, such as {first} (process "
+                            f"{holders[0]})"
+                        )
                 yield None
-                time.sleep(pause if left else 0)
+                time.sleep(pause if remaining else 0)
         finally:
             orders.withdraw()
             crew.stop()
 
 
 def _count_death(orders: Orders, tasks: list[Task], attempts: Counter[str], problem: str) -> None:
-    """Give a run up that was in hand of a worker that died too often."""
+    """Count the death of the worker of some runs; mark as failed those whose workers died too often."""
     for task in tasks:
         attempts[task.name] += 1
         if attempts[task.name] >= _MOST_ATTEMPTS:
-            text = f"its worker died {_MOST_ATTEMPTS} times while it trained this run, at last: {problem}"
+            text = f"its worker died {_MOST_ATTEMPTS} times while it trained this run; the last time: {problem}"
             driver.keep_error(task.config, orders.workdir, text)
             orders.mark_failed(task)
 
 
 def _check_is_there(orders: Orders) -> None:
-    """Raise WorkerError where the orders are gone, before anything is made again in a folder that was removed."""
+    """Raise WorkerError if the orders are gone, before anything is recreated in a folder that was removed."""
     if not orders.path.exists():
         raise WorkerError(
             f"{orders.workdir}: the work directory, or its study/ folder, was removed while the study trained. Nothing "
-            "was made again. Restore the folder to go on; the same command starts anew where it is not there."
+            "was recreated. Restore the folder to resume; without it, the same command starts from the beginning."
         )
 
 
-def _newly_ended(orders: Orders, left: dict[str, Task]) -> list[Outcome]:
-    found = []
-    for task in left.values():
+def _newly_ended(orders: Orders, remaining: dict[str, Task]) -> list[Outcome]:
+    outcomes = []
+    for task in remaining.values():
         state = orders.state(task)
         directory = orders.directory(task)
         if state == "done":
             try:
                 result = directory.read_result() or {}
-                found.append(Outcome(task, result["status"], result.get("seconds")))
+                outcomes.append(Outcome(task, result["status"], result.get("seconds")))
             except ValueError as error:
-                found.append(Outcome(task, "failed", problem=str(error)))
+                outcomes.append(Outcome(task, "failed", problem=str(error)))
         elif state == "failed":
             problem = directory.read_error() if directory.path.exists() else "its folder was removed while it trained"
-            found.append(Outcome(task, "failed", problem=problem))
-    return found
+            outcomes.append(Outcome(task, "failed", problem=problem))
+    return outcomes

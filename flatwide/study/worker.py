@@ -1,10 +1,10 @@
-"""Follow orders until no run is left that this worker could train; the same for every executor.
+"""A worker process, which trains runs of its orders until none is left; the same for every executor.
 
     python -m flatwide.study.worker ORDERS NAME
 
-It saves what it trains and ends when its orders are withdrawn, on SIGTERM, and when its standard input ends, as it does
+It saves its run and ends when its orders are withdrawn, on SIGTERM, and when its standard input closes, which happens
 when the study's command on the same machine is killed.
-Exit codes: 0 nothing is left to take, 1 failed, 74 no worker could go on, 130 ended at once, 143 stopped.
+Exit codes: 0 no run is left, 1 failed, 74 no worker could continue, 130 ended at once, 143 stopped.
 """
 
 import os
@@ -27,43 +27,43 @@ from flatwide.study.orders import Orders, Task
 _BEAT_SECONDS = 1.0  # between signs of life
 
 
-def follow(path: Path | str, worker: str, *, place: int, should_stop: Callable[[], bool]) -> None:
-    """Train the runs of some orders that nobody else trains.
+def follow(path: Path | str, worker: str, *, index: int, should_stop: Callable[[], bool]) -> None:
+    """Train the runs of some orders that no other worker trains.
 
-    First whole groups that no other worker has begun, since their runs share a compiled program; then whatever is
-    left of any group, from its end.
+    Whole groups that no other worker has begun come first, since their runs share a compiled program; then come the
+    remaining runs of all groups, each from its end.
 
     Args:
       path: the orders.
-      worker: name of this worker, told to those who look after it.
+      worker: name of this worker.
       place: number of this worker; it decides with which group it begins.
     Raises: Stopped, once the run in training is saved; FileNotFoundError if this machine does not see the orders;
       LocksError if it does not see the locks of other machines; OSError if the disk is full.
     """
     orders = study_orders.read(path)
     orders.write_in_hand(worker, [])
-    beaten = time.monotonic()
+    last_beat = time.monotonic()
 
     def must_stop() -> bool:
-        """Whether to save and end; asked after every segment, so that it is a sign of life too."""
-        nonlocal beaten
-        if time.monotonic() - beaten > _BEAT_SECONDS:
+        """Whether to save and end; called after every segment, so that it doubles as the sign of life."""
+        nonlocal last_beat
+        if time.monotonic() - last_beat > _BEAT_SECONDS:
             orders.beat(worker)
-            beaten = time.monotonic()
+            last_beat = time.monotonic()
         return should_stop() or orders.are_withdrawn()
 
     orders.check_locks(must_stop)
     count = len(orders.groups)
-    for number in ((place + offset) % count for offset in range(count)):
-        with orders.claim(number) as is_mine:
-            if is_mine:
+    for number in ((index + offset) % count for offset in range(count)):
+        with orders.claim(number) as is_claimed:
+            if is_claimed:
                 _train(orders, worker, _pieces(orders.groups[number]), must_stop)
     for group in orders.groups:
         _train(orders, worker, reversed(list(_pieces(group))), must_stop)
 
 
 def _pieces(group: tuple[Task, ...]) -> Iterator[tuple[Task, ...]]:
-    """Cut a group into what is trained at a time."""
+    """Split a group into the runs that are trained together."""
     size = _size(group[0])
     return (group[first : first + size] for first in range(0, len(group), size))
 
@@ -99,9 +99,9 @@ def _train(orders: Orders, worker: str, pieces, should_stop: Callable[[], bool])
 
 
 def _train_one(orders: Orders, task: Task, should_stop: Callable[[], bool]) -> None:
-    """Train and measure one run; whatever goes wrong with it is its own business and written beside it."""
+    """Train and measure one run; write its errors beside it, and do not let them end the worker."""
     directory = RunDirectory(orders.workdir / "runs" / task.name)
-    told = directory.read_error()
+    earlier_error = directory.read_error()
     try:
         if task.trains:
             options = {"should_stop": should_stop, "tensorboard": orders.tensorboard}
@@ -112,22 +112,22 @@ def _train_one(orders: Orders, task: Task, should_stop: Callable[[], bool]) -> N
         raise
     except WaitingError as error:
         _wait(orders, task, error.waits_for, str(error))
-    except MeasurementError:  # each is written beside the run already
+    except MeasurementError:  # already written beside the run
         orders.mark_failed(task)
     except BusyError:
         return
     except Exception as error:
         if disk.is_full(error) or not orders.path.exists():
-            raise  # no other run would fare better
+            raise  # other runs would fail too
         if (
-            not isinstance(error, disk.RemovedError) and directory.read_error() == told
-        ):  # it failed before it could write so itself
+            not isinstance(error, disk.RemovedError) and directory.read_error() == earlier_error
+        ):  # it failed before it could write its error
             driver.keep_error(task.config, orders.workdir, "".join(traceback.format_exception(error)))
         orders.mark_failed(task)
 
 
 def _wait(orders: Orders, task: Task, waits_for: str, problem: str) -> None:
-    """Leave a run to be measured once the one that it is compared with is trained, if these orders have it."""
+    """Postpone measuring a run until the run that it is compared with is trained; it fails if none will be."""
     others = [other for group in orders.groups for other in group if other.name == waits_for]
     if not others or orders.state(others[0]) == "failed":
         RunDirectory(orders.workdir / "runs" / task.name).write_error(problem)
@@ -135,9 +135,9 @@ def _wait(orders: Orders, task: Task, waits_for: str, problem: str) -> None:
 
 
 def obey(path: Path | str, worker: str, *, should_stop: Callable[[], bool]) -> int:
-    """Follow orders, with the place in the worker's name, `<place>-<attempt>`, and return the exit code."""
+    """Follow orders, with the index from the worker's name, `<index>-<attempt>`, and return the exit code."""
     try:
-        follow(path, worker, place=int(worker.partition("-")[0]), should_stop=should_stop)
+        follow(path, worker, index=int(worker.partition("-")[0]), should_stop=should_stop)
     except driver.Stopped:
         return STOPPED
     return 0
@@ -152,7 +152,7 @@ def main(arguments: list[str]) -> int:
         sys.stdin.read()
         is_alone.set()
         time.sleep(STOP_SECONDS)
-        os._exit(STOPPED)  # it hangs, and nobody is left to end it
+        os._exit(STOPPED)  # it hangs, and the command that would end it is gone
 
     threading.Thread(target=listen, daemon=True).start()
     try:
@@ -162,12 +162,12 @@ def main(arguments: list[str]) -> int:
             say(text)
             return UNABLE
         if not os.path.exists(path):
-            return STOPPED  # the work directory was removed, which the command tells
+            return STOPPED  # the work directory was removed, which the command reports
         raise
 
 
 def hopeless(error: Exception, path: Path | str) -> str:
-    """Say why no other worker of these orders would fare better; "" if one might."""
+    """Return why every worker of these orders would fail as well; "" if another might succeed."""
     if isinstance(error, OSError) and disk.is_full(error):
         return disk.full_text(error, Path(path).parents[2])
     return str(error) if isinstance(error, study_orders.LocksError) else ""

@@ -175,10 +175,10 @@ def test_a_study_takes_measurements_that_had_to_wait(tmp_path):
     tasks = [resolve(fields | {"rho": rho}) for rho in (0.05, 0.0)]
     named = [[orders.Task(locate(config, tmp_path)[0].name, dict(config))] for config in tasks]
     given = orders.write(tmp_path, named, session="s", tensorboard=False)
-    worker.follow(given.path, "0-0", place=0, should_stop=lambda: False)
+    worker.follow(given.path, "0-0", index=0, should_stop=lambda: False)
     assert [given.state(task) for group in given.groups for task in group] == ["done", "done"]
     alone = orders.write(tmp_path / "w", named[:1], session="s", tensorboard=False)
-    worker.follow(alone.path, "0-0", place=0, should_stop=lambda: False)
+    worker.follow(alone.path, "0-0", index=0, should_stop=lambda: False)
     assert alone.state(alone.groups[0][0]) == "failed"  # the run that it waits for is never trained
     assert "Train that run" in RunDirectory(tmp_path / "w" / "runs" / named[0][0].name).read_error()
 

@@ -64,8 +64,8 @@ MUTANTS = (
     ),
     Mutant(
         "a resumed run has a fresh optimizer",
-        "return newest.tree, memory, rows.Digest(kept)",
-        "return newest.tree._replace(optimizer=state.optimizer), memory, rows.Digest(kept)",
+        "return newest.tree, memory, rows.Digest(content)",
+        "return newest.tree._replace(optimizer=state.optimizer), memory, rows.Digest(content)",
         ("tests/training/test_stretch.py::test_it_goes_on_in_the_middle_of_an_epoch",),
     ),
     Mutant(
@@ -121,7 +121,7 @@ MUTANTS = (
     ),
     Mutant(
         "as many examples as by default are measured",
-        "open_run(directory, num_examples=one.num_examples)",
+        "open_run(directory, num_examples=wanted.num_examples)",
         "open_run(directory, num_examples=1000)",
         (HELD,),
     ),

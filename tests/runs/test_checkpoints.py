@@ -38,9 +38,9 @@ def make_state(fill: float = 1.0) -> dict:
     }
 
 
-def assert_same(found, expected):
-    assert jax.tree.structure(found) == jax.tree.structure(expected)
-    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+def assert_same(loaded, expected):
+    assert jax.tree.structure(loaded) == jax.tree.structure(expected)
+    for a, b in zip(jax.tree.leaves(loaded), jax.tree.leaves(expected), strict=True):
         assert type(a) is type(b)
         if isinstance(b, jax.Array):
             assert a.dtype == b.dtype
@@ -239,14 +239,14 @@ def test_checkpoints_that_nobody_may_read_are_no_reason_to_start_again(tmp_path,
 def test_a_checkpoint_with_a_fault_is_passed_over_and_never_a_reason_to_start_again(tmp_path):
     for step in (1, 2, 3):
         checkpoints.save(tmp_path, step, make_state(step), extra={"at": step})
-    told = []
+    warnings = []
 
     def fault(path, extra):
-        told.append((path.name, extra["at"]))
+        warnings.append((path.name, extra["at"]))
         return f"{path}: not now." if extra["at"] == 3 else ""
 
     newest = checkpoints.load_newest(tmp_path, make_state(), fault=fault)
-    assert (newest.step, told) == (2, [("step_00000003.npz", 3), ("step_00000002.npz", 2)])
+    assert (newest.step, warnings) == (2, [("step_00000003.npz", 3), ("step_00000002.npz", 2)])
     assert newest.warnings == [f"{tmp_path / 'step_00000003.npz'}: not now. Using the checkpoint before it."]
     empty(tmp_path / "step_00000002.npz")
     with pytest.raises(ValueError, match=r"not now\. No checkpoint before it can be used\. Restore what was lost"):
@@ -277,12 +277,12 @@ def test_a_bit_flip_at_any_place_is_found(tmp_path):
     path = checkpoints.save(tmp_path, 1, make_state(), extra={"a": 1})
     data = path.read_bytes()
     generator = random.Random(0)
-    places = (
+    offsets = (
         {generator.randrange(len(data)) for _ in range(300)} | set(range(30)) | {len(data) - n for n in range(1, 90)}
     )
-    for place in places:  # 30 bytes of the first header, 86 of the last record and its digest
+    for offset in offsets:  # 30 bytes of the first header, 86 of the last record and its digest
         flipped = bytearray(data)
-        flipped[place] ^= 1 << generator.randrange(8)
+        flipped[offset] ^= 1 << generator.randrange(8)
         path.write_bytes(flipped)
         with pytest.raises(checkpoints.DamagedError):
             checkpoints.load(path, make_state())

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from flatwide.columns import RESULT_FIELDS
 from flatwide.runs import disk, rows
-from flatwide.runs.directory import BusyError, RunDirectory, best_evaluations, run_directories, write_json
+from flatwide.runs.directory import BusyError, RunDirectory, run_directories, write_json
+from flatwide.runs.results import best_evaluations
 
 CONFIG = {"model": "MLP", "num_neurons": (300, 100), "rho": 0.1, "seed": 0, "augment": None}
 IDENTITY = {"num_neurons": (300, 100), "rho": 0.1}
@@ -76,7 +77,7 @@ def test_another_run_in_the_directory_is_refused_field_by_field(run):
 
 @pytest.mark.parametrize("name", ["identity", "num_devices"])
 def test_a_field_with_a_name_that_the_file_needs_is_refused(run, name):
-    with pytest.raises(ValueError, match=rf"config\.{name}: this name is taken"):
+    with pytest.raises(ValueError, match=rf"config\.{name}: config.json reserves this name"):
         run.write_config({name: 1}, identity={})
 
 
@@ -236,18 +237,18 @@ def test_numbers_come_back_to_the_last_bit(tmp_path_factory, values):
     run = RunDirectory(tmp_path_factory.mktemp("run"))
     row = {"step": 1, "epoch": 1.0} | dict(zip(rows.COLUMNS[2:], values, strict=False))
     run.append_metrics(row)
-    (found,) = run.read_metrics()
-    assert found == row
-    assert list(map(type, found.values())) == list(map(type, row.values()))
+    (stored,) = run.read_metrics()
+    assert stored == row
+    assert list(map(type, stored.values())) == list(map(type, row.values()))
 
 
 def test_numbers_of_arrays_and_nan(run):
     run.path.mkdir(parents=True)
     numbers = {"test_loss": jnp.float32(0.1), "learning_rate": np.float64(0.1), "test_metric": math.nan}
     run.append_metrics({"step": np.int64(3), "epoch": 1, **numbers})
-    (found,) = run.read_metrics()
-    assert (found["step"], found["test_loss"], found["learning_rate"]) == (3, float(np.float32(0.1)), 0.1)
-    assert math.isnan(found["test_metric"])
+    (row,) = run.read_metrics()
+    assert (row["step"], row["test_loss"], row["learning_rate"]) == (3, float(np.float32(0.1)), 0.1)
+    assert math.isnan(row["test_metric"])
 
 
 def test_the_first_row_settles_the_columns(run):
@@ -270,11 +271,11 @@ def test_no_file_has_no_rows(run):
 HEADER = "step,epoch,test_loss\n"
 
 
-@pytest.mark.parametrize(("torn", "kept"), [("step,ep", []), (HEADER, []), (f"{HEADER}1,1,0.5\n2,2,0.2", [1])])
-def test_a_line_that_a_kill_cut_short_is_left_out(run, torn, kept):
+@pytest.mark.parametrize(("torn", "expected"), [("step,ep", []), (HEADER, []), (f"{HEADER}1,1,0.5\n2,2,0.2", [1])])
+def test_a_line_that_a_kill_cut_short_is_left_out(run, torn, expected):
     run.path.mkdir(parents=True)
     run.metrics_file.write_text(torn)
-    assert [row["step"] for row in run.read_metrics()] == kept
+    assert [row["step"] for row in run.read_metrics()] == expected
 
 
 @pytest.mark.parametrize("line", ["1,2", "1", "1,x,3", "\0\0\0", "4,\N{GREEK SMALL LETTER RHO},5"])
@@ -289,7 +290,7 @@ def test_a_damaged_line_is_named(run, line):
 def test_a_damaged_header_is_named(run, header):
     run.path.mkdir(parents=True)
     run.metrics_file.write_text(f"{header}\n1,2,3\n")
-    with pytest.raises(ValueError, match=r"metrics\.csv: line 1 is .+; expected names of columns"):
+    with pytest.raises(ValueError, match=r"metrics\.csv: line 1 is .+; expected column names"):
         run.read_metrics()
 
 
@@ -388,7 +389,7 @@ def test_a_link_that_leads_nowhere_is_no_run(run):
     (folder / "loop").symlink_to(folder / "loop")
     (folder / "gone").symlink_to(folder / "nothing")
     (folder / "linked").symlink_to(run.path)
-    assert [found.name for found in run_directories(folder.parent)] == [run.name, "linked"]
+    assert [directory.name for directory in run_directories(folder.parent)] == [run.name, "linked"]
 
 
 def test_a_temporary_file_that_is_a_link_is_not_written_through(run, tmp_path):

@@ -65,4 +65,4 @@ def test_a_full_disk_is_named_with_its_file(tmp_path):
         file.write(b"1")
     assert disk.is_full(fault.value)
     text = disk.full_text(fault.value, tmp_path)
-    assert text.startswith(f"{path}: it could not be written (No space left on device). Free some space, and give the")
+    assert text.startswith(f"{path}: it could not be written (No space left on device). Free some space, and rerun the")

@@ -44,7 +44,7 @@ def without_times(result):
 
 
 class After:
-    """Say stop after a number of segments."""
+    """A `should_stop` that returns True after a number of segments."""
 
     def __init__(self, segments):
         self.left = segments
@@ -91,16 +91,16 @@ def test_runs_that_differ_get_directories_of_their_own(tmp_path):
 @pytest.mark.parametrize("segments", [0, 1, 2])
 def test_a_stopped_run_ends_with_the_same_numbers(tmp_path, segments):
     whole = run(tmp_path / "whole")
-    with pytest.raises(driver.Stopped, match="the same command goes on from there"):
+    with pytest.raises(driver.Stopped, match="Rerun the same command to resume"):
         runner.run(FIELDS, tmp_path / "cut", should_stop=After(segments), quiet=True)
     assert without_times(run(tmp_path / "cut")) == without_times(whole)
-    one, other = directory_of(tmp_path / "whole"), directory_of(tmp_path / "cut")
-    assert (one.path / "metrics.csv").read_text() == (other.path / "metrics.csv").read_text()
-    assert_same_final_state(one, other)
+    uncut, resumed = directory_of(tmp_path / "whole"), directory_of(tmp_path / "cut")
+    assert (uncut.path / "metrics.csv").read_text() == (resumed.path / "metrics.csv").read_text()
+    assert_same_final_state(uncut, resumed)
 
 
-def assert_same_final_state(one, other):
-    with np.load(one.checkpoints / "final.npz") as a, np.load(other.checkpoints / "final.npz") as b:
+def assert_same_final_state(first, second):
+    with np.load(first.checkpoints / "final.npz") as a, np.load(second.checkpoints / "final.npz") as b:
         names = [name for name in a.files if "metadata" not in name]
         assert any("params" in name for name in names)
         for name in names:
@@ -195,7 +195,7 @@ def test_going_on_with_another_number_of_devices_is_said(tmp_path, capsys):
     path.write_text(json.dumps(written | {"num_devices": 4, "checksum": None}))
     assert "device" not in capsys.readouterr().err
     run(tmp_path)
-    assert "was started on 4 device(s) and goes on with 1: the result may differ" in capsys.readouterr().err
+    assert "was started on 4 device(s) and resumes on 1: the result may differ" in capsys.readouterr().err
 
 
 def test_restore_false_refuses_an_unfinished_run(tmp_path):
@@ -259,7 +259,7 @@ def test_a_signal_saves_and_exits(tmp_path, root, number):
     process.send_signal(number)
     _, errors = process.communicate(timeout=100)
     assert process.returncode == 128 + number
-    assert "the same command goes on from there" in errors
+    assert "Rerun the same command to resume" in errors
     assert "Traceback" not in errors
     assert not list(Path(tmp_path).glob("runs/*/result.json"))
     assert os.listdir(next(Path(tmp_path).glob("runs/*/checkpoints")))
@@ -272,7 +272,7 @@ def test_a_work_directory_that_is_removed_while_a_run_trains_is_not_made_again(t
         shutil.rmtree(tmp_path / "w", ignore_errors=True)
         return False
 
-    with pytest.raises(disk.RemovedError, match="was removed while it was in use; nothing was made again"):
+    with pytest.raises(disk.RemovedError, match="was removed while it was in use; nothing was recreated"):
         runner.run(FIELDS, tmp_path / "w", should_stop=remove, quiet=True)
     assert not (tmp_path / "w").exists()
 
@@ -296,7 +296,7 @@ def test_where_a_file_cannot_grow_the_command_says_which_and_how_to_go_on(tmp_pa
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     errors = capfd.readouterr().err
     assert code == 1, errors
-    assert ".npz: it could not be written (File too large). Free some space, and give the same command again" in errors
+    assert ".npz: it could not be written (File too large). Free some space, and rerun the same command" in errors
     assert "Traceback" not in errors
     assert not list((tmp_path / "w").glob("**/*.tmp"))
     assert cli.main(command) == 0

@@ -35,14 +35,14 @@ def test_the_split_comes_before_noise_and_subset():
 
 def test_a_seed_decides_everything():
     fields = FIELDS | {"label_noise": 0.3, "pruner": "random", "sparsity": 0.5}
-    one, again, other = (experiment.build(fields | {"seed": seed}) for seed in (1, 1, 2))
-    kernels = [built.init().params["hidden_0"]["kernel"] for built in (one, again, other)]
-    masks = [built.init().mask["hidden_0"]["kernel"] for built in (one, again, other)]
-    for chosen in ([built.train.targets for built in (one, again, other)], kernels, masks):
+    first, again, other = (experiment.build(fields | {"seed": seed}) for seed in (1, 1, 2))
+    kernels = [built.init().params["hidden_0"]["kernel"] for built in (first, again, other)]
+    masks = [built.init().mask["hidden_0"]["kernel"] for built in (first, again, other)]
+    for chosen in ([built.train.targets for built in (first, again, other)], kernels, masks):
         assert_array_equal(chosen[0], chosen[1])
         assert not np.array_equal(chosen[0], chosen[2])
-    assert_array_equal(one.batch(5)["inputs"], again.batch(5)["inputs"])
-    assert not np.array_equal(one.batch(5)["inputs"], other.batch(5)["inputs"])
+    assert_array_equal(first.batch(5)["inputs"], again.batch(5)["inputs"])
+    assert not np.array_equal(first.batch(5)["inputs"], other.batch(5)["inputs"])
     start = experiment.build(FIELDS | {"seed": 1}).init().params["hidden_0"]["kernel"]
     assert not np.array_equal(start, experiment.build(FIELDS | {"seed": 2}).init().params["hidden_0"]["kernel"])
 
@@ -53,10 +53,10 @@ def test_sparsity_is_exact_for_every_pruner(pruner, layer_density):
     built = experiment.build(FIELDS | {"pruner": pruner, "sparsity": 0.9, "layer_density": layer_density})
     state = built.init()
     by_layer = [int(np.sum(state.mask[layer]["kernel"])) for layer in ("hidden_0", "output")]
-    kept = sum(by_layer)
+    num_kept = sum(by_layer)
     kernels = 64 * 8 + 8 * 10
     is_by_layer = layer_density == "uniform" or (layer_density is None and pruner == "random")
-    assert kept == (round(0.1 * 64 * 8) + round(0.1 * 8 * 10) if is_by_layer else round(0.1 * kernels))
+    assert num_kept == (round(0.1 * 64 * 8) + round(0.1 * 8 * 10) if is_by_layer else round(0.1 * kernels))
     if layer_density == "erk":  # in proportion to inputs + outputs
         assert by_layer == [round(0.1 * kernels * size / 90) for size in (64 + 8, 8 + 10)]
     for layer in ("hidden_0", "output"):
@@ -146,19 +146,19 @@ def test_building_changes_no_setting_of_jax_and_every_product_has_the_precision_
 
 
 def test_snip_draws_apart_for_each_use_and_batch_and_compiles_once(tmp_path, caplog):
-    own = tmp_path / "dropped.py"
-    own.write_text(_DROPPED)
-    fields = {"model": f"{own}:dropped", "dataset": f"{own}:digits", "batch_size": 100}
+    user_file = tmp_path / "dropped.py"
+    user_file.write_text(_DROPPED)
+    fields = {"model": f"{user_file}:dropped", "dataset": f"{user_file}:digits", "batch_size": 100}
     fields |= {"pruner": "snip", "sparsity": 0.5, "snip_batches": 2}
-    one, other = (experiment.build(fields | {"seed": seed}) for seed in (0, 1))
+    first, second = (experiment.build(fields | {"seed": seed}) for seed in (0, 1))
     seen = registry.find("config.model", fields["model"], {}).__globals__["KEYS"]
-    masks = [one.init().mask]
+    masks = [first.init().mask]
     jax.effects_barrier()
     keys = {tuple(key.tolist()) for key in seen}
     assert len(keys) == 4  # augmentation and dropout, of two batches
     assert tuple(jax.random.key_data(streams.key(0, "mask")).tolist()) not in keys
     with jax.log_compiles():
-        masks.append(other.init().mask)
+        masks.append(second.init().mask)
     assert not [record for record in caplog.records if record.message.startswith("Compiling")]
     assert not np.array_equal(*(mask["kernel"] for mask in masks))
     jax.effects_barrier()
@@ -215,9 +215,9 @@ def tagger(example, num_outputs, *, embedding_size: int = 6) -> Model:
 
 
 def test_a_users_own_sequence_model_with_padding_trains_from_its_file(tmp_path):
-    own = tmp_path / "tagging.py"
-    own.write_text(_SEQUENCES)
-    fields = {"model": f"{own}:tagger", "dataset": f"{own}:sentences", "embedding_size": 8}
+    user_file = tmp_path / "tagging.py"
+    user_file.write_text(_SEQUENCES)
+    fields = {"model": f"{user_file}:tagger", "dataset": f"{user_file}:sentences", "embedding_size": 8}
     fields |= {"batch_size": 16, "num_epochs": 40, "rho": 0.02, "base_optimizer": "adamw", "learning_rate": 0.05}
     result = runner.run(fields, tmp_path, quiet=True)
     assert result["metric_name"] == "accuracy"
@@ -225,28 +225,28 @@ def test_a_users_own_sequence_model_with_padding_trains_from_its_file(tmp_path):
     assert result["num_params"] == 11 * 8 + 8 * 4 + 4
     built = experiment.build(fields)
     state = built.init()
-    found = built.evaluate(state, built.test)
+    evaluation = built.evaluate(state, built.test)
     outputs, _ = built.workload.model.apply(state.params, {}, built.test.arrays["inputs"], train=False, key=None)
     real = built.test.arrays["weights"] > 0
     correct = np.asarray(outputs).argmax(-1) == built.test.targets
     losses = -np.take_along_axis(np.asarray(jax.nn.log_softmax(outputs)), built.test.targets[..., None], axis=-1)[
         ..., 0
     ]
-    assert found.metric == pytest.approx(correct[real].mean())  # padding is not scored
-    assert found.loss == pytest.approx(losses[real].mean(), rel=1e-5)
+    assert evaluation.metric == pytest.approx(correct[real].mean())  # padding is not scored
+    assert evaluation.loss == pytest.approx(losses[real].mean(), rel=1e-5)
 
 
 def test_sparsity_and_pieces_work_on_a_users_own_model(tmp_path):
-    own = tmp_path / "tagging.py"
-    own.write_text(_SEQUENCES)
-    fields = {"model": f"{own}:tagger", "dataset": f"{own}:sentences", "batch_size": 16, "num_epochs": 1}
+    user_file = tmp_path / "tagging.py"
+    user_file.write_text(_SEQUENCES)
+    fields = {"model": f"{user_file}:tagger", "dataset": f"{user_file}:sentences", "batch_size": 16, "num_epochs": 1}
     whole = experiment.build(fields | {"pruner": "snip", "sparsity": 0.5})
     pieces = experiment.build(fields | {"pruner": "snip", "sparsity": 0.5, "accumulation_steps": 4})
     batch = whole.batch(0)
-    one, metrics = whole.train_step(whole.init(), batch)
+    whole_state, metrics = whole.train_step(whole.init(), batch)
     other, piece_metrics = pieces.train_step(pieces.init(), batch)
     assert float(metrics["loss"]) == pytest.approx(float(piece_metrics["loss"]), rel=1e-5)  # weighted by real words
-    for a, b in zip(jax.tree.leaves(one.params), jax.tree.leaves(other.params), strict=True):
+    for a, b in zip(jax.tree.leaves(whole_state.params), jax.tree.leaves(other.params), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
@@ -278,9 +278,15 @@ def stream():
     "calls", [0, pytest.param(6, marks=pytest.mark.slow)]
 )  # within an epoch, and at the end of one
 def test_a_stream_trains_stops_and_resumes_with_the_same_numbers(tmp_path, calls):
-    own = tmp_path / "stream.py"
-    own.write_text(_STREAM)
-    fields = {"dataset": f"{own}:stream", "num_neurons": (4,), "batch_size": 8, "num_epochs": 20, "label_noise": 0.1}
+    user_file = tmp_path / "stream.py"
+    user_file.write_text(_STREAM)
+    fields = {
+        "dataset": f"{user_file}:stream",
+        "num_neurons": (4,),
+        "batch_size": 8,
+        "num_epochs": 20,
+        "label_noise": 0.1,
+    }
     fields |= {"validation_fraction": 0.2}
     whole = runner.run(fields, tmp_path / "whole", quiet=True)
     assert whole["test_metric"] == 1.0
@@ -293,7 +299,7 @@ def test_a_stream_trains_stops_and_resumes_with_the_same_numbers(tmp_path, calls
 
 
 def test_an_edited_own_file_is_another_model(tmp_path):
-    own = tmp_path / "edited.py"
+    user_file = tmp_path / "edited.py"
     text = """
 import jax.numpy as jnp
 from flatwide.types import Model
@@ -305,10 +311,10 @@ def scaled(example, num_outputs):
         return SCALE * jnp.ones((inputs.shape[0], 1)) * (params["bias"] + jnp.arange(num_outputs)).reshape(1, -1), stats
     return Model(init, apply)
 """
-    own.write_text(f"SCALE = 1.0\n{text}")
-    fields = {"model": f"{own}:scaled", "num_train_steps": 1, "learning_rate": 0.0}
+    user_file.write_text(f"SCALE = 1.0\n{text}")
+    fields = {"model": f"{user_file}:scaled", "num_train_steps": 1, "learning_rate": 0.0}
     first = runner.run(fields, tmp_path, quiet=True)
-    own.write_text(f"SCALE = 0.0\n{text}")
+    user_file.write_text(f"SCALE = 0.0\n{text}")
     second = runner.run(fields, tmp_path, quiet=True)
     assert second["test_loss"] == pytest.approx(np.log(10), rel=1e-6)
     assert first["test_loss"] > second["test_loss"]
@@ -332,8 +338,8 @@ def test_64_bit_mode_leaks_into_no_later_run():
 
 
 def test_a_users_flax_model_with_batch_norm_trains_in_64_bit_mode(float64, tmp_path):
-    own = tmp_path / "normed.py"
-    own.write_text("""
+    user_file = tmp_path / "normed.py"
+    user_file.write_text("""
 from flax import linen as nn
 from flatwide.models.linen import from_linen
 
@@ -348,7 +354,7 @@ class Normed(nn.Module):
 def normed(example, num_outputs):
     return from_linen(Normed(num_outputs), example)
 """)
-    result = runner.run({"model": f"{own}:normed", "num_train_steps": 3}, tmp_path, quiet=True)
+    result = runner.run({"model": f"{user_file}:normed", "num_train_steps": 3}, tmp_path, quiet=True)
     assert (result["status"], result["x64"]) == ("finished", True)
 
 

@@ -19,7 +19,7 @@ TIMES = {"seconds", "started", "finished"}
 
 
 def files(workdir, fields):
-    """Give the rows and the result of a run."""
+    """Return the rows and the result of a run."""
     directory, _ = locate(config.resolve(fields), workdir)
     result = directory.read_result() or {}
     return directory.read_metrics(), {name: value for name, value in result.items() if name not in TIMES}
@@ -48,9 +48,9 @@ def test_ten_steps_agree_with_the_runs_alone(fields, tmp_path):
     for member in group:
         alone = member | {"group_size": 1}
         runner.run(alone, tmp_path / "alone", quiet=True)
-        expected, found = final_params(tmp_path / "alone", alone), final_params(tmp_path / "together", member)
+        expected, params = final_params(tmp_path / "alone", alone), final_params(tmp_path / "together", member)
         # float32 sums in another order, over ten steps
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+        np.testing.assert_allclose(params, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
 @pytest.mark.slow
@@ -77,15 +77,15 @@ def test_a_stopped_group_ends_with_the_same_numbers(tmp_path):
 
 
 def test_diverged_busy_and_failing_members_leave_the_others_untouched(tmp_path):
-    own = tmp_path / "own.py"
-    own.write_text(
+    user_file = tmp_path / "own.py"
+    user_file.write_text(
         "from flatwide.sam import normalized\n"
         "def touchy(rho, *, fault: float = 0.0):\n"
         "    if fault: raise RuntimeError('a fault of its own')\n"
         "    return normalized(rho)\n"
     )
     good, diverging, busy, failing = (
-        FIELDS | {"num_epochs": 3, "sam_variant": f"{own}:touchy"} | fields
+        FIELDS | {"num_epochs": 3, "sam_variant": f"{user_file}:touchy"} | fields
         for fields in ({"rho": 0.1}, {"rho": 0.1, "learning_rate": 1e30}, {"rho": 0.2}, {"rho": 0.1, "fault": 1.0})
     )
     runner.run(good, tmp_path / "alone", quiet=True)
@@ -102,6 +102,6 @@ def test_diverged_busy_and_failing_members_leave_the_others_untouched(tmp_path):
 
 
 def test_what_cannot_advance_together_says_why(tmp_path):
-    with pytest.raises(config.ConfigError, match=r"group_size=4: expected 1 here.*whole epochs"):
+    with pytest.raises(config.ConfigError, match=r"group_size=4: expected 1 here.*whole number of epochs"):
         runner.run(FIELDS | {"eval_every_steps": 3}, tmp_path)
     assert run_directories(tmp_path) == []

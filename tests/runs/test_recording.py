@@ -17,7 +17,7 @@ ASKED = FIELDS | {"measure_epochs": (0, 1, 3, 4)}
 
 
 class After:
-    """Say stop after a number of calls."""
+    """A `should_stop` that returns True after a number of calls."""
 
     def __init__(self, calls):
         self.left = calls
@@ -55,8 +55,8 @@ def test_a_snapshot_is_the_network_at_the_end_of_its_epoch(whole):
             state, _ = built.train_step(state, built.batch(int(state.step)))
         network, extra = checkpoints.load(folder / f"epoch-{epoch}.npz", like)
         assert extra == {"epoch": epoch, "identity": folder.parent.name[-8:]}
-        for found, own in zip(jax.tree.leaves(network), jax.tree.leaves(recording.network(state)), strict=True):
-            np.testing.assert_allclose(found, own, rtol=1e-4, atol=1e-6)  # another program, so other last bits
+        for stored, current in zip(jax.tree.leaves(network), jax.tree.leaves(recording.network(state)), strict=True):
+            np.testing.assert_allclose(stored, current, rtol=1e-4, atol=1e-6)  # another program, so other last bits
 
 
 @pytest.mark.parametrize("calls", [0, 1, 2])
@@ -105,11 +105,11 @@ def test_runs_of_a_group_keep_their_own_snapshots(tmp_path):
     group = [ASKED | shared | fields for fields in members]
     outcomes = runner.run_together(group, tmp_path / "group", tensorboard=False)
     assert [outcome.status for outcome in outcomes] == ["finished"] * 3
-    found = [snapshots(tmp_path / "group", **shared, **fields) for fields in members[:2]]
-    assert [list(own) for own in found] == [["epoch-0.npz", "epoch-1.npz", "epoch-3.npz"], ["epoch-2.npz"]]
-    for fields, own in zip(members[:2], found, strict=True):
+    of_group = [snapshots(tmp_path / "group", **shared, **fields) for fields in members[:2]]
+    assert [list(of_run) for of_run in of_group] == [["epoch-0.npz", "epoch-1.npz", "epoch-3.npz"], ["epoch-2.npz"]]
+    for fields, of_run in zip(members[:2], of_group, strict=True):
         run(tmp_path / "alone", **shared, **fields)
-        assert snapshots(tmp_path / "alone", **shared, **fields) == own
+        assert snapshots(tmp_path / "alone", **shared, **fields) == of_run
     with np.load(next((tmp_path / "group" / "runs").glob("*seed1*/snapshots/epoch-2.npz"))) as arrays:
         assert any(name.startswith("mask/") for name in arrays.files)
 
@@ -121,8 +121,11 @@ def test_a_run_that_passed_the_epoch_says_that_it_must_be_trained_again(tmp_path
     asked = FIELDS | {"measure_epochs": (0, 3), "measurements": ("gradient",), "measure_examples": 10}
     with pytest.raises(RuntimeError, match="gradient-epoch0-examples10: ValueError"):
         runner.run(asked, tmp_path, tensorboard=False)
-    told = capsys.readouterr().err
-    assert "epoch-0.npz: there is no such snapshot, since config.measure_epochs did not name this epoch" in told
-    assert "in another --workdir" in told
+    errors = capsys.readouterr().err
+    assert (
+        "epoch-0.npz: there is no such snapshot, since this epoch was not in measure_epochs while this run trained"
+        in errors
+    )
+    assert "in another --workdir" in errors
     (folder,) = (tmp_path / "runs").glob("*/measurements")
     assert {path.stem for path in folder.glob("*.json")} == {"gradient-epoch3-examples10", "gradient-examples10"}

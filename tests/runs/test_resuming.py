@@ -37,7 +37,7 @@ def without_times(result):
 
 
 class After:
-    """Say stop after a number of segments."""
+    """A `should_stop` that returns True after a number of segments."""
 
     def __init__(self, segments):
         self.left = segments
@@ -120,9 +120,9 @@ def test_a_run_whose_rows_are_not_those_it_wrote_is_refused(cut, damage):
 def test_a_run_falls_back_to_a_checkpoint_whose_rows_are_unchanged(cut, undisturbed, capsys):
     edited(cut, 5, b".", b".9")
     result = runner.run(FIELDS | LINES, cut.path.parents[1], tensorboard=False)
-    told = capsys.readouterr().err
-    assert "metrics.csv: the first 5 rows, which lead to step_" in told
-    assert "were changed after they were written. Using the checkpoint before it." in told
+    errors = capsys.readouterr().err
+    assert "metrics.csv: the first 5 rows, which lead to step_" in errors
+    assert "were changed after they were written. Using the checkpoint before it." in errors
     assert without_times(result) == undisturbed
 
 
@@ -162,15 +162,15 @@ def test_networks_of_another_run_are_neither_loaded_nor_measured(tmp_path):
     fields = {"num_epochs": 2, "measure_epochs": (1,)}
     for seed in (0, 1):
         run(tmp_path, **fields, seed=seed)
-    one, other = (directory_of(tmp_path, **fields, seed=seed) for seed in (0, 1))
-    measuring.open_run(one, num_examples=10).subject(1)
-    shutil.copy(other.snapshot(1), one.snapshot(1))
-    shutil.copy(other.checkpoints / "final.npz", one.checkpoints / "final.npz")
+    first, second = (directory_of(tmp_path, **fields, seed=seed) for seed in (0, 1))
+    measuring.open_run(first, num_examples=10).subject(1)
+    shutil.copy(second.snapshot(1), first.snapshot(1))
+    shutil.copy(second.checkpoints / "final.npz", first.checkpoints / "final.npz")
     with pytest.raises(ValueError, match=r"epoch-1\.npz: the checkpoint is of another run"):
-        measuring.open_run(one, num_examples=10).subject(1)
+        measuring.open_run(first, num_examples=10).subject(1)
     with pytest.raises(ValueError, match=r"final\.npz: the checkpoint is of another run"):
-        flatwide.load_run(one.path)
-    flatwide.load_run(other.path)
+        flatwide.load_run(first.path)
+    flatwide.load_run(second.path)
 
 
 def test_checkpoints_of_earlier_versions_resume(cut, undisturbed):
@@ -195,7 +195,7 @@ def test_a_run_that_was_killed_before_its_result_has_the_same(cut, undisturbed):
     assert without_times(resume(cut)) == undisturbed
     (cut.path / "result.json").unlink()
     cut.metrics_file.unlink()
-    with pytest.raises(ValueError, match=r"the first 8 rows, which lead to final\.npz, are not all there"):
+    with pytest.raises(ValueError, match=r"the first 8 rows, which lead to final\.npz, are not complete"):
         resume(cut)
 
 

@@ -29,4 +29,4 @@ def test_the_second_interrupt_ends_a_process_at_once():
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 130
-    assert errors == "ended at once; the same command goes on from the last checkpoint.\n"
+    assert errors == "ended at once; rerun the same command to resume from the last checkpoint.\n"

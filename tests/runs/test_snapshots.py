@@ -49,10 +49,10 @@ def test_a_network_within_an_epoch_is_that_after_its_steps(whole):
         path = snapshots.path(directory_of(whole, **ADAM), step, 3)
         assert path.exists() == (step != 1)
         if path.exists():
-            found, extra = checkpoints.load(path, like)
+            stored, extra = checkpoints.load(path, like)
             assert extra["epoch"] == pytest.approx(step / 3)
-            own = recording.snapshot(state)
-            for left, right in zip(jax.tree.leaves(found), jax.tree.leaves(own), strict=True):
+            expected = recording.snapshot(state)
+            for left, right in zip(jax.tree.leaves(stored), jax.tree.leaves(expected), strict=True):
                 np.testing.assert_allclose(left, right, rtol=1e-4, atol=1e-6)
         state, _ = built.train_step(state, built.batch(step))
 
@@ -102,11 +102,11 @@ def test_a_snapshot_of_adam_has_its_average_of_squared_gradients(whole):
     state = built.init()
     for step in range(2):
         state, _ = built.train_step(state, built.batch(step))
-    found, last = saved.second_moments(2 / 3), saved.second_moments(None)
-    assert found is not None
+    moments, last = saved.second_moments(2 / 3), saved.second_moments(None)
+    assert moments is not None
     assert last is not None
-    assert int(found["num_updates"]) == 2
-    for left, right in zip(jax.tree.leaves(found["average"]), jax.tree.leaves(state.optimizer.nu), strict=True):
+    assert int(moments["num_updates"]) == 2
+    for left, right in zip(jax.tree.leaves(moments["average"]), jax.tree.leaves(state.optimizer.nu), strict=True):
         np.testing.assert_allclose(left, right, rtol=1e-4)
     assert int(last["num_updates"]) == 9
     # As earlier versions wrote it: the network alone.
@@ -120,13 +120,13 @@ def test_a_snapshot_of_adam_has_its_average_of_squared_gradients(whole):
 
 
 def test_the_command_measures_all_that_is_kept(whole):
-    told = io.StringIO()
+    stream = io.StringIO()
     request = measure_command.read([str(whole), "--measurements=curvature", "--epochs=all", "--dry_run"])
     assert request is not None
-    measure_command.run(request, stream=told)
-    assert "measurements to take: 7 (curvature)" in told.getvalue()
+    measure_command.run(request, stream=stream)
+    assert "measurements to take: 7 (curvature)" in stream.getvalue()
 
 
 def test_runs_of_a_group_keep_networks_at_whole_epochs_only(tmp_path):
-    with pytest.raises(configs.ConfigError, match="measure_every_steps at None or at whole epochs"):
+    with pytest.raises(configs.ConfigError, match="measure_every_steps None or a whole number of epochs"):
         run(tmp_path, group_size=2)

@@ -60,8 +60,8 @@ def test_every_run_has_a_row_with_every_field(tmp_path):
 
 def test_fields_that_a_run_did_not_read_are_empty_and_an_unread_rho_is_0(tmp_path):
     run = RunDirectory(tmp_path / "runs" / f"a-{digest({'stretch': 2})}")
-    own = {"stretch": 2, "offset": None}
-    run.write_config(CONFIG | own, identity={"stretch": 2}, unread={"rho", "augment", "warmup_steps"})
+    user_fields = {"stretch": 2, "offset": None}
+    run.write_config(CONFIG | user_fields, identity={"stretch": 2}, unread={"rho", "augment", "warmup_steps"})
     (row,) = collect_rows(tmp_path)
     assert (row["augment"], row["warmup_steps"], row["rho"]) == (None, None, 0.0)
     assert (row["stretch"], row["offset"], row["seed"]) == (2, "None", 0)  # read, and none: not an empty cell
@@ -162,9 +162,9 @@ def test_measurements_that_hold_no_numbers_are_a_problem_of_their_run(tmp_path):
 
 
 def test_what_is_not_the_run_of_its_name_is_no_result(tmp_path):
-    one, other = make_run(tmp_path, "a", seed=1, result={"steps": 1}), make_run(tmp_path, "b", seed=2)
-    shutil.copytree(one.path, f"{one.path}.bak")
-    shutil.copy(one.path / "config.json", other.path / "config.json")
+    first, second = make_run(tmp_path, "a", seed=1, result={"steps": 1}), make_run(tmp_path, "b", seed=2)
+    shutil.copytree(first.path, f"{first.path}.bak")
+    shutil.copy(first.path / "config.json", second.path / "config.json")
     third = make_run(tmp_path, "c", seed=3, result={"steps": 1})
     path = third.path / "config.json"
     path.write_text(path.read_text().replace('"rho": 0.1', '"rho": 0.2'))
@@ -195,11 +195,11 @@ def test_results_csv_is_the_table(tmp_path):
     path = write_results(tmp_path)
     assert path == tmp_path / "results.csv"
     table = collect(tmp_path)
-    found = pd.read_csv(path, dtype=table.dtypes.to_dict())
-    pd.testing.assert_frame_equal(found, table, check_exact=True)
+    read_back = pd.read_csv(path, dtype=table.dtypes.to_dict())
+    pd.testing.assert_frame_equal(read_back, table, check_exact=True)
     before = path.read_bytes()
     assert write_results(tmp_path).read_bytes() == before
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["results.csv", "runs"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["results.csv", "runs"]
 
 
 def test_nested_fields_have_dots(tmp_path):

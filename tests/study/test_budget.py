@@ -26,20 +26,20 @@ def dense(*sizes):
 @pytest.mark.parametrize("budget", [61_035, 30_001, 1_000])
 def test_one_total_is_met_exactly(density, budget):
     for sizes in [(784, 75, 25, 10), (784, 300, 100, 10), (784, 1200, 400, 10)]:
-        found = solve(
+        solved = solve(
             network(*sizes), budget=min(budget + sum(sizes[1:]), dense(*sizes)), pruner="snip", layer_density=density
         )
-        assert found.num_nonzero_params == min(budget + sum(sizes[1:]), dense(*sizes))
+        assert solved.num_nonzero_params == min(budget + sum(sizes[1:]), dense(*sizes))
 
 
 def test_rounding_a_layer_at_a_time_comes_as_near_as_it_can():
     sizes, budget = (784, 150, 50, 10), 61_035
-    found = solve(network(*sizes), budget=budget, pruner="random", layer_density="uniform")
+    solved = solve(network(*sizes), budget=budget, pruner="random", layer_density="uniform")
     kernels = [rows * columns for rows, columns in itertools.pairwise(sizes)]
     counts = [sum(round((1 - s) * n) for n in kernels) + sum(sizes[1:]) for s in np.linspace(0.4, 0.6, 20001)]
     nearest = min(abs(count - budget) for count in counts)
-    assert abs(found.num_nonzero_params - budget) <= nearest <= 2
-    assert found.num_nonzero_params == sum(round((1 - found.sparsity) * n) for n in kernels) + sum(sizes[1:])
+    assert abs(solved.num_nonzero_params - budget) <= nearest <= 2
+    assert solved.num_nonzero_params == sum(round((1 - solved.sparsity) * n) for n in kernels) + sum(sizes[1:])
 
 
 def test_the_dense_network_needs_no_pruner():

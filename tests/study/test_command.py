@@ -40,14 +40,14 @@ def study(tmp_path):
 
 @pytest.fixture
 def narrow(study, tmp_path):
-    """Give the flags of its narrow runs of one seed, one at rho 0 and one of SAM, in one worker."""
+    """Return the flags of its narrow runs of one seed, one at rho 0 and one of SAM, in one worker."""
     axes = ["--config.study.axes.num_neurons=(4,)", "--config.study.axes.seed=(0,)"]
     return [f"--workdir={tmp_path}/w", study, "--config.study.workers=1", *axes]
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """Give the table of the undisturbed study, and its work directory."""
+    """Return the table of the undisturbed study, and its work directory."""
     folder = tmp_path_factory.mktemp("whole")
     (folder / "study.py").write_text(STUDY)
     assert cli.main([f"--workdir={folder}/w", f"--config={folder}/study.py"]) == 0
@@ -71,15 +71,15 @@ def wait_for(workdir, pattern):
 
 def workers_of(process):
     """List the worker processes of a study's process."""
-    found = []
+    seconds = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
             parent = int(path.read_text().rpartition(")")[2].split()[1])
         except (OSError, ValueError):
             continue
         if parent == process.pid:
-            found.append(int(path.parent.name))
-    return found
+            seconds.append(int(path.parent.name))
+    return seconds
 
 
 @pytest.mark.slow
@@ -103,11 +103,14 @@ def test_every_run_is_bit_for_bit_the_run_alone(whole, tmp_path):
 def test_running_again_trains_only_what_is_missing(study, tmp_path, capsys):
     flags = [f"--workdir={tmp_path}/w", study, "--config.study.axes.num_neurons=(4,)", "--config.study.workers=1"]
     assert cli.main([*flags, "--config.study.axes.seed=(0,)"]) == 0
-    assert "runs: 2 of 2 done" in capsys.readouterr().out
-    (kept,) = (json.loads(path.read_text()) for path in (tmp_path / "w" / "commands").iterdir())
-    assert kept["arguments"] == [*flags, "--config.study.axes.seed=(0,)"]
-    assert kept["config_text"] == STUDY
-    assert kept["config"]["study"]["axes"] == {"num_neurons": [4], "rho": [0.0, 0.1], "seed": [0]}
+    printed = capsys.readouterr()
+    assert "runs: 2 of 2 done" in printed.out
+    report = f"report: {tmp_path}/w/report.html, rewritten as runs end, at most once a minute\n"
+    assert printed.err.index("axes: ") < printed.err.index(report) < printed.err.index("runs 2/2")
+    (stored,) = (json.loads(path.read_text()) for path in (tmp_path / "w" / "commands").iterdir())
+    assert stored["arguments"] == [*flags, "--config.study.axes.seed=(0,)"]
+    assert stored["config_text"] == STUDY
+    assert stored["config"]["study"]["axes"] == {"num_neurons": [4], "rho": [0.0, 0.1], "seed": [0]}
     first = {path: path.stat().st_mtime_ns for path in (tmp_path / "w").glob("runs/*/result.json")}
     assert cli.main([*flags, "--dry_run"]) == 0
     preview = capsys.readouterr().out
@@ -121,18 +124,18 @@ def test_running_again_trains_only_what_is_missing(study, tmp_path, capsys):
     assert len(list((tmp_path / "w").glob("runs/*/result.json"))) == 4
     assert first == {path: path.stat().st_mtime_ns for path in first}
     assert cli.main([*flags, "--config.study.axes.seed=(1,)"]) == 0
-    assert "kept: 2 runs here are no part of this study" in capsys.readouterr().err
+    assert "kept: 2 runs here are not part of this study" in capsys.readouterr().err
 
 
 def test_a_failing_and_a_diverging_run_leave_their_neighbours_untouched(study, tmp_path, capsys, whole):
-    own = tmp_path / "own.py"
-    own.write_text(
+    user_file = tmp_path / "own.py"
+    user_file.write_text(
         "from flatwide.sam import normalized\n"
         "def touchy(rho, *, fault: float = 0.0):\n"
         "    if fault: raise RuntimeError('a fault of its own')\n"
         "    return normalized(rho)\n"
     )
-    flags = [f"--workdir={tmp_path}/w", study, f"--config.sam_variant={own}:touchy"]
+    flags = [f"--workdir={tmp_path}/w", study, f"--config.sam_variant={user_file}:touchy"]
     flags += ["--config.study.axes.num_neurons=(4,)", "--config.study.axes.rho=(0.1,)"]
     axes = ["--config.study.axes.fault=(0.0,1.0)", "--config.study.axes.learning_rate=(0.05,1e30)"]
     assert cli.main([*flags, *axes]) == 2  # the field is the user's own: the config file must name it
@@ -143,10 +146,10 @@ def test_a_failing_and_a_diverging_run_leave_their_neighbours_untouched(study, t
     printed = capsys.readouterr()
     assert "runs: 4 of 8 done (" in printed.out
     assert "diverged), 4 failed" in printed.out
-    found = flatwide.load(tmp_path / "w")
-    assert found[found["fault"] == 1]["status"].tolist() == ["failed"] * 4
+    table = flatwide.load(tmp_path / "w")
+    assert table[table["fault"] == 1]["status"].tolist() == ["failed"] * 4
     assert "a fault of its own" in next((tmp_path / "w").glob("runs/*/error.txt")).read_text()
-    good = found[(found["fault"] == 0) & (found["learning_rate"] == 0.05)].sort_values("seed")
+    good = table[(table["fault"] == 0) & (table["learning_rate"] == 0.05)].sort_values("seed")
     same = whole[(whole["rho"] == 0.1) & (whole["num_neurons"] == "(4,)")].sort_values("seed")
     np.testing.assert_array_equal(good["train_loss"], same["train_loss"])
 
@@ -215,7 +218,7 @@ def test_sigterm_saves_and_exits(study, tmp_path, whole):
     process.terminate()
     _, errors = process.communicate(timeout=100)
     assert process.returncode == 143, errors
-    assert "The same command goes on from there" in errors
+    assert "Rerun the same command to resume" in errors
     assert "Traceback" not in errors
     assert not list((tmp_path / "w").glob("runs/*/result.json"))
 
@@ -253,8 +256,8 @@ def test_two_commands_share_one_work_directory(study, tmp_path, whole):
 
 @pytest.mark.slow
 def test_a_run_that_kills_its_worker_fails_after_some_attempts(narrow, tmp_path, capsys):
-    own = tmp_path / "own.py"
-    own.write_text(
+    user_file = tmp_path / "own.py"
+    user_file.write_text(
         "import os\nfrom flatwide.sam import normalized\n"
         "def deadly(rho, *, fault: float = 0.0):\n"
         "    if fault: os._exit(9)\n"
@@ -263,11 +266,11 @@ def test_a_run_that_kills_its_worker_fails_after_some_attempts(narrow, tmp_path,
     (tmp_path / "study.py").write_text(
         STUDY.replace("return config", "config.unlock(); config.fault = 0.0; return config")
     )
-    flags = [f"--config.sam_variant={own}:deadly", "--config.study.axes.rho=(0.1,)"]
+    flags = [f"--config.sam_variant={user_file}:deadly", "--config.study.axes.rho=(0.1,)"]
     assert cli.main([*narrow, *flags, "--config.study.axes.fault=(0.0,1.0)"]) == 1
     printed = capsys.readouterr()
     assert "runs: 1 of 2 done, 1 failed" in printed.out
-    assert "its worker died 3 times while it trained this run, at last: exit code 9" in printed.err
+    assert "its worker died 3 times while it trained this run; the last time: exit code 9" in printed.err
 
 
 @pytest.mark.slow

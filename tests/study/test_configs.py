@@ -16,26 +16,26 @@ PLANNED = [pytest.param(path, marks=pytest.mark.slow) if path.stem in SLOW else 
 
 @pytest.mark.parametrize("path", PLANNED, ids=lambda path: path.stem)
 def test_a_shipped_study_plans(path):
-    found = plan.expand(configs.load_file(str(path)))
-    rhos = {run.config["rho"] for run in found.runs}
+    planned = plan.expand(configs.load_file(str(path)))
+    rhos = {run.config["rho"] for run in planned.runs}
     assert 0.0 in rhos
     assert len(rhos) > 3
-    assert not [note for note in found.notes if note.startswith("warning")]
+    assert not [note for note in planned.notes if note.startswith("warning")]
     text = path.read_text()
     assert f"--config=configs/studies/{path.name}" in text
     assert "Source:" in text
     if stated := re.search(r": (\d+) runs", text):
-        assert int(stated[1]) == len(found.runs)
+        assert int(stated[1]) == len(planned.runs)
 
 
-VARIANTS = sorted({found for path in STUDIES for found in re.findall(r"configs/studies/\w+\.py:\w+", path.read_text())})
+VARIANTS = sorted({name for path in STUDIES for name in re.findall(r"configs/studies/\w+\.py:\w+", path.read_text())})
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_variant_that_a_header_names_plans(variant):
-    found = plan.expand(configs.load_file(str(ROOT / variant)))
-    assert found.runs[0].config["dataset"] == variant.rpartition(":")[2]
-    assert not [note for note in found.notes if note.startswith("warning")]
+    planned = plan.expand(configs.load_file(str(ROOT / variant)))
+    assert planned.runs[0].config["dataset"] == variant.rpartition(":")[2]
+    assert not [note for note in planned.notes if note.startswith("warning")]
 
 
 def test_every_study_has_a_page_with_its_command_in_the_table_and_in_the_nav():

@@ -86,7 +86,7 @@ def slurm(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
-    """Give the table of the study's runs, each trained alone."""
+    """Return the table of the study's runs, each trained alone."""
     folder = tmp_path_factory.mktemp("alone")
     for rho in (0.0, 0.1):
         for seed in (0, 1):
@@ -107,9 +107,9 @@ def trainers(workdir):
     """List the processes that hold runs, by their lock files, once there are some."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
-        found = [path.read_text() for path in Path(workdir).glob("runs/*/lock")]
-        if any(found) and list(Path(workdir).glob("runs/*/checkpoints/*.npz")):
-            return [int(text.split()[0]) for text in found if text]
+        holders = [path.read_text() for path in Path(workdir).glob("runs/*/lock")]
+        if any(holders) and list(Path(workdir).glob("runs/*/checkpoints/*.npz")):
+            return [int(text.split()[0]) for text in holders if text]
         time.sleep(0.02)
     raise TimeoutError("no run has begun")
 
@@ -151,7 +151,7 @@ def test_sigterm_saves_and_leaves_no_worker(study, tmp_path, executor):
     process.terminate()
     _, errors = process.communicate(timeout=250)
     assert process.returncode == 143, errors
-    assert "The same command goes on from there" in errors
+    assert "Rerun the same command to resume" in errors
     assert "Traceback" not in errors
     assert not list((tmp_path / "w").glob("runs/*/result.json"))
     assert not list((tmp_path / "w").glob("runs/*/error.txt"))
@@ -211,8 +211,8 @@ def test_an_executor_says_itself_what_it_can_do(tmp_path):
     with pytest.raises(configs.ConfigError, match=r"config.study.address=None: expected a city"):
         plan.expand(values | {"study": study})
     planned = plan.expand(values | {"study": study | {"address": "Paris"}})
-    found = inventory.take(planned, tmp_path / "w")
-    assert command.num_workers(planned, found) == 3
+    stored = inventory.take(planned, tmp_path / "w")
+    assert command.num_workers(planned, stored) == 3
     with pytest.raises(configs.ConfigError, match=r"executor='slrum' is not known. Did you mean 'slurm'\?"):
         plan.expand(values | {"study": study | {"executor": "slrum"}})
 
@@ -269,9 +269,9 @@ def test_a_job_that_slurm_ends_has_saved_and_is_not_to_blame(slurm, tmp_path, nu
 
 @pytest.mark.slow
 def test_a_job_that_dies_is_told_with_its_state_and_its_log(slurm, tmp_path, monkeypatch):
-    from flatwide.study.executors import slurm as room
+    from flatwide.study.executors import slurm as slurm_executor
 
-    monkeypatch.setattr(room, "_LOOK_SECONDS", 0.5)
+    monkeypatch.setattr(slurm_executor, "_LOOK_SECONDS", 0.5)
     todo = given(tmp_path, num_epochs=100_000)
     crew = executors.find("slurm")(Site(todo.path, threads=1))
     crew.start("0-0")
@@ -302,9 +302,9 @@ def test_a_job_that_slurm_refuses_is_told(slurm, tmp_path):
 
 def wait(crew):
     deadline = time.monotonic() + 60
-    while not (found := crew.ended()) and time.monotonic() < deadline:
+    while not (ended := crew.ended()) and time.monotonic() < deadline:
         time.sleep(0.05)
-    return found
+    return ended
 
 
 @pytest.mark.parametrize("executor", ["slurm", pytest.param("ray", marks=pytest.mark.slow)])
@@ -362,9 +362,9 @@ def test_what_workers_die_of_before_they_train_is_told(tmp_path):
 
 def test_a_worker_that_dies_before_it_trains_is_replaced(tmp_path):
     crew = Fake(Ended("", "killed by SIGKILL"), Ended("", "killed by SIGKILL"))
-    found = supervise.supervise(given(tmp_path), crew, workers=1, should_stop=lambda: not crew.ends)
+    outcomes = supervise.supervise(given(tmp_path), crew, workers=1, should_stop=lambda: not crew.ends)
     with pytest.raises(supervise.Stopped):
-        list(found)
+        list(outcomes)
     assert crew.started == ["0-0", "0-1", "0-2"]
 
 

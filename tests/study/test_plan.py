@@ -18,15 +18,15 @@ def expand(base=None, **study):
     return plan.expand(BASE | (base or {}) | {"study": study})
 
 
-def varied(found, *names):
-    return [tuple(run.config[name] for name in names) for run in found.runs]
+def varied(planned, *names):
+    return [tuple(run.config[name] for name in names) for run in planned.runs]
 
 
 def test_axes_are_a_product_with_the_last_axis_fastest():
-    found = expand(axes={"num_neurons": ((4,), 8), "rho": (0, 0.1), "seed": (0, 1, 2)})
+    planned = expand(axes={"num_neurons": ((4,), 8), "rho": (0, 0.1), "seed": (0, 1, 2)})
     expected = list(itertools.product([(4,), (8,)], [0.0, 0.1], [0, 1, 2]))
-    assert varied(found, "num_neurons", "rho", "seed") == expected
-    assert found.notes == ()
+    assert varied(planned, "num_neurons", "rho", "seed") == expected
+    assert planned.notes == ()
 
 
 def test_what_is_not_varied_is_that_of_the_config():
@@ -41,20 +41,20 @@ def test_an_axis_may_be_an_array():
 
 def test_points_are_one_more_axis():
     points = ({"num_neurons": (4,), "learning_rate": 0.1}, {"num_neurons": (8,), "learning_rate": 0.2})
-    found = expand(points=points, axes={"rho": (0.0, 0.1)})
+    planned = expand(points=points, axes={"rho": (0.0, 0.1)})
     expected = [((4,), 0.1, 0.0), ((4,), 0.1, 0.1), ((8,), 0.2, 0.0), ((8,), 0.2, 0.1)]
-    assert varied(found, "num_neurons", "learning_rate", "rho") == expected
+    assert varied(planned, "num_neurons", "learning_rate", "rho") == expected
 
 
 def test_excluded_runs_agree_in_all_fields_of_an_entry():
-    found = expand(axes={"num_neurons": ((4,), (8,)), "rho": (0, 0.1)}, exclude=({"num_neurons": 8, "rho": 0.1},))
-    assert varied(found, "num_neurons", "rho") == [((4,), 0.0), ((4,), 0.1), ((8,), 0.0)]
+    planned = expand(axes={"num_neurons": ((4,), (8,)), "rho": (0, 0.1)}, exclude=({"num_neurons": 8, "rho": 0.1},))
+    assert varied(planned, "num_neurons", "rho") == [((4,), 0.0), ((4,), 0.1), ((8,), 0.0)]
 
 
 def test_runs_that_coincide_are_trained_once():
-    found = expand(axes={"sam_variant": ("normalized", "unnormalized"), "rho": (0.0, 0.1), "seed": (0, 1, 2)})
-    assert len(found.runs) == 9
-    assert "3 combinations name a run that is there already" in found.notes[0]
+    planned = expand(axes={"sam_variant": ("normalized", "unnormalized"), "rho": (0.0, 0.1), "seed": (0, 1, 2)})
+    assert len(planned.runs) == 9
+    assert "3 combinations are duplicates of another run" in planned.notes[0]
 
 
 def test_runs_of_one_shape_differ_in_values_only():
@@ -67,22 +67,22 @@ def test_runs_of_one_shape_differ_in_values_only():
 
 def test_a_budget_becomes_a_sparsity():
     axes = {"num_neurons": ((20,), (40,)), "num_nonzero_params": (1000,), "seed": (0, 1, 2), "rho": (0.0,)}
-    found = expand({"pruner": "snip"}, axes=axes)
-    assert [run.varied["num_nonzero_params"] for run in found.runs] == [1000] * 6
-    for run in found.runs:
+    planned = expand({"pruner": "snip"}, axes=axes)
+    assert [run.varied["num_nonzero_params"] for run in planned.runs] == [1000] * 6
+    for run in planned.runs:
         hidden = run.config["num_neurons"][0]
-        kept = round((1 - run.config["sparsity"]) * (64 * hidden + hidden * 10))
-        assert kept + hidden + 10 == 1000
-    assert "width (20,), snip: 1,000 nonzero parameters at sparsity" in found.notes[0]
+        num_kept = round((1 - run.config["sparsity"]) * (64 * hidden + hidden * 10))
+        assert num_kept + hidden + 10 == 1000
+    assert "width (20,), snip: 1,000 nonzero parameters at sparsity" in planned.notes[0]
 
 
 def test_a_network_is_traced_once_for_all_runs_that_have_it(monkeypatch):
     traced, shapes = [], preview.init_shapes
     monkeypatch.setattr(preview, "init_shapes", lambda model: [shapes(model), traced.append(model)][0])
     axes = {"num_neurons": ((21,), (41,)), "num_nonzero_params": (1000,), "seed": (0, 1, 2), "rho": (0.0, 0.1)}
-    found = expand({"pruner": "snip"}, axes=axes)
+    planned = expand({"pruner": "snip"}, axes=axes)
     assert len(traced) == 2
-    assert len({run.config["sparsity"] for run in found.runs}) == 2
+    assert len({run.config["sparsity"] for run in planned.runs}) == 2
 
 
 def test_readers_are_warned():
@@ -106,15 +106,15 @@ def range_of(count):
         ({"axes": {"rho": 0.1}}, "config.study.axes.rho=0.1: expected one or more values"),
         ({"axes": {"rho": (0.1, "a")}}, "config.study.axes.rho: 'a': expected a number >= 0"),
         ({"axes": {"seed": (0, 1.5)}}, "config.study.axes.seed: 1.5: expected an integer"),
-        ({"axes": {"rho": (0, 0.1, 0.0)}}, "0.0 is there twice"),
-        ({"axes": {"num_neurons": (8, (8,))}}, "(8,) is there twice"),
-        ({"points": ({"rho": 0.1}, {"rho": 0.1})}, "config.study.points[1]={'rho': 0.1}: it is there twice"),
+        ({"axes": {"rho": (0, 0.1, 0.0)}}, "0.0 is a duplicate value"),
+        ({"axes": {"num_neurons": (8, (8,))}}, "(8,) is a duplicate value"),
+        ({"points": ({"rho": 0.1}, {"rho": 0.1})}, "config.study.points[1]={'rho': 0.1}: it is a duplicate"),
         ({"points": ({"rho": 0.1}, {"seed": 1})}, "expected the same fields in each"),
         ({"points": ({"rho": 0.1},), "axes": {"rho": (0.2,)}}, "points set it too"),
         ({"points": (0.1,)}, "config.study.points=(0.1,): expected a tuple of dicts"),
         ({"axes": {"rho": (0.1,)}, "exclude": ({"sed": 1},)}, "Did you mean 'seed'?"),
         ({"axes": {"rho": (0.1,)}, "exclude": ({"seed": 1},)}, "config.study.exclude field='seed' is not known"),
-        ({"axes": {"rho": (0.1,)}, "exclude": ({"rho": 0.1},)}, "it leaves no run"),
+        ({"axes": {"rho": (0.1,)}, "exclude": ({"rho": 0.1},)}, "no run is left"),
         ({"axis": {"rho": (0.1,)}}, "config.study field='axis' is not known. Did you mean 'axes'?"),
         ({"axes": {"rho": (0.1,)}, "metric": "accuracy"}, "config.study.metric='accuracy' is not known"),
         ({"axes": {"rho": (0.1,)}, "executor": "cloud"}, "config.study.executor='cloud' is not known"),
@@ -122,10 +122,10 @@ def range_of(count):
         ({"workers": 2}, "expected axes, points or parts"),
         ({"axes": {"seed": range_of(1000), "rho": range_of(1000)}}, "1,000,000 runs; expected at most 100,000"),
         ({"axes": {"data_dir": ("a", "b")}}, "data_dir changes no result"),
-        ({"axes": {"threads": (1, 2)}}, "threads is one number for all workers"),
+        ({"axes": {"threads": (1, 2)}}, "threads is the same for all workers"),
         ({"axes": {"sparsity": (0.5,)}}, "config.sparsity=0.5 with config.pruner='none'"),
         ({"axes": {"num_nonzero_params": (5000,)}}, "num_nonzero_params=5000 needs a pruner"),
-        ({"axes": {"num_nonzero_params": (10,), "pruner": ("snip",)}}, "biases and norms alone"),
+        ({"axes": {"num_nonzero_params": (10,), "pruner": ("snip",)}}, "biases and norms, which are never pruned"),
         ({"axes": {"num_nonzero_params": (10**9,), "pruner": ("snip",)}}, "the network has only 22,510 parameters"),
         ({"axes": {"num_nonzero_params": (100,), "sparsity": (0.1,)}}, "keep one"),
     ],
@@ -139,7 +139,7 @@ def test_faults_are_found_before_anything_is_trained(study, message):
 def test_a_field_that_decides_another_is_not_set_beside_it():
     with pytest.raises(configs.ConfigError, match="it reads no rho, which the study varies"):
         expand({"optimizer": "sgd"}, axes={"rho": (0.0, 0.1)})
-    with pytest.raises(configs.ConfigError, match="the study solves it from num_nonzero_params"):
+    with pytest.raises(configs.ConfigError, match="the study computes it from num_nonzero_params"):
         expand({"sparsity": 0.5, "pruner": "random"}, axes={"num_nonzero_params": (5000,)})
 
 
@@ -152,7 +152,7 @@ def test_all_faults_come_at_once():
 
 
 def test_a_study_is_not_one_run():
-    with pytest.raises(configs.ConfigError, match="expected one run here, and not a study"):
+    with pytest.raises(configs.ConfigError, match="expected a single run here"):
         configs.resolve(BASE | {"study": {"axes": {"rho": (0.1,)}}})
     assert "study" not in configs.resolve(configs.default())
 
@@ -186,13 +186,13 @@ PARTS = {
 
 
 def test_parts_are_studies_beside_each_other():
-    found = expand(parts=PARTS, axes={"seed": (0, 1, 2)})
+    planned = expand(parts=PARTS, axes={"seed": (0, 1, 2)})
     names = ("dataset", "num_epochs", "num_neurons", "rho", "seed")
     first = [("digits", 2, width, rho, seed) for seed in (0, 1, 2) for width in ((4,), (8,)) for rho in (0.0, 0.1)]
     second = [("two_layer_teacher", 1, (3,), rho, seed) for rho in (0.0, 0.2) for seed in (7, 8, 9)]
-    assert sorted(varied(found, *names)) == sorted(first + second)
-    assert [run.part for run in found.runs] == ["a"] * 12 + ["b"] * 6
-    assert found.notes == ()
+    assert sorted(varied(planned, *names)) == sorted(first + second)
+    assert [run.part for run in planned.runs] == ["a"] * 12 + ["b"] * 6
+    assert planned.notes == ()
 
 
 def test_a_part_says_more_than_all_do():
@@ -222,7 +222,7 @@ def test_readers_are_warned_of_the_part():
             "config.study.parts.a.rho: its axes or points set it",
         ),
         ({"parts": {"a": {"num_epochs": 0, "axes": {"rho": (0,)}}}}, "config.study.parts.a.num_epochs: 0: expected"),
-        ({"parts": {"a": {"threads": 2, "axes": {"rho": (0,)}}}}, "threads is one number for all workers"),
+        ({"parts": {"a": {"threads": 2, "axes": {"rho": (0,)}}}}, "threads is the same for all workers"),
         ({"parts": {"a": {"loss": "cross"}}}, "config.loss='cross' is not known"),
     ],
 )
@@ -253,9 +253,9 @@ def test_all_data_sets_that_are_missing_are_named_before_anything_is_trained(tmp
         "digits": {},
     }
     planned = expand(axes={"seed": (0, 1)}, parts=parts)
-    with pytest.raises(DataError) as told:
+    with pytest.raises(DataError) as raised:
         inventory.take(planned, tmp_path)
-    first, second = str(told.value).splitlines()
+    first, second = str(raised.value).splitlines()
     assert "train.csv" in first
     assert "conllu" in second
     assert not list(tmp_path.iterdir())

@@ -22,21 +22,21 @@ def planned():
 
 
 @pytest.fixture
-def found(planned, tmp_path):
+def stored(planned, tmp_path):
     return inventory.take(planned, tmp_path)
 
 
-def test_base_runs_are_trained_first_and_then_the_longest_group(planned, found, tmp_path):
-    given = command._give_orders(planned, found.to_do(), str(tmp_path), describe.Estimate(found))
-    kinds = [(group[0].config["num_neurons"], group[0].config["rho"]) for group in orders.read(given.path).groups]
+def test_base_runs_are_trained_first_and_then_the_longest_group(planned, stored, tmp_path):
+    written = command._write_orders(planned, stored.to_do(), str(tmp_path), describe.Estimate(stored))
+    kinds = [(group[0].config["num_neurons"], group[0].config["rho"]) for group in orders.read(written.path).groups]
     assert kinds == [([8], 0.0), ([4], 0.0), ([8], 0.1), ([4], 0.1)]
-    assert all(len({task.config["rho"] for task in group}) == 1 for group in given.groups)
+    assert all(len({task.config["rho"] for task in group}) == 1 for group in written.groups)
 
 
-def test_the_time_left_counts_what_is_in_training_and_what_one_worker_alone_must_end(found):
-    estimate = describe.Estimate(found)
-    shapes = list(dict.fromkeys(known.run.shape for known in found.known))
-    first = {shape: next(known for known in found.known if known.run.shape == shape) for shape in shapes}
+def test_the_time_left_counts_what_is_in_training_and_what_one_worker_alone_must_end(stored):
+    estimate = describe.Estimate(stored)
+    shapes = list(dict.fromkeys(state.run.shape for state in stored.states))
+    first = {shape: next(state for state in stored.states if state.run.shape == shape) for shape in shapes}
     for shape, seconds in zip(shapes, (10.0, 20.0, 30.0, 40.0), strict=True):
         estimate.learn(first[shape], 1e6)  # with compiling, until what it took without is known
         estimate.learn(first[shape], seconds)
@@ -49,34 +49,34 @@ def test_the_time_left_counts_what_is_in_training_and_what_one_worker_alone_must
     assert estimate.left({shapes[3]: 1, shapes[0]: 1}, workers=2, training=[(shapes[3], 30.0), (shapes[0], 3.0)]) == 10
 
 
-def progress_of(planned, found, tmp_path, stream):
-    tasks, estimate = found.to_do(), describe.Estimate(found)
-    given = command._give_orders(planned, tasks, str(tmp_path), estimate)
-    watch = silence.Watch(given)
-    made = command._Progress(found, tasks, estimate, orders=given, watch=watch, workers=2, stream=stream)
-    return made, given, watch
+def progress_of(planned, stored, tmp_path, stream):
+    tasks, estimate = stored.to_do(), describe.Estimate(stored)
+    written = command._write_orders(planned, tasks, str(tmp_path), estimate)
+    watch = silence.Watch(written)
+    made = command._Progress(stored, tasks, estimate, orders=written, watch=watch, workers=2, stream=stream)
+    return made, written, watch
 
 
-def test_a_study_says_how_far_it_is_while_no_run_ends(planned, found, tmp_path, monkeypatch):
+def test_a_study_says_how_far_it_is_while_no_run_ends(planned, stored, tmp_path, monkeypatch):
     stream = io.StringIO()
-    progress, given, watch = progress_of(planned, found, tmp_path, stream)
+    progress, written, watch = progress_of(planned, stored, tmp_path, stream)
     progress.tick()
     assert stream.getvalue() == ""
     monkeypatch.setattr(command, "_QUIET_SECONDS", 0.0)
-    given.write_in_hand("0-0", [given.groups[0][0].name])
+    written.write_in_hand("0-0", [written.groups[0][0].name])
     watch.look({"0-0"})
     progress.tick()
     assert stream.getvalue() == "runs 0/20  1 in training\n"
 
 
-def test_a_terminal_shows_a_bar_in_one_line_and_messages_above_it(planned, found, tmp_path, monkeypatch):
+def test_a_terminal_shows_a_bar_in_one_line_and_messages_above_it(planned, stored, tmp_path, monkeypatch):
     monkeypatch.setattr(command, "_LIVE_SECONDS", 0.0)
     stream = Terminal()
-    progress, given, _ = progress_of(planned, found, tmp_path, stream)
-    for task in given.groups[0]:
-        given.write_seconds(task.name, 2.0)
+    progress, written, _ = progress_of(planned, stored, tmp_path, stream)
+    for task in written.groups[0]:
+        written.write_seconds(task.name, 2.0)
         progress.ended(supervise.Outcome(task, "finished", 50.0))
-    shape = progress._known[given.groups[0][0].name].run.shape
+    shape = progress._states[written.groups[0][0].name].run.shape
     assert progress._estimate.seconds(shape) == 2.0
     progress.message("warning: something")
     progress.close()
@@ -84,22 +84,38 @@ def test_a_terminal_shows_a_bar_in_one_line_and_messages_above_it(planned, found
     assert [line.count("\r") for line in lines] == [6, 0, 0]
     assert lines[0].endswith("\rwarning: something\x1b[K")
     assert lines[1].startswith("[#####---------------]  runs 5/20  about ")
-    left = progress._estimate.left({known.run.shape: 5 for known in found.known} | dict.fromkeys([shape], 0), workers=2)
+    left = progress._estimate.left(
+        {state.run.shape: 5 for state in stored.states} | dict.fromkeys([shape], 0), workers=2
+    )
     assert lines[1].endswith(f"about {duration_text(left)} left")
 
 
 @pytest.mark.parametrize("seconds", [None, 3.0])
 def test_how_long_a_run_took_without_compiling_is_learnt_when_its_worker_has_written_it(
-    planned, found, tmp_path, monkeypatch, seconds
+    planned, stored, tmp_path, monkeypatch, seconds
 ):
-    progress, given, _ = progress_of(planned, found, tmp_path, io.StringIO())
-    task = given.groups[0][0]
+    progress, written, _ = progress_of(planned, stored, tmp_path, io.StringIO())
+    task = written.groups[0][0]
     progress.ended(supervise.Outcome(task, "finished", 50.0))
     if seconds is not None:
-        given.write_seconds(task.name, seconds)
-    shape = progress._known[task.name].run.shape
+        written.write_seconds(task.name, seconds)
+    shape = progress._states[task.name].run.shape
     progress._learn()
     assert progress._estimate.seconds(shape) == seconds
     monkeypatch.setattr(command.time, "monotonic", lambda: 1e9)
     progress._learn()
     assert progress._estimate.seconds(shape) == (seconds or 50.0)
+
+
+def test_tables_and_report_are_rebuilt_once_a_minute_and_in_a_twentieth_of_the_time():
+    now, calls = [0.0], []
+
+    def rebuild():
+        calls.append(now[0])
+        now[0] += 1.0 if len(calls) == 1 else 30.0
+
+    refresher = command._Refresher(rebuild, clock=lambda: now[0])
+    while now[0] < 1200:
+        refresher.tick()
+        now[0] += 1.0
+    assert calls[:3] == [60.0, 121.0, 121.0 + 30 + 600]

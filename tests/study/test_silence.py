@@ -21,7 +21,7 @@ IDLE = ["sleep", "600"]
 
 @pytest.fixture
 def todo(tmp_path, monkeypatch):
-    """Give orders for one run, with limits of fractions of a second."""
+    """Return orders for one run, with limits of fractions of a second."""
     monkeypatch.setattr(silence, "LEAST_SECONDS", 0.4)
     monkeypatch.setattr(silence, "_EVERY_SECONDS", 0.0)
     return orders.write(tmp_path, [[Task("a-run", {})]], session="now", tensorboard=False)
@@ -44,16 +44,16 @@ def start():
 
 def show(todo, worker, process, *, host=None):
     """Write the file of a worker for another process."""
-    known = machine.process(process.pid)
-    where = f"{host or socket.gethostname()} {process.pid} {known.started}"
+    info = machine.process(process.pid)
+    where = f"{host or socket.gethostname()} {process.pid} {info.started}"
     (todo.path.parent / f"worker-{worker}").write_text(f"{where}\na-run")
 
 
 def wait_for(watch, workers, seconds=20.0):
     deadline = time.monotonic() + seconds
-    while not (found := watch.look(workers)) and time.monotonic() < deadline:
+    while not (silences := watch.look(workers)) and time.monotonic() < deadline:
         time.sleep(0.05)
-    return found
+    return silences
 
 
 @pytest.mark.parametrize("sent", [signal.SIGSTOP, signal.SIGCONT])
@@ -98,7 +98,7 @@ def test_a_worker_that_hangs_before_it_trains_is_killed_too(todo):
     (process,) = at_work._processes.values()
     process.send_signal(signal.SIGSTOP)
     (silent,) = wait_for(silence.Watch(todo), {"0-0"})
-    assert "it has no run in hand" in silent.text()
+    assert "it trains no run" in silent.text()
     assert silence.kill(silent)
     process.wait(10)
     assert at_work.ended()[0].problem.startswith("killed by SIGKILL")
@@ -138,13 +138,13 @@ class Sleepers:
 
 @pytest.mark.parametrize("host", [None, "node7"])
 def test_the_work_of_a_hung_worker_is_handed_to_another(todo, start, host):
-    told, sleepers = [], Sleepers(todo, start, host)
+    warnings, sleepers = [], Sleepers(todo, start, host)
     workers = supervise.supervise(
-        todo, sleepers, workers=1, should_stop=lambda: "0-1" in sleepers.processes, tell=told.append
+        todo, sleepers, workers=1, should_stop=lambda: "0-1" in sleepers.processes, tell=warnings.append
     )
     with pytest.raises(supervise.Stopped):
         list(workers)
-    assert "worker 0-0 " in told[0]
+    assert "worker 0-0 " in warnings[0]
     assert set(sleepers.processes) == ({"0-1"} if host is None else {"0-0", "0-1"})
 
 

@@ -1,7 +1,7 @@
-"""Where workers run: a crew starts them, tells which have ended, and stops them; nothing else differs.
+"""Executors: each has a crew that starts workers, reports which have ended, and stops them; nothing else differs.
 
-`EXECUTORS` has one line an executor, and all that is particular to it stands in its file, which is imported when a
-study uses it.
+`EXECUTORS` has one line per executor. Everything specific to it is in its file, which is imported only if a study
+uses it.
 """
 
 from flatwide import registry
@@ -17,9 +17,9 @@ __all__ = ["EXECUTORS", "Crew", "Ended", "Site", "find"]
 
 
 def find(name: str) -> type[Crew]:
-    """Import the crew of an executor, or that of the user's own file.
+    """Import the crew of an executor, or that of the user's file.
 
-    Raises: ValueError if the name is not known.
+    Raises: ValueError if the name is unknown.
     """
     crew: type[Crew] = registry.find("config.study.executor", name, EXECUTORS)  # type: ignore[assignment]
     return crew

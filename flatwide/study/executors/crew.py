@@ -1,21 +1,21 @@
-"""What a study asks of the place where its workers run."""
+"""The interface between a study and its executor."""
 
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-STOP_SECONDS = 120.0  # that a worker has to save; one that hangs is ended then
-IDLE_SECONDS = 15.0  # of these, without using the processor, after which a worker of this machine hangs for certain
-STOPPED = 143  # exit code of a worker that was asked to end and has saved
-UNABLE = 74  # that of a worker in whose place no other could go on; `worker.hopeless` has said why
+STOP_SECONDS = 120.0  # that a worker has for saving, after which it is killed
+IDLE_SECONDS = 15.0  # of this time, without using the processor, after which a worker of this machine must hang
+STOPPED = 143  # exit code of a worker that was stopped and has saved
+UNABLE = 74  # exit code where every other worker would fail too; `worker.hopeless` has the reason
 
 
 class Site(NamedTuple):
-    """What workers need.
+    """The settings of all workers of a study.
 
-    orders: the file that they follow. threads: CPU threads of XLA in each. study: the fields of `config.study`, of
-    which an executor reads its own.
+    orders: the file that they follow. threads: CPU threads of XLA in each. study: the fields of `config.study`, some of
+    which the executor reads.
     """
 
     orders: Path
@@ -24,10 +24,10 @@ class Site(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """A worker that has ended: its name, and what went wrong, or "" if it found nothing more to do.
+    """A worker that has ended: its name, and what went wrong, or "" if no run was left.
 
-    was_stopped: somebody else than the study has ended it, for no fault of the run that it trained.
-    is_fatal: no worker could go on, as where the disk is full.
+    was_stopped: something other than the study ended it, through no fault of the run that it trained.
+    is_fatal: no worker could continue, for example because the disk is full.
     """
 
     worker: str
@@ -37,48 +37,48 @@ class Ended(NamedTuple):
 
 
 class Crew(Protocol):
-    """Workers of one executor: all that differs from one to another.
+    """The workers of one executor.
 
-    outlives_command: whether a worker may go on where the study's command is killed.
+    outlives_command: whether a worker may continue after the study's command is killed.
     """
 
     outlives_command: bool
 
     def __init__(self, site: Site):
-        """Make ready to start workers.
+        """Prepare to start workers.
 
         Raises: ConfigError if they cannot be started as the study asks.
         """
 
     @staticmethod
     def faults(study: Mapping[str, Any]) -> list[str]:
-        """List what of `config.study` this executor cannot do, such as for a package that is not installed.
+        """List what this executor cannot do of `config.study`, for example because a package is not installed.
 
-        Asked while a study is planned: nothing is started, and no cluster is asked.
+        Called while a study is planned: nothing is started, and no cluster is contacted.
         """
         ...
 
     @staticmethod
     def capacity(study: Mapping[str, Any], threads: int) -> int:
-        """Count the workers of so many CPU threads that can run at once, for a study that does not set `workers`.
+        """Count the workers of `threads` CPU threads that can run at once, for a study that does not set `workers`.
 
         Raises: ConfigError if that depends on a cluster that does not answer.
         """
         ...
 
     def start(self, worker: str) -> None:
-        """Start a worker of this name, `<place>-<attempt>`."""
+        """Start a worker of this name, `<index>-<attempt>`."""
 
     def ended(self) -> list[Ended]:
-        """Tell, without waiting, which workers have ended since the last call."""
+        """Return, without waiting, the workers that have ended since the last call."""
         ...
 
     def stop(self) -> None:
-        """Ask all workers to save, and wait until they have ended."""
+        """Make all workers save, and wait until they have ended."""
 
 
 def not_installed(executor: str, package: str) -> list[str]:
-    """List as a fault that the package of an executor, in the extra of the executor's name, is not installed."""
+    """List as a fault that an executor's package, which its extra installs, is missing."""
     if find_spec(package) is not None:
         return []
     return [f"config.study.executor={executor!r} needs {package}: pip install 'flatwide[{executor}]'"]

@@ -16,7 +16,7 @@ _POLL_SECONDS = 0.05
 
 
 class LocalCrew:
-    """Start each worker as a process, and tell by its exit code how it ended."""
+    """Workers as child processes; their exit codes show how they ended."""
 
     outlives_command = False
 
@@ -26,18 +26,18 @@ class LocalCrew:
 
     @staticmethod
     def faults(study: Mapping[str, Any]) -> list[str]:
-        """List nothing: every machine that plans a study can train it."""
+        """Return no faults: every machine that plans a study can train it."""
         del study
         return []
 
     @staticmethod
     def capacity(study: Mapping[str, Any], threads: int) -> int:
-        """Count as many workers as the cores allow, and one where runs share a GPU."""
+        """Count the workers that the cores allow; one if runs share a GPU."""
         del study
         return 1 if machine.has_gpu() else max(1, machine.available() // threads)
 
     def start(self, worker: str) -> None:
-        """Start a process whose standard input ends with this one, so that no worker outlives the command."""
+        """Start a process whose standard input closes when this one ends, so that no worker outlives the command."""
         threads = str(self._site.threads)
         self._processes[worker] = subprocess.Popen(
             [sys.executable, "-m", "flatwide.study.worker", str(self._site.orders), worker],
@@ -48,21 +48,20 @@ class LocalCrew:
         orders.write_started(self._site.orders, worker, self._processes[worker].pid)
 
     def ended(self) -> list[Ended]:
-        """Look at the exit codes."""
-        found = []
+        """Poll the exit codes."""
+        ended = []
         for worker, process in list(self._processes.items()):
             if (code := process.poll()) is not None:
                 self._bury(worker)
                 was_stopped = code == STOPPED
                 problem = "" if code == 0 or was_stopped else _code_text(code)
-                found.append(Ended(worker, problem, was_stopped, is_fatal=code == UNABLE))
-        return found
+                ended.append(Ended(worker, problem, was_stopped, is_fatal=code == UNABLE))
+        return ended
 
     def stop(self) -> None:
         """Send SIGTERM to all, wake those that are stopped, and wait; one that hangs is killed.
 
-        A worker that neither uses the processor nor waits for a disk for some seconds hangs: it keeps the checkpoint
-        that it has.
+        A worker that for some seconds neither uses the processor nor waits for a disk hangs; its last checkpoint stays.
         """
         for process in self._processes.values():
             process.send_signal(signal.SIGTERM)
@@ -72,8 +71,8 @@ class LocalCrew:
         while self._processes:
             now = time.monotonic()
             for worker, process in list(self._processes.items()):
-                known = machine.process(process.pid)
-                idle = activity[worker].idle_seconds(known, now) if known else 0.0
+                info = machine.process(process.pid)
+                idle = activity[worker].idle_seconds(info, now) if info else 0.0
                 is_late = idle > IDLE_SECONDS or now - began > STOP_SECONDS
                 if is_late and process.poll() is None:
                     process.kill()
@@ -89,10 +88,10 @@ class LocalCrew:
 
 
 def _code_text(code: int) -> str:
-    """Say how a process ended."""
+    """Describe how a process ended."""
     if code == UNABLE:
-        return "no worker can go on, for the reason above"
+        return "no worker can continue, for the reason above"
     if code >= 0:
         return f"exit code {code}"
-    hint = "; the system kills so when memory runs out" if code == -signal.SIGKILL else ""
+    hint = "; this is how the system kills processes when memory runs out" if code == -signal.SIGKILL else ""
     return f"killed by {signal.Signals(-code).name}{hint}"

@@ -15,13 +15,13 @@ from flatwide.study.executors import remote
 from flatwide.study.executors.crew import Ended, Site, not_installed
 from flatwide.study.executors.local import LocalCrew
 
-_STORE_BYTES = 100_000_000  # of a Ray of our own; workers hand over nothing but how they ended
+_STORE_BYTES = 100_000_000  # of a Ray that flatwide starts; workers return only how they ended
 _ANSWER_SECONDS = 10.0
 _SAVE_SECONDS = 120.0  # for workers to save before they are ended
 
 
 class RayCrew:
-    """Start each worker as one task in a process of its own, which Ray never tries again: the study does."""
+    """Workers as Ray tasks, each in a separate process; Ray does not retry them, since the study does."""
 
     outlives_command = False
 
@@ -50,13 +50,13 @@ class RayCrew:
 
     @staticmethod
     def faults(study: Mapping[str, Any]) -> list[str]:
-        """List that Ray is not installed."""
+        """Return a fault if Ray is not installed."""
         del study
         return not_installed("ray", "ray")
 
     @staticmethod
     def capacity(study: Mapping[str, Any], threads: int) -> int:
-        """Count one worker a GPU if the cluster has some, else as its CPUs allow; as locally for a Ray of our own.
+        """Count one worker per GPU if the cluster has GPUs, else as its CPUs allow; as locally for a Ray started here.
 
         Raises: ConfigError if no cluster answers.
         """
@@ -69,22 +69,22 @@ class RayCrew:
         return max(1, int(resources["GPU"] if _has_gpus() else resources.get("CPU", 0) // threads))
 
     def start(self, worker: str) -> None:
-        """Hand a task to Ray, which starts it where CPUs are free."""
+        """Submit a task to Ray, which starts it where CPUs are free."""
         self._tasks[worker] = self._remote.remote(remote.assign(self._site, worker))
 
     def ended(self) -> list[Ended]:
-        """Fetch what finished tasks returned, or what Ray says of those that did not return."""
+        """Fetch the results of finished tasks, or Ray's errors for those that did not return."""
         import ray
 
         if not self._tasks:
             return []
         names = {reference: worker for worker, reference in self._tasks.items()}
         done, _ = ray.wait(list(names), num_returns=len(names), timeout=0)
-        found = []
+        ended = []
         for reference in done:
             del self._tasks[names[reference]]
-            found.append(_outcome(names[reference], reference))
-        return found
+            ended.append(_outcome(names[reference], reference))
+        return ended
 
     def stop(self) -> None:
         """Interrupt all tasks, which save, and wait until they have ended."""
@@ -104,7 +104,7 @@ class RayCrew:
 
 
 def _join(address: str | None) -> bool:
-    """Connect this process to Ray without a word from it; tell whether it was not yet connected."""
+    """Connect this process to Ray without its log messages; return whether it was not yet connected."""
     import ray
     from ray.exceptions import RayError
 
@@ -118,21 +118,21 @@ def _join(address: str | None) -> bool:
     is_main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        if address is not None and address[-1:].isdecimal():  # Ray itself would try for two minutes
+        if address is not None and address[-1:].isdecimal():  # Ray would retry for two minutes
             host, _, port = address.rpartition(":")
             socket.create_connection((host, int(port)), timeout=_ANSWER_SECONDS).close()
-        # No runtime environment: nothing is copied, since all see the same files.
+        # No runtime environment: nothing needs copying, since all nodes see the same files.
         ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError, RayError) as error:
         raise configs.ConfigError(
             [
                 f"config.study.address={address!r}: expected HOST:PORT of a Ray cluster, or 'auto' on one of its nodes "
-                f"({error}). One that asks for a token needs RAY_AUTH_MODE=token here; None starts a Ray of its own."
+                f"({error}). One that requires a token needs RAY_AUTH_MODE=token here; None starts a local Ray."
             ]
         ) from None
     finally:
         if is_main:
-            signal.signal(signal.SIGTERM, handler)  # Ray's own would end the command before its runs are saved
+            signal.signal(signal.SIGTERM, handler)  # Ray's handler would end the command before its runs are saved
     return True
 
 

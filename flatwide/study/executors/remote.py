@@ -1,4 +1,4 @@
-"""Follow orders in a process that a cluster has started: the same for each kind of cluster."""
+"""Work in a process that a cluster has started: the same for each kind of cluster."""
 
 import os
 import signal
@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 from flatwide.study.executors.crew import STOPPED, Ended, Site
 
-# What else decides about numbers and devices: a node that starts processes with an environment of its own lacks it.
+# Variables that affect numerics and devices; a node that starts processes with a fresh environment lacks them.
 _PASSED_ON = ("JAX_", "XLA_", "TF_CUDNN_")
 
 
 class Assignment(NamedTuple):
-    """What a worker's process is given: the orders, its name, and the environment and folder of the command."""
+    """The input of a worker's process: the orders, its name, and the environment and folder of the command."""
 
     orders: str
     worker: str
@@ -23,7 +23,7 @@ class Assignment(NamedTuple):
 
 
 def assign(site: Site, worker: str) -> Assignment:
-    """Write down what a worker needs, as seen from the process of the study's command."""
+    """Collect what a worker needs from the process of the study's command."""
     threads = str(site.threads)
     environment = {name: value for name, value in os.environ.items() if name.startswith(_PASSED_ON)}
     environment |= {"NPROC": threads, "OMP_NUM_THREADS": threads}
@@ -31,19 +31,19 @@ def assign(site: Site, worker: str) -> Assignment:
 
 
 def work(assignment: Assignment, *signals: int) -> Ended:
-    """Follow orders until nothing is left to take, and tell how it ended.
+    """Follow orders until no run is left, and return how the worker ended.
 
     Args:
-      signals: those besides SIGTERM and SIGINT that ask to save and end.
+      signals: further signals, besides SIGTERM and SIGINT, on which the worker saves and ends.
     """
     os.environ.update(assignment.environment)
     if os.path.isdir(assignment.folder):  # configs may name files and data relative to it
         os.chdir(assignment.folder)
     try:
-        # Only now, since importing JAX reads the environment.
+        # Imported after the environment is set, which JAX reads on import.
         from flatwide.study import worker
 
-        received: list[int] = []  # a second one is no reason to end before all is saved: clusters send several
+        received: list[int] = []  # a second one must not interrupt saving: clusters send several
         for number in (signal.SIGTERM, signal.SIGINT, *signals):
             signal.signal(number, lambda number, frame: received.append(number))
         code = worker.obey(assignment.orders, assignment.worker, should_stop=lambda: bool(received))

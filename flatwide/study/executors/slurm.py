@@ -1,4 +1,4 @@
-"""Workers as jobs of a Slurm cluster, handed over by submitit."""
+"""Workers as jobs of a Slurm cluster, submitted with submitit."""
 
 import os
 import signal
@@ -13,17 +13,19 @@ from flatwide.study.executors.crew import Ended, Site, not_installed
 
 _DEFAULTS = {"name": "flatwide", "timeout_min": 240}  # submitit's own limit is 5 minutes
 _ONE = ("nodes", "tasks_per_node")  # a worker is one process
-_LOOK_SECONDS = 30.0  # between questions to Slurm's accounting; a job that ends by itself is seen at once
-_SAVE_SECONDS = 120.0  # for workers to see that orders were withdrawn, through the caches of a network's file system
-_NO_WORKERS = "config.study.workers=None: expected the number of jobs, since this machine's cores do not tell."
-# Slurm ends jobs in these states for its own reasons: the runs in training are not to blame.
+_LOOK_SECONDS = 30.0  # between queries of Slurm's accounting; a job that ends by itself is noticed at once
+_SAVE_SECONDS = 120.0  # for workers to see withdrawn orders through the caches of a network file system
+_NO_WORKERS = (
+    "config.study.workers=None: expected the number of jobs, which cannot be derived from this machine's cores."
+)
+# Slurm ends jobs in these states for reasons unrelated to the runs in training.
 _BLAMELESS = ("PREEMPTED", "NODE_FAIL", "BOOT_FAIL", "REVOKED")
 
 
 class SlurmCrew:
-    """Submit each worker as a job of its own, and tell by submitit's result file or Slurm's state how it ended.
+    """Workers as separate jobs; submitit's result file or Slurm's state shows how each ended.
 
-    Files of jobs lie in `workdir/study/slurm`; those of a job that failed stay there.
+    The files of jobs are in `workdir/study/slurm`; those of a failed job stay there.
     """
 
     outlives_command = True
@@ -34,10 +36,10 @@ class SlurmCrew:
         Raises: ConfigError.
         """
         submitit = _submitit()
-        asked = site.study.get("slurm", {})
-        given = {name: list(value) if isinstance(value, tuple) else value for name, value in asked.items()}
-        parameters: dict[str, Any] = _DEFAULTS | {"cpus_per_task": site.threads} | given
-        cluster = parameters.pop("cluster", "slurm")  # "local" takes processes of this machine for jobs
+        requested = site.study.get("slurm", {})
+        converted = {name: list(value) if isinstance(value, tuple) else value for name, value in requested.items()}
+        parameters: dict[str, Any] = _DEFAULTS | {"cpus_per_task": site.threads} | converted
+        cluster = parameters.pop("cluster", "slurm")  # "local" uses processes of this machine as jobs
         self._site = site
         self._jobs: dict[str, Any] = {}
         self._refused: list[Ended] = []
@@ -55,14 +57,14 @@ class SlurmCrew:
             self._executor.update_parameters(**parameters)
         except RuntimeError as error:
             raise configs.ConfigError(
-                [f"config.study.executor='slurm': {error} Start the study where sbatch and srun are."]
+                [f"config.study.executor='slurm': {error} Start the study on a machine with sbatch and srun."]
             ) from None
         except (AssertionError, NameError, TypeError, ValueError) as error:
-            raise configs.ConfigError([f"config.study.slurm={dict(asked)!r}: {error}"]) from None
+            raise configs.ConfigError([f"config.study.slurm={dict(requested)!r}: {error}"]) from None
 
     @staticmethod
     def faults(study: Mapping[str, Any]) -> list[str]:
-        """List that submitit is not installed, and what Slurm must be told."""
+        """List faults: submitit is not installed, or a setting that Slurm needs is missing."""
         faults = not_installed("slurm", "submitit")
         if not isinstance(study["slurm"], Mapping):
             faults.append(f"config.study.slurm={study['slurm']!r}: expected a dict of submitit's parameters.")
@@ -70,35 +72,35 @@ class SlurmCrew:
 
     @staticmethod
     def capacity(study: Mapping[str, Any], threads: int) -> int:
-        """Raise ConfigError: nothing on this machine says how many jobs may run at once, so the study must."""
+        """Raise ConfigError: this machine cannot tell how many jobs may run at once, so the study must set it."""
         del study, threads
         raise configs.ConfigError([_NO_WORKERS])
 
     def start(self, worker: str) -> None:
-        """Submit a job; one that Slurm refuses has ended at once."""
+        """Submit a job; one that Slurm refuses counts as ended."""
         from submitit.core.utils import FailedJobError, FailedSubmissionError
 
         try:
             self._jobs[worker] = self._executor.submit(_work, remote.assign(self._site, worker))
         except (FailedJobError, FailedSubmissionError, OSError) as error:
-            self._refused.append(Ended(worker, f"Slurm took no job: {error}"))
+            self._refused.append(Ended(worker, f"Slurm refused the job: {error}"))
 
     def ended(self) -> list[Ended]:
-        """Look for result files, and now and then ask Slurm for jobs that died without one."""
+        """Look for result files, and from time to time query Slurm for jobs that died without one."""
         must_ask = time.monotonic() - self._looked > _LOOK_SECONDS
-        found, self._refused = self._refused, []
+        ended, self._refused = self._refused, []
         for worker, job in list(self._jobs.items()):
             if job.done(force_check=must_ask):
                 del self._jobs[worker]
-                found.append(_outcome(worker, job))
-            must_ask, self._looked = False, time.monotonic() if must_ask else self._looked  # one answer tells of all
-        return found
+                ended.append(_outcome(worker, job))
+            must_ask, self._looked = False, time.monotonic() if must_ask else self._looked  # one query covers all jobs
+        return ended
 
     def stop(self) -> None:
-        """Take back the jobs that wait, and leave the others time to save; only then cancel them."""
+        """Cancel pending jobs, and give the others time to save before cancelling them."""
         deadline = time.monotonic() + _SAVE_SECONDS
         cancelled: set[str] = set()
-        self._looked -= _LOOK_SECONDS  # which jobs wait is asked now
+        self._looked -= _LOOK_SECONDS  # query now which jobs are pending
         self.ended()
         while self._jobs:
             is_late = time.monotonic() > deadline
@@ -108,7 +110,7 @@ class SlurmCrew:
                     cancelled.add(worker)
             if not self.ended():
                 if is_late and not self._jobs.keys() - cancelled:
-                    return  # nobody need wait until the accounting of Slurm has heard of it
+                    return  # no need to wait until Slurm's accounting shows it
                 time.sleep(0.2)
 
 
@@ -126,12 +128,12 @@ def _submitit() -> ModuleType:
 
 
 def _work(assignment: remote.Assignment) -> Ended:
-    """Follow orders inside of the job's own process.
+    """Follow orders in the process of the job itself.
 
-    Slurm sends its signals to this process: SIGTERM on scancel, and before the time limit or a preemption the one that
-    submitit asks for. submitit would ignore the first and requeue on the second; a worker saves and ends on both, and
-    the study's command submits the next. A command of its own below this process would hear neither, and would go on
-    unseen if this process was killed.
+    Slurm sends its signals to this process: SIGTERM on scancel, and before the time limit or a preemption the signal
+    that submitit requests. submitit would ignore the first and requeue on the second; a worker saves and ends on both,
+    and the study's command submits the next. A child process would receive neither signal, and would continue unnoticed
+    if this process was killed.
     """
     from submitit import JobEnvironment
 

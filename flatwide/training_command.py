@@ -1,0 +1,292 @@
+"""The command that trains: one run, or all missing runs of a study, or a preview of them.
+
+python main.py --workdir=W --config=F [--config.field=value ...] [--dry_run] [--distributed ...]
+"""
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from flatwide import columns, flags, processes, registry
+from flatwide import config as configs
+from flatwide.runs import commands, signals
+from flatwide.runs.logs import say
+
+DONE, FAILED, BAD_INPUT = 0, 1, 2  # exit codes
+
+
+def train(arguments: list[str], *, about: str) -> int:
+    """Train the run or the study of a config, or describe what would be trained.
+
+    Args:
+      arguments: of the command line. about: text before the list of flags in `--help`.
+    Returns: the exit code.
+    Raises: ConfigError, DataError, ValueError, OSError.
+    """
+    given, assignments, faults = flags.read(arguments)
+    if given.help:
+        print(flags.help_text(about))
+        return DONE
+    if not given.config or (given.distributed and faults):
+        raise configs.ConfigError(faults)
+    if given.distributed:
+        from flatwide.runs import jax_settings
+
+        jax_settings.start_processes(given.coordinator, given.processes, given.process)
+    config_text = configs.read_text(given.config)
+    values, unread = configs.override(configs.load_file(given.config), assignments)
+    faults += unread
+
+    def keep(config: Mapping[str, Any]) -> Callable[[], Any]:
+        texts = {"config_path": given.config, "config_text": config_text}
+        return functools.partial(commands.keep, given.workdir, arguments, **texts, config=config)
+
+    if "study" in configs.plain(values):
+        _check_alone(given.distributed, faults)
+        return (
+            _preview_study(values, faults, given.workdir)
+            if given.dry_run
+            else train_study(values, faults, given.workdir, keep=keep(values))
+        )
+    try:
+        config = configs.resolve(values)
+    except configs.ConfigError as error:
+        raise configs.ConfigError(faults + error.faults) from None
+    if faults:
+        raise configs.ConfigError(faults)
+    return _preview(config, given.workdir) if given.dry_run else _run(config, given.workdir, keep=keep(config))
+
+
+def _check_alone(is_distributed: bool, faults: list[str]) -> None:
+    """Raise ConfigError for a study over several processes."""
+    if is_distributed:
+        faults = [
+            *faults,
+            "--distributed: expected a config of one run; this one has a study, whose workers already train its runs "
+            "in parallel (config.study.executor, config.study.workers). Omit the flag, or name a config of one run.",
+        ]
+        raise configs.ConfigError(faults)
+
+
+def _preview(config: Mapping[str, Any], workdir: str) -> int:
+    """Print what would be trained; missing data are a fault nevertheless."""
+    from flatwide.runs import jax_settings, preview, records
+    from flatwide.runs.identity import locate
+
+    jax_settings.start(config["threads"] or jax_settings.available_threads())
+    print(preview.describe(config), flush=True)
+    status = "new"
+    if preview.is_local(config):
+        directory, _ = locate(config, workdir)
+        status = directory.status()
+        print(f"run directory: {directory.path} ({status})")
+        if missing := records.missing(directory, config):
+            print(f"measurements to take: {len(missing)}, such as {missing[0].stem}")
+    else:
+        print(f"run directory: in {workdir}/runs; its name depends on the data")
+    if status not in columns.DONE:
+        print(f"estimated time: {_time_text(config)}")
+    return DONE
+
+
+def _time_text(config: Mapping[str, Any]) -> str:
+    """Estimate the duration of a run from some of its steps."""
+    from flatwide.runs import logs, memory, timing
+
+    try:
+        estimate = timing.estimate(config)
+    except memory.OutOfMemoryError as error:
+        return f"none; {error}"
+    text = logs.duration_text(estimate.seconds)
+    if not estimate.is_timed:
+        return f"roughly {text}, from the arithmetic of the network"
+    without = ", without measurements" if config["measurements"] else ""
+    compiling = logs.duration_text(estimate.compile_seconds)
+    return f"about {text}{without}, from some of its steps (compiling them took {compiling}, once on this machine)"
+
+
+def _run(config: Mapping[str, Any], workdir: str, *, keep: Callable[[], Any]) -> int:
+    """Train; SIGTERM and Ctrl-C save the state and stop.
+
+    Args:
+      keep: writes this command into the work directory.
+    """
+    from flatwide import runner
+    from flatwide.measurements.measuring import MeasurementError
+    from flatwide.runs import driver, memory
+    from flatwide.runs.identity import locate
+    from flatwide.runs.table import write_results
+
+    if processes.is_first():
+        _check_workdir(workdir)
+    received, problem = signals.heard(), ""
+
+    def should_stop() -> bool:
+        processes.share_signals(received)
+        return bool(received)
+
+    def keep_command() -> None:
+        processes.agreed(lambda: keep() and None)
+
+    try:
+        runner.run(config, workdir, should_stop=should_stop, on_start=keep_command)
+    except driver.Stopped as stopped:
+        if processes.is_first():
+            write_results(workdir)
+        return failed(128 + processes.agreed(lambda: received[0]), str(stopped))
+    except MeasurementError as error:
+        problem = str(error)
+    except Exception as error:
+        if processes.is_lost(error):
+            return failed(
+                FAILED, f"another process has ended: {error}. Rerun the same command to resume from a checkpoint."
+            )
+        if not memory.is_exhausted(error):
+            raise
+        return failed(FAILED, memory.explain(error, config))
+    if processes.is_first():
+        write_results(workdir)
+        print(_shown_result(locate(config, workdir)[0]))
+    return failed(FAILED, problem) if problem else DONE
+
+
+def _shown_result(directory: Any) -> str:
+    """Draw the curves of a run that is done, and return a line about its end."""
+    from flatwide.figures import curves, rendering, save
+
+    result = directory.read_result() or {}
+    try:
+        rows = directory.read_metrics()
+    except ValueError as error:  # the result is complete without its curves
+        print(f"warning: no curves: {error}", file=sys.stderr)
+        rows = []
+    if rows:
+        chart = curves.training_curves(rows, metric_name=result["metric_name"])
+        try:
+            save.save(chart, directory.path / "curves", data=rows)
+        except rendering.RenderingError as error:
+            print(f"warning: no curves.svg: {error}", file=sys.stderr)
+    return _summary(result)
+
+
+def _summary(result: Mapping[str, Any]) -> str:
+    """Return a line about the end of a run."""
+    if result["status"] == "diverged":
+        return f"diverged: the loss was not finite at step {result['diverged_at_step']}; result.json records it."
+    from flatwide.runs.logs import values_text
+
+    name = result["metric_name"]
+    shown = {
+        f"test_{name}": result["test_metric"],
+        f"best_test_{name}": result["test_metric_best"],
+        "best_epoch": result["best_epoch"],
+        f"train_{name}": result["train_metric"],
+        "train_loss": result["train_loss"],
+        "seconds": result["seconds"],
+    }
+    return f"finished: {values_text(shown)}  ({result['num_params']:,} parameters)"
+
+
+def _preview_study(values: Mapping[str, Any], faults: list[str], workdir: str) -> int:
+    """Print what a study would train."""
+    from flatwide.study import command
+
+    _check_study(values, faults)
+    print(command.dry_run(values, workdir))
+    return DONE
+
+
+def _check_study(values: Mapping[str, Any], faults: list[str]) -> None:
+    """Raise ConfigError with the faults of a study and of its flags, so that all are reported at once."""
+    from flatwide.study import plan
+
+    if faults or not isinstance(values["study"], Mapping):
+        try:
+            plan.expand(values)
+        except configs.ConfigError as error:
+            faults = faults + error.faults
+        raise configs.ConfigError(faults)
+
+
+def train_study(values: Mapping[str, Any], faults: list[str], workdir: str, *, keep: Callable[[], Any]) -> int:
+    """Train the missing runs of a study and write its report; SIGTERM and Ctrl-C save and stop.
+
+    Args:
+      keep: writes this command into the work directory.
+    """
+    from flatwide.study import command, supervise
+
+    _check_study(values, faults)
+    _check_workdir(workdir)
+    metric, tune = (values["study"].get(name, configs.STUDY[name].default) for name in ("metric", "tune"))
+    received = signals.heard()
+
+    def start() -> None:
+        keep()
+        say(f"report: {workdir}/report.html, rewritten as runs end, at most once a minute")
+
+    def refresh(num_planned: int, is_over: bool) -> None:
+        _report(workdir, metric=metric, tune=tune, num_planned=num_planned, is_over=is_over)
+
+    try:
+        summary = command.run(values, workdir, should_stop=lambda: bool(received), on_start=start, refresh=refresh)
+    except supervise.Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        return 128 + received[0]
+    except supervise.WorkerError as error:
+        print(error, file=sys.stderr)
+        return FAILED
+    print(_study_summary(summary, workdir, metric=metric, tune=tune))
+    return DONE if summary.num_done == summary.num_runs else FAILED
+
+
+def _report(workdir: str, *, metric: str, tune: Sequence[str], num_planned: int, is_over: bool) -> None:
+    """Write the report of a study, and its figures at the end; a fault of the report must not end the study."""
+    from flatwide import report
+
+    try:
+        report.write(workdir, metric=metric, tune=tune, num_planned=num_planned, formats=("svg",) if is_over else ())
+    except Exception as error:
+        if is_over:
+            print(f"the report was not written: {type(error).__name__}: {error}", file=sys.stderr)
+
+
+def _study_summary(summary: Any, workdir: str, *, metric: str, tune: Sequence[str]) -> str:
+    """Return the answer of a study, and where its table and report are."""
+    import flatwide
+    from flatwide.analysis import headline
+    from flatwide.analysis.answer import answer
+
+    diverged = f" ({summary.num_diverged} diverged)" if summary.num_diverged else ""
+    failed = f", {summary.num_failed} failed" if summary.num_failed else ""
+    lacking = f", {summary.num_unmeasured} trained but not measured in full" if summary.num_unmeasured else ""
+    done = f"runs: {summary.num_done} of {summary.num_runs} done{diverged}{failed}{lacking}"
+    lines = [f"{done}. Table: {workdir}/results.csv"]
+    if summary.num_done + summary.num_unmeasured:
+        runs = flatwide.load(workdir)
+        short = headline.terminal(headline.headlines(runs, metric=metric))
+        answers = [short, "", answer(runs, metric=metric, tune=tune), ""] if short else [answer(runs, metric=metric)]
+        lines = [*answers, *lines, f"report: {workdir}/report.html"]
+    return "\n".join(lines)
+
+
+def _check_workdir(workdir: str) -> None:
+    """Create the work directory, before anything is loaded; raise ConfigError if that is impossible."""
+    try:
+        os.makedirs(workdir, exist_ok=True)
+        usable = os.access(workdir, os.W_OK)
+    except (OSError, ValueError, RecursionError):
+        usable = False
+    if not usable:
+        raise configs.ConfigError(
+            [f"--workdir={registry.shown(workdir)}: expected a folder that can be created and written to."]
+        )
+
+
+def failed(code: int, text: str) -> int:
+    """Print an error, also in the other processes of a run over several, and end these; return the code."""
+    print(text, file=sys.stderr)
+    processes.leave(code, text)
+    return code

@@ -242,6 +242,7 @@ def _program(
         microbatch=fields["microbatch"],
         accumulation_steps=fields["accumulation_steps"],
         sharding=sharding,
+        shard_parameters=fields["shard_parameters"],
         average=_average(fields, num_steps, steps_per_epoch),
         rho_schedule=rho_schedule(fields, num_steps),
     )

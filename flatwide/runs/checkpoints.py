@@ -1,7 +1,8 @@
 """Checkpoints of one run: a pytree and some JSON in one file that is whole or not there, and that proves it is intact.
 
 A file is an ordinary npz (`numpy.load` opens it) with one array a leaf, named by its path, a member `metadata.json`,
-and the SHA-256 of everything before it as the archive's comment, so that a changed byte anywhere is found.
+and the SHA-256 of everything before it as the archive's comment, so that a changed byte anywhere is found. A state that
+is split over devices is a directory of Orbax (`orbax_files`) instead, since no process may have space for all of it.
 """
 
 import contextlib
@@ -20,7 +21,7 @@ import jax
 import numpy as np
 
 from flatwide import processes, trees
-from flatwide.runs import disk
+from flatwide.runs import disk, orbax_files
 from flatwide.training import devices
 from flatwide.types import PyTree
 
@@ -28,7 +29,7 @@ FINAL = "final.npz"
 _METADATA = "metadata.json"
 _TEMPORARY = "unfinished.tmp"  # one name, so that what a kill leaves behind is overwritten by the next save
 _DIGEST_BYTES = 64  # a SHA-256 in hexadecimal
-_STEP_FILE = re.compile(r"step_(\d{8,})\.npz")
+_STEP_FILE = re.compile(r"step_(\d{8,})\.(npz|orbax)")
 
 
 class DamagedError(ValueError):
@@ -55,24 +56,39 @@ def save(directory: Path | str, step: int, tree: PyTree, *, extra: dict[str, Any
       tree: pytree of arrays, typed PRNG keys and Python numbers.
       extra: what JSON can hold.
       final: write `final.npz`, which nothing removes, in place of `step_<step>.npz`.
+    Returns: the path, which ends in `.orbax` if a leaf is split over devices.
     Raises: ValueError if two leaves have the same path.
     Cost: two flushes to the disk, and reading the checkpoint before this one.
     """
     directory = Path(directory)
-    path = directory / (FINAL if final else f"step_{step:08d}.npz")
-    write(path, step, tree, extra=extra)
+    path = write(directory / (FINAL if final else f"step_{step:08d}.npz"), step, tree, extra=extra)
     if not final and processes.is_first():
         _remove_superseded(directory, step)
     return path
 
 
-def write(path: Path, step: int, tree: PyTree, *, extra: dict[str, Any]) -> None:
-    """Write one file atomically, as `save` does, and remove none; of several processes the first one writes."""
-    if not processes.is_first():
-        return
+def existing(path: Path) -> Path | None:
+    """Return the path of an npz, or of the directory that a run with a sharded state writes instead, if it is there."""
+    return next((kind for kind in (path, path.with_suffix(orbax_files.SUFFIX)) if kind.exists()), None)
+
+
+def write(path: Path, step: int, tree: PyTree, *, extra: dict[str, Any]) -> Path:
+    """Write one file atomically, as `save` does, and remove none; of several processes the first one writes.
+
+    Where a leaf is split over devices, all processes must call it.
+    Returns: the path, which ends in `.orbax` then.
+    """
+    if devices.is_split(tree):
+        return _write_split(path.with_suffix(orbax_files.SUFFIX), step, tree, extra=extra)
+    if processes.is_first():
+        _write_whole(path, step, devices.local_copy(tree), extra=extra)
+    return path
+
+
+def _write_whole(path: Path, step: int, tree: PyTree, *, extra: dict[str, Any]) -> None:
     directory = path.parent
     directory.mkdir(exist_ok=True)
-    arrays, dtypes = _to_numpy(devices.local_copy(tree))
+    arrays, dtypes = _to_numpy(tree)
     metadata = {"step": int(step), "dtypes": dtypes, "extra": extra}
     temporary = directory / _TEMPORARY
     try:
@@ -86,6 +102,16 @@ def write(path: Path, step: int, tree: PyTree, *, extra: dict[str, Any]) -> None
         temporary.unlink(missing_ok=True)  # a full disk gets its space back
         raise
     disk.sync_directory(directory)
+
+
+def _write_split(path: Path, step: int, tree: PyTree, *, extra: dict[str, Any]) -> Path:
+    if processes.is_first():
+        path.parent.mkdir(exist_ok=True)
+    named = _named_leaves(tree)
+    leaves = {name: _description(leaf) for name, leaf in named}
+    arrays = {name: jax.random.key_data(leaf) if _is_key(leaf) else leaf for name, leaf in named}
+    orbax_files.write(path, arrays, {"step": int(step), "leaves": leaves, "extra": extra})
+    return path
 
 
 def load(
@@ -103,14 +129,11 @@ def load(
     Raises: DamagedError if a byte is wrong or missing; ValueError, naming the leaf, if the file holds another state, or
       if it is of another run.
     """
-    arrays, metadata = _read(Path(path))
+    path = Path(path)
+    arrays, metadata = _read(path)
     if fault := identity_fault(metadata["extra"], identity):
         raise ValueError(f"{path}: {fault}; restore the file from a copy, or train the run again in another --workdir.")
-    dtypes = metadata["dtypes"]
-    if is_part:
-        wanted = {name for name, _ in _named_leaves(like)}
-        dtypes = {name: dtype for name, dtype in dtypes.items() if name in wanted}
-    return _from_numpy(Path(path), arrays, dtypes, like), metadata["extra"]
+    return _restored(path, arrays, metadata, like, is_part=is_part, is_local=True), metadata["extra"]
 
 
 def load_newest(
@@ -130,16 +153,24 @@ def load_newest(
     name, metadata, warnings = processes.agreed(lambda: [chosen.name, dict(chosen.metadata), chosen.warnings])
     if not name:
         return Newest(tree=None, extra={}, step=0, warnings=warnings)
-    tree = _from_numpy(Path(directory) / name, devices.of_first(chosen.arrays), metadata["dtypes"], like)
+    path = Path(directory) / name
+    arrays = {} if path.suffix == orbax_files.SUFFIX else devices.of_first(chosen.arrays)
+    tree = _restored(path, arrays, metadata, like)
     return Newest(tree=tree, extra=metadata["extra"], step=metadata["step"], warnings=warnings)
 
 
 def of_first(tree: PyTree) -> PyTree:
-    """Return in all processes the tree of process 0: that of another type of CPU may differ in its last bits."""
+    """Return in all processes the tree of process 0: that of another type of CPU may differ in its last bits.
+
+    Leaves that are split over devices stay: each part is there once.
+    """
     if processes.count() == 1:
         return tree
-    arrays, dtypes = _to_numpy(devices.local_copy(tree))
-    return _from_numpy(Path("state of process 0"), devices.of_first(arrays), dtypes, tree)
+    leaves, structure = jax.tree.flatten(tree)
+    whole = {index: leaf for index, leaf in enumerate(leaves) if not devices.is_split(leaf)}
+    arrays, dtypes = _to_numpy(devices.local_copy(whole))
+    sent = _restored(Path("state of process 0"), devices.of_first(arrays), {"dtypes": dtypes}, whole)
+    return jax.tree.unflatten(structure, [sent.get(index, leaf) for index, leaf in enumerate(leaves)])
 
 
 class _Chosen(NamedTuple):
@@ -187,17 +218,16 @@ def identity_fault(extra: Mapping[str, Any], identity: str | None) -> str:
 
 def _newest_first(directory: Path) -> list[Path]:
     """List the checkpoints of a directory, the final one first."""
-    steps = sorted(_step_files(directory).items(), reverse=True)
-    final = [directory / FINAL] if (directory / FINAL).exists() else []
-    return final + [path for _, path in steps]
+    final = existing(directory / FINAL)
+    return [*([final] if final else []), *(path for _, path in _step_files(directory))]
 
 
-def _step_files(directory: Path) -> dict[int, Path]:
-    """Map step -> file."""
+def _step_files(directory: Path) -> list[tuple[int, Path]]:
+    """List (step, path), the newest first; of one step there may be a file and a directory."""
     if not directory.is_dir():
-        return {}
+        return []
     matches = ((_STEP_FILE.fullmatch(path.name), path) for path in directory.iterdir())
-    return {int(match[1]): path for match, path in matches if match}
+    return sorted(((int(match[1]), path) for match, path in matches if match), reverse=True)
 
 
 def _remove_superseded(directory: Path, step: int) -> None:
@@ -206,17 +236,20 @@ def _remove_superseded(directory: Path, step: int) -> None:
     The file of `step` was just written. Files of later steps are damaged ones that the run fell back from: they stay
     until it has passed them.
     """
-    older = sorted((entry for entry in _step_files(directory).items() if entry[0] < step), reverse=True)
+    older = [path for stored_step, path in _step_files(directory) if stored_step < step]
     intact = 1
-    for _, path in older:
+    for path in older:
         if intact == 2:
-            path.unlink(missing_ok=True)
+            orbax_files.remove(path) if path.is_dir() else path.unlink(missing_ok=True)
         elif _is_intact(path):
             intact += 1
 
 
 def _is_intact(path: Path) -> bool:
     try:
+        if path.suffix == orbax_files.SUFFIX:
+            _read(path)
+            return True
         with _opened(path):
             return True
     except DamagedError:
@@ -238,7 +271,14 @@ def _write(file: IO[bytes], arrays: dict[str, np.ndarray], metadata: dict[str, A
 
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Read every array and the metadata of an undamaged file."""
+    """Read every array and the metadata of an undamaged file; of a directory the metadata alone."""
+    if path.suffix == orbax_files.SUFFIX:
+        try:
+            return {}, orbax_files.read_metadata(path)
+        except OSError as error:
+            raise DamagedError(f"{path}: the checkpoint cannot be read ({error.strerror or error}).") from error
+        except (ValueError, KeyError) as error:
+            raise DamagedError(f"{path}: the checkpoint is damaged: {error}.") from error
     with _opened(path) as file, zipfile.ZipFile(file) as archive:
         metadata = json.loads(archive.read(_METADATA))
         arrays = {}
@@ -310,21 +350,47 @@ def _plain(array: np.ndarray) -> np.ndarray:
     return array if array.dtype.kind in "biufc" else array.view(f"u{array.dtype.itemsize}")
 
 
-def _from_numpy(path: Path, arrays: dict[str, np.ndarray], dtypes: dict[str, str], like: PyTree) -> PyTree:
-    """Put the arrays into the structure of `like`, or list every leaf that does not fit."""
+def _restored(
+    path: Path,
+    arrays: dict[str, np.ndarray],
+    metadata: Mapping[str, Any],
+    like: PyTree,
+    *,
+    is_part: bool = False,
+    is_local: bool = False,
+) -> PyTree:
+    """Put what is stored into the structure of `like`, or list every leaf that does not fit.
+
+    Args:
+      arrays: of a file; those of a directory are read here, each where `like` says.
+      is_part: leave out what `like` has not. is_local: whether this process alone reads a directory.
+    """
     named = _named_leaves(like)
     expected = {name: _description(leaf) for name, leaf in named}
-    found = {name: _stored_description(arrays[name], dtype) for name, dtype in dtypes.items()}
+    is_split = path.suffix == orbax_files.SUFFIX
+    dtypes = metadata["leaves"] if is_split else metadata["dtypes"]
+    found = dtypes if is_split else {name: _stored_description(arrays[name], dtype) for name, dtype in dtypes.items()}
     faults = [
         f"{name!r}: found {found.get(name, 'nothing')}, expected {expected.get(name, 'nothing')}"
-        for name in sorted(expected.keys() | found.keys())
+        for name in sorted(expected.keys() if is_part else expected.keys() | found.keys())
         if expected.get(name) != found.get(name)
     ]
     if faults:
         more = f"; and {len(faults) - 5} more" if len(faults) > 5 else ""
         raise ValueError(f"{path}: the checkpoint holds another state: {'; '.join(faults[:5])}{more}.")
+    if is_split:
+        arrays = orbax_files.read(path, {name: _stored_like(leaf) for name, leaf in named}, is_local=is_local)
+        dtypes = {
+            name: f"key:{jax.random.key_impl(leaf)}" if _is_key(leaf) else str(leaf.dtype) for name, leaf in named
+        }
     leaves = [_restore(arrays[name], dtypes[name], leaf) for name, leaf in named]
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+
+def _stored_like(leaf: Any) -> jax.ShapeDtypeStruct:
+    """Return the shape, dtype and sharding that the stored array of a leaf is read with."""
+    shape = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
+    return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=_sharding(leaf))
 
 
 def _description(leaf: Any) -> str:
@@ -346,10 +412,12 @@ def _shape(shape: tuple[int, ...]) -> str:
     return f"[{','.join(map(str, shape))}]"
 
 
-def _restore(array: np.ndarray, dtype: str, like: Any) -> Any:
+def _restore(array: Any, dtype: str, like: Any) -> Any:
     """Turn a stored array into the kind of leaf that `like` is."""
     if dtype.startswith("key:"):
         return jax.random.wrap_key_data(_placed(array, like), impl=dtype.removeprefix("key:"))
+    if isinstance(array, jax.Array):  # of a directory: it lies where `like` does
+        return array
     array = array.view(np.dtype(dtype)) if array.dtype.name != dtype else array
     if isinstance(like, np.ndarray):
         return array
@@ -360,7 +428,10 @@ def _restore(array: np.ndarray, dtype: str, like: Any) -> Any:
     return _placed(array, like)
 
 
-def _placed(array: np.ndarray, like: Any) -> Any:
+def _placed(array: Any, like: Any) -> Any:
     """Put an array where `like` is, or on the default device if `like` does not say."""
-    sharding = getattr(like, "sharding", None) if getattr(like, "committed", True) else None
-    return devices.put(array, sharding)
+    return array if isinstance(array, jax.Array) else devices.put(array, _sharding(like))
+
+
+def _sharding(like: Any) -> jax.sharding.Sharding | None:
+    return getattr(like, "sharding", None) if getattr(like, "committed", True) else None

@@ -39,7 +39,7 @@ class Experiment:
     source: which examples each step trains on: those of a split, or what was played.
     schedule: step -> factor of the learning rate. rho_schedule: step -> factor of rho; None is always 1.
     num_steps, steps_per_epoch, eval_every_steps: in optimizer steps.
-    sharding: how a batch lies on this process's devices.
+    sharding: how a batch lies on the devices; None on one.
     values: the scalars that one compiled program takes as arguments.
     factors: of each leaf in a step, from the parameterization and the scaling of perturbations; None where all are 1.
     variant: rho -> the ascent rule of the steps, with those factors.
@@ -96,27 +96,68 @@ class Experiment:
         key = streams.key(self.config["seed"], "weights") if key is None else key
         are_own = stats is not None
         if params is None or stats is None:
-            drawn_params, drawn_stats = _compiled_init(self.workload.model)(key)
+            drawn_params, drawn_stats = self._drawn(key)
             params = drawn_params if params is None else params
             stats = drawn_stats if stats is None else stats
         stats = stats if are_own else _restarted(self.model, params, stats)
-        state = self._state(params, stats, self._mask(params, stats))
-        if not are_own:
-            stats = _restarted(self.model, state.params, state.stats)
-            state = state._replace(stats=stats)
-            state = state._replace(average=averaging.start(state.params, stats)) if state.average else state
+        mask = self._mask(params, stats)
+        if self.is_sharded:
+            start = functools.partial(self._start, are_own=are_own)
+            shardings = self.shardings(jax.eval_shape(start, params, stats, mask))
+            return jax.jit(lambda *parts: _copied(start(*parts)), out_shardings=shardings)(params, stats, mask)
         # A copy of each leaf, since a step donates its state's memory.
-        return devices.copy_to_all(_copied(state), self.sharding)
+        return devices.copy_to_all(_copied(self._start(params, stats, mask, are_own=are_own)), self.sharding)
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether parameters, optimizer state and perturbation are split over several devices."""
+        return self.config["shard_parameters"] and self.sharding is not None
+
+    @property
+    def device_warning(self) -> str:
+        """Say that every device does all the work of a step, since the pieces of a batch do not divide; "" if not."""
+        config, num_devices = self.config, devices.count(self.sharding)
+        num_rows = (config["microbatch"] or config["batch_size"]) // config["accumulation_steps"]
+        if num_rows % num_devices == 0:
+            return ""
+        num_microbatches = config["batch_size"] // (config["microbatch"] or config["batch_size"])
+        state = self.state_shapes().ascent
+        if not self.is_sharded and sam.pieces.goes_to_devices(num_microbatches, num_devices, ascent_state=state):
+            return ""
+        defaults = {"microbatch": None, "accumulation_steps": 1, "batch_size": None}
+        named = ", ".join(f"config.{name}={config[name]}" for name, value in defaults.items() if config[name] != value)
+        ways = f"{num_rows} examples at a time, expected a multiple of the {num_devices} devices"
+        if config["microbatch"] and not self.is_sharded and not jax.tree.leaves(state):
+            ways += f", or {num_microbatches} microbatches, expected a multiple too"
+        return f"{named}: {ways}. Each device does all the work of a step; change one of these numbers."
+
+    def shardings(self, state: State) -> State:
+        """Return where each leaf of a state lies on the devices of a sharded run.
+
+        Args:
+          state: arrays, or shapes and dtypes.
+        """
+        assert self.sharding is not None
+        everywhere = jax.sharding.NamedSharding(self.sharding.mesh, jax.sharding.PartitionSpec())
+        split = devices.state_shardings(state._replace(source=()), self.sharding)
+        return split._replace(source=jax.tree.map(lambda _: everywhere, state.source))
 
     def state_shapes(self) -> State:
-        """Give the shapes and dtypes of a state; nothing is drawn and no mask is made."""
+        """Return the shapes and dtypes of a state, and where a sharded one lies; nothing is drawn, no mask is made."""
 
         def state() -> State:
             params, stats = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), init_shapes(self.model))
             mask = None if self.config["sparsity"] == 0 else sparsify.full_mask(params)
             return self._state(params, stats, mask)
 
-        return jax.eval_shape(state)
+        shapes = jax.eval_shape(state)
+        if not self.is_sharded:
+            return shapes
+        return jax.tree.map(
+            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+            shapes,
+            self.shardings(shapes),
+        )
 
     def check(self, state: State) -> None:
         """Trace the loss, so that a network that does not fit its data or its loss is told of before it is trained.
@@ -245,6 +286,23 @@ class Experiment:
         """Count the gradients that the first so many steps take; None where the SAM variant decides as it runs."""
         return num_gradients(self.config, self.rho_schedule, num_steps)
 
+    def _drawn(self, key: jax.Array) -> tuple[PyTree, PyTree]:
+        """Draw the model's initial parameters and state, in parts where they are sharded and the host makes no mask."""
+        if not self.is_sharded or self.config["sparsity"] > 0:
+            return _compiled_init(self.workload.model)(key)
+        assert self.sharding is not None
+        shardings = devices.state_shardings(init_shapes(self.model), self.sharding)
+        return _compiled_init(self.workload.model, hashable(shardings))(key)
+
+    def _start(self, params: PyTree, stats: PyTree, mask: PyTree | None, *, are_own: bool) -> State:
+        """Make the state before the first step from weights that are not pruned yet."""
+        state = self._state(params, stats, mask)
+        if are_own:
+            return state
+        stats = _restarted(self.model, state.params, state.stats)
+        state = state._replace(stats=stats)
+        return state._replace(average=averaging.start(state.params, stats)) if state.average else state
+
     def _state(self, params: PyTree, stats: PyTree, mask: PyTree | None) -> State:
         params = trees.apply_mask(params, mask)
         rule = self.variant(configs.effective_rho(self.config))
@@ -343,13 +401,17 @@ def _param_shapes(model: Model) -> PyTree:
 
 
 @functools.lru_cache(maxsize=64)
-def _compiled_init(model: Model) -> Callable:
+def _compiled_init(model: Model, shardings: tuple | None = None) -> Callable:
     """Compile a model's init without optimizing it on a CPU: it runs once, and compiles five times faster so.
 
     The weights differ in their last bit from those of an optimized program, so it is always done.
+
+    Args:
+      shardings: of parameters and state, as `hashable` gives them; None for one device.
     """
     options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
-    return jax.jit(model.init, compiler_options=options)
+    where = {} if shardings is None else {"out_shardings": jax.tree.unflatten(shardings[1], shardings[0])}
+    return jax.jit(model.init, compiler_options=options, **where)
 
 
 @jax.jit

@@ -22,6 +22,7 @@ def value_and_grad(
     accumulation_steps: int = 1,
     weigh: Callable[[PyTree], Array] | None = None,
     skip_at_zero: bool = False,
+    sharding: jax.sharding.NamedSharding | None = None,
 ) -> Callable:
     """Make the counterpart of `jax.value_and_grad(loss_fn, has_aux=has_aux)` for a rule without state.
 
@@ -40,6 +41,9 @@ def value_and_grad(
         exact; pieces of weight 0 are ignored whatever they hold, and all 0 gives 0. None: all pieces alike.
       skip_at_zero: where a traced rho is 0, leave the ascent out as the program runs, and the rule's state alone, so
         that a step at rho 0 costs one gradient. Under `vmap` both are computed and nothing is saved.
+      sharding: of the batch's rows, over one axis of a mesh. Where the number of microbatches divides by that of the
+        devices and the rule has no state, each device takes whole microbatches, with a copy of the parameters. None:
+        the compiler divides the work.
     Returns: a function of `loss_fn`'s arguments that gives (value, gradient), or ((value, aux), gradient).
       With pieces, each leaf of aux is the weighted mean over the pieces, and PRNG keys (`jax.random.key`) among the
       arguments after the batch are folded with the number of the piece, so that no two pieces share a dropout mask.
@@ -55,6 +59,7 @@ def value_and_grad(
         accumulation_steps=accumulation_steps,
         weigh=weigh,
         skip_at_zero=skip_at_zero,
+        sharding=sharding,
     )
 
     # Keywords are handed on as jax.value_and_grad hands them on.
@@ -80,6 +85,7 @@ def stateful_value_and_grad(
     accumulation_steps: int = 1,
     weigh: Callable[[PyTree], Array] | None = None,
     skip_at_zero: bool = False,
+    sharding: jax.sharding.NamedSharding | None = None,
 ) -> Callable:
     """Make the function (params, ascent_state, *arguments) -> (value or (value, aux), gradient, ascent_state).
 
@@ -99,7 +105,7 @@ def stateful_value_and_grad(
         differentiate = pieces.accumulated(differentiate, accumulation_steps, weigh)
     passes = _two_passes if rule.needs_clean_gradient else _one_pass
     step = passes(differentiate, rule, skip_at_zero)
-    return step if microbatch is None else pieces.in_microbatches(step, microbatch, weigh)
+    return step if microbatch is None else pieces.in_microbatches(step, microbatch, weigh, sharding)
 
 
 def _is_base(rule: AscentRule) -> bool:

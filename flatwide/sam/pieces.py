@@ -31,8 +31,14 @@ def accumulated(differentiate: Callable, num_pieces: int, weigh: Callable | None
     return summed
 
 
-def in_microbatches(step: Callable, microbatch: int, weigh: Callable | None) -> Callable:
-    """Average a step over microbatches, each with a perturbation of its own."""
+def in_microbatches(
+    step: Callable, microbatch: int, weigh: Callable | None, sharding: jax.sharding.NamedSharding | None = None
+) -> Callable:
+    """Average a step over microbatches, each with a perturbation of its own.
+
+    Args:
+      sharding: of the batch, over the devices that take whole microbatches; None leaves them to the compiler.
+    """
 
     def averaged(params, state, batch, *rest, **keywords):
         size = _batch_size(batch, "microbatch")
@@ -41,9 +47,17 @@ def in_microbatches(step: Callable, microbatch: int, weigh: Callable | None) -> 
         if size == microbatch:
             return step(params, state, batch, *rest, **keywords)
         pieces = _cut(batch, (size // microbatch, microbatch), rows_axis=1)
-        return _mean_over_pieces(step, params, state, pieces, rest, keywords, axis=0, weigh=weigh)
+        # A state passes from each microbatch to the next, so that they cannot be taken side by side.
+        is_apart = sharding and goes_to_devices(size // microbatch, sharding.num_devices, ascent_state=state)
+        over = sharding if is_apart else None
+        return _mean_over_pieces(step, params, state, pieces, rest, keywords, axis=0, weigh=weigh, sharding=over)
 
     return averaged
+
+
+def goes_to_devices(num_microbatches: int, num_devices: int, *, ascent_state: PyTree) -> bool:
+    """Whether whole microbatches go to each device: their number divides, and the rule has no state to pass on."""
+    return num_microbatches % num_devices == 0 and not jax.tree.leaves(ascent_state)
 
 
 def _cut(batch: PyTree, shape: tuple[int, int], *, rows_axis: int) -> PyTree:
@@ -68,23 +82,30 @@ def _cut(batch: PyTree, shape: tuple[int, int], *, rows_axis: int) -> PyTree:
     return jax.tree.map(cut, batch)
 
 
-def _mean_over_pieces(step, params, state, pieces, rest, keywords, *, axis, weigh):
-    """Average values and gradients of a step over the pieces that lie along an axis, one piece in memory at a time."""
-    num_pieces = jax.tree.leaves(pieces)[0].shape[axis]
+def _mean_over_pieces(step, params, state, pieces, rest, keywords, *, axis, weigh, sharding=None):
+    """Average values and gradients of a step over the pieces that lie along an axis, one piece in memory at a time.
 
-    def one(carry, index):
-        state, total = carry
-        piece = jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, index, axis, keepdims=False), pieces)
-        own_rest, own_keywords = _fold_keys((rest, keywords), index)
-        value, gradient, new_state = step(params, state, piece, *own_rest, **own_keywords)
-        weight = jnp.ones(()) if weigh is None else jnp.asarray(weigh(piece), float)
-        # `where`, not a product: an empty piece may hold 0/0, and 0 times NaN is NaN.
-        total = jax.tree.map(lambda t, g: t + jnp.where(weight > 0, weight * g, 0).astype(t.dtype), total, gradient)
-        new_state = jax.tree.map(lambda new, old: jnp.where(weight > 0, new, old), new_state, state)
-        return (new_state, total), (value, weight)
+    With a sharding each device takes the pieces that lie on it, the first ones on the first device.
+    """
 
-    start = (state, jax.tree.map(jnp.zeros_like, params))
-    (state, total), (values, weights) = jax.lax.scan(one, start, jnp.arange(num_pieces))
+    def sweep(params, state, pieces, rest, keywords, first=0):
+        def add_piece(carry, index):
+            state, total = carry
+            piece = jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, index, axis, keepdims=False), pieces)
+            folded_rest, folded_keywords = _fold_keys((rest, keywords), first + index)
+            value, gradient, new_state = step(params, state, piece, *folded_rest, **folded_keywords)
+            weight = jnp.ones(()) if weigh is None else jnp.asarray(weigh(piece), float)
+            # `where`, not a product: an empty piece may hold 0/0, and 0 times NaN is NaN.
+            total = jax.tree.map(lambda t, g: t + jnp.where(weight > 0, weight * g, 0).astype(t.dtype), total, gradient)
+            new_state = jax.tree.map(lambda new, old: jnp.where(weight > 0, new, old), new_state, state)
+            return (new_state, total), (value, weight)
+
+        start = (state, jax.tree.map(jnp.zeros_like, params))
+        return jax.lax.scan(add_piece, start, jnp.arange(jax.tree.leaves(pieces)[0].shape[axis]))
+
+    if sharding is not None:
+        sweep = _on_each_device(sweep, sharding)
+    (state, total), (values, weights) = sweep(params, state, pieces, rest, keywords)
     divisor = jnp.sum(weights)
     divisor = jnp.where(divisor > 0, divisor, 1)
 
@@ -99,6 +120,20 @@ def _mean_over_pieces(step, params, state, pieces, rest, keywords, *, axis, weig
 
     gradient = jax.tree.map(lambda t: (t / divisor).astype(t.dtype), total)
     return jax.tree.map_with_path(mean, values), gradient, state
+
+
+def _on_each_device(sweep: Callable, sharding: jax.sharding.NamedSharding) -> Callable:
+    """Run a sweep over the pieces that lie on each device, and add up their gradients."""
+    whole, split = jax.sharding.PartitionSpec(), sharding.spec
+    axis = split[0]
+
+    def local_sweep(params, state, pieces, rest, keywords):
+        first = jax.lax.axis_index(axis) * jax.tree.leaves(pieces)[0].shape[0]
+        (state, total), by_piece = sweep(params, state, pieces, rest, keywords, first)
+        return (state, jax.lax.psum(total, axis)), by_piece
+
+    specs = {"in_specs": (whole, whole, split, whole, whole), "out_specs": (whole, split)}
+    return jax.shard_map(local_sweep, mesh=sharding.mesh, check_vma=False, **specs)
 
 
 def _fold_keys(arguments, index):

@@ -1,5 +1,6 @@
-"""Where arrays lie on several devices, of one process or of several: parameters and data on each, batches in parts."""
+"""Where arrays lie on several devices, of one process or of several: batches in parts, parameters whole or in parts."""
 
+import math
 from collections.abc import Mapping
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 from flatwide import processes
 from flatwide.types import Array, PyTree
 
+_SMALL_LEAF = 1 << 14  # entries: a smaller leaf lies whole on each device, since it costs a message and little memory
 _PIECE_BYTES = 1 << 26  # of arrays that are sent at a time, so that no second copy of a whole network is in memory
 
 Sharding = jax.sharding.NamedSharding | None  # of a batch, over its first axis; None on one device
@@ -40,6 +42,38 @@ def copy_to_all(tree: PyTree, sharding: Sharding) -> PyTree:
     if sharding.is_fully_addressable:
         return jax.device_put(tree, everywhere)
     return jax.tree.map(lambda leaf: put(leaf, everywhere), tree)
+
+
+def split_axis(shape: tuple[int, ...], num_devices: int) -> int | None:
+    """Choose the axis along which a leaf of a sharded state is split, or None for one that lies whole on each device.
+
+    It is the largest axis whose size the devices divide, of equal ones the last. A leaf of fewer than 2^14 entries is
+    not split.
+    """
+    axes = [axis for axis, size in enumerate(shape) if size % num_devices == 0]
+    if num_devices == 1 or not axes or math.prod(shape) < _SMALL_LEAF:
+        return None
+    return max(axes, key=lambda axis: (shape[axis], axis))
+
+
+def state_shardings(tree: PyTree, sharding: jax.sharding.NamedSharding) -> PyTree:
+    """Return where each leaf of a sharded state lies, by the rule of `split_axis`.
+
+    Args:
+      tree: arrays, or shapes and dtypes. sharding: of a batch; a leaf is split over the same axis of the mesh.
+    """
+
+    def of_leaf(leaf) -> jax.sharding.NamedSharding:
+        axis = split_axis(leaf.shape, sharding.num_devices)
+        spec = () if axis is None else (*[None] * axis, *sharding.spec)
+        return jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec(*spec))
+
+    return jax.tree.map(of_leaf, tree)
+
+
+def keep_sharded(tree: PyTree, sharding: Sharding) -> PyTree:
+    """Constrain the leaves of a sharded state, and their gradients, to their devices within a compiled program."""
+    return tree if sharding is None else jax.lax.with_sharding_constraint(tree, state_shardings(tree, sharding))
 
 
 def put(leaf: Array | np.ndarray, sharding: jax.sharding.Sharding | None) -> Array:
@@ -105,6 +139,11 @@ def of_first(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return received
 
 
+def is_split(tree: PyTree) -> bool:
+    """Whether a leaf lies in parts on several devices."""
+    return any(isinstance(leaf, jax.Array) and not leaf.is_fully_replicated for leaf in jax.tree.leaves(tree))
+
+
 def local_copy(tree: PyTree) -> PyTree:
     """Return the copy of replicated arrays on one device of this process, which it can use without the others."""
 
@@ -115,7 +154,12 @@ def local_copy(tree: PyTree) -> PyTree:
 
 
 def keep_split(batch: PyTree, sharding: Sharding) -> PyTree:
-    """Say in a compiled program that each device works on its part of a batch, or of a piece of one that divides."""
-    if sharding is None or jax.tree.leaves(batch)[0].shape[0] % sharding.num_devices:
+    """Constrain a batch, or a piece of one that divides, to be split over the devices within a compiled program.
+
+    Where each device already runs a program of its own, as on whole microbatches, the rows are that device's.
+    """
+    if sharding is None or jax.sharding.get_abstract_mesh().manual_axes:
+        return batch
+    if jax.tree.leaves(batch)[0].shape[0] % sharding.num_devices:
         return batch
     return jax.lax.with_sharding_constraint(batch, sharding)

@@ -20,12 +20,14 @@ Sources: Yang and Hu (2021), arXiv 2011.14522; Yang et al. (2022), arXiv 2203.03
 """
 
 import math
+import operator
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from flatwide import trees
 from flatwide.types import PyTree
@@ -174,22 +176,34 @@ def initial_exponents(base: Callable, probe: Callable, at_probe: Sequence[Leaf])
 
 
 def ascent_kind(rule, shapes: PyTree) -> tuple[int, list[bool]]:
-    """Find what an ascent rule perturbs, by asking it.
+    """Compute how an ascent rule depends on the gradient, by evaluating it.
 
     Args:
       rule: `sam.AscentRule` with rho 1. shapes: of the parameters.
     Returns: the degree of its perturbation in the gradient (0 for a normalized rule, 1 for an unnormalized one), and
-      for each leaf whether it is perturbed. A rule that does not move at its first step counts as normalized.
+      for each leaf whether its gradient affects the perturbation. A leaf that is not perturbed may still be part of the
+      norm, as one with factor 0 of `layerwise`. A rule that does not move at its first step counts as normalized.
+    Cost: 2 perturbations, and one more for each leaf that is not perturbed.
     """
     ones = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), shapes)
-    state = rule.init(ones)
-    once, twice = (
-        [float(jnp.max(jnp.abs(leaf))) for leaf in jax.tree.leaves(rule.perturb(gradient, ones, state, 1.0)[0])]
-        for gradient in (ones, trees.scale(2.0, ones))
-    )
+    state, (leaves_of_ones, structure) = rule.init(ones), jax.tree.flatten(ones)
+
+    def largest(factors: Sequence[float]) -> list[float]:
+        gradient = jax.tree.unflatten(structure, map(operator.mul, factors, leaves_of_ones))
+        return [float(jnp.max(jnp.abs(leaf))) for leaf in jax.tree.leaves(rule.perturb(gradient, ones, state, 1.0)[0])]
+
+    count = len(leaves_of_ones)
+    once, twice = largest([1.0] * count), largest([2.0] * count)
     if max(once) == 0:
-        return 0, [True] * len(once)
-    return round(math.log2(max(twice) / max(once))), [largest > 0 for largest in once]
+        return 0, [True] * count
+
+    def affects(index: int) -> bool:
+        # So large that a few weights outweigh all others in a norm.
+        grown = largest([1e6 if i == index else 1.0 for i in range(count)])
+        return not np.allclose(grown, once, rtol=1e-3, atol=0)
+
+    affecting = [size > 0 or affects(index) for index, size in enumerate(once)]
+    return round(math.log2(max(twice) / max(once))), affecting
 
 
 def scale_perturbation(rule, perturbation: PyTree):

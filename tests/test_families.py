@@ -127,7 +127,10 @@ def fields_of(tmp_path_factory):
     return find
 
 
-@pytest.fixture(scope="module", params=CASES)
+SLOW = ("TaggingTransformer", "MLP, regression")  # `test_it_measures_a_trained_network` and others train them
+
+
+@pytest.fixture(scope="module", params=[pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in CASES])
 def run(request, fields_of, tmp_path_factory):
     """Train a network of the family, and measure it."""
     fields = fields_of(request.param) | {"measurements": ("curvature",)}

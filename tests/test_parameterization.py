@@ -95,8 +95,13 @@ def test_the_degree_of_a_rule_is_found_by_asking_it(rule, degree):
     assert parameterization.ascent_kind(rule, shapes(4)) == (degree, [True] * len(TABLE))
 
 
-def test_a_rule_that_leaves_leaves_alone_says_which():
+def test_a_leaf_with_factor_zero_is_still_in_the_norm():
     rule = sam.layerwise(1.0, layer_scales=("norm/scale=2", ".*=0"))
+    assert parameterization.ascent_kind(rule, shapes(4)) == (0, [True] * len(TABLE))
+
+
+def test_a_rule_that_leaves_leaves_alone_says_which():
+    rule = sam.subset(1.0, ascent_layers=("norm/scale",))
     degree, ascended = parameterization.ascent_kind(rule, shapes(4))
     assert parameterization.ascent_kind(sam.norm_layers(1.0), shapes(4))[0] == 0
     # At its first step it has no momentum to perturb along, and counts as a rule for all leaves.

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from numbers import Integral, Real
 
 import jax
-import jax.numpy as jnp
 
 from flatwide import trees
 from flatwide.sam import pieces
@@ -40,7 +39,8 @@ def value_and_grad(
       weigh: weight of a piece in these averages, such as its number of real tokens, so that the mean over all items is
         exact; pieces of weight 0 are ignored whatever they hold, and all 0 gives 0. None: all pieces alike.
       skip_at_zero: where a traced rho is 0, leave the ascent out as the program runs, and the rule's state alone, so
-        that a step at rho 0 costs one gradient. Under `vmap` both are computed and nothing is saved.
+        that a step at rho 0 costs one gradient. Under `vmap` both are computed and nothing is saved. A rule of one pass
+        has nothing to leave out: its state takes in the gradients of these steps as well.
       sharding: of the batch's rows, over one axis of a mesh. Where the number of microbatches divides by that of the
         devices and the rule has no state, each device takes whole microbatches, with a copy of the parameters. None:
         the compiler divides the work.
@@ -103,8 +103,8 @@ def stateful_value_and_grad(
     differentiate = jax.value_and_grad(loss_fn, has_aux=has_aux)
     if accumulation_steps > 1:
         differentiate = pieces.accumulated(differentiate, accumulation_steps, weigh)
-    passes = _two_passes if rule.needs_clean_gradient else _one_pass
-    step = passes(differentiate, rule, skip_at_zero)
+    two_passes = rule.needs_clean_gradient
+    step = _two_passes(differentiate, rule, skip_at_zero) if two_passes else _one_pass(differentiate, rule)
     return step if microbatch is None else pieces.in_microbatches(step, microbatch, weigh, sharding)
 
 
@@ -139,7 +139,7 @@ def _two_passes(differentiate: Callable, rule: AscentRule, skip_at_zero: bool) -
     return step
 
 
-def _one_pass(differentiate: Callable, rule: AscentRule, skip_at_zero: bool) -> Callable:
+def _one_pass(differentiate: Callable, rule: AscentRule) -> Callable:
     """Turn a gradient function into that of a rule that perturbs by its state: one pass, at the perturbed point."""
 
     def step(params, state, *arguments, **keywords):
@@ -148,8 +148,6 @@ def _one_pass(differentiate: Callable, rule: AscentRule, skip_at_zero: bool) -> 
         perturbation, new_state = rule.perturb(None, params, state, rule.rho)
         value, perturbed = differentiate(trees.add(params, perturbation), *arguments, **keywords)
         gradient, new_state = rule.combine(None, perturbed, params, new_state)
-        if skip_at_zero:
-            new_state = jax.tree.map(lambda new, old: jnp.where(rule.rho > 0, new, old), new_state, state)
         return value, gradient, new_state
 
     return step

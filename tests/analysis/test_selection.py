@@ -47,7 +47,7 @@ def test_one_rho_is_the_plain_paired_t_interval():
 
 
 @pytest.mark.parametrize("num_rhos", [5, 11])
-@pytest.mark.parametrize("num_seeds", [3, 5, 8])
+@pytest.mark.parametrize("num_seeds", [3, *(pytest.param(n, marks=pytest.mark.slow) for n in (5, 8))])
 def test_on_pure_noise_it_covers_zero_as_often_as_it_says(num_seeds, num_rhos):
     """A thousand tables, through the public function, with effects that the runs of a seed share."""
     generator = np.random.default_rng([num_seeds, num_rhos])

@@ -83,7 +83,7 @@ def test_order_test_agrees_with_scipys_permutations():
     assert trend.order_test(np.zeros(4), trend.slope_weights([1, 2, 3, 4])) == 1
 
 
-@pytest.mark.parametrize("num_seeds", [3, 8])
+@pytest.mark.parametrize("num_seeds", [3, pytest.param(8, marks=pytest.mark.slow)])
 def test_on_noise_the_interval_of_the_slope_covers_zero(num_seeds):
     generator, covered, small = np.random.default_rng(num_seeds), [], []
     for _ in range(250):
@@ -94,6 +94,7 @@ def test_on_noise_the_interval_of_the_slope_covers_zero(num_seeds):
     assert np.mean(small) < 0.05 + 3 * math.sqrt(0.05 * 0.95 / 250)
 
 
+@pytest.mark.slow
 def test_widths_of_unequal_noise_mislead_the_order_test_but_not_the_interval():
     """What its docstring says: the order test is for widths that are alike."""
     generator, sizes = np.random.default_rng(0), (10, 40, 160, 640, 2560)

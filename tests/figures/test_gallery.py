@@ -99,7 +99,12 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+SLOW = ("two axes", "noise")  # each of their parts is in a smaller case
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=pytest.mark.slow) if case in SLOW else case for case in CASES]
+)
 def test_every_table_has_its_figures_and_each_compiles(case):
     runs, expected = CASES[case]
     for interactive in (True, False):
@@ -250,6 +255,7 @@ def test_a_heat_map_has_the_mean_and_the_number_of_seeds_of_each_cell():
     assert sum(cell.get("best", 0) for cell in cells) == 3
 
 
+@pytest.mark.slow
 def test_five_hundred_runs_stay_small():
     runs = study(sizes=tuple(int(1000 * 1.7**k) for k in range(10)), rhos=(*RHOS, 0.2), num_seeds=10)
     assert len(runs) == 500

@@ -16,7 +16,8 @@ GUIDE = Path(__file__).parents[2] / "docs" / "measure.md"
 SMALLER = {"[:1000]": "[:100]", "(64, 20)": "(64, 4)", "(1, 20)": "(1, 4)", "(20, 10)": "(4, 10)"}
 
 
-@pytest.mark.parametrize("changes", [SMALLER, pytest.param({}, marks=pytest.mark.slow)], ids=["smaller", "as shown"])
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", [SMALLER, {}], ids=["smaller", "as shown"])
 def test_the_guide_measures_a_model_that_flatwide_did_not_train(capsys, changes):
     text = GUIDE.read_text()
     for shown, changed in changes.items():

@@ -12,7 +12,7 @@ from flatwide.measurements.subject import Subject, examples_of
 MASKED = {"num_neurons": (2,), "pruner": "random", "sparsity": 0.5}
 
 
-@pytest.mark.parametrize("fields", [{"num_neurons": (2,)}, MASKED])
+@pytest.mark.parametrize("fields", [pytest.param({"num_neurons": (2,)}, marks=pytest.mark.slow), MASKED])
 def test_eigenvalues_are_those_of_the_dense_hessian(fields):
     built = experiment.build(fields)
     state, examples = built.init(), examples_of(built, 20)(None)

@@ -274,7 +274,9 @@ def stream():
 """
 
 
-@pytest.mark.parametrize("calls", [0, 6])  # within an epoch, and at the end of one
+@pytest.mark.parametrize(
+    "calls", [0, pytest.param(6, marks=pytest.mark.slow)]
+)  # within an epoch, and at the end of one
 def test_a_stream_trains_stops_and_resumes_with_the_same_numbers(tmp_path, calls):
     own = tmp_path / "stream.py"
     own.write_text(_STREAM)

@@ -53,6 +53,7 @@ def test_ten_steps_agree_with_the_runs_alone(fields, tmp_path):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_a_run_is_the_same_in_any_company(tmp_path):
     group = [FIELDS | {"num_epochs": 3} | member for member in MEMBERS]
     runner.run_together(group, tmp_path / "together")

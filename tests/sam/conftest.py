@@ -21,6 +21,17 @@ OPTIONS = {
 }
 
 
+# Rules whose steps differ in kind; the others take the tests that compile as users do among the slow ones.
+KINDS = ("normalized", "adaptive", "momentum", "subset")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        name = item.callspec.params.get("variant") if hasattr(item, "callspec") else None
+        if name in sam.VARIANTS and name not in KINDS and item.get_closest_marker("optimized"):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(params=NAMES)
 def variant(request) -> Callable[..., sam.AscentRule]:
     """Find each rule by its name: rho -> AscentRule."""

@@ -1,5 +1,6 @@
 """What holds for every ascent rule, and for rules with a state."""
 
+import functools
 import io
 import re
 from typing import NamedTuple
@@ -325,7 +326,7 @@ def test_python_zero_leaves_the_state_alone():
     assert_array_equal(state, [7.0, 7.0])
 
 
-@pytest.mark.parametrize("rule", [sam.normalized, sam.friendly, sam.momentum_sam])
+@pytest.mark.parametrize("rule", [sam.normalized, sam.friendly])
 def test_skipped_steps_are_those_of_the_base_optimizer_and_leave_the_state_alone(mlp, rule):
     @jax.jit
     def step(state, rho):
@@ -340,6 +341,18 @@ def test_skipped_steps_are_those_of_the_base_optimizer_and_leave_the_state_alone
     assert trees.norm(trees.subtract(ascended, clean)) > 1e-2
     assert_same_bits(kept, state)
     assert all(np.any(a != b) for a, b in zip(*map(jax.tree.leaves, (moved, state)), strict=True))
+
+
+def test_the_momentum_of_a_rule_of_one_pass_has_the_gradients_of_skipped_steps(mlp):
+    rule = sam.momentum_sam(jnp.array(0.0), momentum=0.5)
+    step = sam.stateful_value_and_grad(mlp.loss_fn, rule, has_aux=True, skip_at_zero=True)
+    momentum, expected = rule.init(mlp.params), trees.scale(0.0, mlp.params)
+    for batch in mlp.batches[:3]:
+        clean = jax.grad(lambda w, batch=batch: mlp.loss_fn(w, batch)[0])(mlp.params)
+        _, gradient, momentum = step(mlp.params, momentum, batch)
+        jax.tree.map(functools.partial(assert_allclose, rtol=1e-5, atol=1e-8), gradient, clean)
+        expected = trees.add(trees.scale(0.5, expected), clean)
+    jax.tree.map(functools.partial(assert_allclose, rtol=1e-5, atol=1e-7), momentum, expected)
 
 
 def test_rule_of_one_pass_cannot_be_due_now_and_then():

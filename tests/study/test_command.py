@@ -151,6 +151,7 @@ def test_a_failing_and_a_diverging_run_leave_their_neighbours_untouched(study, t
     np.testing.assert_array_equal(good["train_loss"], same["train_loss"])
 
 
+@pytest.mark.slow
 def test_a_run_whose_config_no_longer_matches_is_kept_and_reported(narrow, tmp_path, capsys):
     assert cli.main(narrow) == 0
     path = next((tmp_path / "w").glob("runs/*rho0.1*/config.json"))
@@ -163,6 +164,7 @@ def test_a_run_whose_config_no_longer_matches_is_kept_and_reported(narrow, tmp_p
     assert path.with_name("result.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_damaged_run_is_reported_and_the_others_are_trained(narrow, tmp_path, capsys):
     assert cli.main([*narrow, "--config.study.axes.rho=(0.1,)"]) == 0
     (directory,) = (tmp_path / "w" / "runs").iterdir()
@@ -206,6 +208,7 @@ def test_a_bad_study_is_refused_before_training(study, tmp_path, capsys):
     assert not (tmp_path / "w").exists()
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_exits(study, tmp_path, whole):
     process = start(tmp_path / "w", study, "--config.num_epochs=4000")
     wait_for(tmp_path / "w", "runs/*/checkpoints/step_*.npz")

@@ -131,9 +131,8 @@ def given(tmp_path, *, seeds=(0,), **fields):
     return orders.write(tmp_path, [tasks], session="now", tensorboard=False)
 
 
-@pytest.mark.parametrize(
-    "executor", [pytest.param(name, marks=pytest.mark.slow) if name == "ray" else name for name in FLAGS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("executor", FLAGS)
 def test_a_study_whose_worker_is_killed_ends_with_the_table_of_the_runs_alone(study, tmp_path, alone, executor):
     process = start(tmp_path / "w", study, *FLAGS[executor], "--config.num_epochs=3")
     os.kill(trainers(tmp_path / "w")[0], signal.SIGKILL)

@@ -165,6 +165,7 @@ def test_stopped_and_killed_it_measures_the_rest(folder):
     assert not list((folder / "w").glob("runs/*/measurements/*.tmp"))
 
 
+@pytest.mark.slow
 def test_a_study_trains_and_measures_by_one_command(folder, capsys):
     flags = [f"--workdir={folder}/w", f"--config={folder}/study.py", "--config.measurements=gradient,curvature"]
     wider = "--config.study.axes.num_neurons=((4,),(6,),(8,))"

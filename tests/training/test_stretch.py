@@ -24,7 +24,7 @@ def train(workdir, **fields):
     "fields",
     [
         pytest.param({"num_neurons": (8,), "rho": 0.1}, marks=pytest.mark.slow),  # the third has it and more
-        {"num_neurons": (30, 20), "rho": 0.0, "batch_size": 100},
+        pytest.param({"num_neurons": (30, 20), "rho": 0.0, "batch_size": 100}, marks=pytest.mark.slow),
         {"num_neurons": (8,), "rho": 0.1, "pruner": "random", "sparsity": 0.5},
         {"num_neurons": (8,), "rho": 0.1, "learning_rate": 1e30},
     ],

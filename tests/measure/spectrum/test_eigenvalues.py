@@ -70,7 +70,7 @@ def product(vector, matrix):
 
 
 @pytest.mark.parametrize("which", RANKS)
-@pytest.mark.parametrize("is_masked", [False, True])
+@pytest.mark.parametrize("is_masked", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_network_agrees_with_its_dense_hessian(mlp, which, is_masked):
     mask = (
         jax.tree.map(lambda leaf: np.random.default_rng(0).random(leaf.shape) < 0.6, mlp.params) if is_masked else None

@@ -13,6 +13,7 @@ from flatwide import config as configs
 from flatwide.parameterization import Factors
 from flatwide.runs import snapshots
 from flatwide.runs.parts import init_shapes, num_gradients
+from flatwide.sam.pieces import goes_to_devices
 from flatwide.training import devices, sources, stretch
 from flatwide.training.evaluate import Evaluation
 from flatwide.training.loop import Taken
@@ -122,7 +123,7 @@ class Experiment:
             return ""
         num_microbatches = config["batch_size"] // (config["microbatch"] or config["batch_size"])
         state = self.state_shapes().ascent
-        if not self.is_sharded and sam.pieces.goes_to_devices(num_microbatches, num_devices, ascent_state=state):
+        if not self.is_sharded and goes_to_devices(num_microbatches, num_devices, ascent_state=state):
             return ""
         defaults = {"microbatch": None, "accumulation_steps": 1, "batch_size": None}
         named = ", ".join(f"config.{name}={config[name]}" for name, value in defaults.items() if config[name] != value)

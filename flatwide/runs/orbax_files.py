@@ -10,7 +10,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -102,7 +102,7 @@ def _remove_unfinished(temporary: Path) -> None:
 
 def _digest(path: Path) -> str:
     with disk.open_regular(path, follow=False) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(cast(Any, file), "sha256").hexdigest()
 
 
 def _digest_of(manifest: Mapping[str, Any]) -> str:

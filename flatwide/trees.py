@@ -13,14 +13,14 @@ _NEVER_KERNELS = ("bias", "scale", "embedding")
 
 
 def path_name(path) -> str:
-    """Write the path of a leaf as `a/b/kernel`."""
+    """Return the path of a leaf as `a/b/kernel`."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def matching(names: Sequence[str], patterns: str | Sequence[str]) -> tuple[str, ...]:
-    """List the names that one of some shell patterns matches.
+    """List the names that at least one shell pattern matches.
 
-    Raises: ValueError for a pattern that matches none.
+    Raises: ValueError for a pattern that matches no name.
     """
     listed = [patterns] if isinstance(patterns, str) else list(patterns)
     for pattern in listed:
@@ -30,7 +30,7 @@ def matching(names: Sequence[str], patterns: str | Sequence[str]) -> tuple[str, 
 
 
 def kernels(params: PyTree) -> PyTree:
-    """Tell which leaves are kernels: matrices and filters, the weights that are pruned and that ASAM scales.
+    """Mark the leaves that are kernels: matrices and filters, the weights that are pruned and that ASAM scales.
 
     Args:
       params: pytree of arrays (or of shapes and dtypes).
@@ -83,7 +83,7 @@ def inner(a: Array, b: Array) -> Array:
 def norm(a: PyTree) -> Array:
     """Compute the l2 norm over all entries; its gradient at zero is zero, not NaN."""
     square = sum(inner(leaf, leaf).real for leaf in jax.tree.leaves(a))
-    is_zero = square == 0  # so that a norm of what is not a number is none
+    is_zero = square == 0  # false for NaN, so that its norm is NaN
     return jnp.where(is_zero, 0, jnp.sqrt(jnp.where(is_zero, 1, square)))
 
 
@@ -92,8 +92,8 @@ def apply_mask(params: PyTree, mask: PyTree | None) -> PyTree:
 
     Args:
       params: pytree of arrays.
-      mask: None for no pruning, or the same structure with booleans that broadcast to each leaf (True is kept).
+      mask: None for no pruning, or the same structure with booleans that broadcast to each leaf (True keeps a weight).
     """
     if mask is None:
         return params
-    return jax.tree.map(lambda leaf, kept: jnp.where(kept, leaf, jnp.zeros_like(leaf)), params, mask)
+    return jax.tree.map(lambda leaf, is_kept: jnp.where(is_kept, leaf, jnp.zeros_like(leaf)), params, mask)

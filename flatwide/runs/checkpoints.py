@@ -1,4 +1,4 @@
-"""Checkpoints of one run: a pytree and some JSON in one file that is whole or not there, and that proves it is intact.
+"""Checkpoints of one run: a pytree and some JSON in one file, written atomically and protected by a digest.
 
 A file is an ordinary npz (`numpy.load` opens it) with one array a leaf, named by its path, a member `metadata.json`,
 and the SHA-256 of everything before it as the archive's comment, so that a changed byte anywhere is found. A state that
@@ -27,17 +27,17 @@ from flatwide.types import PyTree
 
 FINAL = "final.npz"
 _METADATA = "metadata.json"
-_TEMPORARY = "unfinished.tmp"  # one name, so that what a kill leaves behind is overwritten by the next save
+_TEMPORARY = "unfinished.tmp"  # a fixed name, so that the next save overwrites what a killed process left
 _DIGEST_BYTES = 64  # a SHA-256 in hexadecimal
 _STEP_FILE = re.compile(r"step_(\d{8,})\.(npz|orbax)")
 
 
 class DamagedError(ValueError):
-    """A checkpoint that cannot be read, or whose bytes are not those that were written."""
+    """A checkpoint that cannot be read, or whose bytes have changed."""
 
 
 class Newest(NamedTuple):
-    """The newest checkpoint that is undamaged; `tree` is None where there is none, and the run starts at step 0."""
+    """The newest undamaged checkpoint; `tree` is None if there is none, and the run starts at step 0."""
 
     tree: PyTree | None
     extra: dict[str, Any]
@@ -46,19 +46,19 @@ class Newest(NamedTuple):
 
 
 def save(directory: Path | str, step: int, tree: PyTree, *, extra: dict[str, Any], final: bool = False) -> Path:
-    """Write a checkpoint atomically; afterwards only the newest two undamaged ones and the final one are kept.
+    """Write a checkpoint atomically, and remove all but the final one and the newest two undamaged ones.
 
-    A process that is killed at any instant leaves the older checkpoints as they were.
+    A process that is killed at any instant leaves the older checkpoints unchanged.
 
     Args:
-      directory: made if it is not there; one process writes to it at a time.
-      step: the number of steps done, >= 0.
+      directory: created if missing; one process writes to it at a time.
+      step: the number of steps taken, >= 0.
       tree: pytree of arrays, typed PRNG keys and Python numbers.
-      extra: what JSON can hold.
+      extra: any values that JSON can represent.
       final: write `final.npz`, which nothing removes, in place of `step_<step>.npz`.
     Returns: the path, which ends in `.orbax` if a leaf is split over devices.
     Raises: ValueError if two leaves have the same path.
-    Cost: two flushes to the disk, and reading the checkpoint before this one.
+    Cost: two flushes to disk, and reading the previous checkpoint.
     """
     directory = Path(directory)
     path = write(directory / (FINAL if final else f"step_{step:08d}.npz"), step, tree, extra=extra)
@@ -68,15 +68,15 @@ def save(directory: Path | str, step: int, tree: PyTree, *, extra: dict[str, Any
 
 
 def existing(path: Path) -> Path | None:
-    """Return the path of an npz, or of the directory that a run with a sharded state writes instead, if it is there."""
+    """Return the path of an npz, or of the directory that replaces it for a sharded state; None if neither exists."""
     return next((kind for kind in (path, path.with_suffix(orbax_files.SUFFIX)) if kind.exists()), None)
 
 
 def write(path: Path, step: int, tree: PyTree, *, extra: dict[str, Any]) -> Path:
-    """Write one file atomically, as `save` does, and remove none; of several processes the first one writes.
+    """Write one file atomically, as `save` does, without removing any; of several processes the first one writes.
 
-    Where a leaf is split over devices, all processes must call it.
-    Returns: the path, which ends in `.orbax` then.
+    If a leaf is split over devices, all processes must call this.
+    Returns: the path, which then ends in `.orbax`.
     """
     if devices.is_split(tree):
         return _write_split(path.with_suffix(orbax_files.SUFFIX), step, tree, extra=extra)
@@ -92,14 +92,14 @@ def _write_whole(path: Path, step: int, tree: PyTree, *, extra: dict[str, Any]) 
     metadata = {"step": int(step), "dtypes": dtypes, "extra": extra}
     temporary = directory / _TEMPORARY
     try:
-        temporary.unlink(missing_ok=True)  # not opened: it may be a link
+        temporary.unlink(missing_ok=True)  # not opened, since it may be a link
         with disk.named(path), open(temporary, "xb+") as file:
             _write(file, arrays, metadata)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
-        temporary.unlink(missing_ok=True)  # a full disk gets its space back
+        temporary.unlink(missing_ok=True)  # free the space of a full disk
         raise
     disk.sync_directory(directory)
 
@@ -121,13 +121,13 @@ def load(
 
     Args:
       path: a file written by `save`.
-      like: pytree of arrays or `jax.ShapeDtypeStruct` with the structure, shapes and dtypes that are expected. JAX
-        leaves come back on the sharding that `like` has, NumPy leaves and Python numbers as such.
-      identity: of the run that the file should be of; one whose `extra` has no identity is accepted.
-      is_part: `like` is a part of what the file holds; the rest is not looked at.
+      like: pytree of arrays or `jax.ShapeDtypeStruct` with the expected structure, shapes and dtypes. JAX leaves are
+        returned with the sharding of `like`, NumPy leaves and Python numbers as such.
+      identity: of the expected run; a file whose `extra` has no identity is accepted.
+      is_part: `like` is a part of the content; the rest is ignored.
     Returns: (tree, extra).
     Raises: DamagedError if a byte is wrong or missing; ValueError, naming the leaf, if the file holds another state, or
-      if it is of another run.
+      if it belongs to another run.
     """
     path = Path(path)
     arrays, metadata = _read(path)
@@ -142,12 +142,12 @@ def load_newest(
     *,
     fault: Callable[[Path, Mapping[str, Any]], str] = lambda path, extra: "",
 ) -> Newest:
-    """Read the final or else the newest checkpoint; where one cannot be used, the one before it.
+    """Read the final or else the newest checkpoint, falling back to older ones that can be used.
 
     Args:
-      fault: (path, extra) -> why an undamaged checkpoint cannot be used, or "".
-    Raises: ValueError, naming the leaf, if an undamaged checkpoint holds another structure than `like`; with what
-      `fault` says if no checkpoint is left, since a run that starts again would replace files that may be repaired.
+      fault: (path, extra) -> the reason why an undamaged checkpoint cannot be used, or "".
+    Raises: ValueError, naming the leaf, if an undamaged checkpoint has another structure than `like`; with the reason
+      of `fault` if no checkpoint is left, since a run that starts again would replace files that may be repaired.
     """
     chosen = _choose(Path(directory), fault) if processes.is_first() else _Chosen(warnings=[])
     name, metadata, warnings = processes.agreed(lambda: [chosen.name, dict(chosen.metadata), chosen.warnings])
@@ -160,9 +160,9 @@ def load_newest(
 
 
 def of_first(tree: PyTree) -> PyTree:
-    """Return in all processes the tree of process 0: that of another type of CPU may differ in its last bits.
+    """Return the tree of process 0 in all processes: that of another type of CPU may differ in its last bits.
 
-    Leaves that are split over devices stay: each part is there once.
+    Leaves that are split over devices are returned unchanged, since each part exists once.
     """
     if processes.count() == 1:
         return tree
@@ -174,7 +174,7 @@ def of_first(tree: PyTree) -> PyTree:
 
 
 class _Chosen(NamedTuple):
-    """The content of the checkpoint to go on from; `name` is that of its file, "" where there is none."""
+    """The checkpoint to resume from; `name` is that of its file, "" if there is none."""
 
     warnings: list[str]
     name: str = ""
@@ -183,7 +183,7 @@ class _Chosen(NamedTuple):
 
 
 def _choose(directory: Path, fault: Callable[[Path, Mapping[str, Any]], str]) -> _Chosen:
-    """Read the newest checkpoint that can be used; raises as `load_newest` does if what is left cannot be."""
+    """Read the newest usable checkpoint; raise as `load_newest` does if there are others but none is usable."""
     warnings: list[str] = []
     refusals: list[str] = []
     for path in _newest_first(directory):
@@ -209,11 +209,11 @@ def _choose(directory: Path, fault: Callable[[Path, Mapping[str, Any]], str]) ->
 
 
 def identity_fault(extra: Mapping[str, Any], identity: str | None) -> str:
-    """Say that a file is of another run; "" where it is not, or does not tell."""
-    found = extra.get("identity")
-    if not identity or not found or found == identity:
+    """Describe that a file belongs to another run; "" if it does not, or has no identity."""
+    stored = extra.get("identity")
+    if not identity or not stored or stored == identity:
         return ""
-    return f"the checkpoint is of another run (identity {found}; expected {identity})"
+    return f"the checkpoint is of another run (identity {stored}; expected {identity})"
 
 
 def _newest_first(directory: Path) -> list[Path]:
@@ -223,7 +223,7 @@ def _newest_first(directory: Path) -> list[Path]:
 
 
 def _step_files(directory: Path) -> list[tuple[int, Path]]:
-    """List (step, path), the newest first; of one step there may be a file and a directory."""
+    """List (step, path), the newest first; a step may have a file and a directory."""
     if not directory.is_dir():
         return []
     matches = ((_STEP_FILE.fullmatch(path.name), path) for path in directory.iterdir())
@@ -231,10 +231,10 @@ def _step_files(directory: Path) -> list[tuple[int, Path]]:
 
 
 def _remove_superseded(directory: Path, step: int) -> None:
-    """Remove what is older than the newest two undamaged checkpoints up to `step`.
+    """Remove checkpoints older than the newest two undamaged ones up to `step`.
 
-    The file of `step` was just written. Files of later steps are damaged ones that the run fell back from: they stay
-    until it has passed them.
+    The file of `step` was just written. Files of later steps are damaged ones that the run fell back from; they stay
+    until the run has passed them.
     """
     older = [path for stored_step, path in _step_files(directory) if stored_step < step]
     intact = 1
@@ -257,10 +257,12 @@ def _is_intact(path: Path) -> bool:
 
 
 def _write(file: IO[bytes], arrays: dict[str, np.ndarray], metadata: dict[str, Any]) -> None:
-    """Write the archive and then the digest of all that comes before the digest."""
+    """Write the archive, and then the digest of all bytes before the digest."""
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         archive.comment = b" " * _DIGEST_BYTES
-        archive.writestr(zipfile.ZipInfo(_METADATA), json.dumps(metadata))  # ZipInfo: a fixed date, so fixed bytes
+        archive.writestr(
+            zipfile.ZipInfo(_METADATA), json.dumps(metadata)
+        )  # ZipInfo has a fixed date, so the bytes are reproducible
         for name, array in arrays.items():
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
@@ -271,7 +273,7 @@ def _write(file: IO[bytes], arrays: dict[str, np.ndarray], metadata: dict[str, A
 
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Read every array and the metadata of an undamaged file; of a directory the metadata alone."""
+    """Read all arrays and the metadata of an undamaged file, or only the metadata of a directory."""
     if path.suffix == orbax_files.SUFFIX:
         try:
             return {}, orbax_files.read_metadata(path)
@@ -290,7 +292,7 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[IO[bytes]]:
-    """Open a checkpoint whose digest is right, or say what is wrong with the file."""
+    """Open a checkpoint with a correct digest; raise DamagedError for any other."""
     try:
         with disk.open_regular(path) as file:
             _check(path, file)
@@ -300,10 +302,10 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _check(path: Path, file: IO[bytes]) -> None:
-    """Compare the digest at the end of a file with the one of all that comes before; rewind."""
+    """Compare the digest at the end of a file with that of the bytes before it; rewind."""
     size = os.fstat(file.fileno()).st_size
-    found = _digest(file, size - _DIGEST_BYTES)
-    if found != file.read():
+    computed = _digest(file, size - _DIGEST_BYTES)
+    if computed != file.read():
         raise DamagedError(
             f"{path}: the checkpoint is damaged (truncated or changed): its {size} bytes do not end with their SHA-256."
         )
@@ -311,7 +313,7 @@ def _check(path: Path, file: IO[bytes]) -> None:
 
 
 def _digest(file: IO[bytes], size: int) -> bytes:
-    """Compute the SHA-256 of the first `size` bytes, in hexadecimal; the file is left behind them."""
+    """Compute the SHA-256 of the first `size` bytes, in hexadecimal; the file position is then at their end."""
     file.seek(0)
     digest = hashlib.sha256()
     while size > 0 and (chunk := file.read(min(size, 1 << 20))):
@@ -325,8 +327,8 @@ def _named_leaves(tree: PyTree) -> list[tuple[str, Any]]:
     named = [(trees.path_name(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]
     names = [name for name, _ in named]
     if len(set(names)) < len(names):
-        twice = sorted({name for name in names if names.count(name) > 1})
-        raise ValueError(f"two leaves of the state have the path {twice[0]!r}; rename one, so that each has its own.")
+        duplicates = sorted({name for name in names if names.count(name) > 1})
+        raise ValueError(f"two leaves of the state have the path {duplicates[0]!r}; rename one of them.")
     return named
 
 
@@ -335,18 +337,18 @@ def _is_key(leaf: Any) -> bool:
 
 
 def _to_numpy(tree: PyTree) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Turn the leaves into arrays that an npz can hold, and their dtypes into text."""
+    """Convert the leaves to arrays that an npz can hold, and their dtypes to text."""
     named = _named_leaves(tree)
     dtypes = {
         name: f"key:{jax.random.key_impl(leaf)}" if _is_key(leaf) else np.asarray(leaf).dtype.name
         for name, leaf in named
     }
-    held = jax.device_get({name: jax.random.key_data(leaf) if _is_key(leaf) else leaf for name, leaf in named})
-    return {name: _plain(np.asarray(array)) for name, array in held.items()}, dtypes
+    stored = jax.device_get({name: jax.random.key_data(leaf) if _is_key(leaf) else leaf for name, leaf in named})
+    return {name: _plain(np.asarray(array)) for name, array in stored.items()}, dtypes
 
 
 def _plain(array: np.ndarray) -> np.ndarray:
-    """View a dtype that NumPy does not know (bfloat16, float8) as unsigned integers of the same size."""
+    """View an array of a dtype that NumPy lacks (bfloat16, float8) as unsigned integers of the same size."""
     return array if array.dtype.kind in "biufc" else array.view(f"u{array.dtype.itemsize}")
 
 
@@ -359,21 +361,21 @@ def _restored(
     is_part: bool = False,
     is_local: bool = False,
 ) -> PyTree:
-    """Put what is stored into the structure of `like`, or list every leaf that does not fit.
+    """Put stored arrays into the structure of `like`, or raise ValueError with the leaves that do not fit.
 
     Args:
-      arrays: of a file; those of a directory are read here, each where `like` says.
-      is_part: leave out what `like` has not. is_local: whether this process alone reads a directory.
+      arrays: of a file; those of a directory are read here, with the shardings of `like`.
+      is_part: ignore leaves that `like` does not have. is_local: whether this process reads a directory alone.
     """
     named = _named_leaves(like)
     expected = {name: _description(leaf) for name, leaf in named}
     is_split = path.suffix == orbax_files.SUFFIX
     dtypes = metadata["leaves"] if is_split else metadata["dtypes"]
-    found = dtypes if is_split else {name: _stored_description(arrays[name], dtype) for name, dtype in dtypes.items()}
+    stored = dtypes if is_split else {name: _stored_description(arrays[name], dtype) for name, dtype in dtypes.items()}
     faults = [
-        f"{name!r}: found {found.get(name, 'nothing')}, expected {expected.get(name, 'nothing')}"
-        for name in sorted(expected.keys() if is_part else expected.keys() | found.keys())
-        if expected.get(name) != found.get(name)
+        f"{name!r}: found {stored.get(name, 'nothing')}, expected {expected.get(name, 'nothing')}"
+        for name in sorted(expected.keys() if is_part else expected.keys() | stored.keys())
+        if expected.get(name) != stored.get(name)
     ]
     if faults:
         more = f"; and {len(faults) - 5} more" if len(faults) > 5 else ""
@@ -388,13 +390,13 @@ def _restored(
 
 
 def _stored_like(leaf: Any) -> jax.ShapeDtypeStruct:
-    """Return the shape, dtype and sharding that the stored array of a leaf is read with."""
+    """Return the shape, dtype and sharding with which the stored array of a leaf is read."""
     shape = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
     return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=_sharding(leaf))
 
 
 def _description(leaf: Any) -> str:
-    """Write the dtype and shape of a leaf, as in `float32[3,4]`."""
+    """Return the dtype and shape of a leaf as text, such as `float32[3,4]`."""
     if _is_key(leaf):
         return f"{leaf.dtype}{_shape(leaf.shape)}"
     array = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
@@ -413,10 +415,10 @@ def _shape(shape: tuple[int, ...]) -> str:
 
 
 def _restore(array: Any, dtype: str, like: Any) -> Any:
-    """Turn a stored array into the kind of leaf that `like` is."""
+    """Convert a stored array to the kind of leaf that `like` is."""
     if dtype.startswith("key:"):
         return jax.random.wrap_key_data(_placed(array, like), impl=dtype.removeprefix("key:"))
-    if isinstance(array, jax.Array):  # of a directory: it lies where `like` does
+    if isinstance(array, jax.Array):  # of a directory, already on the devices of `like`
         return array
     array = array.view(np.dtype(dtype)) if array.dtype.name != dtype else array
     if isinstance(like, np.ndarray):
@@ -429,7 +431,7 @@ def _restore(array: Any, dtype: str, like: Any) -> Any:
 
 
 def _placed(array: Any, like: Any) -> Any:
-    """Put an array where `like` is, or on the default device if `like` does not say."""
+    """Put an array on the devices of `like`, or on the default device if `like` has none."""
     return array if isinstance(array, jax.Array) else devices.put(array, _sharding(like))
 
 

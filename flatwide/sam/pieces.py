@@ -1,4 +1,4 @@
-"""Gradients of a batch in pieces, one in memory at a time."""
+"""Gradients of a batch in pieces, with one piece in memory at a time."""
 
 import math
 from collections.abc import Callable
@@ -11,9 +11,9 @@ from flatwide.types import PyTree
 
 
 def accumulated(differentiate: Callable, num_pieces: int, weigh: Callable | None) -> Callable:
-    """Compute a gradient function in pieces of the batch, for memory only."""
+    """Build a function that computes a gradient in pieces of the batch, to save memory."""
 
-    def one_sweep(params, state, *arguments, **keywords):
+    def stateless_step(params, state, *arguments, **keywords):
         return *differentiate(params, *arguments, **keywords), state
 
     def summed(params, batch, *rest, **keywords):
@@ -23,9 +23,9 @@ def accumulated(differentiate: Callable, num_pieces: int, weigh: Callable | None
                 f"accumulation_steps={num_pieces}: expected a divisor of the {size} examples that share a "
                 "perturbation; change it, the batch size or the microbatch."
             )
-        # Which rows form a piece changes no result here: every k-th row, so that each device holds rows of each piece.
+        # The choice of rows changes no result here: take every k-th one, so that each device holds rows of each piece.
         pieces = _cut(batch, (size // num_pieces, num_pieces), rows_axis=0)
-        value, gradient, _ = _mean_over_pieces(one_sweep, params, (), pieces, rest, keywords, axis=1, weigh=weigh)
+        value, gradient, _ = _mean_over_pieces(stateless_step, params, (), pieces, rest, keywords, axis=1, weigh=weigh)
         return value, gradient
 
     return summed
@@ -34,10 +34,10 @@ def accumulated(differentiate: Callable, num_pieces: int, weigh: Callable | None
 def in_microbatches(
     step: Callable, microbatch: int, weigh: Callable | None, sharding: jax.sharding.NamedSharding | None = None
 ) -> Callable:
-    """Average a step over microbatches, each with a perturbation of its own.
+    """Build the average of a step over microbatches, each with its own perturbation.
 
     Args:
-      sharding: of the batch, over the devices that take whole microbatches; None leaves them to the compiler.
+      sharding: of the batch, over the devices that take whole microbatches; None lets the compiler divide the work.
     """
 
     def averaged(params, state, batch, *rest, **keywords):
@@ -47,23 +47,23 @@ def in_microbatches(
         if size == microbatch:
             return step(params, state, batch, *rest, **keywords)
         pieces = _cut(batch, (size // microbatch, microbatch), rows_axis=1)
-        # A state passes from each microbatch to the next, so that they cannot be taken side by side.
-        is_apart = sharding and goes_to_devices(size // microbatch, sharding.num_devices, ascent_state=state)
-        over = sharding if is_apart else None
+        # A state passes from each microbatch to the next, so they cannot run in parallel.
+        is_parallel = sharding and goes_to_devices(size // microbatch, sharding.num_devices, ascent_state=state)
+        over = sharding if is_parallel else None
         return _mean_over_pieces(step, params, state, pieces, rest, keywords, axis=0, weigh=weigh, sharding=over)
 
     return averaged
 
 
 def goes_to_devices(num_microbatches: int, num_devices: int, *, ascent_state: PyTree) -> bool:
-    """Whether whole microbatches go to each device: their number divides, and the rule has no state to pass on."""
+    """Whether each device can take whole microbatches: their number divides, and the rule has no state."""
     return num_microbatches % num_devices == 0 and not jax.tree.leaves(ascent_state)
 
 
 def _cut(batch: PyTree, shape: tuple[int, int], *, rows_axis: int) -> PyTree:
-    """Arrange the rows of a batch in two axes, with the rows of each piece spread over the devices that hold the batch.
+    """Arrange the rows of a batch in two axes, with the rows of each piece split over the devices of the batch.
 
-    Only a mesh with explicit axes says at tracing time where the rows lie; otherwise the compiler decides.
+    Only a mesh with explicit axes has this sharding at tracing time; otherwise the compiler decides.
     """
 
     def cut(leaf):
@@ -83,9 +83,9 @@ def _cut(batch: PyTree, shape: tuple[int, int], *, rows_axis: int) -> PyTree:
 
 
 def _mean_over_pieces(step, params, state, pieces, rest, keywords, *, axis, weigh, sharding=None):
-    """Average values and gradients of a step over the pieces that lie along an axis, one piece in memory at a time.
+    """Average values and gradients of a step over the pieces along an axis, with one piece in memory at a time.
 
-    With a sharding each device takes the pieces that lie on it, the first ones on the first device.
+    With a sharding, each device takes its own pieces, in the order of the devices.
     """
 
     def sweep(params, state, pieces, rest, keywords, first=0):
@@ -123,7 +123,7 @@ def _mean_over_pieces(step, params, state, pieces, rest, keywords, *, axis, weig
 
 
 def _on_each_device(sweep: Callable, sharding: jax.sharding.NamedSharding) -> Callable:
-    """Run a sweep over the pieces that lie on each device, and add up their gradients."""
+    """Run a sweep over the local pieces of each device, and sum the gradients."""
     whole, split = jax.sharding.PartitionSpec(), sharding.spec
     axis = split[0]
 
@@ -137,7 +137,7 @@ def _on_each_device(sweep: Callable, sharding: jax.sharding.NamedSharding) -> Ca
 
 
 def _fold_keys(arguments, index):
-    """Give a piece PRNG keys of its own; everything else is left as it is."""
+    """Fold the number of a piece into PRNG keys; return all other arguments unchanged."""
 
     def fold(leaf):
         if not (isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)):
@@ -149,11 +149,11 @@ def _fold_keys(arguments, index):
 
 
 def _batch_size(batch: PyTree, option: str) -> int:
-    """Read the number of examples off the leading axes of a batch."""
+    """Return the number of examples, the leading axis of all leaves of a batch."""
     named = {trees.path_name(path): jnp.shape(leaf) for path, leaf in jax.tree.leaves_with_path(batch)}
     if len({shape[:1] for shape in named.values()}) != 1 or () in named.values():
         raise ValueError(
             f"batch with leaves of shapes {named}: expected arrays with one leading axis of examples, which "
-            f"{option} cuts; hand other arguments to the loss function after the batch."
+            f"{option} divides; pass other arguments to the loss function after the batch."
         )
     return next(iter(named.values()))[0]

@@ -29,22 +29,22 @@ def make_step(
     average: Callable[[Array], Array] | None = None,
     rho_schedule: Callable[[Array], Array] | None = None,
 ) -> Step:
-    """Build the step that every workload trains with.
+    """Build the training step, the same for every workload.
 
     Args:
       workload: data preparation, model and objective.
       optimizer: turns the gradient at w (after SAM) into a direction.
       variant: rho -> ascent rule.
       schedule: step -> factor of the learning rate.
-      one_pass: leave the ascent out (rho = 0), so that a step costs one gradient.
+      one_pass: omit the ascent (rho = 0), so that a step costs one gradient.
       microbatch, accumulation_steps: as in `sam.value_and_grad`.
-      sharding: how a batch lies on the devices; it decides who does the work, and no result.
+      sharding: of a batch over the devices; it divides the work and changes no result.
       shard_parameters: split large leaves of parameters, perturbation and state over the devices of `sharding`
         (`devices.split_axis`), instead of a copy on each.
-      average: steps taken -> the rate at which the average of the weights follows them; None keeps none.
-      rho_schedule: step -> factor of rho; a step at which it is 0 is one of the base optimizer. None: always 1.
-    Returns: step(values, state, batch) -> (state, metrics), with metrics of the clean pass, or of the only one: `loss`,
-      and the `learning_rate` used.
+      average: steps taken -> the rate at which the average follows the weights; None without averaging.
+      rho_schedule: step -> factor of rho; steps with factor 0 are those of the base optimizer. None: always 1.
+    Returns: step(values, state, batch) -> (state, metrics): `loss`, of the clean pass, or of the only pass; and
+      `learning_rate`.
     Cost: two gradients; one if `one_pass`, where `rho_schedule` is 0, or for a rule that needs no clean gradient. Under
       `vmap` two whatever the schedule.
     """

@@ -24,7 +24,7 @@ def loss_fn(params, batch):
 
 
 def spread_loss_fn(params, batch):
-    """Say where the rows of a microbatch lie, which a mesh with automatic axes does not know inside a scan."""
+    """Constrain the rows of a microbatch to be split, which a mesh with automatic axes does not infer inside a scan."""
     if axis_type == jax.sharding.AxisType.Auto:
         batch = jax.lax.with_sharding_constraint(batch, split)
     return loss_fn(params, batch)

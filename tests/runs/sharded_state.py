@@ -51,6 +51,10 @@ found["splits"] = {
     name: [str(entry) for entry in leaf.sharding.spec] for name, leaf in checkpoints._named_leaves(state.params)
 }
 
+cases = {"whole microbatches": {"microbatch": 2}, "rule with a state": {"microbatch": 2, "sam_variant": "friendly"}}
+cases |= {"sharded": {"microbatch": 2, "shard_parameters": True}, "rows": {"microbatch": 16, "shard_parameters": True}}
+found["device_warnings"] = {name: experiment.build(FIELDS | case).device_warning for name, case in cases.items()}
+
 # Checkpoints: written in parts, read in parts, whole, or on other devices.
 path = checkpoints.save(folder, 3, state, extra={"rows": 1})
 found["name"] = path.name

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from flatwide import config as configs
-from flatwide.runs import checkpoints, orbax_files
+from flatwide.runs import checkpoints, driver, orbax_files
 from flatwide.runs.directory import RunDirectory
 from flatwide.training import devices
 
@@ -59,6 +59,11 @@ def test_a_sharded_state_has_the_numbers_of_a_replicated_one_and_comes_back_from
     assert replicated["collectives"]["all-gather"] == 0
     assert sharded["temporary_bytes"] < replicated["temporary_bytes"]
     assert sharded["flops"] < 1.05 * replicated["flops"]  # of a device
+    warnings = found["device_warnings"]
+    assert warnings["whole microbatches"] == warnings["rows"] == ""
+    rows = "config.microbatch=2, config.batch_size=64: 2 examples at a time, expected a multiple of the 4 devices. Each"
+    assert warnings["sharded"].startswith(rows)
+    assert warnings["rule with a state"].startswith(rows)
     assert (found["name"], found["extra"]) == ("step_00000003.orbax", {"rows": 1})
     assert found["read_whole"] == found["read_on_two"] == found["read_in_parts"] == 0
     assert found["on_two"]
@@ -82,6 +87,12 @@ def test_a_sharded_state_has_the_numbers_of_a_replicated_one_and_comes_back_from
 def test_what_means_nothing_is_refused(fields, fault):
     with pytest.raises(configs.ConfigError, match=fault):
         configs.resolve({"shard_parameters": True} | fields)
+
+
+def test_games_on_the_host_are_refused():
+    fields = {"model": "ActorCritic", "dataset": "atari_breakout", "loss": "ppo", "shard_parameters": True}
+    with pytest.raises(configs.ConfigError, match=r"with config\.dataset='atari_breakout': its games are played between"):
+        driver._build(configs.resolve(fields))
 
 
 def test_the_choice_is_not_part_of_a_runs_identity():

@@ -159,8 +159,8 @@ def test_a_sharded_run_goes_on_with_another_number_of_devices_and_is_measured(tm
 WORKLOADS = {
     "pruned by gradients": {"sparsity": 0.5, "pruner": "snip", "base_optimizer": "adam"},
     "memory of a rule": {"sam_variant": "friendly", "microbatch": 16, "weight_average": "ema"},
-    "batch norm": {"model": "ResNet18", "num_filters": 16, "num_blocks": (1,), "train_examples": 200},
-    "scanned blocks": {"model": "ViT", "hidden_size": 64, "num_layers": 2, "train_examples": 200},
+    "batch norm": {"model": "ResNet18", "num_filters": 16, "num_blocks": (1,)},
+    "scanned blocks": {"model": "ViT", "hidden_size": 64, "num_layers": 2},
     "linearized": {"linearized": True, "sam_variant": "gsam", "accumulation_steps": 2},
     "graphs": {"model": "GCN", "dataset": "made_molecules", "loss": "binary_cross_entropy", "hidden_size": 128}
     | {"num_layers": 2, "train_examples": 120, "batch_size": 12, "learning_rate": 0.01},
@@ -170,7 +170,7 @@ WORKLOADS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("workload", WORKLOADS)
 def test_sharded_runs_of_any_kind_give_the_numbers_of_one_device(workload, tmp_path):
-    fields = {"num_epochs": 1} | WORKLOADS[workload]
+    fields = {"num_epochs": 1, "train_examples": 200, "checkpoint_every_seconds": 60.0} | WORKLOADS[workload]
     alone = train(tmp_path / "alone", num_devices=1, **fields)
     sharded = train(tmp_path / "sharded", num_devices=4, shard_parameters=True, **fields)
     assert checkpoints.existing(sharded.checkpoints / checkpoints.FINAL).suffix == ".orbax"

@@ -20,15 +20,16 @@ from flatwide.runs import disk
 
 SUFFIX = ".orbax"
 _MANIFEST = "flatwide.json"
-_TEMPORARY = "unfinished.orbax.tmp"  # Orbax adds to it while it writes
+_UNFINISHED = "unfinished.orbax.tmp"  # Orbax adds to it while it writes
+_REMOVED = "removed.orbax.tmp"
 
 
 def write(path: Path, arrays: Mapping[str, jax.Array], metadata: Mapping[str, Any]) -> None:
     """Write a directory; all processes that hold parts of the arrays must call it, and see the same file system."""
     import orbax.checkpoint as ocp  # half a second
 
-    temporary = path.parent.absolute() / _TEMPORARY
-    processes.agreed(lambda: _remove_unfinished(temporary))
+    temporary = path.parent.absolute() / _UNFINISHED
+    processes.agreed(lambda: _remove_all(temporary))
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
         checkpointer.save(temporary, dict(arrays))
     processes.agreed(lambda: _finish(temporary, path, metadata))
@@ -75,10 +76,10 @@ def read(path: Path, like: Mapping[str, Any], *, is_local: bool) -> dict[str, An
 
 def remove(path: Path) -> None:
     """Remove a directory; one that is removed in part has no name of a checkpoint any more."""
-    temporary = path.parent / _TEMPORARY
-    _remove_unfinished(temporary)
-    os.replace(path, temporary)
-    _remove_unfinished(temporary)
+    removed = path.parent / _REMOVED
+    _remove_all(removed)
+    os.replace(path, removed)
+    _remove_all(removed)
 
 
 def _finish(temporary: Path, path: Path, metadata: Mapping[str, Any]) -> None:
@@ -90,12 +91,14 @@ def _finish(temporary: Path, path: Path, metadata: Mapping[str, Any]) -> None:
         os.fsync(file.fileno())
     for folder in {temporary, *((temporary / name).parent for name in names)}:
         disk.sync_directory(folder)
+    if path.exists():  # a damaged one that the run fell back from: only an empty directory is replaced by a name
+        remove(path)
     os.replace(temporary, path)
     disk.sync_directory(path.parent)
 
 
-def _remove_unfinished(temporary: Path) -> None:
-    """Remove what a killed process has left, under the temporary name and those that Orbax makes of it."""
+def _remove_all(temporary: Path) -> None:
+    """Remove what a process has left under a temporary name, or under those that Orbax derives from it."""
     for path in temporary.parent.glob(f"{temporary.name}*"):
         path.unlink() if path.is_symlink() or path.is_file() else shutil.rmtree(path)
 

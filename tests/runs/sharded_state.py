@@ -26,6 +26,13 @@ def largest_difference(a, b) -> float:
     return max(float(np.max(np.abs(np.asarray(x, float) - np.asarray(y, float)))) for x, y in pairs)
 
 
+def collectives(program) -> dict[str, int]:
+    text = program.as_text()
+    return {
+        name: len(re.findall(rf"\b{name}(?:-start)?\(", text)) for name in ("all-gather", "all-reduce", "all-to-all")
+    }
+
+
 for is_sharded in (False, True):
     built = experiment.build(FIELDS | {"shard_parameters": is_sharded})
     state = built.init()
@@ -40,7 +47,7 @@ for is_sharded in (False, True):
     states[is_sharded] = (initial, jax.device_get(state))
     memory = program.memory_analysis()
     found["sharded" if is_sharded else "replicated"] = {
-        "collectives": names,
+        "collectives": collectives(program),
         "bytes": bytes_a_device(state),
         "temporary_bytes": memory.temp_size_in_bytes,
         "flops": program.cost_analysis()["flops"],
@@ -50,6 +57,10 @@ found["difference"] = largest_difference(states[False][1], states[True][1])
 found["splits"] = {
     name: [str(entry) for entry in leaf.sharding.spec] for name, leaf in checkpoints._named_leaves(state.params)
 }
+
+built = experiment.build(FIELDS | {"microbatch": 4})
+program = compiled_step(built.step).lower(built.values, built.init(), batches[0]).compile()
+found["whole microbatches"] = collectives(program)
 
 cases = {"whole microbatches": {"microbatch": 2}, "rule with a state": {"microbatch": 2, "sam_variant": "friendly"}}
 cases |= {"sharded": {"microbatch": 2, "shard_parameters": True}, "rows": {"microbatch": 16, "shard_parameters": True}}
@@ -80,4 +91,7 @@ content[len(content) // 2] ^= 1
 file.write_bytes(content)
 newest = checkpoints.load_newest(folder, state)
 found["fell_back_to"], found["warnings"] = newest.step, newest.warnings
+checkpoints.save(folder, 5, state, extra={})
+newest = checkpoints.load_newest(folder, state)
+found["saved_again"], found["at_the_end"] = newest.step, sorted(path.name for path in folder.iterdir())
 sys.stdout.write(json.dumps(found))

@@ -59,6 +59,9 @@ def test_a_sharded_state_has_the_numbers_of_a_replicated_one_and_comes_back_from
     assert replicated["collectives"]["all-gather"] == 0
     assert sharded["temporary_bytes"] < replicated["temporary_bytes"]
     assert sharded["flops"] < 1.05 * replicated["flops"]  # of a device
+    # Each device takes four microbatches by itself; their gradients and losses are added up once.
+    assert found["whole microbatches"]["all-gather"] == found["whole microbatches"]["all-to-all"] == 0
+    assert found["whole microbatches"]["all-reduce"] <= len(found["splits"]) + 1
     warnings = found["device_warnings"]
     assert warnings["whole microbatches"] == warnings["rows"] == ""
     rows = "config.microbatch=2, config.batch_size=64: 2 examples at a time, expected a multiple of the 4 devices. Each"
@@ -69,7 +72,8 @@ def test_a_sharded_state_has_the_numbers_of_a_replicated_one_and_comes_back_from
     assert found["on_two"]
     assert found["bytes_read"] == sharded["bytes"]
     assert found["kept"] == ["step_00000004.orbax", "step_00000005.orbax"]
-    assert found["fell_back_to"] == 4
+    assert (found["fell_back_to"], found["saved_again"]) == (4, 5)
+    assert found["at_the_end"] == found["kept"]
     (warning,) = found["warnings"]
     assert "step_00000005.orbax: the checkpoint is damaged: d/" in warning
 
@@ -159,7 +163,7 @@ def test_a_sharded_run_goes_on_with_another_number_of_devices_and_is_measured(tm
 WORKLOADS = {
     "pruned by gradients": {"sparsity": 0.5, "pruner": "snip", "base_optimizer": "adam"},
     "memory of a rule": {"sam_variant": "friendly", "microbatch": 16, "weight_average": "ema"},
-    "batch norm": {"model": "ResNet18", "num_filters": 16, "num_blocks": (1,)},
+    "batch norm": {"model": "ResNet18", "num_filters": 48, "num_blocks": (1,)},
     "scanned blocks": {"model": "ViT", "hidden_size": 64, "num_layers": 2},
     "linearized": {"linearized": True, "sam_variant": "gsam", "accumulation_steps": 2},
     "graphs": {"model": "GCN", "dataset": "made_molecules", "loss": "binary_cross_entropy", "hidden_size": 128}

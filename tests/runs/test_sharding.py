@@ -164,7 +164,7 @@ WORKLOADS = {
     "pruned by gradients": {"sparsity": 0.5, "pruner": "snip", "base_optimizer": "adam"},
     "memory of a rule": {"sam_variant": "friendly", "microbatch": 16, "weight_average": "ema"},
     "batch norm": {"model": "ResNet18", "num_filters": 48, "num_blocks": (1,)},
-    "scanned blocks": {"model": "ViT", "hidden_size": 64, "num_layers": 2},
+    "scanned blocks": {"model": "ViT", "hidden_size": 128, "num_layers": 2},
     "linearized": {"linearized": True, "sam_variant": "gsam", "accumulation_steps": 2},
     "graphs": {"model": "GCN", "dataset": "made_molecules", "loss": "binary_cross_entropy", "hidden_size": 128}
     | {"num_layers": 2, "train_examples": 120, "batch_size": 12, "learning_rate": 0.01},

@@ -432,15 +432,14 @@ CLAIMS = (
 HEAD = f"""# The paper's claims
 
 Written by `python benchmarks/claims.py` from the committed tables in `docs/studies/`; a test compares the two.
-Nothing here is typed by hand.
 
-Intervals have 95 % each, over seeds. Slopes are least squares of each seed's gain, at the rho that the other
-seeds choose, against the logarithm of the number of parameters, all sizes alike; a report's own trend weighs
-them. A claim **holds** or **does not** where the whole interval says so, and is **not decided** where it leaves
-both open, as three seeds often do; no claim is judged by a mean. "Near zero" is within ±{NEAR_ZERO:g} points.
-Sets of the best rho have 95 % each; one that reaches an end of its grid is censored there. **Not tested** is
-what no committed table can tell. Most studies are smaller than the paper's, on other data: a verdict is about
-what was run.
+Intervals are 95 % intervals over seeds, each on its own. Slopes are least-squares slopes of each seed's gain, at the
+rho that the other seeds choose, against the logarithm of the number of parameters, with equal weights for all sizes;
+the trend of a report weights sizes by their noise. A claim **holds** or **does not** if the whole interval implies
+it, and is **not decided** if the interval includes both, as is common with three seeds; no claim is judged by a mean.
+"Near zero" is within ±{NEAR_ZERO:g} points. Sets of the best rho have 95 % confidence each; a set that reaches an end
+of its grid is censored there. **Not tested** marks claims that no committed table can decide. Most studies are
+smaller than the paper's, on other data; a verdict applies to what was run.
 
 | claim | what it says | what was run, on which data | number (95 % interval) | verdict | command |
 |---|---|---|---|---|---|

@@ -2,9 +2,9 @@
 
 Run:     python main.py --workdir=runs/digits --config=configs/digits_mlp.py
 Width:   --config.num_neurons="(64,)"; SGD: --config.rho=0; half of the labels wrong: --config.label_noise=0.5
-Expect:  test accuracy about 97.5 % with clean labels; with half of them wrong, see the table in README.md.
+Expect:  test accuracy about 97.5 % with clean labels; with half of them wrong, see README.md.
 Takes:   some 5 s on one core of an AMD EPYC, 3 s of them start-up and drawing the curves.
-Source:  ours; the paper has no such workload. Data: scikit-learn's digits, nothing to download.
+Source:  ours; the paper has no such workload. Data: scikit-learn's digits, no download.
 """
 
 from flatwide.config import default

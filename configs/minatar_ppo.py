@@ -5,10 +5,10 @@ Run:     python main.py --workdir=runs/minatar --config=configs/minatar_ppo.py
 Width:   --config.num_filters=4 … 8, 16, 32; Adam alone: --config.rho=0; a shorter run: --config.num_epochs=16
 Expect:  6.3 points a game after 197,000 actions (rho 0.02, 24 epochs, seed 0), where random play has 0.40; see
          docs/studies/minatar_width.md. A million actions were not run here.
-Takes:   a million actions: 1.5 min at 4 filters, 4 min at 16, on one core of an AMD EPYC (counted from 2 epochs), and
-         evaluations, up to half a second each; Adam alone 60 % of that.
+Takes:   a million actions: 1.5 min at 4 filters, 4 min at 16, on one core of an AMD EPYC (extrapolated from 2 epochs),
+         and evaluations, up to half a second each; Adam alone 60 % of that.
 Source:  ours: the paper plays Atari, for which there is configs/atari_ppo.py. Adam, gradient clip, linear decay,
-         discount, lambda and both coefficients are as there. A board is so much easier that 64 games, a learning rate
+         discount, lambda and both coefficients are as there. The board is so much easier that 64 games, a learning rate
          of 0.005, a clip ratio of 0.2 and batches of 1,024 learn faster; all four are common for this game.
 """
 

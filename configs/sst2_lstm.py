@@ -2,12 +2,12 @@
 
 Run:     python main.py --workdir=runs/sst2 --config=configs/sst2_lstm.py --config.data_dir=DIRECTORY
          (GLUE's train.tsv and dev.tsv in DIRECTORY; without data_dir they come from the Hugging Face hub)
-Width:   --config.hidden_size=512; SGD: --config.rho=0; without any data: --config.dataset=made_sentiment;
+Width:   --config.hidden_size=512; SGD: --config.rho=0; without a download: --config.dataset=made_sentiment;
          texts of your own: --config.dataset=labelled_text --config.data_dir=FILE
 Expect:  paper, best accuracy on the dev split, 2.5 million parameters: SGD 85.55 %, SAM 86.05 %.
-         Not run here: the data were not at hand.
+         docs/studies/sst2_width.md has smaller runs.
 Takes:   not measured; benchmarks/lstm_step.py times a step of it on your machine.
-Source:  paper, table 2. Flax's SST-2 example, which the paper starts from: the network, dropout, and the vocabulary of
+Source:  paper, table 2. Flax's SST-2 example, on which the paper builds: the network, dropout, and the vocabulary of
          words that occur three times; momentum is 0.9 there and it has 10 epochs.
 """
 

@@ -2,9 +2,10 @@
 
 Run:     python main.py --workdir=runs/teacher_student --config=configs/teacher_student.py
 Width:   --config.num_neurons="(100,)" … (200,), …, (1000,); SGD: --config.rho=0
-Expect:  paper, 100 neurons, best epoch: SGD 1.0315, SAM 1.0054 at its best rho, which is not told. Here 1.070 at rho 0
+Expect:  paper, 100 neurons, best epoch: SGD 1.0315, SAM 1.0054 at its best rho, which is not stated. Here 1.070 at rho
+         0
          (one seed) and 1.031 at 0.2; the noise of our test split alone is 1.0296.
-Takes:   15 s on one core of an AMD EPYC that nothing else uses.
+Takes:   15 s on one core of an AMD EPYC that is otherwise idle.
 Source:  paper, table 2: 100 epochs at rate 0.1 and batch 128, no decay. Ours, as none is stated: momentum, the scale of
          the teacher, that of the student's first weights.
 """

@@ -1,6 +1,6 @@
 """Turn this project's docstrings into Markdown for the API reference.
 
-A section begins on the line of its title (`Returns: one row a width`) and its further lines are indented; entries of
+A section begins on the line of its title (`Returns: one row a width`); its further lines are indented. The items of
 `Args`, and the fields of a tuple, are `name: text`.
 """
 
@@ -9,20 +9,20 @@ import re
 import griffe
 
 _SECTION = re.compile(r"^(Args|Args, Raises|Args and raises|Returns|Raises|Equation|Cost|Source):(?: +(.*))?$")
-_ENTRY = re.compile(r"^(?:  )?(\w+(?:\([^)]*\))?(?: -> [^:]+)?(?:, \w+)*): (.*)$")
+_ITEM = re.compile(r"^(?:  )?(\w+(?:\([^)]*\))?(?: -> [^:]+)?(?:, \w+)*): (.*)$")
 
 
 class Sections(griffe.Extension):
     """Rewrite the docstring of each module, class and function."""
 
     def on_instance(self, *, obj: griffe.Object, **_: object) -> None:
-        """Rewrite one."""
+        """Rewrite the docstring of one object."""
         if obj.docstring is not None:
             obj.docstring.value = markdown(obj.docstring.value)
 
 
 def markdown(text: str) -> str:
-    """Write a docstring as Markdown: sections in bold, entries as lists, equations as they were typed."""
+    """Write a docstring as Markdown: sections in bold, items as lists, equations as they were typed."""
     lines: list[str] = []
     section, is_fenced = "", False
     for line in text.splitlines():
@@ -37,7 +37,7 @@ def markdown(text: str) -> str:
                 lines += ["", f"**{section}** {rest}".rstrip()] + ([""] if section == "Args" else [])
         elif is_fenced:
             lines.append(line.strip())
-        elif match := _ENTRY.match(line) if section in ("", "Args") else None:
+        elif match := _ITEM.match(line) if section in ("", "Args") else None:
             is_first = not lines or not lines[-1].startswith(("- ", "  "))
             lines += [*([""] if is_first and lines and lines[-1] else []), f"- `{match[1]}`: {match[2]}"]
         else:

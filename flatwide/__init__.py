@@ -15,6 +15,7 @@ pieces of a run. All are imported on first use, so that the command can set the 
 
 import importlib
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,7 +73,8 @@ def load_measurements(workdir: str | os.PathLike) -> "pandas.DataFrame":
 def run_study(config: Mapping[str, Any], workdir: str | os.PathLike, *, quiet: bool = False) -> "pandas.DataFrame":
     """Train and measure every run of a study that is not done yet; call it again to finish what was interrupted.
 
-    It prints progress to standard error, and writes `results.csv` but no report: see `write_report`.
+    It prints progress to standard error, in a notebook as a bar, and writes `results.csv` but no report: see
+    `write_report`.
 
     Args:
       config: fields of a config, as a dict or a ConfigDict, with `study`, such as
@@ -87,7 +89,8 @@ def run_study(config: Mapping[str, Any], workdir: str | os.PathLike, *, quiet: b
 
     os.makedirs(workdir, exist_ok=True)
     with open(os.devnull, "w") as nowhere:
-        summary = command.run(configs.plain(config), workdir, stream=nowhere if quiet else None)
+        stream: Any = nowhere if quiet else _NotebookErrors() if _in_notebook() else None
+        summary = command.run(configs.plain(config), workdir, stream=stream)
     if summary.num_done < summary.num_runs:
         raise RuntimeError(
             f"{workdir}: {summary.num_done} of {summary.num_runs} runs are done, {summary.num_failed} failed and "
@@ -109,6 +112,23 @@ def write_report(workdir: str | os.PathLike, *, metric: str | None = None, tune:
     from flatwide import report
 
     return report.write(_existing(workdir), metric=metric, tune=tune)
+
+
+class _NotebookErrors:
+    """Standard error of a notebook: it redraws a line after a carriage return as a terminal does, but denies it."""
+
+    def isatty(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+def _in_notebook() -> bool:
+    return type(sys.stderr).__module__.startswith("ipykernel")
 
 
 def _existing(workdir: str | os.PathLike) -> Path:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 
-# Compiling takes most of the suite's time, and XLA's optimizations most of that, for programs too small to gain from
+# Compilation takes most of the suite's time, and XLA's optimizations most of that, for programs too small to gain from
 # them. A test of what they may change (the last bits of two programs, memory) is marked `optimized` and compiles as
-# users do. All tests do with `XLA_FLAGS= pytest`.
+# users do. With `XLA_FLAGS= pytest` all tests do.
 FAST_AND_USUAL = {
     "xla_backend_optimization_level": (0, 3),
     "xla_llvm_disable_expensive_passes": (True, False),
@@ -24,15 +24,15 @@ FAST_FLAGS = " ".join(f"--{name}={fast}" for name, (fast, _) in FAST_AND_USUAL.i
 # Through the environment, so that the processes that tests start have them too.
 for name, value in {
     "JAX_PLATFORMS": "cpu",
-    # A result's last bits depend on the number of threads: the same on every machine. Those of NumPy's products of
-    # matrices also wait for each other in loops, which takes twenty times as long where other workers have the cores.
+    # A result's last bits depend on the number of threads, so use the same on every machine. NumPy's threads also
+    # busy-wait for each other, which takes twenty times as long where other workers have the cores.
     "NPROC": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "XLA_FLAGS": FAST_FLAGS,
-    # All processes of one session share what they compile; the next session starts from nothing, as a fresh clone does.
+    # All processes of a session share their compiled programs; the next session starts without any, as a fresh clone.
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    # No test may depend on a hub's mood.
+    # No test may depend on the network.
     "HF_HUB_OFFLINE": "1",
 }.items():
     os.environ.setdefault(name, value)
@@ -44,7 +44,7 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 from jax._src import compiler  # noqa: E402  (nothing public sets the options of all programs of a process anew)
 
-# A [B] against a [B, 1] is a mistake, not a [B, B].
+# Adding a [B] to a [B, 1] is a mistake, not a [B, B].
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 STARTED_FAST = os.environ["XLA_FLAGS"] == FAST_FLAGS
@@ -58,7 +58,7 @@ def usual_options(*args, env_options_overrides=None, **options):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Compile as users do, here and in processes that the test starts, where the test is marked so."""
+    """Compile as users do, here and in processes that the test starts, if the test is marked `optimized`."""
     is_marked = item.get_closest_marker("optimized") is not None
     options, flags = (usual_options, "") if is_marked else (fast_options, FAST_FLAGS)
     if STARTED_FAST and compiler.get_compile_options is not options:
@@ -68,21 +68,21 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Leave out what was imported whenever Python looks for garbage, which took a twentieth of the suite's time."""
+    """Exclude imported objects from garbage collection, which took a twentieth of the suite's time."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture
 def float64() -> Iterator[None]:
-    """Let this test's arrays be 64 bits wide, so that an oracle can be compared to a dozen digits."""
+    """Use 64-bit arrays in this test, so that an oracle can be compared to a dozen digits."""
     with jax.enable_x64(True):
         yield
 
 
 @pytest.fixture(scope="session")
 def root() -> Path:
-    """Find the repository: its configs, docs and examples."""
+    """Return the root of the repository: its configs, docs and examples."""
     return ROOT
 
 

@@ -29,7 +29,7 @@ def prose(text: str) -> str:
 
 
 def anchors(text: str) -> set[str]:
-    """List the fragments that the headings of a page can be reached by."""
+    """List the fragments that link to the headings of a page."""
     headings = re.findall(r"^#+ (.+)$", prose(text), flags=re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -41,7 +41,7 @@ def commands(text: str) -> list[list[str]]:
 
 
 def section(heading: str) -> list[str]:
-    """List the names that a section of the glossary explains: the first cells of its rows."""
+    """List the names in a section of the glossary: the first cells of its rows."""
     body = re.search(rf"^## {heading}\n(.*?)(?=^## |\Z)", GLOSSARY, flags=re.MULTILINE | re.DOTALL)
     assert body, f"the glossary has no section {heading!r}"
     return re.findall(r"^\| `([^`]+)` \|", body[1], flags=re.MULTILINE)
@@ -55,17 +55,17 @@ def test_every_relative_link_leads_somewhere(page):
         path, _, anchor = target.partition("#")
         if re.match(r"\w+:", target):
             continue
-        found = (page.parent / path) if path else page
-        if not found.exists() or (anchor and anchor not in anchors(found.read_text())):
+        file = (page.parent / path) if path else page
+        if not file.exists() or (anchor and anchor not in anchors(file.read_text())):
             broken.append(target)
     assert not broken
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_file_that_is_named_exists(page):
-    rooms = "configs|benchmarks|docs|tests|flatwide"
-    named = set(re.findall(rf"(?<![\w/.-])((?:{rooms})/[\w/.-]+\.(?:py|md|svg|csv))", prose(page.read_text())))
-    if page.name == "CHANGELOG.md":  # it also tells of files that are gone
+    folders = "configs|benchmarks|docs|tests|flatwide"
+    named = set(re.findall(rf"(?<![\w/.-])((?:{folders})/[\w/.-]+\.(?:py|md|svg|csv))", prose(page.read_text())))
+    if page.name == "CHANGELOG.md":  # it also names files that are gone
         named = set()
     assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
 
@@ -109,9 +109,9 @@ def test_glossary_has_every_result_field_and_no_other():
 
 def test_glossary_has_the_symbols_and_units_of_the_catalogue():
     described = {}
-    for entry in catalogue.MEASUREMENTS.values():
-        for one in entry.quantities:
-            described.setdefault(one.name, set()).add((one.symbol or "-", one.unit or "-"))
+    for measurement in catalogue.MEASUREMENTS.values():
+        for quantity in measurement.quantities:
+            described.setdefault(quantity.name, set()).add((quantity.symbol or "-", quantity.unit or "-"))
     rows = re.findall(r"^\| `(\w+)` \| (.*?) \| (.*?) \| .*$", GLOSSARY.replace(r"\|", "|"), flags=re.MULTILINE)
     rows = {name: (symbol, unit) for name, symbol, unit in rows if name in section("Measured quantities")}
     assert len(rows) > 10
@@ -143,7 +143,6 @@ def test_glossary_defaults_are_the_schemas():
 
 
 def test_own_model_data_loss_and_variant_of_the_docs_train(tmp_path):
-
     for code in fences((ROOT / "docs" / "extending.md").read_text(), "python"):
         (tmp_path / code.split()[1]).write_text(code)
     config = {
@@ -167,14 +166,14 @@ def test_own_model_data_loss_and_variant_of_the_docs_train(tmp_path):
     assert 0 < row["weights.distance"] < 2 * row["weights.norm"]
 
 
+@pytest.mark.slow
 def test_the_domain_in_one_file_is_trained_pruned_and_measured(tmp_path):
-
     (code,) = (code for code in fences((ROOT / "docs" / "extending.md").read_text(), "python") if "# clouds.py" in code)
     (tmp_path / "clouds.py").write_text(code)
-    own = {"model": f"{tmp_path}/clouds.py:deep_sets", "dataset": f"{tmp_path}/clouds.py:clouds"}
+    parts = {"model": f"{tmp_path}/clouds.py:deep_sets", "dataset": f"{tmp_path}/clouds.py:clouds"}
     fields = {"rho": 0.05, "pruner": "magnitude", "sparsity": 0.5, "batch_size": 20, "num_epochs": 10}
     fields |= {"base_optimizer": "adam", "learning_rate": 0.02, "measurements": ("curvature",), "measure_examples": 60}
-    result = flatwide.run(own | fields, tmp_path / "work", quiet=True)
+    result = flatwide.run(parts | fields, tmp_path / "work", quiet=True)
     assert result["test_metric"] > 0.7
     assert result["num_nonzero_params"] == (2 * 32 + 32 * 2) // 2 + 32 + 2
     (row,) = flatwide.load(tmp_path / "work").to_dict("records")

@@ -1,5 +1,6 @@
 """The package from outside: what `import flatwide` offers, and what a wheel and an sdist hold."""
 
+import io
 import subprocess
 import sys
 import zipfile
@@ -9,6 +10,7 @@ import pytest
 
 import flatwide
 from flatwide.config import ConfigError, load_file, shipped
+from flatwide.runs.logs import StatusLine
 
 
 def test_names_are_those_listed_and_resolve():
@@ -50,6 +52,18 @@ def test_a_study_from_python_and_its_report(tmp_path, capfd):
     (tmp_path / "mine.py").write_text("def model(example, num_outputs):\n    raise ArithmeticError('mine')\n")
     with pytest.raises(ArithmeticError, match="mine"):
         flatwide.run_study(broken, tmp_path / "broken", quiet=True)
+
+
+def test_a_notebook_redraws_the_line_of_progress(monkeypatch):
+    kernel = type("OutStream", (io.StringIO,), {"__module__": "ipykernel.iostream"})()
+    assert not flatwide._in_notebook()
+    monkeypatch.setattr(sys, "stderr", kernel)
+    assert flatwide._in_notebook()
+    line = StatusLine(flatwide._NotebookErrors())
+    line.show("runs 0/2")
+    line.show("runs 1/2")
+    assert kernel.getvalue().count("\r") == 2
+    assert "\n" not in kernel.getvalue()
 
 
 def test_a_config_that_ships_is_read_by_its_name(root):

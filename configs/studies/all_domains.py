@@ -3,7 +3,7 @@
 Run:     pip install -e '.[molecules,games]'
          python main.py --workdir=runs/all_domains --config=configs/studies/all_domains.py
 Axes:    seven domains, each with three widths, its base optimizer and SAM at three radii, 3 seeds: 252 runs.
-Source:  ours. Each part is a shipped config or study made small; what differs from it, and why, is in
+Source:  ours. Each part is a smaller version of a shipped config or study; what differs from it, and why, is in
          docs/studies/all_domains.md.
 """
 

@@ -1,4 +1,4 @@
-"""Is the gain more than what SGD gets from twice the epochs, which cost as much as SAM?
+"""Is the gain larger than what SGD gains from twice the epochs, which cost as much as SAM?
 
 Run:     python main.py --workdir=runs/cifar10_equal_compute --config=configs/studies/cifar10_equal_compute.py
          --config.data_dir=DIRECTORY

@@ -4,7 +4,7 @@ Run:     python main.py --workdir=runs/cifar10_label_noise --config=configs/stud
          --config.data_dir=DIRECTORY
          (the binary version's files in DIRECTORY; without data_dir they come from the Hugging Face hub)
 Axes:    three noise levels, four widths, SGD and SAM, 3 seeds: 216 runs.
-Source:  paper, figures 5a and 12; radii are ours. SGD's numbers there look like the last epoch's.
+Source:  paper, figures 5a and 12; radii are ours. SGD's numbers there appear to be those of the last epoch.
 """
 
 import cifar10_width

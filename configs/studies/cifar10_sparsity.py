@@ -1,10 +1,10 @@
-"""Is a wide sparse ResNet helped more by SAM than a narrow dense one with as many parameters?
+"""Does SAM help a wide sparse ResNet more than a narrow dense one with as many parameters?
 
 Run:     python main.py --workdir=runs/cifar10_sparsity --config=configs/studies/cifar10_sparsity.py
          --config.data_dir=DIRECTORY
          (the binary version's files in DIRECTORY; without data_dir they come from the Hugging Face hub)
 Axes:    701,466 nonzero parameters at four widths, random and SNIP pruning, SGD and SAM, 3 seeds: 105 runs.
-Source:  paper, figures 5b, 13 and 15. The sparsity is solved from width and budget; radii around the paper's best, 0.1.
+Source:  paper, figures 5b, 13 and 15. The sparsity follows from width and budget; radii around the paper's best, 0.1.
 """
 
 import cifar10_width

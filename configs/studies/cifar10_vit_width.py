@@ -2,7 +2,7 @@
 
 Run:     python main.py --workdir=runs/cifar10_vit_width --config=configs/studies/cifar10_vit_width.py
          --config.data_dir=DIRECTORY
-         (CIFAR-10's binary version; scikit-learn's digits instead, small and with nothing to download:
+         (CIFAR-10's binary version; scikit-learn's digits instead, small and without a download:
          --config=configs/studies/cifar10_vit_width.py:digits)
 Axes:    the paper's six widths, SGD and SAM at its five radii, 3 seeds: 108 runs.
 Source:  paper, tables 2 and 3, figures 5e and 16; augmentation from the authors' code. The sizes for digits are ours.

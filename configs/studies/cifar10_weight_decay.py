@@ -22,6 +22,6 @@ def get_config():
     config.study.exclude = tuple(
         {"weight_decay": decay, "num_filters": width} for decay in decays for width in (8, 128)
     )
-    # The best decay of SAM against the best of SGD, as the last row of figure 18.
+    # The best decay of SAM against the best of SGD, as in the last row of figure 18.
     config.study.tune = ("weight_decay",)
     return config

@@ -1,10 +1,10 @@
-"""Does the gain of SAM depend on the number of parameters, or on how many there are for each training example?
+"""Does the gain of SAM depend on the number of parameters, or on the number of parameters per training example?
 
 Run:     python main.py --workdir=runs/data_width --config=configs/studies/data_width.py
 Axes:    a quarter, half and all of the 1,442 training examples, a tenth of the labels wrong; one hidden layer of 8 to
          256 neurons; SGD (rho 0) and SAM at four radii; 8 seeds: 720 runs.
-Source:  ours; the paper varies the width alone. Every run takes as many steps, so that fewer examples are no shorter
-         training. Data: scikit-learn's digits, nothing to download.
+Source:  ours; the paper varies the width alone. Every run takes the same number of steps, so that fewer examples do not
+         mean shorter training. Data: scikit-learn's digits, no download.
 """
 
 import digits_label_noise
@@ -12,7 +12,7 @@ import digits_label_noise
 
 def get_config():
     config = digits_label_noise.get_config()
-    config.label_noise = 0.1  # so that SGD fits its labels from another width on for each number of examples
+    config.label_noise = 0.1  # so that the width from which SGD fits its labels depends on the number of examples
 
     config.batch_size = 64
     config.learning_rate = 0.1

@@ -1,11 +1,11 @@
-"""Does the gain of SAM on MNIST depend on the number of parameters, or on how many there are for each example?
+"""Does the gain of SAM on MNIST depend on the number of parameters, or on the number of parameters per example?
 
 Run:     python main.py --workdir=runs/data_width_mnist --config=configs/studies/data_width_mnist.py
          --config.data_dir=DIRECTORY
          (the four IDX files in DIRECTORY; without data_dir they come from the Hugging Face hub)
 Axes:    a quarter, half and all of the 60,000 training examples, a tenth of the labels wrong; the five widths of
          mnist_width; SGD (rho 0) and SAM at five radii; 3 seeds: 270 runs.
-Source:  ours, as data_width. Every run takes as many steps: 40 epochs of all examples.
+Source:  ours, as data_width. Every run takes the same number of steps: 40 epochs of all examples.
 """
 
 import mnist_width

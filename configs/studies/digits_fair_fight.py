@@ -1,9 +1,9 @@
-"""Does SAM still gain where SGD may choose its learning rate too, train for twice as long, or average its weights?
+"""Does SAM still gain if SGD also chooses its learning rate, trains for twice as long, or averages its weights?
 
 Run:     python main.py --workdir=runs/digits_fair_fight --config=configs/studies/digits_fair_fight.py
 Axes:    six learning rates; SGD for 60 and for 120 epochs, SAM at five radii for 60; one hidden layer of 16 to 128
          neurons; 8 seeds: 1344 runs. Half of the labels are wrong. Every run also scores the average of its weights.
-Source:  ours, after the paper's figures 5a, 18 and 20. Data: scikit-learn's digits, nothing to download.
+Source:  ours, after the paper's figures 5a, 18 and 20. Data: scikit-learn's digits, no download.
 """
 
 import digits_label_noise

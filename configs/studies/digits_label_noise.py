@@ -2,7 +2,7 @@
 
 Run:     python main.py --workdir=runs/digits_label_noise --config=configs/studies/digits_label_noise.py
 Axes:    one hidden layer of 4 to 128 neurons, SGD (rho 0) and SAM at six radii, 8 seeds: 336 runs.
-Source:  ours, after the paper's figure 5a (CIFAR-10). Data: scikit-learn's digits, nothing to download.
+Source:  ours, after the paper's figure 5a (CIFAR-10). Data: scikit-learn's digits, no download.
 """
 
 from flatwide.config import default

@@ -2,7 +2,7 @@
 
 Run:     python main.py --workdir=runs/digits_width --config=configs/studies/digits_width.py
 Axes:    one hidden layer of 4 to 256 neurons, SGD (rho 0) and SAM at six radii, 8 seeds: 392 runs.
-Source:  ours; the paper has no such workload. Data: scikit-learn's digits, nothing to download.
+Source:  ours; the paper has no such workload. Data: scikit-learn's digits, no download.
 """
 
 from flatwide.config import default

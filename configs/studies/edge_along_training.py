@@ -1,7 +1,7 @@
-"""Does training come to the edge of stability, at every width, and at which curvature do SAM's radii hold it?
+"""Does training reach the edge of stability at every width, and at which curvature does SAM hold it for each radius?
 
 Run:     python main.py --workdir=runs/edge_along_training --config=configs/studies/edge_along_training.py
-         (scikit-learn's digits, nothing to download; MNIST's four IDX files instead, one width, with
+         (scikit-learn's digits, no download; MNIST's four IDX files instead, one width, with
          --config=configs/studies/edge_along_training.py:mnist --config.data_dir=DIRECTORY)
 Axes:    MLPs of 16 and 256 neurons, full-batch gradient descent and SAM at three radii, 3 seeds: 24 runs, each measured
          every 50 of its 2,000 steps. On MNIST a network of 300 and 100 neurons, batches of 128, momentum 0.9, SGD and
@@ -14,7 +14,7 @@ Source:  Long and Bartlett (2024), full-batch SAM at its edge; Cohen et al. (202
 from flatwide.config import default, variant
 
 _WORKLOADS = {
-    # The examples that are measured on are all that are trained on, so that the steps see this very Hessian.
+    # Measure on exactly the examples that are trained on, so that the steps depend on this very Hessian.
     "digits": {
         "loss": "squared",
         "train_examples": 1000,

@@ -1,4 +1,4 @@
-"""Does the gain grow with width on Fashion-MNIST, where accuracy is far from its ceiling?
+"""Does the gain grow with width on Fashion-MNIST, where accuracy is far from the ceiling?
 
 Run:     python main.py --workdir=runs/fashion_mnist_width --config=configs/studies/fashion_mnist_width.py
          --config.data_dir=DIRECTORY

@@ -1,8 +1,8 @@
-"""Must SAM be on all the time? Accuracy and curvature by the share of steps with SAM, at equal steps and gradients.
+"""Does SAM have to be on at every step? Accuracy and curvature by the share of steps with SAM.
 
 Run:     python main.py --workdir=runs/late_sam --config=configs/studies/late_sam.py
 Axes:    SAM in the last 0, 10, 20, 50 and 100 % of the steps, in the first half, every second step. 30 epochs
-         (equal steps), or as many as take the gradients of 30 epochs of SAM (equal gradients): 60 epochs without
+         (equal steps), or as many as need the gradients of 30 epochs of SAM (equal gradients): 60 epochs without
          it, 55, 50 and 40 with 10, 20 and 50 % of it. Three radii, three widths, 3 seeds: 261 runs.
 Source:  ours; after Zhou et al. (2025), arXiv 2410.10373, who find that a few epochs of SAM at the end do most of it.
 """
@@ -10,7 +10,7 @@ Source:  ours; after Zhou et al. (2025), arXiv 2410.10373, who find that a few e
 import digits_label_noise
 
 RADII = (0.1, 0.2, 0.35)
-EPOCHS = {0.1: 55, 0.2: 50, 0.5: 40}  # share of steps with SAM -> epochs that take the gradients of 60 without it
+EPOCHS = {0.1: 55, 0.2: 50, 0.5: 40}  # share of steps with SAM -> epochs that need the gradients of 60 without it
 
 
 def get_config():
@@ -24,7 +24,7 @@ def get_config():
             late = sam | {"rho_schedule": "late", "rho_switch": round(1 - share, 3)}
             points += [late, late | {"num_epochs": epochs}]
         points += [sam | {"rho_schedule": "early"}, sam | {"rho_schedule": "every"}]
-    # The rate does not fall, so that late steps count as much as early ones.
+    # The learning rate is constant, so that late steps are as long as early ones.
     config.lr_scheduler = "constant"
     config.study.points = tuple(points)
     config.study.axes = {"num_neurons": ((16,), (32,), (128,)), "seed": tuple(range(3))}

@@ -1,13 +1,13 @@
-"""Is SAM's gain with width a gain of the linear regime that wide networks come near to?
+"""Does SAM's gain with width come from the linear regime that wide networks approach?
 
 Run:     python main.py --workdir=runs/linearized_regime --config=configs/studies/linearized_regime.py
          --config.data_dir=DIRECTORY
-         (CIFAR-10; scikit-learn's digits and an MLP instead, with nothing to download:
+         (CIFAR-10; scikit-learn's digits and an MLP instead, without a download:
          --config=configs/studies/linearized_regime.py:digits)
 Axes:    output scales 1 to 1,000, from feature learning to the lazy regime, SGD and SAM at three radii,
          3 seeds: 48 runs.
-Source:  paper, figure 19, after Chizat et al. (2019): VGG-11, squared loss, the network less its initial value. Rates,
-         length and batch size are not stated: ours.
+Source:  paper, figure 19, after Chizat et al. (2019): VGG-11, squared loss, the network less its initial value.
+         Learning rates, length and batch size are not stated: ours.
 """
 
 from flatwide.config import default, variant

@@ -1,10 +1,10 @@
-"""Does the gain of SAM over Adam grow with width where a network learns to play MinAtar's Breakout?
+"""Does the gain of SAM over Adam grow with the width of a network that learns to play MinAtar's Breakout?
 
 Run:     pip install -e '.[games]'
          python main.py --workdir=runs/minatar_width --config=configs/studies/minatar_width.py
 Axes:    2 to 16 filters (2,206 to 132,308 parameters), Adam (rho 0) and SAM at five radii, 3 seeds: 72 runs.
 Source:  ours (see configs/minatar_ppo.py); radii, seeds and the best evaluation as the score are those of the paper's
-         Atari runs. Game: gymnax, nothing to download.
+         Atari runs. Game: gymnax, no download.
 """
 
 from flatwide.config import default

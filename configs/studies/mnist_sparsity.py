@@ -1,10 +1,10 @@
-"""Is a wide sparse network helped more by SAM than a narrow dense one with as many parameters?
+"""Does SAM help a wide sparse network more than a narrow dense one with as many parameters?
 
 Run:     python main.py --workdir=runs/mnist_sparsity --config=configs/studies/mnist_sparsity.py
          --config.data_dir=DIRECTORY
          (the four IDX files in DIRECTORY; without data_dir they come from the Hugging Face hub)
 Axes:    61,035 nonzero parameters at four widths, random and SNIP pruning, SGD and SAM, 3 seeds: 147 runs.
-Source:  paper, figures 14 and 15. The sparsity is solved from width and budget; 0.3 is added to the paper's radii.
+Source:  paper, figures 14 and 15. The sparsity follows from width and budget; 0.3 is added to the paper's radii.
 """
 
 import mnist_width

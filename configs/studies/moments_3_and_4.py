@@ -4,7 +4,7 @@ Run:     python main.py --workdir=runs/moments_3_and_4 --config=configs/studies/
 Axes:    one hidden layer of 16 to 256 neurons, SGD and SAM at four radii, 5 seeds: 125 runs, each measured on 500
          training examples.
 Source:  ours. Theorem 6.3 of the paper bounds s_2, s_3 and s_4; only s_2 is measured there, at one width (figure 6b).
-         Data: scikit-learn's digits, nothing to download.
+         Data: scikit-learn's digits, no download.
 """
 
 from flatwide.config import default

@@ -1,10 +1,10 @@
-"""Does the theory of unnormalized SAM describe the normalized SAM that people run?
+"""Does the theory of unnormalized SAM describe normalized SAM, which is what is used in practice?
 
 Run:     python main.py --workdir=runs/normalized_or_not --config=configs/studies/normalized_or_not.py
 Axes:    normalized and unnormalized SAM, 32 and 256 hidden neurons, rho 0 and five radii, 5 seeds: 110 runs, each
          measured on 500 training examples.
 Source:  ours. The theorems of the paper are about the unnormalized rule, its experiments about the normalized one; it
-         compares them nowhere. Data: scikit-learn's digits, nothing to download.
+         does not compare them. Data: scikit-learn's digits, no download.
 """
 
 from flatwide.config import default

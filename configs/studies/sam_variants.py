@@ -1,7 +1,7 @@
 """Which ascent rule helps most, each at its own best radius?
 
 Run:     python main.py --workdir=runs/sam_variants --config=configs/studies/sam_variants.py
-Axes:    seven rules with a grid of their own each, three widths, 8 seeds: 912 runs on the data of digits_label_noise,
+Axes:    seven rules with a grid of radii each, three widths, 8 seeds: 912 runs on the data of digits_label_noise,
          whose grid is that of the normalized rule; in its work directory those runs are shared.
 Source:  ours; rules of Foret et al. (2021), Kwon et al. (2021), Li et al. (2024), Zhuang et al. (2022), Becker et al.
          (2024), the unnormalized one of the paper's theory, and one of the hidden layer alone.
@@ -9,8 +9,8 @@ Source:  ours; rules of Foret et al. (2021), Kwon et al. (2021), Li et al. (2024
 
 import digits_label_noise
 
-# rho means another length for each rule, so each has a grid of its own. Momentum-SAM takes one gradient a step, all
-# others two.
+# The length that rho stands for differs between rules, so each has its own grid. Momentum-SAM takes one gradient a
+# step, all others two.
 RADII = {
     "normalized": (0.0, 0.01, 0.02, 0.1, 0.2, 0.35, 0.5),  # 0 is SGD, the same for all
     "unnormalized": (0.01, 0.05, 0.1, 0.2, 0.5, 1.0),

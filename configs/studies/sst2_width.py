@@ -1,12 +1,12 @@
 """Does the gain of SAM over SGD grow with the width of an LSTM on SST-2?
 
 Run:     python main.py --workdir=runs/sst2_width --config=configs/studies/sst2_width.py --config.data_dir=DIRECTORY
-         (GLUE's train.tsv and dev.tsv in DIRECTORY; without data_dir they come from the Hugging Face hub. Any other
-         texts with labels, in small: --config=configs/studies/sst2_width.py:labelled_text)
+         (GLUE's train.tsv and dev.tsv in DIRECTORY; without data_dir they come from the Hugging Face hub. A smaller
+         study of any other texts with labels: --config=configs/studies/sst2_width.py:labelled_text)
 Axes:    the six widths of the paper's figures, SGD and SAM at seven radii, 3 seeds: 144 runs.
 Source:  paper, tables 2 and 3, figures 4 and 11. Ours: all radii at every width (the paper left out 0.3 and 0.5 at the
-         two smallest), and of `labelled_text` sizes, radii, epochs, dropout and the learning rate of 1: at 0.1 some
-         thousand texts teach nothing within a few epochs.
+         two smallest), and of `labelled_text` sizes, radii, epochs, dropout and the learning rate of 1: at 0.1 a
+         network learns nothing from some thousand texts within a few epochs.
 """
 
 from flatwide.config import default, variant

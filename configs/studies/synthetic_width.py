@@ -3,8 +3,8 @@
 Run:     python main.py --workdir=runs/synthetic_width --config=configs/studies/synthetic_width.py
 Axes:    the paper's ten widths, SGD and SAM at its eleven radii, 3 seeds: 360 runs.
 Source:  paper, tables 2 and 3, figures 1 and 7. It states neither momentum nor the scales of the teacher and of the
-         student's first weights, nor which epoch counts: ours are the values of a small scan whose gains are nearest
-         to the paper's (docs/studies/synthetic_width.md).
+         student's first weights, nor which epoch is compared: ours are the values of a small scan whose gains are
+         closest to the paper's (docs/studies/synthetic_width.md).
 """
 
 from flatwide.config import default

@@ -1,7 +1,7 @@
 """Does the training loss fall geometrically with a constant step once the network can fit the data, as the theory says?
 
 Run:     python main.py --workdir=runs/theory_convergence --config=configs/studies/theory_convergence.py
-         (a factorization of a matrix, nothing to download; the networks of the paper's other two panels need a
+         (a factorization of a matrix, no download; the networks of the paper's other two panels need a
          --workdir of their own, and --config.data_dir=DIRECTORY:
          --config=configs/studies/theory_convergence.py:mnist
          --config=configs/studies/theory_convergence.py:cifar10)

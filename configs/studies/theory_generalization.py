@@ -1,10 +1,10 @@
-"""Does the test error of SAM itself fall with the width of a network of two layers, as the theory says?
+"""Does the test error of SAM itself fall with the width of a two-layer network, as the theory says?
 
 Run:     python main.py --workdir=runs/theory_generalization --config=configs/studies/theory_generalization.py
 Axes:    100 to 50,000 hidden neurons, learning rates 1e-2 to 1e-5, SGD and SAM at four radii, 3 seeds: 360 runs.
 Source:  paper, theorem I.1 and figure 22: Allen-Zhu's task, 800 epochs in batches of 50, the learning rate falling to a
          tenth at half of them. It searches rates of 1e-2 to 1e-7 and radii of 1e-1 to 1e-5 in factors of ten, without
-         SGD. Ours: the unnormalized rule, which its theorem is about; rho 0; rates and radii that are not hopeless.
+         SGD. Ours: the unnormalized rule, the subject of its theorem; rho 0; the feasible part of its rates and radii.
 """
 
 from flatwide.config import default

@@ -1,4 +1,4 @@
-"""Which function does SAM choose when a network of one hidden layer can fit twelve points in many ways?
+"""Which function does SAM choose if a network with one hidden layer can fit twelve points in many ways?
 
 Run:     python main.py --workdir=runs/theory_regression_1d --config=configs/studies/theory_regression_1d.py
 Axes:    5, 10, 100 and 1,000 hidden neurons, SGD and SAM at three radii, 5 seeds: 80 runs.

@@ -1,8 +1,8 @@
-"""Do the smoothness constant fall and the Polyak-Lojasiewicz constant grow with width along the path of training?
+"""Along the training trajectory, does the smoothness constant fall and the Polyak-Lojasiewicz constant grow with width?
 
 Run:     python main.py --workdir=runs/theory_smoothness_pl --config=configs/studies/theory_smoothness_pl.py
          --config.data_dir=DIRECTORY
-         (CIFAR-10; scikit-learn's digits and an MLP instead, with nothing to download:
+         (CIFAR-10; scikit-learn's digits and an MLP instead, without a download:
          --config=configs/studies/theory_smoothness_pl.py:digits)
 Axes:    ResNet-18 of 16, 32 and 64 filters, SGD and SAM at three radii, 3 seeds: 36 runs, measured at ten epochs.
 Source:  paper, equations 7 and 8 and figure 21. The optimizer of its path, its learning rate and which gradients it
@@ -19,7 +19,7 @@ _WORKLOADS = {
         "weight_decay": 5e-4,
         "lr_scheduler": "step",
     },
-    # Squared loss and a constant rate: cross-entropy has no PL constant, and short steps drown in float32's rounding.
+    # Squared loss and a constant rate: cross-entropy has no PL constant, and short steps are lost in float32 rounding.
     "digits": {
         "model": "MLP",
         "loss": "squared",

@@ -2,7 +2,7 @@
 
 Run:     python main.py --workdir=runs/theory_stability --config=configs/studies/theory_stability.py
          --config.data_dir=DIRECTORY
-         (MNIST's four IDX files; scikit-learn's digits instead, with nothing to download and within ten minutes:
+         (MNIST's four IDX files; scikit-learn's digits instead, without a download and within ten minutes:
          --config=configs/studies/theory_stability.py:digits)
 Axes:    the paper's MLP of 3000 and 1000 neurons, SGD and SAM at the paper's radii, 3 seeds: 18 runs, each measured
          on 1,000 training examples.

@@ -1,11 +1,11 @@
-"""Does the best learning rate and rho of a narrow network serve a wide one, and does SAM's gain still grow with width?
+"""Do the best learning rate and rho of a narrow network transfer to a wide one, and does SAM's gain still grow in muP?
 
 Run:     python main.py --workdir=runs/width_transfer --config=configs/studies/width_transfer.py
-         (scikit-learn's digits with half of the labels wrong, nothing to download; `:mnist` or `:fashion_mnist` behind
+         (scikit-learn's digits with half of the labels wrong, no download; `:mnist` or `:fashion_mnist` behind
          the file's name, with --config.data_dir=DIRECTORY, for the four IDX files of another data set)
 Axes:    the standard parameterization, muP, and muP with layerwise perturbations, which are the same at the smallest
          width; learning rate x rho x two hidden layers of growing width x 5 seeds: 1100 runs on the digits.
-Source:  ours, after Haas et al. (2024): layerwise perturbations are needed for rho to transfer. That is the claim.
+Source:  ours, after Haas et al. (2024): the claim tested is that rho transfers only with layerwise perturbations.
 """
 
 from flatwide.config import default, variant

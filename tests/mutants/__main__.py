@@ -50,7 +50,7 @@ class Copy:
         return done.returncode, done.stdout + done.stderr
 
     def write(self, path: Path, text: str) -> None:
-        """Write a file as of another second each time: Python takes byte code for fresh by the second and the size."""
+        """Write a file with a new second of modification: Python judges byte code by that second and the size."""
         path.write_text(text)
         self.written += 1
         os.utime(path, (self.written, self.written))

@@ -16,13 +16,13 @@ class Mutant(NamedTuple):
 
 
 def find(text: str, root: Path = ROOT) -> Path:
-    """Find the one file of the package that contains a text, once.
+    """Return the only file of the package that contains a text, once.
 
     Raises: ValueError if it occurs more or less often, as after an edit of the package: then edit the break too.
     """
     counts = {path: path.read_text().count(text) for path in sorted((root / "flatwide").rglob("*.py"))}
-    found = {path: count for path, count in counts.items() if count}
-    if list(found.values()) != [1]:
-        places = ", ".join(f"{path.relative_to(root)} ({count})" for path, count in found.items()) or "no file"
-        raise ValueError(f"{text!r}: expected once in the package; found in {places}.")
-    return next(iter(found))
+    matches = {path: count for path, count in counts.items() if count}
+    if list(matches.values()) != [1]:
+        files = ", ".join(f"{path.relative_to(root)} ({count})" for path, count in matches.items()) or "no file"
+        raise ValueError(f"{text!r}: expected once in the package; found in {files}.")
+    return next(iter(matches))

@@ -63,13 +63,13 @@ MUTANTS = (
         ("tests/runs/test_recording.py::test_a_snapshot_is_the_network_at_the_end_of_its_epoch",),
     ),
     Mutant(
-        "a run goes on with a fresh optimizer",
+        "a resumed run has a fresh optimizer",
         "return newest.tree, memory, rows.Digest(kept)",
         "return newest.tree._replace(optimizer=state.optimizer), memory, rows.Digest(kept)",
         ("tests/training/test_stretch.py::test_it_goes_on_in_the_middle_of_an_epoch",),
     ),
     Mutant(
-        "a run that goes on forgets its losses",
+        "a resumed run forgets its losses",
         "memory = Memory(**newest.extra)._replace(identity=identity)",
         "memory = Memory(started=now(), identity=identity)",
         ("tests/training/test_stretch.py::test_it_goes_on_in_the_middle_of_an_epoch",),

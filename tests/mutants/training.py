@@ -206,7 +206,7 @@ MUTANTS = (
     ),
     Mutant("a stream's epochs in the same order", "(np.uint32(seed), epoch))", "(np.uint32(seed), 0))", (STREAMED,)),
     Mutant(
-        "a stream that goes on begins its epoch anew",
+        "a resumed stream restarts its epoch",
         "epoch=epoch, train=True, first_batch=within\n            )\n            self._seed",
         "epoch=epoch, train=True, first_batch=0\n            )\n            self._seed",
         ("tests/runs/test_experiment.py::test_a_stream_trains_stops_and_resumes_with_the_same_numbers",),

@@ -33,19 +33,19 @@ def main() -> int:
     root = flags.workdir or Path(tempfile.mkdtemp(prefix="flatwide-soak-"))
     root.mkdir(parents=True, exist_ok=True)
     deadline, choose, tally = time.monotonic() + flags.seconds, random.Random(flags.seed), Counter[str]()
-    known = [subject for subject in subjects(root) if not flags.only or subject.name in flags.only]
-    print(f"seed {flags.seed}, {', '.join(subject.name for subject in known)}, in {root}", flush=True)
-    undisturbed = {subject.name: _undisturbed(subject, root) for subject in known}
+    chosen = [subject for subject in subjects(root) if not flags.only or subject.name in flags.only]
+    print(f"seed {flags.seed}, {', '.join(subject.name for subject in chosen)}, in {root}", flush=True)
+    undisturbed = {subject.name: _undisturbed(subject, root) for subject in chosen}
     for number in range(10**9):
         if number > 0 and time.monotonic() > deadline:
             break
-        subject = known[number % len(known)]
+        subject = chosen[number % len(chosen)]
         tally += _trial(subject, root / f"trial-{number}", choose, *undisturbed[subject.name])
-    return _told(tally)
+    return _report(tally)
 
 
 def _undisturbed(subject: Subject, root: Path) -> tuple[contents.Contents, float]:
-    """Return what a command leaves when nothing disturbs it, and how long it takes."""
+    """Return what an undisturbed command writes, and how long it takes."""
     workdir = root / f"undisturbed-{subject.name}"
     subject.prepare(workdir)
     began = time.monotonic()
@@ -65,10 +65,10 @@ def _trial(
     damages: list[Damage] = []
     try:
         for _ in range(choose.randint(1, 3)):
-            what, damage = disturbed(subject, workdir, choose, seconds=seconds)
-            done.append(what + (f", {damage}" if damage else ""))
+            event, damage = disturbed(subject, workdir, choose, seconds=seconds)
+            done.append(event + (f", {damage}" if damage else ""))
             tally["disturbances"] += 1
-            tally[what.partition(" ")[0]] += 1
+            tally[event.partition(" ")[0]] += 1
             damages += [damage] if damage else []
             tally["damaged files"] += damage is not None
         tally["damages refused by name"] += finish(subject, workdir, damages=damages)
@@ -83,7 +83,7 @@ def _trial(
     return tally + Counter({"survived": 1, f"of {subject.name}": 1})
 
 
-def _told(tally: Counter[str]) -> int:
+def _report(tally: Counter[str]) -> int:
     """Print the counts; return the exit code."""
     print(f"tried {tally['trials']}, survived {tally['survived']}, with a difference or a fault {tally['failed']}")
     names = sorted(name for name in tally if name not in ("trials", "survived", "failed"))

@@ -14,27 +14,27 @@ _TABLES = ("results.csv", "measurements.csv", "summary.csv")
 
 def read(workdir: Path) -> Contents:
     """Read the runs, their networks and measurements, the tables, and the figures."""
-    found: Contents = {}
+    contents: Contents = {}
     for path in sorted(workdir.glob("runs/*/**/*")):
         name = str(path.relative_to(workdir))
         if path.name in ("metrics.csv", "config.json"):
-            found[name] = path.read_bytes()
+            contents[name] = path.read_bytes()
         elif path.name == "result.json" or (path.parent.name == "measurements" and path.suffix == ".json"):
-            found[name] = _without_times(json.loads(path.read_bytes()))
+            contents[name] = _without_times(json.loads(path.read_bytes()))
         elif path.name == "final.npz" or (path.parent.name == "measurements" and path.suffix == ".npz"):
-            found[name] = _arrays(path)
+            contents[name] = _arrays(path)
     for path in (workdir / name for name in _TABLES):
         if path.exists():
             rows = csv.DictReader(io.StringIO(path.read_text()))
-            found[path.name] = [_without_times(row) for row in rows]
+            contents[path.name] = [_without_times(row) for row in rows]
     for path in sorted(workdir.glob("figures/*")) + sorted(workdir.glob("runs/*/curves.*")):
-        found[str(path.relative_to(workdir))] = path.read_bytes()
-    return found
+        contents[str(path.relative_to(workdir))] = path.read_bytes()
+    return contents
 
 
-def differences(expected: Contents, found: Contents) -> list[str]:
-    """Name the files that differ, are missing, or are there for no reason."""
-    return [name for name in sorted(expected.keys() | found.keys()) if expected.get(name) != found.get(name)]
+def differences(expected: Contents, actual: Contents) -> list[str]:
+    """Name the files that differ, are missing, or are unexpected."""
+    return [name for name in sorted(expected.keys() | actual.keys()) if expected.get(name) != actual.get(name)]
 
 
 def _without_times(values: dict[str, Any]) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class Damage(NamedTuple):
 
 
 def disturbed(subject: Subject, workdir: Path, choose: random.Random, *, seconds: float) -> tuple[str, Damage | None]:
-    """Give the command, end it at an instant chosen at random, and damage a file every other time.
+    """Run the command, end it at a random instant, and damage a file every other time.
 
     Args:
       seconds: that it takes undisturbed.
@@ -69,7 +69,7 @@ def disturbed(subject: Subject, workdir: Path, choose: random.Random, *, seconds
 
 
 def finish(subject: Subject, workdir: Path, *, damages: list[Damage]) -> int:
-    """Give the command until it succeeds; a damaged file that it refuses by name is put back.
+    """Run the command until it succeeds; restore a damaged file that it refuses by name.
 
     Returns: how many were refused.
     Raises: Failure.

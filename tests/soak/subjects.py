@@ -57,11 +57,11 @@ def subjects(root: Path) -> list[Subject]:
                 sys.exit((root / "trained.log").read_text())
         shutil.copytree(source, workdir)
 
-    found = [
+    every = [
         trains("run", *_RUN, _MEASURED),
         study,
         Subject("measure", lambda workdir: ["measure", str(workdir), "--measurements=gradient,sharpness"], trained),
         Subject("report", lambda workdir: ["report", str(workdir), "--formats=svg,latex"], trained),
     ]
     has_ray = importlib.util.find_spec("ray") is not None
-    return found + ([trains("ray", *_STUDY, "--config.study.executor=ray")] if has_ray else [])
+    return every + ([trains("ray", *_STUDY, "--config.study.executor=ray")] if has_ray else [])

@@ -1,0 +1,412 @@
+"""Write docs/results.md and its figure: the gain of SAM in every study that compares widths, in one table.
+
+    python benchmarks/results.py
+
+Nothing is trained: all numbers come from the tables in docs/studies, those of the paper from flatwide/analysis.
+"""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import altair as alt
+import numpy as np
+import pandas as pd
+
+from flatwide.analysis import intervals, paper, selection
+from flatwide.figures import lines
+from flatwide.figures.save import save
+from flatwide.figures.style import GREEN
+
+ROOT = Path(__file__).parents[1]
+STUDIES = ROOT / "docs" / "studies"
+PAGE = ROOT / "docs" / "results.md"
+FIGURE = ROOT / "docs" / "figures" / "gain_of_studies"
+NOTHING = "–"
+ARROW = "<br>→ "
+COLUMNS = (
+    "data",
+    "model",
+    "parameters",
+    "seeds",
+    "gain (joint 95 % interval)",
+    "slope (95 % interval)",
+    "best rho",
+    "paper's gain",
+)
+HEAD = f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|"
+SHARES = np.linspace(0.0, 1.0, 41)  # of the base in the variance of a gain
+
+
+class Study(NamedTuple):
+    """A row of the table, and where its numbers are.
+
+    page: the study's page. data, model: what was trained.
+    summary, gains: tables in docs/studies: one row a width, and one a width and seed; the latter may be missing.
+    where: column -> value of the rows to read. panel: the title in the figure; empty leaves it out.
+    workload, setting: of the paper's values, as in `paper.paper_values`; empty for data that the paper does not have.
+    """
+
+    page: str
+    data: str
+    model: str
+    summary: str
+    gains: str = ""
+    where: Mapping[str, Any] = {}
+    is_percent: bool = True
+    panel: str = ""
+    workload: str = ""
+    setting: str = ""
+
+
+class Width(NamedTuple):
+    """The gain at one width: corrected for the choice of rho, in the unit of the table of runs, with 95 % ends."""
+
+    num_params: int
+    num_seeds: int
+    num_rhos: int
+    num_base: int
+    gain: float
+    standard_error: float
+    low: float
+    high: float
+    best_rho: str
+
+
+def plain(page: str, data: str, model: str, *, folder: str = "", **options: Any) -> Study:
+    """Describe a study whose tables are those that its report wrote."""
+    folder = folder or page
+    return Study(page, data, model, summary=f"{folder}/summary.csv", gains=f"{folder}/gain_by_width.csv", **options)
+
+
+def domain(data: str, model: str, dataset: str, family: str, **options: Any) -> Study:
+    """Describe a domain of `all_domains`."""
+    return Study(
+        page="all_domains",
+        data=data,
+        model=model,
+        summary="all_domains/summary.csv",
+        gains="all_domains/gain_of_domains.csv",
+        where={"dataset": dataset, "model": family, "domain": f"{dataset}, {family}"},
+        **options,
+    )
+
+
+def curve(data: str, name: str) -> Study:
+    """Describe a curve of `width_transfer`."""
+    return Study(
+        page="width_transfer",
+        data=data,
+        model="MLP of two layers",
+        summary="width_transfer/four_curves.csv",
+        where={"curve": name},
+    )
+
+
+NOISY = "digits, half of the labels wrong"
+REAL = (
+    plain("mnist_width", "MNIST, 20 epochs", "LeNet-300-100", panel="MNIST, MLP over SGD", workload="mnist"),
+    plain(
+        "sst2_width",
+        "SST-2 of GLUE, 16,000 phrases",
+        "LSTM",
+        folder="sst2_width/glue",
+        panel="SST-2, LSTM over SGD",
+        workload="sst2",
+    ),
+    plain("sst2_width", "10,605 other reviews", "LSTM", panel="Reviews, LSTM over SGD"),
+    plain(
+        "pos_width",
+        "a Turkish treebank, best evaluation",
+        "Transformer",
+        panel="Treebank, Transformer over AdamW",
+        workload="pos",
+    ),
+    plain(
+        "pos_early_stopping", "a Turkish treebank, last evaluation", "Transformer", workload="pos", setting="last_step"
+    ),
+    plain("digits_width", "digits", "MLP", panel="Digits, MLP over SGD"),
+    plain("cifar10_vit_width", "digits", "ViT", panel="Digits, ViT over SGD"),
+    domain("digits, 100 epochs or fewer", "ViT of two blocks", "digits", "ViT"),
+    *(
+        Study(
+            page="data_width",
+            data=f"digits, {count:,} examples, a tenth of the labels wrong",
+            model="MLP",
+            summary="data_width/summary.csv",
+            gains="data_width/gain_by_parameters_over_data.csv",
+            where={"train_examples": count},
+        )
+        for count in (360, 721, 1442)
+    ),
+    plain("digits_label_noise", NOISY, "MLP", panel="Digits, wrong labels, MLP over SGD"),
+    Study(
+        page="digits_label_noise",
+        data=f"{NOISY}, seeds 100 to 107",
+        model="MLP",
+        summary="digits_label_noise/summary_of_seeds_100_to_107.csv",
+    ),
+    Study(
+        page="digits_fair_fight",
+        data=f"{NOISY}, each arm's learning rate tuned",
+        model="MLP",
+        summary="digits_fair_fight/tuned_gain.csv",
+        where={"comparison": "tuned"},
+    ),
+    domain(NOISY, "MLP", "digits", "MLP"),
+    curve(f"{NOISY}, SAM at SGD's learning rate", "standard, same rate"),
+    curve(f"{NOISY}, each arm's learning rate tuned", "standard, tuned"),
+    curve(f"{NOISY}, muP, each arm tuned", "muP, tuned"),
+    curve(f"{NOISY}, muP with layerwise perturbations, each arm tuned", "muP, layerwise, tuned"),
+)
+MADE = (
+    plain(
+        "synthetic_width",
+        "noisy teacher, ten epochs",
+        "MLP",
+        is_percent=False,
+        panel="Teacher, MLP over SGD",
+        workload="teacher_student",
+    ),
+    domain("noisy teacher, 4,000 examples", "MLP", "teacher_student", "MLP", is_percent=False),
+    plain("molpcba_width", "made labels of real molecules", "GCN", panel="Made labels, GCN over Adam"),
+    domain("made labels of 1,000 real molecules", "GCN", "made_molecules", "GCN"),
+    domain("made reviews", "LSTM", "made_sentiment", "LSTM", panel="Made reviews, LSTM over Adam"),
+    domain("made tags", "Transformer", "made_tagging", "TaggingTransformer", panel="Made tags, Transformer over AdamW"),
+    plain(
+        "minatar_width",
+        "MinAtar's Breakout, 131,072 actions",
+        "PPO",
+        is_percent=False,
+        panel="MinAtar Breakout, PPO over Adam",
+    ),
+    domain("MinAtar's Breakout, a short run", "PPO", "minatar_breakout", "ActorCritic", is_percent=False),
+)
+
+
+def read(name: str, where: Mapping[str, Any]) -> pd.DataFrame:
+    """Read the rows of a committed table; columns that it does not have select nothing."""
+    table = pd.read_csv(STUDIES / name)
+    for column, value in where.items():
+        if column in table.columns:
+            table = table[table[column] == value]
+    return table
+
+
+def widths(study: Study) -> list[Width]:
+    """List the widths of a study, the smallest first."""
+    table = read(study.summary, study.where)
+    is_tuned = "tuned_gain" in table.columns
+    rows = table if is_tuned else table[table["row"] == "width"]
+    return [(_tuned if is_tuned else _corrected)(row) for row in rows.sort_values("num_params").to_dict("records")]
+
+
+def _corrected(row: Mapping[str, Any]) -> Width:
+    """Read a width whose rho alone was chosen."""
+    return Width(
+        num_params=int(row["num_params"]),
+        num_seeds=int(row["corrected_num_seeds"]),
+        num_rhos=int(row["num_rhos"]),
+        num_base=1,
+        gain=row["corrected_gain"],
+        standard_error=row["corrected_standard_error"],
+        low=row["corrected_low"],
+        high=row["corrected_high"],
+        best_rho=f"{row['best_rho']:g}",
+    )
+
+
+def _tuned(row: Mapping[str, Any]) -> Width:
+    """Read a width at which each arm chose its settings."""
+    chosen = dict(item.split("=") for item in row["sam_choice"].split())
+    return Width(
+        num_params=int(row["num_params"]),
+        num_seeds=int(row["num_seeds"]),
+        num_rhos=int(row["num_sam_cells"]),
+        num_base=int(row["num_base_cells"]),
+        gain=row["tuned_gain"],
+        standard_error=row["tuned_standard_error"],
+        low=row["tuned_low"],
+        high=row["tuned_high"],
+        best_rho=chosen["rho"],
+    )
+
+
+def joint_interval(width: Width, count: int) -> tuple[float, float]:
+    """Compute the interval that holds together with those of all `count` widths of a study in 95 % of studies.
+
+    How far it reaches depends on the base's share of the noise, which the committed table does not have. Its 95 %
+    interval bounds that share; the widest joint interval within the bound is returned.
+    """
+    if not width.standard_error > 0:
+        return width.low, width.high
+    reach = (width.high - width.low) / 2 / width.standard_error
+    sizes = {"num_seeds": width.num_seeds, "num_rhos": width.num_rhos, "num_base": width.num_base}
+    ratios = [share / (1 - share) if share < 1 else math.inf for share in SHARES]
+    errors = [abs(selection.critical_value(**sizes, ratio=ratio) - reach) for ratio in ratios]
+    possible = [ratio for ratio, error in zip(ratios, errors, strict=True) if error < min(errors) + 0.005 * reach]
+    level = intervals.sidak(count)
+    joint = max(selection.critical_value(**sizes, ratio=ratio, level=level) for ratio in possible)
+    return width.gain - joint * width.standard_error, width.gain + joint * width.standard_error
+
+
+def seed_gains(study: Study) -> pd.DataFrame | None:
+    """Read the corrected gain of each width and seed; None where no table has them."""
+    if not study.gains:
+        return None
+    table = read(study.gains, study.where)
+    rows = table[table["of"] == "corrected"] if "of" in table.columns else table
+    return rows[rows["seed"].notna()].pivot(index="num_params", columns="seed", values="gain").dropna(axis="columns")
+
+
+def slope(study: Study) -> intervals.Mean | None:
+    """Compute the change of the gain for ten times the parameters: each seed's least squares, all widths alike."""
+    gains = seed_gains(study)
+    if gains is None:
+        return None
+    sizes = np.log10(gains.index.to_numpy(dtype=float))
+    centered = sizes - sizes.mean()
+    slopes = (centered @ gains.to_numpy()) / (centered @ centered)
+    most = max(width.num_rhos for width in widths(study))
+    return intervals.mean(slopes, stretch=selection.stretch_of_scores(len(slopes), most))
+
+
+def number(value: float, study: Study, *, sign: str = "+") -> str:
+    """Write a gain: in points with two digits, else with three."""
+    text = f"{100 * value:{sign}.2f}" if study.is_percent else f"{value:{sign}.3f}"
+    return text.replace("-", "−")
+
+
+def with_ends(value: float, low: float, high: float, study: Study) -> str:
+    """Write a number with its interval."""
+    return f"{number(value, study)} ({number(low, study, sign='')} to {number(high, study, sign='')})"
+
+
+def papers(study: Study) -> str:
+    """Write the paper's gain at its smallest and largest network."""
+    if not study.workload:
+        return NOTHING
+    rows = paper.paper_values(study.workload, setting=study.setting).sort_values("num_params").to_dict("records")
+    first, last = (f"{number(row['gain'], study)} at {size(row['num_params'])}" for row in (rows[0], rows[-1]))
+    return f"{first}{ARROW}{last}"
+
+
+def size(num_params: int) -> str:
+    """Write a number of parameters, in millions where the paper rounds it."""
+    return f"{num_params / 1e6:.1f} M" if num_params >= 1e6 else f"{num_params:,}"
+
+
+def row(study: Study) -> str:
+    """Write the row of a study."""
+    every = widths(study)
+    first, last = every[0], every[-1]
+    ends = [with_ends(width.gain, *joint_interval(width, len(every)), study) for width in (first, last)]
+    line = slope(study)
+    cells = (
+        f"[{study.data}](studies/{study.page}.md)",
+        study.model,
+        f"{first.num_params:,}{ARROW}{last.num_params:,}",
+        str(min(width.num_seeds for width in every)),
+        ARROW.join(ends),
+        NOTHING if line is None else with_ends(line.mean, line.low, line.high, study),
+        f"{first.best_rho}{ARROW}{last.best_rho}",
+        papers(study),
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def panel(study: Study) -> tuple[lines.Panel, list[dict[str, Any]]]:
+    """Draw a study's panel of the figure, and list the numbers that it shows."""
+    every, gains = widths(study), seed_gains(study)
+    assert gains is not None
+    dots = [
+        {"num_params": int(num_params), "seed": int(seed), "gain": float(gain)}
+        for (num_params, seed), gain in gains.stack().items()
+    ]
+    means = []
+    for width in every:
+        low, high = joint_interval(width, len(every))
+        means.append({"num_params": width.num_params, "gain": width.gain, "low": low, "high": high})
+    factor = 100 if study.is_percent else 1
+    drawn = lines.Line(
+        "SAM",
+        GREEN,
+        [{"x": dot["num_params"], "value": factor * dot["gain"], "seed": dot["seed"]} for dot in dots],
+        [
+            {"x": mean["num_params"], "mean": factor * mean["gain"]} | {k: factor * mean[k] for k in ("low", "high")}
+            for mean in means
+        ],
+    )
+    unit = "points" if study.is_percent else "score" if study.model == "PPO" else "squared error"
+    y = alt.Y("value:Q", title=f"gain ({unit})", scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=6))
+    across = lines.Across("num_params", [width.num_params for width in every])
+    front = {"study": study.page, "panel": study.panel}
+    return lines.Panel(study.panel, [drawn], across, y), [front | item for item in (*dots, *means)]
+
+
+def draw() -> None:
+    """Write the figure and its numbers."""
+    panels, rows = zip(*(panel(study) for study in (*REAL, *MADE) if study.panel), strict=True)
+    chart = lines.figure(
+        panels,
+        name="gain_of_studies",
+        title="Gain of SAM over its base optimizer",
+        across=panels[0].across,
+        y=alt.Y("value:Q"),
+        subtitle="small dots: each seed; large points: their mean, corrected for the choice of ρ",
+        note="bars: 95 % intervals that hold for all sizes of a panel together",
+        has_zero=True,
+    )
+    save(chart, FIGURE, data=[item for items in rows for item in items])
+
+
+def page() -> str:
+    """Write the page."""
+    real, made = ("\n".join(map(row, studies)) for studies in (REAL, MADE))
+    return f"""# Results
+
+The gain of SAM over its base optimizer in every study here that compares widths: real data first, made data below.
+`python benchmarks/results.py` writes this page and its figure from the tables in `docs/studies/`; a test compares
+the two.
+
+- **Parameters, seeds, gain, best rho**: at the smallest and at the largest network. A gain is SAM minus its base, or
+  base minus SAM for an error, so that positive is better: in points of accuracy or average precision, in squared error,
+  or in the game's score. It is corrected for the choice of rho: each seed is scored at the rho that the other seeds
+  choose.
+- **Intervals of gains are joint**: those of all widths of a study hold together in 95 % of studies, so they are wider
+  than those on the study's page, which cover one width each.
+- **Slope**: the change of the gain for ten times the parameters, by least squares with the same weight for every
+  width, and its 95 % interval, as on the page of the [claims](claims.md). The trend of a report weights widths by their
+  noise, so its number may differ.
+- **Paper**: its gain at its own smallest and largest network, most of them larger than ours, on the data of the row
+  or, for the treebank, on Ancient Greek. A dash stands for data that the paper did not use.
+
+{HEAD}
+{real}
+
+## Made data
+
+{HEAD}
+{made}
+
+## Figure
+
+Panels are studies with a committed gain for each seed. Axes differ between panels.
+
+![Gain of SAM by number of parameters, a panel for each study: it rises to 12 points for digits with wrong labels; in
+most other panels the intervals include zero](figures/{FIGURE.name}.svg)
+
+[The numbers of the figure](figures/{FIGURE.name}.csv)
+
+Studies of other questions have tables of their own: [which SAM rule](studies/sam_variants.md), also
+[on three domains](studies/compare.md), [how many examples share a perturbation](studies/m_sharpness.md),
+[when SAM is on](studies/late_sam.md), and what the [theory](studies/theory_stability.md) predicts.
+[The paper's claims](claims.md) are judged one by one on their own page.
+"""
+
+
+if __name__ == "__main__":
+    draw()
+    PAGE.write_text(page())
+    print(f"wrote {PAGE}")

@@ -1,0 +1,69 @@
+"""The page of results is what its command writes, and its joint intervals are those of the report."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from flatwide.analysis import headline, selection
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def results():
+    """Import the command's file."""
+    spec = importlib.util.spec_from_file_location("results", ROOT / "benchmarks" / "results.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.slow
+def test_the_page_and_the_figure_are_what_the_command_writes(results):
+    assert results.PAGE.read_text() == results.page(), "run: python benchmarks/results.py"
+    drawn = pd.read_csv(f"{results.FIGURE}.csv").dropna(subset=["low"])
+    by_panel = {study.panel: study for study in (*results.REAL, *results.MADE) if study.panel}
+    assert set(drawn["panel"]) == by_panel.keys()
+    for panel, rows in drawn.groupby("panel"):
+        gains = [width.gain for width in results.widths(by_panel[panel])]
+        np.testing.assert_allclose(rows["gain"], gains, rtol=1e-12, err_msg=panel)
+
+
+def test_rows_have_the_numbers_of_the_studies_own_pages(results):
+    """Digits with wrong labels: the numbers of its page, which its report wrote."""
+    (study,) = (study for study in results.REAL if study.panel.startswith("Digits, wrong labels"))
+    assert results.row(study) in results.PAGE.read_text()
+    cells = [cell.strip() for cell in results.row(study).strip("|").split("|")]
+    page = (ROOT / "docs" / "studies" / "digits_label_noise.md").read_text()
+    gain = re.match(r"−2\.71 \(.*\)<br>→ \+(\S+) \(8\.5\d to 16\.4\d\)$", cells[4])
+    assert gain, cells[4]
+    assert f"| {gain[1]} (" in page
+    assert cells[2:4] + cells[6:] == ["310<br>→ 9,610", "8", "0.02<br>→ 0.35", "–"]
+
+
+def test_joint_intervals_are_those_of_the_report(results):
+    """From the 95 % interval of a summary alone, and from the runs themselves: equal to two percent, and no shorter."""
+    random = np.random.default_rng(3)
+    shared = {"status": "finished", "optimizer": "sam", "metric_name": "accuracy", "higher_is_better": True}
+    base_noise = 0.03 * random.normal(size=(3, 8))
+    runs = pd.DataFrame(
+        shared
+        | {"num_params": 10 ** (width + 1), "rho": rho, "seed": seed}
+        | {"test_metric": 0.5 + (base_noise[width, seed] if rho == 0 else 0.03 * random.normal())}
+        for width in range(3)
+        for rho in (0.0, 0.1, 0.2, 0.5)
+        for seed in range(8)
+    )
+    (reported,) = headline.headlines(runs)
+    for row, exact in zip(selection.corrected_gain(runs).to_dict("records"), reported.rows, strict=True):
+        width = results._corrected(row | {"best_rho": exact.best_rho})
+        low, high = results.joint_interval(width, 3)
+        assert (low, high) == pytest.approx((exact.low, exact.high), abs=0.02 * (exact.high - exact.low))
+        assert high - low >= 0.999 * (exact.high - exact.low)
+        assert high - low > 1.2 * (width.high - width.low)

@@ -1,12 +1,12 @@
-"""Where the time of PPO on Atari's Breakout goes: the emulator, the network that plays, or the updates.
+"""Time of PPO on Atari Breakout by part: the emulator, the playing network and the updates.
 
 Run:     python benchmarks/atari_steps.py [--num_filters 16 32] [--threads 1] [--repeats 3] [--turns 128]
-Does:    plays 8 games with random actions and no network; lets the network answer as many screens with no emulator;
-         takes the updates that an epoch of so many actions has, with Adam alone and with SAM. Each part by itself, in
-         turn, once unmeasured; then a whole epoch as training has it.
-Prints:  for each part the actions a second of processor time, which other load touches less than the clock, as a median
-         with its range; the same by the clock in brackets; each part's share of an epoch; and how many operations a
-         second the learner must reach for the emulator to be what limits.
+Does:    plays 8 games with random actions and no network; runs the network on as many screens without the emulator; and
+         takes the updates of an epoch of as many actions, with Adam alone and with SAM. Each part runs separately, in
+         turn, after one warm-up; then a whole epoch as in training.
+Prints:  for each part the actions per second of processor time, which other load affects less than wall time, as a
+         median with its range; the same by wall time in brackets; the share of each part in an epoch; and the
+         operations per second of the learner above which the emulator is the bottleneck.
 """
 
 import argparse
@@ -31,7 +31,7 @@ def arguments() -> argparse.Namespace:
 
 
 def timed(function: Callable[[], object]) -> tuple[float, float]:
-    """Give processor and wall seconds."""
+    """Measure the processor and wall seconds of a function."""
     processor, wall = time.process_time(), time.perf_counter()
     function()
     return time.process_time() - processor, time.perf_counter() - wall
@@ -112,26 +112,28 @@ def main() -> None:
         parts |= {f"updates, {name}": updates(name) for name in built}
         for part in parts.values():
             part()
-        found: dict[str, list[tuple[float, float]]] = {name: [] for name in parts}
+        seconds_of_parts: dict[str, list[tuple[float, float]]] = {name: [] for name in parts}
         for _ in range(options.repeats):
             for name, part in parts.items():
-                found[name].append(timed(part))
+                seconds_of_parts[name].append(timed(part))
 
         print(f"\n{num_filters} filters, {trees.size(state.params):,} parameters: actions a second of processor time")
-        for name, seconds in found.items():
+        for name, seconds in seconds_of_parts.items():
             print(f"  {name:14} {rates(seconds, actions)}")
         forward = sum(
             2 * np.prod(layer["kernel"].shape) * POSITIONS.get(name, 1) for name, layer in state.params.items()
         )
-        medians = {name: statistics.median(each for each, _ in seconds) for name, seconds in found.items()}
+        medians = {name: statistics.median(each for each, _ in seconds) for name, seconds in seconds_of_parts.items()}
         for name, gradients in {"Adam": 1, "SAM": 2}.items():
-            own = {part: medians[part] for part in ("emulator", "network plays", f"updates, {name}")}
-            shares = ", ".join(f"{part} {100 * each / sum(own.values()):.0f} %" for part, each in own.items())
+            part_seconds = {part: medians[part] for part in ("emulator", "network plays", f"updates, {name}")}
+            shares = ", ".join(
+                f"{part} {100 * each / sum(part_seconds.values()):.0f} %" for part, each in part_seconds.items()
+            )
             operations = forward * (1 + UPDATE_EPOCHS * gradients * GRADIENT)
-            learner = sum(own.values()) - own["emulator"]
-            here, needed = (actions * operations / each / 1e9 for each in (learner, own["emulator"]))
+            learner = sum(part_seconds.values()) - part_seconds["emulator"]
+            here, needed = (actions * operations / each / 1e9 for each in (learner, part_seconds["emulator"]))
             print(
-                f"  {name}: {actions / sum(own.values()):,.0f} actions a second in all: {shares}. "
+                f"  {name}: {actions / sum(part_seconds.values()):,.0f} actions a second in all: {shares}. "
                 f"{operations / 1e6:,.0f} million operations an action: here {here:.1f} billion a second; "
                 f"from {needed:,.0f} on the emulator limits."
             )

@@ -1,8 +1,8 @@
-"""Are the answers about other axes right as often as they say? Made-up studies whose truth is known.
+"""Coverage and error rates of the answers about other axes, on simulated studies with known truth.
 
 Run:     python benchmarks/axes.py [best_rhos] [levels] [peaks] [scalings]   (all: minutes)
-Options: --tables=200 (made-up studies of each kind), --seeds=3,5,8, --rhos=5,11
-Prints:  a Markdown table for each question: how often its 95 % interval covers, and how often its words are wrong.
+Options: --tables=200 (simulated studies of each kind), --seeds=3,5,8, --rhos=5,11
+Prints:  a Markdown table for each question: how often its 95 % interval covers, and how often its sentence is wrong.
 
 The kinds of noise are those of `answers.py`.
 """
@@ -41,34 +41,40 @@ def cells_of(base: np.ndarray, sam: np.ndarray) -> list[widths.Width]:
 
 
 def best_rhos(args: argparse.Namespace) -> None:
-    """How often the interval of the slope of the best rho covers, and how often the best rho is said to grow."""
+    """Measure how often the interval of the slope of the best rho covers, and how often it is reported to grow."""
     print("| noise | seeds | radii | one best rho: covers | grows or shrinks | it grows: covers | grows | censored |")
     print("|---|---|---|---|---|---|---|---|")
     weights = trend.slope_weights(answers.SIZES)
     for num_seeds, num_rhos in args.cells:
-        places = np.arange(num_rhos)
+        indices = np.arange(num_rhos)
         level, rising = [num_rhos // 2] * answers.WIDTHS, [round(1 + (num_rhos - 3) * k / 4) for k in range(5)]
         for name, base, sam in answers.kinds(np.random.default_rng(11), args.tables, num_seeds, num_rhos):
             scale = 0.0115 if sam.max() <= 1 else 1.0  # of accuracy
             numbers = []
             for best in (level, rising):
                 truth = 10 ** float(weights @ np.log10([0.01 * 2.0**at for at in best]))
-                curve = -scale * np.abs(places - np.array(best)[:, None]) ** 1.5
-                found = [
-                    rho.trend_of_best(cells_of(one, two + curve[:, None])) for one, two in zip(base, sam, strict=True)
+                curve = -scale * np.abs(indices - np.array(best)[:, None]) ** 1.5
+                trends = [
+                    rho.trend_of_best(cells_of(base_runs, sam_runs + curve[:, None]))
+                    for base_runs, sam_runs in zip(base, sam, strict=True)
                 ]
-                covers = np.mean([one.low <= truth * (1 + 1e-9) and one.high >= truth * (1 - 1e-9) for one in found])
-                kinds = [one.direction for one in found]
+                covers = np.mean(
+                    [
+                        rho_trend.low <= truth * (1 + 1e-9) and rho_trend.high >= truth * (1 - 1e-9)
+                        for rho_trend in trends
+                    ]
+                )
+                kinds = [rho_trend.direction for rho_trend in trends]
                 numbers.append((covers, kinds.count(1) / len(kinds), kinds.count(-1) / len(kinds)))
-                censored = np.mean([one.low == 0 or math.isinf(one.high) for one in found])
+                censored = np.mean([rho_trend.low == 0 or math.isinf(rho_trend.high) for rho_trend in trends])
             (covers, up, down), (covers_rising, grows, _) = numbers
             print(f"| {name} | {num_seeds} | {num_rhos} | {covers:.3f} | {up + down:.3f} |", end=" ")
             print(f"{covers_rising:.3f} | {grows:.2f} | {censored:.2f} |", flush=True)
 
 
 def levels(args: argparse.Namespace) -> None:
-    """How often the change of the gain's slope along three levels of another axis covers, and is seen."""
-    print("| noise | seeds | radii | no change: covers | a change is told | it grows by 1 a level: covers | told |")
+    """Measure how often the change of the gain's slope along three levels of another axis covers, and is detected."""
+    print("| noise | seeds | radii | no change: covers | change reported | grows by 1 per level: covers | reported |")
     print("|---|---|---|---|---|---|---|")
     values = (0.0, 0.25, 0.5)
     steps = np.log10(np.array(answers.SIZES) / answers.SIZES[0])[:, None, None]
@@ -82,32 +88,33 @@ def levels(args: argparse.Namespace) -> None:
             numbers = []
             for slope in (0.0, scale):
                 every = [
-                    answers.scores_of(base, sam + place * slope * steps) for place, (base, sam) in enumerate(parts)
+                    answers.scores_of(base, sam + position * slope * steps)
+                    for position, (base, sam) in enumerate(parts)
                 ]
                 compared = (
-                    questions.compare_levels(values, _alike(one), axis="label_noise")
-                    for one in zip(*every, strict=True)
+                    questions.compare_levels(values, _alike(scores_of_parts), axis="label_noise")
+                    for scores_of_parts in zip(*every, strict=True)
                 )
-                found = [one for one in compared if one is not None]
-                covers = np.mean([one.change.low <= 2 * slope <= one.change.high for one in found])
-                numbers.append((covers, np.mean([one.direction != 0 for one in found])))
-            (covers, told), (covers_rising, power) = numbers
-            print(f"| {name} | {num_seeds} | {num_rhos} | {covers:.3f} | {told:.3f} |", end=" ")
+                changes = [change for change in compared if change is not None]
+                covers = np.mean([change.change.low <= 2 * slope <= change.change.high for change in changes])
+                numbers.append((covers, np.mean([change.direction != 0 for change in changes])))
+            (covers, reported), (covers_rising, power) = numbers
+            print(f"| {name} | {num_seeds} | {num_rhos} | {covers:.3f} | {reported:.3f} |", end=" ")
             print(f"{covers_rising:.3f} | {power:.2f} |", flush=True)
 
 
 def _alike(every: tuple[trend.Scores, ...]) -> list[trend.Scores]:
-    """Weigh widths alike in every part, as `trend.weights_of_parts` does."""
-    shared = np.exp(np.mean([np.log(one.weights) for one in every], axis=0))
-    return [one._replace(weights=shared) for one in every]
+    """Use the same weights of widths in every part, as `trend.weights_of_parts` does."""
+    shared = np.exp(np.mean([np.log(scores.weights) for scores in every], axis=0))
+    return [scores._replace(weights=shared) for scores in every]
 
 
 def peaks(args: argparse.Namespace) -> None:
-    """How often the intervals of the gain's peak, of where the base fits and of their ratio cover, and words are wrong.
+    """Measure how often the intervals of the gain's peak, the interpolation point and their ratio cover.
 
-    The gain has its peak between two widths, and the base fits from the same size, or from one ten times smaller.
+    The gain peaks between two widths, and the base fits from the same size, or from one ten times smaller.
     """
-    print("| noise | seeds | radii | base fits | covers: peak | base | ratio | said to be apart |")
+    print("| noise | seeds | radii | base fits | covers: peak | base | ratio | reported as different |")
     print("|---|---|---|---|---|---|---|---|")
     logs = np.log10(answers.SIZES)
     peak = 0.6 * logs[2] + 0.4 * logs[3]
@@ -118,31 +125,31 @@ def peaks(args: argparse.Namespace) -> None:
             scores = answers.scores_of(base, sam + curve)
             for onset, words in ((peak, "at the peak"), (peak - 1, "ten times sooner")):
                 generator = np.random.default_rng(17)
-                found = [
+                estimates = [
                     interpolation.peak_of_scores(
-                        one,
+                        study_scores,
                         dict(enumerate(onset + 0.1 * generator.normal(size=num_seeds))),
                         (answers.SIZES[0], answers.SIZES[-1]),
                     )
-                    for one in scores
+                    for study_scores in scores
                 ]
                 ratio = 10 ** (peak - onset)
                 covers = (
-                    np.mean([one.peak_low <= 10**peak <= one.peak_high for one in found]),
-                    np.mean([one.onset_low <= 10**onset <= one.onset_high for one in found]),
-                    np.mean([one.ratio_low <= ratio <= one.ratio_high for one in found]),
+                    np.mean([estimate.peak_low <= 10**peak <= estimate.peak_high for estimate in estimates]),
+                    np.mean([estimate.onset_low <= 10**onset <= estimate.onset_high for estimate in estimates]),
+                    np.mean([estimate.ratio_low <= ratio <= estimate.ratio_high for estimate in estimates]),
                 )
-                apart = np.mean([one.ratio_low > 1 or one.ratio_high < 1 for one in found])
-                numbers = " | ".join(f"{one:.3f}" for one in covers)
+                apart = np.mean([estimate.ratio_low > 1 or estimate.ratio_high < 1 for estimate in estimates])
+                numbers = " | ".join(f"{coverage:.3f}" for coverage in covers)
                 print(f"| {name} | {num_seeds} | {num_rhos} | {words} | {numbers} | {apart:.3f} |", flush=True)
 
 
 def scalings(args: argparse.Namespace) -> None:
-    """How often the variance about each curve is covered, and how often a measure is wrongly said to make one curve."""
+    """Measure how often the variance about each curve is covered, and how often the wrong measure is reported."""
     print(
         "| one curve against | noise | seeds | radii | covers: parameters | per example | over interpolation |", end=""
     )
-    print(" their differences | told right | told wrong |\n|---|---|---|---|---|---|---|---|---|---|")
+    print(" their differences | right | wrong |\n|---|---|---|---|---|---|---|---|---|---|")
     truths = {
         scaling.PARAMETERS: lambda size, _: np.log10(size) - 2.7,
         scaling.PER_EXAMPLE: lambda size, examples: np.log10(size / examples),
@@ -170,7 +177,7 @@ def _scaling(
     num_seeds: int,
     num_rhos: int,
 ) -> None:
-    """Print one row."""
+    """Print a row of the table."""
     scale = 0.0115 if parts[0][1].max() <= 1 else 1.0
     sizes = np.array(answers.SIZES, float)
     curves = [np.zeros(answers.WIDTHS) for _ in EXAMPLES]
@@ -183,18 +190,18 @@ def _scaling(
     generator = np.random.default_rng(19)
     covered: dict[str, list[bool]] = {}
     right = wrong = 0
-    for one in zip(*every, strict=True):
-        one = _alike(one)
+    for study in zip(*every, strict=True):
+        study = _alike(study)
         means = {examples: 2.7 + 1.5 * math.log10(examples / 360) for examples in EXAMPLES}
         cells = scaling.Cells(
             sizes=np.tile(sizes, len(EXAMPLES)),
             examples=np.repeat(EXAMPLES, answers.WIDTHS),
             seeds=tuple(range(num_seeds)),
-            gains=np.concatenate([scores.gains for scores in one]),
-            # One choice a seed: what leaves two seeds out has no bias, and these tables a small one.
-            pairs=np.concatenate([scores.gains for scores in one])[:, :, None].repeat(num_seeds, axis=2),
-            weights=np.concatenate([scores.weights for scores in one]),
-            stretch=max(scores.stretch for scores in one),
+            gains=np.concatenate([scores.gains for scores in study]),
+            # Leaves one seed out of the choice of rho: unlike leaving two out, this has a small bias.
+            pairs=np.concatenate([scores.gains for scores in study])[:, :, None].repeat(num_seeds, axis=2),
+            weights=np.concatenate([scores.weights for scores in study]),
+            stretch=max(scores.stretch for scores in study),
             onsets={
                 examples: dict(enumerate(mean + 0.05 * generator.normal(size=num_seeds)))
                 for examples, mean in means.items()
@@ -205,16 +212,16 @@ def _scaling(
             pairs=np.tile(np.concatenate(curves)[:, None, None], (1, num_seeds, num_seeds)),
             onsets={examples: dict.fromkeys(range(num_seeds), mean) for examples, mean in means.items()},
         )
-        found, truth = scaling.of_cells(cells), scaling.of_cells(exact)
+        comparison, truth = scaling.of_cells(cells), scaling.of_cells(exact)
         rounding = 1e-9 * scale**2
         for kind in ("variances", "differences"):
-            for key, own in getattr(found, kind).items():
+            for key, variance in getattr(comparison, kind).items():
                 true = getattr(truth, kind)[key].value
                 column = key if kind == "variances" else "differences"
-                covered.setdefault(column, []).append(own.low - rounding <= true <= own.high + rounding)
-        told = scaling.nearest(found)
-        right += told == measure
-        wrong += told not in (None, measure)
+                covered.setdefault(column, []).append(variance.low - rounding <= true <= variance.high + rounding)
+        reported = scaling.nearest(comparison)
+        right += reported == measure
+        wrong += reported not in (None, measure)
     numbers = " | ".join(f"{np.mean(covered[key]):.3f}" for key in (*scaling.MEASURES, "differences"))
     shares = f"{right / args.tables:.3f} | {wrong / args.tables:.3f}"
     print(f"| {measure} | {name} | {num_seeds} | {num_rhos} | {numbers} | {shares} |", flush=True)
@@ -224,14 +231,14 @@ QUESTIONS = {"best_rhos": best_rhos, "levels": levels, "peaks": peaks, "scalings
 
 
 def main() -> None:
-    """Answer the questions that are named, or all."""
+    """Answer the questions given, or all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("questions", nargs="*", choices=[*QUESTIONS, []], default=[])
     parser.add_argument("--tables", type=int, default=200)
     parser.add_argument("--seeds", default="3,5,8")
     parser.add_argument("--rhos", default="5,11")
     args = parser.parse_args()
-    seeds, rhos = ([int(one) for one in text.split(",")] for text in (args.seeds, args.rhos))
+    seeds, rhos = ([int(number) for number in text.split(",")] for text in (args.seeds, args.rhos))
     args.cells = [(num_seeds, num_rhos) for num_seeds in seeds for num_rhos in rhos]
     for question in args.questions or QUESTIONS:
         print(f"\n{inspect.getdoc(QUESTIONS[question])}\n", flush=True)

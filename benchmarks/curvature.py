@@ -1,15 +1,15 @@
 """Curvature of a trained LeNet-300-100 on 1,000 MNIST images: products, leading eigenvalues, trace and density.
 
 Run:     python benchmarks/curvature.py --peer_python=PATH_TO_A_PYTHON_WITH_THE_EXTRA_peers [--data_dir=FOLDER]
-Does:    gives everyone the same weights and examples (IDX files in the folder; made ones without); checks each answer
-         against float64, and stops where ours is wrong; times ours and theirs in turn, on the same threads, so that
-         other load on the machine hits all. What compiles is compiled before; what that takes ours is printed.
-Prints:  (a) a product, and a step of the solver, over the 14 matrix products that are left where the primal pass is
-         kept;
-         (b) the top eigenvalue and the top five with residuals of at most 1e-4 of it: with all that ours rules out by
-         default, with distinct values ruled out and one check of all, and with that check alone, which is more than any
-         peer does; (c) the trace to 2 %, (d) the spectral density from 5 x 50 products: seconds, ratios theirs / ours
-         as a median with its range, and errors. --only=b leaves the rest out.
+Does:    gives all tools the same weights and examples (IDX files in the folder, or synthetic ones); checks each answer
+         against float64, and stops where ours is wrong; times all tools in turn, on the same threads, so that other
+         load affects all of them. Compilation is not timed, except that ours is printed.
+Prints:  (a) a product, and a step of the solver, over the 14 matrix products that remain when the primal pass is
+         stored;
+         (b) the top eigenvalue and the top five with residuals of at most 1e-4 of it: with all of our default checks,
+         with distinct values checked and one check of all, and with that check alone, which is more than any peer
+         does; (c) the trace to 2 %, (d) the spectral density from 5 x 50 products: seconds, ratios peer / ours as a
+         median with its range, and errors. --only=b runs only (b).
 """
 
 import itertools
@@ -38,7 +38,7 @@ SLOW = 5.0  # seconds after which a tool is not run again
 
 
 def examples(data_dir: str | None) -> tuple[np.ndarray, np.ndarray]:
-    """Read the first training images [N, 784] in [0, 1] and labels [N], or make some."""
+    """Read the first training images [N, 784] in [0, 1] and labels [N], or generate some."""
     if data_dir is None:
         random = np.random.default_rng(0)
         labels = random.integers(0, 10, EXAMPLES)
@@ -122,15 +122,15 @@ def true_trace(params, batch) -> float:
     shares = np.exp(outputs - outputs.max(axis=1, keepdims=True))
     shares /= shares.sum(axis=1, keepdims=True)
     total, jacobian = 0.0, np.broadcast_to(np.eye(10), (EXAMPLES, 10, 10))  # [N, unit, output]
-    for place in (2, 1, 0):
+    for layer_index in (2, 1, 0):
         spread = np.einsum("nuo,no->nu", jacobian**2, shares) - np.einsum("nuo,no->nu", jacobian, shares) ** 2
-        total += float(np.mean((np.sum(hidden[place] ** 2, axis=1) + 1) * spread.sum(axis=1)))
-        jacobian = np.einsum("iu,nuo->nio", layers[place][0], jacobian) * (hidden[place] > 0)[:, :, None]
+        total += float(np.mean((np.sum(hidden[layer_index] ** 2, axis=1) + 1) * spread.sum(axis=1)))
+        jacobian = np.einsum("iu,nuo->nio", layers[layer_index][0], jacobian) * (hidden[layer_index] > 0)[:, :, None]
     return total
 
 
 def products_program(params, batch):
-    """Compile the 14 matrix products of a Hessian-vector product whose primal pass is kept."""
+    """Compile the 14 matrix products of a Hessian-vector product whose primal pass is stored."""
     import jax
 
     keys = iter(jax.random.split(jax.random.key(1), 20))
@@ -138,12 +138,14 @@ def products_program(params, batch):
     hidden, deeper = (jax.random.normal(next(keys), (EXAMPLES, size)) for size in SIZES[1:3])
     back, back_deeper = (jax.random.normal(next(keys), (EXAMPLES, size)) for size in (10, 100))
 
-    def run(one, two, three, inputs, second, third, hidden, deeper, back, back_deeper):
-        along = inputs @ one
-        along_deeper = along @ second + hidden @ two
-        turned = along_deeper @ third + deeper @ three
-        turned_deeper = turned @ third.T + back @ three.T
-        turned_first = turned_deeper @ second.T + back_deeper @ two.T
+    def run(
+        first_direction, second_direction, third_direction, inputs, second, third, hidden, deeper, back, back_deeper
+    ):
+        along = inputs @ first_direction
+        along_deeper = along @ second + hidden @ second_direction
+        turned = along_deeper @ third + deeper @ third_direction
+        turned_deeper = turned @ third.T + back @ third_direction.T
+        turned_first = turned_deeper @ second.T + back_deeper @ second_direction.T
         last = along_deeper.T @ back + deeper.T @ turned
         return inputs.T @ turned_first, along.T @ back_deeper + hidden.T @ turned_deeper, last
 
@@ -153,7 +155,7 @@ def products_program(params, batch):
 
 
 def compare_products(operator, limit, torch, repeats: int) -> float:
-    """Print how far a product and a step are from their arithmetic; give the seconds of a product."""
+    """Print a product and a step relative to their matrix products; return the seconds of a product."""
     import jax
 
     from flatwide.measure.spectrum.lanczos import Basis
@@ -175,27 +177,27 @@ def compare_products(operator, limit, torch, repeats: int) -> float:
 
     product(), limit(), steps()
     blocks = [(looped(limit), looped(product), steps(), torch()) for _ in range(repeats)]
-    limits, products, stepped, theirs = zip(*blocks, strict=True)
+    limits, products, stepped, torch_seconds = zip(*blocks, strict=True)
     print(f"(a) 14 matrix products {1e3 * statistics.median(limits):.2f} ms, a product ", end="")
     print(f"{1e3 * statistics.median(products):.2f} ms, a step of Lanczos {1e3 * statistics.median(stepped):.2f} ms")
     print(f"    product / its matrix products: {ratio(products, limits)}")
     print(f"    step / product (mean of the first 25 steps): {ratio(stepped, products)}")
-    print(f"    torch's product (graph kept) / ours: {ratio(theirs, products)}", flush=True)
+    print(f"    torch's product (graph kept) / ours: {ratio(torch_seconds, products)}", flush=True)
     return statistics.median(products)
 
 
-def compare(title: str, ours, theirs: dict, check, repeats: int) -> list[float]:
-    """Time ours against each tool in turn; each answer is checked, and what is wrong is printed instead of a ratio."""
+def compare(title: str, ours, peers: dict, check, repeats: int) -> list[float]:
+    """Time ours against each tool in turn; answers are checked, and an error is printed instead of a ratio."""
     print(title, flush=True)
-    mine, found = [], {name: [] for name in theirs}
+    mine, peer_seconds = [], {name: [] for name in peers}
     stopped: dict[str, str] = {}
-    answers: dict[str, list] = {name: [] for name in ("flatwide", *theirs)}
+    answers: dict[str, list] = {name: [] for name in ("flatwide", *peers)}
     for repeat in range(repeats):
         began = time.perf_counter()
         answer = ours(repeat)
         mine.append(time.perf_counter() - began)
         answers["flatwide"].append(answer)
-        for name, ask in theirs.items():
+        for name, ask in peers.items():
             if name in stopped:
                 continue
             time.sleep(0.3)  # PyTorch's threads spin for a while after their work, on cores that others need
@@ -203,7 +205,7 @@ def compare(title: str, ours, theirs: dict, check, repeats: int) -> list[float]:
             if "error" in reply:
                 stopped[name] = reply["error"]
                 continue
-            found[name].append(reply["seconds"])
+            peer_seconds[name].append(reply["seconds"])
             answers[name].append(reply)
             if reply["seconds"] > SLOW:
                 stopped[name] = "slow: run once"
@@ -212,7 +214,7 @@ def compare(title: str, ours, theirs: dict, check, repeats: int) -> list[float]:
     if verdict.startswith(WRONG):
         raise SystemExit(f"flatwide: {verdict}")
     print(f"    flatwide: {statistics.median(mine):.3f} s; {verdict}")
-    for name, times in found.items():
+    for name, times in peer_seconds.items():
         if not times:
             print(f"    {name}: fails, {stopped[name]}")
             continue
@@ -294,9 +296,9 @@ def main() -> None:
             counts: list[int] = []
 
             def top(repeat: int, k: int = k, counts: list[int] = counts, options: dict = options) -> dict:
-                found = measure.top_eigenvalues(operator, k, key=jax.random.key(repeat), **options)
-                counts.append(found.num_products)
-                return {"values": found.values.tolist(), "residual": float(found.residuals.max())}
+                eigenvalues = measure.top_eigenvalues(operator, k, key=jax.random.key(repeat), **options)
+                counts.append(eigenvalues.num_products)
+                return {"values": eigenvalues.values.tolist(), "residual": float(eigenvalues.residuals.max())}
 
             compiling = seconds(lambda top=top: top(0))
             counts.clear()
@@ -343,8 +345,8 @@ def compare_densities(operator, total: float, torch, matfree, repeats: int, prod
     from flatwide import measure
 
     def density(repeat: int) -> dict:
-        found = measure.spectral_density(operator, key=jax.random.key(repeat))
-        return {"values": [found.moment(1).value * operator.size]}
+        spectrum = measure.spectral_density(operator, key=jax.random.key(repeat))
+        return {"values": [spectrum.moment(1).value * operator.size]}
 
     compiling = seconds(lambda: density(0))
     peers = {name: ask(torch, "density", name, 50) for name in ("curvlinops", "pyhessian", "eigenthings")}

@@ -1,8 +1,8 @@
-"""How many lines of code a domain takes that ships with flatwide.
+"""Lines of code of each domain that ships with flatwide.
 
 Run:     python benchmarks/domain_lines.py
-Does:    counts the lines of what is a domain's own, without blank lines, comments and docstrings.
-Prints:  a row for each domain: data, model, loss and metric, in all. A file that two share counts for the first.
+Does:    counts the lines specific to a domain, without blank lines, comments and docstrings.
+Prints:  a row for each domain: data, model, loss and metric, total. A shared file counts for the first domain.
 """
 
 import ast
@@ -33,7 +33,7 @@ DOMAINS = {
 
 
 def code_lines(where: str) -> int:
-    """Count the lines of a file or a function on which some code stands."""
+    """Count the lines of a file or a function that contain code."""
     name, _, function = where.partition(":")
     text = (PACKAGE / name).read_text()
     tree = ast.parse(text)

@@ -1,12 +1,12 @@
-"""Do intervals cover where both arms choose settings of their own? Made-up studies whose truth is known.
+"""Coverage of intervals where both arms are tuned separately, on simulated studies with known truth.
 
 Run:     python benchmarks/fair_fight.py   (minutes)
-Options: --tables=60 (made-up studies of each kind), --seeds=3,5,8, --cells=4:8,8:8 (of base : SAM)
-Prints:  a Markdown table: the coverage of a nominal 95 % by `analysis.tuned`; by the critical value for one base cell,
-         as if the base had not chosen; by Student's t over the scores; and by it at the cells with the best means.
+Options: --tables=60 (simulated studies of each kind), --seeds=3,5,8, --cells=4:8,8:8 (of base : SAM)
+Prints:  a Markdown table: the coverage of nominal 95 % intervals of `analysis.tuned`; with the critical value for one
+         base cell, as if the base were not tuned; with Student's t over the scores; and with it at the best cells.
 
-Each study has four widths. Where nothing else is said all cells are equally good and the true gain is zero; else the
-truth is the gain between the cells that all seeds choose.
+Each study has four widths. Unless stated otherwise, all cells are equal and the true gain is zero; otherwise the truth
+is the gain between the cells that all seeds choose.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from flatwide.analysis import selection, tuned
+from flatwide.analysis import arms, selection, tuned
 
 WIDTHS = 4
 
@@ -26,9 +26,9 @@ def kinds(generator: np.random.Generator, shape: tuple[int, int, int]) -> Iterat
     base, sam = generator.normal(size=(num_seeds, num_base)), generator.normal(size=(num_seeds, num_sam))
     flat = (np.zeros(num_base), np.zeros(num_sam))
     shared = 2 * generator.normal(size=(num_seeds, 1))
-    yield "even", base, sam, *flat
-    yield "base a tenth", base / 10, sam, *flat
-    yield "base threefold", 3 * base, sam, *flat
+    yield "equal noise", base, sam, *flat
+    yield "base a tenth as noisy", base / 10, sam, *flat
+    yield "base three times as noisy", 3 * base, sam, *flat
     yield "a seed's runs share twice the noise", base + shared, sam + shared, *flat
     noisy = [np.where(np.arange(count) == count - 1, 10.0, 1.0) for count in (num_base, num_sam)]
     yield "one cell of each arm ten times as noisy", noisy[0] * base, noisy[1] * sam, *flat
@@ -50,12 +50,12 @@ def main() -> None:
     for num_seeds in map(int, args.seeds.split(",")):
         for text in args.cells.split(","):
             num_base, num_sam = map(int, text.split(":"))
-            found: dict[str, list[tuple]] = {}
+            rows_of_kind: dict[str, list[tuple]] = {}
             generator = np.random.default_rng(11)
             for _ in range(args.tables):
                 for name, pairs in studies(generator, (num_seeds, num_base, num_sam)).items():
-                    found.setdefault(name, []).extend(judge(pairs))
-            for name, rows in found.items():
+                    rows_of_kind.setdefault(name, []).extend(judge(pairs))
+            for name, rows in rows_of_kind.items():
                 covers, before, scores, plain, bias = np.mean(rows, axis=0)
                 numbers = f"{covers:.3f} | {before:.3f} | {scores:.3f} | {plain:.3f} | {bias:+.2f}"
                 print(f"| {name} | {num_seeds} | {num_base} | {num_sam} | {numbers} |", flush=True)
@@ -63,21 +63,21 @@ def main() -> None:
 
 def studies(generator: np.random.Generator, shape: tuple[int, int, int]) -> dict[str, list[tuple]]:
     """Make one study of each kind: for each of its widths the pair of arms, and the true means of their cells."""
-    found: dict[str, list[tuple]] = {}
+    pairs_of_kind: dict[str, list[tuple]] = {}
     seeds = tuple(range(shape[0]))
     for width in range(WIDTHS):
         for name, base, sam, base_truth, sam_truth in kinds(generator, shape):
-            arms = [
-                tuned.Arm(settings=tuple({"cell": cell} for cell in range(runs.shape[1])), seeds=seeds, values=runs,
+            sides = [
+                arms.Arm(settings=tuple({"cell": cell} for cell in range(runs.shape[1])), seeds=seeds, values=runs,
                           choices=runs) for runs in (base, sam)
             ]  # fmt: skip
-            pair = tuned.Pair(width=width, num_params=10**width, base=arms[0], sam=arms[1], sign=1)
-            found.setdefault(name, []).append((pair, base_truth, sam_truth))
-    return found
+            pair = arms.Pair(width=width, num_params=10**width, base=sides[0], sam=sides[1], sign=1)
+            pairs_of_kind.setdefault(name, []).append((pair, base_truth, sam_truth))
+    return pairs_of_kind
 
 
 def judge(study: list[tuple]) -> Iterator[tuple[bool, bool, bool, bool, float]]:
-    """Yield for each width whether each of the four intervals covers the truth, and how far off the plain gain is."""
+    """Yield for each width whether each of the four intervals covers the truth, and the error of the plain gain."""
     pairs = [pair for pair, *_ in study]
     ratio = tuned.variance_ratio(pairs)
     for (pair, base_truth, sam_truth), gain in zip(study, tuned.compare_all(pairs), strict=True):
@@ -86,11 +86,11 @@ def judge(study: list[tuple]) -> Iterator[tuple[bool, bool, bool, bool, float]]:
         truth = sam_truth[sam_at] - base_truth[base_at]
         plain = pair.sam.values[:, sam_at] - pair.base.values[:, base_at]
         before = selection.critical_value(num_seeds, num_sam, ratio=ratio) * gain.standard_error
-        own, reach = (
+        of_scores, reach = (
             selection.student(num_seeds) * values.std(ddof=1) / math.sqrt(num_seeds) for values in (gain.scores, plain)
         )
         away, off = abs(gain.gain - truth), float(plain.mean() - truth)
-        yield gain.low <= truth <= gain.high, away <= before, away <= own, abs(off) <= reach, off
+        yield gain.low <= truth <= gain.high, away <= before, away <= of_scores, abs(off) <= reach, off
 
 
 if __name__ == "__main__":

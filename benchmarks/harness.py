@@ -1,9 +1,9 @@
-"""What the comparisons with other libraries share: not a program of its own.
+"""Shared code of the comparisons with other libraries; not a program.
 
-A comparison of steps is a run's config, a program of peers/ that builds the same network in PyTorch, and the form in
-which the peer gets a batch. `compare` does the rest, the same for all: the peer gets our weights and our batches, in
-our order; losses and weights must agree after the first steps, without dropout; compiling stays outside the clock;
-blocks of steps are timed in turn, so that other load hits both; a ratio is printed with its range.
+A comparison of steps has the config of a run, a program of peers/ that builds the same network in PyTorch, and the form
+in which the peer receives a batch. `compare` does the rest, the same for all: the peer receives our weights and our
+batches, in our order; losses and weights must agree after the first steps, without dropout; compilation is not timed;
+blocks of steps are timed in turn, so that other load affects both; a ratio is printed with its range.
 """
 
 import argparse
@@ -36,7 +36,7 @@ class Block(NamedTuple):
 
 
 class Tolerance(NamedTuple):
-    """How far losses and distances of the first steps may be apart, as parts of themselves."""
+    """Relative tolerances of the losses and distances of the first steps."""
 
     num_steps: int
     loss: float
@@ -64,7 +64,7 @@ def start(flags: argparse.Namespace) -> str:
 
 
 class Peer:
-    """A program of peers/ in a Python of its own, which answers a line with a line."""
+    """A program of peers/ in a separate Python, which answers a line with a line."""
 
     def __init__(self, flags: argparse.Namespace, script: str, *arguments: str):
         command = [flags.peer_python, str(HERE / "peers" / script), *arguments]
@@ -101,9 +101,9 @@ class Peer:
 
 
 class Ours:
-    """A run as training has it, which trains on the batches of its first epoch over and over, as its peer does.
+    """A run as in training, which trains repeatedly on the batches of its first epoch, as its peer does.
 
-    loop: "scan" for one compiled loop over the steps, as in training; "call" for one compiled step after the other.
+    loop: "scan" for one compiled loop over the steps, as in training; "call" for one compiled step at a time.
     """
 
     def __init__(self, built, *, loop: str = "scan"):
@@ -187,23 +187,23 @@ def first_steps(side: Ours | Peer) -> list[Block]:
     return [side.run(1) for _ in range(CHECKED_STEPS)]
 
 
-def check_agreement(ours: list[Block], theirs: list[Block], *, tolerance: Tolerance = CLOSE) -> str:
-    """Compare the first steps, before rounding has grown; stops where they differ.
+def check_agreement(our_blocks: list[Block], peer_blocks: list[Block], *, tolerance: Tolerance = CLOSE) -> str:
+    """Compare the first steps, before rounding errors have grown; stops where they differ.
 
-    Distances and later losses tell what the first loss does not: that gradients were perturbed and applied alike. With
-    Adam, a peer that leaves the ascent out is off by only 2e-5 in its losses and 1e-3 to 2e-3 in its distance.
+    Distances and later losses show what the first loss does not: that gradients were perturbed and applied in the same
+    way. With Adam, a peer without the ascent differs by only 2e-5 in its losses and 1e-3 to 2e-3 in its distance.
     """
-    pairs = list(zip(ours, theirs, strict=True))[: tolerance.num_steps]
-    loss = max(abs(mine.losses[0] / their.losses[0] - 1) for mine, their in pairs)
-    distance = max(abs(mine.distance / their.distance - 1) for mine, their in pairs)
+    pairs = list(zip(our_blocks, peer_blocks, strict=True))[: tolerance.num_steps]
+    loss = max(abs(our_block.losses[0] / peer_block.losses[0] - 1) for our_block, peer_block in pairs)
+    distance = max(abs(our_block.distance / peer_block.distance - 1) for our_block, peer_block in pairs)
     if not (loss <= tolerance.loss and distance <= tolerance.distance):
-        shown = "\n".join(f"  ours {mine}\n  peer {their}" for mine, their in pairs)
+        shown = "\n".join(f"  ours {our_block}\n  peer {peer_block}" for our_block, peer_block in pairs)
         raise SystemExit(f"losses differ by {loss:.0e} and distances by {distance:.0e}; expected {tolerance}:\n{shown}")
     return f"losses of {len(pairs)} steps agree to {loss:.0e}, distances of the weights to {distance:.0e}"
 
 
 def describe_padding(padding, batches: list[dict], num_items: Callable) -> str:
-    """Say which part of what is computed is padding: as it is, cut to each batch's longest example, and not cut."""
+    """Write the share of padding: as computed, cut to the longest example of each batch, and not cut."""
     sizes = np.array([padding.sizes(batch) for batch in batches])
     longest, levels = sizes.max(axis=1), np.asarray(padding.levels)
     real = sum(int(np.sum(num_items(batch))) for batch in batches) / sizes.shape[1]
@@ -231,14 +231,14 @@ def compare(
     write: Callable = cut_to_level,
     num_items: Callable | None = None,
 ) -> None:
-    """Time a run's step against a program of peers/, and print what was found.
+    """Time the step of a run against a program of peers/, and print the results.
 
     Args:
       fields: of the run's config.
-      ways: names of the peer's ways to compute the same, each a process of its own; ratios are to the fastest.
+      ways: names of the peer's ways to compute the same, each in a separate process; ratios are to the fastest.
       loop: as `Ours`.
       write: as `carry_over`.
-      num_items: batch -> how many items each example really has; None for the sizes of the padding.
+      num_items: batch -> the true number of items of each example; None for the sizes of the padding.
     """
     from flatwide import experiment
 
@@ -272,8 +272,8 @@ def compare(
     compiling = checked[0].processor - checked[-1].processor
     print(f"  compiled in {compiling:.0f} s of processor time; {flags.repeats} blocks of {steps} steps")
     for clock in ("wall", "processor"):
-        seconds = {name: [getattr(block, clock) / steps for block in found] for name, found in blocks.items()}
-        medians = {name: statistics.median(found) for name, found in seconds.items()}
+        seconds = {name: [getattr(block, clock) / steps for block in values] for name, values in blocks.items()}
+        medians = {name: statistics.median(values) for name, values in seconds.items()}
         fastest = min(ways, key=medians.__getitem__)
         text = ", ".join(f"{name} {median:.4f} s" for name, median in medians.items())
         print(f"  {clock}: {text} a step; ours / {fastest} {ratio(seconds['ours'], seconds[fastest])}", flush=True)

@@ -1,4 +1,4 @@
-"""Does the memory of an ImageNet run grow with the data set, and how fast are its images read?
+"""Memory of an ImageNet run against the size of the data set, and the speed of reading its images.
 
 Run:     python benchmarks/imagenet_memory.py [--threads 2] [--batch 256] [--images 2000 8000]
 Does:    makes trees of JPEG images (500 x 375, like ImageNet's), and reads an epoch of training batches of each in a

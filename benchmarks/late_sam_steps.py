@@ -1,4 +1,4 @@
-"""Do steps without SAM cost one gradient where a schedule switches SAM off, and what is left of full SAM's time?
+"""Step times where a schedule switches SAM off: steps without SAM must cost one gradient.
 
 Run:     python benchmarks/late_sam_steps.py [--threads=1] [--repeats=5]        (some minutes)
 Trains:  an MLP and a small ResNet on digits: whole runs of some epochs, by the compiled segments of training, compiling
@@ -58,7 +58,7 @@ def main() -> None:
 
     is_slow = False
     for name, fields in MODELS.items():
-        runs = {kind: experiment.build(COMMON | fields | own) for kind, own in KINDS.items()}
+        runs = {kind: experiment.build(COMMON | fields | kind_fields) for kind, kind_fields in KINDS.items()}
         for built in runs.values():
             seconds_of_steps(built)  # compiles
         times = {kind: [] for kind in runs}
@@ -68,7 +68,7 @@ def main() -> None:
         full, num_steps = times["SAM at all steps"], runs["SAM at all steps"].num_steps
         print(f"{name}: {1e3 * statistics.median(full) / num_steps:.2f} ms a step of SAM, {num_steps} steps")
         for kind, built in runs.items():
-            ratios = sorted(own / whole for own, whole in zip(times[kind], full, strict=True))
+            ratios = sorted(seconds / whole for seconds, whole in zip(times[kind], full, strict=True))
             median, gradients = statistics.median(ratios), built.num_gradients(num_steps) / num_steps
             print(f"  {kind:22} {median:.2f} ({ratios[0]:.2f} .. {ratios[-1]:.2f}); gradients a step {gradients:.3g}")
             is_slow |= kind == "in the last tenth" and median > LIMIT

@@ -1,4 +1,4 @@
-"""Made data with the shapes of the real sets, for benchmarks: time does not depend on what the pixels show."""
+"""Synthetic data with the shapes of the real sets, for benchmarks: time does not depend on pixel values."""
 
 from pathlib import Path
 

@@ -1,8 +1,8 @@
-"""Does a work directory with ten thousand finished runs stay quick, and flat in memory?
+"""Speed and memory of a work directory with ten thousand finished runs.
 
 Run:     python benchmarks/many_runs.py [--runs=10000] [--workdir=DIR]        (two minutes, 300 MB of disk)
 Makes:   finished runs of a study of widths x rho x seeds x label noise, through the writers that training uses, with
-         made-up results and 20 evaluations each, and a quarter as many. They are kept in --workdir if given.
+         synthetic results and 20 evaluations each, and a quarter as many. They stay in --workdir if given.
 Prints:  for both: seconds (and of the CPU, where the machine is shared) and peak memory, each in its own process, of
            table     rebuilding results.csv from the run directories           (must be < 10 s)
            report    writing report.html, summary.csv and figures              (must be < 20 s)
@@ -25,7 +25,7 @@ NOISES = (0.0, 0.2, 0.4, 0.6, 0.8)
 
 
 def study(num_runs: int) -> dict:
-    """Make a config whose study has so many runs: some seeds of each width, rho and label noise."""
+    """Make a config whose study has that many runs: some seeds of each width, rho and label noise."""
     from flatwide.config import default, plain
 
     seeds = max(1, num_runs // (len(RHOS) * len(WIDTHS) * len(NOISES)))
@@ -36,7 +36,7 @@ def study(num_runs: int) -> dict:
 
 
 def make(workdir: Path, num_runs: int) -> int:
-    """Write the files of every run of the study; give their number."""
+    """Write the files of every run of the study; return their number."""
     import numpy as np
 
     from flatwide.runs.identity import locate
@@ -83,15 +83,15 @@ def report(workdir: Path, num_runs: int) -> None:
 
 
 def resume(workdir: Path, num_runs: int) -> None:
-    """Plan the study and look every run up: what the command does before it trains."""
+    """Plan the study and look up every run, as the command does before it trains."""
     from flatwide.study import inventory, plan
 
-    found = inventory.take(plan.expand(study(num_runs)), workdir)
-    assert not found.to_do(), f"{len(found.to_do())} runs are not found again"
+    planned = inventory.take(plan.expand(study(num_runs)), workdir)
+    assert not planned.to_do(), f"{len(planned.to_do())} runs are not found again"
 
 
 def measure(task: str, workdir: Path, num_runs: int) -> tuple[float, float, float]:
-    """Run a task in a process of its own; give its seconds, imports included, those of the CPU, and peak MB."""
+    """Run a task in a separate process; return its seconds, imports included, those of the CPU, and peak MB."""
     began = time.perf_counter()
     command = [sys.executable, __file__, f"--task={task}", f"--workdir={workdir}", f"--runs={num_runs}"]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -101,7 +101,7 @@ def measure(task: str, workdir: Path, num_runs: int) -> tuple[float, float, floa
 
 
 def main(folder: Path, num_runs: int) -> bool:
-    """Make the runs, measure, print; tell whether every limit holds."""
+    """Make the runs, measure, print; return whether every limit holds."""
     import jax
 
     print(f"jax {jax.__version__}, {jax.devices()[0].device_kind}; disk cache warm: the runs were just written")

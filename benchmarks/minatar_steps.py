@@ -1,4 +1,4 @@
-"""PPO on MinAtar's Breakout: one compiled program against loops in Python, by actions in a second.
+"""PPO on MinAtar Breakout: one compiled program against Python loops, in actions per second.
 
 Run:     python benchmarks/minatar_steps.py --peer_python=PATH_TO_A_PYTHON_WITH_TORCH_AND_MINATAR [--threads 1]
 Does:    trains by configs/minatar_ppo.py at rho 0 for some epochs of 8,192 actions, in turn
@@ -6,7 +6,7 @@ Does:    trains by configs/minatar_ppo.py at rho 0 for some epochs of 8,192 acti
          (b) the same compiled functions, but called turn by turn and update by update from Python, with the games of
          gymnax in one vectorized call;
          (c) a PyTorch network and the games of the original MinAtar package, which are Python (peers/torch_ppo.py).
-         (a) and (c) also play the games alone, with random actions, and play by the network without updates.
+         (a) and (c) also play the games alone, with random actions, and with the network but without updates.
 Prints:  for each number of filters the actions a second of (a), and the seconds of (b) and of (c) over those of (a):
          medians with their ranges, by processor time, which other load touches less than the clock, and by the clock in
          brackets. It stops if (b) does not end with the weights of (a).
@@ -21,36 +21,36 @@ ACTIONS = 64 * 128  # of an epoch
 
 
 def timed(function, *arguments):
-    """Give wall and processor seconds of a function, and what it gives."""
+    """Measure the wall and processor seconds of a function, and return its result too."""
     import jax
 
     wall, processor = time.perf_counter(), time.process_time()
-    found = jax.block_until_ready(function(*arguments))
-    return (time.perf_counter() - wall, time.process_time() - processor), found
+    result = jax.block_until_ready(function(*arguments))
+    return (time.perf_counter() - wall, time.process_time() - processor), result
 
 
 def spread(numbers) -> str:
-    found = sorted(numbers)
-    return f"{statistics.median(found):,.1f} ({found[0]:,.1f} .. {found[-1]:,.1f})"
+    ordered = sorted(numbers)
+    return f"{statistics.median(ordered):,.1f} ({ordered[0]:,.1f} .. {ordered[-1]:,.1f})"
 
 
-def both(theirs, ours) -> str:
+def both(peer_seconds, our_seconds) -> str:
     """Write the ratio by processor time, and by the clock in brackets."""
     wall, processor = zip(
-        *((a[0] / b[0], a[1] / b[1]) for a, b in zip(theirs, ours, strict=True)),
+        *((a[0] / b[0], a[1] / b[1]) for a, b in zip(peer_seconds, our_seconds, strict=True)),
         strict=True,
     )
     return f"{spread(processor)} [{statistics.median(wall):.1f}]"
 
 
-def rates(ours) -> str:
+def rates(our_seconds) -> str:
     """Write actions a second."""
-    wall, processor = zip(*ours, strict=True)
+    wall, processor = zip(*our_seconds, strict=True)
     return f"{spread(ACTIONS / each for each in processor)} [{ACTIONS / statistics.median(wall):,.0f}]"
 
 
 def play_at_random(game, num_envs: int, turns: int):
-    """Compile a function of a key and games under way that plays without a network, and gives the last boards too."""
+    """Compile a function of a key and running games that plays without a network, and also returns the last boards."""
     import jax
 
     def turn(states, key):
@@ -98,8 +98,8 @@ class Loop:
         built, epoch = self.built, int(state.step) // self.built.steps_per_epoch
         playing, seen = state.source["playing"], []
         for key in self.keys_of(np.int32(epoch)):
-            playing, found = self.turn(state.params, playing, key)
-            seen.append(found)
+            playing, transition = self.turn(state.params, playing, key)
+            seen.append(transition)
         examples, order = self.examples_of(state.params, state.step, self.stack(seen)), self.orders_of(np.int32(epoch))
         state = state._replace(source={"playing": playing, "examples": examples})
         for within in range(built.steps_per_epoch):
@@ -135,10 +135,10 @@ def main() -> None:
         timed(at_random, key, games), timed(built.source.plan.play, built.values, begun)
         looped = loop.epoch(built.init())
         state, _, _ = segment(built.values, state, built.steps_per_epoch)
-        for found, expected in zip(jax.tree.leaves(looped.params), jax.tree.leaves(state.params), strict=True):
-            if not np.allclose(found, expected, atol=1e-3):
-                raise SystemExit(f"the loop's weights differ by {np.abs(found - expected).max()}.")
-        ours, theirs, loops = {part: [] for part in parts}, {part: [] for part in parts}, []
+        for weights, expected in zip(jax.tree.leaves(looped.params), jax.tree.leaves(state.params), strict=True):
+            if not np.allclose(weights, expected, atol=1e-3):
+                raise SystemExit(f"the loop's weights differ by {np.abs(weights - expected).max()}.")
+        ours, peers, loops = {part: [] for part in parts}, {part: [] for part in parts}, []
         for _ in range(flags.repeats):
             before = jax.tree.map(np.asarray, state)  # a segment uses its state up
             ours["games"].append(timed(at_random, key, games)[0])
@@ -147,16 +147,16 @@ def main() -> None:
             ours["train"].append(seconds)
             loops.append(timed(loop.epoch, jax.device_put(before))[0])
             for part in parts:
-                theirs[part].append(tuple(map(float, peer.ask(part).split())))
+                peers[part].append(tuple(map(float, peer.ask(part).split())))
         peer.stop()
         print(
             f"{num_filters} filters, {header}, {peer.versions}, "
             f"{flags.repeats} epochs of {ACTIONS:,} actions\n"
             f"training: (a) {rates(ours['train'])} actions a second; "
             f"(b) loop over the same compiled functions / (a) {both(loops, ours['train'])}; "
-            f"(c) PyTorch and the original games / (a) {both(theirs['train'], ours['train'])}\n"
-            f"playing: (a) {rates(ours['play'])}; (c) / (a) {both(theirs['play'], ours['play'])}\n"
-            f"games alone: (a) {rates(ours['games'])}; (c) / (a) {both(theirs['games'], ours['games'])}",
+            f"(c) PyTorch and the original games / (a) {both(peers['train'], ours['train'])}\n"
+            f"playing: (a) {rates(ours['play'])}; (c) / (a) {both(peers['play'], ours['play'])}\n"
+            f"games alone: (a) {rates(ours['games'])}; (c) / (a) {both(peers['games'], ours['games'])}",
             flush=True,
         )
 

@@ -79,30 +79,30 @@ def main() -> None:
 
     config = load_file(str(harness.HERE.parent / "configs" / "mnist_mlp.py"))
     built = experiment.build(config | {"dataset": f"{harness.HERE}/made_data.py:mnist_like"})
-    steps, ours = built.steps_per_epoch, harness.Ours(built)
+    steps, our_run = built.steps_per_epoch, harness.Ours(built)
     with tempfile.TemporaryDirectory() as folder:
         harness.carry_over(built, harness.first_batches(built, most=harness.CHECKED_STEPS), Path(folder))
         peer = harness.Peer(flags, "torch_mnist.py", folder, "PyTorch")
-    agreement = harness.check_agreement(harness.first_steps(ours), harness.first_steps(peer))
+    agreement = harness.check_agreement(harness.first_steps(our_run), harness.first_steps(peer))
     limit, evaluate = products_program(steps), built.evaluator(built.test)
-    limit(), evaluate(ours.state), peer.run(20)
+    limit(), evaluate(our_run.state), peer.run(20)
 
-    times, alone, theirs = [], [], []
+    times, alone, peer_seconds = [], [], []
     for _ in range(flags.repeats):
-        times.append(ours.run(steps).wall)
+        times.append(our_run.run(steps).wall)
         alone.append(seconds(limit))
-        theirs.append(peer.run(steps // 4).wall * steps / (steps // 4))
+        peer_seconds.append(peer.run(steps // 4).wall * steps / (steps // 4))
         time.sleep(harness.REST_SECONDS)
     peer.stop()
     with tempfile.TemporaryDirectory() as folder:
-        saving = [seconds(lambda at=step: checkpoints.save(folder, at, ours.state, extra={})) for step in range(5)]
-    evaluating = [seconds(lambda: evaluate(ours.state)) for _ in range(5)]
+        saving = [seconds(lambda at=step: checkpoints.save(folder, at, our_run.state, extra={})) for step in range(5)]
+    evaluating = [seconds(lambda: evaluate(our_run.state)) for _ in range(5)]
 
     epoch = statistics.median(times)
     print(f"{header}, {peer.versions}: {agreement}; {flags.repeats} blocks")
     print(f"SAM epoch of {steps} steps: {epoch:.3f} s ({steps / epoch:.0f} steps/s)")
     print(f"(a) epoch / its {PRODUCTS} matrix products a step: {harness.ratio(times, alone)}")
-    print(f"(b) PyTorch epoch / ours: {harness.ratio(theirs, times)}")
+    print(f"(b) PyTorch epoch / ours: {harness.ratio(peer_seconds, times)}")
     print(
         f"apart: evaluation of 10,000 {1e3 * np.median(evaluating):.0f} ms, checkpoint {1e3 * np.median(saving):.0f} ms"
     )

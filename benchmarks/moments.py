@@ -27,7 +27,7 @@ SIZE, CLASSES, STEPS, RATE = 784, 10, 30, 0.05
 
 
 def made_data(num_examples: int) -> dict:
-    """Make noisy clusters, one a class, with no negative numbers."""
+    """Make noisy clusters, one for each class, without negative numbers."""
     generator = np.random.default_rng(0)
     centers = generator.standard_normal((CLASSES, SIZE))
     targets = generator.integers(0, CLASSES, num_examples)
@@ -52,12 +52,12 @@ def outputs(params: list[dict], example: dict) -> jax.Array:
 
 
 def output_loss(out: jax.Array, example: dict) -> jax.Array:
-    """Give the cross-entropy of one example."""
+    """Compute the cross-entropy of one example."""
     return -jax.nn.log_softmax(out)[example["targets"]]
 
 
 def loss(params: list[dict], example: dict) -> jax.Array:
-    """Give the loss of one example."""
+    """Compute the loss of one example."""
     return output_loss(outputs(params, example), example)
 
 

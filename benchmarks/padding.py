@@ -1,4 +1,4 @@
-"""How much of what is computed of texts is padding, with batches of like length and with batches as they are drawn.
+"""The share of padding in batches of texts: batches of similar length against batches in random order.
 
 Run:     python benchmarks/padding.py [--dataset made_tagging] [--data_dir PATH] [--max_length 40] [--batch_size 64]
          [--size_window 16]
@@ -20,7 +20,7 @@ NUM_EPOCHS = 5
 
 
 def share(lengths: np.ndarray, *, longest: int, window: int, batch_size: int) -> float:
-    """Give the part of the entries of some epochs that is padding."""
+    """Compute the share of padding among the entries of some epochs."""
     padding = words.padding(lengths, longest=longest, window=window)
     plan = Shuffled(len(lengths), batch_size, padding)
     arrays = {"inputs": (np.arange(longest)[None] < lengths[:, None]).astype(np.int32)}

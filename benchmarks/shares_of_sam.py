@@ -42,13 +42,13 @@ def arms(runs: pd.DataFrame) -> Iterator[tuple[str, str, float, pd.DataFrame]]:
 
 
 def alike(runs: pd.DataFrame) -> pd.DataFrame:
-    """Keep what runs of one budget are compared by, so that their unlike lengths and schedules do not count."""
+    """Select the columns that runs of one budget are compared by, so that lengths and schedules do not split them."""
     return runs[[name for name in COLUMNS if name in runs.columns]].assign(num_epochs=30).reset_index(drop=True)
 
 
 def rows(runs: pd.DataFrame) -> list[dict]:
-    """Sum up every arm at every width, SGD included."""
-    found = []
+    """Summarize every arm at every width, SGD included."""
+    table_rows = []
     for budget, kind, share, part in arms(runs):
         table = alike(part)
         cells = widths.by_width(table, width="num_params", metric="test_metric")
@@ -60,23 +60,27 @@ def rows(runs: pd.DataFrame) -> list[dict]:
             numbers = {"rho": cell.rhos[best - 1], "accuracy": means[best]}
             gains = {name: gain[f"corrected_{name}"] for name in ("gain", "low", "high")}
             named = front | {"schedule": kind, "share": share}
-            found.append(named | numbers | gains | curvature(table, front, numbers))
+            table_rows.append(named | numbers | gains | curvature(table, front, numbers))
             if kind == "constant":
                 base = {"rho": 0.0, "accuracy": means[0]}
                 none = {"gain": 0.0, "low": 0.0, "high": 0.0}
-                found.append(front | {"schedule": "never", "share": 0.0} | base | none | curvature(table, front, base))
-    return sorted(found, key=lambda row: (row["budget"] == GRADIENTS, row["num_params"], row["schedule"], row["share"]))
+                table_rows.append(
+                    front | {"schedule": "never", "share": 0.0} | base | none | curvature(table, front, base)
+                )
+    return sorted(
+        table_rows, key=lambda row: (row["budget"] == GRADIENTS, row["num_params"], row["schedule"], row["share"])
+    )
 
 
 def curvature(runs: pd.DataFrame, front: dict, at: dict) -> dict[str, float]:
     """Average the top eigenvalue over the seeds of a width and rho, in logarithms."""
-    own = runs[(runs["num_params"] == front["num_params"]) & (runs["rho"] == at["rho"])][EIGENVALUE].dropna()
-    mean = intervals.mean(np.log(own[own > 0]))
+    eigenvalues = runs[(runs["num_params"] == front["num_params"]) & (runs["rho"] == at["rho"])][EIGENVALUE].dropna()
+    mean = intervals.mean(np.log(eigenvalues[eigenvalues > 0]))
     return {"top_eigenvalue": float(np.exp(mean.mean)), "top_eigenvalue_error": float(mean.standard_error)}
 
 
 def chart(table: pd.DataFrame):
-    """Draw gain and top eigenvalue by the share of steps with late SAM: a row a quantity, a column a budget."""
+    """Draw gain and top eigenvalue by the share of steps with late SAM: rows are quantities, columns budgets."""
     import altair as alt
 
     drawn = table[table["schedule"].isin(["never", "late", "constant"])].assign(

@@ -1,4 +1,4 @@
-"""How far is the paper's stability condition from the exact threshold, and do simulation and training agree with it?
+"""The paper's stability condition against the exact threshold, simulation and training.
 
 Run:     python benchmarks/stability.py        (some minutes on a CPU)
 Prints:  1. for random examples' Hessians of several shapes, batch sizes and rho: the largest stable learning rate,
@@ -19,7 +19,7 @@ from flatwide import measure, sam, trees
 
 
 def hessians(generator, kind, num, size):
-    """Draw the Hessians of examples that are fitted: sums of few outer products, or full ones."""
+    """Draw the Hessians of fitted examples: sums of a few outer products, or full ones."""
     rank = {"one output": 1, "three outputs": 3, "full rank": size}[kind]
     factors = generator.normal(size=(num, size, rank)) / np.sqrt(rank)
     return factors @ factors.transpose(0, 2, 1)
@@ -35,19 +35,22 @@ def gaps():
                 for rho in (0.0, 0.05, 0.2):
                     start = time.perf_counter()
                     options = {"learning_rate": 0.01, "rho": rho, "batch_size": batch_size}
-                    found = [measure.stability_of_matrices(matrices, **options) for matrices in drawn]
+                    thresholds = [measure.stability_of_matrices(matrices, **options) for matrices in drawn]
                     seconds = (time.perf_counter() - start) / len(drawn)
-                    gap = 100 * np.array([one.gap for one in found])
+                    gap = 100 * np.array([threshold.gap for threshold in thresholds])
                     line = f"  {kind:13s} n={num} P={size} B={batch_size} rho={rho}: {np.median(gap):5.1f} "
                     line += f"({gap.min():.1f} to {gap.max():.1f})   {seconds:.2f} s each"
                     if rho == 0 and batch_size == 1:
-                        shares = [1 / one.consequences[1].value / one.largest_learning_rate for one in found]
+                        shares = [
+                            1 / threshold.consequences[1].value / threshold.largest_learning_rate
+                            for threshold in thresholds
+                        ]
                         line += f"   1 / s_2 is {100 * np.median(shares):.0f} % of the exact"
                     print(line, flush=True)
 
 
 def network(generator, width, num, num_inputs):
-    """Make a tanh network and data that a copy of it with other weights has labelled."""
+    """Make a tanh network, and data labelled by a copy of it with other weights."""
     inputs = generator.normal(size=(num, num_inputs))
 
     def draw():

@@ -1,4 +1,4 @@
-"""How long `mnist_mlp` takes from the command to its first training step, and where the time goes.
+"""Time from the command to the first training step of `mnist_mlp`, by stage.
 
 Run:     python benchmarks/startup.py
 Prints:  seconds at which each stage was reached, with an empty compilation cache and with a warm one; the smallest of
@@ -42,7 +42,7 @@ print(json.dumps(marks))
 
 
 def start(threads: int, cache: str) -> dict[str, float]:
-    """Start a process and give the seconds at which it reached each stage."""
+    """Start a process and return the seconds at which it reached each stage."""
     import time
 
     arguments = [str(time.time()), str(HERE.parent / "configs" / "mnist_mlp.py"), f"{HERE}/made_data.py:mnist_like"]
@@ -65,7 +65,7 @@ def main() -> None:
     print(f"{flags.threads} threads, best of {flags.repeats} starts, seconds since the command was given")
     print(f"{'stage':>16}  cold  warm")
     for stage in cold[0]:
-        print(f"{stage:>16}  {min(one[stage] for one in cold):4.2f}  {min(one[stage] for one in warm):4.2f}")
+        print(f"{stage:>16}  {min(times[stage] for times in cold):4.2f}  {min(times[stage] for times in warm):4.2f}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How much of a study's time is training, and what are shared programs and worker processes worth?
+"""The share of training in the time of a study, and the benefit of shared programs and worker processes.
 
 Run:   python benchmarks/study_throughput.py [--seeds=2] [--epochs=60]
 
@@ -69,7 +69,7 @@ print(json.dumps({"wall": time.monotonic() - started, "inside": spent[0], "runs"
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """Give each way its own cache of compiled programs."""
+    """Return an environment with a separate cache of compiled programs."""
     return os.environ | {"XDG_CACHE_HOME": str(folder / "cache"), "PYTHONPATH": str(ROOT)}
 
 
@@ -80,7 +80,7 @@ def in_process(values: str, folder: Path, *, mode: str, workdir: str = "", first
 
 
 def command(folder: Path, flags: list[str]) -> float:
-    """Run `main.py` in a folder; give its seconds."""
+    """Run `main.py` in a folder; return its seconds."""
     started = time.monotonic()
     subprocess.run(
         [sys.executable, str(ROOT / "main.py"), *flags], env=environment(folder), check=True, cwd=folder, **QUIET
@@ -94,7 +94,7 @@ def as_study(folder: Path, flags: list[str]) -> float:
 
 
 def as_processes(configs: list[dict], folder: Path, *, at_a_time: int) -> float:
-    """Train runs as separate commands, as a shell loop would; give the seconds."""
+    """Train runs as separate commands, as a shell loop would; return the seconds."""
     folder.mkdir(exist_ok=True)
     single = ROOT / "configs" / "digits_mlp.py"
     started, running = time.monotonic(), []
@@ -117,7 +117,7 @@ def seconds_by_width(folder: Path) -> pd.Series:
 
 
 def one_of_each_shape(runs: list, seed: int) -> list[dict]:
-    """Give the flags of one run of each program, with a seed of its own."""
+    """Return the flags of one run of each program, with a separate seed."""
     shapes = {run.shape: dict(run.config) for run in runs}
     return [{n: c[n] for n in ("num_neurons", "rho", "num_epochs")} | {"seed": seed} for c in shapes.values()]
 

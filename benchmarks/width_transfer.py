@@ -1,6 +1,6 @@
-"""Does the gain still grow where each arm is tuned, and where width changes nothing but capacity?
+"""The trend of the gain with each arm tuned, and in parameterizations where width changes only capacity.
 
-Draws the curves of `width_transfer` with weights that they share, and prints a sentence each and the regrets:
+Draws the curves of `width_transfer` with common weights, and prints a sentence for each and the regrets:
 
     python benchmarks/width_transfer.py runs/width_transfer --output=docs/studies/width_transfer
 """
@@ -50,9 +50,9 @@ def main() -> None:
             shown[LABELS[key]] = curve
     drawn, rows = [], []
     for (label, curve), color in zip(shown.items(), style.colors(len(shown), ordered=False), strict=True):
-        one = curve.comparison
-        drawn.append(fair.line_of(one, label, color, factor=100))
-        rows += [{"curve": label} | row for row in tuned.rows(one, width="num_params")]
+        comparison = curve.comparison
+        drawn.append(fair.line_of(comparison, label, color, factor=100))
+        rows += [{"curve": label} | row for row in tuned.rows(comparison, width="num_params")]
         print(sentence(label, curve))
     import pandas as pd
 
@@ -78,13 +78,15 @@ def main() -> None:
 def sentence(label: str, curve: transfer.Curve) -> str:
     """Write what the intervals of a curve support."""
     first, last = curve.comparison.gains[0], curve.comparison.gains[-1]
-    ends = [f"{100 * one.gain:+.2f} points ({100 * one.low:+.2f} to {100 * one.high:+.2f})" for one in (first, last)]
+    ends = [
+        f"{100 * gain.gain:+.2f} points ({100 * gain.low:+.2f} to {100 * gain.high:+.2f})" for gain in (first, last)
+    ]
     slope = curve.slope
-    told = "" if math.isnan(slope.low) else f", 95 % interval {100 * slope.low:+.2f} to {100 * slope.high:+.2f}"
+    interval = "" if math.isnan(slope.low) else f", 95 % interval {100 * slope.low:+.2f} to {100 * slope.high:+.2f}"
     return (
         f"{label}: the gain {WORDS[curve.verdict.kind]}: {ends[0]} at {curve.comparison.pairs[0].num_params:,} "
         f"to {ends[1]} at {curve.comparison.pairs[-1].num_params:,} parameters; slope {100 * slope.slope:+.2f} "
-        f"points for ten times the parameters{told}."
+        f"points per tenfold increase in parameters{interval}."
     )
 
 

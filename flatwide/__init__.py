@@ -4,6 +4,7 @@
     flatwide.run_study(config, workdir)   train all runs of a study that are not done yet
     flatwide.write_report(workdir)        the answer, the figures and the tables as one HTML file
     flatwide.advise_rho(workdir, **width) rho for a width that was not trained, from the runs of narrower ones
+    flatwide.draw_figures(workdir)        every figure that its runs have data for, by name
     flatwide.load(workdir)                the table of all runs, a pandas DataFrame
     flatwide.load_measurements(workdir)   what was measured on its networks, one row a value
     flatwide.load_run(path)               the network of one run: params, stats, apply
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from flatwide import analysis, config, experiment, figures, measure, report, sam, study
     from flatwide.advise import advise_rho
+    from flatwide.figures.pieces import Figure
     from flatwide.runner import run
     from flatwide.runs.load import load_run
 
@@ -35,6 +37,7 @@ __all__ = [
     "advise_rho",
     "analysis",
     "config",
+    "draw_figures",
     "experiment",
     "figures",
     "load",
@@ -68,6 +71,38 @@ def load_measurements(workdir: str | os.PathLike) -> "pandas.DataFrame":
     from flatwide.runs.table import collect_measurements
 
     return collect_measurements(_existing(workdir))
+
+
+def draw_figures(
+    workdir: str | os.PathLike, *, metric: str = "test_metric", tune: Sequence[str] = (), interactive: bool = False
+) -> "dict[str, Figure]":
+    """Draw every figure that a work directory has data for.
+
+    Args:
+      metric: the column to compare.
+      tune: fields on which base and SAM are each tuned separately, for the figures `tuned_gain`.
+      interactive: add tooltips, and a legend whose entries hide their series, for use in a page.
+    Returns: name -> figure, with `chart` (of Altair), `title`, `caption` and `data`. A notebook shows a figure as SVG.
+    Raises: FileNotFoundError if there is no such folder; ValueError if it has no run, or a column is missing.
+    Cost: some seconds for hundreds of runs. Training curves and arrays are read only for the runs that are drawn.
+    """
+    from flatwide import registry
+    from flatwide.figures import fair, scaling
+    from flatwide.figures.gallery import GAIN, gallery
+    from flatwide.report.workdir import Arrays, Curves, Series
+
+    folder = _existing(workdir)
+    runs = load(folder)
+    if not len(runs):
+        raise ValueError(f"{folder}: expected a work directory with a run in runs/; train one first.")
+    if metric not in runs.columns:
+        raise ValueError(registry.unknown("metric", metric, [name for name in runs.columns if "test_" in name]))
+    options: dict[str, Any] = {"metric": metric, "choose_by": None, "interactive": interactive}
+    drawn = gallery(runs, **options, curves=Curves(folder), series=Series(folder), arrays=Arrays(folder))
+    drawn += scaling.scaling_figures(runs, **options, section=GAIN)
+    if tune:
+        drawn += fair.tuned_figures(runs, **options, tune=tune, section=GAIN)
+    return {figure.name: figure for figure in drawn}
 
 
 def run_study(config: Mapping[str, Any], workdir: str | os.PathLike, *, quiet: bool = False) -> "pandas.DataFrame":

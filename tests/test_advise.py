@@ -43,7 +43,10 @@ def made(workdir, monkeypatch):
 def test_it_advises_for_a_width_of_the_family(made, capsys):
     assert cli.main(["advise", str(made), "--at=num_neurons=(64,)"]) == 0
     said = capsys.readouterr().out
-    assert said.startswith("at 4,810 parameters: rho 0.1, carried over from the nearest width that was trained")
+    assert said.startswith(
+        "at 4,810 parameters: rho 0.1 (95 % interval 0.0707 to 0.141), "
+        "carried over from the nearest width that was trained"
+    )
     assert "Gain of SAM: +5.00 points (95 % interval +5.00 to +5.00) at 1,210 parameters" in said
     (advised,) = flatwide.advise_rho(made, num_neurons=(64,))
     assert advised.num_params == 4_810

@@ -1,4 +1,4 @@
-"""The catalogue: its entries are whole, and one entry is all that tables, figures and pages need of a measurement."""
+"""The catalogue: its entries are complete, and an entry is all that tables, figures and pages need."""
 
 import importlib
 import itertools
@@ -52,22 +52,22 @@ def study():
 
 
 @pytest.mark.parametrize("name", catalogue.MEASUREMENTS)
-def test_an_entry_is_whole(name):
-    entry = catalogue.MEASUREMENTS[name]
-    module, _, attribute = entry.function.partition(":")
+def test_an_entry_is_complete(name):
+    measurement = catalogue.MEASUREMENTS[name]
+    module, _, attribute = measurement.function.partition(":")
     assert callable(getattr(importlib.import_module(module), attribute))
     assert attribute == name
-    assert entry.section in SECTIONS
-    assert entry.sentence.endswith(".")
-    names = [one.name for one in entry.quantities]
+    assert measurement.section in SECTIONS
+    assert measurement.sentence.endswith(".")
+    names = [quantity.name for quantity in measurement.quantities]
     assert len(set(names)) == len(names)
-    assert {one.compared_with for one in entry.quantities} <= {"", *names}
-    assert sum(one.role == HEADLINE for one in entry.quantities) <= 1
-    assert all(("{}" in one.title) == one.name.endswith("*") for one in entry.quantities)
-    assert {figure.kind for figure in entry.figures} <= set(measured_gallery.KINDS)
+    assert {quantity.compared_with for quantity in measurement.quantities} <= {"", *names}
+    assert sum(quantity.role == HEADLINE for quantity in measurement.quantities) <= 1
+    assert all(("{}" in quantity.title) == quantity.name.endswith("*") for quantity in measurement.quantities)
+    assert {figure.kind for figure in measurement.figures} <= set(measured_gallery.KINDS)
 
 
-def test_a_row_that_ends_in_a_star_describes_all_columns_that_begin_so():
+def test_a_row_that_ends_in_a_star_describes_all_columns_with_its_prefix():
     first = catalogue.quantity("activations.stability_hidden_0")
     assert first.label == "stability of activations of hidden 0"
     assert catalogue.quantity("activations.stability").role == HEADLINE
@@ -78,14 +78,14 @@ def test_a_row_that_ends_in_a_star_describes_all_columns_that_begin_so():
 
 def test_one_entry_is_all_that_a_measurement_needs(monkeypatch):
     runs, before = study(), [figure.name for figure in gallery.gallery(study())]
-    assert "tides_by_width" in before  # as a measurement of the user's own, under other words
-    assert {one.title for one in quantities.measured(runs)} >= {"height (tides)", "moon (tides)"}
+    assert "tides_by_width" in before  # as a user-defined measurement, with default titles
+    assert {quantity.title for quantity in quantities.measured(runs)} >= {"height (tides)", "moon (tides)"}
 
     monkeypatch.setitem(catalogue.MEASUREMENTS, "tides", TIDES)
     assert catalogue.faults("config.measurements", ["tides"]) == []
     assert records.Wanted("tides", None, 1000).stem == "tides-v3"
-    known = quantities.measured(runs)
-    assert [(one.label, quantities.section(one)) for one in known] == [
+    described = quantities.measured(runs)
+    assert [(quantity.label, quantities.section(quantity)) for quantity in described] == [
         ("height of the tide (fathoms)", DYNAMICS),
         ("flow of the tide through hidden 0 (knots)", DYNAMICS),
     ]

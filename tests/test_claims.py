@@ -1,4 +1,4 @@
-"""The page of claims is what its command writes, and its verdicts say what intervals say."""
+"""The page of claims is what its command writes, and its verdicts follow from intervals."""
 
 import importlib.util
 import math
@@ -20,7 +20,9 @@ def claims():
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "benchmarks")
+        spec.loader.exec_module(module)
     return module
 
 
@@ -70,20 +72,47 @@ def test_near_zero_needs_a_whole_interval_too(claims, low, high, verdict):
 def test_the_fall_along_rho_by_hand(page):
     """Claim C10 from its committed table, by other means: polyfit for each seed and scipy's t interval."""
     rows = pd.read_csv(ROOT / "docs/studies/theory_stability/moments_by_rho.csv").query("quantity == 'moments.s_2'")
-    slopes = [np.polyfit(own["rho"], np.log(own["value"]), 1)[0] for _, own in rows.groupby("seed")]
+    slopes = [np.polyfit(of_seed["rho"], np.log(of_seed["value"]), 1)[0] for _, of_seed in rows.groupby("seed")]
     ends = scipy.stats.t.interval(0.95, len(slopes) - 1, loc=np.mean(slopes), scale=scipy.stats.sem(slopes))
     mean, low, high = (math.exp(0.1 * value) for value in (np.mean(slopes), *ends))
-    assert f"×{mean:.3g} s₂ for 0.1 more rho ({low:.3g} to {high:.3g})" in page
+    assert f"×{mean:.3g} s₂ per increase of 0.1 in rho ({low:.3g} to {high:.3g})" in page
+
+
+def test_the_barriers_of_the_smallest_networks_by_hand(page):
+    """Claim C4 from its committed table: scipy's t interval of the barriers."""
+    rows = pd.read_csv(ROOT / "docs/studies/theory_regression_1d/barrier_by_width.csv").query("num_params == 15")
+    barriers = rows[rows["rho"] == 0.2]["barrier.barrier"]
+    low, high = scipy.stats.t.interval(0.95, 2, loc=barriers.mean(), scale=scipy.stats.sem(barriers))
+    text = f"barrier {barriers.mean():+.3f} of squared error at 15 parameters ({low:+.3f} to {high:+.3f})"
+    assert text.replace("-", "−") in page
+    ratios = rows.pivot(index="seed", columns="rho", values="curvature.top_eigenvalue")
+    assert f"×{scipy.stats.gmean(ratios[0.2] / ratios[0.0]):.3g} top eigenvalue, SAM over SGD (" in page
+
+
+@pytest.mark.parametrize(
+    ("kinds", "verdict"),
+    [
+        (["holds", "holds"], "holds"),
+        (["holds", "not decided"], "not decided"),
+        (["not decided", "does not"], "does not"),
+    ],
+)
+def test_a_claim_of_several_parts_holds_where_each_does(claims, kinds, verdict):
+    assert claims.all_hold(kinds) == verdict
 
 
 def test_the_growth_of_the_gain_by_hand(claims, page):
     """Claim C1 on digits, from its committed table: polyfit for each seed; the interval is wider than Student's."""
     rows = pd.read_csv(ROOT / "docs/studies/digits_width/gain_by_width.csv").query("of == 'corrected'")
     rows = rows.dropna(subset="seed")
-    slopes = [100 * np.polyfit(np.log10(own["num_params"]), own["gain"], 1)[0] for _, own in rows.groupby("seed")]
-    found = claims.growth(claims.DIGITS)
-    assert found.number.startswith(f"{np.mean(slopes):+.2f} points for ten times the parameters, 8 seeds")
-    low, high = (float(end.replace("−", "-")) for end in re.findall(r"\(([+−\d.]+) to ([+−\d.]+)\)", found.number)[0])
+    slopes = [
+        100 * np.polyfit(np.log10(of_seed["num_params"]), of_seed["gain"], 1)[0] for _, of_seed in rows.groupby("seed")
+    ]
+    evidence = claims.growth(claims.DIGITS)
+    assert evidence.number.startswith(f"{np.mean(slopes):+.2f} points per tenfold increase in parameters, 8 seeds")
+    low, high = (
+        float(end.replace("−", "-")) for end in re.findall(r"\(([+−\d.]+) to ([+−\d.]+)\)", evidence.number)[0]
+    )
     reach = scipy.stats.t.ppf(0.975, 7) * scipy.stats.sem(slopes)
     assert (high - low) / 2 >= reach - 0.01
-    assert found.number in page
+    assert evidence.number in page

@@ -6,7 +6,7 @@ import pytest
 
 from flatwide import csv_cells
 from flatwide.figures.tables import to_csv
-from flatwide.report import own_table
+from flatwide.report import csv_table
 from flatwide.runs.directory import RunDirectory
 from flatwide.runs.table import write_results
 
@@ -29,7 +29,7 @@ def test_tables_of_figures_quote_cells_and_names(tmp_path):
     path.write_text(to_csv([{"@name": FORMULA, "gain": -0.25}, {"@name": "'-1", "gain": None}]))
     assert next(csv.reader(path.read_text().splitlines())) == ["'@name", "gain"]
     assert f"'{FORMULA[:10]}" in path.read_text()
-    found = own_table.read(path)
+    found = csv_table.read(path)
     assert found["@name"].tolist() == [FORMULA, "'-1"]
     assert found["gain"][0] == -0.25
 

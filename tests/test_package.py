@@ -28,7 +28,9 @@ def test_importing_it_starts_no_jax():
     subprocess.run([sys.executable, "-c", check], check=True)
 
 
-@pytest.mark.parametrize("function", [flatwide.load, flatwide.load_measurements, flatwide.write_report])
+@pytest.mark.parametrize(
+    "function", [flatwide.load, flatwide.load_measurements, flatwide.draw_figures, flatwide.write_report]
+)
 def test_a_missing_folder_is_an_error(tmp_path, function):
     with pytest.raises(FileNotFoundError, match=r"nowhere': there is no such folder; expected a work directory"):
         function(tmp_path / "nowhere")

@@ -40,7 +40,7 @@ arguments = (params, inputs, labels)
 
 @functools.cache
 def program(task: str, tool: str, number: int):
-    """Compile one task."""
+    """Compile a task."""
     if task == "top":
         solve = eig.eigh_partial(decomp.tridiag_sym(number, reortho="full"))
 
@@ -49,11 +49,11 @@ def program(task: str, tool: str, number: int):
 
     elif task == "trace" and tool == "hutchinson":
         sampler = stochtrace.sampler_signs(params, num=1)
-        one = stochtrace.estimator_monte_carlo(stochtrace.monte_carlo_trace(), sampler)
+        estimate_trace = stochtrace.estimator_monte_carlo(stochtrace.monte_carlo_trace(), sampler)
 
         def run(key):
             keys = jax.random.split(key, number)
-            return jnp.mean(jax.lax.map(lambda key: one(product, key, *arguments), keys))
+            return jnp.mean(jax.lax.map(lambda key: estimate_trace(product, key, *arguments), keys))
 
     elif task == "trace":
         sampler = stochtrace.sampler_normal(params, num=number)
@@ -81,11 +81,11 @@ def answer(task: str, tool: str, number: int, seed: int) -> dict:
     k, _, steps = tool.partition("/") if task == "top" else (0, 0, number)
     run = program(task, "" if task == "top" else tool, int(steps))
     began = time.perf_counter()
-    found = jax.block_until_ready(run(jax.random.key(seed)))
+    result = jax.block_until_ready(run(jax.random.key(seed)))
     seconds = time.perf_counter() - began
     if task != "top":
-        return {"seconds": seconds, "values": [float(found)]}
-    values, vectors = found
+        return {"seconds": seconds, "values": [float(result)]}
+    values, vectors = result
     order = np.argsort(-np.abs(values))[: int(k)]
     residuals = [jnp.linalg.norm(product(vectors[i], *arguments) - values[i] * vectors[i]) for i in order]
     return {"seconds": seconds, "values": [float(values[i]) for i in order], "residual": float(max(residuals))}

@@ -22,10 +22,10 @@ TOLERANCE = 1e-4
 
 inputs, labels = torch.tensor(start["inputs"]), torch.tensor(start["labels"], dtype=torch.int64)
 layers = []
-for place in range(3):
-    kernel = torch.tensor(start[f"kernel_{place}"])
+for index in range(3):
+    kernel = torch.tensor(start[f"kernel_{index}"])
     layer = torch.nn.Linear(*kernel.shape)
-    layer.weight.data, layer.bias.data = kernel.T.contiguous(), torch.tensor(start[f"bias_{place}"])
+    layer.weight.data, layer.bias.data = kernel.T.contiguous(), torch.tensor(start[f"bias_{index}"])
     layers += [layer, torch.nn.ReLU()]
 model, criterion = torch.nn.Sequential(*layers[:-1]), torch.nn.CrossEntropyLoss()
 params = list(model.parameters())
@@ -33,7 +33,7 @@ size = sum(param.numel() for param in params)
 
 
 class Product:
-    """The Hessian-vector product by hand: the graph of the gradient is made once."""
+    """The Hessian-vector product written out: the graph of the gradient is built once."""
 
     def __init__(self):
         loss = criterion(model(inputs), labels)
@@ -42,8 +42,8 @@ class Product:
     def __call__(self, vector) -> np.ndarray:
         pieces = torch.as_tensor(np.asarray(vector, np.float32).reshape(-1)).split([param.numel() for param in params])
         directions = [piece.reshape(param.shape) for piece, param in zip(pieces, params, strict=True)]
-        found = torch.autograd.grad(self.gradient, params, grad_outputs=directions, retain_graph=True)
-        return torch.cat([one.reshape(-1) for one in found]).numpy()
+        products = torch.autograd.grad(self.gradient, params, grad_outputs=directions, retain_graph=True)
+        return torch.cat([product.reshape(-1) for product in products]).numpy()
 
 
 def curvlinops_operator():
@@ -78,11 +78,13 @@ def top(tool: str, k: int, seed: int):
         return eigsh(operator, k=k, tol=TOLERANCE, v0=start_vector(seed))
     if tool == "pyhessian":
         values, vectors = pyhessian().eigenvalues(maxIter=1000, tol=TOLERANCE, top_n=k)
-        return np.array(values), np.stack([torch.cat([v.reshape(-1) for v in one]).numpy() for one in vectors], axis=1)
+        return np.array(values), np.stack(
+            [torch.cat([v.reshape(-1) for v in vector]).numpy() for vector in vectors], axis=1
+        )
     from hessian_eigenthings import lanczos
 
-    found = lanczos(eigenthings_operator(), k=k, max_iter=60 if k == 1 else 100, tol=TOLERANCE, seed=seed)
-    return found.eigenvalues.numpy(), found.eigenvectors.numpy().T
+    result = lanczos(eigenthings_operator(), k=k, max_iter=60 if k == 1 else 100, tol=TOLERANCE, seed=seed)
+    return result.eigenvalues.numpy(), result.eigenvectors.numpy().T
 
 
 def trace(tool: str, probes: int, seed: int) -> float:
@@ -100,21 +102,23 @@ def trace(tool: str, probes: int, seed: int) -> float:
 
 
 def density(tool: str, steps: int, seed: int) -> float:
-    """Give n times the mean of the density: the trace."""
+    """Compute n times the mean of the density: the trace."""
     torch.manual_seed(seed)
     if tool == "curvlinops":
         from curvlinops.papyan2020traces.spectrum import LanczosApproximateSpectrumCached
 
-        found = LanczosApproximateSpectrumCached(curvlinops_operator(), steps)
-        grid, values = found.approximate_spectrum(num_repeats=5, margin=0.2)
+        approximation = LanczosApproximateSpectrumCached(curvlinops_operator(), steps)
+        grid, values = approximation.approximate_spectrum(num_repeats=5, margin=0.2)
         return size * float((grid * values).sum() / values.sum())
     if tool == "pyhessian":
-        places, weights = pyhessian().density(iter=steps, n_v=5)
-        return size * float(np.mean(np.sum(np.array(places) * np.array(weights), axis=1)))
+        grid, weights = pyhessian().density(iter=steps, n_v=5)
+        return size * float(np.mean(np.sum(np.array(grid) * np.array(weights), axis=1)))
     from hessian_eigenthings import spectral_density
 
-    found = spectral_density(eigenthings_operator(), num_runs=5, lanczos_steps=steps, num_grid_points=1024, seed=seed)
-    return size * float((found.grid * found.density).sum() / found.density.sum())
+    spectrum = spectral_density(
+        eigenthings_operator(), num_runs=5, lanczos_steps=steps, num_grid_points=1024, seed=seed
+    )
+    return size * float((spectrum.grid * spectrum.density).sum() / spectrum.density.sum())
 
 
 def answer(task: str, tool: str, number: int, seed: int) -> dict:

@@ -61,17 +61,17 @@ def play(network, games, boards):
     """Play TURNS of all games; advantages follow the paper of GAE. (A game of 1,000 turns is not stopped here.)"""
     seen = torch.zeros(TURNS, GAMES, 4, 10, 10)
     chosen = torch.zeros(TURNS, GAMES, dtype=torch.long)
-    found, values = torch.zeros(TURNS, GAMES), torch.zeros(TURNS + 1, GAMES)
+    log_probabilities, values = torch.zeros(TURNS, GAMES), torch.zeros(TURNS + 1, GAMES)
     rewards, is_over = torch.zeros(TURNS, GAMES), torch.zeros(TURNS, GAMES)
     for turn in range(TURNS):
         seen[turn] = boards
         logits, values[turn] = network(boards)
         policy = Categorical(logits=logits)
         chosen[turn] = policy.sample()
-        found[turn] = policy.log_prob(chosen[turn])
-        for place, (game, action) in enumerate(zip(games, chosen[turn].tolist(), strict=True)):
+        log_probabilities[turn] = policy.log_prob(chosen[turn])
+        for index, (game, action) in enumerate(zip(games, chosen[turn].tolist(), strict=True)):
             reward, ended = game.act(ACTIONS[action])
-            rewards[turn, place], is_over[turn, place] = reward, ended
+            rewards[turn, index], is_over[turn, index] = reward, ended
             if ended:
                 game.reset()
         boards = boards_of(games)
@@ -81,7 +81,7 @@ def play(network, games, boards):
         goes_on = 1 - is_over[turn]
         surprise = rewards[turn] + DISCOUNT * goes_on * values[turn + 1] - values[turn]
         advantages[turn] = later = surprise + DISCOUNT * GAE_LAMBDA * goes_on * later
-    flat = [part.flatten(0, 1) for part in (seen, chosen, found, advantages, advantages + values[:-1])]
+    flat = [part.flatten(0, 1) for part in (seen, chosen, log_probabilities, advantages, advantages + values[:-1])]
     return boards, flat
 
 

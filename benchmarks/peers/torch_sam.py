@@ -45,7 +45,7 @@ def embedding(name: str) -> nn.Embedding:
 
 
 def filled(norm: nn.Module, name: str) -> nn.Module:
-    """Give a norm of any kind its scale and bias."""
+    """Set the scale and bias of a norm of any kind."""
     norm.weight, norm.bias = weight(f"{name}/scale"), weight(f"{name}/bias")
     return norm
 

@@ -1,4 +1,4 @@
-"""The trend of any column along any axis, and how it differs along another: slopes of each seed, with t intervals."""
+"""The trend of any column along any axis, and its interaction with another: slopes of each seed, with t intervals."""
 
 import math
 from collections.abc import Mapping
@@ -21,10 +21,10 @@ class Along(NamedTuple):
     """A slope, or the difference of slopes; NaN below two values of an axis, and its interval below two seeds.
 
     slope: the mean over seeds, of the quantity or of its natural logarithm. low, high: its 95 % interval.
-    is_log: whether the quantity is positive throughout and no result, so that its logarithm was fitted: exp(slope) is a
-      factor then.
-    per_decade: whether the axis is one of sizes, whose logarithm to base 10 was taken.
-    values: of the axis; with an interaction those that every level has. levels: of the other axis, empty without one.
+    is_log: whether the logarithm was fitted, because the quantity is a measurement and always positive; exp(slope) is
+      then a factor.
+    per_decade: whether the axis is one of sizes, whose logarithm to base 10 was used.
+    values: of the axis; with an interaction those that every level has. levels: of the other axis; empty without one.
     """
 
     slope: float
@@ -48,27 +48,27 @@ def trend(
     metric: str = "test_metric",
     choose_by: str | None = None,
 ) -> Along:
-    """Fit a column against an axis, seed by seed.
+    """Fit a column against an axis, separately for each seed.
 
     Args:
-      table: runs that differ in the axes named here, rho and seed, and in width where that goes along with an axis.
-      quantity: a column of numbers: the metric or another result, or what was measured, such as "moments.s_2".
+      table: runs that differ in the axes named here, rho and seed, and in width where it varies with an axis.
+      quantity: a numeric column: the metric or another result, or a measurement such as "moments.s_2".
       along: the axis: "num_params", "rho", or a config field such as "label_noise" or "sparsity".
-      arm: "base"; "sam", each seed at the rho that the other seeds choose; "gain", SAM less base, positive where SAM is
-        better if the quantity is the metric; "every" for `along="rho"`, where each rho counts, 0 included.
-      interaction: another axis: the answer is then how the slope along the first changes for one unit of it, over the
-        values of the first that all its levels have.
-      metric, choose_by: what rho is chosen by, as for `gain.gain_by_width`.
-    Returns: least-squares slopes of each seed that has every value, in one unit of the axis or, along sizes, for ten
-      times as many, and their mean with its t interval, widened by `selection.stretch_of_scores` where rho was chosen.
-    Raises: ValueError for an unknown column or arm, an arm that does not go with the axis, or several networks or
+      arm: "base"; "sam", each seed at the rho that the other seeds choose; "gain", SAM minus base, positive where SAM
+        is better if the quantity is the metric; "every" for `along="rho"`, where each rho counts, including 0.
+      interaction: another axis; the result is then the change of the slope along the first axis per unit of this one,
+        over the values of the first that all levels have.
+      metric, choose_by: the columns that rho is chosen by, as for `gain.gain_by_width`.
+    Returns: the mean over seeds that have every value of their least-squares slopes, per unit of the axis or, along
+      sizes, per tenfold increase, with its t interval, widened by `selection.stretch_of_scores` where rho was chosen.
+    Raises: ValueError for an unknown column or arm, an arm that does not match the axis, or several networks or
       settings at one value of the axis.
     Cost: nothing is trained.
     """
     if arm not in ARMS:
         raise ValueError(registry.unknown("arm", arm, ARMS))
     if (arm == EVERY) != (along == "rho"):
-        raise ValueError(f"arm={arm!r} along {along!r}: along rho the arm is 'every', which goes with no other axis.")
+        raise ValueError(f"arm={arm!r} along {along!r}: expected arm='every' along rho, and only along rho.")
     for name in (quantity, along, *([interaction] if interaction else [])):
         if name not in table.columns:
             raise ValueError(registry.unknown("column", name, table.columns))
@@ -77,22 +77,32 @@ def trend(
     if interaction is None:
         levels: list[float] = []
         points, stretch = _points(table, quantity, along, **options)
-        found, values = _fit(points, along), tuple(points)
+        line, values = _fit(points, along), tuple(points)
     else:
         levels = _values(table, interaction)
-        every = [_points(table[table[interaction] == level], quantity, along, **options) for level in levels]
-        stretch = max((one[1] for one in every), default=1.0)
-        # Slopes over different values would differ by where a curve bends, not by the level.
-        values = tuple(value for value in every[0][0] if all(value in one[0] for one in every)) if every else ()
-        slopes = [_fit({value: one[0][value] for value in values}, along) for one in every]
-        found = _fit(dict(zip(levels, slopes, strict=True)), interaction)
-    mean = intervals.mean(list(found.values()), stretch=stretch)
+        points_of_levels = [_points(table[table[interaction] == level], quantity, along, **options) for level in levels]
+        stretch = max((points_of_level[1] for points_of_level in points_of_levels), default=1.0)
+        # Slopes over different values would differ because a curve bends, not because of the level.
+        values = (
+            tuple(
+                value
+                for value in points_of_levels[0][0]
+                if all(value in points_of_level[0] for points_of_level in points_of_levels)
+            )
+            if points_of_levels
+            else ()
+        )
+        slopes = [
+            _fit({value: points_of_level[0][value] for value in values}, along) for points_of_level in points_of_levels
+        ]
+        line = _fit(dict(zip(levels, slopes, strict=True)), interaction)
+    mean = intervals.mean(list(line.values()), stretch=stretch)
     return Along(
         slope=mean.mean,
         standard_error=mean.standard_error,
         low=mean.low,
         high=mean.high,
-        num_seeds=len(found),
+        num_seeds=len(line),
         values=values,
         levels=tuple(levels),
         is_log=is_log,
@@ -103,9 +113,9 @@ def trend(
 def _points(
     table: Any, quantity: str, along: str, *, arm: str, metric: str, choose_by: str | None, is_log: bool
 ) -> tuple[dict[float, dict[int, float]], float]:
-    """Arrange one level of the other axis.
+    """Arrange the numbers of one level of the other axis.
 
-    Returns: value of the axis -> seed -> number, and by how much an interval must be wider.
+    Returns: value of the axis -> seed -> number, and the factor by which an interval must be wider.
     """
     stretch, points = 1.0, {}
     if along == "rho":
@@ -115,14 +125,13 @@ def _points(
             points[value] = {s: x for s, x in zip(cell.seeds, column, strict=True) if math.isfinite(x)}
         return {value: by_seed for value, by_seed in points.items() if by_seed}, stretch
     cells = []
-    read = (along, "rho", "optimizer", "sparsity")  # a wide table takes long to turn into rows
-    serving = np.array(
-        [fields.ignores(row, along) for row in fields.records(table, read)]
-    )  # base runs that every value has
+    read = (along, "rho", "optimizer", "sparsity")  # converting all columns of a wide table to rows is slow
+    # Base runs that do not read the field belong to every value of it.
+    serving = np.array([fields.ignores(row, along) for row in fields.records(table, read)])
     if missing := int((table[along].isna() & ~serving).sum()):
         raise ValueError(
-            f"along={along!r}: {missing} runs have no value there, as where None stands for all; write the number that "
-            "it stands for into the table, or select the others."
+            f"along={along!r}: {missing} runs have no value there (None may mean all). Write the number it means into "
+            "the table, or select the other runs."
         )
     for value in _values(table[~serving], along):
         here = table[(table[along] == value) | serving]
@@ -141,56 +150,58 @@ def _cell(runs: Any, where: str, metric: str, choose_by: str | None) -> widths.W
     if len(cells) != 1:
         sizes = ", ".join(f"{cell.num_params:,}" for cell in cells)
         raise ValueError(
-            f"{where} has networks of {sizes} parameters: select one, or name an axis that tells them apart."
+            f"{where} has networks of {sizes} parameters: select one size, or an axis that distinguishes them."
         )
     return cells[0]
 
 
 def _numbers(runs: Any, cell: widths.Width, quantity: str, is_log: bool) -> np.ndarray:
-    """Return the quantity as the runs of a cell are arranged, [seeds, 1 + rhos]."""
-    keep = quantity in RESULT_FIELDS  # a result of a collapsed run is one; what is measured on it is not
-    (one,) = measured.arrange(runs, [cell], [quantity], keep_collapsed=keep)[quantity]
+    """Return the quantity in the arrangement of a cell, [seeds, 1 + rhos]."""
+    keep_collapsed = quantity in RESULT_FIELDS  # results of collapsed runs count; measurements of them do not
+    (arranged,) = measured.arrange(runs, [cell], [quantity], keep_collapsed=keep_collapsed)[quantity]
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.log(one.values) if is_log else one.values
+        return np.log(arranged.values) if is_log else arranged.values
 
 
 def _of_arm(cell: widths.Width, numbers: np.ndarray, arm: str, *, is_metric: bool) -> dict[int, float]:
-    """Return the number of each seed; of SAM at the rho that the other seeds choose."""
+    """Return the number of each seed; for SAM, at the rho that the other seeds choose."""
     if arm == BASE:
-        found = numbers[:, 0]
+        numbers_of_arm = numbers[:, 0]
     else:
         at = [1 + column for column in cell.candidates]
         whole = np.isfinite(cell.choices[:, at]).all(axis=1) & np.isfinite(numbers[:, [0, *at]]).all(axis=1)
-        found = np.full(len(cell.seeds), math.nan)
+        numbers_of_arm = np.full(len(cell.seeds), math.nan)
         if whole.sum() > 1 and at:
-            found[whole] = selection.cross_fit(numbers[whole][:, at], cell.choices[whole][:, at])
+            numbers_of_arm[whole] = selection.cross_fit(numbers[whole][:, at], cell.choices[whole][:, at])
         if arm == GAIN:
-            found = (cell.sign if is_metric else 1) * (found - numbers[:, 0])
-    return {seed: float(value) for seed, value in zip(cell.seeds, found, strict=True) if math.isfinite(value)}
+            numbers_of_arm = (cell.sign if is_metric else 1) * (numbers_of_arm - numbers[:, 0])
+    return {seed: float(value) for seed, value in zip(cell.seeds, numbers_of_arm, strict=True) if math.isfinite(value)}
 
 
 def _fit(points: Mapping[float, Mapping[int, float]], axis: str) -> dict[int, float]:
-    """Fit a line to each seed that every value of the axis has."""
+    """Fit a line to each seed that has every value of the axis."""
     if len(points) < 2:
         return {}
-    places = np.log10(list(points)) if is_size(axis) else np.array(list(points), dtype=float)
-    centered = places - places.mean()
-    seeds = sorted(set.intersection(*(set(one) for one in points.values())))
-    return {seed: float(centered @ [one[seed] for one in points.values()] / (centered @ centered)) for seed in seeds}
+    positions = np.log10(list(points)) if is_size(axis) else np.array(list(points), dtype=float)
+    centered = positions - positions.mean()
+    seeds = sorted(set.intersection(*(set(by_seed) for by_seed in points.values())))
+    return {
+        seed: float(centered @ [by_seed[seed] for by_seed in points.values()] / (centered @ centered)) for seed in seeds
+    }
 
 
 def _values(table: Any, name: str) -> list[float]:
-    """List the values of an axis among the runs that are done."""
-    found = {row[name] for row in fields.done(table, [name])} - {None}
-    if any(isinstance(value, str) for value in found):
+    """List the values of an axis among the completed runs."""
+    axis_values = {row[name] for row in fields.done(table, [name])} - {None}
+    if any(isinstance(value, str) for value in axis_values):
         raise ValueError(
-            f"{name} holds {sorted(map(str, found))}: expected an axis of numbers; take num_params for sizes."
+            f"{name} holds {sorted(map(str, axis_values))}: expected a numeric axis; use num_params for sizes."
         )
-    return sorted(float(value) for value in found)
+    return sorted(float(value) for value in axis_values)
 
 
 def _is_log(table: Any, quantity: str, metric: str) -> bool:
-    """Whether a quantity is positive in every run and no result, as `measured.compared_by` asks."""
+    """Whether a quantity is a measurement that is positive in every run, as in `measured.compared_by`."""
     if quantity == metric or quantity in RESULT_FIELDS or catalogue.quantity(quantity).is_signed:
         return False
     values = [row[quantity] for row in fields.done(table, [quantity]) if row[quantity] is not None]
@@ -198,5 +209,5 @@ def _is_log(table: Any, quantity: str, metric: str) -> bool:
 
 
 def is_size(axis: str) -> bool:
-    """Whether an axis is one of sizes, along which a slope is for ten times as many."""
+    """Whether an axis is one of sizes, along which a slope is per tenfold increase."""
     return axis in ("num_params", "num_nonzero_params", "train_examples", *fields.SHAPES)

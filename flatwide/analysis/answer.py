@@ -1,4 +1,4 @@
-"""The answer in two sentences, with numbers."""
+"""The answer in sentences, with numbers and intervals."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -19,10 +19,10 @@ from flatwide.analysis import (
     table,
     trend,
     tuned,
+    verdict,
     widths,
     wording,
 )
-from flatwide.analysis import verdict as verdicts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,12 +36,12 @@ def answer(
     choose_by: str | None = None,
     tune: Sequence[str] = (),
 ) -> str:
-    """Write the paragraphs of `paragraphs` as one text, each after the name of its part.
+    """Write the paragraphs of `paragraphs` as one text, each preceded by the name of its part.
 
     Args: as for `paragraphs`.
     """
-    found = paragraphs(runs, width=width, metric=metric, choose_by=choose_by, tune=tune)
-    return "\n\n".join(f"{name}: {text}" if name else text for name, text in found)
+    texts = paragraphs(runs, width=width, metric=metric, choose_by=choose_by, tune=tune)
+    return "\n\n".join(f"{name}: {text}" if name else text for name, text in texts)
 
 
 def paragraphs(
@@ -52,30 +52,30 @@ def paragraphs(
     choose_by: str | None = None,
     tune: Sequence[str] = (),
 ) -> list[tuple[str, str]]:
-    """Say whether the gain grows with the number of parameters, what best rho does, and what else the axes ask.
+    """Write whether the gain grows with the number of parameters, how the best rho changes, and what other axes show.
 
     Args:
-      tune: fields that base and SAM each choose for themselves in paragraphs of their own, as for `tuned.tuned_gain`.
-      runs, width, metric, choose_by: as for `gain.gain_by_width`, but the runs may differ in other columns: each of
-        their values has its two sentences, in a paragraph of its own. Where there are several domains, the first
-        paragraph is about all of them. Then come those of `scaling.sentence` and `questions.of_axes`, and of each
-        part those of `questions.of_part`.
-    Returns: the part of the runs that a paragraph is about, "" for all, and the paragraph.
+      tune: fields that are tuned separately for base and SAM in additional paragraphs, as for `tuned.tuned_gain`.
+      runs, width, metric, choose_by: as for `gain.gain_by_width`, but the runs may differ in other columns: each value
+        of these has its own paragraph of two sentences. With several domains, the first paragraph covers all of them.
+        The paragraphs of `scaling.sentence` and `questions.of_axes` follow, then those of `questions.of_part` for each
+        part.
+    Returns: pairs of the part of the runs that a paragraph covers, "" for all, and the paragraph.
     """
-    found = table.parts(fields.narrow(runs, width=width), width=width)
-    if not found:
-        return [("", "There is no gain yet: no width has both a base run (rho=0) and a SAM run that are done.")]
+    parts = table.parts(fields.narrow(runs, width=width), width=width)
+    if not parts:
+        return [("", "There is no gain yet: no width has both a completed base run (rho=0) and a completed SAM run.")]
     options = {"width": width, "metric": metric, "choose_by": choose_by}
-    weights = trend.weights_of_parts(found, **options)
+    weights = trend.weights_of_parts(parts, **options)
     texts, further = [], []
-    for part, shared in zip(found, weights, strict=True):
+    for part, shared in zip(parts, weights, strict=True):
         text, more = _part(part.runs, metric=metric, options=options, weights=shared)
         texts.append((part.name, text))
         further += [(part.name, more)] if more else []
     ratios = [
         (domains.name(front), text)
-        for front, here, one in scaling.of_runs(runs, **options)
-        if (text := scaling.sentence(one, wording.units(here, metric), gain.base_name(here)))
+        for front, here, comparison in scaling.of_runs(runs, **options)
+        if (text := scaling.sentence(comparison, wording.units(here, metric), gain.base_name(here)))
     ]
     further = [*ratios, *questions.of_axes(runs, metric=metric, options=options, tune=tune), *further]
     all_of_them = []
@@ -89,7 +89,7 @@ def paragraphs(
 def _part(
     runs: "pd.DataFrame", *, metric: str, options: dict[str, Any], weights: Mapping[int, float] | None
 ) -> tuple[str, str]:
-    """Write the two sentences about a part, and what more there is to say; "" where that is nothing."""
+    """Write the two sentences about a part, and the further ones; "" where there are none."""
     width = options["width"]
     cells = widths.by_width(runs, **options)
     rows = [row for row in selection.of_widths(cells, width=width) if math.isfinite(row["corrected_gain"])]
@@ -103,20 +103,20 @@ def _part(
         seeds = "one seed" if last["num_seeds"] == 1 else f"{int(last['num_seeds'])} seeds"
         return (
             f"With {seeds}, SAM differs from {base} by {units.amount(last['gain'])} at {int(last['num_params']):,} "
-            "parameters. That cannot be told from luck: finish at least three seeds at every rho.",
+            "parameters. This difference cannot be separated from seed noise: run at least three seeds at every rho.",
             "",
         )
-    found = trend.scores(cells, weights=weights)
-    decided = verdicts.verdict(found)
+    scores = trend.scores(cells, weights=weights)
+    decided = verdict.verdict(scores)
     word = wording.what_grows(runs)
-    first = f"{_growth(rows, trend.of_scores(found), decided, units, base, word)} "
-    grows = decided.kind in (verdicts.GROWS, verdicts.LARGER)
+    first = f"{_growth(rows, trend.of_scores(scores), decided, units, base, word)} "
+    grows = decided.kind in (verdict.GROWS, verdict.LARGER)
     second = _best(runs, options, metric, base, word, sizes=[row[width] for row in rows], grows=grows)
-    return first + second, questions.of_part(runs, found, base=base, options=options, metric=metric)
+    return first + second, questions.of_part(runs, scores, base=base, options=options, metric=metric)
 
 
 def _why_none(cells: Sequence[widths.Width]) -> str:
-    """Say why no width has a gain."""
+    """Write why no width has a gain."""
     reasons = set()
     for cell in cells:
         if not np.isfinite(cell.values[:, 0]).any():
@@ -131,19 +131,19 @@ def _why_none(cells: Sequence[widths.Width]) -> str:
 def _growth(
     rows: list[dict[str, Any]],
     slope: trend.Trend,
-    decided: verdicts.Verdict,
+    decided: verdict.Verdict,
     units: wording.Units,
     base: str,
     word: str,
 ) -> str:
-    """Say in one sentence how the gain, corrected for the choice of rho, depends on the number of parameters."""
+    """Write one sentence on how the gain, corrected for the choice of rho, depends on the number of parameters."""
     first, last = rows[0], rows[-1]
     if first["num_params"] == last["num_params"]:
         seeds = f"{int(last['corrected_num_seeds'])} seeds"
         return f"{_subject(rows, rows, base, word)} is {_at(last, units)}, {seeds}, corrected for the choice of rho."
     subject = _subject(rows, [first, last], base, word)
     comma = "," if ":" in subject else ":"
-    rate = f"{units.change(slope.slope)} for ten times the parameters"
+    rate = f"{units.change(slope.slope)} per tenfold increase in parameters"
     if math.isfinite(slope.low):
         rate += (
             f", 95 % interval {wording.ends(slope.low, slope.high, units)}; {wording.rise(decided.rise, units, word)}"
@@ -154,7 +154,7 @@ def _growth(
 
 
 def _subject(rows: list[dict[str, Any]], ends: list[dict[str, Any]], base: str, word: str) -> str:
-    """Begin the sentence with whether SAM helps at the ends, as far as their intervals tell."""
+    """Begin the sentence with whether the intervals show that SAM helps at the ends."""
     if any(row["corrected_low"] > 0 for row in ends):
         return f"The gain of SAM over {base}"
     helps_nowhere = not any(row["corrected_low"] > 0 for row in rows)
@@ -165,7 +165,7 @@ def _subject(rows: list[dict[str, Any]], ends: list[dict[str, Any]], base: str, 
         where = where.replace("any", "each").replace("or", "and")
         return f"SAM and {base} do equally well in every seed {where}: the gain"
     harms = all(row["corrected_high"] < 0 for row in shown)
-    return f"SAM {'does not help' if harms else 'is not seen to help'} {where}: its gain over {base}"
+    return f"SAM {'does not help' if harms else 'is not shown to help'} {where}: its gain over {base}"
 
 
 def _at(row: dict[str, Any], units: wording.Units) -> str:
@@ -176,15 +176,17 @@ def _at(row: dict[str, Any], units: wording.Units) -> str:
 def _best(
     runs: "pd.DataFrame", options: dict[str, Any], metric: str, base: str, word: str, *, sizes: list, grows: bool
 ) -> str:
-    """Say in one sentence which rho is best at the widths that have a gain, and whose the growth is, if any."""
+    """Write one sentence on the best rho at the widths that have a gain, and on which arm causes growth, if any."""
     best = rho.best_rho(runs, **options)
     best = best[best[options["width"]].isin(sizes)]
 
-    def one(row) -> str:
+    def describe(row) -> str:
         low, high = row["best_rho_low"], row["best_rho_high"]
-        return f"{row['best_rho']:g}" + (f" (from {low:g} to {high:g} the seeds cannot tell)" if low < high else "")
+        return f"{row['best_rho']:g}" + (
+            f" ({low:g} to {high:g} are statistically indistinguishable from it)" if low < high else ""
+        )
 
-    ends = [one(best.iloc[0]), one(best.iloc[-1])] if len(best) > 1 else [one(best.iloc[0])]
+    ends = [describe(best.iloc[0]), describe(best.iloc[-1])] if len(best) > 1 else [describe(best.iloc[0])]
     chosen_by = options["choose_by"] or widths.choice_column(runs, metric=metric)
     text = f"The best rho, chosen by {chosen_by.replace('_', ' ')}, is {f' at the smallest {word} and '.join(ends)}"
     text += " at the largest" if len(ends) > 1 else ""
@@ -192,86 +194,88 @@ def _best(
 
 
 def _whose(runs: "pd.DataFrame", options: dict[str, Any], base: str, word: str) -> str:
-    """Say whose the growth of the gain is, as far as the intervals of both parts tell; nothing where none is shown."""
+    """Write which arm causes the growth of the gain, as far as the intervals show; nothing where no growth is shown."""
     growth = decomposition.decompose(runs, **options)
-    # The slope counts networks too small to learn, growth does not: it may be none where the slope has one.
+    # The slope includes networks too small to learn, the growth does not: the slope may rise where there is no growth.
     if not len(growth) or not growth["gain_growth_low"].iloc[-1] > 0:
         return ""
     last = growth.iloc[-1]
-    start = f"; from {int(growth['num_params'].iloc[0]):,} parameters on, where {base} is best, "
+    start = f"; from {int(growth['num_params'].iloc[0]):,} parameters, where {base} is best, "
     better, worse = last["sam_improvement_low"] > 0, last["base_decline_low"] > 0
     if last["base_decline_high"] < 0:
-        return f"; {base} gets better with {word} too, so all of the growth is SAM getting better"
+        return f"; {base} also improves with {word}, so all of the growth is due to SAM improving"
     if last["sam_improvement_high"] < 0:
-        return f"{start}all of the growth is {base} getting worse, for SAM gets worse too"
+        return f"{start}all of the growth is due to {base} getting worse, since SAM gets worse too"
     if better and worse:
         share = 100 * decomposition.share_of_sam(growth)
-        return f"{start}{share:.0f} % of the growth is SAM getting better, the rest {base} getting worse"
+        return f"{start}{share:.0f} % of the growth is due to SAM improving, the rest to {base} getting worse"
     if better:
-        return f"{start}SAM gets better, and whether {base} gets worse too the seeds cannot tell"
+        return f"{start}SAM improves, and the seeds do not show whether {base} also gets worse"
     if worse:
-        return f"{start}{base} gets worse, and whether SAM gets better too the seeds cannot tell"
-    return f"{start}the seeds cannot tell whether SAM gets better or {base} worse"
+        return f"{start}{base} gets worse, and the seeds do not show whether SAM also improves"
+    return f"{start}the seeds do not show whether SAM improves or {base} gets worse"
 
 
 def fair_fight(
     runs: "pd.DataFrame", *, tune: Sequence[str], width: str, metric: str, choose_by: str | None
 ) -> list[tuple[str, str]]:
-    """Say what is left of the gain where base and SAM each choose the fields of `tune`, at the largest width.
+    """Write what remains of the gain at the largest width where the fields of `tune` are tuned separately for each arm.
 
-    Returns: the name of each part, and its sentences.
+    Returns: pairs of the name of a part, and its sentences.
     """
-    found = tuned.comparisons(runs, tune=tune, width=width, metric=metric, choose_by=choose_by)
+    all_comparisons = tuned.comparisons(runs, tune=tune, width=width, metric=metric, choose_by=choose_by)
     texts = []
     for part in tuned.parts(runs, tune=tune, width=width):
         name = domains.name(part.values)
-        here = [one for one in found if one.values == part.values]
+        here = [comparison for comparison in all_comparisons if comparison.values == part.values]
         base = gain.base_name(part.runs)
-        for length in sorted({one.length for one in here}):
-            shown = {one.name: one for one in here if one.length == length}
+        for length in sorted({comparison.length for comparison in here}):
+            shown = {comparison.name: comparison for comparison in here if comparison.length == length}
             if tuned.TUNED in shown:
                 texts.append((name, _fair(shown, wording.units(part.runs, metric), base, tune)))
     return texts
 
 
 def _fair(shown: Mapping[str, tuned.Comparison], units: wording.Units, base: str, tune: Sequence[str]) -> str:
-    """Write the sentences of a fair fight."""
-    one = shown[tuned.TUNED]
-    pair, size = one.pairs[-1], f"{one.pairs[-1].num_params:,} parameters"
+    """Write the sentences about separately tuned arms."""
+    tuned_comparison = shown[tuned.TUNED]
+    pair, size = tuned_comparison.pairs[-1], f"{tuned_comparison.pairs[-1].num_params:,} parameters"
     others = {
-        tuned.TWICE: f"over {base} for twice as long",
-        tuned.AVERAGED: f"over the average of the weights of {base}",
-        tuned.AVERAGED_TWICE: f"over that of {base} for twice as long",
-        tuned.BOTH_AVERAGED: f"of the average of SAM over that of {base}",
+        tuned.TWICE: f"over {base} trained twice as long",
+        tuned.EQUAL_GRADIENTS: f"over {base} trained for as many gradients",
+        tuned.AVERAGED: f"over the weight average of {base}",
+        tuned.AVERAGED_TWICE: f"over the weight average of {base} trained twice as long",
+        tuned.AVERAGED_EQUAL_GRADIENTS: f"over the weight average of {base} trained for as many gradients",
+        tuned.BOTH_AVERAGED: f"for the weight average of SAM over that of {base}",
     }
     amounts = {name: _gain_at(comparison, pair.width, units) for name, comparison in shown.items()}
     listed = "; ".join(f"{amounts[name]} {words}" for name, words in others.items() if amounts.get(name))
     same = amounts.get(tuned.SAME)
     chosen = " and ".join(tune)
-    decided = verdicts.verdict(one.scores)
+    decided = verdict.verdict(tuned_comparison.scores)
     trend_text = f", and {wording.verb(decided)}" if decided.kind else ""
-    untuned = f" With the {chosen} that {base} chooses for both, it is {same}." if same else ""
+    untuned = f" With the {chosen} that is best for {base} used for both, it is {same}." if same else ""
     if at_edge := [name for name in amounts if name != tuned.SAME and _at_edge(shown[name], pair.width)]:
-        untuned += f" A choice is at the end of its grid ({'; '.join(at_edge)}): a better one may lie beyond."
+        untuned += f" A choice lies at the end of its grid ({'; '.join(at_edge)}): a better one may lie beyond it."
     return (
-        f"Where SAM and {base} each choose their own {chosen}, by the other seeds, the gain of SAM at {size} is "
+        f"With {chosen} tuned separately for SAM and for {base}, on the other seeds, the gain of SAM at {size} is "
         f"{amounts[tuned.TUNED]}{trend_text}{f'; {listed}' if listed else ''}.{untuned}"
     )
 
 
-def _at_edge(one: tuned.Comparison, width: Any) -> bool:
-    """Whether an arm's choice at one width is the least or greatest value that was tried."""
+def _at_edge(comparison: tuned.Comparison, width: Any) -> bool:
+    """Whether an arm's choice at a width is the smallest or largest value tried."""
     return any(
-        pair.base.edges(found.base_at) or pair.sam.edges(found.sam_at)
-        for pair, found in zip(one.pairs, one.gains, strict=True)
+        pair.base.edges(gain_at.base_at) or pair.sam.edges(gain_at.sam_at)
+        for pair, gain_at in zip(comparison.pairs, comparison.gains, strict=True)
         if pair.width == width
     )
 
 
-def _gain_at(one: tuned.Comparison, width: Any, units: wording.Units) -> str:
-    """Write the gain of a comparison at one width; empty where it has none."""
-    for pair, found in zip(one.pairs, one.gains, strict=True):
+def _gain_at(comparison: tuned.Comparison, width: Any, units: wording.Units) -> str:
+    """Write the gain of a comparison at a width; empty where it has none."""
+    for pair, gain_at in zip(comparison.pairs, comparison.gains, strict=True):
         if pair.width == width:
-            ends = f"{units.number(found.low)} to {units.number(found.high)}"
-            return f"{units.amount(found.gain)} (95 % interval {ends})"
+            ends = f"{units.number(gain_at.low)} to {units.number(gain_at.high)}"
+            return f"{units.amount(gain_at.gain)} (95 % interval {ends})"
     return ""

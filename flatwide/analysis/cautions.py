@@ -1,4 +1,4 @@
-"""What a careful reader would object to."""
+"""Cautions: the objections of a careful reader to a study."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,25 +12,25 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FEW_SEEDS = 5
-_ALIKE = 1.5  # training losses whose ratio lies within this, or its inverse, are taken for equal
+_ALIKE = 1.5  # training losses whose ratio lies between the inverse of this and this count as equal
 
-_CHOSEN_BY_ITSELF = "The best rho was chosen by the very metric that is compared, as in the paper"
+_CHOSEN_BY_ITSELF = "The best rho was chosen by the same metric that is compared, as in the paper"
 _COLUMN_TO_CHOOSE_BY = "a column of validation results to choose by (--choose_by=)"
-_MENDS = {
-    "unfinished": "in training or stopped; the same command goes on with them",
-    "failed": "error.txt in the folder of each says why; the same command tries them again",
-    "damaged": "restore the file that the column `problem` of results.csv names from a copy, or move its run's "
-    "folder away",
-    "unreadable": "make the file that the column `problem` of results.csv names readable for this user",
-    "mismatch": "a copied folder, or an edited config.json; move the folder out of runs/",
+_REMEDIES = {
+    "unfinished": "training or stopped; rerun the same command to resume them",
+    "failed": "error.txt in each run's folder says why; rerun the same command to retry them",
+    "damaged": "restore the file named in the column `problem` of results.csv from a copy, or move the run's folder "
+    "away",
+    "unreadable": "make the file named in the column `problem` of results.csv readable for this user",
+    "mismatch": "a copied folder or an edited config.json; move the folder out of runs/",
 }
 
 
 class Caution(NamedTuple):
-    """A reason for care.
+    """A reason to read the results with care.
 
-    what: the sentence, or what follows a finding in it. finding: its beginning where that differs from part to part,
-      such as the widths. part: the runs that it is about; "" for all.
+    what: the sentence, or the rest of it after the finding. finding: its beginning where that differs between parts,
+      such as the widths. part: the runs concerned; "" for all.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Caution(NamedTuple):
 
     @property
     def text(self) -> str:
-        """Say where it is, what is wrong, and what would mend it."""
+        """Return the sentence: where, what is wrong, and how to fix it."""
         return (f"{self.part}: " if self.part else "") + f"{_capital(self.finding)} {self.what}".lstrip()
 
 
@@ -53,17 +53,18 @@ def cautions(
     has_states: bool = True,
     are_ours: bool = True,
 ) -> list[Caution]:
-    """List the reasons for care in a whole results table, each once.
+    """List the cautions about a whole results table, each once.
 
     Args: as for `gain.gain_by_width`, and
-      has_states: whether it is known what became of a run; otherwise "diverged" only means that it has no metric.
-      are_ours: whether flatwide trained the runs; otherwise there is no command that goes on with them.
+      has_states: whether the states of the runs are recorded; otherwise "diverged" only means that a metric is missing.
+      are_ours: whether flatwide trained the runs; otherwise there is no command that resumes them.
     """
     runs = fields.narrow(runs, width=width)
-    found: dict[Caution, None] = dict.fromkeys(_not_done(runs, are_ours=are_ours))
+    cautions_found: dict[Caution, None] = dict.fromkeys(_not_done(runs, are_ours=are_ours))
     for domain in domains.domains(runs):
-        found |= {
-            one._replace(part=domain.name): None for one in _whole_domain(domain.runs, width=width, are_ours=are_ours)
+        cautions_found |= {
+            caution._replace(part=domain.name): None
+            for caution in _whole_domain(domain.runs, width=width, are_ours=are_ours)
         }
     for part in table.parts(runs, width=width):
         chosen_by = widths.choice_column(part.runs, metric=metric) if choose_by is None else choose_by
@@ -76,17 +77,17 @@ def cautions(
             *_fit(part.runs, width=width, metric=metric, choose_by=chosen_by),
             *_unequal_losses(part.runs, cells, width),
         ]:
-            found[caution._replace(part=part.name)] = None
-    return list(found)
+            cautions_found[caution._replace(part=part.name)] = None
+    return list(cautions_found)
 
 
-def told_once(found: list[Caution], *, num_parts: int) -> list[str]:
-    """Say what holds for several parts in one sentence, with the name of each part once; for all alike, with none."""
-    alike: dict[tuple[str, str], dict[str, list[str]]] = {}
-    for caution in found:
-        findings = alike.setdefault((caution.name, caution.what), {})
+def merged(cautions_found: list[Caution], *, num_parts: int) -> list[str]:
+    """Write one sentence for a caution of several parts, naming each part once, and none if it holds for all parts."""
+    findings_by_sentence: dict[tuple[str, str], dict[str, list[str]]] = {}
+    for caution in cautions_found:
+        findings = findings_by_sentence.setdefault((caution.name, caution.what), {})
         findings.setdefault(caution.finding, []).append(caution.part)
-    return [_joined(what, findings, num_parts) for (_, what), findings in alike.items()]
+    return [_joined(what, findings, num_parts) for (_, what), findings in findings_by_sentence.items()]
 
 
 def _joined(what: str, findings: dict[str, list[str]], num_parts: int) -> str:
@@ -94,48 +95,48 @@ def _joined(what: str, findings: dict[str, list[str]], num_parts: int) -> str:
         ((finding, parts),) = findings.items()
         is_general = len(parts) == num_parts or parts == [""]
         return Caution("", what, finding, "" if is_general else "; ".join(parts)).text
-    named = [f"{' and '.join(parts)} ({finding.rstrip(':;,')})" for finding, parts in findings.items()]
+    named = [f"{' and '.join(parts)} ({finding.rstrip(':;,.')})" for finding, parts in findings.items()]
     return f"{'; '.join(named)}: {what}"
 
 
 def _not_done(runs: "pd.DataFrame", *, are_ours: bool) -> Iterator[Caution]:
     states = runs["status"].tolist()
-    left = [state for state in _MENDS if state in states]
+    left = [state for state in _REMEDIES if state in states]
     if left:
         counts = ", ".join(f"{states.count(state)} {state}" for state in left)
-        mends = " ".join(f"{_capital(state)}: {_MENDS[state]}." for state in left) if are_ours else ""
-        yield Caution("not_done", f"Runs that are not in the analysis: {counts}. {mends}".rstrip())
+        remedies = " ".join(f"{_capital(state)}: {_REMEDIES[state]}." for state in left) if are_ours else ""
+        yield Caution("not_done", f"Runs excluded from the analysis: {counts}. {remedies}".rstrip())
 
 
 def _whole_domain(runs: "pd.DataFrame", *, width: str, are_ours: bool) -> Iterator[Caution]:
     arms: dict[Any, set[bool]] = {}
     for row in fields.done(runs, [width]):
         arms.setdefault(row[width], set()).add(fields.effective_rho(row) == 0)
-    for missing, what in ((True, "base run (rho=0)"), (False, "SAM run")):
+    for missing, run_name in ((True, "base run (rho=0)"), (False, "SAM run")):
         at = [value for value, have in arms.items() if missing not in have]
         if at:
-            yield Caution("no_pair", f"No {what} {_at(width, at)}: no gain there.")
+            yield Caution("no_pair", f"No {run_name} {_at(width, at)}, so no gain there.")
     if repeats := table.num_repeats(runs, width=width):
         yield Caution(
             "repeats",
-            f"{repeats} run{'s' * (repeats > 1)} left out: another has the same fields and seed"
-            + (", and differs in none but the number of threads or the like." if are_ours else "."),
+            f"{repeats} run{'s' * (repeats > 1)} excluded: another run has the same fields and seed"
+            + (", and differs only in settings that do not change results, such as threads." if are_ours else "."),
         )
     for name in _coupled(runs, width):
-        yield Caution("mixed_configs", f"{name} differs from one width to another: not only the size changes.")
+        yield Caution("mixed_configs", f"{name} differs between widths, so the size is not the only change.")
 
 
 def _coupled(runs: "pd.DataFrame", width: str) -> list[str]:
-    """Name the config columns that change with the width though they are no size."""
-    known = {*table.axes(runs, width=width), *fields.SIZES, width}
-    names = [name for name in runs.columns if name not in known and fields.is_config(name)]
+    """Return the config columns that change with the width but are not sizes."""
+    expected = {*table.axes(runs, width=width), *fields.SIZES, width}
+    names = [name for name in runs.columns if name not in expected and fields.is_config(name)]
     arms = [row for row in fields.done(runs, [width, *names]) if fields.effective_rho(row) > 0]
     pairs = {name: {(row[width], row[name]) for row in arms if not fields.is_unread(row, name)} for name in names}
     return [name for name in names if len({value for _, value in pairs[name]}) > 1 and not _is_size(name, pairs[name])]
 
 
 def _is_size(name: str, pairs: set[tuple[Any, Any]]) -> bool:
-    """Whether a field of the user's own model is what makes the width: each value has one width, and each width one."""
+    """Whether a field of a user's model determines the width: each value has one width, and vice versa."""
     return name not in SCHEMA and all(len({pair[side] for pair in pairs}) == len(pairs) for side in (0, 1))
 
 
@@ -149,25 +150,25 @@ def _seeds(cells: list[widths.Width], width: str) -> Iterator[Caution]:
         unpaired += [cell.value] * bool(np.any(base != sam))
     if 0 in few:
         yield Caution(
-            "no_seeds", "no seed has both a base and a SAM run with a result: no gain there.", "at some width"
+            "no_seeds", "no seed has both a base and a SAM run with a result, so no gain there.", "at some width"
         )
     least = min(filter(None, few), default=FEW_SEEDS)
     if least < FEW_SEEDS:
         yield Caution(
             "few_seeds",
-            f"intervals are wide, and rest on the noise being near normal. {FEW_SEEDS} or more are better.",
+            f"intervals are wide and assume nearly normal noise. Use {FEW_SEEDS} or more.",
             f"as few as {least} seed{'s' * (least > 1)} at a width:",
         )
     same = [cell.value for cell in cells if _has_no_spread(cell)]
     if same:
         yield Caution(
             "no_spread",
-            "every seed has the same gain, as happens with few seeds and few test examples: an interval of no length "
-            "is no certainty.",
+            "every seed has the same gain, as happens with few seeds and few test examples: an interval of length "
+            "zero does not mean certainty.",
             _at(width, same),
         )
     if unpaired:
-        yield Caution("unpaired_seeds", "some seeds have one run of the pair only.", _at(width, unpaired))
+        yield Caution("unpaired_seeds", "some seeds have only one run of the pair.", _at(width, unpaired))
 
 
 def _has_no_spread(cell: widths.Width) -> bool:
@@ -181,19 +182,23 @@ def _rhos(cells: list[widths.Width], width: str, *, has_states: bool, are_ours: 
         if at:
             yield Caution(
                 "edge_of_grid",
-                f"the best rho is the {most} of the grid: a {way} one may be better; extend the grid.",
+                f"the best rho is the {most} of the grid; a {way} one may be better. Extend the grid.",
                 _at(width, at),
             )
     if any(len(cell.rhos) < 3 for cell in cells):
-        yield Caution("short_grid", "Fewer than three rhos at some widths: the best rho is hardly a choice.")
+        yield Caution(
+            "short_grid", "Fewer than three values of rho at some widths: there is hardly a best rho to choose."
+        )
     if len({cell.rhos for cell in cells}) > 1:
-        yield Caution("grids_differ", "The grid of rho differs from width to width: best rho and gain depend on it.")
+        yield Caution(
+            "grids_differ", "The grid of rho differs between widths, and the best rho and the gain depend on it."
+        )
     short = [cell.value for cell in cells if cell.short]
     if short:
         yield Caution(
             "missing_seeds",
-            "some rhos have fewer seeds than others: until they have as many they cannot be the best."
-            + (" Run the command again." if are_ours else ""),
+            "some values of rho have fewer seeds than others and cannot be the best until they have as many."
+            + (" Rerun the command." if are_ours else ""),
             _at(width, short),
         )
     diverged = sum(cell.num_diverged for cell in cells)
@@ -205,38 +210,38 @@ def _rhos(cells: list[widths.Width], width: str, *, has_states: bool, are_ours: 
         yield Caution("diverged", f"a rho with {seed} is never the best.", f"{count} {verb};")
     base = [cell.value for cell in cells if not np.isfinite(cell.values[:, 0]).all()]
     if base:
-        yield Caution("base_diverged", f"base runs {lost} or are missing: seeds are left out.", _at(width, base))
+        yield Caution("base_diverged", f"base runs {lost} or are missing; their seeds are excluded.", _at(width, base))
 
 
 def _collapsed(cells: list[widths.Width], width: str) -> Iterator[Caution]:
-    """Say which runs are no better than chance, though their loss is finite."""
+    """Yield cautions about runs that are no better than chance although their loss is finite."""
     num_collapsed = sum(cell.num_collapsed for cell in cells)
     if not num_collapsed:
         return
     verb = "run is" if num_collapsed == 1 else "runs are"
     yield Caution(
         "collapsed",
-        "They stay in the gains, and are left out of what was measured on the networks, for one that says the same of "
-        "every input is flat.",
-        f"{num_collapsed} {verb} no better than a prediction that ignores its inputs (collapsed to chance).",
+        "They count in the gains but are excluded from measurements of the networks, because a network with the same "
+        "output for every input is flat.",
+        f"{num_collapsed} {verb} no better than a prediction that ignores its inputs, that is, collapsed to chance.",
     )
     chosen = [cell.value for cell in cells if cell.best is not None and _is_collapsed(cell)[1 + cell.best].any()]
     if chosen:
         yield Caution(
             "collapsed_best",
-            "the best rho has seeds that collapsed to chance: its mean is that of two kinds of runs.",
+            "the best rho has seeds that collapsed to chance, so its mean mixes two kinds of runs.",
             _at(width, chosen),
         )
     if base := [cell.value for cell in cells if _is_collapsed(cell)[0].any()]:
         yield Caution(
             "collapsed_base",
-            "seeds of the base collapsed to chance: the gain there is that of training at all.",
+            "seeds of the base collapsed to chance, so the gain there compares training with no training.",
             _at(width, base),
         )
 
 
 def _is_collapsed(cell: widths.Width) -> np.ndarray:
-    """Return whether runs collapsed, [1 + rhos, seeds]."""
+    """Return which runs collapsed, [1 + rhos, seeds]."""
     return np.zeros(cell.values.shape, bool).T if cell.collapsed is None else cell.collapsed.T
 
 
@@ -245,11 +250,14 @@ def _choice(cells: list[widths.Width], chosen_by: str, *, are_ours: bool) -> Ite
         yield Caution(
             "test_set_selection",
             ("The best rho was chosen by the test metric, as in the paper" if are_ours else _CHOSEN_BY_ITSELF)
-            + ": the plain gain is biased upward. The corrected gain mends the luck of the seeds, not that of the test "
-            + f"examples; {'config.validation_fraction=0.1' if are_ours else _COLUMN_TO_CHOOSE_BY} mends both.",
+            + ", so the plain gain is biased upward. The corrected gain removes selection bias across seeds, but not "
+            + "overfitting of rho to the test set; "
+            + f"{'config.validation_fraction=0.1' if are_ours else _COLUMN_TO_CHOOSE_BY} removes both.",
         )
     if chosen_by == "test_metric_best":
-        yield Caution("best_epoch", "Each run is scored at its best epoch on the test set, which flatters all runs.")
+        yield Caution(
+            "best_epoch", "Each run is scored at its best epoch on the test set, which biases all scores upward."
+        )
 
 
 def _fit(runs: "pd.DataFrame", *, width: str, metric: str, choose_by: str) -> Iterator[Caution]:
@@ -259,29 +267,37 @@ def _fit(runs: "pd.DataFrame", *, width: str, metric: str, choose_by: str) -> It
     if np.isnan(onset.base):
         yield Caution(
             "no_interpolation",
-            "The base does not fit its training labels at the largest width: the study may end before the networks are "
-            "overparameterized.",
+            "The base does not fit its training labels at the largest width; the study may end before the networks "
+            "are overparameterized.",
         )
 
 
 def _unequal_losses(runs: "pd.DataFrame", cells: list[widths.Width], width: str) -> Iterator[Caution]:
     if "train_loss" not in runs.columns or not quantities.measured(runs):
         return
-    found = measured.arrange(runs, cells, ["train_loss"], width=width)["train_loss"]
-    kept = [one._replace(values=np.maximum(one.values, 1e-12)) for one in found if one.pairs]  # 0 has no logarithm
-    ratios = [measured.means(one, comparison=measured.RATIO).effect for one in kept]
-    at = [one.cell.value for one, ratio in zip(kept, ratios, strict=True) if not 1 / _ALIKE <= ratio <= _ALIKE]
+    losses = measured.arrange(runs, cells, ["train_loss"], width=width)["train_loss"]
+    positive = [
+        cell_losses._replace(values=np.maximum(cell_losses.values, 1e-12))
+        for cell_losses in losses
+        if cell_losses.pairs
+    ]  # 0 has no logarithm
+    ratios = [measured.means(cell_losses, comparison=measured.RATIO).effect for cell_losses in positive]
+    at = [
+        cell_losses.cell.value
+        for cell_losses, ratio in zip(positive, ratios, strict=True)
+        if not 1 / _ALIKE <= ratio <= _ALIKE
+    ]
     if at:
         yield Caution(
             "unequal_losses",
-            f"SAM's training loss is more than {_ALIKE} times its base's, or less than the inverse. How a loss curves "
-            "depends on how much of it is left, so what was measured also tells how far each was trained.",
+            f"the training losses of SAM and its base differ by more than a factor of {_ALIKE}. Curvature depends on "
+            "the loss, so the measurements also reflect how far each was trained.",
             _at(width, at),
         )
 
 
 def _at(width: str, values: list[Any]) -> str:
-    """Say at which widths."""
+    """Write at which widths."""
     return f"at {_list(values)} parameters" if width == "num_params" else f"at {width} {_list(values)}"
 
 

@@ -1,4 +1,4 @@
-"""The gain at equal compute: SAM against a base that was trained for longer, by as many gradients as SAM takes more."""
+"""The gain at equal compute: SAM against a base trained longer, with the same number of gradients."""
 
 from typing import TYPE_CHECKING
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 def equal_compute_gain(
     runs: "pd.DataFrame", *, width: str = "num_params", metric: str = "test_metric", choose_by: str | None = None
 ) -> "pd.DataFrame":
-    """Compute the gain of SAM over base runs of as many gradients, at every width that has such runs.
+    """Compute the gain of SAM over base runs with the same number of gradients, at every width that has such runs.
 
-    These are base runs of twice its length where SAM takes two gradients a step, and of 1.1 times its length where
-    it is on at a tenth of the steps.
+    These are base runs of twice its length where SAM takes two gradients a step, and of 1.1 times its length where SAM
+    is active in a tenth of the steps.
 
     Args:
       runs: rows of the results table that differ in width, rho, seed and length (`num_epochs`, or `num_train_steps`).
@@ -25,17 +25,17 @@ def equal_compute_gain(
     import pandas as pd
 
     rows = fields.done(runs, [width, *fields.LENGTHS, "num_gradients", "steps"])
-    found = []
+    gains = []
     for length in sorted({fields.length(row) for row in rows if fields.effective_rho(row) > 0}):
         name, steps = length
         sam = [row for row in rows if fields.length(row) == length and fields.effective_rho(row) > 0]
-        # A run that diverged may have ended before SAM was switched on or off.
+        # A diverged run may have ended before SAM was switched on or off.
         gradients = next((fields.gradients_a_step(row) for row in sam if row["status"] == "finished"), 2)
         as_many = (name, round(gradients * steps))
         base = [row for row in rows if fields.length(row) == as_many and fields.effective_rho(row) == 0]
         shared = {row[width] for row in sam} & {row[width] for row in base}
-        kept = [row["place"] for row in sam + base if row[width] in shared]
-        if kept and steps:
-            part = runs.iloc[kept].assign(**{name: steps for name in fields.LENGTHS if name in runs.columns})
-            found.append(gain.gain_by_width(part, width=width, metric=metric, choose_by=choose_by).assign(length=steps))
-    return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
+        indices = [row["row_index"] for row in sam + base if row[width] in shared]
+        if indices and steps:
+            part = runs.iloc[indices].assign(**{name: steps for name in fields.LENGTHS if name in runs.columns})
+            gains.append(gain.gain_by_width(part, width=width, metric=metric, choose_by=choose_by).assign(length=steps))
+    return pd.concat(gains, ignore_index=True) if gains else pd.DataFrame()

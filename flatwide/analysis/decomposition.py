@@ -1,4 +1,4 @@
-"""How much of the gain's growth is SAM getting better, and how much is the base getting worse."""
+"""The growth of the gain, split into SAM improving and the base getting worse."""
 
 import math
 from typing import TYPE_CHECKING
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 def decompose(
     runs: "pd.DataFrame", *, width: str = "num_params", metric: str = "test_metric", choose_by: str | None = None
 ) -> "pd.DataFrame":
-    """Split the growth of the gain into what SAM and what the base contributes.
+    """Split the growth of the gain into the contributions of SAM and of the base.
 
-    Growth is counted from the width at which the base is best on average, for networks too small to learn the task say
-    nothing about who gains by width. Where that is the largest width, the base never gets worse, and it is counted from
-    the smallest. Each seed counts from the width at which the other seeds' base is best: the best of several widths is
-    lucky, and from there on noise alone would look like a decline.
+    Growth is measured from the width at which the base is best on average, because networks too small to learn the task
+    are uninformative. Where that is the largest width, the base never gets worse and growth is measured from the
+    smallest. For each seed it is the width at which the base of the other seeds is best: the best of several widths is
+    optimistically biased, so noise alone would look like a decline from there.
 
     Args, Raises: as for `gain.gain_by_width`.
-    Returns: one row a width with a gain, the first that from which growth is counted, over the seeds that all widths
+    Returns: one row for each width with a gain, starting from the reference width, over the seeds that all widths
       share: the width, `num_params`, `gain_growth`, `sam_improvement` and `base_decline` (positive where SAM is better,
-      and the base worse, than at the first; their sum is the growth), each with its 95 % interval, t over seeds
+      and the base worse, than at the reference; their sum is the growth), each with its 95 % interval, t over seeds
       widened for their common choice, as `<name>_low` and `<name>_high`, and `num_seeds`.
     """
     import pandas as pd
@@ -45,34 +45,34 @@ def decompose(
     first_base, first_sam = (at_best_width(base, values) if is_chosen else values[:, best] for values in (base, sam))
     widened = stretch(len(seeds), len(pairs)) if is_chosen else 1.0
     rows = []
-    for place, (cell, _) in enumerate(pairs[best:], start=best):
-        better, worse = sam[:, place] - first_sam, first_base - base[:, place]
+    for index, (cell, _) in enumerate(pairs[best:], start=best):
+        better, worse = sam[:, index] - first_sam, first_base - base[:, index]
         row = {width: cell.value, "num_params": cell.num_params}
         for name, values in (("gain_growth", better + worse), ("sam_improvement", better), ("base_decline", worse)):
-            found = intervals.mean(values, stretch=widened)
-            row |= {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high}
+            interval = intervals.mean(values, stretch=widened)
+            row |= {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
         rows.append(row | {"num_seeds": len(seeds)})
     return pd.DataFrame(rows)
 
 
 def at_best_width(base: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Take the value of each seed at the width where the base of the other seeds is best.
+    """Return the value of each seed at the width where the base of the other seeds is best.
 
     Args:
-      base, values: [..., seeds, widths]; of `base` larger is better.
+      base, values: [..., seeds, widths]; larger is better in `base`.
     """
     return selection.cross_fit(values, base)
 
 
 def stretch(num_seeds: int, num_widths: int) -> float:
-    """Find how much wider than Student's t an interval must be of what is counted from a width so chosen."""
+    """Compute the factor by which an interval relative to a width so chosen must be wider than Student's t."""
     return selection.stretch_of_scores(num_seeds, num_widths)
 
 
 def share_of_sam(table: "pd.DataFrame") -> float:
-    """Compute SAM's share of the growth at the largest width; NaN where the gain has not grown.
+    """Compute the share of SAM in the growth at the largest width; NaN where the gain has not grown.
 
-    Above 1 the base got better too, by less than SAM; below 0 SAM got worse, by less than the base.
+    Above 1, the base improved too, by less than SAM; below 0, SAM got worse, by less than the base.
     """
     if len(table) < 2 or not table["gain_growth"].iloc[-1] > 0:
         return math.nan

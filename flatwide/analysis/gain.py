@@ -1,7 +1,7 @@
-"""What SAM buys over its base optimizer, as a network grows.
+"""The gain of SAM over its base optimizer at each width.
 
 The gain is the mean over seeds of SAM - base, signed so that positive means that SAM is better. Both runs of a seed
-start from the same weights, see the same data in the same order and differ in rho alone, so they are compared in pairs.
+start from the same weights, see the same data in the same order and differ only in rho, so they are compared in pairs.
 """
 
 import math
@@ -23,16 +23,16 @@ def gain_by_width(
     """Compute the gain of SAM over its base optimizer at every width.
 
     Args:
-      runs: rows of the results table that differ in width, rho and seed only; those that are not done are left out.
-      width: the column that tells the widths apart.
+      runs: rows of the results table that differ only in width, rho and seed; incomplete runs are ignored.
+      width: the column that identifies the width.
       metric: the column that is compared. The best rho has its best mean over seeds; one with a diverged or
-        missing seed cannot be the best. Chosen by the very numbers that are compared, as in the paper, it flatters SAM
-        somewhat: `selection.corrected_gain` mends that.
+        missing seed cannot be the best. Chosen by the same numbers that are compared, as in the paper, it biases the
+        gain upward somewhat: `selection.corrected_gain` removes this bias.
       choose_by: the column that rho is chosen by; None is the validation metric where every run has one, else `metric`.
-    Returns: one row a width, the smallest first: the width, `num_params`, `base`, `best_rho`, `sam` (means over the
-      seeds that both have), `gain`, its `standard_error` and 95 % t interval `low`, `high` (NaN for one seed),
+    Returns: one row for each width, the smallest first: the width, `num_params`, `base`, `best_rho`, `sam` (means over
+      the seeds that both have), `gain`, its `standard_error` and 95 % t interval `low`, `high` (NaN for one seed),
       `num_seeds` (pairs), `num_diverged` and `num_collapsed` (runs).
-    Raises: ValueError if a column is missing, a width has no base run, or two runs differ in something else.
+    Raises: ValueError if a column is missing, a width has no base run, or two runs differ in another field.
     """
     import pandas as pd
 
@@ -40,25 +40,25 @@ def gain_by_width(
 
 
 def of_widths(cells: Iterable[widths.Width], *, width: str) -> list[dict[str, Any]]:
-    """Give the rows of `gain_by_width` for runs that are arranged already."""
+    """Return the rows of `gain_by_width` for runs that are already arranged."""
     rows = []
-    for one in cells:
-        found = pairs(one)
-        gain = intervals.mean([pair["gain"] for pair in found])
+    for cell in cells:
+        seed_pairs = pairs(cell)
+        gain = intervals.mean([pair["gain"] for pair in seed_pairs])
         rows.append(
             {
-                width: one.value,
-                "num_params": one.num_params,
-                "base": intervals.mean([pair["base"] for pair in found]).mean,
-                "best_rho": one.best_rho,
-                "sam": intervals.mean([pair["sam"] for pair in found]).mean,
+                width: cell.value,
+                "num_params": cell.num_params,
+                "base": intervals.mean([pair["base"] for pair in seed_pairs]).mean,
+                "best_rho": cell.best_rho,
+                "sam": intervals.mean([pair["sam"] for pair in seed_pairs]).mean,
                 "gain": gain.mean,
                 "standard_error": gain.standard_error,
                 "low": gain.low,
                 "high": gain.high,
-                "num_seeds": len(found),
-                "num_diverged": one.num_diverged,
-                "num_collapsed": one.num_collapsed,
+                "num_seeds": len(seed_pairs),
+                "num_diverged": cell.num_diverged,
+                "num_collapsed": cell.num_collapsed,
             }
         )
     return rows
@@ -67,58 +67,60 @@ def of_widths(cells: Iterable[widths.Width], *, width: str) -> list[dict[str, An
 def pair_seeds(
     runs: "pd.DataFrame", *, width: str = "num_params", metric: str = "test_metric", choose_by: str | None = None
 ) -> "pd.DataFrame":
-    """Put each seed's SAM run at its width's best rho beside its base run: what `gain_by_width` takes the means of.
+    """Pair each seed's SAM run at the best rho of its width with its base run; `gain_by_width` averages these.
 
     Args, Raises: as for `gain_by_width`.
-    Returns: one row a width and seed: the width, `num_params`, `best_rho`, `seed`, `base`, `sam`, `gain`.
+    Returns: one row for each width and seed: the width, `num_params`, `best_rho`, `seed`, `base`, `sam`, `gain`.
     """
     import pandas as pd
 
     columns = list(dict.fromkeys([width, "num_params", "best_rho", "seed", "base", "sam", "gain"]))
     rows = [
-        {width: one.value, "num_params": one.num_params, "best_rho": one.best_rho, **pair}
-        for one in widths.by_width(runs, width=width, metric=metric, choose_by=choose_by)
-        for pair in pairs(one)
+        {width: cell.value, "num_params": cell.num_params, "best_rho": cell.best_rho, **pair}
+        for cell in widths.by_width(runs, width=width, metric=metric, choose_by=choose_by)
+        for pair in pairs(cell)
     ]
     return pd.DataFrame(rows, columns=columns)
 
 
-def pairs(one: widths.Width) -> list[dict[str, Any]]:
+def pairs(cell: widths.Width) -> list[dict[str, Any]]:
     """List `seed`, `base`, `sam` and `gain` of each seed of a width that has a base run and one at the best rho."""
-    if one.best is None:
+    if cell.best is None:
         return []
-    base, sam = one.values[:, 0], one.values[:, 1 + one.best]
+    base, sam = cell.values[:, 0], cell.values[:, 1 + cell.best]
     return [
-        {"seed": seed, "base": float(b), "sam": float(s), "gain": float(one.sign * (s - b))}
-        for seed, b, s in zip(one.seeds, base, sam, strict=True)
+        {"seed": seed, "base": float(b), "sam": float(s), "gain": float(cell.sign * (s - b))}
+        for seed, b, s in zip(cell.seeds, base, sam, strict=True)
         if math.isfinite(b) and math.isfinite(s)
     ]
 
 
 def base_name(runs: "pd.DataFrame", *, unknown: str = "its base optimizer") -> str:
-    """Name the base optimizer of some runs as a table or figure shows it, such as SGD.
+    """Return the name of the base optimizer of some runs for a table or figure, such as SGD.
 
     Args:
-      unknown: what it is called where the table does not say.
+      unknown: the name where the table does not have it.
     """
     if not {"optimizer", "base_optimizer"} <= set(runs.columns):
         return unknown
-    known = [run for run in fields.records(runs, ["optimizer", "base_optimizer"]) if run["optimizer"] is not None]
-    used = {fields.value(run, "base_optimizer") for run in known}
+    with_optimizer = [
+        run for run in fields.records(runs, ["optimizer", "base_optimizer"]) if run["optimizer"] is not None
+    ]
+    used = {fields.value(run, "base_optimizer") for run in with_optimizer}
     return " and ".join(sorted(_NAMES.get(name, str(name)) for name in used))
 
 
 def metric_name(runs: "pd.DataFrame") -> str:
-    """Name the metric of some runs, such as accuracy."""
+    """Return the name of the metric of some runs, such as accuracy."""
     names = runs["metric_name"].dropna() if "metric_name" in runs.columns else []
     return str(next(iter(names), "metric"))
 
 
 def format_table(table: "pd.DataFrame", *, metric_name: str = "accuracy", base: str = "SGD") -> str:
-    """Write the table of `gain_by_width` as text; a fraction becomes percent, and its gain percentage points.
+    """Write the table of `gain_by_width` as text, fractions as percentages and their gains as percentage points.
 
     Args:
-      metric_name: what `metric` is, as in the results table.
+      metric_name: name of the metric, as in the results table.
       base: name of the base optimizer.
     """
     is_percent = metric_name in FRACTION_METRICS
@@ -146,6 +148,6 @@ def format_table(table: "pd.DataFrame", *, metric_name: str = "accuracy", base: 
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Write rows of cells as lines of text whose columns end at one place."""
+    """Write rows of cells as lines of text with right-aligned columns."""
     sizes = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.rjust(size) for cell, size in zip(row, sizes, strict=True)) for row in rows]

@@ -1,4 +1,4 @@
-"""The answer in one line, and the few numbers behind it."""
+"""The answer in one line, with the numbers behind it."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ _MOST_ROWS = 5
 
 
 class Row(NamedTuple):
-    """One width: means over seeds, and the corrected gain with an interval that holds for all widths together."""
+    """One width: means over seeds, and the corrected gain with an interval that is joint over all widths."""
 
     num_params: int
     base: float
@@ -25,53 +25,53 @@ class Row(NamedTuple):
 
 
 class Headline(NamedTuple):
-    """One line about a part of a table, and at most five of its widths, the smallest and the largest among them."""
+    """One line about a part of a table, and at most five of its widths, including the smallest and the largest."""
 
     part: str
     text: str
     rows: tuple[Row, ...]
-    is_percent: bool  # the metric is a fraction, written in percent
+    is_percent: bool  # the metric is a fraction, written as a percentage
 
 
 def headlines(
     runs: "pd.DataFrame", *, width: str = "num_params", metric: str = "test_metric", choose_by: str | None = None
 ) -> list[Headline]:
-    """Say in one line for each part of a table from which width on SAM helps.
+    """Write one line for each part of a table: the width from which SAM helps.
 
-    "From N parameters on" means that this width and all larger ones have gains above 0, by the corrected gain's
-    intervals at the level of Šidák for as many widths as there are: all of them hold together in 95 % of studies.
+    "From N parameters on" means that the intervals of the corrected gain lie above 0 at this width and at every
+    larger one. Their level is corrected for the number of widths (Šidák), so that they hold jointly in 95 % of studies.
 
     Args: as for `gain.gain_by_width`, but the runs may differ in other columns.
-    Returns: one a part that has a width with base and SAM runs.
+    Returns: one for each part that has a width with base and SAM runs.
     """
-    found = []
+    result = []
     for part in table.parts(fields.narrow(runs, width=width), width=width):
         cells = widths.by_width(part.runs, width=width, metric=metric, choose_by=choose_by)
         is_percent = wording.units(part.runs, metric).is_percent
         rows = _rows(cells, width)
         if rows:
             text = _text(rows, is_percent, gain.base_name(part.runs, unknown="its base") or "its base")
-            found.append(
+            result.append(
                 Headline(part=part.name, text=text, rows=tuple(widths.evenly(rows, _MOST_ROWS)), is_percent=is_percent)
             )
-    return found
+    return result
 
 
 def _rows(cells: Sequence[widths.Width], width: str) -> list[Row]:
-    """Compute the row of each width; where all runs of an arm diverged, or there is one seed, it has no interval."""
+    """Compute the row of each width; it has no interval where all runs of an arm diverged or there is one seed."""
     corrected = selection.correct_all(cells, level=intervals.sidak(len(cells)))
     rows = []
-    for plain, found in zip(gain.of_widths(cells, width=width), corrected, strict=True):
-        is_alone = math.isnan(found.gain)  # one seed: a plain gain without an interval
-        center = plain["gain"] if is_alone else found.gain
+    for plain, corrected_gain in zip(gain.of_widths(cells, width=width), corrected, strict=True):
+        is_alone = math.isnan(corrected_gain.gain)  # one seed: the plain gain, without an interval
+        center = plain["gain"] if is_alone else corrected_gain.gain
         rows.append(
             Row(
                 num_params=plain["num_params"],
                 base=plain["base"],
                 sam=plain["sam"],
                 gain=center,
-                low=found.low,
-                high=found.high,
+                low=corrected_gain.low,
+                high=corrected_gain.high,
                 best_rho=plain["best_rho"],
             )
         )
@@ -79,38 +79,38 @@ def _rows(cells: Sequence[widths.Width], width: str) -> list[Row]:
 
 
 def _text(rows: Sequence[Row], is_percent: bool, base: str) -> str:
-    """Write the line; a width without an interval breaks "from ... on", and is named."""
-    known = [row for row in rows if math.isfinite(row.low)]
-    if not known:
+    """Write the line; a width without an interval ends the run of "from ... on", and is named."""
+    with_interval = [row for row in rows if math.isfinite(row.low)]
+    if not with_interval:
         last = [row for row in rows if math.isfinite(row.gain)][-1]
         amount = number(last.gain, is_percent, sign="+") + (" points" if is_percent else "")
         return f"One seed, so no interval: SAM differs from {base} by {amount} at {last.num_params:,} parameters"
-    last = known[-1]
+    last = with_interval[-1]
     amount = number(last.gain, is_percent, sign="+") + (" points" if is_percent else "")
-    ends = f"jointly 95 % {number(last.low, is_percent)} to {number(last.high, is_percent)}"
+    ends = f"joint 95 % interval {number(last.low, is_percent)} to {number(last.high, is_percent)}"
     where = f"at {last.num_params:,}" if len(rows) > 1 else ""
-    told = " ".join(filter(None, [amount, where])) + f", {ends}"
+    details = " ".join(filter(None, [amount, where])) + f", {ends}"
     lacking = ", ".join(f"{row.num_params:,}" for row in rows if not math.isfinite(row.low))
-    told += f"; no interval at {lacking}, for want of seeds whose runs are done" if lacking else ""
+    details += f"; no interval at {lacking}, where too few seeds are complete" if lacking else ""
     helps, harms = _suffix(row.low > 0 for row in rows), _suffix(row.high < 0 for row in rows)
     if helps:
-        return f"SAM helps {_range(rows, helps)}; {told}"
+        return f"SAM helps {_range(rows, helps)}; {details}"
     if harms:
-        return f"SAM does harm {_range(rows, harms)}; {told}"
-    if inside := ", ".join(f"{row.num_params:,}" for row in known if row.low > 0):
+        return f"SAM hurts {_range(rows, harms)}; {details}"
+    if significant := ", ".join(f"{row.num_params:,}" for row in with_interval if row.low > 0):
         but = ", but not detectably at the largest width" if last is rows[-1] else ""
-        return f"SAM helps at {inside} parameters{but}; {told}"
-    if inside := ", ".join(f"{row.num_params:,}" for row in known if row.high < 0):
-        return f"SAM does harm at {inside} parameters; {told}"
+        return f"SAM helps at {significant} parameters{but}; {details}"
+    if significant := ", ".join(f"{row.num_params:,}" for row in with_interval if row.high < 0):
+        return f"SAM hurts at {significant} parameters; {details}"
     widest = "at any width" if len(rows) > 1 else f"at {last.num_params:,} parameters"
-    return f"No gain of SAM is detected {widest}; {told}"
+    return f"No gain from SAM is detected {widest}; {details}"
 
 
 def _suffix(holds) -> int:
-    """Count how many of the largest widths, without a gap, something holds for."""
+    """Count the largest widths, without a gap, for which a condition holds."""
     count = 0
-    for held in holds:
-        count = count + 1 if held else 0
+    for is_true in holds:
+        count = count + 1 if is_true else 0
     return count
 
 
@@ -124,23 +124,23 @@ def _range(rows: Sequence[Row], count: int) -> str:
 
 
 def number(value: float, is_percent: bool, sign: str = "") -> str:
-    """Write a metric or a gain: percent or points with one digit, else with four significant ones; a dash for none."""
+    """Write a metric or a gain: percent or points with one decimal, else four significant digits; a dash for none."""
     if math.isnan(value):
         return "-"
     return format(100 * value, f"{sign}.1f") if is_percent else format(value, f"{sign}.4g")
 
 
-def terminal(found: Sequence[Headline]) -> str:
-    """Write headlines, and the table of each, as aligned text."""
+def terminal(shown: Sequence[Headline]) -> str:
+    """Write headlines, each with its table, as aligned text."""
     blocks = []
-    for one in found:
-        is_percent = one.is_percent
-        lines = [["parameters", "base", "SAM", "gain", "jointly 95 %", "best rho"]]
-        for row in one.rows:
+    for headline in shown:
+        is_percent = headline.is_percent
+        lines = [["parameters", "base", "SAM", "gain", "joint 95 %", "best rho"]]
+        for row in headline.rows:
             ends = "-" if math.isnan(row.low) else f"{number(row.low, is_percent)} to {number(row.high, is_percent)}"
             values = [number(value, is_percent) for value in (row.base, row.sam)]
             best = "-" if math.isnan(row.best_rho) else f"{row.best_rho:g}"
             lines.append([f"{row.num_params:,}", *values, number(row.gain, is_percent, sign="+"), ends, best])
-        front = f"{one.part}: " if one.part else ""
-        blocks.append("\n".join([f"{front}{one.text}.", *gain.aligned(lines)]))
+        front = f"{headline.part}: " if headline.part else ""
+        blocks.append("\n".join([f"{front}{headline.text}.", *gain.aligned(lines)]))
     return "\n\n".join(blocks)

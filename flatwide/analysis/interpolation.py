@@ -1,4 +1,4 @@
-"""Where training examples are fitted without a mistake, against where the gain rises."""
+"""Where networks interpolate the training labels, against where the gain rises."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,28 +12,28 @@ from flatwide.columns import FRACTION_METRICS
 if TYPE_CHECKING:
     import pandas as pd
 
-# One mistake in a thousand training examples, and a loss that is a hundredth of a nat (or of a unit variance).
+# One error per thousand training examples, and a loss of a hundredth of a nat (or of a unit variance).
 METRIC_NEEDED, LOSS_NEEDED = 0.999, 0.01
 
 
 class Interpolation(NamedTuple):
-    """The sizes, in parameters, at which things happen; NaN if they do not in this study."""
+    """The sizes, in parameters, at which fits begin and the gain rises; NaN where that does not occur in this study."""
 
-    base: float  # the smallest from which the base fits its training examples, at each larger width too
+    base: float  # the smallest at which the base fits its training labels, at it and at each larger width
     sam: float  # the same for SAM at its best rho
     steepest_rise: float  # the middle, on a log scale, of the step between widths where the gain rises most
     largest_gain: float
 
 
 class Peak(NamedTuple):
-    """The size at which the gain is largest beside the size from which the base fits its training labels.
+    """The size at which the gain is largest, compared with the size from which the base fits its training labels.
 
-    Both intervals together, and with them that of the ratio, hold in 95 % of studies. An end is 0 or infinite where the
-    study's widths end there, so that more cannot be told; all is NaN or empty where nothing is known.
+    Both intervals, and so that of the ratio, hold jointly in 95 % of studies. An end is 0 or infinite where the widths
+    of the study end there and do not bound it; all fields are NaN or empty where nothing is known.
 
     largest_gain: parameters of the width with the largest mean gain, each seed at the rho that the others choose.
-    members: of the widths that cannot be told from it. peak_low, peak_high: the widths next to those, between which
-      the gain has its peak if it has one only.
+    members: parameters of the widths that are indistinguishable from it. peak_low, peak_high: the widths next to those,
+      between which the gain peaks if it has a single peak.
     onset: parameters from which the base fits, its mean on a log scale over seeds; infinite where no seed fits at the
       largest width. onset_low, onset_high: its interval.
     ratio: of `largest_gain` to `onset`.
@@ -55,13 +55,13 @@ class Peak(NamedTuple):
 def training_fit(
     runs: "pd.DataFrame", *, width: str = "num_params", metric: str = "test_metric", choose_by: str | None = None
 ) -> "pd.DataFrame":
-    """Tell at each width how well the base, and SAM at its best rho, fit the labels that they were trained on.
+    """Compute at each width how well the base, and SAM at its best rho, fit the labels that they were trained on.
 
-    A run interpolates if its training metric, a fraction, is at least 0.999; for another metric if its training loss is
+    A run interpolates if its training metric, a fraction, is at least 0.999; with another metric, if its loss is
     at most 0.01.
 
     Args, Raises: as for `gain.gain_by_width`; the table also needs `train_metric` or `train_loss`.
-    Returns: one row a width: the width, `num_params`, then `base_train_loss`, `base_train_metric` and
+    Returns: one row for each width: the width, `num_params`, then `base_train_loss`, `base_train_metric` and
       `base_interpolates` (the share of seeds), and the same of `sam`, means over seeds.
     """
     import pandas as pd
@@ -71,14 +71,14 @@ def training_fit(
 
 
 def of_widths(cells: Iterable[widths.Width], runs: "pd.DataFrame", *, width: str) -> list[dict[str, Any]]:
-    """Give the rows of `training_fit` for runs that are arranged already."""
+    """Return the rows of `training_fit` for runs that are already arranged."""
     columns = (width, "train_loss", "train_metric", "metric_name")
     done = [run for run in fields.done(runs, columns) if run["status"] == "finished"]
     rows = []
-    for one in cells:
-        row = {width: one.value, "num_params": one.num_params}
-        here = [run for run in done if run[width] == one.value]
-        for name, rho in (("base", 0.0), ("sam", one.best_rho)):
+    for cell in cells:
+        row = {width: cell.value, "num_params": cell.num_params}
+        here = [run for run in done if run[width] == cell.value]
+        for name, rho in (("base", 0.0), ("sam", cell.best_rho)):
             arm = [run for run in here if fields.effective_rho(run) == rho]
             row |= {f"{name}_{column}": _mean(arm, column) for column in ("train_loss", "train_metric")}
             fits = [fit for fit in map(interpolates, arm) if fit is not None]
@@ -88,7 +88,7 @@ def of_widths(cells: Iterable[widths.Width], runs: "pd.DataFrame", *, width: str
 
 
 def interpolates(run: dict[str, Any]) -> bool | None:
-    """Tell whether a run fits the labels that it was trained on; None if the table does not say."""
+    """Whether a run fits the labels that it was trained on; None if the table does not have this."""
     gap = _gap(run)
     return None if gap is None else gap <= 0
 
@@ -99,13 +99,13 @@ def interpolation(
     """Find where base and SAM begin to interpolate (most seeds do), and where the gain rises most."""
     cells = widths.by_width(runs, width=width, metric=metric, choose_by=choose_by)
     fit = of_widths(cells, runs, width=width)
-    found = [row for row in gain.of_widths(cells, width=width) if math.isfinite(row["gain"])]
-    sizes, gains = ([float(row[name]) for row in found] for name in ("num_params", "gain"))
+    with_gain = [row for row in gain.of_widths(cells, width=width) if math.isfinite(row["gain"])]
+    sizes, gains = ([float(row[name]) for row in with_gain] for name in ("num_params", "gain"))
     rises = np.diff(gains)
     steepest = math.nan
     if len(rises) and np.max(rises) > 0:
-        place = int(np.argmax(rises))
-        steepest = math.sqrt(sizes[place] * sizes[place + 1])
+        steepest_step = int(np.argmax(rises))
+        steepest = math.sqrt(sizes[steepest_step] * sizes[steepest_step + 1])
     largest = sizes[int(np.argmax(gains))] if len(gains) else math.nan
     return Interpolation(_onset(fit, "base"), _onset(fit, "sam"), steepest, largest)
 
@@ -113,13 +113,13 @@ def interpolation(
 def peak(
     runs: "pd.DataFrame", *, width: str = "num_params", metric: str = "test_metric", choose_by: str | None = None
 ) -> Peak:
-    """Compare the size at which the gain is largest with that from which the base fits its training labels.
+    """Compare the size at which the gain is largest with the size from which the base fits its training labels.
 
     Args, Raises: as for `training_fit`.
-    Returns: NaN below three widths or two seeds with a gain, or where the table does not say how well the base fits.
-    Equation: of each seed, the size at which its training metric last crosses 0.999 (or the logarithm of its loss that
-      of 0.01), on a line between neighbouring widths against log10 of the size; the mean over seeds has a t interval.
-      Seeds that fit nowhere, or everywhere, count with the last width, or the first, and leave that end open.
+    Returns: NaN below three widths or two seeds with a gain, or where the table does not have the fit of the base.
+    Equation: for each seed, the size at which its training metric last crosses 0.999 (or the logarithm of its loss that
+      of 0.01), interpolated linearly between neighbouring widths in log10 of the size; the mean over seeds has a t
+      interval. Seeds that fit nowhere, or everywhere, count as the last width, or the first, and leave that end open.
     """
     cells = widths.by_width(runs, width=width, metric=metric, choose_by=choose_by)
     return peak_of_widths(cells, runs, scores=trend.scores(cells), width=width)
@@ -128,16 +128,16 @@ def peak(
 def peak_of_widths(
     cells: Sequence[widths.Width], runs: "pd.DataFrame", *, scores: trend.Scores, width: str = "num_params"
 ) -> Peak:
-    """Compute `peak` for runs that are arranged already, and the gain's scores."""
-    ends = [one.num_params for one in cells[:1]] + [one.num_params for one in cells[-1:]]
+    """Compute `peak` for runs that are already arranged, and the scores of the gain."""
+    ends = [cell.num_params for cell in cells[:1]] + [cell.num_params for cell in cells[-1:]]
     return peak_of_scores(scores, onset_of_seeds(cells, runs, width=width), ends)
 
 
 def peak_of_scores(scores: trend.Scores, onsets: Mapping[int, float], ends: Sequence[int]) -> Peak:
-    """Compute `peak` from the gain's scores, and of each seed the log10 of the size from which its base fits.
+    """Compute `peak` from the scores of the gain and, for each seed, log10 of the size from which its base fits.
 
     Args:
-      ends: parameters of the smallest and largest width at which that was looked for.
+      ends: parameters of the smallest and largest width searched.
     """
     sizes = scores.num_params
     if len(sizes) < 3 or len(scores.seeds) < 2 or len(onsets) < 2:
@@ -148,14 +148,14 @@ def peak_of_scores(scores: trend.Scores, onsets: Mapping[int, float], ends: Sequ
     peak_low = 0.0 if first == 0 else float(sizes[first - 1])
     peak_high = math.inf if last == len(sizes) - 1 else float(sizes[last + 1])
     values = np.array(list(onsets.values()))
-    found = intervals.mean(np.clip(values, *np.log10(ends)), level=level)
-    onset = math.inf if np.isposinf(values).all() else 10**found.mean
-    onset_low = 0.0 if np.isneginf(values).any() else 10**found.low
-    onset_high = math.inf if np.isposinf(values).any() else 10**found.high
+    onset_interval = intervals.mean(np.clip(values, *np.log10(ends)), level=level)
+    onset = math.inf if np.isposinf(values).all() else 10**onset_interval.mean
+    onset_low = 0.0 if np.isneginf(values).any() else 10**onset_interval.low
+    onset_high = math.inf if np.isposinf(values).any() else 10**onset_interval.high
     largest = sizes[int(scores.gains.mean(axis=1).argmax())]
     return Peak(
         largest_gain=largest,
-        members=tuple(size for size, kept in zip(sizes, is_in, strict=True) if kept),
+        members=tuple(size for size, is_member in zip(sizes, is_in, strict=True) if is_member),
         peak_low=peak_low,
         peak_high=peak_high,
         onset=onset,
@@ -171,23 +171,23 @@ def peak_of_scores(scores: trend.Scores, onsets: Mapping[int, float], ends: Sequ
 def onset_of_seeds(
     cells: Sequence[widths.Width], runs: "pd.DataFrame", *, width: str = "num_params"
 ) -> dict[int, float]:
-    """Find log10 of the size from which the base of each seed fits its training labels.
+    """Compute log10 of the size from which the base of each seed fits its training labels.
 
-    Returns: -inf where it does at the smallest width already, inf where it does not at the largest; without the seeds
-      that lack a width, or whose fit the table does not tell.
+    Returns: -inf where it fits already at the smallest width, inf where it does not at the largest; without the seeds
+      that lack a width, or whose fit is not in the table.
     """
     columns = (width, "seed", "train_loss", "train_metric", "metric_name")
-    short: dict[int, dict[Any, float]] = {}
+    gaps_of_seeds: dict[int, dict[Any, float]] = {}
     for run in fields.done(runs, columns):
         if run["status"] == "finished" and fields.effective_rho(run) == 0 and (gap := _gap(run)) is not None:
-            short.setdefault(int(run["seed"]), {}).setdefault(run[width], gap)
-    sizes = np.log10([one.num_params for one in cells])
-    whole = {seed: [gaps.get(one.value) for one in cells] for seed, gaps in sorted(short.items())}
-    return {seed: _crossing(sizes, np.array(gaps)) for seed, gaps in whole.items() if None not in gaps}
+            gaps_of_seeds.setdefault(int(run["seed"]), {}).setdefault(run[width], gap)
+    sizes = np.log10([cell.num_params for cell in cells])
+    gaps_by_width = {seed: [gaps.get(cell.value) for cell in cells] for seed, gaps in sorted(gaps_of_seeds.items())}
+    return {seed: _crossing(sizes, np.array(gaps)) for seed, gaps in gaps_by_width.items() if None not in gaps}
 
 
 def _gap(run: dict[str, Any]) -> float | None:
-    """Compute what a run lacks to fit its training labels, 0 or less where it does; None if the table does not say."""
+    """Compute how far a run is from fitting its training labels, 0 or less where it fits; None if unknown."""
     metric, loss = run.get("train_metric"), run.get("train_loss")
     if metric is not None and run.get("metric_name", "accuracy") in FRACTION_METRICS:
         return METRIC_NEEDED - metric
@@ -195,7 +195,7 @@ def _gap(run: dict[str, Any]) -> float | None:
 
 
 def _crossing(sizes: np.ndarray, gaps: np.ndarray) -> float:
-    """Find where gaps last cross zero, on lines between sizes."""
+    """Compute the size at which gaps last cross zero, interpolated linearly."""
     lacking = np.flatnonzero(gaps > 0)
     if not len(lacking):
         return -math.inf
@@ -207,7 +207,7 @@ def _crossing(sizes: np.ndarray, gaps: np.ndarray) -> float:
 
 
 def _onset(fit: list[dict[str, Any]], arm: str) -> float:
-    """Find the smallest size from which on more than half of the seeds interpolate."""
+    """Find the smallest size from which more than half of the seeds interpolate at every larger width."""
     onset = math.nan
     for row in reversed(fit):
         if not row[f"{arm}_interpolates"] > 0.5:

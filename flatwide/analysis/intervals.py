@@ -1,4 +1,4 @@
-"""The mean of a few seeds, and how far to trust it."""
+"""Means over a few seeds, with standard errors and confidence intervals."""
 
 import math
 from collections.abc import Sequence
@@ -23,13 +23,13 @@ def mean(values: Sequence[float] | np.ndarray, *, level: float = 0.95, stretch: 
     """Compute the mean of independent values, its standard error and its t interval.
 
     Args:
-      values: [n], one a seed.
-      level: coverage of the interval where the values are normal.
-      stretch: factor of its length, for values that are not quite independent.
+      values: [n], one for each seed.
+      level: coverage of the interval for normal values.
+      stretch: factor of its length, for values that are not fully independent.
     Equation: standard_error = s / sqrt(n), s with n - 1 in its denominator; mean -/+ stretch t standard_error
       with t the (1 + level) / 2 quantile of Student's t with n - 1 degrees of freedom.
     """
-    from scipy.special import stdtrit  # scipy.stats has the same and takes a second to import
+    from scipy.special import stdtrit  # scipy.stats has the same, but takes a second to import
 
     n = len(values)
     center = float(np.mean(values)) if n else math.nan
@@ -41,5 +41,5 @@ def mean(values: Sequence[float] | np.ndarray, *, level: float = 0.95, stretch: 
 
 
 def sidak(count: int, *, level: float = 0.95) -> float:
-    """Return the level of each of some independent intervals for all of them to cover together as often as `level`."""
+    """Return the level of each of `count` independent intervals at which all cover jointly at `level`."""
     return level ** (1 / max(count, 1))

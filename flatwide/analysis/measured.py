@@ -1,8 +1,8 @@
-"""What was measured on the minima of SAM and of its base optimizer, compared in pairs of one seed.
+"""Measurements of the minima of SAM and of its base optimizer, compared in pairs of the same seed.
 
-A quantity that is positive throughout, such as the top eigenvalue of the Hessian, is compared by its ratio SAM / base:
-its means are geometric, and its interval is that of the mean logarithm. Others, such as a margin, are compared by their
-difference SAM - base. SAM is at the rho that is chosen by the metric, not by what was measured.
+A quantity that is always positive, such as the top eigenvalue of the Hessian, is compared by its ratio SAM / base, with
+geometric means and the interval of the mean logarithm. Others, such as a margin, are compared by their difference
+SAM - base. The rho of SAM is chosen by the metric, not by the measurement.
 """
 
 import math
@@ -25,7 +25,7 @@ class Measured(NamedTuple):
     """A quantity at one width.
 
     cell: the runs of the width. values: shaped like `cell.values`, [seeds, 1 + rhos]; column 0 is the base, and NaN
-    stands where nothing was measured.
+    means that nothing was measured.
     """
 
     cell: widths.Width
@@ -33,7 +33,7 @@ class Measured(NamedTuple):
 
     @property
     def pairs(self) -> dict[int, tuple[float, float]]:
-        """Map each seed that has both to its values of the base, and of SAM at the width's best rho."""
+        """Map each seed that has both runs to its values of the base, and of SAM at the best rho of the width."""
         if self.cell.best is None:
             return {}
         both = self.values[:, [0, 1 + self.cell.best]]
@@ -42,7 +42,7 @@ class Measured(NamedTuple):
 
 
 class Means(NamedTuple):
-    """A quantity of the base and of SAM, and how the two compare; NaN where there is no seed, and below two of them.
+    """A quantity of the base and of SAM, and their comparison; NaN without seeds, and the interval below two seeds.
 
     comparison: "ratio" (SAM / base, geometric means) or "difference" (SAM - base).
     """
@@ -57,9 +57,9 @@ class Means(NamedTuple):
 
 
 class Change(NamedTuple):
-    """How the comparison of SAM with its base changes as the number of parameters grows tenfold.
+    """The change of the comparison of SAM with its base per tenfold increase in parameters.
 
-    slope: a factor of the ratio, or what the difference grows by. low, high: its 95 % t interval.
+    slope: a factor of the ratio, or a change of the difference. low, high: its 95 % t interval.
     """
 
     slope: float
@@ -70,9 +70,9 @@ class Change(NamedTuple):
 
 
 class Correlation(NamedTuple):
-    """Spearman's rank correlation of a quantity with the metric, both of the runs of one width and seed.
+    """Spearman's rank correlation of a quantity with the metric, over the runs of one width and seed.
 
-    Positive where larger values go with a better metric. low, high: the 95 % t interval of the mean over seeds.
+    Positive where larger values accompany a better metric. low, high: the 95 % t interval of the mean over seeds.
     """
 
     mean: float
@@ -85,7 +85,7 @@ class Correlation(NamedTuple):
     def text(self) -> str:
         """Return the mean and its interval in words."""
         if not math.isfinite(self.mean):
-            return "no rank correlation: fewer than three ρ"
+            return "no rank correlation: fewer than three values of ρ"
         ends = f" ({self.low:+.2f} to {self.high:+.2f})" if math.isfinite(self.low) else ""
         return f"rank correlation {self.mean:+.2f}{ends}"
 
@@ -104,19 +104,19 @@ def by_width(
     Args:
       runs, width, metric, choose_by: as for `gain.gain_by_width`.
       quantity: its column, such as "curvature.top_eigenvalue".
-      keep_collapsed: count the runs that are no better than chance too. A network that says the same of every input is
-        flat, and says nothing of the minima that SAM finds.
-    Returns: one row a width, the smallest first: the width, `num_params`, `best_rho`, and the fields of `Means`.
+      keep_collapsed: include the runs that are no better than chance. A network with the same output for every input is
+        flat, but uninformative about the minima that SAM finds.
+    Returns: one row for each width, the smallest first: the width, `num_params`, `best_rho`, and the fields of `Means`.
     Raises: as `gain.gain_by_width`, and ValueError if there is no such column.
     """
     import pandas as pd
 
     if quantity not in runs.columns:
-        known = [one.name for one in quantities.measured(runs)]
-        raise ValueError(registry.unknown("measured quantity", quantity, known))
+        names = [quantity_of_table.name for quantity_of_table in quantities.measured(runs)]
+        raise ValueError(registry.unknown("measured quantity", quantity, names))
     cells = widths.by_width(runs, width=width, metric=metric, choose_by=choose_by)
-    found = arrange(runs, cells, [quantity], width=width, keep_collapsed=keep_collapsed)[quantity]
-    return pd.DataFrame(of_widths(found, catalogue.quantity(quantity), width=width))
+    arranged = arrange(runs, cells, [quantity], width=width, keep_collapsed=keep_collapsed)[quantity]
+    return pd.DataFrame(of_widths(arranged, catalogue.quantity(quantity), width=width))
 
 
 def arrange(
@@ -127,55 +127,59 @@ def arrange(
     width: str = "num_params",
     keep_collapsed: bool = False,
 ) -> dict[str, list[Measured]]:
-    """Arrange measured columns as the runs of each width are, without the runs that are no better than chance."""
+    """Arrange measured columns like the runs of each width, without the runs that are no better than chance."""
     names = list(names)
-    places = {
+    runs_by_cell = {
         (row[width], fields.effective_rho(row), int(row["seed"])): row
-        for row in reversed(fields.done(runs, [width, "seed", *names]))  # of repeats the first, as elsewhere
+        for row in reversed(fields.done(runs, [width, "seed", *names]))  # the first of repeats, as elsewhere
         if row["seed"] is not None
     }
-    found: dict[str, list[Measured]] = {name: [] for name in names}
+    measured_by_name: dict[str, list[Measured]] = {name: [] for name in names}
     for cell in cells:
-        rows = [[places.get((cell.value, rho, seed), {}) for rho in (0.0, *cell.rhos)] for seed in cell.seeds]
+        rows = [[runs_by_cell.get((cell.value, rho, seed), {}) for rho in (0.0, *cell.rhos)] for seed in cell.seeds]
         for name in names:
             values = [[_number(row.get(name)) for row in line] for line in rows]
-            table = np.array(values, dtype=float).reshape(cell.values.shape)
+            numbers = np.array(values, dtype=float).reshape(cell.values.shape)
             if cell.collapsed is not None and not keep_collapsed:
-                table[cell.collapsed] = np.nan
-            found[name].append(Measured(cell, table))
-    return found
+                numbers[cell.collapsed] = np.nan
+            measured_by_name[name].append(Measured(cell, numbers))
+    return measured_by_name
 
 
-def compared_by(found: Iterable[Measured], quantity: Quantity) -> str:
-    """Tell how a quantity is compared: by its ratio where all of its values are positive, else by its difference."""
-    values = np.concatenate([one.values[np.isfinite(one.values)] for one in found] or [np.empty(0)])
+def compared_by(widths_measured: Iterable[Measured], quantity: Quantity) -> str:
+    """Return how a quantity is compared: by its ratio if all of its values are positive, else by its difference."""
+    values = np.concatenate(
+        [measured.values[np.isfinite(measured.values)] for measured in widths_measured] or [np.empty(0)]
+    )
     return RATIO if len(values) and values.min() > 0 and not quantity.is_signed else DIFFERENCE
 
 
 def mean(values: Sequence[float] | np.ndarray, *, comparison: str) -> intervals.Mean:
-    """Compute a mean over seeds and its 95 % t interval; of ratios the geometric mean, from their logarithms.
+    """Compute a mean over seeds and its 95 % t interval; for ratios the geometric mean, from their logarithms.
 
-    Returns: the standard error is that of the logarithms, for ratios.
+    Returns: for ratios, the standard error is that of the logarithms.
     """
     if comparison == DIFFERENCE:
         return intervals.mean(values)
-    found = intervals.mean(np.log(values))
-    return intervals.Mean(math.exp(found.mean), found.standard_error, math.exp(found.low), math.exp(found.high))
+    log_mean = intervals.mean(np.log(values))
+    return intervals.Mean(
+        math.exp(log_mean.mean), log_mean.standard_error, math.exp(log_mean.low), math.exp(log_mean.high)
+    )
 
 
-def of_widths(found: Sequence[Measured], quantity: Quantity, *, width: str) -> list[dict[str, Any]]:
-    """Give the rows of `by_width` for runs that are arranged already."""
-    comparison = compared_by(found, quantity)
+def of_widths(widths_measured: Sequence[Measured], quantity: Quantity, *, width: str) -> list[dict[str, Any]]:
+    """Return the rows of `by_width` for runs that are already arranged."""
+    comparison = compared_by(widths_measured, quantity)
     return [
-        {width: one.cell.value, "num_params": one.cell.num_params, "best_rho": one.cell.best_rho}
-        | means(one, comparison=comparison)._asdict()
-        for one in found
+        {width: measured.cell.value, "num_params": measured.cell.num_params, "best_rho": measured.cell.best_rho}
+        | means(measured, comparison=comparison)._asdict()
+        for measured in widths_measured
     ]
 
 
-def means(one: Measured, *, comparison: str) -> Means:
+def means(measured: Measured, *, comparison: str) -> Means:
     """Compare SAM with its base at one width, over the seeds that have both."""
-    pairs = np.array(list(one.pairs.values())).reshape(-1, 2)
+    pairs = np.array(list(measured.pairs.values())).reshape(-1, 2)
     if not len(pairs):
         return Means(
             base=math.nan,
@@ -199,42 +203,44 @@ def means(one: Measured, *, comparison: str) -> Means:
     )
 
 
-def change(found: Sequence[Measured], *, comparison: str) -> Change:
+def change(widths_measured: Sequence[Measured], *, comparison: str) -> Change:
     """Fit the comparison against the logarithm of the number of parameters, for each seed that all widths have.
 
     Returns: the mean over seeds of their least-squares slopes with its t interval; NaN below two widths or seeds. The
-      slopes of a ratio are those of its logarithm, and given as a factor.
+      slopes of a ratio are those of its logarithm, written as a factor.
     """
-    having = [one for one in found if one.pairs]
-    seeds = sorted(set.intersection(*(set(one.pairs) for one in having))) if having else []
-    if len({one.cell.num_params for one in having}) < 2 or not seeds:
-        return Change(slope=math.nan, low=math.nan, high=math.nan, num_seeds=len(seeds), num_widths=len(having))
-    table = np.array([_effects(np.array([one.pairs[seed] for seed in seeds]), comparison) for one in having])
-    weights = trend.slope_weights([one.cell.num_params for one in having])
+    with_pairs = [measured for measured in widths_measured if measured.pairs]
+    seeds = sorted(set.intersection(*(set(measured.pairs) for measured in with_pairs))) if with_pairs else []
+    if len({measured.cell.num_params for measured in with_pairs}) < 2 or not seeds:
+        return Change(slope=math.nan, low=math.nan, high=math.nan, num_seeds=len(seeds), num_widths=len(with_pairs))
+    table = np.array(
+        [_effects(np.array([measured.pairs[seed] for seed in seeds]), comparison) for measured in with_pairs]
+    )
+    weights = trend.slope_weights([measured.cell.num_params for measured in with_pairs])
     if comparison == RATIO:
         slope = mean(np.exp(weights @ np.log(table)), comparison=RATIO)
     else:
         slope = mean(weights @ table, comparison=DIFFERENCE)
-    return Change(slope=slope.mean, low=slope.low, high=slope.high, num_seeds=len(seeds), num_widths=len(having))
+    return Change(slope=slope.mean, low=slope.low, high=slope.high, num_seeds=len(seeds), num_widths=len(with_pairs))
 
 
-def correlation(found: Sequence[Measured]) -> Correlation:
-    """Compute how the order of a quantity agrees with that of the metric, within each width and seed over its rhos.
+def correlation(widths_measured: Sequence[Measured]) -> Correlation:
+    """Compute the rank correlation of a quantity with the metric, within each width and seed over its values of rho.
 
-    So neither the width nor the initial weights can be the cause of both; rho can, for it differs along the way.
-    Returns: NaN without a seed that has three rhos (the base among them) at some width; below two seeds no interval. A
-      seed's correlation is the mean over its widths, so each seed counts once.
+    Neither the width nor the initial weights can then be a common cause; rho can, since it varies.
+    Returns: NaN without a seed that has three values of rho (including the base) at some width; below two seeds no
+      interval. The correlation of a seed is the mean over its widths, so each seed counts once.
     """
     by_seed: dict[int, list[float]] = {}
     used = set()
-    for one in found:
-        scores = one.cell.sign * one.cell.values
-        for seed, mine, score in zip(one.cell.seeds, one.values, scores, strict=True):
-            both = np.isfinite(mine) & np.isfinite(score)
-            value = _spearman(mine[both], score[both]) if both.sum() >= 3 else math.nan
+    for measured in widths_measured:
+        scores = measured.cell.sign * measured.cell.values
+        for seed, numbers, score in zip(measured.cell.seeds, measured.values, scores, strict=True):
+            both = np.isfinite(numbers) & np.isfinite(score)
+            value = _spearman(numbers[both], score[both]) if both.sum() >= 3 else math.nan
             if math.isfinite(value):
                 by_seed.setdefault(seed, []).append(value)
-                used.add(one.cell.num_params)
+                used.add(measured.cell.num_params)
     result = intervals.mean([float(np.mean(values)) for values in by_seed.values()])
     return Correlation(
         mean=result.mean,
@@ -245,82 +251,91 @@ def correlation(found: Sequence[Measured]) -> Correlation:
     )
 
 
-def sentence(found: Sequence[Measured], quantity: Quantity, *, base: str = "the base") -> str:
-    """Say what SAM does to a quantity at the largest width, and whether that changes with width; empty without a pair.
+def sentence(widths_measured: Sequence[Measured], quantity: Quantity, *, base: str = "the base") -> str:
+    """Write how SAM changes a quantity at the largest width, and whether that depends on width; empty without a pair.
 
     Args:
-      found: one a width, the smallest first.
+      widths_measured: one for each width, the smallest first.
       base: name of the base optimizer.
     """
-    having = [one for one in found if one.pairs]
-    if not having:
+    with_pairs = [measured for measured in widths_measured if measured.pairs]
+    if not with_pairs:
         return ""
-    comparison = compared_by(found, quantity)
-    last, at = means(having[-1], comparison=comparison), having[-1].cell
+    comparison = compared_by(widths_measured, quantity)
+    last, at = means(with_pairs[-1], comparison=comparison), with_pairs[-1].cell
     seeds = "one seed, which has no interval" if last.num_seeds == 1 else f"{last.num_seeds} seeds"
     unit = f" {quantity.unit}" if quantity.unit else ""
     text = (
         f"At {at.num_params:,} parameters the {quantity.title} is {last.base:.3g}{unit} for {base} and {last.sam:.3g} "
         f"for SAM at ρ = {at.best_rho:g} ({_effect(last, base)}, {seeds})."
     )
-    moved = change(found, comparison=comparison)
-    if moved.num_widths < 2 or not math.isfinite(moved.slope):
+    trend_with_width = change(widths_measured, comparison=comparison)
+    if trend_with_width.num_widths < 2 or not math.isfinite(trend_with_width.slope):
         return text
     neutral = 1.0 if comparison == RATIO else 0.0
     verdict = "shows no clear change with width"
-    if moved.low > neutral or moved.high < neutral:
-        seems = "seems to " if moved.num_seeds < 3 or moved.num_widths < 3 else ""
-        verb = "rise" if moved.low > neutral else "fall"
+    if trend_with_width.low > neutral or trend_with_width.high < neutral:
+        seems = "seems to " if trend_with_width.num_seeds < 3 or trend_with_width.num_widths < 3 else ""
+        verb = "rise" if trend_with_width.low > neutral else "fall"
         verdict = f"{seems}{verb}{'' if seems else 's'} with width"
     sign = "×" if comparison == RATIO else ""
     number = "{:.3g}" if comparison == RATIO else "{:+.3g}"
-    reach = f", 95 % interval {sign}{number.format(moved.low)} to {sign}{number.format(moved.high)}"
-    reach += f", {moved.num_seeds} seeds"
-    reach = reach if math.isfinite(moved.low) else ""
-    rate = f"{sign}{number.format(moved.slope)} for ten times the parameters{reach}"
-    radii = sorted({one.cell.best_rho for one in having})
-    # A radius that grows with width flattens by itself: the reader must not take that for width's doing.
-    differs = f", with a ρ from {radii[0]:g} to {radii[-1]:g}" if len(radii) > 1 else ""
-    return f"{text} The {comparison} {verdict} ({rate}, {moved.num_widths} widths{differs})."
+    reach = (
+        f", 95 % interval {sign}{number.format(trend_with_width.low)} to {sign}{number.format(trend_with_width.high)}"
+    )
+    reach += f", {trend_with_width.num_seeds} seeds"
+    reach = reach if math.isfinite(trend_with_width.low) else ""
+    rate = f"{sign}{number.format(trend_with_width.slope)} per tenfold increase in parameters{reach}"
+    radii = sorted({measured.cell.best_rho for measured in with_pairs})
+    # A radius that grows with width flattens by itself: the reader must not attribute that to width.
+    differs = f", with ρ from {radii[0]:g} to {radii[-1]:g}" if len(radii) > 1 else ""
+    return f"{text} The {comparison} {verdict} ({rate}, {trend_with_width.num_widths} widths{differs})."
 
 
-def axes_sentence(found: Sequence[Measured], quantity: Quantity, *, base: str = "the base") -> str:
-    """Say how a quantity of the base alone changes with width, and how it changes along rho at the largest width.
+def axes_sentence(widths_measured: Sequence[Measured], quantity: Quantity, *, base: str = "the base") -> str:
+    """Write how a quantity of the base alone changes with width, and how it changes along rho at the largest width.
 
-    It is said to rise or fall where the intervals of the slope and of the last value less the first both say so. Along
-    rho every value counts, the base being rho 0, so nothing was chosen. Empty where there are fewer than two seeds, two
-    widths and three rhos.
+    It rises or falls where the intervals of the slope and of the last value minus the first both show it. Along rho
+    every value counts, the base being rho 0, so nothing was selected. Empty where there are fewer than two seeds, two
+    widths and three values of rho.
     """
-    is_log = compared_by(found, quantity) == RATIO
+    is_log = compared_by(widths_measured, quantity) == RATIO
     texts = []
     with np.errstate(divide="ignore", invalid="ignore"):
-        tables = [np.log(one.values) if is_log else one.values for one in found]
-    by_seed = [dict(zip(one.cell.seeds, table[:, 0], strict=True)) for one, table in zip(found, tables, strict=True)]
-    kept = [
-        (one.cell.num_params, own)
-        for one, own in zip(found, by_seed, strict=True)
-        if np.isfinite([*own.values()]).any()
+        tables = [np.log(measured.values) if is_log else measured.values for measured in widths_measured]
+    by_seed = [
+        dict(zip(measured.cell.seeds, table[:, 0], strict=True))
+        for measured, table in zip(widths_measured, tables, strict=True)
+    ]
+    with_base = [
+        (measured.cell.num_params, by_seed_of_width)
+        for measured, by_seed_of_width in zip(widths_measured, by_seed, strict=True)
+        if np.isfinite([*by_seed_of_width.values()]).any()
     ]
     seeds = (
-        [seed for seed in found[0].cell.seeds if all(np.isfinite(own.get(seed, math.nan)) for _, own in kept)]
-        if kept
+        [
+            seed
+            for seed in widths_measured[0].cell.seeds
+            if all(np.isfinite(by_seed_of_width.get(seed, math.nan)) for _, by_seed_of_width in with_base)
+        ]
+        if with_base
         else []
     )
-    if len({size for size, _ in kept}) > 1 and len(seeds) > 1:
-        values = np.array([[own[seed] for seed in seeds] for _, own in kept])
-        weights = trend.slope_weights([size for size, _ in kept])
-        text = _line(weights @ values, values, is_log=is_log, unit="for ten times the parameters")
+    if len({size for size, _ in with_base}) > 1 and len(seeds) > 1:
+        values = np.array([[by_seed_of_width[seed] for seed in seeds] for _, by_seed_of_width in with_base])
+        weights = trend.slope_weights([size for size, _ in with_base])
+        text = _line(weights @ values, values, is_log=is_log, unit="per tenfold increase in parameters")
         texts.append(f"For {base} alone the {quantity.title} {text.replace(' along it', ' with width')}.")
-    last = found[-1] if found else None
+    last = widths_measured[-1] if widths_measured else None
     if last is not None and len(last.cell.rhos) > 1:
         whole = tables[-1][np.isfinite(tables[-1]).all(axis=1)]
-        places = np.array([0.0, *last.cell.rhos])
+        positions = np.array([0.0, *last.cell.rhos])
         if len(whole) > 1:
-            centered = places - places.mean()
+            centered = positions - positions.mean()
             slopes = 0.1 * whole @ centered / (centered @ centered)
-            text = _line(slopes, whole.T, is_log=is_log, unit="for 0.1 more ρ")
+            text = _line(slopes, whole.T, is_log=is_log, unit="per increase of 0.1 in ρ")
             at = f"at {last.cell.num_params:,} parameters, {base} being ρ = 0"
-            texts.append(f"Along ρ ({places[0]:g} to {places[-1]:g}, {at}) it {text.replace(' along it', '')}.")
+            texts.append(f"Along ρ ({positions[0]:g} to {positions[-1]:g}, {at}) it {text.replace(' along it', '')}.")
     return " ".join(texts)
 
 
@@ -328,7 +343,7 @@ def _line(slopes: np.ndarray, values: np.ndarray, *, is_log: bool, unit: str) ->
     """Write whether values rise or fall along an axis, and the slope with its interval.
 
     Args:
-      slopes: [seeds]. values: [places, seeds].
+      slopes: [seeds]. values: [positions, seeds].
     """
     slope, rise = intervals.mean(slopes), intervals.mean(values[-1] - values[0])
     verb = "shows no clear change along it"
@@ -337,9 +352,9 @@ def _line(slopes: np.ndarray, values: np.ndarray, *, is_log: bool, unit: str) ->
     elif max(slope.high, rise.high) < 0:
         verb = "falls along it"
 
-    def numbers(one: intervals.Mean) -> tuple[str, str]:
+    def numbers(estimate: intervals.Mean) -> tuple[str, str]:
         mean, low, high = (
-            f"×{math.exp(end):.3g}" if is_log else f"{end:+.3g}" for end in (one.mean, one.low, one.high)
+            f"×{math.exp(end):.3g}" if is_log else f"{end:+.3g}" for end in (estimate.mean, estimate.low, estimate.high)
         )
         return mean, f"95 % interval {low} to {high}"
 
@@ -347,12 +362,12 @@ def _line(slopes: np.ndarray, values: np.ndarray, *, is_log: bool, unit: str) ->
     return f"{verb} ({mean} {unit}, {ends}; from the first to the last {last}, {last_ends}; {len(slopes)} seeds)"
 
 
-def _effect(found: Means, base: str) -> str:
-    if found.comparison == RATIO:
-        words, ends = f"ratio {found.effect:.3g}", f"{found.low:.3g} to {found.high:.3g}"
+def _effect(compared: Means, base: str) -> str:
+    if compared.comparison == RATIO:
+        words, ends = f"ratio {compared.effect:.3g}", f"{compared.low:.3g} to {compared.high:.3g}"
     else:
-        words, ends = f"SAM − {base} {found.effect:+.3g}", f"{found.low:+.3g} to {found.high:+.3g}"
-    return words + (f", 95 % interval {ends}" if math.isfinite(found.low) else "")
+        words, ends = f"SAM − {base} {compared.effect:+.3g}", f"{compared.low:+.3g} to {compared.high:+.3g}"
+    return words + (f", 95 % interval {ends}" if math.isfinite(compared.low) else "")
 
 
 def _effects(pairs: np.ndarray, comparison: str) -> np.ndarray:
@@ -360,11 +375,11 @@ def _effects(pairs: np.ndarray, comparison: str) -> np.ndarray:
 
 
 def _spearman(first: np.ndarray, second: np.ndarray) -> float:
-    """Correlate ranks, equal values at the mean of their ranks; NaN where all values of one are equal."""
+    """Compute the rank correlation, with ties at their mean rank; NaN where all values of either are equal."""
     from scipy.stats import spearmanr  # takes a second to import
 
     if not (np.ptp(first) and np.ptp(second)):
-        return math.nan  # and no warning of SciPy's
+        return math.nan  # without SciPy's warning
     result: Any = spearmanr(first, second)
     return float(result.statistic)
 

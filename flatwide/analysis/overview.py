@@ -1,9 +1,8 @@
-"""Every domain of a results table at a glance: where the gain of SAM grows with width, and where it cannot be told."""
+"""Overview of all domains of a results table: where the gain of SAM grows with width, and where that is undecided."""
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flatwide.analysis import domains, fields, gain, intervals, rho, selection, table, trend, widths
-from flatwide.analysis import verdict as verdicts
+from flatwide.analysis import domains, fields, gain, intervals, rho, selection, table, trend, verdict, widths
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,11 +14,11 @@ NO_TREND = trend.Trend()
 class Entry(NamedTuple):
     """One part of a table, such as a domain, at its smallest and largest width.
 
-    values: what tells it from the others. name: the same in words.
+    values: the column values that distinguish it. name: the same in words.
     sizes: parameters of the widths that have a gain, ascending; best_rhos: the best rho of each.
     smallest, largest: the corrected gain at both ends; NaN below two seeds.
-    slope: of the corrected gain, for ten times the parameters.
-    level: of the intervals of gains and slope, so that those of all parts hold together in 95 % of tables.
+    slope: of the corrected gain, per tenfold increase in parameters.
+    level: of the intervals of gains and slope, such that those of all parts hold jointly in 95 % of tables.
     verdict: whether the gain grows, by Holm's test over all parts.
     """
 
@@ -34,16 +33,16 @@ class Entry(NamedTuple):
     num_seeds: int
     slope: trend.Trend
     level: float
-    verdict: verdicts.Verdict
+    verdict: verdict.Verdict
 
     @property
     def direction(self) -> int | None:
-        """1 where the gain grows, -1 where it shrinks, 0 where neither is shown; None where nothing is known."""
+        """1 where the gain grows, -1 where it shrinks, 0 where neither is shown; None where this is unknown."""
         return self.verdict.direction
 
 
 class _Part(NamedTuple):
-    """A part of the table: what tells it from the others, its runs, those arranged by width, and the gain's scores."""
+    """A part of the table: the values that distinguish it, its runs, these arranged by width, and its scores."""
 
     values: dict[str, Any]
     runs: "pd.DataFrame"
@@ -54,40 +53,50 @@ class _Part(NamedTuple):
 def overview(
     runs: "pd.DataFrame", *, width: str = "num_params", metric: str = "test_metric", choose_by: str | None = None
 ) -> list[Entry]:
-    """List every domain, or where one has several settings, each of those.
+    """List every domain or, where one has several settings, each of these.
 
-    Intervals have the level .95^(1/k) after Šidák, with k parts that have one, so that all hold in 95 % of tables. For
-    three seeds and seven parts they are 2.7 times as long as at 95 %, for eight seeds 1.6 times.
+    Intervals have the Šidák level .95^(1/k) for k parts that have one, so that all hold jointly in 95 % of tables. With
+    seven parts they are 2.7 times as long as at 95 % for three seeds, and 1.6 times for eight seeds.
 
     Args: as for `gain.gain_by_width`, but the runs may be of any domains and differ in other columns.
-    Returns: an entry for a domain without a gain too: it has no sizes.
+    Returns: one entry for each, including domains without a gain, which have no sizes.
     """
     options: dict[str, Any] = {"width": width, "metric": metric, "choose_by": choose_by}
-    every = [
+    parts_of_table = [
         table.Part(domain.values | part.values, part.runs)
         for domain in domains.domains(fields.narrow(runs, width=width))
         for part in table.parts(domain.runs, width=width) or [table.Part({}, domain.runs)]
     ]
-    having = [len({fields.effective_rho(row) > 0 for row in fields.done(part.runs)}) == 2 for part in every]
-    shared = iter(trend.weights_of_parts([part for part, has in zip(every, having, strict=True) if has], **options))
+    have_pair = [len({fields.effective_rho(row) > 0 for row in fields.done(part.runs)}) == 2 for part in parts_of_table]
+    shared = iter(
+        trend.weights_of_parts([part for part, has in zip(parts_of_table, have_pair, strict=True) if has], **options)
+    )
     parts = []
-    for part, has_pair in zip(every, having, strict=True):
+    for part, has_pair in zip(parts_of_table, have_pair, strict=True):
         cells = widths.by_width(part.runs, **options) if has_pair else []
         scores = trend.scores(cells, weights=next(shared) if has_pair else None)
         parts.append(_Part(values=part.values, runs=part.runs, cells=cells, scores=scores))
     level = intervals.sidak(sum(len(part.scores.seeds) > 1 for part in parts))
-    decided = verdicts.holm([part.scores for part in parts])
+    decided = verdict.holm([part.scores for part in parts])
     return [
-        _entry(part, one, level=level, width=width, metric=metric) for part, one in zip(parts, decided, strict=True)
+        _entry(part, verdict_of_part, level=level, width=width, metric=metric)
+        for part, verdict_of_part in zip(parts, decided, strict=True)
     ]
 
 
-def _entry(part: _Part, decided: verdicts.Verdict, *, level: float, width: str, metric: str) -> Entry:
-    """Sum up a part."""
+def _entry(part: _Part, decided: verdict.Verdict, *, level: float, width: str, metric: str) -> Entry:
+    """Summarize a part."""
     corrected = selection.correct_all(part.cells, level=level)
     plain = gain.of_widths(part.cells, width=width)
-    rows = [(cell, one) for cell, one, row in zip(part.cells, corrected, plain, strict=True) if row["num_seeds"]]
-    ends = [intervals.Mean(one.gain, one.standard_error, one.low, one.high) for _, one in rows] or [NO_GAIN]
+    rows = [
+        (cell, corrected_gain)
+        for cell, corrected_gain, row in zip(part.cells, corrected, plain, strict=True)
+        if row["num_seeds"]
+    ]
+    ends = [
+        intervals.Mean(corrected_gain.gain, corrected_gain.standard_error, corrected_gain.low, corrected_gain.high)
+        for _, corrected_gain in rows
+    ] or [NO_GAIN]
     best = [row["best_rho"] for row in rho.of_widths([cell for cell, _ in rows], width=width, chosen_by="")]
     return Entry(
         values=part.values,
@@ -98,41 +107,45 @@ def _entry(part: _Part, decided: verdicts.Verdict, *, level: float, width: str, 
         best_rhos=tuple(best),
         smallest=ends[0],
         largest=ends[-1],
-        num_seeds=min((one.num_seeds for _, one in rows), default=0),
+        num_seeds=min((corrected_gain.num_seeds for _, corrected_gain in rows), default=0),
         slope=trend.of_scores(part.scores, level=level) if rows else NO_TREND,
         level=level,
         verdict=decided,
     )
 
 
-def sentences(found: list[Entry]) -> str:
-    """Say in two sentences in how many domains the gain grows with width, by Holm's test over all of them."""
-    places = {tuple(entry.values.get(column) for column in (*domains.COLUMNS, "metric_name")) for entry in found}
-    what = "domains" if len(places) == len(found) else f"settings of {len(places)} domains"
+def sentences(all_entries: list[Entry]) -> str:
+    """Write in two sentences in how many domains the gain grows with width, by Holm's test over all of them."""
+    all_domains = {
+        tuple(entry.values.get(column) for column in (*domains.COLUMNS, "metric_name")) for entry in all_entries
+    }
+    subject = "domains" if len(all_domains) == len(all_entries) else f"settings of {len(all_domains)} domains"
     by_kind: dict[str, list[Entry]] = {}
-    for entry in found:
+    for entry in all_entries:
         by_kind.setdefault(entry.verdict.kind, []).append(entry)
-    grows = by_kind.get(verdicts.GROWS, [])
+    grows = by_kind.get(verdict.GROWS, [])
     test = "by Holm's test at 5 % for all of them together"
     if grows:
         helped = sum(entry.largest.low > 0 for entry in grows)
         of_them = "there" if len(grows) == 1 else f"in {'all' if helped == len(grows) else helped or 'none'} of them"
         seen = f"and at the largest size it is above zero {of_them}"
         if not helped:
-            seen = f"though at the largest size it can{'not' if len(grows) == 1 else ''} be told from zero {of_them}"
-        where = f"in {len(grows)} of {len(found)} {what}, {test} ({_names(grows)})"
+            seen = (
+                f"though at the largest size it is {'in' if len(grows) == 1 else ''}distinguishable from zero {of_them}"
+            )
+        where = f"in {len(grows)} of {len(all_entries)} {subject}, {test} ({_names(grows)})"
         first = f"The gain of SAM grows with width {where}, {seen}."
     else:
-        first = f"The gain of SAM is seen to grow with width in none of {len(found)} {what}, {test}."
+        first = f"The gain of SAM is not shown to grow with width in any of {len(all_entries)} {subject}, {test}."
     rest = [
         f"in {len(by_kind[kind])} {words} ({_names(by_kind[kind])})"
         for kind, words in (
-            (verdicts.LARGER, "it is larger at large widths, but that rests on one of them"),
-            (verdicts.PEAKS, "it peaks between the smallest and the largest size"),
-            (verdicts.NO_TREND, "neither growth nor its absence is shown"),
-            (verdicts.SMALLER, "it is smaller at large widths, but that rests on one of them"),
-            (verdicts.SHRINKS, "it shrinks"),
-            (verdicts.UNKNOWN, "there is no interval yet"),
+            (verdict.LARGER, "it is larger at large widths, but that rests on one of them"),
+            (verdict.PEAKS, "it peaks between the smallest and the largest size"),
+            (verdict.NO_TREND, "neither growth nor its absence is shown"),
+            (verdict.SMALLER, "it is smaller at large widths, but that rests on one of them"),
+            (verdict.SHRINKS, "it shrinks"),
+            (verdict.UNKNOWN, "there is no interval yet"),
         )
         if kind in by_kind
     ]

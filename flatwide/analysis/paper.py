@@ -1,4 +1,4 @@
-"""The paper's own numbers, to lay over those of a study."""
+"""The numbers of the paper, for comparison with those of a study."""
 
 from collections.abc import Collection, Sequence
 from importlib import resources
@@ -14,13 +14,13 @@ _COLUMNS = ["workload", "setting", "num_params", "width", "metric", "unit", *_NU
 
 
 class _Workload(NamedTuple):
-    """What the paper trained under a name: the settings of one network and its widths begin with `setting`."""
+    """A workload of the paper: `setting` prefixes the settings of one network and its widths."""
 
     name: str
     base: str
     setting: str = ""
-    width: str = ""  # the field of its widths, where the sizes that it prints are rounded
-    variants: tuple[str, ...] = ("normalized",)  # of SAM; beside its theory it does not say which
+    width: str = ""  # the field of its widths, where the printed sizes are rounded
+    variants: tuple[str, ...] = ("normalized",)  # of SAM; only its theory section states which
 
 
 _EITHER = ("normalized", "unnormalized")
@@ -38,9 +38,9 @@ _WORKLOADS = {  # dataset, model
     ("ogbg_molpcba", "GCN"): _Workload("molpcba", "adam", width="hidden_size"),
     ("atari_breakout", "ActorCritic"): _Workload("breakout", "adam", width="num_filters"),
 }
-_ROUNDED = 0.25  # a printed size of one digit, and a network that the paper does not tell whole, are off by less
+_ROUNDED = 0.25  # more than the error of a one-digit size, and of a network that the paper does not fully describe
 
-_WEIGHT_DECAY = {  # where a setting says nothing; its table 2
+_WEIGHT_DECAY = {  # where a setting does not state it; table 2 of the paper
     "mnist": 1e-4,
     "cifar10": 5e-4,
     "model=ViT": 1e-4,
@@ -61,16 +61,16 @@ def paper_values(workload: str | None = None, *, setting: str | None = None) -> 
     """Read the gains and best rhos of the paper's figures.
 
     Args:
-      workload: mnist, cifar10, imagenet, teacher_student, sst2, pos, molpcba, breakout or two_layer_teacher (of which
-        the paper has SAM alone); None is all.
-      setting: "" for the plain study of widths, else such as "label_noise=0.5"; None is all.
-    Returns: one row a size: `workload`, `setting`, `num_params` (of the dense network), `width` (where sizes are
-      rounded: the field that makes them), `metric`, `unit`, `base`, `sam`, `gain`, `base_band`, `sam_band` and
-      `gain_band` (halves of the printed bands), `best_rho` (all NaN where the figures do not tell), `source`.
+      workload: mnist, cifar10, imagenet, teacher_student, sst2, pos, molpcba, breakout or two_layer_teacher (for which
+        the paper has only SAM); None is all.
+      setting: "" for the plain study of widths, or for example "label_noise=0.5"; None is all.
+    Returns: one row for each size: `workload`, `setting`, `num_params` (of the dense network), `width` (where sizes are
+      rounded: the field that determines them), `metric`, `unit`, `base`, `sam`, `gain`, `base_band`, `sam_band` and
+      `gain_band` (half-widths of the printed bands), `best_rho` (all NaN where not in the figures), `source`.
       Accuracies are fractions. The values were read off vector graphics, to three or four digits.
     """
-    found: Any = _read("paper.csv", workload, setting)
-    return found[_COLUMNS]
+    values: Any = _read("paper.csv", workload, setting)
+    return values[_COLUMNS]
 
 
 def rho_values(workload: str | None = None) -> "pd.DataFrame":
@@ -78,42 +78,44 @@ def rho_values(workload: str | None = None) -> "pd.DataFrame":
 
     Args:
       workload: mnist, cifar10, imagenet or sst2; None is all.
-    Returns: one row a size and rho: `workload`, `setting`, `num_params`, `width`, `metric`, `rho`, `value`, `source`.
+    Returns: rows of `workload`, `setting`, `num_params`, `width`, `metric`, `rho`, `value`, `source`.
     """
     return _read("paper_by_rho.csv", workload, None)
 
 
 def _read(name: str, workload: str | None, setting: str | None) -> "pd.DataFrame":
-    """Read a file of the paper's numbers, with NaN where it has none."""
+    """Read a file of the paper's numbers, with NaN where it has no value."""
     import io
 
     import pandas as pd
 
     text = resources.files("flatwide.analysis").joinpath(name).read_text()
-    found: Any = pd.read_csv(io.StringIO(text), dtype={"setting": str, "arm": str}, keep_default_na=True)
-    words = [column for column in ("setting", "arm") if column in found.columns]
-    found[words] = found[words].fillna("")
-    numbers = [column for column in (*_NUMBERS, "rho", "value", "band", "epoch") if column in found.columns]
-    found[numbers] = found[numbers].astype(float)
-    settings = found["setting"] if "setting" in words else [""] * len(found)
-    kept = [
-        workload in (None, row) and setting in (None, own) for row, own in zip(found["workload"], settings, strict=True)
+    values: Any = pd.read_csv(io.StringIO(text), dtype={"setting": str, "arm": str}, keep_default_na=True)
+    words = [column for column in ("setting", "arm") if column in values.columns]
+    values[words] = values[words].fillna("")
+    numbers = [column for column in (*_NUMBERS, "rho", "value", "band", "epoch") if column in values.columns]
+    values[numbers] = values[numbers].astype(float)
+    settings = values["setting"] if "setting" in words else [""] * len(values)
+    is_wanted = [
+        workload in (None, row) and setting in (None, row_setting)
+        for row, row_setting in zip(values["workload"], settings, strict=True)
     ]
-    return found[kept].reset_index(drop=True)
+    return values[is_wanted].reset_index(drop=True)
 
 
 def beside(runs: "pd.DataFrame", *, metric: str = "test_metric", axes: Sequence[str] = ()) -> "pd.DataFrame":
-    """Find what the paper has for the very sizes and settings of some runs, which differ in width, rho and seed only.
+    """Find the paper's values at exactly the sizes and settings of some runs, which differ only in width, rho and seed.
 
-    Where it prints rounded sizes (SST-2, part-of-speech tags, molpcba, Breakout, ViT), a network of the same width and
-    about the same size is the same, and the row has the size of ours.
+    Where it prints rounded sizes (SST-2, part-of-speech tags, molpcba, Breakout, ViT), networks of the same width and
+    about the same size match, and the row has the size of the run.
 
     Args:
-      metric: the column that is compared: for part-of-speech tags the best epoch and the last one have values of
-        their own.
-      axes: what the whole study varies besides width, rho and seed. The paper trained its plain setting again beside
-        other weight decays, depths and sparse networks; those are the values of such a study.
-    Returns: rows of `paper_values`, at most one a size; none for other data or models. Epochs and more may differ.
+      metric: the column that is compared: for part-of-speech tags, the best epoch and the last one have separate
+        values.
+      axes: the fields that the whole study varies besides width, rho and seed. The paper repeated its plain setting
+        together with other weight decays, depths and sparse networks; such a study gets those values.
+    Returns: rows of `paper_values`, at most one for each size; none for other data or models. Epochs and other fields
+      may differ.
     """
     return _beside(runs, paper_values(), metric=metric, axes=axes)
 
@@ -137,7 +139,7 @@ def equal_compute_beside(runs: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def _beside(runs: "pd.DataFrame", values: Any, *, metric: str, axes: Sequence[str] = ()) -> "pd.DataFrame":
-    """Select the values of the sizes and settings of some runs, with the sizes of ours."""
+    """Select the values for the sizes and settings of some runs, with the sizes of these runs."""
     import pandas as pd
 
     columns = ["dataset", "model", "num_params", "sam_variant", "label_noise", "weight_decay", "pruner", "sparsity"]
@@ -152,7 +154,7 @@ def _beside(runs: "pd.DataFrame", values: Any, *, metric: str, axes: Sequence[st
     for size, row in rows.items():
         for value in (value for value in here if _is_size(value, row, workload)):
             printed[size].setdefault(value["setting"], []).append(value | {"num_params": size})
-    # Figure 17 has sizes of its own, by depth, among those of the widths.
+    # The sizes of figure 17, by depth, lie among those of the widths.
     is_by_depth = any("depth" in settings and "" not in settings for settings in printed.values())
     pruners = {str(row["pruner"]) for row in rows.values() if row.get("sparsity") and "pruner" in row}
     selected = []
@@ -169,7 +171,7 @@ def _beside(runs: "pd.DataFrame", values: Any, *, metric: str, axes: Sequence[st
 
 
 def _is_size(value: dict[str, Any], run: dict[str, Any], workload: _Workload) -> bool:
-    """Whether a run has the network of a value."""
+    """Whether the network of a run is that of a value."""
     if not workload.width:
         return value["num_params"] == run["num_params"]
     is_alike = abs(run["num_params"] / value["num_params"] - 1) < _ROUNDED
@@ -177,27 +179,27 @@ def _is_size(value: dict[str, Any], run: dict[str, Any], workload: _Workload) ->
 
 
 def measured_values() -> "pd.DataFrame":
-    """Read what the paper measured on its minima.
+    """Read the paper's measurements of its minima.
 
-    The constants of its figure 21 are means of the last ten epochs, of a network whose optimizer it does not tell.
+    The constants of its figure 21 are means over the last ten epochs, of a network whose optimizer it does not state.
 
-    Returns: one row a value: `workload`, `setting` ("output_scale=10", or ""), `num_params`, `loss`, `quantity` (the
-      column that measures the same), `rho` (0 is SGD; NaN where the paper does not say), `value`, `band` (half of the
-      printed one, NaN where there is none), `source`. The paper does not state whether its loss is summed or averaged
-      over outputs, which decides the scale.
+    Returns: one row for each value: `workload`, `setting` ("output_scale=10", or ""), `num_params`, `loss`, `quantity`
+      (the column that measures the same), `rho` (0 is SGD; NaN where the paper does not state it), `value`, `band`
+      (half-width of the printed one, NaN where there is none), `source`. The paper does not state whether its loss is
+      summed or averaged over outputs, which determines the scale.
     """
     return _read("paper_measured.csv", None, None)
 
 
 def measured_beside(runs: "pd.DataFrame", quantity: str) -> list[dict[str, Any]]:
-    """Find what the paper measured at the very sizes of some runs, with its data, model and loss.
+    """Find the paper's measurements at exactly the sizes of some runs, with its data, model and loss.
 
-    Returns: rows of `measured_values`, with None for what is missing; none for others. Epochs, learning rate and more
-      may differ.
+    Returns: rows of `measured_values`, with None for missing values; no rows for other runs. Epochs, learning rate and
+      other fields may differ.
     """
     columns = ["dataset", "model", "num_params", "loss", "sam_variant", "output_scale"]
-    known = [row for row in fields.done(runs, columns) if _is_papers(row | {"rho": row["rho"] or 1.0})]
-    shown = {(_named(row), _scale(row), row["num_params"], row.get("loss")) for row in known}
+    of_paper = [row for row in fields.done(runs, columns) if _is_papers(row | {"rho": row["rho"] or 1.0})]
+    shown = {(_named(row), _scale(row), row["num_params"], row.get("loss")) for row in of_paper}
     return [
         row
         for row in fields.records(measured_values())
@@ -206,22 +208,22 @@ def measured_beside(runs: "pd.DataFrame", quantity: str) -> list[dict[str, Any]]
 
 
 def curve_values() -> "pd.DataFrame":
-    """Read what the paper draws against epochs: the training loss of SAM in figure 6c, and the constants of figure 21.
+    """Read the paper's curves over epochs: the training loss of SAM in figure 6c, and the constants of figure 21.
 
-    The loss is 2 to the power that is printed. The constants are means over 15 to 20 epochs, here at the middle one.
-    The paper does not state rho, the learning rate or how the squared loss of the factorization is averaged.
+    The loss is 2 to the printed power. The constants are means over 15 to 20 epochs, here at the middle one. The paper
+    does not state rho, the learning rate or how the squared loss of the factorization is averaged.
 
-    Returns: one row a value: `workload`, `num_params`, `loss`, `arm` ("sam"; "" where it does not say), `quantity` (the
-      column of `metrics.csv`, or that which measures the same), `epoch`, `value`, `source`.
+    Returns: one row for each value: `workload`, `num_params`, `loss`, `arm` ("sam"; "" where not stated), `quantity`
+      (the column of `metrics.csv`, or the one that measures the same), `epoch`, `value`, `source`.
     """
     return _read("paper_curves.csv", None, None)
 
 
 def curves_beside(runs: "pd.DataFrame", quantities: Collection[str]) -> list[dict[str, Any]]:
-    """Find what the paper draws against epochs at the very sizes of some runs, its loss with a constant rate only.
+    """Find the paper's curves over epochs at exactly the sizes of some runs; its loss only for a constant rate.
 
     Args:
-      quantities: those that are wanted.
+      quantities: those to return.
     Returns: rows of `curve_values`; none for other data, models or losses, or where labels are noisy or weights pruned.
     """
     columns = ["dataset", "model", "num_params", "loss", "lr_scheduler", "sam_variant", "label_noise", "sparsity"]
@@ -240,7 +242,7 @@ def curves_beside(runs: "pd.DataFrame", quantities: Collection[str]) -> list[dic
 
 
 def best_decay_beside(runs: "pd.DataFrame") -> list[dict[str, Any]]:
-    """Find the paper's gains where base and SAM each have their best weight decay (figure 18), for the sizes of runs.
+    """Find the paper's gains with the best weight decay for base and SAM each (figure 18), at the sizes of some runs.
 
     Returns: rows of `paper_values`.
     """
@@ -251,20 +253,20 @@ def best_decay_beside(runs: "pd.DataFrame") -> list[dict[str, Any]]:
 
 
 def _named(run: dict[str, Any]) -> str:
-    """Return the name of the workload of a run that the paper has."""
+    """Return the name of the paper's workload of a run."""
     return _WORKLOADS[str(run.get("dataset")), str(run.get("model"))].name
 
 
 def _scale(run: dict[str, Any]) -> str:
-    """Name the output scale of a run as the files do; empty for a plain network."""
+    """Return the output scale of a run as written in the files; empty for a plain network."""
     return f"output_scale={run['output_scale']:g}" if run.get("output_scale") else ""
 
 
 def _is_papers(run: dict[str, Any]) -> bool:
-    """Whether a run is SAM as the paper has it: base, data and network, ascent rule, settings in numbers."""
+    """Whether a run is SAM as in the paper: base, data and network, ascent rule, numeric settings."""
     variant, base = run.get("sam_variant"), run.get("base_optimizer")
     if any(isinstance(run.get(name), str) for name in ("label_noise", "weight_decay", "sparsity", "output_scale")):
-        return False  # somebody's table may have words there
+        return False  # a user's table may have words there
     workload = _WORKLOADS.get((str(run.get("dataset")), str(run.get("model"))))
     if workload is None or base not in (None, workload.base):
         return False
@@ -272,7 +274,7 @@ def _is_papers(run: dict[str, Any]) -> bool:
 
 
 def _setting(run: dict[str, Any], workload: _Workload, metric: str) -> str:
-    """Name the setting of a run as the file does."""
+    """Return the setting of a run as written in the file."""
     if run.get("label_noise"):
         return f"label_noise={run['label_noise']:g}" + (
             f", sparsity={run['sparsity']:.2g}" if run.get("sparsity") else ""

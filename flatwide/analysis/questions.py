@@ -1,8 +1,8 @@
-"""What a study's axes ask besides whether the gain grows with width: a sentence for each, with its interval.
+"""Sentences about what the axes of a study show beyond the trend of the gain, each with its interval.
 
-Of one part: whether the best rho changes with width, whether SAM itself gets better, and whether the gain peaks where
-the base first fits its training labels. Of several parts: what another axis of numbers, such as label noise, does to
-the trend of the gain, and what sparsity does at a fixed number of weights.
+For one part of the table: whether the best rho changes with width, whether SAM itself improves, and whether the gain
+peaks where the base first fits its training labels. Across parts: how another numeric axis, such as label noise,
+changes the trend of the gain, and how sparsity does at a fixed number of weights.
 """
 
 import math
@@ -21,23 +21,23 @@ from flatwide.analysis import (
     selection,
     table,
     trend,
+    verdict,
     widths,
     wording,
 )
-from flatwide.analysis import verdict as verdicts
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_SAME_BUDGET = 0.01  # numbers of nonzero weights that differ by less are one budget: some rules round each layer
+_SAME_BUDGET = 0.01  # relative difference below which two numbers of nonzero weights are the same budget
 
 
 class Levels(NamedTuple):
-    """What another axis does to the gain, or to its slope with the number of parameters.
+    """The effect of another axis on the gain, or on its slope with the number of parameters.
 
-    values: of the axis, ascending. scores: [values, seeds], the gain or its slope. sizes: parameters of the widths that
-      every value has. change: along the line through all values, from the first to the last. rise: at the last less at
-      the first. direction: 1 or -1 where both intervals lie on that side of zero, else 0.
+    values: of the axis, ascending. scores: [values, seeds], the gain or its slope. sizes: numbers of parameters that
+      every value has. change: from the first value to the last, along the line through all values. rise: the last value
+      minus the first. direction: 1 or -1 where both intervals lie on that side of zero, else 0.
     """
 
     values: tuple[float, ...]
@@ -49,156 +49,164 @@ class Levels(NamedTuple):
 
 
 def of_part(runs: "pd.DataFrame", scores: trend.Scores, *, base: str, options: Mapping[str, Any], metric: str) -> str:
-    """Write the sentences about one part: the trend of the best rho, SAM itself, and the peak of the gain.
+    """Write the sentences about one part: the trend of the best rho, of SAM itself, and the peak of the gain.
 
     Args:
       scores: of the gain, as `trend.scores`. options: width, metric and choose_by, as for `gain.gain_by_width`.
     """
     cells = widths.by_width(runs, **options)
     word, units = wording.what_grows(runs), wording.units(runs, metric)
-    found = [
+    sentences = [
         best_rho(rho.trend_of_best(cells), word),
         sam_itself(cells, scores, units, word),
         peak(interpolation.peak_of_widths(cells, runs, scores=scores, width=options["width"]), base, word),
     ]
-    return " ".join(filter(None, found))
+    return " ".join(filter(None, sentences))
 
 
-def best_rho(found: rho.RhoTrend, word: str) -> str:
-    """Say whether the best rho changes with width; empty where nothing is known."""
-    if found.direction is None:
+def best_rho(trend_of_rho: rho.RhoTrend, word: str) -> str:
+    """Write whether the best rho changes with width; empty where this is unknown."""
+    if trend_of_rho.direction is None:
         return ""
     verb = {1: f"grows with {word}", -1: f"shrinks with {word}", 0: f"shows no clear trend with {word}"}
-    if found.low > 1 or found.high < 1:
-        verb[0] = f"is not shown to differ from the smallest {word} to the largest, whose sets overlap"
-    sets = " and ".join("{" + ", ".join(f"{one:g}" for one in end) + "}" for end in (found.smallest, found.largest))
-    seeds = f"{found.num_seeds} seeds; the sets of both ends, 95 % together, are {sets}"
-    rate = f"×{found.factor:.3g} for ten times the parameters, {_factor_ends(found)}"
+    if trend_of_rho.low > 1 or trend_of_rho.high < 1:
+        verb[0] = f"does not differ detectably between the smallest {word} and the largest, whose sets overlap"
+    sets = " and ".join(
+        "{" + ", ".join(f"{radius:g}" for radius in members) + "}"
+        for members in (trend_of_rho.smallest, trend_of_rho.largest)
+    )
+    seeds = f"{trend_of_rho.num_seeds} seeds; the joint 95 % sets at the smallest and the largest {word} are {sets}"
+    rate = f"×{trend_of_rho.factor:.3g} per tenfold increase in parameters, {_factor_ends(trend_of_rho)}"
     edges = [
-        f"the {end} end at {wording.sizes(at)} parameters"
-        for at, end in ((found.at_low_edge, "low"), (found.at_high_edge, "high"))
+        f"the {side} end at {wording.sizes(at)} parameters"
+        for at, side in ((trend_of_rho.at_low_edge, "low"), (trend_of_rho.at_high_edge, "high"))
         if at
     ]
-    text = f"The best rho {verb[found.direction]} ({rate}; {seeds})"
+    text = f"The best rho {verb[trend_of_rho.direction]} ({rate}; {seeds})"
     if edges:
-        text += f"; with all seeds or without one it is at an end of its grid, {' and '.join(edges)}:"
-        text += " a better rho may lie beyond"
+        text += f"; with all seeds or with one left out it lies at an end of its grid, {' and '.join(edges)}:"
+        text += " a better rho may lie beyond it"
     return f"{text}."
 
 
-def _factor_ends(found: rho.RhoTrend) -> str:
-    if found.low == 0 and math.isinf(found.high):
-        return "open to both sides, since grids end there"
-    if math.isinf(found.high):
-        return f"at least ×{found.low:.3g} with 97.5 %, and more where grids end"
-    if found.low == 0:
-        return f"at most ×{found.high:.3g} with 97.5 %, and less where grids end"
-    if found.high - found.low < 1e-9 * found.high:
+def _factor_ends(trend_of_rho: rho.RhoTrend) -> str:
+    if trend_of_rho.low == 0 and math.isinf(trend_of_rho.high):
+        return "unbounded on both sides, because the grids end there"
+    if math.isinf(trend_of_rho.high):
+        return f"at least ×{trend_of_rho.low:.3g} with 97.5 % confidence, and no upper bound because the grids end"
+    if trend_of_rho.low == 0:
+        return f"at most ×{trend_of_rho.high:.3g} with 97.5 % confidence, and no lower bound because the grids end"
+    if trend_of_rho.high - trend_of_rho.low < 1e-9 * trend_of_rho.high:
         return "the same whichever seed is left out"
-    return f"95 % interval ×{found.low:.3g} to ×{found.high:.3g}"
+    return f"95 % interval ×{trend_of_rho.low:.3g} to ×{trend_of_rho.high:.3g}"
 
 
 def sam_itself(cells: Sequence[widths.Width], scores: trend.Scores, units: wording.Units, word: str) -> str:
-    """Say whether SAM itself gets better with width, each seed at the rho that the others choose."""
-    own = scores_of_sam(cells, scores)
-    decided = verdicts.verdict(own)
-    if decided.kind == verdicts.UNKNOWN:
+    """Write whether SAM itself improves with width, each seed scored at the rho that the other seeds choose."""
+    sam_scores = scores_of_sam(cells, scores)
+    decided = verdict.verdict(sam_scores)
+    if decided.kind == verdict.UNKNOWN:
         return ""
-    slope, seems = trend.slope_of(own), not decided.is_certain
-    gets, is_ = ("seems to get", "seems to be") if seems else ("gets", "is")
-    rests = f"; this rests on {wording.sizes(decided.rests_on)} parameters"
+    slope, seems = trend.slope_of(sam_scores), not decided.is_certain
+    improves, worsens, is_ = (
+        ("seems to improve", "seems to get worse", "seems to be") if seems else ("improves", "gets worse", "is")
+    )
+    rests = f"; this rests on the networks with {wording.sizes(decided.rests_on)} parameters"
     better = {
-        verdicts.GROWS: f"{gets} better with {word}",
-        verdicts.SHRINKS: f"{gets} worse with {word}",
-        verdicts.LARGER: f"{is_} better at large {word}s{rests}",
-        verdicts.SMALLER: f"{is_} worse at large {word}s{rests}",
-        verdicts.PEAKS: f"{is_} best at {decided.peak or 0:,} parameters",
+        verdict.GROWS: f"{improves} with {word}",
+        verdict.SHRINKS: f"{worsens} with {word}",
+        verdict.LARGER: f"{is_} better at large {word}s{rests}",
+        verdict.SMALLER: f"{is_} worse at large {word}s{rests}",
+        verdict.PEAKS: f"{is_} best at {decided.peak or 0:,} parameters",
     }.get(decided.kind, f"shows no clear trend with {word}")
-    what = f"SAM's own {units.name}" if units.name != "metric" else "SAM itself"
+    subject = f"SAM's own {units.name}" if units.name != "metric" else "SAM itself"
     rise = wording.rise(decided.rise, units, word)
     return (
-        f"{what} {better} ({units.amount(slope.mean)} for ten times the parameters, 95 % interval "
-        f"{wording.ends(slope.low, slope.high, units)}; {rise}; {len(own.seeds)} seeds)."
+        f"{subject} {better} ({units.amount(slope.mean)} per tenfold increase in parameters, 95 % interval "
+        f"{wording.ends(slope.low, slope.high, units)}; {rise}; {len(sam_scores.seeds)} seeds)."
     )
 
 
 def scores_of_sam(cells: Sequence[widths.Width], scores: trend.Scores) -> trend.Scores:
-    """Arrange SAM's own results as the gain's scores are: the same widths, seeds and weights; larger is better."""
+    """Arrange the results of SAM itself like the scores of the gain; larger is better."""
     rows, most = [], 1
-    by_size = {one.num_params: one for one in cells}
+    by_size = {cell.num_params: cell for cell in cells}
     for size in scores.num_params:
         whole = by_size[size].complete()
         at = [1 + column for column in whole.candidates]
         most = max(most, len(at))
         values = whole.sign * selection.cross_fit(whole.values[:, at], whole.choices[:, at])
-        own = dict(zip(whole.seeds, values.tolist(), strict=True))
-        rows.append([own[seed] for seed in scores.seeds])
+        by_seed = dict(zip(whole.seeds, values.tolist(), strict=True))
+        rows.append([by_seed[seed] for seed in scores.seeds])
     stretch = selection.stretch_of_scores(len(scores.seeds), most, ratio=0.0) if len(scores.seeds) > 1 else 1.0
     return scores._replace(gains=np.array(rows).reshape(scores.gains.shape), stretch=stretch)
 
 
-def peak(found: interpolation.Peak, base: str, word: str) -> str:
-    """Say whether the gain peaks where the base first fits its training labels; empty where nothing is known."""
-    if found.largest_gain is None:
+def peak(estimate: interpolation.Peak, base: str, word: str) -> str:
+    """Write whether the gain peaks where the base first fits its training labels; empty where this is unknown."""
+    if estimate.largest_gain is None:
         return ""
-    low, high = found.onset_low, found.onset_high
+    low, high = estimate.onset_low, estimate.onset_high
     ends = f"95 % interval {max(low, 1):,.0f} to {high:,.0f}"
-    if math.isinf(found.onset):
-        fits = f"{base} fits its training labels at no {word} here in any seed"
+    if math.isinf(estimate.onset):
+        fits = f"{base} does not fit its training labels at any {word} here, in any seed"
     elif math.isinf(high) and low:
-        fits = f"{base} fits its training labels from {found.onset:,.0f} parameters on or later, not in every seed here"
+        fits = (
+            f"{base} first fits its training labels at or above {estimate.onset:,.0f} parameters, "
+            "not in every seed here"
+        )
     elif math.isinf(high):
-        fits = f"from where on {base} fits its training labels the seeds do not agree"
+        fits = f"the seeds do not agree on the size at which {base} first fits its training labels"
     elif not low:
-        fits = f"{base} fits its training labels from {high:,.0f} parameters on or sooner"
+        fits = f"{base} first fits its training labels at or below {high:,.0f} parameters"
     else:
-        fits = f"{base} fits its training labels from {found.onset:,.0f} parameters on ({ends})"
-    is_first, is_last = not found.peak_low, math.isinf(found.peak_high)
-    where = f"the gain is largest at {found.largest_gain:,}"
+        fits = f"{base} first fits its training labels at {estimate.onset:,.0f} parameters ({ends})"
+    is_first, is_last = not estimate.peak_low, math.isinf(estimate.peak_high)
+    where = f"the gain is largest at {estimate.largest_gain:,} parameters"
     if is_first and is_last:
-        where += ", but which size has the largest the seeds cannot tell"
+        where += ", but the seeds do not show which size has the largest"
     elif is_last:
-        where += f" (beyond {found.peak_low:,.0f}, and its peak may lie beyond the largest {word})"
+        where += f" (the peak is above {estimate.peak_low:,.0f}, and may lie beyond the largest {word})"
     elif is_first:
-        where += f" (below {found.peak_high:,.0f}, and its peak may lie below the smallest {word})"
+        where += f" (the peak is below {estimate.peak_high:,.0f}, and may lie below the smallest {word})"
     else:
-        where += f" (its peak between {found.peak_low:,.0f} and {found.peak_high:,.0f})"
-    return f"{fits[0].upper()}{fits[1:]}, and {where}: {_peak_verdict(found)}."
+        where += f" (the peak is between {estimate.peak_low:,.0f} and {estimate.peak_high:,.0f})"
+    return f"{fits[0].upper()}{fits[1:]}, and {where}: {_peak_verdict(estimate)}."
 
 
-def _peak_verdict(found: interpolation.Peak) -> str:
-    low, high = found.ratio_low, found.ratio_high
+def _peak_verdict(estimate: interpolation.Peak) -> str:
+    low, high = estimate.ratio_low, estimate.ratio_high
     ends = f"{low:.2g} to {high:.2g} times that size" if not math.isinf(high) else f"{low:.2g} times that size or more"
     ends = ends if low else f"{high:.2g} times that size or less"
     if low > 1:
-        return f"the gain peaks at larger networks than that ({ends})"
+        return f"the gain peaks in larger networks than that ({ends})"
     if high < 1:
-        return f"the gain peaks at smaller networks than that ({ends})"
+        return f"the gain peaks in smaller networks than that ({ends})"
     if not low and math.isinf(high):
-        return "whether it peaks where the base first fits is not decided by this study"
-    return f"the peak cannot be told from that point ({ends})"
+        return "this study does not decide whether it peaks where the base first fits"
+    return f"the peak is statistically indistinguishable from that point ({ends})"
 
 
 def of_axes(
     runs: "pd.DataFrame", *, metric: str, options: Mapping[str, Any], tune: Sequence[str] = ()
 ) -> list[tuple[str, str]]:
-    """Write a sentence for each axis of numbers besides the width, and for sparsity at a fixed number of weights.
+    """Write a sentence for each numeric axis besides the width, and for sparsity at a fixed number of weights.
 
     Args:
-      tune: axes that are left out, for each arm chooses on them.
-    Returns: the name of the domain and the other settings, and the sentence.
+      tune: axes to leave out, because each arm tunes them.
+    Returns: pairs of the name of the domain and the other settings, and the sentence.
     """
-    found = []
+    sentences = []
     for domain in domains.domains(fields.narrow(runs, width=options["width"])):
         for axis, front, parts in axes(domain, width=options["width"]):
             if axis not in tune and (text := _of_axis(parts, axis, metric=metric, options=options)):
-                found.append((domains.name(front), text))
-        found += _budgets(domain, metric=metric, options=options)
-    return found
+                sentences.append((domains.name(front), text))
+        sentences += _budgets(domain, metric=metric, options=options)
+    return sentences
 
 
 def axes(domain: domains.Domain, *, width: str) -> Iterator[tuple[str, dict[str, Any], list[table.Part]]]:
-    """Yield each axis of numbers, what its parts have in common, and those, in the axis's order."""
+    """Yield each numeric axis, the settings that its parts share, and its parts, in the order of the axis."""
     parts = [part._replace(values=domain.values | part.values) for part in table.parts(domain.runs, width=width)]
     names = [name for name in table.axes(domain.runs, width=width) if name not in fields.LENGTHS]
     for axis in names:
@@ -206,7 +214,7 @@ def axes(domain: domains.Domain, *, width: str) -> Iterator[tuple[str, dict[str,
         for part in parts:
             value = part.values.get(axis)
             if isinstance(value, (int, float)) and not isinstance(value, bool):
-                front = {name: one for name, one in part.values.items() if name != axis}
+                front = {name: setting for name, setting in part.values.items() if name != axis}
                 groups.setdefault(str(front), (front, []))[1].append(part)
         for front, members in groups.values():
             if len(members) > 1:
@@ -214,11 +222,11 @@ def axes(domain: domains.Domain, *, width: str) -> Iterator[tuple[str, dict[str,
 
 
 def levels(parts: Sequence[table.Part], axis: str, *, options: Mapping[str, Any]) -> Levels | None:
-    """Compare the slopes of the gain at the values of an axis, or the gains where there is one width.
+    """Compare the slopes of the gain at the values of an axis, or the gains where there is only one width.
 
     Args:
-      parts: one a value of the axis, in its order.
-    Returns: over the widths and seeds that every value has, widths weighted alike at each; None where there are fewer
+      parts: one for each value of the axis, in its order.
+    Returns: over the widths and seeds that every value has, with the same weights at each; None where there are fewer
       than two values with a width in common, or fewer than two seeds.
     """
     weights = trend.weights_of_parts(parts, **options)
@@ -230,83 +238,88 @@ def levels(parts: Sequence[table.Part], axis: str, *, options: Mapping[str, Any]
 
 
 def compare_levels(values: Sequence[float], every: Sequence[trend.Scores], *, axis: str) -> Levels | None:
-    """Compute `levels` from the gain's scores at each value of an axis."""
-    kept = [(value, one) for value, one in zip(values, every, strict=True) if one.num_params]
-    if len(kept) < 2:
+    """Compute `levels` from the scores of the gain at each value of an axis."""
+    with_scores = [(value, scores_at) for value, scores_at in zip(values, every, strict=True) if scores_at.num_params]
+    if len(with_scores) < 2:
         return None
-    sizes = sorted(set.intersection(*(set(one.num_params) for _, one in kept)))
-    seeds = sorted(set.intersection(*(set(one.seeds) for _, one in kept)))
+    sizes = sorted(set.intersection(*(set(scores_at.num_params) for _, scores_at in with_scores)))
+    seeds = sorted(set.intersection(*(set(scores_at.seeds) for _, scores_at in with_scores)))
     if not sizes or len(seeds) < 2:
         return None
     rows = []
-    for _, one in kept:
-        at = [one.num_params.index(size) for size in sizes]
-        gains = one.gains[at][:, [one.seeds.index(seed) for seed in seeds]]
-        rows.append(trend.slope_weights(sizes, weights=one.weights[at]) @ gains if len(sizes) > 1 else gains[0])
-    scores, stretch = np.array(rows), max(one.stretch for _, one in kept)
-    known = np.array([float(value) for value, _ in kept])
-    places = np.log10(known) if along.is_size(axis) else known
-    centered = places - places.mean()
-    line = (places[-1] - places[0]) * centered / (centered @ centered)
-    change, rise = (intervals.mean(one, stretch=stretch) for one in (line @ scores, scores[-1] - scores[0]))
+    for _, scores_at in with_scores:
+        at = [scores_at.num_params.index(size) for size in sizes]
+        gains = scores_at.gains[at][:, [scores_at.seeds.index(seed) for seed in seeds]]
+        rows.append(trend.slope_weights(sizes, weights=scores_at.weights[at]) @ gains if len(sizes) > 1 else gains[0])
+    scores, stretch = np.array(rows), max(scores_at.stretch for _, scores_at in with_scores)
+    axis_values = np.array([float(value) for value, _ in with_scores])
+    positions = np.log10(axis_values) if along.is_size(axis) else axis_values
+    centered = positions - positions.mean()
+    line = (positions[-1] - positions[0]) * centered / (centered @ centered)
+    change, rise = (intervals.mean(by_seed, stretch=stretch) for by_seed in (line @ scores, scores[-1] - scores[0]))
     direction = 1 if min(change.low, rise.low) > 0 else -1 if max(change.high, rise.high) < 0 else 0
     return Levels(
-        values=tuple(known.tolist()), scores=scores, sizes=tuple(sizes), change=change, rise=rise, direction=direction
+        values=tuple(axis_values.tolist()),
+        scores=scores,
+        sizes=tuple(sizes),
+        change=change,
+        rise=rise,
+        direction=direction,
     )
 
 
 def _of_axis(parts: Sequence[table.Part], axis: str, *, metric: str, options: Mapping[str, Any]) -> str:
-    found = levels(parts, axis, options=options)
-    if found is None:
+    changes = levels(parts, axis, options=options)
+    if changes is None:
         return ""
     units, word = wording.units(parts[0].runs, metric), wording.what_grows(parts[0].runs)
-    has_slope = len(found.sizes) > 1
-    verb = {1: "rises with", -1: "falls with", 0: "shows no clear change with"}[found.direction]
-    first, *_, last = found.values
-    listed = ", ".join(f"{value:g}" for value in found.values)
+    has_slope = len(changes.sizes) > 1
+    verb = {1: "rises with", -1: "falls with", 0: "shows no clear change with"}[changes.direction]
+    first, *_, last = changes.values
+    listed = ", ".join(f"{value:g}" for value in changes.values)
     if has_slope:
-        what, per = f"The trend of the gain with {word}", " for ten times the parameters"
-        over = f"{found.sizes[0]:,} to {found.sizes[-1]:,} parameters"
+        subject, per = f"The trend of the gain with {word}", " per tenfold increase in parameters"
+        over = f"{changes.sizes[0]:,} to {changes.sizes[-1]:,} parameters"
     else:
-        what, per, over = "The gain", "", f"{found.sizes[0]:,} parameters"
+        subject, per, over = "The gain", "", f"{changes.sizes[0]:,} parameters"
     rise = ""
-    if len(found.values) > 2:
-        ends = wording.ends(found.rise.low, found.rise.high, units)
-        rise = f"; by these two alone {units.number(found.rise.mean)}, {ends}"
+    if len(changes.values) > 2:
+        ends = wording.ends(changes.rise.low, changes.rise.high, units)
+        rise = f"; from these two values alone {units.number(changes.rise.mean)}, {ends}"
     return (
-        f"{what} {verb} {axis} ({listed}): {units.change(found.change.mean)}{per} from {first:g} to "
-        f"{last:g} (95 % interval {wording.ends(found.change.low, found.change.high, units)}{rise}; "
-        f"{over}, {found.scores.shape[1]} seeds)."
+        f"{subject} {verb} {axis} ({listed}): {units.change(changes.change.mean)}{per} from {first:g} to "
+        f"{last:g} (95 % interval {wording.ends(changes.change.low, changes.change.high, units)}{rise}; "
+        f"{over}, {changes.scores.shape[1]} seeds)."
     )
 
 
 def _budgets(domain: domains.Domain, *, metric: str, options: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Say what the gain does where networks grow and have the same number of nonzero weights."""
-    found = []
+    """Write how the gain depends on size where networks grow at a fixed number of nonzero weights."""
+    sentences = []
     for budget, runs in budgets(domain.runs):
         for part in table.parts(runs, width=options["width"]):
             cells = widths.by_width(part.runs, **options)
             scores = trend.scores(cells)
-            decided = verdicts.verdict(scores)
-            if decided.kind == verdicts.UNKNOWN:
+            decided = verdict.verdict(scores)
+            if decided.kind == verdict.UNKNOWN:
                 continue
             units, slope = wording.units(part.runs, metric), trend.slope_of(scores)
             word = wording.what_grows(part.runs)
             shares = [row["sparsity"] for row in fields.done(part.runs) if row["sparsity"] is not None]
-            found.append(
+            sentences.append(
                 (
                     domains.name(domain.values | part.values),
-                    f"With {budget:,} nonzero parameters in each network, sparsities {min(shares):.3g} to "
-                    f"{max(shares):.3g}, the gain {wording.verb(decided, word)}: "
-                    f"{units.change(slope.mean)} for ten times the parameters before pruning (95 % interval "
+                    f"With {budget:,} nonzero parameters in each network (sparsities {min(shares):.3g} to "
+                    f"{max(shares):.3g}), the gain {wording.verb(decided, word)}: "
+                    f"{units.change(slope.mean)} per tenfold increase in parameters before pruning (95 % interval "
                     f"{wording.ends(slope.low, slope.high, units)}; {len(scores.seeds)} seeds).",
                 )
             )
-    return found
+    return sentences
 
 
 def budgets(runs: "pd.DataFrame") -> Iterator[tuple[int, "pd.DataFrame"]]:
-    """Yield each number of nonzero parameters that networks of several sizes share, and their runs."""
+    """Yield each number of nonzero parameters that networks of several sizes share, with their runs."""
     import pandas as pd
 
     names = ("num_params", "num_nonzero_params")
@@ -324,4 +337,4 @@ def budgets(runs: "pd.DataFrame") -> Iterator[tuple[int, "pd.DataFrame"]]:
         for row in here:
             sparsities.setdefault(int(row["num_params"]), set()).add(row["sparsity"] or 0.0)
         if len(sparsities) > 1 and len(set.union(*sparsities.values())) > 1:
-            yield group[0], pd.DataFrame(runs.iloc[[row["place"] for row in here]])
+            yield group[0], pd.DataFrame(runs.iloc[[row["row_index"] for row in here]])

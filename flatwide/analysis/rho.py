@@ -1,4 +1,4 @@
-"""Which rho for my width: the best of the grid, those that the seeds cannot tell from it, and its trend with width."""
+"""The best rho of each width, its confidence set, and its trend with width."""
 
 import math
 from collections.abc import Sequence
@@ -11,18 +11,18 @@ from flatwide.analysis import best_sets, intervals, selection, trend, widths
 if TYPE_CHECKING:
     import pandas as pd
 
-_ERRORS_OF_SET = 6  # standard errors that the length of a confidence set counts for; by simulation
+_ERRORS_OF_SET = 6  # length of a confidence set in standard errors, calibrated by simulation
 
 
 class RhoTrend(NamedTuple):
-    """How the best rho changes with the number of parameters.
+    """The trend of the best rho with the number of parameters.
 
-    factor: of the best rho for ten times the parameters. low, high: its 95 % interval, 0 or infinity on a side that the
-      grid hides, since a width's best rho stands at an end of it and a better one may lie beyond.
-    smallest, largest: the sets at both ends, which hold together in 95 % of studies.
-    direction: 1 where the best rho grows, -1 where it shrinks, 0 where neither is shown; None where there is no choice
+    factor: of the best rho per tenfold increase in parameters. low, high: its 95 % interval, 0 or infinity on a side
+      that is censored because the best rho of a width lies at an end of its grid and a better one may lie beyond it.
+    smallest, largest: the confidence sets at both ends, which hold jointly in 95 % of studies.
+    direction: 1 where the best rho grows, -1 where it shrinks, 0 where neither is shown; None without a choice of rho
       at two widths and for two seeds.
-    at_low_edge, at_high_edge: parameters of the widths whose best rho is the least, or the greatest, of the grid.
+    at_low_edge, at_high_edge: parameters of the widths whose best rho is the smallest, or the largest, of the grid.
     """
 
     factor: float = math.nan
@@ -41,12 +41,12 @@ def best_rho(
 ) -> "pd.DataFrame":
     """Find the best rho of each width, and a 95 % confidence set for it.
 
-    A rho is in the set unless another is significantly better. The set holds the rho with the best true mean in 95 % of
-    studies or more; in 90 to 94 % of them where that rho is several times noisier than the rest and seeds are few.
+    A rho is in the set unless another is significantly better. The set contains the rho with the best true mean in 95 %
+    of studies or more; in 90 to 94 % where that rho is several times noisier than the rest and seeds are few.
 
     Args, Raises: as for `gain.gain_by_width`.
-    Returns: one row a width: the width, `num_params`, `best_rho`, `best_rho_low` and `best_rho_high` (the least and
-      greatest rho of the set; NaN below two seeds), `best_rho_set` (its members, as text), `chosen_by`,
+    Returns: one row for each width: the width, `num_params`, `best_rho`, `best_rho_low` and `best_rho_high` (the
+      smallest and largest rho of the set; NaN below two seeds), `best_rho_set` (its members, as text), `chosen_by`,
       `at_grid_edge` ("low", "high" or ""), `num_rhos` and `num_excluded_rhos` (those with a diverged or missing seed).
     """
     import pandas as pd
@@ -57,82 +57,82 @@ def best_rho(
 
 
 def of_widths(cells: Sequence[widths.Width], *, width: str, chosen_by: str) -> list[dict[str, Any]]:
-    """Give the rows of `best_rho` for runs that are arranged already."""
+    """Return the rows of `best_rho` for runs that are already arranged."""
     rows = []
-    for one in cells:
-        members = confidence_set(one)
+    for cell in cells:
+        members = confidence_set(cell)
         rows.append(
             {
-                width: one.value,
-                "num_params": one.num_params,
-                "best_rho": one.best_rho,
+                width: cell.value,
+                "num_params": cell.num_params,
+                "best_rho": cell.best_rho,
                 "best_rho_low": min(members, default=math.nan),
                 "best_rho_high": max(members, default=math.nan),
                 "best_rho_set": " ".join(f"{rho:g}" for rho in members),
                 "chosen_by": chosen_by,
-                "at_grid_edge": grid_edge(one),
-                "num_rhos": len(one.candidates),
-                "num_excluded_rhos": len(one.rhos) - len(one.candidates),
+                "at_grid_edge": grid_edge(cell),
+                "num_rhos": len(cell.candidates),
+                "num_excluded_rhos": len(cell.rhos) - len(cell.candidates),
             }
         )
     return rows
 
 
-def grid_edge(one: widths.Width) -> str:
-    """Tell whether the best rho is the least ("low") or greatest ("high") of the grid, so that a better may lie beyond.
+def grid_edge(cell: widths.Width) -> str:
+    """Return "low" or "high" where the best rho is the smallest or largest of the grid: a better one may lie beyond it.
 
-    Where greater rho diverged, the grid has reached its end: that is no edge.
+    Where larger values diverged, the grid extends far enough, so that is not an edge.
     """
-    if one.best is None or len(one.rhos) < 2:
+    if cell.best is None or len(cell.rhos) < 2:
         return ""
-    return {0: "low", len(one.rhos) - 1: "high"}.get(one.best, "")
+    return {0: "low", len(cell.rhos) - 1: "high"}.get(cell.best, "")
 
 
-def confidence_set(one: widths.Width, *, level: float = 0.95) -> list[float]:
-    """List the rhos that no other is significantly better than, as `best_sets.best_set`; empty below two seeds."""
-    table = one.complete(base=False).choices[:, [1 + column for column in one.candidates]]
-    if len(table) < 2 or not one.candidates:
+def confidence_set(cell: widths.Width, *, level: float = 0.95) -> list[float]:
+    """List the values of rho that no other is significantly better than; empty below two seeds."""
+    table = cell.complete(base=False).choices[:, [1 + column for column in cell.candidates]]
+    if len(table) < 2 or not cell.candidates:
         return []
     (is_in,) = best_sets.best_set(table[None], level=level)
-    return [one.rhos[column] for column, kept in zip(one.candidates, is_in, strict=True) if kept]
+    return [cell.rhos[column] for column, is_member in zip(cell.candidates, is_in, strict=True) if is_member]
 
 
 def trend_of_best(cells: Sequence[widths.Width]) -> RhoTrend:
     """Compute how the best rho changes with width.
 
-    The best rho has no value for each seed, so the slope is that of the best rho of all seeds but one, and its spread
-    the jackknife's. Where that seldom changes the choice of a noisy width, the spread knows nothing of the noise, so it
-    is that of the lengths of the confidence sets at least. Where seeds agree whichever is left out and each set has one
-    rho, the interval has no length, which is no certainty.
+    Single seeds have no best rho, so the slope is that of the best rho with one seed left out, and its error is that of
+    the jackknife. Where leaving out a seed rarely changes the choice of a noisy width, that error misses the noise, so
+    it is at least the one derived from the lengths of the confidence sets. Where the choice is the same whichever seed
+    is left out and each set has one rho, the interval has length zero, which does not mean certainty.
 
     Args:
-      cells: widths, the smallest first; those without a rho to choose or with one seed are left out.
+      cells: widths, the smallest first; those without a rho to choose or with only one seed are ignored.
     Returns: it grows where the interval of the factor lies above 1 and every rho of the set at the smallest width is
-      below every one of the set at the largest; it shrinks where all of that is the other way round.
+      below every rho of the set at the largest; it shrinks in the reverse case.
     Equation: b_i = sum_k w_k log10 r_k(-i), w_k the least-squares weights of log10 of the parameters, r_k(-i) the best
-      rho of width k by all n seeds but i; log10 factor = mean_i b_i -/+ t max(e, f), e^2 = (n - 1) / n sum_i (b_i -
+      rho of width k on all n seeds but i; log10 factor = mean_i b_i -/+ t max(e, f), e^2 = (n - 1) / n sum_i (b_i -
       mean b)^2 and f^2 = sum_k (w_k l_k / 6)^2, l_k the length of the 95 % set of width k in log10 rho.
     Source: Quenouille (1956) and Tukey (1958), the jackknife.
     """
-    having = [one for one in cells if len(one.candidates) and len(one.complete(base=False).seeds) > 1]
-    if len({one.num_params for one in having}) < 2 or max(len(one.candidates) for one in having) < 2:
+    with_choice = [cell for cell in cells if len(cell.candidates) and len(cell.complete(base=False).seeds) > 1]
+    if len({cell.num_params for cell in with_choice}) < 2 or max(len(cell.candidates) for cell in with_choice) < 2:
         return RhoTrend()
-    weights = trend.slope_weights([one.num_params for one in having])
-    chosen = _without_each_seed(having)
+    weights = trend.slope_weights([cell.num_params for cell in with_choice])
+    chosen = _without_each_seed(with_choice)
     slopes = weights @ chosen
     num_seeds = len(slopes)
     center = float(slopes.mean())
-    lengths = [math.log10(members[-1] / members[0]) for members in map(confidence_set, having)]
+    lengths = [math.log10(members[-1] / members[0]) for members in map(confidence_set, with_choice)]
     error = max(math.sqrt(num_seeds - 1) * float(slopes.std()), math.hypot(*(weights * lengths)) / _ERRORS_OF_SET)
     reach = selection.student(num_seeds) * error
-    edges = [_edges(one, row) for one, row in zip(having, chosen, strict=True)]
+    edges = [_edges(cell, row) for cell, row in zip(with_choice, chosen, strict=True)]
     is_more, is_less = (
         any(edge in at for at, weight in zip(edges, weights, strict=True) for edge in _censoring(sign * weight))
         for sign in (1, -1)
     )
     low = -math.inf if is_less else center - reach
     high = math.inf if is_more else center + reach
-    smallest, largest = (tuple(confidence_set(having[side], level=intervals.sidak(2))) for side in (0, -1))
+    smallest, largest = (tuple(confidence_set(with_choice[side], level=intervals.sidak(2))) for side in (0, -1))
     direction = 0
     if low > 0 and max(smallest) < min(largest):
         direction = 1
@@ -146,34 +146,34 @@ def trend_of_best(cells: Sequence[widths.Width]) -> RhoTrend:
         largest=largest,
         direction=direction,
         num_seeds=num_seeds,
-        at_low_edge=tuple(one.num_params for one, at in zip(having, edges, strict=True) if "low" in at),
-        at_high_edge=tuple(one.num_params for one, at in zip(having, edges, strict=True) if "high" in at),
+        at_low_edge=tuple(cell.num_params for cell, at in zip(with_choice, edges, strict=True) if "low" in at),
+        at_high_edge=tuple(cell.num_params for cell, at in zip(with_choice, edges, strict=True) if "high" in at),
     )
 
 
-def _edges(one: widths.Width, chosen: np.ndarray) -> set[str]:
-    """Name the ends of the grid, "low" or "high", at which the best rho stands, of all seeds or of all but one."""
-    found = {grid_edge(one)}
-    if len(one.rhos) > 1:
-        found |= {"low"} if chosen.min() <= math.log10(one.rhos[0]) else set()
-        found |= {"high"} if chosen.max() >= math.log10(one.rhos[-1]) else set()
-    return found - {""}
+def _edges(cell: widths.Width, chosen: np.ndarray) -> set[str]:
+    """Return the ends of the grid, "low" or "high", at which the best rho lies for all seeds or with one left out."""
+    edges = {grid_edge(cell)}
+    if len(cell.rhos) > 1:
+        edges |= {"low"} if chosen.min() <= math.log10(cell.rhos[0]) else set()
+        edges |= {"high"} if chosen.max() >= math.log10(cell.rhos[-1]) else set()
+    return edges - {""}
 
 
 def _censoring(weight: float) -> tuple[str, ...]:
-    """Name the end of the grid at which a width of this weight hides a larger slope."""
+    """Return the end of the grid at which a width of this weight censors a larger slope."""
     return ("high",) if weight > 0 else ("low",) if weight < 0 else ()
 
 
 def _without_each_seed(cells: Sequence[widths.Width]) -> np.ndarray:
-    """Return log10 of the best rho by all seeds but one, for each seed that some width has: [widths, seeds]."""
+    """Return log10 of the best rho with one seed left out, for each seed of any width: [widths, seeds]."""
     logs = []
-    every = sorted({seed for one in cells for seed in one.complete(base=False).seeds})
-    for one in cells:
-        whole = one.complete(base=False)
+    every = sorted({seed for cell in cells for seed in cell.complete(base=False).seeds})
+    for cell in cells:
+        whole = cell.complete(base=False)
         table = whole.choices[:, [1 + column for column in whole.candidates]]
         total = table.sum(axis=0)
         rows = dict(zip(whole.seeds, table, strict=True))
         best = [int((total - rows.get(seed, 0)).argmax()) for seed in every]
-        logs.append([math.log10(one.rhos[one.candidates[column]]) for column in best])
+        logs.append([math.log10(cell.rhos[cell.candidates[column]]) for column in best])
     return np.array(logs)

@@ -1,8 +1,8 @@
-"""Parameters over data: on which measure of size the gains of different numbers of training examples are one curve.
+"""Parameters and data: the measure of size against which gains for several numbers of examples form one curve.
 
-Three measures are compared: the number of parameters, parameters for each training example, and parameters over those
-from which the base fits its training labels. Against each, one smooth curve is fitted to all gains, with as many
-coefficients, and what is left is the variance of true gains about it: that of the noise of seeds is taken off.
+Three measures are compared: the number of parameters, parameters per training example, and parameters relative to the
+number from which the base fits its training labels. One smooth curve with the same number of coefficients is fitted to
+all gains against each measure. The result is the variance of the true gains about it, with seed noise removed.
 """
 
 import math
@@ -23,7 +23,7 @@ _COEFFICIENTS = 4  # of a curve: a cubic in the logarithm of the measure
 _WORDS = {
     PARAMETERS: "the number of parameters",
     PER_EXAMPLE: "parameters per training example",
-    OVER_INTERPOLATION: "parameters over those from which {base} fits its labels",
+    OVER_INTERPOLATION: "parameters relative to the number from which {base} fits its labels",
 }
 
 
@@ -31,11 +31,11 @@ class Cells(NamedTuple):
     """The gains of every width and number of examples.
 
     sizes, examples: [cells]. gains: [cells, seeds], each seed at the rho that the others choose.
-    pairs: [cells, seeds, seeds], of the seed of the row at the rho that all but it and that of the column choose.
-    weights: [cells], how much each counts: alike for all numbers of examples.
-    stretch: by which an interval must be wider than Student's t, since the seeds chose rho together.
-    onsets: number of examples -> seed -> log10 of the parameters from which the base fits, within the widths of the
-      study; empty where that is not known, or for most seeds outside.
+    pairs: [cells, seeds, seeds], gains of the row's seed at the rho chosen without it and without the column's seed.
+    weights: [cells], the weight of each: the same for all numbers of examples.
+    stretch: factor by which an interval must be wider than Student's t, since the seeds chose rho together.
+    onsets: number of examples -> seed -> log10 of the parameters from which the base fits, clipped to the widths of the
+      study; empty where unknown, or where it lies outside for most seeds.
     """
 
     sizes: np.ndarray
@@ -51,8 +51,8 @@ class Cells(NamedTuple):
 class Variance(NamedTuple):
     """The variance of true gains about one curve, in squared units of the metric, with its 95 % interval.
 
-    It may come out below zero, where it is too small to be seen. The interval is NaN below three seeds, and all of it
-    where the curve has as many coefficients as there are cells.
+    The estimate may be negative where the variance is too small to detect. The interval is NaN below three seeds, and
+    all fields are NaN where the curve has as many coefficients as there are cells.
     share: of the variance of the true gains about their mean.
     """
 
@@ -63,9 +63,9 @@ class Variance(NamedTuple):
 
 
 class Scaling(NamedTuple):
-    """How near to one curve the gains lie against each measure of size.
+    """How close the gains lie to one curve against each measure of size.
 
-    variances: of each measure that is known. differences: (first, second) -> variance of the first less the second.
+    variances: of each available measure. differences: (first, second) -> variance of the first minus the second.
     """
 
     variances: dict[str, Variance]
@@ -76,18 +76,17 @@ class Scaling(NamedTuple):
 def scaling(
     runs: "pd.DataFrame", *, width: str = "num_params", metric: str = "test_metric", choose_by: str | None = None
 ) -> Scaling | None:
-    """Compare how near to one curve the gains of several numbers of training examples lie against each measure of size.
+    """Compare how close to one curve the gains for several numbers of training examples lie against each measure.
 
     Args:
-      runs: rows of the results table that differ in width, rho, seed and `train_examples` only.
+      runs: rows of the results table that differ only in width, rho, seed and `train_examples`.
       width, metric, choose_by: as for `gain.gain_by_width`.
     Returns: None where fewer than two numbers of examples have a gain.
     Equation: A = W - W X (X' W X)^-1 X' W with the weights W of the cells and X the powers 0 to 3 of the logarithm of
-      the measure; variance = sum_{i != j} g_ij' A g_ji / (n (n - 1) tr A), g_ij the gains of seed i at the
-      rho that all seeds but i and j choose: such products have no noise in their mean, but for two seeds, which leave
-      nobody to choose. Its interval, and that of a difference, is the jackknife's over seeds
-      with Student's t, widened as other intervals of such scores; the points where the base fits are found again
-      without each seed.
+      the measure; variance = sum_{i != j} g_ij' A g_ji / (n (n - 1) tr A), g_ij the gains of seed i at the rho chosen
+      without the seeds i and j: the mean of such products is free of noise, except for two seeds, which leave no seed
+      to choose. Its interval, and that of a difference, is the jackknife's over seeds with Student's t, widened like
+      other intervals of such scores; the points where the base fits are recomputed without each seed.
     Cost: nothing is trained.
     """
     parts = [part for part in table.parts(runs, width=width) if part.values.get(EXAMPLES) is not None]
@@ -96,63 +95,65 @@ def scaling(
 
 
 def arrange(parts: Sequence[table.Part], *, width: str, metric: str, choose_by: str | None) -> Cells | None:
-    """Arrange the gains of parts, one for each number of examples."""
+    """Arrange the gains of the parts, one part for each number of examples."""
     options: dict[str, Any] = {"width": width, "metric": metric, "choose_by": choose_by}
-    every, kept = [], []
+    scores_of_parts, cells_of_parts = [], []
     for part, shared in zip(parts, trend.weights_of_parts(parts, **options), strict=True):
         arranged = widths.by_width(part.runs, **options)
         scores = trend.scores(arranged, weights=shared)
         if scores.num_params:
             onsets = interpolation.onset_of_seeds(arranged, part.runs, width=width)
-            every.append((int(part.values[EXAMPLES]), scores, _within(onsets, arranged)))
-            kept.append([one for one in arranged if one.num_params in scores.num_params])
-    seeds = sorted(set.intersection(*(set(scores.seeds) for _, scores, _ in every))) if every else []
-    if len(every) < 2 or not seeds:
+            scores_of_parts.append((int(part.values[EXAMPLES]), scores, _within(onsets, arranged)))
+            cells_of_parts.append([cell for cell in arranged if cell.num_params in scores.num_params])
+    seeds = (
+        sorted(set.intersection(*(set(scores.seeds) for _, scores, _ in scores_of_parts))) if scores_of_parts else []
+    )
+    if len(scores_of_parts) < 2 or not seeds:
         return None
-    gains = [scores.gains[:, [scores.seeds.index(seed) for seed in seeds]] for _, scores, _ in every]
+    gains = [scores.gains[:, [scores.seeds.index(seed) for seed in seeds]] for _, scores, _ in scores_of_parts]
     return Cells(
-        sizes=np.concatenate([scores.num_params for _, scores, _ in every]).astype(float),
-        examples=np.concatenate([[count] * len(scores.num_params) for count, scores, _ in every]),
+        sizes=np.concatenate([scores.num_params for _, scores, _ in scores_of_parts]).astype(float),
+        examples=np.concatenate([[count] * len(scores.num_params) for count, scores, _ in scores_of_parts]),
         seeds=tuple(seeds),
         gains=np.concatenate(gains),
-        pairs=np.array([_pairs(one, seeds) for group in kept for one in group]),
-        weights=np.concatenate([scores.weights for _, scores, _ in every]),
-        stretch=max(scores.stretch for _, scores, _ in every),
-        onsets={count: onsets for count, _, onsets in every},
+        pairs=np.array([_pairs(cell, seeds) for group in cells_of_parts for cell in group]),
+        weights=np.concatenate([scores.weights for _, scores, _ in scores_of_parts]),
+        stretch=max(scores.stretch for _, scores, _ in scores_of_parts),
+        onsets={count: onsets for count, _, onsets in scores_of_parts},
     )
 
 
-def _pairs(one: widths.Width, seeds: Sequence[int]) -> np.ndarray:
-    """Arrange the pair scores of a width by some of its seeds."""
-    known, found = selection.pair_scores(one)
-    rows = [known.index(seed) for seed in seeds]
-    return found[np.ix_(rows, rows)]
+def _pairs(cell: widths.Width, seeds: Sequence[int]) -> np.ndarray:
+    """Select the pair scores of a width for some of its seeds."""
+    seeds_of_width, scores = selection.pair_scores(cell)
+    rows = [seeds_of_width.index(seed) for seed in seeds]
+    return scores[np.ix_(rows, rows)]
 
 
 def _within(onsets: Mapping[int, float], cells: Sequence[widths.Width]) -> dict[int, float]:
-    """Count seeds that fit everywhere or nowhere with the first or last width; none are left where most do."""
+    """Clip seeds that fit everywhere or nowhere to the first or last width; empty where most seeds do."""
     outside = sum(math.isinf(value) for value in onsets.values())
     if not onsets or 2 * outside >= len(onsets):
         return {}
-    low, high = (math.log10(one.num_params) for one in (cells[0], cells[-1]))
+    low, high = (math.log10(cell.num_params) for cell in (cells[0], cells[-1]))
     return {seed: min(max(value, low), high) for seed, value in onsets.items()}
 
 
 def of_cells(cells: Cells) -> Scaling:
-    """Compute `scaling` for gains that are arranged already."""
-    known = [name for name in MEASURES if measure(cells, name) is not None]
+    """Compute `scaling` for gains that are already arranged."""
+    names = [name for name in MEASURES if measure(cells, name) is not None]
     num_seeds = len(cells.seeds)
-    whole = {name: _variance(cells, name, range(num_seeds)) for name in known}
+    whole = {name: _variance(cells, name, range(num_seeds)) for name in names}
     without = {
         name: np.array(
             [_variance(cells, name, [k for k in range(num_seeds) if k != seed]) for seed in range(num_seeds)]
         )
-        for name in known
+        for name in names
     }
     alone = _variance(cells, None, range(num_seeds))
-    pairs = [(a, b) for place, b in enumerate(known) for a in known[:place]]
+    pairs = [(a, b) for index, b in enumerate(names) for a in names[:index]]
     return Scaling(
-        variances={name: _jackknife(whole[name], without[name], alone, cells.stretch) for name in known},
+        variances={name: _jackknife(whole[name], without[name], alone, cells.stretch) for name in names},
         differences={
             (a, b): _jackknife(whole[a] - whole[b], without[a] - without[b], alone, cells.stretch) for a, b in pairs
         },
@@ -161,25 +162,27 @@ def of_cells(cells: Cells) -> Scaling:
 
 
 def measure(cells: Cells, name: str, rows: Sequence[int] | None = None) -> np.ndarray | None:
-    """Compute log10 of a measure of size of each cell; None where the base's interpolation is not known.
+    """Compute log10 of a measure of size of each cell; None where the interpolation of the base is unknown.
 
     Args:
-      rows: the seeds, by index, that say where the base fits; None is all.
+      rows: indices of the seeds that determine where the base fits; None is all.
     """
     logs = np.log10(cells.sizes)
     if name == PARAMETERS:
         return logs
     if name == PER_EXAMPLE:
         return logs - np.log10(cells.examples)
-    kept = {cells.seeds[row] for row in (range(len(cells.seeds)) if rows is None else rows)}
-    means = {count: [value for seed, value in onsets.items() if seed in kept] for count, onsets in cells.onsets.items()}
+    selected = {cells.seeds[row] for row in (range(len(cells.seeds)) if rows is None else rows)}
+    means = {
+        count: [value for seed, value in onsets.items() if seed in selected] for count, onsets in cells.onsets.items()
+    }
     if not all(means.values()):
         return None
     return logs - np.array([np.mean(means[count]) for count in cells.examples])
 
 
 def _variance(cells: Cells, name: str | None, rows: Sequence[int]) -> float:
-    """Compute the variance about the curve against a measure, or about the mean for None, from some of the seeds."""
+    """Compute the variance about the curve against a measure, or for None about the mean, from some of the seeds."""
     if len(rows) < 2:
         return math.nan
     count = 1 if name is None else _COEFFICIENTS
@@ -209,7 +212,7 @@ def _jackknife(whole: float, without: np.ndarray, alone: float, stretch: float) 
 def of_runs(
     runs: "pd.DataFrame", *, width: str, metric: str, choose_by: str | None
 ) -> Iterator[tuple[dict[str, Any], "pd.DataFrame", Scaling]]:
-    """Yield what is fixed, the runs and the comparison for each setting that has several numbers of examples."""
+    """Yield the fixed settings, the runs and the comparison for each setting with several numbers of examples."""
     import pandas as pd
 
     for domain in domains.domains(fields.narrow(runs, width=width)):
@@ -221,60 +224,61 @@ def of_runs(
                 yield front, pd.concat([part.runs for part in parts]), of_cells(cells)
 
 
-def sentence(found: Scaling, units: wording.Units, base: str) -> str:
-    """Say how near to one curve the gains lie against each measure, and which is nearest; empty below three seeds."""
-    known = {name: one for name, one in found.variances.items() if math.isfinite(one.low)}
-    if len(known) < 2:
+def sentence(comparison: Scaling, units: wording.Units, base: str) -> str:
+    """Write how close to one curve the gains lie against each measure, and which is closest; "" below three seeds."""
+    with_interval = {name: variance for name, variance in comparison.variances.items() if math.isfinite(variance.low)}
+    if len(with_interval) < 2:
         return ""
     square = units.factor**2
     unit = f" {units.unit}²" if units.unit else ""
 
-    def amount(one: Variance) -> str:
-        value, low, high = (max(square * end, 0) for end in (one.value, one.low, one.high))
+    def amount(variance: Variance) -> str:
+        value, low, high = (max(square * end, 0) for end in (variance.value, variance.low, variance.high))
         return f"{value:.3g}{unit} (95 % interval {low:.3g} to {high:.3g})"
 
     words = {name: text.format(base=base) for name, text in _WORDS.items()}
-    counts = ", ".join(f"{count:,}" for count in dict.fromkeys(found.cells.examples.tolist()))
-    listed = "; ".join(f"against {words[name]} {amount(one)}" for name, one in known.items())
-    text = f"The true gains of {counts} training examples lie about one curve with a variance, {listed}"
-    if OVER_INTERPOLATION not in known:
-        text += f"; from where on {base} fits its labels is not known for each number of examples"
-    return f"{text}: {_nearest(found, known, words)}; {len(found.cells.seeds)} seeds."
+    counts = ", ".join(f"{count:,}" for count in dict.fromkeys(comparison.cells.examples.tolist()))
+    listed = "; ".join(f"{amount(variance)} against {words[name]}" for name, variance in with_interval.items())
+    text = f"The true gains for {counts} training examples deviate from one curve with a variance of {listed}"
+    if OVER_INTERPOLATION not in with_interval:
+        text += f"; the size from which {base} fits its labels is not known for every number of examples"
+    return f"{text}: {_nearest(comparison, with_interval, words)}; {len(comparison.cells.seeds)} seeds."
 
 
-def nearest(found: Scaling) -> str | None:
-    """Name the measure against which the gains are one curve as far as the seeds tell, and are against no other."""
-    known = {name: one for name, one in found.variances.items() if math.isfinite(one.low)}
-    if len(known) < 2:
+def nearest(comparison: Scaling) -> str | None:
+    """Return the only measure against which the gains form one curve as far as the seeds show, or None."""
+    with_interval = {name: variance for name, variance in comparison.variances.items() if math.isfinite(variance.low)}
+    if len(with_interval) < 2:
         return None
-    least, larger = _least(found, known)
-    is_alone = len(larger) == len(known) - 1 and all(known[name].low > 0 for name in larger)
-    return least if is_alone and known[least].low <= 0 else None
+    least, larger = _least(comparison, with_interval)
+    is_alone = len(larger) == len(with_interval) - 1 and all(with_interval[name].low > 0 for name in larger)
+    return least if is_alone and with_interval[least].low <= 0 else None
 
 
-def _least(found: Scaling, known: Mapping[str, Variance]) -> tuple[str, list[str]]:
-    """Find the measure of the least variance, and the others whose variance is larger by the interval."""
-    least = min(known, key=lambda name: known[name].value)
+def _least(comparison: Scaling, with_interval: Mapping[str, Variance]) -> tuple[str, list[str]]:
+    """Find the measure of the smallest variance, and the others whose variance is significantly larger."""
+    least = min(with_interval, key=lambda name: with_interval[name].value)
 
     def is_larger(other: str) -> bool:
-        if (least, other) in found.differences:
-            return found.differences[least, other].high < 0
-        return found.differences[other, least].low > 0
+        if (least, other) in comparison.differences:
+            return comparison.differences[least, other].high < 0
+        return comparison.differences[other, least].low > 0
 
-    return least, [name for name in known if name != least and is_larger(name)]
+    return least, [name for name in with_interval if name != least and is_larger(name)]
 
 
-def _nearest(found: Scaling, known: Mapping[str, Variance], words: Mapping[str, str]) -> str:
-    """Say which measure makes one curve, as far as the intervals tell."""
-    if (name := nearest(found)) is not None:
-        return f"as far as the seeds tell they are one curve against {words[name]}, and only against that"
-    least, larger = _least(found, known)
-    apart = [name for name, one in known.items() if one.low > 0]
-    text = "which of these makes one curve the seeds cannot tell"
-    if len(apart) == len(known):
-        text = "they are one curve against none of these"
+def _nearest(comparison: Scaling, with_interval: Mapping[str, Variance], words: Mapping[str, str]) -> str:
+    """Write which measure gives one curve, as far as the intervals show."""
+    if (name := nearest(comparison)) is not None:
+        return f"as far as the seeds show, they form one curve against {words[name]}, and only against that"
+    least, larger = _least(comparison, with_interval)
+    apart = [name for name, variance in with_interval.items() if variance.low > 0]
+    text = "the seeds do not show against which of these they form one curve"
+    if len(apart) == len(with_interval):
+        text = "they do not form one curve against any of these"
     elif apart:
-        text = f"they are not one curve against {' nor against '.join(words[name] for name in apart)}"
+        text = f"they do not form one curve against {' or against '.join(words[name] for name in apart)}"
     if larger:
-        text += f", and nearer to one against {words[least]} than against {' and '.join(words[one] for one in larger)}"
+        others = " and ".join(words[name] for name in larger)
+        text += f", and are closer to one against {words[least]} than against {others}"
     return text

@@ -1,4 +1,4 @@
-"""One table that sums a study up, for `summary.csv`."""
+"""The summary table of a study, `summary.csv`."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -31,33 +31,32 @@ def summary(
     choose_by: str | None = None,
     tune: Sequence[str] = (),
 ) -> "pd.DataFrame":
-    """Sum up a whole results table: one row a group of seeds, and one a width.
+    """Summarize a whole results table: one row for each group of seeds, and one for each width.
 
     Args:
-      tune: fields that base and SAM each choose for themselves in rows of their own, as for `tuned.tuned_gain`.
-      runs, width, metric, choose_by: as for `gain.gain_by_width`, but the runs may differ in other columns: each of
-        their values is a part.
-    Returns: columns `row` ("seeds", "width" or "tuned"), those that tell domains apart where there are several, those
-      of the axes besides width, rho and seed, the width, `num_params`; for a group of seeds `rho`, `mean`,
-      `standard_error`, `low`, `high`, `num_seeds`; for a width the columns of `gain.gain_by_width`, `rho.best_rho`,
+      tune: fields that are tuned separately for base and SAM, in additional rows, as for `tuned.tuned_gain`.
+      runs, width, metric, choose_by: as for `gain.gain_by_width`, but the runs may differ in other columns: each value
+        of these is a part.
+    Returns: columns `row` ("seeds", "width" or "tuned"), those that distinguish domains where there are several, the
+      axes besides width, rho and seed, the width, `num_params`; for a group of seeds `rho`, `mean`, `standard_error`,
+      `low`, `high`, `num_seeds`; for a width the columns of `gain.gain_by_width`, `rho.best_rho`,
       `selection.corrected_gain`, `interpolation.training_fit` and `equal_compute_gain` with its interval; for a
-      comparison of arms that were tuned those of `tuned.tuned_gain`. Without a single pair of a base and a SAM run it
-      has no rows.
+      comparison of tuned arms those of `tuned.tuned_gain`. There are no rows without a pair of a base and a SAM run.
     """
     import pandas as pd
 
     rows: list[dict[str, Any]] = []
     for domain in domains.domains(fields.narrow(runs, width=width)):
-        found = _domain(domain.runs, width=width, metric=metric, choose_by=choose_by)
-        rows += [{"row": row["row"]} | domain.values | row for row in found]
+        rows_of_domain = _domain(domain.runs, width=width, metric=metric, choose_by=choose_by)
+        rows += [{"row": row["row"]} | domain.values | row for row in rows_of_domain]
     if tune:
-        found = tuned.comparisons(runs, tune=tune, width=width, metric=metric, choose_by=choose_by)
-        rows += [{"row": "tuned"} | row for one in found for row in tuned.rows(one, width=width)]
+        rows_of_domain = tuned.comparisons(runs, tune=tune, width=width, metric=metric, choose_by=choose_by)
+        rows += [{"row": "tuned"} | row for comparison in rows_of_domain for row in tuned.rows(comparison, width=width)]
     return pd.DataFrame(rows, columns=None if rows else ["row", width])
 
 
 def _domain(runs: "pd.DataFrame", *, width: str, metric: str, choose_by: str | None) -> list[dict[str, Any]]:
-    """Sum up the runs of a domain."""
+    """Summarize the runs of a domain."""
     options: dict[str, Any] = {"width": width, "metric": metric}
     rows: list[dict[str, Any]] = []
     axes = table.axes(runs, width=width)
@@ -67,19 +66,19 @@ def _domain(runs: "pd.DataFrame", *, width: str, metric: str, choose_by: str | N
         chosen_by = widths.choice_column(part.runs, metric=metric) if choose_by is None else choose_by
         cells = widths.by_width(part.runs, **options, choose_by=chosen_by)
         extra = _equal_compute(part, runs, base_runs, width=width, metric=metric, choose_by=chosen_by)
-        for kind, found in (
+        for kind, rows_of_kind in (
             ("seeds", [row for cell in cells for row in _groups(cell, width)]),
             ("width", _widths(cells, part.runs, width=width, chosen_by=chosen_by)),
         ):
             front = {"row": kind} | part.values
-            rows += [front | {k: v for k, v in row.items() if k not in front} for row in found]
+            rows += [front | {k: v for k, v in row.items() if k not in front} for row in rows_of_kind]
         for row in rows[len(rows) - len(cells) :]:
             row |= extra.get(row[width], {})
     return rows
 
 
 def _widths(cells: list[widths.Width], runs: "pd.DataFrame", *, width: str, chosen_by: str) -> Iterator[dict[str, Any]]:
-    """Join what each analysis has to say of each width."""
+    """Join the rows of each analysis for each width."""
     fits = interpolation.of_widths(cells, runs, width=width)
     for rows in zip(
         gain.of_widths(cells, width=width),
@@ -95,23 +94,23 @@ def _widths(cells: list[widths.Width], runs: "pd.DataFrame", *, width: str, chos
 
 
 def _groups(cell: widths.Width, width: str) -> list[dict[str, Any]]:
-    """Sum up each rho of a width."""
+    """Summarize each rho of a width."""
     rows = []
     for value, column in zip((0.0, *cell.rhos), cell.values.T, strict=True):
         values = column[np.isfinite(column)]
-        found = intervals.mean(values)._asdict()
-        row = {width: cell.value, "num_params": cell.num_params, "rho": value, **found, "num_seeds": len(values)}
+        statistics = intervals.mean(values)._asdict()
+        row = {width: cell.value, "num_params": cell.num_params, "rho": value, **statistics, "num_seeds": len(values)}
         rows.append(row)
     return rows
 
 
 def _base_runs(runs: "pd.DataFrame", names: list[str]) -> dict[tuple, list[int]]:
-    """List the places of all base runs by their values of some fields."""
-    found: dict[tuple, list[int]] = {}
+    """Return the row indices of all base runs, by their values of some fields."""
+    indices: dict[tuple, list[int]] = {}
     for row in fields.done(runs, names):
         if fields.effective_rho(row) == 0:
-            found.setdefault(table.key_of(row, names), []).append(row["place"])
-    return found
+            indices.setdefault(table.key_of(row, names), []).append(row["row_index"])
+    return indices
 
 
 def _equal_compute(
@@ -123,15 +122,15 @@ def _equal_compute(
     metric: str,
     choose_by: str,
 ) -> dict[Any, dict[str, float]]:
-    """Compare the SAM runs of a part with base runs of as many gradients, wherever those are in the whole table."""
+    """Compare the SAM runs of a part with the base runs of equal gradients anywhere in the table."""
     import pandas as pd
 
     if not base_runs:
         return {}
     others = tuple(value for name, value in part.values.items() if name not in fields.LENGTHS)
-    places = [place for values, group in base_runs.items() if table.serves(values, others) for place in group]
+    indices = [index for values, group in base_runs.items() if table.serves(values, others) for index in group]
     sam: Any = part.runs[[fields.effective_rho(row) > 0 for row in fields.done(part.runs)]]
-    chosen = pd.concat([sam, runs.iloc[places]])
-    found: Any = compute.equal_compute_gain(chosen, width=width, metric=metric, choose_by=choose_by)
+    chosen = pd.concat([sam, runs.iloc[indices]])
+    gains: Any = compute.equal_compute_gain(chosen, width=width, metric=metric, choose_by=choose_by)
     names = {"gain": "equal_compute_gain", "low": "equal_compute_low", "high": "equal_compute_high"}
-    return {row[width]: {new: row[name] for name, new in names.items()} for row in found.to_dict("records")}
+    return {row[width]: {new: row[name] for name, new in names.items()} for row in gains.to_dict("records")}

@@ -1,7 +1,7 @@
-"""Whether the settings that suit the narrowest network serve the wider ones: regret, with an interval.
+"""Transfer of the settings of the narrowest network to wider ones, as a regret with an interval.
 
-muP promises that a learning rate tuned at a small width carries over, and muP with layerwise perturbations that rho
-does. Here it is measured, for every part of a table: what a width loses by the settings that the smallest one chooses.
+muP promises that a learning rate tuned at a small width transfers, and muP with layerwise perturbations that rho does
+too. This is measured here for every part of a table: the loss of a width under the settings chosen at the smallest one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from flatwide.analysis import domains, intervals, selection, trend, tuned, verdict
+from flatwide.analysis import arms, domains, intervals, selection, trend, tuned, verdict
 
 if TYPE_CHECKING:
     import pandas as pd
 
 TRANSFERS, FAILS, OPEN, SAME_CELL = "transfers", "does not transfer", "not decided", "the same settings"
-_SHARE = 0.25  # of the gain of SAM at the width: the most that may be lost where settings are said to transfer
+SHARE = 0.25  # of the gain of SAM at the width: the largest loss for which settings count as transferring
 
 
 class Regret(NamedTuple):
-    """What one arm loses at a width by the settings of the smallest width.
+    """The loss of one arm at a width under the settings of the smallest width.
 
-    carried, own: the settings that the smallest width, and this one, choose by all seeds.
-    regret: in the metric's unit, positive where the carried settings are worse, with its 95 % interval; NaN without an
-      interval where every fold of the seeds chooses the same settings at both widths, and where a run at the carried
-      settings of some fold is missing or has diverged.
-    margin: a quarter of the gain of SAM at this width, both arms tuned; the share was fixed beforehand.
+    carried, own: the settings that the smallest width, and this one, choose on all seeds.
+    regret: in the unit of the metric, positive where the carried settings are worse, with its 95 % interval; NaN
+      without an interval where every fold of the seeds chooses the same settings at both widths, and where a run at the
+      carried settings of some fold is missing or has diverged.
+    margin: a quarter of the gain of SAM at this width, both arms tuned; the share was fixed in advance.
     decision: TRANSFERS where the whole interval lies below the margin, FAILS where it lies above, or where a run at the
       carried settings has diverged, SAME_CELL where the settings are the same, else OPEN.
     """
@@ -44,45 +44,45 @@ def regrets(comparison: tuned.Comparison, *, of_sam: bool = True) -> list[Regret
     Args:
       comparison: `tuned.TUNED` of a part, from `tuned.comparisons`.
       of_sam: of SAM; else of the base.
-    Equation: a(i), b(i) are the cells that the seeds but i choose at the smallest width and at this one; d[i] = the
-      metric at b(i) less that at a(i), for seed i; regret = mean d, with c standard errors on either side, c as in
-      `selection.critical_value` for the cells of this width against one, and the larger one of the spread of d and of
-      the spread at the cells that all seeds choose.
+    Equation: a(i), b(i) are the cells that all seeds but i choose at the smallest width and at this one; d[i] = the
+      metric at b(i) minus that at a(i), for seed i; regret = mean d -/+ c standard errors, with c as in
+      `selection.critical_value` for the cells of this width against one, and the standard error from the larger of the
+      spread of d and the spread at the cells that all seeds choose.
     """
     first, *others = comparison.pairs
-    found = []
-    for pair, gained in zip(others, comparison.gains[1:], strict=True):
+    all_regrets = []
+    for pair, gain_there in zip(others, comparison.gains[1:], strict=True):
         source, here = (one.sam if of_sam else one.base for one in (first, pair))
         seeds = [seed for seed in here.seeds if seed in source.seeds]
         if len(seeds) >= 2:
-            found.append(_regret(pair, source.at(seeds), here.at(seeds), max(gained.gain, 0.0) * _SHARE))
-    return found
+            all_regrets.append(_regret(pair, source.at(seeds), here.at(seeds), max(gain_there.gain, 0.0) * SHARE))
+    return all_regrets
 
 
-def _regret(pair: tuned.Pair, source: tuned.Arm, here: tuned.Arm, margin: float) -> Regret:
-    """Compute the regret of one width; both arms have the same seeds."""
-    chosen, own = tuned.chosen(source.choices), tuned.chosen(here.choices)
+def _regret(pair: arms.Pair, source: arms.Arm, here: arms.Arm, margin: float) -> Regret:
+    """Compute the regret of a width; both arms have the same seeds."""
+    chosen, own_cells = arms.chosen(source.choices), arms.chosen(here.choices)
     settings = [dict(cell) for cell in here.settings]
-    known = {
+    facts = {
         "num_params": pair.num_params,
         "carried": source.settings[chosen[-1]],
-        "own": here.settings[own[-1]],
+        "own": here.settings[own_cells[-1]],
         "margin": margin,
     }
     wanted = [dict(source.settings[cell]) for cell in chosen]
-    if any(cell not in settings for cell in wanted):  # it may not be chosen here: a run has diverged or is missing
+    if any(cell not in settings for cell in wanted):  # not a candidate here: a run has diverged or is missing
         has_diverged = wanted[-1] in [dict(cell) for cell in here.diverged]
-        return Regret(**known, regret=intervals.NONE, decision=FAILS if has_diverged else OPEN)
+        return Regret(**facts, regret=intervals.NONE, decision=FAILS if has_diverged else OPEN)
     at = np.array([settings.index(cell) for cell in wanted])
-    if np.array_equal(at, own):
-        return Regret(**known, regret=intervals.NONE, decision=SAME_CELL)
+    if np.array_equal(at, own_cells):
+        return Regret(**facts, regret=intervals.NONE, decision=SAME_CELL)
     n = len(here.seeds)
     each = np.arange(n)
-    scores = pair.sign * (here.values[each, own[:-1]] - here.values[each, at[:-1]])
-    together = pair.sign * (here.values[:, own[-1]] - here.values[:, at[-1]])
+    scores = pair.sign * (here.values[each, own_cells[:-1]] - here.values[each, at[:-1]])
+    together = pair.sign * (here.values[:, own_cells[-1]] - here.values[:, at[-1]])
     regret = selection.interval(scores, together, limit=selection.critical_value(n, len(settings), ratio=1.0))
     decision = TRANSFERS if regret.high < margin else FAILS if regret.low > margin else OPEN
-    return Regret(**known, regret=regret, decision=decision)
+    return Regret(**facts, regret=regret, decision=decision)
 
 
 def regret_table(
@@ -91,34 +91,35 @@ def regret_table(
     """Compute the regret of every part, arm and width.
 
     Args: as for `tuned.tuned_gain`.
-    Returns: one row a part, arm ("SAM" or "base") and width but the smallest: the columns that tell parts apart, `arm`,
-      `num_params`, `carried`, `own` (settings as text), `regret`, `regret_low`, `regret_high`, `margin`, `decision`.
+    Returns: one row for each part, arm ("SAM" or "base") and width but the smallest: the columns that distinguish
+      parts, `arm`, `num_params`, `carried`, `own` (settings as text), `regret`, `regret_low`, `regret_high`, `margin`,
+      `decision`.
     """
     import pandas as pd
 
     rows = []
-    for one in tuned.comparisons(runs, tune=tune, width="num_params", metric=metric, choose_by=choose_by):
-        for arm in ("SAM", "base") if one.name == tuned.TUNED else ():
+    for comparison in tuned.comparisons(runs, tune=tune, width="num_params", metric=metric, choose_by=choose_by):
+        for arm in ("SAM", "base") if comparison.name == tuned.TUNED else ():
             rows += [
-                one.values
+                comparison.values
                 | {
                     "arm": arm,
-                    "num_params": found.num_params,
-                    "carried": tuned.settings_text(found.carried),
-                    "own": tuned.settings_text(found.own),
-                    "regret": found.regret.mean,
-                    "regret_low": found.regret.low,
-                    "regret_high": found.regret.high,
-                    "margin": found.margin,
-                    "decision": found.decision,
+                    "num_params": regret.num_params,
+                    "carried": arms.settings_text(regret.carried),
+                    "own": arms.settings_text(regret.own),
+                    "regret": regret.regret.mean,
+                    "regret_low": regret.regret.low,
+                    "regret_high": regret.regret.high,
+                    "margin": regret.margin,
+                    "decision": regret.decision,
                 }
-                for found in regrets(one, of_sam=arm == "SAM")
+                for regret in regrets(comparison, of_sam=arm == "SAM")
             ]
     return pd.DataFrame(rows)
 
 
 class Curve(NamedTuple):
-    """The gain by width of one part and comparison, with the trend by weights that all curves share."""
+    """The gain by width of one part and comparison, with its trend under weights shared by all curves."""
 
     values: Mapping[str, Any]
     comparison: tuned.Comparison
@@ -127,7 +128,7 @@ class Curve(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Name the curve by its part and comparison."""
+        """Return the name of the curve: its part and comparison."""
         return ", ".join(filter(None, [domains.name(dict(self.values)), self.comparison.name]))
 
 
@@ -139,23 +140,28 @@ def curves(
     metric: str = "test_metric",
     choose_by: str | None = None,
 ) -> list[Curve]:
-    """Fit the gain of every part and comparison against the size, with one weight a width for all of them.
+    """Fit the gain of every part and comparison against the size, with the same weight of each width for all.
 
     Args:
       names: of the comparisons, such as `tuned.SAME` and `tuned.TUNED`.
       runs, tune, metric, choose_by: as for `tuned.tuned_gain`.
-    Returns: a curve for each; those of fewer widths than the others have NaN where there is nothing to tell it by.
+    Returns: one curve for each; curves with too few widths have NaN where a value is undefined.
     """
-    every = tuned.comparisons(runs, tune=tune, width="num_params", metric=metric, choose_by=choose_by)
-    shown = [one for one in every if one.name in names]
-    scored = [one.scores for one in shown]
+    all_comparisons = tuned.comparisons(runs, tune=tune, width="num_params", metric=metric, choose_by=choose_by)
+    shown = [comparison for comparison in all_comparisons if comparison.name in names]
+    scored = [comparison.scores for comparison in shown]
     shared = trend.shared_weights(
-        [dict(zip(found.num_params, found.weights.tolist(), strict=True)) for found in scored]
+        [dict(zip(scores.num_params, scores.weights.tolist(), strict=True)) for scores in scored]
     )
     fitted = []
-    for one, found in zip(shown, scored, strict=True):
-        alike = found._replace(weights=np.array([shared[size] for size in found.num_params]))
+    for comparison, scores in zip(shown, scored, strict=True):
+        alike = scores._replace(weights=np.array([shared[size] for size in scores.num_params]))
         fitted.append(
-            Curve(values=one.values, comparison=one, slope=trend.of_scores(alike), verdict=verdict.verdict(alike))
+            Curve(
+                values=comparison.values,
+                comparison=comparison,
+                slope=trend.of_scores(alike),
+                verdict=verdict.verdict(alike),
+            )
         )
     return fitted

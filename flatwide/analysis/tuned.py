@@ -1,11 +1,11 @@
-"""A fair fight: base and SAM each at the settings that suit it, chosen alike, at each width.
+"""Comparisons of base and SAM with separately tuned settings at each width.
 
-A learning rate that was tuned for one arm flatters it. Here the fields named in `tune` are chosen by each arm for
-itself, as rho is: each seed is scored at the cell (rho and settings) that the other seeds choose, in both arms. What
-the base could have done with SAM's second gradient is one more comparison, with settings of its own: training for twice
-as long; and what costs it no gradient another: the average of its weights.
+A learning rate that was tuned for one arm biases the comparison. Here the fields named in `tune` are chosen for each
+arm separately, like rho: each seed is scored at the cell (rho and settings) that the other seeds choose, in both arms.
+Further comparisons give the base, with separately chosen settings, what SAM's second gradient could have bought:
+training for as many gradients; and what costs no gradient: the average of its weights.
 
-How far an interval reaches is simulated for the number of seeds and of cells of both arms (`selection.critical_value`).
+The length of an interval is simulated for the number of seeds and of cells of both arms (`selection.critical_value`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from flatwide import registry
-from flatwide.analysis import best_sets, domains, fields, intervals, noise, selection, table, trend, widths
+from flatwide.analysis import arms, best_sets, domains, fields, intervals, noise, selection, table, trend, widths
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,74 +22,26 @@ if TYPE_CHECKING:
 SAME = "same settings"
 TUNED = "tuned"
 TWICE = "twice as long"
+EQUAL_GRADIENTS = "as many gradients"  # where SAM does not take two a step
 AVERAGED = "averaged"
 AVERAGED_TWICE = "averaged, twice as long"
+AVERAGED_EQUAL_GRADIENTS = "averaged, as many gradients"
 BOTH_AVERAGED = "both averaged"
 
-# Comparison -> whether SAM is averaged, how many times SAM's length the base has, whether the base is averaged.
-_ARMS = {
-    SAME: (False, 1, False),
-    TUNED: (False, 1, False),
-    TWICE: (False, 2, False),
-    AVERAGED: (False, 1, True),
-    AVERAGED_TWICE: (False, 2, True),
-    BOTH_AVERAGED: (True, 1, True),
-}
-
-
-class Arm(NamedTuple):
-    """The runs of base or SAM at one width that can be chosen; none of its cells has a diverged or missing seed.
-
-    settings: of each cell, rho and the tuned fields.
-    values: [seeds, cells], what is compared. choices: the same shape, what is chosen by; larger is better.
-    tried: the settings of all its cells, those that may not be chosen among them. diverged: those with a diverged run.
-    """
-
-    settings: tuple[Mapping[str, Any], ...]
-    seeds: tuple[int, ...]
-    values: np.ndarray
-    choices: np.ndarray
-    tried: tuple[Mapping[str, Any], ...] = ()
-    diverged: tuple[Mapping[str, Any], ...] = ()
-
-    def edges(self, at: Mapping[str, Any]) -> list[str]:
-        """List the numeric fields in which a cell is at the end of what was tried, so that a better may lie beyond."""
-        found = []
-        for name, value in at.items():
-            known = {cell[name] for cell in self.tried}
-            are_numbers = all(isinstance(entry, (int, float)) and not isinstance(entry, bool) for entry in known)
-            numbers = len(known) > 1 and are_numbers
-            found += [name] if numbers and value in (min(known), max(known)) else []
-        return found
-
-    def at(self, seeds: Sequence[int]) -> "Arm":
-        """Keep some of the seeds."""
-        rows = [self.seeds.index(seed) for seed in seeds]
-        return self._replace(seeds=tuple(seeds), values=self.values[rows], choices=self.choices[rows])
-
-
-class Pair(NamedTuple):
-    """Both arms at one width, over the seeds that both have.
-
-    same: [base cells, SAM cells], which have the same settings but for rho, where SAM is to take those of the base.
-    sign: 1 where a higher value is better, else -1.
-    """
-
-    width: Any
-    num_params: int
-    base: Arm
-    sam: Arm
-    sign: int
-    same: np.ndarray | None = None
-
-    @property
-    def num_sam(self) -> int:
-        """The number of cells that SAM may choose from."""
-        return len(self.sam.settings) if self.same is None else int(self.same.sum(axis=1).max())
+COMPARISONS = (
+    SAME,
+    TUNED,
+    TWICE,
+    EQUAL_GRADIENTS,
+    AVERAGED,
+    AVERAGED_TWICE,
+    AVERAGED_EQUAL_GRADIENTS,
+    BOTH_AVERAGED,
+)
 
 
 class Gain(NamedTuple):
-    """The gain of SAM at one width, where both arms chose for themselves; NaN below two seeds.
+    """The gain of SAM at one width with both arms tuned separately; NaN below two seeds.
 
     scores: [seeds], each at the cells that the other seeds choose. base, sam: means of the same scores.
     base_at, sam_at: the cells that all seeds choose together.
@@ -114,19 +66,19 @@ class Gain(NamedTuple):
 class Comparison(NamedTuple):
     """One comparison of a part at all its widths.
 
-    values: what tells the part from others. name: SAME, TUNED, TWICE, AVERAGED, AVERAGED_TWICE or BOTH_AVERAGED.
-    length: epochs or steps of SAM. pairs, gains: one a width, the smallest first.
+    values: that distinguish the part. name: one of COMPARISONS.
+    length: epochs or steps of SAM. pairs, gains: one for each width, the smallest first.
     """
 
     values: dict[str, Any]
     name: str
     length: float
-    pairs: tuple[Pair, ...]
+    pairs: tuple[arms.Pair, ...]
     gains: tuple[Gain, ...]
 
     @property
     def scores(self) -> trend.Scores:
-        """The gains as a fit against the size takes them."""
+        """The gains as input for a fit against the size."""
         seeds = sorted(set.intersection(*(set(pair.base.seeds) for pair in self.pairs)))
         rows = [
             [gain.scores[pair.base.seeds.index(seed)] for seed in seeds]
@@ -156,42 +108,44 @@ def tuned_gain(
     metric: str = "test_metric",
     choose_by: str | None = None,
 ) -> "pd.DataFrame":
-    """Compute the gain of SAM at every width where base and SAM each chose its settings.
+    """Compute the gain of SAM at every width with settings tuned separately for base and SAM.
 
     Args:
-      tune: fields that each arm chooses for itself, such as `learning_rate`; SAM chooses rho too.
+      tune: fields that are chosen for each arm, such as `learning_rate`; for SAM, rho is chosen too.
       runs, width, metric, choose_by: as for `gain.gain_by_width`, but the runs may differ in other columns.
-    Returns: one row a part, comparison and width: the columns that tell parts apart, `comparison`, `length` (of SAM, in
-      epochs or steps), the width, `num_params`, `base` and `sam` (means of the scores), `base_choice` and `sam_choice`
-      (of all seeds together, as text), `base_at_edge` and `sam_at_edge` (fields in which that is the least or greatest
-      value that was tried, so that a better may lie beyond), `num_base_cells` and `num_sam_cells`, `tuned_gain`,
-      `tuned_standard_error`, `tuned_low`, `tuned_high` (95 %) and `num_seeds`. The comparisons:
-      same settings: SAM at those that the base chooses, so that it chooses rho only: the gain without tuning;
-      tuned: each arm at its own;
-      twice as long: the same, over base runs of twice SAM's length, as many gradients;
-      averaged, and averaged, twice as long: the same over the base's averaged weights (`config.weight_average`);
+    Returns: one row for each part, comparison and width: the columns that distinguish parts, `comparison`, `length` (of
+      SAM, in epochs or steps), the width, `num_params`, `base` and `sam` (means of the scores), `base_choice` and
+      `sam_choice` (of all seeds together, as text), `base_at_edge` and `sam_at_edge` (fields in which that choice is
+      the smallest or largest value tried, so that a better one may lie beyond), `num_base_cells` and `num_sam_cells`,
+      `tuned_gain`, `tuned_standard_error`, `tuned_low`, `tuned_high` (95 %) and `num_seeds`. The comparisons:
+      same settings: SAM at the settings chosen for the base, so that only its rho is chosen: the gain without tuning;
+      tuned: each arm at its best settings;
+      twice as long: the same, over base runs of twice SAM's length, that is, with as many gradients; where SAM does not
+        take two gradients a step, as many gradients: over base runs longer by the number that it takes;
+      averaged, and averaged, twice as long (as many gradients): the same over the base's averaged weights
+        (`config.weight_average`);
       both averaged: averaged SAM over the averaged base.
     Raises: ValueError if a column is missing.
     """
     import pandas as pd
 
-    found = comparisons(runs, tune=tune, width=width, metric=metric, choose_by=choose_by)
-    return pd.DataFrame([row for one in found for row in rows(one, width=width)])
+    all_comparisons = comparisons(runs, tune=tune, width=width, metric=metric, choose_by=choose_by)
+    return pd.DataFrame([row for comparison in all_comparisons for row in rows(comparison, width=width)])
 
 
-def rows(one: Comparison, *, width: str) -> list[dict[str, Any]]:
-    """Return the rows of `tuned_gain` of one comparison."""
+def rows(comparison: Comparison, *, width: str) -> list[dict[str, Any]]:
+    """Return the rows of `tuned_gain` for one comparison."""
     return [
-        one.values
+        comparison.values
         | {
-            "comparison": one.name,
-            "length": one.length,
+            "comparison": comparison.name,
+            "length": comparison.length,
             width: pair.width,
             "num_params": pair.num_params,
             "base": gain.base,
             "sam": gain.sam,
-            "base_choice": settings_text(gain.base_at),
-            "sam_choice": settings_text(gain.sam_at),
+            "base_choice": arms.settings_text(gain.base_at),
+            "sam_choice": arms.settings_text(gain.sam_at),
             "base_at_edge": " ".join(pair.base.edges(gain.base_at)),
             "sam_at_edge": " ".join(pair.sam.edges(gain.sam_at)),
             "num_base_cells": len(pair.base.settings),
@@ -202,70 +156,63 @@ def rows(one: Comparison, *, width: str) -> list[dict[str, Any]]:
             "tuned_high": gain.high,
             "num_seeds": len(pair.base.seeds),
         }
-        for pair, gain in zip(one.pairs, one.gains, strict=True)
+        for pair, gain in zip(comparison.pairs, comparison.gains, strict=True)
     ]
-
-
-def settings_text(settings: Mapping[str, Any]) -> str:
-    """Write the settings of a cell, such as `learning_rate=0.1 rho=0.2`."""
-    return " ".join(
-        f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in settings.items()
-    )
 
 
 def comparisons(
     runs: "pd.DataFrame", *, tune: Sequence[str], width: str, metric: str, choose_by: str | None
 ) -> list[Comparison]:
-    """Make every comparison of every part for which there are runs.
+    """Compute every comparison of every part that has the runs for it.
 
     Args, Raises: as for `tuned_gain`.
     """
     if isinstance(tune, str):
         raise ValueError(f"tune={tune!r}: expected a list of fields, such as [{tune!r}].")
-    for what, name in (("metric", metric), ("choose_by", choose_by or metric)):
+    for argument, name in (("metric", metric), ("choose_by", choose_by or metric)):
         if name not in runs.columns:
-            raise ValueError(registry.unknown(what, name, runs.columns))
+            raise ValueError(registry.unknown(argument, name, runs.columns))
     for name in (width, "num_params", "rho", "seed", "status", "higher_is_better", *tune):
         if name not in runs.columns:
             raise ValueError(registry.unknown("column", name, runs.columns))
-    found = []
+    all_comparisons = []
     for part in parts(runs, tune=tune, width=width):
         chosen_by = widths.choice_column(part.runs, metric=metric) if choose_by is None else choose_by
-        found += _of_part(part, tune=tune, width=width, metric=metric, choose_by=chosen_by)
-    return found
+        all_comparisons += _of_part(part, tune=tune, width=width, metric=metric, choose_by=chosen_by)
+    return all_comparisons
 
 
 def parts(runs: "pd.DataFrame", *, tune: Sequence[str], width: str = "num_params") -> list[table.Part]:
-    """Cut a table into parts as `table.parts` does, but leave together what differs in tuned fields and length."""
+    """Split a table into parts as `table.parts` does, but not by tuned fields or length."""
     import pandas as pd
 
-    found = []
+    parts_found = []
     for domain in domains.domains(runs):
         names = [name for name in fields.varying(domain.runs, width=width) if name not in (*tune, *fields.LENGTHS)]
-        keyed = [(table.key_of(row, names), row["place"]) for row in fields.done(domain.runs, names)]
+        keyed = [(table.key_of(row, names), row["row_index"]) for row in fields.done(domain.runs, names)]
         whole = list(dict.fromkeys(key for key, _ in keyed if ... not in key))
         for key in sorted(whole, key=lambda values: [(str(type(value)), value) for value in values]):
-            places = [place for values, place in keyed if table.serves(values, key)]
+            indices = [index for values, index in keyed if table.serves(values, key)]
             values = domain.values | dict(zip(names, key, strict=True))
-            found.append(table.Part(values, pd.DataFrame(domain.runs.iloc[places])))
-    return found
+            parts_found.append(table.Part(values, pd.DataFrame(domain.runs.iloc[indices])))
+    return parts_found
 
 
 def _of_part(part: table.Part, *, tune: Sequence[str], width: str, metric: str, choose_by: str) -> list[Comparison]:
     averages = {metric: f"{metric}_average", choose_by: f"{choose_by}_average"}
     names = [width, "num_params", "seed", "higher_is_better", *tune, *fields.LENGTHS, *averages, *averages.values()]
-    runs = fields.done(part.runs, [*names, *fields.SHAPES])
+    runs = fields.done(part.runs, [*names, *fields.SHAPES, "num_gradients", "steps"])
     higher = {run["higher_is_better"] for run in runs} - {None}
     signs = {name: -1 if name.endswith("loss") or higher == {False} else 1 for name in averages}
-    found = []
+    comparisons_found = []
     for length in sorted({fields.length(run) for run in runs if fields.effective_rho(run) > 0}):
-        for name, (sam_averaged, times, base_averaged) in _ARMS.items():
+        for name, (sam_averaged, base_length, base_averaged) in _compared(runs, length).items():
             pairs = []
             for value in dict.fromkeys(run[width] for run in runs):
                 here = [run for run in runs if run[width] == value]
                 sizes = {run["num_params"] for run in here}
                 sam, base = (
-                    _arm(
+                    arms.arrange(
                         [run for run in here if is_sam == (fields.effective_rho(run) > 0) and fields.length(run) == of],
                         ["rho", *tune] if is_sam else tune,
                         [averages[column] if averaged else column for column in (metric, choose_by)],
@@ -274,141 +221,90 @@ def _of_part(part: table.Part, *, tune: Sequence[str], width: str, metric: str, 
                     )
                     for is_sam, of, averaged in (
                         (True, length, sam_averaged),
-                        (False, (length[0], times * length[1]), base_averaged),
+                        (False, (length[0], base_length), base_averaged),
                     )
                 )
-                pair = _pair(
-                    Pair(width=value, num_params=int(min(sizes)), base=base, sam=sam, sign=signs[metric]),
+                pair = arms.pair_up(
+                    arms.Pair(width=value, num_params=int(min(sizes)), base=base, sam=sam, sign=signs[metric]),
                     tune if name == SAME else None,
                 )
                 pairs += [pair] if pair else []
             pairs = tuple(sorted(pairs, key=lambda pair: pair.num_params))
             if pairs:
                 gains = compare_all(pairs)
-                found.append(Comparison(values=part.values, name=name, length=length[1], pairs=pairs, gains=gains))
-    return found
+                comparisons_found.append(
+                    Comparison(values=part.values, name=name, length=length[1], pairs=pairs, gains=gains)
+                )
+    return comparisons_found
 
 
-def _arm(runs: list[dict[str, Any]], settings: Sequence[str], columns: Sequence[str], sign: int, where: str) -> Arm:
-    """Arrange runs by seed and cell, and keep the cells that may be chosen.
+def _compared(runs: Sequence[dict[str, Any]], length: tuple[str, float]) -> dict[str, tuple[bool, float, bool]]:
+    """Map each comparison with SAM runs of a length to whether SAM is averaged, and the length and average of the base.
 
-    Args:
-      where: the width, as an error names it.
-    Raises: ValueError if two networks of one size have the same cell and seed.
+    A base run of as many gradients is longer by the number of gradients that SAM takes per step; where SAM takes one,
+    it is no longer than SAM. Where that number differs between settings, the base gets the largest.
     """
-    cells: dict[tuple, dict[int, dict[str, Any]]] = {}
-    for run in runs:
-        key = tuple(fields.effective_rho(run) if name == "rho" else run[name] for name in settings)
-        first = cells.setdefault(key, {}).setdefault(int(run["seed"]), run)
-        if differ := [name for name in fields.SHAPES if first.get(name) != run.get(name)]:
-            shapes = ", ".join(f"{name} ({first[name]} and {run[name]})" for name in differ)
-            what = f"{where}, {settings_text(dict(zip(settings, key, strict=True)))} and seed={run['seed']}"
-            raise ValueError(f"two runs have {what}; they differ in {shapes}. Select one value first.")
-    keys = sorted(cells, key=lambda values: [(str(type(value)), value) for value in values])
-    seeds = sorted({seed for group in cells.values() for seed in group})
-
-    def array(name: str) -> np.ndarray:
-        found = [[cells[key].get(seed, {}).get(name) for key in keys] for seed in seeds]
-        return np.array(found, dtype=float).reshape(len(seeds), len(keys))
-
-    values, choices = (array(name) for name in columns)
-    status = [[cells[key].get(seed, {}).get("status") for key in keys] for seed in seeds]
-    kept = list(widths.candidates(values, choices, status)[0])
-    return Arm(
-        settings=tuple(dict(zip(settings, keys[cell], strict=True)) for cell in kept),
-        seeds=tuple(seeds),
-        values=values[:, kept],
-        choices=sign * choices[:, kept],
-        tried=tuple(dict(zip(settings, key, strict=True)) for key in keys),
-        diverged=tuple(
-            dict(zip(settings, key, strict=True))
-            for key, column in zip(keys, zip(*status, strict=True), strict=True)
-            if "diverged" in column
-        ),
-    )
+    steps = length[1]
+    compared = {
+        SAME: (False, steps, False),
+        TUNED: (False, steps, False),
+        AVERAGED: (False, steps, True),
+        BOTH_AVERAGED: (True, steps, True),
+    }
+    sam = [run for run in runs if fields.length(run) == length and fields.effective_rho(run) > 0]
+    # A diverged run may have ended before SAM was switched on or off.
+    gradients = max((fields.gradients_a_step(run) for run in sam if run["status"] == "finished"), default=2.0)
+    if gradients > 1 and steps:  # a table without lengths has no longer runs
+        longer, is_twice = round(gradients * steps), gradients == 2
+        compared[TWICE if is_twice else EQUAL_GRADIENTS] = (False, longer, False)
+        compared[AVERAGED_TWICE if is_twice else AVERAGED_EQUAL_GRADIENTS] = (False, longer, True)
+    return {name: compared[name] for name in COMPARISONS if name in compared}
 
 
-def _pair(pair: Pair, same: Sequence[str] | None) -> Pair | None:
-    """Keep the seeds that have every cell of both arms; None where there are fewer than two, or no cell.
-
-    Args:
-      same: fields in which SAM's cell is to be that of the base.
-    """
-    whole = [
-        {seed for seed, *rows in zip(arm.seeds, arm.values, arm.choices, strict=True) if np.isfinite(rows).all()}
-        for arm in (pair.base, pair.sam)
-    ]
-    seeds = sorted(set.intersection(*whole))
-    if len(seeds) < 2 or not pair.base.settings or not pair.sam.settings:
-        return None
-    base, sam = pair.base.at(seeds), pair.sam.at(seeds)
-    if same is None:
-        return pair._replace(base=base, sam=sam)
-    alike = np.array([[all(b[name] == s[name] for name in same) for s in sam.settings] for b in base.settings])
-    served = np.flatnonzero(alike.any(axis=1))  # settings at which no SAM run may be chosen are none for the base
-    if not len(served):
-        return None
-    settings = tuple(base.settings[cell] for cell in served)
-    base = base._replace(settings=settings, values=base.values[:, served], choices=base.choices[:, served])
-    return pair._replace(base=base, sam=sam, same=alike[served])
-
-
-def compare_all(pairs: Sequence[Pair], *, level: float = 0.95) -> tuple[Gain, ...]:
-    """Compute the gain of every width, with the ratio of base to SAM noise that they have in common."""
+def compare_all(pairs: Sequence[arms.Pair], *, level: float = 0.95) -> tuple[Gain, ...]:
+    """Compute the gain of every width, with the ratio of base to SAM noise estimated from all of them."""
     ratio = variance_ratio(pairs)
     return tuple(compare(pair, ratio=ratio, level=level) for pair in pairs)
 
 
-def compare(pair: Pair, *, ratio: float, level: float = 0.95) -> Gain:
-    """Compute the gain of one width, each seed at the cells that the other seeds choose.
+def compare(pair: arms.Pair, *, ratio: float, level: float = 0.95) -> Gain:
+    """Compute the gain of a width, each seed at the cells that the other seeds choose.
 
     Args:
-      ratio: the base's variance over that of SAM.
+      ratio: variance of the base over that of SAM.
     Equation: b(i), k(i) are the cells of base and SAM with the best mean over all seeds but i, b and k over all;
       d[i] = SAM[i, k(i)] - base[i, b(i)], e[i] = SAM[i, k] - base[i, b]; gain = mean d,
       standard_error = max(s(d), s(e)) / sqrt(n), the interval is gain -/+ c standard_error with c that of
       `selection.critical_value` for n seeds and the cells of both arms.
     """
-    base_at = chosen(pair.base.choices)
-    sam_at = chosen(pair.sam.choices, None if pair.same is None else pair.same[base_at])
+    base_at = arms.chosen(pair.base.choices)
+    sam_at = arms.chosen(pair.sam.choices, None if pair.same is None else pair.same[base_at])
     n = len(pair.base.seeds)
     each = np.arange(n)
     base, sam = pair.base.values[each, base_at[:-1]], pair.sam.values[each, sam_at[:-1]]
     together = pair.sam.values[:, sam_at[-1]] - pair.base.values[:, base_at[-1]]
     scores = pair.sign * (sam - base)
     limit = selection.critical_value(n, pair.num_sam, num_base=len(pair.base.settings), ratio=ratio, level=level)
-    found = selection.interval(scores, together, limit=limit)
+    estimate = selection.interval(scores, together, limit=limit)
     return Gain(
         scores=scores,
         base=float(base.mean()),
         sam=float(sam.mean()),
-        gain=found.mean,
-        standard_error=found.standard_error,
-        low=found.low,
-        high=found.high,
+        gain=estimate.mean,
+        standard_error=estimate.standard_error,
+        low=estimate.low,
+        high=estimate.high,
         base_at=pair.base.settings[base_at[-1]],
         sam_at=pair.sam.settings[sam_at[-1]],
     )
 
 
-def chosen(choices: np.ndarray, is_allowed: np.ndarray | None = None) -> np.ndarray:
-    """Choose a cell for each seed by the others, and last one by all seeds: [seeds + 1], the first of equals.
+def variance_ratio(pairs: Sequence[arms.Pair]) -> float:
+    """Estimate the ratio of the variance of the base to that of SAM, from all widths together.
 
-    Args:
-      choices: [seeds, cells].
-      is_allowed: [seeds + 1, cells]; None allows all.
-    """
-    total = choices.sum(axis=0)
-    sums = np.vstack([total - choices, total])
-    return (sums if is_allowed is None else np.where(is_allowed, sums, -np.inf)).argmax(axis=1)
-
-
-def variance_ratio(pairs: Sequence[Pair]) -> float:
-    """Estimate how many times SAM's variance that of the base is, from all widths together.
-
-    Each is what is left of its runs after the means of seeds and cells, over the cells whose noise is like that of the
-    best (`noise.informative`). Where the base has one cell, that is no more than its seeds share with SAM's, and the
-    ratio is that of `noise.variance_ratio`.
+    Each is the residual variance of its runs after removing the means of seeds and cells, over the cells whose noise is
+    like that of the best (`noise.informative`). Where the base has one cell, its noise is only in what its seeds share
+    with those of SAM, and the ratio is that of `noise.variance_ratio`.
     """
     ratios, residuals = [], []
     for pair in pairs:
@@ -434,17 +330,17 @@ class _Residual(NamedTuple):
     degrees: float
 
 
-def _anova(arm: Arm) -> _Residual:
+def _anova(arm: arms.Arm) -> _Residual:
     if len(arm.settings) == 1:
         return _Residual(0.0, 0.0)
     choices = arm.choices[None]
-    found = noise.anova(arm.values[None], noise.informative(choices, best_sets.best_set(choices)))
-    return _Residual(float(found.residual[0]), float(found.degrees[0]))
+    analysis = noise.anova(arm.values[None], noise.informative(choices, best_sets.best_set(choices)))
+    return _Residual(float(analysis.residual[0]), float(analysis.degrees[0]))
 
 
-def _weights(pairs: Sequence[Pair], num_seeds: int) -> np.ndarray:
-    """Compute the weight of each width in a fit against its size from what is left of its SAM runs: [widths]."""
-    found = [_anova(pair.sam) for pair in pairs]
-    residual, degrees = (np.array(values) for values in zip(*found, strict=True))
-    ones = np.ones(len(found))
+def _weights(pairs: Sequence[arms.Pair], num_seeds: int) -> np.ndarray:
+    """Compute the weight of each width in a fit against its size from the residuals of its SAM runs: [widths]."""
+    residuals = [_anova(pair.sam) for pair in pairs]
+    residual, degrees = (np.array(values) for values in zip(*residuals, strict=True))
+    ones = np.ones(len(residuals))
     return noise.weights(noise.Anova(residual=residual, seeds=ones, degrees=degrees, num_rhos=ones), num_seeds)

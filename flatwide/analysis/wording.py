@@ -1,11 +1,10 @@
-"""How the numbers of an answer read: units, intervals, sizes, and what a gain does with them."""
+"""Wording of the numbers in an answer: units, intervals, sizes and verdicts."""
 
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from flatwide.analysis import fields, gain, intervals
-from flatwide.analysis import verdict as verdicts
+from flatwide.analysis import fields, gain, intervals, verdict
 from flatwide.columns import FRACTION_METRICS
 
 if TYPE_CHECKING:
@@ -16,17 +15,17 @@ _DEPTHS = ("num_blocks", "num_layers")
 
 
 class Units(NamedTuple):
-    """How the numbers of a metric read."""
+    """Units of a metric, and how many digits its numbers have."""
 
     factor: int
     digits: int
-    unit: str  # of a difference; "" where the metric's name is enough
+    unit: str  # of a difference; "" where the metric's name suffices
     name: str
     lower_is_better: bool
 
     @property
     def is_percent(self) -> bool:
-        """Whether the metric is a fraction, written in percent."""
+        """Whether the metric is a fraction, written as a percentage."""
         return self.factor == 100
 
     def number(self, value: float, sign: str = "+") -> str:
@@ -34,8 +33,8 @@ class Units(NamedTuple):
         return f"{self.factor * value:{sign}.{self.digits}f}"
 
     def amount(self, gain: float) -> str:
-        """Write a gain, positive where SAM is better: less of what should be low."""
-        if self.name == "metric":  # it has no name of its own, and "0.1 metric" says nothing
+        """Write a gain, positive where SAM is better; for a loss, "less" or "more" replaces the sign."""
+        if self.name == "metric":  # an unnamed metric: "0.1 metric" would say nothing
             return self.number(gain) if not self.lower_is_better else self._less(gain)
         if not self.lower_is_better:
             return f"{self.number(gain)} {self.unit or self.name}"
@@ -63,46 +62,46 @@ def units(runs: "pd.DataFrame", metric: str) -> Units:
 
 
 def what_grows(runs: "pd.DataFrame") -> str:
-    """Name what makes the networks of some runs larger: WIDTH, DEPTH, or SIZE where both do."""
+    """Return what makes the networks of some runs larger: WIDTH, DEPTH, or SIZE where both do."""
     shapes = [name for name in fields.SHAPES if name in runs.columns]
     varying = {name: set(map(str, runs[name].dropna())) for name in shapes}
-    found = set()
+    growing = set()
     for name, values in varying.items():
         if len(values) < 2:
             continue
         layers = [re.findall(r"\d+", value) for value in values]
         if name in _DEPTHS:
-            found.add(DEPTH)
+            growing.add(DEPTH)
             continue
-        found |= {DEPTH} if len(set(map(len, layers))) > 1 else set()
-        found |= {WIDTH} if len({tuple(sorted(set(one))) for one in layers}) > 1 else set()
-    return SIZE if len(found) > 1 else next(iter(found), WIDTH)
+        growing |= {DEPTH} if len(set(map(len, layers))) > 1 else set()
+        growing |= {WIDTH} if len({tuple(sorted(set(numbers))) for numbers in layers}) > 1 else set()
+    return SIZE if len(growing) > 1 else next(iter(growing), WIDTH)
 
 
-def verb(decided: verdicts.Verdict, word: str = WIDTH) -> str:
-    """Write what a gain does with size, `word` being what makes the size."""
-    rests = f"; this rests on {sizes(decided.rests_on)} parameters"
+def verb(decided: verdict.Verdict, word: str = WIDTH) -> str:
+    """Write the verdict on how a gain depends on size; `word` names what makes networks larger."""
+    rests = f"; this rests on the networks with {sizes(decided.rests_on)} parameters"
     seems = "" if decided.is_certain else "seems to "
-    if decided.kind == verdicts.PEAKS:
+    if decided.kind == verdict.PEAKS:
         several = len(decided.peaks_at) > 1
         ends = f" (95 % set {decided.peaks_at[0]:,} to {decided.peaks_at[-1]:,})" if several else ""
         return f"{'seems to peak' if seems else 'peaks'} at {decided.peak:,} parameters{ends}"
     return {
-        verdicts.GROWS: f"{seems}grow{'' if seems else 's'} with {word}",
-        verdicts.SHRINKS: f"{seems}shrink{'' if seems else 's'} with {word}",
-        verdicts.LARGER: f"{'seems to be' if seems else 'is'} larger at large {word}s{rests}",
-        verdicts.SMALLER: f"{'seems to be' if seems else 'is'} smaller at large {word}s{rests}",
+        verdict.GROWS: f"{seems}grow{'' if seems else 's'} with {word}",
+        verdict.SHRINKS: f"{seems}shrink{'' if seems else 's'} with {word}",
+        verdict.LARGER: f"{'seems to be' if seems else 'is'} larger at large {word}s{rests}",
+        verdict.SMALLER: f"{'seems to be' if seems else 'is'} smaller at large {word}s{rests}",
     }.get(decided.kind, f"shows no clear trend with {word}")
 
 
-def rise(found: intervals.Mean, units: Units, word: str) -> str:
-    """Write how much larger something is at the largest width."""
-    reach = ends(found.low, found.high, units)
-    return f"largest {word} less the smaller half {units.number(found.mean)}, {reach}"
+def rise(difference: intervals.Mean, units: Units, word: str) -> str:
+    """Write how much larger a value is at the largest width than at the smaller half of the widths."""
+    reach = ends(difference.low, difference.high, units)
+    return f"largest {word} minus the mean of the smaller half: {units.number(difference.mean)}, {reach}"
 
 
 def ends(low: float, high: float, units: Units) -> str:
-    """Write the ends of an interval."""
+    """Write the two ends of an interval."""
     return f"{units.number(low)} to {units.number(high)}"
 
 

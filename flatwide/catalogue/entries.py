@@ -1,26 +1,26 @@
-"""What the catalogue says of a measurement: plain data, read by tables, figures and reports."""
+"""The types of catalogue entries: plain data for tables, figures and reports."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
 # Roles of a quantity, each shown in fewer outputs than the one before it.
-HEADLINE = "headline"  # says most of its measurement: in sentences, and alone where there are many settings
+HEADLINE = "headline"  # the main quantity of its measurement: in sentences, and alone if there are many settings
 DRAWN = "drawn"  # in the figures of its measurement
 LISTED = "listed"  # in the table of a report
-DETAIL = "detail"  # how exact or how large another one is: a column to look up, not to compare
+DETAIL = "detail"  # the accuracy or context of another quantity: a column to look up, not to compare
 
 
 class Quantity(NamedTuple):
-    """One number that a measurement yields.
+    """One number that a measurement computes.
 
-    name: of its column, in an entry without the measurement's: "trace", and "curvature.trace" elsewhere. A name that
-      ends in "*" describes all columns that begin so, and "{}" in the title is the rest of theirs.
+    name: of its column; in an entry without the measurement's, "trace", and elsewhere "curvature.trace". A name that
+      ends in "*" describes all columns with this prefix, and "{}" in the title is the rest of their names.
     symbol: as in docs/glossary.md.
     is_signed: zero is not an end of its scale, so two values are compared by their difference even if both are
       positive, and no axis is logarithmic.
-    is_flatness: smaller is flatter, and the metric is drawn against it.
-    compared_with: another quantity of the same measurement, whose value is drawn beside it.
+    is_flatness: smaller is flatter, and the metric is plotted against it.
+    compared_with: another quantity of the same measurement, whose value is plotted with it.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Quantity(NamedTuple):
 
     @property
     def measurement(self) -> str:
-        """Return the name of the measurement in that of the column."""
+        """Return the name of the measurement, the first part of the column's name."""
         return self.name.partition(".")[0]
 
     @property
@@ -46,13 +46,14 @@ class Quantity(NamedTuple):
 class ArrayFigure(NamedTuple):
     """A figure of the arrays of a measurement, of single runs.
 
-    kind: how it is drawn: "density", "line", "plane", "contour" or "function".
+    kind: "density", "line", "plane", "contour" or "function".
     name: of its files.
     arrays: the arrays that it needs, in the order of its kind: grid and density; positions and losses; x, y and losses;
-      the same, coordinates and offsets of what is marked; grid and outputs.
-    title, caption: "{base}" in them is the base optimizer, "{runs}" which runs are shown.
-    arms: whose arrays it shows.
-    has_all_widths: whether it shows every width, or evenly chosen ones of many; otherwise the smallest and the largest.
+      the same, coordinates and offsets of the marked points; grid and outputs.
+    title, caption: "{base}" in them is the base optimizer, "{runs}" a sentence on which runs are shown.
+    arms: the arms whose arrays it shows.
+    has_all_widths: whether it shows every width, or evenly spaced ones if there are many; otherwise the smallest and
+      the largest.
     has_all_seeds: whether it shows every seed; otherwise one at each width.
     """
 
@@ -67,15 +68,16 @@ class ArrayFigure(NamedTuple):
 
 
 class Measurement(NamedTuple):
-    """One measurement.
+    """The entry of a measurement.
 
     function: "module:attribute".
-    section: the heading of reports and galleries that it belongs under, a key of SECTIONS.
-    sentence: what it measures, as the caption of its figures begins.
-    quantities: what it yields, in the order in which they are shown.
+    section: its heading in reports and galleries, a key of SECTIONS.
+    sentence: what it measures; the first sentence of the captions of its figures.
+    quantities: its results, in the order in which they are shown.
     figures: of its arrays.
-    terms: words of its own, explained on the pages that use them.
-    version: raised by one where a change of the definition changes numbers, so that old files are not taken for new.
+    terms: technical terms and their explanations, for the pages that use them.
+    version: incremented when a change of the definition changes numbers, so that old files are measured again.
+    num_param_arrays: arrays with an entry for each parameter in each of its files, for the estimate of disk space.
     """
 
     function: str
@@ -85,35 +87,36 @@ class Measurement(NamedTuple):
     figures: tuple[ArrayFigure, ...] = ()
     terms: Mapping[str, str] = MappingProxyType({})
     version: int = 1
+    num_param_arrays: int = 0
 
 
 CURVATURE, UNIFORMITY, DYNAMICS = "Curvature of the minima", "Uniformity and stability", "Dynamics"
 LANDSCAPE, OTHER = "Landscape", "Other measurements"
-# In the order of a page: heading -> what its words mean.
+# In the order of a page: heading -> explanation of its terms.
 SECTIONS = {
     CURVATURE: (
-        "The Hessian is the matrix of second derivatives of the training loss by the weights. Its top eigenvalue "
-        "says how strongly the loss curves in the sharpest direction, its trace is the sum over all directions; "
-        "sharpness is how far the loss rises within a small distance. SAM is meant to end where they are small. "
-        "They depend on how the weights are scaled, so compare them between runs of one network, and between widths "
-        "with care."
+        "The Hessian is the matrix of second derivatives of the training loss by the weights. Its top eigenvalue is "
+        "the curvature of the loss in the sharpest direction, its trace is the sum over all directions; "
+        "sharpness is how far the loss rises within a small distance. SAM is designed to find minima where they are "
+        "small. They depend on the scale of the weights, so compare them between runs of one network, and between "
+        "widths with care."
     ),
     UNIFORMITY: (
-        "The non-uniformity s_k says how much the Hessians of single training examples differ from their mean, as "
-        "the k-th root of the top eigenvalue of mean(H_i^k) − mean(H_i)^k: zero where all examples curve the loss "
-        "alike. A minimum is linearly stable if small distances from it do not grow on average as training goes on; "
-        "the largest stable learning rate is that up to which an optimizer stays there. This is computed for the "
-        "learning rate of the last step, which a schedule may have made small, and without momentum."
+        "The non-uniformity s_k measures how much the Hessians of single training examples differ from their mean, as "
+        "the k-th root of the top eigenvalue of mean(H_i^k) − mean(H_i)^k: zero if all examples have the same "
+        "Hessian. A minimum is linearly stable if small distances from it do not grow on average as training "
+        "continues; the largest stable learning rate is the largest at which an optimizer stays there. This is "
+        "computed for the learning rate of the last step, which a schedule may have made small, and without momentum."
     ),
     DYNAMICS: (
-        "How training moves: the norm of the gradient says how far a network is from a minimum, the smoothness "
-        "constant β how fast the gradient can change, and the PL constant α how steep the loss is for its height. "
-        "Together they bound how fast the loss can fall."
+        "The dynamics of training: the norm of the gradient shows how far a network is from a minimum, the smoothness "
+        "constant β how fast the gradient can change, and the PL constant α how steep the loss is relative to its "
+        "height. Together they bound how fast the loss can fall."
     ),
     LANDSCAPE: (
         "The training loss on lines and planes through trained weights. A barrier is how far it rises on the "
-        "straight line from one minimum to the other; without one both lie in one basin. These are a few directions "
-        "of very many."
+        "straight line from one minimum to the other; without one both lie in the same basin. These are only a few of "
+        "very many directions."
     ),
-    OTHER: "What else was measured, your own measurements among it.",
+    OTHER: "Other measurements, including your own.",
 }

@@ -1,4 +1,4 @@
-"""The measurements that ship with flatwide: one entry each, in the order in which a reader asks for them."""
+"""The entries of the measurements that ship with flatwide, in the order of reports."""
 
 import itertools
 
@@ -22,11 +22,11 @@ _STEP, _LENGTH = "1 / step", "parameter units"
 
 
 def _robustness(name: str, title: str, unit: str) -> list[Quantity]:
-    """Describe a change with each size of noise and with each rounding; one of both kinds is drawn."""
+    """Return the quantities of a change for each size of noise and each rounding; one of each kind is drawn."""
     headline = HEADLINE if name == "loss_rise" else DRAWN
     words = {f"noise_{size}": f"{title} with {size} % of noise in the weights" for size in (5, 10, 20)}
     for bits, kind in itertools.product((8, 4), ("tensor", "channel")):
-        words[f"rounded_{bits}_{kind}"] = f"{title} with {bits} bits, one spacing a {kind}"
+        words[f"rounded_{bits}_{kind}"] = f"{title} with {bits} bits, one spacing per {kind}"
     roles = {"noise_10": headline, "rounded_4_channel": DRAWN}
     return [
         Quantity(f"{change}_{name}", text, unit, role=roles.get(change, LISTED), is_signed=True)
@@ -58,10 +58,10 @@ MEASUREMENTS: dict[str, Measurement] = {
             Quantity("is_saddle", "whether the loss has a direction of negative curvature", role=DETAIL),
         ),
         terms={
-            "Hessian": "the matrix of second derivatives of the loss by the weights: how the loss curves, in every "
-            "direction",
-            "top eigenvalue": "of the Hessian: how strongly the loss curves in the direction in which it curves most",
-            "trace": "of the Hessian: the sum of its eigenvalues, so the curvature over all directions together",
+            "Hessian": "the matrix of second derivatives of the loss by the weights: the curvature of the loss in "
+            "every direction",
+            "top eigenvalue": "of the Hessian: the curvature of the loss in the direction of largest curvature",
+            "trace": "of the Hessian: the sum of its eigenvalues, that is the total curvature over all directions",
         },
     ),
     "sharpness": Measurement(
@@ -80,7 +80,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "layers": Measurement(
         function="flatwide.measurements.layers:layers",
         section=CURVATURE,
-        sentence="How sharp the training loss is along the weights of its sharpest layer, the others as they are.",
+        sentence="How sharp the training loss is along the weights of its sharpest layer, with the others fixed.",
         quantities=(
             Quantity("largest_top_eigenvalue", "largest top eigenvalue of a layer", _CURVE, role=HEADLINE),
             Quantity("largest_ascent_share", "largest share of a layer in SAM's perturbation"),
@@ -95,7 +95,7 @@ MEASUREMENTS: dict[str, Measurement] = {
         function="flatwide.measurements.robustness:robustness",
         section=CURVATURE,
         sentence="How much loss and metric of the training examples change with noise in the weights, relative to each "
-        "tensor, and with weights of few bits. Closer to zero is more robust.",
+        "tensor, and with weights rounded to few bits. Closer to zero is more robust.",
         quantities=(
             *_robustness("loss_rise", "rise of the loss", "loss"),
             *_robustness("metric_change", "change of the metric", ""),
@@ -106,7 +106,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "spectrum": Measurement(
         function="flatwide.measurements.spectrum:spectrum",
         section=CURVATURE,
-        sentence="How many eigenvalues of the Hessian are below zero and above it by more than can be told from zero.",
+        sentence="The shares of eigenvalues of the Hessian that are distinguishably below zero and above zero.",
         quantities=(
             Quantity("negative_share", "share of negative eigenvalues", is_signed=True),
             Quantity("positive_share", "share of positive eigenvalues", is_signed=True),
@@ -118,9 +118,9 @@ MEASUREMENTS: dict[str, Measurement] = {
                 name="spectral_density",
                 arrays=("grid", "density"),
                 title="Spectral density of the Hessian",
-                caption="How many eigenvalues of the Hessian lie where, on a logarithmic scale: most are near zero, "
-                "and a few large ones are the directions in which the minimum is sharp. {runs} Each eigenvalue is a "
-                "narrow bump.",
+                caption="The density of the eigenvalues of the Hessian, on a logarithmic scale: most are near zero, "
+                "and a few large ones are the directions in which the minimum is sharp. {runs} Each eigenvalue is "
+                "smoothed to a narrow bump.",
             ),
         ),
     ),
@@ -146,7 +146,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "stability": Measurement(
         function="flatwide.measurements.stability:stability",
         section=UNIFORMITY,
-        sentence="Whether small distances from a minimum shrink as training goes on there, with the learning rate of "
+        sentence="Whether small distances from a minimum shrink if training continues there, with the learning rate of "
         "the run's last step, the unnormalized rule of the theory, and no momentum.",
         quantities=(
             Quantity(
@@ -183,8 +183,8 @@ MEASUREMENTS: dict[str, Measurement] = {
     "edge": Measurement(
         function="flatwide.measurements.edge:edge",
         section=DYNAMICS,
-        sentence="How near training is to the edge of stability: the top eigenvalue over the one at which full-batch "
-        "steps of the run's own rule begin to grow, which is 1 at the edge.",
+        sentence="How close training is to the edge of stability: the top eigenvalue over the one at which full-batch "
+        "steps of the run's rule become unstable, which is 1 at the edge.",
         quantities=(
             Quantity("edge_ratio", "top eigenvalue over that at the edge of stability", role=HEADLINE),
             Quantity("top_eigenvalue", "top eigenvalue of the Hessian", _CURVE, symbol="λ_1", role=LISTED),
@@ -201,9 +201,10 @@ MEASUREMENTS: dict[str, Measurement] = {
             Quantity("is_warm", "whether the search began from the eigenvector before", role=DETAIL),
         ),
         terms={
-            "edge of stability": "the curvature at which a step of training would overshoot a minimum by as much as "
-            "it was away from it; for gradient descent 2 over the learning rate",
+            "edge of stability": "the curvature at which a step of training would overshoot a minimum by its distance "
+            "from it; for gradient descent 2 over the learning rate",
         },
+        num_param_arrays=1,  # the eigenvector
     ),
     "convergence": Measurement(
         function="flatwide.measurements.convergence:convergence",
@@ -239,7 +240,8 @@ MEASUREMENTS: dict[str, Measurement] = {
     "smoothness": Measurement(
         function="flatwide.measurements.smoothness:smoothness",
         section=DYNAMICS,
-        sentence="How fast the gradient can change, and how steep the loss is for its height, along a training step.",
+        sentence="How fast the gradient can change, and how steep the loss is relative to its height, along a training "
+        "step.",
         quantities=(
             Quantity("smoothness", "smoothness constant β", _CURVE, symbol="β", role=HEADLINE),
             Quantity("pl_constant", "PL constant α", _CURVE, symbol="α"),
@@ -258,7 +260,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "gradient": Measurement(
         function="flatwide.measurements.gradient:gradient",
         section=DYNAMICS,
-        sentence="The training loss that is left, and how steep it still is.",
+        sentence="The remaining training loss, and the norm of its gradient.",
         quantities=(
             Quantity("gradient_norm", "norm of the gradient", "loss / parameter", role=HEADLINE),
             Quantity("train_loss", "training loss, as measured", "loss", symbol="f"),
@@ -280,7 +282,7 @@ MEASUREMENTS: dict[str, Measurement] = {
                 arrays=("line_positions", "line_losses"),
                 title="The loss from {base} to SAM",
                 caption="The training loss on the straight line between the weights of {base} and those of SAM. A "
-                "hill between them says that they are in different basins. Of one seed, at the smallest and the "
+                "hill between them shows that they are in different basins. For one seed, at the smallest and the "
                 "largest size.",
                 arms=("sam",),
             ),
@@ -290,7 +292,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "landscape": Measurement(
         function="flatwide.measurements.landscape:landscape",
         section=LANDSCAPE,
-        sentence="How far the loss rises around the minima, along random directions as long as the weights.",
+        sentence="How far the loss rises around the minima, along filter-normalized random directions.",
         quantities=(
             Quantity("mean_rise", "mean rise of the loss over the plane", "loss", role=HEADLINE, is_signed=True),
             Quantity("largest_rise", "largest rise of the loss over the plane", "loss", is_signed=True),
@@ -308,7 +310,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "sharpest_plane": Measurement(
         function="flatwide.measurements.sharpest_plane:sharpest_plane",
         section=LANDSCAPE,
-        sentence="How far the loss rises within 0.1 of the minima along the two directions in which it curves most.",
+        sentence="How far the loss rises within 0.1 of the minima along the two directions of largest curvature.",
         quantities=(
             Quantity("mean_rise", "mean rise of the loss over the sharpest plane", "loss", role=HEADLINE),
             Quantity("largest_rise", "largest rise of the loss over the sharpest plane", "loss"),
@@ -320,14 +322,14 @@ MEASUREMENTS: dict[str, Measurement] = {
                 arrays=("plane_x", "plane_y", "plane_losses"),
                 title="The loss along the sharpest directions",
                 caption="The training loss around the minima along the two leading eigenvectors of the Hessian, dark "
-                "where it is high, the minimum in the middle. A wider light spot is a flatter minimum. {runs}",
+                "where it is high, with the minimum in the middle. A wider light spot is a flatter minimum. {runs}",
             ),
         ),
     ),
     "minima_plane": Measurement(
         function="flatwide.measurements.minima_plane:minima_plane",
         section=LANDSCAPE,
-        sentence="Where the network of SAM lies beside two at ρ = 0, of the same and of another seed.",
+        sentence="Where the network of SAM lies relative to two at ρ = 0, of the same and of another seed.",
         quantities=(
             Quantity("base_barrier", "barrier between two networks at ρ = 0", "loss", role=HEADLINE, is_signed=True),
             Quantity("distance", "distance of SAM's network from that at ρ = 0", _LENGTH),
@@ -342,10 +344,10 @@ MEASUREMENTS: dict[str, Measurement] = {
                 name="loss_on_minima_plane",
                 arrays=("plane_x", "plane_y", "plane_losses", "coordinates", "offsets"),
                 title="The loss between two minima of {base} and one of SAM",
-                caption="The training loss on the plane through three networks, darker in steps: {base} and SAM "
-                "from the same initial weights, {base} from others, and the initial weights of the former two, which "
-                "lie beside the plane. Both axes are in parameter units and orthogonal; each panel has its own levels. "
-                "Of one seed at each size.",
+                caption="The training loss on the plane through three networks, in discrete levels, darker where it is "
+                "higher: {base} and SAM from the same initial weights, {base} from others, and the initial weights of "
+                "the former two, projected onto the plane. Both axes are in parameter units and orthogonal; the levels "
+                "differ between panels. For one seed at each size.",
                 arms=("sam",),
                 has_all_widths=True,
             ),
@@ -354,7 +356,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "function": Measurement(
         function="flatwide.measurements.function:function",
         section=DYNAMICS,
-        sentence="How far the function of a network of one input goes up and down over the examples' range.",
+        sentence="The total variation of the function of a network with one input over the examples' range.",
         quantities=(
             Quantity("total_variation", "total variation of the function", "output units", role=HEADLINE),
             Quantity("slope_total_variation", "total variation of the function's slope", "output / input units"),
@@ -367,10 +369,10 @@ MEASUREMENTS: dict[str, Measurement] = {
                 name="functions",
                 arrays=("grid", "outputs"),
                 title="The functions of {base} and of SAM",
-                caption="What the networks give for each input: {base} above and SAM at its best ρ below. Thin lines "
-                "are seeds, the thick line is their mean, and the band one standard deviation between seeds to either "
-                "side; its root mean square between the outermost examples is the spread above each panel. Black dots "
-                "are the training examples. What lies beyond the panel is cut off.",
+                caption="The outputs of the networks for each input: {base} above and SAM at its best ρ below. Thin "
+                "lines are seeds, the thick line is their mean, and the band one standard deviation between seeds to "
+                "either side; its root mean square between the outermost examples is the spread above each panel. "
+                "Black dots are the training examples. Values outside the panel are clipped.",
                 has_all_widths=True,
                 has_all_seeds=True,
             ),
@@ -379,7 +381,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "trajectory": Measurement(
         function="flatwide.measurements.trajectory:trajectory",
         section=LANDSCAPE,
-        sentence="How far the weights moved while training.",
+        sentence="How far the weights moved during training.",
         quantities=(
             Quantity("length", "length of the path of training", _LENGTH, role=HEADLINE),
             Quantity("distance", "distance from the start of the path", _LENGTH),
@@ -395,7 +397,7 @@ MEASUREMENTS: dict[str, Measurement] = {
                 arrays=("surface_x", "surface_y", "surface_losses"),
                 title="The path of training",
                 caption="The training loss over a plane in the space of weights, dark where it is high. The path is "
-                "that of the weights, seen along the two directions in which they moved most. {runs}",
+                "that of the weights, projected onto the two directions in which they moved most. {runs}",
             ),
         ),
     ),

@@ -1,1 +1,1 @@
-"""From tables to charts, all in one look; nothing here reads a file or trains."""
+"""Charts of result tables, in one style. Nothing here reads a file or trains."""

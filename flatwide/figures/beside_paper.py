@@ -1,4 +1,4 @@
-"""Figures in which the paper has a value for each of ours: the metric at every rho, and the gain at equal compute."""
+"""Figures that compare every value with the paper's: the metric at every rho, and the gain at equal compute."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -7,8 +7,8 @@ import numpy as np
 
 from flatwide.analysis import fields, paper
 from flatwide.figures.gain import gain_against_width, metric_against_width
-from flatwide.figures.labels import label
-from flatwide.figures.pieces import GAIN, INTERVAL, RHO, Figure, Look, Piece, capital
+from flatwide.figures.labels import label, setting
+from flatwide.figures.pieces import GAIN, RHO, Figure, Look, Piece, capital, interval
 from flatwide.figures.rho import metric_against_rho
 
 Row = dict[str, Any]
@@ -16,7 +16,7 @@ _MOST_PANELS = 8
 
 
 def by_rho(group: Sequence[Piece], look: Look, ending: str) -> Iterator[Figure]:
-    """Draw the metric at every rho of the networks for which the paper has it."""
+    """Draw the metric at every rho for the networks that the paper reports."""
     runs: list[Row] = []
     printed: list[Row] = []
     for piece in group:
@@ -30,8 +30,8 @@ def by_rho(group: Sequence[Piece], look: Look, ending: str) -> Iterator[Figure]:
                     if np.isfinite(value):
                         run = piece.names.get((cell.value, rho, seed))
                         runs.append(front | {"rho": rho, "seed": seed, "value": float(value), "run": run})
-            own = [row for row in rows if row["num_params"] == cell.num_params]
-            printed += [front | {"rho": row["rho"], "value": row["value"]} for row in own]
+            size_rows = [row for row in rows if row["num_params"] == cell.num_params]
+            printed += [front | {"rho": row["rho"], "value": row["value"]} for row in size_rows]
     panels = list(dict.fromkeys(row["panel"] for row in runs))
     for start in range(0, len(panels), _MOST_PANELS):
         some = panels[start : start + _MOST_PANELS]
@@ -40,8 +40,9 @@ def by_rho(group: Sequence[Piece], look: Look, ending: str) -> Iterator[Figure]:
         yield Figure(
             name=name,
             title=f"{capital(label(look.metric, metric_name=look.metric_name))}, by ρ",
-            caption=f"Where training ends at each ρ, from {look.base} at 0, a panel for each network. Each small dot "
-            f"is one run. {INTERVAL} Hollow points are the values that the paper prints for the same networks.",
+            caption=f"Final value at each ρ, from {look.base} at ρ = 0 upwards, with one panel per network. Each small "
+            f"dot is one run. {interval(shown, 'panel', 'rho')} Hollow points are the paper's values for the same "
+            "networks.",
             chart=metric_against_rho(shown, paper=printed, metric=look.metric, **look.of_metric, name=name),
             data=shown,
             section=RHO,
@@ -49,30 +50,29 @@ def by_rho(group: Sequence[Piece], look: Look, ending: str) -> Iterator[Figure]:
 
 
 def at_equal_compute(pieces: Sequence[Piece], look: Look) -> Iterator[Figure]:
-    """Draw the gain of SAM over a base that was trained for twice as long, where there are such runs."""
+    """Draw the gain of SAM over a base trained for twice as long, if there are such runs."""
     rows: list[Row] = []
     beside: list[Row] = []
     for piece in pieces:
         name = next((name for name in reversed(fields.LENGTHS) if piece.values.get(name)), "")
         longer = piece.values | {name: 2 * piece.values[name]} if name else None
-        part = ", ".join(f"{field}={value}" for field, value in piece.values.items() if field != name)
+        part = setting(", ".join(f"{field}={value}" for field, value in piece.values.items() if field != name))
         for other in (other for other in pieces if other.values == longer):
             rows += [({"part": part} if part else {}) | row for row in _pairs(piece, other)]
             printed = fields.records(paper.equal_compute_beside(piece.runs))
             beside += [({"part": part} if part else {}) | row for row in printed]
     if not rows:
         return
-    words = (
-        f"{INTERVAL} Hollow points are the values that the paper prints for the same networks." if beside else INTERVAL
-    )
-    base = f"{look.base} of twice the length"
+    words = interval(rows, "part", "num_params")
+    words += " Hollow points are the paper's values for the same networks." if beside else ""
+    base = f"{look.base} trained for twice as long"
     share = look.of_metric | {"base": base, "paper": beside}
-    what = f"{base}, which has taken as many gradients"
+    longer_base = f"{base}, which computes as many gradients"
     yield Figure(
         name=f"gain_at_equal_compute{look.ending}",
         title=f"Gain of SAM over {base}, by size",
-        caption=f"How much better SAM at its best ρ is than {what}. Above the dashed line SAM is better. Each small "
-        f"dot is one seed. {words or INTERVAL}",
+        caption=f"How much better SAM at its best ρ is than {longer_base}. Above the dashed line SAM is better. Each "
+        f"small dot is one seed. {words}",
         chart=gain_against_width(rows, **share, name=f"gain_at_equal_compute{look.ending}"),
         data=rows,
         section=GAIN,
@@ -80,7 +80,7 @@ def at_equal_compute(pieces: Sequence[Piece], look: Look) -> Iterator[Figure]:
     yield Figure(
         name=f"metric_at_equal_compute{look.ending}",
         title=f"{capital(label(look.metric, metric_name=look.metric_name))} at equal compute, by size",
-        caption=f"Where SAM at its best ρ ends, and {what}. Each small dot is one run. {words or INTERVAL}",
+        caption=f"Final value of SAM at its best ρ and of {longer_base}. Each small dot is one run. {words}",
         chart=metric_against_width(rows, **share, metric=look.metric, name=f"metric_at_equal_compute{look.ending}"),
         data=rows,
         section=GAIN,

@@ -1,4 +1,4 @@
-"""The loss on planes through several minima, in steps of colour as the levels of a contour plot."""
+"""Filled contour plots of the loss on planes through several minima."""
 
 import itertools
 import math
@@ -11,7 +11,7 @@ from flatwide.figures.pieces import short
 from flatwide.figures.style import BASE, SAM, finish
 
 _MOST_BANDS = 9
-_LADDERS = ((1, 2, 5), (1,))  # what the levels of a decade are, the finest that has few enough bands
+_LADDERS = ((1, 2, 5), (1,))  # levels within a decade; the finest ladder with few enough bands is used
 _SHAPES = ("circle", "square", "diamond", "cross")
 
 Row = dict[str, Any]
@@ -25,12 +25,12 @@ def contours(
     name: str = "loss_between_minima",
     interactive: bool = False,
 ) -> Any:
-    """Draw the loss over planes in bands of colour, a panel and levels for each run, with marked networks on top.
+    """Draw filled contours of the loss, one panel with its own levels per run, with marked networks on top.
 
     Args:
       runs: `arm`, `num_params`, `seed`, `rho`, `x` [columns], `y` [rows], `losses` [rows, columns], `marked`, the names
         and points [2] of at most four networks, the same names in each run; `x_title` and `y_title` name the axes, and
-        `note` stands above the panel.
+        `note` is printed above the panel.
       base: name of the base optimizer. name, interactive: as for `lines.figure`.
     """
     import altair as alt
@@ -65,7 +65,7 @@ def contours(
 
 
 def _marks(data: str, names: Sequence[str]) -> Any:
-    """Mark networks, each by a shape of its own."""
+    """Mark networks, each with a different shape."""
     import altair as alt
 
     fill = alt.Scale(domain=list(names), range=[BASE, BASE, SAM, "white"][: len(names)])
@@ -78,7 +78,7 @@ def _marks(data: str, names: Sequence[str]) -> Any:
 
 
 def _levels(losses: np.ndarray) -> list[float]:
-    """Choose round levels between the least and the largest loss, so fine that there are few bands."""
+    """Choose round levels between the smallest and the largest loss, as fine as the number of bands allows."""
     losses = losses[np.isfinite(losses)]
     least, most = float(losses.min(initial=math.inf)), float(losses.max(initial=0))
     if not 0 < least < most:
@@ -100,7 +100,7 @@ def _names(levels: Sequence[float]) -> list[str]:
 
 
 def _bands(run: Mapping[str, Any], levels: Sequence[float], names: Sequence[str]) -> list[Row]:
-    """List rectangles around the points of a plane: neighbours in a row that lie in one band are one rectangle."""
+    """List rectangles around the points of a plane, merging neighbours in a row that lie in the same band."""
     x, y = (np.asarray(run[axis], float).ravel() for axis in "xy")
     losses = np.asarray(run["losses"], float).reshape(len(y), len(x))
     band = np.searchsorted(levels, np.where(np.isnan(losses), np.inf, losses), side="right")
@@ -115,7 +115,7 @@ def _bands(run: Mapping[str, Any], levels: Sequence[float], names: Sequence[str]
 
 
 def _edges(points: np.ndarray) -> list[float]:
-    """Put the borders of cells midway between their points."""
+    """Return cell borders midway between their points."""
     middles = (points[1:] + points[:-1]) / 2
     return [short(edge) for edge in (2 * points[0] - middles[0], *middles, 2 * points[-1] - middles[-1])]
 

@@ -4,22 +4,24 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from flatwide.figures import axes
 from flatwide.figures.style import GREY, colors, finish
 
 # Kind of a quantity -> title of its panel and of its axis.
 PANELS = {
     "features": ("Features", "change of each kernel's output"),
     "outputs": ("Outputs of the network", "change"),
-    "perturbation": ("Perturbation", "effect on each leaf's own output"),
+    "perturbation": ("Perturbation", "effect on the output of each leaf"),
     "share": ("Share of the perturbation", "share of the squared length, by layer"),
 }
 
 
 def lines_over_widths(rows: Sequence[Mapping[str, Any]]) -> Any:
-    """Draw each quantity on logarithmic axes, a panel a kind: flat lines are the same training at every width.
+    """Draw each quantity on logarithmic axes, one panel per kind; flat lines mean the same training at every width.
 
     Args:
-      rows: `kind`, `name`, `multiple` of the base width, `seed`, `value`; what is not positive and finite is left out.
+      rows: `kind`, `name`, `multiple` of the base width, `seed`, `value`; only positive, finite values
+        are drawn.
     """
     import altair as alt
 
@@ -39,7 +41,12 @@ def lines_over_widths(rows: Sequence[Mapping[str, Any]]) -> Any:
         multiples = sorted({row["multiple"] for row in here})
         ticks = alt.Axis(values=multiples, format="~g", grid=False)
         x = alt.X("x:Q", title="width / base width", scale=alt.Scale(type="log", nice=False, padding=12), axis=ticks)
-        y = alt.Y("value:Q", title=axis, scale=alt.Scale(type="log"), axis=alt.Axis(format="~e", tickCount=5))
+        y = alt.Y(
+            "value:Q",
+            title=axis,
+            scale=alt.Scale(type="log", nice=False, padding=8),
+            axis=axes.log_axis(row["value"] for row in here),
+        )
         scale = alt.Scale(domain=[name or "outputs" for name in names], range=colors(len(names), ordered=False))
         legend = alt.Legend(orient="bottom", columns=1, title=None) if names != [""] else None
         line = alt.Chart(data).mark_line(point={"size": 40}, strokeWidth=2)
@@ -48,7 +55,7 @@ def lines_over_widths(rows: Sequence[Mapping[str, Any]]) -> Any:
                 width=300, height=220, title=title
             )
         )
-    note = "geometric means over seeds; a level line is the same training at every width"
+    note = "geometric means over seeds; a flat line means the same training at every width"
     title = alt.Title("Five steps at growing widths", subtitle=[note], subtitleColor=GREY)
     whole = alt.ConcatChart(concat=panels, columns=2)
     return finish(whole, title=title, datasets=tables, shared_or_independent={"color": "independent"})

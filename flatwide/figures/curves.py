@@ -1,8 +1,9 @@
-"""How one run went."""
+"""Training curves of one run."""
 
 import math
 from typing import TYPE_CHECKING, Any
 
+from flatwide.figures import axes
 from flatwide.figures.labels import is_percent, label
 from flatwide.figures.style import BLUE, GREEN, GREY, finish
 from flatwide.figures.tables import Table, to_rows
@@ -12,16 +13,14 @@ if TYPE_CHECKING:
 
 _COLORS = {"training": GREY, "validation": GREEN, "test": BLUE}
 _WIDTH = 300  # pixels of a panel
-_MOST_POINTS = 30  # more evaluations than this are a line without points
+_MOST_POINTS = 30  # with more evaluations, the line has no points
 
 
 def training_curves(metrics: Table, *, metric_name: str = "metric") -> "alt.HConcatChart":
     """Draw loss and metric of a run against its epochs.
 
-    The line of the training loss is its mean over the steps since the evaluation before. A ring is a full pass over
-    the training examples, in evaluation mode.
-
-    Of a long run as many points are drawn as can be seen, every extreme among them.
+    The training loss is the mean over the steps since the previous evaluation. A ring marks a full pass over the
+    training examples in evaluation mode. A long run is thinned to the resolution of the plot; extremes are kept.
 
     Args:
       metrics: the rows of `metrics.csv`.
@@ -34,7 +33,7 @@ def training_curves(metrics: Table, *, metric_name: str = "metric") -> "alt.HCon
     values = _series(rows, {"validation": "validation_metric", "test": "test_metric"})
     loss_passes, metric_passes = _series(rows, {"training": "train_loss"}), _series(rows, {"training": "train_metric"})
     factor = 100 if is_percent(metric_name) else 1
-    shown = [name for name in _COLORS if any(entry["of"] == name for entry in losses + values + metric_passes)]
+    shown = [name for name in _COLORS if any(point["of"] == name for point in losses + values + metric_passes)]
     panels = [
         _panel(losses, loss_passes, _loss_axis(losses + loss_passes), shown),
         _panel(_scaled(values, factor), _scaled(metric_passes, factor), _metric_axis(metric_name), shown),
@@ -44,36 +43,31 @@ def training_curves(metrics: Table, *, metric_name: str = "metric") -> "alt.HCon
     return finish(alt.HConcatChart(hconcat=panels), title=note)
 
 
-def _loss_axis(entries: list[dict[str, Any]]) -> Any:
-    """Make the axis of the losses, logarithmic where they are positive and span enough for it."""
+def _loss_axis(points: list[dict[str, Any]]) -> Any:
+    """Return the loss axis, logarithmic if the losses are positive and span more than a factor of three."""
     import altair as alt
 
-    lowest, highest = (choose((entry["value"] for entry in entries), default=0) for choose in (min, max))
+    lowest, highest = (choose((point["value"] for point in points), default=0) for choose in (min, max))
     if not 0 < 3 * lowest < highest:
-        scale = alt.Scale(zero=False, padding=10)
+        scale = axes.padded_scale()
         return alt.Y("value:Q", title=label("loss"), scale=scale, axis=alt.Axis(tickCount=6))
     scale = alt.Scale(type="log", nice=False, padding=10)
-    steps = (1,) if highest > 30 * lowest else (1, 2, 5)
-    decades = range(math.floor(math.log10(lowest)), math.ceil(math.log10(highest)) + 1)
-    ticks = alt.Axis(values=[step * 10.0**decade for decade in decades for step in steps], format="~g")
-    return alt.Y("value:Q", title=label("loss"), scale=scale, axis=ticks)
+    return alt.Y("value:Q", title=label("loss"), scale=scale, axis=axes.log_axis((lowest, highest)))
 
 
 def _metric_axis(metric_name: str) -> Any:
     import altair as alt
 
     title = label("metric", metric_name=metric_name)
-    return alt.Y("value:Q", title=title, scale=alt.Scale(zero=False, padding=10), axis=alt.Axis(tickCount=6))
+    return alt.Y("value:Q", title=title, scale=axes.padded_scale(), axis=alt.Axis(tickCount=6))
 
 
 def _panel(lines: list[dict[str, Any]], passes: list[dict[str, Any]], y: Any, shown: list[str]) -> "alt.LayerChart":
-    """Draw lines, and rings for full passes."""
+    """Draw lines, with rings for full passes."""
     import altair as alt
 
     encoding = {
-        "x": alt.X(
-            "epoch:Q", title=label("epoch"), scale=alt.Scale(nice=False), axis=alt.Axis(grid=False, tickCount=6)
-        ),
+        "x": axes.epochs(point["epoch"] for point in lines + passes),
         "y": y,
         "color": alt.Color("of:N", scale=alt.Scale(domain=shown, range=[_COLORS[name] for name in shown])),
     }
@@ -84,7 +78,7 @@ def _panel(lines: list[dict[str, Any]], passes: list[dict[str, Any]], y: Any, sh
 
 
 def _series(rows: list[dict[str, Any]], columns: dict[str, str]) -> list[dict[str, Any]]:
-    """List the finite points of some columns that can be seen, each with the name of its line."""
+    """List the finite points of some columns, thinned, each with the name of its line."""
     return [
         point
         for name, column in columns.items()
@@ -99,19 +93,19 @@ def _series(rows: list[dict[str, Any]], columns: dict[str, str]) -> list[dict[st
 
 
 def thinned(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Keep what a line can show of its points: of each pixel's the first, the last, the lowest and the highest.
+    """Keep the first, last, lowest and highest point of each pixel.
 
-    So no extreme is lost, and the line enters and leaves each pixel where it did.
+    No extreme is lost, and the line enters and leaves each pixel where the full line does.
     """
     if len(points) <= 4 * _WIDTH:
         return points
-    kept = []
+    chosen = []
     for pixel in range(_WIDTH):
         here = range(pixel * len(points) // _WIDTH, (pixel + 1) * len(points) // _WIDTH)
         ends = (min(here, key=lambda at: points[at]["value"]), max(here, key=lambda at: points[at]["value"]))
-        kept += [points[at] for at in sorted({here[0], here[-1], *ends})]
-    return kept
+        chosen += [points[at] for at in sorted({here[0], here[-1], *ends})]
+    return chosen
 
 
-def _scaled(entries: list[dict[str, Any]], factor: float) -> list[dict[str, Any]]:
-    return [entry | {"value": factor * entry["value"]} for entry in entries]
+def _scaled(points: list[dict[str, Any]], factor: float) -> list[dict[str, Any]]:
+    return [point | {"value": factor * point["value"]} for point in points]

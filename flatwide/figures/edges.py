@@ -1,4 +1,4 @@
-"""Curvature over training beside the edge of stability: a panel for each width, and a colour for each rho."""
+"""Curvature over training with the edge of stability: a panel for each width and a colour for each rho."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,14 +9,15 @@ import numpy as np
 from flatwide import catalogue
 from flatwide.analysis import widths
 from flatwide.catalogue.entries import DYNAMICS
-from flatwide.figures.labels import label, wrapped
+from flatwide.figures import axes
+from flatwide.figures.labels import wrapped
 from flatwide.figures.lines import legend_selection, opacity, panel_chart
 from flatwide.figures.pieces import Figure, Look, Piece, capital, short
 from flatwide.figures.style import colors, finish
 
 Row = dict[str, Any]
 
-# What the measurement `edge` has of a run: of SGD and of Adam.
+# Columns of the measurement `edge`: for SGD and for Adam.
 _PAIRS = (("top_eigenvalue", "edge_of_stability"), ("preconditioned_eigenvalue", "preconditioned_edge"))
 _MOST_WIDTHS, _MOST_RHOS, _MOST_POINTS = 3, 4, 60
 
@@ -24,7 +25,7 @@ _MOST_WIDTHS, _MOST_RHOS, _MOST_POINTS = 3, 4, 60
 def edge_figures(
     piece: Piece, look: Look, *, series: Mapping[str, Sequence[Mapping[str, Any]]], ending: str
 ) -> Iterator[Figure]:
-    """Draw the top eigenvalue and its edge at every network that was measured, where there are several.
+    """Draw the top eigenvalue and its edge at every measured network, if there are several.
 
     Args:
       series: name of a run -> rows with `epoch`, `measurement`, `quantity` and `value`.
@@ -41,9 +42,9 @@ def edge_figures(
         yield Figure(
             name=name,
             title="Curvature over training" + (f", {piece.name}" if piece.name else ""),
-            caption=f"The {quantity.title} at the networks that were kept while training, beside the one at which "
-            "full-batch steps of the run's own rule begin to grow (dashed). Steps of the whole training set settle "
-            "near it, those of small batches below. The edge of SAM moves with the norm of the gradient.",
+            caption=f"The {quantity.title} at the networks saved during training, and the value above which full-batch "
+            "steps of the run's update rule become unstable (dashed). Full-batch training settles near this edge, "
+            "training with small batches below it. The edge of SAM moves with the gradient norm.",
             chart=edge_over_training(
                 rows, title=capital(quantity.label), base=look.base, name=name, interactive=look.interactive
             ),
@@ -58,9 +59,9 @@ def edge_over_training(
     """Draw eigenvalues and edges against epochs, each seed as a thin line and their geometric mean as a thick one.
 
     Args:
-      rows: `num_params`, `rho`, `seed`, `epoch`, `eigenvalue` and, where it is finite, `edge`.
+      rows: `num_params`, `rho`, `seed`, `epoch`, `eigenvalue` and `edge` if it is finite.
       title: of the vertical axis. base: name of the base optimizer.
-      name: begins the name of everything inside. interactive: add tooltips, and a legend that hides series.
+      name: prefix of all names inside the chart. interactive: add tooltips, and a legend that hides series.
     """
     import altair as alt
 
@@ -69,8 +70,9 @@ def edge_over_training(
     scale = alt.Scale(domain=list(names.values()), range=colors(len(rhos), ordered=True))
     color = alt.Color("of:N", scale=scale, legend=alt.Legend())
     hide = f"{name}_hidden" if interactive else None
-    x = alt.X("epoch:Q", title=label("epoch"), scale=alt.Scale(nice=False), axis=alt.Axis(grid=False, tickCount=6))
+    x = axes.epochs(row["epoch"] for row in rows)
     y_scale = alt.Scale(type="log", nice=False, padding=8)
+    ticks = axes.log_axis(row[column] for row in rows for column in ("eigenvalue", "edge") if column in row)
     tables: dict[str, list[Row]] = {}
     panels = []
     for size in sizes:
@@ -84,13 +86,15 @@ def edge_over_training(
         ]
         tables[means] = _means(here, names)
         value, edge = (
-            alt.Y(f"{column}:Q", title=wrapped(title), scale=y_scale, axis=alt.Axis(tickCount=5))
-            for column in ("value", "edge")
+            alt.Y(f"{column}:Q", title=wrapped(title), scale=y_scale, axis=ticks) for column in ("value", "edge")
         )
         tips: dict[str, Any] = {}
         if interactive:
-            told = [alt.Tooltip("of:N", title="series"), *(alt.Tooltip(f"{c}:Q", title=c) for c in ("seed", "epoch"))]
-            tips["tooltip"] = [*told, alt.Tooltip("value:Q", title=title, format=".4~g")]
+            tooltips = [
+                alt.Tooltip("of:N", title="series"),
+                *(alt.Tooltip(f"{c}:Q", title=c) for c in ("seed", "epoch")),
+            ]
+            tips["tooltip"] = [*tooltips, alt.Tooltip("value:Q", title=title, format=".4~g")]
         each = alt.Chart(alt.NamedData(name=seeds), name=f"{seeds}_seeds").mark_line(strokeWidth=1)
         mean = alt.Chart(alt.NamedData(name=means), name=f"{seeds}_mean").mark_line(strokeWidth=2.2)
         limit = alt.Chart(alt.NamedData(name=means), name=f"{seeds}_edge").mark_line(strokeWidth=1.6, strokeDash=[5, 3])
@@ -116,8 +120,8 @@ def _cells(rows: Sequence[Mapping[str, Any]]) -> set[tuple[float, int]]:
 
 
 def _chosen(piece: Piece) -> Iterator[tuple[Row, Any]]:
-    """List the runs of a few widths and rhos, evenly chosen with both ends."""
-    cells = list({one.value: one for one in piece.cells}.values())
+    """List the runs of a few evenly spaced widths and rhos, including both ends."""
+    cells = list({cell.value: cell for cell in piece.cells}.values())
     for cell in widths.evenly(cells, _MOST_WIDTHS):
         for rho in widths.evenly((0.0, *cell.rhos), _MOST_RHOS):
             for seed in cell.seeds:
@@ -126,31 +130,31 @@ def _chosen(piece: Piece) -> Iterator[tuple[Row, Any]]:
 
 
 def _rows(facts: Row, series: Mapping, eigenvalue: str, edge: str) -> list[Row]:
-    """List the networks of a run where an eigenvalue was measured, of many evenly some."""
-    found: dict[float, dict[str, float]] = {}
+    """List the networks of a run for which an eigenvalue was measured; many are thinned evenly."""
+    by_epoch: dict[float, dict[str, float]] = {}
     for row in series.get(facts["run"], ()):
         if row["measurement"] == "edge" and row["value"] is not None and math.isfinite(row["value"]):
-            found.setdefault(row["epoch"], {})[row["quantity"]] = row["value"]
+            by_epoch.setdefault(row["epoch"], {})[row["quantity"]] = row["value"]
     rows = []
-    for epoch in sorted(epoch for epoch, values in found.items() if eigenvalue in values):
-        limit = {"edge": found[epoch][edge]} if found[epoch].get(edge, 0) > 0 else {}
-        rows.append(facts | {"epoch": epoch, "eigenvalue": found[epoch][eigenvalue]} | limit)
+    for epoch in sorted(epoch for epoch, values in by_epoch.items() if eigenvalue in values):
+        limit = {"edge": by_epoch[epoch][edge]} if by_epoch[epoch].get(edge, 0) > 0 else {}
+        rows.append(facts | {"epoch": epoch, "eigenvalue": by_epoch[epoch][eigenvalue]} | limit)
     return widths.evenly(rows, _MOST_POINTS)
 
 
 def _means(rows: Sequence[Mapping[str, Any]], names: Mapping[float, str]) -> list[Row]:
-    """Average the logarithms over the seeds of each rho at the epochs that all of them have."""
+    """Average the logarithms over the seeds of each rho, at the epochs that all seeds share."""
     groups: dict[tuple[float, float], list[Mapping[str, Any]]] = {}
     seeds: dict[float, set[int]] = {}
     for row in rows:
         groups.setdefault((row["rho"], row["epoch"]), []).append(row)
         seeds.setdefault(row["rho"], set()).add(row["seed"])
-    found = []
+    means = []
     for (rho, epoch), group in groups.items():
         mean: Row = {"of": names[rho], "epoch": short(epoch)}
         for column, name in (("eigenvalue", "value"), ("edge", "edge")):
             values = [row[column] for row in group if row.get(column, 0) > 0]
             if len(values) == len(seeds[rho]):
                 mean[name] = short(float(np.exp(np.mean(np.log(values)))))
-        found.append(mean)
-    return found
+        means.append(mean)
+    return means

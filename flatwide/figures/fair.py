@@ -1,10 +1,10 @@
-"""A fair fight drawn: the gain of SAM where each arm chose its settings, against the number of parameters."""
+"""The gain of SAM against the number of parameters when base and SAM are tuned separately."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from flatwide.analysis import domains, gain, paper, tuned
-from flatwide.figures import lines
+from flatwide.figures import axes, lines
 from flatwide.figures.labels import is_percent, label
 from flatwide.figures.pieces import Figure, slug
 from flatwide.figures.style import GREEN, colors
@@ -12,26 +12,28 @@ from flatwide.figures.style import GREEN, colors
 if TYPE_CHECKING:
     import pandas as pd
 
-_SHOWN = (tuned.SAME, tuned.TUNED, tuned.TWICE, tuned.AVERAGED)
+_SHOWN = (tuned.SAME, tuned.TUNED, tuned.TWICE, tuned.EQUAL_GRADIENTS, tuned.AVERAGED)
 
 
 def tuned_figures(
     runs: "pd.DataFrame", *, tune: Sequence[str], metric: str, choose_by: str | None, interactive: bool, section: str
 ) -> Iterator[Figure]:
-    """Draw the gain of every part of a table where base and SAM each chose the fields of `tune`.
+    """Draw the gain in every part of a table, with the fields of `tune` chosen separately for base and SAM.
 
     Args:
-      section: the heading that the figures belong under.
+      section: heading under which the figures appear.
       runs, tune, metric, choose_by: as for `analysis.tuned.tuned_gain`.
     """
-    found = tuned.comparisons(runs, tune=tune, width="num_params", metric=metric, choose_by=choose_by)
-    several = len(domains.domains(runs)) > 1
+    comparisons = tuned.comparisons(runs, tune=tune, width="num_params", metric=metric, choose_by=choose_by)
+    has_several_domains = len(domains.domains(runs)) > 1
     for part in tuned.parts(runs, tune=tune):
-        here = [one for one in found if one.values == part.values and one.name in _SHOWN]
-        for length in sorted({one.length for one in here}):
-            shown = [one for one in here if one.length == length]
+        part_comparisons = [
+            comparison for comparison in comparisons if comparison.values == part.values and comparison.name in _SHOWN
+        ]
+        for length in sorted({comparison.length for comparison in part_comparisons}):
+            shown = [comparison for comparison in part_comparisons if comparison.length == length]
             title = domains.name(part.values)
-            ending = f"{length:g}" if len({one.length for one in here}) > 1 else ""
+            ending = f"{length:g}" if len({comparison.length for comparison in part_comparisons}) > 1 else ""
             name = "_".join(filter(None, ["tuned_gain", slug(title) if title else "", ending]))
             base = gain.base_name(part.runs)
             metric_name = "loss" if metric.endswith("loss") else gain.metric_name(part.runs)
@@ -39,30 +41,39 @@ def tuned_figures(
             chart = _chart(shown, printed, name=name, base=base, metric_name=metric_name, interactive=interactive)
             yield Figure(
                 name=name,
-                title=f"Gain of SAM over {base} where each chose its own {' and '.join(tune)}",
+                title=f"Gain of SAM over {base} with {' and '.join(tune)} tuned for each",
                 caption=(
-                    f"Tuned: each seed is scored where the other seeds choose, for {base} and SAM alike. "
-                    f"Same settings: SAM takes those of {base} and chooses ρ only. Bars are 95 % intervals that allow "
-                    "for the choices of both."
-                    + (" Hollow points are the paper's, the best of SAM less the best of its base." if printed else "")
+                    f"Tuned: each seed is scored at the settings chosen on the other seeds, for {base} and SAM alike. "
+                    f"Same settings: SAM uses those of {base}, and only ρ is chosen. Bars are 95 % intervals that "
+                    "account for both choices."
+                    + (
+                        " Hollow points are the paper's: the best value of SAM minus the best of its base."
+                        if printed
+                        else ""
+                    )
                 ),
                 chart=chart,
-                data=[row for one in shown for row in tuned.rows(one, width="num_params")],
+                data=[row for comparison in shown for row in tuned.rows(comparison, width="num_params")],
                 section=section,
-                domain=domains.name(domains.domains(part.runs)[0].values) if several else "",
+                domain=domains.name(domains.domains(part.runs)[0].values) if has_several_domains else "",
             )
 
 
-def line_of(one: tuned.Comparison, name: str, color: str, *, factor: float) -> lines.Line:
-    """Make the line of a comparison: the gain of each width with its interval, and the score of each seed."""
+def line_of(comparison: tuned.Comparison, name: str, color: str, *, factor: float) -> lines.Line:
+    """Return the line of a comparison: the gain at each width with its interval, and the score of each seed."""
     dots = [
         {"x": pair.num_params, "value": factor * score, "seed": seed}
-        for pair, found in zip(one.pairs, one.gains, strict=True)
-        for seed, score in zip(pair.base.seeds, found.scores.tolist(), strict=True)
+        for pair, estimate in zip(comparison.pairs, comparison.gains, strict=True)
+        for seed, score in zip(pair.base.seeds, estimate.scores.tolist(), strict=True)
     ]
     means = [
-        {"x": pair.num_params, "mean": factor * found.gain, "low": factor * found.low, "high": factor * found.high}
-        for pair, found in zip(one.pairs, one.gains, strict=True)
+        {
+            "x": pair.num_params,
+            "mean": factor * estimate.gain,
+            "low": factor * estimate.low,
+            "high": factor * estimate.high,
+        }
+        for pair, estimate in zip(comparison.pairs, comparison.gains, strict=True)
     ]
     return lines.Line(name, color, dots, means)
 
@@ -80,20 +91,23 @@ def _chart(
 
     factor = 100 if is_percent(metric_name) else 1
     palette = colors(len(shown), ordered=False)
-    drawn = [line_of(one, one.name, color, factor=factor) for one, color in zip(shown, palette, strict=True)]
-    theirs = [
+    drawn = [
+        line_of(comparison, comparison.name, color, factor=factor)
+        for comparison, color in zip(shown, palette, strict=True)
+    ]
+    paper_points = [
         {"x": row["num_params"], "mean": factor * row["gain"]}
         | {"low": factor * (row["gain"] - row["gain_band"]), "high": factor * (row["gain"] + row["gain_band"])}
         for row in printed
     ]
-    drawn += [lines.Line(lines.PAPER, GREEN, [], theirs, is_hollow=True)] if theirs else []
-    sizes = sorted({pair.num_params for one in shown for pair in one.pairs})
+    drawn += [lines.Line(lines.PAPER, GREEN, [], paper_points, is_hollow=True)] if paper_points else []
+    sizes = sorted({pair.num_params for comparison in shown for pair in comparison.pairs})
     return lines.figure(
         [lines.Panel("", drawn)],
         name=name,
-        title=f"Gain of SAM over {base}, each at settings of its own",
+        title=f"Gain of SAM over {base}, each tuned separately",
         across=lines.Across("num_params", sizes),
-        y=alt.Y("value:Q", title=label("gain", metric_name=metric_name), scale=alt.Scale(zero=False)),
+        y=alt.Y("value:Q", title=label("gain", metric_name=metric_name), scale=axes.padded_scale()),
         subtitle="small dots: each seed; large points and bars: mean and 95 % interval of {seeds}",
         has_zero=True,
         interactive=interactive,

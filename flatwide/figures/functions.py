@@ -1,4 +1,4 @@
-"""The functions that networks of one input have become, with their spread between seeds."""
+"""Functions learned by networks with one input, and their spread between seeds."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,14 +18,14 @@ Row = dict[str, Any]
 def functions(
     runs: Sequence[Mapping[str, Any]], *, base: str = "SGD", name: str = "functions", interactive: bool = False
 ) -> Any:
-    """Draw the outputs of networks against their input, the base above and SAM below, with a column for each width.
+    """Draw the outputs of networks against their input: the base above, SAM below, one column per width.
 
-    Each seed is a thin line, their mean a thick one, and the band one standard deviation (of n - 1) to either side. All
-    panels have one vertical range, that of the targets and a little more, so that what is far outside is cut off.
+    Each seed is a thin line, their mean a thick one, and the band is one standard deviation (n - 1) to either side. All
+    panels share one vertical range, slightly larger than that of the targets; values outside it are clipped.
 
     Args:
-      runs: `arm` ("base" or "sam"), `num_params`, `seed`, `rho`, `grid` and `outputs`, both [points], and where they
-        are known `inputs` and `targets` [n] of the training examples.
+      runs: `arm` ("base" or "sam"), `num_params`, `seed`, `rho`, `grid` and `outputs`, both [points], and
+        optionally `inputs` and `targets` [n] of the training examples.
       base: name of the base optimizer. name, interactive: as for `lines.figure`.
     """
     import altair as alt
@@ -43,7 +43,7 @@ def functions(
         for size in sizes:
             here = [run for run in runs if (run["arm"], run["num_params"]) == (arm, size)]
             stem = f"{name}_{arm}_{size}"
-            # An axis has a title at the left of a row only, where there are many panels.
+            # Only the leftmost panel of a row has an axis title.
             y = alt.Y("output:Q", title="output" if size == sizes[0] else None, **share)
             layers = _layers(here, stem, y, color, tables, has_tooltips=interactive)
             rho = "" if arm == "base" or not here else f", ρ = {here[0]['rho']:g}"
@@ -54,18 +54,18 @@ def functions(
             panels.append(panel)
         rows.append(alt.HConcatChart(hconcat=panels, spacing=14))
     seeds = len({run["seed"] for run in runs})
-    what = f"mean and one standard deviation of {seeds} seeds" if seeds > 1 else "one seed, so there is no spread"
+    band_meaning = f"mean and one standard deviation of {seeds} seeds" if seeds > 1 else "one seed: no spread"
     heading = alt.Title(
-        f"The functions of {base} and of SAM", subtitle=[f"thin lines: each seed; thick and band: {what}"]
+        f"The functions of {base} and of SAM", subtitle=[f"thin lines: each seed; thick and band: {band_meaning}"]
     )
     return finish(alt.VConcatChart(vconcat=rows), title=heading, datasets=tables)
 
 
 def spread(runs: Sequence[Mapping[str, Any]]) -> float:
-    """Compute how far the functions of several seeds are apart, in output units.
+    """Compute the distance between the functions of several seeds, in output units.
 
-    Returns: the root mean square of the standard deviation (of n - 1) of the outputs between seeds, over the points of
-      the grid between the outermost training examples, where those are known: beyond them nothing is learned.
+    Returns: the root mean square over grid points of the standard deviation (n - 1) of the outputs between seeds. If
+      training examples are known, only grid points between the outermost ones count: nothing is learned beyond them.
     """
     grid = np.asarray(runs[0]["grid"], float).ravel()
     outputs = np.stack([np.asarray(run["outputs"], float).ravel() for run in runs])
@@ -75,7 +75,7 @@ def spread(runs: Sequence[Mapping[str, Any]]) -> float:
 
 
 def points(run: Mapping[str, Any]) -> list[Row]:
-    """List the points of a function that a chart shows: evenly many of its grid."""
+    """List the points of a function that a chart shows, evenly spaced on its grid."""
     grid, outputs = (np.asarray(run[name], float).ravel() for name in ("grid", "outputs"))
     chosen = np.unique(np.linspace(0, len(grid) - 1, min(len(grid), _MOST_POINTS)).round().astype(int))
     return [{"input": short(x), "output": short(y)} for x, y in zip(grid[chosen], outputs[chosen], strict=True)]
@@ -113,7 +113,7 @@ def _layers(
 
 
 def _averages(runs: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """Average the functions of several seeds at the points that are drawn; one has no band."""
+    """Average the functions of several seeds at the drawn points; a single seed has no band."""
     each = [points(run) for run in runs]
     averages = []
     for rows in zip(*each, strict=True):
@@ -137,7 +137,7 @@ def _examples(runs: Sequence[Mapping[str, Any]]) -> list[Row]:
 
 
 def _range(runs: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
-    """Choose the vertical range: that of the targets, or where they are not known that of most of the outputs."""
+    """Choose the vertical range from the targets, or from most of the outputs if there are none."""
     targets = [row["output"] for row in _examples(runs)]
     outputs = np.concatenate([np.asarray(run["outputs"], float).ravel() for run in runs])
     low, high = (min(targets), max(targets)) if targets else np.quantile(outputs, [0.02, 0.98])

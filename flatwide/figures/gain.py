@@ -1,20 +1,20 @@
-"""What SAM buys, and where both optimizers end, as a network grows (or as something else does).
+"""Gain of SAM, and metric of both optimizers, against network size or another axis.
 
-Both figures take the table of `analysis.gain.pair_seeds`, with a column `part` where there are several parts, and draw
-every seed of it. Tooltips tell what else it has: `rho`, `base_run` and `sam_run`.
+Both figures take the table of `analysis.gain.pair_seeds`, with a column `part` if there are several parts, and draw
+every seed. Tooltips show its other columns: `rho`, `base_run` and `sam_run`.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from flatwide.figures import lines
+from flatwide.figures import axes, lines
 from flatwide.figures.labels import is_percent, label, wrapped
 from flatwide.figures.style import BASE, GREEN, SAM, colors
 from flatwide.figures.tables import Table, to_rows
 
 _BEST = "at the best ρ"
 _CORRECTED = (
-    "corrected: each seed at the ρ that the other seeds choose, with a 95 % interval that allows for the choice"
+    "corrected: each seed at the ρ chosen on the other seeds, with a 95 % interval that accounts for the choice"
 )
 
 
@@ -30,17 +30,17 @@ def gain_against_width(
     name: str = "gain_by_width",
     interactive: bool = False,
 ) -> Any:
-    """Draw the gain of SAM over its base optimizer against the number of parameters, with a line for each part.
+    """Draw the gain of SAM over its base optimizer against the number of parameters, one line per part.
 
     Args:
-      pairs: one row a place and seed, with the column of `across`, `seed` and `gain`.
+      pairs: one row per position and seed, with the column of `across`, `seed` and `gain`.
       metric_name: what the metric is; "loss" for a loss.
       base: name of the base optimizer.
-      across: the column of the horizontal axis.
-      corrected: one row a place and seed, as `pairs`, and one a place with `gain`, `low` and `high` and no seed: the
-        gain corrected for the choice of rho.
-      paper: rows with the column of `across` and `gain`, and `part` where there are several.
-      is_ordered: the parts have an order, so their colours have one.
+      across: column of the horizontal axis.
+      corrected: the gain corrected for the choice of rho: one row per position and seed, as in `pairs`, and one per
+        position with `gain`, `low` and `high` and without a seed.
+      paper: rows with the column of `across` and `gain`, and `part` if there are several.
+      is_ordered: whether the parts have an order, which their colours then follow.
       name, interactive: as for `lines.figure`.
     """
     import altair as alt
@@ -50,7 +50,7 @@ def gain_against_width(
         rows, metric_name=metric_name, across=across, corrected=corrected, paper=paper, is_ordered=is_ordered
     )
     note = _CORRECTED if corrected is not None else ""
-    y = alt.Y("value:Q", title=label("gain", metric_name=metric_name), scale=alt.Scale(zero=False), axis=_ticks())
+    y = alt.Y("value:Q", title=label("gain", metric_name=metric_name), scale=axes.padded_scale(), axis=_ticks())
     return lines.figure(
         [lines.Panel("", drawn)],
         name=name,
@@ -64,7 +64,7 @@ def gain_against_width(
 
 
 class Domain(NamedTuple):
-    """A panel of `gain_of_domains`: as the arguments of `gain_against_width` of these names."""
+    """Panel of `gain_of_domains`; the fields are arguments of `gain_against_width`."""
 
     title: str
     pairs: Table
@@ -74,7 +74,7 @@ class Domain(NamedTuple):
 
 
 def gain_of_domains(panels: Sequence[Domain], *, name: str = "gain_of_domains", interactive: bool = False) -> Any:
-    """Draw the gain of SAM against the number of parameters, with a panel and axes of its own for each domain.
+    """Draw the gain of SAM against the number of parameters, with one panel and separate axes per domain.
 
     Args:
       name, interactive: as for `lines.figure`.
@@ -84,7 +84,7 @@ def gain_of_domains(panels: Sequence[Domain], *, name: str = "gain_of_domains", 
     drawn = []
     for panel in panels:
         rows = to_rows(panel.pairs)
-        found = _gain_lines(
+        panel_lines = _gain_lines(
             rows,
             metric_name=panel.metric_name,
             across="num_params",
@@ -92,11 +92,11 @@ def gain_of_domains(panels: Sequence[Domain], *, name: str = "gain_of_domains", 
             paper=None,
             is_ordered=panel.is_ordered,
         )
-        # One legend says what lines are, and not which domain each is of.
-        found = [line._replace(name=_BEST if line.name == "SAM" else line.name) for line in found]
+        # All domains share one legend, so a line is named by what it shows and not by its domain.
+        panel_lines = [line._replace(name=_BEST if line.name == "SAM" else line.name) for line in panel_lines]
         title = wrapped(label("gain", metric_name=panel.metric_name))
-        y = alt.Y("value:Q", title=title, scale=alt.Scale(zero=False), axis=_ticks())
-        drawn.append(lines.Panel(panel.title, found, _across(rows, "num_params"), y))
+        y = alt.Y("value:Q", title=title, scale=axes.padded_scale(), axis=_ticks())
+        drawn.append(lines.Panel(panel.title, panel_lines, _across(rows, "num_params"), y))
     return lines.figure(
         drawn,
         name=name,
@@ -118,7 +118,7 @@ def _gain_lines(
     paper: "Table | None",
     is_ordered: bool,
 ) -> list[lines.Line]:
-    """Make the lines of the gain: one a part, the corrected one, and the hollow points of the paper."""
+    """Return the lines of the gain: one per part, the corrected one, and the paper's hollow points."""
     factor = _factor(metric_name)
     parts = list(dict.fromkeys(row.get("part", "") for row in rows))
     palette = [SAM] if len(parts) == 1 else colors(len(parts), ordered=is_ordered)
@@ -129,11 +129,11 @@ def _gain_lines(
         printed = [row for row in to_rows([] if paper is None else paper) if row.get("part", "") in (part, "")]
         drawn += _printed(printed, {"gain": color}, across, factor)
     if corrected is not None:
-        found = to_rows(corrected)
-        dots = _dots([row for row in found if "seed" in row], "gain", "sam_run", across, factor)
+        corrected_rows = to_rows(corrected)
+        dots = _dots([row for row in corrected_rows if "seed" in row], "gain", "sam_run", across, factor)
         means = [
             {"x": row[across], "mean": factor * row["gain"]} | {k: factor * row[k] for k in ("low", "high") if k in row}
-            for row in found
+            for row in corrected_rows
             if "seed" not in row
         ]
         drawn.append(lines.Line("corrected for the choice of ρ", GREEN, dots, means))
@@ -151,10 +151,10 @@ def metric_against_width(
     name: str = "metric_by_width",
     interactive: bool = False,
 ) -> Any:
-    """Draw the metric of SAM and of its base optimizer against the number of parameters, with a panel for each part.
+    """Draw the metric of SAM and of its base optimizer against the number of parameters, one panel per part.
 
     Args: as for `gain_against_width`; the rows of `pairs` and of `paper` have `base` or `sam` or both.
-      metric: the column that they come from, for the title of the axis.
+      metric: column that the values come from, for the axis title.
     """
     import altair as alt
 
@@ -167,7 +167,7 @@ def metric_against_width(
         printed = [row for row in to_rows([] if paper is None else paper) if row.get("part", "") in (part, "")]
         drawn += _printed(printed, {arm: color for arm, _, color in arms}, across, factor)
         panels.append(lines.Panel(part, drawn))
-    y = alt.Y("value:Q", title=label(metric, metric_name=metric_name), scale=alt.Scale(zero=False), axis=_ticks())
+    y = alt.Y("value:Q", title=label(metric, metric_name=metric_name), scale=axes.padded_scale(), axis=_ticks())
     return lines.figure(
         panels,
         name=name,
@@ -193,22 +193,22 @@ def _across(rows: Sequence[Mapping[str, Any]], column: str) -> lines.Across:
 
 
 def _dots(rows: Sequence[Mapping[str, Any]], column: str, run: str, across: str, factor: int) -> list[dict[str, Any]]:
-    """List the dots of a line, with what their tooltips tell."""
-    found = []
+    """List the dots of a line, with the values of their tooltips."""
+    dots = []
     for row in rows:
         if column in row:
-            told = {
+            facts = {
                 "run": row.get(run),
                 "rho": 0.0 if column == "base" else row.get("best_rho"),
                 "seed": row.get("seed"),
             }
-            told = {name: value for name, value in told.items() if value is not None}
-            found.append({"x": row[across], "value": factor * row[column]} | told)
-    return found
+            facts = {name: value for name, value in facts.items() if value is not None}
+            dots.append({"x": row[across], "value": factor * row[column]} | facts)
+    return dots
 
 
 def _band(row: Mapping[str, Any], column: str, factor: int) -> dict[str, float]:
-    """Return the ends of the band that the paper prints around a value, if any."""
+    """Return the ends of the band that the paper gives around a value, if any."""
     band = row.get(f"{column}_band")
     return {} if band is None else {"low": factor * (row[column] - band), "high": factor * (row[column] + band)}
 
@@ -216,11 +216,13 @@ def _band(row: Mapping[str, Any], column: str, factor: int) -> dict[str, float]:
 def _printed(
     rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], across: str, factor: int
 ) -> list[lines.Line]:
-    """Make the hollow points of the paper, in the colours of what they are beside."""
-    found = []
+    """Return the paper's hollow points, in the colours of the lines they belong to."""
+    paper_lines = []
     for column, color in columns.items():
-        having = [row for row in rows if row.get(column) is not None]
-        means = [{"x": row[across], "mean": factor * row[column]} | _band(row, column, factor) for row in having]
+        rows_with_value = [row for row in rows if row.get(column) is not None]
+        means = [
+            {"x": row[across], "mean": factor * row[column]} | _band(row, column, factor) for row in rows_with_value
+        ]
         if means:
-            found.append(lines.Line(lines.PAPER, color, [], means, is_hollow=True))
-    return found
+            paper_lines.append(lines.Line(lines.PAPER, color, [], means, is_hollow=True))
+    return paper_lines

@@ -1,9 +1,9 @@
-"""All figures that a results table has data for, each with a caption for a reader who has not read the paper.
+"""All figures that a results table has data for, with captions for readers who have not read the paper.
 
-Runs of several domains (`analysis.domains`) have a figure of all, and each domain its own. Whatever varies besides
-width, rho and seed cuts those into parts (`analysis.table.parts`); each part is a line or a panel. A figure has at most
-six parts; more parts make more figures, and an overview of all. Past 24 parts there is the overview alone, and what is
-drawn against an axis of numbers.
+Runs of several domains (`analysis.domains`) have one figure of all domains, and figures for each. Axes other than
+width, rho and seed divide the runs into parts (`analysis.table.parts`); each part is a line or a panel. A figure has at
+most six parts; with more there are several figures and an overview. With more than 24 parts there are only the overview
+and the figures against a numeric axis.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +13,7 @@ import numpy as np
 
 from flatwide.analysis import domains, gain, paper, rho, selection, table, widths
 from flatwide.catalogue.entries import SECTIONS
+from flatwide.figures import study_curves
 from flatwide.figures.beside_paper import at_equal_compute, by_rho
 from flatwide.figures.gain import Domain, gain_against_width, gain_of_domains, metric_against_width
 from flatwide.figures.labels import label
@@ -21,7 +22,6 @@ from flatwide.figures.other_axes import by_axes, by_sparsity
 from flatwide.figures.pieces import (
     DOMAINS,
     GAIN,
-    INTERVAL,
     MOST_PARTS,
     MOST_PIECES,
     RHO,
@@ -32,12 +32,12 @@ from flatwide.figures.pieces import (
     arrange,
     capital,
     dots,
+    interval,
     printed,
     seeds_of,
     slug,
 )
 from flatwide.figures.rho import best_rho_against_width, heat_map
-from flatwide.figures.study_curves import study_curves
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,33 +57,33 @@ def gallery(
     """Draw every figure that a results table has data for.
 
     Args:
-      runs: the results table; it may have no base runs, then there is no gain, and one width, rho or seed only.
-      metric: the column that is compared.
-      choose_by: the column that rho is chosen by; None is the validation metric where every run has one, else `metric`.
-      curves: name of a run -> the rows of its `metrics.csv`; only those of the smallest and largest widths are drawn.
-      series: name of a run -> its rows of `measurements.csv`; the same runs are drawn.
-      arrays: name of a run and of a measurement -> the arrays measured at its end; of one seed they are drawn.
-      interactive: add what a page can do and a file cannot: tooltips, and a legend whose entries hide their series.
-      are_ours: whether flatwide trained the runs; of others it is not known what the runs of a seed share.
-    Cost: nothing is trained or fetched; some tenths of a second for 500 runs.
+      runs: the results table. It may have a single width, rho or seed; without base runs there is no gain.
+      metric: column to compare.
+      choose_by: column that rho is chosen by; None is the validation metric if every run has one, else `metric`.
+      curves: name of a run -> rows of its `metrics.csv`; drawn for the smallest and largest widths only.
+      series: name of a run -> its rows of `measurements.csv`; drawn for the same runs.
+      arrays: (name of a run, name of a measurement) -> arrays measured at its end; drawn for one seed.
+      interactive: add tooltips, and a legend whose entries hide their series, for use in a page.
+      are_ours: whether flatwide trained the runs; if not, it is unknown what the runs of a seed share.
+    Cost: nothing is trained or downloaded; some tenths of a second for 500 runs.
     """
     options = {"curves": curves or {}, "series": series or {}, "arrays": arrays or {}, "interactive": interactive}
     every = domains.domains(runs)
     if len(every) == 1:
         pieces, look = _arranged(every[0], metric, choose_by)
         return _figures(pieces, look._replace(are_ours=are_ours), **options)
-    found, panels = [], []
+    figures, panels = [], []
     for domain in every:
         pieces, look = _arranged(domain, metric, choose_by)
         ending = f"_{slug(domain.name)}"
-        own = _figures(pieces, look._replace(ending=ending, are_ours=are_ours), **options)
-        found += [_of_domain(figure, domain.name) for figure in own]
+        domain_figures = _figures(pieces, look._replace(ending=ending, are_ours=are_ours), **options)
+        figures += [_of_domain(figure, domain.name) for figure in domain_figures]
         panels += _panels(pieces, look, domain.name)
-    return [*_every_domain(panels, interactive=interactive, are_ours=are_ours), *found]
+    return [*_every_domain(panels, interactive=interactive, are_ours=are_ours), *figures]
 
 
 def _arranged(domain: domains.Domain, metric: str, choose_by: str | None) -> tuple[list[Piece], Look]:
-    """Arrange the parts of a domain, and say how they are shown."""
+    """Return the parts of a domain and the options that their figures share."""
     runs = domain.runs
     pieces = [
         piece for part in table.parts(runs, paired=False) if (piece := arrange(part, metric, choose_by)) is not None
@@ -110,33 +110,35 @@ def _figures(
     """Draw every figure of a domain."""
     look = look._replace(interactive=interactive)
     groups = [pieces[start : start + MOST_PARTS] for start in range(0, len(pieces), MOST_PARTS)]
-    found = []
+    figures = []
     if len(pieces) > MOST_PARTS:
-        found += _overview(pieces, look)
-    for place, group in enumerate(groups if len(pieces) <= MOST_PIECES else []):
-        ending = look.ending + (f"_{place + 1}" if len(groups) > 1 else "")
-        found += [*_by_width(group, look, ending), *_rhos(group, look, ending), *by_rho(group, look, ending)]
-    found += [*by_axes(pieces, look), *by_sparsity(pieces, look), *at_equal_compute(pieces, look)]
+        figures += _overview(pieces, look)
+    for index, group in enumerate(groups if len(pieces) <= MOST_PIECES else []):
+        ending = look.ending + (f"_{index + 1}" if len(groups) > 1 else "")
+        figures += [*_by_width(group, look, ending), *_rhos(group, look, ending), *by_rho(group, look, ending)]
+    figures += [*by_axes(pieces, look), *by_sparsity(pieces, look), *at_equal_compute(pieces, look)]
     for piece in pieces if curves and len(pieces) <= MOST_PIECES else []:
         ending = look.ending + (f"_{slug(piece.name)}" if piece.name else "")
-        found += _training(piece, look, curves, max(12, 40 // len(pieces)), ending)
-    found += measured_figures(pieces, look, series=series, arrays=arrays)
+        figures += _training(piece, look, curves, max(12, 40 // len(pieces)), ending)
+    figures += measured_figures(pieces, look, series=series, arrays=arrays)
     order = [GAIN, RHO, TRAINING, *SECTIONS]
-    return sorted(found, key=lambda figure: order.index(figure.section))
+    return sorted(figures, key=lambda figure: order.index(figure.section))
 
 
 def _of_domain(figure: Figure, domain: str) -> Figure:
-    """Say which domain a figure is of, in its own title too, for one that leaves the page."""
+    """Add the domain to a figure, also in the chart's title, so that a saved chart names it."""
     import altair as alt
 
     chart = figure.chart
     if isinstance(chart.title, alt.TitleParams):
-        chart = chart.properties(title=alt.Title(f"{domain}: {chart.title.text}", subtitle=chart.title.subtitle))
+        chart = chart.properties(
+            title=alt.Title(f"{domain}: {chart.title.text}", subtitle=chart.title.subtitle, frame="bounds")
+        )
     return figure._replace(chart=chart, domain=domain)
 
 
 def _panels(pieces: Sequence[Piece], look: Look, name: str) -> Iterator[tuple[Domain, list[dict[str, Any]]]]:
-    """Make the panel of a domain in the figure of all, with the rows that it shows; none without a gain."""
+    """Return the panel of a domain in the figure of all domains, with its rows; nothing without a gain."""
     gains = [row for piece in pieces[:MOST_PARTS] for row in seeds_of(piece) if "gain" in row]
     if gains:
         corrected = _corrected(pieces[0]) if len(pieces) == 1 else None
@@ -157,22 +159,23 @@ def _every_domain(
 ) -> Iterator[Figure]:
     """Draw the gain against width in every domain."""
     if panels:
+        rows = [row for _, rows in panels for row in rows]
         yield Figure(
             name="gain_of_domains",
             title="Gain of SAM by size, in every domain",
-            caption="How much better SAM is than its base optimizer at its best ρ, for networks of growing size: a "
-            "panel for each data set and model family, with axes of its own. Above the dashed line SAM is better, "
-            f"whatever the metric. {dots(are_ours=are_ours)} "
-            + INTERVAL
-            + " Each covers alone; the intervals of the table of domains hold for all of them together.",
+            caption="Improvement of SAM at its best ρ over its base optimizer, against network size, with one panel "
+            "and separate axes for each data set and model family. Above the dashed line SAM is better, whatever the "
+            f"metric. {dots(are_ours=are_ours)} "
+            + interval(rows, "domain", "part", "num_params")
+            + " These intervals are pointwise; those in the table of domains hold jointly.",
             chart=gain_of_domains([panel for panel, _ in panels], interactive=interactive),
-            data=[row for _, rows in panels for row in rows],
+            data=rows,
             section=DOMAINS,
         )
 
 
 def _overview(pieces: Sequence[Piece], look: Look) -> Iterator[Figure]:
-    """Draw the gain of every part and width as a colour."""
+    """Draw the gain of every part and width as a heat map."""
     cells = []
     for piece in pieces:
         for row in gain.of_widths(piece.cells, width="num_params"):
@@ -183,12 +186,12 @@ def _overview(pieces: Sequence[Piece], look: Look) -> Iterator[Figure]:
         yield Figure(
             name=f"gain_overview{look.ending}",
             title=f"Gain of SAM over {look.base}, all settings",
-            caption=f"The mean gain of SAM over {look.base} at its best ρ, over seeds, for every setting (downward) "
-            "and size (to the right)."
+            caption=f"Mean gain of SAM at its best ρ over {look.base}, averaged over seeds, for every setting (rows) "
+            "and size (columns)."
             + (
                 ""
                 if len(pieces) <= MOST_PIECES
-                else " So many settings have no figures of their own: select some of them."
+                else " There are too many settings for separate figures: select some of them."
             ),
             chart=heat_map(
                 cells, down="part", metric=look.metric, **look.of_metric, name=f"gain_overview{look.ending}"
@@ -204,19 +207,19 @@ def _by_width(group: Sequence[Piece], look: Look, ending: str) -> Iterator[Figur
     if not rows:
         return
     beside = printed(group, look)
-    words = " Hollow points are the values that the paper prints for the same sizes." if beside else ""
-    several = " Each line is one value of what varies besides the width." if len(group) > 1 else ""
-    gains = [row for row in rows if "gain" in row]
+    words = " Hollow points are the paper's values at the same sizes." if beside else ""
+    several = " Each line is one setting of the axes other than width." if len(group) > 1 else ""
+    gains, bars = [row for row in rows if "gain" in row], interval(rows, "part", "num_params")
     if gains:
         corrected = _corrected(group[0]) if len(group) == 1 else None
         more = ""
         if corrected:
-            more = " The second line is free of the luck of that choice: each seed has the ρ that the others choose."
+            more = " The second line removes selection bias across seeds: each seed uses the ρ chosen on the others."
         yield Figure(
             name=f"gain_by_width{ending}",
             title=f"Gain of SAM over {look.base}, by size",
-            caption=f"How much better SAM is than {look.base} at its best ρ, for networks of growing size. Above the "
-            f"dashed line SAM is better. {look.dots} " + INTERVAL + several + more + words,
+            caption=f"Improvement of SAM at its best ρ over {look.base}, against network size. Above the dashed line "
+            f"SAM is better. {look.dots} {bars}" + several + more + words,
             chart=gain_against_width(
                 gains,
                 **look.of_metric,
@@ -231,8 +234,8 @@ def _by_width(group: Sequence[Piece], look: Look, ending: str) -> Iterator[Figur
     yield Figure(
         name=f"metric_by_width{ending}",
         title=f"{capital(label(look.metric, metric_name=look.metric_name))}, by size",
-        caption=f"Where {look.base} and SAM (at its best ρ) end, for networks of growing size. Each small dot is one "
-        "run. " + INTERVAL + words,
+        caption=f"Final value of {look.base} and of SAM (at its best ρ), against network size. Each small dot is one "
+        "run. " + bars + words,
         chart=metric_against_width(
             rows, **look.of_metric, metric=look.metric, paper=beside, name=f"metric_by_width{ending}"
         ),
@@ -242,79 +245,97 @@ def _by_width(group: Sequence[Piece], look: Look, ending: str) -> Iterator[Figur
 
 
 def _corrected(piece: Piece) -> list[dict[str, Any]] | None:
-    """List the corrected gain of each seed and width; None where there was no choice to correct."""
+    """List the corrected gain of each seed and width; None if there was no choice to correct."""
     rows = []
-    for cell, found in zip(piece.cells, selection.correct_all(piece.cells), strict=True):
-        if np.isfinite(found.gain) and found.num_rhos > 1:
+    for cell, correction in zip(piece.cells, selection.correct_all(piece.cells), strict=True):
+        if np.isfinite(correction.gain) and correction.num_rhos > 1:
             seeds, scores = selection.scores(cell)
             size = {"num_params": cell.num_params, "of": "corrected"}
             rows += [size | {"seed": s, "gain": float(score)} for s, score in zip(seeds, scores, strict=True)]
-            rows.append(size | {"gain": found.gain, "low": found.low, "high": found.high})
+            rows.append(size | {"gain": correction.gain, "low": correction.low, "high": correction.high})
     return rows or None
 
 
 def _rhos(group: Sequence[Piece], look: Look, ending: str) -> Iterator[Figure]:
     """Draw the best rho against width, and the gain or metric of every rho and width."""
-    import pandas as pd
-
     best, seeds, cells = [], [], []
     has_base = any(np.isfinite(cell.values[:, 0]).any() for piece in group for cell in piece.cells)
     for piece in group:
         part = {"part": piece.name} if piece.name else {}
         for cell in piece.cells:
             best += [part | row for row in rho.of_widths([cell], width="num_params", chosen_by=look.chosen_by)]
-            for place, seed in enumerate(cell.seeds):
-                own = cell.choices[place, [1 + candidate for candidate in cell.candidates]]
-                if len(own) and np.isfinite(own).all():
-                    found = cell.rhos[cell.candidates[int(np.argmax(own))]]
-                    seeds.append(part | {"num_params": cell.num_params, "seed": seed, "best_rho": found})
+            for index, seed in enumerate(cell.seeds):
+                scores = cell.choices[index, [1 + candidate for candidate in cell.candidates]]
+                if len(scores) and np.isfinite(scores).all():
+                    seed_rho = cell.rhos[cell.candidates[int(np.argmax(scores))]]
+                    seeds.append(part | {"num_params": cell.num_params, "seed": seed, "best_rho": seed_rho})
             cells += [part | row for row in _cells(cell, piece.names, has_base)]
-    if any(np.isfinite(row["best_rho"]) for row in best) and len({row["rho"] for row in cells if row["rho"] > 0}) > 1:
-        beside = [row for row in printed(group, look) if row["best_rho"] is not None]
-        yield Figure(
-            name=f"best_rho_by_width{ending}",
-            title="Best ρ, by size",
-            caption="The radius ρ of SAM's perturbation with the best mean over seeds, for networks of growing size, "
-            "chosen by "
-            f"{look.chosen_by.replace('_', ' ')}. Bars span the ρ that the seeds cannot tell from it (95 % "
-            "confidence set). A small dot is the ρ that is best for one seed alone, larger where several agree."
-            + (" Hollow points are the paper's." if beside else ""),
-            chart=best_rho_against_width(
-                best,
-                seeds=seeds,
-                paper=beside,
-                name=f"best_rho_by_width{ending}",
-                interactive=look.interactive,
-            ),
-            data=pd.DataFrame([*best, *seeds]),
-            section=RHO,
-        )
-    if any(row["num_seeds"] for row in cells) and len({row["rho"] for row in cells if row["rho"] > 0}) > 1:
-        of = "gain" if has_base else "mean"
-        cells = [row for row in cells if of == "mean" or row["rho"] > 0]
-        what = f"gain over {look.base}" if of == "gain" else label(look.metric, metric_name=look.metric_name)
-        yield Figure(
-            name=f"rho_by_width{ending}",
-            title=f"{capital(what)}, by ρ and size",
-            caption=f"The mean {what} over seeds, for every ρ (upward) and size (to the right). Black frames mark the "
-            "best ρ "
-            "of each size. A frame at the edge says that a better ρ may lie beyond the grid.",
-            chart=heat_map(cells, of=of, metric=look.metric, **look.of_metric, name=f"rho_by_width{ending}"),
-            data=cells,
-            section=RHO,
-        )
+    if len({row["rho"] for row in cells if row["rho"] > 0}) < 2:
+        return
+    if any(np.isfinite(row["best_rho"]) for row in best):
+        has_seeds = any(row["num_seeds"] > 1 for row in cells)
+        yield _best_rho(best, seeds, printed(group, look), look, ending, has_seeds=has_seeds)
+    if any(row["num_seeds"] for row in cells):
+        yield _rho_map(cells, look, ending, of="gain" if has_base else "mean")
+
+
+def _best_rho(
+    best: list[dict[str, Any]],
+    seeds: list[dict[str, Any]],
+    beside: Sequence[dict[str, Any]],
+    look: Look,
+    ending: str,
+    *,
+    has_seeds: bool,
+) -> Figure:
+    """Draw the best rho against width, with the paper's values `beside` it."""
+    import pandas as pd
+
+    beside = [row for row in beside if row["best_rho"] is not None]
+    bars = "One seed: no interval."
+    if has_seeds:
+        bars = "Bars span the ρ that are statistically indistinguishable from it (95 % confidence set). A small dot is "
+        bars += "the best ρ of a single seed, larger if several seeds agree."
+    name = f"best_rho_by_width{ending}"
+    return Figure(
+        name=name,
+        title="Best ρ, by size",
+        caption=f"The radius ρ of SAM's perturbation with the best {'mean over seeds' if has_seeds else 'metric'}, "
+        f"against network size, chosen by {look.chosen_by.replace('_', ' ')}. {bars}"
+        + (" Hollow points are the paper's values." if beside else ""),
+        chart=best_rho_against_width(best, seeds=seeds, paper=beside, name=name, interactive=look.interactive),
+        data=pd.DataFrame([*best, *seeds]),
+        section=RHO,
+    )
+
+
+def _rho_map(cells: list[dict[str, Any]], look: Look, ending: str, *, of: str) -> Figure:
+    """Draw the gain or the metric of every rho and width."""
+    cells = [row for row in cells if of == "mean" or row["rho"] > 0]
+    quantity = f"gain over {look.base}" if of == "gain" else label(look.metric, metric_name=look.metric_name)
+    has_seeds = any(row["num_seeds"] > 1 for row in cells)
+    colors = f"Mean {quantity} over seeds" if has_seeds else f"{capital(quantity)} of one seed"
+    return Figure(
+        name=f"rho_by_width{ending}",
+        title=f"{capital(quantity)}, by ρ and size",
+        caption=f"{colors}, for every ρ (rows) and size (columns). Black frames mark the best ρ of each size. If a "
+        "frame is at the edge of the grid, a better ρ may lie beyond it.",
+        chart=heat_map(cells, of=of, metric=look.metric, **look.of_metric, name=f"rho_by_width{ending}"),
+        data=cells,
+        section=RHO,
+    )
 
 
 def _cells(cell: widths.Width, names: Mapping, has_base: bool) -> Iterator[dict[str, Any]]:
-    """Sum up each rho of a width."""
-    for place, value in enumerate((0.0, *cell.rhos)):
-        column = cell.values[:, place]
+    """Summarize each rho of a width."""
+    for index, value in enumerate((0.0, *cell.rhos)):
+        column = cell.values[:, index]
         here = column[np.isfinite(column)]
         missing = sum((cell.value, value, seed) in names for seed in cell.seeds) - len(here)
         if not len(here) and not missing:
             continue
         row = {"num_params": cell.num_params, "rho": value, "num_seeds": len(here), "num_diverged": missing}
-        row |= {"is_best": place > 0 and cell.best == place - 1}
+        row |= {"is_best": index > 0 and cell.best == index - 1}
         row |= {"mean": float(here.mean())} if len(here) else {}
         gains = cell.sign * (column - cell.values[:, 0])
         gains = gains[np.isfinite(gains)]
@@ -324,28 +345,28 @@ def _cells(cell: widths.Width, names: Mapping, has_base: bool) -> Iterator[dict[
 def _training(
     piece: Piece, look: Look, curves: Mapping[str, list[dict[str, Any]]], most_points: int, ending: str
 ) -> Iterator[Figure]:
-    """Draw the curves of the smallest and largest width, and of those that the paper has curves of."""
+    """Draw the curves of the smallest and largest width, and of widths with curves in the paper."""
     printed = paper.curves_beside(piece.runs, ("running_train_loss", "test_metric"))
     sizes = {row["num_params"] for row in printed} | {cell.num_params for cell in (piece.cells[0], piece.cells[-1])}
     chosen = []
-    for one in (cell for cell in piece.cells if cell.num_params in sizes):
-        for seed in one.seeds:
-            for arm, value in (("base", 0.0), ("sam", one.best_rho)):
-                run = piece.names.get((one.value, value, seed))
+    for cell in (cell for cell in piece.cells if cell.num_params in sizes):
+        for seed in cell.seeds:
+            for arm, value in (("base", 0.0), ("sam", cell.best_rho)):
+                run = piece.names.get((cell.value, value, seed))
                 if run in curves:
-                    chosen.append({"run": run, "arm": arm, "num_params": one.num_params, "rho": value, "seed": seed})
+                    chosen.append({"run": run, "arm": arm, "num_params": cell.num_params, "rho": value, "seed": seed})
     if not chosen:
         return
     title = "Training" + (f", {piece.name}" if piece.name else "")
     yield Figure(
         name=f"training_curves{ending}",
         title=title,
-        caption=f"How the runs of {look.base} and of SAM at its best ρ went, at the smallest and the largest size"
-        f"{' and those of the paper' if printed else ''}: thin lines are seeds, thick lines their mean. Of a long run "
-        f"{most_points} evaluations are drawn. The training loss is the mean over the steps since the evaluation "
-        "before."
-        + (" Hollow points are the paper's loss of SAM, whose ρ and rate it does not state." if printed else ""),
-        chart=study_curves(
+        caption=f"Training curves of {look.base} and of SAM at its best ρ, at the smallest and the largest size"
+        f"{' and those of the paper' if printed else ''}. {study_curves.explained(chosen)} At most "
+        f"{most_points} evaluations of a run are drawn. The training loss is the mean over the steps since the "
+        "previous evaluation."
+        + (" Hollow points are the paper's loss of SAM; it does not state ρ or the learning rate." if printed else ""),
+        chart=study_curves.study_curves(
             chosen,
             curves,
             **look.of_metric,

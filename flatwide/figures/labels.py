@@ -1,17 +1,26 @@
-"""What the columns of the tables are called on an axis."""
+"""Axis titles of table columns."""
+
+import re
+import textwrap
+from collections.abc import Iterable
 
 from flatwide.columns import FRACTION_METRICS
+
+_MOST_LETTERS = 30  # in a line of the title of an axis of 200 pixels
 
 LABELS = {
     "num_params": "number of parameters",
     "num_nonzero_params": "number of nonzero parameters",
     "num_params_per_example": "parameters per training example",
-    "num_params_over_interpolation": "parameters over those from which the base fits its labels",
+    "num_params_over_interpolation": "parameters over those at which the base fits its labels",
     "rho": "ρ",
     "best_rho": "best ρ",
     "sparsity": "sparsity",
     "label_noise": "label noise",
     "weight_decay": "weight decay",
+    "learning_rate": "learning rate",
+    "train_examples": "training examples",
+    "batch_size": "batch size",
     "step": "step",
     "epoch": "epoch",
     "train_loss": "training loss",
@@ -29,10 +38,10 @@ LABELS = {
 
 
 def label(name: str, *, metric_name: str = "metric") -> str:
-    """Title the axis of a column; a metric that is a fraction has percent, and its gain percentage points.
+    """Return the axis title of a column; a metric that is a fraction is in percent, its gain in percentage points.
 
     Args:
-      name: a column of a table; one without a title keeps its name.
+      name: column of a table; a column without a title keeps its name.
       metric_name: what the metric is, such as accuracy.
     """
     title = LABELS.get(name, name)
@@ -43,11 +52,30 @@ def label(name: str, *, metric_name: str = "metric") -> str:
 
 
 def wrapped(title: str) -> str | list[str]:
-    """Put the unit of a long title on a line of its own: an axis is no longer than its plot."""
-    words, bracket, unit = title.rpartition(" (")
-    return [words, f"({unit}"] if bracket and len(title) > 28 else title
+    """Break a long title into lines no longer than an axis, with the unit on its own line."""
+    if len(title) <= _MOST_LETTERS:
+        return title
+    words, bracket, unit = title.rpartition(" (") if title.endswith(")") else (title, "", "")
+    return textwrap.wrap(words, _MOST_LETTERS) + ([f"({unit}"] if bracket else [])
+
+
+def setting(text: str) -> str:
+    """Return the name of a setting with tuples of layer sizes as `300-100`, the way papers write them."""
+    return re.sub(r"\((\d+(?:, \d+)*),?\)", lambda sizes: sizes[1].replace(", ", "-"), text)
 
 
 def is_percent(metric_name: str) -> bool:
-    """Tell whether figures show a metric in percent."""
+    """Whether figures show a metric in percent."""
     return metric_name in FRACTION_METRICS
+
+
+def num_seeds(counts: Iterable[int]) -> str:
+    """Return a number of seeds in words, such as "one seed" or "2 to 4 seeds".
+
+    Args:
+      counts: number of seeds at each position of a figure.
+    """
+    least, most = min(counts := list(counts)), max(counts)
+    if most == 1:
+        return "one seed"
+    return f"{most} seeds" if least == most else f"{least} to {most} seeds"

@@ -1,22 +1,23 @@
-"""The loss around and between minima: along a line, over a plane, and under the path that training took."""
+"""The loss around and between minima: along a line, on a plane, and along the training trajectory."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from flatwide.figures.labels import label
+from flatwide.figures import axes
+from flatwide.figures.labels import label, wrapped
 from flatwide.figures.pieces import short
 from flatwide.figures.style import SAM, colors, finish
 
-_MOST_CELLS = 31  # a side: of a finer plane evenly so many rows and columns are drawn
+_MOST_CELLS = 31  # per side; finer planes are thinned evenly
 _MOST_POINTS = 200
 
 
 def line_profiles(
     runs: Sequence[Mapping[str, Any]], *, base: str = "SGD", name: str = "loss_on_line", interactive: bool = False
 ) -> Any:
-    """Draw the loss along the straight line between two minima, a line for each width.
+    """Draw the loss along the straight line between two minima, one curve per width.
 
     Args:
       runs: `num_params`, `seed`, `rho`, `line_positions` (0 is the base, 1 is SAM) and `line_losses`, both [points].
@@ -29,25 +30,28 @@ def line_profiles(
     scale = alt.Scale(domain=[_of(size) for size in sizes], range=colors(len(sizes), ordered=True))
     rows = []
     for run in runs:
-        places, losses = (np.asarray(run[f"line_{what}"], dtype=float).ravel() for what in ("positions", "losses"))
-        for place in _evenly(len(places), _MOST_POINTS):
-            if np.isfinite(losses[place]):
-                where = {"x": short(places[place]), "loss": short(losses[place])}
-                rows.append(where | {"of": _of(run["num_params"]), "seed": run["seed"], "rho": run["rho"]})
+        positions, losses = (
+            np.asarray(run[f"line_{quantity}"], dtype=float).ravel() for quantity in ("positions", "losses")
+        )
+        for index in _evenly(len(positions), _MOST_POINTS):
+            if np.isfinite(losses[index]):
+                point = {"x": short(positions[index]), "loss": short(losses[index])}
+                rows.append(point | {"of": _of(run["num_params"]), "seed": run["seed"], "rho": run["rho"]})
     is_log = rows and 0 < 10 * min(row["loss"] for row in rows) < max(row["loss"] for row in rows)
     y = alt.Scale(type="log", nice=False, padding=8) if is_log else alt.Scale(zero=False)
+    ticks = axes.log_axis(row["loss"] for row in rows) if is_log else alt.Axis(tickCount=6)
     tips: dict[str, Any] = {"tooltip": ["of:N", "rho:N", "seed:N", "x:Q", "loss:Q"]} if interactive else {}
     data = alt.NamedData(name=f"{name}_points")
     chart = alt.Chart(data, name=f"{name}_seeds", width=560, height=320).mark_line(strokeWidth=2)
     chart = chart.encode(
         x=alt.X("x:Q", title=f"from {base} (0) to SAM (1)", axis=alt.Axis(grid=False)),
-        y=alt.Y("loss:Q", title=label("train_loss"), scale=y, axis=alt.Axis(tickCount=6)),
+        y=alt.Y("loss:Q", title=label("train_loss"), scale=y, axis=ticks),
         color=alt.Color("of:N", scale=scale, legend=alt.Legend() if len(sizes) > 1 else None),
         detail="seed:N",
         **tips,
     )
-    subtitle = [f"both weights of one seed ({_seeds(runs)}), averaged in every proportion"]
-    title = alt.Title(f"The way from {base} to SAM", subtitle=subtitle)
+    subtitle = [f"linear interpolation between the two networks of one seed ({_seeds(runs)})"]
+    title = alt.Title(f"Loss from {base} to SAM", subtitle=subtitle)
     return finish(chart, title=title, datasets={data.name: rows})
 
 
@@ -59,11 +63,11 @@ def planes(
     name: str = "loss_on_plane",
     interactive: bool = False,
 ) -> Any:
-    """Draw the loss over planes as colours, a panel for each run, all on one logarithmic scale; a path lies on top.
+    """Draw the loss on planes as colours, one panel per run, on a shared logarithmic scale, with paths on top.
 
     Args:
-      runs: `arm`, `num_params`, `seed`, `rho`, `x` [columns], `y` [rows], `losses` [rows, columns], and where there is
-        one a `path` [points, 2]; `x_title` and `y_title` name the axes.
+      runs: `arm`, `num_params`, `seed`, `rho`, `x` [columns], `y` [rows], `losses` [rows, columns], and
+        optionally a `path` [points, 2]; `x_title` and `y_title` name the axes.
       base: name of the base optimizer. name, interactive: as for `lines.figure`.
     """
     import altair as alt
@@ -75,11 +79,15 @@ def planes(
     reach = alt.Scale(type=kind, scheme="viridis", reverse=True, domain=[min(losses), max(losses)])
     legend = alt.Legend(title=label("train_loss"), orient="right", gradientLength=180, titleFontWeight="normal")
     panels = []
-    for place, (run, rows) in enumerate(zip(runs, cells, strict=True)):
-        stem = f"{name}_{place}"
+    for index, (run, rows) in enumerate(zip(runs, cells, strict=True)):
+        stem = f"{name}_{index}"
         tables[f"{stem}_cells"] = rows
-        x = alt.X("left:Q", title=run.get("x_title", "first direction"), scale=alt.Scale(nice=False, zero=False))
-        y = alt.Y("bottom:Q", title=run.get("y_title", "second direction"), scale=alt.Scale(nice=False, zero=False))
+        x = alt.X(
+            "left:Q", title=wrapped(run.get("x_title", "first direction")), scale=alt.Scale(nice=False, zero=False)
+        )
+        y = alt.Y(
+            "bottom:Q", title=wrapped(run.get("y_title", "second direction")), scale=alt.Scale(nice=False, zero=False)
+        )
         chart = alt.Chart(alt.NamedData(name=f"{stem}_cells"), name=f"{stem}_seeds").mark_rect()
         tips: dict[str, Any] = {"tooltip": [alt.Tooltip("loss:Q", title=label("train_loss"))]} if interactive else {}
         color = alt.Color("loss:Q", scale=reach, legend=legend)
@@ -117,7 +125,7 @@ def _cells(run: Mapping[str, Any]) -> list[dict[str, float]]:
 
 
 def _edges(points: np.ndarray) -> tuple[list[float], list[float]]:
-    """Put the borders of cells midway between their points."""
+    """Return cell borders midway between their points."""
     middles = (points[1:] + points[:-1]) / 2
     first, last = 2 * points[0] - middles[0], 2 * points[-1] - middles[-1]
     edges = [short(edge) for edge in (first, *middles, last)]
@@ -130,7 +138,7 @@ def _path(run: Mapping[str, Any]) -> np.ndarray:
 
 
 def _evenly(count: int, most: int) -> list[int]:
-    return sorted({round(place) for place in np.linspace(0, count - 1, min(count, most)).tolist()}) if count else []
+    return sorted({round(index) for index in np.linspace(0, count - 1, min(count, most)).tolist()}) if count else []
 
 
 def _of(size: int) -> str:

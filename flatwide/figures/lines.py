@@ -1,4 +1,4 @@
-"""Lines over sizes: each seed a dot, means with their intervals joined, and what others have found as hollow points."""
+"""Lines against size: a dot per seed, joined means with intervals, and published values as hollow points."""
 
 import itertools
 import math
@@ -7,47 +7,48 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flatwide.analysis import intervals
-from flatwide.figures.labels import label
+from flatwide.figures.labels import label, num_seeds
 from flatwide.figures.style import GREY, finish
 
 if TYPE_CHECKING:
     import altair as alt
 
 PAPER = "paper (Shin et al. 2025)"
+NO_INTERVAL = "one seed: no interval"
 _TOOLTIPS = {"run": "run", "rho": "ρ", "seed": "seed", "count": "number of seeds"}
 
 
 class Line(NamedTuple):
-    """One line of a figure.
+    """Line of a figure.
 
-    dots: one a seed: `x`, `value`, and what a tooltip tells (`run`, `rho`, `seed`); or one for `count` seeds.
-    means: `x`, `mean`, and where there is an interval `low` and `high`; None is the mean and t interval of the dots.
+    dots: one per seed: `x`, `value`, and the tooltip's `run`, `rho`, `seed`; or one for `count` seeds.
+    means: `x`, `mean`, and for an interval `low` and `high`; None is the mean and t interval of the dots.
     """
 
     name: str
     color: str
     dots: list[dict[str, Any]]
     means: list[dict[str, Any]] | None = None
-    is_hollow: bool = False  # points without a line, from elsewhere
+    is_hollow: bool = False  # published values: points without a line
 
 
 class Across(NamedTuple):
-    """The horizontal axis: its column, and its values from left to right."""
+    """Horizontal axis: its column, and its values from left to right."""
 
     column: str
     values: list[Any]
 
     @property
     def is_log(self) -> bool:
-        """Tell whether it is a logarithmic axis; the others set each value apart by the same step."""
+        """Whether the axis is logarithmic; otherwise its values are equally spaced."""
         return self.column.startswith("num_") and len(self.values) > 1 and min(self.values) > 0
 
     def encode(self) -> "alt.X":
-        """Give its channel of a chart."""
+        """Return its encoding channel."""
         import altair as alt
 
         if self.is_log:
-            # A ratio below one is 0.5, not 500 thousandths.
+            # A ratio below 1 is printed as 0.5, not as 500m.
             number = ".3~s" if min(self.values) >= 1 else ".3~g"
             ticks = alt.Axis(values=self.values, format=number, grid=False, labelOverlap="greedy", labelSeparation=8)
             return alt.X(
@@ -56,24 +57,26 @@ class Across(NamedTuple):
         return self.encode_ordinal()
 
     def encode_ordinal(self) -> "alt.X":
-        """Give its channel of a chart that sets each value apart by the same step."""
+        """Return its encoding channel with equally spaced values."""
         import altair as alt
 
         title, counts = label(self.column), self.column.startswith("num_")
-        ticks = alt.Axis(labelAngle=0, grid=False, labelOverlap="greedy", format=".3~s" if counts else "")
+        # Sparsities are ratios of counts; radii are printed as they were given.
+        number = ".3~s" if counts else ".3~r" if self.column == "sparsity" else ",~r"
+        ticks = alt.Axis(labelAngle=0, grid=False, labelOverlap="greedy", format=number)
         return alt.X("x:O", title=title, sort=self.values, axis=ticks)
 
     def step(self, width: int) -> float:
-        """Give the least distance of two values in a panel of so many pixels."""
+        """Return the smallest distance between two values, in pixels, in a panel of this width."""
         if not self.is_log:
             return width / max(len(self.values), 1)
-        places = [math.log(value) for value in self.values]
-        gaps = [b - a for a, b in itertools.pairwise(places)]
-        return (width - 48) * min(gaps) / (places[-1] - places[0])
+        logarithms = [math.log(value) for value in self.values]
+        gaps = [b - a for a, b in itertools.pairwise(logarithms)]
+        return (width - 48) * min(gaps) / (logarithms[-1] - logarithms[0])
 
 
 class Panel(NamedTuple):
-    """One plot of a figure: its lines, a title where there are several plots, axes where those of the figure differ."""
+    """Plot of a figure: its lines, its title if there are several plots, and axes that differ from the figure's."""
 
     title: str
     lines: list[Line]
@@ -93,13 +96,13 @@ def figure(
     has_zero: bool = False,
     interactive: bool = False,
 ) -> Any:
-    """Put panels side by side, with one legend, and a subtitle that says what dots and bars are.
+    """Draw panels side by side, with one legend, and a subtitle that explains dots and bars.
 
     Args:
-      name: begins the name of everything inside, so that several figures can share a page.
-      subtitle: what dots, points and bars are; `{seeds}` becomes their number.
-      note: one more line below the title.
-      has_zero: draw the line of zero.
+      name: prefix of all names inside the chart, so that several figures can share a page.
+      subtitle: meaning of dots, points and bars; `{seeds}` is replaced by their number.
+      note: second line of the subtitle.
+      has_zero: draw a line at zero.
       interactive: add tooltips, and a legend whose entries hide their series.
     """
     import altair as alt
@@ -114,19 +117,19 @@ def figure(
     scale = alt.Scale(domain=list(entries), range=list(entries.values()))
     color = alt.Color("of:N", scale=scale, legend=legend)
     hide = f"{name}_hidden" if interactive and legend is not None else None
-    # Data have names: altair copies a chart at every call, and would copy its rows each time.
+    # Named data sets: altair copies a chart at every call, and would copy inline rows each time.
     tables: dict[str, list[dict[str, Any]]] = {}
     charts = []
-    for place, panel in enumerate(panels):
+    for index, panel in enumerate(panels):
         axes = panel.across or across, size[0], panel.y or y
-        layers = _layers(panel.lines, f"{name}_{place}", *axes, color, tables, hide, interactive)
+        layers = _layers(panel.lines, f"{name}_{index}", *axes, color, tables, hide, interactive)
         if has_zero:
-            tables[f"{name}_{place}_zero"] = [{"value": 0}]
-            layers.insert(0, _zero(f"{name}_{place}_zero"))
+            tables[f"{name}_{index}_zero"] = [{"value": 0}]
+            layers.insert(0, _zero(f"{name}_{index}_zero"))
         charts.append(panel_chart(layers, size, title=panel.title if len(panels) > 1 else None))
-    hollow = "hollow: as printed in the paper" if any(line.is_hollow for line in every) else ""
+    hollow = "hollow: the paper's values" if any(line.is_hollow for line in every) else ""
     if any("low" in row for line in every if line.is_hollow for row in line.means or []):
-        hollow += "; dashed: its bands"
+        hollow += "; dashed: their bands"
     heading = alt.Title(title, subtitle=[with_seeds(panels, subtitle), *filter(None, [note, hollow])])
     if len(charts) == 1:
         whole, scales = charts[0], None
@@ -139,7 +142,7 @@ def figure(
 
 
 def panel_chart(layers: Sequence[Any], size: tuple[int, int], *, title: str | None) -> "alt.LayerChart":
-    """Put layers on top of each other, below a title where there are several panels."""
+    """Return a panel of layers, with a title if there are several panels."""
     import altair as alt
 
     chart = alt.LayerChart(layer=list(layers), width=size[0], height=size[1])
@@ -149,14 +152,14 @@ def panel_chart(layers: Sequence[Any], size: tuple[int, int], *, title: str | No
 
 
 def legend_selection(chart: Any, name: str) -> Any:
-    """Make the selection `<name>_hidden`: a click on an entry of the legend hides its series, and another shows it.
+    """Return the selection `<name>_hidden`: a click on a legend entry hides its series, a second click shows it again.
 
-    The first view of seeds alone has it: with altair's own `add_params` each panel would, which Vega refuses.
+    Only the first view of seeds has it: altair's `add_params` would add it to each panel, which Vega rejects.
     """
     import altair as alt
 
     # Joining charts renames their views.
-    view = next(one for one in _view_names(chart) if one.startswith(name) and "_seeds" in one)
+    view = next(view_name for view_name in _view_names(chart) if view_name.startswith(name) and "_seeds" in view_name)
     select = alt.PointSelectionConfig(type="point", fields=["of"], toggle="true")
     return alt.TopLevelSelectionParameter(name=f"{name}_hidden", select=select, bind="legend", views=[view])
 
@@ -166,19 +169,19 @@ def _view_names(chart: Any) -> Iterator[str]:
 
     for kind in ("layer", "concat", "hconcat", "vconcat"):
         inner = getattr(chart, kind, alt.Undefined)
-        for one in inner if isinstance(inner, list) else []:
-            yield from _view_names(one)
+        for child in inner if isinstance(inner, list) else []:
+            yield from _view_names(child)
     if isinstance(chart, alt.Chart):
         yield str(chart.name)
 
 
 def means(dots: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Summarize the dots of each place; one alone has no interval."""
-    places: dict[Any, list[float]] = {}
+    """Summarize the dots at each position; a single dot has no interval."""
+    values_at: dict[Any, list[float]] = {}
     for dot in dots:
-        places.setdefault(dot["x"], []).append(dot["value"])
-    found = {x: intervals.mean(values)._asdict() for x, values in sorted(places.items())}
-    return [{"x": x} | {k: v for k, v in one.items() if math.isfinite(v)} for x, one in found.items()]
+        values_at.setdefault(dot["x"], []).append(dot["value"])
+    summaries = {x: intervals.mean(values)._asdict() for x, values in sorted(values_at.items())}
+    return [{"x": x} | {k: v for k, v in summary.items() if math.isfinite(v)} for x, summary in summaries.items()]
 
 
 def _zero(name: str) -> "alt.Chart":
@@ -199,25 +202,25 @@ def _layers(
     hide: str | None,
     has_tooltips: bool,
 ) -> list[Any]:
-    """Draw every seed as a dot, and means with their intervals, joined by a line; the rows go into `tables`."""
+    """Draw every seed as a dot, and the means with their intervals joined by a line; add the rows to `tables`."""
     import altair as alt
 
-    own, hollow = ([line for line in lines if line.is_hollow == kind] for kind in (False, True))
-    between = min(10.0, 0.7 * across.step(width) / max(len(own), 1))
+    solid, hollow = ([line for line in lines if line.is_hollow == kind] for kind in (False, True))
+    between = min(10.0, 0.7 * across.step(width) / max(len(solid), 1))
     x = across.encode()
     mean, low, high = alt.Y("mean:Q"), alt.Y("low:Q"), alt.Y2("high:Q")
     faint, full = (opacity(value, hide) for value in (0.45, 1))
     layers = []
-    for place, line in enumerate(own):
-        shift = round(between * (place - (len(own) - 1) / 2), 1)
-        aside = shift + (math.copysign(min(9.0, 0.9 * between), shift) if len(own) < 3 else 0)
-        stem = f"{name}_{place}"
+    for index, line in enumerate(solid):
+        shift = round(between * (index - (len(solid) - 1) / 2), 1)
+        aside = shift + (math.copysign(min(9.0, 0.9 * between), shift) if len(solid) < 3 else 0)
+        stem = f"{name}_{index}"
         tables[f"{stem}_dots"] = _rows(line.dots, line.name)
         tables[f"{stem}_averages"] = _rows(means(line.dots) if line.means is None else line.means, line.name)
         data = {kind: alt.NamedData(name=f"{stem}_{kind}") for kind in ("dots", "averages")}
         tips: dict[str, Any] = {"tooltip": _tooltips(line, across, y)} if has_tooltips else {}
         seeds = alt.Chart(data["dots"], name=f"{stem}_seeds")
-        if any("count" in dot for dot in line.dots):  # a dot may stand for several seeds
+        if any("count" in dot for dot in line.dots):  # a dot may represent several seeds
             seeds = seeds.transform_calculate(area="26 * datum.count").mark_circle(xOffset=aside)
             tips["size"] = alt.Size("area:Q", scale=None)
         else:
@@ -231,8 +234,8 @@ def _layers(
             bars.transform_filter("isValid(datum.low)").encode(x=x, y=low, y2=high, color=color, opacity=full),
             points.encode(x=x, y=mean, color=color, opacity=full),
         ]
-    for place, line in enumerate(hollow):
-        stem = f"{name}_hollow{place}"
+    for index, line in enumerate(hollow):
+        stem = f"{name}_hollow{index}"
         values = [{"value" if k == "mean" else k: v for k, v in row.items()} for row in line.means or []]
         tables[f"{stem}_values"] = _rows(values, line.name)
         tips = {"tooltip": _tooltips(line, across, y)} if has_tooltips else {}
@@ -248,7 +251,7 @@ def _layers(
 
 
 def opacity(value: float, hide: str | None) -> Any:
-    """Make the opacity of a mark: none while its series is in the selection `hide`."""
+    """Return the opacity of a mark, 0 while its series is in the selection `hide`."""
     import altair as alt
 
     if hide is None:
@@ -257,7 +260,7 @@ def opacity(value: float, hide: str | None) -> Any:
 
 
 def _rows(rows: Sequence[dict[str, Any]], name: str) -> list[dict[str, Any]]:
-    """Name rows after their line; six digits are more than a screen shows."""
+    """Add the name of the line to rows, rounded to six digits, more than a screen resolves."""
     short = [{k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in row.items()} for row in rows]
     return [row | {"of": name} for row in short]
 
@@ -265,8 +268,8 @@ def _rows(rows: Sequence[dict[str, Any]], name: str) -> list[dict[str, Any]]:
 def _tooltips(line: Line, across: Across, y: "alt.Y") -> list[Any]:
     import altair as alt
 
-    known = [name for name in _TOOLTIPS if any(name in dot for dot in line.dots)]
-    shown = [alt.Tooltip(f"{name}:N", title=_TOOLTIPS[name]) for name in known]
+    columns = [name for name in _TOOLTIPS if any(name in dot for dot in line.dots)]
+    shown = [alt.Tooltip(f"{name}:N", title=_TOOLTIPS[name]) for name in columns]
     size = alt.Tooltip("x:Q", title=label(across.column), format=",") if across.is_log else None
     size = size or alt.Tooltip("x:N", title=label(across.column))
     encoded: Any = y.to_dict()
@@ -275,20 +278,19 @@ def _tooltips(line: Line, across: Across, y: "alt.Y") -> list[Any]:
 
 
 def _num_seeds(line: Line) -> Counter:
-    """Count the seeds at each place."""
-    found: Counter = Counter()
+    """Count the seeds at each position."""
+    counts: Counter = Counter()
     for dot in line.dots:
-        found[dot["x"]] += dot.get("count", 1)
-    return found
+        counts[dot["x"]] += dot.get("count", 1)
+    return counts
 
 
 def with_seeds(panels: Sequence[Panel], subtitle: str) -> str:
-    """Say what dots and bars are, and of how many seeds."""
-    own = [line for panel in panels for line in panel.lines if not line.is_hollow]
-    counts = [count for line in own for count in _num_seeds(line).values()]
+    """Return the subtitle with the number of seeds."""
+    solid = [line for panel in panels for line in panel.lines if not line.is_hollow]
+    counts = [count for line in solid for count in _num_seeds(line).values()]
     if not counts:
-        return "no seed is done yet"
+        return "no finished run yet"
     if max(counts) == 1:
-        return "one seed at each place, so there is no interval"
-    least, most = min(counts), max(counts)
-    return subtitle.format(seeds=f"{most} seeds" if least == most else f"{least} to {most} seeds")
+        return NO_INTERVAL
+    return subtitle.format(seeds=num_seeds(counts))

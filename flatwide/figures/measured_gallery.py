@@ -1,4 +1,4 @@
-"""The figures of what was measured on trained networks, as far as a table and its arrays have it."""
+"""All figures of quantities measured on trained networks that a table and its arrays have data for."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -12,26 +12,26 @@ from flatwide.catalogue.entries import CURVATURE, DRAWN, DYNAMICS, HEADLINE, Arr
 from flatwide.figures import contours, edges, functions, landscape, spectra, study_curves
 from flatwide.figures.measured import MOST_DOTS, against_metric, against_rho, against_width
 from flatwide.figures.measured_axes import short
-from flatwide.figures.pieces import INTERVAL, MOST_PARTS, MOST_PIECES, Figure, Look, Piece, capital, slug
+from flatwide.figures.pieces import MOST_PARTS, MOST_PIECES, Figure, Look, Piece, capital, interval, slug
 
 Row = dict[str, Any]
 Series = Mapping[str, Sequence[Mapping[str, Any]]]
 Arrays = Mapping[tuple[str, str], Mapping[str, Any]]
 
 _MOST_PANELS = 4
-_MOST_WIDTHS = 6  # in a figure of arrays that has a panel for each
+_MOST_WIDTHS = 6  # in a figure of arrays with a panel per width
 _SHOWN = (HEADLINE, DRAWN)
 
 
-class _Found(NamedTuple):
-    """A part, with what was measured on its runs."""
+class _MeasuredPart(NamedTuple):
+    """Part with the quantities measured on its runs."""
 
     piece: Piece
-    values: dict[str, list[Measured]]  # quantity -> one a width
+    values: dict[str, list[Measured]]  # quantity -> one per width
 
 
 def measured_figures(pieces: Sequence[Piece], look: Look, *, series: Series, arrays: Arrays) -> Iterator[Figure]:
-    """Draw what was measured on the runs of some parts.
+    """Draw the quantities measured on the runs of some parts.
 
     Args:
       series: name of a run -> rows with `epoch`, `measurement`, `quantity` and `value`.
@@ -39,58 +39,61 @@ def measured_figures(pieces: Sequence[Piece], look: Look, *, series: Series, arr
     """
     if len(pieces) > MOST_PIECES:
         return
-    known = list(dict.fromkeys(one for piece in pieces for one in quantities.measured(piece.runs)))
-    found = [_Found(one, measured.arrange(one.runs, one.cells, [q.name for q in known])) for one in pieces]
-    for start in range(0, len(found), MOST_PARTS):
-        ending = look.ending + (f"_{start // MOST_PARTS + 1}" if len(found) > MOST_PARTS else "")
-        group = found[start : start + MOST_PARTS]
-        for name, drawn in _plans(known, are_many=len(pieces) > 1):
+    available = list(dict.fromkeys(quantity for piece in pieces for quantity in quantities.measured(piece.runs)))
+    parts = [
+        _MeasuredPart(piece, measured.arrange(piece.runs, piece.cells, [q.name for q in available])) for piece in pieces
+    ]
+    for start in range(0, len(parts), MOST_PARTS):
+        ending = look.ending + (f"_{start // MOST_PARTS + 1}" if len(parts) > MOST_PARTS else "")
+        group = parts[start : start + MOST_PARTS]
+        for name, drawn in _plans(available, are_many=len(pieces) > 1):
             yield from _by_width_and_rho(group, drawn, look, f"{name}{{}}{ending}")
-    for place, one in enumerate(found):
-        ending = look.ending + (f"_{slug(one.piece.name)}" if one.piece.name else "")
-        yield from _against_metric(one, known, look, ending, most_dots=max(100, MOST_DOTS // len(found)))
-        if place in (0, len(found) - 1):  # of many settings two, for these are the heavy ones
-            yield from edges.edge_figures(one.piece, look, series=series, ending=ending)
-            yield from _over_epochs(one.piece, look, series, ending)
-            yield from _of_arrays(one.piece, look, arrays, ending)
+    for index, part in enumerate(parts):
+        ending = look.ending + (f"_{slug(part.piece.name)}" if part.piece.name else "")
+        yield from _against_metric(part, available, look, ending, most_dots=max(100, MOST_DOTS // len(parts)))
+        if index in (0, len(parts) - 1):  # these are expensive: the first and last setting only
+            yield from edges.edge_figures(part.piece, look, series=series, ending=ending)
+            yield from _over_epochs(part.piece, look, series, ending)
+            yield from _of_arrays(part.piece, look, arrays, ending)
 
 
-def _plans(known: Sequence[Quantity], *, are_many: bool) -> Iterator[tuple[str, list[Quantity]]]:
-    """Choose the quantities of each figure: those of one measurement, or with many parts one that says most."""
+def _plans(available: Sequence[Quantity], *, are_many: bool) -> Iterator[tuple[str, list[Quantity]]]:
+    """Choose the quantities of each figure: those of one measurement, or with many parts its headline."""
     if are_many:
-        for one in quantities.headlines(known):
-            yield slug(one.name), [one]
+        for quantity in quantities.headlines(available):
+            yield slug(quantity.name), [quantity]
         return
     groups: dict[str, list[Quantity]] = {}
-    for one in known:
-        groups.setdefault(one.measurement, []).append(one)
+    for quantity in available:
+        groups.setdefault(quantity.measurement, []).append(quantity)
     for measurement, group in groups.items():
-        own = [q for q in group if q.role in _SHOWN] or group
-        for start in range(0, len(own), _MOST_PANELS):
-            ending = f"_{start // _MOST_PANELS + 1}" if len(own) > _MOST_PANELS else ""
-            yield slug(measurement) + ending, own[start : start + _MOST_PANELS]
+        shown = [q for q in group if q.role in _SHOWN] or group
+        for start in range(0, len(shown), _MOST_PANELS):
+            ending = f"_{start // _MOST_PANELS + 1}" if len(shown) > _MOST_PANELS else ""
+            yield slug(measurement) + ending, shown[start : start + _MOST_PANELS]
 
 
-def _by_width_and_rho(group: Sequence[_Found], drawn: list[Quantity], look: Look, name: str) -> Iterator[Figure]:
+def _by_width_and_rho(group: Sequence[_MeasuredPart], drawn: list[Quantity], look: Look, name: str) -> Iterator[Figure]:
     """Draw the quantities of a measurement against width and against rho."""
-    rows = [row for one in group for row in _rows(one, drawn)]
+    rows = [row for part in group for row in _rows(part, drawn)]
     beside = [
-        ({"part": one.piece.name} if one.piece.name else {}) | row
-        for one in group
+        ({"part": part.piece.name} if part.piece.name else {}) | row
+        for part in group
         for q in drawn
-        for row in paper.measured_beside(one.piece.runs, q.name)
+        for row in paper.measured_beside(part.piece.runs, q.name)
     ]
-    printed = " Hollow points are what the paper prints for its network of this size." if beside else ""
+    printed = " Hollow points are the paper's values for its network of this size." if beside else ""
     words = f"{catalogue.entry(drawn[0].measurement).sentence} {_measured_on(group, drawn[0])}".lstrip()
-    what = drawn[0].title if len(drawn) == 1 else drawn[0].measurement
+    subject = drawn[0].title if len(drawn) == 1 else drawn[0].measurement
     share: dict[str, Any] = {"base": look.base, "interactive": look.interactive, "paper": beside}
     pairs = [row for row in rows if row["rho"] == 0 or row["is_best"]]
+    bars = interval(rows, "quantity", "part", "num_params", "rho")
     if pairs:
         used = {q.name: _used(group, q) for q in drawn if q.compared_with}
         yield Figure(
             name=name.format("_by_width"),
-            title=f"{capital(what)}, by size",
-            caption=f"{words} The ρ of SAM was chosen by the {look.chosen_by.replace('_', ' ')}. {INTERVAL}{printed}",
+            title=f"{capital(subject)}, by size",
+            caption=f"{words} The ρ of SAM was chosen by the {look.chosen_by.replace('_', ' ')}. {bars}{printed}",
             chart=against_width(rows, **share, beside=used, name=name.format("_by_width")),
             data=rows if _has_few_rhos(rows) else pairs,
             section=quantities.section(drawn[0]),
@@ -98,8 +101,8 @@ def _by_width_and_rho(group: Sequence[_Found], drawn: list[Quantity], look: Look
     if len({row["rho"] for row in rows}) > 1:
         yield Figure(
             name=name.format("_by_rho"),
-            title=f"{capital(what)}, by ρ",
-            caption=f"{words} From {look.base} at the left to SAM with a large ρ at the right. {INTERVAL}{printed}",
+            title=f"{capital(subject)}, by ρ",
+            caption=f"{words} From {look.base} on the left to SAM with a large ρ on the right. {bars}{printed}",
             chart=against_rho(rows, **share, name=name.format("_by_rho")),
             data=rows,
             section=quantities.section(drawn[0]),
@@ -110,35 +113,35 @@ def _has_few_rhos(rows: Sequence[Row]) -> bool:
     return len({row["rho"] for row in rows}) <= 5
 
 
-def _rows(one: _Found, drawn: Sequence[Quantity]) -> Iterator[Row]:
-    """List what was measured on each run of a part."""
-    part = {"part": one.piece.name} if one.piece.name else {}
+def _rows(part: _MeasuredPart, drawn: Sequence[Quantity]) -> Iterator[Row]:
+    """List the quantities measured on each run of a part."""
+    prefix = {"part": part.piece.name} if part.piece.name else {}
     for quantity in drawn:
-        for cell, values in one.values.get(quantity.name, ()):
-            best = cell.best  # computed anew at each look
-            for place, rho in enumerate((0.0, *cell.rhos)):
-                for seed, value, score in zip(cell.seeds, values[:, place], cell.values[:, place], strict=True):
+        for cell, values in part.values.get(quantity.name, ()):
+            best = cell.best  # a property that is computed at each access
+            for index, rho in enumerate((0.0, *cell.rhos)):
+                for seed, value, score in zip(cell.seeds, values[:, index], cell.values[:, index], strict=True):
                     if not np.isfinite(value):
                         continue
-                    row = part | {"quantity": quantity.name, "num_params": cell.num_params, "rho": rho, "seed": seed}
-                    row |= {"value": float(value), "is_best": place > 0 and best == place - 1}
+                    row = prefix | {"quantity": quantity.name, "num_params": cell.num_params, "rho": rho, "seed": seed}
+                    row |= {"value": float(value), "is_best": index > 0 and best == index - 1}
                     row |= {"metric": float(score)} if np.isfinite(score) else {}
-                    run = one.piece.names.get((cell.value, rho, seed))
+                    run = part.piece.names.get((cell.value, rho, seed))
                     yield row | ({} if run is None else {"run": run})
 
 
-def _measured_on(group: Sequence[_Found], quantity: Quantity) -> str:
-    counts = sorted({n for one in group for n in quantities.num_examples(one.piece.runs, quantity.measurement)})
+def _measured_on(group: Sequence[_MeasuredPart], quantity: Quantity) -> str:
+    counts = sorted({n for part in group for n in quantities.num_examples(part.piece.runs, quantity.measurement)})
     if not counts:
         return "Measured in evaluation mode."
     number = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
     return f"Measured on {number} training examples, in evaluation mode, without weight decay."
 
 
-def _used(group: Sequence[_Found], quantity: Quantity) -> list[Row]:
-    """List what the runs of each width used of what a quantity bounds."""
+def _used(group: Sequence[_MeasuredPart], quantity: Quantity) -> list[Row]:
+    """List the value that the runs of each width used of the setting that a quantity bounds."""
     name = f"{quantity.measurement}.{quantity.compared_with}"
-    rows = [row for one in group for row in fields.done(one.piece.runs, ["num_params", name]) if row.get(name)]
+    rows = [row for part in group for row in fields.done(part.piece.runs, ["num_params", name]) if row.get(name)]
     values: dict[int, set[float]] = {}
     for row in rows:
         values.setdefault(row["num_params"], set()).add(row[name])
@@ -147,24 +150,26 @@ def _used(group: Sequence[_Found], quantity: Quantity) -> list[Row]:
 
 
 def _against_metric(
-    one: _Found, known: Sequence[Quantity], look: Look, ending: str, *, most_dots: int
+    part: _MeasuredPart, available: Sequence[Quantity], look: Look, ending: str, *, most_dots: int
 ) -> Iterator[Figure]:
-    """Draw the metric against how flat each run ended."""
-    flatness = [q for q in known if q.is_flatness][:_MOST_PANELS]
-    rows = [row for row in _rows(one, flatness) if "metric" in row]
+    """Draw the metric of each run against its flatness."""
+    flatness = [q for q in available if q.is_flatness][:_MOST_PANELS]
+    rows = [row for row in _rows(part, flatness) if "metric" in row]
     names = [q.name for q in flatness if sum(row["quantity"] == q.name for row in rows) > 2]
     rows = [row for row in rows if row["quantity"] in names]
     if not rows:
         return
     name = f"metric_by_flatness{ending}"
-    part = f", {one.piece.name}" if one.piece.name else ""
-    correlations = {name: measured.correlation(one.values[name]) for name in names}
+    suffix = f", {part.piece.name}" if part.piece.name else ""
+    correlations = {name: measured.correlation(part.values[name]) for name in names}
+    has_interval = any(np.isfinite(correlation.low) for correlation in correlations.values())
+    brackets = "its 95 % t interval over seeds is in brackets" if has_interval else "one seed: no interval"
     yield Figure(
         name=name,
-        title=f"Does flatness go with the metric?{part}",
-        caption="Each dot is one run. The rank correlation is computed among the ρ of each width and seed, so that "
-        "neither width nor initial weights are its cause, and averaged; in brackets its 95 % t interval over seeds. "
-        "It does not show that flatness is the cause: ρ moves both, and the same function can have sharp and flat "
+        title=f"Is flatness correlated with the metric?{suffix}",
+        caption="Each dot is one run. The rank correlation is computed across the ρ of each width and seed, so that "
+        f"neither width nor initial weights can cause it, and averaged; {brackets}. It does "
+        "not show that flatness is the cause: ρ changes both, and the same function can have sharp and flat "
         "weights.",
         chart=against_metric(
             rows,
@@ -181,13 +186,13 @@ def _against_metric(
 
 
 def _ends(piece: Piece, also: Iterable[int] = ()) -> Iterator[tuple[Row, Any]]:
-    """List the runs of the base and of SAM at its best rho, at the smallest and the largest width and other sizes."""
+    """List the runs of the base and of SAM at its best rho, at both end widths and at other given sizes."""
     return _compared(piece, {piece.cells[0].num_params, piece.cells[-1].num_params, *also})
 
 
 def _compared(piece: Piece, sizes: Collection[int]) -> Iterator[tuple[Row, Any]]:
     """List the runs of the base and of SAM at its best rho, at some sizes."""
-    for cell in (one for one in piece.cells if one.num_params in sizes):
+    for cell in (cell for cell in piece.cells if cell.num_params in sizes):
         for seed in cell.seeds:
             for arm, rho in (("base", 0.0), ("sam", cell.best_rho)):
                 run = piece.names.get((cell.value, rho, seed))
@@ -196,7 +201,7 @@ def _compared(piece: Piece, sizes: Collection[int]) -> Iterator[tuple[Row, Any]]
 
 
 def _over_epochs(piece: Piece, look: Look, series: Series, ending: str) -> Iterator[Figure]:
-    """Draw what was measured at several epochs, at both ends of the study."""
+    """Draw quantities measured at several epochs, for the smallest and the largest width."""
     if not series:
         return
     chosen, curves, seen = [], {}, {}
@@ -207,12 +212,15 @@ def _over_epochs(piece: Piece, look: Look, series: Series, ending: str) -> Itera
         for row in rows:
             name = f"{row['measurement']}.{row['quantity']}"
             if row["value"] is not None and np.isfinite(row["value"]):
-                seen.setdefault(name, set()).add(row["epoch"])
+                seen.setdefault(name, {}).setdefault(facts["num_params"], set()).add(row["epoch"])
                 epochs.setdefault(row["epoch"], {"epoch": row["epoch"]})[name] = row["value"]
         if epochs:
             chosen.append(facts | {"run": run})
             curves[run] = [epochs[epoch] for epoch in sorted(epochs)]
-    several = quantities.in_order(name for name, epochs in seen.items() if len(epochs) > 1)
+    sizes = {facts["num_params"] for facts in chosen}  # each has a panel of each quantity
+    several = quantities.in_order(
+        name for name, of_size in seen.items() if all(len(of_size.get(size, ())) > 1 for size in sizes)
+    )
     first = quantities.headlines(several)
     moving = [q for q in several if quantities.section(q) == DYNAMICS and q.role in _SHOWN]
     drawn = [q for q in several if q in first or q in moving][: 2 * _MOST_PANELS]
@@ -223,17 +231,17 @@ def _over_epochs(piece: Piece, look: Look, series: Series, ending: str) -> Itera
         plain = {run: [_renamed(row) for row in rows] for run, rows in curves.items()}
         yield Figure(
             name=name,
-            title="What was measured while training" + (f", {piece.name}" if piece.name else ""),
-            caption=f"The quantities at the epochs at which they were measured, of {look.base} and of SAM at its best "
-            "ρ, at the smallest and the largest size: thin lines are seeds, thick lines their mean."
-            + (" Hollow points are the paper's, whose optimizer it does not state." if printed else ""),
+            title="Measurements during training" + (f", {piece.name}" if piece.name else ""),
+            caption=f"Quantities against the epochs at which they were measured, of {look.base} and of SAM at its best "
+            f"ρ, at the smallest and the largest size. {study_curves.explained(chosen)}"
+            + (" Hollow points are the paper's values; it does not state the optimizer." if printed else ""),
             chart=study_curves.study_curves(
                 chosen,
                 plain,
                 base=look.base,
                 columns=columns,
                 paper=[row | {"quantity": slug(row["quantity"])} for row in printed],
-                heading="While training",
+                heading="Measurements during training",
                 name=name,
                 interactive=look.interactive,
             ),
@@ -249,7 +257,9 @@ def _over_epochs(piece: Piece, look: Look, series: Series, ending: str) -> Itera
 
 
 def _renamed(row: Mapping[str, Any]) -> Row:
-    return {name if name == "epoch" else slug(name): value for name, value in row.items()}  # a dot would be a path
+    return {
+        name if name == "epoch" else slug(name): value for name, value in row.items()
+    }  # Vega reads a dot as a nested field
 
 
 def _of_arrays(piece: Piece, look: Look, arrays: Arrays, ending: str) -> Iterator[Figure]:
@@ -258,17 +268,22 @@ def _of_arrays(piece: Piece, look: Look, arrays: Arrays, ending: str) -> Iterato
         return
     part = f", {piece.name}" if piece.name else ""
     words = {"base": look.base}
-    words["runs"] = f"Of one seed, at the smallest and the largest size, of {look.base} and of SAM at its best ρ."
-    for measurement, entry in catalogue.MEASUREMENTS.items():
-        for figure in entry.figures:
-            runs = _with_arrays(piece, arrays, measurement, figure)
+    words["runs"] = f"One seed of {look.base} and of SAM at its best ρ, at the smallest and the largest size."
+    for measurement_name, measurement in catalogue.MEASUREMENTS.items():
+        for figure in measurement.figures:
+            runs = _with_arrays(piece, arrays, measurement_name, figure)
             if runs:
                 name, title = f"{figure.name}{ending}", figure.title.format(**words)
                 share = {"base": look.base, "name": name, "interactive": look.interactive}
                 chart, data = KINDS[figure.kind](runs, figure, share)
                 caption = figure.caption.format(**words)
                 yield Figure(
-                    name=name, title=f"{title}{part}", caption=caption, chart=chart, data=data, section=entry.section
+                    name=name,
+                    title=f"{title}{part}",
+                    caption=caption,
+                    chart=chart,
+                    data=data,
+                    section=measurement.section,
                 )
 
 
@@ -300,32 +315,36 @@ def _function(runs: list[Row], figure: ArrayFigure, share: dict[str, Any]) -> tu
     return functions.functions(shown, **share), [_facts(run) | row for run in shown for row in functions.points(run)]
 
 
-# Of the catalogue's `ArrayFigure`.
+# Kinds of the catalogue's `ArrayFigure`.
 KINDS = {"density": _density, "line": _line, "plane": _surface, "contour": _contour, "function": _function}
 
 
 def _renamed_arrays(run: Row, figure: ArrayFigure, names: Sequence[str]) -> Row:
-    """Put the arrays of a figure under the names that its chart has for them."""
+    """Rename the arrays of a figure to the names that its chart expects."""
     return run | {name: run[array] for name, array in zip(names, figure.arrays, strict=True)}
 
 
 def _with_arrays(piece: Piece, arrays: Arrays, measurement: str, figure: ArrayFigure) -> list[Row]:
-    """List the runs that have the arrays of a figure: of each width all, or the first seed that has most of them."""
+    """List the runs with the arrays of a figure: per width all, or those of the first seed that has most of them."""
     groups: dict[tuple[int, int], list[tuple[Row, Any]]] = {}
     widths = np.linspace(0, len(piece.cells) - 1, _MOST_WIDTHS if figure.has_all_widths else 2).round().astype(int)
-    for facts, run in _compared(piece, {piece.cells[place].num_params for place in widths}):
+    for facts, run in _compared(piece, {piece.cells[index].num_params for index in widths}):
         if facts["arm"] in figure.arms:
             groups.setdefault((facts["num_params"], facts["seed"]), []).append((facts, run))
-    kept: dict[int, list[Row]] = {}
+    chosen: dict[int, list[Row]] = {}
     most = max(map(len, groups.values()), default=0)
     for (size, _), group in groups.items():
-        if len(kept.get(size, ())) == most and not figure.has_all_seeds:
-            continue  # arrays are read when they are asked for, and one seed is enough
-        own = [(facts, run, arrays.get((run, measurement))) for facts, run in group]
-        found = [facts | {"run": run} | dict(one) for facts, run, one in own if one and set(figure.arrays) <= set(one)]
-        before = kept.get(size, [])
-        kept[size] = [*before, *found] if figure.has_all_seeds else max(before, found, key=len)
-    return [run for runs in kept.values() for run in runs]
+        if len(chosen.get(size, ())) == most and not figure.has_all_seeds:
+            continue  # arrays are read on access, and one seed is enough
+        loaded = [(facts, run, arrays.get((run, measurement))) for facts, run in group]
+        complete = [
+            facts | {"run": run} | dict(run_arrays)
+            for facts, run, run_arrays in loaded
+            if run_arrays and set(figure.arrays) <= set(run_arrays)
+        ]
+        before = chosen.get(size, [])
+        chosen[size] = [*before, *complete] if figure.has_all_seeds else max(before, complete, key=len)
+    return [run for runs in chosen.values() for run in runs]
 
 
 def _facts(run: Mapping[str, Any]) -> Row:
@@ -334,11 +353,11 @@ def _facts(run: Mapping[str, Any]) -> Row:
 
 def _line_rows(run: Mapping[str, Any]) -> list[Row]:
     points = zip(np.ravel(run["line_positions"]), np.ravel(run["line_losses"]), strict=True)
-    return [{"position": float(place), "loss": float(loss)} for place, loss in points]
+    return [{"position": float(position), "loss": float(loss)} for position, loss in points]
 
 
 def _plane(run: Row) -> Row:
-    """Add the path on a plane and the titles of its axes, where the run has them."""
+    """Add the path on a plane and its axis titles, if the run has them."""
     shown, titles = dict(run), []
     if "coordinates" in run:
         shown["path"] = run["coordinates"]
@@ -350,13 +369,13 @@ def _plane(run: Row) -> Row:
 
 
 def _with_marks(run: Row, base: str) -> Row:
-    """Add the networks that lie on a plane through three of them, and the titles of its axes."""
-    names = (f"{base} from the same start", f"{base} from another one", "SAM", "their start")
+    """Add the networks that define a plane of minima, and its axis titles."""
+    names = (f"{base} from the same start", f"{base} from another start", "SAM", "start")
     return run | {
         "marked": list(zip(names, np.asarray(run["coordinates"]).tolist(), strict=True)),
         "x_title": f"from {base} to SAM (parameter units)",
         "y_title": "orthogonal to it (parameter units)",
-        "note": f"start {np.ravel(run['offsets'])[-1]:.3g} beside the plane",
+        "note": f"start {np.ravel(run['offsets'])[-1]:.3g} from the plane",
     }
 
 

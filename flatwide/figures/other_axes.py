@@ -1,17 +1,17 @@
-"""Gain and metric against axes other than the width: a number that the study varies, or a sparsity."""
+"""Gain and metric against axes other than width: a number that the study varies, or sparsity."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from flatwide.figures.gain import gain_against_width, metric_against_width
-from flatwide.figures.labels import label
-from flatwide.figures.pieces import GAIN, INTERVAL, MOST_PARTS, Figure, Look, Piece, capital, printed, seeds_of, slug
+from flatwide.figures.labels import label, setting
+from flatwide.figures.pieces import GAIN, MOST_PARTS, Figure, Look, Piece, capital, interval, printed, seeds_of, slug
 
 
 def by_axes(pieces: Sequence[Piece], look: Look) -> Iterator[Figure]:
-    """Draw gain and metric against each axis of numbers, such as label noise, with a line or panel for each size."""
+    """Draw gain and metric against a numeric axis, such as label noise, one line or panel per size."""
     numeric = [axis for axis in look.axes if any(isinstance(piece.values.get(axis), (int, float)) for piece in pieces)]
-    # Several axes of numbers would make a figure for each pair: those by width show all of their values.
+    # Several numeric axes would need a figure for each pair; the figures by width show all their values.
     for axis in numeric if len(numeric) == 1 else []:
         having = [piece for piece in pieces if isinstance(piece.values.get(axis), (int, float))]
         others = list(dict.fromkeys(_without(piece, axis) for piece in having))
@@ -29,11 +29,11 @@ def by_axes(pieces: Sequence[Piece], look: Look) -> Iterator[Figure]:
 
 
 def _without(piece: Piece, axis: str) -> str:
-    return ", ".join(f"{name}={value}" for name, value in piece.values.items() if name != axis)
+    return setting(", ".join(f"{name}={value}" for name, value in piece.values.items() if name != axis))
 
 
 def by_sparsity(pieces: Sequence[Piece], look: Look) -> Iterator[Figure]:
-    """Draw gain and metric against a sparsity that goes along with the width, as at a fixed number of weights."""
+    """Draw gain and metric against a sparsity that varies with width, as at a fixed number of weights."""
     having = [piece for piece in pieces if len(set(piece.sparsity.values())) > 1]
 
     def of_sparsity(piece: Piece, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -53,22 +53,23 @@ def _against(
     is_ordered: bool,
     beside: list[dict[str, Any]] | None = None,
 ) -> Iterator[Figure]:
-    """Draw gain and metric against a column, at most so many parts a figure, and the paper's values `beside` them."""
-    words = " Hollow points are the values that the paper prints for the same networks." if beside else ""
+    """Draw gain and metric against a column, with at most six parts per figure, and the paper's values."""
+    words = " Hollow points are the paper's values for the same networks." if beside else ""
     parts = list(dict.fromkeys(row.get("part", "") for row in rows))
     word = label(axis)
     for start in range(0, len(parts), MOST_PARTS):
         here = [row for row in rows if row.get("part", "") in parts[start : start + MOST_PARTS]]
         ending = look.ending + (f"_{start // MOST_PARTS + 1}" if len(parts) > MOST_PARTS else "")
-        each = " Each line is one of the networks." if len(parts) > 1 else ""
+        each = " Each line is one network." if len(parts) > 1 else ""
         gains = [row for row in here if "gain" in row]
+        bars = interval(here, "part", axis)
         if gains:
             name = f"gain_by_{slug(axis)}{ending}"
             yield Figure(
                 name=name,
                 title=f"Gain of SAM over {look.base}, by {word}",
-                caption=f"How much better SAM is than {look.base} at its best ρ, against the {word}. Each small dot is "
-                f"one seed. {INTERVAL}" + each + words,
+                caption=f"Improvement of SAM at its best ρ over {look.base}, against {word}. Each small dot is one "
+                f"seed. {bars}" + each + words,
                 chart=gain_against_width(
                     gains, **look.of_metric, across=axis, paper=beside, is_ordered=is_ordered, name=name
                 ),
@@ -79,9 +80,8 @@ def _against(
         yield Figure(
             name=name,
             title=f"{capital(label(look.metric, metric_name=look.metric_name))}, by {word}",
-            caption=f"Where {look.base} and SAM (at its best ρ) end, against the {word}. Each small dot is one run. "
-            + INTERVAL
-            + words,
+            caption=f"Final value of {look.base} and of SAM (at its best ρ), against {word}. Each small dot is one "
+            "run. " + bars + words,
             chart=metric_against_width(
                 here, **look.of_metric, metric=look.metric, across=axis, paper=beside, name=name
             ),

@@ -1,12 +1,15 @@
-"""What the figures of a gallery share: one figure, the runs of a part, and how they are compared."""
+"""Types and functions that the figures of a gallery share."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from flatwide.analysis import fields, paper, table, widths
+from flatwide.figures import rendering
+from flatwide.figures.labels import setting
 from flatwide.figures.tables import Table
 
 if TYPE_CHECKING:
@@ -16,24 +19,32 @@ DOMAINS = "Every domain"
 GAIN, RHO, TRAINING = "What SAM buys", "Which ρ", "Training"
 
 MOST_PARTS = 6  # in one figure
-MOST_PIECES = 24  # more have no figures of their own: nobody would look through them
-INTERVAL = "Bars are 95 % t intervals of the mean over seeds."
+MOST_PIECES = 24  # with more, there are no separate figures: nobody would look through them
+_INTERVAL = "Bars are 95 % t intervals of the mean over seeds."
 
 
 class Figure(NamedTuple):
-    """A chart, and what a page or a folder needs to show it."""
+    """Chart with the texts and the data that a page or a folder shows with it."""
 
-    name: str  # stem of its files, and the beginning of all names inside the chart
+    name: str  # stem of its files, and prefix of all names inside the chart
     title: str
     caption: str
     chart: Any
-    data: Table  # what it shows, in the units of the files
-    section: str  # heading that it belongs under
-    domain: str = ""  # that it is about, where there are several
+    data: Table  # rows that it shows, in the units of the files
+    section: str  # heading under which it appears
+    domain: str = ""  # its domain, if there are several
+
+    def __repr__(self) -> str:
+        """Return its name, title and caption; the data would fill the screen."""
+        return f"Figure({self.name}: {self.title}. {self.caption})"
+
+    def _repr_svg_(self) -> str:
+        """Return the picture that a notebook shows; altair's own would fetch its JavaScript from another host."""
+        return rendering.render([rendering.Job(kind="svg", spec=self.chart.to_dict())])[0].decode()
 
 
 class Piece(NamedTuple):
-    """The runs of a part, and their widths as arrays."""
+    """Runs of a part, and their widths as arrays."""
 
     name: str
     values: dict[str, Any]
@@ -44,78 +55,91 @@ class Piece(NamedTuple):
 
 
 class Look(NamedTuple):
-    """What the figures of a gallery share."""
+    """Options that the figures of a gallery share."""
 
     metric: str
     metric_name: str
     base: str
     chosen_by: str
-    axes: list[str]  # columns that tell parts apart
+    axes: list[str]  # columns that distinguish parts
     is_ordered: bool
     interactive: bool = False
-    are_ours: bool = True  # whether flatwide trained the runs, so that it is known what the two of a seed share
-    ending: str = ""  # of the figures' names, so that those of several domains can share a page
+    are_ours: bool = True  # whether flatwide trained the runs; then both runs of a seed share their initial weights
+    ending: str = ""  # suffix of the figures' names, so that several domains can share a page
 
     @property
     def dots(self) -> str:
-        """Say what a small dot of a gain is."""
+        """Sentence that explains the small dots of a gain."""
         return dots(are_ours=self.are_ours)
 
     @property
     def of_metric(self) -> dict[str, Any]:
-        """Give what the figures of the metric take."""
+        """Arguments of the figures of the metric."""
         return {"metric_name": self.metric_name, "base": self.base, "interactive": self.interactive}
 
 
 def dots(*, are_ours: bool) -> str:
-    """Say what a small dot of a gain is."""
-    shared = "both runs of which start from the same weights" if are_ours else "its SAM run against its base run"
+    """Return the sentence that explains the small dots of a gain."""
+    shared = "whose two runs start from the same weights" if are_ours else "its SAM run against its base run"
     return f"Each small dot is one seed{',' if are_ours else ':'} {shared}."
 
 
+def interval(rows: Iterable[Mapping[str, Any]], *columns: str) -> str:
+    """Return the sentence that explains the bars of a figure, or that one seed has no interval.
+
+    Args:
+      rows: the dots of the figure, one per seed.
+      columns: columns that together determine the position and series of a dot.
+    """
+    counts = Counter(tuple(row.get(column) for column in columns) for row in rows)
+    return _INTERVAL if max(counts.values(), default=0) > 1 else "One seed: no interval."
+
+
 def arrange(part: table.Part, metric: str, choose_by: str | None) -> Piece | None:
-    """Arrange a part; None where no run has the metric."""
+    """Arrange a part by width; None if no run has the metric."""
     if all(row[metric] is None for row in fields.done(part.runs, [metric])):
         return None
     cells = widths.by_width(part.runs, metric=metric, choose_by=choose_by, base_needed=False)
     rows = fields.done(part.runs, ["num_params", "seed", "run"])
     names = {(row["num_params"], fields.effective_rho(row), int(row["seed"])): row.get("run") for row in rows}
     sparsity = {row["num_params"]: row["sparsity"] for row in rows if row.get("sparsity") is not None}
-    return Piece(name=part.name, values=part.values, runs=part.runs, cells=cells, names=names, sparsity=sparsity)
+    return Piece(
+        name=setting(part.name), values=part.values, runs=part.runs, cells=cells, names=names, sparsity=sparsity
+    )
 
 
 def printed(group: Sequence[Piece], look: Look) -> list[dict[str, Any]]:
-    """List the paper's values for the parts of a figure, at the sizes that the study has."""
+    """List the paper's values for the parts of a figure, at the sizes of the study."""
     columns = ["num_params", "base", "sam", "gain", "base_band", "sam_band", "gain_band", "best_rho"]
     rows = []
     for piece in group:
-        found = paper.beside(piece.runs, metric=look.metric, axes=look.axes)
-        if look.metric_name in set(found["metric"]):
-            rows += [{"part": piece.name} | row for row in fields.records(found, columns)]
+        paper_table = paper.beside(piece.runs, metric=look.metric, axes=look.axes)
+        if look.metric_name in set(paper_table["metric"]):
+            rows += [{"part": piece.name} | row for row in fields.records(paper_table, columns)]
     return rows
 
 
 def capital(text: str) -> str:
-    """Begin a text with a capital letter."""
+    """Capitalize the first letter of a text."""
     return text[:1].upper() + text[1:]
 
 
 def slug(text: str) -> str:
-    """Make a name that may stand in a file's name and in a chart."""
+    """Convert a text to a name for files and charts."""
     return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
 
 
 def seeds_of(piece: Piece) -> Iterator[dict[str, Any]]:
-    """List each seed of each width, with its base run, its run at the best rho and the gain, as far as it has them."""
+    """List each seed of each width, with its base run, its run at the best rho and the gain, if present."""
     for cell in piece.cells:
         best, best_rho = cell.best, cell.best_rho
-        for place, seed in enumerate(cell.seeds):
+        for index, seed in enumerate(cell.seeds):
             row: dict[str, Any] = {"part": piece.name} if piece.name else {}
             row |= {"num_params": cell.num_params, "seed": seed}
-            base = float(cell.values[place, 0])
+            base = float(cell.values[index, 0])
             if np.isfinite(base):
                 row |= {"base": base, "base_run": piece.names.get((cell.value, 0.0, seed))}
-            sam = float("nan") if best is None else float(cell.values[place, 1 + best])
+            sam = float("nan") if best is None else float(cell.values[index, 1 + best])
             if np.isfinite(sam):
                 row |= {
                     "best_rho": best_rho,
@@ -129,5 +153,5 @@ def seeds_of(piece: Piece) -> Iterator[dict[str, Any]]:
 
 
 def short(value: float, *, digits: int = 5) -> float:
-    """Round to a few significant digits, more than a screen shows."""
+    """Round to a few significant digits, more than a screen resolves."""
     return float(f"{value:.{digits}g}")

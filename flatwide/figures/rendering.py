@@ -1,4 +1,4 @@
-"""Draw charts in a process of its own, because the renderer ends its process where it gets too little memory."""
+"""Render charts in a separate process, because the renderer aborts its process if it gets too little memory."""
 
 import base64
 import functools
@@ -9,34 +9,34 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-LIBRARY = "library"  # in place of a format: the JavaScript that draws charts in a page
+LIBRARY = "library"  # instead of a format: the JavaScript that draws charts in a page
 _MOST_SECONDS = 600.0  # charts of a large study take half a minute
 
 
 class RenderingError(RuntimeError):
-    """No chart could be drawn; the message says why and what to do."""
+    """Rendering failed; the message gives the cause and a remedy."""
 
 
 class Job(NamedTuple):
-    """What is to be drawn: a Vega-Lite spec, as "svg" or "pdf"; or the JavaScript library, which needs no spec."""
+    """Rendering job: a Vega-Lite spec as "svg" or "pdf", or the JavaScript library, which needs no spec."""
 
     kind: str
     spec: Mapping[str, Any]
 
 
 def render(jobs: Sequence[Job]) -> list[bytes]:
-    """Draw charts without a browser, by the version of Vega-Lite that Altair writes for.
+    """Render charts without a browser, with the Vega-Lite version that Altair targets.
 
     Returns: the files, in the order of the jobs.
     Raises: RenderingError.
-    Cost: one process, which takes about a second for the first chart or the library, and a tenth for each further one.
+    Cost: one process, about 1 s for the first chart or the library, and 0.1 s for each further chart.
     """
     if not jobs:
         return []
     request = json.dumps({"version": _version(), "jobs": jobs}).encode()
     command = [sys.executable, "-m", "flatwide.figures.rendering"]
     try:
-        # In a session of its own: a Ctrl-C is for this process, which may be writing the last report of a study.
+        # In a new session, so that Ctrl-C does not reach the renderer while this process writes a final report.
         done = subprocess.run(
             command, input=request, capture_output=True, timeout=_MOST_SECONDS, start_new_session=True, check=False
         )
@@ -49,7 +49,7 @@ def render(jobs: Sequence[Job]) -> list[bytes]:
 
 @functools.cache
 def library() -> str:
-    """Bundle Vega, Vega-Lite and Vega-Embed from the installed package, once for all pages of a process.
+    """Bundle Vega, Vega-Lite and Vega-Embed from the installed package; cached per process.
 
     Raises: RenderingError.
     """
@@ -57,12 +57,12 @@ def library() -> str:
 
 
 def _reason(code: int, errors: bytes) -> str:
-    """Say how the process ended, and what its user can do."""
+    """Return how the process ended, and a remedy."""
     if code < 0:
         return (
-            f"the renderer was ended by {signal.Signals(-code).name}, as when it gets too little memory. It reserves "
-            "more than 40 GB of addresses, most of which it never uses: raise `ulimit -v`, or the memory of the job, "
-            "and write the report again."
+            f"the renderer was killed by {signal.Signals(-code).name}, which usually means too little memory. It "
+            "reserves more than 40 GB of address space, most of which it never uses: raise `ulimit -v`, or the memory "
+            "of the job, and write the report again."
         )
     return errors.decode(errors="replace").strip()[-300:] or f"exit code {code}"
 
@@ -84,7 +84,7 @@ def _draw(kind: str, spec: Mapping[str, Any], version: str) -> bytes:
 
 
 def main() -> None:
-    """Draw what standard input asks for, and write it to standard output."""
+    """Read jobs from standard input, render them, and write the results to standard output."""
     request = json.load(sys.stdin)
     try:
         drawn = [_draw(kind, spec, request["version"]) for kind, spec in request["jobs"]]

@@ -1,4 +1,4 @@
-"""Write a figure, and what it shows."""
+"""Write figures and their data to files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,25 +12,25 @@ FORMATS = ("svg", "pdf")
 
 
 def save(chart: Any, path: Path | str, *, data: Table, formats: Sequence[str] = ("svg",)) -> tuple[Path, ...]:
-    """Write a chart as SVG or PDF and its table as CSV beside it.
+    """Write a chart as SVG or PDF, with its table as CSV.
 
-    The same table gives the same bytes; of a PDF the same picture, for its objects come in any order.
+    The same table gives the same bytes of SVG and CSV, and the same picture as PDF, whose objects come in any order.
 
     Args:
-      chart: of Altair, or its Vega-Lite spec as a dict.
-      path: without a suffix: `.svg`, `.pdf` and `.csv` are added.
+      chart: an Altair chart, or its Vega-Lite spec as a dict.
+      path: without a suffix; `.svg`, `.pdf` and `.csv` are added.
       data: the table that was drawn, in the units of the files (fractions, not percent).
       formats: "svg", "pdf" or both.
-    Returns: the paths of the images, in the order of `formats`, and of the table.
-    Raises: ValueError for an unknown format, before anything is written; RenderingError where the chart cannot be
-      drawn: then only the table is written.
-    Cost: nothing is fetched. A process draws the images, which takes about a second; `save_all` draws many at once.
+    Returns: paths of the images, in the order of `formats`, and of the table.
+    Raises: ValueError for an unknown format, before anything is written; RenderingError if the chart cannot be
+      rendered; then only the table is written.
+    Cost: one process, about 1 s; nothing is downloaded. `save_all` renders many charts in one process.
     """
     return save_all([Picture(chart, path, data)], formats=formats)[0]
 
 
 class Picture(NamedTuple):
-    """A chart, the path of its files without a suffix, and the table that it shows; as for `save`."""
+    """Chart, path of its files without a suffix, and table that it shows, as for `save`."""
 
     chart: Any
     path: Path | str
@@ -38,11 +38,11 @@ class Picture(NamedTuple):
 
 
 def save_all(pictures: Sequence[Picture], *, formats: Sequence[str] = ("svg",)) -> list[tuple[Path, ...]]:
-    """Write charts as `save` does, all drawn by one process.
+    """Write charts as `save` does, all rendered by one process.
 
-    Returns: of each chart what `save` returns.
-    Raises: ValueError for an unknown format, before anything is written; RenderingError where the charts cannot be
-      drawn: then only the tables are written.
+    Returns: for each chart the paths that `save` returns.
+    Raises: ValueError for an unknown format, before anything is written; RenderingError if the charts cannot be
+      rendered; then only the tables are written.
     """
     for name in formats:
         if name not in FORMATS:

@@ -1,4 +1,4 @@
-"""Parameters over data, drawn: the gain of each number of training examples against three measures of size."""
+"""Gain of SAM at each number of training examples against three measures of size."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flatwide.analysis import domains, gain, scaling
-from flatwide.figures import lines
+from flatwide.figures import axes, lines
 from flatwide.figures.labels import is_percent, label, wrapped
-from flatwide.figures.pieces import Figure, slug
+from flatwide.figures.pieces import Figure, interval, slug
 from flatwide.figures.style import colors
 
 if TYPE_CHECKING:
@@ -24,44 +24,50 @@ _TITLES = {
 def scaling_figures(
     runs: "pd.DataFrame", *, metric: str, choose_by: str | None, interactive: bool, section: str
 ) -> Iterator[Figure]:
-    """Draw the gain of each setting that has several numbers of training examples.
+    """Draw the gain of each setting with several numbers of training examples.
 
     Args:
-      section: the heading that the figures belong under.
+      section: heading under which the figures appear.
       runs, metric, choose_by: as for `analysis.scaling.scaling`.
     """
-    several = len(domains.domains(runs)) > 1
-    for front, here, found in scaling.of_runs(runs, width="num_params", metric=metric, choose_by=choose_by):
+    has_several_domains = len(domains.domains(runs)) > 1
+    for front, part_runs, result in scaling.of_runs(runs, width="num_params", metric=metric, choose_by=choose_by):
         title = domains.name(front)
         name = "_".join(filter(None, ["gain_by_parameters_over_data", slug(title) if title else ""]))
-        base = gain.base_name(here, unknown="base")
-        metric_name = "loss" if metric.endswith("loss") else gain.metric_name(here)
-        measures = {one: at for one in scaling.MEASURES if (at := scaling.measure(found.cells, one)) is not None}
-        rows = _rows(found, measures)
-        own = domains.domains(here)[0].values if several else {}
+        base = gain.base_name(part_runs, unknown="base")
+        metric_name = "loss" if metric.endswith("loss") else gain.metric_name(part_runs)
+        measures = {
+            measure: logarithms
+            for measure in scaling.MEASURES
+            if (logarithms := scaling.measure(result.cells, measure)) is not None
+        }
+        rows = _rows(result, measures)
+        domain_values = domains.domains(part_runs)[0].values if has_several_domains else {}
         yield Figure(
             name=name,
             title=f"Gain of SAM over {base}, by parameters and by data",
             caption=(
-                "The gain of each number of training examples, each seed at the ρ that the other seeds choose, against "
-                "the number of parameters, against parameters per training example, and, where that is known, against "
-                f"parameters over those from which {base} fits its training labels. Where the lines lie on one curve, "
-                "that measure of size is what the gain depends on. Bars are 95 % t intervals of the mean over seeds."
+                "Gain at each number of training examples, with each seed at the ρ chosen on the other seeds, against "
+                "the number of parameters, parameters per training example, and, where it is known, parameters over "
+                f"those at which {base} fits its training labels. If the lines collapse onto one curve, the gain "
+                f"depends on that measure of size. {interval(rows, scaling.EXAMPLES, *measures)}"
             ),
             chart=_chart(rows, measures, name=name, base=base, metric_name=metric_name, interactive=interactive),
             data=rows,
             section=section,
-            domain=domains.name({key: value for key, value in front.items() if key in own}) if several else "",
+            domain=domains.name({key: value for key, value in front.items() if key in domain_values})
+            if has_several_domains
+            else "",
         )
 
 
-def _rows(found: scaling.Scaling, measures: dict[str, np.ndarray]) -> list[dict[str, Any]]:
-    """List the gain of each seed, with every measure of its size."""
-    cells = found.cells
+def _rows(result: scaling.Scaling, measures: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+    """List the gain of each seed, with every measure of size."""
+    cells = result.cells
     return [
         {
             scaling.EXAMPLES: int(cells.examples[cell]),
-            **{name: float(f"{10 ** at[cell]:.6g}") for name, at in measures.items()},
+            **{name: float(f"{10 ** logarithms[cell]:.6g}") for name, logarithms in measures.items()},
             "seed": seed,
             "gain": float(cells.gains[cell, column]),
         }
@@ -105,7 +111,7 @@ def _chart(
         name=name,
         title=f"Gain of SAM over {base}, by parameters and by data",
         across=panels[0].across,
-        y=alt.Y("value:Q", title=wrapped(label("gain", metric_name=metric_name)), scale=alt.Scale(zero=False)),
+        y=alt.Y("value:Q", title=wrapped(label("gain", metric_name=metric_name)), scale=axes.padded_scale()),
         has_zero=True,
         interactive=interactive,
     )

@@ -1,4 +1,4 @@
-"""The spectral density of the Hessian: how many of its eigenvalues are where."""
+"""Spectral density of the Hessian."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,13 +10,13 @@ from flatwide.figures.pieces import short
 from flatwide.figures.style import BASE, SAM, finish
 
 _MOST_POINTS = 200
-_FLOOR = 1e-6  # of the highest density: below, it is the width of the bumps that is seen
+_FLOOR = 1e-6  # of the highest density: below this, only the smoothing kernel is visible
 
 
 def densities(
     runs: Sequence[Mapping[str, Any]], *, base: str = "SGD", name: str = "spectra", interactive: bool = False
 ) -> Any:
-    """Draw the densities of runs on a logarithmic axis, with a panel for each width and bands of one standard error.
+    """Draw the densities of runs on a logarithmic axis, one panel per width, with bands of one standard error.
 
     Args:
       runs: `arm` ("base" or "sam"), `num_params`, `seed`, `rho`, and `grid`, `density`, `density_error`, all [points].
@@ -56,7 +56,7 @@ def densities(
 
 
 def points(run: Mapping[str, Any]) -> list[dict[str, float]]:
-    """List the points of a density that a chart shows: evenly many of the grid, from a millionth of the highest on."""
+    """List the points of a density that a chart shows: evenly spaced on the grid, above a millionth of the maximum."""
     grid, density = (np.asarray(run[name], dtype=float).ravel() for name in ("grid", "density"))
     error = np.asarray(run.get("density_error", np.zeros_like(density)), dtype=float).ravel()
     density, error = (np.nan_to_num(values) for values in (density, error))

@@ -1,22 +1,25 @@
-"""How the runs of a study went: the base, and SAM at its best rho, at the smallest and at the largest width."""
+"""Training curves of a study: the base and SAM at its best rho, at the smallest and the largest width."""
 
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from flatwide.figures.labels import is_percent, label, wrapped
-from flatwide.figures.lines import legend_selection, panel_chart
+from flatwide.figures import axes
+from flatwide.figures.labels import is_percent, label, num_seeds, wrapped
+from flatwide.figures.lines import legend_selection, opacity, panel_chart
 from flatwide.figures.style import BASE, GREY, SAM, finish
+
+_COLORS = {"base": BASE, "sam": SAM}
 
 
 class Column(NamedTuple):
-    """One row of panels: a column of the curves, without a dot in its name, and the title of its axis."""
+    """Row of panels: a column of the curves, without a dot in its name, and its axis title."""
 
     name: str
     title: str
     factor: float = 1
-    may_be_log: bool = True  # a logarithmic axis where the values are positive and span more than a factor of ten
+    may_be_log: bool = True  # use a logarithmic axis if the values are positive and span more than a factor of ten
 
 
 def study_curves(
@@ -32,82 +35,102 @@ def study_curves(
     name: str = "training_curves",
     interactive: bool = False,
 ) -> Any:
-    """Draw columns against epochs, each seed as a thin line and their mean as a thick one.
+    """Draw columns against epochs, with seeds as thin lines and their mean as a thick line.
 
     Args:
-      runs: one dict a run to draw, with `run` (its name), `arm` ("base" or "sam"), `num_params`, `rho` and `seed`.
-      curves: name of a run -> the rows of its `metrics.csv`, or other rows that have an epoch.
-      columns: what is drawn; None is training loss and test metric.
-      paper: rows with `num_params`, `quantity` (a column), `epoch`, `value`, and `arm` where that is known.
-      most_points: of a curve, evenly chosen; 500 runs are to fit on a page.
+      runs: one dict per run, with `run` (its name), `arm` ("base" or "sam"), `num_params`, `rho` and `seed`.
+      curves: name of a run -> the rows of its `metrics.csv`, or other rows with an epoch.
+      columns: columns to draw; None is training loss and test metric.
+      paper: rows with `num_params`, `quantity` (a column), `epoch`, `value`, and `arm` if it is known.
+      most_points: per curve, evenly spaced, so that 500 runs fit on a page.
       metric_name, base, name, interactive: as for `gain.gain_against_width`.
     """
     import altair as alt
 
-    arms = {"base": (base, BASE), "sam": ("SAM", SAM)}
     columns = _of_training(metric_name) if columns is None else columns
-    used = [arm for arm in arms if any(run["arm"] == arm for run in runs)]
-    scale = alt.Scale(domain=[arms[arm][0] for arm in used], range=[arms[arm][1] for arm in used])
-    color = alt.Color("of:N", scale=scale, legend=alt.Legend())
-
-    def opacity(value: float) -> Any:
-        hidden = {"condition": {"param": f"{name}_hidden", "empty": False, "value": 0}} if interactive else {}
-        return alt.OpacityValue(value, **hidden)
-
     sizes = sorted({run["num_params"] for run in runs})
+    arms = {"base": base, "sam": "SAM"}
     tables: dict[str, list[dict[str, Any]]] = {}
     for size in sizes:
-        here = [run for run in runs if run["num_params"] == size]
-        tables[f"{name}_{size}"] = [
-            {"epoch": entry["epoch"], "of": arms[run["arm"]][0], "seed": run["seed"], "rho": run["rho"]}
-            | entry["values"]
-            for run in here
-            for entry in _thinned(curves[run["run"]], columns, most_points)
+        rows = [
+            {"epoch": point["epoch"], "of": arms[run["arm"]], "seed": run["seed"], "rho": run["rho"]} | point["values"]
+            for run in runs
+            if run["num_params"] == size
+            for point in _thinned(curves[run["run"]], columns, most_points)
         ]
-    rows = []
-    for column, title, _, may_be_log in columns:
-        panels = []
+        tables[f"{name}_{size}"] = rows
+        tables[f"{name}_{size}_means"] = _means(rows, [column.name for column in columns])
+    used = [arm for arm in arms if any(run["arm"] == arm for run in runs)]
+    scale = alt.Scale(domain=[arms[arm] for arm in used], range=[_COLORS[arm] for arm in used])
+    color = alt.Color("of:N", scale=scale, legend=alt.Legend())
+    hide = f"{name}_hidden" if interactive else None
+    panels = []
+    for column in columns:
         for size in sizes:
-            data = alt.NamedData(name=f"{name}_{size}")
-            scale_of_y = _scale(tables[data.name], column, may_be_log)
-            y = alt.Y(f"{column}:Q", title=wrapped(title), scale=scale_of_y, axis=alt.Axis(tickCount=5))
-            told = [alt.Tooltip(f"{c}:Q", title=label(c)) for c in ("rho", "seed", "epoch")]
-            tips: dict[str, Any] = (
-                {"tooltip": [*told, alt.Tooltip(f"{column}:Q", title=title, format=".4~g")]} if interactive else {}
-            )
-            x = alt.X("epoch:Q", title=label("epoch"), scale=alt.Scale(nice=False), axis=_epochs())
-            chart = alt.Chart(data, name=f"{name}_{column}_{size}_seeds")
-            seeds = chart.mark_line(strokeWidth=1, clip=True)
-            seeds = seeds.encode(x=x, y=y, color=color, detail="seed:N", opacity=opacity(0.35), **tips)
-            means = alt.NamedData(name=f"{name}_{size}_means")
-            tables[means.name] = _means(tables[data.name], [column.name for column in columns])
-            mean = alt.Chart(means, name=f"{name}_{column}_{size}_mean").mark_line(strokeWidth=2.5)
-            mean = mean.encode(x=x, y=alt.Y(f"{column}:Q", title=wrapped(title)), color=color, opacity=opacity(1))
-            theirs = [row for row in paper if (row["num_params"], row["quantity"]) == (size, column)]
-            layers = [seeds, mean, *_printed(theirs, column, f"{name}_{column}_{size}_printed", tables)]
+            layers = _curve_layers(name, column, size, color, tables, hide)
+            printed = [row for row in paper if (row["num_params"], row["quantity"]) == (size, column.name)]
+            layers += _printed(printed, column.name, f"{name}_{column.name}_{size}_printed", tables)
             panels.append(panel_chart(layers, (300, 200), title=f"{size:,} parameters"))
-        rows.append(alt.HConcatChart(hconcat=panels))
-    counts = Counter((run["arm"], run["num_params"]) for run in runs).values()
-    number = f"{max(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
-    words = f"thin lines: each seed; thick lines: mean of {number} seeds; SAM at its best ρ"
-    words += "; hollow: as printed in the paper" if any(table.endswith("_printed") for table in tables) else ""
-    whole = alt.VConcatChart(vconcat=rows)
+    # One grid of all panels: rows of panels would each have their own columns.
+    whole = alt.ConcatChart(concat=panels, columns=len(sizes))
     params = [legend_selection(whole, name)] if interactive else []
-    title = alt.Title(heading, subtitle=words)
+    title = alt.Title(
+        heading, subtitle=_subtitle(runs, has_printed=any(table.endswith("_printed") for table in tables))
+    )
     return finish(whole, title=title, datasets=tables, params=params, shared_or_independent={"color": "shared"})
+
+
+def explained(runs: Sequence[Mapping[str, Any]]) -> str:
+    """Return the sentence of a caption that explains the lines of `runs`."""
+    several = max(Counter((run["arm"], run["num_params"]) for run in runs).values()) > 1
+    return "Thin lines are seeds, thick lines their mean." if several else "Each line is one seed."
+
+
+def _subtitle(runs: Sequence[Mapping[str, Any]], *, has_printed: bool) -> str:
+    """Return the sentence that explains the lines."""
+    counts = Counter((run["arm"], run["num_params"]) for run in runs).values()
+    lines = f"thin lines: each seed; thick lines: mean of {num_seeds(counts)}" if max(counts) > 1 else "one seed"
+    return f"{lines}; SAM at its best ρ" + ("; hollow: the paper's values" if has_printed else "")
+
+
+def _curve_layers(
+    name: str,
+    column: Column,
+    size: int,
+    color: Any,
+    tables: Mapping[str, Sequence[Mapping[str, Any]]],
+    hide: str | None,
+) -> list[Any]:
+    """Draw the curve of each seed and their mean, from the `tables` of a size."""
+    import altair as alt
+
+    rows = tables[f"{name}_{size}"]
+    x = axes.epochs(row["epoch"] for row in rows)
+    y = _vertical(rows, column)
+    tips: dict[str, Any] = {}
+    if hide is not None:
+        tooltips = [alt.Tooltip(f"{c}:Q", title=label(c)) for c in ("rho", "seed", "epoch")]
+        tips["tooltip"] = [*tooltips, alt.Tooltip(f"{column.name}:Q", title=column.title, format=".4~g")]
+    seeds = alt.Chart(alt.NamedData(name=f"{name}_{size}"), name=f"{name}_{column.name}_{size}_seeds")
+    means = alt.Chart(alt.NamedData(name=f"{name}_{size}_means"), name=f"{name}_{column.name}_{size}_mean")
+    return [
+        seeds.mark_line(strokeWidth=1).encode(
+            x=x, y=y, color=color, detail="seed:N", opacity=opacity(0.35, hide), **tips
+        ),
+        means.mark_line(strokeWidth=2.5).encode(x=x, y=y, color=color, opacity=opacity(1, hide)),
+    ]
 
 
 def _printed(
     rows: Sequence[Mapping[str, Any]], column: str, stem: str, tables: dict[str, list[dict[str, Any]]]
 ) -> list[Any]:
-    """Draw the paper's values as hollow points, in the colour of their arm; the rows go into `tables`."""
+    """Draw the paper's values as hollow points, in the colour of their arm; add the rows to `tables`."""
     import altair as alt
 
     if not rows:
         return []
-    shades = {"base": BASE, "sam": SAM}
     tables[stem] = [
-        {"epoch": row["epoch"], column: row["value"], "shade": shades.get(row["arm"], GREY)} for row in rows
+        {"epoch": row["epoch"], column: row["value"], "shade": _COLORS.get(row["arm"], GREY)} for row in rows
     ]
     marks = alt.Chart(alt.NamedData(name=stem), name=f"{stem}_points")
     marks = marks.mark_point(size=60, filled=False, strokeWidth=1.8, shape="diamond")
@@ -123,24 +146,19 @@ def _of_training(metric_name: str) -> tuple[Column, ...]:
     )
 
 
-def _epochs() -> Any:
+def _vertical(rows: Sequence[Mapping[str, Any]], column: Column) -> Any:
+    """Return the vertical axis, logarithmic if the values are positive and span more than a factor of ten."""
     import altair as alt
 
-    return alt.Axis(grid=False, tickCount=6)
-
-
-def _scale(rows: Sequence[Mapping[str, Any]], column: str, may_be_log: bool) -> Any:
-    """Choose a logarithmic scale for what spans more than a factor of ten."""
-    import altair as alt
-
-    values = [row[column] for row in rows if column in row]
-    if may_be_log and 0 < 10 * min(values, default=0) < max(values, default=0):
-        return alt.Scale(type="log", nice=False, padding=8)
-    return alt.Scale(zero=False)
+    values = [row[column.name] for row in rows if column.name in row]
+    is_log = column.may_be_log and 0 < 10 * min(values, default=0) < max(values, default=0)
+    scale = alt.Scale(type="log", nice=False, padding=8) if is_log else axes.padded_scale()
+    axis = axes.log_axis(values) if is_log else alt.Axis(tickCount=5)
+    return alt.Y(f"{column.name}:Q", title=wrapped(column.title), scale=scale, axis=axis)
 
 
 def _thinned(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column], most: int) -> list[dict[str, Any]]:
-    """Keep evenly so many points of a curve that all are seen, the last among them, and what is finite of each."""
+    """Thin a curve evenly, including its last point, and drop values that are not finite."""
     fine = []
     for row in rows:
         numbers = {column: factor * _number(row.get(column)) for column, _, factor, _ in columns}
@@ -149,7 +167,7 @@ def _thinned(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column], most:
             fine.append({"epoch": float(f"{float(row['epoch']):.6g}"), "values": values})
     if len(fine) <= most:
         return fine
-    return [fine[round(place * (len(fine) - 1) / (most - 1))] for place in range(most)]
+    return [fine[round(index * (len(fine) - 1) / (most - 1))] for index in range(most)]
 
 
 def _number(value: Any) -> float:
@@ -157,18 +175,18 @@ def _number(value: Any) -> float:
 
 
 def _means(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> list[dict[str, Any]]:
-    """Average each arm where all of its seeds have a value, so that no seed's end moves the mean."""
+    """Average each arm where all its seeds have a value, so that the end of a seed does not shift the mean."""
     seeds: dict[str, set[int]] = {}
     at: dict[tuple[str, float], list[Mapping[str, Any]]] = {}
     for row in rows:
         seeds.setdefault(row["of"], set()).add(row["seed"])
         at.setdefault((row["of"], row["epoch"]), []).append(row)
-    found = []
+    means = []
     for (name, epoch), here in at.items():
         mean: dict[str, Any] = {"of": name, "epoch": epoch}
         for column in columns:
             values = [row[column] for row in here if column in row]
             if len(values) == len(seeds[name]):
                 mean[column] = float(f"{sum(values) / len(values):.5g}")
-        found.append(mean)
-    return found
+        means.append(mean)
+    return means

@@ -1,9 +1,9 @@
-"""The one look of all figures."""
+"""Style that all figures share."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# Okabe and Ito's colours, which people with any kind of colour vision tell apart (https://jfly.uni-koeln.de/color/).
+# Okabe and Ito's colours, distinguishable with any kind of colour vision (https://jfly.uni-koeln.de/color/).
 BLUE, VERMILION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#6b6b6b"
 BASE, SAM = BLUE, VERMILION
 
@@ -13,16 +13,16 @@ _RAMP = ((0x44, 0x01, 0x54), (0x3B, 0x52, 0x8B), (0x21, 0x91, 0x8C), (0x5E, 0xC9
 
 
 def colors(count: int, *, ordered: bool) -> list[str]:
-    """Choose colours for some lines: from dark to light where they have an order, else as unlike as can be."""
+    """Choose colours for lines: from dark to light if they have an order, otherwise as distinct as possible."""
     if not ordered and count <= len(_UNORDERED):
         return list(_UNORDERED[:count])
-    found = []
-    for place in range(count):
-        at = place / max(count - 1, 1) * (len(_RAMP) - 1)
+    palette = []
+    for index in range(count):
+        at = index / max(count - 1, 1) * (len(_RAMP) - 1)
         below = min(int(at), len(_RAMP) - 2)
         mixed = [round(a + (at - below) * (b - a)) for a, b in zip(_RAMP[below], _RAMP[below + 1], strict=True)]
-        found.append("#" + "".join(f"{channel:02x}" for channel in mixed))
-    return found
+        palette.append("#" + "".join(f"{channel:02x}" for channel in mixed))
+    return palette
 
 
 def finish(
@@ -33,15 +33,15 @@ def finish(
     params: Sequence[Any] = (),
     shared_or_independent: Mapping[str, Any] | None = None,
 ) -> Any:
-    """Set the title, the data and the look of a chart: white, quiet axes, text that is legible at half its size.
+    """Set the title, the data and the style of a chart: white background, light axes, text legible at half its size.
 
-    The chart is changed in place, since every method of altair's charts copies all that is inside several times, which
-    would take most of the time of a figure.
+    The chart is changed in place: every method of altair's charts copies its contents several times, which would take
+    most of the time of a figure.
 
     Args:
-      datasets: rows by the names that the layers refer to.
+      datasets: name used by the layers -> rows.
       params: selections.
-      shared_or_independent: channel -> whether its scale is "shared" by the panels or "independent".
+      shared_or_independent: channel -> whether panels have "shared" or "independent" scales.
     Returns: the same chart.
     """
     import altair as alt
@@ -57,11 +57,16 @@ def finish(
         padding=12,
         view={"stroke": None},
         axis={**text, **lines, "titleFontWeight": "normal", "titlePadding": 10},
-        # A click on an entry hides its series; the legend itself stays as it is.
+        # A label at the end of an axis stays beside the plot, or it would lift the title of its panel.
+        axisY={"labelFlush": 7},
+        # A click on an entry hides its series, but does not change the legend.
         legend={**text, **symbols, **layout, "title": None, "unselectedOpacity": 1},
-        title={**heading, "anchor": "start", "offset": 12},
+        # Titles of panels begin where the plot does, so that those of a column are aligned.
+        title={**heading, "anchor": "start", "frame": "group", "offset": 12},
         concat={"spacing": 36},
     )
+    if isinstance(title, alt.TitleParams):
+        title.frame = "bounds"  # of the whole figure, with its axes
     chart.title = title
     if datasets is not None:
         chart.datasets = datasets

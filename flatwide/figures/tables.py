@@ -1,4 +1,4 @@
-"""The two forms of a table that a figure takes: a DataFrame, or a list of rows where pandas is not needed for more."""
+"""Tables that figures take: a DataFrame, or a list of rows if pandas is not needed."""
 
 import csv
 import io
@@ -14,13 +14,13 @@ Table: TypeAlias = "pd.DataFrame | list[dict[str, Any]]"
 
 
 def to_rows(table: Table) -> list[dict[str, Any]]:
-    """Turn a table into rows, each without the columns that are missing in it."""
+    """Convert a table to rows, each without its missing values."""
     rows = table if isinstance(table, list) else table.to_dict("records")
     return [{name: value for name, value in row.items() if not _is_missing(value)} for row in rows]
 
 
 def to_csv(table: Table) -> str:
-    """Write a table as CSV; floats are read back to the last bit."""
+    """Return a table as CSV; floats round-trip exactly."""
     columns = list(dict.fromkeys(name for row in table for name in row) if isinstance(table, list) else table.columns)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -1,29 +1,31 @@
 """Curvature, stability and shape of a loss around given parameters: functions and arrays in, numbers with errors out.
 
-Nothing here knows a config, a model or a training loop. docs/measure.md shows each measurement on a model of your own.
-Where to look, what is built on first:
+This package is independent of configs, models and training loops. docs/measure.md shows each measurement on a model of
+your own. The modules, in order of dependency:
 
-    batches, inputs, operators
-                             means over data; what users hand in; products with a matrix
+    batching, inputs, operators
+                             means over data; checks of arguments; matrix-free operators
     spectrum/
-      lanczos, ends          bases that grow by products, and what is read off them
-      certificate, search    what a run rules out; grow, confirm, rule out
+      lanczos, ends          Lanczos bases; the largest and smallest eigenvalue
+      certificate, search    bounds on missed eigenvalues; the search for leading eigenvalues
       eigenvalues, negative, trace, diagonal, density
-    stability/               needs spectrum/
-      factored, moments      the Hessians of single examples, and how much they differ
-      mean_square, stability_condition, matrix_free_condition, curved_span, linear_dynamics
-                             exact growth, the paper's condition, the same without matrices, on the span of the
-                             curvature, by simulation
+    stability/               uses spectrum/
+      factored, moments      the Hessians of single examples, and their non-uniformity
+      mean_square            exact growth
+      stability_condition, matrix_free_condition
+                             the paper's condition, with matrices and without
+      curved_span, linear_dynamics
+                             matrices on the span of the curvature; growth by simulation
       verdict                linear stability from all of these
       edge_of_stability, preconditioned
-                             the curvature at which full-batch steps stop to descend; the matrix that Adam's see
+                             the curvature above which full-batch steps are unstable; preconditioned Hessians
     rate, smoothness, convergence
-                             how fast a loss fell, its constants, and what theory makes of them
-    loss_rise                how far the loss rises nearby
-    layerwise                the same of single layers: blocks of a matrix, traces, SAM's perturbation, sharpness
-    layer_outputs            what each leaf adds to a network, read off its program
-    robustness               weights with noise, or rounded
-    torch                    a PyTorch module's loss, for all that takes a loss of params
+                             the observed linear rate, smoothness and PL constants, and the rate of the theory
+    loss_rise                the rise of the loss nearby (sharpness)
+    layerwise                the same for single layers: blocks of a matrix, traces, SAM's perturbation, sharpness
+    layer_outputs            the contribution of each leaf to a network
+    robustness               noisy and rounded weights
+    torch                    the loss of a PyTorch module as a function of params
     subspace, landscape      lines and planes, and the loss on them
 """
 

@@ -1,19 +1,19 @@
-"""The linear rate that theory promises to stochastic SAM where it can fit all examples."""
+"""The linear convergence rate that theory guarantees for stochastic SAM under interpolation."""
 
 import math
 from typing import NamedTuple
 
 
 class ConvergenceBound(NamedTuple):
-    """What the theorem says of E f(x_t) <= factor^t f(x_0), in steps t.
+    """The bound E f(x_t) <= factor^t f(x_0) after t steps.
 
-    largest_rho: the theorem holds up to it; in units of parameter per gradient.
-    kappa: the condition number that the batch size leaves.
-    best_learning_rate: the one with the least factor; NaN where none is promised to converge.
-    best_factor: with it.
+    largest_rho: the largest rho that the theorem covers, in units of parameter per gradient.
+    kappa: the condition number at this batch size.
+    best_learning_rate: the learning rate with the smallest factor; NaN if none is guaranteed to converge.
+    best_factor: the factor at best_learning_rate.
     learning_rate: as given, else the best.
-    factor: with it; 1 or more promises nothing.
-    rate: -log(factor), 1 / step: what the observed `LinearRate.rate` should be at least.
+    factor: the factor at learning_rate; 1 or more guarantees nothing.
+    rate: -log(factor), 1 / step: a lower bound of the observed `LinearRate.rate`.
     is_admissible: rho is at most largest_rho, and the factor lies in [0, 1).
     """
 
@@ -41,12 +41,12 @@ def convergence_bound(
     Args:
       smoothness: beta, of every example's loss (`largest_example_smoothness`), > 0.
       pl_constant: alpha in |grad f|^2 >= alpha (f - f*), > 0; `smoothness_and_pl` estimates it.
-      loss_smoothness: lambda, of the mean loss (its top eigenvalue); None for beta, which is never less.
+      loss_smoothness: lambda, of the mean loss (its top eigenvalue); None for beta, which is never smaller.
       rho: of the unnormalized rule eps = rho grad, >= 0; 0 is SGD. For the normalized rule it is rho / |grad|.
       batch_size: B >= 1, examples of a step.
       learning_rate: eta > 0; None for the best.
-    Returns: ConvergenceBound. The constants must hold wherever training goes: with estimates from a path this is what
-      the theorem would say if they did.
+    Returns: ConvergenceBound. The constants must hold everywhere that training goes; with constants estimated along a
+      path, this is what the theorem would imply if they did.
     Raises: ValueError for a number out of range.
     Equation: kappa = ((B - 1) / 2 + beta / alpha) / B; largest_rho = 1 / ((beta / alpha + 1/2) beta);
       factor = 1 - eta alpha (1 - (kappa + 1/2) beta rho) + eta^2 alpha lambda (beta rho + 1)^2 kappa;
@@ -72,7 +72,7 @@ def convergence_bound(
     def factor_at(rate: float) -> float:
         return 1 - rate * pl_constant * gain + rate**2 * pl_constant * cost
 
-    # The factor is a parabola in eta: it falls at first where gain > 0, and is least at the vertex.
+    # The factor is a parabola in eta: if gain > 0 it decreases at first, and its minimum is at the vertex.
     best = gain / (2 * cost) if gain > 0 else math.nan
     eta = best if learning_rate is None else learning_rate
     factor = factor_at(eta)

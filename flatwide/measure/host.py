@@ -1,4 +1,4 @@
-"""Call Python on the host from a compiled program."""
+"""Calls of Python functions on the host from a compiled program."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,14 +12,15 @@ from flatwide.types import PyTree
 
 
 def call(function: Callable[..., PyTree], like: PyTree, *arguments: PyTree, is_pure: bool = True) -> PyTree:
-    """Call a function on the host, which reads the arguments where they are.
+    """Call a function on the host, which reads the arguments without a copy.
 
     Args:
       function: of pytrees of buffers that NumPy (`np.asarray`) and PyTorch (`torch.from_dlpack`) view without a copy;
-        it must not write to them, nor keep them. Gives a pytree of NumPy arrays.
-      like: what it gives, as a pytree of arrays or of `jax.ShapeDtypeStruct`.
+        it must not write to them or keep references to them. Returns a pytree of NumPy arrays.
+      like: a pytree of arrays or of `jax.ShapeDtypeStruct` with the structure, shapes and dtypes of the result.
       arguments: pytrees of arrays.
-      is_pure: whether calls with equal arguments give the same, and none may be left out or made twice otherwise.
+      is_pure: whether calls with equal arguments return equal results; if not, each call is made exactly once.
+    Returns: the function's pytree, as arrays of the compiled program.
     """
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), like)
     if jax.default_backend() != "cpu":
@@ -27,8 +28,8 @@ def call(function: Callable[..., PyTree], like: PyTree, *arguments: PyTree, is_p
             return io_callback(function, shapes, *arguments, ordered=True)
         return jax.pure_callback(function, shapes, *arguments, vmap_method="sequential")
 
-    # `pure_callback` copies its arguments on the threads of the program that waits for it, which never ends where there
-    # is one thread; and it cuts 64 bits to 32 in a thread of its own, which knows of no `enable_x64`.
+    # `pure_callback` copies its arguments on the threads of the program that waits for it, which deadlocks if there is
+    # only one thread; and it truncates 64 bits to 32 in a separate thread, which does not see `enable_x64`.
     def fill(context: Any, outputs: PyTree, *buffers: PyTree) -> None:
         del context
         jax.tree.map(_write, outputs, function(*buffers))

@@ -1,4 +1,4 @@
-"""What a measurement is given, made uniform: parameters, functions of them, data and random keys."""
+"""Preparation of the arguments of a measurement: parameters, functions of them, data and random keys."""
 
 import math
 import warnings
@@ -13,23 +13,23 @@ import jax.numpy as jnp
 import numpy as np
 
 from flatwide import trees
-from flatwide.measure import batches as data
+from flatwide.measure import batching
 from flatwide.types import Array, PyTree
 
-_FEWEST_BYTES = 4  # of a parameter; what is narrower is measured as 32 bits
-_SUM_TOLERANCE = 0.1  # of the loss: how exactly a sum doubles with its examples, beside a term such as weight decay
+_FEWEST_BYTES = 4  # of a parameter; narrower types are converted to 32 bits
+_SUM_TOLERANCE = 0.1  # of the loss: a sum may double only approximately, because of a term such as weight decay
 
 
 class Inputs(NamedTuple):
     """The arguments that measurements share, ready for a compiled program.
 
-    params: arrays, with None for each leaf that is no number. mask: like params, or None. batches: on the device.
+    params: arrays, with None for each non-numeric leaf. mask: like params, or None. batches: on the device.
     extra: (), or one pytree in a tuple. functions: of (params, batch, *extra), hashable.
     """
 
     params: PyTree
     mask: PyTree | None
-    batches: data.Batches | data.Streamed
+    batches: batching.Batches | batching.Streamed
     extra: tuple
     functions: tuple[Callable, ...]
 
@@ -47,12 +47,13 @@ def read(
     """Prepare the arguments of a measurement of functions of (params, batch, *extra).
 
     Args:
-      functions: the first is what the parameters go into; further ones read its outputs in their place.
-      params: pytree of real numbers; other leaves, such as activation functions, are handed to the functions as they
-        are, and vectors have None in their place. Numbers of 16 bits become 32.
+      functions: the first takes the parameters; further ones take its outputs instead.
+      params: pytree of real numbers; other leaves, such as activation functions, are passed to the functions unchanged,
+        and vectors have None in their place. 16-bit numbers are converted to 32 bits.
       batches: as for `hessian_operator`; None for functions of (params, *extra), which read no data.
+    Returns: Inputs.
     Raises: ValueError as `hessian_operator`.
-    Warns: UserWarning where a loss looks like a sum over its examples instead of a mean.
+    Warns: UserWarning if a loss looks like a sum over its examples instead of a mean.
     """
     params, mask, first = numbers(params, mask, functions[0])
     check_params(params, mask)
@@ -60,19 +61,24 @@ def read(
     rest = () if extra is None else (extra,)
     if batches is None:
         return Inputs(
-            params=params, mask=mask, batches=data.no_data(), extra=rest, functions=tuple(map(without_data, functions))
+            params=params,
+            mask=mask,
+            batches=batching.no_data(),
+            extra=rest,
+            functions=tuple(map(without_data, functions)),
         )
-    collected = data.prepare(batches, batch_size=batch_size, weigh=weigh)
+    collected = batching.prepare(batches, batch_size=batch_size, weigh=weigh)
     if weigh is None and len(functions) == 1:
         _warn_of_sum(first, trees.apply_mask(params, mask), collected, rest)
     return Inputs(params=params, mask=mask, batches=collected, extra=rest, functions=functions)
 
 
 def numbers(params: PyTree, mask: PyTree | None, function: Callable) -> tuple[PyTree, PyTree | None, Callable]:
-    """Part the numbers of params from their other leaves.
+    """Separate the numeric leaves of params from the others.
 
-    Returns: arrays of at least 32 bits, with None for each leaf that is no number; the mask without these leaves; and
-      the function of such arrays (and of what follows them).
+    Returns: arrays of at least 32 bits, with None for each non-numeric leaf; the mask without these leaves; and
+      the function of such arrays (and of its further arguments).
+    Raises: ValueError for a non-numeric leaf that is not hashable.
     """
     is_number = jax.tree.map(_is_number, params)
     if all(jax.tree.leaves(is_number)):
@@ -84,27 +90,27 @@ def numbers(params: PyTree, mask: PyTree | None, function: Callable) -> tuple[Py
     for leaf in others:
         if not isinstance(leaf, Hashable):
             raise ValueError(
-                f"params: a leaf of type {type(leaf).__name__} is no array of real numbers and cannot be compiled in; "
-                "split it off, and hand it to the loss as `extra`."
+                f"params: a leaf of type {type(leaf).__name__} is not an array of real numbers and cannot be a static "
+                "part of the function; remove it from params, and pass it to the loss as `extra`."
             )
     arrays = jax.tree.map(lambda leaf: _at_least_32_bits(leaf) if _is_number(leaf) else None, params)
     return arrays, mask, _Completed(function, structure, others)
 
 
 def random_key(key: Array | int) -> Array:
-    """Make a PRNG key of a whole number; a key stays what it is.
+    """Return a PRNG key: that of an integer seed, or a key unchanged.
 
     Raises: ValueError for anything else.
     """
     if isinstance(key, Integral) and not isinstance(key, bool):
         return jax.random.key(int(key))
     if not isinstance(key, jax.Array | np.ndarray):
-        raise ValueError(f"key={key!r}: expected a PRNG key such as jax.random.key(0), or a whole number.")
+        raise ValueError(f"key={key!r}: expected a PRNG key such as jax.random.key(0), or an integer.")
     return jnp.asarray(key)
 
 
 def check_params(params: PyTree, mask: PyTree | None) -> None:
-    """Refuse params that no curvature can be measured at.
+    """Raise an error for params at which no curvature can be measured.
 
     Raises: ValueError if there are none, one is not a finite real number, dtypes differ, or the mask does not fit.
     """
@@ -112,16 +118,16 @@ def check_params(params: PyTree, mask: PyTree | None) -> None:
     for path, leaf in leaves:
         if not _is_number(leaf):
             raise ValueError(
-                f"params at {trees.path_name(path)!r} of type {type(leaf).__name__}: expected an array; leave out what "
-                "is no number, or set it to None."
+                f"params at {trees.path_name(path)!r} of type {type(leaf).__name__}: expected an array; remove "
+                "non-numeric leaves, or set them to None."
             )
     if not trees.size(params):
         raise ValueError("params: expected at least one parameter.")
     dtypes = sorted({str(jnp.result_type(leaf)) for _, leaf in leaves})
     if len(dtypes) > 1 or not jnp.issubdtype(dtypes[0], jnp.floating):
         raise ValueError(
-            f"params of type {', '.join(dtypes)}: expected real floating numbers of one type; cast them, or hand what "
-            "is no parameter to the loss as `extra`."
+            f"params of type {', '.join(dtypes)}: expected real floating-point numbers of one type; cast them, or pass "
+            "arrays that are not parameters to the loss as `extra`."
         )
     for path, leaf in leaves:
         if not bool(jnp.all(jnp.isfinite(leaf))):
@@ -133,7 +139,7 @@ def check_params(params: PyTree, mask: PyTree | None) -> None:
 
 
 def without_data(function: Callable) -> Callable:
-    """Make a function of (params, *extra) one of (params, batch, *extra); equal ones share compiled programs."""
+    """Turn a function of (params, *extra) into one of (params, batch, *extra); equal ones share compiled programs."""
     return _WithoutData(function)
 
 
@@ -141,14 +147,14 @@ def num_kept(params: PyTree, mask: PyTree | None) -> int:
     """Count the entries of params that a mask keeps."""
     if mask is None:
         return trees.size(params)
-    kept = jax.tree.map(lambda leaf, keep: int(np.broadcast_to(np.asarray(keep), leaf.shape).sum()), params, mask)
-    return sum(jax.tree.leaves(kept))
+    counts = jax.tree.map(lambda leaf, keep: int(np.broadcast_to(np.asarray(keep), leaf.shape).sum()), params, mask)
+    return sum(jax.tree.leaves(counts))
 
 
 def selected(params: PyTree, mask: PyTree | None, patterns: str | Sequence[str]) -> PyTree:
-    """Make a mask of the kept entries of the leaves whose names match a shell pattern, or one of several.
+    """Return a mask of the kept entries of the leaves whose names match a shell pattern, or one of several.
 
-    Raises: ValueError for a pattern that matches no leaf, or where the mask keeps nothing of them.
+    Raises: ValueError for a pattern that matches no leaf, or if the mask keeps no entry of the matches.
     """
     names = [trees.path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     chosen = trees.matching(names, patterns)
@@ -158,7 +164,7 @@ def selected(params: PyTree, mask: PyTree | None, patterns: str | Sequence[str])
 
 
 def keeps(params: PyTree, mask: PyTree | None, names: Sequence[str]) -> bool:
-    """Whether a mask keeps an entry of the leaves of some names."""
+    """Whether a mask keeps at least one entry of the leaves with these names."""
     return num_kept(params, _only(params, mask, names)) > 0
 
 
@@ -174,7 +180,7 @@ def _check_mask(params: PyTree, mask: PyTree) -> None:
         raise ValueError("mask: expected the structure of params, with booleans that broadcast to each leaf.")
     for (path, leaf), keep in zip(jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(mask), strict=True):
         sizes = zip(np.shape(keep)[::-1], np.shape(leaf)[::-1], strict=False)
-        if np.ndim(keep) > np.ndim(leaf) or any(kept not in (1, size) for kept, size in sizes):
+        if np.ndim(keep) > np.ndim(leaf) or any(mask_size not in (1, size) for mask_size, size in sizes):
             raise ValueError(
                 f"mask at {trees.path_name(path)!r} of shape {np.shape(keep)}: expected one that broadcasts to the "
                 f"shape {np.shape(leaf)} of the parameter."
@@ -198,7 +204,7 @@ def _at_least_32_bits(leaf: Any) -> Array:
 
 @dataclass(frozen=True)
 class _Completed:
-    """A function of params whose numbers alone are given; equal ones share compiled programs."""
+    """A function of only the numeric leaves of params; equal ones share compiled programs."""
 
     function: Callable
     structure: Any
@@ -220,21 +226,23 @@ class _WithoutData:
 
 
 def warn_of_sum(once: float, twice: float) -> None:
-    """Warn of a loss that is twice as large where every example is there twice."""
+    """Warn about a loss that doubles when every example is duplicated."""
     if once and math.isfinite(once) and abs(twice - 2 * once) <= _SUM_TOLERANCE * abs(once):
         warnings.warn(
-            f"loss_fn looks like a sum over examples: {once:.6g} for some and {twice:.6g} with each of them twice. A "
-            "sum is as many times too large as there are examples in a batch; give the mean over the batch.",
+            f"loss_fn looks like a sum over examples: it is {once:.6g} for some examples and {twice:.6g} if each is "
+            "duplicated. A sum is too large by a factor of the batch size; return the mean over the batch.",
             stacklevel=5,
         )
 
 
-def _warn_of_sum(loss_fn: Callable, params: PyTree, batches: data.Batches | data.Streamed, extra: tuple) -> None:
-    """Try a loss on two examples, and on both twice: they tell, whatever the number of all."""
-    few = data.first_examples(batches, 2)
+def _warn_of_sum(
+    loss_fn: Callable, params: PyTree, batches: batching.Batches | batching.Streamed, extra: tuple
+) -> None:
+    """Evaluate a loss on two examples and on the same two duplicated, and warn if the loss doubles."""
+    few = batching.first_examples(batches, 2)
     try:
         once, twice = (float(loss) for loss in _once_and_twice(loss_fn, params, few, extra))
-    except (TypeError, ValueError):  # a loss of batches of one size, or one that does not fit the data at all
+    except (TypeError, ValueError):  # a loss for a fixed batch size, or one that does not fit the data at all
         return
     warn_of_sum(once, twice)
 

@@ -1,4 +1,4 @@
-"""A loss, or anything else of a network, along lines and on planes in parameter space."""
+"""A loss, or another function of a network, along lines and on planes in parameter space."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatwide.measure import batches as data
-from flatwide.measure import inputs
+from flatwide.measure import batching, inputs
 from flatwide.measure.subspace import Subspace, displaced, line_through
 from flatwide.types import Array, PyTree
 
@@ -24,7 +23,7 @@ def surface(
     batch_size: int | None = None,
     weigh: Callable[[PyTree], float] | None = None,
 ) -> PyTree:
-    """Measure a network at the points of a grid.
+    """Evaluate functions of a network at the points of a grid in parameter space.
 
     Args:
       measure_fn: (params, batch) -> pytree of scalars, means over the batch, such as {"loss": ..., "accuracy": ...}; a
@@ -33,11 +32,11 @@ def surface(
       axes: K arrays, the coordinates of the grid along each direction.
       batches, batch_size, weigh: as for `hessian_operator`.
       extra_fn: (params, batch, extra) -> extra of the batch, such as its means and variances of activations: their mean
-        over all batches takes the place of the interpolated `extra` at each point, for one more pass.
+        over all batches replaces the interpolated `extra` at each point, at the cost of one more pass.
     Returns: the pytree of measure_fn with arrays of shape [len(axes[0]), ..., len(axes[K - 1])]; NaN or inf where the
       network overflows.
     Raises: ValueError if axes do not fit, there is no data, or extra_fn is given without extra.
-    Cost: one pass over the data a point, in one compiled program.
+    Cost: one pass over the data per point, in one compiled program.
     """
     axes = [np.asarray(axis, np.float64) for axis in axes]
     if len(axes) != len(subspace.directions) or any(axis.ndim != 1 or not len(axis) for axis in axes):
@@ -47,16 +46,17 @@ def surface(
         )
     grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
     measure_fn, collected = _with_data(measure_fn, batches, batch_size, weigh)
-    found = _at_points(measure_fn, subspace, grid.reshape(-1, len(axes)), collected, extra_fn)
-    return jax.tree.map(lambda leaf: leaf.reshape(grid.shape[:-1]), found)
+    values = _at_points(measure_fn, subspace, grid.reshape(-1, len(axes)), collected, extra_fn)
+    return jax.tree.map(lambda leaf: leaf.reshape(grid.shape[:-1]), values)
 
 
 class Barrier(NamedTuple):
     """How far the loss rises between two networks.
 
-    value: the largest excess of the loss on the line over the straight line between the losses at its ends; >= 0.
-    position: where, from 0 (start) to 1 (end).
-    positions, losses: [n] all that were evaluated, in order.
+    value: the largest excess of the loss on the line over linear interpolation of the losses at its ends; >= 0, in
+      units of loss.
+    position: the position of the maximum, from 0 (start) to 1 (end).
+    positions, losses: [n] all that were evaluated, sorted by position.
     distance: |end - start|, in parameter units.
     """
 
@@ -80,16 +80,16 @@ def barrier(
     batch_size: int | None = None,
     weigh: Callable[[PyTree], float] | None = None,
 ) -> Barrier:
-    """Find the barrier of the loss on the straight line between two networks.
+    """Compute the barrier of the loss on the straight line between two networks.
 
     Args:
       loss_fn, batches, batch_size, weigh: as for `hessian_operator`.
       start, end: parameters of the same structure and shapes.
       num_points: of the grid on the line, ends included, >= 3; a bump narrower than its spacing can be missed.
-      num_refinements: how often as many points are laid between the neighbours of the highest one; each time the place
-        is known (num_points - 1) / 2 times better.
+      num_refinements: number of refinements, each a grid of num_points between the neighbours of the highest point,
+        which locates the maximum (num_points - 1) / 2 times more precisely.
       extras, extra_fn: as for `line_through` and `surface`.
-    Returns: Barrier; inf where the loss overflows on the way.
+    Returns: Barrier; its value is inf if the loss overflows on the line.
     Raises: ValueError for an option out of range, or parameters that do not fit or are not finite.
     Equation: max over t of L((1 - t) start + t end) - (1 - t) L(start) - t L(end).
     Cost: num_points (num_refinements + 1) passes over the data.
@@ -107,12 +107,12 @@ def barrier(
     low, high = 0.0, 1.0
     for _ in range(num_refinements + 1):
         grid = np.linspace(low, high, num_points)
-        found = _at_points(loss_fn, line, grid[:, None], collected, extra_fn)
-        positions, places = np.unique(np.concatenate([positions, grid]), return_index=True)
-        losses = np.concatenate([losses, found])[places]
+        new_losses = _at_points(loss_fn, line, grid[:, None], collected, extra_fn)
+        positions, indices = np.unique(np.concatenate([positions, grid]), return_index=True)
+        losses = np.concatenate([losses, new_losses])[indices]
         with np.errstate(invalid="ignore"):
             excess = losses - (1 - positions) * losses[0] - positions * losses[-1]
-        excess = np.where(np.isnan(excess), np.inf, excess)  # a loss that overflows is a barrier
+        excess = np.where(np.isnan(excess), np.inf, excess)  # an overflowing loss counts as a barrier
         top = int(np.argmax(excess))
         low, high = positions[max(top - 1, 0)], positions[min(top + 1, len(positions) - 1)]
     distance = float(
@@ -125,25 +125,25 @@ def barrier(
 
 def _with_data(
     function: Callable, batches: PyTree | None, batch_size: int | None, weigh: Callable[[PyTree], float] | None
-) -> tuple[Callable, data.Batches | data.Streamed]:
+) -> tuple[Callable, batching.Batches | batching.Streamed]:
     if batches is None:
-        return inputs.without_data(function), data.no_data()
-    return function, data.prepare(batches, batch_size=batch_size, weigh=weigh)
+        return inputs.without_data(function), batching.no_data()
+    return function, batching.prepare(batches, batch_size=batch_size, weigh=weigh)
 
 
 def _at_points(
     measure_fn: Callable,
     subspace: Subspace,
     coordinates: np.ndarray,
-    collected: data.Batches | data.Streamed,
+    collected: batching.Batches | batching.Streamed,
     extra_fn: Callable | None,
 ) -> PyTree:
-    """Measure at points [n, K]: arrays [n] on the host."""
+    """Evaluate measure_fn at points [n, K]: arrays [n] on the host."""
     if extra_fn is not None and len(subspace.origin) < 2:
-        raise ValueError("extra_fn: expected a subspace with extra, whose place it takes; lay it with extras.")
+        raise ValueError("extra_fn: expected a subspace with extra, which it replaces; make the subspace with extras.")
     origin, directions = subspace.origin, subspace.directions
-    found = _measured(measure_fn, extra_fn, origin, directions, jnp.asarray(coordinates, float), collected)
-    return jax.tree.map(np.asarray, found)
+    values = _measured(measure_fn, extra_fn, origin, directions, jnp.asarray(coordinates, float), collected)
+    return jax.tree.map(np.asarray, values)
 
 
 @functools.partial(jax.jit, static_argnames=("measure_fn", "extra_fn"))
@@ -153,13 +153,13 @@ def _measured(
     origin: tuple,
     directions: tuple[tuple, ...],
     coordinates: Array,
-    batches: data.Batches | data.Streamed,
+    batches: batching.Batches | batching.Streamed,
 ) -> PyTree:
     def at(coordinates: Array) -> PyTree:
         params, *rest = displaced(origin, directions, coordinates)
         if extra_fn is not None:
-            own_fn, given = extra_fn, rest
-            rest = [data.mean(lambda batch: own_fn(params, batch, *given), batches)]
-        return data.mean(lambda batch: measure_fn(params, batch, *rest), batches)
+            recompute_extra, interpolated = extra_fn, rest
+            rest = [batching.mean(lambda batch: recompute_extra(params, batch, *interpolated), batches)]
+        return batching.mean(lambda batch: measure_fn(params, batch, *rest), batches)
 
     return jax.lax.map(at, coordinates)

@@ -1,8 +1,8 @@
-"""What each leaf of the parameters adds to a network: the values of the operations in which weights meet data.
+"""The contribution of each leaf of the parameters to a network: the values of the operations that combine it with data.
 
-A network's program is read, whoever wrote it: an operation on weights alone (a cast, a transpose, layers stacked for a
-loop) passes their names on, and the first one that has data among its operands too is the leaf's own: the product of a
-kernel, the sum with a bias, the rows of an embedding that are looked up.
+The network's jaxpr is interpreted, so any network works: an operation on weights alone (a cast, a transpose, a stack of
+layers for a loop) propagates their names, and the first operation that also has data among its operands is attributed
+to the leaf: the product with a kernel, the sum with a bias, the embedding lookup.
 """
 
 from collections.abc import Callable
@@ -15,14 +15,14 @@ from flatwide import trees
 from flatwide.types import Array, PyTree
 
 _PRODUCTS = ("dot_general", "conv_general_dilated", "convolve", "gather")
-_PROGRAMS = ("jaxpr", "call_jaxpr", "fun_jaxpr")  # where an equation that calls a program has it
+_PROGRAMS = ("jaxpr", "call_jaxpr", "fun_jaxpr")  # parameters of a call equation that hold its jaxpr
 
 
-class Met(NamedTuple):
-    """One operation in which a leaf meets data.
+class LeafOperation(NamedTuple):
+    """One operation that combines a leaf with data.
 
-    value: its result. moved: its result where this leaf alone is another, and all data are as they were.
-    is_product: whether it multiplies a kernel, or looks up an embedding; else the leaf is a bias or a scale.
+    value: its result. moved: its result with the moved value of this leaf and unchanged data.
+    is_product: whether it multiplies by a kernel or looks up an embedding; else the leaf is a bias or a scale.
     """
 
     value: Array
@@ -31,9 +31,9 @@ class Met(NamedTuple):
 
 
 class _Weights(NamedTuple):
-    """A value that depends on weights alone, there and moved.
+    """A value that depends only on weights, at the original and at the moved parameters.
 
-    names: of the leaf that it is of; or, with `is_stack`, of one leaf for each index of the first axis.
+    names: of the leaves that it depends on; with `is_stack`, of one leaf for each index of the first axis.
     """
 
     value: Any
@@ -42,7 +42,7 @@ class _Weights(NamedTuple):
     is_stack: bool = False
 
     def at(self, index: int) -> "_Weights":
-        """Take one index of the first axis."""
+        """Return the slice at an index of the first axis."""
         names = (self.names[index],) if self.is_stack else self.names
         return _Weights(self.value[index], self.moved[index], names)
 
@@ -55,58 +55,58 @@ class _Data(NamedTuple):
 
 def layer_outputs(
     function: Callable, params: PyTree, moved: PyTree, inputs: PyTree
-) -> tuple[dict[str, list[Met]], PyTree]:
-    """Evaluate a network, and collect what each leaf adds.
+) -> tuple[dict[str, list[LeafOperation]], PyTree]:
+    """Evaluate a network, and collect the operations that combine each leaf with data.
 
     Args:
       function: (params, inputs) -> outputs; loops over layers are unrolled.
-      params: pytree of arrays. moved: the same, where each leaf is moved by itself.
-      inputs: pytree of arrays; what else the function reads, such as keys, counts as constant.
-    Returns: name of a leaf -> the operations in which it meets data, in their order; leaves that meet them together
-      are under their names joined by " + ". And the outputs. Can be traced.
-    Cost: one evaluation, and the products once more.
+      params: pytree of arrays. moved: like params; each leaf's moved value is applied to that leaf's operations only.
+      inputs: pytree of arrays; other arrays that the function reads, such as keys, count as constants.
+    Returns: name of a leaf -> its LeafOperations in order of evaluation; leaves that are combined with each other first
+      are listed under their names joined by " + ". And the outputs. Can be traced.
+    Cost: one evaluation, and each product a second time.
     """
     program, shape = jax.make_jaxpr(function, return_shape=True)(params, inputs)
     names = [trees.path_name(path) for path, _ in jax.tree.leaves_with_path(params)]
     pairs = zip(jax.tree.leaves(params), jax.tree.leaves(moved), names, strict=True)
     arguments = [_Weights(value, other, (name,)) for value, other, name in pairs]
     arguments += [_Data(leaf) for leaf in jax.tree.leaves(inputs)]
-    found: dict[str, list[Met]] = {}
-    outputs = _run(program.jaxpr, program.consts, arguments, found)
-    return found, jax.tree.unflatten(jax.tree.structure(shape), [_value(output) for output in outputs])
+    operations: dict[str, list[LeafOperation]] = {}
+    outputs = _run(program.jaxpr, program.consts, arguments, operations)
+    return operations, jax.tree.unflatten(jax.tree.structure(shape), [_value(output) for output in outputs])
 
 
-def _run(program: Jaxpr, consts: Any, arguments: list, found: dict[str, list[Met]]) -> list:
-    """Evaluate a program whose arguments are weights, data or constants."""
+def _run(program: Jaxpr, consts: Any, arguments: list, operations: dict[str, list[LeafOperation]]) -> list:
+    """Evaluate a jaxpr whose arguments are weights, data or constants."""
     at = dict(zip(program.constvars, consts, strict=True)) | dict(zip(program.invars, arguments, strict=True))
 
     def read(var: Any) -> Any:
         return var.val if isinstance(var, Literal) else at[var]
 
     for equation in program.eqns:
-        results = _apply(equation, [read(var) for var in equation.invars], found)
+        results = _apply(equation, [read(var) for var in equation.invars], operations)
         at.update(zip(equation.outvars, results, strict=True))
     return [read(var) for var in program.outvars]
 
 
-def _apply(equation: Any, arguments: list, found: dict[str, list[Met]]) -> list:
-    """Evaluate one equation, and collect it where weights meet data in it."""
-    weights = [place for place, argument in enumerate(arguments) if isinstance(argument, _Weights)]
+def _apply(equation: Any, arguments: list, operations: dict[str, list[LeafOperation]]) -> list:
+    """Evaluate one equation, and collect it if it combines weights with data."""
+    weights = [index for index, argument in enumerate(arguments) if isinstance(argument, _Weights)]
     has_data = any(isinstance(argument, _Data) for argument in arguments)
     if weights and equation.primitive.name == "scan":
-        return _unrolled(equation, arguments, found)
+        return _unrolled(equation, arguments, operations)
     program = _called(equation)
     if weights and program is not None:
-        return _run(program.jaxpr, program.consts, arguments, found)
+        return _run(program.jaxpr, program.consts, arguments, operations)
     values = [_value(argument) for argument in arguments]
     results = _bind(equation, values)
     if weights and has_data:
-        for place in weights:
-            weight = arguments[place]
-            moved = _bind(equation, [*values[:place], weight.moved, *values[place + 1 :]])
+        for index in weights:
+            weight = arguments[index]
+            moved = _bind(equation, [*values[:index], weight.moved, *values[index + 1 :]])
             key, is_product = " + ".join(dict.fromkeys(weight.names)), equation.primitive.name in _PRODUCTS
             pairs = zip(results, moved, strict=True)
-            found.setdefault(key, []).extend(Met(value, other, is_product) for value, other in pairs)
+            operations.setdefault(key, []).extend(LeafOperation(value, other, is_product) for value, other in pairs)
     if has_data:
         return [_Data(result) for result in results]
     if not weights:
@@ -116,8 +116,8 @@ def _apply(equation: Any, arguments: list, found: dict[str, list[Met]]) -> list:
     return [_Weights(value, other, names, is_stack) for value, other in zip(results, moved, strict=True)]
 
 
-def _unrolled(equation: Any, arguments: list, found: dict[str, list[Met]]) -> list:
-    """Evaluate a loop of fixed length turn by turn, so that each turn has its own slice of stacked weights."""
+def _unrolled(equation: Any, arguments: list, operations: dict[str, list[LeafOperation]]) -> list:
+    """Evaluate a loop of fixed length iteration by iteration, each with its slice of the stacked weights."""
     options, program = equation.params, equation.params["jaxpr"]
     num_consts, num_carried = options["num_consts"], options["num_carry"]
     consts, carried = arguments[:num_consts], arguments[num_consts : num_consts + num_carried]
@@ -125,7 +125,7 @@ def _unrolled(equation: Any, arguments: list, found: dict[str, list[Met]]) -> li
     rows: list[list] = []
     for turn in reversed(turns) if options["reverse"] else turns:
         here = [_take(argument, turn) for argument in sliced]
-        results = _run(program.jaxpr, program.consts, [*consts, *carried, *here], found)
+        results = _run(program.jaxpr, program.consts, [*consts, *carried, *here], operations)
         carried = results[:num_carried]
         rows.append(results[num_carried:])
     rows = rows[::-1] if options["reverse"] else rows
@@ -139,12 +139,12 @@ def _take(argument: Any, index: int) -> Any:
 
 
 def _stack(column: list) -> Any:
-    stacked = jax.numpy.stack([_value(entry) for entry in column])
-    return _Data(stacked) if any(isinstance(entry, _Data | _Weights) for entry in column) else stacked
+    stacked = jax.numpy.stack([_value(item) for item in column])
+    return _Data(stacked) if any(isinstance(item, _Data | _Weights) for item in column) else stacked
 
 
 def _names(equation: Any, weights: list[_Weights]) -> tuple[tuple[str, ...], bool]:
-    """Return whose weights an operation on weights makes, and whether each index of the first axis has its own."""
+    """Return the leaf names of the result of an operation on weights, and whether there is one per index of axis 0."""
     names = tuple(name for weight in weights for name in weight.names)
     operation, options = equation.primitive.name, equation.params
     joins = operation == "concatenate" and options["dimension"] == 0
@@ -155,7 +155,7 @@ def _names(equation: Any, weights: list[_Weights]) -> tuple[tuple[str, ...], boo
 
 
 def _called(equation: Any) -> ClosedJaxpr | None:
-    """Return the program that an equation only calls."""
+    """Return the jaxpr that a call equation evaluates; None for other equations."""
     if equation.primitive.name in ("while", "cond", "scan"):
         return None
     program = next((equation.params[name] for name in _PROGRAMS if name in equation.params), None)

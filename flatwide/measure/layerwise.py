@@ -1,4 +1,4 @@
-"""Curvature and sharpness of parts of a network, such as its layers, with the rest of it as it is."""
+"""Curvature and sharpness of parts of a network, such as its layers, with the other parameters fixed."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from flatwide import trees
-from flatwide.measure import batches as data
-from flatwide.measure import inputs
+from flatwide.measure import batching, inputs
 from flatwide.measure.loss_rise import ascent_direction, sharpness
 from flatwide.measure.operators import Operator, hessian_operator
 from flatwide.measure.spectrum.diagonal import grouped_traces
@@ -21,14 +20,15 @@ Groups = Mapping[str, str | Sequence[str]]
 
 
 class Layer(NamedTuple):
-    """One group of parameters, while all others stay where they are.
+    """Measurements of one group of parameters, with all others fixed.
 
     num_params: kept entries.
     top_eigenvalue: largest eigenvalue of the group's block of the Hessian, in loss per squared unit of parameter.
     residual: of its eigenvector, |B v - value v|.
     trace: of the block.
-    ascent_share: part of the squared length of SAM's perturbation, in [0, 1].
-    sharpness: rise of the loss that was climbed to within the radius, in the group's parameters alone; units of loss.
+    ascent_share: the group's share of the squared length of SAM's perturbation, in [0, 1].
+    sharpness: largest rise of the loss that gradient ascent reached within the radius, perturbing only the group's
+      parameters; units of loss.
     """
 
     num_params: int
@@ -40,7 +40,7 @@ class Layer(NamedTuple):
 
 
 class Layers(NamedTuple):
-    """The groups of a network by name; cost: in Hessian-vector products over the data set."""
+    """The groups of a network by name; cost: in Hessian-vector products over the data set, all groups together."""
 
     layers: dict[str, Layer]
     cost: float
@@ -64,24 +64,25 @@ def layers(
     batch_size: int | None = None,
     weigh: Callable[[PyTree], float] | None = None,
 ) -> Layers:
-    """Measure where in a network the loss is sharp.
+    """Measure the sharpness of the loss in each layer of a network.
 
     Args:
       loss_fn, params, batches, mask, extra, batch_size, weigh: as for `hessian_operator`.
       key: PRNG key; the same key gives the same result.
       rho: radius of each group's ball, > 0, in parameter units.
       groups: name -> pattern of the names of its leaves (`block_0/*`, as in a shell), or several; groups may overlap.
-        None: the leaves with one parent are a group, which makes layers; those that the mask drops whole are left out.
+        None: leaves with the same parent form a group, that is a layer; layers that are masked entirely are omitted.
       adaptive: SAM's perturbation is that of ASAM. scales: factors of it, a number for each leaf; None: all 1.
-      num_probes, num_deflated: of the traces, as for `trace`; the same products serve all groups.
+      num_probes, num_deflated: of the traces, as for `trace`; all groups share the same products.
       num_steps: of the ascent, at most; it starts from SAM's point.
     Returns: Layers.
-    Raises: ValueError as `hessian_operator`, for a pattern that no leaf has, or an option out of range.
+    Raises: ValueError as `hessian_operator`, for a pattern that matches no leaf, or an option out of range.
     Equation: with H_gg the rows and columns of group g: lambda_max(H_gg), tr H_gg, |eps_g|^2 / |eps|^2, and the maximum
-      of L(w + eps_g) - L(w) over |eps_g| <= rho, from below. The traces and shares of groups without overlap add up to
-      those of the network; the eigenvalues are at most its own.
+      of L(w + eps_g) - L(w) over |eps_g| <= rho, a lower bound of it. The traces and shares of disjoint groups add up
+      to those of the network; the eigenvalues are at most that of the network.
     Cost: num_probes + num_deflated products for the traces, one gradient for the shares; for each group tens of
       products and up to num_steps + 2 gradients.
+    Source: as `top_eigenvalues`, `block_traces`, `ascent_shares` and `sharpness`.
     """
     hessian = hessian_operator(loss_fn, params, batches, mask=mask, extra=extra, batch_size=batch_size, weigh=weigh)
     key = inputs.random_key(key)
@@ -90,9 +91,9 @@ def layers(
     probe_key, *keys = jax.random.split(key, len(names) + 1)
     traces = block_traces(hessian, groups, key=probe_key, num_probes=num_probes, num_deflated=num_deflated)
     shares = ascent_shares(loss_fn, params, batches, groups=groups, adaptive=adaptive, scales=scales, **shared)
-    found, cost = {}, next(iter(traces.values())).cost + 0.5
-    for one_key, (name, block) in zip(keys, blocks(hessian, groups).items(), strict=True):
-        top = top_eigenvalues(block, 1, key=one_key, which="largest")
+    measured, cost = {}, next(iter(traces.values())).cost + 0.5
+    for layer_key, (name, block) in zip(keys, blocks(hessian, groups).items(), strict=True):
+        top = top_eigenvalues(block, 1, key=layer_key, which="largest")
         climb = sharpness(
             loss_fn,
             params,
@@ -103,7 +104,7 @@ def layers(
             num_steps=num_steps,
             **shared,
         )
-        found[name] = Layer(
+        measured[name] = Layer(
             num_params=block.size,
             top_eigenvalue=float(top.values[0]),
             residual=float(top.residuals[0]),
@@ -112,18 +113,19 @@ def layers(
             sharpness=climb.value,
         )
         cost += top.cost + climb.num_evaluations / 2
-    return Layers(layers=found, cost=cost)
+    return Layers(layers=measured, cost=cost)
 
 
 def blocks(operator: Operator, groups: Groups | None = None) -> dict[str, Operator]:
-    """Make the diagonal blocks of a symmetric matrix: the rows and columns of each group of parameters.
+    """Return the diagonal blocks of a symmetric matrix: the rows and columns of each group of parameters.
 
     Args:
       operator: of any kind. groups: as for `layers`.
-    Returns: name of a group -> operator; its vectors are like params, and 0 outside of the group. Unlike a `mask` of
-      the Hessian, a block is taken at all of the network's weights.
-    Raises: ValueError for a pattern that no leaf has, or a group that the operator's mask drops.
-    Cost: of a product, one of the whole matrix; all blocks share their compiled programs.
+    Returns: name of a group -> operator; its vectors are like params, and 0 outside the group. Unlike with a `mask` of
+      the Hessian, the loss is evaluated at all of the network's weights.
+    Raises: ValueError for a pattern that matches no leaf, or a group that the operator's mask removes entirely.
+    Equation: B_g = M_g S M_g, with M_g the projection onto the entries of the group.
+    Cost: each product costs one of the whole matrix; all blocks share their compiled programs.
     """
     return {
         name: Operator(
@@ -150,15 +152,16 @@ def block_traces(
     Args:
       operator, groups: as for `blocks`.
       key, num_probes, num_deflated: as for `trace`.
-    Returns: name of a group -> Estimate, whose products and cost are those of all together.
+    Returns: name of a group -> Estimate, whose products and cost are those of all groups together.
     Raises: ValueError as `blocks` and `trace`.
-    Equation: tr B_g = sum over the group's entries i of the estimate of S_ii that `diagonal` gives.
+    Equation: tr B_g = sum over the group's entries i of the estimate of S_ii by `diagonal`.
     Cost: num_deflated + num_probes products, whatever the number of groups.
+    Source: as `diagonal`.
     """
     names = [trees.path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(operator.params)]
     members = group_names(operator.params, groups, operator.mask)
-    places = {name: [names.index(leaf) for leaf in leaves] for name, leaves in members.items()}
-    return grouped_traces(operator, places, key=key, num_probes=num_probes, num_deflated=num_deflated)
+    leaf_indices = {name: [names.index(leaf) for leaf in leaves] for name, leaves in members.items()}
+    return grouped_traces(operator, leaf_indices, key=key, num_probes=num_probes, num_deflated=num_deflated)
 
 
 def ascent_shares(
@@ -174,18 +177,20 @@ def ascent_shares(
     batch_size: int | None = None,
     weigh: Callable[[PyTree], float] | None = None,
 ) -> dict[str, float]:
-    """Measure how much of SAM's perturbation lies in each group of parameters.
+    """Compute the share of SAM's perturbation that lies in each group of parameters.
 
     Args:
       loss_fn, params, batches, mask, extra, batch_size, weigh: as for `hessian_operator`.
       groups, adaptive, scales: as for `layers`.
-    Returns: name of a group -> |eps_g|^2 / |eps|^2; 0 for all where the gradient is 0.
-    Raises: ValueError as `hessian_operator`, or for a pattern that no leaf has.
+    Returns: name of a group -> |eps_g|^2 / |eps|^2; 0 for all groups if the gradient is 0.
+    Raises: ValueError as `hessian_operator`, or for a pattern that matches no leaf.
+    Equation: eps = rho T^2 g / |T g| as in `sharpness`; the shares do not depend on rho.
     Cost: one gradient.
+    Source: Foret et al. (2021), arXiv 2010.01412, for the perturbation.
     """
-    found = inputs.read((loss_fn,), params, batches, mask=mask, extra=extra, batch_size=batch_size, weigh=weigh)
-    members = group_names(found.params, groups, found.mask)
-    squares = _squares(*found.functions, found.params, found.batches, found.extra, found.mask, adaptive)
+    prepared = inputs.read((loss_fn,), params, batches, mask=mask, extra=extra, batch_size=batch_size, weigh=weigh)
+    members = group_names(prepared.params, groups, prepared.mask)
+    squares = _squares(*prepared.functions, prepared.params, prepared.batches, prepared.extra, prepared.mask, adaptive)
     squares = squares if scales is None else jax.tree.map(lambda square, scale: scale**2 * square, squares, scales)
     by_name = {trees.path_name(path): float(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(squares)}
     total = sum(by_name.values())
@@ -194,29 +199,29 @@ def ascent_shares(
 
 @functools.partial(jax.jit, static_argnames=("loss_fn", "adaptive"))
 def _squares(
-    loss_fn: Callable, params: PyTree, batches: data.Batches, extra: tuple, mask: PyTree | None, adaptive: bool
+    loss_fn: Callable, params: PyTree, batches: batching.Batches, extra: tuple, mask: PyTree | None, adaptive: bool
 ) -> PyTree:
     at = trees.apply_mask(params, mask)
-    slope = data.mean(lambda batch: jax.grad(loss_fn)(at, batch, *extra), batches)
+    slope = batching.mean(lambda batch: jax.grad(loss_fn)(at, batch, *extra), batches)
     direction = ascent_direction(at, trees.apply_mask(slope, mask), adaptive)
-    # Relative to the longest entry, so that squares stay within the type's range.
+    # Relative to the largest entry, so that squares stay within the type's range.
     largest = functools.reduce(jnp.maximum, [jnp.max(abs(leaf)) for leaf in jax.tree.leaves(direction)])
     scale = jnp.where(largest > 0, largest, 1)
     return jax.tree.map(lambda leaf: jnp.sum((leaf / scale) ** 2), direction)
 
 
 def group_names(params: PyTree, groups: Groups | None, mask: PyTree | None) -> dict[str, tuple[str, ...]]:
-    """List the names of the leaves of each group; of layers, those that the mask keeps something of.
+    """Return the names of the leaves of each group; layers that the mask removes entirely are omitted.
 
-    Raises: ValueError for no group, or a pattern that no leaf has.
+    Raises: ValueError for no group, or a pattern that matches no leaf.
     """
     names = [trees.path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     if groups is None:
-        found: dict[str, tuple[str, ...]] = {}
+        members: dict[str, tuple[str, ...]] = {}
         for name in names:
             parent = name.rpartition("/")[0] or name
-            found[parent] = (*found.get(parent, ()), name)
-        return {name: leaves for name, leaves in found.items() if inputs.keeps(params, mask, leaves)}
+            members[parent] = (*members.get(parent, ()), name)
+        return {name: leaves for name, leaves in members.items() if inputs.keeps(params, mask, leaves)}
     if not groups:
         raise ValueError("groups={}: expected at least one group, or None for the layers.")
     return {name: trees.matching(names, patterns) for name, patterns in groups.items()}

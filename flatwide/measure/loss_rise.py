@@ -1,4 +1,4 @@
-"""How far the loss rises near given parameters: at the worst point of a ball, on average, or where SAM looks."""
+"""The rise of the loss near given parameters: at the worst point of a ball, on average, or at SAM's ascent point."""
 
 import functools
 import math
@@ -10,32 +10,31 @@ import jax.numpy as jnp
 import numpy as np
 
 from flatwide import trees
-from flatwide.measure import batches as data
-from flatwide.measure import inputs
+from flatwide.measure import batching, inputs
 from flatwide.types import Array, PyTree
 
 Kind = Literal["worst", "average", "sam"]
 
-_ADAPTIVE_FLOOR = 0.01  # as in the ascent rule `adaptive`: keeps weights at zero movable
+_ADAPTIVE_FLOOR = 0.01  # as in the ascent rule `adaptive`: lets weights at zero move
 _TINY = 1e-12  # as in the ascent rules: a zero gradient gives a zero perturbation
-_MEMORY = 5  # a step may lower the loss, but not below the least of the last ones (Grippo et al., 1986)
-_LONGEST = 3.0  # radii that one step may be long before it is put back into the ball
+_MEMORY = 5  # a step may lower the loss, but not below the minimum of the last ones (Grippo et al., 1986)
+_LONGEST = 3.0  # maximum length of a step in radii, before projection onto the ball
 
 
 class Sharpness(NamedTuple):
-    """How far the loss rises.
+    """The rise of the loss near given parameters.
 
     value: L(w + eps) - L(w), in units of loss; with microbatches their mean. inf where a perturbed loss is not finite.
     standard_error: of the average, over the pairs drawn; 0 for "sam"; NaN for "worst", a lower bound of the maximum,
       and for an infinite average.
-    gap: of "worst", rho |grad| - <grad, eps>, in units of loss: how far the loss would still rise within the ball if it
-      were linear from here on; inf with an infinite value, NaN for the other kinds. It says how well one maximum was
-      climbed, and nothing of others: it bounds the maximum only for a loss that is concave in the ball, as none is at a
-      minimum. A higher peak, or an edge of the loss's domain, that no ascent came to stays unseen.
-    values: one for each start ("worst", SAM's first) or pair ("average"). Starts that disagree tell of several maxima.
+    gap: of "worst", rho |grad| - <grad, eps>, in units of loss: the further rise within the ball if the loss were
+      linear from here on; inf with an infinite value, NaN for the other kinds. It measures how well one maximum was
+      climbed, but says nothing about others: it bounds the maximum only for a loss that is concave in the ball, which
+      no loss is at a minimum. A higher peak, or an edge of the loss's domain, that no ascent reached goes undetected.
+    values: one for each start ("worst", SAM's first) or pair ("average"). Starts that disagree show several maxima.
     loss: L(w).
     perturbation: eps of the value, like params; None for the average and for microbatches.
-    num_evaluations: gradients over the data set, of the average losses.
+    num_evaluations: number of gradients over the data set; for the average, of losses.
     """
 
     value: float
@@ -67,7 +66,7 @@ def sharpness(
     batch_size: int | None = None,
     weigh: Callable[[PyTree], float] | None = None,
 ) -> Sharpness:
-    """Measure how far the mean loss over a data set rises within a distance rho.
+    """Measure the rise of the mean loss over a data set within a distance rho.
 
     Args:
       loss_fn: (params, batch) -> mean loss of the batch; (params, batch, extra) where `extra` is given. Pass the same
@@ -79,34 +78,34 @@ def sharpness(
         point and from random points; never below 0 and never below "sam". "average": the mean over eps = T z with z
         normal, E|z|^2 = rho^2. "sam": at the point of SAM's ascent step.
       adaptive: T = |w| + 0.01 for kernels, as ASAM; False: T = 1.
-      microbatch: m examples that share a perturbation (m-sharpness): every m rows in order, of each batch, have one of
-        their own, and the results are averaged; a last group may be smaller. None: the whole data set. Not for the
-        average, which it would not change.
-      key: PRNG key of random starts and samples; None where nothing is random ("sam", or a single start).
+      microbatch: m examples that share a perturbation (m-sharpness): each m consecutive rows of each batch get a
+        separate perturbation, and the results are averaged; a last group may be smaller. None: the whole data set. Not
+        for the average, which it would not change.
+      key: PRNG key of random starts and samples; None if nothing is random ("sam", or a single start).
       num_steps: steps of ascent from a start at most, >= 1.
       num_starts: of the ascent, >= 1; the first is SAM's point.
       num_samples: pairs w + eps, w - eps of the average, >= 2.
-      tolerance: the ascent stops where `gap` is at most this part of the value.
+      tolerance: the ascent stops when `gap` is at most this fraction of the value.
       within: pattern of the names of the leaves that are perturbed (`block_0/*`, as in a shell), or several; all others
-        stay as they are, and do not count in P. None: all.
+        are fixed, and do not count in P. None: all.
       mask: booleans that broadcast to the leaves of params; pruned weights (False) are and stay zero, and do not count
         in P.
-      extra, batch_size, weigh: as for `hessian_operator`; a microbatch is held in memory whole.
-    Returns: Sharpness. With 32 bits, rises of less than some 1e-6 of the loss are rounding.
+      extra, batch_size, weigh: as for `hessian_operator`; a whole microbatch is held in memory.
+    Returns: Sharpness. In 32 bits, rises of less than about 1e-6 of the loss are rounding errors.
     Raises: ValueError for an option out of range, no data, params or a mask that do not fit, or L(w) not finite.
-    Equation: worst = max over |T^-1 eps| <= rho of L(w + eps) - L(w), from below; for small rho it is rho |T g|, or
-      rho^2 lambda_max(T H T) / 2 at a minimum. average = E L(w + eps) - L(w) = rho^2 tr(T H T) / (2 P) + O(rho^4), the
-      gradient's part cancels in each pair. sam: eps = rho T^2 g / (|T g| + 1e-12).
+    Equation: worst = max over |T^-1 eps| <= rho of L(w + eps) - L(w), a lower bound of it; for small rho it is
+      rho |T g|, or rho^2 lambda_max(T H T) / 2 at a minimum. average = E L(w + eps) - L(w) = rho^2 tr(T H T) / (2 P) +
+      O(rho^4), as the gradient's part cancels in each pair. sam: eps = rho T^2 g / (|T g| + 1e-12).
     Cost: worst: num_starts (num_steps + 1) + 1 gradients at most; average: 2 num_samples + 1 losses; sam: 2 gradients.
     Source: Foret et al. (2021), arXiv 2010.01412; Kwon et al. (2021), arXiv 2102.11600; Andriushchenko et al. (2023), A
       modern look at the relationship between sharpness and generalization; steps: Barzilai and Borwein (1988).
     """
     _check(rho, kind, microbatch, key, num_steps, num_starts, num_samples, tolerance, batch_size)
-    found = inputs.read(
+    prepared = inputs.read(
         (loss_fn,), params, batches, mask=mask, extra=extra, batch_size=microbatch or batch_size, weigh=weigh
     )
-    (loss_fn,), mask, collected, rest = found.functions, found.mask, found.batches, found.extra
-    params = trees.apply_mask(found.params, mask)
+    (loss_fn,), mask, collected, rest = prepared.functions, prepared.mask, prepared.batches, prepared.extra
+    params = trees.apply_mask(prepared.params, mask)
     moved = mask if within is None else inputs.selected(params, mask, within)
     sizes = trees.apply_mask(_sizes(params, adaptive), moved)
     key = inputs.random_key(0 if key is None else key)
@@ -133,7 +132,7 @@ def sharpness(
 
 
 def _average_of(values: np.ndarray, loss: float) -> Sharpness:
-    """Average the pairs; one outside of the loss's domain makes the average infinite, and its error meaningless."""
+    """Average the pairs; a pair outside the loss's domain makes the average infinite, and its error undefined."""
     is_finite = bool(np.all(np.isfinite(values)))
     return Sharpness(
         value=float(np.mean(values)) if is_finite else math.inf,
@@ -147,7 +146,7 @@ def _average_of(values: np.ndarray, loss: float) -> Sharpness:
 
 
 def ascent_direction(params: PyTree, gradient: PyTree, adaptive: bool) -> PyTree:
-    """Compute T^2 g, which SAM's perturbation is a multiple of."""
+    """Compute T^2 g, the direction of SAM's perturbation."""
     sizes = _sizes(params, adaptive)
     return _product(sizes, _product(sizes, gradient))
 
@@ -155,8 +154,8 @@ def ascent_direction(params: PyTree, gradient: PyTree, adaptive: bool) -> PyTree
 def _finite(loss: Array) -> float:
     if not math.isfinite(loss):
         raise ValueError(
-            f"the loss at params is {float(loss)}: expected a finite number; look for overflow in the loss or numbers "
-            "that are not finite in the data."
+            f"the loss at params is {float(loss)}: expected a finite number; look for overflow in the loss or "
+            "non-finite numbers in the data."
         )
     return float(loss)
 
@@ -168,8 +167,8 @@ def _check(rho, kind, microbatch, key, num_steps, num_starts, num_samples, toler
         raise ValueError(f"kind={kind!r}: expected one of {', '.join(get_args(Kind))}.")
     if microbatch is not None and kind == "average":
         raise ValueError(
-            f"microbatch={microbatch} with kind='average': the average is the same however the examples are grouped; "
-            "leave microbatch out, and use batch_size for less memory."
+            f"microbatch={microbatch} with kind='average': the average does not depend on how examples are grouped; "
+            "remove microbatch, and use batch_size to save memory."
         )
     if microbatch is not None and batch_size is not None:
         raise ValueError(f"microbatch={microbatch} and batch_size={batch_size}: expected one of the two.")
@@ -189,7 +188,7 @@ def _check(rho, kind, microbatch, key, num_steps, num_starts, num_samples, toler
 
 
 def _sizes(params: PyTree, adaptive: bool) -> PyTree:
-    """Give T: the ball is one of T^-1 eps."""
+    """Return T, which scales the ball |T^-1 eps| <= rho."""
     return jax.tree.map(
         lambda w, is_kernel: jnp.abs(w) + _ADAPTIVE_FLOOR if adaptive and is_kernel else jnp.ones_like(w),
         params,
@@ -201,7 +200,7 @@ def _sizes(params: PyTree, adaptive: bool) -> PyTree:
 def _average(
     loss_fn: Callable,
     params: PyTree,
-    batches: data.Batches | data.Streamed,
+    batches: batching.Batches | batching.Streamed,
     rest: tuple,
     sizes: PyTree,
     radius: Array,
@@ -209,7 +208,7 @@ def _average(
     num_samples: int,
 ) -> tuple[Array, Array]:
     def loss_at(params: PyTree) -> Array:
-        return data.mean(lambda batch: loss_fn(params, batch, *rest), batches)
+        return batching.mean(lambda batch: loss_fn(params, batch, *rest), batches)
 
     loss = loss_at(params)
 
@@ -222,7 +221,7 @@ def _average(
     return jax.lax.map(pair, jax.random.split(key, num_samples)), loss
 
 
-class _Found(NamedTuple):
+class _Maximum(NamedTuple):
     value: Array
     gap: Array
     values: Array  # [num_starts]
@@ -234,7 +233,7 @@ class _Found(NamedTuple):
 def _worst(
     loss_fn: Callable,
     params: PyTree,
-    batches: data.Batches | data.Streamed,
+    batches: batching.Batches | batching.Streamed,
     rest: tuple,
     sizes: PyTree,
     rho: Array,
@@ -243,18 +242,18 @@ def _worst(
     num_starts: int,
     num_steps: int,
     is_grouped: bool,
-) -> tuple[_Found, PyTree | None]:
+) -> tuple[_Maximum, PyTree | None]:
     rho = jnp.asarray(rho, jax.tree.leaves(params)[0].dtype)
 
-    def search(differentiate_at: Callable[[PyTree], tuple[Array, PyTree]]) -> tuple[_Found, PyTree]:
+    def search(differentiate_at: Callable[[PyTree], tuple[Array, PyTree]]) -> tuple[_Maximum, PyTree]:
         return _search(differentiate_at, params, sizes, rho, key, tolerance, num_starts, num_steps)
 
     def differentiate(at: PyTree, batch: PyTree) -> tuple[Array, PyTree]:
         return jax.value_and_grad(loss_fn)(at, batch, *rest)
 
     if is_grouped:
-        return data.mean(lambda batch: search(lambda at: differentiate(at, batch))[0], batches), None
-    return search(lambda at: data.mean(lambda batch: differentiate(at, batch), batches))
+        return batching.mean(lambda batch: search(lambda at: differentiate(at, batch))[0], batches), None
+    return search(lambda at: batching.mean(lambda batch: differentiate(at, batch), batches))
 
 
 class _Best(NamedTuple):
@@ -264,10 +263,10 @@ class _Best(NamedTuple):
 
 
 class _Ascent(NamedTuple):
-    """One ascent, in the coordinates u = T^-1 eps, in which the ball is round."""
+    """The state of one ascent, in the coordinates u = T^-1 eps, in which the ball is round."""
 
     point: PyTree
-    gradient: PyTree  # reduced: without what the ball's surface holds back
+    gradient: PyTree  # reduced: without its component out of the ball
     step: Array
     recent: Array  # values of the last points
     best: Array
@@ -285,7 +284,7 @@ def _search(
     tolerance: Array,
     num_starts: int,
     num_steps: int,
-) -> tuple[_Found, PyTree]:
+) -> tuple[_Maximum, PyTree]:
 
     def differentiate(u: PyTree) -> tuple[Array, PyTree]:
         value, gradient = differentiate_at(trees.add(params, _product(sizes, u)))
@@ -293,7 +292,7 @@ def _search(
 
     zero = jax.tree.map(jnp.zeros_like, params)
     loss, slope = differentiate(zero)
-    kept = jax.tree.map(lambda size: size > 0, sizes)
+    is_movable = jax.tree.map(lambda size: size > 0, sizes)
 
     def rise(point: PyTree) -> tuple[Array, PyTree, Array]:
         value, gradient = differentiate(point)
@@ -301,9 +300,9 @@ def _search(
         gap = jnp.maximum(rho * trees.norm(gradient) - _dot(gradient, point), 0)
         return value, gradient, jnp.where(jnp.isfinite(value), gap, jnp.inf)
 
-    def start(place: Array) -> PyTree:
-        drawn = trees.apply_mask(trees.random_normal(jax.random.fold_in(key, place), params), kept)
-        toward = jax.tree.map(lambda s, d: jnp.where(place == 0, s, d), slope, drawn)
+    def start(index: Array) -> PyTree:
+        drawn = trees.apply_mask(trees.random_normal(jax.random.fold_in(key, index), params), is_movable)
+        toward = jax.tree.map(lambda s, d: jnp.where(index == 0, s, d), slope, drawn)
         return trees.scale(rho / (trees.norm(toward) + _TINY), toward)
 
     def is_going_on(now: _Ascent) -> Array:
@@ -332,20 +331,20 @@ def _search(
             num_gradients=now.num_gradients + 1,
         )
 
-    def one(best: _Best, place: Array) -> tuple[_Best, tuple[Array, Array]]:
-        end = jax.lax.while_loop(is_going_on, advance, _begin(start(place), zero, loss))
-        found = _Best(end.best, end.best_gap, end.best_point)
-        is_better = (end.best > best.value) | (num_steps == 0)  # without a step, SAM's point is asked for as it is
-        return _choose(is_better, found, best), (end.best, end.num_gradients)
+    def climb(best: _Best, index: Array) -> tuple[_Best, tuple[Array, Array]]:
+        end = jax.lax.while_loop(is_going_on, advance, _begin(start(index), zero, loss))
+        candidate = _Best(end.best, end.best_gap, end.best_point)
+        is_better = (end.best > best.value) | (num_steps == 0)  # without steps, the result is SAM's point itself
+        return _choose(is_better, candidate, best), (end.best, end.num_gradients)
 
     nowhere = _Best(jnp.zeros_like(loss), rho * trees.norm(slope), zero)
-    best, (values, nums) = jax.lax.scan(one, nowhere, jnp.arange(num_starts))
-    found = _Found(value=best.value, gap=best.gap, values=values, loss=loss, num_gradients=jnp.sum(nums) + 1)
-    return found, _product(sizes, best.point)
+    best, (values, nums) = jax.lax.scan(climb, nowhere, jnp.arange(num_starts))
+    maximum = _Maximum(value=best.value, gap=best.gap, values=values, loss=loss, num_gradients=jnp.sum(nums) + 1)
+    return maximum, _product(sizes, best.point)
 
 
 def _begin(point: PyTree, zero: PyTree, loss: Array) -> _Ascent:
-    """Return an ascent whose first step, of length 0, evaluates the start: so the loss is compiled once."""
+    """Return an ascent whose first step, of length 0, evaluates the start, so that the loss is compiled only once."""
     nothing = jnp.zeros_like(loss)
     low = jnp.full(_MEMORY, -jnp.inf, loss.dtype)
     return _Ascent(
@@ -361,7 +360,7 @@ def _begin(point: PyTree, zero: PyTree, loss: Array) -> _Ascent:
 
 
 def _reduced(point: PyTree, gradient: PyTree, rho: Array) -> PyTree:
-    """Take out of a gradient what points out of the ball at a point on its surface."""
+    """Remove from a gradient its component out of the ball, at a point on the surface."""
     outward = jnp.maximum(_dot(gradient, point), 0) / rho**2
     is_inside = trees.norm(point) < rho * (1 - 1e-5)
     return jax.tree.map(lambda g, u: g - jnp.where(is_inside, 0, outward) * u, gradient, point)

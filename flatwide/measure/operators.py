@@ -1,7 +1,8 @@
-"""Symmetric matrices that are known by their products with vectors: Hessians and their relatives.
+"""Matrix-free symmetric operators: Hessians and related matrices, as products with vectors.
 
 A vector is a pytree like the parameters. An operator holds functions that are fixed and arrays that may change, so that
-operators of one kind and shape share their compiled programs: pass the same `loss_fn` object, not a new lambda a call.
+operators of one kind and shape share their compiled programs: pass the same `loss_fn` object, not a new lambda in each
+call.
 """
 
 from collections.abc import Callable
@@ -14,13 +15,12 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from flatwide import trees
-from flatwide.measure import batches as data
-from flatwide.measure import host, inputs
+from flatwide.measure import batching, host, inputs
 from flatwide.types import Array, PyTree
 
-# What JAX says of a function that reads the numbers of a vector which only has a shape yet.
+# The errors of JAX for a function that reads the values of a traced vector.
 _NEEDS_NUMBERS = (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError)
-_STORED_BYTES = 2**30  # of what the products share; above, it is computed again in each product
+_STORED_BYTES = 2**30  # limit of the residuals that products share; above, each product recomputes them
 
 
 @jax.tree_util.register_dataclass
@@ -28,10 +28,10 @@ _STORED_BYTES = 2**30  # of what the products share; above, it is computed again
 class Operator:
     """A symmetric matrix S, restricted to the kept weights: v -> M S M v.
 
-    params: the pytree that vectors are like.
-    arrays: what the product depends on.
+    params: a pytree with the structure, shapes and dtypes of the vectors.
+    arrays: the arrays that the product depends on.
     mask: None, or booleans that broadcast to the leaves of params (True is kept).
-    open_product: (params, arrays, mask) -> product, a `jax.tree_util.Partial`: does once what no vector changes.
+    open_product: (params, arrays, mask) -> product, a `jax.tree_util.Partial`: does the work that all products share.
     cost: of one product, in Hessian-vector products over the whole data set.
     """
 
@@ -47,11 +47,19 @@ class Operator:
         return inputs.num_kept(self.params, self.mask)
 
     def open(self) -> Callable[[PyTree], PyTree]:
-        """Compute what all products share and give the product; a pytree that compiled functions can take."""
+        """Return the product after doing the work that all products share; a pytree that compiled functions can take.
+
+        Cost: for a Hessian that is stored, one gradient; else nothing.
+        """
         return _open(self)
 
     def __call__(self, vector: PyTree) -> PyTree:
-        """Multiply one vector, from the start: for many vectors use the solvers of this package."""
+        """Multiply one vector, without sharing work: for many vectors use the solvers of this package.
+
+        Args:
+          vector: like params.
+        Returns: M S M v, like params.
+        """
         return _multiply(self, vector)
 
 
@@ -76,31 +84,32 @@ def hessian_operator(
     weigh: Callable[[PyTree], float] | None = None,
     is_stored: bool | None = None,
 ) -> Operator:
-    """Make the Hessian of the mean loss over a data set.
+    """Return the Hessian of the mean loss over a data set, as an operator.
 
     Args:
-      loss_fn: (params, batch) -> mean loss of the batch, a scalar; (params, batch, extra) where `extra` is given. A
-        network with batch norm is put in evaluation mode by its caller; a loss without second derivatives at a kink
-        (ReLU) has the Hessian of the piece that params are on.
+      loss_fn: (params, batch) -> mean loss of the batch, a scalar; (params, batch, extra) where `extra` is given. The
+        caller puts a network with batch norm in evaluation mode; a loss without second derivatives at a kink (ReLU) has
+        the Hessian of the smooth piece that params lie on.
       params: pytree of P real numbers in all, all finite.
       batches: a pytree of arrays with a leading axis of N examples, or a list of such batches of any sizes. A loader
-        that can be read again, or a function that makes an iterator, is read for each product, one batch in memory at a
-        time: NumPy arrays, the same each time.
+        that can be read again, or a function that returns an iterator, is read for each product, one batch in memory at
+        a time; it must yield the same NumPy arrays each time.
       mask: booleans that broadcast to the leaves of params; the loss is taken at the masked params, and the matrix has
         the rows and columns of kept weights (True) only.
       extra: pytree of arrays for the loss that are not examples, such as batch-norm averages.
       batch_size: examples in memory at once; None for each batch whole.
       weigh: batch -> weight of its mean, such as its number of tokens; None for its number of examples.
-      is_stored: keep the primal pass between products: memory of one backward pass over the data, and 14 instead of 22
-        matrix products a product for a network of three layers. None: kept up to 1 GiB.
+      is_stored: keep the residuals of the primal pass between products: takes the memory of one backward pass over the
+        data, and each product takes 14 instead of 22 matrix multiplications for a network of three layers. None: keep
+        up to 1 GiB.
     Returns: an operator, in units of loss per squared unit of parameter.
     Raises: ValueError for no data, params or a mask that do not fit, or a parameter that is not finite.
     Equation: H = sum_b w_b hess L_b(params) / sum_b w_b, with w_b the examples of batch b.
-    Cost: of a product, 1 Hessian-vector product: two to three gradients.
+    Cost: each product is 1 Hessian-vector product: two to three gradients.
     Source: Pearlmutter (1994), Fast exact multiplication by the Hessian.
     """
-    found = inputs.read((loss_fn,), params, batches, mask=mask, extra=extra, batch_size=batch_size, weigh=weigh)
-    return _jacobian(_Gradient(*found.functions), found, is_stored)
+    prepared = inputs.read((loss_fn,), params, batches, mask=mask, extra=extra, batch_size=batch_size, weigh=weigh)
+    return _jacobian(_Gradient(*prepared.functions), prepared, is_stored)
 
 
 def gauss_newton_operator(
@@ -115,9 +124,9 @@ def gauss_newton_operator(
     weigh: Callable[[PyTree], float] | None = None,
     is_stored: bool | None = None,
 ) -> Operator:
-    """Make the generalized Gauss-Newton matrix of the mean loss: the Hessian less what bends the network itself.
+    """Return the generalized Gauss-Newton matrix of the mean loss: the Hessian without the network's curvature.
 
-    It is positive semidefinite for a convex loss, and is the Hessian where every example is fitted.
+    It is positive semidefinite for a convex loss, and equals the Hessian where every example is fitted.
 
     Args:
       outputs_fn: (params, batch) -> outputs, or (params, batch, extra).
@@ -126,33 +135,35 @@ def gauss_newton_operator(
     Returns: an operator, in units of loss per squared unit of parameter.
     Raises: ValueError as `hessian_operator`.
     Equation: G = mean of J' (d2 loss / d outputs2) J with J = d outputs / d params.
-    Cost: of a product, less than 1 Hessian-vector product.
+    Cost: each product takes less than 1 Hessian-vector product.
     Source: Schraudolph (2002), Fast curvature matrix-vector products for second-order gradient descent.
     """
-    found = inputs.read(
+    prepared = inputs.read(
         (outputs_fn, loss_fn), params, batches, mask=mask, extra=extra, batch_size=batch_size, weigh=weigh
     )
-    return _jacobian(_GaussNewtonGradient(*found.functions), found, is_stored)
+    return _jacobian(_GaussNewtonGradient(*prepared.functions), prepared, is_stored)
 
 
 def operator(
     multiply: Callable[..., PyTree], params: PyTree, *arrays: PyTree, mask: PyTree | None = None, cost: float = 1.0
 ) -> Operator:
-    """Make an operator of your own symmetric product.
+    """Return an operator from a function that multiplies a vector by a symmetric matrix.
 
     Args:
       multiply: (vector, *arrays) -> product, both like params; in JAX, or in NumPy or SciPy, which run on the host.
-      params: pytree that gives structure, shapes and dtypes.
-      arrays: what the product depends on; arrays that `multiply` closes over instead are compiled in.
+      params: pytree; read for structure, shapes and dtypes only.
+      arrays: arrays that the product depends on; arrays that `multiply` closes over become constants of the program.
       mask: booleans that broadcast to the leaves of params, True for the rows and columns that are kept.
       cost: of one product, in Hessian-vector products.
-    Raises: ValueError if params, mask or the shapes of a product do not fit. The solvers refuse a product that they see
-      is not symmetric.
+    Returns: an operator.
+    Raises: ValueError if params, mask or the shapes of a product do not fit. The solvers raise one if they detect that
+      a product is not symmetric.
+    Cost: no product; each later product is one call of `multiply`.
     """
     inputs.check_params(params, mask)
     try:
         product = jax.eval_shape(multiply, params, *arrays)
-    except (*_NEEDS_NUMBERS, TypeError):  # SciPy says no more of a traced vector than that its type is wrong
+    except (*_NEEDS_NUMBERS, TypeError):  # SciPy raises only a TypeError for a traced vector
         multiply = _OnHost(multiply)
     else:
         _check_product(product, params)
@@ -160,24 +171,24 @@ def operator(
 
 
 def _check_product(product: PyTree, params: PyTree) -> None:
-    """Refuse a product unlike params, which would be broadcast or flattened into another matrix's."""
-    found, expected = (jax.tree.map(lambda leaf: tuple(np.shape(leaf)), tree) for tree in (product, params))
-    if found != expected:
-        raise ValueError(f"the product has shapes {found}: expected those of params, {expected}.")
+    """Raise an error for a product unlike params, which would be broadcast or flattened silently."""
+    actual, expected = (jax.tree.map(lambda leaf: tuple(np.shape(leaf)), tree) for tree in (product, params))
+    if actual != expected:
+        raise ValueError(f"the product has shapes {actual}: expected those of params, {expected}.")
 
 
 @dataclass(frozen=True)
 class _OnHost:
-    """A product of NumPy arrays, for programs that are compiled."""
+    """A product of NumPy arrays, callable from compiled programs."""
 
     multiply: Callable
 
     def __call__(self, vector: PyTree, *arrays: PyTree) -> PyTree:
         def product(*arguments: PyTree) -> PyTree:
             vector, *rest = jax.tree.map(np.asarray, arguments)
-            found = self.multiply(vector, *rest)
-            _check_product(found, vector)
-            return jax.tree.map(lambda leaf, to: np.asarray(leaf, to.dtype), found, vector)
+            output = self.multiply(vector, *rest)
+            _check_product(output, vector)
+            return jax.tree.map(lambda leaf, to: np.asarray(leaf, to.dtype), output, vector)
 
         return host.call(product, vector, vector, *arrays)
 
@@ -193,7 +204,7 @@ class _Gradient:
 
 @dataclass(frozen=True)
 class _GaussNewtonGradient:
-    """The gradient with the network's derivative fixed where it is: what remains to differentiate is J' (grad loss)."""
+    """The gradient with the network's Jacobian J held constant: what remains to differentiate is J' (grad loss)."""
 
     outputs_fn: Callable
     loss_fn: Callable
@@ -206,24 +217,24 @@ class _GaussNewtonGradient:
         return pull_back(jax.grad(self.loss_fn)(outputs_at(params), batch))[0]
 
 
-def _jacobian(gradient_fn: Any, found: inputs.Inputs, is_stored: bool | None) -> Operator:
-    """Make the Jacobian of the mean of gradient_fn(params, batch, extra, params as they are)."""
-    arrays = (found.batches, found.extra)
+def _jacobian(gradient_fn: Any, prepared: inputs.Inputs, is_stored: bool | None) -> Operator:
+    """Return the Jacobian of the mean of gradient_fn(params, batch, extra, fixed params)."""
+    arrays = (prepared.batches, prepared.extra)
 
-    def made(is_stored: bool) -> Operator:
-        return Operator(found.params, arrays, found.mask, _Jacobian(gradient_fn, is_stored))
+    def operator_of(is_stored: bool) -> Operator:
+        return Operator(prepared.params, arrays, prepared.mask, _Jacobian(gradient_fn, is_stored))
 
-    if isinstance(found.batches, data.Streamed):
+    if isinstance(prepared.batches, batching.Streamed):
         if is_stored:
             raise ValueError(
-                "is_stored=True with batches that are read for each product: the primal pass over all of them would be "
-                "in memory. Leave is_stored out, or give the batches as a list."
+                "is_stored=True with streamed batches: the residuals of the primal pass over all of them would be in "
+                "memory. Remove is_stored, or pass the batches as a list."
             )
-        return made(False)
+        return operator_of(False)
     if is_stored is None:
-        kept = jax.eval_shape(_open, made(True))
-        is_stored = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(kept)) <= _STORED_BYTES
-    return made(is_stored)
+        linearized = jax.eval_shape(_open, operator_of(True))
+        is_stored = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(linearized)) <= _STORED_BYTES
+    return operator_of(is_stored)
 
 
 @dataclass(frozen=True)
@@ -239,7 +250,7 @@ class _Jacobian:
     def gradient(self, at: PyTree, params: PyTree, arrays: PyTree, mask: PyTree | None) -> PyTree:
         batches, extra = arrays
         at, params = trees.apply_mask(at, mask), trees.apply_mask(params, mask)
-        gradient = data.mean(lambda batch: self.gradient_fn(at, batch, extra, params), batches)
+        gradient = batching.mean(lambda batch: self.gradient_fn(at, batch, extra, params), batches)
         return trees.apply_mask(gradient, mask)
 
     def product(self, params: PyTree, arrays: PyTree, mask: PyTree | None, vector: PyTree) -> PyTree:
@@ -259,20 +270,20 @@ class _Product:
 
 
 def project(operator: Operator, vector: PyTree) -> PyTree:
-    """Set the entries of a vector that the mask drops to zero."""
+    """Set the masked entries of a vector to zero."""
     return trees.apply_mask(vector, operator.mask)
 
 
 @jax.jit
 def random_normal(operator: Operator, key: Array) -> PyTree:
-    """Draw a vector of independent standard normal entries; zero where the mask drops them."""
+    """Draw a vector of independent standard normal entries; masked entries are zero."""
     return project(operator, trees.random_normal(key, operator.params))
 
 
 @jax.jit
 def random_signs(operator: Operator, key: Array) -> PyTree:
-    """Draw a vector of independent signs, -1 or 1; zero where the mask drops them."""
+    """Draw a vector of independent signs, -1 or 1; masked entries are zero."""
     flat, unflatten = ravel_pytree(operator.params)
-    words = jax.random.bits(key, (-(-flat.size // 32),), "uint32")  # a bit a sign: random numbers are slow
+    words = jax.random.bits(key, (-(-flat.size // 32),), "uint32")  # one bit per sign: random numbers are slow
     bits = ((words[:, None] >> jnp.arange(32, dtype="uint32")[None]) & 1).reshape(-1)[: flat.size]
     return project(operator, unflatten((2 * bits.astype(jnp.int32) - 1).astype(flat.dtype)))

@@ -1,4 +1,4 @@
-"""Whether a training loss falls at a linear rate, and at which, with an interval that correlated errors do not fool."""
+"""The linear rate of a training loss, with an interval that allows for correlated errors."""
 
 import math
 from typing import NamedTuple
@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import optimize, special
 
-_FEWEST = 8  # values; with fewer, nothing can be said of how errors hang together
+_FEWEST = 8  # values; fewer do not determine how the errors are correlated
 _NUM_CORRELATIONS = 48
 _LARGEST = 1 - 1e-6  # a correlation of 1, to rounding: a random walk
 
@@ -14,16 +14,16 @@ _LARGEST = 1 - 1e-6  # a correlation of 1, to rounding: a random walk
 class LinearRate(NamedTuple):
     """The fit log(loss - minimum) = a - rate step, with errors that are correlated in time.
 
-    rate: 1 / step; positive where the loss falls.
+    rate: 1 / step; positive if the loss falls.
     low, high: ends of the interval of the rate.
-    factor: exp(-rate): what a step multiplies the loss by. The counterpart of a theorem's factor.
-    rate_per_epoch: 1 / epoch; NaN where the steps of an epoch were not given.
+    factor: exp(-rate), by which one step multiplies the loss; comparable with the factor of a theorem.
+    rate_per_epoch: 1 / epoch; NaN if steps_per_epoch was not given.
     correlation: of the errors of neighbouring values, its posterior mean.
-    residual, power_residual: root mean squares of log(loss), off the line and off the best power law.
+    residual, power_residual: root mean square residuals of log(loss), from the line and from the best power law.
     power: exponent of that power law, loss - minimum ~ 1 / (step + interval)^power.
-    bend: second derivative of log(loss), 1 / step^2, in a fit of a parabola; positive where the decay slows down.
+    bend: second derivative of log(loss), 1 / step^2, in a fit of a parabola; positive if the decay slows down.
     bend_low, bend_high: ends of its interval.
-    num_values: what the fit used.
+    num_values: number of values in the fit.
     """
 
     rate: float
@@ -42,7 +42,7 @@ class LinearRate(NamedTuple):
 
     @property
     def is_linear(self) -> bool:
-        """Tell whether the loss falls, with no bend beyond chance, and closer to the line than to a power law."""
+        """Whether the loss falls, with no significant bend, and fits the line better than a power law."""
         return self.low > 0 and self.bend_low <= 0 <= self.bend_high and self.residual <= self.power_residual
 
 
@@ -59,9 +59,9 @@ def linear_rate(
 
     Args:
       losses: [n] over the same examples each time, all above `minimum`.
-      steps: [n] when, ascending, evenly spaced or not; None for 0, 1, 2 ... Any unit will do: the rate is per unit.
+      steps: [n] of the losses, ascending, evenly spaced or not; None for 0, 1, 2 ... In any unit: the rate is per unit.
       steps_per_epoch: in the unit of `steps`.
-      first_step: earlier values are left out, such as those before the loss settles on its line; None keeps all.
+      first_step: earlier values are excluded, such as a transient; None keeps all.
       minimum: f*, the loss at the minimum; 0 where the network can fit all examples.
       level: of the intervals, between 0 and 1.
     Returns: LinearRate.
@@ -71,7 +71,8 @@ def linear_rate(
       interval is that of the posterior of the rate under flat priors for a and the rate, 1 / sigma for the size of e,
       and for phi (a mean interval apart) one half on 1, a random walk, and the rest as 1 / sqrt(1 - phi^2) on [0, 1).
       In 200 draws of 20 or 50 values the 95 % interval covered the truth in 97 to 100 % for phi from 0 to 0.95, and in
-      90 to 93 % for a random walk; a bend or errors of another kind are not allowed for.
+      90 to 93 % for a random walk; the interval does not allow for a bend or errors of another kind.
+    Cost: milliseconds on the host, in 64 bits.
     Source: restricted likelihood: Harville (1977), Maximum likelihood approaches to variance component estimation; a
       line with errors that may be a random walk: Perron and Yabu (2009).
     """
@@ -116,13 +117,13 @@ def _read(
     if first_step is not None:
         losses, steps = losses[steps >= first_step], steps[steps >= first_step]
     if len(losses) < _FEWEST:
-        raise ValueError(f"losses: {len(losses)} values are left; expected at least {_FEWEST}; evaluate more often.")
+        raise ValueError(f"losses: {len(losses)} values remain; expected at least {_FEWEST}; evaluate more often.")
     if not np.all(np.isfinite(losses)):
-        raise ValueError("losses: expected finite numbers; leave out what follows a divergence.")
+        raise ValueError("losses: expected finite numbers; exclude the values after a divergence.")
     if not np.all(losses > minimum):
         raise ValueError(
-            f"minimum={minimum}: expected below all losses, the least of which is {losses.min()}; lower it, or end the "
-            "fit before the loss reaches it."
+            f"minimum={minimum}: expected below all losses, the smallest of which is {losses.min()}; lower it, or end "
+            "the fit before the loss reaches it."
         )
     return steps, np.log(losses - minimum), float(np.mean(np.diff(steps)))
 
@@ -135,12 +136,12 @@ class _Fit(NamedTuple):
 
 
 def _fit(design: np.ndarray, values: np.ndarray, gaps: np.ndarray, level: float) -> _Fit:
-    """Fit the last column's coefficient: a mixture of t distributions, one for each correlation."""
+    """Fit the last column's coefficient, whose posterior is a mixture of t distributions, one for each correlation."""
     degrees = len(values) - design.shape[1]
     angles = (np.arange(_NUM_CORRELATIONS) + 0.5) / _NUM_CORRELATIONS * np.pi / 2
     correlations = np.append(np.sin(angles), _LARGEST)
-    found = [_given(correlation, design, values, gaps) for correlation in correlations]
-    centers, errors, weights = (np.array(column) for column in zip(*found, strict=True))
+    fits = [_given(correlation, design, values, gaps) for correlation in correlations]
+    centers, errors, weights = (np.array(column) for column in zip(*fits, strict=True))
     weights = np.exp(weights - weights.max())
     weights[-1] *= _NUM_CORRELATIONS  # half of the prior
     weights /= weights.sum()
@@ -165,17 +166,17 @@ def _fit(design: np.ndarray, values: np.ndarray, gaps: np.ndarray, level: float)
 
 
 def _given(correlation: float, design: np.ndarray, values: np.ndarray, gaps: np.ndarray) -> tuple[float, float, float]:
-    """Give estimate, standard error and log restricted likelihood for one correlation of the errors."""
-    # What is new in each error is independent of all before (Prais and Winsten, 1954): then least squares are best.
+    """Compute the estimate, standard error and log restricted likelihood for one correlation of the errors."""
+    # The innovations of the errors are independent (Prais and Winsten, 1954), so that least squares are efficient.
     carried = correlation**gaps
-    variances = (1 - carried**2) / (1 - correlation**2)  # of what is new in each error, in units that stay finite
+    variances = (1 - carried**2) / (1 - correlation**2)  # of the innovations, in units that stay finite
 
     def whitened(rows: np.ndarray) -> np.ndarray:
         new = (rows[1:] - (carried * rows[:-1].T).T).T / np.sqrt(variances)
         return np.concatenate([math.sqrt(1 - correlation**2) * rows[:1], new.T])
 
     columns, target = whitened(design), whitened(values)
-    # QR and not the normal equations, which would square the condition of the design.
+    # QR instead of the normal equations, which would square the condition number of the design.
     q, r = np.linalg.qr(columns)
     left = target - q @ (q.T @ target)
     degrees = len(values) - design.shape[1]
@@ -188,6 +189,6 @@ def _given(correlation: float, design: np.ndarray, values: np.ndarray, gaps: np.
 
 
 def _least_squares(time: np.ndarray, values: np.ndarray) -> tuple[float, float]:
-    """Give the slope and the root mean square of what a line leaves."""
+    """Compute the slope of a line and its root mean square residual."""
     slope, level = np.polyfit(time, values, 1)
     return float(slope), float(np.sqrt(np.mean((values - level - slope * time) ** 2)))

@@ -1,4 +1,4 @@
-"""Weights that are not quite those that training ended at: with noise, or rounded to a few bits."""
+"""Perturbed weights of a trained network: with noise, or rounded to a few bits."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from flatwide.types import Array, PyTree
 
 
 def noisy_weights(params: PyTree, *, size: float, key: Array, mask: PyTree | None = None) -> PyTree:
-    """Add normal noise to every tensor of a network, relative to the tensor's length.
+    """Add normal noise to every tensor of a network, relative to the tensor's norm.
 
     Args:
       params: pytree of real numbers.
@@ -38,10 +38,10 @@ def rounded_weights(params: PyTree, *, bits: int, per_channel: bool = False, axi
     """Round the kernels of a network to the nearest of evenly spaced numbers, symmetric about zero.
 
     Args:
-      params: pytree of real numbers. Leaves that are no kernels (biases, norm scales, embeddings) stay as they are, as
-        in the usual arithmetic with few bits.
+      params: pytree of real numbers. Leaves that are not kernels (biases, norm scales, embeddings) are unchanged, as is
+        usual in low-bit arithmetic.
       bits: of a weight, >= 2.
-      per_channel: each output channel has a spacing of its own; else each tensor.
+      per_channel: whether each output channel has a separate spacing; else each tensor.
       axis: of the output channels: the last for Flax, 0 for PyTorch.
     Returns: a pytree like params; zeros, such as pruned weights, stay zero.
     Raises: ValueError for fewer than 2 bits.
@@ -54,7 +54,7 @@ def rounded_weights(params: PyTree, *, bits: int, per_channel: bool = False, axi
     def rounded(leaf: Array, is_kernel: bool) -> Array:
         if not is_kernel:
             return leaf
-        others = tuple(place for place in range(leaf.ndim) if place != axis % leaf.ndim)
+        others = tuple(dimension for dimension in range(leaf.ndim) if dimension != axis % leaf.ndim)
         largest = jnp.max(jnp.abs(leaf), axis=others if per_channel else None, keepdims=True)
         spacing = jnp.where(largest > 0, largest, 1) / (2 ** (bits - 1) - 1)
         return jnp.round(leaf / spacing) * spacing

@@ -1,4 +1,4 @@
-"""The constants of a loss that decide how fast gradient descent and SAM converge, from gradients along a path."""
+"""Smoothness and PL constants, which determine how fast gradient descent and SAM converge, from gradients on a path."""
 
 import functools
 import math
@@ -10,8 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flatwide import trees
-from flatwide.measure import batches as data
-from flatwide.measure import inputs
+from flatwide.measure import batching, inputs
 from flatwide.measure.spectrum.lanczos import check_finite
 from flatwide.types import Array, PyTree
 
@@ -19,13 +18,13 @@ FRACTIONS = tuple(k / 10 for k in range(1, 11))  # the paper's
 
 
 class SmoothnessAndPL(NamedTuple):
-    """Estimates of the smoothness and PL constants, from the way between two sets of parameters.
+    """Estimates of the smoothness and PL constants on the segment between two sets of parameters.
 
-    smoothness: beta, in loss per squared unit of parameter: from below.
-    pl_constant: alpha, same unit: from above; NaN where the loss is at its minimum all along.
-    distance: |next_params - params|.
-    fractions: [n] of the way, where the rest was taken.
-    smoothness_along, pl_constant_along: [n] the numbers that the two are the extremes of.
+    smoothness: beta, in loss per squared unit of parameter: a lower bound.
+    pl_constant: alpha, same unit: an upper bound; NaN if the loss is at its minimum on the whole segment.
+    distance: |next_params - params|, in units of parameter.
+    fractions: [n] of the segment, where the following arrays were measured.
+    smoothness_along, pl_constant_along: [n] the values whose maximum and minimum are the two constants.
     losses, gradient_norms: [n + 1], the first at the start.
     """
 
@@ -55,23 +54,23 @@ def smoothness_and_pl(
     """Estimate the constants of smoothness and of the PL inequality between two sets of parameters.
 
     Args:
-      loss_fn, batches, mask, extra, batch_size, weigh: as for `hessian_operator`. Give the whole data set: with the
-        gradient of one batch the constants are those of that batch.
+      loss_fn, batches, mask, extra, batch_size, weigh: as for `hessian_operator`. Pass the whole data set: with one
+        batch the constants are those of that batch.
       params, next_params: x_k and x_k+1, such as those before and after a step, or at the ends of two epochs.
-      fractions: [n] of the way, each in (0, 1].
-      minimum: f(x*); 0 where the network can fit all examples. Where it is too low, pl_constant is too low.
+      fractions: [n] of the segment, each in (0, 1].
+      minimum: f(x*); 0 if the network can fit all examples. If it is too low, pl_constant is too low.
     Returns: SmoothnessAndPL.
     Raises: ValueError as `hessian_operator`, and for equal params, params that do not fit, fractions out of range, or a
       loss or gradient that is not finite.
     Equation: with d = x_k+1 - x_k, beta = max over gamma of |grad f(x_k + gamma d) - grad f(x_k)| / |gamma d|, and
       alpha = min over gamma of |grad f(x_k + gamma d)|^2 / (f(x_k + gamma d) - f(x*)); no factor 2 in the inequality.
-    Cost: n + 1 gradients; memory of one beside the first.
+    Cost: n + 1 gradients; memory of two.
     Source: Shin et al. (2025), equations 7 and 8; Zhang et al. (2020), Why gradient clipping accelerates training.
     """
-    found = inputs.read((loss_fn,), params, batches, mask=mask, extra=extra, batch_size=batch_size, weigh=weigh)
+    prepared = inputs.read((loss_fn,), params, batches, mask=mask, extra=extra, batch_size=batch_size, weigh=weigh)
     next_params, next_mask, _ = inputs.numbers(next_params, mask, loss_fn)
     inputs.check_params(next_params, next_mask)
-    params, mask = found.params, found.mask
+    params, mask = prepared.params, prepared.mask
     shapes = [jax.tree.map(jnp.shape, tree) for tree in (params, next_params)]
     if shapes[0] != shapes[1]:
         raise ValueError("next_params: expected the structure and shapes of params.")
@@ -81,16 +80,16 @@ def smoothness_and_pl(
     params, next_params = trees.apply_mask(params, mask), trees.apply_mask(next_params, mask)
     distance = float(trees.norm(trees.subtract(next_params, params)))
     if not distance > 0:
-        raise ValueError("next_params: expected other numbers than params; the way between them has no length.")
+        raise ValueError("next_params: expected values different from params; the segment between them has length 0.")
     at = jnp.asarray(np.concatenate([[0.0], parts]), float)
-    along = _along(*found.functions, params, next_params, at, found.batches, found.extra, mask)
+    along = _along(*prepared.functions, params, next_params, at, prepared.batches, prepared.extra, mask)
     losses, norms, changes = (np.asarray(column, np.float64) for column in along)
     if not np.all(np.isfinite([losses, norms, changes])):
         raise ValueError(
             "the loss or its gradient is not finite between params and next_params: expected finite numbers; look for "
-            "overflow in the loss or numbers that are not finite in the data."
+            "overflow in the loss or non-finite numbers in the data."
         )
-    # A Lipschitz constant is at least any quotient of differences: the largest of some is a lower bound of beta.
+    # A Lipschitz constant is at least any difference quotient: the largest of these is a lower bound of beta.
     smoothness_along = changes[1:] / (parts * distance)
     above = losses[1:] - minimum
     pl_along = np.divide(norms[1:] ** 2, above, out=np.full_like(above, np.nan), where=above > 0)
@@ -113,7 +112,7 @@ def _along(
     params: PyTree,
     next_params: PyTree,
     fractions: Array,
-    batches: data.Batches,
+    batches: batching.Batches,
     rest: tuple,
     mask: PyTree | None,
 ) -> tuple[Array, Array, Array]:
@@ -121,7 +120,7 @@ def _along(
 
     def at(first: PyTree, fraction: Array) -> tuple[PyTree, tuple[Array, Array, Array]]:
         here = trees.add(params, trees.scale(fraction, way))
-        loss, gradient = data.mean(lambda batch: jax.value_and_grad(loss_fn)(here, batch, *rest), batches)
+        loss, gradient = batching.mean(lambda batch: jax.value_and_grad(loss_fn)(here, batch, *rest), batches)
         gradient = trees.apply_mask(gradient, mask)
         first = jax.tree.map(lambda old, new: jnp.where(fraction == 0, new, old), first, gradient)
         change = trees.norm(trees.subtract(gradient, first))
@@ -141,7 +140,7 @@ def largest_example_smoothness(
     extra: PyTree | None = None,
     batch_size: int = 64,
 ) -> tuple[float, np.ndarray]:
-    """Estimate the largest curvature that any one example has: the beta of the theorems, at these parameters.
+    """Estimate the largest curvature of any single example: the beta of the theorems, at these parameters.
 
     Args:
       loss_fn: as for `hessian_operator`; called with batches of one example.
@@ -149,25 +148,26 @@ def largest_example_smoothness(
       key: PRNG key of the starting vectors.
       num_steps: of the power iteration, >= 1.
       mask, extra: as for `hessian_operator`.
-      batch_size: examples that are iterated side by side; memory is that of as many Hessian-vector products.
-    Returns: the largest over examples, and [N] largest |eigenvalue| of each example's Hessian, from below; in loss per
-      squared unit of parameter.
+      batch_size: examples that are iterated in parallel; memory is that of as many Hessian-vector products.
+    Returns: the largest over examples, and [N] the largest |eigenvalue| of each example's Hessian, both lower bounds;
+      in loss per squared unit of parameter.
     Raises: ValueError as `hessian_operator`, or if num_steps < 1 or a product is not finite.
     Equation: max over i of |H_i v_i|, v_i after power steps v <- H_i v / |H_i v|.
     Cost: num_steps + 1 Hessian-vector products over the data set.
+    Source: Shin et al. (2025), theorem 6.6, for its use.
     """
     if num_steps < 1:
         raise ValueError(f"num_steps={num_steps}: expected at least 1.")
     params, mask, loss_fn = inputs.numbers(params, mask, loss_fn)
     inputs.check_params(params, mask)
     key = inputs.random_key(key)
-    collected = data.collect(examples, batch_size=batch_size)
+    collected = batching.collect(examples, batch_size=batch_size)
     rest = () if extra is None else (extra,)
-    found = [
+    curvatures = [
         np.asarray(_example_curvatures(loss_fn, params, group, rest, mask, key, num_steps), np.float64).reshape(-1)
         for group in collected.groups
     ]
-    values = np.concatenate(found)
+    values = np.concatenate(curvatures)
     check_finite(values)
     return float(values.max()), values
 
@@ -197,5 +197,5 @@ def _example_curvatures(
 
         return jax.lax.fori_loop(0, num_steps + 1, step, (start, trees.norm(start)))[1]
 
-    # |H v| <= |H| for every unit v: the last length is a lower bound, and power steps only raise it.
+    # |H v| <= |H| for every unit v: the last length is a lower bound, and power steps only increase it.
     return jax.lax.map(jax.vmap(curvature), group)

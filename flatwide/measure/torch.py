@@ -1,13 +1,13 @@
-"""Measure a PyTorch module: its loss as a function that JAX differentiates twice, with PyTorch doing the work.
+"""The loss of a PyTorch module as a function that JAX differentiates twice, evaluated by PyTorch.
 
-PyTorch is imported where it is used; `pip install flatwide[torch]` brings it.
+PyTorch is imported when it is used; `pip install flatwide[torch]` installs it.
 """
 
 import functools
 import importlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
@@ -15,12 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatwide.measure import batches as data
-from flatwide.measure import host, inputs
+from flatwide.measure import batching, host, inputs
 from flatwide.measure.operators import Operator, hessian_operator
 from flatwide.types import Array, PyTree
 
-_FEWEST_BYTES = 4  # of a number that is measured; what is narrower is measured as 32 bits
+_FEWEST_BYTES = 4  # of a parameter; narrower types are converted to 32 bits
 
 
 def operator(
@@ -31,33 +30,38 @@ def operator(
     mask: PyTree | None = None,
     weigh: Callable[[Any], float] | None = None,
 ) -> Operator:
-    """Make the Hessian of the mean loss of a PyTorch module over a data set, for every solver of `flatwide.measure`.
+    """Return the Hessian of the mean loss of a PyTorch module over a data set, for all solvers of `flatwide.measure`.
 
     Args:
       module, loss_fn, batches, weigh: as for `loss`.
       mask: booleans that broadcast to the leaves of `parameters(module)`, True for weights that are kept.
-    Returns: an operator at the module's weights as they are now; training on does not move it.
+    Returns: an operator at the module's current weights, in units of loss per squared unit of parameter; further
+      training does not change it.
     Raises: ValueError as `loss` and `hessian_operator`.
-    Equation: H v = d/dw <grad L(w), v>, by backward twice.
-    Cost: of a product, 1 Hessian-vector product: a forward and three backward passes.
+    Equation: H v = d/dw <grad L(w), v>, by double backward.
+    Cost: each product is 1 Hessian-vector product: a forward and three backward passes.
     Source: Pearlmutter (1994), Fast exact multiplication by the Hessian.
     """
     return hessian_operator(loss(module, loss_fn, batches, weigh=weigh), parameters(module), mask=mask)
 
 
 def parameters(module: Any) -> PyTree:
-    """Copy the parameters of a module that require a gradient: nested dicts by the parts of their names, as arrays.
+    """Copy the parameters of a module that require a gradient to JAX arrays, nested by the parts of their names.
 
-    Numbers of 16 bits become 32. It is a copy, since PyTorch trains in place and arrays of JAX never change.
+    16-bit numbers are converted to 32 bits. The arrays are copies, since PyTorch trains in place and JAX arrays are
+    immutable.
 
-    Raises: ValueError for no parameter, or 64 bits where JAX has 32.
+    Args:
+      module: a `torch.nn.Module` on any device.
+    Returns: nested dicts of arrays in the shapes of PyTorch.
+    Raises: ValueError for no parameter, or 64 bits if JAX is set to 32.
     """
     named = {}
     for name, parameter in _trained(module).items():
         if parameter.dtype == _torch().float64 and jnp.result_type(float) != np.float64:
             raise ValueError(
-                f"parameter {name!r} has 64 bits, and JAX has 32: call jax.config.update('jax_enable_x64', True) at "
-                "the start, or module.float()."
+                f"parameter {name!r} has 64 bits, but JAX is set to 32: call jax.config.update('jax_enable_x64', True) "
+                "at the start, or module.float()."
             )
         copied = parameter.detach().to("cpu", _wide(parameter.dtype), copy=True)
         named[name] = jnp.from_dlpack(copied.contiguous())
@@ -71,35 +75,36 @@ def loss(
     *,
     weigh: Callable[[Any], float] | None = None,
 ) -> Callable[[PyTree], Array]:
-    """Make the mean loss of a PyTorch module a function of its parameters that JAX can differentiate twice.
+    """Return the mean loss of a PyTorch module as a function of its parameters that JAX can differentiate twice.
 
     Args:
-      module: a `torch.nn.Module` in evaluation mode, on any device. Buffers, such as batch-norm averages, are read as
-        they are at each call; parameters come from the argument of the result.
+      module: a `torch.nn.Module` in evaluation mode, on any device. Buffers, such as batch-norm averages, have their
+        current values at each call; parameters come from the argument of the result.
       loss_fn: (module, batch) -> mean loss of the batch, a scalar tensor.
       batches: one batch of tensors (a tensor, tuple or dict), a list of them, or a loader that can be read again, such
-        as a `DataLoader`: it is read anew for each value, gradient and product, so that data need not fit in memory,
-        and must give the same examples each time, in any order. A leading axis of examples throughout.
+        as a `DataLoader`, or a function that returns an iterator. A loader or function is read for each value, gradient
+        and product, so that data need not fit in memory, and must yield the same examples each time, in any order. The
+        leading axis of each tensor is that of the examples.
       weigh: batch -> weight of its mean, such as its number of tokens; None for its number of examples.
-    Returns: loss(params) with params like `parameters(module)`. Hand it to `sharpness`, `layers`, `surface`, `barrier`
-      or `smoothness_and_pl` without batches. It serves what takes a loss of all examples; not what takes the
-      loss of single examples, as `hessian_moments` does.
-    Raises: ValueError for a module in training mode, no parameter to train, or a list of bare tensors.
-    Warns: UserWarning where the loss looks like a sum over its examples instead of a mean.
+    Returns: loss(params) with params like `parameters(module)`. Pass it to `sharpness`, `layers`, `surface`, `barrier`
+      or `smoothness_and_pl` without batches. It works for measurements of the mean loss, but not for those of the
+      losses of single examples, such as `hessian_moments`.
+    Raises: ValueError for a module in training mode, no trainable parameter, a list of bare tensors, or an iterator,
+      which can be read only once. The loss raises one if the total weight differs from that of the first reading.
+    Warns: UserWarning if the loss looks like a sum over its examples instead of a mean.
     Equation: sum_b w_b L_b(params) / sum_b w_b, with w_b the examples of batch b.
-    Cost: a value is a forward pass; a gradient beside it a backward pass.
+    Cost: a value is a forward pass; its gradient adds a backward pass.
     """
+    batching.check_can_be_read_again(batches)
     torch = _torch()
     if any(part.training for part in module.modules()):
-        raise ValueError("module in training mode: expected dropout and batch norm at rest; call module.eval() before.")
-    if data.is_list_of_arrays(batches):
+        raise ValueError("module in training mode: dropout and batch norm would vary; call module.eval() first.")
+    if batching.is_list_of_arrays(batches):
         raise ValueError(
-            f"batches: a list of {len(batches)} bare tensors: write a tuple (x, y) or a dict for one batch, "
-            "or a list of several such."
+            f"batches: a list of {len(batches)} bare tensors: pass a tuple (x, y) or a dict for one batch, "
+            "or a list of such batches."
         )
-    if isinstance(batches, Iterator):
-        batches = list(batches)
-    elif not isinstance(batches, list) and not data.is_loader(batches):
+    if not isinstance(batches, list) and not batching.is_loader(batches):
         batches = [batches]
 
     class Bound(torch.nn.Module):
@@ -120,20 +125,21 @@ def loss(
         dtypes=tuple(trained[name].dtype for name in names),
         device=trained[names[0]].device,
         batches=batches,
-        weigh=weigh or data.num_examples,
+        weigh=weigh or batching.num_examples,
     )
 
 
 @dataclass(frozen=True, eq=False)
 class _Loss:
-    """The mean loss; the functions below say how JAX differentiates it."""
+    """The mean loss; the functions below define its derivatives for JAX."""
 
     bound: Any  # the module with its loss, a module of batches
     names: tuple[str, ...]  # of the parameters, in the order of the leaves
     dtypes: tuple[Any, ...]
     device: Any
-    batches: Iterable[Any]
+    batches: Any  # a list, a loader, or a function that returns an iterator
     weigh: Callable[[Any], float]
+    first_totals: list[float] = field(default_factory=list)  # at most one: the weight of the first reading
 
     def __call__(self, params: PyTree) -> Array:
         """Compute the mean loss."""
@@ -142,13 +148,16 @@ class _Loss:
     def value(self, params: PyTree) -> np.ndarray:
         torch = _torch()
         with torch.no_grad():
-            return _numpy(self._mean(params, lambda one, _: [one])[0])
+            return _numpy(self._mean(params, lambda batch_loss, _: [batch_loss])[0])
 
     def value_and_gradient(self, params: PyTree) -> tuple[np.ndarray, list[np.ndarray]]:
         torch = _torch()
 
-        def both(one: Any, weights: list) -> list:
-            return [one.detach(), *torch.autograd.grad(one, weights, allow_unused=True, materialize_grads=True)]
+        def both(batch_loss: Any, weights: list) -> list:
+            return [
+                batch_loss.detach(),
+                *torch.autograd.grad(batch_loss, weights, allow_unused=True, materialize_grads=True),
+            ]
 
         value, *gradient = self._mean(params, both)
         return _numpy(value), [_numpy(leaf) for leaf in gradient]
@@ -157,10 +166,10 @@ class _Loss:
         torch = _torch()
         vectors = self._tensors(vector)
 
-        def product(one: Any, weights: list) -> list:
+        def product(batch_loss: Any, weights: list) -> list:
             options: dict[str, Any] = {"allow_unused": True, "materialize_grads": True}
-            slopes = torch.autograd.grad(one, weights, create_graph=True, **options)
-            # The slope along a parameter that the loss is linear in has no graph, and nothing to add.
+            slopes = torch.autograd.grad(batch_loss, weights, create_graph=True, **options)
+            # The slope along a parameter in which the loss is linear has no graph, and contributes nothing.
             bent = [(slope, v) for slope, v in zip(slopes, vectors, strict=True) if slope.requires_grad]
             if not bent:
                 return [torch.zeros_like(weight) for weight in weights]
@@ -170,14 +179,14 @@ class _Loss:
         return [_numpy(leaf) for leaf in self._mean(params, product)]
 
     def _mean(self, params: PyTree, function: Callable[[Any, list], Sequence[Any]]) -> list:
-        """Average what a function gives of each batch's loss and the parameters."""
+        """Compute the weighted mean of function(loss of the batch, parameters) over the batches."""
         torch = _torch()
         weights = self._tensors(params)
         named = {f"module.{name}": weight for name, weight in zip(self.names, weights, strict=True)}
         totals, total = None, 0.0
-        # Only the plain attention can be differentiated twice.
+        # Only the plain implementation of attention can be differentiated twice.
         with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
-            for batch in self.batches:
+            for batch in batching.read(self.batches):
                 share = float(self.weigh(batch))
                 for weight in weights:
                     weight.requires_grad_()
@@ -187,10 +196,18 @@ class _Loss:
                 total += share
         if totals is None or not 0 < total < math.inf:
             raise ValueError(f"batches of total weight {total}: expected examples; a loader must be readable again.")
+        first = self.first_totals[0] if self.first_totals else total
+        # A loader whose passes share an iterator, or that draws examples at random, would be wrong silently.
+        if not math.isclose(total, first, rel_tol=1e-6):
+            raise ValueError(
+                f"batches of total weight {total}: expected {first}, as in the first reading; a loader must yield the "
+                "same examples each time."
+            )
+        self.first_totals[:] = [first]
         return [leaf.div_(total) for leaf in totals]
 
     def _tensors(self, tree: PyTree) -> list:
-        """View arrays as tensors; they are copied only to another device or type."""
+        """Convert arrays to tensors, with a copy only for another device or type."""
         torch = _torch()
         leaves = zip(jax.tree.leaves(tree), self.dtypes, strict=True)
         return [torch.from_dlpack(leaf).to(self.device, dtype) for leaf, dtype in leaves]
@@ -202,9 +219,10 @@ def _warn_of_sum(module: Any, loss_fn: Callable[[Any, Any], Any], batch: Any) ->
     try:
         with torch.no_grad():
             once, twice = (
-                float(loss_fn(module, one)) for one in (few, jax.tree.map(lambda leaf: torch.cat([leaf, leaf]), few))
+                float(loss_fn(module, examples))
+                for examples in (few, jax.tree.map(lambda leaf: torch.cat([leaf, leaf]), few))
             )
-    except (RuntimeError, TypeError, ValueError, LookupError):  # a batch or loss of one size only
+    except (RuntimeError, TypeError, ValueError, LookupError):  # a loss for a fixed batch size
         return
     inputs.warn_of_sum(once, twice)
 
@@ -242,14 +260,14 @@ def _dot(a: PyTree, b: PyTree) -> Array:
 
 
 def _trained(module: Any) -> dict[str, Any]:
-    found = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
-    if not found:
+    trained = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+    if not trained:
         raise ValueError("module: expected at least one parameter with requires_grad=True.")
-    return found
+    return trained
 
 
 def _nested(named: Mapping[str, Any]) -> dict[str, Any]:
-    """Nest by the parts of the names: `layer1.0.weight` is found at layer1, 0, weight."""
+    """Nest by the parts of the names: `layer1.0.weight` becomes ["layer1"]["0"]["weight"]."""
     nested: dict[str, Any] = {}
     for name, value in named.items():
         *parents, last = name.split(".")
@@ -265,7 +283,7 @@ def _numpy(tensor: Any) -> np.ndarray:
 
 
 def _wide(dtype: Any) -> Any:
-    """Give the type that numbers of a type are measured in."""
+    """Return the type for measurements of a type: itself, or 32 bits if it is narrower."""
     return dtype if dtype.itemsize >= _FEWEST_BYTES else _torch().float32
 
 

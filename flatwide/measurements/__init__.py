@@ -1,1 +1,1 @@
-"""What is measured on the trained networks of runs: a file a measurement; `flatwide.catalogue` describes them."""
+"""Measurements of the trained networks of runs, one module each; `flatwide.catalogue` describes them."""

@@ -1,4 +1,4 @@
-"""How many hidden ReLUs training switched on or off, over the examples."""
+"""The share of hidden ReLUs whose state on the examples training left unchanged."""
 
 import functools
 import math
@@ -17,26 +17,28 @@ def activations(subject: Subject, *, key: jax.Array, batch_size: int = 100) -> M
 
     Args:
       batch_size: examples in memory at once.
-    Returns: stability, of all units, and stability_<layer> of each layer's; means over the examples, with errors.
-    Raises: NotApplicableError for a model that tells nothing of its ReLUs.
+    Returns: stability, of all units, and stability_<layer>, of each layer's; means over the examples, with errors.
+    Raises: NotApplicableError for a model that does not expose its preactivations.
     Cost: two forward passes.
     """
-    del key  # nothing is drawn
+    del key  # nothing is random
     if subject.built.model.preactivations is None:
         raise NotApplicableError(
-            f"config.model={subject.built.config['model']!r}: tells nothing of its hidden ReLUs; those of an MLP, "
-            "of VGG11 and of networks of one hidden layer can be counted."
+            f"config.model={subject.built.config['model']!r}: does not expose its hidden ReLUs; expected an MLP, VGG11 "
+            "or a network of one hidden layer."
         )
     program = _stability(subject.built.model)
-    before, after = ((one.params, one.stats) for one in (subject.initial, subject))
+    before, after = ((network.params, network.stats) for network in (subject.initial, subject))
     parts = []
     for first in range(0, subject.num_examples, batch_size):
         inputs = jax.tree.map(lambda leaf, at=first: leaf[at : at + batch_size], subject.examples["inputs"])
         parts.append(jax.device_get(program(before, after, inputs)))
-    found = {"stability": np.concatenate([part.units for part in parts])}
-    found |= {f"stability_{name}": np.concatenate([part.layers[name] for part in parts]) for name in parts[0].layers}
-    values = {name: float(np.mean(shares, dtype=np.float64)) for name, shares in found.items()}
-    return Measured(values, {name: _standard_error(shares) for name, shares in found.items() if len(shares) > 1})
+    shares = {"stability": np.concatenate([part.units for part in parts])}
+    shares |= {f"stability_{name}": np.concatenate([part.layers[name] for part in parts]) for name in parts[0].layers}
+    values = {name: float(np.mean(unit_shares, dtype=np.float64)) for name, unit_shares in shares.items()}
+    return Measured(
+        values, {name: _standard_error(unit_shares) for name, unit_shares in shares.items() if len(unit_shares) > 1}
+    )
 
 
 def _standard_error(shares: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""How far the loss rises on the straight line between a network and its counterpart that was trained at rho 0."""
+"""The loss barrier on the straight line between a network and its counterpart that was trained at rho 0."""
 
 import jax
 import numpy as np
@@ -8,27 +8,27 @@ from flatwide.measurements.subject import Measured, Subject
 
 
 def barrier(subject: Subject, *, key: jax.Array, num_points: int = 21, batch_size: int = 1000) -> Measured:
-    """Measure the barrier to the network of the same epoch of the same config, seed among it, at rho 0.
+    """Measure the barrier to the network of the same epoch, config and seed at rho 0.
 
-    Batch-norm averages are interpolated as the weights are, so with batch norm barriers come out higher than with
-    averages taken anew.
+    Batch-norm averages are interpolated like the weights, so with batch norm barriers are higher than with recomputed
+    averages.
 
     Args:
-      num_points: on the line, and again around its highest.
+      num_points: on the line, and again around its highest point.
       batch_size: examples in memory at once.
-    Returns: barrier, the largest excess of the loss over the straight line between the ends, in units of loss;
-      position, where, from 0 (rho 0) to 1; distance, in parameter units. Nothing where the run at rho 0 diverged, and
-      for that run itself 0 throughout. Arrays: line_positions, line_losses, both in order.
-    Raises: WaitingError if the run at rho 0 is not finished; ValueError if it did not keep the epoch.
-    Cost: a forward pass a point.
+    Returns: barrier, the largest excess of the loss over linear interpolation between the ends, in units of loss;
+      position, of that point, from 0 (rho 0) to 1; distance, in parameter units. Nothing if the run at rho 0 diverged,
+      and 0 for that run itself. Arrays: line_positions, line_losses, sorted by position.
+    Raises: WaitingError if the run at rho 0 is not finished; ValueError if it has no snapshot of the epoch.
+    Cost: one forward pass per point.
     """
-    del key  # nothing is drawn
+    del key  # nothing is random
     base = subject.base()
     if base is None:
         return Measured({})
     if base.built is subject.built:
         return Measured({"barrier": 0.0, "position": 0.0, "distance": 0.0})
-    found = measure.barrier(
+    result = measure.barrier(
         subject.loss_fn,
         base.params,
         subject.params,
@@ -38,5 +38,5 @@ def barrier(subject: Subject, *, key: jax.Array, num_points: int = 21, batch_siz
         batch_size=min(batch_size, subject.num_examples),
         weigh=subject.weigh,
     )
-    values = {"barrier": found.value, "position": found.position, "distance": found.distance}
-    return Measured(values, arrays={"line_positions": found.positions, "line_losses": np.asarray(found.losses)})
+    values = {"barrier": result.value, "position": result.position, "distance": result.distance}
+    return Measured(values, arrays={"line_positions": result.positions, "line_losses": np.asarray(result.losses)})

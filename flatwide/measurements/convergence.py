@@ -1,4 +1,4 @@
-"""The rate at which a run's training loss fell, beside the one that the paper's theorem 6.6 promises."""
+"""The linear rate of a run's training loss, and the rate that the paper's theorem 6.6 guarantees."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,30 +11,32 @@ from flatwide import measure, trees
 from flatwide.measurements import steps
 from flatwide.measurements.subject import Measured, NotApplicableError, Subject
 
-_FEWEST = 8  # evaluations that a rate can be fitted to
-_SIDE_BY_SIDE = 2**26  # parameters of all examples whose curvature is iterated at once
+_FEWEST = 8  # evaluations, below which no rate is fitted
+_SIDE_BY_SIDE = 2**26  # total parameters of the examples whose curvature is iterated in parallel
 
 
 def convergence(subject: Subject, *, key: jax.Array, batch_size: int = 1000) -> Measured:
-    """Fit a linear rate to the running training loss, and compute the theorem's from constants at the network.
+    """Fit a linear rate to the running training loss, and compute the theorem's rate from constants at the network.
 
-    `running_train_loss` is the mean loss of the batches since the evaluation before, each before its step and in
-    training mode; a full pass over the training examples is made at the end only. Both fall at the same linear rate.
+    `running_train_loss` is the mean loss of the batches since the previous evaluation, each before its step and in
+    training mode; only the end of training has a full pass over the training examples. Both fall at the same linear
+    rate.
 
-    Where the parameterization gives leaves rates of their own, the constants are those in the coordinates in which they
-    have one (`steps.in_plain_coordinates`).
+    If the parameterization gives leaves different learning rates, the constants are those in the coordinates in which
+    all have the same one (`steps.in_plain_coordinates`).
 
     Args:
       batch_size: examples in memory at once.
-    Returns: of the fit: rate, rate_low, rate_high (95 %), 1 / step; rate_per_epoch; bend, 1 / step^2, positive where
-      the decay slows down; is_linear, 1 or 0; num_evaluations that were used: below 8 there is no fit.
-      Of the theorem: smoothness, the largest of a single example; pl_constant, on the way of the next training step;
-      loss_smoothness, the top eigenvalue, all in loss per squared parameter unit; effective_rho, that of the
-      unnormalized rule; largest_rho; best_learning_rate and best_rate, that the theorem would choose; bound_rate,
-      1 / step, at the run's learning rate. What it does not promise is left out, and all of it where a constant is not
-      positive, for another variant of SAM than normalized and unnormalized, or a base optimizer but SGD. pl_constant is
-      left out too where the loss is so well minimized that a step moves nothing.
-    Cost: some hundred Hessian-vector products.
+    Returns: of the fit: rate, rate_low, rate_high (95 %), 1 / step; rate_per_epoch; bend, 1 / step^2, positive if
+      the decay slows down; is_linear, 1 or 0; num_evaluations in the fit: below 8 there is no fit.
+      Of the theorem: smoothness, the largest of a single example; pl_constant, on the segment of the next training
+      step; loss_smoothness, the top eigenvalue, all in loss per squared parameter unit; effective_rho, of the
+      unnormalized rule; largest_rho; best_learning_rate and best_rate, the theorem's optimum; bound_rate, 1 / step, at
+      the run's learning rate. Rates that the theorem does not guarantee are omitted, and so is everything of the
+      theorem if a constant is not positive, for SAM variants other than normalized and unnormalized, or a base
+      optimizer other than SGD. pl_constant is also omitted if the loss is so well minimized that a step changes
+      nothing.
+    Cost: about a hundred Hessian-vector products.
     """
     smooth_key, top_key = jax.random.split(key)
     plain = steps.in_plain_coordinates(subject)
@@ -56,7 +58,7 @@ def convergence(subject: Subject, *, key: jax.Array, batch_size: int = 1000) -> 
 
 
 def _pl_constant(subject: Subject, plain: Subject, options: Mapping[str, Any]) -> tuple[float, int]:
-    """Give the PL constant on the way of the next training step, and at how many points: nan where it moves nothing."""
+    """Compute the PL constant on the segment of the next step, and the number of points; nan if it changes nothing."""
     after = steps.next_params(subject)
     if not steps.moves(subject, after):
         return math.nan, 0
@@ -67,20 +69,20 @@ def _pl_constant(subject: Subject, plain: Subject, options: Mapping[str, Any]) -
 
 def _fit(subject: Subject) -> dict[str, float]:
     at, losses = positive_losses(subject.history)
-    found: dict[str, float] = {"num_evaluations": len(losses)}
+    values: dict[str, float] = {"num_evaluations": len(losses)}
     if len(losses) < _FEWEST:
-        return found
+        return values
     fit = measure.linear_rate(losses, at, steps_per_epoch=subject.built.steps_per_epoch)
     rates = {"rate": fit.rate, "rate_low": fit.low, "rate_high": fit.high, "rate_per_epoch": fit.rate_per_epoch}
-    return found | rates | {"bend": fit.bend, "is_linear": int(fit.is_linear)}
+    return values | rates | {"bend": fit.bend, "is_linear": int(fit.is_linear)}
 
 
 def positive_losses(rows: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
-    """Pick steps and running losses until the first that is 0 to the last bit: it has no logarithm."""
-    found = [(row["step"], row["running_train_loss"]) for row in rows if row["running_train_loss"] is not None]
-    at, losses = np.array(found, np.float64).reshape(-1, 2).T
+    """Return steps and running losses before the first loss of exactly 0, which has no logarithm."""
+    pairs = [(row["step"], row["running_train_loss"]) for row in rows if row["running_train_loss"] is not None]
+    steps_with_loss, losses = np.array(pairs, np.float64).reshape(-1, 2).T
     first = int(np.argmin(np.append(losses > 0, False)))
-    return at[:first], losses[:first]
+    return steps_with_loss[:first], losses[:first]
 
 
 def _bound(subject: Subject, constants: Mapping[str, float]) -> dict[str, float]:
@@ -93,6 +95,6 @@ def _bound(subject: Subject, constants: Mapping[str, float]) -> dict[str, float]
     options: dict[str, Any] = {"rho": rho, "batch_size": subject.built.config["batch_size"], **constants}
     best = measure.convergence_bound(**options)
     here = measure.convergence_bound(**options, learning_rate=rate)
-    found = {"effective_rho": rho, "largest_rho": best.largest_rho, "best_learning_rate": best.best_learning_rate}
-    found |= {"best_rate": best.rate} if best.is_admissible else {}
-    return found | ({"bound_rate": here.rate} if here.is_admissible else {})
+    values = {"effective_rho": rho, "largest_rho": best.largest_rho, "best_learning_rate": best.best_learning_rate}
+    values |= {"best_rate": best.rate} if best.is_admissible else {}
+    return values | ({"bound_rate": here.rate} if here.is_admissible else {})

@@ -1,4 +1,4 @@
-"""How near the steps of training are to the edge of stability: the top eigenvalue against where they begin to grow."""
+"""The distance of training from the edge of stability: the top eigenvalue over the one at which steps are unstable."""
 
 import math
 from typing import Any
@@ -8,27 +8,27 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from flatwide import config as configs
 from flatwide import measure, optimizers
+from flatwide.config import base_optimizer
 from flatwide.measurements import steps
 from flatwide.measurements.gradient import gradient
 from flatwide.measurements.subject import Measured, NotApplicableError, Subject
 from flatwide.types import PyTree
 
-# Times the eigenvector before, of a random vector. Where another eigenvector has become the top one, less of it ends at
-# the old one: from the second eigenvector of 39 networks on digits, an equal part found a value up to 28 % too low, and
-# three parts 7 %; it costs two or three products of ten.
+# Norm of the random vector that is added to the previous eigenvector, which has norm 1. If another eigenvector has
+# become the top one, a smaller random part ends at the old one: from the second eigenvector of 39 networks on digits,
+# a norm of 1 found a value up to 28 % too low, and a norm of 3 up to 7 %; it costs two or three products of ten.
 _RANDOM = 3.0
-_VECTOR = "eigenvector"  # in the arrays: where the search at the next network begins
+_VECTOR = "eigenvector"  # the array from which the search at the next network starts
 
 
 def edge(subject: Subject, *, key: jax.Array, tolerance: float = 3e-3, batch_size: int = 1000) -> Measured:
-    """Measure the top eigenvalue beside the one at which full-batch steps of the run's own rule begin to grow.
+    """Measure the top eigenvalue and the one at which full-batch steps of the run's rule become unstable.
 
-    At the first network that was kept and at the end of the run the search begins from a random vector, and goes on
-    until a larger eigenvalue is ruled out. In between it begins from the eigenvector of the network before and three
-    times as much of a random vector, and ends at a small residual: about half of the products, and nothing is ruled
-    out, since what is to be ruled out decides how many products that takes, wherever the search begins.
+    At the first snapshot and at the end of the run the search starts from a random vector, and continues until a larger
+    eigenvalue is ruled out. In between it starts from the eigenvector of the previous snapshot plus three times as much
+    of a random vector, and ends at a small residual: this takes about half of the products, but rules out nothing,
+    since the number of products that this would take does not depend on the start.
 
     Args:
       tolerance: of the eigenvalue's residual and of top_hidden_gap, relative to the eigenvalue.
@@ -36,29 +36,29 @@ def edge(subject: Subject, *, key: jax.Array, tolerance: float = 3e-3, batch_siz
     Returns: under SGD top_eigenvalue, of the Hessian, and edge_of_stability, in loss per squared parameter unit; under
       Adam and AdamW preconditioned_eigenvalue, of P^-1/2 (H + rho' H^2 + lambda I) P^-1/2, and preconditioned_edge, in
       1 / learning rate, with lambda the decay of Adam and 0 for AdamW, whose decay moves the edge; edge_ratio, the
-      first over the second; learning_rate of the step that follows; gradient_norm over the examples, where the edge is
-      that of normalized SAM; top_residual; is_warm, 1 where the search began from the eigenvector before, 0 where from
-      a random vector; top_hidden_gap, by how much at most a larger eigenvalue was left out, at a certainty of 1 - 1e-4,
-      which is left out where is_warm is 1. Arrays: eigenvector [P], of the matrix that was measured. What is not finite
-      is left out. Under SGD, where the parameterization gives leaves rates of their own, all is in the coordinates in
-      which they have one (`steps.in_plain_coordinates`). Microbatches and clipping are not accounted for, and batches
-      only in that the edge is that of full-batch steps.
+      first over the second; learning_rate of the step that follows; gradient_norm over the examples, if the edge is
+      that of normalized SAM; top_residual; is_warm, 1 if the search started from the previous eigenvector, 0 if from a
+      random vector; top_hidden_gap, a bound of the amount by which a missed eigenvalue can be larger, at a certainty of
+      1 - 1e-4, omitted if is_warm is 1. Arrays: eigenvector [P], of the matrix that was measured. Values that are not
+      finite are omitted. Under SGD, if the parameterization gives leaves different learning rates, everything is in the
+      coordinates in which all have the same one (`steps.in_plain_coordinates`). Microbatches and clipping are not
+      accounted for, and batches only in that the edge is that of full-batch steps.
     Raises: NotApplicableError for another variant of SAM than normalized and unnormalized, or as
-      `steps.ascent_factor`; and under Adam before its first step, where the snapshot does not hold its average of
-      squared gradients, or where leaves have rates of their own.
-    Cost: ten to thirty Hessian-vector products from a random vector, five to fifteen from the eigenvector before; two
-      times as many for SAM around Adam.
+      `steps.ascent_factor`; and under Adam before its first step, if the snapshot does not hold its average of squared
+      gradients, or if leaves have different learning rates.
+    Cost: ten to thirty Hessian-vector products from a random vector, five to fifteen from the previous eigenvector;
+      twice as many for SAM around Adam.
     Source: `measure.edge_of_stability`, `measure.preconditioned_edge`.
     """
     config, rate = subject.built.config, steps.learning_rate(subject)
     norm, cost = _gradient_norm(subject, key)
     hessian = steps.in_plain_coordinates(subject).hessian(batch_size)
-    if configs.base_optimizer(config) == "sgd":
+    if base_optimizer(config) == "sgd":
         matrix, names, edge = hessian, ("top_eigenvalue", "edge_of_stability"), _edge(subject, rate, norm)
     else:
         matrix, names = _preconditioned(subject, hessian, norm), ("preconditioned_eigenvalue", "preconditioned_edge")
         edge = _adam_edge(config, rate)
-    # A key for each network: the vector before is independent of the random part that it is given here.
+    # A separate key for each network, so that the previous vector is independent of the random part added here.
     start_key, search_key = jax.random.split(
         jax.random.fold_in(key, round(subject.epoch * subject.built.steps_per_epoch))
     )
@@ -87,7 +87,7 @@ def edge(subject: Subject, *, key: jax.Array, tolerance: float = 3e-3, batch_siz
 
 
 def _gradient_norm(subject: Subject, key: jax.Array) -> tuple[float | None, float]:
-    """Return the norm of the gradient where the radius of SAM depends on it, and what it cost."""
+    """Return the norm of the gradient if the radius of SAM depends on it, else None, and the cost."""
     rho, variant = steps.sam_rho(subject), subject.built.config["sam_variant"]
     if rho == 0 or variant == "unnormalized":
         return None, 0.0
@@ -100,7 +100,7 @@ def _gradient_norm(subject: Subject, key: jax.Array) -> tuple[float | None, floa
 
 
 def _edge(subject: Subject, rate: float, norm: float | None) -> float:
-    if rate == 0:  # as in the first step of a warmup
+    if rate == 0:  # such as in the first step of a warmup
         return math.inf
     config = subject.built.config
     return float(
@@ -118,7 +118,7 @@ def _edge(subject: Subject, rate: float, norm: float | None) -> float:
 def _adam_edge(config: Any, rate: float) -> float:
     if rate == 0:
         return math.inf
-    decay = config["weight_decay"] if configs.base_optimizer(config) == "adamw" else 0.0
+    decay = config["weight_decay"] if base_optimizer(config) == "adamw" else 0.0
     return measure.preconditioned_edge(learning_rate=rate, beta=config["adam_betas"][0], decoupled_decay=decay)
 
 
@@ -127,12 +127,12 @@ def _preconditioned(subject: Subject, hessian: measure.Operator, norm: float | N
     if subject.built.factors is not None and any(number != 1 for number in jax.tree.leaves(subject.built.factors)):
         raise NotApplicableError(
             f"config.parameterization={config['parameterization']!r} with config.base_optimizer="
-            f"{configs.base_optimizer(config)!r}: expected 'sgd', or the base width; the edge of Adam is known where "
-            "all leaves have one rate and one perturbation."
+            f"{base_optimizer(config)!r}: expected 'sgd', or the base width; the edge of Adam is known "
+            "only if all leaves have the same learning rate and perturbation."
         )
     if moments is None or int(moments["num_updates"]) == 0:
         raise NotApplicableError(
-            f"config.base_optimizer={configs.base_optimizer(config)!r}: expected a network with Adam's average of "
+            f"config.base_optimizer={base_optimizer(config)!r}: expected a network with Adam's average of "
             "squared gradients; there is none before the first step, nor in snapshots of earlier versions."
         )
     preconditioner = optimizers.preconditioner(
@@ -143,16 +143,16 @@ def _preconditioned(subject: Subject, hessian: measure.Operator, norm: float | N
         hessian,
         preconditioner,
         rho=rho if norm is None else float(measure.effective_rho(rho, norm)),
-        weight_decay=config["weight_decay"] if configs.base_optimizer(config) == "adam" else 0.0,
+        weight_decay=config["weight_decay"] if base_optimizer(config) == "adam" else 0.0,
     )
 
 
 def _start(subject: Subject, key: jax.Array) -> PyTree | None:
-    """Return the eigenvector at the network before, disturbed, like params; None where there is none of this shape."""
+    """Return the eigenvector at the previous network plus noise, like params; None if there is none of this shape."""
     arrays = None if subject.saved is None else subject.before("edge")
     flat, unflatten = ravel_pytree(subject.params)
-    found = None if arrays is None else arrays.get(_VECTOR)
-    if found is None or found.shape != flat.shape or not np.all(np.isfinite(found)) or not np.any(found):
+    vector = None if arrays is None else arrays.get(_VECTOR)
+    if vector is None or vector.shape != flat.shape or not np.all(np.isfinite(vector)) or not np.any(vector):
         return None
     noise = jax.random.normal(key, flat.shape, flat.dtype)
-    return unflatten(found / np.linalg.norm(found) + _RANDOM * noise / jnp.linalg.norm(noise))
+    return unflatten(vector / np.linalg.norm(vector) + _RANDOM * noise / jnp.linalg.norm(noise))

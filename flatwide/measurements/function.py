@@ -1,4 +1,4 @@
-"""The function that a network of one number has become: its values, how far it goes up and down, and its kinks."""
+"""The function of a network with one input and one output: its values, total variation and kinks."""
 
 import functools
 from collections.abc import Callable
@@ -16,20 +16,20 @@ from flatwide.types import Array, PyTree
 def function(
     subject: Subject, *, key: jax.Array, num_points: int = 2001, margin: float = 0.1, threshold: float = 0.01
 ) -> Measured:
-    """Measure the function of a network that reads one number and gives one.
+    """Measure the function of a network with one input and one output.
 
     Args:
       num_points: of an even grid over the examples' inputs and beyond.
-      margin: how far the grid reaches beyond them on either side, as a part of their range.
-      threshold: a kink counts where the slope changes by more than this part of its total variation.
+      margin: how far the grid extends beyond them on either side, as a fraction of their range.
+      threshold: a kink counts if the slope changes by more than this fraction of its total variation.
     Returns: total_variation of the function, in output units; slope_total_variation, in output per input unit;
-      num_kinks, of all that are further apart than the grid; distance, from the initial weights in parameter units.
+      num_kinks, of kinks further apart than the grid spacing; distance, from the initial weights in parameter units.
       Arrays: grid, outputs [num_points]; slopes [num_points - 1], midway between the points; inputs, targets [n] of
       the examples.
-    Raises: NotApplicableError for a network of other inputs or outputs.
+    Raises: NotApplicableError for a network with other numbers of inputs or outputs.
     Cost: two passes over the grid.
     """
-    del key  # nothing is drawn
+    del key  # nothing is random
     inputs, built = subject.examples["inputs"], subject.built
     sizes = [leaf.size // leaf.shape[0] for leaf in jax.tree.leaves(inputs)]
     if sizes != [1] or built.data.num_outputs != 1:
@@ -42,7 +42,7 @@ def function(
     grid = np.linspace(points.min() - reach, points.max() + reach, num_points)
     program = _values_and_slopes(subject.outputs, jax.tree.structure(inputs), jax.tree.leaves(inputs)[0].shape[1:])
     outputs, _ = program(subject.params, subject.stats, jnp.asarray(grid, float))
-    # A kink lies between two midpoints or on one, so each changes the slope from one to the next once.
+    # A kink lies between two midpoints or on one, so each changes the slope between consecutive midpoints once.
     _, slopes = program(subject.params, subject.stats, jnp.asarray((grid[1:] + grid[:-1]) / 2, float))
     outputs, slopes = np.asarray(outputs, np.float64), np.asarray(slopes, np.float64)
     changes = np.abs(np.diff(slopes))

@@ -1,4 +1,4 @@
-"""Loss and gradient over the examples: how close the network is to a minimum of what is measured."""
+"""Loss and gradient norm over the examples, which show how close the network is to a minimum."""
 
 import functools
 from collections.abc import Callable
@@ -12,10 +12,10 @@ from flatwide.measurements.subject import Measured, Subject
 def gradient(subject: Subject, *, key: jax.Array) -> Measured:
     """Measure the mean loss and the norm of its gradient, without weight decay.
 
-    Returns: train_loss, in units of the loss; gradient_norm, over the weights that are kept.
+    Returns: train_loss, in units of the loss; gradient_norm, over the kept weights, in loss per unit of parameter.
     Cost: one gradient.
     """
-    del key  # nothing is drawn
+    del key  # nothing is random
     program = _loss_and_norm(subject.loss_fn)
     loss, norm = program(subject.params, subject.examples, subject.stats, subject.mask)
     return Measured({"train_loss": float(loss), "gradient_norm": float(norm)})

@@ -1,4 +1,4 @@
-"""The loss around a network: along a random direction, and over the plane of two."""
+"""The loss around a network: along a random direction, and on the plane of two."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from flatwide.measurements.subject import Measured, Subject
 from flatwide.types import Array, Batch, PyTree
 from flatwide.workloads import Workload
 
-_MEANS = ("accuracy", "mean_squared_error")  # metrics of a data set that are the mean of those of its batches
+_MEANS = ("accuracy", "mean_squared_error")  # metrics that are means over examples
 
 
 def landscape(
@@ -23,18 +23,18 @@ def landscape(
     num_plane_steps: int = 10,
     batch_size: int = 1000,
 ) -> Measured:
-    """Measure the loss and the metric along two random directions, each filter as long as that of the weights.
+    """Measure the loss and the metric along two random filter-normalized directions.
 
-    Batch-norm averages stay those of the network.
+    Batch-norm averages are those of the network.
 
     Args:
-      reach: how far to either side, in lengths of the filters.
+      reach: extent to either side, in norms of the filters.
       num_line_steps, num_plane_steps: of the grids to either side of the network.
       batch_size: examples in memory at once.
     Returns: mean_rise and largest_rise, of the loss over the plane above that of the network, in units of loss. Arrays:
       direction_positions, direction_losses, direction_metrics along the first direction; plane_x, plane_y, and
-      plane_losses, plane_metrics [y, x]. There are metrics where they are means of examples.
-    Cost: a forward pass a point.
+      plane_losses, plane_metrics [y, x]. Metrics are included if they are means over examples.
+    Cost: one forward pass per point.
     """
     directions = measure.random_directions(subject.params, key=key, mask=subject.mask)
     axes = [np.linspace(-reach, reach, 2 * num + 1) for num in (num_line_steps, num_plane_steps)]
@@ -56,15 +56,15 @@ def landscape(
 
 @dataclass(frozen=True)
 class Score:
-    """The mean loss of a prepared batch in evaluation mode, and its metric where that is a mean of examples."""
+    """The mean loss of a prepared batch in evaluation mode, and its metric if that is a mean over examples."""
 
     workload: Workload
 
     def __call__(self, params: PyTree, batch: Batch, stats: PyTree) -> dict[str, Array]:
-        """Score a batch."""
+        """Compute the loss and metric of a batch."""
         scores, _ = workloads.score(self.workload, params, stats, batch, train=False, key=None)
-        found = {"losses": workloads.mean_loss(scores)}
+        means = {"losses": workloads.mean_loss(scores)}
         if self.workload.objective.metric_name in _MEANS:
             total = jnp.sum(scores.weights)
-            found["metrics"] = jnp.sum(scores.predictions) / jnp.where(total > 0, total, 1)
-        return found
+            means["metrics"] = jnp.sum(scores.predictions) / jnp.where(total > 0, total, 1)
+        return means

@@ -1,4 +1,4 @@
-"""Measure the saved networks of one run, one file after another."""
+"""Measurement of the saved networks of one run, each written to a separate file."""
 
 import json
 import time
@@ -30,14 +30,15 @@ def measure(
     should_stop: Callable[[], bool] = lambda: False,
     quiet: bool = False,
 ) -> None:
-    """Measure what a config asks of a finished run and is not there; of one that diverged or is not done, nothing.
+    """Take the measurements that a config requests and a finished run lacks; do nothing for other runs.
 
     Args:
-      config: `measurements`, `measure_epochs`, `measure_every_steps` and `measure_examples`; all else is read from the
-        run.
-      should_stop: asked before each measurement.
-    Raises: BusyError if another process has the run in hand; Stopped; once all others are done MeasurementError, or
-      WaitingError if nothing failed and what is missing waits for another run.
+      config: `measurements`, `measure_epochs`, `measure_every_steps` and `measure_examples`; everything else is read
+        from the run.
+      should_stop: called before each measurement.
+      quiet: whether to print nothing.
+    Raises: BusyError if another process uses the run; Stopped; after all other measurements MeasurementError, or
+      WaitingError if nothing failed and the missing ones wait for another run.
     """
     if not records.missing(directory, config):
         return
@@ -62,37 +63,37 @@ def _failures(
     should_stop: Callable[[], bool],
     quiet: bool,
 ) -> Iterator[str]:
-    """Measure, and yield what went wrong; what has to wait is collected."""
+    """Take the measurements, and yield the message of each failure; those that wait are added to `waiting`."""
     saved: Saved | None = None
-    for one in records.missing(directory, config):  # again: another process may have been at it until now
+    for wanted in records.missing(directory, config):  # again: another process may just have measured
         if should_stop():
-            raise Stopped("stopped between measurements; the same command goes on from there.")
+            raise Stopped("stopped between measurements; rerun the same command to continue.")
         try:
-            saved = saved or open_run(directory, num_examples=one.num_examples)
-            _measure_one(saved, one, quiet=quiet)
+            saved = saved or open_run(directory, num_examples=wanted.num_examples)
+            _measure_one(saved, wanted, quiet=quiet)
         except WaitingError as error:
             waiting.append(error)
         except Exception as error:
-            told = f"{one.stem}: {type(error).__name__}: {' '.join(str(error).split())}"
-            directory.write_error("".join(traceback.format_exception(error)) + told)
-            say(f"failed: {directory.name}: {told}", quiet=quiet)
-            yield told
+            summary = f"{wanted.stem}: {type(error).__name__}: {' '.join(str(error).split())}"
+            directory.write_error("".join(traceback.format_exception(error)) + summary)
+            say(f"failed: {directory.name}: {summary}", quiet=quiet)
+            yield summary
 
 
-def _measure_one(saved: Saved, one: Wanted, *, quiet: bool) -> None:
-    function = catalogue.find("measurements", one.name)
-    title = catalogue.title(one.name)
+def _measure_one(saved: Saved, wanted: Wanted, *, quiet: bool) -> None:
+    function = catalogue.find("measurements", wanted.name)
+    title = catalogue.title(wanted.name)
     key = streams.key(saved.built.config["seed"], f"measurement {title}")
     began = time.monotonic()
-    subject = saved.subject(one.epoch)
+    subject = saved.subject(wanted.epoch)
     reason = {}
     try:
-        found = function(subject, key=key)
+        measured = function(subject, key=key)
     except NotApplicableError as error:
-        found, reason = Measured({}), {"not_applicable": str(error)}
+        measured, reason = Measured({}), {"not_applicable": str(error)}
         say(f"{saved.directory.name}: {title} does not apply: {error}", quiet=quiet)
-    if not isinstance(found, Measured):
-        raise ValueError(f"{one.name!r} gave {type(found).__name__}; expected a Measured.")
+    if not isinstance(measured, Measured):
+        raise ValueError(f"{wanted.name!r} returned {type(measured).__name__}; expected a Measured.")
     facts = {
         **reason,
         "seconds": time.monotonic() - began,
@@ -100,23 +101,25 @@ def _measure_one(saved: Saved, one: Wanted, *, quiet: bool) -> None:
         **recording.where(),
         "measured": recording.now(),
     }
-    records.write(saved.directory, one, found, epoch=subject.epoch, num_examples=subject.num_examples, facts=facts)
+    records.write(
+        saved.directory, wanted, measured, epoch=subject.epoch, num_examples=subject.num_examples, facts=facts
+    )
     if reason:
         return
-    shown = dict(list(found.values.items())[:4])
-    say(f"{saved.directory.name}: {title} at {one.network}: {values_text(shown)}", quiet=quiet)
+    shown = dict(list(measured.values.items())[:4])
+    say(f"{saved.directory.name}: {title} at {wanted.network}: {values_text(shown)}", quiet=quiet)
 
 
 def _options(function: Callable) -> dict[str, Any]:
-    """List the defaults with which a measurement was called."""
+    """Return the defaults with which a measurement was called."""
     defaults = {name: p.default for name, p in registry.fields(function).items() if name != "key"}
     return json.loads(json.dumps(defaults, default=str))
 
 
 def open_run(directory: RunDirectory, *, num_examples: int) -> Saved:
-    """Rebuild a finished run, to measure its networks on some of its training examples.
+    """Rebuild a finished run, to measure its networks on num_examples of its training examples.
 
-    Raises: ValueError if it is not finished, or its data or a file of the user's own have changed.
+    Raises: ValueError if it is not finished, or its data or a user-defined file have changed.
     """
     built = rebuild(directory)
     return Saved(directory=directory, built=built, examples=examples_of(built, num_examples), num_examples=num_examples)

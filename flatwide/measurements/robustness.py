@@ -1,4 +1,4 @@
-"""What small errors in the weights cost: noise, and few bits."""
+"""The effect of small errors in the weights: noise and rounding to few bits."""
 
 import functools
 import operator
@@ -23,26 +23,26 @@ def robustness(
     num_resamples: int = 200,
     batch_size: int = 1000,
 ) -> Measured:
-    """Measure how loss and metric change under errors in the weights.
+    """Measure the changes of loss and metric under errors in the weights.
 
     Args:
       noise: sizes of normal noise, relative to each tensor. num_draws: of each size.
-      bits: of rounded kernels, with one spacing a tensor, and with one a channel.
+      bits: of rounded kernels, with one spacing per tensor, and with one per channel.
       num_resamples: of the examples, for the errors of the changes by rounding.
       batch_size: examples in memory at once.
-    Returns: loss and metric of the network as it is; noise_<percent>_loss_rise and noise_<percent>_metric_change, means
-      over the draws with their standard errors; rounded_<bits>_tensor_… and rounded_<bits>_channel_…, with bootstrap
-      standard errors over the examples, clean and rounded network on the same ones. The metric of a game, which is not
-      played again, is left out.
-    Cost: a pass over the examples each, some 70 in all; recorded as a quarter of a Hessian-vector product.
+    Returns: loss and metric of the unchanged network; noise_<percent>_loss_rise and noise_<percent>_metric_change,
+      means over the draws with their standard errors; rounded_<bits>_tensor_… and rounded_<bits>_channel_…, with
+      bootstrap standard errors over the examples, which the clean and rounded network share. The metric of a game,
+      which is not played again, is omitted.
+    Cost: one pass over the examples each, about 70 in all; each recorded as a quarter of a Hessian-vector product.
     """
     objective = subject.built.workload.objective
     scores = functools.partial(_scores, subject, batch_size)
     noise_key, resample_key = jax.random.split(key)
     clean = scores(subject.params)
     values, errors, num_passes = _summary(objective, clean), {}, 1
-    for place, size in enumerate(noise):
-        keys = jax.random.split(jax.random.fold_in(noise_key, place), num_draws)
+    for index, size in enumerate(noise):
+        keys = jax.random.split(jax.random.fold_in(noise_key, index), num_draws)
         drawn = [
             _changes(
                 objective, clean, scores(measure.noisy_weights(subject.params, size=size, key=k, mask=subject.mask))
@@ -50,7 +50,7 @@ def robustness(
             for k in keys
         ]
         for name in drawn[0]:
-            changes = np.array([one[name] for one in drawn])
+            changes = np.array([draw[name] for draw in drawn])
             values[f"noise_{round(100 * size)}_{name}"] = float(changes.mean())
             errors[f"noise_{round(100 * size)}_{name}"] = float(changes.std(ddof=1) / num_draws**0.5)
         num_passes += num_draws
@@ -67,7 +67,7 @@ def robustness(
 
 
 def _scores(subject: Subject, batch_size: int, params: PyTree) -> Scores:
-    """Score every example, on the host in 64 bits."""
+    """Compute the scores of every example, as arrays on the host."""
     program, parts = _program(subject.built.workload), []
     for first in range(0, subject.num_examples, batch_size):
         batch = jax.tree.map(lambda leaf, at=first: leaf[at : at + batch_size], subject.examples)
@@ -83,10 +83,10 @@ def _program(workload: Workload) -> Callable:
 
 
 def _summary(objective: Objective, scores: Scores) -> dict[str, float]:
-    found = {"loss": float(np.sum(scores.losses, dtype=np.float64) / np.sum(scores.weights, dtype=np.float64))}
-    if objective.metric_name != "score":  # of games, which are the same whatever the weights are now
-        found["metric"] = float(objective.metric(scores.predictions, np.asarray(scores.weights)))
-    return found
+    values = {"loss": float(np.sum(scores.losses, dtype=np.float64) / np.sum(scores.weights, dtype=np.float64))}
+    if objective.metric_name != "score":  # the scores of games do not depend on the perturbed weights
+        values["metric"] = float(objective.metric(scores.predictions, np.asarray(scores.weights)))
+    return values
 
 
 def _changes(objective: Objective, clean: Scores, changed: Scores) -> dict[str, float]:
@@ -98,9 +98,9 @@ def _changes(objective: Objective, clean: Scores, changed: Scores) -> dict[str, 
 def _bootstrap(
     objective: Objective, clean: Scores, changed: Scores, random: np.random.Generator, num_resamples: int
 ) -> dict[str, float]:
-    """Estimate the standard errors of the changes over the examples, drawn again with replacement."""
-    total, found = len(clean.weights), []
+    """Estimate the standard errors of the changes by resampling the examples with replacement."""
+    total, resampled = len(clean.weights), []
     for _ in range(num_resamples):
         take = operator.itemgetter(random.integers(0, total, total))
-        found.append(_changes(objective, jax.tree.map(take, clean), jax.tree.map(take, changed)))
-    return {name: float(np.std([one[name] for one in found], ddof=1)) for name in found[0]}
+        resampled.append(_changes(objective, jax.tree.map(take, clean), jax.tree.map(take, changed)))
+    return {name: float(np.std([changes[name] for changes in resampled], ddof=1)) for name in resampled[0]}

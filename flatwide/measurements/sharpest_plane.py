@@ -1,4 +1,4 @@
-"""The loss on the plane of the two directions in which it curves most."""
+"""The loss on the plane of the two directions of largest curvature."""
 
 import jax
 import numpy as np
@@ -13,14 +13,14 @@ def sharpest_plane(
     """Measure the loss around a network along the two leading eigenvectors of its Hessian.
 
     Args:
-      reach: how far to either side, in parameter units.
-      num_points: of the grid, along an axis; odd, so that the network is one of them.
+      reach: extent to either side, in parameter units.
+      num_points: of the grid, along an axis; odd, so that the network is a grid point.
       batch_size: examples in memory at once.
     Returns: mean_rise and largest_rise, of the loss over the plane above that of the network, in units of loss.
       Arrays: plane_x, plane_y [num_points], plane_losses [y, x], eigenvalues [2], in loss per squared parameter unit.
       Near the network the rise is (eigenvalues[0] x^2 + eigenvalues[1] y^2) / 2 above a minimum.
     Raises: ValueError if num_points is even.
-    Cost: num_points^2 forward passes, and some tens of Hessian-vector products, as recorded.
+    Cost: num_points^2 forward passes, and tens of Hessian-vector products, as recorded.
     """
     if num_points % 2 == 0:
         raise ValueError(f"num_points={num_points}: expected an odd number, so that the network lies on the grid.")

@@ -1,4 +1,4 @@
-"""Whether a minimum is linearly stable under the steps of the run that found it: the paper's theorem 6.3."""
+"""Linear stability of a minimum under the steps of the run that found it: the paper's theorem 6.3."""
 
 import math
 from typing import Any
@@ -25,30 +25,32 @@ def stability(
     tolerance: float = 1e-2,
     batch_size: int = 1000,
 ) -> Measured:
-    """Measure how distances from a network grow under the run's steps, linearized there.
+    """Measure the growth of distances from a network under the run's steps, linearized there.
 
-    The learning rate is that of the run's step here, the rho that of the unnormalized rule that takes it; the theory
-    knows neither momentum nor weight decay. Where the parameterization gives leaves rates of their own, everything is
-    measured in the coordinates in which they have one (`steps.in_plain_coordinates`). With more than max_exact kept
-    weights the growth is simulated, with a quarter of the toolkit's particles and half of its steps: about a minute of
-    one core for an MLP of 50,000 weights and 1,000 examples. Directions that grow slowly may be missed, so it is then
-    rather too low.
+    The learning rate is that of the run's step here, rho that of the unnormalized rule with the same step; the theory
+    covers neither momentum nor weight decay. If the parameterization gives leaves different learning rates, everything
+    is measured in the coordinates in which all have the same one (`steps.in_plain_coordinates`). With more than
+    max_exact kept weights the growth is simulated, with a quarter of the toolkit's particles and half of its steps:
+    about a minute of one core for an MLP of 50,000 weights and 1,000 examples. Directions that grow slowly may be
+    missed, so the simulated growth tends to be too low.
 
     Args:
       max_exact: kept weights up to which everything is computed from matrices.
       num_particles, num_steps: of the simulation.
-      tolerance: of the condition, where it is not computed from matrices: at a hundredth, condition_learning_rate comes
-        out some tens of percent too high, and at a thousandth it takes several times as long.
-      batch_size: examples in memory at once, of the top eigenvalue.
-    Returns: learning_rate and rho, that were used; growth_factor of E|x|^2 a step in the directions that some loss
-      curves in, growth_low and growth_high (95 %); is_stable, 1 or 0, left out where undecided; is_exact, 0 where
-      simulated; largest_stable_learning_rate and largest_stable_rho where exact; condition_value and condition_margin
-      of the paper's sufficient condition, condition_learning_rate, the largest that it allows, for batches of the run's
-      size where exact, else of one example; bound_top_eigenvalue, bound_s_2, bound_s_3, bound_s_4, what it implies;
-      top_eigenvalue; edge_of_stability, the top eigenvalue at which full-batch SAM with the run's own rule stops to
-      descend. What is not finite is left out, and all but the learning rate where a batch has no gradient.
-    Raises: NotApplicableError for another variant of SAM than normalized and unnormalized, or a base optimizer but SGD.
-    Cost: some hundred Hessian-vector products, and 2 num_particles num_steps of a batch, as recorded.
+      tolerance: of the condition, if it is not computed from matrices: at a hundredth, condition_learning_rate is tens
+        of percent too high, and a thousandth takes several times as long.
+      batch_size: examples in memory at once, for the top eigenvalue.
+    Returns: learning_rate and rho of the step; growth_factor of E|x|^2 per step in the directions in which some
+      example's loss has curvature, growth_low and growth_high (95 %); is_stable, 1 or 0, omitted if undecided;
+      is_exact, 0 if simulated; largest_stable_learning_rate and largest_stable_rho if exact; condition_value and
+      condition_margin of the paper's sufficient condition, condition_learning_rate, the largest that it allows, for
+      batches of the run's size if exact, else of one example; bound_top_eigenvalue, bound_s_2, bound_s_3, bound_s_4,
+      which it implies; top_eigenvalue; edge_of_stability, the top eigenvalue above which full-batch SAM with the run's
+      rule is unstable. Values that are not finite are omitted, and all but the learning rate if a batch has no
+      gradient.
+    Raises: NotApplicableError for SAM variants other than normalized and unnormalized, or a base optimizer other than
+      SGD.
+    Cost: about a hundred Hessian-vector products, and 2 num_particles num_steps of a batch, as recorded.
     """
     rate, rho = steps.learning_rate(subject), steps.unnormalized_rho(subject)
     if not math.isfinite(rho):
@@ -63,18 +65,18 @@ def stability(
         "edge_of_stability": edge,
     }
     bounds = consequences_of(values["top_eigenvalue"], (0.0, 0.0, 0.0), learning_rate=rate, rho=rho)
-    values |= {f"bound_{one.name}": one.bound for one in bounds}
+    values |= {f"bound_{consequence.name}": consequence.bound for consequence in bounds}
     options: dict[str, Any] = {"learning_rate": rate, "rho": rho, "mask": subject.mask, "extra": subject.stats}
     if inputs.num_kept(subject.params, subject.mask) <= max_exact:
-        found, cost = _exact(subject, stability_key, max_exact, options)
+        results, cost = _exact(subject, stability_key, max_exact, options)
     else:
-        found, cost = _simulated(subject, stability_key, num_particles, num_steps, tolerance, options)
-    kept = {name: float(value) for name, value in (values | found).items() if math.isfinite(value)}
-    return Measured(kept, cost=cost + top.cost + 0.5)
+        results, cost = _simulated(subject, stability_key, num_particles, num_steps, tolerance, options)
+    finite = {name: float(value) for name, value in (values | results).items() if math.isfinite(value)}
+    return Measured(finite, cost=cost + top.cost + 0.5)
 
 
 def _exact(subject: Subject, key: jax.Array, max_exact: int, options: dict[str, Any]) -> tuple[dict[str, float], float]:
-    found = measure.linear_stability(
+    exact = measure.linear_stability(
         subject.per_example_loss,
         subject.params,
         subject.examples,
@@ -84,13 +86,13 @@ def _exact(subject: Subject, key: jax.Array, max_exact: int, options: dict[str, 
         **options,
     )
     values = {
-        **_growth(found.curved_growth, *found.growth_interval),
-        "is_exact": float(found.is_exact),
-        "largest_stable_learning_rate": found.largest_learning_rate,
-        "largest_stable_rho": found.largest_rho,
-        **_condition(found.condition),
+        **_growth(exact.curved_growth, *exact.growth_interval),
+        "is_exact": float(exact.is_exact),
+        "largest_stable_learning_rate": exact.largest_learning_rate,
+        "largest_stable_rho": exact.largest_rho,
+        **_condition(exact.condition),
     }
-    return values, found.cost
+    return values, exact.cost
 
 
 def _simulated(

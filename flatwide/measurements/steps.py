@@ -1,4 +1,4 @@
-"""The training step that a run takes at a network: where it leads, and with which learning rate and rho."""
+"""The training step of a run at a network: the next parameters, the learning rate and rho."""
 
 import dataclasses
 import functools
@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatwide import config as configs
 from flatwide import measure, trees
+from flatwide.config import base_optimizer, effective_rho
 from flatwide.measurements.subject import MeanLoss, NotApplicableError, Subject
 from flatwide.parameterization import multiply
 from flatwide.types import Array, PyTree
@@ -17,7 +17,7 @@ from flatwide.workloads import Workload
 
 
 def next_params(subject: Subject) -> PyTree:
-    """Take the training step that follows a network, with a fresh optimizer state: a snapshot holds no momentum."""
+    """Take the training step that follows a network, with a fresh optimizer state, as snapshots contain no momentum."""
     built, step = subject.built, _step(subject)
     params, stats = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), (subject.params, subject.stats))
     state = built.init()._replace(step=jnp.int32(step), params=params, stats=stats)
@@ -25,12 +25,12 @@ def next_params(subject: Subject) -> PyTree:
 
 
 def moves(subject: Subject, after: PyTree) -> bool:
-    """Tell whether a step moves the network by more than rounding takes away again."""
+    """Whether a step changes the parameters, despite rounding."""
     return float(trees.norm(trees.subtract(after, subject.params))) > 0
 
 
 def learning_rate(subject: Subject) -> float:
-    """Give the learning rate of that step."""
+    """Return the learning rate of that step."""
     return subject.built.learning_rate(_step(subject))
 
 
@@ -40,11 +40,11 @@ def sam_rho(subject: Subject) -> float:
 
 
 def in_plain_coordinates(subject: Subject) -> Subject:
-    """Write a network of SGD in the coordinates in which all its parameters have one learning rate.
+    """Return a network of SGD in the coordinates in which all its parameters have the same learning rate.
 
-    Where the parameterization multiplies the rate of leaf l by r_l, SGD on w is SGD at the common rate on v, with
-    w_l = r_l^(1/2) v_l, of the same loss. Theorems know one rate, so their constants are those of v. Without such
-    factors, and for other optimizers than SGD, the subject itself.
+    If the parameterization multiplies the rate of leaf l by r_l, SGD on w is SGD at the common rate on v, with
+    w_l = r_l^(1/2) v_l, of the same loss. Theorems assume one rate, so their constants are those of v. Without such
+    factors, and for optimizers other than SGD, return the subject itself.
     """
     numbers = _coordinates(subject)
     if numbers is None:
@@ -56,15 +56,15 @@ def in_plain_coordinates(subject: Subject) -> Subject:
 
 
 def to_plain_coordinates(subject: Subject, params: PyTree) -> PyTree:
-    """Write parameters of a subject's network as `in_plain_coordinates` does its own."""
+    """Convert parameters of a subject's network to the coordinates of `in_plain_coordinates`."""
     numbers = _coordinates(subject)
     return params if numbers is None else multiply(jax.tree.map(lambda number: 1 / number, numbers), params)
 
 
 def _coordinates(subject: Subject) -> PyTree | None:
-    """Compute r_l^(1/2), or None where the coordinates are plain as they are."""
+    """Compute r_l^(1/2), or None if the coordinates are plain already."""
     factors = subject.built.factors
-    if factors is None or configs.base_optimizer(subject.built.config) != "sgd":
+    if factors is None or base_optimizer(subject.built.config) != "sgd":
         return None
     return jax.tree.map(lambda rate: rate**0.5, factors.rate)
 
@@ -80,45 +80,45 @@ def _in_coordinates(workload: Workload, structure: PyTree, numbers: tuple[float,
 
 
 def ascent_factor(subject: Subject) -> float:
-    """Compute by how much the run's parameterization stretches the perturbation in the coordinates with one rate.
+    """Compute the factor by which the parameterization scales the perturbation in the coordinates with one rate.
 
-    Raises: NotApplicableError where leaves are stretched differently: theorems know one rho.
+    Raises: NotApplicableError if it differs between leaves: theorems assume one rho.
     """
     factors = subject.built.factors
-    if factors is None or configs.effective_rho(subject.built.config) == 0:
+    if factors is None or effective_rho(subject.built.config) == 0:
         return 1.0
     pairs = zip(jax.tree.leaves(factors.perturbation), jax.tree.leaves(factors.rate), strict=True)
     ratios = [perturbation / rate for perturbation, rate in pairs]
     if not np.allclose(ratios, ratios[0], rtol=1e-9):
         raise NotApplicableError(
             f"config.perturbation_scaling={subject.built.config['perturbation_scaling']!r} with "
-            f"config.parameterization={subject.built.config['parameterization']!r}: expected 'layerwise'; else layers "
-            "are perturbed in other proportions than their steps, and the theory of stability and convergence has one "
-            "rho and one rate."
+            f"config.parameterization={subject.built.config['parameterization']!r}: expected 'layerwise'; otherwise "
+            "perturbations and steps of the layers have different proportions, and the theory of stability and "
+            "convergence has one rho and one rate."
         )
     return ratios[0]
 
 
 def batch_size(subject: Subject) -> int:
-    """Give the run's batch size, or all examples where they are fewer."""
+    """Return the run's batch size, or the number of examples if that is smaller."""
     return min(subject.built.config["batch_size"], subject.num_examples)
 
 
 def unnormalized_rho(subject: Subject) -> float:
-    """Give the rho of unnormalized SAM that takes the run's steps here: theorems know that rule only.
+    """Compute the rho of unnormalized SAM that takes the run's steps here: theorems cover only that rule.
 
-    For normalized SAM it is the mean of rho / |g_B| over the examples in batches of the run's size; where the
-    parameterization scales steps, that in the coordinates of `in_plain_coordinates`.
+    For normalized SAM it is the mean of rho / |g_B| over the examples in batches of the run's size; if the
+    parameterization scales steps, in the coordinates of `in_plain_coordinates`.
 
-    Returns: infinity where a batch has no gradient.
-    Raises: NotApplicableError for another variant of SAM, or another base optimizer than SGD, or as `ascent_factor`.
+    Returns: rho in parameter units per unit of gradient; infinity if a batch has no gradient.
+    Raises: NotApplicableError for another variant of SAM, or a base optimizer other than SGD, or as `ascent_factor`.
     Cost: one gradient.
     """
     rho, variant = sam_rho(subject), subject.built.config["sam_variant"]
-    if (base := configs.base_optimizer(subject.built.config)) != "sgd":
+    if (base := base_optimizer(subject.built.config)) != "sgd":
         raise NotApplicableError(
-            f"config.base_optimizer={base!r}: expected 'sgd'; the theory of stability and convergence is about its "
-            "steps, which are as long as the gradient."
+            f"config.base_optimizer={base!r}: expected 'sgd'; the theory of stability and convergence covers only "
+            "its steps, which are proportional to the gradient."
         )
     rho *= ascent_factor(subject)
     if rho == 0 or variant == "unnormalized":
@@ -126,7 +126,7 @@ def unnormalized_rho(subject: Subject) -> float:
     if variant != "normalized":
         raise NotApplicableError(
             f"config.sam_variant={variant!r}: expected 'normalized' or 'unnormalized'; the theory of stability and "
-            "convergence is about these."
+            "convergence covers only these."
         )
     size = batch_size(subject)
     count = subject.num_examples // size
@@ -147,6 +147,6 @@ def _gradient_norms(loss_fn: MeanLoss) -> Callable:
 
 
 def _step(subject: Subject) -> int:
-    """Find the number of that step; at the end of a run it is the last one once more, on its batch."""
+    """Return the index of that step; at the end of a run the last step is repeated, on its batch."""
     built = subject.built
     return min(round(subject.epoch * built.steps_per_epoch), built.num_steps - 1)

@@ -1,4 +1,4 @@
-"""What a measurement is given: a saved network of a run and examples; and what it gives back."""
+"""The argument of a measurement, a saved network of a run with examples, and its result."""
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flatwide import config as configs
 from flatwide import measure, optimizers, workloads
+from flatwide.config import digest, effective_rho
 from flatwide.runs import checkpoints, recording, records, snapshots
 from flatwide.runs.directory import IDENTITY, RunDirectory
 from flatwide.runs.experiment import Experiment
@@ -27,7 +27,7 @@ class MeasurementError(RuntimeError):
 
 
 class WaitingError(MeasurementError):
-    """A measurement compares a run with another one that is not finished yet: `waits_for` is its name."""
+    """A measurement needs another run that is not finished yet; `waits_for` is the name of that run."""
 
     def __init__(self, message: str, *, waits_for: str):
         super().__init__(message)
@@ -35,14 +35,14 @@ class WaitingError(MeasurementError):
 
 
 class NotApplicableError(ValueError):
-    """A measurement means nothing for this kind of run: recorded with its reason and without values, no failure."""
+    """A measurement does not apply to this kind of run: the reason is recorded without values, and it is no failure."""
 
 
 @dataclass(frozen=True)
 class MeanLoss:
     """The mean loss of a prepared batch in evaluation mode: loss(params, batch, stats).
 
-    Two of one workload are equal, so that the programs compiled for one run serve all runs of its network.
+    Instances of the same workload are equal, so that all runs of a network share compiled programs.
     """
 
     workload: Workload
@@ -77,12 +77,12 @@ class Weights:
 
 @dataclass(frozen=True)
 class Outputs:
-    """What the network gives for a prepared batch in evaluation mode: outputs(params, batch, stats)."""
+    """The outputs of the network for a prepared batch in evaluation mode: outputs(params, batch, stats)."""
 
     workload: Workload
 
     def __call__(self, params: PyTree, batch: Batch, stats: PyTree) -> PyTree:
-        """Run the network."""
+        """Compute the outputs."""
         return self.workload.model.apply(params, stats, batch["inputs"], train=False, key=None)[0]
 
 
@@ -92,10 +92,10 @@ class Subject:
 
     built: the pieces of the run; `built.config` has its learning rate, rho and batch size.
     params: pruned weights are 0. stats: batch-norm averages, or {}. mask: None, or booleans like params (True is kept).
-    epoch: passes over the training examples after which the network was saved.
+    epoch: number of passes over the training examples when the network was saved.
     examples: prepared batch of at most `measure_examples` training examples: inputs, targets, with their label noise.
-    saved: the run on the disk; None for a network of yours, which has no history.
-    snapshot: epoch that it was kept at, a fraction within one; None for the end.
+    saved: the run on disk; None for a network that is not from a run, which has no history.
+    snapshot: epoch of the snapshot, possibly a fraction; None for the end.
     """
 
     built: Experiment
@@ -114,50 +114,50 @@ class Subject:
 
     @property
     def loss_fn(self) -> MeanLoss:
-        """Give loss(params, batch, stats): hand it to the toolkit with `extra=subject.stats`."""
+        """Return loss(params, batch, stats); pass it to `flatwide.measure` with `extra=subject.stats`."""
         return MeanLoss(self.built.workload)
 
     @property
     def per_example_loss(self) -> ExampleLoss:
-        """Give loss(params, example, stats) of one example, which has no batch axis."""
+        """Return loss(params, example, stats) of one example, which has no batch axis."""
         return ExampleLoss(self.built.workload)
 
     @property
     def weigh(self) -> Weights:
-        """Give weigh(batch): how many items a prepared batch is scored on, its weight in a mean over batches."""
+        """Return weigh(batch), the number of scored items of a prepared batch, its weight in a mean over batches."""
         return Weights(self.built.workload)
 
     @property
     def outputs(self) -> Outputs:
-        """Give outputs(params, batch, stats)."""
+        """Return outputs(params, batch, stats)."""
         return Outputs(self.built.workload)
 
     def options(self, batch_size: int) -> dict[str, Any]:
-        """Give the options of the toolkit for `loss_fn` over `examples`, with at most batch_size of them in memory."""
+        """Return the options of `flatwide.measure` for `loss_fn`, with at most batch_size examples in memory."""
         size = min(batch_size, self.num_examples)
         return {"mask": self.mask, "extra": self.stats, "batch_size": size, "weigh": self.weigh}
 
     def hessian(self, batch_size: int) -> measure.Operator:
-        """Make the Hessian of the mean loss over the examples and between the kept weights."""
+        """Return the Hessian of the mean loss over the examples, restricted to the kept weights."""
         return measure.hessian_operator(self.loss_fn, self.params, self.examples, **self.options(batch_size))
 
     @functools.cached_property
     def initial(self) -> State:
-        """Make the state that the run started from: params, stats, mask."""
+        """Compute the initial state of the run: params, stats, mask."""
         return self.built.init()
 
     @property
     def history(self) -> list[dict[str, float | None]]:
-        """Read the rows of the run's `metrics.csv` until this epoch.
+        """Read the rows of the run's `metrics.csv` up to this epoch.
 
-        Raises: ValueError for a network that is of no run.
+        Raises: ValueError for a network that is not from a run.
         """
         return [row for row in self._saved.directory.read_metrics() if (row["epoch"] or 0) <= self.epoch]
 
     def path(self) -> "Iterator[Subject]":
-        """Load the networks that the run kept until this one, which is the last.
+        """Load the snapshots of the run up to this network, which is the last.
 
-        Raises: ValueError for a network that is of no run.
+        Raises: ValueError for a network that is not from a run.
         """
         for epoch in self._saved.kept_epochs:
             if epoch < self.epoch:
@@ -165,41 +165,41 @@ class Subject:
         yield self
 
     def second_moments(self) -> dict[str, PyTree] | None:
-        """Load Adam's average of squared gradients at this network, as `optimizers.second_moments` has it.
+        """Load Adam's average of squared gradients at this network, in the form of `optimizers.second_moments`.
 
-        Returns: None where the snapshot holds none: those of earlier versions, and of other optimizers.
-        Raises: ValueError for a network that is of no run.
+        Returns: None if the snapshot has none: those of earlier versions, and of other optimizers.
+        Raises: ValueError for a network that is not from a run.
         """
         return self._saved.second_moments(self.snapshot)
 
     def before(self, measurement: str) -> Mapping[str, np.ndarray] | None:
-        """Read the arrays of a measurement at the newest network that was kept before this one and has it.
+        """Read the arrays of a measurement at the last snapshot before this network that has it.
 
-        Raises: ValueError for a network that is of no run.
+        Raises: ValueError for a network that is not from a run.
         """
         return self._saved.arrays_before(measurement, self.epoch)
 
     def base(self, *, seed: int | None = None) -> "Subject | None":
-        """Load the network of the same epoch from the same config at rho 0; None where that run diverged.
+        """Load the network of the same epoch from the same config at rho 0; None if that run diverged.
 
         Args:
-          seed: of that run; None is the seed of this one.
-        Raises: WaitingError if that run is not finished; ValueError for a network that is of no run.
+          seed: of that run; None for the seed of this run.
+        Raises: WaitingError if that run is not finished; ValueError for a network that is not from a run.
         """
-        found = self._saved.base(seed=seed)
-        return found and found.subject(self.snapshot)
+        saved = self._saved.base(seed=seed)
+        return saved and saved.subject(self.snapshot)
 
     @property
     def _saved(self) -> "Saved":
         if self.saved is None:
-            raise ValueError("saved=None: expected a network of a run in a work directory; this one has no files.")
+            raise ValueError("saved=None: expected a network of a run in a work directory; this network has no files.")
         return self.saved
 
 
 class Saved(NamedTuple):
     """A finished run whose networks can be loaded.
 
-    examples: network -> what it is measured on; a network that plays makes them itself. num_examples: asked for.
+    examples: network -> examples to measure it on; of a game, the network plays them. num_examples: requested number.
     """
 
     directory: RunDirectory
@@ -210,7 +210,7 @@ class Saved(NamedTuple):
     def subject(self, epoch: float | None) -> Subject:
         """Load the network of a snapshot, or with None that of the end.
 
-        Raises: ValueError if it was not kept or is damaged.
+        Raises: ValueError if there is no such snapshot or it is damaged.
         """
         built, directory = self.built, self.directory
         if epoch is None:
@@ -234,12 +234,12 @@ class Saved(NamedTuple):
 
     @property
     def kept_epochs(self) -> list[float]:
-        """List the epochs whose snapshots are there, ascending; of a snapshot within an epoch it is a fraction."""
+        """Return the epochs of the snapshots, ascending; a fraction for a snapshot within an epoch."""
         each = self.built.steps_per_epoch
         return [snapshots.epoch(step, each) for step in snapshots.kept(self.directory, each)]
 
     def second_moments(self, epoch: float | None) -> dict[str, PyTree] | None:
-        """Load Adam's average of squared gradients at a snapshot, or with None at the end; None where it is not kept.
+        """Load Adam's average of squared gradients at a snapshot, or with None at the end; None if it was not saved.
 
         Raises: as `subject`.
         """
@@ -256,64 +256,64 @@ class Saved(NamedTuple):
             return None
 
     def arrays_before(self, measurement: str, epoch: float) -> Mapping[str, np.ndarray] | None:
-        """Read the arrays of a measurement at the newest snapshot before an epoch that has it."""
+        """Read the arrays of a measurement at the last snapshot before an epoch that has it."""
         each = self.built.steps_per_epoch
         for step in reversed(snapshots.kept(self.directory, each)):
             if step < round(epoch * each):
-                one = records.of_step(measurement, step, each, num_examples=self.num_examples)
-                if (found := records.read_arrays(self.directory, one)) is not None:
-                    return found
+                wanted = records.of_step(measurement, step, each, num_examples=self.num_examples)
+                if (arrays := records.read_arrays(self.directory, wanted)) is not None:
+                    return arrays
         return None
 
     def _load(self, epoch: float, like: dict[str, PyTree]) -> dict[str, PyTree]:
-        """Load a part of a snapshot."""
+        """Load part of a snapshot."""
         each, directory = self.built.steps_per_epoch, self.directory
         wanted = snapshots.path(directory, round(epoch * each), each)
         path = checkpoints.existing(wanted)
         if path is None:
             raise ValueError(recording.no_snapshot(wanted))
-        identity = configs.digest(directory.read_config()[IDENTITY])
+        identity = digest(directory.read_config()[IDENTITY])
         return checkpoints.load(path, like, identity=identity, is_part=True)[0]
 
     def base(self, *, seed: int | None = None) -> "Saved | None":
-        """Find the run of the same config with rho 0 in the same work directory; None where it diverged.
+        """Return the run of the same config with rho 0 in the same work directory; None if it diverged.
 
         Args:
-          seed: of that run; None is the seed of this one.
+          seed: of that run; None for the seed of this run.
         Raises: WaitingError if it is not finished.
         """
-        own = self.built.config["seed"]
-        seed = own if seed is None else seed
-        if configs.effective_rho(self.built.config) == 0 and seed == own:
+        run_seed = self.built.config["seed"]
+        seed = run_seed if seed is None else seed
+        if effective_rho(self.built.config) == 0 and seed == run_seed:
             return self
         changes = {"rho": 0.0, "seed": seed}
         directory, _ = locate({**self.built.config, **changes}, self.directory.path.parent.parent)
         if (status := directory.status()) == "diverged":
             return None
         if status != "finished":
-            other = "" if seed == own else f" and seed {seed}"
+            other = "" if seed == run_seed else f" and seed {seed}"
             raise WaitingError(
-                f"{self.directory.path}: it is compared with its counterpart at rho 0{other}, which is {status}: "
-                f"{directory.path}. Train that one, then measure this one by the same command again.",
+                f"{self.directory.path}: is compared with its counterpart at rho 0{other}, which is {status}: "
+                f"{directory.path}. Train that run, then rerun the same command to measure this one.",
                 waits_for=directory.name,
             )
         return self._replace(directory=directory, built=rebuild(directory))
 
 
 def examples_of(built: Experiment, num_examples: int) -> Callable[[Mapping[str, PyTree] | None], Batch]:
-    """Draw the training examples that networks are measured on, prepared without augmentation.
+    """Draw the training examples for measurements, prepared without augmentation.
 
-    With one seed, fewer examples are a part of more.
+    With the same seed, a smaller number of examples is a subset of a larger one.
 
-    Returns: network -> examples, all where there are no more than num_examples. If the data set is a game, `network`
-      plays them: params, stats and mask, as `recording.network` gives them, or None for the initial network.
+    Returns: network -> examples, all if there are at most num_examples. If the data set is a game, `network` plays
+      them: params, stats and mask, as returned by `recording.network`, or None for the initial network.
     """
     draw, prepared = built.examples(num_examples), _prepared(built.workload.prepare)
 
     def examples(network: Mapping[str, PyTree] | None) -> Batch:
         def parts() -> tuple[PyTree, PyTree, PyTree | None]:
-            own = recording.network(built.init()) if network is None else network
-            return own["params"], own["stats"], own["mask"]
+            state = recording.network(built.init()) if network is None else network
+            return state["params"], state["stats"], state["mask"]
 
         return prepared(draw(parts))
 

@@ -1,4 +1,4 @@
-"""The path that training took through parameter space, seen on the plane in which it moved most."""
+"""The path of training through parameter space, projected onto its principal plane."""
 
 import jax
 import numpy as np
@@ -10,27 +10,27 @@ from flatwide.measurements.subject import Measured, Subject
 def trajectory(
     subject: Subject, *, key: jax.Array, num_points: int = 21, margin: float = 0.2, batch_size: int = 1000
 ) -> Measured:
-    """Measure where a run's networks lie on the plane of their two principal components, and the loss on it.
+    """Measure a run's path on the plane of its two principal components, and the loss on the plane.
 
-    The networks are those of `config.measure_epochs` until the one that is measured, which is the last.
+    The networks are those of `config.measure_epochs` up to the one that is measured, which is the last.
 
     Args:
       num_points: of the grid, along an axis.
-      margin: how far the grid reaches beyond the path, as a part of its range.
+      margin: how far the grid extends beyond the path, as a fraction of its range.
       batch_size: examples in memory at once.
-    Returns: num_networks; from three on, explained_1 and explained_2, the shares of their variance along the two axes;
-      length, of the path from one to the next, and distance, of its ends, in parameter units; largest_offset, of a
-      network from the plane. Arrays: epochs [n], coordinates [n, 2], explained_variance [2], surface_x, surface_y
-      [num_points], surface_losses [y, x]: true losses of points of the plane.
-    Raises: ValueError for the end of a run that kept fewer than two others.
-    Cost: a forward pass a point of the grid; memory of all networks on the host.
+    Returns: num_networks; for three or more, explained_1 and explained_2, the shares of their variance along the two
+      axes; length, of the path from each to the next, and distance, of its ends, in parameter units; largest_offset, of
+      a network from the plane. Arrays: epochs [n], coordinates [n, 2], explained_variance [2], surface_x, surface_y
+      [num_points], surface_losses [y, x]: the loss at points of the plane.
+    Raises: ValueError for the end of a run with fewer than two other snapshots.
+    Cost: one forward pass per grid point; memory of all networks on the host.
     """
-    del key  # nothing is drawn
-    networks = [(one.epoch, jax.device_get((one.params, one.stats))) for one in subject.path()]
+    del key  # nothing is random
+    networks = [(network.epoch, jax.device_get((network.params, network.stats))) for network in subject.path()]
     epochs, states = np.array([epoch for epoch, _ in networks]), [state for _, state in networks]
     if len(states) < 3 and subject.snapshot is None:
         raise ValueError(
-            f"config.measure_epochs={subject.built.config['measure_epochs']}: a path takes at least two networks "
+            f"config.measure_epochs={subject.built.config['measure_epochs']}: a path needs at least two networks "
             "before the end; train the run with measure_epochs=(0, 1, ...) in another --workdir."
         )
     if len(states) < 3:
@@ -71,6 +71,6 @@ def _grid(coordinates: np.ndarray, num_points: int, margin: float) -> np.ndarray
 
 
 def _distance(a, b) -> float:
-    """Measure between two networks on the host, in 64 bits."""
+    """Compute the distance between two networks on the host, in 64 bits."""
     leaves = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
     return float(np.sqrt(sum(np.sum(np.square(np.asarray(x, np.float64) - y)) for x, y in leaves)))

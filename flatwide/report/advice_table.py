@@ -1,4 +1,4 @@
-"""The table of what to train next at a larger width."""
+"""The table of SAM settings to train next at a larger width."""
 
 import math
 from typing import TYPE_CHECKING
@@ -13,35 +13,43 @@ _TIMES = 4  # the largest width that was trained
 
 
 def advice_table(runs: "pd.DataFrame", *, metric: str, choose_by: str | None, are_ours: bool) -> KeyTable:
-    """Advise rho for a network of four times the parameters of the largest that was trained.
+    """Return the advised rho for a network with four times the parameters of the largest trained one.
 
     Args:
-      are_ours: whether flatwide trained the runs, so that a command can say more.
+      are_ours: whether flatwide trained the runs, so that the note may name the command for other widths.
     """
-    known = fields.narrow(runs)
+    config_columns = fields.narrow(runs)
     write = units(fields.records(runs, ["metric_name"]), metric=metric)
     rows = []
-    for part in advice.parts(known):
+    for part in advice.parts(config_columns):
         num_params = _TIMES * max(int(row["num_params"]) for row in fields.records(part.runs, ["num_params"]))
-        one = advice.advise(part, num_params=num_params, metric=metric, choose_by=choose_by)
-        values = "; ".join(f"{v.field} {v.value:.3g} ({v.low:.3g} to {v.high:.3g})" for v in one.values)
+        recommendation = advice.advise(part, num_params=num_params, metric=metric, choose_by=choose_by)
+        values = "; ".join(f"{v.field} {v.value:.3g} ({v.low:.3g} to {v.high:.3g})" for v in recommendation.values)
         lost = "; ".join(
             f"{rule}: {'none' if math.isnan(regret.mean) else write.gain(regret.mean)}"
             + ("" if math.isnan(regret.mean) else f" ({write.interval(regret.low, regret.high)})")
-            for rule, regret in one.regrets.items()
+            for rule, regret in recommendation.regrets.items()
         )
-        gain = one.expected_gain
+        gain = recommendation.expected_gain
         expected = f"{write.gain(gain.mean)} ({write.interval(gain.low, gain.high)})" if values else "–"
         expected = "–" if is_missing(gain.mean) else expected
         rows.append(
-            [part.name or "all", f"{num_params:,}", values or one.refusal, one.rule or "–", lost or "–", expected]
+            [
+                part.name or "all",
+                f"{num_params:,}",
+                values or recommendation.refusal,
+                recommendation.rule or "–",
+                lost or "–",
+                expected,
+            ]
         )
     return KeyTable(
         name="advice",
         title="A larger network",
-        note="Settings of SAM for four times the parameters of the largest width, with 95 % intervals. What was lost: "
-        "each rule advised for the largest width from the narrower ones, against that width's own optimum. The gain is "
-        "where the trend leads if it continues."
+        caption="Advised settings of SAM for a larger network",
+        note="Settings of SAM for four times the parameters of the largest width, with 95 % intervals. Lost: the loss "
+        "from the setting that each rule advises for the largest width, given only the narrower ones, compared with "
+        "that width's own optimum. The gain extrapolates the trend."
         + (" Other widths: python main.py advise W --at=FIELD=VALUE." if are_ours else ""),
         columns=["part", "parameters", "advice", "rule", f"lost{write.points}", f"gain{write.points}"],
         rows=rows,

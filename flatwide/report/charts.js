@@ -1,4 +1,4 @@
-// Draws the charts, as wide as their place is.
+// Draws the charts to fit the width of their containers.
 (() => {
   "use strict";
   const WIDEST = 720; // pixels; a wider chart of a few points is mostly empty
@@ -13,50 +13,50 @@
       rows.map((row) => Object.fromEntries(row.map((value, i) => [columns[i], value]).filter(([, v]) => v !== null))),
     ]),
   );
-  const drawn = new Map(); // element -> { room, view }
+  const drawn = new Map(); // element -> { width, view }
 
   const isNumber = (value) => typeof value === "number";
 
-  // Gives each panel of a chart a width, so that as many as fit stand side by side.
-  const fitPanels = (spec, room) => {
+  // Sets the width of each panel of a chart, so that as many as fit are side by side.
+  const fitPanels = (spec, width) => {
     const kind = ["hconcat", "vconcat", "concat"].find((name) => name in spec);
     if (!kind) {
-      if (isNumber(spec.width)) spec.width = Math.min(1.5 * spec.width, room - AXIS);
+      if (isNumber(spec.width)) spec.width = Math.min(1.5 * spec.width, width - AXIS);
       return;
     }
     const panels = spec[kind];
     const widest = Math.max(...panels.map((panel) => (isNumber(panel.width) ? panel.width : 0)));
     const most = { hconcat: panels.length, vconcat: 1, concat: spec.columns ?? panels.length }[kind];
-    const columns = Math.max(1, Math.min(most, Math.floor(room / (widest + AXIS))));
+    const columns = Math.max(1, Math.min(most, Math.floor(width / (widest + AXIS))));
     if (kind === "hconcat" && columns < most) {
       spec.vconcat = spec.hconcat;
       delete spec.hconcat;
-      for (const panel of panels) fitPanels(panel, room);
+      for (const panel of panels) fitPanels(panel, width);
       return;
     }
     if (kind === "concat") spec.columns = columns;
-    for (const panel of panels) fitPanels(panel, room / columns);
+    for (const panel of panels) fitPanels(panel, width / columns);
   };
 
-  // A scale of colours beside a narrow chart would leave it no room.
-  const putScalesOnTop = (part, room) => {
+  // A color scale beside a narrow chart would take most of its width.
+  const putScalesOnTop = (part, width) => {
     if (part === null || typeof part !== "object") return;
-    for (const [name, entry] of Object.entries(part)) {
-      if (name === "color" && entry.type === "quantitative" && entry.legend !== null) {
-        const bar = { orient: "top", direction: "horizontal", gradientLength: room - 120 };
-        entry.legend = { ...entry.legend, ...bar };
-      } else putScalesOnTop(entry, room);
+    for (const [name, child] of Object.entries(part)) {
+      if (name === "color" && child.type === "quantitative" && child.legend !== null) {
+        const bar = { orient: "top", direction: "horizontal", gradientLength: width - 120 };
+        child.legend = { ...child.legend, ...bar };
+      } else putScalesOnTop(child, width);
     }
   };
 
-  // Copies a chart with the data that it names, and a width that suits its place.
-  const fitted = (original, room) => {
+  // Copies a chart with the data that it names and a suitable width.
+  const fitted = (original, width) => {
     const spec = structuredClone(original);
-    if (room < NARROW) putScalesOnTop(spec, room);
+    if (width < NARROW) putScalesOnTop(spec, width);
     if (["hconcat", "vconcat", "concat"].some((kind) => kind in spec)) {
-      fitPanels(spec, room);
+      fitPanels(spec, width);
     } else {
-      spec.width = Math.min(room, WIDEST);
+      spec.width = Math.min(width, WIDEST);
       spec.autosize = { type: "fit-x", contains: "padding" };
     }
     spec.datasets = datasets;
@@ -65,7 +65,7 @@
     return spec;
   };
 
-  // The buttons above a chart say which of its series are hidden.
+  // The buttons above a chart hold the state of its series, shown or hidden.
   const buttons = (name) => [...document.querySelectorAll(`[data-legend="${name}"] button`)];
   const hide = (element) => {
     const name = element.dataset.chart;
@@ -76,18 +76,26 @@
 
   const tooltip = { disableDefaultStyle: true, id: "vg-tooltip-element" };
   const draw = async (element) => {
-    const room = element.clientWidth - 16; // less its padding
+    const width = element.clientWidth - 16; // less its padding
     const before = drawn.get(element);
-    if (before && Math.abs(before.room - room) < 8) return;
-    const spec = fitted(specs[element.dataset.chart], room);
-    drawn.set(element, { room, view: before?.view });
+    if (before && Math.abs(before.width - width) < 8) return;
+    const spec = fitted(specs[element.dataset.chart], width);
+    drawn.set(element, { width, view: before?.view });
     const { view } = await vegaEmbed(element, spec, { actions: false, renderer: "svg", tooltip });
     before?.view?.finalize();
-    drawn.set(element, { room, view });
+    drawn.set(element, { width, view });
     await hide(element);
+  };
+  const savePicture = async (element) => {
+    const { view } = drawn.get(element);
+    const svg = await view.background("white").toSVG(); // on paper and slides the page's own colors are unknown
+    view.background(null);
+    save.file(`${element.dataset.chart}.svg`, "image/svg+xml", svg);
   };
   const elements = [...document.querySelectorAll(".chart")];
   for (const element of elements) {
+    const title = document.getElementById(`figure-${element.dataset.chart}-title`).textContent;
+    element.after(save.actions(save.button("Save picture (SVG)", title, () => savePicture(element))));
     for (const button of buttons(element.dataset.chart)) {
       button.addEventListener("click", () => {
         button.setAttribute("aria-pressed", button.getAttribute("aria-pressed") === "false");
@@ -101,11 +109,12 @@
         await draw(element);
       } catch (error) {
         console.error(element.dataset.chart, error);
-        element.textContent = "This chart could not be drawn; the table below has its numbers.";
+        element.textContent = "This chart could not be drawn. The table below has its numbers.";
       }
-      await new Promise((resume) => setTimeout(resume)); // lets the page answer in between
+      await new Promise((resume) => setTimeout(resume)); // keeps the page responsive between charts
     }
     document.documentElement.dataset.charts = "drawn";
+    dispatchEvent(new Event("chartsdrawn"));
   };
   let waiting;
   let isPrinting = false;
@@ -114,7 +123,7 @@
     if (!isPrinting) waiting = setTimeout(drawAll, 150);
   });
 
-  // On paper nobody opens the numbers of a figure.
+  // On paper the numbers of a figure cannot be opened.
   const opened = new Set();
   addEventListener("beforeprint", () => {
     isPrinting = true;

@@ -1,20 +1,25 @@
-"""Charts as a page holds them: their data once, and their titles as text of the page."""
+"""Charts of a page: specs that share their data, and titles as text of the page."""
 
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from flatwide.figures.gallery import Figure
 from flatwide.figures.tables import to_rows
 
 _SERIES = "of"  # the field by which charts colour their series
+_HEX = re.compile(r"#[0-9a-fA-F]{6}")
+_INK = "#222222"  # of texts, see figures.style
+_DARK_CARD = (0x1D, 0x20, 0x26)  # --card of the dark scheme in style.css
+_LEAST_CONTRAST = 3.0
 _MOST_ROWS = 200  # of a figure's data in the page; the CSV beside the figure has them all
 
 
 class Chart(NamedTuple):
-    """One figure of a page: its Vega-Lite spec without data, and its words."""
+    """One figure of a page: its Vega-Lite spec without data, and its texts."""
 
     name: str
     title: str
@@ -32,27 +37,27 @@ class Chart(NamedTuple):
 
     @property
     def is_wide(self) -> bool:
-        """Tell whether the chart has several panels, and so takes the width of the page."""
+        """Whether the chart has several panels, and so spans the page."""
         return any(kind in self.spec for kind in ("hconcat", "vconcat", "concat"))
 
 
 def spec_of(figure: Figure) -> dict[str, Any]:
-    """Write the Vega-Lite spec of a figure."""
-    return figure.chart.to_dict(validate=False)  # ten times as long with; tests of the figures do it
+    """Return the Vega-Lite spec of a figure."""
+    return figure.chart.to_dict(validate=False)  # validation takes ten times as long; the figures' tests validate
 
 
 def still(part: Any) -> Any:
-    """Copy a spec without what needs a page: tooltips, and a legend whose entries hide their series."""
+    """Copy a spec without its interactive parts: tooltips, and a legend whose entries hide their series."""
     if isinstance(part, list):
-        return [still(entry) for entry in part]
+        return [still(value) for value in part]
     if not isinstance(part, dict):
         return part
     moves = {"tooltip", "params"} | ({"condition"} if "param" in (part.get("condition") or ()) else set())
-    return {name: entry if name == "datasets" else still(entry) for name, entry in part.items() if name not in moves}
+    return {name: value if name == "datasets" else still(value) for name, value in part.items() if name not in moves}
 
 
 def charts(figures: Iterable[tuple[Figure, dict[str, Any]]]) -> tuple[list[Chart], dict[str, Any]]:
-    """Take the data out of charts, so that what several draw is held once.
+    """Separate charts from their data, so that data shared by several charts are stored once.
 
     Args:
       figures: each with its spec.
@@ -64,7 +69,7 @@ def charts(figures: Iterable[tuple[Figure, dict[str, Any]]]) -> tuple[list[Chart
 
 def _chart(figure: Figure, original: dict[str, Any], data: dict[str, Any]) -> Chart:
     datasets = original.get("datasets", {})
-    spec = {name: entry for name, entry in original.items() if name not in ("datasets", "background")}
+    spec = {name: value for name, value in original.items() if name not in ("datasets", "background")}
     for name, values in datasets.items():
         data.setdefault(name, _table(values))
     notes = _subtitle(spec.pop("title", None))
@@ -79,7 +84,7 @@ def _chart(figure: Figure, original: dict[str, Any], data: dict[str, Any]) -> Ch
         section=figure.section,
         domain=figure.domain,
         notes=notes,
-        legend=_take_legend(spec, f"{figure.name}_hidden"),  # before the spec is kept, which it changes
+        legend=_take_legend(spec, f"{figure.name}_hidden"),  # changes the spec, so it comes first
         spec=spec,
         columns=columns,
         rows=shown,
@@ -88,33 +93,71 @@ def _chart(figure: Figure, original: dict[str, Any], data: dict[str, Any]) -> Ch
 
 
 def _take_legend(spec: dict[str, Any], hidden: str) -> list[tuple[str, str]]:
-    """Take the legend out of a chart, for buttons of the page that a keyboard reaches and that wrap on a phone.
+    """Remove the legend from a spec and return its entries, for buttons that work by keyboard and wrap on a phone.
 
     Args:
       hidden: name of the selection of hidden series; it becomes a plain list that the page sets.
     """
-    entries: dict[str, str] = {}
+    colors: dict[str, str] = {}
     for part in _dicts(spec):
         color = part.get("color")
         scale = color.get("scale") if isinstance(color, dict) and color.get("field") == _SERIES else None
         if isinstance(scale, dict) and isinstance(color, dict):
-            entries |= zip(map(str, scale.get("domain", ())), scale.get("range", ()), strict=True)
+            colors |= zip(map(str, scale.get("domain", ())), scale.get("range", ()), strict=True)
             color["legend"] = None
         condition = part.get("condition")
         if isinstance(condition, dict) and condition.get("param") == hidden:
-            value = {name: entry for name, entry in condition.items() if name not in ("param", "empty")}
-            part["condition"] = {"test": f"indexof({hidden}, datum.{_SERIES}) >= 0", **value}
+            rest = {name: value for name, value in condition.items() if name not in ("param", "empty")}
+            part["condition"] = {"test": f"indexof({hidden}, datum.{_SERIES}) >= 0", **rest}
     others = [param for param in spec.get("params", ()) if param.get("name") != hidden]
     spec["params"] = [*others, {"name": hidden, "value": []}]
-    return list(entries.items()) if len(entries) > 1 else []
+    return list(colors.items()) if len(colors) > 1 else []
 
 
 def _dicts(part: Any) -> Iterator[dict[str, Any]]:
-    """Walk over all objects of a spec."""
+    """Yield all objects of a spec."""
     if isinstance(part, dict):
         yield part
-    for entry in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
-        yield from _dicts(entry)
+    for child in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+        yield from _dicts(child)
+
+
+def dark_rules(shown: Iterable[Chart]) -> str:
+    """Return CSS rules that lighten the colours of marks that are hard to see on the card of a dark page.
+
+    Colours with a contrast of 3, as WCAG 2 asks of graphics, stay as they are. Texts and axes have rules in style.css.
+    """
+    rules = []
+    for color in sorted({color for chart in shown for color in _colors(chart.spec)}):
+        if (light := _lightened(color)) != color:
+            rules += [f'.chart svg [{name}="{color}" i] {{ {name}: {light}; }}' for name in ("stroke", "fill")]
+            rules.append(f'.swatch[style*="{color}" i] {{ background: {light} !important; }}')
+    return "\n".join(["@media screen and (prefers-color-scheme: dark) {", *rules, "}"]) if rules else ""
+
+
+def _colors(spec: dict[str, Any]) -> Iterator[str]:
+    """Yield the hexadecimal colours in a spec, except that of texts."""
+    for part in _dicts(spec):
+        for value in part.values():
+            for text in value if isinstance(value, list) else [value]:
+                if isinstance(text, str) and _HEX.fullmatch(text) and text.lower() != _INK:
+                    yield text
+
+
+def _lightened(color: str) -> str:
+    """Mix a colour with as little white as it needs on a dark card."""
+    channels = [int(color[start : start + 2], 16) for start in (1, 3, 5)]
+    for share in (step / 20 for step in range(20)):
+        mixed = [round(channel + share * (255 - channel)) for channel in channels]
+        if _luminance(mixed) + 0.05 >= _LEAST_CONTRAST * (_luminance(_DARK_CARD) + 0.05):
+            return color if share == 0 else "#" + "".join(f"{channel:02x}" for channel in mixed)
+    return "#ffffff"
+
+
+def _luminance(channels: Sequence[int]) -> float:
+    """Return the relative luminance of a colour, as WCAG 2 defines it."""
+    linear = [c / 255 / 12.92 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in channels]
+    return sum(weight * channel for weight, channel in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
 
 def _subtitle(title: Any) -> list[str]:
@@ -124,24 +167,24 @@ def _subtitle(title: Any) -> list[str]:
 
 
 def _without_data(part: Any, data: dict[str, Any]) -> Any:
-    """Copy a spec with names in place of inline values."""
+    """Copy a spec with names of data sets instead of inline values."""
     if isinstance(part, list):
-        return [_without_data(entry, data) for entry in part]
+        return [_without_data(value, data) for value in part]
     if not isinstance(part, dict):
         return part
-    found = {name: _without_data(entry, data) for name, entry in part.items() if name != "data"}
+    copied = {name: _without_data(value, data) for name, value in part.items() if name != "data"}
     if "data" in part:
-        found["data"] = part["data"]
+        copied["data"] = part["data"]
         if isinstance(part["data"], dict) and isinstance(part["data"].get("values"), list):
             rows = part["data"]["values"]
             name = "data-" + hashlib.sha256(json.dumps(rows, sort_keys=True, default=str).encode()).hexdigest()[:12]
             data.setdefault(name, _table(rows))
-            found["data"] = {name: entry for name, entry in part["data"].items() if name != "values"} | {"name": name}
-    return found
+            copied["data"] = {name: value for name, value in part["data"].items() if name != "values"} | {"name": name}
+    return copied
 
 
 def _table(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Write rows as columns and rows of values: names once, and digits that a pixel can show."""
+    """Return rows as one list of columns and rows of values, rounded to what a pixel can show."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     return {"columns": columns, "rows": [[_rounded(row.get(name)) for name in columns] for row in rows]}
 

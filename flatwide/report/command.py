@@ -1,4 +1,4 @@
-"""The command `report`: of a work directory, or of a table."""
+"""The command `report`, for a work directory or a table."""
 
 import argparse
 from collections.abc import Callable
@@ -14,10 +14,10 @@ python main.py report table.csv [--width=COLUMN] [--rho=COLUMN] [--seed=COLUMN] 
 
 
 def report(arguments: list[str]) -> str:
-    """Write a report; return its headlines and where it is.
+    """Write a report; return its headlines and its path.
 
     Args:
-      arguments: what follows `report`.
+      arguments: the command line after `report`.
     Raises: ValueError, FileNotFoundError.
     """
     parser = FlagParser(USAGE)
@@ -31,14 +31,16 @@ def report(arguments: list[str]) -> str:
     if flags.help:
         return USAGE
     if not flags.source:
-        parser.error("report of what? Name a work directory or a CSV file")
+        parser.error("there is nothing to report on. Name a work directory or a CSV file")
     is_table = Path(flags.source).suffix.lower() in (".csv", ".tsv", ".txt") or Path(flags.source).is_file()
     foreign = ("tune",) if is_table else ("width", "rho", "seed", "lower_is_better", "axes", "pick", "epoch")
-    if given := [f"--{name}" for name in foreign if getattr(flags, name) is not None]:
-        parser.error(f"{given[0]} is for a {'work directory' if is_table else 'table'}, and {flags.source} is none")
-    told: list[str] = []
-    path = _write_table(flags, told.append) if is_table else _write(flags, told.append)
-    return "\n\n".join([*told, f"report: {path}"])
+    if foreign_flags := [f"--{name}" for name in foreign if getattr(flags, name) is not None]:
+        parser.error(
+            f"{foreign_flags[0]} applies to a {'work directory' if is_table else 'table'}; {flags.source} is not one"
+        )
+    lines: list[str] = []
+    path = _write_table(flags, lines.append) if is_table else _write(flags, lines.append)
+    return "\n\n".join([*lines, f"report: {path}"])
 
 
 def _write(flags: argparse.Namespace, tell: Callable[[str], None]) -> Path:
@@ -51,9 +53,9 @@ def _write(flags: argparse.Namespace, tell: Callable[[str], None]) -> Path:
 
 
 def _write_table(flags: argparse.Namespace, tell: Callable[[str], None]) -> Path:
-    from flatwide.report import own_table
+    from flatwide.report import csv_table
 
-    return own_table.write_table(
+    return csv_table.write_table(
         flags.source,
         width=flags.width,
         rho=flags.rho,

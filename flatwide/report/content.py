@@ -1,4 +1,4 @@
-"""Everything a page says, before any of it is HTML: pure, from the results table."""
+"""The content of a page, computed from the results table before any of it becomes HTML."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,6 +17,7 @@ from flatwide.report import (
     tables,
     terms,
     transfer_table,
+    trend_tables,
 )
 from flatwide.report.key_table import KeyTable
 from flatwide.runs.commands import Command
@@ -26,15 +27,15 @@ if TYPE_CHECKING:
 
 
 class Source(NamedTuple):
-    """Where runs came from, which their table does not say.
+    """The origin of the runs, beyond what their table holds.
 
-    name: what the page is called after. commands: what trained them, as far as it is recorded.
-    earlier_command: of a work directory from before commands were recorded, the one that its report was told, or "".
-    num_planned: runs of the study, None if that is not known.
-    identities: name of a run -> what its config says beyond the table, see `facts.read_identities`.
-    notes: what a reader must know about how the table was read. is_table: whether they came as a table.
-    are_ours: whether flatwide trained them, so that it is known what a seed decides and how to go on.
-    has_states: whether it is known what became of each run; otherwise one without a metric counts as diverged.
+    name: of the work directory or table, for the title. commands: those that trained the runs, where recorded.
+    earlier_command: the last command of a study from before commands were recorded, or "".
+    num_planned: runs of the study, None if unknown.
+    identities: config values beyond the table by name of the run, see `facts.read_identities`.
+    notes: how the table was read. is_table: whether the runs came as a table.
+    are_ours: whether flatwide trained the runs, so that the effect of a seed and the command to resume are known.
+    has_states: whether the table has the status of each run; otherwise a run without a metric counts as diverged.
     """
 
     name: str
@@ -49,7 +50,7 @@ class Source(NamedTuple):
 
 
 class Overview(NamedTuple):
-    """What a page of several domains begins with: the gain in each of them, drawn, as a table, and in two sentences."""
+    """The beginning of a page of several domains: the gain in each, as charts, as a table and in two sentences."""
 
     charts: list[charts.Chart]
     table: key_table.KeyTable
@@ -57,16 +58,16 @@ class Overview(NamedTuple):
 
 
 class Section(NamedTuple):
-    """Charts under one heading, and what is to be said before them."""
+    """Charts under one heading, and the text before them."""
 
     heading: str
     charts: list[charts.Chart]
     explanation: str
-    answers: list[tuple[str, str]]  # as those of the page
+    answers: list[tuple[str, str]]  # same form as those of the page
 
 
 class Content(NamedTuple):
-    """What a page shows, in its order."""
+    """The parts of a page, in order."""
 
     version: str
     title: str
@@ -75,7 +76,7 @@ class Content(NamedTuple):
     overview: Overview | None  # of the domains; None where there is one
     headlines: list[headline.Headline]
     summary: key_table.KeyTable | None  # the numbers behind the headlines
-    answers: list[tuple[str, str]]  # each with the part of the runs that it is about; "" for all
+    answers: list[tuple[str, str]]  # each with the part of the runs that it concerns; "" for all
     explanation: str
     cautions: list[str]
     sections: list[Section]
@@ -84,7 +85,7 @@ class Content(NamedTuple):
     runs: dict[str, Any]
     commands: list[facts.Recorded]
     unrecorded: str
-    settings: list[tuple[str, str]]  # fields and their values, where no command says them
+    settings: list[tuple[str, str]]  # fields and their values, if there are no commands to show them
     settings_heading: str
     facts: list[tuple[str, str]]
     notes: tuple[str, ...]
@@ -101,96 +102,142 @@ def content(
     choose_by: str | None = None,
     tune: Sequence[str] = (),
 ) -> Content:
-    """Say what a results table has to say.
+    """Return the content of the page of a results table.
 
     Args:
       runs: the results table.
-      summary: what `analysis.summary.summary` makes of it.
+      summary: its summary, from `analysis.summary.summary`.
       figures: the charts to show, each with its spec.
       metric, choose_by: as for `analysis.gain.gain_by_width`. tune: as for `analysis.tuned.tuned_gain`.
     """
     from importlib import metadata
 
     rows = fields.records(runs)
-    is_table = source.is_table
-    known = facts.config_fields(runs.columns)
-    # The table has the threads that were used, which tell no settings apart where a config leaves them to the machine.
-    named = source.identities
-    trained = [
-        row | {"threads": named.get(row.get("run", ""), {}).get("threads")}
-        for row in rows
-        if row["status"] not in facts.UNREADABLE
-    ]
-    varied = facts.varied(trained, known)
-    base = gain.base_name(runs)
-    found, data = charts.charts(figures)
     options: dict[str, Any] = {"metric": metric, "choose_by": choose_by}
-    every = domains.domains(runs)
-    lost = "diverged" if source.has_states else facts.NO_METRIC
-    key_tables, sections = [], []
-    for domain in every:
-        own = gain.base_name(domain.runs)
-        minima = measured.find(domain.runs, **options)
-        here = tables.key_tables(domain.runs, _rows_of(summary, domain), **options, base=own or "base", lost=lost)
-        here += [advice_table.advice_table(domain.runs, **options, are_ours=not is_table)] if here else []
-        if here and tune:
-            here.append(transfer_table.transfer_table(domain.runs, **options, tune=tune))
-        here = [one for one in here if one.rows]
-        key_tables += [_of_domain(one, domain) for one in [*here, *measured.key_tables(minima, base=own or "base")]]
-        drawn = [chart for chart in found if chart.domain == domain.name and chart.section != DOMAINS]
-        sections += _sections(drawn, measured.findings(minima, base=own or "its base"), domain.name)
-    parts = [part.name for part in table.parts(fields.narrow(runs)) if part.name]
-    answers = _answers(runs, every, **options, tune=tune)
-    beginning = None
-    if len(every) > 1:
-        entries = overview.overview(runs, **options)
-        drawn = [chart for chart in found if chart.section == DOMAINS]
-        beginning = Overview(drawn, tables.domains_table(entries, metric=metric), overview.sentences(entries))
-        answers = [one for one in answers if one[0]]
+    field_names = facts.config_fields(runs.columns)
+    trained = _trained(rows, source)
+    varied = facts.varied(trained, field_names)
+    constant = [name for name in field_names if name not in varied]
+    base = gain.base_name(runs)
+    drawn, data = charts.charts(figures)
+    all_domains = domains.domains(runs)
+    bodies = [_body(domain, _rows_of(summary, domain), drawn, source, tune=tune, **options) for domain in all_domains]
+    key_tables = [item for body in bodies for item in body.tables]
+    sections = [section for body in bodies for section in body.sections]
+    beginning = _overview(runs, drawn, **options) if len(all_domains) > 1 else None
+    answers = _answers(runs, all_domains, **options, tune=tune)
+    if beginning:
+        answers = [pair for pair in answers if pair[0]]
     lines = headline.headlines(runs, **options)
-    objections = cautions.cautions(runs, **options, has_states=source.has_states, are_ours=source.are_ours)
-    raised = cautions.told_once(objections, num_parts=len(parts))
+    shown_cautions = _cautions(runs, source, **options)
+    labelled_rows = rows if source.has_states else [_without_state(row) for row in rows]
     aside = facts.varied(rows, (name for name in runs.columns if name.startswith(f"{fields.ASIDE}.")))
-    told = rows if source.has_states else [_without_state(row) for row in rows]
-    shown = run_table.run_table(told, varied=[*varied, *aside])
-    words = " ".join(
-        [
-            beginning.answer if beginning else "",
-            *(text for _, text in answers),
-            *raised,
-            *varied,
-            *(f"{one.title} {one.note}" for one in key_tables),
-        ]
-        + [f"{section.heading} {section.explanation}" for section in sections if section.explanation]
-        + [text for section in sections for _, text in section.answers]
-    )
-    constant = [name for name in known if name not in varied]
+    shown = run_table.run_table(labelled_rows, varied=[*varied, *aside])
+    text = " ".join([beginning.answer if beginning else "", *(text for _, text in answers), *shown_cautions, *varied])
+    text = f"{text} {_text(key_tables, sections)}"
     return Content(
         version=metadata.version("flatwide"),
-        title=_title(rows, base, source, num_domains=len(every)),
+        title=_title(rows, base, source, num_domains=len(all_domains)),
         subtitle=_subtitle(rows, varied, source),
         progress=_progress(rows, source),
         overview=beginning,
         headlines=lines,
         summary=_summary(lines, rows, base, metric),
         answers=answers,
-        explanation=_explanation(rows if len(every) == 1 else [], base, metric),
-        cautions=raised,
+        explanation=_explanation(rows if len(all_domains) == 1 else [], base, metric),
+        cautions=shown_cautions,
         sections=sections,
         data=data,
         tables=key_tables,
         runs=shown,
         commands=facts.recorded(source.commands),
-        unrecorded="" if is_table else facts.unrecorded(rows, source.commands, earlier=source.earlier_command),
-        **_settings(trained, known, constant, source),
-        facts=facts.facts(told, num_planned=source.num_planned, identities=source.identities),
+        unrecorded="" if source.is_table else facts.unrecorded(rows, source.commands, earlier=source.earlier_command),
+        **_settings(trained, field_names, constant, source),
+        facts=facts.facts(labelled_rows, num_planned=source.num_planned, identities=source.identities),
         notes=source.notes,
-        terms=terms.terms(words, columns=[column["name"] for column in shown["columns"]], are_ours=source.are_ours),
+        terms=terms.terms(text, columns=[column["name"] for column in shown["columns"]], are_ours=source.are_ours),
     )
 
 
+class _Body(NamedTuple):
+    """The tables and sections of one domain."""
+
+    tables: list[KeyTable]
+    sections: list[Section]
+
+
+def _body(
+    domain: domains.Domain,
+    summary: "pd.DataFrame",
+    drawn: list[charts.Chart],
+    source: Source,
+    *,
+    metric: str,
+    choose_by: str | None,
+    tune: Sequence[str],
+) -> _Body:
+    """Return the tables and sections of a domain.
+
+    Args:
+      summary: the rows of the domain. drawn: the charts of all domains.
+    """
+    options: dict[str, Any] = {"metric": metric, "choose_by": choose_by}
+    base = gain.base_name(domain.runs)
+    minima = measured.find(domain.runs, **options)
+    lost = "diverged" if source.has_states else facts.NO_METRIC
+    domain_tables = tables.key_tables(domain.runs, summary, **options, base=base or "base", lost=lost)
+    if domain_tables:
+        domain_tables.append(advice_table.advice_table(domain.runs, **options, are_ours=not source.is_table))
+    if domain_tables and tune:
+        domain_tables.append(transfer_table.transfer_table(domain.runs, **options, tune=tune))
+    domain_tables = [item for item in domain_tables if item.rows] + measured.key_tables(minima, base=base or "base")
+    domain_charts = [chart for chart in drawn if chart.domain == domain.name and chart.section != DOMAINS]
+    return _Body(
+        tables=[_of_domain(item, domain) for item in domain_tables],
+        sections=_sections(domain_charts, measured.findings(minima, base=base or "its base"), domain.name),
+    )
+
+
+def _overview(runs: "pd.DataFrame", drawn: list[charts.Chart], *, metric: str, choose_by: str | None) -> Overview:
+    """Return the beginning of a page of several domains."""
+    gains = overview.overview(runs, metric=metric, choose_by=choose_by)
+    return Overview(
+        charts=[chart for chart in drawn if chart.section == DOMAINS],
+        table=trend_tables.domains_table(gains, metric=metric),
+        answer=overview.sentences(gains),
+    )
+
+
+def _cautions(runs: "pd.DataFrame", source: Source, *, metric: str, choose_by: str | None) -> list[str]:
+    """Return the objections of a careful reader, each once."""
+    objections = cautions.cautions(
+        runs, metric=metric, choose_by=choose_by, has_states=source.has_states, are_ours=source.are_ours
+    )
+    parts = [part.name for part in table.parts(fields.narrow(runs)) if part.name]
+    return cautions.merged(objections, num_parts=len(parts))
+
+
+def _text(key_tables: list[KeyTable], sections: list[Section]) -> str:
+    """Return the text of tables and sections, which decides the terms to define."""
+    texts = [f"{item.title} {item.note}" for item in key_tables]
+    texts += [f"{section.heading} {section.explanation}" for section in sections if section.explanation]
+    return " ".join(texts + [text for section in sections for _, text in section.answers])
+
+
+def _trained(rows: list[dict[str, Any]], source: Source) -> list[dict[str, Any]]:
+    """Return the readable rows, with the number of threads of the config.
+
+    The table has the number of threads used, which is no setting if the config leaves it to the machine.
+    """
+    return [
+        row | {"threads": source.identities.get(row.get("run", ""), {}).get("threads")}
+        for row in rows
+        if row["status"] not in facts.UNREADABLE
+    ]
+
+
 def _summary(lines: list[headline.Headline], rows: list[dict[str, Any]], base: str, metric: str) -> KeyTable | None:
-    """Make the table below the headline: at most five widths of one part, or the largest width of each of several."""
+    """Return the table below the headline: at most five widths of one part, or the largest width of each part."""
     if not lines:
         return None
     write = key_table.units(rows, metric=metric)
@@ -208,7 +255,13 @@ def _summary(lines: list[headline.Headline], rows: list[dict[str, Any]], base: s
         for line in lines
         for row in (line.rows if is_alone else line.rows[-1:])
     ]
-    columns = [*([] if is_alone else ["part"]), "parameters", base or "base", "SAM", f"gain{write.points}"]
+    columns = [
+        *([] if is_alone else ["part"]),
+        "parameters",
+        f"{base or 'base'}{write.unit}",
+        f"SAM{write.unit}",
+        f"gain{write.points}",
+    ]
     return KeyTable(
         name="summary",
         title="In short",
@@ -218,15 +271,17 @@ def _summary(lines: list[headline.Headline], rows: list[dict[str, Any]], base: s
     )
 
 
-def _settings(trained: list[dict[str, Any]], known: list[str], constant: list[str], source: Source) -> dict[str, Any]:
-    """List what the table says of how runs were trained, where no command says it."""
+def _settings(
+    trained: list[dict[str, Any]], field_names: list[str], constant: list[str], source: Source
+) -> dict[str, Any]:
+    """Return the settings of the runs, if no recorded command shows them."""
     if not trained or source.commands:
         return {"settings": [], "settings_heading": ""}
     if source.is_table:
         shown = facts.settings(trained, constant, with_defaults=True)
-        return {"settings": shown, "settings_heading": "What all runs have in common"}
-    heading = "Config fields of the runs, but for those at their defaults"
-    return {"settings": facts.settings(trained, known), "settings_heading": heading}
+        return {"settings": shown, "settings_heading": "Settings shared by all runs"}
+    heading = "Config fields that differ from their defaults"
+    return {"settings": facts.settings(trained, field_names), "settings_heading": heading}
 
 
 def _without_state(row: dict[str, Any]) -> dict[str, Any]:
@@ -234,18 +289,22 @@ def _without_state(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _rows_of(summary: "pd.DataFrame", domain: domains.Domain) -> "pd.DataFrame":
-    """Take the rows of a domain out of the summary of all."""
-    found: Any = summary
+    """Select the rows of a domain from the summary of all domains."""
+    rows: Any = summary
     for column, value in domain.values.items() if len(summary) else ():
-        found = found[found[column] == value]
-    return found
+        rows = rows[rows[column] == value]
+    return rows
 
 
-def _of_domain(found: key_table.KeyTable, domain: domains.Domain) -> key_table.KeyTable:
-    """Say in the title of a table which domain it is of."""
+def _of_domain(item: key_table.KeyTable, domain: domains.Domain) -> key_table.KeyTable:
+    """Add the domain to the name and title of a table."""
     if not domain.name:
-        return found
-    return found._replace(name=f"{found.name}_{slug(domain.name)}", title=f"{domain.name}: {found.title}")
+        return item
+    return item._replace(
+        name=f"{item.name}_{slug(domain.name)}",
+        title=f"{domain.name}: {item.title}",
+        caption=f"{domain.name}: {item.caption or item.title}",
+    )
 
 
 def _title(rows: list[dict[str, Any]], base: str, source: Source, *, num_domains: int) -> str:
@@ -263,60 +322,63 @@ def _subtitle(rows: list[dict[str, Any]], varied: list[str], source: Source) -> 
     if not varied:
         return text + "."
     listed = " and ".join(filter(None, [", ".join(varied[:-1]), varied[-1]]))
-    return f"{text}, which differ in {listed}."
+    return f"{text}, varying {listed}."
 
 
 def _progress(rows: list[dict[str, Any]], source: Source) -> str:
-    """Say how far a study is; empty once it is done."""
+    """Return the progress of a study; empty once it is complete."""
     num_done = sum(row["status"] in DONE for row in rows)
     planned = source.num_planned
     if planned is None or num_done >= planned:
         return ""
     return (
-        f"This study is not done: {num_done:,} of {planned:,} runs. What follows is about those, and will change. "
-        "While the study runs, the page is written again now and then: load it again to see more."
+        f"This study is incomplete: {num_done:,} of {planned:,} runs are done. The results below will change. While "
+        "the study runs, the page is rewritten as runs finish, and reloads itself every minute."
     )
 
 
 def _answers(
-    runs: "pd.DataFrame", every: list[domains.Domain], *, metric: str, choose_by: str | None, tune: Sequence[str]
+    runs: "pd.DataFrame", all_domains: list[domains.Domain], *, metric: str, choose_by: str | None, tune: Sequence[str]
 ) -> list[tuple[str, str]]:
-    found = answer.paragraphs(runs, metric=metric, choose_by=choose_by, tune=tune)
-    if not found[0][1].startswith("There is no gain yet"):
-        return found
-    return found + [(domain.name, text) for domain in every if (text := _best_run(domain, metric))]
+    paragraphs = answer.paragraphs(runs, metric=metric, choose_by=choose_by, tune=tune)
+    if not paragraphs[0][1].startswith("There is no gain yet"):
+        return paragraphs
+    return paragraphs + [(domain.name, text) for domain in all_domains if (text := _best_run(domain, metric))]
 
 
 def _best_run(domain: domains.Domain, metric: str) -> str:
-    """Say which run of a domain is best; empty if none is done."""
+    """Return a sentence about the best run of a domain; empty if none is done."""
     rows = fields.records(domain.runs)
-    known = [row for row in rows if row["status"] == "finished" and row.get(metric) is not None]
-    if not known:
+    finished = [row for row in rows if row["status"] == "finished" and row.get(metric) is not None]
+    if not finished:
         return ""
     write = key_table.units(rows, metric=metric)
-    higher = known[0].get("higher_is_better", True) and not metric.endswith("loss")
-    best = max(known, key=lambda row: row[metric] if higher else -row[metric])
-    where = f" ({best['run']})" if best.get("run") and len(known) > 1 else ""
-    which = f"The best of {len(known):,} runs" if len(known) > 1 else "The one run"
-    return f"{which} has a {write.metric} of {write.value(best[metric])}{where}."
+    higher = finished[0].get("higher_is_better", True) and not metric.endswith("loss")
+    best = max(finished, key=lambda row: row[metric] if higher else -row[metric])
+    run_name = f" ({best['run']})" if best.get("run") and len(finished) > 1 else ""
+    subject = f"The best of {len(finished):,} runs" if len(finished) > 1 else "The only run"
+    return f"{subject} has a {write.metric} of {write.value(best[metric])}{run_name}."
 
 
 def _explanation(rows: list[dict[str, Any]], base: str, metric: str) -> str:
     write = key_table.units(rows, metric=metric)
     name = base or "its base optimizer"
-    what = write.metric.removesuffix(" (%)")
+    metric_name = write.metric.removesuffix(" (%)")
     return (
-        f"SAM takes each training step with the gradient found a distance ρ (rho) uphill from the weights, which leads "
-        f"{name} to flatter minima; width is the size of the network's layers, and with it its number of parameters; "
-        f"the gain is the {what} with SAM less that with {name} alone, counted so that above zero SAM is better."
+        f"SAM takes each training step with the gradient at a point a distance ρ (rho) uphill from the weights, which "
+        f"biases {name} towards flatter minima; width is the size of the network's layers, which sets its number of "
+        f"parameters; the gain is the {metric_name} with SAM minus that with {name} alone, signed so that a positive "
+        "gain means that SAM is better."
     )
 
 
-def _sections(found: list[charts.Chart], said: Mapping[str, measured.Finding], domain: str) -> list[Section]:
-    """Gather charts under their headings, in the order in which those first come, and what was measured with them."""
+def _sections(drawn_charts: list[charts.Chart], findings: Mapping[str, measured.Finding], domain: str) -> list[Section]:
+    """Group charts by heading, in order of first appearance, with the findings of each heading."""
     by_heading: dict[str, list[charts.Chart]] = {}
-    for chart in found:
+    for chart in drawn_charts:
         by_heading.setdefault(chart.section, []).append(chart)
-    nothing = measured.Finding("", [])
+    no_finding = measured.Finding("", [])
     front = f"{domain}: " if domain else ""
-    return [Section(front + heading, members, *said.get(heading, nothing)) for heading, members in by_heading.items()]
+    return [
+        Section(front + heading, members, *findings.get(heading, no_finding)) for heading, members in by_heading.items()
+    ]

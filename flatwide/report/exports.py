@@ -1,4 +1,4 @@
-"""A report and the files beside it: the page, the summary, figures and tables in the formats of papers."""
+"""Output files of a report: the page, the summary, and figures and tables in formats for papers."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ FORMATS = (*save.FORMATS, "latex")
 
 
 def _library() -> tuple[str, str]:
-    """Return the JavaScript that draws the charts of a page, or what is wrong."""
+    """Return the JavaScript that draws the charts of a page, and a description of the problem if there is none."""
     try:
         return rendering.library(), ""
     except rendering.RenderingError as error:
@@ -45,18 +45,18 @@ def export(
     formats: Sequence[str],
     tell: Callable[[str], None] = lambda text: None,
 ) -> Path:
-    """Write the page, the summary, and where there are formats figures and tables in `folder`.
+    """Write the page, the summary, and figures and tables in the given formats in `folder`.
 
     Args:
       tune: fields that base and SAM each choose for themselves.
       metric, choose_by, curves, series, arrays: as for `figures.gallery.gallery`.
-      tell: called with the headlines and their table, as text for a terminal, once all is written.
-    Raises: ValueError if a format is not known, a column is missing, or another's file is in the way.
+      tell: called with the headlines and their table, as text for a terminal, after all files are written.
+    Raises: ValueError for an unknown format, a missing column, or a file in the way that flatwide did not write.
     """
     from flatwide.analysis.summary import summary
 
-    if strangers := [name for name in formats if name not in FORMATS]:
-        raise ValueError(registry.unknown("format", strangers[0], FORMATS))
+    if unknown_formats := [name for name in formats if name not in FORMATS]:
+        raise ValueError(registry.unknown("format", unknown_formats[0], FORMATS))
     runs = fields.with_collapsed(runs)
     options: dict[str, Any] = {"metric": metric, "choose_by": choose_by}
     summed = summary(runs, **options, tune=tune)
@@ -69,8 +69,8 @@ def export(
     figures = [(figure, charts.spec_of(figure)) for figure in drawn]
     library, problem = _library() if figures else ("", "")
     source = source._replace(notes=(*source.notes, *([problem] if problem else ())))
-    found = content(runs, summed, figures, source, **options, tune=tune)
-    output.write_page(page_path, page.render(found, library=library))
+    page_content = content(runs, summed, figures, source, **options, tune=tune)
+    output.write_page(page_path, page.render(page_content, library=library))
     if summary_path:
         write_atomically(summary_path, to_csv(summed))
     images = [name for name in formats if name in save.FORMATS]
@@ -79,8 +79,8 @@ def export(
     ]
     save.save_all(pictures, formats=() if problem else images)
     if "latex" in formats:
-        for table in [*([found.overview.table] if found.overview else []), *found.tables]:
+        for table in [*([page_content.overview.table] if page_content.overview else []), *page_content.tables]:
             write_atomically(folder / f"{table.name}.tex", latex.table(table))
-    if found.headlines:
-        tell(headline.terminal(found.headlines))
+    if page_content.headlines:
+        tell(headline.terminal(page_content.headlines))
     return page_path

@@ -1,4 +1,4 @@
-"""What was measured on the minima, in words and as a table: an answer with an interval, and what it rests on."""
+"""Sentences and a table about the measurements of the trained networks."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from flatwide.analysis import fields, measured, quantities, table, widths
 from flatwide.analysis.measured import RATIO, Measured
 from flatwide.catalogue.entries import SECTIONS, Quantity
-from flatwide.report import key_table, tables
+from flatwide.report import front, key_table
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_MOST_PARTS = 6  # that have sentences of their own
+_MOST_PARTS = 6  # with separate sentences
 _MOST_ROWS = 300
-_THEOREMS = ("moments", "smoothness")  # measurements of which theorems name several constants
+_THEOREMS = ("moments", "smoothness")  # measurements with several constants that theorems name
 
 
 class Finding(NamedTuple):
-    """What a section says before its figures: what its words mean, and answers, each with the part that it is about."""
+    """The text of a section before its figures: definitions and data basis, and answers with the part they concern."""
 
     explanation: str
     answers: list[tuple[str, str]]
@@ -29,114 +29,128 @@ class _Part(NamedTuple):
     values: dict[str, list[Measured]]
 
 
-class Found(NamedTuple):
-    """All that was measured on the runs of a table."""
+class MeasuredRuns(NamedTuple):
+    """All measurements on the runs of a table."""
 
-    known: list[Quantity]
+    quantities: list[Quantity]
     parts: list[_Part]
     runs: "pd.DataFrame"
     chosen_by: str
 
 
-def find(runs: "pd.DataFrame", *, metric: str, choose_by: str | None) -> Found:
-    """Arrange what was measured on the runs of a table.
+def find(runs: "pd.DataFrame", *, metric: str, choose_by: str | None) -> MeasuredRuns:
+    """Arrange the measurements on the runs of a table by part and width.
 
     Args: as for `analysis.gain.gain_by_width`.
     """
-    known = quantities.measured(runs)
+    measured_quantities = quantities.measured(runs)
     chosen_by = choose_by or widths.choice_column(runs, metric=metric)
     parts = []
-    for part in table.parts(fields.narrow(runs)) if known else []:
+    for part in table.parts(fields.narrow(runs)) if measured_quantities else []:
         cells = widths.by_width(part.runs, metric=metric, choose_by=choose_by)
-        parts.append(_Part(part, measured.arrange(part.runs, cells, [one.name for one in known])))
-    return Found(known, parts, runs, chosen_by)
+        names = [quantity.name for quantity in measured_quantities]
+        parts.append(_Part(part, measured.arrange(part.runs, cells, names)))
+    return MeasuredRuns(measured_quantities, parts, runs, chosen_by)
 
 
-def findings(found: Found, *, base: str) -> dict[str, Finding]:
-    """Write what each section says: heading -> finding, for those of which something was measured.
+def findings(arranged: MeasuredRuns, *, base: str) -> dict[str, Finding]:
+    """Return the finding of each section with measurements, by its heading.
 
     Args:
       base: name of the base optimizer.
     """
     written = {}
     for section, meaning in SECTIONS.items():
-        own = [one for one in found.known if quantities.section(one) == section]
-        if not own:
+        of_section = [quantity for quantity in arranged.quantities if quantities.section(quantity) == section]
+        if not of_section:
             continue
         answers = [
-            (one.part.name, text)
-            for one in found.parts[:_MOST_PARTS]
-            for quantity, say in _asked(own)
-            if (text := say(one.values[quantity.name], quantity, base=base))
+            (part.part.name, text)
+            for part in arranged.parts[:_MOST_PARTS]
+            for quantity, sentence in _sentences(of_section)
+            if (text := sentence(part.values[quantity.name], quantity, base=base))
         ]
-        written[section] = Finding(f"{meaning} {_basis(found, own)}", answers)
+        written[section] = Finding(f"{meaning} {_basis(arranged, of_section)}", answers)
     return written
 
 
-def _asked(own: list[Quantity]) -> Iterator[tuple[Quantity, Callable[..., str]]]:
-    """Yield what is said of each quantity: SAM against its base for headlines, and along the axes what has theorems."""
-    headlines = quantities.headlines(own)
-    for quantity in own:
+def _sentences(of_section: list[Quantity]) -> Iterator[tuple[Quantity, Callable[..., str]]]:
+    """Yield each quantity with a function that writes a sentence about it.
+
+    Headline quantities compare SAM with its base; these and the constants of theorems are followed along the axes too.
+    """
+    headlines = quantities.headlines(of_section)
+    for quantity in of_section:
         if quantity in headlines:
             yield quantity, measured.sentence
         if quantity in headlines or (quantity.measurement in _THEOREMS and quantity.symbol):
             yield quantity, measured.axes_sentence
 
 
-def _basis(found: Found, own: list[Quantity]) -> str:
-    """Say what the numbers of a section rest on."""
+def _basis(arranged: MeasuredRuns, of_section: list[Quantity]) -> str:
+    """Return a sentence about the examples, precision and runs behind the numbers of a section."""
     texts = []
-    for measurement in dict.fromkeys(one.measurement for one in own):
-        counts = quantities.num_examples(found.runs, measurement)
+    for measurement in dict.fromkeys(quantity.measurement for quantity in of_section):
+        counts = quantities.num_examples(arranged.runs, measurement)
         if counts:
-            number = f"{counts[0]:,}" if len(counts) == 1 else f"from {counts[0]:,} to {counts[-1]:,} (take care)"
+            several = f"{counts[0]:,} to {counts[-1]:,} (compare with care)"
+            number = f"{counts[0]:,}" if len(counts) == 1 else several
             texts.append((measurement, number))
     same = {number for _, number in texts}
     examples = f"{next(iter(same))} training examples" if len(same) == 1 else ""
     if len(same) > 1:
         examples = "training examples: " + ", ".join(f"{name} on {number}" for name, number in texts)
-    columns = [one.name for one in own]
-    done = [row for row in fields.done(found.runs, [*columns, "x64"]) if row["status"] == "finished"]
+    columns = [quantity.name for quantity in of_section]
+    done = [row for row in fields.done(arranged.runs, [*columns, "x64"]) if row["status"] == "finished"]
     have = sum(any(row[name] is not None for name in columns) for row in done)
     bits = {row.get("x64") for row in done} - {None}
     how = [f"on {examples} of each run"] if examples else []
     how += [f"in {'64' if bits == {True} else '32'}-bit numbers"] if len(bits) == 1 else []
     text = f"Measured {', '.join([*how, 'in evaluation mode and without weight decay'])}"
     text += f", on {have:,} of {len(done):,} finished runs" if have < len(done) else ""
-    return f"{text}. The ρ of SAM is the one that the {found.chosen_by.replace('_', ' ')} chose, not the flattest."
+    return f"{text}. The ρ of SAM is chosen by the {arranged.chosen_by.replace('_', ' ')}, not by flatness."
 
 
-def key_tables(found: Found, *, base: str) -> list[key_table.KeyTable]:
-    """Make the table of what was measured by width; of many settings only what says most.
+def key_tables(arranged: MeasuredRuns, *, base: str) -> list[key_table.KeyTable]:
+    """Make the table of measurements by width; only the headline quantities if it would be too long.
 
     Args:
       base: name of the base optimizer.
     """
-    widths_seen = sum(len(values) for one in found.parts for values in list(one.values.values())[:1])
-    shown = found.known
+    widths_seen = sum(len(values) for part in arranged.parts for values in list(part.values.values())[:1])
+    shown = arranged.quantities
     if len(shown) * widths_seen > _MOST_ROWS:
         shown = quantities.headlines(shown)
-    front = tables.front_of(
-        [one.part.values | {"num_params": cell.num_params} for one in found.parts for cell in _cells(one)],
-        fields.records(found.runs, [*fields.SHAPES, "num_params", *table.axes(found.runs)]),
-        table.axes(found.runs),
+    first_columns = front.front_of(
+        [part.part.values | {"num_params": cell.num_params} for part in arranged.parts for cell in _cells(part)],
+        fields.records(arranged.runs, [*fields.SHAPES, "num_params", *table.axes(arranged.runs)]),
+        table.axes(arranged.runs),
     )
     rows = []
-    for one in found.parts:
+    for part in arranged.parts:
         for quantity in shown:
-            for row in measured.of_widths(one.values[quantity.name], quantity, width="num_params"):
+            for row in measured.of_widths(part.values[quantity.name], quantity, width="num_params"):
                 if row["num_seeds"]:
-                    rows.append(_row(quantity, one.part.values | row, front))
+                    rows.append(_row(quantity, part.part.values | row, first_columns))
     note = (
-        f"Means over the seeds that have both, of {base} and of SAM at its best ρ. What is positive throughout has "
-        "geometric means and is compared by its ratio, other numbers by their difference; intervals are 95 % t "
-        "intervals, those of ratios of the mean logarithm."
+        f"Means over the seeds with both runs, {base} and SAM at its best ρ. Quantities that are positive throughout "
+        "have geometric means and are compared by ratio, others by difference; intervals are 95 % t intervals, for "
+        "ratios on the mean logarithm."
     )
-    columns = ["measured", *front.columns, base, "SAM", "compared by", "SAM against it", "95 % interval", "seeds"]
+    columns = [
+        "measured",
+        *first_columns.columns,
+        base,
+        "SAM",
+        "compared by",
+        "SAM against it",
+        "95 % interval",
+        "seeds",
+    ]
     return (
         [
             key_table.KeyTable(
-                name="measured_table", title="What was measured at each width", note=note, columns=columns, rows=rows
+                name="measured_table", title="Measurements at each width", note=note, columns=columns, rows=rows
             )
         ]
         if rows
@@ -144,11 +158,11 @@ def key_tables(found: Found, *, base: str) -> list[key_table.KeyTable]:
     )
 
 
-def _cells(one: _Part) -> list[widths.Width]:
-    return [values.cell for values in next(iter(one.values.values()), [])]
+def _cells(part: _Part) -> list[widths.Width]:
+    return [values.cell for values in next(iter(part.values.values()), [])]
 
 
-def _row(quantity: Quantity, row: dict[str, Any], front: tables.Front) -> list[str]:
+def _row(quantity: Quantity, row: dict[str, Any], first_columns: front.Front) -> list[str]:
     sign = "" if row["comparison"] == RATIO else "+"
     words = "ratio" if row["comparison"] == RATIO else "difference"
     ends = "–"
@@ -159,4 +173,4 @@ def _row(quantity: Quantity, row: dict[str, Any], front: tables.Front) -> list[s
     named = quantity.symbol and quantity.symbol not in quantity.title.split()
     measured = f"{quantity.title}, {quantity.symbol}" if named else quantity.title
     unit = f" ({quantity.unit})" if quantity.unit else ""
-    return [measured + unit, *front.cells(row), *numbers]
+    return [measured + unit, *first_columns.cells(row), *numbers]

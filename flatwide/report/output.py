@@ -1,4 +1,4 @@
-"""Where a report is written: never over a file of somebody else's."""
+"""Writing of report files, never over files that flatwide did not write."""
 
 from pathlib import Path
 
@@ -7,24 +7,24 @@ from flatwide.runs import disk
 from flatwide.runs.directory import write_atomically
 
 MARKER = '<meta name="generator" content="flatwide'
-_MOST_FOLDERS = 100  # in a path; making a thousand would take Python more calls within calls than it allows
+_MOST_FOLDERS = 100  # in a path; creating a thousand nested folders exceeds Python's recursion limit
 _FOLDER_MARKER = ".flatwide"
 
 
 def write_page(path: Path, page: str) -> None:
     """Write a page, atomically.
 
-    Raises: ValueError if there is a folder, or a file that flatwide has not written.
+    Raises: ValueError if the path is a folder, or a file that flatwide did not write.
     """
     if path.is_dir():
         raise ValueError(f"--output={path}: it is a folder; name a file in it, such as {path / 'report.html'}.")
     if path.exists() and not _is_ours(path):
-        raise ValueError(f"{path}: flatwide did not write this file, so it is kept; choose another with --output=.")
+        raise ValueError(f"{path}: flatwide did not write this file and will not replace it; choose another --output=.")
     write_atomically(path, page)
 
 
 def folder_beside(page: Path) -> Path:
-    """Name the folder of the files that go with a page: as the page, without its ending."""
+    """Return the folder of the files of a page: the path of the page without its suffix."""
     if len(page.parts) > _MOST_FOLDERS:
         raise ValueError(f"--output={registry.shown(str(page))}: expected at most {_MOST_FOLDERS} folders in a path.")
     if not page.name:
@@ -33,13 +33,13 @@ def folder_beside(page: Path) -> Path:
 
 
 def claim_folder(folder: Path) -> None:
-    """Make a folder for files that are written again and again.
+    """Create a folder for files that are rewritten by each report.
 
-    Raises: ValueError if there is one with files that flatwide has not written.
+    Raises: ValueError if it has files that flatwide did not write.
     """
     marker = folder / _FOLDER_MARKER
     if folder.exists() and not marker.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"{folder}: flatwide did not write it, so it is kept; choose another name with --output=.")
+        raise ValueError(f"{folder}: flatwide did not write it and will not change it; choose another --output=.")
     folder.mkdir(parents=True, exist_ok=True)
     marker.touch()
 

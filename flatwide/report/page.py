@@ -1,19 +1,23 @@
-"""Text, tables and charts as one HTML file that needs no other."""
+"""Rendering of text, tables and charts as one self-contained HTML file."""
 
 import json
 from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
+from flatwide.report import charts
 from flatwide.report.content import Content
+
+RELOAD_SECONDS = 60  # about as often as a study rewrites its page
+_SCRIPTS = ("save.js", "charts.js", "runs.js", "tables.js")
 
 
 def render(content: Content, *, library: str = "") -> str:
-    """Write the page.
+    """Return the page as HTML.
 
     Args:
-      library: the JavaScript that draws the charts, see `figures.rendering.library`; without it the page has their
-        numbers alone.
+      library: the JavaScript that draws the charts, see `figures.rendering.library`; without it the page has only
+        their numbers.
     """
     import jinja2
     from markupsafe import Markup
@@ -21,19 +25,24 @@ def render(content: Content, *, library: str = "") -> str:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters["json"] = lambda value: Markup(_script_json(value))
     template = environment.from_string(_file("page.html"))
-    shown = [*(content.overview.charts if content.overview else ()), *(c for s in content.sections for c in s.charts)]
+    scripts = [*_SCRIPTS, *(["live.js"] if content.progress else [])]
+    shown = [
+        *(content.overview.charts if content.overview else ()),
+        *(chart for section in content.sections for chart in section.charts),
+    ]
     specs = {chart.name: chart.spec for chart in shown if library}
     return template.render(
         content=content,
-        style=Markup(_file("style.css")),
-        scripts=[Markup(_script(text)) for text in filter(None, (library, _file("charts.js"), _file("runs.js")))],
+        style=Markup(_file("style.css") + charts.dark_rules(shown)),
+        scripts=[Markup(_script(text)) for text in filter(None, (library, *map(_file, scripts)))],
+        reload_seconds=RELOAD_SECONDS,
         specs=specs,
         is_drawn=bool(library),
     )
 
 
 def _script_json(value: Any) -> str:
-    """Write JSON that may stand in a script element: no text in it can end the element."""
+    """Return JSON that is safe inside a script element: no text in it can end the element."""
     text = json.dumps(_plain(value), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
@@ -42,14 +51,14 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "_asdict"):
         value = value._asdict()
     if isinstance(value, Mapping):
-        return {name: _plain(entry) for name, entry in value.items()}
+        return {name: _plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
+        return [_plain(item) for item in value]
     return value.item() if hasattr(value, "item") else value
 
 
 def _script(text: str) -> str:
-    # What would end the element means the same to JavaScript in its escaped form, in texts and regular expressions.
+    # In JavaScript strings and regular expressions the escaped form means the same, and does not end the element.
     return text.replace("</script", "<\\/script").replace("<!--", "<\\!--")
 
 

@@ -1,12 +1,13 @@
-"""The table of all runs, as a page sorts and filters it: each number once, in rows."""
+"""The data of the table of all runs, which the page sorts and filters."""
 
 import math
 from typing import Any
 
 from flatwide.analysis import fields
 from flatwide.columns import COLLAPSED, FRACTION_METRICS, RESULT_FIELDS
+from flatwide.report.key_table import width_text
 
-_SHOWN = (  # result fields, in the order of what a reader asks first
+_SHOWN = (  # result fields, the most important first
     "num_params",
     "num_nonzero_params",
     "test_metric",
@@ -24,14 +25,22 @@ _SHOWN = (  # result fields, in the order of what a reader asks first
 )
 
 
+def is_metric(column: str) -> bool:
+    """Whether a column is a score or a loss of a run, or a measurement on its network."""
+    first, dot, _ = column.partition(".")
+    if dot:
+        return first not in ("versions", fields.ASIDE)
+    return column.startswith(("test_", "train_", "validation_")) and ("metric" in column or "loss" in column)
+
+
 def run_table(runs: list[dict[str, Any]], *, varied: list[str]) -> dict[str, Any]:
-    """Lay out runs for the page: those columns that vary, and what came out.
+    """Return the runs as rows of the columns that vary and of results.
 
     Args:
       runs: rows of the results table.
       varied: the columns, besides results, that differ from run to run.
-    Returns: `columns`, each with `name`, `label`, `kind` ("text" or "number") and `percent`; and `rows`. A metric that
-      is a fraction stays one; the page writes it in percent.
+    Returns: `columns`, each with `name`, `label`, `kind` ("text" or "number") and `percent`; and `rows`. Metrics that
+      are fractions stay fractions; the page displays them in percent.
     """
     has_collapsed = any(run.get(COLLAPSED) is True for run in runs)
     names = ["run", "status", *([COLLAPSED] if has_collapsed else []), *varied]
@@ -47,7 +56,11 @@ def run_table(runs: list[dict[str, Any]], *, varied: list[str]) -> dict[str, Any
     if len(metric_names) > 1:
         names.insert(names.index("status") + 1, "metric_name")
     columns = [_column(name, runs, word, is_percent) for name in names]
-    return {"columns": columns, "rows": [[_compact(run.get(name)) for name in names] for run in runs]}
+    rows = [
+        [_compact(width_text(run.get(name)) if name in fields.SHAPES else run.get(name)) for name in names]
+        for run in runs
+    ]
+    return {"columns": columns, "rows": rows}
 
 
 def _column(name: str, runs: list[dict[str, Any]], word: str, is_percent: bool) -> dict[str, Any]:
@@ -66,7 +79,7 @@ def _column(name: str, runs: list[dict[str, Any]], word: str, is_percent: bool) 
 
 
 def _compact(value: Any) -> Any:
-    """Shorten a number to what a reader can use; a page of ten thousand runs carries each digit."""
+    """Round a number for display; with ten thousand runs, each digit adds to the size of the page."""
     if isinstance(value, bool) or value is None:
         return None if value is None else str(value).lower()
     if isinstance(value, float):

@@ -1,4 +1,4 @@
-// The table of all runs: sorted by its headers, filtered by a text, a page at a time, so that ten thousand rows stay fast.
+// The table of all runs: sortable, filterable and paginated, so that ten thousand rows stay fast.
 (() => {
   "use strict";
   const PAGE = 50;
@@ -8,7 +8,7 @@
   const table = byId("run-table");
   const [head, body] = [table.tHead, table.tBodies[0]];
   const filter = byId("filter");
-  const state = { column: null, direction: "none", page: 0, found: rows };
+  const state = { column: null, direction: "none", page: 0, matches: rows };
 
   const shown = (value, column) => {
     if (value === null) return "";
@@ -20,37 +20,79 @@
   const texts = new Map(rows.map((row) => [row, row.map((v, i) => shown(v, columns[i])).join(" ").toLowerCase()]));
 
   const plain = (text) => text.toLowerCase().replace(/ \(%\)$/, "").replaceAll(" ", "_");
-  const places = new Map(columns.flatMap((column, i) => [[plain(column.label), i], [column.name.toLowerCase(), i]]));
+  const indices = new Map(columns.flatMap((column, i) => [[plain(column.label), i], [column.name.toLowerCase(), i]]));
 
-  // One condition of the filter: a comparison with a column, in the units that it shows, or a text anywhere in the row.
-  const condition = (word) => {
-    const [, name, sign, wanted] = word.match(/^([^=<>]+)(<=|>=|=|<|>)(.+)$/) ?? [];
-    const place = places.get(name);
-    if (place === undefined) return (row) => texts.get(row).includes(word);
-    const column = columns[place];
-    const limit = Number(wanted) / (column.percent ? 100 : 1);
-    if (column.kind === "text" || Number.isNaN(limit)) {
-      return (row) => sign.includes("=") && String(row[place] ?? "").toLowerCase() === wanted;
-    }
-    const isNear = (value) => Math.abs(value - limit) <= 1e-9 * Math.abs(limit);
-    const holds = (value) =>
-      (sign.includes("=") && isNear(value)) || (sign.startsWith("<") && value < limit) || (sign.startsWith(">") && value > limit);
-    return (row) => row[place] !== null && holds(row[place]);
+  // The filter: a comparison (column, sign, value), quoted text, other text, or a quote that is not closed.
+  const WORD = /([^\s=<>!"]*)\s*([=<>!]+)\s*("[^"]*"|[^\s=<>!"]*)|"([^"]*)"|([^\s"]+)|"/g;
+  const SIGNS = ["=", "!=", "<", "<=", ">", ">="];
+  class FilterProblem extends Error {}
+  const fail = (text) => {
+    throw new FilterProblem(text);
   };
+  const unquoted = (text) => text.replace(/^"(.*)"$/, "$1");
+
+  // Returns a predicate for a comparison with a column in its displayed units; throws a FilterProblem that says what is wrong.
+  const comparison = (name, sign, value) => {
+    if (!SIGNS.includes(sign)) fail(`unknown comparison “${sign}”; expected one of ${SIGNS.join(" ")}`);
+    if (!name) fail(`the column before “${sign}” is missing`);
+    const index = indices.get(name);
+    if (index === undefined) fail(`unknown column “${name}”; expected one of ${columns.map(({ label }) => plain(label)).join(", ")}`);
+    if (!value) fail(`the value after “${name}${sign}” is missing`);
+    const column = columns[index];
+    const wanted = unquoted(value);
+    if (column.kind === "text") {
+      if (sign !== "=" && sign !== "!=") fail(`“${name}” is text, which “${sign}” cannot compare; expected = or !=`);
+      return (row) => (String(row[index] ?? "").toLowerCase() === wanted) === (sign === "=");
+    }
+    const limit = Number(wanted.replaceAll(",", "")) / (column.percent ? 100 : 1);
+    if (Number.isNaN(limit)) fail(`“${wanted}” is not a number, as the values of “${name}” are`);
+    const isNear = (number) => Math.abs(number - limit) <= 1e-9 * Math.abs(limit);
+    const holds = {
+      "=": isNear,
+      "!=": (number) => !isNear(number),
+      "<": (number) => number < limit && !isNear(number),
+      "<=": (number) => number < limit || isNear(number),
+      ">": (number) => number > limit && !isNear(number),
+      ">=": (number) => number > limit || isNear(number),
+    }[sign];
+    return (row) => row[index] !== null && holds(row[index]);
+  };
+
+  // Returns the predicates of a filter; throws a FilterProblem with the first problem and its position.
+  const conditions = (filterText) =>
+    [...filterText.toLowerCase().matchAll(WORD)].map((match) => {
+      const [whole, name, sign, value, quoted, word] = match;
+      try {
+        if (sign) return comparison(name, sign, value);
+        if (whole === '"') fail("the closing quote of this text is missing");
+        return (row) => texts.get(row).includes(quoted ?? word);
+      } catch (problem) {
+        fail(`At character ${match.index + 1}: ${problem.message}.`);
+      }
+    });
 
   const order = (a, b) => {
     const index = state.column;
     const [x, y] = [a[index], b[index]];
-    if (x === null || y === null) return (x === null) - (y === null); // what is missing comes last either way
+    if (x === null || y === null) return (x === null) - (y === null); // missing values come last in both directions
     const sign = state.direction === "descending" ? -1 : 1;
     return sign * (typeof x === "number" && typeof y === "number" ? x - y : collator.compare(String(x), String(y)));
   };
   const collator = new Intl.Collator("en", { numeric: true });
 
+  // Keeps the previous rows while the filter has a problem, such as while a comparison is being typed.
   const find = () => {
-    const conditions = filter.value.toLowerCase().split(/\s+/).filter(Boolean).map(condition);
-    state.found = rows.filter((row) => conditions.every((holds) => holds(row)));
-    if (state.column !== null) state.found.sort(order);
+    let problem = "";
+    try {
+      const predicates = conditions(filter.value);
+      state.matches = rows.filter((row) => predicates.every((holds) => holds(row)));
+    } catch (error) {
+      if (!(error instanceof FilterProblem)) throw error;
+      problem = error.message;
+    }
+    filter.setAttribute("aria-invalid", String(problem !== ""));
+    byId("filter-problem").textContent = problem;
+    if (state.column !== null) state.matches.sort(order);
   };
 
   const rowElement = (row) => {
@@ -66,11 +108,11 @@
   };
 
   const draw = (first, last) => {
-    body.replaceChildren(...state.found.slice(first, last).map(rowElement));
+    body.replaceChildren(...state.matches.slice(first, last).map(rowElement));
   };
 
   const show = () => {
-    const total = state.found.length;
+    const total = state.matches.length;
     const pages = Math.max(1, Math.ceil(total / PAGE));
     state.page = Math.min(state.page, pages - 1);
     const first = state.page * PAGE;
@@ -127,6 +169,11 @@
     state.page += 1;
     show();
   });
+  const saveRuns = () => {
+    const value = (row) => row.map((cell, i) => (columns[i].percent && cell !== null ? 100 * cell : cell));
+    save.csv("runs", [columns.map(({ label }) => label), ...state.matches.map(value)]);
+  };
+  document.querySelector(".pager").after(save.actions(save.button("Save data (CSV)", "the runs that match", saveRuns)));
   addEventListener("beforeprint", () => draw(0, MOST_ON_PAPER));
   addEventListener("afterprint", show);
   document.querySelector(".controls").hidden = false;

@@ -1,4 +1,4 @@
-"""The table of what a width loses by the settings of the smallest one."""
+"""The table of the regret of using the settings of the smallest width at the others."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def transfer_table(runs: "pd.DataFrame", *, tune: Sequence[str], metric: str, choose_by: str | None) -> KeyTable:
-    """Compare the settings that the smallest width chooses with those of each other width, for both arms.
+    """Compare the settings chosen at the smallest width with those of each other width, for both arms.
 
     Args: as for `analysis.tuned.tuned_gain`; the runs are of one domain.
     """
@@ -35,9 +35,10 @@ def transfer_table(runs: "pd.DataFrame", *, tune: Sequence[str], metric: str, ch
     return KeyTable(
         name="transfer",
         title="Do the settings of the smallest network transfer?",
-        note="Regret is what a width loses by the settings that the smallest width chooses, against its own, each "
-        "chosen by the other seeds. They transfer where the whole 95 % interval lies below the margin, a quarter of "
-        "the gain of SAM at that width; they do not where it lies above, or where a run at them has diverged.",
+        caption="Regret of using the settings chosen at the smallest width",
+        note="Regret is the loss at a width from using the settings chosen at the smallest width instead of its own, "
+        "each chosen by the other seeds. The settings transfer if the whole 95 % interval lies below the margin, a "
+        "quarter of the gain of SAM at that width; they do not if it lies above, or if a run with them diverged.",
         columns=[*names, "arm", "parameters", "carried settings", "own settings"]
         + [f"regret{write.points}", "95 % interval", f"margin{write.points}", "decision"],
         rows=rows,

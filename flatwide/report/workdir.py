@@ -1,4 +1,4 @@
-"""The report of a work directory."""
+"""Reports of work directories."""
 
 import json
 import zipfile
@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from flatwide import registry
-from flatwide.analysis.fields import ASIDE
 from flatwide.report import facts, output
 from flatwide.report.content import Source
 from flatwide.report.exports import FORMATS, export
+from flatwide.report.run_table import is_metric
 from flatwide.runs import commands, disk, records
 from flatwide.runs.directory import RunDirectory, run_directories, sweep, write_json
 from flatwide.runs.logs import say
 from flatwide.runs.table import collect
 
-_TOLD = "report.json"  # what the report was told and no run holds; written again without it, the page says the same
+_PAGE = "report.html"
+_SETTINGS_FILE = "report.json"  # settings of the last report, the defaults of the next
 
 
 def write(
@@ -34,39 +35,41 @@ def write(
     """Write `report.html`, `summary.csv` and `figures/` of a work directory.
 
     Args:
-      metric: the column that is compared; None is that of the last report, else `test_metric`.
-      choose_by: the column that rho is chosen by; None is the validation metric where every run has one, else `metric`.
-      tune: fields that base and SAM each choose for themselves; None is what the last report was told.
-      num_planned: how many runs there will be; None is what the last report was told.
-      formats: of the figures and tables beside the page: some of "svg", "pdf", "latex"; None is "svg", and none at all
-        where there is a path. Without any there are no figures, which suits a study that refreshes its page while it
+      metric: the column to compare; None is that of the last report, else `test_metric`.
+      choose_by: the column that rho is chosen by; None is the validation metric if every run has one, else `metric`.
+      tune: fields that base and SAM are tuned in separately; None is those of the last report.
+      num_planned: the number of runs of the study; None is that of the last report.
+      formats: of the figures and tables beside the page: some of "svg", "pdf", "latex"; None is "svg", or no formats if
+        there is a path. Without formats no figures are written, which suits a study that rewrites its page while it
         runs.
-      path: of the page; None is `report.html` in the work directory. With a path nothing is written into the work
+      path: of the page; None is `report.html` in the work directory. With a path, nothing is written into the work
         directory, and figures and summary go into a folder beside the page.
       tell: called with the headlines and their table, as text for a terminal.
     Returns: the path of the page.
-    Raises: ValueError if there is no run, a column is missing, or another's file is in the way.
+    Raises: ValueError if there is no run, a column is missing, or a file in the way is not flatwide's.
     """
     workdir = Path(workdir)
     if path is None:
         sweep(workdir)
-    page_path = Path(path) if path else workdir / "report.html"
+    page_path = Path(path) if path else workdir / _PAGE
     formats = FORMATS[: 0 if path else 1] if formats is None else formats
     runs = collect(workdir)
     if not len(runs):
         raise ValueError(f"{workdir}: expected a work directory with a run in runs/; train one first.")
     for name, column in (("metric", metric), ("choose_by", choose_by)):
-        if column is not None and column not in runs.columns:  # before it is kept for the next report
-            raise ValueError(registry.unknown(name, column, filter(_is_metric, runs.columns)))
-    told = _tell(workdir, is_kept=not path, metric=metric, choose_by=choose_by, tune=tune, num_planned=num_planned)
+        if column is not None and column not in runs.columns:  # checked before it is stored for the next report
+            raise ValueError(registry.unknown(name, column, filter(is_metric, runs.columns)))
+    settings = _settings(
+        workdir, is_stored=not path, metric=metric, choose_by=choose_by, tune=tune, num_planned=num_planned
+    )
     beside = output.folder_beside(page_path)
     if path and formats:
         output.claim_folder(beside)
     source = Source(
         name=str(workdir),
         commands=tuple(commands.read(workdir)),
-        earlier_command=str(told.get("command") or ""),
-        num_planned=told["num_planned"],
+        earlier_command=str(settings.get("command") or ""),
+        num_planned=settings["num_planned"],
         identities=facts.read_identities(workdir),
     )
     return export(
@@ -75,9 +78,9 @@ def write(
         page_path=page_path,
         summary_path=(beside / "summary.csv" if formats else None) if path else workdir / "summary.csv",
         folder=beside if path else workdir / "figures",
-        metric=told["metric"] or "test_metric",
-        choose_by=told["choose_by"],
-        tune=tuple(told["tune"] or ()),
+        metric=settings["metric"] or "test_metric",
+        choose_by=settings["choose_by"],
+        tune=tuple(settings["tune"] or ()),
         curves=Curves(workdir),
         series=Series(workdir),
         arrays=Arrays(workdir),
@@ -86,27 +89,26 @@ def write(
     )
 
 
-def _is_metric(column: str) -> bool:
-    """Whether a column is a score or a loss of a run, or was measured on its network."""
-    first, dot, _ = column.partition(".")
-    if dot:
-        return first not in ("versions", ASIDE)
-    return column.startswith(("test_", "train_", "validation_")) and ("metric" in column or "loss" in column)
+def announcement(workdir: Path | str) -> str:
+    """Return the line that a study prints at its start: the path of its report, which is rewritten as runs finish."""
+    return (
+        f"report: {Path(workdir) / _PAGE} (rewritten about once a minute as runs finish; the open page reloads itself)"
+    )
 
 
 class _OfRuns(Mapping[str, list[dict[str, Any]]]):
-    """Rows of each run, read when they are asked for: few of ten thousand are drawn."""
+    """Rows of each run, read on access: of ten thousand runs only a few are drawn."""
 
     def __init__(self, workdir: Path | str):
-        self._found = {run.name: run for run in run_directories(workdir)}
+        self._runs = {run.name: run for run in run_directories(workdir)}
 
     def __iter__(self) -> Iterator[str]:
-        """List the runs."""
-        return iter(self._found)
+        """Return an iterator over the names of the runs."""
+        return iter(self._runs)
 
     def __len__(self) -> int:
-        """Count the runs."""
-        return len(self._found)
+        """Return the number of runs."""
+        return len(self._runs)
 
 
 class Curves(_OfRuns):
@@ -114,87 +116,87 @@ class Curves(_OfRuns):
 
     def __init__(self, workdir: Path | str):
         super().__init__(workdir)
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
 
     def __getitem__(self, name: str) -> list[dict[str, Any]]:
-        """Read the rows of `metrics.csv`; of a file that is damaged or cannot be read say so, and draw nothing."""
+        """Return the rows of `metrics.csv`; of an unreadable file none, with one warning."""
         try:
-            return self._found[name].read_metrics()
+            return self._runs[name].read_metrics()
         except ValueError as error:
-            if name not in self._told:
-                self._told.add(name)
+            if name not in self._warned:
+                self._warned.add(name)
                 say(f"warning: no training curve of {name}: {error}")
             return []
 
 
 class Series(_OfRuns):
-    """What was measured on the networks of each run, at every epoch."""
+    """The measurements on the networks of each run, at every epoch."""
 
     def __getitem__(self, name: str) -> list[dict[str, Any]]:
-        """Read what would be its rows of `measurements.csv`."""
-        return list(records.rows(name, records.read(self._found[name])[0]))
+        """Return the run's rows of `measurements.csv`."""
+        return list(records.rows(name, records.read(self._runs[name])[0]))
 
 
 class Arrays(Mapping[tuple[str, str], dict[str, Any]]):
-    """The arrays that were measured at the end of each run, by its name and that of the measurement."""
+    """The arrays measured at the end of each run, by the names of the run and the measurement."""
 
     def __init__(self, workdir: Path | str):
-        self._found = {run.name: run for run in run_directories(workdir)}
+        self._runs = {run.name: run for run in run_directories(workdir)}
 
     def __getitem__(self, key: tuple[str, str]) -> dict[str, Any]:
-        """Read the arrays, as `records.shown` chooses among several files.
+        """Return the arrays; of several files those that `records.shown` selects.
 
-        Raises: KeyError if there are none, or they cannot be read.
+        Raises: KeyError if there are none, or the file cannot be read.
         """
         import numpy as np
 
         run, measurement = key
-        paths = [path for path in _array_files(self._found[run], measurement) if path.exists()]
+        paths = [path for path in _array_files(self._runs[run], measurement) if path.exists()]
         for path in paths[:1]:
             try:
-                with disk.open_regular(path) as file, np.load(file, allow_pickle=False) as found:
-                    return {name: found[name] for name in found.files}
+                with disk.open_regular(path) as file, np.load(file, allow_pickle=False) as archive:
+                    return {name: archive[name] for name in archive.files}
             except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
                 raise KeyError(f"{path}: {error}") from error
         raise KeyError(key)
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
-        """List the runs and measurements that have arrays."""
-        for name, run in self._found.items():
+        """Yield the runs and measurements that have arrays."""
+        for name, run in self._runs.items():
             for path in sorted((run.path / "measurements").glob("*.npz")):
                 yield name, path.stem.partition("-")[0]
 
     def __len__(self) -> int:
-        """Count them."""
+        """Return the number of files of arrays."""
         return sum(1 for _ in self)
 
     def __bool__(self) -> bool:
-        """Tell whether there may be any, without counting."""
-        return bool(self._found)
+        """Whether there may be arrays, without counting them."""
+        return bool(self._runs)
 
 
 def _array_files(run: RunDirectory, measurement: str) -> list[Path]:
-    """List the arrays of a measurement at the end of a run: those on the most examples first, of equals the newest."""
-    known = []
+    """Return the array files of a measurement at the end of a run: the most examples first, then the newest."""
+    candidates = []
     for path in (run.path / "measurements").glob(f"{measurement}*.json"):
         try:
             content = json.loads(disk.read(path) or b"")
             if content["name"] == measurement and content["is_final"]:
-                known.append((content["num_examples"], content["measured"], path.with_suffix(".npz")))
+                candidates.append((content["num_examples"], content["measured"], path.with_suffix(".npz")))
         except (ValueError, KeyError, TypeError, RecursionError):
-            continue  # the table of results says that it is damaged
-    return [path for *_, path in sorted(known, reverse=True)]
+            continue  # the table of results lists it as damaged
+    return [path for *_, path in sorted(candidates, reverse=True)]
 
 
-def _tell(workdir: Path, *, is_kept: bool, **given: Any) -> dict[str, Any]:
-    """Complete what the report is told by what it was told before, and where asked keep it for the next time."""
-    path = workdir / _TOLD
+def _settings(workdir: Path, *, is_stored: bool, **given: Any) -> dict[str, Any]:
+    """Return the given settings, completed by those of the last report; optionally store them for the next."""
+    path = workdir / _SETTINGS_FILE
     try:
         before = json.loads(disk.read(path) or b"{}")
     except (ValueError, RecursionError):
         before = {}
     before = before if isinstance(before, dict) else {}
-    told = before | {name: before.get(name) if value is None else value for name, value in given.items()}
-    if is_kept and told != before and any(value is not None for value in told.values()) and workdir.is_dir():
-        write_json(path, told)
-    return told
+    settings = before | {name: before.get(name) if value is None else value for name, value in given.items()}
+    if is_stored and settings != before and any(value is not None for value in settings.values()) and workdir.is_dir():
+        write_json(path, settings)
+    return settings

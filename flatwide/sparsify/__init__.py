@@ -1,4 +1,4 @@
-"""Pruning at initialization: which kernel entries are zero from the start, and stay so."""
+"""Pruning at initialization: masks of the kernel entries that are trained; the others stay zero."""
 
 from flatwide.sparsify.densities import LAYER_DENSITIES
 from flatwide.sparsify.masks import (

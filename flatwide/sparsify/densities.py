@@ -1,6 +1,6 @@
-"""How many weights each kernel keeps: exact integers from a sparsity.
+"""The number of weights that each kernel keeps: exact integers from a sparsity.
 
-Everything is rational arithmetic, so that no count is off by one through a rounded 1 - sparsity.
+All arithmetic is rational, so that no count is off by one because of a rounded 1 - sparsity.
 """
 
 import math
@@ -20,7 +20,7 @@ LAYER_DENSITIES: dict[str, str] = {
 
 
 class Pool(NamedTuple):
-    """Kernels whose weights compete with each other, and how many of these weights stay."""
+    """Kernels whose weights compete with each other, and the number of these weights that are kept."""
 
     kernels: tuple[int, ...]  # positions in the list of shapes
     num_kept: int
@@ -41,13 +41,13 @@ def kept_of(total: int, *, sparsity: float) -> int:
 
 
 def pools(shapes: Sequence[Shape], *, sparsity: float, layer_density: str) -> list[Pool]:
-    """Divide the weights that stay among the kernels.
+    """Divide the kept weights among the kernels.
 
     Args:
       shapes: of all kernels, in the order of the parameters.
       layer_density: a key of LAYER_DENSITIES.
-    Returns: one pool a kernel for "uniform" and "erk", one pool of all kernels for "global". A kernel may keep none.
-    Raises: ValueError if the sparsity is not in [0, 1) or the density is not known.
+    Returns: one pool per kernel for "uniform" and "erk", one pool of all kernels for "global". A kernel may keep none.
+    Raises: ValueError if the sparsity is not in [0, 1) or the layer density is unknown.
     """
     sizes = [math.prod(shape) for shape in shapes]
     if layer_density == "uniform":
@@ -62,7 +62,7 @@ def pools(shapes: Sequence[Shape], *, sparsity: float, layer_density: str) -> li
 
 
 def erk_counts(shapes: Sequence[Shape], *, total: int) -> list[int]:
-    """Divide a total among kernels by the Erdos-Renyi-Kernel rule, to the last weight.
+    """Divide a total among kernels by the Erdos-Renyi-Kernel rule, exactly.
 
     Args:
       total: weights to keep, at most the entries of all kernels.
@@ -70,7 +70,7 @@ def erk_counts(shapes: Sequence[Shape], *, total: int) -> list[int]:
     Equation: count_l = min(n_l, c * s_l), where n_l is the product and s_l the sum of a kernel's axes (so its density
       is c * s_l / n_l, and at most 1), with the c for which the counts sum to the total. Kernels fill up in the order
       of n_l / s_l, so the first c in that order that overfills no further kernel is exact. Fractions are then rounded
-      by largest remainder, the earlier kernel first among equals.
+      by largest remainder; ties go to the earlier kernel.
     Source: Mocanu et al. (2018), Scalable training of artificial neural networks with adaptive sparse connectivity;
       Evci et al. (2020), Rigging the lottery: making all tickets winners, for filters.
     """
@@ -85,7 +85,7 @@ def erk_counts(shapes: Sequence[Shape], *, total: int) -> list[int]:
 
 
 def largest_remainder(shares: Sequence[Fraction]) -> list[int]:
-    """Round shares of an integer total so that they still sum to it: the largest fractions go up, the rest down."""
+    """Round shares of an integer total so that they still sum to it: the largest fractions up, the others down."""
     counts = [math.floor(share) for share in shares]
     missing = int(sum(shares)) - sum(counts)
     by_remainder = sorted(range(len(shares)), key=lambda i: counts[i] - shares[i])

@@ -1,6 +1,6 @@
-"""The mask: which weights stay.
+"""Masks of the weights that pruning keeps.
 
-A mask is made once, on the host, from concrete weights. Only kernels are pruned (`trees.kernels`).
+A mask is computed once, on the host, from concrete weights. Only kernels are pruned (`trees.kernels`).
 """
 
 import functools
@@ -17,7 +17,7 @@ from flatwide.types import Array, PyTree
 
 
 class LayerCount(NamedTuple):
-    """Weights of one kernel that stay, and all of them."""
+    """The number of kept weights of a kernel, and of all its weights."""
 
     kept: int
     total: int
@@ -32,22 +32,22 @@ def make_mask(
     key: Array,
     gradients: PyTree | None = None,
 ) -> PyTree | None:
-    """Choose the weights that stay: those with the highest scores, exactly round((1 - sparsity) * n) of n.
+    """Choose the weights to keep: those with the highest scores, exactly round((1 - sparsity) * n) of n.
 
-    The n weights are those of each kernel ("uniform") or of all kernels ("erk", "global"); `densities.kept_of` says how
-    a half is rounded. Among equal scores the earlier weight stays, so the same numbers always give the same mask.
+    The n weights are those of each kernel ("uniform") or of all kernels ("erk", "global"); `densities.kept_of` defines
+    how a half is rounded. Among equal scores the earlier weight is kept, so that the mask is deterministic.
 
     Args:
       params: pytree of concrete arrays.
       pruner: a key of PRUNERS.
       sparsity: fraction of the kernel entries to prune, in [0, 1).
-      layer_density: a key of LAYER_DENSITIES; None for the one that belongs to the pruner.
-      key: PRNG key; read by "random" only.
-      gradients: read by "snip" only, the structure of `params`; `snip_gradient` computes them.
-    Returns: None if nothing is to be pruned ("none", or sparsity 0), else the structure of `params` with a boolean
-      array of the leaf's shape for each kernel and a scalar True for every other leaf. A kernel may keep no weight at
-      all; `layer_counts` tells.
-    Raises: ValueError if a name is not known, the sparsity is out of range, gradients are missing or a score is not
+      layer_density: a key of LAYER_DENSITIES; None for the default of the pruner.
+      key: PRNG key; used only by "random".
+      gradients: used only by "snip", with the structure of `params`; `snip_gradient` computes them.
+    Returns: None if nothing is pruned ("none", or sparsity 0), else the structure of `params` with a boolean array of
+      the leaf's shape for each kernel and a scalar True for every other leaf. A kernel may keep no weight at all; see
+      `layer_counts`.
+    Raises: ValueError if a name is unknown, the sparsity is out of range, gradients are missing or a score is not
       finite.
     Cost: about a second for 25 million weights.
     """
@@ -68,7 +68,7 @@ def make_mask(
 
 
 def full_mask(params: PyTree) -> PyTree:
-    """Make the mask that keeps every weight, in the structure that `make_mask` gives; shapes and dtypes will do."""
+    """Return the mask that keeps every weight, in the structure of `make_mask`; shapes and dtypes suffice."""
     return jax.tree.map(
         lambda leaf, is_kernel: jnp.ones(leaf.shape if is_kernel else (), bool), params, trees.kernels(params)
     )
@@ -79,13 +79,13 @@ def keep_highest(scores: list[np.ndarray], *, num_kept: int) -> list[np.ndarray]
 
     Args:
       scores: arrays of finite numbers.
-    Returns: boolean arrays of the same shapes. Among equal scores the one with the lowest position stays, counted
+    Returns: boolean arrays of the same shapes. Among equal scores the one with the lowest position is kept, counted
       through the arrays in their order, each row by row.
     """
     flat = np.concatenate([score.ravel() for score in scores]) if scores else np.empty(0)
     kept = np.zeros(flat.size, bool)
     if num_kept > 0:
-        # A threshold and its ties, not a sort: linear in the number of weights.
+        # A threshold and its ties instead of a sort: linear in the number of weights.
         threshold = np.partition(flat, flat.size - num_kept)[flat.size - num_kept]
         kept = flat > threshold
         ties = np.flatnonzero(flat == threshold)
@@ -95,24 +95,24 @@ def keep_highest(scores: list[np.ndarray], *, num_kept: int) -> list[np.ndarray]
 
 
 def snip_gradient(loss_fn: Callable[[PyTree, Any], Array], params: PyTree, batches: Iterable[Any]) -> PyTree:
-    """Compute the gradient that SNIP scores with, averaged over batches.
+    """Compute the gradient for the scores of SNIP, averaged over batches.
 
     Args:
       loss_fn: (params, batch) -> scalar, the mean over the batch's examples.
-      batches: one or more pytrees of arrays; each counts the same. What else changes from call to call, such as keys,
-        belongs in here too: the same function is then compiled once for all of them.
+      batches: one or more pytrees of arrays, with equal weights. Other inputs that change from call to call, such as
+        keys, belong here too, so that the function is compiled only once.
     Returns: the mean gradient, in the structure of `params`.
     Raises: ValueError if there is no batch.
-    Cost: one gradient a batch; memory of one more.
+    Cost: one gradient per batch; memory of one more.
     """
     gradient = _compiled_gradient(loss_fn)
     total, num_batches = None, 0
     for batch in batches:
-        found = gradient(params, batch)
-        total = found if total is None else trees.add(total, found)
+        batch_gradient = gradient(params, batch)
+        total = batch_gradient if total is None else trees.add(total, batch_gradient)
         num_batches += 1
     if total is None:
-        raise ValueError("config.snip_batches=0: expected at least one batch, which SNIP's gradient is computed from.")
+        raise ValueError("config.snip_batches=0: expected at least one batch, to compute SNIP's gradient.")
     return trees.scale(1 / num_batches, total)
 
 
@@ -122,13 +122,13 @@ def _compiled_gradient(loss_fn: Callable[[PyTree, Any], Array]) -> Callable[[PyT
 
 
 def layer_counts(mask: PyTree | None) -> dict[str, LayerCount]:
-    """Count what stays of each kernel, by the kernel's name; a count of 0 cuts the network there."""
+    """Count the kept weights of each kernel, by the kernel's name; a count of 0 disconnects the network there."""
     leaves = {trees.path_name(path): leaf for path, leaf in jax.tree.leaves_with_path(mask) if leaf.ndim > 0}
     return {name: LayerCount(int(np.count_nonzero(leaf)), leaf.size) for name, leaf in leaves.items()}
 
 
 def num_nonzero_params(params: PyTree, mask: PyTree | None) -> int:
-    """Count the parameters that training can move: kernel entries that stay, and all entries of biases and norms.
+    """Count the trainable parameters: the kept kernel entries, and all entries of biases and norms.
 
     Args:
       params: pytree of arrays, or of shapes and dtypes.
@@ -138,7 +138,7 @@ def num_nonzero_params(params: PyTree, mask: PyTree | None) -> int:
 
 
 def num_kept(params: PyTree, *, pruner: str, sparsity: float, layer_density: str | None) -> int:
-    """Count what `num_nonzero_params` will give, before there are weights and a mask.
+    """Compute the result of `num_nonzero_params` without weights and a mask.
 
     Args:
       params: pytree of shapes and dtypes; the other arguments are those of `make_mask`.
@@ -180,5 +180,5 @@ def _check_finite(pruner: str, scores: dict[str, np.ndarray]) -> None:
         if num_bad:
             raise ValueError(
                 f"config.pruner={pruner!r}: {num_bad} of {score.size} scores of {name} are not finite, so they cannot "
-                "be ranked; look for inputs or initial weights that are NaN, infinite or too large."
+                "be ranked; check for inputs or initial weights that are NaN, infinite or too large."
             )

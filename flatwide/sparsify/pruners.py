@@ -1,4 +1,4 @@
-"""How weights are scored for pruning: the values of `config.pruner`, and what each needs."""
+"""Scores of weights for pruning: the values of `config.pruner`, and their requirements."""
 
 import warnings
 import zlib
@@ -11,10 +11,10 @@ from flatwide.types import Array
 
 
 class Pruner(NamedTuple):
-    """What is known of a pruner before there are weights."""
+    """The requirements and defaults of a pruner."""
 
-    needs_gradients: bool  # `masks.snip_gradient` makes them
-    layer_density: str | None  # where the config names none
+    needs_gradients: bool  # `masks.snip_gradient` computes them
+    layer_density: str | None  # the default, if the config has none
 
 
 PRUNERS: dict[str, Pruner] = {
@@ -29,7 +29,7 @@ def random_scores(kernels: dict[str, Array], *, key: Array) -> dict[str, np.ndar
     """Draw a random 64-bit integer for every weight.
 
     Args:
-      kernels: by name; a kernel's scores depend on the key and on its own name and shape only.
+      kernels: by name; a kernel's scores depend only on the key and on its name and shape.
     """
     seed = np.asarray(jax.random.key_data(key)).ravel().tolist()
 
@@ -42,22 +42,22 @@ def random_scores(kernels: dict[str, Array], *, key: Array) -> dict[str, np.ndar
 
 
 def magnitude_scores(kernels: dict[str, Array]) -> dict[str, np.ndarray]:
-    """Score each weight by its absolute value."""
+    """Compute the absolute value of each weight."""
     return {name: np.abs(np.asarray(kernel)) for name, kernel in kernels.items()}
 
 
 def snip_scores(kernels: dict[str, Array], gradients: dict[str, Array]) -> dict[str, np.ndarray]:
-    """Score each weight by the absolute first-order change of the loss when it is removed, |w * gradient|.
+    """Compute the absolute first-order change of the loss when each weight is removed, |w * gradient|.
 
-    Warns where the gradient of a whole kernel is zero, because nothing then tells its weights apart.
+    Warns: if the gradient of a whole kernel is zero, because its weights then cannot be ranked.
     Source: Lee et al. (2019), SNIP: single-shot network pruning based on connection sensitivity.
     """
     silent = [name for name, gradient in gradients.items() if not np.any(np.asarray(gradient))]
     if silent:
         warnings.warn(
-            f"config.pruner='snip': the gradient is exactly 0 all over {len(silent)} of {len(kernels)} kernels (the "
+            f"config.pruner='snip': the gradient is exactly 0 in all of {len(silent)} of {len(kernels)} kernels (the "
             f"first: {silent[0]}), so their weights cannot be ranked. Norms whose scale starts at 0 (ResNet50) and "
-            "dead units do that; use the pruner magnitude or random there.",
+            "dead units cause this; use the pruner magnitude or random instead.",
             stacklevel=3,
         )
     # The product of two float32 numbers is exact in float64: it neither underflows nor rounds to a tie.

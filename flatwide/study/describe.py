@@ -7,7 +7,7 @@ from typing import Any
 
 from flatwide import config as configs
 from flatwide import machine, trees
-from flatwide.catalogue import title
+from flatwide.catalogue import entry, title
 from flatwide.columns import DONE
 from flatwide.runs import identity, preview, snapshots
 from flatwide.runs.jax_settings import is_double
@@ -157,7 +157,7 @@ def disk(found: Inventory) -> list[str]:
     """Estimate the disk that a finished study takes."""
     shapes = Counter(known.run.shape for known in found.known)
     sample = {known.run.shape: known.run for known in found.known}
-    small = {shape: _SMALL_FILES + _snapshot_bytes(run) for shape, run in sample.items()}
+    small = {shape: _SMALL_FILES + _snapshot_bytes(run) + array_bytes(run.config) for shape, run in sample.items()}
     least = sum(count * (_state_bytes(sample[shape]) + small[shape]) for shape, count in shapes.items())
     most = sum(count * (3 * _state_bytes(sample[shape]) + small[shape]) for shape, count in shapes.items())
     least, most = preview.readable(least), preview.readable(most)
@@ -171,6 +171,14 @@ def _snapshot_bytes(run: Planned) -> int:
     itemsize = number * (1 + is_adam) + (run.config["sparsity"] > 0)
     kept = snapshots.wanted(run.config, num_steps=sizes.num_steps, steps_per_epoch=sizes.steps_per_epoch)
     return len(kept) * trees.size(sizes.params) * itemsize
+
+
+def array_bytes(config: Mapping[str, Any]) -> int:
+    """Count the bytes of measured arrays with an entry for each parameter, at all snapshots and the end."""
+    arrays_per_network = sum(entry(title(name)).num_param_arrays for name in config["measurements"])
+    sizes, itemsize = preview.sizes(config), 8 if is_double() else 4
+    steps = snapshots.wanted(config, num_steps=sizes.num_steps, steps_per_epoch=sizes.steps_per_epoch)
+    return (len(steps) + 1) * arrays_per_network * trees.size(sizes.params) * itemsize
 
 
 def _state_bytes(run: Planned) -> int:

@@ -35,70 +35,79 @@ def advise(runs, num_params):
 
 
 def test_a_power_law_is_recovered_and_tried():
-    found = advise(made(exponent=0.5), 256_000)
-    assert found.rule == advice.POWER_LAW
-    (rho,) = found.values
+    advice_given = advise(made(exponent=0.5), 256_000)
+    assert advice_given.rule == advice.POWER_LAW
+    (rho,) = advice_given.values
     assert abs(rho.exponent - 0.5) < 2 * rho.exponent_error
     assert rho.low < 0.04 * 16 < rho.high
     assert rho.low < rho.value < rho.high
-    carried, law = found.regrets[advice.CARRIED], found.regrets[advice.POWER_LAW]
+    carried, law = advice_given.regrets[advice.CARRIED], advice_given.regrets[advice.POWER_LAW]
     assert math.isnan(law.mean)  # the optimum of the width that was left out
     # Half the optimum is a factor of 2 off: 0.02 log(2)^2 of accuracy.
     assert carried.low < 0.02 * math.log(2) ** 2 < carried.high
     assert carried.low > 0
-    assert found.tried_at == 64_000
+    assert advice_given.tried_at == 64_000
 
 
 def test_where_the_optimum_stands_still_it_is_carried_over():
-    found = advise(made(exponent=0.0), 256_000)
-    assert found.rule == advice.CARRIED
-    (rho,) = found.values
-    assert (rho.low, rho.value, rho.high) == (0.04, 0.04, 0.04)
-    assert math.isnan(found.regrets[advice.CARRIED].mean)
-    assert found.measured_gain.low < 0.1 < found.measured_gain.high
-    assert found.expected_gain.low < 0.1 < found.expected_gain.high
+    advice_given = advise(made(exponent=0.0), 256_000)
+    assert advice_given.rule == advice.CARRIED
+    (rho,) = advice_given.values
+    assert (rho.low, rho.value, rho.high) == pytest.approx((0.04 / math.sqrt(2), 0.04, 0.04 * math.sqrt(2)))
+    assert math.isnan(advice_given.regrets[advice.CARRIED].mean)
+    assert advice_given.measured_gain.low < 0.1 < advice_given.measured_gain.high
+    assert advice_given.expected_gain.low < 0.1 < advice_given.expected_gain.high
+
+
+@pytest.mark.parametrize("rhos", [(0.0125, 0.025, 0.05, 0.1), (0.015, 0.03, 0.06, 0.12), (0.04, 0.08, 0.16)])
+def test_an_optimum_between_two_values_of_the_grid_is_in_the_interval(rhos):
+    """And at the end of the grid, nothing is known of what lies beyond it."""
+    (part,) = advice.parts(made(exponent=0.0, rhos=rhos, noise=0.0002))
+    (rho,) = advice.advise(part, num_params=SIZES[-1]).values
+    assert rho.low <= 0.04 <= rho.high < 2 * rho.low * (1 + 1e-9)
+    assert (rho.low == 0.04) == (rhos[0] == 0.04)
 
 
 def test_the_learning_rate_is_advised_with_rho():
-    found = advise(made(exponent=0.5, rates=(0.03, 0.1, 0.3)), 256_000)
-    assert {value.field for value in found.values} == {"rho", "learning_rate"}
-    (rate,) = [value for value in found.values if value.field == "learning_rate"]
+    advice_given = advise(made(exponent=0.5, rates=(0.03, 0.1, 0.3)), 256_000)
+    assert {value.field for value in advice_given.values} == {"rho", "learning_rate"}
+    (rate,) = [value for value in advice_given.values if value.field == "learning_rate"]
     assert rate.low < 0.1 < rate.high
     assert abs(rate.exponent) < 2 * rate.exponent_error
 
 
 def test_a_width_that_was_measured_has_its_own():
-    found = advise(made(exponent=0.5), 16_000)
-    assert found.rule == advice.MEASURED
-    assert [value.value for value in found.values] == [0.16]
+    advice_given = advise(made(exponent=0.5), 16_000)
+    assert advice_given.rule == advice.MEASURED
+    assert [value.value for value in advice_given.values] == [0.16]
 
 
 def test_harm_is_advised_against():
-    found = advise(made(exponent=0.0, gain=-0.1), 256_000)
-    assert (found.rule, found.values[0].value) == (advice.BASE, 0.0)
+    advice_given = advise(made(exponent=0.0, gain=-0.1), 256_000)
+    assert (advice_given.rule, advice_given.values[0].value) == (advice.BASE, 0.0)
 
 
 @pytest.mark.parametrize(
     ("runs", "num_params", "reason"),
     [
         ({"sizes": SIZES[:2]}, 16_000, r"2 width\(s\) have base and SAM runs of 2 seeds; expected 3"),
-        ({"seeds": 1}, 256_000, r"no width has base and SAM runs of 2 seeds"),
-        ({}, 10**7, r"lie a factor of 156 outside the measured widths, which span a factor of 64"),
+        ({"seeds": 1}, 256_000, r"no width has completed base and SAM runs of 2 seeds"),
+        ({}, 10**7, r"lie a factor of 156 outside the measured widths, which span only a factor of 64"),
         ({"rhos": RHOS[:4]}, 256_000, r"best rho at 64,000 parameters, 0.08, is the largest tried there"),
     ],
 )
 def test_it_refuses_where_the_data_cannot_say(runs, num_params, reason):
-    found = advise(made(exponent=0.5, **runs), num_params)
-    assert found.values == ()
-    assert re.search(reason, found.refusal), found.refusal
+    advice_given = advise(made(exponent=0.5, **runs), num_params)
+    assert advice_given.values == ()
+    assert re.search(reason, advice_given.refusal), advice_given.refusal
 
 
 def test_it_refuses_where_its_rules_failed_at_the_largest_width():
     options = {"gain": 0.03, "rhos": (*RHOS, 1.28, 2.56)}
     still, jumped = made(exponent=0.0, sizes=SIZES[:3], **options), made(exponent=1.0, sizes=SIZES[3:], **options)
-    found = advise(pd.concat([still, jumped], ignore_index=True), 256_000)
-    assert found.refusal.endswith("the better of the rules lost more than half of the gain of SAM")
-    assert all(regret.low > 0 for regret in found.regrets.values())
+    advice_given = advise(pd.concat([still, jumped], ignore_index=True), 256_000)
+    assert advice_given.refusal.endswith("the better of the two rules lost more than half of the gain of SAM")
+    assert all(regret.low > 0 for regret in advice_given.regrets.values())
 
 
 @pytest.mark.slow
@@ -108,7 +117,7 @@ def test_the_interval_of_a_power_law_covers():
         generator = np.random.default_rng(seed)
         jitter = made(exponent=0.4, noise=0.01)
         jitter["test_metric"] += 0.01 * generator.standard_normal(len(jitter))
-        found = advise(jitter, 256_000)
-        values = [value for value in found.values if found.rule == advice.POWER_LAW]
+        advice_given = advise(jitter, 256_000)
+        values = [value for value in advice_given.values if advice_given.rule == advice.POWER_LAW]
         covered += not values or values[0].low <= 0.04 * 256**0.4 <= values[0].high
     assert covered >= 26

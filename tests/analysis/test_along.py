@@ -32,17 +32,22 @@ def interval(slopes, stretch=1.0):
     return np.mean(slopes) - reach, np.mean(slopes), np.mean(slopes) + reach
 
 
-def shown(found):
-    return found.low, found.slope, found.high
+def shown(slope_along):
+    return slope_along.low, slope_along.slope, slope_along.high
 
 
 def test_the_base_along_sizes_is_a_line_for_each_seed():
     runs = study(noises=(0.0,))
     base = runs[runs["rho"] == 0].pivot(index="num_params", columns="seed", values="test_metric")
     slopes = [np.polyfit(np.log10(SIZES), base[seed], 1)[0] for seed in SEEDS]
-    found = along.trend(runs, "test_metric", along="num_params", arm="base")
-    assert_allclose(shown(found), interval(slopes), rtol=1e-9)
-    assert (found.num_seeds, found.values, found.is_log, found.per_decade) == (5, SIZES, False, True)
+    slope_along = along.trend(runs, "test_metric", along="num_params", arm="base")
+    assert_allclose(shown(slope_along), interval(slopes), rtol=1e-9)
+    assert (slope_along.num_seeds, slope_along.values, slope_along.is_log, slope_along.per_decade) == (
+        5,
+        SIZES,
+        False,
+        True,
+    )
 
 
 def test_the_gain_is_scored_at_the_rho_of_the_other_seeds_and_widened():
@@ -58,41 +63,41 @@ def test_the_gain_is_scored_at_the_rho_of_the_other_seeds_and_widened():
 
 def test_label_noise_amplifies_the_slope():
     runs = study()
-    found = along.trend(runs, "test_metric", along="num_params", interaction="label_noise")
-    assert found.low < 0.1 < found.high  # as it was made: 0.1 a decade for one of label noise
-    assert found.low > 0.05
+    slope_along = along.trend(runs, "test_metric", along="num_params", interaction="label_noise")
+    assert slope_along.low < 0.1 < slope_along.high  # as it was made: 0.1 a decade for one of label noise
+    assert slope_along.low > 0.05
     for level, slope in ((0.0, 0.02), (0.5, 0.07)):
-        own = along.trend(runs[runs["label_noise"] == level], "test_metric", along="num_params")
-        assert own.slope == pytest.approx(slope, abs=0.005)
+        slope_of_level = along.trend(runs[runs["label_noise"] == level], "test_metric", along="num_params")
+        assert slope_of_level.slope == pytest.approx(slope, abs=0.005)
 
 
 def test_an_interaction_names_its_levels_and_takes_the_values_that_all_of_them_have():
     runs = study()
-    found = along.trend(runs, "test_metric", along="num_params", interaction="label_noise", arm="base")
-    assert (found.levels, found.values) == (NOISES, SIZES)
+    slope_along = along.trend(runs, "test_metric", along="num_params", interaction="label_noise", arm="base")
+    assert (slope_along.levels, slope_along.values) == (NOISES, SIZES)
     fewer = runs[(runs["label_noise"] != 0.25) | (runs["num_params"] > 100)]
-    found = along.trend(fewer, "test_metric", along="num_params", interaction="label_noise", arm="base")
-    assert (found.levels, found.values) == (NOISES, SIZES[1:])
+    slope_along = along.trend(fewer, "test_metric", along="num_params", interaction="label_noise", arm="base")
+    assert (slope_along.levels, slope_along.values) == (NOISES, SIZES[1:])
     larger = runs[runs["num_params"] > 100]
     same = along.trend(larger, "test_metric", along="num_params", interaction="label_noise", arm="base")
-    assert shown(found) == shown(same)
+    assert shown(slope_along) == shown(same)
 
 
 def test_a_field_is_an_axis_as_it_is():
     runs = study(sizes=(1000,))
-    found = along.trend(runs, "test_metric", along="label_noise")
-    assert found.slope == pytest.approx(0.1 * np.log10(1000 / 50), abs=0.01)
-    assert not found.per_decade
+    slope_along = along.trend(runs, "test_metric", along="label_noise")
+    assert slope_along.slope == pytest.approx(0.1 * np.log10(1000 / 50), abs=0.01)
+    assert not slope_along.per_decade
 
 
 def test_a_positive_measurement_falls_by_a_factor_along_rho():
     runs = study(noises=(0.0,), sizes=(1000,))
-    found = along.trend(runs, "moments.s_2", along="rho", arm="every")
+    slope_along = along.trend(runs, "moments.s_2", along="rho", arm="every")
     wide = np.log(runs.pivot(index="rho", columns="seed", values="moments.s_2"))
     slopes = [np.polyfit(RHOS, wide[seed], 1)[0] for seed in SEEDS]
-    assert found.is_log
-    assert_allclose(shown(found), interval(slopes), rtol=1e-9)
-    assert found.high < 0
+    assert slope_along.is_log
+    assert_allclose(shown(slope_along), interval(slopes), rtol=1e-9)
+    assert slope_along.high < 0
 
 
 def test_seeds_that_some_value_lacks_are_left_out():
@@ -107,12 +112,12 @@ def test_seeds_that_some_value_lacks_are_left_out():
     ("options", "message"),
     [
         ({"along": "num_params", "arm": "both"}, "arm 'both'|arm.*both"),
-        ({"along": "rho", "arm": "gain"}, "along rho the arm is 'every'"),
-        ({"along": "num_params", "arm": "every"}, "along rho the arm is 'every'"),
+        ({"along": "rho", "arm": "gain"}, "expected arm='every' along rho, and only along rho"),
+        ({"along": "num_params", "arm": "every"}, "expected arm='every' along rho, and only along rho"),
         ({"along": "widht"}, "widht"),
         ({"along": "label_noise"}, r"label_noise=0 has networks of 100, 1,000, 10,000 parameters: select one"),
         ({"along": "num_params"}, "differ in label_noise"),
-        ({"along": "status"}, "expected an axis of numbers"),
+        ({"along": "status"}, "expected a numeric axis"),
     ],
 )
 def test_what_cannot_be_fitted_is_refused(options, message):
@@ -132,9 +137,9 @@ def test_base_runs_serve_every_value_of_a_field_that_they_do_not_read():
     wide = runs[runs["rho"] > 0].pivot(index="microbatch", columns="seed", values="test_metric")
     base = runs[runs["rho"] == 0].set_index("seed")["test_metric"]
     slopes = [np.polyfit((8, 16, 32), wide[seed] - base[seed], 1)[0] for seed in SEEDS]
-    found = along.trend(runs, "test_metric", along="microbatch")
-    assert_allclose(shown(found), interval(slopes), rtol=1e-9)
-    assert found.values == (8, 16, 32)
+    slope_along = along.trend(runs, "test_metric", along="microbatch")
+    assert_allclose(shown(slope_along), interval(slopes), rtol=1e-9)
+    assert slope_along.values == (8, 16, 32)
     whole = runs.assign(microbatch=runs["microbatch"].replace(32, np.nan))  # the whole batch
     with pytest.raises(ValueError, match=r"microbatch.*5 runs have no value there"):
         along.trend(whole, "test_metric", along="microbatch")

@@ -1,4 +1,4 @@
-"""The answer's words: no more than the numbers bear, and units that read right."""
+"""The wording of the answer: no stronger than its numbers, and with readable units."""
 
 import re
 
@@ -38,16 +38,16 @@ def test_growth_is_nobodys_where_no_growth_is_seen():
     assert [text for text in texts if "of the growth" in text and "grows" not in text] == []
 
 
-def test_whose_the_growth_is():
+def test_the_arm_that_causes_the_growth_is_named():
     text = answer.answer(long_table(values([5, 4, 3], [0.1, 1.1, 2.5])))
     assert "grows with width" in text
-    assert re.search(r"from 100 parameters on, where SGD is best, \d+ % of the growth is SAM getting better", text)
+    assert re.search(r"from 100 parameters, where SGD is best, \d+ % of the growth is due to SAM improving", text)
 
 
-def test_growth_up_to_where_the_base_is_best_is_nobodys():
-    """The slope is that of the small network; from the base's best width on the gain is level."""
+def test_growth_below_the_best_width_of_the_base_is_attributed_to_neither_arm():
+    """The slope is that of the small network; from the best width of the base upwards, the gain is level."""
     text = answer.answer(long_table(values([1, 5, 4.9, 4.9], [-4, 1, 1, 1.1], noise=0.1), widths=(*SIZES, 100_000)))
-    assert "is larger at large widths; this rests on 100 parameters" in text
+    assert "is larger at large widths; this rests on the networks with 100 parameters" in text
     assert "of the growth" not in text
 
 
@@ -64,8 +64,8 @@ def test_few_seeds_or_widths_only_seem_to_show_it(num_seeds, num_widths, words):
 
 def test_that_gains_are_corrected_is_said_once():
     several = answer.answer(long_table(values([5, 4, 3], [0.1, 1.1, 2.5])))
-    one = answer.answer(long_table(values([5], [1]), widths=(100,)))
-    assert several.count("corrected for the choice of rho") == one.count("corrected for the choice of rho") == 1
+    single = answer.answer(long_table(values([5], [1]), widths=(100,)))
+    assert several.count("corrected for the choice of rho") == single.count("corrected for the choice of rho") == 1
 
 
 @pytest.mark.parametrize("metric", ["test_metric", "test_loss"])
@@ -78,7 +78,7 @@ def test_where_lower_is_better_the_unit_says_less_and_more(metric):
     name = {"test_metric": "error", "test_loss": "loss"}[metric]
     assert re.search(rf"from 0\.\d+ more {name} \(95 % interval -", text)
     assert re.search(rf"to 1\.\d+ less {name} \(95 % interval \+", text)
-    assert f" of {name} for ten times the parameters" in text
+    assert f" of {name} per tenfold increase in parameters" in text
 
 
 def test_a_fraction_that_should_be_low_is_in_points():
@@ -89,7 +89,7 @@ def test_a_fraction_that_should_be_low_is_in_points():
     )
 
 
-def test_best_rho_is_told_of_widths_with_a_gain_only():
+def test_best_rho_is_given_for_widths_with_a_gain_only():
     """At the larger width no seed has both runs."""
     table = long_table(values([5, 5], [1, 1]), widths=(100, 1000))
     table = table[(table["num_params"] == 100) | ((table["rho"] == 0) == (table["seed"] == 0))]
@@ -116,9 +116,9 @@ def test_where_sam_does_not_help_it_is_said(gains, words):
 @pytest.mark.parametrize(
     ("gains", "words"),
     [
-        ((-2, -1), "SAM is not seen to help at any width here: its gain over SGD"),
-        ((-2, 5, -2), "SAM is not seen to help at any width here: its gain over SGD"),
-        ((-0.5,), "SAM is not seen to help here: its gain over SGD is -"),
+        ((-2, -1), "SAM is not shown to help at any width here: its gain over SGD"),
+        ((-2, 5, -2), "SAM is not shown to help at any width here: its gain over SGD"),
+        ((-0.5,), "SAM is not shown to help here: its gain over SGD is -"),
     ],
 )
 def test_an_interval_that_reaches_above_zero_does_not_say_that_sam_cannot_help(gains, words):
@@ -130,7 +130,7 @@ def test_an_interval_that_reaches_above_zero_does_not_say_that_sam_cannot_help(g
 def test_a_ruined_smallest_network_is_named():
     """All of the slope is due to it."""
     text = answer.answer(long_table(values([9, 9, 9, 9], [-7, 1, 1, 1], noise=0.2), widths=(*SIZES, 100_000)))
-    assert "larger at large widths; this rests on 100 parameters" in text
+    assert "larger at large widths; this rests on the networks with 100 parameters" in text
     assert "grows" not in text
 
 
@@ -141,7 +141,7 @@ def test_a_rise_and_a_fall_is_a_peak():
 
 
 def test_a_harmful_largest_width_is_no_growth():
-    """The smallest is so noisy that the slope follows the middle, and SAM does harm at the largest."""
+    """The smallest is so noisy that the slope follows the middle, and SAM hurts at the largest."""
     gains = values([9, 9, 9], [0.06, -3, -1.4], noise=0.01)
     gains[0] += np.array([0, 1.5]) * np.random.default_rng(1).normal(size=(5, 1))
     assert "grows" not in answer.answer(long_table(gains))
@@ -155,10 +155,10 @@ def test_ties_are_said_to_be_ties():
     assert "does not help" not in text
 
 
-def test_an_interval_around_zero_is_told_as_such_on_either_side():
+def test_an_interval_around_zero_is_described_as_such_on_either_side():
     for sign in (1, -1):
         table = values([5], [sign * 0.5], num_seeds=3, noise=3)
-        assert answer.answer(long_table(table, widths=(100,))).startswith("SAM is not seen to help here: its gain")
+        assert answer.answer(long_table(table, widths=(100,))).startswith("SAM is not shown to help here: its gain")
 
 
 def test_base_runs_that_diverged_are_named():
@@ -170,13 +170,13 @@ def test_base_runs_that_diverged_are_named():
     assert answer.answer(table) == "There is no gain yet: every rho has a diverged seed."
 
 
-def test_whose_the_growth_is_needs_intervals():
+def test_attributing_the_growth_needs_intervals():
     """The base falls by 0.1 and by noise of one."""
     table = values([5, 5, 4.9], [0, 2, 4], noise=0.01)
     table += np.random.default_rng(2).normal(size=(3, 5, 1))
     text = answer.answer(long_table(table))
     assert "getting worse" not in text
-    assert "the seeds cannot tell" in text
+    assert "the seeds do not show whether" in text
 
 
 def test_no_sentence_says_what_its_interval_denies():
@@ -191,12 +191,12 @@ def test_no_sentence_says_what_its_interval_denies():
             table[..., -1] -= 50 * (generator.random(shape[:2]) < 0.5)
         if generator.random() < 0.3:
             table = np.round(table)
-        runs = long_table(table, widths=[10**place for place in range(1, num_widths + 1)])
+        runs = long_table(table, widths=[10**exponent for exponent in range(1, num_widths + 1)])
         text, cells = answer.answer(runs), widths.by_width(runs)
         gains, scores = selection.correct_all(cells), trend.scores(cells)
         ends = [gains[0], gains[-1]]
-        assert text.startswith("The gain of SAM") == any(one.low > 0 for one in ends)
-        assert "does not help" not in text or all(one.high < 0 for one in ends)
+        assert text.startswith("The gain of SAM") == any(corrected.low > 0 for corrected in ends)
+        assert "does not help" not in text or all(corrected.high < 0 for corrected in ends)
         slope = trend.of_scores(scores)
         for words, sign in (("grow", 1), ("shrink", -1)):
             if re.search(f"{words}s? with width", text):

@@ -27,33 +27,33 @@ def table(metric=None, **more):
 
 
 def names(runs):
-    return {one.name for one in cautions.cautions(runs)}
+    return {caution.name for caution in cautions.cautions(runs)}
 
 
 def test_it_stays_in_gains_and_is_counted():
-    found = gain_by_width(table())
+    result = gain_by_width(table())
     without = gain_by_width(table(dataset="their_own"))
-    assert list(found["num_collapsed"]) == [1, 1]
+    assert list(result["num_collapsed"]) == [1, 1]
     assert list(without["num_collapsed"]) == [0, 0]
-    pd.testing.assert_frame_equal(found.drop(columns="num_collapsed"), without.drop(columns="num_collapsed"))
+    pd.testing.assert_frame_equal(result.drop(columns="num_collapsed"), without.drop(columns="num_collapsed"))
 
 
 def test_the_summary_counts_it_though_the_data_set_is_one_only():
-    found = summary(table())
-    assert list(found.loc[found["row"] == "width", "num_collapsed"]) == [1, 1]
+    result = summary(table())
+    assert list(result.loc[result["row"] == "width", "num_collapsed"]) == [1, 1]
 
 
 def test_what_is_flat_at_chance_is_left_out_of_what_was_measured():
     runs = table()
     cells = widths.by_width(runs)
-    (one, _) = measured.arrange(runs, cells, [TOP])[TOP]
-    assert np.isnan(one.values[1]).tolist() == [False, False, True]
-    (kept, _) = measured.arrange(runs, cells, [TOP], keep_collapsed=True)[TOP]
-    assert kept.values[1, 2] == pytest.approx(0.001)
+    (without_collapsed, _) = measured.arrange(runs, cells, [TOP])[TOP]
+    assert np.isnan(without_collapsed.values[1]).tolist() == [False, False, True]
+    (with_collapsed, _) = measured.arrange(runs, cells, [TOP], keep_collapsed=True)[TOP]
+    assert with_collapsed.values[1, 2] == pytest.approx(0.001)
     best = {0.0: METRIC[0.0], 0.3: (0.99, AT_CHANCE, 0.99)}
-    found = {keep: measured.by_width(table(best), TOP, keep_collapsed=keep) for keep in (False, True)}
-    assert list(found[False]["num_seeds"]) == [2, 2]
-    assert list(found[True]["num_seeds"]) == [3, 3]
+    result = {keep: measured.by_width(table(best), TOP, keep_collapsed=keep) for keep in (False, True)}
+    assert list(result[False]["num_seeds"]) == [2, 2]
+    assert list(result[True]["num_seeds"]) == [3, 3]
 
 
 def test_cautions_say_that_runs_collapsed_and_which_choice_they_are_in():
@@ -63,8 +63,8 @@ def test_cautions_say_that_runs_collapsed_and_which_choice_they_are_in():
     assert widths.by_width(best)[0].best_rho == 0.3
     base = table({0.0: (AT_CHANCE, 0.9, 0.9), 0.1: METRIC[0.1]})
     assert {"collapsed", "collapsed_base"} <= names(base)
-    (said,) = (one.text for one in cautions.cautions(base) if one.name == "collapsed")
-    assert said.startswith("2 runs are no better than a prediction that ignores its inputs")
+    (text,) = (caution.text for caution in cautions.cautions(base) if caution.name == "collapsed")
+    assert text.startswith("2 runs are no better than a prediction that ignores its inputs")
     assert not names(table(dataset="their_own")) & {"collapsed", "collapsed_best", "collapsed_base"}
 
 
@@ -77,6 +77,6 @@ def test_a_column_of_the_users_own_is_kept_and_checked():
 
 
 def test_unknown_is_neither_true_nor_false():
-    found = fields.with_collapsed(table(dataset="their_own"))["is_collapsed"]
-    assert found.dtype == "boolean"
-    assert found.isna().all()
+    result = fields.with_collapsed(table(dataset="their_own"))["is_collapsed"]
+    assert result.dtype == "boolean"
+    assert result.isna().all()

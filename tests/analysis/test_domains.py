@@ -1,4 +1,4 @@
-"""Runs of several data sets and model families in one table: each has a metric, a direction and sizes of its own."""
+"""Runs of several data sets and model families in one table, each with its own metric, direction and sizes."""
 
 import numpy as np
 import pandas as pd
@@ -13,11 +13,11 @@ RHOS, SEEDS = (0.0, 0.1, 0.2), (0, 1, 2, 3)
 def study(dataset="digits", model="MLP", *, sizes=(100, 1000, 10_000), slope=0.02, sign=1, metric="accuracy", **more):
     """Make a domain whose gain is `slope` for ten times the parameters, at rho 0.2, and half of it at 0.1."""
     rows = []
-    for place, size in enumerate(sizes):
+    for position, size in enumerate(sizes):
         for seed in SEEDS:
             for rho in RHOS:
-                noise = 0.0004 * ((3 * seed + 5 * place + round(50 * rho)) % 4 - 1.5)
-                value = 0.5 + sign * slope * place * rho / 0.2 + noise
+                noise = 0.0004 * ((3 * seed + 5 * position + round(50 * rho)) % 4 - 1.5)
+                value = 0.5 + sign * slope * position * rho / 0.2 + noise
                 row = {"run": f"{dataset}-{model}-{size}-{rho}-{seed}", "status": "finished", "optimizer": "sam"}
                 row |= {"base_optimizer": "sgd", "dataset": dataset, "model": model, "rho": rho, "seed": seed}
                 row |= {"num_params": size, "metric_name": metric, "higher_is_better": sign > 0, "test_metric": value}
@@ -33,29 +33,29 @@ def mixed():
 
 
 def test_a_domain_is_a_data_set_and_a_model_family():
-    found = domains.domains(mixed())
-    assert [one.name for one in found] == ["breakout, ActorCritic", "digits, MLP", "sphere, OneHiddenLayer"]
-    assert [len(one.runs) for one in found] == [24, 36, 36]
-    assert found[0].values == {"dataset": "breakout", "model": "ActorCritic"}
+    split = domains.domains(mixed())
+    assert [domain.name for domain in split] == ["breakout, ActorCritic", "digits, MLP", "sphere, OneHiddenLayer"]
+    assert [len(domain.runs) for domain in split] == [24, 36, 36]
+    assert split[0].values == {"dataset": "breakout", "model": "ActorCritic"}
 
 
 def test_one_domain_is_the_table_itself():
     runs = study()
-    (one,) = domains.domains(runs)
-    assert one.runs is runs
-    assert one.name == ""
+    (only,) = domains.domains(runs)
+    assert only.runs is runs
+    assert only.name == ""
     assert domains.domains(runs.drop(columns=["dataset", "model"]))[0].values == {}
 
 
 def test_only_what_differs_names_a_domain():
-    found = domains.domains(pd.concat([study("mnist"), study("digits")], ignore_index=True))
-    assert [one.values for one in found] == [{"dataset": "digits"}, {"dataset": "mnist"}]
+    split = domains.domains(pd.concat([study("mnist"), study("digits")], ignore_index=True))
+    assert [domain.values for domain in split] == [{"dataset": "digits"}, {"dataset": "mnist"}]
 
 
 def test_two_metrics_of_one_data_set_and_family_are_two_domains():
     errors = study(metric="mean_squared_error", sign=-1, loss="squared")
-    found = domains.domains(pd.concat([study(loss="cross_entropy"), errors], ignore_index=True))
-    assert [one.name for one in found] == ["accuracy", "mean_squared_error"]
+    split = domains.domains(pd.concat([study(loss="cross_entropy"), errors], ignore_index=True))
+    assert [domain.name for domain in split] == ["accuracy", "mean_squared_error"]
 
 
 def test_runs_that_are_not_done_belong_to_their_domain_and_damaged_ones_to_none():
@@ -63,9 +63,9 @@ def test_runs_that_are_not_done_belong_to_their_domain_and_damaged_ones_to_none(
     runs = runs.astype({"higher_is_better": "boolean"})
     runs.loc[0, ["status", "metric_name", "higher_is_better", "test_metric"]] = ["unfinished", None, pd.NA, np.nan]
     damaged = pd.DataFrame([{"run": "gone", "status": "damaged"}])
-    found = domains.domains(pd.concat([runs, damaged], ignore_index=True))
-    assert [len(one.runs) for one in found] == [24, 36, 36]
-    texts = [one.text for one in cautions.cautions(pd.concat([runs, damaged], ignore_index=True))]
+    split = domains.domains(pd.concat([runs, damaged], ignore_index=True))
+    assert [len(domain.runs) for domain in split] == [24, 36, 36]
+    texts = [caution.text for caution in cautions.cautions(pd.concat([runs, damaged], ignore_index=True))]
     assert any("1 unfinished, 1 damaged" in text for text in texts)
 
 
@@ -85,17 +85,17 @@ def test_domains_are_not_compared_as_if_they_were_widths():
 def test_the_summary_of_each_domain_is_that_of_its_runs_alone():
     runs = mixed()
     whole = summary.summary(runs)
-    for one in domains.domains(runs):
-        own = summary.summary(one.runs)
-        rows = whole[whole["dataset"] == one.values["dataset"]].reset_index(drop=True)
-        for column in own.columns:
-            assert rows[column].astype(str).tolist() == own[column].astype(str).tolist(), column
+    for domain in domains.domains(runs):
+        of_domain = summary.summary(domain.runs)
+        rows = whole[whole["dataset"] == domain.values["dataset"]].reset_index(drop=True)
+        for column in of_domain.columns:
+            assert rows[column].astype(str).tolist() == of_domain[column].astype(str).tolist(), column
 
 
 def test_every_domain_has_its_own_sizes_metric_base_and_direction():
-    found = {entry.name: entry for entry in overview.overview(mixed())}
+    entries = {entry.name: entry for entry in overview.overview(mixed())}
     digits, sphere, breakout = (
-        found[name] for name in ("digits, MLP", "sphere, OneHiddenLayer", "breakout, ActorCritic")
+        entries[name] for name in ("digits, MLP", "sphere, OneHiddenLayer", "breakout, ActorCritic")
     )
     assert (digits.metric_name, digits.base, digits.sizes) == ("accuracy", "SGD", (100, 1000, 10_000))
     assert (breakout.metric_name, breakout.base, breakout.sizes) == ("score", "Adam", (50, 500))
@@ -108,7 +108,7 @@ def test_every_domain_has_its_own_sizes_metric_base_and_direction():
 
 
 def test_intervals_of_all_domains_hold_together():
-    """After Šidák; at 95 % each the one of many domains that has luck would be told as a finding."""
+    """At the Šidák level; at 95 % each, the luckiest of many domains would be reported as a finding."""
     entries = overview.overview(mixed())
     for entry, domain in zip(entries, domains.domains(mixed()), strict=True):
         alone = trend.trend(domain.runs)
@@ -118,21 +118,21 @@ def test_intervals_of_all_domains_hold_together():
 
 
 def test_a_trend_that_is_clear_alone_may_not_be_among_many():
-    """Six domains whose slopes have p = .03 each, as one of them would by luck."""
-    one = trend.Scores(
+    """Six domains whose slopes have p = .03 each, as one of them would by chance."""
+    scores = trend.Scores(
         num_params=(10, 100, 1000),
         seeds=(0, 1, 2),
         gains=np.outer([0, 1, 2], [1.0, 1.5, 0.8]),
         weights=np.ones(3),
         stretch=1.0,
     )
-    alone = verdict.verdict(one)
+    alone = verdict.verdict(scores)
     assert alone.kind == verdict.GROWS
     assert 0.01 < alone.p_value < 0.05
-    assert {found.kind for found in verdict.holm([one] * 6)} == {verdict.NO_TREND}
+    assert {decision.kind for decision in verdict.holm([scores] * 6)} == {verdict.NO_TREND}
     # Beside a far clearer one, the same counts among those that are left.
-    clear = one._replace(gains=np.outer([0, 1, 2], [1.0, 1.01, 0.99]))
-    assert [found.kind for found in verdict.holm([one, clear])] == [verdict.GROWS, verdict.GROWS]
+    clear = scores._replace(gains=np.outer([0, 1, 2], [1.0, 1.01, 0.99]))
+    assert [decision.kind for decision in verdict.holm([scores, clear])] == [verdict.GROWS, verdict.GROWS]
 
 
 def test_the_answer_counts_domains_by_intervals_alone():
@@ -145,23 +145,23 @@ def test_the_answer_counts_domains_by_intervals_alone():
     assert "n 1 neither growth nor its absence is shown (breakout," in first
     assert first.count(". ") == 1  # two sentences
     names = [text.partition(": ")[0] for text in rest]  # again before what else the axes of a domain ask
-    assert list(dict.fromkeys(names)) == [one.name for one in domains.domains(mixed())]
+    assert list(dict.fromkeys(names)) == [domain.name for domain in domains.domains(mixed())]
 
 
 def test_growth_from_harm_to_none_is_not_called_a_help():
     worse = study(slope=0.1)
     worse.loc[worse["rho"] > 0, "test_metric"] -= 0.201
     text = overview.sentences(overview.overview(pd.concat([worse, study("mnist", slope=0.0)], ignore_index=True)))
-    assert "though at the largest size it cannot be told from zero there" in text
+    assert "though at the largest size it is indistinguishable from zero there" in text
 
 
 def test_without_growth_nothing_is_claimed():
     flat = pd.concat([study(slope=0.0), study("mnist", slope=0.0)], ignore_index=True)
     text = overview.sentences(overview.overview(flat))
-    assert text.startswith("The gain of SAM is seen to grow with width in none of 2 domains, by Holm's test")
+    assert text.startswith("The gain of SAM is not shown to grow with width in any of 2 domains, by Holm's test")
 
 
-def test_settings_of_domains_are_called_so_and_a_domain_without_a_gain_is_told():
+def test_settings_of_domains_are_called_so_and_a_domain_without_a_gain_is_mentioned():
     alone = study("mnist")
     runs = pd.concat(
         [study(label_noise=0.0), study(label_noise=0.5), alone[alone["rho"] == 0].assign(label_noise=0.0)],

@@ -46,17 +46,17 @@ def table(rows, **options):
 
 
 def test_by_hand():
-    found = table(RUNS[::-1])  # the order of the runs does not matter
-    assert list(found["num_params"]) == [10, 20]
-    assert list(found["best_rho"]) == [0.5, 0.1]
-    assert_allclose(found["base"], [0.6, 1.6 / 3])
-    assert_allclose(found["sam"], [0.75, 0.5])
-    assert_allclose(found["gain"], [0.15, -0.1 / 3])  # pairs 0.2 0.15 0.1, and -0.1 0.1 -0.1
-    assert_allclose(found["standard_error"], [0.05 / math.sqrt(3), math.sqrt(0.04 / 3) / math.sqrt(3)])
-    low, high = scipy.stats.t.interval(0.95, 2, loc=found["gain"], scale=found["standard_error"])
-    assert_allclose(found[["low", "high"]].T, [low, high])
-    assert list(found["num_seeds"]) == [3, 3]
-    assert list(found["num_diverged"]) == [0, 1]
+    gains = table(RUNS[::-1])  # the order of the runs does not matter
+    assert list(gains["num_params"]) == [10, 20]
+    assert list(gains["best_rho"]) == [0.5, 0.1]
+    assert_allclose(gains["base"], [0.6, 1.6 / 3])
+    assert_allclose(gains["sam"], [0.75, 0.5])
+    assert_allclose(gains["gain"], [0.15, -0.1 / 3])  # pairs 0.2 0.15 0.1, and -0.1 0.1 -0.1
+    assert_allclose(gains["standard_error"], [0.05 / math.sqrt(3), math.sqrt(0.04 / 3) / math.sqrt(3)])
+    low, high = scipy.stats.t.interval(0.95, 2, loc=gains["gain"], scale=gains["standard_error"])
+    assert_allclose(gains[["low", "high"]].T, [low, high])
+    assert list(gains["num_seeds"]) == [3, 3]
+    assert list(gains["num_diverged"]) == [0, 1]
 
 
 def test_agrees_with_a_paired_test_of_scipy():
@@ -64,52 +64,52 @@ def test_agrees_with_a_paired_test_of_scipy():
     base = generator.normal(0.6, 0.1, 7)
     sam = base + generator.normal(0.02, 0.01, 7)
     runs = [row(10, rho, seed, v) for rho, values in ((0.0, base), (0.1, sam)) for seed, v in enumerate(values)]
-    found = table(runs).iloc[0]
+    gains = table(runs).iloc[0]
     oracle = scipy.stats.ttest_rel(sam, base)
-    assert_allclose(found["gain"] / found["standard_error"], oracle.statistic, rtol=1e-9)
-    assert_allclose((found["low"], found["high"]), oracle.confidence_interval(0.95), rtol=1e-9)
+    assert_allclose(gains["gain"] / gains["standard_error"], oracle.statistic, rtol=1e-9)
+    assert_allclose((gains["low"], gains["high"]), oracle.confidence_interval(0.95), rtol=1e-9)
 
 
 def test_lower_is_better_turns_the_sign_and_the_choice():
-    found = table([run | {"higher_is_better": False} for run in RUNS])
-    assert list(found["best_rho"]) == [0.1, 0.1]
-    assert_allclose(found["gain"], [-0.05, 0.1 / 3])
+    gains = table([run | {"higher_is_better": False} for run in RUNS])
+    assert list(gains["best_rho"]) == [0.1, 0.1]
+    assert_allclose(gains["gain"], [-0.05, 0.1 / 3])
 
 
 def test_another_width_and_metric():
     runs = [run | {"test_metric_best": 1.0} for run in RUNS]
-    found = table(runs, width="num_neurons", metric="test_metric_best")
-    assert list(found["num_neurons"]) == ["(1,)", "(2,)"]
-    assert list(found.columns[:2]) == ["num_neurons", "num_params"]
-    assert list(found["gain"]) == [0, 0]
-    assert list(found["best_rho"]) == [0.1, 0.1]  # of equals the smallest
+    gains = table(runs, width="num_neurons", metric="test_metric_best")
+    assert list(gains["num_neurons"]) == ["(1,)", "(2,)"]
+    assert list(gains.columns[:2]) == ["num_neurons", "num_params"]
+    assert list(gains["gain"]) == [0, 0]
+    assert list(gains["best_rho"]) == [0.1, 0.1]  # of equals the smallest
 
 
 def test_only_seeds_that_both_have_are_paired():
     runs = [row(10, 0.0, 0, 0.5), row(10, 0.0, 1, 0.9), row(10, 0.1, 0, 0.6), row(10, 0.1, 2, 0.4)]
-    found = table(runs).iloc[0]
-    assert (found["num_seeds"], found["base"], found["sam"]) == (1, 0.5, 0.6)
-    assert found["gain"] == pytest.approx(0.1)
-    assert np.isnan([found["standard_error"], found["low"], found["high"]]).all()
+    gains = table(runs).iloc[0]
+    assert (gains["num_seeds"], gains["base"], gains["sam"]) == (1, 0.5, 0.6)
+    assert gains["gain"] == pytest.approx(0.1)
+    assert np.isnan([gains["standard_error"], gains["low"], gains["high"]]).all()
 
 
 def test_a_diverged_base_has_no_pair():
     runs = [row(10, 0.0, 0, None), row(10, 0.0, 1, 0.5), row(10, 0.1, 0, 0.6), row(10, 0.1, 1, 0.7)]
-    found = table(runs).iloc[0]
-    assert (found["num_seeds"], found["base"], found["num_diverged"]) == (1, 0.5, 1)
+    gains = table(runs).iloc[0]
+    assert (gains["num_seeds"], gains["base"], gains["num_diverged"]) == (1, 0.5, 1)
 
 
 def test_a_width_where_every_rho_diverged_has_no_gain():
-    found = table([row(10, 0.0, 0, 0.5), row(10, 0.1, 0, None), *RUNS[9:]])
-    assert np.isnan(found[["best_rho", "base", "sam", "gain"]].iloc[0].astype(float)).all()
-    assert list(found["num_seeds"]) == [0, 3]
-    assert found["gain"][1] == table(RUNS)["gain"][1]
+    gains = table([row(10, 0.0, 0, 0.5), row(10, 0.1, 0, None), *RUNS[9:]])
+    assert np.isnan(gains[["best_rho", "base", "sam", "gain"]].iloc[0].astype(float)).all()
+    assert list(gains["num_seeds"]) == [0, 3]
+    assert gains["gain"][1] == table(RUNS)["gain"][1]
 
 
 def test_the_rho_of_plain_sgd_is_zero_whatever_its_config_says():
     runs = [row(10, 0.05, 0, 0.5, optimizer="sgd"), row(10, 0.05, 0, 0.6)]
-    found = table(runs).iloc[0]
-    assert (found["base"], found["sam"], found["best_rho"]) == (0.5, 0.6, 0.05)
+    gains = table(runs).iloc[0]
+    assert (gains["base"], gains["sam"], gains["best_rho"]) == (0.5, 0.6, 0.05)
 
 
 def test_runs_that_are_not_done_are_left_out():
@@ -165,16 +165,16 @@ def test_unknown_columns_name_the_nearest():
 
 
 def test_no_values_at_all():
-    with pytest.raises(ValueError, match="none of 18 runs is done"):
+    with pytest.raises(ValueError, match="none of the 18 runs is complete"):
         table([run | {"status": "unfinished"} for run in RUNS])
 
 
 def test_where_all_runs_diverged_there_is_no_gain_and_no_fault():
-    found = table([run | {"status": "diverged", "test_metric": None} for run in RUNS])
-    assert found["gain"].isna().all()
-    assert found["num_diverged"].sum() == len(RUNS)
+    gains = table([run | {"status": "diverged", "test_metric": None} for run in RUNS])
+    assert gains["gain"].isna().all()
+    assert gains["num_diverged"].sum() == len(RUNS)
     first = RUNS[0] | {"status": "diverged", "test_metric": None}
-    with pytest.raises(ValueError, match="none of 18 runs is done and has it"):
+    with pytest.raises(ValueError, match="none of the 18 runs is complete and has it"):
         table([first, *(run | {"test_metric": None} for run in RUNS[1:])])
 
 
@@ -213,8 +213,8 @@ def test_the_text_has_percent_and_the_table_has_not():
 
 def test_the_text_of_other_metrics_and_single_seeds():
     runs = [row(1_234_567, 0.0, 0, 1.5), row(1_234_567, 0.1, 0, 1.25), row(2_000_000, 0.0, 0, 1.0)]
-    found = gain.gain_by_width(pd.DataFrame([run | {"higher_is_better": False} for run in runs]))
-    assert gain.format_table(found, metric_name="loss", base="AdamW").splitlines() == [
+    gains = gain.gain_by_width(pd.DataFrame([run | {"higher_is_better": False} for run in runs]))
+    assert gain.format_table(gains, metric_name="loss", base="AdamW").splitlines() == [
         "parameters  AdamW loss  SAM loss  best rho  gain ± standard error  seeds",
         " 1,234,567      1.5000    1.2500       0.1            +0.2500 ± -      1",
         " 2,000,000           -         -         -                  - ± -      0",
@@ -233,6 +233,6 @@ def test_from_run_directories_to_the_text(tmp_path):
         directory.write_result(result)
     (tmp_path / "runs" / named["10-0.0-0"] / "result.json").write_text("torn")
     RunDirectory(tmp_path / "runs" / named["new"]).write_config({"rho": 0.3, "seed": 0}, identity={})
-    found = gain.gain_by_width(collect(tmp_path))
-    assert list(found["num_seeds"]) == [2, 3]
-    assert "+12.50 ± 2.50" in gain.format_table(found)
+    gains = gain.gain_by_width(collect(tmp_path))
+    assert list(gains["num_seeds"]) == [2, 3]
+    assert "+12.50 ± 2.50" in gain.format_table(gains)

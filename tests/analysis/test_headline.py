@@ -24,76 +24,82 @@ def made(gains, *, seeds=4, spread=0.001, metric_name="accuracy", rhos=(0.1,)):
 @pytest.mark.parametrize(
     ("gains", "begins"),
     [
-        ((0.0, 0.0, 0.1, 0.2), "SAM helps from 400 parameters on; +20.0 points at 800, jointly 95 % 19."),
+        ((0.0, 0.0, 0.1, 0.2), "SAM helps from 400 parameters on; +20.0 points at 800, joint 95 % interval 19."),
         ((0.1, 0.1, 0.1), "SAM helps at all 3 widths; +10.0 points at 400"),
         ((0.0, 0.0, 0.1), "SAM helps at 400 parameters only; +10.0 points at 400"),
         ((0.1, 0.1, 0.0), "SAM helps at 100, 200 parameters, but not detectably at the largest width; +0.0 points"),
-        ((0.0, -0.1, -0.1), "SAM does harm from 200 parameters on; -10.0 points at 400"),
-        ((0.0, 0.0), "No gain of SAM is detected at any width; +0.0 points at 200"),
-        ((0.0,), "No gain of SAM is detected at 100 parameters; +0.0 points, jointly 95 % -0."),
-        ((0.1,), "SAM helps at 100 parameters; +10.0 points, jointly"),
-        ((0.1, -0.1), "SAM does harm at 200 parameters only; -10.0 points at 200"),
+        ((0.0, -0.1, -0.1), "SAM hurts from 200 parameters on; -10.0 points at 400"),
+        ((0.0, 0.0), "No gain from SAM is detected at any width; +0.0 points at 200"),
+        ((0.0,), "No gain from SAM is detected at 100 parameters; +0.0 points, joint 95 % interval -0."),
+        ((0.1,), "SAM helps at 100 parameters; +10.0 points, joint 95 %"),
+        ((0.1, -0.1), "SAM hurts at 200 parameters only; -10.0 points at 200"),
     ],
 )
 def test_the_line_says_where_all_larger_widths_gain(gains, begins):
-    (found,) = headline.headlines(made(gains))
-    assert found.text.startswith(begins)
+    (line,) = headline.headlines(made(gains))
+    assert line.text.startswith(begins)
 
 
 def test_intervals_hold_jointly():
     runs = made((0.0, 0.1, 0.2), rhos=(0.1, 0.2), spread=0.01)
-    (found,) = headline.headlines(runs)
+    (line,) = headline.headlines(runs)
     cells = widths.by_width(runs)
     expected = selection.correct_all(cells, level=intervals.sidak(3))
-    assert [(row.low, row.high) for row in found.rows] == [(one.low, one.high) for one in expected]
+    assert [(row.low, row.high) for row in line.rows] == [(joint.low, joint.high) for joint in expected]
     alone = selection.correct_all(cells)
-    assert all(row.low < one.low < one.high < row.high for row, one in zip(found.rows, alone, strict=True))
+    assert all(
+        row.low < separate.low < separate.high < row.high for row, separate in zip(line.rows, alone, strict=True)
+    )
 
 
 def test_one_seed_has_no_interval():
-    (found,) = headline.headlines(made((0.0, 0.1), seeds=1))
+    (line,) = headline.headlines(made((0.0, 0.1), seeds=1))
     assert (
-        found.text
+        line.text
         == "One seed, so no interval: SAM differs from SAM's base by +10.0 points at 200 parameters".replace(
             "SAM's base", "its base"
         )
     )
-    assert math.isnan(found.rows[0].low)
+    assert math.isnan(line.rows[0].low)
 
 
 @pytest.mark.parametrize("arm", ["SAM", "base"])
-@pytest.mark.parametrize("which", [0, 1, 2])
-def test_a_width_whose_runs_diverged_breaks_the_range_and_is_named(arm, which):
+@pytest.mark.parametrize("failed_width", [0, 1, 2])
+def test_a_width_whose_runs_diverged_breaks_the_range_and_is_named(arm, failed_width):
     runs = made((0.1, 0.1, 0.1))
-    size = 100 * 2**which
+    size = 100 * 2**failed_width
     is_lost = (runs["num_params"] == size) & ((runs["rho"] > 0) == (arm == "SAM"))
     runs.loc[is_lost, ["test_metric", "status"]] = [np.nan, "diverged"]
-    (found,) = headline.headlines(runs)
-    begins = {0: "SAM helps from 200 parameters on", 1: "SAM helps at 400 parameters only", 2: "SAM helps at 100, 200 "}
-    assert found.text.startswith(begins[which])
-    assert f"no interval at {size}, for want of seeds" in found.text
+    (line,) = headline.headlines(runs)
+    begins = {
+        0: "SAM helps from 200 parameters on",
+        1: "SAM helps at 400 parameters only",
+        2: "SAM helps at 100, 200 ",
+    }
+    assert line.text.startswith(begins[failed_width])
+    assert f"no interval at {size}, where too few seeds are complete" in line.text
 
 
 def test_one_seed_at_the_largest_width_hides_no_other():
     runs = made((0.1, 0.1, 0.1))
-    (found,) = headline.headlines(runs[(runs["num_params"] < 400) | (runs["seed"] == 0)])
-    assert found.text.startswith("SAM helps at 100, 200 parameters; +10.0 points at 200, jointly 95 % ")
-    assert found.text.endswith("no interval at 400, for want of seeds whose runs are done")
+    (line,) = headline.headlines(runs[(runs["num_params"] < 400) | (runs["seed"] == 0)])
+    assert line.text.startswith("SAM helps at 100, 200 parameters; +10.0 points at 200, joint 95 % interval ")
+    assert line.text.endswith("no interval at 400, where too few seeds are complete")
 
 
 def test_five_rows_at_most_with_both_ends():
-    (found,) = headline.headlines(made((0.0,) * 9))
-    assert [row.num_params for row in found.rows] == [100, 400, 1600, 6400, 25600]
+    (line,) = headline.headlines(made((0.0,) * 9))
+    assert [row.num_params for row in line.rows] == [100, 400, 1600, 6400, 25600]
 
 
 def test_text_for_a_terminal_is_aligned():
     text = headline.terminal(headline.headlines(made((0.0, 0.1), metric_name="score")))
     first, *rows = text.splitlines()
-    assert first.startswith("SAM helps at 200 parameters only; +0.1 at 200, jointly 95 % 0.09")
+    assert first.startswith("SAM helps at 200 parameters only; +0.1 at 200, joint 95 % interval 0.09")
     assert len({len(row) for row in rows}) == 1
-    assert rows[0].split() == ["parameters", "base", "SAM", "gain", "jointly", "95", "%", "best", "rho"]
+    assert rows[0].split() == ["parameters", "base", "SAM", "gain", "joint", "95", "%", "best", "rho"]
 
 
 def test_each_part_has_a_line():
     runs = pd.concat([made((0.0, 0.1)).assign(label_noise=noise) for noise in (0.0, 0.5)], ignore_index=True)
-    assert [one.part for one in headline.headlines(runs)] == ["label_noise=0.0", "label_noise=0.5"]
+    assert [line.part for line in headline.headlines(runs)] == ["label_noise=0.0", "label_noise=0.5"]

@@ -40,38 +40,43 @@ def test_each_seeds_onset_is_where_a_line_crosses():
     assert interpolation._crossing(sizes, -gaps) == pytest.approx(math.inf)
     runs, _ = study((0, 1, 2, 1, 0), 2.5)
     lost = runs[(runs["num_params"] != 100) | (runs["rho"] > 0) | (runs["seed"] > 0)]
-    found = [interpolation.onset_of_seeds(widths.by_width(runs), one) for one in (runs, lost)]
-    assert [sorted(one) for one in found] == [[0, 1, 2, 3, 4], [1, 2, 3, 4]]
+    onsets = [interpolation.onset_of_seeds(widths.by_width(runs), some_runs) for some_runs in (runs, lost)]
+    assert [sorted(onset_of_seed) for onset_of_seed in onsets] == [[0, 1, 2, 3, 4], [1, 2, 3, 4]]
 
 
 def test_the_interval_of_the_onset_is_that_of_a_mean():
     runs, values = study((0, 1, 5, 1, 0), 2.5)
-    found = interpolation.peak(runs)
+    estimate = interpolation.peak(runs)
     reach = scipy.stats.t.ppf((1 + math.sqrt(0.95)) / 2, SEEDS - 1) * scipy.stats.sem(values)
     expected = values.mean() + np.array([-reach, 0, reach])
-    assert_allclose(np.log10([found.onset_low, found.onset, found.onset_high]), expected)
-    assert (found.largest_gain, found.members, found.peak_low, found.peak_high) == (1000, (1000,), 100, 10_000)
+    assert_allclose(np.log10([estimate.onset_low, estimate.onset, estimate.onset_high]), expected)
+    assert (estimate.largest_gain, estimate.members, estimate.peak_low, estimate.peak_high) == (
+        1000,
+        (1000,),
+        100,
+        10_000,
+    )
     assert_allclose(
-        [found.ratio_low, found.ratio, found.ratio_high],
-        [100 / found.onset_high, 1000 / found.onset, 10_000 / found.onset_low],
+        [estimate.ratio_low, estimate.ratio, estimate.ratio_high],
+        [100 / estimate.onset_high, 1000 / estimate.onset, 10_000 / estimate.onset_low],
     )
 
 
 @pytest.mark.parametrize(
     ("gains", "onset", "words"),
     [
-        ((0, 1, 5, 1, 0), 2.5, "the peak cannot be told from that point ("),
-        ((0, 0, 1, 5, 1), 1.5, "the gain peaks at larger networks than that ("),
-        ((1, 5, 1, 0, 0), 3.5, "the gain peaks at smaller networks than that ("),
+        ((0, 1, 5, 1, 0), 2.5, "the peak is statistically indistinguishable from that point ("),
+        ((0, 0, 1, 5, 1), 1.5, "the gain peaks in larger networks than that ("),
+        ((1, 5, 1, 0, 0), 3.5, "the gain peaks in smaller networks than that ("),
         (
             (0, 1, 2, 3, 5),
             9,
-            "at no width here in any seed, and the gain is largest at 100,000 (beyond 10,000, and its",
+            "any width here, in any seed, and the gain is largest at 100,000 parameters (the peak is above 10,000, and",
         ),
-        ((0, 1, 2, 3, 5), 9, "whether it peaks where the base first fits is not decided by this study"),
-        ((0, 1, 2, 3, 5), 2.5, "the gain peaks at larger networks than that ("),
-        ((5, 1, 0, 0, 0), 0, "SGD fits its training labels from 10 parameters on or sooner"),
-        ((0, 0, 0, 0, 0), 2.5, "which size has the largest the seeds cannot tell"),
+        ((0, 1, 2, 3, 5), 9, "this study does not decide whether it peaks where the base first fits"),
+        ((0, 1, 2, 3, 5), 2.5, "the gain peaks in larger networks than that ("),
+        ((5, 1, 0, 0, 0), 0, "SGD first fits its training labels at or below 10 parameters"),
+        ((0, 0, 0, 0, 0), 2.5, "but the seeds do not show which size has the largest"),
     ],
 )
 def test_the_sentence_says_no_more_than_the_intervals(gains, onset, words):
@@ -81,8 +86,8 @@ def test_the_sentence_says_no_more_than_the_intervals(gains, onset, words):
 @pytest.mark.parametrize("metric_name", ["accuracy", "score"])
 def test_a_loss_is_fitted_by_its_logarithm_and_a_fraction_as_it_is(metric_name):
     runs, onsets = study((0, 1, 5, 1, 0), 2.5, metric_name=metric_name)
-    found = interpolation.onset_of_seeds(widths.by_width(runs), runs)
-    assert_allclose(list(found.values()), onsets)
+    estimate = interpolation.onset_of_seeds(widths.by_width(runs), runs)
+    assert_allclose(list(estimate.values()), onsets)
 
 
 def test_nothing_is_said_of_what_the_table_does_not_tell():
@@ -96,7 +101,7 @@ def test_seeds_that_never_fit_leave_the_upper_end_open():
     runs, _ = study((0, 1, 5, 1, 0), 4.7, spread=0.5)
     values = list(interpolation.onset_of_seeds(widths.by_width(runs), runs).values())
     assert 0 < sum(map(math.isinf, values)) < SEEDS
-    found = interpolation.peak(runs)
-    assert math.isinf(found.onset_high)
-    assert found.onset_low < 10**5
-    assert "or later, not in every seed here" in answer.answer(runs)
+    estimate = interpolation.peak(runs)
+    assert math.isinf(estimate.onset_high)
+    assert estimate.onset_low < 10**5
+    assert "parameters, not in every seed here" in answer.answer(runs)

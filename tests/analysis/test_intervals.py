@@ -14,15 +14,17 @@ from flatwide.analysis import intervals
 @pytest.mark.parametrize("level", [0.5, 0.95])
 def test_agrees_with_scipy(n, level):
     values = np.random.default_rng(n).normal(3, 2, n)
-    found = intervals.mean(values, level=level)
+    interval = intervals.mean(values, level=level)
     error = scipy.stats.sem(values)
     low, high = scipy.stats.t.interval(level, n - 1, loc=values.mean(), scale=error)
-    assert_allclose(found, (values.mean(), error, low, high), rtol=1e-12)
+    assert_allclose(interval, (values.mean(), error, low, high), rtol=1e-12)
 
 
 def test_by_hand():
-    found = intervals.mean([1, 2, 3])  # s = 1; t for 2 degrees of freedom is 4.302653
-    assert_allclose(found, (2, 1 / math.sqrt(3), 2 - 4.302653 / math.sqrt(3), 2 + 4.302653 / math.sqrt(3)), rtol=1e-6)
+    interval = intervals.mean([1, 2, 3])  # s = 1; t for 2 degrees of freedom is 4.302653
+    assert_allclose(
+        interval, (2, 1 / math.sqrt(3), 2 - 4.302653 / math.sqrt(3), 2 + 4.302653 / math.sqrt(3)), rtol=1e-6
+    )
 
 
 def test_one_value_has_no_interval_and_none_has_no_mean():

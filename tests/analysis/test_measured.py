@@ -26,11 +26,11 @@ METRIC = {100: (0.5, 0.9, 0.7), 10_000: (0.5, 0.7, 0.9)}
 def table(values=None, metric=None, **more):
     rows = [
         {"num_params": size, "rho": rho, "seed": seed, "status": "finished", "higher_is_better": True}
-        | {"test_metric": (metric or METRIC)[size][place], TOP: value}
+        | {"test_metric": (metric or METRIC)[size][position], TOP: value}
         | more
         for size, seeds in (values or VALUES).items()
         for seed, line in enumerate(seeds)
-        for place, (rho, value) in enumerate(zip((0.0, 0.1, 0.2), line, strict=False))
+        for position, (rho, value) in enumerate(zip((0.0, 0.1, 0.2), line, strict=False))
     ]
     return pd.DataFrame(rows)
 
@@ -40,24 +40,24 @@ def arranged(runs, name=TOP):
 
 
 def test_ratios_are_geometric_and_at_the_rho_that_the_metric_chooses():
-    found = measured.by_width(table(), TOP).set_index("num_params")
-    assert list(found["best_rho"]) == [0.1, 0.2]
-    assert list(found["comparison"]) == ["ratio", "ratio"]
+    result = measured.by_width(table(), TOP).set_index("num_params")
+    assert list(result["best_rho"]) == [0.1, 0.2]
+    assert list(result["comparison"]) == ["ratio", "ratio"]
     # By hand: base (8 · 2 · 4)^(1/3), SAM (4 · 2 · 1)^(1/3); ratios 1/2, 1, 1/4.
-    assert_allclose(found.loc[100, ["base", "sam", "effect"]].tolist(), (4, 2, 0.5), rtol=1e-12)
+    assert_allclose(result.loc[100, ["base", "sam", "effect"]].tolist(), (4, 2, 0.5), rtol=1e-12)
     logs = np.log([0.5, 1, 0.25])
     low, high = scipy.stats.t.interval(0.95, 2, loc=logs.mean(), scale=scipy.stats.sem(logs))
-    assert_allclose(found.loc[100, ["low", "high"]].tolist(), (math.exp(low), math.exp(high)), rtol=1e-12)
-    assert found.loc[10_000, "effect"] == pytest.approx((2 / 16 * 2 / 4 * 1 / 9) ** (1 / 3))
-    assert list(found["num_seeds"]) == [3, 3]
+    assert_allclose(result.loc[100, ["low", "high"]].tolist(), (math.exp(low), math.exp(high)), rtol=1e-12)
+    assert result.loc[10_000, "effect"] == pytest.approx((2 / 16 * 2 / 4 * 1 / 9) ** (1 / 3))
+    assert list(result["num_seeds"]) == [3, 3]
 
 
 def test_a_value_that_is_not_positive_makes_differences_of_all():
     values = {100: [(8.0, -4.0), (2.0, 2.0)], 10_000: [(1.0, 3.0), (2.0, 6.0)]}
-    found = measured.by_width(table(values, {100: (0.5, 0.9), 10_000: (0.5, 0.9)}), TOP)
-    assert list(found["comparison"]) == ["difference", "difference"]
-    assert_allclose(found[["base", "sam", "effect"]], [(5, -1, -6), (1.5, 4.5, 3)])
-    assert_allclose(found["high"], [-6 + 12.706204736 * 6, 3 + 12.706204736], rtol=1e-9)
+    result = measured.by_width(table(values, {100: (0.5, 0.9), 10_000: (0.5, 0.9)}), TOP)
+    assert list(result["comparison"]) == ["difference", "difference"]
+    assert_allclose(result[["base", "sam", "effect"]], [(5, -1, -6), (1.5, 4.5, 3)])
+    assert_allclose(result["high"], [-6 + 12.706204736 * 6, 3 + 12.706204736], rtol=1e-9)
 
 
 def test_a_signed_quantity_is_compared_by_differences_though_positive():
@@ -69,26 +69,26 @@ def test_seeds_that_were_not_measured_are_no_pairs():
     runs = table()
     runs.loc[(runs["seed"] == 1) & (runs["num_params"] == 100) & (runs["rho"] == 0.1), TOP] = np.nan
     runs.loc[runs["num_params"] == 10_000, TOP] = np.nan
-    found = measured.by_width(runs, TOP)
-    assert list(found["num_seeds"]) == [2, 0]
-    assert found["effect"].iloc[0] == pytest.approx(math.sqrt(0.5 * 0.25))
-    assert np.isnan(found["effect"].iloc[1])
+    result = measured.by_width(runs, TOP)
+    assert list(result["num_seeds"]) == [2, 0]
+    assert result["effect"].iloc[0] == pytest.approx(math.sqrt(0.5 * 0.25))
+    assert np.isnan(result["effect"].iloc[1])
 
 
 def test_the_change_with_width_is_the_slope_of_each_seeds_logarithms():
-    found = measured.change(arranged(table()), comparison="ratio")
+    result = measured.change(arranged(table()), comparison="ratio")
     # Two widths, two decades apart: half of the change of the logarithm, seed by seed.
     slopes = np.log([(2 / 16) / (4 / 8), (2 / 4) / (2 / 2), (1 / 9) / (1 / 4)]) / 2
     low, high = scipy.stats.t.interval(0.95, 2, loc=slopes.mean(), scale=scipy.stats.sem(slopes))
-    assert_allclose(found[:3], np.exp([slopes.mean(), low, high]), rtol=1e-12)
-    assert found[3:] == (3, 2)
+    assert_allclose(result[:3], np.exp([slopes.mean(), low, high]), rtol=1e-12)
+    assert result[3:] == (3, 2)
     plain = measured.change(arranged(table()), comparison="difference")
     assert plain.slope == pytest.approx(np.mean([-14 + 4, -2 - 0, -8 + 3]) / 2)
 
 
 def test_one_width_has_no_change():
-    found = measured.change(arranged(table({100: VALUES[100]})), comparison="ratio")
-    assert (math.isnan(found.slope), found.num_widths) == (True, 1)
+    result = measured.change(arranged(table({100: VALUES[100]})), comparison="ratio")
+    assert (math.isnan(result.slope), result.num_widths) == (True, 1)
 
 
 def test_ranks_are_correlated_within_width_and_seed():
@@ -101,14 +101,14 @@ def test_ranks_are_correlated_within_width_and_seed():
         for k in range(6)
     ]
     runs = pd.DataFrame(rows)
-    found = measured.correlation(arranged(runs))
+    result = measured.correlation(arranged(runs))
     seeds = [
-        np.mean([one[[TOP, "test_metric"]].rank().corr().iloc[0, 1] for _, one in group])
+        np.mean([runs_of_seed[[TOP, "test_metric"]].rank().corr().iloc[0, 1] for _, runs_of_seed in group])
         for group in ([*runs[runs["seed"] == seed].groupby("num_params")] for seed in range(4))
     ]
     low, high = scipy.stats.t.interval(0.95, 3, loc=np.mean(seeds), scale=scipy.stats.sem(seeds))
-    assert_allclose(found[:3], (np.mean(seeds), max(low, -1), min(high, 1)), rtol=1e-9)
-    assert found[3:] == (4, 2)
+    assert_allclose(result[:3], (np.mean(seeds), max(low, -1), min(high, 1)), rtol=1e-9)
+    assert result[3:] == (4, 2)
 
 
 def test_values_that_are_all_equal_have_no_rank_correlation():
@@ -126,8 +126,8 @@ def test_width_alone_makes_no_correlation():
 def test_a_lower_loss_is_a_better_metric():
     runs = table(metric={100: (0.1, 0.2, 0.3), 10_000: (0.1, 0.2, 0.3)}).rename(columns={"test_metric": "test_loss"})
     cells = widths.by_width(runs, metric="test_loss")
-    found = measured.correlation(measured.arrange(runs, cells, [TOP])[TOP])
-    assert found.mean > 0  # larger eigenvalues come with smaller losses here
+    result = measured.correlation(measured.arrange(runs, cells, [TOP])[TOP])
+    assert result.mean > 0  # larger eigenvalues come with smaller losses here
     assert math.isnan(measured.correlation(arranged(table({100: [(1.0, 2.0)]}))).mean)
 
 
@@ -137,12 +137,15 @@ def test_sentences_have_the_numbers_and_claim_no_more():
         "At 10,000 parameters the top eigenvalue of the Hessian is 8.32 loss / parameter² for SGD and 1.59 for SAM at "
         "ρ = 0.2 (ratio 0.191, 95 % interval "
     )
-    assert "3 seeds). The ratio seems to fall with width (×0.618 for ten times the parameters, 95 % interval ×" in text
-    assert text.endswith("3 seeds, 2 widths, with a ρ from 0.1 to 0.2).")
+    assert (
+        "3 seeds). The ratio seems to fall with width (×0.618 per tenfold increase in parameters, 95 % interval ×"
+        in text
+    )
+    assert text.endswith("3 seeds, 2 widths, with ρ from 0.1 to 0.2).")
     alike = measured.sentence(arranged(table(metric=dict.fromkeys(SIZES, METRIC[100]))), catalogue.quantity(TOP))
     assert alike.endswith("3 seeds, 2 widths).")
-    one = measured.sentence(arranged(table({100: VALUES[100][:1]})), catalogue.quantity(TOP), base="SGD")
-    assert one.endswith("for SAM at ρ = 0.1 (ratio 0.5, one seed, which has no interval).")
+    single = measured.sentence(arranged(table({100: VALUES[100][:1]})), catalogue.quantity(TOP), base="SGD")
+    assert single.endswith("for SAM at ρ = 0.1 (ratio 0.5, one seed, which has no interval).")
     same = {size: [(2.0, 1.0, 3.0), (2.0, 3.0, 1.0)] for size in SIZES}
     assert "shows no clear change with width" in measured.sentence(arranged(table(same)), catalogue.quantity(TOP))
     signed = catalogue.quantity("stability.margin")
@@ -158,9 +161,13 @@ def test_an_unknown_quantity_is_refused_with_those_that_there_are():
 def test_measured_columns_are_found_and_in_order():
     runs = table(**{"mine.norm": 1.0, "moments.s_2": 2.0, "curvature.num_examples": 1000, "aside.x": 1.0})
     runs = runs.assign(**{"versions.jax": "1", "curvature.trace": 3.0, "curvature.note": "text", "moments.s_3": np.nan})
-    names = [one.name for one in quantities.measured(runs)]
+    names = [quantity.name for quantity in quantities.measured(runs)]
     assert names == [TOP, "curvature.trace", "moments.s_2", "mine.norm"]
-    assert [one.name for one in quantities.headlines(quantities.measured(runs))] == [TOP, "moments.s_2", "mine.norm"]
+    assert [quantity.name for quantity in quantities.headlines(quantities.measured(runs))] == [
+        TOP,
+        "moments.s_2",
+        "mine.norm",
+    ]
     assert quantities.num_examples(runs, "curvature") == [1000]
     mine = catalogue.quantity("mine.path_norm")
     assert (mine.label, quantities.section(mine)) == ("path norm (mine)", OTHER)

@@ -16,7 +16,7 @@ def width(gains, *, num_params=10):
         value=num_params,
         num_params=num_params,
         seeds=tuple(range(num_seeds)),
-        rhos=tuple(0.1 * (1 + place) for place in range(num_rhos)),
+        rhos=tuple(0.1 * (1 + position) for position in range(num_rhos)),
         values=values,
         choices=values,
         candidates=tuple(range(num_rhos)),
@@ -29,21 +29,21 @@ def width(gains, *, num_params=10):
 def test_the_rest_is_that_of_least_squares():
     gains = np.random.default_rng(0).normal(size=(4, 6))
     counted = np.array([True, True, False, True, True, False])
-    found = noise.anova(gains[None], counted[None])
-    kept = gains[:, counted]
+    result = noise.anova(gains[None], counted[None])
+    counted_gains = gains[:, counted]
     design = np.array([[*np.eye(4)[seed], *np.eye(4)[rho]] for seed in range(4) for rho in range(4)])
-    rest = kept.ravel() - design @ np.linalg.lstsq(design, kept.ravel(), rcond=None)[0]
-    assert (found.degrees[0], found.num_rhos[0]) == (9, 4)
-    assert_allclose(found.residual, rest @ rest / 9)
-    assert_allclose(found.seeds, 4 * kept.mean(axis=1).var(ddof=1))
+    rest = counted_gains.ravel() - design @ np.linalg.lstsq(design, counted_gains.ravel(), rcond=None)[0]
+    assert (result.degrees[0], result.num_rhos[0]) == (9, 4)
+    assert_allclose(result.residual, rest @ rest / 9)
+    assert_allclose(result.seeds, 4 * counted_gains.mean(axis=1).var(ddof=1))
 
 
 @pytest.mark.parametrize("ratio", [0.0, 0.5, 9.0])
 def test_the_ratio_of_the_noises_is_recovered(ratio):
     generator = np.random.default_rng(1)
     gains = generator.normal(size=(400, 4, 5, 6)) - np.sqrt(ratio) * generator.normal(size=(400, 4, 5, 1))
-    found = noise.anova(gains.reshape(-1, 5, 6), np.ones((1600, 6), bool))
-    pooled = noise.variance_ratio(noise.Anova(*(field.reshape(1, -1) for field in found)))
+    result = noise.anova(gains.reshape(-1, 5, 6), np.ones((1600, 6), bool))
+    pooled = noise.variance_ratio(noise.Anova(*(field.reshape(1, -1) for field in result)))
     assert pooled[0] == pytest.approx(ratio, abs=0.05 + 0.05 * ratio)
 
 
@@ -76,8 +76,8 @@ def test_weights_are_inverse_mean_squares_and_few_radii_are_drawn_to_the_mean():
 def test_a_width_without_two_seeds_has_the_mean_weight():
     generator = np.random.default_rng(5)
     cells = [width(generator.normal(size=(seeds, 5))) for seeds in (5, 1, 5)]
-    found = noise.weights_of_widths(cells)
-    assert found[1] == pytest.approx(np.sqrt(found[0] * found[2]))
+    result = noise.weights_of_widths(cells)
+    assert result[1] == pytest.approx(np.sqrt(result[0] * result[2]))
     assert noise.ratio_of_widths([]) == 1
 
 

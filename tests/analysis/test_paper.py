@@ -101,11 +101,11 @@ SIZES_OF_WIDTHS = [  # data set, model, base optimizer, the field of the width, 
 def test_rounded_sizes_are_matched_by_width(dataset, model, base, width, metric, sizes):
     facts = {"dataset": dataset, "model": model, "base_optimizer": base}
     table = pd.concat([runs(size, **facts, **{width: value}) for value, size in sizes.items()], ignore_index=True)
-    found = beside(table, metric=metric)
-    assert list(found["num_params"]) == list(sizes.values())  # ours, so that the points lie over each other
-    assert list(found["width"]) == list(sizes)
+    selected = beside(table, metric=metric)
+    assert list(selected["num_params"]) == list(sizes.values())  # ours, so that the points lie over each other
+    assert list(selected["width"]) == list(sizes)
     last = "last_step" if model == "TaggingTransformer" and metric == "test_metric" else ""
-    assert set(found["setting"]) == {"model=ViT" if model == "ViT" else last}
+    assert set(selected["setting"]) == {"model=ViT" if model == "ViT" else last}
     assert beside(table.assign(base_optimizer="lion"), metric=metric).empty
     assert beside(table.assign(**{width: 7}), metric=metric).empty
     assert beside(table.assign(num_params=3 * table["num_params"]), metric=metric).empty
@@ -165,14 +165,14 @@ def test_gains_at_equal_compute_are_found_by_size():
 def test_every_rho_has_the_gain_of_its_best():
     """Figures 8 to 11 and figure 7 say the same: the best rho less rho 0 is the gain, and best where its star is."""
     table = rho_values()
-    for (workload, setting, size), own in table.groupby(["workload", "setting", "num_params"]):
+    for (workload, setting, size), rows in table.groupby(["workload", "setting", "num_params"]):
         plain = paper_values(str(workload), setting=str(setting))
         (printed,) = plain[plain["num_params"] == size].to_dict("records")
-        values = own.set_index("rho")["value"]
+        values = rows.set_index("rho")["value"]
         assert values[values.index > 0].idxmax() == printed["best_rho"]
         assert values[values.index > 0].max() - values[0.0] == pytest.approx(printed["gain"], abs=1.2e-4)
-    found = rho_beside(runs(61_035, 125_810, dataset="mnist", model="MLP"))
-    assert len(found) == 2 * 6
+    selected = rho_beside(runs(61_035, 125_810, dataset="mnist", model="MLP"))
+    assert len(selected) == 2 * 6
     assert rho_beside(runs(61_035, dataset="mnist", model="MLP", label_noise=0.5)).empty
 
 
@@ -181,6 +181,6 @@ def test_figure_18_by_hand():
     assert list(table["base"]) == [0.8311, 0.9140, 0.9332, 0.9415]
     assert list(beside(runs(701_466, weight_decay=5e-05))["setting"]) == ["weight_decay=5e-05"]
     best = paper_values("cifar10", setting="best_weight_decay").set_index("num_params")["gain"]
-    own = paper_values("cifar10").query("setting.str.startswith('weight_decay=') and source.str.contains('18')")
-    largest = own.groupby("num_params")[["base", "sam"]].max()
+    by_decay = paper_values("cifar10").query("setting.str.startswith('weight_decay=') and source.str.contains('18')")
+    largest = by_decay.groupby("num_params")[["base", "sam"]].max()
     np.testing.assert_allclose(largest["sam"] - largest["base"], best, atol=1.2e-4)

@@ -1,4 +1,4 @@
-"""What a study's other axes ask: slopes against hand-made oracles, and words that the intervals bear out."""
+"""Questions about further axes of a study: slopes against independent oracles, and wording against the intervals."""
 
 import itertools
 import re
@@ -21,8 +21,8 @@ def long_table(values, *, sizes=SIZES, rhos=(0.0, 0.1), **more):
         {"num_params": size, "rho": radius, "seed": seed, "test_metric": value, "status": "finished"}
         | {"higher_is_better": True, "metric_name": "score", "optimizer": "sam", "base_optimizer": "sgd"}
         | more
-        for size, own in zip(sizes, values, strict=True)
-        for seed, row in enumerate(own)
+        for size, values_of_size in zip(sizes, values, strict=True)
+        for seed, row in enumerate(values_of_size)
         for radius, value in zip(rhos, row, strict=True)
     ]
     return pd.DataFrame(rows)
@@ -39,8 +39,8 @@ RHOS = (0.0, 0.01, 0.1, 1.0, 10.0)
 
 def of_best(best, *, noise=0.3, seed=0, num_seeds=5, sizes=SIZES):
     """Make runs whose metric falls away from the best rho of each width."""
-    places = np.arange(-1, len(RHOS) - 1)
-    means = np.array([-abs(places - at) for at in best], float)[:, None]
+    positions = np.arange(-1, len(RHOS) - 1)
+    means = np.array([-abs(positions - at) for at in best], float)[:, None]
     values = means + noise * np.random.default_rng(seed).normal(size=(len(best), num_seeds, len(RHOS)))
     return long_table(values, rhos=RHOS, sizes=sizes)
 
@@ -56,37 +56,45 @@ def test_the_error_of_the_slope_of_best_rho_is_the_jackknifes_or_that_of_the_set
         slopes.append(np.polyfit(np.log10(SIZES), best, 1)[0])
     cells = widths.by_width(runs)
     jackknife = np.sqrt(4 / 5 * np.sum((slopes - np.mean(slopes)) ** 2))
-    lengths = np.log10([max(own) / min(own) for own in map(rho.confidence_set, cells)])
+    lengths = np.log10([max(members) / min(members) for members in map(rho.confidence_set, cells)])
     of_sets = np.sqrt(np.sum((0.5 * lengths * (-1, 0, 1)) ** 2)) / 6  # the slope is half of the last less the first
     assert (jackknife < of_sets) == is_of_sets
     reach = scipy.stats.t.ppf(0.975, 4) * max(jackknife, of_sets)
-    found = rho.trend_of_best(cells)
-    assert_allclose(np.log10([found.low, found.factor, found.high]), np.mean(slopes) + [-reach, 0, reach], atol=1e-12)
-    assert (found.num_seeds, found.at_low_edge, found.at_high_edge) == (5, (), ())
+    trend_found = rho.trend_of_best(cells)
+    assert_allclose(
+        np.log10([trend_found.low, trend_found.factor, trend_found.high]),
+        np.mean(slopes) + [-reach, 0, reach],
+        atol=1e-12,
+    )
+    assert (trend_found.num_seeds, trend_found.at_low_edge, trend_found.at_high_edge) == (5, (), ())
 
 
 @pytest.mark.parametrize(
     ("best", "direction", "words"),
     [
-        ((1, 2, 2), 1, "The best rho grows with width (×3.16 for ten times the parameters, the same whichever seed is"),
+        (
+            (1, 2, 2),
+            1,
+            "The best rho grows with width (×3.16 per tenfold increase in parameters, the same whichever seed is",
+        ),
         ((2, 1, 1), -1, "The best rho shrinks with width"),
-        ((1, 1, 1), 0, "The best rho shows no clear trend with width (×1 for"),
-        ((0, 1, 3), 1, "at least ×31.6 with 97.5 %, and more where grids end"),
-        ((3, 2, 0), -1, "at most ×0.0316 with 97.5 %"),
-        ((0, 1, 0), 0, "open to both sides, since grids end there"),
+        ((1, 1, 1), 0, "The best rho shows no clear trend with width (×1 per"),
+        ((0, 1, 3), 1, "at least ×31.6 with 97.5 % confidence, and no upper bound because the grids end"),
+        ((3, 2, 0), -1, "at most ×0.0316 with 97.5 % confidence"),
+        ((0, 1, 0), 0, "unbounded on both sides, because the grids end there"),
     ],
 )
 def test_the_best_rho_grows_where_the_sets_of_both_ends_are_apart(best, direction, words):
-    found = rho.trend_of_best(widths.by_width(of_best(best, noise=0.1)))
-    assert found.direction == direction
-    assert words in questions.best_rho(found, "width")
+    trend_found = rho.trend_of_best(widths.by_width(of_best(best, noise=0.1)))
+    assert trend_found.direction == direction
+    assert words in questions.best_rho(trend_found, "width")
     if direction == 1:
-        assert max(found.smallest) < min(found.largest)
+        assert max(trend_found.smallest) < min(trend_found.largest)
 
 
-def test_of_noise_no_trend_of_best_rho_is_told():
-    found = [rho.trend_of_best(widths.by_width(of_best((1, 1, 1), noise=9, seed=seed))) for seed in range(40)]
-    assert sum(one.direction != 0 for one in found) <= 3
+def test_noise_shows_no_trend_of_the_best_rho():
+    trend_found = [rho.trend_of_best(widths.by_width(of_best((1, 1, 1), noise=9, seed=seed))) for seed in range(40)]
+    assert sum(of_noise.direction != 0 for of_noise in trend_found) <= 3
     assert rho.trend_of_best(widths.by_width(of_best((1, 2, 2), num_seeds=1))).direction is None
     assert questions.best_rho(rho.RhoTrend(), "width") == ""
 
@@ -95,11 +103,11 @@ def test_sam_itself_is_fitted_as_the_gain_is():
     runs = long_table(noisy((1, 2, 3)))
     scores = trend.scores(widths.by_width(runs))
     sam = runs[runs["rho"] > 0].pivot(index="num_params", columns="seed", values="test_metric").to_numpy()
-    own = questions.scores_of_sam(widths.by_width(runs), scores)
-    assert_allclose(own.gains, sam)
-    assert own.stretch == 1
+    sam_scores = questions.scores_of_sam(widths.by_width(runs), scores)
+    assert_allclose(sam_scores.gains, sam)
+    assert sam_scores.stretch == 1
     text = answer.answer(runs)
-    assert "SAM's own score gets better with width (+1.00" in text
+    assert "SAM's own score improves with width (+1.00" in text
     lower = runs.assign(higher_is_better=False, metric_name="error")
     assert "SAM's own error gets worse with width (1.00" in answer.answer(lower)
 
@@ -108,15 +116,15 @@ def with_noise(slopes, *, noise=0.02, levels=None):
     """Make runs of several shares of label noise, whose gain has a slope each."""
     levels = levels or tuple(0.25 * k for k in range(len(slopes)))
     parts = [
-        long_table(noisy(slope * (np.log10(SIZES) - 3), noise=noise, seed=place), label_noise=level)
-        for place, (level, slope) in enumerate(zip(levels, slopes, strict=True))
+        long_table(noisy(slope * (np.log10(SIZES) - 3), noise=noise, seed=position), label_noise=level)
+        for position, (level, slope) in enumerate(zip(levels, slopes, strict=True))
     ]
     return pd.concat(parts, ignore_index=True)
 
 
 def test_another_axis_changes_the_slope_of_the_gain():
     runs = with_noise((0, 1, 3))
-    found = questions.levels(table.parts(runs), "label_noise", options=OPTIONS)
+    changes = questions.levels(table.parts(runs), "label_noise", options=OPTIONS)
     slopes = []
     for level in (0.0, 0.25, 0.5):
         part = runs[runs["label_noise"] == level]
@@ -124,11 +132,11 @@ def test_another_axis_changes_the_slope_of_the_gain():
         gains = (wide[0.1] - wide[0.0]).unstack().to_numpy()
         slopes.append(np.polyfit(np.log10(SIZES), gains, 1)[0])  # one radius: all widths weigh the same
     lines = 0.5 * np.polyfit((0, 0.25, 0.5), np.array(slopes), 1)[0]
-    assert_allclose(found.scores, slopes, rtol=1e-9)
-    assert found.change.mean == pytest.approx(lines.mean())
+    assert_allclose(changes.scores, slopes, rtol=1e-9)
+    assert changes.change.mean == pytest.approx(lines.mean())
     reach = scipy.stats.t.ppf(0.975, 4) * scipy.stats.sem(lines)
-    assert_allclose([found.change.low, found.change.high], lines.mean() + np.array([-reach, reach]), rtol=1e-9)
-    assert (found.direction, found.values, found.sizes) == (1, (0.0, 0.25, 0.5), SIZES)
+    assert_allclose([changes.change.low, changes.change.high], lines.mean() + np.array([-reach, reach]), rtol=1e-9)
+    assert (changes.direction, changes.values, changes.sizes) == (1, (0.0, 0.25, 0.5), SIZES)
     text = answer.answer(runs)
     assert f"The trend of the gain with width rises with label_noise (0, 0.25, 0.5): {lines.mean():+.3f} score" in text
     assert "falls with label_noise" in answer.answer(with_noise((3, 1, 0)))
@@ -149,11 +157,11 @@ def test_a_level_in_between_alone_is_no_change(slopes):
 def test_levels_are_compared_over_the_widths_that_all_have():
     runs = with_noise((0, 1, 3))
     runs = runs[(runs["label_noise"] != 0.25) | (runs["num_params"] > 100)]
-    found = questions.levels(table.parts(runs), "label_noise", options=OPTIONS)
-    assert found.sizes == (1000, 10_000)
-    one = runs[(runs["num_params"] == 1000)]
+    changes = questions.levels(table.parts(runs), "label_noise", options=OPTIONS)
+    assert changes.sizes == (1000, 10_000)
+    one_width = runs[(runs["num_params"] == 1000)]
     assert re.search(
-        r"The gain \w+ .*with label_noise \(0, 0.25, 0.5\): .*; 1,000 parameters, 5 seeds", answer.answer(one)
+        r"The gain \w+ .*with label_noise \(0, 0.25, 0.5\): .*; 1,000 parameters, 5 seeds", answer.answer(one_width)
     )
     apart = runs[(runs["label_noise"] == 0.25) == (runs["num_params"] > 100)]
     assert questions.levels(table.parts(apart), "label_noise", options=OPTIONS) is None
@@ -174,8 +182,8 @@ def test_sparsity_at_a_fixed_number_of_weights():
             rows.append(part.assign(sparsity=1 - budget / size, num_nonzero_params=budget, pruner="snip"))
     runs = pd.concat(rows, ignore_index=True)
     text = answer.answer(runs)
-    assert "With 100 nonzero parameters in each network, sparsities 0.9 to 0.999, the gain grows with width: " in text
-    assert "With 1,000 nonzero parameters in each network, sparsities 0.9 to 0.99, the gain seems to shrink" in text
+    assert "With 100 nonzero parameters in each network (sparsities 0.9 to 0.999), the gain grows with width: " in text
+    assert "With 1,000 nonzero parameters in each network (sparsities 0.9 to 0.99), the gain seems to shrink" in text
     assert "nonzero" not in answer.answer(long_table(noisy((1, 2, 3))).assign(num_nonzero_params=100, sparsity=0.0))
 
 
@@ -204,18 +212,19 @@ def test_a_measurement_of_the_base_along_width_and_of_all_along_rho():
     runs = of_best((1, 1, 1), noise=0.01)
     runs["moments.s_2"] = 100 * runs["num_params"] ** -0.5 * np.exp(-0.2 * runs["rho"])
     runs["moments.s_2"] *= np.exp(0.05 * random.normal(size=len(runs)))
-    found = measured.arrange(runs, widths.by_width(runs), ["moments.s_2"])["moments.s_2"]
-    text = measured.axes_sentence(found, catalogue.quantity("moments.s_2"), base="SGD")
+    arranged = measured.arrange(runs, widths.by_width(runs), ["moments.s_2"])["moments.s_2"]
+    text = measured.axes_sentence(arranged, catalogue.quantity("moments.s_2"), base="SGD")
     base = np.log(runs[runs["rho"] == 0].pivot(index="num_params", columns="seed", values="moments.s_2"))
     slope = np.polyfit(np.log10(SIZES), base.to_numpy(), 1)[0]
-    assert f"For SGD alone the non-uniformity s_2 falls with width (×{np.exp(slope.mean()):.3g} for ten times" in text
+    assert f"For SGD alone the non-uniformity s_2 falls with width (×{np.exp(slope.mean()):.3g} per tenfold" in text
     last = np.log(runs[runs["num_params"] == SIZES[-1]].pivot(index="rho", columns="seed", values="moments.s_2"))
     along = 0.1 * np.polyfit(RHOS, last.to_numpy(), 1)[0]
     reach = scipy.stats.t.ppf(0.975, 4) * scipy.stats.sem(along)
     ends = [np.exp(along.mean() + sign * reach) for sign in (-1, 1)]
     assert (
-        f"it falls (×{np.exp(along.mean()):.3g} for 0.1 more ρ, 95 % interval ×{ends[0]:.3g} to ×{ends[1]:.3g}" in text
+        f"it falls (×{np.exp(along.mean()):.3g} per increase of 0.1 in ρ, "
+        f"95 % interval ×{ends[0]:.3g} to ×{ends[1]:.3g}" in text
     )
     level = runs.assign(**{"moments.s_2": np.exp(random.normal(size=len(runs)))})
-    found = measured.arrange(level, widths.by_width(level), ["moments.s_2"])["moments.s_2"]
-    assert measured.axes_sentence(found, catalogue.quantity("moments.s_2")).count("shows no clear change") == 2
+    arranged = measured.arrange(level, widths.by_width(level), ["moments.s_2"])["moments.s_2"]
+    assert measured.axes_sentence(arranged, catalogue.quantity("moments.s_2")).count("shows no clear change") == 2

@@ -11,33 +11,35 @@ RADII = (0.1, 0.2, 0.4)
 def made(lifts, *, seeds=8, noise=0.01, cells=3, generator=None):
     """Make cells in which a rule is better than the base by so much at the middle radius, less at the others."""
     generator = generator or np.random.default_rng(3)
-    found = []
+    standings_found = []
     for cell in range(cells):
         base = 0.6 + noise * generator.standard_normal(seeds)
         rules = {
             name: 0.6 + lift - np.array([0.05, 0.0, 0.05]) + noise * generator.standard_normal((seeds, 3))
             for name, lift in lifts.items()
         }
-        found.append(ranking.Cell(name=f"cell {cell}", base=base, rules=rules, radii=dict.fromkeys(rules, RADII)))
-    return found
+        standings_found.append(
+            ranking.Cell(name=f"cell {cell}", base=base, rules=rules, radii=dict.fromkeys(rules, RADII))
+        )
+    return standings_found
 
 
 def test_what_is_far_apart_is_ordered():
     standings = ranking.rank(made({"a": 0.1, "b": 0.2, "c": -0.1}))
-    assert [(one.name, one.first, one.last) for one in standings] == [
+    assert [(standing.name, standing.first, standing.last) for standing in standings] == [
         ("b", 1, 1),
         ("a", 2, 2),
         (ranking.BASE, 3, 3),
         ("c", 4, 4),
     ]
-    gains = {one.name: one.gain for one in standings}
+    gains = {standing.name: standing.gain for standing in standings}
     assert gains["b"].low < 0.2 < gains["b"].high
     assert gains["c"].high < 0
 
 
 def test_what_is_alike_keeps_all_its_ranks():
     standings = ranking.rank(made({"a": 0.2, "b": 0.2, "c": -0.2}))
-    ranks = {one.name: (one.first, one.last) for one in standings}
+    ranks = {standing.name: (standing.first, standing.last) for standing in standings}
     assert ranks == {"a": (1, 2), "b": (1, 2), ranking.BASE: (3, 3), "c": (4, 4)}
 
 
@@ -56,16 +58,18 @@ def test_a_radius_with_a_diverged_run_is_not_chosen():
     assert radius in (0.1, 0.4)
     cells[0].rules["a"][0] = np.nan
     assert ranking.scores(cells[0], "a") is None
-    assert [one.name for one in ranking.rank(cells)] == [ranking.BASE]
+    assert [standing.name for standing in ranking.rank(cells)] == [ranking.BASE]
 
 
 @pytest.mark.parametrize("seeds", [3, 8])
 @pytest.mark.slow
-def test_alike_rules_are_seldom_told_apart(seeds):
+def test_equal_rules_are_rarely_distinguished(seeds):
     generator = np.random.default_rng(0)
     wrong = 0
     for _ in range(200):
         standings = ranking.rank(made(dict.fromkeys("abcd", 0.05), seeds=seeds, noise=0.02, generator=generator))
-        ranks = {one.name: (one.first, one.last) for one in standings if one.name != ranking.BASE}
-        wrong += any(one[0] > 2 or one[1] < 4 for one in ranks.values())
+        ranks = {
+            standing.name: (standing.first, standing.last) for standing in standings if standing.name != ranking.BASE
+        }
+        wrong += any(ranks_of_rule[0] > 2 or ranks_of_rule[1] < 4 for ranks_of_rule in ranks.values())
     assert wrong <= 20  # 10 of 200 are expected at most, by the 95 % that all pairs share

@@ -23,9 +23,9 @@ VALUES = np.array([[[0, 1, 5, 2], [0, 1, 6, 2], [0, 1, 7, 2]]], float)
 
 
 def test_best_rho_and_a_set_that_only_it_is_in():
-    found = rho.best_rho(long_table(VALUES + 1e-3 * np.random.default_rng(0).normal(size=VALUES.shape))).iloc[0]
-    assert (found["best_rho"], found["best_rho_low"], found["best_rho_high"]) == (0.2, 0.2, 0.2)
-    assert (found["best_rho_set"], found["chosen_by"], found["at_grid_edge"]) == ("0.2", "test_metric", "")
+    best = rho.best_rho(long_table(VALUES + 1e-3 * np.random.default_rng(0).normal(size=VALUES.shape))).iloc[0]
+    assert (best["best_rho"], best["best_rho_low"], best["best_rho_high"]) == (0.2, 0.2, 0.2)
+    assert (best["best_rho_set"], best["chosen_by"], best["at_grid_edge"]) == ("0.2", "test_metric", "")
 
 
 def test_lower_is_better():
@@ -37,8 +37,8 @@ def test_lower_is_better():
 def test_a_diverged_rho_cannot_be_best_and_the_end_of_the_grid_is_no_edge_then():
     holes = VALUES.copy()
     holes[0, 1, 3] = np.nan
-    found = rho.best_rho(long_table(holes)).iloc[0]
-    assert (found["best_rho"], found["num_excluded_rhos"], found["at_grid_edge"]) == (0.2, 1, "")
+    best = rho.best_rho(long_table(holes)).iloc[0]
+    assert (best["best_rho"], best["num_excluded_rhos"], best["at_grid_edge"]) == (0.2, 1, "")
     holes[0, 1, 2] = np.nan
     assert rho.best_rho(long_table(holes)).iloc[0]["best_rho"] == 0.1
 
@@ -47,15 +47,15 @@ def test_a_diverged_rho_cannot_be_best_and_the_end_of_the_grid_is_no_edge_then()
 def test_while_a_study_runs_a_rho_with_missing_seeds_cannot_be_best(num_left):
     runs = long_table(VALUES)
     half_done = runs[(runs["rho"] != 0.2) | (runs["seed"] < num_left)]  # the best of all, with fewer seeds
-    found = rho.best_rho(half_done).iloc[0]
-    assert (found["best_rho"], found["num_rhos"], found["num_excluded_rhos"]) == (pytest.approx(0.3), 2, 1)
+    best = rho.best_rho(half_done).iloc[0]
+    assert (best["best_rho"], best["num_rhos"], best["num_excluded_rhos"]) == (pytest.approx(0.3), 2, 1)
     assert rho.best_rho(runs).iloc[0]["best_rho"] == 0.2
 
 
 def test_where_every_rho_has_as_few_seeds_all_may_be_best():
     runs = long_table(VALUES)
-    found = rho.best_rho(runs[(runs["rho"] == 0) | (runs["seed"] < 2)]).iloc[0]
-    assert (found["best_rho"], found["num_rhos"]) == (0.2, 3)
+    best = rho.best_rho(runs[(runs["rho"] == 0) | (runs["seed"] < 2)]).iloc[0]
+    assert (best["best_rho"], best["num_rhos"]) == (0.2, 3)
 
 
 def test_the_edge_of_the_grid_is_named():
@@ -65,14 +65,14 @@ def test_the_edge_of_the_grid_is_named():
 def test_validation_chooses_and_is_named():
     runs = long_table(VALUES)
     runs["validation_metric"] = [0, 1, 2, 3] * 3
-    found = rho.best_rho(runs).iloc[0]
-    assert (found["best_rho"], found["chosen_by"]) == (pytest.approx(0.3), "validation_metric")
+    best = rho.best_rho(runs).iloc[0]
+    assert (best["best_rho"], best["chosen_by"]) == (pytest.approx(0.3), "validation_metric")
 
 
 def test_of_equals_the_smallest_and_none_is_left_out():
-    found = rho.best_rho(long_table(np.ones((1, 3, 4)))).iloc[0]
-    assert found["best_rho"] == 0.1
-    assert found["best_rho_set"] == "0.1 0.2 0.3"
+    best = rho.best_rho(long_table(np.ones((1, 3, 4)))).iloc[0]
+    assert best["best_rho"] == 0.1
+    assert best["best_rho_set"] == "0.1 0.2 0.3"
 
 
 def test_one_seed_has_no_set():
@@ -123,11 +123,11 @@ def test_a_column_that_ends_outside_leaves_the_set_as_it_is_without_it(num_seeds
     generator = np.random.default_rng(num_seeds)
     truth, scale = np.array([0, 0.5, -1, -3, -30, -30, 0]), np.array([1, 1, 1, 1, 30, 0, 10])
     tables = truth + scale * generator.normal(size=(500, num_seeds, 7))
-    found = best_sets.best_set(tables)
+    best = best_sets.best_set(tables)
     for column in range(7):
-        outside = ~found[:, column]
+        outside = ~best[:, column]
         without = best_sets.best_set(np.delete(tables[outside], column, axis=2))
-        np.testing.assert_array_equal(without, np.delete(found[outside], column, axis=1))
+        np.testing.assert_array_equal(without, np.delete(best[outside], column, axis=1))
 
 
 def test_the_limit_of_two_columns_is_that_of_students_t():

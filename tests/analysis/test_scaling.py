@@ -1,4 +1,4 @@
-"""Parameters over data: the variance about one curve against a projection written out, and what is said of it."""
+"""Parameters and data: the variance about one curve against an explicit projection, and its wording."""
 
 import math
 
@@ -41,8 +41,8 @@ def per_example(size, examples):
 
 
 def test_the_variance_is_that_of_what_a_projection_leaves():
-    found = scaling.scaling(study(lambda size, examples: math.sin(size) + examples / 600))
-    cells = found.cells
+    comparison = scaling.scaling(study(lambda size, examples: math.sin(size) + examples / 600))
+    cells = comparison.cells
     x = np.log10(cells.sizes)
     basis, weights = np.vander(x, 4), np.diag(cells.weights)
     left = weights - weights @ basis @ np.linalg.inv(basis.T @ weights @ basis) @ basis.T @ weights
@@ -53,19 +53,19 @@ def test_the_variance_is_that_of_what_a_projection_leaves():
         ]
         return np.mean(pairs) / np.trace(left)
 
-    own = found.variances[scaling.PARAMETERS]
+    variance = comparison.variances[scaling.PARAMETERS]
     without = [by_hand(np.delete(cells.gains, seed, axis=1)) for seed in range(5)]
     reach = scipy.stats.t.ppf(0.975, 4) * math.sqrt(4 / 5 * np.sum((without - np.mean(without)) ** 2))
-    assert own.value == pytest.approx(by_hand(cells.gains), rel=1e-6)
-    assert_allclose([own.low, own.high], [own.value - reach, own.value + reach], rtol=1e-6)
+    assert variance.value == pytest.approx(by_hand(cells.gains), rel=1e-6)
+    assert_allclose([variance.low, variance.high], [variance.value - reach, variance.value + reach], rtol=1e-6)
 
 
 def test_true_deviations_come_back_as_their_variance():
     """Without noise: deviations that no curve of the measure has, such as one for each number of examples."""
     shifts = dict(zip(EXAMPLES, (-1.0, 0.0, 1.0), strict=True))
-    found = scaling.scaling(study(lambda size, examples: cubic(math.log10(size)) + shifts[examples], noise=0.0))
+    comparison = scaling.scaling(study(lambda size, examples: cubic(math.log10(size)) + shifts[examples], noise=0.0))
     # 12 of the 18 cells are one off their curve, and 14 directions are left of 18.
-    assert found.variances[scaling.PARAMETERS].value == pytest.approx(12 / 14)
+    assert comparison.variances[scaling.PARAMETERS].value == pytest.approx(12 / 14)
 
 
 @pytest.mark.parametrize(
@@ -77,11 +77,11 @@ def test_true_deviations_come_back_as_their_variance():
 )
 def test_the_measure_that_makes_one_curve_has_the_least_variance(gain, least, words):
     runs = study(gain, onset=lambda examples: 900 * (examples / 300) ** 1.5)
-    found = scaling.scaling(runs)
-    assert min(found.variances, key=lambda name: found.variances[name].value) == least
-    assert found.variances[least].low <= 0 <= found.variances[least].high
+    comparison = scaling.scaling(runs)
+    assert min(comparison.variances, key=lambda name: comparison.variances[name].value) == least
+    assert comparison.variances[least].low <= 0 <= comparison.variances[least].high
     text = answer.answer(runs)
-    assert "as far as the seeds tell they are one curve against" in text
+    assert "as far as the seeds show, they form one curve against" in text
     if words:
         assert words in text
 
@@ -92,22 +92,24 @@ def test_interpolation_may_make_the_curve():
         onset=lambda examples: 900 * (examples / 300) ** 1.5,
         noise=0.005,
     )
-    found = scaling.scaling(runs)
-    own = found.variances
-    assert own[scaling.OVER_INTERPOLATION].value < 0.1 * own[scaling.PER_EXAMPLE].value
-    assert found.differences[scaling.PER_EXAMPLE, scaling.OVER_INTERPOLATION].low > 0
+    comparison = scaling.scaling(runs)
+    variances = comparison.variances
+    assert variances[scaling.OVER_INTERPOLATION].value < 0.1 * variances[scaling.PER_EXAMPLE].value
+    assert comparison.differences[scaling.PER_EXAMPLE, scaling.OVER_INTERPOLATION].low > 0
 
 
 def test_neither_and_noise():
     shifts = dict(zip(EXAMPLES, (0.0, 3.0, 0.0), strict=True))
-    assert "they are one curve against none of these" in answer.answer(study(lambda s, e: shifts[e]))
-    assert "which of these makes one curve the seeds cannot tell" in answer.answer(study(lambda s, e: 0.0, noise=1))
+    assert "they do not form one curve against any of these" in answer.answer(study(lambda s, e: shifts[e]))
+    assert "the seeds do not show against which of these they form one curve" in answer.answer(
+        study(lambda s, e: 0.0, noise=1)
+    )
 
 
 def test_where_the_base_never_fits_that_measure_is_left_out():
     runs = study(per_example, onset=lambda examples: 1e6)
     assert set(scaling.scaling(runs).variances) == {scaling.PARAMETERS, scaling.PER_EXAMPLE}
-    assert "is not known for each number of examples" in answer.answer(runs)
+    assert "is not known for every number of examples" in answer.answer(runs)
     assert scaling.scaling(runs[runs["train_examples"] == 300]) is None
     few = scaling.scaling(runs[runs["seed"] < 2])
     assert scaling.sentence(few, wording.units(runs, "test_metric"), "SGD") == ""
@@ -133,7 +135,7 @@ def test_the_figure_has_a_panel_for_each_measure():
 def test_products_of_two_seeds_have_no_noise_in_their_mean():
     """Where all true gains are alike the variance is 0 in the mean, though rho is chosen by the same noisy runs."""
     generator = np.random.default_rng(5)
-    num_seeds, num_rhos, found = 6, 8, []
+    num_seeds, num_rhos, comparison = 6, 8, []
     for _ in range(300):
         cells = []
         for size in (100, 200, 400, 800, 1600, 3200):
@@ -153,16 +155,16 @@ def test_products_of_two_seeds_have_no_noise_in_their_mean():
                 )
             )
         arranged = scaling.Cells(
-            sizes=np.array([one.num_params for one in cells], float),
+            sizes=np.array([cell.num_params for cell in cells], float),
             examples=np.full(len(cells), 100),
             seeds=tuple(range(num_seeds)),
-            gains=np.array([selection.scores(one)[1] for one in cells]),
-            pairs=np.array([selection.pair_scores(one)[1] for one in cells]),
+            gains=np.array([selection.scores(cell)[1] for cell in cells]),
+            pairs=np.array([selection.pair_scores(cell)[1] for cell in cells]),
             weights=np.ones(len(cells)),
             stretch=1.0,
             onsets={100: {}},
         )
-        found.append(scaling.of_cells(arranged).variances[scaling.PARAMETERS].value)
-    error = np.std(found) / np.sqrt(len(found))
-    assert abs(np.mean(found)) < 3 * error
+        comparison.append(scaling.of_cells(arranged).variances[scaling.PARAMETERS].value)
+    error = np.std(comparison) / np.sqrt(len(comparison))
+    assert abs(np.mean(comparison)) < 3 * error
     assert error < 0.03  # the scores' own products have a mean of 0.13 or more

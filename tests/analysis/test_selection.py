@@ -27,23 +27,23 @@ def long_table(values, *, widths=(10,), **more):
 def test_by_hand():
     # Without seed 0 rho 2 leads (5 + 2 over 3 + 3), without seed 1 rho 1 (4 + 3), without seed 2 rho 1 (4 + 3 = 2 + 5).
     values = [[[0, 4, 2], [0, 3, 5], [1, 3, 2]]]
-    found = selection.corrected_gain(long_table(np.array(values, float))).iloc[0]
-    assert found["corrected_gain"] == pytest.approx((2 + 3 + 2) / 3)
+    corrected = selection.corrected_gain(long_table(np.array(values, float))).iloc[0]
+    assert corrected["corrected_gain"] == pytest.approx((2 + 3 + 2) / 3)
     plain = gain.gain_by_width(long_table(np.array(values, float))).iloc[0]
     assert plain["gain"] == pytest.approx((4 + 3 + 2) / 3)
-    assert found["selection_bias"] == pytest.approx(2 / 3)
-    assert found["corrected_standard_error"] == pytest.approx(1 / math.sqrt(3)) == plain["standard_error"]
-    assert found["corrected_standard_error"] > scipy.stats.sem([2, 3, 2])  # of the scores
+    assert corrected["selection_bias"] == pytest.approx(2 / 3)
+    assert corrected["corrected_standard_error"] == pytest.approx(1 / math.sqrt(3)) == plain["standard_error"]
+    assert corrected["corrected_standard_error"] > scipy.stats.sem([2, 3, 2])  # of the scores
     reach = selection.critical_value(3, 2) / math.sqrt(3)
-    assert_allclose(found[["corrected_low", "corrected_high"]].astype(float), [7 / 3 - reach, 7 / 3 + reach])
+    assert_allclose(corrected[["corrected_low", "corrected_high"]].astype(float), [7 / 3 - reach, 7 / 3 + reach])
 
 
 def test_one_rho_is_the_plain_paired_t_interval():
     values = np.random.default_rng(0).normal(size=(1, 6, 2))
-    found = selection.corrected_gain(long_table(values)).iloc[0]
+    corrected = selection.corrected_gain(long_table(values)).iloc[0]
     oracle = scipy.stats.ttest_rel(values[0, :, 1], values[0, :, 0]).confidence_interval(0.95)
-    assert_allclose((found["corrected_low"], found["corrected_high"]), oracle, rtol=1e-9)
-    assert found["selection_bias"] == 0
+    assert_allclose((corrected["corrected_low"], corrected["corrected_high"]), oracle, rtol=1e-9)
+    assert corrected["selection_bias"] == 0
 
 
 @pytest.mark.parametrize("num_rhos", [5, 11])
@@ -54,14 +54,14 @@ def test_on_pure_noise_it_covers_zero_as_often_as_it_says(num_seeds, num_rhos):
     num, shape = 1000, (num_seeds, num_rhos + 1)
     values = 0.9 + generator.normal(size=(num, num_seeds, 1)) + 0.5 * generator.normal(size=(num, *shape))
     runs = long_table(values, widths=range(num))
-    found = selection.corrected_gain(runs)
-    covered = (found["corrected_low"] <= 0) & (found["corrected_high"] >= 0)
+    corrected = selection.corrected_gain(runs)
+    covered = (corrected["corrected_low"] <= 0) & (corrected["corrected_high"] >= 0)
     assert 0.93 <= covered.mean() <= (0.99 if num_seeds == 3 else 0.97)
     plain = gain.gain_by_width(runs)
     assert plain["gain"].mean() > 0.15  # SAM seems to gain where it does nothing
-    error = found["corrected_gain"].std() / math.sqrt(num)
-    assert abs(found["corrected_gain"].mean()) < 4 * error
-    assert_allclose(plain["gain"] - found["selection_bias"], found["corrected_gain"], atol=1e-12)
+    error = corrected["corrected_gain"].std() / math.sqrt(num)
+    assert abs(corrected["corrected_gain"].mean()) < 4 * error
+    assert_allclose(plain["gain"] - corrected["selection_bias"], corrected["corrected_gain"], atol=1e-12)
 
 
 def coverage(gains, choices, *, truth):
@@ -99,8 +99,8 @@ def test_a_clear_winner_costs_width_only(num_seeds, num_rhos):
     """With one choice for every fold the score is the plain gain, and the reach that of Student's t at least."""
     noise = np.random.default_rng(0).normal(size=(4000, num_seeds, num_rhos + 1))
     truth = 50.0 * (np.arange(num_rhos) == 1)
-    found = coverage(truth + noise[..., 1:] - noise[..., :1], truth + noise[..., 1:], truth=truth)
-    assert 0.94 < found < 0.985
+    corrected = coverage(truth + noise[..., 1:] - noise[..., :1], truth + noise[..., 1:], truth=truth)
+    assert 0.94 < corrected < 0.985
 
 
 @pytest.mark.parametrize(("num_seeds", "num_rhos"), [(5, 5), (8, 11)])
@@ -138,9 +138,9 @@ def test_a_base_that_chooses_too_has_its_own_cells():
 
 
 def test_the_reach_falls_to_students_t_as_the_base_gets_noisier():
-    found = [selection.critical_value(8, 5, ratio=ratio) for ratio in (0, 0.5, 2, 50, math.inf)]
-    assert found == sorted(found, reverse=True)
-    assert found[-1] == scipy.stats.t.ppf(0.975, 7)
+    corrected = [selection.critical_value(8, 5, ratio=ratio) for ratio in (0, 0.5, 2, 50, math.inf)]
+    assert corrected == sorted(corrected, reverse=True)
+    assert corrected[-1] == scipy.stats.t.ppf(0.975, 7)
 
 
 def test_students_t_over_the_scores_would_not_do():
@@ -177,30 +177,30 @@ def test_diverged_and_missing_runs_leave_a_whole_block():
     holes[0, 2, 3] = np.nan  # the largest rho diverged once: it is out
     runs = long_table(holes)
     runs = runs[~((runs["seed"] == 4) & (runs["rho"] == 0.0))]  # and seed 4 has no base run: it is out
-    found = selection.corrected_gain(runs).iloc[0]
-    assert (found["num_rhos"], found["corrected_num_seeds"]) == (2, 4)
+    corrected = selection.corrected_gain(runs).iloc[0]
+    assert (corrected["num_rhos"], corrected["corrected_num_seeds"]) == (2, 4)
     expected = selection.corrected_gain(long_table(values[:, :4, :3])).iloc[0]
-    assert_allclose(found["corrected_gain"], expected["corrected_gain"])
+    assert_allclose(corrected["corrected_gain"], expected["corrected_gain"])
 
 
 def test_a_rho_with_fewer_seeds_than_another_is_not_chosen():
     values = np.random.default_rng(1).normal(size=(1, 5, 4))
     runs = long_table(values)
-    found = selection.corrected_gain(runs[~((runs["seed"] == 4) & (runs["rho"] == 0.1))]).iloc[0]
-    assert (found["num_rhos"], found["corrected_num_seeds"]) == (2, 5)
+    corrected = selection.corrected_gain(runs[~((runs["seed"] == 4) & (runs["rho"] == 0.1))]).iloc[0]
+    assert (corrected["num_rhos"], corrected["corrected_num_seeds"]) == (2, 5)
     expected = selection.corrected_gain(long_table(values[:, :, [0, 2, 3]])).iloc[0]
-    assert_allclose(found["corrected_gain"], expected["corrected_gain"])
+    assert_allclose(corrected["corrected_gain"], expected["corrected_gain"])
 
 
 def test_one_seed_has_no_corrected_gain():
-    found = selection.corrected_gain(long_table(np.zeros((1, 1, 3)))).iloc[0]
-    assert np.isnan(found[["corrected_gain", "corrected_low", "selection_bias"]].astype(float)).all()
+    corrected = selection.corrected_gain(long_table(np.zeros((1, 1, 3)))).iloc[0]
+    assert np.isnan(corrected[["corrected_gain", "corrected_low", "selection_bias"]].astype(float)).all()
 
 
 def test_rho_is_chosen_by_validation_where_there_is_one():
     runs = long_table(np.array([[[0, 9, 1], [0, 8, 2], [0, 7, 2]]], float))
     runs["validation_metric"] = [0, 1, 2] * 3
-    found = selection.corrected_gain(runs).iloc[0]
-    assert found["corrected_gain"] == pytest.approx(5 / 3)
-    assert found["selection_bias"] == pytest.approx(0)
+    corrected = selection.corrected_gain(runs).iloc[0]
+    assert corrected["corrected_gain"] == pytest.approx(5 / 3)
+    assert corrected["selection_bias"] == pytest.approx(0)
     assert selection.corrected_gain(runs, choose_by="test_metric").iloc[0]["corrected_gain"] == pytest.approx(8)

@@ -16,12 +16,12 @@ SIZES = (100, 1000, 10_000)
 def study(*, num_seeds=5, slope=0.05, noise=1.0, **more):
     """Make a study whose gain rises with width, greatest at rho 0.2; half of the rise is the base's decline."""
     rows = []
-    for place, size in enumerate(SIZES):
+    for position, size in enumerate(SIZES):
         for seed in range(num_seeds):
             for k, rho in enumerate(RHOS):
                 shape = {0: 0.0, 1: 0.5, 2: 1.0, 3: 0.4}[k]
-                wiggle = 0.001 * noise * ((7 * seed + 3 * k + 5 * place) % 5 - 2)
-                value = 0.8 + slope * place * (shape - 0.5) + wiggle
+                wiggle = 0.001 * noise * ((7 * seed + 3 * k + 5 * position) % 5 - 2)
+                value = 0.8 + slope * position * (shape - 0.5) + wiggle
                 rows.append(
                     {
                         "run": f"{size}-{rho}-{seed}",
@@ -35,8 +35,8 @@ def study(*, num_seeds=5, slope=0.05, noise=1.0, **more):
                         "metric_name": "accuracy",
                         "higher_is_better": True,
                         "test_metric": value,
-                        "train_metric": 1.0 if place else 0.9,
-                        "train_loss": 0.001 if place else 0.5,
+                        "train_metric": 1.0 if position else 0.9,
+                        "train_loss": 0.001 if position else 0.5,
                         "num_epochs": 10,
                     }
                     | more
@@ -44,15 +44,15 @@ def study(*, num_seeds=5, slope=0.05, noise=1.0, **more):
     return pd.DataFrame(rows)
 
 
-def names(found):
-    return {caution.name for caution in found}
+def names(found_cautions):
+    return {caution.name for caution in found_cautions}
 
 
 def test_the_answer_has_the_numbers():
     text = answer.answer(study())
     assert text.startswith("The gain of SAM over SGD grows with width: from ")
     assert "at 100 parameters to +" in text
-    assert "points for ten times the parameters" in text
+    assert "points per tenfold increase in parameters" in text
     assert "5 seeds" in text
     assert "The best rho, chosen by test metric, is" in text
     assert text.split("\n\n")[0].count(". ") == 1  # two sentences, and then what else the axes ask
@@ -80,10 +80,10 @@ def test_what_is_measured_tells_no_runs_apart():
 def test_one_seed_one_width_and_nothing():
     text = answer.answer(study(num_seeds=1))
     assert text.startswith("With one seed, SAM differs from SGD by +")
-    assert "cannot be told from luck" in text
-    one = study()
-    assert answer.answer(one[one["num_params"] == 1000]).startswith("The gain of SAM over SGD is +")
-    assert answer.answer(one[one["rho"] == 0]).startswith("There is no gain yet")
+    assert "cannot be separated from seed noise" in text
+    runs = study()
+    assert answer.answer(runs[runs["num_params"] == 1000]).startswith("The gain of SAM over SGD is +")
+    assert answer.answer(runs[runs["rho"] == 0]).startswith("There is no gain yet")
 
 
 def test_other_axes_are_parts_with_an_answer_each():
@@ -93,17 +93,17 @@ def test_other_axes_are_parts_with_an_answer_each():
     assert [len(part.runs) for part in table.parts(runs)] == [60, 60]
     paragraphs = answer.answer(runs).split("\n\n")
     assert [text.split(":")[0] for text in paragraphs[:2]] == ["label_noise=0.0", "label_noise=0.5"]
-    found = summary.summary(runs)
-    assert set(found["label_noise"]) == {0.0, 0.5}
+    result = summary.summary(runs)
+    assert set(result["label_noise"]) == {0.0, 0.5}
 
 
 def test_base_runs_serve_every_variant_of_sam():
     runs = study(sam_variant="normalized")
     other = study(sam_variant="adaptive")
     both = pd.concat([runs, other[other["rho"] > 0]], ignore_index=True)
-    found = table.parts(both)
-    assert [part.name for part in found] == ["sam_variant=adaptive", "sam_variant=normalized"]
-    assert [len(part.runs) for part in found] == [60, 60]
+    result = table.parts(both)
+    assert [part.name for part in result] == ["sam_variant=adaptive", "sam_variant=normalized"]
+    assert [len(part.runs) for part in result] == [60, 60]
     assert "grows with width" in answer.answer(both)
 
 
@@ -111,28 +111,28 @@ def test_runs_without_a_mask_serve_every_pruner():
     dense = study(pruner="none", sparsity=0.0)
     pruned = [study(pruner=name, sparsity=0.5)[lambda t: t["num_params"] > 100] for name in ("random", "snip")]
     runs = pd.concat([dense[dense["num_params"] == 100], *pruned], ignore_index=True)
-    found = table.parts(runs)
-    assert [part.name for part in found] == ["pruner=random", "pruner=snip"]
-    assert [len(part.runs) for part in found] == [60, 60]
+    result = table.parts(runs)
+    assert [part.name for part in result] == ["pruner=random", "pruner=snip"]
+    assert [len(part.runs) for part in result] == [60, 60]
     assert len(summary.summary(runs).query("row == 'width'")) == 6
 
 
 def test_at_a_fixed_width_runs_without_a_mask_are_a_part_of_their_own():
     pruned = [study(pruner=name, sparsity=0.5) for name in ("random", "snip")]
     runs = pd.concat([study(pruner="none", sparsity=0.0), *pruned], ignore_index=True)
-    found = [part.name for part in table.parts(runs)]
-    assert sorted(found) == ["pruner=random, sparsity=0.5", "pruner=snip, sparsity=0.5", "sparsity=0.0"]
+    result = [part.name for part in table.parts(runs)]
+    assert sorted(result) == ["pruner=random, sparsity=0.5", "pruner=snip, sparsity=0.5", "sparsity=0.0"]
 
 
 def test_base_optimizers_are_parts_also_where_the_base_has_another_name():
     adam = study(base_optimizer="adam")
     adam.loc[adam["rho"] == 0, ["optimizer", "base_optimizer"]] = ["adam", "sgd"]
-    found = table.parts(pd.concat([study(), adam], ignore_index=True))
-    assert [part.name for part in found] == ["base_optimizer=adam", "base_optimizer=sgd"]
-    assert [len(part.runs) for part in found] == [60, 60]
+    result = table.parts(pd.concat([study(), adam], ignore_index=True))
+    assert [part.name for part in result] == ["base_optimizer=adam", "base_optimizer=sgd"]
+    assert [len(part.runs) for part in result] == [60, 60]
 
 
-def test_parts_need_no_pairs_where_they_are_told():
+def test_parts_need_no_pairs_with_paired_false():
     runs = study().query("rho > 0 or num_params > 100")
     assert [len(part.runs) for part in table.parts(runs)] == [40]
     assert [len(part.runs) for part in table.parts(runs, paired=False)] == [55]
@@ -144,7 +144,7 @@ def test_a_column_that_is_set_aside_is_no_axis():
     assert table.axes(noted.rename(columns={"aside.node": "node"})) == ["node"]
 
 
-def test_a_run_told_twice_counts_once():
+def test_a_repeated_run_counts_once():
     runs = study()
     copies = runs[runs["seed"] == 0].assign(run=lambda rows: rows["run"] + "-again", test_metric=0.0)
     both = pd.concat([runs, copies], ignore_index=True)
@@ -172,15 +172,19 @@ def test_the_answer_claims_no_more_than_it_knows():
 
 
 @pytest.mark.parametrize(
-    ("sam_loss", "is_told"), [(0.002, True), (0.0005, True), (0.0, True), (0.0014, False), (0.0007, False)]
+    ("sam_loss", "is_reported"), [(0.002, True), (0.0005, True), (0.0, True), (0.0014, False), (0.0007, False)]
 )
-def test_networks_measured_at_unequal_training_losses_are_a_caution(sam_loss, is_told):
+def test_networks_measured_at_unequal_training_losses_are_a_caution(sam_loss, is_reported):
     """The base ends at 0.5 with 100 parameters and at 0.001 with more; SAM at the same for the smallest."""
     runs = study()
     runs.loc[(runs["rho"] > 0) & (runs["num_params"] > 100), "train_loss"] = sam_loss
     assert "unequal_losses" not in names(cautions.cautions(runs))  # nothing was measured
-    found = [one for one in cautions.cautions(runs.assign(**{"curvature.trace": 1.0})) if one.name == "unequal_losses"]
-    assert [one.finding for one in found] == ["at 1,000, 10,000 parameters"] * is_told
+    unequal = [
+        caution
+        for caution in cautions.cautions(runs.assign(**{"curvature.trace": 1.0}))
+        if caution.name == "unequal_losses"
+    ]
+    assert [caution.finding for caution in unequal] == ["at 1,000, 10,000 parameters"] * is_reported
 
 
 def test_both_losses_zero_are_equal():
@@ -191,7 +195,7 @@ def test_both_losses_zero_are_equal():
 def test_missing_seeds_are_a_caution():
     runs = study().query("rho != 0.2 or seed > 0 or num_params > 100")
     (caution,) = [caution for caution in cautions.cautions(runs) if caution.name == "missing_seeds"]
-    assert caution.text.startswith("At 100 parameters some rhos have fewer seeds")
+    assert caution.text.startswith("At 100 parameters some values of rho have fewer seeds")
     assert "missing_seeds" not in names(cautions.cautions(study()))
 
 
@@ -207,10 +211,10 @@ def test_equal_compute_compares_with_base_runs_of_twice_the_length():
     runs = study()
     longer = runs[runs["rho"] == 0].assign(num_epochs=20, test_metric=lambda t: t["test_metric"] + 0.03)
     both = pd.concat([runs, longer], ignore_index=True)
-    found = compute.equal_compute_gain(both)
+    result = compute.equal_compute_gain(both)
     plain = summary.summary(runs).query("row == 'width'")
-    np.testing.assert_allclose(found["gain"], plain["gain"] - 0.03)
-    assert list(found["length"]) == [10, 10, 10]
+    np.testing.assert_allclose(result["gain"], plain["gain"] - 0.03)
+    assert list(result["length"]) == [10, 10, 10]
     table_ = summary.summary(both).query("row == 'width'")
     np.testing.assert_allclose(table_["equal_compute_gain"], plain["gain"] - 0.03)
     np.testing.assert_allclose(table_["gain"], plain["gain"])
@@ -231,13 +235,13 @@ def test_equal_compute_counts_the_gradients_that_were_recorded():
 
 
 def test_the_summary_has_a_row_a_group_and_a_row_a_width():
-    found = summary.summary(study())
-    assert list(found["row"]) == ["seeds"] * 12 + ["width"] * 3
-    first = found.iloc[0]
+    result = summary.summary(study())
+    assert list(result["row"]) == ["seeds"] * 12 + ["width"] * 3
+    first = result.iloc[0]
     values = study().query("num_params == 100 and rho == 0")["test_metric"]
     assert (first["mean"], first["num_seeds"]) == (pytest.approx(values.mean()), 5)
     assert first["standard_error"] == pytest.approx(values.std() / 5**0.5)
-    last = found.iloc[-1]
+    last = result.iloc[-1]
     assert last["best_rho"] == 0.2
     assert last["corrected_low"] < last["corrected_gain"] < last["corrected_high"]
     assert last["sam_interpolates"] == 1
@@ -251,33 +255,33 @@ def test_cautions_of_a_careless_study():
     runs = runs[runs["run"] != "10000-0.0-2"]
     left = pd.DataFrame([{"run": "x", "status": "unfinished"}, *study(num_seeds=1).tail(1).to_dict("records")])
     left.loc[1, ["num_params", "run"]] = [10**6, "y"]
-    found = names(cautions.cautions(pd.concat([runs, left], ignore_index=True)))
+    result = names(cautions.cautions(pd.concat([runs, left], ignore_index=True)))
     expected = {"few_seeds", "edge_of_grid", "diverged", "no_interpolation", "test_set_selection", "unpaired_seeds"}
-    assert expected | {"not_done", "no_pair", "short_grid"} - {"short_grid"} <= found
+    assert expected | {"not_done", "no_pair", "short_grid"} - {"short_grid"} <= result
 
 
 @pytest.mark.parametrize(
-    ("kept", "begins"),
+    ("num_kept", "begins"),
     [
         (1, "As few as 1 seed at a width: intervals"),
         (2, "As few as 2 seeds at a width: intervals"),
         (0, "At some width no seed has both a base and a SAM run with a result"),
     ],
 )
-def test_few_seeds_are_counted_in_words_that_fit(kept, begins):
+def test_few_seeds_are_counted_in_words_that_fit(num_kept, begins):
     runs: Any = study(num_seeds=5)
-    gone = (runs["num_params"] == 100) & (runs["rho"] == 0) & (runs["seed"] >= kept)
+    gone = (runs["num_params"] == 100) & (runs["rho"] == 0) & (runs["seed"] >= num_kept)
     runs.loc[gone, ["status", "test_metric"]] = ["diverged", np.nan]
-    texts = [one.text for one in cautions.cautions(runs) if one.name in ("few_seeds", "no_seeds")]
+    texts = [caution.text for caution in cautions.cautions(runs) if caution.name in ("few_seeds", "no_seeds")]
     assert len(texts) == 1
     assert texts[0].startswith(begins)
 
 
-def test_runs_that_are_not_done_have_a_mend_each():
+def test_each_state_of_an_incomplete_run_has_a_remedy():
     states = ["unfinished", "failed", "failed", "damaged", "mismatch"]
     left = pd.DataFrame({"run": list("abcde"), "status": states})
     runs: Any = pd.concat([study(), left], ignore_index=True)
-    (caution,) = [one for one in cautions.cautions(runs) if one.name == "not_done"]
+    (caution,) = [caution for caution in cautions.cautions(runs) if caution.name == "not_done"]
     assert "1 unfinished, 2 failed, 1 damaged, 1 mismatch." in caution.text
     damaged = caution.text[caution.text.index("Damaged:") :]
     assert "restore the file" in damaged
@@ -285,13 +289,13 @@ def test_runs_that_are_not_done_have_a_mend_each():
     assert "move the folder out of runs/" in damaged
 
 
-def test_cautions_of_several_parts_are_told_once_with_each_part_named_once():
+def test_cautions_of_several_parts_are_merged_and_name_each_part_once():
     some = [study(label_noise=noise, num_seeds=4 + round(4 * noise)) for noise in (0.0, 0.25, 0.5)]
     runs: Any = pd.concat(some, ignore_index=True)
     other = runs["label_noise"] == 0.5  # its gain falls off with rho at the second width
     runs.loc[other & (runs["num_params"] == 1000), "test_metric"] -= runs["rho"]
-    texts = cautions.told_once(cautions.cautions(runs), num_parts=3)
-    (few,) = [text for text in texts if "near normal" in text]
+    texts = cautions.merged(cautions.cautions(runs), num_parts=3)
+    (few,) = [text for text in texts if "nearly normal" in text]
     assert few.startswith("label_noise=0.0: As few as 4 seeds at a width: intervals")
     (edge,) = [text for text in texts if "smallest of the grid" in text]
     assert edge.startswith(
@@ -325,9 +329,11 @@ def test_equal_compute_is_looked_for_beside_each_part():
     longer = study(sam_variant="normalized").query("rho == 0").assign(num_epochs=20)
     longer = longer.assign(test_metric=longer["test_metric"] + 0.03)
     noisy = pd.concat([runs.assign(label_noise=0.5), longer.assign(label_noise=0.5)])
-    found = summary.summary(pd.concat([runs.assign(label_noise=0.0), noisy], ignore_index=True)).query("row == 'width'")
-    assert found.groupby("label_noise")["equal_compute_gain"].count().to_dict() == {0.0: 0, 0.5: 6}
-    noisy = found.query("label_noise == 0.5")
+    result = summary.summary(pd.concat([runs.assign(label_noise=0.0), noisy], ignore_index=True)).query(
+        "row == 'width'"
+    )
+    assert result.groupby("label_noise")["equal_compute_gain"].count().to_dict() == {0.0: 0, 0.5: 6}
+    noisy = result.query("label_noise == 0.5")
     np.testing.assert_allclose(noisy["equal_compute_gain"], noisy["gain"] - 0.03)
 
 
@@ -339,7 +345,7 @@ def test_a_careful_study_has_few_cautions():
 def test_a_table_from_elsewhere():
     runs = study()[["num_params", "rho", "seed", "test_metric"]]
     runs.columns = ["size", "radius", "trial", "error"]
-    found = table.from_columns(
+    result = table.from_columns(
         runs.assign(error=1 - runs["error"]),
         size="size",
         rho="radius",
@@ -348,11 +354,11 @@ def test_a_table_from_elsewhere():
         higher_is_better=False,
         metric_name="error",
     )
-    text = answer.answer(found)
+    text = answer.answer(result)
     assert "grows with width" in text
     assert "its base optimizer" in text
-    assert len(summary.summary(found)) == 15
-    assert names(cautions.cautions(found)) <= {"edge_of_grid", "test_set_selection"}
+    assert len(summary.summary(result)) == 15
+    assert names(cautions.cautions(result)) <= {"edge_of_grid", "test_set_selection"}
 
 
 @pytest.mark.parametrize(

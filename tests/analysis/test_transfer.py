@@ -31,32 +31,32 @@ def made(*, shift, seeds=5, noise=0.002, growth=0.02, drop=None):
 
 def regrets(runs, **options):
     every = tuned.comparisons(runs, tune=("learning_rate",), width="num_params", metric="test_metric", choose_by=None)
-    (found,) = [one for one in every if one.name == tuned.TUNED]
-    return transfer.regrets(found, **options)
+    (comparison_found,) = [comparison for comparison in every if comparison.name == tuned.TUNED]
+    return transfer.regrets(comparison_found, **options)
 
 
 def test_a_rate_that_moves_costs_what_the_table_says():
-    found = regrets(made(shift=1))
-    assert [one.num_params for one in found] == [4_000, 16_000, 64_000]
-    for index, one in enumerate(found[:2], start=1):  # at the third the optimum lies below the grid
-        assert one.carried == {"rho": 0.2, "learning_rate": 0.1}
-        assert one.own == {"rho": 0.2, "learning_rate": 0.1 / 2**index}
-        assert one.regret.low < 0.02 * index < one.regret.high
-        assert one.margin == pytest.approx((0.05 + 0.02 * index) / 4, abs=0.003)
-        assert one.decision == (transfer.FAILS if one.regret.low > one.margin else transfer.OPEN)
-    assert found[1].decision == transfer.FAILS
+    all_regrets = regrets(made(shift=1))
+    assert [regret.num_params for regret in all_regrets] == [4_000, 16_000, 64_000]
+    for index, regret in enumerate(all_regrets[:2], start=1):  # at the third the optimum lies below the grid
+        assert regret.carried == {"rho": 0.2, "learning_rate": 0.1}
+        assert regret.own == {"rho": 0.2, "learning_rate": 0.1 / 2**index}
+        assert regret.regret.low < 0.02 * index < regret.regret.high
+        assert regret.margin == pytest.approx((0.05 + 0.02 * index) / 4, abs=0.003)
+        assert regret.decision == (transfer.FAILS if regret.regret.low > regret.margin else transfer.OPEN)
+    assert all_regrets[1].decision == transfer.FAILS
 
 
 def test_the_base_has_a_regret_of_its_own():
-    found = regrets(made(shift=1), of_sam=False)
-    assert found[0].own == {"learning_rate": 0.05}
-    assert found[0].regret.low < 0.02 < found[0].regret.high
+    all_regrets = regrets(made(shift=1), of_sam=False)
+    assert all_regrets[0].own == {"learning_rate": 0.05}
+    assert all_regrets[0].regret.low < 0.02 < all_regrets[0].regret.high
 
 
 def test_the_same_settings_are_said_to_be_the_same():
-    found = regrets(made(shift=0))
-    assert {one.decision for one in found} == {transfer.SAME_CELL}
-    assert all(np.isnan(one.regret.mean) for one in found)
+    all_regrets = regrets(made(shift=0))
+    assert {regret.decision for regret in all_regrets} == {transfer.SAME_CELL}
+    assert all(np.isnan(regret.regret.mean) for regret in all_regrets)
 
 
 def test_small_regret_transfers():
@@ -67,9 +67,9 @@ def test_small_regret_transfers():
 
 
 def test_settings_that_diverge_do_not_transfer():
-    found = regrets(made(shift=1, drop=(64_000, 0.1)))
-    assert found[-1].decision == transfer.FAILS
-    assert np.isnan(found[-1].regret.mean)
+    all_regrets = regrets(made(shift=1, drop=(64_000, 0.1)))
+    assert all_regrets[-1].decision == transfer.FAILS
+    assert np.isnan(all_regrets[-1].regret.mean)
 
 
 def test_the_table_has_both_arms():
@@ -86,8 +86,8 @@ def test_curves_share_their_weights():
         ],
         ignore_index=True,
     )
-    found = transfer.curves(runs, tune=("learning_rate",), names=(tuned.TUNED,))
-    by_name = {one.name: one for one in found}
+    curves = transfer.curves(runs, tune=("learning_rate",), names=(tuned.TUNED,))
+    by_name = {curve.name: curve for curve in curves}
     standard, mup = (by_name[f"parameterization={name}, tuned"] for name in ("standard", "mup"))
     per_decade = 0.05 / np.log10(4)
     assert standard.slope.low < per_decade < standard.slope.high

@@ -28,12 +28,12 @@ def long_table(values, *, widths=SIZES, **more):
 
 
 def test_slope_is_that_of_scipy_for_each_seed():
-    found = trend.trend(long_table(VALUES))
+    slopes_found = trend.trend(long_table(VALUES))
     slopes = [scipy.stats.linregress([1, 2, 3], gains).slope for gains in ([1, 2, 4], [0, 1, 4])]
     low, high = scipy.stats.t.interval(0.95, 1, loc=np.mean(slopes), scale=scipy.stats.sem(slopes))
-    assert_allclose(found[:4], (1.75, scipy.stats.sem(slopes), low, high))
-    assert found.p_value == pytest.approx(1 / 6)  # of the six orders only the true one rises as much
-    assert (found.num_seeds, found.num_widths) == (2, 3)
+    assert_allclose(slopes_found[:4], (1.75, scipy.stats.sem(slopes), low, high))
+    assert slopes_found.p_value == pytest.approx(1 / 6)  # of the six orders only the true one rises as much
+    assert (slopes_found.num_seeds, slopes_found.num_widths) == (2, 3)
 
 
 def test_the_weighted_slope_is_that_of_numpys_polynomial():
@@ -47,14 +47,25 @@ def test_a_noisy_smallest_width_does_not_decide():
     """A gain of twice the noise a width, and a smallest width of ten times the noise, in thirty studies."""
     generator = np.random.default_rng(7)
     scale, rise = np.array([10, 1, 1, 1])[:, None, None], np.array([0, 0, 0, 0, 0, 2]) * np.arange(4)[:, None, None]
-    found = [
+    slopes_found = [
         trend.trend(long_table(scale * noise + rise, widths=(10, 100, 1000, 10_000)))
         for noise in generator.normal(size=(30, 4, 5, 6))
     ]
-    weighted, alike = (np.sum([one.low > 0 for one in group]) for group in (found, [one.unweighted for one in found]))
+    weighted, alike = (
+        np.sum([trend_found.low > 0 for trend_found in group])
+        for group in (slopes_found, [trend_found.unweighted for trend_found in slopes_found])
+    )
     assert weighted > 22
     assert alike < 12
-    assert np.median([(one.high - one.low) / (one.unweighted.high - one.unweighted.low) for one in found]) < 0.4
+    assert (
+        np.median(
+            [
+                (trend_found.high - trend_found.low) / (trend_found.unweighted.high - trend_found.unweighted.low)
+                for trend_found in slopes_found
+            ]
+        )
+        < 0.4
+    )
 
 
 def test_parts_of_a_domain_are_weighted_alike():
@@ -87,9 +98,9 @@ def test_order_test_agrees_with_scipys_permutations():
 def test_on_noise_the_interval_of_the_slope_covers_zero(num_seeds):
     generator, covered, small = np.random.default_rng(num_seeds), [], []
     for _ in range(250):
-        found = trend.trend(long_table(generator.normal(size=(4, num_seeds, 6)), widths=(10, 40, 160, 640)))
-        covered.append(found.low <= 0 <= found.high)
-        small.append(found.p_value <= 0.05)
+        slopes_found = trend.trend(long_table(generator.normal(size=(4, num_seeds, 6)), widths=(10, 40, 160, 640)))
+        covered.append(slopes_found.low <= 0 <= slopes_found.high)
+        small.append(slopes_found.p_value <= 0.05)
     assert np.mean(covered) > 0.95 - 3 * math.sqrt(0.05 * 0.95 / 250)
     assert np.mean(small) < 0.05 + 3 * math.sqrt(0.05 * 0.95 / 250)
 
@@ -102,16 +113,16 @@ def test_widths_of_unequal_noise_mislead_the_order_test_but_not_the_interval():
     small = [trend.order_test(spreads * means, weights) <= 0.05 for means in generator.normal(size=(1000, 5))]
     assert 0.08 < np.mean(small) < 0.15
     tables = spreads[:, None, None] * generator.normal(size=(250, 5, 8, 6))
-    found = [trend.trend(long_table(table, widths=sizes)) for table in tables]
-    covered = np.mean([one.low <= 0 <= one.high for one in found])
+    slopes_found = [trend.trend(long_table(table, widths=sizes)) for table in tables]
+    covered = np.mean([trend_found.low <= 0 <= trend_found.high for trend_found in slopes_found])
     assert abs(covered - 0.95) < 3 * math.sqrt(0.05 * 0.95 / 250)
 
 
 def test_one_width_or_one_seed():
     assert np.isnan(trend.trend(long_table(VALUES[:1], widths=(10,))).slope)
-    found = trend.trend(long_table(VALUES[:, :1]), corrected=False)
-    assert found.slope == 1.5
-    assert np.isnan(found.low)
+    slopes_found = trend.trend(long_table(VALUES[:, :1]), corrected=False)
+    assert slopes_found.slope == 1.5
+    assert np.isnan(slopes_found.low)
 
 
 def test_the_papers_rule():
@@ -149,7 +160,7 @@ def test_growth_is_counted_from_where_the_base_is_best():
 
 @pytest.mark.parametrize(("num_seeds", "num_widths"), [(3, 4), (5, 7), (8, 7)])
 def test_noise_is_no_decline_of_the_base(num_seeds, num_widths):
-    """Counted from the width where it is best by luck, 5 to 10 % of tables would decline by their intervals."""
+    """Measured from the width where it is best by chance, 5 to 10 % of tables would significantly decline."""
     base = np.random.default_rng(num_widths).normal(size=(4000, num_seeds, num_widths))
     base = base[base.mean(axis=1).argmax(axis=1) < num_widths - 1]
     declines = decomposition.at_best_width(base, base) - base[..., -1]
@@ -163,18 +174,18 @@ def test_each_seed_counts_from_where_the_others_base_is_best():
     base = np.array([[9.0, 1, 0], [1, 9, 0], [3, 4, 0]])
     assert_allclose(decomposition.at_best_width(base, base), [1, 1, 3])
     values = np.stack([base, base], axis=2).transpose(1, 0, 2)
-    found = decomposition.decompose(long_table(values))
-    assert list(found["num_params"]) == [100, 1000]
-    assert found["base_decline"].iloc[-1] == pytest.approx(5 / 3)
+    slopes_found = decomposition.decompose(long_table(values))
+    assert list(slopes_found["num_params"]) == [100, 1000]
+    assert slopes_found["base_decline"].iloc[-1] == pytest.approx(5 / 3)
 
 
 def test_interpolation_against_the_rise():
     runs = long_table(VALUES, metric_name="accuracy")
     runs["train_metric"] = np.where(runs["num_params"] * (1 + (runs["rho"] == 0)) >= 200, 1.0, 0.9)
     runs["train_loss"] = 0.5
-    found = interpolation.interpolation(runs)
-    assert (found.base, found.sam, found.largest_gain) == (100, 1000, 1000)
-    assert found.steepest_rise == pytest.approx(math.sqrt(100 * 1000))
+    slopes_found = interpolation.interpolation(runs)
+    assert (slopes_found.base, slopes_found.sam, slopes_found.largest_gain) == (100, 1000, 1000)
+    assert slopes_found.steepest_rise == pytest.approx(math.sqrt(100 * 1000))
     fit = interpolation.training_fit(runs)
     assert list(fit["sam_interpolates"]) == [0, 0, 1]
     assert list(fit["base_train_metric"]) == [0.9, 1, 1]
@@ -188,8 +199,8 @@ def test_interpolation_begins_where_more_than_half_of_the_seeds_do(num_fitting, 
     fits = (runs["num_params"] >= 1000) | ((runs["num_params"] == 100) & (runs["seed"] < num_fitting))
     runs["train_metric"] = np.where(fits, 1.0, 0.5)
     runs["train_loss"] = 0.5
-    found = interpolation.interpolation(runs)
-    assert (found.base, found.sam) == (onset, onset)
+    slopes_found = interpolation.interpolation(runs)
+    assert (slopes_found.base, slopes_found.sam) == (onset, onset)
 
 
 def test_interpolation_that_ends_again_has_not_begun():

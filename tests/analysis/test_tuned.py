@@ -1,4 +1,4 @@
-"""A fair fight: both arms at settings of their own, against an enumeration by hand and made-up studies."""
+"""Separately tuned arms, against an explicit enumeration and simulated studies."""
 
 import itertools
 
@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flatwide import config as configs
-from flatwide.analysis import answer, selection, summary, tuned
+from flatwide.analysis import answer, arms, selection, summary, tuned
+from flatwide.config import default, plain
 from flatwide.study import settings
 
 RATES, RHOS, SEEDS, SIZES = (0.01, 0.1, 1.0), (0.0, 0.1, 0.2), range(5), (100, 1000)
@@ -53,7 +53,7 @@ def by_hand(runs, size, *, sam_rates, epochs=10, column="test_metric"):
     scores = []
     at_size = runs[runs.num_params == size]
     for seed in SEEDS:
-        others, own = at_size[at_size.seed != seed], at_size[at_size.seed == seed]
+        others, own_seed = at_size[at_size.seed != seed], at_size[at_size.seed == seed]
 
         def best(rows, column):
             return rows.groupby(["rho", "learning_rate"])[column].mean().idxmax()
@@ -62,41 +62,43 @@ def by_hand(runs, size, *, sam_rates, epochs=10, column="test_metric"):
         rates = sam_rates(base[1])
         sam = best(others[(others.rho > 0) & others.learning_rate.isin(rates)], "test_metric")
 
-        cells = own.set_index(["rho", "learning_rate", "num_epochs"])
+        cells = own_seed.set_index(["rho", "learning_rate", "num_epochs"])
         scores.append(cells.loc[(*sam, 10), "test_metric"] - cells.loc[(*base, epochs), column])
     return np.array(scores)
 
 
 def gains(runs, **options):
-    found = tuned.tuned_gain(runs, tune=["learning_rate"], **options)
-    return {(row["comparison"], row["num_params"]): row for row in found.to_dict("records")}
+    result = tuned.tuned_gain(runs, tune=["learning_rate"], **options)
+    return {(row["comparison"], row["num_params"]): row for row in result.to_dict("records")}
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_each_seed_is_scored_where_the_others_choose(size):
     runs = study()
-    found = gains(runs)
+    result = gains(runs)
     same = {"sam_rates": lambda rate: [rate]}
-    own = {"sam_rates": lambda rate: RATES}
+    own_seed = {"sam_rates": lambda rate: RATES}
     for name, scores in {
         tuned.SAME: by_hand(runs, size, **same),
-        tuned.TUNED: by_hand(runs, size, **own),
-        tuned.TWICE: by_hand(runs, size, **own, epochs=20),
-        tuned.AVERAGED: by_hand(runs, size, **own, column="test_metric_average"),
+        tuned.TUNED: by_hand(runs, size, **own_seed),
+        tuned.TWICE: by_hand(runs, size, **own_seed, epochs=20),
+        tuned.AVERAGED: by_hand(runs, size, **own_seed, column="test_metric_average"),
     }.items():
-        assert found[name, size]["tuned_gain"] == pytest.approx(scores.mean())
-        assert found[name, size]["tuned_low"] < scores.mean() < found[name, size]["tuned_high"]
-    assert found[tuned.SAME, size]["tuned_gain"] < -0.2 < 0.01 < found[tuned.TUNED, size]["tuned_gain"]
-    assert found[tuned.TUNED, size]["base_choice"] == "learning_rate=0.01"
-    assert found[tuned.TUNED, size]["sam_choice"].endswith("learning_rate=0.1")
-    assert (found[tuned.TUNED, size]["num_base_cells"], found[tuned.TUNED, size]["num_sam_cells"]) == (3, 6)
+        assert result[name, size]["tuned_gain"] == pytest.approx(scores.mean())
+        assert result[name, size]["tuned_low"] < scores.mean() < result[name, size]["tuned_high"]
+    assert result[tuned.SAME, size]["tuned_gain"] < -0.2 < 0.01 < result[tuned.TUNED, size]["tuned_gain"]
+    assert result[tuned.TUNED, size]["base_choice"] == "learning_rate=0.01"
+    assert result[tuned.TUNED, size]["sam_choice"].endswith("learning_rate=0.1")
+    assert (result[tuned.TUNED, size]["num_base_cells"], result[tuned.TUNED, size]["num_sam_cells"]) == (3, 6)
 
 
 def test_a_choice_at_the_end_of_its_grid_is_named():
-    found = gains(study())[tuned.TUNED, 1000]
-    assert found["base_at_edge"] == "learning_rate"  # 0.01 is the least
-    assert "learning_rate" not in found["sam_at_edge"]  # 0.1 is in the middle
-    assert "A choice is at the end of its grid (tuned; twice as long;" in answer.answer(study(), tune=["learning_rate"])
+    result = gains(study())[tuned.TUNED, 1000]
+    assert result["base_at_edge"] == "learning_rate"  # 0.01 is the least
+    assert "learning_rate" not in result["sam_at_edge"]  # 0.1 is in the middle
+    assert "A choice lies at the end of its grid (tuned; twice as long;" in answer.answer(
+        study(), tune=["learning_rate"]
+    )
     runs = study()
     lowest = runs[runs.learning_rate == 0.01].assign(learning_rate=0.001, test_metric=np.nan, status="diverged")
     lowest["test_metric_average"] = np.nan
@@ -104,17 +106,52 @@ def test_a_choice_at_the_end_of_its_grid_is_named():
 
 
 def test_comparisons_are_those_that_have_runs():
-    assert {name for name, _ in gains(study())} == set(tuned._ARMS)
+    of_two_gradients = set(tuned.COMPARISONS) - {tuned.EQUAL_GRADIENTS, tuned.AVERAGED_EQUAL_GRADIENTS}
+    assert {name for name, _ in gains(study())} == of_two_gradients
     short = study(average=False)
     assert {name for name, _ in gains(short[short.num_epochs == 10])} == {tuned.SAME, tuned.TUNED}
+    without_lengths = short[short.num_epochs == 10].drop(columns="num_epochs")
+    assert {name for name, _ in gains(without_lengths)} == {tuned.SAME, tuned.TUNED}
+
+
+def with_gradients(per_step):
+    """Record the gradients of a study whose SAM takes some number of them per step, and add base runs of 15 epochs."""
+    runs = study()
+    longer = runs[runs.num_epochs == 20].assign(num_epochs=15)
+    runs = pd.concat([runs, longer], ignore_index=True)
+    steps = 100 * runs.num_epochs
+    return runs.assign(steps=steps, num_gradients=np.where(runs.rho > 0, per_step * steps, steps).astype(int))
+
+
+def test_a_rule_of_one_gradient_a_step_is_not_compared_with_longer_base_runs():
+    """Such as Momentum-SAM: base runs of twice the length take twice its gradients."""
+    names = {name for name, _ in gains(with_gradients(1))}
+    assert names == {tuned.SAME, tuned.TUNED, tuned.AVERAGED, tuned.BOTH_AVERAGED}
+
+
+@pytest.mark.parametrize("is_first_diverged", [False, True])
+def test_steps_without_ascent_are_compared_at_their_number_of_gradients(is_first_diverged):
+    runs = with_gradients(1.5)
+    if is_first_diverged:  # before SAM was switched on
+        first = (runs.rho == 0.2) & (runs.learning_rate == 0.01) & (runs.seed == 0)
+        runs.loc[first, ["test_metric", "test_metric_average"]] = np.nan
+        runs.loc[first, ["status", "num_gradients", "steps"]] = ["diverged", 100, 100]
+    result = gains(runs)
+    assert tuned.TWICE not in {name for name, _ in result}
+    finished = runs[~((runs.rho == 0.2) & (runs.learning_rate == 0.01))] if is_first_diverged else runs
+    scores = by_hand(finished, 1000, sam_rates=lambda rate: RATES, epochs=15)
+    assert result[tuned.EQUAL_GRADIENTS, 1000]["tuned_gain"] == pytest.approx(scores.mean())
+    text = answer.answer(runs, tune=["learning_rate"])
+    assert "over SGD trained for as many gradients;" in text
+    assert "over the weight average of SGD trained for as many gradients." in text.replace(";", ".")
 
 
 def test_interval_has_the_critical_value_of_both_arms():
     runs = study()
     row = gains(runs)[tuned.TUNED, 1000]
-    (one,) = [one for one in tuned.comparisons(runs, tune=["learning_rate"], width="num_params",
-              metric="test_metric", choose_by=None) if one.name == tuned.TUNED]  # fmt: skip
-    ratio = tuned.variance_ratio(one.pairs)
+    (comparison,) = [comparison for comparison in tuned.comparisons(runs, tune=["learning_rate"], width="num_params",
+              metric="test_metric", choose_by=None) if comparison.name == tuned.TUNED]  # fmt: skip
+    ratio = tuned.variance_ratio(comparison.pairs)
     limit = selection.critical_value(5, 6, num_base=3, ratio=ratio)
     assert row["tuned_high"] - row["tuned_gain"] == pytest.approx(limit * row["tuned_standard_error"])
     assert 0.3 < ratio < 3  # both arms have the same noise
@@ -125,10 +162,10 @@ def test_a_cell_with_a_diverged_seed_is_never_chosen():
     lost = (runs.rho == 0) & (runs.learning_rate == 0.01) & (runs.seed == 3) & (runs.num_params == 1000)
     runs.loc[lost, ["test_metric", "test_metric_average"]] = np.nan
     runs.loc[lost, "status"] = "diverged"
-    found = gains(runs)
-    assert found[tuned.TUNED, 1000]["base_choice"] != "learning_rate=0.01"
-    assert found[tuned.TUNED, 1000]["num_base_cells"] == 2
-    assert found[tuned.TUNED, 100]["base_choice"] == "learning_rate=0.01"
+    result = gains(runs)
+    assert result[tuned.TUNED, 1000]["base_choice"] != "learning_rate=0.01"
+    assert result[tuned.TUNED, 1000]["num_base_cells"] == 2
+    assert result[tuned.TUNED, 100]["base_choice"] == "learning_rate=0.01"
 
 
 def test_lower_is_better():
@@ -136,16 +173,16 @@ def test_lower_is_better():
     for name in ("test_metric", "test_metric_average"):
         runs[name] = 1 - runs[name]
     runs["higher_is_better"], runs["metric_name"] = False, "error"
-    expected, found = gains(study()), gains(runs)
+    expected, result = gains(study()), gains(runs)
     for key, row in expected.items():
-        assert found[key]["tuned_gain"] == pytest.approx(row["tuned_gain"])
+        assert result[key]["tuned_gain"] == pytest.approx(row["tuned_gain"])
 
 
 def test_chosen_by_validation():
     runs = study(average=False)
     runs["validation_metric"] = -abs(np.log10(runs.learning_rate) - 0.0)  # best at the rate 1, whatever the test says
-    found = gains(runs)
-    assert found[tuned.TUNED, 100]["base_choice"] == "learning_rate=1"
+    result = gains(runs)
+    assert result[tuned.TUNED, 100]["base_choice"] == "learning_rate=1"
 
 
 def test_columns_that_are_not_there_are_named():
@@ -154,18 +191,18 @@ def test_columns_that_are_not_there_are_named():
 
 
 @pytest.mark.parametrize(("num_base", "num_sam", "ratio"), [(3, 6, 1.0), (4, 4, 3.0)])
-def test_intervals_cover_where_all_is_luck(num_base, num_sam, ratio):
+def test_intervals_cover_under_pure_noise(num_base, num_sam, ratio):
     generator = np.random.default_rng(0)
     num_seeds, covered, plain = 5, [], []
     for _ in range(300):
         pairs = []
         for size in SIZES:
-            arms = []
+            sides = []
             for count, scale in ((num_base, np.sqrt(ratio)), (num_sam, 1.0)):
                 values = scale * generator.normal(size=(num_seeds, count))
                 cells = tuple({"rho": float(cell)} for cell in range(count))
-                arms.append(tuned.Arm(cells, tuple(range(num_seeds)), values, values))
-            pairs.append(tuned.Pair(size, size, *arms, 1))
+                sides.append(arms.Arm(cells, tuple(range(num_seeds)), values, values))
+            pairs.append(arms.Pair(size, size, *sides, 1))
         for gain in tuned.compare_all(pairs):
             covered.append(gain.low <= 0 <= gain.high)
             plain.append(abs(gain.gain) <= 2.776 * gain.scores.std(ddof=1) / np.sqrt(num_seeds))
@@ -177,20 +214,22 @@ def test_answer_and_summary_say_it():
     runs = study()
     text = answer.answer(runs, tune=["learning_rate"])
     fair, *rest = text.split("\n\n")
-    assert fair.startswith("Where SAM and SGD each choose their own learning_rate, by the other seeds, the gain of SAM")
+    assert fair.startswith(
+        "With learning_rate tuned separately for SAM and for SGD, on the other seeds, the gain of SAM"
+    )
     row = gains(runs)[tuned.TUNED, 1000]
     assert f"{100 * row['tuned_gain']:+.2f} points" in fair
-    assert "over SGD for twice as long" in fair
-    assert "With the learning_rate that SGD chooses for both, it is -2" in fair
+    assert "over SGD trained twice as long" in fair
+    assert "With the learning_rate that is best for SGD used for both, it is -2" in fair
     plain = answer.answer(runs).split("\n\n")
-    of_rate = [one for one in plain if "with learning_rate (" in one]  # the arms choose on that axis
+    of_rate = [text for text in plain if "with learning_rate (" in text]  # the arms choose on that axis
     assert of_rate
-    assert rest == [one for one in plain if one not in of_rate]
-    found = summary.summary(runs, tune=["learning_rate"])
-    rows = found[found["row"] == "tuned"]
+    assert rest == [text for text in plain if text not in of_rate]
+    result = summary.summary(runs, tune=["learning_rate"])
+    rows = result[result["row"] == "tuned"]
     assert len(rows) == len(tuned.tuned_gain(runs, tune=["learning_rate"])) == 12
     plain = summary.summary(runs)
-    others = found[found["row"] != "tuned"][list(plain.columns)].reset_index(drop=True)
+    others = result[result["row"] != "tuned"][list(plain.columns)].reset_index(drop=True)
     pd.testing.assert_frame_equal(others, plain, check_dtype=False)
 
 
@@ -204,7 +243,7 @@ def test_answer_and_summary_say_it():
 )
 def test_what_cannot_be_tuned_is_refused(tune, message):
     axes = {"learning_rate": (0.1, 0.2), "rho": (0.0, 0.1), "num_neurons": ((8,), (16,))}
-    _, faults = settings.read({"axes": axes, "tune": tune}, configs.plain(configs.default()))
+    _, faults = settings.read({"axes": axes, "tune": tune}, plain(default()))
     assert len(faults) == 1
     assert message in faults[0]
 

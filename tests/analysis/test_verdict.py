@@ -35,28 +35,28 @@ def scores(truth, *, num_seeds=5, noise=0.1, weights=None, seed=0):
     ],
 )
 def test_each_shape_has_its_verdict(truth, kind, rests_on):
-    found = verdict.verdict(scores(truth))
-    assert (found.kind, found.rests_on) == (kind, rests_on)
+    decision = verdict.verdict(scores(truth))
+    assert (decision.kind, decision.rests_on) == (kind, rests_on)
 
 
-def test_a_peak_has_the_widths_that_cannot_be_told_from_it():
-    found = verdict.verdict(scores((0, 4, 4, 1, 0)))
-    assert (found.peak in (100, 1000), found.peaks_at) == (True, (100, 1000))
+def test_a_peak_has_the_widths_that_are_indistinguishable_from_it():
+    decision = verdict.verdict(scores((0, 4, 4, 1, 0)))
+    assert (decision.peak in (100, 1000), decision.peaks_at) == (True, (100, 1000))
 
 
 def test_a_slope_without_a_rise_is_no_growth():
     """The two smaller widths are noisy in a way that the slope does not see and the rise does."""
-    found = scores((0, 1, 2, 3))
+    decision = scores((0, 1, 2, 3))
     unseen = np.array([-4, 3, -3, 4, 0.5])
-    found.gains[:2] += np.outer([1, -3], unseen)
-    assert trend.slope_of(found).low > 0
-    assert verdict.rise_of(found).low < 0
-    assert verdict.verdict(found).kind == verdict.NO_TREND
+    decision.gains[:2] += np.outer([1, -3], unseen)
+    assert trend.slope_of(decision).low > 0
+    assert verdict.rise_of(decision).low < 0
+    assert verdict.verdict(decision).kind == verdict.NO_TREND
 
 
 def test_the_rise_weighs_the_smaller_half():
-    found = scores((1, 3, 0, 0, 10), noise=0, weights=(3, 1, 9, 9, 9))
-    assert verdict.rise_of(found).mean == pytest.approx(10 - 1.5)
+    decision = scores((1, 3, 0, 0, 10), noise=0, weights=(3, 1, 9, 9, 9))
+    assert verdict.rise_of(decision).mean == pytest.approx(10 - 1.5)
 
 
 @pytest.mark.parametrize("num_seeds", [0, 1])
@@ -73,10 +73,10 @@ def test_seeds_that_agree_to_the_last_digit_are_no_certainty():
 
 
 def test_the_p_value_and_the_interval_agree():
-    found = scores((0, 0.3, 0.2, 0.5, 0.6), noise=0.4)
-    p_value = verdict.verdict(found).p_value
+    decision = scores((0, 0.3, 0.2, 0.5, 0.6), noise=0.4)
+    p_value = verdict.verdict(decision).p_value
     ends = [
-        min(trend.slope_of(found, level=level).low, verdict.rise_of(found, level=level).low)
+        min(trend.slope_of(decision, level=level).low, verdict.rise_of(decision, level=level).low)
         for level in (1 - 1.001 * p_value, 1 - 0.999 * p_value)
     ]
     assert ends[0] > 0 > ends[1]

@@ -75,8 +75,10 @@ def test_what_is_shared_cannot_be_written_to(make, indices):
 
 def test_an_array_stays_writable_to_the_one_who_made_it():
     inputs = np.zeros((3, 2))
-    Resident({"inputs": inputs, "targets": np.zeros(3)})
+    split = Resident({"inputs": inputs, "targets": np.zeros(3)})
     inputs[0] = 1
+    assert split.arrays["inputs"].tolist() == [[1, 1], [0, 0], [0, 0]]  # a view, which is read-only
+    assert (inputs.flags.writeable, split.arrays["inputs"].flags.writeable) == (True, False)
 
 
 @both

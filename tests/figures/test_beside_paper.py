@@ -1,4 +1,4 @@
-"""Every value of the paper that the package has is drawn by a study that ships, beside the runs of its plan."""
+"""Every value of the paper in the package is drawn by a shipped study, next to the runs of its plan."""
 
 import itertools
 import math
@@ -43,7 +43,7 @@ PRINTED = {  # sizes that the paper rounds, by the field of its widths
 
 
 def size_of(run):
-    """Count the parameters of a run's network, in closed form or as the paper prints them."""
+    """Return the number of parameters of a run's network, in closed form or as the paper prints it."""
     model = run["model"]
     if model in PRINTED:
         return PRINTED[model][run["num_filters" if model == "ActorCritic" else "hidden_size"]]
@@ -68,10 +68,10 @@ def size_of(run):
 
 
 def table_of(study):
-    """Make the results table of a study, of few seeds and radii, with numbers that are of no matter."""
+    """Return the results table of a study with few seeds and radii and arbitrary metrics."""
     config = load_file(str(CONFIGS / (study if ".py" in study else f"{study}.py")))
     axes = config["study"]["axes"]
-    axes["seed"] = (0, 1) if config["study"]["tune"] else (0,)  # a fair fight leaves one out
+    axes["seed"] = (0, 1) if config["study"]["tune"] else (0,)  # separate tuning leaves one seed out
     for name, most in {"rho": 3, "learning_rate": 2}.items():
         axes |= {name: axes[name][:most]} if name in axes else {}
     plan = expand(config)
@@ -105,31 +105,31 @@ def figures_of(study):
         options["curves"] = dict.fromkeys(runs["run"], curve)
     if study == "theory_smoothness_pl":
         options["series"] = dict.fromkeys(runs["run"], series)
-    found = gallery.gallery(runs, metric=settings.metric, **options)
+    figures = gallery.gallery(runs, metric=settings.metric, **options)
     if settings.tune:
         choice = {"metric": settings.metric, "choose_by": None, "interactive": False, "section": GAIN}
-        found += tuned_figures(runs, tune=settings.tune, **choice)
-    return found
+        figures += tuned_figures(runs, tune=settings.tune, **choice)
+    return figures
 
 
 @pytest.fixture(scope="module")
 def drawn():
     """List the hollow points of every study's figures: figure, horizontal position, value, and the ends of its band."""
-    found = set()
+    points = set()
     for study in STUDIES:
         for figure in figures_of(study):
             for name, rows in figure.chart.datasets.items():
                 if name.endswith("_printed"):
                     size = int(name.split("_")[-2])
                     (column,) = {key for row in rows for key in row} - {"epoch", "shade"}
-                    found |= {(column, size, row["epoch"], rounded(row[column])) for row in rows}
+                    points |= {(column, size, row["epoch"], rounded(row[column])) for row in rows}
                 elif "hollow" in name:
                     stem = figure.name.rstrip("0123456789").rstrip("_")
                     for row in rows:
                         value = row["value"] if "value" in row else row["mean"]
-                        found.add((stem, row["x"], rounded(value), rounded(row.get("low"))))
-                        found.add((stem, rounded(value)))
-    return found
+                        points.add((stem, row["x"], rounded(value), rounded(row.get("low"))))
+                        points.add((stem, rounded(value)))
+    return points
 
 
 def rounded(value):
@@ -179,7 +179,7 @@ AXES = ("width", "rho")
 
 
 def stems(quantity):
-    """Name the figures of a quantity: its measurement, or with several settings the quantity itself."""
+    """Return the stems of a quantity's figures: its measurement, or with several settings the quantity itself."""
     return quantity.partition(".")[0], quantity.replace(".", "_")
 
 

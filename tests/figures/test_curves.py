@@ -1,4 +1,4 @@
-"""The curves of a run: what is drawn is what was logged."""
+"""Training curves of a run draw the logged values."""
 
 import math
 
@@ -19,14 +19,14 @@ ROWS = [
 
 
 def drawn(chart):
-    """List for each panel its axis title and its lines as {name: [(epoch, value)]}, and its rings likewise."""
+    """List for each panel its axis, its lines as {name: [(epoch, value)]}, and its rings in the same form."""
     panels = []
     for panel in chart.to_dict()["hconcat"]:
         marks = []
         for layer in panel["layer"]:
             points: dict[str, list] = {}
-            for entry in layer["data"]["values"]:
-                points.setdefault(entry["of"], []).append((entry["epoch"], entry["value"]))
+            for point in layer["data"]["values"]:
+                points.setdefault(point["of"], []).append((point["epoch"], point["value"]))
             marks.append(points)
         panels.append((panel["layer"][0]["encoding"]["y"], *marks))
     return panels

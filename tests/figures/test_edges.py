@@ -1,11 +1,10 @@
-"""Curvature over training is drawn beside the edge of stability, by width and by rho."""
+"""Curvature over training is drawn with the edge of stability, by width and by rho."""
 
 import json
 
 import numpy as np
 import pandas as pd
 import pytest
-import vl_convert
 
 from flatwide.analysis import table
 from flatwide.figures import edges, gallery, pieces
@@ -26,11 +25,11 @@ def study(**more):
 
 
 def measured(seed, names, epochs=(0.0, 0.5, 1.0), **values):
-    found = []
+    rows = []
     for epoch in epochs:
-        own = {names[0]: (seed + 1) * (4.0 + epoch), names[1]: 20.0} | values
-        found += [{"measurement": "edge", "quantity": k, "value": v, "epoch": epoch} for k, v in own.items()]
-    return found
+        quantities = {names[0]: (seed + 1) * (4.0 + epoch), names[1]: 20.0} | values
+        rows += [{"measurement": "edge", "quantity": k, "value": v, "epoch": epoch} for k, v in quantities.items()]
+    return rows
 
 
 def series_of(runs, names=("top_eigenvalue", "edge_of_stability"), **options):
@@ -38,7 +37,7 @@ def series_of(runs, names=("top_eigenvalue", "edge_of_stability"), **options):
 
 
 def drawn(runs, *names, **options):
-    """Map the names of these figures alone to the figures."""
+    """Return the figures of edges by name."""
     (part,) = table.parts(runs)
     piece = pieces.arrange(part, "test_metric", None)
     assert piece is not None
@@ -51,21 +50,21 @@ def drawn(runs, *names, **options):
         is_ordered=False,
         interactive=True,
     )
-    found = edges.edge_figures(piece, look, series=series_of(runs, *names, **options), ending="")
-    return {figure.name: figure for figure in found}
+    figures = edges.edge_figures(piece, look, series=series_of(runs, *names, **options), ending="")
+    return {figure.name: figure for figure in figures}
 
 
-def test_each_width_is_a_panel_and_each_rho_a_colour_with_its_edge():
+def test_each_width_is_a_panel_and_each_rho_a_colour_with_its_edge(faults):
     runs = study()
     figures = gallery.gallery(runs, series=series_of(runs), interactive=True)
-    (figure,) = (one for one in figures if one.name == "edge_over_training")
+    (figure,) = (candidate for candidate in figures if candidate.name == "edge_over_training")
     spec = figure.chart.to_dict()
-    assert vl_convert.vegalite_to_svg(spec)
+    assert faults(spec) == []
     assert figure.section == "Dynamics"
     assert [panel["title"]["text"] for panel in spec["hconcat"]] == [
         f"{size:,} parameters" for size in (100, 300, 5_366_010)
     ]
-    assert {row["rho"] for row in figure.data} == {0.0, 0.01, 0.05, 0.1}  # of five, both ends and two between
+    assert {row["rho"] for row in figure.data} == {0.0, 0.01, 0.05, 0.1}  # both ends and two of the three between
     means = [row for row in spec["datasets"]["edge_over_training_300_means"] if row["of"] == "SAM, ρ = 0.1"]
     assert [row["epoch"] for row in means] == [0, 0.5, 1]
     assert means[0]["value"] == pytest.approx(4 * 2**0.5, rel=1e-4)  # the geometric mean of 4 and 8
@@ -76,9 +75,9 @@ def test_each_width_is_a_panel_and_each_rho_a_colour_with_its_edge():
 
 def test_the_edge_of_adam_has_a_figure_of_its_own():
     runs = study(base_optimizer="adam")
-    found = drawn(runs, ("preconditioned_eigenvalue", "preconditioned_edge"))
-    assert list(found) == ["edge_over_training_of_adam"]
-    assert "1 / learning rate" in json.dumps(found["edge_over_training_of_adam"].chart.to_dict())
+    figures = drawn(runs, ("preconditioned_eigenvalue", "preconditioned_edge"))
+    assert list(figures) == ["edge_over_training_of_adam"]
+    assert "1 / learning rate" in json.dumps(figures["edge_over_training_of_adam"].chart.to_dict())
 
 
 def test_it_is_drawn_where_several_networks_were_measured_and_an_edge_that_is_none_is_left_out():

@@ -1,4 +1,4 @@
-"""Gain and metric against width: every seed, the right means, and a title that says what is shown."""
+"""Gain and metric against width: every seed, correct means, and an informative title."""
 
 import pandas as pd
 import pytest
@@ -61,7 +61,7 @@ def test_the_figure_names_its_interval_and_seeds(draw):
 
 def test_one_seed_has_no_interval_and_the_figure_says_so():
     chart = gain.gain_against_width(PAIRS[PAIRS["seed"] == 0])
-    assert subtitle(chart) == "one seed at each place, so there is no interval"
+    assert subtitle(chart) == "one seed: no interval"
     (means,) = marks(chart, "point")
     assert all("low" not in mean for mean in means)
 
@@ -97,7 +97,7 @@ def test_the_paper_is_hollow_and_named():
         [(100, 60, "paper (Shin et al. 2025)")],
         [(100, 70, "paper (Shin et al. 2025)")],
     ]
-    assert "hollow: as printed in the paper" in spec["title"]["subtitle"]
+    assert "hollow: the paper's values" in spec["title"]["subtitle"]
     assert "hollow" not in str(gain.metric_against_width(PAIRS).to_dict()["title"])
 
 
@@ -117,12 +117,12 @@ def test_only_a_page_has_tooltips_and_a_legend_that_hides():
     spec = chart.to_dict()
     (param,) = spec["params"]
     assert (param["name"], param["bind"], param["select"]["toggle"]) == ("here_hidden", "legend", "true")
-    hidden = {"param": "here_hidden", "empty": False, "value": 0}  # nothing is selected at first, and nothing is hidden
+    hidden = {"param": "here_hidden", "empty": False, "value": 0}  # initially nothing is selected or hidden
     assert all(layer["encoding"]["opacity"]["condition"] == hidden for layer in spec["layer"])
     seeds, sam = marks(chart, "circle")
     assert (seeds[0]["run"], sam[0]["run"], seeds[0]["rho"], sam[0]["rho"]) == ("b", "s", 0.0, 0.1)
     (tooltip, _) = [layer["encoding"]["tooltip"] for layer in spec["layer"] if layer["mark"]["type"] == "circle"]
-    assert [entry["field"] for entry in tooltip] == ["of", "run", "rho", "seed", "x", "value"]
+    assert [field["field"] for field in tooltip] == ["of", "run", "rho", "seed", "x", "value"]
     static = str(gain.metric_against_width(pairs).to_dict())
     assert "tooltip" not in static
     assert "_hidden" not in static
@@ -139,4 +139,4 @@ def test_the_papers_bands_are_dashed_around_its_points():
     (bands,) = [layer for layer in spec["layer"] if layer["mark"].get("strokeDash") == [2, 2]]
     rows = spec["datasets"][bands["data"]["name"]]
     assert [(row["x"], row.get("low"), row.get("high")) for row in rows] == [(100, 8, 12), (1000, None, None)]
-    assert any("dashed: its bands" in line for line in spec["title"]["subtitle"])
+    assert any("dashed: their bands" in line for line in spec["title"]["subtitle"])

@@ -1,4 +1,4 @@
-"""All figures of a table: whatever varies, whatever is missing, each one compiles, names itself and stays small."""
+"""All figures of a table, whatever varies or is missing in it: each compiles, has a caption and stays small."""
 
 import json
 
@@ -16,7 +16,7 @@ GAIN, METRIC, BEST, MAP = "gain_by_width", "metric_by_width", "best_rho_by_width
 
 
 def study(*, sizes=SIZES, rhos=RHOS, num_seeds=4, **more):
-    """Make a study with a little noise."""
+    """Return the results table of a study with a little noise."""
     generator = np.random.default_rng(0)
     rows = [
         {
@@ -58,7 +58,7 @@ def with_diverged():
 
 def at_fixed_budget():
     dense = study(sizes=SIZES[:1], pruner="none", sparsity=0.0)
-    pruned = [  # each pruner reaches the budget at a sparsity of its own, as it rounds
+    pruned = [  # by rounding, each pruner reaches the budget at a different sparsity
         study(sizes=(size,), pruner=pruner, sparsity=sparsity + 1e-6 * (pruner == "snip"))
         for pruner in ("random", "snip")
         for size, sparsity in zip(SIZES[1:], (0.52, 0.77), strict=True)
@@ -105,14 +105,14 @@ SLOW = ("two axes", "noise")  # each of their parts is in a smaller case
 @pytest.mark.parametrize(
     "case", [pytest.param(case, marks=pytest.mark.slow) if case in SLOW else case for case in CASES]
 )
-def test_every_table_has_its_figures_and_each_compiles(case):
+def test_every_table_has_its_figures_and_each_is_readable(case, faults):
     runs, expected = CASES[case]
     for interactive in (True, False):
-        found = gallery.gallery(runs, interactive=interactive)
-        assert [figure.name for figure in found] == expected
-        for figure in found:
+        figures = gallery.gallery(runs, interactive=interactive)
+        assert [figure.name for figure in figures] == expected
+        for figure in figures:
             spec = figure.chart.to_dict()
-            assert not interactive or vl_convert.vegalite_to_svg(spec)
+            assert not interactive or faults(spec) == []
             assert len(figure.data)
             assert figure.caption.endswith(".")
             assert "seed" in json.dumps(spec["title"])
@@ -130,8 +130,30 @@ def test_figures_can_share_a_page_and_are_the_same_each_time():
     assert all(
         name.startswith(figure.name) for figure, spec in zip(first, specs, strict=True) for name in spec["datasets"]
     )
-    # A name that altair counts up would depend on what was drawn before.
+    # Names that altair numbers would depend on the charts drawn before.
     assert "view_" not in json.dumps(specs)
+
+
+def test_with_one_seed_no_figure_speaks_of_bars_or_means():
+    runs = study(num_seeds=1, dataset="mnist")  # the paper has values of these sizes
+    runs["curvature.top_eigenvalue"] = 1 + runs["rho"]
+    curves = {run: rows_of_metrics(3) for run in runs["run"]}
+    figures = gallery.gallery(runs, curves=curves)
+    assert len(figures) == 9
+    for figure in figures:
+        words = figure.caption + json.dumps(figure.chart.to_dict()["title"])
+        assert "one seed" in words.lower(), figure.name
+        for word in ("bars are", "bars span", "mean of", "over seeds", "their mean", "1 seeds", "geometric"):
+            assert word not in words.lower(), figure.name
+    several = {figure.name: figure.caption for figure in gallery.gallery(study())}
+    assert "Bars are 95 % t intervals" in several[GAIN]
+    assert "Bars span the ρ" in several[BEST]
+
+
+def test_a_figure_shows_itself_in_a_notebook_and_is_short_in_a_list():
+    figure = gallery.gallery(study(rhos=(0.0,)))[0]
+    assert figure._repr_svg_().startswith("<svg")
+    assert repr([figure]) == f"[Figure({METRIC}: {figure.title}. {figure.caption})]"
 
 
 def test_every_seed_is_drawn_also_one_without_a_pair():
@@ -145,13 +167,13 @@ def test_every_seed_is_drawn_also_one_without_a_pair():
 def test_a_loss_is_better_where_it_is_lower():
     figures = {figure.name: figure for figure in gallery.gallery(with_loss(), metric="test_loss")}
     plain = {figure.name: figure for figure in gallery.gallery(study())}
-    for mine, theirs in zip(figures[GAIN].data, plain[GAIN].data, strict=True):
-        assert mine["gain"] == pytest.approx(theirs["gain"])
+    for loss_row, accuracy_row in zip(figures[GAIN].data, plain[GAIN].data, strict=True):
+        assert loss_row["gain"] == pytest.approx(accuracy_row["gain"])
     assert "gain in loss" in json.dumps(figures[GAIN].chart.to_dict())
     assert "test loss" in json.dumps(figures[METRIC].chart.to_dict())
 
 
-def test_the_paper_lies_beside_its_own_data_only():
+def test_the_papers_values_are_drawn_for_its_data_only():
     mine = study(dataset="mnist")
     (figure,) = [figure for figure in gallery.gallery(mine) if figure.name == GAIN]
     (rows,) = [rows for name, rows in figure.chart.to_dict()["datasets"].items() if "hollow" in name]
@@ -174,42 +196,44 @@ def test_the_gain_at_equal_compute_is_that_over_the_longer_base_of_each_seed():
     figures = {figure.name: figure for figure in gallery.gallery(runs)}
     figure = figures["gain_at_equal_compute"]
     assert vl_convert.vegalite_to_svg(figure.chart.to_dict())
-    assert "SGD of twice the length, which has taken as many gradients" in figure.caption
+    assert "SGD trained for twice as long, which computes as many gradients" in figure.caption
     for row in figure.data:
         cell = (runs["num_params"] == row["num_params"]) & (runs["seed"] == row["seed"])
         (sam,) = runs[cell & (runs["rho"] == row["best_rho"]) & (runs["num_epochs"] == 10)]["test_metric"]
         assert row["gain"] == pytest.approx(sam - 0.8 - row["seed"] / 100)
         assert (row["base"], row["sam"]) == (0.8 + row["seed"] / 100, sam)
     assert len(figure.data) == len(SIZES) * 4
-    assert "gain_at_equal_compute" not in {one.name for one in gallery.gallery(runs.query("num_epochs == 10"))}
+    assert "gain_at_equal_compute" not in {
+        candidate.name for candidate in gallery.gallery(runs.query("num_epochs == 10"))
+    }
 
 
-def test_every_rho_lies_beside_the_papers_in_a_panel_for_each_size():
+def test_every_rho_has_the_papers_value_in_a_panel_for_each_size():
     runs = study(dataset="mnist", sizes=(61_035, 77))
     (figure,) = [figure for figure in gallery.gallery(runs) if figure.name == "metric_by_rho"]
     tables = figure.chart.to_dict()["datasets"]
     (printed,) = [rows for name, rows in tables.items() if "hollow" in name]
     assert [(row["x"], row["value"]) for row in printed][:3] == [(0, 98.197), (0.01, 98.247), (0.02, 98.27)]
-    assert {row["num_params"] for row in figure.data} == {61_035}  # the paper has none of the other
+    assert {row["num_params"] for row in figure.data} == {61_035}  # the paper has no values of the other
     assert len(figure.data) == len(RHOS) * 4
 
 
-def test_curves_have_those_of_the_paper_beside_them_and_its_sizes_too():
+def test_curves_include_those_of_the_paper_and_its_sizes():
     facts = {"dataset": "matrix_factorization", "model": "LinearNetwork", "loss": "squared"}
     runs = study(sizes=(32, 64, 96), lr_scheduler="constant", metric_name="mean_squared_error", **facts)
     curves = {run: rows_of_metrics(3) for run in runs["run"]}
-    (figure,) = [one for one in gallery.gallery(runs, curves=curves) if one.name == "training_curves"]
+    (figure,) = [candidate for candidate in gallery.gallery(runs, curves=curves) if candidate.name == "training_curves"]
     spec = figure.chart.to_dict()
     (printed,) = [rows for name, rows in spec["datasets"].items() if name.endswith("_printed")]
     assert printed[0] == {"epoch": 1, "running_train_loss": 0.1882, "shade": "#D55E00"}
     assert {row["num_params"] for row in figure.data} == {32, 64, 96}
-    assert "hollow: as printed in the paper" in spec["title"]["subtitle"]
+    assert "hollow: the paper's values" in spec["title"]["subtitle"]
     assert vl_convert.vegalite_to_svg(spec)
     (plain,) = [f for f in gallery.gallery(runs.assign(lr_scheduler="step"), curves=curves) if f.name == figure.name]
     assert {row["num_params"] for row in plain.data} == {32, 96}
 
 
-def test_training_curves_are_of_the_ends_of_the_study_and_thinned():
+def test_training_curves_are_of_both_end_widths_and_thinned():
     runs = study()
     curves = {run: rows_of_metrics(200) for run in runs["run"]}
     (figure,) = [figure for figure in gallery.gallery(runs, curves=curves) if figure.name == "training_curves"]
@@ -268,7 +292,7 @@ def test_five_hundred_runs_stay_small():
     assert sum(len(json.dumps(figure.chart.to_dict())) for figure in figures) < 600_000
 
 
-def test_the_papers_sparse_networks_lie_beside_ours():
+def test_the_papers_sparse_networks_are_drawn():
     mine = at_fixed_budget().assign(dataset="mnist")
     (figure,) = [figure for figure in gallery.gallery(mine) if figure.name == "gain_by_sparsity"]
     printed = [rows for name, rows in figure.chart.to_dict()["datasets"].items() if "hollow" in name]

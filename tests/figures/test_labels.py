@@ -1,4 +1,4 @@
-"""Axis titles: words and units, for columns that exist."""
+"""Axis titles: words and units, for existing columns."""
 
 import re
 
@@ -24,5 +24,5 @@ def test_titles(name, metric_name, title):
 
 
 def test_every_title_is_of_a_word_in_the_glossary(root):
-    known = set(re.findall(r"^\| `(\w+)` ", (root / "docs" / "glossary.md").read_text(), flags=re.MULTILINE))
-    assert set(labels.LABELS) - {"loss", "metric"} <= known
+    glossary_names = set(re.findall(r"^\| `(\w+)` ", (root / "docs" / "glossary.md").read_text(), flags=re.MULTILINE))
+    assert set(labels.LABELS) - {"loss", "metric"} <= glossary_names

@@ -1,11 +1,11 @@
-"""What was measured, as figures: drawn where it is there, every seed, on the right scale, with the right words."""
+"""Figures of measured quantities: drawn if measured, with every seed, the right scale and the right words."""
 
+import functools
 import json
 
 import numpy as np
 import pandas as pd
 import pytest
-import vl_convert
 from numpy.testing import assert_allclose
 
 from flatwide.analysis import measured
@@ -37,14 +37,21 @@ def with_curvature(runs):
 
 
 def drawn(runs, **options):
-    """Map the names of what is drawn beside the figures of the metric to the figures."""
-    before = {figure.name for figure in gallery.gallery(runs[[name for name in runs.columns if "." not in name]])}
-    return {figure.name: figure for figure in gallery.gallery(runs, **options) if figure.name not in before}
+    """Return the figures of measured quantities by name."""
+    metric_figures = {
+        figure.name for figure in gallery.gallery(runs[[name for name in runs.columns if "." not in name]])
+    }
+    return {figure.name: figure for figure in gallery.gallery(runs, **options) if figure.name not in metric_figures}
 
 
-def compiled(figure):
+@pytest.fixture
+def compiled(faults):
+    return functools.partial(compile_figure, faults)
+
+
+def compile_figure(faults, figure):
     spec = figure.chart.to_dict()
-    assert vl_convert.vegalite_to_svg(spec)
+    assert faults(spec) == []
     assert figure.caption.endswith(".")
     assert len(figure.data)
     assert all(name.startswith(figure.name) for name in spec["datasets"])
@@ -56,28 +63,28 @@ def test_nothing_is_drawn_where_nothing_was_measured():
     assert drawn(study()) == {}
 
 
-def test_a_measurement_is_drawn_by_width_by_rho_and_against_the_metric():
+def test_a_measurement_is_drawn_by_width_by_rho_and_against_the_metric(compiled):
     runs = with_curvature(study())
-    found = drawn(runs, interactive=True)
-    assert list(found) == ["curvature_by_width", "curvature_by_rho", "metric_by_flatness"]
-    for figure in found.values():
+    figures = drawn(runs, interactive=True)
+    assert list(figures) == ["curvature_by_width", "curvature_by_rho", "metric_by_flatness"]
+    for figure in figures.values():
         compiled(figure)
         assert figure.section == "Curvature of the minima"
-    assert "1,000 training examples, in evaluation mode" in found["curvature_by_width"].caption
-    assert "does not show that flatness is the cause" in found["metric_by_flatness"].caption
-    spec = found["curvature_by_width"].chart.to_dict()
+    assert "1,000 training examples, in evaluation mode" in figures["curvature_by_width"].caption
+    assert "does not show that flatness is the cause" in figures["metric_by_flatness"].caption
+    spec = figures["curvature_by_width"].chart.to_dict()
     dots = [row for row in spec["datasets"]["curvature_by_width_0_dots"] if row["of"] == "SGD"]
     values = runs[runs["rho"] == 0].sort_values(["num_params", "seed"])[TOP]
     assert_allclose([row["value"] for row in dots], values, rtol=1e-5)
-    by_rho = found["curvature_by_rho"].chart.to_dict()["datasets"]
+    by_rho = figures["curvature_by_rho"].chart.to_dict()["datasets"]
     assert len(by_rho["curvature_by_rho_0_dots"]) == len(by_rho["curvature_by_rho_1_dots"]) == len(runs)
 
 
-def test_your_own_measurement_has_the_same_figures():
-    found = drawn(study().assign(**{"mine.path_norm": np.linspace(1, 2, 27), "mine.num_examples": 500}))
-    assert list(found) == ["mine_by_width", "mine_by_rho"]
-    assert {figure.section for figure in found.values()} == {"Other measurements"}
-    assert "path norm (mine)" in json.dumps(compiled(found["mine_by_rho"]))
+def test_your_own_measurement_has_the_same_figures(compiled):
+    figures = drawn(study().assign(**{"mine.path_norm": np.linspace(1, 2, 27), "mine.num_examples": 500}))
+    assert list(figures) == ["mine_by_width", "mine_by_rho"]
+    assert {figure.section for figure in figures.values()} == {"Other measurements"}
+    assert "path norm (mine)" in json.dumps(compiled(figures["mine_by_rho"]))
 
 
 def test_means_of_positive_values_are_geometric_and_others_not():
@@ -91,13 +98,25 @@ def test_means_of_positive_values_are_geometric_and_others_not():
     assert (first["mean"], second["mean"]) == (10, 1)
     scales = [panel["layer"][0]["encoding"]["y"]["scale"] for panel in spec["concat"]]
     assert (scales[0]["type"], "type" in scales[1]) == ("log", False)
-    assert "means of what is positive throughout are geometric" in str(spec["title"]["subtitle"])
-    # With two seeds the interval reaches a factor of exp(12.7 · 2.3): it is cut where it would hide the dots.
+    assert "means of positive quantities are geometric" in str(spec["title"]["subtitle"])
+    # With two seeds the interval spans a factor of exp(12.7 · 2.3); it is cut so that the dots remain visible.
     assert (first["low"], first["high"]) == (pytest.approx(1 / 3, rel=1e-5), 300)
-    assert "bars that reach far beyond the dots are cut" in spec["title"]["subtitle"]
+    assert "bars that extend far beyond the dots are cut off" in spec["title"]["subtitle"]
 
 
-def test_lines_stand_beside_each_other_around_their_own_place():
+def test_a_bar_below_zero_does_not_ruin_a_logarithmic_axis():
+    rows = [
+        {"quantity": "barrier.barrier", "num_params": size, "rho": 0.1, "seed": seed, "value": value, "is_best": True}
+        for size, values in ((10, (1.0, 9.0)), (100, (700.0, 800.0)))
+        for seed, value in enumerate(values)
+    ]
+    spec = charts.against_width(rows).to_dict()
+    assert spec["layer"][0]["encoding"]["y"]["scale"]["type"] == "log"
+    first = spec["datasets"]["measured_by_width_0_averages"][0]
+    assert (first["mean"], first["low"]) == (5, pytest.approx(1 / 3, rel=1e-5))  # its t interval is -46 to 56
+
+
+def test_lines_are_offset_around_their_position():
     rows = [
         {"quantity": TOP, "num_params": size, "rho": rho, "seed": 0, "value": 1.0, "is_best": rho > 0}
         for size in (10, 1000)
@@ -111,12 +130,12 @@ def test_lines_stand_beside_each_other_around_their_own_place():
     assert_allclose([row["x"] for row in by_rho], [-5 / 280, 1 - 5 / 280, 5 / 280, 1 + 5 / 280], atol=1e-4)
 
 
-def test_the_paper_is_hollow_beside_its_own_network():
+def test_the_papers_values_are_hollow_for_its_own_network(compiled):
     facts = {"dataset": "mnist", "model": "MLP", "loss": "squared"}
     runs = study(**facts).assign(**{"moments.s_2": lambda t: 30 - 100 * t["rho"]})
     figure = drawn(runs)["moments_by_rho"]
     rows = compiled(figure)["datasets"]["moments_by_rho_0_hollow"]
-    # Places 0, 1, 2, 3, 4, 5 of rho 0, 0.01, 0.02, 0.05, 0.1, 0.2.
+    # Positions 0 to 5 are rho 0, 0.01, 0.02, 0.05, 0.1, 0.2.
     values = [(row["x"], row["mean"]) for row in rows]
     assert values == [(0, 28.98), (1, 25.19), (2, 23.51), (3, 18.28), (4, 15.94), (5, 11.97)]
     assert "Hollow points" in figure.caption
@@ -126,7 +145,7 @@ def test_the_paper_is_hollow_beside_its_own_network():
     assert "hollow" not in json.dumps(other.chart.to_dict())
 
 
-def test_the_largest_stable_learning_rate_lies_beside_the_one_used():
+def test_the_largest_stable_learning_rate_is_drawn_with_the_one_used(compiled):
     runs = study().assign(**{"stability.largest_stable_learning_rate": 0.5, "stability.learning_rate": 0.1})
     spec = compiled(drawn(runs)["stability_by_width"])
     (name,) = [name for name in spec["datasets"] if name.endswith("averages")]
@@ -134,7 +153,7 @@ def test_the_largest_stable_learning_rate_lies_beside_the_one_used():
     assert used == [0.1, 0.1, 0.1]
 
 
-def test_of_many_runs_the_first_seeds_have_dots_and_all_their_mean():
+def test_with_many_runs_the_first_seeds_have_dots_and_all_enter_the_mean():
     rows = [
         {"quantity": TOP, "num_params": 10, "rho": rho, "seed": seed, "value": 1.0 + seed, "is_best": False}
         for rho in (0.0, 0.1)
@@ -147,35 +166,35 @@ def test_of_many_runs_the_first_seeds_have_dots_and_all_their_mean():
     assert "3 of the seeds; large points and bars: mean and 95 % t interval of 10 seeds" in str(spec["title"])
 
 
-def test_each_part_is_a_panel_of_what_says_most():
+def test_each_part_is_a_panel_of_the_headline_quantity(compiled):
     runs = pd.concat([study(label_noise=noise) for noise in (0.0, 0.5)], ignore_index=True)
-    found = drawn(with_curvature(runs))
-    assert list(found)[:2] == ["curvature_top_eigenvalue_by_width", "curvature_top_eigenvalue_by_rho"]
-    assert {name for name in found if name.startswith("metric")} == {
+    figures = drawn(with_curvature(runs))
+    assert list(figures)[:2] == ["curvature_top_eigenvalue_by_width", "curvature_top_eigenvalue_by_rho"]
+    assert {name for name in figures if name.startswith("metric")} == {
         f"metric_by_flatness_label_noise_{noise}" for noise in ("0_0", "0_5")
     }
-    panels = compiled(found["curvature_top_eigenvalue_by_rho"])["concat"]
+    panels = compiled(figures["curvature_top_eigenvalue_by_rho"])["concat"]
     assert [panel["title"]["text"] for panel in panels] == ["label_noise=0.0", "label_noise=0.5"]
 
 
-def test_the_correlation_is_told_above_its_plot():
+def test_the_correlation_is_printed_above_its_plot():
     rows = [
         {"quantity": TOP, "num_params": 10, "rho": 0.1 * k, "seed": 0, "value": 5.0 - k, "metric": 0.9 + k / 100}
         | {"is_best": False}
         for k in range(3)
     ]
-    told = {TOP: measured.Correlation(-1.0, float("nan"), float("nan"), 1, 1)}
-    spec = charts.against_metric(rows, correlations=told).to_dict()
+    correlations = {TOP: measured.Correlation(-1.0, float("nan"), float("nan"), 1, 1)}
+    spec = charts.against_metric(rows, correlations=correlations).to_dict()
     assert spec["concat"][0]["title"]["text"] == "rank correlation -1.00"
     assert [row["metric"] for row in spec["datasets"]["metric_by_measured_0_seeds"]] == [90, 91, 92]
 
 
-def test_runs_are_drawn_over_epochs_where_several_were_measured():
+def test_runs_are_drawn_over_epochs_where_several_were_measured(compiled):
     runs = with_curvature(study())
 
     def rows(epochs):
-        one = {"measurement": "curvature", "quantity": "top_eigenvalue", "standard_error": None}
-        return [one | {"epoch": epoch, "value": 1.0 + epoch} for epoch in epochs]
+        facts = {"measurement": "curvature", "quantity": "top_eigenvalue", "standard_error": None}
+        return [facts | {"epoch": epoch, "value": 1.0 + epoch} for epoch in epochs]
 
     assert "measured_over_epochs" not in drawn(runs, series={run: rows([3]) for run in runs["run"]})
     figure = drawn(runs, series={run: rows([0, 1, 3]) for run in runs["run"]}, interactive=True)["measured_over_epochs"]
@@ -211,29 +230,29 @@ ARRAYS = {
 }
 
 
-def test_spectra_and_landscapes_are_of_one_seed_at_both_ends():
+def test_spectra_and_landscapes_are_of_one_seed_at_both_ends(compiled):
     runs = study()
-    arrays = {(run, name): dict(own) for run in runs["run"] for name, own in ARRAYS.items()}
+    arrays = {(run, name): dict(named_arrays) for run in runs["run"] for name, named_arrays in ARRAYS.items()}
     arrays["run-100-0.0-0", "spectrum"] |= {"density_error": np.full(1001, 0.1)}
-    found = drawn(runs, arrays=arrays, interactive=True)
+    figures = drawn(runs, arrays=arrays, interactive=True)
     names = ["functions", "spectral_density", "loss_on_line", "loss_on_plane", "loss_on_sharpest_plane"]
-    assert sorted(found) == sorted([*names, "loss_on_minima_plane", "trajectory"])
-    assert {row["run"] for row in found["spectral_density"].data} == {
+    assert sorted(figures) == sorted([*names, "loss_on_minima_plane", "trajectory"])
+    assert {row["run"] for row in figures["spectral_density"].data} == {
         f"run-{size}-{rho}-0" for size in (100, 5_366_010) for rho in (0.0, 0.1)
     }
-    assert {row["rho"] for row in found["loss_on_line"].data} == {0.1}  # the line is that of SAM's run
-    for figure in found.values():
+    assert {row["rho"] for row in figures["loss_on_line"].data} == {0.1}  # only SAM's run has the line
+    for figure in figures.values():
         assert len(json.dumps(compiled(figure))) < 60_000
-    path = found["trajectory"].chart.to_dict()["datasets"]["trajectory_0_path"]
+    path = figures["trajectory"].chart.to_dict()["datasets"]["trajectory_0_path"]
     assert [(row["left"], row["bottom"]) for row in path] == [(1, 0), (0, 1)]
-    assert "70 % of the variance" in json.dumps(found["trajectory"].chart.to_dict())
-    assert "eigenvector 1 (eigenvalue 9.5)" in json.dumps(found["loss_on_sharpest_plane"].chart.to_dict())
-    cells = found["loss_on_plane"].chart.to_dict()["datasets"]["loss_on_plane_0_cells"]
+    assert "70 % of the variance" in json.dumps(figures["trajectory"].chart.to_dict())
+    assert "eigenvector 1 (eigenvalue 9.5)" in json.dumps(figures["loss_on_sharpest_plane"].chart.to_dict())
+    cells = figures["loss_on_plane"].chart.to_dict()["datasets"]["loss_on_plane_0_cells"]
     assert cells[1] == {"left": -0.5, "right": 1.0, "bottom": -1.5, "top": -0.5, "loss": 2.0}
     assert len(cells) == 6
 
 
-def test_functions_have_every_seed_their_mean_and_spread_and_a_panel_for_each_width():
+def test_functions_have_every_seed_their_mean_and_spread_and_a_panel_for_each_width(compiled):
     runs = study()
     shapes = {seed: seed * np.array([3.0, 3, 3, 3, 90]) for seed in range(3)}  # 90 beyond the examples
     grid, wave = np.linspace(-1, 1, 5), np.array([0.0, 1, 2, 1, 0])
@@ -252,19 +271,22 @@ def test_functions_have_every_seed_their_mean_and_spread_and_a_panel_for_each_wi
     assert tables["functions_base_100_examples"] == [{"input": -0.5, "output": -1.0}, {"input": 0.0, "output": 9.0}]
     top = spec["vconcat"][0]["hconcat"]
     assert top[0]["title"] == {"text": "SGD, 100 parameters", "subtitle": ["spread 3"], "fontSize": 13}
-    assert top[0]["layer"][1]["encoding"]["y"]["scale"]["domain"] == [-2.5, 10.5]  # 15 % beyond the targets
+    assert top[0]["layer"][1]["encoding"]["y"]["scale"]["domain"] == [
+        -2.5,
+        10.5,
+    ]  # 15 % more than the range of the targets
     assert spec["vconcat"][1]["hconcat"][2]["title"]["text"] == "SAM, ρ = 0.1, 5,366,010 parameters"
 
 
-def test_a_plane_of_minima_is_in_bands_and_marks_its_networks():
+def test_a_plane_of_minima_is_in_bands_and_marks_its_networks(compiled):
     arrays = {(run, "minima_plane"): ARRAYS["minima_plane"] for run in study()["run"]}
     figure = drawn(study(), arrays=arrays)["loss_on_minima_plane"]
     spec = compiled(figure)
     assert {(row["num_params"], row["rho"], row["seed"]) for row in figure.data} == {(size, 0.1, 0) for size in SIZES}
     tables = spec["datasets"]
     marks = [(row["network"], row["left"], row["bottom"]) for row in tables["loss_on_minima_plane_1_networks"]]
-    assert marks[:2] == [("SGD from the same start", 0, 0), ("SGD from another one", 1, 1)]
-    assert marks[2:] == [("SAM", 2, 0), ("their start", 0.1, 0)]
+    assert marks[:2] == [("SGD from the same start", 0, 0), ("SGD from another start", 1, 1)]
+    assert marks[2:] == [("SAM", 2, 0), ("start", 0.1, 0)]
     # Levels 0.5, 1, 2, 5, 10, 20 between 0.4 and 30; neighbours in one band are one rectangle; NaN is above all.
     low, high = {"bottom": -1.5, "top": -0.5}, {"bottom": -0.5, "top": 0.5}
     assert tables["loss_on_minima_plane_0_cells"] == [
@@ -273,7 +295,7 @@ def test_a_plane_of_minima_is_in_bands_and_marks_its_networks():
         {"left": -1.5, "right": 1.0, "loss": "above 20"} | high,
         {"left": 1.0, "right": 3.0, "loss": "below 0.5"} | high,
     ]
-    assert spec["concat"][0]["title"]["subtitle"] == ["start 0.25 beside the plane"]
+    assert spec["concat"][0]["title"]["subtitle"] == ["start 0.25 from the plane"]
 
 
 def test_levels_of_a_wide_range_are_powers_of_ten():
@@ -286,7 +308,7 @@ def test_levels_of_a_wide_range_are_powers_of_ten():
     assert [row["loss"] for row in flat["datasets"]["loss_between_minima_0_cells"]] == ["all", "all"]
 
 
-def test_a_density_ends_where_rounding_begins_and_keeps_its_band():
+def test_a_density_is_cut_at_its_floor_and_keeps_its_band():
     density = np.array([1.0, 0.5, 1e-9])
     rows = spectra.points({"grid": X, "density": density, "density_error": np.array([0.1, 0.6, 0])})
     assert rows[0] == {"x": -1.0, "density": 1.0, "low": 0.9, "high": 1.1}
@@ -310,5 +332,5 @@ def test_arrays_are_read_of_no_more_seeds_than_are_drawn():
             return ARRAYS.get(key[1], default)
 
     gallery.gallery(runs, arrays=Lazy(x=1))
-    # Ends, arms, kinds of figures; the line is that of SAM's run, and planes of minima and functions have all widths.
+    # Ends, arms, kinds of figures; only SAM's run has the line, and planes of minima and functions have all widths.
     assert len(asked) == 2 * 2 * 4 + 2 + 3 + 3 * 2 * 3

@@ -1,4 +1,4 @@
-"""The files of a figure: the same bytes from the same table, without a network, and the table beside the picture."""
+"""Files of a figure: the same bytes from the same table, without a network, and the table next to the picture."""
 
 import os
 import shutil
@@ -46,7 +46,7 @@ def test_same_table_same_bytes_also_in_another_process(tmp_path):
     )
     environment = os.environ | {"PYTHONHASHSEED": "7"}
     command = [sys.executable, "-c", code, str(tmp_path)]
-    # Where the system allows it, in a network namespace without any way out.
+    # If the system allows it, in a network namespace without connections.
     isolated = ["unshare", "--net", "--map-root-user"]
     if shutil.which("unshare") and subprocess.run([*isolated, "true"], capture_output=True).returncode == 0:
         command = [*isolated, *command]

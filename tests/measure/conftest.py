@@ -46,7 +46,7 @@ def mlp_loss(params, batch):
 
 @pytest.fixture
 def mlp(float64) -> Mlp:
-    """Make a network of 5-6-4-3 units (79 parameters) and 20 examples, in 64 bits."""
+    """Return a network of 5-6-4-3 units (79 parameters) and 20 examples, in 64 bits."""
     random = np.random.default_rng(0)
     params = [
         {"kernel": jnp.asarray(random.normal(size=pair) / 2), "bias": jnp.asarray(random.normal(size=pair[1:]) / 4)}
@@ -62,7 +62,7 @@ def dense_product(vector, matrix):
 
 @pytest.fixture
 def of_spectrum() -> Callable:
-    """Make an operator with given eigenvalues and random eigenvectors: (values, dtype) -> operator."""
+    """Return a function (values, dtype) -> operator with given eigenvalues and random eigenvectors."""
 
     def of_spectrum(values, dtype=np.float64) -> measure.Operator:
         values = np.asarray(values, np.float64)

@@ -47,7 +47,7 @@ def test_eigenvalues_are_those_of_the_dense_hessian(name, sparsity, float64):
     pruned = {"pruner": "random", "sparsity": sparsity} if sparsity else {}
     built = experiment.build(IMAGES | FAMILIES[name] | pruned)
     state = built.init()
-    if name == "ResNet18":  # averages that training would have left, so that evaluation mode is not the identity
+    if name == "ResNet18":  # averages of a training step, so that evaluation mode is not the identity
         state = built.train_step(state, built.batch(0))[0]
     batch = built.workload.prepare(built.batch(1), None, train=False)
     loss_fn, stats, mask = MeanLoss(built.workload), state.stats, state.mask
@@ -62,11 +62,11 @@ def test_eigenvalues_are_those_of_the_dense_hessian(name, sparsity, float64):
 
     hessian = measure.hessian_operator(loss_fn, state.params, batch, mask=mask, extra=stats)
     assert hessian.size == kept.sum()
-    found = {}
-    for which in ("largest", "smallest"):
-        found[which] = measure.top_eigenvalues(hessian, 3, key=jax.random.key(0), which=which, tolerance=1e-8)
-        assert found[which].is_converged.all()
+    pairs = {}
+    for end in ("largest", "smallest"):
+        pairs[end] = measure.top_eigenvalues(hessian, 3, key=jax.random.key(0), which=end, tolerance=1e-8)
+        assert pairs[end].is_converged.all()
     size = np.abs(values).max()
     assert size > 0
-    assert_allclose(found["largest"].values, values[:-4:-1], rtol=1e-5, atol=1e-9 * size)
-    assert_allclose(found["smallest"].values, values[:3], rtol=1e-5, atol=1e-9 * size)
+    assert_allclose(pairs["largest"].values, values[:-4:-1], rtol=1e-5, atol=1e-9 * size)
+    assert_allclose(pairs["smallest"].values, values[:3], rtol=1e-5, atol=1e-9 * size)

@@ -8,17 +8,17 @@ from flatwide.measure.convergence import convergence_bound
 
 def test_the_best_learning_rate_has_the_least_factor():
     options = {"smoothness": 5.0, "pl_constant": 0.4, "loss_smoothness": 2.0, "rho": 0.003, "batch_size": 16}
-    found = convergence_bound(**options)
+    bound = convergence_bound(**options)
     least = optimize.minimize_scalar(
         lambda eta: convergence_bound(learning_rate=eta, **options).factor, bounds=(1e-6, 10), method="bounded"
     )
-    assert_allclose(found.best_factor, least.fun, rtol=1e-9)
-    assert_allclose(found.best_learning_rate, least.x, rtol=1e-4)
-    kappa, gain = found.kappa, 1 - (found.kappa + 0.5) * 5 * 0.003
+    assert_allclose(bound.best_factor, least.fun, rtol=1e-9)
+    assert_allclose(bound.best_learning_rate, least.x, rtol=1e-4)
+    kappa, gain = bound.kappa, 1 - (bound.kappa + 0.5) * 5 * 0.003
     assert_allclose(kappa, (15 / 2 + 5 / 0.4) / 16)
-    assert_allclose(found.best_factor, 1 - 0.4 * found.best_learning_rate / 2 * gain, rtol=1e-12)
-    assert_allclose(found.rate, -np.log(found.factor))
-    assert found.is_admissible
+    assert_allclose(bound.best_factor, 1 - 0.4 * bound.best_learning_rate / 2 * gain, rtol=1e-12)
+    assert_allclose(bound.rate, -np.log(bound.factor))
+    assert bound.is_admissible
 
 
 def test_without_rho_it_is_the_known_rate_of_sgd_and_for_single_examples_the_papers_form():
@@ -26,14 +26,15 @@ def test_without_rho_it_is_the_known_rate_of_sgd_and_for_single_examples_the_pap
     sgd = convergence_bound(smoothness=beta, pl_constant=alpha, loss_smoothness=smooth, batch_size=4)
     assert_allclose(sgd.best_learning_rate, 1 / (2 * smooth * sgd.kappa))
     assert_allclose(sgd.best_factor, 1 - alpha / (4 * smooth * sgd.kappa))
-    one = convergence_bound(smoothness=beta, pl_constant=alpha, loss_smoothness=smooth, rho=rho)
+    single = convergence_bound(smoothness=beta, pl_constant=alpha, loss_smoothness=smooth, rho=rho)
     gain = alpha - (beta + alpha / 2) * beta * rho
-    assert_allclose(one.best_learning_rate, gain / (2 * smooth * beta * (beta * rho + 1) ** 2))
-    assert_allclose(one.best_factor, 1 - gain * one.best_learning_rate / 2)
-    assert one.best_factor > convergence_bound(smoothness=beta, pl_constant=alpha, loss_smoothness=smooth).best_factor
+    assert_allclose(single.best_learning_rate, gain / (2 * smooth * beta * (beta * rho + 1) ** 2))
+    assert_allclose(single.best_factor, 1 - gain * single.best_learning_rate / 2)
+    sgd = convergence_bound(smoothness=beta, pl_constant=alpha, loss_smoothness=smooth)
+    assert single.best_factor > sgd.best_factor
 
 
-def test_one_step_of_sam_on_least_squares_keeps_the_promise():
+def test_one_step_of_sam_on_least_squares_satisfies_the_bound():
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(12, 3))
     hessian = rows.T @ rows / 12

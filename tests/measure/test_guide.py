@@ -1,4 +1,4 @@
-"""The guide's code runs as it is shown, and its numbers are those of the dense Hessian."""
+"""The guide's code runs as shown, and its numbers are those of the dense Hessian."""
 
 import re
 from pathlib import Path
@@ -37,7 +37,7 @@ def test_the_guide_measures_a_model_that_flatwide_did_not_train(capsys, changes)
     assert_allclose(names["top"].values, largest, rtol=1e-4)
     trace = names["trace"]
     assert abs(trace.value - values.sum()) <= 4 * trace.standard_error + 1e-4 * abs(values.sum())
-    assert_allclose(names["found"].values, [-7, 5, 5], rtol=1e-5)
+    assert_allclose(names["pairs"].values, [-7, 5, 5], rtol=1e-5)
     flat, unravel = ravel_pytree(names["nnx_hessian"].params)
     dense = jax.jit(jax.hessian(lambda at: names["nnx_loss"](unravel(at), names["data"], names["rest"])))(flat)
     assert_allclose(names["nnx_top"].values, np.linalg.eigvalsh(np.asarray(dense, np.float64))[-1:], rtol=1e-4)

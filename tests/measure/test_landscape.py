@@ -19,9 +19,9 @@ def test_a_surface_holds_the_values_of_the_grid_for_every_number():
     plane = spanned_by(jnp.zeros(3), [jnp.array([1.0, 0.0, 0.0]), jnp.array([0.0, 1.0, 1.0])])
     x, y = np.linspace(-1, 1, 4), np.linspace(0, 2, 3)
     for batch_size in (None, 2):
-        found = surface(bowl, plane, (x, y), lambda: iter(BATCHES), batch_size=batch_size)
-        assert_allclose(found["loss"], 3 * (x[:, None] ** 2 + 2 * y[None] ** 2), atol=1e-12)
-        assert_allclose(found["height"], np.tile(y, (4, 1)), atol=1e-12)
+        values = surface(bowl, plane, (x, y), lambda: iter(BATCHES), batch_size=batch_size)
+        assert_allclose(values["loss"], 3 * (x[:, None] ** 2 + 2 * y[None] ** 2), atol=1e-12)
+        assert_allclose(values["height"], np.tile(y, (4, 1)), atol=1e-12)
 
 
 def test_a_surface_through_checkpoints_has_their_losses_there():
@@ -40,17 +40,17 @@ def double_well(params, batch):
 
 def test_the_barrier_of_a_double_well_is_found_between_the_points_of_the_grid():
     start, end = jnp.array([-1.0, 4.0]), jnp.array([1.0, 4.0])
-    # On the line the excess over the chord is (x^2 - 1)^2: 1 at the middle, which 10 points leave out.
+    # On the line the excess over the chord is (x^2 - 1)^2: 1 at the middle, which is not among 10 points.
     rough = barrier(double_well, start, end, lambda: iter(BATCHES), num_points=10, num_refinements=0)
     assert rough.value < 0.98
-    found = barrier(double_well, start, end, lambda: iter(BATCHES), num_points=10, num_refinements=2)
-    assert_allclose(found.value, 1, rtol=1e-4)
-    assert_allclose(found.position, 0.5, atol=0.01)
-    assert_allclose(found.distance, 2)
-    assert_allclose(found.losses[[0, -1]], [-0.5, 0.5], atol=1e-12)
-    assert np.all(np.diff(found.positions) > 0)
+    refined = barrier(double_well, start, end, lambda: iter(BATCHES), num_points=10, num_refinements=2)
+    assert_allclose(refined.value, 1, rtol=1e-4)
+    assert_allclose(refined.position, 0.5, atol=0.01)
+    assert_allclose(refined.distance, 2)
+    assert_allclose(refined.losses[[0, -1]], [-0.5, 0.5], atol=1e-12)
+    assert np.all(np.diff(refined.positions) > 0)
     assert_allclose(
-        barrier(double_well, end, start, lambda: iter(BATCHES), num_points=10, num_refinements=2).value, found.value
+        barrier(double_well, end, start, lambda: iter(BATCHES), num_points=10, num_refinements=2).value, refined.value
     )
 
 
@@ -73,7 +73,7 @@ def test_a_network_that_is_not_finite_has_no_barrier():
 
 
 def normalized(params, batch, extra):
-    """A layer with batch norm in evaluation mode: its output has mean 0 and variance 1 with averages of its own."""
+    """A layer with batch norm in evaluation mode: with recomputed averages, its output has mean 0 and variance 1."""
     outputs = (batch @ params - extra["mean"]) / jnp.sqrt(extra["variance"])
     return jnp.mean(outputs**2)
 
@@ -88,14 +88,15 @@ def test_averages_are_interpolated_or_taken_afresh_at_each_point():
     batch = rng.normal(size=(200, 2))
     ends = (jnp.array([1.0, 0.0]), jnp.array([-0.8, 0.6]))
     extras = tuple(averages(end, batch, None) for end in ends)
-    kept = barrier(normalized, *ends, batch, extras=extras)
-    assert kept.value == 0  # the outputs' true variance is small between the two, the interpolated one is not
+    interpolated = barrier(normalized, *ends, batch, extras=extras)
+    assert interpolated.value == 0  # the outputs' true variance is small between the two, the interpolated one is not
     middle = surface(normalized, line_through(*ends, extras=extras), ([0.5],), batch)
     outputs = batch @ np.array([0.1, 0.3])
     mean, variance = (float(extras[0][name] + extras[1][name]) / 2 for name in ("mean", "variance"))
     assert_allclose(middle, [np.mean((outputs - mean) ** 2) / variance], rtol=1e-10)
-    own = surface(normalized, line_through(*ends, extras=extras), (np.linspace(0, 1, 5),), batch, extra_fn=averages)
-    assert_allclose(own, 1, rtol=1e-10)
+    line = line_through(*ends, extras=extras)
+    recomputed = surface(normalized, line, (np.linspace(0, 1, 5),), batch, extra_fn=averages)
+    assert_allclose(recomputed, 1, rtol=1e-10)
 
 
 def test_what_does_not_fit_is_refused():

@@ -1,4 +1,4 @@
-"""What each leaf adds, against the same written out."""
+"""The operations of each leaf, against a network written out."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ def layers(float64):
 
 
 def network(params, tokens):
-    """Look up, two stacked layers in a loop with a cast, a layer used at each of two turns, transposed, and a bias."""
+    """An embedding, two stacked layers in a loop with a cast, a transposed layer that is used twice, and a bias."""
     hidden = params["words"][tokens]
 
     def layer(hidden, kernel):
@@ -29,10 +29,10 @@ def network(params, tokens):
     return {"outputs": hidden @ params["last"]}
 
 
-def test_each_leaf_is_moved_alone_where_it_meets_data(layers):
+def test_each_leaf_is_moved_alone_in_its_operations_with_data(layers):
     tokens = jnp.array([0, 3, 3])
     moved = jax.tree.map(lambda leaf: leaf + 0.1, layers)
-    found, outputs = jax.jit(lambda a, b, x: layer_outputs(network, a, b, x))(layers, moved, tokens)
+    operations, outputs = jax.jit(lambda a, b, x: layer_outputs(network, a, b, x))(layers, moved, tokens)
     words = layers["words"][tokens]
     first = jnp.tanh(words @ layers["a"])
     turn = [jnp.tanh(first @ layers["b"])]
@@ -47,15 +47,16 @@ def test_each_leaf_is_moved_alone_where_it_meets_data(layers):
         "bias": [(y + layers["bias"][None], y + moved["bias"][None]) for y in products],
         "last": [(last @ layers["last"], last @ moved["last"])],
     }
-    assert found.keys() == expected.keys()
+    assert operations.keys() == expected.keys()
     for name, pairs in expected.items():
-        for met, (value, other) in zip(found[name], pairs, strict=True):
-            assert_allclose(met.value, value, rtol=1e-12)
-            assert_allclose(met.moved, other, rtol=1e-12)
-    assert {name: met[0].is_product for name, met in found.items()} == {name: name != "bias" for name in expected}
+        for operation, (value, other) in zip(operations[name], pairs, strict=True):
+            assert_allclose(operation.value, value, rtol=1e-12)
+            assert_allclose(operation.moved, other, rtol=1e-12)
+    is_product = {name: of_leaf[0].is_product for name, of_leaf in operations.items()}
+    assert is_product == {name: name != "bias" for name in expected}
     assert_allclose(outputs["outputs"], expected["last"][0][0], rtol=1e-12)
 
 
-def test_leaves_that_meet_data_together_are_named_together(layers):
-    found, _ = layer_outputs(lambda params, x: x @ (params["a"] + params["b"]), layers, layers, jnp.ones((3, 4)))
-    assert list(found) == ["a + b"]
+def test_leaves_that_are_combined_before_they_meet_data_share_a_name(layers):
+    operations, _ = layer_outputs(lambda params, x: x @ (params["a"] + params["b"]), layers, layers, jnp.ones((3, 4)))
+    assert list(operations) == ["a + b"]

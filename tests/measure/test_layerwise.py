@@ -15,22 +15,22 @@ GROUPS = {"first": "0/*", "kernels": ["*/kernel"]}
 
 @pytest.fixture
 def members(mlp):
-    """List the flat indices of a group's entries by name: {name: indices}."""
+    """Return the flat indices of each group's entries: {name: indices}."""
     names = [
         np.full(leaf.size, trees.path_name(path)) for path, leaf in jax.tree_util.tree_leaves_with_path(mlp.params)
     ]
     flat = np.concatenate(names)
-    found = {str(layer): [i for i, name in enumerate(flat) if name.startswith(f"{layer}/")] for layer in range(3)}
-    found |= {"first": found["0"], "kernels": [i for i, name in enumerate(flat) if name.endswith("kernel")]}
-    return {name: np.array(places) for name, places in found.items()}
+    indices = {str(layer): [i for i, name in enumerate(flat) if name.startswith(f"{layer}/")] for layer in range(3)}
+    indices |= {"first": indices["0"], "kernels": [i for i, name in enumerate(flat) if name.endswith("kernel")]}
+    return {name: np.array(entries) for name, entries in indices.items()}
 
 
 def test_every_layers_numbers_are_those_of_its_dense_block(mlp, members):
     dense = mlp.hessian()
     slope = np.asarray(ravel_pytree(jax.grad(mlp.loss_fn)(mlp.params, mlp.batch))[0])
-    found = measure.layers(mlp.loss_fn, mlp.params, mlp.batch, key=0, rho=0.05, num_probes=60)
-    assert list(found.layers) == ["0", "1", "2"]
-    for name, layer in found.layers.items():
+    measured = measure.layers(mlp.loss_fn, mlp.params, mlp.batch, key=0, rho=0.05, num_probes=60)
+    assert list(measured.layers) == ["0", "1", "2"]
+    for name, layer in measured.layers.items():
         block = dense[np.ix_(members[name], members[name])]
         assert layer.num_params == len(block)
         assert layer.top_eigenvalue == pytest.approx(np.linalg.eigvalsh(block)[-1], rel=1e-6)
@@ -41,7 +41,7 @@ def test_every_layers_numbers_are_those_of_its_dense_block(mlp, members):
         assert layer.ascent_share == pytest.approx(share, rel=1e-9)
         linear = 0.05 * np.linalg.norm(slope[members[name]])
         assert linear * 0.9 < layer.sharpness < linear + 0.05**2 * layer.top_eigenvalue
-    assert found.cost > 0
+    assert measured.cost > 0
 
 
 def test_groups_are_shell_patterns_and_may_overlap(mlp, members):
@@ -79,8 +79,8 @@ def test_adaptive_shares_weigh_by_the_size_of_kernels():
     def loss(params):
         return jnp.sum(params["a"]["kernel"]) + jnp.sum(params["b"]["bias"])
 
-    found = measure.ascent_shares(loss, params, adaptive=True)
-    assert found["a"] == pytest.approx(3.01**4 / (3.01**4 + 1), rel=1e-5)
+    shares = measure.ascent_shares(loss, params, adaptive=True)
+    assert shares["a"] == pytest.approx(3.01**4 / (3.01**4 + 1), rel=1e-5)
     flat = measure.ascent_shares(lambda p: 0 * loss(p), params)
     assert set(flat.values()) == {0.0}
 
@@ -99,9 +99,9 @@ def test_sharpness_within_a_group_moves_no_other_weight():
     def loss(params):
         return params["a"] @ jnp.array([3.0, 4.0]) + 100 * jnp.sum(params["b"]) + jnp.sum(params["a"] ** 2)
 
-    found = measure.sharpness(loss, params, rho=0.1, within="a", key=0)
-    assert found.value == pytest.approx(0.5 + 0.01, rel=1e-3)
-    assert not np.any(found.perturbation["b"])
+    worst = measure.sharpness(loss, params, rho=0.1, within="a", key=0)
+    assert worst.value == pytest.approx(0.5 + 0.01, rel=1e-3)
+    assert not np.any(worst.perturbation["b"])
     average = measure.sharpness(loss, params, rho=0.1, kind="average", within=["a"], key=0, num_samples=2000)
     assert abs(average.value - 0.01) < 4 * average.standard_error
 
@@ -109,12 +109,12 @@ def test_sharpness_within_a_group_moves_no_other_weight():
 @pytest.mark.parametrize("num_deflated", [0, 15])
 def test_the_diagonal_is_that_of_the_dense_hessian(mlp, num_deflated):
     operator, truth = measure.hessian_operator(mlp.loss_fn, mlp.params, mlp.batch), np.diag(mlp.hessian())
-    found = measure.diagonal(operator, key=0, num_probes=100, num_deflated=num_deflated)
-    values, errors = (np.asarray(ravel_pytree(tree)[0]) for tree in (found.values, found.standard_errors))
+    estimate = measure.diagonal(operator, key=0, num_probes=100, num_deflated=num_deflated)
+    values, errors = (np.asarray(ravel_pytree(tree)[0]) for tree in (estimate.values, estimate.standard_errors))
     assert np.all(abs(values - truth) < 5 * errors + 1e-12)
-    # The errors stated are those seen: their mean square over 79 entries is known to a fifth.
+    # The stated errors agree with the actual ones, whose mean square over 79 entries is known to a fifth.
     assert 0.6 < np.mean((values - truth) ** 2) / np.mean(errors**2) < 1.6
-    assert found.num_products == 100 + num_deflated
+    assert estimate.num_products == 100 + num_deflated
 
 
 def test_deflation_lowers_the_error_of_the_diagonal(of_spectrum, float64):
@@ -125,12 +125,12 @@ def test_deflation_lowers_the_error_of_the_diagonal(of_spectrum, float64):
 
 def test_a_diagonal_matrix_and_a_whole_space_are_exact(float64):
     truth = jnp.arange(5.0)
-    found = measure.diagonal(measure.operator(lambda v: truth * v, truth), key=0, num_probes=2, num_deflated=0)
-    assert_allclose(found.values, truth, atol=1e-12)
-    assert_allclose(found.standard_errors, 0, atol=1e-12)
+    diagonal = measure.diagonal(measure.operator(lambda v: truth * v, truth), key=0, num_probes=2, num_deflated=0)
+    assert_allclose(diagonal.values, truth, atol=1e-12)
+    assert_allclose(diagonal.standard_errors, 0, atol=1e-12)
     whole = measure.diagonal(measure.operator(lambda v: truth * v, truth), key=0, num_deflated=9)
     assert_allclose(whole.values, truth, atol=1e-12)
     assert whole.num_products == 5
     mask = np.array([True, True, False, True, True])
-    kept = measure.diagonal(measure.operator(lambda v: truth * v, truth, mask=mask), key=0, num_deflated=0)
-    assert_allclose(kept.values, [0, 1, 0, 3, 4], atol=1e-12)
+    masked = measure.diagonal(measure.operator(lambda v: truth * v, truth, mask=mask), key=0, num_deflated=0)
+    assert_allclose(masked.values, [0, 1, 0, 3, 4], atol=1e-12)

@@ -13,7 +13,7 @@ KEY = jax.random.key(0)
 
 
 def quadratic(params, batch):
-    """Mean over examples of a slope and a curvature of each."""
+    """Compute the mean over examples of a quadratic with slope and curvature."""
     w = jnp.concatenate([params["kernel"].reshape(-1), params["bias"]])
     return jnp.mean(batch["slope"] @ w + jnp.einsum("i,bij,j->b", w, batch["curvature"], w) / 2)
 
@@ -39,7 +39,7 @@ def slope_and_curvature(params, batch):
 
 
 def highest(slope, curvature, rho):
-    """Maximize slope' e + e' curvature e / 2 over |e| <= rho, by the secular equation of the trust region."""
+    """Compute the maximum of slope' e + e' curvature e / 2 over |e| <= rho, by the secular equation."""
     values, vectors = np.linalg.eigh(curvature)
     along = vectors.T @ slope
     if values[-1] < 0 and np.linalg.norm(along / values) <= rho:
@@ -57,25 +57,25 @@ def highest(slope, curvature, rho):
 @pytest.mark.parametrize("shift", [0.0, 2.0, -2.0])  # indefinite, convex, concave: the last with the maximum inside
 def test_worst_is_the_exact_maximum_of_a_quadratic(shift):
     params, batch = problem(shift)
-    found = sharpness(quadratic, params, batch, rho=0.7, key=KEY, num_steps=200, num_starts=3, tolerance=1e-7)
-    assert_allclose(found.value, highest(*slope_and_curvature(params, batch), 0.7), rtol=1e-5)
-    assert 0 <= found.gap <= 1e-7 * found.value
-    moved = trees.add(params, found.perturbation)
-    assert_allclose(quadratic(moved, batch) - quadratic(params, batch), found.value, rtol=1e-12)
-    assert found.loss == pytest.approx(float(quadratic(params, batch)), rel=1e-12)
-    assert float(trees.norm(found.perturbation)) <= 0.7 * (1 + 1e-12)
-    assert math.isnan(found.standard_error)
-    assert found.values.shape == (3,)
-    assert found.value == max(found.values)
+    result = sharpness(quadratic, params, batch, rho=0.7, key=KEY, num_steps=200, num_starts=3, tolerance=1e-7)
+    assert_allclose(result.value, highest(*slope_and_curvature(params, batch), 0.7), rtol=1e-5)
+    assert 0 <= result.gap <= 1e-7 * result.value
+    moved = trees.add(params, result.perturbation)
+    assert_allclose(quadratic(moved, batch) - quadratic(params, batch), result.value, rtol=1e-12)
+    assert result.loss == pytest.approx(float(quadratic(params, batch)), rel=1e-12)
+    assert float(trees.norm(result.perturbation)) <= 0.7 * (1 + 1e-12)
+    assert math.isnan(result.standard_error)
+    assert result.values.shape == (3,)
+    assert result.value == max(result.values)
 
 
 @pytest.mark.usefixtures("float64")
 def test_gap_bounds_the_maximum_of_a_concave_loss():
     params, batch = problem(-2.0)
-    found = sharpness(quadratic, params, batch, rho=0.7, num_starts=1, num_steps=1, tolerance=0)
+    result = sharpness(quadratic, params, batch, rho=0.7, num_starts=1, num_steps=1, tolerance=0)
     truth = highest(*slope_and_curvature(params, batch), 0.7)
-    assert found.value < truth * 0.999
-    assert truth <= found.value + found.gap
+    assert result.value < truth * 0.999
+    assert truth <= result.value + result.gap
 
 
 @pytest.mark.usefixtures("float64")
@@ -88,8 +88,8 @@ def test_worst_agrees_with_a_grid_over_the_disc():
     radius, angle = np.meshgrid(np.linspace(0, 0.8, 400), np.linspace(0, 2 * np.pi, 2000))
     x, y = 0.4 + radius * np.cos(angle), -0.2 + radius * np.sin(angle)
     truth = np.max(np.sin(3 * x) * np.cos(2 * y + x) + 0.3 * x) - float(wavy(at, jnp.ones(1)))
-    found = sharpness(wavy, at, jnp.ones(1), rho=0.8, key=KEY, num_starts=6, tolerance=1e-6)
-    assert_allclose(found.value, truth, rtol=1e-4)
+    result = sharpness(wavy, at, jnp.ones(1), rho=0.8, key=KEY, num_starts=6, tolerance=1e-6)
+    assert_allclose(result.value, truth, rtol=1e-4)
 
 
 @pytest.mark.usefixtures("float64")
@@ -101,9 +101,9 @@ def test_worst_for_a_small_radius_is_the_gradient_or_at_a_minimum_the_top_eigenv
     )
     params, batch = problem(2.0, slope=0.0)
     minimum = jax.tree.map(jnp.zeros_like, params)
-    found = sharpness(quadratic, minimum, batch, rho=0.1, key=KEY, num_steps=200, tolerance=1e-8)
-    assert_allclose(found.value, 0.01 * np.linalg.eigvalsh(batch["curvature"].mean(axis=0))[-1] / 2, rtol=1e-6)
-    assert found.values[0] == 0  # SAM sees nothing at a minimum
+    result = sharpness(quadratic, minimum, batch, rho=0.1, key=KEY, num_steps=200, tolerance=1e-8)
+    assert_allclose(result.value, 0.01 * np.linalg.eigvalsh(batch["curvature"].mean(axis=0))[-1] / 2, rtol=1e-6)
+    assert result.values[0] == 0  # SAM's perturbation is 0 at a minimum
 
 
 @pytest.mark.usefixtures("float64")
@@ -112,10 +112,10 @@ def test_the_adaptive_ball_and_the_point_of_sam_are_those_of_the_ascent_rules():
     gradient = jax.grad(quadratic)(params, batch)
     for adaptive, rule in ((False, sam.normalized(0.3)), (True, sam.adaptive(0.3))):
         expected, _ = rule.perturb(gradient, params, (), 0.3)
-        found = sharpness(quadratic, params, batch, rho=0.3, kind="sam", adaptive=adaptive)
-        assert_allclose(flat(found.perturbation), flat(expected), rtol=1e-10)
-        assert_allclose(found.value, quadratic(trees.add(params, expected), batch) - found.loss, rtol=1e-10)
-        assert found.standard_error == 0
+        result = sharpness(quadratic, params, batch, rho=0.3, kind="sam", adaptive=adaptive)
+        assert_allclose(flat(result.perturbation), flat(expected), rtol=1e-10)
+        assert_allclose(result.value, quadratic(trees.add(params, expected), batch) - result.loss, rtol=1e-10)
+        assert result.standard_error == 0
     sizes = np.concatenate([np.abs(np.ravel(params["kernel"])) + 0.01, np.ones(2)])
     slope, curvature = slope_and_curvature(params, batch)
     truth = highest(sizes * slope, sizes[:, None] * curvature * sizes, 0.3)
@@ -134,7 +134,7 @@ def test_average_is_the_trace_within_its_standard_error(adaptive):
     truth = 0.04 * np.trace(scaled) / 12
     exact_error = 0.04 / 12 * np.sqrt(2 * np.sum(scaled**2) / 400)  # Var z'Az = 2 |A|^2
     for seed in range(4):
-        found = sharpness(
+        result = sharpness(
             quadratic,
             params,
             batch,
@@ -144,9 +144,9 @@ def test_average_is_the_trace_within_its_standard_error(adaptive):
             key=jax.random.key(seed),
             num_samples=400,
         )
-        assert abs(found.value - truth) < 4 * exact_error
-        assert_allclose(found.standard_error, exact_error, rtol=0.2)
-    assert found.num_evaluations == 801
+        assert abs(result.value - truth) < 4 * exact_error
+        assert_allclose(result.standard_error, exact_error, rtol=0.2)
+    assert result.num_evaluations == 801
 
 
 @pytest.mark.usefixtures("float64")
@@ -162,14 +162,14 @@ def test_pruned_weights_stay_zero_and_do_not_count(kind):
         return jnp.mean(batch["slope"] @ w + jnp.einsum("i,bij,j->b", w, batch["curvature"], w) / 2)
 
     options = {"rho": 0.5, "kind": kind, "key": KEY, "num_samples": 2000, "num_steps": 200, "tolerance": 1e-7}
-    found = sharpness(quadratic, params, batch, mask=mask, **options)
+    result = sharpness(quadratic, params, batch, mask=mask, **options)
     other = sharpness(smaller, {"w": jnp.asarray(flat(params)[kept])}, small, **options)
-    assert_allclose(found.loss, other.loss, rtol=1e-12)
+    assert_allclose(result.loss, other.loss, rtol=1e-12)
     if kind == "average":
-        assert abs(found.value - other.value) < 4 * np.hypot(found.standard_error, other.standard_error)
+        assert abs(result.value - other.value) < 4 * np.hypot(result.standard_error, other.standard_error)
     else:
-        assert_allclose(found.value, other.value, rtol=1e-5)
-        assert_array_equal(flat(found.perturbation)[[1, 2]], 0)
+        assert_allclose(result.value, other.value, rtol=1e-5)
+        assert_array_equal(flat(result.perturbation)[[1, 2]], 0)
 
 
 @pytest.mark.usefixtures("float64")
@@ -178,13 +178,13 @@ def test_microbatches_have_a_perturbation_each(kind):
     params, batch = problem(1.0, num_examples=5)
     parts = [jax.tree.map(lambda leaf, at=at: leaf[at : at + 2], batch) for at in (0, 2, 4)]
     options = {"rho": 0.5, "kind": kind, "key": KEY, "num_steps": 200, "tolerance": 1e-8}
-    found = sharpness(quadratic, params, batch, microbatch=2, **options)
+    result = sharpness(quadratic, params, batch, microbatch=2, **options)
     each = [sharpness(quadratic, params, part, **options).value for part in parts]
-    assert_allclose(found.value, (2 * each[0] + 2 * each[1] + each[2]) / 5, rtol=1e-5)
-    assert found.perturbation is None
+    assert_allclose(result.value, (2 * each[0] + 2 * each[1] + each[2]) / 5, rtol=1e-5)
+    assert result.perturbation is None
     whole = sharpness(quadratic, params, batch, **options)
-    assert found.value > whole.value
-    assert_allclose(found.loss, whole.loss)
+    assert result.value > whole.value
+    assert_allclose(result.loss, whole.loss)
 
 
 def test_a_flat_loss_a_loss_that_overflows_and_a_peak():
@@ -221,7 +221,7 @@ def test_the_same_key_gives_the_same_numbers():
     [
         ({"rho": 0.0}, r"rho=0.0: expected a finite number > 0"),
         ({"kind": "best"}, r"kind='best': expected one of worst, average, sam"),
-        ({"kind": "average", "microbatch": 2}, r"microbatch=2 with kind='average': the average is the same"),
+        ({"kind": "average", "microbatch": 2}, r"microbatch=2 with kind='average': the average does not depend"),
         ({"microbatch": 2, "batch_size": 1}, r"microbatch=2 and batch_size=1: expected one of the two"),
         ({"microbatch": 0}, r"microbatch=0: expected at least 1"),
         ({"num_steps": 0}, r"num_steps=0: expected at least 1"),
@@ -246,8 +246,8 @@ def test_a_loss_that_is_not_finite_at_params_is_refused(kind):
 
 @pytest.mark.parametrize("kind", ["worst", "average"])
 def test_a_ball_that_leaves_the_losss_domain_has_an_infinite_rise(kind):
-    found = sharpness(lambda w: -jnp.mean(jnp.log(w)), jnp.array([1.0, 0.3, 2.0]), rho=0.6, kind=kind, key=0)
-    assert found.value == np.inf
-    assert not np.any(np.isnan(found.values))
-    assert found.gap == np.inf if kind == "worst" else np.isnan(found.standard_error)
-    assert found.loss == pytest.approx(-np.mean(np.log([1.0, 0.3, 2.0])), rel=1e-5)
+    result = sharpness(lambda w: -jnp.mean(jnp.log(w)), jnp.array([1.0, 0.3, 2.0]), rho=0.6, kind=kind, key=0)
+    assert result.value == np.inf
+    assert not np.any(np.isnan(result.values))
+    assert result.gap == np.inf if kind == "worst" else np.isnan(result.standard_error)
+    assert result.loss == pytest.approx(-np.mean(np.log([1.0, 0.3, 2.0])), rel=1e-5)

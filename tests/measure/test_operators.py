@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from flatwide import measure, trees
 from flatwide.measure import operators
-from flatwide.measure.batches import collect
+from flatwide.measure.batching import collect
 from flatwide.measure.spectrum import lanczos
 from flatwide.models import resnet
 
@@ -15,7 +15,7 @@ STORED = pytest.mark.parametrize("is_stored", [True, False])
 
 
 def dense(operator) -> np.ndarray:
-    """Multiply every unit vector."""
+    """Return the dense matrix, from products with all unit vectors."""
     flat, unflatten = ravel_pytree(operator.params)
     columns = [ravel_pytree(operator(unflatten(unit)))[0] for unit in jnp.eye(flat.size, dtype=flat.dtype)]
     return np.stack(columns, axis=1)
@@ -37,8 +37,8 @@ def test_hessian_is_the_dense_one(mlp, is_stored):
 def test_the_product_that_solvers_use_is_the_dense_one(mlp, is_stored):
     operator = measure.hessian_operator(mlp.loss_fn, mlp.params, mlp.batch, is_stored=is_stored)
     vector = jnp.asarray(np.random.default_rng(1).normal(size=79))
-    found = lanczos._multiply_flat(operator.open(), operator.params, vector)
-    assert_allclose(found, mlp.hessian() @ vector, atol=1e-13)
+    product = lanczos._multiply_flat(operator.open(), operator.params, vector)
+    assert_allclose(product, mlp.hessian() @ vector, atol=1e-13)
 
 
 @STORED
@@ -106,7 +106,7 @@ def test_more_than_the_stored_limit_is_computed_again(mlp, monkeypatch):
 
 
 def test_batch_norm_in_evaluation_mode_by_extra(float64):
-    """The dense Hessian comes from differences of the gradient."""
+    """The oracle is a dense Hessian from finite differences of the gradient."""
     example = jax.ShapeDtypeStruct((4, 4, 1), jnp.float64)
     model = resnet.resnet18(example, 2, num_filters=1, num_blocks=(1,))
     params, stats = model.init(jax.random.key(0))
@@ -128,9 +128,9 @@ def test_batch_norm_in_evaluation_mode_by_extra(float64):
     ]
     expected = np.linalg.eigvalsh((np.array(columns) + np.array(columns).T) / 2)
     operator = measure.hessian_operator(loss_fn, params, batch, extra=stats)
-    found = measure.top_eigenvalues(operator, 3, key=jax.random.key(1), tolerance=1e-8, which="largest")
-    assert found.is_converged.all()
-    assert_allclose(found.values, expected[::-1][:3], rtol=1e-5)
+    pairs = measure.top_eigenvalues(operator, 3, key=jax.random.key(1), tolerance=1e-8, which="largest")
+    assert pairs.is_converged.all()
+    assert_allclose(pairs.values, expected[::-1][:3], rtol=1e-5)
 
 
 def test_a_second_operator_of_one_shape_compiles_nothing(mlp, caplog):
@@ -164,7 +164,7 @@ def test_signs_and_normals_are_independent_and_masked(float64):
         rows = np.stack([ravel_pytree(draw(operator, key))[0] for key in jax.random.split(jax.random.key(0), 400)])
         assert_array_equal(rows[:, 1100:], 0)
         kept = rows[:, :1100]
-        # Each of these is a mean of n numbers with the standard deviation below.
+        # Each of these is a mean of n numbers; the limits are 5 standard errors.
         assert abs(np.mean(kept)) < 5 / kept.size**0.5
         assert abs(np.mean(kept**4) - fourth) < 5 * 96**0.5 / kept.size**0.5
         products = kept.T @ kept / 400
@@ -176,7 +176,7 @@ def test_signs_and_normals_are_independent_and_masked(float64):
     [
         ({"params": [{"kernel": jnp.full((2, 2), jnp.nan)}]}, "params at '0/kernel': expected finite numbers"),
         ({"params": []}, "params: expected at least one parameter."),
-        ({"params": jnp.arange(3)}, "params of type int32: expected real floating numbers of one type"),
+        ({"params": jnp.arange(3)}, "params of type int32: expected real floating-point numbers of one type"),
         ({"mask": {"other": True}}, "mask: expected the structure of params"),
         ({"mask": False}, "mask: expected at least one kept weight; it keeps none."),
         ({"mask": np.ones(4, bool)}, "mask at '' of shape (4,): expected one that broadcasts to the shape (3,)"),

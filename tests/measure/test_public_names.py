@@ -1,4 +1,4 @@
-"""What `flatwide.measure` offers stays what it is, whichever of its modules are imported."""
+"""The public names of `flatwide.measure` do not depend on which of its modules are imported."""
 
 import importlib
 import pkgutil
@@ -8,8 +8,8 @@ from flatwide import measure
 
 
 def test_no_module_takes_the_name_of_a_public_function():
-    names = [found.name for found in pkgutil.walk_packages(measure.__path__, "flatwide.measure.")]
-    # Importing a submodule anew sets the attribute of its name in the package that holds it.
+    names = [module.name for module in pkgutil.walk_packages(measure.__path__, "flatwide.measure.")]
+    # Importing a submodule sets the attribute of its name in its package.
     assert "flatwide.measure.spectrum.trace" in names
     modules = [importlib.import_module(name) for name in names]
     assert all(isinstance(module, types.ModuleType) for module in modules)

@@ -9,19 +9,19 @@ from flatwide.measure.rate import linear_rate
 def correlated(rng, num_values, correlation):
     errors = rng.normal(size=num_values)
     errors[0] /= np.sqrt(1 - correlation**2) if correlation < 1 else 1
-    for place in range(1, num_values):
-        errors[place] += correlation * errors[place - 1]
+    for index in range(1, num_values):
+        errors[index] += correlation * errors[index - 1]
     return errors
 
 
 def test_an_exact_line_gives_its_rate_in_steps_and_epochs():
     steps = np.arange(0, 2000, 100)
-    found = linear_rate(0.5 + 3 * 0.998**steps, steps, steps_per_epoch=50, minimum=0.5)
-    assert_allclose(found.factor, 0.998, rtol=1e-9)
-    assert_allclose([found.low, found.high], -np.log(0.998), rtol=1e-6)
-    assert_allclose(found.rate_per_epoch, -50 * np.log(0.998), rtol=1e-9)
-    assert found.residual < 1e-9 < found.power_residual
-    assert found.num_values == 20
+    fit = linear_rate(0.5 + 3 * 0.998**steps, steps, steps_per_epoch=50, minimum=0.5)
+    assert_allclose(fit.factor, 0.998, rtol=1e-9)
+    assert_allclose([fit.low, fit.high], -np.log(0.998), rtol=1e-6)
+    assert_allclose(fit.rate_per_epoch, -50 * np.log(0.998), rtol=1e-9)
+    assert fit.residual < 1e-9 < fit.power_residual
+    assert fit.num_values == 20
     assert np.isnan(linear_rate(0.998**steps, steps).rate_per_epoch)
 
 
@@ -29,16 +29,16 @@ def test_without_correlation_and_with_many_values_the_interval_is_that_of_least_
     rng = np.random.default_rng(0)
     steps = np.arange(400.0)
     logs = -0.01 * steps + 0.1 * rng.normal(size=400)
-    found = linear_rate(np.exp(logs))
+    fit = linear_rate(np.exp(logs))
     (slope, _), covariance = np.polyfit(steps, logs, 1, cov=True)
-    assert_allclose(found.rate, -slope, atol=0.3 * np.sqrt(covariance[0, 0]))
-    assert_allclose(found.high - found.low, 2 * 1.96 * np.sqrt(covariance[0, 0]), rtol=0.15)
-    assert found.correlation < 0.15
+    assert_allclose(fit.rate, -slope, atol=0.3 * np.sqrt(covariance[0, 0]))
+    assert_allclose(fit.high - fit.low, 2 * 1.96 * np.sqrt(covariance[0, 0]), rtol=0.15)
+    assert fit.correlation < 0.15
 
 
 @pytest.mark.parametrize(
     ("correlation", "least"),
-    [(0.0, 0.95), (0.8, 0.95), (0.95, 0.92), (1.0, 0.85)],  # less 2 to 3 standard errors of 150 draws
+    [(0.0, 0.95), (0.8, 0.95), (0.95, 0.92), (1.0, 0.85)],  # minus 2 to 3 standard errors of 150 draws
 )
 @pytest.mark.slow
 def test_the_interval_covers_the_truth_whatever_the_correlation(correlation, least):
@@ -47,21 +47,21 @@ def test_the_interval_covers_the_truth_whatever_the_correlation(correlation, lea
     steps = np.arange(30.0)
     for _ in range(150):
         logs = -0.05 * steps + 0.1 * correlated(rng, 30, correlation)
-        found = linear_rate(np.exp(logs))
-        hits += found.low <= 0.05 <= found.high
+        fit = linear_rate(np.exp(logs))
+        hits += fit.low <= 0.05 <= fit.high
         (slope, _), covariance = np.polyfit(steps, logs, 1, cov=True)
         naive += abs(slope + 0.05) <= 2.05 * np.sqrt(covariance[0, 0])
     assert hits / 150 >= least
     if correlation >= 0.8:
-        assert naive / 150 < 0.75  # what ignoring the correlation would have claimed as 95 %
+        assert naive / 150 < 0.75  # coverage of a nominal 95 % interval that ignores the correlation
 
 
 def test_the_interval_is_not_needlessly_wide():
     rng = np.random.default_rng(2)
     steps = np.arange(100.0)
-    found = [linear_rate(np.exp(-0.05 * steps + 0.1 * rng.normal(size=100))) for _ in range(20)]
+    fits = [linear_rate(np.exp(-0.05 * steps + 0.1 * rng.normal(size=100))) for _ in range(20)]
     spread = np.sqrt(0.01 / np.sum((steps - steps.mean()) ** 2))
-    assert np.median([f.high - f.low for f in found]) < 1.5 * 3.92 * spread
+    assert np.median([fit.high - fit.low for fit in fits]) < 1.5 * 3.92 * spread
 
 
 def test_units_do_not_matter_and_uneven_steps_do():
@@ -80,7 +80,7 @@ def test_the_interval_is_that_of_the_posterior_by_dense_matrices():
     rng = np.random.default_rng(5)
     steps = np.sort(rng.choice(60, size=12, replace=False)).astype(float)
     logs = -0.05 * steps + 0.1 * np.cumsum(rng.normal(size=60))[steps.astype(int)]
-    found = linear_rate(np.exp(logs), steps)
+    fit = linear_rate(np.exp(logs), steps)
     gaps = np.abs(steps[:, None] - steps[None]) / np.mean(np.diff(steps))
     design = np.stack([np.ones(12), steps], axis=1)
     correlations = np.append(np.sin((np.arange(48) + 0.5) / 48 * np.pi / 2), 1 - 1e-6)
@@ -99,8 +99,8 @@ def test_the_interval_is_that_of_the_posterior_by_dense_matrices():
     centers, errors, logs_of = (np.array(column) for column in zip(*draws, strict=True))
     weights = np.exp(logs_of - logs_of.max()) * np.append(np.ones(48), 48)
     weights /= weights.sum()
-    assert_allclose(found.rate, weights @ centers, rtol=1e-4)
-    for end, part in ((found.low, 0.025), (found.high, 0.975)):
+    assert_allclose(fit.rate, weights @ centers, rtol=1e-4)
+    for end, part in ((fit.low, 0.025), (fit.high, 0.975)):
         assert_allclose(weights @ stats.t.cdf((end - centers) / errors, 10), part, atol=1e-4)
 
 
@@ -125,20 +125,20 @@ def test_a_power_law_is_told_from_a_line():
 def test_the_first_step_of_the_fit_leaves_out_what_is_before():
     steps = np.arange(30.0)
     losses = np.where(steps < 10, 1.0, np.exp(-0.2 * (steps - 10)))
-    found = linear_rate(losses, first_step=10)
-    assert_allclose(found.rate, 0.2, rtol=1e-9)
-    assert found.num_values == 20
+    fit = linear_rate(losses, first_step=10)
+    assert_allclose(fit.rate, 0.2, rtol=1e-9)
+    assert fit.num_values == 20
 
 
 @pytest.mark.parametrize(
     ("losses", "options", "message"),
     [
         (np.ones(20), {"steps": np.arange(19)}, r"losses \(20,\) and steps \(19,\): expected one axis"),
-        (np.ones(7), {}, r"losses: 7 values are left; expected at least 8"),
-        (np.ones(20), {"first_step": 15}, r"losses: 5 values are left"),
+        (np.ones(7), {}, r"losses: 7 values remain; expected at least 8"),
+        (np.ones(20), {"first_step": 15}, r"losses: 5 values remain"),
         (np.ones(20), {"steps": np.zeros(20)}, r"steps: expected finite numbers in ascending order"),
         (np.full(20, np.nan), {}, r"losses: expected finite numbers"),
-        (np.ones(20), {"minimum": 1.0}, r"minimum=1.0: expected below all losses, the least of which is 1.0"),
+        (np.ones(20), {"minimum": 1.0}, r"minimum=1.0: expected below all losses, the smallest of which is 1.0"),
         (np.ones(20), {"level": 95}, r"level=95: expected a number between 0 and 1"),
     ],
 )

@@ -28,7 +28,7 @@ def test_the_constants_are_those_of_the_equations(is_masked):
     mask = {"first": jnp.arange(12).reshape(3, 4) % 3 > 0, "second": jnp.array(True)} if is_masked else None
     rng = np.random.default_rng(1)
     other = jax.tree.map(lambda leaf: leaf + 0.3 * rng.normal(size=leaf.shape), params)
-    found = smoothness_and_pl(network_loss, params, other, batch, mask=mask, batch_size=3, minimum=0.1)
+    constants = smoothness_and_pl(network_loss, params, other, batch, mask=mask, batch_size=3, minimum=0.1)
 
     kept = np.ones(20, bool) if mask is None else np.concatenate([np.ravel(mask["first"]), np.ones(8, bool)])
     flat, unravel = ravel_pytree(params)
@@ -40,12 +40,13 @@ def test_the_constants_are_those_of_the_equations(is_masked):
         loss, gradient = loss_fn(start + gamma * (end - start))
         betas.append(np.linalg.norm(kept * (gradient - first)) / np.linalg.norm(gamma * (end - start)))
         alphas.append(np.linalg.norm(kept * gradient) ** 2 / (loss - 0.1))
-    assert_allclose(found.smoothness_along, betas, rtol=1e-9)
-    assert_allclose(found.pl_constant_along, alphas, rtol=1e-9)
-    assert (found.smoothness, found.pl_constant) == (found.smoothness_along.max(), found.pl_constant_along.min())
-    assert_allclose(found.distance, np.linalg.norm(end - start))
-    assert_allclose(found.losses[0], loss_fn(start)[0])
-    assert tuple(found.fractions) == FRACTIONS
+    assert_allclose(constants.smoothness_along, betas, rtol=1e-9)
+    assert_allclose(constants.pl_constant_along, alphas, rtol=1e-9)
+    assert constants.smoothness == constants.smoothness_along.max()
+    assert constants.pl_constant == constants.pl_constant_along.min()
+    assert_allclose(constants.distance, np.linalg.norm(end - start))
+    assert_allclose(constants.losses[0], loss_fn(start)[0])
+    assert tuple(constants.fractions) == FRACTIONS
 
 
 def quadratic(params, batch, extra):
@@ -58,22 +59,22 @@ def test_on_a_quadratic_they_lie_between_its_eigenvalues():
     batch = np.ones((5, 3))
     for _ in range(5):
         start, end = (jnp.asarray(rng.normal(size=3)) for _ in range(2))
-        found = smoothness_and_pl(quadratic, start, end, batch, extra=scale)
+        constants = smoothness_and_pl(quadratic, start, end, batch, extra=scale)
         step = np.asarray(end - start)
         assert_allclose(
-            found.smoothness, np.linalg.norm(np.asarray(scale) ** 2 * step) / np.linalg.norm(step), rtol=1e-9
+            constants.smoothness, np.linalg.norm(np.asarray(scale) ** 2 * step) / np.linalg.norm(step), rtol=1e-9
         )
-        assert 2 * 1.0 <= found.pl_constant <= 2 * 9.0
+        assert 2 * 1.0 <= constants.pl_constant <= 2 * 9.0
     along = smoothness_and_pl(quadratic, jnp.array([0.0, 0.0, 1.0]), jnp.array([0.0, 0.0, 2.0]), batch, extra=scale)
     assert_allclose([along.smoothness, along.pl_constant], [9, 18], rtol=1e-9)
 
 
 def test_at_the_minimum_there_is_no_pl_constant():
-    found = smoothness_and_pl(
+    constants = smoothness_and_pl(
         quadratic, jnp.zeros(3), jnp.array([0.0, 1.0, 0.0]), np.ones((5, 3)), extra=jnp.array([1.0, 0.0, 1.0])
     )
-    assert np.isnan(found.pl_constant)
-    assert found.smoothness == 0
+    assert np.isnan(constants.pl_constant)
+    assert constants.smoothness == 0
 
 
 def test_the_largest_curvature_of_an_example_is_that_of_its_dense_hessian():
@@ -89,9 +90,9 @@ def test_the_largest_curvature_of_an_example_is_that_of_its_dense_hessian():
     assert largest == each.max()
 
 
-def test_what_has_no_way_between_is_refused():
+def test_invalid_segments_are_refused():
     at, batch, scale = jnp.ones(3), np.ones((5, 3)), jnp.ones(3)
-    with pytest.raises(ValueError, match="next_params: expected other numbers than params"):
+    with pytest.raises(ValueError, match="next_params: expected values different from params"):
         smoothness_and_pl(quadratic, at, at, batch, extra=scale)
     with pytest.raises(ValueError, match="next_params: expected the structure and shapes of params"):
         smoothness_and_pl(quadratic, at, jnp.ones(2), batch, extra=scale)

@@ -1,4 +1,4 @@
-"""Data larger than memory: batches that are read again for each product, against the same data in memory."""
+"""Data larger than memory: batches that are streamed for each product, against the same data in memory."""
 
 import weakref
 
@@ -9,7 +9,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from flatwide import measure
-from flatwide.measure import batches as data
+from flatwide.measure import batching
 
 RANDOM = np.random.default_rng(0)
 X, Y = RANDOM.normal(size=(22, 3)), RANDOM.normal(size=22)
@@ -21,7 +21,7 @@ def loss_fn(params, batch):
 
 
 class Counted:
-    """Makes batches of four as they are asked for, and counts readings and the batches that are alive."""
+    """A loader that makes batches of four on demand, and counts passes and the batches that are alive."""
 
     def __init__(self):
         self.num_readings = self.num_alive = self.most_alive = 0
@@ -47,11 +47,11 @@ def test_each_product_reads_all_batches_once_and_holds_one():
     batches = Counted()
     operator = measure.hessian_operator(loss_fn, W, batches)
     assert batches.num_readings == 1  # to count them
-    found = measure.top_eigenvalues(operator, 1, key=0)
-    assert batches.num_readings == 1 + found.num_products
-    assert batches.most_alive <= 2  # the one that is made beside the one that is read
+    pairs = measure.top_eigenvalues(operator, 1, key=0)
+    assert batches.num_readings == 1 + pairs.num_products
+    assert batches.most_alive <= 2  # one being made and one being read
     expected = measure.top_eigenvalues(measure.hessian_operator(loss_fn, W, DATA), 1, key=0)
-    assert_allclose(found.values, expected.values, rtol=1e-5)
+    assert_allclose(pairs.values, expected.values, rtol=1e-5)
 
 
 def test_every_measurement_of_a_mean_loss_takes_batches_that_are_read_again():
@@ -89,17 +89,19 @@ def test_an_iterator_that_is_read_once_is_refused():
     for once in (iter(Counted()), (batch for batch in Counted())):
         with pytest.raises(ValueError, match=r"batches: a generator can be read once, .*`lambda: make_batches\(\)`"):
             measure.hessian_operator(loss_fn, W, once)
-    with pytest.raises(ValueError, match="is_stored=True with batches that are read for each product"):
+        with pytest.raises(ValueError, match=r"batches: a generator can be read once, .*`lambda: make_batches\(\)`"):
+            measure.torch.loss(None, None, once)  # before PyTorch is imported, which may not be installed
+    with pytest.raises(ValueError, match="is_stored=True with streamed batches"):
         measure.hessian_operator(loss_fn, W, Counted(), is_stored=True)
     with pytest.raises(ValueError, match="batches: expected at least one example; the data set is empty"):
         measure.hessian_operator(loss_fn, W, lambda: iter(()))
-    with pytest.raises(ValueError, match="a batch has arrays of JAX, which cannot work while"):
+    with pytest.raises(ValueError, match="a batch holds JAX arrays, which cannot be read while"):
         measure.hessian_operator(loss_fn, W, lambda: iter([{"x": jnp.asarray(X), "y": Y}]))
-    with pytest.raises(ValueError, match="more than 8 different shapes"):
-        data.prepare(lambda: (np.zeros((size, 2)) for size in range(1, 20)))
+    with pytest.raises(ValueError, match="more than 8 distinct shapes"):
+        batching.prepare(lambda: (np.zeros((size, 2)) for size in range(1, 20)))
 
 
-def test_a_second_reading_that_differs_is_said():
+def test_a_second_reading_that_differs_is_refused():
     lengths = iter([3, 2, 3])
     batches = lambda: ({"x": X[:4], "y": Y[:4]} for _ in range(next(lengths)))  # noqa: E731
     operator = measure.hessian_operator(loss_fn, W, batches)

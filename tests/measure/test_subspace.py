@@ -23,7 +23,7 @@ def test_a_line_passes_through_both_ends_with_their_extras():
     line = line_through(start, end, extras=({"mean": 1.0, "count": 3}, {"mean": 2.0, "count": 9}))
     assert_allclose(flat(line.point([0.25])[0]), 0.75 * flat(start) + 0.25 * flat(end))
     assert_allclose(line.point([0.25])[1]["mean"], 1.25)
-    assert line.point([0.25])[1]["count"] == 3  # whole numbers have nothing between
+    assert line.point([0.25])[1]["count"] == 3  # integers are not interpolated
 
 
 @pytest.mark.usefixtures("float64")
@@ -31,10 +31,10 @@ def test_a_plane_passes_through_three_points_with_orthonormal_axes():
     rng = np.random.default_rng(0)
     points = [tree(rng) for _ in range(3)]
     plane = plane_through(*points, extras=(1.0, 2.0, 4.0))
-    for place, point in enumerate(points):
-        found, extra = plane.point(plane.coordinates[place])
-        assert_allclose(flat(found), flat(point), atol=1e-12)
-        assert_allclose(extra, [1.0, 2.0, 4.0][place])
+    for index, point in enumerate(points):
+        params, extra = plane.point(plane.coordinates[index])
+        assert_allclose(flat(params), flat(point), atol=1e-12)
+        assert_allclose(extra, [1.0, 2.0, 4.0][index])
     axes = np.stack([flat(direction[0]) for direction in plane.directions])
     assert_allclose(axes @ axes.T, np.eye(2), atol=1e-12)
     assert_allclose(plane.coordinates[1], [np.linalg.norm(flat(points[1]) - flat(points[0])), 0])
@@ -49,19 +49,19 @@ def test_principal_axes_are_the_singular_vectors(origin):
     rows = np.stack([flat(snapshot) for snapshot in snapshots])
     center = rows.mean(axis=0) if origin is None else rows[origin]
     _, lengths, vectors = np.linalg.svd(rows - center, full_matrices=False)
-    extras = [float(place) for place in range(5)]
-    found, shares = principal_subspace(snapshots, num_components=2, origin=origin, extras=extras)
+    extras = [float(index) for index in range(5)]
+    plane, shares = principal_subspace(snapshots, num_components=2, origin=origin, extras=extras)
     assert_allclose(shares, lengths[:2] ** 2 / np.sum(lengths**2))
-    assert_allclose(flat(found.origin[0]), center, atol=1e-12)
-    for direction, vector in zip(found.directions, vectors, strict=False):
+    assert_allclose(flat(plane.origin[0]), center, atol=1e-12)
+    for direction, vector in zip(plane.directions, vectors, strict=False):
         assert_allclose(abs(flat(direction[0]) @ vector), 1, rtol=1e-10)
         assert_allclose(np.linalg.norm(flat(direction[0])), 1, rtol=1e-10)
-    axes = np.stack([flat(direction[0]) for direction in found.directions])
-    assert_allclose(found.coordinates, (rows - center) @ axes.T, atol=1e-10)
-    left = rows - center - found.coordinates @ axes
-    assert_allclose(found.distances, np.linalg.norm(left, axis=1), atol=1e-7)  # the root of what cancels to rounding
-    assert np.all(found.coordinates[np.argmax(np.abs(found.coordinates), axis=0), [0, 1]] > 0)
-    # In as many components as there are, the combination of the snapshots is each of them: so are the extras.
+    axes = np.stack([flat(direction[0]) for direction in plane.directions])
+    assert_allclose(plane.coordinates, (rows - center) @ axes.T, atol=1e-10)
+    left = rows - center - plane.coordinates @ axes
+    assert_allclose(plane.distances, np.linalg.norm(left, axis=1), atol=1e-7)  # the root of a rounding error
+    assert np.all(plane.coordinates[np.argmax(np.abs(plane.coordinates), axis=0), [0, 1]] > 0)
+    # With all components, the combination reproduces each snapshot, and so its extras.
     full, _ = principal_subspace(snapshots, num_components=4, extras=extras)
     assert_allclose([full.point(row)[1] for row in full.coordinates], extras, atol=1e-10)
 
@@ -76,10 +76,10 @@ def test_far_away_snapshots_keep_their_small_differences():
     rng = np.random.default_rng(0)
     steps = 1e-3 * rng.normal(size=(4, 50))
     snapshots = [(1000 + step).astype(np.float32) for step in steps]
-    found, _ = principal_subspace(snapshots, num_components=3)
+    space, _ = principal_subspace(snapshots, num_components=3)
     exact = np.stack(snapshots).astype(np.float64)
     _, lengths, _ = np.linalg.svd(exact - exact.mean(axis=0), full_matrices=False)
-    assert_allclose(np.linalg.norm(found.coordinates, axis=0), lengths[:3], rtol=1e-6)
+    assert_allclose(np.linalg.norm(space.coordinates, axis=0), lengths[:3], rtol=1e-6)
 
 
 @pytest.mark.usefixtures("float64")
@@ -110,9 +110,9 @@ def test_random_directions_have_filters_as_long_as_the_weights():
     assert_allclose(np.linalg.norm(everywhere["norm"]["scale"]), 2, rtol=1e-12)
 
 
-def test_directions_of_ones_own():
-    found = spanned_by(jnp.ones(3), [jnp.array([1.0, 0.0, 0.0]), jnp.array([0.0, 2.0, 0.0])], extra=jnp.array(5.0))
-    params, extra = found.point([3.0, 4.0])
+def test_given_directions():
+    plane = spanned_by(jnp.ones(3), [jnp.array([1.0, 0.0, 0.0]), jnp.array([0.0, 2.0, 0.0])], extra=jnp.array(5.0))
+    params, extra = plane.point([3.0, 4.0])
     assert_array_equal(params, [4, 9, 1])
     assert extra == 5
 
@@ -120,14 +120,14 @@ def test_directions_of_ones_own():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda x: line_through(x, x[:2]), r"parameters number 1: expected the structure and shapes of the first ones"),
+        (lambda x: line_through(x, x[:2]), r"parameters 1: expected the structure and shapes of parameters 0"),
         (lambda x: line_through(x, x, extras=(1.0,)), r"1 extras: expected one for each of the 2 sets of parameters"),
         (lambda x: plane_through(x, 2 * x, 4 * x), r"expected three sets of parameters that do not lie on one line"),
         (lambda x: plane_through(x, x, 2 * x), r"expected three sets of parameters that do not lie on one line"),
         (lambda x: principal_subspace([x, x]), r"num_components=2: expected 1 to 1, one less than the snapshots"),
         (lambda x: principal_subspace([x, 2 * x, 3 * x]), r"num_components=2: expected at most as many"),
         (lambda x: principal_subspace([x, x], num_components=1), r"num_components=1: expected at most as many"),
-        (lambda x: principal_subspace([x, x, x], origin=3), r"origin=3: expected the place of one of 3 snapshots"),
+        (lambda x: principal_subspace([x, x, x], origin=3), r"origin=3: expected the index of one of 3 snapshots"),
         (lambda x: principal_subspace([x]), r"1 sets of parameters: expected at least 2"),
         (
             lambda x: random_directions(x, key=jax.random.key(0), num_directions=0),
@@ -135,7 +135,7 @@ def test_directions_of_ones_own():
         ),
     ],
 )
-def test_what_spans_no_subspace_is_refused(call, message):
+def test_invalid_subspaces_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call(np.array([1.0, 2.0, 3.0]))
 

@@ -1,4 +1,4 @@
-"""PyTorch modules against their dense Hessians in 64 bits, from differences of PyTorch's gradients."""
+"""PyTorch modules against their dense Hessians in 64 bits, from finite differences of PyTorch's gradients."""
 
 import jax
 import jax.numpy as jnp
@@ -72,9 +72,9 @@ def problem(kind, dtype=torch.float64):
 
 
 def dense(module, batch, step=1e-5):
-    """The Hessian by differences of the gradient, over the parameters in the order of JAX's leaves; and the gradient.
+    """Compute the Hessian by finite differences, over the parameters in the order of JAX's leaves, and the gradient.
 
-    PyTorch's forward over reverse is no oracle: version 2.13 gives a layer norm an asymmetric Hessian.
+    PyTorch's forward over reverse is no oracle: version 2.13 computes an asymmetric Hessian for a layer norm.
     """
     named = dict(module.named_parameters())
     parameters = [named[name] for name in sorted(named, key=lambda name: name.split("."))]
@@ -85,13 +85,13 @@ def dense(module, batch, step=1e-5):
 
     columns = []
     for entries in [parameter.data.view(-1) for parameter in parameters]:
-        for place in range(len(entries)):
-            before = entries[place].item()
+        for index in range(len(entries)):
+            before = entries[index].item()
             ends = []
             for sign in (1, -1):
-                entries[place] = before + sign * step
+                entries[index] = before + sign * step
                 ends.append(slope())
-            entries[place] = before
+            entries[index] = before
             columns.append((ends[0] - ends[1]) / (2 * step))
     matrix = np.array(columns)
     return (matrix + matrix.T) / 2, slope()
@@ -115,14 +115,14 @@ def test_a_module_agrees_with_its_dense_hessian(kind, float64):
     loss, params = measure.torch.loss(module, loss_fn, batch), measure.torch.parameters(module)
     names = [name for path, leaf in jax.tree_util.tree_leaves_with_path(params) for name in [path_of(path)] * leaf.size]
     groups = {"first": "0/*", "rest": ["1/*", "4/*"]} if kind == "resnet" else {"attention": "block/self_attn/*"}
-    found = measure.layers(loss, params, key=0, rho=0.05, groups=groups, num_steps=3)
-    for name, layer in found.layers.items():
+    measured = measure.layers(loss, params, key=0, rho=0.05, groups=groups, num_steps=3)
+    for name, layer in measured.layers.items():
         beginnings = {"first": ("0/",), "rest": ("1/", "4/"), "attention": ("block/self_attn/",)}[name]
-        places = [place for place, one in enumerate(names) if one.startswith(beginnings)]
-        block = truth[np.ix_(places, places)]
+        indices = [index for index, leaf_name in enumerate(names) if leaf_name.startswith(beginnings)]
+        block = truth[np.ix_(indices, indices)]
         assert layer.top_eigenvalue == pytest.approx(np.linalg.eigvalsh(block)[-1], rel=1e-6)
         assert abs(layer.trace.value - np.trace(block)) < 4 * layer.trace.standard_error
-        assert layer.ascent_share == pytest.approx(np.sum(slope[places] ** 2) / np.sum(slope**2), rel=1e-9)
+        assert layer.ascent_share == pytest.approx(np.sum(slope[indices] ** 2) / np.sum(slope**2), rel=1e-9)
 
 
 def path_of(path):
@@ -131,7 +131,7 @@ def path_of(path):
 
 def units(params, number=5):
     flat, unflatten = jax.flatten_util.ravel_pytree(params)
-    return [unflatten(jnp.zeros_like(flat).at[place].set(1)) for place in range(number)]
+    return [unflatten(jnp.zeros_like(flat).at[index].set(1)) for index in range(number)]
 
 
 def test_values_along_sams_step_and_a_line_are_those_of_the_module(float64):
@@ -148,7 +148,7 @@ def test_values_along_sams_step_and_a_line_are_those_of_the_module(float64):
         after = loss_fn(module, batch)
     assert sam.loss == pytest.approx(float(before), rel=1e-12)
     assert sam.value == pytest.approx(float(after - before), rel=1e-9)
-    # The arrays that were taken before are those of before, and those of now lie at SAM's point.
+    # The arrays that were copied before did not change, and those copied now lie at SAM's point.
     now = measure.torch.parameters(module)
     assert measure.barrier(loss, params, now, num_points=3).distance == pytest.approx(0.1, rel=1e-9)
     line = measure.surface(loss, measure.line_through(params, now), [np.array([0.0, 1.0])])
@@ -168,12 +168,12 @@ def test_single_precision_and_half_agree():
             top = measure.top_eigenvalues(operator, key=0, which="largest")
             assert top.values[0] == pytest.approx(truth, rel=tolerance)
         else:
-            found = measure.torch.loss(fewer, loss_fn, (batch[0].to(cast), batch[1]))(operator.params)
-            assert float(found) == pytest.approx(loss_fn(fewer, (batch[0].to(cast), batch[1])).item(), rel=0.02)
+            value = measure.torch.loss(fewer, loss_fn, (batch[0].to(cast), batch[1]))(operator.params)
+            assert float(value) == pytest.approx(loss_fn(fewer, (batch[0].to(cast), batch[1])).item(), rel=0.02)
 
 
 class Counting:
-    """A loader that counts how often it is read."""
+    """A loader that counts its passes."""
 
     def __init__(self, batch):
         self.batch, self.reads = batch, 0
@@ -194,9 +194,21 @@ def test_a_loader_is_read_once_for_each_product(float64):
     assert_allclose(operator(unit)["0"]["weight"], whole(unit)["0"]["weight"], atol=1e-13)
     assert loader.reads == reads + 1
     weighed = measure.torch.loss(module, loss_fn, loader, weigh=lambda batch: float(len(batch[0]) == 2))
-    assert float(weighed(operator.params)) == pytest.approx(loss_fn(module, [one[8:] for one in batch]).item())
-    once = measure.torch.loss(module, loss_fn, iter(loader))
-    assert float(once(operator.params)) == pytest.approx(float(once(operator.params)))
+    assert float(weighed(operator.params)) == pytest.approx(loss_fn(module, [tensor[8:] for tensor in batch]).item())
+    from_function = measure.torch.operator(module, loss_fn, lambda: iter(loader))
+    assert_allclose(from_function(unit)["0"]["weight"], whole(unit)["0"]["weight"], atol=1e-13)
+    with pytest.raises(ValueError, match="a generator can be read once, and each product"):
+        measure.torch.operator(module, loss_fn, iter(loader))
+
+
+def test_a_loader_that_changes_between_readings_is_refused(float64):
+    module, batch = problem("resnet")
+    batches = list(Counting(batch))
+    passes = iter([batches, batches[:2]])
+    loss, params = measure.torch.loss(module, loss_fn, lambda: iter(next(passes))), measure.torch.parameters(module)
+    loss(params)
+    with pytest.raises(Exception, match=r"batches of total weight 8\.0: expected 10\.0, as in the first reading"):
+        jax.block_until_ready(loss(params))
 
 
 def test_data_are_viewed_and_not_copied():
@@ -222,7 +234,7 @@ def test_frozen_and_unused_and_linear_parameters():
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(operator(operator.params)))
 
 
-def test_a_sum_over_examples_is_told():
+def test_a_sum_over_examples_warns():
     module, x = nn.Linear(3, 1).eval(), torch.ones(4, 3)
     with pytest.warns(UserWarning, match="looks like a sum over examples"):
         measure.torch.loss(module, lambda m, b: (m(b) ** 2).sum(), x)
@@ -232,9 +244,9 @@ def test_a_sum_over_examples_is_told():
     ("change", "message"),
     [
         (lambda module, batch: (module.train(), batch), "module in training mode: .* call module.eval"),
-        (lambda module, batch: (module, list(batch)), "a list of 2 bare tensors: write a tuple"),
+        (lambda module, batch: (module, list(batch)), "a list of 2 bare tensors: pass a tuple"),
         (lambda module, batch: (module.requires_grad_(False), batch), "at least one parameter with requires_grad=True"),
-        (lambda module, batch: (module, batch), "parameter '0.weight' has 64 bits, and JAX has 32"),
+        (lambda module, batch: (module, batch), "parameter '0.weight' has 64 bits, but JAX is set to 32"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(change, message):

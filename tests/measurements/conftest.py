@@ -1,4 +1,4 @@
-"""Small networks to measure, and their dense matrices."""
+"""Small networks to measure, with their dense matrices."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from flatwide.measurements.subject import Subject, examples_of
 
 
 class Small(NamedTuple):
-    """A network at its initial weights, and the Hessian of each example between its kept weights, in 64 bits."""
+    """A network at its initial weights, and the Hessian of each example over its kept weights, in 64 bits."""
 
     subject: Subject
     kept: np.ndarray
@@ -25,7 +25,7 @@ class Small(NamedTuple):
         return self.hessians.mean(axis=0)
 
     def loss(self, flat) -> np.ndarray:
-        """Give the loss of each example at flat params."""
+        """Compute the loss of each example at flat params."""
         subject = self.subject
         params = ravel_pytree(subject.params)[1](jnp.asarray(flat, jnp.float32))
         return np.asarray(_losses(subject.per_example_loss, params, subject.examples, subject.stats), np.float64)
@@ -44,13 +44,13 @@ def make(**fields) -> Subject:
 
 @pytest.fixture(scope="session")
 def small() -> Callable[..., Subject]:
-    """Give (**fields) -> a network of two hidden neurons, on 20 examples."""
+    """Return a function (**fields) -> a network of two hidden neurons, with 20 examples."""
     return make
 
 
 @pytest.fixture(scope="session")
 def masked() -> Small:
-    """Make one of which half of the weights are pruned."""
+    """Return a network with half of its weights pruned."""
     subject = make(pruner="random", sparsity=0.5)
     flat, unravel = ravel_pytree(subject.params)
     whole = jax.tree.map(lambda leaf, mask: np.broadcast_to(mask, leaf.shape), subject.params, subject.mask)

@@ -1,4 +1,4 @@
-"""Every measurement on the runs of a small study against numbers taken by hand; and what some refuse."""
+"""Every measurement on the runs of a small study against independent computations; and their errors."""
 
 import json
 from dataclasses import replace
@@ -9,7 +9,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from flatwide import catalogue, measure, runner, trees
-from flatwide import config as configs
+from flatwide.config import resolve
 from flatwide.measurements import measuring
 from flatwide.measurements.activations import activations
 from flatwide.measurements.barrier import barrier
@@ -44,12 +44,12 @@ LINE = {"dataset": "regression_1d", "model": "OneHiddenLayer", "loss": "squared"
 
 def run(workdir, **fields):
     runner.run(FIELDS | fields, workdir, quiet=True, tensorboard=False)
-    return locate(configs.resolve(FIELDS | fields), workdir)[0]
+    return locate(resolve(FIELDS | fields), workdir)[0]
 
 
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
-    """Train a run and its counterparts at rho 0, of its seed and of another."""
+    """Train a run and its counterparts at rho 0, with the same and with another seed."""
     workdir = tmp_path_factory.mktemp("work")
     run(workdir)
     run(workdir, rho=0.0)
@@ -62,20 +62,20 @@ def test_it_measures_a_trained_network(workdir, name):
     fields = LINE if name == "function" else {}
     directory = run(workdir, measurements=(name,), measure_epochs=(), **fields)
     (path,) = directory.path.glob(f"measurements/{name}-examples20.json")
-    found = json.loads(path.read_text())
-    assert found["values"]
-    assert all(isinstance(value, float | int) and np.isfinite(value) for value in found["values"].values())
-    assert [value for value in found["values"] if not catalogue.is_described(f"{name}.{value}")] == []
-    assert all(set(figure.arrays) <= set(found["arrays"]) for figure in catalogue.entry(name).figures)
-    assert set(found["errors"]) <= set(found["values"])
-    assert all(np.isfinite(error) for error in found["errors"].values())
-    if found["arrays"]:
+    written = json.loads(path.read_text())
+    assert written["values"]
+    assert all(isinstance(value, float | int) and np.isfinite(value) for value in written["values"].values())
+    assert [value for value in written["values"] if not catalogue.is_described(f"{name}.{value}")] == []
+    assert all(set(figure.arrays) <= set(written["arrays"]) for figure in catalogue.entry(name).figures)
+    assert set(written["errors"]) <= set(written["values"])
+    assert all(np.isfinite(error) for error in written["errors"].values())
+    if written["arrays"]:
         arrays = np.load(path.with_suffix(".npz"))
-        assert {key: list(array.shape) for key, array in arrays.items()} == found["arrays"]
+        assert {key: list(array.shape) for key, array in arrays.items()} == written["arrays"]
         assert all(np.all(np.isfinite(array)) for array in arrays.values())
     (record,) = (record for record in records.read(directory)[0] if record.name == name)
     assert (record.epoch, record.is_final) == (1.0 if fields else 2.0, True)
-    assert record.values == found["values"]
+    assert record.values == written["values"]
 
 
 def subject_of(directory, epoch=None):
@@ -84,12 +84,12 @@ def subject_of(directory, epoch=None):
 
 def test_activations_are_counted_by_hand(workdir):
     subject = subject_of(run(workdir))
-    first, last = (one.params["hidden_0"] for one in (subject.initial, subject))
+    first, last = (network.params["hidden_0"] for network in (subject.initial, subject))
     inputs = np.asarray(subject.examples["inputs"], np.float64).reshape(20, -1)
     was, now = (inputs @ layer["kernel"] + np.asarray(layer["bias"])[None] > 0 for layer in (first, last))
-    found = activations(subject, key=jax.random.key(0), batch_size=7)
-    assert found.values["stability_hidden_0"] == found.values["stability"] == pytest.approx(np.mean(was == now))
-    assert found.errors["stability"] == pytest.approx(np.std(np.mean(was == now, axis=1), ddof=1) / 20**0.5)
+    measured = activations(subject, key=jax.random.key(0), batch_size=7)
+    assert measured.values["stability_hidden_0"] == measured.values["stability"] == pytest.approx(np.mean(was == now))
+    assert measured.errors["stability"] == pytest.approx(np.std(np.mean(was == now, axis=1), ddof=1) / 20**0.5)
 
 
 def test_a_network_without_known_relus_is_refused(small):
@@ -98,21 +98,21 @@ def test_a_network_without_known_relus_is_refused(small):
         activations(subject, key=jax.random.key(0))
 
 
-def test_a_network_of_one_number_has_the_kinks_that_its_weights_say(small):
+def test_a_network_of_one_number_has_the_kinks_of_its_weights(small):
     subject = small(dataset="regression_1d", model="OneHiddenLayer", loss="squared", batch_size=6, num_neurons=(4,))
     hidden = {"kernel": np.float32([[1, 1, -2, 1]]), "bias": np.float32([0, -0.5, 1, -9])}
     output = {"kernel": np.float32([[1], [-3], [0.5], [1]])}
-    found = function(replace(subject, params={"hidden_0": hidden, "output": output}), key=jax.random.key(0))
-    assert sorted(found.arrays["targets"] - 0.345) == pytest.approx(
+    measured = function(replace(subject, params={"hidden_0": hidden, "output": output}), key=jax.random.key(0))
+    assert sorted(measured.arrays["targets"] - 0.345) == pytest.approx(
         sorted((-2, 1.5, 0, 0, 2, 1, 0, -1, 0, 1, 2, -1)), abs=1e-6
     )
     # Slopes of -1, 0, 1 and -2 with kinks at 0 and twice at 0.5, where 1 and -3 change it by -3 + 1; none at 9.
-    assert found.values["num_kinks"] == 2
-    assert found.values["slope_total_variation"] == pytest.approx(1 + 2, abs=1e-4)
-    grid, outputs = found.arrays["grid"], found.arrays["outputs"]
+    assert measured.values["num_kinks"] == 2
+    assert measured.values["slope_total_variation"] == pytest.approx(1 + 2, abs=1e-4)
+    grid, outputs = measured.arrays["grid"], measured.arrays["outputs"]
     truth = np.maximum(grid, 0) - 3 * np.maximum(grid - 0.5, 0) + 0.5 * np.maximum(1 - 2 * grid, 0)
     np.testing.assert_allclose(outputs, truth, atol=1e-5)
-    assert found.values["total_variation"] == pytest.approx(np.abs(np.diff(truth)).sum(), rel=1e-4)
+    assert measured.values["total_variation"] == pytest.approx(np.abs(np.diff(truth)).sum(), rel=1e-4)
     points = np.asarray(subject.examples["inputs"])
     assert grid[0] == pytest.approx(points.min() - 0.1 * np.ptp(points))
     begun = {name: subject.initial.params[name] for name in ("hidden_0", "output")}
@@ -122,7 +122,7 @@ def test_a_network_of_one_number_has_the_kinks_that_its_weights_say(small):
             jax.tree.leaves({"hidden_0": hidden, "output": output}), jax.tree.leaves(begun), strict=True
         )
     )
-    assert found.values["distance"] == pytest.approx(square**0.5, rel=1e-5)
+    assert measured.values["distance"] == pytest.approx(square**0.5, rel=1e-5)
 
 
 def test_a_function_of_many_numbers_is_refused(small):
@@ -135,18 +135,18 @@ def loss_at(subject, params):
 
 
 def test_the_barrier_is_that_between_the_ends_of_both_runs(workdir):
-    ours, base = subject_of(run(workdir)), subject_of(run(workdir, rho=0.0))
-    found = barrier(ours, key=jax.random.key(0), num_points=5, batch_size=8)
+    sam, base = subject_of(run(workdir)), subject_of(run(workdir, rho=0.0))
+    measured = barrier(sam, key=jax.random.key(0), num_points=5, batch_size=8)
 
     def between(part):
-        return jax.tree.map(lambda a, b: (1 - part) * a + part * b, base.params, ours.params)
+        return jax.tree.map(lambda a, b: (1 - part) * a + part * b, base.params, sam.params)
 
-    truth = [loss_at(base, between(part)) for part in found.arrays["line_positions"]]
-    np.testing.assert_allclose(found.arrays["line_losses"], truth, rtol=1e-5)
-    parts = found.arrays["line_positions"]
+    truth = [loss_at(base, between(part)) for part in measured.arrays["line_positions"]]
+    np.testing.assert_allclose(measured.arrays["line_losses"], truth, rtol=1e-5)
+    parts = measured.arrays["line_positions"]
     excess = np.array(truth) - (1 - parts) * truth[0] - parts * truth[-1]
-    assert found.values["barrier"] == pytest.approx(excess.max(), abs=1e-6)
-    assert found.values["distance"] > 0
+    assert measured.values["barrier"] == pytest.approx(excess.max(), abs=1e-6)
+    assert measured.values["distance"] > 0
     assert barrier(base, key=jax.random.key(0)).values == {"barrier": 0.0, "position": 0.0, "distance": 0.0}
 
 
@@ -160,34 +160,34 @@ def test_a_run_waits_for_its_counterpart_and_is_measured_by_the_same_command(tmp
     fields = {"measurements": ("barrier", "gradient"), "num_epochs": 1, "measure_epochs": ()}
     with pytest.raises(
         WaitingError, match=r"compared with its counterpart at rho 0, which is new: .*rho0-seed0"
-    ) as told:
+    ) as caught:
         run(tmp_path, **fields)
-    directory = locate(configs.resolve(FIELDS | fields), tmp_path)[0]
-    assert [one.name for one in records.missing(directory, configs.resolve(FIELDS | fields))] == ["barrier"]
+    directory = locate(resolve(FIELDS | fields), tmp_path)[0]
+    assert [wanted.name for wanted in records.missing(directory, resolve(FIELDS | fields))] == ["barrier"]
     assert not directory.error_file.exists()
-    assert run(tmp_path, **fields | {"rho": 0.0, "measurements": ()}).name == told.value.waits_for
+    assert run(tmp_path, **fields | {"rho": 0.0, "measurements": ()}).name == caught.value.waits_for
     run(tmp_path, **fields)
-    assert not records.missing(directory, configs.resolve(FIELDS | fields))
+    assert not records.missing(directory, resolve(FIELDS | fields))
 
 
-def test_a_study_measures_what_had_to_wait(tmp_path):
+def test_a_study_takes_measurements_that_had_to_wait(tmp_path):
     fields = FIELDS | {"measurements": ("barrier",), "num_epochs": 1, "measure_epochs": ()}
-    tasks = [configs.resolve(fields | {"rho": rho}) for rho in (0.05, 0.0)]
+    tasks = [resolve(fields | {"rho": rho}) for rho in (0.05, 0.0)]
     named = [[orders.Task(locate(config, tmp_path)[0].name, dict(config))] for config in tasks]
     given = orders.write(tmp_path, named, session="s", tensorboard=False)
     worker.follow(given.path, "0-0", place=0, should_stop=lambda: False)
     assert [given.state(task) for group in given.groups for task in group] == ["done", "done"]
     alone = orders.write(tmp_path / "w", named[:1], session="s", tensorboard=False)
     worker.follow(alone.path, "0-0", place=0, should_stop=lambda: False)
-    assert alone.state(alone.groups[0][0]) == "failed"  # nobody trains what it waits for
-    assert "Train that one" in RunDirectory(tmp_path / "w" / "runs" / named[0][0].name).read_error()
+    assert alone.state(alone.groups[0][0]) == "failed"  # the run that it waits for is never trained
+    assert "Train that run" in RunDirectory(tmp_path / "w" / "runs" / named[0][0].name).read_error()
 
 
 def test_the_plane_is_that_of_true_losses_around_the_network(workdir):
     subject = subject_of(run(workdir))
-    found = landscape(subject, key=jax.random.key(1), num_line_steps=2, num_plane_steps=1, batch_size=8)
+    measured = landscape(subject, key=jax.random.key(1), num_line_steps=2, num_plane_steps=1, batch_size=8)
     first, second = measure.random_directions(subject.params, key=jax.random.key(1), mask=subject.mask)
-    arrays = found.arrays
+    arrays = measured.arrays
 
     def at(x, y):
         return jax.tree.map(lambda w, a, b: w + x * a + y * b, subject.params, first, second)
@@ -200,39 +200,39 @@ def test_the_plane_is_that_of_true_losses_around_the_network(workdir):
     outputs = np.asarray(subject.outputs(subject.params, subject.examples, subject.stats))
     assert arrays["plane_metrics"][1, 1] == np.float32(np.mean(outputs.argmax(1) == subject.examples["targets"]))
     rises = arrays["plane_losses"].astype(float) - loss_at(subject, subject.params)
-    assert found.values["largest_rise"] == pytest.approx(rises.max(), rel=1e-4)
-    assert found.values["mean_rise"] == pytest.approx(rises.mean(), rel=1e-4)
+    assert measured.values["largest_rise"] == pytest.approx(rises.max(), rel=1e-4)
+    assert measured.values["mean_rise"] == pytest.approx(rises.mean(), rel=1e-4)
 
 
 def test_the_plane_through_three_minima_has_their_losses_and_true_distances(workdir):
-    ours = subject_of(run(workdir))
-    three = (subject_of(run(workdir, rho=0.0)), subject_of(run(workdir, rho=0.0, seed=1)), ours)
-    rows = np.stack([np.asarray(ravel_pytree(one.params)[0], np.float64) for one in three])
-    start = np.asarray(ravel_pytree(ours.initial.params)[0], np.float64)
-    found = minima_plane(ours, key=jax.random.key(0), num_points=3, batch_size=8)
+    sam = subject_of(run(workdir))
+    three = (subject_of(run(workdir, rho=0.0)), subject_of(run(workdir, rho=0.0, seed=1)), sam)
+    rows = np.stack([np.asarray(ravel_pytree(network.params)[0], np.float64) for network in three])
+    start = np.asarray(ravel_pytree(sam.initial.params)[0], np.float64)
+    measured = minima_plane(sam, key=jax.random.key(0), num_points=3, batch_size=8)
     first = (rows[2] - rows[0]) / np.linalg.norm(rows[2] - rows[0])
     second = (rows[1] - rows[0]) - (rows[1] - rows[0]) @ first * first
     axes = np.stack([first, second / np.linalg.norm(second)])
     points = (np.stack([*rows, start]) - rows[0]) @ axes.T
-    np.testing.assert_allclose(found.arrays["coordinates"], points, atol=1e-5)
+    np.testing.assert_allclose(measured.arrays["coordinates"], points, atol=1e-5)
     offset = np.linalg.norm(start - rows[0] - points[3] @ axes)
-    np.testing.assert_allclose(found.arrays["offsets"], [0, 0, 0, offset], atol=1e-5)
+    np.testing.assert_allclose(measured.arrays["offsets"], [0, 0, 0, offset], atol=1e-5)
     distances = [np.linalg.norm(row - rows[0]) for row in (rows[2], rows[1], start)]
     names = ("distance", "base_distance", "start_distance")
-    np.testing.assert_allclose([found.values[name] for name in names], distances, rtol=1e-5)
-    unravel = ravel_pytree(ours.params)[1]
-    for row, y in enumerate(found.arrays["plane_y"]):
-        for column, x in enumerate(found.arrays["plane_x"]):
-            truth = loss_at(ours, unravel(np.float32(rows[0] + [x, y] @ axes)))
-            assert found.arrays["plane_losses"][row, column] == pytest.approx(truth, rel=1e-4)
-    assert np.ptp(found.arrays["plane_x"]) == pytest.approx(np.ptp(found.arrays["plane_y"]))
-    assert found.values["num_evaluations"] == 3 * 3 + 2 * 21
-    line = measure.barrier(ours.loss_fn, three[0].params, three[1].params, ours.examples, extras=({}, {}))
-    assert found.values["base_barrier"] == pytest.approx(line.value, rel=1e-4)
+    np.testing.assert_allclose([measured.values[name] for name in names], distances, rtol=1e-5)
+    unravel = ravel_pytree(sam.params)[1]
+    for row, y in enumerate(measured.arrays["plane_y"]):
+        for column, x in enumerate(measured.arrays["plane_x"]):
+            truth = loss_at(sam, unravel(np.float32(rows[0] + [x, y] @ axes)))
+            assert measured.arrays["plane_losses"][row, column] == pytest.approx(truth, rel=1e-4)
+    assert np.ptp(measured.arrays["plane_x"]) == pytest.approx(np.ptp(measured.arrays["plane_y"]))
+    assert measured.values["num_evaluations"] == 3 * 3 + 2 * 21
+    line = measure.barrier(sam.loss_fn, three[0].params, three[1].params, sam.examples, extras=({}, {}))
+    assert measured.values["base_barrier"] == pytest.approx(line.value, rel=1e-4)
 
 
 def test_a_plane_of_minima_is_of_a_run_with_sam_and_not_of_the_start(workdir):
-    with pytest.raises(NotApplicableError, match=r"config\.rho=0: the plane is laid through"):
+    with pytest.raises(NotApplicableError, match=r"config\.rho=0: the plane is defined by"):
         minima_plane(subject_of(run(workdir, rho=0.0)), key=jax.random.key(0))
     with pytest.raises(NotApplicableError, match="that do not lie on one line"):
         minima_plane(subject_of(run(workdir), 0), key=jax.random.key(0))
@@ -243,11 +243,11 @@ def test_a_plane_of_minima_is_of_a_run_with_sam_and_not_of_the_start(workdir):
         alone.base(seed=7)
 
 
-def test_the_sharpest_plane_rises_as_its_eigenvalues_say(masked):
+def test_the_sharpest_plane_has_the_rise_of_its_eigenvalues(masked):
     subject = masked.subject
-    found = sharpest_plane(subject, key=jax.random.key(0), num_points=3, reach=1e-2)
+    measured = sharpest_plane(subject, key=jax.random.key(0), num_points=3, reach=1e-2)
     values, vectors = np.linalg.eigh(masked.mean)
-    np.testing.assert_allclose(found.arrays["eigenvalues"], values[:-3:-1], rtol=1e-4)
+    np.testing.assert_allclose(measured.arrays["eigenvalues"], values[:-3:-1], rtol=1e-4)
     flat = np.asarray(ravel_pytree(subject.params)[0], np.float64)
     axes = np.zeros((2, flat.size))
     axes[:, masked.kept] = vectors[:, :-3:-1].T
@@ -255,9 +255,9 @@ def test_the_sharpest_plane_rises_as_its_eigenvalues_say(masked):
     for signs in ([1, 1], [1, -1], [-1, 1], [-1, -1]):  # an eigenvector has no sign
         moves = [[flat + signs @ (axes * [[x], [y]]) for x in (-0.01, 0, 0.01)] for y in (-0.01, 0, 0.01)]
         ways.append(np.array([[masked.loss(point).mean() for point in row] for row in moves]))
-    assert min(np.abs(found.arrays["plane_losses"] - way).max() for way in ways) < 1e-6
-    rises = found.arrays["plane_losses"].astype(float) - found.arrays["plane_losses"][1, 1]
-    assert found.values["largest_rise"] == pytest.approx(rises.max())
+    assert min(np.abs(measured.arrays["plane_losses"] - way).max() for way in ways) < 1e-6
+    rises = measured.arrays["plane_losses"].astype(float) - measured.arrays["plane_losses"][1, 1]
+    assert measured.values["largest_rise"] == pytest.approx(rises.max())
     with pytest.raises(ValueError, match="num_points=4: expected an odd number"):
         sharpest_plane(subject, key=jax.random.key(0), num_points=4)
 
@@ -266,26 +266,26 @@ def test_the_path_is_that_of_the_networks_that_were_kept(workdir):
     directory = run(workdir)
     subject = subject_of(directory)
     networks = [subject_of(directory, epoch) for epoch in (0, 1)] + [subject]
-    rows = np.stack([np.asarray(ravel_pytree(one.params)[0], np.float64) for one in networks])
-    found = trajectory(subject, key=jax.random.key(0), num_points=3, batch_size=8)
+    rows = np.stack([np.asarray(ravel_pytree(network.params)[0], np.float64) for network in networks])
+    measured = trajectory(subject, key=jax.random.key(0), num_points=3, batch_size=8)
     _, sizes, right = np.linalg.svd(rows - rows.mean(axis=0), full_matrices=False)
     coordinates = (rows - rows.mean(axis=0)) @ right[:2].T
-    np.testing.assert_allclose(np.abs(found.arrays["coordinates"]), np.abs(coordinates), atol=1e-5)
-    np.testing.assert_allclose(found.arrays["explained_variance"], (sizes**2 / np.sum(sizes**2))[:2], rtol=1e-5)
-    assert found.arrays["epochs"].tolist() == [0.0, 1.0, 2.0]
-    assert found.values["length"] == pytest.approx(np.linalg.norm(np.diff(rows, axis=0), axis=1).sum(), rel=1e-6)
-    # three networks lie on their plane: the loss of a point of it is that of the weights there
-    signs = np.sign(np.sum(found.arrays["coordinates"] * coordinates, axis=0))
-    x, y = found.arrays["surface_x"][2], found.arrays["surface_y"][0]
+    np.testing.assert_allclose(np.abs(measured.arrays["coordinates"]), np.abs(coordinates), atol=1e-5)
+    np.testing.assert_allclose(measured.arrays["explained_variance"], (sizes**2 / np.sum(sizes**2))[:2], rtol=1e-5)
+    assert measured.arrays["epochs"].tolist() == [0.0, 1.0, 2.0]
+    assert measured.values["length"] == pytest.approx(np.linalg.norm(np.diff(rows, axis=0), axis=1).sum(), rel=1e-6)
+    # Three networks lie on their plane: the loss at a point of it is that of the weights there.
+    signs = np.sign(np.sum(measured.arrays["coordinates"] * coordinates, axis=0))
+    x, y = measured.arrays["surface_x"][2], measured.arrays["surface_y"][0]
     point = rows.mean(axis=0) + (signs * [x, y]) @ right[:2]
     params = ravel_pytree(subject.params)[1](np.float32(point))
-    assert found.arrays["surface_losses"][0, 2] == pytest.approx(loss_at(subject, params), rel=1e-4)
+    assert measured.arrays["surface_losses"][0, 2] == pytest.approx(loss_at(subject, params), rel=1e-4)
     assert trajectory(networks[1], key=jax.random.key(0)).values == {"num_networks": 2}
 
 
 def test_a_run_that_kept_no_networks_has_no_path(tmp_path):
     subject = subject_of(run(tmp_path, measure_epochs=(), num_epochs=1))
-    with pytest.raises(ValueError, match="a path takes at least two networks before the end"):
+    with pytest.raises(ValueError, match="a path needs at least two networks before the end"):
         trajectory(subject, key=jax.random.key(0))
 
 
@@ -306,32 +306,32 @@ def test_the_constants_are_those_along_the_next_step_of_training(workdir):
         if part:
             norms.append(np.linalg.norm(here - first) / (part / 10 * np.linalg.norm(flat["b"] - flat["a"])))
             alphas.append(here @ here / loss_at(subject, point))
-    found = smoothness(subject, key=jax.random.key(0), batch_size=8).values
-    assert found["smoothness"] == pytest.approx(max(norms), rel=1e-2)
-    assert found["pl_constant"] == pytest.approx(min(alphas), rel=1e-3)
-    assert found["distance"] == pytest.approx(np.linalg.norm(flat["b"] - flat["a"]), rel=1e-4)
+    measured = smoothness(subject, key=jax.random.key(0), batch_size=8).values
+    assert measured["smoothness"] == pytest.approx(max(norms), rel=1e-2)
+    assert measured["pl_constant"] == pytest.approx(min(alphas), rel=1e-3)
+    assert measured["distance"] == pytest.approx(np.linalg.norm(flat["b"] - flat["a"]), rel=1e-4)
 
 
 def test_the_rate_is_fitted_to_the_running_loss_until_the_epoch(workdir):
     directory = run(workdir)
     rows = directory.read_metrics()
     assert len(subject_of(directory, 1).history) == len(rows) / 2
-    found = convergence(subject_of(directory), key=jax.random.key(0)).values
+    measured = convergence(subject_of(directory), key=jax.random.key(0)).values
     fit = measure.linear_rate([row["running_train_loss"] for row in rows], [row["step"] for row in rows])
-    assert (found["rate"], found["rate_low"], found["rate_high"]) == (fit.rate, fit.low, fit.high)
-    assert found["rate_per_epoch"] == pytest.approx(12 * fit.rate)
+    assert (measured["rate"], measured["rate_low"], measured["rate_high"]) == (fit.rate, fit.low, fit.high)
+    assert measured["rate_per_epoch"] == pytest.approx(12 * fit.rate)
     early = convergence(subject_of(directory, 1), key=jax.random.key(0)).values
     assert early["num_evaluations"] == 6
     assert "rate" not in early
-    assert found["smoothness"] >= found["loss_smoothness"]
+    assert measured["smoothness"] >= measured["loss_smoothness"]
 
 
-def test_a_step_that_moves_nothing_has_no_constants(tmp_path):
+def test_a_step_that_changes_nothing_has_no_constants(tmp_path):
     subject = subject_of(run(tmp_path, learning_rate=0.0, num_epochs=1))
     assert smoothness(subject, key=jax.random.key(0)).values == {"distance": 0.0}
-    found = convergence(subject, key=jax.random.key(0)).values
-    assert {"pl_constant", "bound_rate", "largest_rho"}.isdisjoint(found)
-    assert found["smoothness"] > 0
+    measured = convergence(subject, key=jax.random.key(0)).values
+    assert {"pl_constant", "bound_rate", "largest_rho"}.isdisjoint(measured)
+    assert measured["smoothness"] > 0
 
 
 def test_losses_end_before_the_first_zero():
@@ -350,17 +350,17 @@ def test_stability_is_that_of_the_dense_hessians_at_the_runs_rate(masked, small,
 
     batches = [jax.tree.map(lambda leaf, at=at: leaf[at : at + 1], subject.examples) for at in range(20)]
     rho = np.mean([0.1 / norm(batch) for batch in batches]) if variant == "normalized" else 0.1
-    found = stability(subject, key=jax.random.key(0))
-    assert all(catalogue.is_described(f"stability.{value}") for value in found.values)
-    assert found.values["rho"] == pytest.approx(rho, rel=1e-5)
+    measured = stability(subject, key=jax.random.key(0))
+    assert all(catalogue.is_described(f"stability.{value}") for value in measured.values)
+    assert measured.values["rho"] == pytest.approx(rho, rel=1e-5)
     rate = subject.built.config["learning_rate"]
     truth = measure.stability_of_matrices(masked.hessians, learning_rate=rate, rho=rho, batch_size=1)
-    assert found.values["is_exact"] == 1
-    assert found.values["growth_factor"] == pytest.approx(truth.curved_growth, rel=1e-4)
-    assert found.values["condition_value"] == pytest.approx(truth.condition.value, rel=1e-4)
-    assert found.values["is_stable"] == (truth.verdict == "stable")
+    assert measured.values["is_exact"] == 1
+    assert measured.values["growth_factor"] == pytest.approx(truth.curved_growth, rel=1e-4)
+    assert measured.values["condition_value"] == pytest.approx(truth.condition.value, rel=1e-4)
+    assert measured.values["is_stable"] == (truth.verdict == "stable")
     edge_rho = 0.1 / norm(subject.examples) if variant == "normalized" else 0.1
-    edge = found.values["edge_of_stability"]
+    edge = measured.values["edge_of_stability"]
     assert rate * (edge + edge_rho * edge**2) == pytest.approx(2, rel=1e-4)
     if variant == "unnormalized":
         simulated = stability(subject, key=jax.random.key(0), max_exact=0, num_steps=40).values
@@ -369,30 +369,30 @@ def test_stability_is_that_of_the_dense_hessians_at_the_runs_rate(masked, small,
         assert simulated["growth_factor"] == pytest.approx(truth.curved_growth, rel=0.1)
 
 
-def test_what_does_not_apply_is_recorded_and_no_failure(workdir):
+def test_a_measurement_that_does_not_apply_is_recorded_and_no_failure(workdir):
     directory = run(workdir, measurements=("function",), measure_epochs=())
     (path,) = directory.path.glob("measurements/function-examples20.json")
-    found = json.loads(path.read_text())
-    assert (found["values"], found["arrays"]) == ({}, {})
-    assert found["not_applicable"].startswith("config.dataset='digits': expected inputs and outputs of one number")
+    written = json.loads(path.read_text())
+    assert (written["values"], written["arrays"]) == ({}, {})
+    assert written["not_applicable"].startswith("config.dataset='digits': expected inputs and outputs of one number")
     asked = FIELDS | {"measurements": ("function",), "measure_epochs": ()}
-    assert not records.missing(directory, configs.resolve(asked))
+    assert not records.missing(directory, resolve(asked))
 
 
 def test_the_rate_is_fitted_whatever_the_optimizer(tmp_path):
     directory = run(tmp_path, base_optimizer="adam", learning_rate=0.001, measure_epochs=())
-    found = convergence(subject_of(directory), key=jax.random.key(0)).values
-    assert {"rate", "smoothness"} <= set(found)
-    assert {"effective_rho", "bound_rate"}.isdisjoint(found)
+    measured = convergence(subject_of(directory), key=jax.random.key(0)).values
+    assert {"rate", "smoothness"} <= set(measured)
+    assert {"effective_rho", "bound_rate"}.isdisjoint(measured)
 
 
-def test_stability_knows_no_adaptive_sam(small):
+def test_stability_does_not_apply_to_adaptive_sam(small):
     with pytest.raises(ValueError, match=r"config\.sam_variant='adaptive': expected 'normalized' or 'unnormalized'"):
         stability(small(sam_variant="adaptive"), key=jax.random.key(0))
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.1])
-def test_stability_knows_no_adam(small, rho):
+def test_stability_does_not_apply_to_adam(small, rho):
     with pytest.raises(ValueError, match=r"config\.base_optimizer='adam': expected 'sgd'"):
         stability(small(base_optimizer="adam", rho=rho), key=jax.random.key(0))
 
@@ -403,14 +403,14 @@ def test_stability_knows_no_adam(small, rho):
 def test_it_measures_a_pruned_network_with_batch_norm(small, name):
     fields = {"model": "ResNet18", "num_filters": 1, "num_blocks": (1, 1), "pruner": "random", "sparsity": 0.5}
     subject = small(**fields)
-    found = catalogue.find("measurement", name)(subject, key=jax.random.key(0))
-    assert found.values
-    assert all(catalogue.is_described(f"{name}.{value}") for value in found.values)
-    assert all(isinstance(value, float | int) and np.isfinite(value) for value in found.values.values())
-    assert all(np.all(np.isfinite(array)) for array in found.arrays.values())
+    measured = catalogue.find("measurement", name)(subject, key=jax.random.key(0))
+    assert measured.values
+    assert all(catalogue.is_described(f"{name}.{value}") for value in measured.values)
+    assert all(isinstance(value, float | int) and np.isfinite(value) for value in measured.values.values())
+    assert all(np.all(np.isfinite(array)) for array in measured.arrays.values())
 
 
 @pytest.mark.slow
-def test_a_network_that_tells_nothing_of_its_relus_is_refused(small):
+def test_a_network_that_does_not_expose_its_relus_is_refused(small):
     with pytest.raises(ValueError, match="tells of no ReLU"):
         activations(small(model="ResNet18", num_filters=1, num_blocks=(1,)), key=jax.random.key(0))

@@ -17,7 +17,7 @@ def test_eigenvalues_are_those_of_the_dense_hessian(fields):
     built = experiment.build(fields)
     state, examples = built.init(), examples_of(built, 20)(None)
     subject = Subject(built, state.params, state.stats, state.mask, 0.0, examples)
-    found = curvature(subject, key=jax.random.key(0), batch_size=8)  # the last batch is smaller
+    measured = curvature(subject, key=jax.random.key(0), batch_size=8)  # the last batch is smaller
 
     flat, unravel = ravel_pytree(state.params)
     dense = jax.hessian(lambda point: subject.loss_fn(unravel(point), examples, state.stats))(flat)
@@ -29,17 +29,17 @@ def test_eigenvalues_are_those_of_the_dense_hessian(fields):
     values = np.linalg.eigvalsh(np.asarray(dense, np.float64)[kept][:, kept])
     names = ["top_eigenvalue", "eigenvalue_2", "eigenvalue_3", "eigenvalue_4", "eigenvalue_5"]
     tolerance = 1e-3 * values[-1]  # residuals of 1e-4, and float32
-    np.testing.assert_allclose([found.values[name] for name in names], values[:-6:-1], atol=tolerance)
-    assert found.values["smallest_eigenvalue"] == pytest.approx(values[0], abs=tolerance)
-    assert 0 < found.values["largest_residual"] < tolerance
-    # What may be left out is within the tolerance of 1e-4, and the sign of the smallest is that of the dense Hessian.
-    assert 0 <= found.values["top_hidden_gap"] <= 1.01e-4 * values[-1]
-    assert 0 <= found.values["smallest_hidden_gap"] <= 1.01e-4 * values[-1]
+    np.testing.assert_allclose([measured.values[name] for name in names], values[:-6:-1], atol=tolerance)
+    assert measured.values["smallest_eigenvalue"] == pytest.approx(values[0], abs=tolerance)
+    assert 0 < measured.values["largest_residual"] < tolerance
+    # The gaps are within the tolerance of 1e-4, and the sign of the smallest is that of the dense Hessian.
+    assert 0 <= measured.values["top_hidden_gap"] <= 1.01e-4 * values[-1]
+    assert 0 <= measured.values["smallest_hidden_gap"] <= 1.01e-4 * values[-1]
     if abs(values[0]) > 1e-4 * values[-1]:
-        assert found.values["is_saddle"] == (values[0] < 0)
+        assert measured.values["is_saddle"] == (values[0] < 0)
     else:
-        assert values[0] >= found.values["smallest_eigenvalue"] - found.values["smallest_hidden_gap"]
+        assert values[0] >= measured.values["smallest_eigenvalue"] - measured.values["smallest_hidden_gap"]
     for name, truth in (("trace", values.sum()), ("frobenius_norm", np.sqrt(np.sum(values**2)))):
-        assert abs(found.values[name] - truth) < 4 * found.errors[name] + tolerance
-        assert found.errors[name] < 0.1 * truth
-    assert found.cost >= 60  # 35 for both estimates, the rest for both ends
+        assert abs(measured.values[name] - truth) < 4 * measured.errors[name] + tolerance
+        assert measured.errors[name] < 0.1 * truth
+    assert measured.cost >= 60  # 35 for both estimates, the rest for both ends

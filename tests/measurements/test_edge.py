@@ -1,4 +1,4 @@
-"""The top eigenvalue beside the edge of stability: against dense Hessians and the derivatives of real steps."""
+"""The top eigenvalue and the edge of stability, against dense Hessians and the derivatives of real steps."""
 
 import json
 
@@ -10,21 +10,22 @@ from jax.flatten_util import ravel_pytree
 
 import flatwide
 from flatwide import catalogue, measure, runner
-from flatwide import config as configs
+from flatwide.config import resolve
 from flatwide.measurements import measuring
 from flatwide.measurements.edge import edge
 from flatwide.measurements.subject import NotApplicableError
 from flatwide.runs import records
 from flatwide.runs.identity import locate
+from flatwide.study import describe, inventory, plan
 
 FIELDS = {"num_neurons": (2,), "batch_size": 1000, "num_epochs": 4, "measure_epochs": (0,), "measure_every_steps": 3}
 FIELDS |= {"measurements": ("edge",), "measure_examples": 100, "learning_rate": 0.1, "lr_scheduler": "constant"}
 ADAM = {"base_optimizer": "adam", "learning_rate": 0.01, "weight_decay": 0.1}
-SNAPSHOTS = ("epoch0", "step3", "epoch3")  # of 8 steps, 2 an epoch
+SNAPSHOTS = ("epoch0", "step3", "epoch3")  # of 8 steps, 2 per epoch
 
 
 def directory_of(workdir, **fields):
-    return locate(configs.resolve(FIELDS | fields), workdir)[0]
+    return locate(resolve(FIELDS | fields), workdir)[0]
 
 
 def run(workdir, **fields):
@@ -55,8 +56,8 @@ def dense_hessian(subject):
 def test_the_edge_of_sam_is_that_of_its_rule(measured):
     directory = directory_of(measured)
     subject = measuring.open_run(directory, num_examples=100).subject(1.5)
-    found = read(directory, "step3")
-    values, top = found["values"], np.linalg.eigvalsh(dense_hessian(subject))[-1]
+    written = read(directory, "step3")
+    values, top = written["values"], np.linalg.eigvalsh(dense_hessian(subject))[-1]
     assert values["top_eigenvalue"] == pytest.approx(top, rel=0.01)
     limit = values["edge_of_stability"]
     bend = 0.05 / values["gradient_norm"]
@@ -68,7 +69,24 @@ def test_the_edge_of_sam_is_that_of_its_rule(measured):
     assert all(catalogue.is_described(f"edge.{name}") for name in values)
 
 
-def test_under_adam_it_is_the_matrix_that_its_own_steps_see(measured):
+def test_the_estimate_of_disk_space_counts_the_eigenvectors(measured, tmp_path):
+    stored = 0
+    for path in directory_of(measured).path.glob("measurements/edge*.npz"):
+        with np.load(path) as arrays:
+            stored += sum(array.nbytes for array in arrays.values())
+    assert describe.array_bytes(resolve(FIELDS)) == stored > 0
+    assert describe.array_bytes(resolve(FIELDS | {"measurements": ("gradient",)})) == 0
+
+    def estimated(*measurements):
+        fields = FIELDS | {"num_neurons": (10_000,), "measurements": measurements, "study": {"axes": {"seed": (0,)}}}
+        (line,) = describe.disk(inventory.take(plan.expand(fields), tmp_path))
+        return float(line.split()[1])
+
+    array = (64 * 10_000 + 10_000 + 10 * 10_000 + 10) * 4 / 2**20
+    assert estimated("edge") - estimated("gradient") == pytest.approx(4 * array, abs=0.2)  # of 3 digits
+
+
+def test_under_adam_the_matrix_is_that_of_its_steps(measured):
     directory = directory_of(measured, **ADAM)
     assert read(directory, "epoch0")["not_applicable"].startswith("config.base_optimizer='adam': expected a network")
     saved = measuring.open_run(directory, num_examples=100)
@@ -85,16 +103,17 @@ def test_under_adam_it_is_the_matrix_that_its_own_steps_see(measured):
     assert all(catalogue.is_described(f"edge.{name}") for name in values)
 
 
-def test_a_search_begins_from_the_network_before_and_says_so(measured):
+def test_a_search_starts_from_the_previous_snapshot_and_records_it(measured):
     directory = directory_of(measured)
-    found = [read(directory, where) for where in (*SNAPSHOTS, "")]
-    assert [one["values"]["is_warm"] for one in found] == [0, 1, 1, 0]
-    assert ["top_hidden_gap" in one["values"] for one in found] == [True, False, False, True]
-    assert max(one["cost"] for one in found[1:3]) < min(one["cost"] for one in (found[0], found[-1]))
+    written = [read(directory, where) for where in (*SNAPSHOTS, "")]
+    assert [content["values"]["is_warm"] for content in written] == [0, 1, 1, 0]
+    assert ["top_hidden_gap" in content["values"] for content in written] == [True, False, False, True]
+    costs = [content["cost"] for content in written]
+    assert max(costs[1:3]) < min(costs[0], costs[-1])
     path = directory.path / "measurements" / "edge-step3-examples100.json"
     path.unlink()
     run(measured)
-    assert json.loads(path.read_text())["values"] == found[1]["values"]  # from the same start, the same numbers
+    assert json.loads(path.read_text())["values"] == written[1]["values"]  # from the same start, the same numbers
     # A start that has become the second eigenvector.
     values, vectors = np.linalg.eigh(dense_hessian(measuring.open_run(directory, num_examples=100).subject(1.5)))
     before = path.with_name("edge-epoch0-examples100.npz")
@@ -106,11 +125,11 @@ def test_a_search_begins_from_the_network_before_and_says_so(measured):
     path.with_suffix(".npz").write_bytes(b"torn")
     assert records.read_arrays(directory, records.of_step("edge", 3, 2, num_examples=100)) is None
     subject = measuring.open_run(directory, num_examples=100).subject(3)
-    assert subject.before("edge") is not None  # that of the start of training, which is whole
+    assert subject.before("edge") is not None  # that of the start of training, which is not damaged
     assert subject.before("gradient") is None
 
 
-def test_the_table_says_what_measuring_took_of_the_time_of_training(measured):
+def test_the_table_has_the_time_of_measuring_relative_to_training(measured):
     directory = directory_of(measured)
     seconds = sum(read(directory, where)["seconds"] for where in (*SNAPSHOTS, ""))
     row = flatwide.load(measured).set_index("run").loc[directory.name]

@@ -1,4 +1,4 @@
-"""What is measured on saved networks: the right numbers, each once, whatever is asked afterwards."""
+"""Measurement of saved networks: correct numbers, each measured once, whatever is requested later."""
 
 import json
 import zlib
@@ -9,7 +9,7 @@ import pytest
 
 import flatwide
 from flatwide import catalogue, cli, experiment, runner
-from flatwide import config as configs
+from flatwide.config import ConfigError, resolve
 from flatwide.measurements import gradient, measuring
 from flatwide.measurements.measuring import MeasurementError
 from flatwide.measurements.subject import ExampleLoss, MeanLoss, examples_of
@@ -32,7 +32,7 @@ def run(workdir, **fields):
 
 
 def directory_of(workdir, **fields):
-    return locate(configs.resolve(FIELDS | fields), workdir)[0]
+    return locate(resolve(FIELDS | fields), workdir)[0]
 
 
 def files(directory):
@@ -41,7 +41,7 @@ def files(directory):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """Train a run that is measured at its beginning, after an epoch and at its end."""
+    """Train a run that is measured at its start, after an epoch and at its end."""
     workdir = tmp_path_factory.mktemp("work")
     run(workdir, measure_epochs=(0, 1))
     return workdir
@@ -75,12 +75,12 @@ def test_every_epoch_has_a_row_of_each_value(trained):
     state = initial.init()
     examples = examples_of(initial, 64)(None)
     expected = MeanLoss(initial.workload)(state.params, examples, state.stats)
-    found = table[(table["epoch"] == 0) & (table["quantity"] == "train_loss")]["value"].item()
-    assert found == pytest.approx(float(expected), rel=1e-6)
+    loss = table[(table["epoch"] == 0) & (table["quantity"] == "train_loss")]["value"].item()
+    assert loss == pytest.approx(float(expected), rel=1e-6)
     assert table["standard_error"].isna().all()
 
 
-def test_what_is_there_is_not_measured_again_and_other_settings_stand_beside(trained):
+def test_existing_measurements_are_kept_and_other_settings_have_other_files(trained):
     directory = directory_of(trained)
     before = files(directory)
     assert set(before) == {f"gradient{where}-examples64.json" for where in ("", "-epoch0", "-epoch1")}
@@ -143,7 +143,7 @@ def test_the_loss_of_one_example_averages_to_that_of_the_batch():
     assert np.mean(each) == pytest.approx(float(mean), rel=1e-5)
 
 
-def test_one_of_ones_own_file_is_a_column_and_an_edit_measures_again(tmp_path):
+def test_a_user_defined_measurement_is_a_column_and_an_edit_measures_again(tmp_path):
     body = 'return Measured({"answer": 42.0}, {"answer": 0.5}, {"line": [1.0, 2.0]}, cost=3)'
     mine = own_file(tmp_path, body)
     run(tmp_path / "w", measurements=("gradient", mine))
@@ -167,12 +167,12 @@ def test_one_of_ones_own_file_is_a_column_and_an_edit_measures_again(tmp_path):
     ("body", "message"),
     [
         ("raise RuntimeError('no luck')", "RuntimeError: no luck"),
-        ("return 3", "gave int; expected a Measured."),
+        ("return 3", "returned int; expected a Measured."),
         ("return Measured({'a': '1'})", "values['a']='1': expected a Python number; write float(...)."),
         ("return Measured({'a': 1.0}, {'b': 1.0})", "errors of ['b']: expected names of values; found ['a']."),
     ],
 )
-def test_what_fails_is_written_beside_the_run_and_the_others_are_measured(tmp_path, body, message):
+def test_a_failure_is_logged_in_the_run_and_the_others_are_measured(tmp_path, body, message):
     run(tmp_path / "w", measurements=())
     mine = own_file(tmp_path, body)
     with pytest.raises(MeasurementError, match="1 of the measurements failed: mine-v"):
@@ -189,9 +189,9 @@ def test_the_command_exits_with_1_where_a_measurement_fails(tmp_path, capsys):
     mine = own_file(tmp_path, "return Measured({'a': 1 / 0})")
     flags = [f"--workdir={tmp_path}/w", f"--config={tmp_path}/config.py"]
     assert cli.main([*flags, f"--config.measurements=('{mine}',)"]) == 1
-    told = capsys.readouterr()
-    assert "ZeroDivisionError" in told.err
-    assert "finished: " in told.out
+    printed = capsys.readouterr()
+    assert "ZeroDivisionError" in printed.err
+    assert "finished: " in printed.out
     capsys.readouterr()
     assert cli.main([*flags, "--config.measurements=gradient", "--dry_run"]) == 0
     assert "measurements to take: 1, such as gradient-examples64" in capsys.readouterr().out
@@ -223,16 +223,16 @@ def test_an_edited_number_is_a_problem_in_the_table(tmp_path):
     assert row["gradient.gradient_norm"] == content["values"]["gradient_norm"]
 
 
-def test_one_that_another_process_has_in_hand_is_left_to_it(tmp_path):
+def test_a_run_that_another_process_uses_is_refused(tmp_path):
     run(tmp_path, measurements=())
     directory = directory_of(tmp_path)
     with directory.lock(), pytest.raises(BusyError, match="wait until it ends"):
-        measuring.measure(directory, configs.resolve(FIELDS), quiet=True)
+        measuring.measure(directory, resolve(FIELDS), quiet=True)
 
 
 def test_asked_to_stop_it_keeps_what_it_has(tmp_path):
     run(tmp_path, measurements=(), measure_epochs=(0, 1))
-    directory, config = directory_of(tmp_path), configs.resolve(FIELDS | {"measure_epochs": (0, 1)})
+    directory, config = directory_of(tmp_path), resolve(FIELDS | {"measure_epochs": (0, 1)})
     answers = iter([False, True])
     with pytest.raises(driver.Stopped, match="between measurements"):
         measuring.measure(directory, config, should_stop=lambda: next(answers), quiet=True)
@@ -249,7 +249,7 @@ def test_a_changed_run_is_not_measured(tmp_path):
     )
     fields = {"model": f"{tmp_path}/model.py:flat", "num_epochs": 1}
     run(tmp_path / "w", **fields, measurements=())
-    directory, config = directory_of(tmp_path / "w", **fields), configs.resolve(FIELDS | fields)
+    directory, config = directory_of(tmp_path / "w", **fields), resolve(FIELDS | fields)
     (tmp_path / "model.py").write_text((tmp_path / "model.py").read_text() + "# edited\n")
     with pytest.raises(MeasurementError, match="model_file changed since the run was trained"):
         measuring.measure(directory, config, quiet=True)
@@ -267,8 +267,8 @@ def test_faults_name_what_is_known_and_all_at_once(tmp_path):
     taken, twice = own_file(tmp_path, "return 1", name="gradient"), own_file(tmp_path, "return 1")
     (tmp_path / "other.py").write_text("def mine(subject, *, key):\n    return 1\n")
     names = ("gradent", taken, twice, f"{tmp_path}/other.py:mine", f"{tmp_path}/nowhere.py:x")
-    with pytest.raises(configs.ConfigError) as caught:
-        configs.resolve({"measurements": names, "measure_examples": 0, "measure_epochs": (-1,)})
+    with pytest.raises(ConfigError) as caught:
+        resolve({"measurements": names, "measure_examples": 0, "measure_epochs": (-1,)})
     text = str(caught.value)
     for part in (
         "config.measurements='gradent' is not known. Did you mean 'gradient'? Known: ",
@@ -282,14 +282,14 @@ def test_faults_name_what_is_known_and_all_at_once(tmp_path):
 
 
 def test_epochs_past_the_end_are_refused():
-    with pytest.raises(configs.ConfigError, match=r"expected epochs up to config\.num_epochs=2"):
-        configs.resolve(FIELDS | {"measure_epochs": (3,)})
+    with pytest.raises(ConfigError, match=r"expected epochs up to config\.num_epochs=2"):
+        resolve(FIELDS | {"measure_epochs": (3,)})
     fields = FIELDS | {"num_train_steps": 12, "measure_epochs": (3,)}
-    with pytest.raises(configs.ConfigError, match=r"expected epochs up to 2, since config.num_train_steps=12"):
+    with pytest.raises(ConfigError, match=r"expected epochs up to 2, since config.num_train_steps=12"):
         experiment.build(fields)
 
 
-def test_what_is_measured_names_no_run():
-    asked = configs.resolve(FIELDS | {"measure_epochs": (1,)})
-    assert identity.identity(asked, "data") == identity.identity(configs.resolve({**asked, "measurements": ()}), "data")
+def test_measurements_are_not_part_of_the_identity_of_a_run():
+    asked = resolve(FIELDS | {"measure_epochs": (1,)})
+    assert identity.identity(asked, "data") == identity.identity(resolve({**asked, "measurements": ()}), "data")
     assert not {"measurements", "measure_epochs", "measure_examples"} & identity.identity(asked, "data").keys()

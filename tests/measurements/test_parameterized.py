@@ -1,4 +1,4 @@
-"""What is measured of runs whose steps and perturbations have factors of their own for each leaf."""
+"""Measurements of runs whose steps and perturbations have different factors for each leaf."""
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ PRUNED = {"pruner": "random", "sparsity": 0.5, "rho": 0.1, "momentum": 0.0, "bat
 
 
 def by_hand(subject, of_kernel, of_bias):
-    """Write numbers for the leaves of a network of one hidden layer, twice as wide as the base."""
+    """Return a pytree of numbers for the leaves of a network of one hidden layer, twice as wide as the base."""
     numbers = {
         "hidden_0": {"kernel": of_kernel[0], "bias": of_bias[0]},
         "output": {"kernel": of_kernel[1], "bias": of_bias[1]},
@@ -27,7 +27,7 @@ def by_hand(subject, of_kernel, of_bias):
 
 
 def dense_hessians(subject):
-    """Compute the Hessian of each example between the kept weights, and which those are."""
+    """Compute the Hessian of each example over the kept weights, and the flags of these."""
     flat, unravel = ravel_pytree(subject.params)
     leaves = zip(jax.tree.leaves(subject.mask), jax.tree.leaves(subject.params), strict=True)
     kept = np.concatenate([np.broadcast_to(mask, leaf.shape).ravel() for mask, leaf in leaves])
@@ -55,23 +55,23 @@ def test_stability_is_that_of_the_hessians_in_the_coordinates_with_one_rate(subj
 
     batches = [jax.tree.map(lambda leaf, at=at: leaf[at : at + 1], subject.examples) for at in range(20)]
     rho = np.mean([0.1 * 2**0.5 / norm(batch) for batch in batches])
-    found = stability(subject, key=jax.random.key(0)).values
-    assert found["rho"] == pytest.approx(rho, rel=1e-5)
+    values = stability(subject, key=jax.random.key(0)).values
+    assert values["rho"] == pytest.approx(rho, rel=1e-5)
     rate = subject.built.config["learning_rate"]
     scaled = rates[None, :, None] * hessians * rates[None, None, :]
     truth = measure.stability_of_matrices(scaled, learning_rate=rate, rho=rho, batch_size=1)
-    assert found["growth_factor"] == pytest.approx(truth.curved_growth, rel=1e-4)
-    assert found["condition_value"] == pytest.approx(truth.condition.value, rel=1e-4)
-    assert found["top_eigenvalue"] == pytest.approx(np.linalg.eigvalsh(scaled.mean(axis=0))[-1], rel=1e-4)
-    edge, edge_rho = found["edge_of_stability"], 0.1 * 2**0.5 / norm(subject.examples)
+    assert values["growth_factor"] == pytest.approx(truth.curved_growth, rel=1e-4)
+    assert values["condition_value"] == pytest.approx(truth.condition.value, rel=1e-4)
+    assert values["top_eigenvalue"] == pytest.approx(np.linalg.eigvalsh(scaled.mean(axis=0))[-1], rel=1e-4)
+    edge, edge_rho = values["edge_of_stability"], 0.1 * 2**0.5 / norm(subject.examples)
     assert rate * (edge + edge_rho * edge**2) == pytest.approx(2, rel=1e-4)
 
 
 @pytest.mark.slow
 def test_the_edge_is_that_of_the_same_coordinates(subject, small):
-    found, expected = (measured(subject, key=jax.random.key(0)).values for measured in (edge, stability))
-    assert found["top_eigenvalue"] == pytest.approx(expected["top_eigenvalue"], rel=0.01)
-    assert found["edge_of_stability"] == pytest.approx(expected["edge_of_stability"], rel=1e-5)
+    values, expected = (measured(subject, key=jax.random.key(0)).values for measured in (edge, stability))
+    assert values["top_eigenvalue"] == pytest.approx(expected["top_eigenvalue"], rel=0.01)
+    assert values["edge_of_stability"] == pytest.approx(expected["edge_of_stability"], rel=1e-5)
     with pytest.raises(NotApplicableError, match=r"config\.base_optimizer='adam': expected 'sgd', or the base width"):
         edge(small(**MUP, base_optimizer="adam", rho=0.0), key=jax.random.key(0))
 
@@ -83,8 +83,8 @@ def test_a_step_is_one_at_the_common_rate_in_those_coordinates(small):
     slope = jax.grad(plain.loss_fn)(plain.params, batch, plain.stats)
     rate = steps.learning_rate(here)
     expected = jax.tree.map(lambda v, g: v - rate * g, plain.params, slope)
-    found = steps.to_plain_coordinates(here, steps.next_params(here))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), found, expected)
+    after = steps.to_plain_coordinates(here, steps.next_params(here))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), after, expected)
 
 
 def test_layers_perturbed_in_other_proportions_than_their_steps_have_no_one_rho(small):
@@ -101,10 +101,10 @@ def test_standard_runs_and_adam_are_measured_as_they_are(small, subject):
 
 @pytest.mark.slow
 def test_the_share_of_the_perturbation_is_that_of_the_scaled_one(subject):
-    found = layers(subject, key=jax.random.key(0)).values
+    values = layers(subject, key=jax.random.key(0)).values
     slope = jax.grad(subject.loss_fn)(subject.params, subject.examples, subject.stats)
     numbers = by_hand(subject, (2**1.5, 2**-0.5), (2**1.5, 2**0.5))
     scaled = jax.tree.map(lambda g, n: float(jnp.sum((n * g) ** 2)), trees.apply_mask(slope, subject.mask), numbers)
     squares = {layer: sum(leaves.values()) for layer, leaves in scaled.items()}
     for layer, square in squares.items():
-        assert found[f"ascent_share_{layer}"] == pytest.approx(square / sum(squares.values()), rel=1e-5)
+        assert values[f"ascent_share_{layer}"] == pytest.approx(square / sum(squares.values()), rel=1e-5)

@@ -14,27 +14,27 @@ from flatwide.measurements.robustness import robustness
 @pytest.mark.slow
 def test_changes_are_those_of_networks_with_changed_weights(masked):
     subject = masked.subject
-    found = robustness(subject, key=jax.random.key(0), noise=(0.1,), num_draws=300, batch_size=8)
+    measured = robustness(subject, key=jax.random.key(0), noise=(0.1,), num_draws=300, batch_size=8)
 
     def loss_and_accuracy(params):
         outputs = np.asarray(subject.outputs(params, subject.examples, subject.stats), np.float64)
         labels = np.asarray(subject.examples["targets"])
         outputs -= outputs.max(axis=1, keepdims=True)
-        right = np.log(np.exp(outputs).sum(axis=1)) - outputs[np.arange(len(labels)), labels]
-        return right, np.asarray(outputs.argmax(axis=1) == labels, float)
+        losses = np.log(np.exp(outputs).sum(axis=1)) - outputs[np.arange(len(labels)), labels]
+        return losses, np.asarray(outputs.argmax(axis=1) == labels, float)
 
     clean = loss_and_accuracy(subject.params)
-    assert found.values["loss"] == pytest.approx(clean[0].mean(), rel=1e-5)
-    assert found.values["metric"] == pytest.approx(clean[1].mean())
+    assert measured.values["loss"] == pytest.approx(clean[0].mean(), rel=1e-5)
+    assert measured.values["metric"] == pytest.approx(clean[1].mean())
     for bits in (8, 4):
         for kind in ("tensor", "channel"):
             rounded = measure.rounded_weights(subject.params, bits=bits, per_channel=kind == "channel")
             rises = [after - before for after, before in zip(loss_and_accuracy(rounded), clean, strict=True)]
             name = f"rounded_{bits}_{kind}_"
-            assert found.values[name + "loss_rise"] == pytest.approx(rises[0].mean(), rel=1e-3, abs=1e-7)
-            assert found.values[name + "metric_change"] == pytest.approx(rises[1].mean())
-            # The bootstrap knows the standard error of a mean to a tenth or so with 200 resamples.
-            assert found.errors[name + "loss_rise"] == pytest.approx(np.std(rises[0]) / 20**0.5, rel=0.25, abs=1e-8)
+            assert measured.values[name + "loss_rise"] == pytest.approx(rises[0].mean(), rel=1e-3, abs=1e-7)
+            assert measured.values[name + "metric_change"] == pytest.approx(rises[1].mean())
+            # With 200 resamples the bootstrap estimates the standard error of a mean to about a tenth.
+            assert measured.errors[name + "loss_rise"] == pytest.approx(np.std(rises[0]) / 20**0.5, rel=0.25, abs=1e-8)
     draw = np.random.default_rng(0)
     rises = []
     for _ in range(300):
@@ -46,14 +46,14 @@ def test_changes_are_those_of_networks_with_changed_weights(masked):
                 size = 0.1 * np.sqrt(np.sum(np.square(leaf)) / max(keep.sum(), 1))
                 noise[name][part] = jnp.asarray(leaf + size * keep * draw.normal(size=leaf.shape), jnp.float32)
         rises.append(loss_and_accuracy(noise)[0].mean() - clean[0].mean())
-    error = np.hypot(np.std(rises) / 300**0.5, found.errors["noise_10_loss_rise"])
-    assert abs(found.values["noise_10_loss_rise"] - np.mean(rises)) < 4 * error
-    assert found.errors["noise_10_loss_rise"] == pytest.approx(np.std(rises) / 300**0.5, rel=0.3)
+    error = np.hypot(np.std(rises) / 300**0.5, measured.errors["noise_10_loss_rise"])
+    assert abs(measured.values["noise_10_loss_rise"] - np.mean(rises)) < 4 * error
+    assert measured.errors["noise_10_loss_rise"] == pytest.approx(np.std(rises) / 300**0.5, rel=0.3)
 
 
 def test_layers_are_blocks_of_the_dense_hessian(masked):
     subject = masked.subject
-    found = layers(subject, key=jax.random.key(0)).values
+    values = layers(subject, key=jax.random.key(0)).values
     names = [
         trees.path_name(path).rpartition("/")[0]
         for path, leaf in jax.tree_util.tree_leaves_with_path(subject.params)
@@ -64,8 +64,8 @@ def test_layers_are_blocks_of_the_dense_hessian(masked):
     slope = np.asarray(ravel_pytree(slope)[0], np.float64)[masked.kept]
     for name in set(names):
         block = dense[np.ix_(names == name, names == name)]
-        assert found[f"top_eigenvalue_{name}"] == pytest.approx(np.linalg.eigvalsh(block)[-1], rel=1e-4)
+        assert values[f"top_eigenvalue_{name}"] == pytest.approx(np.linalg.eigvalsh(block)[-1], rel=1e-4)
         share = np.sum(slope[names == name] ** 2) / np.sum(slope**2)
-        assert found[f"ascent_share_{name}"] == pytest.approx(share, rel=1e-4)
-        assert 0 < found[f"sharpness_{name}"] < found["sharpness_" + name] + 1
-    assert sum(found[f"ascent_share_{name}"] for name in set(names)) == pytest.approx(1, rel=1e-5)
+        assert values[f"ascent_share_{name}"] == pytest.approx(share, rel=1e-4)
+        assert 0 < values[f"sharpness_{name}"] < values["sharpness_" + name] + 1
+    assert sum(values[f"ascent_share_{name}"] for name in set(names)) == pytest.approx(1, rel=1e-5)

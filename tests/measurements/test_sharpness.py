@@ -1,4 +1,4 @@
-"""Sharpness against losses at points that are taken by hand."""
+"""Sharpness against losses at independently computed points."""
 
 import jax
 import numpy as np
@@ -11,7 +11,7 @@ RADIUS = 0.2
 
 
 @pytest.fixture(scope="module")
-def found(masked):
+def measured(masked):
     return sharpness(masked.subject, key=jax.random.key(0), radius=RADIUS, batch_size=8)
 
 
@@ -21,36 +21,36 @@ def gradient(small):
     return np.asarray(ravel_pytree(slope)[0], np.float64) * small.kept
 
 
-def test_sam_looks_along_the_gradient_of_all_examples_at_the_fixed_radius(masked, found):
+def test_sam_looks_along_the_gradient_of_all_examples_at_the_fixed_radius(masked, measured):
     flat, slope = np.asarray(ravel_pytree(masked.subject.params)[0], np.float64), gradient(masked)
     step = RADIUS * slope / np.linalg.norm(slope)
     rise = masked.loss(flat + step).mean() - masked.loss(flat).mean()
-    assert found.values["sam"] == pytest.approx(rise, rel=1e-4)
+    assert measured.values["sam"] == pytest.approx(rise, rel=1e-4)
 
 
-def test_no_point_of_the_ball_is_worse_than_the_worst(masked, found):
+def test_no_point_of_the_ball_is_worse_than_the_worst(masked, measured):
     flat, slope = np.asarray(ravel_pytree(masked.subject.params)[0], np.float64), gradient(masked)
     draw = np.random.default_rng(0).normal(size=(50, len(flat))) * masked.kept
     draw = 3 * draw / np.linalg.norm(draw, axis=1)[:, None] + 10 * slope / np.linalg.norm(slope)
     draw *= RADIUS / np.linalg.norm(draw, axis=1)[:, None]
     rises = [masked.loss(flat + step).mean() - masked.loss(flat).mean() for step in draw]
-    assert 0 < max(rises) < found.values["worst"] + 1e-6
-    assert found.values["sam"] <= found.values["worst"]
-    # each batch of 8 has a point of its own, which is worse for it than a common one
-    assert found.values["worst"] < found.values["m_worst"]
-    assert found.values["worst_gap"] < 0.01 * found.values["worst"]
+    assert 0 < max(rises) < measured.values["worst"] + 1e-6
+    assert measured.values["sam"] <= measured.values["worst"]
+    # Each batch of 8 has a separate point, which is worse for it than a common one.
+    assert measured.values["worst"] < measured.values["m_worst"]
+    assert measured.values["worst_gap"] < 0.01 * measured.values["worst"]
 
 
-def test_average_is_that_of_random_points(masked, found):
+def test_average_is_that_of_random_points(masked, measured):
     flat = np.asarray(ravel_pytree(masked.subject.params)[0], np.float64)
     draw = np.random.default_rng(0).normal(size=(100, len(flat))) * masked.kept * RADIUS / np.sqrt(masked.kept.sum())
     rises = [(masked.loss(flat + e) + masked.loss(flat - e)).mean() / 2 - masked.loss(flat).mean() for e in draw]
-    error = np.hypot(np.std(rises) / 10, found.errors["average"])
-    assert abs(found.values["average"] - np.mean(rises)) < 4 * error
-    assert error < 0.1 * found.values["sam"]
+    error = np.hypot(np.std(rises) / 10, measured.errors["average"])
+    assert abs(measured.values["average"] - np.mean(rises)) < 4 * error
+    assert error < 0.1 * measured.values["sam"]
 
 
 def test_the_radius_is_not_the_runs_rho(masked, small):
-    one, other = (sharpness(small(pruner="random", sparsity=0.5, rho=rho), key=jax.random.key(0)) for rho in (0.0, 0.3))
-    assert one.values == other.values
-    assert one.values["worst"] < 0.5 * sharpness(masked.subject, key=jax.random.key(0), radius=0.2).values["worst"]
+    sgd, sam = (sharpness(small(pruner="random", sparsity=0.5, rho=rho), key=jax.random.key(0)) for rho in (0.0, 0.3))
+    assert sgd.values == sam.values
+    assert sgd.values["worst"] < 0.5 * sharpness(masked.subject, key=jax.random.key(0), radius=0.2).values["worst"]

@@ -1,4 +1,4 @@
-"""A small work directory as training would leave it, and a browser to read its report in."""
+"""A small work directory like those that training writes, and a browser to open its report."""
 
 import itertools
 import json
@@ -29,7 +29,7 @@ def make_run(
     metric_name: str = "accuracy",
     **fields: Any,
 ) -> str:
-    """Write the files of one made-up run; SAM gains more the wider its network is. Less of an error is better."""
+    """Write the files of one synthetic run; SAM gains more the wider its network is. A lower error is better."""
     config = {name: field.default for name, field in configs.SCHEMA.items()}
     config |= {"num_neurons": (width,), "rho": rho, "seed": seed, "threads": 1, "label_noise": 0.5} | fields
     random = np.random.default_rng([width, round(1000 * rho), seed, round(100 * config["label_noise"])])
@@ -68,7 +68,7 @@ def make_run(
 
 @pytest.fixture(scope="session")
 def workdir(tmp_path_factory) -> Path:
-    """Make a work directory with a whole study in it, one of whose runs diverged."""
+    """Make a work directory with a complete study, one of whose runs diverged."""
     folder = tmp_path_factory.mktemp("study")
     for width, rho, seed in itertools.product(WIDTHS, RHOS, SEEDS):
         gone = (width, rho, seed) == (4, 0.2, 1)
@@ -91,13 +91,13 @@ def page(workdir) -> Path:
 
 @pytest.fixture(scope="session")
 def make():
-    """Give the function that makes one run."""
+    """Return the function that makes one run."""
     return make_run
 
 
 @pytest.fixture(scope="session")
 def embedded():
-    """Give the function that reads the data that a page holds under an id."""
+    """Return a function that reads the data of a page by element id."""
 
     def read(text: str, name: str) -> Any:
         start = text.index(">", text.index(f'id="{name}"')) + 1

@@ -1,4 +1,4 @@
-"""A work directory with runs of several domains, as several studies, or one with parts, leave it."""
+"""Reports of work directories with runs of several domains."""
 
 import itertools
 import re
@@ -13,7 +13,7 @@ TEACHER = {"model": "OneHiddenLayer", "dataset": "two_layer_teacher", "loss": "s
 
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory, make):
-    """Make a work directory into which two studies of other domains were run."""
+    """Make a work directory with two studies of different domains."""
     folder = tmp_path_factory.mktemp("mixed")
     for width, rho, seed in itertools.product((4, 16, 64), (0.0, 0.1), (0, 1, 2)):
         make(folder, width, rho, seed)
@@ -63,9 +63,9 @@ def test_charts_and_tables_of_a_domain_have_its_name(mixed, page):
 
 
 def test_the_summary_covers_all(mixed, page):
-    found = pd.read_csv(mixed / "summary.csv")
-    assert len(found[found["row"] == "width"]) == 6
-    assert set(found["model"]) == {"MLP", "OneHiddenLayer"}
+    summary = pd.read_csv(mixed / "summary.csv")
+    assert len(summary[summary["row"] == "width"]) == 6
+    assert set(summary["model"]) == {"MLP", "OneHiddenLayer"}
 
 
 def test_the_table_of_runs_says_what_each_is_measured_by(page, embedded):
@@ -98,4 +98,4 @@ def test_domains_without_a_gain_have_a_page(tmp_path, make):
     make(tmp_path, 5, 0.0, 0, metric_name="mean_squared_error", **TEACHER)
     text = report.write(tmp_path, formats=()).read_text()
     assert "In 2 there is no interval yet (digits, MLP; two_layer_teacher, OneHiddenLayer)." in text
-    assert "<strong>digits, MLP</strong>: The one run has a test accuracy (%) of" in text
+    assert "<strong>digits, MLP</strong>: The only run has a test accuracy (%) of" in text

@@ -1,4 +1,4 @@
-"""What was measured, on the page: sentences with intervals, what they rest on, a table, and little of many runs."""
+"""Measurements on the page: sentences with intervals and their basis, a table, and a bounded size for many runs."""
 
 import itertools
 import json
@@ -18,11 +18,11 @@ RHOS, SEEDS = (0.0, 0.1), (0, 1, 2)
 
 
 def measure(directory, name, values, *, epoch=None, num_examples=1000, arrays=None, measured="2026-01-01"):
-    """Write a measurement as the command does."""
-    found = SimpleNamespace(values=values, errors={}, arrays=arrays or {}, cost=1)
+    """Write a measurement in the same way as the command."""
+    outcome = SimpleNamespace(values=values, errors={}, arrays=arrays or {}, cost=1)
     wanted = records.Wanted(name, epoch, num_examples)
     at, facts = (3.0 if epoch is None else epoch), {"measured": measured}
-    records.write(directory, wanted, found, epoch=at, num_examples=num_examples, facts=facts)
+    records.write(directory, wanted, outcome, epoch=at, num_examples=num_examples, facts=facts)
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +54,9 @@ def test_the_answer_has_both_ends_its_interval_and_what_it_rests_on(text):
     ) in text
     # A fifth over a factor of 4810 / 1210 in parameters.
     slope = 0.2 ** (1 / np.log10(4810 / 1210))
-    assert f"The ratio seems to fall with width (×{slope:.3g} for ten times the parameters" in text
+    assert f"The ratio seems to fall with width (×{slope:.3g} per tenfold increase in parameters" in text
     assert "Measured on 1,000 training examples of each run, in 32-bit numbers, in evaluation mode" in text
-    assert "The ρ of SAM is the one that the test metric chose, not the flattest." in text
+    assert "The ρ of SAM is chosen by the test metric, not by flatness." in text
     assert (
         "Measured on 50 training examples of each run, in 32-bit numbers, in evaluation mode and without weight" in text
     )
@@ -79,9 +79,9 @@ def test_the_table_has_each_quantity_at_each_width(measured, text):
     table = text[text.index('id="measured_table"') :]
     rows = [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row) for row in re.findall(r"<tr>(.*?)</tr>", table)]
     signed = next(row for row in rows if row and row[0].startswith("smallest"))
-    assert signed[1:] == ["(16,)", "1,210", "-0.05", "0.05", "difference", "+0.1", "+0.1 to +0.1", "3"]
-    own = next(row for row in rows if row and row[0] == "path norm (mine)" and row[2] == "4,810")
-    assert own[-1] == "2"
+    assert signed[1:] == ["16", "1,210", "-0.05", "0.05", "difference", "+0.1", "+0.1 to +0.1", "3"]
+    custom = next(row for row in rows if row and row[0] == "path norm (mine)" and row[2] == "4,810")
+    assert custom[-1] == "2"
 
 
 def test_words_of_measurements_are_explained_where_they_are_used(text, page):
@@ -94,11 +94,11 @@ def test_arrays_are_those_on_the_most_examples_and_a_damaged_file_is_none(tmp_pa
     measure(directory, "spectrum", {"width": 1.0}, arrays={"grid": np.zeros(2)}, num_examples=50, measured="2026-02-02")
     measure(directory, "spectrum", {"width": 1.0}, arrays={"grid": np.ones(2)})
     measure(directory, "spectrum", {"width": 1.0}, arrays={"grid": np.full(2, 5)}, epoch=1)
-    found = reports.Arrays(tmp_path)
+    arrays = reports.Arrays(tmp_path)
     key = (directory.name, "spectrum")
-    assert found[key]["grid"].tolist() == [1, 1]
-    assert set(found) == {key}
-    assert (directory.name, "landscape") not in found
+    assert arrays[key]["grid"].tolist() == [1, 1]
+    assert set(arrays) == {key}
+    assert (directory.name, "landscape") not in arrays
     (directory.path / "measurements" / "spectrum.npz").write_bytes(b"PK")
     assert key not in reports.Arrays(tmp_path)
 

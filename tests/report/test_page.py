@@ -1,17 +1,20 @@
-"""The page as a file: whole, safe whatever a table holds, in order for readers who cannot see it, and small."""
+"""The page as a file: complete, safe against the contents of tables, accessible and small."""
 
 import itertools
 import re
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 
 from flatwide import report
+from flatwide.report import charts
+from flatwide.report.workdir import announcement
 
 
 class Elements(HTMLParser):
-    """Collects start tags with their attributes, and what stands outside of scripts and styles."""
+    """A parser that collects start tags with their attributes, and the text outside scripts and styles."""
 
     def __init__(self, text: str):
         super().__init__()
@@ -36,39 +39,73 @@ class Elements(HTMLParser):
 
 
 def test_headings_are_in_order_and_ids_are_unique(page):
-    found = Elements(page.read_text())
-    levels = [int(tag[1]) for tag, _ in found.tags if re.fullmatch("h[1-6]", tag)]
+    elements = Elements(page.read_text())
+    levels = [int(tag[1]) for tag, _ in elements.tags if re.fullmatch("h[1-6]", tag)]
     assert levels[0] == 1
     assert levels.count(1) == 1
     assert all(below - above <= 1 for above, below in itertools.pairwise(levels))
-    ids = [attributes["id"] for _, attributes in found.tags if "id" in attributes]
+    ids = [attributes["id"] for _, attributes in elements.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
-    targets = [attributes["href"] for attributes in found.named("a")]
+    targets = [attributes["href"] for attributes in elements.named("a")]
     assert targets
     assert {target.removeprefix("#") for target in targets if target} <= set(ids)
     pointed = [
-        attributes[name] for _, attributes in found.tags for name in ("aria-labelledby", "for") if name in attributes
+        attributes[name] for _, attributes in elements.tags for name in ("aria-labelledby", "for") if name in attributes
     ]
     assert set(pointed) <= set(ids)
 
 
 def test_landmarks_and_texts_in_place_of_charts_are_there(page):
-    found = Elements(page.read_text())
-    tags = [tag for tag, _ in found.tags]
+    elements = Elements(page.read_text())
+    tags = [tag for tag, _ in elements.tags]
     assert [tags.count(name) for name in ("header", "nav", "main", "footer")] == [1, 1, 1, 1]
     assert tags.count("figure") == tags.count("figcaption") == tags.count("details") >= 2
-    charts = [attributes for attributes in found.named("div") if "data-chart" in attributes]
+    charts = [attributes for attributes in elements.named("div") if "data-chart" in attributes]
     assert len(charts) == tags.count("figure")
     assert all(chart["role"] == "img" and chart["aria-label"] for chart in charts)
-    assert found.named("html")[0]["lang"] == "en"
+    assert elements.named("html")[0]["lang"] == "en"
+
+
+def test_layer_sizes_are_joined_by_hyphens(tmp_path, make):
+    for neurons, rho in itertools.product(((30,), (300, 100)), (0.0, 0.1)):
+        make(tmp_path, neurons[0], rho, 0, num_neurons=neurons)
+    text = report.write(tmp_path, formats=()).read_text()
+    assert "<dd>30, 300-100</dd>" in text
+    assert '"300-100"' in text  # in the table of runs
+    assert "<td>300-100</td>" in text or '<th scope="row">300-100</th>' in text
+    charts_and_tables = re.sub(r"<pre.*?</pre>|<script>.*?</script>", "", text, flags=re.DOTALL)
+    assert re.findall(r"\(\d+,[\d,]*\)", charts_and_tables) == []
+
+
+def test_only_colors_that_are_hard_to_see_in_the_dark_are_lightened():
+    spec = {"config": {"title": {"color": "#222222"}}, "layer": [{"mark": {"color": "#440154"}}]}
+    spec["encoding"] = {"color": {"scale": {"range": ["#D55E00", "#440154", "white"]}}}
+    rules = charts.dark_rules([SimpleNamespace(spec=spec)])
+    assert set(re.findall(r'"(#\w+)" i', rules)) == {"#440154"}
+    assert {'[stroke="#440154" i]', '[fill="#440154" i]', '[style*="#440154" i]'} <= set(re.findall(r"\[.*?\]", rules))
+    assert charts.dark_rules([SimpleNamespace(spec={"mark": {"color": "#D55E00"}})]) == ""
+
+
+def test_only_an_incomplete_study_reloads_its_page(workdir, page):
+    assert "data-reload-seconds" in page.read_text()
+    complete = report.write(workdir, formats=(), num_planned=36).read_text()
+    assert "data-reload-seconds=" not in complete
+    assert "location.reload" not in complete
+    report.write(workdir, formats=(), num_planned=40)
+
+
+def test_a_study_announces_its_page(workdir):
+    line = announcement(workdir)
+    assert line.startswith(f"report: {workdir}/report.html ")
+    assert "rewritten" in line
 
 
 def test_nothing_is_loaded_from_elsewhere(page):
-    found = Elements(page.read_text())
-    assert not found.named("iframe", "object", "embed")
-    assert not [attributes for _, attributes in found.tags if "src" in attributes]
-    assert [attributes["href"] for attributes in found.named("link")] == ["data:,"]
-    policy = next(a["content"] for a in found.named("meta") if a.get("http-equiv") == "Content-Security-Policy")
+    elements = Elements(page.read_text())
+    assert not elements.named("iframe", "object", "embed")
+    assert not [attributes for _, attributes in elements.tags if "src" in attributes]
+    assert [attributes["href"] for attributes in elements.named("link")] == ["data:,"]
+    policy = next(a["content"] for a in elements.named("meta") if a.get("http-equiv") == "Content-Security-Policy")
     assert str(policy).startswith("default-src 'none'")
     (style,) = re.findall(r"<style>(.*?)</style>", page.read_text(), flags=re.DOTALL)
     assert "url(" not in style
@@ -76,10 +113,10 @@ def test_nothing_is_loaded_from_elsewhere(page):
 
 def test_the_answer_comes_first_and_cautions_before_figures(page):
     text = page.read_text()
-    places = [
+    positions = [
         text.index(f'<section id="{name}"') for name in ("answer", "cautions", "figures", "tables", "runs", "repeat")
     ]
-    assert places == sorted(places)
+    assert positions == sorted(positions)
     words = " ".join(Elements(text).words)
     assert "The gain of SAM over SGD grows with width" in words
     assert "1 run diverged" in words
@@ -101,9 +138,9 @@ def test_what_a_table_holds_cannot_become_markup(tmp_path, embedded):
     plain = report.write_table(_plain(tmp_path)).read_text()
     for tag in ("<script>", "<b>", "<i>", "</script", "<!--"):
         assert text.count(tag) == plain.count(tag)
-    found = embedded(text, "run-data")
-    assert {row[0] for row in found["rows"]} == {f"{evil}10", f"{evil}100"}
-    assert "<b>&'\"" in [column["name"] for column in found["columns"]]
+    data = embedded(text, "run-data")
+    assert {row[0] for row in data["rows"]} == {f"{evil}10", f"{evil}100"}
+    assert "<b>&'\"" in [column["name"] for column in data["columns"]]
     assert evil in Elements(text).words
 
 
@@ -137,20 +174,20 @@ def test_the_same_table_gives_the_same_bytes(workdir, page):
     assert page.read_bytes() == before
 
 
-def test_a_caution_of_several_parts_is_told_once(tmp_path):
+def test_a_caution_of_several_parts_appears_once(tmp_path):
     rows = [
         {"size": size, "rho": rho, "seed": seed, "acc": 0.8 + rho / 2 + seed / 100, "label_noise": noise}
         for size, rho, seed, noise in itertools.product((10, 100), (0.0, 0.1), (0, 1, 2), (0.0, 0.25, 0.5))
         if (rho, seed, noise) != (0.1, 2, 0.5)
     ]
     pd.DataFrame(rows).to_csv(tmp_path / "runs.csv", index=False)
-    found = Elements(report.write_table(tmp_path / "runs.csv").read_text()).words
-    (few,) = [text for text in found if "seeds at a width" in text]
+    words = Elements(report.write_table(tmp_path / "runs.csv").read_text()).words
+    (few,) = [text for text in words if "seeds at a width" in text]
     assert few.startswith(
         "label_noise=0.0 and label_noise=0.25 (as few as 3 seeds at a width); label_noise=0.5 (as few as 2 seeds at a "
         "width): intervals are wide"
     )
-    short = [text for text in found if "Fewer than three rhos" in text]
+    short = [text for text in words if "Fewer than three values of rho" in text]
     assert len(short) == 1
     assert short[0].startswith("Fewer")  # it holds for all, so no part is named
-    assert {"label_noise=0.0", "label_noise=0.25", "label_noise=0.5"} <= set(found)  # the answers, in bold
+    assert {"label_noise=0.0", "label_noise=0.25", "label_noise=0.5"} <= set(words)  # the answers, in bold

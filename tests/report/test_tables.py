@@ -1,4 +1,4 @@
-"""The key tables have the numbers of the analysis, in the units of a reader."""
+"""The tables of the page have the numbers of the analysis, formatted with units."""
 
 import itertools
 
@@ -13,8 +13,8 @@ from flatwide.report import tables
 
 
 def made(runs, metric="test_metric"):
-    found = tables.key_tables(runs, summary(runs, metric=metric), metric=metric, choose_by=None, base="SGD")
-    return {table.name: table for table in found}
+    key_tables = tables.key_tables(runs, summary(runs, metric=metric), metric=metric, choose_by=None, base="SGD")
+    return {table.name: table for table in key_tables}
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def test_gains_are_in_points_with_their_sign(runs):
     expected = gain_by_width(runs)
     assert column(table, "gain (points)") == [f"{100 * gain:+.2f}" for gain in expected["gain"]]
     assert column(table, "SGD (%)") == [f"{100 * value:.2f}" for value in expected["base"]]
-    assert column(table, "num_neurons") == ["(4,)", "(16,)", "(64,)"]
+    assert column(table, "num_neurons") == ["4", "16", "64"]
     assert column(table, "parameters") == ["310", "1,210", "4,810"]
     assert column(table, "diverged") == ["1", "0", "0"]
 
@@ -45,11 +45,11 @@ def test_best_rho_has_its_interval(runs):
     ]
 
 
-def test_rhos_that_cannot_be_told_apart_are_listed_with_commas(runs):
+def test_indistinguishable_rhos_are_listed_with_commas(runs):
     table = made(runs)["best_rho_table"]
     members = [members.split(" ") for members in best_rho(runs)["best_rho_set"]]
     assert max(map(len, members)) > 1
-    assert column(table, "rhos that the seeds cannot tell apart") == [", ".join(each) for each in members]
+    assert column(table, "statistically indistinguishable rhos") == [", ".join(each) for each in members]
 
 
 def test_growth_is_split_and_the_parts_add_up(runs):
@@ -101,21 +101,22 @@ def test_without_a_pair_there_is_no_table(runs):
     assert made(runs[runs["rho"] == 0]) == {}
 
 
-def test_the_papers_values_stand_in_tables_of_their_own(runs):
+def test_the_papers_values_have_separate_tables(runs):
     mine = runs.assign(
         dataset="mnist", label_noise=0.0, weight_decay=1e-4, num_params=runs["num_params"].replace(310, 61_035)
     )
-    found = made(mine)
-    (row,) = found["paper_table"].rows
-    names = found["paper_table"].columns
+    key_tables = made(mine)
+    (row,) = key_tables["paper_table"].rows
+    names = key_tables["paper_table"].columns
     assert row[names.index("gain (points)")] == "+0.07 ± 0.03"
     assert row[names.index("SGD (%)")] == "98.20 ± 0.04"
-    by_rho = found["paper_by_rho_table"]
+    by_rho = key_tables["paper_by_rho_table"]
     assert column(by_rho, "rho") == ["0", "0.01", "0.02", "0.05", "0.1", "0.2"]
-    own = mine[(mine["num_params"] == 61_035) & (mine["status"] == "finished")].groupby("rho")["test_metric"].mean()
-    ours = dict(zip(column(by_rho, "rho"), column(by_rho, "test accuracy (%)"), strict=True))
-    assert ours["0.01"] == "–"
-    assert ours["0.1"] == f"{100 * own[0.1]:.2f}"
+    finished = mine[(mine["num_params"] == 61_035) & (mine["status"] == "finished")]
+    expected = finished.groupby("rho")["test_metric"].mean()
+    run_means = dict(zip(column(by_rho, "rho"), column(by_rho, "test accuracy (%)"), strict=True))
+    assert run_means["0.01"] == "–"
+    assert run_means["0.1"] == f"{100 * expected[0.1]:.2f}"
     assert "paper_table" not in made(runs)
 
 

@@ -1,4 +1,4 @@
-"""The files beside a work directory's report, whatever state its runs are in."""
+"""The report of a work directory and its files, for runs in any state."""
 
 import html
 import itertools
@@ -20,9 +20,9 @@ from flatwide.runs import commands
 def test_page_summary_and_figures_are_written(workdir, page):
     assert page == workdir / "report.html"
     expected = summary(load(workdir))
-    found = pd.read_csv(workdir / "summary.csv")
-    assert list(found.columns) == list(expected.columns)
-    assert found["corrected_gain"].dropna().tolist() == expected["corrected_gain"].dropna().tolist()
+    written = pd.read_csv(workdir / "summary.csv")
+    assert list(written.columns) == list(expected.columns)
+    assert written["corrected_gain"].dropna().tolist() == expected["corrected_gain"].dropna().tolist()
     drawn = sorted((workdir / "figures").glob("*.svg"))
     assert len(drawn) >= 2
     assert all(path.with_suffix(".csv").exists() for path in drawn)
@@ -42,11 +42,11 @@ def test_what_a_killed_report_left_half_written_is_removed_and_what_is_being_wri
     others.unlink()
 
 
-def test_what_a_report_was_told_is_kept_for_the_next(workdir, page):
+def test_settings_of_a_report_are_stored_for_the_next(workdir, page):
     again = report.write(workdir, formats=()).read_text()
-    assert "This study is not done: 36 of 40 runs." in again
-    told = report.write(workdir, formats=(), num_planned=36).read_text()
-    assert "This study is not done" not in told
+    assert "This study is incomplete: 36 of 40 runs are done." in again
+    printed = report.write(workdir, formats=(), num_planned=36).read_text()
+    assert "This study is incomplete" not in printed
     report.write(workdir, formats=(), num_planned=40)
 
 
@@ -54,8 +54,8 @@ def test_the_page_shows_the_commands_as_they_were_given(page):
     text = page.read_text()
     assert "<code>python main.py --workdir=W --config=study.py &#39;--config.sam_variant=own rule&#39;</code>" in text
     assert "<code># a study\ndef get_config():\n    return 1 &lt; 2\n</code>" in text
-    assert "36 runs are older than these commands; what trained them is not recorded." in text
-    assert "at their defaults" not in text
+    assert "36 runs are older than these commands; the commands that trained them were not recorded." in text
+    assert "differ from their defaults" not in text
 
 
 def test_commands_of_one_config_share_its_text(tmp_path, make):
@@ -74,9 +74,9 @@ def test_old_work_directories_say_what_is_known(tmp_path, make):
         make(tmp_path, 16, rho, 0)
     (tmp_path / "report.json").write_text(json.dumps({"command": "python main.py --config=old.py"}))
     text = html.unescape(report.write(tmp_path, formats=(), num_planned=2).read_text())
-    assert "not recorded. The last command of the study was: python main.py --config=old.py." in text
+    assert "were not recorded. The last command of the study was: python main.py --config=old.py." in text
     assert "<div><dt>rho</dt><dd>0.0, 0.1</dd></div>" in text
-    assert "<div><dt>num_neurons</dt><dd>(16,)</dd></div>" in text
+    assert "<div><dt>num_neurons</dt><dd>16</dd></div>" in text
     assert "<dt>momentum</dt>" not in text  # at its default
     assert json.loads((tmp_path / "report.json").read_text())["command"] == "python main.py --config=old.py"
 
@@ -107,13 +107,13 @@ def test_an_output_may_be_no_folder_and_needs_no_ending(workdir, tmp_path):
     assert (tmp_path / "page.files" / "summary.csv").exists()
 
 
-def test_a_single_run_is_told_what_it_lacks(tmp_path, make):
+def test_a_page_of_a_single_run_says_what_is_missing(tmp_path, make):
     name = make(tmp_path, 16, 0.1, 0)
     text = report.write(tmp_path).read_text()
     assert "There is no gain yet" in text
-    assert "The one run has a test accuracy (%) of" in text
+    assert "The only run has a test accuracy (%) of" in text
     assert name in text
-    assert "The commands that trained these runs are not recorded." in text
+    assert "The commands that trained these runs were not recorded." in text
     assert "<div><dt>rho</dt><dd>0.1</dd></div>" in text
     assert not (tmp_path / "report.json").exists()  # it was told nothing
 
@@ -126,7 +126,7 @@ def test_runs_without_sam_have_a_report(tmp_path, make):
     assert "The best of 2 runs" in text
 
 
-def test_runs_that_are_not_done_are_told(tmp_path, make):
+def test_runs_that_are_not_done_are_listed(tmp_path, make):
     make(tmp_path, 16, 0.0, 0)
     unfinished = tmp_path / "runs" / make(tmp_path, 16, 0.1, 0)
     (unfinished / "result.json").unlink()
@@ -134,9 +134,9 @@ def test_runs_that_are_not_done_are_told(tmp_path, make):
     (damaged / "result.json").write_text("{")
     (tmp_path / "runs" / make(tmp_path, 4, 0.1, 0)).rename(tmp_path / "runs" / "copy-00c0ffee")
     text = report.write(tmp_path).read_text()
-    assert "not in the analysis: 1 unfinished, 1 damaged, 1 mismatch. Unfinished: in training or stopped" in text
+    assert "excluded from the analysis: 1 unfinished, 1 damaged, 1 mismatch. Unfinished: training or stopped" in text
     assert "Damaged: restore the file" in text
-    assert "Mismatch: a copied folder, or an edited config.json; move the folder out of runs/." in text
+    assert "Mismatch: a copied folder or an edited config.json; move the folder out of runs/." in text
     assert "1 done, 1 unfinished, 1 damaged, 1 mismatch" in text
 
 
@@ -155,9 +155,9 @@ def test_one_unreadable_file_of_evaluations_is_named_and_the_rest_is_drawn(tmp_p
         path.write_text(text.replace(*replacement[damage], 1))
     (tmp_path / "runs" / "loop").symlink_to(tmp_path / "runs" / "loop")
     report.write(tmp_path)
-    told = capsys.readouterr().err
-    assert told.count("warning") == 1
-    assert f"warning: no training curve of {names[0]}: {path}: " in told
+    printed = capsys.readouterr().err
+    assert printed.count("warning") == 1
+    assert f"warning: no training curve of {names[0]}: {path}: " in printed
     assert names[1] in (tmp_path / "figures" / "training_curves.csv").read_text()
 
 
@@ -168,11 +168,11 @@ def test_a_folder_without_runs_is_refused(tmp_path):
 
 
 def test_a_page_of_somebody_else_is_kept(workdir, tmp_path):
-    theirs = tmp_path / "report.html"
-    theirs.write_text("mine")
+    foreign_page = tmp_path / "report.html"
+    foreign_page.write_text("mine")
     with pytest.raises(ValueError, match="flatwide did not write this file"):
-        report.write(workdir, formats=(), path=theirs)
-    assert theirs.read_text() == "mine"
+        report.write(workdir, formats=(), path=foreign_page)
+    assert foreign_page.read_text() == "mine"
 
 
 def test_a_format_that_is_not_known_is_refused(workdir):
@@ -218,11 +218,11 @@ def test_a_part_whose_runs_all_diverged_hides_no_other(tmp_path, make):
             for seed in (0, 1):
                 make(tmp_path, 16, rho, seed, status=status, label_noise=noise)
     text = report.write(tmp_path).read_text()
-    assert "<strong>label_noise=0.0</strong>: SAM is not seen to help here: its gain over SGD is +" in text
+    assert "<strong>label_noise=0.0</strong>: SAM is not shown to help here: its gain over SGD is +" in text
     assert "<strong>label_noise=0.5</strong>: There is no gain yet" in text
 
 
-LITTLE = 16 * 10**9  # bytes of addresses: enough for all but the renderer, which reserves more at once
+LITTLE = 16 * 10**9  # bytes of address space: enough for all but the renderer, which reserves more at once
 
 
 def test_a_report_without_addresses_for_the_renderer_says_so(workdir, tmp_path):
@@ -234,7 +234,7 @@ def test_a_report_without_addresses_for_the_renderer_says_so(workdir, tmp_path):
     done = subprocess.run([sys.executable, "-c", code, str(LITTLE), tmp_path / "w"], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     page = (tmp_path / "w" / "report.html").read_text()
-    assert "The charts could not be drawn: the renderer was ended by SIG" in page
+    assert "The charts could not be drawn: the renderer was killed by SIG" in page
     assert 'class="chart"' not in page
     assert "The numbers of this figure" in page
     figures = tmp_path / "w" / "figures"
@@ -247,8 +247,8 @@ def test_a_report_remembers_what_each_arm_chose_for_itself(tmp_path, make):
     report.write(tmp_path, tune=("learning_rate",), formats=())
     assert json.loads((tmp_path / "report.json").read_text())["tune"] == ["learning_rate"]
     again = report.write(tmp_path, formats=()).read_text()
-    assert "A fair fight: each arm at settings of its own" in again
-    assert "each choose their own learning_rate" in again
+    assert "Fair comparison: each arm at its own settings" in again
+    assert "learning_rate tuned separately" in again
     assert "\ntuned," in (tmp_path / "summary.csv").read_text()
 
 
@@ -259,8 +259,8 @@ def test_an_unknown_metric_lists_the_metrics_and_is_not_kept(workdir):
             ValueError, match=rf"{name}='test_metrics' is not known. Did you mean 'test_metric'"
         ) as raised:
             report.write(workdir, **{name: "test_metrics"}, formats=())
-        known = str(raised.value).partition("Known: ")[2].rstrip(".").split(", ")
-        assert {"test_metric", "test_loss", "train_metric"} <= set(known)
-        assert {"seed", "num_params", "seconds", "versions.jax"}.isdisjoint(known)
+        listed_names = str(raised.value).partition("Known: ")[2].rstrip(".").split(", ")
+        assert {"test_metric", "test_loss", "train_metric"} <= set(listed_names)
+        assert {"seed", "num_params", "seconds", "versions.jax"}.isdisjoint(listed_names)
     assert before == ((workdir / "report.json").read_text() if before else None)
     report.write(workdir, formats=())

@@ -69,7 +69,7 @@ def test_erk_fills_kernels_one_after_another():
     assert erk_counts([(20, 20), (4, 4), (2, 3)], total=104) == [82, 16, 6]
 
 
-def test_erk_gives_what_cannot_be_divided_to_the_earlier_kernel():
+def test_erk_gives_an_indivisible_remainder_to_the_earlier_kernel():
     assert erk_counts([(3, 3), (3, 3), (3, 3)], total=11) == [4, 4, 3]
 
 
@@ -99,9 +99,9 @@ def test_erk_agrees_with_a_numerical_solution(shapes, part):
 def test_pools_hold_every_kernel_once_and_the_whole_total(shapes, sparsity):
     sizes = [math.prod(shape) for shape in shapes]
     for density in ("uniform", "erk", "global"):
-        found = pools(shapes, sparsity=sparsity, layer_density=density)
-        assert sorted(i for pool in found for i in pool.kernels) == list(range(len(shapes)))
-        total = sum(pool.num_kept for pool in found)
+        divided = pools(shapes, sparsity=sparsity, layer_density=density)
+        assert sorted(i for pool in divided for i in pool.kernels) == list(range(len(shapes)))
+        total = sum(pool.num_kept for pool in divided)
         if density == "uniform":
             assert total == sum(kept_of(size, sparsity=sparsity) for size in sizes)
         else:

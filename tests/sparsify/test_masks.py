@@ -1,4 +1,4 @@
-"""Masks keep exactly what they should: the highest scores, to the last weight."""
+"""Masks keep exactly the weights with the highest scores."""
 
 import itertools
 
@@ -45,7 +45,7 @@ def kept(mask):
     return [count.kept for count in sparsify.layer_counts(mask).values()]
 
 
-# ---- How many.
+# ---- Counts.
 
 
 @settings(deadline=None, max_examples=40)
@@ -101,7 +101,7 @@ def test_nothing_to_prune_is_no_mask(options):
     assert sparsify.layer_counts(None) == {}
 
 
-# ---- Which.
+# ---- Choice of weights.
 
 
 def test_mask_has_the_shape_of_kernels_and_is_one_true_elsewhere():
@@ -129,14 +129,14 @@ def test_magnitude_keeps_the_largest_of_all_kernels():
 
 def test_default_densities():
     params, gradients = network()
-    params["layer_0"]["kernel"] *= 1000  # so that the other kernel loses where all compete
+    params["layer_0"]["kernel"] *= 1000  # so that the other kernel loses if all compete
     assert kept(masked(params, pruner="random")) == [42, 18]  # 17.5 goes to the even neighbour
     assert kept(masked(params, pruner="magnitude")) == [60, 0]
     assert kept(masked(params, gradients, pruner="snip"))[0] > 55
 
 
 @pytest.mark.parametrize("density", DENSITIES)
-def test_equal_scores_stay_in_their_order(density):
+def test_among_equal_scores_the_earlier_weights_are_kept(density):
     params = {"a": {"kernel": np.ones((2, 3))}, "b": {"kernel": -np.ones((3, 2))}}
     mask = masked(params, sparsity=0.5, layer_density=density)
     first_half = [True] * 3 + [False] * 3
@@ -151,11 +151,11 @@ def test_keep_highest_agrees_with_a_stable_sort(scores, part):
     expected = np.zeros(len(scores), bool)
     expected[np.argsort(-np.array(scores), kind="stable")[:num_kept]] = True
     cut = len(scores) // 2
-    found = keep_highest([np.array(scores[:cut]), np.array(scores[cut:])], num_kept=num_kept)
-    assert_array_equal(np.concatenate(found), expected)
+    marked = keep_highest([np.array(scores[:cut]), np.array(scores[cut:])], num_kept=num_kept)
+    assert_array_equal(np.concatenate(marked), expected)
 
 
-def test_random_mask_is_a_function_of_the_key_and_of_the_kernels_own_name():
+def test_random_mask_is_a_function_of_the_key_and_of_the_kernels_name():
     params, _ = network()
     first, again = masked(params, pruner="random"), masked(params, pruner="random")
     jax.tree.map(assert_array_equal, first, again)
@@ -168,7 +168,7 @@ def test_random_mask_is_a_function_of_the_key_and_of_the_kernels_own_name():
     assert not np.array_equal(mask["a"]["kernel"], mask["b"]["kernel"])
 
 
-def test_random_mask_favours_no_place_and_no_weight():
+def test_random_mask_favours_no_position_and_no_weight():
     kernel = np.repeat([[1.0], [100.0]], 5000, axis=0)
     mask = masked({"kernel": kernel}, pruner="random", sparsity=0.9)["kernel"]
     # Of 1,000 weights kept of 10,000, the number in one half is hypergeometric: 500, standard deviation 15.
@@ -191,14 +191,14 @@ def squared_error(params, batch):
     return jnp.mean((batch["inputs"] @ params["kernel"] - batch["targets"]) ** 2)
 
 
-def one(*inputs, target):
+def example(*inputs, target):
     return {"inputs": np.array([inputs], np.float32), "targets": np.array([[target]], np.float32)}
 
 
 def test_snip_by_hand():
     """The output is 11.5, so the gradient is 23 x; |w * gradient| ranks neither as |w| nor as |gradient| does."""
     params = {"kernel": jnp.array([[3.0], [2.0], [0.1]])}
-    gradient = sparsify.snip_gradient(squared_error, params, [one(1, 4, 5, target=0)])
+    gradient = sparsify.snip_gradient(squared_error, params, [example(1, 4, 5, target=0)])
     assert_allclose(gradient["kernel"].ravel(), [23, 92, 115], rtol=1e-6)
     for sparsity, expected in ((0.6, [False, True, False]), (0.3, [True, True, False])):
         mask = masked(params, gradient, pruner="snip", sparsity=sparsity)
@@ -208,15 +208,15 @@ def test_snip_by_hand():
 def test_snip_averages_gradients_and_not_their_sizes():
     """Each batch alone would rank the first weight first, but their gradients of it cancel."""
     params = {"kernel": jnp.array([[1.0], [1.0]])}
-    batches = [one(4, 1, target=4), one(4, -3, target=2)]  # residuals 1 and -1
+    batches = [example(4, 1, target=4), example(4, -3, target=2)]  # residuals 1 and -1
     for used, gradient, expected in (
         (batches[:1], [8, 2], [True, False]),
         (batches[1:], [-8, 6], [True, False]),
         (batches, [0, 4], [False, True]),
     ):
-        found = sparsify.snip_gradient(squared_error, params, iter(used))
-        assert_allclose(found["kernel"].ravel(), gradient, rtol=1e-6)
-        assert_array_equal(masked(params, found, pruner="snip")["kernel"].ravel(), expected)
+        mean_gradient = sparsify.snip_gradient(squared_error, params, iter(used))
+        assert_allclose(mean_gradient["kernel"].ravel(), gradient, rtol=1e-6)
+        assert_array_equal(masked(params, mean_gradient, pruner="snip")["kernel"].ravel(), expected)
 
 
 def test_snip_compiles_a_loss_once():
@@ -227,26 +227,26 @@ def test_snip_compiles_a_loss_once():
         return squared_error(params, batch)
 
     params = {"kernel": jnp.array([[1.0], [1.0]])}
-    for batch in (one(4, 1, target=4), one(4, -3, target=2)):
+    for batch in (example(4, 1, target=4), example(4, -3, target=2)):
         sparsify.snip_gradient(loss_fn, params, [batch])
     assert len(traced) == 1
 
 
-def test_snip_ranks_products_that_float32_cannot_tell_apart():
+def test_snip_ranks_products_that_underflow_in_float32():
     params, gradients = {"kernel": np.float32([[1e-30, 2e-30]])}, {"kernel": np.float32([[1e-20, 1e-20]])}
     mask = masked(params, gradients, pruner="snip", sparsity=0.5)
     assert_array_equal(mask["kernel"], [[False, True]])
 
 
-def test_snip_tells_where_it_cannot_rank():
+def test_snip_warns_if_it_cannot_rank():
     params, gradients = network()
     gradients["layer_0"]["kernel"] *= 0
-    with pytest.warns(UserWarning, match=r"exactly 0 all over 1 of 2 kernels \(the first: layer_0/kernel\)"):
+    with pytest.warns(UserWarning, match=r"exactly 0 in all of 1 of 2 kernels \(the first: layer_0/kernel\)"):
         mask = masked(params, gradients, pruner="snip", sparsity=0.5)
     assert sum(kept(mask)) == 60
 
 
-# ---- What is refused.
+# ---- Errors.
 
 
 def test_snip_without_gradients_or_batches_is_an_error():
@@ -291,7 +291,7 @@ def test_unknown_names_and_bad_sparsities_are_errors(options, message):
 def test_masked_weights_are_zero_and_the_others_untouched():
     params, _ = network()
     mask = masked(params, pruner="random")
-    found = trees.apply_mask(params, mask)
+    applied = trees.apply_mask(params, mask)
     kernel, keeps = params["layer_0"]["kernel"], np.asarray(mask["layer_0"]["kernel"])
-    assert_array_equal(found["layer_0"]["kernel"], np.where(keeps, kernel, 0))
-    assert_array_equal(found["layer_0"]["bias"], params["layer_0"]["bias"])
+    assert_array_equal(applied["layer_0"]["kernel"], np.where(keeps, kernel, 0))
+    assert_array_equal(applied["layer_0"]["bias"], params["layer_0"]["bias"])

@@ -1,1 +1,1 @@
-"""The spectrum of one symmetric matrix from products with vectors: eigenvalues, trace, norm and density."""
+"""The spectrum of a symmetric matrix from matrix-vector products: eigenvalues, trace, norm and density."""

@@ -1,7 +1,7 @@
-"""What a Lanczos run rules out: how much of its start can lie along an eigenvector that its Ritz values do not show.
+"""Bounds on the eigenvalues that a Lanczos run can have missed, from its random start.
 
-A residual says that some eigenvalue is near a Ritz value. That none is left out is a statement about the start, since
-Lanczos never sees an eigenvector that its start has no part of.
+A residual shows that some eigenvalue is near a Ritz value. That no eigenvalue is missed is a statement about the start,
+since Lanczos never finds an eigenvector that is orthogonal to its start.
 
 **Theorem** (Christoffel). Let mu = sum_i w_i delta(lambda_i) be the spectral measure of a unit start v of a symmetric
 S: w_i is the squared length of the part of v in the eigenspace of lambda_i. Lanczos makes the polynomials p_0 ... p_m
@@ -14,16 +14,16 @@ coupling that the m-th product left.
 distribution Beta(1/2, (n - 1)/2); along an eigenspace of more dimensions it is larger. With t the quantile of that
 for `failure` (near failure^2 pi / 2n), an eigenvalue of the matrix has w >= t but for a chance of `failure`, and so
 is at no lambda with K(lambda) > 1/t. The event is about the start alone: it covers every step of the run, and looking
-after each product whether it is time to stop costs no certainty. A statement about j eigenvalues (both ends, k
+after each product whether to stop costs no certainty. A statement about j eigenvalues (both ends, k
 distinct ones) takes failure / j for each.
 
-**Outside of the Ritz values** K grows with the distance, because all zeros of all p_j lie between the outermost ones.
-So one look at a point rules out everything beyond it. *Between them* p_m^2 alone is used: the logarithm of a
+**Outside the Ritz values** K grows with the distance, because all zeros of all p_j lie between the outermost ones.
+So one evaluation at a point rules out everything beyond it. *Between them* p_m^2 alone is used: the logarithm of a
 polynomial with real zeros is concave between two of them, so that p_m^2 on an interval without zeros is at least what
 it is at an end of it.
 
 **Restarts.** p_m = prod_l (x - theta_l) / prod_j beta_j, theta the Ritz values. A restart that keeps some Ritz
-vectors goes on with the polynomials of the same measure that have zeros at the values dropped (Sorensen, 1992): its
+vectors continues with the polynomials of the same measure that have zeros at the values dropped (Sorensen, 1992): its
 last one is prod over dropped and current values of (x - theta) / prod over all couplings, and its rows are
 orthonormal as before. Since g = (g_1 ... g_m) of the rows solves (lambda - T) g = beta g_next e_m, the sum of squares
 is g_next^2 (1 + beta^2 sum_l (y_ml / (lambda - theta_l))^2), y_m the last entries of the eigenvectors of T.
@@ -31,21 +31,21 @@ is g_next^2 (1 + beta^2 sum_l (y_ml / (lambda - theta_l))^2), y_m the last entri
 **Locked vectors.** A run that is kept orthogonal to locked vectors V is a run of P S P, P = I - V V', in n - k
 dimensions, and rules out eigenvalues of that matrix. S differs from the block-diagonal matrix of A = V' S V and
 C = P S P by R = P S V, so by Weyl's inequality its eigenvalues do by at most |R| <= r, the root of the sum of V's
-squared residuals. Of the i-th largest there is more to say where C <= c: for t > c the number of eigenvalues of S above
+squared residuals. The i-th largest has a sharper bound if C <= c: for t > c the number of eigenvalues of S above
 t is that of A + R' (t - C)^-1 R above t (Sylvester's law of inertia for the Schur complement), and so at most that of A
 above t - r^2 / (t - c). With a_k the least eigenvalue of A, h = ((c - a_k) + sqrt((c - a_k)^2 + 4 r^2)) / 2 solves
 h (a_k + h - c) = r^2, and no more than i - 1 are above a_i + h. At the edge c = a_k + g this is up to g + r; where C
 ends far below a_k it is r^2 / (a_k - c). For magnitudes both ends are counted, with -c <= C <= c.
 
 **Rounding.** With full orthogonalization the rows are orthonormal and T is the projection of a matrix within a few
-rounding errors of S, so that nothing is said about distances below that. What rounding adds to a part of the start is
-another number that has nothing to do with it; where c is normal and e independent, |c + e| <= s is no more likely
-than |c| <= s (Anderson, 1955): so a run goes on through the end of an invariant space on rounding errors alone, and
-what was ruled out stays so. Without orthogonalization copies of a Ritz value would come back; each row still has unit
-length, so that w <= 1 / max_j p_j^2 would hold in place of the sum.
+rounding errors of S, so that nothing can be concluded about distances below that. Rounding adds an independent number
+to a component of the start; where c is normal and e independent, |c + e| <= s is no more likely than |c| <= s
+(Anderson, 1955): so a run continues through the end of an invariant space on rounding errors alone, and what was ruled
+out stays so. Without orthogonalization copies of a Ritz value would reappear; each row still has unit length, so that
+w <= 1 / max_j p_j^2 would hold in place of the sum.
 
-A warm start s + g with a normal vector g has <u, s + g> = a number + a standard normal one, and by the same theorem
-is at least as likely to have a part of given size along u as g itself is.
+A warm start s + g with a normal vector g has <u, s + g> = a constant + a standard normal variable, and by the same
+theorem is at least as likely to have a component of given size along u as g itself.
 """
 
 import math
@@ -58,10 +58,10 @@ def hidden_beside(edge: float, residual: float) -> float:
     """Compute h of locked vectors: how far the i-th eigenvalue can be beyond the i-th locked value.
 
     Args:
-      edge: c - a_k, how far beyond the least locked value the matrix outside may reach; residual: r.
+      edge: c - a_k, how far the spectrum outside may extend beyond the least locked value; residual: r.
     """
     root = math.hypot(edge, 2 * residual)
-    # The form without a difference of like numbers.
+    # The form without cancellation.
     return (edge + root) / 2 if edge > 0 or not residual else 2 * residual**2 / (root - edge)
 
 
@@ -71,7 +71,7 @@ def edge_needed(limit: float, residual: float) -> float:
 
 
 def least_weight(size: int, failure: float) -> float:
-    """Compute t, which the squared part of a random unit vector along a given one is below with a chance of `failure`.
+    """Compute t, the quantile at `failure` of the squared component of a random unit vector along a given one.
 
     Args:
       size: dimensions n >= 1 of the sphere; failure: in (0, 1).
@@ -82,18 +82,18 @@ def least_weight(size: int, failure: float) -> float:
 
 
 def least_normal_square(failure: float) -> float:
-    """Compute what the square of a standard normal number is below with a chance of `failure`."""
+    """Compute the quantile at `failure` of the square of a standard normal variable."""
     from scipy.special import gammaincinv
 
     return 2 * float(gammaincinv(0.5, failure))
 
 
 class Krylov(NamedTuple):
-    """A run's matrix T at one moment, by its eigenvalues.
+    """The eigendecomposition of a run's matrix T.
 
     values: [m] Ritz values, ascending; last: [m], last entries of the eigenvectors; coupling: beta of the next row.
     dropped: Ritz values that restarts dropped. log_couplings: sum of the logarithms of all couplings of the run, -inf
-      where the last was zero: the start has then no part outside of the rows, and no eigenvalue but the Ritz values.
+      if the last was zero: the start then lies in the span of the rows, and has no eigenvalues but the Ritz values.
     """
 
     values: np.ndarray
@@ -108,7 +108,7 @@ class Krylov(NamedTuple):
         return self.log_couplings == -np.inf
 
     def log_outside(self, point: float, side: int) -> float:
-        """Compute log K at a point above (side 1) or below (side -1) all Ritz values; -inf at one that is not."""
+        """Compute log K at a point above (side 1) or below (side -1) all Ritz values; -inf at other points."""
         zeros = side * np.concatenate([self.values, self.dropped])
         if self.is_invariant:
             return np.inf if side * point >= zeros.max() else -np.inf
@@ -129,7 +129,7 @@ class Krylov(NamedTuple):
         return self.log_outside(point, side) > log_needed
 
     def rules_out_beside(self, values: np.ndarray, gap: float, side: int, least: float, log_needed: float) -> bool:
-        """Whether every eigenvalue of more than least + gap, times the side, is within a gap of one of some values."""
+        """Whether each eigenvalue above least + gap (both signed by side) is within gap of one of the values."""
         ranks = side * values
         ranks = np.append(np.sort(ranks[ranks >= least])[::-1], least)
         zeros = side * np.concatenate([self.values, self.dropped])
@@ -138,7 +138,7 @@ class Krylov(NamedTuple):
         for low, high in zip(ranks[1:] + gap, ranks[:-1] - gap, strict=True):
             if low >= high or self.rules_out_beyond(side * low, side, log_needed):
                 continue
-            # Without a zero between them, p_m^2 is nowhere lower than at one of the ends.
+            # Without a zero between them, the minimum of p_m^2 is at one of the ends.
             if np.any((zeros > low) & (zeros < high)):
                 return False
             if not min(self.log_between(side * low), self.log_between(side * high)) > log_needed:

@@ -12,17 +12,17 @@ from flatwide.measure.spectrum.lanczos import Basis
 from flatwide.measure.spectrum.trace import Estimate
 from flatwide.types import Array
 
-_MARGIN = 5.0  # widths of the smoothing around the outermost nodes: what lies beyond is below 1e-6
-_POINTS = 8  # of the grid to a width
+_MARGIN = 5.0  # widths of the smoothing beyond the outermost nodes: the mass further out is below 1e-6
+_POINTS = 8  # grid points per width
 
 
 class SpectralDensity(NamedTuple):
-    """The share of the eigenvalues near each place; it integrates to 1.
+    """The spectral density, which integrates to 1.
 
     grid: [G], in the unit of S; density: [G], per unit of S; standard_error: [G], of the density, over the probes.
     width: standard deviation of the normal distribution that each eigenvalue is smoothed with.
-    nodes, weights: [m, s] for m probes of s steps: each probe's eigenvalues in its own space, ascending, and the share
-      of the spectrum that each stands for; a row of weights adds up to 1. Where a probe ended early, weights are 0.
+    nodes, weights: [m, s] for m probes of s steps: the Ritz values of each probe, ascending, and the share of the
+      spectrum that each represents; a row of weights adds up to 1, with zeros if a probe ended early.
     num_products: products with S; cost: in Hessian-vector products over the data set.
     """
 
@@ -38,13 +38,21 @@ class SpectralDensity(NamedTuple):
     def share_below(self, bound: float) -> Estimate:
         """Estimate the share of eigenvalues that are below a bound.
 
-        A node near the bound counts whole, so beside the standard error the share is as sharp as one node's weight.
-        Below 0: where most eigenvalues are zero but for rounding, ask for a bound below what rounding makes.
+        A node counts fully or not at all, so beyond the standard error the share is only as precise as the weight of
+        one node. For the share of negative eigenvalues where most are zero up to rounding, pass a bound below the
+        rounding errors instead of 0.
+
+        Args:
+          bound: in the unit of S.
+        Returns: Estimate, a share in [0, 1].
         """
         return self._estimate(np.where(self.nodes < bound, self.weights, 0).sum(axis=1))
 
     def moment(self, order: int) -> Estimate:
-        """Estimate the mean of the eigenvalues to a power; order 1 is trace / n. It has no bias below order 2 s."""
+        """Estimate the mean of the eigenvalues to the power of order; order 1 is trace / n. Unbiased below order 2 s.
+
+        Returns: Estimate, in the unit of S to that power.
+        """
         return self._estimate((self.weights * self.nodes**order).sum(axis=1))
 
     def _estimate(self, samples: np.ndarray) -> Estimate:
@@ -68,16 +76,16 @@ def spectral_density(
     Args:
       operator: S, of `operator.size` = n rows.
       key: PRNG key; the same key gives the same result.
-      num_probes: m >= 2 random vectors. A single eigenvalue in n is seen with an error of sqrt(2 / m) of its share.
-      num_steps: s >= 1 products for each; fewer are taken where the space of a probe ends before.
+      num_probes: m >= 2 random vectors. The relative error of the share of a single eigenvalue is sqrt(2 / m).
+      num_steps: s >= 1 products for each; fewer if the Krylov space of a probe is exhausted.
       width: of the smoothing, > 0, in the unit of S; None for the range of the nodes over num_steps. That is the finest
-        that s steps resolve wherever eigenvalues lie; with less, the nodes inside of a band show as false peaks.
-      grid: where the density is given, [G]; None for 8 points to a width, over all of the density.
+        resolution of s steps everywhere in the spectrum; with a smaller width, nodes within a band become false peaks.
+      grid: points where the density is evaluated, [G]; None for 8 points per width, over the whole density.
     Returns: SpectralDensity.
     Raises: ValueError if an option is out of range or a product is not finite.
     Equation: density(x) = (1/m) sum_i sum_j w_ij normal(x; node_ij, width), with node_ij the eigenvalues of S in the
       Krylov space of probe i, and w_ij the squared first entries of their eigenvectors.
-    Cost: m s products; memory of s vectors, and twice their reading a step.
+    Cost: m s products; memory of s vectors, which each step reads twice.
     Source: Ubaru, Chen and Saad (2017), Fast estimation of tr(f(A)) via stochastic Lanczos quadrature; Ghorbani,
       Krishnan and Xiao (2019), An investigation into neural net optimization via Hessian eigenvalue density.
     """
@@ -89,7 +97,7 @@ def spectral_density(
         raise ValueError(f"width={width}: expected a positive number, or None for what the steps resolve.")
     basis = Basis(operator, min(num_steps, operator.size))
     # The mean of the spectral measures of random unit vectors is the density of the eigenvalues.
-    probes = [_quadrature(basis, one) for one in jax.random.split(inputs.random_key(key), num_probes)]
+    probes = [_quadrature(basis, probe_key) for probe_key in jax.random.split(inputs.random_key(key), num_probes)]
     nodes, weights = (np.stack(parts) for parts in zip(*probes, strict=True))
     lowest, highest = float(nodes.min()), float(nodes.max())
     if width is None:
@@ -114,7 +122,7 @@ def spectral_density(
 
 
 def _quadrature(basis: Basis, key: Array) -> tuple[np.ndarray, np.ndarray]:
-    """Give the nodes and weights of one random vector, as many as the basis can hold."""
+    """Compute the nodes and weights of one random vector, padded to the capacity of the basis."""
     basis.clear()
     basis.begin_randomly(key)
     for _ in range(basis.capacity):

@@ -19,7 +19,7 @@ from flatwide.types import Array, PyTree
 class Diagonal(NamedTuple):
     """The diagonal of a symmetric matrix, from random probes.
 
-    values: like params, S_ii of each entry; 0 where the mask drops it. standard_errors: like params, of each value.
+    values: like params, S_ii of each entry; 0 where it is masked. standard_errors: like params, of each value.
     num_products: products with the matrix. cost: in Hessian-vector products over the data set.
     """
 
@@ -36,10 +36,10 @@ def diagonal(operator: Operator, *, key: Array, num_probes: int = 100, num_defla
       operator: S, of `operator.size` = n rows.
       key: PRNG key; the same key gives the same result.
       num_probes: m >= 2; the standard errors fall with its square root.
-      num_deflated: steps of Lanczos whose space holds the large eigenvalues, which would make most of the noise; >= 0.
-        With 0, a diagonal matrix is exact; with n, every matrix is.
-    Returns: Diagonal. No value is biased; single values are noisy where their rows are long beside the diagonal, so use
-      sums and averages over many of them, or more probes.
+      num_deflated: steps of Lanczos, whose space contains the large eigenvalues, the main source of noise; >= 0. With
+        0, a diagonal matrix is exact; with n, every matrix is.
+    Returns: Diagonal, in the unit of S. The values are unbiased; single values are noisy if the other entries of their
+      rows are large compared to the diagonal, so use sums and averages over many of them, or more probes.
     Raises: ValueError if an option is out of range or a product is not finite.
     Equation: d = diag(Q'TQ) + (1/m) sum_i z_i * (S - Q'TQ) z_i with z_i uniform on {-1, 1}^n and T = Q S Q';
       Var d_j = (1/m) sum over k != j of (S - Q'TQ)_jk^2.
@@ -67,25 +67,25 @@ def grouped_traces(
     """Estimate the sums of the diagonal over groups of leaves.
 
     Args:
-      groups: name -> which leaves of the operator's params, by index. The rest is as for `diagonal`.
-    Returns: name -> Estimate, whose products and cost are those of all together.
+      groups: name -> indices of leaves of the operator's params. The other arguments are as for `diagonal`.
+    Returns: name -> Estimate, whose products and cost are those of all groups together.
     """
     inside = _Inside(operator, key, num_probes, num_deflated)
     exact = _leaf_sums(operator.params, inside.exact())
     samples = np.array([_leaf_sums(operator.params, sample) for sample in inside.samples()]).reshape(-1, len(exact))
     check_finite(samples)
-    found = {}
+    estimates = {}
     for name, leaves in groups.items():
         value, error, columns = float(exact[list(leaves)].sum()), 0.0, samples[:, list(leaves)].sum(axis=1)
         if len(columns):
             value += float(columns.mean())
             error = float(np.std(columns, ddof=1)) / math.sqrt(len(columns))
-        found[name] = Estimate(value, error, inside.num_products, inside.num_products * operator.cost)
-    return found
+        estimates[name] = Estimate(value, error, inside.num_products, inside.num_products * operator.cost)
+    return estimates
 
 
 class _Inside:
-    """What a matrix holds inside a space of Lanczos, Q'TQ, and samples of the diagonal of the rest."""
+    """The projection Q'TQ of a matrix onto a Lanczos space, and samples of the diagonal of the remainder."""
 
     def __init__(self, operator: Operator, key: Array, num_probes: int, num_deflated: int):
         if num_probes < 2:
@@ -104,10 +104,10 @@ class _Inside:
         return _diagonal_inside(self._rows, self._values)
 
     def samples(self) -> Iterator[Array]:
-        """Yield flat samples of the diagonal outside; none where nothing is."""
+        """Yield flat samples of the diagonal of the remainder; none if the space is all of it."""
         if self._basis.num_rows == self._operator.size:
             return
-        # One after the other: the memory of one product, and all threads within it.
+        # Sequentially: this takes the memory of one product, which uses all threads.
         for key in jax.random.split(self._probe_key, self._num_probes):
             signs = ravel_pytree(random_signs(self._operator, key))[0]
             product = self._basis.multiply(signs)
@@ -126,7 +126,7 @@ def _sample(rows: Array, values: Array, signs: Array, product: Array) -> Array:
 
 @jax.jit
 def _updated(mean: Array, square: Array, sample: Array, count: Array) -> tuple[Array, Array]:
-    """Take one more sample into a mean and a sum of squared distances from it (Welford, 1962)."""
+    """Update a mean and a sum of squared deviations with a sample (Welford, 1962)."""
     step = sample - mean
     mean = mean + step / count
     return mean, square + step * (sample - mean)

@@ -1,4 +1,4 @@
-"""The leading eigenvalues of a symmetric matrix, with residuals that were checked and what else there may be."""
+"""The leading eigenvalues of a symmetric matrix, with verified residuals and a bound on missed eigenvalues."""
 
 from numbers import Integral
 from typing import Literal, NamedTuple, get_args
@@ -13,25 +13,28 @@ from flatwide.measure.spectrum.lanczos import unflatten_all
 from flatwide.measure.spectrum.search import Check, Goal, RuleOut, Search, Which, shapes
 from flatwide.types import Array, PyTree
 
+RelativeTo = Literal["largest", "each"]
+
 
 class Eigenpairs(NamedTuple):
-    """Eigenvalues in the order asked for, the most extreme first.
+    """Leading eigenvalues, the most extreme first.
 
-    values: [k], in float64. The i-th most extreme eigenvalue is at least as extreme as the i-th value, and by at most
-      `hidden_gap` more so, at the certainty asked for. Where they stand apart from all others the difference is of the
-      order of the residual squared. With `rule_out="distinct"` fewer than k where S has fewer distinct eigenvalues.
-    residuals: [k], lengths of S v - value v, by fresh products. Some eigenvalue lies within a residual of each value.
+    values: [k], in float64, in the unit of S. The i-th most extreme eigenvalue is at least as extreme as the i-th
+      value, by at most `hidden_gap`, at the requested certainty. If they are well separated from all others, the
+      difference is of the order of the residual squared. With `rule_out="distinct"` there are fewer than k values if S
+      has fewer distinct eigenvalues.
+    residuals: [k], norms of S v - value v, by fresh products. Some eigenvalue lies within a residual of each value.
     vectors: k unit eigenvectors, one pytree like params with leading axes of k.
     is_converged: [k], whether the residual is at most the tolerance.
-    scale: the largest |value| of S that was seen, which the tolerance is relative to.
+    scale: the largest |value| of S that was seen; the tolerance is relative to it.
     num_products: products with S, checks included.
     cost: in Hessian-vector products over the data set.
-    hidden_gap: how much more extreme than its value an eigenvalue can be, one that was left out included; what the
-      residuals of vectors that were set aside leave open is part of it. inf where max_products ended the search before
-      anything was ruled out, nan where nothing was to be.
+    hidden_gap: how much more extreme than its value an eigenvalue can be, including a missed one; it includes the
+      uncertainty from the residuals of locked vectors. inf if max_products ended the search before anything was ruled
+      out, nan with `rule_out="nothing"`.
     is_complete: whether hidden_gap is at most the tolerance. With `rule_out="distinct"` both are about distinct values:
       every eigenvalue among the k leading distinct ones is within hidden_gap of a value or less extreme than the last,
-      and a value may stand for several; values within the tolerance of each other are one.
+      and a value may represent several; values within the tolerance of each other count as one.
     """
 
     values: np.ndarray
@@ -52,7 +55,7 @@ def top_eigenvalues(
     key: Array,
     which: Which = "magnitude",
     tolerance: float = 1e-4,
-    relative_to: Literal["largest", "each"] = "largest",
+    relative_to: RelativeTo = "largest",
     rule_out: RuleOut = "copies",
     certainty: float = 1 - 1e-4,
     check: Check = "each",
@@ -62,60 +65,43 @@ def top_eigenvalues(
 ) -> Eigenpairs:
     """Find the k leading eigenvalues and eigenvectors of a symmetric matrix S.
 
-    Repeated eigenvalues count as often as they repeat. A single starting vector sees each only once, so for k > 1 the
-    search is repeated outside of what was found, until a further copy would have shown.
+    Eigenvalues are counted with multiplicity. A single starting vector finds only one copy of each, so for k > 1 the
+    search is repeated in the orthogonal complement of the eigenvectors found, until further copies are ruled out.
 
     Args:
       operator: S, of `operator.size` = n rows.
-      k: how many, 1 <= k <= n.
+      k: number of eigenvalues, 1 <= k <= n.
       key: PRNG key of the starting vectors; the same key gives the same result.
       which: "magnitude" (largest |value|), "largest" or "smallest" (algebraic).
       tolerance: of the residuals and the hidden gap; at least 10 times the type's rounding error.
       relative_to: the tolerance is relative to the "largest" |value| of S that was seen, or to "each" |value|; the
-        latter is not reached at a value of zero.
-      rule_out: what the search looks for before it ends: eigenvalues left out, "copies" of the values included, or
-        "distinct" ones only (no second search for k > 1), or "nothing": it ends at small residuals.
+        latter cannot be reached at a value of zero.
+      rule_out: the missed eigenvalues that the search rules out before it ends: all, including "copies" of the values,
+        or "distinct" ones only (no second search for k > 1), or "nothing": it ends at small residuals.
       certainty: of what is ruled out, over the random starting vectors, 0 < certainty < 1.
-      check: fresh products for "each" vector, or one for all "together": residuals are then those that Lanczos knows
-        and what a combination with random signs shows beside, an estimate of what rounding hid.
-      max_products: where to give up, at least 2 k; what is not converged or not complete by then says so.
+      check: fresh products for "each" vector, or one for all "together": residuals then combine those that Lanczos
+        knows with that of a random-sign combination of the vectors, an estimate of the part hidden by rounding.
+      max_products: limit at which the search stops, at least 2 k; see `is_converged` and `is_complete`.
       basis_size: vectors like params held in memory; None for max(2 k + 20, 40).
-      start: first starting vector, such as the result at nearby params; None for a random one. It rules out nothing by
-        itself, so as much of a random vector is mixed in unless `rule_out` is "nothing".
+      start: first starting vector, such as the result at nearby params; None for a random one. By itself it rules out
+        nothing, so a random vector of the same length is added unless `rule_out` is "nothing".
     Returns: Eigenpairs, values in the unit of S.
     Raises: ValueError if an option is out of range or a product is not finite.
-    Equation: the start's squared part along an eigenvector of lambda is at most 1 / sum_j p_j(lambda)^2, p_j the
-      polynomials that are orthonormal in the start's spectral measure; a random start has less than about
-      (1 - certainty)^2 pi / 2n along a given eigenvector with a chance of 1 - certainty. See `certificate`.
-    Cost: tens of products; n + k at most where n is below basis_size. Memory: basis_size vectors.
+    Equation: the start's squared component along an eigenvector of lambda is at most 1 / sum_j p_j(lambda)^2, p_j the
+      polynomials that are orthonormal in the start's spectral measure; that of a random start along a given eigenvector
+      is below about (1 - certainty)^2 pi / 2n with probability 1 - certainty. See `certificate`.
+    Cost: tens of products; n + k at most if n is below basis_size. Memory: basis_size vectors.
     Source: Lanczos (1950); full orthogonalization, restarts with Ritz vectors (Wu and Simon, 2000, Thick-restart
-      Lanczos); what may hide: the Christoffel function of the start (Akhiezer, 1965, The classical moment problem).
+      Lanczos); missed eigenvalues: the start's Christoffel function (Akhiezer, 1965, The classical moment problem).
     """
-    size, epsilon = operator.size, float(jnp.finfo(jax.tree.leaves(operator.params)[0].dtype).eps)
-    if not isinstance(k, Integral) or not 1 <= k <= size:
-        raise ValueError(f"k={k}: expected an integer of 1 to {size}, the rows of the matrix (kept parameters).")
-    for name, value, known in (
-        ("which", which, get_args(Which)),
-        ("relative_to", relative_to, ("largest", "each")),
-        ("rule_out", rule_out, get_args(RuleOut)),
-        ("check", check, get_args(Check)),
-    ):
-        if value not in known:
-            raise ValueError(f"{name}={value!r}: expected one of {', '.join(known)}.")
-    if not tolerance >= 10 * epsilon:
-        raise ValueError(
-            f"tolerance={tolerance}: expected at least {10 * epsilon:.1e} in this type; use 64-bit params."
-        )
-    if not 0 < certainty < 1:
-        raise ValueError(f"certainty={certainty}: expected a number between 0 and 1, such as 0.9999.")
-    if max_products < 2 * k:
-        raise ValueError(f"max_products={max_products}: expected at least 2 k = {2 * k}: k, and a check of each.")
+    _check_names(which=which, relative_to=relative_to, rule_out=rule_out, check=check)
+    _check_numbers(operator, k, tolerance, certainty, max_products)
     if start is not None and shapes(start) != shapes(operator.params):
         raise ValueError(
             f"start of shapes {shapes(start)[1]}: expected a vector like params, {shapes(operator.params)[1]}."
         )
-    capacity = min(size, max(2 * k + 20, 40) if basis_size is None else basis_size)
-    if capacity < min(size, k + 2):
+    capacity = min(operator.size, max(2 * k + 20, 40) if basis_size is None else basis_size)
+    if capacity < min(operator.size, k + 2):
         raise ValueError(f"basis_size={basis_size}: expected at least k + 2 = {k + 2}.")
     goal = Goal(
         k=int(k),
@@ -130,11 +116,11 @@ def top_eigenvalues(
     search.begin(start)
     while not search.is_over and search.basis.num_products + k < max_products:
         search.step()
-    found, is_converged, hidden_gap, is_complete = search.finish()
+    pairs, is_converged, hidden_gap, is_complete = search.finish()
     return Eigenpairs(
-        values=found.values,
-        residuals=found.residuals,
-        vectors=unflatten_all(operator.params, found.vectors),
+        values=pairs.values,
+        residuals=pairs.residuals,
+        vectors=unflatten_all(operator.params, pairs.vectors),
         is_converged=is_converged,
         scale=search.scale,
         num_products=search.basis.num_products,
@@ -142,3 +128,26 @@ def top_eigenvalues(
         hidden_gap=hidden_gap,
         is_complete=is_complete,
     )
+
+
+def _check_names(**options: str) -> None:
+    allowed = {"which": Which, "relative_to": RelativeTo, "rule_out": RuleOut, "check": Check}
+    for name, value in options.items():
+        if value not in get_args(allowed[name]):
+            raise ValueError(f"{name}={value!r}: expected one of {', '.join(get_args(allowed[name]))}.")
+
+
+def _check_numbers(operator: Operator, k: int, tolerance: float, certainty: float, max_products: int) -> None:
+    if not isinstance(k, Integral) or not 1 <= k <= operator.size:
+        raise ValueError(
+            f"k={k}: expected an integer of 1 to {operator.size}, the rows of the matrix (kept parameters)."
+        )
+    epsilon = float(jnp.finfo(jax.tree.leaves(operator.params)[0].dtype).eps)
+    if not tolerance >= 10 * epsilon:
+        raise ValueError(
+            f"tolerance={tolerance}: expected at least {10 * epsilon:.1e} in this type; use 64-bit params."
+        )
+    if not 0 < certainty < 1:
+        raise ValueError(f"certainty={certainty}: expected a number between 0 and 1, such as 0.9999.")
+    if max_products < 2 * k:
+        raise ValueError(f"max_products={max_products}: expected at least 2 k = {2 * k}: k, and one check for each.")

@@ -1,4 +1,4 @@
-"""Both ends of a symmetric matrix's spectrum, from one set of products."""
+"""The largest and smallest eigenvalue of a symmetric matrix, from the same products."""
 
 from typing import NamedTuple
 
@@ -12,9 +12,9 @@ from flatwide.types import Array, PyTree
 
 
 class Ends(NamedTuple):
-    """The largest and the smallest eigenvalue, algebraically.
+    """The (algebraically) largest and smallest eigenvalue, in this order.
 
-    values: [2], in float64; residuals: [2], lengths of S v - value v by fresh products.
+    values: [2], in float64; residuals: [2], norms of S v - value v by fresh products.
     vectors: two unit vectors, one pytree like params with leading axes of 2.
     is_converged: [2], whether the residual is at most its tolerance times the larger |value|.
     num_products: products with S, checks included.
@@ -44,11 +44,12 @@ def ends(
       key: PRNG key of the starting vector; the same key gives the same result.
       tolerance: of the largest value's residual, relative to the larger |value|; at least 10 times the type's rounding
         error.
-      smallest_tolerance: the same for the smallest. It often ends a crowd of values near zero, and then takes many
-        times the products of the largest; its error is of the order of the residual squared where it stands apart.
-      max_products: where to give up; what is not converged by then is returned and says so.
+      smallest_tolerance: the same for the smallest. It is often at the edge of a cluster of values near zero, and then
+        takes many times the products of the largest; if it is well separated, its error is of the order of the residual
+        squared.
+      max_products: limit at which the search stops; `is_converged` shows what it reached.
       basis_size: vectors like params held in memory.
-      start: first starting vector, with a part along both eigenvectors; None for a random one.
+      start: first starting vector, with components along both eigenvectors; None for a random one.
     Returns: Ends, values in the unit of S. With one row both are the same.
     Raises: ValueError if an option is out of range or a product is not finite.
     Cost: tens of products. Memory: basis_size vectors.
@@ -59,7 +60,7 @@ def ends(
         if not value >= 10 * epsilon:
             raise ValueError(f"{name}={value}: expected at least {10 * epsilon:.1e} in this type; use 64-bit params.")
     if max_products < 3:
-        raise ValueError(f"max_products={max_products}: expected at least 3: one, and a check at either end.")
+        raise ValueError(f"max_products={max_products}: expected at least 3: one, and a check at each end.")
     if basis_size < 8:
         raise ValueError(f"basis_size={basis_size}: expected at least 8.")
     basis = Basis(operator, min(basis_size, operator.size))
@@ -70,23 +71,23 @@ def ends(
         values, vectors = basis.ritz()
         size = max(size, float(np.max(np.abs(values))))
         limit = size * np.array([tolerance, smallest_tolerance])
-        # S y - theta y = coupling y_m q_next (Paige, 1971): the residuals cost no product until they are confirmed.
+        # S y - theta y = coupling y_m q_next (Paige, 1971): these residuals need no products; fresh ones confirm them.
         errors = basis.coupling * np.abs(vectors[-1, [-1, 0]])
         is_over = basis.has_ended or basis.num_rows == operator.size or basis.num_products + 2 >= max_products
         if is_over or np.all(errors <= limit):
-            found = basis.check(vectors[:, [-1, 0]])
-            if is_over or retries == RETRIES or np.all(found.residuals <= limit):
+            checked = basis.check(vectors[:, [-1, 0]])
+            if is_over or retries == RETRIES or np.all(checked.residuals <= limit):
                 break
             retries += 1
         if basis.num_rows == basis.capacity:
-            # Ritz vectors next to both ends are kept: dropping them would undo the convergence that they hold back.
+            # Ritz vectors near both ends are kept as well: without them, the outermost ones would converge slower.
             kept = np.r_[0 : basis.capacity // 4, -(basis.capacity // 4) : 0]
             basis.restart(basis.combine(vectors[:, kept]), np.diag(values[kept]))
-    structured = unflatten_all(operator.params, found.vectors)
+    structured = unflatten_all(operator.params, checked.vectors)
     return Ends(
-        values=found.values,
-        residuals=found.residuals,
+        values=checked.values,
+        residuals=checked.residuals,
         vectors=structured,
-        is_converged=found.residuals <= limit,
+        is_converged=checked.residuals <= limit,
         num_products=basis.num_products,
     )

@@ -1,8 +1,8 @@
-"""An orthonormal basis that grows by products with a symmetric matrix, and the matrix in that basis.
+"""Lanczos with full orthogonalization: an orthonormal basis that grows by products, and the matrix in that basis.
 
-Every new row is made orthogonal to all rows before it, which rounding would undo otherwise; the inner products that
-this takes are the entries of the projected matrix. Rows are kept in blocks: those that are not in use yet are never
-read, and a new row is written without a copy of the others.
+Every new row is orthogonalized against all previous rows, since rounding would otherwise destroy orthogonality; the
+inner products are the entries of the projected matrix. Rows are stored in blocks: unused blocks are never read, and a
+new row is written without copying the others.
 """
 
 import functools
@@ -18,18 +18,18 @@ from flatwide.measure import operators
 from flatwide.measure.operators import Operator
 from flatwide.types import Array, PyTree
 
-RETRIES = 3  # times a solver goes on where fresh products show that rounding had hidden a residual
+RETRIES = 3  # times that a solver continues after fresh products showed a residual that rounding had hidden
 _ROWS = 8  # of a block
-_LOST = 0.7  # a vector that keeps less than this of its length is made orthogonal once more (Daniel et al., 1976)
-_ASYMMETRY = 30  # times the root of the rounding error: 1 % in 32 bits, past what products round off in any network
-_ENDED = 30  # times the rounding error of the largest Ritz value: what is left of a product when the space is invariant
+_LOST = 0.7  # a vector whose norm falls below this fraction is orthogonalized again (Daniel et al., 1976)
+_ASYMMETRY = 30  # times the root of the rounding error: 1 % in 32 bits, more than the rounding error of any network
+_ENDED = 30  # times the rounding error of the largest Ritz value: the residual of a product in an invariant space
 
 
 class Checked(NamedTuple):
     """Approximate eigenpairs with fresh products.
 
-    values: [k], Rayleigh quotients; residuals: [k], lengths of S v - value v. vectors: [k, P], flat.
-    worst: [P], the longest of these differences.
+    values: [k], Rayleigh quotients; residuals: [k], norms of S v - value v. vectors: [k, P], flat.
+    worst: [P], the largest of these differences.
     """
 
     values: np.ndarray
@@ -39,12 +39,12 @@ class Checked(NamedTuple):
 
 
 class Basis:
-    """Orthonormal rows q_1 ... q_j, and S in them; grown by `extend`, cut by `restart`.
+    """Orthonormal rows q_1 ... q_j, and the projection of S onto them; `extend` adds rows, `restart` reduces them.
 
     projected: Q S Q' of the rows that have been multiplied, [m, m] in float64.
-    num_rows: how many rows have been multiplied. The next product is with the row after them.
-    num_products: how many products were taken.
-    coupling: the length of what the last product left outside the rows, the next row's weight.
+    num_rows: number of rows that have been multiplied. The next product is with the row after them.
+    num_products: number of products.
+    coupling: the norm of the last product's component orthogonal to the rows, which defines the next row.
     """
 
     def __init__(self, operator: Operator, capacity: int):
@@ -52,84 +52,84 @@ class Basis:
         self.product = operator.open()
         self.dtype = np.dtype(jax.tree.leaves(operator.params)[0].dtype)
         self.capacity = capacity
-        # Those not in use yet are one and the same, so that memory is taken as the basis grows.
+        # Unused blocks are the same array, so that memory is allocated as the basis grows.
         self._blocks = [jnp.zeros((_ROWS, _num_entries(operator.params)), self.dtype)] * (capacity // _ROWS + 1)
         self._row = self._before = jnp.zeros_like(self._blocks[0][0])
         self.projected = np.zeros((capacity, capacity))
         self.num_rows = self.num_products = 0
         self.coupling = 0.0
-        self._is_following = False  # whether the next row is what the last product left
+        self._is_following = False  # whether the next row is the residual of the last product
 
     def begin(self, vector: PyTree) -> None:
-        """Take a vector, made orthogonal to the rows, as the next row; the coupling to it is zero.
+        """Orthogonalize a vector against the rows and use it as the next row, with a coupling of zero.
 
         Raises: ValueError if it lies in the span of the rows.
         """
         self._before, self._is_following = jnp.zeros_like(self._row), False
         if not self._append(_flat(vector)) > 0:
-            raise ValueError("start: expected a vector of finite, positive length outside the rows so far.")
+            raise ValueError("start: expected a vector of finite, positive norm outside the span of the rows so far.")
         self.coupling = 0.0
 
     def begin_randomly(self, key: Array) -> None:
-        """Take a random direction as the next row."""
+        """Use a random direction as the next row."""
         self.begin(operators.random_normal(self._operator, key))
 
     def clear(self) -> None:
-        """Forget the rows."""
+        """Remove all rows."""
         self.num_rows = 0
         self.projected[:] = 0
 
     def outside(self, vector: PyTree) -> Array:
-        """Take the part of the rows out of a vector, flat; its length stays that of what is left."""
+        """Compute the component of a vector orthogonal to the rows, flat and not normalized."""
         return _outside(tuple(self._blocks), _flat(vector), self.num_rows)
 
     def extend(self) -> None:
-        """Multiply the next row, and make the one after it.
+        """Multiply the next row, and compute the one after it.
 
-        Raises: ValueError if the product is not finite, or is seen not to be symmetric.
-        Cost: 1 product, and twice the reading of the rows.
+        Raises: ValueError if the product is not finite, or is detected not to be symmetric.
+        Cost: 1 product, and two passes over the rows.
         """
-        place = self.num_rows
-        # Apart from what follows: the product takes the longest to compile, and `multiply` needs it too.
+        index = self.num_rows
+        # Compiled separately from what follows: the product takes the longest to compile, and `multiply` needs it too.
         product = self._product_of(self._row)
-        entries, following, length = _extend(product, tuple(self._blocks), self._row, self._before, place)
+        entries, following, length = _extend(product, tuple(self._blocks), self._row, self._before, index)
         self._before, self._row = self._row, following
-        entries, length = np.asarray(entries, np.float64)[: place + 1], float(length)
+        entries, length = np.asarray(entries, np.float64)[: index + 1], float(length)
         check_finite(entries)
-        if self._is_following:  # so that the product with the row before has shown their entry too
+        if self._is_following:  # then the product with the previous row has computed the same entry
             size = max(float(np.max(np.abs(self.projected))), float(np.max(np.abs(entries))))
-            check_symmetric(entries[place - 1], self.coupling, size, self.dtype)
-        # Without rounding all but the last two would be zero (S is symmetric); kept, they make this Q S Q' even so.
-        self.projected[place, : place + 1] = self.projected[: place + 1, place] = entries
-        self.num_rows, self.num_products = place + 1, self.num_products + 1
+            check_symmetric(entries[index - 1], self.coupling, size, self.dtype)
+        # Without rounding all but the last two would be zero (S is symmetric); they make this exactly Q S Q'.
+        self.projected[index, : index + 1] = self.projected[: index + 1, index] = entries
+        self.num_rows, self.num_products = index + 1, self.num_products + 1
         self.coupling, self._is_following = length, True
-        self._write(place + 1)
+        self._write(index + 1)
 
     def ritz(self) -> tuple[np.ndarray, np.ndarray]:
-        """Give eigenvalues (ascending) and eigenvectors (columns) of the projected matrix."""
-        # The i-th largest is at most the i-th largest eigenvalue of S, whatever the rows span (Cauchy).
+        """Compute the eigenvalues (ascending) and eigenvectors (columns) of the projected matrix."""
+        # The i-th largest is at most the i-th largest eigenvalue of S, whatever the span of the rows (Cauchy).
         return np.linalg.eigh(self.projected[: self.num_rows, : self.num_rows])
 
     @property
     def has_ended(self) -> bool:
-        """Tell whether the rows span an invariant subspace, to rounding."""
+        """Whether the rows span an invariant subspace, up to rounding."""
         size = np.max(np.abs(self.projected[: self.num_rows, : self.num_rows]), initial=0.0)
-        # S Q' = Q' T + coupling q_next e_m': where nothing is left, the eigenvalues of T are eigenvalues of S.
+        # S Q' = Q' T + coupling q_next e_m': with a coupling of zero, the eigenvalues of T are eigenvalues of S.
         return self.coupling <= _ENDED * float(np.finfo(self.dtype).eps) * size
 
     def combine(self, coefficients: np.ndarray) -> Array:
-        """Give the vectors sum_j coefficients[j, i] q_j, one a row [i, P]."""
+        """Compute the vectors sum_j coefficients[j, i] q_j, as rows [i, P]."""
         padded = np.zeros((coefficients.shape[1], len(self._blocks) * _ROWS), self.dtype)
         padded[:, : len(coefficients)] = coefficients.T
         return _combine(padded, tuple(self._blocks), len(coefficients))
 
     def multiply(self, row: Array) -> Array:
-        """Multiply a flat vector afresh."""
+        """Multiply a flat vector by S with a new product."""
         self.num_products += 1
         return self._product_of(row)
 
     def check(self, coefficients: np.ndarray) -> "Checked":
-        """Multiply combinations of the rows afresh, such as Ritz vectors; one product each."""
+        """Check combinations of the rows, such as Ritz vectors, with one new product each."""
         rows = self.combine(coefficients)
         products = jnp.stack([self.multiply(row) for row in rows])
         values, residuals, worst = _residuals(rows, products)
@@ -141,11 +141,12 @@ class Basis:
         )
 
     def check_together(self, coefficients: np.ndarray, values: np.ndarray, key: Array) -> "Checked":
-        """Check Ritz pairs by one product, with a combination of their vectors with random signs.
+        """Check Ritz pairs with one product, with a combination of their vectors with random signs.
 
-        Each S y - value y is coupling y_m q_next, which is known, and what rounding or restarts left unseen, f. With w
-        the signed sum of the others, |f + w|^2 and |f - w|^2 have the mean |f|^2 + |w|^2: the length that is measured
-        is that of each f at least with a chance of one half, and its square is the sum of all |f|^2 on average.
+        Each S y - value y is the sum of coupling y_m q_next, which is known, and of f, which rounding or restarts hide.
+        With w the signed sum of the others, |f + w|^2 and |f - w|^2 have the mean |f|^2 + |w|^2: the measured norm is
+        at least |f| for each f with a probability of at least one half, and its square is on average the sum of all
+        |f|^2.
         """
         rows, tails = self.combine(coefficients), self.coupling * coefficients[-1]
         signs = jax.random.rademacher(key, (len(rows),), rows.dtype)
@@ -156,15 +157,15 @@ class Basis:
         return Checked(values=values, residuals=residuals, vectors=rows, worst=unseen)
 
     def restart(self, vectors: Array, projected: np.ndarray, next_row: Array | None = None) -> None:
-        """Keep some combinations of the rows in their place.
+        """Replace the rows by some combinations of them.
 
         Args:
-          vectors: [r, P], orthonormal; projected: S in them, [r, r].
-          next_row: flat vector to go on with; None to go on with the row that the last product left.
+          vectors: [r, P], orthonormal; projected: the projection of S onto them, [r, r].
+          next_row: flat vector to continue with; None to continue with the residual of the last product.
         """
         if next_row is None:
             next_row = self._row
-        # The next row stays coupled to all that is kept; those inner products come back with its own product.
+        # The next row stays coupled to all rows that are kept; its product computes those entries again.
         for at, block in enumerate(_in_blocks(vectors)):
             self._blocks[at] = block
         self.projected[:] = 0
@@ -174,48 +175,48 @@ class Basis:
         self._append(next_row)
 
     def _append(self, vector: Array) -> float:
-        """Take a flat vector, made orthogonal to the rows, as the next row; give its length."""
+        """Orthogonalize a flat vector against the rows and use it as the next row; return its norm."""
         self._row, length = _orthonormal(tuple(self._blocks), vector, self.num_rows)
         self._write(self.num_rows)
         return float(length)
 
     def _product_of(self, row: Array) -> Array:
-        # Finished before anything else is compiled, which would hold what a product on the host waits for.
+        # Wait before anything else is compiled, since compilation holds a lock that a product on the host waits for.
         return jax.block_until_ready(_multiply_flat(self.product, self._operator.params, row))
 
-    def _write(self, place: int) -> None:
-        at, inside = divmod(place, _ROWS)
+    def _write(self, index: int) -> None:
+        at, inside = divmod(index, _ROWS)
         self._blocks[at] = _written(self._blocks[at], self._row, inside) if inside else _opened(self._row)
 
 
 def check_finite(numbers: np.ndarray) -> None:
-    """Refuse products that are not finite.
+    """Raise an error for a product that is not finite.
 
     Raises: ValueError if a number is not finite.
     """
     if not np.all(np.isfinite(numbers)):
         raise ValueError(
             "the product with a vector is not finite: expected a loss with finite second derivatives at these "
-            "params and data; look for overflow in the loss or numbers that are not finite in the data."
+            "params and data; look for overflow in the loss or non-finite numbers in the data."
         )
 
 
-def check_symmetric(one: float, other: float, size: float, dtype: np.dtype) -> None:
-    """Refuse a matrix with <u, S v> = one and <v, S u> = other for unit vectors u, v, where that is no rounding.
+def check_symmetric(first: float, second: float, size: float, dtype: np.dtype) -> None:
+    """Raise an error if <u, S v> = first and <v, S u> = second, u and v unit vectors, differ by more than rounding.
 
     Args:
-      size: the largest |<u, S v>| so far, which rounding is relative to.
+      size: the largest |<u, S v>| so far; rounding is relative to it.
     Raises: ValueError if they differ.
     """
-    if abs(one - other) > _ASYMMETRY * float(np.finfo(dtype).eps) ** 0.5 * size:
+    if abs(first - second) > _ASYMMETRY * float(np.finfo(dtype).eps) ** 0.5 * size:
         raise ValueError(
-            f"the product is not symmetric: <u, S v> = {one:.6g} and <v, S u> = {other:.6g} for two unit vectors; "
+            f"the product is not symmetric: <u, S v> = {first:.6g} and <v, S u> = {second:.6g} for two unit vectors; "
             "expected equal numbers. Measure the symmetric part, (S v + S' v) / 2, or S' S."
         )
 
 
 def lengths(vectors: Array) -> Array:
-    """Compute the l2 norms over the last axis, with no squares that leave the type's range.
+    """Compute the l2 norms over the last axis, without overflow or underflow of the squares.
 
     The fourth power of a small curvature is near 1e-20, whose square is zero in 32 bits.
     """
@@ -224,13 +225,13 @@ def lengths(vectors: Array) -> Array:
 
 
 def unflatten(params: PyTree, row: Array) -> PyTree:
-    """Give a flat vector the structure of params."""
+    """Convert a flat vector to the structure of params."""
     return ravel_pytree(params)[1](row)
 
 
 @jax.jit
 def unflatten_all(params: PyTree, rows: Array) -> PyTree:
-    """Give flat vectors, one a row, the structure of params with a leading axis."""
+    """Convert flat vectors, the rows, to the structure of params with a leading axis."""
     return jax.vmap(lambda row: unflatten(params, row))(rows)
 
 
@@ -260,21 +261,21 @@ _multiply_flat = jax.jit(_apply)
 
 @jax.jit
 def _extend(
-    product: Array, blocks: tuple[Array, ...], row: Array, before: Array, place: Array
+    product: Array, blocks: tuple[Array, ...], row: Array, before: Array, index: Array
 ) -> tuple[Array, Array, Array]:
-    """Take the rows up to a place out of the product with the row there.
+    """Orthogonalize the product with the row at an index against all rows up to it.
 
     Args:
-      before: the row before it where that is coupled to it; else zero.
-    Returns: the inner products with each; the unit vector that is left, and its length.
+      before: the previous row if it is coupled to this one; else zero.
+    Returns: the inner products with each row; the remainder as a unit vector, and its norm.
     """
-    # The two rows that hold nearly all of it are taken out first: so one pass over all rows is mostly enough.
+    # The two rows with nearly all of the overlap come first, so that one pass over all rows is usually enough.
     here = jnp.vdot(row, product)
     left = product - here * row
     there = jnp.vdot(before, left)
     left = left - there * before
-    entries, left, length = _orthogonal(blocks, left, place + 1)
-    entries = entries.at[place].add(here).at[jnp.maximum(place - 1, 0)].add(there)
+    entries, left, length = _orthogonal(blocks, left, index + 1)
+    entries = entries.at[index].add(here).at[jnp.maximum(index - 1, 0)].add(there)
     return entries, _unit(left, length), length
 
 
@@ -291,11 +292,11 @@ def _orthonormal(blocks: tuple[Array, ...], vector: Array, num_rows: Array) -> t
 
 
 def _orthogonal(blocks: tuple[Array, ...], vector: Array, num_rows: Array) -> tuple[Array, Array, Array]:
-    """Take the first rows' part out of a vector: give inner products, what is left, and its length."""
+    """Orthogonalize a vector against the first rows: return the inner products, the remainder and its norm."""
     is_row = (jnp.arange(len(blocks) * _ROWS) < num_rows).astype(vector.dtype)
 
-    # Twice is enough (Giraud, Langou and Rozloznik, 2005): a second pass takes out what rounding left in the first, and
-    # what is small after it is small because the vector lies in the span.
+    # Twice is enough (Giraud, Langou and Rozloznik, 2005): a second pass removes the rounding errors of the first, and
+    # a remainder that is still small is small because the vector lies in the span.
     def is_needed(state: tuple) -> Array:
         num_passes, _, _, length, length_before = state
         return (num_passes == 0) | ((num_passes == 1) & (length < _LOST * length_before))
@@ -311,7 +312,7 @@ def _orthogonal(blocks: tuple[Array, ...], vector: Array, num_rows: Array) -> tu
 
 
 def _without(blocks: tuple[Array, ...], vector: Array, num_rows: Array, is_row: Array) -> tuple[Array, Array]:
-    """Give the inner products with the first rows, and the vector without their part."""
+    """Compute the inner products with the first rows, and subtract the projection onto them."""
     is_used = [at * _ROWS < num_rows for at in range(len(blocks))]
     unused = jnp.zeros(_ROWS, vector.dtype)
     measured = [
@@ -333,13 +334,13 @@ def _unit(vector: Array, length: Array) -> Array:
 
 @jax.jit
 def _opened(row: Array) -> Array:
-    """Make a block of one row."""
+    """Return a block whose first row is set."""
     return jnp.zeros((_ROWS, row.size), row.dtype).at[0].set(row)
 
 
 @functools.partial(jax.jit, donate_argnames="rows")
-def _written(rows: Array, row: Array, place: Array) -> Array:
-    return rows.at[place].set(row)
+def _written(rows: Array, row: Array, index: Array) -> Array:
+    return rows.at[index].set(row)
 
 
 def _in_blocks(vectors: Array) -> list[Array]:

@@ -1,4 +1,4 @@
-"""The search for the leading eigenvalues: grow a basis, confirm pairs, rule out that others are left out."""
+"""The search for the leading eigenvalues: grow a basis, confirm pairs, rule out missed eigenvalues."""
 
 import bisect
 import math
@@ -24,15 +24,15 @@ Which = Literal["magnitude", "largest", "smallest"]
 Check = Literal["each", "together"]
 RuleOut = Literal["copies", "distinct", "nothing"]
 
-_LOCKABLE = 0.7  # of the limit: residuals of all locked vectors together, which leave half of it to what is hidden
+_LOCKABLE = 0.7  # of the limit: the residuals of all locked vectors together, which leave half of it to the hidden gap
 _ROUNDED = 1 + 1e-9
-_UNCOUPLED = 0.1  # of the limit: a residual along the next row that says nothing of what is left of the others
-_SLACK = 0.5  # of the limit, before the fresh products: they move a value by rounding, and it must still be ruled out
-_GAPS = 10.0 ** np.linspace(0, 12, 121)  # times the smallest gap that rounding allows: what is tried as hidden_gap
+_UNCOUPLED = 0.1  # of the limit: a residual along the next row that more products would not improve
+_SLACK = 0.5  # of the limit, before the fresh products, which change values by rounding: they must still be ruled out
+_GAPS = 10.0 ** np.linspace(0, 12, 121)  # candidates for hidden_gap, in units of the smallest that rounding allows
 
 
 class Goal(NamedTuple):
-    """What is looked for, as the arguments of `top_eigenvalues`."""
+    """The goal of a search, with the arguments of `top_eigenvalues`."""
 
     k: int
     which: Which
@@ -43,31 +43,32 @@ class Goal(NamedTuple):
     failure: float  # 1 - certainty
 
     def rank(self, values: np.ndarray) -> np.ndarray:
-        """Compute what is larger for the more wanted of two eigenvalues."""
+        """Compute a key that is larger for the more wanted of two eigenvalues."""
         return {"magnitude": np.abs, "largest": np.positive, "smallest": np.negative}[self.which](values)
 
     @property
     def sides(self) -> tuple[int, ...]:
-        """The sides of the spectrum where wanted values are, 1 above and -1 below."""
+        """Return the sides of the spectrum where wanted values are, 1 above and -1 below."""
         return {"magnitude": (1, -1), "largest": (1,), "smallest": (-1,)}[self.which]
 
     @property
     def skips_copies(self) -> bool:
-        """Whether copies of a value are not wanted; where one value is, there is none."""
+        """Whether copies of a value are not wanted; with k=1 there are none."""
         return self.k > 1 and self.rule_out == "distinct"
 
     @property
     def counts_copies(self) -> bool:
-        """Whether copies of the values are to be ruled out, which one random start does not show."""
+        """Whether copies of the values are to be ruled out, which takes more than one random start."""
         return self.k > 1 and self.rule_out == "copies"
 
 
 class Ritz(NamedTuple):
     """The Ritz pairs of all rows, the most wanted first.
 
-    vectors: [m, m], a column each; errors: [m], bounds of the residuals; tails: [m], residuals along the next row.
-    limits: [m], what the residuals may be; is_settled: [m], whether they are, as far as products so far can tell.
-    num_wanted: how many of the first are wanted; fewer than k where there are no more, or those after them are copies.
+    vectors: [m, m], as columns; errors: [m], bounds of the residuals; tails: [m], residuals along the next row.
+    limits: [m], of the residuals; is_settled: [m], whether they are within the limits, or as small as more products can
+      make them.
+    num_wanted: number of wanted pairs, the first ones; fewer than k if there are no more, or the next ones are copies.
     """
 
     values: np.ndarray
@@ -80,12 +81,12 @@ class Ritz(NamedTuple):
 
 
 class Search:
-    """One search, a product at a time.
+    """The state of a search, which advances by one product per step.
 
-    The rows of the basis are those of locked vectors first, then those of one run of Lanczos outside of them.
+    The rows of the basis are the locked vectors, followed by those of one Lanczos run orthogonal to them.
 
-    basis: the rows. is_over: whether everything asked for is confirmed and ruled out. scale: the largest magnitude of
-      all Ritz values so far.
+    basis: the rows. is_over: whether all wanted pairs are confirmed and others ruled out. scale: the largest magnitude
+      of all Ritz values so far.
     """
 
     def __init__(self, operator: Operator, goal: Goal, key: Array, capacity: int):
@@ -93,9 +94,9 @@ class Search:
         self._operator, self._goal, self._key = operator, goal, key
         self.scale = 0.0
         self._retries = self._num_reopened = 0
-        self._confirmed: Checked | None = None  # k pairs with fresh products, beside which others are ruled out
+        self._confirmed: Checked | None = None  # k pairs with fresh products; all others are to be ruled out
         # Of the current run:
-        self._residuals = np.zeros(0)  # of the locked rows, outside of the span of all rows
+        self._residuals = np.zeros(0)  # of the locked rows, outside the span of all rows
         self._dropped = np.zeros(0)  # Ritz values that restarts dropped
         self._log_couplings = 0.0
         self._num_runs = 0
@@ -103,9 +104,9 @@ class Search:
         self._is_random = False
 
     def begin(self, start: PyTree | None) -> None:
-        """Take the first row: random, or a given start, mixed with as much that is random where it must rule out.
+        """Set the first row: random, or a given start with a random vector added if the run must rule out others.
 
-        Raises: ValueError if the start has no finite, positive length.
+        Raises: ValueError if the norm of the start is not finite and positive.
         """
         noise = self._random_row()
         if start is None:
@@ -115,7 +116,7 @@ class Search:
         row = ravel_pytree(project(self._operator, start))[0]
         length = float(lengths(row))
         if not 0 < length < math.inf:
-            raise ValueError("start: expected a vector of finite, positive length.")
+            raise ValueError("start: expected a vector of finite, positive norm.")
         self._begin_run(None)
         if self._goal.rule_out == "nothing":
             self.basis.begin(row)
@@ -125,12 +126,12 @@ class Search:
         self.basis.begin(mixed)
 
     def step(self) -> None:
-        """Take one product, and do what it makes possible."""
+        """Compute one product, and advance the search as far as it allows."""
         ritz = self._grow()
         if self.basis.num_rows == self._operator.size:
             self._confirmed, self.is_over = self._check(ritz), True
         elif not self._have_converged(ritz):
-            # An invariant space holds each distinct eigenvalue once: what else is wanted lies outside of it.
+            # An invariant space contains each distinct eigenvalue once: other wanted pairs lie outside it.
             if self.basis.has_ended and len(ritz.values) < self._goal.k and not self._goal.skips_copies:
                 self._lock(self.basis.combine(ritz.vectors), ritz.values, ritz.errors)
         elif self._confirmed is None or self._has_entered(ritz):
@@ -141,23 +142,23 @@ class Search:
             self._shrink()
 
     def finish(self) -> tuple[Checked, np.ndarray, float, bool]:
-        """Return the pairs, the most wanted first, which have converged, the hidden gap and whether it is complete."""
+        """Return the pairs, the most wanted first, whether each has converged, the hidden gap, and is_complete."""
         if self._confirmed is None or not self.is_over:  # out of products
             ritz = self._ritz()
             if self._confirmed is None or self._has_entered(ritz):
                 self._confirmed = self._check(ritz)
-        found = self._confirmed
-        order = np.argsort(-self._goal.rank(found.values), kind="stable")
-        found = found._replace(
-            values=found.values[order], residuals=found.residuals[order], vectors=found.vectors[order]
+        confirmed = self._confirmed
+        order = np.argsort(-self._goal.rank(confirmed.values), kind="stable")
+        confirmed = confirmed._replace(
+            values=confirmed.values[order], residuals=confirmed.residuals[order], vectors=confirmed.vectors[order]
         )
-        limits = self._limits(found.values)
-        hidden = self._hidden_gap(found.values, limits)
+        limits = self._limits(confirmed.values)
+        hidden = self._hidden_gap(confirmed.values, limits)
         is_complete = self.is_over and bool(hidden <= np.min(limits) * _ROUNDED)
-        return found, found.residuals <= limits, hidden, is_complete
+        return confirmed, confirmed.residuals <= limits, hidden, is_complete
 
-    # Grow: full orthogonalization keeps the projected matrix that of a matrix within rounding errors of S, so that its
-    # eigenvalues never leave the range of S's, and the i-th Ritz value is at most the i-th eigenvalue (Cauchy).
+    # Grow: with full orthogonalization T is the projection of a matrix within rounding errors of S, so that its
+    # eigenvalues stay in the range of those of S, and the i-th Ritz value is at most the i-th eigenvalue (Cauchy).
 
     def _grow(self) -> Ritz:
         self.basis.extend()
@@ -168,12 +169,12 @@ class Search:
     def _ritz(self) -> Ritz:
         values, vectors = self.basis.ritz()
         self.scale = max(self.scale, float(np.max(np.abs(values))))
-        # S y - theta y = beta y_m q_next for a run alone (Paige, 1971); a locked row adds at most its own residual.
+        # S y - theta y = beta y_m q_next without locked rows (Paige, 1971); each adds at most its residual.
         tails = self.basis.coupling * np.abs(vectors[-1])
         errors = np.hypot(tails, self._residuals @ np.abs(vectors[: len(self._residuals)]))
         limits = self._limits(values)
         order = np.argsort(-self._goal.rank(values), kind="stable")
-        # Locked rows bound the residuals from above only, and more products do not lower that.
+        # The contribution of locked rows is an upper bound, which more products do not lower.
         is_settled = (errors <= limits) | (tails <= _UNCOUPLED * limits)
         copies = self._copies(values[order], tails[order], limits[order])
         order = np.concatenate([order[~copies], order[copies]])
@@ -188,9 +189,9 @@ class Search:
         )
 
     def _copies(self, values: np.ndarray, tails: np.ndarray, limits: np.ndarray) -> np.ndarray:
-        """Whether each value is one that has converged before it, to the tolerance, where copies are not wanted.
+        """Whether each value is a copy, to the tolerance, of a converged value before it, if copies are not wanted.
 
-        Rounding brings copies up even in a run that is kept orthogonal, and locking does.
+        Rounding produces copies even with full orthogonalization, and so does locking.
         """
         copies = np.zeros(len(values), bool)
         if self._goal.skips_copies:
@@ -200,7 +201,7 @@ class Search:
         return copies
 
     def _rounding(self) -> float:
-        """Compute the least distance that something can be said of."""
+        """Compute the smallest distance between eigenvalues that rounding allows to resolve."""
         return 10 * float(np.finfo(self.basis.dtype).eps) * self.scale
 
     def _limits(self, values: np.ndarray) -> np.ndarray:
@@ -210,8 +211,8 @@ class Search:
     def _shrink(self) -> None:
         """Keep the locked rows and the best Ritz vectors of the run, whose residuals all lie along the next row.
 
-        The run goes on as if it had filtered its start by a polynomial with zeros at what is dropped (Sorensen, 1992;
-        Wu and Simon, 2000).
+        The run continues as if its start had been filtered by a polynomial with zeros at the dropped values (Sorensen,
+        1992; Wu and Simon, 2000).
         """
         num_locked, k = len(self._residuals), self._goal.k
         run, vectors = self._run()
@@ -232,7 +233,7 @@ class Search:
     def _have_converged(self, ritz: Ritz) -> bool:
         wanted = slice(ritz.num_wanted)
         limits = ritz.limits[wanted]
-        # Where all values of all rows have converged, the rows hold every eigenvalue that the start has a part of.
+        # If all values of all rows have converged, the rows contain every eigenvalue that the start has a component of.
         if ritz.num_wanted < self._goal.k and not (self._goal.skips_copies and np.all(ritz.tails <= ritz.limits)):
             return False
         if not np.all(ritz.tails[wanted] <= limits):
@@ -245,9 +246,9 @@ class Search:
         return bool(np.all(ritz.is_settled[wanted]))
 
     def _confirm(self, ritz: Ritz) -> None:
-        """Take what has converged by fresh products, and begin to rule out others beside; or go on where rounding hid.
+        """Check converged pairs with fresh products, then start to rule out others; continue if a residual was hidden.
 
-        One run sees every distinct eigenvalue and rules out itself, without locking; it goes on until it has.
+        A run alone finds every distinct eigenvalue and rules out others without locking; it continues until it has.
         """
         is_alone = self._is_random and (self._goal.k == 1 or self._goal.rule_out == "distinct")
         if self._goal.rule_out != "nothing" and is_alone:
@@ -276,23 +277,23 @@ class Search:
     def _has_entered(self, ritz: Ritz) -> bool:
         """Whether an eigenvalue that is not confirmed has risen among the wanted ones."""
         assert self._confirmed is not None
-        known = np.sort(self._goal.rank(self._confirmed.values))[::-1]
-        if ritz.num_wanted != len(known):
-            return ritz.num_wanted > len(known)
+        confirmed_ranks = np.sort(self._goal.rank(self._confirmed.values))[::-1]
+        if ritz.num_wanted != len(confirmed_ranks):
+            return ritz.num_wanted > len(confirmed_ranks)
         wanted = slice(ritz.num_wanted)
-        return bool(np.any(self._goal.rank(ritz.values[wanted]) > known + ritz.limits[wanted]))
+        return bool(np.any(self._goal.rank(ritz.values[wanted]) > confirmed_ranks + ritz.limits[wanted]))
 
     # Rule out: the theorems of certificate.py, for the current run and what is confirmed.
 
     def _rule_out(self) -> None:
-        """End the search where nothing outside of the confirmed vectors can be among the wanted."""
+        """End the search if no eigenvalue other than the confirmed ones can be among the wanted ones."""
         assert self._confirmed is not None
         confirmed, values = self._confirmed, self._confirmed.values
         limit = float(np.min(self._limits(values)))
         self.is_over = self._is_ruled_out(values, limit)
         if self.is_over or not self._goal.counts_copies:
             return
-        # What the run has shown is there, and is no further ruled out: better residuals allow for it.
+        # An eigenvalue that the run has found cannot be ruled out: smaller residuals are needed to exclude it.
         run, _ = self._run()
         least, reached = np.min(self._goal.rank(values)), np.max(self._goal.rank(run.values))
         if reached > least + edge_needed(limit, self._locked_residual()):
@@ -303,12 +304,12 @@ class Search:
                 self._lock(confirmed.vectors, values, confirmed.residuals, confirmed.worst)
 
     def _is_ruled_out(self, values: np.ndarray, limit: float) -> bool:
-        """Whether nothing can be left out by more than a limit."""
+        """Whether no eigenvalue can be missed by more than a limit."""
         residual = self._locked_residual()
         return self._rules_out(values, limit - residual if self._goal.skips_copies else edge_needed(limit, residual))
 
     def _hidden_gap(self, values: np.ndarray, limits: np.ndarray) -> float:
-        """Find the least by which something can be left out, of distances a quarter apart that rounding allows."""
+        """Find the smallest candidate gap, of a grid in steps of about a quarter, beyond which none can be missed."""
         if self._goal.rule_out == "nothing":
             return math.nan
         if self.basis.num_rows == self._operator.size:
@@ -320,8 +321,10 @@ class Search:
         if self._goal.skips_copies:
             tried = np.append(gaps, limits - residual)
         else:
-            tried = np.concatenate([-gaps if residual else [], gaps, [edge_needed(one, residual) for one in limits]])
-        # What is ruled out at one distance is so at all larger ones.
+            tried = np.concatenate(
+                [-gaps if residual else [], gaps, [edge_needed(limit, residual) for limit in limits]]
+            )
+        # If eigenvalues are ruled out at one distance, they are so at all larger ones.
         tried = np.sort(tried)
         first = bisect.bisect_left(tried, True, key=lambda gap: self._rules_out(values, float(gap)))
         if first == len(tried):
@@ -330,9 +333,9 @@ class Search:
         return max(rounding, gap + residual if self._goal.skips_copies else hidden_beside(gap, residual))
 
     def _rules_out(self, values: np.ndarray, gap: float) -> bool:
-        """Whether the current run leaves out nothing: beyond the least of some values by a gap, or between them."""
+        """Whether the current run misses no eigenvalue beyond the least value by more than a gap, or between values."""
         goal, num_locked = self._goal, len(self._residuals)
-        # Copies are seen outside of all that is confirmed only; where one value is wanted, a copy of it is no other.
+        # Only a run orthogonal to all confirmed vectors shows copies; with k=1, a copy is not another value.
         has_rows = self.basis.num_rows > num_locked
         if not (self._is_random and has_rows) or (goal.counts_copies and num_locked < goal.k):
             return False
@@ -347,11 +350,11 @@ class Search:
         return gap >= 0 and all(run.rules_out_beside(values, gap, side, end, needed) for side, end in regions)
 
     def _locked_residual(self) -> float:
-        """Bound what couples the locked vectors to all others."""
+        """Compute a bound of the coupling of the locked vectors to all others."""
         return float(np.linalg.norm(self._residuals))
 
     def _run(self) -> tuple[Krylov, np.ndarray]:
-        """Return the current run and the eigenvectors of its matrix, outside of the locked rows."""
+        """Return the current run and the eigenvectors of its matrix, without the locked rows."""
         first, last = len(self._residuals), self.basis.num_rows
         values, vectors = np.linalg.eigh(self.basis.projected[first:last, first:last])
         return Krylov(
@@ -363,14 +366,14 @@ class Search:
         ), vectors
 
     def _log_needed(self, num_events: int) -> float:
-        """Compute log 1/t: each run may fail half as often as the one before, so that all together stay within."""
+        """Compute log 1/t: each run may fail half as often as the one before, so that the sum is bounded."""
         failure = self._goal.failure / num_events / 2**self._num_runs
         if self._start_weight is not None:
             return -math.log(least_normal_square(failure) * self._start_weight)
         return -math.log(least_weight(self._operator.size - len(self._residuals), failure))
 
     def _lock(self, vectors: Array, values: np.ndarray, residuals: np.ndarray, next_row: Array | None = None) -> None:
-        """Begin a run outside of some vectors, random unless its first row is given."""
+        """Begin a run orthogonal to some vectors, from a random first row unless it is given."""
         self._begin_run(residuals, is_random=next_row is None)
         self.basis.restart(vectors, np.diag(values), self._random_row() if next_row is None else next_row)
 

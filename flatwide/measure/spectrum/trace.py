@@ -16,7 +16,7 @@ from flatwide.types import Array
 class Estimate(NamedTuple):
     """A number from random probes.
 
-    standard_error: of the value; 0 where nothing was random.
+    standard_error: of the value; 0 if nothing was random.
     num_products: products with the matrix.
     cost: in Hessian-vector products over the data set.
     """
@@ -30,15 +30,15 @@ class Estimate(NamedTuple):
 def trace(operator: Operator, *, key: Array, num_probes: int = 20, num_deflated: int = 15) -> Estimate:
     """Estimate the trace of a symmetric matrix S, the sum of its eigenvalues.
 
-    The Hessian of a network has a few eigenvalues far above the rest, which would make nearly all of the noise. Lanczos
-    finds a space Q that holds them and gives the trace in it exactly; probes estimate what is outside. Both parts take
-    fixed numbers of products, so that the value has no bias: stopping when the error looks small would give one.
+    The Hessian of a network has a few eigenvalues far above the rest, which would cause most of the noise. Lanczos
+    finds a space Q that contains them and computes the trace in it exactly; probes estimate the remainder. Both parts
+    take fixed numbers of products, so that the value is unbiased: stopping when the error looks small would bias it.
 
     Args:
       operator: S, of `operator.size` = n rows.
       key: PRNG key; the same key gives the same result.
       num_probes: m >= 2; the standard error falls with its square root. With fewer than 10 it is itself too uncertain
-        for intervals, the more so the fewer rows S has.
+        for intervals, especially if S has few rows.
       num_deflated: rows of Q, >= 0. With 0, a diagonal matrix is exact; with n, every matrix is.
     Returns: Estimate, in the unit of S.
     Raises: ValueError if an option is out of range or a product is not finite.
@@ -56,7 +56,7 @@ def frobenius_norm(operator: Operator, *, key: Array, num_probes: int = 20, num_
 
     Args:
       operator, key, num_probes, num_deflated: as for `trace`; with the same key, the products are the same.
-    Returns: Estimate, in the unit of S. The square has no bias; its root is low by value * relative error^2 / 2.
+    Returns: Estimate, in the unit of S. The square is unbiased; its root is too low by value * relative error^2 / 2.
     Raises: ValueError as `trace`.
     Equation: |S|_F^2 = |S Q'|_F^2 + E |S P z|^2; the error of the root by its derivative.
     Cost: as `trace`.
@@ -68,11 +68,15 @@ def frobenius_norm(operator: Operator, *, key: Array, num_probes: int = 20, num_
 def trace_and_norm(
     operator: Operator, *, key: Array, num_probes: int = 20, num_deflated: int = 15
 ) -> tuple[Estimate, Estimate]:
-    """Estimate the trace and the Frobenius norm from the same products: what `trace` and `frobenius_norm` give.
+    """Estimate the trace and the Frobenius norm from the same products: the results of `trace` and `frobenius_norm`.
 
-    Args, raises and source: as for these.
-    Returns: both Estimates; num_products and cost of each are those of both together.
+    Args:
+      operator, key, num_probes, num_deflated: as for `trace`.
+    Returns: both Estimates, in the unit of S; num_products and cost of each are those of both together.
+    Raises: ValueError as `trace`.
+    Equation: as for these.
     Cost: as one of them.
+    Source: as `trace`.
     """
     parts = _split(operator, key, num_probes, num_deflated)
     square = parts.estimate(parts.square, parts.squares)
@@ -82,7 +86,7 @@ def trace_and_norm(
 
 
 class _Split(NamedTuple):
-    """What a matrix holds inside a space, exactly, and outside of it, a number a probe."""
+    """The trace and squared norm of a matrix inside a space, exactly, and outside it, one sample per probe."""
 
     trace: float
     square: float
@@ -106,13 +110,13 @@ def _split(operator: Operator, key: Array, num_probes: int, num_deflated: int) -
     start_key, probe_key = jax.random.split(inputs.random_key(key))
     basis = leading_space(operator, start_key, num_deflated)
     # tr S = tr(Q S Q') + tr(P S P), since the trace is cyclic and P P = P.
-    # What the last product left outside is all that S Q' has there.
+    # The residual of the last product is the whole part of S Q' outside the space.
     square = float(np.sum(basis.projected**2)) + basis.coupling**2
     samples = np.zeros((0, 2))
     if basis.num_rows < size:
-        # One after the other: the memory of one product, and all threads within it.
+        # Sequentially: this takes the memory of one product, which uses all threads.
         samples = np.array(
-            [_probe(basis, operator, one) for one in jax.random.split(probe_key, num_probes)], np.float64
+            [_probe(basis, operator, single_key) for single_key in jax.random.split(probe_key, num_probes)], np.float64
         )
         check_finite(samples)
     num_products = basis.num_products
@@ -128,12 +132,12 @@ def _split(operator: Operator, key: Array, num_probes: int, num_deflated: int) -
 
 
 def leading_space(operator: Operator, key: Array, num_deflated: int) -> Basis:
-    """Take steps of Lanczos, so that the rows hold the leading eigenvectors.
+    """Return the basis after num_deflated steps of Lanczos, whose span contains the leading eigenvectors.
 
     Raises: ValueError for num_deflated < 0, or a product that is not finite.
     """
     if num_deflated < 0:
-        raise ValueError(f"num_deflated={num_deflated}: expected at least 0, the rows of the space that is exact.")
+        raise ValueError(f"num_deflated={num_deflated}: expected at least 0, the dimension of the exact part.")
     basis = Basis(operator, min(num_deflated, operator.size))
     for row in range(basis.capacity):
         if row == 0 or basis.has_ended:
@@ -143,7 +147,7 @@ def leading_space(operator: Operator, key: Array, num_deflated: int) -> Basis:
 
 
 def _probe(basis: Basis, operator: Operator, key: Array) -> Array:
-    # Signs and not normal numbers: z' A z is then free of the noise of A's diagonal, sum_j A_jj^2 z_j^2 being constant.
+    # Signs instead of normal numbers: A's diagonal then adds no noise to z' A z, since z_j^2 = 1.
     outside = basis.outside(random_signs(operator, key))
     return jax.block_until_ready(_products(outside, basis.multiply(outside)))
 

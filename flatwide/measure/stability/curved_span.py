@@ -1,4 +1,4 @@
-"""The Hessians of single examples in the directions that they span together: small matrices, where these are few."""
+"""The Hessians of single examples on their common span: small matrices, if its dimension is small."""
 
 import functools
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from flatwide.measure import operators
 from flatwide.measure.spectrum.lanczos import check_finite
 from flatwide.types import Array, PyTree
 
-_SPARE = 8  # sketched directions beyond the rank, which show that the rank is all there is
+_SPARE = 8  # sketched directions beyond the rank, which show that the rank is complete
 _CHUNK_BYTES = 2**28
 
 
@@ -30,7 +30,7 @@ class Span(NamedTuple):
 
 
 def flat_tolerance(dtype: np.dtype) -> float:
-    """Give the curvature, relative to the largest, below which a direction counts as flat in numbers of a type."""
+    """Return the curvature, relative to the largest, below which a direction counts as flat in a dtype."""
     return max(100 * float(np.finfo(dtype).eps), 1e-7)
 
 
@@ -44,14 +44,14 @@ def curved_span(
     mask: PyTree | None = None,
     extra: PyTree | None = None,
 ) -> Span | None:
-    """Write the Hessians H_i out on the span of their ranges.
+    """Compute the matrices of the Hessians H_i on the span of their ranges.
 
     Args:
       per_example_loss, params, data, key, mask, extra: as for `linear_stability`.
-      max_dimension: the most directions r that are written out.
-    Returns: Span; None where the span is larger. What is left out is below than `flat_tolerance` times the largest.
+      max_dimension: the largest number of directions r for which matrices are computed.
+    Returns: Span; None if the span is larger. Neglected curvatures are below `flat_tolerance` times the largest.
     Equation: sketch vectors sum_i g_i H_i z, with g and z standard normal, span the ranges of all H_i.
-    Cost: twice r Hessian-vector products over the data or so; 2 max_dimension at most where None is returned.
+    Cost: about 2 r Hessian-vector products over the data; at most 2 max_dimension if None is returned.
     """
     others = () if extra is None else (extra,)
     params = trees.apply_mask(params, mask)
@@ -86,7 +86,7 @@ def _sketched(
     max_dimension: int,
     num_kept: int,
 ) -> tuple[Array | None, int]:
-    """Find an orthonormal basis of the span, [r, P], by a sketch that doubles until it has directions to spare."""
+    """Find an orthonormal basis of the span, [r, P], by a sketch that doubles until it has spare directions."""
     if not max_dimension:
         return None, 0
     template = operators.operator(_unchanged, params, mask=mask)
@@ -97,8 +97,8 @@ def _sketched(
             vector = operators.random_normal(template, draw)
             rows.append(np.asarray(_sketch(per_example_loss, params, data, extra, mask, vector, weigh), np.float64))
         check_finite(rows[-1])
-        # A normal sketch of r rows has the rank of what it multiplies, up to r, with probability 1; that rows are to
-        # spare shows that it has stopped to grow (Halko, Martinsson and Tropp, 2011).
+        # A normal sketch of r rows has the rank of the sketched matrix, up to r, with probability 1; spare rows show
+        # that the rank has stopped growing (Halko, Martinsson and Tropp, 2011).
         sizes, right = np.linalg.svd(np.stack(rows), full_matrices=False)[1:]
         dtype = np.dtype(jax.tree.leaves(params)[0].dtype)
         rank = int(np.sum(sizes > flat_tolerance(dtype) * sizes[0]))
@@ -123,9 +123,9 @@ def _sketch(
     vector: PyTree,
     key: Array,
 ) -> Array:
-    """Multiply one vector with a random combination of the Hessians."""
+    """Multiply one vector by a random combination of the Hessians."""
     num = len(jax.tree.leaves(data)[0])
-    # Examples whose Hessians cancel in the mean are in the span too: random weights cancel with probability 0.
+    # Hessians that cancel in the mean belong to the span too: with random weights they cancel with probability 0.
     signs = jax.random.normal(key, (num,), ravel_pytree(params)[0].dtype)
 
     def loss(params: PyTree) -> Array:

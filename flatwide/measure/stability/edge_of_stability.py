@@ -1,4 +1,4 @@
-"""The curvature at which the full-batch steps of an optimizer stop to descend."""
+"""The curvature above which full-batch steps of an optimizer are unstable."""
 
 import numpy as np
 
@@ -18,19 +18,19 @@ def edge_of_stability(
       gradient_norm: |g| >= 0 of the full gradient, for normalized SAM; None for unnormalized SAM. Arrays broadcast.
       learning_rate: eta > 0.
       rho: rho >= 0; 0 gives 2 / eta, that of gradient descent.
-      momentum: beta of the heavy ball, 0 <= beta < 1. is_nesterov: whether it looks ahead, as PyTorch's does.
-      weight_decay: lambda >= 0 of an L2 term lambda w, which joins the gradient after the ascent.
+      momentum: beta of heavy-ball momentum, 0 <= beta < 1. is_nesterov: whether it is Nesterov's, as in PyTorch.
+      weight_decay: lambda >= 0 of an L2 term lambda w, which is added to the gradient after the ascent.
     Returns: the eigenvalue, in loss per squared unit of parameter, float64; 0 at a zero gradient norm with rho > 0, and
-      where the decay alone is at its edge.
+      if the decay alone is at its edge.
     Raises: ValueError for a learning rate, rho, momentum or decay out of range, or a norm that is negative or not
       finite.
     Equation: on a quadratic SAM's gradient along an eigenvector is (a + rho' a^2) x, with rho' = rho / |g| (normalized)
-      or rho (unnormalized). Steps of momentum grow from a + rho' a^2 + lambda = c on, with
+      or rho (unnormalized). Steps with momentum are unstable above a + rho' a^2 + lambda = c, with
       c = 2 (1 + beta) / eta of the heavy ball, 2 (1 + beta) / (eta (1 + 2 beta)) of Nesterov's; so
       a = 2 (c - lambda) / (1 + sqrt(1 + 4 rho' (c - lambda))).
     Source: Long and Bartlett (2024), Sharpness-aware minimization and the edge of stability, without momentum and
-      decay; Cohen et al. (2021), Gradient descent on neural networks typically occurs at the edge of stability, of
-      momentum without SAM; SAM with either is ours.
+      decay; Cohen et al. (2021), Gradient descent on neural networks typically occurs at the edge of stability, for
+      momentum without SAM; for SAM with either, flatwide.
     """
     check_steps(learning_rate, rho)
     _check_momentum(momentum, weight_decay)
@@ -38,7 +38,7 @@ def edge_of_stability(
     limit = 2 * (1 + momentum) / np.asarray(learning_rate, np.float64)
     limit = limit / (1 + 2 * momentum) if is_nesterov else limit
     left = np.maximum(limit - weight_decay, 0.0)
-    # Not (sqrt(1 + 4 rho' c) - 1) / 2 rho': that is 0 / 0 at rho = 0 and loses all digits near it.
+    # The equivalent (sqrt(1 + 4 rho' c) - 1) / 2 rho' is 0 / 0 at rho = 0 and loses all digits near it.
     with np.errstate(invalid="ignore"):
         return np.where(left > 0, 2 * left / (1 + np.sqrt(1 + 4 * scaled * left)), 0.0)[()]
 
@@ -46,19 +46,20 @@ def edge_of_stability(
 def preconditioned_edge(*, learning_rate: float, beta: float = 0.9, decoupled_decay: float = 0.0) -> float:
     """Compute the top eigenvalue of Adam's preconditioned Hessian at which its full-batch steps are at their edge.
 
-    The preconditioner is taken as constant; Adam's changes slowly, and training can go on beyond by raising it.
+    The preconditioner is treated as constant; Adam's changes slowly, and training can continue above the edge by
+    increasing it.
 
     Args:
       learning_rate: eta > 0.
       beta: decay rate beta_1 of the average of gradients, 0 <= beta < 1.
-      decoupled_decay: lambda >= 0 of AdamW, whose steps take eta lambda w as well. The L2 term of Adam belongs to the
+      decoupled_decay: lambda >= 0 of AdamW, whose steps also subtract eta lambda w. The L2 term of Adam belongs to the
         matrix instead.
-    Returns: the eigenvalue of P^-1/2 H P^-1/2, in units of 1 / learning rate; 0 where the decay alone is at its edge.
+    Returns: the eigenvalue of P^-1/2 H P^-1/2, in units of 1 / learning rate; 0 if the decay alone is at its edge.
     Raises: ValueError for a number out of range.
     Equation: (1 + beta) (2 - eta lambda) / ((1 - beta) eta), which is 38 / eta at beta = 0.9 without decay, with
       P = (1 - beta^t) diag(sqrt(v / (1 - beta_2^t)) + epsilon) after t steps.
-    Source: Cohen et al. (2022), Adaptive gradient methods at the edge of stability, arXiv 2207.14484; with decoupled
-      decay ours.
+    Source: Cohen et al. (2022), Adaptive gradient methods at the edge of stability, arXiv 2207.14484; for decoupled
+      decay, flatwide.
     """
     check_steps(learning_rate, 0.0)
     _check_momentum(beta, decoupled_decay)
@@ -67,16 +68,17 @@ def preconditioned_edge(*, learning_rate: float, beta: float = 0.9, decoupled_de
 
 
 def effective_rho(rho: float | np.ndarray, gradient_norm: float | np.ndarray) -> np.ndarray:
-    """Compute the rho of unnormalized SAM that takes the same step as normalized SAM where the gradient has some norm.
+    """Compute the rho of unnormalized SAM that takes the same step as normalized SAM at a given gradient norm.
 
-    Linear stability is about unnormalized SAM. With normalized SAM it holds at this rho only as long as the norm lasts:
+    Linear stability is about unnormalized SAM. For normalized SAM it holds at this rho only while the norm is constant:
     at interpolation the norm goes to 0 and the effective rho to infinity.
 
     Args:
       rho: of normalized SAM, >= 0.
       gradient_norm: |g| >= 0 of the batch's gradient.
-    Returns: rho / |g|, float64; infinite at a zero gradient, but 0 for rho = 0.
+    Returns: rho / |g|, float64, in units of parameter per gradient; infinite at a zero gradient, but 0 for rho = 0.
     Raises: ValueError if rho is negative, or a norm is negative or not finite.
+    Equation: w + rho g / |g| = w + rho' g with rho' = rho / |g|.
     """
     rho, norm = np.asarray(rho, np.float64), np.asarray(gradient_norm, np.float64)
     check_steps(1.0, rho)
@@ -87,7 +89,7 @@ def effective_rho(rho: float | np.ndarray, gradient_norm: float | np.ndarray) ->
 
 
 def check_steps(learning_rate: float | np.ndarray, rho: float | np.ndarray) -> None:
-    """Refuse a learning rate or a rho that no step can be taken with.
+    """Raise an error for an invalid learning rate or rho.
 
     Raises: ValueError unless learning rates are finite and > 0, and rhos finite and >= 0.
     """
@@ -98,7 +100,7 @@ def check_steps(learning_rate: float | np.ndarray, rho: float | np.ndarray) -> N
 
 
 def _check_momentum(momentum: float, weight_decay: float) -> None:
-    """Refuse a momentum or a decay that no optimizer has."""
+    """Raise an error for an invalid momentum or decay."""
     if not 0 <= momentum < 1:
         raise ValueError(f"momentum={momentum}: expected a number in [0, 1).")
     if not 0 <= weight_decay < np.inf:

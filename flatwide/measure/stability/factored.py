@@ -1,9 +1,9 @@
-"""Gradients and Hessian products of single examples, those of a dense kernel as the few outer products that they are.
+"""Gradients and Hessian products of single examples, with those of dense kernels factored into outer products.
 
-Written out, the gradient of each example is as large as the parameters. For a kernel W that meets a vector a in one
-place, y = W a, it is d a' with d the loss's gradient by y, and a product with the example's Hessian is the derivative
-of that: d' a' + d a'' with the derivatives d', a'' of d and a. Two vectors a layer say all of it, and applying it to
-another vector costs two inner products. So a `Network` reads the program of the loss, and finds such kernels in it.
+As an array, the gradient of each example is as large as the parameters. For a kernel W that is used once, y = W a, it
+is d a' with d the loss's gradient by y, and a product with the example's Hessian is the derivative of that, d' a' +
+d a'' with the derivatives d', a'' of d and a. Two vectors per layer represent it, and applying it to another vector
+costs two inner products. `Network` therefore finds such kernels in the jaxpr of the loss.
 """
 
 from collections.abc import Callable
@@ -29,13 +29,13 @@ class Factors(NamedTuple):
 
 
 class _Site(NamedTuple):
-    """The one place where a kernel is multiplied.
+    """The only use of a kernel, a product.
 
-    leaf: the kernel's place among the leaves of params.
-    kernel_axis, input_axis: the axes that are summed over.
+    leaf: the kernel's index among the leaves of params.
+    kernel_axis, input_axis: the axes that are contracted.
     is_kernel_first: whether the kernel is the first operand.
     output_shape, dtype: of the product.
-    num_rows: T, how many vectors it multiplies.
+    num_rows: T, the number of vectors that it multiplies.
     """
 
     leaf: int
@@ -47,32 +47,32 @@ class _Site(NamedTuple):
     num_rows: int
 
     def inputs(self, operand: Array) -> Array:
-        """Put what the kernel multiplies into rows [T, inputs]."""
+        """Reshape the kernel's operand into rows [T, inputs]."""
         return jnp.moveaxis(operand, self.input_axis, -1).reshape(self.num_rows, -1)
 
     def rows(self, output: Array) -> Array:
-        """Put the product, or a cotangent of it, into rows [T, outputs]."""
+        """Reshape the product, or a cotangent of it, into rows [T, outputs]."""
         return (jnp.moveaxis(output, 0, -1) if self.is_kernel_first else output).reshape(self.num_rows, -1)
 
     def output(self, rows: Array) -> Array:
-        """Undo `rows`."""
+        """Invert `rows`."""
         if not self.is_kernel_first:
             return rows.reshape(self.output_shape)
         return jnp.moveaxis(rows.reshape(*self.output_shape[1:], self.output_shape[0]), -1, 0)
 
     def kernel(self, factors: Factors) -> Array:
-        """Write the matrices of many examples out and add them up: factors [n, p, ...] -> the kernel's shape."""
+        """Compute the sum of the matrices of many examples: factors [n, p, ...] -> the kernel's shape."""
         left, right = (part.reshape(-1, part.shape[-1]) for part in factors)
         return right.T @ left if self.kernel_axis == 0 else left.T @ right
 
 
 class Network:
-    """A function (params, example) -> outputs, read for the kernels whose gradients are worth keeping as factors.
+    """A function (params, example) -> outputs whose kernel gradients are stored as factors where that saves memory.
 
     Args:
       function: (params, example) -> a scalar or an array.
       params, example: pytrees; read for structure, shapes and dtypes only.
-      is_whole: one flag a leaf; False keeps a leaf from being factored, such as one that is pruned.
+      is_whole: one flag for each leaf; leaves with False are not factored, such as pruned ones.
     """
 
     def __init__(self, function: Callable, params: PyTree, example: PyTree, is_whole: tuple[bool, ...]):
@@ -85,12 +85,12 @@ class Network:
         num_leaves = self._structure.num_leaves
         uses: dict[int, list[_Site | None]] = {leaf: [] for leaf in range(num_leaves)}
         _find(self._program.jaxpr, dict(zip(self._program.jaxpr.invars, range(num_leaves), strict=False)), uses)
-        found = [sites[0] for leaf, sites in uses.items() if len(sites) == 1 and is_whole[leaf]]
-        self.sites = {site.leaf: site for site in found if site is not None}
+        single_uses = [sites[0] for leaf, sites in uses.items() if len(sites) == 1 and is_whole[leaf]]
+        self.sites = {site.leaf: site for site in single_uses if site is not None}
 
     @property
     def num_bytes(self) -> int:
-        """Estimate the memory that one example takes in a product: activations, and what is not factored."""
+        """Estimate the memory of one example in a product: activations, and gradients that are not factored."""
         leaves = self._program.in_avals[: self._structure.num_leaves]
         apart = sum(_bytes(leaf) for i, leaf in enumerate(leaves) if i not in self.sites)
         activations = sum(_bytes(var.aval) for equation in self._program.eqns for var in equation.outvars)
@@ -100,8 +100,8 @@ class Network:
         """Differentiate the function of one example at params + step * direction.
 
         Args:
-          direction: one entry a leaf, an array like it or Factors; None for none.
-        Returns: one entry a leaf: the gradient, or Factors; for outputs of shape [K] each with a leading axis K.
+          direction: one item for each leaf, an array like it or Factors; None for none.
+        Returns: one item for each leaf: the gradient, or Factors; for outputs of shape [K] each with a leading axis K.
         """
         leaves = self._structure.flatten_up_to(params)
         apart = {i: leaf for i, leaf in enumerate(leaves) if i not in self.sites}
@@ -112,10 +112,10 @@ class Network:
             return self._evaluate(whole, example, direction, step, taps)
 
         out, pull_back, inputs = jax.vjp(outputs, apart, taps, has_aux=True)
-        one = jnp.ones_like(out)
-        by_leaf, by_tap = pull_back(one) if out.ndim == 0 else jax.vmap(pull_back)(_basis(out))
+        cotangent = jnp.ones_like(out)
+        by_leaf, by_tap = pull_back(cotangent) if out.ndim == 0 else jax.vmap(pull_back)(_basis(out))
 
-        def entry(i: int) -> Any:
+        def leaf_gradient(i: int) -> Any:
             if i not in self.sites:
                 return by_leaf[i]
             site = self.sites[i]
@@ -123,36 +123,36 @@ class Network:
                 return Factors(site.rows(by_tap[i]), inputs[i])
             return Factors(jax.vmap(site.rows)(by_tap[i]), inputs[i])
 
-        return [entry(i) for i in range(len(leaves))]
+        return [leaf_gradient(i) for i in range(len(leaves))]
 
     def output(self, params: PyTree, example: PyTree, direction: list | None = None, step: Any = 0.0) -> Array:
         """Evaluate the function of one example at params + step * direction."""
         return self._evaluate(self._structure.flatten_up_to(params), example, direction, step, {})[0]
 
     def derivative(self, gradient: list, change: list) -> list:
-        """Make the derivative of a gradient a direction: (d, a) and (d', a'') are d' a' + d a''."""
+        """Return the derivative of a gradient as a direction: (d, a) and (d', a'') become d' a' + d a''."""
 
-        def entry(at: Any, by: Any) -> Any:
+        def leaf_derivative(at: Any, by: Any) -> Any:
             if not isinstance(at, Factors):
                 return by
             return Factors(jnp.concatenate([by.left, at.left]), jnp.concatenate([at.right, by.right]))
 
-        return [entry(at, by) for at, by in zip(gradient, change, strict=True)]
+        return [leaf_derivative(at, by) for at, by in zip(gradient, change, strict=True)]
 
     def mean(self, directions: list) -> PyTree:
-        """Average directions, whose entries have a leading axis of n examples, to a pytree like params."""
+        """Average directions, whose items have a leading axis of n examples, to a pytree like params."""
 
-        def entry(i: int, direction: Any) -> Array:
+        def leaf_mean(i: int, direction: Any) -> Array:
             if i not in self.sites:
                 return jnp.mean(direction, axis=0)
             return self.sites[i].kernel(Factors(direction.left / len(direction.left), direction.right))
 
-        return self._structure.unflatten([entry(i, direction) for i, direction in enumerate(directions)])
+        return self._structure.unflatten([leaf_mean(i, direction) for i, direction in enumerate(directions)])
 
     def _evaluate(
         self, leaves: list, example: PyTree, direction: list | None, step: Any, taps: dict
     ) -> tuple[Array, dict]:
-        """Run the program. Gives the outputs and, for each factored kernel, what it multiplied."""
+        """Evaluate the jaxpr. Return the outputs and, for each factored kernel, its inputs."""
         inputs: dict[int, Array] = {}
 
         def multiplied(leaf: int, product: Array, operand: Array) -> Array:
@@ -169,9 +169,9 @@ class Network:
                 for i, leaf in enumerate(leaves)
             ]
         program = self._program
-        known = dict(zip(program.jaxpr.invars, range(len(leaves)), strict=False))
+        leaf_of = dict(zip(program.jaxpr.invars, range(len(leaves)), strict=False))
         values = [*leaves, *jax.tree.leaves(example)]
-        return _run(program.jaxpr, program.consts, values, known, self.sites, multiplied)[0], inputs
+        return _run(program.jaxpr, program.consts, values, leaf_of, self.sites, multiplied)[0], inputs
 
 
 def _bytes(aval: Any) -> int:
@@ -183,47 +183,51 @@ def _basis(out: Array) -> Array:
 
 
 def _inner(equation: Any) -> ClosedJaxpr | None:
-    """Give the program that an equation only calls."""
+    """Return the jaxpr that a call equation evaluates; None for other equations."""
     return equation.params.get("jaxpr") if equation.primitive.name in _CALLS else None
 
 
-def _known_inside(program: Jaxpr, equation: Any, known: dict) -> dict:
+def _leaves_inside(program: Jaxpr, equation: Any, leaf_of: dict) -> dict:
     pairs = zip(program.invars, equation.invars, strict=True)
-    return {inner: known[outer] for inner, outer in pairs if not isinstance(outer, Literal) and outer in known}
+    return {inner: leaf_of[outer] for inner, outer in pairs if not isinstance(outer, Literal) and outer in leaf_of}
 
 
-def _find(program: Jaxpr, known: dict, uses: dict[int, list[_Site | None]]) -> None:
+def _find(program: Jaxpr, leaf_of: dict, uses: dict[int, list[_Site | None]]) -> None:
     """List the uses of each leaf: a site, or None for a use that cannot be factored."""
     for out in program.outvars:
-        if not isinstance(out, Literal) and out in known:
-            uses[known[out]].append(None)
+        if not isinstance(out, Literal) and out in leaf_of:
+            uses[leaf_of[out]].append(None)
     for equation in program.eqns:
-        leaves = [known.get(var) if not isinstance(var, Literal) else None for var in equation.invars]
+        leaves = [leaf_of.get(var) if not isinstance(var, Literal) else None for var in equation.invars]
         inner = _inner(equation)
         if inner is not None:
-            _find(inner.jaxpr, _known_inside(inner.jaxpr, equation, known), uses)
+            _find(inner.jaxpr, _leaves_inside(inner.jaxpr, equation, leaf_of), uses)
             continue
-        for place, leaf in enumerate(leaves):
+        for position, leaf in enumerate(leaves):
             if leaf is not None:
-                uses[leaf].append(_site(equation, leaf, place))
+                uses[leaf].append(_site(equation, leaf, position))
 
 
-def _site(equation: Any, leaf: int, place: int) -> _Site | None:
+def _site(equation: Any, leaf: int, position: int) -> _Site | None:
     """Describe an equation that multiplies a kernel, if factors take less memory than the kernel's gradient."""
     if equation.primitive.name != "dot_general":
         return None
     contracted, batched = equation.params["dimension_numbers"]
-    kernel, operand, output = equation.invars[place].aval, equation.invars[1 - place].aval, equation.outvars[0].aval
+    kernel, operand, output = (
+        equation.invars[position].aval,
+        equation.invars[1 - position].aval,
+        equation.outvars[0].aval,
+    )
     if kernel.ndim != 2 or len(contracted[0]) != 1 or batched[0]:
         return None
-    num_rows = operand.size // kernel.shape[contracted[place][0]]
+    num_rows = operand.size // kernel.shape[contracted[position][0]]
     if 2 * num_rows * sum(kernel.shape) >= kernel.size:
         return None
     return _Site(
         leaf=leaf,
-        kernel_axis=int(contracted[place][0]),
-        input_axis=int(contracted[1 - place][0]),
-        is_kernel_first=place == 0,
+        kernel_axis=int(contracted[position][0]),
+        input_axis=int(contracted[1 - position][0]),
+        is_kernel_first=position == 0,
         output_shape=output.shape,
         dtype=output.dtype,
         num_rows=num_rows,
@@ -231,25 +235,25 @@ def _site(equation: Any, leaf: int, place: int) -> _Site | None:
 
 
 def _run(
-    program: Jaxpr, consts: Any, values: list, known: dict, sites: dict[int, _Site], multiplied: Callable
+    program: Jaxpr, consts: Any, values: list, leaf_of: dict, sites: dict[int, _Site], multiplied: Callable
 ) -> list[Array]:
-    """Evaluate a program; `multiplied(leaf, product, operand)` replaces the product of a factored kernel."""
+    """Evaluate a jaxpr; `multiplied(leaf, product, operand)` replaces the product of a factored kernel."""
     at = dict(zip(program.constvars, consts, strict=True)) | dict(zip(program.invars, values, strict=True))
 
     def read(var: Any) -> Any:
         return var.val if isinstance(var, Literal) else at[var]
 
     def site_of(equation: Any) -> tuple[int, int] | None:
-        for place, var in enumerate(equation.invars):
-            if not isinstance(var, Literal) and known.get(var) in sites:
-                return known[var], place
+        for position, var in enumerate(equation.invars):
+            if not isinstance(var, Literal) and leaf_of.get(var) in sites:
+                return leaf_of[var], position
         return None
 
     for equation in program.eqns:
         arguments = [read(var) for var in equation.invars]
         inner, site = _inner(equation), site_of(equation)
         if inner is not None and site is not None:
-            inside = _known_inside(inner.jaxpr, equation, known)
+            inside = _leaves_inside(inner.jaxpr, equation, leaf_of)
             results = _run(inner.jaxpr, inner.consts, arguments, inside, sites, multiplied)
         else:
             options = equation.primitive.get_bind_params(equation.params)
@@ -257,7 +261,7 @@ def _run(
                 results = equation.primitive.bind(*arguments, **options)
             results = results if equation.primitive.multiple_results else [results]
             if site is not None:
-                leaf, place = site
-                results = [multiplied(leaf, results[0], arguments[1 - place])]
+                leaf, position = site
+                results = [multiplied(leaf, results[0], arguments[1 - position])]
         at.update(zip(equation.outvars, results, strict=True))
     return [read(var) for var in program.outvars]

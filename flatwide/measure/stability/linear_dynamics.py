@@ -1,4 +1,4 @@
-"""Simulate the linearized steps x+ = J_B x with particles, for the growth of E|x|^2 where it cannot be computed."""
+"""Particle simulation of the linearized steps x+ = J_B x, for the growth of E|x|^2 where matrices are too large."""
 
 import functools
 import math
@@ -15,17 +15,17 @@ from flatwide import trees
 from flatwide.measure import operators
 from flatwide.types import Array, PyTree
 
-_BLOCKS = 10  # pieces of the steps, whose spread tells the error
-_STARTS = 8  # random vectors that are brought into the curved directions, which all particles start in
+_BLOCKS = 10  # blocks of steps, whose spread gives the error
+_STARTS = 8  # random vectors, multiplied by H, that span the initial particles
 _CHUNK_BYTES = 2**28
 
 
 class Growth(NamedTuple):
-    """The factor by which E|x|^2 grows a step.
+    """The factor by which E|x|^2 grows in each step.
 
     value: estimate; standard_error: of the particles' noise; low, high: 95 % interval, by Student's t.
     by_step: [num_steps], the mean of |x+|^2 / |x|^2 over the particles, from the first step on.
-    num_draws: examples that steps were taken on, two products each.
+    num_draws: number of examples in all steps, two products each.
     """
 
     value: float
@@ -61,12 +61,12 @@ def simulated_growth(
     num_particles: int = 256,
     num_steps: int = 400,
 ) -> Growth:
-    """Estimate the growth of E|x|^2 under SAM's steps, linearized at params, in the directions that the loss curves in.
+    """Estimate the growth of E|x|^2 under SAM's steps, linearized at params, in the curved directions of the loss.
 
-    Every particle has a direction x of unit length and draws a batch of its own each step; the particles of the next
-    step are drawn from these in proportion to |J_B x|^2. So they dwell where E|x|^2 comes from, however rarely a single
-    path goes there, and the mean of |J_B x|^2 is the growth. The first half of the steps is left out: until then the
-    directions may not have settled, and weakly curved ones take longer.
+    Every particle has a direction x of unit norm and draws a separate batch each step; the particles are then resampled
+    in proportion to |J_B x|^2. So they concentrate on the paths that dominate E|x|^2, however rare, and the mean of
+    |J_B x|^2 is the growth. The first half of the steps is discarded as burn-in; weakly curved directions take longer
+    to converge.
 
     Args:
       per_example_loss, params, data, learning_rate, rho, batch_size, key, with_replacement, mask, extra: as for
@@ -77,17 +77,17 @@ def simulated_growth(
     Raises: ValueError if an option is out of range.
     Equation: x+ = x - eta (H_B x + rho H_B H_B x).
     Cost: 2 N num_steps Hessian-vector products of a batch, and 8 over the data. Memory: 2 N vectors like params.
-    Source: Del Moral (2004), Feynman-Kac Formulae, for the particles.
+    Source: Del Moral (2004), Feynman-Kac Formulae, for the particle method.
     """
     if num_particles < 2:
         raise ValueError(f"num_particles={num_particles}: expected at least 2.")
     if num_steps < 40:
-        raise ValueError(f"num_steps={num_steps}: expected at least 40, whose first half is left out.")
+        raise ValueError(f"num_steps={num_steps}: expected at least 40, the first half of which is discarded.")
     others = () if extra is None else (extra,)
     start_key, mix_key, key = jax.random.split(key, 3)
     hessian = operators.hessian_operator(MeanLoss(per_example_loss), params, data, mask=mask, extra=extra)
     basis = _curved(hessian, jax.random.split(start_key, _STARTS))
-    # In the range of H: a flat direction never shrinks, and would hide what happens in the curved ones.
+    # In the range of H: a flat direction never shrinks, and would mask the curved ones.
     particles = jax.random.normal(mix_key, (num_particles, _STARTS), basis.dtype) @ basis
     num_bytes = 8 * batch_size * trees.size(params) * basis.dtype.itemsize
     chunk = int(np.clip(_CHUNK_BYTES // num_bytes, 1, num_particles))
@@ -126,7 +126,7 @@ def _growth(by_step: np.ndarray, num_draws: int) -> Growth:
 
 @jax.jit
 def _curved(hessian: operators.Operator, keys: Array) -> Array:
-    """Multiply random vectors with the Hessian: [number of keys, P]."""
+    """Multiply random vectors by the Hessian: [number of keys, P]."""
     product = hessian.open()
     return jax.lax.map(lambda key: ravel_pytree(product(operators.random_normal(hessian, key)))[0], keys)
 
@@ -152,10 +152,10 @@ def _simulate(
 
     def batch_of(key: Array) -> PyTree:
         if with_replacement or batch_size == 1:
-            places = jax.random.randint(key, (batch_size,), 0, num)
+            indices = jax.random.randint(key, (batch_size,), 0, num)
         else:
-            places = jax.random.choice(key, num, (batch_size,), replace=False)
-        return jax.tree.map(lambda leaf: leaf[places], data)
+            indices = jax.random.choice(key, num, (batch_size,), replace=False)
+        return jax.tree.map(lambda leaf: leaf[indices], data)
 
     def step(operands: tuple[Array, Array]) -> Array:
         particle, key = operands
@@ -174,10 +174,10 @@ def _simulate(
         move_key, draw_key = jax.random.split(key)
         moved = jax.lax.map(step, (particles, jax.random.split(move_key, len(particles))), batch_size=chunk)
         weights = jnp.sum(moved * moved, axis=1)
-        # Systematic draws: one random offset, so that a weight of w mean weights is drawn w times, to within one.
+        # Systematic resampling: one random offset, so that a particle of w mean weights is drawn w times, within 1.
         reached = jnp.cumsum(weights)
         marks = (jnp.arange(len(weights)) + jax.random.uniform(draw_key)) / len(weights) * reached[-1]
-        places = jnp.clip(jnp.searchsorted(reached, marks), 0, len(weights) - 1)
-        return moved[places], jnp.mean(weights)
+        indices = jnp.clip(jnp.searchsorted(reached, marks), 0, len(weights) - 1)
+        return moved[indices], jnp.mean(weights)
 
     return jax.lax.scan(population, particles, jax.random.split(key, num_steps))[1]

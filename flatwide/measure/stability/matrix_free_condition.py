@@ -1,4 +1,4 @@
-"""The paper's condition for linear stability where matrices are too large to be written out."""
+"""The paper's condition for linear stability, matrix-free."""
 
 import functools
 from collections.abc import Callable
@@ -19,8 +19,8 @@ from flatwide.types import Array, PyTree
 _CHUNK_BYTES = 2**28
 
 
-class Found(NamedTuple):
-    """A condition, and what it cost in Hessian-vector products over the data set."""
+class ConditionAndCost(NamedTuple):
+    """A condition, and its cost in Hessian-vector products over the data set."""
 
     condition: Condition
     cost: float
@@ -37,18 +37,18 @@ def matrix_free_condition(
     mask: PyTree | None = None,
     extra: PyTree | None = None,
     tolerance: float = 1e-3,
-) -> Found:
-    """Check lambda_max(E J_i^2) <= 1 for batches of one example by products of single examples' Hessians.
+) -> ConditionAndCost:
+    """Check lambda_max(E J_i^2) <= 1 for batches of one example by products with single examples' Hessians.
 
-    Flat directions have the eigenvalue 1, so that the value is at least 1 and the margin at most 0 where there are any;
-    how far the condition is from failing is then told by its largest learning rate.
+    Flat directions have the eigenvalue 1, so that with any the value is at least 1 and the margin at most 0; the
+    largest learning rate then shows how far the condition is from failing.
 
     Args:
       per_example_loss, params, data, learning_rate, rho, key, mask, extra: as for `linear_stability`.
       tolerance: of the eigenvalues, relative to the largest of |E J_i^2 - I|, and of the thresholds.
     Returns: Found.
     Equation: E J_i^2 = I - 2 eta (M_1 + rho M_2) + eta^2 (M_2 + 2 rho M_3 + rho^2 M_4).
-    Cost: some ten searches for an eigenvalue of tens of products each; a product is 4 Hessian-vector products.
+    Cost: about ten searches for an eigenvalue of tens of products each; a product is 4 Hessian-vector products.
     """
     others = () if extra is None else (extra,)
     chunk = int(np.clip(_CHUNK_BYTES // (8 * ravel_pytree(params)[0].nbytes), 1, len(jax.tree.leaves(data)[0])))
@@ -60,13 +60,13 @@ def matrix_free_condition(
         nonlocal key, spent
         key, search = jax.random.split(key)
         weights_array = jnp.asarray(weights, ravel_pytree(params)[0].dtype)
-        made = operators.operator(powers, params, weights_array, *shared, mask=mask, cost=4.0)
-        found = top_eigenvalues(made, key=search, which="largest", tolerance=tolerance, start=start)
-        spent += found.cost
-        return float(found.values[0]), jax.tree.map(lambda leaf: leaf[0], found.vectors)
+        combination = operators.operator(powers, params, weights_array, *shared, mask=mask, cost=4.0)
+        pairs = top_eigenvalues(combination, key=search, which="largest", tolerance=tolerance, start=start)
+        spent += pairs.cost
+        return float(pairs.values[0]), jax.tree.map(lambda leaf: leaf[0], pairs.vectors)
 
     def top_of(rate: float, rho: float) -> tuple[float, Any]:
-        # The search starts afresh: an old eigenvector may lie outside of what the new one needs.
+        # Without a warm start: an old eigenvector may be orthogonal to the new one.
         weights = [-2 * rate, rate**2 - 2 * rate * rho, 2 * rate**2 * rho, rate**2 * rho**2]
         value, vector = top(weights, None)
         return 1 + value, vector
@@ -89,7 +89,7 @@ def matrix_free_condition(
         largest_learning_rate=rate,
         largest_rho=radius,
     )
-    return Found(condition, spent)
+    return ConditionAndCost(condition, spent)
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class _Powers:
     def __call__(
         self, vector: PyTree, weights: Array, params: PyTree, data: PyTree, extra: tuple, mask: PyTree | None
     ) -> PyTree:
-        def one(example: PyTree) -> PyTree:
+        def weighted_powers(example: PyTree) -> PyTree:
             curve, vectors = self.curve(params, example, extra, mask), [vector]
             for _ in range(4):
                 vectors.append(curve(vectors[-1]))
@@ -110,7 +110,7 @@ class _Powers:
                 lambda *leaves: sum(w * leaf for w, leaf in zip(weights, leaves, strict=True)), *vectors[1:]
             )
 
-        return _mean(one, data, self.chunk)
+        return _mean(weighted_powers, data, self.chunk)
 
     def curve(self, params: PyTree, example: PyTree, extra: tuple, mask: PyTree | None) -> Callable[[PyTree], PyTree]:
         product = jax.linearize(lambda at: jax.grad(self.per_example_loss)(at, example, *extra), params)[1]
@@ -118,7 +118,7 @@ class _Powers:
 
 
 def _mean(function: Callable[[PyTree], PyTree], data: PyTree, chunk: int) -> PyTree:
-    """Average over examples, a chunk of them in memory at once."""
+    """Average over examples, with one chunk in memory at a time."""
     num = len(jax.tree.leaves(data)[0])
     whole = num // chunk * chunk
 
@@ -138,10 +138,10 @@ def _mean(function: Callable[[PyTree], PyTree], data: PyTree, chunk: int) -> PyT
 def _moments(powers: _Powers, vector: PyTree, params: PyTree, data: PyTree, extra: tuple, mask: PyTree | None) -> Array:
     """Compute v' M_k v for k = 1 to 4."""
 
-    def one(example: PyTree) -> Array:
+    def example_moments(example: PyTree) -> Array:
         curve = powers.curve(params, example, extra, mask)
         once = curve(vector)
         flat = [ravel_pytree(tree)[0] for tree in (vector, once, curve(once))]
         return jnp.stack([flat[a] @ flat[b] for a, b in ((0, 1), (1, 1), (1, 2), (2, 2))])
 
-    return _mean(one, data, powers.chunk)
+    return _mean(example_moments, data, powers.chunk)

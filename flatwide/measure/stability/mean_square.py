@@ -1,9 +1,9 @@
-"""The mean square of x+ = J_B x, J_B = I - eta H_B - eta rho H_B^2, for random batches B of given matrices H_i: exact.
+"""The exact mean square of x+ = J_B x, J_B = I - eta H_B - eta rho H_B^2, for random batches B of given matrices H_i.
 
-C = E x x' follows C+ = T(C) = E J_B C J_B. T maps symmetric matrices to symmetric ones, is symmetric itself, and keeps
-them positive semidefinite; so its spectral radius is its largest eigenvalue, which Krylov vectors from I cannot miss.
-T is a polynomial in eta and rho, with products of two to four H_i in a batch averaged: sums over the ways in which
-their examples may coincide. All in NumPy and float64.
+C = E x x' follows C+ = T(C) = E J_B C J_B. T is a symmetric map of symmetric matrices, and preserves positive
+semidefiniteness; so its spectral radius is its largest eigenvalue, which Krylov vectors from I cannot miss. T is a
+polynomial in eta and rho whose coefficients average products of two to four H_i in a batch: sums over the ways in which
+their examples may coincide. All computations are in NumPy and float64.
 """
 
 import functools
@@ -14,17 +14,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-_DENSE = 6  # rows up to which T is written out as a matrix
+_DENSE = 6  # rows up to which T is computed as a matrix
 _TOLERANCE = 1e-10  # of T's eigenvalue
-_LOOSE = 1e-7  # where products are dear
-_CROWDED = 1e-4  # where eigenvalues crowd besides
+_LOOSE = 1e-7  # if products are expensive
+_CROWDED = 1e-4  # if eigenvalues are clustered as well
 _PAIR_ENTRIES = 2**22
 _TABLE_ROWS = 400
-_STEPS = 100  # of the search for a threshold, which takes some five
+_STEPS = 100  # limit of the search for a threshold, which takes about five
 
 
 class BatchMoments(NamedTuple):
-    """The parts of T(C), less C itself, that eta and rho multiply.
+    """The coefficients of eta and rho in T(C) - C.
 
     one: E H_B C H_B; two: E (H_B C H_B^2 + H_B^2 C H_B); four: E H_B^2 C H_B^2; each [P, P].
     """
@@ -39,10 +39,10 @@ class MatrixBatches:
 
     Args:
       hessians: [n, P, P], symmetric.
-      batch_size: B examples a batch, drawn without replacement, or with.
+      batch_size: B examples per batch, drawn with or without replacement.
     Attributes: mean, mean_square: E H_B and E H_B^2, [P, P].
-    Cost: of `moments`, 3 to 20 times 2 n P^3 floating point operations, and n times 4 n P^3 for 1 < B < n. Up to
-      27 rows all is written out at the first call, at the cost of P (P + 1) / 2 such products.
+    Cost: of `moments`, 3 to 20 times 2 n P^3 floating point operations, and n times 4 n P^3 for 1 < B < n. Up to 27
+      rows the maps are computed as matrices at the first call, at the cost of P (P + 1) / 2 such products.
     """
 
     def __init__(self, hessians: np.ndarray, batch_size: int, *, with_replacement: bool = False):
@@ -52,20 +52,20 @@ class MatrixBatches:
         self.mean, self._square = self.first.mean(axis=0), self.second.mean(axis=0)
         self._weights = {k: coincidences(k, num, batch_size, with_replacement) for k in (2, 3, 4)}
         self._at = (math.nan, self.first)  # the last rho, and H_i + rho H_i^2
-        # All H_i H_j, which one large product takes faster than n small ones, where they fit.
+        # All H_i H_j, if they fit in memory: one large product is faster than n small ones.
         is_paired = "0101" in self._weights[4] and (num * self.size) ** 2 <= _PAIR_ENTRIES
         self._pairs = (self.first[:, None] @ self.first).reshape(-1, self.size, self.size) if is_paired else None
         self.mean_square = self._sum(2, {"00": lambda: self._square, "01": lambda: self.mean @ self.mean})
 
     def moments(self, matrix: np.ndarray) -> BatchMoments:
-        """Average the products around a symmetric matrix C [P, P]."""
+        """Compute the mean products with a symmetric matrix C [P, P] in the middle."""
         if self._table is None:
             return self._averaged(matrix)
         return BatchMoments(*(_from_entries(part, self.size) for part in self._table @ _entries(matrix)))
 
     def noise(self, matrix: np.ndarray, rho: float) -> np.ndarray:
-        """Average A_B C A_B, A_B = H_B + rho H_B^2."""
-        if self._table is None and set(self._weights[4]) == {"0000"}:  # one example a batch: one product does
+        """Compute E A_B C A_B, A_B = H_B + rho H_B^2."""
+        if self._table is None and set(self._weights[4]) == {"0000"}:  # batches of one example need only one product
             if self._at[0] != rho:
                 self._at = (rho, self.first + rho * self.second)
             return _sandwich(self._at[1], matrix, self._at[1])
@@ -74,7 +74,7 @@ class MatrixBatches:
 
     @functools.cached_property
     def _table(self) -> np.ndarray | None:
-        """Write the three maps out, [3, d, d], where that takes fewer products than the searches for eigenvalues do."""
+        """Compute the three maps as matrices, [3, d, d], if that takes fewer products than the eigenvalue searches."""
         if self.size * (self.size + 1) // 2 > _TABLE_ROWS:
             return None
         images = [self._averaged(matrix) for matrix in _symmetric_basis(self.size)]
@@ -92,8 +92,8 @@ class MatrixBatches:
                 return np.mean([h @ around(c @ h) for h in first], axis=0)
             return _sandwich(pairs, c, pairs)
 
-        one = self._sum(2, {"00": lambda: around(c), "01": lambda: mean @ c @ mean})
-        three = self._sum(
+        two_factors = self._sum(2, {"00": lambda: around(c), "01": lambda: mean @ c @ mean})
+        three_factors = self._sum(
             3,
             {
                 "000": lambda: _sandwich(first, c, second),
@@ -103,7 +103,7 @@ class MatrixBatches:
                 "012": lambda: mean @ c @ twice,
             },
         )
-        four = self._sum(
+        four_factors = self._sum(
             4,
             {
                 "0000": lambda: _sandwich(second, c, second),
@@ -123,7 +123,7 @@ class MatrixBatches:
                 "0123": lambda: twice @ c @ twice,
             },
         )
-        return BatchMoments(_symmetric(one), three + three.T, _symmetric(four))
+        return BatchMoments(_symmetric(two_factors), three_factors + three_factors.T, _symmetric(four_factors))
 
     def _sum(self, num_factors: int, terms: dict[str, Callable[[], np.ndarray]]) -> np.ndarray:
         return sum(
@@ -133,16 +133,16 @@ class MatrixBatches:
 
 
 def growth(batches: MatrixBatches, learning_rate: float, rho: float) -> tuple[float, np.ndarray]:
-    """Compute the factor by which E|x|^2 grows a step in the long run, and the symmetric C [P, P] that grows so.
+    """Compute the asymptotic factor by which E|x|^2 grows in each step, and its eigenvector, the symmetric C [P, P].
 
-    Above 27 rows to some 1e-4: weakly curved directions crowd the eigenvalues below 1, and `largest_learning_rate`
-    tells precisely what is stable.
+    Above 27 rows it is accurate to about 1e-4, since weakly curved directions cluster the eigenvalues below 1;
+    `largest_learning_rate` determines stability precisely.
     """
     return _top(batches.size, lambda c: _step(batches, learning_rate, rho, c), loose=_CROWDED)
 
 
 def largest_learning_rate(batches: MatrixBatches, rho: float) -> float:
-    """Find the largest eta at which E|x|^2 is bounded, at a given rho; infinite if all are, nan if no eta > 0 is.
+    """Find the largest eta at which E|x|^2 is bounded, at a given rho; infinite if it always is, nan for no eta > 0.
 
     The stable eta are an interval: for eta > 0, T <= 1 is eta E[A_B . A_B] <= E[A_B . + . A_B], linear in eta.
     """
@@ -155,12 +155,12 @@ def largest_learning_rate(batches: MatrixBatches, rho: float) -> float:
         return 1.0, -2 * _inner(c, drift @ c), _inner(c, batches.noise(c, rho))
 
     start = _top(batches.size, lambda c: batches.noise(c, rho))[1]
-    found = last_stable(start, lambda rate: growth(batches, rate, rho), coefficients)
-    return found if found > 0 else math.nan
+    largest = last_stable(start, lambda rate: growth(batches, rate, rho), coefficients)
+    return largest if largest > 0 else math.nan
 
 
 def largest_rho(batches: MatrixBatches, learning_rate: float) -> float:
-    """Find the largest rho >= 0 at which E|x|^2 is bounded, at a given eta; infinite if all are, nan if none is.
+    """Find the largest rho >= 0 at which E|x|^2 is bounded, at a given eta; infinite if it always is, nan if never.
 
     The stable rho are an interval, not always from 0: T is convex in rho, since E[H_B^2 . H_B^2] is semidefinite.
     """
@@ -180,21 +180,21 @@ def largest_rho(batches: MatrixBatches, learning_rate: float) -> float:
 
 
 def _noise_over_drift(batches: MatrixBatches, rho: float) -> tuple[float, np.ndarray] | None:
-    """Find the largest of <C, E A_B C A_B> / <C, E A_B C + C E A_B>, 1 / eta at the threshold, and its unit C.
+    """Find the maximum of <C, E A_B C A_B> / <C, E A_B C + C E A_B>, 1 / eta at the threshold, and its unit C.
 
-    Where weakly curved directions crowd the eigenvalues of T below 1, this one stands alone, and is found in tens of
-    products. None where the drift E A_B is not positive definite.
+    While weakly curved directions cluster the eigenvalues of T below 1, this one is well separated, and takes tens of
+    products. None if the drift E A_B is not positive definite.
     """
     drift, turn = np.linalg.eigh(batches.mean + rho * batches.mean_square)
     if drift[0] <= 1e-9 * abs(drift[-1]):
         return None
-    # C -> D C + C D has the eigenvalues d_i + d_j in the eigenbasis of D: its root turns the quotient into a plain one.
+    # C -> D C + C D has the eigenvalues d_i + d_j in the eigenbasis of D: its root turns this into a Rayleigh quotient.
     scale = 1 / np.sqrt(drift[:, None] + drift)
 
     def back(x: np.ndarray) -> np.ndarray:
         return turn @ (scale * x) @ turn.T
 
-    # As for T, a start that no semidefinite C is orthogonal to: the identity, in these coordinates.
+    # As for T, the identity in these coordinates: a start to which no semidefinite C is orthogonal.
     start = np.diag(1 / np.diag(scale))
     value, x = _top(
         batches.size, lambda x: scale * (turn.T @ batches.noise(back(x), rho) @ turn), start / np.linalg.norm(start)
@@ -210,21 +210,21 @@ def last_stable(
     *,
     tolerance: float = 10 * _TOLERANCE,
 ) -> float:
-    """Find the last t >= 0 with lambda_max(S0 + t S1 + t^2 S2) <= 1, where these t are an interval.
+    """Find the last t >= 0 with lambda_max(S0 + t S1 + t^2 S2) <= 1, if these t are an interval.
 
-    Each eigenvector bounds t by its own quadratic; the next is taken at the bound so far.
+    Each eigenvector bounds t by a quadratic; the next one is computed at the bound so far.
 
     Args:
       start: vector of the first bound, such as the top eigenvector of S2.
       top: t -> lambda_max there and its unit eigenvector.
       coefficients: unit vector v -> (v' S0 v, v' S1 v, v' S2 v).
-      tolerance: of lambda_max, and relative of t.
+      tolerance: absolute of lambda_max, and relative of t.
     Returns: t; infinite if there is no last one, nan if there is none at all.
     """
     bound, vector = math.inf, start
     for _ in range(_STEPS):
         root = _last_root(*coefficients(vector))
-        if not root < bound:  # at the bound v is above 1, so that v allows larger t only: nothing is left
+        if not root < bound:  # at the bound v' S v > 1, so that v allows only larger t: no t remains
             return math.inf if bound == root == math.inf else math.nan
         is_close = bound - root <= tolerance * bound if bound < math.inf else False
         bound = root
@@ -232,7 +232,7 @@ def last_stable(
             return math.nan
         if is_close:
             return bound
-        # lambda_max is the largest of all such quadratics, so bounds fall towards the threshold and never below it.
+        # lambda_max is the maximum of all such quadratics, so bounds decrease towards the threshold, never below it.
         value, vector = top(bound)
         if value <= 1 + tolerance:
             return bound
@@ -240,13 +240,13 @@ def last_stable(
 
 
 def coincidences(num_factors: int, num: int, batch_size: int, with_replacement: bool) -> dict[str, float]:
-    """Give the weight of each pattern of equal examples in E of a product of `num_factors` batch means.
+    """Compute the weight of each pattern of equal examples in E of a product of `num_factors` batch means.
 
     E H_B ... H_B = sum over patterns of weight times the average over all examples, independent for each letter: "010"
-    stands for mean_ij H_i H_j H_i. Patterns of no weight are left out. The weights add up to 1.
+    denotes mean_ij H_i H_j H_i. Patterns of weight 0 are omitted. The weights add up to 1.
     """
     weights: dict[str, Fraction] = {}
-    for drawn in _patterns(num_factors):  # the positions in the batch that the factors are read from
+    for drawn in _patterns(num_factors):  # the positions of the factors' examples in the batch
         blocks = max(drawn) + 1
         share = Fraction(math.perm(batch_size, blocks), batch_size**num_factors)
         if not share:
@@ -265,7 +265,7 @@ def coincidences(num_factors: int, num: int, batch_size: int, with_replacement: 
 
 
 def _patterns(length: int) -> Iterator[list[int]]:
-    """List the ways to part positions into blocks, each block by the order of its first position."""
+    """Yield the partitions of positions into blocks, which are numbered by their first positions."""
     if length == 0:
         yield []
         return
@@ -289,8 +289,8 @@ def _top(
     """Find the largest eigenvalue of a map on symmetric matrices, and its eigenvector, of unit norm.
 
     Args:
-      start: a matrix that the eigenvector is not orthogonal to; None for the identity, right for a positive map.
-      loose: tolerance of large matrices.
+      start: a matrix that is not orthogonal to the eigenvector; None for the identity, valid for a positive map.
+      loose: tolerance for large matrices.
     """
     if size <= _DENSE:
         written = np.array([_entries(apply(matrix)) for matrix in _symmetric_basis(size)])
@@ -301,10 +301,10 @@ def _top(
     def product(flat: np.ndarray) -> np.ndarray:
         return apply(_symmetric(flat.reshape(size, size))).ravel()
 
-    # SciPy's stubs do not know the constructor's arguments.
+    # SciPy's stubs lack the constructor's arguments.
     operator = LinearOperator((size**2, size**2), matvec=product, dtype=np.float64)  # pyright: ignore
-    # T maps semidefinite matrices to such, so its largest eigenvalue has a semidefinite eigenvector (Krein and Rutman,
-    # 1948), whose inner product with the identity is its trace: Lanczos from there cannot miss it.
+    # T preserves semidefiniteness, so its largest eigenvalue has a semidefinite eigenvector (Krein and Rutman, 1948),
+    # whose inner product with the identity is its trace: Lanczos from the identity cannot miss it.
     begin = (np.eye(size) / math.sqrt(size) if start is None else start).ravel()
     if not np.any(product(begin)):
         return 0.0, begin.reshape(size, size)
@@ -316,14 +316,14 @@ def _top(
 
 
 def _symmetric_basis(size: int) -> np.ndarray:
-    """List an orthonormal basis of the symmetric matrices, [d, size, size]."""
+    """Return an orthonormal basis of the symmetric matrices, [d, size, size]."""
     return np.array([_from_entries(row, size) for row in np.eye(size * (size + 1) // 2)])
 
 
 def _entries(matrix: np.ndarray) -> np.ndarray:
-    """Give the coordinates of a symmetric matrix in that basis, [d]."""
+    """Compute the coordinates of a symmetric matrix in that basis, [d]."""
     rows, columns = np.triu_indices(len(matrix))
-    # The root of two keeps inner products, so that a self-adjoint map is a symmetric matrix in these coordinates.
+    # The root of two preserves inner products, so that a self-adjoint map is a symmetric matrix in these coordinates.
     return matrix[rows, columns] * np.where(rows == columns, 1, math.sqrt(2))
 
 
@@ -335,14 +335,14 @@ def _from_entries(entries: np.ndarray, size: int) -> np.ndarray:
 
 
 def _sandwich(left: np.ndarray, middle: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Average left_i middle right_i over i."""
+    """Compute the mean of left_i middle right_i over i."""
     num, size, _ = left.shape
     inner = (left.reshape(num * size, size) @ middle).reshape(num, size, size).transpose(1, 0, 2)
     return inner.reshape(size, num * size) @ right.reshape(num * size, size) / num
 
 
 def _last_root(constant: float, linear: float, square: float) -> float:
-    """Find the last t with constant + linear t + square t^2 <= 1: infinite if none is last, nan if there is none."""
+    """Find the last t with constant + linear t + square t^2 <= 1: infinite if all large t are, nan if no t is."""
     excess = constant - 1
     if square <= 0:
         if square == 0 and linear == 0:
@@ -351,7 +351,7 @@ def _last_root(constant: float, linear: float, square: float) -> float:
     under = linear**2 - 4 * square * excess
     if under < 0:
         return math.nan
-    # The root without a difference of near numbers first; the other from the product of both, excess / square.
+    # First the root without cancellation; the other follows from the product of both, excess / square.
     far = -linear + math.copysign(math.sqrt(under), -linear)
     return far / (2 * square) if linear <= 0 else 2 * excess / far
 

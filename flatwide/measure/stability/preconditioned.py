@@ -1,4 +1,4 @@
-"""The matrix that the steps of a preconditioned optimizer see in place of the Hessian."""
+"""The preconditioned Hessian, which determines the stability of optimizers such as Adam."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,18 +13,18 @@ from flatwide.types import Array, PyTree
 def preconditioned_operator(
     hessian: Operator, preconditioner: PyTree, *, rho: float = 0.0, weight_decay: float = 0.0
 ) -> Operator:
-    """Make the matrix whose top eigenvalue decides whether the full-batch steps of a preconditioned optimizer grow.
+    """Return the matrix whose top eigenvalue decides whether full-batch steps of a preconditioned optimizer are stable.
 
     Args:
       hessian: H, of the loss without decay.
-      preconditioner: diagonal of P, like params, > 0 where a weight is kept: steps go along P^-1 times the gradient.
+      preconditioner: diagonal of P, like params, > 0 where a weight is kept: steps are along P^-1 times the gradient.
       rho: of unnormalized SAM around the optimizer, >= 0; of the normalized rule `effective_rho`.
       weight_decay: lambda >= 0 of an L2 term lambda w in the gradient that is preconditioned.
-    Returns: an operator, to be compared with `preconditioned_edge`.
+    Returns: an operator, in units of 1 / learning rate; compare its top eigenvalue with `preconditioned_edge`.
     Raises: ValueError if the preconditioner has other shapes than params.
     Equation: P^-1/2 (H + rho H^2 + lambda I) P^-1/2, which has the eigenvalues of P^-1 (H + rho H^2 + lambda I).
-    Cost: of a product, that of H, twice with SAM.
-    Source: Cohen et al. (2022), Adaptive gradient methods at the edge of stability, arXiv 2207.14484; with SAM ours.
+    Cost: each product costs one of H, or two with SAM.
+    Source: Cohen et al. (2022), Adaptive gradient methods at the edge of stability, arXiv 2207.14484; SAM: flatwide.
     """
     shapes = [jax.tree.map(jnp.shape, tree) for tree in (preconditioner, hessian.params)]
     if shapes[0] != shapes[1]:
@@ -39,7 +39,7 @@ def preconditioned_operator(
 
 
 def _open(params: PyTree, arrays: tuple, mask: PyTree | None) -> jax.tree_util.Partial:
-    del params, mask  # those of the Hessian
+    del params, mask  # the Hessian has its params and mask
     hessian, *rest = arrays
     return jax.tree_util.Partial(_multiply, _opened(hessian), *rest)
 

@@ -1,4 +1,4 @@
-"""The paper's matrix condition for linear stability, and the bounds that it states as consequences."""
+"""The paper's matrix condition for linear stability, and the bounds that the paper states as its consequences."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -11,14 +11,14 @@ from flatwide.measure.stability.mean_square import MatrixBatches, last_stable
 
 
 class Condition(NamedTuple):
-    """A condition that suffices for linear stability: lambda_max(E J_B^2) <= 1.
+    """A sufficient condition for linear stability: lambda_max(E J_B^2) <= 1.
 
-    value: lambda_max(E J_B^2), on curved directions where they are known, else on all.
+    value: lambda_max(E J_B^2), on curved directions if they are known, else on all.
     margin: 1 - value.
     is_met: value <= 1 + tolerance.
-    batch_size: the batches that it is for; at 1 it is the paper's.
-    largest_learning_rate: at this rho; infinite if it holds for all, nan if for none.
-    largest_rho: at this learning rate, likewise.
+    batch_size: batch size of the condition; for 1 it is the paper's.
+    largest_learning_rate: at which it holds with this rho; infinite if for all, nan if for none.
+    largest_rho: at which it holds with this learning rate, likewise.
     """
 
     value: float
@@ -33,15 +33,15 @@ class Consequence(NamedTuple):
     """One of the bounds that the paper states as necessary for its condition.
 
     Of the four, that of the top eigenvalue is necessary for stability itself, at every batch size: E x follows
-    I - eta E (H_B + rho H_B^2), and E H_B^2 - H^2 is semidefinite. A point may be stable and break the others.
+    I - eta E (H_B + rho H_B^2), and E H_B^2 - H^2 is semidefinite. A point may be stable and violate the others.
 
     name: `top_eigenvalue` (a), or `s_2`, `s_3`, `s_4`.
     value: measured, in loss per squared unit of parameter.
-    bound: what it is to stay below; infinite where anything does, nan where the bound is undefined.
-    is_met: value <= bound; None where the bound is undefined.
+    bound: upper bound of the value; infinite if there is none, nan if it is undefined.
+    is_met: value <= bound; None if the bound is undefined.
     is_implied: whether the condition implies the bound here: its other terms add up to a semidefinite matrix; None
-      where that was not looked at.
-    note: what the verdict does not say; empty if nothing.
+      if that was not checked.
+    note: caveat of the verdict; empty if there is none.
     """
 
     name: str
@@ -62,7 +62,7 @@ class MeanPowers(NamedTuple):
 
 
 def mean_powers(batches: MatrixBatches) -> MeanPowers:
-    """Average the powers of the batches' matrices."""
+    """Compute the means of the powers of the batches' matrices."""
     parts = batches.moments(np.eye(batches.size))
     # At C = I the mixed term E[H C H^2 + H^2 C H] is 2 E H^3.
     return MeanPowers(one=batches.mean, two=batches.mean_square, three=parts.two / 2, four=parts.four)
@@ -71,11 +71,11 @@ def mean_powers(batches: MatrixBatches) -> MeanPowers:
 def condition_of(
     powers: MeanPowers, learning_rate: float, rho: float, batch_size: int, *, tolerance: float
 ) -> Condition:
-    """Check the condition on matrices.
+    """Evaluate the condition on matrices.
 
     Equation: E J_B^2 = I - 2 eta (E H_B + rho E H_B^2) + eta^2 (E H_B^2 + 2 rho E H_B^3 + rho^2 E H_B^4), which is for
       B = 1 the paper's (I - eta H - eta rho H^2)^2 + eta (eta - 2 rho) (M_2 - H^2) + 2 eta^2 rho (M_3 - H^3) +
-      eta^2 rho^2 (M_4 - H^4). It suffices since the mean square grows by lambda_max(T(I)) at most, and T(I) = E J_B^2.
+      eta^2 rho^2 (M_4 - H^4). It suffices since the mean square grows at most by lambda_max(T(I)), and T(I) = E J_B^2.
     """
 
     def top(rate: float, rho: float) -> tuple[float, np.ndarray]:
@@ -101,7 +101,7 @@ def condition_of(
 
 
 def largest_rate(start: np.ndarray, top: Callable, moments: Callable, rho: float, *, tolerance: float = 1e-9) -> float:
-    """Find the last eta that meets the condition; nan if no eta > 0 does.
+    """Find the largest eta that meets the condition; nan if no eta > 0 does.
 
     Args:
       start: top eigenvector of E H_B^2 + 2 rho E H_B^3 + rho^2 E H_B^4.
@@ -110,21 +110,21 @@ def largest_rate(start: np.ndarray, top: Callable, moments: Callable, rho: float
     """
 
     def coefficients(vector: np.ndarray) -> tuple[float, float, float]:
-        one, two, three, four = moments(vector)
-        return 1.0, -2 * (one + rho * two), two + 2 * rho * three + rho**2 * four
+        m1, m2, m3, m4 = moments(vector)
+        return 1.0, -2 * (m1 + rho * m2), m2 + 2 * rho * m3 + rho**2 * m4
 
-    found = last_stable(start, top, coefficients, tolerance=tolerance)
-    return found if found > 0 else math.nan
+    largest = last_stable(start, top, coefficients, tolerance=tolerance)
+    return largest if largest > 0 else math.nan
 
 
 def largest_radius(
     start: np.ndarray, top: Callable, moments: Callable, rate: float, *, tolerance: float = 1e-9
 ) -> float:
-    """Find the last rho >= 0 that meets the condition; start is the top eigenvector of E H_B^4, the rest as above."""
+    """Find the largest rho >= 0 that meets the condition; start: top eigenvector of E H_B^4, the rest as above."""
 
     def coefficients(vector: np.ndarray) -> tuple[float, float, float]:
-        one, two, three, four = moments(vector)
-        return 1 - 2 * rate * one + rate**2 * two, 2 * rate * (rate * three - two), rate**2 * four
+        m1, m2, m3, m4 = moments(vector)
+        return 1 - 2 * rate * m1 + rate**2 * m2, 2 * rate * (rate * m3 - m2), rate**2 * m4
 
     return last_stable(start, top, coefficients, tolerance=tolerance)
 
@@ -138,12 +138,12 @@ def consequences_of(
       top_eigenvalue: a = lambda_max(H).
       moments: s_k = sign(x) |x|^(1/k), x = lambda_max(M_k - H^k), for k = 2, 3, 4.
       learning_rate, rho: eta > 0, rho >= 0.
-    Returns: four consequences, `is_implied` None but where the bound is undefined.
+    Returns: four consequences, with `is_implied` None.
     Equation: a (1 + rho a) <= 2 / eta; s_2^2 <= 1 / (eta (eta - 2 rho)); s_3^3 <= 1 / (2 eta^2 rho);
       s_4^4 <= 1 / (eta^2 rho^2).
     Source: paper, theorem 6.3.
     """
-    found = [
+    consequences = [
         Consequence(
             name="top_eigenvalue",
             value=top_eigenvalue,
@@ -156,7 +156,7 @@ def consequences_of(
     limits = (learning_rate * (learning_rate - 2 * rho), 2 * learning_rate**2 * rho, learning_rate**2 * rho**2)
     for order, value, limit in zip((2, 3, 4), map(float, moments), limits, strict=True):
         bound = math.nan if limit < 0 else math.inf if limit == 0 else limit ** (-1 / order)
-        found.append(
+        consequences.append(
             Consequence(
                 name=f"s_{order}",
                 value=value,
@@ -166,23 +166,27 @@ def consequences_of(
                 note=_note(order, value, learning_rate, rho),
             )
         )
-    return tuple(one._replace(is_met=None if math.isnan(one.bound) else one.value <= one.bound) for one in found)
+    return tuple(
+        consequence._replace(is_met=None if math.isnan(consequence.bound) else consequence.value <= consequence.bound)
+        for consequence in consequences
+    )
 
 
 def consequences_of_matrices(
     powers: MeanPowers, *, learning_rate: float, rho: float, tolerance: float
 ) -> tuple[Consequence, ...]:
-    """Compare matrices with the paper's bounds, and tell which of them its condition implies here.
+    """Compare matrices with the paper's bounds, and check which of them its condition implies here.
 
     Args:
       powers: H, M_2, M_3, M_4, of single examples.
       learning_rate, rho: eta, rho.
-      tolerance: of what counts as semidefinite.
+      tolerance: smallest eigenvalues down to -tolerance count as semidefinite.
+    Returns: four consequences.
     """
     mean, eye = powers.one, np.eye(len(powers.one))
     spreads = [power - np.linalg.matrix_power(mean, k) for k, power in zip((2, 3, 4), powers[1:], strict=True)]
     tops = [float(np.linalg.eigvalsh(spread)[-1]) for spread in spreads]
-    found = consequences_of(
+    consequences = consequences_of(
         float(np.linalg.eigvalsh(mean)[-1]),
         tuple(signed_root(top, k) for k, top in zip((2, 3, 4), tops, strict=True)),
         learning_rate=learning_rate,
@@ -197,8 +201,8 @@ def consequences_of_matrices(
         return bool(np.linalg.eigvalsh(total - term)[0] >= -tolerance)
 
     return tuple(
-        one._replace(is_implied=is_implied(term) and not math.isnan(one.bound))
-        for one, term in zip(found, terms, strict=True)
+        consequence._replace(is_implied=is_implied(term) and not math.isnan(consequence.bound))
+        for consequence, term in zip(consequences, terms, strict=True)
     )
 
 
@@ -215,9 +219,9 @@ def _condition_matrix(powers: MeanPowers, rate: float, rho: float) -> np.ndarray
 
 def _note(order: int, value: float, rate: float, rho: float) -> str:
     if order == 2 and 2 * rho > rate:
-        return "rho > learning_rate / 2: the term of s_2 is negative and bounds nothing."
+        return "rho > learning_rate / 2: the term of s_2 is negative and gives no bound."
     if order == 2 and rho > 0:
         return "The bound on s_2 loosens as rho grows."
     if order > 2 and value < 0:
-        return f"M_{order} - H^{order} has no positive eigenvalue: the bound holds by its sign alone."
+        return f"M_{order} - H^{order} has no positive eigenvalue: the bound holds trivially."
     return ""

@@ -1,4 +1,4 @@
-"""Linear stability of SGD and SAM at a minimum: does E|x|^2 stay bounded under the steps linearized there?"""
+"""Linear stability of SGD and SAM at a minimum: whether E|x|^2 stays bounded under the steps linearized there."""
 
 import math
 from collections.abc import Callable
@@ -10,12 +10,12 @@ import numpy as np
 
 from flatwide import trees
 from flatwide.measure import inputs, operators
-from flatwide.measure.batches import num_examples
+from flatwide.measure.batching import num_examples
 from flatwide.measure.spectrum.ends import ends
 from flatwide.measure.stability import mean_square
 from flatwide.measure.stability.curved_span import curved_span, flat_tolerance
 from flatwide.measure.stability.edge_of_stability import check_steps
-from flatwide.measure.stability.linear_dynamics import MeanLoss, simulated_growth
+from flatwide.measure.stability.linear_dynamics import Growth, MeanLoss, simulated_growth
 from flatwide.measure.stability.matrix_free_condition import matrix_free_condition
 from flatwide.measure.stability.moments import hessian_moments
 from flatwide.measure.stability.stability_condition import (
@@ -28,28 +28,29 @@ from flatwide.measure.stability.stability_condition import (
 )
 from flatwide.types import Array, PyTree
 
-_LARGEST_PRODUCT = 2e9  # floating point operations of one product with T; a measurement takes hundreds of them
+_LARGEST_PRODUCT = 2e9  # limit of floating point operations of one product with T; a measurement takes hundreds
 
 
 class Stability(NamedTuple):
     """Linear stability of unnormalized SAM with random batches.
 
-    verdict: "stable" where E|x|^2 stays bounded (definition 6.2 of the paper): learning_rate is at most the largest
-      stable one, or, where that is not known, curved_growth at most 1, both up to the tolerance; "unstable"; or
-      "undecided" where a simulation's interval holds both.
-    growth: factor by which E|x|^2 grows a step in the long run, at least 1 where there are flat directions.
-    curved_growth: the same in the directions that some example's loss curves in; 0 where there are none.
-    growth_interval: low and high 95 % limits of curved_growth; both are curved_growth where it is exact.
+    verdict: "stable" if E|x|^2 stays bounded (definition 6.2 of the paper): learning_rate is at most the largest stable
+      one, or, if that is not known, curved_growth is at most 1, both up to the tolerance; "unstable"; or "undecided" if
+      the simulation's interval contains both.
+    growth: asymptotic factor by which E|x|^2 grows in each step, at least 1 if there are flat directions.
+    curved_growth: the same in the curved directions, in which some example's loss has curvature; 0 if there are none.
+    growth_interval: low and high 95 % limits of curved_growth; both equal curved_growth if it is exact.
     margin: 1 - curved_growth.
     is_exact: computed from matrices (curved_growth to 1e-4 above 27 curved directions); else simulated.
-    num_curved: directions that some example's loss curves in; None where they are too many to be counted.
+    num_curved: number of curved directions; None if they are too many to be counted.
     largest_learning_rate: last stable eta at this rho; infinite if all are stable, nan if none is or it is not known.
-    largest_rho: last stable rho at this learning rate, likewise; nan too where only a simulation was made.
+    largest_rho: last stable rho at this learning rate, likewise; also nan if the growth is simulated.
     condition: the paper's matrix condition, sufficient only; for batches of `condition.batch_size`.
-    gap: largest_learning_rate / condition.largest_learning_rate - 1, what the condition gives away.
+    gap: largest_learning_rate / condition.largest_learning_rate - 1, by which the condition is too strict.
     consequences: the bounds that the paper states for a and s_2, s_3, s_4, for batches of one example.
-    smallest_eigenvalue: of the mean Hessian, on its curved directions where they are known; negative at no minimum.
-    notes: what must be known to read the numbers.
+    smallest_eigenvalue: of the mean Hessian, on its curved directions if they are known; negative where params are not
+      at a minimum. In loss per squared unit of parameter.
+    notes: caveats for the interpretation of the numbers.
     cost: in Hessian-vector products over the data set.
     """
 
@@ -84,14 +85,15 @@ def stability_of_matrices(
     Args:
       hessians: H_i, [n, P, P], symmetric; read as float64.
       learning_rate: eta > 0; rho: rho >= 0, 0 for SGD.
-      batch_size: B <= n distinct examples a step, drawn afresh each step; any number with replacement.
+      batch_size: B <= n distinct examples, drawn independently in each step; any number with replacement.
       with_replacement: draw the examples of a batch independently of each other.
-      tolerance: of the growth and of what counts as semidefinite.
+      tolerance: of the growth, and of the check for semidefinite matrices.
     Returns: Stability.
     Raises: ValueError if a shape or an option is out of range, or a matrix is not finite or not symmetric.
     Equation: with J_B = I - eta H_B - eta rho H_B^2 and H_B the mean over a batch, growth is the spectral radius of
       C -> E J_B C J_B. Thresholds solve for growth 1; every batch size is exact, by the moments of H_B.
-    Cost: some hundred products of 4 n r^3 floating point operations, r curved directions; n times that for 1 < B < n.
+    Cost: about a hundred products of 4 n r^3 floating point operations, r curved directions; n times more for
+      1 < B < n.
     Source: paper, section 6.1; Ma and Ying (2021), On linear stability of SGD and input-smoothness of neural networks.
     """
     hessians = np.asarray(hessians, np.float64)
@@ -106,7 +108,9 @@ def stability_of_matrices(
     num_rows = hessians.shape[1]
     basis = _curved_basis(hessians, flat_tolerance(np.dtype(np.float64)))
     reduced = basis.T @ hessians @ basis
-    return _exact(reduced, num_rows, learning_rate, rho, batch_size, with_replacement, tolerance, cost=0.0)
+    steps = {"learning_rate": learning_rate, "rho": rho}
+    batches: dict[str, Any] = {"batch_size": batch_size, "with_replacement": with_replacement}
+    return _exact(reduced, num_rows, **steps, **batches, tolerance=tolerance, cost=0.0)
 
 
 def linear_stability(
@@ -128,32 +132,32 @@ def linear_stability(
 ) -> Stability:
     """Measure the linear stability of unnormalized SAM, x+ = x - eta g_B(x + rho g_B(x)), at a minimum.
 
-    Where the examples' losses curve in at most `max_dimension` directions together (few parameters, or few examples
-    times outputs), their Hessians are written out on these, and growth and thresholds are exact. Elsewhere the growth
-    is simulated, the condition comes from products with vectors, and the exact thresholds are not known. Momentum,
-    weight decay and normalized SAM are outside of this theory; `effective_rho` says what it means for the last.
+    If there are at most `max_dimension` curved directions, in which some example's loss has curvature (few parameters,
+    or few examples times outputs), the Hessians are computed as matrices on these, and growth and thresholds are exact.
+    Otherwise the growth is simulated, the condition comes from products with vectors, and the exact thresholds are not
+    known. Momentum, weight decay and normalized SAM are outside this theory; for the last, see `effective_rho`.
 
     Args:
       per_example_loss: (params, example) -> the loss of one example, a scalar; (params, example, extra) where `extra`
         is given. An example is one row of every leaf of `data`. Batch norm must be in evaluation mode.
-      params: pytree of P real numbers in all, at a minimum that every example is fitted at: the gradients are not
-        looked at, and where they are not 0 the linear steps are not SAM's.
+      params: pytree of P real numbers in all, at a minimum where every example is fitted: the gradients are not
+        checked, and if they are not 0 the linear steps are not SAM's.
       data: pytree of arrays with a leading axis of n examples.
       learning_rate: eta > 0; rho: rho >= 0, 0 for SGD.
       key: PRNG key of the starting vectors and of the simulation; the same key gives the same result.
-      batch_size: B <= n distinct examples a step, drawn afresh each step (an epoch's shuffled order is not modelled);
-        any number with replacement.
+      batch_size: B <= n distinct examples, drawn independently in each step (the shuffled order of an epoch is not
+        modelled); any number with replacement.
       with_replacement: draw the examples of a batch independently of each other.
       mask: booleans that broadcast to the leaves of params; only kept weights (True) move.
       extra: pytree of arrays for the loss that are not examples, such as batch-norm averages.
       tolerance: of the growth in the verdict; above the rounding error of the Hessians.
-      max_dimension: the most directions that are written out; 0 always simulates.
+      max_dimension: the largest number of curved directions for which matrices are used; 0 always simulates.
       num_particles, num_steps: of the simulation.
     Returns: Stability.
     Raises: ValueError if an option is out of range, there is no example, or params do not fit.
     Equation: as `stability_of_matrices`, with H_i the Hessian of example i.
-    Cost: exact: some 2 r Hessian-vector products over the data for r directions, and `stability_of_matrices`.
-      Simulated: 2 num_particles num_steps products of a batch, and some thousand over the data for the condition.
+    Cost: exact: about 2 r Hessian-vector products over the data for r directions, and `stability_of_matrices`.
+      Simulated: 2 num_particles num_steps products of a batch, and about a thousand over the data for the condition.
     Source: paper, theorem 6.3.
     """
     data = jax.tree.map(jnp.asarray, data)
@@ -166,34 +170,43 @@ def linear_stability(
     keys = jax.random.split(inputs.random_key(key), 5)
     params, num_rows = trees.apply_mask(params, mask), inputs.num_kept(params, mask)
     shared: dict[str, Any] = {"mask": mask, "extra": extra}
+    steps = {"learning_rate": learning_rate, "rho": rho}
+    batches: dict[str, Any] = {"batch_size": batch_size, "with_replacement": with_replacement}
     span = curved_span(per_example_loss, params, data, key=keys[0], max_dimension=max_dimension, **shared)
     products = num if batch_size == 1 else num**2
     if span is not None and 4.0 * products * span.hessians.shape[1] ** 3 <= _LARGEST_PRODUCT:
         basis = _curved_basis(span.hessians, flat_tolerance(np.dtype(jax.tree.leaves(params)[0].dtype)))
         reduced = basis.T @ span.hessians @ basis
-        return _exact(reduced, num_rows, learning_rate, rho, batch_size, with_replacement, tolerance, cost=span.cost)
-    steps = {"learning_rate": learning_rate, "rho": rho}
-    growth = simulated_growth(
-        per_example_loss,
-        params,
-        data,
-        **steps,
-        **shared,
-        batch_size=batch_size,
-        with_replacement=with_replacement,
-        num_particles=num_particles,
-        num_steps=num_steps,
-        key=keys[1],
-    )
-    condition, cost = matrix_free_condition(per_example_loss, params, data, **steps, **shared, key=keys[2])
-    moments = hessian_moments(per_example_loss, params, data, **shared, key=keys[3])
+        return _exact(reduced, num_rows, **steps, **batches, tolerance=tolerance, cost=span.cost)
+    simulation = {"num_particles": num_particles, "num_steps": num_steps, "key": keys[1]}
+    problem = (per_example_loss, params, data)
+    growth = simulated_growth(*problem, **steps, **shared, **batches, **simulation)
+    return _simulated(*problem, steps, shared, growth, keys[2:], num_rows, batch_size=batch_size, tolerance=tolerance)
+
+
+def _simulated(
+    per_example_loss: Callable,
+    params: PyTree,
+    data: PyTree,
+    steps: dict[str, float],
+    shared: dict[str, Any],
+    growth: Growth,
+    keys: Array,
+    num_rows: int,
+    *,
+    batch_size: int,
+    tolerance: float,
+) -> Stability:
+    """Complete a simulated growth by the condition, the moments and the ends of the spectrum, from products."""
+    condition, cost = matrix_free_condition(per_example_loss, params, data, **steps, **shared, key=keys[0])
+    moments = hessian_moments(per_example_loss, params, data, **shared, key=keys[1])
     hessian = operators.hessian_operator(MeanLoss(per_example_loss), params, data, **shared)
-    top = ends(hessian, key=keys[4])
-    cost += moments.cost + top.num_products + 2 * growth.num_draws / num
+    top = ends(hessian, key=keys[2])
+    cost += moments.cost + top.num_products + 2 * growth.num_draws / num_examples(data)
     smallest = float(top.values[1])
     notes = [*_notes(smallest, float(top.values[0]), num_rows, None), _SIMULATED]
     if condition.batch_size != batch_size:
-        notes.append("The condition is for batches of one example; it is not proven for larger ones.")
+        notes.append("The condition is for batches of one example; it is not proven for larger batches.")
     verdict = "stable" if growth.high <= 1 + tolerance else "unstable" if growth.low > 1 + tolerance else "undecided"
     return Stability(
         verdict=verdict,
@@ -215,13 +228,15 @@ def linear_stability(
 
 
 _SIMULATED = (
-    "Simulated: the interval covers the noise of the particles, not the bias of their number nor of too few steps."
+    "Simulated: the interval covers the noise of the particles, but not the bias from finite numbers of particles and "
+    "steps."
 )
 
 
 def _exact(
     hessians: np.ndarray,
     num_rows: int,
+    *,
     learning_rate: float,
     rho: float,
     batch_size: int,
@@ -240,7 +255,7 @@ def _exact(
     radius = mean_square.largest_rho(batches, learning_rate)
     condition = condition_of(mean_powers(batches), learning_rate, rho, batch_size, tolerance=tolerance)
     single = mean_powers(batches if batch_size == 1 else mean_square.MatrixBatches(hessians, 1))
-    found = consequences_of_matrices(single, **steps, tolerance=tolerance)
+    consequences = consequences_of_matrices(single, **steps, tolerance=tolerance)
     spectrum = np.linalg.eigvalsh(single.one)
     is_stable = curved <= 1 + tolerance if math.isnan(rate) else learning_rate <= rate * (1 + tolerance)
     return Stability(
@@ -255,7 +270,7 @@ def _exact(
         largest_rho=radius,
         condition=condition,
         gap=_gap(rate, condition.largest_learning_rate),
-        consequences=found,
+        consequences=consequences,
         smallest_eigenvalue=float(spectrum[0]),
         notes=tuple(_notes(float(spectrum[0]), float(spectrum[-1]), num_rows, num_curved)),
         cost=cost,
@@ -263,7 +278,7 @@ def _exact(
 
 
 def _flat(batch_size: int, steps: dict[str, float], cost: float) -> Stability:
-    """Describe a loss without curvature: every step leaves x where it is, at every learning rate and rho."""
+    """Return the result for a loss without curvature: no step changes x, at any learning rate and rho."""
     condition = Condition(
         value=1.0,
         margin=0.0,
@@ -286,7 +301,7 @@ def _flat(batch_size: int, steps: dict[str, float], cost: float) -> Stability:
         gap=math.nan,
         consequences=consequences_of(0.0, (0.0, 0.0, 0.0), **steps),
         smallest_eigenvalue=0.0,
-        notes=("The loss curves in no direction: every step leaves x where it is.",),
+        notes=("The loss has no curvature in any direction: no step changes x.",),
         cost=cost,
     )
 
@@ -299,19 +314,19 @@ def _notes(smallest: float, largest: float, num_rows: int, num_curved: int | Non
     notes = []
     if smallest < -1e-4 * max(abs(largest), abs(smallest)):
         notes.append(
-            f"The mean Hessian has the eigenvalue {smallest:.3g} < 0: params are at no minimum. SGD leaves it at every "
-            "learning rate; SAM may not, since rho H_B^2 pulls back."
+            f"The mean Hessian has the eigenvalue {smallest:.3g} < 0: params are not at a minimum. SGD leaves it at "
+            "every learning rate; SAM may not, since rho H_B^2 pulls it back."
         )
     if num_curved is not None and num_curved < num_rows:
         notes.append(
             f"{num_rows - num_curved} of {num_rows} directions are flat for every example: x never shrinks in them. "
-            "Stable means bounded; margin and thresholds are those of the curved directions."
+            "Stable means bounded; margin and thresholds refer to the curved directions."
         )
     return notes
 
 
 def _curved_basis(hessians: np.ndarray, tolerance: float) -> np.ndarray:
-    """Find orthonormal columns of the directions that some matrix [n, P, P] acts on."""
+    """Compute an orthonormal basis, as columns, of the sum of the ranges of matrices [n, P, P]."""
     num_rows = hessians.shape[1]
     sizes, right = np.linalg.svd(hessians.reshape(-1, num_rows), full_matrices=False)[1:]
     return right[sizes > tolerance * sizes[0]].T if len(sizes) and sizes[0] > 0 else np.zeros((num_rows, 0))

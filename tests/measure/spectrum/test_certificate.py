@@ -21,7 +21,7 @@ def test_least_weight_is_a_quantile_of_random_unit_vectors():
     weights = random[:, 0] ** 2 / np.sum(random**2, axis=1)
     for failure in (0.01, 0.1, 0.5):
         assert np.mean(weights < least_weight(7, failure)) == pytest.approx(failure, rel=0.05)
-    # At small chances the density of the part along a vector is flat: sqrt(n / 2 pi) at 0 on both sides.
+    # At small probabilities the density of the component along a vector is flat: sqrt(n / 2 pi) around 0.
     assert_allclose(least_weight(266_610, 1e-4), 1e-8 * np.pi / 2 / 266_610, rtol=1e-4)
     assert_allclose(least_weight(2, 0.1), np.sin(0.1 * np.pi / 2) ** 2, rtol=1e-9)
     assert least_weight(1, 1e-4) == 1
@@ -34,7 +34,7 @@ def krylov(basis: Basis, dropped=(), log_couplings=0.0) -> Krylov:
 
 
 def grown(operator, start, num_products, restart_at=None):
-    """Grow a basis from a start; keep 5 of the Ritz vectors where it is restarted."""
+    """Return a basis grown from a start, and its run; a restart keeps 5 of the Ritz vectors."""
     basis, log_couplings, dropped = Basis(operator, 40), 0.0, np.zeros(0)
     basis.begin(start)
     for row in range(num_products):
@@ -48,8 +48,8 @@ def grown(operator, start, num_products, restart_at=None):
 
 
 @pytest.mark.parametrize("restart_at", [None, 7])
-def test_k_is_the_sum_of_squares_of_what_the_rows_are_of_the_start(restart_at, of_spectrum, float64):
-    """Where an eigenvector's part of the start is known, its parts of the rows are p_j times that: an exact oracle."""
+def test_k_is_the_sum_of_squares_of_the_rows_relative_to_the_start(restart_at, of_spectrum, float64):
+    """The rows' components along an eigenvector are p_j times that of the start, which is known: an exact oracle."""
     operator = of_spectrum(VALUES)
     matrix = np.asarray(operator.arrays[0])
     true, vectors = np.linalg.eigh(matrix)
@@ -79,7 +79,7 @@ def test_no_eigenvalue_has_more_weight_than_the_bound(of_spectrum, float64):
         outside = [run.log_outside(run.values.max() + beyond, 1) for beyond in np.linspace(0, 3, 50)]
         assert np.all(np.diff(outside[1:]) > 0)
         assert outside[0] == -np.inf
-        # What is above all Ritz values tells nothing of what is below it.
+        # A point above all Ritz values rules out nothing below it.
         assert run.log_outside(run.values.max() + 1, -1) == -np.inf
 
 
@@ -107,6 +107,6 @@ def test_how_far_what_is_outside_can_raise_locked_values():
         hidden = hidden_beside(edge, np.linalg.norm(couplings))
         assert np.all(true[:3] <= locked + hidden + 1e-12)
         closest = max(closest, np.max((true[:3] - locked)[hidden > 0] / max(hidden, 1e-12), initial=0))
-    assert closest > 0.5  # no bound that is met by far
+    assert closest > 0.5  # the bound is nearly attained
     for residual in (0, 1e-4, 0.3):
         assert_allclose(hidden_beside(edge_needed(0.1, residual), residual), 0.1, rtol=1e-12)

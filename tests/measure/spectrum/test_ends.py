@@ -1,4 +1,4 @@
-"""Both ends of a spectrum that is known."""
+"""Both ends of known spectra."""
 
 import jax
 import jax.numpy as jnp
@@ -17,35 +17,35 @@ def test_ends_with_restarts():
     with jax.enable_x64(True):
         diagonal = jnp.asarray(np.r_[np.linspace(-1, 1, 200), -1.2, 3.0])
         matrix = operator(multiply, jnp.zeros(202), diagonal)
-        found = ends(matrix, key=jax.random.key(0), tolerance=1e-8, smallest_tolerance=1e-8, basis_size=12)
-        np.testing.assert_allclose(found.values, [3.0, -1.2], rtol=1e-12)
-        np.testing.assert_allclose(np.abs(found.vectors[:, [-1, -2]]), np.eye(2), atol=1e-7)
-        assert found.is_converged.all()
-        assert found.num_products > 12
-        values, vectors = jnp.asarray(found.values), found.vectors
+        extremes = ends(matrix, key=jax.random.key(0), tolerance=1e-8, smallest_tolerance=1e-8, basis_size=12)
+        np.testing.assert_allclose(extremes.values, [3.0, -1.2], rtol=1e-12)
+        np.testing.assert_allclose(np.abs(extremes.vectors[:, [-1, -2]]), np.eye(2), atol=1e-7)
+        assert extremes.is_converged.all()
+        assert extremes.num_products > 12
+        values, vectors = jnp.asarray(extremes.values), extremes.vectors
         lengths = jnp.linalg.norm(vectors * diagonal[None] - values[:, None] * vectors, axis=1)
-        np.testing.assert_allclose(found.residuals, lengths, rtol=1e-4, atol=1e-13)
+        np.testing.assert_allclose(extremes.residuals, lengths, rtol=1e-4, atol=1e-13)
 
 
 @pytest.mark.parametrize("size", [1e-25, 1e20])
 def test_single_precision_at_any_size(size):
     diagonal = jnp.asarray(size * np.r_[np.linspace(-1, 1, 100), -1.2, 3.0], jnp.float32)
-    found = ends(operator(multiply, jnp.zeros(102), diagonal), key=jax.random.key(0))
-    np.testing.assert_allclose(found.values / size, [3.0, -1.2], rtol=1e-3)
-    assert found.is_converged.all()
-    assert np.all(found.residuals > 0)
+    extremes = ends(operator(multiply, jnp.zeros(102), diagonal), key=jax.random.key(0))
+    np.testing.assert_allclose(extremes.values / size, [3.0, -1.2], rtol=1e-3)
+    assert extremes.is_converged.all()
+    assert np.all(extremes.residuals > 0)
 
 
-def test_giving_up_says_so():
+def test_running_out_of_products_is_reported():
     matrix = operator(multiply, jnp.zeros(300), jnp.linspace(0, 1, 300))
-    found = ends(matrix, key=jax.random.key(0), max_products=8)
-    assert not found.is_converged[0]
-    assert found.num_products == 8
+    extremes = ends(matrix, key=jax.random.key(0), max_products=8)
+    assert not extremes.is_converged[0]
+    assert extremes.num_products == 8
 
 
 def test_one_row():
-    found = ends(operator(multiply, jnp.zeros(1), jnp.full(1, -2.0)), key=jax.random.key(0))
-    np.testing.assert_allclose(found.values, [-2, -2])
+    extremes = ends(operator(multiply, jnp.zeros(1), jnp.full(1, -2.0)), key=jax.random.key(0))
+    np.testing.assert_allclose(extremes.values, [-2, -2])
 
 
 @pytest.mark.parametrize(

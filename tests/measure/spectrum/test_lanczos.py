@@ -17,16 +17,16 @@ def test_rows_stay_orthonormal_in_single_precision(of_spectrum):
     basis.begin_randomly(jax.random.key(0))
     for _ in range(40):
         basis.extend()
-    found = rows(basis)
-    assert found.shape == (40, 60)
-    # Without the pass over all rows, copies of the leading vectors come back after some ten steps.
-    assert_allclose(found @ found.T, np.eye(40), atol=2e-6)
+    basis_rows = rows(basis)
+    assert basis_rows.shape == (40, 60)
+    # Without the pass over all rows, copies of the leading vectors reappear after about ten steps.
+    assert_allclose(basis_rows @ basis_rows.T, np.eye(40), atol=2e-6)
     matrix = np.asarray(operator.arrays[0], np.float64)
-    assert_allclose(basis.projected, found @ matrix @ found.T, atol=1e-4)
+    assert_allclose(basis.projected, basis_rows @ matrix @ basis_rows.T, atol=1e-4)
 
 
 def test_a_restart_keeps_the_relation(of_spectrum, float64):
-    """S Q' = Q' T + (next row) (coupling to each row)'; the couplings are those that the next step finds."""
+    """S Q' = Q' T + (next row) (coupling to each row)'; the next step computes the couplings."""
     operator = of_spectrum(VALUES)
     basis = Basis(operator, 20)
     basis.begin_randomly(jax.random.key(0))
@@ -36,9 +36,9 @@ def test_a_restart_keeps_the_relation(of_spectrum, float64):
     basis.restart(basis.combine(vectors[:, -9:]), np.diag(values[-9:]))
     for _ in range(10):
         basis.extend()
-    found, (matrix,) = rows(basis), operator.arrays
-    assert_allclose(found @ found.T, np.eye(19), atol=1e-13)
-    assert_allclose(basis.projected[:19, :19], found @ matrix @ found.T, atol=1e-11)
+    basis_rows, (matrix,) = rows(basis), operator.arrays
+    assert_allclose(basis_rows @ basis_rows.T, np.eye(19), atol=1e-13)
+    assert_allclose(basis.projected[:19, :19], basis_rows @ matrix @ basis_rows.T, atol=1e-11)
     assert basis.num_products == 30
 
 
@@ -53,8 +53,8 @@ def test_the_end_of_a_space_is_seen(of_spectrum, float64):
     assert_allclose(basis.ritz()[0], [0, 1, 2], atol=1e-13)
 
 
-def test_what_rows_do_not_show_is_seen_by_a_check_of_all_together(of_spectrum, float64):
-    """With a projected matrix that is off, as rounding or a lost row would leave it, some residuals are not known."""
+def test_a_check_of_all_together_detects_hidden_residuals(of_spectrum, float64):
+    """With an error in the projected matrix, as from rounding or a lost row, some residuals are not known."""
     operator = of_spectrum(VALUES)
     basis = Basis(operator, 20)
     basis.begin_randomly(jax.random.key(0))
@@ -77,8 +77,8 @@ def test_outside_and_clear(of_spectrum, float64):
     basis.begin_randomly(jax.random.key(0))
     for _ in range(10):
         basis.extend()
-    found = rows(basis)
-    assert_allclose(basis.outside(vector), vector - found.T @ (found @ vector), atol=1e-13)
+    basis_rows = rows(basis)
+    assert_allclose(basis.outside(vector), vector - basis_rows.T @ (basis_rows @ vector), atol=1e-13)
     basis.clear()
     assert_allclose(basis.outside(vector), vector, rtol=1e-15)
     basis.begin(vector)

@@ -20,28 +20,28 @@ def net(dtype=np.float32):
 
 
 def fitted_loss(params, example):
-    """Curve only along the example's vector, as where each example is fitted."""
+    """A loss with curvature only along the example's vector, as if each example is fitted."""
     return jnp.dot(params, example) ** 2
 
 
 def test_small_problems_are_written_out_whole(float64):
     params, data = net(np.float64)
     mask = {"first": np.array([[True, False], [True, True], [False, True]]), "last": np.array(True)}
-    found = curved_span(net_loss, params, data, key=jax.random.key(0), max_dimension=20, mask=mask)
+    span = curved_span(net_loss, params, data, key=jax.random.key(0), max_dimension=20, mask=mask)
     flat, unflatten = jax.flatten_util.ravel_pytree(
         jax.tree.map(lambda leaf, keep: jnp.where(keep, leaf, 0), params, mask)
     )
     kept = np.array([True, False, True, True, False, True, True, True, True])
     dense = jax.vmap(lambda example: jax.hessian(lambda x: net_loss(unflatten(x), example))(flat))
-    assert_allclose(found.hessians, jax.jit(dense)(data)[:, kept][:, :, kept], atol=1e-12)
+    assert_allclose(span.hessians, jax.jit(dense)(data)[:, kept][:, :, kept], atol=1e-12)
 
 
 def test_few_examples_of_many_parameters_span_few_directions():
     vectors = RNG.normal(size=(7, 300)).astype(np.float32)
-    found = curved_span(fitted_loss, jnp.zeros(300), jnp.asarray(vectors), key=jax.random.key(0), max_dimension=20)
-    assert found.hessians.shape == (7, 7, 7)
-    assert_allclose(np.linalg.eigvalsh(found.hessians)[:, -1], 2 * np.sum(vectors**2, axis=1), rtol=1e-4)
-    traces = np.trace(found.hessians[0] @ found.hessians[1])
+    span = curved_span(fitted_loss, jnp.zeros(300), jnp.asarray(vectors), key=jax.random.key(0), max_dimension=20)
+    assert span.hessians.shape == (7, 7, 7)
+    assert_allclose(np.linalg.eigvalsh(span.hessians)[:, -1], 2 * np.sum(vectors**2, axis=1), rtol=1e-4)
+    traces = np.trace(span.hessians[0] @ span.hessians[1])
     assert_allclose(traces, 4 * (vectors[0] @ vectors[1]) ** 2, rtol=1e-3)
 
 
@@ -54,11 +54,11 @@ def test_a_span_that_is_too_large_is_not_written_out():
 
 
 def test_no_curvature_spans_nothing():
-    found = curved_span(
+    span = curved_span(
         lambda params, example: jnp.dot(params, example),
         jnp.zeros(100),
         jnp.ones((3, 100)),
         key=jax.random.key(0),
         max_dimension=20,
     )
-    assert found.hessians.shape == (3, 0, 0)
+    assert span.hessians.shape == (3, 0, 0)

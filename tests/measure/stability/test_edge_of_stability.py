@@ -22,8 +22,8 @@ def test_solves_its_equation():
 
 
 def test_numbers_at_the_paper_s_learning_rate():
-    found = edge_of_stability(None, learning_rate=0.1, rho=np.array([0, 0.01, 0.02, 0.05, 0.1, 0.2]))
-    assert_allclose(found, [20, 17.1, 15.3, 12.4, 10.0, 7.8], atol=0.05)
+    edges = edge_of_stability(None, learning_rate=0.1, rho=np.array([0, 0.01, 0.02, 0.05, 0.1, 0.2]))
+    assert_allclose(edges, [20, 17.1, 15.3, 12.4, 10.0, 7.8], atol=0.05)
 
 
 def test_limits_are_continuous():
@@ -59,7 +59,7 @@ def test_refuses(norm, rate, rho, message):
 
 
 def growth(step, *at):
-    """Compute the spectral radius of the derivative of one step of an optimizer, of numbers that are scalars."""
+    """Compute the spectral radius of the derivative of one step of an optimizer on scalars."""
     with jax.enable_x64():
         at = tuple(jnp.float64(x) for x in at)
         matrix = jax.jacfwd(lambda state: jnp.stack(step(*state)))(at)
@@ -67,7 +67,7 @@ def growth(step, *at):
 
 
 def assert_is_edge(step_of, edge, *at):
-    """Steps shrink below the edge, neither shrink nor grow at it, and grow above."""
+    """Assert that steps shrink below the edge, neither shrink nor grow at it, and grow above."""
     assert growth(step_of(0.99 * edge), *at) < 1 - 1e-4
     assert growth(step_of(edge), *at) == pytest.approx(1, abs=1e-9)
     assert growth(step_of(1.01 * edge), *at) > 1 + 1e-4
@@ -98,10 +98,10 @@ def test_steps_of_sgd_and_unnormalized_sam_begin_to_grow_at_the_edge(momentum, i
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.5])
-def test_normalized_sam_comes_to_rest_where_its_edge_is_the_curvature(momentum):
+def test_normalized_sam_settles_where_its_edge_is_the_curvature(momentum):
     """Below 2 / eta it overshoots a minimum until its gradient is so large that the curvature is at the edge.
 
-    With a momentum of 0.9 it goes round in longer cycles, below the edge.
+    With a momentum of 0.9 it follows longer cycles, below the edge.
     """
     curvature, rho, decay = np.array([9.0, 1.0]), 0.2, 0.1
     w, velocity = np.array([0.3, 0.1]), np.zeros(2)

@@ -1,4 +1,4 @@
-"""Which kernels are kept as factors; the numbers are checked with the moments."""
+"""Which kernels are factored; the numbers are checked with the moments."""
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,7 @@ def test_what_is_not_factored():
     assert factored(lambda kernel, x: x @ kernel, kernel, jnp.ones((1, 8))) == {0}
     assert factored(lambda kernel, x: x @ kernel @ kernel, kernel, jnp.ones(8)) == set()
     assert factored(lambda kernel, x: jnp.sum(x @ kernel) + jnp.sum(kernel), kernel, jnp.ones(8)) == set()
-    # Factors of so many rows would be larger than the kernel.
+    # Factors with this many rows would be larger than the kernel.
     assert factored(lambda kernel, x: x @ kernel, kernel, jnp.ones((4, 8))) == set()
 
 

@@ -20,7 +20,7 @@ def test_agrees_with_the_exact_growth_on_both_sides_of_the_threshold(batch_size,
     batches = MatrixBatches(2 * HESSIANS, batch_size, with_replacement=with_replacement)
     threshold = largest_learning_rate(batches, 0.1)
     for factor, is_stable in ((0.95, True), (1.05, False)):
-        found = simulated_growth(
+        simulated = simulated_growth(
             loss,
             jnp.ones(6),
             jnp.asarray(VECTORS, jnp.float32),
@@ -34,17 +34,17 @@ def test_agrees_with_the_exact_growth_on_both_sides_of_the_threshold(batch_size,
             key=jax.random.key(0),
         )
         exact = growth(batches, factor * threshold, 0.1)[0]
-        assert abs(found.value - exact) < 5 * found.standard_error + 0.002
-        assert (found.high < 1) if is_stable else (found.low > 1)
-        assert found.num_draws == 1000 * 400 * batch_size
+        assert abs(simulated.value - exact) < 5 * simulated.standard_error + 0.002
+        assert (simulated.high < 1) if is_stable else (simulated.low > 1)
+        assert simulated.num_draws == 1000 * 400 * batch_size
 
 
-def test_plain_paths_would_miss_what_rare_large_steps_do():
-    """E|x|^2 grows though almost every path shrinks: one example in ten has a curvature of 5 / eta."""
+def test_rare_large_steps_that_plain_paths_would_miss():
+    """E|x|^2 grows although almost every path shrinks: one example in ten has a curvature of 5 / eta."""
     curvatures = np.array([0.5] * 9 + [5.0])
     factors = (1 - curvatures) ** 2
     assert np.mean(factors) > 1 > np.exp(np.mean(np.log(factors)))
-    found = simulated_growth(
+    simulated = simulated_growth(
         lambda x, c: jnp.sum(c * x**2) / 2,
         jnp.zeros(1),
         jnp.asarray(curvatures, jnp.float32),
@@ -55,7 +55,7 @@ def test_plain_paths_would_miss_what_rare_large_steps_do():
         num_particles=1000,
         num_steps=100,
     )
-    assert found.low < np.mean(factors) < found.high
+    assert simulated.low < np.mean(factors) < simulated.high
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,10 @@ HESSIANS = VECTORS[:, :, None] * VECTORS[:, None, :]
 
 def loss(params, example, *extra):
     along = jnp.dot(params["a"], example[:4]) + jnp.dot(params["b"], example[4:])
-    return along**2 / 2 + sum(jnp.sum(one) for one in extra)
+    return along**2 / 2 + sum(jnp.sum(leaf) for leaf in extra)
 
 
-def found(learning_rate, rho, dtype=np.float32, tolerance=1e-3, **options):
+def condition_and_cost(learning_rate, rho, dtype=np.float32, tolerance=1e-3, **options):
     params = {"a": jnp.zeros(4, dtype), "b": jnp.zeros(2, dtype)}
     data = jnp.asarray(VECTORS, dtype)
     options = {"key": jax.random.key(0), "tolerance": tolerance, **options}
@@ -29,7 +29,7 @@ def written(learning_rate, rho, hessians=HESSIANS):
 
 def test_agrees_with_matrices(float64):
     learning_rate, rho = 0.02, 0.2
-    free, dense = found(learning_rate, rho, np.float64, 1e-8).condition, written(learning_rate, rho)
+    free, dense = condition_and_cost(learning_rate, rho, np.float64, 1e-8).condition, written(learning_rate, rho)
     assert_allclose(free.value, dense.value, rtol=1e-8)
     assert_allclose(free.largest_learning_rate, dense.largest_learning_rate, rtol=1e-7)
     assert_allclose(free.largest_rho, dense.largest_rho, rtol=1e-7)
@@ -40,7 +40,7 @@ def test_flat_and_pruned_directions(monkeypatch):
     # Chunks of 4 and 1.
     monkeypatch.setattr("flatwide.measure.stability.matrix_free_condition._CHUNK_BYTES", 8 * 6 * 4 * 4)
     mask = {"a": np.array([True, True, False, False]), "b": np.array(False)}
-    free = found(0.02, 0.1, mask=mask, extra=jnp.ones(2)).condition
+    free = condition_and_cost(0.02, 0.1, mask=mask, extra=jnp.ones(2)).condition
     dense = written(0.02, 0.1, HESSIANS[:, :2, :2])
     assert_allclose(free.largest_learning_rate, dense.largest_learning_rate, rtol=2e-3)
     assert_allclose(free.value, dense.value, atol=1e-3)

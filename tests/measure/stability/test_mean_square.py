@@ -33,7 +33,7 @@ def all_batches(num, batch_size, with_replacement):
 
 
 def brute_force_growth(hessians, batch_size, with_replacement, learning_rate, rho):
-    """Take the spectral radius of E J x J, J for every batch that there is."""
+    """Compute the spectral radius of E J x J over all possible batches."""
     eye, squares = np.eye(hessians.shape[1]), []
     for batch in all_batches(len(hessians), batch_size, with_replacement):
         mean = hessians[list(batch)].mean(axis=0)
@@ -58,22 +58,24 @@ def test_growth_of_more_rows_than_are_written_out(monkeypatch, batch_size, table
     monkeypatch.setattr("flatwide.measure.stability.mean_square._TABLE_ROWS", table_rows)
     monkeypatch.setattr("flatwide.measure.stability.mean_square._PAIR_ENTRIES", table_rows)
     hessians = gauss_newton(num=5, size=9, rank=3)
-    found = growth(MatrixBatches(hessians, batch_size), 0.03, 0.05)
-    assert_allclose(found[0], brute_force_growth(hessians, batch_size, False, 0.03, 0.05), rtol=1e-9)
-    assert np.all(np.linalg.eigvalsh(found[1] * np.sign(np.trace(found[1]))) > -1e-9)  # what grows is a covariance
+    growth_and_matrix = growth(MatrixBatches(hessians, batch_size), 0.03, 0.05)
+    assert_allclose(growth_and_matrix[0], brute_force_growth(hessians, batch_size, False, 0.03, 0.05), rtol=1e-9)
+    assert np.all(
+        np.linalg.eigvalsh(growth_and_matrix[1] * np.sign(np.trace(growth_and_matrix[1]))) > -1e-9
+    )  # the eigenvector is a covariance
 
 
 def test_growth_of_one_number_has_a_closed_form():
     curvatures = np.array([0.5, 1.0, 4.0])
-    found = growth(MatrixBatches(curvatures[:, None, None], 1), 0.3, 0.2)[0]
-    assert_allclose(found, np.mean((1 - 0.3 * (curvatures + 0.2 * curvatures**2)) ** 2), rtol=1e-14)
+    factor = growth(MatrixBatches(curvatures[:, None, None], 1), 0.3, 0.2)[0]
+    assert_allclose(factor, np.mean((1 - 0.3 * (curvatures + 0.2 * curvatures**2)) ** 2), rtol=1e-14)
 
 
 def test_commuting_matrices_grow_by_their_worst_pair_of_directions():
     diagonals = np.random.default_rng(2).uniform(0, 3, size=(6, 4))
-    found = growth(MatrixBatches(np.stack([np.diag(row) for row in diagonals]), 1), 0.5, 0.1)[0]
+    factor = growth(MatrixBatches(np.stack([np.diag(row) for row in diagonals]), 1), 0.5, 0.1)[0]
     factors = 1 - 0.5 * (diagonals + 0.1 * diagonals**2)
-    assert_allclose(found, np.max(np.mean(factors**2, axis=0)), rtol=1e-13)
+    assert_allclose(factor, np.max(np.mean(factors**2, axis=0)), rtol=1e-13)
 
 
 def test_full_batch_is_the_square_of_one_factor():
@@ -122,8 +124,8 @@ def test_coincidences_average_products_of_batch_means(with_replacement):
             pattern: math.prod(np.mean(numbers ** pattern.count(letter)) for letter in set(pattern))
             for pattern in weights
         }
-        found = sum(weight * free[pattern] for pattern, weight in weights.items())
-        assert_allclose(found, np.mean([batch.mean() ** power for batch in batches]), rtol=1e-12)
+        average = sum(weight * free[pattern] for pattern, weight in weights.items())
+        assert_allclose(average, np.mean([batch.mean() ** power for batch in batches]), rtol=1e-12)
         assert_allclose(sum(weights.values()), 1, rtol=1e-12)
     assert coincidences(4, 7, 1, False) == {"0000": 1.0}
     assert coincidences(4, 7, 7, False) == {"0123": 1.0}

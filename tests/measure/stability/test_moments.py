@@ -17,7 +17,7 @@ def normal(seed, *shape):
 
 
 def mlp():
-    """A network whose last kernel is just large enough to be factored; 40 parameters, the size of the basis."""
+    """Return a network whose last kernel is just large enough to be factored; 40 parameters, the size of the basis."""
     params = {
         "first": normal(1, 2, 3) / 2,
         "bias": normal(2, 3) / 2,
@@ -66,18 +66,18 @@ def hessians(loss, params, data, mask=None):
 
 
 def ends(matrices, order):
-    """Give the extreme eigenvalues of M_k - H^k by its definition."""
+    """Compute the extreme eigenvalues of M_k - H^k from its definition."""
     power = np.mean([np.linalg.matrix_power(matrix, order) for matrix in matrices], axis=0)
     values = np.linalg.eigvalsh(power - np.linalg.matrix_power(matrices.mean(0), order))
     return values[-1], values[0]
 
 
 def assert_dense(moments, matrices, *, rtol=1e-7):
-    for place, order in enumerate(moments.orders):
+    for index, order in enumerate(moments.orders):
         largest, smallest = ends(matrices, order)
-        assert moments.largest[place] == pytest.approx(largest, rel=rtol)
-        assert moments.smallest[place] == pytest.approx(smallest, abs=rtol * abs(largest))
-        assert moments.non_uniformity[place] == pytest.approx(np.sign(largest) * abs(largest) ** (1 / order), rel=rtol)
+        assert moments.largest[index] == pytest.approx(largest, rel=rtol)
+        assert moments.smallest[index] == pytest.approx(smallest, abs=rtol * abs(largest))
+        assert moments.non_uniformity[index] == pytest.approx(np.sign(largest) * abs(largest) ** (1 / order), rel=rtol)
     assert moments.is_converged.all()
 
 
@@ -126,15 +126,15 @@ class TestHessianMoments:
     def test_same_key_same_answer_and_start(self):
         data, params = {"curvature": normal(0, 20, 100)}, jnp.ones(100)
 
-        def found(key, start=None):
+        def measured(key, start=None):
             options = {"orders": [2], "smallest_tolerance": 1.0}
             return measure.hessian_moments(quadratic_loss, params, data, key=key, start=start, **options)
 
-        one, other = found(KEY), found(jax.random.key(4))
-        np.testing.assert_array_equal(one.vectors, found(KEY).vectors)
-        assert not np.array_equal(one.vectors, other.vectors)
-        np.testing.assert_allclose(one.largest, other.largest, rtol=1e-4)
-        assert found(KEY, one.vectors).num_products < one.num_products
+        first, other = measured(KEY), measured(jax.random.key(4))
+        np.testing.assert_array_equal(first.vectors, measured(KEY).vectors)
+        assert not np.array_equal(first.vectors, other.vectors)
+        np.testing.assert_allclose(first.largest, other.largest, rtol=1e-4)
+        assert measured(KEY, first.vectors).num_products < first.num_products
 
 
 def test_equal_examples_are_uniform():

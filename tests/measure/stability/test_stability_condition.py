@@ -23,7 +23,7 @@ def powers(hessians, batch_size=1):
 
 
 def printed_condition(hessians, learning_rate, rho):
-    """Write the paper's matrix out, term by term."""
+    """Compute the top eigenvalue of the paper's matrix, term by term."""
     eye, mean = np.eye(hessians.shape[1]), hessians.mean(axis=0)
     moment = {k: np.mean([np.linalg.matrix_power(h, k) for h in hessians], axis=0) for k in (2, 3, 4)}
     spread = {k: moment[k] - np.linalg.matrix_power(mean, k) for k in (2, 3, 4)}
@@ -40,18 +40,18 @@ def printed_condition(hessians, learning_rate, rho):
 @pytest.mark.parametrize("rho", [0.0, 0.02, 0.3])
 def test_condition_is_the_printed_one(rho):
     hessians = gauss_newton()
-    found = condition_of(powers(hessians), 0.07, rho, 1, tolerance=1e-8)
-    assert_allclose(found.value, printed_condition(hessians, 0.07, rho), rtol=1e-12)
-    assert found.margin == 1 - found.value
-    assert found.is_met == (found.value <= 1)
+    condition = condition_of(powers(hessians), 0.07, rho, 1, tolerance=1e-8)
+    assert_allclose(condition.value, printed_condition(hessians, 0.07, rho), rtol=1e-12)
+    assert condition.margin == 1 - condition.value
+    assert condition.is_met == (condition.value <= 1)
 
 
 def test_largest_steps_are_where_the_printed_condition_ends():
     hessians = gauss_newton(seed=1)
-    found = condition_of(powers(hessians), 0.02, 0.1, 1, tolerance=1e-8)
+    condition = condition_of(powers(hessians), 0.02, 0.1, 1, tolerance=1e-8)
     for factor, is_met in ((0.5, True), (1 - 1e-6, True), (1 + 1e-6, False), (3.0, False)):
-        assert (printed_condition(hessians, factor * found.largest_learning_rate, 0.1) <= 1) == is_met
-        assert (printed_condition(hessians, 0.02, factor * found.largest_rho) <= 1) == is_met
+        assert (printed_condition(hessians, factor * condition.largest_learning_rate, 0.1) <= 1) == is_met
+        assert (printed_condition(hessians, 0.02, factor * condition.largest_rho) <= 1) == is_met
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
@@ -59,25 +59,25 @@ def test_condition_suffices(batch_size):
     for seed in range(8):
         batches = MatrixBatches(gauss_newton(seed), batch_size)
         for rho in (0.0, 0.2):
-            found = condition_of(mean_powers(batches), 0.05, rho, batch_size, tolerance=1e-8)
-            assert growth(batches, 0.05, rho)[0] <= found.value + 1e-12
-            assert largest_learning_rate(batches, rho) >= found.largest_learning_rate * (1 - 1e-8)
-            assert growth(batches, found.largest_learning_rate, rho)[0] <= 1 + 1e-8
+            condition = condition_of(mean_powers(batches), 0.05, rho, batch_size, tolerance=1e-8)
+            assert growth(batches, 0.05, rho)[0] <= condition.value + 1e-12
+            assert largest_learning_rate(batches, rho) >= condition.largest_learning_rate * (1 - 1e-8)
+            assert growth(batches, condition.largest_learning_rate, rho)[0] <= 1 + 1e-8
 
 
 def test_condition_of_one_matrix_is_exact():
     hessians = gauss_newton(num=1)
     batches = MatrixBatches(hessians, 1)
-    found = condition_of(mean_powers(batches), 0.05, 0.1, 1, tolerance=1e-8)
-    assert_allclose(found.largest_learning_rate, largest_learning_rate(batches, 0.1), rtol=1e-8)
+    condition = condition_of(mean_powers(batches), 0.05, 0.1, 1, tolerance=1e-8)
+    assert_allclose(condition.largest_learning_rate, largest_learning_rate(batches, 0.1), rtol=1e-8)
     top = np.linalg.eigvalsh(hessians[0])[-1]
-    assert_allclose(found.largest_learning_rate, 2 / (top + 0.1 * top**2), rtol=1e-8)
+    assert_allclose(condition.largest_learning_rate, 2 / (top + 0.1 * top**2), rtol=1e-8)
 
 
 def test_no_learning_rate_meets_the_condition_off_a_minimum():
-    found = condition_of(powers(np.full((2, 1, 1), -1.0)), 0.1, 0.0, 1, tolerance=1e-8)
-    assert not found.is_met
-    assert math.isnan(found.largest_learning_rate)
+    condition = condition_of(powers(np.full((2, 1, 1), -1.0)), 0.1, 0.0, 1, tolerance=1e-8)
+    assert not condition.is_met
+    assert math.isnan(condition.largest_learning_rate)
 
 
 @pytest.mark.parametrize(
@@ -92,21 +92,21 @@ def test_no_learning_rate_meets_the_condition_off_a_minimum():
     ],
 )
 def test_bounds_at_the_paper_s_learning_rate(rho, bounds):
-    found = consequences_of(9.0, (11.0, 8.0, -3.0), learning_rate=0.1, rho=rho)
-    assert [one.name for one in found] == ["top_eigenvalue", "s_2", "s_3", "s_4"]
-    assert_allclose([one.bound for one in found], bounds, atol=0.05)
+    consequences = consequences_of(9.0, (11.0, 8.0, -3.0), learning_rate=0.1, rho=rho)
+    assert [consequence.name for consequence in consequences] == ["top_eigenvalue", "s_2", "s_3", "s_4"]
+    assert_allclose([consequence.bound for consequence in consequences], bounds, atol=0.05)
     values = (9.0, 11.0, 8.0, -3.0)
-    assert [one.is_met for one in found] == [
+    assert [consequence.is_met for consequence in consequences] == [
         None if math.isnan(bound) else value <= bound for value, bound in zip(values, bounds, strict=True)
     ]
-    assert "rho > learning_rate / 2" in found[1].note if rho > 0.05 else "rho >" not in found[1].note
-    assert "by its sign alone" in found[3].note
+    assert "rho > learning_rate / 2" in consequences[1].note if rho > 0.05 else "rho >" not in consequences[1].note
+    assert "holds trivially" in consequences[3].note
 
 
 def test_bounds_are_implied_only_where_the_other_terms_are_semidefinite():
     hessians = gauss_newton(seed=2)
     plain = consequences_of_matrices(powers(hessians), learning_rate=0.05, rho=0.0, tolerance=1e-9)
-    assert [one.is_implied for one in plain[:2]] == [True, True]
+    assert [consequence.is_implied for consequence in plain[:2]] == [True, True]
     strong = consequences_of_matrices(powers(hessians), learning_rate=0.05, rho=0.1, tolerance=1e-9)
     assert strong[1].is_implied is False  # undefined
     mean = hessians.mean(axis=0)
@@ -120,10 +120,10 @@ def test_an_implied_bound_holds_wherever_the_condition_does():
     for seed in range(60):
         hessians = gauss_newton(seed, num=3, size=2, rank=1)
         for rho in (0.0, 0.05, 0.2):
-            found = powers(hessians)
-            rate = condition_of(found, 0.05, rho, 1, tolerance=1e-8).largest_learning_rate
-            for one in consequences_of_matrices(found, learning_rate=rate, rho=rho, tolerance=1e-9):
-                if one.is_implied:
-                    assert one.is_met or one.value <= one.bound * (1 + 1e-6)
+            moments = powers(hessians)
+            rate = condition_of(moments, 0.05, rho, 1, tolerance=1e-8).largest_learning_rate
+            for consequence in consequences_of_matrices(moments, learning_rate=rate, rho=rho, tolerance=1e-9):
+                if consequence.is_implied:
+                    assert consequence.is_met or consequence.value <= consequence.bound * (1 + 1e-6)
                     checked += 1
     assert checked > 100

@@ -1,4 +1,4 @@
-"""Anybody's table: columns are found, faults are told, and nobody's files are overwritten."""
+"""Tables from elsewhere: columns are recognized, errors are reported, and no foreign file is overwritten."""
 
 import itertools
 
@@ -12,12 +12,12 @@ from flatwide.report import command
 
 
 def rows(scale=1.0, **names):
-    found = [
+    records = [
         {"params": size, "rho": rho, "seed": seed, "test_acc": scale * (0.8 + rho * size / 4000 + 0.01 * seed)}
         | {"minutes": 1.5 + seed / 7 + rho}
         for size, rho, seed in itertools.product((100, 1000), (0.0, 0.1, 0.2), range(4))
     ]
-    return pd.DataFrame(found).rename(columns=names)
+    return pd.DataFrame(records).rename(columns=names)
 
 
 def written(tmp_path, table, **options):
@@ -25,7 +25,7 @@ def written(tmp_path, table, **options):
     return report.write_table(tmp_path / "mine.csv", **options)
 
 
-def test_common_names_are_found_and_told(tmp_path):
+def test_common_names_are_recognized_and_reported(tmp_path):
     page = written(tmp_path, rows())
     assert page == tmp_path / "mine.report.html"
     text = page.read_text()
@@ -55,7 +55,7 @@ def test_named_columns_win_over_guesses(tmp_path):
     assert "&#39;mine&#39;, lower is better" in text
 
 
-def test_all_columns_that_are_not_found_are_listed_with_those_there_are(tmp_path):
+def test_all_missing_columns_are_listed_with_the_existing_ones(tmp_path):
     table = rows(params="p", rho="r")
     with pytest.raises(ValueError) as fault:
         written(tmp_path, table)
@@ -68,7 +68,7 @@ def test_all_columns_that_are_not_found_are_listed_with_those_there_are(tmp_path
         written(tmp_path, rows(), seed="sede")
 
 
-def test_percent_is_read_as_such_and_told(tmp_path):
+def test_percent_is_recognized_and_reported(tmp_path):
     text = written(tmp_path, rows(scale=100)).read_text()
     assert "read as percent" in text
     assert "80.00" in text or "81.50" in text
@@ -89,7 +89,7 @@ def test_other_columns_are_shown_and_do_not_cut_the_table(tmp_path, embedded):
     assert "minutes" in columns
 
 
-def test_rows_that_nothing_tells_apart_are_a_fault_until_an_axis_is_named(tmp_path):
+def test_indistinguishable_rows_are_an_error_until_an_axis_is_named(tmp_path):
     twice = pd.concat([rows().assign(flips=p) for p in (0, 1)], ignore_index=True)
     with pytest.raises(ValueError, match=r"several rows have params=100, rho=0 and seed=0.*--axes=.*flips"):
         written(tmp_path, twice)
@@ -117,11 +117,11 @@ def test_a_separator_may_be_a_semicolon(tmp_path):
 
 
 def test_files_of_others_are_kept(tmp_path):
-    theirs = tmp_path / "mine.report.html"
-    theirs.write_text("<html>")
+    foreign_page = tmp_path / "mine.report.html"
+    foreign_page.write_text("<html>")
     with pytest.raises(ValueError, match=r"flatwide did not write this file.*--output="):
         written(tmp_path, rows())
-    assert theirs.read_text() == "<html>"
+    assert foreign_page.read_text() == "<html>"
     elsewhere = written(tmp_path, rows(), path=tmp_path / "other.html")
     assert written(tmp_path, rows(), path=elsewhere) == elsewhere  # our own may be replaced
     folder = tmp_path / "other"
@@ -151,9 +151,9 @@ def test_a_file_that_is_no_table_is_a_fault(tmp_path):
 
 def test_the_command_reads_the_same_flags(tmp_path):
     rows(params="p", test_acc="score").to_csv(tmp_path / "mine.csv", index=False)
-    said = command.report([f"{tmp_path}/mine.csv", "--width=p", f"--output={tmp_path}/out.html", "--formats=latex"])
-    assert said.endswith(f"\n\nreport: {tmp_path}/out.html")
-    assert said.startswith(("No gain of SAM is detected", "SAM "))
+    output = command.report([f"{tmp_path}/mine.csv", "--width=p", f"--output={tmp_path}/out.html", "--formats=latex"])
+    assert output.endswith(f"\n\nreport: {tmp_path}/out.html")
+    assert output.startswith(("No gain from SAM is detected", "SAM "))
     assert (tmp_path / "out" / "gain_by_width_table.tex").exists()
 
 
@@ -161,13 +161,13 @@ def test_the_command_reads_the_same_flags(tmp_path):
     ("arguments", "fault"),
     [
         ([], "Name a work directory or a CSV file"),
-        (["x", "--pick=last"], "--pick is for a table"),
-        (["x", "--width=seed"], "--width is for a table"),
+        (["x", "--pick=last"], "--pick applies to a table"),
+        (["x", "--width=seed"], "--width applies to a table"),
         (["x.csv", "--colour=red"], "unrecognized arguments: --colour=red"),
         (["nowhere"], "nowhere: expected a work directory with runs, or a CSV file"),
     ],
 )
-def test_wrong_flags_are_told_in_one_message(arguments, fault):
+def test_wrong_flags_are_reported_in_one_message(arguments, fault):
     with pytest.raises((ValueError, FileNotFoundError)) as error:
         command.report(arguments)
     assert fault in str(error.value)
@@ -178,15 +178,23 @@ def test_wrong_flags_are_told_in_one_message(arguments, fault):
     [
         ("test_acc", "good", "'test_acc' holds 'good'; expected a number. Correct the cell, or empty it"),
         ("test_acc", "inf", "'test_acc' holds inf; expected a number."),
-        ("test_acc", "71.18%", "'test_acc' holds '71.18%'; expected a number. Write 71.18, and so in the whole column"),
+        (
+            "test_acc",
+            "71.18%",
+            "'test_acc' holds '71.18%'; expected a number. Write 71.18, and remove the percent sign",
+        ),
         ("test_acc", "0,7", "'test_acc' holds '0,7'; expected a number. Write decimals with a point"),
         ("test_acc", "-0.5", "'test_acc' holds -0.5; expected an accuracy"),
         ("test_acc", "81.5", "'test_acc' holds 0.8, and row 3 81.5; expected all fractions or all percent"),
         ("params", "0", "'params' holds 0; expected a whole number of at least 1"),
-        ("params", "0.001", "'params' holds 0.001; expected a whole number of at least 1. Correct the cell; sizes in"),
+        (
+            "params",
+            "0.001",
+            "'params' holds 0.001; expected a whole number of at least 1. Correct the cell; write sizes in",
+        ),
         ("params", "1.5M", "'params' holds '1.5M'; expected a whole number of at least 1. Write it in full: 1500000."),
         ("params", "1e30", "'params' holds 1e+30; expected a whole number"),
-        ("rho", "", "'rho' is empty; expected a number >= 0 (0 is the base). Fill it in, or leave the row out; a base"),
+        ("rho", "", "'rho' is empty; expected a number >= 0 (0 is the base). Fill it in, or remove the row; a base"),
         ("rho", "None", "'rho' is empty"),
         ("rho", "-0.1", "'rho' holds -0.1; expected a number >= 0"),
         ("rho", "inf", "'rho' holds inf"),
@@ -194,14 +202,14 @@ def test_wrong_flags_are_told_in_one_message(arguments, fault):
         ("seed", "0.5", "'seed' holds 0.5; expected a whole number"),
     ],
 )
-def test_a_cell_that_cannot_be_read_is_told_with_its_row_and_a_mend(tmp_path, column, cell, fault):
+def test_an_unreadable_cell_is_reported_with_its_row_and_a_fix(tmp_path, column, cell, fault):
     table = rows().drop(columns="minutes").astype(object)
     table.loc[2, column] = cell
     table.to_csv(tmp_path / "mine.csv", index=False, sep=";")
     with pytest.raises(ValueError) as error:
         report.write_table(tmp_path / "mine.csv")
     row = 1 if "and row 3" in fault else 3
-    assert str(error.value).startswith(f"mine.csv, row {row} below the names: the column {fault}")
+    assert str(error.value).startswith(f"mine.csv, row {row} below the header: the column {fault}")
     assert "\n" not in str(error.value)
 
 
@@ -234,10 +242,12 @@ def test_a_table_of_flatwide_with_an_edited_cell_is_refused(workdir, tmp_path):
 
     table = load(workdir).astype(object)
     table.loc[1, "test_metric"] = "good"
-    with pytest.raises(ValueError, match="row 2 below the names: the column 'test_metric' holds 'good'"):
+    with pytest.raises(ValueError, match="row 2 below the header: the column 'test_metric' holds 'good'"):
         written(tmp_path, table)
-    with pytest.raises(ValueError, match=r"--metric=best: mine\.csv has no such column"):
-        written(tmp_path, load(workdir), metric="best")
+    with pytest.raises(
+        ValueError, match=r"mine\.csv: metric='test_metrics' is not known.*Known: test_.*, test_metric, "
+    ):
+        written(tmp_path, load(workdir), metric="test_metrics")
 
 
 @pytest.mark.parametrize("more", [{}, {"status": "ok"}])
@@ -255,5 +265,5 @@ def test_a_run_without_a_metric_need_not_have_diverged(tmp_path, more):
 def test_rows_that_are_longer_than_the_names_are_a_fault(tmp_path):
     table = tmp_path / "table.csv"
     table.write_text("width,rho,seed,acc\n1,0,0,0.5,0.1\n1,0.1,0,0.5,0.1\n")
-    with pytest.raises(ValueError, match="its rows have more cells than there are names; expected as many"):
+    with pytest.raises(ValueError, match="the rows have more cells than the header has names"):
         report.write_table(table)

@@ -2,7 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.testing import assert_allclose
 
-from flatwide.measure.batches import collect, mean, num_examples
+from flatwide.measure.batching import collect, mean, num_examples
 
 
 def test_batches_of_one_shape_are_a_group():
@@ -20,9 +20,9 @@ def test_the_last_batch_is_what_is_left():
 
 def test_mean_is_weighted_and_of_any_structure():
     parts = [np.arange(3.0), np.arange(3.0, 6), np.arange(6.0, 7)]
-    found = mean(lambda batch: {"mean": jnp.mean(batch), "pair": (jnp.mean(batch**2),)}, collect(iter(parts)))
-    assert_allclose(found["mean"], 3)
-    assert_allclose(found["pair"][0], np.mean(np.arange(7.0) ** 2))
+    means = mean(lambda batch: {"mean": jnp.mean(batch), "pair": (jnp.mean(batch**2),)}, collect(iter(parts)))
+    assert_allclose(means["mean"], 3)
+    assert_allclose(means["pair"][0], np.mean(np.arange(7.0) ** 2))
     weighed = mean(jnp.mean, collect(iter(parts), weigh=lambda batch: float(batch[0])))
     assert_allclose(weighed, (0 * 1 + 3 * 4 + 6 * 6) / 9)
 

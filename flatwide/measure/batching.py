@@ -1,4 +1,4 @@
-"""Average a function over a data set that is cut into batches, exactly, whatever the sizes of the batches."""
+"""Exact averages of a function over a data set that is split into batches of any sizes."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from flatwide import trees
 from flatwide.measure import host
 from flatwide.types import Array, PyTree
 
-_MOST_SHAPES = 8  # of batches that are read again, each of which is compiled apart
+_MOST_SHAPES = 8  # of streamed batches; each shape is compiled separately
 
 
 class Batches(NamedTuple):
@@ -29,7 +29,7 @@ class Batches(NamedTuple):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Streamed:
-    """Batches that are read anew for each mean, one at a time.
+    """Batches that are read again for each mean, one at a time.
 
     weights: [C], the share of each batch in a mean; all of them add up to 1.
     """
@@ -41,22 +41,18 @@ class Streamed:
 def prepare(
     batches: PyTree, *, batch_size: int | None = None, weigh: Callable[[PyTree], float] | None = None
 ) -> Batches | Streamed:
-    """Put a data set into batches on the device, or make ready to read it batch by batch for each mean.
+    """Put a data set into batches on the device, or prepare to stream it batch by batch for each mean.
 
     Args:
-      batches: as for `collect`, or what yields batches and can be read again: a data loader, or a function without
-        arguments that makes an iterator. It must yield the same batches in the same order each time, as NumPy arrays
-        or what NumPy reads, such as tensors.
-      batch_size, weigh: as for `collect`; `weigh` is called in the first reading.
-    Raises: ValueError as `collect`, or for an iterator, which can be read once only.
-    Cost: one reading to count what is read again.
+      batches: as for `collect`, or an iterable of batches that can be read repeatedly: a data loader, or a function
+        without arguments that returns an iterator. It must yield the same batches in the same order each time, as NumPy
+        arrays or objects that NumPy converts, such as tensors.
+      batch_size, weigh: as for `collect`; `weigh` is called in the first pass.
+    Returns: Batches for data in memory, Streamed for a loader.
+    Raises: ValueError as `collect`, or for an iterator, which can be read only once.
+    Cost: one pass over a loader, to count its batches.
     """
-    if isinstance(batches, Iterator):
-        raise ValueError(
-            f"batches: a {type(batches).__name__} can be read once, and each product with a vector reads all batches: "
-            "expected a function that makes the iterator, such as `lambda: make_batches()`, a loader that can be read "
-            "again, or list(batches) where they fit in memory."
-        )
+    check_can_be_read_again(batches)
     if not is_loader(batches):
         return collect(batches, batch_size=batch_size, weigh=weigh)
     _check_batch_size(batch_size)
@@ -66,7 +62,7 @@ def prepare(
 
 
 def first_examples(batches: Batches | Streamed, number: int) -> PyTree:
-    """Return some examples of the first batch, all of them where it has fewer."""
+    """Return the first examples of the first batch: `number` of them, or all if it has fewer."""
     if isinstance(batches, Streamed):
         return jax.tree.map(lambda leaf: jnp.asarray(leaf[:number]), batches.reader.first)
     return jax.tree.map(lambda leaf: leaf[0, :number], batches.groups[0])
@@ -80,31 +76,36 @@ def collect(
     Args:
       batches: one pytree of arrays whose leading axes are the N examples, or a list of such batches, of any sizes; or
         anything else that yields them, such as a data loader, which is read once. A list always means batches.
-      batch_size: examples that are held in memory at once; where it does not divide a batch, a smaller one is left.
-        None: the batches as they are.
+      batch_size: examples in memory at once; if it does not divide a batch, the last part is smaller. None: the batches
+        unchanged.
       weigh: batch -> its weight in a mean, such as its number of real tokens; None: its number of examples.
+    Returns: Batches.
     Raises: ValueError if there is no example, the leading axes differ, a list holds bare arrays, or an option is out of
       range.
     """
     _check_batch_size(batch_size)
     pieces = [piece for batch in _each(batches) for piece in _cut(jax.tree.map(jnp.asarray, batch), batch_size)]
     weights = _shares([float(weigh(piece)) if weigh else num_examples(piece) for piece in pieces])
-    places: dict = {}
-    for place, piece in enumerate(pieces):
-        places.setdefault(_shape(piece), []).append(place)
+    indices_by_shape: dict = {}
+    for index, piece in enumerate(pieces):
+        indices_by_shape.setdefault(_shape(piece), []).append(index)
     groups = tuple(
-        jax.tree.map(lambda *leaves: jnp.stack(leaves), *(pieces[i] for i in group)) for group in places.values()
+        jax.tree.map(lambda *leaves: jnp.stack(leaves), *(pieces[i] for i in group))
+        for group in indices_by_shape.values()
     )
-    return Batches(groups, tuple(jnp.asarray(weights[group], float) for group in places.values()))
+    return Batches(groups, tuple(jnp.asarray(weights[group], float) for group in indices_by_shape.values()))
 
 
 def no_data() -> Batches:
-    """Make the batches of a function that reads no data: one without arrays."""
+    """Return the batches for a function that reads no data: one batch without arrays."""
     return Batches(groups=((),), weights=(jnp.ones(1),))
 
 
 def num_examples(batch: PyTree) -> int:
-    """Count the examples of a batch, whose leaves share their leading axis."""
+    """Count the examples of a batch, whose leaves share their leading axis.
+
+    Raises: ValueError if they do not.
+    """
     leaves = jax.tree.leaves(batch)
     shapes = [np.shape(leaf) for leaf in leaves]
     if len({shape[:1] for shape in shapes} - {()}) != 1 or () in shapes:
@@ -113,10 +114,10 @@ def num_examples(batch: PyTree) -> int:
 
 
 def mean(function: Callable[[PyTree], PyTree], batches: Batches | Streamed) -> PyTree:
-    """Average function(batch) over all batches by their weights; one batch is in memory at a time.
+    """Compute the weighted mean of function(batch) over all batches, with one batch in memory at a time.
 
-    Differentiate inside of the function where batches may be streamed: a mean that is differentiated in reverse would
-    keep what it needs of every batch.
+    If batches may be streamed, differentiate inside the function: reverse-mode differentiation of the mean would store
+    the residuals of every batch.
     """
     if isinstance(batches, Streamed):
         return batches.reader.weighted_sum(function, batches.weights)
@@ -128,15 +129,15 @@ def mean(function: Callable[[PyTree], PyTree], batches: Batches | Streamed) -> P
 
 
 def _weighted_sum(function: Callable[[PyTree], PyTree], group: PyTree, weights: Array) -> PyTree:
-    def batch_at(place: int) -> PyTree:
-        return jax.tree.map(lambda leaf: leaf[place], group)
+    def batch_at(index: int) -> PyTree:
+        return jax.tree.map(lambda leaf: leaf[index], group)
 
-    # A loop would keep XLA from using all threads within the one batch.
+    # Within a loop, XLA would not use all threads for the single batch.
     if len(weights) == 1:
         return trees.scale(weights[0], function(batch_at(0)))
 
-    def add_one(total: PyTree, one: tuple[Array, PyTree]) -> tuple[PyTree, None]:
-        return trees.add(total, trees.scale(one[0], function(one[1]))), None
+    def add_one(total: PyTree, weight_and_batch: tuple[Array, PyTree]) -> tuple[PyTree, None]:
+        return trees.add(total, trees.scale(weight_and_batch[0], function(weight_and_batch[1]))), None
 
     like = jax.eval_shape(function, batch_at(0))
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
@@ -146,30 +147,43 @@ def _weighted_sum(function: Callable[[PyTree], PyTree], group: PyTree, weights: 
 def _each(batches: PyTree) -> Iterator[PyTree]:
     if is_list_of_arrays(batches):
         raise ValueError(
-            f"batches: a list of {len(batches)} bare arrays is read as as many batches, where one batch may be meant. "
-            "Write a tuple (x, y) or a dict for one batch, and [(x1,), (x2,)] for several batches of one array."
+            f"batches: a list of {len(batches)} bare arrays would be read as {len(batches)} batches, but one may be "
+            "meant. Pass a tuple (x, y) or a dict for one batch, and [(x1,), (x2,)] for several batches of one array."
         )
     if isinstance(batches, list) or is_loader(batches):
-        yield from _read(batches)
+        yield from read(batches)
     else:
         yield batches
 
 
+def check_can_be_read_again(batches: PyTree) -> None:
+    """Raise an error for an iterator, which only the first product could read.
+
+    Raises: ValueError for an iterator.
+    """
+    if isinstance(batches, Iterator):
+        raise ValueError(
+            f"batches: a {type(batches).__name__} can be read once, and each product with a vector reads all batches: "
+            "expected a function that returns an iterator, such as `lambda: make_batches()`, a loader that can be read "
+            "again, or list(batches) if they fit in memory."
+        )
+
+
 def is_list_of_arrays(batches: PyTree) -> bool:
-    """Whether batches are a list of arrays (or tensors) and of nothing else: `[x, y]` is mostly meant as one batch."""
-    return isinstance(batches, list) and bool(batches) and all(hasattr(one, "shape") for one in batches)
+    """Whether batches are a list of only arrays (or tensors): `[x, y]` usually means one batch."""
+    return isinstance(batches, list) and bool(batches) and all(hasattr(item, "shape") for item in batches)
 
 
 def is_loader(batches: PyTree) -> bool:
-    """Whether batches are no pytree of arrays but yield batches: an iterator, a data loader, a function making one."""
+    """Whether batches are not a pytree of arrays but yield batches: an iterator, a data loader, or a function."""
     is_container = not jax.tree_util.all_leaves([batches])
     return (isinstance(batches, Iterable) or callable(batches)) and not is_container and not hasattr(batches, "shape")
 
 
 class _Reader:
-    """Reads batches from a loader again and again, in pieces.
+    """A reader that streams the batches of a loader repeatedly, in pieces of at most batch_size examples.
 
-    shapes: the different shapes of batches, pytrees; kinds: which of them each batch has, in order.
+    shapes: the distinct shapes of the pieces, pytrees; kinds: the index into them of each piece, in order.
     first: the first two examples, as NumPy arrays.
     """
 
@@ -181,11 +195,11 @@ class _Reader:
         self._pieces: Iterator[PyTree] = iter(())
 
     def first_reading(self) -> Iterator[PyTree]:
-        """Yield all pieces, and note what there is to read."""
+        """Yield all pieces, and record their shapes."""
         for piece in self._read():
             if any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(piece)):
                 raise ValueError(
-                    "batches: a batch has arrays of JAX, which cannot work while a program waits for the next batch; "
+                    "batches: a batch holds JAX arrays, which cannot be read while a compiled program waits for it; "
                     "expected NumPy arrays that are made without JAX, or a list of batches that fit in memory."
                 )
             if self.first is None:
@@ -197,20 +211,20 @@ class _Reader:
                 self.shapes.append(shapes)
             if len(self.shapes) > _MOST_SHAPES:
                 raise ValueError(
-                    f"batches: more than {_MOST_SHAPES} different shapes, each of which is compiled apart; expected "
-                    "batches of like shapes. Pad the examples to a few lengths, and give batches of one size."
+                    f"batches: more than {_MOST_SHAPES} distinct shapes, each of which is compiled separately: "
+                    "expected few. Pad the examples to a few lengths, and use one batch size."
                 )
             self.kinds.append(self.shapes.index(shapes))
             yield piece
 
     def weighted_sum(self, function: Callable[[PyTree], PyTree], weights: Array) -> PyTree:
-        """Add up weight * function(batch), reading each batch where it is needed."""
+        """Compute the sum of weight * function(batch), reading each batch when it is needed."""
 
         def at_shapes(shapes: PyTree) -> Callable[[Array], PyTree]:
             return lambda index: function(host.call(self._piece, shapes, index, is_pure=False))
 
-        def add_one(total: PyTree, one: tuple[Array, Array, Array]) -> tuple[PyTree, None]:
-            index, kind, weight = one
+        def add_one(total: PyTree, item: tuple[Array, Array, Array]) -> tuple[PyTree, None]:
+            index, kind, weight = item
             value = jax.lax.switch(kind, [at_shapes(shapes) for shapes in self.shapes], index)
             return trees.add(total, trees.scale(weight, value)), None
 
@@ -219,9 +233,9 @@ class _Reader:
         each = (jnp.arange(len(self.kinds)), jnp.asarray(self.kinds), weights)
         return jax.lax.scan(add_one, zeros, each)[0]
 
-    def _piece(self, place: Array) -> PyTree:
-        """Return the piece of an index; 0 begins to read anew."""
-        index = int(np.asarray(place))
+    def _piece(self, device_index: Array) -> PyTree:
+        """Return the piece with an index; index 0 restarts the reading."""
+        index = int(np.asarray(device_index))
         if index == 0:
             self._pieces = self._read()
         like, piece = self.shapes[self.kinds[index]], next(self._pieces, None)
@@ -237,18 +251,19 @@ class _Reader:
         return jax.tree.map(lambda leaf, like: np.asarray(leaf, like.dtype), piece, like)
 
     def _read(self) -> Iterator[PyTree]:
-        for batch in _read(self._source):
+        for batch in read(self._source):
             as_numpy = jax.tree.map(lambda leaf: leaf if isinstance(leaf, jax.Array) else np.asarray(leaf), batch)
             yield from _cut(as_numpy, self._batch_size)
 
 
-def _read(source: Any) -> Iterator[PyTree]:
+def read(source: Any) -> Iterator[PyTree]:
+    """Start a pass over the batches of a loader, or of a function that returns an iterator."""
     return iter(source if isinstance(source, Iterable) else source())
 
 
 def _check_batch_size(batch_size: int | None) -> None:
     if batch_size is not None and batch_size < 1:
-        raise ValueError(f"batch_size={batch_size}: expected at least 1, or None for the batches as they are.")
+        raise ValueError(f"batch_size={batch_size}: expected at least 1, or None to leave the batches unchanged.")
 
 
 def _shares(weights: list[float]) -> np.ndarray:

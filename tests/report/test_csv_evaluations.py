@@ -1,4 +1,4 @@
-"""Tables of other people: what is chosen on validation, which epoch counts, and nothing said that is not known."""
+"""Tables from elsewhere: rho chosen on validation, the row that counts, and no claims beyond the table."""
 
 import itertools
 import re
@@ -10,7 +10,7 @@ import pytest
 from flatwide import report
 from flatwide.analysis import answer, cautions
 from flatwide.analysis.table import from_columns
-from flatwide.report import command, epochs, own_table
+from flatwide.report import command, csv_table, epochs
 
 RHOS = (0.0, 0.1, 0.2)
 # By the test 0.1 is best, on validation 0.2.
@@ -28,7 +28,7 @@ def runs():
 
 
 def evaluations():
-    """Three rows a run: the test is best at epoch 1, validation at 2, and both are worse at 3."""
+    """Return three rows per run: the test is best at epoch 1, validation at 2, and both are worse at 3."""
     return pd.DataFrame(
         [
             row
@@ -48,7 +48,7 @@ def page(tmp_path, table, *flags):
 
 def read(table, **options):
     given = {"chosen": dict.fromkeys(("width", "rho", "seed", "metric")), "lower_is_better": None, "axes": ()} | options
-    return own_table._mapped(table, "mine.csv", **given)[0]
+    return csv_table._mapped(table, "mine.csv", **given)[0]
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_rho_is_chosen_on_the_column_that_is_named(tmp_path, flags, rho):
     text = page(tmp_path, runs(), *flags)
     by = {"": "test metric", "--choose_by=val_acc": "validation metric", "--choose_by=val_loss": "validation loss"}
     assert f"The best rho, chosen by {by[''.join(flags)]}, is {rho}" in text
-    assert ("The best rho was chosen by the very metric that is compared" in text) == (not flags)
+    assert ("The best rho was chosen by the same metric that is compared" in text) == (not flags)
 
 
 def test_percent_of_both_columns_are_read_alike(tmp_path):
@@ -70,8 +70,8 @@ def test_percent_of_both_columns_are_read_alike(tmp_path):
     ("choose_by", "message"),
     [
         ("vall", r"--choose_by=vall: mine\.csv has no such column; its columns are params,"),
-        ("test_acc", r"--choose_by=test_acc: this column is the metric already; without --choose_by= it is chosen by"),
-        ("val_error", r"by its name lower is better there, and for the metric 'test_acc' higher is"),
+        ("test_acc", r"--choose_by=test_acc: this column is already the metric, which is the default"),
+        ("val_error", r"its name suggests that lower is better, but for the metric 'test_acc' higher is better"),
     ],
 )
 def test_a_column_that_cannot_be_chosen_by_is_refused(choose_by, message):
@@ -91,10 +91,10 @@ def test_a_run_without_a_value_to_choose_by_is_refused():
     [({"pick": "last"}, 0.3), ({"pick": "best"}, 0.0), ({"pick": "best", "choose_by": "val_acc"}, 0.1)],
 )
 def test_the_last_or_best_row_of_a_run_counts(options, less):
-    found = read(evaluations(), **options)
-    assert len(found) == len(runs())
+    scored = read(evaluations(), **options)
+    assert len(scored) == len(runs())
     expected = sorted(runs()["test_acc"] - less)
-    assert sorted(found["test_metric"]) == pytest.approx(expected)
+    assert sorted(scored["test_metric"]) == pytest.approx(expected)
 
 
 def test_a_run_whose_last_row_has_no_metric_has_diverged():
@@ -102,26 +102,26 @@ def test_a_run_whose_last_row_has_no_metric_has_diverged():
     gone = (table["rho"] == 0.2) & (table["seed"] == 1) & (table["epoch"] == 3)
     table.loc[gone, "test_acc"] = np.nan
     for way in epochs.PICKS:
-        found = read(table, pick=way)
-        assert list(found.loc[found["status"] == "diverged", "rho"]) == [0.2, 0.2]
+        scored = read(table, pick=way)
+        assert list(scored.loc[scored["status"] == "diverged", "rho"]) == [0.2, 0.2]
 
 
 def test_rows_of_epochs_are_a_fault_that_names_the_flag(tmp_path):
     with pytest.raises(
-        ValueError, match=r"If 'epoch' numbers the evaluations of a run, say --pick=last or --pick=best"
+        ValueError, match=r"If 'epoch' numbers the evaluations of a run, add --pick=last or --pick=best"
     ):
         read(evaluations().drop(columns="learning_rate"))
     with pytest.raises(ValueError, match=r"mine\.csv: which column numbers the evaluations"):
         read(runs(), pick="last")
     with pytest.raises(ValueError, match=r"--pick.*first.*last"):
         read(evaluations(), pick="first")
-    with pytest.raises(ValueError, match="and one epoch"):
+    with pytest.raises(ValueError, match="and the same epoch"):
         read(pd.concat([evaluations()] * 2, ignore_index=True), pick="last")
 
 
 def test_the_page_says_which_row_counts(tmp_path):
     text = page(tmp_path, evaluations(), "--pick=best", "--choose_by=val_acc")
-    assert "the row where its &#39;val_acc&#39; is best counts" in text
+    assert "a run is scored at the row where its &#39;val_acc&#39; is best" in text
     assert "learning_rate=" not in text
 
 
@@ -133,7 +133,7 @@ def test_nothing_is_said_of_runs_that_only_ours_have(tmp_path):
     text = re.sub(r"<(script|style).*?</\1>", "", page(tmp_path, table.assign(status="finished")), flags=re.DOTALL)
     assert OURS.findall(text) == []
     assert "its SAM run against its base run" in text
-    assert "some rhos have fewer seeds than others" in text
+    assert "some values of rho have fewer seeds than others" in text
 
 
 def test_of_ours_it_is_said(workdir, tmp_path):
@@ -158,13 +158,13 @@ def test_a_metric_without_a_name_has_no_unit():
 
 def test_cautions_of_others_name_no_field_of_ours():
     table = from_columns(four_columns("test_acc").drop(index=4), metric="test_acc")
-    said = " ".join(one.text for one in cautions.cautions(table, are_ours=False))
-    assert "--choose_by=" in said
-    assert not OURS.search(said)
+    text = " ".join(caution.text for caution in cautions.cautions(table, are_ours=False))
+    assert "--choose_by=" in text
+    assert not OURS.search(text)
 
 
 def test_flags_of_tables_are_refused_for_work_directories(tmp_path):
-    with pytest.raises(ValueError, match="--pick is for a table"):
+    with pytest.raises(ValueError, match="--pick applies to a table"):
         command.report([str(tmp_path), "--pick=last"])
 
 
@@ -172,7 +172,7 @@ def test_our_own_table_has_one_row_a_run(workdir, tmp_path):
     from flatwide import load
 
     load(workdir).to_csv(tmp_path / "results.csv", index=False)
-    with pytest.raises(ValueError, match="flatwide's own, with one row a run"):
+    with pytest.raises(ValueError, match="is from flatwide, with one row per run"):
         report.write_table(tmp_path / "results.csv", pick="last")
-    with pytest.raises(ValueError, match=r"--choose_by=vall: results\.csv has no such column"):
+    with pytest.raises(ValueError, match=r"results\.csv: choose_by='vall' is not known.*test_metric"):
         report.write_table(tmp_path / "results.csv", choose_by="vall")

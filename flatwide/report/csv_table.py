@@ -1,0 +1,377 @@
+"""Reports of tables of runs that were trained elsewhere."""
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flatwide import config as configs
+from flatwide import csv_cells, registry
+from flatwide.analysis import fields
+from flatwide.analysis import table as tables
+from flatwide.columns import COLLAPSED, DONE, RESULT_FIELDS
+from flatwide.report import cells, epochs, output
+from flatwide.report.content import Source
+from flatwide.report.exports import export
+from flatwide.report.run_table import is_metric
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Common names of these columns, the likeliest first; compared without case, spaces and punctuation.
+_NAMES = {
+    "width": (
+        *("num_params", "params", "parameters", "num_parameters", "n_params", "param_count", "model_size", "size"),
+        *("width", *fields.SHAPES, "channels"),
+    ),
+    "rho": ("rho", "sam_rho", "radius", "sam_radius", "perturbation_radius", "rho_sam"),
+    "seed": ("seed", "random_seed", "run_seed", "trial", "replicate", "repeat"),
+    "metric": (
+        *("test_metric", "test_accuracy", "test_acc", "accuracy", "acc", "test_acc1", "val_accuracy", "val_acc"),
+        *("validation_accuracy", "test_score", "score", "metric", "test_error", "error", "test_loss", "val_loss"),
+    ),
+}
+_LOWER = re.compile(r"loss|err(or)?$|perplexity|ppl|mse|rmse|mae", re.IGNORECASE)
+_LOGGED = ("learning_rate",)  # settings that may differ between the rows of one run
+_STATES = {"finished", "diverged", "unfinished", "failed", "damaged", "unreadable", "mismatch"}
+_TEXTS = {"metric_name", "higher_is_better", "device", "x64", "matmul_precision", "versions", "started", "finished"}
+_OURS = {"run", "status", "num_params", "rho", "seed", "test_metric", "metric_name", "higher_is_better", "optimizer"}
+
+
+def write_table(
+    table_path: Path | str,
+    *,
+    width: str | None = None,
+    rho: str | None = None,
+    seed: str | None = None,
+    metric: str | None = None,
+    lower_is_better: bool | None = None,
+    choose_by: str | None = None,
+    pick: str | None = None,
+    epoch: str | None = None,
+    axes: Sequence[str] = (),
+    formats: Sequence[str] = (),
+    path: Path | str | None = None,
+    tell: Callable[[str], None] = lambda text: None,
+) -> Path:
+    """Write the report of a CSV file with one row per run.
+
+    Args:
+      width, rho, seed, metric: names of its columns; None guesses. rho is 0 for the base optimizer; a run without a
+        metric has diverged.
+      lower_is_better: the direction of the metric; None guesses it from the name.
+      choose_by: the column that the best rho is chosen by, such as a validation accuracy; None is the metric, or, in a
+        table that flatwide wrote, the validation metric if every run has one.
+      pick: "last" or "best" for a table with one row per evaluation: the row at which a run is scored, the best by
+        `choose_by` or else by the metric. None is for a table with one row per run.
+      epoch: with `pick`, the column that orders the rows of a run; None guesses.
+      axes: further columns that distinguish runs, such as the share of label noise.
+      formats: of figures and tables in a folder beside the page: some of "svg", "pdf", "latex".
+      path: of the page; None is `<table>.report.html` beside the table.
+      tell: called with the headlines and their table, as text for a terminal.
+    Returns: the path of the page.
+    Raises: ValueError if a column is missing or unusable, or a file in the way is not flatwide's; FileNotFoundError.
+    """
+    table_path = Path(table_path)
+    page_path = Path(path) if path else table_path.with_suffix(".report.html")
+    if page_path.resolve() == table_path.resolve():
+        raise ValueError(f"--output={page_path}: this is the table itself; choose another name.")
+    table = read(table_path)
+    folder = output.folder_beside(page_path)
+    are_ours = set(table.columns) >= _OURS and not (width or rho or seed)
+    if are_ours:
+        if pick or epoch:
+            raise ValueError(f"--pick={pick}: {table_path.name} is from flatwide, with one row per run; omit --pick.")
+        runs, notes, metric = table, (), metric or "test_metric"
+        _check_own(table, table_path.name, metric)
+        if choose_by is not None and choose_by not in table.columns:
+            metrics = filter(is_metric, table.columns)
+            raise ValueError(f"{table_path.name}: {registry.unknown('choose_by', choose_by, metrics)}")
+    else:
+        runs, notes = _mapped(
+            table,
+            table_path.name,
+            chosen={"width": width, "rho": rho, "seed": seed, "metric": metric},
+            lower_is_better=lower_is_better,
+            axes=axes,
+            choose_by=choose_by,
+            pick=pick,
+            epoch=epoch,
+        )
+        metric = "test_metric"
+        if choose_by is not None:
+            choose_by = next(column for column in ("validation_metric", "validation_loss") if column in runs.columns)
+    if formats:
+        output.claim_folder(folder)
+    return export(
+        runs,
+        Source(name=table_path.name, notes=notes, is_table=True, has_states=_has_states(table), are_ours=are_ours),
+        page_path=page_path,
+        summary_path=folder / "summary.csv" if formats else None,
+        folder=folder,
+        metric=metric,
+        choose_by=choose_by,
+        curves=None,
+        formats=formats,
+        tell=tell,
+    )
+
+
+def read(table_path: Path) -> Any:
+    """Read a CSV file; the separator may be a comma, a semicolon or a tab.
+
+    Raises: ValueError if it is empty or not a table; FileNotFoundError.
+    """
+    import pandas as pd
+
+    if not table_path.is_file():
+        raise FileNotFoundError(f"{table_path}: there is no such file; expected a CSV file with one row per run.")
+    try:
+        with open(table_path, encoding="utf-8-sig") as file:
+            names = file.readline()
+        separator = max(",;\t", key=names.count)
+        table: Any = pd.read_csv(table_path, sep=separator, skipinitialspace=True, encoding="utf-8-sig")
+    except ValueError as error:  # pandas' own errors are ValueErrors, as is a wrong encoding
+        raise ValueError(f"{table_path}: expected a CSV file with a header of column names ({error}).") from error
+    if not len(table):
+        raise ValueError(f"{table_path}: the table has no rows; expected one row per run.")
+    if not isinstance(table.index, pd.RangeIndex):  # pandas uses the first cells of such rows as the index
+        raise ValueError(f"{table_path}: the rows have more cells than the header has names; expected as many.")
+    texts = [name for name in table.columns if not pd.api.types.is_numeric_dtype(table[name])]
+    table = table.assign(**{name: table[name].map(csv_cells.decode, na_action="ignore") for name in texts})
+    return table.rename(columns=csv_cells.decode)
+
+
+def _check_own(table: Any, name: str, metric: str) -> None:
+    """Raise ValueError for a table that flatwide wrote and whose cells were edited into invalid values."""
+    columns = {"width": "num_params", "rho": "rho", "seed": "seed", "metric": metric}
+    if metric not in table.columns:
+        raise ValueError(f"{name}: {registry.unknown('metric', metric, filter(is_metric, table.columns))}")
+    cells.numbers(table[table["status"].isin(DONE)], name, columns)
+
+
+def _mapped(
+    table: Any,
+    name: str,
+    *,
+    chosen: dict[str, str | None],
+    lower_is_better: bool | None,
+    axes: Sequence[str],
+    choose_by: str | None = None,
+    pick: str | None = None,
+    epoch: str | None = None,
+) -> tuple["pd.DataFrame", tuple[str, ...]]:
+    """Return a results table, and notes on how the columns were read."""
+    columns = _columns(table, name, chosen)
+    for axis in axes:
+        if axis not in table.columns:
+            raise ValueError(f"--axes={axis}: {name} has no such column; {_listed(table)}.")
+    # In a results table a name with a dot is a version or a measurement, and does not distinguish runs.
+    table = table.rename(columns={axis: axis.replace(".", "_") for axis in axes})
+    axes = [axis.replace(".", "_") for axis in axes]
+    lower = bool(_LOWER.search(columns["metric"])) if lower_is_better is None else lower_is_better
+    direction = "lower" if lower else "higher"
+    _check_choice(table, name, columns, choose_by, lower=lower)
+    chosen_column = {} if choose_by is None else {"choose_by": choose_by}
+    table = cells.numbers(table, name, columns | chosen_column)
+    notes = [
+        f"Read from {name}: the size is the column {columns['width']!r} (called number of parameters below), rho is "
+        f"{columns['rho']!r}, the seed is {columns['seed']!r}; the metric is {columns['metric']!r}, {direction} is "
+        "better."
+    ]
+    is_accuracy = not lower and "acc" in columns["metric"].lower()
+    if is_accuracy:
+        accuracies, was_percent = cells.fractions(table[columns["metric"]], name)
+        table = table.assign(**{columns["metric"]: accuracies})
+        notes += ["The accuracy exceeds 1, so it was read as percent."] * was_percent
+        table = _as_fractions(table, name, choose_by)
+    if choose_by is not None:
+        called = "validation loss" if choose_by.endswith("loss") else "validation metric"
+        notes.append(f"The best rho is chosen by {choose_by!r} (called {called} below).")
+    settings = [column for column in table.columns if column in configs.SCHEMA and column not in columns.values()]
+    if pick is not None or epoch is not None:
+        settings = [column for column in settings if column not in _LOGGED]
+        table, note = _picked(
+            table, name, columns, by=pick, epoch=epoch, choose_by=choose_by, also=[*axes, *settings], lower=lower
+        )
+        notes.append(note)
+    runs = tables.from_columns(
+        _without_namesakes(table, used_columns=[*columns.values(), *chosen_column.values(), *axes]),
+        size=columns["width"],
+        rho=columns["rho"],
+        seed=columns["seed"],
+        metric=columns["metric"],
+        higher_is_better=not lower,
+        choose_by=choose_by,
+        metric_name="accuracy" if is_accuracy else columns["metric"].removeprefix("test_"),
+    )
+    axis_columns = _axis_columns(runs, axes, settings)
+    _refuse_repeats(runs, name, columns, axis_columns)
+    infinite = [
+        axis for axis in axis_columns if math.inf in {abs(v) for v in runs[axis].tolist() if isinstance(v, float)}
+    ]
+    return _set_aside(runs.astype(dict.fromkeys(infinite, str)), axis_columns), tuple(notes)
+
+
+def _axis_columns(runs: Any, axes: Sequence[str], settings: Sequence[str]) -> list[str]:
+    """Return the columns of a results table that distinguish runs besides size, rho and seed."""
+    columns = [column for column in dict.fromkeys((*axes, *settings)) if column in runs.columns]
+    if "model" in columns and "model" not in axes and _names_sizes(runs):
+        columns.remove("model")
+    return columns
+
+
+def _check_choice(table: Any, name: str, columns: dict[str, str], choose_by: str | None, *, lower: bool) -> None:
+    """Raise ValueError for a column to choose by that is missing, has another role, or has the other direction."""
+    if choose_by is None:
+        return
+    if choose_by not in table.columns:
+        raise ValueError(f"--choose_by={choose_by}: {name} has no such column; {_listed(table)}.")
+    if taken := [role for role, column in columns.items() if column == choose_by]:
+        hint = ", which is the default to choose by" if taken == ["metric"] else ""
+        raise ValueError(f"--choose_by={choose_by}: this column is already the {taken[0]}{hint}. Name another column.")
+    if lower != bool(_LOWER.search(choose_by)) and not choose_by.endswith("loss"):
+        their_direction, metric_direction = ("higher", "lower") if lower else ("lower", "higher")
+        raise ValueError(
+            f"--choose_by={choose_by}: its name suggests that {their_direction} is better, but for the metric "
+            f"{columns['metric']!r} {metric_direction} is better. Expected a column with the same direction, or a loss."
+        )
+
+
+def _picked(
+    table: Any,
+    name: str,
+    columns: dict[str, str],
+    *,
+    by: str | None,
+    epoch: str | None,
+    choose_by: str | None,
+    also: Sequence[str],
+    lower: bool,
+) -> tuple["pd.DataFrame", str]:
+    """Return the row at which each run is scored, and a note on which it is.
+
+    Args:
+      also: columns besides size, rho and seed that distinguish runs. lower: whether a lower metric is better.
+    """
+    epoch = _epoch_column(table, name, epoch)
+    score = choose_by or columns["metric"]
+    scored = epochs.pick(
+        table,
+        name,
+        by=by or "",
+        epoch=epoch,
+        runs=list(dict.fromkeys([columns["width"], columns["rho"], columns["seed"], *also])),
+        metric=columns["metric"],
+        score=score,
+        higher_is_better=not lower and not score.endswith("loss"),
+    )
+    where = "its last row" if by == epochs.LAST else f"the row where its {score!r} is best"
+    order = f"With the rows of each run in the order of {epoch!r}"
+    return scored, f"{order}, a run is scored at {where}; a run without a metric in its last row has diverged."
+
+
+def _refuse_repeats(runs: Any, name: str, columns: dict[str, str], axis_columns: Sequence[str]) -> None:
+    """Raise ValueError for rows that no column distinguishes."""
+    twice: Any = runs[runs.duplicated(["num_params", "rho", "seed", *axis_columns], keep=False)]
+    if not len(twice):
+        return
+    row = twice.iloc[0]
+    expected_to_differ = {"num_params", "rho", "seed", "test_metric", *axis_columns}
+    differ = [
+        str(column) for column in twice.columns if twice[column].nunique() > 1 and column not in expected_to_differ
+    ]
+    logged = [column for column in differ if column.lower() in epochs.NAMES]
+    each = f" If {logged[0]!r} numbers the evaluations of a run, add --pick=last or --pick=best." if logged else ""
+    raise ValueError(
+        f"{name}: several rows have {columns['width']}={row['num_params']}, {columns['rho']}={row['rho']:g} and "
+        f"{columns['seed']}={row['seed']}. If another column distinguishes them, name it with --axes=; columns that "
+        f"differ: {', '.join(differ) or 'none'}.{each}"
+    )
+
+
+def _as_fractions(table: Any, name: str, choose_by: str | None) -> "pd.DataFrame":
+    """Convert the other accuracies like the metric: that of chance, and the column that rho is chosen by."""
+    named = ["test_chance_metric"] if choose_by is None else [choose_by, "test_chance_metric"]
+    also = [column for column in named if column in table.columns]
+    also = [column for column in also if not _LOWER.search(column) and table[column].dtype.kind in "iuf"]
+    return table.assign(**{column: cells.fractions(table[column], name)[0] for column in also})
+
+
+def _epoch_column(table: Any, name: str, epoch: str | None) -> str:
+    """Return the column that orders the rows of a run."""
+    if epoch is None:
+        plain = {str(column).lower(): str(column) for column in table.columns}
+        epoch = next((plain[guess] for guess in epochs.NAMES if guess in plain), None)
+        if epoch is None:
+            raise ValueError(f"{name}: which column numbers the evaluations? Name it with --epoch=; {_listed(table)}.")
+    if epoch not in table.columns:
+        raise ValueError(f"--epoch={epoch}: {name} has no such column; {_listed(table)}.")
+    return epoch
+
+
+def _names_sizes(runs: Any) -> bool:
+    """Whether the column `model` only names the sizes, such as resnet-32, and not families of several sizes."""
+    return bool((runs.groupby("model")["num_params"].nunique() <= 1).all())
+
+
+def _columns(table: Any, name: str, chosen: dict[str, str | None]) -> dict[str, str]:
+    """Return the names of the four columns by role.
+
+    Raises: ValueError that lists every column not found.
+    """
+    plain = {re.sub(r"[^a-z0-9]", "", str(column).lower()): str(column) for column in table.columns}
+    columns, faults = {}, []
+    for role, column in chosen.items():
+        if column is not None:
+            if column not in table.columns:
+                faults.append(f"--{role}={column}: {name} has no such column; {_listed(table)}.")
+            columns[role] = column
+            continue
+        guess = next((plain[key] for key in (n.replace("_", "") for n in _NAMES[role]) if key in plain), None)
+        if guess is None:
+            faults.append(f"{name}: which column is the {role}? Name it with --{role}=; {_listed(table)}.")
+        else:
+            columns[role] = guess
+    named = {column: role for role, column in reversed(columns.items())}
+    for role, column in columns.items():
+        if named[column] != role:
+            first = named[column]
+            faults.append(
+                f"{name}: the column {column!r} would be both the {first} and the {role}; name another with "
+                f"--{first}= or --{role}=; {_listed(table)}."
+            )
+    if faults:
+        raise ValueError("\n".join(faults))
+    return columns
+
+
+def _has_states(table: Any) -> bool:
+    return "status" in table.columns and set(table["status"]) <= _STATES
+
+
+def _without_namesakes(table: Any, *, used_columns: Sequence[str]) -> "pd.DataFrame":
+    """Set columns aside that only share a name with ours: an optimizer called Mine, a training loss as text."""
+
+    def is_ours(name: str) -> bool:
+        column = table[name]
+        if name == "status":
+            return _has_states(table)
+        if name == "optimizer":
+            return "sam" in set(column)  # otherwise every row would be a base run, whatever its rho
+        return name not in RESULT_FIELDS or name in _TEXTS or column.dtype.kind in "iuf"
+
+    strangers = [name for name in table.columns if name not in used_columns and not is_ours(name)]
+    return table.rename(columns={name: f"{fields.ASIDE}.{name}" for name in strangers})
+
+
+def _set_aside(runs: "pd.DataFrame", axis_columns: Sequence[str]) -> "pd.DataFrame":
+    """Hide columns that are not settings from the analysis: a time, for example, would distinguish all runs."""
+    understood = {"num_params", "rho", "seed", "run", "problem", COLLAPSED, *RESULT_FIELDS, *axis_columns}
+    strangers = [name for name in runs.columns if name not in understood and not name.startswith(f"{fields.ASIDE}.")]
+    return runs.rename(columns={name: f"{fields.ASIDE}.{name}" for name in strangers})
+
+
+def _listed(table: "pd.DataFrame") -> str:
+    return f"its columns are {', '.join(map(str, table.columns))}"

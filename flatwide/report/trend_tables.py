@@ -1,0 +1,139 @@
+"""Tables of how the gain changes with width, of one domain and of all."""
+
+from flatwide.analysis import decomposition, fields, table, trend, widths
+from flatwide.analysis import verdict as verdicts
+from flatwide.analysis.intervals import Mean
+from flatwide.analysis.overview import Entry
+from flatwide.report.front import Front
+from flatwide.report.key_table import KeyTable, Row, Units, is_missing, rho, units
+
+_TRENDS = {
+    verdicts.GROWS: "grows",
+    verdicts.LARGER: "larger at large widths, but depends on a single width",
+    verdicts.SHRINKS: "shrinks",
+    verdicts.SMALLER: "smaller at large widths, but depends on a single width",
+    verdicts.PEAKS: "peaks in between",
+    verdicts.NO_TREND: "none detected",
+    verdicts.UNKNOWN: "–",
+}
+
+
+def domains_table(domains: list[Entry], *, metric: str) -> KeyTable:
+    """Return the table of all domains: the gain at both ends, its slope, and the best rho of each width."""
+    cells = []
+    for domain in domains:
+        write = units([{"metric_name": domain.metric_name}], metric=metric)
+
+        def gain(mean: Mean, write: Units = write) -> str:
+            ends = "" if is_missing(mean.low) else f" ({write.interval(mean.low, mean.high)})"
+            return write.gain(mean.mean) + ends
+
+        slope = Mean(domain.slope.slope, domain.slope.standard_error, domain.slope.low, domain.slope.high)
+        cells.append(
+            [
+                domain.name or "all runs",
+                write.metric.removesuffix(write.unit) + write.points,
+                domain.base,
+                " to ".join(f"{size:,}" for size in dict.fromkeys((*domain.sizes[:1], *domain.sizes[-1:]))) or "–",
+                gain(domain.smallest),
+                gain(domain.largest),
+                gain(slope),
+                _TRENDS[domain.verdict.kind],
+                ", ".join(map(rho, domain.best_rhos)) or "–",
+                str(domain.num_seeds),
+            ]
+        )
+    level = f"{100 * max((domain.level for domain in domains), default=0.95):.3g} %"
+    note = (
+        "Gains are corrected for the choice of rho; the slope is per tenfold increase in parameters. Each interval has "
+        f"a level of {level}, so that the intervals of a column hold for all rows together in 95 % of tables. "
+        "Accuracies and mean average precisions are in percentage points, other metrics in their own unit; a positive "
+        "gain means that SAM is better. Trends are decided by Holm's test at 5 % for all rows together."
+    )
+    columns = ["domain", "metric", "base", "parameters", "gain at the smallest", "gain at the largest"]
+    columns += ["slope", "trend", "best rho, by size", "seeds"]
+    return KeyTable(
+        name="domains_table",
+        title="The gain in every domain",
+        caption="Gain of SAM in every domain",
+        note=note,
+        columns=columns,
+        rows=cells,
+    )
+
+
+def growth(parts: list[table.Part], front: Front, write: Units, *, metric: str, choose_by: str | None) -> KeyTable:
+    """Return the table that splits the growth of the gain into improvement of SAM and decline of the base."""
+
+    def with_interval(row: Row, name: str) -> str:
+        return f"{write.gain(row[name])} ({write.interval(row[f'{name}_low'], row[f'{name}_high'])})"
+
+    cells = []
+    for part in parts:
+        splits = fields.records(decomposition.decompose(part.runs, metric=metric, choose_by=choose_by))
+        for row in splits[1:]:
+            cells.append(
+                front.cells(part.values | row)
+                + [with_interval(row, name) for name in ("gain_growth", "sam_improvement", "base_decline")]
+                + [str(int(row["num_seeds"]))]
+            )
+    note = (
+        f"Growth of the gain{write.points} = improvement of SAM + decline of the base, relative to the width at which "
+        "the base is best (or to the smallest, if the base never declines), with 95 % intervals. The reference width "
+        "of each seed is that at which the base of the other seeds is best, which avoids selection bias."
+    )
+    columns = [*front.columns, "growth of the gain", "SAM better by", "base worse by", "seeds"]
+    return KeyTable(
+        name="decomposition_table",
+        title="Does SAM improve, or does the base decline?",
+        caption="Growth of the gain as improvement of SAM and decline of the base",
+        note=note,
+        columns=columns,
+        rows=cells,
+    )
+
+
+def slopes(parts: list[table.Part], write: Units, *, metric: str, choose_by: str | None) -> KeyTable:
+    """Return the table of the trend of the gain with width."""
+    cells = []
+    options = {"metric": metric, "choose_by": choose_by}
+    for part, weights in zip(parts, trend.weights_of_parts(parts, **options), strict=True):
+        scores = trend.scores(widths.by_width(part.runs, **options), weights=weights)
+        slope, decided = trend.of_scores(scores), verdicts.verdict(scores)
+        if slope.num_widths < 2 or is_missing(slope.slope):
+            continue
+        rule = trend.paper_rule(part.runs, metric=metric)
+        rests = f" ({', '.join(f'{size:,}' for size in decided.rests_on)})" if decided.rests_on else ""
+        peak = f" ({', '.join(f'{size:,}' for size in decided.peaks_at)})" if decided.peaks_at else ""
+        cells.append(
+            [
+                part.name or "all runs",
+                write.gain(slope.slope),
+                write.interval(slope.low, slope.high),
+                f"{write.gain(decided.rise.mean)} ({write.interval(decided.rise.low, decided.rise.high)})",
+                f"{_TRENDS[decided.kind]}{rests}{peak}",
+                f"{write.gain(slope.unweighted.mean)} ({write.interval(slope.unweighted.low, slope.unweighted.high)})",
+                f"{slope.p_value:.3g}",
+                f"{slope.num_widths}",
+                f"{slope.num_seeds}",
+                f"{'yes' if rule.grows else 'no'} ({rule.num_rises} of {rule.num_steps} steps rise)",
+            ]
+        )
+    note = (
+        f"Slope of the corrected gain{write.points} per tenfold increase in parameters, with widths weighted by the "
+        "estimated precision of their gains, and unweighted; the rise is the gain at the largest width minus the "
+        "weighted mean of the smaller half. The gain grows if the 95 % intervals of slope and rise are above zero and "
+        "neither depends on a single width. The p-value is the share of all orderings of the widths with at least the "
+        "unweighted slope. The paper's rule compares the uncorrected gain at the largest width with that at the "
+        "smallest."
+    )
+    columns = ["runs", "slope", "95 % interval", "rise", "trend", "unweighted slope", "p-value", "widths", "seeds"]
+    columns += ["grows by the paper's rule"]
+    return KeyTable(
+        name="trend_table",
+        title="Does the gain grow with width?",
+        caption="Trend of the gain with the number of parameters",
+        note=note,
+        columns=columns,
+        rows=cells,
+    )

@@ -13,7 +13,7 @@ _NEVER_KERNELS = ("bias", "scale", "embedding")
 
 
 def path_name(path) -> str:
-    """Write the path of a leaf as `a/b/kernel`."""
+    """Return the path of a leaf as `a/b/kernel`."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
@@ -71,9 +71,18 @@ def scale(factor: float | Array, a: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf: (factor * leaf).astype(leaf.dtype), a)
 
 
+def inner(a: Array, b: Array) -> Array:
+    """Compute the sum of conj(a) b over all entries of two arrays of one shape.
+
+    The bits are those of `jnp.vdot`, which flattens first, and so would gather an array that is split over devices.
+    """
+    axes = tuple(range(jnp.ndim(a)))
+    return jax.lax.dot_general(jnp.conj(a), b, ((axes, axes), ((), ())))
+
+
 def norm(a: PyTree) -> Array:
     """Compute the l2 norm over all entries; its gradient at zero is zero, not NaN."""
-    square = sum(jnp.vdot(leaf, leaf).real for leaf in jax.tree.leaves(a))
+    square = sum(inner(leaf, leaf).real for leaf in jax.tree.leaves(a))
     is_zero = square == 0  # so that the norm of NaN is NaN
     return jnp.where(is_zero, 0, jnp.sqrt(jnp.where(is_zero, 1, square)))
 
@@ -83,7 +92,7 @@ def apply_mask(params: PyTree, mask: PyTree | None) -> PyTree:
 
     Args:
       params: pytree of arrays.
-      mask: None for no pruning, or the same structure with booleans that broadcast to each leaf (True is kept).
+      mask: None for no pruning, or the same structure with booleans that broadcast to each leaf (True keeps a weight).
     """
     if mask is None:
         return params

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 import pytest
 
+import flatwide
 from flatwide import cli, runner
 from flatwide import config as configs
 from flatwide.runs.directory import RunDirectory
@@ -185,6 +186,28 @@ def test_process_0_measures_after_training(tmp_path):
         values = [json.loads(path.read_text())["values"] for path in paths]
         assert values[0].keys() == values[1].keys()
         np.testing.assert_allclose(*[list(result.values()) for result in values], rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_sharded_network_is_stopped_resumed_and_measured(tmp_path):
+    fields = FIELDS | {"num_neurons": (256, 64), "measurements": ("gradient",), "measure_epochs": (1,)}
+    sharded = fields | {"shard_parameters": True}
+    started = Started(tmp_path / "two", sharded)
+    wait_for(lambda: list(tmp_path.glob("two/runs/*/checkpoints/step_*.orbax")))
+    started.send(1, signal.SIGTERM)
+    codes, printed = started.ended(GONE_SECONDS)
+    assert codes == [128 + signal.SIGTERM] * 2, printed
+    codes, printed = Started(tmp_path / "two", sharded).ended()
+    assert codes == [0, 0], printed
+    assert "going on from step" in printed[0]
+    runs = [only_run(tmp_path / "two"), train_alone(tmp_path / "one", fields)]
+    assert (runs[0] / "checkpoints" / "final.orbax").is_dir()
+    with jax.enable_x64(True):
+        params = [flatwide.load_run(run).params for run in runs]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-12), *params)
+    for name in ("gradient.json", "gradient-epoch1.json"):
+        values = [json.loads((run / "measurements" / name).read_text())["values"] for run in runs]
+        np.testing.assert_allclose(*[list(each.values()) for each in values], rtol=1e-9)
 
 
 @pytest.mark.slow

@@ -177,6 +177,7 @@ def _rules() -> list[tuple[tuple[str, ...], Callable[[dict[str, Any]], str | Non
     return [
         (("microbatch", "batch_size"), _microbatch_divides),
         (("accumulation_steps", "microbatch", "batch_size"), _accumulation_divides),
+        (("shard_parameters", "group_size"), _sharded_run_is_alone),
         (("sparsity", "pruner"), _sparsity_has_a_pruner),
         (("nesterov", "momentum"), _nesterov_has_momentum),
         (("parameterization", "base_width", "perturbation_scaling"), _base_width_is_given),
@@ -205,6 +206,15 @@ def _accumulation_divides(config: dict[str, Any]) -> str | None:
     if config[whole] % pieces == 0:
         return None
     return f"config.accumulation_steps={pieces}: expected a divisor of config.{whole}={config[whole]}."
+
+
+def _sharded_run_is_alone(config: dict[str, Any]) -> str | None:
+    if not config["shard_parameters"] or config["group_size"] == 1:
+        return None
+    return (
+        f"config.shard_parameters=True with config.group_size={config['group_size']}: a group trains many small "
+        "networks on one device, and a sharded network is split over several; set one of them to its default."
+    )
 
 
 def _sparsity_has_a_pruner(config: dict[str, Any]) -> str | None:

@@ -163,6 +163,7 @@ SCHEMA: dict[str, Field] = {
     "restore_checkpoint": Field(True, "bool", identity=False, compiled=False),
     "threads": Field(None, "int", THREADS, optional=True, compiled=False),
     "group_size": Field(1, "int", AT_LEAST_ONE, compiled=False),
+    "shard_parameters": Field(False, "bool", identity=False),
     # Measurements of the trained network.
     "measurements": Field((), "strs", identity=False, compiled=False),
     "measure_epochs": Field((), "ints", EACH_NOT_NEGATIVE, identity=False, compiled=False),

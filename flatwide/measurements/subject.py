@@ -268,9 +268,10 @@ class Saved(NamedTuple):
     def _load(self, epoch: float, like: dict[str, PyTree]) -> dict[str, PyTree]:
         """Load part of a snapshot."""
         each, directory = self.built.steps_per_epoch, self.directory
-        path = snapshots.path(directory, round(epoch * each), each)
-        if not path.exists():
-            raise ValueError(recording.no_snapshot(path))
+        wanted = snapshots.path(directory, round(epoch * each), each)
+        path = checkpoints.existing(wanted)
+        if path is None:
+            raise ValueError(recording.no_snapshot(wanted))
         identity = digest(directory.read_config()[IDENTITY])
         return checkpoints.load(path, like, identity=identity, is_part=True)[0]
 

@@ -38,8 +38,8 @@ def build(config: Mapping[str, Any], *, matmul_precision: str | None = None, is_
       config: some config fields, as a ConfigDict or a mapping; the others are at their defaults.
       matmul_precision: how exactly the network's float32 products are computed, in JAX's words; None for JAX's setting
         `jax_default_matmul_precision`, or "highest" where nobody has chosen one.
-      is_local: whether this process works alone, though it trains together with others.
-    Raises: ConfigError with every fault of the config; DataError where the data is missing or damaged.
+      is_local: use the devices of this process alone, although it trains together with others.
+    Raises: ConfigError with every fault of the config; DataError if the data is missing or damaged.
     """
     return assemble(configs.resolve(config), matmul_precision=matmul_precision, is_local=is_local)
 
@@ -99,7 +99,7 @@ def assemble(
 
 
 class Lengths(NamedTuple):
-    """How long a run is; num_examples are those trained on, after the validation split and the subset."""
+    """The length of a run; num_examples are the training examples without the validation split, after any subset."""
 
     num_examples: int
     num_steps: int
@@ -107,11 +107,11 @@ class Lengths(NamedTuple):
 
 
 def lengths(config: Mapping[str, Any], num_examples: int, *, num_devices: int = 1) -> Lengths:
-    """Derive how many examples are trained on, and for how many steps.
+    """Derive the number of training examples and of steps.
 
     Args:
       num_examples: training examples of the whole data set.
-    Raises: ConfigError with everything that does not fit the data and the devices.
+    Raises: ConfigError with every field that does not fit the data or the devices.
     """
     batch_size, warmup, faults = config["batch_size"], config["warmup_steps"], []
     held_out = round(config["validation_fraction"] * num_examples)
@@ -163,7 +163,7 @@ def lengths(config: Mapping[str, Any], num_examples: int, *, num_devices: int = 
 
 
 def shape(config: Mapping[str, Any]) -> tuple:
-    """Give what the programs of a resolved config are compiled for: equal for runs that can share them."""
+    """Return the key of a resolved config's compiled programs: runs with equal keys share them."""
     sizes = ("num_epochs", "num_train_steps", "train_examples", "validation_fraction", "eval_every_steps")
     masked = ("is_masked", config["sparsity"] > 0)
     return *_static(config), *((name, config[name]) for name in (*sizes, "steps_per_eval", "group_size")), masked
@@ -173,7 +173,7 @@ def _static(config: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
     """Pick what a compiled program depends on, in hashable form."""
     one_pass, unread = configs.effective_rho(config) == 0, unread_fields(config)
     defaults = {name: configs.SCHEMA[name].default for name in unread if name in configs.SCHEMA}
-    # As in the identity: sgd is SAM without an ascent. What a run does not read makes no other program.
+    # As in the identity, sgd is SAM without an ascent; fields that a run does not read do not change its program.
     canonical = {**config, **defaults, "optimizer": "sam", "base_optimizer": configs.base_optimizer(config)}
     static = {
         name: value
@@ -186,7 +186,7 @@ def _static(config: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
 
 
 def _values(config: Mapping[str, Any]) -> Values:
-    real, number = jax.dtypes.canonicalize_dtype(float), cast(Any, np.asarray)  # the host makes them faster
+    real, number = jax.dtypes.canonicalize_dtype(float), cast(Any, np.asarray)  # faster on the host
     return Values(
         rho=number(configs.effective_rho(config), real),
         learning_rate=number(config["learning_rate"], real),
@@ -199,7 +199,7 @@ def _values(config: Mapping[str, Any]) -> Values:
 def _workload(
     read: tuple, prepare: Callable, padding: Padding | None, example: tuple, targets: Targets, precision: str
 ) -> Workload:
-    """Bind data, model and objective; the same object for runs of one network, whatever optimizer trains it."""
+    """Bind data, model and objective: the same object for all runs of one network, whatever the optimizer."""
     fields = dict(read)
     model = model_of(fields, jax.tree.unflatten(example[1], example[0]), targets.num_outputs)
     model = model._replace(apply=with_precision(model.apply, precision))
@@ -218,10 +218,10 @@ def _program(
     precision: str,
     sharding: devices.Sharding,
 ) -> dict[str, Any]:
-    """Build the functions that do not depend on values; the same ones again for runs of one shape.
+    """Build the functions that do not depend on values, cached so that runs of one shape share them.
 
     Args:
-      steps_per_epoch: 0 where no step depends on it.
+      steps_per_epoch: 0 if no step depends on it.
     """
     fields = dict(static)
     always = ("model", "model_file", "loss", "loss_file", "linearized", "output_scale", "double")
@@ -252,10 +252,11 @@ def _program(
         microbatch=fields["microbatch"],
         accumulation_steps=fields["accumulation_steps"],
         sharding=sharding,
+        shard_parameters=fields["shard_parameters"],
         average=_average(fields, num_steps, steps_per_epoch),
         rho_schedule=rho_schedule(fields, num_steps),
     )
-    # Once more around the step: a derivative of the models' own is traced outside of `apply`.
+    # Set the precision of the step too: custom derivatives of models are traced outside of `apply`.
     return {
         "workload": workload,
         "optimizer": optimizer,
@@ -278,10 +279,10 @@ def _average(fields: Mapping[str, Any], num_steps: int, steps_per_epoch: int) ->
 
 
 def rho_schedule(config: Mapping[str, Any], num_steps: int) -> Callable | None:
-    """Build the factor of rho at each step of a run with SAM, or None where it is always 1.
+    """Build the factor of rho at each step of a run with SAM, or None if it is always 1.
 
     Args:
-      config: a resolved config, or what the program reads of it. num_steps: of the whole run.
+      config: a resolved config, or the fields that the program reads. num_steps: of the whole run.
     Raises: ValueError if the run is too short for its schedule.
     """
     return rho_schedules.build(

@@ -1,7 +1,8 @@
-"""Checkpoints of one run: a pytree and some JSON in one file that is whole or not there, and that proves it is intact.
+"""Checkpoints of one run: a pytree and some JSON in one file, written atomically and protected by a digest.
 
 A file is an ordinary npz (`numpy.load` opens it) with one array a leaf, named by its path, a member `metadata.json`,
-and the SHA-256 of everything before it as the archive's comment, so that a changed byte anywhere is found.
+and the SHA-256 of everything before it as the archive's comment, so that a changed byte anywhere is found. A state that
+is split over devices is a directory of Orbax (`orbax_files`) instead, since no process may have space for all of it.
 """
 
 import contextlib
@@ -20,23 +21,23 @@ import jax
 import numpy as np
 
 from flatwide import processes, trees
-from flatwide.runs import disk
+from flatwide.runs import disk, orbax_files
 from flatwide.training import devices
 from flatwide.types import PyTree
 
 FINAL = "final.npz"
 _METADATA = "metadata.json"
-_TEMPORARY = "unfinished.tmp"  # one name, so that what a kill leaves behind is overwritten by the next save
+_TEMPORARY = "unfinished.tmp"  # a fixed name, so that the next save overwrites what a killed process left
 _DIGEST_BYTES = 64  # a SHA-256 in hexadecimal
-_STEP_FILE = re.compile(r"step_(\d{8,})\.npz")
+_STEP_FILE = re.compile(r"step_(\d{8,})\.(npz|orbax)")
 
 
 class DamagedError(ValueError):
-    """A checkpoint that cannot be read, or whose bytes are not those that were written."""
+    """A checkpoint that cannot be read, or whose bytes have changed."""
 
 
 class Newest(NamedTuple):
-    """The newest checkpoint that is undamaged; `tree` is None where there is none, and the run starts at step 0."""
+    """The newest undamaged checkpoint; `tree` is None if there is none, and the run starts at step 0."""
 
     tree: PyTree | None
     extra: dict[str, Any]
@@ -45,47 +46,72 @@ class Newest(NamedTuple):
 
 
 def save(directory: Path | str, step: int, tree: PyTree, *, extra: dict[str, Any], final: bool = False) -> Path:
-    """Write a checkpoint atomically; afterwards only the newest two undamaged ones and the final one are kept.
+    """Write a checkpoint atomically, and remove all but the final one and the newest two undamaged ones.
 
-    A process that is killed at any instant leaves the older checkpoints as they were.
+    A process that is killed at any instant leaves the older checkpoints unchanged.
 
     Args:
-      directory: made if it is not there; one process writes to it at a time.
-      step: the number of steps done, >= 0.
+      directory: created if missing; one process writes to it at a time.
+      step: the number of steps taken, >= 0.
       tree: pytree of arrays, typed PRNG keys and Python numbers.
-      extra: what JSON can hold.
+      extra: any values that JSON can represent.
       final: write `final.npz`, which nothing removes, in place of `step_<step>.npz`.
+    Returns: the path, which ends in `.orbax` if a leaf is split over devices.
     Raises: ValueError if two leaves have the same path.
-    Cost: two flushes to the disk, and reading the checkpoint before this one.
+    Cost: two flushes to disk, and reading the previous checkpoint.
     """
     directory = Path(directory)
-    path = directory / (FINAL if final else f"step_{step:08d}.npz")
-    write(path, step, tree, extra=extra)
+    path = write(directory / (FINAL if final else f"step_{step:08d}.npz"), step, tree, extra=extra)
     if not final and processes.is_first():
         _remove_superseded(directory, step)
     return path
 
 
-def write(path: Path, step: int, tree: PyTree, *, extra: dict[str, Any]) -> None:
-    """Write one file atomically, as `save` does, and remove none; of several processes the first one writes."""
-    if not processes.is_first():
-        return
+def existing(path: Path) -> Path | None:
+    """Return the path of an npz, or of the directory that replaces it for a sharded state; None if neither exists."""
+    return next((kind for kind in (path, path.with_suffix(orbax_files.SUFFIX)) if kind.exists()), None)
+
+
+def write(path: Path, step: int, tree: PyTree, *, extra: dict[str, Any]) -> Path:
+    """Write one file atomically, as `save` does, without removing any; of several processes the first one writes.
+
+    If a leaf is split over devices, all processes must call this.
+    Returns: the path, which then ends in `.orbax`.
+    """
+    if devices.is_split(tree):
+        return _write_split(path.with_suffix(orbax_files.SUFFIX), step, tree, extra=extra)
+    if processes.is_first():
+        _write_whole(path, step, devices.local_copy(tree), extra=extra)
+    return path
+
+
+def _write_whole(path: Path, step: int, tree: PyTree, *, extra: dict[str, Any]) -> None:
     directory = path.parent
     directory.mkdir(exist_ok=True)
-    arrays, dtypes = _to_numpy(devices.local_copy(tree))
+    arrays, dtypes = _to_numpy(tree)
     metadata = {"step": int(step), "dtypes": dtypes, "extra": extra}
     temporary = directory / _TEMPORARY
     try:
-        temporary.unlink(missing_ok=True)  # not opened: it may be a link
+        temporary.unlink(missing_ok=True)  # not opened, since it may be a link
         with disk.named(path), open(temporary, "xb+") as file:
             _write(file, arrays, metadata)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
-        temporary.unlink(missing_ok=True)  # a full disk gets its space back
+        temporary.unlink(missing_ok=True)  # free the space of a full disk
         raise
     disk.sync_directory(directory)
+
+
+def _write_split(path: Path, step: int, tree: PyTree, *, extra: dict[str, Any]) -> Path:
+    if processes.is_first():
+        path.parent.mkdir(exist_ok=True)
+    named = _named_leaves(tree)
+    leaves = {name: _description(leaf) for name, leaf in named}
+    arrays = {name: jax.random.key_data(leaf) if _is_key(leaf) else leaf for name, leaf in named}
+    orbax_files.write(path, arrays, {"step": int(step), "leaves": leaves, "extra": extra})
+    return path
 
 
 def load(
@@ -95,22 +121,19 @@ def load(
 
     Args:
       path: a file written by `save`.
-      like: pytree of arrays or `jax.ShapeDtypeStruct` with the structure, shapes and dtypes that are expected. JAX
-        leaves come back on the sharding that `like` has, NumPy leaves and Python numbers as such.
-      identity: of the run that the file should be of; one whose `extra` has no identity is accepted.
-      is_part: `like` is a part of what the file holds; the rest is not looked at.
+      like: pytree of arrays or `jax.ShapeDtypeStruct` with the expected structure, shapes and dtypes. JAX leaves are
+        returned with the sharding of `like`, NumPy leaves and Python numbers as such.
+      identity: of the expected run; a file whose `extra` has no identity is accepted.
+      is_part: `like` is a part of the content; the rest is ignored.
     Returns: (tree, extra).
     Raises: DamagedError if a byte is wrong or missing; ValueError, naming the leaf, if the file holds another state, or
-      if it is of another run.
+      if it belongs to another run.
     """
-    arrays, metadata = _read(Path(path))
+    path = Path(path)
+    arrays, metadata = _read(path)
     if fault := identity_fault(metadata["extra"], identity):
         raise ValueError(f"{path}: {fault}; restore the file from a copy, or train the run again in another --workdir.")
-    dtypes = metadata["dtypes"]
-    if is_part:
-        wanted = {name for name, _ in _named_leaves(like)}
-        dtypes = {name: dtype for name, dtype in dtypes.items() if name in wanted}
-    return _from_numpy(Path(path), arrays, dtypes, like), metadata["extra"]
+    return _restored(path, arrays, metadata, like, is_part=is_part, is_local=True), metadata["extra"]
 
 
 def load_newest(
@@ -119,31 +142,39 @@ def load_newest(
     *,
     fault: Callable[[Path, Mapping[str, Any]], str] = lambda path, extra: "",
 ) -> Newest:
-    """Read the final or else the newest checkpoint; where one cannot be used, the one before it.
+    """Read the final or else the newest checkpoint, falling back to older ones that can be used.
 
     Args:
-      fault: (path, extra) -> why an undamaged checkpoint cannot be used, or "".
-    Raises: ValueError, naming the leaf, if an undamaged checkpoint holds another structure than `like`; with what
-      `fault` says if no checkpoint is left, since a run that starts again would replace files that may be repaired.
+      fault: (path, extra) -> the reason why an undamaged checkpoint cannot be used, or "".
+    Raises: ValueError, naming the leaf, if an undamaged checkpoint has another structure than `like`; with the reason
+      of `fault` if no checkpoint is left, since a run that starts again would replace files that may be repaired.
     """
     chosen = _choose(Path(directory), fault) if processes.is_first() else _Chosen(warnings=[])
     name, metadata, warnings = processes.agreed(lambda: [chosen.name, dict(chosen.metadata), chosen.warnings])
     if not name:
         return Newest(tree=None, extra={}, step=0, warnings=warnings)
-    tree = _from_numpy(Path(directory) / name, devices.of_first(chosen.arrays), metadata["dtypes"], like)
+    path = Path(directory) / name
+    arrays = {} if path.suffix == orbax_files.SUFFIX else devices.of_first(chosen.arrays)
+    tree = _restored(path, arrays, metadata, like)
     return Newest(tree=tree, extra=metadata["extra"], step=metadata["step"], warnings=warnings)
 
 
 def of_first(tree: PyTree) -> PyTree:
-    """Return in all processes the tree of process 0: that of another type of CPU may differ in its last bits."""
+    """Return the tree of process 0 in all processes: that of another type of CPU may differ in its last bits.
+
+    Leaves that are split over devices are returned unchanged, since each part exists once.
+    """
     if processes.count() == 1:
         return tree
-    arrays, dtypes = _to_numpy(devices.local_copy(tree))
-    return _from_numpy(Path("state of process 0"), devices.of_first(arrays), dtypes, tree)
+    leaves, structure = jax.tree.flatten(tree)
+    whole = {index: leaf for index, leaf in enumerate(leaves) if not devices.is_split(leaf)}
+    arrays, dtypes = _to_numpy(devices.local_copy(whole))
+    sent = _restored(Path("state of process 0"), devices.of_first(arrays), {"dtypes": dtypes}, whole)
+    return jax.tree.unflatten(structure, [sent.get(index, leaf) for index, leaf in enumerate(leaves)])
 
 
 class _Chosen(NamedTuple):
-    """The content of the checkpoint to go on from; `name` is that of its file, "" where there is none."""
+    """The checkpoint to resume from; `name` is that of its file, "" if there is none."""
 
     warnings: list[str]
     name: str = ""
@@ -152,7 +183,7 @@ class _Chosen(NamedTuple):
 
 
 def _choose(directory: Path, fault: Callable[[Path, Mapping[str, Any]], str]) -> _Chosen:
-    """Read the newest checkpoint that can be used; raises as `load_newest` does if what is left cannot be."""
+    """Read the newest usable checkpoint; raise as `load_newest` does if there are others but none is usable."""
     warnings: list[str] = []
     refusals: list[str] = []
     for path in _newest_first(directory):
@@ -178,45 +209,47 @@ def _choose(directory: Path, fault: Callable[[Path, Mapping[str, Any]], str]) ->
 
 
 def identity_fault(extra: Mapping[str, Any], identity: str | None) -> str:
-    """Say that a file is of another run; "" where it is not, or does not tell."""
-    found = extra.get("identity")
-    if not identity or not found or found == identity:
+    """Describe that a file belongs to another run; "" if it does not, or has no identity."""
+    stored = extra.get("identity")
+    if not identity or not stored or stored == identity:
         return ""
-    return f"the checkpoint is of another run (identity {found}; expected {identity})"
+    return f"the checkpoint is of another run (identity {stored}; expected {identity})"
 
 
 def _newest_first(directory: Path) -> list[Path]:
     """List the checkpoints of a directory, the final one first."""
-    steps = sorted(_step_files(directory).items(), reverse=True)
-    final = [directory / FINAL] if (directory / FINAL).exists() else []
-    return final + [path for _, path in steps]
+    final = existing(directory / FINAL)
+    return [*([final] if final else []), *(path for _, path in _step_files(directory))]
 
 
-def _step_files(directory: Path) -> dict[int, Path]:
-    """Map step -> file."""
+def _step_files(directory: Path) -> list[tuple[int, Path]]:
+    """List (step, path), the newest first; a step may have a file and a directory."""
     if not directory.is_dir():
-        return {}
+        return []
     matches = ((_STEP_FILE.fullmatch(path.name), path) for path in directory.iterdir())
-    return {int(match[1]): path for match, path in matches if match}
+    return sorted(((int(match[1]), path) for match, path in matches if match), reverse=True)
 
 
 def _remove_superseded(directory: Path, step: int) -> None:
-    """Remove what is older than the newest two undamaged checkpoints up to `step`.
+    """Remove checkpoints older than the newest two undamaged ones up to `step`.
 
-    The file of `step` was just written. Files of later steps are damaged ones that the run fell back from: they stay
-    until it has passed them.
+    The file of `step` was just written. Files of later steps are damaged ones that the run fell back from; they stay
+    until the run has passed them.
     """
-    older = sorted((entry for entry in _step_files(directory).items() if entry[0] < step), reverse=True)
+    older = [path for stored_step, path in _step_files(directory) if stored_step < step]
     intact = 1
-    for _, path in older:
+    for path in older:
         if intact == 2:
-            path.unlink(missing_ok=True)
+            orbax_files.remove(path) if path.is_dir() else path.unlink(missing_ok=True)
         elif _is_intact(path):
             intact += 1
 
 
 def _is_intact(path: Path) -> bool:
     try:
+        if path.suffix == orbax_files.SUFFIX:
+            _read(path)
+            return True
         with _opened(path):
             return True
     except DamagedError:
@@ -224,10 +257,12 @@ def _is_intact(path: Path) -> bool:
 
 
 def _write(file: IO[bytes], arrays: dict[str, np.ndarray], metadata: dict[str, Any]) -> None:
-    """Write the archive and then the digest of all that comes before the digest."""
+    """Write the archive, and then the digest of all bytes before the digest."""
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         archive.comment = b" " * _DIGEST_BYTES
-        archive.writestr(zipfile.ZipInfo(_METADATA), json.dumps(metadata))  # ZipInfo: a fixed date, so fixed bytes
+        archive.writestr(
+            zipfile.ZipInfo(_METADATA), json.dumps(metadata)
+        )  # ZipInfo has a fixed date, so the bytes are reproducible
         for name, array in arrays.items():
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
@@ -238,7 +273,14 @@ def _write(file: IO[bytes], arrays: dict[str, np.ndarray], metadata: dict[str, A
 
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Read every array and the metadata of an undamaged file."""
+    """Read all arrays and the metadata of an undamaged file, or only the metadata of a directory."""
+    if path.suffix == orbax_files.SUFFIX:
+        try:
+            return {}, orbax_files.read_metadata(path)
+        except OSError as error:
+            raise DamagedError(f"{path}: the checkpoint cannot be read ({error.strerror or error}).") from error
+        except (ValueError, KeyError) as error:
+            raise DamagedError(f"{path}: the checkpoint is damaged: {error}.") from error
     with _opened(path) as file, zipfile.ZipFile(file) as archive:
         metadata = json.loads(archive.read(_METADATA))
         arrays = {}
@@ -250,7 +292,7 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[IO[bytes]]:
-    """Open a checkpoint whose digest is right, or say what is wrong with the file."""
+    """Open a checkpoint with a correct digest; raise DamagedError for any other."""
     try:
         with disk.open_regular(path) as file:
             _check(path, file)
@@ -260,10 +302,10 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _check(path: Path, file: IO[bytes]) -> None:
-    """Compare the digest at the end of a file with the one of all that comes before; rewind."""
+    """Compare the digest at the end of a file with that of the bytes before it; rewind."""
     size = os.fstat(file.fileno()).st_size
-    found = _digest(file, size - _DIGEST_BYTES)
-    if found != file.read():
+    computed = _digest(file, size - _DIGEST_BYTES)
+    if computed != file.read():
         raise DamagedError(
             f"{path}: the checkpoint is damaged (truncated or changed): its {size} bytes do not end with their SHA-256."
         )
@@ -271,7 +313,7 @@ def _check(path: Path, file: IO[bytes]) -> None:
 
 
 def _digest(file: IO[bytes], size: int) -> bytes:
-    """Compute the SHA-256 of the first `size` bytes, in hexadecimal; the file is left behind them."""
+    """Compute the SHA-256 of the first `size` bytes, in hexadecimal; the file position is then at their end."""
     file.seek(0)
     digest = hashlib.sha256()
     while size > 0 and (chunk := file.read(min(size, 1 << 20))):
@@ -285,8 +327,8 @@ def _named_leaves(tree: PyTree) -> list[tuple[str, Any]]:
     named = [(trees.path_name(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]
     names = [name for name, _ in named]
     if len(set(names)) < len(names):
-        twice = sorted({name for name in names if names.count(name) > 1})
-        raise ValueError(f"two leaves of the state have the path {twice[0]!r}; rename one, so that each has its own.")
+        duplicates = sorted({name for name in names if names.count(name) > 1})
+        raise ValueError(f"two leaves of the state have the path {duplicates[0]!r}; rename one of them.")
     return named
 
 
@@ -295,40 +337,66 @@ def _is_key(leaf: Any) -> bool:
 
 
 def _to_numpy(tree: PyTree) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Turn the leaves into arrays that an npz can hold, and their dtypes into text."""
+    """Convert the leaves to arrays that an npz can hold, and their dtypes to text."""
     named = _named_leaves(tree)
     dtypes = {
         name: f"key:{jax.random.key_impl(leaf)}" if _is_key(leaf) else np.asarray(leaf).dtype.name
         for name, leaf in named
     }
-    held = jax.device_get({name: jax.random.key_data(leaf) if _is_key(leaf) else leaf for name, leaf in named})
-    return {name: _plain(np.asarray(array)) for name, array in held.items()}, dtypes
+    stored = jax.device_get({name: jax.random.key_data(leaf) if _is_key(leaf) else leaf for name, leaf in named})
+    return {name: _plain(np.asarray(array)) for name, array in stored.items()}, dtypes
 
 
 def _plain(array: np.ndarray) -> np.ndarray:
-    """View a dtype that NumPy does not know (bfloat16, float8) as unsigned integers of the same size."""
+    """View an array of a dtype that NumPy lacks (bfloat16, float8) as unsigned integers of the same size."""
     return array if array.dtype.kind in "biufc" else array.view(f"u{array.dtype.itemsize}")
 
 
-def _from_numpy(path: Path, arrays: dict[str, np.ndarray], dtypes: dict[str, str], like: PyTree) -> PyTree:
-    """Put the arrays into the structure of `like`, or list every leaf that does not fit."""
+def _restored(
+    path: Path,
+    arrays: dict[str, np.ndarray],
+    metadata: Mapping[str, Any],
+    like: PyTree,
+    *,
+    is_part: bool = False,
+    is_local: bool = False,
+) -> PyTree:
+    """Put stored arrays into the structure of `like`, or raise ValueError with the leaves that do not fit.
+
+    Args:
+      arrays: of a file; those of a directory are read here, with the shardings of `like`.
+      is_part: ignore leaves that `like` does not have. is_local: whether this process reads a directory alone.
+    """
     named = _named_leaves(like)
     expected = {name: _description(leaf) for name, leaf in named}
-    found = {name: _stored_description(arrays[name], dtype) for name, dtype in dtypes.items()}
+    is_split = path.suffix == orbax_files.SUFFIX
+    dtypes = metadata["leaves"] if is_split else metadata["dtypes"]
+    stored = dtypes if is_split else {name: _stored_description(arrays[name], dtype) for name, dtype in dtypes.items()}
     faults = [
-        f"{name!r}: found {found.get(name, 'nothing')}, expected {expected.get(name, 'nothing')}"
-        for name in sorted(expected.keys() | found.keys())
-        if expected.get(name) != found.get(name)
+        f"{name!r}: found {stored.get(name, 'nothing')}, expected {expected.get(name, 'nothing')}"
+        for name in sorted(expected.keys() if is_part else expected.keys() | stored.keys())
+        if expected.get(name) != stored.get(name)
     ]
     if faults:
         more = f"; and {len(faults) - 5} more" if len(faults) > 5 else ""
         raise ValueError(f"{path}: the checkpoint holds another state: {'; '.join(faults[:5])}{more}.")
+    if is_split:
+        arrays = orbax_files.read(path, {name: _stored_like(leaf) for name, leaf in named}, is_local=is_local)
+        dtypes = {
+            name: f"key:{jax.random.key_impl(leaf)}" if _is_key(leaf) else str(leaf.dtype) for name, leaf in named
+        }
     leaves = [_restore(arrays[name], dtypes[name], leaf) for name, leaf in named]
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 
+def _stored_like(leaf: Any) -> jax.ShapeDtypeStruct:
+    """Return the shape, dtype and sharding with which the stored array of a leaf is read."""
+    shape = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
+    return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=_sharding(leaf))
+
+
 def _description(leaf: Any) -> str:
-    """Write the dtype and shape of a leaf, as in `float32[3,4]`."""
+    """Return the dtype and shape of a leaf as text, such as `float32[3,4]`."""
     if _is_key(leaf):
         return f"{leaf.dtype}{_shape(leaf.shape)}"
     array = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
@@ -346,10 +414,12 @@ def _shape(shape: tuple[int, ...]) -> str:
     return f"[{','.join(map(str, shape))}]"
 
 
-def _restore(array: np.ndarray, dtype: str, like: Any) -> Any:
-    """Turn a stored array into the kind of leaf that `like` is."""
+def _restore(array: Any, dtype: str, like: Any) -> Any:
+    """Convert a stored array to the kind of leaf that `like` is."""
     if dtype.startswith("key:"):
         return jax.random.wrap_key_data(_placed(array, like), impl=dtype.removeprefix("key:"))
+    if isinstance(array, jax.Array):  # of a directory, already on the devices of `like`
+        return array
     array = array.view(np.dtype(dtype)) if array.dtype.name != dtype else array
     if isinstance(like, np.ndarray):
         return array
@@ -360,7 +430,10 @@ def _restore(array: np.ndarray, dtype: str, like: Any) -> Any:
     return _placed(array, like)
 
 
-def _placed(array: np.ndarray, like: Any) -> Any:
-    """Put an array where `like` is, or on the default device if `like` does not say."""
-    sharding = getattr(like, "sharding", None) if getattr(like, "committed", True) else None
-    return devices.put(array, sharding)
+def _placed(array: Any, like: Any) -> Any:
+    """Put an array on the devices of `like`, or on the default device if `like` has none."""
+    return array if isinstance(array, jax.Array) else devices.put(array, _sharding(like))
+
+
+def _sharding(like: Any) -> jax.sharding.Sharding | None:
+    return getattr(like, "sharding", None) if getattr(like, "committed", True) else None

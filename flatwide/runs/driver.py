@@ -198,21 +198,32 @@ def _build(config: Mapping[str, Any]) -> tuple[Experiment, State]:
                 "steps_per_eval None, a whole number of epochs, measure_every_steps None or a whole number of epochs)."
             ]
         )
-    _check_processes(built)
+    _check_devices(built)
+    if warning := built.device_warning:
+        say(f"warning: {warning}")
     memory.check(built)
     state = built.init()
     built.check(state)
     return built, state
 
 
-def _check_processes(built: Experiment) -> None:
-    """Raise ConfigError for a run that several processes cannot share."""
-    is_hosted = isinstance(built.train, data.Played) and not data.is_compiled(built.train)
-    if processes.count() > 1 and is_hosted:
+def _check_devices(built: Experiment) -> None:
+    """Raise ConfigError for a run that several processes or devices cannot share."""
+    if not isinstance(built.train, data.Played) or data.is_compiled(built.train):
+        return
+    dataset = f"config.dataset={built.config['dataset']!r}"
+    if processes.count() > 1:
         raise configs.ConfigError(
             [
-                f"config.dataset={built.config['dataset']!r}: expected a data set that several processes can share. "
-                "Its games are played by one process between steps; omit --distributed."
+                f"{dataset}: expected a data set that several processes can share. Its games are played by one process "
+                "between steps; omit --distributed."
+            ]
+        )
+    if built.config["shard_parameters"]:
+        raise configs.ConfigError(
+            [
+                f"config.shard_parameters=True with {dataset}: its games are played between the steps, one action at a "
+                "time, which would gather the whole network for each; set config.shard_parameters=False."
             ]
         )
 

@@ -13,6 +13,7 @@ from flatwide import config as configs
 from flatwide.parameterization import Factors
 from flatwide.runs import snapshots
 from flatwide.runs.parts import init_shapes, num_gradients
+from flatwide.sam.pieces import goes_to_devices
 from flatwide.training import devices, sources, stretch
 from flatwide.training.evaluate import Evaluation
 from flatwide.training.loop import Taken
@@ -33,14 +34,14 @@ class Experiment:
     """The pieces of one run, to be driven by `flatwide.run` or stepped by hand.
 
     config: the resolved config.
-    data: the data set as it was loaded; train, validation, test: its splits, with label noise in the training labels.
-      validation is None without one.
+    data: the data set as loaded; train, validation, test: its splits, with label noise in the training labels;
+      validation may be None.
     workload: data preparation, model and objective.
-    source: which examples each step trains on: those of a split, or what was played.
+    source: the examples of each step: those of a split, or what was played.
     schedule: step -> factor of the learning rate. rho_schedule: step -> factor of rho; None is always 1.
     num_steps, steps_per_epoch, eval_every_steps: in optimizer steps.
-    sharding: how a batch lies on this process's devices.
-    values: the scalars that one compiled program takes as arguments.
+    sharding: how a batch lies on the devices; None on one.
+    values: the scalar arguments of the compiled program.
     factors: of each leaf in a step, from the parameterization and the scaling of perturbations; None where all are 1.
     variant: rho -> the ascent rule of the steps, with those factors.
     """
@@ -66,17 +67,17 @@ class Experiment:
 
     @property
     def model(self) -> Model:
-        """Give the network: `init(key)` and `apply(params, stats, inputs, train=..., key=...)`."""
+        """The network: `init(key)` and `apply(params, stats, inputs, train=..., key=...)`."""
         return self.workload.model
 
     @property
     def num_params(self) -> int:
-        """The number of parameters, without drawing them."""
+        """The number of parameters; none is drawn."""
         return trees.size(self.param_shapes)
 
     @property
     def param_shapes(self) -> PyTree:
-        """The shapes and dtypes of the parameters, without drawing them."""
+        """The shapes and dtypes of the parameters; none is drawn."""
         return _param_shapes(self.model)
 
     def loss(self, params: PyTree, stats: PyTree, batch: Batch, *, train: bool = False) -> jax.Array:
@@ -89,42 +90,83 @@ class Experiment:
 
         Args:
           key: PRNG key of the weights; None for the key of `config.seed`.
-          params, stats: your own initial weights and model state, instead of the model's. A model that remembers its
-            initial weights remembers `params`, unless you give `stats` too.
+          params, stats: your own initial weights and model state in place of the model's. A model that stores its
+            initial weights stores `params`, unless you pass `stats` too.
         Returns: a state whose pruned weights are zero.
         """
         key = streams.key(self.config["seed"], "weights") if key is None else key
-        are_own = stats is not None
+        has_stats = stats is not None
         if params is None or stats is None:
-            drawn_params, drawn_stats = _compiled_init(self.workload.model)(key)
+            drawn_params, drawn_stats = self._drawn(key)
             params = drawn_params if params is None else params
             stats = drawn_stats if stats is None else stats
-        stats = stats if are_own else _restarted(self.model, params, stats)
-        state = self._state(params, stats, self._mask(params, stats))
-        if not are_own:
-            stats = _restarted(self.model, state.params, state.stats)
-            state = state._replace(stats=stats)
-            state = state._replace(average=averaging.start(state.params, stats)) if state.average else state
+        stats = stats if has_stats else _restarted(self.model, params, stats)
+        mask = self._mask(params, stats)
+        if self.is_sharded:
+            start = functools.partial(self._start, has_stats=has_stats)
+            shardings = self.shardings(jax.eval_shape(start, params, stats, mask))
+            return jax.jit(lambda *parts: _copied(start(*parts)), out_shardings=shardings)(params, stats, mask)
         # A copy of each leaf, since a step donates its state's memory.
-        return devices.copy_to_all(_copied(state), self.sharding)
+        return devices.copy_to_all(_copied(self._start(params, stats, mask, has_stats=has_stats)), self.sharding)
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether parameters, optimizer state and perturbation are split over several devices."""
+        return self.config["shard_parameters"] and self.sharding is not None
+
+    @property
+    def device_warning(self) -> str:
+        """The warning that every device does all the work of a step, since no piece of a batch divides, or ""."""
+        config, num_devices = self.config, devices.count(self.sharding)
+        num_rows = (config["microbatch"] or config["batch_size"]) // config["accumulation_steps"]
+        if num_rows % num_devices == 0:
+            return ""
+        num_microbatches = config["batch_size"] // (config["microbatch"] or config["batch_size"])
+        state = self.state_shapes().ascent
+        if not self.is_sharded and goes_to_devices(num_microbatches, num_devices, ascent_state=state):
+            return ""
+        defaults = {"microbatch": None, "accumulation_steps": 1, "batch_size": None}
+        named = ", ".join(f"config.{name}={config[name]}" for name, value in defaults.items() if config[name] != value)
+        ways = f"{num_rows} examples at a time, expected a multiple of the {num_devices} devices"
+        if config["microbatch"] and not self.is_sharded and not jax.tree.leaves(state):
+            ways += f", or {num_microbatches} microbatches, expected a multiple too"
+        return f"{named}: {ways}. Each device does all the work of a step; change one of these numbers."
+
+    def shardings(self, state: State) -> State:
+        """Return the sharding of each leaf of a sharded run's state.
+
+        Args:
+          state: arrays, or shapes and dtypes.
+        """
+        assert self.sharding is not None
+        everywhere = jax.sharding.NamedSharding(self.sharding.mesh, jax.sharding.PartitionSpec())
+        split = devices.state_shardings(state._replace(source=()), self.sharding)
+        return split._replace(source=jax.tree.map(lambda _: everywhere, state.source))
 
     def state_shapes(self) -> State:
-        """Give the shapes and dtypes of a state; nothing is drawn and no mask is made."""
+        """Return the shapes and dtypes of a state, and the shardings of a sharded one, without drawing or pruning."""
 
         def state() -> State:
             params, stats = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), init_shapes(self.model))
             mask = None if self.config["sparsity"] == 0 else sparsify.full_mask(params)
             return self._state(params, stats, mask)
 
-        return jax.eval_shape(state)
+        shapes = jax.eval_shape(state)
+        if not self.is_sharded:
+            return shapes
+        return jax.tree.map(
+            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+            shapes,
+            self.shardings(shapes),
+        )
 
     def check(self, state: State) -> None:
-        """Trace the loss, so that a network that does not fit its data or its loss is told of before it is trained.
+        """Trace the loss, so that a network that does not fit its data or its loss fails before training starts.
 
-        Files of the user's own are left alone: a fault in them is that of their run, which keeps its traceback.
+        Files of the user are not checked here: their faults are reported by the run, with a traceback.
 
         Args:
-          state: shapes and dtypes are enough, such as `state_shapes()` gives.
+          state: arrays, or shapes and dtypes, as of `state_shapes()`.
         Raises: ValueError.
         """
         if any(registry.is_own_file(self.config[name]) for name in ("model", "dataset", "loss")):
@@ -135,25 +177,25 @@ class Experiment:
         _traced_loss(self.workload, hashable(shapes))
 
     def train_step(self, state: State, batch: Batch) -> tuple[State, Metrics]:
-        """Take one compiled step on a raw batch, such as `batch(step)` gives.
+        """Take one compiled step on a raw batch, such as `batch(step)`.
 
-        The state that goes in is used up (its memory is donated).
+        The memory of the old state is donated.
         Returns: the new state, and the metrics of the clean pass.
         """
         return compiled_step(self.step)(self.values, state, batch)
 
     def batch(self, step: int) -> Batch:
-        """Give the raw batch that the run trains on at a step.
+        """Return the raw batch of a training step.
 
-        Raises: ValueError for a step after the first epoch of a game, where it depends on what was learned.
+        Raises: ValueError for a step after the first epoch of a game, whose batch depends on the trained network.
         """
         return self.source.batch(self.values, step, self.init)
 
     def examples(self, num_examples: int) -> Callable[[Callable[[], tuple[PyTree, PyTree, PyTree | None]]], Batch]:
         """Draw raw training examples, without augmentation; with one seed, fewer are a part of more.
 
-        Returns: network -> as many examples, or all where there are fewer; `network` gives params, stats and mask of
-          what plays them, if the data set is a game, and is not asked else.
+        Returns: network -> num_examples of them, or all if there are fewer; `network` returns params, stats and mask of
+          the network that plays, if the data set is a game, and is not called otherwise.
         """
         draw = self.source.draw(self.values, num_examples)
         return lambda network: draw(lambda: self._state(*network()))
@@ -165,7 +207,7 @@ class Experiment:
     def evaluator(
         self, split: Split, *, num_batches: int | None = None, interrupt: Callable[[], bool] = lambda: False
     ) -> Callable[[State], Evaluation]:
-        """Build the function that scores a split; one that comes from playing by whole games."""
+        """Build the function that scores a split; a game is scored by whole games."""
         return sources.evaluator(
             self.workload,
             split,
@@ -181,12 +223,12 @@ class Experiment:
 
     @property
     def is_small(self) -> bool:
-        """Tell whether epochs are so short that leaving the compiled program after each would take much of the time."""
+        """Whether epochs are so short that leaving the compiled program after each would take much of the time."""
         return self.has_whole_epochs and self.train.num_examples * max(self.num_params, 1_000) <= _SMALL_EPOCH
 
     @property
     def has_whole_epochs(self) -> bool:
-        """Tell whether a run is epochs of what a program on one device holds or plays, each evaluated at its end."""
+        """Whether a run has whole epochs, each evaluated at its end, of data that a program on one device holds."""
         splits = [self.train, self.test, *([self.validation] if self.validation else [])]
         is_whole = self.eval_every_steps == self.steps_per_epoch and self.num_steps % self.steps_per_epoch == 0
         is_whole = is_whole and self.config["steps_per_eval"] is None and self.sharding is None
@@ -194,7 +236,7 @@ class Experiment:
         return is_whole and all(map(data.is_compiled, splits))
 
     def take_epochs(self, state: State, *, seconds: float) -> Iterator[Taken]:
-        """Take whole epochs and their evaluations in one program, for about `seconds` a call."""
+        """Take whole epochs with their evaluations in one program, in calls of about `seconds`."""
         return stretch.take_epochs(
             self.step,
             self.workload,
@@ -212,7 +254,7 @@ class Experiment:
 
     @functools.cached_property
     def snapshot_steps(self) -> tuple[int, ...]:
-        """List the steps, ascending, whose network a run keeps; its end is in its final checkpoint."""
+        """The steps, ascending, whose network a run keeps; that of the end is in the final checkpoint."""
         return snapshots.wanted(self.config, num_steps=self.num_steps, steps_per_epoch=self.steps_per_epoch)
 
     @property
@@ -233,7 +275,7 @@ class Experiment:
         return Member(values=self.values, train=arrays, splits=scored, shared=frozenset(shared), stops=stops)
 
     def learning_rate(self, step: int) -> float:
-        """Compute the learning rate of a step; metrics.csv has the one that the step reports."""
+        """Compute the learning rate of a step; metrics.csv has the value that the step reports."""
         return float(self.values.learning_rate * self.schedule(step))
 
     def rho(self, step: int) -> float:
@@ -242,8 +284,29 @@ class Experiment:
         return rho if self.rho_schedule is None else rho * float(self.rho_schedule(step))
 
     def num_gradients(self, num_steps: int) -> int | None:
-        """Count the gradients that the first so many steps take; None where the SAM variant decides as it runs."""
+        """Count the gradients of the first num_steps steps; None if the SAM variant decides as it runs."""
         return num_gradients(self.config, self.rho_schedule, num_steps)
+
+    def _drawn(self, key: jax.Array) -> tuple[PyTree, PyTree]:
+        """Draw the model's initial parameters and state, in parts if they are sharded and the host makes no mask."""
+        if not self.is_sharded or self.config["sparsity"] > 0:
+            return _compiled_init(self.workload.model)(key)
+        assert self.sharding is not None
+        shardings = devices.state_shardings(init_shapes(self.model), self.sharding)
+        return _compiled_init(self.workload.model, hashable(shardings))(key)
+
+    def _start(self, params: PyTree, stats: PyTree, mask: PyTree | None, *, has_stats: bool) -> State:
+        """Make the state before the first step from unpruned weights.
+
+        Args:
+          has_stats: keep `stats` as they are, in place of those that the model derives from its pruned weights.
+        """
+        state = self._state(params, stats, mask)
+        if has_stats:
+            return state
+        stats = _restarted(self.model, state.params, state.stats)
+        state = state._replace(stats=stats)
+        return state._replace(average=averaging.start(state.params, stats)) if state.average else state
 
     def _state(self, params: PyTree, stats: PyTree, mask: PyTree | None) -> State:
         params = trees.apply_mask(params, mask)
@@ -288,7 +351,7 @@ class Experiment:
 def take_epochs_together(
     group: Sequence[Experiment], states: Sequence[State], *, group_size: int, seconds: float
 ) -> Iterator[list[list[Taken]]]:
-    """Advance runs of one shape together, in one program of `group_size` runs; for about `seconds` a call."""
+    """Advance runs of one shape together in one program of `group_size` runs, in calls of about `seconds`."""
     first = group[0]
     return stretch.take_epochs_together(
         first.step,
@@ -303,7 +366,7 @@ def take_epochs_together(
 
 
 class _Drawn(NamedTuple):
-    """A raw batch, and what else a step's loss differs by between runs: arguments, so that one program serves all."""
+    """A raw batch and the other arguments of a step's loss that differ between runs, so that one program serves all."""
 
     batch: Batch
     stats: PyTree
@@ -343,13 +406,17 @@ def _param_shapes(model: Model) -> PyTree:
 
 
 @functools.lru_cache(maxsize=64)
-def _compiled_init(model: Model) -> Callable:
-    """Compile a model's init without optimizing it on a CPU: it runs once, and compiles five times faster so.
+def _compiled_init(model: Model, shardings: tuple | None = None) -> Callable:
+    """Compile a model's init, on a CPU without optimization: it runs once, and compiles five times faster this way.
 
-    The weights differ in their last bit from those of an optimized program, so it is always done.
+    The weights differ in their last bit from those of an optimized program, so this choice is fixed.
+
+    Args:
+      shardings: of parameters and state, as `hashable` gives them; None for one device.
     """
     options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
-    return jax.jit(model.init, compiler_options=options)
+    where = {} if shardings is None else {"out_shardings": jax.tree.unflatten(shardings[1], shardings[0])}
+    return jax.jit(model.init, compiler_options=options, **where)
 
 
 @jax.jit

@@ -81,9 +81,10 @@ def final_state(directory: RunDirectory, built: Experiment) -> State:
 
     Raises: ValueError if its final checkpoint is missing or damaged.
     """
-    path = directory.checkpoints / checkpoints.FINAL
-    if not path.exists():
-        raise ValueError(f"{path}: expected the final checkpoint; restore it from a copy, or train the run again.")
+    wanted = directory.checkpoints / checkpoints.FINAL
+    path = checkpoints.existing(wanted)
+    if path is None:
+        raise ValueError(f"{wanted}: expected the final checkpoint; restore it from a copy, or train the run again.")
     return checkpoints.load(path, built.state_shapes(), identity=digest(directory.read_config()[IDENTITY]))[0]
 
 

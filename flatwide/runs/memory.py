@@ -10,6 +10,7 @@ from flatwide import machine
 from flatwide.runs import preview
 from flatwide.runs.experiment import Experiment
 from flatwide.runs.identity import unread_fields
+from flatwide.training import devices
 
 _EXHAUSTED = "RESOURCE_EXHAUSTED"  # prefix of XLA's errors of this kind
 
@@ -26,6 +27,10 @@ def check(built: Experiment) -> None:
     config, params = built.config, built.param_shapes
     itemsize = jax.dtypes.canonicalize_dtype(float).itemsize
     needed = 2 * built.num_params * itemsize + preview.optimizer_bytes(config, params)
+    if built.is_sharded:
+        # The devices of a CPU share the machine's memory.
+        num_parts = jax.local_device_count() if jax.local_devices()[0].platform == "cpu" else 1
+        needed = needed * num_parts // devices.count(built.sharding)
     if needed > (available := _available()):
         raise OutOfMemoryError(
             f"out of memory: the network and its optimizer need {needed / 1e9:,.1f} GB of "

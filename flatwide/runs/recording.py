@@ -150,7 +150,7 @@ class Recording:
         result = {
             "status": "finished" if finite else "diverged",
             "num_params": trees.size(state.params),
-            "num_nonzero_params": sparsify.num_nonzero_params(state.params, state.mask),
+            "num_nonzero_params": sparsify.num_nonzero_params(state.params, devices.to_host(state.mask)),
             "epochs": taken.step / built.steps_per_epoch,
             "steps": taken.step,
             "num_gradients": built.num_gradients(taken.step),
@@ -252,9 +252,10 @@ class Recording:
     def _keep_snapshot(self) -> None:
         """Write a snapshot if one is due at this step; an existing one is of the same steps."""
         step, each = self.taken.step, self._built.steps_per_epoch
-        if step not in self._snapshot_steps or not self.directory.is_written:
+        if step not in self._snapshot_steps:
             return
-        if (path := snapshots.path(self.directory, step, each)).exists():
+        path = snapshots.path(self.directory, step, each)
+        if processes.agreed(lambda: checkpoints.existing(path) is not None):
             return
         extra = {"epoch": snapshots.epoch(step, each), "identity": self._memory.identity}
         checkpoints.write(path, step, snapshot(self.state), extra=extra)
@@ -263,7 +264,7 @@ class Recording:
         """List the requested snapshots that are missing although their steps are over."""
         steps = [step for step in self._built.snapshot_steps if step < self.taken.step]
         paths = [snapshots.path(self.directory, step, self._built.steps_per_epoch) for step in steps]
-        return [path for path in paths if not path.exists()]
+        return [path for path in paths if checkpoints.existing(path) is None]
 
     def _seconds(self) -> float:
         return self._memory.seconds + time.monotonic() - self._began

@@ -7,7 +7,7 @@ from typing import Any
 
 from flatwide.runs.directory import RunDirectory
 
-_FILE = re.compile(r"(epoch|step)-(\d+)\.npz")
+_FILE = re.compile(r"(epoch|step)-(\d+)\.(npz|orbax)")
 
 
 def wanted(config: Mapping[str, Any], *, num_steps: int, steps_per_epoch: int) -> tuple[int, ...]:
@@ -23,7 +23,10 @@ def wanted(config: Mapping[str, Any], *, num_steps: int, steps_per_epoch: int) -
 
 
 def path(directory: RunDirectory, step: int, steps_per_epoch: int) -> Path:
-    """Return the file of the network after a step; it is named after the epoch if one ends there."""
+    """Return the file of the network after a step; it is named after the epoch if one ends there.
+
+    A run with a sharded state writes a directory beside it instead: `checkpoints.existing`.
+    """
     if step % steps_per_epoch == 0:
         return directory.snapshot(step // steps_per_epoch)
     return directory.snapshot(0).with_name(f"step-{step}.npz")
@@ -31,8 +34,8 @@ def path(directory: RunDirectory, step: int, steps_per_epoch: int) -> Path:
 
 def kept(directory: RunDirectory, steps_per_epoch: int) -> list[int]:
     """List the steps, ascending, of existing snapshots."""
-    matches = (_FILE.fullmatch(path.name) for path in directory.path.glob("snapshots/*.npz"))
-    return sorted(int(match[2]) * (steps_per_epoch if match[1] == "epoch" else 1) for match in matches if match)
+    matches = (_FILE.fullmatch(path.name) for path in directory.path.glob("snapshots/*"))
+    return sorted({int(match[2]) * (steps_per_epoch if match[1] == "epoch" else 1) for match in matches if match})
 
 
 def epoch(step: int, steps_per_epoch: int) -> float:

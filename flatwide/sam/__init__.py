@@ -1,10 +1,9 @@
-"""Sharpness-aware minimization as a gradient: a drop-in for `jax.value_and_grad` that ascends before it descends.
+"""Sharpness-aware minimization as a gradient: a replacement for `jax.value_and_grad` with an ascent step.
 
     perturbation = rule(gradient of the loss at params);  result = gradient of the loss at params + perturbation
 
-`rules` says where to ascend, `gradients` takes the two passes, `pieces` cuts the batch that shares a perturbation.
-All know a loss and a pytree, nothing else. docs/sam.md shows the use in ten lines, how to add a rule, and the test
-behind each promise.
+`rules` defines where to ascend, `gradients` takes the two passes, `pieces` divides the batch. All depend on a loss and
+a pytree only. docs/sam.md shows the use in ten lines, how to add a rule, and the test of each property.
 """
 
 from flatwide.sam.gradients import stateful_value_and_grad, value_and_grad

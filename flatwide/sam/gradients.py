@@ -1,4 +1,4 @@
-"""The two passes: a clean gradient, the ascent, and the gradient that the optimizer gets."""
+"""The two passes of SAM: a clean gradient, the ascent, and the gradient for the optimizer."""
 
 import math
 from collections.abc import Callable
@@ -21,31 +21,36 @@ def value_and_grad(
     accumulation_steps: int = 1,
     weigh: Callable[[PyTree], Array] | None = None,
     skip_at_zero: bool = False,
+    sharding: jax.sharding.NamedSharding | None = None,
 ) -> Callable:
-    """Make the counterpart of `jax.value_and_grad(loss_fn, has_aux=has_aux)` for a rule without state.
+    """Build the counterpart of `jax.value_and_grad(loss_fn, has_aux=has_aux)` for a rule without state.
 
-    Value and aux are those of the first, clean pass; both passes get the same arguments, so the same dropout key. A
-    rule that needs no clean gradient has one pass, at the perturbed parameters, which value and aux are of.
+    Value and aux are those of the first, clean pass; both passes get the same arguments, hence the same dropout key. A
+    rule that needs no clean gradient has one pass, at the perturbed parameters, whose value and aux are returned.
 
     Args:
       loss_fn: (params, *arguments) -> mean loss, or (mean loss, aux) with `has_aux`. With pieces (below) the first
         argument is the batch, a pytree of arrays whose leading axes are the B examples.
       rule: such as `normalized(0.05)`.
-      microbatch: m examples that share a perturbation; B = n m. Rows are taken in order, each m of them are perturbed
-        by their own gradient, and the n results are averaged. Memory is that of one microbatch. None: the whole batch.
-      accumulation_steps: k pieces in which whatever shares a perturbation is computed, for memory only: one sweep for
-        the clean gradient, one perturbation, a second sweep.
+      microbatch: m examples that share a perturbation; B = n m. Rows are taken in order, m at a time, each group is
+        perturbed by its own gradient, and the n results are averaged. Memory is that of one microbatch. None: the whole
+        batch.
+      accumulation_steps: k pieces of the examples that share a perturbation, to save memory: one sweep for the clean
+        gradient, one perturbation, a second sweep.
       weigh: weight of a piece in these averages, such as its number of real tokens, so that the mean over all items is
-        exact; pieces of weight 0 are ignored whatever they hold, and all 0 gives 0. None: all pieces alike.
-      skip_at_zero: where a traced rho is 0, leave the ascent out as the program runs, and the rule's state alone, so
-        that a step at rho 0 costs one gradient. Under `vmap` both are computed and nothing is saved. A rule of one pass
-        has nothing to leave out: its state takes in the gradients of these steps as well.
-    Returns: a function of `loss_fn`'s arguments that gives (value, gradient), or ((value, aux), gradient).
+        exact; pieces of weight 0 are ignored, and if all weights are 0 the result is 0. None: equal weights.
+      skip_at_zero: if a traced rho is 0, skip the ascent at run time and keep the rule's state, so that a step at rho 0
+        costs one gradient. Under `vmap` both branches are computed and nothing is saved. A rule of one pass has nothing
+        to skip: its state includes the gradients of these steps as well.
+      sharding: of the batch's rows, over one axis of a mesh. Where the number of microbatches divides by that of the
+        devices and the rule has no state, each device takes whole microbatches, with a copy of the parameters. None:
+        the compiler divides the work.
+    Returns: a function of `loss_fn`'s arguments that returns (value, gradient), or ((value, aux), gradient).
       With pieces, each leaf of aux is the weighted mean over the pieces, and PRNG keys (`jax.random.key`) among the
-      arguments after the batch are folded with the number of the piece, so that no two pieces share a dropout mask.
-    Raises: ValueError if an option is out of range, the batch cannot be cut so, an aux leaf is not floating, or the
-      rule has a state.
-    Cost: 2 gradients of the batch; 1 if rho is the Python number 0, or the rule needs no clean gradient.
+      arguments after the batch are folded with the number of the piece, so that each piece has its own dropout mask.
+    Raises: ValueError if an option is out of range, the batch cannot be divided this way, an aux leaf is not floating
+      point, or the rule has a state.
+    Cost: 2 gradients of the batch; 1 if rho is the Python number 0 or the rule needs no clean gradient.
     """
     step = stateful_value_and_grad(
         loss_fn,
@@ -55,15 +60,16 @@ def value_and_grad(
         accumulation_steps=accumulation_steps,
         weigh=weigh,
         skip_at_zero=skip_at_zero,
+        sharding=sharding,
     )
 
-    # Keywords are handed on as jax.value_and_grad hands them on.
+    # Keywords are passed to the loss, as by jax.value_and_grad.
     def sam_value_and_grad(params, *arguments, **keywords):
         state = rule.init(params)
         if jax.tree.leaves(state):
             raise ValueError(
                 "rule: expected an ascent rule without a state; use sam.stateful_value_and_grad, which takes the "
-                "state of this rule and gives the next one."
+                "state of this rule and returns the next one."
             )
         value, gradient, _ = step(params, state, *arguments, **keywords)
         return value, gradient
@@ -80,10 +86,11 @@ def stateful_value_and_grad(
     accumulation_steps: int = 1,
     weigh: Callable[[PyTree], Array] | None = None,
     skip_at_zero: bool = False,
+    sharding: jax.sharding.NamedSharding | None = None,
 ) -> Callable:
-    """Make the function (params, ascent_state, *arguments) -> (value or (value, aux), gradient, ascent_state).
+    """Build a function (params, ascent_state, *arguments) -> (value or (value, aux), gradient, ascent_state).
 
-    Serves every rule; the first state is `rule.init(params)`. All else is as in `value_and_grad`. With `microbatch`
+    For every rule; the first state is `rule.init(params)`. Everything else is as in `value_and_grad`. With `microbatch`
     the state passes from each microbatch to the next.
     """
     if isinstance(rule.rho, Real) and not 0 <= rule.rho < math.inf:
@@ -92,14 +99,16 @@ def stateful_value_and_grad(
     _check_count("accumulation_steps", accumulation_steps, "1 for the whole batch at once")
 
     if rule.is_due is not None and not rule.needs_clean_gradient:
-        raise ValueError("rule: is_due with needs_clean_gradient=False; expected one of the two, as there is one pass.")
+        raise ValueError(
+            "rule: is_due with needs_clean_gradient=False; expected one of the two, since there is one pass."
+        )
 
     differentiate = jax.value_and_grad(loss_fn, has_aux=has_aux)
     if accumulation_steps > 1:
         differentiate = pieces.accumulated(differentiate, accumulation_steps, weigh)
     two_passes = rule.needs_clean_gradient
     step = _two_passes(differentiate, rule, skip_at_zero) if two_passes else _one_pass(differentiate, rule)
-    return step if microbatch is None else pieces.in_microbatches(step, microbatch, weigh)
+    return step if microbatch is None else pieces.in_microbatches(step, microbatch, weigh, sharding)
 
 
 def _is_base(rule: AscentRule) -> bool:
@@ -107,7 +116,7 @@ def _is_base(rule: AscentRule) -> bool:
 
 
 def _two_passes(differentiate: Callable, rule: AscentRule, skip_at_zero: bool) -> Callable:
-    """Turn a gradient function into the rule's: clean pass, perturbation, second pass."""
+    """Build the step of a rule with a clean pass, a perturbation and a second pass."""
 
     def step(params, state, *arguments, **keywords):
         value, clean = differentiate(params, *arguments, **keywords)
@@ -134,7 +143,7 @@ def _two_passes(differentiate: Callable, rule: AscentRule, skip_at_zero: bool) -
 
 
 def _one_pass(differentiate: Callable, rule: AscentRule) -> Callable:
-    """Turn a gradient function into that of a rule that perturbs by its state: one pass, at the perturbed point."""
+    """Build the step of a rule that perturbs by its state, with one pass at the perturbed point."""
 
     def step(params, state, *arguments, **keywords):
         if _is_base(rule):
@@ -147,6 +156,6 @@ def _one_pass(differentiate: Callable, rule: AscentRule) -> Callable:
     return step
 
 
-def _check_count(name: str, value: int, otherwise: str) -> None:
+def _check_count(name: str, value: int, alternative: str) -> None:
     if not isinstance(value, Integral) or value < 1:
-        raise ValueError(f"{name}={value!r}: expected an integer >= 1, or {otherwise}.")
+        raise ValueError(f"{name}={value!r}: expected an integer >= 1, or {alternative}.")

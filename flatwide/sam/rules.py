@@ -1,4 +1,4 @@
-"""Ascent rules: where the second gradient is taken."""
+"""Ascent rules: the perturbation at which the second gradient is taken."""
 
 import math
 import re
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flatwide import trees
 from flatwide.types import Array, PyTree
 
-# A rule as found by its name in a config: variant(rho, *, <the config fields it reads>) -> AscentRule.
+# The rules by their names in a config: variant(rho, *, <the config fields it reads>) -> AscentRule.
 VARIANTS: dict[str, str] = {
     "normalized": "flatwide.sam:normalized",
     "unnormalized": "flatwide.sam:unnormalized",
@@ -25,7 +25,7 @@ VARIANTS: dict[str, str] = {
 }
 
 _TINY = 1e-12  # added to norms, as in the paper's code: a zero gradient gives a zero perturbation
-_ADAPTIVE_FLOOR = 0.01  # keeps weights at zero movable
+_ADAPTIVE_FLOOR = 0.01  # so that weights at zero can move
 _SCALE_FORM = '"pattern=factor", a regular expression and a finite number >= 0, such as ".*/kernel=0.5"'
 _PATTERN_FORM = 'regular expressions that match whole names of leaves, such as ".*/kernel"'
 
@@ -41,20 +41,20 @@ def _take_perturbed(clean: PyTree, perturbed: PyTree, params: PyTree, state: PyT
 
 
 class AscentRule(NamedTuple):
-    """Where the second gradient is taken, and what becomes of the two.
+    """A perturbation, and a combination of the clean and the perturbed gradient.
 
-    A rule that needs no clean gradient takes one gradient a step, and its value, aux and statistics are those of that
+    A rule that needs no clean gradient takes one gradient a step, and value, aux and statistics are those of its
     perturbed pass.
 
-    rho: radius, >= 0. A Python 0 selects the one-pass program, which is the base optimizer and leaves the state alone;
-      a traced value lets runs that differ in rho share one compiled program.
+    rho: radius, >= 0. A Python 0 selects the one-pass program, which is the base optimizer and keeps the state; with a
+      traced value, runs that differ in rho share one compiled program.
     perturb(clean_gradient, params, state, rho) -> (perturbation, state): both trees as `params`.
-    init(params) -> state: a pytree of arrays, so that it can be saved; () for a rule without memory.
-    combine(clean_gradient, perturbed_gradient, params, state) -> (gradient, state): default, the perturbed one.
-    is_due(state) -> bool scalar: whether this step takes the second gradient; asked before `perturb`. Where it is
-      false, `combine` gets the clean gradient as the perturbed one. None: every step does.
-    needs_clean_gradient: false where `perturb` reads the state only. Then there is no clean pass: `perturb` and
-      `combine` get None as the clean gradient, and `is_due` must be None.
+    init(params) -> state: a pytree of arrays, so that it can be saved; () for a rule without state.
+    combine(clean_gradient, perturbed_gradient, params, state) -> (gradient, state): by default the perturbed one.
+    is_due(state) -> bool scalar: whether this step takes the second gradient; called before `perturb`. If it is false,
+      `combine` gets the clean gradient as the perturbed one. None: every step takes it.
+    needs_clean_gradient: false if `perturb` reads the state only. Then there is no clean pass: `perturb` and `combine`
+      get None as the clean gradient, and `is_due` must be None.
     """
 
     rho: float | Array
@@ -80,7 +80,7 @@ def normalized(rho: float | Array) -> AscentRule:
 
 
 def unnormalized(rho: float | Array) -> AscentRule:
-    """Ascend by rho times the gradient: the rule that the paper's theory is about.
+    """Ascend by rho times the gradient: the rule of the paper's theory.
 
     Equation: eps = rho g.
     Source: Andriushchenko and Flammarion (2022), arXiv 2206.06232.
@@ -94,10 +94,10 @@ def unnormalized(rho: float | Array) -> AscentRule:
 
 
 def adaptive(rho: float | Array) -> AscentRule:
-    """Ascend within a region that is scaled by the size of each weight: ASAM.
+    """Ascend within a region that is scaled by the magnitude of each weight: ASAM.
 
     Equation: eps = rho T^2 g / (|T g| + 1e-12), T = |w| + 0.01 for kernels (`trees.kernels`), 1 for all other leaves.
-    Source: Kwon et al. (2021), arXiv 2102.11600; like its authors' code, biases and norm scales are left unscaled.
+    Source: Kwon et al. (2021), arXiv 2102.11600; like its authors' code, biases and norm scales are not scaled.
     """
 
     def perturb(gradient, params, state, rho):
@@ -114,29 +114,29 @@ def adaptive(rho: float | Array) -> AscentRule:
 
 
 def layerwise(rho: float | Array, scales: PyTree = None, *, layer_scales: tuple[str, ...] = ()) -> AscentRule:
-    """Ascend along the gradient with a factor of its own for each leaf.
+    """Ascend along the gradient, scaled by one factor for each leaf.
 
     Args:
-      scales: pytree as the parameters with one factor a leaf.
-      layer_scales: the same as text, instead of `scales`: "pattern=factor" entries. A leaf (named as by
+      scales: pytree like the parameters, with one factor a leaf.
+      layer_scales: alternatively, "pattern=factor" texts. A leaf (named as by
         `trees.path_name`, such as "Dense_0/kernel") gets the factor of the first pattern, a regular expression, that
         matches its whole name; 1 if none does.
-    Raises: ValueError at once if an entry is malformed or not exactly one of the two is given; in `init` and `perturb`
-      if an entry decides no leaf.
+    Raises: ValueError at once if a text is malformed or not exactly one of the two is given; in `init` and `perturb` if
+      a text determines the factor of no leaf.
     Equation: eps_l = rho s_l g_l / (|g| + 1e-12), with one norm over all leaves.
     """
     if (scales is None) == (not layer_scales):
         raise ValueError(
             f"layer_scales={layer_scales!r} and {'no' if scales is None else 'a'} tree of scales: expected one of the "
-            f"two; give entries {_SCALE_FORM} (for equal factors there is the rule `normalized`)."
+            f"two; give entries {_SCALE_FORM} (for equal factors use the rule `normalized`)."
         )
-    entries = tuple(_parse_scale(entry) for entry in layer_scales)
+    patterns = tuple(_parse_scale(text) for text in layer_scales)
 
     def resolve(params):
-        return _match_scales(params, entries) if scales is None else scales
+        return _match_scales(params, patterns) if scales is None else scales
 
     def init(params):
-        resolve(params)  # a pattern that decides nothing is heard of before the first step
+        resolve(params)  # so that a pattern without effect fails before the first step
         return ()
 
     def perturb(gradient, params, state, rho):
@@ -148,35 +148,35 @@ def layerwise(rho: float | Array, scales: PyTree = None, *, layer_scales: tuple[
 
 
 def norm_layers(rho: float | Array) -> AscentRule:
-    """Ascend in the normalization layers alone: SAM-ON.
+    """Ascend in the normalization layers only: SAM-ON.
 
-    These are the leaves named scale and the biases beside them, of batch norm and layer norm alike.
+    These are the leaves named scale and the biases of the same modules, for batch norm and layer norm.
 
     Raises: ValueError in `init` and `perturb` if there are none.
     Equation: eps_N = rho g_N / (|g_N| + 1e-12) on the leaves N of norm layers, with one norm over these; 0 elsewhere.
-    Cost: 2 gradients; the first needs the leaves N alone, which saves nothing here, as both come from one program.
-    Source: Mueller et al. (2023), arXiv 2306.04226. The authors' code takes every parameter with "norm" or "bn" in its
-      name, which in a network of other names misses norm layers or takes what is none, and adds 1e-16 to the norm.
+    Cost: 2 gradients; the first is needed for the leaves N only, which saves nothing here.
+    Source: Mueller et al. (2023), arXiv 2306.04226. The authors' code selects parameters by "norm" or "bn" in
+      their names, which with other names misses norm layers or selects other layers, and adds 1e-16 to the norm.
     """
     return _ascend_on(rho, _norm_leaves)
 
 
 def subset(rho: float | Array, *, ascent_layers: tuple[str, ...] = ()) -> AscentRule:
-    """Ascend in some leaves alone.
+    """Ascend in selected leaves only.
 
     Args:
-      ascent_layers: regular expressions, each of which must match the whole name of a leaf (as by `trees.path_name`,
-        such as "Dense_0/kernel"); leaves that one of them matches are perturbed.
+      ascent_layers: regular expressions. A leaf is perturbed if one of them matches its whole name (as by
+        `trees.path_name`, such as "Dense_0/kernel").
     Raises: ValueError at once without an expression, or if one is malformed; in `init` and `perturb` if one matches no
       leaf.
-    Equation: eps_S = rho g_S / (|g_S| + 1e-12) on the chosen leaves S, with one norm over these; 0 elsewhere.
-      `layerwise` with factors 0 and 1 differs: its norm is over all leaves.
+    Equation: eps_S = rho g_S / (|g_S| + 1e-12) on the selected leaves S, with one norm over these; 0 elsewhere.
+      `layerwise` with factors 0 and 1 differs in its norm, which is over all leaves.
     Cost: 2 gradients.
     Source: the rule of `norm_layers`, for any leaves.
     """
     if not ascent_layers:
         raise ValueError(f"ascent_layers={ascent_layers!r}: expected one or more {_PATTERN_FORM}.")
-    patterns = tuple(_compile_pattern(entry) for entry in ascent_layers)
+    patterns = tuple(_compile_pattern(text) for text in ascent_layers)
 
     def select(params):
         names = _leaf_names(params)
@@ -193,16 +193,16 @@ def subset(rho: float | Array, *, ascent_layers: tuple[str, ...] = ()) -> Ascent
 
 
 def friendly(rho: float | Array, *, mean_gradient_weight: float = 1.0, mean_gradient_decay: float = 0.9) -> AscentRule:
-    """Ascend along what a batch's gradient has beyond the running mean of the gradients: Friendly SAM.
+    """Ascend along the difference of a batch's gradient from the running mean of gradients: Friendly SAM.
 
     Args:
-      mean_gradient_weight: sigma, how much of the mean is taken away; 0 is `normalized`.
-      mean_gradient_decay: lambda in [0, 1), of the mean.
+      mean_gradient_weight: sigma, the multiple of the mean that is subtracted; 0 is `normalized`.
+      mean_gradient_decay: lambda in [0, 1), the decay rate of the mean.
     Equation: m_t = lambda m_(t-1) + (1 - lambda) g_t with m_0 = 0; d = g_t - sigma m_t; eps = rho d / (|d| + 1e-12).
       With sigma = 1, d = lambda (g_t - m_(t-1)).
     Cost: 2 gradients, and one copy of the parameters.
-    Source: Li et al. (2024), arXiv 2403.12350. The authors' code (and ports of it) takes m_(t-1) where the paper has
-      m_t, which changes no direction at sigma = 1 and does elsewhere, and starts the mean at the first gradient.
+    Source: Li et al. (2024), arXiv 2403.12350. The authors' code (and ports of it) uses m_(t-1) where the paper has
+      m_t, which changes the direction unless sigma = 1, and starts the mean at the first gradient.
     """
     sigma, decay = mean_gradient_weight, mean_gradient_decay
 
@@ -216,14 +216,14 @@ def friendly(rho: float | Array, *, mean_gradient_weight: float = 1.0, mean_grad
 
 
 def gsam(rho: float | Array, *, surrogate_gap_weight: float = 0.4) -> AscentRule:
-    """Descend the perturbed loss and, where it costs that nothing, the gap between it and the loss: GSAM.
+    """Descend the perturbed loss, and orthogonally to its gradient the gap between it and the loss: GSAM.
 
     Args:
       surrogate_gap_weight: alpha >= 0; 0 is `normalized`.
-    Equation: eps as `normalized`; with g at w and p at w + eps, the gradient is p - alpha (g - p <g, p> / <p, p>): what
-      the clean gradient has across the perturbed one is taken away.
+    Equation: eps as `normalized`; with g at w and p at w + eps, the gradient is p - alpha (g - p <g, p> / <p, p>): the
+      component of the clean gradient orthogonal to the perturbed one is subtracted.
     Cost: 2 gradients.
-    Source: Zhuang et al. (2022), arXiv 2203.08065, algorithm 1. The authors' code also lets rho follow the learning
+    Source: Zhuang et al. (2022), arXiv 2203.08065, algorithm 1. The authors' code also makes rho follow the learning
       rate (here `config.rho_schedule`), and with `minimize_fp=False`, which is not in the paper, decomposes the
       perturbed gradient along the clean one instead.
     """
@@ -232,7 +232,7 @@ def gsam(rho: float | Array, *, surrogate_gap_weight: float = 0.4) -> AscentRule
         del params
         square = _inner(perturbed, perturbed)
         along = jnp.where(square > 0, _inner(clean, perturbed) / jnp.where(square > 0, square, 1), 0)
-        # At rho 0 the two are equal, and rounding must not make something of their difference.
+        # At rho 0 the two are equal; do not amplify the rounding error of their difference.
         weight = jnp.where(rho > 0, surrogate_gap_weight, 0)
         reduced = jax.tree.map(lambda g, p: (p - weight * (g - along * p)).astype(p.dtype), clean, perturbed)
         return reduced, state
@@ -241,17 +241,17 @@ def gsam(rho: float | Array, *, surrogate_gap_weight: float = 0.4) -> AscentRule
 
 
 def momentum_sam(rho: float | Array, *, momentum: float = 0.9) -> AscentRule:
-    """Perturb against the momentum of the steps before, so that a step costs one gradient: Momentum-SAM.
+    """Perturb against the momentum of the previous steps, so that a step costs one gradient: Momentum-SAM.
 
-    Value, aux and statistics are those of the perturbed pass, for there is no other. The first step is not perturbed.
+    Value, aux and statistics are those of the only, perturbed pass. The first step is not perturbed.
 
     Args:
       momentum: mu of SGD with momentum, whose buffer v is.
     Equation: eps = -rho v / (|v| + 1e-12), p the gradient at w + eps, then v <- mu v + p, from v = 0.
-      The sign is the source's: w + eps is where Nesterov's method looks too, at another distance.
+      The sign is the source's: w + eps lies in the direction of Nesterov's look-ahead point, at another distance.
     Cost: 1 gradient, and one copy of the parameters.
     Source: Becker et al. (2024), arXiv 2401.12033. The authors' code puts weight decay into v; here v has gradients
-      alone, as the optimizer's decay and clipping come after SAM. Around AdamW they take Adam's first average, whose
+      only, since the optimizer's decay and clipping come after SAM. With AdamW they use Adam's first moment, whose
       direction is that of v at mu = beta_1.
     """
 
@@ -279,10 +279,10 @@ def _inner(a: PyTree, b: PyTree) -> Array:
 
 
 def _ascend_on(rho: float | Array, select: Callable[[PyTree], PyTree]) -> AscentRule:
-    """Ascend by rho in the leaves that `select(params)` marks, with a norm over these alone."""
+    """Build the rule that ascends by rho in the leaves that `select(params)` marks, with a norm over these only."""
 
     def init(params):
-        select(params)  # so that a choice of no leaf fails before the first step
+        select(params)  # so that an empty selection fails before the first step
         return ()
 
     def perturb(gradient, params, state, rho):
@@ -297,7 +297,7 @@ def _leaf_names(params: PyTree) -> list[str]:
 
 
 def _norm_leaves(params: PyTree) -> PyTree:
-    """Mark the leaves named scale and the biases beside them.
+    """Mark the leaves named scale and the biases of the same modules.
 
     Raises: ValueError if there are none.
     """
@@ -312,37 +312,37 @@ def _norm_leaves(params: PyTree) -> PyTree:
     return jax.tree.unflatten(jax.tree.structure(params), chosen)
 
 
-def _compile_pattern(entry: str) -> re.Pattern:
+def _compile_pattern(text: str) -> re.Pattern:
     try:
-        pattern = re.compile(entry)
+        pattern = re.compile(text)
     except re.error as error:
-        raise ValueError(f"ascent_layers entry {entry!r}: {error}; expected one of the {_PATTERN_FORM}.") from None
-    if not entry:
+        raise ValueError(f"ascent_layers entry {text!r}: {error}; expected one of the {_PATTERN_FORM}.") from None
+    if not text:
         raise ValueError(f"ascent_layers entry '': expected one of the {_PATTERN_FORM}.")
     return pattern
 
 
-def _parse_scale(entry: str) -> tuple[re.Pattern, float]:
+def _parse_scale(text: str) -> tuple[re.Pattern, float]:
     """Read "pattern=factor"; the pattern may itself contain "="."""
-    pattern, equals, factor_text = entry.rpartition("=")
+    pattern, equals, factor_text = text.rpartition("=")
     try:
         pattern, factor = re.compile(pattern), float(factor_text)
     except (re.error, ValueError) as error:
-        raise ValueError(f"layer_scales entry {entry!r}: {error}; expected {_SCALE_FORM}.") from None
+        raise ValueError(f"layer_scales entry {text!r}: {error}; expected {_SCALE_FORM}.") from None
     if not equals or not pattern.pattern or not 0 <= factor < math.inf:
-        raise ValueError(f"layer_scales entry {entry!r}: expected {_SCALE_FORM}.")
+        raise ValueError(f"layer_scales entry {text!r}: expected {_SCALE_FORM}.")
     return pattern, factor
 
 
-def _match_scales(params: PyTree, entries: tuple[tuple[re.Pattern, float], ...]) -> PyTree:
-    """Give each leaf the factor of the first entry whose pattern matches its whole name, 1 if none does."""
+def _match_scales(params: PyTree, patterns: tuple[tuple[re.Pattern, float], ...]) -> PyTree:
+    """Return for each leaf the factor of the first pattern that matches its whole name, 1 if none does."""
     names = _leaf_names(params)
-    deciding = [next((i for i, (pattern, _) in enumerate(entries) if pattern.fullmatch(name)), None) for name in names]
-    for i, (pattern, _) in enumerate(entries):
+    deciding = [next((i for i, (pattern, _) in enumerate(patterns) if pattern.fullmatch(name)), None) for name in names]
+    for i, (pattern, _) in enumerate(patterns):
         if i not in deciding:
             raise ValueError(
                 f"layer_scales pattern {pattern.pattern!r} decides no leaf: expected a regular expression that matches "
                 f"the whole name of a leaf that no earlier pattern matches. Leaves: {', '.join(names)}."
             )
-    factors = [1.0 if i is None else entries[i][1] for i in deciding]
+    factors = [1.0 if i is None else patterns[i][1] for i in deciding]
     return jax.tree.unflatten(jax.tree.structure(params), factors)

@@ -1,4 +1,4 @@
-"""Score every example of a split exactly once, whatever the batch size or the number of devices."""
+"""Evaluation of a split: every example is scored exactly once, whatever the batch size or number of devices."""
 
 import functools
 from collections.abc import Callable
@@ -17,10 +17,10 @@ from flatwide.workloads import Scores, Workload
 
 
 class Interrupted(Exception):
-    """The evaluation was asked to stop before its end."""
+    """The evaluation was interrupted before its end."""
 
 
-# scorer(workload, state, arrays) -> scores of a split; two equal ones share their programs.
+# scorer(workload, state, arrays) -> scores of a split; equal scorers share a program.
 Scorer = Callable[[Workload, State, Batch], Scores]
 
 
@@ -45,7 +45,7 @@ def make_evaluate(
     Args:
       batch_size: examples at a time; it changes memory and speed only.
       num_batches: score only the first of the batches; None for the whole split.
-      interrupt: asked after each batch of a split that streams; once it says yes, `Interrupted` is raised.
+      interrupt: called after each batch of a streamed split; once it returns true, `Interrupted` is raised.
     """
     num_scored = split.num_examples if num_batches is None else min(split.num_examples, num_batches * batch_size)
     batch_size = -(-min(batch_size, num_scored) // count(sharding)) * count(sharding)
@@ -92,16 +92,16 @@ class Pass(NamedTuple):
         """Trace the scores, [num_scored, ...]."""
         padding, num_batches = workload.padding, -(-self.num_scored // self.batch_size)
         order = jnp.arange(self.num_scored)
-        if padding is not None:  # in order of size, so that little is padding
+        if padding is not None:  # by size, so that batches have little padding
             order = jnp.argsort(jnp.asarray(padding.sizes(arrays))[: self.num_scored])
-        # The last batch is completed with examples that were scored already; their second scores are cut off.
+        # The last batch is completed with examples that are scored already; their second scores are dropped.
         index = jnp.resize(order, (num_batches, self.batch_size))
 
-        def one(chosen):
+        def score_chosen(chosen):
             batch = jax.tree.map(lambda array: array[chosen], arrays)
             return score_batch(workload, state, keep_split(batch, self.sharding))
 
-        scores = jax.lax.map(one, index)
+        scores = jax.lax.map(score_chosen, index)
         scores = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[: self.num_scored], scores)
         if padding is None:
             return scores

@@ -1,8 +1,8 @@
-"""Play games that only the host can play: what PPO trains on, and how a network is scored.
+"""PPO and its evaluation for games that only the host can play.
 
 The network's part of a turn is a compiled program; observations go to the device and actions come back once a turn. The
-minibatches that follow are those of `rollouts`. What a run remembers of its games is in its state, the emulator's own
-bytes too, and all chance comes from the seed: a run that was killed goes on as if it had not been.
+minibatches that follow are those of `rollouts`. The games under way are part of the run's state, down to the emulator's
+bytes, and all randomness comes from the seed, so a resumed run gives the numbers of an undisturbed one.
 """
 
 import functools
@@ -30,20 +30,20 @@ class HostMinibatches(Minibatches):
     """The plan of PPO where the host plays: an epoch begins outside of the compiled program, with `play`."""
 
     def start(self, seed: Array) -> PyTree:
-        """Begin the games; what was played is empty until the first epoch begins."""
-        del seed  # consoles start alike; what differs is the chance of each frame
+        """Begin the games, without examples until the first epoch begins."""
+        del seed  # consoles start alike and differ by the randomness of each frame
         split = self.split
         _, playing = _consoles(split.game, split.num_envs)
         nothing = np.zeros((split.num_transitions, *SEEN), playing["observations"].dtype)
         return {"playing": playing, "examples": {"inputs": nothing, "targets": no_targets(split.num_transitions)}}
 
     def begin(self, values: Values, state: State, arrays: Batch) -> tuple[State, tuple[Batch, Array]]:
-        """Draw the orders of an epoch's passes over what was played."""
+        """Draw the order of each of an epoch's passes over the examples."""
         del arrays  # there are none
         return state, self.material(values.seed, state)
 
     def play(self, values: Values, state: State) -> State:
-        """Play the actions of the epoch that begins.
+        """Play the actions of the epoch that begins now.
 
         Cost: T + 1 passes of the network over N observations.
         """
@@ -62,18 +62,20 @@ class HostMinibatches(Minibatches):
             turn = consoles.step(np.asarray(answers[-1][0]), chances[time])
             rewards[time], is_over[time] = np.sign(turn.rewards), turn.is_over
         last = act(network, consoles.observations, key, np.int32(split.unroll_length))
-        actions, log_probabilities, found = (np.stack(leaves) for leaves in zip(*jax.device_get(answers), strict=True))
-        next_values = np.concatenate([found[1:], np.asarray(last[2])[None]])
+        actions, log_probabilities, expected = (
+            np.stack(leaves) for leaves in zip(*jax.device_get(answers), strict=True)
+        )
+        next_values = np.concatenate([expected[1:], np.asarray(last[2])[None]])
         # A game that is stopped at its longest, some 30 minutes, counts as over, as in Flax's PPO example.
-        ends = (rewards.astype(found.dtype), is_over, np.zeros_like(is_over))
-        leaves: tuple[Any, ...] = (observations, actions, log_probabilities, found, next_values, *ends)
+        ends = (rewards.astype(expected.dtype), is_over, np.zeros_like(is_over))
+        leaves: tuple[Any, ...] = (observations, actions, log_probabilities, expected, next_values, *ends)
         played = Transitions(*leaves)
         batch = _examples(split.discount, split.gae_lambda)(played, self.schedule(state.step))
         return state._replace(source={"playing": consoles.save(), "examples": batch})
 
 
 def hosted_segment(step: Step, *, plan: HostMinibatches, sharding: Sharding = None) -> Segment:
-    """Build a segment over what the host plays when an epoch begins."""
+    """Build a segment that trains on what the host plays when an epoch begins."""
     run = resident_segment(step, {}, plan=plan, sharding=sharding)
 
     def segment(values: Values, state: State, stop: int) -> tuple[State, np.ndarray, float]:
@@ -89,10 +91,10 @@ def whole_games(
 ) -> Callable[[State], Scores]:
     """Build state -> scores of whole games, each action drawn from the network's probabilities.
 
-    Games begin alike and differ by the chance of each frame, the same for every network.
+    Games begin alike and differ by the randomness of each frame, which is the same for every network.
 
     Args:
-      interrupt: asked after each turn; once it says yes, `Interrupted` is raised.
+      interrupt: called after each turn; once it returns true, `Interrupted` is raised.
     Returns: losses [G] are minus the points of a game, which are its prediction, as the game counts them.
     """
     act = _compiled_act(workload)
@@ -125,7 +127,7 @@ def _consoles(emulator: Emulator, num_games: int) -> tuple[Consoles, PyTree]:
 
 @functools.lru_cache(maxsize=64)
 def _compiled_act(workload: Workload) -> Callable[..., tuple[Array, Array, Array]]:
-    """Compile the network's part of a turn: what it does, how likely that was, and what it expects to win."""
+    """Compile the network's part of a turn: its actions, their log probabilities, and the values it predicts."""
 
     def act(network: tuple[PyTree, PyTree, PyTree], observations: Array, key: Array, time: Array):
         logits, values = rollouts.policy_of(workload, *network)(observations)

@@ -1,4 +1,4 @@
-"""Take the steps of a run, a segment at a time; what is done with each is the caller's business."""
+"""The training loop: the steps of a run, a segment at a time; the caller records each segment."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -11,15 +11,15 @@ from flatwide.training.segments import Segment
 from flatwide.training.state import State, Values
 from flatwide.workloads import Scores
 
-_GROWTH = 8  # a segment's length grows by this until a segment lasts long enough
+_GROWTH = 8  # largest growth of the length from one segment to the next
 
 
 class Taken(NamedTuple):
-    """A segment that was taken.
+    """The outcome of a segment.
 
-    step: steps done in all; state: after them, or None where it stayed inside a longer program; losses: of the clean
-    pass, one a step of the segment; learning_rate: that the last of these steps used; scores: of each split at its end,
-    where the program that took it scored them.
+    step: steps since the start of the run; state: after them, or None within a longer program; losses: of the clean
+    pass, one for each step of the segment; learning_rate: of its last step; scores: of each split at its end, if the
+    program scored them.
     """
 
     step: int
@@ -39,11 +39,11 @@ def take_steps(
     seconds: float,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Taken]:
-    """Take the steps up to `num_steps`, or up to the first loss that is not finite.
+    """Take the steps up to `num_steps`, or to the first loss that is not finite.
 
     Args:
       stop_at_multiples_of: step counts whose multiples end a segment: an epoch, the interval of evaluations.
-      seconds: about how long a segment may last.
+      seconds: approximate duration of a segment.
     """
     step, length = int(state.step), 1
     while step < num_steps:

@@ -1,4 +1,4 @@
-"""Which examples each step of an epoch trains on."""
+"""Plans: the examples that each step of an epoch trains on."""
 
 from typing import Any, NamedTuple, Protocol
 
@@ -11,11 +11,11 @@ from flatwide.types import Array, Batch, Padding, PyTree
 
 
 class Plan(Protocol):
-    """Where the raw batches of an epoch come from, inside a compiled program; two equal plans share their programs.
+    """The source of an epoch's raw batches inside a compiled program; equal plans share a program.
 
-    start(seed) -> what `State.source` holds before the first step.
-    begin(values, state, arrays) -> (state, material): traced before the first step of an epoch that a program takes,
-      which need not be the epoch's first; `arrays` are those of the training split.
+    start(seed) -> the content of `State.source` before the first step.
+    begin(values, state, arrays) -> (state, material): traced before the first step that a program takes of an epoch,
+      which need not be the first of the epoch; `arrays` are those of the training split.
     batch(material, arrays, within) -> the raw batch of step number `within` of the epoch.
     """
 
@@ -32,7 +32,7 @@ class Plan(Protocol):
 class Shuffled(NamedTuple):
     """The examples of a split, each once an epoch, in an order that is a pure function of the seed and the epoch.
 
-    padding: of examples of unequal size: those of like size then share a batch.
+    padding: of examples of unequal size; examples of similar size share a batch.
     """
 
     num_examples: int
@@ -41,11 +41,11 @@ class Shuffled(NamedTuple):
 
     @property
     def steps_per_epoch(self) -> int:
-        """The last batch of an epoch is completed from the start of the same permutation."""
+        """Steps of an epoch, whose last batch is completed from the start of the same permutation."""
         return -(-self.num_examples // self.batch_size)
 
     def start(self, seed: Array) -> PyTree:
-        """Keep nothing: an order is drawn again when it is needed."""
+        """Return an empty state: orders are drawn when they are needed."""
         del seed
         return ()
 
@@ -72,7 +72,7 @@ class Shuffled(NamedTuple):
         if self.padding is None or self.padding.window == 1:
             return order
         if not arrays:
-            raise ValueError(f"arrays={arrays}: expected the examples, whose sizes decide on the order.")
+            raise ValueError(f"arrays={arrays}: expected the examples, whose sizes determine the order.")
         sizes = jnp.asarray(self.padding.sizes(arrays), jnp.int32)[order]
         window = jnp.arange(len(order)) // (self.padding.window * self.batch_size)
         batches = order[jnp.lexsort((sizes, window))].reshape(self.steps_per_epoch, self.batch_size)

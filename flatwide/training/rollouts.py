@@ -1,7 +1,7 @@
-"""Play a game with the network as it is: what it trains on, and how it is scored.
+"""PPO and its evaluation for games that are part of the compiled program.
 
-An epoch is one iteration of PPO: play, estimate advantages, then several passes over what was played, in minibatches.
-Whoever calls a function here with the same arguments gets the same games.
+An epoch is one iteration of PPO: play, estimate advantages, then several passes over the transitions, in minibatches.
+All functions are deterministic: equal arguments give equal games.
 """
 
 import functools
@@ -28,7 +28,7 @@ class Playing(NamedTuple):
 
 
 class Transitions(NamedTuple):
-    """What was played; leaves [T, N, ...], T actions of N games. `values` and `next_values` are the network's."""
+    """Transitions played; leaves [T, N, ...], T actions of N games. The network predicts `values` and `next_values`."""
 
     observations: Array
     actions: Array
@@ -55,7 +55,7 @@ Policy = Callable[[Array], tuple[Array, Array]]
 
 
 def policy_of(workload: Workload, params: PyTree, stats: PyTree, mask: PyTree | None) -> Policy:
-    """Make a network play, in evaluation mode."""
+    """Build the policy of a network in evaluation mode."""
     params = trees.apply_mask(params, mask)
 
     def policy(observations: Array) -> tuple[Array, Array]:
@@ -74,9 +74,9 @@ def new_games(game: Game, key: Array, num_games: int) -> Playing:
 def roll_out(
     game: Game, policy: Policy, playing: Playing, key: Array, *, unroll_length: int
 ) -> tuple[Playing, Transitions]:
-    """Play on for T actions, each drawn from the policy's probabilities.
+    """Play T more actions, each drawn from the policy's probabilities.
 
-    Returns: the games after it, and what was played.
+    Returns: the games after the last action, and the transitions.
     Cost: T passes of the network over N observations, and one over T N.
     """
     keys = jax.random.split(key, unroll_length)
@@ -101,9 +101,9 @@ def take_turn(game: Game, policy: Policy, playing: Playing, key: Array) -> tuple
 
 
 def transitions(policy: Policy, seen: Seen) -> Transitions:
-    """Add what the network expects of each action's successor, to turns [T, N, ...] that were stacked.
+    """Add the value of each action's successor to stacked turns [T, N, ...].
 
-    Where a game was stopped, its last observation is answered by no action, so it is looked at only here.
+    No action answers the last observation of a game that was stopped, so the network sees it only here.
     """
     successors, values = seen.after.successor, seen.values
     next_values = policy(successors.reshape(-1, *successors.shape[2:]))[1].reshape(values.shape)
@@ -122,7 +122,7 @@ def transitions(policy: Policy, seen: Seen) -> Transitions:
 
 
 def log_probability(logits: Array, actions: Array) -> Array:
-    """Give the logarithm of the probability of each action, [...] for logits [..., A]."""
+    """Compute the log probability of each action, [...] for logits [..., A]."""
     return jnp.take_along_axis(jax.nn.log_softmax(logits), actions[..., None], axis=-1)[..., 0]
 
 
@@ -136,13 +136,13 @@ def advantages(
     discount: float,
     gae_lambda: float,
 ) -> Array:
-    """Estimate how much better each action was than what the network would have done on average.
+    """Estimate the advantage of each action over the average action of the policy.
 
     Args:
       rewards, values, terminated, truncated: [T, N], in the order of play.
       next_values: [T, N], of the observation that the action led to, before any new game.
-    Returns: [T, N]. What follows the last action, or a game that was stopped, is what the network expects of it; after
-      a game that is over there is nothing.
+    Returns: [T, N]. After the last action, and after a game that was stopped, the return is the predicted value; after
+      a game that is over it is 0.
     Equation: A_t = d_t + gamma lambda [game goes on] A_{t+1}, with d_t = r_t + gamma [not over] V(s'_t) - V(s_t).
     Source: Schulman et al. (2016), High-dimensional continuous control using generalized advantage estimation.
     """
@@ -150,21 +150,21 @@ def advantages(
 
     def back(later: Array, at: tuple[Array, Array]):
         surprise, ended = at
-        found = surprise + discount * gae_lambda * jnp.where(ended, 0, later)
-        return found, found
+        advantage = surprise + discount * gae_lambda * jnp.where(ended, 0, later)
+        return advantage, advantage
 
     start = jnp.zeros_like(surprises[0])
     return jax.lax.scan(back, start, (surprises, terminated | truncated), reverse=True)[1]
 
 
 def examples(played: Transitions, *, discount: float, gae_lambda: float, clip_factor: Array | float) -> Batch:
-    """Put what was played into a raw batch of T N examples for the objective `ppo`, all games' first actions first.
+    """Turn transitions into a raw batch of T N examples for the objective `ppo`, first actions of all games first.
 
     Args:
       clip_factor: multiplies the objective's clip ratio.
     Returns: inputs, the observations; targets: action, log_probability, advantage, return, clip_factor.
     """
-    found = advantages(
+    estimated = advantages(
         played.rewards,
         played.values,
         played.next_values,
@@ -176,25 +176,25 @@ def examples(played: Transitions, *, discount: float, gae_lambda: float, clip_fa
     targets = {
         "action": played.actions,
         "log_probability": played.log_probabilities,
-        "advantage": found,
-        "return": found + played.values,
-        "clip_factor": jnp.full_like(found, clip_factor),
+        "advantage": estimated,
+        "return": estimated + played.values,
+        "clip_factor": jnp.full_like(estimated, clip_factor),
     }
     batch = {"inputs": played.observations, "targets": targets}
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), batch)
 
 
 def no_targets(num_examples: int) -> dict[str, Array]:
-    """Give targets as `examples` makes them, all 0."""
+    """Return targets of the shapes that `examples` returns, all 0."""
     numbers = dict.fromkeys(("log_probability", "advantage", "return", "clip_factor"), float)
     return {name: jnp.zeros(num_examples, dtype) for name, dtype in ({"action": int} | numbers).items()}
 
 
 def normalized(batch: Batch) -> Batch:
-    """Bring the advantages of a batch to mean 0 and standard deviation 1."""
-    found = batch["targets"]["advantage"]
-    found = (found - jnp.mean(found)) / (jnp.std(found) + _SMALLEST_DEVIATION)
-    return {**batch, "targets": {**batch["targets"], "advantage": found}}
+    """Standardize the advantages of a batch to mean 0 and standard deviation 1."""
+    advantage = batch["targets"]["advantage"]
+    advantage = (advantage - jnp.mean(advantage)) / (jnp.std(advantage) + _SMALLEST_DEVIATION)
+    return {**batch, "targets": {**batch["targets"], "advantage": advantage}}
 
 
 class Minibatches(NamedTuple):
@@ -210,11 +210,11 @@ class Minibatches(NamedTuple):
 
     @property
     def steps_per_epoch(self) -> int:
-        """The last batch of an epoch is completed from the start of its order."""
+        """Steps of an epoch, whose last batch is completed from the start of its order."""
         return -(-self.split.num_examples // self.batch_size)
 
     def start(self, seed: Array) -> PyTree:
-        """Begin the games; what was played is empty until the first epoch begins."""
+        """Begin the games, without examples until the first epoch begins."""
         split, key = self.split, streams.key(seed, "games")
         playing = new_games(split.game, key, split.num_envs)
         inputs = playing.observations
@@ -222,7 +222,7 @@ class Minibatches(NamedTuple):
         return {"playing": playing, "examples": {"inputs": nothing, "targets": no_targets(split.num_transitions)}}
 
     def begin(self, values: Values, state: State, arrays: Batch) -> tuple[State, tuple[Batch, Array]]:
-        """Play, if this is the epoch's first step, and draw the orders of its passes."""
+        """Play if this is the epoch's first step, and draw the order of each of its passes."""
         del arrays  # there are none
         is_first = state.step % self.steps_per_epoch == 0
         source = jax.lax.cond(is_first, self._play, lambda _, state: state.source, values, state)
@@ -230,11 +230,11 @@ class Minibatches(NamedTuple):
         return state, self.material(values.seed, state)
 
     def material(self, seed: Array, state: State) -> tuple[Batch, Array]:
-        """Give what the batches of an epoch are drawn from: what was played, and the orders of its passes."""
+        """Return what the batches of an epoch are drawn from: its examples, and the orders of its passes."""
         return state.source["examples"], self._order(seed, state.step // self.steps_per_epoch)
 
     def play(self, values: Values, state: State) -> State:
-        """Play what the epoch that begins trains on."""
+        """Play the examples of the epoch that begins now."""
         return state._replace(source=_compiled_play(self)(values, state))
 
     def batch(self, material: tuple[Batch, Array], arrays: Batch, within: Array) -> Batch:
@@ -268,7 +268,7 @@ def _compiled_play(plan: Minibatches) -> Callable[[Values, State], PyTree]:
 
 
 def whole(state: State) -> Batch:
-    """Give all that was played as one batch, with normalized advantages and the whole clip ratio."""
+    """Return all examples as one batch, with normalized advantages and the full clip ratio."""
     batch = normalized(state.source["examples"])
     factor = jnp.ones_like(batch["targets"]["clip_factor"])
     return {**batch, "targets": {**batch["targets"], "clip_factor": factor}}
@@ -277,8 +277,8 @@ def whole(state: State) -> Batch:
 class WholeGames(NamedTuple):
     """Score a network by whole games, each action drawn from its probabilities.
 
-    Of the two rules it is the one by which the network was trained. And where a game has no chance of its own, as
-    MinAtar's Breakout after its first position, always taking the likeliest action plays a few games over and over.
+    The network was trained by drawing actions, not by taking the likeliest. And where a game is deterministic, as
+    MinAtar's Breakout after its first position, always taking the likeliest action repeats a few games.
     """
 
     split: Games

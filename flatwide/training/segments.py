@@ -1,4 +1,4 @@
-"""Many steps in one compiled program, cut anywhere without changing a bit."""
+"""Segments of training: many steps in one compiled program, whose cuts change no bit of the result."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -19,9 +19,9 @@ Segment = Callable[[Values, State, int], tuple[State, np.ndarray, float]]
 
 
 def resident_segment(step: Step, arrays: Batch, *, plan: Plan, sharding: Sharding = None) -> Segment:
-    """Build a segment over data that stays on the device: choosing examples and stepping are one program.
+    """Build a segment over data on the device: one program chooses the examples and takes the steps.
 
-    A segment must not cross the end of an epoch, which the plan begins once.
+    A segment must not cross the end of an epoch, since the plan begins an epoch once a program.
 
     Args:
       arrays: of the training split.
@@ -44,7 +44,7 @@ def resident_segment(step: Step, arrays: Batch, *, plan: Plan, sharding: Shardin
 def compiled_segment(step: Step, *, plan: Plan, sharding: Sharding = None):
     """Compile `run(values, state, arrays, stop)`, which returns what `advance_to` does; the state is donated.
 
-    The same step and plan give the same program again, so runs that differ in values only compile once.
+    The program is cached by step and plan, so runs that differ in values only compile once.
     """
 
     def run(values: Values, state: State, arrays: Batch, stop: Array) -> tuple[State, Array, Metrics]:
@@ -56,7 +56,7 @@ def compiled_segment(step: Step, *, plan: Plan, sharding: Sharding = None):
 def advance_to(
     stop: Array, step: Step, plan: Plan, values: Values, state: State, arrays: Batch, *, sharding: Sharding = None
 ) -> tuple[State, Array, Metrics]:
-    """Trace the steps of one epoch up to `stop` or to a loss that is not finite.
+    """Trace the steps of one epoch up to `stop`, or to a loss that is not finite.
 
     Returns: the state, the losses of this epoch by step, and the metrics of the last step (0 where none was taken).
     """
@@ -87,7 +87,7 @@ def compiled_step(step: Step):
 
 
 def streamed_segment(step: Step, split: Split, *, plan: Shuffled, sharding: Sharding = None) -> Segment:
-    """Build a segment over data that is read as it is needed, a batch ahead of the device."""
+    """Build a segment over streamed data, read one batch ahead of the device."""
     compiled = compiled_step(step)
     source = _Source(split, plan, sharding)
 
@@ -96,18 +96,18 @@ def streamed_segment(step: Step, split: Split, *, plan: Shuffled, sharding: Shar
         for index, batch in zip(range(first, stop), source.batches(int(values.seed), first), strict=False):
             state, metrics = compiled(values, state, split_over_all(batch, sharding, num_rows=plan.batch_size))
             losses.append(metrics["loss"])
-            # One step behind, so that the check never waits for the step just started.
+            # Check one step behind, which never waits for the step that was just started.
             if index > first and not np.isfinite(losses[-2]):
                 break
-        found = np.asarray([float(loss) for loss in losses])
-        bad = np.flatnonzero(~np.isfinite(found))
-        return state, found[: bad[0] + 1] if len(bad) else found, float(metrics["learning_rate"])
+        numbers = np.asarray([float(loss) for loss in losses])
+        bad = np.flatnonzero(~np.isfinite(numbers))
+        return state, numbers[: bad[0] + 1] if len(bad) else numbers, float(metrics["learning_rate"])
 
     return segment
 
 
 class _Source:
-    """This process's rows of the batches in the order of the run; the iterator is kept from segment to segment."""
+    """This process's rows of the batches in the order of the run, from an iterator that outlives a segment."""
 
     def __init__(self, split: Split, plan: Shuffled, sharding: Sharding):
         self._split, self._plan, self._rows = split, plan, local_rows(plan.batch_size, sharding)

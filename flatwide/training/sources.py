@@ -1,4 +1,4 @@
-"""What a run trains on and is scored by: the one place that tells examples that are there from games."""
+"""Sources of training batches and evaluations: stored examples, or games that the network plays."""
 
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
@@ -24,11 +24,11 @@ from flatwide.workloads import Workload
 class Source(Protocol):
     """Where the examples of a run come from.
 
-    plan: the batches of an epoch. arrays: what they are drawn from, if a compiled program can hold it.
+    plan: the batches of an epoch. arrays: the examples that they are drawn from, if a compiled program can hold them.
     segment(step, sharding) -> the program that takes many steps.
     batch(values, step, start) -> the raw batch of a step; `start` makes the state before the first one.
-    draw(values, num_examples) -> (state -> a raw batch of training examples, without augmentation), as many or all
-      where there are fewer; with one seed, fewer are a part of more. `state` makes that of a network, which may play.
+    draw(values, num_examples) -> (state -> a raw batch of num_examples training examples, or all if there are fewer,
+      without augmentation); with one seed, fewer are a part of more. `state` makes the state of a network that plays.
     """
 
     @property
@@ -45,10 +45,10 @@ class Source(Protocol):
 
 
 def source_of(train: Split, workload: Workload, *, batch_size: int, schedule: Callable) -> Source:
-    """Choose how a training split is trained on.
+    """Build the source of a training split.
 
     Args:
-      schedule: step -> factor of the learning rate, which may steer what is played too.
+      schedule: step -> factor of the learning rate, which the plan of a game may read too.
     """
     if not isinstance(train, data.Played):
         return Listed(train, Shuffled(train.num_examples, batch_size, workload.padding))
@@ -64,18 +64,18 @@ class Listed(NamedTuple):
 
     @property
     def arrays(self) -> Batch:
-        """Give the examples of a split that is held in memory, and nothing of one that is streamed."""
+        """The examples of a split in memory; empty for a streamed one."""
         return self.split.arrays if isinstance(self.split, data.Resident) else {}
 
     def segment(self, step: Step, sharding: Sharding) -> Segment:
-        """Choose examples inside the program where it can hold them, else read them as they are needed."""
+        """Build a segment that chooses examples inside the program if it can hold them, and streams them otherwise."""
         if isinstance(self.split, data.Resident):
             return resident_segment(step, self.arrays, plan=self.plan, sharding=sharding)
         return streamed_segment(step, self.split, plan=self.plan, sharding=sharding)
 
     def batch(self, values: Values, step: int, start: Callable[[], State]) -> Batch:
         """Read the batch of a step."""
-        del start  # no network decides on it
+        del start  # examples do not depend on the network
         epoch, within = divmod(step, self.plan.steps_per_epoch)
         order = np.asarray(self.plan.order(values.seed, jnp.int32(epoch), self.arrays))
         seed = int(values.seed)
@@ -85,7 +85,7 @@ class Listed(NamedTuple):
         return next(iter(batches))
 
     def draw(self, values: Values, num_examples: int) -> Callable[[Callable[[], State]], Batch]:
-        """Read some examples, in the order of the split: once, since no network decides on them."""
+        """Read some examples in the order of the split, once, since they do not depend on the network."""
         split = self.split.take(_chosen(values, self.split.num_examples, num_examples))
         order = np.arange(split.num_examples)
         (batch,) = split.batches(split.num_examples, order=order, seed=0, epoch=0, train=False)
@@ -93,39 +93,39 @@ class Listed(NamedTuple):
 
 
 class Playing(NamedTuple):
-    """What the network plays when an epoch begins."""
+    """A source of examples that the network plays when an epoch begins."""
 
     plan: Minibatches
 
     @property
     def arrays(self) -> Batch:
-        """Give nothing: what is drawn from is in the state."""
+        """Empty: the examples are part of the state."""
         return {}
 
     def segment(self, step: Step, sharding: Sharding) -> Segment:
-        """Play inside the program where the game can be compiled, else on the host between programs."""
+        """Build a segment that plays inside the program if the game can be compiled, and on the host otherwise."""
         if isinstance(self.plan, hosted.HostMinibatches):
             return hosted.hosted_segment(step, plan=self.plan, sharding=sharding)
         return resident_segment(step, self.arrays, plan=self.plan, sharding=sharding)
 
     def batch(self, values: Values, step: int, start: Callable[[], State]) -> Batch:
-        """Play the first epoch, and give the batch of one of its steps.
+        """Play the first epoch, and return the batch of one of its steps.
 
         Raises: ValueError for a step of a later epoch.
         """
         if step >= self.plan.steps_per_epoch:
             raise ValueError(
-                f"step={step}: expected one of the first {self.plan.steps_per_epoch}; what comes later is played by a "
-                "network that has learned. Play with it: state = built.source.plan.play(built.values, state)."
+                f"step={step}: expected one of the first {self.plan.steps_per_epoch}; later ones are played by a "
+                "trained network. Play with it: state = built.source.plan.play(built.values, state)."
             )
         state = self.plan.play(values, start())
         # Not `begin` at step 0, which would play once more.
         return self.plan.batch(self.plan.material(values.seed, state), {}, jnp.int32(step))
 
     def draw(self, values: Values, num_examples: int) -> Callable[[Callable[[], State]], Batch]:
-        """Play the first epoch, and give some of its actions in the order of play.
+        """Play the first epoch, and return some of its actions in the order of play.
 
-        The loss around them is that of PPO's next step.
+        Their loss is that of PPO's next step.
         """
 
         def played(state: Callable[[], State]) -> Batch:
@@ -151,7 +151,7 @@ def evaluator(
 ) -> Callable[[State], Evaluation]:
     """Build state -> evaluation of a split; the arguments are those of `evaluate.make_evaluate`.
 
-    A split that is played is scored by whole games, whatever the number of batches.
+    A game is scored by whole games, whatever the number of batches.
     """
     games = split.games if isinstance(split, data.Played) else split
     if not isinstance(games, data.Games):
@@ -167,7 +167,7 @@ def evaluator(
 
 
 def scored(split: Split, *, batch_size: int) -> Scored:
-    """Tell how a compiled program scores a split that it can hold, or play.
+    """Return how a compiled program scores a split that it can hold or play.
 
     Raises: ValueError for another one.
     """
@@ -179,7 +179,7 @@ def scored(split: Split, *, batch_size: int) -> Scored:
 
 
 def raw_shapes(split: Split, example: PyTree, num_examples: int) -> Batch:
-    """Give the shapes of a raw batch of a training split, without playing."""
+    """Return the shapes of a raw batch of a training split, without playing."""
     if isinstance(split, data.Played):
         inputs = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((num_examples, *leaf.shape), leaf.dtype), example)
         return {"inputs": inputs, "targets": jax.eval_shape(lambda: rollouts.no_targets(num_examples))}

@@ -1,4 +1,4 @@
-"""What a training step reads and writes."""
+"""The state and the scalar arguments of a training step."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ from flatwide.types import Array, PyTree
 
 
 class State(NamedTuple):
-    """Everything that a step changes, and the mask that it must keep: what a checkpoint holds."""
+    """Everything that a step changes, and the mask, which it does not: the content of a checkpoint."""
 
     step: Array  # int32, steps taken
     params: PyTree
@@ -14,11 +14,11 @@ class State(NamedTuple):
     optimizer: PyTree
     ascent: PyTree  # state of the SAM variant; () for the stateless ones
     mask: PyTree | None  # None without pruning
-    source: PyTree = ()  # what the plan of the batches remembers, such as games that are being played
-    average: PyTree = ()  # params and stats averaged along training, as in `averaging`; () where nothing is averaged
+    source: PyTree = ()  # state of the plan of batches, such as games under way
+    average: PyTree = ()  # averaged params and stats, as in `averaging`; () without averaging
 
     def averaged(self) -> "State":
-        """Return the state whose network is the average, to be scored."""
+        """Return the state with the averaged network, for evaluation."""
         return self._replace(params=self.average["params"], stats=self.average["stats"])
 
 
@@ -28,4 +28,4 @@ class Values(NamedTuple):
     rho: Array
     learning_rate: Array
     weight_decay: Array
-    seed: Array  # uint32; streams of dropout, augmentation and data order fold from it
+    seed: Array  # uint32; the keys of dropout, augmentation and data order derive from it

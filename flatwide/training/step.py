@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from flatwide import averaging, optimizers, sam, streams, workloads
-from flatwide.training.devices import Sharding, keep_split
+from flatwide.training.devices import Sharding, keep_sharded, keep_split
 from flatwide.training.state import State, Values
 from flatwide.types import Array, Batch
 from flatwide.workloads import Workload
@@ -25,26 +25,31 @@ def make_step(
     microbatch: int | None = None,
     accumulation_steps: int = 1,
     sharding: Sharding = None,
+    shard_parameters: bool = False,
     average: Callable[[Array], Array] | None = None,
     rho_schedule: Callable[[Array], Array] | None = None,
 ) -> Step:
-    """Build the step that every workload trains with.
+    """Build the training step, the same for every workload.
 
     Args:
       workload: data preparation, model and objective.
       optimizer: turns the gradient at w (after SAM) into a direction.
       variant: rho -> ascent rule.
       schedule: step -> factor of the learning rate.
-      one_pass: leave the ascent out (rho = 0), so that a step costs one gradient.
+      one_pass: omit the ascent (rho = 0), so that a step costs one gradient.
       microbatch, accumulation_steps: as in `sam.value_and_grad`.
-      sharding: how a batch lies on the devices; it decides who does the work, and no result.
-      average: steps taken -> the rate at which the average of the weights follows them; None keeps none.
-      rho_schedule: step -> factor of rho; a step at which it is 0 is one of the base optimizer. None: always 1.
-    Returns: step(values, state, batch) -> (state, metrics), with metrics of the clean pass, or of the only one: `loss`,
-      and the `learning_rate` used.
+      sharding: of a batch over the devices; it divides the work and changes no result.
+      shard_parameters: split large leaves of parameters, perturbation and state over the devices of `sharding`
+        (`devices.split_axis`), instead of a copy on each.
+      average: steps taken -> the rate at which the average follows the weights; None without averaging.
+      rho_schedule: step -> factor of rho; steps with factor 0 are those of the base optimizer. None: always 1.
+    Returns: step(values, state, batch) -> (state, metrics): `loss`, of the clean pass, or of the only pass; and
+      `learning_rate`.
     Cost: two gradients; one if `one_pass`, where `rho_schedule` is 0, or for a rule that needs no clean gradient. Under
       `vmap` two whatever the schedule.
     """
+
+    parameter_sharding = sharding if shard_parameters else None
 
     def step(values: Values, state: State, batch: Batch) -> tuple[State, Metrics]:
         augmentation = jax.random.fold_in(streams.key(values.seed, "augmentation"), state.step)
@@ -52,6 +57,7 @@ def make_step(
 
         def loss_fn(params, examples, stats, key):
             examples = keep_split(examples, sharding)
+            params = keep_sharded(params, parameter_sharding)
             return workloads.loss(workload, params, examples, stats=stats, mask=state.mask, train=True, key=key)
 
         rho = values.rho if rho_schedule is None else values.rho * rho_schedule(state.step)
@@ -63,6 +69,8 @@ def make_step(
             accumulation_steps=accumulation_steps,
             weigh=lambda examples: jnp.sum(workload.objective.weights(examples)),
             skip_at_zero=rho_schedule is not None,
+            # Whole microbatches on each device would need whole parameters there.
+            sharding=None if shard_parameters else sharding,
         )
 
         def gradient_of(batch: Batch):
@@ -84,6 +92,7 @@ def make_step(
         )
         if average is not None:
             new = new._replace(average=averaging.update(state.average, params, stats, average(new.step)))
-        return new, {"loss": loss, "learning_rate": learning_rate}
+        sharded = keep_sharded(new._replace(source=()), parameter_sharding)
+        return sharded._replace(source=new.source), {"loss": loss, "learning_rate": learning_rate}
 
     return step

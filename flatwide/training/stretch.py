@@ -1,8 +1,8 @@
-"""Many epochs in one compiled program, evaluations included: for networks so small that leaving it costs much.
+"""Many epochs and their evaluations in one compiled program, for networks so small that calls would dominate.
 
 Steps, orders and scores are those of `segments` and `evaluate`, so the numbers of one run are the same to the last bit
-wherever it is cut, and whichever of the two trains it. A group of runs advances together under `vmap`: there the last
-bits depend on the number of runs in the program, and not on which they are.
+wherever it is cut and by either way of training. A group of runs advances together under `vmap`: there the last
+bits depend on the number of runs in the program, but not on which runs they are.
 """
 
 import functools
@@ -23,24 +23,24 @@ from flatwide.training.step import Step
 from flatwide.types import Array, Batch
 from flatwide.workloads import Scores, Workload
 
-AVERAGE = "_average"  # behind the name of a split whose scores are those of the averaged weights
-_MOST_EPOCHS = 64  # of one call
-_MOST_BYTES = 2**25  # that the scores of one call may take
+AVERAGE = "_average"  # suffix of the name of a split that is scored with the averaged weights
+_MOST_EPOCHS = 64  # in one call
+_MOST_BYTES = 2**25  # for the scores of one call
 
 
 class Scored(NamedTuple):
-    """A split that is scored after every epoch, and how."""
+    """A split that is scored after every epoch, and its scorer."""
 
     arrays: Batch
     scorer: Scorer
 
 
 class Member(NamedTuple):
-    """What one run brings to a program: its values, its training examples, and what is scored after each epoch.
+    """The arguments of one run in a program: its values, its training examples, and the splits scored each epoch.
 
-    shared: names of the arrays of `train`, and of the splits, that are the same in all runs of one shape. It depends on
-    the shape alone: with another program for another company, a run's last bits might depend on its neighbours.
-    stops: epochs, in order, at whose ends the state is wanted, so that a call ends there.
+    shared: names of the arrays of `train`, and of the splits, that are equal in all runs of one shape. It depends on
+    the shape alone: if it depended on the other runs of a group, so might a run's last bits.
+    stops: ascending epochs at whose ends the state is needed, so that a call ends there.
     """
 
     values: Values
@@ -50,15 +50,15 @@ class Member(NamedTuple):
     stops: tuple[int, ...] = ()
 
     def next_stop(self, epoch: int, last: int) -> int:
-        """Give the first epoch after `epoch` at which a call must end."""
+        """Return the first epoch after `epoch` at which a call must end."""
         return min((stop for stop in self.stops if epoch < stop < last), default=last)
 
 
 class Reports(NamedTuple):
-    """What the epochs of a call report, an epoch a row.
+    """The reports of a call, one row an epoch.
 
-    losses: of the clean pass, by step; learning_rates: that the last step of each epoch used; scores: of each split at
-    the end of each epoch, and under its name with `AVERAGE` those of the averaged weights, where there are any.
+    losses: of the clean pass, by step; learning_rates: of the last step of each epoch; scores: of each split at the end
+    of each epoch, and under its name with `AVERAGE` those of the averaged weights, if there are any.
     """
 
     losses: Array
@@ -80,8 +80,8 @@ def take_epochs(
     """Take the steps of whole epochs, up to `num_epochs` or to the first loss that is not finite.
 
     Args:
-      seconds: about how long a call may last.
-    Yields: one `Taken` an epoch, with the scores of its end; only the last of a call has the state.
+      seconds: approximate duration of a call.
+    Yields: one `Taken` an epoch, with the scores at its end; only the last of a call has the state.
     """
     program = _program(_Fixed(step=step, workload=workload, plan=plan, scorers=_scorers(member)))
     arrays = jax.device_put(_Arrays(member.train, _split_arrays(member)))
@@ -112,12 +112,12 @@ def take_epochs_together(
     seconds: float,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[list[list[Taken]]]:
-    """Do what `take_epochs` does for several runs at once, in one vmapped program of `group_size` runs.
+    """Take the epochs of several runs at once, as `take_epochs` does of one, in a vmapped program of `group_size` runs.
 
-    Members may be at different steps. One that is at its end, or has diverged, stands still.
+    Members may be at different steps. One that has finished or diverged does not change.
 
     Args:
-      members: at most `group_size`; the program is filled up with copies of the first, which stand still.
+      members: at most `group_size`; copies of the first, which do not change, fill up the program.
     Yields: a call's epochs for each member.
     """
     num_spare = group_size - len(members)
@@ -128,29 +128,29 @@ def take_epochs_together(
     program = _program(fixed, is_group=True, shared=shared, train_names=frozenset(members[0].train))
     train = _joined([member.train for member in filled], shared)
     arrays = jax.device_put(_Arrays(train, _joined([_split_arrays(member) for member in filled], shared)))
-    values = _stack([own.values for own in filled])
+    values = _stack([member.values for member in filled])
     calls = _Calls(program, seconds=seconds, clock=clock)
     steps = np.array(state.step)
     ends = np.where(np.arange(group_size) < len(members), num_epochs, 0) * plan.steps_per_epoch
     while (steps < ends).any():
         first, epochs = steps, steps // plan.steps_per_epoch
-        places = zip(filled, epochs.tolist(), (ends // plan.steps_per_epoch).tolist(), strict=True)
-        stops = calls.stop(epochs, np.array([own.next_stop(epoch, last) for own, epoch, last in places]))
+        ranges = zip(filled, epochs.tolist(), (ends // plan.steps_per_epoch).tolist(), strict=True)
+        stops = calls.stop(epochs, np.array([member.next_stop(epoch, last) for member, epoch, last in ranges]))
         state, reports = program.run(values, state, arrays, stops)
         steps, reports = jax.device_get((state.step, reports))
         calls.took(float(np.max(steps - first)) / plan.steps_per_epoch)
-        found = []
-        for place in range(len(members)):
-            pick = functools.partial(jax.tree.map, lambda leaf, place=place: leaf[place])
-            begin, end, at_end = int(first[place]), int(steps[place]), functools.partial(pick, state)
-            found.append(list(_taken(begin, end, pick(reports), plan, at_end)))
-            if found[-1] and not np.isfinite(found[-1][-1].losses[-1]):
-                ends[place] = 0
-        yield found
+        taken = []
+        for index in range(len(members)):
+            pick = functools.partial(jax.tree.map, lambda leaf, index=index: leaf[index])
+            begin, end, at_end = int(first[index]), int(steps[index]), functools.partial(pick, state)
+            taken.append(list(_taken(begin, end, pick(reports), plan, at_end)))
+            if taken[-1] and not np.isfinite(taken[-1][-1].losses[-1]):
+                ends[index] = 0
+        yield taken
 
 
 class _Fixed(NamedTuple):
-    """What is compiled into a program: the same for all runs that it trains."""
+    """The constants of a compiled program, equal for all runs that it trains."""
 
     step: Step
     workload: Workload
@@ -159,16 +159,16 @@ class _Fixed(NamedTuple):
 
 
 class _Arrays(NamedTuple):
-    """What a program reads: training examples, and the arrays of each split that is scored."""
+    """The arrays of a program: training examples, and the examples of each split that is scored."""
 
     train: Batch
     splits: dict[str, Batch]
 
 
 class _Program:
-    """A compiled program, and how many epochs a second it took in the last call, 0 before the first.
+    """A compiled program and its rate in the last call, in epochs a second; 0 before the first.
 
-    The rate outlives a run, so that the calls of the next run of its shape are of the right length from the first on.
+    The rate outlives a run, so that already the first call of the next run of its shape has the right length.
     """
 
     def __init__(self, run: Callable):
@@ -176,19 +176,19 @@ class _Program:
 
 
 class _Calls:
-    """How many epochs the next call takes."""
+    """The number of epochs of the next call."""
 
     def __init__(self, program: _Program, *, seconds: float, clock: Callable[[], float]):
         self._program, self._seconds, self._clock, self._started = program, seconds, clock, 0.0
         self._length = max(1, int(seconds * program.rate))
 
     def stop(self, epoch: Any, last: Any) -> np.ndarray:
-        """Compute the epoch that a call may go up to; the program ends it earlier where its memory is full."""
+        """Compute the last epoch of a call; the program ends the call earlier where its memory is full."""
         self._started = self._clock()
         return np.minimum(last, epoch + min(self._length, _MOST_EPOCHS)).astype(np.int32)
 
     def took(self, num_epochs: float) -> None:
-        """Learn from the call that has ended."""
+        """Update the rate after a call."""
         self._program.rate = num_epochs / max(self._clock() - self._started, 1e-9)
         self._length = max(1, int(min(self._length * 8, self._seconds * self._program.rate)))
 
@@ -197,8 +197,8 @@ def _taken(first: int, after: int, reports: Reports, plan: Plan, state: Callable
     """Cut a call from step `first` to `after` into its epochs."""
     each = plan.steps_per_epoch
     for epoch in range(first // each, -(-after // each) if after > first else 0):
-        place, begin, end = epoch - first // each, max(first, epoch * each), min(after, (epoch + 1) * each)
-        report = jax.tree.map(lambda leaf, place=place: leaf[place], reports)
+        row, begin, end = epoch - first // each, max(first, epoch * each), min(after, (epoch + 1) * each)
+        report = jax.tree.map(lambda leaf, row=row: leaf[row], reports)
         yield Taken(
             step=end,
             state=state() if end == after else None,
@@ -220,11 +220,13 @@ def _axes(names: Iterable[str], shared: frozenset[str]) -> dict[str, int | None]
     return {name: None if name in shared else 0 for name in names}
 
 
-def _joined(own: Sequence[Mapping[str, Any]], shared: frozenset[str]) -> dict[str, Any]:
-    """Give what is shared once, and stack the rest."""
+def _joined(arrays: Sequence[Mapping[str, Any]], shared: frozenset[str]) -> dict[str, Any]:
+    """Take shared arrays from the first run, and stack the others."""
     return {
-        name: own[0][name] if axis is None else jax.tree.map(lambda *leaves: np.stack(leaves), *(o[name] for o in own))
-        for name, axis in _axes(own[0], shared).items()
+        name: arrays[0][name]
+        if axis is None
+        else jax.tree.map(lambda *leaves: np.stack(leaves), *(each[name] for each in arrays))
+        for name, axis in _axes(arrays[0], shared).items()
     }
 
 
@@ -240,10 +242,10 @@ def _program(
     shared: frozenset[str] = frozenset(),
     train_names: frozenset[str] = frozenset(),
 ) -> _Program:
-    """Make a program for one run, or for a group of them; runs of one shape share it.
+    """Build the program of one run or of a group of runs; runs of one shape share it.
 
     Args:
-      shared: names of the arrays that all runs of a group have in common. train_names: those of the training examples.
+      shared: names of the arrays that all runs of a group share. train_names: those of the training examples.
     """
     run = functools.partial(_run_epochs, fixed)
     if is_group:
@@ -254,7 +256,7 @@ def _program(
 
 
 def _run_epochs(fixed: _Fixed, values: Values, state: State, arrays: _Arrays, stop: jax.Array) -> tuple[State, Reports]:
-    """Trace epochs up to number `stop`, or to as many as the memory for their scores holds.
+    """Trace epochs up to number `stop`, or as many as the memory for their scores holds.
 
     Returns: the state, and reports with `most` rows.
     """

@@ -77,8 +77,8 @@ MUTANTS = (
     # Runs that advance together.
     Mutant(
         "a group trains with the values of its first run",
-        "_stack([own.values for own in filled])",
-        "_stack([filled[0].values for own in filled])",
+        "_stack([member.values for member in filled])",
+        "_stack([filled[0].values for member in filled])",
         ("tests/runs/test_groups.py::test_ten_steps_agree_with_the_runs_alone",),
     ),
     Mutant(

@@ -101,6 +101,14 @@ MUTANTS = (
         (ADAM,),
     ),
     # From the config to the step.
+    Mutant(
+        "microbatches are split over the devices, not dealt to them",
+        "sharding=None if shard_parameters else sharding,",
+        "sharding=None,",
+        (
+            "tests/runs/test_sharding.py::test_a_sharded_state_has_the_numbers_of_a_replicated_one_and_comes_back_from_its_checkpoint",
+        ),
+    ),
     Mutant("no microbatches", 'microbatch=fields["microbatch"]', "microbatch=None", (NESTEROV,)),
     Mutant("no accumulation", 'accumulation_steps=fields["accumulation_steps"]', "accumulation_steps=1", (MEMORY,)),
     Mutant("no momentum", 'momentum=fields["momentum"]', "momentum=0.0", (PRUNED,)),

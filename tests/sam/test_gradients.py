@@ -1,4 +1,4 @@
-"""What holds for every ascent rule, and for rules with a state."""
+"""Properties of every ascent rule, and of rules with a state."""
 
 import functools
 import io
@@ -14,9 +14,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from flatwide import registry, sam, trees
 
 
-def assert_same_bits(found, expected):
-    assert jax.tree.structure(found) == jax.tree.structure(expected)
-    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+def assert_same_bits(actual, expected):
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         assert a.dtype == b.dtype
         assert_array_equal(a, b)
 
@@ -36,10 +36,10 @@ def stateful_step(loss_fn, rule, params, state, batch, learning_rate=0.1):
 
 
 def test_python_zero_is_the_program_of_jax(variant, network):
-    ours = sam.value_and_grad(network.loss_fn, variant(0.0)._replace(init=lambda params: ()), has_aux=True)
+    with_sam = sam.value_and_grad(network.loss_fn, variant(0.0)._replace(init=lambda params: ()), has_aux=True)
     plain = jax.value_and_grad(network.loss_fn, has_aux=True)
-    programs = [str(jax.make_jaxpr(f)(network.params, network.batches[0])) for f in (ours, plain)]
-    # Names of functions stand in the jaxpr of calls; they say nothing about what is computed.
+    programs = [str(jax.make_jaxpr(f)(network.params, network.batches[0])) for f in (with_sam, plain)]
+    # The jaxpr of a call contains the name of its function, which does not affect the computation.
     assert programs[0] == programs[1]
 
 
@@ -54,9 +54,9 @@ def assert_traced_zero_is_the_base_optimizer(variant, network):
 
     params, state, expected = network.params, variant(0.1).init(network.params), network.params
     for batch in network.batches:
-        params, state, found_value = traced(params, state, batch, 0.0)
+        params, state, value = traced(params, state, batch, 0.0)
         expected, expected_value = plain(expected, batch)
-        assert_same_bits((params, found_value), (expected, expected_value))
+        assert_same_bits((params, value), (expected, expected_value))
     moved, _, _ = traced(params, state, network.batches[0], 0.1)
     assert trees.norm(trees.subtract(moved, plain(params, network.batches[0])[0])) > 1e-4
 
@@ -75,17 +75,17 @@ def test_traced_zero_is_the_base_optimizer_without_batch_norm(mlp):
 
 
 def test_value_and_statistics_are_those_of_the_clean_pass(variant, batch_norm):
-    """Or of the only pass: for a rule that needs no clean gradient, at w + eps."""
+    """For a rule that needs no clean gradient: those of the only pass, at w + eps."""
     network = batch_norm
     rule, params, batch = variant(0.5), network.params, network.batches[0]
     step = jax.jit(lambda *args: stateful_step(network.loss_fn, rule, *args))
     _, state, _ = step(params, rule.init(params), batch)
-    _, _, found = step(params, state, batch)
+    _, _, reported = step(params, state, batch)
     if not rule.needs_clean_gradient:
         clean, params = params, trees.add(params, rule.perturb(None, params, state, 0.5)[0])
-        assert abs(found[0] - network.loss_fn(clean, batch)[0]) > 1e-3
+        assert abs(reported[0] - network.loss_fn(clean, batch)[0]) > 1e-3
     expected = jax.jit(network.loss_fn)(params, batch)
-    jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-5), found, expected)
+    jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-5), reported, expected)
 
 
 def test_both_passes_use_the_same_dropout_key():
@@ -111,7 +111,7 @@ def test_runs_that_differ_in_rho_share_a_program(variant, mlp):
         traces.append(rho)
         return stateful_step(mlp.loss_fn, variant(rho), params, state, batch)
 
-    # From the memory of a step at rho 0, for a rule may do nothing before it has one.
+    # From the state after a step at rho 0, since a rule may do nothing in its first step.
     _, state, _ = step(mlp.params, variant(0.1).init(mlp.params), mlp.batches[0], 0.0)
     results = [step(mlp.params, state, mlp.batches[0], rho)[0] for rho in (0.0, 0.1, 0.2)]
     assert len(traces) == 1
@@ -124,10 +124,10 @@ def test_rhos_side_by_side_are_the_rhos_alone(variant, mlp):
         return stateful_step(mlp.loss_fn, variant(rho), mlp.params, state, mlp.batches[0])[0]
 
     rhos = jnp.array([0.0, 0.1, 0.5])
-    found = jax.jit(jax.vmap(gradient))(rhos)
+    mapped = jax.jit(jax.vmap(gradient))(rhos)
     for i, rho in enumerate(rhos):
         expected = jax.jit(gradient)(rho)
-        jax.tree.map(lambda a, b: assert_allclose(a[i], b, atol=1e-6), found, expected)  # noqa: B023
+        jax.tree.map(lambda a, b: assert_allclose(a[i], b, atol=1e-6), mapped, expected)  # noqa: B023
 
 
 @pytest.mark.parametrize("is_float64", [False, True])
@@ -184,12 +184,12 @@ def test_the_loss_is_evaluated_as_often_as_documented(rho, expected, options, nu
 
 @pytest.mark.parametrize(("options", "num_pieces"), PIECES)
 def test_skipping_at_zero_saves_the_second_gradient(options, num_pieces):
-    def found(skip_at_zero):
+    def counts(skip_at_zero):
         options_here = options | {"is_traced": True, "skip_at_zero": skip_at_zero}
         return [evaluations(sam.normalized, rho, **options_here) for rho in (0.0, 0.1)]
 
-    assert found(True) == [num_pieces, 2 * num_pieces]
-    assert found(False) == [2 * num_pieces] * 2
+    assert counts(True) == [num_pieces, 2 * num_pieces]
+    assert counts(False) == [2 * num_pieces] * 2
 
 
 @pytest.mark.optimized
@@ -211,11 +211,11 @@ def test_compiler_keeps_both_passes(rule, mlp):
 
 class LookState(NamedTuple):
     step: jax.Array
-    sharpness: dict  # what the perturbed gradient has across the clean one
+    sharpness: dict  # component of the perturbed gradient orthogonal to the clean one
 
 
 def look(rho, *, interval: int = 3, strength: float = 0.7) -> sam.AscentRule:
-    """LookSAM (Liu et al., 2022): ascend every few steps and remember what the ascent changed."""
+    """LookSAM (Liu et al., 2022): ascend every few steps and reuse the change of the gradient in between."""
 
     def is_due(state):
         return state.step % interval == 0
@@ -225,7 +225,7 @@ def look(rho, *, interval: int = 3, strength: float = 0.7) -> sam.AscentRule:
         sharpness = jax.tree.map(jnp.subtract, perturbed, along)
         factor = strength * trees.norm(clean) / (trees.norm(state.sharpness) + 1e-12)
         remembered = trees.add(clean, trees.scale(factor, state.sharpness))
-        # is_due was asked of the state before this step; its count has not moved yet.
+        # is_due was called with the state before this step, whose count is unchanged here.
         select = lambda yes, no: jax.tree.map(lambda a, b: jnp.where(is_due(state), a, b), yes, no)  # noqa: E731
         return select(perturbed, remembered), LookState(state.step + 1, select(sharpness, state.sharpness))
 
@@ -336,10 +336,10 @@ def test_skipped_steps_are_those_of_the_base_optimizer_and_leave_the_state_alone
     clean = jax.jit(jax.grad(lambda w: mlp.loss_fn(w, mlp.batches[0])[0]))(mlp.params)
     state = step(rule(0.0).init(mlp.params), 0.3)[2]
     _, ascended, moved = step(state, 0.3)
-    _, skipped, kept = step(state, 0.0)
+    _, skipped, state_after = step(state, 0.0)
     jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-5, atol=1e-8), skipped, clean)
     assert trees.norm(trees.subtract(ascended, clean)) > 1e-2
-    assert_same_bits(kept, state)
+    assert_same_bits(state_after, state)
     assert all(np.any(a != b) for a, b in zip(*map(jax.tree.leaves, (moved, state)), strict=True))
 
 
@@ -377,10 +377,11 @@ def test_radius_out_of_range_is_refused(variant, rho):
 
 @pytest.mark.parametrize("value", [0, -1, 2.5, "8"])
 @pytest.mark.parametrize(
-    ("option", "mend"), [("microbatch", "None for the whole batch"), ("accumulation_steps", "1 for the whole batch")]
+    ("option", "alternative"),
+    [("microbatch", "None for the whole batch"), ("accumulation_steps", "1 for the whole batch")],
 )
-def test_counts_out_of_range_are_refused(option, mend, value):
-    with pytest.raises(ValueError, match=rf"{option}={value!r}: expected an integer >= 1, or {mend}"):
+def test_counts_out_of_range_are_refused(option, alternative, value):
+    with pytest.raises(ValueError, match=rf"{option}={value!r}: expected an integer >= 1, or {alternative}"):
         sam.value_and_grad(quadratic_loss, sam.normalized(0.1), **{option: value})
 
 

@@ -1,4 +1,4 @@
-"""Batches in pieces: what shares a perturbation, and what only saves memory."""
+"""Batches in pieces: microbatches, which have their own perturbations, and accumulation, which saves memory."""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from flatwide import sam
 
 
 def split_linear(random, num_examples=12):
-    """Make a linear regression whose loss is a mean over items of unequal number an example."""
+    """Build a linear regression whose loss is a mean over items, with unequal numbers of items an example."""
     return {
         "inputs": jnp.asarray(random.normal(size=(num_examples, 4))),
         "targets": jnp.asarray(random.normal(size=num_examples)),
@@ -33,8 +33,8 @@ def start(random):
     return {"layer": {"kernel": jnp.asarray(kernel), "bias": jnp.asarray(bias), "scale": jnp.asarray(scale)}}
 
 
-def assert_close(found, expected, rtol):
-    jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=rtol), found, expected)
+def assert_close(actual, expected, rtol):
+    jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=rtol), actual, expected)
 
 
 def distance(a, b):
@@ -46,8 +46,8 @@ def test_accumulation_changes_memory_only(gradient_of, variant, float64, num_pie
     random = np.random.default_rng(0)
     params, batch = start(random), split_linear(random)
     whole = gradient_of(variant(0.3), loss_fn, params, batch)
-    found = gradient_of(variant(0.3), loss_fn, params, batch, accumulation_steps=num_pieces, weigh=weigh)
-    assert_close(found, whole, rtol=1e-12)
+    accumulated = gradient_of(variant(0.3), loss_fn, params, batch, accumulation_steps=num_pieces, weigh=weigh)
+    assert_close(accumulated, whole, rtol=1e-12)
     # Without weights a mean of means over unequal pieces would be another number.
     assert distance(gradient_of(variant(0.3), loss_fn, params, batch, accumulation_steps=num_pieces), whole) > 1e-3
 
@@ -57,17 +57,17 @@ def test_each_microbatch_is_perturbed_by_its_own_gradient(gradient_of, variant, 
     params, batch = start(random), split_linear(random)
     step, state, alone = jax.jit(sam.stateful_value_and_grad(loss_fn, variant(0.3))), variant(0.3).init(params), []
     pieces = [{name: array[i : i + 4] for name, array in batch.items()} for i in (0, 4, 8)]
-    for piece in pieces:  # a rule's state, where it has one, goes from piece to piece
+    for piece in pieces:  # the state of a rule passes from piece to piece
         value, gradient, state = step(params, state, piece)
         alone.append((value, gradient))
     shares = [weigh(piece) / weigh(batch) for piece in pieces]
     expected = jax.tree.map(lambda *leaves: sum(w * leaf for w, leaf in zip(shares, leaves, strict=True)), *alone)
-    found = gradient_of(variant(0.3), loss_fn, params, batch, microbatch=4, weigh=weigh)
-    assert_close(found, expected, rtol=1e-12)
+    averaged = gradient_of(variant(0.3), loss_fn, params, batch, microbatch=4, weigh=weigh)
+    assert_close(averaged, expected, rtol=1e-12)
     whole = gradient_of(variant(0.3), loss_fn, params, batch)
     if variant(0.3).needs_clean_gradient:
-        assert_close(found[0], whole[0], rtol=1e-12)  # the clean loss is the same
-    assert distance(found[1], whole[1]) > 1e-3
+        assert_close(averaged[0], whole[0], rtol=1e-12)  # the clean loss is the same
+    assert distance(averaged[1], whole[1]) > 1e-3
 
 
 def test_microbatch_by_hand():
@@ -88,8 +88,8 @@ def test_both_cut_each_microbatch(gradient_of, variant, float64):
     params, batch = start(random), split_linear(random)
     batch["weights"] = batch["weights"] + 1
     expected = gradient_of(variant(0.3), loss_fn, params, batch, microbatch=6, weigh=weigh)
-    found = gradient_of(variant(0.3), loss_fn, params, batch, microbatch=6, accumulation_steps=3, weigh=weigh)
-    assert_close(found, expected, rtol=1e-12)
+    averaged = gradient_of(variant(0.3), loss_fn, params, batch, microbatch=6, accumulation_steps=3, weigh=weigh)
+    assert_close(averaged, expected, rtol=1e-12)
 
 
 @pytest.mark.optimized
@@ -99,8 +99,8 @@ def test_one_microbatch_is_the_whole_batch_bit_for_bit(gradient_of, variant, mlp
         return mlp.loss_fn(params, {**batch, "inputs": inputs})[0]
 
     arguments = (dropped, mlp.params, mlp.batches[0], jax.random.key(0))
-    whole, one = gradient_of(variant(0.3), *arguments), gradient_of(variant(0.3), *arguments, microbatch=16)
-    jax.tree.map(assert_array_equal, one, whole)
+    whole, single_piece = gradient_of(variant(0.3), *arguments), gradient_of(variant(0.3), *arguments, microbatch=16)
+    jax.tree.map(assert_array_equal, single_piece, whole)
 
 
 @pytest.mark.optimized
@@ -113,8 +113,8 @@ def test_traced_zero_is_the_base_optimizer_bit_for_bit_in_pieces_too(network, op
 
     plain = jax.jit(sam.value_and_grad(network.loss_fn, sam.normalized(0), has_aux=True, **options))
     for batch in network.batches[:3]:
-        found, expected = step(network.params, batch, 0.0), plain(network.params, batch)
-        jax.tree.map(assert_array_equal, found, expected)
+        actual, expected = step(network.params, batch, 0.0), plain(network.params, batch)
+        jax.tree.map(assert_array_equal, actual, expected)
 
 
 @pytest.mark.parametrize("options", [{"microbatch": 4}, {"accumulation_steps": 3}])
@@ -127,8 +127,8 @@ def test_empty_piece_is_ignored_whatever_it_holds(gradient_of, variant, float64,
     batch["weights"] = (batch["weights"] + 1).at[rows].set(0)
     rest = {name: array[others] for name, array in batch.items()}
     fewer = {"microbatch": 4} if "microbatch" in options else {"accumulation_steps": 2}
-    found = gradient_of(variant(0.3), loss_fn, params, batch, weigh=weigh, **options)
-    assert_close(found, gradient_of(variant(0.3), loss_fn, params, rest, weigh=weigh, **fewer), rtol=1e-12)
+    in_pieces = gradient_of(variant(0.3), loss_fn, params, batch, weigh=weigh, **options)
+    assert_close(in_pieces, gradient_of(variant(0.3), loss_fn, params, rest, weigh=weigh, **fewer), rtol=1e-12)
 
 
 @pytest.mark.parametrize("options", [{"microbatch": 4}, {"accumulation_steps": 3}])
@@ -136,8 +136,8 @@ def test_no_weight_at_all_gives_zero(gradient_of, variant, options):
     random = np.random.default_rng(0)
     params, batch = start(random), split_linear(random)
     batch["weights"] = jnp.zeros(12)
-    found = gradient_of(variant(0.3), loss_fn, params, batch, weigh=weigh, **options)
-    assert all(jnp.all(leaf == 0) for leaf in jax.tree.leaves(found))
+    in_pieces = gradient_of(variant(0.3), loss_fn, params, batch, weigh=weigh, **options)
+    assert all(jnp.all(leaf == 0) for leaf in jax.tree.leaves(in_pieces))
 
 
 def test_empty_microbatch_leaves_the_state_alone():
@@ -163,7 +163,7 @@ def test_state_passes_from_each_microbatch_to_the_next():
     assert gradient == (3 * 1 + 5 * (1 + 3)) / 2
 
 
-# What comes beside the gradient
+# Value, aux and keys
 
 
 def test_aux_is_the_weighted_mean_over_pieces(gradient_of):

@@ -1,4 +1,4 @@
-"""Each ascent rule against its formula in NumPy, where the base optimizer would fail the same test."""
+"""Each ascent rule against its formula in NumPy; the base optimizer would fail the same test."""
 
 import re
 
@@ -90,18 +90,18 @@ def test_gradient_is_that_at_the_perturbed_point(quadratic, rule, formula):
     value, gradient = jax.jit(sam.value_and_grad(quadratic.loss, rule))(quadratic.params)
     clean = quadratic.gradient(quadratic.w)
     expected = quadratic.gradient(quadratic.w + formula(quadratic, clean))
-    found = np.asarray(ravel_pytree(gradient)[0])
-    assert found.dtype == np.float64
-    assert_allclose(found, expected, rtol=1e-10)  # 1e-12 in the norm, against norms of order 10
-    assert np.max(np.abs(found - clean)) > 0.1  # the base optimizer would fail
+    computed = np.asarray(ravel_pytree(gradient)[0])
+    assert computed.dtype == np.float64
+    assert_allclose(computed, expected, rtol=1e-10)  # 1e-12 in the norm, against norms of order 10
+    assert np.max(np.abs(computed - clean)) > 0.1  # the base optimizer would fail
     assert_allclose(value, quadratic.w @ quadratic.a @ quadratic.w / 2 + quadratic.b @ quadratic.w, rtol=1e-14)
 
 
 @pytest.mark.parametrize(("rule", "formula"), CASES, ids=IDS)
 def test_perturbation_is_that_of_the_formula(quadratic, rule, formula):
-    found, _ = jax.jit(lambda p: rule.perturb(jax.grad(quadratic.loss)(p), p, (), RHO))(quadratic.params)
+    ascent, _ = jax.jit(lambda p: rule.perturb(jax.grad(quadratic.loss)(p), p, (), RHO))(quadratic.params)
     expected = formula(quadratic, quadratic.gradient(quadratic.w))
-    assert_allclose(ravel_pytree(found)[0], expected, rtol=1e-10)
+    assert_allclose(ravel_pytree(ascent)[0], expected, rtol=1e-10)
 
 
 def unit(vector):
@@ -119,7 +119,7 @@ def friendly_steps(problem, w, num_steps, *, sigma=0.8, decay=0.6):
 
 
 def gsam_steps(problem, w, num_steps, *, alpha=0.7):
-    """Yield the gradients of GSAM, with the part across by projecting on the plane that is across."""
+    """Yield the gradients of GSAM, with the orthogonal component by projection on the orthogonal plane."""
     for _ in range(num_steps):
         clean = problem.gradient(w)
         perturbed = problem.gradient(w + RHO * unit(clean))
@@ -153,10 +153,10 @@ def test_steps_of_a_rule_with_a_memory_or_a_mixture_are_those_of_its_formula(qua
     params, state = quadratic.params, rule.init(quadratic.params)
     for number, expected in enumerate(steps(quadratic, quadratic.w, 5)):
         _, gradient, state = step(params, state)
-        found = np.asarray(ravel_pytree(gradient)[0])
-        assert_allclose(found, expected, rtol=1e-9)
+        computed = np.asarray(ravel_pytree(gradient)[0])
+        assert_allclose(computed, expected, rtol=1e-9)
         if number:
-            assert np.max(np.abs(found - ravel_pytree(plain(params)[1])[0])) > 1e-3
+            assert np.max(np.abs(computed - ravel_pytree(plain(params)[1])[0])) > 1e-3
         params = jax.tree.map(lambda w, g: w - 0.02 * g, params, gradient)
 
 
@@ -168,15 +168,15 @@ def test_one_step_by_hand():
 
 
 def total(function, *operands):
-    """Add up a function of corresponding leaves."""
+    """Sum a function of corresponding leaves."""
     return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(jax.tree.map(function, *operands)))
 
 
 @pytest.mark.parametrize(("rule", "formula"), CASES, ids=IDS)
 def test_zero_gradient_gives_a_zero_perturbation(quadratic, rule, formula):
     zero = jax.tree.map(jnp.zeros_like, quadratic.params)
-    found, _ = jax.jit(lambda p: rule.perturb(zero, p, (), RHO))(quadratic.params)
-    assert all(jnp.all(leaf == 0) for leaf in jax.tree.leaves(found))
+    ascent, _ = jax.jit(lambda p: rule.perturb(zero, p, (), RHO))(quadratic.params)
+    assert all(jnp.all(leaf == 0) for leaf in jax.tree.leaves(ascent))
 
 
 @pytest.mark.parametrize("is_mapped", [False, True], ids=["jit", "vmap"])
@@ -187,8 +187,8 @@ def test_zero_gradient_gives_a_finite_update(variant, mlp, gradient_of, is_mappe
 
     if is_mapped:
         gradient = jax.vmap(gradient, in_axes=(None, 0))
-    found = jax.jit(gradient)(mlp.params, jnp.array([0.0, 0.1, 10.0]) if is_mapped else 10.0)
-    assert all(jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(found))
+    derivative = jax.jit(gradient)(mlp.params, jnp.array([0.0, 0.1, 10.0]) if is_mapped else 10.0)
+    assert all(jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(derivative))
 
 
 def test_zero_gradient_is_finite_in_reverse_mode(variant, mlp, gradient_of):
@@ -198,12 +198,12 @@ def test_zero_gradient_is_finite_in_reverse_mode(variant, mlp, gradient_of):
         _, gradient = gradient_of(variant(rho), lambda w: total(jnp.square, w), params)
         return total(lambda w, g: w - 0.1 * g, params, gradient)
 
-    found = jax.jit(jax.grad(after_a_step, argnums=(0, 1)))(start, 0.1)
-    assert all(jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(found))
+    derivative = jax.jit(jax.grad(after_a_step, argnums=(0, 1)))(start, 0.1)
+    assert all(jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(derivative))
 
 
 def test_reverse_mode_through_steps_agrees_with_finite_differences(variant, float64):
-    """Two steps, for a rule may do nothing before it has a memory."""
+    """Take two steps, since a rule may do nothing in its first step."""
     problem = Quadratic()
 
     @jax.jit
@@ -219,22 +219,22 @@ def test_reverse_mode_through_steps_agrees_with_finite_differences(variant, floa
 
 
 def test_pruned_weights_take_no_part_in_the_perturbation(variant, mlp, gradient_of):
-    """Whatever the arrays hold at pruned places, no number changes."""
+    """The values of pruned weights change no number."""
     random = np.random.default_rng(1)
     mask = jax.tree.map(
         lambda w: jnp.asarray(random.random(w.shape) < 0.5) if w.ndim > 1 else jnp.ones(w.shape, bool), mlp.params
     )
-    masked = jax.tree.map(lambda w, kept: jnp.where(kept, w, 0), mlp.params, mask)
-    garbage = jax.tree.map(lambda w, kept: jnp.where(kept, w, 1e3), mlp.params, mask)
+    masked = jax.tree.map(lambda w, is_kept: jnp.where(is_kept, w, 0), mlp.params, mask)
+    garbage = jax.tree.map(lambda w, is_kept: jnp.where(is_kept, w, 1e3), mlp.params, mask)
 
     def loss_fn(params, batch):
-        return mlp.loss_fn(jax.tree.map(lambda w, kept: jnp.where(kept, w, 0), params, mask), batch)[0]
+        return mlp.loss_fn(jax.tree.map(lambda w, is_kept: jnp.where(is_kept, w, 0), params, mask), batch)[0]
 
-    found, expected = (gradient_of(variant(0.5), loss_fn, params, mlp.batches[0]) for params in (garbage, masked))
-    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+    actual, expected = (gradient_of(variant(0.5), loss_fn, params, mlp.batches[0]) for params in (garbage, masked))
+    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         assert_array_equal(a, b)
-    for gradient, kept in zip(jax.tree.leaves(found[1]), jax.tree.leaves(mask), strict=True):
-        assert np.all(np.asarray(gradient)[~np.asarray(kept)] == 0)
+    for gradient, is_kept in zip(jax.tree.leaves(actual[1]), jax.tree.leaves(mask), strict=True):
+        assert np.all(np.asarray(gradient)[~np.asarray(is_kept)] == 0)
 
 
 def perturbation(gradient, *layer_scales):
@@ -245,34 +245,34 @@ def perturbation(gradient, *layer_scales):
 
 def test_first_matching_pattern_decides_and_others_get_one():
     gradient = {"a": {"kernel": jnp.array([[3.0]]), "bias": jnp.array([4.0])}, "b": jnp.zeros(2) + 12 / 2**0.5}
-    found = perturbation(gradient, "a/kernel=10", "a/.*=2")  # the norm is 13
-    assert_allclose(found["a"]["kernel"], [[10 * 15 / 13]], rtol=1e-6)
-    assert_allclose(found["a"]["bias"], [2 * 20 / 13], rtol=1e-6)
-    assert_allclose(found["b"], [60 / 13 / 2**0.5] * 2, rtol=1e-6)
+    scaled = perturbation(gradient, "a/kernel=10", "a/.*=2")  # the norm is 13
+    assert_allclose(scaled["a"]["kernel"], [[10 * 15 / 13]], rtol=1e-6)
+    assert_allclose(scaled["a"]["bias"], [2 * 20 / 13], rtol=1e-6)
+    assert_allclose(scaled["b"], [60 / 13 / 2**0.5] * 2, rtol=1e-6)
 
 
 def test_pattern_must_match_the_whole_name():
     gradient = {"kernel": jnp.array([[3.0]]), "kernel2": jnp.array([4.0])}
-    found = perturbation(gradient, "kernel=0")
-    assert_allclose(found["kernel"], [[0.0]])
-    assert_allclose(found["kernel2"], [4.0], rtol=1e-6)
+    scaled = perturbation(gradient, "kernel=0")
+    assert_allclose(scaled["kernel"], [[0.0]])
+    assert_allclose(scaled["kernel2"], [4.0], rtol=1e-6)
 
 
 def test_pattern_may_contain_an_equals_sign():
     gradient = {"kernel": jnp.array([[3.0]]), "bias": jnp.array([4.0])}
-    found = perturbation(gradient, "(?=kernel).*=0")
-    assert_allclose(found["kernel"], [[0.0]])
-    assert_allclose(found["bias"], [4.0], rtol=1e-6)
+    scaled = perturbation(gradient, "(?=kernel).*=0")
+    assert_allclose(scaled["kernel"], [[0.0]])
+    assert_allclose(scaled["bias"], [4.0], rtol=1e-6)
 
 
 MALFORMED = ["kernel", "kernel=", "=0.5", "kernel=half", "kernel=-1", "kernel=nan", "kernel=inf", "(=1"]
 
 
-@pytest.mark.parametrize("entry", MALFORMED)
-def test_malformed_scales_are_refused_at_once(entry):
+@pytest.mark.parametrize("text", MALFORMED)
+def test_malformed_scales_are_refused_at_once(text):
     with pytest.raises(ValueError, match="layer_scales entry") as error:
-        sam.layerwise(0.1, layer_scales=(".*/bias=1", entry))
-    assert repr(entry) in str(error.value)
+        sam.layerwise(0.1, layer_scales=(".*/bias=1", text))
+    assert repr(text) in str(error.value)
     assert '"pattern=factor"' in str(error.value)
 
 
@@ -297,9 +297,9 @@ def test_rule_for_norm_layers_needs_norm_layers():
 def test_subset_needs_patterns_that_match(mlp):
     with pytest.raises(ValueError, match=r"ascent_layers=\(\): expected one or more regular expressions"):
         sam.subset(0.1)
-    for entry, message in (("(", "missing"), ("", "expected one of the regular expressions")):
-        with pytest.raises(ValueError, match=rf"ascent_layers entry {re.escape(repr(entry))}: {message}"):
-            sam.subset(0.1, ascent_layers=(entry,))
+    for text, message in (("(", "missing"), ("", "expected one of the regular expressions")):
+        with pytest.raises(ValueError, match=rf"ascent_layers entry {re.escape(repr(text))}: {message}"):
+            sam.subset(0.1, ascent_layers=(text,))
     with pytest.raises(ValueError, match=r"pattern 'kernel' matches no leaf.*Leaves: layer0/bias, layer0/kernel"):
         sam.subset(0.1, ascent_layers=(".*/bias", "kernel")).init(mlp.params)
 

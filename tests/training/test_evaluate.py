@@ -25,9 +25,9 @@ def test_a_batch_size_changes_nothing(batch_size):
     built = experiment.build(FIELDS)
     state = built.init()
     loss, accuracy = scores_by_hand(built, state, built.test)
-    found = make_evaluate(built.workload, built.test, batch_size=batch_size)(state)
-    assert found.metric == pytest.approx(accuracy, abs=1e-12)
-    assert found.loss == pytest.approx(loss, rel=1e-6)
+    evaluation = make_evaluate(built.workload, built.test, batch_size=batch_size)(state)
+    assert evaluation.metric == pytest.approx(accuracy, abs=1e-12)
+    assert evaluation.loss == pytest.approx(loss, rel=1e-6)
 
 
 def test_a_stream_is_scored_as_what_is_held():
@@ -35,15 +35,15 @@ def test_a_stream_is_scored_as_what_is_held():
     state, images = built.init(), built.test.arrays["inputs"]
     streamed = Streamed(lambda index, generator: images[index], built.test.targets)
     loss, accuracy = scores_by_hand(built, state, built.test)
-    found = make_evaluate(built.workload, streamed, batch_size=100)(state)  # so the last batch is completed
-    assert found.metric == pytest.approx(accuracy, abs=1e-12)
-    assert found.loss == pytest.approx(loss, rel=1e-6)
+    evaluation = make_evaluate(built.workload, streamed, batch_size=100)(state)  # so the last batch is completed
+    assert evaluation.metric == pytest.approx(accuracy, abs=1e-12)
+    assert evaluation.loss == pytest.approx(loss, rel=1e-6)
 
 
 def test_some_batches_only():
     built = experiment.build(FIELDS)
     state = built.init()
     loss, accuracy = scores_by_hand(built, state, built.test.take(np.arange(128)))
-    found = built.evaluator(built.test, num_batches=2)(state)
-    assert found.metric == pytest.approx(accuracy, abs=1e-12)
-    assert found.loss == pytest.approx(loss, rel=1e-6)
+    evaluation = built.evaluator(built.test, num_batches=2)(state)
+    assert evaluation.metric == pytest.approx(accuracy, abs=1e-12)
+    assert evaluation.loss == pytest.approx(loss, rel=1e-6)

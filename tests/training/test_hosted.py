@@ -33,8 +33,8 @@ def linear_player(example, num_outputs) -> Model:
 
     def apply(params, stats, inputs, *, train, key):
         small = inputs.reshape(len(inputs), 7, 12, 7, 12, -1).mean(axis=(2, 4)).reshape(len(inputs), -1)
-        found = small @ params["kernel"]
-        return {"logits": found[:, :-1], "values": found[:, -1]}, stats
+        outputs = small @ params["kernel"]
+        return {"logits": outputs[:, :-1], "values": outputs[:, -1]}, stats
 
     return Model(init, apply)
 
@@ -57,8 +57,8 @@ def begun(seed: int = 0) -> State:
 def trained(state: State, *stops: int, after=lambda state: state) -> tuple[State, list[float]]:
     segment, losses = hosted_segment(STEP, plan=PLAN), []
     for stop in stops:
-        state, found, _ = segment(VALUES, state, stop)
-        losses += found.tolist()
+        state, taken, _ = segment(VALUES, state, stop)
+        losses += taken.tolist()
         state = after(state)
     return state, losses
 
@@ -74,7 +74,7 @@ def test_a_run_that_is_cut_and_saved_anywhere_ends_with_the_same_numbers(tmp_pat
 
     def through_a_file(state: State) -> State:
         checkpoints.save(tmp_path, int(state.step), state, extra={})
-        Consoles(BREAKOUT, GAMES)  # what is switched on meanwhile has no say
+        Consoles(BREAKOUT, GAMES)  # other consoles do not affect the result
         return checkpoints.load_newest(tmp_path, jax.eval_shape(begun)).tree
 
     cut, same_losses = trained(begun(), 1, 3, 5, 6, 9, after=through_a_file)
@@ -99,15 +99,15 @@ def test_what_was_played_is_what_the_network_did():
     inputs = np.concatenate([played[0]["inputs"], played[1]["inputs"][:1]])
     kernel = np.asarray(state.params["kernel"], at_once)
     small = (inputs.astype(at_once) / 255).reshape(TURNS + 1, GAMES, 7, 12, 7, 12, 4).mean(axis=(3, 5))
-    found = small.reshape(TURNS + 1, GAMES, -1) @ kernel
-    logits, values = found[:-1, ..., :-1], found[..., -1]
+    outputs = small.reshape(TURNS + 1, GAMES, -1) @ kernel
+    logits, values = outputs[:-1, ..., :-1], outputs[..., -1]
     targets = {name: np.asarray(leaf) for name, leaf in played[0]["targets"].items()}
     normalizer = np.log(np.exp(logits).sum(axis=-1))
     chosen = np.take_along_axis(logits, targets["action"][..., None], axis=-1)[..., 0]
     np.testing.assert_allclose(targets["log_probability"], chosen - normalizer, atol=1e-5)
     np.testing.assert_allclose(targets["return"] - targets["advantage"], values[:-1], atol=1e-5)
     np.testing.assert_array_equal(targets["clip_factor"], 1)
-    # No brick falls and no game ends in so few turns, so all advantage is the change of what was expected.
+    # No brick falls and no game ends in so few turns, so all advantages are changes of the predicted value.
     expected = np.zeros((TURNS + 1, GAMES))
     for turn in reversed(range(TURNS)):
         expected[turn] = 0.99 * values[turn + 1] - values[turn] + 0.99 * 0.95 * expected[turn + 1]
@@ -133,9 +133,9 @@ def test_a_lost_game_cuts_what_follows_and_points_count_by_their_sign(monkeypatc
             return Turn(np.where(is_third, np.float32(7), np.float32(0)), is_third)
 
     monkeypatch.setattr(hosted, "_consoles", lambda emulator, num_games: (Rigged(), None))
-    found = PLAN.play(VALUES, start).source["examples"]["targets"]["return"].reshape(TURNS, GAMES)
+    returns = PLAN.play(VALUES, start).source["examples"]["targets"]["return"].reshape(TURNS, GAMES)
     # A black screen is worth nothing to a linear network: all returns are discounted points of this game.
-    np.testing.assert_allclose(found[:4, 0], [(0.99 * 0.95) ** 2, 0.99 * 0.95, 1, 0], atol=1e-6)
+    np.testing.assert_allclose(returns[:4, 0], [(0.99 * 0.95) ** 2, 0.99 * 0.95, 1, 0], atol=1e-6)
 
 
 def test_whole_games_are_scored_by_the_game_itself():

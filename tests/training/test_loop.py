@@ -27,8 +27,8 @@ def counting(first_bad=None):
 
 
 def taken(segment, **options):
-    found = list(take_steps(segment, VALUES, state_at(options.pop("first", 0)), **options))
-    return [one.step for one in found], np.concatenate([one.losses for one in found])
+    segments = list(take_steps(segment, VALUES, state_at(options.pop("first", 0)), **options))
+    return [each.step for each in segments], np.concatenate([each.losses for each in segments])
 
 
 def test_stops_at_every_multiple_and_at_the_end():
@@ -38,8 +38,8 @@ def test_stops_at_every_multiple_and_at_the_end():
 
 
 def test_the_learning_rate_is_that_of_the_last_step():
-    found = list(take_steps(counting(), VALUES, state_at(0), num_steps=9, stop_at_multiples_of=(4,), seconds=10.0))
-    assert [one.learning_rate for one in found] == [0.1 / one.step for one in found]
+    segments = list(take_steps(counting(), VALUES, state_at(0), num_steps=9, stop_at_multiples_of=(4,), seconds=10.0))
+    assert [taken.learning_rate for taken in segments] == [0.1 / taken.step for taken in segments]
 
 
 def test_resumes_in_the_middle():

@@ -1,4 +1,4 @@
-"""Examples of unequal size: the order of an epoch, what a batch is cut to, and scores that padding does not change."""
+"""Examples of unequal size: the order of an epoch, the cut of a batch, and scores that do not depend on padding."""
 
 import jax
 import jax.numpy as jnp
@@ -60,8 +60,8 @@ def test_a_window_of_one_batch_is_a_uniform_draw(arrays):
 def test_a_batch_is_cut_to_the_lowest_level_that_holds_it(longest, width):
     inputs = np.zeros((3, 8), np.int32)
     inputs[1, :longest] = 1
-    found = workloads.cut_to_fit(PADDING, {"inputs": inputs}, lambda batch: jnp.int32(batch["inputs"].shape[1]))
-    assert found == width
+    num_columns = workloads.cut_to_fit(PADDING, {"inputs": inputs}, lambda batch: jnp.int32(batch["inputs"].shape[1]))
+    assert num_columns == width
 
 
 def test_scores_come_in_the_order_of_the_split(arrays):
@@ -76,8 +76,8 @@ def test_scores_come_in_the_order_of_the_split(arrays):
         PADDING,
     )
     state = State(jnp.int32(0), params, {}, (), (), None)
-    found = compiled_scores(workload, Pass(90, 16))(state, arrays)
+    scores = compiled_scores(workload, Pass(90, 16))(state, arrays)
     whole = compiled_scores(workload._replace(padding=None), Pass(90, 16))(state, arrays)
-    np.testing.assert_allclose(found.losses, whole.losses, rtol=1e-6)
-    assert_array_equal(found.predictions, whole.predictions)
+    np.testing.assert_allclose(scores.losses, whole.losses, rtol=1e-6)
+    assert_array_equal(scores.predictions, whole.predictions)
     assert len(set(np.round(np.asarray(whole.losses), 4))) > 40

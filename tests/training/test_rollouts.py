@@ -1,4 +1,4 @@
-"""Rollouts of a small made game: advantages against loops, orders, and epochs that are cut anywhere."""
+"""Rollouts of a small made game: advantages against loops, orders, and epochs cut at any step."""
 
 from typing import NamedTuple
 
@@ -39,7 +39,7 @@ def reset(key):
 
 
 def step(key, walk, action):
-    """Go one place with action 1, for a point; the goal ends the game, and so does its longest."""
+    """Move one position with action 1, for a point; the goal ends the game, and so does the longest time."""
     after = Walk(walk.position + action.astype(jnp.int32), walk.time + 1)
     terminated = after.position >= GOAL
     truncated = (after.time >= LONGEST) & ~terminated
@@ -59,8 +59,8 @@ def linear_player() -> Model:
         return {"kernel": 0.1 * jax.random.normal(key, (2, 3))}, {}
 
     def apply(params, stats, inputs, *, train, key):
-        found = inputs @ params["kernel"]
-        return {"logits": found[:, :2], "values": found[:, 2]}, stats
+        outputs = inputs @ params["kernel"]
+        return {"logits": outputs[:, :2], "values": outputs[:, 2]}, stats
 
     return Model(init, apply)
 
@@ -84,24 +84,24 @@ def begun(seed: int = 3) -> State:
 def trained(*stops: int) -> tuple[State, np.ndarray]:
     segment, state, losses = resident_segment(STEP, {}, plan=PLAN), begun(), []
     for stop in stops:
-        state, found, _ = segment(VALUES, state, stop)
-        losses.append(found)
+        state, segment_losses, _ = segment(VALUES, state, stop)
+        losses.append(segment_losses)
     return state, np.concatenate(losses)
 
 
 def by_hand(rewards, values, next_values, terminated, truncated, discount, gae_lambda):
-    """Sum the surprises that follow each action, one by one, until its game or what was played ends."""
-    found = np.zeros_like(rewards)
+    """Sum the surprises that follow each action, one by one, until its game or the rollout ends."""
+    estimated = np.zeros_like(rewards)
     for time, game in np.ndindex(*rewards.shape):
         factor = 1.0
         for later in range(time, len(rewards)):
             expected = 0.0 if terminated[later, game] else next_values[later, game]
             surprise = rewards[later, game] + discount * expected - values[later, game]
-            found[time, game] += factor * surprise
+            estimated[time, game] += factor * surprise
             if terminated[later, game] or truncated[later, game]:
                 break
             factor *= discount * gae_lambda
-    return found
+    return estimated
 
 
 @pytest.mark.usefixtures("float64")
@@ -112,8 +112,8 @@ def test_advantages_agree_with_loops(discount, gae_lambda):
     ends = random.integers(0, 4, (12, 4))
     terminated, truncated = ends == 0, ends == 1
     options = {"terminated": terminated, "truncated": truncated, "discount": discount, "gae_lambda": gae_lambda}
-    found = rollouts.advantages(*map(jnp.asarray, (rewards, values, next_values)), **options)
-    assert_allclose(found, by_hand(rewards, values, next_values, **options), rtol=1e-12)
+    estimated = rollouts.advantages(*map(jnp.asarray, (rewards, values, next_values)), **options)
+    assert_allclose(estimated, by_hand(rewards, values, next_values, **options), rtol=1e-12)
 
 
 def test_what_is_played_follows_the_rules_of_the_game_and_the_policy():
@@ -137,14 +137,14 @@ def test_what_is_played_follows_the_rules_of_the_game_and_the_policy():
     def value(*at):
         return np.stack(at, -1).astype(np.float64) @ kernel[:, 2]
 
-    # From rules alone: also what the network expects of each successor.
+    # From the rules of the game alone, the predicted values of successors included.
     reached = position + actions
     ends = {"terminated": reached >= GOAL, "truncated": (reached < GOAL) & (time + 1 >= LONGEST)}
-    found = by_hand(
+    estimated = by_hand(
         actions.astype(float), value(position, time), value(reached, time + 1), **ends, discount=0.9, gae_lambda=0.8
     )
-    assert_allclose(targets["advantage"].reshape(shape), found, rtol=1e-4, atol=1e-5)
-    assert_allclose(targets["return"].reshape(shape), found + value(position, time), rtol=1e-4, atol=1e-5)
+    assert_allclose(targets["advantage"].reshape(shape), estimated, rtol=1e-4, atol=1e-5)
+    assert_allclose(targets["return"].reshape(shape), estimated + value(position, time), rtol=1e-4, atol=1e-5)
     assert_array_equal(targets["clip_factor"], 1)
 
 
@@ -180,23 +180,23 @@ def test_a_run_cut_anywhere_goes_on_with_the_same_bits():
 
 
 def test_other_seeds_play_other_games():
-    one, other = (PLAN.play(VALUES._replace(seed=np.uint32(seed)), begun()).source["examples"] for seed in (3, 4))
-    assert not np.array_equal(one["targets"]["action"], other["targets"]["action"])
+    first, second = (PLAN.play(VALUES._replace(seed=np.uint32(seed)), begun()).source["examples"] for seed in (3, 4))
+    assert not np.array_equal(first["targets"]["action"], second["targets"]["action"])
 
 
 def test_other_seeds_begin_other_games():
-    one, other = (PLAN.start(jnp.uint32(seed))["playing"].observations for seed in (3, 4))
-    assert not np.array_equal(one, other)
+    first, second = (PLAN.start(jnp.uint32(seed))["playing"].observations for seed in (3, 4))
+    assert not np.array_equal(first, second)
 
 
 def test_actions_are_drawn_anew_in_each_epoch():
     first, second = (PLAN.play(VALUES, begun()._replace(step=jnp.int32(step))) for step in (0, PLAN.steps_per_epoch))
-    one, other = (np.asarray(state.source["examples"]["targets"]["action"]) for state in (first, second))
-    assert not np.array_equal(one, other)
+    actions = [np.asarray(state.source["examples"]["targets"]["action"]) for state in (first, second)]
+    assert not np.array_equal(*actions)
 
 
 def certain(favourite: int) -> Workload:
-    """Make a network that takes one action, whatever it sees."""
+    """Build a network that always takes one action."""
     model = Model(
         lambda key: ({}, {}), lambda params, stats, inputs, *, train, key: (_certain(inputs, favourite), stats)
     )
@@ -215,8 +215,8 @@ def test_whole_games_are_counted_once_to_their_ends():
     # From 0 three points, from 1 two: nothing of the game that begins after the goal.
     assert set(np.asarray(goes.predictions).tolist()) == {2.0, 3.0}
     assert_array_equal(goes.losses, -goes.predictions)
-    found = summarize(certain(1), goes)
-    assert found.metric == np.mean(goes.predictions) == -found.loss
+    evaluation = summarize(certain(1), goes)
+    assert evaluation.metric == np.mean(goes.predictions) == -evaluation.loss
 
 
 def test_test_games_are_the_same_for_all_seeds_and_not_those_of_the_training_split():

@@ -1,4 +1,4 @@
-"""Many steps in one program: the same numbers however they are cut, batched or spread over devices."""
+"""Segments: the same numbers wherever a run is cut, and on any number of devices."""
 
 import json
 import os
@@ -36,8 +36,8 @@ def test_cutting_changes_no_bit():
     cut, cut_losses = run_in_cuts(built, [1, 3, per_epoch, per_epoch + 5, 2 * per_epoch])
     assert_array_equal(losses, cut_losses)
     assert len(losses) == 2 * per_epoch
-    for one, other in zip(leaves(whole), leaves(cut), strict=True):
-        assert_array_equal(one, other)
+    for a, b in zip(leaves(whole), leaves(cut), strict=True):
+        assert_array_equal(a, b)
 
 
 def test_a_segment_is_the_steps_taken_by_hand():
@@ -48,8 +48,8 @@ def test_a_segment_is_the_steps_taken_by_hand():
         state, metrics = built.train_step(state, built.batch(step))
         by_hand.append(float(metrics["loss"]))
     np.testing.assert_allclose(losses, by_hand, rtol=1e-5)
-    for one, other in zip(leaves(segmented), leaves(state), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+    for a, b in zip(leaves(segmented), leaves(state), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
 def test_an_epoch_is_a_permutation_completed_from_its_start():
@@ -72,9 +72,9 @@ def test_a_segment_ends_at_a_loss_that_is_not_finite():
 
 
 def test_runs_that_differ_in_values_share_one_program():
-    one, other = experiment.build(FIELDS), experiment.build(FIELDS | {"rho": 0.2, "seed": 5, "learning_rate": 0.3})
-    assert one.step is other.step
-    assert experiment.build(FIELDS | {"rho": 0.0}).step is not one.step
+    first, second = experiment.build(FIELDS), experiment.build(FIELDS | {"rho": 0.2, "seed": 5, "learning_rate": 0.3})
+    assert first.step is second.step
+    assert experiment.build(FIELDS | {"rho": 0.0}).step is not first.step
 
 
 _DEVICES = """
@@ -112,7 +112,7 @@ def on_devices(count, fields):
     ids=["mlp", "microbatch", "microbatch that does not divide", "batch norm"],
 )
 def test_four_devices_give_the_numbers_of_one(fields):
-    one, four = on_devices(1, fields), on_devices(4, fields)
-    assert (one[0], four[0]) == (1, 4)
-    for found, expected in zip(four[1:], one[1:], strict=True):
-        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+    alone, results = on_devices(1, fields), on_devices(4, fields)
+    assert (alone[0], results[0]) == (1, 4)
+    for on_four, expected in zip(results[1:], alone[1:], strict=True):
+        np.testing.assert_allclose(on_four, expected, rtol=1e-9, atol=1e-12)

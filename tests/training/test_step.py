@@ -34,10 +34,10 @@ def numpy_gradient(params, inputs, labels):
     loss = -np.mean(np.log(probabilities[np.arange(len(labels)), labels]))
     delta = (probabilities - np.eye(10)[labels]) / len(labels)
     gradient = {}
-    for place in reversed(range(len(LAYERS))):
-        layer = LAYERS[place]
-        gradient[layer] = {"kernel": activations[place].T @ delta, "bias": delta.sum(axis=0)}
-        delta = (delta @ params[layer]["kernel"].T) * (activations[place] > 0)
+    for index in reversed(range(len(LAYERS))):
+        layer = LAYERS[index]
+        gradient[layer] = {"kernel": activations[index].T @ delta, "bias": delta.sum(axis=0)}
+        delta = (delta @ params[layer]["kernel"].T) * (activations[index] > 0)
     return loss, gradient
 
 
@@ -68,19 +68,21 @@ def test_three_steps_agree_with_numpy(float64, rho, sparsity):
     state = built.init()
     mask = state.mask
     mask = jax.tree.map(lambda leaf: np.ones(leaf.shape), state.params) if mask is None else mask
-    params = jax.tree.map(lambda leaf, kept: np.asarray(leaf * jnp.broadcast_to(kept, leaf.shape)), state.params, mask)
-    mask = jax.tree.map(lambda leaf, kept: np.broadcast_to(np.asarray(kept, float), leaf.shape), params, mask)
+    params = jax.tree.map(
+        lambda leaf, is_kept: np.asarray(leaf * jnp.broadcast_to(is_kept, leaf.shape)), state.params, mask
+    )
+    mask = jax.tree.map(lambda leaf, is_kept: np.broadcast_to(np.asarray(is_kept, float), leaf.shape), params, mask)
     batches = [built.batch(step) for step in range(3)]
     keys = ("momentum", "weight_decay", "learning_rate")
     losses, expected = numpy_sam_steps(params, batches, rho=rho, mask=mask, **{key: FIELDS[key] for key in keys})
 
-    found = []
+    step_losses = []
     for batch in batches:
         state, metrics = built.train_step(state, batch)
-        found.append(float(metrics["loss"]))
-    assert_allclose(found, losses, rtol=1e-12)
-    for one, other in zip(jax.tree.leaves(state.params), jax.tree.leaves(expected), strict=True):
-        assert_allclose(one, other, rtol=1e-10, atol=1e-13)
+        step_losses.append(float(metrics["loss"]))
+    assert_allclose(step_losses, losses, rtol=1e-12)
+    for a, b in zip(jax.tree.leaves(state.params), jax.tree.leaves(expected), strict=True):
+        assert_allclose(a, b, rtol=1e-10, atol=1e-13)
 
 
 def test_float32_update_agrees_to_a_hundred_thousandth():
@@ -112,8 +114,8 @@ def test_traced_rho_zero_is_the_base_optimizer_bit_for_bit(base):
         batch = one_pass.batch(index)
         alone, _ = one_pass.train_step(alone, batch)
         traced, _ = step(values, traced, batch)
-    for one, other in zip(jax.tree.leaves(alone.params), jax.tree.leaves(traced.params), strict=True):
-        assert_array_equal(one, other)
+    for a, b in zip(jax.tree.leaves(alone.params), jax.tree.leaves(traced.params), strict=True):
+        assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize("variant", ["normalized", "unnormalized", "adaptive"])
@@ -135,30 +137,30 @@ def test_batch_statistics_come_from_the_clean_pass():
     fields = FIELDS | {"model": "ResNet18", "num_filters": 2, "num_blocks": (1,), "batch_size": 8}
     sam, sgd = experiment.build(fields), experiment.build(fields | {"rho": 0.0})
     batch = sam.batch(0)
-    one, _ = sam.train_step(sam.init(), batch)
-    other, _ = sgd.train_step(sgd.init(), batch)
-    assert jax.tree.leaves(one.stats)
-    for a, b in zip(jax.tree.leaves(one.stats), jax.tree.leaves(other.stats), strict=True):
+    after_sam, _ = sam.train_step(sam.init(), batch)
+    after_sgd, _ = sgd.train_step(sgd.init(), batch)
+    assert jax.tree.leaves(after_sam.stats)
+    for a, b in zip(jax.tree.leaves(after_sam.stats), jax.tree.leaves(after_sgd.stats), strict=True):
         assert_allclose(a, b, rtol=1e-6)
-    assert not np.array_equal(one.params["stem"]["kernel"], other.params["stem"]["kernel"])
+    assert not np.array_equal(after_sam.params["stem"]["kernel"], after_sgd.params["stem"]["kernel"])
 
 
 def test_accumulation_changes_memory_only(float64):
     whole, pieces = experiment.build(FIELDS), experiment.build(FIELDS | {"accumulation_steps": 4})
-    one, other = whole.init(), pieces.init()
+    state, state_of_pieces = whole.init(), pieces.init()
     for index in range(3):
         batch = whole.batch(index)
-        one, metrics = whole.train_step(one, batch)
-        other, other_metrics = pieces.train_step(other, batch)
+        state, metrics = whole.train_step(state, batch)
+        state_of_pieces, other_metrics = pieces.train_step(state_of_pieces, batch)
         assert_allclose(metrics["loss"], other_metrics["loss"], rtol=1e-12)
-    for a, b in zip(jax.tree.leaves(one.params), jax.tree.leaves(other.params), strict=True):
+    for a, b in zip(jax.tree.leaves(state.params), jax.tree.leaves(state_of_pieces.params), strict=True):
         assert_allclose(a, b, rtol=1e-10, atol=1e-14)
 
 
 def test_own_initial_weights_are_used_and_kept():
     built = experiment.build(FIELDS)
-    own = jax.tree.map(lambda leaf: np.full(leaf.shape, 0.01, np.float32), built.init().params)
-    state = built.init(params=own)
+    initial = jax.tree.map(lambda leaf: np.full(leaf.shape, 0.01, np.float32), built.init().params)
+    state = built.init(params=initial)
     built.train_step(state, built.batch(0))
-    assert_array_equal(own["output"]["kernel"], np.float32(0.01))
-    assert_array_equal(built.init(params=own).params["hidden_0"]["kernel"], np.float32(0.01))
+    assert_array_equal(initial["output"]["kernel"], np.float32(0.01))
+    assert_array_equal(built.init(params=initial).params["hidden_0"]["kernel"], np.float32(0.01))

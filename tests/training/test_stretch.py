@@ -1,4 +1,4 @@
-"""Epochs in one program: the numbers of the run that leaves it after each, to the last bit."""
+"""Many epochs in one program: the bits of a run that leaves the program after each epoch."""
 
 import pytest
 
@@ -54,12 +54,12 @@ def test_runs_of_one_shape_share_a_program_and_its_rate(tmp_path):
     stretch._program.cache_clear()
     for seed in (0, 1):
         train(tmp_path / str(seed), num_neurons=(8,), seed=seed)
-    known = stretch._program.cache_info()
-    assert (known.misses, known.hits, known.maxsize) == (1, 1, 64)
+    cache = stretch._program.cache_info()
+    assert (cache.misses, cache.hits, cache.maxsize) == (1, 1, 64)
     program = stretch._Program(lambda: None)
     times = iter([0.0, 2.0, 2.0])
     calls = stretch._Calls(program, seconds=10.0, clock=lambda: next(times))
-    assert calls.stop(3, 100) == 4  # a program that nothing is known of begins with one epoch
+    assert calls.stop(3, 100) == 4  # a program without a known rate begins with one epoch
     calls.took(1.0)
     assert program.rate == 0.5
     assert stretch._Calls(program, seconds=10.0, clock=lambda: next(times)).stop(3, 100) == 8

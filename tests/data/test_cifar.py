@@ -17,7 +17,7 @@ PER_FILE = 4
 
 
 def pixel(record: int, channel: int, row: int, column: int) -> int:
-    """Give each pixel a value that tells where it is."""
+    """Return a pixel value that depends on record, channel, row and column."""
     return (record * 7 + channel * 101 + row * 3 + column * 5) % 256
 
 
@@ -75,9 +75,9 @@ def archived(tmp_path: Path) -> Path:
 def test_the_archive_itself_is_read(tmp_path):
     archive = archived(tmp_path)
     expected = cifar.cifar10(data_dir=str(write_cifar10(tmp_path / "unpacked")))
-    found = cifar.cifar10(data_dir=str(archive.parent))
-    assert_array_equal(found.train.arrays["inputs"], expected.train.arrays["inputs"])
-    assert found.fingerprint == expected.fingerprint
+    dataset = cifar.cifar10(data_dir=str(archive.parent))
+    assert_array_equal(dataset.train.arrays["inputs"], expected.train.arrays["inputs"])
+    assert dataset.fingerprint == expected.fingerprint
 
 
 def test_a_damaged_archive_is_named(tmp_path):

@@ -37,26 +37,26 @@ def put(folder, **contents):
 
 def test_words_tags_and_their_arrays(tmp_path):
     dev = sentence(("τὸ", "DET", "l-s---na-"), ("νέον", "INTJ", "i--------"), ("x", "_", "_"))
-    found = conllu.conllu(data_dir=put(tmp_path, train=GREEK, dev=gzip.compress(dev.encode())))
+    dataset = conllu.conllu(data_dir=put(tmp_path, train=GREEK, dev=gzip.compress(dev.encode())))
     # By frequency, then spelling: εἰς and τὸ twice, ἀγαθόν once. Tags ADJ, ADP, DET, PRON are 1 to 4.
-    assert found.train.arrays["inputs"].tolist() == [[2, 3, 4], [2, 3, 0]]
-    assert found.train.targets.tolist() == [[2, 3, 1], [2, 4, 0]]
-    assert found.train.arrays["weights"].tolist() == [[1, 1, 1], [1, 1, 0]]
+    assert dataset.train.arrays["inputs"].tolist() == [[2, 3, 4], [2, 3, 0]]
+    assert dataset.train.targets.tolist() == [[2, 3, 1], [2, 4, 0]]
+    assert dataset.train.arrays["weights"].tolist() == [[1, 1, 1], [1, 1, 0]]
     # An unknown word; a tag that no training word has (class 0, counted); a word without a tag (not counted).
-    assert found.test.arrays["inputs"].tolist() == [[3, 1, 1]]
-    assert found.test.targets.tolist() == [[3, 0, 0]]
-    assert found.test.arrays["weights"].tolist() == [[1, 1, 0]]
-    assert (found.example.shape, found.example.num_values, found.num_outputs) == ((3,), 5, 5)
-    assert found.padding.levels == (3,)
-    assert not found.has_real_targets
+    assert dataset.test.arrays["inputs"].tolist() == [[3, 1, 1]]
+    assert dataset.test.targets.tolist() == [[3, 0, 0]]
+    assert dataset.test.arrays["weights"].tolist() == [[1, 1, 0]]
+    assert (dataset.example.shape, dataset.example.num_values, dataset.num_outputs) == ((3,), 5, 5)
+    assert dataset.padding.levels == (3,)
+    assert not dataset.has_real_targets
 
 
 def test_rare_words_are_unknown_and_own_tags_can_be_learned(tmp_path):
     data_dir = put(tmp_path, train=GREEK, dev=GREEK)
-    found = conllu.conllu(data_dir=data_dir, min_word_count=2, tag_column="xpos")
-    assert found.train.arrays["inputs"].tolist() == [[2, 3, 1], [2, 3, 0]]
-    assert found.train.targets.tolist() == [[3, 2, 1], [3, 2, 0]]
-    assert found.fingerprint != conllu.conllu(data_dir=data_dir, tag_column="xpos").fingerprint
+    dataset = conllu.conllu(data_dir=data_dir, min_word_count=2, tag_column="xpos")
+    assert dataset.train.arrays["inputs"].tolist() == [[2, 3, 1], [2, 3, 0]]
+    assert dataset.train.targets.tolist() == [[3, 2, 1], [3, 2, 0]]
+    assert dataset.fingerprint != conllu.conllu(data_dir=data_dir, tag_column="xpos").fingerprint
 
 
 def test_own_tags_are_taken_where_there_are_no_universal_ones(tmp_path):
@@ -68,9 +68,9 @@ def test_own_tags_are_taken_where_there_are_no_universal_ones(tmp_path):
 
 def test_a_long_sentence_is_cut_into_pieces_that_lose_no_word(tmp_path):
     data_dir = put(tmp_path, train=GREEK, dev=GREEK)
-    found = conllu.conllu(data_dir=data_dir, max_length=2)
-    assert found.train.arrays["inputs"].tolist() == [[2, 3], [4, 0], [2, 3]]
-    assert found.train.arrays["weights"].sum() == 5
+    dataset = conllu.conllu(data_dir=data_dir, max_length=2)
+    assert dataset.train.arrays["inputs"].tolist() == [[2, 3], [4, 0], [2, 3]]
+    assert dataset.train.arrays["weights"].sum() == 5
 
 
 def test_words_are_part_of_the_fingerprint(tmp_path):
@@ -83,9 +83,9 @@ def test_every_tenth_sentence_is_a_test_example_where_no_file_is_train_or_dev(tm
     numbered = [sentence((str(i), "NUM", "_")) for i in range(1, 41)]
     (tmp_path / "web.conllu").write_text("".join(numbered[:25]))
     (tmp_path / "wiki.conllu").write_text("".join(numbered[25:]))
-    found = conllu.conllu(data_dir=str(tmp_path))
-    assert (found.train.num_examples, found.test.num_examples) == (36, 4)
-    assert found.test.arrays["inputs"].tolist() == [[1]] * 4
+    dataset = conllu.conllu(data_dir=str(tmp_path))
+    assert (dataset.train.num_examples, dataset.test.num_examples) == (36, 4)
+    assert dataset.test.arrays["inputs"].tolist() == [[1]] * 4
     (tmp_path / "wiki.conllu").unlink()
     assert conllu.conllu(data_dir=str(tmp_path)).test.num_examples == 2
     assert conllu.conllu(data_dir=str(tmp_path / "web.conllu")).test.num_examples == 2
@@ -139,10 +139,10 @@ def test_less_than_three_tenths_of_an_epoch_is_padding(tmp_path):
     random = np.random.default_rng(0)
     lengths = np.clip(random.lognormal(2.6, 0.6, 1024).astype(int), 1, 80)
     text = "".join(sentence(*[("a", "X", "_")] * int(length)) for length in lengths)
-    found = conllu.conllu(data_dir=put(tmp_path, train=text, dev=GREEK))
-    sizes = words.sizes(found.train.arrays)
-    order = np.asarray(Shuffled(1024, 64, found.padding).order(np.uint32(0), 0, found.train.arrays)).reshape(-1, 64)
-    levels = np.array(found.padding.levels)
+    dataset = conllu.conllu(data_dir=put(tmp_path, train=text, dev=GREEK))
+    sizes = words.sizes(dataset.train.arrays)
+    order = np.asarray(Shuffled(1024, 64, dataset.padding).order(np.uint32(0), 0, dataset.train.arrays)).reshape(-1, 64)
+    levels = np.array(dataset.padding.levels)
     computed = 64 * levels[np.searchsorted(levels, sizes[order].max(axis=1))].sum()
     assert sizes[order].sum() / computed > 0.7
 
@@ -166,7 +166,7 @@ def test_a_treebank_is_trained_on_and_the_best_evaluation_is_kept_beside_the_las
         "num_train_steps": 60,
         "eval_every_steps": 20,
     }
-    found = flatwide.run(config, tmp_path / "runs", quiet=True, tensorboard=False)
-    assert found["num_params"] == 5 * 8 + 12 * 64 + 9 * 8 + 2 * 8 + 4 * 8 + 4
-    assert found["test_metric_best"] >= found["test_metric"] > 0.9  # a third are right by chance
-    assert found["metric_name"] == "accuracy"
+    result = flatwide.run(config, tmp_path / "runs", quiet=True, tensorboard=False)
+    assert result["num_params"] == 5 * 8 + 12 * 64 + 9 * 8 + 2 * 8 + 4 * 8 + 4
+    assert result["test_metric_best"] >= result["test_metric"] > 0.9  # a third are right by chance
+    assert result["metric_name"] == "accuracy"

@@ -15,14 +15,14 @@ from flatwide.data.digits import digits
 def test_the_same_digits_as_scikit_learn_reads():
     from sklearn.datasets import load_digits
 
-    theirs = load_digits()
-    rows = np.column_stack([theirs.data.astype(np.uint8), theirs.target])
-    ours = [
+    scikit_learn_digits = load_digits()
+    rows = np.column_stack([scikit_learn_digits.data.astype(np.uint8), scikit_learn_digits.target])
+    splits = [
         np.column_stack([split.arrays["inputs"].reshape(-1, 64), split.targets])
         for split in (digits().train, digits().test)
     ]
-    assert_array_equal(np.unique(np.concatenate(ours), axis=0), np.unique(rows, axis=0))
-    assert sum(map(len, ours)) == len(rows) == 1797
+    assert_array_equal(np.unique(np.concatenate(splits), axis=0), np.unique(rows, axis=0))
+    assert sum(map(len, splits)) == len(rows) == 1797
 
 
 def test_every_fifth_example_of_a_class_is_a_test_example():
@@ -44,9 +44,9 @@ def test_images_and_their_scale():
     images = dataset.train.arrays["inputs"]
     assert images.dtype == np.uint8
     assert images.max() == 16
-    found = dataset.prepare({"inputs": images, "targets": dataset.train.targets}, None, train=True)["inputs"]
-    assert found.dtype == dataset.example.dtype
-    assert_array_equal(found, images / 16)  # exact in binary
+    inputs = dataset.prepare({"inputs": images, "targets": dataset.train.targets}, None, train=True)["inputs"]
+    assert inputs.dtype == dataset.example.dtype
+    assert_array_equal(inputs, images / 16)  # exact in binary
 
 
 def test_fingerprint_is_that_of_the_content():

@@ -23,8 +23,8 @@ def played(consoles: Consoles, turns: int, *, seed: int = 0) -> list:
 
 
 def assert_same(first: list, second: list) -> None:
-    for one, other in zip(first, second, strict=True):
-        for left, right in zip(one, other, strict=True):
+    for step, other_step in zip(first, second, strict=True):
+        for left, right in zip(step, other_step, strict=True):
             np.testing.assert_array_equal(left, right)
 
 
@@ -48,8 +48,8 @@ def test_breakout_is_the_real_game():
     assert rewards.sum() >= 2  # some bricks fall even so
     assert set(rewards[rewards > 0].tolist()) <= {1.0, 4.0, 7.0}  # what bricks are worth
     assert over.any(axis=0).all()  # five lives do not last
-    place = tuple(np.argwhere(over)[0])
-    after = seen[place[0]][0][place[1]]
+    game_over = tuple(np.argwhere(over)[0])
+    after = seen[game_over[0]][0][game_over[1]]
     np.testing.assert_array_equal(after[..., 0], after[..., 3])  # a new game, of which one screen is known
 
 

@@ -34,11 +34,11 @@ def test_every_batch_has_room():
 
 
 def test_little_of_the_room_is_empty():
-    used = room = 0
+    used = capacity = 0
     for _ in range(100):
         batch = batch_of(RANDOM.choice(4000, 128, replace=False))
-        used, room = used + batch["inputs"]["num_nodes"].sum(), room + 128 * level_of(batch)
-    assert 1 - used / room < 0.2
+        used, capacity = used + batch["inputs"]["num_nodes"].sum(), capacity + 128 * level_of(batch)
+    assert 1 - used / capacity < 0.2
 
 
 def test_sizes_are_the_same_when_traced():

@@ -47,10 +47,10 @@ def test_every_spelling_of_the_files_is_read(tmp_path, load, dot, gzipped):
 def test_pixels_are_divided_by_255(tmp_path):
     dataset = idx.mnist(data_dir=str(write(tmp_path)))
     batch = next(dataset.train.batches(4, order=np.arange(12), seed=0, epoch=0, train=True))
-    found = dataset.prepare(batch, None, train=True)["inputs"]
-    assert (found.shape[1:], found.dtype) == (dataset.example.shape, dataset.example.dtype)
-    assert (found.shape[1:], found.dtype) == ((28, 28, 1), jnp.float32)
-    assert_allclose(found[..., 0], IMAGES["train"][:4] / 255, rtol=1e-6)
+    inputs = dataset.prepare(batch, None, train=True)["inputs"]
+    assert (inputs.shape[1:], inputs.dtype) == (dataset.example.shape, dataset.example.dtype)
+    assert (inputs.shape[1:], inputs.dtype) == ((28, 28, 1), jnp.float32)
+    assert_allclose(inputs[..., 0], IMAGES["train"][:4] / 255, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -67,10 +67,10 @@ def test_images_and_classes_are_in_the_order_of_their_names(root):
 def test_pixels_are_normalized_by_imagenets_numbers(root):
     dataset = image_folder.imagenet2012(data_dir=str(root))
     batch = first_batch(dataset.train)
-    found = dataset.prepare(batch, jax.random.key(0), train=True)["inputs"]
-    assert (found.shape[1:], found.dtype) == (dataset.example.shape, dataset.example.dtype)
+    inputs = dataset.prepare(batch, jax.random.key(0), train=True)["inputs"]
+    assert (inputs.shape[1:], inputs.dtype) == (dataset.example.shape, dataset.example.dtype)
     mean, std = np.array([0.485, 0.456, 0.406]) * 255, np.array([0.229, 0.224, 0.225]) * 255
-    assert_allclose(found, (batch["inputs"] - mean) / std, rtol=1e-5, atol=1e-5)
+    assert_allclose(inputs, (batch["inputs"] - mean) / std, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["validation", "test"])

@@ -30,10 +30,10 @@ def as_file(image: np.ndarray, form: str, *, mode: str = "RGB") -> bytes:
 def test_jpeg_is_decoded_as_pillow_does(mode):
     content = as_file(gradient(60, 90), "JPEG", mode=mode)
     expected = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"), int)
-    found = images.decode(content, location="x.jpg")
-    assert found.shape == (60, 90, 3)
+    decoded = images.decode(content, location="x.jpg")
+    assert decoded.shape == (60, 90, 3)
     # The same library below both; from other colours than RGB, Pillow converts a second time.
-    assert np.abs(found - expected).max() <= {"RGB": 0, "L": 0, "CMYK": 2}[mode]
+    assert np.abs(decoded - expected).max() <= {"RGB": 0, "L": 0, "CMYK": 2}[mode]
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P"])
@@ -46,8 +46,8 @@ def test_png_is_decoded_exactly(mode):
 def test_harmless_extra_bytes_are_let_pass():
     content = as_file(gradient(60, 90), "JPEG")
     start = content.index(b"\xff\xda")  # bytes before the scan that belong to no segment
-    found = images.decode(content[:start] + b"\0\0" + content[start:], location="x.jpg")
-    assert_array_equal(found, images.decode(content, location="x.jpg"))
+    decoded = images.decode(content[:start] + b"\0\0" + content[start:], location="x.jpg")
+    assert_array_equal(decoded, images.decode(content, location="x.jpg"))
 
 
 @pytest.mark.parametrize(
@@ -69,8 +69,8 @@ def test_small_images_keep_their_channels():
     image = gradient(8, 9)
     assert_array_equal(images.decode_small(as_file(image, "PNG"), is_color=True, location="x"), image)
     gray = image[..., 0]
-    found = images.decode_small(as_file(gray, "PNG", mode="L"), is_color=False, location="x")
-    assert_array_equal(found, gray[..., None])
+    decoded = images.decode_small(as_file(gray, "PNG", mode="L"), is_color=False, location="x")
+    assert_array_equal(decoded, gray[..., None])
 
 
 @pytest.mark.parametrize("content", [b"", b"\x89PNG"])

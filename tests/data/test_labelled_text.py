@@ -34,28 +34,28 @@ def put(folder, **contents):
 def test_glues_files(tmp_path):
     (tmp_path / "SST-2").mkdir()
     put(tmp_path / "SST-2", train_tsv=GLUE_TRAIN, dev_tsv=GLUE_DEV, test_tsv="index\tsentence\n0\tuneasy mishmash\n")
-    found = sst2(data_dir=str(tmp_path))
-    assert found.train.targets.tolist() == [0, 0, 1, 1]
-    assert found.test.targets.tolist() == [1, 0]
+    dataset = sst2(data_dir=str(tmp_path))
+    assert dataset.train.targets.tolist() == [0, 0, 1, 1]
+    assert dataset.test.targets.tolist() == [1, 0]
     # Twice or thrice: the, ",", units, wit; then by spelling from '"' on. Words are what spaces part.
-    known = words.vocabulary([line.split("\t")[0].split() for line in GLUE_TRAIN.splitlines()[1:]])
-    assert [word for word in known if known[word] < 7] == ["the", ",", "units", "wit", '"']
-    assert found.test.arrays["inputs"][1].tolist() == [known["no"], known["wit"], 1] + [0] * 9
-    assert (found.example.shape, found.example.num_values) == ((12,), 2 + len(known))
-    assert found.num_outputs == 2
-    assert found.padding.window == 16
-    assert sst2(data_dir=put(tmp_path, train_tsv=GLUE_TRAIN, dev_tsv=GLUE_DEV)).fingerprint == found.fingerprint
+    vocabulary = words.vocabulary([line.split("\t")[0].split() for line in GLUE_TRAIN.splitlines()[1:]])
+    assert [word for word in vocabulary if vocabulary[word] < 7] == ["the", ",", "units", "wit", '"']
+    assert dataset.test.arrays["inputs"][1].tolist() == [vocabulary["no"], vocabulary["wit"], 1] + [0] * 9
+    assert (dataset.example.shape, dataset.example.num_values) == ((12,), 2 + len(vocabulary))
+    assert dataset.num_outputs == 2
+    assert dataset.padding.window == 16
+    assert sst2(data_dir=put(tmp_path, train_tsv=GLUE_TRAIN, dev_tsv=GLUE_DEV)).fingerprint == dataset.fingerprint
 
 
 def test_rare_words_and_long_texts(tmp_path):
     data_dir = put(tmp_path, train_tsv=GLUE_TRAIN, dev_tsv=GLUE_DEV)
-    found = sst2(data_dir=data_dir, min_word_count=2, max_length=3, size_window=4)
+    dataset = sst2(data_dir=data_dir, min_word_count=2, max_length=3, size_window=4)
     # Only what is left of a text is counted.
-    assert found.train.arrays["inputs"].tolist() == [[1, 1, 1], [1, 1, 1], [1, 1, 1], [1, 1, 1]]
-    assert found.example.num_values == 2
-    found = sst2(data_dir=data_dir, min_word_count=2, max_length=5, size_window=4)
-    assert found.train.arrays["inputs"].tolist()[3] == [2, 1, 3, 2, 4]
-    assert found.padding.window == 4
+    assert dataset.train.arrays["inputs"].tolist() == [[1, 1, 1], [1, 1, 1], [1, 1, 1], [1, 1, 1]]
+    assert dataset.example.num_values == 2
+    dataset = sst2(data_dir=data_dir, min_word_count=2, max_length=5, size_window=4)
+    assert dataset.train.arrays["inputs"].tolist()[3] == [2, 1, 3, 2, 4]
+    assert dataset.padding.window == 4
 
 
 def test_sst2_from_the_hub(monkeypatch):
@@ -69,9 +69,9 @@ def test_sst2_from_the_hub(monkeypatch):
         return [tables[split] for split in splits]
 
     monkeypatch.setattr(hub, "tables", opened)
-    found = sst2()
-    assert found.train.arrays["inputs"].tolist() == [[2, 4], [3, 0]]
-    assert found.test.arrays["inputs"].tolist() == [[4, 0]]
+    dataset = sst2()
+    assert dataset.train.arrays["inputs"].tolist() == [[2, 4], [3, 0]]
+    assert dataset.test.arrays["inputs"].tolist() == [[4, 0]]
     tables["validation"]["label"] = [-1]
     with pytest.raises(DataError, match=r"'stanfordnlp/sst2', split 'validation', line 1: the label '-1'; expected"):
         sst2()
@@ -92,29 +92,32 @@ def test_a_csv_file_quoted_as_rfc_4180_says(tmp_path):
     buffer = io.StringIO()
     csv.writer(buffer).writerows([["id", "Label", "Text"], *([i, label, text] for i, (text, label) in enumerate(rows))])
     data_dir = put(tmp_path, train_csv="\ufeff" + buffer.getvalue(), test_csv='text,label\n"two ""no"" lines",fair\n')
-    found = labelled_text(data_dir=data_dir)
-    assert found.train.targets.tolist() == [0, 2, 1, 0] * 3  # bad, fair, good
-    known = words.vocabulary([split_words(text) for text, _ in rows])
-    assert found.train.arrays["inputs"][0].tolist() == [known[w] for w in ["he", "said", '"', "no", '"', ",", "twice"]]
-    assert found.test.arrays["inputs"][0].tolist() == [known[w] for w in ["two", '"', "no", '"', "lines"]] + [0, 0]
+    dataset = labelled_text(data_dir=data_dir)
+    assert dataset.train.targets.tolist() == [0, 2, 1, 0] * 3  # bad, fair, good
+    vocabulary = words.vocabulary([split_words(text) for text, _ in rows])
+    assert dataset.train.arrays["inputs"][0].tolist() == [
+        vocabulary[w] for w in ["he", "said", '"', "no", '"', ",", "twice"]
+    ]
+    tokens = [vocabulary[w] for w in ["two", '"', "no", '"', "lines"]]
+    assert dataset.test.arrays["inputs"][0].tolist() == [*tokens, 0, 0]
 
 
 def test_a_tsv_file_may_quote_whole_cells_and_number_its_labels(tmp_path):
     text = 'a\t10\r\n"b ""c"""\t9\r\n"d" e\t10\r\n"\t9\r\n'
-    found = labelled_text(data_dir=put(tmp_path, train_tsv=gzip.compress(text.encode()), dev_tsv='"d"\t10\n'))
-    assert found.train.targets.tolist() == [1, 0, 1, 0]  # 9 comes before 10
-    known = words.vocabulary([["a"], ["b", '"', "c", '"'], ['"', "d", '"', "e"], ['"']])
-    assert found.train.arrays["inputs"].tolist()[1:3] == [[known[w] for w in text] for text in ('b"c"', '"d"e')]
-    assert found.test.arrays["inputs"].tolist() == [[known["d"], 0, 0, 0]]
+    dataset = labelled_text(data_dir=put(tmp_path, train_tsv=gzip.compress(text.encode()), dev_tsv='"d"\t10\n'))
+    assert dataset.train.targets.tolist() == [1, 0, 1, 0]  # 9 comes before 10
+    vocabulary = words.vocabulary([["a"], ["b", '"', "c", '"'], ['"', "d", '"', "e"], ['"']])
+    assert dataset.train.arrays["inputs"].tolist()[1:3] == [[vocabulary[w] for w in text] for text in ('b"c"', '"d"e')]
+    assert dataset.test.arrays["inputs"].tolist() == [[vocabulary["d"], 0, 0, 0]]
 
 
 def test_every_tenth_text_of_a_single_file_is_a_test_example(tmp_path):
     (tmp_path / "reviews.csv").write_text("".join(f"w{i},{i % 2}\n" for i in range(1, 26)))
     for data_dir in (tmp_path, tmp_path / "reviews.csv"):
-        found = labelled_text(data_dir=str(data_dir))
-        assert (found.train.num_examples, found.test.num_examples) == (23, 2)
-        assert found.test.arrays["inputs"].tolist() == [[1], [1]]  # w10 and w20, which no training text has
-        assert found.test.targets.tolist() == [0, 0]
+        dataset = labelled_text(data_dir=str(data_dir))
+        assert (dataset.train.num_examples, dataset.test.num_examples) == (23, 2)
+        assert dataset.test.arrays["inputs"].tolist() == [[1], [1]]  # w10 and w20, which no training text has
+        assert dataset.test.targets.tolist() == [0, 0]
 
 
 GOOD = "text\tlabel\na b\tx\nc\ty\n"
@@ -181,11 +184,11 @@ def test_less_than_three_tenths_of_an_epoch_is_padding(tmp_path):
     random = np.random.default_rng(0)
     lengths = np.clip(random.gamma(4.0, 5.0, 1280).astype(int), 1, 52)
     (tmp_path / "reviews.tsv").write_text("".join(f"{'a ' * n}\t{i % 2}\n" for i, n in enumerate(lengths)))
-    found = labelled_text(data_dir=str(tmp_path))
-    sizes = words.sizes(found.train.arrays)
-    plan = Shuffled(found.train.num_examples, 64, found.padding)
-    order = np.asarray(plan.order(np.uint32(0), 0, found.train.arrays)).reshape(-1, 64)
-    levels = np.array(found.padding.levels)
+    dataset = labelled_text(data_dir=str(tmp_path))
+    sizes = words.sizes(dataset.train.arrays)
+    plan = Shuffled(dataset.train.num_examples, 64, dataset.padding)
+    order = np.asarray(plan.order(np.uint32(0), 0, dataset.train.arrays)).reshape(-1, 64)
+    levels = np.array(dataset.padding.levels)
     computed = 64 * levels[np.searchsorted(levels, sizes[order].max(axis=1))].sum()
     assert sizes[order].sum() / computed > 0.7
 
@@ -208,7 +211,7 @@ def test_texts_are_trained_on(tmp_path):
         "batch_size": 20,
         "num_epochs": 20,
     }
-    found = flatwide.run(config, tmp_path / "runs", quiet=True, tensorboard=False)
-    assert found["num_params"] == 7 * 9 + 8 * 8 * (9 + 8 + 1) + 4 * 64 + 4 * 8
-    assert found["test_metric"] > 0.9
-    assert found["metric_name"] == "accuracy"
+    result = flatwide.run(config, tmp_path / "runs", quiet=True, tensorboard=False)
+    assert result["num_params"] == 7 * 9 + 8 * 8 * (9 + 8 + 1) + 4 * 64 + 4 * 8
+    assert result["test_metric"] > 0.9
+    assert result["metric_name"] == "accuracy"

@@ -23,13 +23,13 @@ PLAYED = Played(GAME, 4, 5, 6, discount=0.9, gae_lambda=0.8, num_test_games=7)
 def test_it_is_the_game_of_gymnax_until_its_end_and_then_a_new_one():
     from gymnax.environments.minatar.breakout import EnvParams, MinBreakout
 
-    game, ours = MinBreakout(), minatar.game()
-    reset, step, their_step = jax.jit(ours.reset), jax.jit(ours.step), jax.jit(game.step_env)
+    peer, game = MinBreakout(), minatar.game()
+    reset, step, peer_step = jax.jit(game.reset), jax.jit(game.step), jax.jit(peer.step_env)
     state, _ = reset(jax.random.key(0))
-    theirs, score = state, 0.0
+    peer_state, score = state, 0.0
     for time in range(20):  # standing still loses the ball
         key = jax.random.key(time)
-        expected, theirs, reward, is_over, _ = their_step(key, theirs, 0, EnvParams())
+        expected, peer_state, reward, is_over, _ = peer_step(key, peer_state, 0, EnvParams())
         before, (state, turn) = state, step(key, state, jnp.int32(0))
         assert_array_equal(turn.successor, expected.astype(bool))
         assert turn.terminated == is_over
@@ -49,10 +49,10 @@ def test_it_is_the_game_of_gymnax_until_its_end_and_then_a_new_one():
 
 @needs_gymnax
 def test_a_game_that_lasts_too_long_is_stopped_and_not_over():
-    ours = minatar.game()
-    state, _ = ours.reset(jax.random.key(0))
+    game = minatar.game()
+    state, _ = game.reset(jax.random.key(0))
     state = state.replace(time=jnp.int32(minatar.LONGEST - 1))
-    _, turn = ours.step(jax.random.key(0), state, jnp.int32(0))
+    _, turn = game.step(jax.random.key(0), state, jnp.int32(0))
     assert turn.truncated
     assert not turn.terminated
 

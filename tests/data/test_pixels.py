@@ -24,24 +24,24 @@ def cut_of(image: np.ndarray, top: int, left: int, *, is_flipped: bool) -> np.nd
 
 def which_cut(image: np.ndarray, cut: np.ndarray) -> tuple[int, int, bool]:
     """Find the one shift and flip that make a cut of an image."""
-    found = [
+    matches = [
         (top, left, is_flipped)
         for top in range(9)
         for left in range(9)
         for is_flipped in (False, True)
         if np.array_equal(cut_of(image, top, left, is_flipped=is_flipped), cut)
     ]
-    assert len(found) == 1
-    return found[0]
+    assert len(matches) == 1
+    return matches[0]
 
 
 def test_integers_are_scaled_and_floats_are_not():
     prepare = pixels.scaling(largest=255)
     batch = batch_of((3, 4, 4, 1))
-    found = prepare(batch, None, train=True)
-    assert_allclose(found["inputs"], batch["inputs"] / 255.0, rtol=1e-6)  # float32
-    assert found["inputs"].dtype == jnp.float32
-    assert_array_equal(found["targets"], batch["targets"])
+    prepared = prepare(batch, None, train=True)
+    assert_allclose(prepared["inputs"], batch["inputs"] / 255.0, rtol=1e-6)  # float32
+    assert prepared["inputs"].dtype == jnp.float32
+    assert_array_equal(prepared["targets"], batch["targets"])
     ready = jnp.full((3, 4, 4, 1), 300.0, jnp.bfloat16)
     assert prepare({"inputs": ready}, None, train=False)["inputs"] is ready
 
@@ -59,9 +59,9 @@ def test_pixels_are_64_bits_wide_in_64_bit_mode():
 
 def test_each_channel_is_normalized_by_its_own_numbers():
     batch = batch_of((5, 6, 7, 3))
-    found = pixels.standardizing(mean=MEAN, std=STD, augment=True)(batch, None, train=False)["inputs"]
-    assert found.dtype == jnp.float32
-    assert_allclose(found, (batch["inputs"] / 255 - np.array(MEAN)) / np.array(STD), rtol=1e-5, atol=1e-6)
+    inputs = pixels.standardizing(mean=MEAN, std=STD, augment=True)(batch, None, train=False)["inputs"]
+    assert inputs.dtype == jnp.float32
+    assert_allclose(inputs, (batch["inputs"] / 255 - np.array(MEAN)) / np.array(STD), rtol=1e-5, atol=1e-6)
 
 
 def test_every_cut_is_a_flip_and_a_window_of_the_padded_image():
@@ -100,19 +100,19 @@ def test_the_key_decides():
 def test_padding_is_black_before_it_is_normalized():
     prepare = pixels.standardizing(mean=MEAN, std=STD, augment=True)
     white = {"inputs": np.full((50, 8, 8, 3), 255, np.uint8)}
-    found = np.asarray(prepare(white, jax.random.key(0), train=True)["inputs"]).reshape(-1, 3)
+    colours = np.asarray(prepare(white, jax.random.key(0), train=True)["inputs"]).reshape(-1, 3)
     black, bright = -np.array(MEAN) / np.array(STD), (1 - np.array(MEAN)) / np.array(STD)
-    is_black = np.isclose(found, black, rtol=1e-5).all(axis=1)
+    is_black = np.isclose(colours, black, rtol=1e-5).all(axis=1)
     assert 0 < is_black.mean() < 1
-    assert_allclose(found[~is_black], np.broadcast_to(bright, (np.sum(~is_black), 3)), rtol=1e-5)
+    assert_allclose(colours[~is_black], np.broadcast_to(bright, (np.sum(~is_black), 3)), rtol=1e-5)
 
 
 def test_images_normalized_ahead_are_cut_alike():
     prepare = jax.jit(pixels.standardizing(mean=MEAN, std=STD, augment=True), static_argnames="train")
     batch = batch_of((16, 8, 8, 3))
     ahead = prepare(batch, None, train=False)
-    found = prepare(ahead, jax.random.key(0), train=True)
-    assert_allclose(found["inputs"], prepare(batch, jax.random.key(0), train=True)["inputs"], rtol=1e-6, atol=1e-6)
+    cut = prepare(ahead, jax.random.key(0), train=True)
+    assert_allclose(cut["inputs"], prepare(batch, jax.random.key(0), train=True)["inputs"], rtol=1e-6, atol=1e-6)
 
 
 def test_augmentation_is_for_training_and_can_be_off():

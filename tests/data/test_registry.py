@@ -26,8 +26,8 @@ def test_aliases_and_declared_facts_are_of_known_data_sets():
 
 def test_the_declared_facts_of_the_digits_are_true():
     dataset = registry.find("config.dataset", "digits", data.DATASETS)()
-    found = (dataset.train.num_examples, dataset.test.num_examples, dataset.example.shape, dataset.num_outputs)
-    assert found == data.INFO["digits"][:4]
+    facts = (dataset.train.num_examples, dataset.test.num_examples, dataset.example.shape, dataset.num_outputs)
+    assert facts == data.INFO["digits"][:4]
 
 
 def test_the_table_of_the_docs_is_the_registry(root):

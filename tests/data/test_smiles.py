@@ -49,7 +49,7 @@ def test_a_table_with_missing_labels(tmp_path):
 
 
 def test_every_tenth_molecule_of_one_file_is_a_test_example(tmp_path):
-    (tmp_path / "all.csv").write_text("smiles,y\n" + "".join(f"{found},1\n" for found in TEN * 2))
+    (tmp_path / "all.csv").write_text("smiles,y\n" + "".join(f"{molecule},1\n" for molecule in TEN * 2))
     dataset = smiles_csv(data_dir=str(tmp_path))
     assert (dataset.train.num_examples, dataset.test.num_examples) == (18, 2)
     assert_array_equal(dataset.test.arrays["inputs"]["nodes"][:, 1, 0], [16, 16])  # chlorine
@@ -144,7 +144,8 @@ def test_made_molecules_are_what_the_docs_say():
 def test_a_tiny_run_from_smiles_to_a_score(tmp_path):
     for name in ("train.csv", "test.csv"):
         (tmp_path / name).write_text(
-            "smiles,one,two\n" + "".join(f"{found},{i % 2},{'' if i % 3 else 1}\n" for i, found in enumerate(TEN * 3))
+            "smiles,one,two\n"
+            + "".join(f"{molecule},{i % 2},{'' if i % 3 else 1}\n" for i, molecule in enumerate(TEN * 3))
         )
     fields = {
         "model": "GCN",

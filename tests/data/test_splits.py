@@ -26,7 +26,7 @@ def streamed(num_examples: int = 101, **options) -> Streamed:
 
 
 def identities(split) -> np.ndarray:
-    """Tell which examples a split has, by reading them."""
+    """Return the numbers of the examples of a split, read from its batches."""
     order = np.arange(split.num_examples)
     batches = split.batches(16, order=order, seed=0, epoch=0, train=False)
     return np.concatenate([batch["inputs"][:, 0] // 10 for batch in batches])
@@ -63,14 +63,14 @@ def test_consecutive_examples_are_not_copied():
 def test_what_is_shared_cannot_be_written_to(make, indices):
     whole = make()
     part = whole.take(indices)
-    for found in (whole.targets, part.targets, part.with_targets(part.targets.copy()).targets):
+    for arrays in (whole.targets, part.targets, part.with_targets(part.targets.copy()).targets):
         with pytest.raises(ValueError, match="read-only"):
-            found[0] = 1
+            arrays[0] = 1
     if make is resident:
         batch = next(iter(whole.batches(8, order=np.arange(101), seed=0, epoch=0, train=True)))
-        for found in (whole.arrays, part.arrays, batch):
+        for arrays in (whole.arrays, part.arrays, batch):
             with pytest.raises(ValueError, match="read-only"):
-                found["inputs"][0] = 1
+                arrays["inputs"][0] = 1
 
 
 def test_an_array_stays_writable_to_the_one_who_made_it():

@@ -18,8 +18,8 @@ FINGERPRINTS |= {"teacher_student": "8671b084"}
 @pytest.mark.parametrize("name", TASKS)
 def test_declared_facts_are_true_and_the_data_are_the_same_every_time(name):
     dataset = registry.find("config.dataset", name, data.DATASETS)()
-    found = (dataset.train.num_examples, dataset.test.num_examples, dataset.example.shape, dataset.num_outputs)
-    assert found == data.INFO[name][:4]
+    facts = (dataset.train.num_examples, dataset.test.num_examples, dataset.example.shape, dataset.num_outputs)
+    assert facts == data.INFO[name][:4]
     assert dataset.has_real_targets
     assert data.INFO[name].has_real_targets
     assert dataset.fingerprint == TASKS[name]().fingerprint
@@ -72,7 +72,7 @@ def test_two_layer_teacher_is_the_formula_on_the_sphere():
 def test_teacher_student_is_a_network_of_200_units_and_noise_of_deviation_1():
     silent, dataset, loud = (teacher_student(teacher_scale=scale) for scale in (0.0, 0.1, 10.0))
     for name in ("train", "test"):
-        noise, some, most = (np.float64(getattr(found, name).targets[:, 0]) for found in (silent, dataset, loud))
+        noise, some, most = (np.float64(getattr(task, name).targets[:, 0]) for task in (silent, dataset, loud))
         assert_allclose(100 * (some - noise), most - noise, rtol=0, atol=1e-4)  # one teacher, one noise
         num = len(noise)
         assert abs(noise.mean()) < 4 / np.sqrt(num)
@@ -88,7 +88,7 @@ def test_teacher_student_is_a_network_of_200_units_and_noise_of_deviation_1():
         assert 0.1 < residual.var() / (most - noise).var() < 0.5
     both = np.concatenate([split.arrays["inputs"] for split in (dataset.train, dataset.test)])
     assert len(np.unique(both, axis=0)) == 25_500
-    assert len({found.fingerprint for found in (silent, dataset, loud)}) == 3
+    assert len({task.fingerprint for task in (silent, dataset, loud)}) == 3
 
 
 def test_prepared_examples_have_the_default_float_type():

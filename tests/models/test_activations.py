@@ -27,11 +27,11 @@ def test_share_of_an_mlp_is_that_of_numpy():
         return np.asarray(first) > 0, np.asarray(second) > 0
 
     same = [was == now for was, now in zip(signs(before[0]), signs(after[0]), strict=True)]
-    found = stability(model, before, after, inputs)
-    assert_allclose(found.layers["hidden_0"], same[0].mean(axis=1), rtol=1e-6)
-    assert_allclose(found.layers["hidden_1"], same[1].mean(axis=1), rtol=1e-6)
-    assert_allclose(found.units, np.concatenate(same, axis=1).mean(axis=1), rtol=1e-6)
-    assert 0.3 < found.units.mean() < 0.7  # of unrelated weights
+    shares = stability(model, before, after, inputs)
+    assert_allclose(shares.layers["hidden_0"], same[0].mean(axis=1), rtol=1e-6)
+    assert_allclose(shares.layers["hidden_1"], same[1].mean(axis=1), rtol=1e-6)
+    assert_allclose(shares.units, np.concatenate(same, axis=1).mean(axis=1), rtol=1e-6)
+    assert 0.3 < shares.units.mean() < 0.7  # of unrelated weights
 
 
 def test_vgg_tells_every_convolution_and_a_turned_one_shows():
@@ -39,9 +39,9 @@ def test_vgg_tells_every_convolution_and_a_turned_one_shows():
     params, stats = jax.jit(model.init)(jax.random.key(0))
     turned = params | {"conv_1": jax.tree.map(np.negative, params["conv_1"])}
     inputs = np.random.default_rng(0).normal(size=(3, 4, 4, 1)).astype(np.float32)
-    found = stability(model, (params, stats), (turned, stats), inputs)
-    assert list(found.layers) == [f"conv_{i}" for i in range(1, 9)]
-    assert_array_equal(found.layers["conv_1"], np.zeros(3))  # none is exactly 0 before its ReLU
+    shares = stability(model, (params, stats), (turned, stats), inputs)
+    assert list(shares.layers) == [f"conv_{i}" for i in range(1, 9)]
+    assert_array_equal(shares.layers["conv_1"], np.zeros(3))  # none is exactly 0 before its ReLU
     shapes = jax.eval_shape(model.preactivations, params, stats, inputs)
     assert (shapes["conv_1"].shape, shapes["conv_8"].shape) == ((3, 4, 4, 1), (3, 1, 1, 8))
 

@@ -66,8 +66,10 @@ def test_its_relus_are_known():
     model = actor_critic(screen(*MINATAR), 3, num_filters=1)
     params, stats = jax.eval_shape(model.init, jax.random.key(0))
     assert model.preactivations is not None
-    found = jax.eval_shape(model.preactivations, params, stats, jax.ShapeDtypeStruct((2, *MINATAR), np.float32))
-    assert {name: leaf.shape for name, leaf in found.items()} == {"conv_1": (2, 8, 8, 1), "hidden": (2, 8)}
+    preactivations = jax.eval_shape(
+        model.preactivations, params, stats, jax.ShapeDtypeStruct((2, *MINATAR), np.float32)
+    )
+    assert {name: leaf.shape for name, leaf in preactivations.items()} == {"conv_1": (2, 8, 8, 1), "hidden": (2, 8)}
 
 
 @pytest.mark.parametrize(

@@ -56,18 +56,18 @@ def pair(case):
     return arrays(inputs, kernel), functools.partial(convolve, **options), functools.partial(reference, **options)
 
 
-def assert_close(found, expected):
-    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-10, atol=1e-11), found, expected)
+def assert_close(actual, expected):
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-10, atol=1e-11), actual, expected)
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_values_and_gradients_are_those_of_xla(case):
-    operands, ours, theirs = pair(case)
-    outputs = theirs(*operands)
+    operands, fast, plain = pair(case)
+    outputs = plain(*operands)
     (cotangent,) = arrays(outputs.shape, seed=1)
-    found, pull_back = jax.vjp(ours, *operands)
-    assert_close(found, outputs)
-    assert_close(pull_back(cotangent), jax.vjp(theirs, *operands)[1](cotangent))
+    actual, pull_back = jax.vjp(fast, *operands)
+    assert_close(actual, outputs)
+    assert_close(pull_back(cotangent), jax.vjp(plain, *operands)[1](cotangent))
 
 
 @pytest.mark.parametrize("padding", [((3, 3), (3, 3)), ((-1, 3), (1, -1))])  # 3 is more than the kernel is wide
@@ -88,7 +88,7 @@ def test_any_padding_has_the_gradients_of_xla(size, stride, channels, padding):
     "case", ["direct_uneven", "by_image", "one_convolution", "products_strided", "pointwise_strided"]
 )
 def test_derivatives_of_second_order_and_in_forward_mode_are_those_of_xla(case):
-    operands, ours, theirs = pair(case)
+    operands, fast, plain = pair(case)
     tangents = arrays(*[operand.shape for operand in operands], seed=1)
 
     def derivatives(function):
@@ -105,13 +105,13 @@ def test_derivatives_of_second_order_and_in_forward_mode_are_those_of_xla(case):
             "reverse over reverse": jax.grad(squared, argnums=(0, 1))(*operands),
         }
 
-    assert_close(jax.jit(functools.partial(derivatives, ours))(), jax.jit(functools.partial(derivatives, theirs))())
+    assert_close(jax.jit(functools.partial(derivatives, fast))(), jax.jit(functools.partial(derivatives, plain))())
 
 
 @pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0), (2, 1)])
 @pytest.mark.parametrize("case", ["direct_strided", "by_image", "products_strided", "pointwise_strided"])
 def test_mapped_operands(case, axes):
-    operands, ours, theirs = pair(case)
+    operands, fast, plain = pair(case)
     shapes = [
         operand.shape if axis is None else (*operand.shape[:axis], 3, *operand.shape[axis:])
         for operand, axis in zip(operands, axes, strict=True)
@@ -121,28 +121,28 @@ def test_mapped_operands(case, axes):
     def gradients(function):
         return jax.grad(lambda *operands: jnp.sum(jnp.sin(function(*operands))), argnums=(0, 1))
 
-    assert_close(jax.vmap(ours, axes)(*mapped), jax.vmap(theirs, axes)(*mapped))
-    assert_close(jax.vmap(gradients(ours), axes)(*mapped), jax.vmap(gradients(theirs), axes)(*mapped))
+    assert_close(jax.vmap(fast, axes)(*mapped), jax.vmap(plain, axes)(*mapped))
+    assert_close(jax.vmap(gradients(fast), axes)(*mapped), jax.vmap(gradients(plain), axes)(*mapped))
 
 
 @pytest.mark.parametrize("case", ["direct", "by_image", "products_strided"])
 def test_bfloat16_is_rounded_once(case):
-    operands, ours, theirs = pair(case)
+    operands, fast, plain = pair(case)
     rounded = [operand.astype(jnp.bfloat16) for operand in operands]
-    exact, pull_back_exact = jax.vjp(theirs, *[operand.astype(jnp.float32) for operand in rounded])
-    found, pull_back = jax.vjp(ours, *rounded)
-    gradients, exact_gradients = pull_back(jnp.ones_like(found)), pull_back_exact(jnp.ones_like(exact))
-    for ours_, exact_ in zip((found, *gradients), (exact, *exact_gradients), strict=True):
-        assert ours_.dtype == jnp.bfloat16
+    exact, pull_back_exact = jax.vjp(plain, *[operand.astype(jnp.float32) for operand in rounded])
+    rounded_outputs, pull_back = jax.vjp(fast, *rounded)
+    gradients, exact_gradients = pull_back(jnp.ones_like(rounded_outputs)), pull_back_exact(jnp.ones_like(exact))
+    for computed, exact_ in zip((rounded_outputs, *gradients), (exact, *exact_gradients), strict=True):
+        assert computed.dtype == jnp.bfloat16
         scale = float(jnp.max(jnp.abs(exact_)))
-        np.testing.assert_allclose(ours_.astype(jnp.float32), exact_, rtol=2**-8, atol=2**-8 * scale)
+        np.testing.assert_allclose(computed.astype(jnp.float32), exact_, rtol=2**-8, atol=2**-8 * scale)
 
 
 def test_several_devices_loop_over_no_images(monkeypatch):
-    operands, ours, _ = pair("by_image")
+    operands, fast, _ = pair("by_image")
 
     def has_loop():
-        gradient = jax.jit(jax.grad(lambda *operands: jnp.sum(ours(*operands)), argnums=1))
+        gradient = jax.jit(jax.grad(lambda *operands: jnp.sum(fast(*operands)), argnums=1))
         return "stablehlo.while" in gradient.lower(*operands).as_text()
 
     assert has_loop()
@@ -152,18 +152,18 @@ def test_several_devices_loop_over_no_images(monkeypatch):
 
 
 def test_elsewhere_it_is_one_plain_convolution(monkeypatch):
-    operands, ours, theirs = pair("direct_strided")
-    assert "conv_general_dilated" not in str(jax.make_jaxpr(ours)(*operands))
+    operands, fast, plain = pair("direct_strided")
+    assert "conv_general_dilated" not in str(jax.make_jaxpr(fast)(*operands))
     jax.clear_caches()
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert str(jax.make_jaxpr(ours)(*operands)) == str(jax.make_jaxpr(theirs)(*operands))
+    assert str(jax.make_jaxpr(fast)(*operands)) == str(jax.make_jaxpr(plain)(*operands))
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_gradients_have_the_fast_layout_without_help_from_the_compiler(case):
     # In a loop XLA rearranges nothing, and runs a convolution of any other layout many times slower.
-    operands, ours, _ = pair(case)
-    gradient = jax.grad(lambda *operands: jnp.sum(jnp.sin(ours(*operands))), argnums=(0, 1))
+    operands, fast, _ = pair(case)
+    gradient = jax.grad(lambda *operands: jnp.sum(jnp.sin(fast(*operands))), argnums=(0, 1))
     lines = jax.jit(gradient).lower(*operands).as_text().splitlines()
     layouts = {line.split("dim_numbers = ")[1].split(", window")[0] for line in lines if "dim_numbers = " in line}
     assert layouts <= {"[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]"}
@@ -208,10 +208,10 @@ def test_axes_that_are_part_of_an_arrays_type():
 def test_layer_has_the_parameters_and_outputs_of_flax():
     (inputs,) = arrays((2, 5, 6, 3))
     options = {"features": 4, "kernel_size": (3, 3), "strides": (2, 2), "padding": ONE, "param_dtype": jnp.float64}
-    ours, theirs = Conv(**options), nn.Conv(**options, use_bias=False)
-    variables = ours.init(jax.random.key(0), inputs)
-    assert_close(variables, theirs.init(jax.random.key(0), inputs))
-    assert_close(ours.apply(variables, inputs), theirs.apply(variables, inputs))
+    layer, flax_layer = Conv(**options), nn.Conv(**options, use_bias=False)
+    variables = layer.init(jax.random.key(0), inputs)
+    assert_close(variables, flax_layer.init(jax.random.key(0), inputs))
+    assert_close(layer.apply(variables, inputs), flax_layer.apply(variables, inputs))
     half = Conv(**options, dtype=jnp.bfloat16)
     assert jnp.asarray(half.apply(variables, inputs)).dtype == jnp.bfloat16
     assert jax.tree.leaves(half.init(jax.random.key(0), inputs))[0].dtype == jnp.float64
@@ -228,5 +228,5 @@ def test_operands_that_do_not_fit_are_named():
 def test_padding_by_name_is_that_of_xla():
     inputs, kernel = arrays((2, 6, 7, 3), (3, 3, 3, 5))
     for padding in ("SAME", "VALID"):
-        found = convolve(inputs, kernel, strides=(2, 2), padding=padding)
-        assert_close(found, reference(inputs, kernel, strides=(2, 2), padding=padding))
+        outputs = convolve(inputs, kernel, strides=(2, 2), padding=padding)
+        assert_close(outputs, reference(inputs, kernel, strides=(2, 2), padding=padding))

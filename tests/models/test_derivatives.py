@@ -45,8 +45,8 @@ def case(name, wrapped):
     }
     workload = Workload(lambda batch, key, *, train: batch, model, objectives.squared(2))
 
-    def loss(place, batch):
-        params = unflatten(flat + place @ directions)
+    def loss(point, batch):
+        params = unflatten(flat + point @ directions)
         return workloads.loss(workload, params, batch, stats=stats, train=False, key=None)[0]
 
     return loss, jnp.zeros(len(directions)), batch
@@ -70,20 +70,20 @@ def test_products_with_hessians_are_those_of_the_dense_ones(name, wrapped, monke
     assert np.abs(dense).max() > 1e-3
 
     def product(vector, batch):
-        return jax.jvp(lambda place: jax.grad(loss)(place, batch), (zero,), (vector,))[1]
+        return jax.jvp(lambda point: jax.grad(loss)(point, batch), (zero,), (vector,))[1]
 
     # Of the mean loss: one vector, a batch of vectors, and through linearize.
     expected = vectors @ np.mean(dense, axis=0)
-    found = jax.jit(jax.vmap(product, in_axes=(0, None)))(vectors, batch)
-    assert_allclose(found, expected, rtol=1e-9, atol=1e-11)
+    products = jax.jit(jax.vmap(product, in_axes=(0, None)))(vectors, batch)
+    assert_allclose(products, expected, rtol=1e-9, atol=1e-11)
     assert_allclose(jax.jit(product)(vectors[0], batch), expected[0], rtol=1e-9, atol=1e-11)
 
     @jax.jit
     def linear(vectors):
-        return jax.vmap(jax.linearize(lambda place: jax.grad(loss)(place, batch), zero)[1])(vectors)
+        return jax.vmap(jax.linearize(lambda point: jax.grad(loss)(point, batch), zero)[1])(vectors)
 
     assert_allclose(linear(vectors), expected, rtol=1e-9, atol=1e-11)
 
     # Of each example's own loss, each with a vector of its own.
-    found = jax.jit(jax.vmap(product))(vectors, examples)
-    assert_allclose(found, np.einsum("ip,ipq->iq", vectors, dense), rtol=1e-9, atol=1e-11)
+    products = jax.jit(jax.vmap(product))(vectors, examples)
+    assert_allclose(products, np.einsum("ip,ipq->iq", vectors, dense), rtol=1e-9, atol=1e-11)

@@ -20,10 +20,10 @@ def test_a_share_is_dropped_and_the_mean_stays():
     drop = jax.jit(
         lambda rows: dropout(jnp.ones((4000, 10)), rate=0.1, key=jax.random.key(0), example=rows // 7, item=rows % 7)
     )
-    found = np.asarray(drop(rows))
-    kept = found > 0
-    assert_allclose(found[kept], 1 / 0.9, rtol=1e-4)  # the rate is rounded to 16 bits
-    assert abs(kept.mean() - 0.9) < 4 * (0.1 * 0.9 / found.size) ** 0.5
+    dropped = np.asarray(drop(rows))
+    kept = dropped > 0
+    assert_allclose(dropped[kept], 1 / 0.9, rtol=1e-4)  # the rate is rounded to 16 bits
+    assert abs(kept.mean() - 0.9) < 4 * (0.1 * 0.9 / dropped.size) ** 0.5
     # Neighbours in a row, in an example, and in the batch are independent.
     for shifted in (kept[:, 1:], kept[1:], kept[7:]):
         paired = kept[: len(shifted), : shifted.shape[1]]
@@ -37,9 +37,9 @@ def test_the_mask_follows_example_and_item_wherever_the_row_is():
         return dropout(rows, rate=0.5, key=jax.random.key(seed), example=example, item=item)
 
     examples, items = np.array([0, 0, 1, 2, 9]), np.array([0, 1, 0, 3, 0])
-    found, order = np.asarray(drop(examples, items, 0)), [3, 4, 2, 1, 0]
-    assert_array_equal(found[order], drop(examples[order], items[order], 0))
-    assert (found != drop(examples, items, 1)).any()
+    dropped, order = np.asarray(drop(examples, items, 0)), [3, 4, 2, 1, 0]
+    assert_array_equal(dropped[order], drop(examples[order], items[order], 0))
+    assert (dropped != drop(examples, items, 1)).any()
 
 
 def test_nothing_is_dropped_at_rate_zero():

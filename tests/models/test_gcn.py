@@ -59,7 +59,7 @@ def test_outputs_are_those_of_dense_matrices():
     dataset = made()
     model = gcn(dataset.example, NUM_TASKS, hidden_size=5, num_layers=2)
     params, stats = weights(model)
-    found = jax.jit(lambda batch: model.apply(params, stats, prepared(dataset, batch)["inputs"], train=False)[0])(
+    outputs = jax.jit(lambda batch: model.apply(params, stats, prepared(dataset, batch)["inputs"], train=False)[0])(
         dataset.train.arrays
     )
 
@@ -72,12 +72,12 @@ def test_outputs_are_those_of_dense_matrices():
         return rows * np.asarray(params[name]["scale"])[None] + np.asarray(params[name]["bias"])[None]
 
     arrays = dataset.train.arrays["inputs"]
-    for graph, output in enumerate(found):
+    for graph, output in enumerate(outputs):
         nodes, edges = arrays["num_nodes"][graph], arrays["edges"][graph, : arrays["num_edges"][graph]]
         adjacency = np.eye(nodes)
-        for one, other in edges:
-            adjacency[one, other] += 1
-            adjacency[other, one] += 1
+        for source, target in edges:
+            adjacency[source, target] += 1
+            adjacency[target, source] += 1
         root = np.sqrt(adjacency.sum(axis=1))
         rows = dense(arrays["nodes"][graph, :nodes].astype(float), "embed")
         for step in range(2):
@@ -105,8 +105,8 @@ def test_padding_and_company_change_nothing():
     def gradient(batch, seed):
         def loss(params):
             inputs = prepared(dataset, batch)["inputs"]
-            found = model.apply(params, stats, inputs, train=True, key=jax.random.key(seed))
-            return jnp.sum(found[0] ** 2)
+            outputs = model.apply(params, stats, inputs, train=True, key=jax.random.key(seed))
+            return jnp.sum(outputs[0] ** 2)
 
         return jax.flatten_util.ravel_pytree(jax.grad(loss)(params))[0]
 

@@ -56,14 +56,16 @@ def test_linearized_outputs_are_the_first_order_expansion(name, scale):
     model = build(name)
     start, stats = jax.jit(model.init)(jax.random.key(0))
     wrapped = lazy.linearize(model, scale=scale)
-    params, own = jax.jit(wrapped.init)(jax.random.key(0))
+    params, wrapped_stats = jax.jit(wrapped.init)(jax.random.key(0))
     jax.tree.map(assert_array_equal, params, start)
     there, change = jax.jit(functools.partial(expansion, model))(moved(start), stats, start, images())
     expected = there + change if scale is None else scale * change
     for train in (False, True):  # batch norm stands still in both modes
-        outputs, after = jax.jit(functools.partial(wrapped.apply, train=train, key=None))(moved(start), own, images())
+        outputs, after = jax.jit(functools.partial(wrapped.apply, train=train, key=None))(
+            moved(start), wrapped_stats, images()
+        )
         assert_allclose(outputs, expected, rtol=1e-9, atol=1e-11)
-        jax.tree.map(assert_array_equal, after, own)
+        jax.tree.map(assert_array_equal, after, wrapped_stats)
 
 
 @pytest.mark.usefixtures("float64")
@@ -72,13 +74,13 @@ def test_hessian_of_a_linearized_network_is_gauss_newton_anywhere():
     model = build("ResNet18")
     start, stats = jax.jit(model.init)(jax.random.key(0))
     wrapped = lazy.linearize(model)
-    _, own = jax.jit(wrapped.init)(jax.random.key(0))
+    _, wrapped_stats = jax.jit(wrapped.init)(jax.random.key(0))
     flat, unflatten = jax.flatten_util.ravel_pytree(start)
     batch = {"inputs": images(), "targets": jnp.array([0, 2, 1, 1])}
     workload = Workload(lambda batch, key, *, train: batch, wrapped, objectives.squared(3))
 
     def loss(flat):
-        return workloads.loss(workload, unflatten(flat), batch, stats=own, train=True, key=None)[0]
+        return workloads.loss(workload, unflatten(flat), batch, stats=wrapped_stats, train=True, key=None)[0]
 
     @jax.jit
     def derivative(flat):
@@ -87,12 +89,12 @@ def test_hessian_of_a_linearized_network_is_gauss_newton_anywhere():
     rows = np.asarray(derivative(flat)).reshape(-1, flat.size)
     expected = 2 / 4 * rows.T @ rows
     directions = np.random.default_rng(1).normal(size=(3, flat.size))
-    places = np.asarray(flat)[None] + np.random.default_rng(2).normal(size=(3, flat.size))
+    points = np.asarray(flat)[None] + np.random.default_rng(2).normal(size=(3, flat.size))
 
-    def product(place, direction):
-        return jax.jvp(jax.grad(loss), (place,), (direction,))[1]
+    def product(point, direction):
+        return jax.jvp(jax.grad(loss), (point,), (direction,))[1]
 
-    assert_allclose(jax.jit(jax.vmap(product))(places, directions), directions @ expected, rtol=1e-9, atol=1e-10)
+    assert_allclose(jax.jit(jax.vmap(product))(points, directions), directions @ expected, rtol=1e-9, atol=1e-10)
     linear = jax.jit(lambda directions: jax.vmap(jax.linearize(jax.grad(loss), flat)[1])(directions))
     assert_allclose(linear(directions), directions @ expected, rtol=1e-9, atol=1e-10)
 
@@ -103,16 +105,16 @@ def test_centred_outputs_are_the_scaled_difference_and_zero_at_the_start(train):
     model = build("ResNet18")
     start, stats = jax.jit(model.init)(jax.random.key(0))
     wrapped = lazy.centre(model, scale=7.0)
-    _, own = jax.jit(wrapped.init)(jax.random.key(0))
+    _, wrapped_stats = jax.jit(wrapped.init)(jax.random.key(0))
     apply = jax.jit(wrapped.apply, static_argnames=("train", "key"))
-    outputs, updated = apply(start, own, images(), train=train, key=None)
+    outputs, updated = apply(start, wrapped_stats, images(), train=train, key=None)
     assert_array_equal(outputs, np.zeros((4, 3)))
     # With averages that both copies have moved alike, it is zero in evaluation mode too.
     assert_array_equal(apply(start, updated, images(), train=False, key=None)[0], np.zeros((4, 3)))
-    found, _ = apply(moved(start), own, images(), train=train, key=None)
+    moved_outputs, _ = apply(moved(start), wrapped_stats, images(), train=train, key=None)
     inside = jax.jit(functools.partial(model.apply, train=train, key=None))
     now, then = (inside(weights, stats, images())[0] for weights in (moved(start), start))
-    assert_allclose(found, 7 * (np.asarray(now) - then), rtol=1e-12)
+    assert_allclose(moved_outputs, 7 * (np.asarray(now) - then), rtol=1e-12)
 
 
 def test_a_large_scale_trains_as_the_linearized_network_does():
@@ -168,9 +170,9 @@ def test_pruned_weights_are_zero_at_the_start_too_and_survive_a_checkpoint(field
 def test_weights_of_your_own_are_the_start_unless_you_bring_a_start_too():
     built = experiment.build(FIELDS | {"linearized": True})
     drawn = jax.device_get(built.init())
-    own = jax.tree.map(lambda leaf: leaf + 1, drawn.params)
-    alone, with_start = built.init(params=own), built.init(params=own, stats=drawn.stats)
-    starts = {"drawn": drawn.params, "own": own}
+    given = jax.tree.map(lambda leaf: leaf + 1, drawn.params)
+    alone, with_start = built.init(params=given), built.init(params=given, stats=drawn.stats)
+    starts = {"drawn": drawn.params, "own": given}
     for name, tree in (("own", alone.stats["start"]), ("drawn", with_start.stats["start"]), ("own", with_start.params)):
         is_equal = {start: jax.tree.all(jax.tree.map(np.array_equal, tree, params)) for start, params in starts.items()}
         assert is_equal == {"drawn": name == "drawn", "own": name == "own"}
@@ -178,11 +180,11 @@ def test_weights_of_your_own_are_the_start_unless_you_bring_a_start_too():
 
 def test_runs_of_another_scale_are_other_runs_and_the_defaults_rename_none():
     plain = experiment.build(FIELDS)
-    known = identity.identity(plain.config, "data")
-    assert not {"linearized", "output_scale"} & set(known)
+    default_identity = identity.identity(plain.config, "data")
+    assert not {"linearized", "output_scale"} & set(default_identity)
     for fields in ({"linearized": True}, {"output_scale": 1.0}, {"output_scale": 2.0}):
         other = experiment.build(FIELDS | fields)
-        assert identity.identity(other.config, "data") == known | fields
+        assert identity.identity(other.config, "data") == default_identity | fields
         assert other.step is not plain.step
         assert other.workload is not plain.workload
         assert shape(other.config) != shape(plain.config)

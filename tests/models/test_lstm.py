@@ -7,8 +7,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from flatwide import trees
-from flatwide.models import lstm as room
-from flatwide.models.lstm import lstm
+from flatwide.models.lstm import drop_words, lstm
 from flatwide.models.mlp import mlp
 from flatwide.types import Categories
 
@@ -57,16 +56,16 @@ def numpy_outputs(params, tokens):
     def sigmoid(x):
         return 1 / (1 + np.exp(-x))
 
-    def states(own, words):
-        state = memory = np.zeros(own["kernel"].shape[0])
-        found = []
+    def states(cell, words):
+        state = memory = np.zeros(cell["kernel"].shape[0])
+        states_of_words = []
         for word in words:
-            gates = params["words"]["embedding"][word] @ own["input"]["kernel"] + own["input"]["bias"]
-            enter, keep, new, leave = np.split(gates + state @ own["kernel"], 4)
+            gates = params["words"]["embedding"][word] @ cell["input"]["kernel"] + cell["input"]["bias"]
+            enter, keep, new, leave = np.split(gates + state @ cell["kernel"], 4)
             memory = sigmoid(keep) * memory + sigmoid(enter) * np.tanh(new)
             state = sigmoid(leave) * np.tanh(memory)
-            found.append(state)
-        return found
+            states_of_words.append(state)
+        return states_of_words
 
     forward, backward = states(params["forward"], tokens), states(params["backward"], tokens[::-1])[::-1]
     encoded = np.concatenate([forward, backward], axis=1)
@@ -119,10 +118,10 @@ def test_dropout_depends_on_the_key_and_not_on_padding():
 
 def test_a_tenth_of_the_words_become_unknown():
     tokens = jnp.full((60, 500), 7).at[:, 400:].set(0)
-    found = np.asarray(room.drop_words(tokens, jax.random.key(0)))
-    assert_array_equal(found[:, 400:], 0)  # padding stays what it is
-    assert set(np.unique(found[:, :400])) == {1, 7}
-    share, deviation = (found[:, :400] == 1).mean(), (0.1 * 0.9 / 24_000) ** 0.5
+    dropped = np.asarray(drop_words(tokens, jax.random.key(0)))
+    assert_array_equal(dropped[:, 400:], 0)  # padding stays what it is
+    assert set(np.unique(dropped[:, :400])) == {1, 7}
+    share, deviation = (dropped[:, :400] == 1).mean(), (0.1 * 0.9 / 24_000) ** 0.5
     assert abs(share - 0.1) < 4 * deviation
 
 

@@ -66,7 +66,7 @@ def test_kernel_scale_multiplies_the_initial_kernels():
         jax.jit(mlp(DIGITS, 10, num_neurons=(5,), kernel_scale=scale).init)(jax.random.key(0))[0]
         for scale in (1.0, 0.1)
     )
-    jax.tree.map(lambda one, other: assert_allclose(other, 0.1 * one, rtol=1e-5), plain, scaled)
+    jax.tree.map(lambda leaf, scaled_leaf: assert_allclose(scaled_leaf, 0.1 * leaf, rtol=1e-5), plain, scaled)
     assert np.any(plain["hidden_0"]["kernel"])
 
 

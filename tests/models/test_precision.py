@@ -41,12 +41,12 @@ def traced(name, half):
     side = 16 if name == "ResNet50" else 8
     inputs = jax.ShapeDtypeStruct((4, side, side, 1), jnp.zeros(()).dtype)
     function = jax.value_and_grad(lambda *args: loss_fn(model, *args), has_aux=True)
-    jaxpr, found = jax.make_jaxpr(function, return_shape=True)(params, stats, inputs)
-    return list(equations(jaxpr.jaxpr)), (params, stats, found)
+    jaxpr, outputs = jax.make_jaxpr(function, return_shape=True)(params, stats, inputs)
+    return list(equations(jaxpr.jaxpr)), (params, stats, outputs)
 
 
-def products(found):
-    return [e for e in found if e.primitive.name.startswith(("dot_general", "conv_", "convolve"))]
+def products(eqns):
+    return [e for e in eqns if e.primitive.name.startswith(("dot_general", "conv_", "convolve"))]
 
 
 def dtypes(variables):
@@ -55,16 +55,16 @@ def dtypes(variables):
 
 @pytest.mark.parametrize("name", BUILDERS)
 def test_every_product_is_in_bfloat16_and_all_else_in_float32(name):
-    found, shapes = traced(name, half=True)
+    eqns, shapes = traced(name, half=True)
     num_layers = {"MLP": 3, "ResNet18": 7, "ResNet50": 10}[name]
-    assert len(products(found)) >= 3 * num_layers - 1  # forward, and the gradient by inputs (not the first) and kernel
-    for product in products(found):
+    assert len(products(eqns)) >= 3 * num_layers - 1  # forward, and the gradient by inputs (not the first) and kernel
+    for product in products(eqns):
         assert dtypes([*product.invars, *product.outvars]) == {"bfloat16"}, product
-    activations = [e for e in found if e.primitive.name == "max" and e.outvars[0].aval.shape[1:]]
+    activations = [e for e in eqns if e.primitive.name == "max" and e.outvars[0].aval.shape[1:]]
     assert activations
     for activation in activations:  # kept for the backward pass, at half the memory
         assert dtypes(activation.outvars) == {"bfloat16"}, activation
-    for statistic in (e for e in found if e.primitive.name in ("rsqrt", "log", "exp", "div")):
+    for statistic in (e for e in eqns if e.primitive.name in ("rsqrt", "log", "exp", "div")):
         assert dtypes(statistic.outvars) == {"float32"}, statistic
     assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {np.dtype(np.float32)}
 
@@ -72,8 +72,8 @@ def test_every_product_is_in_bfloat16_and_all_else_in_float32(name):
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("name", BUILDERS)
 def test_64_bit_mode_is_float64_throughout(name):
-    found, shapes = traced(name, half=False)
-    floating = {v.aval.dtype.name for e in found for v in e.outvars if jnp.issubdtype(v.aval.dtype, jnp.floating)}
+    eqns, shapes = traced(name, half=False)
+    floating = {v.aval.dtype.name for e in eqns for v in e.outvars if jnp.issubdtype(v.aval.dtype, jnp.floating)}
     assert floating == {"float64"}
     assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {np.dtype(np.float64)}
 

@@ -130,11 +130,11 @@ def test_outputs_and_statistics_agree_with_numpy(build, oracle, num_filters, num
     if not train:
         jax.tree.map(assert_array_equal, updated, stats)
         return
-    found = by_name(updated)
-    assert len(found) == 2 * len(expected_stats)
+    averages = by_name(updated)
+    assert len(averages) == 2 * len(expected_stats)
     for name, norm in expected_stats.items():
-        assert_allclose(found[f"{name}/mean"], norm["mean"], rtol=1e-10, atol=1e-10)
-        assert_allclose(found[f"{name}/var"], norm["var"], rtol=1e-10, atol=1e-10)
+        assert_allclose(averages[f"{name}/mean"], norm["mean"], rtol=1e-10, atol=1e-10)
+        assert_allclose(averages[f"{name}/var"], norm["var"], rtol=1e-10, atol=1e-10)
 
 
 # ---- What the paper says of them.

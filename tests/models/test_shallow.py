@@ -21,7 +21,7 @@ def inputs(size):
 
 
 def is_normal(array, scale):
-    """Tell whether mean and deviation are within 4 standard errors of N(0, scale^2)."""
+    """Whether mean and deviation are within 4 standard errors of N(0, scale^2)."""
     array = np.asarray(array, np.float64)
     error = scale / np.sqrt(array.size)
     return abs(array.mean()) < 4 * error and abs(array.std() - scale) < 4 * error / np.sqrt(2)

@@ -44,26 +44,26 @@ def test_counts_are_the_papers(hidden_size, millions, num_tags):
 def numpy_outputs(params, tokens, num_heads):
     """Tag one sentence word by word and head by head."""
 
-    def norm(own, x):
-        return (x - x.mean()) / np.sqrt(x.var() + 1e-6) * own["scale"] + own["bias"]
+    def norm(norm_params, x):
+        return (x - x.mean()) / np.sqrt(x.var() + 1e-6) * norm_params["scale"] + norm_params["bias"]
 
     size = params["words"]["embedding"].shape[1]
-    place = np.arange(len(tokens))[:, None] / 10_000 ** (np.arange(0, size, 2) / size)
-    x = params["words"]["embedding"][tokens] + np.stack([np.sin(place), np.cos(place)], axis=2).reshape(-1, size)
+    angles = np.arange(len(tokens))[:, None] / 10_000 ** (np.arange(0, size, 2) / size)
+    x = params["words"]["embedding"][tokens] + np.stack([np.sin(angles), np.cos(angles)], axis=2).reshape(-1, size)
     for number in range(1, sum(name.startswith("block") for name in params) + 1):
-        own = params[f"block_{number}"]
-        parts = np.array([norm(own["attention_norm"], word) @ own["query_key_value"]["kernel"] for word in x])
+        block = params[f"block_{number}"]
+        parts = np.array([norm(block["attention_norm"], word) @ block["query_key_value"]["kernel"] for word in x])
         query, key, value = np.split(parts, 3, axis=1)
         attended = np.zeros_like(x)
         for head in np.split(np.arange(size), num_heads):
             for word in range(len(tokens)):
                 shares = np.exp(key[:, head] @ query[word, head] / np.sqrt(len(head)))
                 attended[word, head] = shares @ value[:, head] / shares.sum()
-        x = x + attended @ own["attention_output"]["kernel"]
+        x = x + attended @ block["attention_output"]["kernel"]
         for word in range(len(tokens)):
-            inner = norm(own["hidden_norm"], x[word]) @ own["hidden"]["kernel"] + own["hidden"]["bias"]
+            inner = norm(block["hidden_norm"], x[word]) @ block["hidden"]["kernel"] + block["hidden"]["bias"]
             inner = np.where(inner > 0, inner, np.expm1(inner))
-            x[word] += inner @ own["hidden_output"]["kernel"] + own["hidden_output"]["bias"]
+            x[word] += inner @ block["hidden_output"]["kernel"] + block["hidden_output"]["bias"]
     return (
         np.array([norm(params["output_norm"], word) for word in x]) @ params["output"]["kernel"]
         + (params["output"]["bias"])
@@ -95,8 +95,8 @@ def test_blocks_without_a_loop_have_the_same_derivatives_in_both_modes(float64, 
     unrolled = jax.jit(derivatives)(params)
     monkeypatch.setattr(linen, "MOST_UNROLLED_BLOCKS", 0)
     loop = jax.jit(lambda params: derivatives(params))(params)
-    for one, other in zip(jax.tree.leaves(unrolled), jax.tree.leaves(loop), strict=True):
-        assert_allclose(one, other, rtol=0, atol=1e-15 * max(1, np.max(np.abs(other))))
+    for unrolled_leaf, looped_leaf in zip(jax.tree.leaves(unrolled), jax.tree.leaves(loop), strict=True):
+        assert_allclose(unrolled_leaf, looped_leaf, rtol=0, atol=1e-15 * max(1, np.max(np.abs(looped_leaf))))
 
 
 def test_padding_has_no_gradient(float64):

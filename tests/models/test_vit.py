@@ -184,8 +184,8 @@ def test_blocks_without_a_loop_have_the_same_derivatives_in_both_modes(monkeypat
     monkeypatch.setattr(linen, "MOST_UNROLLED_BLOCKS", 0)
     monkeypatch.setattr(module, "attend", softmax_first)
     loop = jax.jit(lambda params: derivatives(params))(params)
-    for one, other in zip(jax.tree.leaves(written_out), jax.tree.leaves(loop), strict=True):
-        assert_allclose(one, other, rtol=0, atol=1e-15 * max(1, np.max(np.abs(other))))
+    for unrolled_leaf, looped_leaf in zip(jax.tree.leaves(written_out), jax.tree.leaves(loop), strict=True):
+        assert_allclose(unrolled_leaf, looped_leaf, rtol=0, atol=1e-15 * max(1, np.max(np.abs(looped_leaf))))
 
 
 @pytest.mark.parametrize(("num_layers", "is_loop"), [(MOST_UNROLLED_BLOCKS, False), (MOST_UNROLLED_BLOCKS + 1, True)])
@@ -202,11 +202,11 @@ def test_half_precision_multiplies_in_bfloat16_and_keeps_norms_softmax_and_outpu
     model = vit(image(8, 8, 1), 3, hidden_size=8, num_layers=1, half_precision=True)
     params = shapes(model)
     inputs = jax.ShapeDtypeStruct((2, 8, 8, 1), np.float32)
-    found = str(jax.make_jaxpr(lambda p, x: model.apply(p, {}, x, train=True, key=None)[0])(params, inputs))
-    products = [line for line in found.splitlines() if "= dot_general[" in line]
+    jaxpr = str(jax.make_jaxpr(lambda p, x: model.apply(p, {}, x, train=True, key=None)[0])(params, inputs))
+    products = [line for line in jaxpr.splitlines() if "= dot_general[" in line]
     assert len(products) == 10  # patches, six layers, queries with keys, weights with values, output
     assert all(":bf16" in line for line in products)
-    assert all(":f32" in line for line in found.splitlines() if "= exp " in line or "= rsqrt " in line)
+    assert all(":f32" in line for line in jaxpr.splitlines() if "= exp " in line or "= rsqrt " in line)
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype(np.float32)}
     assert (
         jax.eval_shape(lambda p, x: model.apply(p, {}, x, train=True, key=None)[0], params, inputs).dtype == np.float32

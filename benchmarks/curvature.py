@@ -186,7 +186,7 @@ def compare_products(operator, limit, torch, repeats: int) -> float:
     return statistics.median(products)
 
 
-def compare(title: str, ours, peers: dict, check, repeats: int) -> list[float]:
+def compare(title: str, compute, peers: dict, check, repeats: int) -> list[float]:
     """Time ours against each tool in turn; answers are checked, and an error is printed instead of a ratio."""
     print(title, flush=True)
     mine, peer_seconds = [], {name: [] for name in peers}
@@ -194,7 +194,7 @@ def compare(title: str, ours, peers: dict, check, repeats: int) -> list[float]:
     answers: dict[str, list] = {name: [] for name in ("flatwide", *peers)}
     for repeat in range(repeats):
         began = time.perf_counter()
-        answer = ours(repeat)
+        answer = compute(repeat)
         mine.append(time.perf_counter() - began)
         answers["flatwide"].append(answer)
         for name, ask in peers.items():

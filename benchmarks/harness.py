@@ -100,7 +100,7 @@ class Peer:
         return line
 
 
-class Ours:
+class TrainingRun:
     """A run as in training, which trains repeatedly on the batches of its first epoch, as its peer does.
 
     loop: "scan" for one compiled loop over the steps, as in training; "call" for one compiled step at a time.
@@ -182,7 +182,7 @@ def carry_over(built, batches: Iterable[dict], folder: Path, *, write: Callable 
     (folder / "config.json").write_text(json.dumps(dict(built.config)))
 
 
-def first_steps(side: Ours | Peer) -> list[Block]:
+def first_steps(side: TrainingRun | Peer) -> list[Block]:
     """Take the first steps one by one; the first of ours compiles."""
     return [side.run(1) for _ in range(CHECKED_STEPS)]
 
@@ -236,7 +236,7 @@ def compare(
     Args:
       fields: of the run's config.
       ways: names of the peer's ways to compute the same, each in a separate process; ratios are to the fastest.
-      loop: as `Ours`.
+      loop: as `TrainingRun`.
       write: as `carry_over`.
       num_items: batch -> the true number of items of each example; None for the sizes of the padding.
     """
@@ -246,27 +246,27 @@ def compare(
     batches = first_batches(built)
     with tempfile.TemporaryDirectory() as folder:
 
-        def begin(built) -> tuple[Ours, dict[str, Peer]]:
+        def begin(built) -> tuple[TrainingRun, dict[str, Peer]]:
             carry_over(built, batches, Path(folder), write=write)
-            return Ours(built, loop=loop), {way: Peer(flags, script, folder, way) for way in ways}
+            return TrainingRun(built, loop=loop), {way: Peer(flags, script, folder, way) for way in ways}
 
-        ours, peers = begin(built)
-        checked = first_steps(ours)
+        training_run, peers = begin(built)
+        checked = first_steps(training_run)
         agreement = {
             way: check_agreement(checked, first_steps(peer), tolerance=tolerance) for way, peer in peers.items()
         }
         if "dropout" in fields:
             for peer in peers.values():
                 peer.stop()
-            ours, peers = begin(experiment.build(fields))
-            checked = first_steps(ours)
+            training_run, peers = begin(experiment.build(fields))
+            checked = first_steps(training_run)
             for peer in peers.values():
                 first_steps(peer)
     print(f"{title}, {peers[ways[0]].versions}:")
     print("\n".join(f"  {way}: {text}" for way, text in agreement.items()))
     if built.data.padding is not None:
         print(describe_padding(built.data.padding, batches, num_items or built.data.padding.sizes))
-    blocks, steps = time_in_turn({"ours": ours, **peers}, flags.repeats)
+    blocks, steps = time_in_turn({"ours": training_run, **peers}, flags.repeats)
     for peer in peers.values():
         peer.stop()
     compiling = checked[0].processor - checked[-1].processor

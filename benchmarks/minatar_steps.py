@@ -138,13 +138,13 @@ def main() -> None:
         for weights, expected in zip(jax.tree.leaves(looped.params), jax.tree.leaves(state.params), strict=True):
             if not np.allclose(weights, expected, atol=1e-3):
                 raise SystemExit(f"the loop's weights differ by {np.abs(weights - expected).max()}.")
-        ours, peers, loops = {part: [] for part in parts}, {part: [] for part in parts}, []
+        times, peers, loops = {part: [] for part in parts}, {part: [] for part in parts}, []
         for _ in range(flags.repeats):
             before = jax.tree.map(np.asarray, state)  # a segment uses its state up
-            ours["games"].append(timed(at_random, key, games)[0])
-            ours["play"].append(timed(built.source.plan.play, built.values, begun)[0])
+            times["games"].append(timed(at_random, key, games)[0])
+            times["play"].append(timed(built.source.plan.play, built.values, begun)[0])
             seconds, (state, _) = timed(segment, built.values, state, int(state.step) + built.steps_per_epoch)
-            ours["train"].append(seconds)
+            times["train"].append(seconds)
             loops.append(timed(loop.epoch, jax.device_put(before))[0])
             for part in parts:
                 peers[part].append(tuple(map(float, peer.ask(part).split())))
@@ -152,11 +152,11 @@ def main() -> None:
         print(
             f"{num_filters} filters, {header}, {peer.versions}, "
             f"{flags.repeats} epochs of {ACTIONS:,} actions\n"
-            f"training: (a) {rates(ours['train'])} actions a second; "
-            f"(b) loop over the same compiled functions / (a) {both(loops, ours['train'])}; "
-            f"(c) PyTorch and the original games / (a) {both(peers['train'], ours['train'])}\n"
-            f"playing: (a) {rates(ours['play'])}; (c) / (a) {both(peers['play'], ours['play'])}\n"
-            f"games alone: (a) {rates(ours['games'])}; (c) / (a) {both(peers['games'], ours['games'])}",
+            f"training: (a) {rates(times['train'])} actions a second; "
+            f"(b) loop over the same compiled functions / (a) {both(loops, times['train'])}; "
+            f"(c) PyTorch and the original games / (a) {both(peers['train'], times['train'])}\n"
+            f"playing: (a) {rates(times['play'])}; (c) / (a) {both(peers['play'], times['play'])}\n"
+            f"games alone: (a) {rates(times['games'])}; (c) / (a) {both(peers['games'], times['games'])}",
             flush=True,
         )
 

@@ -99,7 +99,7 @@ def main() -> None:
 
     config = load_file(str(harness.HERE.parent / "configs" / "mnist_mlp.py"))
     built = experiment.build(config | {"dataset": f"{harness.HERE}/made_data.py:mnist_like"})
-    steps, our_run = built.steps_per_epoch, harness.Ours(built)
+    steps, our_run = built.steps_per_epoch, harness.TrainingRun(built)
     with tempfile.TemporaryDirectory() as folder:
         harness.carry_over(built, harness.first_batches(built, most=harness.CHECKED_STEPS), Path(folder))
         peer = harness.Peer(flags, "torch_mnist.py", folder, "PyTorch")

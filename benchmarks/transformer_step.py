@@ -37,9 +37,9 @@ def made_treebank(*, size_window: int = 16):
     lengths = np.clip(random.lognormal(2.5, 0.6, NUM_SENTENCES).astype(int), 1, 100)
     text = [[str(word) for word in random.integers(0, NUM_WORDS, length)] for length in lengths]
     rows = [(sentence, [str(int(word) % NUM_TAGS) for word in sentence]) for sentence in text]
-    known = {str(word): words.FIRST_WORD + word for word in range(NUM_WORDS)}
+    vocabulary = {str(word): words.FIRST_WORD + word for word in range(NUM_WORDS)}
     tags = [str(tag) for tag in range(NUM_TAGS)]
-    return conllu.dataset(rows, rows[:BATCH], vocabulary=known, tags=tags, size_window=size_window)
+    return conllu.dataset(rows, rows[:BATCH], vocabulary=vocabulary, tags=tags, size_window=size_window)
 
 
 def main() -> None:

@@ -117,16 +117,16 @@ def _entry(part: _Part, decided: verdict.Verdict, *, level: float, width: str, m
 def sentences(all_entries: list[Entry]) -> str:
     """Write in two sentences in how many domains the gain grows with width, by Holm's test over all of them."""
     all_domains = {
-        tuple(entry.values.get(column) for column in (*domains.COLUMNS, "metric_name")) for entry in all_entries
+        tuple(part.values.get(column) for column in (*domains.COLUMNS, "metric_name")) for part in all_entries
     }
     subject = "domains" if len(all_domains) == len(all_entries) else f"settings of {len(all_domains)} domains"
     by_kind: dict[str, list[Entry]] = {}
-    for entry in all_entries:
-        by_kind.setdefault(entry.verdict.kind, []).append(entry)
+    for part in all_entries:
+        by_kind.setdefault(part.verdict.kind, []).append(part)
     grows = by_kind.get(verdict.GROWS, [])
     test = "by Holm's test at 5 % for all of them together"
     if grows:
-        helped = sum(entry.largest.low > 0 for entry in grows)
+        helped = sum(part.largest.low > 0 for part in grows)
         of_them = "there" if len(grows) == 1 else f"in {'all' if helped == len(grows) else helped or 'none'} of them"
         seen = f"and at the largest size it is above zero {of_them}"
         if not helped:
@@ -156,4 +156,4 @@ def sentences(all_entries: list[Entry]) -> str:
 
 
 def _names(entries: list[Entry]) -> str:
-    return "; ".join(entry.name or "all runs" for entry in entries)
+    return "; ".join(part.name or "all runs" for part in entries)

@@ -52,7 +52,7 @@ def regrets(comparison: tuned.Comparison, *, of_sam: bool = True) -> list[Regret
     first, *others = comparison.pairs
     all_regrets = []
     for pair, gain_there in zip(others, comparison.gains[1:], strict=True):
-        source, here = (one.sam if of_sam else one.base for one in (first, pair))
+        source, here = (arms.sam if of_sam else arms.base for arms in (first, pair))
         seeds = [seed for seed in here.seeds if seed in source.seeds]
         if len(seeds) >= 2:
             all_regrets.append(_regret(pair, source.at(seeds), here.at(seeds), max(gain_there.gain, 0.0) * SHARE))

@@ -24,14 +24,14 @@ _STEPS = 100  # limit of the search for a threshold, which takes about five
 
 
 class BatchMoments(NamedTuple):
-    """The coefficients of eta and rho in T(C) - C.
+    """The coefficients of eta^2, eta^2 rho and eta^2 rho^2 in T(C), each [P, P].
 
-    one: E H_B C H_B; two: E (H_B C H_B^2 + H_B^2 C H_B); four: E H_B^2 C H_B^2; each [P, P].
+    constant: E H_B C H_B; linear: E (H_B C H_B^2 + H_B^2 C H_B); quadratic: E H_B^2 C H_B^2.
     """
 
-    one: np.ndarray
-    two: np.ndarray
-    four: np.ndarray
+    constant: np.ndarray
+    linear: np.ndarray
+    quadratic: np.ndarray
 
 
 class MatrixBatches:
@@ -70,7 +70,7 @@ class MatrixBatches:
                 self._at = (rho, self.first + rho * self.second)
             return _sandwich(self._at[1], matrix, self._at[1])
         parts = self.moments(matrix)
-        return parts.one + rho * parts.two + rho**2 * parts.four
+        return parts.constant + rho * parts.linear + rho**2 * parts.quadratic
 
     @functools.cached_property
     def _table(self) -> np.ndarray | None:
@@ -167,15 +167,15 @@ def largest_rho(batches: MatrixBatches, learning_rate: float) -> float:
 
     def coefficients(c: np.ndarray) -> tuple[float, float, float]:
         parts = batches.moments(c)
-        constant = 1 - 2 * learning_rate * _inner(c, batches.mean @ c) + learning_rate**2 * _inner(c, parts.one)
-        linear = -2 * learning_rate * _inner(c, batches.mean_square @ c) + learning_rate**2 * _inner(c, parts.two)
-        return constant, linear, learning_rate**2 * _inner(c, parts.four)
+        constant = 1 - 2 * learning_rate * _inner(c, batches.mean @ c) + learning_rate**2 * _inner(c, parts.constant)
+        linear = -2 * learning_rate * _inner(c, batches.mean_square @ c) + learning_rate**2 * _inner(c, parts.linear)
+        return constant, linear, learning_rate**2 * _inner(c, parts.quadratic)
 
     def top(rho: float) -> tuple[float, np.ndarray]:
         ratio = _noise_over_drift(batches, rho)
         return growth(batches, learning_rate, rho) if ratio is None else (learning_rate * ratio[0], ratio[1])
 
-    start = _top(batches.size, lambda c: batches.moments(c).four)[1]
+    start = _top(batches.size, lambda c: batches.moments(c).quadratic)[1]
     return last_stable(start, top, coefficients)
 
 

@@ -55,17 +55,17 @@ class Consequence(NamedTuple):
 class MeanPowers(NamedTuple):
     """E H_B^k of random batches, k = 1 to 4, [P, P] each."""
 
-    one: np.ndarray
-    two: np.ndarray
-    three: np.ndarray
-    four: np.ndarray
+    first: np.ndarray
+    second: np.ndarray
+    third: np.ndarray
+    fourth: np.ndarray
 
 
 def mean_powers(batches: MatrixBatches) -> MeanPowers:
     """Compute the means of the powers of the batches' matrices."""
     parts = batches.moments(np.eye(batches.size))
     # At C = I the mixed term E[H C H^2 + H^2 C H] is 2 E H^3.
-    return MeanPowers(one=batches.mean, two=batches.mean_square, three=parts.two / 2, four=parts.four)
+    return MeanPowers(first=batches.mean, second=batches.mean_square, third=parts.linear / 2, fourth=parts.quadratic)
 
 
 def condition_of(
@@ -86,9 +86,9 @@ def condition_of(
         return tuple(float(vector @ power @ vector) for power in powers)
 
     value = top(learning_rate, rho)[0]
-    start = np.linalg.eigh(powers.two + 2 * rho * powers.three + rho**2 * powers.four)[1][:, -1]
+    start = np.linalg.eigh(powers.second + 2 * rho * powers.third + rho**2 * powers.fourth)[1][:, -1]
     rate = largest_rate(start, lambda rate: top(rate, rho), moments, rho)
-    start = np.linalg.eigh(powers.four)[1][:, -1]
+    start = np.linalg.eigh(powers.fourth)[1][:, -1]
     radius = largest_radius(start, lambda rho: top(learning_rate, rho), moments, learning_rate)
     return Condition(
         value=value,
@@ -183,7 +183,7 @@ def consequences_of_matrices(
       tolerance: smallest eigenvalues down to -tolerance count as semidefinite.
     Returns: four consequences.
     """
-    mean, eye = powers.one, np.eye(len(powers.one))
+    mean, eye = powers.first, np.eye(len(powers.first))
     spreads = [power - np.linalg.matrix_power(mean, k) for k, power in zip((2, 3, 4), powers[1:], strict=True)]
     tops = [float(np.linalg.eigvalsh(spread)[-1]) for spread in spreads]
     consequences = consequences_of(
@@ -212,8 +212,8 @@ def signed_root(value: float, order: int) -> float:
 
 
 def _condition_matrix(powers: MeanPowers, rate: float, rho: float) -> np.ndarray:
-    drift = powers.one + rho * powers.two
-    noise = powers.two + 2 * rho * powers.three + rho**2 * powers.four
+    drift = powers.first + rho * powers.second
+    noise = powers.second + 2 * rho * powers.third + rho**2 * powers.fourth
     return np.eye(len(drift)) - 2 * rate * drift + rate**2 * noise
 
 

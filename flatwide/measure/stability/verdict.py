@@ -256,7 +256,7 @@ def _exact(
     condition = condition_of(mean_powers(batches), learning_rate, rho, batch_size, tolerance=tolerance)
     single = mean_powers(batches if batch_size == 1 else mean_square.MatrixBatches(hessians, 1))
     consequences = consequences_of_matrices(single, **steps, tolerance=tolerance)
-    spectrum = np.linalg.eigvalsh(single.one)
+    spectrum = np.linalg.eigvalsh(single.first)
     is_stable = curved <= 1 + tolerance if math.isnan(rate) else learning_rate <= rate * (1 + tolerance)
     return Stability(
         verdict="stable" if is_stable else "unstable",

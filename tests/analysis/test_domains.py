@@ -93,9 +93,9 @@ def test_the_summary_of_each_domain_is_that_of_its_runs_alone():
 
 
 def test_every_domain_has_its_own_sizes_metric_base_and_direction():
-    entries = {entry.name: entry for entry in overview.overview(mixed())}
+    parts = {part.name: part for part in overview.overview(mixed())}
     digits, sphere, breakout = (
-        entries[name] for name in ("digits, MLP", "sphere, OneHiddenLayer", "breakout, ActorCritic")
+        parts[name] for name in ("digits, MLP", "sphere, OneHiddenLayer", "breakout, ActorCritic")
     )
     assert (digits.metric_name, digits.base, digits.sizes) == ("accuracy", "SGD", (100, 1000, 10_000))
     assert (breakout.metric_name, breakout.base, breakout.sizes) == ("score", "Adam", (50, 500))
@@ -109,12 +109,12 @@ def test_every_domain_has_its_own_sizes_metric_base_and_direction():
 
 def test_intervals_of_all_domains_hold_together():
     """At the Šidák level; at 95 % each, the luckiest of many domains would be reported as a finding."""
-    entries = overview.overview(mixed())
-    for entry, domain in zip(entries, domains.domains(mixed()), strict=True):
+    parts = overview.overview(mixed())
+    for part, domain in zip(parts, domains.domains(mixed()), strict=True):
         alone = trend.trend(domain.runs)
         level = 0.95 ** (1 / 3)
         longer = scipy.stats.t.ppf((1 + level) / 2, 3) / scipy.stats.t.ppf(0.975, 3)
-        assert entry.slope.high - entry.slope.low == pytest.approx(longer * (alone.high - alone.low))
+        assert part.slope.high - part.slope.low == pytest.approx(longer * (alone.high - alone.low))
 
 
 def test_a_trend_that_is_clear_alone_may_not_be_among_many():

@@ -14,7 +14,7 @@ from flatwide.training.segments import compiled_step
 
 FIELDS = {"num_neurons": (256, 64), "batch_size": 64, "rho": 0.1, "weight_average": "ema", "num_epochs": 2}
 folder = Path(sys.argv[1])
-states, found = {}, {}
+states, report = {}, {}
 
 
 def bytes_a_device(tree) -> int:
@@ -46,52 +46,52 @@ for is_sharded in (False, True):
         state, _ = program(built.values, state, batch)
     states[is_sharded] = (initial, jax.device_get(state))
     memory = program.memory_analysis()
-    found["sharded" if is_sharded else "replicated"] = {
+    report["sharded" if is_sharded else "replicated"] = {
         "collectives": collectives(program),
         "bytes": bytes_a_device(state),
         "temporary_bytes": memory.temp_size_in_bytes,
         "flops": program.cost_analysis()["flops"],
     }
-found["initial_difference"] = largest_difference(states[False][0], states[True][0])
-found["difference"] = largest_difference(states[False][1], states[True][1])
-found["splits"] = {
-    name: [str(entry) for entry in leaf.sharding.spec] for name, leaf in checkpoints._named_leaves(state.params)
+report["initial_difference"] = largest_difference(states[False][0], states[True][0])
+report["difference"] = largest_difference(states[False][1], states[True][1])
+report["splits"] = {
+    name: [str(axis) for axis in leaf.sharding.spec] for name, leaf in checkpoints._named_leaves(state.params)
 }
 
 built = experiment.build(FIELDS | {"microbatch": 4})
 program = compiled_step(built.step).lower(built.values, built.init(), batches[0]).compile()
-found["whole microbatches"] = collectives(program)
+report["whole microbatches"] = collectives(program)
 
 cases = {"whole microbatches": {"microbatch": 2}, "rule with a state": {"microbatch": 2, "sam_variant": "friendly"}}
 cases |= {"sharded": {"microbatch": 2, "shard_parameters": True}, "rows": {"microbatch": 16, "shard_parameters": True}}
-found["device_warnings"] = {name: experiment.build(FIELDS | case).device_warning for name, case in cases.items()}
+report["device_warnings"] = {name: experiment.build(FIELDS | case).device_warning for name, case in cases.items()}
 
 # Checkpoints: written in parts, read in parts, whole, or on other devices.
 path = checkpoints.save(folder, 3, state, extra={"rows": 1})
-found["name"] = path.name
-whole, found["extra"] = checkpoints.load(path, jax.eval_shape(lambda: states[True][1]))
-found["read_whole"] = largest_difference(whole, state)
+report["name"] = path.name
+whole, report["extra"] = checkpoints.load(path, jax.eval_shape(lambda: states[True][1]))
+report["read_whole"] = largest_difference(whole, state)
 two = jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:2])
 on_two = jax.sharding.NamedSharding(two, jax.sharding.PartitionSpec())
 like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=on_two), state)
 newest = checkpoints.load_newest(folder, like)
-found["read_on_two"] = largest_difference(newest.tree, state)
-found["on_two"] = all(leaf.sharding.is_equivalent_to(on_two, leaf.ndim) for leaf in jax.tree.leaves(newest.tree))
+report["read_on_two"] = largest_difference(newest.tree, state)
+report["on_two"] = all(leaf.sharding.is_equivalent_to(on_two, leaf.ndim) for leaf in jax.tree.leaves(newest.tree))
 newest = checkpoints.load_newest(folder, state)
-found["read_in_parts"] = largest_difference(newest.tree, state)
-found["bytes_read"] = bytes_a_device(newest.tree)
+report["read_in_parts"] = largest_difference(newest.tree, state)
+report["bytes_read"] = bytes_a_device(newest.tree)
 
 # Of three the oldest goes; a changed byte makes the run fall back to the one before.
 for step in (4, 5):
     checkpoints.save(folder, step, state, extra={})
-found["kept"] = sorted(path.name for path in folder.iterdir())
+report["kept"] = sorted(path.name for path in folder.iterdir())
 file = next(path for path in (folder / "step_00000005.orbax" / "d").iterdir())
 content = bytearray(file.read_bytes())
 content[len(content) // 2] ^= 1
 file.write_bytes(content)
 newest = checkpoints.load_newest(folder, state)
-found["fell_back_to"], found["warnings"] = newest.step, newest.warnings
+report["fell_back_to"], report["warnings"] = newest.step, newest.warnings
 checkpoints.save(folder, 5, state, extra={})
 newest = checkpoints.load_newest(folder, state)
-found["saved_again"], found["at_the_end"] = newest.step, sorted(path.name for path in folder.iterdir())
-sys.stdout.write(json.dumps(found))
+report["saved_again"], report["at_the_end"] = newest.step, sorted(path.name for path in folder.iterdir())
+sys.stdout.write(json.dumps(report))

@@ -41,10 +41,10 @@ def test_the_rule_splits_the_largest_axis_that_the_devices_divide():
 
 
 def test_a_sharded_state_has_the_numbers_of_a_replicated_one_and_comes_back_from_its_checkpoint(tmp_path):
-    found = on_devices("sharded_state.py", tmp_path)
-    assert found["initial_difference"] == 0
-    assert found["difference"] < 1e-15
-    assert found["splits"] == {
+    report = on_devices("sharded_state.py", tmp_path)
+    assert report["initial_difference"] == 0
+    assert report["difference"] < 1e-15
+    assert report["splits"] == {
         "hidden_0/bias": [],
         "hidden_0/kernel": ["None", "data"],
         "hidden_1/bias": [],
@@ -52,7 +52,7 @@ def test_a_sharded_state_has_the_numbers_of_a_replicated_one_and_comes_back_from
         "output/bias": [],
         "output/kernel": [],
     }
-    sharded, replicated = found["sharded"], found["replicated"]
+    sharded, replicated = report["sharded"], report["replicated"]
     assert sharded["bytes"] < 0.3 * replicated["bytes"]
     # Each of the two large kernels at least once a pass; rows of a small batch may travel instead.
     assert 4 <= sharded["collectives"]["all-gather"] <= 8
@@ -60,21 +60,21 @@ def test_a_sharded_state_has_the_numbers_of_a_replicated_one_and_comes_back_from
     assert sharded["temporary_bytes"] < replicated["temporary_bytes"]
     assert sharded["flops"] < 1.05 * replicated["flops"]  # of a device
     # Each device takes four microbatches by itself; their gradients and losses are added up once.
-    assert found["whole microbatches"]["all-gather"] == found["whole microbatches"]["all-to-all"] == 0
-    assert found["whole microbatches"]["all-reduce"] <= len(found["splits"]) + 1
-    warnings = found["device_warnings"]
+    assert report["whole microbatches"]["all-gather"] == report["whole microbatches"]["all-to-all"] == 0
+    assert report["whole microbatches"]["all-reduce"] <= len(report["splits"]) + 1
+    warnings = report["device_warnings"]
     assert warnings["whole microbatches"] == warnings["rows"] == ""
     rows = "config.microbatch=2, config.batch_size=64: 2 examples at a time, expected a multiple of the 4 devices. Each"
     assert warnings["sharded"].startswith(rows)
     assert warnings["rule with a state"].startswith(rows)
-    assert (found["name"], found["extra"]) == ("step_00000003.orbax", {"rows": 1})
-    assert found["read_whole"] == found["read_on_two"] == found["read_in_parts"] == 0
-    assert found["on_two"]
-    assert found["bytes_read"] == sharded["bytes"]
-    assert found["kept"] == ["step_00000004.orbax", "step_00000005.orbax"]
-    assert (found["fell_back_to"], found["saved_again"]) == (4, 5)
-    assert found["at_the_end"] == found["kept"]
-    (warning,) = found["warnings"]
+    assert (report["name"], report["extra"]) == ("step_00000003.orbax", {"rows": 1})
+    assert report["read_whole"] == report["read_on_two"] == report["read_in_parts"] == 0
+    assert report["on_two"]
+    assert report["bytes_read"] == sharded["bytes"]
+    assert report["kept"] == ["step_00000004.orbax", "step_00000005.orbax"]
+    assert (report["fell_back_to"], report["saved_again"]) == (4, 5)
+    assert report["at_the_end"] == report["kept"]
+    (warning,) = report["warnings"]
     assert "step_00000005.orbax: the checkpoint is damaged: d/" in warning
 
 
@@ -124,17 +124,17 @@ def final_arrays(directory: RunDirectory) -> dict[str, np.ndarray]:
     return orbax_files.read(path, dict.fromkeys(names, jax.ShapeDtypeStruct((), float)), is_local=True)
 
 
-def assert_same_results(one: RunDirectory, other: RunDirectory) -> None:
+def assert_same_results(first: RunDirectory, second: RunDirectory) -> None:
     """Compare all numbers of two finished runs to twelve digits."""
-    assert one.name == other.name
-    arrays = [final_arrays(run) for run in (one, other)]
+    assert first.name == second.name
+    arrays = [final_arrays(run) for run in (first, second)]
     assert arrays[0].keys() == arrays[1].keys()
     for name, array in arrays[0].items():
         np.testing.assert_allclose(array, arrays[1][name], rtol=0, atol=1e-12, err_msg=name)
-    tables = [np.array([list(row.values()) for row in run.read_metrics()], float) for run in (one, other)]
+    tables = [np.array([list(row.values()) for row in run.read_metrics()], float) for run in (first, second)]
     np.testing.assert_allclose(*tables, rtol=0, atol=1e-12)
-    for name in (path.name for path in other.path.glob("measurements/*.json")):
-        values = [json.loads((run.path / "measurements" / name).read_text())["values"] for run in (one, other)]
+    for name in (path.name for path in second.path.glob("measurements/*.json")):
+        values = [json.loads((run.path / "measurements" / name).read_text())["values"] for run in (first, second)]
         # The gaps depend on the product at which a search stops, which rounding can move by one.
         numbers = [[number for key, number in each.items() if "gap" not in key] for each in values]
         np.testing.assert_allclose(*numbers, rtol=1e-9, err_msg=name)

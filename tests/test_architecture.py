@@ -59,7 +59,7 @@ def test_no_module_imports_heavy_libraries_before_it_uses_them():
 def imported_by(path: Path) -> set[str]:
     """List the top-level modules that a file imports, inside of functions too."""
     nodes = [*ast.walk(ast.parse(path.read_text()))]
-    names = {entry.name for node in nodes if isinstance(node, ast.Import) for entry in node.names}
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level}
     return {name.partition(".")[0] for name in names}
 
@@ -68,14 +68,14 @@ def test_every_imported_library_is_declared():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     users = [extras[name] for name in extras if name not in ("dev", "docs", "peers", "test")]
-    requirements = [*project["dependencies"], *(entry for group in users for entry in group)]
-    plain = {re.split(r"[\[<>=~! ]", entry)[0].lower().replace("_", "-") for entry in requirements}
+    requirements = [*project["dependencies"], *(requirement for group in users for requirement in group)]
+    plain = {re.split(r"[\[<>=~! ]", requirement)[0].lower().replace("_", "-") for requirement in requirements}
     modules = set.union(*map(imported_by, (ROOT / "flatwide").rglob("*.py"))) - sys.stdlib_module_names - {"flatwide"}
-    known = importlib.metadata.packages_distributions()
+    distributions = importlib.metadata.packages_distributions()
     undeclared = {
-        name: known.get(name, "not installed")
+        name: distributions.get(name, "not installed")
         for name in modules
-        if not any(owner.lower().replace("_", "-") in plain for owner in known.get(name, []))
+        if not any(owner.lower().replace("_", "-") in plain for owner in distributions.get(name, []))
     }
     assert {"jax", "jinja2", "sklearn"} <= modules
     assert undeclared == {}

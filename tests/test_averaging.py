@@ -44,8 +44,8 @@ def test_average_is_the_sum_of_its_definition(fields):
         networks.append(jax.device_get({"params": state.params, "stats": state.stats}))
     expected = averaged_by_definition(networks, fields, built.steps_per_epoch)
     assert len(networks) == 20
-    for found, wanted in zip(jax.tree.leaves(state.average), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6 * np.abs(wanted).max())
+    for averaged, wanted in zip(jax.tree.leaves(state.average), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(averaged, wanted, rtol=0, atol=1e-6 * np.abs(wanted).max())
 
 
 def test_batch_norm_averages_are_averaged_with_the_weights():
@@ -56,8 +56,10 @@ def test_batch_norm_averages_are_averaged_with_the_weights():
         networks.append(jax.device_get({"params": state.params, "stats": state.stats}))
     expected = averaged_by_definition(networks, EMA, built.steps_per_epoch)
     assert jax.tree.leaves(expected["stats"])
-    for found, wanted in zip(jax.tree.leaves(state.average["stats"]), jax.tree.leaves(expected["stats"]), strict=True):
-        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+    for averaged, wanted in zip(
+        jax.tree.leaves(state.average["stats"]), jax.tree.leaves(expected["stats"]), strict=True
+    ):
+        np.testing.assert_allclose(averaged, wanted, rtol=1e-5, atol=1e-6)
 
 
 def test_average_is_the_weights_until_it_starts():
@@ -65,8 +67,8 @@ def test_average_is_the_weights_until_it_starts():
     state = built.init()
     for step in range(7):
         state, _ = built.train_step(state, built.batch(step))
-    for found, wanted in zip(jax.tree.leaves(state.average["params"]), jax.tree.leaves(state.params), strict=True):
-        np.testing.assert_array_equal(found, wanted)
+    for averaged, wanted in zip(jax.tree.leaves(state.average["params"]), jax.tree.leaves(state.params), strict=True):
+        np.testing.assert_array_equal(averaged, wanted)
 
 
 def rows_of(workdir):
@@ -84,10 +86,10 @@ def whole(tmp_path_factory):
 @pytest.mark.optimized
 def test_average_leaves_the_last_weights_alone(whole, tmp_path):
     runner.run(FIELDS, tmp_path, quiet=True)
-    plain, found = rows_of(tmp_path), rows_of(whole[0])
-    assert [{name: row[name] for name in plain[0]} for row in found] == plain
-    assert found[0].keys() - plain[0].keys() == {f"{split}_{what}_average" for split in ("validation", "test")
-                                                 for what in ("loss", "metric")}  # fmt: skip
+    plain_rows, averaged_rows = rows_of(tmp_path), rows_of(whole[0])
+    assert [{name: row[name] for name in plain_rows[0]} for row in averaged_rows] == plain_rows
+    added = {f"{split}_{name}_average" for split in ("validation", "test") for name in ("loss", "metric")}
+    assert averaged_rows[0].keys() - plain_rows[0].keys() == added
 
 
 def test_result_scores_the_average_of_the_final_checkpoint(whole):
@@ -122,8 +124,8 @@ def test_average_is_the_same_in_segments_and_after_a_stop(whole, tmp_path, monke
 def test_runs_that_advance_together_keep_their_averages(tmp_path):
     group = [FIELDS | SWA | {"group_size": 2, "seed": seed} for seed in (0, 1)]
     runner.run_together(group, tmp_path)
-    found = collect(tmp_path).sort_values("seed")
-    for fields, value in zip(group, found["test_loss_average"], strict=True):
+    runs = collect(tmp_path).sort_values("seed")
+    for fields, value in zip(group, runs["test_loss_average"], strict=True):
         alone = tmp_path / str(fields["seed"])
         expected = runner.run(fields | {"group_size": 1}, alone, quiet=True)["test_loss_average"]
         assert value == pytest.approx(expected, rel=1e-4)  # float32 sums in another order
@@ -145,7 +147,7 @@ def test_identity_has_what_an_average_reads():
     assert "weight_average" not in plain
     swa = identity_of(weight_average="swa")
     assert swa == identity_of(weight_average="swa", average_start=0.75, average_decay=0.5)
-    digests = {configs.digest(one) for one in (plain, swa, identity_of(**SWA), identity_of(**EMA))}
+    digests = {configs.digest(run_identity) for run_identity in (plain, swa, identity_of(**SWA), identity_of(**EMA))}
     assert len(digests) == 4
 
 

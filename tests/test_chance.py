@@ -26,10 +26,10 @@ def test_of_all_constant_classes_the_best_accuracy(weights):
     batch = {"targets": targets} | ({} if weights is None else {"weights": np.array(weights)})
     objective = objectives.cross_entropy(3)
     every = [metric_of(objective, np.tile(np.eye(3)[k], (8, 1)), batch) for k in range(3)]
-    found = chance.constant(targets, weights, metric_name="accuracy")
-    assert found is not None
-    assert_allclose(found.metric, max(every), rtol=1e-6)
-    assert found.num_items == (8 if weights is None else 6)
+    best = chance.constant(targets, weights, metric_name="accuracy")
+    assert best is not None
+    assert_allclose(best.metric, max(every), rtol=1e-6)
+    assert best.num_items == (8 if weights is None else 6)
 
 
 def test_words_count_one_by_one_without_padding():
@@ -40,21 +40,21 @@ def test_words_count_one_by_one_without_padding():
 def test_equal_scores_have_the_share_of_yes_as_precision():
     labels = np.array([[1, 0, -1], [0, 1, 1], [0, -1, 1], [0, 1, 1]])
     objective = objectives.binary_cross_entropy(3)
-    found = chance.constant(labels, metric_name="mean_average_precision")
-    assert found is not None
-    assert_allclose(found.metric, metric_of(objective, np.zeros((4, 3)), {"targets": labels}), rtol=1e-12)
-    assert found.num_items == 10
+    best = chance.constant(labels, metric_name="mean_average_precision")
+    assert best is not None
+    assert_allclose(best.metric, metric_of(objective, np.zeros((4, 3)), {"targets": labels}), rtol=1e-12)
+    assert best.num_items == 10
 
 
 def test_no_constant_has_a_smaller_squared_error():
     targets = np.random.default_rng(0).normal(size=(40, 2)) * (1, 3)
     objective = objectives.squared(2, real_targets=True)
-    found = chance.constant(targets, metric_name="mean_squared_error")
-    assert found is not None
+    constant = chance.constant(targets, metric_name="mean_squared_error")
+    assert constant is not None
     best = scipy.optimize.minimize(lambda y: np.mean(np.sum((targets - y) ** 2, axis=1)), np.zeros(2)).fun
-    assert_allclose(found.metric, best, rtol=1e-6)
-    ours = metric_of(objective, np.tile(targets.mean(axis=0), (40, 1)), {"targets": targets})
-    assert_allclose(found.metric, ours, rtol=1e-5)
+    assert_allclose(constant.metric, best, rtol=1e-6)
+    metric = metric_of(objective, np.tile(targets.mean(axis=0), (40, 1)), {"targets": targets})
+    assert_allclose(constant.metric, metric, rtol=1e-5)
 
 
 def test_nothing_is_said_of_other_metrics_and_targets():

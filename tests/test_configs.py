@@ -83,15 +83,15 @@ def shrunk(path, tmp_path):
     config = configs.resolve(fields)
     assert set(fields) == set(configs.SCHEMA)
     shape = (8, 8, 1) if config["model"] == "MLP" else (16, 16, 3)
-    own = tmp_path / "made.py"
-    own.write_text(_MADE.format(shape=shape))
+    module = tmp_path / "made.py"
+    module.write_text(_MADE.format(shape=shape))
     small = {"num_filters": 2, "num_neurons": (4,), "batch_size": 8, "num_train_steps": 2, "warmup_steps": 0}
     small |= {"hidden_size": 8, "num_layers": 1}
     if config["loss"] == "cross_entropy" or config["model"] == "VGG11":
-        small |= {"dataset": f"{own}:made"}  # the others are made from seeds
+        small |= {"dataset": f"{module}:made"}  # the others are made from seeds
     if config["model"] in _TEXTS:
-        own.write_text(_MADE_TEXTS)
-        small |= {"dataset": f"{own}:{_TEXTS[config['model']]}", "data_dir": None}
+        module.write_text(_MADE_TEXTS)
+        small |= {"dataset": f"{module}:{_TEXTS[config['model']]}", "data_dir": None}
     if config["model"] == "GCN":
         small |= {"dataset": "made_molecules", "batch_size": 256}
     if config["loss"] == "ppo":

@@ -29,9 +29,9 @@ def test_tables_of_figures_quote_cells_and_names(tmp_path):
     path.write_text(to_csv([{"@name": FORMULA, "gain": -0.25}, {"@name": "'-1", "gain": None}]))
     assert next(csv.reader(path.read_text().splitlines())) == ["'@name", "gain"]
     assert f"'{FORMULA[:10]}" in path.read_text()
-    found = csv_table.read(path)
-    assert found["@name"].tolist() == [FORMULA, "'-1"]
-    assert found["gain"][0] == -0.25
+    table = csv_table.read(path)
+    assert table["@name"].tolist() == [FORMULA, "'-1"]
+    assert table["gain"][0] == -0.25
 
 
 def test_results_quote_the_fields_of_a_run(tmp_path):

@@ -69,9 +69,9 @@ SIZES = [4 if number % 6 == 0 else 5 for number in range(60)]  # so that each ba
 def write_tagging(folder):
     """Write sentences in which every word of one tag follows a word of the other."""
     random = np.random.default_rng(0)
-    tags = [[("NOUN", "VERB")[place % 2] for place in range(size)] for size in SIZES]
+    tags = [[("NOUN", "VERB")[index % 2] for index in range(size)] for size in SIZES]
     rows = [[f"{tag.lower()}{random.integers(3)}\t_\t{tag}" + "\t_" * 6 for tag in sentence] for sentence in tags]
-    text = ["".join(f"{place}\t{row}\n" for place, row in enumerate(sentence, 1)) for sentence in rows]
+    text = ["".join(f"{index}\t{row}\n" for index, row in enumerate(sentence, 1)) for sentence in rows]
     (folder / "made.conllu").write_text("\n".join(text) + "\n")
 
 
@@ -111,7 +111,7 @@ WRITERS = {"conllu": write_tagging, "labelled_text": write_texts, "ogbg_molpcba"
 
 @pytest.fixture(scope="module")
 def fields_of(tmp_path_factory):
-    """Give (family) -> its fields, with its data written; skip where an extra is missing."""
+    """Return a function family -> fields, which has written the data; skip where an extra is missing."""
     folders = {name: tmp_path_factory.mktemp(name) for name in WRITERS}
     for name, write in WRITERS.items():
         write(folders[name])
@@ -166,11 +166,11 @@ def test_a_sparse_network_trains_with_sam_to_its_end(run):
 
 def test_its_curvature_is_that_of_the_dense_hessian_or_has_a_small_residual(run):
     _, _, directory = run
-    found = json.loads((directory.path / "measurements" / "curvature-examples12.json").read_text())["values"]
-    assert all(np.isfinite(value) for value in found.values())
-    top = found["top_eigenvalue"]
+    measured = json.loads((directory.path / "measurements" / "curvature-examples12.json").read_text())["values"]
+    assert all(np.isfinite(value) for value in measured.values())
+    top = measured["top_eigenvalue"]
     assert top > 0
-    assert found["largest_residual"] < 1e-3 * top
+    assert measured["largest_residual"] < 1e-3 * top
     subject = measuring.open_run(directory, num_examples=12).subject(None)
     flat, unravel = ravel_pytree(subject.params)
     whole = jax.tree.map(lambda leaf, mask: np.broadcast_to(mask, leaf.shape), subject.params, subject.mask)
@@ -184,7 +184,7 @@ def test_its_curvature_is_that_of_the_dense_hessian_or_has_a_small_residual(run)
 
     values = np.linalg.eigvalsh(np.asarray(jax.jit(jax.hessian(loss))(flat[kept]), np.float64))
     assert top == pytest.approx(values[-1], rel=1e-3)
-    assert found["smallest_eigenvalue"] == pytest.approx(values[0], abs=1e-3 * top)
+    assert measured["smallest_eigenvalue"] == pytest.approx(values[0], abs=1e-3 * top)
 
 
 def test_it_is_stopped_and_goes_on_with_the_same_bits(run, tmp_path):
@@ -197,10 +197,10 @@ def test_it_is_stopped_and_goes_on_with_the_same_bits(run, tmp_path):
     assert 0 < int(path.stem.partition("_")[2]) < experiment.build(fields).num_steps
     runner.run(fields, tmp_path, quiet=True)
     assert (cut.path / "metrics.csv").read_text() == (directory.path / "metrics.csv").read_text()
-    with np.load(cut.checkpoints / "final.npz") as ours, np.load(directory.checkpoints / "final.npz") as whole:
+    with np.load(cut.checkpoints / "final.npz") as resumed, np.load(directory.checkpoints / "final.npz") as whole:
         for name in whole.files:
             if "metadata" not in name:
-                assert_array_equal(ours[name], whole[name])
+                assert_array_equal(resumed[name], whole[name])
 
 
 @pytest.mark.parametrize("family", CASES)
@@ -230,8 +230,8 @@ def assert_two_passes_are_one(fields):
         alone, _ = one_pass.train_step(alone, batch)
         traced, _ = compiled_step(two_passes.step)(values, traced, batch)
         ascended, _ = two_passes.train_step(ascended, batch)
-    for one, other in zip(jax.tree.leaves(alone.params), jax.tree.leaves(traced.params), strict=True):
-        assert_allclose(one, other, rtol=0, atol=tolerance)
+    for alone_leaf, traced_leaf in zip(jax.tree.leaves(alone.params), jax.tree.leaves(traced.params), strict=True):
+        assert_allclose(alone_leaf, traced_leaf, rtol=0, atol=tolerance)
     assert np.any(ravel_pytree(alone.params)[0] != ravel_pytree(ascended.params)[0])  # the ascent is in the program
 
 

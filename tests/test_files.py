@@ -43,15 +43,19 @@ def test_every_column_of_the_metrics_is_in_the_page(run, page):
 
 def test_every_field_of_a_measurement_is_in_the_page(run, page):
     section = page.partition("### Measurements")[2].partition("\n## ")[0]
-    told = [name for cells in re.findall(r"^\| (`.+?) \|", section, flags=re.MULTILINE) for name in cells.split(", ")]
+    documented = [
+        name for cells in re.findall(r"^\| (`.+?) \|", section, flags=re.MULTILINE) for name in cells.split(", ")
+    ]
     content = json.loads((run / "measurements" / "gradient.json").read_text())
-    assert sorted(name.strip("`") for name in told) == sorted(content)
+    assert sorted(name.strip("`") for name in documented) == sorted(content)
 
 
 def test_every_column_of_the_measurements_is_in_the_page(run, page):
     section = page.partition("## measurements.csv")[2]
-    told = [name for cells in re.findall(r"^\| (`.+?) \|", section, flags=re.MULTILINE) for name in cells.split(", ")]
-    assert [name.strip("`") for name in told] == list(flatwide.load_measurements(run.parents[1]).columns)
+    documented = [
+        name for cells in re.findall(r"^\| (`.+?) \|", section, flags=re.MULTILINE) for name in cells.split(", ")
+    ]
+    assert [name.strip("`") for name in documented] == list(flatwide.load_measurements(run.parents[1]).columns)
 
 
 def test_every_column_of_the_table_is_in_the_page_or_the_glossary(run, page, root):

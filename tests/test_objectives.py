@@ -86,11 +86,11 @@ def test_padding_changes_no_number(float64, garbage):
 def test_padded_examples_change_no_number(float64):
     logits, targets = make((6,))
     batch = {"targets": jnp.asarray(targets), "weights": jnp.array([1.0, 1, 1, 1, 0, 0])}
-    found = everything(logits, batch)
+    padded = everything(logits, batch)
     expected = everything(logits[:4], {"targets": jnp.asarray(targets[:4])})
-    assert found[3] == expected[3]
-    assert_allclose(found[4], expected[4], rtol=1e-12)
-    assert_allclose(found[5][:4], expected[5], rtol=1e-12)
+    assert padded[3] == expected[3]
+    assert_allclose(padded[4], expected[4], rtol=1e-12)
+    assert_allclose(padded[5][:4], expected[5], rtol=1e-12)
 
 
 def test_fractional_weights_weigh_loss_and_metric(float64):
@@ -128,8 +128,8 @@ def test_small_losses_keep_their_digits_in_float32():
     logits, targets = np.float32(logits), np.zeros_like(targets)
     exact = np.mean(losses_by_hand(logits, targets))
     assert 1e-6 < exact < 1e-5
-    found = np.asarray(OBJECTIVE.losses(jnp.asarray(logits), {"targets": jnp.asarray(targets)}))
-    assert_allclose(np.mean(found, dtype=np.float64), exact, rtol=0.01)
+    losses = np.asarray(OBJECTIVE.losses(jnp.asarray(logits), {"targets": jnp.asarray(targets)}))
+    assert_allclose(np.mean(losses, dtype=np.float64), exact, rtol=0.01)
 
 
 def test_targets_of_a_byte_are_labels():
@@ -205,8 +205,8 @@ def test_squared_loss_of_classes_is_that_of_one_hot_vectors(float64):
     expected = np.sum((outputs - np.eye(NUM_CLASSES)[targets]) ** 2, axis=1)  # summed over outputs, not halved
     assert_allclose(SQUARED.losses(jnp.asarray(outputs), batch), np.arange(20) * expected, rtol=1e-12)
     right = np.argmax(outputs, axis=1) == targets
-    found = SQUARED.metric(SQUARED.predictions(jnp.asarray(outputs), batch), SQUARED.weights(batch))
-    assert_allclose(found, np.average(right, weights=np.arange(20)), rtol=1e-12)
+    metric = SQUARED.metric(SQUARED.predictions(jnp.asarray(outputs), batch), SQUARED.weights(batch))
+    assert_allclose(metric, np.average(right, weights=np.arange(20)), rtol=1e-12)
     assert (SQUARED.metric_name, SQUARED.higher_is_better) == ("accuracy", True)
 
 
@@ -221,10 +221,10 @@ def test_squared_loss_of_real_targets_and_its_metric_where_lower_is_better(float
     totals = (weights * errors).reshape(6, -1).sum(axis=1)
     assert_allclose(REGRESSION.losses(jnp.asarray(outputs), batch), totals, rtol=1e-12)
     assert_allclose(REGRESSION.weights(batch), weights.reshape(6, -1).sum(axis=1), rtol=1e-12)
-    found = REGRESSION.metric(
+    metric = REGRESSION.metric(
         np.asarray(REGRESSION.predictions(jnp.asarray(outputs), batch)), REGRESSION.weights(batch)
     )
-    assert_allclose(found, totals.sum() / weights.sum(), rtol=1e-12)
+    assert_allclose(metric, totals.sum() / weights.sum(), rtol=1e-12)
     assert (REGRESSION.metric_name, REGRESSION.higher_is_better) == ("mean_squared_error", False)
     gradient = jax.grad(lambda outputs: jnp.sum(REGRESSION.losses(outputs, batch)))(jnp.asarray(outputs))
     assert_array_equal(np.asarray(gradient)[weights == 0], 0)
@@ -282,19 +282,19 @@ def played(seed=0):
 
 
 def ppo_by_hand(outputs, targets, *, clip_ratio, value_coefficient, entropy_coefficient):
-    found = []
-    for place in range(len(targets["action"])):
-        at = {name: float(values[place]) for name, values in targets.items()}
-        exponentials = np.exp(np.asarray(outputs["logits"][place]))
+    losses = []
+    for index in range(len(targets["action"])):
+        at = {name: float(values[index]) for name, values in targets.items()}
+        exponentials = np.exp(np.asarray(outputs["logits"][index]))
         probabilities = exponentials / exponentials.sum()
         ratio = probabilities[int(at["action"])] / np.exp(at["log_probability"])
         margin = clip_ratio * at["clip_factor"]
         clipped = min(max(ratio, 1 - margin), 1 + margin)
         gain = min(ratio * at["advantage"], clipped * at["advantage"])
-        error = (float(outputs["values"][place]) - at["return"]) ** 2
+        error = (float(outputs["values"][index]) - at["return"]) ** 2
         entropy = -np.sum(probabilities * np.log(probabilities))
-        found.append(-gain + value_coefficient * error - entropy_coefficient * entropy)
-    return np.array(found)
+        losses.append(-gain + value_coefficient * error - entropy_coefficient * entropy)
+    return np.array(losses)
 
 
 def test_ppo_agrees_with_numpy(float64):
@@ -341,9 +341,9 @@ def test_logits_without_a_label_or_a_weight_reach_no_loss_and_no_gradient():
         return jnp.sum(LABELS.losses(logits, batch))
 
     expected, slopes = jax.value_and_grad(loss)(jnp.where(is_scored, 0.5, 0.0))
-    found, found_slopes = jax.value_and_grad(loss)(jnp.where(is_scored, 0.5, jnp.nan))
-    assert_array_equal(found, expected)
-    assert_array_equal(found_slopes, slopes)
+    loss_value, masked_slopes = jax.value_and_grad(loss)(jnp.where(is_scored, 0.5, jnp.nan))
+    assert_array_equal(loss_value, expected)
+    assert_array_equal(masked_slopes, slopes)
 
 
 def average_precision_by_hand(scores, is_yes):
@@ -367,9 +367,9 @@ def test_mean_average_precision_follows_its_definition(ties):
     for task in range(4):
         there = labels[:, task] >= 0
         expected.append(average_precision_by_hand(logits[there, task], labels[there, task]))
-    found = objectives.average_precision(logits, labels)
-    assert_allclose(found[:4], expected, rtol=1e-12)
-    assert np.isnan(found[4:]).all()
+    precisions = objectives.average_precision(logits, labels)
+    assert_allclose(precisions[:4], expected, rtol=1e-12)
+    assert np.isnan(precisions[4:]).all()
     batch = {"targets": jnp.asarray(labels)}
     predictions = jax.device_get(LABELS.predictions(jnp.asarray(logits), batch))
     assert_allclose(LABELS.metric(predictions, LABELS.weights(batch)), np.mean(expected), rtol=1e-12)
@@ -405,7 +405,7 @@ def test_labels_that_do_not_fit_the_logistic_loss_are_refused():
         LABELS.losses(jnp.zeros((4, 6)), {"targets": jnp.zeros(4, int)})
     with pytest.raises(ValueError, match=r"targets of type float.*: expected integers 1, 0, or -1 for a missing label"):
         LABELS.losses(jnp.zeros((4, 6)), {"targets": jnp.zeros((4, 6))})
-    found = {"logits": np.zeros((4, 6)), "labels": np.zeros((4, 6), int)}
+    predictions = {"logits": np.zeros((4, 6)), "labels": np.zeros((4, 6), int)}
     with pytest.raises(ValueError, match="None of the 6 tasks has labels of both kinds among 4 examples: expected"):
-        LABELS.metric(found, np.full(4, 6))
-    assert np.isnan(LABELS.metric(found | {"logits": np.full((4, 6), np.nan)}, np.full(4, 6)))
+        LABELS.metric(predictions, np.full(4, 6))
+    assert np.isnan(LABELS.metric(predictions | {"logits": np.full((4, 6), np.nan)}, np.full(4, 6)))

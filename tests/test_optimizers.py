@@ -57,8 +57,8 @@ def run_optax(transformation, params, *, num_steps=10):
     return params
 
 
-def assert_close(found, expected):
-    jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-12), found, expected)
+def assert_close(actual, expected):
+    jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-12), actual, expected)
 
 
 ADAM = {"adam_betas": (0.8, 0.95), "adam_epsilon": 1e-3}
@@ -79,33 +79,33 @@ def decayed(transformation):
 
 @pytest.mark.parametrize(("name", "fields", "weight_decay", "reference"), SAME)
 def test_ten_steps_agree_with_optax(params, name, fields, weight_decay, reference):
-    found = run(optimizers.build(name, **fields), params, weight_decay=weight_decay)
-    assert_close(found, run_optax(reference(), params))
+    trained = run(optimizers.build(name, **fields), params, weight_decay=weight_decay)
+    assert_close(trained, run_optax(reference(), params))
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_momentum_is_pytorchs(params, nesterov):
     """torch.optim.SGD: buf = mu buf + (g + wd w); step along buf, or along g + wd w + mu buf."""
     optimizer = optimizers.build("sgd", momentum=0.9, nesterov=nesterov)
-    found = run(optimizer, params, num_steps=4, weight_decay=0.2)
+    trained = run(optimizer, params, num_steps=4, weight_decay=0.2)
     for name, leaf in params["layer"].items():
         w, velocity = np.asarray(leaf), 0.0
         for _ in range(4):
             d = np.sinh(w + 0.3) + 0.2 * w
             velocity = 0.9 * velocity + d
             w = w - LEARNING_RATE * (d + 0.9 * velocity if nesterov else velocity)
-        assert_allclose(found["layer"][name], w, rtol=1e-12)
+        assert_allclose(trained["layer"][name], w, rtol=1e-12)
 
 
 def test_adam_by_hand(params):
-    found = run(optimizers.build("adam", **ADAM), params, num_steps=3, weight_decay=0.2)
+    trained = run(optimizers.build("adam", **ADAM), params, num_steps=3, weight_decay=0.2)
     for name, leaf in params["layer"].items():
         w, m, s = np.asarray(leaf), 0.0, 0.0
         for t in (1, 2, 3):
             d = np.sinh(w + 0.3) + 0.2 * w
             m, s = 0.8 * m + 0.2 * d, 0.95 * s + 0.05 * d**2
             w = w - LEARNING_RATE * (m / (1 - 0.8**t)) / (np.sqrt(s / (1 - 0.95**t)) + 1e-3)
-        assert_allclose(found["layer"][name], w, rtol=1e-12)
+        assert_allclose(trained["layer"][name], w, rtol=1e-12)
 
 
 # The place of decay
@@ -137,9 +137,9 @@ def test_decay_is_not_ascended(float64, variant):
     epsilon = lengths.get(variant, rho)
     params = {"kernel": jnp.full((1, 1), kernel)}
     value_and_grad = sam.value_and_grad(lambda p: a * jnp.sum(p["kernel"] ** 2) / 2, rule)
-    found = run(optimizers.build("sgd"), params, num_steps=1, weight_decay=decay, value_and_grad=value_and_grad)
+    trained = run(optimizers.build("sgd"), params, num_steps=1, weight_decay=decay, value_and_grad=value_and_grad)
     expected = kernel - LEARNING_RATE * (a * (kernel + epsilon) + decay * kernel)
-    assert_allclose(found["kernel"][0, 0], expected, rtol=1e-11)
+    assert_allclose(trained["kernel"][0, 0], expected, rtol=1e-11)
 
 
 # The place of clipping
@@ -161,9 +161,9 @@ def test_short_and_zero_gradients_are_not_clipped(params, name):
     clipping, plain = optimizers.build(name, gradient_clip=1e3), optimizers.build(name)
     for factor in (0.0, 1.0):
         gradient = jax.tree.map(lambda leaf: factor * leaf, params)  # noqa: B023
-        found, expected = (jax.jit(o.update)(gradient, o.init(params), params, 0.0)[0] for o in (clipping, plain))
-        jax.tree.map(assert_array_equal, found, expected)
-        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
+        clipped, expected = (jax.jit(o.update)(gradient, o.init(params), params, 0.0)[0] for o in (clipping, plain))
+        jax.tree.map(assert_array_equal, clipped, expected)
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(clipped))
 
 
 def test_clipping_acts_on_the_final_gradient_and_not_on_the_ascent(params):
@@ -196,11 +196,11 @@ def test_pruned_weights_stay_exactly_zero(params, variant, name, fields, weight_
     rule = functools.partial(registry.find("", variant, sam.VARIANTS), **OPTIONS.get(variant, {}))(0.5)
     value_and_grad = sam.value_and_grad(lambda p: loss_fn(trees.apply_mask(p, mask)), rule)
     start = trees.apply_mask(params, mask)
-    found = run(
+    trained = run(
         optimizers.build(name, **fields), start, num_steps=3, weight_decay=weight_decay, value_and_grad=value_and_grad
     )
-    moved = jax.tree.map(lambda a, b: np.asarray(a != b), found, start)["layer"]
-    assert_array_equal(np.asarray(found["layer"]["kernel"] == 0), ~np.asarray(mask["layer"]["kernel"]))
+    moved = jax.tree.map(lambda a, b: np.asarray(a != b), trained, start)["layer"]
+    assert_array_equal(np.asarray(trained["layer"]["kernel"] == 0), ~np.asarray(mask["layer"]["kernel"]))
     assert_array_equal(moved["kernel"], mask["layer"]["kernel"])
     assert np.all(moved["bias"])
 
@@ -239,9 +239,9 @@ CHANGES = {"momentum": 0.5, "nesterov": True, "adam_betas": (0.5, 0.6), "adam_ep
 @pytest.mark.parametrize("field", CHANGES)
 def test_an_optimizer_reads_the_fields_that_it_declares(params, name, field):
     base = {"momentum": 0.9}
-    found = run(optimizers.build(name, **{**base, field: CHANGES[field]}), params, num_steps=3)
+    changed = run(optimizers.build(name, **{**base, field: CHANGES[field]}), params, num_steps=3)
     expected = run(optimizers.build(name, **base), params, num_steps=3)
-    same = all(jax.tree.leaves(jax.tree.map(lambda a, b: bool(jnp.all(a == b)), found, expected)))
+    same = all(jax.tree.leaves(jax.tree.map(lambda a, b: bool(jnp.all(a == b)), changed, expected)))
     assert same == (field not in optimizers.FIELDS[name])
 
 

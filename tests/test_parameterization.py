@@ -34,7 +34,7 @@ def shapes(n):
         "norm": {"scale": (n,)},
         "output": {"kernel": (n, 10), "bias": (10,)},
     }
-    is_size = lambda entry: isinstance(entry, tuple)  # noqa: E731
+    is_size = lambda node: isinstance(node, tuple)  # noqa: E731
     return jax.tree.map(lambda size: jax.ShapeDtypeStruct(size, jnp.float32), sizes, is_leaf=is_size)
 
 
@@ -131,9 +131,9 @@ def test_ten_steps_are_those_of_multipliers_by_hand(float64, name):
         base_width=(2, 2), base_optimizer=name, weight_decay=decay, gradient_clip=clip, **OPTIMIZERS[name], **MUP
     )
     # The fan-ins and fan-outs are written here by hand.
-    one = {"hidden_0": (1, m), "hidden_1": (m, m), "output": (m, 1)}
-    i = {layer: {"kernel": fan_in, "bias": 1} for layer, (fan_in, _) in one.items()}
-    o = {layer: {"kernel": fan_out, "bias": fan_out} for layer, (_, fan_out) in one.items()}
+    fans = {"hidden_0": (1, m), "hidden_1": (m, m), "output": (m, 1)}
+    i = {layer: {"kernel": fan_in, "bias": 1} for layer, (fan_in, _) in fans.items()}
+    o = {layer: {"kernel": fan_out, "bias": fan_out} for layer, (_, fan_out) in fans.items()}
     is_sgd = name == "sgd"
     c = jax.tree.map(lambda i, o: (o / i) ** 0.5 if is_sgd else 1 / i, i, o)
     rate = built.config["learning_rate"]
@@ -231,14 +231,14 @@ FIELDS = {"parameterization": "mup", "linearized": False, "output_scale": None, 
 
 def ratio(config, wide, example, num_outputs, *names):
     """Compare the deviation of one leaf at two widths."""
-    field, found = parts.width_field({"num_neurons": 0, "hidden_size": 0, **config}), []
+    field, deviations = parts.width_field({"num_neurons": 0, "hidden_size": 0, **config}), []
     for width in (config["base_width"], wide):
         sized = config | {field: width if field == "num_neurons" else width[0]}
         leaf = parts.model_of(sized, example, num_outputs).init(jax.random.key(0))[0]
         for name in names:
             leaf = leaf[name]
-        found.append(float(np.std(leaf)))
-    return found[1] / found[0]
+        deviations.append(float(np.std(leaf)))
+    return deviations[1] / deviations[0]
 
 
 def test_initial_weights_of_other_rules_are_brought_to_the_same_deviations():
@@ -362,14 +362,14 @@ def wide_inside(example, num_outputs, *, size: int = 2):
 
 
 @pytest.fixture
-def own(tmp_path):
+def model_path(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text(OWN)
     return lambda name: f"{path}:{name}"
 
 
-def test_a_model_of_the_users_own_is_scaled_by_the_same_derivation(own):
-    built = build(model=own("two_layers"), size=32, base_width=(8,), **MUP)
+def test_a_model_of_the_users_own_is_scaled_by_the_same_derivation(model_path):
+    built = build(model=model_path("two_layers"), size=32, base_width=(8,), **MUP)
     assert built.factors.rate == {"first": {"kernel": 4}, "last": {"kernel": 1 / 4}}
     assert built.factors.perturbation == {"first": {"kernel": 8}, "last": {"kernel": 1 / 2}}
     params = built.init().params  # the deviation of its last layer is 0.02 at every width
@@ -407,9 +407,9 @@ def test_pairs_that_are_unsound_are_refused_with_the_reason(fields, message):
         ("wide_inside", "size", "a/kernel: 3 axes of (2, 2, 2) grow"),
     ],
 )
-def test_a_model_that_grows_in_another_way_is_refused(own, name, field, message):
+def test_a_model_that_grows_in_another_way_is_refused(model_path, name, field, message):
     with pytest.raises(configs.ConfigError, match=re.escape(message)):
-        build(model=own(name), base_width=(2,), **{field: 4}, **MUP)
+        build(model=model_path(name), base_width=(2,), **{field: 4}, **MUP)
 
 
 def name_of(**fields):

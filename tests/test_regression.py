@@ -33,14 +33,14 @@ def test_the_best_metric_is_the_lowest_and_equals_the_loss(workdir):
     assert np.all(runs["test_metric_best"] <= runs["test_metric"])
     for row in runs.to_dict("records"):
         rows = RunDirectory(workdir / "runs" / row["run"]).read_metrics()
-        assert row["test_metric_best"] == min(entry["test_metric"] for entry in rows)
+        assert row["test_metric_best"] == min(metrics["test_metric"] for metrics in rows)
 
 
 def test_a_gain_is_a_smaller_error(workdir):
     runs = flatwide.load(workdir)
-    found = gain.gain_by_width(runs)
+    gains = gain.gain_by_width(runs)
     means = runs.groupby(["num_params", "rho"])["test_metric"].mean().unstack()
-    assert_allclose(found["gain"], means[0.0] - means[0.1], rtol=1e-9)
+    assert_allclose(gains["gain"], means[0.0] - means[0.1], rtol=1e-9)
     assert "mean squared error" in answer.answer(runs)
     assert "points" not in answer.answer(runs)
 

@@ -97,18 +97,18 @@ def test_number_of_gradients_says_what_groups_and_rules_of_their_own_compute(tmp
 def networks(fields, num_steps=20):
     """Return the parameters after each step."""
     built = experiment.build(FIELDS | fields)
-    state, found = built.init(), []
+    state, history = built.init(), []
     for step in range(num_steps):
         state, _ = built.train_step(state, built.batch(step))
-        found.append(jax.device_get(state.params))
-    return found
+        history.append(jax.device_get(state.params))
+    return history
 
 
 @pytest.mark.optimized
 def test_steps_before_the_switch_are_those_of_sgd_to_the_last_bit():
     late, plain = networks(LATE), networks({"rho": 0.0})
-    for found, expected in zip(late[:13], plain[:13], strict=True):
-        jax.tree.map(assert_array_equal, found, expected)
+    for late_params, expected in zip(late[:13], plain[:13], strict=True):
+        jax.tree.map(assert_array_equal, late_params, expected)
     assert np.abs(late[13]["output"]["kernel"] - plain[13]["output"]["kernel"]).max() > 1e-4
 
 
@@ -126,7 +126,7 @@ def test_steps_of_a_schedule_are_those_of_sam_at_the_rho_of_the_step():
 
 
 class StopAfter:
-    """Say stop after a number of segments."""
+    """A `should_stop` that is true after a number of segments."""
 
     def __init__(self, segments):
         self.left = segments
@@ -155,8 +155,8 @@ def test_run_that_is_stopped_goes_on_across_the_switch_to_the_last_bit(tmp_path)
 
 def test_measurements_know_the_rho_of_the_step_that_they_are_at():
     built = experiment.build(FIELDS | LATE)
-    found = []
+    rhos = []
     for step in (0, 12, 13, 20):
         subject = cast(Any, SimpleNamespace(built=built, epoch=step / built.steps_per_epoch))
-        found.append(measured_steps.sam_rho(subject))
-    assert found == [0, 0, 0.3, 0.3]
+        rhos.append(measured_steps.sam_rho(subject))
+    assert rhos == [0, 0, 0.3, 0.3]

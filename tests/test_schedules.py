@@ -45,9 +45,9 @@ def test_every_step_is_as_in_the_table(name, is_float64):
     with jax.enable_x64(is_float64):
         dtype = np.float64 if is_float64 else np.float32
         for warmup_steps, tables in ((0, TABLES), (4, WARM_TABLES)):
-            found = table(name, 8, warmup_steps)
-            assert found.dtype == dtype
-            assert_allclose(found, tables[name], rtol=8 * np.finfo(dtype).eps)  # the zeros of the tables are exact
+            factors = table(name, 8, warmup_steps)
+            assert factors.dtype == dtype
+            assert_allclose(factors, tables[name], rtol=8 * np.finfo(dtype).eps)  # the zeros of the tables are exact
 
 
 @pytest.mark.parametrize("is_float64", [False, True])
@@ -56,8 +56,8 @@ def test_every_step_is_as_in_the_table(name, is_float64):
 def test_milestones_are_exact_for_lengths_that_do_not_divide(name, quarters, num_steps, is_float64):
     expected = [10.0 ** -sum(4 * t >= q * num_steps for q in quarters) for t in range(num_steps)]
     with jax.enable_x64(is_float64):
-        found = table(name, num_steps)
-        assert_array_equal(found, np.array(expected).astype(found.dtype))  # correctly rounded, no error at all
+        factors = table(name, num_steps)
+        assert_array_equal(factors, np.array(expected).astype(factors.dtype))  # correctly rounded, no error at all
 
 
 @pytest.mark.parametrize(("name", "num_steps"), [("step", 46_900), ("step_mnist", 46_900), ("step", 10_000_000)])
@@ -65,8 +65,8 @@ def test_milestones_are_exact_in_long_runs(name, num_steps):
     boundaries = {"step": (2, 3), "step_mnist": (1, 2, 3)}[name]
     steps = [max(q * num_steps // 4 + d, 0) for q in boundaries for d in (-1, 0)]
     expected = [10.0 ** -sum(4 * t >= q * num_steps for q in boundaries) for t in steps]
-    found = table(name, num_steps, steps=steps)
-    assert_array_equal(found, np.array(expected).astype(found.dtype))
+    factors = table(name, num_steps, steps=steps)
+    assert_array_equal(factors, np.array(expected).astype(factors.dtype))
 
 
 @pytest.mark.parametrize(("num_steps", "warmup_steps"), [(46_900, 0), (225_180, 5000), (2**31 - 1, 7)])
@@ -76,8 +76,8 @@ def test_decay_is_exact_to_its_last_steps(name, num_steps, warmup_steps):
     steps = np.unique(np.concatenate([first[first < num_steps], last[last >= warmup_steps]]))
     left = (num_steps - steps) / (num_steps - warmup_steps)
     expected = left if name == "linear" else np.sin(np.pi / 2 * left) ** 2
-    found = jax.vmap(schedules.build(name, num_steps=num_steps, warmup_steps=warmup_steps))(steps.astype(np.int32))
-    assert_allclose(found, expected, rtol=1e-6)
+    factors = jax.vmap(schedules.build(name, num_steps=num_steps, warmup_steps=warmup_steps))(steps.astype(np.int32))
+    assert_allclose(factors, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["cosine", "linear"])
@@ -91,14 +91,14 @@ def test_imagenets_schedule_is_the_papers(float64):
         [optax.linear_schedule(0.0, 1.0, 5000), optax.cosine_decay_schedule(1.0, 220_180)], boundaries=[5000]
     )
     steps = np.array([0, 1, 2500, 4999, 5000, 5001, 115_090, 225_179])
-    found = jax.vmap(schedules.build("imagenet_cosine", num_steps=225_180, warmup_steps=5000))(steps)
-    assert_allclose(found, jax.vmap(joined)(steps), rtol=1e-10, atol=1e-15)
+    factors = jax.vmap(schedules.build("imagenet_cosine", num_steps=225_180, warmup_steps=5000))(steps)
+    assert_allclose(factors, jax.vmap(joined)(steps), rtol=1e-10, atol=1e-15)
 
 
 def test_inverse_square_root_is_that_of_the_sequence_tagging_example():
     steps = [0, 1, 4000, 7999, 8000, 8001, 32_000, 74_999]
-    found = table("inverse_sqrt", 75_000, 8000, steps=steps)
-    assert_allclose(found, [min(1, t / 8000) / math.sqrt(max(t, 8000)) for t in steps], rtol=1e-6)
+    factors = table("inverse_sqrt", 75_000, 8000, steps=steps)
+    assert_allclose(factors, [min(1, t / 8000) / math.sqrt(max(t, 8000)) for t in steps], rtol=1e-6)
 
 
 def test_run_within_its_warmup_only_rises():

@@ -23,9 +23,9 @@ def load(monkeypatch):
 
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
-    found = tmp_path_factory.mktemp("soak")
-    runner.run({"num_neurons": (4,), "num_epochs": 1, "measurements": ("gradient",)}, found, quiet=True)
-    return found
+    folder = tmp_path_factory.mktemp("soak")
+    runner.run({"num_neurons": (4,), "num_epochs": 1, "measurements": ("gradient",)}, folder, quiet=True)
+    return folder
 
 
 @pytest.mark.parametrize("name", ["metrics.csv", "final.npz", "gradient.json", "config.json"])

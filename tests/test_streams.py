@@ -29,9 +29,9 @@ def test_the_numbers_of_a_stream_are_these():
 def test_a_process_set_to_another_generator_draws_the_same(implementation):
     expected = jax.random.uniform(streams.key(3, "dropout"), (4,))
     with jax.default_prng_impl(implementation):
-        found = jax.random.uniform(streams.key(3, "dropout"), (4,))
+        drawn = jax.random.uniform(streams.key(3, "dropout"), (4,))
         assert not np.array_equal(jax.random.uniform(jax.random.key(3), (4,)), expected)
-    assert_array_equal(found, expected)
+    assert_array_equal(drawn, expected)
 
 
 def test_another_way_of_drawing_is_refused():

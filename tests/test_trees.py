@@ -8,9 +8,9 @@ import pytest
 from flatwide import trees
 
 
-@pytest.mark.parametrize("entry", [jnp.nan, jnp.inf, -jnp.inf])
-def test_a_norm_does_not_hide_what_is_not_finite(entry):
-    assert not np.isfinite(trees.norm({"a": jnp.ones(2), "b": jnp.array([entry])}))
+@pytest.mark.parametrize("value", [jnp.nan, jnp.inf, -jnp.inf])
+def test_a_norm_does_not_hide_what_is_not_finite(value):
+    assert not np.isfinite(trees.norm({"a": jnp.ones(2), "b": jnp.array([value])}))
 
 
 def test_a_norm_and_its_gradient():

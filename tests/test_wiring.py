@@ -147,7 +147,7 @@ def sam_gradient(config, differentiate, params, inputs, labels, mask, step):
 
 def direction_of(config, gradient, params, first, second, count):
     """Take the optimizer's part of a step; its two moments (the first is the velocity of sgd) are changed in place."""
-    clip, decay, (one, two) = config["gradient_clip"], config["weight_decay"], config["adam_betas"]
+    clip, decay, (beta1, beta2) = config["gradient_clip"], config["weight_decay"], config["adam_betas"]
     if clip is not None and norm(gradient) > clip:
         gradient = each(lambda g: g * clip / norm(gradient), gradient)
     if config["base_optimizer"] != "adamw":
@@ -156,10 +156,12 @@ def direction_of(config, gradient, params, first, second, count):
         first = each(lambda v, g: config["momentum"] * v + g, first, gradient)
         looks_ahead = config["nesterov"]
         return each(lambda v, g: g + config["momentum"] * v if looks_ahead else v, first, gradient), first, second
-    first = each(lambda m, g: one * m + (1 - one) * g, first, gradient)
-    second = each(lambda s, g: two * s + (1 - two) * g**2, second, gradient)
+    first = each(lambda m, g: beta1 * m + (1 - beta1) * g, first, gradient)
+    second = each(lambda s, g: beta2 * s + (1 - beta2) * g**2, second, gradient)
     direction = each(
-        lambda m, s: (m / (1 - one**count)) / (np.sqrt(s / (1 - two**count)) + config["adam_epsilon"]), first, second
+        lambda m, s: (m / (1 - beta1**count)) / (np.sqrt(s / (1 - beta2**count)) + config["adam_epsilon"]),
+        first,
+        second,
     )
     if config["base_optimizer"] == "adamw":
         direction = each(lambda d, w: d + decay * w, direction, params)
@@ -227,17 +229,17 @@ def train(fields, workdir):
     return directory.read_metrics(), result, load.final_state(directory, experiment.build(fields))
 
 
-def assert_rows_agree(found, expected, rtol=1e-9):
-    assert [list(row) for row in found] == [list(row) for row in expected]
-    for row, wanted in zip(found, expected, strict=True):
+def assert_rows_agree(rows, expected, rtol=1e-9):
+    assert [list(row) for row in rows] == [list(row) for row in expected]
+    for row, wanted in zip(rows, expected, strict=True):
         for name, value in wanted.items():
             assert (row[name] is None) == (value is None), (row["step"], name)
             assert value is None or row[name] == pytest.approx(value, rel=rtol), (row["step"], name)
 
 
-def assert_trees_agree(found, expected, rtol=1e-9):
-    for (path, one), (_, other) in zip(*map(jax.tree.leaves_with_path, (found, expected)), strict=True):
-        assert_allclose(one, other, rtol=rtol, atol=1e-12, err_msg=jax.tree_util.keystr(path))
+def assert_trees_agree(actual, expected, rtol=1e-9):
+    for (path, leaf), (_, expected_leaf) in zip(*map(jax.tree.leaves_with_path, (actual, expected)), strict=True):
+        assert_allclose(leaf, expected_leaf, rtol=rtol, atol=1e-12, err_msg=jax.tree_util.keystr(path))
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -325,16 +327,16 @@ def seen(subject, *, key):
 @pytest.fixture
 def random_fields(tmp_path):
     """Write a network with dropout and batch statistics, and data with augmentation, small enough to derive again."""
-    own = tmp_path / "random.py"
-    own.write_text(RANDOM)
+    module = tmp_path / "random.py"
+    module.write_text(RANDOM)
     return {
-        "model": f"{own}:random",
-        "dataset": f"{own}:resident",
+        "model": f"{module}:random",
+        "dataset": f"{module}:resident",
         "batch_size": 8,
         "num_epochs": 2,
         "rho": 0.3,
         "seed": 5,
-        "measurements": (f"{own}:seen",),
+        "measurements": (f"{module}:seen",),
         "measure_examples": 12,
     }
 
@@ -376,8 +378,8 @@ def test_chance_is_drawn_anew_for_each_step_and_not_in_evaluation(float64, tmp_p
     chosen = np.sort(generator(5, "measurement").permutation(20)[:12])
     assert_allclose(subject.examples["inputs"], inputs[chosen])
     measured = jax.grad(cross_entropy)(params, inputs[chosen] - np.asarray(mean)[None], labels[chosen])
-    found = jax.grad(subject.loss_fn)(subject.params, subject.examples, subject.stats)
-    assert_trees_agree(found, measured)
+    gradient_of_run = jax.grad(subject.loss_fn)(subject.params, subject.examples, subject.stats)
+    assert_trees_agree(gradient_of_run, measured)
     (path,) = directory.path.glob("measurements/seen-*.json")
     draw = float(jax.random.uniform(stream(5, "measurement seen")))
     assert json.loads(path.read_text())["values"] == {"draw": draw, "num_examples": 12}

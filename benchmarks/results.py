@@ -93,18 +93,26 @@ def domain(data: str, model: str, dataset: str, family: str, **options: Any) -> 
     )
 
 
-def curve(data: str, name: str) -> Study:
+def curve(data: str, name: str, *, folder: str = "width_transfer") -> Study:
     """Describe a curve of `width_transfer`."""
     return Study(
         page="width_transfer",
         data=data,
         model="MLP of two layers",
-        summary="width_transfer/four_curves.csv",
+        summary=f"{folder}/four_curves.csv",
         where={"curve": name},
     )
 
 
 NOISY = "digits, half of the labels wrong"
+NOISY_FASHION = "Fashion-MNIST, 3,000 examples, half of the labels wrong"
+# What was tuned -> the curve of `width_transfer`.
+CURVES = {
+    "SAM at SGD's learning rate": "standard, same rate",
+    "each arm's learning rate tuned": "standard, tuned",
+    "muP, each arm tuned": "muP, tuned",
+    "muP with layerwise perturbations, each arm tuned": "muP, layerwise, tuned",
+}
 REAL = (
     plain("mnist_width", "MNIST, 20 epochs", "LeNet-300-100", panel="MNIST, MLP over SGD", workload="mnist"),
     plain(
@@ -155,10 +163,11 @@ REAL = (
         where={"comparison": "tuned"},
     ),
     domain(NOISY, "MLP", "digits", "MLP"),
-    curve(f"{NOISY}, SAM at SGD's learning rate", "standard, same rate"),
-    curve(f"{NOISY}, each arm's learning rate tuned", "standard, tuned"),
-    curve(f"{NOISY}, muP, each arm tuned", "muP, tuned"),
-    curve(f"{NOISY}, muP with layerwise perturbations, each arm tuned", "muP, layerwise, tuned"),
+    *(
+        curve(f"{data}, {arms}", name, folder=folder)
+        for data, folder in ((NOISY, "width_transfer"), (NOISY_FASHION, "width_transfer/fashion_mnist"))
+        for arms, name in CURVES.items()
+    ),
 )
 MADE = (
     plain(

@@ -100,7 +100,7 @@ def test_one_entry_is_all_that_a_measurement_needs(monkeypatch):
     assert figures["tides_by_width"].caption.startswith("How far the tide of the weights rises. Measured on 50 ")
     assert figures["tides_by_width"].section == figures["sea"].section == DYNAMICS
     assert figures["sea"].title == "The sea of SGD"
-    assert figures["sea"].caption.startswith("The depth of the sea. Of one seed, at the smallest and the largest size")
+    assert figures["sea"].caption.startswith("The depth of the sea. One seed of SGD and of SAM")
 
     minima = on_page.find(runs, metric="test_metric", choose_by=None)
     (finding,) = on_page.findings(minima, base="SGD").values()

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from flatwide import cli, coordinate_check
 from flatwide import config as configs
@@ -40,6 +41,14 @@ def test_a_slope_is_the_mean_over_seeds_with_its_t_interval():
     assert slope.values.shape == (3, 3)
 
 
+def test_intervals_of_judged_slopes_hold_jointly():
+    slope = fitted(Quantity(PERTURBATION, "hidden/kernel"), [0.2, 0.3, 0.4])  # judged beside the hidden features
+    reach = scipy.stats.t.ppf((1 + 0.95**0.5) / 2, 2) * 0.1 / 3**0.5
+    assert (slope.slope, slope.low, slope.high) == pytest.approx((0.3, 0.3 - reach, 0.3 + reach), rel=1e-6)
+    alone = fitted(Quantity(OUTPUTS, ""), [0.2, 0.3, 0.4])  # not judged
+    assert alone.high - alone.low < slope.high - slope.low
+
+
 @pytest.mark.parametrize(
     ("exponents", "is_off"),
     [
@@ -71,7 +80,7 @@ def test_a_number_that_is_none_is_off():
     ],
 )
 def test_hidden_features_and_perturbations_are_judged(quantity, is_judged, expected):
-    slope = fitted(quantity, [1.0, 1.1])
+    slope = fitted(quantity, [1.0, 1.01])
     assert (slope.is_judged, slope.expected, slope.is_off) == (is_judged, expected, is_judged)
 
 

@@ -53,5 +53,5 @@ def test_the_report_names_the_metric_without_percent(workdir):
 
 def test_a_dry_run_counts_what_the_run_will_have(workdir):
     text = preview.describe(configs.resolve(FIELDS | {"num_neurons": (8,)}))
-    assert "training examples: 1,000" in text
+    assert "data: matrix_factorization, 1,000 training and 1,000 test examples" in text
     assert f"parameters: {8 * 16:,}" in text

@@ -92,7 +92,7 @@ def text(check: Check) -> str:
             f"{title:{size}}  {_number(slope.slope)}  [{_number(slope.low)}, {_number(slope.high)}]  {_judged(slope)}"
         )
     num_judged, off = sum(slope.is_judged for slope in check.slopes), [s for s in check.slopes if s.is_off]
-    rule = f"|slope| > {LARGEST_SLOPE} and an interval without 0"
+    rule = f"|slope| > {LARGEST_SLOPE} and a joint 95 % interval without 0"
     widths = ", ".join(map(str, check.widths))
     verdict = (
         f"{len(off)} of {num_judged} slopes are off ({rule})"

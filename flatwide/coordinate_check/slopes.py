@@ -6,6 +6,7 @@ on logarithmic axes their slopes in the width are 0.
 """
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -51,7 +52,8 @@ class Quantity(NamedTuple):
 class Slope(NamedTuple):
     """The change of a quantity with the width.
 
-    values: [widths, seeds]. slope: of log value in log width, the mean over seeds; low, high: its 95 % interval.
+    values: [widths, seeds]. slope: of log value in log width, the mean over seeds; low, high: its 95 % interval,
+      which for judged slopes covers jointly with those of all others.
     expected: slope if training is the same at every width; None if unknown. is_judged: whether other slopes are faults.
     """
 
@@ -213,7 +215,8 @@ def _slopes(
 ) -> list[Slope]:
     """Fit a line for each quantity and seed, in logarithms, and judge those of kernels and embeddings.
 
-    Biases and norms are only shown: among dozens of slopes with an interval each, some would be off by chance.
+    The intervals of judged slopes hold jointly (Šidák): of dozens with an interval each, some would be off by chance.
+    Biases and norms, whose slopes are those of their kernels, are only shown, with an interval each.
     """
     orders, shares = {leaf.name: leaf.order for leaf in grown}, expected_shares(grown, config)
     values = {name: np.array([[of[name] for of in row] for row in moved]) for name in moved[0][0]}
@@ -221,26 +224,33 @@ def _slopes(
     for quantity, array in values.items():
         largest[quantity.kind] = max([largest.get(quantity.kind, 0.0), *array[np.isfinite(array)].tolist()])
     products = {quantity.name for quantity in values if quantity.kind == FEATURES}
-    slopes = []
-    for quantity, array in values.items():
-        kind, first = quantity.kind, quantity.name.partition(" + ")[0]
-        is_rounding = bool(array.max() <= _ROUNDING * largest[kind])  # False if it is infinite or NaN
-        is_hidden = kind == FEATURES and orders.get(first) != 1
-        is_judged = not is_rounding and (is_hidden or (kind == PERTURBATION and quantity.name in products))
-        expected = shares.get(quantity.name) if kind == SHARE else 0.0
-        mean = intervals.NONE if is_rounding else intervals.mean(_fitted(multiples, array))
-        slopes.append(
-            Slope(
-                quantity=quantity,
-                values=array,
-                slope=mean.mean,
-                low=mean.low,
-                high=mean.high,
-                expected=None if is_rounding else expected,
-                is_judged=is_judged,
-            )
+    # False if a value is infinite or NaN.
+    is_rounding = {q: bool(array.max() <= _ROUNDING * largest[q.kind]) for q, array in values.items()}
+
+    def judges(quantity: Quantity) -> bool:
+        first = quantity.name.partition(" + ")[0]
+        is_hidden = quantity.kind == FEATURES and orders.get(first) != 1
+        return not is_rounding[quantity] and (
+            is_hidden or (quantity.kind == PERTURBATION and quantity.name in products)
         )
-    return slopes
+
+    joint = intervals.sidak(sum(map(judges, values)))
+
+    def slope(quantity: Quantity, array: np.ndarray) -> Slope:
+        expected = shares.get(quantity.name) if quantity.kind == SHARE else 0.0
+        level = joint if judges(quantity) else 0.95
+        mean = intervals.NONE if is_rounding[quantity] else intervals.mean(_fitted(multiples, array), level=level)
+        return Slope(
+            quantity=quantity,
+            values=array,
+            slope=mean.mean,
+            low=mean.low,
+            high=mean.high,
+            expected=None if is_rounding[quantity] else expected,
+            is_judged=judges(quantity),
+        )
+
+    return list(itertools.starmap(slope, values.items()))
 
 
 def _fitted(multiples: Sequence[float], values: np.ndarray) -> np.ndarray:

@@ -270,7 +270,7 @@ def seed_gains(study: Study) -> pd.DataFrame | None:
 
 
 def slope(study: Study) -> intervals.Mean | None:
-    """Compute the change of the gain for ten times the parameters: each seed's least squares, all widths alike."""
+    """Compute the change of the gain per tenfold increase in parameters by each seed's least squares, unweighted."""
     gains = seed_gains(study)
     if gains is None:
         return None
@@ -385,7 +385,7 @@ the two.
   choose.
 - **Intervals of gains are joint**: those of all widths of a study hold together in 95 % of studies, so they are wider
   than those on the study's page, which cover one width each.
-- **Slope**: the change of the gain for ten times the parameters, by least squares with the same weight for every
+- **Slope**: the change of the gain per tenfold increase in parameters, by least squares with the same weight for every
   width, and its 95 % interval, as on the page of the [claims](claims.md). The trend of a report weights widths by their
   noise, so its number may differ.
 - **Paper**: its gain at its own smallest and largest network, most of them larger than ours, on the data of the row

@@ -3,6 +3,7 @@
     python docs/draw_gallery.py runs docs/gallery
 
 The first folder has the work directories of the studies that the gallery names, made by the commands on their pages.
+Pictures of studies that are missing there are left as they are.
 Three small studies that no page has are trained into it; their runs are not trained again. The second folder gets the
 pictures.
 """
@@ -13,6 +14,7 @@ from typing import Any
 
 import flatwide
 from flatwide.figures import rendering
+from flatwide.runs.logs import say
 
 _DIGITS = {"dataset": "digits", "model": "MLP", "optimizer": "sam", "lr_scheduler": "constant", "num_epochs": 5}
 
@@ -67,6 +69,9 @@ def main() -> None:
     for name, config in SMALL.items():
         flatwide.run_study(config, runs / name)
     for study, names in FIGURES.items():
+        if not (runs / study).is_dir():
+            say(f"{runs / study} is missing: its pictures stay as they are; its page has the command that trains it")
+            continue
         figures = flatwide.draw_figures(runs / study)
         # Descriptions of every mark for screen readers would double the files; the page has a text for each picture.
         specs = [figures[name].chart.to_dict() for name in names]

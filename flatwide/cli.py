@@ -155,7 +155,7 @@ def _check_coordinates(arguments: list[str]) -> int:
     if request is None:
         print(command.help_text())
         return DONE
-    assignments, faults = flags.assignments(rest)
+    assignments, faults = flags.assignments(rest, usage=command.USAGE)
     values = {name: value for name, value in configs.load_file(request.config_path).items() if name != "study"}
     values, unread = configs.override(values, assignments)
     if faults + unread:

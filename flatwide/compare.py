@@ -28,6 +28,10 @@ it."""
 _LENGTHS = (0.02, 0.05, 0.1, 0.2, 0.4)  # of perturbations: the radii of `normalized`
 _SEEDS = 8
 _HALVINGS = 20
+_NOTE = (
+    "The radii of rules other than `normalized` are found before training; this plan has those of `normalized` in "
+    "their place, so it counts runs at other radii as to do."
+)
 
 # Each has an accuracy as its metric, so that gains are comparable, and its own base optimizer.
 DOMAINS: dict[str, dict[str, Any]] = {
@@ -87,19 +91,35 @@ def command(arguments: list[str], *, train: Callable[[Mapping[str, Any], str], i
         parser.error(f"--workers={flags.workers}: expected 1 or more")
     if flags.seeds < 2:
         parser.error(f"--seeds={flags.seeds}: expected 2 or more, for intervals")
+    unknown = [rule for rule in flags.rules if not registry.is_own_file(rule) and rule not in sam.VARIANTS]
+    if unknown:
+        raise configs.ConfigError([registry.unknown("--rules", rule, sam.VARIANTS) for rule in unknown])
     rules = tuple(dict.fromkeys(map(registry.absolute, flags.rules)))
-    say("searching for the radii at which all rules perturb as far as SAM ...")
-    radii = {domain: {rule: radii_of(rule, domain) for rule in rules} for domain in DOMAINS}
-    config = study(rules, radii, num_seeds=flags.seeds, workers=flags.workers)
     if flags.dry_run:
         from flatwide.study import command as study_command
 
-        return study_command.dry_run(config, flags.workdir), 0
+        # The number of runs and their cost do not depend on the radii.
+        placeholders = {domain: dict.fromkeys(rules, _LENGTHS) for domain in DOMAINS}
+        config = study(rules, placeholders, num_seeds=flags.seeds, workers=flags.workers)
+        return f"{study_command.dry_run(config, flags.workdir)}\n{_NOTE}", 0
+    radii = _search(rules)
+    config = study(rules, radii, num_seeds=flags.seeds, workers=flags.workers)
     if code := train(config, flags.workdir):
         return "the study is not done; rerun the same command to finish it.", code
     text = page(collect(flags.workdir), rules, radii, num_seeds=flags.seeds)
     Path(flags.workdir, "comparison.md").write_text(text, encoding="utf-8")
     return text, 0
+
+
+def _search(rules: Sequence[str]) -> dict[str, dict[str, tuple[float, ...]]]:
+    """Find the radii of each rule in each domain, and print them."""
+    say("searching for the radii at which all rules perturb as far as SAM, from an epoch of each domain ...")
+    radii: dict[str, dict[str, tuple[float, ...]]] = {domain: {} for domain in DOMAINS}
+    for domain in DOMAINS:
+        for rule in rules:
+            radii[domain][rule] = radii_of(rule, domain)
+            say(f"radii on {domain}, {_short(rule)}: {', '.join(f'{radius:g}' for radius in radii[domain][rule])}")
+    return radii
 
 
 def _parser() -> FlagParser:

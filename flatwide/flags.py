@@ -15,7 +15,7 @@ def read(arguments: list[str]) -> tuple[argparse.Namespace, list[tuple[str, str]
     flags, rest = _parser().parse_known_args(arguments)
     if flags.help:
         return flags, [], []
-    given, faults = assignments(rest)
+    given, faults = assignments(rest, usage=_USAGE)
     for name in ("workdir", "config"):
         if not getattr(flags, name):
             faults.append(f"--{name} is missing; usage: {_USAGE}")
@@ -64,8 +64,12 @@ def _process_faults(flags: argparse.Namespace) -> list[str]:
     return faults
 
 
-def assignments(arguments: list[str]) -> tuple[list[tuple[str, str]], list[str]]:
-    """Read `--config.a=1`, `--config.a 1`, `--config.a` (true) and `--noconfig.a` (false); others are faults."""
+def assignments(arguments: list[str], *, usage: str) -> tuple[list[tuple[str, str]], list[str]]:
+    """Read `--config.a=1`, `--config.a 1`, `--config.a` (true) and `--noconfig.a` (false); others are faults.
+
+    Args:
+      usage: of the command, for the message of a fault.
+    """
     given, faults, waiting = [], [], list(arguments)
     while waiting:
         flag = waiting.pop(0)
@@ -77,5 +81,5 @@ def assignments(arguments: list[str]) -> tuple[list[tuple[str, str]], list[str]]
                 text = waiting.pop(0) if waiting and not waiting[0].startswith("--") else "true"
             given.append((name.removeprefix("config."), text))
         else:
-            faults.append(f"{registry.shown(flag)} is not a flag of this command; usage: {_USAGE}")
+            faults.append(f"{registry.shown(flag)} is not a flag of this command; usage: {usage}")
     return given, faults

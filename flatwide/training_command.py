@@ -95,6 +95,7 @@ def _time_text(config: Mapping[str, Any]) -> str:
     """Estimate the duration of a run from some of its steps."""
     from flatwide.runs import logs, memory, timing
 
+    logs.say("timing some steps; compiling them may take a minute")
     try:
         estimate = timing.estimate(config)
     except memory.OutOfMemoryError as error:

@@ -172,6 +172,7 @@ def test_dry_run_trains_nothing(root, tmp_path, config):
     assert f"run directory: {tmp_path}/runs/digits-MLP16x8-rho0.1-seed0-" in out
     assert re.search(r"estimated time: about \d+s, from some of its steps \(compiling them took \d+s", out)
     assert out.count("\n") < 15
+    assert "timing some steps; compiling them may take a minute\n" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 

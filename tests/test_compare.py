@@ -51,7 +51,9 @@ def test_it_trains_ranks_and_writes_a_page(small, own_rule, tmp_path, capsys):
     command = ["compare", f"--workdir={tmp_path}/w", f"--rules=normalized,{own_rule},momentum", "--seeds=2"]
     assert cli.main([*command, "--workers=1"]) == 0
     page = (tmp_path / "w" / "comparison.md").read_text()
-    assert page in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert page in printed.out
+    assert "radii on small, mine.py:tenfold: 0.002, 0.005, 0.01, 0.02, 0.04\n" in printed.err
     assert "## Equal steps" in page
     assert "## Equal gradients" in page
     assert "| small, 160 parameters |" in page
@@ -61,11 +63,23 @@ def test_it_trains_ranks_and_writes_a_page(small, own_rule, tmp_path, capsys):
     assert len(list((tmp_path / "w" / "runs").iterdir())) == 4 * (2 + 5 + 5 + 10)
 
 
+def test_a_dry_run_plans_without_the_search(small, own_rule, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(compare, "radii_of", None)
+    flags = [f"--workdir={tmp_path}/w", f"--rules=normalized,{own_rule},momentum", "--seeds=2", "--dry_run"]
+    assert cli.main(["compare", *flags]) == 0
+    printed = capsys.readouterr().out
+    assert "study of 88 runs: 0 done, 88 to do" in printed
+    assert "radii of rules other than `normalized` are found before training" in printed
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--rules=normalized"], "expected --workdir and --rules"),
-        (["--workdir=w", "--rules=normalised"], "Did you mean 'normalized'"),
+        (
+            ["--workdir=w", "--rules=friendly,normalised"],
+            "--rules='normalised' is not known. Did you mean",
+        ),
         (["--workdir=w", "--rules=normalized", "--seeds=1"], "--seeds=1: expected 2 or more"),
         (["--workdir=w", "--rules=norm_layers"], "norm_layers cannot be compared on small: "),
     ],

@@ -202,7 +202,10 @@ def test_every_family_is_alike_at_every_width_with_layerwise_scaling_alone(model
         (("--config=configs/digits_mlp.py", "--widths=64"), "--widths=64: expected two or more widths"),
         (("--config=configs/digits_mlp.py", "--widths=64,(8,8)"), "all of the same length"),
         (("--config=configs/digits_mlp.py", "--seeds=1"), "--seeds=1: expected an integer >= 2"),
-        (("--config=configs/digits_mlp.py", "--width=64"), "'--width=64' is not a flag of this command"),
+        (
+            ("--config=configs/digits_mlp.py", "--width=64"),
+            "is not a flag of this command; usage: python main.py coordinate_check",
+        ),
         (("--config=configs/digits_mlp.py", "--config.parameterization=mup"), "config.base_width is missing"),
     ],
 )

@@ -60,7 +60,8 @@ def _parser() -> FlagParser:
     parser = FlagParser(
         USAGE,
         description="Check whether training and SAM's perturbation behave the same at every width, within a few steps.",
-        example="python main.py coordinate_check --config=digits_mlp --config.parameterization=mup",
+        example="python main.py coordinate_check --config=digits_mlp --config.base_width=32 "
+        "--config.parameterization=mup --config.perturbation_scaling=layerwise",
     )
     parser.add_argument("--config", help="a config file, or the name of one that ships (required)")
     multiples = ", ".join(map(str, MULTIPLES))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 DOMAINS = "Every domain"
-GAIN, RHO, TRAINING = "What SAM buys", "Which ρ", "Training"
+GAIN, RHO, TRAINING = "Gain of SAM", "Choice of ρ", "Training"
 
 MOST_PARTS = 6  # in one figure
 MOST_PIECES = 24  # with more, there are no separate figures: nobody would look through them

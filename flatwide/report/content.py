@@ -266,7 +266,7 @@ def _summary(lines: list[headline.Headline], rows: list[dict[str, Any]], base: s
         name="summary",
         title="In short",
         note="Corrected for the choice of rho; the intervals hold for all widths together.",
-        columns=[*columns, "jointly 95 %", "best rho"],
+        columns=[*columns, "joint 95 % interval", "best rho"],
         rows=cells,
     )
 

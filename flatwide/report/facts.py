@@ -12,7 +12,7 @@ from flatwide.columns import COLLAPSED, DONE, RESULT_FIELDS
 from flatwide.report.key_table import width_text
 from flatwide.runs.commands import Command
 from flatwide.runs.directory import IDENTITY, run_directories
-from flatwide.runs.logs import duration_text
+from flatwide.runs.logs import duration_text, runs_text
 from flatwide.runs.table import tuple_text
 
 Run = dict[str, Any]
@@ -49,11 +49,7 @@ def unrecorded(runs: list[Run], commands: Sequence[Command], *, earlier: str = "
         last = f" The last command of the study was: {earlier}." if earlier else ""
         return f"The commands that trained these runs were not recorded.{last}"
     older = sum(str(run["started"]) < commands[0].started for run in runs if run.get("started"))
-    return (
-        f"{older:,} runs are older than these commands; the commands that trained them were not recorded."
-        if older
-        else ""
-    )
+    return f"{runs_text(older)} started before these commands, by commands that were not recorded." if older else ""
 
 
 def config_fields(columns: Iterable[str]) -> list[str]:
@@ -64,19 +60,25 @@ def config_fields(columns: Iterable[str]) -> list[str]:
 
 
 def varied(runs: list[Run], names: Iterable[str]) -> list[str]:
-    """Return the fields that differ between runs."""
-    return [name for name in names if len({run.get(name) for run in runs}) > 1]
+    """Return the fields that differ between the runs that read them; base runs leave many fields empty."""
+    return [name for name in names if len({run[name] for run in runs if _is_read(run, name)}) > 1]
+
+
+def _is_read(run: Run, name: str) -> bool:
+    return name in run and (name.startswith(f"{fields.ASIDE}.") or not fields.is_unread(run, name))
 
 
 def settings(runs: list[Run], names: Iterable[str], *, with_defaults: bool = False) -> list[tuple[str, str]]:
-    """Return fields with their values in the runs.
+    """Return fields with their values in the runs that read them.
 
     Args:
       with_defaults: include fields that have the default of their config field in all runs.
     """
     listed = []
     for name in names:
-        values = list(dict.fromkeys(run.get(name) for run in runs))
+        values = list(dict.fromkeys(run[name] for run in runs if _is_read(run, name)))
+        if not values:
+            continue
         if with_defaults or name not in configs.SCHEMA or values != [_in_table(configs.SCHEMA[name].default)]:
             more = f", … ({len(values):,} values)" if len(values) > _MOST_VALUES else ""
             texts = [str(width_text(value) if name in fields.SHAPES else value) for value in values[:_MOST_VALUES]]
@@ -142,7 +144,7 @@ def _time(runs: list[Run]) -> str:
     spent = [run["seconds"] for run in runs if run.get("seconds") is not None]
     if not spent:
         return ""
-    text = f"{duration_text(sum(spent))} of training, summed over {len(spent):,} runs"
+    text = f"{duration_text(sum(spent))} of training, summed over {runs_text(len(spent))}"
     began = [run["started"] for run in runs if run.get("started")]
     ended = [run["finished"] for run in runs if run.get("finished")]
     return f"{text}; from {_moment(min(began))} to {_moment(max(ended))}" if began and ended else text
@@ -162,7 +164,7 @@ def _machine(runs: list[Run]) -> str:
     )
     if len(kinds) == 1:
         return next(iter(kinds))
-    return "; ".join(f"{kind} ({number:,} runs)" for kind, number in kinds.most_common())
+    return "; ".join(f"{kind} ({runs_text(number)})" for kind, number in kinds.most_common())
 
 
 def _several(values: Iterable[Any]) -> str:
@@ -170,4 +172,4 @@ def _several(values: Iterable[Any]) -> str:
     counter = Counter(str(value) for value in values if value is not None)
     if len(counter) <= 1:
         return "".join(counter)
-    return ", ".join(f"{value} ({number:,} runs)" for value, number in counter.most_common())
+    return ", ".join(f"{value} ({runs_text(number)})" for value, number in counter.most_common())

@@ -177,6 +177,11 @@ def value_text(name: str, value: float) -> str:
     return f"{value:.4g}"
 
 
+def runs_text(number: int) -> str:
+    """Write a number of runs, such as 1 run or 2,000 runs."""
+    return f"{number:,} run{'s' if number != 1 else ''}"
+
+
 def duration_text(seconds: float) -> str:
     """Write a duration with its two largest units, such as 8s, 1m40s, 2h05m or 3d04h."""
     whole = round(seconds)

@@ -11,7 +11,7 @@ from flatwide.catalogue import entry, title
 from flatwide.columns import DONE
 from flatwide.runs import identity, preview, snapshots
 from flatwide.runs.jax_settings import is_double
-from flatwide.runs.logs import duration_text
+from flatwide.runs.logs import duration_text, runs_text
 from flatwide.study.inventory import REFUSED, UNMEASURED, Inventory, RunState
 from flatwide.study.plan import Plan, Planned
 from flatwide.study.settings import Part
@@ -80,11 +80,11 @@ def heading(planned: Plan, stored: Inventory, *, num_workers: int, estimate: Est
     states += [f"{counts[status]} {status}" for status in others if counts[status]]
     if counts["unknown"]:
         states = ["how many are done cannot be determined until the data are downloaded"]
-    lines = [f"study of {len(stored.states)} runs: {', '.join(states)}"]
+    lines = [f"study of {runs_text(len(stored.states))}: {', '.join(states)}"]
     lines += [_part_text(part, planned) for part in planned.settings.parts]
     lines += list(planned.notes)
     if stored.others:
-        lines.append(f"kept: {len(stored.others)} runs here are not part of this study, such as {stored.others[0]}")
+        lines.append(f"kept: {runs_text(len(stored.others))} outside this study, such as {stored.others[0]}")
     if machine.has_gpu() and all(run.config["group_size"] == 1 for run in planned.runs) and len(stored.states) > 1:
         lines.append("note: this machine has a GPU; --config.group_size=16 trains 16 runs at once (docs/studies.md).")
     measured = dict.fromkeys(text for run in planned.runs if (text := preview.measurements_text(run.config)))
@@ -113,7 +113,7 @@ def _part_text(part: Part, planned: Plan) -> str:
     text = " × ".join(axes) + (f", {len(part.exclude)} exclusions" if part.exclude else "")
     if not part.name:
         return f"axes: {text}"
-    return f"part {part.name}: {text or 'one run'}, {sum(run.part == part.name for run in planned.runs)} runs"
+    return f"part {part.name}: {text or 'one run'}, {runs_text(sum(run.part == part.name for run in planned.runs))}"
 
 
 def groups(stored: Inventory, estimate: Estimate) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 from flatwide import catalogue, machine, registry
 from flatwide import config as configs
 from flatwide.config.parser import FlagParser
-from flatwide.runs import records, snapshots
+from flatwide.runs import logs, records, snapshots
 from flatwide.runs.directory import RunDirectory
 from flatwide.runs.table import collect, write_results
 from flatwide.study import expressions, measure_progress, orders, supervise
@@ -53,10 +53,11 @@ def read(arguments: list[str]) -> Request | None:
         return None
     faults = []
     if not flags.workdir or not Path(flags.workdir).is_dir():
-        faults.append(f"measure {flags.workdir or ''}: expected a work directory with runs; usage:\n{USAGE}")
+        given = f"measure {flags.workdir}" if flags.workdir else "measure"
+        faults.append(f"{given}: expected a work directory with runs; usage:\n{USAGE}")
     names = tuple(dict.fromkeys(map(registry.absolute, _texts(flags.measurements or ""))))
     if not names:
-        faults.append(f"--measurements is missing; known: {', '.join(sorted(catalogue.MEASUREMENTS))}.")
+        faults.append(f"--measurements is missing. Known: {', '.join(sorted(catalogue.MEASUREMENTS))}.")
     faults += catalogue.faults("--measurements", names)
     where = (flags.where or "").strip()
     if where:
@@ -147,7 +148,7 @@ def run(
     missing = {task.name: records.missing(_directory(request, task), task.config) for task in tasks}
     left = [task for task in tasks if missing[task.name]]
     num_missing = sum(map(len, missing.values()))
-    print(f"{len(tasks)} runs: {len(tasks) - len(left)} measured, {len(left)} to measure", file=out)
+    print(f"{logs.runs_text(len(tasks))}: {len(tasks) - len(left)} measured, {len(left)} to measure", file=out)
     print(f"measurements to take: {num_missing} ({', '.join(map(catalogue.title, request.names))})", file=out)
     for epoch, count in sorted(_without_snapshot(request, left).items()):
         print(f"warning: {count} of these runs stored no snapshot of epoch {epoch}: nothing to measure there", file=out)

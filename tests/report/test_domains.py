@@ -50,7 +50,7 @@ def test_each_domain_has_units_of_its_own(page):
 
 
 def test_charts_and_tables_of_a_domain_have_its_name(mixed, page):
-    assert '<h3 id="section-1">digits, MLP: What SAM buys</h3>' in page
+    assert '<h3 id="section-1">digits, MLP: Gain of SAM</h3>' in page
     assert "two_layer_teacher, OneHiddenLayer: The gain at each width" in page
     names = {path.name for path in (mixed / "figures").iterdir()}
     for ending in ("digits_mlp", "two_layer_teacher_onehiddenlayer"):

@@ -37,11 +37,21 @@ def test_several_machines_versions_and_data_are_all_named():
     other = RUN | {"device": "NVIDIA H100", "threads": 8, "versions.jax": "0.11.0"}
     listed = facts_of([RUN | {"run": "a"}, other | {"run": "b"}], identities={"a": {"data": "1f"}, "b": {"data": "2e"}})
     assert listed["machine"] == (
-        "1 × cpu, 1 CPU thread, 32-bit numbers (1 runs); 1 × NVIDIA H100, 8 CPU threads, 32-bit numbers (1 runs)"
+        "1 × cpu, 1 CPU thread, 32-bit numbers (1 run); 1 × NVIDIA H100, 8 CPU threads, 32-bit numbers (1 run)"
     )
-    assert listed["versions"] == "jax 0.10.2 (1 runs), 0.11.0 (1 runs)"
+    assert listed["versions"] == "jax 0.10.2 (1 run), 0.11.0 (1 run)"
     assert listed["data"] == "digits: fingerprint 1f; digits: fingerprint 2e"
 
 
 def test_what_is_not_known_is_left_out():
     assert facts_of([{"status": "finished", "rho": 0.0}]) == {"runs": "1 done"}
+
+
+def test_fields_that_only_some_runs_read_do_not_vary_by_that():
+    base = {"rho": 0.0, "optimizer": "sam", "sam_variant": None, "gradient_clip": None, "own": None, "aside.note": None}
+    sam = base | {"rho": 0.1, "sam_variant": "normalized", "own": 1, "aside.note": "again"}
+    assert facts.varied([base, sam], base) == ["rho", "aside.note"]
+    others = [base, sam, sam | {"sam_variant": "friendly", "gradient_clip": 1.0, "own": 2}]
+    assert facts.varied(others, base) == ["rho", "sam_variant", "gradient_clip", "own", "aside.note"]
+    assert facts.settings([base, sam], ["sam_variant", "own"]) == [("own", "1")]
+    assert facts.settings([base, sam], ["sam_variant", "own"], with_defaults=True)[0] == ("sam_variant", "normalized")

@@ -65,7 +65,7 @@ def test_the_answer_has_both_ends_its_interval_and_what_it_rests_on(text):
 
 def test_sections_come_after_the_metric_and_hold_their_figures(text):
     headings = re.findall(r'<h3 id="section-\d+">(.*?)</h3>', text)
-    assert headings == ["What SAM buys", "Training", "Curvature of the minima", "Dynamics", "Other measurements"]
+    assert headings == ["Gain of SAM", "Training", "Curvature of the minima", "Dynamics", "Other measurements"]
     figures = re.findall(r'<figure.*? id="figure-(.*?)"', text)
     assert figures[figures.index("training_curves") + 1 :] == [
         *("curvature_by_width", "curvature_by_rho", "metric_by_flatness", "spectral_density"),

@@ -54,7 +54,7 @@ def test_the_page_shows_the_commands_as_they_were_given(page):
     text = page.read_text()
     assert "<code>python main.py --workdir=W --config=study.py &#39;--config.sam_variant=own rule&#39;</code>" in text
     assert "<code># a study\ndef get_config():\n    return 1 &lt; 2\n</code>" in text
-    assert "36 runs are older than these commands; the commands that trained them were not recorded." in text
+    assert "36 runs started before these commands, by commands that were not recorded." in text
     assert "differ from their defaults" not in text
 
 

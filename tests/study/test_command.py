@@ -124,7 +124,7 @@ def test_running_again_trains_only_what_is_missing(study, tmp_path, capsys):
     assert len(list((tmp_path / "w").glob("runs/*/result.json"))) == 4
     assert first == {path: path.stat().st_mtime_ns for path in first}
     assert cli.main([*flags, "--config.study.axes.seed=(1,)"]) == 0
-    assert "kept: 2 runs here are not part of this study" in capsys.readouterr().err
+    assert "kept: 2 runs outside this study" in capsys.readouterr().err
 
 
 def test_a_failing_and_a_diverging_run_leave_their_neighbours_untouched(study, tmp_path, capsys, whole):

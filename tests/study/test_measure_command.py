@@ -102,7 +102,7 @@ def test_an_epoch_that_was_not_kept_is_told_beforehand(folder, capsys):
                 "--workers=1,2: expected one integer >= 1.",
             ],
         ),
-        (["--measurements="], ["--measurements is missing; known: "]),
+        (["--measurements="], ["--measurements is missing. Known: "]),
         (["--wher=x"], ["unrecognized arguments: --wher=x; usage:"]),
     ],
 )

@@ -199,7 +199,7 @@ def test_a_sharded_network_is_stopped_resumed_and_measured(tmp_path):
     assert codes == [128 + signal.SIGTERM] * 2, printed
     codes, printed = Started(tmp_path / "two", sharded).ended()
     assert codes == [0, 0], printed
-    assert "going on from step" in printed[0]
+    assert "resuming from step" in printed[0]
     runs = [only_run(tmp_path / "two"), train_alone(tmp_path / "one", fields)]
     assert (runs[0] / "checkpoints" / "final.orbax").is_dir()
     with jax.enable_x64(True):

@@ -92,13 +92,15 @@ def text(check: Check) -> str:
             f"{title:{size}}  {_number(slope.slope)}  [{_number(slope.low)}, {_number(slope.high)}]  {_judged(slope)}"
         )
     num_judged, off = sum(slope.is_judged for slope in check.slopes), [s for s in check.slopes if s.is_off]
-    rule = f"|slope| > {LARGEST_SLOPE} and a joint 95 % interval without 0"
+    rule = f"|slope| > {LARGEST_SLOPE} and an interval without 0"
     widths = ", ".join(map(str, check.widths))
     verdict = (
         f"{len(off)} of {num_judged} slopes are off ({rule})"
         if off
         else f"all {num_judged} judged slopes are as expected"
     )
+    if by_chance := sum(slope.may_be_chance for slope in off):
+        verdict += f", {by_chance} perhaps by chance, since a joint interval contains 0: use more --seeds"
     return "\n".join([*rows, f"{verdict}, after {NUM_STEPS} steps at widths {widths}."])
 
 
@@ -108,7 +110,7 @@ def _number(value: float) -> str:
 
 def _judged(slope: Slope) -> str:
     if slope.is_off:
-        return f"{_number(slope.expected or 0.0)}  OFF"
+        return f"{_number(slope.expected or 0.0)}  OFF{' (perhaps by chance)' if slope.may_be_chance else ''}"
     if slope.is_judged:
         return _number(slope.expected or 0.0)
     expected = math.nan if slope.expected is None else slope.expected

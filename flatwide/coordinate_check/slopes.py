@@ -52,9 +52,9 @@ class Quantity(NamedTuple):
 class Slope(NamedTuple):
     """The change of a quantity with the width.
 
-    values: [widths, seeds]. slope: of log value in log width, the mean over seeds; low, high: its 95 % interval,
-      which for judged slopes covers jointly with those of all others.
+    values: [widths, seeds]. slope: of log value in log width, the mean over seeds; low, high: its 95 % interval.
     expected: slope if training is the same at every width; None if unknown. is_judged: whether other slopes are faults.
+    is_certain: whether the interval excludes 0 at the level at which those of all judged slopes hold jointly.
     """
 
     quantity: Quantity
@@ -64,6 +64,7 @@ class Slope(NamedTuple):
     high: float
     expected: float | None
     is_judged: bool
+    is_certain: bool
 
     @property
     def is_off(self) -> bool:
@@ -72,6 +73,11 @@ class Slope(NamedTuple):
             return False
         excludes = self.low > 0 or self.high < 0
         return not math.isfinite(self.slope) or (abs(self.slope) > LARGEST_SLOPE and excludes)
+
+    @property
+    def may_be_chance(self) -> bool:
+        """Whether the slope is off, but one of so many judged slopes may be by chance."""
+        return self.is_off and math.isfinite(self.slope) and not self.is_certain
 
 
 class Check(NamedTuple):
@@ -215,8 +221,8 @@ def _slopes(
 ) -> list[Slope]:
     """Fit a line for each quantity and seed, in logarithms, and judge those of kernels and embeddings.
 
-    The intervals of judged slopes hold jointly (Šidák): of dozens with an interval each, some would be off by chance.
-    Biases and norms, whose slopes are those of their kernels, are only shown, with an interval each.
+    Of dozens of slopes with an interval each, some are off by chance: those that a joint interval (Šidák) does not
+    confirm are marked. Biases and norms, whose slopes are those of their kernels, are only shown.
     """
     orders, shares = {leaf.name: leaf.order for leaf in grown}, expected_shares(grown, config)
     values = {name: np.array([[of[name] for of in row] for row in moved]) for name in moved[0][0]}
@@ -238,8 +244,10 @@ def _slopes(
 
     def slope(quantity: Quantity, array: np.ndarray) -> Slope:
         expected = shares.get(quantity.name) if quantity.kind == SHARE else 0.0
-        level = joint if judges(quantity) else 0.95
-        mean = intervals.NONE if is_rounding[quantity] else intervals.mean(_fitted(multiples, array), level=level)
+        fits = _fitted(multiples, array)
+        mean, wide = (
+            intervals.NONE if is_rounding[quantity] else intervals.mean(fits, level=level) for level in (0.95, joint)
+        )
         return Slope(
             quantity=quantity,
             values=array,
@@ -248,6 +256,7 @@ def _slopes(
             high=mean.high,
             expected=None if is_rounding[quantity] else expected,
             is_judged=judges(quantity),
+            is_certain=wide.low > 0 or wide.high < 0,
         )
 
     return list(itertools.starmap(slope, values.items()))

@@ -168,9 +168,22 @@ def gains(study: Study, sizes: Sequence[int] | None = None) -> dict[float, dict[
 
 
 def stretch(study: Study, num_seeds: int) -> float:
-    """Return the factor by which the interval of cross-fitted gains is wider than Student's t."""
-    most = max(int(row["num_rhos"]) for row in widths_of(study.folder))
-    return selection.stretch_of_scores(num_seeds, most)
+    """Return the factor by which the interval of cross-fitted gains is wider than Student's t.
+
+    It depends on the noise of the base, which the intervals of the widths bound; this is the largest possible one.
+    """
+    rows = widths_of(study.folder)
+    most = max(int(row["num_rhos"]) for row in rows)
+    return max(
+        selection.stretch_of_scores(num_seeds, most, ratio=ratio)
+        for row in rows
+        if row["corrected_standard_error"] > 0
+        for ratio in selection.possible_ratios(
+            (row["corrected_high"] - row["corrected_low"]) / 2 / row["corrected_standard_error"],
+            int(row["corrected_num_seeds"]),
+            int(row["num_rhos"]),
+        )
+    )
 
 
 def interval(estimate: intervals.Mean, unit: str, *, digits: int = 2) -> str:

@@ -5,7 +5,6 @@
 Nothing is trained: all numbers come from the tables in docs/studies, those of the paper from flatwide/analysis.
 """
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,7 +35,6 @@ COLUMNS = (
     "paper's gain",
 )
 HEAD = f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|"
-SHARES = np.linspace(0.0, 1.0, 41)  # of the base in the variance of a gain
 
 
 class Study(NamedTuple):
@@ -252,11 +250,11 @@ def joint_interval(width: Width, count: int) -> tuple[float, float]:
         return width.low, width.high
     reach = (width.high - width.low) / 2 / width.standard_error
     sizes = {"num_seeds": width.num_seeds, "num_rhos": width.num_rhos, "num_base": width.num_base}
-    ratios = [share / (1 - share) if share < 1 else math.inf for share in SHARES]
-    errors = [abs(selection.critical_value(**sizes, ratio=ratio) - reach) for ratio in ratios]
-    possible = [ratio for ratio, error in zip(ratios, errors, strict=True) if error < min(errors) + 0.005 * reach]
     level = intervals.sidak(count)
-    joint = max(selection.critical_value(**sizes, ratio=ratio, level=level) for ratio in possible)
+    joint = max(
+        selection.critical_value(**sizes, ratio=ratio, level=level)
+        for ratio in selection.possible_ratios(reach, **sizes)
+    )
     return width.gain - joint * width.standard_error, width.gain + joint * width.standard_error
 
 
@@ -270,15 +268,27 @@ def seed_gains(study: Study) -> pd.DataFrame | None:
 
 
 def slope(study: Study) -> intervals.Mean | None:
-    """Compute the change of the gain per tenfold increase in parameters by each seed's least squares, unweighted."""
+    """Compute the change of the gain per tenfold increase in parameters by each seed's least squares, unweighted.
+
+    The interval is the widest that the possible noise of the base at any width requires.
+    """
     gains = seed_gains(study)
     if gains is None:
         return None
     sizes = np.log10(gains.index.to_numpy(dtype=float))
     centered = sizes - sizes.mean()
     slopes = (centered @ gains.to_numpy()) / (centered @ centered)
-    most = max(width.num_rhos for width in widths(study))
-    return intervals.mean(slopes, stretch=selection.stretch_of_scores(len(slopes), most))
+    every = widths(study)
+    most = max(width.num_rhos for width in every)
+    stretch = max(
+        selection.stretch_of_scores(len(slopes), most, ratio=ratio)
+        for width in every
+        if width.standard_error > 0
+        for ratio in selection.possible_ratios(
+            (width.high - width.low) / 2 / width.standard_error, width.num_seeds, width.num_rhos
+        )
+    )
+    return intervals.mean(slopes, stretch=stretch)
 
 
 def number(value: float, study: Study, *, sign: str = "+") -> str:

@@ -19,6 +19,7 @@ Sources: Yang and Hu (2021), arXiv 2011.14522; Yang et al. (2022), arXiv 2203.03
 (2024), arXiv 2411.00075. The exponents are derived here and confirmed by `coordinate_check`.
 """
 
+import itertools
 import math
 import operator
 from collections.abc import Callable, Sequence
@@ -101,13 +102,14 @@ def factors(
     optimizer: str,
     degree: int = 0,
     ascended: Sequence[bool] | None = None,
+    perturbed: Sequence[bool] | None = None,
 ) -> Factors:
     """Compute the factors of a training step, leaf by leaf.
 
     Args:
       grown: from `leaves`, in their order. structure: of the parameters, from `jax.tree.structure`.
       optimizer: "sgd", "adam" or "adamw".
-      degree, ascended: of the ascent rule, from `ascent_kind`; None: it perturbs every leaf.
+      degree, ascended, perturbed: of the ascent rule, from `ascent_kind`; None: every leaf.
     Equation: with g = max(i / o) over the leaves that dominate as the width grows, so that |gradient| ~ g^(1/2):
       rate          o / i (sgd), 1 / i (adam, adamw): a step moves each layer's output equally at every width;
       decay         i / o (sgd, adam; it is part of the gradient), i (adamw): a step shrinks w by the same share,
@@ -115,16 +117,18 @@ def factors(
       gradient      1 (sgd), o (adam, adamw): entries of the gradient fall as 1 / o, and so does Adam's epsilon then;
       clip          g^(1/2), g over all leaves;
       perturbation  layerwise: (o / i) g^((1 - d) / 2) for a perturbation of degree d in the gradient, g over the
-                    perturbed leaves: (o / i) m^(1/2) for normalized SAM, o / i for the unnormalized rule;
-                    global: that of an output kernel, the same for all leaves: m^(-1/2), or 1 / m; none: 1.
+                    ascended leaves: (o / i) m^(1/2) for normalized SAM, o / i for the unnormalized rule;
+                    global: the least of these over the perturbed leaves of highest order, the same for all leaves:
+                    that of an output kernel, m^(-1/2) or 1 / m, where it is perturbed; none: 1.
       All except the perturbation are 1 in the standard parameterization.
     """
     is_mup, is_adam = parameterization == "mup", optimizer != "sgd"
-    norm = _gradient_growth(
-        [leaf for leaf, is_ascended in zip(grown, ascended or [True] * len(grown), strict=True) if is_ascended]
-    )
+    every = [True] * len(grown)
+    norm = _gradient_growth(list(itertools.compress(grown, ascended or every)))
     scaled = [leaf.fan_out / leaf.fan_in * norm ** ((1 - degree) / 2) for leaf in grown]
-    steepest = norm ** (-(1 + degree) / 2)
+    moved = list(itertools.compress(zip(grown, scaled, strict=True), perturbed or every))
+    top = max(leaf.order for leaf, _ in moved)
+    steepest = min(factor for leaf, factor in moved if leaf.order == top)
 
     def tree(of: Callable[[Leaf], float]) -> PyTree:
         return jax.tree.unflatten(structure, [of(leaf) if is_mup else 1.0 for leaf in grown])
@@ -180,14 +184,15 @@ def initial_exponents(base: Callable, probe: Callable, at_probe: Sequence[Leaf])
     return tuple(map(exponent, at_probe, small, large))
 
 
-def ascent_kind(rule, shapes: PyTree) -> tuple[int, list[bool]]:
+def ascent_kind(rule, shapes: PyTree) -> tuple[int, list[bool], list[bool]]:
     """Compute how an ascent rule depends on the gradient, by evaluating it.
 
     Args:
       rule: `sam.AscentRule` with rho 1. shapes: of the parameters.
     Returns: the degree of its perturbation in the gradient (0 for a normalized rule, 1 for an unnormalized one), and
-      for each leaf whether its gradient affects the perturbation. A leaf that is not perturbed may still be part of the
-      norm, as one with factor 0 of `layerwise`. A rule that does not move at its first step counts as normalized.
+      for each leaf whether its gradient affects the perturbation, and whether the leaf is perturbed. A leaf that is
+      not perturbed may still be part of the norm, as one with factor 0 of `layerwise`. A rule that does not move at its
+      first step counts as normalized, and as one that perturbs every leaf.
     Cost: 2 perturbations, and one more for each leaf that is not perturbed.
     """
     ones = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), shapes)
@@ -200,7 +205,7 @@ def ascent_kind(rule, shapes: PyTree) -> tuple[int, list[bool]]:
     count = len(leaves_of_ones)
     once, twice = largest([1.0] * count), largest([2.0] * count)
     if max(once) == 0:
-        return 0, [True] * count
+        return 0, [True] * count, [True] * count
 
     def affects(index: int) -> bool:
         # So large that a few weights outweigh all others in a norm.
@@ -208,7 +213,7 @@ def ascent_kind(rule, shapes: PyTree) -> tuple[int, list[bool]]:
         return not np.allclose(grown, once, rtol=1e-3, atol=0)
 
     affecting = [size > 0 or affects(index) for index, size in enumerate(once)]
-    return round(math.log2(max(twice) / max(once))), affecting
+    return round(math.log2(max(twice) / max(once))), affecting, [size > 0 for size in once]
 
 
 def scale_perturbation(rule, perturbation: PyTree):

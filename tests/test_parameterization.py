@@ -62,6 +62,8 @@ TABLE = {
     ("output", "bias"): (1, 1, 4, 1, 1, 1, 1),
 }
 
+EVERY = [True] * len(TABLE)
+
 
 def test_factors_are_those_of_the_table():
     sgd, adam, adamw = (factors_at(16, optimizer=name) for name in OPTIMIZERS)
@@ -81,6 +83,22 @@ def test_global_scaling_is_that_of_an_output_kernel():
     assert set(jax.tree.leaves((standard.rate, standard.decay, standard.gradient))) == {1} == {standard.clip}
 
 
+def global_factor(rule):
+    kind = parameterization.ascent_kind(rule, shapes(4))
+    scaled = factors_at(16, perturbation_scaling="global", degree=kind[0], ascended=kind[1], perturbed=kind[2])
+    (factor,) = set(jax.tree.leaves(scaled.perturbation))
+    return factor
+
+
+def test_global_scaling_is_that_of_the_perturbed_leaves():
+    """With the output kernel in the norm only, hidden kernels need m^(1/2), as by layerwise scaling."""
+    assert global_factor(sam.normalized(1.0)) == 1 / 4
+    assert global_factor(sam.layerwise(1.0, layer_scales=("output/kernel=0",))) == 4
+    assert global_factor(sam.subset(1.0, ascent_layers=("hidden/.*",))) == 1
+    assert global_factor(sam.subset(1.0, ascent_layers=("norm/scale",))) == 4
+    assert global_factor(sam.layerwise(1.0, layer_scales=(".*=0",))) == 1 / 4  # nothing is perturbed
+
+
 def test_a_rule_on_norms_alone_is_scaled_by_the_norm_of_their_gradient():
     is_norm = [leaf == "norm" for leaf, _ in sorted(TABLE)]
     ascended = [path[0].key == "norm" for path, _ in jax.tree.leaves_with_path(shapes(4))]
@@ -92,21 +110,24 @@ def test_a_rule_on_norms_alone_is_scaled_by_the_norm_of_their_gradient():
     ("rule", "degree"), [(sam.normalized(1.0), 0), (sam.unnormalized(1.0), 1), (sam.adaptive(1.0), 0)]
 )
 def test_the_degree_of_a_rule_is_found_by_asking_it(rule, degree):
-    assert parameterization.ascent_kind(rule, shapes(4)) == (degree, [True] * len(TABLE))
+    assert parameterization.ascent_kind(rule, shapes(4)) == (degree, EVERY, EVERY)
 
 
 def test_a_leaf_with_factor_zero_is_still_in_the_norm():
     rule = sam.layerwise(1.0, layer_scales=("norm/scale=2", ".*=0"))
-    assert parameterization.ascent_kind(rule, shapes(4)) == (0, [True] * len(TABLE))
+    degree, ascended, perturbed = parameterization.ascent_kind(rule, shapes(4))
+    assert (degree, ascended) == (0, EVERY)
+    assert perturbed == [path[0].key == "norm" for path, _ in jax.tree.leaves_with_path(shapes(4))]
 
 
 def test_a_rule_that_leaves_leaves_alone_says_which():
     rule = sam.subset(1.0, ascent_layers=("norm/scale",))
-    degree, ascended = parameterization.ascent_kind(rule, shapes(4))
+    degree, ascended, perturbed = parameterization.ascent_kind(rule, shapes(4))
     assert parameterization.ascent_kind(sam.norm_layers(1.0), shapes(4))[0] == 0
     # At its first step it has no momentum to perturb along, and counts as a rule for all leaves.
-    assert parameterization.ascent_kind(sam.momentum_sam(1.0), shapes(4)) == (0, [True] * len(TABLE))
+    assert parameterization.ascent_kind(sam.momentum_sam(1.0), shapes(4)) == (0, EVERY, EVERY)
     assert degree == 0
+    assert perturbed == ascended
     assert [
         path[0].key for (path, _), is_in in zip(jax.tree.leaves_with_path(shapes(4)), ascended, strict=True) if is_in
     ] == ["norm"]

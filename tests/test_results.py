@@ -67,3 +67,18 @@ def test_joint_intervals_are_those_of_the_report(results):
         assert (low, high) == pytest.approx((exact.low, exact.high), abs=0.02 * (exact.high - exact.low))
         assert high - low >= 0.999 * (exact.high - exact.low)
         assert high - low > 1.2 * (width.high - width.low)
+
+
+def test_slopes_are_as_wide_as_the_noise_of_the_base_may_require(results, monkeypatch):
+    """With a base almost without noise, the factor at equal noise of both arms is too small."""
+    reach = selection.critical_value(8, 7, ratio=0.03)
+    row = {"num_params": 10, "corrected_num_seeds": 8, "num_rhos": 7, "best_rho": 0.1, "corrected_gain": 0.0}
+    ends = {"corrected_standard_error": 1.0, "corrected_low": -reach, "corrected_high": reach}
+    monkeypatch.setattr(results, "widths", lambda study: [results._corrected(row | ends)])
+    gains = np.random.default_rng(0).normal(size=(2, 8))
+    monkeypatch.setattr(results, "seed_gains", lambda study: pd.DataFrame(gains, index=[10, 100]))
+    slope, slopes = results.slope(None), gains[1] - gains[0]
+    assert slope.mean == pytest.approx(slopes.mean())
+    stretch = (slope.high - slope.low) / 2 / (slopes.std(ddof=1) / 8**0.5) / selection.student(8)
+    assert stretch >= selection.stretch_of_scores(8, 7, ratio=0.03) * (1 - 1e-9)
+    assert stretch > 1.01 * selection.stretch_of_scores(8, 7)

@@ -31,7 +31,7 @@ def equal_compute_gain(
         sam = [row for row in rows if fields.length(row) == length and fields.effective_rho(row) > 0]
         # A diverged run may have ended before SAM was switched on or off.
         gradients = next((fields.gradients_a_step(row) for row in sam if row["status"] == "finished"), 2)
-        as_many = (name, round(gradients * steps))
+        as_many = (name, fields.length_of_as_many(gradients, steps))
         base = [row for row in rows if fields.length(row) == as_many and fields.effective_rho(row) == 0]
         shared = {row[width] for row in sam} & {row[width] for row in base}
         indices = [row["row_index"] for row in sam + base if row[width] in shared]

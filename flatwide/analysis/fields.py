@@ -1,5 +1,6 @@
 """Roles of the columns of a results table: sizes, axes, and fields that only some runs read or that never matter."""
 
+import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -62,11 +63,26 @@ def length(run: dict[str, Any]) -> tuple[str, float]:
 
 
 def gradients_a_step(run: dict[str, Any]) -> float:
-    """Return the gradients per step of a run, to three decimals; where not recorded, 1, or 2 with SAM."""
+    """Return the gradients per step of a run; where not recorded, 1, or 2 with SAM."""
     count, num_steps = run.get("num_gradients"), run.get("steps")
     if count and num_steps:
-        return round(count / num_steps, 3)
+        return count / num_steps
     return 2.0 if effective_rho(run) > 0 else 1.0
+
+
+def is_two(ratio: float) -> bool:
+    """Whether gradients per step are two except at a few steps, such as the first of a rho that begins at 0."""
+    return abs(ratio - 2) < 5e-4
+
+
+def length_of_as_many(ratio: float, steps: float) -> int:
+    """Return the length of a base run with as many gradients as SAM of a length, rounded up so as never to favor SAM.
+
+    Args:
+      ratio: gradients per step of SAM. steps: its length, in steps or epochs.
+    """
+    # The tolerance is for a quotient that rounding lifts above a whole number.
+    return math.ceil((max(ratio, 2.0) if is_two(ratio) else ratio) * steps - 1e-9)
 
 
 def records(runs: "pd.DataFrame", names: Iterable[str] | None = None) -> list[dict[str, Any]]:

@@ -205,6 +205,19 @@ def stretch_of_scores(
     return max(1.0, reach / student(num_seeds, level))
 
 
+def possible_ratios(reach: float, num_seeds: int, num_rhos: int, *, num_base: int = 1) -> list[float]:
+    """List the ratios of base to SAM noise for which a 95 % interval has a half-length, to within half a percent.
+
+    A summary does not have the ratio that its intervals were computed with; their length bounds it.
+
+    Args:
+      reach: half-length of the interval in standard errors. Others as for `critical_value`.
+    """
+    ratios = [share / (1 - share) if share < 1 else math.inf for share in np.linspace(0.0, 1.0, 41)]
+    errors = [abs(critical_value(num_seeds, num_rhos, num_base=num_base, ratio=ratio) - reach) for ratio in ratios]
+    return [ratio for ratio, error in zip(ratios, errors, strict=True) if error < min(errors) + 0.005 * reach]
+
+
 def _interpolated(
     num_seeds: int, num_rhos: int, num_base: int, ratio: float | None, level: float, *, error: int
 ) -> float:

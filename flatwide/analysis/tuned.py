@@ -254,8 +254,8 @@ def _compared(runs: Sequence[dict[str, Any]], length: tuple[str, float]) -> dict
     sam = [run for run in runs if fields.length(run) == length and fields.effective_rho(run) > 0]
     # A diverged run may have ended before SAM was switched on or off.
     gradients = max((fields.gradients_a_step(run) for run in sam if run["status"] == "finished"), default=2.0)
-    if gradients > 1 and steps:  # a table without lengths has no longer runs
-        longer, is_twice = round(gradients * steps), gradients == 2
+    longer, is_twice = fields.length_of_as_many(gradients, steps), fields.is_two(gradients)
+    if longer > steps:  # a table without lengths has no longer runs
         compared[TWICE if is_twice else EQUAL_GRADIENTS] = (False, longer, False)
         compared[AVERAGED_TWICE if is_twice else AVERAGED_EQUAL_GRADIENTS] = (False, longer, True)
     return {name: compared[name] for name in COMPARISONS if name in compared}

@@ -80,7 +80,7 @@ def factors_of(
     if config["parameterization"] == "standard" and not is_scaled:
         return None
     grown, shapes = growth(config, example, num_outputs)
-    kind = parameterization.ascent_kind(variant_of(config)(1.0), shapes) if is_scaled else (0, None)
+    kind = parameterization.ascent_kind(variant_of(config)(1.0), shapes) if is_scaled else (0, None, None)
     return parameterization.factors(
         grown,
         jax.tree.structure(shapes),
@@ -89,6 +89,7 @@ def factors_of(
         optimizer=configs.base_optimizer(config),
         degree=kind[0],
         ascended=kind[1],
+        perturbed=kind[2],
     )
 
 

@@ -200,6 +200,7 @@ class RunLengths(NamedTuple):
     """The length of a run: examples, optimizer steps, and gradients of a batch."""
 
     num_train: int
+    num_validation: int
     num_test: int
     num_steps: int
     eval_every_steps: int
@@ -214,6 +215,7 @@ def lengths(config: Mapping[str, Any]) -> RunLengths:
     gradients = num_gradients(config, rho_schedule, num_steps)
     return RunLengths(
         num_train=num_examples,
+        num_validation=round(config["validation_fraction"] * outline.num_train),
         num_test=outline.num_test,
         num_steps=num_steps,
         eval_every_steps=config["eval_every_steps"] or steps_per_epoch,
@@ -227,12 +229,20 @@ def has_ascent(config: Mapping[str, Any]) -> bool:
 
 
 def operations(config: Mapping[str, Any]) -> float:
-    """Count the floating-point operations of the gradient of a batch, in the traced program of one of its pieces."""
+    """Count the floating-point operations of the gradient of a batch, in the traced program of one of its pieces.
+
+    XLA counts the body of a loop once. Where the gradient has loops, such as those over the pixels of a filter, it is
+    counted as three forward passes. Loops of the forward pass itself, over words or blocks, are not corrected for.
+    """
     outline = _outline(config)
     model = model_of(config, outline.example, outline.num_outputs)
     shapes = (*init_shapes(model), outline.batch)
-    analysis = jax.jit(jax.grad(_loss(config, outline, model))).lower(*shapes).cost_analysis()
-    return float((analysis or {}).get("flops", 0.0)) * config["batch_size"] / _piece(config)
+    loss = _loss(config, outline, model)
+    lowered, factor = jax.jit(jax.grad(loss)).lower(*shapes), 1
+    if "while" in lowered.as_text():
+        lowered, factor = jax.jit(loss).lower(*shapes), 3
+    count = float((lowered.cost_analysis() or {}).get("flops", 0.0))
+    return factor * count * config["batch_size"] / _piece(config)
 
 
 def _loss(config: Mapping[str, Any], outline: Outline, model: Model) -> Callable[..., jax.Array]:

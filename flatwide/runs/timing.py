@@ -57,9 +57,9 @@ def _timed(built: Experiment) -> Estimate:
     compiled = jax_settings.compile_seconds()
     seconds = _step_seconds(built) * built.num_steps
     if not (built.is_small or built.config["group_size"] > 1):  # else the program of the steps scores too
-        num_scored = built.num_steps // built.eval_every_steps
-        seconds += num_scored * _scoring_seconds(built, built.test, built.config["steps_per_eval"])
-        seconds += _scoring_seconds(built, built.train, None)
+        for split in (built.test, built.validation) if built.validation else (built.test,):
+            seconds += (1 + built.has_average) * _scoring_seconds(built, split, built.eval_every_steps)
+        seconds += _scoring_seconds(built, built.train, built.num_steps)  # only at the end
     compiled = jax_settings.compile_seconds() - compiled
     return Estimate(seconds=seconds + _loading_seconds(built), compile_seconds=compiled, is_timed=True)
 
@@ -91,16 +91,21 @@ def _step_seconds(built: Experiment) -> float:
     return max(0.0, now - began - (jax_settings.compile_seconds() - compiled)) / max(step, 1)
 
 
-def _scoring_seconds(built: Experiment, split: Split, limit: int | None) -> float:
-    """Score some batches twice, the first time with compiling, and scale the time to a split.
+def _num_scored(config: Mapping[str, Any], num_examples: int, *, num_steps: int, eval_every_steps: int) -> int:
+    """Count the batches of a split in all evaluations of a run; only the last one scores all of it."""
+    whole = -(-num_examples // config["batch_size"])
+    limited = min(config["steps_per_eval"] or whole, whole)
+    return (-(-num_steps // eval_every_steps) - 1) * limited + whole
 
-    Args:
-      limit: number of batches that are scored; None for the whole split.
-    """
+
+def _scoring_seconds(built: Experiment, split: Split, eval_every_steps: int) -> float:
+    """Score some batches twice, the first time with compiling, and scale the time to all evaluations of a split."""
     if not isinstance(split, data.Resident | data.Streamed):  # a game, which is as long as the policy is good
         return 0.0
-    num_batches = limit or -(-split.num_examples // built.config["batch_size"])
-    num_timed = min(num_batches, _SCORED_BATCHES)
+    num_batches = _num_scored(
+        built.config, split.num_examples, num_steps=built.num_steps, eval_every_steps=eval_every_steps
+    )
+    num_timed = min(-(-split.num_examples // built.config["batch_size"]), _SCORED_BATCHES)
     evaluate, state = built.evaluator(split, num_batches=num_timed), built.init()
     evaluate(state)
     began = time.monotonic()
@@ -115,10 +120,20 @@ def _from_arithmetic(config: Mapping[str, Any], operations: float) -> Estimate:
       operations: of one gradient of a batch.
     """
     sizes = preview.lengths(config)
-    scored = sizes.num_train + sizes.num_test * max(1, sizes.num_steps // sizes.eval_every_steps)
-    forward = _FORWARD * operations / config["batch_size"] * scored
-    total = operations * sizes.num_gradients + forward
+    total = operations * (sizes.num_gradients + _FORWARD * _scored_batches(config))
     return Estimate(seconds=total / _operations_per_second(), compile_seconds=0.0, is_timed=False)
+
+
+def _scored_batches(config: Mapping[str, Any]) -> int:
+    """Count the batches of all splits, also with averaged weights, in all evaluations of a run."""
+    sizes = preview.lengths(config)
+
+    def scored(num_examples: int, eval_every_steps: int) -> int:
+        return _num_scored(config, num_examples, num_steps=sizes.num_steps, eval_every_steps=eval_every_steps)
+
+    often = sum(scored(count, sizes.eval_every_steps) for count in (sizes.num_test, sizes.num_validation))
+    copies = 1 if config["weight_average"] == "none" else 2
+    return copies * often + scored(sizes.num_train, sizes.num_steps)
 
 
 def _operations_per_second() -> float:

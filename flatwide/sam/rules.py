@@ -275,7 +275,7 @@ def _zeros(params: PyTree) -> PyTree:
 
 
 def _inner(a: PyTree, b: PyTree) -> Array:
-    return sum((jnp.vdot(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)), jnp.zeros(()))
+    return sum((trees.inner(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)), jnp.zeros(()))
 
 
 def _ascend_on(rho: float | Array, select: Callable[[PyTree], PyTree]) -> AscentRule:

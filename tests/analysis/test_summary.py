@@ -234,6 +234,13 @@ def test_equal_compute_counts_the_gradients_that_were_recorded():
     assert compute.equal_compute_gain(pd.concat([late, longer[1]], ignore_index=True)).empty
 
 
+def test_equal_compute_finds_the_exact_number_of_steps():
+    runs = study().drop(columns="num_epochs", errors="ignore").assign(num_train_steps=3000, steps=3000)
+    runs["num_gradients"] = 3000 + 1000 * (runs["rho"] > 0)
+    longer = runs[runs["rho"] == 0].assign(num_train_steps=4000, steps=4000, num_gradients=4000)
+    assert len(compute.equal_compute_gain(pd.concat([runs, longer], ignore_index=True))) == 3
+
+
 def test_the_summary_has_a_row_a_group_and_a_row_a_width():
     result = summary.summary(study())
     assert list(result["row"]) == ["seeds"] * 12 + ["width"] * 3

@@ -146,6 +146,26 @@ def test_steps_without_ascent_are_compared_at_their_number_of_gradients(is_first
     assert "over the weight average of SGD trained for as many gradients." in text.replace(";", ".")
 
 
+@pytest.mark.parametrize(
+    ("ratio", "steps", "name", "longer"),
+    [
+        (4000 / 3000, 3000, tuned.EQUAL_GRADIENTS, 4000),
+        (4001 / 3000, 30, tuned.EQUAL_GRADIENTS, 41),  # epochs: never fewer gradients than SAM took
+        (5999 / 3000, 3000, tuned.TWICE, 6000),  # rho is 0 at one step only
+        (2.0, 3000, tuned.TWICE, 6000),
+        (1.0, 3000, None, None),
+    ],
+)
+def test_the_base_of_as_many_gradients_is_exactly_as_long(ratio, steps, name, longer):
+    run = {"rho": 0.1, "optimizer": "sam", "status": "finished", "num_train_steps": steps}
+    compared = tuned._compared(
+        [run | {"steps": 3000, "num_gradients": round(3000 * ratio)}], ("num_train_steps", steps)
+    )
+    others = {tuned.SAME, tuned.TUNED, tuned.AVERAGED, tuned.BOTH_AVERAGED}
+    assert {length for _, length, _ in (compared[key] for key in compared.keys() - others)} == {longer} - {None}
+    assert name is None or name in compared
+
+
 def test_interval_has_the_critical_value_of_both_arms():
     runs = study()
     row = gains(runs)[tuned.TUNED, 1000]

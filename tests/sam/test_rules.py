@@ -160,6 +160,13 @@ def test_steps_of_a_rule_with_a_memory_or_a_mixture_are_those_of_its_formula(qua
         params = jax.tree.map(lambda w, g: w - 0.02 * g, params, gradient)
 
 
+def test_gsam_flattens_no_leaf():
+    """Flattening would gather a leaf that is split over devices."""
+    tree = {"kernel": jnp.ones((3, 4))}
+    combine = sam.gsam(RHO).combine
+    assert "reshape" not in str(jax.make_jaxpr(lambda a, b: combine(a, b, a, ())[0])(tree, tree))
+
+
 def test_one_step_by_hand():
     # Gradient (3, 4) of norm 5, so the ascent ends at (3.3, 1.4), where the gradient is (3.3, 5.6).
     start, curvature = jnp.array([3.0, 1.0]), jnp.array([1.0, 4.0])

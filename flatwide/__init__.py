@@ -87,8 +87,7 @@ def draw_figures(
     Cost: some seconds for hundreds of runs. Training curves and arrays are read only for the runs that are drawn.
     """
     from flatwide import registry
-    from flatwide.figures import fair, scaling
-    from flatwide.figures.gallery import GAIN, gallery
+    from flatwide.figures.collection import every_figure
     from flatwide.report.workdir import Arrays, Curves, Series
 
     folder = _existing(workdir)
@@ -97,11 +96,8 @@ def draw_figures(
         raise ValueError(f"{folder}: expected a work directory with a run in runs/; train one first.")
     if metric not in runs.columns:
         raise ValueError(registry.unknown("metric", metric, [name for name in runs.columns if "test_" in name]))
-    options: dict[str, Any] = {"metric": metric, "choose_by": None, "interactive": interactive}
-    drawn = gallery(runs, **options, curves=Curves(folder), series=Series(folder), arrays=Arrays(folder))
-    drawn += scaling.scaling_figures(runs, **options, section=GAIN)
-    if tune:
-        drawn += fair.tuned_figures(runs, **options, tune=tune, section=GAIN)
+    sources: dict[str, Any] = {"curves": Curves(folder), "series": Series(folder), "arrays": Arrays(folder)}
+    drawn = every_figure(runs, metric=metric, choose_by=None, tune=tune, interactive=interactive, **sources)
     return {figure.name: figure for figure in drawn}
 
 

@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Any
 from flatwide import registry
 from flatwide.analysis import fields, headline
 from flatwide.figures import rendering, save
-from flatwide.figures.fair import tuned_figures
-from flatwide.figures.gallery import GAIN, gallery
-from flatwide.figures.scaling import scaling_figures
+from flatwide.figures.collection import every_figure
 from flatwide.figures.tables import to_csv
 from flatwide.report import charts, latex, output, page
 from flatwide.report.content import Source, content
@@ -60,12 +58,8 @@ def export(
     runs = fields.with_collapsed(runs)
     options: dict[str, Any] = {"metric": metric, "choose_by": choose_by}
     summed = summary(runs, **options, tune=tune)
-    drawn = gallery(
-        runs, **options, curves=curves, series=series, arrays=arrays, interactive=True, are_ours=source.are_ours
-    )
-    drawn += scaling_figures(runs, **options, interactive=True, section=GAIN)
-    if tune:
-        drawn = [*tuned_figures(runs, **options, tune=tune, interactive=True, section=GAIN), *drawn]
+    sources: dict[str, Any] = {"curves": curves, "series": series, "arrays": arrays, "are_ours": source.are_ours}
+    drawn = every_figure(runs, **options, tune=tune, interactive=True, **sources)
     figures = [(figure, charts.spec_of(figure)) for figure in drawn]
     library, problem = _library() if figures else ("", "")
     source = source._replace(notes=(*source.notes, *([problem] if problem else ())))

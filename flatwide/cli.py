@@ -23,13 +23,13 @@ import importlib.metadata
 import os
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from flatwide import config as configs
 from flatwide import flags, processes, registry, training_command
 from flatwide.config.parser import FlagParser
-from flatwide.runs import commands, disk, signals
+from flatwide.runs import commands, disk
 from flatwide.training_command import BAD_INPUT, DONE, FAILED, failed
 
 
@@ -124,25 +124,21 @@ def _advise(arguments: list[str]) -> int:
 
 def _measure(arguments: list[str]) -> int:
     """Measure trained runs; SIGTERM and Ctrl-C stop between measurements."""
-    from flatwide.study import measure_command, supervise
+    from flatwide.study import measure_command
 
     request = measure_command.read(arguments)
     if request is None:
         print(measure_command.help_text())
         return DONE
-    received = signals.heard()
-    try:
-        counts = measure_command.run(request, should_stop=lambda: bool(received))
-    except supervise.Stopped as stopped:
-        print(stopped, file=sys.stderr)
-        return 128 + received[0]
-    except supervise.WorkerError as error:
-        print(error, file=sys.stderr)
-        return FAILED
-    if not request.is_dry:
-        failures = f", {counts['failed']} failed" if counts["failed"] else ""
-        print(f"measured: {counts['done']} runs{failures}. Tables: {request.workdir}/results.csv, measurements.csv")
-    return FAILED if counts["failed"] else DONE
+
+    def run(should_stop: Callable[[], bool]) -> int:
+        counts = measure_command.run(request, should_stop=should_stop)
+        if not request.is_dry:
+            failures = f", {counts['failed']} failed" if counts["failed"] else ""
+            print(f"measured: {counts['done']} runs{failures}. Tables: {request.workdir}/results.csv, measurements.csv")
+        return FAILED if counts["failed"] else DONE
+
+    return training_command.supervised(run)
 
 
 def _check_coordinates(arguments: list[str]) -> int:

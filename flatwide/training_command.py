@@ -217,12 +217,11 @@ def train_study(values: Mapping[str, Any], faults: list[str], workdir: str, *, k
     Args:
       keep: writes this command into the work directory.
     """
-    from flatwide.study import command, supervise
+    from flatwide.study import command
 
     _check_study(values, faults)
     _check_workdir(workdir)
     metric, tune = (values["study"].get(name, configs.STUDY[name].default) for name in ("metric", "tune"))
-    received = signals.heard()
 
     def start() -> None:
         keep()
@@ -231,16 +230,31 @@ def train_study(values: Mapping[str, Any], faults: list[str], workdir: str, *, k
     def refresh(num_planned: int, is_over: bool) -> None:
         _report(workdir, metric=metric, tune=tune, num_planned=num_planned, is_over=is_over)
 
+    def run(should_stop: Callable[[], bool]) -> int:
+        summary = command.run(values, workdir, should_stop=should_stop, on_start=start, refresh=refresh)
+        print(_study_summary(summary, workdir, metric=metric, tune=tune))
+        return DONE if summary.num_done == summary.num_runs else FAILED
+
+    return supervised(run)
+
+
+def supervised(run: Callable[[Callable[[], bool]], int]) -> int:
+    """Run work of several processes, which SIGTERM and Ctrl-C stop; return the exit code.
+
+    Args:
+      run: (whether to stop) -> the exit code of work that ends.
+    """
+    from flatwide.study import supervise
+
+    received = signals.heard()
     try:
-        summary = command.run(values, workdir, should_stop=lambda: bool(received), on_start=start, refresh=refresh)
+        return run(lambda: bool(received))
     except supervise.Stopped as stopped:
         print(stopped, file=sys.stderr)
         return 128 + received[0]
     except supervise.WorkerError as error:
         print(error, file=sys.stderr)
         return FAILED
-    print(_study_summary(summary, workdir, metric=metric, tune=tune))
-    return DONE if summary.num_done == summary.num_runs else FAILED
 
 
 def _report(workdir: str, *, metric: str, tune: Sequence[str], num_planned: int, is_over: bool) -> None:

@@ -89,13 +89,6 @@ def write(
     )
 
 
-def announcement(workdir: Path | str) -> str:
-    """Return the line that a study prints at its start: the path of its report, which is rewritten as runs finish."""
-    return (
-        f"report: {Path(workdir) / _PAGE} (rewritten about once a minute as runs finish; the open page reloads itself)"
-    )
-
-
 class _OfRuns(Mapping[str, list[dict[str, Any]]]):
     """Rows of each run, read on access: of ten thousand runs only a few are drawn."""
 

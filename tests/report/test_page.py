@@ -10,7 +10,6 @@ import pandas as pd
 
 from flatwide import report
 from flatwide.report import charts
-from flatwide.report.workdir import announcement
 
 
 class Elements(HTMLParser):
@@ -92,12 +91,6 @@ def test_only_an_incomplete_study_reloads_its_page(workdir, page):
     assert "data-reload-seconds=" not in complete
     assert "location.reload" not in complete
     report.write(workdir, formats=(), num_planned=40)
-
-
-def test_a_study_announces_its_page(workdir):
-    line = announcement(workdir)
-    assert line.startswith(f"report: {workdir}/report.html ")
-    assert "rewritten" in line
 
 
 def test_nothing_is_loaded_from_elsewhere(page):

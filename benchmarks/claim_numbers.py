@@ -172,18 +172,16 @@ def stretch(study: Study, num_seeds: int) -> float:
 
     It depends on the noise of the base, which the intervals of the widths bound; this is the largest possible one.
     """
-    rows = widths_of(study.folder)
-    most = max(int(row["num_rhos"]) for row in rows)
-    return max(
-        selection.stretch_of_scores(num_seeds, most, ratio=ratio)
-        for row in rows
-        if row["corrected_standard_error"] > 0
-        for ratio in selection.possible_ratios(
-            (row["corrected_high"] - row["corrected_low"]) / 2 / row["corrected_standard_error"],
+    names = ("gain", "standard_error", "low", "high")
+    estimates = [
+        (
+            intervals.Mean(*(row[f"corrected_{name}"] for name in names)),
             int(row["corrected_num_seeds"]),
             int(row["num_rhos"]),
         )
-    )
+        for row in widths_of(study.folder)
+    ]
+    return selection.widest_stretch(num_seeds, estimates)
 
 
 def interval(estimate: intervals.Mean, unit: str, *, digits: int = 2) -> str:

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import altair as alt
-import numpy as np
 import pandas as pd
 
-from flatwide.analysis import intervals, paper, selection
+from flatwide.analysis import intervals, paper, selection, trend
 from flatwide.figures import lines
 from flatwide.figures.save import save
 from flatwide.figures.style import GREEN
@@ -275,20 +274,12 @@ def slope(study: Study) -> intervals.Mean | None:
     gains = seed_gains(study)
     if gains is None:
         return None
-    sizes = np.log10(gains.index.to_numpy(dtype=float))
-    centered = sizes - sizes.mean()
-    slopes = (centered @ gains.to_numpy()) / (centered @ centered)
-    every = widths(study)
-    most = max(width.num_rhos for width in every)
-    stretch = max(
-        selection.stretch_of_scores(len(slopes), most, ratio=ratio)
-        for width in every
-        if width.standard_error > 0
-        for ratio in selection.possible_ratios(
-            (width.high - width.low) / 2 / width.standard_error, width.num_seeds, width.num_rhos
-        )
-    )
-    return intervals.mean(slopes, stretch=stretch)
+    slopes = trend.slope_weights(list(gains.index)) @ gains.to_numpy()
+    estimates = [
+        (intervals.Mean(width.gain, width.standard_error, width.low, width.high), width.num_seeds, width.num_rhos)
+        for width in widths(study)
+    ]
+    return intervals.mean(slopes, stretch=selection.widest_stretch(len(slopes), estimates))
 
 
 def number(value: float, study: Study, *, sign: str = "+") -> str:

@@ -218,6 +218,21 @@ def possible_ratios(reach: float, num_seeds: int, num_rhos: int, *, num_base: in
     return [ratio for ratio, error in zip(ratios, errors, strict=True) if error < min(errors) + 0.005 * reach]
 
 
+def widest_stretch(num_seeds: int, estimates: Sequence[tuple[intervals.Mean, int, int]]) -> float:
+    """Compute the largest factor of `stretch_of_scores` that the noise behind some reported gains allows.
+
+    Args:
+      num_seeds: of the scores. estimates: of each width: its gain with a 95 % interval, its seeds, its values of rho.
+    """
+    most = max(num_rhos for _, _, num_rhos in estimates)
+    return max(
+        stretch_of_scores(num_seeds, most, ratio=ratio)
+        for gain, count, num_rhos in estimates
+        if gain.standard_error > 0
+        for ratio in possible_ratios((gain.high - gain.low) / 2 / gain.standard_error, count, num_rhos)
+    )
+
+
 def _interpolated(
     num_seeds: int, num_rhos: int, num_base: int, ratio: float | None, level: float, *, error: int
 ) -> float:

@@ -2,11 +2,13 @@
 
 import atexit
 import gc
+import importlib.util
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 ROOT = Path(__file__).parents[1]
 
@@ -84,6 +86,24 @@ def float64() -> Iterator[None]:
 def root() -> Path:
     """Return the root of the repository: its configs, docs and examples."""
     return ROOT
+
+
+@pytest.fixture(scope="session")
+def load_script(root: Path) -> Callable[[str], ModuleType]:
+    """Import Python files of the repository that are not in the package, by path; they may import their neighbours."""
+
+    def load(path: str) -> ModuleType:
+        file = root / path
+        spec = importlib.util.spec_from_file_location(file.stem, file)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.syspath_prepend(file.parent)
+            spec.loader.exec_module(module)
+        return module
+
+    return load
 
 
 @pytest.fixture(autouse=True, scope="module")

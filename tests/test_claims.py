@@ -1,6 +1,5 @@
 """The page of claims is what its command writes, and its verdicts follow from intervals."""
 
-import importlib.util
 import math
 import re
 from pathlib import Path
@@ -14,16 +13,9 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
-def claims():
+def claims(load_script):
     """Import the command's file."""
-    spec = importlib.util.spec_from_file_location("claims", ROOT / "benchmarks" / "claims.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(ROOT / "benchmarks")
-        spec.loader.exec_module(module)
-    return module
+    return load_script("benchmarks/claims.py")
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """The text keeps up with the code: links, paths, flags, targets, the glossary, the code that is shown."""
 
-import importlib.util
 import re
 import shlex
 from pathlib import Path
@@ -192,10 +191,8 @@ def test_glossary_has_every_column_of_the_gain_table():
     assert [name for name in gain_by_width(pd.DataFrame(runs)).columns if name not in names] == []
 
 
-def test_docstrings_become_markdown():
-    spec = importlib.util.spec_from_file_location("api_docstrings", ROOT / "docs" / "api_docstrings.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+def test_docstrings_become_markdown(load_script):
+    module = load_script("docs/api_docstrings.py")
     lines = ["Compute it.", "", "Args:", "  a, b: two numbers,", "    both positive.", "  c: another."]
     lines += ["Returns: their sum,", "  a float.", "Equation: x = a_1 *", "  b."]
     shown = ["Compute it.", "", "", "**Args**", "", "- `a, b`: two numbers,", "  both positive.", "- `c`: another.", ""]

@@ -1,6 +1,5 @@
 """The notebook of the docs: its code runs and gives the numbers that it shows, and its page of the site has them."""
 
-import importlib.util
 import json
 import re
 
@@ -52,13 +51,9 @@ def test_the_notebook_is_committed_with_its_outputs_and_without_paths(notebook):
     assert not re.search(r"/(work|home|root|tmp)/", text)
 
 
-def test_its_page_has_its_text_its_code_and_its_outputs(root, notebook):
+def test_its_page_has_its_text_its_code_and_its_outputs(load_script, notebook):
     pytest.importorskip("mkdocs")
-    spec = importlib.util.spec_from_file_location("notebook_pages", root / "docs" / "notebook_pages.py")
-    assert spec is not None
-    assert spec.loader is not None
-    pages = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(pages)
+    pages = load_script("docs/notebook_pages.py")
     page = pages.markdown(notebook, name="digits.ipynb")
     for cell in notebook["cells"]:
         assert "".join(cell["source"]) in page

@@ -1,6 +1,5 @@
 """The page of results is what its command writes, and its joint intervals are those of the report."""
 
-import importlib.util
 import re
 from pathlib import Path
 
@@ -14,14 +13,9 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
-def results():
+def results(load_script):
     """Import the command's file."""
-    spec = importlib.util.spec_from_file_location("results", ROOT / "benchmarks" / "results.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("benchmarks/results.py")
 
 
 @pytest.mark.slow

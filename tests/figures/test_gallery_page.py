@@ -1,6 +1,5 @@
 """The gallery in the docs: every figure with its code, which draws it from a work directory, and its picture."""
 
-import importlib.util
 import re
 
 import pytest
@@ -19,13 +18,8 @@ def page(root):
 
 
 @pytest.fixture(scope="module")
-def script(root):
-    spec = importlib.util.spec_from_file_location("draw_gallery", root / "docs" / "draw_gallery.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def script(load_script):
+    return load_script("docs/draw_gallery.py")
 
 
 @pytest.fixture(scope="module")

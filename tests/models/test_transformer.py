@@ -7,7 +7,6 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from flatwide import trees
-from flatwide.models import linen
 from flatwide.models.transformer import tagging_transformer
 from flatwide.types import Categories
 
@@ -81,22 +80,14 @@ def test_outputs_agree_with_numpy_and_padding_changes_none(float64, hidden_size,
         assert_allclose(together[row, :length], expected, rtol=1e-9, atol=1e-11)
 
 
-def test_blocks_without_a_loop_have_the_same_derivatives_in_both_modes(float64, monkeypatch):
+def test_blocks_without_a_loop_have_the_same_derivatives_in_both_modes(float64, assert_derivatives_are_those_of_a_loop):
     model = build(dropout=0.5)
     (params, _), along = drawn(model), drawn(model)[0]
 
-    def derivatives(params):
-        def loss(params):
-            outputs = model.apply(params, {}, TOKENS, train=True, key=jax.random.key(0))[0]
-            return jnp.sum(jnp.sin(outputs))
+    def outputs_of(params):
+        return model.apply(params, {}, TOKENS, train=True, key=jax.random.key(0))[0]
 
-        return jax.jvp(jax.value_and_grad(loss), (params,), (along,))
-
-    unrolled = jax.jit(derivatives)(params)
-    monkeypatch.setattr(linen, "MOST_UNROLLED_BLOCKS", 0)
-    loop = jax.jit(lambda params: derivatives(params))(params)
-    for unrolled_leaf, looped_leaf in zip(jax.tree.leaves(unrolled), jax.tree.leaves(loop), strict=True):
-        assert_allclose(unrolled_leaf, looped_leaf, rtol=0, atol=1e-15 * max(1, np.max(np.abs(looped_leaf))))
+    assert_derivatives_are_those_of_a_loop(outputs_of, params, along)
 
 
 def test_padding_has_no_gradient(float64):

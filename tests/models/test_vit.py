@@ -8,7 +8,6 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import erf, softmax
 
 from flatwide import trees
-from flatwide.models import linen
 from flatwide.models import vit as module
 from flatwide.models.linen import MOST_UNROLLED_BLOCKS
 from flatwide.models.vit import cut_patches, vit
@@ -167,25 +166,16 @@ def softmax_first(query, key, value, *, num_heads, dtypes):
 
 
 @pytest.mark.usefixtures("float64")
-def test_blocks_without_a_loop_have_the_same_derivatives_in_both_modes(monkeypatch):
+def test_blocks_without_a_loop_have_the_same_derivatives_in_both_modes(assert_derivatives_are_those_of_a_loop):
     model = vit(image(4, 4, 1), 3, hidden_size=64, num_layers=2, patch_size=2, dropout=0.5)
     generator = np.random.default_rng(0)
     params, along = (jax.tree.map(lambda leaf: generator.normal(size=leaf.shape) / 8, shapes(model)) for _ in "ab")
     inputs = generator.normal(size=(2, 4, 4, 1))
 
-    def derivatives(params):
-        def loss(params):
-            outputs = model.apply(params, {}, inputs, train=True, key=jax.random.key(0))[0]
-            return jnp.sum(jnp.sin(outputs))
+    def outputs_of(params):
+        return model.apply(params, {}, inputs, train=True, key=jax.random.key(0))[0]
 
-        return jax.jvp(jax.value_and_grad(loss), (params,), (along,))
-
-    written_out = jax.jit(derivatives)(params)
-    monkeypatch.setattr(linen, "MOST_UNROLLED_BLOCKS", 0)
-    monkeypatch.setattr(module, "attend", softmax_first)
-    loop = jax.jit(lambda params: derivatives(params))(params)
-    for unrolled_leaf, looped_leaf in zip(jax.tree.leaves(written_out), jax.tree.leaves(loop), strict=True):
-        assert_allclose(unrolled_leaf, looped_leaf, rtol=0, atol=1e-15 * max(1, np.max(np.abs(looped_leaf))))
+    assert_derivatives_are_those_of_a_loop(outputs_of, params, along, replaced=[(module, "attend", softmax_first)])
 
 
 @pytest.mark.parametrize(("num_layers", "is_loop"), [(MOST_UNROLLED_BLOCKS, False), (MOST_UNROLLED_BLOCKS + 1, True)])

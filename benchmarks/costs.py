@@ -1,6 +1,7 @@
 """Write docs/costs.md: the arithmetic of the paper's grid, and what a day of one GPU would finish.
 
     python benchmarks/costs.py [--teraflops=100] [--overhead=1e-4] [--hours=24]
+    python benchmarks/costs.py --measured_only
 
 Each study is expanded into its runs, as by --dry_run, and the gradient of each shape is traced; nothing is trained.
 Data that are not on the machine are replaced: by their declared shapes, or by made data of the same kind. It takes some
@@ -32,11 +33,6 @@ this page; the first table is read from `docs/studies/costs.csv`.
 
 ## Measured
 
-Core-minutes of one AMD EPYC core that was shared with other work: training, evaluation and compilation, without
-measurements of curvature. {minutes:.1f} core-hours in all.
-
-| study | what was run | runs | core-minutes |
-|---|---|---|---|
 {measured}
 
 ## The paper's grid on a GPU
@@ -61,6 +57,13 @@ networks of which it does both groups.
 To run the part of a study that fits, name its widths, as in
 `--config.study.axes.num_filters="(4,8,16)"`; a later run of the whole study keeps what is done.
 """
+_MEASURED = """Core-minutes of AMD EPYC cores that were shared with other work: training, evaluation and compilation,
+without measurements of curvature. {hours:.1f} core-hours in all.
+
+| study | what was run | runs | core-minutes |
+|---|---|---|---|
+{rows}"""
+_MEASURED_BEGINS, _MEASURED_ENDS = "## Measured\n\n", "\n\n## The paper's grid"
 
 
 class Study(NamedTuple):
@@ -153,8 +156,8 @@ def page(*, teraflops: float, overhead: float, budget: float) -> str:
     rows = [_row(name, members, bound=bound, **rates) for name, members in grid.items()]
     within = sum(hours for members in grid.values() for shape in members if (hours := shape.hours(**rates)) <= bound)
     total = sum(shape.hours(**rates) for members in grid.values() for shape in members)
-    measured = pd.read_csv(MEASURED)
     return _TEXT.format(
+        measured=measured(),
         teraflops=teraflops,
         microseconds=1e6 * overhead,
         budget=budget,
@@ -164,8 +167,6 @@ def page(*, teraflops: float, overhead: float, budget: float) -> str:
         days=total / 24,
         num_runs=sum(shape.num_runs for members in grid.values() for shape in members),
         rows="\n".join(rows),
-        measured="\n".join(_measured_row(row) for row in measured.to_dict("records")),
-        minutes=measured["core_minutes"].sum() / 60,
     )
 
 
@@ -195,6 +196,13 @@ def _size(num_params: int) -> str:
     return f"{num_params / 1e6:.1f} M" if num_params >= 1e6 else f"{num_params / 1e3:.0f} k"
 
 
+def measured() -> str:
+    """Write what the studies that were run took."""
+    table = pd.read_csv(MEASURED)
+    rows = "\n".join(_measured_row(row) for row in table.to_dict("records"))
+    return _MEASURED.format(rows=rows, hours=table["core_minutes"].sum() / 60)
+
+
 def _measured_row(row: Mapping[str, Any]) -> str:
     return f"| [{row['page']}](studies/{row['page']}.md) | {row['what']} | {row['runs']:,} | {row['core_minutes']:g} |"
 
@@ -204,8 +212,14 @@ def main() -> None:
     parser.add_argument("--teraflops", type=float, default=100.0, help="sustained by convolutions and products")
     parser.add_argument("--overhead", type=float, default=1e-4, help="least seconds of a gradient of a batch")
     parser.add_argument("--hours", type=float, default=24.0, help="of one GPU")
+    parser.add_argument("--measured_only", action="store_true", help="keep the rest of the page")
     flags = parser.parse_args()
-    PAGE.write_text(page(teraflops=flags.teraflops, overhead=flags.overhead, budget=flags.hours))
+    if flags.measured_only:
+        text = PAGE.read_text()
+        before, after = text.partition(_MEASURED_BEGINS)[0], text.partition(_MEASURED_ENDS)[2]
+        PAGE.write_text(before + _MEASURED_BEGINS + measured() + _MEASURED_ENDS + after)
+    else:
+        PAGE.write_text(page(teraflops=flags.teraflops, overhead=flags.overhead, budget=flags.hours))
     print(f"wrote {PAGE.relative_to(ROOT)}")
 
 

@@ -85,6 +85,19 @@ WIDTHS = (
         command("mnist_width.py", "mnist_width", "--config.data_dir=DIRECTORY"),
     ),
     Study(
+        "cifar10_width",
+        "CIFAR-10 (JPEG), ResNet-18, 1,000 examples",
+        "points",
+        100,
+        command(
+            "cifar10_width.py",
+            "cifar10_width",
+            "--config.data_dir=DIRECTORY --config.train_examples=1000",
+            "--config.num_epochs=80 --config.eval_every_steps=140",
+            '--config.study.axes.num_filters="(2,4,8)" --config.study.axes.rho="(0.0,0.05,0.1)"',
+        ),
+    ),
+    Study(
         "fashion_mnist_width",
         "Fashion-MNIST, LeNet-300-100, 20 epochs, four sizes",
         "points",

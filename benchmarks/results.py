@@ -112,6 +112,13 @@ CURVES = {
 }
 REAL = (
     plain("mnist_width", "MNIST, 20 epochs", "LeNet-300-100", panel="MNIST, MLP over SGD", workload="mnist"),
+    plain(
+        "cifar10_width",
+        "CIFAR-10 (JPEG), 1,000 examples",
+        "ResNet-18",
+        panel="CIFAR-10, ResNet-18 over SGD",
+        workload="cifar10",
+    ),
     plain("fashion_mnist_width", "Fashion-MNIST, 20 epochs", "LeNet-300-100", panel="Fashion-MNIST, MLP over SGD"),
     plain(
         "sst2_width",

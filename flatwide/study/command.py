@@ -308,4 +308,4 @@ def dry_run(values: Mapping[str, Any], workdir: str | os.PathLike) -> str:
         stored = Inventory(tuple(unknown), ())
     estimate = describe.Estimate(stored)
     lines = describe.heading(planned, stored, num_workers=num_workers(planned, stored), estimate=estimate)
-    return "\n".join([*lines, *describe.groups(stored, estimate), *describe.disk(stored)])
+    return "\n".join([*lines, *describe.groups(stored, estimate), *describe.memory(stored), *describe.disk(stored)])

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from flatwide import config as configs
-from flatwide import runner
+from flatwide import processes, runner
 from flatwide.runs.directory import RunDirectory, run_directories
 from flatwide.runs.identity import locate
-from flatwide.study import executors, orders, supervise
+from flatwide.study import executors, orders, supervise, worker
 from flatwide.study.executors import Site
 from flatwide.study.executors import slurm as slurm_executor
 
@@ -98,6 +98,42 @@ def test_the_job_of_a_worker_has_the_tasks_that_the_study_asks_for(slurm, tmp_pa
         assert f"#SBATCH --{line}\n" in text
     assert "--kill-on-bad-exit --cpus-per-task=3 --mpi=none" in text
     crew.stop()
+
+
+@pytest.fixture
+def named(monkeypatch):
+    """Make this process the first of two, of which the other does nothing; list what it names to the other."""
+    told = []
+
+    def agreed(compute):
+        told.append(compute())
+        return told[-1]
+
+    monkeypatch.setattr(processes, "count", lambda: 2)
+    monkeypatch.setattr(processes, "agreed", agreed)
+    return told
+
+
+def obey(todo: orders.Orders) -> int:
+    with jax.enable_x64(True):
+        return worker.obey(todo.path, "0-0", should_stop=lambda: False)
+
+
+def test_a_worker_ends_when_a_run_fails_since_the_others_may_wait_in_a_step(tmp_path, named):
+    todo = given(tmp_path, {"batch_size": 5000}, {})
+    with pytest.raises(configs.ConfigError, match=r"config\.batch_size=5000"):
+        obey(todo)
+    assert [todo.state(task) for task in todo.groups[0]] == ["failed", "open"]
+    assert "config.batch_size=5000" in todo.directory(todo.groups[0][0]).read_error()
+
+
+def test_a_run_of_another_worker_is_not_named_to_the_others(tmp_path, named):
+    todo = given(tmp_path, {})
+    (task,) = todo.groups[0]
+    with todo.directory(task).lock():
+        assert obey(todo) == 0
+    assert named == [None]  # the end
+    assert todo.state(task) == "open"
 
 
 @pytest.mark.slow

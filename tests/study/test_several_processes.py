@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import time
@@ -98,6 +99,48 @@ def test_the_job_of_a_worker_has_the_tasks_that_the_study_asks_for(slurm, tmp_pa
         assert f"#SBATCH --{line}\n" in text
     assert "--kill-on-bad-exit --cpus-per-task=3 --mpi=none" in text
     crew.stop()
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"slurm_cpus_per_task": 12}, "--kill-on-bad-exit --cpus-per-task=12 "),
+        ({"cpus_per_task": None}, "--kill-on-bad-exit "),
+    ],
+)
+def test_srun_gets_the_cores_that_sbatch_gets(slurm, tmp_path, options, expected):
+    (slurm / "full").touch()
+    crew = executors.find("slurm")(Site(given(tmp_path, {}).path, threads=3, study={"slurm": options}))
+    crew.start("0-0")
+    text = (slurm / "1000.sbatch").read_text()
+    assert expected in text
+    assert re.findall("cpus-per-task=(.*)", text)[:1] == re.findall("--cpus-per-task=([^ ]*)", text)[1:]
+    crew.stop()
+
+
+def test_options_of_srun_in_one_text_are_refused(slurm, tmp_path):
+    study = {"slurm": {"slurm_srun_args": "--mpi=none"}}
+    with pytest.raises(configs.ConfigError, match=r"slurm_srun_args='--mpi=none': expected a list"):
+        executors.find("slurm")(Site(given(tmp_path, {}).path, threads=1, study=study))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", [0, 1])
+def test_a_task_that_fails_before_it_has_joined_ends_the_others(job, tmp_path, task):
+    """The other task would wait for it for five minutes."""
+    script = tmp_path / "bin" / "srun"
+    failing = f"unset SLURM_STEP_NODELIST; (( task == {task} )) || export SLURM_STEP_NODELIST=localhost"
+    script.write_text(script.read_text().replace("  SLURM_PROCID=$task", f"  {failing}\n  SLURM_PROCID=$task"))
+    crew = crew_of(given(tmp_path, {}))
+    crew.start("0-0")
+    wait_for(lambda: job.glob("1000.pid"))
+    (ended,) = wait_for(crew.ended)
+    state = wait_for(lambda: [text] if "RUNNING" not in (text := (job / "1000.state").read_text()) else [])
+    assert state == ["FAILED\n"]
+    assert not ended.was_stopped
+    logs = Path(ended.problem.rpartition("see ")[2])
+    texts = [ended.problem] if task == 0 else [path.read_text() for path in logs.parent.glob(logs.name)]
+    assert any("did not find each other" in text for text in texts)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 A job of several tasks, on one node or several, is one worker, whose tasks train each run together.
 """
 
+import atexit
 import functools
 import os
 import signal
@@ -14,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from flatwide import config as configs
+from flatwide import processes
 from flatwide.study.executors import remote
 from flatwide.study.executors.crew import Ended, Site, not_installed
 
@@ -45,9 +47,11 @@ class SlurmCrew:
         requested = site.study.get("slurm", {})
         converted = {name: list(value) if isinstance(value, tuple) else value for name, value in requested.items()}
         parameters: dict[str, Any] = _DEFAULTS | {"cpus_per_task": site.threads} | converted
-        # srun of Slurm 22.05 to 23.02 does not read the CPUs of a task from sbatch.
-        srun = ["--kill-on-bad-exit", f"--cpus-per-task={parameters['cpus_per_task']}"]
-        parameters["slurm_srun_args"] = [*srun, *parameters.get("slurm_srun_args", ())]
+        srun_args = parameters.pop("slurm_srun_args", None) or ()
+        if isinstance(srun_args, str):
+            raise configs.ConfigError(
+                [f"config.study.slurm.slurm_srun_args={srun_args!r}: expected a list, such as ['--mpi=none']."]
+            )
         cluster = parameters.pop("cluster", "slurm")  # "local" uses processes of this machine as jobs
         self._site = site
         self._jobs: dict[str, Any] = {}
@@ -56,6 +60,8 @@ class SlurmCrew:
         try:
             self._executor = submitit.AutoExecutor(site.orders.parents[1] / "slurm", cluster=cluster)
             self._executor.update_parameters(**parameters)
+            srun = _srun_args(self._executor.parameters.get("cpus_per_task"))
+            self._executor.update_parameters(slurm_srun_args=[*srun, *srun_args])
         except RuntimeError as error:
             raise configs.ConfigError(
                 [f"config.study.executor='slurm': {error} Start the study on a machine with sbatch and srun."]
@@ -129,6 +135,12 @@ def _submitit() -> ModuleType:
     return submitit
 
 
+def _srun_args(cpus_per_task: int | None) -> list[str]:
+    """Return the options of srun, which in Slurm 22.05 to 23.02 does not read the CPUs of a task from sbatch."""
+    cpus = [] if cpus_per_task is None else [f"--cpus-per-task={cpus_per_task}"]
+    return ["--kill-on-bad-exit", *cpus]
+
+
 def _check_alone(group_size: int, parameters: Mapping[str, Any]) -> None:
     """Raise ConfigError for groups of runs in one program, which several processes cannot share."""
     tasks_per_node = parameters.get("ntasks_per_node", parameters.get("tasks_per_node", 1))
@@ -155,8 +167,17 @@ def _work(assignment: remote.Assignment) -> Ended:
     number = getattr(signal, f"SIG{JobEnvironment.USR_SIG}")
     ended = remote.work(assignment, number, join=functools.partial(_join, job))
     if job.global_rank > 0:
-        sys.exit()  # without a result: that of process 0 is the worker's
+        sys.exit(1 if ended.problem else 0)  # without a result: that of process 0 is the worker's
+    if ended.problem and processes.count() < job.num_tasks:
+        atexit.register(_exit_failed)  # it has not joined the others, which srun ends once this one has failed
     return ended
+
+
+def _exit_failed() -> None:
+    """End with exit code 1, once submitit has written the result and would exit with 0."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def _join(job: Any) -> None:
@@ -188,6 +209,8 @@ def _outcome(worker: str, job: Any) -> Ended:
         return Ended(worker, f"job {job.job_id}: {ended.problem}")
     state = job.state.split()[0]  # "CANCELLED by 1000"
     log = paths.stderr if os.path.exists(paths.stderr) else paths.folder
+    if job.num_tasks > 1:  # any of them may have failed
+        log = paths.folder / f"{job.job_id}_*_log.err"
     return Ended(worker, f"job {job.job_id} ended without a result ({state}); see {log}", state in _BLAMELESS)
 
 

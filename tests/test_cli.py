@@ -11,6 +11,7 @@ import pytest
 from flatwide import cli, runner
 from flatwide import config as configs
 from flatwide.runs import commands, preview
+from flatwide.study import command as study_command
 
 
 def command(capsys, *arguments):
@@ -210,6 +211,15 @@ def test_axes_on_the_command_line_turn_a_config_into_a_study(capsys, tmp_path, c
     assert re.search(r"\nexpected memory: up to \d+ KiB of arrays, at width \(128,\)\n", out)
 
 
+@pytest.mark.parametrize(("field", "values"), [("rho", (0.0, 0.1)), ("weight_average", ("none", "ema"))])
+def test_the_expected_memory_of_a_study_is_that_of_its_most_demanding_run(tmp_path, field, values):
+    fields = {"num_neurons": 1000, "rho": 0.0, "batch_size": 2}
+    study = {"axes": {field: values, "num_neurons": (10, 1000)}}
+    most = preview.readable(max(preview.device_memory(configs.resolve(fields | {field: each})) for each in values))
+    text = study_command.dry_run({**fields, "study": study}, tmp_path)
+    assert f"\nexpected memory: up to {most} of arrays, at width (1000,)\n" in text
+
+
 def test_a_description_counts_the_arrays_of_a_step():
     params = 64 * 1000 + 1000 * 10 + 1010
     config = configs.resolve({"num_neurons": 1000, "rho": 0.1, "batch_size": 2, "momentum": 0.9})
@@ -218,6 +228,8 @@ def test_a_description_counts_the_arrays_of_a_step():
     assert preview.device_memory(config) == pytest.approx(copies * params * 4 + data, rel=0.05)
     averaged = configs.resolve({**config, "weight_average": "ema", "rho": 0.0})
     assert preview.device_memory(averaged) == pytest.approx(copies * params * 4 + data, rel=0.05)
+    one = preview.device_memory(config) - data
+    assert preview.device_memory(configs.resolve({**config, "group_size": 4})) == 4 * one + data
     one_device = configs.resolve({**config, "shard_parameters": True})
     assert "devices: 1, so config.shard_parameters=True changes nothing\n" in preview.describe(one_device)
 

@@ -294,19 +294,28 @@ def device_fault(config: Mapping[str, Any]) -> str:
 def _memory(config: Mapping[str, Any], model: Model, params: PyTree, stats: PyTree, num_devices: int) -> int:
     """Estimate the bytes alive on a device at the peak of a step: data, state, gradient, ascent and activations.
 
-    Sharded weights are gathered for each pass, so they are there once as a whole too.
+    Sharded weights are gathered for each pass, so they are there once as a whole too. The runs of a group share only
+    their data.
     """
     outline = _outline(config, _division(config, params, num_devices).num_rows)
     is_sharded, is_averaged = config["shard_parameters"] and num_devices > 1, config["weight_average"] != "none"
     optimizer = optimizers.build(configs.base_optimizer(config), momentum=config["momentum"])
     weights, gradient = [params] * (1 + is_averaged + has_ascent(config)), params
     state = (weights, gradient, jax.eval_shape(optimizer.init, params), _ascent_state(config, params))
-    num_whole = int(is_sharded)
-    if num_devices > 1 and config["accumulation_steps"] > 1 and not is_sharded:
-        num_whole = 2  # all gradients of a piece, before and after their sum over the devices
-    num_bytes = _bytes(state, num_devices if is_sharded else 1) + num_whole * _bytes(params)
-    num_bytes += (1 + is_averaged) * _bytes(stats) + outline.num_bytes
-    return num_bytes + _activation_bytes(config, outline, model, params, stats)
+    num_bytes = _bytes(state, num_devices if is_sharded else 1) + (1 + is_averaged) * _bytes(stats)
+    num_bytes += _num_whole(config, num_devices) * _bytes(params)
+    num_bytes += _activation_bytes(config, outline, model, params, stats)
+    return outline.num_bytes + config["group_size"] * num_bytes
+
+
+def _num_whole(config: Mapping[str, Any], num_devices: int) -> int:
+    """Return how many trees like the parameters a step holds in whole besides its state and a gradient."""
+    has_pieces = config["accumulation_steps"] > 1
+    if num_devices == 1:  # sums of the gradients of pieces, and of microbatches
+        return has_pieces + ((config["microbatch"] or config["batch_size"]) < config["batch_size"])
+    if config["shard_parameters"]:
+        return 1  # gathered weights
+    return 2 * has_pieces  # all gradients of a piece, before and after their sum over the devices
 
 
 def _activation_bytes(config: Mapping[str, Any], outline: Outline, model: Model, params: PyTree, stats: PyTree) -> int:

@@ -7,7 +7,7 @@ from operator import itemgetter
 from typing import Any
 
 from flatwide import config as configs
-from flatwide import machine, trees
+from flatwide import machine, models, registry, trees
 from flatwide.catalogue import entry, title
 from flatwide.columns import DONE
 from flatwide.runs import identity, preview, snapshots
@@ -149,19 +149,30 @@ def groups(stored: Inventory, estimate: Estimate) -> list[str]:
 
 
 def memory(stored: Inventory) -> list[str]:
-    """Estimate the memory of the largest network, and warn of batches that the devices of a worker cannot share."""
-    sample = {(state.run.part, state.run.shape): state.run.config for state in stored.states}
-    largest: dict[str, Mapping[str, Any]] = {}  # of each part
-    for (part, _), config in sample.items():
-        size = trees.size(preview.sizes(config).params)
-        if part not in largest or size > trees.size(preview.sizes(largest[part]).params):
-            largest[part] = config
-    num_bytes, config = max(((preview.device_memory(config), config) for config in largest.values()), key=itemgetter(0))
+    """Estimate the memory of the most demanding run, and warn of batches that the devices of a worker cannot share.
+
+    Of runs that differ in the size of their network alone, only the largest is traced, which keeps this fast.
+    """
+    sample = {(state.run.part, state.run.shape): state.run for state in stored.states}
+    largest: dict[tuple, tuple[int, Mapping[str, Any]]] = {}
+    for run in sample.values():
+        size, settings = trees.size(preview.sizes(run.config).params), _settings(run)
+        if settings not in largest or size > largest[settings][0]:
+            largest[settings] = size, run.config
+    estimates = ((preview.device_memory(config), config) for _, config in largest.values())
+    num_bytes, config = max(estimates, key=itemgetter(0))
     num_devices = devices.count(devices.over_devices())
     where = f" on each of {num_devices} devices" if num_devices > 1 else ""
     text = f"expected memory: up to {preview.readable(num_bytes)} of arrays{where}, at width {identity.width(config)}"
-    faults = dict.fromkeys(fault for config in sample.values() if (fault := preview.device_fault(config)))
+    faults = dict.fromkeys(fault for run in sample.values() if (fault := preview.device_fault(run.config)))
     return [text, *(f"warning: {fault}" for fault in faults)]
+
+
+def _settings(run: Planned) -> tuple:
+    """Return what a run's memory depends on besides the size of its network: its shape without the fields of the model."""
+    builder = registry.find("config.model", run.config["model"], models.MODELS)
+    fields = registry.fields(builder)
+    return tuple((name, value) for name, value in run.shape if name not in fields)
 
 
 def disk(stored: Inventory) -> list[str]:

@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 
 from flatwide import config as configs
-from flatwide.runs import checkpoints, driver, orbax_files
+from flatwide import experiment
+from flatwide.runs import checkpoints, driver, orbax_files, preview
 from flatwide.runs.directory import RunDirectory
 from flatwide.training import devices
+from flatwide.training.segments import compiled_step
 
 HERE = Path(__file__).parent
 FIELDS = {"num_neurons": [256, 64], "batch_size": 64, "num_epochs": 3, "rho": 0.1, "checkpoint_every_seconds": 0.0}
@@ -96,6 +98,19 @@ def test_a_sharded_state_has_the_numbers_of_a_replicated_one_and_comes_back_from
     assert report["at_the_end"] == report["kept"]
     (warning,) = report["warnings"]
     assert "step_00000005.orbax: the checkpoint is damaged: d/" in warning
+
+
+@pytest.mark.slow
+@pytest.mark.optimized
+def test_the_expected_memory_of_one_device_covers_the_sums_of_gradients():
+    fields = {"num_neurons": (1024,) * 3, "batch_size": 64, "rho": 0.1}
+    for pieces in ({"accumulation_steps": 4}, {"accumulation_steps": 4, "microbatch": 16}):
+        built = experiment.build(fields | pieces)
+        state = built.init()
+        memory = compiled_step(built.step).lower(built.values, state, built.batch(0)).compile().memory_analysis()
+        held = memory.alias_size_in_bytes + memory.temp_size_in_bytes
+        expected = preview.device_memory(configs.resolve(fields | pieces))
+        assert held < expected < 1.5 * held, pieces
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ collectives. Without `join` there is one process, and nothing here has an effect
 import contextlib
 import json
 import os
+import re
 import sys
 import threading
 import time
@@ -18,6 +19,11 @@ _TOGETHER_SECONDS = 2.0  # for the others to notice a failure, before the proces
 _WATCH_SECONDS = 0.25
 _FOREVER_MS = 10**9  # 11 days: others wait while process 0 measures; a failure ends the wait at once
 _ENDING, _SIGNAL = "flatwide/ending", "flatwide/signal"
+
+# NCCL reports its own faults, such as a wrong argument, in the same form; these are of a peer or the way to it.
+_LOST = re.compile(
+    r"Gloo|stopped sending heartbeats|NCCL.*(remote process exited|unhandled system error|network error)", re.DOTALL
+)
 
 
 class _Group(NamedTuple):
@@ -39,7 +45,9 @@ def join(client: Any, *, index: int, count: int, shut_down: Callable[[], None]) 
     """Join a run over several processes; called by `runs.jax_settings.start_processes`.
 
     Args:
-      client: of JAX's distributed runtime. shut_down: ends it, once all processes have called it.
+      client: of JAX's distributed runtime.
+      index, count: of this process, and how many there are.
+      shut_down: ends the runtime, once all processes have called it.
     """
     global _group
     watcher = threading.Thread(target=_watch, name="flatwide-failures", daemon=True)
@@ -91,8 +99,8 @@ def share_signals(received: list[int]) -> None:
 
 
 def is_lost(error: BaseException) -> bool:
-    """Whether an error says that another process died during a collective."""
-    return _group is not None and "Gloo" in str(error)
+    """Whether an error says that another process died: in a collective of Gloo or NCCL, or by a missing heartbeat."""
+    return _group is not None and _LOST.search(str(error)) is not None
 
 
 @contextlib.contextmanager
@@ -114,6 +122,7 @@ def leave(code: int, text: str = "") -> None:
     """End this process's part of the run; with an exit code that is not 0, end all processes with that code.
 
     Args:
+      code: exit code of all processes; 0 ends the part of this process alone, which continues.
       text: the error, which the others print; "" if there is none.
     """
     if _group is None:

@@ -15,6 +15,11 @@ from flatwide.runs import commands, signals
 from flatwide.runs.logs import say
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2  # exit codes
+_ADVICE = (
+    "In a job of Slurm or Open MPI --distributed alone is enough; otherwise each process also needs "
+    "--coordinator=HOST:PORT --processes=N --process=I. --initialization_timeout sets how many seconds they wait. "
+    "Start all of them again."
+)
 
 
 def train(arguments: list[str], *, about: str) -> int:
@@ -35,7 +40,8 @@ def train(arguments: list[str], *, about: str) -> int:
         from flatwide.runs import jax_settings
 
         timeout = given.initialization_timeout
-        jax_settings.start_processes(given.coordinator, given.processes, given.process, timeout=timeout)
+        address = (given.coordinator, given.processes, given.process)
+        jax_settings.start_processes(*address, timeout=timeout, advice=_ADVICE)
     config_text = configs.read_text(given.config)
     values, unread = configs.override(configs.load_file(given.config), assignments)
     faults += unread

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import flatwide
-from flatwide import cli, runner
+from flatwide import cli, processes, runner
 from flatwide import config as configs
 from flatwide.runs.directory import RunDirectory
 
@@ -185,6 +185,32 @@ def test_a_process_whose_others_never_start_says_for_whom_it_waits_and_ends(tmp_
     assert "Traceback" not in ended.stderr
     assert "stack trace" not in ended.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_port_in_use_is_refused(tmp_path, capsys, host):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        flags = ["--distributed", f"--coordinator={host}:{port}", "--processes=2", "--process=0"]
+        assert cli.main([f"--workdir={tmp_path}", "--config=digits_mlp", *flags]) == cli.BAD_INPUT
+    assert f"{host}:{port}: process 0 cannot listen on port {port} ([Errno 98]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Gloo all-reduce failed: Connection closed by peer [10.0.0.2]:4711", True),
+        ("INTERNAL: NCCL operation ncclGroupEnd() failed: remote process exited or there was a network error.", True),
+        ("INTERNAL: NCCL operation ncclAllReduce(...) failed: unhandled system error (run with NCCL_DEBUG=INFO)", True),
+        ("UNAVAILABLE: The following tasks are unhealthy (stopped sending heartbeats): /task:1", True),
+        ("INTERNAL: NCCL operation ncclAllReduce(...) failed: invalid argument", False),
+        ("a network error while a data set was downloaded", False),
+    ],
+)
+def test_an_error_of_a_collective_says_whether_a_process_was_lost(monkeypatch, text, expected):
+    assert not processes.is_lost(RuntimeError(text))  # there is no other process
+    monkeypatch.setattr(processes, "_group", object())
+    assert processes.is_lost(RuntimeError(text)) is expected
 
 
 @pytest.mark.slow

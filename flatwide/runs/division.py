@@ -25,6 +25,8 @@ def divide(config: Mapping[str, Any], num_devices: int, *, ascent_state: PyTree)
     """Return how a step of a resolved config is divided over devices.
 
     Args:
+      config: the resolved config.
+      num_devices: over which a step may be divided; 1 for a step on one device.
       ascent_state: the state of the SAM rule; one with leaves passes from each microbatch to the next.
     """
     num_rows = piece_size(config)

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import os
+import socket
 import sys
 import threading
 import time
@@ -20,7 +21,7 @@ from flatwide.config import ConfigError
 from flatwide.runs.logs import say
 
 _HEARTBEAT_SECONDS = 15  # a killed process is noticed after this, if no collective has failed before
-INITIALIZATION_TIMEOUT = 300  # seconds that processes wait until all have joined
+_JOIN_SECONDS = 300  # seconds that processes wait until all have joined
 _PATIENCE_SECONDS = 10.0  # of this wait before a message
 _SLACK_SECONDS = 60  # by which JAX waits longer, since it would abort with a trace
 
@@ -49,6 +50,7 @@ def start_processes(
     index: int | None = None,
     *,
     timeout: int | None = None,
+    advice: str = "",
 ) -> None:
     """Join the other processes of a run, before JAX has chosen its devices.
 
@@ -56,9 +58,14 @@ def start_processes(
 
     Args:
       coordinator: HOST:PORT on which process 0 serves the others; all None if JAX detects Slurm or Open MPI.
+      num_processes, index: how many processes there are, and which this is.
+      timeout: in seconds.
+      advice: what the user can do if the processes do not join, a sentence for the end of each message.
     Raises: ConfigError if all are None and no such job is detected, or if the address cannot be used.
     """
-    timeout = timeout or INITIALIZATION_TIMEOUT
+    timeout = timeout or _JOIN_SECONDS
+    if coordinator is not None and index == 0:
+        _check_is_free(coordinator)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.config.update(
         "jax_enable_preemption_service", False
@@ -71,24 +78,40 @@ def start_processes(
         options |= {"coordinator_address": coordinator, "num_processes": num_processes, "process_id": index}
         options |= {"cluster_detection_method": "deactivate"}
     try:
-        with _ended_after(timeout):
+        with _ended_after(timeout, advice):
             jax.distributed.initialize(**options)
     except (ValueError, RuntimeError) as error:
-        raise ConfigError(
-            [
-                f"--distributed: the processes did not find each other ({' '.join(str(error).split())}). In a job of "
-                "Slurm or Open MPI the flag alone is enough; otherwise each process also needs --coordinator=HOST:PORT "
-                "--processes=N --process=I."
-            ]
-        ) from error
+        text = f"the processes did not find each other ({' '.join(str(error).split())}). {advice}"
+        raise ConfigError([text.rstrip()]) from error
     state = distributed.global_state
     processes.join(state.client, index=state.process_id, count=state.num_processes, shut_down=jax.distributed.shutdown)
 
 
+def _check_is_free(coordinator: str) -> None:
+    """Raise ConfigError if process 0 cannot serve others on the port of an address, where JAX would crash.
+
+    JAX's server listens on this port of all interfaces, whatever the host; a port whose last connections have just been
+    closed is free for it, as for a socket with SO_REUSEADDR.
+    """
+    port = int(coordinator.rpartition(":")[2])
+    is_dual = socket.has_dualstack_ipv6()
+    family, host = (socket.AF_INET6, "::") if is_dual else (socket.AF_INET, "0.0.0.0")
+    try:
+        with socket.socket(family) as server:
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if is_dual:
+                server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            server.bind((host, port))
+    except (OSError, OverflowError) as error:
+        raise ConfigError(
+            [f"{coordinator}: process 0 cannot listen on port {port} ({error}). Expected one that no program uses."]
+        ) from None
+
+
 @contextlib.contextmanager
-def _ended_after(timeout: int) -> Iterator[None]:
+def _ended_after(timeout: int, advice: str) -> Iterator[None]:
     """Announce the wait for other processes if it is long, and end this process if they have not joined in time."""
-    has_joined = threading.Event()
+    has_joined, is_decided = threading.Event(), threading.Lock()
 
     def watch() -> None:
         patience = min(_PATIENCE_SECONDS, timeout)
@@ -97,12 +120,16 @@ def _ended_after(timeout: int) -> Iterator[None]:
         state = distributed.global_state
         expected = f"{state.num_processes} processes at {state.coordinator_address}"
         say(f"process {state.process_id} waits up to {timeout} seconds until all of {expected} have joined")
-        if not has_joined.wait(timeout - patience):
-            say(
+        if has_joined.wait(timeout - patience):
+            return
+        with is_decided:  # either it ends here, or it has joined
+            if has_joined.is_set():
+                return
+            text = (
                 f"not all of {expected} joined within {timeout} seconds: one has failed, was never started, or cannot "
-                "reach this address. Look at the output of each, and start all of them again; "
-                "--initialization_timeout sets the seconds."
+                f"reach this address. Look at the output of each. {advice}"
             )
+            say(text.rstrip())
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(1)
@@ -111,7 +138,8 @@ def _ended_after(timeout: int) -> Iterator[None]:
     try:
         yield
     finally:
-        has_joined.set()
+        with is_decided:
+            has_joined.set()
 
 
 def available_threads() -> int:

@@ -169,7 +169,7 @@ def memory(stored: Inventory) -> list[str]:
 
 
 def _settings(run: Planned) -> tuple:
-    """Return what a run's memory depends on besides the size of its network: its shape without the fields of the model."""
+    """Return the shape of a run without the fields of its model: what memory depends on besides the network's size."""
     builder = registry.find("config.model", run.config["model"], models.MODELS)
     fields = registry.fields(builder)
     return tuple((name, value) for name, value in run.shape if name not in fields)

@@ -186,11 +186,12 @@ def _join(job: Any) -> None:
 
     if job.num_tasks == 1:
         return
+    advice = f"The logs of the tasks are {_logs_of_all(job)}; the study submits the next job by itself."
     if job.cluster == "slurm":
-        jax_settings.start_processes()
+        jax_settings.start_processes(advice=advice)
     else:
         address = f"127.0.0.1:{_FIRST_PORT + int(job.job_id) % _NUM_PORTS}"
-        jax_settings.start_processes(address, job.num_tasks, job.global_rank)
+        jax_settings.start_processes(address, job.num_tasks, job.global_rank, advice=advice)
 
 
 def _outcome(worker: str, job: Any) -> Ended:
@@ -210,8 +211,13 @@ def _outcome(worker: str, job: Any) -> Ended:
     state = job.state.split()[0]  # "CANCELLED by 1000"
     log = paths.stderr if os.path.exists(paths.stderr) else paths.folder
     if job.num_tasks > 1:  # any of them may have failed
-        log = paths.folder / f"{job.job_id}_*_log.err"
+        log = _logs_of_all(first)
     return Ended(worker, f"job {job.job_id} ended without a result ({state}); see {log}", state in _BLAMELESS)
+
+
+def _logs_of_all(job: Any) -> Path:
+    """Return a pattern for the files of errors of all tasks of a job, from its environment or from one of its tasks."""
+    return job.paths.folder / f"{job.job_id}_*_log.err"
 
 
 def _logs(paths: Any) -> tuple[Path, Path]:

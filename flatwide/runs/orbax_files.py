@@ -4,11 +4,13 @@ A directory is whole or not there, as an npz of `checkpoints` is: Orbax writes u
 the SHA-256 of each file comes last, and then the directory gets its name.
 """
 
+import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,7 +32,7 @@ def write(path: Path, arrays: Mapping[str, jax.Array], metadata: Mapping[str, An
 
     temporary = path.parent.absolute() / _UNFINISHED
     processes.agreed(lambda: _remove_all(temporary))
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer, _system_errors(path):
         checkpointer.save(temporary, dict(arrays))
     processes.agreed(lambda: _finish(temporary, path, metadata))
 
@@ -80,6 +82,18 @@ def remove(path: Path) -> None:
     _remove_all(removed)
     os.replace(path, removed)
     _remove_all(removed)
+
+
+@contextlib.contextmanager
+def _system_errors(path: Path) -> Iterator[None]:
+    """Raise OSError in place of TensorStore's ValueError with the code of one, such as that of a full disk."""
+    try:
+        yield
+    except ValueError as error:
+        code = re.search(r"os_error_code='(\d+)'", str(error))
+        if code is None:
+            raise
+        raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from error
 
 
 def _finish(temporary: Path, path: Path, metadata: Mapping[str, Any]) -> None:

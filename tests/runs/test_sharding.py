@@ -3,7 +3,9 @@
 import json
 import os
 import re
+import resource
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 
 from flatwide import config as configs
 from flatwide import experiment
-from flatwide.runs import checkpoints, driver, orbax_files, preview
+from flatwide.runs import checkpoints, disk, driver, orbax_files, preview
 from flatwide.runs.directory import RunDirectory
 from flatwide.training import devices
 from flatwide.training.segments import compiled_step
@@ -98,6 +100,21 @@ def test_a_sharded_state_has_the_numbers_of_a_replicated_one_and_comes_back_from
     assert report["at_the_end"] == report["kept"]
     (warning,) = report["warnings"]
     assert "step_00000005.orbax: the checkpoint is damaged: d/" in warning
+
+
+def test_a_full_disk_is_an_error_of_the_system(tmp_path):
+    """A limit on the size of files has the same way through TensorStore as a full disk."""
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    array = jax.numpy.asarray(np.random.default_rng(0).random(1 << 16))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 14, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as raised:
+            orbax_files.write(tmp_path / "state.orbax", {"params": array}, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert disk.is_full(raised.value)
+    assert raised.value.filename == str(tmp_path / "state.orbax")
 
 
 @pytest.mark.slow

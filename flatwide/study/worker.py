@@ -84,7 +84,7 @@ def _train(orders: Orders, worker: str, pieces, should_stop: Callable[[], bool])
         if should_stop():
             raise driver.Stopped("stopped between runs.")
         orders.write_in_hand(worker, [task.name for task in left])
-        began, compiled = time.monotonic(), jax_settings.compile_seconds()
+        began, compiled, is_trained = time.monotonic(), jax_settings.compile_seconds(), True
         if _size(piece[0]) > 1:
             group = [task.config for task in left]
             options = {"should_stop": should_stop, "tensorboard": orders.tensorboard}
@@ -95,22 +95,24 @@ def _train(orders: Orders, worker: str, pieces, should_stop: Callable[[], bool])
                 elif outcome.status == "failed":
                     orders.mark_failed(task)
         else:
-            _train_one(orders, left[0], should_stop)
+            is_trained = _train_one(orders, left[0], should_stop)
         seconds = time.monotonic() - began - (jax_settings.compile_seconds() - compiled)
-        for task in left:
+        for task in left if is_trained else ():
             orders.write_seconds(task.name, max(0.0, seconds) / len(left))
         orders.write_in_hand(worker, [])
 
 
-def _train_one(orders: Orders, task: Task, should_stop: Callable[[], bool]) -> None:
+def _train_one(orders: Orders, task: Task, should_stop: Callable[[], bool]) -> bool:
     """Train and measure one run; write its errors beside it, and do not let them end a worker of one process.
 
     A worker of several ends when a run fails, since the other processes may wait in a step for the one that failed.
+    Returns: whether it was this worker that trained or measured the run, whatever came of it.
+    Raises: Stopped; BusyError if another command's worker has begun the run after the others were to train it.
     """
     directory = RunDirectory(orders.workdir / "runs" / task.name)
     is_alone, earlier_error = processes.count() == 1, directory.read_error()
     if not is_alone and directory.holder() is not None:
-        return  # another command's worker trains it
+        return False  # another command's worker trains it
 
     def fail(text: str) -> None:
         if directory.read_error() == earlier_error:  # it failed before it could write its error
@@ -132,8 +134,9 @@ def _train_one(orders: Orders, task: Task, should_stop: Callable[[], bool]) -> N
     except MeasurementError:  # already written beside the run
         orders.mark_failed(task)
     except BusyError:
-        if not is_alone:
-            raise
+        if task.trains and not is_alone:
+            raise  # the other processes wait in this run
+        return False
     except Exception as error:
         if processes.is_lost(error) or disk.is_full(error) or not orders.path.exists():
             raise  # no fault of this run: other runs would fail too
@@ -143,6 +146,7 @@ def _train_one(orders: Orders, task: Task, should_stop: Callable[[], bool]) -> N
             fail("".join(traceback.format_exception(error)))
         if not is_alone:
             raise
+    return True
 
 
 def assist(workdir: Path | str, *, should_stop: Callable[[], bool]) -> None:

@@ -17,7 +17,7 @@ from flatwide import processes, runner
 from flatwide.runs.directory import RunDirectory, run_directories
 from flatwide.runs.identity import locate
 from flatwide.study import executors, orders, supervise, worker
-from flatwide.study.executors import Site
+from flatwide.study.executors import Site, remote
 from flatwide.study.executors import slurm as slurm_executor
 
 FIELDS = {"num_neurons": (8,), "num_epochs": 3, "batch_size": 64, "learning_rate": 0.05, "rho": 0.1, "threads": 1}
@@ -177,6 +177,44 @@ def test_a_run_of_another_worker_is_not_named_to_the_others(tmp_path, named):
         assert obey(todo) == 0
     assert named == [None]  # the end
     assert todo.state(task) == "open"
+    assert todo.read_seconds(task.name) is None
+
+
+def test_a_run_that_another_command_trains_gets_no_seconds(tmp_path):
+    todo = given(tmp_path, {})
+    (task,) = todo.groups[0]
+    with todo.directory(task).lock():
+        assert obey(todo) == 0
+    assert todo.read_seconds(task.name) is None
+
+
+@pytest.fixture
+def signals():
+    """Restore the handlers of signals, which a worker sets."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def test_a_run_that_another_worker_has_just_begun_ends_the_worker_without_blame(tmp_path, named, monkeypatch, signals):
+    todo = given(tmp_path, {})
+    (task,) = todo.groups[0]
+    with todo.directory(task).lock(), jax.enable_x64(True):
+        monkeypatch.setattr(RunDirectory, "holder", lambda self: None)  # when this worker looked
+        assignment = remote.Assignment(str(todo.path), "0-0", environment={}, folder="")
+        assert remote.work(assignment) == executors.Ended("0-0", was_stopped=True)
+    assert todo.state(task) == "open"
+    assert not todo.directory(task).read_error()
+
+
+def test_a_run_that_another_command_measures_does_not_end_the_worker(tmp_path, named, monkeypatch):
+    todo = given(tmp_path, {})
+    task = todo.groups[0][0]._replace(trains=False)
+    monkeypatch.setattr(runner.records, "missing", lambda directory, config: [directory.path])
+    with todo.directory(task).lock():
+        monkeypatch.setattr(RunDirectory, "holder", lambda self: None)
+        assert not worker._train_one(todo, task, lambda: False)
 
 
 @pytest.mark.slow
@@ -204,9 +242,10 @@ def test_two_tasks_train_a_study_although_one_is_killed(job, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("task", [0, 1])
 def test_a_signal_to_one_task_saves_the_run_and_ends_both_without_blame(job, tmp_path, task):
-    crew = crew_of(given(tmp_path, {"num_epochs": 100_000}))
+    crew = crew_of(given(tmp_path, {"num_epochs": 100_000, "checkpoint_every_seconds": 1e9}))
     crew.start("0-0")
-    wait_for(lambda: tmp_path.glob("runs/*/checkpoints/step_*.npz"))
+    wait_for(lambda: tmp_path.glob("runs/*/metrics.csv"))
+    assert not list(tmp_path.glob("runs/*/checkpoints/step_*"))
     os.kill(tasks_of(job, 1000)[task], signal.SIGUSR2)
     assert wait(crew) == [executors.Ended("0-0", was_stopped=True)]
     assert list(tmp_path.glob("runs/*/checkpoints/step_*.npz"))
@@ -243,11 +282,11 @@ def test_an_error_in_one_task_fails_its_run_alone(job, tmp_path, monkeypatch, ta
     monkeypatch.setenv("FAILING", str(task))
     fields = {"dataset": f"{tmp_path}/numbers.py:numbers", "num_neurons": (2,), "batch_size": 16}
     todo = given(tmp_path, fields, {})
-    began = time.monotonic()
     failing, other = (each.name for each in todo.groups[0])
     outcomes = train(todo)
     assert outcomes[other].status == "finished"
     assert outcomes[failing].status == "failed"
     assert "cannot be read" in outcomes[failing].problem
     assert len(list(job.glob("*.sbatch"))) == 2
-    assert time.monotonic() - began < 2 * GONE_SECONDS
+    failed_at = todo.directory(todo.groups[0][0]).error_file.stat().st_mtime
+    assert (job / "1000.state").stat().st_mtime - failed_at < GONE_SECONDS  # the job of the failed task has ended

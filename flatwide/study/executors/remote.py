@@ -42,10 +42,11 @@ def work(assignment: Assignment, *signals: int, join: Callable[[], None] = lambd
     os.environ.update(assignment.environment)
     if os.path.isdir(assignment.folder):  # configs may name files and data relative to it
         os.chdir(assignment.folder)
-    try:
-        # Imported after the environment is set, which JAX reads on import.
-        from flatwide.study import worker
+    # Imported after the environment is set, which JAX reads on import.
+    from flatwide.runs.directory import BusyError
+    from flatwide.study import worker
 
+    try:
         received: list[int] = []  # a second one must not interrupt saving: clusters send several
         for number in (signal.SIGTERM, signal.SIGINT, *signals):
             signal.signal(number, lambda number, frame: received.append(number))
@@ -60,6 +61,8 @@ def work(assignment: Assignment, *signals: int, join: Callable[[], None] = lambd
     except Exception as error:
         traceback.print_exc(file=sys.stderr)  # into the log of the job
         _end_others(error)
+        if isinstance(error, BusyError):  # another command's worker has begun the run in the meantime
+            return Ended(assignment.worker, was_stopped=True)
         text = worker.hopeless(error, assignment.orders)
         return Ended(assignment.worker, text or f"{type(error).__name__}: {error}", is_fatal=bool(text))
     return Ended(assignment.worker, was_stopped=code == STOPPED)

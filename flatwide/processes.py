@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, NoReturn
 
 _TOGETHER_SECONDS = 2.0  # for the others to notice a failure, before the process that serves them ends
 _WATCH_SECONDS = 0.25
-_FOREVER_MS = 10**9  # 11 days: others wait while process 0 measures; a failure ends the wait at once
+_WAIT_MS = 1000  # Python handles a signal of a waiting process after at most this time
 _ENDING, _SIGNAL = "flatwide/ending", "flatwide/signal"
 
 # NCCL reports its own faults, such as a wrong argument, in the same form; these are of a peer or the way to it.
@@ -37,6 +37,7 @@ class _Group(NamedTuple):
 
 _group: _Group | None = None
 _num_agreed = 0
+_received: list[int] = []  # signals of this process, as of the last `share_signals`
 _reactions: list[Callable[[str], None]] = []  # of process 0 to the failure of another one
 _exit_lock = threading.Lock()  # only one thread ends this process
 
@@ -81,17 +82,26 @@ def agreed(compute: Callable[[], Any]) -> Any:
     _num_agreed += 1
     if _group.index == 0:
         _group.client.key_value_set(key, json.dumps(compute()))
-    return json.loads(_group.client.blocking_key_value_get(key, _FOREVER_MS))
+    while True:  # for as long as process 0 measures; a failure ends the wait at once
+        try:
+            return json.loads(_group.client.blocking_key_value_get(key, _WAIT_MS))
+        except Exception as error:
+            if "DEADLINE_EXCEEDED" not in str(error):
+                raise
+        share_signals(_received)
 
 
 def share_signals(received: list[int]) -> None:
     """Notify process 0 of a signal that another process received; it may stop all at the next `agreed`.
 
     Args:
-      received: signals of this process, in order; process 0 appends that of another.
+      received: signals of this process, in order; process 0 appends that of another. While this process waits in
+        `agreed`, those that are appended later are passed on too.
     """
+    global _received
     if _group is None:
         return
+    _received = received
     if _group.index > 0 and received:
         _group.client.key_value_set(_SIGNAL, str(received[0]), allow_overwrite=True)
     elif _group.index == 0 and not received and (number := _stored(_group.client, _SIGNAL)):

@@ -213,6 +213,42 @@ def test_an_error_of_a_collective_says_whether_a_process_was_lost(monkeypatch, t
     assert processes.is_lost(RuntimeError(text)) is expected
 
 
+WAITING = """
+import os, signal, sys, threading, time
+from flatwide import processes
+from flatwide.runs import jax_settings
+
+address, index = sys.argv[1], int(sys.argv[2])
+jax_settings.start_processes(address, 2, index)
+received = []
+signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
+processes.share_signals(received)
+if index == 1:
+    threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM)).start()
+
+def measure():
+    deadline = time.monotonic() + 20
+    while not received and time.monotonic() < deadline:
+        time.sleep(0.05)
+        processes.share_signals(received)
+    return received
+
+print(processes.agreed(measure))
+processes.leave(0)
+"""
+
+
+@pytest.mark.slow
+def test_a_signal_to_a_process_that_waits_for_a_measurement_reaches_process_0():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    command = [sys.executable, "-c", WAITING, address]
+    pipes = {"stdout": subprocess.PIPE, "text": True}
+    started = [subprocess.Popen([*command, str(index)], **pipes) for index in range(2)]
+    assert [process.communicate(timeout=120)[0] for process in started] == ["[15]\n", "[15]\n"]
+
+
 @pytest.mark.slow
 def test_in_a_slurm_job_the_flag_alone_is_enough(tmp_path):
     codes, printed = Started(tmp_path, FIELDS, is_slurm=True).ended()

@@ -96,18 +96,21 @@ def run(
         raise
     if run_directories(workdir):
         rebuild(is_over=True)
+    return _summary(planned, stored, workdir, num_failed=failed, stream=out)
+
+
+def _summary(planned: Plan, stored: Inventory, workdir: str, *, num_failed: int, stream: TextIO) -> Summary:
+    """Print which runs were refused, and count the runs of a study that has ended."""
     refused = [state for state in stored.states if state.status in inventory.REFUSED]
     for state in refused:
-        print(f"kept and not trained: {state.problem}", file=out)
+        print(f"kept and not trained: {state.problem}", file=stream)
     after = inventory.take(planned, workdir)
-    num_done = after.count(*DONE)
-    unmeasured = after.count(inventory.UNMEASURED)
     return Summary(
         num_runs=len(planned.runs),
-        num_done=num_done,
+        num_done=after.count(*DONE),
         num_diverged=after.count("diverged"),
-        num_failed=failed + len(refused),
-        num_unmeasured=unmeasured,
+        num_failed=num_failed + len(refused),
+        num_unmeasured=after.count(inventory.UNMEASURED),
     )
 
 

@@ -134,9 +134,8 @@ def test_a_task_that_fails_before_it_has_joined_ends_the_others(job, tmp_path, t
     crew = crew_of(given(tmp_path, {}))
     crew.start("0-0")
     wait_for(lambda: job.glob("1000.pid"))
-    (ended,) = wait_for(crew.ended)
-    state = wait_for(lambda: [text] if "RUNNING" not in (text := (job / "1000.state").read_text()) else [])
-    assert state == ["FAILED\n"]
+    (ended,) = wait(crew)
+    wait_for(lambda: [True] if (job / "1000.state").read_text() == "FAILED\n" else [])
     assert not ended.was_stopped
     logs = Path(ended.problem.rpartition("see ")[2])
     texts = [ended.problem] if task == 0 else [path.read_text() for path in logs.parent.glob(logs.name)]

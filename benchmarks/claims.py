@@ -322,7 +322,9 @@ def row(claim: Claim) -> str:
     if not evidence:
         return f"| {claim.name} | {claim.text} | {NOTHING} | {NOTHING} | {UNTESTED} | {NOTHING} |"
     several = len(evidence) > 1
-    studies = "<br>".join(f"[{item.study}](studies/{item.study}.md): {item.data}" for item in evidence)
+    studies = "<br>".join(
+        f"[{item.study}](studies/{item.study.partition('/')[0]}.md): {item.data}" for item in evidence
+    )
     numbers = "<br>".join(f"{item.study}: {item.number}" if several else item.number for item in evidence)
     each = "".join(f"<br>{item.study}: {item.verdict}" for item in evidence) if several else ""
     commands = "<br>".join(dict.fromkeys(f"`{item.command}`" for item in evidence))

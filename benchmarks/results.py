@@ -113,6 +113,14 @@ CURVES = {
 REAL = (
     plain("mnist_width", "MNIST, 20 epochs", "LeNet-300-100", panel="MNIST, MLP over SGD", workload="mnist"),
     plain(
+        "cifar10_width",
+        "CIFAR-10 (JPEG), 1,000 examples",
+        "ResNet-18",
+        panel="CIFAR-10, ResNet-18 over SGD",
+        workload="cifar10",
+    ),
+    plain("fashion_mnist_width", "Fashion-MNIST, 20 epochs", "LeNet-300-100", panel="Fashion-MNIST, MLP over SGD"),
+    plain(
         "sst2_width",
         "SST-2 of GLUE, 16,000 phrases",
         "LSTM",
@@ -131,6 +139,7 @@ REAL = (
     plain(
         "pos_early_stopping", "a Turkish treebank, last evaluation", "Transformer", workload="pos", setting="last_step"
     ),
+    plain("molpcba_width", "Tox21", "GCN", folder="molpcba_width/tox21", panel="Tox21, GCN over Adam"),
     plain("digits_width", "digits", "MLP", panel="Digits, MLP over SGD"),
     plain("cifar10_vit_width", "digits", "ViT", panel="Digits, ViT over SGD"),
     domain("digits, 100 epochs or fewer", "ViT of two blocks", "digits", "ViT"),

@@ -38,6 +38,8 @@ def _parser() -> FlagParser:
     parser.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0 (default: as the job's)")
     parser.add_argument("--processes", type=int, metavar="N", help="number of processes (default: as the job's)")
     parser.add_argument("--process", type=int, metavar="I", help="index of this process (default: as the job's)")
+    waiting = "how long to wait for the other processes (default: 300)"
+    parser.add_argument("--initialization_timeout", type=int, metavar="SECONDS", help=waiting)
     return parser
 
 
@@ -45,9 +47,13 @@ def _process_faults(flags: argparse.Namespace) -> list[str]:
     """List faults of the flags of a run over several processes."""
     given = {name: getattr(flags, name) for name in ("coordinator", "processes", "process")}
     missing = [f"--{name}" for name, value in given.items() if value is None]
+    timeout = flags.initialization_timeout
     if not flags.distributed:
-        return [f"--{name} is read with --distributed only." for name, value in given.items() if value is not None]
+        read = given | {"initialization_timeout": timeout}
+        return [f"--{name} is read with --distributed only." for name, value in read.items() if value is not None]
     faults = []
+    if timeout is not None and timeout < 1:
+        faults.append(f"--initialization_timeout={timeout}: expected a number of seconds >= 1.")
     if flags.dry_run:
         faults.append("--dry_run trains nothing; leave out --distributed.")
     if 0 < len(missing) < len(given):

@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, NoReturn
 
 _TOGETHER_SECONDS = 2.0  # for the others to notice a failure, before the process that serves them ends
@@ -31,6 +31,7 @@ class _Group(NamedTuple):
 
 _group: _Group | None = None
 _num_agreed = 0
+_reactions: list[Callable[[str], None]] = []  # of process 0 to the failure of another one
 _exit_lock = threading.Lock()  # only one thread ends this process
 
 
@@ -94,6 +95,21 @@ def is_lost(error: BaseException) -> bool:
     return _group is not None and "Gloo" in str(error)
 
 
+@contextlib.contextmanager
+def reacting_to_failures(react: Callable[[str], None]) -> Iterator[None]:
+    """Call a function with the error of another process, in process 0 and before that ends.
+
+    Args:
+      react: called in another thread while the main one may wait for a collective. A process that was killed, or lost
+        another one, has no error.
+    """
+    _reactions.append(react)
+    try:
+        yield
+    finally:
+        _reactions.remove(react)
+
+
 def leave(code: int, text: str = "") -> None:
     """End this process's part of the run; with an exit code that is not 0, end all processes with that code.
 
@@ -120,8 +136,16 @@ def _watch() -> None:
         ending = json.loads(_stored(_group.client, _ENDING) or "null")
         if ending and ending["index"] != _group.index:
             if ending["text"]:
-                sys.stderr.write(f"process {ending['index']} of {_group.count} failed: {ending['text']}\n")
+                text = f"process {ending['index']} of {_group.count} failed: {ending['text']}"
+                sys.stderr.write(f"{text}\n")
+                _react(text)
             _exit(ending["code"])
+
+
+def _react(text: str) -> None:
+    for react in reversed(_reactions) if is_first() else ():
+        with contextlib.suppress(Exception):  # this process must end, even if the disk is full
+            react(text)
 
 
 def _exit(code: int) -> NoReturn:

@@ -30,15 +30,15 @@ def run(
       on_start: called once the config has been checked and the run has its directory, before the first step.
       quiet: print nothing.
       tensorboard: write an event file, which takes a tenth of the time for a small network.
-    Returns: the content of `result.json`; at once if the run is already done.
+    Returns: the content of `result.json`; at once if the run is already done. Of several processes that train together,
+      process 0 measures, and the others return before it.
     Raises: ConfigError, DataError, BusyError, Stopped; MeasurementError if the run is done and a measurement failed.
     """
     config = configs.resolve_fields(config)
     options: dict[str, Any] = {"should_stop": should_stop, "quiet": quiet}
     result = driver.train(config, workdir, on_start=on_start, tensorboard=tensorboard, **options)
-    if config["measurements"]:
-        directory, _ = locate(config, workdir)
-        processes.agreed(lambda: measure_run(directory, config, **options))  # by process 0, on its own devices
+    if config["measurements"] and processes.is_first():  # on its own devices
+        measure_run(locate(config, workdir)[0], config, **options)
     return result
 
 

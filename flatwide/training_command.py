@@ -34,7 +34,8 @@ def train(arguments: list[str], *, about: str) -> int:
     if given.distributed:
         from flatwide.runs import jax_settings
 
-        jax_settings.start_processes(given.coordinator, given.processes, given.process)
+        timeout = given.initialization_timeout
+        jax_settings.start_processes(given.coordinator, given.processes, given.process, timeout=timeout)
     config_text = configs.read_text(given.config)
     values, unread = configs.override(configs.load_file(given.config), assignments)
     faults += unread
@@ -133,6 +134,7 @@ def _run(config: Mapping[str, Any], workdir: str, *, keep: Callable[[], Any]) ->
 
     try:
         runner.run(config, workdir, should_stop=should_stop, on_start=keep_command)
+        processes.agreed(lambda: None)  # the others wait while process 0 measures
     except driver.Stopped as stopped:
         if processes.is_first():
             write_results(workdir)

@@ -207,6 +207,19 @@ def test_axes_on_the_command_line_turn_a_config_into_a_study(capsys, tmp_path, c
     code, out, _ = command(capsys, f"--workdir={tmp_path}", config, *axes, "--dry_run")
     assert code == 0
     assert out.startswith("study of 9 runs: 0 done, 9 to do\naxes: rho (3) × seed (3)\n")
+    assert re.search(r"\nexpected memory: up to \d+ KiB of arrays, at width \(128,\)\n", out)
+
+
+def test_a_description_counts_the_arrays_of_a_step():
+    params = 64 * 1000 + 1000 * 10 + 1010
+    config = configs.resolve({"num_neurons": 1000, "rho": 0.1, "batch_size": 2, "momentum": 0.9})
+    copies = 4  # weights, perturbed weights, gradient, momentum
+    data = 1797 * (64 + 4)  # bytes of an image and of a label
+    assert preview.device_memory(config) == pytest.approx(copies * params * 4 + data, rel=0.05)
+    averaged = configs.resolve({**config, "weight_average": "ema", "rho": 0.0})
+    assert preview.device_memory(averaged) == pytest.approx(copies * params * 4 + data, rel=0.05)
+    one_device = configs.resolve({**config, "shard_parameters": True})
+    assert "devices: 1, so config.shard_parameters=True changes nothing\n" in preview.describe(one_device)
 
 
 def test_a_description_has_the_exact_nonzero_parameters():

@@ -124,6 +124,7 @@ def test_a_run_goes_on_after_one_of_two_processes_is_killed_and_ends_with_the_nu
     assert codes in ([1, -signal.SIGKILL], [-signal.SIGABRT, -signal.SIGKILL]), printed
     run = only_run(tmp_path / "two")
     assert not (run / "result.json").exists()
+    assert not (run / "error.txt").exists()  # the run is not to blame
 
     codes, printed = Started(tmp_path / "two", FIELDS).ended()
     assert codes == [0, 0], printed
@@ -163,7 +164,27 @@ def test_all_end_when_one_process_fails_while_the_others_wait_for_it(tmp_path):
     assert codes == [1, 1], printed
     assert "process 1 of 2 failed: OSError: example" in printed[0]
     assert "cannot be read" in printed[1]
+    error = (only_run(tmp_path / "run") / "error.txt").read_text()
+    assert error.startswith("process 1 of 2 failed: OSError: example")
     assert not list(tmp_path.glob("run/runs/*/result.json"))
+
+
+@pytest.mark.parametrize("index", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_process_whose_others_never_start_says_for_whom_it_waits_and_ends(tmp_path, index):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    flags = ["--distributed", f"--coordinator={address}", "--processes=2", f"--process={index}"]
+    command = [sys.executable, "main.py", f"--workdir={tmp_path}", "--config=digits_mlp", *flags]
+    ended = subprocess.run(
+        [*command, "--initialization_timeout=1"], capture_output=True, text=True, timeout=GONE_SECONDS
+    )
+    assert ended.returncode == cli.FAILED, ended.stderr
+    assert f"process {index} waits up to 1 seconds until all of 2 processes at {address} have joined" in ended.stderr
+    assert f"not all of 2 processes at {address} joined within 1 seconds" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert "stack trace" not in ended.stderr
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow
@@ -212,7 +233,7 @@ def test_a_sharded_network_is_stopped_resumed_and_measured(tmp_path):
 
 @pytest.mark.slow
 def test_processes_that_would_train_different_runs_are_refused(tmp_path):
-    codes, printed = Started(tmp_path, FIELDS, own={1: {"seed": 1}}).ended(GONE_SECONDS)
+    codes, printed = Started(tmp_path, FIELDS, fields_of={1: {"seed": 1}}).ended(GONE_SECONDS)
     assert codes == [2, 2], printed
     assert "process 1 of 2 failed" in printed[0]
     assert "Expected the same config" in printed[0]
@@ -239,6 +260,8 @@ def test_a_signal_to_one_process_stops_all_after_they_saved(tmp_path):
     ("flags", "fault"),
     [
         (["--coordinator=here:1"], "--coordinator is read with --distributed only"),
+        (["--initialization_timeout=9"], "--initialization_timeout is read with --distributed only"),
+        (["--distributed", "--initialization_timeout=0"], "expected a number of seconds >= 1"),
         (["--distributed", "--processes=2"], "--coordinator, --process: expected together with the others"),
         (["--distributed", "--coordinator=here", "--processes=2", "--process=1"], "expected HOST:PORT"),
         (["--distributed", "--coordinator=here:1", "--processes=2", "--process=2"], "expected a process in [0, "),

@@ -264,10 +264,13 @@ def _open(
 @contextlib.contextmanager
 def _recorded_errors(directory: RunDirectory) -> Iterator[None]:
     try:
-        yield
+        with processes.reacting_to_failures(directory.write_error):
+            yield
     except Stopped:
         raise
     except Exception as error:
+        if processes.is_lost(error):
+            raise  # no fault of the run
         if isinstance(error, FileNotFoundError):
             time.sleep(_REMOVING_SECONDS)
         if directory.is_written:

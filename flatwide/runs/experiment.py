@@ -11,9 +11,8 @@ import jax.numpy as jnp
 from flatwide import config as configs
 from flatwide import data, optimizers, registry, sam, sparsify, streams, trees, workloads
 from flatwide.parameterization import Factors
-from flatwide.runs import snapshots, start
+from flatwide.runs import division, snapshots, start
 from flatwide.runs.parts import init_shapes, num_gradients
-from flatwide.sam.pieces import goes_to_devices
 from flatwide.training import devices, sources, stretch
 from flatwide.training.evaluate import Evaluation
 from flatwide.training.loop import Taken
@@ -117,20 +116,8 @@ class Experiment:
     @property
     def device_warning(self) -> str:
         """The warning that every device does all the work of a step, since no piece of a batch divides, or ""."""
-        config, num_devices = self.config, devices.count(self.sharding)
-        num_rows = (config["microbatch"] or config["batch_size"]) // config["accumulation_steps"]
-        if num_rows % num_devices == 0:
-            return ""
-        num_microbatches = config["batch_size"] // (config["microbatch"] or config["batch_size"])
-        state = self.state_shapes().ascent
-        if not self.is_sharded and goes_to_devices(num_microbatches, num_devices, ascent_state=state):
-            return ""
-        defaults = {"microbatch": None, "accumulation_steps": 1, "batch_size": None}
-        named = ", ".join(f"config.{name}={config[name]}" for name, value in defaults.items() if config[name] != value)
-        ways = f"{num_rows} examples at a time, expected a multiple of the {num_devices} devices"
-        if config["microbatch"] and not self.is_sharded and not jax.tree.leaves(state):
-            ways += f", or {num_microbatches} microbatches, expected a multiple too"
-        return f"{named}: {ways}. Each device does all the work of a step; change one of these numbers."
+        num_devices = devices.count(self.sharding)
+        return division.divide(self.config, num_devices, ascent_state=self.state_shapes().ascent).fault
 
     def shardings(self, state: State) -> State:
         """Return the sharding of each leaf of a sharded run's state.

@@ -1,8 +1,12 @@
 """Settings of JAX: threads, precision, processes, and the cache of compiled programs."""
 
+import contextlib
 import functools
 import os
+import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,9 @@ from flatwide.config import ConfigError
 from flatwide.runs.logs import say
 
 _HEARTBEAT_SECONDS = 15  # a killed process is noticed after this, if no collective has failed before
+INITIALIZATION_TIMEOUT = 300  # seconds that processes wait until all have joined
+_PATIENCE_SECONDS = 10.0  # of this wait before a message
+_SLACK_SECONDS = 60  # by which JAX waits longer, since it would abort with a trace
 
 EXACT = "highest"  # true float32 products on any device; otherwise some GPUs round the factors to 10 bits (TF32)
 
@@ -36,23 +43,36 @@ def has_started() -> bool:
     return xla_bridge.backends_are_initialized()
 
 
-def start_processes(coordinator: str | None = None, num_processes: int | None = None, index: int | None = None) -> None:
+def start_processes(
+    coordinator: str | None = None,
+    num_processes: int | None = None,
+    index: int | None = None,
+    *,
+    timeout: int | None = None,
+) -> None:
     """Join the other processes of a run, before JAX has chosen its devices.
+
+    If not all join within `timeout` seconds (300 if None), this process ends with exit code 1 and a message.
 
     Args:
       coordinator: HOST:PORT on which process 0 serves the others; all None if JAX detects Slurm or Open MPI.
-    Raises: ConfigError if all are None and no such job is detected, or if the others do not join within 5 minutes.
+    Raises: ConfigError if all are None and no such job is detected, or if the address cannot be used.
     """
+    timeout = timeout or INITIALIZATION_TIMEOUT
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.config.update(
         "jax_enable_preemption_service", False
     )  # it would intercept SIGTERM, on which a run saves and stops
-    options: dict[str, Any] = {"heartbeat_timeout_seconds": _HEARTBEAT_SECONDS}
+    options: dict[str, Any] = {
+        "heartbeat_timeout_seconds": _HEARTBEAT_SECONDS,
+        "initialization_timeout": timeout + _SLACK_SECONDS,
+    }
     if coordinator is not None:
         options |= {"coordinator_address": coordinator, "num_processes": num_processes, "process_id": index}
         options |= {"cluster_detection_method": "deactivate"}
     try:
-        jax.distributed.initialize(**options)
+        with _ended_after(timeout):
+            jax.distributed.initialize(**options)
     except (ValueError, RuntimeError) as error:
         raise ConfigError(
             [
@@ -63,6 +83,35 @@ def start_processes(coordinator: str | None = None, num_processes: int | None = 
         ) from error
     state = distributed.global_state
     processes.join(state.client, index=state.process_id, count=state.num_processes, shut_down=jax.distributed.shutdown)
+
+
+@contextlib.contextmanager
+def _ended_after(timeout: int) -> Iterator[None]:
+    """Announce the wait for other processes if it is long, and end this process if they have not joined in time."""
+    has_joined = threading.Event()
+
+    def watch() -> None:
+        patience = min(_PATIENCE_SECONDS, timeout)
+        if has_joined.wait(patience):
+            return
+        state = distributed.global_state
+        expected = f"{state.num_processes} processes at {state.coordinator_address}"
+        say(f"process {state.process_id} waits up to {timeout} seconds until all of {expected} have joined")
+        if not has_joined.wait(timeout - patience):
+            say(
+                f"not all of {expected} joined within {timeout} seconds: one has failed, was never started, or cannot "
+                "reach this address. Look at the output of each, and start all of them again; "
+                "--initialization_timeout sets the seconds."
+            )
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(1)
+
+    threading.Thread(target=watch, name="flatwide-joining", daemon=True).start()
+    try:
+        yield
+    finally:
+        has_joined.set()
 
 
 def available_threads() -> int:

@@ -8,11 +8,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from flatwide import catalogue, data, models, optimizers, registry, sparsify, trees, workloads
 from flatwide import config as configs
-from flatwide.runs import build, jax_settings
+from flatwide.runs import build, division, jax_settings
 from flatwide.runs.identity import unread_fields
 from flatwide.runs.parts import (
     Targets,
@@ -21,6 +20,7 @@ from flatwide.runs.parts import (
     model_of,
     num_gradients,
     objective_of,
+    variant_of,
     width_field,
 )
 from flatwide.training import devices, sources
@@ -57,6 +57,7 @@ def describe(config: Mapping[str, Any]) -> str:
         params, pruner=config["pruner"], sparsity=config["sparsity"], layer_density=config["layer_density"]
     )
     width = width_field(config)
+    divided = _division(config, params, num_devices)
     rows = {
         "data": f"{config['dataset']}, {num_examples:,} training and {outline.num_test:,} test examples",
         "model": f"{config['model']}, {width}={config[width]}" if width else config["model"],
@@ -67,10 +68,31 @@ def describe(config: Mapping[str, Any]) -> str:
         "steps": f"{num_steps:,} ({steps_per_epoch:,} per epoch, {num_steps / steps_per_epoch:g} epochs)",
         "gradients per step": _gradients_per_step(config, num_steps),
         "measurements": measurements_text(config) or "none",
-        "expected memory": f"{readable(_memory(config, outline, model, params, stats))} of arrays",
+        "devices": _devices_text(config, params, num_devices, divided),
+        "expected memory": f"{readable(_memory(config, model, params, stats, num_devices))} of arrays"
+        + (" on each device" if num_devices > 1 else ""),
+        "warning": divided.fault,
         "not at their defaults": _changed_text(config),
     }
     return "\n".join(f"{name}: {value}" for name, value in rows.items() if value)
+
+
+def _division(config: Mapping[str, Any], params: PyTree, num_devices: int) -> division.Division:
+    """Return how a step is divided over devices, from the shapes of the parameters."""
+    return division.divide(config, num_devices, ascent_state=_ascent_state(config, params))
+
+
+def _ascent_state(config: Mapping[str, Any], params: PyTree) -> PyTree:
+    """Return the shapes of the state of the SAM rule, which most rules do not have."""
+    return jax.eval_shape(variant_of(config)(1.0).init, params) if has_ascent(config) else ()
+
+
+def _devices_text(config: Mapping[str, Any], params: PyTree, num_devices: int, divided: division.Division) -> str:
+    """Describe what each device takes of a batch and of the parameters; "" for one that is not asked to share them."""
+    if num_devices == 1:
+        return "1, so config.shard_parameters=True changes nothing" if config["shard_parameters"] else ""
+    share = _bytes(params, num_devices) / _bytes(params) if config["shard_parameters"] else 1.0
+    return f"{num_devices}; each {divided.text}, with {'all' if share == 1 else f'{share:.2g} of the'} parameters"
 
 
 def _optimizer_text(config: Mapping[str, Any]) -> str:
@@ -152,9 +174,14 @@ def _params(read: tuple, content: tuple, leaves: tuple, structure: Any, num_outp
     return init_shapes(model)[0]
 
 
-def _outline(config: Mapping[str, Any]) -> Outline:
+def _outline(config: Mapping[str, Any], num_rows: int | None = None) -> Outline:
+    """Collect the facts about the data of a run.
+
+    Args:
+      num_rows: of the batch; None for a piece whose gradient is computed at a time.
+    """
     declared = data.INFO.get(config["dataset"])
-    piece = _piece(config)
+    piece = num_rows or division.piece_size(config)
     if declared is None:
         return _outline_of(load_dataset(config), piece)
     if is_local(config):
@@ -173,11 +200,6 @@ def _outline(config: Mapping[str, Any]) -> Outline:
         batch=batch,
         num_bytes=held,
     )
-
-
-def _piece(config: Mapping[str, Any]) -> int:
-    """Return the number of examples of a batch whose gradient is computed at a time."""
-    return config["microbatch"] or config["batch_size"] // config["accumulation_steps"]
 
 
 def _outline_of(dataset: Dataset, piece: int) -> Outline:
@@ -242,7 +264,7 @@ def operations(config: Mapping[str, Any]) -> float:
     if "while" in lowered.as_text():
         lowered, factor = jax.jit(loss).lower(*shapes), 3
     count = float((lowered.cost_analysis() or {}).get("flops", 0.0))
-    return factor * count * config["batch_size"] / _piece(config)
+    return factor * count * config["batch_size"] / division.piece_size(config)
 
 
 def _loss(config: Mapping[str, Any], outline: Outline, model: Model) -> Callable[..., jax.Array]:
@@ -257,21 +279,46 @@ def _loss(config: Mapping[str, Any], outline: Outline, model: Model) -> Callable
     return loss
 
 
-def _memory(config: Mapping[str, Any], outline: Outline, model: Model, params: PyTree, stats: PyTree) -> int:
-    """Estimate the bytes alive at the peak of a step: state, data, and the activations for the backward pass.
+def device_memory(config: Mapping[str, Any]) -> int:
+    """Estimate the bytes that each device of this machine holds at the peak of a step of a resolved config."""
+    outline = _outline(config)
+    model = model_of(config, outline.example, outline.num_outputs)
+    return _memory(config, model, *init_shapes(model), devices.count(devices.over_devices()))
 
-    The activations are counted in the traced gradient, before the compiler fuses some away.
+
+def device_fault(config: Mapping[str, Any]) -> str:
+    """Return why each device of this machine does all the work of a step, or ""."""
+    return _division(config, sizes(config).params, devices.count(devices.over_devices())).fault
+
+
+def _memory(config: Mapping[str, Any], model: Model, params: PyTree, stats: PyTree, num_devices: int) -> int:
+    """Estimate the bytes alive on a device at the peak of a step: data, state, gradient, ascent and activations.
+
+    Sharded weights are gathered for each pass, so they are there once as a whole too.
     """
+    outline = _outline(config, _division(config, params, num_devices).num_rows)
+    is_sharded, is_averaged = config["shard_parameters"] and num_devices > 1, config["weight_average"] != "none"
+    optimizer = optimizers.build(configs.base_optimizer(config), momentum=config["momentum"])
+    weights, gradient = [params] * (1 + is_averaged + has_ascent(config)), params
+    state = (weights, gradient, jax.eval_shape(optimizer.init, params), _ascent_state(config, params))
+    num_whole = int(is_sharded)
+    if num_devices > 1 and config["accumulation_steps"] > 1 and not is_sharded:
+        num_whole = 2  # all gradients of a piece, before and after their sum over the devices
+    num_bytes = _bytes(state, num_devices if is_sharded else 1) + num_whole * _bytes(params)
+    num_bytes += (1 + is_averaged) * _bytes(stats) + outline.num_bytes
+    return num_bytes + _activation_bytes(config, outline, model, params, stats)
+
+
+def _activation_bytes(config: Mapping[str, Any], outline: Outline, model: Model, params: PyTree, stats: PyTree) -> int:
+    """Count what a backward pass needs besides the weights, before the compiler fuses some of it away."""
     loss = _loss(config, outline, model)
 
     def backward(params, stats, batch):
         return jax.vjp(lambda params: loss(params, stats, batch), params)[1]
 
-    activations = _bytes(jax.eval_shape(backward, params, stats, outline.batch))
-    state = optimizer_bytes(config, params)
-    copies = 3 + has_ascent(config)
-    average = (_bytes(params) + _bytes(stats)) * (config["weight_average"] != "none")
-    return copies * _bytes(params) + state + _bytes(stats) + average + activations + outline.num_bytes
+    program = jax.make_jaxpr(backward)(params, stats, outline.batch).jaxpr
+    weights = program.invars[: len(jax.tree.leaves(params))]
+    return _bytes([out.aval for out in program.outvars if not any(out is weight for weight in weights)])
 
 
 def optimizer_bytes(config: Mapping[str, Any], params: PyTree) -> int:
@@ -290,8 +337,14 @@ def _optimizer(name: str, momentum: float) -> optimizers.Optimizer:
     return optimizers.build(name, momentum=momentum)
 
 
-def _bytes(tree: PyTree) -> int:
-    return sum(int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+def _bytes(tree: PyTree, num_parts: int = 1) -> int:
+    """Count the bytes of arrays on a device, the large ones split into parts as those of a sharded state."""
+
+    def of_leaf(leaf) -> int:
+        is_split = devices.split_axis(leaf.shape, num_parts) is not None
+        return math.prod(leaf.shape) * leaf.dtype.itemsize // (num_parts if is_split else 1)
+
+    return sum(map(of_leaf, jax.tree.leaves(tree)))
 
 
 def readable(num_bytes: float) -> str:

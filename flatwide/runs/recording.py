@@ -124,8 +124,9 @@ class Recording:
         self._keep_snapshot()
         if self.is_over:
             return
-        every = self._built.config["checkpoint_every_seconds"]
-        if (stopping := self._is_to_stop()) or time.monotonic() - self._saved_at >= every:
+        is_due = time.monotonic() - self._saved_at >= self._built.config["checkpoint_every_seconds"]
+        stopping = self._is_to_stop()
+        if processes.agreed(lambda: is_due) or stopping:  # all write a sharded state together
             self.save()
         if stopping:
             raise self._stopped()

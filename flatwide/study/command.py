@@ -129,7 +129,8 @@ def _train(
         return 0
     settings, workers = planned.settings, num_workers(planned, stored)
     written = _write_orders(planned, tasks, workdir, estimate)
-    site = Site(orders=written.path, threads=threads(planned), study=settings.study)
+    group_size = max(run.config["group_size"] for run in planned.runs)
+    site = Site(orders=written.path, threads=threads(planned), study=settings.study, group_size=group_size)
     shapes = {state.directory.name: state.run.shape for state in tasks}
 
     def patience(names: Iterable[str]) -> float:
@@ -307,4 +308,4 @@ def dry_run(values: Mapping[str, Any], workdir: str | os.PathLike) -> str:
         stored = Inventory(tuple(unknown), ())
     estimate = describe.Estimate(stored)
     lines = describe.heading(planned, stored, num_workers=num_workers(planned, stored), estimate=estimate)
-    return "\n".join([*lines, *describe.groups(stored, estimate), *describe.disk(stored)])
+    return "\n".join([*lines, *describe.groups(stored, estimate), *describe.memory(stored), *describe.disk(stored)])

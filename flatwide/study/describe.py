@@ -3,6 +3,7 @@
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 from flatwide import config as configs
@@ -15,6 +16,7 @@ from flatwide.runs.logs import duration_text, runs_text
 from flatwide.study.inventory import REFUSED, UNMEASURED, Inventory, RunState
 from flatwide.study.plan import Plan, Planned
 from flatwide.study.settings import Part
+from flatwide.training import devices
 
 _SMALL_FILES = 24 * 1024  # bytes of a run's tables and JSON, in whole blocks of the disk
 
@@ -144,6 +146,22 @@ def groups(stored: Inventory, estimate: Estimate) -> list[str]:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     return [f"groups of one program: {len(by_shape)}", *lines]
+
+
+def memory(stored: Inventory) -> list[str]:
+    """Estimate the memory of the largest network, and warn of batches that the devices of a worker cannot share."""
+    sample = {(state.run.part, state.run.shape): state.run.config for state in stored.states}
+    largest: dict[str, Mapping[str, Any]] = {}  # of each part
+    for (part, _), config in sample.items():
+        size = trees.size(preview.sizes(config).params)
+        if part not in largest or size > trees.size(preview.sizes(largest[part]).params):
+            largest[part] = config
+    num_bytes, config = max(((preview.device_memory(config), config) for config in largest.values()), key=itemgetter(0))
+    num_devices = devices.count(devices.over_devices())
+    where = f" on each of {num_devices} devices" if num_devices > 1 else ""
+    text = f"expected memory: up to {preview.readable(num_bytes)} of arrays{where}, at width {identity.width(config)}"
+    faults = dict.fromkeys(fault for config in sample.values() if (fault := preview.device_fault(config)))
+    return [text, *(f"warning: {fault}" for fault in faults)]
 
 
 def disk(stored: Inventory) -> list[str]:

@@ -2,11 +2,15 @@
 
     python -m flatwide.study.worker ORDERS NAME
 
+A worker may consist of several processes, which train each run together (`flatwide.processes`): process 0 follows the
+orders, and the others train the runs that it names.
+
 It saves its run and ends when its orders are withdrawn, on SIGTERM, and when its standard input closes, which happens
 when the study's command on the same machine is killed.
 Exit codes: 0 no run is left, 1 failed, 74 no worker could continue, 130 ended at once, 143 stopped.
 """
 
+import contextlib
 import os
 import sys
 import threading
@@ -15,7 +19,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from flatwide import machine, runner
+from flatwide import machine, processes, runner
 from flatwide.measurements.errors import MeasurementError, WaitingError
 from flatwide.runs import disk, driver, jax_settings, signals
 from flatwide.runs.directory import BusyError, RunDirectory
@@ -36,7 +40,7 @@ def follow(path: Path | str, worker: str, *, index: int, should_stop: Callable[[
     Args:
       path: the orders.
       worker: name of this worker.
-      place: number of this worker; it decides with which group it begins.
+      index: number of this worker; it decides with which group it begins.
     Raises: Stopped, once the run in training is saved; FileNotFoundError if this machine does not see the orders;
       LocksError if it does not see the locks of other machines; OSError if the disk is full.
     """
@@ -99,13 +103,26 @@ def _train(orders: Orders, worker: str, pieces, should_stop: Callable[[], bool])
 
 
 def _train_one(orders: Orders, task: Task, should_stop: Callable[[], bool]) -> None:
-    """Train and measure one run; write its errors beside it, and do not let them end the worker."""
+    """Train and measure one run; write its errors beside it, and do not let them end a worker of one process.
+
+    A worker of several ends when a run fails, since the other processes may wait in a step for the one that failed.
+    """
     directory = RunDirectory(orders.workdir / "runs" / task.name)
-    earlier_error = directory.read_error()
+    is_alone, earlier_error = processes.count() == 1, directory.read_error()
+    if not is_alone and directory.holder() is not None:
+        return  # another command's worker trains it
+
+    def fail(text: str) -> None:
+        if directory.read_error() == earlier_error:  # it failed before it could write its error
+            driver.keep_error(task.config, orders.workdir, text)
+        orders.mark_failed(task)
+
     try:
         if task.trains:
+            processes.agreed(lambda: task.config)  # for `assist`
             options = {"should_stop": should_stop, "tensorboard": orders.tensorboard}
-            runner.run(task.config, orders.workdir, **options, quiet=True)
+            with processes.reacting_to_failures(fail):
+                runner.run(task.config, orders.workdir, **options, quiet=True)
         else:
             runner.measure_run(directory, task.config, should_stop=should_stop, quiet=True)
     except driver.Stopped:
@@ -115,15 +132,28 @@ def _train_one(orders: Orders, task: Task, should_stop: Callable[[], bool]) -> N
     except MeasurementError:  # already written beside the run
         orders.mark_failed(task)
     except BusyError:
-        return
+        if not is_alone:
+            raise
     except Exception as error:
-        if disk.is_full(error) or not orders.path.exists():
-            raise  # other runs would fail too
-        if (
-            not isinstance(error, disk.RemovedError) and directory.read_error() == earlier_error
-        ):  # it failed before it could write its error
-            driver.keep_error(task.config, orders.workdir, "".join(traceback.format_exception(error)))
-        orders.mark_failed(task)
+        if processes.is_lost(error) or disk.is_full(error) or not orders.path.exists():
+            raise  # no fault of this run: other runs would fail too
+        if isinstance(error, disk.RemovedError):
+            orders.mark_failed(task)
+        else:
+            fail("".join(traceback.format_exception(error)))
+        if not is_alone:
+            raise
+
+
+def assist(workdir: Path | str, *, should_stop: Callable[[], bool]) -> None:
+    """Train the runs that process 0 of this worker names, together with it, until it names none.
+
+    Args:
+      should_stop: as for `obey`; process 0 decides.
+    """
+    while (config := processes.agreed(lambda: None)) is not None:
+        with contextlib.suppress(driver.Stopped):
+            runner.run(config, workdir, should_stop=should_stop, quiet=True, tensorboard=False)
 
 
 def _wait(orders: Orders, task: Task, waits_for: str, problem: str) -> None:
@@ -136,11 +166,16 @@ def _wait(orders: Orders, task: Task, waits_for: str, problem: str) -> None:
 
 def obey(path: Path | str, worker: str, *, should_stop: Callable[[], bool]) -> int:
     """Follow orders, with the index from the worker's name, `<index>-<attempt>`, and return the exit code."""
+    if not processes.is_first():
+        assist(Path(path).parents[2], should_stop=should_stop)
+        return 0
+    code = 0
     try:
         follow(path, worker, index=int(worker.partition("-")[0]), should_stop=should_stop)
     except driver.Stopped:
-        return STOPPED
-    return 0
+        code = STOPPED
+    processes.agreed(lambda: None)  # no run is left for the other processes
+    return code
 
 
 def main(arguments: list[str]) -> int:

@@ -6,7 +6,7 @@ import pytest
 
 import flatwide
 from flatwide import config as configs
-from flatwide import experiment, runner
+from flatwide import experiment, processes, runner
 from flatwide.runs import checkpoints, driver, recording
 from flatwide.runs.directory import run_directories
 from flatwide.runs.identity import locate
@@ -129,3 +129,19 @@ def test_a_run_that_passed_the_epoch_says_that_it_must_be_trained_again(tmp_path
     assert "in another --workdir" in errors
     (folder,) = (tmp_path / "runs").glob("*/measurements")
     assert {path.stem for path in folder.glob("*.json")} == {"gradient-epoch3-examples10", "gradient-examples10"}
+
+
+def test_process_0_decides_when_all_save(tmp_path, monkeypatch):
+    # All processes write a sharded state together, so one whose clock alone says that it is time would wait forever.
+    saved = []
+    monkeypatch.setattr(recording.Recording, "save", lambda self: saved.append(self.taken.step))
+    run(tmp_path / "by the clock", **ONE_EPOCH)
+    assert saved
+    saved.clear()
+
+    def refused_by_process_0(compute):
+        return False if isinstance(value := compute(), bool) else value
+
+    monkeypatch.setattr(processes, "agreed", refused_by_process_0)
+    run(tmp_path / "by process 0", **ONE_EPOCH)
+    assert not saved

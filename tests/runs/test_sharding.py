@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -67,6 +68,25 @@ def test_a_sharded_state_has_the_numbers_of_a_replicated_one_and_comes_back_from
     rows = "config.microbatch=2, config.batch_size=64: 2 examples at a time, expected a multiple of the 4 devices. Each"
     assert warnings["sharded"].startswith(rows)
     assert warnings["rule with a state"].startswith(rows)
+    described = {name: text.split("\n") for name, text in report["descriptions"].items()}
+    assert "devices: 4; each takes 8 of the 32 microbatches, with all parameters" in described["whole microbatches"]
+    assert (
+        "devices: 4; each takes 4 of the 16 examples of a microbatch, with 0.27 of the parameters" in described["rows"]
+    )
+    assert "devices: 4; each does all the work, with all parameters" in described["rule with a state"]
+    for name, lines in described.items():
+        assert [line for line in lines if line.startswith("warning")] == [
+            f"warning: {text}" for text in [warnings[name]] if text
+        ]
+        assert any(re.fullmatch(r"expected memory: .* of arrays on each device", line) for line in lines)
+    assert f"\nwarning: {warnings['sharded']}\n" in report["study"]
+    assert report["study"].count("warning: config.microbatch") == 1
+    assert re.search(
+        r"\nexpected memory: up to .* of arrays on each of 4 devices, at width \(256, 64\)\n", report["study"]
+    )
+    for kind in (sharded, replicated):
+        # The data, which each device holds too, are a fifth of it.
+        assert 0.8 < kind["expected_bytes"] / (kind["bytes"] + kind["temporary_bytes"]) < 2
     assert (report["name"], report["extra"]) == ("step_00000003.orbax", {"rows": 1})
     assert report["read_whole"] == report["read_on_two"] == report["read_in_parts"] == 0
     assert report["on_two"]

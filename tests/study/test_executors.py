@@ -3,7 +3,6 @@
 import fcntl
 import os
 import signal
-import stat
 import subprocess
 import sys
 import time
@@ -35,31 +34,6 @@ FLAGS = {
     "slurm": ("--config.study.executor=slurm", "--config.study.slurm.cluster=local"),
     "ray": ("--config.study.executor=ray",),
 }
-# One file a command. Jobs are processes whose state is kept in files, as Slurm's accounting would.
-SLURM = {
-    "sbatch": """
-id=$(( $(ls $STATE | grep -c sbatch) + 1000 ))
-cp $1 $STATE/$id.sbatch; echo PENDING > $STATE/$id.state
-if [ ! -e $STATE/full ]; then
-  SLURM_JOB_ID=$id SLURM_PROCID=0 setsid bash -c "echo RUNNING > $STATE/$id.state; bash $1
-    [ -s $STATE/$id.state ] && grep -q RUNNING $STATE/$id.state && echo FAILED > $STATE/$id.state" >/dev/null 2>&1 &
-fi
-echo "Submitted batch job $id"
-""",
-    "srun": """
-while [[ $1 == --* ]]; do [[ $1 == --unbuffered ]] && shift || shift 2; done
-"$@" & echo $! > $STATE/$SLURM_JOB_ID.pid; wait $!
-""",
-    "scancel": """
-echo $1 >> $STATE/cancelled; echo "CANCELLED by 0" > $STATE/$1.state
-[ -e $STATE/$1.pid ] && kill -TERM $(cat $STATE/$1.pid)
-true
-""",
-    "sacct": """
-echo "JobID|State|NodeList"
-for file in $STATE/*.state; do echo "$(basename $file .state)|$(cat $file)|node1"; done
-""",
-}
 
 
 @pytest.fixture
@@ -67,21 +41,6 @@ def study(tmp_path):
     path = tmp_path / "study.py"
     path.write_text(STUDY)
     return f"--config={path}"
-
-
-@pytest.fixture
-def slurm(tmp_path, monkeypatch):
-    """Put commands that behave like Slurm's onto the path; give the folder of their jobs."""
-    for name, text in SLURM.items():
-        path = tmp_path / "bin" / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(f"#!/bin/bash\n{text}")
-        path.chmod(path.stat().st_mode | stat.S_IXUSR)
-    state = tmp_path / "state"
-    state.mkdir()
-    monkeypatch.setenv("STATE", str(state))
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    return state
 
 
 @pytest.fixture(scope="module")
@@ -228,7 +187,11 @@ def test_cluster_packages_are_imported_by_studies_that_use_them_alone():
         ([*FLAGS["slurm"], "--config.study.workers=None"], "config.study.workers=None"),
         ([*FLAGS["slurm"], "--config.study.slurm.timeout=3"], "timeout"),
         ([*FLAGS["slurm"], "--config.study.slurm.timeout_min='long'"], "timeout_min"),
-        ([*FLAGS["slurm"], "--config.study.slurm.nodes=2"], "config.study.slurm.nodes=2: expected 1"),
+        ([*FLAGS["slurm"], "--config.study.slurm.nodes=2"], "can use only one node"),
+        (
+            [*FLAGS["slurm"], "--config.study.slurm.tasks_per_node=2", "--config.group_size=4"],
+            "config.group_size=4 with 2 tasks in a job",
+        ),
         (["--config.study.executor=slurm"], "srun"),
         (
             [*FLAGS["ray"], "--config.study.address=127.0.0.1:1"],

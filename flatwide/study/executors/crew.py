@@ -15,12 +15,13 @@ class Site(NamedTuple):
     """The settings of all workers of a study.
 
     orders: the file that they follow. threads: CPU threads of XLA in each. study: the fields of `config.study`, some of
-    which the executor reads.
+    which the executor reads. group_size: most runs that are trained in one program.
     """
 
     orders: Path
     threads: int
     study: Mapping[str, Any] = {}
+    group_size: int = 1
 
 
 class Ended(NamedTuple):

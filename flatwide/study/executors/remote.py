@@ -1,12 +1,14 @@
 """Work in a process that a cluster has started: the same for each kind of cluster."""
 
+import atexit
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from flatwide import processes
 from flatwide.study.executors.crew import STOPPED, Ended, Site
 
 # Variables that affect numerics and devices; a node that starts processes with a fresh environment lacks them.
@@ -30,11 +32,12 @@ def assign(site: Site, worker: str) -> Assignment:
     return Assignment(str(site.orders), worker, environment, os.getcwd())
 
 
-def work(assignment: Assignment, *signals: int) -> Ended:
+def work(assignment: Assignment, *signals: int, join: Callable[[], None] = lambda: None) -> Ended:
     """Follow orders until no run is left, and return how the worker ended.
 
     Args:
       signals: further signals, besides SIGTERM and SIGINT, on which the worker saves and ends.
+      join: joins the other processes of this worker, if it has some.
     """
     os.environ.update(assignment.environment)
     if os.path.isdir(assignment.folder):  # configs may name files and data relative to it
@@ -46,9 +49,29 @@ def work(assignment: Assignment, *signals: int) -> Ended:
         received: list[int] = []  # a second one must not interrupt saving: clusters send several
         for number in (signal.SIGTERM, signal.SIGINT, *signals):
             signal.signal(number, lambda number, frame: received.append(number))
-        code = worker.obey(assignment.orders, assignment.worker, should_stop=lambda: bool(received))
+
+        def should_stop() -> bool:
+            processes.share_signals(received)
+            return bool(received)
+
+        join()
+        code = worker.obey(assignment.orders, assignment.worker, should_stop=should_stop)
+        processes.leave(0)
     except Exception as error:
         traceback.print_exc(file=sys.stderr)  # into the log of the job
+        _end_others(error)
         text = worker.hopeless(error, assignment.orders)
         return Ended(assignment.worker, text or f"{type(error).__name__}: {error}", is_fatal=bool(text))
     return Ended(assignment.worker, was_stopped=code == STOPPED)
+
+
+def _end_others(error: Exception) -> None:
+    """End the processes of this worker after an error in one of them: process 0 once its result is returned.
+
+    If the error is that a process was lost, no result is returned, and the cluster knows what has ended that process.
+    """
+    text = "" if processes.is_lost(error) else traceback.format_exc()
+    if processes.is_first() and text:
+        atexit.register(processes.leave, 1, text)
+    else:
+        processes.leave(1, text)

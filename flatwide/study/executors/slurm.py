@@ -1,9 +1,15 @@
-"""Workers as jobs of a Slurm cluster, submitted with submitit."""
+"""Workers as jobs of a Slurm cluster, submitted with submitit.
 
+A job of several tasks, on one node or several, is one worker, whose tasks train each run together.
+"""
+
+import functools
 import os
 import signal
+import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -11,8 +17,8 @@ from flatwide import config as configs
 from flatwide.study.executors import remote
 from flatwide.study.executors.crew import Ended, Site, not_installed
 
-_DEFAULTS = {"name": "flatwide", "timeout_min": 240}  # submitit's own limit is 5 minutes
-_ONE = ("nodes", "tasks_per_node")  # a worker is one process
+_DEFAULTS = {"name": "flatwide", "timeout_min": 240, "nodes": 1, "tasks_per_node": 1}  # submitit's limit is 5 minutes
+_FIRST_PORT, _NUM_PORTS = 61440, 4096  # of the processes of a job on this machine, as JAX chooses them on Slurm
 _LOOK_SECONDS = 30.0  # between queries of Slurm's accounting; a job that ends by itself is noticed at once
 _SAVE_SECONDS = 120.0  # for workers to see withdrawn orders through the caches of a network file system
 _NO_WORKERS = (
@@ -39,19 +45,14 @@ class SlurmCrew:
         requested = site.study.get("slurm", {})
         converted = {name: list(value) if isinstance(value, tuple) else value for name, value in requested.items()}
         parameters: dict[str, Any] = _DEFAULTS | {"cpus_per_task": site.threads} | converted
+        # srun of Slurm 22.05 to 23.02 does not read the CPUs of a task from sbatch.
+        srun = ["--kill-on-bad-exit", f"--cpus-per-task={parameters['cpus_per_task']}"]
+        parameters["slurm_srun_args"] = [*srun, *parameters.get("slurm_srun_args", ())]
         cluster = parameters.pop("cluster", "slurm")  # "local" uses processes of this machine as jobs
         self._site = site
         self._jobs: dict[str, Any] = {}
         self._refused: list[Ended] = []
         self._looked = time.monotonic()
-        wrong = {name: parameters[name] for name in _ONE if parameters.get(name, 1) != 1}
-        if wrong:
-            raise configs.ConfigError(
-                [
-                    f"config.study.slurm.{name}={value!r}: expected 1; set study.workers."
-                    for name, value in wrong.items()
-                ]
-            )
         try:
             self._executor = submitit.AutoExecutor(site.orders.parents[1] / "slurm", cluster=cluster)
             self._executor.update_parameters(**parameters)
@@ -61,6 +62,7 @@ class SlurmCrew:
             ) from None
         except (AssertionError, NameError, TypeError, ValueError) as error:
             raise configs.ConfigError([f"config.study.slurm={dict(requested)!r}: {error}"]) from None
+        _check_alone(site.group_size, self._executor.parameters)
 
     @staticmethod
     def faults(study: Mapping[str, Any]) -> list[str]:
@@ -90,7 +92,7 @@ class SlurmCrew:
         must_ask = time.monotonic() - self._looked > _LOOK_SECONDS
         ended, self._refused = self._refused, []
         for worker, job in list(self._jobs.items()):
-            if job.done(force_check=must_ask):
+            if job.task(0).done(force_check=must_ask):
                 del self._jobs[worker]
                 ended.append(_outcome(worker, job))
             must_ask, self._looked = False, time.monotonic() if must_ask else self._looked  # one query covers all jobs
@@ -127,8 +129,20 @@ def _submitit() -> ModuleType:
     return submitit
 
 
+def _check_alone(group_size: int, parameters: Mapping[str, Any]) -> None:
+    """Raise ConfigError for groups of runs in one program, which several processes cannot share."""
+    tasks_per_node = parameters.get("ntasks_per_node", parameters.get("tasks_per_node", 1))
+    if group_size > 1 and (num_processes := parameters.get("nodes", 1) * tasks_per_node) > 1:
+        raise configs.ConfigError(
+            [
+                f"config.group_size={group_size} with {num_processes} tasks in a job (config.study.slurm.nodes × "
+                "tasks_per_node): expected group_size=1 or one task. A group is many small runs on one device."
+            ]
+        )
+
+
 def _work(assignment: remote.Assignment) -> Ended:
-    """Follow orders in the process of the job itself.
+    """Follow orders in a process of the job itself.
 
     Slurm sends its signals to this process: SIGTERM on scancel, and before the time limit or a preemption the signal
     that submitit requests. submitit would ignore the first and requeue on the second; a worker saves and ends on both,
@@ -137,27 +151,45 @@ def _work(assignment: remote.Assignment) -> Ended:
     """
     from submitit import JobEnvironment
 
-    return remote.work(assignment, getattr(signal, f"SIG{JobEnvironment.USR_SIG}"))
+    job = JobEnvironment()
+    number = getattr(signal, f"SIG{JobEnvironment.USR_SIG}")
+    ended = remote.work(assignment, number, join=functools.partial(_join, job))
+    if job.global_rank > 0:
+        sys.exit()  # without a result: that of process 0 is the worker's
+    return ended
+
+
+def _join(job: Any) -> None:
+    """Join the other tasks of a job, if it has several."""
+    from flatwide.runs import jax_settings
+
+    if job.num_tasks == 1:
+        return
+    if job.cluster == "slurm":
+        jax_settings.start_processes()
+    else:
+        address = f"127.0.0.1:{_FIRST_PORT + int(job.job_id) % _NUM_PORTS}"
+        jax_settings.start_processes(address, job.num_tasks, job.global_rank)
 
 
 def _outcome(worker: str, job: Any) -> Ended:
-    paths = job.paths
+    first = job.task(0)
+    paths = first.paths
     if paths.result_pickle.exists():
-        failure = job.exception()
+        failure = first.exception()
         if failure is not None:
             return Ended(worker, f"job {job.job_id}: {failure}")
-        ended: Ended = job.result()
+        ended: Ended = first.result()
         if not ended.problem:
-            for path in (
-                paths.submitted_pickle,
-                paths.result_pickle,
-                paths.submission_file,
-                paths.stdout,
-                paths.stderr,
-            ):
+            logs = [path for index in range(job.num_tasks) for path in _logs(job.task(index).paths)]
+            for path in (paths.submitted_pickle, paths.result_pickle, paths.submission_file, *logs):
                 path.unlink(missing_ok=True)
             return ended
         return Ended(worker, f"job {job.job_id}: {ended.problem}")
     state = job.state.split()[0]  # "CANCELLED by 1000"
     log = paths.stderr if os.path.exists(paths.stderr) else paths.folder
     return Ended(worker, f"job {job.job_id} ended without a result ({state}); see {log}", state in _BLAMELESS)
+
+
+def _logs(paths: Any) -> tuple[Path, Path]:
+    return paths.stdout, paths.stderr

@@ -1,0 +1,227 @@
+"""Write docs/costs.md: the arithmetic of the paper's grid, and what a day of one GPU would finish.
+
+    python benchmarks/costs.py [--teraflops=100] [--overhead=1e-4] [--hours=24]
+    python benchmarks/costs.py --measured_only
+
+Each study is expanded into its runs, as by --dry_run, and the gradient of each shape is traced; nothing is trained.
+Data that are not on the machine are replaced: by their declared shapes, or by made data of the same kind. It takes some
+minutes. The two rates are assumptions, not measurements: give those of your GPU.
+"""
+
+from argparse import ArgumentParser
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from flatwide import config as configs
+from flatwide import trees
+from flatwide.runs import preview
+from flatwide.study import plan
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "costs.md"
+MEASURED = ROOT / "docs" / "studies" / "costs.csv"
+# Gradients of words go through loops, which XLA counts once; six operations for each weight and position replace its
+# count. Positions are the average padded length in batches of the paper's data: treebank sentences, phrases of SST-2.
+_POSITIONS = {"TaggingTransformer": 32, "LSTM": 24}
+_TEXT = """# Costs
+
+What the studies cost here, and what the paper's whole grid would cost on a GPU. `python benchmarks/costs.py` writes
+this page; the first table is read from `docs/studies/costs.csv`.
+
+## Measured
+
+{measured}
+
+## The paper's grid on a GPU
+
+**None of this was measured: we had no GPU.** Counted are the operations of each gradient, in its traced program, and
+the gradients of each run. From them follow hours under two assumptions, which are options of the command: a sustained
+{teraflops:g} teraflop/s (a fifth of the dense TF32 rate that an H100's data sheet states), and at least
+{microseconds:g} µs for a gradient, however small the network. Evaluation and compilation
+are not counted, and Atari is left out, since [its emulators](performance.md#atari) limit it; small networks take less
+with `--config.group_size`, which the estimate leaves out. Words, reviews and molecules are counted with made data of
+the same shapes and the paper's number of steps.
+
+All {num_runs:,} runs take {total:,.0f} GPU-hours, {days:.0f} days of one GPU, nearly all of it for the widest networks.
+A day of {budget:g} hours does every group of runs (one network with SAM, or one without) that takes
+{bound:.2g} hours or less, {within:.1f} hours in all; the last column has the numbers of parameters of the
+networks of which it does both groups.
+
+| study | runs | gradients, millions | operations, 10¹⁸ | GPU-hours | of them in a day | networks in a day |
+|---|---|---|---|---|---|---|
+{rows}
+
+To run the part of a study that fits, name its widths, as in
+`--config.study.axes.num_filters="(4,8,16)"`; a later run of the whole study keeps what is done.
+"""
+_MEASURED = """Core-minutes of AMD EPYC cores that were shared with other work: training, evaluation and compilation,
+without measurements of curvature. {hours:.1f} core-hours in all.
+
+| study | what was run | runs | core-minutes |
+|---|---|---|---|
+{rows}"""
+_MEASURED_BEGINS, _MEASURED_ENDS = "## Measured\n\n", "\n\n## The paper's grid"
+
+
+class Study(NamedTuple):
+    """A study of the paper: its file, and fields that replace those of data which are not on the machine."""
+
+    name: str
+    fields: Mapping[str, Any] = {}
+
+
+# In the order in which a day of a GPU should take them: the main figure first.
+STUDIES = (
+    Study("mnist_width"),
+    Study("synthetic_width"),
+    Study("cifar10_width"),
+    Study("sst2_width", {"dataset": "made_sentiment", "num_train_steps": 30 * 1053}),
+    Study("pos_width", {"dataset": "made_tagging"}),
+    Study("molpcba_width", {"dataset": "made_molecules"}),
+    Study("cifar10_label_noise"),
+    Study("cifar10_sparsity"),
+    Study("cifar10_weight_decay"),
+    Study("cifar10_vit_width"),
+    Study("cifar10_depth"),
+    Study("cifar10_equal_compute"),
+    Study("mnist_sparsity"),
+    Study("mnist_depth"),
+    Study("imagenet_width"),
+)
+
+
+class Shape(NamedTuple):
+    """Runs that share a program: those of one size with SAM or without.
+
+    num_gradients: of one run. operations: of one gradient.
+    """
+
+    num_params: int
+    num_runs: int
+    num_gradients: int
+    operations: float
+
+    def hours(self, *, teraflops: float, overhead: float) -> float:
+        """Estimate the GPU-hours of all runs: its arithmetic limits a gradient, or the start of its kernels."""
+        return self.num_runs * self.num_gradients * max(self.operations / (1e12 * teraflops), overhead) / 3600
+
+
+def shapes(study: Study) -> list[Shape]:
+    """List the shapes of a study, the smallest first."""
+    path = ROOT / "configs" / "studies" / f"{study.name}.py"
+    values = configs.load_file(str(path))
+    values.update(study.fields)
+    by_shape: dict[tuple, list[plan.Planned]] = {}
+    for run in plan.expand(values).runs:
+        by_shape.setdefault(run.shape, []).append(run)
+    return sorted((_shape(members) for members in by_shape.values()), key=lambda shape: shape.num_params)
+
+
+def _shape(members: list[plan.Planned]) -> Shape:
+    config = members[0].config
+    params = preview.sizes(config).params
+    return Shape(
+        num_params=trees.size(params),
+        num_runs=len(members),
+        num_gradients=preview.lengths(config).num_gradients,
+        operations=_operations(config, params),
+    )
+
+
+def _operations(config: Mapping[str, Any], params: Any) -> float:
+    if (positions := _POSITIONS.get(config["model"])) is None:
+        return preview.operations(config)
+    return 6.0 * _dense(params) * positions * config["batch_size"]
+
+
+def _dense(params: Mapping[str, Any]) -> int:
+    """Count the weights that every position multiplies: all but the table of words."""
+    return sum(trees.size(value) for name, value in params.items() if name != "words")
+
+
+def most_hours(hours: Sequence[float], budget: float) -> float:
+    """Return the largest bound on a group's hours with which all groups within it fit into the budget together."""
+    bounds = [0.0, *sorted(hours)]
+    return max(bound for bound in bounds if sum(value for value in hours if value <= bound) <= budget)
+
+
+def page(*, teraflops: float, overhead: float, budget: float) -> str:
+    """Write the page of costs."""
+    grid = {study.name: shapes(study) for study in STUDIES}
+    rates = {"teraflops": teraflops, "overhead": overhead}
+    bound = most_hours([shape.hours(**rates) for members in grid.values() for shape in members], budget)
+    rows = [_row(name, members, bound=bound, **rates) for name, members in grid.items()]
+    within = sum(hours for members in grid.values() for shape in members if (hours := shape.hours(**rates)) <= bound)
+    total = sum(shape.hours(**rates) for members in grid.values() for shape in members)
+    return _TEXT.format(
+        measured=measured(),
+        teraflops=teraflops,
+        microseconds=1e6 * overhead,
+        budget=budget,
+        bound=bound,
+        within=within,
+        total=total,
+        days=total / 24,
+        num_runs=sum(shape.num_runs for members in grid.values() for shape in members),
+        rows="\n".join(rows),
+    )
+
+
+def _row(name: str, members: list[Shape], *, bound: float, teraflops: float, overhead: float) -> str:
+    """Write a study's row: how much there is to do, and which networks a day does."""
+    rates = {"teraflops": teraflops, "overhead": overhead}
+    hours = [shape.hours(**rates) for shape in members]
+    done = [shape for shape, cost in zip(members, hours, strict=True) if cost <= bound]
+    # A size without its base or without SAM has no gain.
+    sizes = sorted({shape.num_params for shape in members})
+    whole = [size for size in sizes if all(shape in done for shape in members if shape.num_params == size)]
+    in_day = sum(cost for cost in hours if cost <= bound)
+    cells = (
+        f"[{name}](studies/{name}.md)",
+        f"{sum(shape.num_runs for shape in members):,}",
+        f"{sum(shape.num_runs * shape.num_gradients for shape in members) / 1e6:.1f}",
+        f"{sum(shape.num_runs * shape.num_gradients * shape.operations for shape in members) / 1e18:.2g}",
+        f"{sum(hours):.1f}",
+        f"{in_day:.1f}",
+        "all" if whole == sizes else f"{', '.join(map(_size, whole)) or 'none'} of {len(sizes)}",
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def _size(num_params: int) -> str:
+    """Write a number of parameters in thousands or millions."""
+    return f"{num_params / 1e6:.1f} M" if num_params >= 1e6 else f"{num_params / 1e3:.0f} k"
+
+
+def measured() -> str:
+    """Write what the studies that were run took."""
+    table = pd.read_csv(MEASURED)
+    rows = "\n".join(_measured_row(row) for row in table.to_dict("records"))
+    return _MEASURED.format(rows=rows, hours=table["core_minutes"].sum() / 60)
+
+
+def _measured_row(row: Mapping[str, Any]) -> str:
+    return f"| [{row['page']}](studies/{row['page']}.md) | {row['what']} | {row['runs']:,} | {row['core_minutes']:g} |"
+
+
+def main() -> None:
+    parser = ArgumentParser(description="Write docs/costs.md.")
+    parser.add_argument("--teraflops", type=float, default=100.0, help="sustained by convolutions and products")
+    parser.add_argument("--overhead", type=float, default=1e-4, help="least seconds of a gradient of a batch")
+    parser.add_argument("--hours", type=float, default=24.0, help="of one GPU")
+    parser.add_argument("--measured_only", action="store_true", help="keep the rest of the page")
+    flags = parser.parse_args()
+    if flags.measured_only:
+        text = PAGE.read_text()
+        before, after = text.partition(_MEASURED_BEGINS)[0], text.partition(_MEASURED_ENDS)[2]
+        PAGE.write_text(before + _MEASURED_BEGINS + measured() + _MEASURED_ENDS + after)
+    else:
+        PAGE.write_text(page(teraflops=flags.teraflops, overhead=flags.overhead, budget=flags.hours))
+    print(f"wrote {PAGE.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()

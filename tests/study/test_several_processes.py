@@ -1,0 +1,210 @@
+"""A job of several tasks trains each run of a study in all of them: as one process would, whatever ends one of them."""
+
+import json
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from flatwide import config as configs
+from flatwide import processes, runner
+from flatwide.runs.directory import RunDirectory, run_directories
+from flatwide.runs.identity import locate
+from flatwide.study import executors, orders, supervise, worker
+from flatwide.study.executors import Site
+from flatwide.study.executors import slurm as slurm_executor
+
+FIELDS = {"num_neurons": (8,), "num_epochs": 3, "batch_size": 64, "learning_rate": 0.05, "rho": 0.1, "threads": 1}
+FIELDS |= {"checkpoint_every_seconds": 0.0}
+TWO = {"slurm": {"nodes": 2}}
+GONE_SECONDS = 30.0  # after one process fails, the others have ended
+
+
+@pytest.fixture
+def job(slurm, monkeypatch):
+    """Give jobs double precision, a free port, and a command that notices their end at once."""
+    monkeypatch.setattr(slurm_executor, "_LOOK_SECONDS", 0.5)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("JAX_COORDINATOR_PORT", str(free.getsockname()[1]))
+    monkeypatch.setenv("JAX_ENABLE_X64", "1")
+    return slurm
+
+
+def given(workdir: Path, *each: dict) -> orders.Orders:
+    """Write orders for runs of one shape, in double precision, which their names depend on."""
+    resolved = [configs.resolve(FIELDS | fields) for fields in each]
+    with jax.enable_x64(True):
+        tasks = [orders.Task(locate(config, workdir)[0].name, dict(config)) for config in resolved]
+    return orders.write(workdir, [tasks], session="now", tensorboard=False)
+
+
+def crew_of(todo: orders.Orders):
+    return executors.find("slurm")(Site(todo.path, threads=1, study=TWO))
+
+
+def train(todo: orders.Orders) -> dict[str, supervise.Outcome]:
+    """Train all runs in jobs of two tasks, one after another."""
+    outcomes = supervise.supervise(todo, crew_of(todo), workers=1, should_stop=lambda: False)
+    return {outcome.task.name: outcome for outcome in outcomes if outcome is not None}
+
+
+def wait_for(files) -> list[Path]:
+    deadline = time.monotonic() + 120
+    while not (paths := list(files())) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert paths
+    return paths
+
+
+def tasks_of(job: Path, number: int) -> list[int]:
+    return [int(pid) for pid in (job / f"{number}.pid").read_text().split()]
+
+
+def wait(crew) -> list[executors.Ended]:
+    deadline = time.monotonic() + GONE_SECONDS
+    while not (ended := crew.ended()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return ended
+
+
+def assert_same_runs(workdir: Path, alone: Path) -> None:
+    """Compare the numbers of runs with those of one process, to twelve digits."""
+    runs = run_directories(workdir)
+    assert [run.name for run in runs] == [run.name for run in run_directories(alone)]
+    for run in runs:
+        other = RunDirectory(alone / "runs" / run.name)
+        tables = [np.array([list(row.values()) for row in each.read_metrics()], float) for each in (run, other)]
+        np.testing.assert_allclose(*tables, rtol=0, atol=1e-12)
+        states = [np.load(each.checkpoints / "final.npz") for each in (run, other)]
+        for name in states[1].files:
+            if name.startswith("params"):
+                np.testing.assert_allclose(states[0][name], states[1][name], rtol=0, atol=1e-12)
+
+
+def test_the_job_of_a_worker_has_the_tasks_that_the_study_asks_for(slurm, tmp_path):
+    (slurm / "full").touch()
+    todo = given(tmp_path, {})
+    options = {"nodes": 2, "tasks_per_node": 4, "cpus_per_task": 3, "slurm_srun_args": ("--mpi=none",)}
+    crew = executors.find("slurm")(Site(todo.path, threads=1, study={"slurm": options}))
+    crew.start("0-0")
+    text = (slurm / "1000.sbatch").read_text()
+    for line in ("nodes=2", "ntasks-per-node=4", "cpus-per-task=3"):
+        assert f"#SBATCH --{line}\n" in text
+    assert "--kill-on-bad-exit --cpus-per-task=3 --mpi=none" in text
+    crew.stop()
+
+
+@pytest.fixture
+def named(monkeypatch):
+    """Make this process the first of two, of which the other does nothing; list what it names to the other."""
+    told = []
+
+    def agreed(compute):
+        told.append(compute())
+        return told[-1]
+
+    monkeypatch.setattr(processes, "count", lambda: 2)
+    monkeypatch.setattr(processes, "agreed", agreed)
+    return told
+
+
+def obey(todo: orders.Orders) -> int:
+    with jax.enable_x64(True):
+        return worker.obey(todo.path, "0-0", should_stop=lambda: False)
+
+
+def test_a_worker_ends_when_a_run_fails_since_the_others_may_wait_in_a_step(tmp_path, named):
+    todo = given(tmp_path, {"batch_size": 5000}, {})
+    with pytest.raises(configs.ConfigError, match=r"config\.batch_size=5000"):
+        obey(todo)
+    assert [todo.state(task) for task in todo.groups[0]] == ["failed", "open"]
+    assert "config.batch_size=5000" in todo.directory(todo.groups[0][0]).read_error()
+
+
+def test_a_run_of_another_worker_is_not_named_to_the_others(tmp_path, named):
+    todo = given(tmp_path, {})
+    (task,) = todo.groups[0]
+    with todo.directory(task).lock():
+        assert obey(todo) == 0
+    assert named == [None]  # the end
+    assert todo.state(task) == "open"
+
+
+@pytest.mark.slow
+def test_two_tasks_train_a_study_although_one_is_killed(job, tmp_path):
+    each = [{"num_epochs": 8}, {"seed": 1}, {"rho": 0.0, "measurements": ("gradient",), "measure_examples": 64}]
+    todo = given(tmp_path / "two", *each)
+    crew = crew_of(todo)
+    is_killed = False
+    for _ in supervise.supervise(todo, crew, workers=1, should_stop=lambda: False):
+        if not is_killed and list(tmp_path.glob("two/runs/*/checkpoints/step_*.npz")):
+            os.kill(tasks_of(job, 1000)[1], signal.SIGKILL)
+            is_killed = True
+    assert is_killed
+    assert len(list(job.glob("*.sbatch"))) == 2
+    with jax.enable_x64(True):
+        for fields in each:
+            runner.run(FIELDS | fields, tmp_path / "one", quiet=True)
+    assert_same_runs(tmp_path / "two", tmp_path / "one")
+    results = [json.loads(path.read_text()) for path in tmp_path.glob("two/runs/*/result.json")]
+    assert [result["num_devices"] for result in results] == [2, 2, 2]
+    assert not list(tmp_path.glob("two/runs/*/error.txt"))
+    assert len(list(tmp_path.glob("two/runs/*/measurements/gradient-*.json"))) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", [0, 1])
+def test_a_signal_to_one_task_saves_the_run_and_ends_both_without_blame(job, tmp_path, task):
+    crew = crew_of(given(tmp_path, {"num_epochs": 100_000}))
+    crew.start("0-0")
+    wait_for(lambda: tmp_path.glob("runs/*/checkpoints/step_*.npz"))
+    os.kill(tasks_of(job, 1000)[task], signal.SIGUSR2)
+    assert wait(crew) == [executors.Ended("0-0", was_stopped=True)]
+    assert list(tmp_path.glob("runs/*/checkpoints/step_*.npz"))
+    assert not list(tmp_path.glob("runs/*/error.txt"))
+    wait_for(lambda: [True] if (job / "1000.state").read_text() == "FAILED\n" else [])  # of the stand-in: it has ended
+    assert not list(tmp_path.glob("study/slurm/[!.]*"))  # the files of jobs that went well
+
+
+NUMBERS = """
+import os
+import jax
+import numpy as np
+from flatwide.data import Streamed
+from flatwide.types import Dataset
+
+def read(index, generator):
+    if generator is not None and index >= 16 and os.environ["SLURM_PROCID"] == os.environ["FAILING"]:
+        raise OSError(f"example {index} cannot be read")
+    return np.full(2, index / 32, np.float32)
+
+def prepare(batch, key, *, train):
+    return batch
+
+def numbers():
+    split = Streamed(read, np.arange(32) % 2)
+    return Dataset(split, split, prepare, jax.ShapeDtypeStruct((2,), np.float32), 2, "numbers")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", [0, 1])
+def test_an_error_in_one_task_fails_its_run_alone(job, tmp_path, monkeypatch, task):
+    (tmp_path / "numbers.py").write_text(NUMBERS)
+    monkeypatch.setenv("FAILING", str(task))
+    fields = {"dataset": f"{tmp_path}/numbers.py:numbers", "num_neurons": (2,), "batch_size": 16}
+    todo = given(tmp_path, fields, {})
+    began = time.monotonic()
+    failing, other = (each.name for each in todo.groups[0])
+    outcomes = train(todo)
+    assert outcomes[other].status == "finished"
+    assert outcomes[failing].status == "failed"
+    assert "cannot be read" in outcomes[failing].problem
+    assert len(list(job.glob("*.sbatch"))) == 2
+    assert time.monotonic() - began < 2 * GONE_SECONDS

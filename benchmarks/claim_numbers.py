@@ -63,6 +63,14 @@ _TURKISH = command(
     '--config.study.axes.hidden_size="(16,32,64)" --config.study.axes.rho="(0.0,0.02,0.05,0.1)"',
 )
 LAST_EPOCH = Study("pos_early_stopping", "a Turkish treebank, Transformer, last epoch", "points", 100, _TURKISH)
+_PTNK = command(
+    "pos_width.py",
+    "ptnk",
+    "--config.data_dir=DIRECTORY --config.tag_column=upos --config.num_layers=2 --config.max_length=64",
+    "--config.num_train_steps=400 --config.eval_every_steps=40 --config.warmup_steps=40",
+    '--config.study.axes.hidden_size="(32,64,128)" --config.study.axes.rho="(0.0,0.02,0.05,0.1)"',
+)
+PTNK_LAST_EPOCH = Study("pos_early_stopping/ptnk", "Ancient Greek PTNK, Transformer, last epoch", "points", 100, _PTNK)
 VIT = Study("cifar10_vit_width", "digits, ViT", "points", 100, command("cifar10_vit_width.py:digits", "digits_vit"))
 WIDTHS = (
     Study(
@@ -82,7 +90,12 @@ WIDTHS = (
         "MNIST, LeNet-300-100, 20 epochs, four sizes",
         "points",
         100,
-        command("mnist_width.py", "mnist_width", "--config.data_dir=DIRECTORY"),
+        command(
+            "mnist_width.py",
+            "mnist_width",
+            "--config.data_dir=DIRECTORY --config.num_epochs=20",
+            '--config.study.axes.num_neurons="((75,25),(150,50),(300,100),(600,200))"',
+        ),
     ),
     Study(
         "cifar10_width",
@@ -112,6 +125,7 @@ WIDTHS = (
     ),
     DIGITS,
     NOISY,
+    Study("pos_width/ptnk", "Ancient Greek PTNK, Transformer, best epoch", "points", 100, _PTNK),
     Study("pos_width", "a Turkish treebank, Transformer, best epoch", "points", 100, _TURKISH),
     Study(
         "sst2_width/glue",

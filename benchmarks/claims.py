@@ -18,6 +18,7 @@ from claim_numbers import (
     NEAR_ZERO,
     NOISY,
     OPEN,
+    PTNK_LAST_EPOCH,
     ROOT,
     UNTESTED,
     VIT,
@@ -267,7 +268,7 @@ def twice_as_long() -> list[Evidence]:
 def without_regularization() -> list[Evidence]:
     """Test whether the gain does not grow: the interval of its slope lies below zero."""
     evidence = []
-    for study in (LAST_EPOCH, VIT):
+    for study in (PTNK_LAST_EPOCH, LAST_EPOCH, VIT):
         of_study = growth(study)
         evidence.append(of_study._replace(verdict={HOLDS: FAILS, FAILS: HOLDS}.get(of_study.verdict, of_study.verdict)))
     return evidence
@@ -322,13 +323,21 @@ def row(claim: Claim) -> str:
     if not evidence:
         return f"| {claim.name} | {claim.text} | {NOTHING} | {NOTHING} | {UNTESTED} | {NOTHING} |"
     several = len(evidence) > 1
-    studies = "<br>".join(
-        f"[{item.study}](studies/{item.study.partition('/')[0]}.md): {item.data}" for item in evidence
-    )
-    numbers = "<br>".join(f"{item.study}: {item.number}" if several else item.number for item in evidence)
-    each = "".join(f"<br>{item.study}: {item.verdict}" for item in evidence) if several else ""
+    studies = "<br>".join(f"[{_title(item)}](studies/{_page(item)}.md): {item.data}" for item in evidence)
+    numbers = "<br>".join(f"{_title(item)}: {item.number}" if several else item.number for item in evidence)
+    each = "".join(f"<br>{_title(item)}: {item.verdict}" for item in evidence) if several else ""
     commands = "<br>".join(dict.fromkeys(f"`{item.command}`" for item in evidence))
     return f"| {claim.name} | {claim.text} | {studies} | {numbers} | {overall(evidence)}{each} | {commands} |"
+
+
+def _page(item: Evidence) -> str:
+    """Return the study's page, whose folder has a subfolder for each further run of the study."""
+    return item.study.partition("/")[0]
+
+
+def _title(item: Evidence) -> str:
+    """Write the study's name, with the data where one page has several runs."""
+    return f"{_page(item)} ({item.data.partition(',')[0]})" if "/" in item.study else item.study
 
 
 def page() -> str:

@@ -8,6 +8,7 @@ Data that are not on the machine are replaced: by their declared shapes, or by m
 minutes. The two rates are assumptions, not measurements: give those of your GPU.
 """
 
+import json
 from argparse import ArgumentParser
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ import pandas as pd
 
 from flatwide import config as configs
 from flatwide import trees
-from flatwide.runs import preview
+from flatwide.runs import identity, preview
 from flatwide.study import plan
 
 ROOT = Path(__file__).parents[1]
@@ -37,30 +38,40 @@ this page; the first table is read from `docs/studies/costs.csv`.
 
 ## The paper's grid on a GPU
 
-**None of this was measured: we had no GPU.** Counted are the operations of each gradient, in its traced program, and
-the gradients of each run. From them follow hours under two assumptions, which are options of the command: a sustained
-{teraflops:g} teraflop/s (a fifth of the dense TF32 rate that an H100's data sheet states), and at least
-{microseconds:g} µs for a gradient, however small the network. Evaluation and compilation
-are not counted, and Atari is left out, since [its emulators](performance.md#atari) limit it; small networks take less
-with `--config.group_size`, which the estimate leaves out. Words, reviews and molecules are counted with made data of
-the same shapes and the paper's number of steps.
+**None of this was measured: we had no GPU.** Counted are the floating-point operations of each gradient, in its traced
+program, and the gradients of each run, two a step with SAM. From them follow hours under two assumptions, which are
+options of the command:
 
-All {num_runs:,} runs take {total:,.0f} GPU-hours, {days:.0f} days of one GPU, nearly all of it for the widest networks.
+- a sustained {teraflops:g} teraflop/s, a fifth of the dense TF32 rate that the data sheet of an H100 SXM states. TF32
+  needs `JAX_DEFAULT_MATMUL_PRECISION=tensorfloat32` ([GPU](howto/gpu.md)), which belongs to a run's identity; by
+  default products are exact float32, for which a lower `--teraflops` is right.
+- at least {microseconds:g} µs for a gradient, however small the network. That is a lower bound, perhaps by several
+  times: LSTMs and small ResNets start many kernels a gradient. `--config.group_size` trains several small networks at
+  once, which is not counted.
+
+Evaluation and compilation are not counted, and Atari is left out, since [its emulators](performance.md#atari) limit it.
+Molecules are made, of typical size. For sentences and reviews six operations for each weight and position are assumed,
+with 32 and 24 positions a text; their vocabularies are made and smaller, so that their networks appear here with fewer
+parameters than the paper's. A run that studies share is counted for the first of them; in one work directory it is
+trained once.
+
+All {num_runs:,} runs take {total:,.0f} GPU-hours, {days:.0f} days of one GPU, {share:.0f} % of it for {largest}.
 A day of {budget:g} hours does every group of runs (one network with SAM, or one without) that takes
-{bound:.2g} hours or less, {within:.1f} hours in all; the last column has the numbers of parameters of the
+{bound:.4g} hours or less, {within:.1f} hours in all; the last column has the numbers of parameters of the
 networks of which it does both groups.
 
-| study | runs | gradients, millions | operations, 10¹⁸ | GPU-hours | of them in a day | networks in a day |
+| study | runs | gradients, millions | operations, 10¹⁸ | GPU-hours | hours within the day | networks within the day |
 |---|---|---|---|---|---|---|
 {rows}
 
 To run the part of a study that fits, name its widths, as in
 `--config.study.axes.num_filters="(4,8,16)"`; a later run of the whole study keeps what is done.
 """
-_MEASURED = """Core-minutes of AMD EPYC cores that were shared with other work: training, evaluation and compilation,
-without measurements of curvature. {hours:.1f} core-hours in all.
+_MEASURED = """Minutes of training, evaluation and compilation, summed over runs of one thread: wall-clock
+time on cores of an AMD EPYC that were shared with other work, so that an undisturbed core takes less, in some of these
+studies half. {hours:.1f} hours for these rows; other studies have their times on their pages.
 
-| study | what was run | runs | core-minutes |
+| study | what was run | runs | minutes |
 |---|---|---|---|
 {rows}"""
 _MEASURED_BEGINS, _MEASURED_ENDS = "## Measured\n\n", "\n\n## The paper's grid"
@@ -73,7 +84,6 @@ class Study(NamedTuple):
     fields: Mapping[str, Any] = {}
 
 
-# In the order in which a day of a GPU should take them: the main figure first.
 STUDIES = (
     Study("mnist_width"),
     Study("synthetic_width"),
@@ -109,14 +119,21 @@ class Shape(NamedTuple):
         return self.num_runs * self.num_gradients * max(self.operations / (1e12 * teraflops), overhead) / 3600
 
 
-def shapes(study: Study) -> list[Shape]:
-    """List the shapes of a study, the smallest first."""
+def shapes(study: Study, counted: set[str] | None = None) -> list[Shape]:
+    """List the shapes of a study, the smallest first.
+
+    Args:
+      counted: identities of runs of earlier studies, which are left out; those of this study are added.
+    """
+    counted = set() if counted is None else counted
     path = ROOT / "configs" / "studies" / f"{study.name}.py"
     values = configs.load_file(str(path))
     values.update(study.fields)
     by_shape: dict[tuple, list[plan.Planned]] = {}
     for run in plan.expand(values).runs:
-        by_shape.setdefault(run.shape, []).append(run)
+        if (name := json.dumps(identity.identity(run.config, ""), sort_keys=True, default=str)) not in counted:
+            counted.add(name)
+            by_shape.setdefault(run.shape, []).append(run)
     return sorted((_shape(members) for members in by_shape.values()), key=lambda shape: shape.num_params)
 
 
@@ -150,12 +167,14 @@ def most_hours(hours: Sequence[float], budget: float) -> float:
 
 def page(*, teraflops: float, overhead: float, budget: float) -> str:
     """Write the page of costs."""
-    grid = {study.name: shapes(study) for study in STUDIES}
+    counted: set[str] = set()
+    grid = {study.name: shapes(study, counted) for study in STUDIES}
     rates = {"teraflops": teraflops, "overhead": overhead}
     bound = most_hours([shape.hours(**rates) for members in grid.values() for shape in members], budget)
     rows = [_row(name, members, bound=bound, **rates) for name, members in grid.items()]
     within = sum(hours for members in grid.values() for shape in members if (hours := shape.hours(**rates)) <= bound)
-    total = sum(shape.hours(**rates) for members in grid.values() for shape in members)
+    hours = {name: sum(shape.hours(**rates) for shape in members) for name, members in grid.items()}
+    total, largest = sum(hours.values()), max(hours, key=lambda name: hours[name])
     return _TEXT.format(
         measured=measured(),
         teraflops=teraflops,
@@ -164,6 +183,8 @@ def page(*, teraflops: float, overhead: float, budget: float) -> str:
         bound=bound,
         within=within,
         total=total,
+        largest=largest,
+        share=100 * hours[largest] / total,
         days=total / 24,
         num_runs=sum(shape.num_runs for members in grid.values() for shape in members),
         rows="\n".join(rows),
@@ -183,7 +204,7 @@ def _row(name: str, members: list[Shape], *, bound: float, teraflops: float, ove
         f"[{name}](studies/{name}.md)",
         f"{sum(shape.num_runs for shape in members):,}",
         f"{sum(shape.num_runs * shape.num_gradients for shape in members) / 1e6:.1f}",
-        f"{sum(shape.num_runs * shape.num_gradients * shape.operations for shape in members) / 1e18:.2g}",
+        f"{sum(shape.num_runs * shape.num_gradients * shape.operations for shape in members) / 1e18:.3f}",
         f"{sum(hours):.1f}",
         f"{in_day:.1f}",
         "all" if whole == sizes else f"{', '.join(map(_size, whole)) or 'none'} of {len(sizes)}",
@@ -200,11 +221,11 @@ def measured() -> str:
     """Write what the studies that were run took."""
     table = pd.read_csv(MEASURED)
     rows = "\n".join(_measured_row(row) for row in table.to_dict("records"))
-    return _MEASURED.format(rows=rows, hours=table["core_minutes"].sum() / 60)
+    return _MEASURED.format(rows=rows, hours=table["minutes"].sum() / 60)
 
 
 def _measured_row(row: Mapping[str, Any]) -> str:
-    return f"| [{row['page']}](studies/{row['page']}.md) | {row['what']} | {row['runs']:,} | {row['core_minutes']:g} |"
+    return f"| [{row['page']}](studies/{row['page']}.md) | {row['what']} | {row['runs']:,} | {row['minutes']:g} |"
 
 
 def main() -> None:

@@ -131,9 +131,25 @@ REAL = (
     plain("sst2_width", "10,605 other reviews", "LSTM", panel="Reviews, LSTM over SGD"),
     plain(
         "pos_width",
+        "Ancient Greek PTNK, best evaluation",
+        "Transformer",
+        folder="pos_width/ptnk",
+        panel="Ancient Greek, Transformer over AdamW",
+        workload="pos",
+    ),
+    plain(
+        "pos_early_stopping",
+        "Ancient Greek PTNK, last evaluation",
+        "Transformer",
+        folder="pos_early_stopping/ptnk",
+        workload="pos",
+        setting="last_step",
+    ),
+    plain(
+        "pos_width",
         "a Turkish treebank, best evaluation",
         "Transformer",
-        panel="Treebank, Transformer over AdamW",
+        panel="Turkish, Transformer over AdamW",
         workload="pos",
     ),
     plain(

@@ -20,6 +20,8 @@ import sys, time
 began = float(sys.argv[1])
 marks = {"interpreter": time.time() - began}
 from flatwide import config as configs
+from flatwide import machine
+machine.collect_garbage_rarely()
 config = configs.load_file(sys.argv[2]) | {"dataset": sys.argv[3]}
 config = configs.resolve(config)
 marks["config resolved"] = time.time() - began

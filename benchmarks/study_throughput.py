@@ -31,8 +31,7 @@ INSIDE = """
 import functools, json, sys, time
 import jax
 from flatwide import runner
-from flatwide.runs import build
-from flatwide.runs import experiment
+from flatwide.runs import build, start
 from flatwide.study import plan
 from flatwide.training import evaluate, segments, stretch
 
@@ -48,8 +47,8 @@ def timed(program):
     return stretch._Program(run)
 
 def forget():
-    cached_here = (build._program, experiment._compiled_init, evaluate.compiled_scores, segments.compiled_step)
-    for cached in (original, *cached_here):
+    drawn, compiled = (start.compiled_init, start.compiled_start), (evaluate.compiled_scores, segments.compiled_step)
+    for cached in (original, build._program, *drawn, *compiled):
         cached.cache_clear()
     jax.clear_caches()
 

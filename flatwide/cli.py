@@ -27,7 +27,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from flatwide import config as configs
-from flatwide import flags, processes, registry, training_command
+from flatwide import flags, machine, processes, registry, training_command
 from flatwide.config.parser import FlagParser
 from flatwide.runs import commands, disk
 from flatwide.training_command import BAD_INPUT, DONE, FAILED, failed
@@ -170,6 +170,7 @@ def _check_coordinates(arguments: list[str]) -> int:
 
 def entry_point() -> None:
     """Run the command on this process's arguments and exit."""
+    machine.collect_garbage_rarely()
     try:
         code = main(sys.argv[1:])
         sys.stdout.flush()

@@ -1,5 +1,6 @@
-"""Facts about this machine: CPU cores, their model, processes, memory, a GPU."""
+"""Facts about this machine: CPU cores, their model, processes, memory, a GPU; and settings of this process."""
 
+import gc
 import os
 import platform
 from pathlib import Path
@@ -52,6 +53,15 @@ def process(pid: int) -> Process | None:
 def available() -> int:
     """Count the cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def collect_garbage_rarely() -> None:
+    """Let Python look for cyclic garbage 70 times less often, for a process of ours.
+
+    Importing and tracing make hundreds of thousands of objects that stay. To go through them again and again takes a
+    sixth of the processor time of a short run; reference counts free arrays in any case.
+    """
+    gc.set_threshold(50_000, 20, 100)
 
 
 def model_name() -> str:

@@ -34,7 +34,7 @@ def run(
       process 0 measures, and the others return before it.
     Raises: ConfigError, DataError, BusyError, Stopped; MeasurementError if the run is done and a measurement failed.
     """
-    config = configs.resolve(config)
+    config = configs.resolve_fields(config)
     options: dict[str, Any] = {"should_stop": should_stop, "quiet": quiet}
     result = driver.train(config, workdir, on_start=on_start, tensorboard=tensorboard, **options)
     if config["measurements"] and processes.is_first():  # on its own devices
@@ -57,7 +57,7 @@ def run_together(
     Returns: the outcome of each; a failed measurement counts as a failure of its run.
     Raises: Stopped, once all are saved.
     """
-    group = [configs.resolve(config) for config in group]
+    group = [configs.resolve_fields(config) for config in group]
     outcomes = driver.train_together(group, workdir, should_stop=should_stop, tensorboard=tensorboard)
     return [_measured(*ended, workdir, should_stop) for ended in zip(outcomes, group, strict=True)]
 

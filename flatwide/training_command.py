@@ -122,7 +122,7 @@ def _run(config: Mapping[str, Any], workdir: str, *, keep: Callable[[], Any]) ->
       keep: writes this command into the work directory.
     """
     from flatwide import runner
-    from flatwide.measurements.measuring import MeasurementError
+    from flatwide.measurements.errors import MeasurementError
     from flatwide.runs import driver, memory
     from flatwide.runs.identity import locate
     from flatwide.runs.table import write_results

@@ -56,6 +56,13 @@ def test_no_module_imports_heavy_libraries_before_it_uses_them():
     assert loaded.isdisjoint(HEAVY), f"imported at module level: {sorted(loaded & set(HEAVY))}"
 
 
+def test_training_imports_nothing_that_only_measures():
+    # SciPy's import takes as long as the weights of a small network.
+    assert "scipy" not in loaded_by(
+        "import flatwide.study.worker, flatwide.training_command, flatwide.measurements.errors"
+    )
+
+
 def imported_by(path: Path) -> set[str]:
     """List the top-level modules that a file imports, inside of functions too."""
     nodes = [*ast.walk(ast.parse(path.read_text()))]

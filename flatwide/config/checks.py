@@ -89,18 +89,19 @@ def _plain_number(value: Any) -> Any:
 
 def _fault(name: str, value: Any, field: Field) -> str | None:
     """Return what is wrong with one value, or None."""
-    wrong = f"config.{name}={shown(value)}: expected {describe(field)}."
+    scalar, is_large = SCALARS[field.kind], False
     if value is None:
-        return None if field.optional else wrong
-    scalar = SCALARS[field.kind]
-    items = value if field.kind in ("ints", "floats", "strs") else (value,)
-    if any(type(item) is not scalar for item in items):
-        return wrong
-    if scalar is int and any(abs(item) >= 2**32 for item in items):
-        return f"{wrong} Integers in a config must be below 2^32."
-    if scalar is float and not all(math.isfinite(item) for item in items):
-        return wrong
-    return wrong if field.check and not field.check.holds(value) else None
+        is_right = field.optional
+    else:
+        items = value if field.kind in ("ints", "floats", "strs") else (value,)
+        is_right = all(type(item) is scalar for item in items)
+        is_large = is_right and scalar is int and any(abs(item) >= 2**32 for item in items)
+        is_right = is_right and not is_large and (scalar is not float or all(math.isfinite(item) for item in items))
+        is_right = is_right and (not field.check or field.check.holds(value))
+    if is_right:
+        return None
+    wrong = f"config.{name}={shown(value)}: expected {describe(field)}."
+    return f"{wrong} Integers in a config must be below 2^32." if is_large else wrong
 
 
 def _registries() -> dict[str, tuple[Mapping[str, Any], Mapping[str, str]]]:

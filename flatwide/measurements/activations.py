@@ -7,7 +7,8 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from flatwide.measurements.subject import Measured, NotApplicableError, Subject
+from flatwide.measurements.errors import NotApplicableError
+from flatwide.measurements.subject import Measured, Subject
 from flatwide.models import activations as models_activations
 from flatwide.types import Model
 

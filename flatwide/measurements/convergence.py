@@ -9,7 +9,8 @@ import numpy as np
 
 from flatwide import measure, trees
 from flatwide.measurements import steps
-from flatwide.measurements.subject import Measured, NotApplicableError, Subject
+from flatwide.measurements.errors import NotApplicableError
+from flatwide.measurements.subject import Measured, Subject
 
 _FEWEST = 8  # evaluations, below which no rate is fitted
 _SIDE_BY_SIDE = 2**26  # total parameters of the examples whose curvature is iterated in parallel

@@ -11,8 +11,9 @@ from jax.flatten_util import ravel_pytree
 from flatwide import measure, optimizers
 from flatwide.config import base_optimizer
 from flatwide.measurements import steps
+from flatwide.measurements.errors import NotApplicableError
 from flatwide.measurements.gradient import gradient
-from flatwide.measurements.subject import Measured, NotApplicableError, Subject
+from flatwide.measurements.subject import Measured, Subject
 from flatwide.types import PyTree
 
 # Norm of the random vector that is added to the previous eigenvector, which has norm 1. If another eigenvector has

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from flatwide import trees
-from flatwide.measurements.subject import Measured, NotApplicableError, Outputs, Subject
+from flatwide.measurements.errors import NotApplicableError
+from flatwide.measurements.subject import Measured, Outputs, Subject
 from flatwide.types import Array, PyTree
 
 

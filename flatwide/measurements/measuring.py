@@ -7,14 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from flatwide import catalogue, registry, streams
-from flatwide.measurements.subject import (
-    Measured,
-    MeasurementError,
-    NotApplicableError,
-    Saved,
-    WaitingError,
-    examples_of,
-)
+from flatwide.measurements.errors import MeasurementError, NotApplicableError, WaitingError
+from flatwide.measurements.subject import Measured, Saved, examples_of
 from flatwide.runs import jax_settings, recording, records
 from flatwide.runs.directory import RunDirectory
 from flatwide.runs.load import rebuild

@@ -5,7 +5,8 @@ import numpy as np
 
 from flatwide import measure
 from flatwide.config import effective_rho
-from flatwide.measurements.subject import Measured, NotApplicableError, Subject
+from flatwide.measurements.errors import NotApplicableError
+from flatwide.measurements.subject import Measured, Subject
 
 _LINE_POINTS = 21  # and as many again around the highest point
 

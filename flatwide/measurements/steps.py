@@ -10,7 +10,8 @@ import numpy as np
 
 from flatwide import measure, trees
 from flatwide.config import base_optimizer, effective_rho
-from flatwide.measurements.subject import MeanLoss, NotApplicableError, Subject
+from flatwide.measurements.errors import NotApplicableError
+from flatwide.measurements.subject import MeanLoss, Subject
 from flatwide.parameterization import multiply
 from flatwide.types import Array, PyTree
 from flatwide.workloads import Workload

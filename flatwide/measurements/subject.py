@@ -11,6 +11,7 @@ import numpy as np
 
 from flatwide import measure, optimizers, workloads
 from flatwide.config import digest, effective_rho
+from flatwide.measurements.errors import WaitingError
 from flatwide.runs import checkpoints, recording, records, snapshots
 from flatwide.runs.directory import IDENTITY, RunDirectory
 from flatwide.runs.experiment import Experiment
@@ -20,22 +21,6 @@ from flatwide.runs.records import Measured as Measured
 from flatwide.training.state import State
 from flatwide.types import Array, Batch, PyTree
 from flatwide.workloads import Workload
-
-
-class MeasurementError(RuntimeError):
-    """Some measurements of a run failed; their tracebacks are in `measurements/error.txt` beside it."""
-
-
-class WaitingError(MeasurementError):
-    """A measurement needs another run that is not finished yet; `waits_for` is the name of that run."""
-
-    def __init__(self, message: str, *, waits_for: str):
-        super().__init__(message)
-        self.waits_for = waits_for
-
-
-class NotApplicableError(ValueError):
-    """A measurement does not apply to this kind of run: the reason is recorded without values, and it is no failure."""
 
 
 @dataclass(frozen=True)

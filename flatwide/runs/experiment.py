@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from flatwide import averaging, data, optimizers, registry, sam, sparsify, streams, trees, workloads
 from flatwide import config as configs
+from flatwide import data, optimizers, registry, sam, sparsify, streams, trees, workloads
 from flatwide.parameterization import Factors
-from flatwide.runs import division, snapshots
+from flatwide.runs import division, snapshots, start
 from flatwide.runs.parts import init_shapes, num_gradients
 from flatwide.training import devices, sources, stretch
 from flatwide.training.evaluate import Evaluation
@@ -93,20 +93,20 @@ class Experiment:
             initial weights stores `params`, unless you pass `stats` too.
         Returns: a state whose pruned weights are zero.
         """
-        key = streams.key(self.config["seed"], "weights") if key is None else key
+        key = start.weights_key(self.values.seed) if key is None else key
         has_stats = stats is not None
         if params is None or stats is None:
             drawn_params, drawn_stats = self._drawn(key)
             params = drawn_params if params is None else params
             stats = drawn_stats if stats is None else stats
-        stats = stats if has_stats else _restarted(self.model, params, stats)
-        mask = self._mask(params, stats)
+        if self.model.restart is not None and not has_stats:
+            stats = self.model.restart(params, stats)
+        parts = self._parts(params, stats, self._mask(params, stats))
+        begin = self._start(restart=None if has_stats else self.model.restart)
         if self.is_sharded:
-            start = functools.partial(self._start, has_stats=has_stats)
-            shardings = self.shardings(jax.eval_shape(start, params, stats, mask))
-            return jax.jit(lambda *parts: _copied(start(*parts)), out_shardings=shardings)(params, stats, mask)
-        # A copy of each leaf, since a step donates its state's memory.
-        return devices.copy_to_all(_copied(self._start(params, stats, mask, has_stats=has_stats)), self.sharding)
+            shardings = self.shardings(jax.eval_shape(begin, *parts))
+            return start.compiled_start(begin, hashable(shardings))(*parts)
+        return devices.copy_to_all(start.compiled_start(begin)(*parts), self.sharding)
 
     @property
     def is_sharded(self) -> bool:
@@ -277,37 +277,25 @@ class Experiment:
     def _drawn(self, key: jax.Array) -> tuple[PyTree, PyTree]:
         """Draw the model's initial parameters and state, in parts if they are sharded and the host makes no mask."""
         if not self.is_sharded or self.config["sparsity"] > 0:
-            return _compiled_init(self.workload.model)(key)
+            return start.compiled_init(self.workload.model)(key)
         assert self.sharding is not None
         shardings = devices.state_shardings(init_shapes(self.model), self.sharding)
-        return _compiled_init(self.workload.model, hashable(shardings))(key)
+        return start.compiled_init(self.workload.model, hashable(shardings))(key)
 
-    def _start(self, params: PyTree, stats: PyTree, mask: PyTree | None, *, has_stats: bool) -> State:
-        """Make the state before the first step from unpruned weights.
+    def _start(self, *, restart: Callable[[PyTree, PyTree], PyTree] | None) -> start.Start:
+        return start.Start(
+            restart=restart,
+            optimizer=self.optimizer,
+            variant=None if configs.effective_rho(self.config) == 0 else self.variant,
+            has_average=self.has_average,
+        )
 
-        Args:
-          has_stats: keep `stats` as they are, in place of those that the model derives from its pruned weights.
-        """
-        state = self._state(params, stats, mask)
-        if has_stats:
-            return state
-        stats = _restarted(self.model, state.params, state.stats)
-        state = state._replace(stats=stats)
-        return state._replace(average=averaging.start(state.params, stats)) if state.average else state
+    def _parts(self, params: PyTree, stats: PyTree, mask: PyTree | None) -> tuple[PyTree, ...]:
+        """Return the arguments of `Start`."""
+        return self.values.rho, params, stats, mask, self.source.plan.start(self.values.seed)
 
     def _state(self, params: PyTree, stats: PyTree, mask: PyTree | None) -> State:
-        params = trees.apply_mask(params, mask)
-        rule = self.variant(configs.effective_rho(self.config))
-        return State(
-            step=jnp.zeros((), jnp.int32),
-            params=params,
-            stats=stats,
-            optimizer=self.optimizer.init(params),
-            ascent=() if configs.effective_rho(self.config) == 0 else rule.init(params),
-            mask=mask,
-            source=self.source.plan.start(self.values.seed),
-            average=averaging.start(params, stats) if self.has_average else (),
-        )
+        return self._start(restart=None)(*self._parts(params, stats, mask))
 
     def _mask(self, params: PyTree, stats: PyTree) -> PyTree | None:
         config = self.config
@@ -383,29 +371,6 @@ def hashable(tree: PyTree) -> tuple:
     return tuple(leaves), structure
 
 
-def _restarted(model: Model, params: PyTree, stats: PyTree) -> PyTree:
-    return stats if model.restart is None else model.restart(params, stats)
-
-
 @functools.lru_cache(maxsize=64)
 def _param_shapes(model: Model) -> PyTree:
     return init_shapes(model)[0]
-
-
-@functools.lru_cache(maxsize=64)
-def _compiled_init(model: Model, shardings: tuple | None = None) -> Callable:
-    """Compile a model's init, on a CPU without optimization: it runs once, and compiles five times faster this way.
-
-    The weights differ in their last bit from those of an optimized program, so this choice is fixed.
-
-    Args:
-      shardings: of parameters and state, as `hashable` gives them; None for one device.
-    """
-    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
-    where = {} if shardings is None else {"out_shardings": jax.tree.unflatten(shardings[1], shardings[0])}
-    return jax.jit(model.init, compiler_options=options, **where)
-
-
-@jax.jit
-def _copied(tree: PyTree) -> PyTree:
-    return jax.tree.map(jnp.copy, tree)

@@ -122,12 +122,12 @@ class Progress:
         self._every_steps, self._every_seconds = (1, _LIVE_SECONDS) if is_live else (every_steps, every_seconds)
         self._first: tuple[int, float] | None = None  # step and time of the first update, after compiling
         self._shown: tuple[int, float] | None = None  # step and time of the last line
-        self._values = ""
+        self._values: Mapping[str, float | None] = {}
 
     def update(self, step: int, values: Mapping[str, float | None] | None = None) -> None:
         """Show that `step` steps are done, with values that stay until new ones replace them."""
         now = self._clock()
-        self._values = values_text(values) if values else self._values
+        self._values = values or self._values
         self._first = self._first or (step, now)
         if not self._is_due(step, now):
             return
@@ -158,7 +158,7 @@ class Progress:
         if step > first_step and now > first_time:
             rate = (step - first_step) / (now - first_time)
             parts += [f"{rate:.3g} steps/s", f"{duration_text((self._num_steps - step) / rate)} left"]
-        return "  ".join([*parts, self._values]).rstrip()
+        return "  ".join([*parts, values_text(self._values)]).rstrip()
 
 
 def values_text(values: Mapping[str, float | None]) -> str:

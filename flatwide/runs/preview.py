@@ -336,8 +336,14 @@ def optimizer_bytes(config: Mapping[str, Any], params: PyTree) -> int:
     Args:
       params: shapes and dtypes are enough.
     """
-    optimizer = optimizers.build(configs.base_optimizer(config), momentum=config["momentum"])
+    optimizer = _optimizer(configs.base_optimizer(config), config["momentum"])
     return _bytes(jax.eval_shape(optimizer.init, params))
+
+
+@functools.lru_cache(maxsize=64)
+def _optimizer(name: str, momentum: float) -> optimizers.Optimizer:
+    """Build an optimizer once, so that its `init` is traced once for each network."""
+    return optimizers.build(name, momentum=momentum)
 
 
 def _bytes(tree: PyTree, num_parts: int = 1) -> int:

@@ -13,6 +13,7 @@ from flatwide.study.orders import InHand, Orders, Task
 
 _MOST_ATTEMPTS = 3  # of a run whose worker dies: the run may be the cause
 _LEAST_POLL_SECONDS = 0.05
+_MOST_POLL_SECONDS = 10.0  # a command that was stopped during a poll took as long as it was stopped
 _POLL_SHARE = 20  # polling takes at most one part in this many of the time
 _BUSY_SECONDS = 2.0  # between looks at runs that another command trains
 
@@ -100,6 +101,11 @@ class _Workers:
                 self.start()
 
 
+def poll_pause(seconds: float) -> float:
+    """Return the seconds between polls, of which one took `seconds`."""
+    return min(max(_LEAST_POLL_SECONDS, _POLL_SHARE * seconds), _MOST_POLL_SECONDS)
+
+
 def supervise(
     orders: Orders,
     crew: Crew,
@@ -134,7 +140,7 @@ def supervise(
                 pool.replace_silent()
                 began = time.monotonic()
                 newly_ended = _newly_ended(orders, remaining)
-                pause = max(_LEAST_POLL_SECONDS, _POLL_SHARE * (time.monotonic() - began))
+                pause = poll_pause(time.monotonic() - began)
                 for outcome in newly_ended:
                     del remaining[outcome.task.name]
                     yield outcome

@@ -19,8 +19,8 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from flatwide import processes, runner
-from flatwide.measurements.measuring import MeasurementError, WaitingError
+from flatwide import machine, processes, runner
+from flatwide.measurements.errors import MeasurementError, WaitingError
 from flatwide.runs import disk, driver, jax_settings, signals
 from flatwide.runs.directory import BusyError, RunDirectory
 from flatwide.runs.logs import say
@@ -184,6 +184,7 @@ def obey(path: Path | str, worker: str, *, should_stop: Callable[[], bool]) -> i
 
 def main(arguments: list[str]) -> int:
     """Follow the orders that the command line names; return the exit code."""
+    machine.collect_garbage_rarely()
     path, worker = arguments
     received, is_alone = signals.heard(quiet=True), threading.Event()
 

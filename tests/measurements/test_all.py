@@ -14,14 +14,13 @@ from flatwide.measurements import measuring
 from flatwide.measurements.activations import activations
 from flatwide.measurements.barrier import barrier
 from flatwide.measurements.convergence import convergence, positive_losses
+from flatwide.measurements.errors import NotApplicableError, WaitingError
 from flatwide.measurements.function import function
 from flatwide.measurements.landscape import landscape
-from flatwide.measurements.measuring import WaitingError
 from flatwide.measurements.minima_plane import minima_plane
 from flatwide.measurements.sharpest_plane import sharpest_plane
 from flatwide.measurements.smoothness import smoothness
 from flatwide.measurements.stability import stability
-from flatwide.measurements.subject import NotApplicableError
 from flatwide.measurements.trajectory import trajectory
 from flatwide.runs import records
 from flatwide.runs.directory import RunDirectory

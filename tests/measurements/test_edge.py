@@ -13,7 +13,7 @@ from flatwide import catalogue, measure, runner
 from flatwide.config import resolve
 from flatwide.measurements import measuring
 from flatwide.measurements.edge import edge
-from flatwide.measurements.subject import NotApplicableError
+from flatwide.measurements.errors import NotApplicableError
 from flatwide.runs import records
 from flatwide.runs.identity import locate
 from flatwide.study import describe, inventory, plan

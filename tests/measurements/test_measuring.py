@@ -11,7 +11,7 @@ import flatwide
 from flatwide import catalogue, cli, experiment, runner
 from flatwide.config import ConfigError, resolve
 from flatwide.measurements import gradient, measuring
-from flatwide.measurements.measuring import MeasurementError
+from flatwide.measurements.errors import MeasurementError
 from flatwide.measurements.subject import ExampleLoss, MeanLoss, examples_of
 from flatwide.runs import driver, identity, records
 from flatwide.runs.directory import BusyError

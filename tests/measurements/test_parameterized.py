@@ -9,9 +9,9 @@ from jax.flatten_util import ravel_pytree
 from flatwide import measure, trees
 from flatwide.measurements import steps
 from flatwide.measurements.edge import edge
+from flatwide.measurements.errors import NotApplicableError
 from flatwide.measurements.layers import layers
 from flatwide.measurements.stability import stability
-from flatwide.measurements.subject import NotApplicableError
 
 MUP = {"parameterization": "mup", "base_width": (1,), "perturbation_scaling": "layerwise"}
 PRUNED = {"pruner": "random", "sparsity": 0.5, "rho": 0.1, "momentum": 0.0, "batch_size": 1}

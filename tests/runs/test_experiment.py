@@ -145,6 +145,16 @@ def test_building_changes_no_setting_of_jax_and_every_product_has_the_precision_
     )
 
 
+def test_a_state_is_made_by_three_programs(caplog):
+    fields = {"dataset": "digits", "num_neurons": (7, 11), "momentum": 0.9, "rho": 0.1, "sam_variant": "momentum"}
+    built = experiment.build(fields | {"weight_average": "ema"})
+    jax.clear_caches()
+    with jax.log_compiles(), caplog.at_level("WARNING", logger="jax"):
+        built.init()
+    compiled = re.findall(r"Compiling jit\((.*?)\) ", caplog.text)
+    assert sorted(compiled) == ["begin", "init", "weights_key"]
+
+
 def test_snip_draws_apart_for_each_use_and_batch_and_compiles_once(tmp_path, caplog):
     user_file = tmp_path / "dropped.py"
     user_file.write_text(_DROPPED)

@@ -51,7 +51,7 @@ def test_loading_draws_no_weights_and_makes_no_mask(train, fields, monkeypatch):
 
     for name in ("snip_gradient", "make_mask"):
         monkeypatch.setattr(sparsify, name, refuse)
-    monkeypatch.setattr("flatwide.runs.experiment._compiled_init", refuse)
+    monkeypatch.setattr("flatwide.runs.start.compiled_init", refuse)
     trained = load_run(path)
     kernels = [trained.params[layer]["kernel"] for layer in ("hidden_0", "output")]
     zeros = sum(int((np.asarray(kernel) == 0).sum()) for kernel in kernels)

@@ -270,6 +270,11 @@ def wait(crew):
     return ended
 
 
+@pytest.mark.parametrize(("seconds", "pause"), [(0.0, 0.05), (0.1, 2.0), (3600.0, 10.0)])
+def test_a_command_that_was_stopped_during_a_poll_does_not_sleep_twenty_times_as_long(seconds, pause):
+    assert supervise.poll_pause(seconds) == pause
+
+
 @pytest.mark.parametrize("executor", ["slurm", pytest.param("ray", marks=pytest.mark.slow)])
 def test_a_worker_that_does_not_see_the_orders_says_so(tmp_path, executor):
     path = tmp_path / "study" / "now" / "orders.json"

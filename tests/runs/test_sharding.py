@@ -125,6 +125,7 @@ def test_the_expected_memory_of_one_device_covers_the_sums_of_gradients():
         built = experiment.build(fields | pieces)
         state = built.init()
         memory = compiled_step(built.step).lower(built.values, state, built.batch(0)).compile().memory_analysis()
+        assert memory is not None
         held = memory.alias_size_in_bytes + memory.temp_size_in_bytes
         expected = preview.device_memory(configs.resolve(fields | pieces))
         assert held < expected < 1.5 * held, pieces

@@ -55,6 +55,23 @@ NOISY = Study(
     100,
     command("digits_label_noise.py", "digits_label_noise"),
 )
+_MNIST_NOISE = command(
+    "mnist_label_noise.py",
+    "mnist_label_noise",
+    "--config.data_dir=DIRECTORY --config.train_examples=15000 --config.num_epochs=40 --config.eval_every_steps=468",
+    '--config.study.axes.label_noise="(0.0,0.5)" --config.study.axes.num_neurons="((75,25),(150,50),(300,100))"',
+    '--config.study.axes.rho="(0.0,0.1,0.2,0.3)"',
+)
+CLEAN_MNIST = Study(
+    "mnist_label_noise/none_wrong", "no labels wrong, MNIST, 15,000 images, MLP", "points", 100, _MNIST_NOISE
+)
+NOISY_MNIST = Study(
+    "mnist_label_noise/half_wrong",
+    "half of the labels wrong, MNIST, 15,000 images, MLP",
+    "points",
+    100,
+    _MNIST_NOISE,
+)
 _TURKISH = command(
     "pos_early_stopping.py",
     "turkish",
@@ -123,6 +140,7 @@ WIDTHS = (
             '--config.study.axes.rho="(0.0,0.05,0.1,0.2)"',
         ),
     ),
+    NOISY_MNIST,
     DIGITS,
     NOISY,
     Study("pos_width/ptnk", "Ancient Greek PTNK, Transformer, best epoch", "points", 100, _PTNK),

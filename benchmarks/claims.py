@@ -11,12 +11,14 @@ from typing import NamedTuple
 
 import numpy as np
 from claim_numbers import (
+    CLEAN_MNIST,
     DIGITS,
     FAILS,
     HOLDS,
     LAST_EPOCH,
     NEAR_ZERO,
     NOISY,
+    NOISY_MNIST,
     OPEN,
     PTNK_LAST_EPOCH,
     ROOT,
@@ -160,12 +162,17 @@ def smoothness() -> list[Evidence]:
 
 def amplified() -> list[Evidence]:
     """Compute how much faster the gain grows where half of the labels are wrong, seed by seed at the same sizes."""
-    sizes = [int(row["num_params"]) for row in widths_of(NOISY.folder)]
-    clean, noisy = slopes(gains(DIGITS, sizes)), slopes(gains(NOISY))
-    wider = max(stretch(study, len(clean)) for study in (DIGITS, NOISY))
-    more = intervals.mean(np.subtract(noisy, clean), stretch=wider)
-    number = interval(more, f"points more per tenfold increase in parameters than without noise, {len(clean)} seeds")
-    return [Evidence(NOISY.folder, NOISY.data, number, verdict_of(more.low, more.high), NOISY.command)]
+    evidence = []
+    for without, with_noise in ((CLEAN_MNIST, NOISY_MNIST), (DIGITS, NOISY)):
+        sizes = [int(row["num_params"]) for row in widths_of(with_noise.folder)]
+        clean, noisy = slopes(gains(without, sizes)), slopes(gains(with_noise))
+        wider = max(stretch(study, len(clean)) for study in (without, with_noise))
+        more = intervals.mean(np.subtract(noisy, clean), stretch=wider)
+        unit = f"points more per tenfold increase in parameters than without noise, {len(clean)} seeds"
+        kind = verdict_of(more.low, more.high)
+        number = interval(more, unit)
+        evidence.append(Evidence(with_noise.folder, with_noise.data, number, kind, with_noise.command))
+    return evidence
 
 
 def flatter() -> list[Evidence]:

@@ -113,6 +113,14 @@ CURVES = {
 REAL = (
     plain("mnist_width", "MNIST, 20 epochs", "LeNet-300-100", panel="MNIST, MLP over SGD", workload="mnist"),
     plain(
+        "mnist_label_noise",
+        "MNIST, 15,000 images, half of the labels wrong",
+        "LeNet-300-100",
+        folder="mnist_label_noise/half_wrong",
+        panel="MNIST, wrong labels, MLP over SGD",
+    ),
+    plain("mnist_label_noise", "MNIST, 15,000 images", "LeNet-300-100", folder="mnist_label_noise/none_wrong"),
+    plain(
         "cifar10_width",
         "CIFAR-10 (JPEG), 1,000 examples",
         "ResNet-18",

@@ -220,6 +220,13 @@ MADE = (
         is_percent=False,
         panel="MinAtar Breakout, PPO over Adam",
     ),
+    plain(
+        "minatar_width",
+        "MinAtar's Breakout, a million actions",
+        "PPO",
+        folder="minatar_width/million",
+        is_percent=False,
+    ),
     domain("MinAtar's Breakout, a short run", "PPO", "minatar_breakout", "ActorCritic", is_percent=False),
 )
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from claim_numbers import (
     CLEAN_MNIST,
+    DEPTH,
     DIGITS,
     FAILS,
     HOLDS,
@@ -299,7 +300,7 @@ CLAIMS = (
     ),
     Claim("C10", "minima of SAM are flatter and more uniform, the more so the larger rho", flatter),
     Claim("C11", "unnormalized SAM converges linearly where it interpolates", linear_convergence),
-    Claim("C12", "with depth, the gain grows for MLPs and not for ResNets", None),
+    Claim("C12", "with depth, the gain grows for MLPs and not for ResNets", lambda: [growth(DEPTH)]),
     Claim("C13", "stronger weight decay of SGD does not replace SAM", None),
     Claim("C14", "in the lazy regime SAM is more than 10 points below SGD", lazy),
     Claim("C15", "twice as many epochs of SGD do not remove the growth", twice_as_long),

@@ -88,6 +88,19 @@ _PTNK = command(
     '--config.study.axes.hidden_size="(32,64,128)" --config.study.axes.rho="(0.0,0.02,0.05,0.1)"',
 )
 PTNK_LAST_EPOCH = Study("pos_early_stopping/ptnk", "Ancient Greek PTNK, Transformer, last epoch", "points", 100, _PTNK)
+SPARSITY = Study(
+    "mnist_sparsity",
+    "MNIST, 61,035 nonzero parameters left by SNIP at three widths, 20 epochs",
+    "points",
+    100,
+    command(
+        "mnist_sparsity.py",
+        "mnist_sparsity",
+        "--config.data_dir=DIRECTORY --config.num_epochs=20",
+        '--config.study.axes.num_neurons="((75,25),(150,50),(300,100))"',
+        """--config.study.axes.pruner="('snip',)" --config.study.axes.rho="(0.0,0.05,0.1,0.2)\"""",
+    ),
+)
 DEPTH = Study(
     "mnist_depth",
     "MNIST, MLPs of one to three layers of 100 neurons, 20 epochs",

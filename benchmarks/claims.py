@@ -23,6 +23,7 @@ from claim_numbers import (
     OPEN,
     PTNK_LAST_EPOCH,
     ROOT,
+    SPARSITY,
     UNTESTED,
     VIT,
     WIDTHS,
@@ -294,7 +295,11 @@ CLAIMS = (
     Claim("C5", "the best rho grows with the number of parameters", lambda: [best_rhos(study) for study in WIDTHS]),
     Claim("C6", "the smoothness constant β shrinks with width, the PL constant α grows", smoothness),
     Claim("C7", "label noise amplifies the growth", amplified),
-    Claim("C8", "at a fixed number of nonzero parameters, wider and sparser networks gain more", None),
+    Claim(
+        "C8",
+        "at a fixed number of nonzero parameters, wider and sparser networks gain more",
+        lambda: [growth(SPARSITY)],
+    ),
     Claim(
         "C9", "the gain does not grow without weight decay, without early stopping, or for ViT", without_regularization
     ),

@@ -30,11 +30,11 @@ def divide(config: Mapping[str, Any], num_devices: int, *, ascent_state: PyTree)
       ascent_state: the state of the SAM rule; one with leaves passes from each microbatch to the next.
     """
     num_rows = piece_size(config)
-    num_microbatches = config["batch_size"] // (config["microbatch"] or config["batch_size"])
+    count = num_microbatches(config)
     if num_devices == 1:
         return Division(num_rows, "does all the work")
-    if not config["shard_parameters"] and goes_to_devices(num_microbatches, num_devices, ascent_state=ascent_state):
-        return Division(num_rows, f"takes {num_microbatches // num_devices} of the {num_microbatches} microbatches")
+    if not config["shard_parameters"] and goes_to_devices(count, num_devices, ascent_state=ascent_state):
+        return Division(num_rows, f"takes {count // num_devices} of the {count} microbatches")
     if num_rows % num_devices == 0:
         piece = "piece" if config["accumulation_steps"] > 1 else "microbatch" if config["microbatch"] else "batch"
         text = f"takes {num_rows // num_devices} of the {num_rows} examples of a {piece}"
@@ -43,9 +43,14 @@ def divide(config: Mapping[str, Any], num_devices: int, *, ascent_state: PyTree)
     named = ", ".join(f"config.{name}={config[name]}" for name, value in defaults.items() if config[name] != value)
     ways = f"{num_rows} examples at a time, expected a multiple of the {num_devices} devices"
     if config["microbatch"] and not config["shard_parameters"] and not jax.tree.leaves(ascent_state):
-        ways += f", or {num_microbatches} microbatches, expected a multiple too"
+        ways += f", or {count} microbatches, expected a multiple too"
     fault = f"{named}: {ways}. Each device does all the work of a step; change one of these numbers."
     return Division(num_rows, "does all the work", fault)
+
+
+def num_microbatches(config: Mapping[str, Any]) -> int:
+    """Return the number of parts of a batch, each of which has its perturbation."""
+    return config["batch_size"] // (config["microbatch"] or config["batch_size"])
 
 
 def piece_size(config: Mapping[str, Any]) -> int:

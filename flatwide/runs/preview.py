@@ -299,9 +299,8 @@ def _memory(config: Mapping[str, Any], model: Model, params: PyTree, stats: PyTr
     """
     outline = _outline(config, _division(config, params, num_devices).num_rows)
     is_sharded, is_averaged = config["shard_parameters"] and num_devices > 1, config["weight_average"] != "none"
-    optimizer = optimizers.build(configs.base_optimizer(config), momentum=config["momentum"])
     weights, gradient = [params] * (1 + is_averaged + has_ascent(config)), params
-    state = (weights, gradient, jax.eval_shape(optimizer.init, params), _ascent_state(config, params))
+    state = (weights, gradient, _optimizer_state(config, params), _ascent_state(config, params))
     num_bytes = _bytes(state, num_devices if is_sharded else 1) + (1 + is_averaged) * _bytes(stats)
     num_bytes += _num_whole(config, num_devices) * _bytes(params)
     num_bytes += _activation_bytes(config, outline, model, params, stats)
@@ -312,7 +311,7 @@ def _num_whole(config: Mapping[str, Any], num_devices: int) -> int:
     """Return how many trees like the parameters a step holds in whole besides its state and a gradient."""
     has_pieces = config["accumulation_steps"] > 1
     if num_devices == 1:  # sums of the gradients of pieces, and of microbatches
-        return has_pieces + ((config["microbatch"] or config["batch_size"]) < config["batch_size"])
+        return has_pieces + (division.num_microbatches(config) > 1)
     if config["shard_parameters"]:
         return 1  # gathered weights
     return 2 * has_pieces  # all gradients of a piece, before and after their sum over the devices
@@ -336,8 +335,11 @@ def optimizer_bytes(config: Mapping[str, Any], params: PyTree) -> int:
     Args:
       params: shapes and dtypes are enough.
     """
-    optimizer = _optimizer(configs.base_optimizer(config), config["momentum"])
-    return _bytes(jax.eval_shape(optimizer.init, params))
+    return _bytes(_optimizer_state(config, params))
+
+
+def _optimizer_state(config: Mapping[str, Any], params: PyTree) -> PyTree:
+    return jax.eval_shape(_optimizer(configs.base_optimizer(config), config["momentum"]).init, params)
 
 
 @functools.lru_cache(maxsize=64)

@@ -37,9 +37,9 @@ class Study(NamedTuple):
 
     folder: str
     data: str
-    unit: str
-    factor: float
     command: str
+    unit: str = "points"
+    factor: float = 100
 
 
 def command(config: str, workdir: str, *more: str) -> str:
@@ -47,12 +47,10 @@ def command(config: str, workdir: str, *more: str) -> str:
     return " ".join([f"python main.py --workdir=runs/{workdir} --config=configs/studies/{config}", *more])
 
 
-DIGITS = Study("digits_width", "digits, MLP", "points", 100, command("digits_width.py", "digits_width"))
+DIGITS = Study("digits_width", "digits, MLP", command("digits_width.py", "digits_width"))
 NOISY = Study(
     "digits_label_noise",
     "digits with half of the training labels wrong, MLP",
-    "points",
-    100,
     command("digits_label_noise.py", "digits_label_noise"),
 )
 _MNIST_NOISE = command(
@@ -62,14 +60,10 @@ _MNIST_NOISE = command(
     '--config.study.axes.label_noise="(0.0,0.5)" --config.study.axes.num_neurons="((75,25),(150,50),(300,100))"',
     '--config.study.axes.rho="(0.0,0.1,0.2,0.3)"',
 )
-CLEAN_MNIST = Study(
-    "mnist_label_noise/none_wrong", "no labels wrong, MNIST, 15,000 images, MLP", "points", 100, _MNIST_NOISE
-)
+CLEAN_MNIST = Study("mnist_label_noise/none_wrong", "no labels wrong, MNIST, 15,000 images, MLP", _MNIST_NOISE)
 NOISY_MNIST = Study(
     "mnist_label_noise/half_wrong",
     "half of the labels wrong, MNIST, 15,000 images, MLP",
-    "points",
-    100,
     _MNIST_NOISE,
 )
 _TURKISH = command(
@@ -79,7 +73,7 @@ _TURKISH = command(
     "--config.num_train_steps=600 --config.warmup_steps=100 --config.eval_every_steps=50",
     '--config.study.axes.hidden_size="(16,32,64)" --config.study.axes.rho="(0.0,0.02,0.05,0.1)"',
 )
-LAST_EPOCH = Study("pos_early_stopping", "a Turkish treebank, Transformer, last epoch", "points", 100, _TURKISH)
+LAST_EPOCH = Study("pos_early_stopping", "a Turkish treebank, Transformer, last epoch", _TURKISH)
 _PTNK = command(
     "pos_width.py",
     "ptnk",
@@ -87,12 +81,10 @@ _PTNK = command(
     "--config.num_train_steps=400 --config.eval_every_steps=40 --config.warmup_steps=40",
     '--config.study.axes.hidden_size="(32,64,128)" --config.study.axes.rho="(0.0,0.02,0.05,0.1)"',
 )
-PTNK_LAST_EPOCH = Study("pos_early_stopping/ptnk", "Ancient Greek PTNK, Transformer, last epoch", "points", 100, _PTNK)
+PTNK_LAST_EPOCH = Study("pos_early_stopping/ptnk", "Ancient Greek PTNK, Transformer, last epoch", _PTNK)
 SPARSITY = Study(
     "mnist_sparsity",
     "MNIST, 61,035 nonzero parameters left by SNIP at three widths, 20 epochs",
-    "points",
-    100,
     command(
         "mnist_sparsity.py",
         "mnist_sparsity",
@@ -104,8 +96,6 @@ SPARSITY = Study(
 DEPTH = Study(
     "mnist_depth",
     "MNIST, MLPs of one to three layers of 100 neurons, 20 epochs",
-    "points",
-    100,
     command(
         "mnist_depth.py",
         "mnist_depth",
@@ -114,25 +104,23 @@ DEPTH = Study(
         '--config.study.axes.rho="(0.0,0.05,0.1,0.2)"',
     ),
 )
-VIT = Study("cifar10_vit_width", "digits, ViT", "points", 100, command("cifar10_vit_width.py:digits", "digits_vit"))
+VIT = Study("cifar10_vit_width", "digits, ViT", command("cifar10_vit_width.py:digits", "digits_vit"))
 WIDTHS = (
     Study(
         "synthetic_width",
         "teacher and student, ten epochs",
-        "of squared error",
-        1,
         command(
             "synthetic_width.py",
             "synthetic_width",
             "--config.num_epochs=10 --config.lr_scheduler=constant",
             '--config.study.axes.rho="(0.0,0.01,0.05,0.1,0.2,0.5)"',
         ),
+        unit="of squared error",
+        factor=1,
     ),
     Study(
         "mnist_width",
         "MNIST, LeNet-300-100, 20 epochs, four sizes",
-        "points",
-        100,
         command(
             "mnist_width.py",
             "mnist_width",
@@ -143,8 +131,6 @@ WIDTHS = (
     Study(
         "cifar10_width",
         "CIFAR-10 (JPEG), ResNet-18, 1,000 examples",
-        "points",
-        100,
         command(
             "cifar10_width.py",
             "cifar10_width",
@@ -156,8 +142,6 @@ WIDTHS = (
     Study(
         "fashion_mnist_width",
         "Fashion-MNIST, LeNet-300-100, 20 epochs, four sizes",
-        "points",
-        100,
         command(
             "fashion_mnist_width.py",
             "fashion_mnist_width",
@@ -169,13 +153,11 @@ WIDTHS = (
     NOISY_MNIST,
     DIGITS,
     NOISY,
-    Study("pos_width/ptnk", "Ancient Greek PTNK, Transformer, best epoch", "points", 100, _PTNK),
-    Study("pos_width", "a Turkish treebank, Transformer, best epoch", "points", 100, _TURKISH),
+    Study("pos_width/ptnk", "Ancient Greek PTNK, Transformer, best epoch", _PTNK),
+    Study("pos_width", "a Turkish treebank, Transformer, best epoch", _TURKISH),
     Study(
         "sst2_width/glue",
         "SST-2, LSTM, 16,000 phrases",
-        "points",
-        100,
         command(
             "sst2_width.py",
             "sst2_width",
@@ -187,15 +169,11 @@ WIDTHS = (
     Study(
         "sst2_width",
         "reviews, LSTM",
-        "points",
-        100,
         command("sst2_width.py:labelled_text", "reviews", "--config.data_dir=FILE"),
     ),
     Study(
         "molpcba_width/tox21",
         "Tox21, GCN, 600 steps",
-        "points",
-        100,
         command(
             "molpcba_width.py",
             "tox21_width",
@@ -207,14 +185,14 @@ WIDTHS = (
     Study(
         "minatar_width",
         "MinAtar Breakout, PPO",
-        "of score",
-        1,
         command(
             "minatar_width.py",
             "minatar_width",
             "--config.num_epochs=16 --config.eval_every_steps=64 --config.study.workers=1",
             '--config.study.axes.num_filters="(2,4,8)" --config.study.axes.rho="(0.0,0.02,0.05,0.1)"',
         ),
+        unit="of score",
+        factor=1,
     ),
 )
 

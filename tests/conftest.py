@@ -88,6 +88,27 @@ def root() -> Path:
     return ROOT
 
 
+_NUMBERS = """
+import os
+import jax
+import numpy as np
+from flatwide.data import Streamed
+from flatwide.types import Dataset
+
+def read(index, generator):
+    if generator is not None and index >= 16 and os.environ[PROCESS] == FAILING:
+        raise OSError(f"example {index} cannot be read")
+    return np.full(2, index / 32, np.float32)
+
+def prepare(batch, key, *, train):
+    return batch
+
+def numbers():
+    split = Streamed(read, np.arange(32) % 2)
+    return Dataset(split, split, prepare, jax.ShapeDtypeStruct((2,), np.float32), 2, "numbers")
+"""
+
+
 @pytest.fixture(scope="session")
 def load_script(root: Path) -> Callable[[str], ModuleType]:
     """Import Python files of the repository that are not in the package, by path; they may import their neighbours."""
@@ -104,6 +125,21 @@ def load_script(root: Path) -> Callable[[str], ModuleType]:
         return module
 
     return load
+
+
+@pytest.fixture
+def unreadable_numbers(tmp_path: Path) -> Callable[[str, int], str]:
+    """Write a streamed data set whose later examples one of several processes cannot read; return its name.
+
+    The function that is returned takes the environment variable with the index of a process, and the failing index.
+    """
+
+    def write(variable: str, index: int) -> str:
+        file = tmp_path / "numbers.py"
+        file.write_text(f"PROCESS, FAILING = {variable!r}, '{index}'{_NUMBERS}")
+        return f"{file}:numbers"
+
+    return write
 
 
 @pytest.fixture(autouse=True, scope="module")

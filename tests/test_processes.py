@@ -23,6 +23,13 @@ FIELDS = {"num_neurons": (8,), "num_epochs": 6, "rho": 0.1, "batch_size": 64, "c
 GONE_SECONDS = 30.0  # after one process fails, the others have ended
 
 
+def free_address() -> str:
+    """Return HOST:PORT of this machine that no program uses."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
 class Started:
     """Processes on the loopback address, two devices each, that train one run."""
 
@@ -36,9 +43,7 @@ class Started:
         fields_of: dict[int, dict] | None = None,
         is_slurm: bool = False,
     ):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            address = f"127.0.0.1:{free.getsockname()[1]}"
+        address = free_address()
         flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2"
         environment = os.environ | {"XLA_FLAGS": flags, "JAX_ENABLE_X64": "1"}
         self._processes = []
@@ -136,30 +141,8 @@ def test_a_run_goes_on_after_one_of_two_processes_is_killed_and_ends_with_the_nu
     assert json.loads((run / "result.json").read_text())["num_devices"] == 4
 
 
-NUMBERS = """
-import os
-import jax
-import numpy as np
-from flatwide.data import Streamed
-from flatwide.types import Dataset
-
-def read(index, generator):
-    if generator is not None and index >= 16 and os.environ["FLATWIDE_TEST_PROCESS"] == "1":
-        raise OSError(f"example {index} cannot be read")
-    return np.full(2, index / 32, np.float32)
-
-def prepare(batch, key, *, train):
-    return batch
-
-def numbers():
-    split = Streamed(read, np.arange(32) % 2)
-    return Dataset(split, split, prepare, jax.ShapeDtypeStruct((2,), np.float32), 2, "numbers")
-"""
-
-
-def test_all_end_when_one_process_fails_while_the_others_wait_for_it(tmp_path):
-    (tmp_path / "numbers.py").write_text(NUMBERS)
-    fields = {"dataset": f"{tmp_path}/numbers.py:numbers", "num_neurons": (2,), "batch_size": 16}
+def test_all_end_when_one_process_fails_while_the_others_wait_for_it(tmp_path, unreadable_numbers):
+    fields = {"dataset": unreadable_numbers("FLATWIDE_TEST_PROCESS", 1), "num_neurons": (2,), "batch_size": 16}
     codes, printed = Started(tmp_path / "run", fields).ended(GONE_SECONDS)
     assert codes == [1, 1], printed
     assert "process 1 of 2 failed: OSError: example" in printed[0]
@@ -171,9 +154,7 @@ def test_all_end_when_one_process_fails_while_the_others_wait_for_it(tmp_path):
 
 @pytest.mark.parametrize("index", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_process_whose_others_never_start_says_for_whom_it_waits_and_ends(tmp_path, index):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = free_address()
     flags = ["--distributed", f"--coordinator={address}", "--processes=2", f"--process={index}"]
     command = [sys.executable, "main.py", f"--workdir={tmp_path}", "--config=digits_mlp", *flags]
     ended = subprocess.run(
@@ -240,9 +221,7 @@ processes.leave(0)
 
 @pytest.mark.slow
 def test_a_signal_to_a_process_that_waits_for_a_measurement_reaches_process_0():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = free_address()
     command = [sys.executable, "-c", WAITING, address]
     pipes = {"stdout": subprocess.PIPE, "text": True}
     started = [subprocess.Popen([*command, str(index)], **pipes) for index in range(2)]

@@ -253,33 +253,10 @@ def test_a_signal_to_one_task_saves_the_run_and_ends_both_without_blame(job, tmp
     assert not list(tmp_path.glob("study/slurm/[!.]*"))  # the files of jobs that went well
 
 
-NUMBERS = """
-import os
-import jax
-import numpy as np
-from flatwide.data import Streamed
-from flatwide.types import Dataset
-
-def read(index, generator):
-    if generator is not None and index >= 16 and os.environ["SLURM_PROCID"] == os.environ["FAILING"]:
-        raise OSError(f"example {index} cannot be read")
-    return np.full(2, index / 32, np.float32)
-
-def prepare(batch, key, *, train):
-    return batch
-
-def numbers():
-    split = Streamed(read, np.arange(32) % 2)
-    return Dataset(split, split, prepare, jax.ShapeDtypeStruct((2,), np.float32), 2, "numbers")
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("task", [0, 1])
-def test_an_error_in_one_task_fails_its_run_alone(job, tmp_path, monkeypatch, task):
-    (tmp_path / "numbers.py").write_text(NUMBERS)
-    monkeypatch.setenv("FAILING", str(task))
-    fields = {"dataset": f"{tmp_path}/numbers.py:numbers", "num_neurons": (2,), "batch_size": 16}
+def test_an_error_in_one_task_fails_its_run_alone(job, tmp_path, unreadable_numbers, task):
+    fields = {"dataset": unreadable_numbers("SLURM_PROCID", task), "num_neurons": (2,), "batch_size": 16}
     todo = given(tmp_path, fields, {})
     failing, other = (each.name for each in todo.groups[0])
     outcomes = train(todo)

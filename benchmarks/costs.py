@@ -71,8 +71,11 @@ _MEASURED = """Minutes of training, evaluation and compilation, summed over runs
 time on cores of an AMD EPYC that were shared with other work, so that an undisturbed core takes less, in some of these
 studies half. {hours:.1f} hours for these rows; other studies have their times on their pages.
 
-| study | what was run | runs | minutes |
-|---|---|---|---|
+A budget was written down before its study was run, in the order of the rows; where time ran out, the last rows were
+dropped first. A dash in the last column stands for a study that has not been run.
+
+| study | what was run | runs | budget, minutes | minutes |
+|---|---|---|---|---|
 {rows}"""
 _MEASURED_BEGINS, _MEASURED_ENDS = "## Measured\n\n", "\n\n## The paper's grid"
 
@@ -225,7 +228,8 @@ def measured() -> str:
 
 
 def _measured_row(row: Mapping[str, Any]) -> str:
-    return f"| [{row['page']}](studies/{row['page']}.md) | {row['what']} | {row['runs']:,} | {row['minutes']:g} |"
+    budget, minutes = ("–" if pd.isna(row[name]) else f"{row[name]:g}" for name in ("budget", "minutes"))
+    return f"| [{row['page']}](studies/{row['page']}.md) | {row['what']} | {row['runs']:,} | {budget} | {minutes} |"
 
 
 def main() -> None:

@@ -44,4 +44,5 @@ def test_the_measured_table_is_the_committed_one(costs):
     page = costs.PAGE.read_text()
     for row in pd.read_csv(costs.MEASURED).to_dict("records"):
         assert (ROOT / "docs" / "studies" / f"{row['page']}.md").exists()
-        assert f"| {row['what']} | {row['runs']:,} | {row['minutes']:g} |" in page
+        budget, minutes = ("–" if pd.isna(row[name]) else f"{row[name]:g}" for name in ("budget", "minutes"))
+        assert f"| {row['what']} | {row['runs']:,} | {budget} | {minutes} |" in page

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import result_curvature
 from claim_numbers import (
     CLEAN_MNIST,
     DEPTH,
@@ -189,7 +190,23 @@ def flatter() -> list[Evidence]:
         kinds.append(verdict_of(slope.low, slope.high, positive=False))
     kind = all_hold(kinds)
     trained = command("theory_stability.py:digits", "theory_stability")
-    return [Evidence("theory_stability", "digits, MLP, squared loss", "; ".join(texts), kind, trained)]
+    along_rho = Evidence("theory_stability", "digits, MLP, squared loss", "; ".join(texts), kind, trained)
+    return [along_rho, *map(_flatter_at, result_curvature.MEASURED)]
+
+
+def _flatter_at(measured: result_curvature.Measured) -> Evidence:
+    """Compute the top eigenvalue and the non-uniformity of SAM's minima over the base's, at the measured sizes."""
+    texts, kinds = [], []
+    for end in result_curvature.ends(measured):
+        numbers = []
+        for name, words in ((result_curvature.TOP, "top eigenvalue"), (result_curvature.NON_UNIFORMITY, "s₂")):
+            if name in end.ratios:
+                ratio = end.ratios[name]
+                numbers.append(factor(ratio, words))
+                kinds.append(verdict_of(ratio.low, ratio.high, positive=False))
+        texts.append(f"{' and '.join(numbers)}, SAM at rho {end.rho:g} over its base, at {end.num_params:,} parameters")
+    study = measured.study
+    return Evidence(study.folder, study.data, "; ".join(texts), all_hold(kinds), study.command)
 
 
 def linear_convergence() -> list[Evidence]:

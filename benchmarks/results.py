@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import altair as alt
 import pandas as pd
+import result_curvature
 from result_studies import MADE, REAL, Study
 
 from flatwide.analysis import intervals, paper, selection, trend
@@ -268,6 +269,9 @@ Panels are studies with a committed gain for each seed. Axes differ between pane
 most other panels the intervals include zero](figures/{FIGURE.name}.svg)
 
 [The numbers of the figure](figures/{FIGURE.name}.csv)
+
+{result_curvature.section()}
+## Other questions
 
 Studies of other questions have tables of their own: [which SAM rule](studies/sam_variants.md), also
 [on three domains](studies/compare.md), [how many examples share a perturbation](studies/m_sharpness.md),

@@ -70,6 +70,19 @@ def test_the_fall_along_rho_by_hand(page):
     assert f"×{mean:.3g} s₂ per increase of 0.1 in rho ({low:.3g} to {high:.3g})" in page
 
 
+def test_the_curvature_at_the_ends_by_hand(page):
+    """Claim C10 on MNIST with wrong labels, from its table of runs: scipy's geometric mean of paired ratios."""
+    rows = pd.read_csv(ROOT / "docs/studies/mnist_label_noise/runs.csv").query("label_noise == 0.5")
+    rows = rows.query("num_params == 266610").pivot(index="seed", columns="rho")
+    texts = []
+    for column, words in (("curvature.top_eigenvalue", "top eigenvalue"), ("moments.s_2", "s₂")):
+        logs = np.log(rows[column][0.3] / rows[column][0.0])
+        ends = scipy.stats.t.interval(0.95, len(logs) - 1, loc=logs.mean(), scale=scipy.stats.sem(logs))
+        mean, low, high = (math.exp(value) for value in (logs.mean(), *ends))
+        texts.append(f"×{mean:.3g} {words} ({low:.3g} to {high:.3g})")
+    assert f"{' and '.join(texts)}, SAM at rho 0.3 over its base, at 266,610 parameters" in page
+
+
 def test_the_barriers_of_the_smallest_networks_by_hand(page):
     """Claim C4 from its committed table: scipy's t interval of the barriers."""
     rows = pd.read_csv(ROOT / "docs/studies/theory_regression_1d/barrier_by_width.csv").query("num_params == 15")

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import pandas as pd
-from claim_numbers import CLEAN_MNIST, NOISY_MNIST, Study, table
+from claim_numbers import CLEAN_MNIST, NOISY_MNIST, WIDTHS, Study, table
 
 from flatwide.analysis import intervals
 
@@ -53,9 +53,11 @@ class End(NamedTuple):
     num_saddles: int
 
 
+_WIDTHS = {study.folder: study for study in WIDTHS}
 MEASURED = (
     Measured(NOISY_MNIST, where={"label_noise": 0.5}),
     Measured(CLEAN_MNIST, where={"label_noise": 0.0}),
+    Measured(_WIDTHS["fashion_mnist_width"]),
 )
 
 
@@ -133,5 +135,6 @@ def _row(study: Measured, end: End) -> str:
 
 def ratio(logarithm: intervals.Mean) -> str:
     """Write a mean logarithm as a ratio with its interval."""
-    mean, low, high = (math.exp(value) for value in (logarithm.mean, logarithm.low, logarithm.high))
-    return f"{mean:.2g} ({low:.2g} to {high:.2g})"
+    ends = (logarithm.mean, logarithm.low, logarithm.high)
+    mean, low, high = (f"{math.exp(value):#.2g}".removesuffix(".") for value in ends)
+    return f"{mean} ({low} to {high})"

@@ -194,6 +194,17 @@ WIDTHS = (
         unit="of score",
         factor=1,
     ),
+    Study(
+        "minatar_width/million",
+        "a million actions of MinAtar Breakout, PPO",
+        command(
+            "minatar_width.py",
+            "minatar_million",
+            '--config.study.axes.num_filters="(2,8)" --config.study.axes.rho="(0.0,0.02)"',
+        ),
+        unit="of score",
+        factor=1,
+    ),
 )
 
 
@@ -239,7 +250,9 @@ def slopes(values_by_position: Mapping[float, Mapping[Any, float]]) -> list[floa
 def gains(study: Study, sizes: Sequence[int] | None = None) -> dict[float, dict[int, float]]:
     """Read the corrected gain of each seed: log10 of the size -> seed -> gain in the unit of the study."""
     rows = table(study.folder, "gain_by_width.csv")
-    rows = rows[(rows["of"] == "corrected") & rows["seed"].notna()]
+    if "of" in rows.columns:  # absent where one rho was tried, which needs no correction
+        rows = rows[rows["of"] == "corrected"]
+    rows = rows[rows["seed"].notna()]
     gains_by_size: dict[float, dict[int, float]] = {}
     for row in rows.sort_values("num_params").to_dict("records"):
         if sizes is None or row["num_params"] in sizes:

@@ -84,8 +84,12 @@ def smallest(study: Study) -> Evidence:
     return Evidence(study.folder, study.data, number, near_zero(low, high), study.command)
 
 
-def best_rhos(study: Study) -> Evidence:
-    """Test whether the sets of the best rho at both ends are disjoint."""
+def best_rhos() -> list[Evidence]:
+    """Test in each study of several rho whether the sets of the best rho at both ends are disjoint."""
+    return [_best_rhos(study) for study in WIDTHS if widths_of(study.folder)[0]["num_rhos"] > 1]
+
+
+def _best_rhos(study: Study) -> Evidence:
     rows = widths_of(study.folder)
     ends = (rows[0], rows[-1])
     sets = [[float(rho) for rho in str(row["best_rho_set"]).split()] for row in ends]
@@ -309,7 +313,7 @@ CLAIMS = (
     ),
     Claim("C3", "1-D regression: SAM's functions are simpler where there are many neurons, not few", simpler_functions),
     Claim("C4", "SAM ends in SGD's basin where there are few neurons, in a flatter one where there are many", basins),
-    Claim("C5", "the best rho grows with the number of parameters", lambda: [best_rhos(study) for study in WIDTHS]),
+    Claim("C5", "the best rho grows with the number of parameters", best_rhos),
     Claim("C6", "the smoothness constant β shrinks with width, the PL constant α grows", smoothness),
     Claim("C7", "label noise amplifies the growth", amplified),
     Claim(

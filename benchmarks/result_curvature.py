@@ -58,6 +58,7 @@ MEASURED = (
     Measured(NOISY_MNIST, where={"label_noise": 0.5}),
     Measured(CLEAN_MNIST, where={"label_noise": 0.0}),
     Measured(_WIDTHS["fashion_mnist_width"]),
+    Measured(_WIDTHS["minatar_width/million"], folder="minatar_width/million"),
 )
 
 

@@ -19,12 +19,14 @@ class Measured(NamedTuple):
     """A study with measurements in its committed table of runs.
 
     study: its data, networks and command. where: column -> value of the rows to read.
-    folder: that of the table of runs, if it is not the first part of the study's.
+    folder: that of the table of runs, if it is not the first part of the study's. metric: its column that the study
+    compares.
     """
 
     study: Study
     where: Mapping[str, Any] = {}
     folder: str = ""
+    metric: str = "test_metric"
 
     @property
     def page(self) -> str:
@@ -37,7 +39,8 @@ class End(NamedTuple):
 
     num_params, rho, num_seeds, num_examples: of the networks and the measurement.
     base, sam: quantity -> geometric mean over seeds. ratios: quantity -> mean of the logarithms of SAM over base, seed
-    by seed. hidden: the largest share of a top eigenvalue by which a missed eigenvalue could exceed it.
+    by seed. gain: of this rho over the base, in the unit of the study. hidden: the largest share of a top eigenvalue by
+    which a missed eigenvalue could exceed it.
     num_networks, num_saddles: those measured, and those of them with a negative eigenvalue.
     """
 
@@ -48,6 +51,7 @@ class End(NamedTuple):
     base: dict[str, float]
     sam: dict[str, float]
     ratios: dict[str, intervals.Mean]
+    gain: intervals.Mean
     hidden: float
     num_networks: int
     num_saddles: int
@@ -58,7 +62,7 @@ MEASURED = (
     Measured(NOISY_MNIST, where={"label_noise": 0.5}),
     Measured(CLEAN_MNIST, where={"label_noise": 0.0}),
     Measured(_WIDTHS["fashion_mnist_width"]),
-    Measured(_WIDTHS["minatar_width/million"], folder="minatar_width/million"),
+    Measured(_WIDTHS["minatar_width/million"], folder="minatar_width/million", metric="test_metric_best"),
 )
 
 
@@ -71,11 +75,11 @@ def ends(study: Measured) -> list[End]:
     sizes = []
     for (num_params, rho), sam in rows[rows["rho"] > 0].groupby(["num_params", "rho"]):
         base = rows[(rows["num_params"] == num_params) & (rows["rho"] == 0)]
-        sizes.append(_end(base.set_index("seed"), sam.set_index("seed"), int(num_params), float(rho)))
+        sizes.append(_end(study, base.set_index("seed"), sam.set_index("seed"), int(num_params), float(rho)))
     return sizes
 
 
-def _end(base: pd.DataFrame, sam: pd.DataFrame, num_params: int, rho: float) -> End:
+def _end(study: Measured, base: pd.DataFrame, sam: pd.DataFrame, num_params: int, rho: float) -> End:
     """Compare the seeds that both arms have."""
     seeds = base.index.intersection(sam.index)
     base, sam = base.loc[seeds], sam.loc[seeds]
@@ -95,6 +99,7 @@ def _end(base: pd.DataFrame, sam: pd.DataFrame, num_params: int, rho: float) -> 
         base={name: math.exp(of_base.mean()) for name, (of_base, _) in logs.items()},
         sam={name: math.exp(of_sam.mean()) for name, (_, of_sam) in logs.items()},
         ratios={name: intervals.mean((of_sam - of_base).tolist()) for name, (of_base, of_sam) in logs.items()},
+        gain=intervals.mean((study.study.factor * (sam[study.metric] - base[study.metric])).tolist()),
         hidden=float((both["curvature.top_hidden_gap"] / both[TOP]).max()),
         num_networks=len(both),
         num_saddles=int((both["curvature.is_saddle"] == 1).sum()),
@@ -111,13 +116,13 @@ def section() -> str:
 
 At the end of training, on training examples: the top eigenvalue of the Hessian of the mean loss, its trace, and s₂, how
 much the Hessians of single examples differ ([definitions](measure.md)). Geometric means over seeds, base → SAM, and
-SAM's over the base's with its 95 % interval over seeds, paired: below 1 is flatter, or more uniform. Intervals are
-those of single ratios, not joint. With a certainty of 1 − 10⁻⁴ a run, no eigenvalue exceeds the reported one by more
-than a share of {hidden:.1g}. "Minimum" means where training ended: {saddles} of {networks} networks have a negative
-eigenvalue.
+SAM's over the base's with its 95 % interval over seeds, paired: below 1 is flatter, or more uniform. The gain is that
+of the same networks: in points, or in the game's score. Intervals are those of single numbers, not joint. With a
+certainty of 1 − 10⁻⁴ a run, no eigenvalue exceeds the reported one by more than a share of {hidden:.1g}. "Minimum"
+means where training ended: {saddles} of {networks} networks have a negative eigenvalue.
 
-| data, network | parameters | rho | seeds | examples | top eigenvalue | ratio | trace | ratio | s₂ | ratio |
-|---|---|---|---|---|---|---|---|---|---|---|
+| data, network | parameters | rho | seeds | examples | top eigenvalue | ratio | trace | ratio | s₂ | ratio | gain |
+|---|---|---|---|---|---|---|---|---|---|---|---|
 {rows}
 """
 
@@ -128,14 +133,21 @@ def _row(study: Measured, end: End) -> str:
     cells += [str(end.num_seeds), f"{end.num_examples:,}"]
     for name in (TOP, TRACE, NON_UNIFORMITY):
         if name in end.ratios:
-            cells += [f"{end.base[name]:.3g} → {end.sam[name]:.3g}", ratio(end.ratios[name])]
+            cells += [f"{_rounded(end.base[name], 3)} → {_rounded(end.sam[name], 3)}", ratio(end.ratios[name])]
         else:
             cells += ["–", "–"]
+    mean, low, high = (f"{value:.2f}".replace("-", "−") for value in (end.gain.mean, end.gain.low, end.gain.high))
+    cells.append(f"{mean} ({low} to {high})")
     return f"| {' | '.join(cells)} |"
 
 
 def ratio(logarithm: intervals.Mean) -> str:
     """Write a mean logarithm as a ratio with its interval."""
     ends = (logarithm.mean, logarithm.low, logarithm.high)
-    mean, low, high = (f"{math.exp(value):#.2g}".removesuffix(".") for value in ends)
+    mean, low, high = (_rounded(math.exp(value), 2) for value in ends)
     return f"{mean} ({low} to {high})"
+
+
+def _rounded(value: float, digits: int) -> str:
+    """Write a number with so many significant digits, zeros at its end included."""
+    return f"{value:#.{digits}g}".removesuffix(".")

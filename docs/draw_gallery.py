@@ -4,7 +4,7 @@
 
 The first folder has the work directories of the studies that the gallery names, made by the commands on their pages.
 Pictures of studies that are missing there are left as they are.
-Three small studies that no page has are trained into it; their runs are not trained again. The second folder gets the
+Four small studies that no page has are trained into it; their runs are not trained again. The second folder gets the
 pictures.
 """
 
@@ -25,6 +25,14 @@ SMALL: dict[str, dict[str, Any]] = {
         "measurements": ("curvature", "spectrum", "landscape"),
         "measure_examples": 500,
         "study": {"axes": {"num_neurons": ((16,),), "rho": (0.0, 0.05, 0.2), "seed": (0,)}, "workers": 1},
+    },
+    "gallery_trajectory": _DIGITS
+    | {
+        "num_epochs": 30,
+        "measurements": ("trajectory",),
+        "measure_epochs": tuple(range(31)),
+        "measure_examples": 500,
+        "study": {"axes": {"num_neurons": ((16,),), "rho": (0.0, 0.2), "seed": (0,)}, "workers": 1},
     },
     "gallery_sparsity": _DIGITS
     | {
@@ -58,6 +66,8 @@ FIGURES = {
     "theory_stability_6a": ("loss_on_sharpest_plane",),
     "theory_regression_1d": ("functions", "loss_on_line", "loss_on_minima_plane"),
     "gallery_minima": ("metric_by_flatness", "spectral_density", "loss_on_plane"),
+    "gallery_trajectory": ("trajectory",),
+    "mnist_width": ("metric_by_rho",),
     "gallery_sparsity": ("gain_by_sparsity", "metric_by_sparsity"),
     "gallery_equal_compute": ("gain_at_equal_compute", "metric_at_equal_compute"),
 }

@@ -101,10 +101,14 @@ def planes(
                 alt.Chart(data, name=f"{stem}_{kind}").mark_line(color=color, strokeWidth=width).encode(**at)
                 for kind, color, width in (("halo", "white", 4), ("walk", SAM, 2))
             ]
+            end = alt.Chart(data, name=f"{stem}_end").transform_filter(f"datum.step == {len(path) - 1}")
+            dot = end.mark_point(filled=True, opacity=1, color=SAM, stroke="white", strokeWidth=1, size=70)
+            layers.append(dot.encode(x=at["x"], y=at["y"]))
         who = base if run["arm"] == "base" else f"SAM, ρ = {run['rho']:g}"
         title = alt.Title(f"{who}, {_of(run['num_params'])}", fontSize=13)
         panels.append(alt.LayerChart(layer=layers, width=260, height=220, title=title))
-    title = alt.Title(heading, subtitle=[f"{_seeds(runs)} of each"])
+    has_path = any(table.endswith("_path") for table in tables)
+    title = alt.Title(heading, subtitle=[f"{_seeds(runs)} of each{'; point: the end of training' if has_path else ''}"])
     scales = {"color": "shared", "x": "independent", "y": "independent"}
     whole = alt.ConcatChart(concat=panels, columns=2)
     return finish(whole, title=title, datasets=tables, shared_or_independent=scales)

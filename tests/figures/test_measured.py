@@ -245,6 +245,8 @@ def test_spectra_and_landscapes_are_of_one_seed_at_both_ends(compiled):
         assert len(json.dumps(compiled(figure))) < 60_000
     path = figures["trajectory"].chart.to_dict()["datasets"]["trajectory_0_path"]
     assert [(row["left"], row["bottom"]) for row in path] == [(1, 0), (0, 1)]
+    assert "point: the end of training" in json.dumps(figures["trajectory"].chart.to_dict()["title"])
+    assert "end of training" not in json.dumps(figures["loss_on_plane"].chart.to_dict())
     assert "70 % of the variance" in json.dumps(figures["trajectory"].chart.to_dict())
     assert "eigenvector 1 (eigenvalue 9.5)" in json.dumps(figures["loss_on_sharpest_plane"].chart.to_dict())
     cells = figures["loss_on_plane"].chart.to_dict()["datasets"]["loss_on_plane_0_cells"]

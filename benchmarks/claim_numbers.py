@@ -5,16 +5,14 @@ Not a program: `claims.py` writes the page.
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from result_studies import TABLES, Study, read, seed_gains
 
 from flatwide.analysis import intervals, selection
 
-ROOT = Path(__file__).parents[1]
-STUDIES = ROOT / "docs" / "studies"
 HOLDS, FAILS, OPEN, UNTESTED = "holds", "does not", "not decided", "not tested"
 NEAR_ZERO = 0.5  # points: a gain whose interval lies within is near zero
 
@@ -22,7 +20,7 @@ NEAR_ZERO = 0.5  # points: a gain whose interval lies within is near zero
 class Evidence(NamedTuple):
     """The evidence of one study about a claim.
 
-    study: its folder. data: data and networks. number: the number, with its interval. command: that trained its runs.
+    study: its page. data: data and networks. number: the number, with its interval. command: that trained its runs.
     """
 
     study: str
@@ -30,182 +28,6 @@ class Evidence(NamedTuple):
     number: str
     verdict: str
     command: str
-
-
-class Study(NamedTuple):
-    """A study of widths with a committed table: its data and networks, the unit of its gain and the factor to it."""
-
-    folder: str
-    data: str
-    command: str
-    unit: str = "points"
-    factor: float = 100
-
-
-def command(config: str, workdir: str, *more: str) -> str:
-    """Write the command that trained the runs of a study."""
-    return " ".join([f"python main.py --workdir=runs/{workdir} --config=configs/studies/{config}", *more])
-
-
-DIGITS = Study("digits_width", "digits, MLP", command("digits_width.py", "digits_width"))
-NOISY = Study(
-    "digits_label_noise",
-    "digits with half of the training labels wrong, MLP",
-    command("digits_label_noise.py", "digits_label_noise"),
-)
-_MNIST_NOISE = command(
-    "mnist_label_noise.py",
-    "mnist_label_noise",
-    "--config.data_dir=DIRECTORY --config.train_examples=15000 --config.num_epochs=40 --config.eval_every_steps=468",
-    '--config.study.axes.label_noise="(0.0,0.5)" --config.study.axes.num_neurons="((75,25),(150,50),(300,100))"',
-    '--config.study.axes.rho="(0.0,0.1,0.2,0.3)"',
-)
-CLEAN_MNIST = Study("mnist_label_noise/none_wrong", "no labels wrong, MNIST, 15,000 images, MLP", _MNIST_NOISE)
-NOISY_MNIST = Study(
-    "mnist_label_noise/half_wrong",
-    "half of the labels wrong, MNIST, 15,000 images, MLP",
-    _MNIST_NOISE,
-)
-_TURKISH = command(
-    "pos_early_stopping.py",
-    "turkish",
-    "--config.data_dir=turkish --config.tag_column=upos --config.num_layers=2 --config.train_examples=1000",
-    "--config.num_train_steps=600 --config.warmup_steps=100 --config.eval_every_steps=50",
-    '--config.study.axes.hidden_size="(16,32,64)" --config.study.axes.rho="(0.0,0.02,0.05,0.1)"',
-)
-LAST_EPOCH = Study("pos_early_stopping", "a Turkish treebank, Transformer, last epoch", _TURKISH)
-_PTNK = command(
-    "pos_width.py",
-    "ptnk",
-    "--config.data_dir=DIRECTORY --config.tag_column=upos --config.num_layers=2 --config.max_length=64",
-    "--config.num_train_steps=400 --config.eval_every_steps=40 --config.warmup_steps=40",
-    '--config.study.axes.hidden_size="(32,64,128)" --config.study.axes.rho="(0.0,0.02,0.05,0.1)"',
-)
-PTNK_LAST_EPOCH = Study("pos_early_stopping/ptnk", "Ancient Greek PTNK, Transformer, last epoch", _PTNK)
-SPARSITY = Study(
-    "mnist_sparsity",
-    "MNIST, 61,035 nonzero parameters left by SNIP at three widths, 20 epochs",
-    command(
-        "mnist_sparsity.py",
-        "mnist_sparsity",
-        "--config.data_dir=DIRECTORY --config.num_epochs=20",
-        '--config.study.axes.num_neurons="((75,25),(150,50),(300,100))"',
-        """--config.study.axes.pruner="('snip',)" --config.study.axes.rho="(0.0,0.05,0.1,0.2)\"""",
-    ),
-)
-DEPTH = Study(
-    "mnist_depth",
-    "MNIST, MLPs of one to three layers of 100 neurons, 20 epochs",
-    command(
-        "mnist_depth.py",
-        "mnist_depth",
-        "--config.data_dir=DIRECTORY --config.num_epochs=20",
-        '--config.study.axes.num_neurons="((100,),(100,100),(100,100,100))"',
-        '--config.study.axes.rho="(0.0,0.05,0.1,0.2)"',
-    ),
-)
-VIT = Study("cifar10_vit_width", "digits, ViT", command("cifar10_vit_width.py:digits", "digits_vit"))
-WIDTHS = (
-    Study(
-        "synthetic_width",
-        "teacher and student, ten epochs",
-        command(
-            "synthetic_width.py",
-            "synthetic_width",
-            "--config.num_epochs=10 --config.lr_scheduler=constant",
-            '--config.study.axes.rho="(0.0,0.01,0.05,0.1,0.2,0.5)"',
-        ),
-        unit="of squared error",
-        factor=1,
-    ),
-    Study(
-        "mnist_width",
-        "MNIST, LeNet-300-100, 20 epochs, four sizes",
-        command(
-            "mnist_width.py",
-            "mnist_width",
-            "--config.data_dir=DIRECTORY --config.num_epochs=20",
-            '--config.study.axes.num_neurons="((75,25),(150,50),(300,100),(600,200))"',
-        ),
-    ),
-    Study(
-        "cifar10_width",
-        "CIFAR-10 (JPEG), ResNet-18, 1,000 examples",
-        command(
-            "cifar10_width.py",
-            "cifar10_width",
-            "--config.data_dir=DIRECTORY --config.train_examples=1000",
-            "--config.num_epochs=80 --config.eval_every_steps=140",
-            '--config.study.axes.num_filters="(2,4,8)" --config.study.axes.rho="(0.0,0.05,0.1)"',
-        ),
-    ),
-    Study(
-        "fashion_mnist_width",
-        "Fashion-MNIST, LeNet-300-100, 20 epochs, four sizes",
-        command(
-            "fashion_mnist_width.py",
-            "fashion_mnist_width",
-            "--config.data_dir=DIRECTORY --config.num_epochs=20",
-            '--config.study.axes.num_neurons="((75,25),(150,50),(300,100),(600,200))"',
-            '--config.study.axes.rho="(0.0,0.05,0.1,0.2)"',
-        ),
-    ),
-    NOISY_MNIST,
-    DIGITS,
-    NOISY,
-    Study("pos_width/ptnk", "Ancient Greek PTNK, Transformer, best epoch", _PTNK),
-    Study("pos_width", "a Turkish treebank, Transformer, best epoch", _TURKISH),
-    Study(
-        "sst2_width/glue",
-        "SST-2, LSTM, 16,000 phrases",
-        command(
-            "sst2_width.py",
-            "sst2_width",
-            "--config.data_dir=DIRECTORY --config.train_examples=16000",
-            "--config.learning_rate=0.3 --config.num_epochs=10",
-            '--config.study.axes.hidden_size="(16,32,64)" --config.study.axes.rho="(0.0,0.02,0.05,0.1)"',
-        ),
-    ),
-    Study(
-        "sst2_width",
-        "reviews, LSTM",
-        command("sst2_width.py:labelled_text", "reviews", "--config.data_dir=FILE"),
-    ),
-    Study(
-        "molpcba_width/tox21",
-        "Tox21, GCN, 600 steps",
-        command(
-            "molpcba_width.py",
-            "tox21_width",
-            "--config.dataset=smiles_csv --config.data_dir=tox21.csv.gz --config.test_split=scaffold",
-            "--config.num_train_steps=600 --config.eval_every_steps=100",
-            '--config.study.axes.hidden_size="(8,32,128)" --config.study.axes.rho="(0.0,0.02,0.05,0.1)"',
-        ),
-    ),
-    Study(
-        "minatar_width",
-        "MinAtar Breakout, PPO",
-        command(
-            "minatar_width.py",
-            "minatar_width",
-            "--config.num_epochs=16 --config.eval_every_steps=64 --config.study.workers=1",
-            '--config.study.axes.num_filters="(2,4,8)" --config.study.axes.rho="(0.0,0.02,0.05,0.1)"',
-        ),
-        unit="of score",
-        factor=1,
-    ),
-    Study(
-        "minatar_width/million",
-        "a million actions of MinAtar Breakout, PPO",
-        command(
-            "minatar_width.py",
-            "minatar_million",
-            '--config.study.axes.num_filters="(2,8)" --config.study.axes.rho="(0.0,0.02)"',
-        ),
-        unit="of score",
-        factor=1,
-    ),
-)
 
 
 def verdict_of(low: float, high: float, *, positive: bool = True) -> str:
@@ -229,12 +51,12 @@ def all_hold(kinds: Sequence[str]) -> str:
 
 def table(folder: str, name: str = "summary.csv") -> pd.DataFrame:
     """Read a committed table."""
-    return pd.read_csv(STUDIES / folder / name)
+    return pd.read_csv(TABLES / folder / name)
 
 
-def widths_of(folder: str) -> list[dict[str, Any]]:
-    """List the rows of the summary for widths, the smallest first."""
-    rows = table(folder)
+def widths_of(study: Study) -> list[dict[str, Any]]:
+    """List the rows of a study's summary for widths, the smallest first."""
+    rows = read(study.summary, study.where)
     return rows[rows["row"] == "width"].sort_values("num_params").to_dict("records")
 
 
@@ -249,16 +71,13 @@ def slopes(values_by_position: Mapping[float, Mapping[Any, float]]) -> list[floa
 
 def gains(study: Study, sizes: Sequence[int] | None = None) -> dict[float, dict[int, float]]:
     """Read the corrected gain of each seed: log10 of the size -> seed -> gain in the unit of the study."""
-    rows = table(study.folder, "gain_by_width.csv")
-    if "of" in rows.columns:  # absent where one rho was tried, which needs no correction
-        rows = rows[rows["of"] == "corrected"]
-    rows = rows[rows["seed"].notna()]
-    gains_by_size: dict[float, dict[int, float]] = {}
-    for row in rows.sort_values("num_params").to_dict("records"):
-        if sizes is None or row["num_params"] in sizes:
-            gains_of_size = gains_by_size.setdefault(math.log10(row["num_params"]), {})
-            gains_of_size[int(row["seed"])] = study.factor * row["gain"]
-    return gains_by_size
+    table_of_gains = seed_gains(study)
+    assert table_of_gains is not None
+    return {
+        math.log10(size): {int(seed): study.factor * gain for seed, gain in of_size.items()}
+        for size, of_size in table_of_gains.iterrows()
+        if sizes is None or size in sizes
+    }
 
 
 def stretch(study: Study, num_seeds: int) -> float:
@@ -273,7 +92,7 @@ def stretch(study: Study, num_seeds: int) -> float:
             int(row["corrected_num_seeds"]),
             int(row["num_rhos"]),
         )
-        for row in widths_of(study.folder)
+        for row in widths_of(study)
     ]
     return selection.widest_stretch(num_seeds, estimates)
 

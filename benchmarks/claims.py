@@ -7,32 +7,20 @@ Nothing is trained: the numbers come from docs/studies/*/*.csv alone.
 
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import result_curvature
 from claim_numbers import (
-    CLEAN_MNIST,
-    DEPTH,
-    DIGITS,
     FAILS,
     HOLDS,
-    LAST_EPOCH,
     NEAR_ZERO,
-    NOISY,
-    NOISY_MNIST,
     OPEN,
-    PTNK_LAST_EPOCH,
-    ROOT,
-    SPARSITY,
     UNTESTED,
-    VIT,
-    WIDTHS,
     Evidence,
-    Study,
     all_hold,
     by_position,
-    command,
     factor,
     gains,
     interval,
@@ -45,11 +33,50 @@ from claim_numbers import (
     verdict_of,
     widths_of,
 )
+from result_studies import (
+    CIFAR,
+    CLEAN_MNIST,
+    DEPTH,
+    DIGITS,
+    FASHION,
+    MINATAR,
+    MINATAR_MILLION,
+    MNIST,
+    NOISY_DIGITS,
+    NOISY_MNIST,
+    PTNK,
+    PTNK_LAST,
+    REVIEWS,
+    SPARSITY,
+    SST2,
+    SYNTHETIC,
+    TOX21,
+    TURKISH,
+    TURKISH_LAST,
+    VIT,
+    Study,
+    command,
+)
 
 from flatwide.analysis import intervals, selection
 
-PAGE = ROOT / "docs" / "claims.md"
-NOTHING = "–"
+PAGE = Path(__file__).parents[1] / "docs" / "claims.md"
+WIDTHS = (
+    SYNTHETIC,
+    MNIST,
+    CIFAR,
+    FASHION,
+    NOISY_MNIST,
+    DIGITS,
+    NOISY_DIGITS,
+    PTNK,
+    TURKISH,
+    SST2,
+    REVIEWS,
+    TOX21,
+    MINATAR,
+    MINATAR_MILLION,
+)
 
 
 class Claim(NamedTuple):
@@ -68,29 +95,35 @@ def overall(evidence: Sequence[Evidence]) -> str:
     return "; ".join(f"{kind} in {count} of {len(evidence)}" for kind, count in counts.items() if count)
 
 
+def judged(study: Study, number: str, verdict: str) -> Evidence:
+    """Name the study that a number is from."""
+    return Evidence(study.page, f"{study.data}, {study.model}", number, verdict, study.command)
+
+
 def growth(study: Study) -> Evidence:
     """Compute the change of the gain per tenfold increase in parameters."""
     seed_slopes = slopes(gains(study))
     slope = intervals.mean(seed_slopes, stretch=stretch(study, len(seed_slopes)))
-    number = interval(slope, f"{study.unit} per tenfold increase in parameters, {len(seed_slopes)} seeds")
-    return Evidence(study.folder, study.data, number, verdict_of(slope.low, slope.high), study.command)
+    unit = study.unit if study.is_percent else f"of {study.unit}"
+    number = interval(slope, f"{unit} per tenfold increase in parameters, {len(seed_slopes)} seeds")
+    return judged(study, number, verdict_of(slope.low, slope.high))
 
 
 def smallest(study: Study) -> Evidence:
     """Compute the gain at the smallest size."""
-    row = widths_of(study.folder)[0]
+    row = widths_of(study)[0]
     low, mean, high = (study.factor * row[f"corrected_{end}"] for end in ("low", "gain", "high"))
     number = f"{signed(mean)} points ({signed(low)} to {signed(high)}) at {int(row['num_params']):,} parameters"
-    return Evidence(study.folder, study.data, number, near_zero(low, high), study.command)
+    return judged(study, number, near_zero(low, high))
 
 
 def best_rhos() -> list[Evidence]:
     """Test in each study of several rho whether the sets of the best rho at both ends are disjoint."""
-    return [_best_rhos(study) for study in WIDTHS if widths_of(study.folder)[0]["num_rhos"] > 1]
+    return [_best_rhos(study) for study in WIDTHS if widths_of(study)[0]["num_rhos"] > 1]
 
 
 def _best_rhos(study: Study) -> Evidence:
-    rows = widths_of(study.folder)
+    rows = widths_of(study)
     ends = (rows[0], rows[-1])
     sets = [[float(rho) for rho in str(row["best_rho_set"]).split()] for row in ends]
     edges = [
@@ -102,7 +135,7 @@ def _best_rhos(study: Study) -> Evidence:
         for row, members, edge in zip(ends, sets, edges, strict=True)
     ]
     verdict = HOLDS if max(sets[0]) < min(sets[1]) else FAILS if max(sets[1]) < min(sets[0]) else OPEN
-    return Evidence(study.folder, study.data, " → ".join(texts), verdict, study.command)
+    return judged(study, " → ".join(texts), verdict)
 
 
 def simpler_functions() -> list[Evidence]:
@@ -170,15 +203,15 @@ def smoothness() -> list[Evidence]:
 def amplified() -> list[Evidence]:
     """Compute how much faster the gain grows where half of the labels are wrong, seed by seed at the same sizes."""
     evidence = []
-    for without, with_noise in ((CLEAN_MNIST, NOISY_MNIST), (DIGITS, NOISY)):
-        sizes = [int(row["num_params"]) for row in widths_of(with_noise.folder)]
+    for without, with_noise in ((CLEAN_MNIST, NOISY_MNIST), (DIGITS, NOISY_DIGITS)):
+        sizes = [int(row["num_params"]) for row in widths_of(with_noise)]
         clean, noisy = slopes(gains(without, sizes)), slopes(gains(with_noise))
         wider = max(stretch(study, len(clean)) for study in (without, with_noise))
         more = intervals.mean(np.subtract(noisy, clean), stretch=wider)
         unit = f"points more per tenfold increase in parameters than without noise, {len(clean)} seeds"
         kind = verdict_of(more.low, more.high)
         number = interval(more, unit)
-        evidence.append(Evidence(with_noise.folder, with_noise.data, number, kind, with_noise.command))
+        evidence.append(judged(with_noise, number, kind))
     return evidence
 
 
@@ -210,7 +243,7 @@ def _flatter_at(measured: result_curvature.Measured) -> Evidence:
                 kinds.append(verdict_of(ratio.low, ratio.high, positive=False))
         texts.append(f"{' and '.join(numbers)}, SAM at rho {end.rho:g} over its base, at {end.num_params:,} parameters")
     study = measured.study
-    return Evidence(study.folder, study.data, "; ".join(texts), all_hold(kinds), study.command)
+    return judged(study, "; ".join(texts), all_hold(kinds))
 
 
 def linear_convergence() -> list[Evidence]:
@@ -298,7 +331,7 @@ def twice_as_long() -> list[Evidence]:
 def without_regularization() -> list[Evidence]:
     """Test whether the gain does not grow: the interval of its slope lies below zero."""
     evidence = []
-    for study in (PTNK_LAST_EPOCH, LAST_EPOCH, VIT):
+    for study in (PTNK_LAST, TURKISH_LAST, VIT):
         of_study = growth(study)
         evidence.append(of_study._replace(verdict={HOLDS: FAILS, FAILS: HOLDS}.get(of_study.verdict, of_study.verdict)))
     return evidence
@@ -309,7 +342,7 @@ CLAIMS = (
     Claim(
         "C2",
         "with few parameters the gain is near zero",
-        lambda: [smallest(study) for study in WIDTHS if study.unit == "points"],
+        lambda: [smallest(study) for study in WIDTHS if study.is_percent],
     ),
     Claim("C3", "1-D regression: SAM's functions are simpler where there are many neurons, not few", simpler_functions),
     Claim("C4", "SAM ends in SGD's basin where there are few neurons, in a flatter one where there are many", basins),
@@ -341,42 +374,37 @@ Intervals are 95 % intervals over seeds, each on its own. Slopes are least-squar
 rho that the other seeds choose, against the logarithm of the number of parameters, with equal weights for all sizes;
 the trend of a report weights sizes by their noise. A claim **holds** or **does not** if the whole interval implies
 it, and is **not decided** if the interval includes both, as is common with three seeds; no claim is judged by a mean.
+Each verdict is wrong with a chance of at most one in twenty: of the verdicts on this page, expect a few to be.
 "Near zero" is within ±{NEAR_ZERO:g} points, and for the barriers of C4 within a tenth of SGD's training loss. Sets of
-the best rho have 95 % confidence each; a set that reaches an end of its grid is censored there. **Not tested** marks
+the best rho have 95 % confidence each; a set that reaches an end of its grid is censored there. Where C10 compares one
+rho with the base, only its first half is judged, and without s₂ by the top eigenvalue alone. **Not tested** marks
 claims that no committed table can decide. Most studies are smaller than the paper's, on other data; a verdict applies
 to what was run.
 
-| claim | what it says | what was run, on which data | number (95 % interval) | verdict | command |
-|---|---|---|---|---|---|
 """
 
 
-def row(claim: Claim) -> str:
-    """Write the row of a claim."""
-    evidence = [] if claim.evaluate is None else claim.evaluate()
+def section(claim: Claim, evidence: Sequence[Evidence]) -> str:
+    """Write the evidence of a claim."""
+    head = f"## {claim.name}: {claim.text}\n\n"
     if not evidence:
-        return f"| {claim.name} | {claim.text} | {NOTHING} | {NOTHING} | {UNTESTED} | {NOTHING} |"
-    several = len(evidence) > 1
-    studies = "<br>".join(f"[{_title(item)}](studies/{_page(item)}.md): {item.data}" for item in evidence)
-    numbers = "<br>".join(f"{_title(item)}: {item.number}" if several else item.number for item in evidence)
-    each = "".join(f"<br>{_title(item)}: {item.verdict}" for item in evidence) if several else ""
-    commands = "<br>".join(dict.fromkeys(f"`{item.command}`" for item in evidence))
-    return f"| {claim.name} | {claim.text} | {studies} | {numbers} | {overall(evidence)}{each} | {commands} |"
-
-
-def _page(item: Evidence) -> str:
-    """Return the study's page, whose folder has a subfolder for each further run of the study."""
-    return item.study.partition("/")[0]
-
-
-def _title(item: Evidence) -> str:
-    """Write the study's name, with the data where one page has several runs."""
-    return f"{_page(item)} ({item.data.partition(',')[0]})" if "/" in item.study else item.study
+        return f"{head}No committed table tests it.\n"
+    rows = "\n".join(
+        f"| [{item.data}](studies/{item.study}.md) | {item.number} | {item.verdict} |" for item in evidence
+    )
+    return f"{head}| data, network | number (95 % interval) | verdict |\n|---|---|---|\n{rows}\n"
 
 
 def page() -> str:
     """Write the page."""
-    return HEAD + "\n".join(row(claim) for claim in CLAIMS) + "\n"
+    every = [(claim, [] if claim.evaluate is None else claim.evaluate()) for claim in CLAIMS]
+    rows = "\n".join(
+        f"| {claim.name} | {claim.text} | {overall(evidence) if evidence else UNTESTED} |" for claim, evidence in every
+    )
+    summary = f"| claim | what it says | verdict |\n|---|---|---|\n{rows}\n"
+    commands = "\n".join(dict.fromkeys(item.command for _, evidence in every for item in evidence))
+    last = f"## Commands\n\nThese trained the runs.\n\n```bash\n{commands}\n```\n"
+    return HEAD + "\n".join([summary, *(section(claim, evidence) for claim, evidence in every), last])
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import pandas as pd
-from claim_numbers import CLEAN_MNIST, NOISY_MNIST, WIDTHS, Study, table
+from result_studies import CLEAN_MNIST, FASHION, MINATAR_MILLION, NOISY_MNIST, Study, read
 
 from flatwide.analysis import intervals
 
@@ -16,22 +16,16 @@ TOP, TRACE, NON_UNIFORMITY = "curvature.top_eigenvalue", "curvature.trace", "mom
 
 
 class Measured(NamedTuple):
-    """A study with measurements in its committed table of runs.
+    """A study with measurements in a committed table of runs.
 
-    study: its data, networks and command. where: column -> value of the rows to read.
-    folder: that of the table of runs, if it is not the first part of the study's. metric: its column that the study
-    compares.
+    study: what was trained. runs: the table in docs/studies. where: column -> value of the rows to read.
+    metric: the column that the study compares.
     """
 
     study: Study
+    runs: str
     where: Mapping[str, Any] = {}
-    folder: str = ""
     metric: str = "test_metric"
-
-    @property
-    def page(self) -> str:
-        """The name of the study's page."""
-        return self.study.folder.partition("/")[0]
 
 
 class End(NamedTuple):
@@ -57,20 +51,17 @@ class End(NamedTuple):
     num_saddles: int
 
 
-_WIDTHS = {study.folder: study for study in WIDTHS}
 MEASURED = (
-    Measured(NOISY_MNIST, where={"label_noise": 0.5}),
-    Measured(CLEAN_MNIST, where={"label_noise": 0.0}),
-    Measured(_WIDTHS["fashion_mnist_width"]),
-    Measured(_WIDTHS["minatar_width/million"], folder="minatar_width/million", metric="test_metric_best"),
+    Measured(NOISY_MNIST, "mnist_label_noise/runs.csv", where={"label_noise": 0.5}),
+    Measured(CLEAN_MNIST, "mnist_label_noise/runs.csv", where={"label_noise": 0.0}),
+    Measured(FASHION, "fashion_mnist_width/runs.csv"),
+    Measured(MINATAR_MILLION, "minatar_width/million/runs.csv", metric="test_metric_best"),
 )
 
 
 def ends(study: Measured) -> list[End]:
     """List the measured sizes of a study, the smallest first, each at every measured rho."""
-    rows = table(study.folder or study.page, "runs.csv")
-    for column, value in study.where.items():
-        rows = rows[rows[column] == value]
+    rows = read(study.runs, study.where)
     rows = rows[rows[TOP].notna()]
     sizes = []
     for (num_params, rho), sam in rows[rows["rho"] > 0].groupby(["num_params", "rho"]):
@@ -121,15 +112,16 @@ of the same networks: in points, or in the game's score. Intervals are those of 
 certainty of 1 − 10⁻⁴ a run, no eigenvalue exceeds the reported one by more than a share of {hidden:.1g}. "Minimum"
 means where training ended: {saddles} of {networks} networks have a negative eigenvalue.
 
-| data, network | parameters | rho | seeds | examples | top eigenvalue | ratio | trace | ratio | s₂ | ratio | gain |
-|---|---|---|---|---|---|---|---|---|---|---|---|
+| data | model | parameters | rho | seeds | examples | top eigenvalue | ratio | trace | ratio | s₂ | ratio | gain |
+|---|---|---|---|---|---|---|---|---|---|---|---|---|
 {rows}
 """
 
 
 def _row(study: Measured, end: End) -> str:
     """Write the row of a size."""
-    cells = [f"[{study.study.data}](studies/{study.page}.md)", f"{end.num_params:,}", f"{end.rho:g}"]
+    trained = study.study
+    cells = [f"[{trained.data}](studies/{trained.page}.md)", trained.model, f"{end.num_params:,}", f"{end.rho:g}"]
     cells += [str(end.num_seeds), f"{end.num_examples:,}"]
     for name in (TOP, TRACE, NON_UNIFORMITY):
         if name in end.ratios:

@@ -1,19 +1,25 @@
-"""The studies of docs/results.md: what was trained, and which committed tables have the numbers.
+"""The studies of docs/results.md and docs/claims.md: what was trained, and which committed tables have the numbers.
 
-Not a program: `results.py` writes the page.
+Not a program: `results.py` and `claims.py` write the pages.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
+
+import pandas as pd
+
+TABLES = Path(__file__).parents[1] / "docs" / "studies"
 
 
 class Study(NamedTuple):
-    """A row of the table, and where its numbers are.
+    """A row of the table of results, and where its numbers are.
 
     page: the study's page. data, model: what was trained.
     summary, gains: tables in docs/studies: one row a width, and one a width and seed; the latter may be missing.
     where: column -> value of the rows to read. panel: the title in the figure; empty leaves it out.
     workload, setting: of the paper's values, as in `paper.paper_values`; empty for data that the paper does not have.
+    command: that trained the runs; empty where no claim is judged by them.
     """
 
     page: str
@@ -26,6 +32,41 @@ class Study(NamedTuple):
     panel: str = ""
     workload: str = ""
     setting: str = ""
+    command: str = ""
+
+    @property
+    def unit(self) -> str:
+        """The unit of a gain."""
+        return "points" if self.is_percent else "score" if self.model == "PPO" else "squared error"
+
+    @property
+    def factor(self) -> int:
+        """The factor from the metric in the tables to the unit."""
+        return 100 if self.is_percent else 1
+
+
+def read(name: str, where: Mapping[str, Any]) -> pd.DataFrame:
+    """Read the rows of a committed table; columns that it does not have select nothing."""
+    table = pd.read_csv(TABLES / name)
+    for column, value in where.items():
+        if column in table.columns:
+            table = table[table[column] == value]
+    return table
+
+
+def seed_gains(study: Study) -> pd.DataFrame | None:
+    """Read the corrected gain of each width and seed, as of the table; None where no table has them."""
+    if not study.gains:
+        return None
+    table = read(study.gains, study.where)
+    # A single rho needs no correction, and its table does not name one.
+    rows = table[table["of"] == "corrected"] if "of" in table.columns else table
+    return rows[rows["seed"].notna()].pivot(index="num_params", columns="seed", values="gain").dropna(axis="columns")
+
+
+def command(config: str, workdir: str, *more: str) -> str:
+    """Write the command that trained the runs of a study."""
+    return " ".join([f"python main.py --workdir=runs/{workdir} --config=configs/studies/{config}", *more])
 
 
 def plain(page: str, data: str, model: str, *, folder: str = "", **options: Any) -> Study:
@@ -58,71 +99,197 @@ def curve(data: str, name: str, *, folder: str = "width_transfer") -> Study:
     )
 
 
-NOISY = "digits, half of the labels wrong"
-NOISY_FASHION = "Fashion-MNIST, 3,000 examples, half of the labels wrong"
+MNIST = plain(
+    "mnist_width",
+    "MNIST, 20 epochs",
+    "LeNet-300-100",
+    panel="MNIST, MLP over SGD",
+    workload="mnist",
+    command=command(
+        "mnist_width.py",
+        "mnist_width",
+        "--config.data_dir=DIRECTORY --config.num_epochs=20",
+        '--config.study.axes.num_neurons="((75,25),(150,50),(300,100),(600,200))"',
+    ),
+)
+_MNIST_NOISE = command(
+    "mnist_label_noise.py",
+    "mnist_label_noise",
+    "--config.data_dir=DIRECTORY --config.train_examples=15000 --config.num_epochs=40 --config.eval_every_steps=468",
+    '--config.study.axes.label_noise="(0.0,0.5)" --config.study.axes.num_neurons="((75,25),(150,50),(300,100))"',
+    '--config.study.axes.rho="(0.0,0.1,0.2,0.3)"',
+)
+NOISY_MNIST = plain(
+    "mnist_label_noise",
+    "MNIST, 15,000 images, half of the labels wrong",
+    "LeNet-300-100",
+    folder="mnist_label_noise/half_wrong",
+    panel="MNIST, wrong labels, MLP over SGD",
+    command=_MNIST_NOISE,
+)
+CLEAN_MNIST = plain(
+    "mnist_label_noise",
+    "MNIST, 15,000 images",
+    "LeNet-300-100",
+    folder="mnist_label_noise/none_wrong",
+    command=_MNIST_NOISE,
+)
+CIFAR = plain(
+    "cifar10_width",
+    "CIFAR-10 (JPEG), 1,000 examples",
+    "ResNet-18",
+    panel="CIFAR-10, ResNet-18 over SGD",
+    workload="cifar10",
+    command=command(
+        "cifar10_width.py",
+        "cifar10_width",
+        "--config.data_dir=DIRECTORY --config.train_examples=1000",
+        "--config.num_epochs=80 --config.eval_every_steps=140",
+        '--config.study.axes.num_filters="(2,4,8)" --config.study.axes.rho="(0.0,0.05,0.1)"',
+    ),
+)
+FASHION = plain(
+    "fashion_mnist_width",
+    "Fashion-MNIST, 20 epochs",
+    "LeNet-300-100",
+    panel="Fashion-MNIST, MLP over SGD",
+    command=command(
+        "fashion_mnist_width.py",
+        "fashion_mnist_width",
+        "--config.data_dir=DIRECTORY --config.num_epochs=20",
+        '--config.study.axes.num_neurons="((75,25),(150,50),(300,100),(600,200))"',
+        '--config.study.axes.rho="(0.0,0.05,0.1,0.2)"',
+    ),
+)
+SST2 = plain(
+    "sst2_width",
+    "SST-2 of GLUE, 16,000 phrases",
+    "LSTM",
+    folder="sst2_width/glue",
+    panel="SST-2, LSTM over SGD",
+    workload="sst2",
+    command=command(
+        "sst2_width.py",
+        "sst2_width",
+        "--config.data_dir=DIRECTORY --config.train_examples=16000",
+        "--config.learning_rate=0.3 --config.num_epochs=10",
+        '--config.study.axes.hidden_size="(16,32,64)" --config.study.axes.rho="(0.0,0.02,0.05,0.1)"',
+    ),
+)
+REVIEWS = plain(
+    "sst2_width",
+    "10,605 other reviews",
+    "LSTM",
+    panel="Reviews, LSTM over SGD",
+    command=command("sst2_width.py:labelled_text", "reviews", "--config.data_dir=FILE"),
+)
+_PTNK = command(
+    "pos_width.py",
+    "ptnk",
+    "--config.data_dir=DIRECTORY --config.tag_column=upos --config.num_layers=2 --config.max_length=64",
+    "--config.num_train_steps=400 --config.eval_every_steps=40 --config.warmup_steps=40",
+    '--config.study.axes.hidden_size="(32,64,128)" --config.study.axes.rho="(0.0,0.02,0.05,0.1)"',
+)
+PTNK = plain(
+    "pos_width",
+    "Ancient Greek PTNK, best evaluation",
+    "Transformer",
+    folder="pos_width/ptnk",
+    panel="Ancient Greek, Transformer over AdamW",
+    workload="pos",
+    command=_PTNK,
+)
+PTNK_LAST = plain(
+    "pos_early_stopping",
+    "Ancient Greek PTNK, last evaluation",
+    "Transformer",
+    folder="pos_early_stopping/ptnk",
+    workload="pos",
+    setting="last_step",
+    command=_PTNK,
+)
+_TURKISH = command(
+    "pos_early_stopping.py",
+    "turkish",
+    "--config.data_dir=turkish --config.tag_column=upos --config.num_layers=2 --config.train_examples=1000",
+    "--config.num_train_steps=600 --config.warmup_steps=100 --config.eval_every_steps=50",
+    '--config.study.axes.hidden_size="(16,32,64)" --config.study.axes.rho="(0.0,0.02,0.05,0.1)"',
+)
+TURKISH = plain(
+    "pos_width",
+    "a Turkish treebank, best evaluation",
+    "Transformer",
+    panel="Turkish, Transformer over AdamW",
+    workload="pos",
+    command=_TURKISH,
+)
+TURKISH_LAST = plain(
+    "pos_early_stopping",
+    "a Turkish treebank, last evaluation",
+    "Transformer",
+    workload="pos",
+    setting="last_step",
+    command=_TURKISH,
+)
+TOX21 = plain(
+    "molpcba_width",
+    "Tox21, 600 steps",
+    "GCN",
+    folder="molpcba_width/tox21",
+    panel="Tox21, GCN over Adam",
+    command=command(
+        "molpcba_width.py",
+        "tox21_width",
+        "--config.dataset=smiles_csv --config.data_dir=tox21.csv.gz --config.test_split=scaffold",
+        "--config.num_train_steps=600 --config.eval_every_steps=100",
+        '--config.study.axes.hidden_size="(8,32,128)" --config.study.axes.rho="(0.0,0.02,0.05,0.1)"',
+    ),
+)
+DIGITS = plain(
+    "digits_width",
+    "digits",
+    "MLP",
+    panel="Digits, MLP over SGD",
+    command=command("digits_width.py", "digits_width"),
+)
+VIT = plain(
+    "cifar10_vit_width",
+    "digits",
+    "ViT",
+    panel="Digits, ViT over SGD",
+    command=command("cifar10_vit_width.py:digits", "digits_vit"),
+)
+_NOISY = "digits, half of the labels wrong"
+NOISY_DIGITS = plain(
+    "digits_label_noise",
+    _NOISY,
+    "MLP",
+    panel="Digits, wrong labels, MLP over SGD",
+    command=command("digits_label_noise.py", "digits_label_noise"),
+)
+_NOISY_FASHION = "Fashion-MNIST, 3,000 examples, half of the labels wrong"
 # What was tuned -> the curve of `width_transfer`.
-CURVES = {
+_CURVES = {
     "SAM at SGD's learning rate": "standard, same rate",
     "each arm's learning rate tuned": "standard, tuned",
     "muP, each arm tuned": "muP, tuned",
     "muP with layerwise perturbations, each arm tuned": "muP, layerwise, tuned",
 }
 REAL = (
-    plain("mnist_width", "MNIST, 20 epochs", "LeNet-300-100", panel="MNIST, MLP over SGD", workload="mnist"),
-    plain(
-        "mnist_label_noise",
-        "MNIST, 15,000 images, half of the labels wrong",
-        "LeNet-300-100",
-        folder="mnist_label_noise/half_wrong",
-        panel="MNIST, wrong labels, MLP over SGD",
-    ),
-    plain("mnist_label_noise", "MNIST, 15,000 images", "LeNet-300-100", folder="mnist_label_noise/none_wrong"),
-    plain(
-        "cifar10_width",
-        "CIFAR-10 (JPEG), 1,000 examples",
-        "ResNet-18",
-        panel="CIFAR-10, ResNet-18 over SGD",
-        workload="cifar10",
-    ),
-    plain("fashion_mnist_width", "Fashion-MNIST, 20 epochs", "LeNet-300-100", panel="Fashion-MNIST, MLP over SGD"),
-    plain(
-        "sst2_width",
-        "SST-2 of GLUE, 16,000 phrases",
-        "LSTM",
-        folder="sst2_width/glue",
-        panel="SST-2, LSTM over SGD",
-        workload="sst2",
-    ),
-    plain("sst2_width", "10,605 other reviews", "LSTM", panel="Reviews, LSTM over SGD"),
-    plain(
-        "pos_width",
-        "Ancient Greek PTNK, best evaluation",
-        "Transformer",
-        folder="pos_width/ptnk",
-        panel="Ancient Greek, Transformer over AdamW",
-        workload="pos",
-    ),
-    plain(
-        "pos_early_stopping",
-        "Ancient Greek PTNK, last evaluation",
-        "Transformer",
-        folder="pos_early_stopping/ptnk",
-        workload="pos",
-        setting="last_step",
-    ),
-    plain(
-        "pos_width",
-        "a Turkish treebank, best evaluation",
-        "Transformer",
-        panel="Turkish, Transformer over AdamW",
-        workload="pos",
-    ),
-    plain(
-        "pos_early_stopping", "a Turkish treebank, last evaluation", "Transformer", workload="pos", setting="last_step"
-    ),
-    plain("molpcba_width", "Tox21", "GCN", folder="molpcba_width/tox21", panel="Tox21, GCN over Adam"),
-    plain("digits_width", "digits", "MLP", panel="Digits, MLP over SGD"),
-    plain("cifar10_vit_width", "digits", "ViT", panel="Digits, ViT over SGD"),
+    MNIST,
+    NOISY_MNIST,
+    CLEAN_MNIST,
+    CIFAR,
+    FASHION,
+    SST2,
+    REVIEWS,
+    PTNK,
+    PTNK_LAST,
+    TURKISH,
+    TURKISH_LAST,
+    TOX21,
+    DIGITS,
+    VIT,
     domain("digits, 100 epochs or fewer", "ViT of two blocks", "digits", "ViT"),
     *(
         Study(
@@ -135,54 +302,99 @@ REAL = (
         )
         for count in (360, 721, 1442)
     ),
-    plain("digits_label_noise", NOISY, "MLP", panel="Digits, wrong labels, MLP over SGD"),
+    NOISY_DIGITS,
     Study(
         page="digits_label_noise",
-        data=f"{NOISY}, seeds 100 to 107",
+        data=f"{_NOISY}, seeds 100 to 107",
         model="MLP",
         summary="digits_label_noise/summary_of_seeds_100_to_107.csv",
     ),
     Study(
         page="digits_fair_fight",
-        data=f"{NOISY}, each arm's learning rate tuned",
+        data=f"{_NOISY}, each arm's learning rate tuned",
         model="MLP",
         summary="digits_fair_fight/tuned_gain.csv",
         where={"comparison": "tuned"},
     ),
-    domain(NOISY, "MLP", "digits", "MLP"),
+    domain(_NOISY, "MLP", "digits", "MLP"),
     *(
         curve(f"{data}, {arms}", name, folder=folder)
-        for data, folder in ((NOISY, "width_transfer"), (NOISY_FASHION, "width_transfer/fashion_mnist"))
-        for arms, name in CURVES.items()
+        for data, folder in ((_NOISY, "width_transfer"), (_NOISY_FASHION, "width_transfer/fashion_mnist"))
+        for arms, name in _CURVES.items()
+    ),
+)
+SYNTHETIC = plain(
+    "synthetic_width",
+    "noisy teacher, ten epochs",
+    "MLP",
+    is_percent=False,
+    panel="Teacher, MLP over SGD",
+    workload="teacher_student",
+    command=command(
+        "synthetic_width.py",
+        "synthetic_width",
+        "--config.num_epochs=10 --config.lr_scheduler=constant",
+        '--config.study.axes.rho="(0.0,0.01,0.05,0.1,0.2,0.5)"',
+    ),
+)
+MINATAR = plain(
+    "minatar_width",
+    "MinAtar's Breakout, 131,072 actions",
+    "PPO",
+    is_percent=False,
+    panel="MinAtar Breakout, PPO over Adam",
+    command=command(
+        "minatar_width.py",
+        "minatar_width",
+        "--config.num_epochs=16 --config.eval_every_steps=64",
+        '--config.study.axes.num_filters="(2,4,8)" --config.study.axes.rho="(0.0,0.02,0.05,0.1)"',
+    ),
+)
+MINATAR_MILLION = plain(
+    "minatar_width",
+    "MinAtar's Breakout, a million actions",
+    "PPO",
+    folder="minatar_width/million",
+    is_percent=False,
+    command=command(
+        "minatar_width.py",
+        "minatar_million",
+        '--config.study.axes.num_filters="(2,8)" --config.study.axes.rho="(0.0,0.02)"',
     ),
 )
 MADE = (
-    plain(
-        "synthetic_width",
-        "noisy teacher, ten epochs",
-        "MLP",
-        is_percent=False,
-        panel="Teacher, MLP over SGD",
-        workload="teacher_student",
-    ),
+    SYNTHETIC,
     domain("noisy teacher, 4,000 examples", "MLP", "teacher_student", "MLP", is_percent=False),
     plain("molpcba_width", "made labels of real molecules", "GCN", panel="Made labels, GCN over Adam"),
     domain("made labels of 1,000 real molecules", "GCN", "made_molecules", "GCN"),
     domain("made reviews", "LSTM", "made_sentiment", "LSTM", panel="Made reviews, LSTM over Adam"),
     domain("made tags", "Transformer", "made_tagging", "TaggingTransformer", panel="Made tags, Transformer over AdamW"),
-    plain(
-        "minatar_width",
-        "MinAtar's Breakout, 131,072 actions",
-        "PPO",
-        is_percent=False,
-        panel="MinAtar Breakout, PPO over Adam",
-    ),
-    plain(
-        "minatar_width",
-        "MinAtar's Breakout, a million actions",
-        "PPO",
-        folder="minatar_width/million",
-        is_percent=False,
-    ),
+    MINATAR,
+    MINATAR_MILLION,
     domain("MinAtar's Breakout, a short run", "PPO", "minatar_breakout", "ActorCritic", is_percent=False),
+)
+# Studies of other sizes than widths, which claims are judged by.
+SPARSITY = plain(
+    "mnist_sparsity",
+    "MNIST, 61,035 nonzero parameters left by SNIP at three widths, 20 epochs",
+    "LeNet-300-100",
+    command=command(
+        "mnist_sparsity.py",
+        "mnist_sparsity",
+        "--config.data_dir=DIRECTORY --config.num_epochs=20",
+        '--config.study.axes.num_neurons="((75,25),(150,50),(300,100))"',
+        """--config.study.axes.pruner="('snip',)" --config.study.axes.rho="(0.0,0.05,0.1,0.2)\"""",
+    ),
+)
+DEPTH = plain(
+    "mnist_depth",
+    "MNIST, one to three layers of 100 neurons, 20 epochs",
+    "MLP",
+    command=command(
+        "mnist_depth.py",
+        "mnist_depth",
+        "--config.data_dir=DIRECTORY --config.num_epochs=20",
+        '--config.study.axes.num_neurons="((100,),(100,100),(100,100,100))"',
+        '--config.study.axes.rho="(0.0,0.05,0.1,0.2)"',
+    ),
 )

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import altair as alt
-import pandas as pd
 import result_curvature
-from result_studies import MADE, REAL, Study
+from result_studies import MADE, REAL, Study, read, seed_gains
 
 from flatwide.analysis import intervals, paper, selection, trend
 from flatwide.figures import lines
@@ -20,7 +19,6 @@ from flatwide.figures.save import save
 from flatwide.figures.style import GREEN
 
 ROOT = Path(__file__).parents[1]
-STUDIES = ROOT / "docs" / "studies"
 PAGE = ROOT / "docs" / "results.md"
 FIGURE = ROOT / "docs" / "figures" / "gain_of_studies"
 NOTHING = "–"
@@ -50,15 +48,6 @@ class Width(NamedTuple):
     low: float
     high: float
     best_rho: str
-
-
-def read(name: str, where: Mapping[str, Any]) -> pd.DataFrame:
-    """Read the rows of a committed table; columns that it does not have select nothing."""
-    table = pd.read_csv(STUDIES / name)
-    for column, value in where.items():
-        if column in table.columns:
-            table = table[table[column] == value]
-    return table
 
 
 def widths(study: Study) -> list[Width]:
@@ -116,15 +105,6 @@ def joint_interval(width: Width, count: int) -> tuple[float, float]:
         for ratio in selection.possible_ratios(reach, **sizes)
     )
     return width.gain - joint * width.standard_error, width.gain + joint * width.standard_error
-
-
-def seed_gains(study: Study) -> pd.DataFrame | None:
-    """Read the corrected gain of each width and seed; None where no table has them."""
-    if not study.gains:
-        return None
-    table = read(study.gains, study.where)
-    rows = table[table["of"] == "corrected"] if "of" in table.columns else table
-    return rows[rows["seed"].notna()].pivot(index="num_params", columns="seed", values="gain").dropna(axis="columns")
 
 
 def slope(study: Study) -> intervals.Mean | None:
@@ -199,7 +179,7 @@ def panel(study: Study) -> tuple[lines.Panel, list[dict[str, Any]]]:
     for width in every:
         low, high = joint_interval(width, len(every))
         means.append({"num_params": width.num_params, "gain": width.gain, "low": low, "high": high})
-    factor = 100 if study.is_percent else 1
+    factor = study.factor
     drawn = lines.Line(
         "SAM",
         GREEN,
@@ -209,8 +189,7 @@ def panel(study: Study) -> tuple[lines.Panel, list[dict[str, Any]]]:
             for mean in means
         ],
     )
-    unit = "points" if study.is_percent else "score" if study.model == "PPO" else "squared error"
-    y = alt.Y("value:Q", title=f"gain ({unit})", scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=6))
+    y = alt.Y("value:Q", title=f"gain ({study.unit})", scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=6))
     across = lines.Across("num_params", [width.num_params for width in every])
     front = {"study": study.page, "panel": study.panel}
     return lines.Panel(study.panel, [drawn], across, y), [front | item for item in (*dots, *means)]

@@ -28,13 +28,20 @@ def test_the_page_is_what_the_command_writes(claims, page):
     assert claims.PAGE.read_text() == page, "run: python benchmarks/claims.py"
 
 
-def test_every_claim_has_one_row_with_a_verdict(page):
+def test_every_claim_has_a_verdict_and_its_evidence(page):
     rows = [line.strip("|").split(" | ") for line in page.splitlines() if line.startswith("| C")]
     assert [row[0].strip() for row in rows] == [f"C{number}" for number in range(1, 17)]
-    for row in rows:
-        assert len(row) == 6
-        assert re.match(r"(holds|does not|not decided|not tested)\b", row[4])
-        assert (row[3] == "–") == row[4].startswith("not tested")
+    sections = dict(re.findall(r"^## (C\d+): (.*?)(?=^## |\Z)", page, flags=re.M | re.S))
+    for name, text, verdict in rows:
+        assert re.match(r"(holds|does not|not decided|not tested)\b", verdict)
+        section = sections[name.strip()]
+        assert section.startswith(text)
+        judged = re.findall(r"^\| \[.*\]\(studies/\S+\.md\) \| .+ \| (\S.*) \|$", section, flags=re.M)
+        assert bool(judged) != verdict.startswith("not tested")
+        for kind in set(judged):
+            assert kind in verdict
+        if len(judged) > 1:
+            assert sum(int(count) for count in re.findall(r" in (\d+) of", verdict)) == len(judged)
 
 
 def test_commands_name_configs_that_there_are(page):

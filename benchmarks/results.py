@@ -227,8 +227,9 @@ the two.
 - **Intervals of gains are joint**: those of all widths of a study hold together in 95 % of studies, so they are wider
   than those on the study's page, which cover one width each.
 - **Slope**: the change of the gain per tenfold increase in parameters, by least squares with the same weight for every
-  width, and its 95 % interval, as on the page of the [claims](claims.md). The trend of a report weights widths by their
-  noise, so its number may differ.
+  width, and its 95 % interval, as on the page of the [claims](claims.md). It allows for the largest noise of the base
+  that the committed tables permit, so it is wider than that of a report, which knows the runs. The trend of a report
+  weights widths by their noise, so its number may differ.
 - **Paper**: its gain at its own smallest and largest network, most of them larger than ours, on the data of the row
   or, for the treebank, on Ancient Greek. A dash stands for data that the paper did not use.
 

@@ -60,13 +60,18 @@ def widths_of(study: Study) -> list[dict[str, Any]]:
     return rows[rows["row"] == "width"].sort_values("num_params").to_dict("records")
 
 
-def slopes(values_by_position: Mapping[float, Mapping[Any, float]]) -> list[float]:
-    """Fit a line to each seed that every position has, from position -> seed -> value."""
+def slopes(values_by_position: Mapping[float, Mapping[Any, float]]) -> dict[Any, float]:
+    """Fit a line to each seed that every position has, from position -> seed -> value; return seed -> slope."""
     positions = np.array(list(values_by_position), dtype=float)
     centered = positions - positions.mean()
     seeds = sorted(set.intersection(*(set(values) for values in values_by_position.values())))
-    lines = [np.array([values[seed] for values in values_by_position.values()]) for seed in seeds]
-    return [float(centered @ line / (centered @ centered)) for line in lines]
+    lines = {seed: np.array([values[seed] for values in values_by_position.values()]) for seed in seeds}
+    return {seed: float(centered @ line / (centered @ centered)) for seed, line in lines.items()}
+
+
+def mean_slope(values_by_position: Mapping[float, Mapping[Any, float]]) -> intervals.Mean:
+    """Average the slopes of the seeds."""
+    return intervals.mean(list(slopes(values_by_position).values()))
 
 
 def gains(study: Study, sizes: Sequence[int] | None = None) -> dict[float, dict[int, float]]:

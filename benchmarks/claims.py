@@ -24,6 +24,7 @@ from claim_numbers import (
     factor,
     gains,
     interval,
+    mean_slope,
     measured,
     near_zero,
     signed,
@@ -42,6 +43,7 @@ from result_studies import (
     MINATAR,
     MINATAR_MILLION,
     MNIST,
+    NOISY_CIFAR,
     NOISY_DIGITS,
     NOISY_MNIST,
     PTNK,
@@ -65,6 +67,7 @@ WIDTHS = (
     SYNTHETIC,
     MNIST,
     CIFAR,
+    NOISY_CIFAR,
     FASHION,
     NOISY_MNIST,
     DIGITS,
@@ -102,7 +105,7 @@ def judged(study: Study, number: str, verdict: str) -> Evidence:
 
 def growth(study: Study) -> Evidence:
     """Compute the change of the gain per tenfold increase in parameters."""
-    seed_slopes = slopes(gains(study))
+    seed_slopes = list(slopes(gains(study)).values())
     slope = intervals.mean(seed_slopes, stretch=stretch(study, len(seed_slopes)))
     unit = study.unit if study.is_percent else f"of {study.unit}"
     number = interval(slope, f"{unit} per tenfold increase in parameters, {len(seed_slopes)} seeds")
@@ -192,7 +195,7 @@ def smoothness() -> list[Evidence]:
     texts, kinds = [], []
     for quantity, words, positive in (("smoothness", "β", False), ("pl_constant", "α", True)):
         rows = measured("theory_smoothness_pl", "smoothness_by_width.csv", f"smoothness.{quantity}", rho=0.0)
-        slope = intervals.mean(slopes(by_position(rows, "num_params", is_size=True)))
+        slope = mean_slope(by_position(rows, "num_params", is_size=True))
         texts.append(factor(slope, f"{words} per tenfold increase in parameters"))
         kinds.append(verdict_of(slope.low, slope.high, positive=positive))
     kind = all_hold(kinds)
@@ -203,12 +206,13 @@ def smoothness() -> list[Evidence]:
 def amplified() -> list[Evidence]:
     """Compute how much faster the gain grows where half of the labels are wrong, seed by seed at the same sizes."""
     evidence = []
-    for without, with_noise in ((CLEAN_MNIST, NOISY_MNIST), (DIGITS, NOISY_DIGITS)):
+    for without, with_noise in ((CLEAN_MNIST, NOISY_MNIST), (CIFAR, NOISY_CIFAR), (DIGITS, NOISY_DIGITS)):
         sizes = [int(row["num_params"]) for row in widths_of(with_noise)]
         clean, noisy = slopes(gains(without, sizes)), slopes(gains(with_noise))
-        wider = max(stretch(study, len(clean)) for study in (without, with_noise))
-        more = intervals.mean(np.subtract(noisy, clean), stretch=wider)
-        unit = f"points more per tenfold increase in parameters than without noise, {len(clean)} seeds"
+        seeds = sorted(clean.keys() & noisy.keys())
+        wider = max(stretch(study, len(seeds)) for study in (without, with_noise))
+        more = intervals.mean([noisy[seed] - clean[seed] for seed in seeds], stretch=wider)
+        unit = f"points more per tenfold increase in parameters than without noise, {len(seeds)} seeds"
         kind = verdict_of(more.low, more.high)
         number = interval(more, unit)
         evidence.append(judged(with_noise, number, kind))
@@ -222,7 +226,9 @@ def flatter() -> list[Evidence]:
         ("curvature_by_rho.csv", "curvature.top_eigenvalue", "top eigenvalue"),
         ("moments_by_rho.csv", "moments.s_2", "s₂"),
     ):
-        slope = intervals.mean(slopes(by_position(measured("theory_stability", name, quantity), "rho", is_size=False)))
+        slope = intervals.mean(
+            list(slopes(by_position(measured("theory_stability", name, quantity), "rho", is_size=False)).values())
+        )
         texts.append(factor(intervals.Mean(*(0.1 * value for value in slope)), f"{words} per increase of 0.1 in rho"))
         kinds.append(verdict_of(slope.low, slope.high, positive=False))
     kind = all_hold(kinds)

@@ -109,7 +109,7 @@ At the end of training, on training examples: the top eigenvalue of the Hessian 
 much the Hessians of single examples differ ([definitions](measure.md)). Geometric means over seeds, base → SAM, and
 SAM's over the base's with its 95 % interval over seeds, paired: below 1 is flatter, or more uniform. The gain is that
 of the same networks: in points, or in the game's score. Intervals are those of single numbers, not joint. With a
-certainty of 1 − 10⁻⁴ a run, no eigenvalue exceeds the reported one by more than a share of {hidden:.1g}. "Minimum"
+certainty of 1 − 10⁻⁴ a run, no eigenvalue exceeds the top one by more than a share of {hidden:.1g}. "Minimum"
 means where training ended: {saddles} of {networks} networks have a negative eigenvalue.
 
 | data | model | parameters | rho | seeds | examples | top eigenvalue | ratio | trace | ratio | s₂ | ratio | gain |

@@ -148,6 +148,21 @@ CIFAR = plain(
         '--config.study.axes.num_filters="(2,4,8)" --config.study.axes.rho="(0.0,0.05,0.1)"',
     ),
 )
+NOISY_CIFAR = plain(
+    "cifar10_label_noise",
+    "CIFAR-10 (JPEG), 1,000 examples, half of the labels wrong",
+    "ResNet-18",
+    folder="cifar10_label_noise/half_wrong",
+    panel="CIFAR-10, wrong labels, ResNet-18 over SGD",
+    command=command(
+        "cifar10_label_noise.py",
+        "cifar10_label_noise",
+        "--config.data_dir=DIRECTORY --config.train_examples=1000",
+        "--config.num_epochs=80 --config.eval_every_steps=140",
+        '--config.study.axes.label_noise="(0.0,0.5)" --config.study.axes.num_filters="(2,8)"',
+        '--config.study.axes.rho="(0.0,0.1)"',
+    ),
+)
 FASHION = plain(
     "fashion_mnist_width",
     "Fashion-MNIST, 20 epochs",
@@ -280,6 +295,7 @@ REAL = (
     NOISY_MNIST,
     CLEAN_MNIST,
     CIFAR,
+    NOISY_CIFAR,
     FASHION,
     SST2,
     REVIEWS,

@@ -293,6 +293,13 @@ _CURVES = {
 REAL = (
     MNIST,
     NOISY_MNIST,
+    Study(
+        page="mnist_label_noise",
+        data="MNIST, 15,000 images, half of the labels wrong, each arm's learning rate tuned",
+        model="LeNet-300-100",
+        summary="mnist_label_noise/tuned/tuned_gain.csv",
+        where={"comparison": "tuned"},
+    ),
     CLEAN_MNIST,
     CIFAR,
     NOISY_CIFAR,

@@ -9,7 +9,7 @@ import pytest
 import flatwide
 from flatwide import catalogue, registry
 from flatwide.columns import RESULT_FIELDS
-from flatwide.config import SCHEMA, load_file
+from flatwide.config import SCHEMA, STUDY, load_file
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -88,7 +88,8 @@ def test_commands_name_targets_files_and_fields_that_exist(page):
                 assert load_file(str(ROOT / config) if ".py" in config else config), word
             if word.startswith("--config."):
                 name = word.removeprefix("--config.").removeprefix("study.axes.").partition("=")[0]
-                assert name in SCHEMA, registry.unknown("config field", name, SCHEMA)
+                fields = SCHEMA | {f"study.{field}": setting for field, setting in STUDY.items()}
+                assert name in fields, registry.unknown("config field", name, fields)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -37,6 +37,7 @@ from claim_numbers import (
 from result_studies import (
     CIFAR,
     CLEAN_MNIST,
+    DECAY_TUNED,
     DEPTH,
     DIGITS,
     FASHION,
@@ -56,8 +57,10 @@ from result_studies import (
     TURKISH,
     TURKISH_LAST,
     VIT,
+    WITHOUT_DECAY,
     Study,
     command,
+    read,
 )
 
 from flatwide.analysis import intervals, selection
@@ -334,10 +337,20 @@ def twice_as_long() -> list[Evidence]:
     ]
 
 
+def decay_replaces() -> list[Evidence]:
+    """Test whether SAM still gains at the largest size where each arm's weight decay is tuned."""
+    rows = read(DECAY_TUNED.summary, DECAY_TUNED.where).sort_values("num_params")
+    last = rows.iloc[-1]
+    names = ("tuned_gain", "tuned_standard_error", "tuned_low", "tuned_high")
+    gain = intervals.Mean(*(100 * last[name] for name in names))
+    number = interval(gain, f"points at {int(last['num_params']):,} parameters, each arm's weight decay tuned")
+    return [judged(DECAY_TUNED, number, verdict_of(gain.low, gain.high))]
+
+
 def without_regularization() -> list[Evidence]:
     """Test whether the gain does not grow: the interval of its slope lies below zero."""
     evidence = []
-    for study in (PTNK_LAST, TURKISH_LAST, VIT):
+    for study in (WITHOUT_DECAY, PTNK_LAST, TURKISH_LAST, VIT):
         of_study = growth(study)
         evidence.append(of_study._replace(verdict={HOLDS: FAILS, FAILS: HOLDS}.get(of_study.verdict, of_study.verdict)))
     return evidence
@@ -366,7 +379,7 @@ CLAIMS = (
     Claim("C10", "minima of SAM are flatter and more uniform, the more so the larger rho", flatter),
     Claim("C11", "unnormalized SAM converges linearly where it interpolates", linear_convergence),
     Claim("C12", "with depth, the gain grows for MLPs and not for ResNets", lambda: [growth(DEPTH)]),
-    Claim("C13", "stronger weight decay of SGD does not replace SAM", None),
+    Claim("C13", "stronger weight decay of SGD does not replace SAM", decay_replaces),
     Claim("C14", "in the lazy regime SAM is more than 10 points below SGD", lazy),
     Claim("C15", "twice as many epochs of SGD do not remove the growth", twice_as_long),
     Claim("C16", "the test error of SAM itself falls with width", generalizes),

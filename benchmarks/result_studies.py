@@ -127,6 +127,29 @@ NOISY_MNIST = plain(
     panel="MNIST, wrong labels, MLP over SGD",
     command=_MNIST_NOISE,
 )
+_MNIST_DECAY = command(
+    "mnist_label_noise.py",
+    "mnist_label_noise",
+    "--config.data_dir=DIRECTORY --config.train_examples=15000 --config.num_epochs=40 --config.eval_every_steps=468",
+    '--config.study.axes.label_noise="(0.5,)" --config.study.axes.num_neurons="((75,25),(300,100))"',
+    '--config.study.axes.rho="(0.0,0.1,0.2,0.3)" --config.study.axes.weight_decay="(0.0,1e-4,1e-3,5e-3,1e-2)"',
+    """--config.study.tune="('weight_decay',)\"""",
+)
+DECAY_TUNED = Study(
+    page="mnist_label_noise",
+    data="MNIST, 15,000 images, half of the labels wrong, each arm's weight decay tuned",
+    model="LeNet-300-100",
+    summary="mnist_label_noise/weight_decay/tuned_gain.csv",
+    where={"comparison": "tuned"},
+    command=_MNIST_DECAY,
+)
+WITHOUT_DECAY = plain(
+    "mnist_label_noise",
+    "MNIST, 15,000 images, half of the labels wrong, no weight decay",
+    "LeNet-300-100",
+    folder="mnist_label_noise/no_decay",
+    command=_MNIST_DECAY,
+)
 CLEAN_MNIST = plain(
     "mnist_label_noise",
     "MNIST, 15,000 images",
@@ -300,6 +323,8 @@ REAL = (
         summary="mnist_label_noise/tuned/tuned_gain.csv",
         where={"comparison": "tuned"},
     ),
+    DECAY_TUNED,
+    WITHOUT_DECAY,
     CLEAN_MNIST,
     CIFAR,
     NOISY_CIFAR,

@@ -229,13 +229,23 @@ def _of_part(part: table.Part, *, tune: Sequence[str], width: str, metric: str, 
                     tune if name == SAME else None,
                 )
                 pairs += [pair] if pair else []
-            pairs = tuple(sorted(pairs, key=lambda pair: pair.num_params))
+            pairs = _tuned(sorted(pairs, key=lambda pair: pair.num_params))
             if pairs:
                 gains = compare_all(pairs)
                 comparisons_found.append(
                     Comparison(values=part.values, name=name, length=length[1], pairs=pairs, gains=gains)
                 )
     return comparisons_found
+
+
+def _tuned(pairs: Sequence[arms.Pair]) -> tuple[arms.Pair, ...]:
+    """Leave out the widths at which the base has a single setting, where at others it has several to choose from.
+
+    Such a width has an untuned gain, often of another study in the same work directory; beside tuned gains it would
+    look like a trend with width.
+    """
+    is_chosen = any(len(pair.base.settings) > 1 for pair in pairs)
+    return tuple(pair for pair in pairs if len(pair.base.settings) > 1 or not is_chosen)
 
 
 def _compared(runs: Sequence[dict[str, Any]], length: tuple[str, float]) -> dict[str, tuple[bool, float, bool]]:

@@ -166,6 +166,19 @@ def test_the_base_of_as_many_gradients_is_exactly_as_long(ratio, steps, name, lo
     assert name is None or name in compared
 
 
+def test_a_width_with_a_single_setting_is_left_out_of_tuned_widths():
+    """Its gain at one learning rate is not tuned, and beside tuned gains it would be read as a trend."""
+    runs = study(average=False)
+    untuned = runs[(runs.num_params == 100) & (runs.learning_rate == 1.0)].assign(num_params=300)
+    both, tuned_only, alone = (
+        tuned.tuned_gain(table, tune=["learning_rate"])
+        for table in (pd.concat([runs, untuned], ignore_index=True), runs, untuned)
+    )
+    pd.testing.assert_frame_equal(both, tuned_only)
+    assert set(alone["num_params"]) == {300}
+    assert set(alone["num_base_cells"]) == {1}
+
+
 def test_interval_has_the_critical_value_of_both_arms():
     runs = study()
     row = gains(runs)[tuned.TUNED, 1000]

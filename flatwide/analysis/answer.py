@@ -231,7 +231,8 @@ def fair_fight(
         base = gain.base_name(part.runs)
         for length in sorted({comparison.length for comparison in here}):
             shown = {comparison.name: comparison for comparison in here if comparison.length == length}
-            if tuned.TUNED in shown:
+            # Where the base has a single setting at every width, nothing was tuned.
+            if tuned.TUNED in shown and any(len(pair.base.settings) > 1 for pair in shown[tuned.TUNED].pairs):
                 texts.append((name, _fair(shown, wording.units(part.runs, metric), base, tune)))
     return texts
 

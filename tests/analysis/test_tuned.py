@@ -177,6 +177,9 @@ def test_a_width_with_a_single_setting_is_left_out_of_tuned_widths():
     pd.testing.assert_frame_equal(both, tuned_only)
     assert set(alone["num_params"]) == {300}
     assert set(alone["num_base_cells"]) == {1}
+    columns = {"width": "num_params", "metric": "test_metric", "choose_by": None}
+    assert answer.fair_fight(untuned, tune=["learning_rate"], **columns) == []
+    assert len(answer.fair_fight(runs, tune=["learning_rate"], **columns)) == 1
 
 
 def test_interval_has_the_critical_value_of_both_arms():

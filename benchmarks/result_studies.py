@@ -169,6 +169,7 @@ CIFAR = plain(
         "--config.data_dir=DIRECTORY --config.train_examples=1000",
         "--config.num_epochs=80 --config.eval_every_steps=140",
         '--config.study.axes.num_filters="(2,4,8)" --config.study.axes.rho="(0.0,0.05,0.1)"',
+        '--config.study.axes.seed="range(5)"',
     ),
 )
 NOISY_CIFAR = plain(

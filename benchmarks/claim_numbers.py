@@ -9,21 +9,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from result_studies import TABLES, Study, read, seed_gains
+from result_tables import TABLES
 
-from flatwide.analysis import intervals, selection
+from flatwide.analysis import intervals
 
-HOLDS, FAILS, OPEN, UNTESTED = "holds", "does not", "not decided", "not tested"
+HOLDS, FAILS, OPEN = "holds", "does not", "not decided"
 NEAR_ZERO = 0.5  # points: a gain whose interval lies within is near zero
 
 
 class Evidence(NamedTuple):
     """The evidence of one study about a claim.
 
-    study: its page. data: data and networks. number: the number, with its interval. command: that trained its runs.
+    page: its path from docs/. data: data and networks. number: the number, with its interval. command: that trained its
+    runs.
     """
 
-    study: str
+    page: str
     data: str
     number: str
     verdict: str
@@ -54,52 +55,13 @@ def table(folder: str, name: str = "summary.csv") -> pd.DataFrame:
     return pd.read_csv(TABLES / folder / name)
 
 
-def widths_of(study: Study) -> list[dict[str, Any]]:
-    """List the rows of a study's summary for widths, the smallest first."""
-    rows = read(study.summary, study.where)
-    return rows[rows["row"] == "width"].sort_values("num_params").to_dict("records")
-
-
-def slopes(values_by_position: Mapping[float, Mapping[Any, float]]) -> dict[Any, float]:
-    """Fit a line to each seed that every position has, from position -> seed -> value; return seed -> slope."""
+def mean_slope(values_by_position: Mapping[float, Mapping[Any, float]]) -> intervals.Mean:
+    """Average the slopes of lines through each seed that every position has, from position -> seed -> value."""
     positions = np.array(list(values_by_position), dtype=float)
     centered = positions - positions.mean()
     seeds = sorted(set.intersection(*(set(values) for values in values_by_position.values())))
-    lines = {seed: np.array([values[seed] for values in values_by_position.values()]) for seed in seeds}
-    return {seed: float(centered @ line / (centered @ centered)) for seed, line in lines.items()}
-
-
-def mean_slope(values_by_position: Mapping[float, Mapping[Any, float]]) -> intervals.Mean:
-    """Average the slopes of the seeds."""
-    return intervals.mean(list(slopes(values_by_position).values()))
-
-
-def gains(study: Study, sizes: Sequence[int] | None = None) -> dict[float, dict[int, float]]:
-    """Read the corrected gain of each seed: log10 of the size -> seed -> gain in the unit of the study."""
-    table_of_gains = seed_gains(study)
-    assert table_of_gains is not None
-    return {
-        math.log10(size): {int(seed): study.factor * gain for seed, gain in of_size.items()}
-        for size, of_size in table_of_gains.iterrows()
-        if sizes is None or size in sizes
-    }
-
-
-def stretch(study: Study, num_seeds: int) -> float:
-    """Return the factor by which the interval of cross-fitted gains is wider than Student's t.
-
-    It depends on the noise of the base, which the intervals of the widths bound; this is the largest possible one.
-    """
-    names = ("gain", "standard_error", "low", "high")
-    estimates = [
-        (
-            intervals.Mean(*(row[f"corrected_{name}"] for name in names)),
-            int(row["corrected_num_seeds"]),
-            int(row["num_rhos"]),
-        )
-        for row in widths_of(study)
-    ]
-    return selection.widest_stretch(num_seeds, estimates)
+    lines = [np.array([values[seed] for values in values_by_position.values()]) for seed in seeds]
+    return intervals.mean([float(centered @ line / (centered @ centered)) for line in lines])
 
 
 def interval(estimate: intervals.Mean, unit: str, *, digits: int = 2) -> str:

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import pandas as pd
-from result_studies import CLEAN_MNIST, FASHION, MINATAR_MILLION, NOISY_MNIST, Study, read
+from result_studies import CLEAN_MNIST, FASHION, MINATAR_MILLION, NOISY_MNIST
+from result_tables import Study, read
 
 from flatwide.analysis import intervals
 
@@ -19,13 +20,11 @@ class Measured(NamedTuple):
     """A study with measurements in a committed table of runs.
 
     study: what was trained. runs: the table in docs/studies. where: column -> value of the rows to read.
-    metric: the column that the study compares.
     """
 
     study: Study
     runs: str
     where: Mapping[str, Any] = {}
-    metric: str = "test_metric"
 
 
 class End(NamedTuple):
@@ -55,7 +54,7 @@ MEASURED = (
     Measured(NOISY_MNIST, "mnist_label_noise/runs.csv", where={"label_noise": 0.5}),
     Measured(CLEAN_MNIST, "mnist_label_noise/runs.csv", where={"label_noise": 0.0}),
     Measured(FASHION, "fashion_mnist_width/runs.csv"),
-    Measured(MINATAR_MILLION, "minatar_width/million/runs.csv", metric="test_metric_best"),
+    Measured(MINATAR_MILLION, "minatar_width/million/runs.csv"),
 )
 
 
@@ -90,7 +89,7 @@ def _end(study: Measured, base: pd.DataFrame, sam: pd.DataFrame, num_params: int
         base={name: math.exp(of_base.mean()) for name, (of_base, _) in logs.items()},
         sam={name: math.exp(of_sam.mean()) for name, (_, of_sam) in logs.items()},
         ratios={name: intervals.mean((of_sam - of_base).tolist()) for name, (of_base, of_sam) in logs.items()},
-        gain=intervals.mean((study.study.factor * (sam[study.metric] - base[study.metric])).tolist()),
+        gain=intervals.mean((study.study.factor * (sam["test_metric"] - base["test_metric"])).tolist()),
         hidden=float((both["curvature.top_hidden_gap"] / both[TOP]).max()),
         num_networks=len(both),
         num_saddles=int((both["curvature.is_saddle"] == 1).sum()),
@@ -101,19 +100,22 @@ def section() -> str:
     """Write the section of the page of results."""
     sizes = [(study, end) for study in MEASURED for end in ends(study)]
     rows = "\n".join(_row(study, end) for study, end in sizes)
-    hidden = max(end.hidden for _, end in sizes)
+    hidden = _rounded_up(max(end.hidden for _, end in sizes))
+    fewest, most = (choose(end.num_examples for _, end in sizes) for choose in (min, max))
+    num_seeds = " or ".join(str(number) for number in sorted({end.num_seeds for _, end in sizes}))
     saddles, networks = (sum(getattr(end, name) for _, end in sizes) for name in ("num_saddles", "num_networks"))
     return f"""## Curvature of the minima
 
-At the end of training, on training examples: the top eigenvalue of the Hessian of the mean loss, its trace, and s₂, how
-much the Hessians of single examples differ ([definitions](measure.md)). Geometric means over seeds, base → SAM, and
-SAM's over the base's with its 95 % interval over seeds, paired: below 1 is flatter, or more uniform. The gain is that
-of the same networks: in points, or in the game's score. Intervals are those of single numbers, not joint. With a
-certainty of 1 − 10⁻⁴ a run, no eigenvalue exceeds the top one by more than a share of {hidden:.1g}. "Minimum"
-means where training ended: {saddles} of {networks} networks have a negative eigenvalue.
+At the end of training: the top eigenvalue of the Hessian of the mean loss, its trace, and s₂, how much the Hessians of
+single examples differ ([definitions](measure.md)), on {fewest:,} to {most:,} training examples. Geometric means over
+{num_seeds} seeds, base → SAM, and the ratio of SAM to its base, paired by seed, with its 95 % interval: below 1 is flatter,
+or more uniform. The gain is that of the same networks at the last evaluation, in points or in the game's score. Intervals
+are those of single numbers, not joint. For each run, with probability 0.9999 or more, the true top eigenvalue exceeds the
+value found by at most {100 * hidden:.2g} %. "Minimum" means where training ended: {saddles} of {networks} networks have a
+negative eigenvalue.
 
-| data | model | parameters | rho | seeds | examples | top eigenvalue | ratio | trace | ratio | s₂ | ratio | gain |
-|---|---|---|---|---|---|---|---|---|---|---|---|---|
+| data | parameters | rho | top eigenvalue | ratio | trace | ratio | s₂ | ratio | gain |
+|---|---|---|---|---|---|---|---|---|---|
 {rows}
 """
 
@@ -121,8 +123,7 @@ means where training ended: {saddles} of {networks} networks have a negative eig
 def _row(study: Measured, end: End) -> str:
     """Write the row of a size."""
     trained = study.study
-    cells = [f"[{trained.data}](studies/{trained.page}.md)", trained.model, f"{end.num_params:,}", f"{end.rho:g}"]
-    cells += [str(end.num_seeds), f"{end.num_examples:,}"]
+    cells = [f"[{trained.data}]({trained.link})", f"{end.num_params:,}", f"{end.rho:g}"]
     for name in (TOP, TRACE, NON_UNIFORMITY):
         if name in end.ratios:
             cells += [f"{_rounded(end.base[name], 3)} → {_rounded(end.sam[name], 3)}", ratio(end.ratios[name])]
@@ -136,10 +137,16 @@ def _row(study: Measured, end: End) -> str:
 def ratio(logarithm: intervals.Mean) -> str:
     """Write a mean logarithm as a ratio with its interval."""
     ends = (logarithm.mean, logarithm.low, logarithm.high)
-    mean, low, high = (_rounded(math.exp(value), 2) for value in ends)
+    mean, low, high = (_rounded(math.exp(value), 3) for value in ends)
     return f"{mean} ({low} to {high})"
 
 
 def _rounded(value: float, digits: int) -> str:
     """Write a number with so many significant digits, zeros at its end included."""
     return f"{value:#.{digits}g}".removesuffix(".")
+
+
+def _rounded_up(bound: float) -> float:
+    """Round a bound up to two significant digits."""
+    unit = 10.0 ** (math.floor(math.log10(bound)) - 1)
+    return math.ceil(bound / unit) * unit

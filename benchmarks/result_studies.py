@@ -3,65 +3,9 @@
 Not a program: `results.py` and `claims.py` write the pages.
 """
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import pandas as pd
-
-TABLES = Path(__file__).parents[1] / "docs" / "studies"
-
-
-class Study(NamedTuple):
-    """A row of the table of results, and where its numbers are.
-
-    page: the study's page. data, model: what was trained.
-    summary, gains: tables in docs/studies: one row a width, and one a width and seed; the latter may be missing.
-    where: column -> value of the rows to read. panel: the title in the figure; empty leaves it out.
-    workload, setting: of the paper's values, as in `paper.paper_values`; empty for data that the paper does not have.
-    command: that trained the runs; empty where no claim is judged by them.
-    """
-
-    page: str
-    data: str
-    model: str
-    summary: str
-    gains: str = ""
-    where: Mapping[str, Any] = {}
-    is_percent: bool = True
-    panel: str = ""
-    workload: str = ""
-    setting: str = ""
-    command: str = ""
-
-    @property
-    def unit(self) -> str:
-        """The unit of a gain."""
-        return "points" if self.is_percent else "score" if self.model == "PPO" else "squared error"
-
-    @property
-    def factor(self) -> int:
-        """The factor from the metric in the tables to the unit."""
-        return 100 if self.is_percent else 1
-
-
-def read(name: str, where: Mapping[str, Any]) -> pd.DataFrame:
-    """Read the rows of a committed table; columns that it does not have select nothing."""
-    table = pd.read_csv(TABLES / name)
-    for column, value in where.items():
-        if column in table.columns:
-            table = table[table[column] == value]
-    return table
-
-
-def seed_gains(study: Study) -> pd.DataFrame | None:
-    """Read the corrected gain of each width and seed, as of the table; None where no table has them."""
-    if not study.gains:
-        return None
-    table = read(study.gains, study.where)
-    # A single rho needs no correction, and its table does not name one.
-    rows = table[table["of"] == "corrected"] if "of" in table.columns else table
-    return rows[rows["seed"].notna()].pivot(index="num_params", columns="seed", values="gain").dropna(axis="columns")
+from result_tables import Study
 
 
 def command(config: str, workdir: str, *more: str) -> str:
@@ -71,7 +15,7 @@ def command(config: str, workdir: str, *more: str) -> str:
 
 def plain(page: str, data: str, model: str, *, folder: str = "", **options: Any) -> Study:
     """Describe a study whose tables are those that its report wrote."""
-    folder = folder or page
+    folder = folder or page.partition("#")[0]
     return Study(page, data, model, summary=f"{folder}/summary.csv", gains=f"{folder}/gain_by_width.csv", **options)
 
 
@@ -83,7 +27,8 @@ def domain(data: str, model: str, dataset: str, family: str, **options: Any) -> 
         model=model,
         summary="all_domains/summary.csv",
         gains="all_domains/gain_of_domains.csv",
-        where={"dataset": dataset, "model": family, "domain": f"{dataset}, {family}"},
+        where={"dataset": dataset, "model": family},
+        gains_where={"domain": f"{dataset}, {family}"},
         **options,
     )
 
@@ -112,40 +57,65 @@ MNIST = plain(
         '--config.study.axes.num_neurons="((75,25),(150,50),(300,100),(600,200))"',
     ),
 )
-_MNIST_NOISE = command(
+_NOISY = "half of the labels wrong"
+_MNIST_NOISE = (
+    "--config.data_dir=DIRECTORY --config.train_examples=15000 --config.num_epochs=40 --config.eval_every_steps=468",
+    '--config.study.axes.rho="(0.0,0.1,0.2,0.3)"',
+)
+_MNIST_SIZES = '--config.study.axes.num_neurons="((75,25),(150,50),(300,100))"'
+_MNIST_BOTH = command(
     "mnist_label_noise.py",
     "mnist_label_noise",
-    "--config.data_dir=DIRECTORY --config.train_examples=15000 --config.num_epochs=40 --config.eval_every_steps=468",
-    '--config.study.axes.label_noise="(0.0,0.5)" --config.study.axes.num_neurons="((75,25),(150,50),(300,100))"',
-    '--config.study.axes.rho="(0.0,0.1,0.2,0.3)"',
+    *_MNIST_NOISE,
+    _MNIST_SIZES,
+    '--config.study.axes.label_noise="(0.0,0.5)"',
 )
 NOISY_MNIST = plain(
     "mnist_label_noise",
-    "MNIST, 15,000 images, half of the labels wrong",
+    f"MNIST, 15,000 images, {_NOISY}",
     "LeNet-300-100",
     folder="mnist_label_noise/half_wrong",
     panel="MNIST, wrong labels, MLP over SGD",
-    command=_MNIST_NOISE,
+    command=_MNIST_BOTH,
+)
+TUNED_MNIST = Study(
+    page="mnist_label_noise#each-arms-learning-rate-tuned",
+    data=f"MNIST, 15,000 images, {_NOISY}, each arm's learning rate tuned",
+    model="LeNet-300-100",
+    summary="mnist_label_noise/tuned/tuned_gain.csv",
+    where={"comparison": "tuned"},
+    runs="mnist_label_noise/tuned/runs.csv",
+    tune="learning_rate",
+    command=command(
+        "mnist_label_noise.py",
+        "mnist_label_noise",
+        *_MNIST_NOISE,
+        _MNIST_SIZES,
+        '--config.study.axes.label_noise="(0.5,)" --config.study.axes.learning_rate="(0.003,0.01,0.03,0.1)"',
+        """--config.study.tune="('learning_rate',)\"""",
+    ),
 )
 _MNIST_DECAY = command(
     "mnist_label_noise.py",
     "mnist_label_noise",
-    "--config.data_dir=DIRECTORY --config.train_examples=15000 --config.num_epochs=40 --config.eval_every_steps=468",
-    '--config.study.axes.label_noise="(0.5,)" --config.study.axes.num_neurons="((75,25),(300,100))"',
-    '--config.study.axes.rho="(0.0,0.1,0.2,0.3)" --config.study.axes.weight_decay="(0.0,1e-4,1e-3,5e-3,1e-2)"',
+    *_MNIST_NOISE,
+    '--config.study.axes.num_neurons="((75,25),(300,100))"',
+    '--config.study.axes.label_noise="(0.5,)" --config.study.axes.weight_decay="(0.0,1e-4,1e-3,5e-3,1e-2)"',
     """--config.study.tune="('weight_decay',)\"""",
 )
 DECAY_TUNED = Study(
-    page="mnist_label_noise",
-    data="MNIST, 15,000 images, half of the labels wrong, each arm's weight decay tuned",
+    page="mnist_label_noise#each-arms-weight-decay-tuned",
+    data=f"MNIST, 15,000 images, {_NOISY}, each arm's weight decay tuned",
     model="LeNet-300-100",
     summary="mnist_label_noise/weight_decay/tuned_gain.csv",
     where={"comparison": "tuned"},
+    runs="mnist_label_noise/weight_decay/runs.csv",
+    tune="weight_decay",
     command=_MNIST_DECAY,
 )
 WITHOUT_DECAY = plain(
-    "mnist_label_noise",
-    "MNIST, 15,000 images, half of the labels wrong, no weight decay",
+    "mnist_label_noise#each-arms-weight-decay-tuned",
+    f"MNIST, 15,000 images, {_NOISY}, no weight decay",
     "LeNet-300-100",
     folder="mnist_label_noise/no_decay",
     command=_MNIST_DECAY,
@@ -155,7 +125,7 @@ CLEAN_MNIST = plain(
     "MNIST, 15,000 images",
     "LeNet-300-100",
     folder="mnist_label_noise/none_wrong",
-    command=_MNIST_NOISE,
+    command=_MNIST_BOTH,
 )
 CIFAR = plain(
     "cifar10_width",
@@ -186,6 +156,10 @@ NOISY_CIFAR = plain(
         '--config.study.axes.label_noise="(0.0,0.5)" --config.study.axes.num_filters="(2,8)"',
         '--config.study.axes.rho="(0.0,0.1)"',
     ),
+)
+# Without wrong labels at the sizes and the rho of the study with them.
+CIFAR_AT_A_RHO = plain(
+    "cifar10_label_noise", "CIFAR-10 (JPEG), 1,000 examples", "ResNet-18", folder="cifar10_label_noise/none_wrong"
 )
 FASHION = plain(
     "fashion_mnist_width",
@@ -298,13 +272,23 @@ VIT = plain(
     panel="Digits, ViT over SGD",
     command=command("cifar10_vit_width.py:digits", "digits_vit"),
 )
-_NOISY = "digits, half of the labels wrong"
+_NOISY_DIGITS = f"digits, {_NOISY}"
 NOISY_DIGITS = plain(
     "digits_label_noise",
-    _NOISY,
+    _NOISY_DIGITS,
     "MLP",
     panel="Digits, wrong labels, MLP over SGD",
     command=command("digits_label_noise.py", "digits_label_noise"),
+)
+TUNED_DIGITS = Study(
+    page="digits_fair_fight",
+    data=f"{_NOISY_DIGITS}, each arm's learning rate tuned",
+    model="MLP",
+    summary="digits_fair_fight/tuned_gain.csv",
+    where={"comparison": "tuned"},
+    runs="digits_fair_fight/runs.csv",
+    tune="learning_rate",
+    command=command("digits_fair_fight.py", "digits_fair_fight"),
 )
 _NOISY_FASHION = "Fashion-MNIST, 3,000 examples, half of the labels wrong"
 # What was tuned -> the curve of `width_transfer`.
@@ -317,13 +301,7 @@ _CURVES = {
 REAL = (
     MNIST,
     NOISY_MNIST,
-    Study(
-        page="mnist_label_noise",
-        data="MNIST, 15,000 images, half of the labels wrong, each arm's learning rate tuned",
-        model="LeNet-300-100",
-        summary="mnist_label_noise/tuned/tuned_gain.csv",
-        where={"comparison": "tuned"},
-    ),
+    TUNED_MNIST,
     DECAY_TUNED,
     WITHOUT_DECAY,
     CLEAN_MNIST,
@@ -348,27 +326,22 @@ REAL = (
             summary="data_width/summary.csv",
             gains="data_width/gain_by_parameters_over_data.csv",
             where={"train_examples": count},
+            gains_where={"train_examples": count},
         )
         for count in (360, 721, 1442)
     ),
     NOISY_DIGITS,
     Study(
         page="digits_label_noise",
-        data=f"{_NOISY}, seeds 100 to 107",
+        data=f"{_NOISY_DIGITS}, seeds 100 to 107",
         model="MLP",
         summary="digits_label_noise/summary_of_seeds_100_to_107.csv",
     ),
-    Study(
-        page="digits_fair_fight",
-        data=f"{_NOISY}, each arm's learning rate tuned",
-        model="MLP",
-        summary="digits_fair_fight/tuned_gain.csv",
-        where={"comparison": "tuned"},
-    ),
-    domain(_NOISY, "MLP", "digits", "MLP"),
+    TUNED_DIGITS,
+    domain(_NOISY_DIGITS, "MLP", "digits", "MLP"),
     *(
         curve(f"{data}, {arms}", name, folder=folder)
-        for data, folder in ((_NOISY, "width_transfer"), (_NOISY_FASHION, "width_transfer/fashion_mnist"))
+        for data, folder in ((_NOISY_DIGITS, "width_transfer"), (_NOISY_FASHION, "width_transfer/fashion_mnist"))
         for arms, name in _CURVES.items()
     ),
 )

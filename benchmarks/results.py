@@ -5,15 +5,15 @@
 Nothing is trained: all numbers come from the tables in docs/studies, those of the paper from flatwide/analysis.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import altair as alt
 import result_curvature
-from result_studies import MADE, REAL, Study, read, seed_gains
+from result_studies import MADE, REAL
+from result_tables import Study, joint_interval, seed_gains, slope, widths
 
-from flatwide.analysis import intervals, paper, selection, trend
+from flatwide.analysis import paper
 from flatwide.figures import lines
 from flatwide.figures.save import save
 from flatwide.figures.style import GREEN
@@ -34,93 +34,6 @@ COLUMNS = (
     "paper's gain",
 )
 HEAD = f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|"
-
-
-class Width(NamedTuple):
-    """The gain at one width: corrected for the choice of rho, in the unit of the table of runs, with 95 % ends."""
-
-    num_params: int
-    num_seeds: int
-    num_rhos: int
-    num_base: int
-    gain: float
-    standard_error: float
-    low: float
-    high: float
-    best_rho: str
-
-
-def widths(study: Study) -> list[Width]:
-    """List the widths of a study, the smallest first."""
-    table = read(study.summary, study.where)
-    is_tuned = "tuned_gain" in table.columns
-    rows = table if is_tuned else table[table["row"] == "width"]
-    return [(_tuned if is_tuned else _corrected)(row) for row in rows.sort_values("num_params").to_dict("records")]
-
-
-def _corrected(row: Mapping[str, Any]) -> Width:
-    """Read a width whose rho alone was chosen."""
-    return Width(
-        num_params=int(row["num_params"]),
-        num_seeds=int(row["corrected_num_seeds"]),
-        num_rhos=int(row["num_rhos"]),
-        num_base=1,
-        gain=row["corrected_gain"],
-        standard_error=row["corrected_standard_error"],
-        low=row["corrected_low"],
-        high=row["corrected_high"],
-        best_rho=f"{row['best_rho']:g}",
-    )
-
-
-def _tuned(row: Mapping[str, Any]) -> Width:
-    """Read a width at which each arm chose its settings."""
-    chosen = dict(item.split("=") for item in row["sam_choice"].split())
-    return Width(
-        num_params=int(row["num_params"]),
-        num_seeds=int(row["num_seeds"]),
-        num_rhos=int(row["num_sam_cells"]),
-        num_base=int(row["num_base_cells"]),
-        gain=row["tuned_gain"],
-        standard_error=row["tuned_standard_error"],
-        low=row["tuned_low"],
-        high=row["tuned_high"],
-        best_rho=chosen["rho"],
-    )
-
-
-def joint_interval(width: Width, count: int) -> tuple[float, float]:
-    """Compute the interval that holds together with those of all `count` widths of a study in 95 % of studies.
-
-    How far it reaches depends on the base's share of the noise, which the committed table does not have. Its 95 %
-    interval bounds that share; the widest joint interval within the bound is returned.
-    """
-    if not width.standard_error > 0:
-        return width.low, width.high
-    reach = (width.high - width.low) / 2 / width.standard_error
-    sizes = {"num_seeds": width.num_seeds, "num_rhos": width.num_rhos, "num_base": width.num_base}
-    level = intervals.sidak(count)
-    joint = max(
-        selection.critical_value(**sizes, ratio=ratio, level=level)
-        for ratio in selection.possible_ratios(reach, **sizes)
-    )
-    return width.gain - joint * width.standard_error, width.gain + joint * width.standard_error
-
-
-def slope(study: Study) -> intervals.Mean | None:
-    """Compute the change of the gain per tenfold increase in parameters by each seed's least squares, unweighted.
-
-    The interval is the widest that the possible noise of the base at any width requires.
-    """
-    gains = seed_gains(study)
-    if gains is None:
-        return None
-    slopes = trend.slope_weights(list(gains.index)) @ gains.to_numpy()
-    estimates = [
-        (intervals.Mean(width.gain, width.standard_error, width.low, width.high), width.num_seeds, width.num_rhos)
-        for width in widths(study)
-    ]
-    return intervals.mean(slopes, stretch=selection.widest_stretch(len(slopes), estimates))
 
 
 def number(value: float, study: Study, *, sign: str = "+") -> str:
@@ -155,7 +68,7 @@ def row(study: Study) -> str:
     ends = [with_ends(width.gain, *joint_interval(width, len(every)), study) for width in (first, last)]
     line = slope(study)
     cells = (
-        f"[{study.data}](studies/{study.page}.md)",
+        f"[{study.data}]({study.link})",
         study.model,
         f"{first.num_params:,}{ARROW}{last.num_params:,}",
         str(min(width.num_seeds for width in every)),

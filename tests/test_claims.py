@@ -36,7 +36,7 @@ def test_every_claim_has_a_verdict_and_its_evidence(page):
         assert re.match(r"(holds|does not|not decided|not tested)\b", verdict)
         section = sections[name.strip()]
         assert section.startswith(text)
-        judged = re.findall(r"^\| \[.*\]\(studies/\S+\.md\) \| .+ \| (\S.*) \|$", section, flags=re.M)
+        judged = re.findall(r"^\| \[.*\]\(studies/\S+\.md\S*\) \| .+ \| (\S.*) \|$", section, flags=re.M)
         assert bool(judged) != verdict.startswith("not tested")
         for kind in set(judged):
             assert kind in verdict

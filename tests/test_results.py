@@ -18,6 +18,12 @@ def results(load_script):
     return load_script("benchmarks/results.py")
 
 
+@pytest.fixture(scope="module")
+def tables(load_script):
+    """Import the file that reads the tables."""
+    return load_script("benchmarks/result_tables.py")
+
+
 @pytest.mark.slow
 def test_the_page_and_the_figure_are_what_the_command_writes(results):
     assert results.PAGE.read_text() == results.page(), "run: python benchmarks/results.py"
@@ -41,7 +47,7 @@ def test_rows_have_the_numbers_of_the_studies_own_pages(results):
     assert cells[2:4] + cells[6:] == ["310<br>→ 9,610", "8", "0.02<br>→ 0.35", "–"]
 
 
-def test_joint_intervals_are_those_of_the_report(results):
+def test_joint_intervals_are_those_of_the_report(tables):
     """From the 95 % interval of a summary alone, and from the runs themselves: equal to two percent, and no shorter."""
     random = np.random.default_rng(3)
     shared = {"status": "finished", "optimizer": "sam", "metric_name": "accuracy", "higher_is_better": True}
@@ -56,23 +62,49 @@ def test_joint_intervals_are_those_of_the_report(results):
     )
     (reported,) = headline.headlines(runs)
     for row, exact in zip(selection.corrected_gain(runs).to_dict("records"), reported.rows, strict=True):
-        width = results._corrected(row | {"best_rho": exact.best_rho})
-        low, high = results.joint_interval(width, 3)
+        width = tables._corrected(row | {"best_rho": exact.best_rho})
+        low, high = tables.joint_interval(width, 3)
         assert (low, high) == pytest.approx((exact.low, exact.high), abs=0.02 * (exact.high - exact.low))
         assert high - low >= 0.999 * (exact.high - exact.low)
         assert high - low > 1.2 * (width.high - width.low)
 
 
-def test_slopes_are_as_wide_as_the_noise_of_the_base_may_require(results, monkeypatch):
+def test_slopes_are_as_wide_as_the_noise_of_the_base_may_require(tables, monkeypatch):
     """With a base almost without noise, the factor at equal noise of both arms is too small."""
     reach = selection.critical_value(8, 7, ratio=0.03)
     row = {"num_params": 10, "corrected_num_seeds": 8, "num_rhos": 7, "best_rho": 0.1, "corrected_gain": 0.0}
     ends = {"corrected_standard_error": 1.0, "corrected_low": -reach, "corrected_high": reach}
-    monkeypatch.setattr(results, "widths", lambda study: [results._corrected(row | ends)])
+    monkeypatch.setattr(tables, "widths", lambda study: [tables._corrected(row | ends)])
     gains = np.random.default_rng(0).normal(size=(2, 8))
-    monkeypatch.setattr(results, "seed_gains", lambda study: pd.DataFrame(gains, index=[10, 100]))
-    slope, slopes = results.slope(None), gains[1] - gains[0]
+    monkeypatch.setattr(tables, "seed_gains", lambda study: pd.DataFrame(gains, index=[10, 100]))
+    slope, slopes = tables.slope(tables.Study("page", "data", "MLP", "summary.csv")), gains[1] - gains[0]
     assert slope.mean == pytest.approx(slopes.mean())
     stretch = (slope.high - slope.low) / 2 / (slopes.std(ddof=1) / 8**0.5) / selection.student(8)
     assert stretch >= selection.stretch_of_scores(8, 7, ratio=0.03) * (1 - 1e-9)
     assert stretch > 1.01 * selection.stretch_of_scores(8, 7)
+
+
+def test_the_slope_of_tuned_arms_by_hand(results, tables):
+    """MNIST with wrong labels, weight decay: two sizes, each seed at the cells that the other two choose."""
+    runs = pd.read_csv(ROOT / "docs/studies/mnist_label_noise/weight_decay/runs.csv")
+    gains = {}
+    for size, of_size in runs.groupby("num_params"):
+        arms = [of_size[of_size.rho == 0], of_size[of_size.rho > 0]]
+        wide = [arm.pivot(index="seed", columns=["weight_decay", "rho"], values="test_metric") for arm in arms]
+        gains[size] = [
+            sam.loc[seed, sam.drop(seed).mean().idxmax()] - base.loc[seed, base.drop(seed).mean().idxmax()]
+            for base, sam in [wide]
+            for seed in base.index
+        ]
+    rise = np.subtract(gains[266610], gains[61035]) / np.log10(266610 / 61035)
+    (study,) = (study for study in results.REAL if study.tune == "weight_decay")
+    slope = tables.slope(study)
+    assert slope.mean == pytest.approx(rise.mean())
+    student = selection.student(3) * rise.std(ddof=1) / 3**0.5
+    assert student < (slope.high - slope.low) / 2 < 1.6 * student
+
+
+def test_a_column_that_is_not_there_is_an_error(tables):
+    """Not every row of the table."""
+    with pytest.raises(KeyError, match="label_nose"):
+        tables.read("mnist_label_noise/runs.csv", {"label_nose": 0.5})

@@ -230,9 +230,9 @@ def fair_fight(
         here = [comparison for comparison in all_comparisons if comparison.values == part.values]
         base = gain.base_name(part.runs)
         for length in sorted({comparison.length for comparison in here}):
-            shown = {comparison.name: comparison for comparison in here if comparison.length == length}
-            # Where the base has a single setting at every width, nothing was tuned.
-            if tuned.TUNED in shown and any(len(pair.base.settings) > 1 for pair in shown[tuned.TUNED].pairs):
+            of_length = [comparison for comparison in here if comparison.length == length and comparison.is_tuned]
+            shown = {comparison.name: comparison for comparison in of_length}
+            if tuned.TUNED in shown:
                 texts.append((name, _fair(shown, wording.units(part.runs, metric), base, tune)))
     return texts
 

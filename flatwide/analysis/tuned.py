@@ -77,6 +77,11 @@ class Comparison(NamedTuple):
     gains: tuple[Gain, ...]
 
     @property
+    def is_tuned(self) -> bool:
+        """Whether several settings of the base were tried."""
+        return any(len(pair.base.tried) > 1 for pair in self.pairs)
+
+    @property
     def scores(self) -> trend.Scores:
         """The gains as input for a fit against the size."""
         seeds = sorted(set.intersection(*(set(pair.base.seeds) for pair in self.pairs)))
@@ -125,6 +130,7 @@ def tuned_gain(
       averaged, and averaged, twice as long (as many gradients): the same over the base's averaged weights
         (`config.weight_average`);
       both averaged: averaged SAM over the averaged base.
+      A width at which a single setting of the base was tried is left out where at others several were.
     Raises: ValueError if a column is missing.
     """
     import pandas as pd
@@ -239,13 +245,13 @@ def _of_part(part: table.Part, *, tune: Sequence[str], width: str, metric: str, 
 
 
 def _tuned(pairs: Sequence[arms.Pair]) -> tuple[arms.Pair, ...]:
-    """Leave out the widths at which the base has a single setting, where at others it has several to choose from.
+    """Leave out the widths at which a single setting of the base was tried, where at others several were.
 
     Such a width has an untuned gain, often of another study in the same work directory; beside tuned gains it would
-    look like a trend with width.
+    look like a trend with width. Settings that diverged or are not finished count as tried.
     """
-    is_chosen = any(len(pair.base.settings) > 1 for pair in pairs)
-    return tuple(pair for pair in pairs if len(pair.base.settings) > 1 or not is_chosen)
+    is_tuned = any(len(pair.base.tried) > 1 for pair in pairs)
+    return tuple(pair for pair in pairs if len(pair.base.tried) > 1 or not is_tuned)
 
 
 def _compared(runs: Sequence[dict[str, Any]], length: tuple[str, float]) -> dict[str, tuple[bool, float, bool]]:

@@ -182,6 +182,28 @@ def test_a_width_with_a_single_setting_is_left_out_of_tuned_widths():
     assert len(answer.fair_fight(runs, tune=["learning_rate"], **columns)) == 1
 
 
+def test_a_width_stays_where_the_other_settings_diverged():
+    """Divergence depends on width, so it must not decide which widths are compared."""
+    runs = study(average=False)
+    is_lost = (runs.num_params == 1000) & (runs.rho == 0) & (runs.learning_rate != 0.01)
+    diverged = runs.assign(status=runs.status.mask(is_lost, "diverged"), test_metric=runs.test_metric.mask(is_lost))
+    result = tuned.tuned_gain(diverged, tune=["learning_rate"])
+    for name in ("tuned", "same settings"):
+        rows = result[result.comparison == name]
+        assert rows["num_params"].tolist() == list(SIZES)
+        assert rows["num_base_cells"].tolist() == [3, 1]
+
+
+def test_the_answer_lists_only_bases_that_had_a_choice():
+    """Here the longer base has one learning rate, so it is not tuned."""
+    runs = study(average=False)
+    with_one_longer = runs[(runs.num_epochs == 10) | (runs.learning_rate == 0.01)]
+    columns = {"width": "num_params", "metric": "test_metric", "choose_by": None}
+    for table, is_listed in ((runs, True), (with_one_longer, False)):
+        ((_, text),) = answer.fair_fight(table, tune=["learning_rate"], **columns)
+        assert ("twice as long" in text) == is_listed
+
+
 def test_interval_has_the_critical_value_of_both_arms():
     runs = study()
     row = gains(runs)[tuned.TUNED, 1000]

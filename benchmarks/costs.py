@@ -71,8 +71,8 @@ _MEASURED = """Minutes of training, evaluation and compilation, summed over runs
 time on cores of an AMD EPYC that were shared with other work, so that an undisturbed core takes less, in some of these
 studies half. {hours:.1f} hours for these rows; other studies have their times on their pages.
 
-A budget was written down before its study was run, in the order of the rows; where time ran out, the last rows were
-dropped first. A dash in the last column stands for a study that has not been run.
+Later studies had a budget, written down before they were run; studies of MNIST with wrong labels were added on the way
+and went before others. A dash in the last column stands for a study that has not been run.
 
 | study | what was run | runs | budget, minutes | minutes |
 |---|---|---|---|---|

@@ -74,7 +74,7 @@ def row(study: Study) -> str:
         str(min(width.num_seeds for width in every)),
         ARROW.join(ends),
         NOTHING if line is None else with_ends(line.mean, line.low, line.high, study),
-        f"{first.best_rho}{ARROW}{last.best_rho}",
+        f"{first.best_rho}{ARROW}{last.best_rho}{' (one tried)' if last.num_rhos == 1 else ''}",
         papers(study),
     )
     return f"| {' | '.join(cells)} |"
@@ -131,18 +131,21 @@ def page() -> str:
 
 The gain of SAM over its base optimizer in every study here that compares widths: real data first, made data below.
 `python benchmarks/results.py` writes this page and its figure from the tables in `docs/studies/`; a test compares
-the two.
+the two. In most rows the interval of the slope contains zero; the large gains, and the growth that is decided, are on
+wrong labels. [When SAM helps](when_sam_helps.md) draws the conclusions, [the claims](claims.md) judge the paper's.
 
 - **Parameters, seeds, gain, best rho**: at the smallest and at the largest network. A gain is SAM minus its base, or
   base minus SAM for an error, so that positive is better: in points of accuracy or average precision, in squared error,
   or in the game's score. It is corrected for the choice of rho: each seed is scored at the rho that the other seeds
-  choose.
+  choose. Unless a row says that arms are tuned, SAM and its base have the same learning rate and weight decay. All
+  choices are by test accuracy, as in the paper, on the other seeds.
 - **Intervals of gains are joint**: those of all widths of a study hold together in 95 % of studies, so they are wider
   than those on the study's page, which cover one width each.
 - **Slope**: the change of the gain per tenfold increase in parameters, by least squares with the same weight for every
   width, and its 95 % interval, as on the page of the [claims](claims.md). It allows for the largest noise of the base
   that the committed tables permit, so it is wider than that of a report, which knows the runs. The trend of a report
-  weights widths by their noise, so its number may differ.
+  weights widths by their noise, so its number may differ. A dash stands for a study whose tables do not have the gains
+  of single seeds.
 - **Paper**: its gain at its own smallest and largest network, most of them larger than ours, on the data of the row
   or, for the treebank, on Ancient Greek. A dash stands for data that the paper did not use.
 
@@ -156,7 +159,7 @@ the two.
 
 ## Figure
 
-Panels are studies with a committed gain for each seed. Axes differ between panels.
+Panels are a selection of the studies with a committed gain for each seed. Axes differ between panels.
 
 ![Gain of SAM by number of parameters, a panel for each study: with wrong labels it rises to 13 points on MNIST and on
 digits and to 3.5 on CIFAR-10; in most other panels the intervals include zero](figures/{FIGURE.name}.svg)

@@ -67,7 +67,6 @@ FIGURES = {
     "theory_regression_1d": ("functions", "loss_on_line", "loss_on_minima_plane"),
     "gallery_minima": ("metric_by_flatness", "spectral_density", "loss_on_plane"),
     "gallery_trajectory": ("trajectory",),
-    "mnist_width": ("metric_by_rho",),
     "gallery_sparsity": ("gain_by_sparsity", "metric_by_sparsity"),
     "gallery_equal_compute": ("gain_at_equal_compute", "metric_at_equal_compute"),
 }

@@ -153,7 +153,8 @@ def amplified() -> list[Evidence]:
         (CIFAR_AT_A_RHO, NOISY_CIFAR),
         (DIGITS, NOISY_DIGITS),
     ):
-        sizes = [width.num_params for width in widths(with_noise)]
+        of_both = [{width.num_params for width in widths(study)} for study in (without, with_noise)]
+        sizes = sorted(set.intersection(*of_both))
         clean, noisy = (
             seed_slopes(gains) for study in (without, with_noise) if (gains := seed_gains(study, sizes)) is not None
         )

@@ -63,20 +63,19 @@ _MNIST_NOISE = (
     '--config.study.axes.rho="(0.0,0.1,0.2,0.3)"',
 )
 _MNIST_SIZES = '--config.study.axes.num_neurons="((75,25),(150,50),(300,100))"'
-_MNIST_BOTH = command(
-    "mnist_label_noise.py",
-    "mnist_label_noise",
-    *_MNIST_NOISE,
-    _MNIST_SIZES,
-    '--config.study.axes.label_noise="(0.0,0.5)"',
-)
 NOISY_MNIST = plain(
     "mnist_label_noise",
     f"MNIST, 15,000 images, {_NOISY}",
     "LeNet-300-100",
     folder="mnist_label_noise/half_wrong",
     panel="MNIST, wrong labels, MLP over SGD",
-    command=_MNIST_BOTH,
+    command=command(
+        "mnist_label_noise.py",
+        "mnist_label_noise",
+        _MNIST_NOISE[0],
+        '--config.study.axes.label_noise="(0.5,)" --config.study.axes.rho="(0.0,0.1,0.2,0.3,0.5)"',
+        '--config.study.axes.num_neurons="((75,25),(150,50),(300,100),(1200,400))"',
+    ),
 )
 TUNED_MNIST = Study(
     page="mnist_label_noise#each-arms-learning-rate-tuned",
@@ -125,7 +124,13 @@ CLEAN_MNIST = plain(
     "MNIST, 15,000 images",
     "LeNet-300-100",
     folder="mnist_label_noise/none_wrong",
-    command=_MNIST_BOTH,
+    command=command(
+        "mnist_label_noise.py",
+        "mnist_label_noise",
+        *_MNIST_NOISE,
+        _MNIST_SIZES,
+        '--config.study.axes.label_noise="(0.0,)"',
+    ),
 )
 CIFAR = plain(
     "cifar10_width",

@@ -27,8 +27,8 @@ def runs_table(results: pd.DataFrame, *, with_measurements: bool = True) -> pd.D
     varied = [name for name in (*SETTINGS, *SIZES) if name in results and results[name].nunique(dropna=False) > 1]
     if "num_nonzero_params" in varied and results["num_nonzero_params"].equals(results["num_params"]):
         varied.remove("num_nonzero_params")
-    measured = [name for name in results if "." in name and with_measurements]
-    names = [*varied, "num_params", "rho", "seed", *RESULTS, *measured]
+    measured = [name for name in results if "." in name and not name.startswith("versions.")]
+    names = [*varied, "num_params", "rho", "seed", *RESULTS, *(measured if with_measurements else ())]
     table = results[[name for name in names if name in results and results[name].notna().any()]]
     order = [name for name in (*SETTINGS[:4], "num_params", "rho", "seed") if name in table]
     table = table.sort_values(order, ignore_index=True)

@@ -18,7 +18,7 @@ def workdir(tmp_path):
     rows = [
         {"label_noise": noise, "num_neurons": "(8,)", "num_params": 610, "rho": rho, "seed": 0, "dataset": "digits"}
         | {"status": "finished", "test_metric": 0.123456789, "run": f"run-{noise}-{rho}"}
-        | {"curvature.trace": 1.0 if rho else float("nan")}
+        | {"versions.jax": "0.10", "curvature.trace": 1.0 if rho else float("nan")}
         for noise in (0.5, 0.0)
         for rho in (0.1, 0.0)
     ]

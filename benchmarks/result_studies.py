@@ -159,7 +159,7 @@ NOISY_CIFAR = plain(
         "--config.data_dir=DIRECTORY --config.train_examples=1000",
         "--config.num_epochs=80 --config.eval_every_steps=140",
         '--config.study.axes.label_noise="(0.0,0.5)" --config.study.axes.num_filters="(2,8)"',
-        '--config.study.axes.rho="(0.0,0.1)"',
+        '--config.study.axes.rho="(0.0,0.1)" --config.study.axes.seed="range(5)"',
     ),
 )
 # Without wrong labels at the sizes and the rho of the study with them.

@@ -162,7 +162,7 @@ wrong labels. [When SAM helps](when_sam_helps.md) draws the conclusions, [the cl
 Panels are a selection of the studies with a committed gain for each seed. Axes differ between panels.
 
 ![Gain of SAM by number of parameters, a panel for each study: with wrong labels it rises to 25 points on MNIST, 13 on
-digits and 3.5 on CIFAR-10; in most other panels the intervals include zero](figures/{FIGURE.name}.svg)
+digits and 3 on CIFAR-10; in most other panels the intervals include zero](figures/{FIGURE.name}.svg)
 
 [The numbers of the figure](figures/{FIGURE.name}.csv)
 

@@ -104,6 +104,16 @@ def test_the_slope_of_tuned_arms_by_hand(results, tables):
     assert student < (slope.high - slope.low) / 2 < 1.6 * student
 
 
+def test_gains_of_seeds_are_the_corrected_ones(results, tables):
+    """Their means are the gains of the widths, which are corrected for the choice of rho."""
+    studies = [study for study in (*results.REAL, *results.MADE) if study.gains]
+    assert len(studies) > 25
+    for study in studies:
+        means = tables.seed_gains(study).mean(axis="columns")
+        expected = {width.num_params: width.gain for width in tables.widths(study)}
+        assert means.to_dict() == pytest.approx(expected, rel=1e-3, abs=1e-6), study.data
+
+
 def test_a_column_that_is_not_there_is_an_error(tables):
     """Not every row of the table."""
     with pytest.raises(KeyError, match="label_nose"):

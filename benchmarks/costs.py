@@ -72,7 +72,7 @@ time on cores of an AMD EPYC that were shared with other work, so that an undist
 studies half. {hours:.1f} hours for these rows; other studies have their times on their pages.
 
 Later studies had a budget, written down before they were run; studies of MNIST with wrong labels were added on the way
-and went before others. A dash in the last column stands for a study that has not been run.
+and went before others. A dash stands for a study without a budget, and in the last column for one that was not run.
 
 | study | what was run | runs | budget, minutes | minutes |
 |---|---|---|---|---|

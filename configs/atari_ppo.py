@@ -4,7 +4,7 @@ Run:     pip install -e '.[atari]'
          python main.py --workdir=runs/atari --config=configs/atari_ppo.py
 Width:   --config.num_filters=16, 32, 48, 64; Adam: --config.rho=0
 Expect:  paper, the best score: Adam 377 at 16 filters to 686 at 64, SAM at its best rho 405 to 808.
-         Not run here in full; docs/studies/atari_width.md has a smoke run.
+         Not run here in full; docs/studies/atari_width.md has a million actions.
 Takes:   9,765 epochs of 1,024 actions, 117,180 updates; benchmarks/atari_steps.py times them on your machine.
 Source:  paper, table 2 (1e7 steps, Adam at 2.5e-4 with linear decay, batch 256, gradient clip 0.5; the score every 100
          steps, the best reported) and table 3 (widths). The rest from Flax's PPO example, on which the paper says that

@@ -31,6 +31,7 @@ from claims_of_theory import basins, generalizes, lazy, linear_convergence, simp
 from result_studies import (
     CIFAR,
     CIFAR_AT_A_RHO,
+    CIFAR_WITHOUT_DECAY,
     CLEAN_MNIST,
     DECAY_TUNED,
     DEPTH,
@@ -237,7 +238,7 @@ def decay_replaces() -> list[Evidence]:
 def without_regularization() -> list[Evidence]:
     """Test under each condition whether the gain does not grow: the interval of its slope lies below zero."""
     conditions = {
-        "no weight decay": (WITHOUT_DECAY, DIGITS, NOISY_DIGITS),
+        "no weight decay": (CIFAR_WITHOUT_DECAY, WITHOUT_DECAY, DIGITS, NOISY_DIGITS),
         "last evaluation": (PTNK_LAST, TURKISH_LAST),
         "ViT": (VIT,),
     }

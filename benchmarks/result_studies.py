@@ -166,6 +166,20 @@ NOISY_CIFAR = plain(
 CIFAR_AT_A_RHO = plain(
     "cifar10_label_noise", "CIFAR-10 (JPEG), 1,000 examples", "ResNet-18", folder="cifar10_label_noise/none_wrong"
 )
+CIFAR_WITHOUT_DECAY = plain(
+    "cifar10_weight_decay",
+    "CIFAR-10 (JPEG), 1,000 examples, no weight decay",
+    "ResNet-18",
+    folder="cifar10_weight_decay/no_decay",
+    command=command(
+        "cifar10_weight_decay.py",
+        "cifar10_weight_decay",
+        "--config.data_dir=DIRECTORY --config.train_examples=1000",
+        "--config.num_epochs=80 --config.eval_every_steps=140",
+        '--config.study.axes.weight_decay="(0.0,5e-4)" --config.study.axes.num_filters="(2,8)"',
+        '--config.study.axes.rho="(0.0,0.1)" --config.study.exclude="()"',
+    ),
+)
 FASHION = plain(
     "fashion_mnist_width",
     "Fashion-MNIST, 20 epochs",
@@ -312,6 +326,7 @@ REAL = (
     CLEAN_MNIST,
     CIFAR,
     NOISY_CIFAR,
+    CIFAR_WITHOUT_DECAY,
     FASHION,
     SST2,
     REVIEWS,

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import pandas as pd
-from result_studies import CLEAN_MNIST, FASHION, MINATAR_MILLION, NOISY_MNIST
+from result_studies import CLEAN_MNIST, FASHION, MINATAR_MILLION, NOISY_CIFAR, NOISY_MNIST
 from result_tables import Study, read
 
 from flatwide.analysis import intervals
@@ -53,6 +53,7 @@ class End(NamedTuple):
 MEASURED = (
     Measured(NOISY_MNIST, "mnist_label_noise/runs.csv", where={"label_noise": 0.5}),
     Measured(CLEAN_MNIST, "mnist_label_noise/runs.csv", where={"label_noise": 0.0}),
+    Measured(NOISY_CIFAR, "cifar10_label_noise/runs.csv"),
     Measured(FASHION, "fashion_mnist_width/runs.csv"),
     Measured(MINATAR_MILLION, "minatar_width/million/runs.csv"),
 )

@@ -31,6 +31,7 @@ from claims_of_theory import basins, generalizes, lazy, linear_convergence, simp
 from result_studies import (
     CIFAR,
     CIFAR_AT_A_RHO,
+    CIFAR_DEPTH,
     CIFAR_WITHOUT_DECAY,
     CLEAN_MNIST,
     DECAY_TUNED,
@@ -251,6 +252,13 @@ def without_regularization() -> list[Evidence]:
     return evidence
 
 
+def depths() -> list[Evidence]:
+    """Test whether the gain of MLPs grows with depth; that of a ResNet is to be flat, so growth speaks against it."""
+    resnet = growth(CIFAR_DEPTH)
+    verdict = {HOLDS: FAILS}.get(resnet.verdict, OPEN)
+    return [growth(DEPTH), resnet._replace(verdict=verdict)]
+
+
 CLAIMS = (
     Claim("C1", "the gain of SAM grows with width", lambda: [growth(study) for study in (*WIDTHS, *TUNED)]),
     Claim(
@@ -273,7 +281,7 @@ CLAIMS = (
     ),
     Claim("C10", "minima of SAM are flatter and more uniform, the more so the larger rho", flatter),
     Claim("C11", "unnormalized SAM converges linearly where it interpolates", linear_convergence),
-    Claim("C12", "with depth, the gain grows for MLPs and not for ResNets", lambda: [growth(DEPTH)]),
+    Claim("C12", "with depth, the gain grows for MLPs and not for ResNets", depths),
     Claim("C13", "stronger weight decay of SGD does not replace SAM", decay_replaces),
     Claim("C14", "in the lazy regime SAM is more than 10 points below SGD", lazy),
     Claim("C15", "twice as many epochs of SGD do not remove the growth", twice_as_long),

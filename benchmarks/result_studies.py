@@ -132,6 +132,7 @@ CLEAN_MNIST = plain(
         '--config.study.axes.label_noise="(0.0,)"',
     ),
 )
+_CIFAR = "--config.data_dir=DIRECTORY --config.train_examples=1000 --config.num_epochs=80 --config.eval_every_steps=140"
 CIFAR = plain(
     "cifar10_width",
     "CIFAR-10 (JPEG), 1,000 examples",
@@ -141,8 +142,7 @@ CIFAR = plain(
     command=command(
         "cifar10_width.py",
         "cifar10_width",
-        "--config.data_dir=DIRECTORY --config.train_examples=1000",
-        "--config.num_epochs=80 --config.eval_every_steps=140",
+        _CIFAR,
         '--config.study.axes.num_filters="(2,4,8)" --config.study.axes.rho="(0.0,0.05,0.1)"',
         '--config.study.axes.seed="range(5)"',
     ),
@@ -156,14 +156,12 @@ NOISY_CIFAR = plain(
     command=command(
         "cifar10_label_noise.py",
         "cifar10_label_noise",
-        "--config.data_dir=DIRECTORY --config.train_examples=1000",
-        "--config.num_epochs=80 --config.eval_every_steps=140",
+        _CIFAR,
         '--config.study.axes.label_noise="(0.0,0.5)" --config.study.axes.num_filters="(2,8)"',
         '--config.study.axes.rho="(0.0,0.1)" --config.study.axes.seed="range(5)"',
     ),
 )
-# Without wrong labels at the sizes and the rho of the study with them.
-CIFAR_AT_A_RHO = plain(
+CIFAR_AT_A_RHO = plain(  # without wrong labels, at the sizes and the rho of the study with them
     "cifar10_label_noise", "CIFAR-10 (JPEG), 1,000 examples", "ResNet-18", folder="cifar10_label_noise/none_wrong"
 )
 CIFAR_WITHOUT_DECAY = plain(
@@ -174,8 +172,7 @@ CIFAR_WITHOUT_DECAY = plain(
     command=command(
         "cifar10_weight_decay.py",
         "cifar10_weight_decay",
-        "--config.data_dir=DIRECTORY --config.train_examples=1000",
-        "--config.num_epochs=80 --config.eval_every_steps=140",
+        _CIFAR,
         '--config.study.axes.weight_decay="(0.0,5e-4)" --config.study.axes.num_filters="(2,8)"',
         '--config.study.axes.rho="(0.0,0.1)" --config.study.exclude="()"',
     ),
@@ -310,8 +307,7 @@ TUNED_DIGITS = Study(
     command=command("digits_fair_fight.py", "digits_fair_fight"),
 )
 _NOISY_FASHION = "Fashion-MNIST, 3,000 examples, half of the labels wrong"
-# What was tuned -> the curve of `width_transfer`.
-_CURVES = {
+_CURVES = {  # what was tuned -> the curve of `width_transfer`
     "SAM at SGD's learning rate": "standard, same rate",
     "each arm's learning rate tuned": "standard, tuned",
     "muP, each arm tuned": "muP, tuned",
@@ -426,6 +422,18 @@ SPARSITY = plain(
         "--config.data_dir=DIRECTORY --config.num_epochs=20",
         '--config.study.axes.num_neurons="((75,25),(150,50),(300,100))"',
         """--config.study.axes.pruner="('snip',)" --config.study.axes.rho="(0.0,0.05,0.1,0.2)\"""",
+    ),
+)
+CIFAR_DEPTH = plain(
+    "cifar10_depth",
+    "CIFAR-10 (JPEG), 1,000 examples, one or two blocks a stage",
+    "ResNet of 4 filters",
+    command=command(
+        "cifar10_depth.py",
+        "cifar10_depth",
+        _CIFAR,
+        '--config.num_filters=4 --config.study.axes.num_blocks="((1,1,1,1),(2,2,2,2))"',
+        '--config.study.axes.rho="(0.0,0.05,0.1)"',
     ),
 )
 DEPTH = plain(

@@ -4,12 +4,11 @@ Not a program: `claims.py` writes the page.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from result_tables import TABLES
 
 from flatwide.analysis import intervals
 
@@ -50,20 +49,6 @@ def all_hold(kinds: Sequence[str]) -> str:
     return FAILS if FAILS in kinds else OPEN if OPEN in kinds else HOLDS
 
 
-def table(folder: str, name: str = "summary.csv") -> pd.DataFrame:
-    """Read a committed table."""
-    return pd.read_csv(TABLES / folder / name)
-
-
-def mean_slope(values_by_position: Mapping[float, Mapping[Any, float]]) -> intervals.Mean:
-    """Average the slopes of lines through each seed that every position has, from position -> seed -> value."""
-    positions = np.array(list(values_by_position), dtype=float)
-    centered = positions - positions.mean()
-    seeds = sorted(set.intersection(*(set(values) for values in values_by_position.values())))
-    lines = [np.array([values[seed] for values in values_by_position.values()]) for seed in seeds]
-    return intervals.mean([float(centered @ line / (centered @ centered)) for line in lines])
-
-
 def interval(estimate: intervals.Mean, unit: str, *, digits: int = 2) -> str:
     """Write a number with its 95 % interval."""
     mean, low, high = (signed(value, digits=digits) for value in (estimate.mean, estimate.low, estimate.high))
@@ -75,21 +60,17 @@ def signed(value: float, *, digits: int = 2) -> str:
     return f"{value:+.{digits}f}".replace("-", "−")
 
 
-def measured(folder: str, name: str, quantity: str, **where: Any) -> pd.DataFrame:
-    """Select rows of a committed table of measurements."""
-    rows = table(folder, name)
-    for column, value in (("quantity", quantity), *where.items()):
-        rows = rows[rows[column] == value]
-    return rows
+def log_slope(rows: pd.DataFrame, along: str, *, is_size: bool) -> intervals.Mean:
+    """Average the slopes of lines through the logarithm of each seed's measurements, of seeds with all of them.
 
-
-def by_position(rows: pd.DataFrame, along: str, *, is_size: bool) -> dict[float, dict[int, float]]:
-    """Arrange logarithms of measurements: position -> seed -> value."""
-    values_by_position: dict[float, dict[int, float]] = {}
-    for row in rows.sort_values(along).to_dict("records"):
-        position = math.log10(row[along]) if is_size else row[along]
-        values_by_position.setdefault(position, {})[int(row["seed"])] = math.log(row["value"])
-    return values_by_position
+    Args:
+      rows: of a table of measurements. along: its column of positions. is_size: whether to take their log10.
+    """
+    wide = rows.pivot(index=along, columns="seed", values="value").dropna(axis="columns")
+    positions = wide.index.to_numpy(dtype=float)
+    positions = np.log10(positions) if is_size else positions
+    centered = positions - positions.mean()
+    return intervals.mean((centered @ np.log(wide.to_numpy()) / (centered @ centered)).tolist())
 
 
 def factor(estimate: intervals.Mean, words: str) -> str:

@@ -18,13 +18,10 @@ from claim_numbers import (
     OPEN,
     Evidence,
     all_hold,
-    by_position,
     factor,
     interval,
-    mean_slope,
-    measured,
+    log_slope,
     near_zero,
-    table,
     verdict_of,
 )
 from claims_of_theory import basins, generalizes, lazy, linear_convergence, simpler_functions, smoothness
@@ -57,9 +54,9 @@ from result_studies import (
     TURKISH_LAST,
     VIT,
     WITHOUT_DECAY,
-    command,
 )
-from result_tables import Study, read, seed_gains, seed_slopes, slope, stretch, widths
+from result_tables import read, seed_gains, seed_slopes, slope, stretch, width_rows, widths
+from study_kinds import Study, command
 
 from flatwide.analysis import intervals
 
@@ -110,7 +107,7 @@ def growth(study: Study) -> Evidence:
     """Compute the change of the gain per tenfold increase in parameters."""
     in_tables = slope(study)
     assert in_tables is not None
-    change = intervals.Mean(*(study.factor * value for value in in_tables))
+    change = study.in_unit(in_tables)
     num_seeds = min(width.num_seeds for width in widths(study))
     unit = study.unit if study.is_percent else f"of {study.unit}"
     number = interval(change, f"{unit} per tenfold increase in parameters, {num_seeds} seeds")
@@ -120,7 +117,7 @@ def growth(study: Study) -> Evidence:
 def smallest(study: Study) -> Evidence:
     """Compute the gain at the smallest size."""
     width = widths(study)[0]
-    gain = intervals.Mean(*(study.factor * value for value in width.estimate))
+    gain = study.in_unit(width.estimate)
     number = interval(gain, f"points at {width.num_params:,} parameters")
     return judged(study, number, near_zero(gain.low, gain.high))
 
@@ -131,8 +128,7 @@ def best_rhos() -> list[Evidence]:
 
 
 def _best_rhos(study: Study) -> Evidence:
-    rows = read(study.summary, study.where)
-    rows = rows[rows["row"] == "width"].sort_values("num_params").to_dict("records")
+    rows = width_rows(study)
     ends = (rows[0], rows[-1])
     sets = [[float(rho) for rho in str(row["best_rho_set"]).split()] for row in ends]
     edges = [
@@ -175,7 +171,7 @@ def flatter() -> list[Evidence]:
         ("curvature_by_rho.csv", "curvature.top_eigenvalue", "top eigenvalue"),
         ("moments_by_rho.csv", "moments.s_2", "s₂"),
     ):
-        fall = mean_slope(by_position(measured("theory_stability", name, quantity), "rho", is_size=False))
+        fall = log_slope(read(f"theory_stability/{name}", {"quantity": quantity}), "rho", is_size=False)
         texts.append(factor(intervals.Mean(*(0.1 * value for value in fall)), f"{words} per increase of 0.1 in rho"))
         kinds.append(verdict_of(fall.low, fall.high, positive=False))
     kind = all_hold(kinds)
@@ -205,32 +201,23 @@ def twice_as_long() -> list[Evidence]:
 
     The table has only means, so the seeds are unpaired: the squares of the half-widths of the two intervals add up.
     """
-    rows = table("digits_fair_fight", "comparisons.csv")
-    rows = rows[rows["comparison"] == "twice as long"].sort_values("num_params")
+    rows = read("digits_fair_fight/comparisons.csv", {"comparison": "twice as long"}).sort_values("num_params")
     first, last = rows.iloc[0], rows.iloc[-1]
     change = 100 * (last["tuned_gain"] - first["tuned_gain"])
     reach = 100 * math.hypot(*(row["tuned_high"] - row["tuned_gain"] for row in (first, last)))
     error = 100 * math.hypot(first["tuned_standard_error"], last["tuned_standard_error"])
     difference = intervals.Mean(change, error, change - reach, change + reach)
     sizes = f"of gain from {int(first['num_params']):,} to {int(last['num_params']):,} parameters, each arm tuned"
-    trained = command("digits_fair_fight.py", "digits_fair_fight")
+    data, number = "digits with half of the training labels wrong, MLP", interval(difference, f"points {sizes}")
     kind = verdict_of(difference.low, difference.high)
-    return [
-        Evidence(
-            "studies/digits_fair_fight.md",
-            "digits with half of the training labels wrong, MLP",
-            interval(difference, f"points {sizes}"),
-            kind,
-            trained,
-        )
-    ]
+    return [Evidence(TUNED_DIGITS.link, data, number, kind, TUNED_DIGITS.command)]
 
 
 def decay_replaces() -> list[Evidence]:
     """Test at each size whether SAM still gains where each arm's weight decay is tuned."""
     evidence = []
     for width in widths(DECAY_TUNED):
-        gain = intervals.Mean(*(100 * value for value in width.estimate))
+        gain = DECAY_TUNED.in_unit(width.estimate)
         number = interval(gain, f"points at {width.num_params:,} parameters")
         evidence.append(judged(DECAY_TUNED, number, verdict_of(gain.low, gain.high)))
     return evidence
@@ -328,8 +315,8 @@ def page() -> str:
     rows = "\n".join(f"| {claim.name} | {claim.text} | {overall(evidence)} |" for claim, evidence in every)
     summary = f"| claim | what it says | verdict |\n|---|---|---|\n{rows}\n"
     commands = "\n".join(dict.fromkeys(item.command for _, evidence in every for item in evidence))
-    told = "These trained the runs, each with `--config.threads=1` where its page has it."
-    last = f"## Commands\n\n{told}\n\n```bash\n{commands}\n```\n"
+    note = "These trained the runs, each with `--config.threads=1` where its page has it."
+    last = f"## Commands\n\n{note}\n\n```bash\n{commands}\n```\n"
     return HEAD + "\n".join([summary, *(section(claim, evidence) for claim, evidence in every), last])
 
 

@@ -12,17 +12,15 @@ from claim_numbers import (
     OPEN,
     Evidence,
     all_hold,
-    by_position,
     factor,
     interval,
-    mean_slope,
-    measured,
+    log_slope,
     near_zero,
     signed,
-    table,
     verdict_of,
 )
-from result_studies import command
+from result_tables import read
+from study_kinds import command
 
 from flatwide.analysis import intervals, selection
 
@@ -31,9 +29,8 @@ def simpler_functions() -> list[Evidence]:
     """Compare the variation of the slopes of the functions of SAM and SGD, seed by seed."""
     numbers_and_kinds = []
     for size in (15, 30, 300, 3000):
-        rows = measured(
-            "theory_regression_1d", "function_by_rho.csv", "function.slope_total_variation", num_params=size
-        )
+        where = {"quantity": "function.slope_total_variation", "num_params": size}
+        rows = read("theory_regression_1d/function_by_rho.csv", where)
         wide = rows.pivot(index="rho", columns="seed", values="value")
         ratio = intervals.mean(np.log(wide.loc[0.2] / wide.loc[0.0]).to_numpy())
         number = factor(ratio, f"variation of the slope, SAM at rho 0.2 over SGD, at {size:,} parameters")
@@ -56,7 +53,7 @@ def basins() -> list[Evidence]:
     A barrier is the rise of the loss on the line between two networks. With few neurons it must be near zero, within a
     tenth of SGD's training loss; with many it must be positive, and the ratio below 1.
     """
-    rows = table("theory_regression_1d", "barrier_by_width.csv")
+    rows = read("theory_regression_1d/barrier_by_width.csv")
     texts, kinds = [], []
     for size in sorted(rows["num_params"].unique()):
         wide = rows[rows["num_params"] == size].pivot(index="seed", columns="rho")
@@ -82,8 +79,9 @@ def smoothness() -> list[Evidence]:
     """Compute how the constants along the path of SGD change with width."""
     texts, kinds = [], []
     for quantity, words, positive in (("smoothness", "β", False), ("pl_constant", "α", True)):
-        rows = measured("theory_smoothness_pl", "smoothness_by_width.csv", f"smoothness.{quantity}", rho=0.0)
-        change = mean_slope(by_position(rows, "num_params", is_size=True))
+        where = {"quantity": f"smoothness.{quantity}", "rho": 0.0}
+        rows = read("theory_smoothness_pl/smoothness_by_width.csv", where)
+        change = log_slope(rows, "num_params", is_size=True)
         texts.append(factor(change, f"{words} per tenfold increase in parameters"))
         kinds.append(verdict_of(change.low, change.high, positive=positive))
     kind = all_hold(kinds)
@@ -98,7 +96,7 @@ def linear_convergence() -> list[Evidence]:
 
     Linear convergence keeps the speed; with any power of the time, each doubling of the epochs halves it.
     """
-    rows = table("theory_convergence", "training_curves.csv")
+    rows = read("theory_convergence/training_curves.csv")
     rows = rows[rows["num_params"] == rows["num_params"].max()]
     rows = rows[rows["rho"] == rows["rho"].max()]
     wide = np.log(rows.pivot(index="epoch", columns="seed", values="running_train_loss"))
@@ -117,7 +115,7 @@ def linear_convergence() -> list[Evidence]:
 
 def lazy() -> list[Evidence]:
     """Compute how far SAM is below SGD in the lazy regime, at its best rho."""
-    rows = table("linearized_regime", "metric_by_output_scale.csv")
+    rows = read("linearized_regime/metric_by_output_scale.csv")
     rows = rows[rows["output_scale"] == rows["output_scale"].max()]
     gain = intervals.mean((100 * rows["gain"]).tolist())
     kind = HOLDS if gain.high < -10 else FAILS if gain.low > -10 else OPEN
@@ -128,8 +126,7 @@ def lazy() -> list[Evidence]:
 
 def generalizes() -> list[Evidence]:
     """Compare SAM's test error at the smallest and largest width, unpaired because the table has only means."""
-    rows = table("theory_generalization")
-    rows = rows[(rows["row"] == "seeds") & (rows["learning_rate"] == 0.001) & (rows["rho"] == 0.001)]
+    rows = read("theory_generalization/summary.csv", {"row": "seeds", "learning_rate": 0.001, "rho": 0.001})
     first, last = (rows.sort_values("num_params").iloc[index] for index in (0, -1))
     error = math.hypot(first["standard_error"], last["standard_error"])
     fewest = int(min(first["num_seeds"], last["num_seeds"]))

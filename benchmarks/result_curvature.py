@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 from result_studies import CLEAN_MNIST, FASHION, MINATAR_MILLION, NOISY_CIFAR, NOISY_MNIST
-from result_tables import Study, read
+from result_tables import read
+from study_kinds import Study
 
 from flatwide.analysis import intervals
 

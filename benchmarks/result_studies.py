@@ -3,46 +3,7 @@
 Not a program: `results.py` and `claims.py` write the pages.
 """
 
-from typing import Any
-
-from result_tables import Study
-
-
-def command(config: str, workdir: str, *more: str) -> str:
-    """Write the command that trained the runs of a study."""
-    return " ".join([f"python main.py --workdir=runs/{workdir} --config=configs/studies/{config}", *more])
-
-
-def plain(page: str, data: str, model: str, *, folder: str = "", **options: Any) -> Study:
-    """Describe a study whose tables are those that its report wrote."""
-    folder = folder or page.partition("#")[0]
-    return Study(page, data, model, summary=f"{folder}/summary.csv", gains=f"{folder}/gain_by_width.csv", **options)
-
-
-def domain(data: str, model: str, dataset: str, family: str, **options: Any) -> Study:
-    """Describe a domain of `all_domains`."""
-    return Study(
-        page="all_domains",
-        data=data,
-        model=model,
-        summary="all_domains/summary.csv",
-        gains="all_domains/gain_of_domains.csv",
-        where={"dataset": dataset, "model": family},
-        gains_where={"domain": f"{dataset}, {family}"},
-        **options,
-    )
-
-
-def curve(data: str, name: str, *, folder: str = "width_transfer") -> Study:
-    """Describe a curve of `width_transfer`."""
-    return Study(
-        page="width_transfer",
-        data=data,
-        model="MLP of two layers",
-        summary=f"{folder}/four_curves.csv",
-        where={"curve": name},
-    )
-
+from study_kinds import Study, command, curve, domain, plain, tuned
 
 MNIST = plain(
     "mnist_width",
@@ -58,79 +19,71 @@ MNIST = plain(
     ),
 )
 _NOISY = "half of the labels wrong"
-_MNIST_NOISE = (
-    "--config.data_dir=DIRECTORY --config.train_examples=15000 --config.num_epochs=40 --config.eval_every_steps=468",
-    '--config.study.axes.rho="(0.0,0.1,0.2,0.3)"',
-)
-_MNIST_SIZES = '--config.study.axes.num_neurons="((75,25),(150,50),(300,100))"'
+_THREE_SIZES = '--config.study.axes.num_neurons="((75,25),(150,50),(300,100))"'
+_FOUR_RHO = '--config.study.axes.rho="(0.0,0.1,0.2,0.3)"'
+
+
+def _mnist_noise(*axes: str) -> str:
+    return command(
+        "mnist_label_noise.py",
+        "mnist_label_noise",
+        "--config.data_dir=DIRECTORY --config.train_examples=15000",
+        "--config.num_epochs=40 --config.eval_every_steps=468",
+        *axes,
+    )
+
+
+_NOISY_MNIST = f"MNIST, 15,000 images, {_NOISY}"
 NOISY_MNIST = plain(
     "mnist_label_noise",
-    f"MNIST, 15,000 images, {_NOISY}",
+    _NOISY_MNIST,
     "LeNet-300-100",
     folder="mnist_label_noise/half_wrong",
     panel="MNIST, wrong labels, MLP over SGD",
-    command=command(
-        "mnist_label_noise.py",
-        "mnist_label_noise",
-        _MNIST_NOISE[0],
+    command=_mnist_noise(
         '--config.study.axes.label_noise="(0.5,)" --config.study.axes.rho="(0.0,0.1,0.2,0.3,0.5)"',
         '--config.study.axes.num_neurons="((75,25),(150,50),(300,100),(1200,400))"',
     ),
 )
-TUNED_MNIST = Study(
-    page="mnist_label_noise#each-arms-learning-rate-tuned",
-    data=f"MNIST, 15,000 images, {_NOISY}, each arm's learning rate tuned",
-    model="LeNet-300-100",
-    summary="mnist_label_noise/tuned/tuned_gain.csv",
-    where={"comparison": "tuned"},
-    runs="mnist_label_noise/tuned/runs.csv",
+TUNED_MNIST = tuned(
+    "mnist_label_noise#each-arms-learning-rate-tuned",
+    _NOISY_MNIST,
+    "LeNet-300-100",
+    folder="mnist_label_noise/tuned",
     tune="learning_rate",
-    command=command(
-        "mnist_label_noise.py",
-        "mnist_label_noise",
-        *_MNIST_NOISE,
-        _MNIST_SIZES,
+    trained=_mnist_noise(
+        _FOUR_RHO,
+        _THREE_SIZES,
         '--config.study.axes.label_noise="(0.5,)" --config.study.axes.learning_rate="(0.003,0.01,0.03,0.1)"',
         """--config.study.tune="('learning_rate',)\"""",
     ),
 )
-_MNIST_DECAY = command(
-    "mnist_label_noise.py",
-    "mnist_label_noise",
-    *_MNIST_NOISE,
-    '--config.study.axes.num_neurons="((75,25),(300,100))"',
-    '--config.study.axes.label_noise="(0.5,)" --config.study.axes.weight_decay="(0.0,1e-4,1e-3,5e-3,1e-2)"',
-    """--config.study.tune="('weight_decay',)\"""",
-)
-DECAY_TUNED = Study(
-    page="mnist_label_noise#each-arms-weight-decay-tuned",
-    data=f"MNIST, 15,000 images, {_NOISY}, each arm's weight decay tuned",
-    model="LeNet-300-100",
-    summary="mnist_label_noise/weight_decay/tuned_gain.csv",
-    where={"comparison": "tuned"},
-    runs="mnist_label_noise/weight_decay/runs.csv",
+DECAY_TUNED = tuned(
+    "mnist_label_noise#each-arms-weight-decay-tuned",
+    _NOISY_MNIST,
+    "LeNet-300-100",
+    folder="mnist_label_noise/weight_decay",
     tune="weight_decay",
-    command=_MNIST_DECAY,
+    trained=_mnist_noise(
+        _FOUR_RHO,
+        '--config.study.axes.num_neurons="((75,25),(300,100))"',
+        '--config.study.axes.label_noise="(0.5,)" --config.study.axes.weight_decay="(0.0,1e-4,1e-3,5e-3,1e-2)"',
+        """--config.study.tune="('weight_decay',)\"""",
+    ),
 )
 WITHOUT_DECAY = plain(
-    "mnist_label_noise#each-arms-weight-decay-tuned",
-    f"MNIST, 15,000 images, {_NOISY}, no weight decay",
+    DECAY_TUNED.page,
+    f"{_NOISY_MNIST}, no weight decay",
     "LeNet-300-100",
     folder="mnist_label_noise/no_decay",
-    command=_MNIST_DECAY,
+    command=DECAY_TUNED.command,
 )
 CLEAN_MNIST = plain(
     "mnist_label_noise",
     "MNIST, 15,000 images",
     "LeNet-300-100",
     folder="mnist_label_noise/none_wrong",
-    command=command(
-        "mnist_label_noise.py",
-        "mnist_label_noise",
-        *_MNIST_NOISE,
-        _MNIST_SIZES,
-        '--config.study.axes.label_noise="(0.0,)"',
-    ),
+    command=_mnist_noise(_FOUR_RHO, _THREE_SIZES, '--config.study.axes.label_noise="(0.0,)"'),
 )
 _CIFAR = "--config.data_dir=DIRECTORY --config.train_examples=1000 --config.num_epochs=80 --config.eval_every_steps=140"
 CIFAR = plain(
@@ -149,7 +102,7 @@ CIFAR = plain(
 )
 NOISY_CIFAR = plain(
     "cifar10_label_noise",
-    "CIFAR-10 (JPEG), 1,000 examples, half of the labels wrong",
+    f"CIFAR-10 (JPEG), 1,000 examples, {_NOISY}",
     "ResNet-18",
     folder="cifar10_label_noise/half_wrong",
     panel="CIFAR-10, wrong labels, ResNet-18 over SGD",
@@ -296,17 +249,15 @@ NOISY_DIGITS = plain(
     panel="Digits, wrong labels, MLP over SGD",
     command=command("digits_label_noise.py", "digits_label_noise"),
 )
-TUNED_DIGITS = Study(
-    page="digits_fair_fight",
-    data=f"{_NOISY_DIGITS}, each arm's learning rate tuned",
-    model="MLP",
-    summary="digits_fair_fight/tuned_gain.csv",
-    where={"comparison": "tuned"},
-    runs="digits_fair_fight/runs.csv",
+TUNED_DIGITS = tuned(
+    "digits_fair_fight",
+    _NOISY_DIGITS,
+    "MLP",
+    folder="digits_fair_fight",
     tune="learning_rate",
-    command=command("digits_fair_fight.py", "digits_fair_fight"),
+    trained=command("digits_fair_fight.py", "digits_fair_fight"),
 )
-_NOISY_FASHION = "Fashion-MNIST, 3,000 examples, half of the labels wrong"
+_NOISY_FASHION = f"Fashion-MNIST, 3,000 examples, {_NOISY}"
 _CURVES = {  # what was tuned -> the curve of `width_transfer`
     "SAM at SGD's learning rate": "standard, same rate",
     "each arm's learning rate tuned": "standard, tuned",
@@ -420,7 +371,7 @@ SPARSITY = plain(
         "mnist_sparsity.py",
         "mnist_sparsity",
         "--config.data_dir=DIRECTORY --config.num_epochs=20",
-        '--config.study.axes.num_neurons="((75,25),(150,50),(300,100))"',
+        _THREE_SIZES,
         """--config.study.axes.pruner="('snip',)" --config.study.axes.rho="(0.0,0.05,0.1,0.2)\"""",
     ),
 )

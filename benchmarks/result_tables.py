@@ -7,54 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
+from study_kinds import Study
 
 from flatwide.analysis import intervals, selection, trend, tuned
 
 TABLES = Path(__file__).parents[1] / "docs" / "studies"
-
-
-class Study(NamedTuple):
-    """A row of the table of results, and where its numbers are.
-
-    page: the study's page, optionally with an anchor. data, model: what was trained.
-    summary, gains: tables in docs/studies: one row a width, and one a width and seed; the latter may be missing.
-    where, gains_where: column -> value of the rows to read in each. runs: the table of runs of a study whose arms are
-    tuned, tune: the tuned field. panel: the title in the figure; empty leaves it out.
-    workload, setting: of the paper's values, as in `paper.paper_values`; empty for data that the paper does not have.
-    command: that trained the runs; empty where no claim is judged by them.
-    """
-
-    page: str
-    data: str
-    model: str
-    summary: str
-    gains: str = ""
-    where: Mapping[str, Any] = {}
-    gains_where: Mapping[str, Any] = {}
-    runs: str = ""
-    tune: str = ""
-    is_percent: bool = True
-    panel: str = ""
-    workload: str = ""
-    setting: str = ""
-    command: str = ""
-
-    @property
-    def link(self) -> str:
-        """The path of the page from docs/."""
-        name, _, anchor = self.page.partition("#")
-        return f"studies/{name}.md{f'#{anchor}' if anchor else ''}"
-
-    @property
-    def unit(self) -> str:
-        """The unit of a gain."""
-        return "points" if self.is_percent else "score" if self.model == "PPO" else "squared error"
-
-    @property
-    def factor(self) -> int:
-        """The factor from the metric in the tables to the unit."""
-        return 100 if self.is_percent else 1
 
 
 class Width(NamedTuple):
@@ -76,23 +35,27 @@ class Width(NamedTuple):
         return intervals.Mean(self.gain, self.standard_error, self.low, self.high)
 
 
-def read(name: str, where: Mapping[str, Any]) -> pd.DataFrame:
+def read(name: str, where: Mapping[str, Any] | None = None) -> pd.DataFrame:
     """Read the rows of a committed table that have all of some values.
 
     Raises: KeyError if it lacks a column.
     """
     table = pd.read_csv(TABLES / name)
-    for column, value in where.items():
+    for column, value in (where or {}).items():
         table = table[table[column] == value]
     return table
 
 
+def width_rows(study: Study) -> list[dict[str, Any]]:
+    """List the rows of a study's summary for widths, the smallest first."""
+    table = read(study.summary, study.where)
+    rows = table[table["row"] == "width"] if "row" in table.columns else table
+    return rows.sort_values("num_params").to_dict("records")
+
+
 def widths(study: Study) -> list[Width]:
     """List the widths of a study, the smallest first."""
-    table = read(study.summary, study.where)
-    is_tuned = "tuned_gain" in table.columns
-    rows = table if is_tuned else table[table["row"] == "width"]
-    return [(_tuned if is_tuned else _corrected)(row) for row in rows.sort_values("num_params").to_dict("records")]
+    return [_tuned(row) if "tuned_gain" in row else _corrected(row) for row in width_rows(study)]
 
 
 def _corrected(row: Mapping[str, Any]) -> Width:
@@ -181,8 +144,7 @@ def slope(study: Study) -> intervals.Mean | None:
     """
     if study.tune:
         scores = _tuned_scores(study)
-        gains = pd.DataFrame(scores.gains, index=list(scores.num_params), columns=list(scores.seeds))
-        return intervals.mean(seed_slopes(gains).tolist(), stretch=scores.stretch)
+        return trend.slope_of(scores._replace(weights=np.ones(len(scores.num_params))))
     gains = seed_gains(study)
     if gains is None:
         return None
@@ -192,7 +154,7 @@ def slope(study: Study) -> intervals.Mean | None:
 
 def _tuned_scores(study: Study) -> trend.Scores:
     """Compute the gain of each seed with both arms tuned, from the runs: the summary has only means."""
-    runs = read(study.runs, {}).assign(higher_is_better=True)
+    runs = read(study.runs).assign(higher_is_better=True)
     if "num_epochs" not in runs.columns:
         runs["num_epochs"] = 1  # of the same length
     options = {"width": "num_params", "metric": "test_metric", "choose_by": None}

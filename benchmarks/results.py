@@ -11,7 +11,8 @@ from typing import Any
 import altair as alt
 import result_curvature
 from result_studies import MADE, REAL
-from result_tables import Study, joint_interval, seed_gains, slope, widths
+from result_tables import joint_interval, seed_gains, slope, widths
+from study_kinds import Study
 
 from flatwide.analysis import paper
 from flatwide.figures import lines

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
+from result_tables import TABLES
 
-STUDIES = Path(__file__).parents[1] / "docs" / "studies"
 # Columns of results.csv, in the order of runs.csv; those before num_params only where runs differ in them.
 SETTINGS = ("label_noise", "pruner", "learning_rate", "weight_decay", "num_neurons", "num_filters", "hidden_size")
 SIZES = ("num_nonzero_params", "num_blocks", "sparsity")
@@ -62,7 +62,7 @@ def main() -> None:
     flags = parser.parse_args()
     written = copy(
         flags.workdir,
-        STUDIES / flags.folder,
+        TABLES / flags.folder,
         where=flags.where,
         figures=[name for name in flags.figures.split(",") if name],
         with_measurements=not flags.without_measurements,

@@ -250,8 +250,7 @@ def _tuned(pairs: Sequence[arms.Pair]) -> tuple[arms.Pair, ...]:
     Such a width has an untuned gain, often of another study in the same work directory; beside tuned gains it would
     look like a trend with width. Settings that diverged or are not finished count as tried.
     """
-    is_tuned = any(len(pair.base.tried) > 1 for pair in pairs)
-    return tuple(pair for pair in pairs if len(pair.base.tried) > 1 or not is_tuned)
+    return tuple(pair for pair in pairs if len(pair.base.tried) > 1) or tuple(pairs)
 
 
 def _compared(runs: Sequence[dict[str, Any]], length: tuple[str, float]) -> dict[str, tuple[bool, float, bool]]:

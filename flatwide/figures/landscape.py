@@ -107,7 +107,7 @@ def planes(
         who = base if run["arm"] == "base" else f"SAM, ρ = {run['rho']:g}"
         title = alt.Title(f"{who}, {_of(run['num_params'])}", fontSize=13)
         panels.append(alt.LayerChart(layer=layers, width=260, height=220, title=title))
-    has_path = any(table.endswith("_path") for table in tables)
+    has_path = any(len(_path(run)) for run in runs)
     title = alt.Title(heading, subtitle=[f"{_seeds(runs)} of each{'; point: the end of training' if has_path else ''}"])
     scales = {"color": "shared", "x": "independent", "y": "independent"}
     whole = alt.ConcatChart(concat=panels, columns=2)

@@ -29,6 +29,7 @@ from result_studies import (
     CIFAR,
     CIFAR_AT_A_RHO,
     CIFAR_DEPTH,
+    CIFAR_SPARSITY,
     CIFAR_WITHOUT_DECAY,
     CLEAN_MNIST,
     DECAY_TUNED,
@@ -261,7 +262,7 @@ CLAIMS = (
     Claim(
         "C8",
         "at a fixed number of nonzero parameters, wider and sparser networks gain more",
-        lambda: [growth(SPARSITY)],
+        lambda: [growth(SPARSITY), growth(CIFAR_SPARSITY)],
     ),
     Claim(
         "C9", "the gain does not grow without weight decay, without early stopping, or for ViT", without_regularization

@@ -375,6 +375,18 @@ SPARSITY = plain(
         """--config.study.axes.pruner="('snip',)" --config.study.axes.rho="(0.0,0.05,0.1,0.2)\"""",
     ),
 )
+CIFAR_SPARSITY = plain(
+    "cifar10_sparsity",
+    "CIFAR-10 (JPEG), 1,000 examples, 11,420 nonzero parameters left by SNIP of 2 or 8 filters",
+    "ResNet-18",
+    command=command(
+        "cifar10_sparsity.py",
+        "cifar10_sparsity",
+        _CIFAR,
+        '--config.study.axes.num_nonzero_params="(11420,)" --config.study.axes.num_filters="(2,8)"',
+        """--config.study.axes.pruner="('snip',)" --config.study.axes.rho="(0.0,0.05)\"""",
+    ),
+)
 CIFAR_DEPTH = plain(
     "cifar10_depth",
     "CIFAR-10 (JPEG), 1,000 examples, one or two blocks a stage",

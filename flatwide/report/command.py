@@ -10,7 +10,8 @@ from flatwide.config.parser import FlagParser
 USAGE = """python main.py report W [--metric=test_metric] [--choose_by=COLUMN] [--tune=FIELD,FIELD]
                         [--formats=svg,pdf,latex] [--output=FILE]
 python main.py report table.csv [--width=COLUMN] [--rho=COLUMN] [--seed=COLUMN] [--metric=COLUMN] [--lower_is_better]
-                                [--choose_by=COLUMN] [--pick=last|best] [--epoch=COLUMN] [--axes=COLUMN,COLUMN]
+                                [--choose_by=COLUMN] [--tune=COLUMN,COLUMN] [--pick=last|best]
+                                [--epoch=COLUMN] [--axes=COLUMN,COLUMN]
                                 [--formats=svg,pdf,latex] [--output=FILE]"""
 
 _TABLE_FLAGS = {"width": "the width", "rho": "rho", "seed": "the seed", "epoch": "the epoch"}
@@ -30,11 +31,9 @@ def report(arguments: list[str]) -> str:
     if not flags.source:
         parser.error("there is nothing to report on. Name a work directory or a CSV file")
     is_table = Path(flags.source).suffix.lower() in (".csv", ".tsv", ".txt") or Path(flags.source).is_file()
-    foreign = ("tune",) if is_table else ("width", "rho", "seed", "lower_is_better", "axes", "pick", "epoch")
+    foreign = () if is_table else ("width", "rho", "seed", "lower_is_better", "axes", "pick", "epoch")
     if foreign_flags := [f"--{name}" for name in foreign if getattr(flags, name) is not None]:
-        parser.error(
-            f"{foreign_flags[0]} applies to a {'work directory' if is_table else 'table'}; {flags.source} is not one"
-        )
+        parser.error(f"{foreign_flags[0]} applies to a table; {flags.source} is not one")
     lines: list[str] = []
     path = _write_table(flags, lines.append) if is_table else _write(flags, lines.append)
     return "\n\n".join([*lines, f"report: {path}"])
@@ -52,7 +51,7 @@ def _parser() -> FlagParser:
     parser.add_argument("--output", metavar="FILE", help="path of the page (default: report.html beside the runs)")
     texts: dict[str, Any] = {"type": lambda text: tuple(filter(None, text.split(",")))}
     parser.add_argument("--formats", **texts, metavar="svg,pdf,latex", help="files of figures and tables to write")
-    text = "fields on which base and SAM are tuned separately (default: those of the last report)"
+    text = "fields in which base and SAM are tuned separately (default: those of the last report; none for a table)"
     parser.add_argument("--tune", **texts, metavar="FIELD,FIELD", help=text)
     table = parser.add_argument_group("of a table only")
     for name, text in _TABLE_FLAGS.items():
@@ -86,6 +85,7 @@ def _write_table(flags: argparse.Namespace, tell: Callable[[str], None]) -> Path
         pick=flags.pick,
         epoch=flags.epoch,
         axes=flags.axes or (),
+        tune=flags.tune or (),
         formats=flags.formats or (),
         path=flags.output,
         tell=tell,

@@ -51,6 +51,7 @@ def write_table(
     pick: str | None = None,
     epoch: str | None = None,
     axes: Sequence[str] = (),
+    tune: Sequence[str] = (),
     formats: Sequence[str] = (),
     path: Path | str | None = None,
     tell: Callable[[str], None] = lambda text: None,
@@ -67,6 +68,7 @@ def write_table(
         `choose_by` or else by the metric. None is for a table with one row per run.
       epoch: with `pick`, the column that orders the rows of a run; None guesses.
       axes: further columns that distinguish runs, such as the share of label noise.
+      tune: columns in which base and SAM are tuned separately, such as a learning rate; they distinguish runs too.
       formats: of figures and tables in a folder beside the page: some of "svg", "pdf", "latex".
       path: of the page; None is `<table>.report.html` beside the table.
       tell: called with the headlines and their table, as text for a terminal.
@@ -88,6 +90,9 @@ def write_table(
         if choose_by is not None and choose_by not in table.columns:
             metrics = filter(is_metric, table.columns)
             raise ValueError(f"{table_path.name}: {registry.unknown('choose_by', choose_by, metrics)}")
+        if unknown_columns := [field for field in tune if field not in table.columns]:
+            settings = [column for column in table.columns if column in configs.SCHEMA]
+            raise ValueError(f"{table_path.name}: {registry.unknown('tune', unknown_columns[0], settings)}")
     else:
         runs, notes = _mapped(
             table,
@@ -95,10 +100,12 @@ def write_table(
             chosen={"width": width, "rho": rho, "seed": seed, "metric": metric},
             lower_is_better=lower_is_better,
             axes=axes,
+            tune=tune,
             choose_by=choose_by,
             pick=pick,
             epoch=epoch,
         )
+        tune = [_as_axis(column) for column in tune]
         metric = "test_metric"
         if choose_by is not None:
             choose_by = next(column for column in ("validation_metric", "validation_loss") if column in runs.columns)
@@ -112,6 +119,7 @@ def write_table(
         folder=folder,
         metric=metric,
         choose_by=choose_by,
+        tune=tune,
         curves=None,
         formats=formats,
         tell=tell,
@@ -158,18 +166,17 @@ def _mapped(
     chosen: dict[str, str | None],
     lower_is_better: bool | None,
     axes: Sequence[str],
+    tune: Sequence[str] = (),
     choose_by: str | None = None,
     pick: str | None = None,
     epoch: str | None = None,
 ) -> tuple["pd.DataFrame", tuple[str, ...]]:
     """Return a results table, and notes on how the columns were read."""
     columns = _columns(table, name, chosen)
-    for axis in axes:
-        if axis not in table.columns:
-            raise ValueError(f"--axes={axis}: {name} has no such column; {_listed(table)}.")
-    # In a results table a name with a dot is a version or a measurement, and does not distinguish runs.
-    table = table.rename(columns={axis: axis.replace(".", "_") for axis in axes})
-    axes = [axis.replace(".", "_") for axis in axes]
+    _check_axes(table, name, columns, axes=axes, tune=tune)
+    axes = list(dict.fromkeys((*axes, *tune)))
+    table = table.rename(columns={axis: _as_axis(axis) for axis in axes})
+    axes = [_as_axis(axis) for axis in axes]
     lower = bool(_LOWER.search(columns["metric"])) if lower_is_better is None else lower_is_better
     direction = "lower" if lower else "higher"
     _check_choice(table, name, columns, choose_by, lower=lower)
@@ -212,6 +219,22 @@ def _mapped(
         axis for axis in axis_columns if math.inf in {abs(v) for v in runs[axis].tolist() if isinstance(v, float)}
     ]
     return _set_aside(runs.astype(dict.fromkeys(infinite, str)), axis_columns), tuple(notes)
+
+
+def _check_axes(table: Any, name: str, columns: dict[str, str], *, axes: Sequence[str], tune: Sequence[str]) -> None:
+    """Raise ValueError for an axis or a tuned column that is missing, or a tuned column that has another role."""
+    for flag, names in (("axes", axes), ("tune", tune)):
+        if missing := [axis for axis in names if axis not in table.columns]:
+            raise ValueError(f"--{flag}={missing[0]}: {name} has no such column; {_listed(table)}.")
+    if taken := [(role, column) for role, column in columns.items() if column in tune]:
+        role, column = taken[0]
+        hint = "; rho is always tuned for SAM" if role == "rho" else ""
+        raise ValueError(f"--tune={column}: this column is already the {role}{hint}. Name a setting of both arms.")
+
+
+def _as_axis(column: str) -> str:
+    """Return the name of a column as an axis: with a dot it would be a version or a measurement of a results table."""
+    return column.replace(".", "_")
 
 
 def _axis_columns(runs: Any, axes: Sequence[str], settings: Sequence[str]) -> list[str]:

@@ -267,3 +267,46 @@ def test_rows_that_are_longer_than_the_names_are_a_fault(tmp_path):
     table.write_text("width,rho,seed,acc\n1,0,0,0.5,0.1\n1,0.1,0,0.5,0.1\n")
     with pytest.raises(ValueError, match="the rows have more cells than the header has names"):
         report.write_table(table)
+
+
+def _tried(column="my.lr"):
+    """Runs at two learning rates: the base is best at 0.3, SAM at 0.1."""
+    records = [
+        {"params": size, "rho": rho, "seed": seed, column: rate, "minutes": seed / 7}
+        | {"test_acc": 0.7 + (rate - 0.2) * (1 if rho == 0 else -2) + rho * size / 4000 + 0.01 * seed * rate}
+        for size, rho, seed, rate in itertools.product((100, 1000), (0.0, 0.1, 0.2), range(4), (0.1, 0.3))
+    ]
+    return pd.DataFrame(records)
+
+
+def test_each_arm_chooses_its_learning_rate(tmp_path):
+    page = written(tmp_path, _tried(), tune=("my.lr",), formats=("svg",))
+    assert "With my_lr tuned separately" in page.read_text()
+    gains = pd.read_csv(tmp_path / "mine.report" / "tuned_gain.csv").set_index(["comparison", "num_params"])
+    tuned = gains.loc["tuned"]
+    assert list(tuned["base_choice"]) == ["my_lr=0.3"] * 2
+    assert list(tuned["sam_choice"]) == ["rho=0.2 my_lr=0.1"] * 2
+    # Hand-computed: SAM at 0.1 is 0.2 above the middle plus rho * size / 4000, the base at 0.3 is 0.1 above it; their
+    # seeds add 0.01 times a mean of 1.5 times the rate.
+    assert tuned["tuned_gain"].to_list() == pytest.approx([0.1 + 0.005 - 0.003, 0.1 + 0.05 - 0.003])
+
+
+@pytest.mark.parametrize(
+    ("column", "reason"),
+    [
+        ("lr", r"--tune=lr: mine.csv has no such column; its columns are .*my.lr"),
+        ("rho", r"--tune=rho: this column is already the rho; rho is always tuned for SAM"),
+        ("seed", r"--tune=seed: this column is already the seed\. Name a setting of both arms"),
+    ],
+)
+def test_a_column_that_cannot_be_tuned_is_refused(tmp_path, column, reason):
+    with pytest.raises(ValueError, match=reason):
+        written(tmp_path, _tried(), tune=(column,))
+
+
+def test_our_table_is_tuned_by_its_fields(tmp_path):
+    ours = from_columns(_tried(column="learning_rate").drop(columns="minutes"), size="params", metric="test_acc")
+    ours = ours.assign(run=[f"run{index}" for index in range(len(ours))])
+    assert "learning_rate tuned separately" in written(tmp_path, ours, tune=("learning_rate",)).read_text()
+    with pytest.raises(ValueError, match=r"tune='learning_rat' is not known\. Did you mean 'learning_rate'"):
+        written(tmp_path, ours, tune=("learning_rat",))

@@ -3,9 +3,10 @@
     python benchmarks/study_tables.py runs/cifar10_width cifar10_width --figures=gain_by_width,metric_by_width
     python benchmarks/study_tables.py runs/noise cifar10_label_noise --where="label_noise == 0.5"
 
-`runs.csv` has a row for each run: what varies, its numbers, and its measurements with five digits; paths and settings
-that all runs share are left out. Without `--where`, `summary.csv` and the figures are those of the study's last report;
-with it they would cover other runs too, so only the runs are written: `python main.py report runs.csv` makes theirs.
+`runs.csv` has a row for each run: what varies; its metrics with all digits, so that ties between radii stay ties and a
+report of the table makes the same choices; losses and measurements with five digits. Paths and settings that all runs
+share are left out. Without `--where`, `summary.csv` and the figures are those of the study's last report; with it they
+would cover other runs too, so only the runs are written: `python main.py report runs.csv` makes theirs.
 """
 
 import shutil
@@ -17,22 +18,27 @@ import pandas as pd
 from result_tables import TABLES
 
 # Columns of results.csv, in the order of runs.csv; those before num_params only where runs differ in them.
-SETTINGS = ("label_noise", "pruner", "learning_rate", "weight_decay", "num_neurons", "num_filters", "hidden_size")
-SIZES = ("num_nonzero_params", "num_blocks", "sparsity")
+SETTINGS = ("label_noise", "train_examples", "output_scale", "pruner", "learning_rate", "weight_decay")
+SCHEDULE = ("num_epochs", "rho_schedule", "rho_switch", "rho_every")
+SIZES = ("num_neurons", "num_filters", "hidden_size", "num_nonzero_params", "num_blocks", "sparsity")
 RESULTS = ("status", "train_loss", "train_metric", "test_loss", "test_metric", "test_metric_best", "diverged_at_step")
 
 
 def runs_table(results: pd.DataFrame, *, with_measurements: bool = True) -> pd.DataFrame:
     """Select the columns of a table of runs that tell its runs apart, and their results."""
-    varied = [name for name in (*SETTINGS, *SIZES) if name in results and results[name].nunique(dropna=False) > 1]
+    # Base runs do not read the schedule of rho, so its empty cells are not a value of their own.
+    known = [name for name in (*SETTINGS, *SCHEDULE, *SIZES) if name in results]
+    varied = [name for name in known if results[name].nunique(dropna=name in SCHEDULE) > 1]
     if "num_nonzero_params" in varied and results["num_nonzero_params"].equals(results["num_params"]):
         varied.remove("num_nonzero_params")
     measured = [name for name in results if "." in name and not name.startswith("versions.")]
     names = [*varied, "num_params", "rho", "seed", *RESULTS, *(measured if with_measurements else ())]
     table = results[[name for name in names if name in results and results[name].notna().any()]]
-    order = [name for name in (*SETTINGS[:4], "num_params", "rho", "seed") if name in table]
+    order = [name for name in (*SETTINGS, *SCHEDULE, "num_params", "rho", "seed") if name in table]
     table = table.sort_values(order, ignore_index=True)
-    return table.map(lambda value: float(f"{value:.5g}") if isinstance(value, float) else value)
+    rounded = [name for name in (*measured, "train_loss", "test_loss") if name in table]
+    numbers = table[rounded].map(lambda value: float(f"{value:.5g}") if isinstance(value, float) else value)
+    return table.assign(**numbers)
 
 
 def copy(workdir: Path, folder: Path, *, where: str, figures: Sequence[str], with_measurements: bool) -> list[Path]:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from result_tables import decimal
 
 from flatwide.analysis import intervals
 
@@ -51,13 +52,8 @@ def all_hold(kinds: Sequence[str]) -> str:
 
 def interval(estimate: intervals.Mean, unit: str, *, digits: int = 2) -> str:
     """Write a number with its 95 % interval."""
-    mean, low, high = (signed(value, digits=digits) for value in (estimate.mean, estimate.low, estimate.high))
+    mean, low, high = (decimal(value, digits=digits) for value in (estimate.mean, estimate.low, estimate.high))
     return f"{mean} {unit} ({low} to {high})"
-
-
-def signed(value: float, *, digits: int = 2) -> str:
-    """Write a number with its sign, as in the pages."""
-    return f"{value:+.{digits}f}".replace("-", "−")
 
 
 def log_slope(rows: pd.DataFrame, along: str, *, is_size: bool) -> intervals.Mean:

@@ -16,10 +16,9 @@ from claim_numbers import (
     interval,
     log_slope,
     near_zero,
-    signed,
     verdict_of,
 )
-from result_tables import read
+from result_tables import decimal, read
 from study_kinds import command
 
 from flatwide.analysis import intervals, selection
@@ -103,10 +102,10 @@ def linear_convergence() -> list[Evidence]:
     late, early = (wide.loc[50] - wide.loc[100]) / 50, (wide.loc[25] - wide.loc[50]) / 25
     ratio = intervals.mean((late / early).tolist())
     size, rho = rows["num_params"].max(), rows["rho"].max()
-    ends = f"({signed(ratio.low)} to {signed(ratio.high)})"
+    ends = f"({decimal(ratio.low)} to {decimal(ratio.high)})"
     number = (
         f"at {size:,} parameters and rho {rho:g} the logarithm of the loss falls in epochs 50 to 100 "
-        f"{signed(ratio.mean)} times as fast as in 25 to 50 {ends}; a power of the time would give 0.5"
+        f"{decimal(ratio.mean)} times as fast as in 25 to 50 {ends}; a power of the time would give 0.5"
     )
     kind = verdict_of(ratio.low - 0.5, ratio.high - 0.5)
     trained = command("theory_convergence.py", "theory_convergence")

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 from result_studies import CLEAN_MNIST, FASHION, MINATAR_MILLION, NOISY_CIFAR, NOISY_MNIST
-from result_tables import read
+from result_tables import decimal, read
 from study_kinds import Study
 
 from flatwide.analysis import intervals
@@ -131,7 +131,7 @@ def _row(study: Measured, end: End) -> str:
             cells += [f"{_rounded(end.base[name], 3)} → {_rounded(end.sam[name], 3)}", ratio(end.ratios[name])]
         else:
             cells += ["–", "–"]
-    mean, low, high = (f"{value:.2f}".replace("-", "−") for value in (end.gain.mean, end.gain.low, end.gain.high))
+    mean, low, high = (decimal(value, sign="") for value in (end.gain.mean, end.gain.low, end.gain.high))
     cells.append(f"{mean} ({low} to {high})")
     return f"| {' | '.join(cells)} |"
 

@@ -35,6 +35,11 @@ class Width(NamedTuple):
         return intervals.Mean(self.gain, self.standard_error, self.low, self.high)
 
 
+def decimal(value: float, *, digits: int = 2, sign: str = "+") -> str:
+    """Write a number with a typographic minus sign, as in the pages; `sign=""` leaves out the plus sign."""
+    return f"{value:{sign}.{digits}f}".replace("-", "−")
+
+
 def read(name: str, where: Mapping[str, Any] | None = None) -> pd.DataFrame:
     """Read the rows of a committed table that have all of some values.
 

@@ -11,7 +11,7 @@ from typing import Any
 import altair as alt
 import result_curvature
 from result_studies import MADE, REAL
-from result_tables import joint_interval, seed_gains, slope, widths
+from result_tables import decimal, joint_interval, seed_gains, slope, widths
 from study_kinds import Study
 
 from flatwide.analysis import paper
@@ -39,8 +39,7 @@ HEAD = f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|"
 
 def number(value: float, study: Study, *, sign: str = "+") -> str:
     """Write a gain: in points with two digits, else with three."""
-    text = f"{100 * value:{sign}.2f}" if study.is_percent else f"{value:{sign}.3f}"
-    return text.replace("-", "−")
+    return decimal(100 * value, sign=sign) if study.is_percent else decimal(value, digits=3, sign=sign)
 
 
 def with_ends(value: float, low: float, high: float, study: Study) -> str:

@@ -30,6 +30,7 @@ from result_studies import (
     CIFAR_AT_A_RHO,
     CIFAR_DEPTH,
     CIFAR_SPARSITY,
+    CIFAR_VIT,
     CIFAR_WITHOUT_DECAY,
     CLEAN_MNIST,
     DECAY_TUNED,
@@ -66,6 +67,7 @@ WIDTHS = (
     SYNTHETIC,
     MNIST,
     CIFAR,
+    CIFAR_VIT,
     NOISY_CIFAR,
     FASHION,
     NOISY_MNIST,
@@ -229,7 +231,7 @@ def without_regularization() -> list[Evidence]:
     conditions = {
         "no weight decay": (CIFAR_WITHOUT_DECAY, WITHOUT_DECAY, DIGITS, NOISY_DIGITS),
         "last evaluation": (PTNK_LAST, TURKISH_LAST),
-        "ViT": (VIT,),
+        "ViT": (CIFAR_VIT, VIT),
     }
     evidence = []
     for condition, studies in conditions.items():

@@ -106,6 +106,8 @@ NOISY_CIFAR = plain(
     "ResNet-18",
     folder="cifar10_label_noise/half_wrong",
     panel="CIFAR-10, wrong labels, ResNet-18 over SGD",
+    workload="cifar10",
+    setting="label_noise=0.5",
     command=command(
         "cifar10_label_noise.py",
         "cifar10_label_noise",
@@ -122,6 +124,8 @@ CIFAR_WITHOUT_DECAY = plain(
     "CIFAR-10 (JPEG), 1,000 examples, no weight decay",
     "ResNet-18",
     folder="cifar10_weight_decay/no_decay",
+    workload="cifar10",
+    setting="weight_decay=0.0",
     command=command(
         "cifar10_weight_decay.py",
         "cifar10_weight_decay",
@@ -241,6 +245,21 @@ VIT = plain(
     panel="Digits, ViT over SGD",
     command=command("cifar10_vit_width.py:digits", "digits_vit"),
 )
+CIFAR_VIT = plain(
+    "cifar10_vit_width",
+    "CIFAR-10 (JPEG), 1,000 examples",
+    "ViT",
+    folder="cifar10_vit_width/jpeg",
+    panel="CIFAR-10, ViT over SGD",
+    workload="cifar10",
+    setting="model=ViT",
+    command=command(
+        "cifar10_vit_width.py",
+        "cifar10_vit",
+        _CIFAR,
+        '--config.study.axes.hidden_size="(16,64)" --config.study.axes.rho="(0.0,0.05)"',
+    ),
+)
 _NOISY_DIGITS = f"digits, {_NOISY}"
 NOISY_DIGITS = plain(
     "digits_label_noise",
@@ -274,6 +293,7 @@ REAL = (
     CIFAR,
     NOISY_CIFAR,
     CIFAR_WITHOUT_DECAY,
+    CIFAR_VIT,
     FASHION,
     SST2,
     REVIEWS,

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import pandas as pd
-from result_studies import CLEAN_MNIST, FASHION, MINATAR_MILLION, NOISY_CIFAR, NOISY_MNIST
+from result_studies import CLEAN_MNIST, FASHION, MINATAR_MILLION, NOISY_CIFAR, NOISY_MNIST, SST2, TOX21
 from result_tables import decimal, read
 from study_kinds import Study
 
@@ -56,6 +56,8 @@ MEASURED = (
     Measured(CLEAN_MNIST, "mnist_label_noise/runs.csv", where={"label_noise": 0.0}),
     Measured(NOISY_CIFAR, "cifar10_label_noise/runs.csv"),
     Measured(FASHION, "fashion_mnist_width/runs.csv"),
+    Measured(SST2, "sst2_width/glue/runs.csv"),
+    Measured(TOX21, "molpcba_width/tox21/runs.csv"),
     Measured(MINATAR_MILLION, "minatar_width/million/runs.csv"),
 )
 

@@ -1,5 +1,6 @@
 """Reports of work directories."""
 
+import functools
 import json
 import zipfile
 import zlib
@@ -127,7 +128,12 @@ class Series(_OfRuns):
 
     def __getitem__(self, name: str) -> list[dict[str, Any]]:
         """Return the run's rows of `measurements.csv`."""
-        return list(records.rows(name, records.read(self._runs[name])[0]))
+        return list(records.rows(name, records.read(self._runs[name])[0], self._usual_examples))
+
+    @functools.cached_property
+    def _usual_examples(self) -> dict[str, int]:
+        """The number of examples of each measurement that most runs have; it takes the files of all runs."""
+        return records.usual_examples(records.read(run)[0] for run in self._runs.values())
 
 
 class Arrays(Mapping[tuple[str, str], dict[str, Any]]):
@@ -137,7 +143,7 @@ class Arrays(Mapping[tuple[str, str], dict[str, Any]]):
         self._runs = {run.name: run for run in run_directories(workdir)}
 
     def __getitem__(self, key: tuple[str, str]) -> dict[str, Any]:
-        """Return the arrays; of several files those that `records.shown` selects.
+        """Return the arrays; of several files those on the most examples.
 
         Raises: KeyError if there are none, or the file cannot be read.
         """

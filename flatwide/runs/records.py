@@ -6,7 +6,8 @@ Each is a JSON file, written atomically and named after everything that it depen
 import io
 import json
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, cast
@@ -211,27 +212,50 @@ def _record(content: bytes) -> Record:
     return record
 
 
-def shown(records: Sequence[Record]) -> dict[tuple[str, float], Record]:
-    """Choose one record per measurement and epoch: the one on the most examples, and the newest of these."""
-    chosen = {}
-    for record in sorted(records, key=lambda record: (record.num_examples, record.measured)):
-        chosen[record.name, record.epoch] = record
-    return chosen
+def usual_examples(runs: Iterable[Sequence[Record]]) -> dict[str, int]:
+    """Return, for each measurement, the number of examples on which most runs have it at the end; the largest of these.
+
+    A value depends on its examples, so in a table that compares runs they should have as many.
+
+    Args:
+      runs: the records of each run.
+    """
+    counts: Counter[tuple[str, int]] = Counter()
+    for records in runs:
+        counts.update({(record.name, record.num_examples) for record in records if record.is_final})
+    ascending = sorted(counts.items(), key=lambda item: (item[1], item[0][1]))
+    return {name: number for (name, number), _ in ascending}
 
 
-def columns(records: Sequence[Record], *, training_seconds: float | None = None) -> dict[str, float]:
+def shown(records: Sequence[Record], usual: Mapping[str, int]) -> dict[tuple[str, float], Record]:
+    """Choose one record per measurement and epoch: on the usual number of examples, else the most; the newest of these.
+
+    Args:
+      usual: of the table that the run belongs to, from `usual_examples`.
+    """
+
+    def rank(record: Record) -> tuple[bool, int, str]:
+        return record.num_examples == usual.get(record.name), record.num_examples, record.measured
+
+    return {(record.name, record.epoch): record for record in sorted(records, key=rank)}
+
+
+def columns(
+    records: Sequence[Record], usual: Mapping[str, int], *, training_seconds: float | None = None
+) -> dict[str, float]:
     """Return the columns of the results table: `<measurement>.<value>` at the end, and the number of examples.
 
     Args:
+      usual: as for `shown`.
       training_seconds: of the run; if the catalogue has `<measurement>.training_share`, it is the measuring time for
         all networks of the run divided by these.
     """
     cells = {}
     seconds: dict[str, float] = {}
-    for record in shown(records).values():
+    for record in shown(records, usual).values():
         if record.seconds is not None and catalogue.is_described(f"{record.name}.{_SHARE}"):
             seconds[record.name] = seconds.get(record.name, 0.0) + record.seconds
-    for record in shown([record for record in records if record.is_final]).values():
+    for record in shown([record for record in records if record.is_final], usual).values():
         values = {name: value for name, value in record.values.items() if value is not None}
         cells |= {f"{record.name}.{name}": value for name, value in values.items()}
         cells[f"{record.name}.num_examples"] = record.num_examples
@@ -240,9 +264,9 @@ def columns(records: Sequence[Record], *, training_seconds: float | None = None)
     return cells
 
 
-def rows(run: str, records: Sequence[Record]) -> Iterator[dict[str, Any]]:
-    """Yield the rows of `measurements.csv`, in the order of measurement and epoch."""
-    chosen = shown(records)
+def rows(run: str, records: Sequence[Record], usual: Mapping[str, int]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of `measurements.csv`, in the order of measurement and epoch; `usual` as for `shown`."""
+    chosen = shown(records, usual)
     for name, epoch in sorted(chosen):
         record = chosen[name, epoch]
         for quantity, value in record.values.items():

@@ -22,7 +22,9 @@ def collect_rows(workdir: Path | str) -> list[dict[str, Any]]:
     Runs that are not done are included. The status is "damaged" if a file is damaged, "unreadable" if one cannot be
     read, "mismatch" if the directory is named after another run; then `problem` has the reason.
     """
-    return [row for row in map(_row, run_directories(workdir)) if row]
+    runs = [_read(run) for run in run_directories(workdir)]
+    usual = records.usual_examples(run_records for _, run_records in runs)
+    return [_measured(row, run_records, usual) for row, run_records in runs if row]
 
 
 def collect(workdir: Path | str) -> "pd.DataFrame":
@@ -64,8 +66,9 @@ def write_results(workdir: Path | str) -> Path:
 
 
 def _measured_rows(workdir: Path | str) -> list[dict[str, Any]]:
-    runs = ((run.name, records.read(run)[0]) for run in run_directories(workdir))
-    return [row for name, run_records in runs for row in records.rows(name, run_records)]
+    runs = {run.name: records.read(run)[0] for run in run_directories(workdir)}
+    usual = records.usual_examples(runs.values())
+    return [row for name, run_records in runs.items() for row in records.rows(name, run_records, usual)]
 
 
 def _write_csv(path: Path, columns: Sequence[str], rows: list[dict[str, Any]]) -> None:
@@ -84,27 +87,32 @@ def tuple_text(values: list | tuple) -> str:
     return f"({','.join(items)}{',' if len(items) == 1 else ''})"
 
 
-def _row(run: RunDirectory) -> dict[str, Any]:
+def _read(run: RunDirectory) -> tuple[dict[str, Any], Sequence[records.Record]]:
+    """Read the row of a run but for its measurements, which are returned beside it; a new run has an empty row."""
     try:
         status = run.status()
         if status == "new":
-            return {}
+            return {}, ()
         config = run.read_config()
         result = run.read_result() or {}
     except disk.UnreadableError as error:
-        return {"run": run.name, "status": "unreadable", "problem": str(error)}
+        return {"run": run.name, "status": "unreadable", "problem": str(error)}, ()
     except ValueError as error:
-        return {"run": run.name, "status": "damaged", "problem": str(error)}
+        return {"run": run.name, "status": "damaged", "problem": str(error)}, ()
     if run.name.rpartition("-")[2] != digest(config[IDENTITY]):
         problem = f"{run.path}: config.json is that of another run; if the folder is a copy, move it out of runs/."
-        return {"run": run.name, "status": "mismatch", "problem": problem}
+        return {"run": run.name, "status": "mismatch", "problem": problem}, ()
     config = _read_fields(config)
     # If a result field has the name of a config field (threads), the value in effect replaces the requested one.
     result_fields = {name: value for name, value in _flat(result).items() if value is not None}
     run_records, problems = records.read(run)
     problem = {"problem": " ".join(problems)} if problems else {}
-    columns = records.columns(run_records, training_seconds=result.get("seconds"))
-    return {"run": run.name, "status": status} | _flat(config) | result_fields | columns | problem
+    return {"run": run.name, "status": status} | _flat(config) | result_fields | problem, run_records
+
+
+def _measured(row: dict[str, Any], run_records: Sequence[records.Record], usual: Mapping[str, int]) -> dict[str, Any]:
+    """Add the measurements of a run to its row."""
+    return row | records.columns(run_records, usual, training_seconds=row.get("seconds"))
 
 
 def _read_fields(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def test_existing_measurements_are_kept_and_other_settings_have_other_files(trai
     assert set(after) - set(before) == {"gradient-examples32.json"}
     assert {name: after[name] for name in before} == before
     (row,) = flatwide.load(trained).to_dict("records")
-    assert row["gradient.num_examples"] == 64  # the most examples are shown
+    assert row["gradient.num_examples"] == 64  # the most examples are shown, where no number is more common
 
 
 def test_what_is_missing_is_measured_to_the_same_numbers(trained):
@@ -293,3 +293,20 @@ def test_measurements_are_not_part_of_the_identity_of_a_run():
     asked = resolve(FIELDS | {"measure_epochs": (1,)})
     assert identity.identity(asked, "data") == identity.identity(resolve({**asked, "measurements": ()}), "data")
     assert not {"measurements", "measure_epochs", "measure_examples"} & identity.identity(asked, "data").keys()
+
+
+def test_runs_of_a_table_show_the_number_of_examples_that_most_have(tmp_path):
+    """One run measured on more examples than the others, too, would not be comparable with them."""
+    for seed in (0, 1, 2):
+        run(tmp_path, seed=seed, measure_examples=32)
+    run(tmp_path, seed=0, measure_examples=64)
+    table = flatwide.load(tmp_path)
+    assert list(table["gradient.num_examples"]) == [32, 32, 32]
+    series = flatwide.load_measurements(tmp_path)
+    at_the_end = series[series["quantity"] == "train_loss"].groupby("run")["epoch"].idxmax()
+    shown = series.loc[at_the_end].set_index("run")["value"]
+    assert shown.to_dict() == table.set_index("run")["gradient.train_loss"].to_dict()
+    run(tmp_path, seed=1, measure_examples=64)  # now two runs have 64, and three 32
+    assert list(flatwide.load(tmp_path)["gradient.num_examples"]) == [32, 32, 32]
+    run(tmp_path, seed=2, measure_examples=64)
+    assert list(flatwide.load(tmp_path)["gradient.num_examples"]) == [64, 64, 64]

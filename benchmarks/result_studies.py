@@ -20,6 +20,7 @@ MNIST = plain(
 )
 _NOISY = "half of the labels wrong"
 _THREE_SIZES = '--config.study.axes.num_neurons="((75,25),(150,50),(300,100))"'
+_FOUR_SIZES = '--config.study.axes.num_neurons="((75,25),(150,50),(300,100),(1200,400))"'
 _FOUR_RHO = '--config.study.axes.rho="(0.0,0.1,0.2,0.3)"'
 
 
@@ -42,8 +43,12 @@ NOISY_MNIST = plain(
     panel="MNIST, wrong labels, MLP over SGD",
     command=_mnist_noise(
         '--config.study.axes.label_noise="(0.5,)" --config.study.axes.rho="(0.0,0.1,0.2,0.3,0.5)"',
-        '--config.study.axes.num_neurons="((75,25),(150,50),(300,100),(1200,400))"',
+        _FOUR_SIZES,
     ),
+)
+_SAM_RATES_LEFT_OUT = tuple(
+    {"num_neurons": (1200, 400), "learning_rate": rate, "rho": rho}
+    for rate, rho in ((0.003, 0.1), (0.003, 0.2), (0.003, 0.3), (0.01, 0.3))
 )
 TUNED_MNIST = tuned(
     "mnist_label_noise#each-arms-learning-rate-tuned",
@@ -53,9 +58,9 @@ TUNED_MNIST = tuned(
     tune="learning_rate",
     trained=_mnist_noise(
         _FOUR_RHO,
-        _THREE_SIZES,
-        '--config.study.axes.label_noise="(0.5,)" --config.study.axes.learning_rate="(0.003,0.01,0.03,0.1)"',
-        """--config.study.tune="('learning_rate',)\"""",
+        _FOUR_SIZES,
+        '--config.study.axes.label_noise="(0.5,)" --config.study.axes.learning_rate="(0.003,0.01,0.03,0.1,0.2)"',
+        f"""--config.study.tune="('learning_rate',)" --config.study.exclude="{_SAM_RATES_LEFT_OUT}\"""",
     ),
 )
 DECAY_TUNED = tuned(

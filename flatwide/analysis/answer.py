@@ -237,6 +237,11 @@ def fair_fight(
     return texts
 
 
+def beginning_of_tuned(tune: Sequence[str]) -> str:
+    """Return how a paragraph about separately tuned arms begins."""
+    return f"With {' and '.join(tune)} tuned separately for SAM and for "
+
+
 def _fair(shown: Mapping[str, tuned.Comparison], units: wording.Units, base: str, tune: Sequence[str]) -> str:
     """Write the sentences about separately tuned arms."""
     tuned_comparison = shown[tuned.TUNED]
@@ -255,11 +260,12 @@ def _fair(shown: Mapping[str, tuned.Comparison], units: wording.Units, base: str
     chosen = " and ".join(tune)
     decided = verdict.verdict(tuned_comparison.scores)
     trend_text = f", and {wording.verb(decided)}" if decided.kind else ""
-    untuned = f" With the {chosen} that is best for {base} used for both, it is {same}." if same else ""
+    verb = "is" if len(tune) == 1 else "are"
+    untuned = f" With the {chosen} that {verb} best for {base} used for both, it is {same}." if same else ""
     if at_edge := [name for name in amounts if name != tuned.SAME and _at_edge(shown[name], pair.width)]:
         untuned += f" A choice lies at the end of its grid ({'; '.join(at_edge)}): a better one may lie beyond it."
     return (
-        f"With {chosen} tuned separately for SAM and for {base}, on the other seeds, the gain of SAM at {size} is "
+        f"{beginning_of_tuned(tune)}{base}, on the other seeds, the gain of SAM at {size} is "
         f"{amounts[tuned.TUNED]}{trend_text}{f'; {listed}' if listed else ''}.{untuned}"
     )
 

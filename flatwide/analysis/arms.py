@@ -7,6 +7,8 @@ import numpy as np
 
 from flatwide.analysis import fields, widths
 
+_ROUNDING = 1e-12  # relative to the largest metric: sums that are closer are equal
+
 
 class Arm(NamedTuple):
     """The candidate runs of base or SAM at one width; none of their cells has a diverged or missing seed.
@@ -139,4 +141,7 @@ def chosen(choices: np.ndarray, is_allowed: np.ndarray | None = None) -> np.ndar
     """
     total = choices.sum(axis=0)
     sums = np.vstack([total - choices, total])
-    return (sums if is_allowed is None else np.where(is_allowed, sums, -np.inf)).argmax(axis=1)
+    sums = sums if is_allowed is None else np.where(is_allowed, sums, -np.inf)
+    # Sums of accuracies that are equal as fractions of a test set differ in their last bits, by the order of seeds.
+    tolerance = _ROUNDING * np.abs(choices).max()
+    return (sums >= sums.max(axis=1, keepdims=True) - tolerance).argmax(axis=1)

@@ -1,11 +1,11 @@
 """Cautions: the objections of a careful reader to a study."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from flatwide.analysis import domains, fields, interpolation, measured, quantities, rho, table, widths
+from flatwide.analysis import domains, fields, interpolation, measured, quantities, rho, table, tuned, widths
 from flatwide.config.schema import SCHEMA
 
 if TYPE_CHECKING:
@@ -50,12 +50,14 @@ def cautions(
     width: str = "num_params",
     metric: str = "test_metric",
     choose_by: str | None = None,
+    tune: Sequence[str] = (),
     has_states: bool = True,
     are_ours: bool = True,
 ) -> list[Caution]:
     """List the cautions about a whole results table, each once.
 
     Args: as for `gain.gain_by_width`, and
+      tune: fields in which base and SAM are tuned separately.
       has_states: whether the states of the runs are recorded; otherwise "diverged" only means that a metric is missing.
       are_ours: whether flatwide trained the runs; otherwise there is no command that resumes them.
     """
@@ -66,6 +68,8 @@ def cautions(
             caution._replace(part=domain.name): None
             for caution in _whole_domain(domain.runs, width=width, are_ours=are_ours)
         }
+    for part in tuned.parts(runs, tune=tune, width=width) if tune else ():
+        cautions_found |= {caution._replace(part=part.name): None for caution in _grids(part.runs, tune, width)}
     for part in table.parts(runs, width=width):
         chosen_by = widths.choice_column(part.runs, metric=metric) if choose_by is None else choose_by
         cells = widths.by_width(part.runs, width=width, metric=metric, choose_by=chosen_by)
@@ -258,6 +262,16 @@ def _choice(cells: list[widths.Width], chosen_by: str, *, are_ours: bool) -> Ite
         yield Caution(
             "best_epoch", "Each run is scored at its best epoch on the test set, which biases all scores upward."
         )
+
+
+def _grids(runs: "pd.DataFrame", tune: Sequence[str], width: str) -> Iterator[Caution]:
+    """Yield the widths at which base and SAM were tried at different values of the tuned fields."""
+    tried: dict[Any, tuple[set, set]] = {}
+    for row in fields.done(runs, [width, *tune]):
+        tried.setdefault(row[width], (set(), set()))[fields.effective_rho(row) > 0].add(tuple(map(row.get, tune)))
+    if unequal := [value for value, (base, sam) in sorted(tried.items()) if base and sam and base != sam]:
+        what = f"base and SAM were tried at different values of {' and '.join(tune)}; the arm with fewer is tuned less."
+        yield Caution("unequal_grids", what, finding=_at(width, unequal))
 
 
 def _fit(runs: "pd.DataFrame", *, width: str, metric: str, choose_by: str) -> Iterator[Caution]:

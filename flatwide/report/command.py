@@ -49,7 +49,7 @@ def _parser() -> FlagParser:
     parser.add_argument("--metric", metavar="COLUMN", help="column to compare (default: that of the last report)")
     parser.add_argument("--choose_by", metavar="COLUMN", help="column that chooses rho (default: the metric)")
     parser.add_argument("--output", metavar="FILE", help="path of the page (default: report.html beside the runs)")
-    texts: dict[str, Any] = {"type": lambda text: tuple(filter(None, text.split(",")))}
+    texts: dict[str, Any] = {"type": lambda text: tuple(filter(None, map(str.strip, text.split(","))))}
     parser.add_argument("--formats", **texts, metavar="svg,pdf,latex", help="files of figures and tables to write")
     text = "fields in which base and SAM are tuned separately (default: those of the last report; none for a table)"
     parser.add_argument("--tune", **texts, metavar="FIELD,FIELD", help=text)

@@ -129,7 +129,7 @@ def content(
     if beginning:
         answers = [pair for pair in answers if pair[0]]
     lines = headline.headlines(runs, **options)
-    shown_cautions = _cautions(runs, source, **options)
+    shown_cautions = _cautions(runs, source, **options, tune=tune)
     labelled_rows = rows if source.has_states else [_without_state(row) for row in rows]
     aside = facts.varied(rows, (name for name in runs.columns if name.startswith(f"{fields.ASIDE}.")))
     shown = run_table.run_table(labelled_rows, varied=[*varied, *aside])
@@ -208,10 +208,12 @@ def _overview(runs: "pd.DataFrame", drawn: list[charts.Chart], *, metric: str, c
     )
 
 
-def _cautions(runs: "pd.DataFrame", source: Source, *, metric: str, choose_by: str | None) -> list[str]:
+def _cautions(
+    runs: "pd.DataFrame", source: Source, *, metric: str, choose_by: str | None, tune: Sequence[str]
+) -> list[str]:
     """Return the objections of a careful reader, each once."""
     objections = cautions.cautions(
-        runs, metric=metric, choose_by=choose_by, has_states=source.has_states, are_ours=source.are_ours
+        runs, metric=metric, choose_by=choose_by, tune=tune, has_states=source.has_states, are_ours=source.are_ours
     )
     parts = [part.name for part in table.parts(fields.narrow(runs)) if part.name]
     return cautions.merged(objections, num_parts=len(parts))

@@ -90,8 +90,8 @@ def write_table(
         if choose_by is not None and choose_by not in table.columns:
             metrics = filter(is_metric, table.columns)
             raise ValueError(f"{table_path.name}: {registry.unknown('choose_by', choose_by, metrics)}")
-        if unknown_columns := [field for field in tune if field not in table.columns]:
-            settings = [column for column in table.columns if column in configs.SCHEMA]
+        settings = [column for column in table.columns if column in configs.SCHEMA and column not in ("rho", "seed")]
+        if unknown_columns := [field for field in tune if field not in settings]:
             raise ValueError(f"{table_path.name}: {registry.unknown('tune', unknown_columns[0], settings)}")
     else:
         runs, notes = _mapped(
@@ -109,6 +109,7 @@ def write_table(
         metric = "test_metric"
         if choose_by is not None:
             choose_by = next(column for column in ("validation_metric", "validation_loss") if column in runs.columns)
+    _check_tried(runs, table_path.name, tune)
     if formats:
         output.claim_folder(folder)
     return export(
@@ -225,11 +226,35 @@ def _check_axes(table: Any, name: str, columns: dict[str, str], *, axes: Sequenc
     """Raise ValueError for an axis or a tuned column that is missing, or a tuned column that has another role."""
     for flag, names in (("axes", axes), ("tune", tune)):
         if missing := [axis for axis in names if axis not in table.columns]:
-            raise ValueError(f"--{flag}={missing[0]}: {name} has no such column; {_listed(table)}.")
+            always = " (rho is always tuned for SAM)" if missing[0] == "rho" and flag == "tune" else ""
+            raise ValueError(f"--{flag}={missing[0]}: {name} has no such column{always}; {_listed(table)}.")
+    for axis in (*axes, *tune):
+        if axis != _as_axis(axis) and _as_axis(axis) in table.columns:
+            raise ValueError(
+                f"{name}: {axis!r} is read as {_as_axis(axis)!r}, which is a column too; rename one of them."
+            )
     if taken := [(role, column) for role, column in columns.items() if column in tune]:
         role, column = taken[0]
         hint = "; rho is always tuned for SAM" if role == "rho" else ""
         raise ValueError(f"--tune={column}: this column is already the {role}{hint}. Name a setting of both arms.")
+
+
+def _check_tried(runs: "pd.DataFrame", name: str, tune: Sequence[str]) -> None:
+    """Raise ValueError for a tuned column without a value in a run, or with a single value in an arm."""
+    for column in tune:
+        empty = [row for row, is_empty in zip(runs.index, runs[column].isna(), strict=True) if is_empty]
+        if empty:
+            raise ValueError(
+                f"{name}, row {empty[0] + 1} below the header: the column {column!r} is empty; every run needs a value "
+                "of a tuned column. Fill it in, or remove the row."
+            )
+        for arm, is_sam in (("base", False), ("SAM", True)):
+            values = list(dict.fromkeys(runs.loc[(runs["rho"] > 0) == is_sam, column]))
+            if len(values) == 1:
+                raise ValueError(
+                    f"--tune={column}: every {arm} run has {column}={values[0]}; expected at least two values in each "
+                    "arm. Omit --tune, or add the other runs."
+                )
 
 
 def _as_axis(column: str) -> str:
@@ -309,8 +334,8 @@ def _refuse_repeats(runs: Any, name: str, columns: dict[str, str], axis_columns:
     each = f" If {logged[0]!r} numbers the evaluations of a run, add --pick=last or --pick=best." if logged else ""
     raise ValueError(
         f"{name}: several rows have {columns['width']}={row['num_params']}, {columns['rho']}={row['rho']:g} and "
-        f"{columns['seed']}={row['seed']}. If another column distinguishes them, name it with --axes=; columns that "
-        f"differ: {', '.join(differ) or 'none'}.{each}"
+        f"{columns['seed']}={row['seed']}. If another column distinguishes them, name it with --axes=, or with "
+        f"--tune= if each arm is to choose it; columns that differ: {', '.join(differ) or 'none'}.{each}"
     )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flatwide import registry
-from flatwide.analysis import fields, headline
+from flatwide.analysis import answer, fields, headline
 from flatwide.figures import rendering, save
 from flatwide.figures.collection import every_figure
 from flatwide.figures.tables import to_csv
@@ -76,5 +76,11 @@ def export(
         for table in [*([page_content.overview.table] if page_content.overview else []), *page_content.tables]:
             write_atomically(folder / f"{table.name}.tex", latex.table(table))
     if page_content.headlines:
-        tell(headline.terminal(page_content.headlines))
+        start = answer.beginning_of_tuned(tune) if tune else None
+        fair = [
+            f"{name}: {text}" if name else text
+            for name, text in page_content.answers
+            if start and text.startswith(start)
+        ]
+        tell("\n\n".join([*fair, headline.terminal(page_content.headlines)]))
     return page_path

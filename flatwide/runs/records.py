@@ -213,16 +213,17 @@ def _record(content: bytes) -> Record:
 
 
 def usual_examples(runs: Iterable[Sequence[Record]]) -> dict[str, int]:
-    """Return, for each measurement, the number of examples on which most runs have it at the end; the largest of these.
+    """Return, for each measurement, the number of examples that most networks were measured on; in a tie the largest.
 
-    A value depends on its examples, so in a table that compares runs they should have as many.
+    A value depends on its examples, so in a table that compares networks they should have as many.
 
     Args:
       runs: the records of each run.
     """
     counts: Counter[tuple[str, int]] = Counter()
     for records in runs:
-        counts.update({(record.name, record.num_examples) for record in records if record.is_final})
+        networks = {(record.name, record.num_examples, record.epoch) for record in records}
+        counts.update((name, number) for name, number, _ in networks)
     ascending = sorted(counts.items(), key=lambda item: (item[1], item[0][1]))
     return {name: number for (name, number), _ in ascending}
 

@@ -316,3 +316,12 @@ def test_two_networks_of_one_size_are_refused():
         tuned.tuned_gain(pd.concat([runs, deeper[runs["num_params"] == 1000]]), tune=("learning_rate",))
     repeated = tuned.tuned_gain(pd.concat([runs, runs]), tune=("learning_rate",))  # of repeats the first is taken
     pd.testing.assert_frame_equal(repeated, tuned.tuned_gain(runs, tune=("learning_rate",)))
+
+
+def test_sums_that_differ_in_their_last_bit_are_a_tie():
+    """Two cells of a study with equal sums of accuracies: 2.8320999999999996 and 2.8321 in floating point."""
+    choices = np.array([[0.9458, 0.9432], [0.9443, 0.9436], [0.9420, 0.9453]])
+    assert choices[:, 0].sum() != choices[:, 1].sum()
+    assert arms.chosen(choices)[-1] == 0
+    assert arms.chosen(choices[:, ::-1])[-1] == 0
+    assert list(arms.chosen(choices)[:-1]) == [1, 1, 0]

@@ -310,3 +310,9 @@ def test_runs_of_a_table_show_the_number_of_examples_that_most_have(tmp_path):
     assert list(flatwide.load(tmp_path)["gradient.num_examples"]) == [32, 32, 32]
     run(tmp_path, seed=2, measure_examples=64)
     assert list(flatwide.load(tmp_path)["gradient.num_examples"]) == [64, 64, 64]
+
+
+def test_networks_at_all_epochs_decide_which_number_of_examples_is_shown(trained):
+    """The end was measured on 256 examples too, but the earlier epochs on 64 alone: a curve would mix them."""
+    run(trained, measure_examples=256, measure_epochs=())
+    assert list(flatwide.load(trained)["gradient.num_examples"]) == [64]

@@ -308,5 +308,30 @@ def test_our_table_is_tuned_by_its_fields(tmp_path):
     ours = from_columns(_tried(column="learning_rate").drop(columns="minutes"), size="params", metric="test_acc")
     ours = ours.assign(run=[f"run{index}" for index in range(len(ours))])
     assert "learning_rate tuned separately" in written(tmp_path, ours, tune=("learning_rate",)).read_text()
+    with pytest.raises(ValueError, match=r"tune='rho' is not known\. Known: learning_rate"):
+        written(tmp_path, ours, tune=("rho",))
     with pytest.raises(ValueError, match=r"tune='learning_rat' is not known\. Did you mean 'learning_rate'"):
         written(tmp_path, ours, tune=("learning_rat",))
+
+
+def test_each_arm_needs_several_values_of_a_tuned_column_in_every_run(tmp_path):
+    table = _tried()
+    for arm, without in (("base", table["rho"] == 0), ("SAM", table["rho"] > 0)):
+        single = table[~without | (table["my.lr"] == 0.1)]
+        with pytest.raises(ValueError, match=rf"--tune=my_lr: every {arm} run has my_lr=0\.1; expected at least two"):
+            written(tmp_path, single, tune=("my.lr",))
+    with pytest.raises(ValueError, match=r"'my\.lr' is read as 'my_lr', which is a column too; rename one of them"):
+        written(tmp_path, table.assign(my_lr=0.1), tune=("my.lr",))
+    table.loc[6, "my.lr"] = None
+    with pytest.raises(ValueError, match=r"row 7 below the header: the column 'my_lr' is empty; every run needs"):
+        written(tmp_path, table, tune=("my.lr",))
+
+
+def test_unequal_grids_are_cautioned_and_the_tuned_gain_is_printed(tmp_path):
+    table = _tried()
+    smaller = table[(table["params"] == 100) | (table["rho"] == 0) | (table["my.lr"] < 0.3)]
+    smaller.to_csv(tmp_path / "mine.csv", index=False)
+    printed = command.report([str(tmp_path / "mine.csv"), "--tune=my.lr"])
+    assert printed.startswith("With my_lr tuned separately for SAM and for its base optimizer")
+    text = (tmp_path / "mine.report.html").read_text()
+    assert "At 1,000 parameters base and SAM were tried at different values of my_lr" in text

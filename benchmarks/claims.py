@@ -40,6 +40,7 @@ from result_studies import (
     MINATAR,
     MINATAR_MILLION,
     MNIST,
+    MNIST_100,
     NOISY_CIFAR,
     NOISY_DIGITS,
     NOISY_MNIST,
@@ -50,6 +51,7 @@ from result_studies import (
     SST2,
     SYNTHETIC,
     TOX21,
+    TUNED_CIFAR,
     TUNED_DIGITS,
     TUNED_MNIST,
     TURKISH,
@@ -65,6 +67,7 @@ from flatwide.analysis import intervals
 PAGE = Path(__file__).parents[1] / "docs" / "claims.md"
 WIDTHS = (
     SYNTHETIC,
+    MNIST_100,
     MNIST,
     CIFAR,
     CIFAR_VIT,
@@ -82,7 +85,7 @@ WIDTHS = (
     MINATAR,
     MINATAR_MILLION,
 )
-TUNED = (TUNED_DIGITS, TUNED_MNIST, DECAY_TUNED)
+TUNED = (TUNED_DIGITS, TUNED_MNIST, DECAY_TUNED, TUNED_CIFAR)
 
 
 class Claim(NamedTuple):

@@ -18,6 +18,20 @@ MNIST = plain(
         '--config.study.axes.num_neurons="((75,25),(150,50),(300,100),(600,200))"',
     ),
 )
+MNIST_100 = plain(
+    "mnist_width",
+    "MNIST, 100 epochs",
+    "LeNet-300-100",
+    folder="mnist_width/epochs_100",
+    panel="MNIST, 100 epochs, MLP over SGD",
+    workload="mnist",
+    command=command(
+        "mnist_width.py",
+        "mnist_100",
+        "--config.data_dir=DIRECTORY --config.eval_every_steps=4690",
+        '--config.study.axes.num_neurons="((75,25),(150,50),(300,100))" --config.study.axes.rho="(0.0,0.02,0.1,0.2)"',
+    ),
+)
 _NOISY = "half of the labels wrong"
 _THREE_SIZES = '--config.study.axes.num_neurons="((75,25),(150,50),(300,100))"'
 _FOUR_SIZES = '--config.study.axes.num_neurons="((75,25),(150,50),(300,100),(1200,400))"'
@@ -119,6 +133,22 @@ NOISY_CIFAR = plain(
         _CIFAR,
         '--config.study.axes.label_noise="(0.0,0.5)" --config.study.axes.num_filters="(2,8)"',
         '--config.study.axes.rho="(0.0,0.1)" --config.study.axes.seed="range(5)"',
+    ),
+)
+TUNED_CIFAR = tuned(
+    "cifar10_label_noise#each-arms-learning-rate-tuned",
+    f"CIFAR-10 (JPEG), 1,000 examples, {_NOISY}",
+    "ResNet-18",
+    folder="cifar10_label_noise/tuned",
+    tune="learning_rate",
+    trained=command(
+        "cifar10_label_noise.py",
+        "cifar10_label_noise",
+        _CIFAR,
+        '--config.study.axes.label_noise="(0.5,)" --config.study.axes.num_filters="(2,8)"',
+        '--config.study.axes.rho="(0.0,0.1)" --config.study.axes.learning_rate="(0.01,0.03,0.1)"',
+        """--config.study.tune="('learning_rate',)" """
+        """--config.study.exclude="({'num_filters':2,'learning_rate':0.01,'rho':0.1},)\"""",
     ),
 )
 CIFAR_AT_A_RHO = plain(  # without wrong labels, at the sizes and the rho of the study with them
@@ -289,6 +319,7 @@ _CURVES = {  # what was tuned -> the curve of `width_transfer`
     "muP with layerwise perturbations, each arm tuned": "muP, layerwise, tuned",
 }
 REAL = (
+    MNIST_100,
     MNIST,
     NOISY_MNIST,
     TUNED_MNIST,
@@ -297,6 +328,7 @@ REAL = (
     CLEAN_MNIST,
     CIFAR,
     NOISY_CIFAR,
+    TUNED_CIFAR,
     CIFAR_WITHOUT_DECAY,
     CIFAR_VIT,
     FASHION,

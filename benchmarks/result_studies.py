@@ -18,6 +18,10 @@ MNIST = plain(
         '--config.study.axes.num_neurons="((75,25),(150,50),(300,100),(600,200))"',
     ),
 )
+_LEFT_OUT_AT_100 = (
+    *({"num_neurons": widths, "seed": seed} for widths in ((150, 50), (300, 100)) for seed in (3, 4)),
+    {"num_neurons": (300, 100), "rho": 0.02},
+)
 MNIST_100 = plain(
     "mnist_width",
     "MNIST, 100 epochs",
@@ -30,6 +34,7 @@ MNIST_100 = plain(
         "mnist_100",
         "--config.data_dir=DIRECTORY --config.eval_every_steps=4690",
         '--config.study.axes.num_neurons="((75,25),(150,50),(300,100))" --config.study.axes.rho="(0.0,0.02,0.1,0.2)"',
+        f'--config.study.axes.seed="range(5)" --config.study.exclude="{_LEFT_OUT_AT_100}"',
     ),
 )
 _NOISY = "half of the labels wrong"

@@ -112,9 +112,8 @@ def test_gains_of_seeds_are_the_corrected_ones(results, tables):
         gains = tables.seed_gains(study)  # of the seeds that all widths have
         expected = {width.num_params: width.gain for width in tables.widths(study) if width.num_seeds == gains.shape[1]}
         assert expected, study.data
-        assert gains.loc[list(expected)].mean(axis="columns").to_dict() == pytest.approx(
-            expected, rel=1e-3, abs=1e-6
-        ), study.data
+        means = gains.loc[list(expected)].mean(axis="columns")
+        assert means.to_dict() == pytest.approx(expected, rel=1e-3, abs=1e-6), study.data
 
 
 def test_a_column_that_is_not_there_is_an_error(tables):

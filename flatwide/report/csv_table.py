@@ -86,13 +86,7 @@ def write_table(
         if pick or epoch:
             raise ValueError(f"--pick={pick}: {table_path.name} is from flatwide, with one row per run; omit --pick.")
         runs, notes, metric = table, (), metric or "test_metric"
-        _check_own(table, table_path.name, metric)
-        if choose_by is not None and choose_by not in table.columns:
-            metrics = filter(is_metric, table.columns)
-            raise ValueError(f"{table_path.name}: {registry.unknown('choose_by', choose_by, metrics)}")
-        settings = [column for column in table.columns if column in configs.SCHEMA and column not in ("rho", "seed")]
-        if unknown_columns := [field for field in tune if field not in settings]:
-            raise ValueError(f"{table_path.name}: {registry.unknown('tune', unknown_columns[0], settings)}")
+        _check_own(table, table_path.name, metric=metric, choose_by=choose_by, tune=tune)
     else:
         runs, notes = _mapped(
             table,
@@ -152,12 +146,17 @@ def read(table_path: Path) -> Any:
     return table.rename(columns=csv_cells.decode)
 
 
-def _check_own(table: Any, name: str, metric: str) -> None:
-    """Raise ValueError for a table that flatwide wrote and whose cells were edited into invalid values."""
+def _check_own(table: Any, name: str, *, metric: str, choose_by: str | None, tune: Sequence[str]) -> None:
+    """Raise ValueError for a column that a table of flatwide lacks, or cells that were edited into invalid values."""
     columns = {"width": "num_params", "rho": "rho", "seed": "seed", "metric": metric}
     if metric not in table.columns:
         raise ValueError(f"{name}: {registry.unknown('metric', metric, filter(is_metric, table.columns))}")
     cells.numbers(table[table["status"].isin(DONE)], name, columns)
+    if choose_by is not None and choose_by not in table.columns:
+        raise ValueError(f"{name}: {registry.unknown('choose_by', choose_by, filter(is_metric, table.columns))}")
+    settings = [column for column in table.columns if column in configs.SCHEMA and column not in ("rho", "seed")]
+    if unknown_columns := [field for field in tune if field not in settings]:
+        raise ValueError(f"{name}: {registry.unknown('tune', unknown_columns[0], settings)}")
 
 
 def _mapped(

@@ -124,12 +124,15 @@ def _advise(arguments: list[str]) -> int:
 
 def _measure(arguments: list[str]) -> int:
     """Measure trained runs; SIGTERM and Ctrl-C stop between measurements."""
+    from flatwide.runs import jax_settings
     from flatwide.study import measure_command
 
     request = measure_command.read(arguments)
     if request is None:
         print(measure_command.help_text())
         return DONE
+
+    jax_settings.stay_on_cpu()
 
     def run(should_stop: Callable[[], bool]) -> int:
         counts = measure_command.run(request, should_stop=should_stop)

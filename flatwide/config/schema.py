@@ -194,6 +194,8 @@ STUDY: dict[str, Field] = {
     "tune": Field((), "strs"),
     "executor": Field("local", "str"),
     "workers": Field(None, "int", AT_LEAST_ONE, optional=True),
+    "workers_per_gpu": Field(1, "int", AT_LEAST_ONE),
+    "devices_per_run": Field(None, "int", AT_LEAST_ONE, optional=True),
     "address": Field(None, "str", optional=True),
     "slurm": Field({}, "mapping"),
     "tensorboard": Field(False, "bool"),

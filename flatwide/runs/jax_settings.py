@@ -44,6 +44,12 @@ def has_started() -> bool:
     return xla_bridge.backends_are_initialized()
 
 
+def stay_on_cpu() -> None:
+    """Keep this process, which only plans and supervises, off the GPUs: its JAX would take most of their memory."""
+    if not has_started():
+        jax.config.update("jax_platforms", "cpu")
+
+
 def start_processes(
     coordinator: str | None = None,
     num_processes: int | None = None,

@@ -10,7 +10,7 @@ from flatwide import config as configs
 from flatwide import csv_cells, registry
 from flatwide.analysis import fields
 from flatwide.analysis import table as tables
-from flatwide.columns import COLLAPSED, DONE, RESULT_FIELDS
+from flatwide.columns import COLLAPSED, DONE, FRACTION_METRICS, RESULT_FIELDS
 from flatwide.report import cells, epochs, output
 from flatwide.report.content import Source
 from flatwide.report.exports import export
@@ -36,6 +36,7 @@ _LOWER = re.compile(r"loss|err(or)?$|perplexity|ppl|mse|rmse|mae", re.IGNORECASE
 _LOGGED = ("learning_rate",)  # settings that may differ between the rows of one run
 _STATES = {"finished", "diverged", "unfinished", "failed", "damaged", "unreadable", "mismatch"}
 _TEXTS = {"metric_name", "higher_is_better", "device", "x64", "matmul_precision", "versions", "started", "finished"}
+_SCALARS = ("int", "float")  # kinds of config fields
 _OURS = {"run", "status", "num_params", "rho", "seed", "test_metric", "metric_name", "higher_is_better", "optimizer"}
 
 
@@ -135,8 +136,14 @@ def read(table_path: Path) -> Any:
             names = file.readline()
         separator = max(",;\t", key=names.count)
         table: Any = pd.read_csv(table_path, sep=separator, skipinitialspace=True, encoding="utf-8-sig")
+        header: Any = pd.read_csv(
+            table_path, sep=separator, skipinitialspace=True, encoding="utf-8-sig", header=None, nrows=1, dtype=str
+        )
     except ValueError as error:  # pandas' own errors are ValueErrors, as is a wrong encoding
         raise ValueError(f"{table_path}: expected a CSV file with a header of column names ({error}).") from error
+    names = header.iloc[0].dropna().tolist()
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"{table_path}: two columns are named {twice[0]!r}; rename or remove one of them.")
     if not len(table):
         raise ValueError(f"{table_path}: the table has no rows; expected one row per run.")
     if not isinstance(table.index, pd.RangeIndex):  # pandas uses the first cells of such rows as the index
@@ -152,11 +159,39 @@ def _check_own(table: Any, name: str, *, metric: str, choose_by: str | None, tun
     if metric not in table.columns:
         raise ValueError(f"{name}: {registry.unknown('metric', metric, filter(is_metric, table.columns))}")
     cells.numbers(table[table["status"].isin(DONE)], name, columns)
+    for column in table.columns:
+        _check_column(table[column], name, is_fraction=table["metric_name"].isin(FRACTION_METRICS))
     if choose_by is not None and choose_by not in table.columns:
         raise ValueError(f"{name}: {registry.unknown('choose_by', choose_by, filter(is_metric, table.columns))}")
     settings = [column for column in table.columns if column in configs.SCHEMA and column not in ("rho", "seed")]
     if unknown_columns := [field for field in tune if field not in settings]:
         raise ValueError(f"{name}: {registry.unknown('tune', unknown_columns[0], settings)}")
+
+
+def _check_column(column: Any, name: str, *, is_fraction: Any) -> None:
+    """Raise ValueError for text in a column of numbers, or a score that is not the fraction that its metric is.
+
+    Args:
+      is_fraction: for each row, whether its metric is one in [0, 1].
+    """
+    import pandas as pd
+
+    field, setting = RESULT_FIELDS.get(column.name), configs.SCHEMA.get(column.name)
+    is_measured = "." in column.name and is_metric(column.name)
+    if not (is_measured or (field and field.kind in (int, (int, float))) or (setting and setting.kind in _SCALARS)):
+        return
+    read: Any = pd.to_numeric(column, errors="coerce")
+    is_score = column.name.startswith(("test_", "train_", "validation_")) and "metric" in column.name
+    for is_wrong, expected in (
+        (read.isna() & column.notna(), "a number"),
+        (is_fraction & ~read.between(0, 1) & read.notna() & is_score, "a fraction in [0, 1]"),
+    ):
+        if is_wrong.any():
+            row = is_wrong.tolist().index(True)
+            raise ValueError(
+                f"{name}, row {row + 1} below the header: the column {column.name!r} holds "
+                f"{registry.shown(column.tolist()[row])}; expected {expected}. Restore the cell, or run `report W` again."
+            )
 
 
 def _mapped(

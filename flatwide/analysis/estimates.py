@@ -306,6 +306,14 @@ def contrast(scores: Scores, weights: Sequence[float] | np.ndarray, *, level: fl
     )
 
 
+def joined(every: Sequence[Scores], seeds: Sequence[int]) -> Scores:
+    """Put the scores of several groups of comparisons one after the other, over some of their seeds."""
+    values = [scores.values[:, [scores.seeds.index(seed) for seed in seeds]] for scores in every]
+    arrays = zip(*((each.variances, each.excesses, each.degrees, each.counts) for each in every), strict=True)
+    sizes = tuple(size for each in every for size in each.num_params)
+    return Scores(sizes, tuple(seeds), np.concatenate(values), *map(np.concatenate, arrays))
+
+
 def plain(values: np.ndarray, num_params: Sequence[int], seeds: Sequence[int]) -> Scores:
     """Arrange numbers that nothing was chosen by, [comparisons, seeds], as scores."""
     count, num_seeds = values.shape

@@ -8,10 +8,8 @@ training for as many gradients; and what costs no gradient: the average of its w
 The intervals are those of `estimates.score`, for the choices of both arms.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-import numpy as np
 
 from flatwide import registry
 from flatwide.analysis import arms, domains, fields, table, widths

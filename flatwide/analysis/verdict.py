@@ -4,8 +4,6 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from flatwide.analysis import best_sets, trend
 from flatwide.analysis.estimates import NONE, Estimate, Scores
 

@@ -1,9 +1,9 @@
 """Estimates over seeds: their standard errors, degrees of freedom and intervals.
 
-Base and SAM each choose among settings, and each seed is scored at the settings that the other seeds choose, so that no
-seed selects its own noise. Two things follow for the error of the mean of such scores. The choice of two seeds shares
-the other seeds, so the scores are dependent and their mean varies more than if they were not. And where several settings
-are equally good, each of them tells how much runs vary, so the variance need not come from the few scores alone.
+Base and SAM each choose among settings, and each seed is scored at the settings that the other seeds choose, so that
+no seed selects its own noise. Two things follow for the error of the mean of such scores. The choices of two seeds
+share the other seeds, so the scores are dependent and their mean varies more than if they were not. And where several
+settings are equally good, each tells how much runs vary, so the variance need not come from the few scores alone.
 """
 
 import functools
@@ -64,6 +64,10 @@ class Estimate(NamedTuple):
         from scipy.special import stdtr
 
         return math.nan if self.is_exact else float(2 * stdtr(self.degrees, -abs(self.value) / self.error))
+
+    def scaled(self, factor: float) -> "Estimate":
+        """Return the estimate in another unit."""
+        return self._replace(value=factor * self.value, error=abs(factor) * self.error)
 
     def at(self, level: float) -> "Estimate":
         """Return the estimate with an interval of another level."""
@@ -195,9 +199,10 @@ def score(control: Side, treatment: Side, *, same: np.ndarray | None = None, res
     Equation: with d[i] the score of seed i, S and B the confidence sets of the best settings of treatment and control
       (m and b of them), r_S and r_B the residual mean squares of the runs in them after removing the means of seeds and
       settings, and p the variance over seeds of the difference of the means over S and B:
-      variance = max(s(d)^2, p + (1 - 1 / m) r_S + (1 - 1 / b) r_B), excess = (V(n, m) - 1) r_S + (V(n, b) - 1) r_B with V
-      as in `inflation`, and the degrees of freedom are Satterthwaite's for the parts of their sum. Where the scores of
-      all seeds lie within one step, the variance is at least that of one item that differs at random, the step squared.
+      variance = max(s(d)^2, p + (1 - 1 / m) r_S + (1 - 1 / b) r_B), excess = (V(n, m) - 1) r_S + (V(n, b) - 1) r_B
+      with V as in `inflation`, and the degrees of freedom are Satterthwaite's for the parts of their sum. Where the
+      scores of all seeds lie within one step, the variance is at least that of one item that differs at random, the
+      step squared.
     Source: Satterthwaite (1946). Coverage by simulation: `python benchmarks/answers.py gains`.
     """
     num_seeds = control.values.shape[-2]
@@ -256,7 +261,7 @@ def inflation(num_seeds: int, num_settings: int | np.ndarray) -> np.ndarray:
     """Compute V, by how much dependent choices raise the variance of the mean of scores.
 
     Equation: V(n, m) = n var(mean_i x[i, k(i)]), k(i) the best of m settings by all seeds but i, for x of independent
-      standard normal noise; 1 for one setting. With equally good settings the choice is arbitrary, which is the worst case.
+      standard normal noise; 1 for one setting. Equally good settings, whose choice is arbitrary, are the worst case.
     Cost: some tenths of a second for 8 seeds and 11 settings, the first time. The random seed is fixed.
     """
     numbers = np.asarray(num_settings)
@@ -284,8 +289,8 @@ def contrast(scores: Scores, weights: Sequence[float] | np.ndarray, *, level: fl
     Args:
       weights: [comparisons].
     Equation: with a the weights, v the variances, x the excesses, n the seeds of each comparison: error^2 =
-      max(sum_w a_w^2 v_w / n_w, s(a . d)^2 / n) + sum_w a_w^2 x_w / n_w: the comparisons vary independently, or together
-      as far as the seeds show it. The degrees of freedom are Satterthwaite's for the sum.
+      max(sum_w a_w^2 v_w / n_w, s(a . d)^2 / n) + sum_w a_w^2 x_w / n_w: the comparisons vary independently, or
+      together as far as the seeds show it. The degrees of freedom are Satterthwaite's for the sum.
     Source: Satterthwaite (1946). Coverage by simulation: `python benchmarks/answers.py trends`.
     """
     a = np.asarray(weights, dtype=float)

@@ -76,15 +76,15 @@ def equal_compute_length(gradients: float, length: float) -> int:
     Args:
       gradients: per step of SAM. length: of SAM, in steps or epochs.
     """
-    # Two except at a few steps, such as the first of a rho that begins at 0, counts as two; the other tolerance is for a
-    # quotient that rounding lifts above a whole number.
+    # Two except at a few steps, such as the first of a rho that begins at 0, counts as two; the other tolerance is for
+    # a quotient that rounding lifts above a whole number.
     ratio = max(gradients, 2.0) if abs(gradients - 2) < 5e-4 else gradients
     return math.ceil(ratio * length - 1e-9)
 
 
 def resolution(rows: list[dict[str, Any]], metric: str) -> float:
     """Return the step of an accuracy, one over the number of test items, where the runs record it; else 0."""
-    counts = {row.get("num_test_items") for row in rows} - {None}
+    counts: set[Any] = {row.get("num_test_items") for row in rows} - {None}
     is_accuracy = metric.startswith("test_metric") and {row.get("metric_name") for row in rows} == {"accuracy"}
     return 1 / min(counts) if is_accuracy and counts and min(counts) > 0 else 0.0
 

@@ -2,8 +2,8 @@
 
 The gain is the mean over seeds of SAM - base, signed so that positive means that SAM is better. Both runs of a seed
 start from the same weights, see the same data in the same order and differ only in rho, so they are compared in pairs.
-The best of many values of rho beats one base run even where SAM has no effect, because it is selected for its noise; the
-corrected gain scores each seed at the rho that the other seeds choose.
+The best of many values of rho beats one base run even where SAM has no effect, because it is selected for its noise;
+the corrected gain scores each seed at the rho that the other seeds choose.
 """
 
 import math

@@ -48,7 +48,7 @@ def arm(cell: Cell, rule: str) -> Arm | None:
     """Arrange the runs of a rule, or of the base, at the radii without a missing run; None where there is none."""
     table = cell.base[:, None] if rule == BASE else cell.rules[rule]
     radii = (0.0,) if rule == BASE else cell.radii[rule]
-    whole = np.flatnonzero(np.isfinite(table).all(axis=0))
+    whole = np.flatnonzero(np.isfinite(table).all(axis=0)).tolist()
     settings = tuple({"rho": float(radii[column])} for column in whole)
     values = table[:, whole]
     return Arm(settings, tuple(range(len(table))), values, values) if len(whole) else None

@@ -89,8 +89,8 @@ def equal_compute_gain(
 ) -> "pd.DataFrame":
     """Compute the gain of SAM over base runs with as many gradients, at every width that has such runs.
 
-    These are base runs of twice its length where SAM takes two gradients a step, and of 1.1 times its length where SAM is
-    active in a tenth of the steps.
+    These are base runs of twice its length where SAM takes two gradients a step, and of 1.1 times its length where SAM
+    is active in a tenth of the steps.
 
     Args, Returns: as for `tuned_gain` without tuned fields; no rows if there are no such runs.
     """

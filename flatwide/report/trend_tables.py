@@ -118,10 +118,10 @@ def slopes(parts: list[table.Part], write: Units, *, metric: str, choose_by: str
             ]
         )
     note = (
-        f"Slope of the corrected gain{write.points} per tenfold increase in parameters, all widths alike; the rise is the "
-        "gain at the largest width minus the mean of the smaller half. The gain grows if the 95 % intervals of slope "
-        "and rise are above zero and neither depends on a single width. The p-value is that of the slope. The paper's rule compares the uncorrected gain at the largest width with that at the "
-        "smallest."
+        f"Slope of the corrected gain{write.points} per tenfold increase in parameters, all widths alike; the rise is "
+        "the gain at the largest width minus the mean of the smaller half. The gain grows if the 95 % intervals of "
+        "slope and rise are above zero and neither depends on a single width. The p-value is that of the slope. The "
+        "paper's rule compares the uncorrected gain at the largest width with that at the smallest."
     )
     columns = ["runs", "slope", "95 % interval", "rise", "trend", "p-value", "widths", "seeds"]
     columns += ["grows by the paper's rule"]

@@ -67,7 +67,7 @@ def test_by_hand():
     assert corrected["corrected_gain"] == pytest.approx((2 + 3 + 2) / 3)
     assert gain.gain_by_width(runs).iloc[0]["gain"] == pytest.approx((4 + 3 + 2) / 3)
     assert corrected["selection_bias"] == pytest.approx(2 / 3)
-    # Both radii are in the set: seed means of SAM minus base 3, 4, 1.5; residual mean square of [[4, 2], [3, 5], [3, 2]].
+    # Both radii are in the set: seed means of SAM minus base 3, 4, 1.5, and the residual of [[4, 2], [3, 5], [3, 2]].
     between = np.var([3, 4, 1.5], ddof=1)
     halves = np.array([4 - 2, 3 - 5, 3 - 2]) / 2  # of the differences between the radii
     residual = 2 * np.sum((halves - halves.mean()) ** 2) / 2

@@ -142,8 +142,8 @@ def test_sentences_have_the_numbers_and_claim_no_more():
         "ρ = 0.2 (ratio 0.191, 95 % interval "
     )
     assert (
-        "3 seeds). The ratio shows no clear change with width (×0.618 per tenfold increase in parameters, 95 % interval ×"
-        in text
+        "3 seeds). The ratio shows no clear change with width (×0.618 per tenfold increase in parameters, 95 % "
+        "interval ×" in text
     )
     assert text.endswith("3 seeds, 2 widths, with ρ from 0.1 to 0.2).")
     alike = measured.sentence(arranged(table(metric=dict.fromkeys(SIZES, METRIC[100]))), catalogue.quantity(TOP))

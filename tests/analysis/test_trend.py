@@ -30,7 +30,7 @@ def long_table(values, *, widths=SIZES, **more):
 def test_slope_is_that_of_scipy_for_each_seed():
     slopes_found = trend.trend(long_table(VALUES))
     slopes = [scipy.stats.linregress([1, 2, 3], gains).slope for gains in ([1, 2, 4], [0, 1, 4])]
-    # The widths apart: gains (1, 0), (2, 1), (4, 4) have the variances 0.5, 0.5 and 0; the slope has the weights -1, 0, 1 / 2.
+    # The widths apart: gains (1, 0), (2, 1), (4, 4) have the variances 0.5, 0.5, 0, the slope the weights -1/2, 0, 1/2.
     error = math.sqrt(max(0.25 * 0.5 / 2, scipy.stats.sem(slopes) ** 2))
     low, high = scipy.stats.t.interval(0.95, 1, loc=1.75, scale=error)
     found = (slopes_found.value, slopes_found.error, slopes_found.low, slopes_found.high)

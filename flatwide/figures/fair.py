@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from flatwide.analysis import domains, gain, paper, tuned
+from flatwide.analysis import arms, domains, gain, paper, tuned
 from flatwide.figures import axes, lines
 from flatwide.figures.labels import is_percent, label
 from flatwide.figures.pieces import Figure, slug
@@ -12,7 +12,7 @@ from flatwide.figures.style import GREEN, colors
 if TYPE_CHECKING:
     import pandas as pd
 
-_SHOWN = (tuned.SAME, tuned.TUNED, tuned.TWICE, tuned.EQUAL_GRADIENTS, tuned.AVERAGED)
+_SHOWN = (tuned.SAME, tuned.TUNED, tuned.EQUAL_COMPUTE, tuned.AVERAGED)
 
 
 def tuned_figures(
@@ -59,27 +59,27 @@ def tuned_figures(
             )
 
 
-def line_of(comparison: tuned.Comparison, name: str, color: str, *, factor: float) -> lines.Line:
+def line_of(comparison: tuned.Compared, name: str, color: str, *, factor: float) -> lines.Line:
     """Return the line of a comparison: the gain at each width with its interval, and the score of each seed."""
     dots = [
         {"x": pair.num_params, "value": factor * score, "seed": seed}
-        for pair, estimate in zip(comparison.pairs, comparison.gains, strict=True)
-        for seed, score in zip(pair.base.seeds, estimate.scores.tolist(), strict=True)
+        for pair in comparison.widths
+        for seed, score in zip(pair.seeds, arms.score(pair).scores.tolist(), strict=True)
     ]
     means = [
         {
             "x": pair.num_params,
-            "mean": factor * estimate.gain,
+            "mean": factor * estimate.value,
             "low": factor * estimate.low,
             "high": factor * estimate.high,
         }
-        for pair, estimate in zip(comparison.pairs, comparison.gains, strict=True)
+        for pair, estimate in zip(comparison.widths, comparison.gains, strict=True)
     ]
     return lines.Line(name, color, dots, means)
 
 
 def _chart(
-    shown: Sequence[tuned.Comparison],
+    shown: Sequence[tuned.Compared],
     printed: Sequence[dict[str, Any]],
     *,
     name: str,
@@ -101,7 +101,7 @@ def _chart(
         for row in printed
     ]
     drawn += [lines.Line(lines.PAPER, GREEN, [], paper_points, is_hollow=True)] if paper_points else []
-    sizes = sorted({pair.num_params for comparison in shown for pair in comparison.pairs})
+    sizes = sorted({pair.num_params for comparison in shown for pair in comparison.widths})
     return lines.figure(
         [lines.Panel("", drawn)],
         name=name,

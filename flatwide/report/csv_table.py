@@ -190,7 +190,8 @@ def _check_column(column: Any, name: str, *, is_fraction: Any) -> None:
             row = is_wrong.tolist().index(True)
             raise ValueError(
                 f"{name}, row {row + 1} below the header: the column {column.name!r} holds "
-                f"{registry.shown(column.tolist()[row])}; expected {expected}. Restore the cell, or run `report W` again."
+                f"{registry.shown(column.tolist()[row])}; expected {expected}. Restore the cell, or run `report W` "
+                "again."
             )
 
 

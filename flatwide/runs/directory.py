@@ -234,7 +234,7 @@ class RunDirectory:
     def write_own(self, path: Path, content: Mapping[str, Any]) -> None:
         """Write a JSON file with the identity of this run and a checksum."""
         content = finite({**content, IDENTITY: self.identity})
-        write_json(path, content | {CHECKSUM: checksum(content)})
+        write_json(path, {**content, CHECKSUM: checksum(content)})
 
     def read_own(
         self, path: Path, *, fault: Callable[[dict[str, Any]], str] = lambda content: ""

@@ -18,6 +18,7 @@ from flatwide.analysis import best_sets
 _NUM_TABLES = 20_000  # of pure noise: a variance to 1 %, an interval to half a percent
 _CHUNK = 2_000_000  # simulated numbers at a time, to bound memory
 _COUNTS = (*range(1, 13), 16, 24, 32, 64, 128, 256)  # numbers of settings that are simulated; others are interpolated
+_LEVEL_OF_LIKE = 0.99  # of the interval about the chosen setting within which others tell how noisy the scores are
 _ROUNDING = 1e-12  # relative to the largest number: sums that are closer are equal
 
 
@@ -197,7 +198,8 @@ def score(control: Side, treatment: Side, *, same: np.ndarray | None = None, res
       same: [control settings, treatment settings], the pairs that may be compared; None is all.
       resolution: step of the compared values, such as one over the number of test items; 0 is none.
     Equation: with d[i] the score of seed i, S and B the confidence sets of the best settings of treatment and control
-      (m and b of them), r_S and r_B the residual mean squares of the runs in them after removing the means of seeds and
+      (m and b of them, without those whose mean differs from the chosen one's by more than t sqrt(2 s(d)^2 / n), t of
+      99 %), r_S and r_B the residual mean squares of the runs in them after removing the means of seeds and
       settings, and p the variance over seeds of the difference of the means over S and B:
       variance = max(s(d)^2, p + (1 - 1 / m) r_S + (1 - 1 / b) r_B), excess = (V(n, m) - 1) r_S + (V(n, b) - 1) r_B
       with V as in `inflation`, and the degrees of freedom are Satterthwaite's for the parts of their sum. Where the
@@ -219,7 +221,9 @@ def score(control: Side, treatment: Side, *, same: np.ndarray | None = None, res
         for side, chosen in zip((control, treatment), at, strict=True)
     )
     scores = sam - base
-    noises = [_noise(control), _noise(Side(treatment.values[..., is_open], treatment.choices[..., is_open]))]
+    spread = scores.var(axis=-1, ddof=1)
+    open_treatment = Side(treatment.values[..., is_open], treatment.choices[..., is_open])
+    noises = [_noise(side, spread) for side in (control, open_treatment)]
     between = (noises[1].by_seed - noises[0].by_seed).var(axis=-1, ddof=1)
     within, excess, squares = between, np.zeros_like(between), between**2 / (num_seeds - 1)
     for noise in noises:
@@ -230,7 +234,7 @@ def score(control: Side, treatment: Side, *, same: np.ndarray | None = None, res
     total = within + excess
     with np.errstate(divide="ignore", invalid="ignore"):
         degrees = np.where(squares > 0, total**2 / squares, num_seeds - 1.0)
-    variance = np.maximum(scores.var(axis=-1, ddof=1), within)
+    variance = np.maximum(spread, within)
     is_within_a_step = np.ptp(scores, axis=-1) <= (1 + 1e-6) * resolution
     variance = np.where(is_within_a_step, np.maximum(variance, resolution**2), variance)
     # Below n - 1, rounding aside, only where the parts are very unequal; the scores alone have as many.
@@ -245,10 +249,16 @@ class _Noise(NamedTuple):
     residual: np.ndarray  # [...]
 
 
-def _noise(side: Side) -> _Noise:
+def _noise(side: Side, spread: np.ndarray) -> _Noise:
     *front, num_seeds, num_settings = side.values.shape
     flat = side.choices.reshape(-1, num_seeds, num_settings)
     is_in = best_sets.best_set(flat).reshape(*front, 1, num_settings)
+    # A setting at which runs fail now and then is so noisy that few seeds cannot exclude it from the set. Where it is
+    # far from the chosen one in units of the scores' own spread, its noise is not that of the scores.
+    means = side.values.mean(axis=-2, keepdims=True)
+    chosen = np.take_along_axis(means, choose(side.choices)[..., None, None], axis=-1)
+    limit = quantile(num_seeds - 1, _LEVEL_OF_LIKE) * np.sqrt(2 * spread / num_seeds)
+    is_in &= np.abs(means - chosen) <= limit[..., None, None] + _ROUNDING * np.abs(chosen)
     count = is_in.sum(axis=(-2, -1))
     by_seed = np.where(is_in, side.values, 0.0).sum(axis=-1) / count[..., None]
     rest = np.where(is_in, side.values - by_seed[..., None], 0.0)

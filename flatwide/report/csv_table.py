@@ -36,7 +36,6 @@ _LOWER = re.compile(r"loss|err(or)?$|perplexity|ppl|mse|rmse|mae", re.IGNORECASE
 _LOGGED = ("learning_rate",)  # settings that may differ between the rows of one run
 _STATES = {"finished", "diverged", "unfinished", "failed", "damaged", "unreadable", "mismatch"}
 _TEXTS = {"metric_name", "higher_is_better", "device", "x64", "matmul_precision", "versions", "started", "finished"}
-_SCALARS = ("int", "float")  # kinds of config fields
 _OURS = {"run", "status", "num_params", "rho", "seed", "test_metric", "metric_name", "higher_is_better", "optimizer"}
 
 
@@ -160,39 +159,12 @@ def _check_own(table: Any, name: str, *, metric: str, choose_by: str | None, tun
         raise ValueError(f"{name}: {registry.unknown('metric', metric, filter(is_metric, table.columns))}")
     cells.numbers(table[table["status"].isin(DONE)], name, columns)
     for column in table.columns:
-        _check_column(table[column], name, is_fraction=table["metric_name"].isin(FRACTION_METRICS))
+        cells.check_own(table[column], name, is_fraction=table["metric_name"].isin(FRACTION_METRICS))
     if choose_by is not None and choose_by not in table.columns:
         raise ValueError(f"{name}: {registry.unknown('choose_by', choose_by, filter(is_metric, table.columns))}")
     settings = [column for column in table.columns if column in configs.SCHEMA and column not in ("rho", "seed")]
     if unknown_columns := [field for field in tune if field not in settings]:
         raise ValueError(f"{name}: {registry.unknown('tune', unknown_columns[0], settings)}")
-
-
-def _check_column(column: Any, name: str, *, is_fraction: Any) -> None:
-    """Raise ValueError for text in a column of numbers, or a score that is not the fraction that its metric is.
-
-    Args:
-      is_fraction: for each row, whether its metric is one in [0, 1].
-    """
-    import pandas as pd
-
-    field, setting = RESULT_FIELDS.get(column.name), configs.SCHEMA.get(column.name)
-    is_measured = "." in column.name and is_metric(column.name)
-    if not (is_measured or (field and field.kind in (int, (int, float))) or (setting and setting.kind in _SCALARS)):
-        return
-    read: Any = pd.to_numeric(column, errors="coerce")
-    is_score = column.name.startswith(("test_", "train_", "validation_")) and "metric" in column.name
-    for is_wrong, expected in (
-        (read.isna() & column.notna(), "a number"),
-        (is_fraction & ~read.between(0, 1) & read.notna() & is_score, "a fraction in [0, 1]"),
-    ):
-        if is_wrong.any():
-            row = is_wrong.tolist().index(True)
-            raise ValueError(
-                f"{name}, row {row + 1} below the header: the column {column.name!r} holds "
-                f"{registry.shown(column.tolist()[row])}; expected {expected}. Restore the cell, or run `report W` "
-                "again."
-            )
 
 
 def _mapped(

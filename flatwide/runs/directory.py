@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from flatwide import processes
 from flatwide.columns import DONE, RESULT_FIELDS
-from flatwide.config import digest
+from flatwide.config.run_identity import digest
 from flatwide.runs import disk, provenance, results, rows
 from flatwide.runs.provenance import CHECKSUM, FILE_VERSION, IDENTITY, UNREAD, checksum
 
@@ -233,8 +233,8 @@ class RunDirectory:
 
     def write_own(self, path: Path, content: Mapping[str, Any]) -> None:
         """Write a JSON file with the identity of this run and a checksum."""
-        content = finite({**content, IDENTITY: self.identity})
-        write_json(path, {**content, CHECKSUM: checksum(content)})
+        named = finite({**content, IDENTITY: self.identity})
+        write_json(path, named | {CHECKSUM: checksum(named)})
 
     def read_own(
         self, path: Path, *, fault: Callable[[dict[str, Any]], str] = lambda content: ""

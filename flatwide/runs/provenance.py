@@ -5,7 +5,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from flatwide.config import MAY_BE_OWN, SCHEMA, base_optimizer, effective_rho
+from flatwide.config.own import MAY_BE_OWN
+from flatwide.config.run_identity import base_optimizer, effective_rho
+from flatwide.config.schema import SCHEMA
 
 # Entries of a JSON file beside its content: a digest of all others, and the version of the run's files. From version 2
 # on, every file has a checksum and the identity of its run; earlier versions did not write the entry.

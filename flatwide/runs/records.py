@@ -143,11 +143,11 @@ def write(
         raise ValueError(
             f"{target.stem}: errors of {unknown}: expected names of values; found {sorted(measured.values)}."
         )
-    path, of_arrays = _path(directory, target), {}
+    path, arrays_digest = _path(directory, target), None
     if measured.arrays:
         npz = _npz({name: np.asarray(array) for name, array in measured.arrays.items()})
         write_atomically(path.with_suffix(".npz"), npz)
-        of_arrays = {_ARRAYS_DIGEST: hashlib.sha256(npz).hexdigest()}
+        arrays_digest = hashlib.sha256(npz).hexdigest()
     content = {
         "name": catalogue.title(target.name),
         "version": catalogue.version(target.name),
@@ -157,7 +157,7 @@ def write(
         "values": dict(measured.values),
         "errors": dict(measured.errors),
         "arrays": {name: list(np.shape(array)) for name, array in measured.arrays.items()},
-        **of_arrays,
+        _ARRAYS_DIGEST: arrays_digest,
         "file": path.name,
         "cost": measured.cost,
         **facts,

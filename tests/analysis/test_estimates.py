@@ -164,6 +164,17 @@ def test_the_slope_of_three_seeds_is_not_luck():
     assert ratios[0] < 3 < 5 < ratios[1]
 
 
+def test_a_setting_that_fails_now_and_then_does_not_count_as_noise():
+    """Three seeds cannot exclude it from the set of the best, but it is far from the scores' own spread."""
+    generator = np.random.default_rng(2)
+    base, good = generator.normal(size=(3, 1)), generator.normal(size=(3, 2))
+    failing = np.array([[-60.0], [-1.0], [-30.0]])
+    alone = estimates.score(Side(base, base), Side(good, good))
+    beside = estimates.score(Side(base, base), Side(*[np.hstack([good, failing])] * 2))
+    assert_allclose(alone.variance, beside.variance)
+    assert_allclose(alone.degrees, beside.degrees)
+
+
 def test_a_difference_of_one_test_item_decides_nothing():
     values = np.array([[[0.5, 0.501], [0.6, 0.601], [0.7, 0.701]]])
     runs = long_table(values, metric_name="accuracy")

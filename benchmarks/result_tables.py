@@ -161,7 +161,7 @@ def _tuned_scores(study: Study) -> Scores:
     options = {"width": "num_params", "metric": "test_metric", "choose_by": None}
     (scored,) = (
         comparison.scores
-        for comparison in tuned.comparisons(runs, tune=[study.tune], **options)
-        if comparison.name == tuned.TUNED and len(comparison.widths) == len(widths(study))
+        for comparison in tuned.comparisons(runs, tune=[study.tune], names=[tuned.TUNED], **options)
+        if len(comparison.widths) == len(widths(study))
     )
     return scored

@@ -96,8 +96,8 @@ def advise(part: table.Part, *, num_params: int, metric: str = "test_metric", ch
       over the advised cell, rounded to the nearest of its grid.
     """
     tune = tuned_fields(part.runs)
-    comparisons = tuned.comparisons(part.runs, tune=tune, width="num_params", metric=metric, choose_by=choose_by)
-    candidates = [comparison for comparison in comparisons if comparison.name == tuned.TUNED]
+    options = {"width": "num_params", "metric": metric, "choose_by": choose_by}
+    candidates = tuned.comparisons(part.runs, tune=tune, names=[tuned.TUNED], **options)
     if not candidates:
         reason = f"no width has completed base and SAM runs of {_LEAST_SEEDS} seeds"
         return Advice(part=part.name, num_params=num_params, refusal=reason)

@@ -87,8 +87,10 @@ def trend(
         together = estimates.joined(every, seeds)
         lines = [_line(levels, interaction) if interaction is not None else np.ones(1), _line(values, along)]
         weights = np.outer(*lines).ravel()
-        by_seed = estimates.mean(weights @ together.values) if along == "rho" else None
-        estimate = by_seed or estimates.contrast(together, weights)
+        if along == "rho":
+            estimate = estimates.mean(weights @ together.values)
+        else:
+            estimate = estimates.contrast(together, weights)
     return Along(
         slope=estimate.value,
         standard_error=estimate.error,
@@ -163,8 +165,8 @@ def _of_arm(cell: widths.Width, numbers: np.ndarray, arm: str, *, is_metric: boo
         return estimates.plain(numbers[have, :1].T, [cell.num_params], seeds)
     compared = cell.compared(cell.candidates, numbers)
     if arm == SAM:
-        compared = compared._replace(base=compared.base._replace(values=np.zeros_like(compared.base.values)))
-    return arms.scores([compared._replace(sign=cell.sign if arm == GAIN and is_metric else 1)])
+        return arms.scores([compared.of_sam_alone])
+    return arms.scores([compared._replace(sign=cell.sign) if is_metric else compared])
 
 
 def _values(table: Any, name: str) -> list[float]:

@@ -78,14 +78,22 @@ class Comparison(NamedTuple):
     @property
     def chosen(self) -> tuple[int, int]:
         """The settings of base and SAM that all seeds choose together, by their index."""
-        base = int(estimates.choose(self.base.choices))
-        allowed = None if self.same is None else self.same[base]
-        return base, int(estimates.choose(self.sam.choices, allowed=allowed))
+        base, sam = estimates.choose_both(self.base.choices, self.sam.choices, same=self.same)
+        return int(base[-1]), int(sam[-1])
+
+    @property
+    def of_sam_alone(self) -> "Comparison":
+        """The comparison of SAM with zero instead of the base."""
+        return self._replace(base=self.base._replace(values=np.zeros_like(self.base.values)))
 
 
 def score(comparison: Comparison) -> Scored:
     """Score SAM minus base at each seed, positive where SAM is better, with the variances of `estimates.score`."""
-    sides = (Side(comparison.sign * arm.values, arm.choices) for arm in (comparison.base, comparison.sam))
+    # The last bit of a sum depends on the order of the numbers in memory, and equal runs must have equal gains.
+    sides = (
+        Side(np.ascontiguousarray(comparison.sign * arm.values), np.ascontiguousarray(arm.choices))
+        for arm in (comparison.base, comparison.sam)
+    )
     return estimates.score(*sides, same=comparison.same, resolution=comparison.resolution)
 
 
@@ -118,12 +126,9 @@ def estimate(comparison: Comparison, *, level: float = 0.95) -> Estimate:
 
 def means(comparison: Comparison) -> tuple[float, float]:
     """Return the means of base and SAM, each seed at the settings that the other seeds choose."""
-    folds = estimates.leave_one_out(len(comparison.seeds))
-    base = estimates.choose(comparison.base.choices, folds)
-    allowed = None if comparison.same is None else comparison.same[base]
-    sam = estimates.choose(comparison.sam.choices, folds, allowed=allowed)
-    each = np.arange(len(folds))
-    return float(comparison.base.values[each, base].mean()), float(comparison.sam.values[each, sam].mean())
+    base, sam = estimates.choose_both(comparison.base.choices, comparison.sam.choices, same=comparison.same)
+    each = np.arange(len(comparison.seeds))
+    return float(comparison.base.values[each, base[:-1]].mean()), float(comparison.sam.values[each, sam[:-1]].mean())
 
 
 def settings_text(settings: Mapping[str, Any]) -> str:

@@ -184,6 +184,22 @@ def leave_one_out(num_seeds: int) -> np.ndarray:
     return 1.0 - np.eye(num_seeds)
 
 
+def choose_both(
+    control: np.ndarray, treatment: np.ndarray, *, same: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Choose the settings of two arms for each seed by the other seeds, and last by all seeds together.
+
+    Args:
+      control, treatment: [..., seeds, settings], as for `choose`.
+      same: [control settings, treatment settings], the pairs that may be compared; None is all.
+    Returns: [..., seeds + 1] of each.
+    """
+    num_seeds = control.shape[-2]
+    folds = np.vstack([leave_one_out(num_seeds), np.ones(num_seeds)])
+    of_control = choose(control, folds)
+    return of_control, choose(treatment, folds, allowed=None if same is None else same[of_control])
+
+
 def cross_fit(side: Side) -> np.ndarray:
     """Score each seed at the setting that the other seeds choose: [..., seeds]."""
     at = choose(side.choices, leave_one_out(side.choices.shape[-2]))
@@ -208,22 +224,17 @@ def score(control: Side, treatment: Side, *, same: np.ndarray | None = None, res
     Source: Satterthwaite (1946). Coverage by simulation: `python benchmarks/answers.py gains`.
     """
     num_seeds = control.values.shape[-2]
-    if same is None:
-        at = [choose(side.choices, leave_one_out(num_seeds)) for side in (control, treatment)]
-        is_open = np.ones(treatment.choices.shape[-1], dtype=bool)
-    else:
-        folds = np.vstack([leave_one_out(num_seeds), np.ones(num_seeds)])
-        of_control = choose(control.choices, folds)
-        of_treatment = choose(treatment.choices, folds, allowed=same[of_control])
-        at, is_open = [of_control[:-1], of_treatment[:-1]], same[of_control[-1]]
+    at = choose_both(control.choices, treatment.choices, same=same)
     base, sam = (
-        np.take_along_axis(side.values, chosen[..., None], axis=-1)[..., 0]
+        np.take_along_axis(side.values, chosen[..., :-1, None], axis=-1)[..., 0]
         for side, chosen in zip((control, treatment), at, strict=True)
     )
     scores = sam - base
     spread = scores.var(axis=-1, ddof=1)
-    open_treatment = Side(treatment.values[..., is_open], treatment.choices[..., is_open])
-    noises = [_noise(side, spread) for side in (control, open_treatment)]
+    if same is not None:
+        is_open = same[at[0][-1]]
+        treatment = Side(treatment.values[..., is_open], treatment.choices[..., is_open])
+    noises = [_noise(side, spread) for side in (control, treatment)]
     between = (noises[1].by_seed - noises[0].by_seed).var(axis=-1, ddof=1)
     within, excess, squares = between, np.zeros_like(between), between**2 / (num_seeds - 1)
     for noise in noises:

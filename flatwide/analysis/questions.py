@@ -131,9 +131,7 @@ def sam_itself(cells: Sequence[widths.Width], scores: Scores, units: wording.Uni
 def scores_of_sam(cells: Sequence[widths.Width], scores: Scores) -> Scores:
     """Score SAM itself, against zero, at the widths and seeds of the scores of the gain; larger is better."""
     by_size = {cell.num_params: cell.comparison for cell in cells}
-    alone = [by_size[size] for size in scores.num_params]
-    zero = [comparison.base._replace(values=np.zeros_like(comparison.base.values)) for comparison in alone]
-    return arms.scores([comparison._replace(base=base) for comparison, base in zip(alone, zero, strict=True)])
+    return arms.scores([by_size[size].of_sam_alone for size in scores.num_params])
 
 
 def peak(estimate: interpolation.Peak, base: str, word: str) -> str:

@@ -90,7 +90,7 @@ def grid_edge(cell: widths.Width) -> str:
 
 def confidence_set(cell: widths.Width, *, level: float = 0.95) -> list[float]:
     """List the values of rho that no other is significantly better than; empty below two seeds."""
-    table = cell.complete(base=False).choices[:, [1 + column for column in cell.candidates]]
+    table = cell.complete().choices[:, [1 + column for column in cell.candidates]]
     if len(table) < 2 or not cell.candidates:
         return []
     (is_in,) = best_sets.best_set(table[None], level=level)
@@ -114,7 +114,7 @@ def trend_of_best(cells: Sequence[widths.Width]) -> RhoTrend:
       mean b)^2 and f^2 = sum_k (w_k l_k / 6)^2, l_k the length of the 95 % set of width k in log10 rho.
     Source: Quenouille (1956) and Tukey (1958), the jackknife.
     """
-    with_choice = [cell for cell in cells if len(cell.candidates) and len(cell.complete(base=False).seeds) > 1]
+    with_choice = [cell for cell in cells if len(cell.candidates) and len(cell.complete().seeds) > 1]
     if len({cell.num_params for cell in with_choice}) < 2 or max(len(cell.candidates) for cell in with_choice) < 2:
         return RhoTrend()
     weights = estimates.slope_weights([cell.num_params for cell in with_choice])
@@ -168,9 +168,9 @@ def _censoring(weight: float) -> tuple[str, ...]:
 def _without_each_seed(cells: Sequence[widths.Width]) -> np.ndarray:
     """Return log10 of the best rho with one seed left out, for each seed of any width: [widths, seeds]."""
     logs = []
-    every = sorted({seed for cell in cells for seed in cell.complete(base=False).seeds})
+    every = sorted({seed for cell in cells for seed in cell.complete().seeds})
     for cell in cells:
-        whole = cell.complete(base=False)
+        whole = cell.complete()
         table = whole.choices[:, [1 + column for column in whole.candidates]]
         folds = np.array([[float(other != seed) for other in whole.seeds] for seed in every])
         best = estimates.choose(table, folds)

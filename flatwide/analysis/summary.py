@@ -60,8 +60,7 @@ def _domain(runs: "pd.DataFrame", *, width: str, metric: str, choose_by: str | N
     rows: list[dict[str, Any]] = []
     axes = table.axes(runs, width=width)
     has_lengths = any(name in fields.LENGTHS for name in axes)
-    options_of_choice = {"width": width, "metric": metric, "choose_by": choose_by}
-    longer = _equal_compute(runs, **options_of_choice) if has_lengths else []
+    longer = _equal_compute(runs, **options, choose_by=choose_by) if has_lengths else []
     for part in table.parts(runs, width=width):
         chosen_by = widths.choice_column(part.runs, metric=metric) if choose_by is None else choose_by
         cells = widths.by_width(part.runs, **options, choose_by=chosen_by)
@@ -112,14 +111,9 @@ def _equal_compute(
     runs: "pd.DataFrame", *, width: str, metric: str, choose_by: str | None
 ) -> list[tuple[dict[str, Any], dict[Any, Estimate]]]:
     """List the gains over base runs of equal compute: the values of each part, with SAM's length, and width -> gain."""
-    compared = tuned.comparisons(runs, tune=(), width=width, metric=metric, choose_by=choose_by)
-    return [
-        (each.values | dict.fromkeys(fields.LENGTHS, each.length), dict(zip(widths_of(each), each.gains, strict=True)))
-        for each in compared
-        if each.name == tuned.EQUAL_COMPUTE
-    ]
-
-
-def widths_of(compared: tuned.Compared) -> list[Any]:
-    """List the widths of a kind of comparison."""
-    return [comparison.width for comparison in compared.widths]
+    options: dict[str, Any] = {"width": width, "metric": metric, "choose_by": choose_by}
+    gains = []
+    for compared in tuned.comparisons(runs, tune=(), names=[tuned.EQUAL_COMPUTE], **options):
+        by_width = {pair.width: gain for pair, gain in zip(compared.widths, compared.gains, strict=True)}
+        gains.append((compared.values | dict.fromkeys(fields.LENGTHS, compared.length), by_width))
+    return gains

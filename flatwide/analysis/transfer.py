@@ -98,8 +98,9 @@ def regret_table(
     import pandas as pd
 
     rows = []
-    for comparison in tuned.comparisons(runs, tune=tune, width="num_params", metric=metric, choose_by=choose_by):
-        for arm in ("SAM", "base") if comparison.name == tuned.TUNED else ():
+    options = {"width": "num_params", "metric": metric, "choose_by": choose_by}
+    for comparison in tuned.comparisons(runs, tune=tune, names=[tuned.TUNED], **options):
+        for arm in ("SAM", "base"):
             rows += [
                 comparison.values
                 | {
@@ -147,8 +148,8 @@ def curves(
       runs, tune, metric, choose_by: as for `tuned.tuned_gain`.
     Returns: one curve for each; curves with too few widths have NaN where a value is undefined.
     """
-    all_comparisons = tuned.comparisons(runs, tune=tune, width="num_params", metric=metric, choose_by=choose_by)
-    shown = [comparison for comparison in all_comparisons if comparison.name in names]
+    options = {"width": "num_params", "metric": metric, "choose_by": choose_by}
+    shown = tuned.comparisons(runs, tune=tune, names=names, **options)
     scored = [comparison.scores for comparison in shown]
     return [
         Curve(

@@ -8,7 +8,7 @@ training for as many gradients; and what costs no gradient: the average of its w
 The intervals are those of `estimates.score`, for the choices of both arms.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flatwide import registry
@@ -96,8 +96,9 @@ def equal_compute_gain(
     """
     import pandas as pd
 
-    compared = comparisons(runs, tune=(), width=width, metric=metric, choose_by=choose_by)
-    return pd.DataFrame([row for each in compared if each.name == EQUAL_COMPUTE for row in rows(each, width=width)])
+    options = {"width": width, "metric": metric, "choose_by": choose_by}
+    compared = comparisons(runs, tune=(), names=[EQUAL_COMPUTE], **options)
+    return pd.DataFrame([row for each in compared for row in rows(each, width=width)])
 
 
 def rows(compared: Compared, *, width: str) -> list[dict[str, Any]]:
@@ -133,11 +134,20 @@ def rows(compared: Compared, *, width: str) -> list[dict[str, Any]]:
 
 
 def comparisons(
-    runs: "pd.DataFrame", *, tune: Sequence[str], width: str, metric: str, choose_by: str | None
+    runs: "pd.DataFrame",
+    *,
+    tune: Sequence[str],
+    width: str,
+    metric: str,
+    choose_by: str | None,
+    names: Collection[str] = COMPARISONS,
 ) -> list[Compared]:
-    """Compute every comparison of every part that has the runs for it.
+    """Compute the comparisons of every part that has the runs for them.
 
-    Args, Raises: as for `tuned_gain`.
+    Args:
+      names: of the comparisons, from COMPARISONS.
+      runs, tune, width, metric, choose_by: as for `tuned_gain`.
+    Raises: as `tuned_gain`.
     """
     if isinstance(tune, str):
         raise ValueError(f"tune={tune!r}: expected a list of fields, such as [{tune!r}].")
@@ -150,7 +160,7 @@ def comparisons(
     all_comparisons = []
     for part in parts(runs, tune=tune, width=width):
         chosen_by = widths.choice_column(part.runs, metric=metric) if choose_by is None else choose_by
-        all_comparisons += _of_part(part, tune=tune, width=width, metric=metric, choose_by=chosen_by)
+        all_comparisons += _of_part(part, tune=tune, width=width, metric=metric, choose_by=chosen_by, names=names)
     return all_comparisons
 
 
@@ -170,15 +180,19 @@ def parts(runs: "pd.DataFrame", *, tune: Sequence[str], width: str = "num_params
     return parts_found
 
 
-def _of_part(part: table.Part, *, tune: Sequence[str], width: str, metric: str, choose_by: str) -> list[Compared]:
+def _of_part(
+    part: table.Part, *, tune: Sequence[str], width: str, metric: str, choose_by: str, names: Collection[str]
+) -> list[Compared]:
     averages = {metric: f"{metric}_average", choose_by: f"{choose_by}_average"}
-    names = [width, "num_params", "seed", "higher_is_better", *tune, *fields.LENGTHS, *averages, *averages.values()]
-    runs = fields.done(part.runs, [*names, *fields.SHAPES, "num_gradients", "steps", "metric_name", "num_test_items"])
+    columns = [width, "num_params", "seed", "higher_is_better", *tune, *fields.LENGTHS, *averages, *averages.values()]
+    runs = fields.done(part.runs, [*columns, *fields.SHAPES, "num_gradients", "steps", "metric_name", "num_test_items"])
     higher = {run["higher_is_better"] for run in runs} - {None}
     signs = {name: -1 if name.endswith("loss") or higher == {False} else 1 for name in averages}
     comparisons_found = []
     for length in sorted({fields.length(run) for run in runs if fields.effective_rho(run) > 0}):
-        for name, (sam_averaged, base_length, base_averaged) in _compared(runs, length).items():
+        compared = _compared(runs, length)
+        for name in (name for name in compared if name in names):
+            sam_averaged, base_length, base_averaged = compared[name]
             pairs = []
             for value in dict.fromkeys(run[width] for run in runs):
                 here = [run for run in runs if run[width] == value]

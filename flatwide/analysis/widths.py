@@ -58,15 +58,10 @@ class Width(NamedTuple):
         """The paired differences SAM - base, [seeds, rhos], positive where SAM is better."""
         return self.sign * (self.values[:, 1:] - self.values[:, :1])
 
-    def complete(self, *, base: bool = True) -> "Width":
-        """Return only the seeds that have every candidate rho, so that each chooses from the same values.
-
-        Args:
-          base: whether they must have the base run too.
-        """
+    def complete(self) -> "Width":
+        """Return only the seeds that have every candidate rho, so that each chooses from the same values."""
         columns = [1 + index for index in self.candidates]
-        whole = np.isfinite(self.choices[:, columns]).all(axis=1)
-        whole &= np.isfinite(self.values[:, [0, *columns] if base else columns]).all(axis=1)
+        whole = np.isfinite(self.choices[:, columns]).all(axis=1) & np.isfinite(self.values[:, columns]).all(axis=1)
         return self.at(np.flatnonzero(whole))
 
     @property
@@ -86,11 +81,8 @@ class Width(NamedTuple):
         rows = np.flatnonzero(is_whole)
         seeds = tuple(self.seeds[row] for row in rows)
         base, sam = (
-            arms.Arm(settings=settings, seeds=seeds, values=table[rows][:, own], choices=self.choices[rows][:, own])
-            for settings, own, table in (
-                (({},), [0], numbers),
-                (tuple({"rho": self.rhos[column]} for column in columns), at, numbers),
-            )
+            arms.Arm(settings=settings, seeds=seeds, values=numbers[rows][:, own], choices=self.choices[rows][:, own])
+            for settings, own in ((({},), [0]), (tuple({"rho": self.rhos[column]} for column in columns), at))
         )
         return arms.Comparison(
             width=self.value,

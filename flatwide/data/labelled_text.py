@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from flatwide import registry
 from flatwide.data import files, hub, words
 from flatwide.data.files import DataError
 from flatwide.data.splits import Resident, fingerprint
@@ -188,8 +189,8 @@ def read(path: Path) -> Table:
     columns = [first.index(name) for name in TEXT_NAMES if name in first][:1]
     columns += [first.index(name) for name in LABEL_NAMES if name in first]
     has_names = len(columns) == 2
-    if has_names and (twice := sorted({name for name in first if name and first.count(name) > 1})):
-        raise DataError(f"{path}, line {rows[0][0]}: two columns are named {twice[0]!r}; rename one of them.")
+    if has_names and (twice := registry.repeated(first)):
+        raise DataError(f"{path}, line {rows[0][0]}: two columns are named {twice!r}; rename one of them.")
     text, label = columns if has_names else (0, 1)
     num_columns = len(first) if has_names else 2
     named = f"{' or '.join(map(repr, TEXT_NAMES))}, and {LABEL_NAMES[0]!r}"

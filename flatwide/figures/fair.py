@@ -24,12 +24,11 @@ def tuned_figures(
       section: heading under which the figures appear.
       runs, tune, metric, choose_by: as for `analysis.tuned.tuned_gain`.
     """
-    comparisons = tuned.comparisons(runs, tune=tune, width="num_params", metric=metric, choose_by=choose_by)
+    options = {"width": "num_params", "metric": metric, "choose_by": choose_by}
+    comparisons = tuned.comparisons(runs, tune=tune, names=_SHOWN, **options)
     has_several_domains = len(domains.domains(runs)) > 1
     for part in tuned.parts(runs, tune=tune):
-        part_comparisons = [
-            comparison for comparison in comparisons if comparison.values == part.values and comparison.name in _SHOWN
-        ]
+        part_comparisons = [comparison for comparison in comparisons if comparison.values == part.values]
         for length in sorted({comparison.length for comparison in part_comparisons}):
             shown = [comparison for comparison in part_comparisons if comparison.length == length]
             title = domains.name(part.values)

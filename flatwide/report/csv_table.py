@@ -140,9 +140,8 @@ def read(table_path: Path) -> Any:
         )
     except ValueError as error:  # pandas' own errors are ValueErrors, as is a wrong encoding
         raise ValueError(f"{table_path}: expected a CSV file with a header of column names ({error}).") from error
-    names = header.iloc[0].dropna().tolist()
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"{table_path}: two columns are named {twice[0]!r}; rename or remove one of them.")
+    if twice := registry.repeated(header.iloc[0].dropna()):
+        raise ValueError(f"{table_path}: two columns are named {twice!r}; rename or remove one of them.")
     if not len(table):
         raise ValueError(f"{table_path}: the table has no rows; expected one row per run.")
     if not isinstance(table.index, pd.RangeIndex):  # pandas uses the first cells of such rows as the index

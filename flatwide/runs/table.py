@@ -99,7 +99,7 @@ def _read(run: RunDirectory) -> tuple[dict[str, Any], Sequence[records.Record]]:
         return {"run": run.name, "status": "unreadable", "problem": str(error)}, ()
     except ValueError as error:
         return {"run": run.name, "status": "damaged", "problem": str(error)}, ()
-    if run.name.rpartition("-")[2] != digest(config[IDENTITY]):
+    if run.identity != digest(config[IDENTITY]):
         problem = f"{run.path}: config.json is that of another run; if the folder is a copy, move it out of runs/."
         return {"run": run.name, "status": "mismatch", "problem": problem}, ()
     config = _read_fields(config)

@@ -190,7 +190,7 @@ def verdicts(args: argparse.Namespace) -> None:
             scores_of_studies = scores_of(base, sam + np.array(truth, float)[:, None, None])
             given = [verdict.verdict(scores).kind for scores in scores_of_studies]
             shares = (f"{given.count(kind) / len(given):.2f}" for kind in kinds_of)
-            before = np.mean([trend.slope(scores).low > 0 for scores in scores_of_studies])
+            before = np.mean([estimates.slope(scores).low > 0 for scores in scores_of_studies])
             print(f"| {name} | {num_seeds} | {num_rhos} | {' | '.join(shares)} | {before:.2f} |", flush=True)
 
 
@@ -230,7 +230,7 @@ def domains(args: argparse.Namespace) -> None:
             shape = (args.tables * count, WIDTHS, num_seeds)
             generator = np.random.default_rng(4)
             scores_of_studies = scores_of(generator.normal(size=(*shape, 1)), generator.normal(size=(*shape, num_rhos)))
-            slopes = [trend.slope(scores) for scores in scores_of_studies]
+            slopes = [estimates.slope(scores) for scores in scores_of_studies]
             alone = np.array([slope.low > 0 or slope.high < 0 for slope in slopes]).reshape(-1, count)
             groups = [scores_of_studies[start : start + count] for start in range(0, len(scores_of_studies), count)]
             holm = np.mean([any(decision.direction for decision in verdict.holm(group)) for group in groups])

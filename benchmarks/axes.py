@@ -15,7 +15,7 @@ from collections.abc import Callable
 import answers
 import numpy as np
 
-from flatwide.analysis import interpolation, questions, rho, scaling, trend, widths
+from flatwide.analysis import estimates, interpolation, questions, rho, scaling, widths
 
 EXAMPLES = (360, 720, 1440)
 
@@ -44,7 +44,7 @@ def best_rhos(args: argparse.Namespace) -> None:
     """Measure how often the interval of the slope of the best rho covers, and how often it is reported to grow."""
     print("| noise | seeds | radii | one best rho: covers | grows or shrinks | it grows: covers | grows | censored |")
     print("|---|---|---|---|---|---|---|---|")
-    weights = trend.slope_weights(answers.SIZES)
+    weights = estimates.slope_weights(answers.SIZES)
     for num_seeds, num_rhos in args.cells:
         indices = np.arange(num_rhos)
         level, rising = [num_rhos // 2] * answers.WIDTHS, [round(1 + (num_rhos - 3) * k / 4) for k in range(5)]
@@ -120,7 +120,7 @@ def peaks(args: argparse.Namespace) -> None:
             for onset, words in ((peak, "at the peak"), (peak - 1, "ten times sooner")):
                 generator = np.random.default_rng(17)
                 estimates = [
-                    interpolation.peak_of_scores(
+                    interpolation.locate_peak(
                         study_scores,
                         dict(enumerate(onset + 0.1 * generator.normal(size=num_seeds))),
                         (answers.SIZES[0], answers.SIZES[-1]),
@@ -186,7 +186,7 @@ def _scaling(
     right = wrong = 0
     for study in zip(*every, strict=True):
         means = {examples: 2.7 + 1.5 * math.log10(examples / 360) for examples in EXAMPLES}
-        cells = scaling.Cells(
+        cells = scaling.Gains(
             sizes=np.tile(sizes, len(EXAMPLES)),
             examples=np.repeat(EXAMPLES, answers.WIDTHS),
             seeds=tuple(range(num_seeds)),
@@ -204,7 +204,7 @@ def _scaling(
             pairs=np.tile(np.concatenate(curves)[:, None, None], (1, num_seeds, num_seeds)),
             onsets={examples: dict.fromkeys(range(num_seeds), mean) for examples, mean in means.items()},
         )
-        comparison, truth = scaling.of_cells(cells), scaling.of_cells(exact)
+        comparison, truth = scaling.compare(cells), scaling.compare(exact)
         rounding = 1e-9 * scale**2
         for kind in ("variances", "differences"):
             for key, variance in getattr(comparison, kind).items():

@@ -78,10 +78,10 @@ def studies(generator: np.random.Generator, shape: tuple[int, int, int]) -> dict
 def judge(study: list[tuple]) -> Iterator[tuple[bool, bool, bool, float]]:
     """Yield for each width whether each of the three intervals covers the truth, and the error of the plain gain."""
     for pair, base_truth, sam_truth in study:
-        gain, (base_at, sam_at) = arms.estimate(pair), pair.chosen
+        gain, (base_at, sam_at) = pair.gain, pair.chosen
         truth = sam_truth[sam_at] - base_truth[base_at]
         plain = estimates.mean(pair.sam.values[:, sam_at] - pair.base.values[:, base_at])
-        of_scores = estimates.mean(arms.score(pair).scores)
+        of_scores = estimates.mean(pair.scored.scores)
         covers = (estimate.low <= truth <= estimate.high for estimate in (gain, of_scores, plain))
         yield (*covers, plain.value - truth)
 

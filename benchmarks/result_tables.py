@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from study_kinds import Study
 
-from flatwide.analysis import estimates, trend, tuned
+from flatwide.analysis import comparisons, estimates, table
 from flatwide.analysis.estimates import Estimate, Scores
 
 TABLES = Path(__file__).parents[1] / "docs" / "studies"
@@ -150,7 +150,7 @@ def slope(study: Study) -> Estimate | None:
     None where no table has the gains of single seeds.
     """
     scored = scores(study)
-    return None if scored is None else trend.slope(scored)
+    return None if scored is None else estimates.slope(scored)
 
 
 def _tuned_scores(study: Study) -> Scores:
@@ -158,10 +158,10 @@ def _tuned_scores(study: Study) -> Scores:
     runs = read(study.runs).assign(higher_is_better=True)
     if "num_epochs" not in runs.columns:
         runs["num_epochs"] = 1  # of the same length
-    options = {"width": "num_params", "metric": "test_metric", "choose_by": None}
     (scored,) = (
-        comparison.scores
-        for comparison in tuned.comparisons(runs, tune=[study.tune], names=[tuned.TUNED], **options)
-        if len(comparison.widths) == len(widths(study))
+        compared.scores
+        for part in table.split(runs, tune=[study.tune]).tuned
+        for compared in part.comparisons
+        if compared.kind == comparisons.TUNED and len(compared.widths) == len(widths(study))
     )
     return scored

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from flatwide.analysis import estimates, fields, gain, widths
+from flatwide.analysis import estimates, fields, gain, table
 from flatwide.columns import RESULT_FIELDS
 from flatwide.figures import style
 from flatwide.figures.save import save
@@ -50,22 +50,21 @@ def rows(runs: pd.DataFrame) -> list[dict]:
     """Summarize every arm at every width, SGD included."""
     table_rows = []
     for budget, kind, share, part in arms(runs):
-        table = alike(part)
-        cells = widths.by_width(table, width="num_params", metric="test_metric")
-        corrected = gain.corrected_gain(table)
-        for cell, row_of_gain in zip(cells, corrected.to_dict("records"), strict=True):
-            means = [estimates.mean(column).value for column in cell.values.T]
+        same = alike(part)
+        compared = table.part(same)
+        for width, row_of_gain in zip(compared.widths, gain.corrected_rows(compared), strict=True):
+            means = [estimates.mean(column).value for column in width.values.T]
             best = 1 + int(np.argmax(means[1:]))
-            front = {"num_params": cell.num_params, "budget": budget}
-            numbers = {"rho": cell.rhos[best - 1], "accuracy": means[best]}
+            front = {"num_params": width.num_params, "budget": budget}
+            numbers = {"rho": width.rhos[best - 1], "accuracy": means[best]}
             gains = {name: row_of_gain[f"corrected_{name}"] for name in ("gain", "low", "high")}
             named = front | {"schedule": kind, "share": share}
-            table_rows.append(named | numbers | gains | curvature(table, front, numbers))
+            table_rows.append(named | numbers | gains | curvature(same, front, numbers))
             if kind == "constant":
                 base = {"rho": 0.0, "accuracy": means[0]}
                 none = {"gain": 0.0, "low": 0.0, "high": 0.0}
                 table_rows.append(
-                    front | {"schedule": "never", "share": 0.0} | base | none | curvature(table, front, base)
+                    front | {"schedule": "never", "share": 0.0} | base | none | curvature(same, front, base)
                 )
     return sorted(
         table_rows, key=lambda row: (row["budget"] == GRADIENTS, row["num_params"], row["schedule"], row["share"])

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from flatwide.analysis import advice, arms, transfer, tuned
+from flatwide.analysis import advice, arms, comparisons, transfer
 
 RHOS = tuple({"rho": 0.01 * 2.0**step} for step in range(7))
 BASE = ({"learning_rate": 0.1},)
@@ -53,8 +53,7 @@ def decisions(num_seeds: int, *, gain: float, num_tables: int) -> tuple[float, f
     for _ in range(num_tables):
         small = pair(generator, gain - 3 * np.abs(steps - 1), num_params=1000, num_seeds=num_seeds)
         wide = pair(generator, gain - regret * np.abs(steps - 3) / 2, num_params=4000, num_seeds=num_seeds)
-        gains = tuple(map(arms.estimate, (small, wide)))
-        comparison = tuned.Compared(values={}, name=tuned.TUNED, length=1, widths=(small, wide), gains=gains)
+        comparison = comparisons.Compared(kind=comparisons.TUNED, length=1, widths=(small, wide))
         decision = transfer.regrets(comparison)[0].decision
         if decision in counts:
             counts[decision] += 1

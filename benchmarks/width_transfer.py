@@ -12,15 +12,15 @@ from pathlib import Path
 import altair as alt
 
 import flatwide
-from flatwide.analysis import fields, transfer, tuned, verdict
+from flatwide.analysis import comparisons, transfer, tuned, verdict
 from flatwide.figures import fair, lines, save, style
 from flatwide.figures.tables import to_csv
 
 LABELS = {
-    ("standard", "none", tuned.SAME): "standard, same rate",
-    ("standard", "none", tuned.TUNED): "standard, tuned",
-    ("mup", "none", tuned.TUNED): "muP, tuned",
-    ("mup", "layerwise", tuned.TUNED): "muP, layerwise, tuned",
+    ("standard", "none", comparisons.SAME): "standard, same rate",
+    ("standard", "none", comparisons.TUNED): "standard, tuned",
+    ("mup", "none", comparisons.TUNED): "muP, tuned",
+    ("mup", "layerwise", comparisons.TUNED): "muP, layerwise, tuned",
 }
 FIELDS = ("parameterization", "perturbation_scaling")
 WORDS = {
@@ -39,20 +39,20 @@ def main() -> None:
     parser.add_argument("workdir")
     parser.add_argument("--output", required=True)
     flags = parser.parse_args()
-    runs = fields.narrow(flatwide.load(flags.workdir))
+    runs = flatwide.load(flags.workdir)
     tune = ("learning_rate",)
     shown = {}
     for curve in transfer.curves(runs, tune=tune):
-        values = dict(curve.values)
+        values = curve.part.values
         parameterization, scaling = (str(values.get(name, "none")) for name in FIELDS)
-        key = (parameterization, scaling, curve.comparison.name)
+        key = (parameterization, scaling, curve.comparison.kind)
         if key in LABELS:
             shown[LABELS[key]] = curve
     drawn, rows = [], []
     for (label, curve), color in zip(shown.items(), style.colors(len(shown), ordered=False), strict=True):
         comparison = curve.comparison
         drawn.append(fair.line_of(comparison, label, color, factor=100))
-        rows += [{"curve": label} | row for row in tuned.rows(comparison, width="num_params")]
+        rows += [{"curve": label} | row for row in tuned.rows(curve.part, comparison)]
         print(sentence(label, curve))
     import pandas as pd
 

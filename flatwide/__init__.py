@@ -87,6 +87,7 @@ def draw_figures(
     Cost: some seconds for hundreds of runs. Training curves and arrays are read only for the runs that are drawn.
     """
     from flatwide import registry
+    from flatwide.analysis import table
     from flatwide.figures.collection import every_figure
     from flatwide.report.workdir import Arrays, Curves, Series
 
@@ -97,7 +98,7 @@ def draw_figures(
     if metric not in runs.columns:
         raise ValueError(registry.unknown("metric", metric, [name for name in runs.columns if "test_" in name]))
     sources: dict[str, Any] = {"curves": Curves(folder), "series": Series(folder), "arrays": Arrays(folder)}
-    drawn = every_figure(runs, metric=metric, choose_by=None, tune=tune, interactive=interactive, **sources)
+    drawn = every_figure(table.split(runs, metric=metric, tune=tune), interactive=interactive, **sources)
     return {figure.name: figure for figure in drawn}
 
 

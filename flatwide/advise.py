@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from flatwide import config as configs
 from flatwide import registry, trees
-from flatwide.analysis import advice, fields, wording
+from flatwide.analysis import advice, fields, table, wording
 from flatwide.columns import DONE
 from flatwide.config.parser import FlagParser
 from flatwide.runs.directory import RunDirectory
@@ -95,13 +95,12 @@ def _advise(
     runs = collect(workdir)
     if not len(runs) or set(runs["status"]).isdisjoint(DONE):
         raise ValueError(f"{workdir}: expected a work directory with runs that are done; train some first.")
-    recorded = fields.narrow(runs)
     advised = []
-    for part in advice.parts(recorded):
+    for part in advice.parts(table.split(runs, metric=metric, choose_by=choose_by)):
         names = runs.loc[part.runs.index, "run"]
         num_params = _num_params(RunDirectory(Path(workdir) / "runs" / names.iloc[0]), assignments)
         seconds = _seconds(runs.loc[part.runs.index], num_params)
-        advised.append((advice.advise(part, num_params=num_params, metric=metric, choose_by=choose_by), seconds))
+        advised.append((advice.advise(part, num_params=num_params), seconds))
     return runs, advised
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from flatwide import config as configs
 from flatwide import registry, sam
-from flatwide.analysis import arms, estimates, fields, ranking
+from flatwide.analysis import estimates, fields, ranking
 from flatwide.config.parser import FlagParser
 from flatwide.runs.logs import say
 from flatwide.runs.table import collect
@@ -271,9 +271,9 @@ def _solve(measured: Callable[[float], float], length: float, *, rule: str, doma
     return float(f"{math.sqrt(low * high):.3g}")
 
 
-def cells(
+def blocks(
     runs: Any, rules: Sequence[str], radii: Mapping[str, Mapping[str, Sequence[float]]], *, num_seeds: int, equal: str
-) -> list[ranking.Cell]:
+) -> list[ranking.Block]:
     """Arrange the runs of each domain and width.
 
     Args:
@@ -304,7 +304,7 @@ def cells(
                 for rule in rules
             }
             arranged.append(
-                ranking.Cell(
+                ranking.Block(
                     name=f"{domain}, {size:,} parameters",
                     base=np.array(column(None, 0.0, length_of_one)),
                     rules=tables,
@@ -333,33 +333,33 @@ def page(runs: Any, rules: Sequence[str], radii: Mapping[str, Mapping[str, Seque
         ("steps", "Every rule and the base take the same number of steps."),
         ("gradients", "Rules with one gradient per step, and the base, are trained for twice as many steps."),
     ):
-        arranged = cells(runs, rules, radii, num_seeds=num_seeds, equal=equal)
+        arranged = blocks(runs, rules, radii, num_seeds=num_seeds, equal=equal)
         lines += ["", f"## Equal {equal}", "", explanation, "", *_gains(arranged, rules), "", *_ranks(arranged)]
     return "\n".join(lines) + "\n"
 
 
-def _gains(arranged: Sequence[ranking.Cell], rules: Sequence[str]) -> list[str]:
-    """Write the gain of each rule in each cell."""
+def _gains(arranged: Sequence[ranking.Block], rules: Sequence[str]) -> list[str]:
+    """Write the gain of each rule in each block."""
     level = estimates.sidak(len(arranged) * len(rules))
     lines = [f"| | base, % | {' | '.join(map(_short, rules))} |", f"|---|---|{'---|' * len(rules)}"]
-    for cell in arranged:
+    for block in arranged:
         texts = []
         for rule in rules:
-            compared = ranking.compared(cell, rule)
+            compared = ranking.compared(block, rule)
             if compared is None:
                 texts.append("a run of each radius diverged")
                 continue
-            gain, radius = arms.estimate(compared, level=level), compared.sam.settings[compared.chosen[1]]["rho"]
-            edge = {min(cell.radii[rule]): "←", max(cell.radii[rule]): "→"}.get(radius, "")
+            gain, radius = compared.gain.at(level), compared.sam.settings[compared.chosen[1]]["rho"]
+            edge = {min(block.radii[rule]): "←", max(block.radii[rule]): "→"}.get(radius, "")
             texts.append(
                 f"{100 * gain.value:+.1f} ({100 * gain.low:+.1f} to {100 * gain.high:+.1f}), rho {radius:g}{edge}"
             )
-        lines.append(f"| {cell.name} | {100 * cell.base.mean():.1f} | {' | '.join(texts)} |")
+        lines.append(f"| {block.name} | {100 * block.base.mean():.1f} | {' | '.join(texts)} |")
     return lines
 
 
-def _ranks(arranged: Sequence[ranking.Cell]) -> list[str]:
-    """Write the ranks of all rules over all cells."""
+def _ranks(arranged: Sequence[ranking.Block]) -> list[str]:
+    """Write the ranks of all rules over all blocks."""
     standings = ranking.rank(arranged)
     lines = ["| rank | rule | mean gain, points |", "|---|---|---|"]
     for standing in standings:

@@ -281,7 +281,7 @@ def _report(workdir: str, *, metric: str, tune: Sequence[str], num_planned: int,
 def _study_summary(summary: Any, workdir: str, *, metric: str, tune: Sequence[str]) -> str:
     """Return the answer of a study, and where its table and report are."""
     import flatwide
-    from flatwide.analysis import headline
+    from flatwide.analysis import headline, table
     from flatwide.analysis.answer import answer
 
     diverged = f" ({summary.num_diverged} diverged)" if summary.num_diverged else ""
@@ -290,9 +290,9 @@ def _study_summary(summary: Any, workdir: str, *, metric: str, tune: Sequence[st
     done = f"runs: {summary.num_done} of {summary.num_runs} done{diverged}{failed}{lacking}"
     lines = [f"{done}. Table: {workdir}/results.csv"]
     if summary.num_done + summary.num_unmeasured:
-        runs = flatwide.load(workdir)
-        short = headline.terminal(headline.headlines(runs, metric=metric))
-        answers = [short, "", answer(runs, metric=metric, tune=tune), ""] if short else [answer(runs, metric=metric)]
+        split = table.split(flatwide.load(workdir), metric=metric, tune=tune)
+        short = headline.terminal(headline.headlines(split))
+        answers = [short, "", answer(split), ""] if short else [answer(split)]
         lines = [*answers, *lines, f"report: {workdir}/report.html"]
     return "\n".join(lines)
 

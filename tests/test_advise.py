@@ -5,7 +5,7 @@ import pytest
 
 import flatwide
 from flatwide import advise, cli, runner
-from flatwide.analysis import table
+from flatwide.analysis import convert
 
 SIZES = {2: 160, 4: 310, 8: 610, 16: 1_210}
 
@@ -35,7 +35,7 @@ def made(workdir, monkeypatch):
         for rho, gain in ((0.0, 0.0), (0.05, 0.01), (0.1, 0.05), (0.2, 0.02))
         for seed in range(3)
     ]
-    runs = table.from_columns(pd.DataFrame(rows), metric_name="accuracy")
+    runs = convert.from_columns(pd.DataFrame(rows), metric_name="accuracy")
     monkeypatch.setattr(advise, "collect", lambda folder: runs)
     return workdir
 

@@ -10,6 +10,7 @@ import pytest
 
 from flatwide import catalogue
 from flatwide.analysis import measured, quantities
+from flatwide.analysis import table as results
 from flatwide.analysis.summary import summary
 from flatwide.catalogue.entries import DETAIL, DYNAMICS, HEADLINE, SECTIONS, ArrayFigure, Measurement, Quantity
 from flatwide.figures import gallery, measured_gallery
@@ -102,7 +103,8 @@ def test_one_entry_is_all_that_a_measurement_needs(monkeypatch):
     assert figures["sea"].title == "The sea of SGD"
     assert figures["sea"].caption.startswith("The depth of the sea. One seed of SGD and of SAM")
 
-    minima = on_page.find(runs, metric="test_metric", choose_by=None)
+    split = results.split(runs)
+    minima = on_page.find(split.domains[0])
     (finding,) = on_page.findings(minima, base="SGD").values()
     about_sam, about_base = (text for _, text in finding.answers)
     assert about_sam.startswith("At 1,000 parameters the height of the tide is ")
@@ -113,7 +115,7 @@ def test_one_entry_is_all_that_a_measurement_needs(monkeypatch):
         "flow of the tide through hidden 0 (knots)",
     ]
     drawn = [(figure, figure.chart.to_dict()) for figure in figures.values()]
-    text = page.render(content(runs, summary(runs), drawn, Source(name="W")))
+    text = page.render(content(split, summary(split), drawn, Source(name="W")))
     assert '<h3 id="section-2">Dynamics</h3>' in text
     for words in ("height of the tide, h (fathoms)", "a rise that comes and goes", "The sea of SGD", "knots"):
         assert words in text

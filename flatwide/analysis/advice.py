@@ -8,18 +8,17 @@ optimum, cross-fitted over seeds. The power law is used only where its advice wa
 settings, and the advice includes the regrets.
 """
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from flatwide.analysis import arms, best_sets, estimates, fields, table, tuned
+from flatwide.analysis import arms, best_sets, comparisons, estimates, table
+from flatwide.analysis.comparisons import Compared
 from flatwide.analysis.estimates import NONE, Estimate, Scores
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 CARRIED, POWER_LAW, MEASURED, BASE = "carried over", "power law", "measured", "base optimizer"
 _LEAST_WIDTHS, _LEAST_SEEDS = 3, 2
@@ -71,33 +70,31 @@ class Advice(NamedTuple):
     refusal: str = ""
 
 
-def tuned_fields(runs: "pd.DataFrame", *, width: str = "num_params") -> tuple[str, ...]:
-    """List the fields besides rho that can be advised: the learning rate, where it varies at one width."""
-    return tuple(name for name in ("learning_rate",) if name in fields.varying(runs, width=width))
+def parts(split: table.Split) -> list[table.Part]:
+    """List the parts that advice is given for: as `Split.tuned`, with the learning rate tuned where it varies."""
+    return [part for domain in split.domains for part in parts_of_domain(domain)]
 
 
-def parts(runs: "pd.DataFrame") -> list[table.Part]:
-    """Split a table into the parts that advice is given for, as `tuned.parts` does."""
-    return tuned.parts(runs, tune=tuned_fields(runs))
+def parts_of_domain(domain: table.Domain) -> list[table.Part]:
+    """List the parts of a domain that advice is given for."""
+    tune = tuple(name for name in ("learning_rate",) if name in domain.axes)
+    return domain.tuning(tune).tuned
 
 
-def advise(part: table.Part, *, num_params: int, metric: str = "test_metric", choose_by: str | None = None) -> Advice:
+def advise(part: table.Part, *, num_params: int) -> Advice:
     """Compute advice on rho, and on the learning rate where it varies, for a number of parameters.
 
     Args:
       part: of a results table, from `parts`.
       num_params: of the network to train.
-      metric, choose_by: as for `gain.gain_by_width`.
     Raises: ValueError if a column is missing.
     Equation: with x = log(parameters), y = log(best value): a power law's prediction y* = mean y + b (x* - mean x) has
       the variance (s^2 + d^2 / 12) (1 + 1 / n + (x* - mean x)^2 / sum (x - mean x)^2), with s^2 the residual variance
       on n - 2 degrees of freedom and d the step of the grid in the logarithm, since a best value is known to half a
       step; its interval is that of Student's t. Regret is the gain of the width's own optimum
-      over the advised cell, rounded to the nearest of its grid.
+      over the advised setting, rounded to the nearest of its grid.
     """
-    tune = tuned_fields(part.runs)
-    options = {"width": "num_params", "metric": metric, "choose_by": choose_by}
-    candidates = tuned.comparisons(part.runs, tune=tune, names=[tuned.TUNED], **options)
+    candidates = [compared for compared in part.comparisons if compared.kind == comparisons.TUNED]
     if not candidates:
         reason = f"no width has completed base and SAM runs of {_LEAST_SEEDS} seeds"
         return Advice(part=part.name, num_params=num_params, refusal=reason)
@@ -107,7 +104,7 @@ def advise(part: table.Part, *, num_params: int, metric: str = "test_metric", ch
     )
 
 
-def _advise(comparison: tuned.Compared, num_params: int, part: str) -> Advice:
+def _advise(comparison: Compared, num_params: int, part: str) -> Advice:
     """Compute the advice for one part of a table."""
     pairs, gains = comparison.widths, comparison.gains
     largest = pairs[-1].num_params
@@ -128,12 +125,12 @@ def _advise(comparison: tuned.Compared, num_params: int, part: str) -> Advice:
     if refusal := _too_little(pairs, num_params):
         return advice._replace(refusal=refusal)
     rules = [rule for rule in (CARRIED, POWER_LAW) if _can(rule, pairs[:-1])]
-    cells = {rule: _cell(comparison, rule) for rule in rules}
-    regrets = {rule: _regret(pairs[-1], cell) for rule, cell in cells.items()}
+    indices = {rule: _advised_setting(comparison, rule) for rule in rules}
+    regrets = {rule: _regret(pairs[-1], index) for rule, index in indices.items()}
     advice = advice._replace(regrets=regrets)
     if last.high < 0:
         return advice._replace(rule=BASE, values=(_NO_ASCENT,))
-    of_rules = pairs[-1].sam.choices[:, [cells[name] for name in rules]]
+    of_rules = pairs[-1].sam.choices[:, [indices[name] for name in rules]]
     rule = rules[int(estimates.choose(of_rules))]
     regret = regrets[rule]
     if regret.low > 0 and regret.value > _SHARE_LOST * max(last.value, 0.0):
@@ -191,23 +188,23 @@ def _values(
 def carried_over(pairs: Sequence[arms.Comparison], num_params: int) -> tuple[Value, ...]:
     """Take the best settings of the nearest width.
 
-    Their intervals span the cells indistinguishable from them, and half a step of the grid on either side, since the
+    Their intervals span the settings indistinguishable from them, and half a step of the grid on either side, since the
     optimum may lie between the values tried.
     """
     arm = min(pairs, key=lambda pair: abs(math.log(pair.num_params / num_params))).sam
     best, edges = _best(arm), _edges(arm)
     (is_in,) = best_sets.best_set(arm.choices[None])
-    cells = [settings for settings, is_member in zip(arm.settings, is_in, strict=True) if is_member]
+    members = [settings for settings, is_member in zip(arm.settings, is_in, strict=True) if is_member]
     values = []
     for name, value in best.items():
-        low, high = _with_half_steps(arm, name, [float(cell[name]) for cell in cells])
+        low, high = _with_half_steps(arm, name, [float(setting[name]) for setting in members])
         values.append(Value(field=name, value=value, low=low, high=high, at_edge=edges.get(name, "")))
     return tuple(values)
 
 
 def _with_half_steps(arm: arms.Arm, name: str, members: Sequence[float]) -> tuple[float, float]:
     """Extend the range of some values of a field to the geometric means with the neighbouring values tried."""
-    tried = sorted({float(cell[name]) for cell in arm.tried})
+    tried = sorted({float(setting[name]) for setting in arm.tried})
     low, high = min(members), max(members)
     below = max((value for value in tried if value < low), default=low)
     above = min((value for value in tried if value > high), default=high)
@@ -218,7 +215,7 @@ def _edges(arm: arms.Arm) -> dict[str, str]:
     """Map each field whose best value lies at an end of the values tried to that end."""
     best = _best(arm)
     return {
-        name: "low" if best[name] == min(float(cell[name]) for cell in arm.tried) else "high"
+        name: "low" if best[name] == min(float(setting[name]) for setting in arm.tried) else "high"
         for name in arm.edges(best)
     }
 
@@ -264,27 +261,27 @@ def _exp(value: float) -> float:
 
 def _step(pairs: Sequence[arms.Comparison], name: str) -> float:
     """Return the mean step of the grid of a field, in the logarithm."""
-    tried = sorted({float(cell[name]) for pair in pairs for cell in pair.sam.tried if cell[name] > 0})
+    tried = sorted({float(setting[name]) for pair in pairs for setting in pair.sam.tried if setting[name] > 0})
     return math.log(tried[-1] / tried[0]) / (len(tried) - 1) if len(tried) > 1 else 0.0
 
 
-def _cell(comparison: tuned.Compared, rule: str) -> int:
-    """Return the index of the cell that a rule advises for the largest width from all other widths."""
+def _advised_setting(comparison: Compared, rule: str) -> int:
+    """Return the index of the setting that a rule advises for the largest width from all other widths."""
     last = comparison.widths[-1]
     values = _values(rule, comparison.widths[:-1], comparison.gains[:-1], last.num_params)
     return _nearest(last.sam, {value.field: value.value for value in values})
 
 
-def _regret(pair: arms.Comparison, cell: int) -> Estimate:
-    """Compute the loss of a cell against the optimum of its width."""
+def _regret(pair: arms.Comparison, index: int) -> Estimate:
+    """Compute the loss of a setting against the optimum of its width."""
     arm = pair.sam
-    if cell == int(estimates.choose(arm.choices)):
+    if index == int(estimates.choose(arm.choices)):
         return NONE
-    return arms.estimate(pair._replace(base=arm.only([cell]), same=None))
+    return dataclasses.replace(pair, base=arm.only([index]), same=None).gain
 
 
 def _nearest(arm: arms.Arm, advised: dict[str, float]) -> int:
-    """Return the index of the cell whose settings are nearest to the advised ones in the logarithm."""
+    """Return the index of the setting that is nearest to the advised ones in the logarithm."""
 
     def distance(settings) -> float:
         return sum(math.log(max(float(settings[name]), 1e-300) / value) ** 2 for name, value in advised.items())

@@ -1,13 +1,15 @@
 """The trend of any column along any axis, and its interaction with another: slopes with intervals."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from flatwide import catalogue, registry
-from flatwide.analysis import arms, estimates, fields, measured, widths
+from flatwide.analysis import arms, estimates, fields, measured, table
 from flatwide.analysis.estimates import Estimate, Scores
+from flatwide.analysis.widths import Width
 from flatwide.columns import RESULT_FIELDS
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ class Along(NamedTuple):
 
 
 def trend(
-    table: "pd.DataFrame",
+    runs: "pd.DataFrame",
     quantity: str,
     *,
     along: str,
@@ -51,7 +53,7 @@ def trend(
     """Fit a column against an axis, separately for each seed.
 
     Args:
-      table: runs that differ in the axes named here, rho and seed, and in width where it varies with an axis.
+      runs: runs that differ in the axes named here, rho and seed, and in width where it varies with an axis.
       quantity: a numeric column: the metric or another result, or a measurement such as "moments.s_2".
       along: the axis: "num_params", "rho", or a config field such as "label_noise" or "sparsity".
       arm: "base"; "sam", each seed at the rho that the other seeds choose; "gain", SAM minus base, positive where SAM
@@ -71,13 +73,13 @@ def trend(
     if (arm == EVERY) != (along == "rho"):
         raise ValueError(f"arm={arm!r} along {along!r}: expected arm='every' along rho, and only along rho.")
     for name in (quantity, along, *([interaction] if interaction else [])):
-        if name not in table.columns:
-            raise ValueError(registry.unknown("column", name, table.columns))
-    is_log = _is_log(table, quantity, metric)
+        if name not in runs.columns:
+            raise ValueError(registry.unknown("column", name, runs.columns))
+    is_log = _is_log(runs, quantity, metric)
     options: dict[str, Any] = {"arm": arm, "metric": metric, "choose_by": choose_by, "is_log": is_log}
-    levels = [] if interaction is None else _values(table, interaction)
-    of_levels = [table] if interaction is None else [table[table[interaction] == level] for level in levels]
-    points = [_points(runs, quantity, along, **options) for runs in of_levels]
+    levels = [] if interaction is None else _values(runs, interaction)
+    of_levels = [runs] if interaction is None else [runs[runs[interaction] == level] for level in levels]
+    points = [_points(each, quantity, along, **options) for each in of_levels]
     # Slopes over different values would differ because a curve bends, not because of the level.
     values = [value for value in (points[0] if points else {}) if all(value in others for others in points)]
     every = [by_value[value] for by_value in points for value in values]
@@ -109,69 +111,71 @@ def _line(values: Sequence[float], axis: str) -> np.ndarray:
 
 
 def _points(
-    table: Any, quantity: str, along: str, *, arm: str, metric: str, choose_by: str | None, is_log: bool
+    runs: Any, quantity: str, along: str, *, arm: str, metric: str, choose_by: str | None, is_log: bool
 ) -> dict[float, Scores]:
     """Score the runs of one level of the other axis at each value of the axis."""
     if along == "rho":
-        cell = _cell(table, "all runs", metric, choose_by)
-        numbers = _numbers(table, cell, quantity, is_log)
+        part = _only_width(runs, "all runs", metric, choose_by)
+        (width,) = part.widths
+        numbers = _numbers(part, quantity, is_log)
         points = {}
-        for value, column in zip((0.0, *cell.rhos), numbers.T, strict=True):
+        for value, column in zip((0.0, *width.rhos), numbers.T, strict=True):
             have = np.isfinite(column)
             if have.any():
-                seeds = [seed for seed, has in zip(cell.seeds, have, strict=True) if has]
-                points[value] = estimates.plain(column[have][None], [cell.num_params], seeds)
+                seeds = [seed for seed, has in zip(width.seeds, have, strict=True) if has]
+                points[value] = estimates.plain(column[have][None], [width.num_params], seeds)
         return points
     read = (along, "rho", "optimizer", "sparsity")  # converting all columns of a wide table to rows is slow
     # Base runs that do not read the field belong to every value of it.
-    serving = np.array([fields.ignores(row, along) for row in fields.records(table, read)])
-    if missing := int((table[along].isna() & ~serving).sum()):
+    serving = np.array([fields.ignores(row, along) for row in fields.records(runs, read)])
+    if missing := int((runs[along].isna() & ~serving).sum()):
         raise ValueError(
             f"along={along!r}: {missing} runs have no value there (None may mean all). Write the number it means into "
-            "the table, or select the other runs."
+            "the runs, or select the other runs."
         )
     points = {}
-    for value in _values(table[~serving], along):
-        here = table[(table[along] == value) | serving]
-        cell = _cell(here, f"{along}={value:g}", metric, choose_by)
-        scores = _of_arm(cell, _numbers(here, cell, quantity, is_log), arm, is_metric=quantity == metric)
+    for value in _values(runs[~serving], along):
+        here = runs[(runs[along] == value) | serving]
+        part = _only_width(here, f"{along}={value:g}", metric, choose_by)
+        scores = _scores(part.widths[0], _numbers(part, quantity, is_log), arm, is_metric=quantity == metric)
         points |= {value: scores} if scores.seeds else {}
     return points
 
 
-def _cell(runs: Any, where: str, metric: str, choose_by: str | None) -> widths.Width:
-    cells = widths.by_width(runs, metric=metric, choose_by=choose_by)
-    if len(cells) != 1:
-        sizes = ", ".join(f"{cell.num_params:,}" for cell in cells)
+def _only_width(runs: Any, where: str, metric: str, choose_by: str | None) -> table.Part:
+    """Return runs of one width as a part."""
+    part = table.part(runs, metric=metric, choose_by=choose_by)
+    if len(part.widths) != 1:
+        sizes = ", ".join(f"{width.num_params:,}" for width in part.widths)
         raise ValueError(
             f"{where} has networks of {sizes} parameters: select one size, or an axis that distinguishes them."
         )
-    return cells[0]
+    return part
 
 
-def _numbers(runs: Any, cell: widths.Width, quantity: str, is_log: bool) -> np.ndarray:
-    """Return the quantity in the arrangement of a cell, [seeds, 1 + rhos]."""
+def _numbers(part: table.Part, quantity: str, is_log: bool) -> np.ndarray:
+    """Return the quantity in the arrangement of the only width, [seeds, 1 + rhos]."""
     keep_collapsed = quantity in RESULT_FIELDS  # results of collapsed runs count; measurements of them do not
-    (arranged,) = measured.arrange(runs, [cell], [quantity], keep_collapsed=keep_collapsed)[quantity]
+    (arranged,) = measured.arrange(part, [quantity], keep_collapsed=keep_collapsed)[quantity]
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.log(arranged.values) if is_log else arranged.values
 
 
-def _of_arm(cell: widths.Width, numbers: np.ndarray, arm: str, *, is_metric: bool) -> Scores:
+def _scores(width: Width, numbers: np.ndarray, arm: str, *, is_metric: bool) -> Scores:
     """Score each seed; SAM at the rho that the other seeds choose."""
-    if arm == BASE or not cell.candidates:
+    if arm == BASE or not width.candidates:
         have = np.isfinite(numbers[:, 0]) & (arm == BASE)
-        seeds = [seed for seed, has in zip(cell.seeds, have, strict=True) if has]
-        return estimates.plain(numbers[have, :1].T, [cell.num_params], seeds)
-    compared = cell.compared(cell.candidates, numbers)
+        seeds = [seed for seed, has in zip(width.seeds, have, strict=True) if has]
+        return estimates.plain(numbers[have, :1].T, [width.num_params], seeds)
+    compared = width.compared(width.candidates, numbers)
     if arm == SAM:
-        return arms.scores([compared.of_sam_alone])
-    return arms.scores([compared._replace(sign=cell.sign) if is_metric else compared])
+        return arms.scores([compared.sam_alone])
+    return arms.scores([dataclasses.replace(compared, sign=width.sign) if is_metric else compared])
 
 
-def _values(table: Any, name: str) -> list[float]:
+def _values(runs: Any, name: str) -> list[float]:
     """List the values of an axis among the completed runs."""
-    axis_values = {row[name] for row in fields.done(table, [name])} - {None}
+    axis_values = {row[name] for row in fields.done(runs, [name])} - {None}
     if any(isinstance(value, str) for value in axis_values):
         raise ValueError(
             f"{name} holds {sorted(map(str, axis_values))}: expected a numeric axis; use num_params for sizes."
@@ -179,11 +183,11 @@ def _values(table: Any, name: str) -> list[float]:
     return sorted(float(value) for value in axis_values)
 
 
-def _is_log(table: Any, quantity: str, metric: str) -> bool:
+def _is_log(runs: Any, quantity: str, metric: str) -> bool:
     """Whether a quantity is a measurement that is positive in every run, as in `measured.compared_by`."""
     if quantity == metric or quantity in RESULT_FIELDS or catalogue.quantity(quantity).is_signed:
         return False
-    values = [row[quantity] for row in fields.done(table, [quantity]) if row[quantity] is not None]
+    values = [row[quantity] for row in fields.done(runs, [quantity]) if row[quantity] is not None]
     return bool(values) and min(values) > 0
 
 

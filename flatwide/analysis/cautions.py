@@ -1,11 +1,12 @@
 """Cautions: the objections of a careful reader to a study."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from flatwide.analysis import domains, fields, interpolation, measured, quantities, rho, table, tuned, widths
+from flatwide.analysis import fields, interpolation, measured, quantities, rho, table
+from flatwide.analysis.widths import Width
 from flatwide.config.schema import SCHEMA
 
 if TYPE_CHECKING:
@@ -44,45 +45,30 @@ class Caution(NamedTuple):
         return (f"{self.part}: " if self.part else "") + f"{_capital(self.finding)} {self.what}".lstrip()
 
 
-def cautions(
-    runs: "pd.DataFrame",
-    *,
-    width: str = "num_params",
-    metric: str = "test_metric",
-    choose_by: str | None = None,
-    tune: Sequence[str] = (),
-    has_states: bool = True,
-    are_ours: bool = True,
-) -> list[Caution]:
+@table.for_table
+def cautions(split: table.Split, *, has_states: bool = True, are_ours: bool = True) -> list[Caution]:
     """List the cautions about a whole results table, each once.
 
-    Args: as for `gain.gain_by_width`, and
-      tune: fields in which base and SAM are tuned separately.
+    Args:
       has_states: whether the states of the runs are recorded; otherwise "diverged" only means that a metric is missing.
       are_ours: whether flatwide trained the runs; otherwise there is no command that resumes them.
     """
-    runs = fields.narrow(runs, width=width)
-    cautions_found: dict[Caution, None] = dict.fromkeys(_not_done(runs, are_ours=are_ours))
-    for domain in domains.domains(runs):
-        cautions_found |= {
-            caution._replace(part=domain.name): None
-            for caution in _whole_domain(domain.runs, width=width, are_ours=are_ours)
-        }
-    for part in tuned.parts(runs, tune=tune, width=width) if tune else ():
-        cautions_found |= {caution._replace(part=part.name): None for caution in _grids(part.runs, tune, width)}
-    for part in table.parts(runs, width=width):
-        chosen_by = widths.choice_column(part.runs, metric=metric) if choose_by is None else choose_by
-        cells = widths.by_width(part.runs, width=width, metric=metric, choose_by=chosen_by)
-        for caution in [
-            *_seeds(cells, width),
-            *_rhos(cells, width, has_states=has_states, are_ours=are_ours),
-            *_collapsed(cells, width),
-            *_choice(cells, chosen_by, are_ours=are_ours),
-            *_fit(part.runs, width=width, metric=metric, choose_by=chosen_by),
-            *_unequal_losses(part.runs, cells, width),
-        ]:
-            cautions_found[caution._replace(part=part.name)] = None
-    return list(cautions_found)
+    every: dict[Caution, None] = dict.fromkeys(_not_done(split.runs, are_ours=are_ours))
+    for domain in split.domains:
+        every |= {each._replace(part=domain.name): None for each in _whole_domain(domain, are_ours=are_ours)}
+    for part in split.tuned if split.question.tune else ():
+        every |= {each._replace(part=part.name): None for each in _grids(part)}
+    for part in split.parts:
+        cautions_of_part = (
+            *_seeds(part),
+            *_rhos(part, has_states=has_states, are_ours=are_ours),
+            *_collapsed(part),
+            *_choice(part, are_ours=are_ours),
+            *_fit(part),
+            *_unequal_losses(part),
+        )
+        every |= {each._replace(part=part.name): None for each in cautions_of_part}
+    return list(every)
 
 
 def merged(cautions_found: list[Caution], *, num_parts: int) -> list[str]:
@@ -112,27 +98,28 @@ def _not_done(runs: "pd.DataFrame", *, are_ours: bool) -> Iterator[Caution]:
         yield Caution("not_done", f"Runs excluded from the analysis: {counts}. {remedies}".rstrip())
 
 
-def _whole_domain(runs: "pd.DataFrame", *, width: str, are_ours: bool) -> Iterator[Caution]:
-    arms: dict[Any, set[bool]] = {}
-    for row in fields.done(runs, [width]):
+def _whole_domain(domain: table.Domain, *, are_ours: bool) -> Iterator[Caution]:
+    width, arms = domain.question.width, {}
+    for row in fields.done(domain.runs, [width]):
         arms.setdefault(row[width], set()).add(fields.effective_rho(row) == 0)
     for missing, run_name in ((True, "base run (rho=0)"), (False, "SAM run")):
         at = [value for value, have in arms.items() if missing not in have]
         if at:
-            yield Caution("no_pair", f"No {run_name} {_at(width, at)}, so no gain there.")
-    if repeats := table.num_repeats(runs, width=width):
+            yield Caution("no_pair", f"No {run_name} {_at(domain, at)}, so no gain there.")
+    if repeats := domain.num_repeats:
         yield Caution(
             "repeats",
             f"{repeats} run{'s' * (repeats > 1)} excluded: another run has the same fields and seed"
             + (", and differs only in settings that do not change results, such as threads." if are_ours else "."),
         )
-    for name in _coupled(runs, width):
+    for name in _coupled(domain):
         yield Caution("mixed_configs", f"{name} differs between widths, so the size is not the only change.")
 
 
-def _coupled(runs: "pd.DataFrame", width: str) -> list[str]:
+def _coupled(domain: table.Domain) -> list[str]:
     """Return the config columns that change with the width but are not sizes."""
-    expected = {*table.axes(runs, width=width), *fields.SIZES, width}
+    runs, width = domain.runs, domain.question.width
+    expected = {*domain.axes, *fields.SIZES, width}
     names = [name for name in runs.columns if name not in expected and fields.is_config(name)]
     arms = [row for row in fields.done(runs, [width, *names]) if fields.effective_rho(row) > 0]
     pairs = {name: {(row[width], row[name]) for row in arms if not fields.is_unread(row, name)} for name in names}
@@ -144,14 +131,14 @@ def _is_size(name: str, pairs: set[tuple[Any, Any]]) -> bool:
     return name not in SCHEMA and all(len({pair[side] for pair in pairs}) == len(pairs) for side in (0, 1))
 
 
-def _seeds(cells: list[widths.Width], width: str) -> Iterator[Caution]:
+def _seeds(part: table.Part) -> Iterator[Caution]:
     few, unpaired = [], []
-    for cell in cells:
-        if cell.best is None:
+    for width in part.widths:
+        if width.best is None:
             continue
-        base, sam = (np.isfinite(cell.values[:, column]) for column in (0, 1 + cell.best))
+        base, sam = (np.isfinite(width.values[:, column]) for column in (0, 1 + width.best))
         few += [int(np.sum(base & sam))]
-        unpaired += [cell.value] * bool(np.any(base != sam))
+        unpaired += [width.value] * bool(np.any(base != sam))
     if 0 in few:
         yield Caution(
             "no_seeds", "no seed has both a base and a SAM run with a result, so no gain there.", "at some width"
@@ -163,63 +150,63 @@ def _seeds(cells: list[widths.Width], width: str) -> Iterator[Caution]:
             f"intervals are wide and assume nearly normal noise. Use {FEW_SEEDS} or more.",
             f"as few as {least} seed{'s' * (least > 1)} at a width:",
         )
-    same = [cell.value for cell in cells if _has_no_spread(cell)]
+    same = [width.value for width in part.widths if _has_no_spread(width)]
     if same:
         yield Caution(
             "no_spread",
             "every seed has the same gain, as happens with few seeds and few test examples: an interval of length "
             "zero does not mean certainty.",
-            _at(width, same),
+            _at(part, same),
         )
     if unpaired:
-        yield Caution("unpaired_seeds", "some seeds have only one run of the pair.", _at(width, unpaired))
+        yield Caution("unpaired_seeds", "some seeds have only one run of the pair.", _at(part, unpaired))
 
 
-def _has_no_spread(cell: widths.Width) -> bool:
-    gains = [] if cell.best is None else cell.gains[:, cell.best][np.isfinite(cell.gains[:, cell.best])]
+def _has_no_spread(width: Width) -> bool:
+    gains = [] if width.best is None else width.gains[:, width.best][np.isfinite(width.gains[:, width.best])]
     return len(gains) > 1 and float(np.ptp(gains)) < 1e-12
 
 
-def _rhos(cells: list[widths.Width], width: str, *, has_states: bool, are_ours: bool) -> Iterator[Caution]:
+def _rhos(part: table.Part, *, has_states: bool, are_ours: bool) -> Iterator[Caution]:
     for edge, most, way in (("high", "largest", "larger"), ("low", "smallest", "smaller")):
-        at = [cell.value for cell in cells if rho.grid_edge(cell) == edge]
+        at = [width.value for width in part.widths if rho.grid_edge(width) == edge]
         if at:
             yield Caution(
                 "edge_of_grid",
                 f"the best rho is the {most} of the grid; a {way} one may be better. Extend the grid.",
-                _at(width, at),
+                _at(part, at),
             )
-    if any(len(cell.rhos) < 3 for cell in cells):
+    if any(len(width.rhos) < 3 for width in part.widths):
         yield Caution(
             "short_grid", "Fewer than three values of rho at some widths: there is hardly a best rho to choose."
         )
-    if len({cell.rhos for cell in cells}) > 1:
+    if len({width.rhos for width in part.widths}) > 1:
         yield Caution(
             "grids_differ", "The grid of rho differs between widths, and the best rho and the gain depend on it."
         )
-    short = [cell.value for cell in cells if cell.short]
+    short = [width.value for width in part.widths if width.short]
     if short:
         yield Caution(
             "missing_seeds",
             "some values of rho have fewer seeds than others and cannot be the best until they have as many."
             + (" Rerun the command." if are_ours else ""),
-            _at(width, short),
+            _at(part, short),
         )
-    diverged = sum(cell.num_diverged for cell in cells)
+    diverged = sum(width.num_diverged for width in part.widths)
     lost = "diverged" if has_states else "have no metric"
     if diverged:
         verb = "has no metric" if diverged == 1 and not has_states else lost
         seed = "a diverged seed" if has_states else "a seed without one"
         count = f"{diverged} run{'s' * (diverged > 1)}"
         yield Caution("diverged", f"a rho with {seed} is never the best.", f"{count} {verb};")
-    base = [cell.value for cell in cells if not np.isfinite(cell.values[:, 0]).all()]
+    base = [width.value for width in part.widths if not np.isfinite(width.values[:, 0]).all()]
     if base:
-        yield Caution("base_diverged", f"base runs {lost} or are missing; their seeds are excluded.", _at(width, base))
+        yield Caution("base_diverged", f"base runs {lost} or are missing; their seeds are excluded.", _at(part, base))
 
 
-def _collapsed(cells: list[widths.Width], width: str) -> Iterator[Caution]:
+def _collapsed(part: table.Part) -> Iterator[Caution]:
     """Yield cautions about runs that are no better than chance although their loss is finite."""
-    num_collapsed = sum(cell.num_collapsed for cell in cells)
+    num_collapsed = sum(width.num_collapsed for width in part.widths)
     if not num_collapsed:
         return
     verb = "run is" if num_collapsed == 1 else "runs are"
@@ -229,28 +216,30 @@ def _collapsed(cells: list[widths.Width], width: str) -> Iterator[Caution]:
         "output for every input is flat.",
         f"{num_collapsed} {verb} no better than a prediction that ignores its inputs, that is, collapsed to chance.",
     )
-    chosen = [cell.value for cell in cells if cell.best is not None and _is_collapsed(cell)[1 + cell.best].any()]
+    chosen = [
+        width.value for width in part.widths if width.best is not None and _is_collapsed(width)[1 + width.best].any()
+    ]
     if chosen:
         yield Caution(
             "collapsed_best",
             "the best rho has seeds that collapsed to chance, so its mean mixes two kinds of runs.",
-            _at(width, chosen),
+            _at(part, chosen),
         )
-    if base := [cell.value for cell in cells if _is_collapsed(cell)[0].any()]:
+    if base := [width.value for width in part.widths if _is_collapsed(width)[0].any()]:
         yield Caution(
             "collapsed_base",
             "seeds of the base collapsed to chance, so the gain there compares training with no training.",
-            _at(width, base),
+            _at(part, base),
         )
 
 
-def _is_collapsed(cell: widths.Width) -> np.ndarray:
+def _is_collapsed(width: Width) -> np.ndarray:
     """Return which runs collapsed, [1 + rhos, seeds]."""
-    return np.zeros(cell.values.shape, bool).T if cell.collapsed is None else cell.collapsed.T
+    return np.zeros(width.values.shape, bool).T if width.collapsed is None else width.collapsed.T
 
 
-def _choice(cells: list[widths.Width], chosen_by: str, *, are_ours: bool) -> Iterator[Caution]:
-    if chosen_by.startswith("test") and any(len(cell.candidates) > 1 for cell in cells):
+def _choice(part: table.Part, *, are_ours: bool) -> Iterator[Caution]:
+    if part.chosen_by.startswith("test") and any(len(width.candidates) > 1 for width in part.widths):
         yield Caution(
             "test_set_selection",
             ("The best rho was chosen by the test metric, as in the paper" if are_ours else _CHOSEN_BY_ITSELF)
@@ -258,26 +247,27 @@ def _choice(cells: list[widths.Width], chosen_by: str, *, are_ours: bool) -> Ite
             + "overfitting of rho to the test set; "
             + f"{'config.validation_fraction=0.1' if are_ours else _COLUMN_TO_CHOOSE_BY} removes both.",
         )
-    if chosen_by == "test_metric_best":
+    if part.chosen_by == "test_metric_best":
         yield Caution(
             "best_epoch", "Each run is scored at its best epoch on the test set, which biases all scores upward."
         )
 
 
-def _grids(runs: "pd.DataFrame", tune: Sequence[str], width: str) -> Iterator[Caution]:
+def _grids(part: table.Part) -> Iterator[Caution]:
     """Yield the widths at which base and SAM were tried at different values of the tuned fields."""
+    tune, width = part.question.tune, part.question.width
     tried: dict[Any, tuple[set, set]] = {}
-    for row in fields.done(runs, [width, *tune]):
+    for row in fields.done(part.runs, [width, *tune]):
         tried.setdefault(row[width], (set(), set()))[fields.effective_rho(row) > 0].add(tuple(map(row.get, tune)))
     if unequal := [value for value, (base, sam) in sorted(tried.items()) if base and sam and base != sam]:
         what = f"base and SAM were tried at different values of {' and '.join(tune)}; the arm with fewer is tuned less."
-        yield Caution("unequal_grids", what, finding=_at(width, unequal))
+        yield Caution("unequal_grids", what, finding=_at(part, unequal))
 
 
-def _fit(runs: "pd.DataFrame", *, width: str, metric: str, choose_by: str) -> Iterator[Caution]:
-    if not {"train_loss", "train_metric"} & set(runs.columns):
+def _fit(part: table.Part) -> Iterator[Caution]:
+    if not {"train_loss", "train_metric"} & set(part.runs.columns):
         return
-    onset = interpolation.interpolation(runs, width=width, metric=metric, choose_by=choose_by)
+    onset = interpolation.interpolation(part)
     if np.isnan(onset.base):
         yield Caution(
             "no_interpolation",
@@ -286,32 +276,26 @@ def _fit(runs: "pd.DataFrame", *, width: str, metric: str, choose_by: str) -> It
         )
 
 
-def _unequal_losses(runs: "pd.DataFrame", cells: list[widths.Width], width: str) -> Iterator[Caution]:
-    if "train_loss" not in runs.columns or not quantities.measured(runs):
+def _unequal_losses(part: table.Part) -> Iterator[Caution]:
+    if "train_loss" not in part.runs.columns or not quantities.measured(part.runs):
         return
-    losses = measured.arrange(runs, cells, ["train_loss"], width=width)["train_loss"]
-    positive = [
-        cell_losses._replace(values=np.maximum(cell_losses.values, 1e-12))
-        for cell_losses in losses
-        if cell_losses.pairs
-    ]  # 0 has no logarithm
-    ratios = [measured.means(cell_losses, comparison=measured.RATIO).effect for cell_losses in positive]
-    at = [
-        cell_losses.cell.value
-        for cell_losses, ratio in zip(positive, ratios, strict=True)
-        if not 1 / _ALIKE <= ratio <= _ALIKE
-    ]
+    losses = [each for each in measured.arrange(part, ["train_loss"])["train_loss"] if each.pairs]
+    # 0 has no logarithm.
+    positive = [each._replace(values=np.maximum(each.values, 1e-12)) for each in losses]
+    ratios = [measured.means(each, comparison=measured.RATIO).effect for each in positive]
+    at = [each.width.value for each, ratio in zip(positive, ratios, strict=True) if not 1 / _ALIKE <= ratio <= _ALIKE]
     if at:
         yield Caution(
             "unequal_losses",
             f"the training losses of SAM and its base differ by more than a factor of {_ALIKE}. Curvature depends on "
             "the loss, so the measurements also reflect how far each was trained.",
-            _at(width, at),
+            _at(part, at),
         )
 
 
-def _at(width: str, values: list[Any]) -> str:
+def _at(part: table.Part | table.Domain, values: list[Any]) -> str:
     """Write at which widths."""
+    width = part.question.width
     return f"at {_list(values)} parameters" if width == "num_params" else f"at {width} {_list(values)}"
 
 

@@ -5,16 +5,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flatwide.analysis import estimates, gain, widths
+from flatwide.analysis import estimates, gain, table
 from flatwide.analysis.estimates import Side
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def decompose(
-    runs: "pd.DataFrame", *, width: str = "num_params", metric: str = "test_metric", choose_by: str | None = None
-) -> "pd.DataFrame":
+@table.for_part
+def decompose(part: table.Part) -> "pd.DataFrame":
     """Split the growth of the gain into the contributions of SAM and of the base.
 
     Growth is measured from the width at which the base is best on average, because networks too small to learn the task
@@ -22,7 +21,6 @@ def decompose(
     smallest. For each seed it is the width at which the base of the other seeds is best: the best of several widths is
     optimistically biased, so noise alone would look like a decline from there.
 
-    Args, Raises: as for `gain.gain_by_width`.
     Returns: one row for each width with a gain, starting from the reference width, over the seeds that all widths
       share: the width, `num_params`, `gain_growth`, `sam_improvement` and `base_decline` (positive where SAM is better,
       and the base worse, than at the reference; their sum is the growth), each with its 95 % interval, t over seeds
@@ -30,14 +28,13 @@ def decompose(
     """
     import pandas as pd
 
-    cells = widths.by_width(runs, width=width, metric=metric, choose_by=choose_by)
-    pairs = [(cell, {pair["seed"]: pair for pair in gain.pairs(cell)}) for cell in cells]
-    pairs = [(cell, by_seed) for cell, by_seed in pairs if by_seed]
+    pairs = [(width, {pair["seed"]: pair for pair in gain.pairs(width)}) for width in part.widths]
+    pairs = [(width, by_seed) for width, by_seed in pairs if by_seed]
     seeds = sorted(set.intersection(*(set(by_seed) for _, by_seed in pairs))) if pairs else []
     if not seeds:
         return pd.DataFrame()
     base, sam = (
-        np.array([[cell.sign * by_seed[seed][arm] for cell, by_seed in pairs] for seed in seeds])
+        np.array([[width.sign * by_seed[seed][arm] for width, by_seed in pairs] for seed in seeds])
         for arm in ("base", "sam")
     )
     best = int(estimates.choose(base))
@@ -46,9 +43,9 @@ def decompose(
     first_base, first_sam = (at_best_width(base, values) if is_chosen else values[:, best] for values in (base, sam))
     widened = float(estimates.inflation(len(seeds), len(pairs))) if is_chosen else 1.0
     rows = []
-    for index, (cell, _) in enumerate(pairs[best:], start=best):
+    for index, (width, _) in enumerate(pairs[best:], start=best):
         better, worse = sam[:, index] - first_sam, first_base - base[:, index]
-        row = {width: cell.value, "num_params": cell.num_params}
+        row = {part.question.width: width.value, "num_params": width.num_params}
         for name, values in (("gain_growth", better + worse), ("sam_improvement", better), ("base_decline", worse)):
             interval = estimates.mean(values, inflation=widened)
             row |= {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}

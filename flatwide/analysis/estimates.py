@@ -127,6 +127,9 @@ class Scores(NamedTuple):
         return Scores(tuple(self.num_params[row] for row in at), self.seeds, *arrays)
 
 
+NO_SCORES = Scores((), (), np.empty((0, 0)), *[np.empty(0)] * 4)
+
+
 @functools.lru_cache(maxsize=4096)
 def quantile(degrees: float, level: float) -> float:
     """Return the quantile of Student's t for a two-sided interval."""
@@ -330,6 +333,22 @@ def contrast(scores: Scores, weights: Sequence[float] | np.ndarray, *, level: fl
         num_seeds=n,
         level=level,
     )
+
+
+def slope(scores: Scores, *, level: float = 0.95) -> Estimate:
+    """Estimate the slope of scores against log10 of the number of parameters, all widths alike; NaN below two sizes."""
+    if len(set(scores.num_params)) < 2 or not scores.seeds:
+        return NONE._replace(num_seeds=len(scores.seeds), level=level)
+    return contrast(scores, slope_weights(scores.num_params), level=level)
+
+
+def rise(scores: Scores, *, level: float = 0.95) -> Estimate:
+    """Estimate the score at the largest width minus the mean of the smaller half of the widths."""
+    num = len(scores.num_params)
+    weights = np.zeros(num)
+    weights[: num // 2] = -1 / (num // 2)
+    weights[-1] = 1.0
+    return contrast(scores, weights, level=level)
 
 
 def joined(every: Sequence[Scores], seeds: Sequence[int]) -> Scores:

@@ -18,6 +18,7 @@ WATCH_ONLY = frozenset({"study", *(name for name, field in SCHEMA.items() if not
 _NO_AXIS = {"run", "problem", "rho", "seed", "optimizer", COLLAPSED}
 ASIDE = "aside"  # `aside.x` is a column x of a user's table that is not a field
 _DECIDING = ("rho", "optimizer", "base_optimizer", "sparsity", "status")
+_OPTIMIZERS = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}
 
 
 def is_config(name: str) -> bool:
@@ -89,6 +90,17 @@ def resolution(rows: list[dict[str, Any]], metric: str) -> float:
     return 1 / min(counts) if is_accuracy and counts and min(counts) > 0 else 0.0
 
 
+def signs(rows: list[dict[str, Any]], names: Iterable[str]) -> dict[str, int]:
+    """Map columns to 1 where a higher value is better, else -1, as for every column whose name ends in "loss".
+
+    Raises: ValueError if runs differ in the direction of their metric.
+    """
+    higher = {row["higher_is_better"] for row in rows} - {None}
+    if len(higher) != 1:
+        raise ValueError("higher_is_better differs between runs; compare runs of one metric.")
+    return {name: -1 if name.endswith("loss") or higher == {False} else 1 for name in names}
+
+
 def records(runs: "pd.DataFrame", names: Iterable[str] | None = None) -> list[dict[str, Any]]:
     """Convert a table, or its columns among `names`, to dicts, with None for missing values."""
     # Column by column, for speed: a table of ten thousand runs has almost a million entries.
@@ -137,16 +149,6 @@ def varying(runs: "pd.DataFrame", *, width: str = "num_params") -> dict[str, lis
     return several_values
 
 
-def narrow(runs: "pd.DataFrame", *, width: str = "num_params") -> "pd.DataFrame":
-    """Drop the config columns that have the same value in every run."""
-    runs = with_collapsed(runs)  # before the data set, which determines it, is dropped
-    needed = {width, *_DECIDING, *SHAPES}
-    same = [
-        c for c in runs.columns if c not in needed and (is_config(c) or c in WATCH_ONLY) and not _has_several(runs[c])
-    ]
-    return runs.drop(columns=same)
-
-
 def with_collapsed(runs: "pd.DataFrame") -> "pd.DataFrame":
     """Add the column `is_collapsed`: whether a finished run is no better than a prediction that ignores its inputs.
 
@@ -173,3 +175,22 @@ def _has_several(column: Any) -> bool:
         return not missing.all()
     values = column.tolist()
     return any(item != values[0] for item in values)
+
+
+def base_name(runs: "pd.DataFrame", *, unknown: str = "its base optimizer") -> str:
+    """Return the name of the base optimizer of some runs for a table or figure, such as SGD.
+
+    Args:
+      unknown: the name where the table does not have it.
+    """
+    if not {"optimizer", "base_optimizer"} <= set(runs.columns):
+        return unknown
+    with_optimizer = [run for run in records(runs, ["optimizer", "base_optimizer"]) if run["optimizer"] is not None]
+    used = {value(run, "base_optimizer") for run in with_optimizer}
+    return " and ".join(sorted(_OPTIMIZERS.get(name, str(name)) for name in used))
+
+
+def metric_name(runs: "pd.DataFrame") -> str:
+    """Return the name of the metric of some runs, such as accuracy."""
+    names = runs["metric_name"].dropna() if "metric_name" in runs.columns else []
+    return str(next(iter(names), "metric"))

@@ -2,12 +2,9 @@
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from flatwide.analysis import arms, estimates, fields, gain, table, widths, wording
-
-if TYPE_CHECKING:
-    import pandas as pd
+from flatwide.analysis import estimates, fields, gain, table, widths
 
 _MOST_ROWS = 5
 
@@ -33,45 +30,40 @@ class Headline(NamedTuple):
     is_percent: bool  # the metric is a fraction, written as a percentage
 
 
-def headlines(
-    runs: "pd.DataFrame", *, width: str = "num_params", metric: str = "test_metric", choose_by: str | None = None
-) -> list[Headline]:
+@table.for_table
+def headlines(split: table.Split) -> list[Headline]:
     """Write one line for each part of a table: the width from which SAM helps.
 
     "From N parameters on" means that the intervals of the corrected gain lie above 0 at this width and at every
     larger one. Their level is corrected for the number of widths (Šidák), so that they hold jointly in 95 % of studies.
 
-    Args: as for `gain.gain_by_width`, but the runs may differ in other columns.
     Returns: one for each part that has a width with base and SAM runs.
     """
     result = []
-    for part in table.parts(fields.narrow(runs, width=width), width=width):
-        cells = widths.by_width(part.runs, width=width, metric=metric, choose_by=choose_by)
-        is_percent = wording.units(part.runs, metric).is_percent
-        rows = _rows(cells, width)
-        if rows:
-            text = _text(rows, is_percent, gain.base_name(part.runs, unknown="its base") or "its base")
-            result.append(
-                Headline(part=part.name, text=text, rows=tuple(widths.evenly(rows, _MOST_ROWS)), is_percent=is_percent)
-            )
+    for part in split.parts:
+        is_percent = part.units.is_percent
+        if rows := _rows(part):
+            text = _text(rows, is_percent, fields.base_name(part.runs, unknown="its base") or "its base")
+            shown = tuple(widths.evenly(rows, _MOST_ROWS))
+            result.append(Headline(part=part.name, text=text, rows=shown, is_percent=is_percent))
     return result
 
 
-def _rows(cells: Sequence[widths.Width], width: str) -> list[Row]:
+def _rows(part: table.Part) -> list[Row]:
     """Compute the row of each width; it has no interval where all runs of an arm diverged or there is one seed."""
-    corrected = [arms.estimate(cell.comparison, level=estimates.sidak(len(cells))) for cell in cells]
+    level = estimates.sidak(len(part.widths))
     rows = []
-    for plain, corrected_gain in zip(gain.of_widths(cells, width=width), corrected, strict=True):
-        is_alone = math.isnan(corrected_gain.value)  # one seed: the plain gain, without an interval
-        center = plain["gain"] if is_alone else corrected_gain.value
+    for plain, width in zip(gain.rows(part), part.widths, strict=True):
+        corrected = width.comparison.gain.at(level)
+        is_alone = math.isnan(corrected.value)  # one seed: the plain gain, without an interval
         rows.append(
             Row(
                 num_params=plain["num_params"],
                 base=plain["base"],
                 sam=plain["sam"],
-                gain=center,
-                low=corrected_gain.low,
-                high=corrected_gain.high,
+                gain=plain["gain"] if is_alone else corrected.value,
+                low=corrected.low,
+                high=corrected.high,
                 best_rho=plain["best_rho"],
             )
         )

@@ -1,12 +1,12 @@
 """Where networks interpolate the training labels, against where the gain rises."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from flatwide.analysis import best_sets, estimates, fields, gain, trend, widths
+from flatwide.analysis import best_sets, estimates, fields, gain, table
 from flatwide.analysis.estimates import Scores
 from flatwide.columns import FRACTION_METRICS
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 # One error per thousand training examples, and a loss of a hundredth of a nat (or of a unit variance).
 METRIC_NEEDED, LOSS_NEEDED = 0.999, 0.01
+_COLUMNS = ("train_loss", "train_metric", "metric_name")
 
 
 class Interpolation(NamedTuple):
@@ -53,39 +54,39 @@ class Peak(NamedTuple):
     num_seeds: int = 0
 
 
-def training_fit(
-    runs: "pd.DataFrame", *, width: str = "num_params", metric: str = "test_metric", choose_by: str | None = None
-) -> "pd.DataFrame":
+@table.for_part
+def training_fit(part: table.Part) -> "pd.DataFrame":
     """Compute at each width how well the base, and SAM at its best rho, fit the labels that they were trained on.
 
     A run interpolates if its training metric, a fraction, is at least 0.999; with another metric, if its loss is
     at most 0.01.
 
-    Args, Raises: as for `gain.gain_by_width`; the table also needs `train_metric` or `train_loss`.
     Returns: one row for each width: the width, `num_params`, then `base_train_loss`, `base_train_metric` and
-      `base_interpolates` (the share of seeds), and the same of `sam`, means over seeds.
+      `base_interpolates` (the share of seeds), and the same of `sam`, means over seeds; NaN where the table has neither
+      `train_metric` nor `train_loss`.
     """
     import pandas as pd
 
-    cells = widths.by_width(runs, width=width, metric=metric, choose_by=choose_by)
-    return pd.DataFrame(of_widths(cells, runs, width=width))
+    return pd.DataFrame(rows(part))
 
 
-def of_widths(cells: Iterable[widths.Width], runs: "pd.DataFrame", *, width: str) -> list[dict[str, Any]]:
-    """Return the rows of `training_fit` for runs that are already arranged."""
-    columns = (width, "train_loss", "train_metric", "metric_name")
-    done = [run for run in fields.done(runs, columns) if run["status"] == "finished"]
-    rows = []
-    for cell in cells:
-        row = {width: cell.value, "num_params": cell.num_params}
-        here = [run for run in done if run[width] == cell.value]
-        for name, rho in (("base", 0.0), ("sam", cell.best_rho)):
-            arm = [run for run in here if fields.effective_rho(run) == rho]
-            row |= {f"{name}_{column}": _mean(arm, column) for column in ("train_loss", "train_metric")}
-            fits = [fit for fit in map(interpolates, arm) if fit is not None]
-            row[f"{name}_interpolates"] = float(np.mean(fits)) if fits else math.nan
-        rows.append(row)
-    return rows
+def rows(part: table.Part) -> list[dict[str, Any]]:
+    """Return the rows of `training_fit`."""
+    name = part.question.width
+    arms: dict[tuple[Any, float], list[dict[str, Any]]] = {}
+    for run in fields.done(part.runs, (name, *_COLUMNS)):
+        if run["status"] == "finished":
+            arms.setdefault((run[name], fields.effective_rho(run)), []).append(run)
+    rows_of_widths = []
+    for width in part.widths:
+        row = {name: width.value, "num_params": width.num_params}
+        for arm, rho in (("base", 0.0), ("sam", width.best_rho)):
+            runs = arms.get((width.value, rho), [])
+            row |= {f"{arm}_{column}": _mean(runs, column) for column in ("train_loss", "train_metric")}
+            fits = [fit for fit in map(interpolates, runs) if fit is not None]
+            row[f"{arm}_interpolates"] = float(np.mean(fits)) if fits else math.nan
+        rows_of_widths.append(row)
+    return rows_of_widths
 
 
 def interpolates(run: dict[str, Any]) -> bool | None:
@@ -94,13 +95,11 @@ def interpolates(run: dict[str, Any]) -> bool | None:
     return None if gap is None else gap <= 0
 
 
-def interpolation(
-    runs: "pd.DataFrame", *, width: str = "num_params", metric: str = "test_metric", choose_by: str | None = None
-) -> Interpolation:
+@table.for_part
+def interpolation(part: table.Part) -> Interpolation:
     """Find where base and SAM begin to interpolate (most seeds do), and where the gain rises most."""
-    cells = widths.by_width(runs, width=width, metric=metric, choose_by=choose_by)
-    fit = of_widths(cells, runs, width=width)
-    with_gain = [row for row in gain.of_widths(cells, width=width) if math.isfinite(row["gain"])]
+    fit = rows(part)
+    with_gain = [row for row in gain.rows(part) if math.isfinite(row["gain"])]
     sizes, gains = ([float(row[name]) for row in with_gain] for name in ("num_params", "gain"))
     rises = np.diff(gains)
     steepest = math.nan
@@ -111,30 +110,20 @@ def interpolation(
     return Interpolation(_onset(fit, "base"), _onset(fit, "sam"), steepest, largest)
 
 
-def peak(
-    runs: "pd.DataFrame", *, width: str = "num_params", metric: str = "test_metric", choose_by: str | None = None
-) -> Peak:
+@table.for_part
+def peak(part: table.Part) -> Peak:
     """Compare the size at which the gain is largest with the size from which the base fits its training labels.
 
-    Args, Raises: as for `training_fit`.
     Returns: NaN below three widths or two seeds with a gain, or where the table does not have the fit of the base.
     Equation: for each seed, the size at which its training metric last crosses 0.999 (or the logarithm of its loss that
       of 0.01), interpolated linearly between neighbouring widths in log10 of the size; the mean over seeds has a t
       interval. Seeds that fit nowhere, or everywhere, count as the last width, or the first, and leave that end open.
     """
-    cells = widths.by_width(runs, width=width, metric=metric, choose_by=choose_by)
-    return peak_of_widths(cells, runs, scores=trend.scores(cells), width=width)
+    ends = [width.num_params for width in (*part.widths[:1], *part.widths[-1:])]
+    return locate_peak(part.scores, onsets(part), ends)
 
 
-def peak_of_widths(
-    cells: Sequence[widths.Width], runs: "pd.DataFrame", *, scores: Scores, width: str = "num_params"
-) -> Peak:
-    """Compute `peak` for runs that are already arranged, and the scores of the gain."""
-    ends = [cell.num_params for cell in cells[:1]] + [cell.num_params for cell in cells[-1:]]
-    return peak_of_scores(scores, onset_of_seeds(cells, runs, width=width), ends)
-
-
-def peak_of_scores(scores: Scores, onsets: Mapping[int, float], ends: Sequence[int]) -> Peak:
+def locate_peak(scores: Scores, onsets: Mapping[int, float], ends: Sequence[int]) -> Peak:
     """Compute `peak` from the scores of the gain and, for each seed, log10 of the size from which its base fits.
 
     Args:
@@ -169,22 +158,21 @@ def peak_of_scores(scores: Scores, onsets: Mapping[int, float], ends: Sequence[i
     )
 
 
-def onset_of_seeds(
-    cells: Sequence[widths.Width], runs: "pd.DataFrame", *, width: str = "num_params"
-) -> dict[int, float]:
+@table.for_part
+def onsets(part: table.Part) -> dict[int, float]:
     """Compute log10 of the size from which the base of each seed fits its training labels.
 
     Returns: -inf where it fits already at the smallest width, inf where it does not at the largest; without the seeds
       that lack a width, or whose fit is not in the table.
     """
-    columns = (width, "seed", "train_loss", "train_metric", "metric_name")
+    name = part.question.width
     gaps_of_seeds: dict[int, dict[Any, float]] = {}
-    for run in fields.done(runs, columns):
+    for run in fields.done(part.runs, (name, "seed", *_COLUMNS)):
         if run["status"] == "finished" and fields.effective_rho(run) == 0 and (gap := _gap(run)) is not None:
-            gaps_of_seeds.setdefault(int(run["seed"]), {}).setdefault(run[width], gap)
-    sizes = np.log10([cell.num_params for cell in cells])
-    gaps_by_width = {seed: [gaps.get(cell.value) for cell in cells] for seed, gaps in sorted(gaps_of_seeds.items())}
-    return {seed: _crossing(sizes, np.array(gaps)) for seed, gaps in gaps_by_width.items() if None not in gaps}
+            gaps_of_seeds.setdefault(int(run["seed"]), {}).setdefault(run[name], gap)
+    sizes = np.log10([width.num_params for width in part.widths])
+    by_width = {seed: [gaps.get(width.value) for width in part.widths] for seed, gaps in sorted(gaps_of_seeds.items())}
+    return {seed: _crossing(sizes, np.array(gaps)) for seed, gaps in by_width.items() if None not in gaps}
 
 
 def _gap(run: dict[str, Any]) -> float | None:

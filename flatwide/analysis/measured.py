@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from flatwide import catalogue, registry
-from flatwide.analysis import estimates, fields, quantities, widths
+from flatwide.analysis import estimates, fields, quantities, table
 from flatwide.analysis.estimates import Estimate
+from flatwide.analysis.widths import Width
 from flatwide.catalogue.entries import Quantity
 
 if TYPE_CHECKING:
@@ -25,20 +26,20 @@ RATIO, DIFFERENCE = "ratio", "difference"
 class Measured(NamedTuple):
     """A quantity at one width.
 
-    cell: the runs of the width. values: shaped like `cell.values`, [seeds, 1 + rhos]; column 0 is the base, and NaN
-    means that nothing was measured.
+    width: its runs. values: shaped like `width.values`, [seeds, 1 + rhos]; column 0 is the base, and NaN means that
+    nothing was measured.
     """
 
-    cell: widths.Width
+    width: Width
     values: np.ndarray
 
     @property
     def pairs(self) -> dict[int, tuple[float, float]]:
         """Map each seed that has both runs to its values of the base, and of SAM at the best rho of the width."""
-        if self.cell.best is None:
+        if self.width.best is None:
             return {}
-        both = self.values[:, [0, 1 + self.cell.best]]
-        seeds = zip(self.cell.seeds, both, strict=True)
+        both = self.values[:, [0, 1 + self.width.best]]
+        seeds = zip(self.width.seeds, both, strict=True)
         return {seed: (float(base), float(sam)) for seed, (base, sam) in seeds if np.isfinite(base + sam)}
 
 
@@ -91,19 +92,11 @@ class Correlation(NamedTuple):
         return f"rank correlation {self.mean:+.2f}{ends}"
 
 
-def by_width(
-    runs: "pd.DataFrame",
-    quantity: str,
-    *,
-    width: str = "num_params",
-    metric: str = "test_metric",
-    choose_by: str | None = None,
-    keep_collapsed: bool = False,
-) -> "pd.DataFrame":
+@table.for_part
+def by_width(part: table.Part, quantity: str, *, keep_collapsed: bool = False) -> "pd.DataFrame":
     """Compare a measured quantity of SAM with that of its base at every width.
 
     Args:
-      runs, width, metric, choose_by: as for `gain.gain_by_width`.
       quantity: its column, such as "curvature.top_eigenvalue".
       keep_collapsed: include the runs that are no better than chance. A network with the same output for every input is
         flat, but uninformative about the minima that SAM finds.
@@ -112,38 +105,30 @@ def by_width(
     """
     import pandas as pd
 
-    if quantity not in runs.columns:
-        names = [quantity_of_table.name for quantity_of_table in quantities.measured(runs)]
+    if quantity not in part.runs.columns:
+        names = [quantity_of_table.name for quantity_of_table in quantities.measured(part.runs)]
         raise ValueError(registry.unknown("measured quantity", quantity, names))
-    cells = widths.by_width(runs, width=width, metric=metric, choose_by=choose_by)
-    arranged = arrange(runs, cells, [quantity], width=width, keep_collapsed=keep_collapsed)[quantity]
-    return pd.DataFrame(of_widths(arranged, catalogue.quantity(quantity), width=width))
+    arranged = arrange(part, [quantity], keep_collapsed=keep_collapsed)[quantity]
+    return pd.DataFrame(rows(arranged, catalogue.quantity(quantity), name=part.question.width))
 
 
-def arrange(
-    runs: "pd.DataFrame",
-    cells: Sequence[widths.Width],
-    names: Iterable[str],
-    *,
-    width: str = "num_params",
-    keep_collapsed: bool = False,
-) -> dict[str, list[Measured]]:
+def arrange(part: table.Part, names: Iterable[str], *, keep_collapsed: bool = False) -> dict[str, list[Measured]]:
     """Arrange measured columns like the runs of each width, without the runs that are no better than chance."""
-    names = list(names)
-    runs_by_cell = {
-        (row[width], fields.effective_rho(row), int(row["seed"])): row
-        for row in reversed(fields.done(runs, [width, "seed", *names]))  # the first of repeats, as elsewhere
+    names, name_of_width = list(names), part.question.width
+    runs = {
+        (row[name_of_width], fields.effective_rho(row), int(row["seed"])): row
+        for row in reversed(fields.done(part.runs, [name_of_width, "seed", *names]))  # the first of repeats
         if row["seed"] is not None
     }
     measured_by_name: dict[str, list[Measured]] = {name: [] for name in names}
-    for cell in cells:
-        rows = [[runs_by_cell.get((cell.value, rho, seed), {}) for rho in (0.0, *cell.rhos)] for seed in cell.seeds]
+    for width in part.widths:
+        rows = [[runs.get((width.value, rho, seed), {}) for rho in (0.0, *width.rhos)] for seed in width.seeds]
         for name in names:
             values = [[_number(row.get(name)) for row in line] for line in rows]
-            numbers = np.array(values, dtype=float).reshape(cell.values.shape)
-            if cell.collapsed is not None and not keep_collapsed:
-                numbers[cell.collapsed] = np.nan
-            measured_by_name[name].append(Measured(cell, numbers))
+            numbers = np.array(values, dtype=float).reshape(width.values.shape)
+            if width.collapsed is not None and not keep_collapsed:
+                numbers[width.collapsed] = np.nan
+            measured_by_name[name].append(Measured(width, numbers))
     return measured_by_name
 
 
@@ -174,11 +159,11 @@ def ends(estimate: Estimate, *, comparison: str) -> Ends:
     return Ends(*(numbers if comparison == DIFFERENCE else map(math.exp, numbers)))
 
 
-def of_widths(widths_measured: Sequence[Measured], quantity: Quantity, *, width: str) -> list[dict[str, Any]]:
-    """Return the rows of `by_width` for runs that are already arranged."""
+def rows(widths_measured: Sequence[Measured], quantity: Quantity, *, name: str = "num_params") -> list[dict[str, Any]]:
+    """Return the rows of `by_width` for a quantity that is already arranged; `name` is the column of the width."""
     comparison = compared_by(widths_measured, quantity)
     return [
-        {width: measured.cell.value, "num_params": measured.cell.num_params, "best_rho": measured.cell.best_rho}
+        {name: measured.width.value, "num_params": measured.width.num_params, "best_rho": measured.width.best_rho}
         | means(measured, comparison=comparison)._asdict()
         for measured in widths_measured
     ]
@@ -218,13 +203,13 @@ def change(widths_measured: Sequence[Measured], *, comparison: str) -> Change:
     """
     with_pairs = [measured for measured in widths_measured if measured.pairs]
     seeds = sorted(set.intersection(*(set(measured.pairs) for measured in with_pairs))) if with_pairs else []
-    if len({measured.cell.num_params for measured in with_pairs}) < 2 or not seeds:
+    if len({measured.width.num_params for measured in with_pairs}) < 2 or not seeds:
         return Change(slope=math.nan, low=math.nan, high=math.nan, num_seeds=len(seeds), num_widths=len(with_pairs))
-    table = np.array(
+    effects = np.array(
         [_effects(np.array([measured.pairs[seed] for seed in seeds]), comparison) for measured in with_pairs]
     )
-    sizes = [measured.cell.num_params for measured in with_pairs]
-    scores = estimates.plain(np.log(table) if comparison == RATIO else table, sizes, seeds)
+    sizes = [measured.width.num_params for measured in with_pairs]
+    scores = estimates.plain(np.log(effects) if comparison == RATIO else effects, sizes, seeds)
     slope = ends(estimates.contrast(scores, estimates.slope_weights(sizes)), comparison=comparison)
     return Change(slope=slope.value, low=slope.low, high=slope.high, num_seeds=len(seeds), num_widths=len(with_pairs))
 
@@ -239,13 +224,13 @@ def correlation(widths_measured: Sequence[Measured]) -> Correlation:
     by_seed: dict[int, list[float]] = {}
     used = set()
     for measured in widths_measured:
-        scores = measured.cell.sign * measured.cell.values
-        for seed, numbers, score in zip(measured.cell.seeds, measured.values, scores, strict=True):
+        scores = measured.width.sign * measured.width.values
+        for seed, numbers, score in zip(measured.width.seeds, measured.values, scores, strict=True):
             both = np.isfinite(numbers) & np.isfinite(score)
             value = _spearman(numbers[both], score[both]) if both.sum() >= 3 else math.nan
             if math.isfinite(value):
                 by_seed.setdefault(seed, []).append(value)
-                used.add(measured.cell.num_params)
+                used.add(measured.width.num_params)
     result = estimates.mean([float(np.mean(values)) for values in by_seed.values()])
     return Correlation(
         mean=result.value,
@@ -267,7 +252,7 @@ def sentence(widths_measured: Sequence[Measured], quantity: Quantity, *, base: s
     if not with_pairs:
         return ""
     comparison = compared_by(widths_measured, quantity)
-    last, at = means(with_pairs[-1], comparison=comparison), with_pairs[-1].cell
+    last, at = means(with_pairs[-1], comparison=comparison), with_pairs[-1].width
     seeds = "one seed, which has no interval" if last.num_seeds == 1 else f"{last.num_seeds} seeds"
     unit = f" {quantity.unit}" if quantity.unit else ""
     text = (
@@ -291,7 +276,7 @@ def sentence(widths_measured: Sequence[Measured], quantity: Quantity, *, base: s
     reach += f", {trend_with_width.num_seeds} seeds"
     reach = reach if math.isfinite(trend_with_width.low) else ""
     rate = f"{sign}{number.format(trend_with_width.slope)} per tenfold increase in parameters{reach}"
-    radii = sorted({measured.cell.best_rho for measured in with_pairs})
+    radii = sorted({measured.width.best_rho for measured in with_pairs})
     # A radius that grows with width flattens by itself: the reader must not attribute that to width.
     differs = f", with ρ from {radii[0]:g} to {radii[-1]:g}" if len(radii) > 1 else ""
     return f"{text} The {comparison} {verdict} ({rate}, {trend_with_width.num_widths} widths{differs})."
@@ -307,20 +292,20 @@ def axes_sentence(widths_measured: Sequence[Measured], quantity: Quantity, *, ba
     is_log = compared_by(widths_measured, quantity) == RATIO
     texts = []
     with np.errstate(divide="ignore", invalid="ignore"):
-        tables = [np.log(measured.values) if is_log else measured.values for measured in widths_measured]
+        arrays = [np.log(measured.values) if is_log else measured.values for measured in widths_measured]
     by_seed = [
-        dict(zip(measured.cell.seeds, table[:, 0], strict=True))
-        for measured, table in zip(widths_measured, tables, strict=True)
+        dict(zip(measured.width.seeds, numbers[:, 0], strict=True))
+        for measured, numbers in zip(widths_measured, arrays, strict=True)
     ]
     with_base = [
-        (measured.cell.num_params, by_seed_of_width)
+        (measured.width.num_params, by_seed_of_width)
         for measured, by_seed_of_width in zip(widths_measured, by_seed, strict=True)
         if np.isfinite([*by_seed_of_width.values()]).any()
     ]
     seeds = (
         [
             seed
-            for seed in widths_measured[0].cell.seeds
+            for seed in widths_measured[0].width.seeds
             if all(np.isfinite(by_seed_of_width.get(seed, math.nan)) for _, by_seed_of_width in with_base)
         ]
         if with_base
@@ -332,14 +317,14 @@ def axes_sentence(widths_measured: Sequence[Measured], quantity: Quantity, *, ba
         text = _line(weights @ values, values, is_log=is_log, unit="per tenfold increase in parameters")
         texts.append(f"For {base} alone the {quantity.title} {text.replace(' along it', ' with width')}.")
     last = widths_measured[-1] if widths_measured else None
-    if last is not None and len(last.cell.rhos) > 1:
-        whole = tables[-1][np.isfinite(tables[-1]).all(axis=1)]
-        positions = np.array([0.0, *last.cell.rhos])
+    if last is not None and len(last.width.rhos) > 1:
+        whole = arrays[-1][np.isfinite(arrays[-1]).all(axis=1)]
+        positions = np.array([0.0, *last.width.rhos])
         if len(whole) > 1:
             centered = positions - positions.mean()
             slopes = 0.1 * whole @ centered / (centered @ centered)
             text = _line(slopes, whole.T, is_log=is_log, unit="per increase of 0.1 in ρ")
-            at = f"at {last.cell.num_params:,} parameters, {base} being ρ = 0"
+            at = f"at {last.width.num_params:,} parameters, {base} being ρ = 0"
             texts.append(f"Along ρ ({positions[0]:g} to {positions[-1]:g}, {at}) it {text.replace(' along it', '')}.")
     return " ".join(texts)
 

@@ -1,12 +1,9 @@
 """Overview of all domains of a results table: where the gain of SAM grows with width, and where that is undecided."""
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from flatwide.analysis import arms, domains, estimates, fields, gain, rho, table, trend, verdict, widths
-from flatwide.analysis.estimates import NONE, Estimate, Scores
-
-if TYPE_CHECKING:
-    import pandas as pd
+from flatwide.analysis import estimates, fields, gain, table, verdict
+from flatwide.analysis.estimates import NONE, Estimate
 
 
 class Entry(NamedTuple):
@@ -39,68 +36,43 @@ class Entry(NamedTuple):
         return self.verdict.direction
 
 
-class _Part(NamedTuple):
-    """A part of the table: the values that distinguish it, its runs, these arranged by width, and its scores."""
-
-    values: dict[str, Any]
-    runs: "pd.DataFrame"
-    cells: list[widths.Width]
-    scores: Scores
-
-
-def overview(
-    runs: "pd.DataFrame", *, width: str = "num_params", metric: str = "test_metric", choose_by: str | None = None
-) -> list[Entry]:
+@table.for_table
+def overview(split: table.Split) -> list[Entry]:
     """List every domain or, where one has several settings, each of these.
 
     Intervals have the Šidák level .95^(1/k) for k parts that have one, so that all hold jointly in 95 % of tables. With
     seven parts they are 2.7 times as long as at 95 % for three seeds, and 1.6 times for eight seeds.
 
-    Args: as for `gain.gain_by_width`, but the runs may be of any domains and differ in other columns.
     Returns: one entry for each, including domains without a gain, which have no sizes.
     """
-    options: dict[str, Any] = {"width": width, "metric": metric, "choose_by": choose_by}
-    parts_of_table = [
-        table.Part(domain.values | part.values, part.runs)
-        for domain in domains.domains(fields.narrow(runs, width=width))
-        for part in table.parts(domain.runs, width=width) or [table.Part({}, domain.runs)]
+    parts: list[tuple[table.Domain, table.Part | None]] = [
+        (domain, part) for domain in split.domains for part in domain.parts or [None]
     ]
-    have_pair = [len({fields.effective_rho(row) > 0 for row in fields.done(part.runs)}) == 2 for part in parts_of_table]
-    parts = []
-    for part, has_pair in zip(parts_of_table, have_pair, strict=True):
-        cells = widths.by_width(part.runs, **options) if has_pair else []
-        scores = trend.scores(cells)
-        parts.append(_Part(values=part.values, runs=part.runs, cells=cells, scores=scores))
-    level = estimates.sidak(sum(len(part.scores.seeds) > 1 for part in parts))
-    decided = verdict.holm([part.scores for part in parts])
+    scores = [part.scores if part else estimates.NO_SCORES for _, part in parts]
+    level = estimates.sidak(sum(len(each.seeds) > 1 for each in scores))
     return [
-        _entry(part, verdict_of_part, level=level, width=width, metric=metric)
-        for part, verdict_of_part in zip(parts, decided, strict=True)
+        _entry(domain, part, decided, level=level)
+        for (domain, part), decided in zip(parts, verdict.holm(scores), strict=True)
     ]
 
 
-def _entry(part: _Part, decided: verdict.Verdict, *, level: float, width: str, metric: str) -> Entry:
-    """Summarize a part."""
-    corrected = [arms.estimate(cell.comparison, level=level) for cell in part.cells]
-    plain = gain.of_widths(part.cells, width=width)
-    rows = [
-        (cell, corrected_gain)
-        for cell, corrected_gain, row in zip(part.cells, corrected, plain, strict=True)
-        if row["num_seeds"]
-    ]
-    ends = [corrected_gain for _, corrected_gain in rows] or [NONE]
-    best = [row["best_rho"] for row in rho.of_widths([cell for cell, _ in rows], width=width, chosen_by="")]
+def _entry(domain: table.Domain, part: table.Part | None, decided: verdict.Verdict, *, level: float) -> Entry:
+    """Summarize a part, or a domain without one."""
+    runs, values = (part.runs, part.values) if part else (domain.runs, dict(domain.values))
+    widths = [width for width in part.widths if gain.pairs(width)] if part else []
+    gains = [width.comparison.gain.at(level) for width in widths]
+    is_loss = domain.question.metric.endswith("loss")
     return Entry(
-        values=part.values,
-        name=domains.name(part.values),
-        metric_name="loss" if metric.endswith("loss") else gain.metric_name(part.runs),
-        base=gain.base_name(part.runs, unknown="base"),
-        sizes=tuple(cell.num_params for cell, _ in rows),
-        best_rhos=tuple(best),
-        smallest=ends[0],
-        largest=ends[-1],
-        num_seeds=min((corrected_gain.num_seeds for _, corrected_gain in rows), default=0),
-        slope=trend.slope(part.scores, level=level) if rows else NONE,
+        values=values,
+        name=table.name_of(values),
+        metric_name="loss" if is_loss else fields.metric_name(runs),
+        base=fields.base_name(runs, unknown="base"),
+        sizes=tuple(width.num_params for width in widths),
+        best_rhos=tuple(width.best_rho for width in widths),
+        smallest=gains[0] if gains else NONE,
+        largest=gains[-1] if gains else NONE,
+        num_seeds=min((each.num_seeds for each in gains), default=0),
+        slope=estimates.slope(part.scores, level=level) if part and widths else NONE,
         level=level,
         verdict=decided,
     )
@@ -108,9 +80,7 @@ def _entry(part: _Part, decided: verdict.Verdict, *, level: float, width: str, m
 
 def sentences(all_entries: list[Entry]) -> str:
     """Write in two sentences in how many domains the gain grows with width, by Holm's test over all of them."""
-    all_domains = {
-        tuple(part.values.get(column) for column in (*domains.COLUMNS, "metric_name")) for part in all_entries
-    }
+    all_domains = {table.domain_key(part.values) for part in all_entries}
     subject = "domains" if len(all_domains) == len(all_entries) else f"settings of {len(all_domains)} domains"
     by_kind: dict[str, list[Entry]] = {}
     for part in all_entries:

@@ -241,7 +241,7 @@ def curves_beside(runs: "pd.DataFrame", quantities: Collection[str]) -> list[dic
     ]
 
 
-def best_decay_beside(runs: "pd.DataFrame") -> list[dict[str, Any]]:
+def best_weight_decay_beside(runs: "pd.DataFrame") -> list[dict[str, Any]]:
     """Find the paper's gains with the best weight decay for base and SAM each (figure 18), at the sizes of some runs.
 
     Returns: rows of `paper_values`.

@@ -5,26 +5,14 @@ peaks where the base first fits its training labels. Across parts: how another n
 changes the trend of the gain, and how sparsity does at a fixed number of weights.
 """
 
+import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from flatwide.analysis import (
-    along,
-    arms,
-    domains,
-    estimates,
-    fields,
-    interpolation,
-    rho,
-    table,
-    trend,
-    verdict,
-    widths,
-    wording,
-)
+from flatwide.analysis import along, arms, estimates, fields, interpolation, rho, table, verdict, wording
 from flatwide.analysis.estimates import Estimate, Scores
 
 if TYPE_CHECKING:
@@ -49,20 +37,14 @@ class Levels(NamedTuple):
     direction: int
 
 
-def of_part(runs: "pd.DataFrame", scores: Scores, *, base: str, options: Mapping[str, Any], metric: str) -> str:
-    """Write the sentences about one part: the trend of the best rho, of SAM itself, and the peak of the gain.
-
-    Args:
-      scores: of the gain, as `trend.scores`. options: width, metric and choose_by, as for `gain.gain_by_width`.
-    """
-    cells = widths.by_width(runs, **options)
-    word, units = wording.what_grows(runs), wording.units(runs, metric)
-    sentences = [
-        best_rho(rho.trend_of_best(cells), word),
-        sam_itself(cells, scores, units, word),
-        peak(interpolation.peak_of_widths(cells, runs, scores=scores, width=options["width"]), base, word),
+def sentences(part: table.Part) -> str:
+    """Write the sentences about one part: the trend of the best rho, of SAM itself, and the peak of the gain."""
+    written = [
+        best_rho(rho.trend_of_best(part.widths), part.what_grows),
+        sam_itself(part),
+        peak(interpolation.peak(part), part.base, part.what_grows),
     ]
-    return " ".join(filter(None, sentences))
+    return " ".join(filter(None, written))
 
 
 def best_rho(trend_of_rho: rho.RhoTrend, word: str) -> str:
@@ -102,13 +84,13 @@ def _factor_ends(trend_of_rho: rho.RhoTrend) -> str:
     return f"95 % interval ×{trend_of_rho.low:.3g} to ×{trend_of_rho.high:.3g}"
 
 
-def sam_itself(cells: Sequence[widths.Width], scores: Scores, units: wording.Units, word: str) -> str:
+def sam_itself(part: table.Part) -> str:
     """Write whether SAM itself improves with width, each seed scored at the rho that the other seeds choose."""
-    sam_scores = scores_of_sam(cells, scores)
+    sam_scores, units, word = scores_of_sam(part), part.units, part.what_grows
     decided = verdict.verdict(sam_scores)
     if decided.kind == verdict.UNKNOWN:
         return ""
-    slope, seems = trend.slope(sam_scores), not decided.is_certain
+    slope, seems = estimates.slope(sam_scores), not decided.is_certain
     improves, worsens, is_ = (
         ("seems to improve", "seems to get worse", "seems to be") if seems else ("improves", "gets worse", "is")
     )
@@ -124,14 +106,14 @@ def sam_itself(cells: Sequence[widths.Width], scores: Scores, units: wording.Uni
     rise = wording.rise(decided.rise, units, word)
     return (
         f"{subject} {better} ({units.amount(slope.value)} per tenfold increase in parameters, 95 % interval "
-        f"{wording.ends(slope.low, slope.high, units)}; {rise}; {len(sam_scores.seeds)} seeds)."
+        f"{units.interval(slope.low, slope.high)}; {rise}; {len(sam_scores.seeds)} seeds)."
     )
 
 
-def scores_of_sam(cells: Sequence[widths.Width], scores: Scores) -> Scores:
-    """Score SAM itself, against zero, at the widths and seeds of the scores of the gain; larger is better."""
-    by_size = {cell.num_params: cell.comparison for cell in cells}
-    return arms.scores([by_size[size].of_sam_alone for size in scores.num_params])
+@table.for_part
+def scores_of_sam(part: table.Part) -> Scores:
+    """Score SAM itself, against zero, at the widths that have a gain; larger is better."""
+    return arms.scores([width.comparison.sam_alone for width in part.widths])
 
 
 def peak(estimate: interpolation.Peak, base: str, word: str) -> str:
@@ -179,41 +161,37 @@ def _peak_verdict(estimate: interpolation.Peak) -> str:
     return f"the peak is statistically indistinguishable from that point ({ends})"
 
 
-def of_axes(
-    runs: "pd.DataFrame", *, metric: str, options: Mapping[str, Any], tune: Sequence[str] = ()
-) -> list[tuple[str, str]]:
+def sentences_on_axes(split: table.Split) -> list[tuple[str, str]]:
     """Write a sentence for each numeric axis besides the width, and for sparsity at a fixed number of weights.
 
-    Args:
-      tune: axes to leave out, because each arm tunes them.
+    Axes that each arm tunes are left out.
+
     Returns: pairs of the name of the domain and the other settings, and the sentence.
     """
-    sentences = []
-    for domain in domains.domains(fields.narrow(runs, width=options["width"])):
-        for axis, front, parts in axes(domain, width=options["width"]):
-            if axis not in tune and (text := _of_axis(parts, axis, metric=metric, options=options)):
-                sentences.append((domains.name(front), text))
-        sentences += _budgets(domain, metric=metric, options=options)
-    return sentences
+    written = []
+    for domain in split.domains:
+        for axis, front, parts in numeric_axes(domain):
+            if axis not in split.question.tune and (text := _on_axis(parts, axis)):
+                written.append((table.name_of(front), text))
+        written += _at_fixed_weights(domain)
+    return written
 
 
-def axes(domain: domains.Domain, *, width: str) -> Iterator[tuple[str, dict[str, Any], list[table.Part]]]:
+def numeric_axes(domain: table.Domain) -> Iterator[tuple[str, dict[str, Any], list[table.Part]]]:
     """Yield each numeric axis, the settings that its parts share, and its parts, in the order of the axis."""
-    parts = [part._replace(values=domain.values | part.values) for part in table.parts(domain.runs, width=width)]
-    names = [name for name in table.axes(domain.runs, width=width) if name not in fields.LENGTHS]
-    for axis in names:
+    for axis in (name for name in domain.axes if name not in fields.LENGTHS):
         groups: dict[str, tuple[dict[str, Any], list[table.Part]]] = {}
-        for part in parts:
-            value = part.values.get(axis)
+        for part in domain.parts:
+            value = part.settings.get(axis)
             if isinstance(value, (int, float)) and not isinstance(value, bool):
                 front = {name: setting for name, setting in part.values.items() if name != axis}
                 groups.setdefault(str(front), (front, []))[1].append(part)
         for front, members in groups.values():
             if len(members) > 1:
-                yield axis, front, sorted(members, key=lambda part: part.values[axis])
+                yield axis, front, sorted(members, key=lambda part: part.settings[axis])
 
 
-def levels(parts: Sequence[table.Part], axis: str, *, options: Mapping[str, Any]) -> Levels | None:
+def levels(parts: Sequence[table.Part], axis: str) -> Levels | None:
     """Compare the slopes of the gain at the values of an axis, or the gains where there is only one width.
 
     Args:
@@ -221,8 +199,7 @@ def levels(parts: Sequence[table.Part], axis: str, *, options: Mapping[str, Any]
     Returns: over the widths and seeds that every value has; None where there are fewer
       than two values with a width in common, or fewer than two seeds.
     """
-    every = [trend.scores(widths.by_width(part.runs, **options)) for part in parts]
-    return compare_levels([part.values[axis] for part in parts], every, axis=axis)
+    return compare_levels([part.values[axis] for part in parts], [part.scores for part in parts], axis=axis)
 
 
 def compare_levels(values: Sequence[float], every: Sequence[Scores], *, axis: str) -> Levels | None:
@@ -257,11 +234,11 @@ def compare_levels(values: Sequence[float], every: Sequence[Scores], *, axis: st
     )
 
 
-def _of_axis(parts: Sequence[table.Part], axis: str, *, metric: str, options: Mapping[str, Any]) -> str:
-    changes = levels(parts, axis, options=options)
+def _on_axis(parts: Sequence[table.Part], axis: str) -> str:
+    changes = levels(parts, axis)
     if changes is None:
         return ""
-    units, word = wording.units(parts[0].runs, metric), wording.what_grows(parts[0].runs)
+    units, word = parts[0].units, parts[0].what_grows
     has_slope = len(changes.sizes) > 1
     verb = {1: "rises with", -1: "falls with", 0: "shows no clear change with"}[changes.direction]
     first, *_, last = changes.values
@@ -273,38 +250,34 @@ def _of_axis(parts: Sequence[table.Part], axis: str, *, metric: str, options: Ma
         subject, per, over = "The gain", "", f"{changes.sizes[0]:,} parameters"
     rise = ""
     if len(changes.values) > 2:
-        ends = wording.ends(changes.rise.low, changes.rise.high, units)
-        rise = f"; from these two values alone {units.number(changes.rise.value)}, {ends}"
+        ends = units.interval(changes.rise.low, changes.rise.high)
+        rise = f"; from these two values alone {units.gain(changes.rise.value)}, {ends}"
     return (
         f"{subject} {verb} {axis} ({listed}): {units.change(changes.change.value)}{per} from {first:g} to "
-        f"{last:g} (95 % interval {wording.ends(changes.change.low, changes.change.high, units)}{rise}; "
+        f"{last:g} (95 % interval {units.interval(changes.change.low, changes.change.high)}{rise}; "
         f"{over}, {changes.scores.shape[1]} seeds)."
     )
 
 
-def _budgets(domain: domains.Domain, *, metric: str, options: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _at_fixed_weights(domain: table.Domain) -> list[tuple[str, str]]:
     """Write how the gain depends on size where networks grow at a fixed number of nonzero weights."""
-    sentences = []
+    written = []
     for budget, runs in budgets(domain.runs):
-        for part in table.parts(runs, width=options["width"]):
-            cells = widths.by_width(part.runs, **options)
-            scores = trend.scores(cells)
-            decided = verdict.verdict(scores)
-            if decided.kind == verdict.UNKNOWN:
+        for part in dataclasses.replace(domain, runs=runs).parts:
+            if part.verdict.kind == verdict.UNKNOWN:
                 continue
-            units, slope = wording.units(part.runs, metric), trend.slope(scores)
-            word = wording.what_grows(part.runs)
+            units, slope = part.units, estimates.slope(part.scores)
             shares = [row["sparsity"] for row in fields.done(part.runs) if row["sparsity"] is not None]
-            sentences.append(
+            written.append(
                 (
-                    domains.name(domain.values | part.values),
+                    part.name,
                     f"With {budget:,} nonzero parameters in each network (sparsities {min(shares):.3g} to "
-                    f"{max(shares):.3g}), the gain {wording.verb(decided, word)}: "
+                    f"{max(shares):.3g}), the gain {wording.verb(part.verdict, part.what_grows)}: "
                     f"{units.change(slope.value)} per tenfold increase in parameters before pruning (95 % interval "
-                    f"{wording.ends(slope.low, slope.high, units)}; {len(scores.seeds)} seeds).",
+                    f"{units.interval(slope.low, slope.high)}; {len(part.scores.seeds)} seeds).",
                 )
             )
-    return sentences
+    return written
 
 
 def budgets(runs: "pd.DataFrame") -> Iterator[tuple[int, "pd.DataFrame"]]:

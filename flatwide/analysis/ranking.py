@@ -1,7 +1,7 @@
 """Ranking of several SAM rules, with the ranks that the seeds leave open.
 
 Every rule is scored like the gain: each seed at the radius that the other seeds choose for that rule. The scores of a
-seed are averaged over cells (a domain at a width), and the base optimizer is ranked as a rule without a radius.
+seed are averaged over blocks (a domain at a width), and the base optimizer is ranked as a rule without a radius.
 """
 
 import itertools
@@ -17,7 +17,7 @@ from flatwide.analysis.estimates import Estimate
 BASE = "base"
 
 
-class Cell(NamedTuple):
+class Block(NamedTuple):
     """The runs of one domain at one width.
 
     base: [seeds], the base optimizer's metric, larger is better.
@@ -34,7 +34,7 @@ class Cell(NamedTuple):
 class Standing(NamedTuple):
     """The rank of a rule among others.
 
-    gain: over the base, mean over cells and seeds, with an interval that is joint over all rules.
+    gain: over the base, mean over blocks and seeds, with an interval that is joint over all rules.
     first, last: the range of ranks that the data leave open; a single rank where they are equal.
     """
 
@@ -44,39 +44,39 @@ class Standing(NamedTuple):
     last: int
 
 
-def arm(cell: Cell, rule: str) -> Arm | None:
+def arm(block: Block, rule: str) -> Arm | None:
     """Arrange the runs of a rule, or of the base, at the radii without a missing run; None where there is none."""
-    table = cell.base[:, None] if rule == BASE else cell.rules[rule]
-    radii = (0.0,) if rule == BASE else cell.radii[rule]
+    table = block.base[:, None] if rule == BASE else block.rules[rule]
+    radii = (0.0,) if rule == BASE else block.radii[rule]
     whole = np.flatnonzero(np.isfinite(table).all(axis=0)).tolist()
     settings = tuple({"rho": float(radii[column])} for column in whole)
     values = table[:, whole]
     return Arm(settings, tuple(range(len(table))), values, values) if len(whole) else None
 
 
-def compared(cell: Cell, rule: str, other: str = BASE) -> Comparison | None:
-    """Compare a rule with another in one cell; None where one of them has no radius without a missing run."""
-    sam, base = arm(cell, rule), arm(cell, other)
+def compared(block: Block, rule: str, other: str = BASE) -> Comparison | None:
+    """Compare a rule with another in one block; None where one of them has no radius without a missing run."""
+    sam, base = arm(block, rule), arm(block, other)
     if sam is None or base is None:
         return None
-    return Comparison(width=cell.name, num_params=0, base=base, sam=sam, sign=1)
+    return Comparison(width=block.name, num_params=0, base=base, sam=sam, sign=1)
 
 
-def rank(cells: Sequence[Cell], *, level: float = 0.95) -> list[Standing]:
-    """Rank the rules that have a score in every cell, including the base.
+def rank(blocks: Sequence[Block], *, level: float = 0.95) -> list[Standing]:
+    """Rank the rules that have a score in every block, including the base.
 
     Args:
-      cells: with the same seeds and rules.
+      blocks: with the same seeds and rules.
     Returns: the best first. The ranks of a rule run from one more than the number of significantly better rules to the
       number of rules that are not significantly worse; a difference is significant if its interval excludes 0, at the
       Šidák level for all pairs.
     """
-    names = [BASE, *(rule for rule in cells[0].rules if all(arm(cell, rule) is not None for cell in cells))]
+    names = [BASE, *(rule for rule in blocks[0].rules if all(arm(block, rule) is not None for block in blocks))]
     pairs = list(itertools.combinations(names, 2))
     joint = estimates.sidak(len(pairs), level=level)
 
     def difference(rule: str, other: str, at: float) -> Estimate:
-        every = [comparison for cell in cells if (comparison := compared(cell, rule, other)) is not None]
+        every = [comparison for block in blocks if (comparison := compared(block, rule, other)) is not None]
         return estimates.contrast(arms.scores(every), np.full(len(every), 1 / len(every)), level=at)
 
     better: dict[str, set[str]] = {name: set() for name in names}  # rules significantly better than the key

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from flatwide.analysis import best_sets, estimates, widths
+from flatwide.analysis import best_sets, estimates, table
+from flatwide.analysis.widths import Width
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,68 +37,64 @@ class RhoTrend(NamedTuple):
     at_high_edge: tuple[int, ...] = ()
 
 
-def best_rho(
-    runs: "pd.DataFrame", *, width: str = "num_params", metric: str = "test_metric", choose_by: str | None = None
-) -> "pd.DataFrame":
+@table.for_part
+def best_rho(part: table.Part) -> "pd.DataFrame":
     """Find the best rho of each width, and a 95 % confidence set for it.
 
     A rho is in the set unless another is significantly better. The set contains the rho with the best true mean in 95 %
     of studies or more; in 90 to 94 % where that rho is several times noisier than the rest and seeds are few.
 
-    Args, Raises: as for `gain.gain_by_width`.
     Returns: one row for each width: the width, `num_params`, `best_rho`, `best_rho_low` and `best_rho_high` (the
       smallest and largest rho of the set; NaN below two seeds), `best_rho_set` (its members, as text), `chosen_by`,
       `at_grid_edge` ("low", "high" or ""), `num_rhos` and `num_excluded_rhos` (those with a diverged or missing seed).
     """
     import pandas as pd
 
-    chosen_by = widths.choice_column(runs, metric=metric) if choose_by is None else choose_by
-    cells = widths.by_width(runs, width=width, metric=metric, choose_by=chosen_by)
-    return pd.DataFrame(of_widths(cells, width=width, chosen_by=chosen_by))
+    return pd.DataFrame(rows(part))
 
 
-def of_widths(cells: Sequence[widths.Width], *, width: str, chosen_by: str) -> list[dict[str, Any]]:
-    """Return the rows of `best_rho` for runs that are already arranged."""
-    rows = []
-    for cell in cells:
-        members = confidence_set(cell)
-        rows.append(
+def rows(part: table.Part) -> list[dict[str, Any]]:
+    """Return the rows of `best_rho`."""
+    rows_of_widths = []
+    for width in part.widths:
+        members = confidence_set(width)
+        rows_of_widths.append(
             {
-                width: cell.value,
-                "num_params": cell.num_params,
-                "best_rho": cell.best_rho,
+                part.question.width: width.value,
+                "num_params": width.num_params,
+                "best_rho": width.best_rho,
                 "best_rho_low": min(members, default=math.nan),
                 "best_rho_high": max(members, default=math.nan),
                 "best_rho_set": " ".join(f"{rho:g}" for rho in members),
-                "chosen_by": chosen_by,
-                "at_grid_edge": grid_edge(cell),
-                "num_rhos": len(cell.candidates),
-                "num_excluded_rhos": len(cell.rhos) - len(cell.candidates),
+                "chosen_by": part.chosen_by,
+                "at_grid_edge": grid_edge(width),
+                "num_rhos": len(width.candidates),
+                "num_excluded_rhos": len(width.rhos) - len(width.candidates),
             }
         )
-    return rows
+    return rows_of_widths
 
 
-def grid_edge(cell: widths.Width) -> str:
+def grid_edge(width: Width) -> str:
     """Return "low" or "high" where the best rho is the smallest or largest of the grid: a better one may lie beyond it.
 
     Where larger values diverged, the grid extends far enough, so that is not an edge.
     """
-    if cell.best is None or len(cell.rhos) < 2:
+    if width.best is None or len(width.rhos) < 2:
         return ""
-    return {0: "low", len(cell.rhos) - 1: "high"}.get(cell.best, "")
+    return {0: "low", len(width.rhos) - 1: "high"}.get(width.best, "")
 
 
-def confidence_set(cell: widths.Width, *, level: float = 0.95) -> list[float]:
+def confidence_set(width: Width, *, level: float = 0.95) -> list[float]:
     """List the values of rho that no other is significantly better than; empty below two seeds."""
-    table = cell.complete().choices[:, [1 + column for column in cell.candidates]]
-    if len(table) < 2 or not cell.candidates:
+    choices = width.complete.choices[:, [1 + column for column in width.candidates]]
+    if len(choices) < 2 or not width.candidates:
         return []
-    (is_in,) = best_sets.best_set(table[None], level=level)
-    return [cell.rhos[column] for column, is_member in zip(cell.candidates, is_in, strict=True) if is_member]
+    (is_in,) = best_sets.best_set(choices[None], level=level)
+    return [width.rhos[column] for column, is_member in zip(width.candidates, is_in, strict=True) if is_member]
 
 
-def trend_of_best(cells: Sequence[widths.Width]) -> RhoTrend:
+def trend_of_best(widths: Sequence[Width]) -> RhoTrend:
     """Compute how the best rho changes with width.
 
     Single seeds have no best rho, so the slope is that of the best rho with one seed left out, and its error is that of
@@ -106,7 +103,7 @@ def trend_of_best(cells: Sequence[widths.Width]) -> RhoTrend:
     is left out and each set has one rho, the interval has length zero, which does not mean certainty.
 
     Args:
-      cells: widths, the smallest first; those without a rho to choose or with only one seed are ignored.
+      widths: widths, the smallest first; those without a rho to choose or with only one seed are ignored.
     Returns: it grows where the interval of the factor lies above 1 and every rho of the set at the smallest width is
       below every rho of the set at the largest; it shrinks in the reverse case.
     Equation: b_i = sum_k w_k log10 r_k(-i), w_k the least-squares weights of log10 of the parameters, r_k(-i) the best
@@ -114,10 +111,10 @@ def trend_of_best(cells: Sequence[widths.Width]) -> RhoTrend:
       mean b)^2 and f^2 = sum_k (w_k l_k / 6)^2, l_k the length of the 95 % set of width k in log10 rho.
     Source: Quenouille (1956) and Tukey (1958), the jackknife.
     """
-    with_choice = [cell for cell in cells if len(cell.candidates) and len(cell.complete().seeds) > 1]
-    if len({cell.num_params for cell in with_choice}) < 2 or max(len(cell.candidates) for cell in with_choice) < 2:
+    with_choice = [width for width in widths if len(width.candidates) and len(width.complete.seeds) > 1]
+    if len({width.num_params for width in with_choice}) < 2 or max(len(width.candidates) for width in with_choice) < 2:
         return RhoTrend()
-    weights = estimates.slope_weights([cell.num_params for cell in with_choice])
+    weights = estimates.slope_weights([width.num_params for width in with_choice])
     chosen = _without_each_seed(with_choice)
     slopes = weights @ chosen
     num_seeds = len(slopes)
@@ -125,7 +122,7 @@ def trend_of_best(cells: Sequence[widths.Width]) -> RhoTrend:
     lengths = [math.log10(members[-1] / members[0]) for members in map(confidence_set, with_choice)]
     error = max(math.sqrt(num_seeds - 1) * float(slopes.std()), math.hypot(*(weights * lengths)) / _ERRORS_OF_SET)
     reach = estimates.quantile(num_seeds - 1, 0.95) * error
-    edges = [_edges(cell, row) for cell, row in zip(with_choice, chosen, strict=True)]
+    edges = [_edges(width, row) for width, row in zip(with_choice, chosen, strict=True)]
     is_more, is_less = (
         any(edge in at for at, weight in zip(edges, weights, strict=True) for edge in _censoring(sign * weight))
         for sign in (1, -1)
@@ -146,17 +143,17 @@ def trend_of_best(cells: Sequence[widths.Width]) -> RhoTrend:
         largest=largest,
         direction=direction,
         num_seeds=num_seeds,
-        at_low_edge=tuple(cell.num_params for cell, at in zip(with_choice, edges, strict=True) if "low" in at),
-        at_high_edge=tuple(cell.num_params for cell, at in zip(with_choice, edges, strict=True) if "high" in at),
+        at_low_edge=tuple(width.num_params for width, at in zip(with_choice, edges, strict=True) if "low" in at),
+        at_high_edge=tuple(width.num_params for width, at in zip(with_choice, edges, strict=True) if "high" in at),
     )
 
 
-def _edges(cell: widths.Width, chosen: np.ndarray) -> set[str]:
+def _edges(width: Width, chosen: np.ndarray) -> set[str]:
     """Return the ends of the grid, "low" or "high", at which the best rho lies for all seeds or with one left out."""
-    edges = {grid_edge(cell)}
-    if len(cell.rhos) > 1:
-        edges |= {"low"} if chosen.min() <= math.log10(cell.rhos[0]) else set()
-        edges |= {"high"} if chosen.max() >= math.log10(cell.rhos[-1]) else set()
+    edges = {grid_edge(width)}
+    if len(width.rhos) > 1:
+        edges |= {"low"} if chosen.min() <= math.log10(width.rhos[0]) else set()
+        edges |= {"high"} if chosen.max() >= math.log10(width.rhos[-1]) else set()
     return edges - {""}
 
 
@@ -165,14 +162,14 @@ def _censoring(weight: float) -> tuple[str, ...]:
     return ("high",) if weight > 0 else ("low",) if weight < 0 else ()
 
 
-def _without_each_seed(cells: Sequence[widths.Width]) -> np.ndarray:
+def _without_each_seed(widths: Sequence[Width]) -> np.ndarray:
     """Return log10 of the best rho with one seed left out, for each seed of any width: [widths, seeds]."""
     logs = []
-    every = sorted({seed for cell in cells for seed in cell.complete().seeds})
-    for cell in cells:
-        whole = cell.complete()
-        table = whole.choices[:, [1 + column for column in whole.candidates]]
+    every = sorted({seed for width in widths for seed in width.complete.seeds})
+    for width in widths:
+        whole = width.complete
+        choices = whole.choices[:, [1 + column for column in whole.candidates]]
         folds = np.array([[float(other != seed) for other in whole.seeds] for seed in every])
-        best = estimates.choose(table, folds)
-        logs.append([math.log10(cell.rhos[cell.candidates[column]]) for column in best])
+        best = estimates.choose(choices, folds)
+        logs.append([math.log10(width.rhos[width.candidates[column]]) for column in best])
     return np.array(logs)

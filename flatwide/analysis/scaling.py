@@ -7,14 +7,11 @@ all gains against each measure. The result is the variance of the true gains abo
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from flatwide.analysis import domains, estimates, fields, interpolation, questions, table, trend, widths, wording
-
-if TYPE_CHECKING:
-    import pandas as pd
+from flatwide.analysis import arms, estimates, interpolation, questions, table, wording
 
 EXAMPLES = "train_examples"
 PARAMETERS, PER_EXAMPLE, OVER_INTERPOLATION = "num_params", "num_params_per_example", "num_params_over_interpolation"
@@ -27,11 +24,11 @@ _WORDS = {
 }
 
 
-class Cells(NamedTuple):
+class Gains(NamedTuple):
     """The gains of every width and number of examples.
 
-    sizes, examples: [cells]. gains: [cells, seeds], each seed at the rho that the others choose.
-    pairs: [cells, seeds, seeds], gains of the row's seed at the rho chosen without it and without the column's seed.
+    sizes, examples: [gains]. values: [gains, seeds], each seed at the rho that the others choose.
+    pairs: [gains, seeds, seeds], gains of the row's seed at the rho chosen without it and without the column's seed.
     stretch: factor by which an interval must be wider than Student's t, since the seeds chose rho together.
     onsets: number of examples -> seed -> log10 of the parameters from which the base fits, clipped to the widths of the
       study; empty where unknown, or where it lies outside for most seeds.
@@ -40,7 +37,7 @@ class Cells(NamedTuple):
     sizes: np.ndarray
     examples: np.ndarray
     seeds: tuple[int, ...]
-    gains: np.ndarray
+    values: np.ndarray
     pairs: np.ndarray
     stretch: float
     onsets: Mapping[int, Mapping[int, float]]
@@ -50,7 +47,7 @@ class Variance(NamedTuple):
     """The variance of true gains about one curve, in squared units of the metric, with its 95 % interval.
 
     The estimate may be negative where the variance is too small to detect. The interval is NaN below three seeds, and
-    all fields are NaN where the curve has as many coefficients as there are cells.
+    all fields are NaN where the curve has as many coefficients as there are gains.
     share: of the variance of the true gains about their mean.
     """
 
@@ -68,17 +65,15 @@ class Scaling(NamedTuple):
 
     variances: dict[str, Variance]
     differences: dict[tuple[str, str], Variance]
-    cells: Cells
+    gains: Gains
 
 
-def scaling(
-    runs: "pd.DataFrame", *, width: str = "num_params", metric: str = "test_metric", choose_by: str | None = None
-) -> Scaling | None:
+@table.for_table
+def scaling(split: table.Split) -> Scaling | None:
     """Compare how close to one curve the gains for several numbers of training examples lie against each measure.
 
     Args:
-      runs: rows of the results table that differ only in width, rho, seed and `train_examples`.
-      width, metric, choose_by: as for `gain.gain_by_width`.
+      split: of runs that differ only in width, rho, seed and `train_examples`.
     Returns: None where fewer than two numbers of examples have a gain.
     Equation: A = I - X (X' X)^-1 X' with X the powers 0 to 3 of the logarithm of
       the measure; variance = sum_{i != j} g_ij' A g_ji / (n (n - 1) tr A), g_ij the gains of seed i at the rho chosen
@@ -87,42 +82,31 @@ def scaling(
       other intervals of such scores; the points where the base fits are recomputed without each seed.
     Cost: nothing is trained.
     """
-    parts = [part for part in table.parts(runs, width=width) if part.values.get(EXAMPLES) is not None]
-    cells = arrange(parts, width=width, metric=metric, choose_by=choose_by)
-    return None if cells is None else of_cells(cells)
+    gains = arrange([part for part in split.parts if part.values.get(EXAMPLES) is not None])
+    return None if gains is None else compare(gains)
 
 
-def arrange(parts: Sequence[table.Part], *, width: str, metric: str, choose_by: str | None) -> Cells | None:
+def arrange(parts: Sequence[table.Part]) -> Gains | None:
     """Arrange the gains of the parts, one part for each number of examples."""
-    options: dict[str, Any] = {"width": width, "metric": metric, "choose_by": choose_by}
-    scores_of_parts, cells_of_parts = [], []
-    for part in parts:
-        arranged = widths.by_width(part.runs, **options)
-        scores = trend.scores(arranged)
-        if scores.num_params:
-            onsets = interpolation.onset_of_seeds(arranged, part.runs, width=width)
-            scores_of_parts.append((int(part.values[EXAMPLES]), scores, _within(onsets, arranged)))
-            cells_of_parts.append([cell for cell in arranged if cell.num_params in scores.num_params])
-    seeds = (
-        sorted(set.intersection(*(set(scores.seeds) for _, scores, _ in scores_of_parts))) if scores_of_parts else []
-    )
-    if len(scores_of_parts) < 2 or not seeds:
+    parts = [part for part in parts if part.scores.num_params]
+    seeds = sorted(set.intersection(*(set(part.scores.seeds) for part in parts))) if parts else []
+    if len(parts) < 2 or not seeds:
         return None
-    gains = [scores.values[:, [scores.seeds.index(seed) for seed in seeds]] for _, scores, _ in scores_of_parts]
-    return Cells(
-        sizes=np.concatenate([scores.num_params for _, scores, _ in scores_of_parts]).astype(float),
-        examples=np.concatenate([[count] * len(scores.num_params) for count, scores, _ in scores_of_parts]),
+    counts = [int(part.values[EXAMPLES]) for part in parts]
+    compared = [width.comparison for part in parts for width in part.widths if width.comparison.is_usable]
+    return Gains(
+        sizes=np.concatenate([part.scores.num_params for part in parts]).astype(float),
+        examples=np.repeat(counts, [len(part.scores.num_params) for part in parts]),
         seeds=tuple(seeds),
-        gains=np.concatenate(gains),
-        pairs=np.array([_pairs(cell, seeds) for group in cells_of_parts for cell in group]),
-        stretch=max(scores.stretch for _, scores, _ in scores_of_parts),
-        onsets={count: onsets for count, _, onsets in scores_of_parts},
+        values=estimates.joined([part.scores for part in parts], seeds).values,
+        pairs=np.array([_pairs(comparison, seeds) for comparison in compared]),
+        stretch=max(part.scores.stretch for part in parts),
+        onsets={count: _within(interpolation.onsets(part), part) for count, part in zip(counts, parts, strict=True)},
     )
 
 
-def _pairs(cell: widths.Width, seeds: Sequence[int]) -> np.ndarray:
+def _pairs(comparison: arms.Comparison, seeds: Sequence[int]) -> np.ndarray:
     """Select the pair scores of a width for some of its seeds."""
-    comparison = cell.comparison
     n = len(comparison.seeds)
     without = estimates.leave_one_out(n)
     folds = (without[:, None] * without[None]).reshape(n * n, n)
@@ -132,69 +116,69 @@ def _pairs(cell: widths.Width, seeds: Sequence[int]) -> np.ndarray:
     return gains[np.arange(n)[:, None], at][np.ix_(rows, rows)]
 
 
-def _within(onsets: Mapping[int, float], cells: Sequence[widths.Width]) -> dict[int, float]:
+def _within(onsets: Mapping[int, float], part: table.Part) -> dict[int, float]:
     """Clip seeds that fit everywhere or nowhere to the first or last width; empty where most seeds do."""
     outside = sum(math.isinf(value) for value in onsets.values())
     if not onsets or 2 * outside >= len(onsets):
         return {}
-    low, high = (math.log10(cell.num_params) for cell in (cells[0], cells[-1]))
+    low, high = (math.log10(width.num_params) for width in (part.widths[0], part.widths[-1]))
     return {seed: min(max(value, low), high) for seed, value in onsets.items()}
 
 
-def of_cells(cells: Cells) -> Scaling:
+def compare(gains: Gains) -> Scaling:
     """Compute `scaling` for gains that are already arranged."""
-    names = [name for name in MEASURES if measure(cells, name) is not None]
-    num_seeds = len(cells.seeds)
-    whole = {name: _variance(cells, name, range(num_seeds)) for name in names}
+    names = [name for name in MEASURES if measure(gains, name) is not None]
+    num_seeds = len(gains.seeds)
+    whole = {name: _variance(gains, name, range(num_seeds)) for name in names}
     without = {
         name: np.array(
-            [_variance(cells, name, [k for k in range(num_seeds) if k != seed]) for seed in range(num_seeds)]
+            [_variance(gains, name, [k for k in range(num_seeds) if k != seed]) for seed in range(num_seeds)]
         )
         for name in names
     }
-    alone = _variance(cells, None, range(num_seeds))
+    alone = _variance(gains, None, range(num_seeds))
     pairs = [(a, b) for index, b in enumerate(names) for a in names[:index]]
     return Scaling(
-        variances={name: _jackknife(whole[name], without[name], alone, cells.stretch) for name in names},
+        variances={name: _jackknife(whole[name], without[name], alone, gains.stretch) for name in names},
         differences={
-            (a, b): _jackknife(whole[a] - whole[b], without[a] - without[b], alone, cells.stretch) for a, b in pairs
+            (a, b): _jackknife(whole[a] - whole[b], without[a] - without[b], alone, gains.stretch) for a, b in pairs
         },
-        cells=cells,
+        gains=gains,
     )
 
 
-def measure(cells: Cells, name: str, rows: Sequence[int] | None = None) -> np.ndarray | None:
+def measure(gains: Gains, name: str, rows: Sequence[int] | None = None) -> np.ndarray | None:
     """Compute log10 of a measure of size of each cell; None where the interpolation of the base is unknown.
 
     Args:
       rows: indices of the seeds that determine where the base fits; None is all.
     """
-    logs = np.log10(cells.sizes)
+    logs = np.log10(gains.sizes)
     if name == PARAMETERS:
         return logs
     if name == PER_EXAMPLE:
-        return logs - np.log10(cells.examples)
-    selected = {cells.seeds[row] for row in (range(len(cells.seeds)) if rows is None else rows)}
+        return logs - np.log10(gains.examples)
+    selected = {gains.seeds[row] for row in (range(len(gains.seeds)) if rows is None else rows)}
     means = {
-        count: [value for seed, value in onsets.items() if seed in selected] for count, onsets in cells.onsets.items()
+        count: [value for seed, value in onsets.items() if seed in selected] for count, onsets in gains.onsets.items()
     }
     if not all(means.values()):
         return None
-    return logs - np.array([np.mean(means[count]) for count in cells.examples])
+    return logs - np.array([np.mean(means[count]) for count in gains.examples])
 
 
-def _variance(cells: Cells, name: str | None, rows: Sequence[int]) -> float:
+def _variance(gains: Gains, name: str | None, rows: Sequence[int]) -> float:
     """Compute the variance about the curve against a measure, or for None about the mean, from some of the seeds."""
     if len(rows) < 2:
         return math.nan
     count = 1 if name is None else _COEFFICIENTS
-    at = np.zeros(len(cells.sizes)) if name is None else measure(cells, name, rows)
+    at = np.zeros(len(gains.sizes)) if name is None else measure(gains, name, rows)
     if at is None or len(np.unique(np.round(at, 9))) < count or len(at) <= count:
         return math.nan
     basis = np.vander(at - at.mean(), count)
     outside, _ = np.linalg.qr(basis)
     num_seeds = len(rows)
-    scaled = cells.pairs[:, rows][:, :, rows].reshape(len(at), -1)
+    scaled = gains.pairs[:, rows][:, :, rows].reshape(len(at), -1)
     left = (scaled - outside @ (outside.T @ scaled)).reshape(len(at), num_seeds, num_seeds)
     products = np.einsum("cij,cji->", left, left) - np.einsum("cii,cii->", left, left)
     trace = len(at) - np.sum(outside**2)
@@ -210,19 +194,12 @@ def _jackknife(whole: float, without: np.ndarray, alone: float, stretch: float) 
     return Variance(value=whole, low=whole - reach, high=whole + reach, share=share)
 
 
-def of_runs(
-    runs: "pd.DataFrame", *, width: str, metric: str, choose_by: str | None
-) -> Iterator[tuple[dict[str, Any], "pd.DataFrame", Scaling]]:
-    """Yield the fixed settings, the runs and the comparison for each setting with several numbers of examples."""
-    import pandas as pd
-
-    for domain in domains.domains(fields.narrow(runs, width=width)):
-        for axis, front, parts in questions.axes(domain, width=width):
-            cells = None
-            if axis == EXAMPLES:
-                cells = arrange(parts, width=width, metric=metric, choose_by=choose_by)
-            if cells is not None:
-                yield front, pd.concat([part.runs for part in parts]), of_cells(cells)
+def by_setting(split: table.Split) -> Iterator[tuple[dict[str, Any], table.Part, Scaling]]:
+    """Yield the fixed settings, a part and the comparison for each setting with several numbers of examples."""
+    for domain in split.domains:
+        for axis, front, parts in questions.numeric_axes(domain):
+            if axis == EXAMPLES and (gains := arrange(parts)) is not None:
+                yield front, parts[0], compare(gains)
 
 
 def sentence(comparison: Scaling, units: wording.Units, base: str) -> str:
@@ -231,19 +208,19 @@ def sentence(comparison: Scaling, units: wording.Units, base: str) -> str:
     if len(with_interval) < 2:
         return ""
     square = units.factor**2
-    unit = f" {units.unit}²" if units.unit else ""
+    unit = " points²" if units.is_percent else ""
 
     def amount(variance: Variance) -> str:
         value, low, high = (max(square * end, 0) for end in (variance.value, variance.low, variance.high))
         return f"{value:.3g}{unit} (95 % interval {low:.3g} to {high:.3g})"
 
     words = {name: text.format(base=base) for name, text in _WORDS.items()}
-    counts = ", ".join(f"{count:,}" for count in dict.fromkeys(comparison.cells.examples.tolist()))
+    counts = ", ".join(f"{count:,}" for count in dict.fromkeys(comparison.gains.examples.tolist()))
     listed = "; ".join(f"{amount(variance)} against {words[name]}" for name, variance in with_interval.items())
     text = f"The true gains for {counts} training examples deviate from one curve with a variance of {listed}"
     if OVER_INTERPOLATION not in with_interval:
         text += f"; the size from which {base} fits its labels is not known for every number of examples"
-    return f"{text}: {_nearest(comparison, with_interval, words)}; {len(comparison.cells.seeds)} seeds."
+    return f"{text}: {_nearest(comparison, with_interval, words)}; {len(comparison.gains.seeds)} seeds."
 
 
 def nearest(comparison: Scaling) -> str | None:

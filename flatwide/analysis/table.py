@@ -1,168 +1,417 @@
-"""Preparation of results tables: from other column names, and split into comparable parts."""
+"""A results table, split once for a question into domains and parts that can be compared.
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+A domain is one data set and model family with one metric. A part of it has runs that differ only in width, rho and
+seed. Each holds what follows from its runs (arranged widths, scores, verdict), computed when it is first read, so that
+every analysis of a report shares the work.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from flatwide import registry
-from flatwide.analysis import domains, fields
-from flatwide.columns import FRACTION_METRICS
+from flatwide.analysis import arms, comparisons, fields, verdict, widths, wording
+from flatwide.analysis.estimates import Scores
 
 if TYPE_CHECKING:
     import pandas as pd
 
+DOMAIN_COLUMNS = ("dataset", "model")
+_METRIC = "metric_name"
+P = ParamSpec("P")
+R = TypeVar("R")
 
-_MAY_BE_MISSING = ("test_metric", "validation_metric", "validation_loss")
+
+class Question(NamedTuple):
+    """What is asked of a results table.
+
+    width: the column that identifies the width.
+    metric: the column that is compared; lower is better if its name ends in "loss".
+    choose_by: the column that rho and tuned fields are chosen by; None is the validation metric where every finished
+      run has one, else `metric`. A setting with a diverged or missing seed is never chosen.
+    tune: fields that are chosen separately for base and SAM, such as `learning_rate`.
+    """
+
+    width: str = "num_params"
+    metric: str = "test_metric"
+    choose_by: str | None = None
+    tune: tuple[str, ...] = ()
 
 
-class Part(NamedTuple):
-    """Runs of one domain that differ only in width, rho and seed, or in fields that vary with the width."""
+DEFAULT = Question()
 
-    values: dict[str, Any]  # that distinguish this part: column -> value
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Part:
+    """Runs of one domain that differ only in width, rho and seed, or in fields that vary with the width.
+
+    Those of `Domain.tuned` also differ in the tuned fields and in length.
+
+    domain_values, settings: column -> value that distinguish its domain from others, and the part within it.
+    """
+
+    domain_values: Mapping[str, Any]
+    settings: Mapping[str, Any]
     runs: "pd.DataFrame"
+    question: Question = DEFAULT
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The values of the domain and of the part."""
+        return {**self.domain_values, **self.settings}
 
     @property
     def name(self) -> str:
-        """Return the name of the part, such as `label_noise=0.5` or `digits, MLP`; empty if there is only one."""
-        return domains.name(self.values)
+        """The name within the table, such as `digits, MLP, label_noise=0.5`; empty if there is only one part."""
+        return name_of(self.values)
+
+    @property
+    def name_in_domain(self) -> str:
+        """The name within its domain, such as `label_noise=0.5`."""
+        return name_of(self.settings)
+
+    @property
+    def base(self) -> str:
+        """The name of the base optimizer, such as SGD."""
+        return fields.base_name(self.runs)
+
+    @property
+    def units(self) -> wording.Units:
+        """The units of the compared metric."""
+        return wording.units(self.runs, self.question.metric)
+
+    @cached_property
+    def what_grows(self) -> str:
+        """What makes the networks larger, see `wording.what_grows`."""
+        return wording.what_grows(self.runs)
+
+    @cached_property
+    def chosen_by(self) -> str:
+        """The column that settings are chosen by."""
+        return self.question.choose_by or widths.choice_column(self.runs, metric=self.question.metric)
+
+    @cached_property
+    def widths(self) -> list[widths.Width]:
+        """The runs of each width, the smallest first."""
+        asked = self.question
+        return widths.arrange(self.runs, width=asked.width, metric=asked.metric, choose_by=self.chosen_by)
+
+    @cached_property
+    def scores(self) -> Scores:
+        """The scores of the gain at every width that has one, each seed at the rho that the other seeds choose."""
+        return arms.scores([width.comparison for width in self.widths])
+
+    @cached_property
+    def verdict(self) -> verdict.Verdict:
+        """Whether the gain grows with width."""
+        return verdict.verdict(self.scores)
+
+    @cached_property
+    def comparisons(self) -> list[comparisons.Compared]:
+        """The comparisons of separately tuned arms that the part has runs for."""
+        asked = self.question
+        return comparisons.compare(
+            self.runs, tune=asked.tune, width=asked.width, metric=asked.metric, choose_by=self.chosen_by
+        )
+
+    @cached_property
+    def paired(self) -> "Part | None":
+        """The part without the widths that lack a base run or a SAM run; None where no width has both."""
+        arms_of_widths: dict[Any, set[bool]] = {}
+        rows = fields.done(self.runs, [self.question.width])
+        for row in rows:
+            arms_of_widths.setdefault(row[self.question.width], set()).add(fields.effective_rho(row) > 0)
+        whole = [row["row_index"] for row in rows if len(arms_of_widths[row[self.question.width]]) == 2]
+        if len(whole) == len(self.runs):
+            return self
+        return dataclasses.replace(self, runs=self.runs.iloc[whole]) if whole else None
 
 
-def from_columns(
-    table: "pd.DataFrame",
-    *,
-    size: str = "num_params",
-    rho: str = "rho",
-    seed: str = "seed",
-    metric: str = "test_metric",
-    higher_is_better: bool = True,
-    metric_name: str = "metric",
-    choose_by: str | None = None,
-) -> "pd.DataFrame":
-    """Convert any table with one row per run and at least four columns to a results table.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Domain:
+    """The runs of one data set, model family and metric.
+
+    values: that distinguish it from other domains: column -> value; empty if there is only one.
+    """
+
+    values: Mapping[str, Any]
+    runs: "pd.DataFrame"
+    question: Question = DEFAULT
+
+    @property
+    def name(self) -> str:
+        """The name of the domain, such as `digits, MLP`; empty if there is only one."""
+        return name_of(self.values)
+
+    @property
+    def units(self) -> wording.Units:
+        """The units of the compared metric."""
+        return wording.units(self.runs, self.question.metric)
+
+    @cached_property
+    def chosen_by(self) -> str:
+        """The column that settings are chosen by."""
+        return self.question.choose_by or widths.choice_column(self.runs, metric=self.question.metric)
+
+    @cached_property
+    def axes(self) -> list[str]:
+        """The config columns, besides width, rho and seed, that have several values at one width."""
+        return list(fields.varying(self.runs, width=self.question.width))
+
+    @cached_property
+    def every_part(self) -> list[Part]:
+        """One part for each value of the axes, including the widths that have only one of base and SAM.
+
+        A base run that applies to several values, such as those of `sam_variant`, is in each part. Incomplete runs are
+        excluded. Of runs that agree in all fields and seed (and differ, say, in threads, or are copies), the first is
+        used.
+        """
+        names, width = self.axes, self.question.width
+        complete: dict[tuple, list[dict[str, Any]]] = {}
+        shared: dict[tuple, list[dict[str, Any]]] = {}  # runs that do not read every axis: ... marks an unread one
+        for row in fields.done(self.runs, [width, "seed", *names]):
+            key = _key(row, names)
+            (shared if ... in key else complete).setdefault(key, []).append(row)
+        alone = [key for key in shared if not any(_applies(key, other) for other in complete)]
+        parts = []
+        for key in _sorted([*complete, *alone]):
+            applying = [other for other in shared if _applies(other, key)]
+            others = [row for other in applying for row in shared[other]]
+            rows = _first_of_each(sorted([*complete.get(key, []), *others], key=lambda row: row["row_index"]), width)
+            settings = {name: value for name, value in zip(names, key, strict=True) if value is not ...}
+            unread = {name for other in applying for name, value in zip(names, other, strict=True) if value is ...}
+            filled = {name: value for name, value in settings.items() if value is not None and name in unread}
+            parts.append(self._part(settings, [row["row_index"] for row in rows], filled))
+        return parts
+
+    @cached_property
+    def parts(self) -> list[Part]:
+        """One part for each value of the axes, with the widths that have both base and SAM runs."""
+        return [paired for part in self.every_part if (paired := part.paired) is not None]
+
+    @cached_property
+    def tuned(self) -> list[Part]:
+        """One part for each value of the axes other than the tuned fields and the length of training."""
+        names = [name for name in self.axes if name not in (*self.question.tune, *fields.LENGTHS)]
+        keyed = [(_key(row, names), row["row_index"]) for row in fields.done(self.runs, names)]
+        return [
+            self._part(
+                dict(zip(names, key, strict=True)), [index for values, index in keyed if _applies(values, key)], {}
+            )
+            for key in _sorted(dict.fromkeys(key for key, _ in keyed if ... not in key))
+        ]
+
+    def tuning(self, tune: tuple[str, ...]) -> "Domain":
+        """Ask about the same runs with other tuned fields; they are arranged once for each."""
+        if tune == self.question.tune:
+            return self
+        if tune not in self._tunings:
+            self._tunings[tune] = dataclasses.replace(self, question=self.question._replace(tune=tune))
+        return self._tunings[tune]
+
+    @cached_property
+    def _tunings(self) -> "dict[tuple[str, ...], Domain]":
+        return {}
+
+    @cached_property
+    def num_repeats(self) -> int:
+        """The number of runs that no part has because another has the same fields and seed."""
+        names, width = self.axes, self.question.width
+        rows = fields.done(self.runs, [width, "seed", *names])
+        return len(rows) - len({(_key(row, names), *_run_key(row, width)) for row in rows})
+
+    def _part(self, settings: Mapping[str, Any], indices: list[int], filled: Mapping[str, Any]) -> Part:
+        runs = self.runs.iloc[indices]
+        return Part(self.values, settings, runs.assign(**filled) if filled else runs, self.question)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Split:
+    """A results table split for a question."""
+
+    runs: "pd.DataFrame"
+    question: Question
+    domains: list[Domain]
+
+    @property
+    def parts(self) -> list[Part]:
+        """The parts of all domains that have a width with base and SAM runs."""
+        return [part for domain in self.domains for part in domain.parts]
+
+    @property
+    def tuned(self) -> list[Part]:
+        """The parts of all domains for the tuned fields of the question."""
+        return [part for domain in self.domains for part in domain.tuned]
+
+
+def split(runs: "pd.DataFrame", **question: Any) -> Split:
+    """Split a results table for a question.
 
     Args:
-      size: column of parameter counts.
-      rho: column of radii; 0 is the base.
-      seed: column of whole numbers; the base and SAM run of a seed are compared as a pair.
-      metric: column of the metric; a run without one has diverged.
-      choose_by: column that the best rho is chosen by, such as a validation accuracy. It becomes `validation_metric`,
-        which the analysis chooses by where every run has it; one whose name ends in "loss" becomes `validation_loss`,
-        which must be passed as `choose_by` where a choice is made.
-      higher_is_better, metric_name: direction and name of the metric; an accuracy is a fraction here, not a percentage.
-    Raises: ValueError if a column is missing or holds invalid values.
+      question: the fields of `Question`.
+    Raises: ValueError if a column that the question names is missing.
     """
-    import pandas as pd
+    asked = ask(runs, **question)
+    runs = fields.with_collapsed(runs)
+    return Split(runs, asked, domains(runs, asked))
 
-    names = {size: "num_params", rho: "rho", seed: "seed", metric: "test_metric"}
-    chosen = ""
-    if choose_by is not None and choose_by in names:
+
+def ask(runs: "pd.DataFrame", **question: Any) -> Question:
+    """Check the fields of a question against the columns of a table."""
+    if unknown := [name for name in question if name not in Question._fields]:
+        raise TypeError(registry.unknown("argument", unknown[0], Question._fields))
+    if isinstance(tune := question.get("tune", ()), str):
+        raise ValueError(f"tune={tune!r}: expected a list of fields, such as [{tune!r}].")
+    asked = DEFAULT._replace(**question)._replace(tune=tuple(tune))
+    for argument, name in (("metric", asked.metric), ("choose_by", asked.choose_by)):
+        if name is not None and name not in runs.columns:
+            raise ValueError(registry.unknown(argument, name, runs.columns))
+    for name in (asked.width, *asked.tune):
+        if name not in runs.columns:
+            raise ValueError(registry.unknown("column", name, runs.columns))
+    return asked
+
+
+def part(runs: "pd.DataFrame", **question: Any) -> Part:
+    """Arrange runs that differ only in width, rho and seed as one part.
+
+    Args:
+      question: the fields of `Question`.
+    Raises: ValueError if a column is missing, a width has no base run, or two runs differ in another field.
+    """
+    asked = ask(runs, **question)
+    runs = fields.with_collapsed(runs)
+    every = domains(runs, asked)
+    if len(every) > 1:
         raise ValueError(
-            f"choose_by={choose_by!r}: this column is already the {names[choose_by]}; choose another column."
+            f"runs of several domains ({'; '.join(domain.name for domain in every)}), whose metrics and sizes differ. "
+            "Select one first, or use analysis.table.parts, which returns a part for each."
         )
-    if choose_by is not None:
-        names[choose_by] = chosen = "validation_loss" if choose_by.endswith("loss") else "validation_metric"
-    for column in names:
-        if column not in table.columns:
-            raise ValueError(registry.unknown("column", column, map(str, table.columns)))
-    clash = [name for name in names.values() if name in table.columns and name not in names]
-    renamed: Any = table.drop(columns=clash).rename(columns=names).reset_index(drop=True)
-    for column, name in names.items():
-        numbers: Any = pd.to_numeric(renamed[name], errors="coerce")
-        wrong = renamed[name][numbers.isna() & (renamed[name].notna() | (name not in _MAY_BE_MISSING))]
-        if len(wrong):
-            raise ValueError(f"column {column!r} holds {wrong.iloc[0]!r}: expected a number in every row.")
-        renamed[name] = numbers
-    for column, name in ((size, "num_params"), (seed, "seed")):
-        if (renamed[name] != renamed[name].round()).any():
-            raise ValueError(f"column {column!r}: expected whole numbers.")
-        renamed[name] = renamed[name].astype("int64")
-    if (renamed["rho"] < 0).any():
-        raise ValueError(f"column {rho!r} holds {renamed['rho'].min():g}: expected numbers >= 0 (0 is the base).")
-    if metric_name in FRACTION_METRICS and renamed["test_metric"].max() > 1:
+    whole = Part({}, {}, runs, asked)
+    for width in whole.widths:
+        if not width.has_base:
+            raise ValueError(
+                f"{asked.width}={width.value} has no base run to compare SAM with; train it with rho=0 (or "
+                "optimizer='sgd') too."
+            )
+    # After arranging, because an error about two runs of one width, rho and seed says more.
+    if mixed := fields.varying(runs, width=asked.width):
+        values = [f"{name} ({', '.join(map(str, seen))})" for name, seen in mixed.items()]
         raise ValueError(
-            f"column {metric!r} holds {renamed['test_metric'].max():g}: expected fractions; divide by 100."
+            f"runs of one {asked.width} differ in {', '.join(values)}: they would be compared as if they were the "
+            "same. Select one value first, or use analysis.table.parts, which returns a part for each."
         )
-    if chosen and (renamed[chosen].isna() & renamed["test_metric"].notna()).any():
-        raise ValueError(f"column {choose_by!r} is empty in a row that has {metric!r}: expected a number to choose by.")
-    facts: dict[str, Any] = {"higher_is_better": higher_is_better, "metric_name": metric_name}
-    if "optimizer" not in renamed.columns:
-        facts["optimizer"] = "sam"
-    if "status" not in renamed.columns:
-        facts["status"] = ["diverged" if missing else "finished" for missing in renamed["test_metric"].isna()]
-    return renamed.assign(**facts)
+    return whole
+
+
+def parts(runs: "pd.DataFrame", **question: Any) -> list[Part]:
+    """Split a table into parts, one for each domain and value of its axes besides width, rho and seed.
+
+    Args, Raises: as for `split`.
+    """
+    return split(runs, **question).parts
+
+
+def for_part(function: Callable[Concatenate[Part, P], R]) -> Callable[..., R]:
+    """Let a function of a part also take a table for `part`, with the fields of its question as keywords."""
+    return _for(function, Part, part)
+
+
+def for_table(function: Callable[Concatenate[Split, P], R]) -> Callable[..., R]:
+    """Let a function of a split table also take a table for `split`, with the fields of its question as keywords."""
+    return _for(function, Split, split)
+
+
+def _for(function: Callable[..., Any], kind: type, prepare: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def prepared(runs: Any, *arguments: Any, **options: Any) -> Any:
+        if isinstance(runs, kind):
+            return function(runs, *arguments, **options)
+        question = {name: options.pop(name) for name in Question._fields if name in options}
+        return function(prepare(runs, **question), *arguments, **options)
+
+    return prepared
+
+
+def domains(runs: "pd.DataFrame", question: Question = DEFAULT) -> list[Domain]:
+    """Split a results table into its domains, in alphabetical order.
+
+    Two metrics of one data set and family, as with two losses, make two domains: their values cannot share an axis. A
+    run that is not complete has no metric and belongs to the first. Runs without a data set, such as those with damaged
+    files, are dropped where there are several domains.
+    """
+    columns = [column for column in (*DOMAIN_COLUMNS, _METRIC) if column in runs.columns]
+    rows = fields.records(runs, columns) if columns else []
+    metrics: dict[tuple, set[str]] = {}
+    for row in rows:
+        metrics.setdefault(_dataset_and_model(row), set()).update(
+            [str(row[_METRIC])] if row.get(_METRIC) is not None else []
+        )
+    keys = [
+        (*_dataset_and_model(row), row.get(_METRIC) or min(metrics[_dataset_and_model(row)], default=""))
+        for row in rows
+    ]
+    every = sorted({key for key in keys if key[0] or key[1]}) or sorted(set(keys))
+    if len(every) < 2:
+        return [Domain({}, runs, question)]
+    shown = [position for position in range(3) if len({key[position] for key in every}) > 1]
+    if shown != [2] and all(len(indices) < 2 for indices in metrics.values()):
+        shown = [position for position in shown if position < 2]  # each has only one metric
+    indices: dict[tuple, list[int]] = {key: [] for key in every}
+    for position, key in enumerate(keys):
+        if key in indices:
+            indices[key].append(position)
+    names = (*DOMAIN_COLUMNS, _METRIC)
+    return [
+        Domain({names[position]: key[position] for position in shown}, runs.iloc[indices[key]], question)
+        for key in every
+    ]
+
+
+def name_of(values: Mapping[str, Any]) -> str:
+    """Return a name for some runs: the values alone for domain columns, `label_noise=0.5` for others."""
+    without_names = (*DOMAIN_COLUMNS, _METRIC)
+    return ", ".join(str(value) if column in without_names else f"{column}={value}" for column, value in values.items())
+
+
+def domain_key(values: Mapping[str, Any]) -> tuple:
+    """Return the data set, model family and metric of a part, None where unknown: the same for parts of one domain."""
+    return tuple(values.get(column) for column in (*DOMAIN_COLUMNS, _METRIC))
 
 
 def axes(runs: "pd.DataFrame", *, width: str = "num_params") -> list[str]:
     """List the config columns, besides width, rho and seed, that have several values at one width of one domain."""
-    varying = (fields.varying(domain.runs, width=width) for domain in domains.domains(runs))
-    return list(dict.fromkeys(name for names in varying for name in names))
+    return list(dict.fromkeys(name for domain in split(runs, width=width).domains for name in domain.axes))
 
 
-def parts(runs: "pd.DataFrame", *, width: str = "num_params", paired: bool = True) -> list[Part]:
-    """Split a table into parts whose runs can be compared: one for each domain and value of its other axes.
-
-    Other axes are those besides width, rho and seed.
-
-    A base run that applies to several values, such as those of `sam_variant`, is in each part. Incomplete runs are
-    excluded. Of runs that agree in all fields and seed (and differ, say, in threads, or are copies), the first is used.
-
-    Args:
-      paired: also exclude widths that have no base run or no SAM run in a part.
-    """
-    return [
-        part._replace(values=domain.values | part.values)
-        for domain in domains.domains(runs)
-        for part in _parts(domain.runs, width=width, paired=paired)
-    ]
+def _dataset_and_model(row: dict[str, Any]) -> tuple[str, str]:
+    """Return the data set and the model family of a run, "" where it has none."""
+    dataset, model = (str(row[column]) if row.get(column) is not None else "" for column in DOMAIN_COLUMNS)
+    return dataset, model
 
 
-def _parts(runs: "pd.DataFrame", *, width: str, paired: bool) -> list[Part]:
-    """Split the runs of a domain into parts."""
-    import pandas as pd
-
-    names = list(fields.varying(runs, width=width))
-    rows = fields.done(runs, [width, "seed", *names])
-    whole: dict[tuple, list[dict[str, Any]]] = {}
-    served: dict[tuple, list[dict[str, Any]]] = {}  # runs that do not read every axis: ... marks an unread one
-    for row in rows:
-        values = key_of(row, names)
-        (served if ... in values else whole).setdefault(values, []).append(row)
-    only_served = [values for values in served if not any(serves(values, key) for key in whole)]
-    parts_found = []
-    for key in sorted([*whole, *only_served], key=lambda values: [(str(type(value)), value) for value in values]):
-        others = [row for values, group in served.items() if serves(values, key) for row in group]
-        here = _first_of_each(sorted([*whole.get(key, []), *others], key=lambda row: row["row_index"]), width)
-        arms: dict[Any, set[bool]] = {}
-        for row in here:
-            arms.setdefault(row[width], set()).add(fields.effective_rho(row) > 0)
-        indices = [row["row_index"] for row in here if len(arms[row[width]]) == 2 or not paired]
-        if indices:
-            values = {name: value for name, value in zip(names, key, strict=True) if value is not ...}
-            serving = [ignored for ignored in served if serves(ignored, key)]
-            unread = {name for ignored in serving for name, value in zip(names, ignored, strict=True) if value is ...}
-            shared = {name: value for name, value in values.items() if value is not None and name in unread}
-            parts_found.append(Part(values, pd.DataFrame(runs.iloc[indices].assign(**shared))))
-    return parts_found
+def _key(row: dict[str, Any], names: list[str]) -> tuple:
+    """Return the values of some fields of a run, ... where it does not read one."""
+    return tuple(... if fields.ignores(row, name) else fields.value(row, name) for name in names)
 
 
-def num_repeats(runs: "pd.DataFrame", *, width: str = "num_params") -> int:
-    """Count the runs of one domain that `parts` excludes because another has the same fields."""
-    names = list(fields.varying(runs, width=width))
-    rows = fields.done(runs, [width, "seed", *names])
-    keys = {(key_of(row, names), row[width], fields.effective_rho(row), row.get("seed")) for row in rows}
-    return len(rows) - len(keys)
+def _applies(values: tuple, key: tuple) -> bool:
+    """Whether runs with these values, ... for unread fields, belong to a part."""
+    return all(value is ... or value == other for value, other in zip(values, key, strict=True))
+
+
+def _sorted(keys: Iterable[tuple]) -> list[tuple]:
+    return sorted(keys, key=lambda values: [(str(type(value)), value) for value in values])
+
+
+def _run_key(row: dict[str, Any], width: str) -> tuple:
+    return row[width], fields.effective_rho(row), row.get("seed")
 
 
 def _first_of_each(rows: list[dict[str, Any]], width: str) -> list[dict[str, Any]]:
     seen: dict[tuple, dict[str, Any]] = {}
     for row in rows:
-        seen.setdefault((row[width], fields.effective_rho(row), row.get("seed")), row)
+        seen.setdefault(_run_key(row, width), row)
     return list(seen.values())
-
-
-def key_of(row: dict[str, Any], names: list[str]) -> tuple:
-    """Return the values of some fields of a run, ... where it does not read one."""
-    return tuple(... if fields.ignores(row, name) else fields.value(row, name) for name in names)
-
-
-def serves(values: tuple, key: tuple) -> bool:
-    """Whether runs with these values, ... for unread fields, belong to a part."""
-    return all(value is ... or value == other for value, other in zip(values, key, strict=True))

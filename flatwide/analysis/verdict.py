@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from flatwide.analysis import best_sets, trend
+from flatwide.analysis import best_sets, estimates
 from flatwide.analysis.estimates import NONE, Estimate, Scores
 
 GROWS, LARGER, SHRINKS, SMALLER = "grows", "larger", "shrinks", "smaller"
@@ -52,7 +52,7 @@ def verdict(scores: Scores, *, level: float = 0.95) -> Verdict:
     """
     if len(scores.num_params) < 2 or len(scores.seeds) < 2:
         return Verdict()
-    slope, rise = trend.slope(scores, level=level), trend.rise(scores, level=level)
+    slope, rise = estimates.slope(scores, level=level), estimates.rise(scores, level=level)
     direction = _direction(scores, slope, rise)
     peaks_at = _peak(scores, level=level)
     rests_on = ()
@@ -104,8 +104,8 @@ def _is_needed(scores: Scores, width: int, slope: Estimate, *, level: float) -> 
     rise is smaller without one of its ends anyway.
     """
     rest = scores.only([index for index in range(len(scores.num_params)) if index != width])
-    left = trend.slope(rest, level=level)
-    return not _direction(rest, left, trend.rise(rest, level=level)) and left.value / slope.value < _MOST_LEFT
+    left = estimates.slope(rest, level=level)
+    return not _direction(rest, left, estimates.rise(rest, level=level)) and left.value / slope.value < _MOST_LEFT
 
 
 def _direction(scores: Scores, slope: Estimate, rise: Estimate) -> int:

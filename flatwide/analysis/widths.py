@@ -1,23 +1,28 @@
 """The runs of each width as arrays: one row per seed, one column per rho."""
 
+import dataclasses
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from flatwide import registry
-from flatwide.analysis import arms, domains, estimates, fields
+from flatwide.analysis import arms, estimates, fields
 from flatwide.columns import COLLAPSED, RESULT_FIELDS
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-class Width(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class Width:
     """The runs of one width. NaN means that a run is missing or has diverged.
 
     values: [seeds, 1 + rhos], the compared metric; column 0 is the base.
     choices: the same shape, the metric that rho is chosen by; larger is better, whatever the metric.
+    candidates: indices in `rhos` of those that can be the best: no seed diverged or is missing.
+    short: indices of those where seeds are missing, though none diverged.
     sign: 1 where a higher value is better, else -1.
     collapsed: shaped like `values`, whether a run is known to be no better than chance; None where not computed.
     resolution: step of an accuracy, one over the number of test items, where that is recorded; else 0.
@@ -29,14 +34,15 @@ class Width(NamedTuple):
     rhos: tuple[float, ...]  # without 0, ascending
     values: np.ndarray
     choices: np.ndarray
-    candidates: tuple[int, ...]  # indices in `rhos` of those that can be the best: no seed diverged or is missing
-    short: tuple[int, ...]  # indices of those where seeds are missing, though none diverged
+    candidates: tuple[int, ...]
+    short: tuple[int, ...]
     num_diverged: int
     sign: int
     collapsed: np.ndarray | None = None
     resolution: float = 0.0
+    has_base: bool = True
 
-    @property
+    @cached_property
     def best(self) -> int | None:
         """The index in `rhos` of the best candidate by its mean over seeds, the smallest of ties."""
         if not self.candidates:
@@ -58,13 +64,14 @@ class Width(NamedTuple):
         """The paired differences SAM - base, [seeds, rhos], positive where SAM is better."""
         return self.sign * (self.values[:, 1:] - self.values[:, :1])
 
+    @cached_property
     def complete(self) -> "Width":
-        """Return only the seeds that have every candidate rho, so that each chooses from the same values."""
+        """The width with only the seeds that have every candidate rho, so that each chooses from the same values."""
         columns = [1 + index for index in self.candidates]
         whole = np.isfinite(self.choices[:, columns]).all(axis=1) & np.isfinite(self.values[:, columns]).all(axis=1)
         return self.at(np.flatnonzero(whole))
 
-    @property
+    @cached_property
     def comparison(self) -> arms.Comparison:
         """The comparison of SAM with its base over the seeds that have every candidate rho."""
         return self.compared(self.candidates)
@@ -81,8 +88,10 @@ class Width(NamedTuple):
         rows = np.flatnonzero(is_whole)
         seeds = tuple(self.seeds[row] for row in rows)
         base, sam = (
-            arms.Arm(settings=settings, seeds=seeds, values=numbers[rows][:, own], choices=self.choices[rows][:, own])
-            for settings, own in ((({},), [0]), (tuple({"rho": self.rhos[column]} for column in columns), at))
+            arms.Arm(
+                settings=settings, seeds=seeds, values=numbers[rows][:, these], choices=self.choices[rows][:, these]
+            )
+            for settings, these in ((({},), [0]), (tuple({"rho": self.rhos[column]} for column in columns), at))
         )
         return arms.Comparison(
             width=self.value,
@@ -96,40 +105,27 @@ class Width(NamedTuple):
     def at(self, rows: Iterable[int]) -> "Width":
         """Return only some of the seeds, by their row."""
         rows = list(rows)
-        seeds = tuple(self.seeds[row] for row in rows)
-        collapsed = None if self.collapsed is None else self.collapsed[rows]
-        return self._replace(seeds=seeds, values=self.values[rows], choices=self.choices[rows], collapsed=collapsed)
+        return dataclasses.replace(
+            self,
+            seeds=tuple(self.seeds[row] for row in rows),
+            values=self.values[rows],
+            choices=self.choices[rows],
+            collapsed=None if self.collapsed is None else self.collapsed[rows],
+        )
 
 
-def by_width(
-    runs: "pd.DataFrame",
-    *,
-    width: str = "num_params",
-    metric: str = "test_metric",
-    choose_by: str | None = None,
-    base_needed: bool = True,
-) -> list[Width]:
+def arrange(runs: "pd.DataFrame", *, width: str, metric: str, choose_by: str) -> list[Width]:
     """Arrange the completed runs by width, the smallest first.
 
     Args:
-      runs: rows of the results table that differ only in width, rho and seed.
-      width: the column that identifies the width.
-      metric: the column that is compared; lower is better if its name ends in "loss".
-      choose_by: the column that rho is chosen by; None is the validation metric where every run has one, else `metric`.
-      base_needed: raise an error for a width without base runs, instead of leaving column 0 empty.
-    Raises: ValueError if a column is missing, a width has no base run, or two runs differ in another field.
+      runs: rows of a table that differ only in width, rho and seed. width, metric, choose_by: as in `table.Question`.
+    Raises: ValueError if a column is missing, no run has the metric, or two runs have the same width, rho and seed.
     """
-    if several := [domain.name for domain in domains.domains(runs) if domain.name]:
-        raise ValueError(
-            f"runs of several domains ({'; '.join(several)}), whose metrics and sizes differ. Select one first, or "
-            "use analysis.table.parts, which returns a part for each."
-        )
-    choose_by = choice_column(runs, metric=metric) if choose_by is None else choose_by
     names = (width, metric, choose_by, "num_params", "rho", "seed", "status", "higher_is_better")
     for name in names:
         if name not in runs.columns:
             raise ValueError(registry.unknown("column", name, runs.columns))
-    done = fields.done(fields.with_collapsed(runs), (*names, COLLAPSED, "metric_name", "num_test_items"))
+    done = fields.done(runs, (*names, COLLAPSED, "metric_name", "num_test_items"))
     for run in done:
         run["rho"] = fields.effective_rho(run)
         run |= {name: int(run[name]) for name in ("num_params", "seed")}  # a column with gaps has floats in pandas
@@ -139,31 +135,15 @@ def by_width(
         raise ValueError(
             f"metric={metric!r}: none of the {len(runs)} runs is complete and has it; compare another column."
         )
-    higher = {run["higher_is_better"] for run in done} - {None}
-    if len(higher) != 1:
-        raise ValueError("higher_is_better differs between runs; compare runs of one metric.")
-    signs = {name: -1 if name.endswith("loss") or higher == {False} else 1 for name in (metric, choose_by)}
+    signs = fields.signs(done, (metric, choose_by))
     groups: dict[Any, list[dict[str, Any]]] = {}
     for run in done:
         groups.setdefault(run[width], []).append(run)
-    arranged = []
-    for value, group in groups.items():
-        where = f"{width}={value}"
-        runs_of_cell = _run_of_each_cell(group, where, runs)
-        if base_needed and not any(rho == 0 for rho, _ in runs_of_cell):
-            raise ValueError(
-                f"{where} has no base run to compare SAM with; train it with rho=0 (or optimizer='sgd') too."
-            )
-        width_of_runs = _width(runs_of_cell, where, value, metric, choose_by, signs)
-        arranged.append(width_of_runs._replace(resolution=fields.resolution(group, metric)))
-    # After arranging, because an error about two runs of one cell says more.
-    if mixed := fields.varying(runs, width=width):
-        values = [f"{name} ({', '.join(map(str, seen))})" for name, seen in mixed.items()]
-        raise ValueError(
-            f"runs of one {width} differ in {', '.join(values)}: they would be compared as if they were the same. "
-            "Select one value first, or use analysis.table.parts, which returns a part for each."
-        )
-    return sorted(arranged, key=lambda cell: cell.num_params)
+    arranged = [
+        _width(_by_rho_and_seed(group, f"{width}={value}", runs), f"{width}={value}", value, metric, choose_by, signs)
+        for value, group in groups.items()
+    ]
+    return sorted(arranged, key=lambda each: each.num_params)
 
 
 def choice_column(runs: "pd.DataFrame", *, metric: str = "test_metric") -> str:
@@ -175,21 +155,21 @@ def choice_column(runs: "pd.DataFrame", *, metric: str = "test_metric") -> str:
     return name if have and all(have) else metric
 
 
-def _run_of_each_cell(
+def _by_rho_and_seed(
     runs: list[dict[str, Any]], where: str, table: "pd.DataFrame"
 ) -> dict[tuple[float, int], dict[str, Any]]:
     """Map each rho and seed to its only run."""
-    runs_of_cell: dict[tuple[float, int], dict[str, Any]] = {}
+    run_at: dict[tuple[float, int], dict[str, Any]] = {}
     for run in runs:
-        other = runs_of_cell.setdefault((run["rho"], run["seed"]), run)
+        other = run_at.setdefault((run["rho"], run["seed"]), run)
         if other is not run:
             both = fields.records(table.iloc[[other["row_index"], run["row_index"]]])
             raise ValueError(_not_alike(*both, where=f"{where}, rho={run['rho']:g} and seed={run['seed']}"))
-    return runs_of_cell
+    return run_at
 
 
 def _width(
-    runs_of_cell: dict[tuple[float, int], dict[str, Any]],
+    run_at: dict[tuple[float, int], dict[str, Any]],
     where: str,
     value: Any,
     metric: str,
@@ -197,18 +177,18 @@ def _width(
     signs: dict[str, int],
 ) -> Width:
     """Arrange the runs of one width."""
-    rhos, seeds = sorted({0.0, *(rho for rho, _ in runs_of_cell)}), sorted({seed for _, seed in runs_of_cell})
-    counts = sorted({run["num_params"] for run in runs_of_cell.values()})
+    rhos, seeds = sorted({0.0, *(rho for rho, _ in run_at)}), sorted({seed for _, seed in run_at})
+    counts = sorted({run["num_params"] for run in run_at.values()})
     if len(counts) != 1:
         raise ValueError(f"{where} has networks of {counts} parameters; width='num_params' separates them.")
 
     def array(name: str) -> np.ndarray:
-        cells = [[runs_of_cell.get((rho, seed), {}).get(name) for rho in rhos] for seed in seeds]
-        return np.array([[np.nan if item is None else item for item in row] for row in cells], dtype=float)
+        numbers = [[run_at.get((rho, seed), {}).get(name) for rho in rhos] for seed in seeds]
+        return np.array(numbers, dtype=float)  # None becomes NaN
 
     values, choices = array(metric), signs[choose_by] * array(choose_by)
-    status = [[runs_of_cell.get((rho, seed), {}).get("status") for rho in rhos[1:]] for seed in seeds]
-    diverged = sum(run["status"] == "diverged" for run in runs_of_cell.values())
+    status = [[run_at.get((rho, seed), {}).get("status") for rho in rhos[1:]] for seed in seeds]
+    diverged = sum(run["status"] == "diverged" for run in run_at.values())
     best_candidates, short = arms.whole_columns(values[:, 1:], choices[:, 1:], status)
     return Width(
         value=value,
@@ -222,6 +202,8 @@ def _width(
         num_diverged=diverged,
         sign=signs[metric],
         collapsed=array(COLLAPSED) == 1,
+        resolution=fields.resolution(list(run_at.values()), metric),
+        has_base=(0.0 in {rho for rho, _ in run_at}),
     )
 
 

@@ -22,15 +22,15 @@ def by_rho(group: Sequence[Piece], look: Look, ending: str) -> Iterator[Figure]:
     for piece in group:
         rows = fields.records(paper.rho_beside(piece.runs, metric=look.metric))
         sizes = {row["num_params"] for row in rows if row["metric"] == look.metric_name}
-        for cell in (cell for cell in piece.cells if cell.num_params in sizes):
-            panel = ", ".join(filter(None, [piece.name, f"{cell.num_params:,} parameters"]))
-            front = {"panel": panel, "num_params": cell.num_params}
-            for index, rho in enumerate((0.0, *cell.rhos)):
-                for seed, value in zip(cell.seeds, cell.values[:, index], strict=True):
+        for width in (width for width in piece.widths if width.num_params in sizes):
+            panel = ", ".join(filter(None, [piece.name, f"{width.num_params:,} parameters"]))
+            front = {"panel": panel, "num_params": width.num_params}
+            for index, rho in enumerate((0.0, *width.rhos)):
+                for seed, value in zip(width.seeds, width.values[:, index], strict=True):
                     if np.isfinite(value):
-                        run = piece.names.get((cell.value, rho, seed))
+                        run = piece.names.get((width.value, rho, seed))
                         runs.append(front | {"rho": rho, "seed": seed, "value": float(value), "run": run})
-            size_rows = [row for row in rows if row["num_params"] == cell.num_params]
+            size_rows = [row for row in rows if row["num_params"] == width.num_params]
             printed += [front | {"rho": row["rho"], "value": row["value"]} for row in size_rows]
     panels = list(dict.fromkeys(row["panel"] for row in runs))
     for start in range(0, len(panels), _MOST_PANELS):
@@ -55,7 +55,7 @@ def at_equal_compute(pieces: Sequence[Piece], look: Look) -> Iterator[Figure]:
     beside: list[Row] = []
     for piece in pieces:
         name = next((name for name in reversed(fields.LENGTHS) if piece.values.get(name)), "")
-        longer = piece.values | {name: 2 * piece.values[name]} if name else None
+        longer = {**piece.values, name: 2 * piece.values[name]} if name else None
         part = setting(", ".join(f"{field}={value}" for field, value in piece.values.items() if field != name))
         for other in (other for other in pieces if other.values == longer):
             rows += [({"part": part} if part else {}) | row for row in _pairs(piece, other)]
@@ -89,15 +89,15 @@ def at_equal_compute(pieces: Sequence[Piece], look: Look) -> Iterator[Figure]:
 
 def _pairs(piece: Piece, longer: Piece) -> Iterator[Row]:
     """Pair the runs of SAM at the best rho of each width with the longer base runs of the same seeds."""
-    bases = {cell.num_params: cell for cell in longer.cells}
-    for cell in piece.cells:
-        other = bases.get(cell.num_params)
-        if other is None or cell.best is None:
+    bases = {width.num_params: width for width in longer.widths}
+    for width in piece.widths:
+        other = bases.get(width.num_params)
+        if other is None or width.best is None:
             continue
         base = dict(zip(other.seeds, other.values[:, 0].tolist(), strict=True))
-        for seed, sam in zip(cell.seeds, cell.values[:, 1 + cell.best].tolist(), strict=True):
-            gain = cell.sign * (sam - base.get(seed, np.nan))
+        for seed, sam in zip(width.seeds, width.values[:, 1 + width.best].tolist(), strict=True):
+            gain = width.sign * (sam - base.get(seed, np.nan))
             if np.isfinite(gain):
-                row = {"num_params": cell.num_params, "seed": seed, "best_rho": cell.best_rho, "gain": float(gain)}
+                row = {"num_params": width.num_params, "seed": seed, "best_rho": width.best_rho, "gain": float(gain)}
                 row |= {"base": base[seed], "base_run": longer.names.get((other.value, 0.0, seed))}
-                yield row | {"sam": sam, "sam_run": piece.names.get((cell.value, cell.best_rho, seed))}
+                yield row | {"sam": sam, "sam_run": piece.names.get((width.value, width.best_rho, seed))}

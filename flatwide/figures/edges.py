@@ -121,12 +121,12 @@ def _cells(rows: Sequence[Mapping[str, Any]]) -> set[tuple[float, int]]:
 
 def _chosen(piece: Piece) -> Iterator[tuple[Row, Any]]:
     """List the runs of a few evenly spaced widths and rhos, including both ends."""
-    cells = list({cell.value: cell for cell in piece.cells}.values())
-    for cell in widths.evenly(cells, _MOST_WIDTHS):
-        for rho in widths.evenly((0.0, *cell.rhos), _MOST_RHOS):
-            for seed in cell.seeds:
-                if (run := piece.names.get((cell.value, rho, seed))) is not None:
-                    yield {"num_params": cell.num_params, "rho": rho, "seed": seed}, run
+    shown = list({width.value: width for width in piece.widths}.values())
+    for width in widths.evenly(shown, _MOST_WIDTHS):
+        for rho in widths.evenly((0.0, *width.rhos), _MOST_RHOS):
+            for seed in width.seeds:
+                if (run := piece.names.get((width.value, rho, seed))) is not None:
+                    yield {"num_params": width.num_params, "rho": rho, "seed": seed}, run
 
 
 def _rows(facts: Row, series: Mapping, eigenvalue: str, edge: str) -> list[Row]:

@@ -1,42 +1,35 @@
 """The gain of SAM against the number of parameters when base and SAM are tuned separately."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from flatwide.analysis import arms, domains, gain, paper, tuned
+from flatwide.analysis import comparisons, fields, paper, table, tuned
+from flatwide.analysis.comparisons import Compared
 from flatwide.figures import axes, lines
 from flatwide.figures.labels import is_percent, label
 from flatwide.figures.pieces import Figure, slug
 from flatwide.figures.style import GREEN, colors
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-_SHOWN = (tuned.SAME, tuned.TUNED, tuned.EQUAL_COMPUTE, tuned.AVERAGED)
+_SHOWN = (comparisons.SAME, comparisons.TUNED, comparisons.EQUAL_COMPUTE, comparisons.AVERAGED)
 
 
-def tuned_figures(
-    runs: "pd.DataFrame", *, tune: Sequence[str], metric: str, choose_by: str | None, interactive: bool, section: str
-) -> Iterator[Figure]:
+def tuned_figures(split: table.Split, *, interactive: bool, section: str) -> Iterator[Figure]:
     """Draw the gain in every part of a table, with the fields of `tune` chosen separately for base and SAM.
 
     Args:
       section: heading under which the figures appear.
-      runs, tune, metric, choose_by: as for `analysis.tuned.tuned_gain`.
     """
-    options = {"width": "num_params", "metric": metric, "choose_by": choose_by}
-    comparisons = tuned.comparisons(runs, tune=tune, names=_SHOWN, **options)
-    has_several_domains = len(domains.domains(runs)) > 1
-    for part in tuned.parts(runs, tune=tune):
-        part_comparisons = [comparison for comparison in comparisons if comparison.values == part.values]
-        for length in sorted({comparison.length for comparison in part_comparisons}):
-            shown = [comparison for comparison in part_comparisons if comparison.length == length]
-            title = domains.name(part.values)
-            ending = f"{length:g}" if len({comparison.length for comparison in part_comparisons}) > 1 else ""
-            name = "_".join(filter(None, ["tuned_gain", slug(title) if title else "", ending]))
-            base = gain.base_name(part.runs)
-            metric_name = "loss" if metric.endswith("loss") else gain.metric_name(part.runs)
-            printed = paper.best_decay_beside(part.runs) if list(tune) == ["weight_decay"] else []
+    tune = split.question.tune
+    for part in split.tuned:
+        compared = [each for each in part.comparisons if each.kind in _SHOWN]
+        lengths = sorted({each.length for each in compared})
+        for length in lengths:
+            shown = [each for each in compared if each.length == length]
+            ending = f"{length:g}" if len(lengths) > 1 else ""
+            name = "_".join(filter(None, ["tuned_gain", slug(part.name) if part.name else "", ending]))
+            base = part.base
+            metric_name = "loss" if part.question.metric.endswith("loss") else fields.metric_name(part.runs)
+            printed = paper.best_weight_decay_beside(part.runs) if tune == ("weight_decay",) else []
             chart = _chart(shown, printed, name=name, base=base, metric_name=metric_name, interactive=interactive)
             yield Figure(
                 name=name,
@@ -52,18 +45,18 @@ def tuned_figures(
                     )
                 ),
                 chart=chart,
-                data=[row for comparison in shown for row in tuned.rows(comparison, width="num_params")],
+                data=[row for each in shown for row in tuned.rows(part, each)],
                 section=section,
-                domain=domains.name(domains.domains(part.runs)[0].values) if has_several_domains else "",
+                domain=table.name_of(part.domain_values),
             )
 
 
-def line_of(comparison: tuned.Compared, name: str, color: str, *, factor: float) -> lines.Line:
+def line_of(comparison: Compared, name: str, color: str, *, factor: float) -> lines.Line:
     """Return the line of a comparison: the gain at each width with its interval, and the score of each seed."""
     dots = [
         {"x": pair.num_params, "value": factor * score, "seed": seed}
         for pair in comparison.widths
-        for seed, score in zip(pair.seeds, arms.score(pair).scores.tolist(), strict=True)
+        for seed, score in zip(pair.seeds, pair.scored.scores.tolist(), strict=True)
     ]
     means = [
         {
@@ -78,7 +71,7 @@ def line_of(comparison: tuned.Compared, name: str, color: str, *, factor: float)
 
 
 def _chart(
-    shown: Sequence[tuned.Compared],
+    shown: Sequence[Compared],
     printed: Sequence[dict[str, Any]],
     *,
     name: str,
@@ -91,7 +84,7 @@ def _chart(
     factor = 100 if is_percent(metric_name) else 1
     palette = colors(len(shown), ordered=False)
     drawn = [
-        line_of(comparison, comparison.name, color, factor=factor)
+        line_of(comparison, comparison.kind, color, factor=factor)
         for comparison, color in zip(shown, palette, strict=True)
     ]
     paper_points = [

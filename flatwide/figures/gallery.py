@@ -1,17 +1,18 @@
 """All figures that a results table has data for, with captions for readers who have not read the paper.
 
-Runs of several domains (`analysis.domains`) have one figure of all domains, and figures for each. Axes other than
+Runs of several domains (`analysis.table.domains`) have one figure of all domains, and figures for each. Axes other than
 width, rho and seed divide the runs into parts (`analysis.table.parts`); each part is a line or a panel. A figure has at
 most six parts; with more there are several figures and an overview. With more than 24 parts there are only the overview
 and the figures against a numeric axis.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from flatwide.analysis import arms, domains, estimates, gain, paper, rho, table, widths
+from flatwide.analysis import estimates, fields, gain, paper, rho, table
+from flatwide.analysis.widths import Width
 from flatwide.catalogue.entries import SECTIONS
 from flatwide.figures import study_curves
 from flatwide.figures.beside_paper import at_equal_compute, by_rho
@@ -39,15 +40,11 @@ from flatwide.figures.pieces import (
 )
 from flatwide.figures.rho import best_rho_against_width, heat_map
 
-if TYPE_CHECKING:
-    import pandas as pd
 
-
+@table.for_table
 def gallery(
-    runs: "pd.DataFrame",
+    split: table.Split,
     *,
-    metric: str = "test_metric",
-    choose_by: str | None = None,
     curves: Mapping[str, list[dict[str, Any]]] | None = None,
     series: Mapping[str, list[dict[str, Any]]] | None = None,
     arrays: Mapping[tuple[str, str], Mapping[str, Any]] | None = None,
@@ -57,9 +54,7 @@ def gallery(
     """Draw every figure that a results table has data for.
 
     Args:
-      runs: the results table. It may have a single width, rho or seed; without base runs there is no gain.
-      metric: column to compare.
-      choose_by: column that rho is chosen by; None is the validation metric if every run has one, else `metric`.
+      split: the results table. It may have a single width, rho or seed; without base runs there is no gain.
       curves: name of a run -> rows of its `metrics.csv`; drawn for the smallest and largest widths only.
       series: name of a run -> its rows of `measurements.csv`; drawn for the same runs.
       arrays: (name of a run, name of a measurement) -> arrays measured at its end; drawn for one seed.
@@ -68,13 +63,12 @@ def gallery(
     Cost: nothing is trained or downloaded; some tenths of a second for 500 runs.
     """
     options = {"curves": curves or {}, "series": series or {}, "arrays": arrays or {}, "interactive": interactive}
-    every = domains.domains(runs)
-    if len(every) == 1:
-        pieces, look = _arranged(every[0], metric, choose_by)
+    if len(split.domains) == 1:
+        pieces, look = _arranged(split.domains[0])
         return _figures(pieces, look._replace(are_ours=are_ours), **options)
     figures, panels = [], []
-    for domain in every:
-        pieces, look = _arranged(domain, metric, choose_by)
+    for domain in split.domains:
+        pieces, look = _arranged(domain)
         ending = f"_{slug(domain.name)}"
         domain_figures = _figures(pieces, look._replace(ending=ending, are_ours=are_ours), **options)
         figures += [_of_domain(figure, domain.name) for figure in domain_figures]
@@ -82,19 +76,19 @@ def gallery(
     return [*_every_domain(panels, interactive=interactive, are_ours=are_ours), *figures]
 
 
-def _arranged(domain: domains.Domain, metric: str, choose_by: str | None) -> tuple[list[Piece], Look]:
+def _arranged(domain: table.Domain) -> tuple[list[Piece], Look]:
     """Return the parts of a domain and the options that their figures share."""
-    runs = domain.runs
-    pieces = [
-        piece for part in table.parts(runs, paired=False) if (piece := arrange(part, metric, choose_by)) is not None
-    ]
-    chosen_by = choose_by or widths.choice_column(runs, metric=metric)
-    metric_name = "loss" if metric.endswith("loss") else gain.metric_name(runs)
-    base = gain.base_name(runs, unknown="base")
-    axes = [name for name in table.axes(runs) if any(name in piece.values for piece in pieces)]
+    runs, metric = domain.runs, domain.question.metric
+    pieces = [piece for part in domain.every_part if (piece := arrange(part)) is not None]
+    axes = [name for name in domain.axes if any(name in piece.values for piece in pieces)]
     is_ordered = len(axes) == 1 and all(isinstance(piece.values.get(axes[0]), (int, float)) for piece in pieces)
     return pieces, Look(
-        metric=metric, metric_name=metric_name, base=base, chosen_by=chosen_by, axes=axes, is_ordered=is_ordered
+        metric=metric,
+        metric_name="loss" if metric.endswith("loss") else fields.metric_name(runs),
+        base=fields.base_name(runs, unknown="base"),
+        chosen_by=domain.chosen_by,
+        axes=axes,
+        is_ordered=is_ordered,
     )
 
 
@@ -176,13 +170,13 @@ def _every_domain(
 
 def _overview(pieces: Sequence[Piece], look: Look) -> Iterator[Figure]:
     """Draw the gain of every part and width as a heat map."""
-    cells = []
+    rows = []
     for piece in pieces:
-        for row in gain.of_widths(piece.cells, width="num_params"):
+        for row in gain.rows(piece.part):
             if np.isfinite(row["gain"]):
                 names = ("num_params", "best_rho", "gain", "standard_error", "num_seeds", "num_diverged")
-                cells.append({"part": piece.name} | {name: row[name] for name in names} | {"is_best": False})
-    if cells:
+                rows.append({"part": piece.name} | {name: row[name] for name in names} | {"is_best": False})
+    if rows:
         yield Figure(
             name=f"gain_overview{look.ending}",
             title=f"Gain of SAM over {look.base}, all settings",
@@ -193,10 +187,8 @@ def _overview(pieces: Sequence[Piece], look: Look) -> Iterator[Figure]:
                 if len(pieces) <= MOST_PIECES
                 else " There are too many settings for separate figures: select some of them."
             ),
-            chart=heat_map(
-                cells, down="part", metric=look.metric, **look.of_metric, name=f"gain_overview{look.ending}"
-            ),
-            data=cells,
+            chart=heat_map(rows, down="part", metric=look.metric, **look.of_metric, name=f"gain_overview{look.ending}"),
+            data=rows,
             section=GAIN,
         )
 
@@ -247,11 +239,11 @@ def _by_width(group: Sequence[Piece], look: Look, ending: str) -> Iterator[Figur
 def _corrected(piece: Piece) -> list[dict[str, Any]] | None:
     """List the corrected gain of each seed and width; None if there was no choice to correct."""
     rows = []
-    for cell in piece.cells:
-        comparison = cell.comparison
+    for width in piece.widths:
+        comparison = width.comparison
         if comparison.is_usable and comparison.num_sam > 1:
-            correction, scores = arms.estimate(comparison), arms.score(comparison).scores
-            size = {"num_params": cell.num_params, "of": "corrected"}
+            correction, scores = comparison.gain, comparison.scored.scores
+            size = {"num_params": width.num_params, "of": "corrected"}
             rows += [
                 size | {"seed": s, "gain": float(score)} for s, score in zip(comparison.seeds, scores, strict=True)
             ]
@@ -261,25 +253,25 @@ def _corrected(piece: Piece) -> list[dict[str, Any]] | None:
 
 def _rhos(group: Sequence[Piece], look: Look, ending: str) -> Iterator[Figure]:
     """Draw the best rho against width, and the gain or metric of every rho and width."""
-    best, seeds, cells = [], [], []
-    has_base = any(np.isfinite(cell.values[:, 0]).any() for piece in group for cell in piece.cells)
+    best, seeds, rows = [], [], []
+    has_base = any(np.isfinite(width.values[:, 0]).any() for piece in group for width in piece.widths)
     for piece in group:
         part = {"part": piece.name} if piece.name else {}
-        for cell in piece.cells:
-            best += [part | row for row in rho.of_widths([cell], width="num_params", chosen_by=look.chosen_by)]
-            for index, seed in enumerate(cell.seeds):
-                scores = cell.choices[index, [1 + candidate for candidate in cell.candidates]]
+        best += [part | row for row in rho.rows(piece.part)]
+        for width in piece.widths:
+            for index, seed in enumerate(width.seeds):
+                scores = width.choices[index, [1 + candidate for candidate in width.candidates]]
                 if len(scores) and np.isfinite(scores).all():
-                    seed_rho = cell.rhos[cell.candidates[int(estimates.choose(scores[None]))]]
-                    seeds.append(part | {"num_params": cell.num_params, "seed": seed, "best_rho": seed_rho})
-            cells += [part | row for row in _cells(cell, piece.names, has_base)]
-    if len({row["rho"] for row in cells if row["rho"] > 0}) < 2:
+                    seed_rho = width.rhos[width.candidates[int(estimates.choose(scores[None]))]]
+                    seeds.append(part | {"num_params": width.num_params, "seed": seed, "best_rho": seed_rho})
+            rows += [part | row for row in _summaries(width, piece.names, has_base)]
+    if len({row["rho"] for row in rows if row["rho"] > 0}) < 2:
         return
     if any(np.isfinite(row["best_rho"]) for row in best):
-        has_seeds = any(row["num_seeds"] > 1 for row in cells)
+        has_seeds = any(row["num_seeds"] > 1 for row in rows)
         yield _best_rho(best, seeds, printed(group, look), look, ending, has_seeds=has_seeds)
-    if any(row["num_seeds"] for row in cells):
-        yield _rho_map(cells, look, ending, of="gain" if has_base else "mean")
+    if any(row["num_seeds"] for row in rows):
+        yield _rho_map(rows, look, ending, of="gain" if has_base else "mean")
 
 
 def _best_rho(
@@ -312,35 +304,35 @@ def _best_rho(
     )
 
 
-def _rho_map(cells: list[dict[str, Any]], look: Look, ending: str, *, of: str) -> Figure:
+def _rho_map(rows: list[dict[str, Any]], look: Look, ending: str, *, of: str) -> Figure:
     """Draw the gain or the metric of every rho and width."""
-    cells = [row for row in cells if of == "mean" or row["rho"] > 0]
+    rows = [row for row in rows if of == "mean" or row["rho"] > 0]
     quantity = f"gain over {look.base}" if of == "gain" else label(look.metric, metric_name=look.metric_name)
-    has_seeds = any(row["num_seeds"] > 1 for row in cells)
+    has_seeds = any(row["num_seeds"] > 1 for row in rows)
     colors = f"Mean {quantity} over seeds" if has_seeds else f"{capital(quantity)} of one seed"
     return Figure(
         name=f"rho_by_width{ending}",
         title=f"{capital(quantity)}, by ρ and size",
         caption=f"{colors}, for every ρ (rows) and size (columns). Black frames mark the best ρ of each size. If a "
         "frame is at the edge of the grid, a better ρ may lie beyond it.",
-        chart=heat_map(cells, of=of, metric=look.metric, **look.of_metric, name=f"rho_by_width{ending}"),
-        data=cells,
+        chart=heat_map(rows, of=of, metric=look.metric, **look.of_metric, name=f"rho_by_width{ending}"),
+        data=rows,
         section=RHO,
     )
 
 
-def _cells(cell: widths.Width, names: Mapping, has_base: bool) -> Iterator[dict[str, Any]]:
+def _summaries(width: Width, names: Mapping, has_base: bool) -> Iterator[dict[str, Any]]:
     """Summarize each rho of a width."""
-    for index, value in enumerate((0.0, *cell.rhos)):
-        column = cell.values[:, index]
+    for index, value in enumerate((0.0, *width.rhos)):
+        column = width.values[:, index]
         here = column[np.isfinite(column)]
-        missing = sum((cell.value, value, seed) in names for seed in cell.seeds) - len(here)
+        missing = sum((width.value, value, seed) in names for seed in width.seeds) - len(here)
         if not len(here) and not missing:
             continue
-        row = {"num_params": cell.num_params, "rho": value, "num_seeds": len(here), "num_diverged": missing}
-        row |= {"is_best": index > 0 and cell.best == index - 1}
+        row = {"num_params": width.num_params, "rho": value, "num_seeds": len(here), "num_diverged": missing}
+        row |= {"is_best": index > 0 and width.best == index - 1}
         row |= {"mean": float(here.mean())} if len(here) else {}
-        gains = cell.sign * (column - cell.values[:, 0])
+        gains = width.sign * (column - width.values[:, 0])
         gains = gains[np.isfinite(gains)]
         yield row | ({"gain": float(gains.mean())} if len(gains) and has_base else {})
 
@@ -350,14 +342,14 @@ def _training(
 ) -> Iterator[Figure]:
     """Draw the curves of the smallest and largest width, and of widths with curves in the paper."""
     printed = paper.curves_beside(piece.runs, ("running_train_loss", "test_metric"))
-    sizes = {row["num_params"] for row in printed} | {cell.num_params for cell in (piece.cells[0], piece.cells[-1])}
+    sizes = {row["num_params"] for row in printed} | {width.num_params for width in (piece.widths[0], piece.widths[-1])}
     chosen = []
-    for cell in (cell for cell in piece.cells if cell.num_params in sizes):
-        for seed in cell.seeds:
-            for arm, value in (("base", 0.0), ("sam", cell.best_rho)):
-                run = piece.names.get((cell.value, value, seed))
+    for width in (width for width in piece.widths if width.num_params in sizes):
+        for seed in width.seeds:
+            for arm, value in (("base", 0.0), ("sam", width.best_rho)):
+                run = piece.names.get((width.value, value, seed))
                 if run in curves:
-                    chosen.append({"run": run, "arm": arm, "num_params": cell.num_params, "rho": value, "seed": seed})
+                    chosen.append({"run": run, "arm": arm, "num_params": width.num_params, "rho": value, "seed": seed})
     if not chosen:
         return
     title = "Training" + (f", {piece.name}" if piece.name else "")

@@ -40,9 +40,7 @@ def measured_figures(pieces: Sequence[Piece], look: Look, *, series: Series, arr
     if len(pieces) > MOST_PIECES:
         return
     available = list(dict.fromkeys(quantity for piece in pieces for quantity in quantities.measured(piece.runs)))
-    parts = [
-        _MeasuredPart(piece, measured.arrange(piece.runs, piece.cells, [q.name for q in available])) for piece in pieces
-    ]
+    parts = [_MeasuredPart(piece, measured.arrange(piece.part, [q.name for q in available])) for piece in pieces]
     for start in range(0, len(parts), MOST_PARTS):
         ending = look.ending + (f"_{start // MOST_PARTS + 1}" if len(parts) > MOST_PARTS else "")
         group = parts[start : start + MOST_PARTS]
@@ -117,16 +115,16 @@ def _rows(part: _MeasuredPart, drawn: Sequence[Quantity]) -> Iterator[Row]:
     """List the quantities measured on each run of a part."""
     prefix = {"part": part.piece.name} if part.piece.name else {}
     for quantity in drawn:
-        for cell, values in part.values.get(quantity.name, ()):
-            best = cell.best  # a property that is computed at each access
-            for index, rho in enumerate((0.0, *cell.rhos)):
-                for seed, value, score in zip(cell.seeds, values[:, index], cell.values[:, index], strict=True):
+        for width, values in part.values.get(quantity.name, ()):
+            best = width.best  # a property that is computed at each access
+            for index, rho in enumerate((0.0, *width.rhos)):
+                for seed, value, score in zip(width.seeds, values[:, index], width.values[:, index], strict=True):
                     if not np.isfinite(value):
                         continue
-                    row = prefix | {"quantity": quantity.name, "num_params": cell.num_params, "rho": rho, "seed": seed}
+                    row = prefix | {"quantity": quantity.name, "num_params": width.num_params, "rho": rho, "seed": seed}
                     row |= {"value": float(value), "is_best": index > 0 and best == index - 1}
                     row |= {"metric": float(score)} if np.isfinite(score) else {}
-                    run = part.piece.names.get((cell.value, rho, seed))
+                    run = part.piece.names.get((width.value, rho, seed))
                     yield row | ({} if run is None else {"run": run})
 
 
@@ -187,17 +185,17 @@ def _against_metric(
 
 def _ends(piece: Piece, also: Iterable[int] = ()) -> Iterator[tuple[Row, Any]]:
     """List the runs of the base and of SAM at its best rho, at both end widths and at other given sizes."""
-    return _compared(piece, {piece.cells[0].num_params, piece.cells[-1].num_params, *also})
+    return _compared(piece, {piece.widths[0].num_params, piece.widths[-1].num_params, *also})
 
 
 def _compared(piece: Piece, sizes: Collection[int]) -> Iterator[tuple[Row, Any]]:
     """List the runs of the base and of SAM at its best rho, at some sizes."""
-    for cell in (cell for cell in piece.cells if cell.num_params in sizes):
-        for seed in cell.seeds:
-            for arm, rho in (("base", 0.0), ("sam", cell.best_rho)):
-                run = piece.names.get((cell.value, rho, seed))
+    for width in (width for width in piece.widths if width.num_params in sizes):
+        for seed in width.seeds:
+            for arm, rho in (("base", 0.0), ("sam", width.best_rho)):
+                run = piece.names.get((width.value, rho, seed))
                 if run is not None:
-                    yield {"arm": arm, "num_params": cell.num_params, "rho": rho, "seed": seed}, run
+                    yield {"arm": arm, "num_params": width.num_params, "rho": rho, "seed": seed}, run
 
 
 def _over_epochs(piece: Piece, look: Look, series: Series, ending: str) -> Iterator[Figure]:
@@ -327,8 +325,8 @@ def _renamed_arrays(run: Row, figure: ArrayFigure, names: Sequence[str]) -> Row:
 def _with_arrays(piece: Piece, arrays: Arrays, measurement: str, figure: ArrayFigure) -> list[Row]:
     """List the runs with the arrays of a figure: per width all, or those of the first seed that has most of them."""
     groups: dict[tuple[int, int], list[tuple[Row, Any]]] = {}
-    widths = np.linspace(0, len(piece.cells) - 1, _MOST_WIDTHS if figure.has_all_widths else 2).round().astype(int)
-    for facts, run in _compared(piece, {piece.cells[index].num_params for index in widths}):
+    widths = np.linspace(0, len(piece.widths) - 1, _MOST_WIDTHS if figure.has_all_widths else 2).round().astype(int)
+    for facts, run in _compared(piece, {piece.widths[index].num_params for index in widths}):
         if facts["arm"] in figure.arms:
             groups.setdefault((facts["num_params"], facts["seed"]), []).append((facts, run))
     chosen: dict[int, list[Row]] = {}

@@ -44,14 +44,27 @@ class Figure(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """Runs of a part, and their widths as arrays."""
+    """A part of a table as the figures of its domain show it."""
 
     name: str
-    values: dict[str, Any]
-    runs: "pd.DataFrame"
-    cells: list[widths.Width]
+    part: table.Part
     names: dict[tuple[Any, float, int], Any]  # width, rho, seed -> run
     sparsity: dict[Any, float]  # width -> sparsity
+
+    @property
+    def values(self) -> Mapping[str, Any]:
+        """The settings that distinguish the part in its domain."""
+        return self.part.settings
+
+    @property
+    def runs(self) -> "pd.DataFrame":
+        """The runs of the part."""
+        return self.part.runs
+
+    @property
+    def widths(self) -> list[widths.Width]:
+        """The runs of each width."""
+        return self.part.widths
 
 
 class Look(NamedTuple):
@@ -95,17 +108,15 @@ def interval(rows: Iterable[Mapping[str, Any]], *columns: str) -> str:
     return _INTERVAL if max(counts.values(), default=0) > 1 else "One seed: no interval."
 
 
-def arrange(part: table.Part, metric: str, choose_by: str | None) -> Piece | None:
-    """Arrange a part by width; None if no run has the metric."""
+def arrange(part: table.Part) -> Piece | None:
+    """Name the runs of a part; None if no run has the metric."""
+    metric = part.question.metric
     if all(row[metric] is None for row in fields.done(part.runs, [metric])):
         return None
-    cells = widths.by_width(part.runs, metric=metric, choose_by=choose_by, base_needed=False)
     rows = fields.done(part.runs, ["num_params", "seed", "run"])
     names = {(row["num_params"], fields.effective_rho(row), int(row["seed"])): row.get("run") for row in rows}
     sparsity = {row["num_params"]: row["sparsity"] for row in rows if row.get("sparsity") is not None}
-    return Piece(
-        name=setting(part.name), values=part.values, runs=part.runs, cells=cells, names=names, sparsity=sparsity
-    )
+    return Piece(name=setting(part.name_in_domain), part=part, names=names, sparsity=sparsity)
 
 
 def printed(group: Sequence[Piece], look: Look) -> list[dict[str, Any]]:
@@ -131,23 +142,23 @@ def slug(text: str) -> str:
 
 def seeds_of(piece: Piece) -> Iterator[dict[str, Any]]:
     """List each seed of each width, with its base run, its run at the best rho and the gain, if present."""
-    for cell in piece.cells:
-        best, best_rho = cell.best, cell.best_rho
-        for index, seed in enumerate(cell.seeds):
+    for width in piece.widths:
+        best, best_rho = width.best, width.best_rho
+        for index, seed in enumerate(width.seeds):
             row: dict[str, Any] = {"part": piece.name} if piece.name else {}
-            row |= {"num_params": cell.num_params, "seed": seed}
-            base = float(cell.values[index, 0])
+            row |= {"num_params": width.num_params, "seed": seed}
+            base = float(width.values[index, 0])
             if np.isfinite(base):
-                row |= {"base": base, "base_run": piece.names.get((cell.value, 0.0, seed))}
-            sam = float("nan") if best is None else float(cell.values[index, 1 + best])
+                row |= {"base": base, "base_run": piece.names.get((width.value, 0.0, seed))}
+            sam = float("nan") if best is None else float(width.values[index, 1 + best])
             if np.isfinite(sam):
                 row |= {
                     "best_rho": best_rho,
                     "sam": sam,
-                    "sam_run": piece.names.get((cell.value, best_rho, seed)),
+                    "sam_run": piece.names.get((width.value, best_rho, seed)),
                 }
             if np.isfinite(base) and np.isfinite(sam):
-                row["gain"] = float(cell.sign * (sam - base))
+                row["gain"] = float(width.sign * (sam - base))
             if np.isfinite(base) or np.isfinite(sam):
                 yield row
 

@@ -1,18 +1,15 @@
 """Gain of SAM at each number of training examples against three measures of size."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from flatwide.analysis import domains, gain, scaling
+from flatwide.analysis import fields, scaling, table
 from flatwide.figures import axes, lines
 from flatwide.figures.labels import is_percent, label, wrapped
 from flatwide.figures.pieces import Figure, interval, slug
 from flatwide.figures.style import colors
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _TITLES = {
     scaling.PARAMETERS: "parameters",
@@ -21,28 +18,23 @@ _TITLES = {
 }
 
 
-def scaling_figures(
-    runs: "pd.DataFrame", *, metric: str, choose_by: str | None, interactive: bool, section: str
-) -> Iterator[Figure]:
+def scaling_figures(split: table.Split, *, interactive: bool, section: str) -> Iterator[Figure]:
     """Draw the gain of each setting with several numbers of training examples.
 
     Args:
       section: heading under which the figures appear.
-      runs, metric, choose_by: as for `analysis.scaling.scaling`.
     """
-    has_several_domains = len(domains.domains(runs)) > 1
-    for front, part_runs, result in scaling.of_runs(runs, width="num_params", metric=metric, choose_by=choose_by):
-        title = domains.name(front)
+    for front, part, result in scaling.by_setting(split):
+        title = table.name_of(front)
         name = "_".join(filter(None, ["gain_by_parameters_over_data", slug(title) if title else ""]))
-        base = gain.base_name(part_runs, unknown="base")
-        metric_name = "loss" if metric.endswith("loss") else gain.metric_name(part_runs)
+        base = fields.base_name(part.runs, unknown="base")
+        metric_name = "loss" if part.question.metric.endswith("loss") else fields.metric_name(part.runs)
         measures = {
             measure: logarithms
             for measure in scaling.MEASURES
-            if (logarithms := scaling.measure(result.cells, measure)) is not None
+            if (logarithms := scaling.measure(result.gains, measure)) is not None
         }
         rows = _rows(result, measures)
-        domain_values = domains.domains(part_runs)[0].values if has_several_domains else {}
         yield Figure(
             name=name,
             title=f"Gain of SAM over {base}, by parameters and by data",
@@ -55,24 +47,22 @@ def scaling_figures(
             chart=_chart(rows, measures, name=name, base=base, metric_name=metric_name, interactive=interactive),
             data=rows,
             section=section,
-            domain=domains.name({key: value for key, value in front.items() if key in domain_values})
-            if has_several_domains
-            else "",
+            domain=table.name_of(part.domain_values),
         )
 
 
 def _rows(result: scaling.Scaling, measures: dict[str, np.ndarray]) -> list[dict[str, Any]]:
     """List the gain of each seed, with every measure of size."""
-    cells = result.cells
+    gains = result.gains
     return [
         {
-            scaling.EXAMPLES: int(cells.examples[cell]),
-            **{name: float(f"{10 ** logarithms[cell]:.6g}") for name, logarithms in measures.items()},
+            scaling.EXAMPLES: int(gains.examples[row]),
+            **{name: float(f"{10 ** logarithms[row]:.6g}") for name, logarithms in measures.items()},
             "seed": seed,
-            "gain": float(cells.gains[cell, column]),
+            "gain": float(gains.values[row, column]),
         }
-        for cell in range(len(cells.sizes))
-        for column, seed in enumerate(cells.seeds)
+        for row in range(len(gains.sizes))
+        for column, seed in enumerate(gains.seeds)
     ]
 
 

@@ -1,29 +1,23 @@
 """The table of SAM settings to train next at a larger width."""
 
 import math
-from typing import TYPE_CHECKING
 
-from flatwide.analysis import advice, fields
-from flatwide.report.key_table import KeyTable, is_missing, units
-
-if TYPE_CHECKING:
-    import pandas as pd
+from flatwide.analysis import advice, fields, table
+from flatwide.report.key_table import KeyTable, is_missing
 
 _TIMES = 4  # the largest width that was trained
 
 
-def advice_table(runs: "pd.DataFrame", *, metric: str, choose_by: str | None, are_ours: bool) -> KeyTable:
+def advice_table(domain: table.Domain, *, are_ours: bool) -> KeyTable:
     """Return the advised rho for a network with four times the parameters of the largest trained one.
 
     Args:
       are_ours: whether flatwide trained the runs, so that the note may name the command for other widths.
     """
-    config_columns = fields.narrow(runs)
-    write = units(fields.records(runs, ["metric_name"]), metric=metric)
-    rows = []
-    for part in advice.parts(config_columns):
+    write, rows = domain.units, []
+    for part in advice.parts_of_domain(domain):
         num_params = _TIMES * max(int(row["num_params"]) for row in fields.records(part.runs, ["num_params"]))
-        recommendation = advice.advise(part, num_params=num_params, metric=metric, choose_by=choose_by)
+        recommendation = advice.advise(part, num_params=num_params)
         values = "; ".join(f"{v.field} {v.value:.3g} ({v.low:.3g} to {v.high:.3g})" for v in recommendation.values)
         lost = "; ".join(
             f"{rule}: {'none' if math.isnan(regret.value) else write.gain(regret.value)}"
@@ -35,7 +29,7 @@ def advice_table(runs: "pd.DataFrame", *, metric: str, choose_by: str | None, ar
         expected = "–" if is_missing(gain.value) else expected
         rows.append(
             [
-                part.name or "all",
+                part.name_in_domain or "all",
                 f"{num_params:,}",
                 values or recommendation.refusal,
                 recommendation.rule or "–",
@@ -51,6 +45,6 @@ def advice_table(runs: "pd.DataFrame", *, metric: str, choose_by: str | None, ar
         "from the setting that each rule advises for the largest width, given only the narrower ones, compared with "
         "that width's own optimum. The gain extrapolates the trend."
         + (" Other widths: python main.py advise W --at=FIELD=VALUE." if are_ours else ""),
-        columns=["part", "parameters", "advice", "rule", f"lost{write.points}", f"gain{write.points}"],
+        columns=["part", "parameters", "advice", "rule", f"lost{write.gain_unit}", f"gain{write.gain_unit}"],
         rows=rows,
     )

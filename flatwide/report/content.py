@@ -1,9 +1,9 @@
 """The content of a page, computed from the results table before any of it becomes HTML."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flatwide.analysis import answer, cautions, domains, fields, gain, headline, overview, table
+from flatwide.analysis import answer, cautions, fields, headline, overview, table, wording
 from flatwide.columns import DONE
 from flatwide.figures.gallery import DOMAINS, Figure
 from flatwide.figures.pieces import slug
@@ -93,43 +93,36 @@ class Content(NamedTuple):
 
 
 def content(
-    runs: "pd.DataFrame",
+    split: table.Split,
     summary: "pd.DataFrame",
     figures: Iterable[tuple[Figure, dict[str, Any]]],
     source: Source,
-    *,
-    metric: str = "test_metric",
-    choose_by: str | None = None,
-    tune: Sequence[str] = (),
 ) -> Content:
     """Return the content of the page of a results table.
 
     Args:
-      runs: the results table.
-      summary: its summary, from `analysis.summary.summary`.
+      summary: of the table, from `analysis.summary.summary`.
       figures: the charts to show, each with its spec.
-      metric, choose_by: as for `analysis.gain.gain_by_width`. tune: as for `analysis.tuned.tuned_gain`.
     """
     from importlib import metadata
 
-    rows = fields.records(runs)
-    options: dict[str, Any] = {"metric": metric, "choose_by": choose_by}
+    runs, rows = split.runs, fields.records(split.runs)
+    units = wording.units(runs, split.question.metric)
     field_names = facts.config_fields(runs.columns)
     trained = _trained(rows, source)
     varied = facts.varied(trained, field_names)
     constant = [name for name in field_names if name not in varied]
-    base = gain.base_name(runs)
+    base = fields.base_name(runs)
     drawn, data = charts.charts(figures)
-    all_domains = domains.domains(runs)
-    bodies = [_body(domain, _rows_of(summary, domain), drawn, source, tune=tune, **options) for domain in all_domains]
+    bodies = [_body(domain, _rows_of(summary, domain), drawn, source) for domain in split.domains]
     key_tables = [item for body in bodies for item in body.tables]
     sections = [section for body in bodies for section in body.sections]
-    beginning = _overview(runs, drawn, **options) if len(all_domains) > 1 else None
-    answers = _answers(runs, all_domains, **options, tune=tune)
+    beginning = _overview(split, drawn) if len(split.domains) > 1 else None
+    answers = _answers(split)
     if beginning:
         answers = [pair for pair in answers if pair[0]]
-    lines = headline.headlines(runs, **options)
-    shown_cautions = _cautions(runs, source, **options, tune=tune)
+    lines = headline.headlines(split)
+    shown_cautions = _cautions(split, source)
     labelled_rows = rows if source.has_states else [_without_state(row) for row in rows]
     aside = facts.varied(rows, (name for name in runs.columns if name.startswith(f"{fields.ASIDE}.")))
     shown = run_table.run_table(labelled_rows, varied=[*varied, *aside])
@@ -137,14 +130,16 @@ def content(
     text = f"{text} {_text(key_tables, sections)}"
     return Content(
         version=metadata.version("flatwide"),
-        title=_title(rows, base, source, num_domains=len(all_domains)),
+        title=_title(rows, base, source, num_domains=len(split.domains)),
         subtitle=_subtitle(rows, varied, source),
         progress=_progress(rows, source),
         overview=beginning,
         headlines=lines,
-        summary=_summary(lines, rows, base, metric),
+        summary=_summary(lines, units, base),
         answers=answers,
-        explanation=_explanation(rows if len(all_domains) == 1 else [], base, metric),
+        explanation=_explanation(
+            units if len(split.domains) == 1 else wording.units_of("metric", split.question.metric), base
+        ),
         cautions=shown_cautions,
         sections=sections,
         data=data,
@@ -166,30 +161,20 @@ class _Body(NamedTuple):
     sections: list[Section]
 
 
-def _body(
-    domain: domains.Domain,
-    summary: "pd.DataFrame",
-    drawn: list[charts.Chart],
-    source: Source,
-    *,
-    metric: str,
-    choose_by: str | None,
-    tune: Sequence[str],
-) -> _Body:
+def _body(domain: table.Domain, summary: "pd.DataFrame", drawn: list[charts.Chart], source: Source) -> _Body:
     """Return the tables and sections of a domain.
 
     Args:
       summary: the rows of the domain. drawn: the charts of all domains.
     """
-    options: dict[str, Any] = {"metric": metric, "choose_by": choose_by}
-    base = gain.base_name(domain.runs)
-    minima = measured.find(domain.runs, **options)
+    base = fields.base_name(domain.runs)
+    minima = measured.find(domain)
     lost = "diverged" if source.has_states else facts.NO_METRIC
-    domain_tables = tables.key_tables(domain.runs, summary, **options, base=base or "base", lost=lost)
+    domain_tables = tables.key_tables(domain, summary, base=base or "base", lost=lost)
     if domain_tables:
-        domain_tables.append(advice_table.advice_table(domain.runs, **options, are_ours=not source.is_table))
-    if domain_tables and tune:
-        domain_tables.append(transfer_table.transfer_table(domain.runs, **options, tune=tune))
+        domain_tables.append(advice_table.advice_table(domain, are_ours=not source.is_table))
+    if domain_tables and domain.question.tune:
+        domain_tables.append(transfer_table.transfer_table(domain))
     domain_tables = [item for item in domain_tables if item.rows] + measured.key_tables(minima, base=base or "base")
     domain_charts = [chart for chart in drawn if chart.domain == domain.name and chart.section != DOMAINS]
     return _Body(
@@ -198,25 +183,20 @@ def _body(
     )
 
 
-def _overview(runs: "pd.DataFrame", drawn: list[charts.Chart], *, metric: str, choose_by: str | None) -> Overview:
+def _overview(split: table.Split, drawn: list[charts.Chart]) -> Overview:
     """Return the beginning of a page of several domains."""
-    gains = overview.overview(runs, metric=metric, choose_by=choose_by)
+    gains = overview.overview(split)
     return Overview(
         charts=[chart for chart in drawn if chart.section == DOMAINS],
-        table=trend_tables.domains_table(gains, metric=metric),
+        table=trend_tables.domains_table(gains, metric=split.question.metric),
         answer=overview.sentences(gains),
     )
 
 
-def _cautions(
-    runs: "pd.DataFrame", source: Source, *, metric: str, choose_by: str | None, tune: Sequence[str]
-) -> list[str]:
+def _cautions(split: table.Split, source: Source) -> list[str]:
     """Return the objections of a careful reader, each once."""
-    objections = cautions.cautions(
-        runs, metric=metric, choose_by=choose_by, tune=tune, has_states=source.has_states, are_ours=source.are_ours
-    )
-    parts = [part.name for part in table.parts(fields.narrow(runs)) if part.name]
-    return cautions.merged(objections, num_parts=len(parts))
+    objections = cautions.cautions(split, has_states=source.has_states, are_ours=source.are_ours)
+    return cautions.merged(objections, num_parts=sum(bool(part.name) for part in split.parts))
 
 
 def _text(key_tables: list[KeyTable], sections: list[Section]) -> str:
@@ -238,11 +218,10 @@ def _trained(rows: list[dict[str, Any]], source: Source) -> list[dict[str, Any]]
     ]
 
 
-def _summary(lines: list[headline.Headline], rows: list[dict[str, Any]], base: str, metric: str) -> KeyTable | None:
+def _summary(lines: list[headline.Headline], write: wording.Units, base: str) -> KeyTable | None:
     """Return the table below the headline: at most five widths of one part, or the largest width of each part."""
     if not lines:
         return None
-    write = key_table.units(rows, metric=metric)
     is_alone = len(lines) == 1
     cells = [
         [
@@ -260,9 +239,9 @@ def _summary(lines: list[headline.Headline], rows: list[dict[str, Any]], base: s
     columns = [
         *([] if is_alone else ["part"]),
         "parameters",
-        f"{base or 'base'}{write.unit}",
-        f"SAM{write.unit}",
-        f"gain{write.points}",
+        f"{base or 'base'}{write.value_unit}",
+        f"SAM{write.value_unit}",
+        f"gain{write.gain_unit}",
     ]
     return KeyTable(
         name="summary",
@@ -290,7 +269,7 @@ def _without_state(row: dict[str, Any]) -> dict[str, Any]:
     return row | {"status": facts.NO_METRIC if row["status"] == "diverged" else row["status"]}
 
 
-def _rows_of(summary: "pd.DataFrame", domain: domains.Domain) -> "pd.DataFrame":
+def _rows_of(summary: "pd.DataFrame", domain: table.Domain) -> "pd.DataFrame":
     """Select the rows of a domain from the summary of all domains."""
     rows: Any = summary
     for column, value in domain.values.items() if len(summary) else ():
@@ -298,7 +277,7 @@ def _rows_of(summary: "pd.DataFrame", domain: domains.Domain) -> "pd.DataFrame":
     return rows
 
 
-def _of_domain(item: key_table.KeyTable, domain: domains.Domain) -> key_table.KeyTable:
+def _of_domain(item: key_table.KeyTable, domain: table.Domain) -> key_table.KeyTable:
     """Add the domain to the name and title of a table."""
     if not domain.name:
         return item
@@ -339,33 +318,29 @@ def _progress(rows: list[dict[str, Any]], source: Source) -> str:
     )
 
 
-def _answers(
-    runs: "pd.DataFrame", all_domains: list[domains.Domain], *, metric: str, choose_by: str | None, tune: Sequence[str]
-) -> list[tuple[str, str]]:
-    paragraphs = answer.paragraphs(runs, metric=metric, choose_by=choose_by, tune=tune)
+def _answers(split: table.Split) -> list[tuple[str, str]]:
+    paragraphs = answer.paragraphs(split)
     if not paragraphs[0][1].startswith("There is no gain yet"):
         return paragraphs
-    return paragraphs + [(domain.name, text) for domain in all_domains if (text := _best_run(domain, metric))]
+    return paragraphs + [(domain.name, text) for domain in split.domains if (text := _best_run(domain))]
 
 
-def _best_run(domain: domains.Domain, metric: str) -> str:
+def _best_run(domain: table.Domain) -> str:
     """Return a sentence about the best run of a domain; empty if none is done."""
+    metric, write = domain.question.metric, domain.units
     rows = fields.records(domain.runs)
     finished = [row for row in rows if row["status"] == "finished" and row.get(metric) is not None]
     if not finished:
         return ""
-    write = key_table.units(rows, metric=metric)
-    higher = finished[0].get("higher_is_better", True) and not metric.endswith("loss")
-    best = max(finished, key=lambda row: row[metric] if higher else -row[metric])
+    best = max(finished, key=lambda row: -row[metric] if write.lower_is_better else row[metric])
     run_name = f" ({best['run']})" if best.get("run") and len(finished) > 1 else ""
     subject = f"The best of {len(finished):,} runs" if len(finished) > 1 else "The only run"
-    return f"{subject} has a {write.metric} of {write.value(best[metric])}{run_name}."
+    return f"{subject} has a {write.title} of {write.value(best[metric])}{run_name}."
 
 
-def _explanation(rows: list[dict[str, Any]], base: str, metric: str) -> str:
-    write = key_table.units(rows, metric=metric)
+def _explanation(write: wording.Units, base: str) -> str:
     name = base or "its base optimizer"
-    metric_name = write.metric.removesuffix(" (%)")
+    metric_name = write.title.removesuffix(" (%)")
     return (
         f"SAM takes each training step with the gradient at a point a distance ρ (rho) uphill from the weights, which "
         f"biases {name} towards flatter minima; width is the size of the network's layers, which sets its number of "

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from flatwide import config as configs
 from flatwide import csv_cells, registry
-from flatwide.analysis import fields
+from flatwide.analysis import convert, fields
 from flatwide.analysis import table as tables
 from flatwide.columns import COLLAPSED, DONE, FRACTION_METRICS, RESULT_FIELDS
 from flatwide.report import cells, epochs, output
@@ -107,14 +107,11 @@ def write_table(
     if formats:
         output.claim_folder(folder)
     return export(
-        runs,
+        tables.split(runs, metric=metric, choose_by=choose_by, tune=tune),
         Source(name=table_path.name, notes=notes, is_table=True, has_states=_has_states(table), are_ours=are_ours),
         page_path=page_path,
         summary_path=folder / "summary.csv" if formats else None,
         folder=folder,
-        metric=metric,
-        choose_by=choose_by,
-        tune=tune,
         curves=None,
         formats=formats,
         tell=tell,
@@ -210,7 +207,7 @@ def _mapped(
             table, name, columns, by=pick, epoch=epoch, choose_by=choose_by, also=[*axes, *settings], lower=lower
         )
         notes.append(note)
-    runs = tables.from_columns(
+    runs = convert.from_columns(
         _without_namesakes(table, used_columns=[*columns.values(), *chosen_column.values(), *axes]),
         size=columns["width"],
         rho=columns["rho"],

@@ -2,15 +2,12 @@
 
 import math
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from flatwide.analysis import fields, measured, quantities, table, widths
+from flatwide.analysis import fields, measured, quantities, table
 from flatwide.analysis.measured import RATIO, Measured
 from flatwide.catalogue.entries import SECTIONS, Quantity
 from flatwide.report import front, key_table
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _MOST_PARTS = 6  # with separate sentences
 _MOST_ROWS = 300
@@ -34,23 +31,15 @@ class MeasuredRuns(NamedTuple):
 
     quantities: list[Quantity]
     parts: list[_Part]
-    runs: "pd.DataFrame"
-    chosen_by: str
+    domain: table.Domain
 
 
-def find(runs: "pd.DataFrame", *, metric: str, choose_by: str | None) -> MeasuredRuns:
-    """Arrange the measurements on the runs of a table by part and width.
-
-    Args: as for `analysis.gain.gain_by_width`.
-    """
-    measured_quantities = quantities.measured(runs)
-    chosen_by = choose_by or widths.choice_column(runs, metric=metric)
-    parts = []
-    for part in table.parts(fields.narrow(runs)) if measured_quantities else []:
-        cells = widths.by_width(part.runs, metric=metric, choose_by=choose_by)
-        names = [quantity.name for quantity in measured_quantities]
-        parts.append(_Part(part, measured.arrange(part.runs, cells, names)))
-    return MeasuredRuns(measured_quantities, parts, runs, chosen_by)
+def find(domain: table.Domain) -> MeasuredRuns:
+    """Arrange the measurements on the runs of a domain by part and width."""
+    measured_quantities = quantities.measured(domain.runs)
+    names = [quantity.name for quantity in measured_quantities]
+    parts = [_Part(part, measured.arrange(part, names)) for part in domain.parts] if names else []
+    return MeasuredRuns(measured_quantities, parts, domain)
 
 
 def findings(arranged: MeasuredRuns, *, base: str) -> dict[str, Finding]:
@@ -65,7 +54,7 @@ def findings(arranged: MeasuredRuns, *, base: str) -> dict[str, Finding]:
         if not of_section:
             continue
         answers = [
-            (part.part.name, text)
+            (part.part.name_in_domain, text)
             for part in arranged.parts[:_MOST_PARTS]
             for quantity, sentence in _sentences(of_section)
             if (text := sentence(part.values[quantity.name], quantity, base=base))
@@ -91,7 +80,7 @@ def _basis(arranged: MeasuredRuns, of_section: list[Quantity]) -> str:
     """Return a sentence about the examples, precision and runs behind the numbers of a section."""
     texts = []
     for measurement in dict.fromkeys(quantity.measurement for quantity in of_section):
-        counts = quantities.num_examples(arranged.runs, measurement)
+        counts = quantities.num_examples(arranged.domain.runs, measurement)
         if counts:
             several = f"{counts[0]:,} to {counts[-1]:,} (compare with care)"
             number = f"{counts[0]:,}" if len(counts) == 1 else several
@@ -101,14 +90,14 @@ def _basis(arranged: MeasuredRuns, of_section: list[Quantity]) -> str:
     if len(same) > 1:
         examples = "training examples: " + ", ".join(f"{name} on {number}" for name, number in texts)
     columns = [quantity.name for quantity in of_section]
-    done = [row for row in fields.done(arranged.runs, [*columns, "x64"]) if row["status"] == "finished"]
+    done = [row for row in fields.done(arranged.domain.runs, [*columns, "x64"]) if row["status"] == "finished"]
     have = sum(any(row[name] is not None for name in columns) for row in done)
     bits = {row.get("x64") for row in done} - {None}
     how = [f"on {examples} of each run"] if examples else []
     how += [f"in {'64' if bits == {True} else '32'}-bit numbers"] if len(bits) == 1 else []
     text = f"Measured {', '.join([*how, 'in evaluation mode and without weight decay'])}"
     text += f", on {have:,} of {len(done):,} finished runs" if have < len(done) else ""
-    return f"{text}. The ρ of SAM is chosen by the {arranged.chosen_by.replace('_', ' ')}, not by flatness."
+    return f"{text}. The ρ of SAM is chosen by the {arranged.domain.chosen_by.replace('_', ' ')}, not by flatness."
 
 
 def key_tables(arranged: MeasuredRuns, *, base: str) -> list[key_table.KeyTable]:
@@ -122,14 +111,14 @@ def key_tables(arranged: MeasuredRuns, *, base: str) -> list[key_table.KeyTable]
     if len(shown) * widths_seen > _MOST_ROWS:
         shown = quantities.headlines(shown)
     first_columns = front.front_of(
-        [part.part.values | {"num_params": cell.num_params} for part in arranged.parts for cell in _cells(part)],
-        fields.records(arranged.runs, [*fields.SHAPES, "num_params", *table.axes(arranged.runs)]),
-        table.axes(arranged.runs),
+        [part.part.values | {"num_params": width.num_params} for part in arranged.parts for width in part.part.widths],
+        fields.records(arranged.domain.runs, [*fields.SHAPES, "num_params", *arranged.domain.axes]),
+        arranged.domain.axes,
     )
     rows = []
     for part in arranged.parts:
         for quantity in shown:
-            for row in measured.of_widths(part.values[quantity.name], quantity, width="num_params"):
+            for row in measured.rows(part.values[quantity.name], quantity):
                 if row["num_seeds"]:
                     rows.append(_row(quantity, part.part.values | row, first_columns))
     note = (
@@ -156,10 +145,6 @@ def key_tables(arranged: MeasuredRuns, *, base: str) -> list[key_table.KeyTable]
         if rows
         else []
     )
-
-
-def _cells(part: _Part) -> list[widths.Width]:
-    return [values.cell for values in next(iter(part.values.values()), [])]
 
 
 def _row(quantity: Quantity, row: dict[str, Any], first_columns: front.Front) -> list[str]:

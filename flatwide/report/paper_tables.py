@@ -1,8 +1,9 @@
 """Tables that compare the runs with the values of the paper, and with a base of equal compute."""
 
 from flatwide.analysis import fields, paper, table
+from flatwide.analysis.wording import Units
 from flatwide.report.front import Front
-from flatwide.report.key_table import KeyTable, Row, Units, is_missing
+from flatwide.report.key_table import KeyTable, Row, is_missing
 
 
 def equal_compute(rows: list[Row], front: Front, write: Units, printed: list[Row]) -> KeyTable:
@@ -30,7 +31,7 @@ def equal_compute(rows: list[Row], front: Front, write: Units, printed: list[Row
     ]
     note = (
         "SAM computes two gradients per step, or one while it is off. Here the base was trained longer, so that both "
-        f"computed the same number of gradients. Gains{write.points}, with 95 % intervals."
+        f"computed the same number of gradients. Gains{write.gain_unit}, with 95 % intervals."
     )
     columns = [*front.columns, "gain at equal steps", "gain at equal compute", "95 % interval"]
     columns += ["paper's gain at equal compute"] if paper_rows else []
@@ -48,13 +49,20 @@ def beside(parts: list[table.Part], front: Front, write: Units, *, metric: str, 
     """Return the table of the paper's values for the same networks."""
     cells = []
     for part in parts:
-        for row in fields.records(paper.beside(part.runs, metric=metric, axes=list(part.values))):
+        for row in fields.records(paper.beside(part.runs, metric=metric, axes=list(part.settings))):
             if str(row["metric"]) not in set(part.runs["metric_name"].dropna()):
                 continue
             values = [_with_band(write, row, name) for name in ("base", "sam", "gain")]
             radius = "–" if row["best_rho"] is None else f"{row['best_rho']:g}"
             cells.append([*front.cells(part.values | row), *values, radius, str(row["source"])])
-    columns = [*front.columns, f"{base}{write.unit}", f"SAM{write.unit}", f"gain{write.points}", "best rho", "source"]
+    columns = [
+        *front.columns,
+        f"{base}{write.value_unit}",
+        f"SAM{write.value_unit}",
+        f"gain{write.gain_unit}",
+        "best rho",
+        "source",
+    ]
     note = (
         "The paper's values for the same data, networks and settings, with half the width of its error band where it "
         "draws one. They were read off figures, to three or four digits; the length of training and other details may "
@@ -84,7 +92,7 @@ def by_rho(parts: list[table.Part], front: Front, write: Units, *, metric: str) 
             matches = scores.get((row["num_params"], row["rho"]))
             mean = "–" if matches is None else write.value(sum(matches) / len(matches))
             cells.append([*front.cells(part.values | row), f"{row['rho']:g}", mean, write.value(row["value"])])
-    columns = [*front.columns, "rho", write.metric, f"paper's{write.unit}"]
+    columns = [*front.columns, "rho", write.title, f"paper's{write.value_unit}"]
     note = (
         "Means over seeds at every rho in figures 8 to 11 and 19 of the paper, where rho 0 is SGD; yours where there "
         "are runs."

@@ -2,29 +2,21 @@
 
 from typing import TYPE_CHECKING, Any
 
-from flatwide.analysis import fields, interpolation, paper, table, tuned
+from flatwide.analysis import comparisons, fields, interpolation, paper, table
+from flatwide.analysis.wording import Units
 from flatwide.report import paper_tables, trend_tables
 from flatwide.report.front import Front, front_of
-from flatwide.report.key_table import KeyTable, Row, Units, is_missing, rho, units
+from flatwide.report.key_table import KeyTable, Row, is_missing, rho
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def key_tables(
-    runs: "pd.DataFrame",
-    summary: "pd.DataFrame",
-    *,
-    metric: str,
-    choose_by: str | None,
-    base: str,
-    lost: str = "diverged",
-) -> list[KeyTable]:
+def key_tables(domain: table.Domain, summary: "pd.DataFrame", *, base: str, lost: str = "diverged") -> list[KeyTable]:
     """Return the tables of a domain.
 
     Args:
-      runs: the results table.
-      summary: its summary, from `analysis.summary.summary`.
+      summary: its rows, from `analysis.summary.summary`.
       base: name of the base optimizer.
       lost: label of runs whose status is diverged.
     """
@@ -32,31 +24,30 @@ def key_tables(
     rows = [row for row in summary_rows if row["row"] == "width"]
     if not rows:
         return []
-    all_runs = fields.records(runs)
-    write = units(all_runs, metric=metric)
-    front = front_of(rows, all_runs, table.axes(runs))
+    all_runs = fields.records(domain.runs, [*fields.SHAPES, "num_params"])
+    write, metric = domain.units, domain.question.metric
+    front = front_of(rows, all_runs, domain.axes)
     key_tables_ = [_gain(rows, front, write, base, lost), _rho(rows, front, write)]
     tuned_rows = [row for row in summary_rows if row["row"] == "tuned"]
-    axes = [name for name in table.axes(runs) if any(not is_missing(row.get(name)) for row in tuned_rows)]
+    axes = [name for name in domain.axes if any(not is_missing(row.get(name)) for row in tuned_rows)]
     key_tables_ += [_tuned(tuned_rows, front_of(tuned_rows, all_runs, axes), write, base)] if tuned_rows else []
     if any(not is_missing(row.get("equal_compute_gain")) for row in rows):
         key_tables_.append(
-            paper_tables.equal_compute(rows, front, write, fields.records(paper.equal_compute_beside(runs)))
+            paper_tables.equal_compute(rows, front, write, fields.records(paper.equal_compute_beside(domain.runs)))
         )
     key_tables_ += [_fit(rows, front)] if any("base_train_loss" in row for row in rows) else []
-    parts = table.parts(runs)
-    key_tables_.append(paper_tables.beside(parts, front, write, metric=metric, base=base))
-    key_tables_.append(paper_tables.by_rho(parts, front, write, metric=metric))
-    key_tables_.append(trend_tables.growth(parts, front, write, metric=metric, choose_by=choose_by))
-    key_tables_.append(trend_tables.slopes(parts, write, metric=metric, choose_by=choose_by))
+    key_tables_.append(paper_tables.beside(domain.parts, front, write, metric=metric, base=base))
+    key_tables_.append(paper_tables.by_rho(domain.parts, front, write, metric=metric))
+    key_tables_.append(trend_tables.growth(domain.parts, front, write))
+    key_tables_.append(trend_tables.slopes(domain.parts, write))
     return [item for item in key_tables_ if item.rows]
 
 
 def _gain(rows: list[Row], front: Front, write: Units, base: str, lost: str) -> KeyTable:
     columns = [
-        f"{base}{write.unit}",
-        f"SAM{write.unit}",
-        f"gain{write.points}",
+        f"{base}{write.value_unit}",
+        f"SAM{write.value_unit}",
+        f"gain{write.gain_unit}",
         "standard error",
         "corrected gain",
         "95 % interval",
@@ -81,7 +72,7 @@ def _gain(rows: list[Row], front: Front, write: Units, base: str, lost: str) -> 
         for row in rows
     ]
     note = (
-        f"Means over seeds of the {write.metric}. The gain{write.points} is at the best rho of all seeds, which is "
+        f"Means over seeds of the {write.title}. The gain{write.gain_unit} is at the best rho of all seeds, which is "
         "optimistically biased; the corrected gain scores each seed at the rho that the other seeds choose, and its "
         "interval accounts for the choice. Runs that collapsed to chance are included."
     )
@@ -126,12 +117,12 @@ def _rho(rows: list[Row], front: Front, write: Units) -> KeyTable:
 
 def _tuned(rows: list[Row], front: Front, write: Units, base: str) -> KeyTable:
     words = {
-        tuned.SAME: f"SAM and {base} at the settings chosen by {base}",
-        tuned.TUNED: f"SAM and {base}, each at its own settings",
-        tuned.EQUAL_COMPUTE: f"the same, {base} longer, at equal compute",
-        tuned.AVERAGED: f"the same, the average of {base}",
-        tuned.AVERAGED_EQUAL_COMPUTE: f"the same, the average of {base} longer, at equal compute",
-        tuned.BOTH_AVERAGED: "the same, the averages of both",
+        comparisons.SAME: f"SAM and {base} at the settings chosen by {base}",
+        comparisons.TUNED: f"SAM and {base}, each at its own settings",
+        comparisons.EQUAL_COMPUTE: f"the same, {base} longer, at equal compute",
+        comparisons.AVERAGED: f"the same, the average of {base}",
+        comparisons.AVERAGED_EQUAL_COMPUTE: f"the same, the average of {base} longer, at equal compute",
+        comparisons.BOTH_AVERAGED: "the same, the averages of both",
     }
     cells = [
         [
@@ -156,12 +147,12 @@ def _tuned(rows: list[Row], front: Front, write: Units, base: str) -> KeyTable:
     columns = [
         *front.columns,
         "compared",
-        f"{base}{write.unit}",
-        f"SAM{write.unit}",
+        f"{base}{write.value_unit}",
+        f"SAM{write.value_unit}",
         f"choice of {base}",
         "choice of SAM",
     ]
-    columns += [f"gain{write.points}", "95 % interval", f"settings of {base}, SAM", "seeds"]
+    columns += [f"gain{write.gain_unit}", "95 % interval", f"settings of {base}, SAM", "seeds"]
     return KeyTable(
         name="tuned_gain",
         title="Fair comparison: each arm at its own settings",

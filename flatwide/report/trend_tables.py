@@ -1,11 +1,12 @@
 """Tables of how the gain changes with width, of one domain and of all."""
 
-from flatwide.analysis import decomposition, fields, table, trend, widths
+from flatwide.analysis import decomposition, estimates, fields, table, trend
 from flatwide.analysis import verdict as verdicts
 from flatwide.analysis.estimates import Estimate
 from flatwide.analysis.overview import Entry
+from flatwide.analysis.wording import Units, units_of
 from flatwide.report.front import Front
-from flatwide.report.key_table import KeyTable, Row, Units, is_missing, rho, units
+from flatwide.report.key_table import KeyTable, Row, is_missing, rho
 
 _TRENDS = {
     verdicts.GROWS: "grows",
@@ -22,7 +23,7 @@ def domains_table(domains: list[Entry], *, metric: str) -> KeyTable:
     """Return the table of all domains: the gain at both ends, its slope, and the best rho of each width."""
     cells = []
     for domain in domains:
-        write = units([{"metric_name": domain.metric_name}], metric=metric)
+        write = units_of(domain.metric_name, metric)
 
         def gain(mean: Estimate, write: Units = write) -> str:
             ends = "" if is_missing(mean.low) else f" ({write.interval(mean.low, mean.high)})"
@@ -31,7 +32,7 @@ def domains_table(domains: list[Entry], *, metric: str) -> KeyTable:
         cells.append(
             [
                 domain.name or "all runs",
-                write.metric.removesuffix(write.unit) + write.points,
+                write.title.removesuffix(write.value_unit) + write.gain_unit,
                 domain.base,
                 " to ".join(f"{size:,}" for size in dict.fromkeys((*domain.sizes[:1], *domain.sizes[-1:]))) or "–",
                 gain(domain.smallest),
@@ -61,7 +62,7 @@ def domains_table(domains: list[Entry], *, metric: str) -> KeyTable:
     )
 
 
-def growth(parts: list[table.Part], front: Front, write: Units, *, metric: str, choose_by: str | None) -> KeyTable:
+def growth(parts: list[table.Part], front: Front, write: Units) -> KeyTable:
     """Return the table that splits the growth of the gain into improvement of SAM and decline of the base."""
 
     def with_interval(row: Row, name: str) -> str:
@@ -69,7 +70,7 @@ def growth(parts: list[table.Part], front: Front, write: Units, *, metric: str, 
 
     cells = []
     for part in parts:
-        splits = fields.records(decomposition.decompose(part.runs, metric=metric, choose_by=choose_by))
+        splits = fields.records(decomposition.decompose(part))
         for row in splits[1:]:
             cells.append(
                 front.cells(part.values | row)
@@ -77,9 +78,9 @@ def growth(parts: list[table.Part], front: Front, write: Units, *, metric: str, 
                 + [str(int(row["num_seeds"]))]
             )
     note = (
-        f"Growth of the gain{write.points} = improvement of SAM + decline of the base, relative to the width at which "
-        "the base is best (or to the smallest, if the base never declines), with 95 % intervals. The reference width "
-        "of each seed is that at which the base of the other seeds is best, which avoids selection bias."
+        f"Growth of the gain{write.gain_unit} = improvement of SAM + decline of the base, relative to the width at "
+        "which the base is best (or to the smallest, if the base never declines), with 95 % intervals. The reference "
+        "width of each seed is that at which the base of the other seeds is best, which avoids selection bias."
     )
     columns = [*front.columns, "growth of the gain", "SAM better by", "base worse by", "seeds"]
     return KeyTable(
@@ -92,34 +93,32 @@ def growth(parts: list[table.Part], front: Front, write: Units, *, metric: str, 
     )
 
 
-def slopes(parts: list[table.Part], write: Units, *, metric: str, choose_by: str | None) -> KeyTable:
+def slopes(parts: list[table.Part], write: Units) -> KeyTable:
     """Return the table of the trend of the gain with width."""
     cells = []
-    options = {"metric": metric, "choose_by": choose_by}
     for part in parts:
-        scores = trend.scores(widths.by_width(part.runs, **options))
-        slope, decided = trend.slope(scores), verdicts.verdict(scores)
+        slope, decided = estimates.slope(part.scores), part.verdict
         if is_missing(slope.value):
             continue
-        rule = trend.paper_rule(part.runs, metric=metric)
+        rule = trend.paper_rule(part)
         rests = f" ({', '.join(f'{size:,}' for size in decided.rests_on)})" if decided.rests_on else ""
         peak = f" ({', '.join(f'{size:,}' for size in decided.peaks_at)})" if decided.peaks_at else ""
         cells.append(
             [
-                part.name or "all runs",
+                part.name_in_domain or "all runs",
                 write.gain(slope.value),
                 write.interval(slope.low, slope.high),
                 f"{write.gain(decided.rise.value)} ({write.interval(decided.rise.low, decided.rise.high)})",
                 f"{_TRENDS[decided.kind]}{rests}{peak}",
                 "–" if is_missing(slope.p_value) else f"{slope.p_value:.3g}",
-                f"{len(scores.num_params)}",
+                f"{len(part.scores.num_params)}",
                 f"{slope.num_seeds}",
                 f"{'yes' if rule.grows else 'no'} ({rule.num_rises} of {rule.num_steps} steps rise)",
             ]
         )
     note = (
-        f"Slope of the corrected gain{write.points} per tenfold increase in parameters, all widths alike; the rise is "
-        "the gain at the largest width minus the mean of the smaller half. The gain grows if the 95 % intervals of "
+        f"Slope of the corrected gain{write.gain_unit} per tenfold increase in parameters, all widths alike; the rise "
+        "is the gain at the largest width minus the mean of the smaller half. The gain grows if the 95 % intervals of "
         "slope and rise are above zero and neither depends on a single width. The p-value is that of the slope. The "
         "paper's rule compares the uncorrected gain at the largest width with that at the smallest."
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flatwide import registry
+from flatwide.analysis import table
 from flatwide.report import facts, output
 from flatwide.report.content import Source
 from flatwide.report.exports import FORMATS, export
@@ -73,15 +74,13 @@ def write(
         num_planned=settings["num_planned"],
         identities=facts.read_identities(workdir),
     )
+    asked = {name: settings[name] for name in ("choose_by", "tune") if settings[name]}
     return export(
-        runs,
+        table.split(runs, metric=settings["metric"] or "test_metric", **asked),
         source,
         page_path=page_path,
         summary_path=(beside / "summary.csv" if formats else None) if path else workdir / "summary.csv",
         folder=beside if path else workdir / "figures",
-        metric=settings["metric"] or "test_metric",
-        choose_by=settings["choose_by"],
-        tune=tuple(settings["tune"] or ()),
         curves=Curves(workdir),
         series=Series(workdir),
         arrays=Arrays(workdir),

@@ -8,7 +8,7 @@ import pytest
 import scipy.stats
 from numpy.testing import assert_allclose
 
-from flatwide.analysis import along, arms, estimates, widths
+from flatwide.analysis import along, arms, estimates, table
 
 SIZES, RHOS, SEEDS, NOISES = (100, 1000, 10_000), (0.0, 0.1, 0.2), range(5), (0.0, 0.25, 0.5)
 
@@ -61,7 +61,7 @@ def test_the_base_along_sizes_is_a_line_for_each_seed():
 
 def test_the_gain_is_scored_at_the_rho_of_the_other_seeds_and_widened():
     runs = study(noises=(0.0,))
-    cells = widths.by_width(runs)
+    cells = table.part(runs).widths
     scores = arms.scores([cell.comparison for cell in cells])
     slopes = [np.polyfit(np.log10(SIZES), scores.values[:, seed], 1)[0] for seed in SEEDS]
     oracle = estimates.contrast(scores, estimates.slope_weights(SIZES))

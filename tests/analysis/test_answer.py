@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flatwide.analysis import answer, arms, trend, widths
+from flatwide.analysis import answer, estimates
+from flatwide.analysis import table as results
 
 SIZES = (100, 1000, 10_000)
 
@@ -192,14 +193,14 @@ def test_no_sentence_says_what_its_interval_denies():
         if generator.random() < 0.3:
             table = np.round(table)
         runs = long_table(table, widths=[10**exponent for exponent in range(1, num_widths + 1)])
-        text, cells = answer.answer(runs), widths.by_width(runs)
-        gains, scores = [arms.estimate(cell.comparison) for cell in cells], trend.scores(cells)
+        text, part = answer.answer(runs), results.part(runs)
+        gains, scores = [width.comparison.gain for width in part.widths], part.scores
         ends = [gains[0], gains[-1]]
         assert text.startswith("The gain of SAM") == any(corrected.low > 0 for corrected in ends)
         assert "does not help" not in text or all(corrected.high < 0 for corrected in ends)
-        slope = trend.slope(scores)
+        slope = estimates.slope(scores)
         for words, sign in (("grow", 1), ("shrink", -1)):
             if re.search(f"{words}s? with width", text):
-                rise = trend.rise(scores)
+                rise = estimates.rise(scores)
                 assert min(sign * end for end in (slope.low, slope.high, rise.low, rise.high)) > 0
                 assert sign * (gains[-1].value - gains[0].value) > 0

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flatwide.analysis import cautions, fields, measured, widths
+from flatwide.analysis import cautions, fields, measured
+from flatwide.analysis import table as results
 from flatwide.analysis.gain import gain_by_width
 from flatwide.analysis.summary import summary
 
@@ -45,10 +46,10 @@ def test_the_summary_counts_it_though_the_data_set_is_one_only():
 
 def test_what_is_flat_at_chance_is_left_out_of_what_was_measured():
     runs = table()
-    cells = widths.by_width(runs)
-    (without_collapsed, _) = measured.arrange(runs, cells, [TOP])[TOP]
+    part = results.part(runs)
+    (without_collapsed, _) = measured.arrange(part, [TOP])[TOP]
     assert np.isnan(without_collapsed.values[1]).tolist() == [False, False, True]
-    (with_collapsed, _) = measured.arrange(runs, cells, [TOP], keep_collapsed=True)[TOP]
+    (with_collapsed, _) = measured.arrange(part, [TOP], keep_collapsed=True)[TOP]
     assert with_collapsed.values[1, 2] == pytest.approx(0.001)
     best = {0.0: METRIC[0.0], 0.3: (0.99, AT_CHANCE, 0.99)}
     result = {keep: measured.by_width(table(best), TOP, keep_collapsed=keep) for keep in (False, True)}
@@ -60,7 +61,7 @@ def test_cautions_say_that_runs_collapsed_and_which_choice_they_are_in():
     assert {"collapsed"} == names(table()) & {"collapsed", "collapsed_best", "collapsed_base"}
     best = table({0.0: METRIC[0.0], 0.3: (1.0, AT_CHANCE, 1.0)})
     assert {"collapsed", "collapsed_best"} <= names(best)
-    assert widths.by_width(best)[0].best_rho == 0.3
+    assert results.part(best).widths[0].best_rho == 0.3
     base = table({0.0: (AT_CHANCE, 0.9, 0.9), 0.1: METRIC[0.1]})
     assert {"collapsed", "collapsed_base"} <= names(base)
     (text,) = (caution.text for caution in cautions.cautions(base) if caution.name == "collapsed")

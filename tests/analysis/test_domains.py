@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from flatwide.analysis import answer, cautions, domains, estimates, gain, overview, summary, table, trend, verdict
+from flatwide.analysis import answer, cautions, estimates, gain, overview, summary, table, trend, verdict
 
 RHOS, SEEDS = (0.0, 0.1, 0.2), (0, 1, 2, 3)
 
@@ -33,7 +33,7 @@ def mixed():
 
 
 def test_a_domain_is_a_data_set_and_a_model_family():
-    split = domains.domains(mixed())
+    split = table.domains(mixed())
     assert [domain.name for domain in split] == ["breakout, ActorCritic", "digits, MLP", "sphere, OneHiddenLayer"]
     assert [len(domain.runs) for domain in split] == [24, 36, 36]
     assert split[0].values == {"dataset": "breakout", "model": "ActorCritic"}
@@ -41,20 +41,20 @@ def test_a_domain_is_a_data_set_and_a_model_family():
 
 def test_one_domain_is_the_table_itself():
     runs = study()
-    (only,) = domains.domains(runs)
+    (only,) = table.domains(runs)
     assert only.runs is runs
     assert only.name == ""
-    assert domains.domains(runs.drop(columns=["dataset", "model"]))[0].values == {}
+    assert table.domains(runs.drop(columns=["dataset", "model"]))[0].values == {}
 
 
 def test_only_what_differs_names_a_domain():
-    split = domains.domains(pd.concat([study("mnist"), study("digits")], ignore_index=True))
+    split = table.domains(pd.concat([study("mnist"), study("digits")], ignore_index=True))
     assert [domain.values for domain in split] == [{"dataset": "digits"}, {"dataset": "mnist"}]
 
 
 def test_two_metrics_of_one_data_set_and_family_are_two_domains():
     errors = study(metric="mean_squared_error", sign=-1, loss="squared")
-    split = domains.domains(pd.concat([study(loss="cross_entropy"), errors], ignore_index=True))
+    split = table.domains(pd.concat([study(loss="cross_entropy"), errors], ignore_index=True))
     assert [domain.name for domain in split] == ["accuracy", "mean_squared_error"]
 
 
@@ -63,7 +63,7 @@ def test_runs_that_are_not_done_belong_to_their_domain_and_damaged_ones_to_none(
     runs = runs.astype({"higher_is_better": "boolean"})
     runs.loc[0, ["status", "metric_name", "higher_is_better", "test_metric"]] = ["unfinished", None, pd.NA, np.nan]
     damaged = pd.DataFrame([{"run": "gone", "status": "damaged"}])
-    split = domains.domains(pd.concat([runs, damaged], ignore_index=True))
+    split = table.domains(pd.concat([runs, damaged], ignore_index=True))
     assert [len(domain.runs) for domain in split] == [24, 36, 36]
     texts = [caution.text for caution in cautions.cautions(pd.concat([runs, damaged], ignore_index=True))]
     assert any("1 unfinished, 1 damaged" in text for text in texts)
@@ -85,7 +85,7 @@ def test_domains_are_not_compared_as_if_they_were_widths():
 def test_the_summary_of_each_domain_is_that_of_its_runs_alone():
     runs = mixed()
     whole = summary.summary(runs)
-    for domain in domains.domains(runs):
+    for domain in table.domains(runs):
         of_domain = summary.summary(domain.runs)
         rows = whole[whole["dataset"] == domain.values["dataset"]].reset_index(drop=True)
         for column in of_domain.columns:
@@ -110,7 +110,7 @@ def test_every_domain_has_its_own_sizes_metric_base_and_direction():
 def test_intervals_of_all_domains_hold_together():
     """At the Šidák level; at 95 % each, the luckiest of many domains would be reported as a finding."""
     parts = overview.overview(mixed())
-    for part, domain in zip(parts, domains.domains(mixed()), strict=True):
+    for part, domain in zip(parts, table.domains(mixed()), strict=True):
         alone = trend.trend(domain.runs)
         level = 0.95 ** (1 / 3)
         reach = scipy.stats.t.ppf((1 + level) / 2, alone.degrees) * alone.error
@@ -139,7 +139,7 @@ def test_the_answer_counts_domains_by_intervals_alone():
     assert "n 1 neither growth nor its absence is shown (breakout," in first
     assert first.count(". ") == 1  # two sentences
     names = [text.partition(": ")[0] for text in rest]  # again before what else the axes of a domain ask
-    assert list(dict.fromkeys(names)) == [domain.name for domain in domains.domains(mixed())]
+    assert list(dict.fromkeys(names)) == [domain.name for domain in table.domains(mixed())]
 
 
 def test_growth_from_harm_to_none_is_not_called_a_help():

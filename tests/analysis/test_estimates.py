@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from flatwide.analysis import arms, estimates, gain, tuned, widths
+from flatwide.analysis import comparisons, estimates, gain, table, tuned
 from flatwide.analysis.estimates import Side
 
 
@@ -149,14 +149,8 @@ def test_the_slope_of_three_seeds_is_not_luck():
     """The lengths of 95 % intervals of like studies differ by less than threefold; from three slopes by sevenfold."""
     generator, lengths, alone = np.random.default_rng(4), [], []
     for _ in range(200):
-        scores = arms.scores(
-            [
-                cell.comparison
-                for cell in widths.by_width(
-                    long_table(generator.normal(size=(5, 3, 6)), widths=(10, 40, 160, 640, 2560))
-                )
-            ]
-        )
+        runs = long_table(generator.normal(size=(5, 3, 6)), widths=(10, 40, 160, 640, 2560))
+        scores = table.part(runs).scores
         weights = estimates.slope_weights(scores.num_params)
         lengths.append(estimates.contrast(scores, weights).reach)
         alone.append(np.std(weights @ scores.values, ddof=1))
@@ -238,7 +232,7 @@ def corrected(runs):
 def test_a_single_base_setting_gives_the_same_gain_tuned_and_not(drawn):
     runs = tied(drawn)
     rows = tuned.tuned_gain(runs, tune=["learning_rate"])
-    rows = rows[rows["comparison"] == tuned.TUNED]
+    rows = rows[rows["comparison"] == comparisons.TUNED]
     names = ["num_params", "tuned_gain", "tuned_standard_error", "tuned_low", "tuned_high"]
     assert rows[names].to_numpy().tolist() == corrected(runs).tolist()
 

@@ -8,7 +8,7 @@ import pytest
 import scipy.stats
 from numpy.testing import assert_allclose
 
-from flatwide.analysis import gain
+from flatwide.analysis import fields, gain
 from flatwide.config import digest
 from flatwide.runs.directory import RunDirectory
 from flatwide.runs.table import collect
@@ -160,7 +160,7 @@ def test_two_directions_are_refused():
 def test_unknown_columns_name_the_nearest():
     with pytest.raises(ValueError, match="Did you mean 'num_params'"):
         table(RUNS, width="num_param")
-    with pytest.raises(ValueError, match="column='test_acc' is not known"):
+    with pytest.raises(ValueError, match="metric='test_acc' is not known"):
         table(RUNS, metric="test_acc")
 
 
@@ -196,9 +196,9 @@ def test_pairs_are_what_the_table_is_the_mean_of():
 
 
 def test_base_names():
-    assert gain.base_name(pd.DataFrame(RUNS)) == "SGD"
+    assert fields.base_name(pd.DataFrame(RUNS)) == "SGD"
     mixed = [row(1, 0.1, 0, 0.5, base_optimizer="adamw"), row(1, 0, 0, 0.5, optimizer="adam"), {"status": "damaged"}]
-    assert gain.base_name(pd.DataFrame(mixed)) == "Adam and AdamW"
+    assert fields.base_name(pd.DataFrame(mixed)) == "Adam and AdamW"
 
 
 def test_the_text_has_percent_and_the_table_has_not():

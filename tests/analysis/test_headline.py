@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flatwide.analysis import arms, estimates, headline, table, widths
+from flatwide.analysis import convert, estimates, headline, table
 
 
 def made(gains, *, seeds=4, spread=0.001, metric_name="accuracy", rhos=(0.1,)):
@@ -18,7 +18,7 @@ def made(gains, *, seeds=4, spread=0.001, metric_name="accuracy", rhos=(0.1,)):
         for rho in (0.0, *rhos)
         for seed in range(seeds)
     ]
-    return table.from_columns(pd.DataFrame(rows), metric_name=metric_name)
+    return convert.from_columns(pd.DataFrame(rows), metric_name=metric_name)
 
 
 @pytest.mark.parametrize(
@@ -43,10 +43,10 @@ def test_the_line_says_where_all_larger_widths_gain(gains, begins):
 def test_intervals_hold_jointly():
     runs = made((0.0, 0.1, 0.2), rhos=(0.1, 0.2), spread=0.01)
     (line,) = headline.headlines(runs)
-    cells = widths.by_width(runs)
-    expected = [arms.estimate(cell.comparison, level=estimates.sidak(3)) for cell in cells]
+    cells = table.part(runs).widths
+    expected = [cell.comparison.gain.at(estimates.sidak(3)) for cell in cells]
     assert [(row.low, row.high) for row in line.rows] == [(joint.low, joint.high) for joint in expected]
-    alone = [arms.estimate(cell.comparison) for cell in cells]
+    alone = [cell.comparison.gain for cell in cells]
     assert all(
         row.low < separate.low < separate.high < row.high for row, separate in zip(line.rows, alone, strict=True)
     )

@@ -8,7 +8,7 @@ import pytest
 import scipy.stats
 from numpy.testing import assert_allclose
 
-from flatwide.analysis import answer, interpolation, widths
+from flatwide.analysis import answer, interpolation, table
 
 SIZES, SEEDS = (10, 100, 1000, 10_000, 100_000), 5
 
@@ -40,7 +40,7 @@ def test_each_seeds_onset_is_where_a_line_crosses():
     assert interpolation._crossing(sizes, -gaps) == pytest.approx(math.inf)
     runs, _ = study((0, 1, 2, 1, 0), 2.5)
     lost = runs[(runs["num_params"] != 100) | (runs["rho"] > 0) | (runs["seed"] > 0)]
-    onsets = [interpolation.onset_of_seeds(widths.by_width(runs), some_runs) for some_runs in (runs, lost)]
+    onsets = [interpolation.onsets(table.part(some_runs)) for some_runs in (runs, lost)]
     assert [sorted(onset_of_seed) for onset_of_seed in onsets] == [[0, 1, 2, 3, 4], [1, 2, 3, 4]]
 
 
@@ -86,7 +86,7 @@ def test_the_sentence_says_no_more_than_the_intervals(gains, onset, words):
 @pytest.mark.parametrize("metric_name", ["accuracy", "score"])
 def test_a_loss_is_fitted_by_its_logarithm_and_a_fraction_as_it_is(metric_name):
     runs, onsets = study((0, 1, 5, 1, 0), 2.5, metric_name=metric_name)
-    estimate = interpolation.onset_of_seeds(widths.by_width(runs), runs)
+    estimate = interpolation.onsets(table.part(runs))
     assert_allclose(list(estimate.values()), onsets)
 
 
@@ -99,7 +99,7 @@ def test_nothing_is_said_of_what_the_table_does_not_tell():
 
 def test_seeds_that_never_fit_leave_the_upper_end_open():
     runs, _ = study((0, 1, 5, 1, 0), 4.7, spread=0.5)
-    values = list(interpolation.onset_of_seeds(widths.by_width(runs), runs).values())
+    values = list(interpolation.onsets(table.part(runs)).values())
     assert 0 < sum(map(math.isinf, values)) < SEEDS
     estimate = interpolation.peak(runs)
     assert math.isinf(estimate.onset_high)

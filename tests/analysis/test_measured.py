@@ -9,7 +9,8 @@ import scipy.stats
 from numpy.testing import assert_allclose
 
 from flatwide import catalogue
-from flatwide.analysis import measured, quantities, widths
+from flatwide.analysis import measured, quantities
+from flatwide.analysis import table as results
 from flatwide.analysis.paper import measured_beside, measured_values
 from flatwide.catalogue.entries import OTHER
 
@@ -36,7 +37,7 @@ def table(values=None, metric=None, **more):
 
 
 def arranged(runs, name=TOP):
-    return measured.arrange(runs, widths.by_width(runs), [name])[name]
+    return measured.arrange(results.part(runs), [name])[name]
 
 
 def test_ratios_are_geometric_and_at_the_rho_that_the_metric_chooses():
@@ -129,8 +130,7 @@ def test_width_alone_makes_no_correlation():
 
 def test_a_lower_loss_is_a_better_metric():
     runs = table(metric={100: (0.1, 0.2, 0.3), 10_000: (0.1, 0.2, 0.3)}).rename(columns={"test_metric": "test_loss"})
-    cells = widths.by_width(runs, metric="test_loss")
-    result = measured.correlation(measured.arrange(runs, cells, [TOP])[TOP])
+    result = measured.correlation(measured.arrange(results.part(runs, metric="test_loss"), [TOP])[TOP])
     assert result.mean > 0  # larger eigenvalues come with smaller losses here
     assert math.isnan(measured.correlation(arranged(table({100: [(1.0, 2.0)]}))).mean)
 

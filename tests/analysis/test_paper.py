@@ -6,7 +6,7 @@ import pytest
 
 from flatwide.analysis.paper import (
     beside,
-    best_decay_beside,
+    best_weight_decay_beside,
     curve_values,
     curves_beside,
     equal_compute_beside,
@@ -153,8 +153,8 @@ def test_figure_6c_lies_beside_a_constant_rate_and_figure_21_beside_any():
 
 def test_the_best_decays_of_both_arms_are_found_by_size():
     table = pd.concat([runs(44_622, 701_466, weight_decay=decay) for decay in (1e-4, 5e-3)])
-    assert [row["gain"] for row in best_decay_beside(table)] == [0.0028, 0.00753]
-    assert best_decay_beside(table.assign(label_noise=0.5)) == []
+    assert [row["gain"] for row in best_weight_decay_beside(table)] == [0.0028, 0.00753]
+    assert best_weight_decay_beside(table.assign(label_noise=0.5)) == []
 
 
 def test_gains_at_equal_compute_are_found_by_size():

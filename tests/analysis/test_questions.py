@@ -10,7 +10,7 @@ import scipy.stats
 from numpy.testing import assert_allclose
 
 from flatwide import catalogue
-from flatwide.analysis import answer, measured, questions, rho, table, trend, widths, wording
+from flatwide.analysis import answer, measured, questions, rho, table, wording
 
 SIZES, SEEDS = (100, 1000, 10_000), range(5)
 
@@ -54,7 +54,7 @@ def test_the_error_of_the_slope_of_best_rho_is_the_jackknifes_or_that_of_the_set
         mean = wide.drop(columns=seed).mean(axis=1)
         best = [np.log10(mean[size].idxmax()) for size in SIZES]
         slopes.append(np.polyfit(np.log10(SIZES), best, 1)[0])
-    cells = widths.by_width(runs)
+    cells = table.part(runs).widths
     jackknife = np.sqrt(4 / 5 * np.sum((slopes - np.mean(slopes)) ** 2))
     lengths = np.log10([max(members) / min(members) for members in map(rho.confidence_set, cells)])
     of_sets = np.sqrt(np.sum((0.5 * lengths * (-1, 0, 1)) ** 2)) / 6  # the slope is half of the last less the first
@@ -85,7 +85,7 @@ def test_the_error_of_the_slope_of_best_rho_is_the_jackknifes_or_that_of_the_set
     ],
 )
 def test_the_best_rho_grows_where_the_sets_of_both_ends_are_apart(best, direction, words):
-    trend_found = rho.trend_of_best(widths.by_width(of_best(best, noise=0.1)))
+    trend_found = rho.trend_of_best(table.part(of_best(best, noise=0.1)).widths)
     assert trend_found.direction == direction
     assert words in questions.best_rho(trend_found, "width")
     if direction == 1:
@@ -93,17 +93,16 @@ def test_the_best_rho_grows_where_the_sets_of_both_ends_are_apart(best, directio
 
 
 def test_noise_shows_no_trend_of_the_best_rho():
-    trend_found = [rho.trend_of_best(widths.by_width(of_best((1, 1, 1), noise=9, seed=seed))) for seed in range(40)]
+    trend_found = [rho.trend_of_best(table.part(of_best((1, 1, 1), noise=9, seed=seed)).widths) for seed in range(40)]
     assert sum(of_noise.direction != 0 for of_noise in trend_found) <= 3
-    assert rho.trend_of_best(widths.by_width(of_best((1, 2, 2), num_seeds=1))).direction is None
+    assert rho.trend_of_best(table.part(of_best((1, 2, 2), num_seeds=1)).widths).direction is None
     assert questions.best_rho(rho.RhoTrend(), "width") == ""
 
 
 def test_sam_itself_is_fitted_as_the_gain_is():
     runs = long_table(noisy((1, 2, 3)))
-    scores = trend.scores(widths.by_width(runs))
     sam = runs[runs["rho"] > 0].pivot(index="num_params", columns="seed", values="test_metric").to_numpy()
-    sam_scores = questions.scores_of_sam(widths.by_width(runs), scores)
+    sam_scores = questions.scores_of_sam(table.part(runs))
     assert_allclose(sam_scores.values, sam)
     assert sam_scores.stretch == 1
     text = answer.answer(runs)
@@ -124,7 +123,7 @@ def with_noise(slopes, *, noise=0.02, levels=None):
 
 def test_another_axis_changes_the_slope_of_the_gain():
     runs = with_noise((0, 1, 3))
-    changes = questions.levels(table.parts(runs), "label_noise", options=OPTIONS)
+    changes = questions.levels(table.parts(runs), "label_noise")
     slopes = []
     for level in (0.0, 0.25, 0.5):
         part = runs[runs["label_noise"] == level]
@@ -137,11 +136,8 @@ def test_another_axis_changes_the_slope_of_the_gain():
     assert changes.change.error >= (1 - 1e-9) * scipy.stats.sem(lines)
     assert (changes.direction, changes.values, changes.sizes) == (1, (0.0, 0.25, 0.5), SIZES)
     text = answer.answer(runs)
-    assert f"The trend of the gain with width rises with label_noise (0, 0.25, 0.5): {lines.mean():+.3f} score" in text
+    assert f"The trend of the gain with width rises with label_noise (0, 0.25, 0.5): {lines.mean():+.4f} score" in text
     assert "falls with label_noise" in answer.answer(with_noise((3, 1, 0)))
-
-
-OPTIONS = {"width": "num_params", "metric": "test_metric", "choose_by": None}
 
 
 @pytest.mark.parametrize("slopes", [(0, 5, 0), (1, 1, 1)])
@@ -150,26 +146,26 @@ def test_a_level_in_between_alone_is_no_change(slopes):
     runs = with_noise(slopes, noise=0.1, levels=(0.0, 0.4, 0.5))
     assert "shows no clear change with label_noise (0, 0.4, 0.5)" in answer.answer(runs)
     if slopes[1] == 5:
-        assert questions.levels(table.parts(runs), "label_noise", options=OPTIONS).change.low > 0
+        assert questions.levels(table.parts(runs), "label_noise").change.low > 0
 
 
 def test_levels_are_compared_over_the_widths_that_all_have():
     runs = with_noise((0, 1, 3))
     runs = runs[(runs["label_noise"] != 0.25) | (runs["num_params"] > 100)]
-    changes = questions.levels(table.parts(runs), "label_noise", options=OPTIONS)
+    changes = questions.levels(table.parts(runs), "label_noise")
     assert changes.sizes == (1000, 10_000)
     one_width = runs[(runs["num_params"] == 1000)]
     assert re.search(
         r"The gain \w+ .*with label_noise \(0, 0.25, 0.5\): .*; 1,000 parameters, 5 seeds", answer.answer(one_width)
     )
     apart = runs[(runs["label_noise"] == 0.25) == (runs["num_params"] > 100)]
-    assert questions.levels(table.parts(apart), "label_noise", options=OPTIONS) is None
+    assert questions.levels(table.parts(apart), "label_noise") is None
 
 
 def test_axes_that_each_arm_chooses_on_are_left_out():
     runs = with_noise((0, 1, 3)).rename(columns={"label_noise": "learning_rate"})
-    assert questions.of_axes(runs, metric="test_metric", options=OPTIONS)
-    assert not questions.of_axes(runs, metric="test_metric", options=OPTIONS, tune=("learning_rate",))
+    assert questions.sentences_on_axes(table.split(runs))
+    assert not questions.sentences_on_axes(table.split(runs, tune=("learning_rate",)))
 
 
 def test_sparsity_at_a_fixed_number_of_weights():
@@ -211,7 +207,7 @@ def test_a_measurement_of_the_base_along_width_and_of_all_along_rho():
     runs = of_best((1, 1, 1), noise=0.01)
     runs["moments.s_2"] = 100 * runs["num_params"] ** -0.5 * np.exp(-0.2 * runs["rho"])
     runs["moments.s_2"] *= np.exp(0.05 * random.normal(size=len(runs)))
-    arranged = measured.arrange(runs, widths.by_width(runs), ["moments.s_2"])["moments.s_2"]
+    arranged = measured.arrange(table.part(runs), ["moments.s_2"])["moments.s_2"]
     text = measured.axes_sentence(arranged, catalogue.quantity("moments.s_2"), base="SGD")
     base = np.log(runs[runs["rho"] == 0].pivot(index="num_params", columns="seed", values="moments.s_2"))
     slope = np.polyfit(np.log10(SIZES), base.to_numpy(), 1)[0]
@@ -225,5 +221,5 @@ def test_a_measurement_of_the_base_along_width_and_of_all_along_rho():
         f"95 % interval ×{ends[0]:.3g} to ×{ends[1]:.3g}" in text
     )
     level = runs.assign(**{"moments.s_2": np.exp(random.normal(size=len(runs)))})
-    arranged = measured.arrange(level, widths.by_width(level), ["moments.s_2"])["moments.s_2"]
+    arranged = measured.arrange(table.part(level), ["moments.s_2"])["moments.s_2"]
     assert measured.axes_sentence(arranged, catalogue.quantity("moments.s_2")).count("shows no clear change") == 2

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from flatwide.analysis import arms, ranking
+from flatwide.analysis import ranking
 
 RADII = (0.1, 0.2, 0.4)
 
@@ -19,7 +19,7 @@ def made(lifts, *, seeds=8, noise=0.01, cells=3, generator=None):
             for name, lift in lifts.items()
         }
         standings_found.append(
-            ranking.Cell(name=f"cell {cell}", base=base, rules=rules, radii=dict.fromkeys(rules, RADII))
+            ranking.Block(name=f"cell {cell}", base=base, rules=rules, radii=dict.fromkeys(rules, RADII))
         )
     return standings_found
 
@@ -45,9 +45,9 @@ def test_what_is_alike_keeps_all_its_ranks():
 
 def test_each_seed_is_scored_at_the_radius_of_the_others():
     table = np.array([[1.0, 0.0], [0.0, 0.9], [0.0, 0.9]])
-    cell = ranking.Cell(name="one", base=np.zeros(3), rules={"a": table}, radii={"a": (0.1, 0.2)})
+    cell = ranking.Block(name="one", base=np.zeros(3), rules={"a": table}, radii={"a": (0.1, 0.2)})
     compared = ranking.compared(cell, "a")
-    scores, radius = arms.score(compared).scores, compared.sam.settings[compared.chosen[1]]["rho"]
+    scores, radius = compared.scored.scores, compared.sam.settings[compared.chosen[1]]["rho"]
     assert scores.tolist() == [0.0, 0.0, 0.0]  # the others of seed 0 choose 0.2; those of 1 and 2 choose 0.1
     assert radius == 0.2
 

@@ -8,7 +8,7 @@ import pytest
 import scipy.stats
 from numpy.testing import assert_allclose
 
-from flatwide.analysis import answer, arms, scaling, widths, wording
+from flatwide.analysis import answer, scaling, table, widths, wording
 from flatwide.figures.scaling import scaling_figures
 
 SIZES, EXAMPLES = (600, 1200, 2400, 4800, 9600, 19_200), (300, 600, 1200)
@@ -42,21 +42,21 @@ def per_example(size, examples):
 
 def test_the_variance_is_that_of_what_a_projection_leaves():
     comparison = scaling.scaling(study(lambda size, examples: math.sin(size) + examples / 600))
-    cells = comparison.cells
-    x = np.log10(cells.sizes)
+    gains = comparison.gains
+    x = np.log10(gains.sizes)
     basis = np.vander(x, 4)
     left = np.eye(len(x)) - basis @ np.linalg.inv(basis.T @ basis) @ basis.T
 
-    def by_hand(gains):
+    def by_hand(values):
         pairs = [
-            gains[:, i] @ left @ gains[:, j] for i in range(gains.shape[1]) for j in range(gains.shape[1]) if i != j
+            values[:, i] @ left @ values[:, j] for i in range(values.shape[1]) for j in range(values.shape[1]) if i != j
         ]
         return np.mean(pairs) / np.trace(left)
 
     variance = comparison.variances[scaling.PARAMETERS]
-    without = [by_hand(np.delete(cells.gains, seed, axis=1)) for seed in range(5)]
+    without = [by_hand(np.delete(gains.values, seed, axis=1)) for seed in range(5)]
     reach = scipy.stats.t.ppf(0.975, 4) * math.sqrt(4 / 5 * np.sum((without - np.mean(without)) ** 2))
-    assert variance.value == pytest.approx(by_hand(cells.gains), rel=1e-6)
+    assert variance.value == pytest.approx(by_hand(gains.values), rel=1e-6)
     assert_allclose([variance.low, variance.high], [variance.value - reach, variance.value + reach], rtol=1e-6)
 
 
@@ -117,15 +117,13 @@ def test_where_the_base_never_fits_that_measure_is_left_out():
 
 def test_the_figure_has_a_panel_for_each_measure():
     runs = study(per_example)
-    (figure,) = scaling_figures(runs, metric="test_metric", choose_by=None, interactive=False, section="a")
+    (figure,) = scaling_figures(table.split(runs), interactive=False, section="a")
     assert len(figure.chart.to_dict()["concat"]) == 3
     row = next(iter(figure.data))
     assert row["num_params_per_example"] == pytest.approx(row["num_params"] / row["train_examples"])
     assert not list(
         scaling_figures(
-            runs.drop(columns="train_examples")[runs["train_examples"] == 300],
-            metric="test_metric",
-            choose_by=None,
+            table.split(runs.drop(columns="train_examples")[runs["train_examples"] == 300]),
             interactive=False,
             section="a",
         )
@@ -154,16 +152,16 @@ def test_products_of_two_seeds_have_no_noise_in_their_mean():
                     sign=1,
                 )
             )
-        arranged = scaling.Cells(
+        arranged = scaling.Gains(
             sizes=np.array([cell.num_params for cell in cells], float),
             examples=np.full(len(cells), 100),
             seeds=tuple(range(num_seeds)),
-            gains=np.array([arms.score(cell.comparison).scores for cell in cells]),
-            pairs=np.array([scaling._pairs(cell, cell.comparison.seeds) for cell in cells]),
+            values=np.array([cell.comparison.scored.scores for cell in cells]),
+            pairs=np.array([scaling._pairs(cell.comparison, cell.comparison.seeds) for cell in cells]),
             stretch=1.0,
             onsets={100: {}},
         )
-        comparison.append(scaling.of_cells(arranged).variances[scaling.PARAMETERS].value)
+        comparison.append(scaling.compare(arranged).variances[scaling.PARAMETERS].value)
     error = np.std(comparison) / np.sqrt(len(comparison))
     assert abs(np.mean(comparison)) < 3 * error
     assert error < 0.03  # the scores' own products have a mean of 0.13 or more

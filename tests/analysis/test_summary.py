@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flatwide.analysis import answer, cautions, fields, summary, table, tuned
+from flatwide.analysis import answer, cautions, convert, fields, summary, table, tuned
 
 RHOS = (0.0, 0.1, 0.2, 0.4)
 SIZES = (100, 1000, 10_000)
@@ -134,7 +134,7 @@ def test_base_optimizers_are_parts_also_where_the_base_has_another_name():
 def test_parts_need_no_pairs_with_paired_false():
     runs = study().query("rho > 0 or num_params > 100")
     assert [len(part.runs) for part in table.parts(runs)] == [40]
-    assert [len(part.runs) for part in table.parts(runs, paired=False)] == [55]
+    assert [len(part.runs) for part in table.split(runs).domains[0].every_part] == [55]
 
 
 def test_a_column_that_is_set_aside_is_no_axis():
@@ -149,8 +149,8 @@ def test_a_repeated_run_counts_once():
     both = pd.concat([runs, copies], ignore_index=True)
     (part,) = table.parts(both)
     assert list(part.runs["run"]) == list(runs["run"])
-    assert table.num_repeats(both) == len(copies)
-    assert table.num_repeats(runs) == 0
+    assert table.domains(both)[0].num_repeats == len(copies)
+    assert table.domains(runs)[0].num_repeats == 0
     assert {caution.name for caution in cautions.cautions(both)} - {c.name for c in cautions.cautions(runs)} == {
         "repeats"
     }
@@ -351,7 +351,7 @@ def test_a_careful_study_has_few_cautions():
 def test_a_table_from_elsewhere():
     runs = study()[["num_params", "rho", "seed", "test_metric"]]
     runs.columns = ["size", "radius", "trial", "error"]
-    result = table.from_columns(
+    result = convert.from_columns(
         runs.assign(error=1 - runs["error"]),
         size="size",
         rho="radius",
@@ -379,6 +379,6 @@ def test_a_table_from_elsewhere():
 def test_bad_columns_are_named(change, message):
     runs = study()[["num_params", "rho", "seed", "test_metric"]].assign(**change)
     with pytest.raises(ValueError, match=message):
-        table.from_columns(runs, metric_name="accuracy")
+        convert.from_columns(runs, metric_name="accuracy")
     with pytest.raises(ValueError, match="Did you mean 'seed'"):
-        table.from_columns(runs, seed="sed")
+        convert.from_columns(runs, seed="sed")

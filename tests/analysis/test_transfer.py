@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flatwide.analysis import table, transfer, tuned, verdict
+from flatwide.analysis import comparisons, convert, table, transfer, verdict
 
 SIZES = (1_000, 4_000, 16_000, 64_000)
 RATES, RHOS = (0.025, 0.05, 0.1, 0.2), (0.1, 0.2, 0.4)
@@ -26,13 +26,13 @@ def made(*, shift, seeds=5, noise=0.002, growth=0.02, drop=None):
                         {"num_params": size, "learning_rate": rate, "rho": rho, "seed": seed}
                         | {"test_metric": np.nan if is_lost else value}
                     )
-    return table.from_columns(pd.DataFrame(rows), metric_name="accuracy")
+    return convert.from_columns(pd.DataFrame(rows), metric_name="accuracy")
 
 
 def regrets(runs, **options):
-    every = tuned.comparisons(runs, tune=("learning_rate",), width="num_params", metric="test_metric", choose_by=None)
-    (comparison_found,) = [comparison for comparison in every if comparison.name == tuned.TUNED]
-    return transfer.regrets(comparison_found, **options)
+    (part,) = table.split(runs, tune=("learning_rate",)).tuned
+    (compared,) = [compared for compared in part.comparisons if compared.kind == comparisons.TUNED]
+    return transfer.regrets(compared, **options)
 
 
 def test_a_rate_that_moves_costs_what_the_table_says():
@@ -55,7 +55,7 @@ def test_the_base_has_a_regret_of_its_own():
 
 def test_the_same_settings_are_said_to_be_the_same():
     all_regrets = regrets(made(shift=0))
-    assert {regret.decision for regret in all_regrets} == {transfer.SAME_CELL}
+    assert {regret.decision for regret in all_regrets} == {transfer.SAME_SETTINGS}
     assert all(np.isnan(regret.regret.value) for regret in all_regrets)
 
 
@@ -86,7 +86,7 @@ def test_curves_share_their_weights():
         ],
         ignore_index=True,
     )
-    curves = transfer.curves(runs, tune=("learning_rate",), names=(tuned.TUNED,))
+    curves = transfer.curves(runs, tune=("learning_rate",), kinds=(comparisons.TUNED,))
     by_name = {curve.name: curve for curve in curves}
     standard, mup = (by_name[f"parameterization={name}, tuned"] for name in ("standard", "mup"))
     per_decade = 0.05 / np.log10(4)

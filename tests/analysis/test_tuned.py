@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flatwide.analysis import answer, arms, estimates, summary, tuned
+from flatwide.analysis import answer, arms, comparisons, estimates, summary, table, tuned
 from flatwide.config import default, plain
 from flatwide.study import settings
 
@@ -79,21 +79,22 @@ def test_each_seed_is_scored_where_the_others_choose(size):
     same = {"sam_rates": lambda rate: [rate]}
     own_seed = {"sam_rates": lambda rate: RATES}
     for name, scores in {
-        tuned.SAME: by_hand(runs, size, **same),
-        tuned.TUNED: by_hand(runs, size, **own_seed),
-        tuned.EQUAL_COMPUTE: by_hand(runs, size, **own_seed, epochs=20),
-        tuned.AVERAGED: by_hand(runs, size, **own_seed, column="test_metric_average"),
+        comparisons.SAME: by_hand(runs, size, **same),
+        comparisons.TUNED: by_hand(runs, size, **own_seed),
+        comparisons.EQUAL_COMPUTE: by_hand(runs, size, **own_seed, epochs=20),
+        comparisons.AVERAGED: by_hand(runs, size, **own_seed, column="test_metric_average"),
     }.items():
         assert result[name, size]["tuned_gain"] == pytest.approx(scores.mean())
         assert result[name, size]["tuned_low"] < scores.mean() < result[name, size]["tuned_high"]
-    assert result[tuned.SAME, size]["tuned_gain"] < -0.2 < 0.01 < result[tuned.TUNED, size]["tuned_gain"]
-    assert result[tuned.TUNED, size]["base_choice"] == "learning_rate=0.01"
-    assert result[tuned.TUNED, size]["sam_choice"].endswith("learning_rate=0.1")
-    assert (result[tuned.TUNED, size]["num_base_cells"], result[tuned.TUNED, size]["num_sam_cells"]) == (3, 6)
+    assert result[comparisons.SAME, size]["tuned_gain"] < -0.2 < 0.01 < result[comparisons.TUNED, size]["tuned_gain"]
+    assert result[comparisons.TUNED, size]["base_choice"] == "learning_rate=0.01"
+    assert result[comparisons.TUNED, size]["sam_choice"].endswith("learning_rate=0.1")
+    row = result[comparisons.TUNED, size]
+    assert (row["num_base_cells"], row["num_sam_cells"]) == (3, 6)
 
 
 def test_a_choice_at_the_end_of_its_grid_is_named():
-    result = gains(study())[tuned.TUNED, 1000]
+    result = gains(study())[comparisons.TUNED, 1000]
     assert result["base_at_edge"] == "learning_rate"  # 0.01 is the least
     assert "learning_rate" not in result["sam_at_edge"]  # 0.1 is in the middle
     assert "A choice lies at the end of its grid (tuned; equal compute;" in answer.answer(
@@ -102,15 +103,15 @@ def test_a_choice_at_the_end_of_its_grid_is_named():
     runs = study()
     lowest = runs[runs.learning_rate == 0.01].assign(learning_rate=0.001, test_metric=np.nan, status="diverged")
     lowest["test_metric_average"] = np.nan
-    assert gains(pd.concat([runs, lowest]))[tuned.TUNED, 1000]["base_at_edge"] == ""
+    assert gains(pd.concat([runs, lowest]))[comparisons.TUNED, 1000]["base_at_edge"] == ""
 
 
 def test_comparisons_are_those_that_have_runs():
-    assert {name for name, _ in gains(study())} == set(tuned.COMPARISONS)
+    assert {name for name, _ in gains(study())} == set(comparisons.KINDS)
     short = study(average=False)
-    assert {name for name, _ in gains(short[short.num_epochs == 10])} == {tuned.SAME, tuned.TUNED}
+    assert {name for name, _ in gains(short[short.num_epochs == 10])} == {comparisons.SAME, comparisons.TUNED}
     without_lengths = short[short.num_epochs == 10].drop(columns="num_epochs")
-    assert {name for name, _ in gains(without_lengths)} == {tuned.SAME, tuned.TUNED}
+    assert {name for name, _ in gains(without_lengths)} == {comparisons.SAME, comparisons.TUNED}
 
 
 def with_gradients(per_step):
@@ -125,7 +126,7 @@ def with_gradients(per_step):
 def test_a_rule_of_one_gradient_a_step_is_not_compared_with_longer_base_runs():
     """Such as Momentum-SAM: base runs of twice the length take twice its gradients."""
     names = {name for name, _ in gains(with_gradients(1))}
-    assert names == {tuned.SAME, tuned.TUNED, tuned.AVERAGED, tuned.BOTH_AVERAGED}
+    assert names == {comparisons.SAME, comparisons.TUNED, comparisons.AVERAGED, comparisons.BOTH_AVERAGED}
 
 
 @pytest.mark.parametrize("is_first_diverged", [False, True])
@@ -138,7 +139,7 @@ def test_steps_without_ascent_are_compared_at_their_number_of_gradients(is_first
     result = gains(runs)
     finished = runs[~((runs.rho == 0.2) & (runs.learning_rate == 0.01))] if is_first_diverged else runs
     scores = by_hand(finished, 1000, sam_rates=lambda rate: RATES, epochs=15)
-    assert result[tuned.EQUAL_COMPUTE, 1000]["tuned_gain"] == pytest.approx(scores.mean())
+    assert result[comparisons.EQUAL_COMPUTE, 1000]["tuned_gain"] == pytest.approx(scores.mean())
     text = answer.answer(runs, tune=["learning_rate"])
     assert "over SGD trained longer, for equal compute;" in text
     assert "over the weight average of SGD trained longer, for equal compute." in text.replace(";", ".")
@@ -147,19 +148,19 @@ def test_steps_without_ascent_are_compared_at_their_number_of_gradients(is_first
 @pytest.mark.parametrize(
     ("ratio", "steps", "name", "longer"),
     [
-        (4000 / 3000, 3000, tuned.EQUAL_COMPUTE, 4000),
-        (4001 / 3000, 30, tuned.EQUAL_COMPUTE, 41),  # epochs: never fewer gradients than SAM took
-        (5999 / 3000, 3000, tuned.EQUAL_COMPUTE, 6000),  # rho is 0 at one step only
-        (2.0, 3000, tuned.EQUAL_COMPUTE, 6000),
+        (4000 / 3000, 3000, comparisons.EQUAL_COMPUTE, 4000),
+        (4001 / 3000, 30, comparisons.EQUAL_COMPUTE, 41),  # epochs: never fewer gradients than SAM took
+        (5999 / 3000, 3000, comparisons.EQUAL_COMPUTE, 6000),  # rho is 0 at one step only
+        (2.0, 3000, comparisons.EQUAL_COMPUTE, 6000),
         (1.0, 3000, None, None),
     ],
 )
 def test_the_base_of_as_many_gradients_is_exactly_as_long(ratio, steps, name, longer):
     run = {"rho": 0.1, "optimizer": "sam", "status": "finished", "num_train_steps": steps}
-    compared = tuned._compared(
+    compared = comparisons._kinds(
         [run | {"steps": 3000, "num_gradients": round(3000 * ratio)}], ("num_train_steps", steps)
     )
-    others = {tuned.SAME, tuned.TUNED, tuned.AVERAGED, tuned.BOTH_AVERAGED}
+    others = {comparisons.SAME, comparisons.TUNED, comparisons.AVERAGED, comparisons.BOTH_AVERAGED}
     assert {length for _, length, _ in (compared[key] for key in compared.keys() - others)} == {longer} - {None}
     assert name is None or name in compared
 
@@ -169,15 +170,14 @@ def test_a_width_with_a_single_setting_is_left_out_of_tuned_widths():
     runs = study(average=False)
     untuned = runs[(runs.num_params == 100) & (runs.learning_rate == 1.0)].assign(num_params=300)
     both, tuned_only, alone = (
-        tuned.tuned_gain(table, tune=["learning_rate"])
-        for table in (pd.concat([runs, untuned], ignore_index=True), runs, untuned)
+        tuned.tuned_gain(each, tune=["learning_rate"])
+        for each in (pd.concat([runs, untuned], ignore_index=True), runs, untuned)
     )
     pd.testing.assert_frame_equal(both, tuned_only)
     assert set(alone["num_params"]) == {300}
     assert set(alone["num_base_cells"]) == {1}
-    columns = {"width": "num_params", "metric": "test_metric", "choose_by": None}
-    assert answer.fair_fight(untuned, tune=["learning_rate"], **columns) == []
-    assert len(answer.fair_fight(runs, tune=["learning_rate"], **columns)) == 1
+    assert answer.fair_fight(table.split(untuned, tune=["learning_rate"])) == []
+    assert len(answer.fair_fight(table.split(runs, tune=["learning_rate"]))) == 1
 
 
 def test_a_width_stays_where_the_other_settings_diverged():
@@ -196,9 +196,8 @@ def test_the_answer_lists_only_bases_that_had_a_choice():
     """Here the longer base has one learning rate, so it is not tuned."""
     runs = study(average=False)
     with_one_longer = runs[(runs.num_epochs == 10) | (runs.learning_rate == 0.01)]
-    columns = {"width": "num_params", "metric": "test_metric", "choose_by": None}
-    for table, is_listed in ((runs, True), (with_one_longer, False)):
-        ((_, text),) = answer.fair_fight(table, tune=["learning_rate"], **columns)
+    for listed, is_listed in ((runs, True), (with_one_longer, False)):
+        ((_, text),) = answer.fair_fight(table.split(listed, tune=["learning_rate"]))
         assert ("equal compute" in text) == is_listed
 
 
@@ -208,9 +207,9 @@ def test_a_cell_with_a_diverged_seed_is_never_chosen():
     runs.loc[lost, ["test_metric", "test_metric_average"]] = np.nan
     runs.loc[lost, "status"] = "diverged"
     result = gains(runs)
-    assert result[tuned.TUNED, 1000]["base_choice"] != "learning_rate=0.01"
-    assert result[tuned.TUNED, 1000]["num_base_cells"] == 2
-    assert result[tuned.TUNED, 100]["base_choice"] == "learning_rate=0.01"
+    assert result[comparisons.TUNED, 1000]["base_choice"] != "learning_rate=0.01"
+    assert result[comparisons.TUNED, 1000]["num_base_cells"] == 2
+    assert result[comparisons.TUNED, 100]["base_choice"] == "learning_rate=0.01"
 
 
 def test_lower_is_better():
@@ -227,7 +226,7 @@ def test_chosen_by_validation():
     runs = study(average=False)
     runs["validation_metric"] = -abs(np.log10(runs.learning_rate) - 0.0)  # best at the rate 1, whatever the test says
     result = gains(runs)
-    assert result[tuned.TUNED, 100]["base_choice"] == "learning_rate=1"
+    assert result[comparisons.TUNED, 100]["base_choice"] == "learning_rate=1"
 
 
 def test_columns_that_are_not_there_are_named():
@@ -249,7 +248,7 @@ def test_intervals_cover_under_pure_noise(num_base, num_sam, ratio):
                 sides.append(arms.Arm(cells, tuple(range(num_seeds)), values, values))
             pairs.append(arms.Comparison(size, size, *sides, 1))
         for pair in pairs:
-            gain, scores = arms.estimate(pair), arms.score(pair).scores
+            gain, scores = pair.gain, pair.scored.scores
             covered.append(gain.low <= 0 <= gain.high)
             plain.append(abs(gain.value) <= 2.776 * scores.std(ddof=1) / np.sqrt(num_seeds))
     assert 0.925 < np.mean(covered) < 0.99  # 600 intervals
@@ -263,7 +262,7 @@ def test_answer_and_summary_say_it():
     assert fair.startswith(
         "With learning_rate tuned separately for SAM and for SGD, on the other seeds, the gain of SAM"
     )
-    row = gains(runs)[tuned.TUNED, 1000]
+    row = gains(runs)[comparisons.TUNED, 1000]
     assert f"{100 * row['tuned_gain']:+.2f} points" in fair
     assert "over SGD trained longer, for equal compute" in fair
     assert "With the learning_rate that is best for SGD used for both, it is -2" in fair

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from flatwide.analysis import estimates, trend, verdict
+from flatwide.analysis import estimates, verdict
 
 SIZES = (10, 100, 1000, 10_000, 100_000)
 
@@ -45,14 +45,14 @@ def test_a_slope_without_a_rise_is_no_growth():
     unseen = np.array([-4, 3, -3, 4, 0.5])
     decision = estimates.plain(decision.values + np.outer([1, -3, 0, 0], unseen), decision.num_params, decision.seeds)
     decision = decision._replace(variances=np.full(4, 0.01))  # apart, so that only the seeds show it
-    assert trend.slope(decision).low > 0
-    assert trend.rise(decision).low < 0
+    assert estimates.slope(decision).low > 0
+    assert estimates.rise(decision).low < 0
     assert verdict.verdict(decision).kind == verdict.NO_TREND
 
 
 def test_the_rise_is_over_the_smaller_half():
     decision = scores((1, 3, 0, 0, 10), noise=0)
-    assert trend.rise(decision).value == pytest.approx(10 - 2)
+    assert estimates.rise(decision).value == pytest.approx(10 - 2)
 
 
 @pytest.mark.parametrize("num_seeds", [0, 1])
@@ -72,7 +72,7 @@ def test_the_p_value_and_the_interval_agree():
     decision = scores((0, 0.3, 0.2, 0.5, 0.6), noise=0.4)
     p_value = verdict.verdict(decision).p_value
     ends = [
-        min(trend.slope(decision, level=level).low, trend.rise(decision, level=level).low)
+        min(estimates.slope(decision, level=level).low, estimates.rise(decision, level=level).low)
         for level in (1 - 1.001 * p_value, 1 - 0.999 * p_value)
     ]
     assert ends[0] > 0 > ends[1]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from flatwide.analysis import paper
+from flatwide.analysis import paper, table
 from flatwide.config.files import load_file
 from flatwide.figures import gallery
 from flatwide.figures.fair import tuned_figures
@@ -105,11 +105,9 @@ def figures_of(study):
         options["curves"] = dict.fromkeys(runs["run"], curve)
     if study == "theory_smoothness_pl":
         options["series"] = dict.fromkeys(runs["run"], series)
-    figures = gallery.gallery(runs, metric=settings.metric, **options)
-    if settings.tune:
-        choice = {"metric": settings.metric, "choose_by": None, "interactive": False, "section": GAIN}
-        figures += tuned_figures(runs, tune=settings.tune, **choice)
-    return figures
+    split = table.split(runs, metric=settings.metric, tune=settings.tune or ())
+    figures = gallery.gallery(split, **options)
+    return [*figures, *tuned_figures(split, interactive=False, section=GAIN)] if settings.tune else figures
 
 
 @pytest.fixture(scope="module")

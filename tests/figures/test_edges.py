@@ -39,7 +39,7 @@ def series_of(runs, names=("top_eigenvalue", "edge_of_stability"), **options):
 def drawn(runs, *names, **options):
     """Return the figures of edges by name."""
     (part,) = table.parts(runs)
-    piece = pieces.arrange(part, "test_metric", None)
+    piece = pieces.arrange(part)
     assert piece is not None
     look = pieces.Look(
         metric="test_metric",

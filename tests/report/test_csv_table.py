@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from flatwide import report
+from flatwide.analysis.convert import from_columns
 from flatwide.analysis.gain import gain_by_width
-from flatwide.analysis.table import from_columns
 from flatwide.report import command
 
 

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from flatwide import load
+from flatwide.analysis import table as results
 from flatwide.analysis.gain import gain_by_width
 from flatwide.analysis.rho import best_rho
 from flatwide.analysis.summary import summary
@@ -13,7 +14,8 @@ from flatwide.report import tables
 
 
 def made(runs, metric="test_metric"):
-    key_tables = tables.key_tables(runs, summary(runs, metric=metric), metric=metric, choose_by=None, base="SGD")
+    split = results.split(runs, metric=metric)
+    key_tables = tables.key_tables(split.domains[0], summary(split), base="SGD")
     return {table.name: table for table in key_tables}
 
 

@@ -1,9 +1,11 @@
 """Coverage of advised intervals of rho, and error rates of the decision that settings transfer, in simulated studies.
 
-Run:     python benchmarks/transfers.py [advice] [decisions]   (minutes)
+Run:     python benchmarks/transfers.py [advice] [beyond] [decisions]   (minutes)
 Options: --tables=1000 (simulated studies of each kind), --seeds=3,5,8
 Prints:  a Markdown table for each: how often the interval of a carried-over rho contains an optimum that lies on the
-         grid, or a quarter or half of a step off it; and how often settings whose true regret is 2 % above the margin
+         grid, or a quarter or half of a step off it; how often advice from four widths whose optimum moves up the grid,
+         and out of it at the width advised for, has an interval without that optimum, and how often it is refused; and
+         how often settings whose true regret is 2 % above the margin
          are said to transfer (nominally 2.5 %) or not to.
 
 Noise is normal, with the standard deviation 1 for every run of both arms.
@@ -45,6 +47,29 @@ def coverage(num_seeds: int, *, optimum: float, curvature: float, num_tables: in
     return covered / num_tables
 
 
+def beyond(num_seeds: int, *, first: float, rate: float, num_tables: int) -> tuple[float, float]:
+    """Compute how often advice for a fifth width misses an optimum that moves, and how often it is refused."""
+    generator = np.random.default_rng(0)
+    sizes = [1000 * 4**index for index in range(5)]
+    truth, wrong, refused = 0.01 * 2.0 ** (first + 4 * rate), 0, 0
+    for _ in range(num_tables):
+        widths = [
+            pair(
+                generator,
+                5 - (np.arange(len(RHOS)) - first - rate * index) ** 2,
+                num_params=size,
+                num_seeds=num_seeds,
+            )
+            for index, size in enumerate(sizes[:-1])
+        ]
+        compared = comparisons.Compared(kind=comparisons.TUNED, length=1, widths=tuple(widths))
+        given = advice.from_comparison(compared, sizes[-1], "")
+        refused += bool(given.refusal)
+        radii = [value for value in given.values if value.field == "rho"]
+        wrong += any(not value.low * (1 - 1e-9) <= truth <= value.high * (1 + 1e-9) for value in radii)
+    return wrong / num_tables, refused / num_tables
+
+
 def decisions(num_seeds: int, *, gain: float, num_tables: int) -> tuple[float, float]:
     """Compute how often settings just above the margin are said to transfer, and how often not to."""
     generator = np.random.default_rng(0)
@@ -63,11 +88,11 @@ def decisions(num_seeds: int, *, gain: float, num_tables: int) -> tuple[float, f
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tables_of", nargs="*", choices=["advice", "decisions", []], default=[])
+    parser.add_argument("tables_of", nargs="*", choices=["advice", "beyond", "decisions", []], default=[])
     parser.add_argument("--tables", type=int, default=1000)
     parser.add_argument("--seeds", default="3,5,8")
     flags = parser.parse_args()
-    tables_of = flags.tables_of or ["advice", "decisions"]
+    tables_of = flags.tables_of or ["advice", "beyond", "decisions"]
     for num_seeds in map(int, flags.seeds.split(",")):
         for optimum in (3.0, 3.25, 3.5) if "advice" in tables_of else ():
             shares = [
@@ -76,6 +101,13 @@ def main() -> None:
             ]
             listed = " | ".join(f"{share:.3f}" for share in shares)
             print(f"| {num_seeds} seeds | optimum {optimum % 1:g} steps off the grid | {listed} |", flush=True)
+        for first, rate in ((3.0, 0.0), (2.0, 0.5), (2.6, 0.9), (2.0, 1.2)) if "beyond" in tables_of else ():
+            wrong, refused = beyond(num_seeds, first=first, rate=rate, num_tables=flags.tables)
+            end = first + 4 * rate - len(RHOS) + 1
+            print(
+                f"| {num_seeds} seeds | optimum {end:+.1f} steps beyond the grid | {wrong:.3f} | {refused:.3f} |",
+                flush=True,
+            )
         for gain in (2, 4, 8, 16) if "decisions" in tables_of else ():
             transfers, fails = decisions(num_seeds, gain=gain, num_tables=flags.tables)
             print(f"| {num_seeds} seeds | gain {gain} | {transfers:.3f} | {fails:.3f} |", flush=True)

@@ -144,7 +144,7 @@ def describe(item: advice.Advice, *, is_percent: bool, seconds: float) -> str:
     head = f"{item.part}: " if item.part else ""
     if item.refusal:
         return f"{head}no advice for {item.num_params:,} parameters: {item.refusal}.\n{_grid(seconds)}"
-    values = ", ".join(_value(value) for value in item.values)
+    values = ", ".join(value.text for value in item.values)
     rule = _RULES[item.rule].format(tried_at=item.tried_at)
     lines = [f"{head}at {item.num_params:,} parameters: {values}, {rule}."]
     for value in item.values:
@@ -157,12 +157,6 @@ def describe(item: advice.Advice, *, is_percent: bool, seconds: float) -> str:
         lines.append(_tried(item, is_percent))
     lines.append(_gain(item, is_percent))
     return "\n".join(lines)
-
-
-def _value(value: advice.Value) -> str:
-    if value.low == value.high == value.value:
-        return f"{value.field} {value.value:.3g}"
-    return f"{value.field} {value.value:.3g} (95 % interval {value.low:.3g} to {value.high:.3g})"
 
 
 def _tried(item: advice.Advice, is_percent: bool) -> str:

@@ -31,6 +31,7 @@ class Value(NamedTuple):
 
     exponent, exponent_error: of a power law in the number of parameters; NaN for the other rules.
     at_edge: "low" or "high" where the value it is based on lies at that end of the values tried, else "".
+    low, high: 0, or infinite, where the best value moves with the width to that end of the values tried.
     """
 
     field: str
@@ -40,6 +41,21 @@ class Value(NamedTuple):
     exponent: float = math.nan
     exponent_error: float = math.nan
     at_edge: str = ""
+
+    @property
+    def text(self) -> str:
+        """The value with its interval, or the only end of it that the values tried support."""
+        if self.low == self.high == self.value:
+            return f"{self.field} {self.value:.3g}"
+        if math.isinf(self.high):
+            return (
+                f"{self.field} at least {self.low:.3g} (the best one moves to the end of the values tried: try larger)"
+            )
+        if not self.low:
+            return (
+                f"{self.field} at most {self.high:.3g} (the best one moves to the end of the values tried: try smaller)"
+            )
+        return f"{self.field} {self.value:.3g} (95 % interval {self.low:.3g} to {self.high:.3g})"
 
 
 _NO_ASCENT = Value(field="rho", value=0.0, low=0.0, high=0.0)
@@ -99,12 +115,12 @@ def advise(part: table.Part, *, num_params: int) -> Advice:
         reason = f"no width has completed base and SAM runs of {_LEAST_SEEDS} seeds"
         return Advice(part=part.name, num_params=num_params, refusal=reason)
     # Where runs differ in length, the length with the most widths is the study.
-    return _advise(
+    return from_comparison(
         max(candidates, key=lambda comparison: (len(comparison.widths), comparison.length)), num_params, part.name
     )
 
 
-def _advise(comparison: Compared, num_params: int, part: str) -> Advice:
+def from_comparison(comparison: Compared, num_params: int, part: str) -> Advice:
     """Compute the advice for one part of a table."""
     pairs, gains = comparison.widths, comparison.gains
     largest = pairs[-1].num_params
@@ -143,10 +159,27 @@ def _advise(comparison: Compared, num_params: int, part: str) -> Advice:
         edge = next(value for value in values if value.field == "rho")
         end_name = "smallest" if edge.at_edge == "low" else "largest"
         return advice._replace(
-            refusal=f"the best rho at {largest:,} parameters, {edge.value:g}, is the {end_name} tried there, so a "
-            "better one may lie beyond it"
+            refusal=f"the best rho at {largest:,} parameters is the {end_name} tried there, so a better one may lie "
+            "beyond it"
         )
+    if _can(POWER_LAW, pairs):
+        law = {value.field: value.value for value in _values(POWER_LAW, pairs, gains, num_params)}
+        values = tuple(_open_ended(value, law[value.field], pairs[-1].sam) for value in values)
     return advice._replace(rule=rule, values=values)
+
+
+def _open_ended(value: Value, extrapolated: float, arm: arms.Arm) -> Value:
+    """Open the interval at the end of the values tried that the best value moves to.
+
+    Where the extrapolated value reaches the last half step, best values at smaller widths are cut off by the end of the
+    grid, and both rules then miss an optimum beyond it: `python benchmarks/transfers.py beyond`.
+    """
+    tried = sorted({float(setting[value.field]) for setting in arm.tried})
+    if len(tried) > 1 and extrapolated >= math.sqrt(tried[-2] * tried[-1]):
+        return value._replace(high=math.inf, at_edge="high")
+    if len(tried) > 1 and tried[0] > 0 and extrapolated <= math.sqrt(tried[0] * tried[1]):
+        return value._replace(low=0.0, at_edge="low")
+    return value
 
 
 def _too_little(pairs: Sequence[arms.Comparison], num_params: int) -> str:
@@ -192,7 +225,7 @@ def carried_over(pairs: Sequence[arms.Comparison], num_params: int) -> tuple[Val
     optimum may lie between the values tried.
     """
     arm = min(pairs, key=lambda pair: abs(math.log(pair.num_params / num_params))).sam
-    best, edges = _best(arm), _edges(arm)
+    best, edges = _best(arm), arm.edges(int(estimates.choose(arm.choices)))
     (is_in,) = best_sets.best_set(arm.choices[None])
     members = [settings for settings, is_member in zip(arm.settings, is_in, strict=True) if is_member]
     values = []
@@ -211,15 +244,6 @@ def _with_half_steps(arm: arms.Arm, name: str, members: Sequence[float]) -> tupl
     return math.sqrt(low * below) if below > 0 else low, math.sqrt(high * above)
 
 
-def _edges(arm: arms.Arm) -> dict[str, str]:
-    """Map each field whose best value lies at an end of the values tried to that end."""
-    best = _best(arm)
-    return {
-        name: "low" if best[name] == min(float(setting[name]) for setting in arm.tried) else "high"
-        for name in arm.edges(best)
-    }
-
-
 def _power_law(pairs: Sequence[arms.Comparison], num_params: int) -> tuple[Value, ...]:
     """Extrapolate the best settings of all widths along lines in the logarithms."""
     from scipy.special import stdtrit
@@ -229,7 +253,7 @@ def _power_law(pairs: Sequence[arms.Comparison], num_params: int) -> tuple[Value
     spread = float(np.sum((x - center) ** 2))
     at = math.log(num_params) - center
     best = [_best(pair.sam) for pair in pairs]
-    edges = [_edges(pair.sam) for pair in pairs]
+    edges = [pair.sam.edges(int(estimates.choose(pair.sam.choices))) for pair in pairs]
     values = []
     for name in best[0]:
         y = np.log([settings[name] for settings in best])

@@ -20,7 +20,6 @@ from flatwide.analysis import (
     wording,
 )
 from flatwide.analysis.comparisons import Compared
-from flatwide.analysis.estimates import Estimate
 from flatwide.analysis.widths import Width
 
 
@@ -59,8 +58,10 @@ def paragraphs(split: table.Split) -> list[tuple[str, str]]:
 
 def _part(part: table.Part) -> tuple[str, str]:
     """Write the two sentences about a part, and the further ones; "" where there are none."""
+    if part.not_learned:
+        return f"No answer: {part.not_learned}.", ""
     rows = [row for row in gain.corrected_rows(part) if math.isfinite(row["corrected_gain"])]
-    units, base, word = part.units, part.base, part.what_grows
+    units, base = part.units, part.base
     if not rows:
         plain = [row for row in gain.rows(part) if math.isfinite(row["gain"])]
         if not plain:
@@ -72,7 +73,7 @@ def _part(part: table.Part) -> tuple[str, str]:
             "parameters. This difference cannot be separated from seed noise: run at least three seeds at every rho.",
             "",
         )
-    first = _growth(rows, estimates.slope(part.scores), part.verdict, units, base, word)
+    first = _growth(part, rows)
     sizes = [row[part.question.width] for row in rows]
     return f"{first} {_best(part, sizes=sizes)}", questions.sentences(part)
 
@@ -90,15 +91,15 @@ def _why_none(widths: Sequence[Width]) -> str:
     return ", or ".join(sorted(reasons)) + ("" if len(reasons) < 2 else ", depending on the width")
 
 
-def _growth(
-    rows: list[dict[str, Any]],
-    slope: Estimate,
-    decided: verdict.Verdict,
-    units: wording.Units,
-    base: str,
-    word: str,
-) -> str:
+def _growth(part: table.Part, rows: list[dict[str, Any]]) -> str:
     """Write one sentence on how the gain, corrected for the choice of rho, depends on the number of parameters."""
+    slope, decided, units, base, word = (
+        estimates.slope(part.scores),
+        part.verdict,
+        part.units,
+        part.base,
+        part.what_grows,
+    )
     first, last = rows[0], rows[-1]
     if first["num_params"] == last["num_params"]:
         seeds = f"{int(last['corrected_num_seeds'])} seeds"
@@ -110,7 +111,10 @@ def _growth(
         rate += f", 95 % interval {units.interval(slope.low, slope.high)}; {wording.rise(decided.rise, units, word)}"
         rate += f"; {slope.num_seeds} seeds"
     ends = f"from {_at(first, units)} to {_at(last, units)}"
-    return f"{subject} {wording.verb(decided, word)}{comma} {ends} ({rate}; corrected for the choice of rho)."
+    # A larger rho than those tried may help the largest network most.
+    is_cut_off = decided.kind in (verdict.SHRINKS, verdict.SMALLER) and rho.grid_edge(part.widths[-1]) == "high"
+    tried = " at the radii tried" if is_cut_off else ""
+    return f"{subject} {wording.verb(decided, word)}{tried}{comma} {ends} ({rate}; corrected for the choice of rho)."
 
 
 def _subject(rows: list[dict[str, Any]], ends: list[dict[str, Any]], base: str, word: str) -> str:
@@ -224,7 +228,7 @@ def _fair(shown: Mapping[str, Compared], units: wording.Units, base: str, tune: 
 def _at_edge(comparison: Compared, width: Any) -> bool:
     """Whether an arm's choice at a width is the smallest or largest value tried."""
     return any(
-        pair.base.edges(pair.base.settings[pair.chosen[0]]) or pair.sam.edges(pair.sam.settings[pair.chosen[1]])
+        pair.base.edges(pair.chosen[0]) or pair.sam.edges(pair.chosen[1])
         for pair in comparison.widths
         if pair.width == width
     )

@@ -26,14 +26,28 @@ class Arm(NamedTuple):
     tried: tuple[Mapping[str, Any], ...] = ()
     diverged: tuple[Mapping[str, Any], ...] = ()
 
-    def edges(self, at: Mapping[str, Any]) -> list[str]:
-        """List the numeric fields in which a setting is at an end of the values tried: a better one may lie beyond."""
-        edges = []
-        for name, value in at.items():
+    def edges(self, chosen: int) -> dict[str, str]:
+        """Map the numeric fields in which a setting, or one tied with it, is at an end of the values tried to that end.
+
+        A better one may lie beyond.
+
+        Args:
+          chosen: index of the setting.
+        Returns: field -> "low" or "high".
+        """
+        means = self.choices.mean(axis=0)
+        best = self.choices[:, [chosen]].mean()
+        (is_tied,) = estimates.ties(np.minimum(means, best)[None])
+        edges = {}
+        for name in self.settings[chosen]:
             tried = {setting[name] for setting in self.tried}
-            are_numbers = all(isinstance(item, (int, float)) and not isinstance(item, bool) for item in tried)
-            numbers = len(tried) > 1 and are_numbers
-            edges += [name] if numbers and value in (min(tried), max(tried)) else []
+            if len(tried) < 2 or not all(
+                isinstance(item, (int, float)) and not isinstance(item, bool) for item in tried
+            ):
+                continue
+            values = {setting[name] for setting, is_best in zip(self.settings, is_tied, strict=True) if is_best}
+            if end := "low" if min(tried) in values else "high" if max(tried) in values else "":
+                edges[name] = end
         return edges
 
     def at(self, seeds: Sequence[int]) -> "Arm":

@@ -19,6 +19,7 @@ _NUM_TABLES = 20_000  # of pure noise: a variance to 1 %, an interval to half a 
 _CHUNK = 2_000_000  # simulated numbers at a time, to bound memory
 _COUNTS = (*range(1, 13), 16, 24, 32, 64, 128, 256)  # numbers of settings that are simulated; others are interpolated
 _LEVEL_OF_LIKE = 0.99  # of the interval about the chosen setting within which others tell how noisy the scores are
+_LEAST_SPAN = 1.1  # of sizes: a slope over less is the noise of the gains, magnified more than twentyfold
 _ROUNDING = 1e-12  # relative to the largest number: sums that are closer are equal
 
 
@@ -164,11 +165,21 @@ def choose(choices: np.ndarray, folds: np.ndarray | None = None, *, allowed: np.
 
     Every choice among settings is made here.
 
+    Args: as for `ties`.
+    Returns: [..., folds], indices of settings; without the last axis if `folds` is None.
+    """
+    chosen = ties(choices, folds, allowed=allowed).argmax(axis=-1)
+    return chosen[..., 0] if folds is None else chosen
+
+
+def ties(choices: np.ndarray, folds: np.ndarray | None = None, *, allowed: np.ndarray | None = None) -> np.ndarray:
+    """Find the settings whose mean over the seeds of each fold is the best up to rounding.
+
     Args:
       choices: [..., seeds, settings], larger is better; NaN is a missing run.
       folds: [folds, seeds], 1 for a seed that takes part; None is one fold of all seeds.
       allowed: [..., folds, settings]; None allows all.
-    Returns: [..., folds], indices of settings; without the last axis if `folds` is None.
+    Returns: [..., folds, settings].
     """
     seeds = np.ones((1, choices.shape[-2])) if folds is None else folds
     is_there = np.isfinite(choices)
@@ -178,8 +189,7 @@ def choose(choices: np.ndarray, folds: np.ndarray | None = None, *, allowed: np.
     means = means if allowed is None else np.where(allowed, means, -np.inf)
     # Means of accuracies that are equal as fractions of a test set differ in their last bits, by the order of seeds.
     tolerance = _ROUNDING * np.max(np.abs(choices), axis=(-2, -1), initial=0.0, where=is_there)[..., None, None]
-    chosen = (means >= means.max(axis=-1, keepdims=True) - tolerance).argmax(axis=-1)
-    return chosen[..., 0] if folds is None else chosen
+    return means >= means.max(axis=-1, keepdims=True) - tolerance
 
 
 def leave_one_out(num_seeds: int) -> np.ndarray:
@@ -335,9 +345,17 @@ def contrast(scores: Scores, weights: Sequence[float] | np.ndarray, *, level: fl
     )
 
 
+def span(sizes: Sequence[float]) -> bool:
+    """Whether sizes lie far enough apart for a change per tenfold increase: by more than a tenth."""
+    return len(sizes) > 1 and max(sizes) > _LEAST_SPAN * min(sizes)
+
+
 def slope(scores: Scores, *, level: float = 0.95) -> Estimate:
-    """Estimate the slope of scores against log10 of the number of parameters, all widths alike; NaN below two sizes."""
-    if len(set(scores.num_params)) < 2 or not scores.seeds:
+    """Estimate the slope of scores against log10 of the number of parameters, all widths alike.
+
+    Returns: NaN where the sizes do not `span` a tenth.
+    """
+    if not span(scores.num_params) or not scores.seeds:
         return NONE._replace(num_seeds=len(scores.seeds), level=level)
     return contrast(scores, slope_weights(scores.num_params), level=level)
 

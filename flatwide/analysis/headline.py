@@ -1,16 +1,20 @@
 """The answer in one line, with the numbers behind it."""
 
 import math
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from flatwide.analysis import estimates, fields, gain, table, widths
 
-_MOST_ROWS = 5
+_MOST_ROWS = 10  # of widths; with more, the table has those that the line names, and others evenly
 
 
 class Row(NamedTuple):
-    """One width: means over seeds, and the corrected gain with an interval that is joint over all widths."""
+    """One width: means over seeds, and the corrected gain with an interval that is joint over all widths.
+
+    base, sam: means of the runs that the gain compares, each seed at the rho that the others choose.
+    """
 
     num_params: int
     base: float
@@ -22,7 +26,7 @@ class Row(NamedTuple):
 
 
 class Headline(NamedTuple):
-    """One line about a part of a table, and at most five of its widths, including the smallest and the largest."""
+    """One line about a part of a table, and its widths; of many, those that the line names and others evenly."""
 
     part: str
     text: str
@@ -43,8 +47,10 @@ def headlines(split: table.Split) -> list[Headline]:
     for part in split.parts:
         is_percent = part.units.is_percent
         if rows := _rows(part):
-            text = _text(rows, is_percent, fields.base_name(part.runs, unknown="its base") or "its base")
-            shown = tuple(widths.evenly(rows, _MOST_ROWS))
+            base = fields.base_name(part.runs, unknown="its base") or "its base"
+            text = f"No answer: {part.not_learned}" if part.not_learned else _text(rows, is_percent, base)
+            evenly = widths.evenly(rows, _MOST_ROWS)
+            shown = tuple(row for row in rows if row in evenly or re.search(rf"\b{row.num_params:,}\b", text))
             result.append(Headline(part=part.name, text=text, rows=shown, is_percent=is_percent))
     return result
 
@@ -56,11 +62,12 @@ def _rows(part: table.Part) -> list[Row]:
     for plain, width in zip(gain.rows(part), part.widths, strict=True):
         corrected = width.comparison.gain.at(level)
         is_alone = math.isnan(corrected.value)  # one seed: the plain gain, without an interval
+        base, sam = (plain["base"], plain["sam"]) if is_alone else width.comparison.means
         rows.append(
             Row(
                 num_params=plain["num_params"],
-                base=plain["base"],
-                sam=plain["sam"],
+                base=base,
+                sam=sam,
                 gain=plain["gain"] if is_alone else corrected.value,
                 low=corrected.low,
                 high=corrected.high,
@@ -80,6 +87,8 @@ def _text(rows: Sequence[Row], is_percent: bool, base: str) -> str:
     last = with_interval[-1]
     amount = number(last.gain, is_percent, sign="+") + (" points" if is_percent else "")
     ends = f"joint 95 % interval {number(last.low, is_percent)} to {number(last.high, is_percent)}"
+    if last.high - last.low <= 1e-9 * abs(last.gain):
+        ends = "the same in every seed, so without an interval"
     where = f"at {last.num_params:,}" if len(rows) > 1 else ""
     details = " ".join(filter(None, [amount, where])) + f", {ends}"
     lacking = ", ".join(f"{row.num_params:,}" for row in rows if not math.isfinite(row.low))

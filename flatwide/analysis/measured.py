@@ -203,7 +203,7 @@ def change(widths_measured: Sequence[Measured], *, comparison: str) -> Change:
     """
     with_pairs = [measured for measured in widths_measured if measured.pairs]
     seeds = sorted(set.intersection(*(set(measured.pairs) for measured in with_pairs))) if with_pairs else []
-    if len({measured.width.num_params for measured in with_pairs}) < 2 or not seeds:
+    if not estimates.span([measured.width.num_params for measured in with_pairs]) or not seeds:
         return Change(slope=math.nan, low=math.nan, high=math.nan, num_seeds=len(seeds), num_widths=len(with_pairs))
     effects = np.array(
         [_effects(np.array([measured.pairs[seed] for seed in seeds]), comparison) for measured in with_pairs]
@@ -311,7 +311,7 @@ def axes_sentence(widths_measured: Sequence[Measured], quantity: Quantity, *, ba
         if with_base
         else []
     )
-    if len({size for size, _ in with_base}) > 1 and len(seeds) > 1:
+    if estimates.span([size for size, _ in with_base]) and len(seeds) > 1:
         values = np.array([[by_seed_of_width[seed] for seed in seeds] for _, by_seed_of_width in with_base])
         weights = estimates.slope_weights([size for size, _ in with_base])
         text = _line(weights @ values, values, is_log=is_log, unit="per tenfold increase in parameters")

@@ -90,7 +90,7 @@ def sam_itself(part: table.Part) -> str:
     decided = verdict.verdict(sam_scores)
     if decided.kind == verdict.UNKNOWN:
         return ""
-    slope, seems = estimates.slope(sam_scores), not decided.is_certain
+    slope, seems = estimates.slope(sam_scores), decided.is_tentative
     improves, worsens, is_ = (
         ("seems to improve", "seems to get worse", "seems to be") if seems else ("improves", "gets worse", "is")
     )

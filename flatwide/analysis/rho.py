@@ -76,13 +76,15 @@ def rows(part: table.Part) -> list[dict[str, Any]]:
 
 
 def grid_edge(width: Width) -> str:
-    """Return "low" or "high" where the best rho is the smallest or largest of the grid: a better one may lie beyond it.
+    """Return "low" or "high" where the best rho, or one tied with it, is the smallest or largest of the grid.
 
-    Where larger values diverged, the grid extends far enough, so that is not an edge.
+    A better one may lie beyond it. Where larger values diverged, the grid extends far enough, so that is not an edge.
     """
     if width.best is None or len(width.rhos) < 2:
         return ""
-    return {0: "low", len(width.rhos) - 1: "high"}.get(width.best, "")
+    (is_tied,) = estimates.ties(width.choices[:, [1 + column for column in width.candidates]])
+    tied = {column for column, is_best in zip(width.candidates, is_tied, strict=True) if is_best}
+    return "low" if 0 in tied else "high" if len(width.rhos) - 1 in tied else ""
 
 
 def confidence_set(width: Width, *, level: float = 0.95) -> list[float]:
@@ -112,7 +114,8 @@ def trend_of_best(widths: Sequence[Width]) -> RhoTrend:
     Source: Quenouille (1956) and Tukey (1958), the jackknife.
     """
     with_choice = [width for width in widths if len(width.candidates) and len(width.complete.seeds) > 1]
-    if len({width.num_params for width in with_choice}) < 2 or max(len(width.candidates) for width in with_choice) < 2:
+    sizes = [width.num_params for width in with_choice]
+    if not estimates.span(sizes) or max(len(width.candidates) for width in with_choice) < 2:
         return RhoTrend()
     weights = estimates.slope_weights([width.num_params for width in with_choice])
     chosen = _without_each_seed(with_choice)

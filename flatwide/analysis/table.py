@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
+import numpy as np
+
 from flatwide import registry
 from flatwide.analysis import arms, comparisons, fields, verdict, widths, wording
 from flatwide.analysis.estimates import Scores
@@ -107,6 +109,15 @@ class Part:
     def verdict(self) -> verdict.Verdict:
         """Whether the gain grows with width."""
         return verdict.verdict(self.scores)
+
+    @cached_property
+    def not_learned(self) -> str:
+        """Why there is no answer where no run learned; empty where some did, or where this is unknown."""
+        runs = sum(int(np.isfinite(width.values).sum()) for width in self.widths)
+        collapsed = sum(width.num_collapsed for width in self.widths)
+        if not runs or collapsed < runs:
+            return ""
+        return f"{collapsed} of {runs} runs did not learn: they are no better than a prediction that ignores its inputs"
 
     @cached_property
     def comparisons(self) -> list[comparisons.Compared]:

@@ -24,6 +24,7 @@ class Verdict(NamedTuple):
     peak: parameters of the width with the largest gain; None except for PEAKS.
     peaks_at: parameters of the widths that are statistically indistinguishable from it, a 95 % set.
     is_certain: whether there are at least three seeds, three widths and some spread between seeds.
+    is_exact: whether all seeds agree to the last digit, so that there is no spread to judge a trend by.
     """
 
     kind: str = UNKNOWN
@@ -33,6 +34,12 @@ class Verdict(NamedTuple):
     peak: int | None = None
     peaks_at: tuple[int, ...] = ()
     is_certain: bool = False
+    is_exact: bool = False
+
+    @property
+    def is_tentative(self) -> bool:
+        """Whether few seeds or widths support a trend; where seeds agree to the last digit, that is said instead."""
+        return not self.is_certain and not self.is_exact
 
     @property
     def direction(self) -> int | None:
@@ -50,7 +57,7 @@ def verdict(scores: Scores, *, level: float = 0.95) -> Verdict:
 
     Cost: a few milliseconds.
     """
-    if len(scores.num_params) < 2 or len(scores.seeds) < 2:
+    if not estimates.span(scores.num_params) or len(scores.seeds) < 2:
         return Verdict()
     slope, rise = estimates.slope(scores, level=level), estimates.rise(scores, level=level)
     direction = _direction(scores, slope, rise)
@@ -73,6 +80,7 @@ def verdict(scores: Scores, *, level: float = 0.95) -> Verdict:
         peak=scores.num_params[int(scores.values.mean(axis=1).argmax())] if peaks_at else None,
         peaks_at=peaks_at,
         is_certain=min(len(scores.seeds), len(scores.num_params)) >= 3 and not slope.is_exact,
+        is_exact=slope.is_exact,
     )
 
 

@@ -111,7 +111,7 @@ def what_grows(runs: "pd.DataFrame") -> str:
 def verb(decided: verdict.Verdict, word: str = WIDTH) -> str:
     """Write the verdict on how a gain depends on size; `word` names what makes networks larger."""
     rests = f"; this rests on the networks with {sizes(decided.rests_on)} parameters"
-    seems = "" if decided.is_certain else "seems to "
+    seems = "seems to " if decided.is_tentative else ""
     if decided.kind == verdict.PEAKS:
         several = len(decided.peaks_at) > 1
         ends = f" (95 % set {decided.peaks_at[0]:,} to {decided.peaks_at[-1]:,})" if several else ""

@@ -18,7 +18,7 @@ def advice_table(domain: table.Domain, *, are_ours: bool) -> KeyTable:
     for part in advice.parts_of_domain(domain):
         num_params = _TIMES * max(int(row["num_params"]) for row in fields.records(part.runs, ["num_params"]))
         recommendation = advice.advise(part, num_params=num_params)
-        values = "; ".join(f"{v.field} {v.value:.3g} ({v.low:.3g} to {v.high:.3g})" for v in recommendation.values)
+        values = "; ".join(value.text for value in recommendation.values)
         lost = "; ".join(
             f"{rule}: {'none' if math.isnan(regret.value) else write.gain(regret.value)}"
             + ("" if math.isnan(regret.value) else f" ({write.interval(regret.low, regret.high)})")

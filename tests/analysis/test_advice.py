@@ -93,7 +93,7 @@ def test_harm_is_advised_against():
         ({"sizes": SIZES[:2]}, 16_000, r"2 width\(s\) have base and SAM runs of 2 seeds; expected 3"),
         ({"seeds": 1}, 256_000, r"no width has completed base and SAM runs of 2 seeds"),
         ({}, 10**7, r"lie a factor of 156 outside the measured widths, which span only a factor of 64"),
-        ({"rhos": RHOS[:4]}, 256_000, r"best rho at 64,000 parameters, 0.08, is the largest tried there"),
+        ({"rhos": RHOS[:4]}, 256_000, r"best rho at 64,000 parameters is the largest tried there"),
     ],
 )
 def test_it_refuses_where_the_data_cannot_say(runs, num_params, reason):
@@ -121,3 +121,10 @@ def test_the_interval_of_a_power_law_covers():
         values = [value for value in advice_given.values if advice_given.rule == advice.POWER_LAW]
         covered += not values or values[0].low <= 0.04 * 256**0.4 <= values[0].high
     assert covered >= 26
+
+
+def test_an_optimum_that_moves_to_the_end_of_the_grid_is_only_bounded():
+    given = advise(made(exponent=0.4, rhos=RHOS[:6]), 256_000)  # the best rho of 0.04 x 256^0.4 = 0.37 is not tried
+    (rho,) = given.values
+    assert rho.low < 0.04 * 256**0.4 < rho.high == math.inf
+    assert rho.text.startswith(f"rho at least {rho.low:.3g} (the best one moves to the end of the values tried")

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flatwide.analysis import convert, estimates, headline, table
+from flatwide.analysis import answer, convert, estimates, headline, table
 
 
 def made(gains, *, seeds=4, spread=0.001, metric_name="accuracy", rhos=(0.1,)):
@@ -87,9 +87,46 @@ def test_one_seed_at_the_largest_width_hides_no_other():
     assert line.text.endswith("no interval at 400, where too few seeds are complete")
 
 
-def test_five_rows_at_most_with_both_ends():
+def test_the_table_has_every_width_and_of_many_those_that_the_line_names():
     (line,) = headline.headlines(made((0.0,) * 9))
-    assert [row.num_params for row in line.rows] == [100, 400, 1600, 6400, 25600]
+    assert [row.num_params for row in line.rows] == [100 * 2**index for index in range(9)]
+    (line,) = headline.headlines(made((0.0,) * 10 + (0.1,) * 15))
+    assert line.text.startswith("SAM helps from 102,400 parameters on")
+    assert 102_400 in {row.num_params for row in line.rows}
+    assert len(line.rows) == 11
+
+
+def test_the_gain_is_the_difference_of_the_means_beside_it():
+    generator = np.random.default_rng(0)
+    runs = made((0.0, 0.02, 0.05), rhos=(0.1, 0.2, 0.5))
+    (line,) = headline.headlines(runs.assign(test_metric=runs["test_metric"] + 0.01 * generator.normal(size=len(runs))))
+    for row in line.rows:
+        assert row.sam - row.base == pytest.approx(row.gain, abs=1e-12)
+
+
+def test_seeds_without_spread_have_no_interval_and_no_seems():
+    runs = made((0.0, 0.1, 0.2), spread=0.0)
+    (line,) = headline.headlines(runs)
+    assert line.text.endswith("+20.0 points at 400, the same in every seed, so without an interval")
+    text = answer.answer(runs)
+    assert "grows with width" in text
+    assert "seems" not in text
+
+
+def test_runs_that_did_not_learn_give_no_answer():
+    runs = made((0.0, 0.0), spread=0.0).assign(is_collapsed=True)
+    (line,) = headline.headlines(runs)
+    assert line.text.startswith("No answer: 16 of 16 runs did not learn: they are no better than a prediction")
+    assert answer.answer(runs).startswith("No answer: 16 of 16 runs did not learn")
+    runs.loc[0, "is_collapsed"] = False
+    assert headline.headlines(runs)[0].text.startswith("No gain from SAM is detected")
+
+
+def test_a_shrinking_gain_that_the_grid_cuts_off_is_said_to_be_of_these_radii():
+    runs = made((0.3, 0.2, 0.1), rhos=(0.1, 0.2))
+    runs.loc[(runs["rho"] == 0.1) & (runs["num_params"] == 400), "test_metric"] -= 0.05
+    assert "shrinks with width at the radii tried:" in answer.answer(runs)
+    assert "radii tried" not in answer.answer(runs[runs["rho"] < 0.2])
 
 
 def test_text_for_a_terminal_is_aligned():

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from flatwide.analysis import best_sets, rho
+from flatwide.analysis import best_sets, estimates, rho, table
 
 
 def long_table(values, *, widths=(10,)):
@@ -134,3 +134,16 @@ def test_the_limit_of_two_columns_is_that_of_students_t():
     """With two columns all of the variance is that of their difference, and either may be ahead."""
     limit = best_sets.limits(5, 2)[2]
     assert limit == pytest.approx(scipy.stats.t.ppf(0.95, 4), rel=0.05)
+
+
+def test_a_tie_with_the_end_of_the_grid_is_at_its_end():
+    tie = np.array([[[0, 1, 5, 7], [0, 1, 7, 5], [0, 1, 6, 6]]], float)
+    best = rho.best_rho(long_table(tie)).iloc[0]
+    assert (best["best_rho"], best["at_grid_edge"]) == (0.2, "high")
+
+
+def test_sizes_that_hardly_differ_have_no_change_per_tenfold():
+    values = np.concatenate([VALUES, VALUES[..., [0, 2, 1, 3]]])
+    close, apart = (table.part(long_table(values, widths=sizes)) for sizes in ((1000, 1050), (1000, 1200)))
+    assert [np.isnan(rho.trend_of_best(part.widths).factor) for part in (close, apart)] == [True, False]
+    assert [np.isnan(estimates.slope(part.scores).value) for part in (close, apart)] == [True, False]

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from flatwide import load, report
+from flatwide.analysis import table, widths
 from flatwide.analysis.summary import summary
 from flatwide.runs import commands
 
@@ -270,3 +271,19 @@ def test_an_unknown_metric_lists_the_metrics_and_is_not_kept(workdir):
         assert {"seed", "num_params", "seconds", "versions.jax"}.isdisjoint(listed_names)
     assert before == ((workdir / "report.json").read_text() if before else None)
     report.write(workdir, formats=())
+
+
+def test_a_report_splits_its_table_once(workdir, tmp_path, monkeypatch):
+    calls = {"split": 0, "arranged": 0}
+
+    def counted(name, function):
+        def counting(*args, **options):
+            calls[name] += 1
+            return function(*args, **options)
+
+        return counting
+
+    monkeypatch.setattr(table, "domains", counted("split", table.domains))
+    monkeypatch.setattr(widths, "arrange", counted("arranged", widths.arrange))
+    report.write(workdir, path=tmp_path / "page.html", formats=())
+    assert calls == {"split": 1, "arranged": 1}

@@ -33,9 +33,9 @@ import jax
 from flatwide import runner
 from flatwide.runs import build, start
 from flatwide.study import plan
-from flatwide.training import evaluate, segments, stretch
+from flatwide.training import evaluate, segments, compiled_epochs
 
-spent, original = [0.0], stretch._program
+spent, original = [0.0], compiled_epochs._program
 
 @functools.cache
 def timed(program):
@@ -44,7 +44,7 @@ def timed(program):
         found = jax.block_until_ready(program.run(*inputs))
         spent[0] += time.monotonic() - started
         return found
-    return stretch._Program(run)
+    return compiled_epochs._Program(run)
 
 def forget():
     drawn, compiled = (start.compiled_init, start.compiled_start), (evaluate.compiled_scores, segments.compiled_step)
@@ -57,7 +57,7 @@ runs = plan.expand(json.loads(sys.argv[3])).runs[:first]
 if mode == "measure":
     for run in {run.shape: run for run in runs}.values():
         runner.run(dict(run.config) | {"seed": 10**6}, workdir + "/warm", quiet=True, tensorboard=False)
-    stretch._program = lambda *arguments, **options: timed(original(*arguments, **options))
+    compiled_epochs._program = lambda *arguments, **options: timed(original(*arguments, **options))
 started = time.monotonic()
 for run in runs:
     if mode == "unshared":

@@ -2,9 +2,11 @@
 
 import argparse
 import re
+import textwrap
 
 from flatwide import registry
 from flatwide.config import SCHEMA
+from flatwide.config.meanings import meanings
 from flatwide.config.parser import FlagParser
 
 _USAGE = "python main.py --workdir=W --config=configs/digits_mlp.py [--config.field=value ...] [--dry_run]"
@@ -24,9 +26,17 @@ def read(arguments: list[str]) -> tuple[argparse.Namespace, list[tuple[str, str]
 
 def help_text(about: str) -> str:
     """Return the help of the command that trains: a text, its flags, and all config fields with their defaults."""
-    fields = "\n".join(f"  --config.{name}={field.default}" for name, field in SCHEMA.items())
-    defaults = "config fields and their defaults (docs/glossary.md has their meaning):"
-    return f"{about.strip()}\n\n{_parser().format_help()}\n{defaults}\n{fields}"
+    known = meanings()
+    fields = "\n".join(
+        f"  --config.{name}={field.default}\n{_plain(known[name].meaning)}" for name, field in SCHEMA.items()
+    )
+    return f"{about.strip()}\n\n{_parser().format_help()}\nconfig fields, their defaults and meaning:\n{fields}"
+
+
+def _plain(meaning: str) -> str:
+    """Wrap the meaning of a field for a terminal, without the Markdown of its links and code."""
+    text = re.sub(r"\[(.+?)\]\(\S+\)", r"\1", meaning).replace("`", "")
+    return textwrap.fill(text, 100, initial_indent=" " * 6, subsequent_indent=" " * 6, break_on_hyphens=False)
 
 
 def _parser() -> FlagParser:

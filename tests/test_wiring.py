@@ -81,7 +81,7 @@ def order_of(seed, epoch, num_examples, num_drawn):
 
 
 def splits_of(config):
-    """Cut and disturb the digits: the inputs and labels of each split."""
+    """Cut and corrupt the digits: the inputs and labels of each split."""
     whole, seed = digits(), config["seed"]
     inputs, labels = np.asarray(whole.train.arrays["inputs"]), np.asarray(whole.train.targets)
     shuffled, held_out = generator(seed, "split").permutation(len(labels)), round(0.1 * len(labels))

@@ -3,7 +3,7 @@
 Run:     python main.py --workdir=runs/molpcba_width --config=configs/studies/molpcba_width.py
          --config.data_dir=DIRECTORY
 Axes:    the paper's three widths, Adam and SAM at five radii, 3 seeds: 54 runs.
-Variant: configs/studies/molpcba_width.py:made_molecules, no download: real molecules with made labels, to
+Variant: configs/studies/molpcba_width.py:made_molecules, no download: real molecules with synthetic labels, to
          show that it runs, not to say anything about assays; sizes, radii, learning rate and length are ours.
 Source:  paper, tables 2 and 3, figure 1; the network from Flax's ogbg-molpcba example.
 """

@@ -15,7 +15,7 @@ from flatwide.registry import shown
 _WITHOUT_EXAMPLES = {
     "validation_fraction": "hold out",
     "train_examples": "draw a subset of",
-    "label_noise": "disturb",
+    "label_noise": "corrupt",
     "steps_per_eval": "score a part of",
     "train_eval_examples": "score a part of",
 }

@@ -39,7 +39,7 @@ DATASETS = {
     "atari_breakout": "flatwide.data.atari:atari_breakout",
 }
 
-# Games: examples come from playing, so there is nothing to hold out, to draw a subset of, or to disturb.
+# Games: examples come from playing, so there is nothing to hold out, to draw a subset of, or to corrupt.
 GAMES = ("minatar_breakout", "atari_breakout")
 
 ALIASES = {"imagenet": "imagenet2012"}

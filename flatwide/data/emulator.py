@@ -1,4 +1,4 @@
-"""Games of the Arcade Learning Environment: an emulator on the host, that can be saved and put back at any instant."""
+"""Games of the Arcade Learning Environment: an emulator on the host, that can be saved and restored at any instant."""
 
 import functools
 import hashlib

@@ -104,7 +104,7 @@ def made_sentiment(*, size_window: int = 16) -> Dataset:
     Args:
       size_window: as for `labelled_text`.
     """
-    train, test = (labelled_text.Table("made reviews", rows) for rows in reviews())
+    train, test = (labelled_text.Table("synthetic reviews", rows) for rows in reviews())
     return labelled_text.dataset(train, test, ["0", "1"], split=str.split, size_window=size_window)
 
 

@@ -54,7 +54,7 @@ class _NoExamples:
         raise _refusal("no examples to select, for a validation split or a subset")
 
     def with_targets(self, targets: np.ndarray) -> NoReturn:
-        """Refuse: there is nothing to disturb."""
+        """Refuse: there is nothing to corrupt."""
         raise _refusal("no targets to replace, as label noise does")
 
     def batches(

@@ -27,10 +27,10 @@ NUM_FEATURES = 9
 
 NUM_MADE = 128
 MADE_TEST_EVERY = 5
-MADE_NOISE = 0.05  # of the labels are turned around
+MADE_NOISE = 0.05  # of the labels are flipped
 MADE_MISSING = 0.4
-_KIND = (0, 4, 8)  # features that tell the kinds of atoms of the made labels apart: element, hydrogens, in a ring
-_LARGEST_SHARE = 0.5  # of the molecules that have what a made label asks for
+_KIND = (0, 4, 8)  # features that tell the kinds of atoms of the synthetic labels apart: element, hydrogens, in a ring
+_LARGEST_SHARE = 0.5  # of the molecules that have what a synthetic label asks for
 _LAYOUT = "train.csv and test.csv, or one file"
 
 _CHIRALITY = ("CHI_UNSPECIFIED", "CHI_TETRAHEDRAL_CW", "CHI_TETRAHEDRAL_CCW", "CHI_OTHER")

@@ -174,7 +174,7 @@ def _attended(shape: _Shape, hidden: Array, batch: int) -> Array:
 
 
 def _turned(vectors: Array) -> Array:
-    """Turn the vectors [B, H, L, s] by the angles of their places."""
+    """Turn the vectors [B, H, L, s] by the angles of their positions."""
     length, size = vectors.shape[-2:]
     angles = np.arange(length)[:, None] * _LONGEST_WAVE ** (-np.arange(0, size, 2) / size)
     cos, sin = (jnp.asarray(of(angles), vectors.dtype)[None, None] for of in (np.cos, np.sin))

@@ -13,14 +13,14 @@ from flatwide import data, optimizers, registry, sam, sparsify, streams, trees, 
 from flatwide.parameterization import Factors
 from flatwide.runs import division, snapshots, start
 from flatwide.runs.parts import init_shapes, num_gradients
-from flatwide.training import devices, sources, stretch
+from flatwide.training import compiled_epochs, devices, sources
+from flatwide.training.compiled_epochs import Member
 from flatwide.training.evaluate import Evaluation
 from flatwide.training.loop import Taken
 from flatwide.training.segments import Segment, compiled_step
 from flatwide.training.sources import Source
 from flatwide.training.state import State, Values
 from flatwide.training.step import Metrics, Step
-from flatwide.training.stretch import Member
 from flatwide.types import Batch, Dataset, Model, PyTree, Split
 from flatwide.workloads import Workload
 
@@ -224,7 +224,7 @@ class Experiment:
 
     def take_epochs(self, state: State, *, seconds: float) -> Iterator[Taken]:
         """Take whole epochs with their evaluations in one program, in calls of about `seconds`."""
-        return stretch.take_epochs(
+        return compiled_epochs.take_epochs(
             self.step,
             self.workload,
             self._member(),
@@ -336,7 +336,7 @@ def take_epochs_together(
 ) -> Iterator[list[list[Taken]]]:
     """Advance runs of one shape together in one program of `group_size` runs, in calls of about `seconds`."""
     first = group[0]
-    return stretch.take_epochs_together(
+    return compiled_epochs.take_epochs_together(
         first.step,
         first.workload,
         [built._member() for built in group],

@@ -21,10 +21,10 @@ from flatwide.runs.jax_settings import is_double, matmul_precision
 from flatwide.runs.results import best_evaluations
 from flatwide.runs.resuming import Memory, now
 from flatwide.training import devices
+from flatwide.training.compiled_epochs import AVERAGE
 from flatwide.training.evaluate import Evaluation, Interrupted, summarize
 from flatwide.training.loop import Taken
 from flatwide.training.state import State
-from flatwide.training.stretch import AVERAGE
 
 Evaluate = Callable[[State], Evaluation]
 

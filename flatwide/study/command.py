@@ -15,7 +15,7 @@ from flatwide.runs import preview
 from flatwide.runs.directory import RunDirectory, run_directories, sweep
 from flatwide.runs.logs import StatusLine, duration_text
 from flatwide.runs.table import write_results
-from flatwide.study import describe, executors, inventory, orders, plan, silence, supervise
+from flatwide.study import describe, executors, inventory, orders, plan, stalls, supervise
 from flatwide.study.executors import Site
 from flatwide.study.inventory import Inventory, RunState
 from flatwide.study.orders import Orders, Task
@@ -138,9 +138,9 @@ def _train(
 
     def patience(names: Iterable[str]) -> float:
         durations = (estimate.seconds(shapes[name]) for name in names)
-        return max(silence.LEAST_SECONDS, silence.TIMES_MEDIAN * max((s for s in durations if s), default=0.0))
+        return max(stalls.LEAST_SECONDS, stalls.TIMES_MEDIAN * max((s for s in durations if s), default=0.0))
 
-    watch = silence.Watch(written, patience=patience)
+    watch = stalls.Watch(written, patience=patience)
     refresher = _Refresher(rebuild)
     progress = _Progress(stored, tasks, estimate, orders=written, watch=watch, workers=workers, stream=stream)
     try:
@@ -223,7 +223,7 @@ class _Progress:
         estimate: "describe.Estimate",
         *,
         orders: Orders,
-        watch: silence.Watch,
+        watch: stalls.Watch,
         workers: int,
         stream: TextIO,
     ):

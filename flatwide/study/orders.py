@@ -45,7 +45,7 @@ class LocksError(RuntimeError):
     """File locks do not exclude the processes of other machines."""
 
 
-class InHand(NamedTuple):
+class Assigned(NamedTuple):
     """A worker's report of its current work.
 
     names: the runs that it trains now. host, pid: its process. started: as in `machine.Process`, 0 if unknown.
@@ -147,11 +147,11 @@ class Orders(NamedTuple):
                 return
             yield True
 
-    def write_in_hand(self, worker: str, names: list[str]) -> None:
+    def write_assigned(self, worker: str, names: list[str]) -> None:
         """Write which runs a worker trains now; if it dies, they may be the cause."""
         self._worker_file(worker).write_text("\n".join([_where(os.getpid()), *names]))
 
-    def read_in_hand(self, worker: str) -> InHand | None:
+    def read_assigned(self, worker: str) -> Assigned | None:
         """Read which runs a worker trains now, or return None if there has been no such worker."""
         try:
             where, *names = self._worker_file(worker).read_text().split("\n")
@@ -159,8 +159,8 @@ class Orders(NamedTuple):
         except FileNotFoundError:
             return None
         except ValueError:  # it is being written
-            return InHand()
-        return InHand(names=tuple(names), host=host, pid=int(pid), started=int(started))
+            return Assigned()
+        return Assigned(names=tuple(names), host=host, pid=int(pid), started=int(started))
 
     def beat(self, worker: str) -> None:
         """Show that a worker is alive, by the time of its file."""

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from flatwide.runs import driver
 from flatwide.runs.logs import duration_text, say
-from flatwide.study import silence
+from flatwide.study import stalls
 from flatwide.study.executors import Crew, Ended
-from flatwide.study.orders import InHand, Orders, Task
+from flatwide.study.orders import Assigned, Orders, Task
 
 _MOST_ATTEMPTS = 3  # of a run whose worker dies: the run may be the cause
 _LEAST_POLL_SECONDS = 0.05
@@ -41,10 +41,10 @@ class _Workers:
     Raises: WorkerError if no worker could continue.
     """
 
-    def __init__(self, orders: Orders, crew: Crew, *, most: int, watch: silence.Watch, tell: Callable[[str], None]):
+    def __init__(self, orders: Orders, crew: Crew, *, most: int, watch: stalls.Watch, tell: Callable[[str], None]):
         self._orders, self._crew, self._most, self._watch, self._tell = orders, crew, most, watch, tell
         self.at_work: set[str] = set()
-        self._lost: set[str] = set()  # silent workers on other machines, which have been replaced
+        self._lost: set[str] = set()  # stalled workers on other machines, which have been replaced
         self._killed: dict[str, str] = {}  # workers killed by this process -> why
         self._num_started = self._num_idle_deaths = 0
         self._attempts: Counter[str] = Counter()
@@ -62,7 +62,7 @@ class _Workers:
             was_lost = ended.worker in self._lost
             self.at_work.discard(ended.worker)
             self._lost.discard(ended.worker)
-            hand = self._orders.read_in_hand(ended.worker)
+            hand = self._orders.read_assigned(ended.worker)
             self._check(ended, hand)
             if not ended.problem and not ended.was_stopped:
                 continue  # there was nothing left to take
@@ -73,7 +73,7 @@ class _Workers:
             if not was_lost:
                 self.start()
 
-    def _check(self, ended: Ended, hand: InHand | None) -> None:
+    def _check(self, ended: Ended, hand: Assigned | None) -> None:
         if ended.is_fatal:
             raise WorkerError(ended.problem)
         has_died = bool(ended.problem or ended.was_stopped)
@@ -87,17 +87,17 @@ class _Workers:
             problem = ended.problem or "something outside the study stops them"
             raise WorkerError(f"workers end before they train anything: {problem}")
 
-    def replace_silent(self) -> None:
+    def replace_stalled(self) -> None:
         """Warn of workers without a sign of life; kill idle ones, and replace those on other machines."""
-        for silent in self._watch.look(self.at_work | self._lost):
-            self._tell(silent.text())
-            if silence.kill(silent):  # the crew reports its end, and then it is replaced
-                self._killed[silent.worker] = (
-                    f"it had hung for {duration_text(silent.seconds)} without using the processor, and was killed"
+        for stalled in self._watch.check(self.at_work | self._lost):
+            self._tell(stalled.text())
+            if stalls.kill(stalled):  # the crew reports its end, and then it is replaced
+                self._killed[stalled.worker] = (
+                    f"it had hung for {duration_text(stalled.seconds)} without using the processor, and was killed"
                 )
-            elif not silent.is_here and silent.worker in self.at_work:
-                self.at_work.discard(silent.worker)
-                self._lost.add(silent.worker)
+            elif not stalled.is_here and stalled.worker in self.at_work:
+                self.at_work.discard(stalled.worker)
+                self._lost.add(stalled.worker)
                 self.start()
 
 
@@ -112,7 +112,7 @@ def supervise(
     *,
     workers: int,
     should_stop: Callable[[], bool],
-    watch: silence.Watch | None = None,
+    watch: stalls.Watch | None = None,
     tell: Callable[[str], None] = say,
 ) -> Iterator[Outcome | None]:
     """Keep workers running, and yield each run as it ends, or None at each poll, so that the caller can show progress.
@@ -125,7 +125,7 @@ def supervise(
       work directory was removed.
     """
     remaining = {task.name: task for group in orders.groups for task in group}
-    pool = _Workers(orders, crew, most=workers, watch=watch or silence.Watch(orders), tell=tell)
+    pool = _Workers(orders, crew, most=workers, watch=watch or stalls.Watch(orders), tell=tell)
     has_warned = False
     with orders.held() as show_command:
         try:
@@ -137,7 +137,7 @@ def supervise(
                 _check_is_there(orders)
                 show_command()
                 pool.replace_dead(remaining)
-                pool.replace_silent()
+                pool.replace_stalled()
                 began = time.monotonic()
                 newly_ended = _newly_ended(orders, remaining)
                 pause = poll_pause(time.monotonic() - began)

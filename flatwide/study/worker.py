@@ -45,7 +45,7 @@ def follow(path: Path | str, worker: str, *, index: int, should_stop: Callable[[
       LocksError if it does not see the locks of other machines; OSError if the disk is full.
     """
     orders = study_orders.read(path)
-    orders.write_in_hand(worker, [])
+    orders.write_assigned(worker, [])
     last_beat = time.monotonic()
 
     def must_stop() -> bool:
@@ -83,7 +83,7 @@ def _train(orders: Orders, worker: str, pieces, should_stop: Callable[[], bool])
             continue
         if should_stop():
             raise driver.Stopped("stopped between runs.")
-        orders.write_in_hand(worker, [task.name for task in left])
+        orders.write_assigned(worker, [task.name for task in left])
         began, compiled, is_trained = time.monotonic(), jax_settings.compile_seconds(), True
         if _size(piece[0]) > 1:
             group = [task.config for task in left]
@@ -99,7 +99,7 @@ def _train(orders: Orders, worker: str, pieces, should_stop: Callable[[], bool])
         seconds = time.monotonic() - began - (jax_settings.compile_seconds() - compiled)
         for task in left if is_trained else ():
             orders.write_seconds(task.name, max(0.0, seconds) / len(left))
-        orders.write_in_hand(worker, [])
+        orders.write_assigned(worker, [])
 
 
 def _train_one(orders: Orders, task: Task, should_stop: Callable[[], bool]) -> bool:
@@ -153,7 +153,7 @@ def assist(workdir: Path | str, *, should_stop: Callable[[], bool]) -> None:
     """Train the runs that process 0 of this worker names, together with it, until it names none.
 
     Args:
-      should_stop: as for `obey`; process 0 decides.
+      should_stop: as for `work`; process 0 decides.
     """
     while (config := processes.agreed(lambda: None)) is not None:
         with contextlib.suppress(driver.Stopped):
@@ -168,7 +168,7 @@ def _wait(orders: Orders, task: Task, waits_for: str, problem: str) -> None:
         orders.mark_failed(task)
 
 
-def obey(path: Path | str, worker: str, *, should_stop: Callable[[], bool]) -> int:
+def work(path: Path | str, worker: str, *, should_stop: Callable[[], bool]) -> int:
     """Follow orders, with the index from the worker's name, `<index>-<attempt>`, and return the exit code."""
     if not processes.is_first():
         assist(Path(path).parents[2], should_stop=should_stop)
@@ -196,9 +196,9 @@ def main(arguments: list[str]) -> int:
 
     threading.Thread(target=listen, daemon=True).start()
     try:
-        return obey(path, worker, should_stop=lambda: bool(received) or is_alone.is_set())
+        return work(path, worker, should_stop=lambda: bool(received) or is_alone.is_set())
     except Exception as error:
-        if text := hopeless(error, path):
+        if text := unrecoverable(error, path):
             say(text)
             return UNABLE
         if not os.path.exists(path):
@@ -206,7 +206,7 @@ def main(arguments: list[str]) -> int:
         raise
 
 
-def hopeless(error: Exception, path: Path | str) -> str:
+def unrecoverable(error: Exception, path: Path | str) -> str:
     """Return why every worker of these orders would fail as well; "" if another might succeed."""
     if isinstance(error, OSError) and disk.is_full(error):
         return disk.full_text(error, Path(path).parents[2])

@@ -9,6 +9,7 @@ import numpy as np
 
 from flatwide import data, streams
 from flatwide.training import hosted, rollouts
+from flatwide.training.compiled_epochs import Scored
 from flatwide.training.devices import Sharding, copy_to_all, to_host
 from flatwide.training.evaluate import Evaluation, Pass, compiled_scores, make_evaluate, summarize
 from flatwide.training.plans import Plan, Shuffled, Windows
@@ -16,7 +17,6 @@ from flatwide.training.rollouts import Minibatches, WholeGames
 from flatwide.training.segments import Segment, resident_segment, streamed_segment
 from flatwide.training.state import State, Values
 from flatwide.training.step import Step
-from flatwide.training.stretch import Scored
 from flatwide.types import Batch, PyTree, Split
 from flatwide.workloads import Workload
 

@@ -1,4 +1,4 @@
-"""Made sentences against the rules that made them."""
+"""Synthetic sentences against the rules that generate them."""
 
 import numpy as np
 from numpy.testing import assert_allclose

@@ -78,7 +78,7 @@ def test_gymnax_is_missing(monkeypatch):
 
 
 @pytest.mark.parametrize("split", [PLAYED, Games(PLAYED.game, 7)])
-def test_there_are_no_examples_to_select_or_to_disturb(split):
+def test_there_are_no_examples_to_select_or_to_corrupt(split):
     order = np.arange(2)
     with pytest.raises(ValueError, match=r"no examples to select, .* config.validation_fraction=0"):
         split.take(order)
@@ -94,7 +94,7 @@ def test_there_are_no_examples_to_select_or_to_disturb(split):
     [
         ({"validation_fraction": 0.1}, "config.validation_fraction=0.1 .* nothing to hold out; set .*=0.0"),
         ({"train_examples": 10}, "config.train_examples=10 .* nothing to draw a subset of; set .*=None"),
-        ({"label_noise": 0.5}, "config.label_noise=0.5 .* nothing to disturb"),
+        ({"label_noise": 0.5}, "config.label_noise=0.5 .* nothing to corrupt"),
         ({"steps_per_eval": 2}, "config.steps_per_eval=2 .* nothing to score a part of"),
         (
             {"loss": "cross_entropy"},

@@ -66,13 +66,13 @@ MUTANTS = (
         "a resumed run has a fresh optimizer",
         "return newest.tree, memory, rows.Digest(content)",
         "return newest.tree._replace(optimizer=state.optimizer), memory, rows.Digest(content)",
-        ("tests/training/test_stretch.py::test_it_goes_on_in_the_middle_of_an_epoch",),
+        ("tests/training/test_compiled_epochs.py::test_it_goes_on_in_the_middle_of_an_epoch",),
     ),
     Mutant(
         "a resumed run forgets its losses",
         "memory = Memory(**newest.extra)._replace(identity=identity)",
         "memory = Memory(started=now(), identity=identity)",
-        ("tests/training/test_stretch.py::test_it_goes_on_in_the_middle_of_an_epoch",),
+        ("tests/training/test_compiled_epochs.py::test_it_goes_on_in_the_middle_of_an_epoch",),
     ),
     # Runs that advance together.
     Mutant(

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from subjects import Subject
 
 _MOST_SECONDS = 600.0  # of one command; longer is a hang
-_TRIES = 3  # after a damaged file was put back
+_TRIES = 3  # after a damaged file was restored
 
 
 class Failure(Exception):
@@ -93,7 +93,7 @@ def finish(subject: Subject, workdir: Path, *, damages: list[Damage]) -> int:
             left[-1].undo()
         else:
             raise Failure(f"exit code {code}, and no file is damaged: {text.strip().splitlines()[-1:]}")
-    raise Failure(f"exit code {code} after every damaged file was put back: {text.strip().splitlines()[-1:]}")
+    raise Failure(f"exit code {code} after every damaged file was restored: {text.strip().splitlines()[-1:]}")
 
 
 def _await_rows(process: subprocess.Popen, workdir: Path) -> None:

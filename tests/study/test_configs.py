@@ -38,8 +38,8 @@ def test_a_variant_that_a_header_names_plans(variant):
     assert not [note for note in planned.notes if note.startswith("warning")]
 
 
-def test_every_study_has_a_page_with_its_command_in_the_table_and_in_the_nav():
-    table, nav = (ROOT / "docs" / "studies.md").read_text(), (ROOT / "mkdocs.yml").read_text()
+def test_every_study_has_a_page_with_its_command_in_the_table():
+    table = (ROOT / "docs" / "studies.md").read_text()
     pages = {path.stem: path.read_text() for path in (ROOT / "docs" / "studies").glob("*.md")}
     del pages["compare"]  # of a command, without a file of its own
     assert sorted(pages) == [path.stem for path in STUDIES]
@@ -47,7 +47,6 @@ def test_every_study_has_a_page_with_its_command_in_the_table_and_in_the_nav():
         assert page.startswith(f"# `{name}`\n")
         assert f"--config=configs/studies/{name}.py" in page
         assert f"| [`{name}`](studies/{name}.md) |" in table
-        assert f"studies/{name}.md\n" in nav
 
 
 def test_the_docs_say_how_many_runs_a_study_has():

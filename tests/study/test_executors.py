@@ -307,13 +307,13 @@ def test_workers_elsewhere_get_what_decides_about_numbers(tmp_path, monkeypatch)
 class Fake:
     """Workers that end at once, one after another as told."""
 
-    def __init__(self, *ends, orders=None, in_hand=()):
-        self.ends, self.orders, self.in_hand, self.started = list(ends), orders, list(in_hand), []
+    def __init__(self, *ends, orders=None, assigned=()):
+        self.ends, self.orders, self.assigned, self.started = list(ends), orders, list(assigned), []
 
     def start(self, worker):
         self.started.append(worker)
-        if self.in_hand and self.orders:
-            self.orders.write_in_hand(worker, self.in_hand)
+        if self.assigned and self.orders:
+            self.orders.write_assigned(worker, self.assigned)
 
     def ended(self):
         return [self.ends.pop(0)._replace(worker=self.started[-1])] if self.ends else []
@@ -338,8 +338,8 @@ def test_a_worker_that_dies_before_it_trains_is_replaced(tmp_path):
 
 def test_a_run_is_not_blamed_for_time_limits(tmp_path):
     todo = given(tmp_path)
-    in_hand = [todo.groups[0][0].name]
-    crew = Fake(*[Ended("", was_stopped=True)] * 9, orders=todo, in_hand=in_hand)
+    assigned = [todo.groups[0][0].name]
+    crew = Fake(*[Ended("", was_stopped=True)] * 9, orders=todo, assigned=assigned)
     with pytest.raises(supervise.Stopped):
         list(supervise.supervise(todo, crew, workers=1, should_stop=lambda: not crew.ends))
     assert len(crew.started) == 10
@@ -349,7 +349,7 @@ def test_a_run_is_not_blamed_for_time_limits(tmp_path):
 def test_withdrawn_orders_end_their_workers(tmp_path):
     todo = given(tmp_path, seeds=(0, 1))
     todo.withdraw()
-    assert worker.obey(todo.path, "0-0", should_stop=lambda: False) == worker.STOPPED
+    assert worker.work(todo.path, "0-0", should_stop=lambda: False) == worker.STOPPED
     assert not list(tmp_path.glob("runs/*/result.json"))
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from flatwide import config as configs
 from flatwide.runs.logs import duration_text
-from flatwide.study import command, describe, inventory, orders, plan, silence, supervise
+from flatwide.study import command, describe, inventory, orders, plan, stalls, supervise
 
 
 class Terminal(io.StringIO):
@@ -52,7 +52,7 @@ def test_the_time_left_counts_what_is_in_training_and_what_one_worker_alone_must
 def progress_of(planned, stored, tmp_path, stream):
     tasks, estimate = stored.to_do(), describe.Estimate(stored)
     written = command._write_orders(planned, tasks, str(tmp_path), estimate)
-    watch = silence.Watch(written)
+    watch = stalls.Watch(written)
     made = command._Progress(stored, tasks, estimate, orders=written, watch=watch, workers=2, stream=stream)
     return made, written, watch
 
@@ -63,8 +63,8 @@ def test_a_study_says_how_far_it_is_while_no_run_ends(planned, stored, tmp_path,
     progress.tick()
     assert stream.getvalue() == ""
     monkeypatch.setattr(command, "_QUIET_SECONDS", 0.0)
-    written.write_in_hand("0-0", [written.groups[0][0].name])
-    watch.look({"0-0"})
+    written.write_assigned("0-0", [written.groups[0][0].name])
+    watch.check({"0-0"})
     progress.tick()
     assert stream.getvalue() == "runs 0/20  1 in training\n"
 

@@ -158,7 +158,7 @@ def named(monkeypatch):
 
 def obey(todo: orders.Orders) -> int:
     with jax.enable_x64(True):
-        return worker.obey(todo.path, "0-0", should_stop=lambda: False)
+        return worker.work(todo.path, "0-0", should_stop=lambda: False)
 
 
 def test_a_worker_ends_when_a_run_fails_since_the_others_may_wait_in_a_step(tmp_path, named):

@@ -10,7 +10,7 @@ from flatwide.study.executors.placement import Share
 STOP_SECONDS = 120.0  # that a worker has for saving, after which it is killed
 IDLE_SECONDS = 15.0  # of this time, without using the processor, after which a worker of this machine must hang
 STOPPED = 143  # exit code of a worker that was stopped and has saved
-UNABLE = 74  # exit code where every other worker would fail too; `worker.hopeless` has the reason
+UNABLE = 74  # exit code where every other worker would fail too; `worker.unrecoverable` has the reason
 
 
 class Site(NamedTuple):

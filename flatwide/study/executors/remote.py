@@ -60,14 +60,14 @@ def work(assignment: Assignment, *signals: int, join: Callable[[], None] = lambd
             return bool(received)
 
         join()
-        code = worker.obey(assignment.orders, assignment.worker, should_stop=should_stop)
+        code = worker.work(assignment.orders, assignment.worker, should_stop=should_stop)
         processes.leave(0)
     except Exception as error:
         traceback.print_exc(file=sys.stderr)  # into the log of the job
         _end_others(error)
         if isinstance(error, BusyError):  # another command's worker has begun the run in the meantime
             return Ended(assignment.worker, was_stopped=True)
-        text = worker.hopeless(error, assignment.orders)
+        text = worker.unrecoverable(error, assignment.orders)
         return Ended(assignment.worker, text or f"{type(error).__name__}: {error}", is_fatal=bool(text))
     return Ended(assignment.worker, was_stopped=code == STOPPED)
 

@@ -9,28 +9,28 @@ from typing import NamedTuple
 
 from flatwide import machine
 from flatwide.runs.logs import duration_text
-from flatwide.study.orders import InHand, Orders
+from flatwide.study.orders import Assigned, Orders
 
-LEAST_SECONDS = 300.0  # of silence before a warning
-TIMES_MEDIAN = 10  # of silence before a warning, in median durations of a run of that shape
-_EVERY_SECONDS = 1.0  # between looks
+LEAST_SECONDS = 300.0  # without a sign of life before a warning
+TIMES_MEDIAN = 10  # the same, in median durations of a run of that shape
+_EVERY_SECONDS = 1.0  # between checks
 
 
-class Silent(NamedTuple):
+class Stalled(NamedTuple):
     """A worker that has shown no sign of life for some time.
 
     is_here: whether it runs on this machine. is_idle: whether it uses no processor time, known on this machine only.
     """
 
     worker: str
-    in_hand: InHand
+    assigned: Assigned
     seconds: float
     is_here: bool
     is_idle: bool
 
     def text(self) -> str:
         """Return a warning that names the worker and says what happens next."""
-        hand = self.in_hand
+        hand = self.assigned
         runs = f"it trains {hand.names[0]}" if hand.names else "it trains no run"
         more = f" and {len(hand.names) - 1} more" if len(hand.names) > 1 else ""
         text = (
@@ -50,7 +50,7 @@ class Silent(NamedTuple):
 
 
 class _Sign(NamedTuple):
-    """The last sign of life of a worker, and when it was seen; due: seconds of silence until the next warning."""
+    """The last sign of life of a worker, and when it was seen; due: seconds without one until the next warning."""
 
     beat: int
     seen: float
@@ -59,61 +59,61 @@ class _Sign(NamedTuple):
 
 
 class Watch:
-    """A record of which runs are in training, and which workers are silent.
+    """A record of which runs are in training, and which workers are stalled.
 
     A worker touches its file after every segment. Since clocks of machines differ, the time since then is measured by
     the clock of this process, from the moment when it saw the file's time change.
 
     Args:
       orders: those that the workers follow.
-      patience: takes the names of a worker's current runs; returns the seconds of silence before a warning about a
-        worker that may be computing.
+      patience: takes the names of a worker's current runs; returns the seconds before a warning about a worker that
+        may be computing.
     """
 
     def __init__(self, orders: Orders, *, patience: Callable[[Iterable[str]], float] = lambda names: LEAST_SECONDS):
         self._orders, self._patience = orders, patience
         self._signs: dict[str, _Sign] = {}
         self._begun: dict[str, float] = {}
-        self._looked = 0.0
+        self._checked = 0.0
 
     def training(self) -> dict[str, float]:
         """Return the runs in training, and the seconds since each began."""
         now = time.monotonic()
         return {name: now - began for name, began in self._begun.items()}
 
-    def look(self, workers: Iterable[str]) -> list[Silent]:
-        """Check the files of workers that have not ended; list those that have been silent for too long.
+    def check(self, workers: Iterable[str]) -> list[Stalled]:
+        """Check the files of workers that have not ended; list those that have been stalled for too long.
 
-        Each is listed again when its silence has doubled.
+        Each is listed again when that time has doubled.
         """
         now = time.monotonic()
-        if now - self._looked < _EVERY_SECONDS:
+        if now - self._checked < _EVERY_SECONDS:
             return []
-        self._looked = now
-        hands = {worker: hand for worker in workers if (hand := self._orders.read_in_hand(worker)) is not None}
+        self._checked = now
+        hands = {worker: hand for worker in workers if (hand := self._orders.read_assigned(worker)) is not None}
         names = [name for hand in hands.values() for name in hand.names]
         self._begun = {name: self._begun.get(name, now) for name in names}
         self._signs = {worker: sign for worker, sign in self._signs.items() if worker in hands}
-        silences = (self._silence(worker, hand, now) for worker, hand in hands.items())
-        return [silent for silent in silences if silent is not None]
+        found = (self._stalled(worker, hand, now) for worker, hand in hands.items())
+        return [stalled for stalled in found if stalled is not None]
 
-    def _silence(self, worker: str, hand: InHand, now: float) -> Silent | None:
+    def _stalled(self, worker: str, hand: Assigned, now: float) -> Stalled | None:
         beat, process = self._orders.last_beat(worker), find(hand)
         sign = self._signs.get(worker)
         if sign is None or sign.beat != beat:
             activity = sign.activity if sign else machine.Activity(now)
             sign = self._signs[worker] = _Sign(beat=beat, seen=now, activity=activity, due=LEAST_SECONDS)
         idle = sign.activity.idle_seconds(process, now) if process else 0.0
-        silent, is_idle = now - sign.seen, idle >= LEAST_SECONDS
+        seconds, is_idle = now - sign.seen, idle >= LEAST_SECONDS
         patience = LEAST_SECONDS if is_idle else max(sign.due, self._patience(hand.names))
-        if silent < patience:
+        if seconds < patience:
             return None
-        self._signs[worker] = sign._replace(due=2 * silent)
+        self._signs[worker] = sign._replace(due=2 * seconds)
         is_here = hand.host == socket.gethostname()
-        return Silent(worker=worker, in_hand=hand, seconds=silent, is_here=is_here, is_idle=is_idle)
+        return Stalled(worker=worker, assigned=hand, seconds=seconds, is_here=is_here, is_idle=is_idle)
 
 
-def find(hand: InHand) -> machine.Process | None:
+def find(hand: Assigned) -> machine.Process | None:
     """Find the process of a worker; None if it is on another machine or has ended."""
     if hand.host != socket.gethostname() or not hand.pid:
         return None
@@ -121,17 +121,17 @@ def find(hand: InHand) -> machine.Process | None:
     return process if process and process.started == hand.started else None
 
 
-def kill(silent: Silent) -> bool:
+def kill(stalled: Stalled) -> bool:
     """Kill a worker of this machine that uses no processor time, and return whether that was done.
 
     A run stays locked as long as its process lives, even a stopped one, so no other worker can take it. SIGKILL ends a
     stopped process too; the system then releases the lock, and no two workers ever train the same run. A worker of
     another machine cannot be killed from here, nor seen to be idle: its run is free once its lock is released.
     """
-    if not silent.is_idle or find(silent.in_hand) is None:
+    if not stalled.is_idle or find(stalled.assigned) is None:
         return False
     try:
-        os.kill(silent.in_hand.pid, signal.SIGKILL)
+        os.kill(stalled.assigned.pid, signal.SIGKILL)
     except OSError:
         return False
     return True

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from flatwide import machine
-from flatwide.study import orders, silence, supervise
+from flatwide.study import orders, stalls, supervise
 from flatwide.study.executors import Ended, Site, crew, local
 from flatwide.study.orders import LocksError, Task
 
@@ -22,8 +22,8 @@ IDLE = ["sleep", "600"]
 @pytest.fixture
 def todo(tmp_path, monkeypatch):
     """Return orders for one run, with limits of fractions of a second."""
-    monkeypatch.setattr(silence, "LEAST_SECONDS", 0.4)
-    monkeypatch.setattr(silence, "_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(stalls, "LEAST_SECONDS", 0.4)
+    monkeypatch.setattr(stalls, "_EVERY_SECONDS", 0.0)
     return orders.write(tmp_path, [[Task("a-run", {})]], session="now", tensorboard=False)
 
 
@@ -51,9 +51,9 @@ def show(todo, worker, process, *, host=None):
 
 def wait_for(watch, workers, seconds=20.0):
     deadline = time.monotonic() + seconds
-    while not (silences := watch.look(workers)) and time.monotonic() < deadline:
+    while not (stalls_found := watch.check(workers)) and time.monotonic() < deadline:
         time.sleep(0.05)
-    return silences
+    return stalls_found
 
 
 @pytest.mark.parametrize("sent", [signal.SIGSTOP, signal.SIGCONT])
@@ -61,34 +61,34 @@ def test_an_idle_worker_of_this_machine_is_killed(todo, start, sent):
     process = start(IDLE)
     process.send_signal(sent)
     show(todo, "0-0", process)
-    (silent,) = wait_for(silence.Watch(todo), {"0-0"})
-    assert silent.is_idle
+    (stalled,) = wait_for(stalls.Watch(todo), {"0-0"})
+    assert stalled.is_idle
     for word in (f"process {process.pid} on {socket.gethostname()}", "a-run", "is killed"):
-        assert word in silent.text()
-    assert silence.kill(silent)
+        assert word in stalled.text()
+    assert stalls.kill(stalled)
     assert process.wait(10) == -signal.SIGKILL
 
 
 def test_a_worker_that_computes_is_told_of_again_and_again_and_left_alone(todo, start):
     process = start(BUSY)
     show(todo, "0-0", process)
-    watch = silence.Watch(todo, patience=lambda names: 0.8)
+    watch = stalls.Watch(todo, patience=lambda names: 0.8)
     (first,), (second,) = wait_for(watch, {"0-0"}), wait_for(watch, {"0-0"})
     assert 0.8 <= first.seconds < second.seconds / 1.9
     assert not first.is_idle
     assert f"left alone. If it hangs: kill -9 {process.pid}" in first.text()
-    assert not silence.kill(first)
+    assert not stalls.kill(first)
     assert process.poll() is None
 
 
 def test_a_process_of_another_machine_or_a_later_one_of_the_same_id_is_never_killed(todo, start):
     process = start(IDLE)
     show(todo, "0-0", process, host="node7")
-    (silent,) = wait_for(silence.Watch(todo), {"0-0"})
-    assert not silence.kill(silent._replace(is_idle=True))
-    assert f"end it there: kill -9 {process.pid}" in silent.text()
-    later = silent.in_hand._replace(host=socket.gethostname(), started=silent.in_hand.started + 1)
-    assert not silence.kill(silent._replace(is_idle=True, in_hand=later))
+    (stalled,) = wait_for(stalls.Watch(todo), {"0-0"})
+    assert not stalls.kill(stalled._replace(is_idle=True))
+    assert f"end it there: kill -9 {process.pid}" in stalled.text()
+    later = stalled.assigned._replace(host=socket.gethostname(), started=stalled.assigned.started + 1)
+    assert not stalls.kill(stalled._replace(is_idle=True, assigned=later))
     assert process.poll() is None
 
 
@@ -97,20 +97,20 @@ def test_a_worker_that_hangs_before_it_trains_is_killed_too(todo):
     at_work.start("0-0")
     (process,) = at_work._processes.values()
     process.send_signal(signal.SIGSTOP)
-    (silent,) = wait_for(silence.Watch(todo), {"0-0"})
-    assert "it trains no run" in silent.text()
-    assert silence.kill(silent)
+    (stalled,) = wait_for(stalls.Watch(todo), {"0-0"})
+    assert "it trains no run" in stalled.text()
+    assert stalls.kill(stalled)
     process.wait(10)
     assert at_work.ended()[0].problem.startswith("killed by SIGKILL")
 
 
 def test_a_sign_of_life_is_heard(todo, start, monkeypatch):
-    monkeypatch.setattr(silence, "LEAST_SECONDS", 1.0)
+    monkeypatch.setattr(stalls, "LEAST_SECONDS", 1.0)
     show(todo, "0-0", start(IDLE))
-    watch, began = silence.Watch(todo), time.monotonic()
+    watch, began = stalls.Watch(todo), time.monotonic()
     while time.monotonic() - began < 1.5:
         todo.beat("0-0")
-        assert not watch.look({"0-0"})
+        assert not watch.check({"0-0"})
         time.sleep(0.05)
     assert watch.training().keys() == {"a-run"}
 

@@ -6,7 +6,7 @@ from flatwide import experiment, runner
 from flatwide.runs import driver
 from flatwide.runs.directory import run_directories
 from flatwide.runs.experiment import Experiment
-from flatwide.training import stretch
+from flatwide.training import compiled_epochs
 
 pytestmark = pytest.mark.optimized
 
@@ -40,29 +40,31 @@ def test_it_is_the_run_in_segments_bit_for_bit(fields, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_the_memory_for_scores_bounds_a_call(tmp_path, monkeypatch):
-    fields, lengths, took = {"num_neurons": (9,), "rho": 0.1}, [], stretch._Calls.took
-    monkeypatch.setattr(stretch._Calls, "took", lambda calls, length: (lengths.append(length), took(calls, 1e9)))
-    stretch._program.cache_clear()
+    fields, lengths, took = {"num_neurons": (9,), "rho": 0.1}, [], compiled_epochs._Calls.took
+    monkeypatch.setattr(
+        compiled_epochs._Calls, "took", lambda calls, length: (lengths.append(length), took(calls, 1e9))
+    )
+    compiled_epochs._program.cache_clear()
     whole = train(tmp_path / "whole", **fields)
-    stretch._program.cache_clear()
-    monkeypatch.setattr(stretch, "_MOST_BYTES", 1)
+    compiled_epochs._program.cache_clear()
+    monkeypatch.setattr(compiled_epochs, "_MOST_BYTES", 1)
     assert train(tmp_path / "short", **fields) == whole
     assert lengths == [1.0, 4.0, *[1.0] * 5]
 
 
 def test_runs_of_one_shape_share_a_program_and_its_rate(tmp_path):
-    stretch._program.cache_clear()
+    compiled_epochs._program.cache_clear()
     for seed in (0, 1):
         train(tmp_path / str(seed), num_neurons=(8,), seed=seed)
-    cache = stretch._program.cache_info()
+    cache = compiled_epochs._program.cache_info()
     assert (cache.misses, cache.hits, cache.maxsize) == (1, 1, 64)
-    program = stretch._Program(lambda: None)
+    program = compiled_epochs._Program(lambda: None)
     times = iter([0.0, 2.0, 2.0])
-    calls = stretch._Calls(program, seconds=10.0, clock=lambda: next(times))
+    calls = compiled_epochs._Calls(program, seconds=10.0, clock=lambda: next(times))
     assert calls.stop(3, 100) == 4  # a program without a known rate begins with one epoch
     calls.took(1.0)
     assert program.rate == 0.5
-    assert stretch._Calls(program, seconds=10.0, clock=lambda: next(times)).stop(3, 100) == 8
+    assert compiled_epochs._Calls(program, seconds=10.0, clock=lambda: next(times)).stop(3, 100) == 8
 
 
 def test_it_goes_on_in_the_middle_of_an_epoch(tmp_path, monkeypatch):

@@ -44,7 +44,7 @@ def write(
         runs.
       path: of the page; None is `report.html` in the work directory. With a path, nothing is written into the work
         directory, and figures and summary go into a folder beside the page.
-      tell: called with the headlines and their table, as text for a terminal.
+      tell: as for `exports.export`.
     Returns: the path of the page.
     Raises: ValueError if there is no run, a column is missing, or a file in the way is not flatwide's.
     """

@@ -13,6 +13,7 @@ import pytest
 
 import flatwide
 from flatwide import cli, runner
+from flatwide.study import silence
 from flatwide.study.executors import Site, local
 
 pytestmark = pytest.mark.optimized
@@ -242,6 +243,22 @@ def test_killed_at_an_instant_it_ends_with_the_same_table(study, tmp_path, whole
         assert process.returncode == 0, errors
     else:
         assert cli.main([f"--workdir={tmp_path}/w", study]) == 0
+    assert table(tmp_path / "w").equals(whole)
+
+
+@pytest.mark.slow
+def test_a_worker_that_was_stopped_while_its_command_was_killed_frees_its_run(
+    study, tmp_path, whole, monkeypatch, capsys
+):
+    monkeypatch.setattr(silence, "LEAST_SECONDS", 5.0)
+    process = start(tmp_path / "w", study)
+    wait_for(tmp_path / "w", "runs/*/checkpoints/*.npz")
+    for worker in workers_of(process):
+        os.kill(worker, signal.SIGSTOP)
+    process.kill()
+    process.wait()
+    assert cli.main([f"--workdir={tmp_path}/w", study]) == 0
+    assert "and was woken" in capsys.readouterr().err
     assert table(tmp_path / "w").equals(whole)
 
 

@@ -65,16 +65,16 @@ class Damage(NamedTuple):
 def damage(workdir: Path, choose: random.Random) -> list[Damage]:
     """Damage a file as disks, editors and power failures do, or swap two; empty if there is none, or they are equal.
 
-    Each kind of file is as likely as another, however many there are.
+    Each kind of file is as likely as another, however many there are; of checkpoints the newest is taken.
     """
-    kinds = {kind: sorted(workdir.glob(f"runs/*/{kind}")) for kind in _OF_A_RUN}
-    of_a_run = {path for paths in kinds.values() for path in paths}
-    others = {path for path in workdir.rglob("*") if path.is_file() and path.name != "lock"} - of_a_run
-    kinds["others"] = sorted(others)
-    present = [[path for path in paths if path.is_file()] for paths in kinds.values()]
-    if not any(present):
+    kinds = [sorted(filter(Path.is_file, workdir.glob(f"runs/*/{kind}"))) for kind in _OF_A_RUN]
+    others = {path for path in workdir.rglob("*") if path.is_file() and path.name != "lock"}
+    kinds = [paths for paths in [*kinds, sorted(others.difference(*kinds))] if paths]
+    if not kinds:
         return []
-    path = choose.choice(choose.choice([paths for paths in present if paths]))
+    path = choose.choice(choose.choice(kinds))
+    if path.parent.name == "checkpoints":
+        path = max(path.parent.glob("step_*.npz"), default=path)  # the one that the run resumes from
     how = choose.choices(_HOW, _WEIGHTS)[0]
     before = path.read_bytes()
     if how == "swapped":

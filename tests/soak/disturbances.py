@@ -20,7 +20,7 @@ class Failure(Exception):
 
 
 def disturbed(subject: Subject, workdir: Path, choose: random.Random, *, seconds: float) -> tuple[str, list[Damage]]:
-    """Run the command, end it at a random instant, and three times out of four damage a file or swap two.
+    """Run the command, end it at a random instant, and damage up to three files or pairs of them.
 
     Args:
       seconds: that it takes undisturbed.
@@ -31,7 +31,7 @@ def disturbed(subject: Subject, workdir: Path, choose: random.Random, *, seconds
     # Starting takes most of the time of so small a command, so every other kill waits until it trains.
     is_training, share = choose.random() < 0.5, choose.random()
     instant = share * (0.2 if is_training else 1.1) * seconds
-    is_damaging, seed = choose.random() < 0.75, choose.random()
+    num_damages, seed = choose.randint(0, 3), choose.random()
     output = _output(workdir)
     process = subject.start(workdir, output)
     if is_training:
@@ -42,7 +42,8 @@ def disturbed(subject: Subject, workdir: Path, choose: random.Random, *, seconds
         _end(process, how)
     _awaited(process, output)
     _await_workers(process)
-    damages = damage(workdir, random.Random(seed)) if is_damaging else []
+    choose = random.Random(seed)
+    damages = [item for _ in range(num_damages) for item in damage(workdir, choose)]
     return f"{how} ended at {instant:.1f} s{' of training' if is_training else ''}", damages
 
 

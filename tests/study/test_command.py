@@ -256,8 +256,8 @@ def test_a_worker_that_was_stopped_while_its_command_was_killed_frees_its_run(
     for worker in workers_of(process):
         os.kill(worker, signal.SIGSTOP)
     process.kill()
-    process.wait()
     assert cli.main([f"--workdir={tmp_path}/w", study]) == 0
+    process.communicate(timeout=100)  # the woken workers have ended too, and have closed its pipes
     assert "and was woken" in capsys.readouterr().err
     assert table(tmp_path / "w").equals(whole)
 

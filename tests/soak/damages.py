@@ -73,8 +73,8 @@ def damage(workdir: Path, choose: random.Random) -> list[Damage]:
     if not kinds:
         return []
     path = choose.choice(choose.choice(kinds))
-    if path.parent.name == "checkpoints":
-        path = max(path.parent.glob("step_*.npz"), default=path)  # the one that the run resumes from
+    if path.name.startswith("step_"):
+        path = max(path.parent.glob("step_*.npz"))  # the one from which the run resumes
     how = choose.choices(_HOW, _WEIGHTS)[0]
     before = path.read_bytes()
     if how == "swapped":

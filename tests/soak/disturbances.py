@@ -28,8 +28,8 @@ def disturbed(subject: Subject, workdir: Path, choose: random.Random, *, seconds
     Raises: Failure.
     """
     how = choose.choice(("all", "command", "worker", "SIGTERM", "SIGINT"))
-    # Starting takes most of the time of so small a command, so every other kill waits until it trains.
-    is_training, share = choose.random() < 0.5, choose.random()
+    # Starting takes most of the time of so small a command, so most kills wait until it trains.
+    is_training, share = subject.trains and choose.random() < 0.75, choose.random()
     instant = share * (0.2 if is_training else 1.1) * seconds
     num_damages, seed = choose.randint(0, 3), choose.random()
     output = _output(workdir)

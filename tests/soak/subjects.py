@@ -32,6 +32,11 @@ class Subject(NamedTuple):
     arguments: Callable[[Path], list[str]]
     prepare: Callable[[Path], None]
 
+    @property
+    def trains(self) -> bool:
+        """Whether it writes evaluations."""
+        return self.arguments(Path())[0].startswith("--workdir")
+
     def start(self, workdir: Path, output: Path) -> subprocess.Popen:
         """Start the command in a session of its own, so that a kill reaches it alone or with all its workers."""
         with output.open("w") as file:

@@ -16,8 +16,10 @@ from flatwide import config as configs
 from flatwide import registry, sam
 from flatwide.analysis import estimates, fields, ranking
 from flatwide.config.parser import FlagParser
+from flatwide.runs import disk
 from flatwide.runs.logs import say
 from flatwide.runs.table import collect
+from flatwide.study import settings as study_settings
 
 USAGE = """python main.py compare --workdir=W --rules=normalized,friendly,path/to/mine.py:rule [--seeds=8] [--workers=N]
                           [--dry_run]"""
@@ -95,13 +97,17 @@ def command(arguments: list[str], *, train: Callable[[Mapping[str, Any], str], i
     if unknown:
         raise configs.ConfigError([registry.unknown("--rules", rule, sam.VARIANTS) for rule in unknown])
     rules = tuple(dict.fromkeys(map(registry.absolute, flags.rules)))
+    # The number of runs and their cost do not depend on the radii.
+    placeholders = {domain: dict.fromkeys(rules, _LENGTHS) for domain in DOMAINS}
+    of_a_seed, _ = study_settings.read(study(rules, placeholders, num_seeds=1)["study"], {})
+    if too_many := study_settings.too_many(flags.seeds * study_settings.num_runs(of_a_seed.parts)):
+        raise configs.ConfigError([f"--seeds={flags.seeds}: {fault}" for fault in too_many])
     if flags.dry_run:
         from flatwide.study import command as study_command
 
-        # The number of runs and their cost do not depend on the radii.
-        placeholders = {domain: dict.fromkeys(rules, _LENGTHS) for domain in DOMAINS}
         config = study(rules, placeholders, num_seeds=flags.seeds, workers=flags.workers)
         return f"{study_command.dry_run(config, flags.workdir)}\n{_NOTE}", 0
+    disk.check_folder(flags.workdir, f"--workdir={flags.workdir}")
     radii = _search(rules)
     config = study(rules, radii, num_seeds=flags.seeds, workers=flags.workers)
     if code := train(config, flags.workdir):

@@ -55,6 +55,14 @@ def process(pid: int) -> Process | None:
     return Process(started=int(fields[18]), cpu_seconds=seconds, waits_for_disk="D" in threads)
 
 
+def arguments(pid: int) -> list[str]:
+    """Return the command line of a process; empty if it is unknown."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="surrogateescape").split("\0")[:-1]
+    except OSError:
+        return []
+
+
 def available() -> int:
     """Count the cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

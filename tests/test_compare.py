@@ -81,12 +81,20 @@ def test_a_dry_run_plans_without_the_search(small, own_rule, tmp_path, capsys, m
             "--rules='normalised' is not known. Did you mean",
         ),
         (["--workdir=w", "--rules=normalized", "--seeds=1"], "--seeds=1: expected 2 or more"),
+        (
+            ["--workdir=w", "--rules=normalized", "--seeds=1000000000"],
+            "runs; expected at most 100,000",
+        ),
+        (["--workdir=w", "--rules=normalized", f"--seeds={'9' * 5000}"], "argument --seeds: invalid int value: '99"),
+        (["--workdir=/proc/x", "--rules=friendly"], "--workdir=/proc/x: no file can be written in /proc"),
         (["--workdir=w", "--rules=norm_layers"], "norm_layers cannot be compared on small: "),
     ],
 )
 def test_bad_input_is_named(small, capsys, arguments, message):
     assert cli.main(["compare", *arguments]) == 2
-    assert message in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert len(printed) < 1000
 
 
 def test_a_rule_of_one_length_is_refused(small, tmp_path, capsys):

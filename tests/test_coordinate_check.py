@@ -206,7 +206,9 @@ def test_every_family_is_alike_at_every_width_with_layerwise_scaling_alone(model
         ((), "--config is missing"),
         (("--config=configs/digits_mlp.py", "--widths=64"), "--widths=64: expected two or more widths"),
         (("--config=configs/digits_mlp.py", "--widths=64,(8,8)"), "all of the same length"),
-        (("--config=configs/digits_mlp.py", "--seeds=1"), "--seeds=1: expected an integer >= 2"),
+        (("--config=configs/digits_mlp.py", "--seeds=1"), "--seeds='1': expected an integer >= 2"),
+        (("--config=configs/digits_mlp.py", f"--seeds={'9' * 5000}"), "(5,002 characters): expected an integer >= 2"),
+        (("--config=configs/digits_mlp.py", "--output=/dev/null/x"), "--output=/dev/null/x: no file can be written in"),
         (
             ("--config=configs/digits_mlp.py", "--width=64"),
             "is not a flag of this command; usage: python main.py coordinate_check",

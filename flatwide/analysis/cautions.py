@@ -15,6 +15,14 @@ if TYPE_CHECKING:
 FEW_SEEDS = 5
 _ALIKE = 1.5  # training losses whose ratio lies between the inverse of this and this count as equal
 
+# Columns of what a run was trained with besides its config; tables of earlier versions and of others may lack them.
+_TRAINED_WITH = {
+    "versions.flatwide": "the version of flatwide",
+    "versions.jax": "the version of JAX",
+    "device": "the kind of device",
+    "matmul_precision": "the precision of products",
+    "x64": "whether numbers have 64 bits (x64)",
+}
 _CHOSEN_BY_ITSELF = "The best rho was chosen by the same metric that is compared, as in the paper"
 _COLUMN_TO_CHOOSE_BY = "a column of validation results to choose by (--choose_by=)"
 _REMEDIES = {
@@ -114,6 +122,30 @@ def _whole_domain(domain: table.Domain, *, are_ours: bool) -> Iterator[Caution]:
         )
     for name in _coupled(domain):
         yield Caution("mixed_configs", f"{name} differs between widths, so the size is not the only change.")
+    yield from _unlike_arms(domain)
+
+
+def _unlike_arms(domain: table.Domain) -> Iterator[Caution]:
+    """Yield what base and SAM runs of one width and seed differ in besides rho, and lengths that they never share."""
+    width = domain.question.width
+    arms: dict[str, dict[Any, tuple[set, set]]] = {}
+    for row in fields.done(domain.runs, [width, "seed", *_TRAINED_WITH, *fields.LENGTHS]):
+        for name in (*_TRAINED_WITH, *fields.LENGTHS):
+            at = (row[width], row.get("seed"))
+            if row.get(name) is not None:
+                arms.setdefault(name, {}).setdefault(at, (set(), set()))[fields.effective_rho(row) > 0].add(row[name])
+    for name, at_seeds in arms.items():
+        is_length = name in fields.LENGTHS
+        unlike = {
+            at: pair
+            for at, pair in at_seeds.items()
+            if all(pair) and (pair[0].isdisjoint(pair[1]) if is_length else pair[0] != pair[1])
+        }
+        if unlike:
+            base, sam = (", ".join(sorted({str(v) for pair in unlike.values() for v in pair[arm]})) for arm in (0, 1))
+            effect = "so they are not compared" if is_length else "so a gain may not be the effect of rho alone"
+            what = f"base and SAM runs differ in {_TRAINED_WITH.get(name, name)} (base: {base}; SAM: {sam}), {effect}."
+            yield Caution("unlike_arms", what, _at(domain, sorted({value for value, _ in unlike})))
 
 
 def _coupled(domain: table.Domain) -> list[str]:

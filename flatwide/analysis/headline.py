@@ -49,8 +49,9 @@ def headlines(split: table.Split) -> list[Headline]:
         if rows := _rows(part):
             base = fields.base_name(part.runs, unknown="its base") or "its base"
             text = f"No answer: {part.not_learned}" if part.not_learned else _text(rows, is_percent, base)
+            named = set(re.findall(r"\d[\d,]*\d|\d", text))
             evenly = widths.evenly(rows, _MOST_ROWS)
-            shown = tuple(row for row in rows if row in evenly or re.search(rf"\b{row.num_params:,}\b", text))
+            shown = tuple(row for row in rows if row in evenly or f"{row.num_params:,}" in named)
             result.append(Headline(part=part.name, text=text, rows=shown, is_percent=is_percent))
     return result
 

@@ -16,7 +16,7 @@ from flatwide.config.schema import SCHEMA, STUDY, ConfigError, Field, describe, 
 
 _HINT = "expected a config file such as configs/digits_mlp.py, or a name that `flatwide configs` lists"
 
-_RANGE = re.compile(r"range\((\s*-?\d{1,9}\s*(?:,\s*-?\d{1,9}\s*)?(?:,\s*-?[1-9]\d{0,8}\s*)?)\)")
+_RANGE = re.compile(r"range\((\s*-?\d{1,18}\s*(?:,\s*-?\d{1,18}\s*)?(?:,\s*-?[1-9]\d{0,17}\s*)?)\)")
 
 
 def load_file(path: str) -> dict[str, Any]:

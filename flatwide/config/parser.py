@@ -1,6 +1,7 @@
 """An argument parser that raises ConfigError."""
 
 import argparse
+import re
 from typing import NoReturn
 
 from flatwide.config.schema import ConfigError
@@ -27,4 +28,5 @@ class FlagParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise ConfigError with the message and the usage."""
-        raise ConfigError([f"{message}; usage:\n{self._how_to_use}"])
+        short = re.sub(r"(\S{80})\S{40,}", r"\1…", message)
+        raise ConfigError([f"{short}; usage:\n{self._how_to_use}"])

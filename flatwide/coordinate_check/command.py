@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from flatwide import config as configs
+from flatwide import registry
 from flatwide.config.parser import FlagParser
 from flatwide.coordinate_check.slopes import LARGEST_SLOPE, MULTIPLES, NUM_STEPS, Check, Slope
 from flatwide.figures import coordinates, save
+from flatwide.runs import disk
 
 USAGE = """python main.py coordinate_check --config=F [--config.field=value ...]
                          [--widths=256,512,1024,2048 or "(256,128),(512,256)"] [--seeds=5] [--output=DIR]"""
 _NAME = "coordinate_check"
+_MOST_DIGITS = 4  # of a number of seeds
 
 
 class Request(NamedTuple):
@@ -40,12 +43,19 @@ def read(arguments: Sequence[str]) -> tuple[Request | None, list[str]]:
             f"--widths={flags.widths}: expected two or more widths such as 256,512,1024, all of the same length."
         )
     if flags.seeds is not None:
-        num_seeds = int(flags.seeds) if flags.seeds.isdecimal() else 0
+        num_seeds = int(flags.seeds) if flags.seeds.isdecimal() and len(flags.seeds) <= _MOST_DIGITS else 0
         if num_seeds < 2:
-            faults.append(f"--seeds={flags.seeds}: expected an integer >= 2, since intervals are over seeds.")
+            faults.append(
+                f"--seeds={registry.shown(flags.seeds)}: expected an integer >= 2, since intervals are over seeds."
+            )
     output = Path(flags.output) if flags.output else None
     if output is not None and any(output.glob(f"{_NAME}*")):
         faults.append(f"--output={output}: it contains the files of another check; choose another folder.")
+    elif output is not None:
+        try:
+            disk.check_folder(output, f"--output={output}")
+        except ValueError as error:
+            faults.append(str(error))
     if faults:
         raise configs.ConfigError(faults)
     return Request(config_path=flags.config, widths=widths, num_seeds=num_seeds, output=output), rest

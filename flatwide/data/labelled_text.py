@@ -220,6 +220,7 @@ def _is_csv(path: Path) -> bool:
 
 def _csv_rows(path: Path, content: str) -> list[tuple[int, list[str]]]:
     reader, rows, line = csv.reader(io.StringIO(content, newline=""), strict=True), [], 1
+    limit = csv.field_size_limit(len(content) + 1)  # a text may be long; Python's own limit is 131,072 characters
     try:
         for cells in reader:
             rows.append((line, cells))
@@ -228,6 +229,8 @@ def _csv_rows(path: Path, content: str) -> list[tuple[int, list[str]]]:
         raise DataError(
             f"{path}, line {line}: {error}; expected cells with quotation marks to be quoted, and the marks doubled."
         ) from error
+    finally:
+        csv.field_size_limit(limit)
     return rows
 
 

@@ -119,7 +119,7 @@ def _column(column: "pd.Series", role: str, name: str) -> Any:
         if missing and role not in ("metric", "choose_by"):
             raise ValueError(f"{where} is empty; expected {kind.expected}. {_filled(kind, role)}")
         if not missing and not (math.isfinite(value) and kind.is_right(value)):
-            shown = repr(cell) if isinstance(cell, str) else f"{cell:g}"
+            shown = registry.shown(cell) if isinstance(cell, str) else f"{cell:g}"
             raise ValueError(f"{where} holds {shown}; expected {kind.expected}. {_hint(cell) or kind.fix}")
     return read.astype("int64" if role in ("width", "seed") else "float64")
 

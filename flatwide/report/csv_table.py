@@ -79,6 +79,7 @@ def write_table(
     page_path = Path(path) if path else table_path.with_suffix(".report.html")
     if page_path.resolve() == table_path.resolve():
         raise ValueError(f"--output={page_path}: this is the table itself; choose another name.")
+    output.check_page(page_path)
     table = read(table_path)
     folder = output.folder_beside(page_path)
     are_ours = set(table.columns) >= _OURS and not (width or rho or seed)

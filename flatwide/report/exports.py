@@ -11,6 +11,7 @@ from flatwide.figures.collection import every_figure
 from flatwide.figures.tables import to_csv
 from flatwide.report import charts, latex, output, page
 from flatwide.report.content import Source, content
+from flatwide.report.gaps import gaps
 from flatwide.runs.directory import write_atomically
 
 FORMATS = (*save.FORMATS, "latex")
@@ -41,7 +42,8 @@ def export(
 
     Args:
       curves, series, arrays: as for `figures.gallery.gallery`.
-      tell: called with the headlines and their table, as text for a terminal, after all files are written.
+      tell: called with the headlines and their table, as text for a terminal, and with what the table lacks, after all
+        files are written.
     Raises: ValueError for an unknown format, a missing column, or a file in the way that flatwide did not write.
     """
     from flatwide.analysis.summary import summary
@@ -75,4 +77,6 @@ def export(
             if start and text.startswith(start)
         ]
         tell("\n\n".join([*fair, headline.terminal(page_content.headlines)]))
+    if lacking := gaps(split):
+        tell("\n".join(lacking))
     return page_path

@@ -14,13 +14,27 @@ _FOLDER_MARKER = ".flatwide"
 def write_page(path: Path, page: str) -> None:
     """Write a page, atomically.
 
-    Raises: ValueError if the path is a folder, or a file that flatwide did not write.
+    Raises: as `check_page`.
     """
+    check_page(path)
+    write_atomically(path, page)
+
+
+def check_page(path: Path) -> None:
+    """Check that a page can be written, which is done before the work on it too.
+
+    Raises: ValueError if the path is a folder, a file that flatwide did not write, or in a folder that cannot be made.
+    """
+    folder_beside(path)
     if path.is_dir():
         raise ValueError(f"--output={path}: it is a folder; name a file in it, such as {path / 'report.html'}.")
-    if path.exists() and not _is_ours(path):
-        raise ValueError(f"{path}: flatwide did not write this file and will not replace it; choose another --output=.")
-    write_atomically(path, page)
+    if path.exists() and not (path.is_file() and _is_ours(path)):
+        raise ValueError(
+            f"--output={path}: flatwide did not write this file and will not replace it; choose another --output=."
+        )
+    if not path.absolute().parent.parent.is_dir():
+        raise ValueError(f"--output={path}: there is no folder {path.parent.parent}; make it first.")
+    disk.check_folder(path.parent, f"--output={path}")
 
 
 def folder_beside(page: Path) -> Path:

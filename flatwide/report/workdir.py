@@ -45,21 +45,23 @@ def write(
         runs.
       path: of the page; None is `report.html` in the work directory. With a path, nothing is written into the work
         directory, and figures and summary go into a folder beside the page.
-      tell: called with the headlines and their table, as text for a terminal.
+      tell: as for `exports.export`.
     Returns: the path of the page.
-    Raises: ValueError if there is no run, a column is missing, or a file in the way is not flatwide's.
+    Raises: ValueError if there is no run, a column is missing or no metric, or a file in the way is not flatwide's.
     """
     workdir = Path(workdir)
     if path is None:
         sweep(workdir)
     page_path = Path(path) if path else workdir / _PAGE
+    output.check_page(page_path)
     formats = FORMATS[: 0 if path else 1] if formats is None else formats
     runs = collect(workdir)
     if not len(runs):
         raise ValueError(f"{workdir}: expected a work directory with a run in runs/; train one first.")
     for name, column in (("metric", metric), ("choose_by", choose_by)):
-        if column is not None and column not in runs.columns:  # checked before it is stored for the next report
-            raise ValueError(registry.unknown(name, column, filter(is_metric, runs.columns)))
+        known = [known for known in runs.columns if is_metric(known)]
+        if column is not None and column not in known:  # checked before it is stored for the next report
+            raise ValueError(registry.unknown(f"--{name}", column, known))
     _say_earlier(workdir)
     settings = _settings(
         workdir, is_stored=not path, metric=metric, choose_by=choose_by, tune=tune, num_planned=num_planned

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -37,6 +38,20 @@ def check_is_there(folder: str | os.PathLike) -> None:
     """Raise RemovedError if a folder in use no longer exists, so that no part of it is recreated."""
     if not os.path.isdir(folder):
         raise RemovedError(f"{folder}: the folder was removed while it was in use; nothing was recreated.")
+
+
+def check_folder(folder: Path | str, given: str) -> None:
+    """Check, before work whose result it is to hold, that a folder can be written to, or made.
+
+    Args:
+      given: the flag that names it, for the message.
+    Raises: ValueError.
+    """
+    place = next(path for path in (Path(folder).absolute(), *Path(folder).absolute().parents) if path.exists())
+    try:
+        tempfile.TemporaryFile(dir=place).close()
+    except OSError as error:
+        raise ValueError(f"{given}: no file can be written in {place} ({error.strerror}); name another path.") from None
 
 
 @contextlib.contextmanager

@@ -100,7 +100,9 @@ def _read(run: RunDirectory) -> tuple[dict[str, Any], Sequence[records.Record]]:
     except ValueError as error:
         return {"run": run.name, "status": "damaged", "problem": str(error)}, ()
     if run.identity != digest(config[IDENTITY]):
-        problem = f"{run.path}: config.json is that of another run; if the folder is a copy, move it out of runs/."
+        problem = (
+            f"{run.path / 'config.json'}: it is that of another run; if the folder is a copy, move it out of runs/."
+        )
         return {"run": run.name, "status": "mismatch", "problem": problem}, ()
     config = _read_fields(config)
     # If a result field has the name of a config field (threads), the value in effect replaces the requested one.

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flatwide import registry
+from flatwide.runs.table import tuple_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -217,6 +218,12 @@ def _comparison(parsed: _Expression, node: ast.Compare, table: "pd.DataFrame") -
         if isinstance(right, list):
             if not hasattr(left, "isin"):
                 raise ValueError(f"{_piece(parsed, node)}: expected a column before the list.")
+            if _kind(left) == "a column of text" and right and not any(isinstance(item, str) for item in right):
+                as_text = tuple_text(right) if isinstance(nodes[k + 1], ast.Tuple) else "(300,100)"
+                raise ValueError(
+                    f"{_piece(parsed, node)}: {_piece(parsed, nodes[k])} is text, and so is a tuple in it; write it in "
+                    f"quotation marks, such as {as_text!r}."
+                )
             is_in = left.isin(right)
             results.append(is_in if _MEMBERSHIPS[type(op)] else ~is_in)
         else:

@@ -93,7 +93,7 @@ def _look_up(run: Planned, workdir: str | os.PathLike) -> RunState:
             return RunState(run, directory, status)
         if _differs(directory, identity):
             return RunState(
-                run, directory, "mismatch", problem=f"{directory.path}: config.json is that of another run."
+                run, directory, "mismatch", problem=f"{directory.path / 'config.json'}: it is that of another run."
             )
         result = directory.read_result() or {}
         status = UNMEASURED if records.missing(directory, run.config) else status

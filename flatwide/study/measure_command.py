@@ -25,6 +25,9 @@ USAGE = """python main.py measure W --measurements=NAME[,NAME ...] [--where="num
                          [--epochs=0,10 | --epochs=all] [--examples=1000] [--workers=N] [--trust] [--dry_run]"""
 
 
+_MOST_DIGITS = 18  # of an integer of 64 bits
+
+
 class Request(NamedTuple):
     """A request for measurements of trained runs.
 
@@ -282,7 +285,7 @@ def _integers(name: str, text: str | None, least: int, faults: list[str]) -> tup
     if name == "epochs" and text == "all":
         return None
     parts = _texts(text or "")
-    if bad := [part for part in parts if not part.isdecimal() or int(part) < least]:
-        faults.append(f"--{name}={text}: {bad[0]!r} is no integer >= {least}.")
+    if bad := [part for part in parts if not part.isdecimal() or len(part) > _MOST_DIGITS or int(part) < least]:
+        faults.append(f"--{name}: {registry.shown(bad[0])} is no integer in [{least}, 10^{_MOST_DIGITS}).")
         return ()
     return tuple(sorted({int(part) for part in parts}))

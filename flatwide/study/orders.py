@@ -263,6 +263,18 @@ def read(path: Path | str) -> Orders:
     return Orders(path, path.parents[2], groups, content["tensorboard"])
 
 
+def have_command(path: Path) -> bool:
+    """Whether the command that wrote some orders may still live."""
+    try:
+        with open(path.parent / _COMMAND, "r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return False
+    except FileNotFoundError:
+        return path.parent.exists()  # the command has not begun, or the orders of a killed one were swept
+    except OSError:
+        return True
+
+
 def remove(orders: Orders) -> None:
     """Remove the folder of completed orders: the directories of the runs have everything that a user needs."""
     _remove(orders.path.parent)

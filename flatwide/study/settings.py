@@ -84,7 +84,7 @@ def read(study: Any, base: Mapping[str, Any]) -> tuple[Settings, list[str]]:
     given["parts"] = _parts(given["parts"], shared, base, faults)
     if not faults:
         faults += [fault for part in given["parts"] for fault in _contradictions(part)]
-        faults += _too_many(given["parts"]) + _untuned(given["tune"], given["parts"])
+        faults += too_many(num_runs(given["parts"])) + _untuned(given["tune"], given["parts"])
     try:
         crew = executors.find(str(given["executor"]))
         faults += [] if wrong else crew.faults(given)
@@ -105,6 +105,8 @@ def _strange(where: str, value: Any) -> list[str]:
         return [fault for index, item in enumerate(value) for fault in _strange(f"{where}[{index}]", item)]
     if value is None or isinstance(value, str | bool | int | float):
         return []
+    if isinstance(value, range):  # short ones are tuples by now
+        return [f"{where}={value}: expected at most {_MOST_RUNS:,} values, the most runs of a study."]
     return [f"{where}={registry.shown(value)}: expected numbers, texts, tuples or dicts."]
 
 
@@ -241,8 +243,13 @@ def _untuned(tune: tuple[str, ...], parts: tuple[Part, ...]) -> list[str]:
     ]
 
 
-def _too_many(parts: tuple[Part, ...]) -> list[str]:
-    num_runs = sum(math.prod(map(len, part.axes.values())) * max(1, len(part.points)) for part in parts)
-    if num_runs <= _MOST_RUNS:
+def num_runs(parts: tuple[Part, ...]) -> int:
+    """Count the runs of a study, those that are excluded included."""
+    return sum(math.prod(map(len, part.axes.values())) * max(1, len(part.points)) for part in parts)
+
+
+def too_many(count: int) -> list[str]:
+    """List as a fault that a study has more runs than can be planned."""
+    if count <= _MOST_RUNS:
         return []
-    return [f"config.study: {num_runs:,} runs; expected at most {_MOST_RUNS:,}. Split it into several studies."]
+    return [f"config.study: {count:,} runs; expected at most {_MOST_RUNS:,}. Split it into several studies."]

@@ -1,14 +1,17 @@
 """Detection of workers that show no sign of life, and what may be done about each."""
 
+import contextlib
 import os
 import signal
 import socket
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import NamedTuple
 
 from flatwide import machine
 from flatwide.runs.logs import duration_text
+from flatwide.study import orders
 from flatwide.study.orders import Assigned, Orders
 
 LEAST_SECONDS = 300.0  # without a sign of life before a warning
@@ -65,13 +68,13 @@ class Watch:
     the clock of this process, from the moment when it saw the file's time change.
 
     Args:
-      orders: those that the workers follow.
+      followed: the orders of the workers.
       patience: takes the names of a worker's current runs; returns the seconds before a warning about a worker that
         may be computing.
     """
 
-    def __init__(self, orders: Orders, *, patience: Callable[[Iterable[str]], float] = lambda names: LEAST_SECONDS):
-        self._orders, self._patience = orders, patience
+    def __init__(self, followed: Orders, *, patience: Callable[[Iterable[str]], float] = lambda names: LEAST_SECONDS):
+        self._orders, self._patience = followed, patience
         self._signs: dict[str, _Sign] = {}
         self._begun: dict[str, float] = {}
         self._checked = 0.0
@@ -111,6 +114,57 @@ class Watch:
         self._signs[worker] = sign._replace(due=2 * seconds)
         is_here = hand.host == socket.gethostname()
         return Stalled(worker=worker, assigned=hand, seconds=seconds, is_here=is_here, is_idle=is_idle)
+
+
+class Orphans:
+    """Workers of this machine whose command was killed, and which hold runs without using the processor.
+
+    A stopped process does not notice that its command is gone. It is woken, and then saves and ends by itself; if it
+    stays idle it is killed, and its last checkpoint remains.
+    """
+
+    def __init__(self):
+        self._activity: dict[int, machine.Activity] = {}
+        self._woken: set[int] = set()
+
+    def end(self, holders: Iterable[str | None]) -> list[str]:
+        """Wake or kill those that have been idle for `LEAST_SECONDS`; return a line for each.
+
+        Args:
+          holders: as `RunDirectory.holder` returns them.
+        """
+        lines, now = [], time.monotonic()
+        for pid in {int(pid) for pid, host in map(_process_of, holders) if host == socket.gethostname()}:
+            process = machine.process(pid)
+            if process is None or not _is_orphan(pid):
+                continue
+            activity = self._activity.setdefault(pid, machine.Activity(now))
+            if activity.idle_seconds(process, now) < LEAST_SECONDS:
+                continue
+            sent = signal.SIGKILL if pid in self._woken else signal.SIGCONT
+            with contextlib.suppress(OSError):
+                os.kill(pid, sent)
+            self._woken.add(pid)
+            del self._activity[pid]
+            lines.append(
+                f"process {pid}, a worker whose command is gone, used no processor time for "
+                f"{duration_text(LEAST_SECONDS)} and was {'killed' if sent == signal.SIGKILL else 'woken'}"
+            )
+        return lines
+
+
+def _process_of(holder: str | None) -> tuple[str, str]:
+    """Split `12 on host`; the process is "0" where it is unknown."""
+    pid, _, host = (holder or "").partition(" on ")
+    return (pid, host) if pid.isdecimal() else ("0", "")
+
+
+def _is_orphan(pid: int) -> bool:
+    """Whether a process is a worker, started on this machine, of a command that is gone."""
+    match machine.arguments(pid):
+        case [*_, "-m", "flatwide.study.worker", path, _]:
+            return not orders.have_command(Path(path))
+    return False
 
 
 def find(hand: Assigned) -> machine.Process | None:

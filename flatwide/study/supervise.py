@@ -126,7 +126,7 @@ def supervise(
     """
     remaining = {task.name: task for group in orders.groups for task in group}
     pool = _Workers(orders, crew, most=workers, watch=watch or stalls.Watch(orders), tell=tell)
-    has_warned = False
+    has_warned, orphans = False, stalls.Orphans()
     with orders.held() as show_command:
         try:
             for _ in range(min(workers, len(remaining))):
@@ -154,8 +154,11 @@ def supervise(
                         first = next(iter(remaining))
                         tell(
                             f"waiting for {len(remaining)} runs that other commands train, such as {first} (process "
-                            f"{holders[0]})"
+                            f"{holders[0]}); a worker of this machine whose command was killed is woken once it has "
+                            f"used no processor time for {duration_text(stalls.LEAST_SECONDS)}"
                         )
+                    for line in orphans.end(holders):
+                        tell(line)
                 yield None
                 time.sleep(pause if remaining else 0)
         finally:

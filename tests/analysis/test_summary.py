@@ -295,6 +295,37 @@ def test_each_state_of_an_incomplete_run_has_a_remedy():
     assert "move the folder out of runs/" in damaged
 
 
+@pytest.mark.parametrize(
+    ("column", "text"),
+    [
+        ("versions.flatwide", "the version of flatwide"),
+        ("versions.jax", "the version of JAX"),
+        ("device", "the kind of device"),
+        ("matmul_precision", "the precision of products"),
+    ],
+)
+def test_arms_that_were_trained_with_something_else_are_named(column, text):
+    runs: Any = study(**{column: "a"})
+    assert "unlike_arms" not in names(cautions.cautions(runs))
+    both = runs.assign(**{column: ["a" if seed < 2 else "b" for seed in runs["seed"]]})
+    assert "unlike_arms" not in names(cautions.cautions(both))  # each pair has one
+    runs.loc[(runs["rho"] > 0) & (runs["num_params"] == 1000), column] = "b"
+    (caution,) = [caution for caution in cautions.cautions(runs) if caution.name == "unlike_arms"]
+    assert caution.text == (
+        f"At 1,000 parameters base and SAM runs differ in {text} (base: a; SAM: b), so a gain may not be the effect of "
+        "rho alone."
+    )
+
+
+def test_lengths_that_base_and_sam_never_share_are_named_and_lengths_of_equal_compute_are_not():
+    runs: Any = study()
+    runs.loc[runs["rho"] > 0, "num_epochs"] = 20
+    (caution,) = [caution for caution in cautions.cautions(runs) if caution.name == "unlike_arms"]
+    assert "differ in num_epochs (base: 10; SAM: 20), so they are not compared." in caution.text
+    twice = runs[runs["rho"] == 0].assign(num_epochs=20)
+    assert "unlike_arms" not in names(cautions.cautions(pd.concat([runs, twice], ignore_index=True)))
+
+
 def test_cautions_of_several_parts_are_merged_and_name_each_part_once():
     some = [study(label_noise=noise, num_seeds=4 + round(4 * noise)) for noise in (0.0, 0.25, 0.5)]
     runs: Any = pd.concat(some, ignore_index=True)

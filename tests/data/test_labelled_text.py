@@ -9,7 +9,7 @@ import pytest
 
 import flatwide
 from flatwide.data import DataError, hub, words
-from flatwide.data.labelled_text import labelled_text, split_words, sst2
+from flatwide.data.labelled_text import labelled_text, read, split_words, sst2
 from flatwide.training.plans import Shuffled
 
 # As in GLUE's archive: a space after each phrase, quotation marks that quote nothing.
@@ -100,6 +100,17 @@ def test_a_csv_file_quoted_as_rfc_4180_says(tmp_path):
     ]
     tokens = [vocabulary[w] for w in ["two", '"', "no", '"', "lines"]]
     assert dataset.test.arrays["inputs"][0].tolist() == [*tokens, 0, 0]
+
+
+def test_a_long_text_is_read_and_a_missing_quotation_mark_is_named_as_such(tmp_path):
+    long, more = "word " * 40_000, "".join(f"fine {i},{i % 2}\n" for i in range(20_000))
+    path = tmp_path / "train.csv"
+    path.write_text(f'text,label\n"{long}",1\n{more}')
+    assert len(read(path).rows[0].text) == 200_000
+    path.write_text(f'text,label\n"unclosed,1\n{more}')
+    with pytest.raises(DataError, match="line 2: unexpected end of data; expected cells with quotation marks"):
+        read(path)
+    assert csv.field_size_limit() == 131_072
 
 
 def test_a_tsv_file_may_quote_whole_cells_and_number_its_labels(tmp_path):

@@ -103,6 +103,21 @@ def test_with_a_path_nothing_is_written_into_the_work_directory(workdir, page, t
     assert listing(workdir) == before
 
 
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("/dev/null", "--output=/dev/null: flatwide did not write this file"),
+        ("/proc/x", "--output=/proc/x: no file can be written in /proc"),
+        ("/dev/null/page.html", "--output=/dev/null/page.html: "),
+        ("nowhere/in/it.html", "--output=nowhere/in/it.html: there is no folder nowhere; make it first"),
+    ],
+)
+def test_an_output_is_checked_before_the_work(workdir, monkeypatch, path, message):
+    monkeypatch.setattr("flatwide.report.workdir.collect", None)
+    with pytest.raises(ValueError, match=message):
+        report.write(workdir, path=path)
+
+
 def test_an_output_may_be_no_folder_and_needs_no_ending(workdir, tmp_path):
     with pytest.raises(ValueError, match=r"it is a folder; name a file in it, such as .*report\.html"):
         report.write(workdir, path=tmp_path)
@@ -269,6 +284,9 @@ def test_an_unknown_metric_lists_the_metrics_and_is_not_kept(workdir):
         listed_names = str(raised.value).partition("Known: ")[2].rstrip(".").split(", ")
         assert {"test_metric", "test_loss", "train_metric"} <= set(listed_names)
         assert {"seed", "num_params", "seconds", "versions.jax"}.isdisjoint(listed_names)
+        for column in ("run", "status", "device"):
+            with pytest.raises(ValueError, match=f"--{name}='{column}' is not known"):
+                report.write(workdir, **{name: column}, formats=())
     assert before == ((workdir / "report.json").read_text() if before else None)
     report.write(workdir, formats=())
 

@@ -1,9 +1,11 @@
 """Kill flatwide and damage its files at random, and compare what it leaves with an undisturbed run: `make soak`.
 
     python tests/soak [--seconds=600] [--seed=0] [--workdir=DIR] [--only=run,study,ray,measure,report]
+                      [--until_failure]
 
 Each trial gives a command a few times, disturbs it each time, and then lets it finish. It survives if no command shows
-a traceback or hangs, and in the end every byte is that of an undisturbed run, times excluded (`contents.py`). The seed
+a traceback or hangs, `report` and the table of runs name each damaged file that they read while it is in place
+(`damages.py`), and in the end every byte is that of an undisturbed run, times excluded (`contents.py`). The seed
 decides what is tried; where in the program a kill arrives is up to the machine.
 Exit codes: 0 all trials survived, 1 one did not: its work directory is kept, and its name is printed.
 """
@@ -18,7 +20,8 @@ from collections import Counter
 from pathlib import Path
 
 import contents
-from disturbances import Damage, Failure, disturbed, finish
+from damages import Damage, unnamed
+from disturbances import Failure, disturbed, finish
 from subjects import Subject, subjects
 
 
@@ -28,6 +31,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=600.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workdir", type=Path)
+    parser.add_argument("--until_failure", action="store_true")
     parser.add_argument("--only", type=lambda text: text.split(","))
     flags = parser.parse_args()
     root = flags.workdir or Path(tempfile.mkdtemp(prefix="flatwide-soak-"))
@@ -37,7 +41,7 @@ def main() -> int:
     print(f"seed {flags.seed}, {', '.join(subject.name for subject in chosen)}, in {root}", flush=True)
     undisturbed = {subject.name: _undisturbed(subject, root) for subject in chosen}
     for number in range(10**9):
-        if number > 0 and time.monotonic() > deadline:
+        if number > 0 and (time.monotonic() > deadline or (flags.until_failure and tally["failed"])):
             break
         subject = chosen[number % len(chosen)]
         tally += _trial(subject, root / f"trial-{number}", choose, *undisturbed[subject.name])
@@ -65,12 +69,14 @@ def _trial(
     damages: list[Damage] = []
     try:
         for _ in range(choose.randint(1, 3)):
-            event, damage = disturbed(subject, workdir, choose, seconds=seconds)
-            done.append(event + (f", {damage}" if damage else ""))
+            event, new = disturbed(subject, workdir, choose, seconds=seconds)
+            done.append(", ".join([event, *map(str, new)]))
             tally["disturbances"] += 1
             tally[event.partition(" ")[0]] += 1
-            damages += [damage] if damage else []
-            tally["damaged files"] += damage is not None
+            damages += new
+            tally["damaged files"] += len(new)
+            if silent := unnamed(workdir, damages):
+                raise Failure("; ".join(silent))
         tally["damages refused by name"] += finish(subject, workdir, damages=damages)
         differing = contents.differences(expected, contents.read(workdir))
     except Failure as failure:

@@ -21,7 +21,7 @@ def read(workdir: Path) -> Contents:
             contents[name] = path.read_bytes()
         elif path.name == "result.json" or (path.parent.name == "measurements" and path.suffix == ".json"):
             contents[name] = _without_times(json.loads(path.read_bytes()))
-        elif path.name == "final.npz" or (path.parent.name == "measurements" and path.suffix == ".npz"):
+        elif path.name == "final.npz" or (path.parent.name in ("measurements", "snapshots") and path.suffix == ".npz"):
             contents[name] = _arrays(path)
     for path in (workdir / name for name in _TABLES):
         if path.exists():

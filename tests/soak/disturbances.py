@@ -1,4 +1,4 @@
-"""Kills and damaged files."""
+"""Kills, and damages between them."""
 
 import contextlib
 import os
@@ -7,8 +7,8 @@ import signal
 import subprocess
 import time
 from pathlib import Path
-from typing import NamedTuple
 
+from damages import Damage, damage
 from subjects import Subject
 
 _MOST_SECONDS = 600.0  # of one command; longer is a hang
@@ -19,30 +19,8 @@ class Failure(Exception):
     """A command that showed a traceback, hung, or does not finish."""
 
 
-class Damage(NamedTuple):
-    """A damaged file: what it held, and what it holds now (None: it was deleted)."""
-
-    path: Path
-    how: str
-    before: bytes
-    after: bytes | None
-
-    def __str__(self) -> str:
-        """Name the damage and the file."""
-        return f"{self.how} {self.path.parent.name}/{self.path.name}"
-
-    def is_left(self) -> bool:
-        """Whether nothing has written the file since."""
-        return (self.path.read_bytes() if self.path.exists() else None) == self.after
-
-    def undo(self) -> None:
-        """Put the file back, as from a backup."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_bytes(self.before)
-
-
-def disturbed(subject: Subject, workdir: Path, choose: random.Random, *, seconds: float) -> tuple[str, Damage | None]:
-    """Run the command, end it at a random instant, and damage a file every other time.
+def disturbed(subject: Subject, workdir: Path, choose: random.Random, *, seconds: float) -> tuple[str, list[Damage]]:
+    """Run the command, end it at a random instant, and damage up to three files or pairs of them.
 
     Args:
       seconds: that it takes undisturbed.
@@ -50,10 +28,10 @@ def disturbed(subject: Subject, workdir: Path, choose: random.Random, *, seconds
     Raises: Failure.
     """
     how = choose.choice(("all", "command", "worker", "SIGTERM", "SIGINT"))
-    # Starting takes most of the time of so small a command, so every other kill waits until it trains.
-    is_training, share = choose.random() < 0.5, choose.random()
+    # Starting takes most of the time of so small a command, so most kills wait until it trains.
+    is_training, share = subject.trains and choose.random() < 0.75, choose.random()
     instant = share * (0.2 if is_training else 1.1) * seconds
-    is_damaging, seed = choose.random() < 0.5, choose.random()
+    num_damages, seed = choose.randint(0, 3), choose.random()
     output = _output(workdir)
     process = subject.start(workdir, output)
     if is_training:
@@ -64,8 +42,9 @@ def disturbed(subject: Subject, workdir: Path, choose: random.Random, *, seconds
         _end(process, how)
     _awaited(process, output)
     _await_workers(process)
-    damage = _damage(workdir, random.Random(seed)) if is_damaging else None
-    return f"{how} ended at {instant:.1f} s{' of training' if is_training else ''}", damage
+    choose = random.Random(seed)
+    damages = [item for _ in range(num_damages) for item in damage(workdir, choose)]
+    return f"{how} ended at {instant:.1f} s{' of training' if is_training else ''}", damages
 
 
 def finish(subject: Subject, workdir: Path, *, damages: list[Damage]) -> int:
@@ -90,7 +69,8 @@ def finish(subject: Subject, workdir: Path, *, damages: list[Damage]) -> int:
             for damage in refused:
                 damage.undo()
         elif left:
-            left[-1].undo()
+            named = ", ".join(map(str, left))
+            raise Failure(f"exit code {code}, which names none of {named}: {text.strip().splitlines()[-1:]}")
         else:
             raise Failure(f"exit code {code}, and no file is damaged: {text.strip().splitlines()[-1:]}")
     raise Failure(f"exit code {code} after every damaged file was restored: {text.strip().splitlines()[-1:]}")
@@ -153,27 +133,3 @@ def _end(process: subprocess.Popen, how: str) -> None:
 def _kill_group(process: subprocess.Popen) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-
-
-def _damage(workdir: Path, choose: random.Random) -> Damage | None:
-    """Damage a file as disks, editors and power failures do."""
-    files = sorted(path for path in workdir.rglob("*") if path.is_file() and path.name != "lock")
-    if not files:
-        return None
-    path = choose.choice(files)
-    before = path.read_bytes()
-    how = choose.choice(("flipped a byte of", "cut", "emptied", "zeroed the end of", "deleted"))
-    at = choose.randrange(len(before)) if before else 0
-    after = {
-        "flipped a byte of": before[:at] + bytes([before[at] ^ (1 << choose.randrange(8))]) + before[at + 1 :]
-        if before
-        else b"",
-        "cut": before[:at],
-        "emptied": b"",
-        "zeroed the end of": before[:at] + bytes(len(before) - at),
-        "deleted": None,
-    }[how]
-    path.unlink()
-    if after is not None:
-        path.write_bytes(after)
-    return Damage(path, how, before, after)

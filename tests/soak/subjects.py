@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
-_SMALL = ("--config.num_neurons=8", "--config.checkpoint_every_seconds=0.1")
+_SMALL = ("--config.num_neurons=8", "--config.checkpoint_every_seconds=0.1", "--config.measure_epochs=(0,100)")
 # Long enough that most kills come while it trains, and not while it starts.
 _RUN = (*_SMALL, "--config.num_epochs=1000")
 _STUDY = (
@@ -32,6 +32,11 @@ class Subject(NamedTuple):
     arguments: Callable[[Path], list[str]]
     prepare: Callable[[Path], None]
 
+    @property
+    def trains(self) -> bool:
+        """Whether it writes evaluations."""
+        return self.arguments(Path())[0].startswith("--workdir")
+
     def start(self, workdir: Path, output: Path) -> subprocess.Popen:
         """Start the command in a session of its own, so that a kill reaches it alone or with all its workers."""
         with output.open("w") as file:
@@ -52,7 +57,7 @@ def subjects(root: Path) -> list[Subject]:
         source = root / "trained"
         if not source.exists():
             source.mkdir()
-            study_alone = trains("trained", *_STUDY)
+            study_alone = trains("trained", *_STUDY, _MEASURED)
             if study_alone.start(source, root / "trained.log").wait() != 0:
                 sys.exit((root / "trained.log").read_text())
         shutil.copytree(source, workdir)
@@ -60,7 +65,7 @@ def subjects(root: Path) -> list[Subject]:
     every = [
         trains("run", *_RUN, _MEASURED),
         study,
-        Subject("measure", lambda workdir: ["measure", str(workdir), "--measurements=gradient,sharpness"], trained),
+        Subject("measure", lambda workdir: ["measure", str(workdir), "--measurements=spectrum"], trained),
         Subject("report", lambda workdir: ["report", str(workdir), "--formats=svg,latex"], trained),
     ]
     has_ray = importlib.util.find_spec("ray") is not None

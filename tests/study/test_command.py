@@ -13,6 +13,7 @@ import pytest
 
 import flatwide
 from flatwide import cli, runner
+from flatwide.study import stalls
 from flatwide.study.executors import Site, local
 
 pytestmark = pytest.mark.optimized
@@ -243,6 +244,22 @@ def test_killed_at_an_instant_it_ends_with_the_same_table(study, tmp_path, whole
     else:
         assert cli.main([f"--workdir={tmp_path}/w", study]) == 0
     assert table(tmp_path / "w").equals(whole)
+
+
+@pytest.mark.slow
+def test_a_worker_that_was_stopped_while_its_command_was_killed_frees_its_run(narrow, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(stalls, "LEAST_SECONDS", 5.0)
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "main.py"), *narrow], stderr=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    wait_for(tmp_path / "w", "runs/*/checkpoints/*.npz")
+    for worker in workers_of(process):
+        os.kill(worker, signal.SIGSTOP)
+    process.kill()
+    assert cli.main(narrow) == 0
+    process.communicate(timeout=100)  # the woken worker has ended too, and has closed its pipes
+    assert "and was woken" in capsys.readouterr().err
+    assert set(flatwide.load(tmp_path / "w")["status"]) == {"finished"}
 
 
 @pytest.mark.slow

@@ -173,6 +173,10 @@ def test_what_is_not_allowed_is_refused_and_not_run(text, tmp_path):
         ("[0] == [0]", "a list is allowed only after"),
         ("[0] in rho", "expected a list of constants such as [0, 0.1] after in; 'rho' is a column"),
         ("rho in seed", "'seed' is a column"),
+        (
+            "num_neurons == (300, 100)",
+            "is text, and so is a tuple in it; write it in quotation marks, such as '(300,100)'.",
+        ),
         ("'1' in run", "'run' is a column"),
         ("rho in 'abc'", "\"'abc'\" is text"),
         ("rho in [seed]", "expected constants in the list '[seed]'; 'seed' is a column"),

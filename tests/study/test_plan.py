@@ -121,6 +121,8 @@ def range_of(count):
         ({"axes": {"rho": (0.1,)}, "workers": 0}, "config.study.workers=0: expected an integer >= 1"),
         ({"workers": 2}, "expected axes, points or parts"),
         ({"axes": {"seed": range_of(1000), "rho": range_of(1000)}}, "1,000,000 runs; expected at most 100,000"),
+        ({"axes": {"seed": range(10**9)}}, "range(0, 1000000000): expected at most 100,000 values"),
+        ({"axes": dict.fromkeys(("seed", "rho", "learning_rate"), range_of(1000))}, "1,000,000,000 runs; expected"),
         ({"axes": {"data_dir": ("a", "b")}}, "data_dir changes no result"),
         ({"axes": {"threads": (1, 2)}}, "threads is the same for all workers"),
         ({"axes": {"sparsity": (0.5,)}}, "config.sparsity=0.5 with config.pruner='none'"),

@@ -166,6 +166,49 @@ def test_stopping_wakes_a_stopped_worker_which_saves_and_kills_one_that_hangs(tm
     assert (stopped.returncode, hung.returncode) == (143, -signal.SIGKILL)
 
 
+def test_a_stopped_worker_of_a_killed_command_is_woken_and_then_killed_if_it_stays_idle(todo, start, monkeypatch):
+    monkeypatch.setattr(supervise, "_BUSY_SECONDS", 0.05)
+    script = (
+        "import signal, time; signal.signal(signal.SIGCONT, lambda *_: print('woken', flush=True)); print(flush=True)"
+    )
+    command = [sys.executable, "-S", "-c", f"{script}\nwhile True: time.sleep(600)"]
+    process = subprocess.Popen(
+        [*command, "-m", "flatwide.study.worker", str(todo.path), "0-0"], stdout=subprocess.PIPE, text=True
+    )
+    process.stdout.readline()
+    process.send_signal(signal.SIGSTOP)
+    orphans, holders = stalls.Orphans(), [f"{process.pid} on {socket.gethostname()}", None, "just started"]
+
+    def wait():
+        deadline = time.monotonic() + 20
+        while not (lines := orphans.end(holders)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return lines
+
+    try:
+        with todo.held():  # the command lives
+            time.sleep(1)
+            assert orphans.end(holders) == []
+            time.sleep(1)
+            assert orphans.end(holders) == []
+        assert "was woken" in wait()[0]
+        assert process.stdout.readline() == "woken\n"
+        assert "was killed" in wait()[0]
+        assert process.wait(10) == -signal.SIGKILL
+    finally:
+        process.kill()
+        process.stdout.close()
+
+
+def test_who_is_no_worker_is_neither_woken_nor_killed(todo, start):
+    process = start(IDLE)
+    orphans = stalls.Orphans()
+    for _ in range(3):
+        assert orphans.end([f"{process.pid} on {socket.gethostname()}", f"{process.pid} on node7"]) == []
+        time.sleep(0.5)
+    assert process.poll() is None
+
+
 def test_a_worker_that_can_take_the_lock_of_a_living_command_stops(todo, monkeypatch):
     monkeypatch.setattr(orders, "_LOOK_SECONDS", 0.05)
     monkeypatch.setattr(orders, "_DEAD_SECONDS", 0.5)

@@ -12,6 +12,7 @@ import importlib.util
 import inspect
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -28,6 +29,11 @@ def unknown(field: str, name: object, allowed: Iterable[object]) -> str:
     nearest = difflib.get_close_matches(lowered, [item.lower() for item in allowed], n=1, cutoff=0.5)
     hint = f" Did you mean {next(k for k in allowed if k.lower() == nearest[0])!r}?" if nearest else ""
     return f"{field}={shown(name)} is not known.{hint} Known: {', '.join(allowed)}."
+
+
+def repeated(names: Iterable[str]) -> str:
+    """Return the first name in alphabetical order that is not empty and occurs more than once, or ""."""
+    return min((name for name, count in Counter(names).items() if name and count > 1), default="")
 
 
 def shown(value: object) -> str:

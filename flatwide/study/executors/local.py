@@ -94,7 +94,7 @@ class LocalCrew:
 
     def _bury(self, worker: str) -> None:
         process = self._processes.pop(worker)
-        del self._slot_of[worker]
+        self._slot_of.pop(worker, None)  # one that was not started here holds no slot
         assert process.stdin is not None
         process.stdin.close()
 

@@ -3,7 +3,6 @@
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from flatwide import config as configs
@@ -11,9 +10,8 @@ from flatwide.analysis import fields
 from flatwide.columns import COLLAPSED, DONE, RESULT_FIELDS
 from flatwide.report.key_table import width_text
 from flatwide.runs.commands import Command
-from flatwide.runs.directory import IDENTITY, run_directories
 from flatwide.runs.logs import duration_text, runs_text
-from flatwide.runs.table import tuple_text
+from flatwide.runs.table import Reading, tuple_text
 
 Run = dict[str, Any]
 NO_METRIC = "without metric"  # status of a run from elsewhere without a metric, for whatever reason
@@ -98,7 +96,7 @@ def facts(
     Args:
       runs: rows of the results table.
       num_planned: runs of the study, if known; larger than the number of runs while it runs.
-      identities: from `read_identities`; empty for runs from elsewhere.
+      identities: from `facts.identities`; empty for runs from elsewhere.
     """
     pairs = [("runs", counts(runs, num_planned=num_planned)), ("time", _time(runs)), ("machine", _machine(runs))]
     versions = [name for name in (runs[0] if runs else {}) if name.startswith("versions.")]
@@ -124,20 +122,16 @@ def counts(runs: list[Run], *, num_planned: int | None = None) -> str:
     return ", ".join([text, *others])
 
 
-def read_identities(workdir: Path | str) -> dict[str, dict[str, Any]]:
-    """Read the fingerprint of each run's data and the number of threads in its config, which the table lacks.
+def identities(runs: Mapping[str, Reading]) -> dict[str, dict[str, Any]]:
+    """Return the fingerprint of each run's data and the number of threads in its config, which the table lacks.
 
     Returns: `data` and `threads`, where known, by name of the run.
     """
-    identities = {}
-    for run in run_directories(workdir):
-        try:
-            config = run.read_config()
-        except ValueError:
-            continue  # the table lists it as damaged
-        identity = config[IDENTITY]
-        identities[run.name] = {name: identity[name] for name in ("data", "threads") if name in identity}
-    return identities
+    return {
+        name: {field: run.identity[field] for field in ("data", "threads") if field in run.identity}
+        for name, run in runs.items()
+        if run.identity
+    }
 
 
 def _time(runs: list[Run]) -> str:

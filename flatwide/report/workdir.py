@@ -1,6 +1,5 @@
 """Reports of work directories."""
 
-import contextlib
 import functools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +14,7 @@ from flatwide.report.run_table import is_metric
 from flatwide.runs import commands, disk, records
 from flatwide.runs.directory import RunDirectory, run_directories, sweep, write_json
 from flatwide.runs.logs import say
-from flatwide.runs.table import collect
+from flatwide.runs.table import Reading, read_runs, tabulate
 
 _PAGE = "report.html"
 _SETTINGS_FILE = "report.json"  # settings of the last report, the defaults of the next
@@ -53,13 +52,14 @@ def write(
         sweep(workdir)
     page_path = Path(path) if path else workdir / _PAGE
     formats = FORMATS[: 0 if path else 1] if formats is None else formats
-    runs = collect(workdir)
+    readings = read_runs(workdir)
+    runs = tabulate(readings)
     if not len(runs):
         raise ValueError(f"{workdir}: expected a work directory with a run in runs/; train one first.")
     for name, column in (("metric", metric), ("choose_by", choose_by)):
         if column is not None and column not in runs.columns:  # checked before it is stored for the next report
             raise ValueError(registry.unknown(name, column, filter(is_metric, runs.columns)))
-    _say_earlier(workdir)
+    _say_earlier(workdir, readings)
     settings = _settings(
         workdir, is_stored=not path, metric=metric, choose_by=choose_by, tune=tune, num_planned=num_planned
     )
@@ -71,7 +71,7 @@ def write(
         commands=tuple(commands.read(workdir)),
         earlier_command=str(settings.get("command") or ""),
         num_planned=settings["num_planned"],
-        identities=facts.read_identities(workdir),
+        identities=facts.identities(readings),
     )
     return export(
         runs,
@@ -90,12 +90,9 @@ def write(
     )
 
 
-def _say_earlier(workdir: Path) -> None:
+def _say_earlier(workdir: Path, runs: Mapping[str, Reading]) -> None:
     """Say of which runs a swapped file would not be noticed; those whose config is damaged are in the table."""
-    earlier = []
-    for run in run_directories(workdir):
-        with contextlib.suppress(ValueError):
-            earlier += [run.name] if (run.path / "config.json").exists() and run.is_earlier else []
+    earlier = [name for name, run in runs.items() if run.is_earlier]
     if earlier:
         names = ", ".join(earlier[:3]) + (", …" if len(earlier) > 3 else "")
         say(

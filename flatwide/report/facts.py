@@ -11,7 +11,7 @@ from flatwide.columns import COLLAPSED, DONE, RESULT_FIELDS
 from flatwide.report.key_table import width_text
 from flatwide.runs.commands import Command
 from flatwide.runs.logs import duration_text, runs_text
-from flatwide.runs.table import Reading, tuple_text
+from flatwide.runs.table import tuple_text
 
 Run = dict[str, Any]
 NO_METRIC = "without metric"  # status of a run from elsewhere without a metric, for whatever reason
@@ -96,7 +96,7 @@ def facts(
     Args:
       runs: rows of the results table.
       num_planned: runs of the study, if known; larger than the number of runs while it runs.
-      identities: from `facts.identities`; empty for runs from elsewhere.
+      identities: `data` and `threads` by name of the run, where known; empty for runs from elsewhere.
     """
     pairs = [("runs", counts(runs, num_planned=num_planned)), ("time", _time(runs)), ("machine", _machine(runs))]
     versions = [name for name in (runs[0] if runs else {}) if name.startswith("versions.")]
@@ -120,18 +120,6 @@ def counts(runs: list[Run], *, num_planned: int | None = None) -> str:
     if states["diverged"]:
         others[0] += " among them"
     return ", ".join([text, *others])
-
-
-def identities(runs: Mapping[str, Reading]) -> dict[str, dict[str, Any]]:
-    """Return the fingerprint of each run's data and the number of threads in its config, which the table lacks.
-
-    Returns: `data` and `threads`, where known, by name of the run.
-    """
-    return {
-        name: {field: run.identity[field] for field in ("data", "threads") if field in run.identity}
-        for name, run in runs.items()
-        if run.identity
-    }
 
 
 def _time(runs: list[Run]) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flatwide import registry
-from flatwide.report import facts, output
+from flatwide.report import output
 from flatwide.report.content import Source
 from flatwide.report.exports import FORMATS, export
 from flatwide.report.run_table import is_metric
@@ -71,7 +71,7 @@ def write(
         commands=tuple(commands.read(workdir)),
         earlier_command=str(settings.get("command") or ""),
         num_planned=settings["num_planned"],
-        identities=facts.identities(readings),
+        identities={name: run.beside for name, run in readings.items()},
     )
     return export(
         runs,

@@ -5,6 +5,7 @@ import csv
 import functools
 import io
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -27,20 +28,21 @@ from flatwide.runs.directory import (
 if TYPE_CHECKING:
     import pandas as pd
 
+_BESIDE = ("data", "threads")  # of an identity
 _MOST_KEPT = 200_000  # readings of runs that a process keeps; each is some kilobytes
 
 
 class Reading(NamedTuple):
     """What a table and a report take from the directory of one run, new, in training or done.
 
-    row: its row of the table without measurements; empty if the run is new. measured: its measurements. identity: the
-    fields that identify it. is_earlier: whether an earlier version of flatwide started it, whose files do not say to
+    row: its row of the table without measurements; empty if the run is new. measured: its measurements. beside: values
+    of its config that the row lacks: the fingerprint of its data, and the threads that it asked for. is_earlier: whether an earlier version of flatwide started it, whose files do not say to
     which run they belong.
     """
 
     row: dict[str, Any]
     measured: Sequence[records.Record] = ()
-    identity: Mapping[str, Any] = {}
+    beside: Mapping[str, Any] = {}
     is_earlier: bool = False
 
 
@@ -172,7 +174,8 @@ def _read(run: RunDirectory, state_of_files: tuple) -> Reading:
             problems.append(str(error))
     problem = {"problem": " ".join(problems)} if problems else {}
     row = {"run": run.name, "status": status} | _flat(_read_fields(config)) | result_fields | problem
-    return Reading(row, run_records, config[IDENTITY], FILE_VERSION not in config)
+    beside = {name: config[IDENTITY][name] for name in _BESIDE if name in config[IDENTITY]}
+    return Reading(row, run_records, beside, FILE_VERSION not in config)
 
 
 def _read_fields(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -205,7 +208,9 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         if isinstance(value, dict):
             flat |= _flat(value, f"{prefix}{name}.")
         else:
-            flat[f"{prefix}{name}"] = tuple_text(value) if isinstance(value, list | tuple) else value
+            value = tuple_text(value) if isinstance(value, list | tuple) else value
+            # All rows share their names and texts, of which JSON makes a copy for each run.
+            flat[sys.intern(f"{prefix}{name}")] = sys.intern(value) if isinstance(value, str) else value
     return flat
 
 

@@ -163,7 +163,7 @@ def test_a_cancelled_job_is_replaced_and_the_table_is_that_of_the_runs_alone(clu
 def test_a_partition_that_does_not_exist_is_one_message_of_sbatch(cluster, tmp_path):
     code, _, errors = ended(start(tmp_path, cluster, "--config.study.slurm.slurm_partition=nowhere"))
     assert code == 1
-    assert errors.count("invalid partition specified: nowhere") == 1
+    assert errors.count("invalid partition specified: nowhere") == 1, errors
     assert "Traceback" not in errors
     assert not list(tmp_path.glob("w/runs/*"))
 

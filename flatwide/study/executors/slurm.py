@@ -4,7 +4,9 @@ A job of several tasks, on one node or several, is one worker, whose tasks train
 """
 
 import atexit
+import contextlib
 import functools
+import io
 import os
 import signal
 import subprocess
@@ -103,7 +105,8 @@ class SlurmCrew:
         from submitit.core.utils import FailedJobError, FailedSubmissionError
 
         try:
-            self._jobs[worker] = self._executor.submit(_work, remote.assign(self._site, worker))
+            with contextlib.redirect_stderr(io.StringIO()):  # submitit prints the words of sbatch, and raises them
+                self._jobs[worker] = self._executor.submit(_work, remote.assign(self._site, worker))
         except (FailedJobError, FailedSubmissionError, OSError) as error:
             said = [line for line in str(error).splitlines() if line.startswith("sbatch: ")]
             problem = f"Slurm refused the job: {' '.join(said) or error}"
@@ -239,7 +242,7 @@ def _join(job: Any) -> None:
 def _states(jobs: Collection[Any], cluster: str) -> dict[str, str]:
     """Ask Slurm for the state of each job; empty if it does not answer.
 
-    The controller knows a job for some minutes after its end; submitit asks the accounting, which not all clusters have.
+    The controller knows a job for minutes after its end; submitit asks the accounting, which not all clusters have.
     """
     if cluster != "slurm":
         return {job.job_id: job.state for job in jobs}

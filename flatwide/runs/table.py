@@ -36,8 +36,8 @@ class Reading(NamedTuple):
     """What a table and a report take from the directory of one run, new, in training or done.
 
     row: its row of the table without measurements; empty if the run is new. measured: its measurements. beside: values
-    of its config that the row lacks: the fingerprint of its data, and the threads that it asked for. is_earlier: whether an earlier version of flatwide started it, whose files do not say to
-    which run they belong.
+      of its config that the row lacks: the fingerprint of its data, and the threads that it asked for.
+    is_earlier: whether an earlier version of flatwide started it, whose files do not say to which run they belong.
     """
 
     row: dict[str, Any]

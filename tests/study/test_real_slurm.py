@@ -1,5 +1,6 @@
 """A study on a real Slurm: a controller and two nodes on this machine, without accounting."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -26,6 +27,7 @@ def get_config():
     config.study.executor, config.study.workers = "slurm", 2
     return config
 """
+ONE_RUN = ["--config.study.axes.seed=(0,)", "--config.study.axes.rho=(0.1,)", "--config.study.workers=1"]
 FIELDS = {"num_neurons": (8,), "num_epochs": 3, "batch_size": 64, "learning_rate": 0.05}
 CONF = """
 ClusterName=test
@@ -92,6 +94,8 @@ def cluster():
         wait_for(lambda: said(environment, "sinfo", "-h", "-o", "%D %T") == "2 idle")
         yield environment
     finally:
+        subprocess.run(["scancel", f"--user={os.getuid()}", "--signal=KILL", "--full"], env=environment, check=True)
+        wait_for(lambda: not said(environment, "squeue", "-h", "-o", "%A"))
         for daemon in daemons[::-1]:
             daemon.terminate()
             daemon.wait(timeout=30)
@@ -127,6 +131,7 @@ def table(workdir):
 
 
 def start(tmp_path, environment, *flags):
+    tmp_path.mkdir(exist_ok=True)
     (tmp_path / "study.py").write_text(STUDY)
     command = [
         sys.executable,
@@ -135,12 +140,33 @@ def start(tmp_path, environment, *flags):
         f"--config={tmp_path}/study.py",
         *flags,
     ]
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE}
+    return subprocess.Popen(command, env=environment, cwd=tmp_path, text=True, **pipes)
 
 
 def ended(process):
-    printed, errors = process.communicate(timeout=250)
+    try:
+        printed, errors = process.communicate(timeout=200)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
     return process.returncode, printed, errors
+
+
+def jobs(environment, folder):
+    """Return the numbers of the jobs that were submitted from a folder."""
+    lines = said(environment, "squeue", "-h", "--states=all", "-o", "%A %Z").splitlines()
+    return [number for number, where in map(str.split, lines) if where == str(folder)]
+
+
+def task(job, index):
+    """Return the process of a task of a job."""
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            variables = path.read_bytes().split(b"\0")
+            if {f"SLURM_JOB_ID={job}".encode(), f"SLURM_PROCID={index}".encode()} <= set(variables):
+                return int(path.parent.name)
+    return None
 
 
 def in_training(tmp_path):
@@ -175,3 +201,56 @@ def test_two_tasks_that_do_not_know_the_first_host_end_at_once(cluster, tmp_path
     assert "does not know the host 'n1' of process 0" in errors
     assert time.monotonic() - began < 60
     assert not list(tmp_path.glob("w/runs/*"))
+
+
+def test_jobs_that_reach_their_time_limit_save_and_the_next_ones_continue(cluster, tmp_path):
+    flags = [*ONE_RUN, "--config.num_epochs=500"]
+    limit = ["--config.study.slurm.timeout_min=1", "--config.study.slurm.slurm_signal_delay_s=45"]
+    code, _, errors = ended(start(tmp_path / "slurm", cluster, *flags, *limit))
+    assert code == 0, errors
+    assert len(jobs(cluster, tmp_path / "slurm")) > 1
+    assert "failed" not in errors
+    code, _, errors = ended(start(tmp_path / "local", cluster, *flags, "--config.study.executor=local"))
+    assert code == 0, errors
+    assert table(tmp_path / "slurm/w").equals(table(tmp_path / "local/w"))
+
+
+def test_jobs_that_wait_for_a_drained_node_are_cancelled_once_the_others_have_trained_all(cluster, tmp_path, alone):
+    subprocess.run(["scontrol", "update", "nodename=n1", "state=drain", "reason=test"], env=cluster, check=True)
+    try:
+        code, _, errors = ended(start(tmp_path, cluster, "--config.study.workers=4"))
+    finally:
+        subprocess.run(["scontrol", "update", "nodename=n1", "state=resume"], env=cluster, check=True)
+    assert code == 0, errors
+    assert table(tmp_path / "w").equals(alone)
+    wait_for(lambda: not said(cluster, "squeue", "-h", "-o", "%A"))
+
+
+def test_a_killed_command_is_started_again_while_its_jobs_train(cluster, tmp_path, alone):
+    process = start(tmp_path, cluster)
+    in_training(tmp_path)
+    process.kill()
+    process.communicate()
+    code, printed, errors = ended(start(tmp_path, cluster))
+    assert code == 0, errors
+    assert "runs: 4 of 4 done" in printed
+    assert table(tmp_path / "w").equals(alone)
+
+
+def test_a_run_over_two_nodes_survives_the_end_of_one_of_its_tasks(cluster, tmp_path):
+    flags = [*ONE_RUN, "--config.num_epochs=20"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"  # the names of the nodes do not resolve
+    environment = {**cluster, "JAX_COORDINATOR_ADDRESS": address}
+    process = start(tmp_path / "slurm", environment, *flags, "--config.study.slurm.nodes=2")
+    in_training(tmp_path / "slurm")
+    (job,) = jobs(cluster, tmp_path / "slurm")
+    os.kill(wait_for(lambda: task(job, 1)), signal.SIGKILL)
+    code, _, errors = ended(process)
+    assert code == 0, errors
+    assert len(jobs(cluster, tmp_path / "slurm")) == 2
+    local = ["--config.study.slurm.cluster=local", "--config.study.slurm.tasks_per_node=2"]
+    code, _, errors = ended(start(tmp_path / "local", cluster, *flags, *local))
+    assert code == 0, errors
+    assert table(tmp_path / "slurm/w").equals(table(tmp_path / "local/w"))

@@ -29,6 +29,7 @@ def write(
     num_planned: int | None = None,
     formats: Sequence[str] | None = None,
     path: Path | str | None = None,
+    name: str | None = None,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Path:
     """Write `report.html`, `summary.csv` and `figures/` of a work directory.
@@ -43,6 +44,7 @@ def write(
         runs.
       path: of the page; None is `report.html` in the work directory. With a path, nothing is written into the work
         directory, and figures and summary go into a folder beside the page.
+      name: of the work directory on the page; None is its path.
       tell: called with the headlines and their table, as text for a terminal.
     Returns: the path of the page.
     Raises: ValueError if there is no run, a column is missing, or a file in the way is not flatwide's.
@@ -56,9 +58,9 @@ def write(
     runs = tabulate(readings)
     if not len(runs):
         raise ValueError(f"{workdir}: expected a work directory with a run in runs/; train one first.")
-    for name, column in (("metric", metric), ("choose_by", choose_by)):
+    for flag, column in (("metric", metric), ("choose_by", choose_by)):
         if column is not None and column not in runs.columns:  # checked before it is stored for the next report
-            raise ValueError(registry.unknown(name, column, filter(is_metric, runs.columns)))
+            raise ValueError(registry.unknown(flag, column, filter(is_metric, runs.columns)))
     _say_earlier(workdir, readings)
     settings = _settings(
         workdir, is_stored=not path, metric=metric, choose_by=choose_by, tune=tune, num_planned=num_planned
@@ -67,7 +69,7 @@ def write(
     if path and formats:
         output.claim_folder(beside)
     source = Source(
-        name=str(workdir),
+        name=name or str(workdir),
         commands=tuple(commands.read(workdir)),
         earlier_command=str(settings.get("command") or ""),
         num_planned=settings["num_planned"],

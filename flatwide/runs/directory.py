@@ -24,7 +24,6 @@ from flatwide.runs.provenance import CHECKSUM, FILE_VERSION, IDENTITY, UNREAD, c
 
 STARTED_ON = ("num_devices", "matmul_precision")  # in config.json, the hardware and precision with which a run started
 METRICS_DIGEST = "metrics_sha256"  # in result.json
-
 TEMPORARY = ".tmp"  # suffix of a file that is being written
 _DAY_SECONDS = 24 * 3600.0
 
@@ -87,12 +86,10 @@ class RunDirectory:
 
     def status_and_result(self) -> tuple[str, dict[str, Any]]:
         """Return the status, as `status` does, and the content of `result.json`; empty if the run is not done."""
-        result = self._read_result()
-        if result is not None:
+        if (result := self._read_result()) is not None:
             return result["status"], result
-        if (self.path / "error.txt").exists():
-            return "failed", {}
-        return ("unfinished" if (self.path / "config.json").exists() else "new"), {}
+        has_failed, has_begun = ((self.path / name).exists() for name in ("error.txt", "config.json"))
+        return "failed" if has_failed else "unfinished" if has_begun else "new", {}
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -323,15 +320,12 @@ class RunDirectory:
         return rows.decode(self.metrics_file, self.metrics())
 
     def metrics(self, result: Mapping[str, Any] | None = None) -> bytes:
-        """Read the text of `metrics.csv`.
+        """Read the text of `metrics.csv`; `result` is from `status_and_result`, if it has been read.
 
-        Args:
-          result: from `status_and_result`, if it has been read.
         Raises: as `read_metrics`, but for damaged lines of a run that is not done.
         """
         content = disk.read(self.metrics_file) or b""
-        result = (self._read_result() or {}) if result is None else result
-        recorded = result.get(METRICS_DIGEST)  # earlier versions recorded none
+        recorded = (self._read_result() or {} if result is None else result).get(METRICS_DIGEST)
         if recorded not in (None, rows.Digest(content).hexdigest()):
             raise ValueError(
                 f"{self.metrics_file}: its rows are not those with which the run ended; restore it from a copy."

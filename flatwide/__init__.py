@@ -56,11 +56,15 @@ __all__ = [
 def load(workdir: str | os.PathLike) -> "pandas.DataFrame":
     """Load the results table of a work directory: one row per run, with all config and result fields and measurements.
 
+    Args:
+      workdir: a path, or an address on object storage, such as `s3://bucket/study`.
     Raises: FileNotFoundError if there is no such folder.
     """
+    from flatwide.runs import storage
     from flatwide.runs.table import collect
 
-    return collect(_existing(workdir))
+    with storage.local(workdir) as folder:
+        return collect(_existing(folder))
 
 
 def load_measurements(workdir: str | os.PathLike) -> "pandas.DataFrame":

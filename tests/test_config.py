@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from flatwide import config as configs
+from flatwide.config import checks
 from flatwide.runs import identity
 
 
@@ -194,6 +195,12 @@ def test_lists_of_an_original_config_become_tuples():
     config = configs.resolve(original)
     assert config.num_neurons == (300, 100)
     assert type(config.learning_rate) is float
+
+
+@pytest.mark.parametrize("name", configs.SCHEMA)
+def test_a_default_is_a_valid_value_in_canonical_form(name):  # so it is not checked again for each run of a study
+    default = configs.SCHEMA[name].default
+    assert checks.check_field(name, default, configs.SCHEMA[name]) == (default, None)
 
 
 def test_a_default_config_is_locked():

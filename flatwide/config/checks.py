@@ -43,6 +43,8 @@ def resolve_fields(values: Mapping[str, Any]) -> dict[str, Any]:
         wrong["study"] = "config.study: expected a single run here; train a study with the command."
     config = {name: field.default for name, field in SCHEMA.items()} | own_defaults(given) | given
     for name, value in config.items():
+        if name in SCHEMA and value is SCHEMA[name].default:
+            continue  # most fields of most runs; a study has up to a hundred thousand
         config[name], fault = check_field(name, value, SCHEMA.get(name) or field_like(value))
         if fault:
             wrong[name] = fault

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from flatwide.config.parser import FlagParser
+from flatwide.runs import storage
 
 USAGE = """python main.py report W [--metric=test_metric] [--choose_by=COLUMN] [--tune=FIELD,FIELD]
                         [--formats=svg,pdf,latex] [--output=FILE]
@@ -35,7 +36,10 @@ def report(arguments: list[str]) -> str:
     if foreign_flags := [f"--{name}" for name in foreign if getattr(flags, name) is not None]:
         parser.error(f"{foreign_flags[0]} applies to a table; {flags.source} is not one")
     lines: list[str] = []
-    path = _write_table(flags, lines.append) if is_table else _write(flags, lines.append)
+    with storage.local(flags.source) as source:
+        if storage.is_remote(flags.source) and not flags.output:
+            flags.output = f"{source.stem if is_table else source.name}.report.html"
+        path = (_write_table if is_table else _write)(source, flags, lines.append)
     return "\n\n".join([*lines, f"report: {path}"])
 
 
@@ -45,7 +49,7 @@ def _parser() -> FlagParser:
         description="Write the answer, figures and tables of a work directory or of a table of runs as one HTML file.",
         example="python main.py report runs/demo --formats=svg,pdf",
     )
-    parser.add_argument("source", nargs="?", metavar="W | table.csv", help="work directory, or CSV file of runs")
+    parser.add_argument("source", nargs="?", metavar="W | table.csv", help="folder or CSV file of runs, or its address")
     parser.add_argument("--metric", metavar="COLUMN", help="column to compare (default: that of the last report)")
     parser.add_argument("--choose_by", metavar="COLUMN", help="column that chooses rho (default: the metric)")
     parser.add_argument("--output", metavar="FILE", help="path of the page (default: report.html beside the runs)")
@@ -62,20 +66,21 @@ def _parser() -> FlagParser:
     return parser
 
 
-def _write(flags: argparse.Namespace, tell: Callable[[str], None]) -> Path:
+def _write(source: Path, flags: argparse.Namespace, tell: Callable[[str], None]) -> Path:
     from flatwide.report import workdir
 
-    if not Path(flags.source).is_dir():
+    if not source.is_dir():
         raise FileNotFoundError(f"{flags.source}: expected a work directory with runs, or a CSV file.")
     options = {"metric": flags.metric, "choose_by": flags.choose_by, "tune": flags.tune, "path": flags.output}
-    return workdir.write(flags.source, **options, formats=flags.formats, tell=tell)
+    name = flags.source if storage.is_remote(flags.source) else None
+    return workdir.write(source, **options, formats=flags.formats, name=name, tell=tell)
 
 
-def _write_table(flags: argparse.Namespace, tell: Callable[[str], None]) -> Path:
+def _write_table(source: Path, flags: argparse.Namespace, tell: Callable[[str], None]) -> Path:
     from flatwide.report import csv_table
 
     return csv_table.write_table(
-        flags.source,
+        source,
         width=flags.width,
         rho=flags.rho,
         seed=flags.seed,

@@ -32,7 +32,7 @@ class Source(NamedTuple):
     name: of the work directory or table, for the title. commands: those that trained the runs, where recorded.
     earlier_command: the last command of a study from before commands were recorded, or "".
     num_planned: runs of the study, None if unknown.
-    identities: config values beyond the table by name of the run, see `facts.read_identities`.
+    identities: config values beyond the table by name of the run, see `table.Reading.beside`.
     notes: how the table was read. is_table: whether the runs came as a table.
     are_ours: whether flatwide trained the runs, so that the effect of a seed and the command to resume are known.
     has_states: whether the table has the status of each run; otherwise a run without a metric counts as diverged.

@@ -3,7 +3,6 @@
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from flatwide import config as configs
@@ -11,7 +10,6 @@ from flatwide.analysis import fields
 from flatwide.columns import COLLAPSED, DONE, RESULT_FIELDS
 from flatwide.report.key_table import width_text
 from flatwide.runs.commands import Command
-from flatwide.runs.directory import IDENTITY, run_directories
 from flatwide.runs.logs import duration_text, runs_text
 from flatwide.runs.table import tuple_text
 
@@ -98,7 +96,7 @@ def facts(
     Args:
       runs: rows of the results table.
       num_planned: runs of the study, if known; larger than the number of runs while it runs.
-      identities: from `read_identities`; empty for runs from elsewhere.
+      identities: `data` and `threads` by name of the run, where known; empty for runs from elsewhere.
     """
     pairs = [("runs", counts(runs, num_planned=num_planned)), ("time", _time(runs)), ("machine", _machine(runs))]
     versions = [name for name in (runs[0] if runs else {}) if name.startswith("versions.")]
@@ -122,22 +120,6 @@ def counts(runs: list[Run], *, num_planned: int | None = None) -> str:
     if states["diverged"]:
         others[0] += " among them"
     return ", ".join([text, *others])
-
-
-def read_identities(workdir: Path | str) -> dict[str, dict[str, Any]]:
-    """Read the fingerprint of each run's data and the number of threads in its config, which the table lacks.
-
-    Returns: `data` and `threads`, where known, by name of the run.
-    """
-    identities = {}
-    for run in run_directories(workdir):
-        try:
-            config = run.read_config()
-        except ValueError:
-            continue  # the table lists it as damaged
-        identity = config[IDENTITY]
-        identities[run.name] = {name: identity[name] for name in ("data", "threads") if name in identity}
-    return identities
 
 
 def _time(runs: list[Run]) -> str:

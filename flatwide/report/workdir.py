@@ -1,6 +1,5 @@
 """Reports of work directories."""
 
-import contextlib
 import functools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,14 +8,14 @@ from typing import Any
 
 from flatwide import registry
 from flatwide.analysis import table
-from flatwide.report import facts, output
+from flatwide.report import output
 from flatwide.report.content import Source
 from flatwide.report.exports import FORMATS, export
 from flatwide.report.run_table import is_metric
 from flatwide.runs import commands, disk, records
 from flatwide.runs.directory import RunDirectory, run_directories, sweep, write_json
 from flatwide.runs.logs import say
-from flatwide.runs.table import collect
+from flatwide.runs.table import Reading, read_runs, tabulate
 
 _PAGE = "report.html"
 _SETTINGS_FILE = "report.json"  # settings of the last report, the defaults of the next
@@ -31,6 +30,7 @@ def write(
     num_planned: int | None = None,
     formats: Sequence[str] | None = None,
     path: Path | str | None = None,
+    name: str | None = None,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Path:
     """Write `report.html`, `summary.csv` and `figures/` of a work directory.
@@ -45,6 +45,7 @@ def write(
         runs.
       path: of the page; None is `report.html` in the work directory. With a path, nothing is written into the work
         directory, and figures and summary go into a folder beside the page.
+      name: of the work directory on the page; None is its path.
       tell: as for `exports.export`.
     Returns: the path of the page.
     Raises: ValueError if there is no run, a column is missing or no metric, or a file in the way is not flatwide's.
@@ -55,14 +56,15 @@ def write(
     page_path = Path(path) if path else workdir / _PAGE
     output.check_page(page_path)
     formats = FORMATS[: 0 if path else 1] if formats is None else formats
-    runs = collect(workdir)
+    readings = read_runs(workdir)
+    runs = tabulate(readings)
     if not len(runs):
         raise ValueError(f"{workdir}: expected a work directory with a run in runs/; train one first.")
-    for name, column in (("metric", metric), ("choose_by", choose_by)):
+    for name_of_flag, column in (("metric", metric), ("choose_by", choose_by)):
         known = [known for known in runs.columns if is_metric(known)]
         if column is not None and column not in known:  # checked before it is stored for the next report
-            raise ValueError(registry.unknown(f"--{name}", column, known))
-    _say_earlier(workdir)
+            raise ValueError(registry.unknown(f"--{name_of_flag}", column, known))
+    _say_earlier(workdir, readings)
     settings = _settings(
         workdir, is_stored=not path, metric=metric, choose_by=choose_by, tune=tune, num_planned=num_planned
     )
@@ -70,11 +72,11 @@ def write(
     if path and formats:
         output.claim_folder(beside)
     source = Source(
-        name=str(workdir),
+        name=name or str(workdir),
         commands=tuple(commands.read(workdir)),
         earlier_command=str(settings.get("command") or ""),
         num_planned=settings["num_planned"],
-        identities=facts.read_identities(workdir),
+        identities={name: run.beside for name, run in readings.items()},
     )
     asked = {name: settings[name] for name in ("choose_by", "tune") if settings[name]}
     return export(
@@ -91,12 +93,9 @@ def write(
     )
 
 
-def _say_earlier(workdir: Path) -> None:
+def _say_earlier(workdir: Path, runs: Mapping[str, Reading]) -> None:
     """Say of which runs a swapped file would not be noticed; those whose config is damaged are in the table."""
-    earlier = []
-    for run in run_directories(workdir):
-        with contextlib.suppress(ValueError):
-            earlier += [run.name] if (run.path / "config.json").exists() and run.is_earlier else []
+    earlier = [name for name, run in runs.items() if run.is_earlier]
     if earlier:
         names = ", ".join(earlier[:3]) + (", …" if len(earlier) > 3 else "")
         say(

@@ -23,8 +23,7 @@ from flatwide.runs import disk, provenance, results, rows
 from flatwide.runs.provenance import CHECKSUM, FILE_VERSION, IDENTITY, UNREAD, checksum
 
 STARTED_ON = ("num_devices", "matmul_precision")  # in config.json, the hardware and precision with which a run started
-_METRICS_DIGEST = "metrics_sha256"  # in result.json
-
+METRICS_DIGEST = "metrics_sha256"  # in result.json
 TEMPORARY = ".tmp"  # suffix of a file that is being written
 _DAY_SECONDS = 24 * 3600.0
 
@@ -83,12 +82,14 @@ class RunDirectory:
 
         Raises: ValueError if `result.json` is damaged; UnreadableError if it cannot be read.
         """
-        result = self.read_result()
-        if result is not None:
-            return result["status"]
-        if (self.path / "error.txt").exists():
-            return "failed"
-        return "unfinished" if (self.path / "config.json").exists() else "new"
+        return self.status_and_result()[0]
+
+    def status_and_result(self) -> tuple[str, dict[str, Any]]:
+        """Return the status, as `status` does, and the content of `result.json`; empty if the run is not done."""
+        if (result := self._read_result()) is not None:
+            return result["status"], result
+        has_failed, has_begun = ((self.path / name).exists() for name in ("error.txt", "config.json"))
+        return "failed" if has_failed else "unfinished" if has_begun else "new", {}
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -187,7 +188,7 @@ class RunDirectory:
             )
 
     def read_config(self) -> dict[str, Any]:
-        """Read `config.json`: every config field, and `identity`.
+        """Read `config.json`: every config field, `identity`, and the version of the files if it is recorded.
 
         Raises: ValueError if it is missing or damaged, or a field contradicts the identity.
         """
@@ -197,7 +198,6 @@ class RunDirectory:
             raise ValueError(f"{path}: expected the config of a run, with its identity.")
         if fault := _checksum_fault(config, is_required=FILE_VERSION in config) or provenance.edited(config):
             raise ValueError(f"{path}: {fault}; restore it from a copy.")
-        config.pop(FILE_VERSION, None)
         return config
 
     def write_result(self, result: Mapping[str, Any]) -> None:
@@ -217,7 +217,7 @@ class RunDirectory:
             )
         if (self.path / "result.json").exists():
             raise ValueError(f"{self.path / 'result.json'}: the run is already done; its result is not overwritten.")
-        digest_of_rows = {_METRICS_DIGEST: rows.Digest(disk.read(self.metrics_file) or b"").hexdigest()}
+        digest_of_rows = {METRICS_DIGEST: rows.Digest(disk.read(self.metrics_file) or b"").hexdigest()}
         self.write_own(self.path / "result.json", {name: result.get(name) for name in RESULT_FIELDS} | digest_of_rows)
 
     def read_result(self) -> dict[str, Any] | None:
@@ -226,7 +226,7 @@ class RunDirectory:
         Raises: ValueError if it is damaged, was changed or is of another run; UnreadableError if it cannot be read.
         """
         result = self._read_result()
-        return result and {name: value for name, value in result.items() if name != _METRICS_DIGEST}
+        return result and {name: value for name, value in result.items() if name != METRICS_DIGEST}
 
     def _read_result(self) -> dict[str, Any] | None:
         return self.read_own(self.path / "result.json", fault=results.fault)
@@ -319,13 +319,13 @@ class RunDirectory:
         """
         return rows.decode(self.metrics_file, self.metrics())
 
-    def metrics(self) -> bytes:
-        """Read the text of `metrics.csv`.
+    def metrics(self, result: Mapping[str, Any] | None = None) -> bytes:
+        """Read the text of `metrics.csv`; `result` is from `status_and_result`, if it has been read.
 
         Raises: as `read_metrics`, but for damaged lines of a run that is not done.
         """
         content = disk.read(self.metrics_file) or b""
-        recorded = (self._read_result() or {}).get(_METRICS_DIGEST)  # earlier versions recorded none
+        recorded = (self._read_result() or {} if result is None else result).get(METRICS_DIGEST)
         if recorded not in (None, rows.Digest(content).hexdigest()):
             raise ValueError(
                 f"{self.metrics_file}: its rows are not those with which the run ended; restore it from a copy."

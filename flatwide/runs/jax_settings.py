@@ -17,6 +17,7 @@ import jax
 
 # There is no public interface for incomplete cache entries, whether JAX has started, or the store that processes share.
 from jax._src import compilation_cache, distributed, xla_bridge
+from jax._src.clusters import slurm_cluster
 
 from flatwide import machine, processes
 from flatwide.config import ConfigError
@@ -55,6 +56,10 @@ def stay_on_cpu() -> None:
         jax.config.update("jax_platforms", "cpu")
 
 
+class UnknownHostError(ConfigError):
+    """The name of the machine of process 0 does not resolve on this one."""
+
+
 def start_processes(
     coordinator: str | None = None,
     num_processes: int | None = None,
@@ -75,6 +80,7 @@ def start_processes(
     Raises: ConfigError if all are None and no such job is detected, or if the address cannot be used.
     """
     timeout = timeout or _JOIN_SECONDS
+    _check_resolves(coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS") or _address_on_slurm())
     if coordinator is not None and index == 0:
         _check_is_free(coordinator)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
@@ -96,6 +102,22 @@ def start_processes(
         raise ConfigError([text.rstrip()]) from error
     state = distributed.global_state
     processes.join(state.client, index=state.process_id, count=state.num_processes, shut_down=jax.distributed.shutdown)
+
+
+def _address_on_slurm() -> str:
+    """Return the address that JAX chooses in a job of Slurm, or "" elsewhere."""
+    slurm = slurm_cluster.SlurmCluster
+    return slurm.get_coordinator_address(None, None) if slurm.is_env_present() else ""
+
+
+def _check_resolves(address: str) -> None:
+    """Raise UnknownHostError for a host without an address, for which JAX would wait as for one that is late."""
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        socket.getaddrinfo(host or None, 0)
+    except OSError as error:
+        text = f"{address}: {socket.gethostname()} does not know the host {host!r} of process 0 ({error})."
+        raise UnknownHostError([f"{text} Set JAX_COORDINATOR_ADDRESS=IP:PORT, or make the name resolve."]) from None
 
 
 def _check_is_free(coordinator: str) -> None:

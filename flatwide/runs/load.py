@@ -10,7 +10,7 @@ import jax
 
 from flatwide.runs import checkpoints
 from flatwide.runs.build import build
-from flatwide.runs.directory import IDENTITY, STARTED_ON, UNREAD, RunDirectory
+from flatwide.runs.directory import FILE_VERSION, IDENTITY, STARTED_ON, UNREAD, RunDirectory
 from flatwide.runs.experiment import Experiment
 from flatwide.runs.identity import identity
 from flatwide.training.state import State
@@ -51,7 +51,7 @@ def load_run(path: str | os.PathLike) -> Trained:
 def read_fields(directory: RunDirectory) -> dict[str, Any]:
     """Read the config fields of a run, without the other entries of its config.json."""
     stored = directory.read_config()
-    return {name: stored[name] for name in stored.keys() - {IDENTITY, UNREAD, *STARTED_ON}}
+    return {name: stored[name] for name in stored.keys() - {IDENTITY, FILE_VERSION, UNREAD, *STARTED_ON}}
 
 
 def rebuild(directory: RunDirectory) -> Experiment:

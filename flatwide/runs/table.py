@@ -1,40 +1,83 @@
 """The results table of a work directory: one row per run, rebuilt from the run directories at any time."""
 
+import contextlib
 import csv
+import functools
 import io
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flatwide import csv_cells
 from flatwide.columns import DONE, RESULT_FIELDS
 from flatwide.config import SCHEMA, digest
 from flatwide.runs import disk, records
-from flatwide.runs.directory import IDENTITY, STARTED_ON, UNREAD, RunDirectory, run_directories, write_atomically
+from flatwide.runs.directory import (
+    FILE_VERSION,
+    IDENTITY,
+    METRICS_DIGEST,
+    STARTED_ON,
+    UNREAD,
+    RunDirectory,
+    run_directories,
+    write_atomically,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
+_BESIDE = ("data", "threads")  # of an identity
+_MOST_KEPT = 200_000  # readings of runs that a process keeps; each is some kilobytes
 
-def collect_rows(workdir: Path | str) -> list[dict[str, Any]]:
-    """Read one row per run: `run`, `status`, all config and result fields, and the measurements at its end.
+
+class Reading(NamedTuple):
+    """What a table and a report take from the directory of one run, new, in training or done.
+
+    row: its row of the table without measurements; empty if the run is new. measured: its measurements. beside: values
+      of its config that the row lacks: the fingerprint of its data, and the threads that it asked for.
+    is_earlier: whether an earlier version of flatwide started it, whose files do not say to which run they belong.
+    """
+
+    row: dict[str, Any]
+    measured: Sequence[records.Record] = ()
+    beside: Mapping[str, Any] = {}
+    is_earlier: bool = False
+
+
+def read_runs(workdir: Path | str) -> dict[str, Reading]:
+    """Read every run of a work directory, by name; again in one process, only those whose files have changed."""
+    return {run.name: _read(run, _state_of_files(run)) for run in run_directories(workdir)}
+
+
+def collect_rows(runs: Mapping[str, Reading]) -> list[dict[str, Any]]:
+    """Return one row per run: `run`, `status`, all config and result fields, and the measurements at its end.
 
     Runs that are not done are included. The status is "damaged" if a file is damaged, "unreadable" if one cannot be
     read, "mismatch" if the directory is named after another run; then `problem` has the reason.
     """
-    runs = [_read(run) for run in run_directories(workdir)]
-    usual = records.usual_examples(run_records for _, run_records in runs)
-    return [_measured(row, run_records, usual) for row, run_records in runs if row]
+    usual = records.usual_examples(run.measured for run in runs.values())
+    return [
+        run.row | records.columns(run.measured, usual, training_seconds=run.row.get("seconds"))
+        for run in runs.values()
+        if run.row
+    ]
 
 
 def collect(workdir: Path | str) -> "pd.DataFrame":
-    """Read the results table: one row per run, in columns of integers, floats, booleans or text.
+    """Read the results table, as `tabulate` makes it."""
+    return tabulate(read_runs(workdir))
+
+
+def tabulate(runs: Mapping[str, Reading]) -> "pd.DataFrame":
+    """Make the results table: one row per run, in columns of integers, floats, booleans or text.
 
     A tuple is text, in the format of flags: `(300,100)`.
     """
     import pandas as pd
 
-    rows = collect_rows(workdir)
+    rows = collect_rows(runs)
     return pd.DataFrame({name: _series([row.get(name) for row in rows]) for name in _columns(rows)})
 
 
@@ -45,7 +88,7 @@ def collect_measurements(workdir: Path | str) -> "pd.DataFrame":
     """
     import pandas as pd
 
-    table = pd.DataFrame(_measured_rows(workdir), columns=list(records.COLUMNS))
+    table = pd.DataFrame(_measured_rows(read_runs(workdir)), columns=list(records.COLUMNS))
     texts = ("run", "measurement", "quantity")
     return table.astype({name: "str" if name in texts else "float64" for name in records.COLUMNS})
 
@@ -58,17 +101,17 @@ def write_results(workdir: Path | str) -> Path:
     Cost: it reads two small files per run and one per measurement, so call it once per study and not once per run.
     """
     disk.check_is_there(workdir)
-    workdir, rows = Path(workdir), collect_rows(workdir)
+    workdir, runs = Path(workdir), read_runs(workdir)
+    rows = collect_rows(runs)
     _write_csv(workdir / "results.csv", _columns(rows), rows)
-    if measured := _measured_rows(workdir):
+    if measured := _measured_rows(runs):
         _write_csv(workdir / "measurements.csv", records.COLUMNS, measured)
     return workdir / "results.csv"
 
 
-def _measured_rows(workdir: Path | str) -> list[dict[str, Any]]:
-    runs = {run.name: records.read(run)[0] for run in run_directories(workdir)}
-    usual = records.usual_examples(runs.values())
-    return [row for name, run_records in runs.items() for row in records.rows(name, run_records, usual)]
+def _measured_rows(runs: Mapping[str, Reading]) -> list[dict[str, Any]]:
+    usual = records.usual_examples(run.measured for run in runs.values())
+    return [row for name, run in runs.items() for row in records.rows(name, run.measured, usual)]
 
 
 def _write_csv(path: Path, columns: Sequence[str], rows: list[dict[str, Any]]) -> None:
@@ -76,7 +119,7 @@ def _write_csv(path: Path, columns: Sequence[str], rows: list[dict[str, Any]]) -
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(map(csv_cells.encode, columns))
     writer.writerows(
-        [["" if row.get(name) is None else csv_cells.encode(row[name]) for name in columns] for row in rows]
+        [csv_cells.encode(cell) if isinstance(cell, str) else cell for cell in map(row.get, columns)] for row in rows
     )
     write_atomically(path, text.getvalue())
 
@@ -87,39 +130,54 @@ def tuple_text(values: list | tuple) -> str:
     return f"({','.join(items)}{',' if len(items) == 1 else ''})"
 
 
-def _read(run: RunDirectory) -> tuple[dict[str, Any], Sequence[records.Record]]:
-    """Read the row of a run but for its measurements, which are returned beside it; a new run has an empty row."""
+def _state_of_files(run: RunDirectory) -> tuple:
+    """Return what changes whenever a file changes that a table takes from a run: inodes, times of change, sizes."""
+    folder = str(run.path)
+    paths = [f"{folder}/{name}" for name in ("config.json", "result.json", "error.txt", "metrics.csv")]
+    with contextlib.suppress(OSError):
+        paths += sorted(entry.path for entry in os.scandir(f"{folder}/measurements"))
+    return tuple(_state(path) for path in paths)
+
+
+def _state(path: str) -> tuple | None:
     try:
-        status = run.status()
+        found = os.stat(path)
+    except OSError:
+        return None
+    return path, found.st_ino, found.st_ctime_ns, found.st_size
+
+
+@functools.lru_cache(maxsize=_MOST_KEPT)
+def _read(run: RunDirectory, state_of_files: tuple) -> Reading:
+    """Read a run; the state of its files decides whether an earlier reading holds."""
+    try:
+        status, result = run.status_and_result()
         if status == "new":
-            return {}, ()
+            return Reading({})
         config = run.read_config()
-        result = run.read_result() or {}
     except disk.UnreadableError as error:
-        return {"run": run.name, "status": "unreadable", "problem": str(error)}, ()
+        return Reading({"run": run.name, "status": "unreadable", "problem": str(error)})
     except ValueError as error:
-        return {"run": run.name, "status": "damaged", "problem": str(error)}, ()
+        return Reading({"run": run.name, "status": "damaged", "problem": str(error)})
     if run.identity != digest(config[IDENTITY]):
         problem = (
             f"{run.path / 'config.json'}: it is that of another run; if the folder is a copy, move it out of runs/."
         )
-        return {"run": run.name, "status": "mismatch", "problem": problem}, ()
-    config = _read_fields(config)
+        return Reading({"run": run.name, "status": "mismatch", "problem": problem})
     # If a result field has the name of a config field (threads), the value in effect replaces the requested one.
-    result_fields = {name: value for name, value in _flat(result).items() if value is not None}
+    result_fields = {
+        name: value for name, value in _flat(result).items() if value is not None and name != METRICS_DIGEST
+    }
     run_records, problems = records.read(run)
     if status in DONE:
         try:
-            run.metrics()
+            run.metrics(result)
         except ValueError as error:  # the result stands without its curves
             problems.append(str(error))
     problem = {"problem": " ".join(problems)} if problems else {}
-    return {"run": run.name, "status": status} | _flat(config) | result_fields | problem, run_records
-
-
-def _measured(row: dict[str, Any], run_records: Sequence[records.Record], usual: Mapping[str, int]) -> dict[str, Any]:
-    """Add the measurements of a run to its row."""
-    return row | records.columns(run_records, usual, training_seconds=row.get("seconds"))
+    row = {"run": run.name, "status": status} | _flat(_read_fields(config)) | result_fields | problem
+    beside = {name: config[IDENTITY][name] for name in _BESIDE if name in config[IDENTITY]}
+    return Reading(row, run_records, beside, FILE_VERSION not in config)
 
 
 def _read_fields(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,7 +185,7 @@ def _read_fields(config: Mapping[str, Any]) -> dict[str, Any]:
 
     Runs of earlier versions did not record these fields; of user-defined fields, their identity has all that were read.
     """
-    values = {name: value for name, value in config.items() if name not in (IDENTITY, UNREAD)}
+    values = {name: value for name, value in config.items() if name not in (IDENTITY, FILE_VERSION, UNREAD)}
     user_fields = values.keys() - SCHEMA.keys() - set(STARTED_ON)
     unread = set(config.get(UNREAD, user_fields - config[IDENTITY].keys()))
     values |= {name: str(None) for name in user_fields - unread if values[name] is None}  # not empty, since it was read
@@ -149,10 +207,12 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Flatten nested mappings to names with dots, and write sequences as text."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, dict):
             flat |= _flat(value, f"{prefix}{name}.")
         else:
-            flat[f"{prefix}{name}"] = tuple_text(value) if isinstance(value, list | tuple) else value
+            value = tuple_text(value) if isinstance(value, list | tuple) else value
+            # All rows share their names and texts, of which JSON makes a copy for each run.
+            flat[sys.intern(f"{prefix}{name}")] = sys.intern(value) if isinstance(value, str) else value
     return flat
 
 

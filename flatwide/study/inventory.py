@@ -88,14 +88,13 @@ def check(stored: Inventory) -> None:
 def _look_up(run: Planned, workdir: str | os.PathLike) -> RunState:
     directory, identity = locate(run.config, workdir)
     try:
-        status = directory.status()
+        status, result = directory.status_and_result()
         if status == "new":
             return RunState(run, directory, status)
-        if _differs(directory, identity):
+        if _differs(directory, identity, is_done=bool(result)):
             return RunState(
                 run, directory, "mismatch", problem=f"{directory.path / 'config.json'}: it is that of another run."
             )
-        result = directory.read_result() or {}
         status = UNMEASURED if records.missing(directory, run.config) else status
     except disk.UnreadableError as error:
         return RunState(run, directory, "unreadable", problem=str(error))
@@ -104,7 +103,7 @@ def _look_up(run: Planned, workdir: str | os.PathLike) -> RunState:
     return RunState(run, directory, status, seconds=result.get("seconds"))
 
 
-def _differs(directory: RunDirectory, identity: Mapping[str, Any]) -> bool:
+def _differs(directory: RunDirectory, identity: Mapping[str, Any], *, is_done: bool) -> bool:
     """Whether a directory is that of another run; one without a config, because it failed at once, is not."""
-    has_config = (directory.path / "config.json").exists() or directory.status() in DONE
+    has_config = is_done or (directory.path / "config.json").exists()
     return has_config and directory.read_config()[IDENTITY] != identity

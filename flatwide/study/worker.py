@@ -210,7 +210,7 @@ def unrecoverable(error: Exception, path: Path | str) -> str:
     """Return why every worker of these orders would fail as well; "" if another might succeed."""
     if isinstance(error, OSError) and disk.is_full(error):
         return disk.full_text(error, Path(path).parents[2])
-    return str(error) if isinstance(error, study_orders.LocksError) else ""
+    return str(error) if isinstance(error, study_orders.LocksError | jax_settings.UnknownHostError) else ""
 
 
 if __name__ == "__main__":

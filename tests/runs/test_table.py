@@ -12,8 +12,9 @@ import pytest
 
 from flatwide.columns import RESULT_FIELDS
 from flatwide.config import digest
+from flatwide.runs import disk
 from flatwide.runs.directory import RunDirectory
-from flatwide.runs.table import collect, collect_rows, tuple_text, write_results
+from flatwide.runs.table import collect, collect_rows, read_runs, tuple_text, write_results
 
 CONFIG = {
     "model": "MLP",
@@ -62,7 +63,7 @@ def test_fields_that_a_run_did_not_read_are_empty_and_an_unread_rho_is_0(tmp_pat
     run = RunDirectory(tmp_path / "runs" / f"a-{digest({'stretch': 2})}")
     user_fields = {"stretch": 2, "offset": None}
     run.write_config(CONFIG | user_fields, identity={"stretch": 2}, unread={"rho", "augment", "warmup_steps"})
-    (row,) = collect_rows(tmp_path)
+    (row,) = collect_rows(read_runs(tmp_path))
     assert (row["augment"], row["warmup_steps"], row["rho"]) == (None, None, 0.0)
     assert (row["stretch"], row["offset"], row["seed"]) == (2, "None", 0)  # read, and none: not an empty cell
 
@@ -74,13 +75,47 @@ def test_runs_of_earlier_versions_left_out_of_the_identity_what_they_did_not_rea
     written = {name: value for name, value in content.items() if name not in ("unread", "checksum", "file_version")}
     path.write_text(json.dumps(written))
     path.parent.rename(path.parent.with_name(f"a-{digest({'units': 8})}"))
-    (row,) = collect_rows(tmp_path)
+    (row,) = collect_rows(read_runs(tmp_path))
     assert (row["status"], row["stretch"], row["units"], row["augment"]) == ("unfinished", None, 8, True)
 
 
 def test_a_work_directory_without_runs_has_an_empty_table(tmp_path):
     assert collect(tmp_path / "nowhere").empty
     assert "test_metric" in collect(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "value"),
+    [
+        ("result.json", "status", "damaged"),
+        ("config.json", "status", "damaged"),
+        ("metrics.csv", "problem", "with which the run ended"),
+        ("measurements/trace.json", "problem", "the file is damaged"),
+    ],
+)
+def test_in_one_process_only_runs_with_a_changed_file_are_read_again(tmp_path, monkeypatch, name, column, value):
+    names = [make_run(tmp_path, name, result={"steps": 1}).name for name in ("a", "b", "c")]
+    first = collect_rows(read_runs(tmp_path))
+    opened, read = [], disk.read
+    monkeypatch.setattr(disk, "read", lambda path: opened.append(path) or read(path))
+    assert collect_rows(read_runs(tmp_path)) == first
+    assert not opened
+    changed = tmp_path / "runs" / names[1] / name
+    changed.parent.mkdir(exist_ok=True)
+    changed.write_text("no\n")
+    again = collect_rows(read_runs(tmp_path))
+    assert value in again[1][column]
+    assert again[::2] == first[::2]
+    assert {path.relative_to(tmp_path / "runs").parts[0] for path in opened} == {names[1]}
+
+
+def test_a_run_that_ends_is_read_again(tmp_path):
+    run = make_run(tmp_path, "a")
+    seen = [collect(tmp_path)["status"][0]]
+    run.write_error("boom")
+    seen.append(collect(tmp_path)["status"][0])
+    run.write_result({"status": "finished", "steps": 1})
+    assert [*seen, collect(tmp_path)["status"][0]] == ["unfinished", "failed", "finished"]
 
 
 @pytest.mark.parametrize("name", ["config.json", "result.json"])

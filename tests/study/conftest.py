@@ -47,9 +47,8 @@ echo $1 >> $STATE/cancelled; echo "CANCELLED by 0" > $STATE/$1.state
 [ -e $STATE/$1.pid ] && kill -TERM $(cat $STATE/$1.pid)
 true
 """,
-    "sacct": """
-echo "JobID|State|NodeList"
-for file in $STATE/*.state; do echo "$(basename $file .state)|$(cat $file)|node1"; done
+    "squeue": """
+for file in $STATE/*.state; do echo "$(basename $file .state) $(cut -d' ' -f1 $file)"; done
 """,
 }
 

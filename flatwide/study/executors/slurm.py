@@ -4,12 +4,15 @@ A job of several tasks, on one node or several, is one worker, whose tasks train
 """
 
 import atexit
+import contextlib
 import functools
+import io
 import os
 import signal
+import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,13 +24,17 @@ from flatwide.study.executors.crew import Ended, Site, not_installed
 
 _DEFAULTS = {"name": "flatwide", "timeout_min": 240, "nodes": 1, "tasks_per_node": 1}  # submitit's limit is 5 minutes
 _FIRST_PORT, _NUM_PORTS = 61440, 4096  # of the processes of a job on this machine, as JAX chooses them on Slurm
-_LOOK_SECONDS = 30.0  # between queries of Slurm's accounting; a job that ends by itself is noticed at once
+_LOOK_SECONDS = 30.0  # between queries of Slurm; a job that ends by itself is noticed at once
 _SAVE_SECONDS = 120.0  # for workers to see withdrawn orders through the caches of a network file system
 _NO_WORKERS = (
     "config.study.workers=None: expected the number of jobs, which cannot be derived from this machine's cores."
 )
 # Slurm ends jobs in these states for reasons unrelated to the runs in training.
 _BLAMELESS = ("PREEMPTED", "NODE_FAIL", "BOOT_FAIL", "REVOKED")
+_FORGOTTEN = "unknown to Slurm"  # it ended some minutes ago
+_OVER = (*_BLAMELESS, "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "OUT_OF_MEMORY", "TIMEOUT", _FORGOTTEN)
+_INVALID = "submission failed: Invalid"  # a partition, an account, ...: the next job would be refused too
+_ANSWER_SECONDS = 60.0  # of a busy controller
 
 
 class SlurmCrew:
@@ -52,13 +59,13 @@ class SlurmCrew:
             raise configs.ConfigError(
                 [f"config.study.slurm.slurm_srun_args={srun_args!r}: expected a list, such as ['--mpi=none']."]
             )
-        cluster = parameters.pop("cluster", "slurm")  # "local" uses processes of this machine as jobs
+        self._cluster = parameters.pop("cluster", "slurm")  # "local" uses processes of this machine as jobs
         self._site = site
         self._jobs: dict[str, Any] = {}
         self._refused: list[Ended] = []
-        self._looked = time.monotonic()
+        self._looked, self._states = time.monotonic(), dict[str, str]()  # by job, at the last look
         try:
-            self._executor = submitit.AutoExecutor(site.orders.parents[1] / "slurm", cluster=cluster)
+            self._executor = submitit.AutoExecutor(site.orders.parents[1] / "slurm", cluster=self._cluster)
             self._executor.update_parameters(**parameters)
             srun = _srun_args(self._executor.parameters.get("cpus_per_task"))
             self._executor.update_parameters(slurm_srun_args=[*srun, *srun_args])
@@ -98,19 +105,23 @@ class SlurmCrew:
         from submitit.core.utils import FailedJobError, FailedSubmissionError
 
         try:
-            self._jobs[worker] = self._executor.submit(_work, remote.assign(self._site, worker))
+            with contextlib.redirect_stderr(io.StringIO()):  # submitit prints the words of sbatch, and raises them
+                self._jobs[worker] = self._executor.submit(_work, remote.assign(self._site, worker))
         except (FailedJobError, FailedSubmissionError, OSError) as error:
-            self._refused.append(Ended(worker, f"Slurm refused the job: {error}"))
+            said = [line for line in str(error).splitlines() if line.startswith("sbatch: ")]
+            problem = f"Slurm refused the job: {' '.join(said) or error}"
+            self._refused.append(Ended(worker, problem, is_fatal=_INVALID in problem))
 
     def ended(self) -> list[Ended]:
         """Look for result files, and from time to time query Slurm for jobs that died without one."""
-        must_ask = time.monotonic() - self._looked > _LOOK_SECONDS
         ended, self._refused = self._refused, []
+        if time.monotonic() - self._looked > _LOOK_SECONDS:
+            self._looked, self._states = time.monotonic(), _states(self._jobs.values(), self._cluster)
         for worker, job in list(self._jobs.items()):
-            if job.task(0).done(force_check=must_ask):
+            state = self._states.get(job.job_id, "")
+            if job.task(0).paths.result_pickle.exists() or state in _OVER:
                 del self._jobs[worker]
-                ended.append(_outcome(worker, job))
-            must_ask, self._looked = False, time.monotonic() if must_ask else self._looked  # one query covers all jobs
+                ended.append(_outcome(worker, job, state))
         return ended
 
     def stop(self) -> None:
@@ -122,12 +133,12 @@ class SlurmCrew:
         while self._jobs:
             is_late = time.monotonic() > deadline
             for worker, job in self._jobs.items():
-                if worker not in cancelled and (is_late or job.state == "PENDING"):
+                if worker not in cancelled and (is_late or self._states.get(job.job_id) == "PENDING"):
                     job.cancel(check=False)
                     cancelled.add(worker)
             if not self.ended():
                 if is_late and not self._jobs.keys() - cancelled:
-                    return  # no need to wait until Slurm's accounting shows it
+                    return  # no need to wait until Slurm shows it
                 time.sleep(0.2)
 
 
@@ -228,7 +239,23 @@ def _join(job: Any) -> None:
         jax_settings.start_processes(address, job.num_tasks, job.global_rank, advice=advice)
 
 
-def _outcome(worker: str, job: Any) -> Ended:
+def _states(jobs: Collection[Any], cluster: str) -> dict[str, str]:
+    """Ask Slurm for the state of each job; empty if it does not answer.
+
+    The controller knows a job for minutes after its end; submitit asks the accounting, which not all clusters have.
+    """
+    if cluster != "slurm":
+        return {job.job_id: job.state for job in jobs}
+    command = ["squeue", "--noheader", "--states=all", "--format=%A %T", f"--user={os.getuid()}"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_ANSWER_SECONDS, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    known = dict(line.split() for line in done.stdout.splitlines() if line)
+    return {job.job_id: known.get(job.job_id, _FORGOTTEN) for job in jobs}
+
+
+def _outcome(worker: str, job: Any, state: str) -> Ended:
     first = job.task(0)
     paths = first.paths
     if paths.result_pickle.exists():
@@ -242,7 +269,6 @@ def _outcome(worker: str, job: Any) -> Ended:
                 path.unlink(missing_ok=True)
             return ended
         return Ended(worker, f"job {job.job_id}: {ended.problem}")
-    state = job.state.split()[0]  # "CANCELLED by 1000"
     log = paths.stderr if os.path.exists(paths.stderr) else paths.folder
     if job.num_tasks > 1:  # any of them may have failed
         log = _logs_of_all(first)

@@ -1,5 +1,6 @@
 """Output files of a report: the page, the summary, and figures and tables in formats for papers."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,12 +12,12 @@ from flatwide.figures.collection import every_figure
 from flatwide.figures.tables import to_csv
 from flatwide.report import charts, latex, output, page
 from flatwide.report.content import Source, content
-from flatwide.runs.directory import write_atomically
+from flatwide.runs.directory import write_atomically, write_json
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FORMATS = (*save.FORMATS, "latex")
+FORMATS = (*save.FORMATS, "latex", "json")
 
 
 def _library() -> tuple[str, str]:
@@ -75,6 +76,11 @@ def export(
     if "latex" in formats:
         for table in [*([page_content.overview.table] if page_content.overview else []), *page_content.tables]:
             write_atomically(folder / f"{table.name}.tex", latex.table(table))
+    if "json" in formats:
+        paragraphs = [{"part": part, "text": text} for part, text in page_content.answers]
+        numbers = json.loads(summed.to_json(orient="records", double_precision=15))
+        settings = {"metric": metric, "choose_by": choose_by, "tune": list(tune)}
+        write_json(folder / "answer.json", settings | {"answer": paragraphs, "summary": numbers})
     if page_content.headlines:
         start = answer.beginning_of_tuned(tune) if tune else None
         fair = [

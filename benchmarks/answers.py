@@ -4,7 +4,7 @@ Run:     python benchmarks/answers.py [sets] [gains] [trends] [verdicts] [declin
 Options: --tables=500 (simulated studies of each kind), --seeds=3,5,8, --rhos=5,11, --noise=WORDS (only these kinds)
 Prints:  a Markdown table for each question, with simpler rules for comparison.
 
-A study has `WIDTHS` widths, several seeds and radii, and one of eight kinds of noise. Unless stated otherwise, all
+A study has `WIDTHS` widths, several seeds and radii, and one of nine kinds of noise. Unless stated otherwise, all
 radii equal the base and the true gain is zero at every width.
 """
 
@@ -15,7 +15,8 @@ from collections.abc import Iterator
 import numpy as np
 from scipy.special import stdtrit
 
-from flatwide.analysis import best_sets, decomposition, intervals, noise, selection, trend, verdict
+from flatwide.analysis import best_sets, decomposition, estimates, trend, verdict
+from flatwide.analysis.estimates import Scores, Side
 
 WIDTHS = 5
 SIZES = tuple(round(10 ** (1.5 + 0.6 * width)) for width in range(WIDTHS))
@@ -26,6 +27,7 @@ def kinds(generator: np.random.Generator, num: int, num_seeds: int, num_rhos: in
     shape = (num, WIDTHS, num_seeds, num_rhos)
     base, sam = generator.normal(size=(*shape[:-1], 1)), generator.normal(size=shape)
     smallest = np.where(np.arange(WIDTHS) == 0, 10.0, 1.0)[:, None, None]
+    largest = np.where(np.arange(WIDTHS) == WIDTHS - 1, 5.0, 1.0)[:, None, None]
     one_rho = np.where(np.arange(num_rhos) == num_rhos - 1, 10.0, 1.0)
     indices = np.arange(num_rhos + 1)
     chain = generator.normal(size=(*shape[:-1], num_rhos + 1))
@@ -37,6 +39,7 @@ def kinds(generator: np.random.Generator, num: int, num_seeds: int, num_rhos: in
     yield "noise grows tenfold along rho", base, np.geomspace(0.3, 3, num_rhos) * sam
     yield "one radius ten times as noisy", base, one_rho * sam
     yield "smallest width ten times as noisy", smallest * base, smallest * sam
+    yield "SAM five times as noisy at the largest width", base, largest * sam
     yield "accuracy on 360 examples", *(generator.binomial(360, 0.95, size=runs.shape) / 360 for runs in (base, sam))
 
 
@@ -84,31 +87,23 @@ def _one_step(tables: np.ndarray) -> np.ndarray:
 
 def gains(args: argparse.Namespace) -> None:
     """Measure how often the intervals of the corrected and of the plain gain cover the true gain of the chosen rho."""
-    print(
-        "| runs | seeds | radii | covers | longer than with ratio 1 | with ratio 1: covers | plain: covers | its bias |"
-    )
+    print("| runs | seeds | radii | covers | at 99 % | longer than plain | plain: covers | its bias |")
     print("|---|---|---|---|---|---|---|---|")
     for num_seeds, num_rhos in args.cells:
         for name, base, sam, truth in _effects(np.random.default_rng(7), args.tables, num_seeds, num_rhos):
             if args.noise not in name:
                 continue
-            differences = sam - base
-            best = sam.sum(axis=-2).argmax(axis=-1)
-            chosen = np.take_along_axis(differences, best[..., None, None], axis=-1)[..., 0]
-            analysis = _anova(differences, sam, only_best=True)
-            reach = [
-                selection.critical_value(num_seeds, num_rhos, ratio=width_ratio)
-                for width_ratio in noise.variance_ratio(analysis)
-            ]
-            before = selection.critical_value(num_seeds, num_rhos)
-            errors = selection.standard_error(differences, sam)
-            away = np.abs(selection.cross_fit(differences, sam).mean(axis=-1) - truth[best])
+            scored, best = estimates.score(Side(base, base), Side(sam, sam)), estimates.choose(sam)
+            chosen = np.take_along_axis(sam - base, best[..., None, None], axis=-1)[..., 0]
+            error = np.sqrt((scored.variance + scored.excess) / num_seeds)
+            away = np.abs(scored.scores.mean(axis=-1) - truth[best])
             plain = chosen.mean(axis=-1) - truth[best]
             near = stdtrit(num_seeds - 1, 0.975) * chosen.std(axis=-1, ddof=1) / math.sqrt(num_seeds)
-            covered = (away <= np.array(reach)[:, None] * errors, away <= before * errors, abs(plain) <= near)
-            now, ratio_1, naive = map(np.mean, covered)
-            print(f"| {name} | {num_seeds} | {num_rhos} | {now:.3f} | {np.median(reach) / before - 1:+.0%} |", end=" ")
-            print(f"{ratio_1:.3f} | {naive:.3f} | {plain.mean():+.2f} |", flush=True)
+            reach = [stdtrit(scored.degrees, (1 + level) / 2) * error for level in (0.95, 0.99)]
+            covers, at_99, naive = (np.mean(away <= reach[0]), np.mean(away <= reach[1]), np.mean(abs(plain) <= near))
+            longer = np.median(reach[0]) / np.median(near) - 1
+            print(f"| {name} | {num_seeds} | {num_rhos} | {covers:.3f} | {at_99:.3f} | {longer:+.0%} |", end=" ")
+            print(f"{naive:.3f} | {plain.mean():+.2f} |", flush=True)
 
 
 def _effects(generator: np.random.Generator, num: int, num_seeds: int, num_rhos: int) -> Iterator[tuple]:
@@ -122,44 +117,27 @@ def _effects(generator: np.random.Generator, num: int, num_seeds: int, num_rhos:
     yield "one radius far ahead", base, sam + ahead, ahead
 
 
-def _anova(differences: np.ndarray, sam: np.ndarray, *, only_best: bool) -> noise.Anova:
-    """Analyze every study and width: fields [studies, widths]."""
-    flat = sam.reshape(-1, *sam.shape[2:])
-    is_counted = best_sets.best_set(flat)
-    if not only_best:
-        is_counted = noise.informative(flat, is_counted)
-    analysis = noise.anova(differences.reshape(flat.shape), is_counted)
-    return noise.Anova(*(field.reshape(sam.shape[:2]) for field in analysis))
-
-
-def scores_of(base: np.ndarray, sam: np.ndarray) -> list[trend.Scores]:
+def scores_of(base: np.ndarray, sam: np.ndarray) -> list[Scores]:
     """Arrange each study as `trend.scores` does."""
-    num_seeds, num_rhos = sam.shape[2:]
-    differences = sam - base
-    table = selection.cross_fit(differences, sam)
-    weights = noise.weights(_anova(differences, sam, only_best=False), num_seeds)
-    ratios = noise.variance_ratio(_anova(differences, sam, only_best=True))
+    num_seeds = sam.shape[2]
+    scored = estimates.score(Side(base, base), Side(sam, sam))
+    counts = np.full(WIDTHS, float(num_seeds))
     return [
-        trend.Scores(
-            num_params=SIZES,
-            seeds=tuple(range(num_seeds)),
-            gains=gains_of_study,
-            weights=weight,
-            stretch=selection.stretch_of_scores(num_seeds, num_rhos, ratio=ratio),
-        )
-        for gains_of_study, weight, ratio in zip(table, weights, ratios, strict=True)
+        Scores(SIZES, tuple(range(num_seeds)), *arrays, counts)
+        for arrays in zip(scored.scores, scored.variance, scored.excess, scored.degrees, strict=True)
     ]
 
 
-def _unweighted(scores: trend.Scores, num_rhos: int) -> trend.Scores:
-    """Weight all widths equally and assume the same noise for base and SAM."""
-    stretch = selection.stretch_of_scores(len(scores.seeds), num_rhos)
-    return scores._replace(weights=np.ones(WIDTHS), stretch=stretch)
+def _weighted(scores: Scores) -> estimates.Estimate:
+    """Fit a slope with widths weighted inversely to their estimated noise, for comparison."""
+    x, counts = np.log10(np.array(SIZES, dtype=float)), 1 / (scores.variances + scores.excesses)
+    x = x - np.average(x, weights=counts)
+    return estimates.contrast(scores, counts * x / np.sum(counts * x * x))
 
 
 def trends(args: argparse.Namespace) -> None:
-    """Measure how often the interval of the slope covers zero, or detects growth by 0.3 of the noise per width."""
-    print("| noise | seeds | radii | covers | detects | unweighted: covers | detects | length, weighted / unweighted |")
+    """Measure how often intervals of slope and rise cover zero, and detect growth by 0.3 of the noise per width."""
+    print("| noise | seeds | radii | covers | detects | rise: covers | weighted by noise: covers | detects |")
     print("|---|---|---|---|---|---|---|---|")
     rise = 0.5 * np.log10(np.array(SIZES) / SIZES[0])[:, None, None]
     for num_seeds, num_rhos in args.cells:
@@ -167,17 +145,20 @@ def trends(args: argparse.Namespace) -> None:
             if args.noise not in name:
                 continue
             scale = 0.0115 if sam.max() <= 1 else 1.0  # of accuracy
-            numbers = []
             flat, rising = scores_of(base, sam), scores_of(base, sam + scale * rise)
-            before = [[_unweighted(scores, num_rhos) for scores in group] for group in (flat, rising)]
-            for groups in ((flat, rising), before):
-                zero, rising_slopes = ([trend.slope_of(slope) for slope in group] for group in groups)
-                covers = np.mean([slope.low <= 0 <= slope.high for slope in zero])
-                power = np.mean([slope.low > 0 for slope in rising_slopes])
-                numbers.append((covers, power, np.median([slope.high - slope.low for slope in zero])))
-            (covers, power, length), (covers_before, power_before, length_before) = numbers
-            print(f"| {name} | {num_seeds} | {num_rhos} | {covers:.3f} | {power:.2f} |", end=" ")
-            print(f"{covers_before:.3f} | {power_before:.2f} | {length / length_before:.2f} |", flush=True)
+            numbers = [
+                f"{np.mean([fit(scores).sign == 0 for scores in flat]):.3f}"
+                if is_flat
+                else f"{np.mean([fit(scores).sign > 0 for scores in rising]):.2f}"
+                for fit, is_flat in (
+                    (trend.slope, True),
+                    (trend.slope, False),
+                    (trend.rise, True),
+                    (_weighted, True),
+                    (_weighted, False),
+                )
+            ]
+            print(f"| {name} | {num_seeds} | {num_rhos} | {' | '.join(numbers)} |", flush=True)
 
 
 # The true gain at each width in units of the noise of a run, and the noise of each width.
@@ -209,7 +190,7 @@ def verdicts(args: argparse.Namespace) -> None:
             scores_of_studies = scores_of(base, sam + np.array(truth, float)[:, None, None])
             given = [verdict.verdict(scores).kind for scores in scores_of_studies]
             shares = (f"{given.count(kind) / len(given):.2f}" for kind in kinds_of)
-            before = np.mean([trend.slope_of(_unweighted(scores, num_rhos)).low > 0 for scores in scores_of_studies])
+            before = np.mean([trend.slope(scores).low > 0 for scores in scores_of_studies])
             print(f"| {name} | {num_seeds} | {num_rhos} | {' | '.join(shares)} | {before:.2f} |", flush=True)
 
 
@@ -227,7 +208,7 @@ def decline(args: argparse.Namespace) -> None:
                 best = base.mean(axis=1).argmax(axis=1)
                 plain = np.take_along_axis(base, best[:, None, None], axis=2)[..., 0] - base[..., -1]
                 fair = decomposition.at_best_width(base, base) - base[..., -1]
-                stretch = decomposition.stretch(num_seeds, num_widths)
+                stretch = math.sqrt(estimates.inflation(num_seeds, num_widths))
                 first = (
                     best == num_widths - 1
                 )  # never declines: measured from the smallest width, which is not selected
@@ -249,14 +230,11 @@ def domains(args: argparse.Namespace) -> None:
             shape = (args.tables * count, WIDTHS, num_seeds)
             generator = np.random.default_rng(4)
             scores_of_studies = scores_of(generator.normal(size=(*shape, 1)), generator.normal(size=(*shape, num_rhos)))
-            slopes = [trend.slope_of(_unweighted(scores, num_rhos)) for scores in scores_of_studies]
+            slopes = [trend.slope(scores) for scores in scores_of_studies]
             alone = np.array([slope.low > 0 or slope.high < 0 for slope in slopes]).reshape(-1, count)
             groups = [scores_of_studies[start : start + count] for start in range(0, len(scores_of_studies), count)]
             holm = np.mean([any(decision.direction for decision in verdict.holm(group)) for group in groups])
-            levels = (intervals.sidak(count), 0.95)
-            length = math.prod(
-                stdtrit(num_seeds - 1, (1 + level) / 2) ** sign for level, sign in zip(levels, (1, -1), strict=True)
-            )
+            length = np.median([slope.at(estimates.sidak(count)).reach / slope.reach for slope in slopes])
             print(f"| {count} | {num_seeds} | {holm:.3f} | {alone.any(axis=1).mean():.3f} | {length:.2f} times |")
 
 

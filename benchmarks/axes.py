@@ -92,7 +92,7 @@ def levels(args: argparse.Namespace) -> None:
                     for position, (base, sam) in enumerate(parts)
                 ]
                 compared = (
-                    questions.compare_levels(values, _alike(scores_of_parts), axis="label_noise")
+                    questions.compare_levels(values, scores_of_parts, axis="label_noise")
                     for scores_of_parts in zip(*every, strict=True)
                 )
                 changes = [change for change in compared if change is not None]
@@ -101,12 +101,6 @@ def levels(args: argparse.Namespace) -> None:
             (covers, reported), (covers_rising, power) = numbers
             print(f"| {name} | {num_seeds} | {num_rhos} | {covers:.3f} | {reported:.3f} |", end=" ")
             print(f"{covers_rising:.3f} | {power:.2f} |", flush=True)
-
-
-def _alike(every: tuple[trend.Scores, ...]) -> list[trend.Scores]:
-    """Use the same weights of widths in every part, as `trend.weights_of_parts` does."""
-    shared = np.exp(np.mean([np.log(scores.weights) for scores in every], axis=0))
-    return [scores._replace(weights=shared) for scores in every]
 
 
 def peaks(args: argparse.Namespace) -> None:
@@ -191,16 +185,14 @@ def _scaling(
     covered: dict[str, list[bool]] = {}
     right = wrong = 0
     for study in zip(*every, strict=True):
-        study = _alike(study)
         means = {examples: 2.7 + 1.5 * math.log10(examples / 360) for examples in EXAMPLES}
         cells = scaling.Cells(
             sizes=np.tile(sizes, len(EXAMPLES)),
             examples=np.repeat(EXAMPLES, answers.WIDTHS),
             seeds=tuple(range(num_seeds)),
-            gains=np.concatenate([scores.gains for scores in study]),
+            gains=np.concatenate([scores.values for scores in study]),
             # Leaves one seed out of the choice of rho: unlike leaving two out, this has a small bias.
-            pairs=np.concatenate([scores.gains for scores in study])[:, :, None].repeat(num_seeds, axis=2),
-            weights=np.concatenate([scores.weights for scores in study]),
+            pairs=np.concatenate([scores.values for scores in study])[:, :, None].repeat(num_seeds, axis=2),
             stretch=max(scores.stretch for scores in study),
             onsets={
                 examples: dict(enumerate(mean + 0.05 * generator.normal(size=num_seeds)))

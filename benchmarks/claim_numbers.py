@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from result_tables import decimal
 
-from flatwide.analysis import intervals
+from flatwide.analysis import estimates
+from flatwide.analysis.estimates import Estimate
 
 HOLDS, FAILS, OPEN = "holds", "does not", "not decided"
 NEAR_ZERO = 0.5  # points: a gain whose interval lies within is near zero
@@ -50,13 +51,13 @@ def all_hold(kinds: Sequence[str]) -> str:
     return FAILS if FAILS in kinds else OPEN if OPEN in kinds else HOLDS
 
 
-def interval(estimate: intervals.Mean, unit: str, *, digits: int = 2) -> str:
+def interval(estimate: Estimate, unit: str, *, digits: int = 2) -> str:
     """Write a number with its 95 % interval."""
-    mean, low, high = (decimal(value, digits=digits) for value in (estimate.mean, estimate.low, estimate.high))
+    mean, low, high = (decimal(value, digits=digits) for value in (estimate.value, estimate.low, estimate.high))
     return f"{mean} {unit} ({low} to {high})"
 
 
-def log_slope(rows: pd.DataFrame, along: str, *, is_size: bool) -> intervals.Mean:
+def log_slope(rows: pd.DataFrame, along: str, *, is_size: bool) -> Estimate:
     """Average the slopes of lines through the logarithm of each seed's measurements, of seeds with all of them.
 
     Args:
@@ -66,9 +67,9 @@ def log_slope(rows: pd.DataFrame, along: str, *, is_size: bool) -> intervals.Mea
     positions = wide.index.to_numpy(dtype=float)
     positions = np.log10(positions) if is_size else positions
     centered = positions - positions.mean()
-    return intervals.mean((centered @ np.log(wide.to_numpy()) / (centered @ centered)).tolist())
+    return estimates.mean((centered @ np.log(wide.to_numpy()) / (centered @ centered)).tolist())
 
 
-def factor(estimate: intervals.Mean, words: str) -> str:
+def factor(estimate: Estimate, words: str) -> str:
     """Write a mean logarithm as a factor with its 95 % interval."""
-    return f"×{math.exp(estimate.mean):.3g} {words} ({math.exp(estimate.low):.3g} to {math.exp(estimate.high):.3g})"
+    return f"×{math.exp(estimate.value):.3g} {words} ({math.exp(estimate.low):.3g} to {math.exp(estimate.high):.3g})"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import result_curvature
 from claim_numbers import (
     FAILS,
@@ -59,10 +60,11 @@ from result_studies import (
     VIT,
     WITHOUT_DECAY,
 )
-from result_tables import read, seed_gains, seed_slopes, slope, stretch, width_rows, widths
+from result_tables import read, scores, slope, width_rows, widths
 from study_kinds import Study, command
 
-from flatwide.analysis import intervals
+from flatwide.analysis import estimates
+from flatwide.analysis.estimates import Estimate
 
 PAGE = Path(__file__).parents[1] / "docs" / "claims.md"
 WIDTHS = (
@@ -159,13 +161,14 @@ def amplified() -> list[Evidence]:
     ):
         of_both = [{width.num_params for width in widths(study)} for study in (without, with_noise)]
         sizes = sorted(set.intersection(*of_both))
-        clean, noisy = (
-            seed_slopes(gains) for study in (without, with_noise) if (gains := seed_gains(study, sizes)) is not None
-        )
-        more = (noisy - clean).dropna()
-        wider = max(stretch(study, len(more)) for study in (without, with_noise))
-        change = intervals.mean((with_noise.factor * more).tolist(), stretch=wider)
-        unit = f"points more per tenfold increase in parameters than without noise, {len(more)} seeds"
+        clean, noisy = (scores(study, sizes) for study in (without, with_noise))
+        if clean is None or noisy is None:
+            continue
+        seeds = [seed for seed in noisy.seeds if seed in clean.seeds]
+        line = estimates.slope_weights(sizes)
+        together = estimates.joined([clean, noisy], seeds)
+        change = estimates.contrast(together, np.concatenate([-line, line])).scaled(with_noise.factor)
+        unit = f"points more per tenfold increase in parameters than without noise, {len(seeds)} seeds"
         evidence.append(judged(with_noise, interval(change, unit), verdict_of(change.low, change.high)))
     return evidence
 
@@ -178,7 +181,7 @@ def flatter() -> list[Evidence]:
         ("moments_by_rho.csv", "moments.s_2", "s₂"),
     ):
         fall = log_slope(read(f"theory_stability/{name}", {"quantity": quantity}), "rho", is_size=False)
-        texts.append(factor(intervals.Mean(*(0.1 * value for value in fall)), f"{words} per increase of 0.1 in rho"))
+        texts.append(factor(fall.scaled(0.1), f"{words} per increase of 0.1 in rho"))
         kinds.append(verdict_of(fall.low, fall.high, positive=False))
     kind = all_hold(kinds)
     trained = command("theory_stability.py:digits", "theory_stability")
@@ -205,14 +208,13 @@ def _flatter_at(study: result_curvature.Measured) -> list[Evidence]:
 def twice_as_long() -> list[Evidence]:
     """Test whether the gain over SGD trained twice as long, each arm tuned, grows with width.
 
-    The table has only means, so the seeds are unpaired: the squares of the half-widths of the two intervals add up.
+    The table has only means, so the seeds are unpaired, and the squares of the two errors add up.
     """
-    rows = read("digits_fair_fight/comparisons.csv", {"comparison": "twice as long"}).sort_values("num_params")
+    rows = read("digits_fair_fight/comparisons.csv", {"comparison": "equal compute"}).sort_values("num_params")
     first, last = rows.iloc[0], rows.iloc[-1]
     change = 100 * (last["tuned_gain"] - first["tuned_gain"])
-    reach = 100 * math.hypot(*(row["tuned_high"] - row["tuned_gain"] for row in (first, last)))
     error = 100 * math.hypot(first["tuned_standard_error"], last["tuned_standard_error"])
-    difference = intervals.Mean(change, error, change - reach, change + reach)
+    difference = Estimate(change, error, min(first["num_seeds"], last["num_seeds"]) - 1, int(last["num_seeds"]))
     sizes = f"of gain from {int(first['num_params']):,} to {int(last['num_params']):,} parameters, each arm tuned"
     data, number = "digits with half of the training labels wrong, MLP", interval(difference, f"points {sizes}")
     kind = verdict_of(difference.low, difference.high)

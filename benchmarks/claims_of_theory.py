@@ -21,7 +21,8 @@ from claim_numbers import (
 from result_tables import decimal, read
 from study_kinds import command
 
-from flatwide.analysis import intervals, selection
+from flatwide.analysis import estimates
+from flatwide.analysis.estimates import Estimate
 
 
 def simpler_functions() -> list[Evidence]:
@@ -31,7 +32,7 @@ def simpler_functions() -> list[Evidence]:
         where = {"quantity": "function.slope_total_variation", "num_params": size}
         rows = read("theory_regression_1d/function_by_rho.csv", where)
         wide = rows.pivot(index="rho", columns="seed", values="value")
-        ratio = intervals.mean(np.log(wide.loc[0.2] / wide.loc[0.0]).to_numpy())
+        ratio = estimates.mean(np.log(wide.loc[0.2] / wide.loc[0.0]).to_numpy())
         number = factor(ratio, f"variation of the slope, SAM at rho 0.2 over SGD, at {size:,} parameters")
         kind = verdict_of(ratio.low, ratio.high, positive=False)
         if size < 100:  # there the claim is that they are equally simple
@@ -56,9 +57,9 @@ def basins() -> list[Evidence]:
     texts, kinds = [], []
     for size in sorted(rows["num_params"].unique()):
         wide = rows[rows["num_params"] == size].pivot(index="seed", columns="rho")
-        barrier = intervals.mean(wide["barrier.barrier"][0.2].to_numpy())
+        barrier = estimates.mean(wide["barrier.barrier"][0.2].to_numpy())
         eigenvalues = wide["curvature.top_eigenvalue"]
-        ratio = intervals.mean(np.log(eigenvalues[0.2] / eigenvalues[0.0]).to_numpy())
+        ratio = estimates.mean(np.log(eigenvalues[0.2] / eigenvalues[0.0]).to_numpy())
         text = interval(barrier, f"of squared error at {size:,} parameters", digits=3)
         texts.append(f"barrier {text}, {factor(ratio, 'top eigenvalue, SAM over SGD')}")
         if size < 100:
@@ -100,12 +101,12 @@ def linear_convergence() -> list[Evidence]:
     rows = rows[rows["rho"] == rows["rho"].max()]
     wide = np.log(rows.pivot(index="epoch", columns="seed", values="running_train_loss"))
     late, early = (wide.loc[50] - wide.loc[100]) / 50, (wide.loc[25] - wide.loc[50]) / 25
-    ratio = intervals.mean((late / early).tolist())
+    ratio = estimates.mean((late / early).tolist())
     size, rho = rows["num_params"].max(), rows["rho"].max()
     ends = f"({decimal(ratio.low)} to {decimal(ratio.high)})"
     number = (
         f"at {size:,} parameters and rho {rho:g} the logarithm of the loss falls in epochs 50 to 100 "
-        f"{decimal(ratio.mean)} times as fast as in 25 to 50 {ends}; a power of the time would give 0.5"
+        f"{decimal(ratio.value)} times as fast as in 25 to 50 {ends}; a power of the time would give 0.5"
     )
     kind = verdict_of(ratio.low - 0.5, ratio.high - 0.5)
     trained = command("theory_convergence.py", "theory_convergence")
@@ -116,7 +117,7 @@ def lazy() -> list[Evidence]:
     """Compute how far SAM is below SGD in the lazy regime, at its best rho."""
     rows = read("linearized_regime/metric_by_output_scale.csv")
     rows = rows[rows["output_scale"] == rows["output_scale"].max()]
-    gain = intervals.mean((100 * rows["gain"]).tolist())
+    gain = estimates.mean((100 * rows["gain"]).tolist())
     kind = HOLDS if gain.high < -10 else FAILS if gain.low > -10 else OPEN
     number = interval(gain, f"points at an output scale of {rows['output_scale'].max():g} and the best rho")
     trained = command("linearized_regime.py:digits", "linearized_regime")
@@ -129,9 +130,8 @@ def generalizes() -> list[Evidence]:
     first, last = (rows.sort_values("num_params").iloc[index] for index in (0, -1))
     error = math.hypot(first["standard_error"], last["standard_error"])
     fewest = int(min(first["num_seeds"], last["num_seeds"]))
-    reach = selection.student(fewest, 0.95) * error  # the lower bound of its degrees of freedom
     change = last["mean"] - first["mean"]
-    difference = intervals.Mean(change, error, change - reach, change + reach)
+    difference = Estimate(change, error, fewest - 1, fewest)  # the lower bound of its degrees of freedom
     sizes = f"from {int(first['num_params']):,} to {int(last['num_params']):,} parameters"
     number = interval(difference, f"of squared error {sizes}, {fewest} seeds")
     kind = verdict_of(difference.low, difference.high, positive=False)

@@ -10,12 +10,11 @@ is the gain between the cells that all seeds choose.
 """
 
 import argparse
-import math
 from collections.abc import Iterator
 
 import numpy as np
 
-from flatwide.analysis import arms, selection, tuned
+from flatwide.analysis import arms, estimates
 
 WIDTHS = 4
 
@@ -45,8 +44,8 @@ def main() -> None:
     parser.add_argument("--seeds", default="3,5,8")
     parser.add_argument("--cells", default="4:8,8:8")
     args = parser.parse_args()
-    print("| runs | seeds | base cells | SAM cells | covers | for one base cell | t of scores | t at best | its bias |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    print("| runs | seeds | base cells | SAM cells | covers | t of scores | t at best | its bias |")
+    print("|---|---|---|---|---|---|---|---|")
     for num_seeds in map(int, args.seeds.split(",")):
         for text in args.cells.split(","):
             num_base, num_sam = map(int, text.split(":"))
@@ -56,8 +55,8 @@ def main() -> None:
                 for name, pairs in studies(generator, (num_seeds, num_base, num_sam)).items():
                     rows_of_kind.setdefault(name, []).extend(judge(pairs))
             for name, rows in rows_of_kind.items():
-                covers, before, scores, plain, bias = np.mean(rows, axis=0)
-                numbers = f"{covers:.3f} | {before:.3f} | {scores:.3f} | {plain:.3f} | {bias:+.2f}"
+                covers, scores, plain, bias = np.mean(rows, axis=0)
+                numbers = f"{covers:.3f} | {scores:.3f} | {plain:.3f} | {bias:+.2f}"
                 print(f"| {name} | {num_seeds} | {num_base} | {num_sam} | {numbers} |", flush=True)
 
 
@@ -71,26 +70,20 @@ def studies(generator: np.random.Generator, shape: tuple[int, int, int]) -> dict
                 arms.Arm(settings=tuple({"cell": cell} for cell in range(runs.shape[1])), seeds=seeds, values=runs,
                           choices=runs) for runs in (base, sam)
             ]  # fmt: skip
-            pair = arms.Pair(width=width, num_params=10**width, base=sides[0], sam=sides[1], sign=1)
+            pair = arms.Comparison(width=width, num_params=10**width, base=sides[0], sam=sides[1], sign=1)
             pairs_of_kind.setdefault(name, []).append((pair, base_truth, sam_truth))
     return pairs_of_kind
 
 
-def judge(study: list[tuple]) -> Iterator[tuple[bool, bool, bool, bool, float]]:
-    """Yield for each width whether each of the four intervals covers the truth, and the error of the plain gain."""
-    pairs = [pair for pair, *_ in study]
-    ratio = tuned.variance_ratio(pairs)
-    for (pair, base_truth, sam_truth), gain in zip(study, tuned.compare_all(pairs), strict=True):
-        num_seeds, num_sam = pair.sam.values.shape
-        base_at, sam_at = gain.base_at["cell"], gain.sam_at["cell"]
+def judge(study: list[tuple]) -> Iterator[tuple[bool, bool, bool, float]]:
+    """Yield for each width whether each of the three intervals covers the truth, and the error of the plain gain."""
+    for pair, base_truth, sam_truth in study:
+        gain, (base_at, sam_at) = arms.estimate(pair), pair.chosen
         truth = sam_truth[sam_at] - base_truth[base_at]
-        plain = pair.sam.values[:, sam_at] - pair.base.values[:, base_at]
-        before = selection.critical_value(num_seeds, num_sam, ratio=ratio) * gain.standard_error
-        of_scores, reach = (
-            selection.student(num_seeds) * values.std(ddof=1) / math.sqrt(num_seeds) for values in (gain.scores, plain)
-        )
-        away, off = abs(gain.gain - truth), float(plain.mean() - truth)
-        yield gain.low <= truth <= gain.high, away <= before, away <= of_scores, abs(off) <= reach, off
+        plain = estimates.mean(pair.sam.values[:, sam_at] - pair.base.values[:, base_at])
+        of_scores = estimates.mean(arms.score(pair).scores)
+        covers = (estimate.low <= truth <= estimate.high for estimate in (gain, of_scores, plain))
+        yield (*covers, plain.value - truth)
 
 
 if __name__ == "__main__":

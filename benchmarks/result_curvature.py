@@ -12,7 +12,8 @@ from result_studies import CLEAN_MNIST, FASHION, MINATAR_MILLION, NOISY_CIFAR, N
 from result_tables import decimal, read
 from study_kinds import Study
 
-from flatwide.analysis import intervals
+from flatwide.analysis import estimates
+from flatwide.analysis.estimates import Estimate
 
 TOP, TRACE, NON_UNIFORMITY = "curvature.top_eigenvalue", "curvature.trace", "moments.s_2"
 
@@ -44,8 +45,8 @@ class End(NamedTuple):
     num_examples: int
     base: dict[str, float]
     sam: dict[str, float]
-    ratios: dict[str, intervals.Mean]
-    gain: intervals.Mean
+    ratios: dict[str, Estimate]
+    gain: Estimate
     hidden: float
     num_networks: int
     num_saddles: int
@@ -92,8 +93,8 @@ def _end(study: Measured, base: pd.DataFrame, sam: pd.DataFrame, num_params: int
         num_examples=int(both["curvature.num_examples"].max()),
         base={name: math.exp(of_base.mean()) for name, (of_base, _) in logs.items()},
         sam={name: math.exp(of_sam.mean()) for name, (_, of_sam) in logs.items()},
-        ratios={name: intervals.mean((of_sam - of_base).tolist()) for name, (of_base, of_sam) in logs.items()},
-        gain=intervals.mean((study.study.factor * (sam["test_metric"] - base["test_metric"])).tolist()),
+        ratios={name: estimates.mean((of_sam - of_base).tolist()) for name, (of_base, of_sam) in logs.items()},
+        gain=estimates.mean((study.study.factor * (sam["test_metric"] - base["test_metric"])).tolist()),
         hidden=float((both["curvature.top_hidden_gap"] / both[TOP]).max()),
         num_networks=len(both),
         num_saddles=int((both["curvature.is_saddle"] == 1).sum()),
@@ -133,14 +134,14 @@ def _row(study: Measured, end: End) -> str:
             cells += [f"{_rounded(end.base[name], 3)} → {_rounded(end.sam[name], 3)}", ratio(end.ratios[name])]
         else:
             cells += ["–", "–"]
-    mean, low, high = (decimal(value, sign="") for value in (end.gain.mean, end.gain.low, end.gain.high))
+    mean, low, high = (decimal(value, sign="") for value in (end.gain.value, end.gain.low, end.gain.high))
     cells.append(f"{mean} ({low} to {high})")
     return f"| {' | '.join(cells)} |"
 
 
-def ratio(logarithm: intervals.Mean) -> str:
+def ratio(logarithm: Estimate) -> str:
     """Write a mean logarithm as a ratio with its interval."""
-    ends = (logarithm.mean, logarithm.low, logarithm.high)
+    ends = (logarithm.value, logarithm.low, logarithm.high)
     mean, low, high = (_rounded(math.exp(value), 3) for value in ends)
     return f"{mean} ({low} to {high})"
 

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from study_kinds import Study
 
-from flatwide.analysis import intervals, selection, trend, tuned
+from flatwide.analysis import estimates, trend, tuned
+from flatwide.analysis.estimates import Estimate, Scores
 
 TABLES = Path(__file__).parents[1] / "docs" / "studies"
 
@@ -30,9 +31,14 @@ class Width(NamedTuple):
     best_rho: str
 
     @property
-    def estimate(self) -> intervals.Mean:
-        """The gain as a mean with its interval."""
-        return intervals.Mean(self.gain, self.standard_error, self.low, self.high)
+    def estimate(self) -> Estimate:
+        """The gain, with the degrees of freedom that the length of its interval implies."""
+        from scipy.special import stdtridf
+
+        if not self.standard_error > 0:
+            return Estimate(self.gain, self.standard_error, self.num_seeds - 1, self.num_seeds)
+        reach = (self.high - self.low) / 2 / self.standard_error
+        return Estimate(self.gain, self.standard_error, float(stdtridf(0.975, reach)), self.num_seeds)
 
 
 def decimal(value: float, *, digits: int = 2, sign: str = "+") -> str:
@@ -95,21 +101,9 @@ def _tuned(row: Mapping[str, Any]) -> Width:
 
 
 def joint_interval(width: Width, count: int) -> tuple[float, float]:
-    """Compute the interval that holds together with those of all `count` widths of a study in 95 % of studies.
-
-    How far it reaches depends on the base's share of the noise, which the committed table does not have. Its 95 %
-    interval bounds that share; the widest joint interval within the bound is returned.
-    """
-    if not width.standard_error > 0:
-        return width.low, width.high
-    reach = (width.high - width.low) / 2 / width.standard_error
-    sizes = {"num_seeds": width.num_seeds, "num_rhos": width.num_rhos, "num_base": width.num_base}
-    level = intervals.sidak(count)
-    joint = max(
-        selection.critical_value(**sizes, ratio=ratio, level=level)
-        for ratio in selection.possible_ratios(reach, **sizes)
-    )
-    return width.gain - joint * width.standard_error, width.gain + joint * width.standard_error
+    """Compute the interval that holds together with those of all `count` widths of a study in 95 % of studies."""
+    joint = width.estimate.at(estimates.sidak(count))
+    return joint.low, joint.high
 
 
 def seed_gains(study: Study, sizes: Sequence[int] | None = None) -> pd.DataFrame | None:
@@ -127,45 +121,47 @@ def seed_gains(study: Study, sizes: Sequence[int] | None = None) -> pd.DataFrame
     return rows.pivot(index="num_params", columns="seed", values="gain").dropna(axis="columns")
 
 
-def seed_slopes(gains: pd.DataFrame) -> pd.Series:
-    """Compute each seed's change of the gain per tenfold increase in parameters: unweighted least squares."""
-    weights = trend.slope_weights(list(gains.index))
-    return pd.Series(weights @ gains.to_numpy(), index=gains.columns)
+def scores(study: Study, sizes: Sequence[int] | None = None) -> Scores | None:
+    """Arrange the gains of a study by width and seed; None where no table has the gains of single seeds.
 
-
-def stretch(study: Study, num_seeds: int) -> float:
-    """Return the factor by which the interval of cross-fitted gains is wider than Student's t.
-
-    It depends on the noise of the base, which the intervals of the widths bound; this is the largest possible one.
-    """
-    estimates = [(width.estimate, width.num_seeds, width.num_rhos) for width in widths(study)]
-    return selection.widest_stretch(num_seeds, estimates)
-
-
-def slope(study: Study) -> intervals.Mean | None:
-    """Compute the change of the gain per tenfold increase in parameters, with the same weight for every width.
-
-    The mean of each seed's slope; None where no table has the gains of single seeds.
+    Args:
+      sizes: numbers of parameters to read; None is all.
     """
     if study.tune:
-        scores = _tuned_scores(study)
-        return trend.slope_of(scores._replace(weights=np.ones(len(scores.num_params))))
-    gains = seed_gains(study)
+        return _tuned_scores(study)
+    gains = seed_gains(study, sizes)
     if gains is None:
         return None
-    slopes = seed_slopes(gains)
-    return intervals.mean(slopes.tolist(), stretch=stretch(study, len(slopes)))
+    by_size = {width.num_params: width for width in widths(study)}
+    rows = [by_size[size] for size in gains.index]
+    plain = estimates.plain(gains.to_numpy(), list(gains.index), list(gains.columns))
+    counts = np.array([float(row.num_seeds) for row in rows])
+    # The error of a width has the excess in it.
+    return plain._replace(
+        variances=np.array([row.standard_error**2 for row in rows]) * counts,
+        degrees=np.array([row.estimate.degrees for row in rows]),
+        counts=counts,
+    )
 
 
-def _tuned_scores(study: Study) -> trend.Scores:
+def slope(study: Study) -> Estimate | None:
+    """Compute the change of the gain per tenfold increase in parameters.
+
+    None where no table has the gains of single seeds.
+    """
+    scored = scores(study)
+    return None if scored is None else trend.slope(scored)
+
+
+def _tuned_scores(study: Study) -> Scores:
     """Compute the gain of each seed with both arms tuned, from the runs: the summary has only means."""
     runs = read(study.runs).assign(higher_is_better=True)
     if "num_epochs" not in runs.columns:
         runs["num_epochs"] = 1  # of the same length
     options = {"width": "num_params", "metric": "test_metric", "choose_by": None}
-    (scores,) = (
+    (scored,) = (
         comparison.scores
-        for comparison in tuned.comparisons(runs, tune=[study.tune], **options)
-        if comparison.name == tuned.TUNED and len(comparison.pairs) == len(widths(study))
+        for comparison in tuned.comparisons(runs, tune=[study.tune], names=[tuned.TUNED], **options)
+        if len(comparison.widths) == len(widths(study))
     )
-    return scores
+    return scored

@@ -73,7 +73,7 @@ def row(study: Study) -> str:
         f"{first.num_params:,}{ARROW}{last.num_params:,}",
         str(min(width.num_seeds for width in every)),
         ARROW.join(ends),
-        NOTHING if line is None else with_ends(line.mean, line.low, line.high, study),
+        NOTHING if line is None else with_ends(line.value, line.low, line.high, study),
         f"{first.best_rho}{ARROW}{last.best_rho}{' (one tried)' if last.num_rhos == 1 else ''}",
         papers(study),
     )

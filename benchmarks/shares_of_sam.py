@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from flatwide.analysis import fields, intervals, selection, widths
+from flatwide.analysis import estimates, fields, gain, widths
 from flatwide.columns import RESULT_FIELDS
 from flatwide.figures import style
 from flatwide.figures.save import save
@@ -52,13 +52,13 @@ def rows(runs: pd.DataFrame) -> list[dict]:
     for budget, kind, share, part in arms(runs):
         table = alike(part)
         cells = widths.by_width(table, width="num_params", metric="test_metric")
-        corrected = selection.corrected_gain(table)
-        for cell, gain in zip(cells, corrected.to_dict("records"), strict=True):
-            means = [intervals.mean(column).mean for column in cell.values.T]
+        corrected = gain.corrected_gain(table)
+        for cell, row_of_gain in zip(cells, corrected.to_dict("records"), strict=True):
+            means = [estimates.mean(column).value for column in cell.values.T]
             best = 1 + int(np.argmax(means[1:]))
             front = {"num_params": cell.num_params, "budget": budget}
             numbers = {"rho": cell.rhos[best - 1], "accuracy": means[best]}
-            gains = {name: gain[f"corrected_{name}"] for name in ("gain", "low", "high")}
+            gains = {name: row_of_gain[f"corrected_{name}"] for name in ("gain", "low", "high")}
             named = front | {"schedule": kind, "share": share}
             table_rows.append(named | numbers | gains | curvature(table, front, numbers))
             if kind == "constant":
@@ -75,8 +75,8 @@ def rows(runs: pd.DataFrame) -> list[dict]:
 def curvature(runs: pd.DataFrame, front: dict, at: dict) -> dict[str, float]:
     """Average the top eigenvalue over the seeds of a width and rho, in logarithms."""
     eigenvalues = runs[(runs["num_params"] == front["num_params"]) & (runs["rho"] == at["rho"])][EIGENVALUE].dropna()
-    mean = intervals.mean(np.log(eigenvalues[eigenvalues > 0]))
-    return {"top_eigenvalue": float(np.exp(mean.mean)), "top_eigenvalue_error": float(mean.standard_error)}
+    mean = estimates.mean(np.log(eigenvalues[eigenvalues > 0]))
+    return {"top_eigenvalue": float(np.exp(mean.value)), "top_eigenvalue_error": float(mean.error)}
 
 
 def chart(table: pd.DataFrame):

@@ -6,7 +6,7 @@ Not a program: `result_studies.py` lists the studies.
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from flatwide.analysis import intervals
+from flatwide.analysis.estimates import Estimate
 
 
 class Study(NamedTuple):
@@ -51,9 +51,9 @@ class Study(NamedTuple):
         """The factor from the metric in the tables to the unit."""
         return 100 if self.is_percent else 1
 
-    def in_unit(self, estimate: intervals.Mean) -> intervals.Mean:
+    def in_unit(self, estimate: Estimate) -> Estimate:
         """Convert a gain from the metric in the tables to the unit."""
-        return intervals.Mean(*(self.factor * value for value in estimate))
+        return estimate.scaled(self.factor)
 
 
 def command(config: str, workdir: str, *more: str) -> str:

@@ -20,7 +20,7 @@ RHOS = tuple({"rho": 0.01 * 2.0**step} for step in range(7))
 BASE = ({"learning_rate": 0.1},)
 
 
-def pair(generator: np.random.Generator, means: np.ndarray, *, num_params: int, num_seeds: int) -> arms.Pair:
+def pair(generator: np.random.Generator, means: np.ndarray, *, num_params: int, num_seeds: int) -> arms.Comparison:
     """Draw the runs of one width: a base of mean 0, and SAM with a mean for each rho."""
 
     def arm(settings: Sequence[dict], centers: np.ndarray) -> arms.Arm:
@@ -29,7 +29,7 @@ def pair(generator: np.random.Generator, means: np.ndarray, *, num_params: int, 
         return arms.Arm(settings=tuple(settings), seeds=seeds, values=values, choices=values, tried=tuple(settings))
 
     base, sam = arm(BASE, np.zeros(1)), arm(RHOS[: len(means)], means)
-    return arms.Pair(width=num_params, num_params=num_params, base=base, sam=sam, sign=1)
+    return arms.Comparison(width=num_params, num_params=num_params, base=base, sam=sam, sign=1)
 
 
 def coverage(num_seeds: int, *, optimum: float, curvature: float, num_tables: int) -> float:
@@ -53,9 +53,8 @@ def decisions(num_seeds: int, *, gain: float, num_tables: int) -> tuple[float, f
     for _ in range(num_tables):
         small = pair(generator, gain - 3 * np.abs(steps - 1), num_params=1000, num_seeds=num_seeds)
         wide = pair(generator, gain - regret * np.abs(steps - 3) / 2, num_params=4000, num_seeds=num_seeds)
-        comparison = tuned.Comparison(
-            values={}, name=tuned.TUNED, length=1, pairs=(small, wide), gains=tuned.compare_all((small, wide))
-        )
+        gains = tuple(map(arms.estimate, (small, wide)))
+        comparison = tuned.Compared(values={}, name=tuned.TUNED, length=1, widths=(small, wide), gains=gains)
         decision = transfer.regrets(comparison)[0].decision
         if decision in counts:
             counts[decision] += 1

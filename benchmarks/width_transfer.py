@@ -57,7 +57,7 @@ def main() -> None:
     import pandas as pd
 
     folder = Path(flags.output)
-    sizes = sorted({pair.num_params for curve in shown.values() for pair in curve.comparison.pairs})
+    sizes = sorted({pair.num_params for curve in shown.values() for pair in curve.comparison.widths})
     chart = lines.figure(
         [lines.Panel("", drawn)],
         name="four_curves",
@@ -79,13 +79,13 @@ def sentence(label: str, curve: transfer.Curve) -> str:
     """Write what the intervals of a curve support."""
     first, last = curve.comparison.gains[0], curve.comparison.gains[-1]
     ends = [
-        f"{100 * gain.gain:+.2f} points ({100 * gain.low:+.2f} to {100 * gain.high:+.2f})" for gain in (first, last)
+        f"{100 * gain.value:+.2f} points ({100 * gain.low:+.2f} to {100 * gain.high:+.2f})" for gain in (first, last)
     ]
     slope = curve.slope
     interval = "" if math.isnan(slope.low) else f", 95 % interval {100 * slope.low:+.2f} to {100 * slope.high:+.2f}"
     return (
-        f"{label}: the gain {WORDS[curve.verdict.kind]}: {ends[0]} at {curve.comparison.pairs[0].num_params:,} "
-        f"to {ends[1]} at {curve.comparison.pairs[-1].num_params:,} parameters; slope {100 * slope.slope:+.2f} "
+        f"{label}: the gain {WORDS[curve.verdict.kind]}: {ends[0]} at {curve.comparison.widths[0].num_params:,} "
+        f"to {ends[1]} at {curve.comparison.widths[-1].num_params:,} parameters; slope {100 * slope.value:+.2f} "
         f"points per tenfold increase in parameters{interval}."
     )
 

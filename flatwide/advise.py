@@ -170,19 +170,19 @@ def _tried(item: advice.Advice, is_percent: bool) -> str:
     """Report what the rules lost where they could be tested."""
     losses = []
     for rule, regret in item.regrets.items():
-        if math.isnan(regret.mean):
+        if math.isnan(regret.value):
             losses.append(f"{rule}: the optimum of that width")
         else:
-            losses.append(f"{rule}: {_number(regret.mean, is_percent)} lost ({_interval(regret, is_percent)})")
+            losses.append(f"{rule}: {_number(regret.value, is_percent)} lost ({_interval(regret, is_percent)})")
     return f"Tested at {item.tried_at:,} parameters, with advice from the narrower networks: {'; '.join(losses)}."
 
 
 def _gain(item: advice.Advice, is_percent: bool) -> str:
-    measured = f"{_number(item.measured_gain.mean, is_percent)} ({_interval(item.measured_gain, is_percent)})"
+    measured = f"{_number(item.measured_gain.value, is_percent)} ({_interval(item.measured_gain, is_percent)})"
     if item.rule == advice.MEASURED:
         return f"Gain of SAM there: {measured}."
     expected = item.expected_gain
-    line = f"{_number(expected.mean, is_percent)} ({_interval(expected, is_percent)})"
+    line = f"{_number(expected.value, is_percent)} ({_interval(expected, is_percent)})"
     caveat = f" SAM does not demonstrably help at {item.tried_at:,}." if item.measured_gain.low <= 0 else ""
     extrapolated = f"{line} at {item.num_params:,} if the trend continues"
     return f"Gain of SAM: {measured} at {item.tried_at:,} parameters; {extrapolated}.{caveat}"

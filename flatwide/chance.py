@@ -10,6 +10,8 @@ METRICS = (
     "accuracy",
     "mean_average_precision",
     "mean_squared_error",
+    "bits_per_byte",
+    "bits_per_token",
 )  # metrics whose best constant prediction is known
 LEVEL = 0.95  # of the two-sided interval whose lower end must exceed chance
 
@@ -38,16 +40,17 @@ COLUMNS = (
 )
 
 
-def constant(targets: Any, weights: Any = None, *, metric_name: str) -> Constant | None:
+def constant(targets: Any, weights: Any = None, *, metric_name: str, num_bytes: Any = 1) -> Constant | None:
     """Compute the metric of the best constant prediction.
 
     Args:
-      targets: classes, any shape, for an accuracy; [N, T] of 1, 0 and -1 (no label) for a mean average precision;
-        [..., K] real numbers for a mean squared error.
+      targets: classes, any shape, for an accuracy, and tokens for bits; [N, T] of 1, 0 and -1 (no label) for a mean
+        average precision; [..., K] real numbers for a mean squared error.
       weights: of the items, in the shape of the targets (without K), or [N] of the examples; 0 for padding. None is 1.
+      num_bytes: of each token, for bits.
     Returns: None for another metric, or targets of another kind.
     Equation: accuracy: the share of the most frequent class; average precision of a task: its share of positive
-      labels; mean squared error: sum_k of the variance of target k.
+      labels; mean squared error: sum_k of the variance of target k; bits: the entropy of the tokens' shares.
     """
     if isinstance(targets, Mapping):
         return None
@@ -55,10 +58,16 @@ def constant(targets: Any, weights: Any = None, *, metric_name: str) -> Constant
     is_integer = np.issubdtype(targets.dtype, np.integer)
     if metric_name == "mean_average_precision" and is_integer and targets.ndim == 2:
         return _of_tasks(targets, weights)
-    if metric_name == "accuracy" and is_integer:
+    if metric_name in ("accuracy", "bits_per_byte", "bits_per_token") and is_integer:
         weights = _of_items(weights, targets.shape)
         counts = np.bincount(targets[weights > 0].ravel(), weights=weights[weights > 0].ravel())
-        return Constant(float(counts.max() / counts.sum()), round(counts.sum())) if counts.sum() else None
+        if not counts.sum():
+            return None
+        if metric_name == "accuracy":
+            return Constant(float(counts.max() / counts.sum()), round(counts.sum()))
+        counts = counts[counts > 0]
+        bits = -np.sum(counts * np.log2(counts / counts.sum())) / np.sum(weights * num_bytes)
+        return Constant(float(bits), round(counts.sum()))
     if metric_name == "mean_squared_error" and not is_integer and targets.ndim >= 2:
         weights = _of_items(weights, targets.shape[:-1]).ravel()
         values = targets.reshape(-1, targets.shape[-1])[weights > 0].astype(np.float64)

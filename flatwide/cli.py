@@ -8,6 +8,7 @@
     python main.py advise W --at="num_neurons=(3000,1000)"   (rho for an untrained width)
     python main.py compare --workdir=W --rules=NAME,NAME     (ranks SAM rules)
     python main.py configs                                   (lists the configs that ship; --config takes their names)
+    python main.py doctor                                    (checks this machine: devices, versions, locks)
     python main.py --version
 
 Each command has `--help`. A config with a study trains all its runs that are not done yet. With --distributed several
@@ -43,6 +44,7 @@ def main(arguments: list[str]) -> int:
             "advise": _advise,
             "compare": _compare,
             "configs": _list_configs,
+            "doctor": _examine,
         }
         if arguments and arguments[0] in commands_by_name:
             return commands_by_name[arguments[0]](arguments[1:])
@@ -126,12 +128,15 @@ def _advise(arguments: list[str]) -> int:
 
 def _measure(arguments: list[str]) -> int:
     """Measure trained runs; SIGTERM and Ctrl-C stop between measurements."""
+    from flatwide.runs import jax_settings
     from flatwide.study import measure_command
 
     request = measure_command.read(arguments)
     if request is None:
         print(measure_command.help_text())
         return DONE
+
+    jax_settings.stay_on_cpu()
 
     def run(should_stop: Callable[[], bool]) -> int:
         counts = measure_command.run(request, should_stop=should_stop)
@@ -141,6 +146,19 @@ def _measure(arguments: list[str]) -> int:
         return FAILED if counts["failed"] else DONE
 
     return training_command.supervised(run)
+
+
+def _examine(arguments: list[str]) -> int:
+    """Check this machine; something to fix is a failure."""
+    from flatwide import doctor
+
+    folders = doctor.read(arguments)
+    if folders is None:
+        print(doctor.help_text())
+        return DONE
+    checks = list(doctor.examine(*folders))
+    print(doctor.text(checks))
+    return FAILED if any(check.fix for check in checks) else DONE
 
 
 def _check_coordinates(arguments: list[str]) -> int:

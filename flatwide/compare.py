@@ -14,7 +14,7 @@ import numpy as np
 
 from flatwide import config as configs
 from flatwide import registry, sam
-from flatwide.analysis import fields, intervals, ranking
+from flatwide.analysis import arms, estimates, fields, ranking
 from flatwide.config.parser import FlagParser
 from flatwide.runs.logs import say
 from flatwide.runs.table import collect
@@ -340,23 +340,20 @@ def page(runs: Any, rules: Sequence[str], radii: Mapping[str, Mapping[str, Seque
 
 def _gains(arranged: Sequence[ranking.Cell], rules: Sequence[str]) -> list[str]:
     """Write the gain of each rule in each cell."""
-    from flatwide.analysis import selection
-
-    level = intervals.sidak(len(arranged) * len(rules))
+    level = estimates.sidak(len(arranged) * len(rules))
     lines = [f"| | base, % | {' | '.join(map(_short, rules))} |", f"|---|---|{'---|' * len(rules)}"]
     for cell in arranged:
         texts = []
         for rule in rules:
-            scored = ranking.scores(cell, rule)
-            if scored is None:
+            compared = ranking.compared(cell, rule)
+            if compared is None:
                 texts.append("a run of each radius diverged")
                 continue
-            values, radius = scored
-            count = len(cell.radii[rule])
-            stretch = selection.stretch_of_scores(len(values), count, ratio=0.0, level=level)  # the widest case
-            gain = intervals.mean(100 * (values - cell.base), level=level, stretch=stretch)
+            gain, radius = arms.estimate(compared, level=level), compared.sam.settings[compared.chosen[1]]["rho"]
             edge = {min(cell.radii[rule]): "←", max(cell.radii[rule]): "→"}.get(radius, "")
-            texts.append(f"{gain.mean:+.1f} ({gain.low:+.1f} to {gain.high:+.1f}), rho {radius:g}{edge}")
+            texts.append(
+                f"{100 * gain.value:+.1f} ({100 * gain.low:+.1f} to {100 * gain.high:+.1f}), rho {radius:g}{edge}"
+            )
         lines.append(f"| {cell.name} | {100 * cell.base.mean():.1f} | {' | '.join(texts)} |")
     return lines
 
@@ -371,7 +368,7 @@ def _ranks(arranged: Sequence[ranking.Cell]) -> list[str]:
         text = (
             "–"
             if standing.name == ranking.BASE
-            else f"{100 * gain.mean:+.2f} ({100 * gain.low:+.2f} to {100 * gain.high:+.2f})"
+            else f"{100 * gain.value:+.2f} ({100 * gain.low:+.2f} to {100 * gain.high:+.2f})"
         )
         lines.append(f"| {ranks} | {_short(standing.name)} | {text} |")
     if all(standing.first == 1 and standing.last == len(standings) for standing in standings):

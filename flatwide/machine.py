@@ -1,8 +1,13 @@
 """Facts about this machine: CPU cores, their model, processes, memory, a GPU; and settings of this process."""
 
+import functools
 import gc
+import itertools
 import os
 import platform
+import re
+import subprocess
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,9 +79,70 @@ def model_name() -> str:
     return next(names, platform.processor() or platform.machine())
 
 
-def has_gpu() -> bool:
-    """Whether JAX would find an NVIDIA GPU, determined without starting JAX."""
-    return Path("/dev/nvidia0").exists() and os.environ.get("JAX_PLATFORMS", "") != "cpu"
+def gpus() -> tuple[str, ...]:
+    """List the NVIDIA GPUs that JAX would find, by their names in CUDA_VISIBLE_DEVICES, without starting JAX."""
+    num_gpus = len(gpu_files()) if has_cuda_plugin() and not is_cpu_only() else 0
+    named = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(num_gpus))))
+
+    def exists(name: str) -> bool:
+        return name.startswith(("GPU-", "MIG-")) or (name.isdecimal() and int(name) < num_gpus)
+
+    # CUDA ignores the first unknown name and all that follow it.
+    return tuple(itertools.takewhile(exists, (name.strip() for name in named.split(","))))
+
+
+def is_cpu_only() -> bool:
+    """Whether the user has chosen that JAX uses no GPU, on this machine or on others."""
+    platforms = os.environ.get("JAX_PLATFORMS", "")
+    return platforms != "" and not {"cuda", "gpu"} & set(platforms.split(","))
+
+
+def gpu_files() -> list[Path]:
+    """List the devices of this machine's NVIDIA GPUs, whether or not JAX can use them."""
+    return list(Path("/dev").glob("nvidia[0-9]*"))
+
+
+@functools.cache
+def has_cuda_plugin() -> bool:
+    """Whether JAX's plugin for NVIDIA GPUs is installed."""
+    return any("cuda" in plugin.name for plugin in entry_points(group="jax_plugins"))
+
+
+class GpuFacts(NamedTuple):
+    """What the driver says of a GPU; memory in bytes."""
+
+    name: str
+    driver: str
+    memory: int
+    free: int
+
+
+def gpu_facts() -> list[GpuFacts]:
+    """Ask the driver about all GPUs of this machine; empty if it does not answer."""
+    query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total,memory.free", "--format=csv,noheader,nounits"]
+    try:
+        lines = subprocess.run(query, capture_output=True, text=True, timeout=_DRIVER_SECONDS, check=True).stdout
+        rows = [[cell.strip() for cell in line.split(",")] for line in lines.splitlines()]
+        return [GpuFacts(name, driver, int(total) << 20, int(free) << 20) for name, driver, total, free in rows]
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return []
+
+
+_DRIVER_SECONDS = 20.0  # a driver that does not answer within this time hangs
+_FORCED_CPU_DEVICES = re.compile(r"--xla_force_host_platform_device_count=(\d+)")
+
+
+def cpu_devices() -> int:
+    """Count the devices into which JAX would divide the CPU."""
+    forced = _FORCED_CPU_DEVICES.findall(os.environ.get("XLA_FLAGS", ""))
+    count = os.environ.get("JAX_NUM_CPU_DEVICES", forced[-1] if forced else "1")
+    return int(count) if count.isdecimal() else 1
+
+
+def with_cpu_devices(count: int) -> dict[str, str]:
+    """Return the environment of a process whose JAX divides the CPU into so many devices."""
+    flags = _FORCED_CPU_DEVICES.sub("", os.environ.get("XLA_FLAGS", "")).strip()  # JAX refuses both settings
+    return {"XLA_FLAGS": flags, "JAX_NUM_CPU_DEVICES": str(count)}
 
 
 def memory() -> int:

@@ -5,6 +5,7 @@ either classes (integers) or, with `real_targets`, real numbers: `num_outputs` o
 user is named `path/to/file.py:name`.
 """
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -18,9 +19,13 @@ OBJECTIVES: dict[str, str] = {
     "squared": "flatwide.objectives:squared",
     "binary_cross_entropy": "flatwide.objectives:binary_cross_entropy",
     "ppo": "flatwide.objectives:ppo",
+    "next_token": "flatwide.objectives:next_token",
 }
 
-FOR_CLASSES_ONLY = ("cross_entropy",)  # a config with real targets and such a loss is refused before any data are read
+FOR_CLASSES_ONLY = (
+    "cross_entropy",
+    "next_token",
+)  # a config with real targets and such a loss is refused before any data are read
 
 
 def cross_entropy(num_outputs: int, real_targets: bool = False) -> Objective:
@@ -50,6 +55,35 @@ def cross_entropy(num_outputs: int, real_targets: bool = False) -> Objective:
         return _total(weights * losses)
 
     return _classifier(num_outputs, losses)
+
+
+def next_token(num_outputs: int, real_targets: bool = False, *, tokenizer: str = "bytes") -> Objective:
+    """Score the next token of a text by softmax cross-entropy, and report the bits of each byte of text.
+
+    Args:
+      num_outputs: K >= 2 tokens.
+      tokenizer: "none" if the bytes of a token are not known; then the metric is the bits of each token.
+    Returns: an objective like `cross_entropy`, whose `batch["num_bytes"]`, as the targets, counts the bytes of each
+      token (default 1).
+    Raises: as `cross_entropy`.
+    Equation: bits_per_byte = sum_i loss_i / (ln 2 sum_il weight_il num_bytes_il).
+    """
+    entropy = cross_entropy(num_outputs, real_targets)
+
+    def predictions(outputs: PyTree, batch: Batch) -> dict[str, Array]:
+        num_bytes = batch.get("num_bytes", 1) * _item_weights(batch, batch["targets"].shape)
+        return {"nats": entropy.losses(outputs, batch), "num_bytes": _total(num_bytes)}
+
+    def metric(values: dict[str, np.ndarray], weights: np.ndarray) -> float:
+        del weights
+        return _mean(values["nats"], values["num_bytes"]) / math.log(2)
+
+    return entropy._replace(
+        predictions=predictions,
+        metric=metric,
+        metric_name="bits_per_token" if tokenizer == "none" else "bits_per_byte",
+        higher_is_better=False,
+    )
 
 
 def squared(num_outputs: int, real_targets: bool = False) -> Objective:

@@ -5,14 +5,17 @@ user's file is named `path/to/file.py:attribute`.
 """
 
 import difflib
+import functools
 import hashlib
 import importlib
 import importlib.util
 import inspect
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 _OWN = "flatwide_own_file_"
 _MOST_SHOWN = 200  # characters of a value in a message
@@ -26,6 +29,11 @@ def unknown(field: str, name: object, allowed: Iterable[object]) -> str:
     nearest = difflib.get_close_matches(lowered, [item.lower() for item in allowed], n=1, cutoff=0.5)
     hint = f" Did you mean {next(k for k in allowed if k.lower() == nearest[0])!r}?" if nearest else ""
     return f"{field}={shown(name)} is not known.{hint} Known: {', '.join(allowed)}."
+
+
+def repeated(names: Iterable[str]) -> str:
+    """Return the first name in alphabetical order that is not empty and occurs more than once, or ""."""
+    return min((name for name, count in Counter(names).items() if name and count > 1), default="")
 
 
 def shown(value: object) -> str:
@@ -80,10 +88,11 @@ def find(field: str, name: str, allowed: Mapping[str, str]) -> Callable:
     return value
 
 
-def fields(function: Callable) -> dict[str, inspect.Parameter]:
+@functools.cache  # a quarter of the time of planning a study
+def fields(function: Callable) -> Mapping[str, inspect.Parameter]:
     """List the keyword-only parameters of a builder: the config fields that it reads."""
     parameters = inspect.signature(function).parameters
-    return {name: p for name, p in parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
+    return MappingProxyType({name: p for name, p in parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY})
 
 
 def is_from_own_file(error: BaseException) -> bool:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flatwide import registry
 from flatwide.types import Array
 
-KINDS = ("constant", "late", "early", "every", "with_learning_rate")
+KINDS = ("constant", "late", "early", "every", "decay", "with_learning_rate")
 
 # The config fields that each kind reads.
 FIELDS: dict[str, tuple[str, ...]] = {
@@ -20,12 +20,19 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "late": ("rho_switch",),
     "early": ("rho_switch",),
     "every": ("rho_every",),
+    "decay": (),
     "with_learning_rate": (),
 }
 
 
 def build(
-    kind: str, *, switch: float, every: int, num_steps: int, schedule: Callable[[Array], Array]
+    kind: str,
+    *,
+    switch: float,
+    every: int,
+    num_steps: int,
+    schedule: Callable[[Array], Array],
+    decay_start: int | None = None,
 ) -> Callable[[Array], Array] | None:
     """Build the factor of rho at each step, or None if it is always 1.
 
@@ -35,10 +42,12 @@ def build(
       every: k >= 2 of `every`.
       num_steps: T >= 1, steps of the whole run.
       schedule: step -> factor of the learning rate, from 0 to 1, as of `schedules.build`.
+      decay_start: first step of the decay of a learning rate that is constant before; None without one.
     Returns: t -> factor in [0, 1], in the default float type; t may be traced.
-    Raises: ValueError if the kind is unknown, or if `late` or `early` would ascend at every step or at none.
+    Raises: ValueError if the kind is unknown, if `decay` has no decay, or if `late` or `early` would ascend at every
+      step or at none.
     Equation: with s = ceil(switch T): late 1 where t >= s, else 0; early 1 where t < s, else 0; every 1 where k divides
-      t, else 0; with_learning_rate the factor of the learning rate.
+      t, else 0; decay 1 where t >= decay_start, else 0; with_learning_rate the factor of the learning rate.
     Source: Zhou et al. (2025), arXiv 2410.10373, for late; Liu et al. (2022), arXiv 2203.02714, for every k-th step,
       without what LookSAM does in between; Zhuang et al. (2022), arXiv 2203.08065, for with_learning_rate, with
       their smallest rho and rate at 0.
@@ -49,6 +58,11 @@ def build(
         return None
     if kind == "with_learning_rate":
         return schedule
+    if kind == "decay" and decay_start is None:
+        raise ValueError(
+            "config.rho_schedule='decay': expected a learning rate that is constant and then decays, whose decay turns "
+            "SAM on; set config.lr_scheduler=wsd, or config.rho_schedule=late."
+        )
     first = math.ceil(round(switch * num_steps, 9))  # 0.55 * 100 is 55.00000000000001
     if kind in ("late", "early") and not 0 < first < num_steps:
         raise ValueError(
@@ -59,7 +73,8 @@ def build(
 
     def factor(step: Array) -> Array:
         step = jnp.asarray(step)
-        is_on = {"late": step >= first, "early": step < first, "every": step % every == 0}[kind]
+        is_decaying = step >= (decay_start or 0)
+        is_on = {"late": step >= first, "early": step < first, "every": step % every == 0, "decay": is_decaying}[kind]
         return is_on.astype(float)
 
     return factor

@@ -1,8 +1,8 @@
 """One seed, many independent streams of randomness, each named by its use.
 
-Streams: weights, order, noise, split, subset, mask, dropout, augmentation, measurement, games, actions, test games. A
-stream never depends on how much another one drew, so adding label noise changes neither the initial weights nor the
-order of the data.
+Streams: weights, order, noise, split, subset, mask, dropout, augmentation, measurement, offset, games, actions, test
+games. A stream never depends on how much another one drew, so adding label noise changes neither the initial weights
+nor the order of the data.
 """
 
 import math

@@ -208,9 +208,11 @@ def _preview_study(values: Mapping[str, Any], faults: list[str], workdir: str) -
 
 
 def _check_study(values: Mapping[str, Any], faults: list[str]) -> None:
-    """Raise ConfigError with the faults of a study and of its flags, so that all are reported at once."""
+    """Keep this process off the GPUs, and raise ConfigError with all faults of a study and of its flags at once."""
+    from flatwide.runs import jax_settings
     from flatwide.study import plan
 
+    jax_settings.stay_on_cpu()
     if faults or not isinstance(values["study"], Mapping):
         try:
             plan.expand(values)

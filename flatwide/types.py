@@ -123,6 +123,7 @@ class Dataset(NamedTuple):
       axis.
     fingerprint: a digest of the content, so that two different data sets can never share a run's identity.
     padding: for examples of unequal size; None if all have the same size.
+    files: (name, content) of files that a run keeps beside its results, such as a trained tokenizer.
     """
 
     train: Split
@@ -132,6 +133,7 @@ class Dataset(NamedTuple):
     num_outputs: int
     fingerprint: str
     padding: Padding | None = None
+    files: tuple[tuple[str, str], ...] = ()
 
     @property
     def has_real_targets(self) -> bool:

@@ -52,7 +52,7 @@ def test_switch_that_leaves_nothing_to_switch_is_refused():
         with pytest.raises(configs.ConfigError, match=r"is step 20 of 20.*every step or at none"):
             experiment.build(fields)
         assert experiment.build(fields | {"rho": 0.0}).rho_schedule is None  # a base run has nothing to switch
-    with pytest.raises(configs.ConfigError, match="expected constant, late, early, every or with_learning_rate"):
+    with pytest.raises(configs.ConfigError, match="expected constant, late, early, every, decay or with_learning_rate"):
         experiment.build(FIELDS | {"rho_schedule": "sometimes"})
     with pytest.raises(configs.ConfigError, match=r"rho_every=1: expected an integer >= 2"):
         experiment.build(FIELDS | EVERY | {"rho_every": 1})

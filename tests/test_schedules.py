@@ -19,6 +19,7 @@ TABLES = {
     "step_mnist": [1.0, 1.0, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001],
     "linear": [1.0, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8],
     "cosine": [(1 + math.cos(math.pi * t / 8)) / 2 for t in range(8)],
+    "wsd": [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.5],  # 1.6 steps are 2
     "inverse_sqrt": [1.0, 1.0, *(1 / math.sqrt(t) for t in range(2, 8))],
 }
 # With a warmup of 4: rises over steps 0 to 3; milestones stay where they are, the others run over what remains.
@@ -29,6 +30,7 @@ WARM_TABLES = {
     "step_mnist": [0.0, 0.25, 0.5 * 0.1, 0.75 * 0.1, 0.01, 0.01, 0.001, 0.001],
     "linear": [0.0, 0.25, 0.5, 0.75, 1.0, 0.75, 0.5, 0.25],
     "cosine": [0.0, 0.25, 0.5, 0.75, *((1 + math.cos(math.pi * t / 4)) / 2 for t in range(4))],
+    "wsd": [0.0, 0.25, 0.5, 0.75, 1.0, 1.0, 1.0, 0.5],
     "inverse_sqrt": [0.0, 0.125, 0.25, 0.375, 0.5, 1 / math.sqrt(5), 1 / math.sqrt(6), 1 / math.sqrt(7)],
 }
 
@@ -83,6 +85,18 @@ def test_decay_is_exact_to_its_last_steps(name, num_steps, warmup_steps):
 @pytest.mark.parametrize("name", ["cosine", "linear"])
 def test_decay_ends_at_zero_and_stays_there(name):
     assert_array_equal(table(name, 8, steps=[8, 9, 100]), 0)
+
+
+@pytest.mark.parametrize("name", ["cosine", "linear", "wsd"])
+def test_decay_may_end_above_zero(name):
+    options = {"num_steps": 100, "warmup_steps": 10, "decay_fraction": 0.5}
+    plain, raised = (jax.vmap(schedules.build(name, **options, final_factor=c)) for c in (0.0, 0.1))
+    steps = np.arange(101)
+    rise = np.minimum(1, steps / 10)
+    assert_allclose(raised(steps), 0.1 * rise + 0.9 * plain(steps), rtol=1e-6)
+    assert raised(steps)[-1] == np.float32(0.1)
+    if name == "wsd":
+        assert_allclose(plain(steps[50:]), (100 - steps[50:]) / 50, rtol=1e-6)
 
 
 def test_imagenets_schedule_is_the_papers(float64):

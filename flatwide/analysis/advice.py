@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from flatwide.analysis import arms, best_sets, fields, intervals, table, trend, tuned
+from flatwide.analysis import arms, best_sets, estimates, fields, table, tuned
+from flatwide.analysis.estimates import NONE, Estimate, Scores
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,9 +65,9 @@ class Advice(NamedTuple):
     rule: str = ""
     values: tuple[Value, ...] = ()
     tried_at: int = 0
-    regrets: Mapping[str, intervals.Mean] = MappingProxyType({})
-    measured_gain: intervals.Mean = intervals.NONE
-    expected_gain: intervals.Mean = intervals.NONE
+    regrets: Mapping[str, Estimate] = MappingProxyType({})
+    measured_gain: Estimate = NONE
+    expected_gain: Estimate = NONE
     refusal: str = ""
 
 
@@ -91,36 +92,36 @@ def advise(part: table.Part, *, num_params: int, metric: str = "test_metric", ch
     Equation: with x = log(parameters), y = log(best value): a power law's prediction y* = mean y + b (x* - mean x) has
       the variance (s^2 + d^2 / 12) (1 + 1 / n + (x* - mean x)^2 / sum (x - mean x)^2), with s^2 the residual variance
       on n - 2 degrees of freedom and d the step of the grid in the logarithm, since a best value is known to half a
-      step; its interval is that of Student's t. Regret is the gain, as in `tuned.compare`, of the width's own optimum
+      step; its interval is that of Student's t. Regret is the gain of the width's own optimum
       over the advised cell, rounded to the nearest of its grid.
     """
     tune = tuned_fields(part.runs)
-    comparisons = tuned.comparisons(part.runs, tune=tune, width="num_params", metric=metric, choose_by=choose_by)
-    candidates = [comparison for comparison in comparisons if comparison.name == tuned.TUNED]
+    options = {"width": "num_params", "metric": metric, "choose_by": choose_by}
+    candidates = tuned.comparisons(part.runs, tune=tune, names=[tuned.TUNED], **options)
     if not candidates:
         reason = f"no width has completed base and SAM runs of {_LEAST_SEEDS} seeds"
         return Advice(part=part.name, num_params=num_params, refusal=reason)
     # Where runs differ in length, the length with the most widths is the study.
     return _advise(
-        max(candidates, key=lambda comparison: (len(comparison.pairs), comparison.length)), num_params, part.name
+        max(candidates, key=lambda comparison: (len(comparison.widths), comparison.length)), num_params, part.name
     )
 
 
-def _advise(comparison: tuned.Comparison, num_params: int, part: str) -> Advice:
+def _advise(comparison: tuned.Compared, num_params: int, part: str) -> Advice:
     """Compute the advice for one part of a table."""
-    pairs, gains = comparison.pairs, comparison.gains
+    pairs, gains = comparison.widths, comparison.gains
     largest = pairs[-1].num_params
     last = gains[-1]
     advice = Advice(
         part=part,
         num_params=num_params,
         tried_at=largest,
-        measured_gain=last.interval,
+        measured_gain=last,
         expected_gain=expected_gain(comparison.scores, num_params),
     )
     for pair, gain_there in zip(pairs, gains, strict=True):
         if pair.num_params == num_params:
-            here = advice._replace(tried_at=num_params, measured_gain=gain_there.interval)
+            here = advice._replace(tried_at=num_params, measured_gain=gain_there)
             if gain_there.high < 0:
                 return here._replace(rule=BASE, values=(_NO_ASCENT,))
             return here._replace(rule=MEASURED, values=carried_over([pair], num_params))
@@ -132,10 +133,10 @@ def _advise(comparison: tuned.Comparison, num_params: int, part: str) -> Advice:
     advice = advice._replace(regrets=regrets)
     if last.high < 0:
         return advice._replace(rule=BASE, values=(_NO_ASCENT,))
-    totals = pairs[-1].sam.choices.sum(axis=0)
-    rule = max(rules, key=lambda name: totals[cells[name]])  # the first of equals
+    of_rules = pairs[-1].sam.choices[:, [cells[name] for name in rules]]
+    rule = rules[int(estimates.choose(of_rules))]
     regret = regrets[rule]
-    if regret.low > 0 and regret.mean > _SHARE_LOST * max(last.gain, 0.0):
+    if regret.low > 0 and regret.value > _SHARE_LOST * max(last.value, 0.0):
         return advice._replace(
             refusal=f"when {largest:,} parameters were held out and advised from the narrower networks, the better of "
             "the two rules lost more than half of the gain of SAM"
@@ -151,7 +152,7 @@ def _advise(comparison: tuned.Comparison, num_params: int, part: str) -> Advice:
     return advice._replace(rule=rule, values=values)
 
 
-def _too_little(pairs: Sequence[arms.Pair], num_params: int) -> str:
+def _too_little(pairs: Sequence[arms.Comparison], num_params: int) -> str:
     """Return why these widths do not support advice for another one; empty where they do."""
     sizes = [pair.num_params for pair in pairs]
     if len(pairs) < _LEAST_WIDTHS:
@@ -165,7 +166,7 @@ def _too_little(pairs: Sequence[arms.Pair], num_params: int) -> str:
     return ""
 
 
-def _can(rule: str, pairs: Sequence[arms.Pair]) -> bool:
+def _can(rule: str, pairs: Sequence[arms.Comparison]) -> bool:
     """Whether a rule is applicable: a line with an error needs three widths, and logarithms need positive values."""
     return rule == CARRIED or (
         len(pairs) >= _LEAST_WIDTHS and all(value > 0 for pair in pairs for value in _best(pair.sam).values())
@@ -174,10 +175,12 @@ def _can(rule: str, pairs: Sequence[arms.Pair]) -> bool:
 
 def _best(arm: arms.Arm) -> dict[str, float]:
     """Return the settings with the best mean over all seeds, the first of ties."""
-    return {name: float(value) for name, value in arm.settings[int(arm.choices.sum(axis=0).argmax())].items()}
+    return {name: float(value) for name, value in arm.settings[int(estimates.choose(arm.choices))].items()}
 
 
-def _values(rule: str, pairs: Sequence[arms.Pair], gains: Sequence[tuned.Gain], num_params: int) -> tuple[Value, ...]:
+def _values(
+    rule: str, pairs: Sequence[arms.Comparison], gains: Sequence[Estimate], num_params: int
+) -> tuple[Value, ...]:
     if rule == CARRIED:
         return carried_over(pairs, num_params)
     # Where SAM does not help, the best rho is only noise.
@@ -185,7 +188,7 @@ def _values(rule: str, pairs: Sequence[arms.Pair], gains: Sequence[tuned.Gain], 
     return _power_law(helped if len(helped) >= _LEAST_WIDTHS else pairs, num_params)
 
 
-def carried_over(pairs: Sequence[arms.Pair], num_params: int) -> tuple[Value, ...]:
+def carried_over(pairs: Sequence[arms.Comparison], num_params: int) -> tuple[Value, ...]:
     """Take the best settings of the nearest width.
 
     Their intervals span the cells indistinguishable from them, and half a step of the grid on either side, since the
@@ -220,7 +223,7 @@ def _edges(arm: arms.Arm) -> dict[str, str]:
     }
 
 
-def _power_law(pairs: Sequence[arms.Pair], num_params: int) -> tuple[Value, ...]:
+def _power_law(pairs: Sequence[arms.Comparison], num_params: int) -> tuple[Value, ...]:
     """Extrapolate the best settings of all widths along lines in the logarithms."""
     from scipy.special import stdtrit
 
@@ -259,26 +262,25 @@ def _exp(value: float) -> float:
     return math.exp(min(value, 700.0))  # larger exponents overflow
 
 
-def _step(pairs: Sequence[arms.Pair], name: str) -> float:
+def _step(pairs: Sequence[arms.Comparison], name: str) -> float:
     """Return the mean step of the grid of a field, in the logarithm."""
     tried = sorted({float(cell[name]) for pair in pairs for cell in pair.sam.tried if cell[name] > 0})
     return math.log(tried[-1] / tried[0]) / (len(tried) - 1) if len(tried) > 1 else 0.0
 
 
-def _cell(comparison: tuned.Comparison, rule: str) -> int:
+def _cell(comparison: tuned.Compared, rule: str) -> int:
     """Return the index of the cell that a rule advises for the largest width from all other widths."""
-    last = comparison.pairs[-1]
-    values = _values(rule, comparison.pairs[:-1], comparison.gains[:-1], last.num_params)
+    last = comparison.widths[-1]
+    values = _values(rule, comparison.widths[:-1], comparison.gains[:-1], last.num_params)
     return _nearest(last.sam, {value.field: value.value for value in values})
 
 
-def _regret(pair: arms.Pair, cell: int) -> intervals.Mean:
+def _regret(pair: arms.Comparison, cell: int) -> Estimate:
     """Compute the loss of a cell against the optimum of its width."""
     arm = pair.sam
-    if cell == int(arm.choices.sum(axis=0).argmax()):
-        return intervals.NONE
-    alone = arm._replace(settings=(arm.settings[cell],), values=arm.values[:, [cell]], choices=arm.choices[:, [cell]])
-    return tuned.compare(pair._replace(base=alone, same=None), ratio=1.0).interval
+    if cell == int(estimates.choose(arm.choices)):
+        return NONE
+    return arms.estimate(pair._replace(base=arm.only([cell]), same=None))
 
 
 def _nearest(arm: arms.Arm, advised: dict[str, float]) -> int:
@@ -290,16 +292,13 @@ def _nearest(arm: arms.Arm, advised: dict[str, float]) -> int:
     return min(range(len(arm.settings)), key=lambda index: distance(arm.settings[index]))
 
 
-def expected_gain(scores: trend.Scores, num_params: int) -> intervals.Mean:
-    """Extend the weighted line through each seed's gains to a number of parameters.
+def expected_gain(scores: Scores, num_params: int) -> Estimate:
+    """Extend the line through the gains to a number of parameters.
 
-    Equation: w . g + slope (x* - w . x), x = log10(parameters), w the weights of the widths; its mean over seeds with
-      the interval of `trend.of_scores`.
+    Equation: mean g + slope (x* - mean x), x = log10(parameters), a contrast of the widths.
     """
-    if len(scores.num_params) < 2 or not scores.seeds:
-        return intervals.NONE
-    counts = scores.weights / scores.weights.sum()
+    if len(set(scores.num_params)) < 2 or not scores.seeds:
+        return NONE
     x = np.log10(np.array(scores.num_params, dtype=float))
-    slope = trend.slope_weights(scores.num_params, weights=scores.weights)
-    weights = counts + slope * (math.log10(num_params) - counts @ x)
-    return intervals.mean(weights @ scores.gains, stretch=scores.stretch)
+    weights = 1 / len(x) + estimates.slope_weights(scores.num_params) * (math.log10(num_params) - x.mean())
+    return estimates.contrast(scores, weights)

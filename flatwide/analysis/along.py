@@ -1,13 +1,13 @@
-"""The trend of any column along any axis, and its interaction with another: slopes of each seed, with t intervals."""
+"""The trend of any column along any axis, and its interaction with another: slopes with intervals."""
 
-import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from flatwide import catalogue, registry
-from flatwide.analysis import fields, intervals, measured, noise, selection, widths
+from flatwide.analysis import arms, estimates, fields, measured, widths
+from flatwide.analysis.estimates import Estimate, Scores
 from flatwide.columns import RESULT_FIELDS
 
 if TYPE_CHECKING:
@@ -60,7 +60,8 @@ def trend(
         over the values of the first that all levels have.
       metric, choose_by: the columns that rho is chosen by, as for `gain.gain_by_width`.
     Returns: the mean over seeds that have every value of their least-squares slopes, per unit of the axis or, along
-      sizes, per tenfold increase, with its t interval, widened by `selection.stretch_of_scores` where rho was chosen.
+      sizes, per tenfold increase, with the interval of `estimates.contrast`; along rho, where
+      the runs of a seed share their base, the t interval of their slopes.
     Raises: ValueError for an unknown column or arm, an arm that does not match the axis, or several networks or
       settings at one value of the axis.
     Cost: nothing is trained.
@@ -74,57 +75,53 @@ def trend(
             raise ValueError(registry.unknown("column", name, table.columns))
     is_log = _is_log(table, quantity, metric)
     options: dict[str, Any] = {"arm": arm, "metric": metric, "choose_by": choose_by, "is_log": is_log}
-    if interaction is None:
-        levels: list[float] = []
-        points, stretch = _points(table, quantity, along, **options)
-        line, values = _fit(points, along), tuple(points)
-    else:
-        levels = _values(table, interaction)
-        points_of_levels = [_points(table[table[interaction] == level], quantity, along, **options) for level in levels]
-        stretch = max((points_of_level[1] for points_of_level in points_of_levels), default=1.0)
-        # Slopes over different values would differ because a curve bends, not because of the level.
-        values = (
-            tuple(
-                value
-                for value in points_of_levels[0][0]
-                if all(value in points_of_level[0] for points_of_level in points_of_levels)
-            )
-            if points_of_levels
-            else ()
-        )
-        slopes = [
-            _fit({value: points_of_level[0][value] for value in values}, along) for points_of_level in points_of_levels
-        ]
-        line = _fit(dict(zip(levels, slopes, strict=True)), interaction)
-    mean = intervals.mean(list(line.values()), stretch=stretch)
+    levels = [] if interaction is None else _values(table, interaction)
+    of_levels = [table] if interaction is None else [table[table[interaction] == level] for level in levels]
+    points = [_points(runs, quantity, along, **options) for runs in of_levels]
+    # Slopes over different values would differ because a curve bends, not because of the level.
+    values = [value for value in (points[0] if points else {}) if all(value in others for others in points)]
+    every = [by_value[value] for by_value in points for value in values]
+    estimate = Estimate()
+    if len(values) > 1 and (interaction is None or len(levels) > 1):
+        seeds = sorted(set.intersection(*(set(scores.seeds) for scores in every)))
+        together = estimates.joined(every, seeds)
+        lines = [_line(levels, interaction) if interaction is not None else np.ones(1), _line(values, along)]
+        weights = np.outer(*lines).ravel()
+        if along == "rho":
+            estimate = estimates.mean(weights @ together.values)
+        else:
+            estimate = estimates.contrast(together, weights)
     return Along(
-        slope=mean.mean,
-        standard_error=mean.standard_error,
-        low=mean.low,
-        high=mean.high,
-        num_seeds=len(line),
-        values=values,
+        slope=estimate.value,
+        standard_error=estimate.error,
+        low=estimate.low,
+        high=estimate.high,
+        num_seeds=estimate.num_seeds,
+        values=tuple(values),
         levels=tuple(levels),
         is_log=is_log,
         per_decade=is_size(along),
     )
 
 
+def _line(values: Sequence[float], axis: str) -> np.ndarray:
+    return estimates.slope_weights(values) if is_size(axis) else estimates.line_weights(np.array(values, dtype=float))
+
+
 def _points(
     table: Any, quantity: str, along: str, *, arm: str, metric: str, choose_by: str | None, is_log: bool
-) -> tuple[dict[float, dict[int, float]], float]:
-    """Arrange the numbers of one level of the other axis.
-
-    Returns: value of the axis -> seed -> number, and the factor by which an interval must be wider.
-    """
-    stretch, points = 1.0, {}
+) -> dict[float, Scores]:
+    """Score the runs of one level of the other axis at each value of the axis."""
     if along == "rho":
         cell = _cell(table, "all runs", metric, choose_by)
         numbers = _numbers(table, cell, quantity, is_log)
+        points = {}
         for value, column in zip((0.0, *cell.rhos), numbers.T, strict=True):
-            points[value] = {s: x for s, x in zip(cell.seeds, column, strict=True) if math.isfinite(x)}
-        return {value: by_seed for value, by_seed in points.items() if by_seed}, stretch
-    cells = []
+            have = np.isfinite(column)
+            if have.any():
+                seeds = [seed for seed, has in zip(cell.seeds, have, strict=True) if has]
+                points[value] = estimates.plain(column[have][None], [cell.num_params], seeds)
+        return points
     read = (along, "rho", "optimizer", "sparsity")  # converting all columns of a wide table to rows is slow
     # Base runs that do not read the field belong to every value of it.
     serving = np.array([fields.ignores(row, along) for row in fields.records(table, read)])
@@ -133,16 +130,13 @@ def _points(
             f"along={along!r}: {missing} runs have no value there (None may mean all). Write the number it means into "
             "the table, or select the other runs."
         )
+    points = {}
     for value in _values(table[~serving], along):
         here = table[(table[along] == value) | serving]
         cell = _cell(here, f"{along}={value:g}", metric, choose_by)
-        points[value] = _of_arm(cell, _numbers(here, cell, quantity, is_log), arm, is_metric=quantity == metric)
-        cells.append(cell)
-    chosen = [cell for cell in cells if arm != BASE and len(cell.candidates) > 1]
-    if chosen and (seeds := min(len(cell.complete().seeds) for cell in chosen)) > 1:
-        most = max(len(cell.candidates) for cell in chosen)
-        stretch = selection.stretch_of_scores(seeds, most, ratio=noise.ratio_of_widths(chosen))
-    return points, stretch
+        scores = _of_arm(cell, _numbers(here, cell, quantity, is_log), arm, is_metric=quantity == metric)
+        points |= {value: scores} if scores.seeds else {}
+    return points
 
 
 def _cell(runs: Any, where: str, metric: str, choose_by: str | None) -> widths.Width:
@@ -163,31 +157,16 @@ def _numbers(runs: Any, cell: widths.Width, quantity: str, is_log: bool) -> np.n
         return np.log(arranged.values) if is_log else arranged.values
 
 
-def _of_arm(cell: widths.Width, numbers: np.ndarray, arm: str, *, is_metric: bool) -> dict[int, float]:
-    """Return the number of each seed; for SAM, at the rho that the other seeds choose."""
-    if arm == BASE:
-        numbers_of_arm = numbers[:, 0]
-    else:
-        at = [1 + column for column in cell.candidates]
-        whole = np.isfinite(cell.choices[:, at]).all(axis=1) & np.isfinite(numbers[:, [0, *at]]).all(axis=1)
-        numbers_of_arm = np.full(len(cell.seeds), math.nan)
-        if whole.sum() > 1 and at:
-            numbers_of_arm[whole] = selection.cross_fit(numbers[whole][:, at], cell.choices[whole][:, at])
-        if arm == GAIN:
-            numbers_of_arm = (cell.sign if is_metric else 1) * (numbers_of_arm - numbers[:, 0])
-    return {seed: float(value) for seed, value in zip(cell.seeds, numbers_of_arm, strict=True) if math.isfinite(value)}
-
-
-def _fit(points: Mapping[float, Mapping[int, float]], axis: str) -> dict[int, float]:
-    """Fit a line to each seed that has every value of the axis."""
-    if len(points) < 2:
-        return {}
-    positions = np.log10(list(points)) if is_size(axis) else np.array(list(points), dtype=float)
-    centered = positions - positions.mean()
-    seeds = sorted(set.intersection(*(set(by_seed) for by_seed in points.values())))
-    return {
-        seed: float(centered @ [by_seed[seed] for by_seed in points.values()] / (centered @ centered)) for seed in seeds
-    }
+def _of_arm(cell: widths.Width, numbers: np.ndarray, arm: str, *, is_metric: bool) -> Scores:
+    """Score each seed; SAM at the rho that the other seeds choose."""
+    if arm == BASE or not cell.candidates:
+        have = np.isfinite(numbers[:, 0]) & (arm == BASE)
+        seeds = [seed for seed, has in zip(cell.seeds, have, strict=True) if has]
+        return estimates.plain(numbers[have, :1].T, [cell.num_params], seeds)
+    compared = cell.compared(cell.candidates, numbers)
+    if arm == SAM:
+        return arms.scores([compared.of_sam_alone])
+    return arms.scores([compared._replace(sign=cell.sign) if is_metric else compared])
 
 
 def _values(table: Any, name: str) -> list[float]:

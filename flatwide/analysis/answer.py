@@ -15,7 +15,6 @@ from flatwide.analysis import (
     questions,
     rho,
     scaling,
-    selection,
     table,
     trend,
     tuned,
@@ -23,6 +22,7 @@ from flatwide.analysis import (
     widths,
     wording,
 )
+from flatwide.analysis.estimates import Estimate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,10 +66,9 @@ def paragraphs(
     if not parts:
         return [("", "There is no gain yet: no width has both a completed base run (rho=0) and a completed SAM run.")]
     options = {"width": width, "metric": metric, "choose_by": choose_by}
-    weights = trend.weights_of_parts(parts, **options)
     texts, further = [], []
-    for part, shared in zip(parts, weights, strict=True):
-        text, more = _part(part.runs, metric=metric, options=options, weights=shared)
+    for part in parts:
+        text, more = _part(part.runs, metric=metric, options=options)
         texts.append((part.name, text))
         further += [(part.name, more)] if more else []
     ratios = [
@@ -86,13 +85,11 @@ def paragraphs(
     return [*all_of_them, *fair, *texts, *further]
 
 
-def _part(
-    runs: "pd.DataFrame", *, metric: str, options: dict[str, Any], weights: Mapping[int, float] | None
-) -> tuple[str, str]:
+def _part(runs: "pd.DataFrame", *, metric: str, options: dict[str, Any]) -> tuple[str, str]:
     """Write the two sentences about a part, and the further ones; "" where there are none."""
     width = options["width"]
     cells = widths.by_width(runs, **options)
-    rows = [row for row in selection.of_widths(cells, width=width) if math.isfinite(row["corrected_gain"])]
+    rows = [row for row in gain.corrected_of_widths(cells, width=width) if math.isfinite(row["corrected_gain"])]
     units = wording.units(runs, metric)
     base = gain.base_name(runs)
     if not rows:
@@ -106,10 +103,10 @@ def _part(
             "parameters. This difference cannot be separated from seed noise: run at least three seeds at every rho.",
             "",
         )
-    scores = trend.scores(cells, weights=weights)
+    scores = trend.scores(cells)
     decided = verdict.verdict(scores)
     word = wording.what_grows(runs)
-    first = f"{_growth(rows, trend.of_scores(scores), decided, units, base, word)} "
+    first = f"{_growth(rows, trend.slope(scores), decided, units, base, word)} "
     grows = decided.kind in (verdict.GROWS, verdict.LARGER)
     second = _best(runs, options, metric, base, word, sizes=[row[width] for row in rows], grows=grows)
     return first + second, questions.of_part(runs, scores, base=base, options=options, metric=metric)
@@ -130,7 +127,7 @@ def _why_none(cells: Sequence[widths.Width]) -> str:
 
 def _growth(
     rows: list[dict[str, Any]],
-    slope: trend.Trend,
+    slope: Estimate,
     decided: verdict.Verdict,
     units: wording.Units,
     base: str,
@@ -143,7 +140,7 @@ def _growth(
         return f"{_subject(rows, rows, base, word)} is {_at(last, units)}, {seeds}, corrected for the choice of rho."
     subject = _subject(rows, [first, last], base, word)
     comma = "," if ":" in subject else ":"
-    rate = f"{units.change(slope.slope)} per tenfold increase in parameters"
+    rate = f"{units.change(slope.value)} per tenfold increase in parameters"
     if math.isfinite(slope.low):
         rate += (
             f", 95 % interval {wording.ends(slope.low, slope.high, units)}; {wording.rise(decided.rise, units, word)}"
@@ -242,16 +239,14 @@ def beginning_of_tuned(tune: Sequence[str]) -> str:
     return f"With {' and '.join(tune)} tuned separately for SAM and for "
 
 
-def _fair(shown: Mapping[str, tuned.Comparison], units: wording.Units, base: str, tune: Sequence[str]) -> str:
+def _fair(shown: Mapping[str, tuned.Compared], units: wording.Units, base: str, tune: Sequence[str]) -> str:
     """Write the sentences about separately tuned arms."""
     tuned_comparison = shown[tuned.TUNED]
-    pair, size = tuned_comparison.pairs[-1], f"{tuned_comparison.pairs[-1].num_params:,} parameters"
+    pair, size = tuned_comparison.widths[-1], f"{tuned_comparison.widths[-1].num_params:,} parameters"
     others = {
-        tuned.TWICE: f"over {base} trained twice as long",
-        tuned.EQUAL_GRADIENTS: f"over {base} trained for as many gradients",
+        tuned.EQUAL_COMPUTE: f"over {base} trained longer, for equal compute",
         tuned.AVERAGED: f"over the weight average of {base}",
-        tuned.AVERAGED_TWICE: f"over the weight average of {base} trained twice as long",
-        tuned.AVERAGED_EQUAL_GRADIENTS: f"over the weight average of {base} trained for as many gradients",
+        tuned.AVERAGED_EQUAL_COMPUTE: f"over the weight average of {base} trained longer, for equal compute",
         tuned.BOTH_AVERAGED: f"for the weight average of SAM over that of {base}",
     }
     amounts = {name: _gain_at(comparison, pair.width, units) for name, comparison in shown.items()}
@@ -270,19 +265,19 @@ def _fair(shown: Mapping[str, tuned.Comparison], units: wording.Units, base: str
     )
 
 
-def _at_edge(comparison: tuned.Comparison, width: Any) -> bool:
+def _at_edge(comparison: tuned.Compared, width: Any) -> bool:
     """Whether an arm's choice at a width is the smallest or largest value tried."""
     return any(
-        pair.base.edges(gain_at.base_at) or pair.sam.edges(gain_at.sam_at)
-        for pair, gain_at in zip(comparison.pairs, comparison.gains, strict=True)
+        pair.base.edges(pair.base.settings[pair.chosen[0]]) or pair.sam.edges(pair.sam.settings[pair.chosen[1]])
+        for pair in comparison.widths
         if pair.width == width
     )
 
 
-def _gain_at(comparison: tuned.Comparison, width: Any, units: wording.Units) -> str:
+def _gain_at(comparison: tuned.Compared, width: Any, units: wording.Units) -> str:
     """Write the gain of a comparison at a width; empty where it has none."""
-    for pair, gain_at in zip(comparison.pairs, comparison.gains, strict=True):
+    for pair, gain_at in zip(comparison.widths, comparison.gains, strict=True):
         if pair.width == width:
             ends = f"{units.number(gain_at.low)} to {units.number(gain_at.high)}"
-            return f"{units.amount(gain_at.gain)} (95 % interval {ends})"
+            return f"{units.amount(gain_at.value)} (95 % interval {ends})"
     return ""

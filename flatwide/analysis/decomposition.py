@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flatwide.analysis import gain, intervals, selection, widths
+from flatwide.analysis import estimates, gain, widths
+from flatwide.analysis.estimates import Side
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,18 +40,18 @@ def decompose(
         np.array([[cell.sign * by_seed[seed][arm] for cell, by_seed in pairs] for seed in seeds])
         for arm in ("base", "sam")
     )
-    best = int(base.mean(axis=0).argmax())
+    best = int(estimates.choose(base))
     is_chosen = len(seeds) > 1 and best < len(pairs) - 1
     best = best if best < len(pairs) - 1 else 0
     first_base, first_sam = (at_best_width(base, values) if is_chosen else values[:, best] for values in (base, sam))
-    widened = stretch(len(seeds), len(pairs)) if is_chosen else 1.0
+    widened = float(estimates.inflation(len(seeds), len(pairs))) if is_chosen else 1.0
     rows = []
     for index, (cell, _) in enumerate(pairs[best:], start=best):
         better, worse = sam[:, index] - first_sam, first_base - base[:, index]
         row = {width: cell.value, "num_params": cell.num_params}
         for name, values in (("gain_growth", better + worse), ("sam_improvement", better), ("base_decline", worse)):
-            interval = intervals.mean(values, stretch=widened)
-            row |= {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
+            interval = estimates.mean(values, inflation=widened)
+            row |= {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
         rows.append(row | {"num_seeds": len(seeds)})
     return pd.DataFrame(rows)
 
@@ -61,12 +62,7 @@ def at_best_width(base: np.ndarray, values: np.ndarray) -> np.ndarray:
     Args:
       base, values: [..., seeds, widths]; larger is better in `base`.
     """
-    return selection.cross_fit(values, base)
-
-
-def stretch(num_seeds: int, num_widths: int) -> float:
-    """Compute the factor by which an interval relative to a width so chosen must be wider than Student's t."""
-    return selection.stretch_of_scores(num_seeds, num_widths)
+    return estimates.cross_fit(Side(values, base))
 
 
 def share_of_sam(table: "pd.DataFrame") -> float:

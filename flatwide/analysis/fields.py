@@ -70,19 +70,23 @@ def gradients_a_step(run: dict[str, Any]) -> float:
     return 2.0 if effective_rho(run) > 0 else 1.0
 
 
-def is_two(ratio: float) -> bool:
-    """Whether gradients per step are two except at a few steps, such as the first of a rho that begins at 0."""
-    return abs(ratio - 2) < 5e-4
-
-
-def length_of_as_many(ratio: float, steps: float) -> int:
-    """Return the length of a base run with as many gradients as SAM of a length, rounded up so as never to favor SAM.
+def equal_compute_length(gradients: float, length: float) -> int:
+    """Return the length of a base run that takes as many gradients as SAM, rounded up so as never to favor SAM.
 
     Args:
-      ratio: gradients per step of SAM. steps: its length, in steps or epochs.
+      gradients: per step of SAM. length: of SAM, in steps or epochs.
     """
-    # The tolerance is for a quotient that rounding lifts above a whole number.
-    return math.ceil((max(ratio, 2.0) if is_two(ratio) else ratio) * steps - 1e-9)
+    # Two except at a few steps, such as the first of a rho that begins at 0, counts as two; the other tolerance is for
+    # a quotient that rounding lifts above a whole number.
+    ratio = max(gradients, 2.0) if abs(gradients - 2) < 5e-4 else gradients
+    return math.ceil(ratio * length - 1e-9)
+
+
+def resolution(rows: list[dict[str, Any]], metric: str) -> float:
+    """Return the step of an accuracy, one over the number of test items, where the runs record it; else 0."""
+    counts: set[Any] = {row.get("num_test_items") for row in rows} - {None}
+    is_accuracy = metric.startswith("test_metric") and {row.get("metric_name") for row in rows} == {"accuracy"}
+    return 1 / min(counts) if is_accuracy and counts and min(counts) > 0 else 0.0
 
 
 def records(runs: "pd.DataFrame", names: Iterable[str] | None = None) -> list[dict[str, Any]]:

@@ -2,13 +2,15 @@
 
 The gain is the mean over seeds of SAM - base, signed so that positive means that SAM is better. Both runs of a seed
 start from the same weights, see the same data in the same order and differ only in rho, so they are compared in pairs.
+The best of many values of rho beats one base run even where SAM has no effect, because it is selected for its noise;
+the corrected gain scores each seed at the rho that the other seeds choose.
 """
 
 import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from flatwide.analysis import fields, intervals, widths
+from flatwide.analysis import arms, estimates, fields, widths
 from flatwide.columns import FRACTION_METRICS
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ def gain_by_width(
       width: the column that identifies the width.
       metric: the column that is compared. The best rho has its best mean over seeds; one with a diverged or
         missing seed cannot be the best. Chosen by the same numbers that are compared, as in the paper, it biases the
-        gain upward somewhat: `selection.corrected_gain` removes this bias.
+        gain upward somewhat: `corrected_gain` removes this bias.
       choose_by: the column that rho is chosen by; None is the validation metric where every run has one, else `metric`.
     Returns: one row for each width, the smallest first: the width, `num_params`, `base`, `best_rho`, `sam` (means over
       the seeds that both have), `gain`, its `standard_error` and 95 % t interval `low`, `high` (NaN for one seed),
@@ -44,21 +46,65 @@ def of_widths(cells: Iterable[widths.Width], *, width: str) -> list[dict[str, An
     rows = []
     for cell in cells:
         seed_pairs = pairs(cell)
-        gain = intervals.mean([pair["gain"] for pair in seed_pairs])
+        gain = estimates.mean([pair["gain"] for pair in seed_pairs])
         rows.append(
             {
                 width: cell.value,
                 "num_params": cell.num_params,
-                "base": intervals.mean([pair["base"] for pair in seed_pairs]).mean,
+                "base": estimates.mean([pair["base"] for pair in seed_pairs]).value,
                 "best_rho": cell.best_rho,
-                "sam": intervals.mean([pair["sam"] for pair in seed_pairs]).mean,
-                "gain": gain.mean,
-                "standard_error": gain.standard_error,
+                "sam": estimates.mean([pair["sam"] for pair in seed_pairs]).value,
+                "gain": gain.value,
+                "standard_error": gain.error,
                 "low": gain.low,
                 "high": gain.high,
                 "num_seeds": len(seed_pairs),
                 "num_diverged": cell.num_diverged,
                 "num_collapsed": cell.num_collapsed,
+            }
+        )
+    return rows
+
+
+def corrected_gain(
+    runs: "pd.DataFrame", *, width: str = "num_params", metric: str = "test_metric", choose_by: str | None = None
+) -> "pd.DataFrame":
+    """Compute the gain at every width, each seed scored at the rho that the other seeds choose.
+
+    Args, Raises: as for `gain_by_width`.
+    Returns: one row for each width: the width, `num_params`, `corrected_gain`, `corrected_standard_error`,
+      `corrected_low`, `corrected_high` (95 %), `selection_bias` (the plain gain of the same seeds minus the corrected
+      one), `corrected_num_seeds` and `num_rhos` (that the choice was made from: without a diverged or missing run).
+    """
+    import pandas as pd
+
+    return pd.DataFrame(
+        corrected_of_widths(widths.by_width(runs, width=width, metric=metric, choose_by=choose_by), width=width)
+    )
+
+
+def corrected_of_widths(cells: Iterable[widths.Width], *, width: str) -> list[dict[str, Any]]:
+    """Return the rows of `corrected_gain` for runs that are already arranged."""
+    rows = []
+    for cell in cells:
+        comparison = cell.comparison
+        corrected = arms.estimate(comparison)
+        bias = math.nan
+        if comparison.is_usable:
+            _, best = comparison.chosen
+            plain = comparison.sign * (comparison.sam.values[:, best] - comparison.base.values[:, 0])
+            bias = float(plain.mean()) - corrected.value
+        rows.append(
+            {
+                width: cell.value,
+                "num_params": cell.num_params,
+                "corrected_gain": corrected.value,
+                "corrected_standard_error": corrected.error,
+                "corrected_low": corrected.low,
+                "corrected_high": corrected.high,
+                "selection_bias": bias,
+                "corrected_num_seeds": len(comparison.seeds),
+                "num_rhos": len(cell.candidates),
             }
         )
     return rows

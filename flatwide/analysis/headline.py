@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from flatwide.analysis import fields, gain, intervals, selection, table, widths, wording
+from flatwide.analysis import arms, estimates, fields, gain, table, widths, wording
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,11 +59,11 @@ def headlines(
 
 def _rows(cells: Sequence[widths.Width], width: str) -> list[Row]:
     """Compute the row of each width; it has no interval where all runs of an arm diverged or there is one seed."""
-    corrected = selection.correct_all(cells, level=intervals.sidak(len(cells)))
+    corrected = [arms.estimate(cell.comparison, level=estimates.sidak(len(cells))) for cell in cells]
     rows = []
     for plain, corrected_gain in zip(gain.of_widths(cells, width=width), corrected, strict=True):
-        is_alone = math.isnan(corrected_gain.gain)  # one seed: the plain gain, without an interval
-        center = plain["gain"] if is_alone else corrected_gain.gain
+        is_alone = math.isnan(corrected_gain.value)  # one seed: the plain gain, without an interval
+        center = plain["gain"] if is_alone else corrected_gain.value
         rows.append(
             Row(
                 num_params=plain["num_params"],

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from flatwide.analysis import best_sets, fields, gain, intervals, trend, widths
+from flatwide.analysis import best_sets, estimates, fields, gain, trend, widths
+from flatwide.analysis.estimates import Scores
 from flatwide.columns import FRACTION_METRICS
 
 if TYPE_CHECKING:
@@ -126,14 +127,14 @@ def peak(
 
 
 def peak_of_widths(
-    cells: Sequence[widths.Width], runs: "pd.DataFrame", *, scores: trend.Scores, width: str = "num_params"
+    cells: Sequence[widths.Width], runs: "pd.DataFrame", *, scores: Scores, width: str = "num_params"
 ) -> Peak:
     """Compute `peak` for runs that are already arranged, and the scores of the gain."""
     ends = [cell.num_params for cell in cells[:1]] + [cell.num_params for cell in cells[-1:]]
     return peak_of_scores(scores, onset_of_seeds(cells, runs, width=width), ends)
 
 
-def peak_of_scores(scores: trend.Scores, onsets: Mapping[int, float], ends: Sequence[int]) -> Peak:
+def peak_of_scores(scores: Scores, onsets: Mapping[int, float], ends: Sequence[int]) -> Peak:
     """Compute `peak` from the scores of the gain and, for each seed, log10 of the size from which its base fits.
 
     Args:
@@ -142,17 +143,17 @@ def peak_of_scores(scores: trend.Scores, onsets: Mapping[int, float], ends: Sequ
     sizes = scores.num_params
     if len(sizes) < 3 or len(scores.seeds) < 2 or len(onsets) < 2:
         return Peak()
-    level = intervals.sidak(2)
-    (is_in,) = best_sets.best_set(scores.gains.T[None], level=level, stretch=scores.stretch)
+    level = estimates.sidak(2)
+    (is_in,) = best_sets.best_set(scores.values.T[None], level=level, stretch=scores.stretch)
     first, last = np.flatnonzero(is_in)[[0, -1]]
     peak_low = 0.0 if first == 0 else float(sizes[first - 1])
     peak_high = math.inf if last == len(sizes) - 1 else float(sizes[last + 1])
     values = np.array(list(onsets.values()))
-    onset_interval = intervals.mean(np.clip(values, *np.log10(ends)), level=level)
-    onset = math.inf if np.isposinf(values).all() else 10**onset_interval.mean
+    onset_interval = estimates.mean(np.clip(values, *np.log10(ends)), level=level)
+    onset = math.inf if np.isposinf(values).all() else 10**onset_interval.value
     onset_low = 0.0 if np.isneginf(values).any() else 10**onset_interval.low
     onset_high = math.inf if np.isposinf(values).any() else 10**onset_interval.high
-    largest = sizes[int(scores.gains.mean(axis=1).argmax())]
+    largest = sizes[int(scores.values.mean(axis=1).argmax())]
     return Peak(
         largest_gain=largest,
         members=tuple(size for size, is_member in zip(sizes, is_in, strict=True) if is_member),

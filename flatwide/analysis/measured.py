@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from flatwide import catalogue, registry
-from flatwide.analysis import fields, intervals, quantities, trend, widths
+from flatwide.analysis import estimates, fields, quantities, widths
+from flatwide.analysis.estimates import Estimate
 from flatwide.catalogue.entries import Quantity
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Means(NamedTuple):
 class Change(NamedTuple):
     """The change of the comparison of SAM with its base per tenfold increase in parameters.
 
-    slope: a factor of the ratio, or a change of the difference. low, high: its 95 % t interval.
+    slope: a factor of the ratio, or a change of the difference. low, high: its 95 % interval.
     """
 
     slope: float
@@ -154,17 +155,23 @@ def compared_by(widths_measured: Iterable[Measured], quantity: Quantity) -> str:
     return RATIO if len(values) and values.min() > 0 and not quantity.is_signed else DIFFERENCE
 
 
-def mean(values: Sequence[float] | np.ndarray, *, comparison: str) -> intervals.Mean:
-    """Compute a mean over seeds and its 95 % t interval; for ratios the geometric mean, from their logarithms.
+class Ends(NamedTuple):
+    """A value and the two ends of its interval, in the units of a quantity or as a ratio."""
 
-    Returns: for ratios, the standard error is that of the logarithms.
-    """
-    if comparison == DIFFERENCE:
-        return intervals.mean(values)
-    log_mean = intervals.mean(np.log(values))
-    return intervals.Mean(
-        math.exp(log_mean.mean), log_mean.standard_error, math.exp(log_mean.low), math.exp(log_mean.high)
-    )
+    value: float
+    low: float
+    high: float
+
+
+def mean(values: Sequence[float] | np.ndarray, *, comparison: str) -> Ends:
+    """Compute a mean over seeds and its 95 % t interval; for ratios the geometric mean, from their logarithms."""
+    return ends(estimates.mean(values if comparison == DIFFERENCE else np.log(values)), comparison=comparison)
+
+
+def ends(estimate: Estimate, *, comparison: str) -> Ends:
+    """Return an estimate and its ends; for ratios, whose estimate is a logarithm, as factors."""
+    numbers = (estimate.value, estimate.low, estimate.high)
+    return Ends(*(numbers if comparison == DIFFERENCE else map(math.exp, numbers)))
 
 
 def of_widths(widths_measured: Sequence[Measured], quantity: Quantity, *, width: str) -> list[dict[str, Any]]:
@@ -190,13 +197,13 @@ def means(measured: Measured, *, comparison: str) -> Means:
             high=math.nan,
             num_seeds=0,
         )
-    base, sam = (mean(pairs[:, column], comparison=comparison).mean for column in (0, 1))
+    base, sam = (mean(pairs[:, column], comparison=comparison).value for column in (0, 1))
     effect = mean(_effects(pairs, comparison), comparison=comparison)
     return Means(
         base=base,
         sam=sam,
         comparison=comparison,
-        effect=effect.mean,
+        effect=effect.value,
         low=effect.low,
         high=effect.high,
         num_seeds=len(pairs),
@@ -216,12 +223,10 @@ def change(widths_measured: Sequence[Measured], *, comparison: str) -> Change:
     table = np.array(
         [_effects(np.array([measured.pairs[seed] for seed in seeds]), comparison) for measured in with_pairs]
     )
-    weights = trend.slope_weights([measured.cell.num_params for measured in with_pairs])
-    if comparison == RATIO:
-        slope = mean(np.exp(weights @ np.log(table)), comparison=RATIO)
-    else:
-        slope = mean(weights @ table, comparison=DIFFERENCE)
-    return Change(slope=slope.mean, low=slope.low, high=slope.high, num_seeds=len(seeds), num_widths=len(with_pairs))
+    sizes = [measured.cell.num_params for measured in with_pairs]
+    scores = estimates.plain(np.log(table) if comparison == RATIO else table, sizes, seeds)
+    slope = ends(estimates.contrast(scores, estimates.slope_weights(sizes)), comparison=comparison)
+    return Change(slope=slope.value, low=slope.low, high=slope.high, num_seeds=len(seeds), num_widths=len(with_pairs))
 
 
 def correlation(widths_measured: Sequence[Measured]) -> Correlation:
@@ -241,9 +246,9 @@ def correlation(widths_measured: Sequence[Measured]) -> Correlation:
             if math.isfinite(value):
                 by_seed.setdefault(seed, []).append(value)
                 used.add(measured.cell.num_params)
-    result = intervals.mean([float(np.mean(values)) for values in by_seed.values()])
+    result = estimates.mean([float(np.mean(values)) for values in by_seed.values()])
     return Correlation(
-        mean=result.mean,
+        mean=result.value,
         low=max(result.low, -1.0),
         high=min(result.high, 1.0),
         num_seeds=len(by_seed),
@@ -323,7 +328,7 @@ def axes_sentence(widths_measured: Sequence[Measured], quantity: Quantity, *, ba
     )
     if len({size for size, _ in with_base}) > 1 and len(seeds) > 1:
         values = np.array([[by_seed_of_width[seed] for seed in seeds] for _, by_seed_of_width in with_base])
-        weights = trend.slope_weights([size for size, _ in with_base])
+        weights = estimates.slope_weights([size for size, _ in with_base])
         text = _line(weights @ values, values, is_log=is_log, unit="per tenfold increase in parameters")
         texts.append(f"For {base} alone the {quantity.title} {text.replace(' along it', ' with width')}.")
     last = widths_measured[-1] if widths_measured else None
@@ -345,16 +350,17 @@ def _line(slopes: np.ndarray, values: np.ndarray, *, is_log: bool, unit: str) ->
     Args:
       slopes: [seeds]. values: [positions, seeds].
     """
-    slope, rise = intervals.mean(slopes), intervals.mean(values[-1] - values[0])
+    slope, rise = estimates.mean(slopes), estimates.mean(values[-1] - values[0])
     verb = "shows no clear change along it"
     if min(slope.low, rise.low) > 0:
         verb = "rises along it"
     elif max(slope.high, rise.high) < 0:
         verb = "falls along it"
 
-    def numbers(estimate: intervals.Mean) -> tuple[str, str]:
+    def numbers(estimate: Estimate) -> tuple[str, str]:
         mean, low, high = (
-            f"×{math.exp(end):.3g}" if is_log else f"{end:+.3g}" for end in (estimate.mean, estimate.low, estimate.high)
+            f"×{math.exp(end):.3g}" if is_log else f"{end:+.3g}"
+            for end in (estimate.value, estimate.low, estimate.high)
         )
         return mean, f"95 % interval {low} to {high}"
 

@@ -2,13 +2,11 @@
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flatwide.analysis import domains, fields, gain, intervals, rho, selection, table, trend, verdict, widths
+from flatwide.analysis import arms, domains, estimates, fields, gain, rho, table, trend, verdict, widths
+from flatwide.analysis.estimates import NONE, Estimate, Scores
 
 if TYPE_CHECKING:
     import pandas as pd
-
-NO_GAIN = intervals.NONE
-NO_TREND = trend.Trend()
 
 
 class Entry(NamedTuple):
@@ -28,10 +26,10 @@ class Entry(NamedTuple):
     base: str
     sizes: tuple[int, ...]
     best_rhos: tuple[float, ...]
-    smallest: intervals.Mean
-    largest: intervals.Mean
+    smallest: Estimate
+    largest: Estimate
     num_seeds: int
-    slope: trend.Trend
+    slope: Estimate
     level: float
     verdict: verdict.Verdict
 
@@ -47,7 +45,7 @@ class _Part(NamedTuple):
     values: dict[str, Any]
     runs: "pd.DataFrame"
     cells: list[widths.Width]
-    scores: trend.Scores
+    scores: Scores
 
 
 def overview(
@@ -68,15 +66,12 @@ def overview(
         for part in table.parts(domain.runs, width=width) or [table.Part({}, domain.runs)]
     ]
     have_pair = [len({fields.effective_rho(row) > 0 for row in fields.done(part.runs)}) == 2 for part in parts_of_table]
-    shared = iter(
-        trend.weights_of_parts([part for part, has in zip(parts_of_table, have_pair, strict=True) if has], **options)
-    )
     parts = []
     for part, has_pair in zip(parts_of_table, have_pair, strict=True):
         cells = widths.by_width(part.runs, **options) if has_pair else []
-        scores = trend.scores(cells, weights=next(shared) if has_pair else None)
+        scores = trend.scores(cells)
         parts.append(_Part(values=part.values, runs=part.runs, cells=cells, scores=scores))
-    level = intervals.sidak(sum(len(part.scores.seeds) > 1 for part in parts))
+    level = estimates.sidak(sum(len(part.scores.seeds) > 1 for part in parts))
     decided = verdict.holm([part.scores for part in parts])
     return [
         _entry(part, verdict_of_part, level=level, width=width, metric=metric)
@@ -86,17 +81,14 @@ def overview(
 
 def _entry(part: _Part, decided: verdict.Verdict, *, level: float, width: str, metric: str) -> Entry:
     """Summarize a part."""
-    corrected = selection.correct_all(part.cells, level=level)
+    corrected = [arms.estimate(cell.comparison, level=level) for cell in part.cells]
     plain = gain.of_widths(part.cells, width=width)
     rows = [
         (cell, corrected_gain)
         for cell, corrected_gain, row in zip(part.cells, corrected, plain, strict=True)
         if row["num_seeds"]
     ]
-    ends = [
-        intervals.Mean(corrected_gain.gain, corrected_gain.standard_error, corrected_gain.low, corrected_gain.high)
-        for _, corrected_gain in rows
-    ] or [NO_GAIN]
+    ends = [corrected_gain for _, corrected_gain in rows] or [NONE]
     best = [row["best_rho"] for row in rho.of_widths([cell for cell, _ in rows], width=width, chosen_by="")]
     return Entry(
         values=part.values,
@@ -108,7 +100,7 @@ def _entry(part: _Part, decided: verdict.Verdict, *, level: float, width: str, m
         smallest=ends[0],
         largest=ends[-1],
         num_seeds=min((corrected_gain.num_seeds for _, corrected_gain in rows), default=0),
-        slope=trend.of_scores(part.scores, level=level) if rows else NO_TREND,
+        slope=trend.slope(part.scores, level=level) if rows else NONE,
         level=level,
         verdict=decided,
     )

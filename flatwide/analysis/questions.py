@@ -13,18 +13,19 @@ import numpy as np
 
 from flatwide.analysis import (
     along,
+    arms,
     domains,
+    estimates,
     fields,
     interpolation,
-    intervals,
     rho,
-    selection,
     table,
     trend,
     verdict,
     widths,
     wording,
 )
+from flatwide.analysis.estimates import Estimate, Scores
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,12 +44,12 @@ class Levels(NamedTuple):
     values: tuple[float, ...]
     scores: np.ndarray
     sizes: tuple[int, ...]
-    change: intervals.Mean
-    rise: intervals.Mean
+    change: Estimate
+    rise: Estimate
     direction: int
 
 
-def of_part(runs: "pd.DataFrame", scores: trend.Scores, *, base: str, options: Mapping[str, Any], metric: str) -> str:
+def of_part(runs: "pd.DataFrame", scores: Scores, *, base: str, options: Mapping[str, Any], metric: str) -> str:
     """Write the sentences about one part: the trend of the best rho, of SAM itself, and the peak of the gain.
 
     Args:
@@ -101,13 +102,13 @@ def _factor_ends(trend_of_rho: rho.RhoTrend) -> str:
     return f"95 % interval ×{trend_of_rho.low:.3g} to ×{trend_of_rho.high:.3g}"
 
 
-def sam_itself(cells: Sequence[widths.Width], scores: trend.Scores, units: wording.Units, word: str) -> str:
+def sam_itself(cells: Sequence[widths.Width], scores: Scores, units: wording.Units, word: str) -> str:
     """Write whether SAM itself improves with width, each seed scored at the rho that the other seeds choose."""
     sam_scores = scores_of_sam(cells, scores)
     decided = verdict.verdict(sam_scores)
     if decided.kind == verdict.UNKNOWN:
         return ""
-    slope, seems = trend.slope_of(sam_scores), not decided.is_certain
+    slope, seems = trend.slope(sam_scores), not decided.is_certain
     improves, worsens, is_ = (
         ("seems to improve", "seems to get worse", "seems to be") if seems else ("improves", "gets worse", "is")
     )
@@ -122,24 +123,15 @@ def sam_itself(cells: Sequence[widths.Width], scores: trend.Scores, units: wordi
     subject = f"SAM's own {units.name}" if units.name != "metric" else "SAM itself"
     rise = wording.rise(decided.rise, units, word)
     return (
-        f"{subject} {better} ({units.amount(slope.mean)} per tenfold increase in parameters, 95 % interval "
+        f"{subject} {better} ({units.amount(slope.value)} per tenfold increase in parameters, 95 % interval "
         f"{wording.ends(slope.low, slope.high, units)}; {rise}; {len(sam_scores.seeds)} seeds)."
     )
 
 
-def scores_of_sam(cells: Sequence[widths.Width], scores: trend.Scores) -> trend.Scores:
-    """Arrange the results of SAM itself like the scores of the gain; larger is better."""
-    rows, most = [], 1
-    by_size = {cell.num_params: cell for cell in cells}
-    for size in scores.num_params:
-        whole = by_size[size].complete()
-        at = [1 + column for column in whole.candidates]
-        most = max(most, len(at))
-        values = whole.sign * selection.cross_fit(whole.values[:, at], whole.choices[:, at])
-        by_seed = dict(zip(whole.seeds, values.tolist(), strict=True))
-        rows.append([by_seed[seed] for seed in scores.seeds])
-    stretch = selection.stretch_of_scores(len(scores.seeds), most, ratio=0.0) if len(scores.seeds) > 1 else 1.0
-    return scores._replace(gains=np.array(rows).reshape(scores.gains.shape), stretch=stretch)
+def scores_of_sam(cells: Sequence[widths.Width], scores: Scores) -> Scores:
+    """Score SAM itself, against zero, at the widths and seeds of the scores of the gain; larger is better."""
+    by_size = {cell.num_params: cell.comparison for cell in cells}
+    return arms.scores([by_size[size].of_sam_alone for size in scores.num_params])
 
 
 def peak(estimate: interpolation.Peak, base: str, word: str) -> str:
@@ -226,18 +218,14 @@ def levels(parts: Sequence[table.Part], axis: str, *, options: Mapping[str, Any]
 
     Args:
       parts: one for each value of the axis, in its order.
-    Returns: over the widths and seeds that every value has, with the same weights at each; None where there are fewer
+    Returns: over the widths and seeds that every value has; None where there are fewer
       than two values with a width in common, or fewer than two seeds.
     """
-    weights = trend.weights_of_parts(parts, **options)
-    every = [
-        trend.scores(widths.by_width(part.runs, **options), weights=shared)
-        for part, shared in zip(parts, weights, strict=True)
-    ]
+    every = [trend.scores(widths.by_width(part.runs, **options)) for part in parts]
     return compare_levels([part.values[axis] for part in parts], every, axis=axis)
 
 
-def compare_levels(values: Sequence[float], every: Sequence[trend.Scores], *, axis: str) -> Levels | None:
+def compare_levels(values: Sequence[float], every: Sequence[Scores], *, axis: str) -> Levels | None:
     """Compute `levels` from the scores of the gain at each value of an axis."""
     with_scores = [(value, scores_at) for value, scores_at in zip(values, every, strict=True) if scores_at.num_params]
     if len(with_scores) < 2:
@@ -246,18 +234,19 @@ def compare_levels(values: Sequence[float], every: Sequence[trend.Scores], *, ax
     seeds = sorted(set.intersection(*(set(scores_at.seeds) for _, scores_at in with_scores)))
     if not sizes or len(seeds) < 2:
         return None
-    rows = []
-    for _, scores_at in with_scores:
-        at = [scores_at.num_params.index(size) for size in sizes]
-        gains = scores_at.gains[at][:, [scores_at.seeds.index(seed) for seed in seeds]]
-        rows.append(trend.slope_weights(sizes, weights=scores_at.weights[at]) @ gains if len(sizes) > 1 else gains[0])
-    scores, stretch = np.array(rows), max(scores_at.stretch for _, scores_at in with_scores)
+    rows = [[scores_at.num_params.index(size) for size in sizes] for _, scores_at in with_scores]
+    together = estimates.joined(
+        [scores_at.only(at) for (_, scores_at), at in zip(with_scores, rows, strict=True)], seeds
+    )
+    of_sizes = estimates.slope_weights(sizes) if len(sizes) > 1 else np.ones(1)
     axis_values = np.array([float(value) for value, _ in with_scores])
     positions = np.log10(axis_values) if along.is_size(axis) else axis_values
-    centered = positions - positions.mean()
-    line = (positions[-1] - positions[0]) * centered / (centered @ centered)
-    change, rise = (intervals.mean(by_seed, stretch=stretch) for by_seed in (line @ scores, scores[-1] - scores[0]))
-    direction = 1 if min(change.low, rise.low) > 0 else -1 if max(change.high, rise.high) < 0 else 0
+    line = (positions[-1] - positions[0]) * estimates.line_weights(positions)
+    ends = np.zeros(len(positions))
+    ends[0], ends[-1] = -1.0, 1.0
+    change, rise = (estimates.contrast(together, np.outer(weights, of_sizes).ravel()) for weights in (line, ends))
+    scores = of_sizes @ together.values.reshape(len(positions), len(sizes), len(seeds))
+    direction = change.sign if change.sign == rise.sign else 0
     return Levels(
         values=tuple(axis_values.tolist()),
         scores=scores,
@@ -285,9 +274,9 @@ def _of_axis(parts: Sequence[table.Part], axis: str, *, metric: str, options: Ma
     rise = ""
     if len(changes.values) > 2:
         ends = wording.ends(changes.rise.low, changes.rise.high, units)
-        rise = f"; from these two values alone {units.number(changes.rise.mean)}, {ends}"
+        rise = f"; from these two values alone {units.number(changes.rise.value)}, {ends}"
     return (
-        f"{subject} {verb} {axis} ({listed}): {units.change(changes.change.mean)}{per} from {first:g} to "
+        f"{subject} {verb} {axis} ({listed}): {units.change(changes.change.value)}{per} from {first:g} to "
         f"{last:g} (95 % interval {wording.ends(changes.change.low, changes.change.high, units)}{rise}; "
         f"{over}, {changes.scores.shape[1]} seeds)."
     )
@@ -303,7 +292,7 @@ def _budgets(domain: domains.Domain, *, metric: str, options: Mapping[str, Any])
             decided = verdict.verdict(scores)
             if decided.kind == verdict.UNKNOWN:
                 continue
-            units, slope = wording.units(part.runs, metric), trend.slope_of(scores)
+            units, slope = wording.units(part.runs, metric), trend.slope(scores)
             word = wording.what_grows(part.runs)
             shares = [row["sparsity"] for row in fields.done(part.runs) if row["sparsity"] is not None]
             sentences.append(
@@ -311,7 +300,7 @@ def _budgets(domain: domains.Domain, *, metric: str, options: Mapping[str, Any])
                     domains.name(domain.values | part.values),
                     f"With {budget:,} nonzero parameters in each network (sparsities {min(shares):.3g} to "
                     f"{max(shares):.3g}), the gain {wording.verb(decided, word)}: "
-                    f"{units.change(slope.mean)} per tenfold increase in parameters before pruning (95 % interval "
+                    f"{units.change(slope.value)} per tenfold increase in parameters before pruning (95 % interval "
                     f"{wording.ends(slope.low, slope.high, units)}; {len(scores.seeds)} seeds).",
                 )
             )

@@ -10,7 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from flatwide.analysis import intervals, selection
+from flatwide.analysis import arms, estimates
+from flatwide.analysis.arms import Arm, Comparison
+from flatwide.analysis.estimates import Estimate
 
 BASE = "base"
 
@@ -37,24 +39,27 @@ class Standing(NamedTuple):
     """
 
     name: str
-    gain: intervals.Mean
+    gain: Estimate
     first: int
     last: int
 
 
-def scores(cell: Cell, rule: str) -> tuple[np.ndarray, float] | None:
-    """Score each seed of a rule at the radius that the other seeds choose.
+def arm(cell: Cell, rule: str) -> Arm | None:
+    """Arrange the runs of a rule, or of the base, at the radii without a missing run; None where there is none."""
+    table = cell.base[:, None] if rule == BASE else cell.rules[rule]
+    radii = (0.0,) if rule == BASE else cell.radii[rule]
+    whole = np.flatnonzero(np.isfinite(table).all(axis=0)).tolist()
+    settings = tuple({"rho": float(radii[column])} for column in whole)
+    values = table[:, whole]
+    return Arm(settings, tuple(range(len(table))), values, values) if len(whole) else None
 
-    Returns: [seeds], and the radius that all seeds choose together; None where every radius has a missing run.
-    """
-    table = cell.rules[rule]
-    whole = np.atleast_1d(np.isfinite(table).all(axis=0))
-    if not whole.any():
+
+def compared(cell: Cell, rule: str, other: str = BASE) -> Comparison | None:
+    """Compare a rule with another in one cell; None where one of them has no radius without a missing run."""
+    sam, base = arm(cell, rule), arm(cell, other)
+    if sam is None or base is None:
         return None
-    complete = table[:, whole]
-    best = int(complete.sum(axis=0).argmax())
-    radius = [float(rho) for rho, is_whole in zip(cell.radii[rule], whole, strict=True) if is_whole][best]
-    return selection.cross_fit(complete, complete), radius
+    return Comparison(width=cell.name, num_params=0, base=base, sam=sam, sign=1)
 
 
 def rank(cells: Sequence[Cell], *, level: float = 0.95) -> list[Standing]:
@@ -64,42 +69,29 @@ def rank(cells: Sequence[Cell], *, level: float = 0.95) -> list[Standing]:
       cells: with the same seeds and rules.
     Returns: the best first. The ranks of a rule run from one more than the number of significantly better rules to the
       number of rules that are not significantly worse; a difference is significant if its interval excludes 0, at the
-      Šidák level for all pairs. Differences are paired by seed, and Student's t is widened for dependent scores, as in
-      `selection.stretch_of_scores`.
+      Šidák level for all pairs.
     """
-    scores_of_rules = {BASE: np.mean([cell.base for cell in cells], axis=0)}
-    for rule in cells[0].rules:
-        scored = [scores(cell, rule) for cell in cells]
-        if all(scored_cell is not None for scored_cell in scored):
-            scores_of_rules[rule] = np.mean(
-                [scored_cell[0] for scored_cell in scored if scored_cell is not None], axis=0
-            )
-    most = max((len(cell.radii[rule]) for cell in cells for rule in cell.rules), default=1)
-    pairs = list(itertools.combinations(scores_of_rules, 2))
-    joint = intervals.sidak(len(pairs), level=level)
-    num_seeds = len(cells[0].base)
+    names = [BASE, *(rule for rule in cells[0].rules if all(arm(cell, rule) is not None for cell in cells))]
+    pairs = list(itertools.combinations(names, 2))
+    joint = estimates.sidak(len(pairs), level=level)
 
-    def difference(a: str, b: str, at: float) -> intervals.Mean:
-        num_base = 1 if BASE in (a, b) else most
-        # A base without noise needs the widest intervals.
-        stretch = selection.stretch_of_scores(num_seeds, most, num_base=num_base, ratio=0.0, level=at)
-        return intervals.mean(scores_of_rules[a] - scores_of_rules[b], level=at, stretch=stretch)
+    def difference(rule: str, other: str, at: float) -> Estimate:
+        every = [comparison for cell in cells if (comparison := compared(cell, rule, other)) is not None]
+        return estimates.contrast(arms.scores(every), np.full(len(every), 1 / len(every)), level=at)
 
-    better: dict[str, set[str]] = {name: set() for name in scores_of_rules}  # rules significantly better than the key
+    better: dict[str, set[str]] = {name: set() for name in names}  # rules significantly better than the key
     for a, b in pairs:
-        between = difference(a, b, joint)
-        if between.low > 0:
-            better[b].add(a)
-        if between.high < 0:
-            better[a].add(b)
-    of_base = intervals.sidak(len(scores_of_rules) - 1, level=level)
+        sign = difference(a, b, joint).sign
+        better[b] |= {a} if sign > 0 else set()
+        better[a] |= {b} if sign < 0 else set()
+    of_base = estimates.sidak(len(names) - 1, level=level)
     standings = [
         Standing(
             name=name,
-            gain=intervals.Mean(0.0, 0.0, 0.0, 0.0) if name == BASE else difference(name, BASE, of_base),
+            gain=Estimate(value=0.0, error=0.0, degrees=1.0) if name == BASE else difference(name, BASE, of_base),
             first=1 + len(better[name]),
-            last=len(scores_of_rules) - sum(name in others for others in better.values()),
+            last=len(names) - sum(name in others for others in better.values()),
         )
-        for name in scores_of_rules
+        for name in names
     ]
-    return sorted(standings, key=lambda standing: -standing.gain.mean)
+    return sorted(standings, key=lambda standing: -standing.gain.value)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from flatwide.analysis import best_sets, intervals, selection, trend, widths
+from flatwide.analysis import best_sets, estimates, widths
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,7 +90,7 @@ def grid_edge(cell: widths.Width) -> str:
 
 def confidence_set(cell: widths.Width, *, level: float = 0.95) -> list[float]:
     """List the values of rho that no other is significantly better than; empty below two seeds."""
-    table = cell.complete(base=False).choices[:, [1 + column for column in cell.candidates]]
+    table = cell.complete().choices[:, [1 + column for column in cell.candidates]]
     if len(table) < 2 or not cell.candidates:
         return []
     (is_in,) = best_sets.best_set(table[None], level=level)
@@ -114,17 +114,17 @@ def trend_of_best(cells: Sequence[widths.Width]) -> RhoTrend:
       mean b)^2 and f^2 = sum_k (w_k l_k / 6)^2, l_k the length of the 95 % set of width k in log10 rho.
     Source: Quenouille (1956) and Tukey (1958), the jackknife.
     """
-    with_choice = [cell for cell in cells if len(cell.candidates) and len(cell.complete(base=False).seeds) > 1]
+    with_choice = [cell for cell in cells if len(cell.candidates) and len(cell.complete().seeds) > 1]
     if len({cell.num_params for cell in with_choice}) < 2 or max(len(cell.candidates) for cell in with_choice) < 2:
         return RhoTrend()
-    weights = trend.slope_weights([cell.num_params for cell in with_choice])
+    weights = estimates.slope_weights([cell.num_params for cell in with_choice])
     chosen = _without_each_seed(with_choice)
     slopes = weights @ chosen
     num_seeds = len(slopes)
     center = float(slopes.mean())
     lengths = [math.log10(members[-1] / members[0]) for members in map(confidence_set, with_choice)]
     error = max(math.sqrt(num_seeds - 1) * float(slopes.std()), math.hypot(*(weights * lengths)) / _ERRORS_OF_SET)
-    reach = selection.student(num_seeds) * error
+    reach = estimates.quantile(num_seeds - 1, 0.95) * error
     edges = [_edges(cell, row) for cell, row in zip(with_choice, chosen, strict=True)]
     is_more, is_less = (
         any(edge in at for at, weight in zip(edges, weights, strict=True) for edge in _censoring(sign * weight))
@@ -132,7 +132,7 @@ def trend_of_best(cells: Sequence[widths.Width]) -> RhoTrend:
     )
     low = -math.inf if is_less else center - reach
     high = math.inf if is_more else center + reach
-    smallest, largest = (tuple(confidence_set(with_choice[side], level=intervals.sidak(2))) for side in (0, -1))
+    smallest, largest = (tuple(confidence_set(with_choice[side], level=estimates.sidak(2))) for side in (0, -1))
     direction = 0
     if low > 0 and max(smallest) < min(largest):
         direction = 1
@@ -168,12 +168,11 @@ def _censoring(weight: float) -> tuple[str, ...]:
 def _without_each_seed(cells: Sequence[widths.Width]) -> np.ndarray:
     """Return log10 of the best rho with one seed left out, for each seed of any width: [widths, seeds]."""
     logs = []
-    every = sorted({seed for cell in cells for seed in cell.complete(base=False).seeds})
+    every = sorted({seed for cell in cells for seed in cell.complete().seeds})
     for cell in cells:
-        whole = cell.complete(base=False)
+        whole = cell.complete()
         table = whole.choices[:, [1 + column for column in whole.candidates]]
-        total = table.sum(axis=0)
-        rows = dict(zip(whole.seeds, table, strict=True))
-        best = [int((total - rows.get(seed, 0)).argmax()) for seed in every]
+        folds = np.array([[float(other != seed) for other in whole.seeds] for seed in every])
+        best = estimates.choose(table, folds)
         logs.append([math.log10(cell.rhos[cell.candidates[column]]) for column in best])
     return np.array(logs)

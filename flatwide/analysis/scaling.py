@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from flatwide.analysis import domains, fields, interpolation, questions, selection, table, trend, widths, wording
+from flatwide.analysis import domains, estimates, fields, interpolation, questions, table, trend, widths, wording
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +32,6 @@ class Cells(NamedTuple):
 
     sizes, examples: [cells]. gains: [cells, seeds], each seed at the rho that the others choose.
     pairs: [cells, seeds, seeds], gains of the row's seed at the rho chosen without it and without the column's seed.
-    weights: [cells], the weight of each: the same for all numbers of examples.
     stretch: factor by which an interval must be wider than Student's t, since the seeds chose rho together.
     onsets: number of examples -> seed -> log10 of the parameters from which the base fits, clipped to the widths of the
       study; empty where unknown, or where it lies outside for most seeds.
@@ -43,7 +42,6 @@ class Cells(NamedTuple):
     seeds: tuple[int, ...]
     gains: np.ndarray
     pairs: np.ndarray
-    weights: np.ndarray
     stretch: float
     onsets: Mapping[int, Mapping[int, float]]
 
@@ -82,7 +80,7 @@ def scaling(
       runs: rows of the results table that differ only in width, rho, seed and `train_examples`.
       width, metric, choose_by: as for `gain.gain_by_width`.
     Returns: None where fewer than two numbers of examples have a gain.
-    Equation: A = W - W X (X' W X)^-1 X' W with the weights W of the cells and X the powers 0 to 3 of the logarithm of
+    Equation: A = I - X (X' X)^-1 X' with X the powers 0 to 3 of the logarithm of
       the measure; variance = sum_{i != j} g_ij' A g_ji / (n (n - 1) tr A), g_ij the gains of seed i at the rho chosen
       without the seeds i and j: the mean of such products is free of noise, except for two seeds, which leave no seed
       to choose. Its interval, and that of a difference, is the jackknife's over seeds with Student's t, widened like
@@ -98,9 +96,9 @@ def arrange(parts: Sequence[table.Part], *, width: str, metric: str, choose_by: 
     """Arrange the gains of the parts, one part for each number of examples."""
     options: dict[str, Any] = {"width": width, "metric": metric, "choose_by": choose_by}
     scores_of_parts, cells_of_parts = [], []
-    for part, shared in zip(parts, trend.weights_of_parts(parts, **options), strict=True):
+    for part in parts:
         arranged = widths.by_width(part.runs, **options)
-        scores = trend.scores(arranged, weights=shared)
+        scores = trend.scores(arranged)
         if scores.num_params:
             onsets = interpolation.onset_of_seeds(arranged, part.runs, width=width)
             scores_of_parts.append((int(part.values[EXAMPLES]), scores, _within(onsets, arranged)))
@@ -110,14 +108,13 @@ def arrange(parts: Sequence[table.Part], *, width: str, metric: str, choose_by: 
     )
     if len(scores_of_parts) < 2 or not seeds:
         return None
-    gains = [scores.gains[:, [scores.seeds.index(seed) for seed in seeds]] for _, scores, _ in scores_of_parts]
+    gains = [scores.values[:, [scores.seeds.index(seed) for seed in seeds]] for _, scores, _ in scores_of_parts]
     return Cells(
         sizes=np.concatenate([scores.num_params for _, scores, _ in scores_of_parts]).astype(float),
         examples=np.concatenate([[count] * len(scores.num_params) for count, scores, _ in scores_of_parts]),
         seeds=tuple(seeds),
         gains=np.concatenate(gains),
         pairs=np.array([_pairs(cell, seeds) for group in cells_of_parts for cell in group]),
-        weights=np.concatenate([scores.weights for _, scores, _ in scores_of_parts]),
         stretch=max(scores.stretch for _, scores, _ in scores_of_parts),
         onsets={count: onsets for count, _, onsets in scores_of_parts},
     )
@@ -125,9 +122,14 @@ def arrange(parts: Sequence[table.Part], *, width: str, metric: str, choose_by: 
 
 def _pairs(cell: widths.Width, seeds: Sequence[int]) -> np.ndarray:
     """Select the pair scores of a width for some of its seeds."""
-    seeds_of_width, scores = selection.pair_scores(cell)
-    rows = [seeds_of_width.index(seed) for seed in seeds]
-    return scores[np.ix_(rows, rows)]
+    comparison = cell.comparison
+    n = len(comparison.seeds)
+    without = estimates.leave_one_out(n)
+    folds = (without[:, None] * without[None]).reshape(n * n, n)
+    at = estimates.choose(comparison.sam.choices, folds).reshape(n, n)
+    gains = comparison.sign * (comparison.sam.values - comparison.base.values)
+    rows = [comparison.seeds.index(seed) for seed in seeds]
+    return gains[np.arange(n)[:, None], at][np.ix_(rows, rows)]
 
 
 def _within(onsets: Mapping[int, float], cells: Sequence[widths.Width]) -> dict[int, float]:
@@ -190,13 +192,12 @@ def _variance(cells: Cells, name: str | None, rows: Sequence[int]) -> float:
     if at is None or len(np.unique(np.round(at, 9))) < count or len(at) <= count:
         return math.nan
     basis = np.vander(at - at.mean(), count)
-    roots = np.sqrt(cells.weights / cells.weights.max())
-    outside, _ = np.linalg.qr(roots[:, None] * basis)
+    outside, _ = np.linalg.qr(basis)
     num_seeds = len(rows)
-    scaled = (roots[:, None, None] * cells.pairs[:, rows][:, :, rows]).reshape(len(roots), -1)
-    left = (scaled - outside @ (outside.T @ scaled)).reshape(len(roots), num_seeds, num_seeds)
+    scaled = cells.pairs[:, rows][:, :, rows].reshape(len(at), -1)
+    left = (scaled - outside @ (outside.T @ scaled)).reshape(len(at), num_seeds, num_seeds)
     products = np.einsum("cij,cji->", left, left) - np.einsum("cii,cii->", left, left)
-    trace = np.sum(roots**2) - np.sum((roots[:, None] * outside) ** 2)
+    trace = len(at) - np.sum(outside**2)
     return float(products / (num_seeds * (num_seeds - 1)) / trace)
 
 
@@ -205,7 +206,7 @@ def _jackknife(whole: float, without: np.ndarray, alone: float, stretch: float) 
     share = whole / alone if alone > 0 else math.nan
     if num_seeds < 3:
         return Variance(value=whole, share=share)
-    reach = stretch * selection.student(num_seeds) * math.sqrt(num_seeds - 1) * float(np.std(without))
+    reach = stretch * estimates.quantile(num_seeds - 1, 0.95) * math.sqrt(num_seeds - 1) * float(np.std(without))
     return Variance(value=whole, low=whole - reach, high=whole + reach, share=share)
 
 

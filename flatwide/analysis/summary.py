@@ -6,18 +6,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flatwide.analysis import (
-    compute,
     domains,
+    estimates,
     fields,
     gain,
     interpolation,
-    intervals,
     rho,
-    selection,
     table,
     tuned,
     widths,
 )
+from flatwide.analysis.estimates import Estimate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,7 +39,7 @@ def summary(
     Returns: columns `row` ("seeds", "width" or "tuned"), those that distinguish domains where there are several, the
       axes besides width, rho and seed, the width, `num_params`; for a group of seeds `rho`, `mean`, `standard_error`,
       `low`, `high`, `num_seeds`; for a width the columns of `gain.gain_by_width`, `rho.best_rho`,
-      `selection.corrected_gain`, `interpolation.training_fit` and `equal_compute_gain` with its interval; for a
+      `gain.corrected_gain`, `interpolation.training_fit` and `equal_compute_gain` with its interval; for a
       comparison of tuned arms those of `tuned.tuned_gain`. There are no rows without a pair of a base and a SAM run.
     """
     import pandas as pd
@@ -61,11 +60,11 @@ def _domain(runs: "pd.DataFrame", *, width: str, metric: str, choose_by: str | N
     rows: list[dict[str, Any]] = []
     axes = table.axes(runs, width=width)
     has_lengths = any(name in fields.LENGTHS for name in axes)
-    base_runs = _base_runs(runs, [name for name in axes if name not in fields.LENGTHS]) if has_lengths else {}
+    longer = _equal_compute(runs, **options, choose_by=choose_by) if has_lengths else []
     for part in table.parts(runs, width=width):
         chosen_by = widths.choice_column(part.runs, metric=metric) if choose_by is None else choose_by
         cells = widths.by_width(part.runs, **options, choose_by=chosen_by)
-        extra = _equal_compute(part, runs, base_runs, width=width, metric=metric, choose_by=chosen_by)
+        here = [gains for values, gains in longer if all(values.get(k) == v for k, v in part.values.items())]
         for kind, rows_of_kind in (
             ("seeds", [row for cell in cells for row in _groups(cell, width)]),
             ("width", _widths(cells, part.runs, width=width, chosen_by=chosen_by)),
@@ -73,7 +72,10 @@ def _domain(runs: "pd.DataFrame", *, width: str, metric: str, choose_by: str | N
             front = {"row": kind} | part.values
             rows += [front | {k: v for k, v in row.items() if k not in front} for row in rows_of_kind]
         for row in rows[len(rows) - len(cells) :]:
-            row |= extra.get(row[width], {})
+            gain_there = next((gains[row[width]] for gains in here if row[width] in gains), None)
+            if gain_there is not None:
+                ends = {"equal_compute_low": gain_there.low, "equal_compute_high": gain_there.high}
+                row |= {"equal_compute_gain": gain_there.value} | ends
     return rows
 
 
@@ -83,7 +85,7 @@ def _widths(cells: list[widths.Width], runs: "pd.DataFrame", *, width: str, chos
     for rows in zip(
         gain.of_widths(cells, width=width),
         rho.of_widths(cells, width=width, chosen_by=chosen_by),
-        selection.of_widths(cells, width=width),
+        gain.corrected_of_widths(cells, width=width),
         [{name: value for name, value in row.items() if value == value} for row in fits],  # a table may have no fit
         strict=True,
     ):
@@ -98,39 +100,20 @@ def _groups(cell: widths.Width, width: str) -> list[dict[str, Any]]:
     rows = []
     for value, column in zip((0.0, *cell.rhos), cell.values.T, strict=True):
         values = column[np.isfinite(column)]
-        statistics = intervals.mean(values)._asdict()
-        row = {width: cell.value, "num_params": cell.num_params, "rho": value, **statistics, "num_seeds": len(values)}
+        mean = estimates.mean(values)
+        row = {width: cell.value, "num_params": cell.num_params, "rho": value, "mean": mean.value}
+        row |= {"standard_error": mean.error, "low": mean.low, "high": mean.high, "num_seeds": len(values)}
         rows.append(row)
     return rows
 
 
-def _base_runs(runs: "pd.DataFrame", names: list[str]) -> dict[tuple, list[int]]:
-    """Return the row indices of all base runs, by their values of some fields."""
-    indices: dict[tuple, list[int]] = {}
-    for row in fields.done(runs, names):
-        if fields.effective_rho(row) == 0:
-            indices.setdefault(table.key_of(row, names), []).append(row["row_index"])
-    return indices
-
-
 def _equal_compute(
-    part: table.Part,
-    runs: "pd.DataFrame",
-    base_runs: dict[tuple, list[int]],
-    *,
-    width: str,
-    metric: str,
-    choose_by: str,
-) -> dict[Any, dict[str, float]]:
-    """Compare the SAM runs of a part with the base runs of equal gradients anywhere in the table."""
-    import pandas as pd
-
-    if not base_runs:
-        return {}
-    others = tuple(value for name, value in part.values.items() if name not in fields.LENGTHS)
-    indices = [index for values, group in base_runs.items() if table.serves(values, others) for index in group]
-    sam: Any = part.runs[[fields.effective_rho(row) > 0 for row in fields.done(part.runs)]]
-    chosen = pd.concat([sam, runs.iloc[indices]])
-    gains: Any = compute.equal_compute_gain(chosen, width=width, metric=metric, choose_by=choose_by)
-    names = {"gain": "equal_compute_gain", "low": "equal_compute_low", "high": "equal_compute_high"}
-    return {row[width]: {new: row[name] for name, new in names.items()} for row in gains.to_dict("records")}
+    runs: "pd.DataFrame", *, width: str, metric: str, choose_by: str | None
+) -> list[tuple[dict[str, Any], dict[Any, Estimate]]]:
+    """List the gains over base runs of equal compute: the values of each part, with SAM's length, and width -> gain."""
+    options: dict[str, Any] = {"width": width, "metric": metric, "choose_by": choose_by}
+    gains = []
+    for compared in tuned.comparisons(runs, tune=(), names=[tuned.EQUAL_COMPUTE], **options):
+        by_width = {pair.width: gain for pair, gain in zip(compared.widths, compared.gains, strict=True)}
+        gains.append((compared.values | dict.fromkeys(fields.LENGTHS, compared.length), by_width))
+    return gains

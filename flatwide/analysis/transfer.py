@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from flatwide.analysis import arms, domains, intervals, selection, trend, tuned, verdict
+from flatwide.analysis import arms, domains, estimates, trend, tuned, verdict
+from flatwide.analysis.estimates import NONE, Estimate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,35 +34,36 @@ class Regret(NamedTuple):
     num_params: int
     carried: Mapping[str, Any]
     own: Mapping[str, Any]
-    regret: intervals.Mean
+    regret: Estimate
     margin: float
     decision: str
 
 
-def regrets(comparison: tuned.Comparison, *, of_sam: bool = True) -> list[Regret]:
+def regrets(compared: tuned.Compared, *, of_sam: bool = True) -> list[Regret]:
     """Compute the regret of every width but the smallest.
 
     Args:
-      comparison: `tuned.TUNED` of a part, from `tuned.comparisons`.
+      compared: `tuned.TUNED` of a part, from `tuned.comparisons`.
       of_sam: of SAM; else of the base.
     Equation: a(i), b(i) are the cells that all seeds but i choose at the smallest width and at this one; d[i] = the
-      metric at b(i) minus that at a(i), for seed i; regret = mean d -/+ c standard errors, with c as in
-      `selection.critical_value` for the cells of this width against one, and the standard error from the larger of the
-      spread of d and the spread at the cells that all seeds choose.
+      metric at b(i) minus that at a(i), for seed i; regret = mean d, with the interval of
+      `estimates.score` for the settings of this width against one.
     """
-    first, *others = comparison.pairs
+    first, *others = compared.widths
     all_regrets = []
-    for pair, gain_there in zip(others, comparison.gains[1:], strict=True):
+    for pair, gain_there in zip(others, compared.gains[1:], strict=True):
         source, here = (arms.sam if of_sam else arms.base for arms in (first, pair))
         seeds = [seed for seed in here.seeds if seed in source.seeds]
         if len(seeds) >= 2:
-            all_regrets.append(_regret(pair, source.at(seeds), here.at(seeds), max(gain_there.gain, 0.0) * SHARE))
+            all_regrets.append(_regret(pair, source.at(seeds), here.at(seeds), max(gain_there.value, 0.0) * SHARE))
     return all_regrets
 
 
-def _regret(pair: arms.Pair, source: arms.Arm, here: arms.Arm, margin: float) -> Regret:
+def _regret(pair: arms.Comparison, source: arms.Arm, here: arms.Arm, margin: float) -> Regret:
     """Compute the regret of a width; both arms have the same seeds."""
-    chosen, own_cells = arms.chosen(source.choices), arms.chosen(here.choices)
+    n = len(here.seeds)
+    folds = np.vstack([estimates.leave_one_out(n), np.ones(n)])
+    chosen, own_cells = (estimates.choose(arm.choices, folds) for arm in (source, here))
     settings = [dict(cell) for cell in here.settings]
     facts = {
         "num_params": pair.num_params,
@@ -72,15 +74,13 @@ def _regret(pair: arms.Pair, source: arms.Arm, here: arms.Arm, margin: float) ->
     wanted = [dict(source.settings[cell]) for cell in chosen]
     if any(cell not in settings for cell in wanted):  # not a candidate here: a run has diverged or is missing
         has_diverged = wanted[-1] in [dict(cell) for cell in here.diverged]
-        return Regret(**facts, regret=intervals.NONE, decision=FAILS if has_diverged else OPEN)
+        return Regret(**facts, regret=NONE, decision=FAILS if has_diverged else OPEN)
     at = np.array([settings.index(cell) for cell in wanted])
     if np.array_equal(at, own_cells):
-        return Regret(**facts, regret=intervals.NONE, decision=SAME_CELL)
-    n = len(here.seeds)
-    each = np.arange(n)
-    scores = pair.sign * (here.values[each, own_cells[:-1]] - here.values[each, at[:-1]])
-    together = pair.sign * (here.values[:, own_cells[-1]] - here.values[:, at[-1]])
-    regret = selection.interval(scores, together, limit=selection.critical_value(n, len(settings), ratio=1.0))
+        return Regret(**facts, regret=NONE, decision=SAME_CELL)
+    carried = here.values[np.arange(n), at[:-1]][:, None]
+    there = arms.Arm(settings=({},), seeds=here.seeds, values=carried, choices=carried)
+    regret = arms.estimate(pair._replace(base=there, sam=here, same=None))
     decision = TRANSFERS if regret.high < margin else FAILS if regret.low > margin else OPEN
     return Regret(**facts, regret=regret, decision=decision)
 
@@ -98,8 +98,9 @@ def regret_table(
     import pandas as pd
 
     rows = []
-    for comparison in tuned.comparisons(runs, tune=tune, width="num_params", metric=metric, choose_by=choose_by):
-        for arm in ("SAM", "base") if comparison.name == tuned.TUNED else ():
+    options = {"width": "num_params", "metric": metric, "choose_by": choose_by}
+    for comparison in tuned.comparisons(runs, tune=tune, names=[tuned.TUNED], **options):
+        for arm in ("SAM", "base"):
             rows += [
                 comparison.values
                 | {
@@ -107,7 +108,7 @@ def regret_table(
                     "num_params": regret.num_params,
                     "carried": arms.settings_text(regret.carried),
                     "own": arms.settings_text(regret.own),
-                    "regret": regret.regret.mean,
+                    "regret": regret.regret.value,
                     "regret_low": regret.regret.low,
                     "regret_high": regret.regret.high,
                     "margin": regret.margin,
@@ -119,11 +120,11 @@ def regret_table(
 
 
 class Curve(NamedTuple):
-    """The gain by width of one part and comparison, with its trend under weights shared by all curves."""
+    """The gain by width of one part and comparison, with its trend."""
 
     values: Mapping[str, Any]
-    comparison: tuned.Comparison
-    slope: trend.Trend
+    comparison: tuned.Compared
+    slope: Estimate
     verdict: verdict.Verdict
 
     @property
@@ -140,28 +141,22 @@ def curves(
     metric: str = "test_metric",
     choose_by: str | None = None,
 ) -> list[Curve]:
-    """Fit the gain of every part and comparison against the size, with the same weight of each width for all.
+    """Fit the gain of every part and comparison against the size.
 
     Args:
       names: of the comparisons, such as `tuned.SAME` and `tuned.TUNED`.
       runs, tune, metric, choose_by: as for `tuned.tuned_gain`.
     Returns: one curve for each; curves with too few widths have NaN where a value is undefined.
     """
-    all_comparisons = tuned.comparisons(runs, tune=tune, width="num_params", metric=metric, choose_by=choose_by)
-    shown = [comparison for comparison in all_comparisons if comparison.name in names]
+    options = {"width": "num_params", "metric": metric, "choose_by": choose_by}
+    shown = tuned.comparisons(runs, tune=tune, names=names, **options)
     scored = [comparison.scores for comparison in shown]
-    shared = trend.shared_weights(
-        [dict(zip(scores.num_params, scores.weights.tolist(), strict=True)) for scores in scored]
-    )
-    fitted = []
-    for comparison, scores in zip(shown, scored, strict=True):
-        alike = scores._replace(weights=np.array([shared[size] for size in scores.num_params]))
-        fitted.append(
-            Curve(
-                values=comparison.values,
-                comparison=comparison,
-                slope=trend.of_scores(alike),
-                verdict=verdict.verdict(alike),
-            )
+    return [
+        Curve(
+            values=comparison.values,
+            comparison=comparison,
+            slope=trend.slope(scores),
+            verdict=verdict.verdict(scores),
         )
-    return fitted
+        for comparison, scores in zip(shown, scored, strict=True)
+    ]

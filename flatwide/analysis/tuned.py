@@ -5,104 +5,51 @@ arm separately, like rho: each seed is scored at the cell (rho and settings) tha
 Further comparisons give the base, with separately chosen settings, what SAM's second gradient could have bought:
 training for as many gradients; and what costs no gradient: the average of its weights.
 
-The length of an interval is simulated for the number of seeds and of cells of both arms (`selection.critical_value`).
+The intervals are those of `estimates.score`, for the choices of both arms.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from flatwide import registry
-from flatwide.analysis import arms, best_sets, domains, fields, intervals, noise, selection, table, trend, widths
+from flatwide.analysis import arms, domains, fields, table, widths
+from flatwide.analysis.estimates import Estimate, Scores
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SAME = "same settings"
 TUNED = "tuned"
-TWICE = "twice as long"
-EQUAL_GRADIENTS = "as many gradients"  # where SAM does not take two a step
+EQUAL_COMPUTE = "equal compute"
 AVERAGED = "averaged"
-AVERAGED_TWICE = "averaged, twice as long"
-AVERAGED_EQUAL_GRADIENTS = "averaged, as many gradients"
+AVERAGED_EQUAL_COMPUTE = "averaged, equal compute"
 BOTH_AVERAGED = "both averaged"
 
-COMPARISONS = (
-    SAME,
-    TUNED,
-    TWICE,
-    EQUAL_GRADIENTS,
-    AVERAGED,
-    AVERAGED_TWICE,
-    AVERAGED_EQUAL_GRADIENTS,
-    BOTH_AVERAGED,
-)
+COMPARISONS = (SAME, TUNED, EQUAL_COMPUTE, AVERAGED, AVERAGED_EQUAL_COMPUTE, BOTH_AVERAGED)
 
 
-class Gain(NamedTuple):
-    """The gain of SAM at one width with both arms tuned separately; NaN below two seeds.
+class Compared(NamedTuple):
+    """One kind of comparison of a part at all its widths.
 
-    scores: [seeds], each at the cells that the other seeds choose. base, sam: means of the same scores.
-    base_at, sam_at: the cells that all seeds choose together.
-    """
-
-    scores: np.ndarray
-    base: float
-    sam: float
-    gain: float
-    standard_error: float
-    low: float
-    high: float
-    base_at: Mapping[str, Any]
-    sam_at: Mapping[str, Any]
-
-    @property
-    def interval(self) -> intervals.Mean:
-        """The gain with its interval."""
-        return intervals.Mean(self.gain, self.standard_error, self.low, self.high)
-
-
-class Comparison(NamedTuple):
-    """One comparison of a part at all its widths.
-
-    values: that distinguish the part. name: one of COMPARISONS.
-    length: epochs or steps of SAM. pairs, gains: one for each width, the smallest first.
+    values: that distinguish the part. name: one of COMPARISONS. length: epochs or steps of SAM.
+    widths: the comparison at each width, the smallest first; gains: their estimates.
     """
 
     values: dict[str, Any]
     name: str
     length: float
-    pairs: tuple[arms.Pair, ...]
-    gains: tuple[Gain, ...]
+    widths: tuple[arms.Comparison, ...]
+    gains: tuple[Estimate, ...]
 
     @property
     def is_tuned(self) -> bool:
         """Whether several settings of the base were tried."""
-        return any(len(pair.base.tried) > 1 for pair in self.pairs)
+        return any(len(comparison.base.tried) > 1 for comparison in self.widths)
 
     @property
-    def scores(self) -> trend.Scores:
-        """The gains as input for a fit against the size."""
-        seeds = sorted(set.intersection(*(set(pair.base.seeds) for pair in self.pairs)))
-        rows = [
-            [gain.scores[pair.base.seeds.index(seed)] for seed in seeds]
-            for pair, gain in zip(self.pairs, self.gains, strict=True)
-        ]
-        num_sam = max(pair.num_sam for pair in self.pairs)
-        num_base = max(len(pair.base.settings) for pair in self.pairs)
-        stretch = 1.0
-        if len(seeds) > 1:
-            stretch = selection.stretch_of_scores(
-                len(seeds), num_sam, num_base=num_base, ratio=variance_ratio(self.pairs)
-            )
-        return trend.Scores(
-            num_params=tuple(pair.num_params for pair in self.pairs),
-            seeds=tuple(seeds),
-            gains=np.array(rows).reshape(len(self.pairs), len(seeds)),
-            weights=_weights(self.pairs, len(seeds)),
-            stretch=stretch,
-        )
+    def scores(self) -> Scores:
+        """The scores of all widths."""
+        return arms.scores(self.widths)
 
 
 def tuned_gain(
@@ -125,10 +72,8 @@ def tuned_gain(
       `tuned_gain`, `tuned_standard_error`, `tuned_low`, `tuned_high` (95 %) and `num_seeds`. The comparisons:
       same settings: SAM at the settings chosen for the base, so that only its rho is chosen: the gain without tuning;
       tuned: each arm at its best settings;
-      twice as long: the same, over base runs of twice SAM's length, that is, with as many gradients; where SAM does not
-        take two gradients a step, as many gradients: over base runs longer by the number that it takes;
-      averaged, and averaged, twice as long (as many gradients): the same over the base's averaged weights
-        (`config.weight_average`);
+      equal compute: the same, over base runs longer by the number of gradients that SAM takes per step, such as two;
+      averaged, and averaged, equal compute: the same over the base's averaged weights (`config.weight_average`);
       both averaged: averaged SAM over the averaged base.
       A width at which a single setting of the base was tried is left out where at others several were.
     Raises: ValueError if a column is missing.
@@ -136,42 +81,73 @@ def tuned_gain(
     import pandas as pd
 
     all_comparisons = comparisons(runs, tune=tune, width=width, metric=metric, choose_by=choose_by)
-    return pd.DataFrame([row for comparison in all_comparisons for row in rows(comparison, width=width)])
+    return pd.DataFrame([row for compared in all_comparisons for row in rows(compared, width=width)])
 
 
-def rows(comparison: Comparison, *, width: str) -> list[dict[str, Any]]:
-    """Return the rows of `tuned_gain` for one comparison."""
-    return [
-        comparison.values
-        | {
-            "comparison": comparison.name,
-            "length": comparison.length,
-            width: pair.width,
-            "num_params": pair.num_params,
-            "base": gain.base,
-            "sam": gain.sam,
-            "base_choice": arms.settings_text(gain.base_at),
-            "sam_choice": arms.settings_text(gain.sam_at),
-            "base_at_edge": " ".join(pair.base.edges(gain.base_at)),
-            "sam_at_edge": " ".join(pair.sam.edges(gain.sam_at)),
-            "num_base_cells": len(pair.base.settings),
-            "num_sam_cells": pair.num_sam,
-            "tuned_gain": gain.gain,
-            "tuned_standard_error": gain.standard_error,
-            "tuned_low": gain.low,
-            "tuned_high": gain.high,
-            "num_seeds": len(pair.base.seeds),
-        }
-        for pair, gain in zip(comparison.pairs, comparison.gains, strict=True)
-    ]
+def equal_compute_gain(
+    runs: "pd.DataFrame", *, width: str = "num_params", metric: str = "test_metric", choose_by: str | None = None
+) -> "pd.DataFrame":
+    """Compute the gain of SAM over base runs with as many gradients, at every width that has such runs.
+
+    These are base runs of twice its length where SAM takes two gradients a step, and of 1.1 times its length where SAM
+    is active in a tenth of the steps.
+
+    Args, Returns: as for `tuned_gain` without tuned fields; no rows if there are no such runs.
+    """
+    import pandas as pd
+
+    options = {"width": width, "metric": metric, "choose_by": choose_by}
+    compared = comparisons(runs, tune=(), names=[EQUAL_COMPUTE], **options)
+    return pd.DataFrame([row for each in compared for row in rows(each, width=width)])
+
+
+def rows(compared: Compared, *, width: str) -> list[dict[str, Any]]:
+    """Return the rows of `tuned_gain` for one kind of comparison."""
+    rows_of_widths = []
+    for comparison, gain in zip(compared.widths, compared.gains, strict=True):
+        at = comparison.chosen
+        base_at, sam_at = comparison.base.settings[at[0]], comparison.sam.settings[at[1]]
+        base, sam = arms.means(comparison)
+        rows_of_widths.append(
+            compared.values
+            | {
+                "comparison": compared.name,
+                "length": compared.length,
+                width: comparison.width,
+                "num_params": comparison.num_params,
+                "base": base,
+                "sam": sam,
+                "base_choice": arms.settings_text(base_at),
+                "sam_choice": arms.settings_text(sam_at),
+                "base_at_edge": " ".join(comparison.base.edges(base_at)),
+                "sam_at_edge": " ".join(comparison.sam.edges(sam_at)),
+                "num_base_cells": len(comparison.base.settings),
+                "num_sam_cells": comparison.num_sam,
+                "tuned_gain": gain.value,
+                "tuned_standard_error": gain.error,
+                "tuned_low": gain.low,
+                "tuned_high": gain.high,
+                "num_seeds": gain.num_seeds,
+            }
+        )
+    return rows_of_widths
 
 
 def comparisons(
-    runs: "pd.DataFrame", *, tune: Sequence[str], width: str, metric: str, choose_by: str | None
-) -> list[Comparison]:
-    """Compute every comparison of every part that has the runs for it.
+    runs: "pd.DataFrame",
+    *,
+    tune: Sequence[str],
+    width: str,
+    metric: str,
+    choose_by: str | None,
+    names: Collection[str] = COMPARISONS,
+) -> list[Compared]:
+    """Compute the comparisons of every part that has the runs for them.
 
-    Args, Raises: as for `tuned_gain`.
+    Args:
+      names: of the comparisons, from COMPARISONS.
+      runs, tune, width, metric, choose_by: as for `tuned_gain`.
+    Raises: as `tuned_gain`.
     """
     if isinstance(tune, str):
         raise ValueError(f"tune={tune!r}: expected a list of fields, such as [{tune!r}].")
@@ -184,7 +160,7 @@ def comparisons(
     all_comparisons = []
     for part in parts(runs, tune=tune, width=width):
         chosen_by = widths.choice_column(part.runs, metric=metric) if choose_by is None else choose_by
-        all_comparisons += _of_part(part, tune=tune, width=width, metric=metric, choose_by=chosen_by)
+        all_comparisons += _of_part(part, tune=tune, width=width, metric=metric, choose_by=chosen_by, names=names)
     return all_comparisons
 
 
@@ -204,15 +180,19 @@ def parts(runs: "pd.DataFrame", *, tune: Sequence[str], width: str = "num_params
     return parts_found
 
 
-def _of_part(part: table.Part, *, tune: Sequence[str], width: str, metric: str, choose_by: str) -> list[Comparison]:
+def _of_part(
+    part: table.Part, *, tune: Sequence[str], width: str, metric: str, choose_by: str, names: Collection[str]
+) -> list[Compared]:
     averages = {metric: f"{metric}_average", choose_by: f"{choose_by}_average"}
-    names = [width, "num_params", "seed", "higher_is_better", *tune, *fields.LENGTHS, *averages, *averages.values()]
-    runs = fields.done(part.runs, [*names, *fields.SHAPES, "num_gradients", "steps"])
+    columns = [width, "num_params", "seed", "higher_is_better", *tune, *fields.LENGTHS, *averages, *averages.values()]
+    runs = fields.done(part.runs, [*columns, *fields.SHAPES, "num_gradients", "steps", "metric_name", "num_test_items"])
     higher = {run["higher_is_better"] for run in runs} - {None}
     signs = {name: -1 if name.endswith("loss") or higher == {False} else 1 for name in averages}
     comparisons_found = []
     for length in sorted({fields.length(run) for run in runs if fields.effective_rho(run) > 0}):
-        for name, (sam_averaged, base_length, base_averaged) in _compared(runs, length).items():
+        compared = _compared(runs, length)
+        for name in (name for name in compared if name in names):
+            sam_averaged, base_length, base_averaged = compared[name]
             pairs = []
             for value in dict.fromkeys(run[width] for run in runs):
                 here = [run for run in runs if run[width] == value]
@@ -231,20 +211,27 @@ def _of_part(part: table.Part, *, tune: Sequence[str], width: str, metric: str, 
                     )
                 )
                 pair = arms.pair_up(
-                    arms.Pair(width=value, num_params=int(min(sizes)), base=base, sam=sam, sign=signs[metric]),
+                    arms.Comparison(
+                        width=value,
+                        num_params=int(min(sizes)),
+                        base=base,
+                        sam=sam,
+                        sign=signs[metric],
+                        resolution=fields.resolution(here, metric),
+                    ),
                     tune if name == SAME else None,
                 )
                 pairs += [pair] if pair else []
             pairs = _tuned(sorted(pairs, key=lambda pair: pair.num_params))
             if pairs:
-                gains = compare_all(pairs)
+                gains = tuple(arms.estimate(pair) for pair in pairs)
                 comparisons_found.append(
-                    Comparison(values=part.values, name=name, length=length[1], pairs=pairs, gains=gains)
+                    Compared(values=part.values, name=name, length=length[1], widths=pairs, gains=gains)
                 )
     return comparisons_found
 
 
-def _tuned(pairs: Sequence[arms.Pair]) -> tuple[arms.Pair, ...]:
+def _tuned(pairs: Sequence[arms.Comparison]) -> tuple[arms.Comparison, ...]:
     """Leave out the widths at which a single setting of the base was tried, where at others several were.
 
     Such a width has an untuned gain, often of another study in the same work directory; beside tuned gains it would
@@ -256,7 +243,7 @@ def _tuned(pairs: Sequence[arms.Pair]) -> tuple[arms.Pair, ...]:
 def _compared(runs: Sequence[dict[str, Any]], length: tuple[str, float]) -> dict[str, tuple[bool, float, bool]]:
     """Map each comparison with SAM runs of a length to whether SAM is averaged, and the length and average of the base.
 
-    A base run of as many gradients is longer by the number of gradients that SAM takes per step; where SAM takes one,
+    A base run of equal compute is longer by the number of gradients that SAM takes per step; where SAM takes one,
     it is no longer than SAM. Where that number differs between settings, the base gets the largest.
     """
     steps = length[1]
@@ -269,93 +256,8 @@ def _compared(runs: Sequence[dict[str, Any]], length: tuple[str, float]) -> dict
     sam = [run for run in runs if fields.length(run) == length and fields.effective_rho(run) > 0]
     # A diverged run may have ended before SAM was switched on or off.
     gradients = max((fields.gradients_a_step(run) for run in sam if run["status"] == "finished"), default=2.0)
-    longer, is_twice = fields.length_of_as_many(gradients, steps), fields.is_two(gradients)
+    longer = fields.equal_compute_length(gradients, steps)
     if longer > steps:  # a table without lengths has no longer runs
-        compared[TWICE if is_twice else EQUAL_GRADIENTS] = (False, longer, False)
-        compared[AVERAGED_TWICE if is_twice else AVERAGED_EQUAL_GRADIENTS] = (False, longer, True)
+        compared[EQUAL_COMPUTE] = (False, longer, False)
+        compared[AVERAGED_EQUAL_COMPUTE] = (False, longer, True)
     return {name: compared[name] for name in COMPARISONS if name in compared}
-
-
-def compare_all(pairs: Sequence[arms.Pair], *, level: float = 0.95) -> tuple[Gain, ...]:
-    """Compute the gain of every width, with the ratio of base to SAM noise estimated from all of them."""
-    ratio = variance_ratio(pairs)
-    return tuple(compare(pair, ratio=ratio, level=level) for pair in pairs)
-
-
-def compare(pair: arms.Pair, *, ratio: float, level: float = 0.95) -> Gain:
-    """Compute the gain of a width, each seed at the cells that the other seeds choose.
-
-    Args:
-      ratio: variance of the base over that of SAM.
-    Equation: b(i), k(i) are the cells of base and SAM with the best mean over all seeds but i, b and k over all;
-      d[i] = SAM[i, k(i)] - base[i, b(i)], e[i] = SAM[i, k] - base[i, b]; gain = mean d,
-      standard_error = max(s(d), s(e)) / sqrt(n), the interval is gain -/+ c standard_error with c that of
-      `selection.critical_value` for n seeds and the cells of both arms.
-    """
-    base_at = arms.chosen(pair.base.choices)
-    sam_at = arms.chosen(pair.sam.choices, None if pair.same is None else pair.same[base_at])
-    n = len(pair.base.seeds)
-    each = np.arange(n)
-    base, sam = pair.base.values[each, base_at[:-1]], pair.sam.values[each, sam_at[:-1]]
-    together = pair.sam.values[:, sam_at[-1]] - pair.base.values[:, base_at[-1]]
-    scores = pair.sign * (sam - base)
-    limit = selection.critical_value(n, pair.num_sam, num_base=len(pair.base.settings), ratio=ratio, level=level)
-    estimate = selection.interval(scores, together, limit=limit)
-    return Gain(
-        scores=scores,
-        base=float(base.mean()),
-        sam=float(sam.mean()),
-        gain=estimate.mean,
-        standard_error=estimate.standard_error,
-        low=estimate.low,
-        high=estimate.high,
-        base_at=pair.base.settings[base_at[-1]],
-        sam_at=pair.sam.settings[sam_at[-1]],
-    )
-
-
-def variance_ratio(pairs: Sequence[arms.Pair]) -> float:
-    """Estimate the ratio of the variance of the base to that of SAM, from all widths together.
-
-    Each is the residual variance of its runs after removing the means of seeds and cells, over the cells whose noise is
-    like that of the best (`noise.informative`). Where the base has one cell, its noise is only in what its seeds share
-    with those of SAM, and the ratio is that of `noise.variance_ratio`.
-    """
-    ratios, residuals = [], []
-    for pair in pairs:
-        if len(pair.base.settings) == 1:
-            gains = (pair.sam.values - pair.base.values)[None]
-            alone = noise.anova(gains, best_sets.best_set(pair.sam.choices[None]))
-            if alone.degrees[0] > 2 and alone.residual[0] > 0:
-                ratios.append(float(noise.variance_ratio(alone)))
-                residuals.append(float(alone.residual[0]))
-            continue
-        base, sam = _anova(pair.base), _anova(pair.sam)
-        if sam.degrees > 2 and sam.residual > 0 and base.degrees > 0:
-            ratios.append(float(base.residual / sam.residual * (sam.degrees - 2) / sam.degrees))
-            residuals.append(sam.residual)
-    if not ratios:
-        return 1.0
-    is_kept = noise.unsaturated(np.array(residuals), np.ones(len(residuals), bool))
-    return float(np.mean(np.array(ratios)[is_kept]))
-
-
-class _Residual(NamedTuple):
-    residual: float
-    degrees: float
-
-
-def _anova(arm: arms.Arm) -> _Residual:
-    if len(arm.settings) == 1:
-        return _Residual(0.0, 0.0)
-    choices = arm.choices[None]
-    analysis = noise.anova(arm.values[None], noise.informative(choices, best_sets.best_set(choices)))
-    return _Residual(float(analysis.residual[0]), float(analysis.degrees[0]))
-
-
-def _weights(pairs: Sequence[arms.Pair], num_seeds: int) -> np.ndarray:
-    """Compute the weight of each width in a fit against its size from the residuals of its SAM runs: [widths]."""
-    residuals = [_anova(pair.sam) for pair in pairs]
-    residual, degrees = (np.array(values) for values in zip(*residuals, strict=True))
-    ones = np.ones(len(residuals))
-    return noise.weights(noise.Anova(residual=residual, seeds=ones, degrees=degrees, num_rhos=ones), num_seeds)

@@ -4,10 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
-
-from flatwide.analysis import best_sets, intervals
-from flatwide.analysis.trend import Scores, slope_of
+from flatwide.analysis import best_sets, trend
+from flatwide.analysis.estimates import NONE, Estimate, Scores
 
 GROWS, LARGER, SHRINKS, SMALLER = "grows", "larger", "shrinks", "smaller"
 PEAKS, NO_TREND, UNKNOWN = "peaks", "none", ""
@@ -20,7 +18,7 @@ class Verdict(NamedTuple):
 
     kind: GROWS or SHRINKS; LARGER or SMALLER at large widths, where the trend rests on one width; PEAKS at a width
       between the ends; NO_TREND where none of these is shown, and UNKNOWN below two widths or seeds.
-    rise: the gain at the largest width minus the weighted mean of the smaller half, with its interval.
+    rise: the gain at the largest width minus the mean of the smaller half, with its interval.
     p_value: two-sided, of no trend: the larger of those of the slope and of the rise; 1 where these disagree in sign.
     rests_on: parameters of each width without which the trend is not shown and less than half of the slope remains.
     peak: parameters of the width with the largest gain; None except for PEAKS.
@@ -29,7 +27,7 @@ class Verdict(NamedTuple):
     """
 
     kind: str = UNKNOWN
-    rise: intervals.Mean = intervals.NONE
+    rise: Estimate = NONE
     p_value: float = math.nan
     rests_on: tuple[int, ...] = ()
     peak: int | None = None
@@ -45,7 +43,7 @@ class Verdict(NamedTuple):
 def verdict(scores: Scores, *, level: float = 0.95) -> Verdict:
     """Decide whether the gain grows with width.
 
-    It grows if the intervals of its weighted slope and of its rise both lie above zero, it is larger at the largest
+    It grows if the intervals of its slope and of its rise both lie above zero, it is larger at the largest
     width than at the smallest, and the trend does not rest on one width. It shrinks where all of these lie below zero.
     A slope alone would take a gain at the second-largest width only, or one failed small network, for growth.
     It peaks where the set of widths indistinguishable from the best one excludes both the smallest and the largest.
@@ -54,7 +52,7 @@ def verdict(scores: Scores, *, level: float = 0.95) -> Verdict:
     """
     if len(scores.num_params) < 2 or len(scores.seeds) < 2:
         return Verdict()
-    slope, rise = slope_of(scores, level=level), rise_of(scores, level=level)
+    slope, rise = trend.slope(scores, level=level), trend.rise(scores, level=level)
     direction = _direction(scores, slope, rise)
     peaks_at = _peak(scores, level=level)
     rests_on = ()
@@ -70,11 +68,11 @@ def verdict(scores: Scores, *, level: float = 0.95) -> Verdict:
     return Verdict(
         kind=kind,
         rise=rise,
-        p_value=_p_value(scores, slope, rise),
+        p_value=_p_value(slope, rise),
         rests_on=rests_on,
-        peak=scores.num_params[int(scores.gains.mean(axis=1).argmax())] if peaks_at else None,
+        peak=scores.num_params[int(scores.values.mean(axis=1).argmax())] if peaks_at else None,
         peaks_at=peaks_at,
-        is_certain=min(len(scores.seeds), len(scores.num_params)) >= 3 and not _is_exact(slope),
+        is_certain=min(len(scores.seeds), len(scores.num_params)) >= 3 and not slope.is_exact,
     )
 
 
@@ -99,49 +97,28 @@ def holm(every: Sequence[Scores], *, level: float = 0.95) -> list[Verdict]:
     return decided
 
 
-def rise_of(scores: Scores, *, level: float = 0.95) -> intervals.Mean:
-    """Compute the gain at the largest width minus the weighted mean of the smaller half of the widths."""
-    half = len(scores.num_params) // 2
-    smaller = np.average(scores.gains[:half], axis=0, weights=scores.weights[:half])
-    return intervals.mean(scores.gains[-1] - smaller, level=level, stretch=scores.stretch)
-
-
-def _is_needed(scores: Scores, width: int, slope: intervals.Mean, *, level: float) -> bool:
+def _is_needed(scores: Scores, width: int, slope: Estimate, *, level: float) -> bool:
     """Whether, without a width, the trend is not shown and less than half of the slope remains.
 
     Fewer widths make longer intervals, so the first condition alone would hold for most widths of a steady trend, whose
     rise is smaller without one of its ends anyway.
     """
-    rest = scores.without(width)
-    left = slope_of(rest, level=level)
-    return not _direction(rest, left, rise_of(rest, level=level)) and left.mean / slope.mean < _MOST_LEFT
+    rest = scores.only([index for index in range(len(scores.num_params)) if index != width])
+    left = trend.slope(rest, level=level)
+    return not _direction(rest, left, trend.rise(rest, level=level)) and left.value / slope.value < _MOST_LEFT
 
 
-def _direction(scores: Scores, slope: intervals.Mean, rise: intervals.Mean) -> int:
-    ends = float(scores.gains[-1].mean() - scores.gains[0].mean())
-    if min(slope.low, rise.low, ends) > 0:
-        return 1
-    return -1 if max(slope.high, rise.high, ends) < 0 else 0
+def _direction(scores: Scores, slope: Estimate, rise: Estimate) -> int:
+    ends = float(scores.values[-1].mean() - scores.values[0].mean())
+    return slope.sign if slope.sign == rise.sign and slope.sign * ends > 0 else 0
 
 
 def _peak(scores: Scores, *, level: float) -> tuple[int, ...]:
-    (is_in,) = best_sets.best_set(scores.gains.T[None], level=level, stretch=scores.stretch)
+    (is_in,) = best_sets.best_set(scores.values.T[None], level=level, stretch=scores.stretch)
     if is_in[0] or is_in[-1]:
         return ()
     return tuple(size for size, is_member in zip(scores.num_params, is_in, strict=True) if is_member)
 
 
-def _p_value(scores: Scores, slope: intervals.Mean, rise: intervals.Mean) -> float:
-    from scipy.special import stdtr
-
-    if slope.mean * rise.mean <= 0:
-        return 1.0
-    if _is_exact(slope) or _is_exact(rise):
-        return math.nan
-    ratios = (abs(estimate.mean) / estimate.standard_error / scores.stretch for estimate in (slope, rise))
-    return max(float(2 * stdtr(len(scores.seeds) - 1, -ratio)) for ratio in ratios)
-
-
-def _is_exact(estimate: intervals.Mean) -> bool:
-    """Whether all seeds agree to the last digit, as happens with few test examples; this does not mean certainty."""
-    return estimate.standard_error <= 1e-12 * abs(estimate.mean)
+def _p_value(slope: Estimate, rise: Estimate) -> float:
+    return 1.0 if slope.value * rise.value <= 0 else max(slope.p_value, rise.p_value)

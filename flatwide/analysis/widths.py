@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from flatwide import registry
-from flatwide.analysis import domains, fields
+from flatwide.analysis import arms, domains, estimates, fields
 from flatwide.columns import COLLAPSED, RESULT_FIELDS
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ class Width(NamedTuple):
     choices: the same shape, the metric that rho is chosen by; larger is better, whatever the metric.
     sign: 1 where a higher value is better, else -1.
     collapsed: shaped like `values`, whether a run is known to be no better than chance; None where not computed.
+    resolution: step of an accuracy, one over the number of test items, where that is recorded; else 0.
     """
 
     value: Any
@@ -33,14 +34,14 @@ class Width(NamedTuple):
     num_diverged: int
     sign: int
     collapsed: np.ndarray | None = None
+    resolution: float = 0.0
 
     @property
     def best(self) -> int | None:
         """The index in `rhos` of the best candidate by its mean over seeds, the smallest of ties."""
         if not self.candidates:
             return None
-        means = [float(np.nanmean(self.choices[:, 1 + index])) for index in self.candidates]
-        return self.candidates[int(np.argmax(means))]
+        return self.candidates[int(estimates.choose(self.choices[:, [1 + index for index in self.candidates]]))]
 
     @property
     def best_rho(self) -> float:
@@ -57,16 +58,40 @@ class Width(NamedTuple):
         """The paired differences SAM - base, [seeds, rhos], positive where SAM is better."""
         return self.sign * (self.values[:, 1:] - self.values[:, :1])
 
-    def complete(self, *, base: bool = True) -> "Width":
-        """Return only the seeds that have every candidate rho, so that each chooses from the same values.
+    def complete(self) -> "Width":
+        """Return only the seeds that have every candidate rho, so that each chooses from the same values."""
+        columns = [1 + index for index in self.candidates]
+        whole = np.isfinite(self.choices[:, columns]).all(axis=1) & np.isfinite(self.values[:, columns]).all(axis=1)
+        return self.at(np.flatnonzero(whole))
+
+    @property
+    def comparison(self) -> arms.Comparison:
+        """The comparison of SAM with its base over the seeds that have every candidate rho."""
+        return self.compared(self.candidates)
+
+    def compared(self, columns: Sequence[int], values: np.ndarray | None = None) -> arms.Comparison:
+        """Compare SAM at some radii, by their index, with the base, over the seeds that have all of these.
 
         Args:
-          base: whether they must have the base run too.
+          values: shaped like `values`, compared instead of the metric, larger meaning more; None is the metric.
         """
-        columns = [1 + index for index in self.candidates]
-        whole = np.isfinite(self.choices[:, columns]).all(axis=1)
-        whole &= np.isfinite(self.values[:, [0, *columns] if base else columns]).all(axis=1)
-        return self.at(np.flatnonzero(whole))
+        numbers = self.values if values is None else values
+        at = [1 + column for column in columns]
+        is_whole = np.isfinite(numbers[:, [0, *at]]).all(axis=1) & np.isfinite(self.choices[:, at]).all(axis=1)
+        rows = np.flatnonzero(is_whole)
+        seeds = tuple(self.seeds[row] for row in rows)
+        base, sam = (
+            arms.Arm(settings=settings, seeds=seeds, values=numbers[rows][:, own], choices=self.choices[rows][:, own])
+            for settings, own in ((({},), [0]), (tuple({"rho": self.rhos[column]} for column in columns), at))
+        )
+        return arms.Comparison(
+            width=self.value,
+            num_params=self.num_params,
+            base=base,
+            sam=sam,
+            sign=self.sign if values is None else 1,
+            resolution=self.resolution if values is None else 0.0,
+        )
 
     def at(self, rows: Iterable[int]) -> "Width":
         """Return only some of the seeds, by their row."""
@@ -104,7 +129,7 @@ def by_width(
     for name in names:
         if name not in runs.columns:
             raise ValueError(registry.unknown("column", name, runs.columns))
-    done = fields.done(fields.with_collapsed(runs), (*names, COLLAPSED))
+    done = fields.done(fields.with_collapsed(runs), (*names, COLLAPSED, "metric_name", "num_test_items"))
     for run in done:
         run["rho"] = fields.effective_rho(run)
         run |= {name: int(run[name]) for name in ("num_params", "seed")}  # a column with gaps has floats in pandas
@@ -129,7 +154,8 @@ def by_width(
             raise ValueError(
                 f"{where} has no base run to compare SAM with; train it with rho=0 (or optimizer='sgd') too."
             )
-        arranged.append(_width(runs_of_cell, where, value, metric, choose_by, signs))
+        width_of_runs = _width(runs_of_cell, where, value, metric, choose_by, signs)
+        arranged.append(width_of_runs._replace(resolution=fields.resolution(group, metric)))
     # After arranging, because an error about two runs of one cell says more.
     if mixed := fields.varying(runs, width=width):
         values = [f"{name} ({', '.join(map(str, seen))})" for name, seen in mixed.items()]
@@ -183,7 +209,7 @@ def _width(
     values, choices = array(metric), signs[choose_by] * array(choose_by)
     status = [[runs_of_cell.get((rho, seed), {}).get("status") for rho in rhos[1:]] for seed in seeds]
     diverged = sum(run["status"] == "diverged" for run in runs_of_cell.values())
-    best_candidates, short = candidates(values[:, 1:], choices[:, 1:], status)
+    best_candidates, short = arms.whole_columns(values[:, 1:], choices[:, 1:], status)
     return Width(
         value=value,
         num_params=counts[0],
@@ -197,24 +223,6 @@ def _width(
         sign=signs[metric],
         collapsed=array(COLLAPSED) == 1,
     )
-
-
-def candidates(
-    values: np.ndarray, choices: np.ndarray, status: list[list[str | None]]
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Find the values of rho that can be the best (no diverged seed, most seeds), and those that only have fewer seeds.
-
-    Means over fewer seeds vary more: during a study, a rho with one good seed would beat those with eight.
-
-    Args:
-      values, choices: [seeds, rhos]. status: of each run, None where there is none.
-    """
-    whole = np.isfinite(values) & np.isfinite(choices)
-    done = np.array([[state is not None for state in row] for row in status]).reshape(whole.shape)
-    fine = np.flatnonzero((whole == done).all(axis=0))
-    counts = whole.sum(axis=0)
-    most = max(counts[fine], default=0)
-    return tuple(int(p) for p in fine if counts[p] == most), tuple(int(p) for p in fine if counts[p] < most)
 
 
 def _not_alike(run: dict[str, Any], other: dict[str, Any], *, where: str) -> str:

@@ -4,7 +4,8 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from flatwide.analysis import fields, gain, intervals, verdict
+from flatwide.analysis import fields, gain, verdict
+from flatwide.analysis.estimates import Estimate
 from flatwide.columns import FRACTION_METRICS
 
 if TYPE_CHECKING:
@@ -94,10 +95,10 @@ def verb(decided: verdict.Verdict, word: str = WIDTH) -> str:
     }.get(decided.kind, f"shows no clear trend with {word}")
 
 
-def rise(difference: intervals.Mean, units: Units, word: str) -> str:
+def rise(difference: Estimate, units: Units, word: str) -> str:
     """Write how much larger a value is at the largest width than at the smaller half of the widths."""
     reach = ends(difference.low, difference.high, units)
-    return f"largest {word} minus the mean of the smaller half: {units.number(difference.mean)}, {reach}"
+    return f"largest {word} minus the mean of the smaller half: {units.number(difference.value)}, {reach}"
 
 
 def ends(low: float, high: float, units: Units) -> str:

@@ -19,6 +19,7 @@ _WITHOUT_EXAMPLES = {
     "train_examples": "draw a subset of",
     "label_noise": "disturb",
     "steps_per_eval": "score a part of",
+    "train_eval_examples": "score a part of",
 }
 _OF_LAYERS = ("layer_scales", "ascent_layers")  # fields of one SAM variant, which no other variant reads
 _DERIVED_BY_MINUS_ONE = ("num_train_steps", "steps_per_eval")
@@ -127,11 +128,14 @@ def _registries() -> dict[str, tuple[Mapping[str, Any], Mapping[str, str]]]:
 
 
 def _final_names(config: dict[str, Any]) -> dict[str, Any]:
-    """Replace aliases by the names they stand for, and paths of user files by absolute ones."""
+    """Replace aliases by the names they stand for, a number of tokens by one of steps, and make paths absolute."""
     for name, (_, aliases) in _registries().items():
         config[name] = aliases.get(config[name], config[name])
     measured = dict.fromkeys(registry.absolute(name) for name in config["measurements"])
     epochs = tuple(sorted(set(config["measure_epochs"])))
+    if config["num_tokens"] is not None:
+        tokens_per_step = config["batch_size"] * config["context_length"]
+        config |= {"num_train_steps": -(-config["num_tokens"] // tokens_per_step), "num_tokens": None}
     user_files = {name: registry.absolute(config[name]) for name in MAY_BE_OWN}
     return config | user_files | {"measurements": tuple(measured), "measure_epochs": epochs}
 
@@ -192,6 +196,8 @@ def _rules() -> list[tuple[tuple[str, ...], Callable[[dict[str, Any]], str | Non
         (("label_noise", "dataset"), _labels_are_classes),
         (("loss", "dataset"), _games_have_their_loss),
         *(((field, "dataset"), functools.partial(_games_have_no_examples, field)) for field in _WITHOUT_EXAMPLES),
+        (("num_tokens", "num_train_steps", "dataset"), _tokens_are_a_length),
+        (("parameterization", "tie_embeddings", "model"), _mup_has_no_tied_head),
         (("measure_epochs", "num_epochs", "num_train_steps"), _measured_epochs_are_trained),
     ]
 
@@ -343,8 +349,34 @@ def _games_have_no_examples(field: str, config: dict[str, Any]) -> str | None:
     )
 
 
+def _tokens_are_a_length(config: dict[str, Any]) -> str | None:
+    if config["num_tokens"] is None:
+        return None
+    if config["num_train_steps"] is not None:
+        return (
+            f"config.num_tokens={config['num_tokens']} with config.num_train_steps={config['num_train_steps']}: each "
+            "is the length of the run; set one of them to None."
+        )
+    if config["dataset"] == "text" or registry.is_own_file(config["dataset"]):
+        return None
+    return (
+        f"config.num_tokens={config['num_tokens']} with config.dataset={config['dataset']!r}: expected a data set "
+        "whose examples are windows of config.context_length tokens, such as text; set config.num_train_steps instead."
+    )
+
+
+def _mup_has_no_tied_head(config: dict[str, Any]) -> str | None:
+    if config["model"] != "GPT" or config["parameterization"] != "mup" or not config["tie_embeddings"]:
+        return None
+    return (
+        "config.tie_embeddings=True with config.parameterization='mup': the output kernel must be scaled unlike the "
+        "tokens' vectors as the width grows; set config.tie_embeddings=False."
+    )
+
+
 def _measured_epochs_are_trained(config: dict[str, Any]) -> str | None:
     epochs, num_epochs = config["measure_epochs"], config["num_epochs"]
-    if config["num_train_steps"] is not None or max(epochs, default=0) <= num_epochs:
+    has_steps = config["num_train_steps"] is not None or config["num_tokens"] is not None
+    if has_steps or max(epochs, default=0) <= num_epochs:
         return None
     return f"config.measure_epochs={epochs}: expected epochs up to config.num_epochs={num_epochs}."

@@ -64,11 +64,13 @@ TAG_COLUMN = Check(lambda v: v in ("upos", "xpos"), "upos or xpos")
 OPEN_FRACTION = Check(lambda v: 0 < v < 1, "a fraction in (0, 1)")
 TWO_OR_MORE = Check(lambda v: v >= 2, "an integer >= 2 (1 would be every step)")
 RHO_SCHEDULE = Check(
-    lambda v: v in ("constant", "late", "early", "every", "with_learning_rate"),
-    "constant, late, early, every or with_learning_rate",
+    lambda v: v in ("constant", "late", "early", "every", "decay", "with_learning_rate"),
+    "constant, late, early, every, decay or with_learning_rate",
 )
 TEST_SPLIT = Check(lambda v: v in ("every_tenth", "scaffold"), "every_tenth or scaffold")
 AVERAGE = Check(lambda v: v in ("none", "ema", "swa"), "none, ema or swa")
+TOKENIZER = Check(lambda v: v in ("bytes", "bpe", "none"), "bytes, bpe or none")
+DECAYED = Check(lambda v: v in ("all", "kernels"), "all or kernels")
 TWO_BELOW_ONE = Check(lambda v: len(v) == 2 and all(0 <= b < 1 for b in v), "two numbers in [0, 1)")
 
 _LONGEST_RANGE = 100_000  # values of an axis that is a `range`
@@ -84,6 +86,9 @@ SCHEMA: dict[str, Field] = {
     "augment": Field(True, "bool", declared=True),
     "tag_column": Field(None, "str", TAG_COLUMN, optional=True, declared=True),
     "max_length": Field(None, "int", AT_LEAST_ONE, optional=True, declared=True),
+    "context_length": Field(128, "int", AT_LEAST_ONE, declared=True),
+    "tokenizer": Field("bytes", "str", TOKENIZER, declared=True),
+    "vocab_size": Field(None, "int", AT_LEAST_ONE, optional=True, declared=True),
     "min_word_count": Field(1, "int", AT_LEAST_ONE, declared=True),
     "test_split": Field("every_tenth", "str", TEST_SPLIT, declared=True),
     "teacher_scale": Field(0.1, "float", NOT_NEGATIVE, declared=True),
@@ -98,6 +103,9 @@ SCHEMA: dict[str, Field] = {
     "num_blocks": Field(None, "ints", SOME_AT_LEAST_ONE, optional=True, declared=True, shape=True),
     "hidden_size": Field(128, "int", AT_LEAST_ONE, declared=True, shape=True),
     "num_layers": Field(None, "int", AT_LEAST_ONE, optional=True, declared=True, shape=True),
+    "num_heads": Field(None, "int", AT_LEAST_ONE, optional=True, declared=True),
+    "mlp_ratio": Field(4, "int", AT_LEAST_ONE, declared=True),
+    "tie_embeddings": Field(False, "bool", declared=True),
     "patch_size": Field(4, "int", AT_LEAST_ONE, declared=True),
     "dropout": Field(None, "float", BELOW_ONE, optional=True, declared=True),
     "half_precision": Field(False, "bool", declared=True),
@@ -133,6 +141,7 @@ SCHEMA: dict[str, Field] = {
     "adam_betas": Field((0.9, 0.999), "floats", TWO_BELOW_ONE),
     "adam_epsilon": Field(1e-8, "float", POSITIVE),
     "weight_decay": Field(0.0, "float", NOT_NEGATIVE, compiled=False),
+    "weight_decay_on": Field("all", "str", DECAYED),
     "weight_average": Field("none", "str", AVERAGE),
     "average_decay": Field(0.999, "float", OPEN_FRACTION),
     "average_start": Field(None, "float", BELOW_ONE, optional=True),
@@ -141,9 +150,12 @@ SCHEMA: dict[str, Field] = {
     "learning_rate": Field(0.1, "float", NOT_NEGATIVE, compiled=False),
     "lr_scheduler": Field("step", "str"),
     "warmup_steps": Field(0, "int", NOT_NEGATIVE),
+    "decay_fraction": Field(0.2, "float", OPEN_FRACTION),
+    "final_factor": Field(0.0, "float", FRACTION),
     "batch_size": Field(128, "int", AT_LEAST_ONE),
     "num_epochs": Field(100, "int", COUNT, compiled=False),
     "num_train_steps": Field(None, "int", COUNT, optional=True, compiled=False),
+    "num_tokens": Field(None, "int", AT_LEAST_ONE, optional=True, identity=False, compiled=False),
     "seed": Field(0, "int", Check(lambda v: 0 <= v < 2**32, "an integer in [0, 2^32)"), compiled=False),
     # Reinforcement learning.
     "num_envs": Field(8, "int", AT_LEAST_ONE, declared=True),
@@ -157,6 +169,7 @@ SCHEMA: dict[str, Field] = {
     "num_test_games": Field(32, "int", AT_LEAST_ONE, declared=True),
     # Evaluation, logs and checkpoints.
     "eval_every_steps": Field(None, "int", AT_LEAST_ONE, optional=True, compiled=False),
+    "train_eval_examples": Field(None, "int", AT_LEAST_ONE, optional=True, compiled=False),
     "steps_per_eval": Field(None, "int", AT_LEAST_ONE, optional=True, compiled=False),
     "log_every_steps": Field(100, "int", AT_LEAST_ONE, identity=False, compiled=False),
     "checkpoint_every_seconds": Field(10.0, "float", NOT_NEGATIVE, identity=False, compiled=False),
@@ -181,6 +194,8 @@ STUDY: dict[str, Field] = {
     "tune": Field((), "strs"),
     "executor": Field("local", "str"),
     "workers": Field(None, "int", AT_LEAST_ONE, optional=True),
+    "workers_per_gpu": Field(1, "int", AT_LEAST_ONE),
+    "devices_per_run": Field(None, "int", AT_LEAST_ONE, optional=True),
     "address": Field(None, "str", optional=True),
     "slurm": Field({}, "mapping"),
     "tensorboard": Field(False, "bool"),

@@ -17,7 +17,7 @@ import numpy as np
 
 from flatwide import config as configs
 from flatwide import parameterization, streams, trees, workloads
-from flatwide.analysis import intervals
+from flatwide.analysis import estimates
 from flatwide.measure import layer_outputs as layers
 from flatwide.runs import build, parts
 from flatwide.runs.experiment import Experiment
@@ -240,18 +240,18 @@ def _slopes(
             is_hidden or (quantity.kind == PERTURBATION and quantity.name in products)
         )
 
-    joint = intervals.sidak(sum(map(judges, values)))
+    joint = estimates.sidak(sum(map(judges, values)))
 
     def slope(quantity: Quantity, array: np.ndarray) -> Slope:
         expected = shares.get(quantity.name) if quantity.kind == SHARE else 0.0
         fits = _fitted(multiples, array)
         mean, wide = (
-            intervals.NONE if is_rounding[quantity] else intervals.mean(fits, level=level) for level in (0.95, joint)
+            estimates.NONE if is_rounding[quantity] else estimates.mean(fits, level=level) for level in (0.95, joint)
         )
         return Slope(
             quantity=quantity,
             values=array,
-            slope=mean.mean,
+            slope=mean.value,
             low=mean.low,
             high=mean.high,
             expected=None if is_rounding[quantity] else expected,

@@ -2,7 +2,16 @@
 
 from flatwide.data.files import DataError
 from flatwide.data.played import Game, Games, Played
-from flatwide.data.splits import Resident, Streamed, add_label_noise, fingerprint, hold_out, is_compiled, subset
+from flatwide.data.splits import (
+    Consecutive,
+    Resident,
+    Streamed,
+    add_label_noise,
+    fingerprint,
+    hold_out,
+    is_compiled,
+    subset,
+)
 from flatwide.types import Info
 
 DATASETS = {
@@ -22,6 +31,7 @@ DATASETS = {
     "sst2": "flatwide.data.labelled_text:sst2",
     "labelled_text": "flatwide.data.labelled_text:labelled_text",
     "made_sentiment": "flatwide.data.made_text:made_sentiment",
+    "text": "flatwide.data.text:text",
     "ogbg_molpcba": "flatwide.data.ogb:ogbg_molpcba",
     "smiles_csv": "flatwide.data.smiles:smiles_csv",
     "made_molecules": "flatwide.data.smiles:made_molecules",
@@ -53,6 +63,7 @@ __all__ = [
     "DATASETS",
     "GAMES",
     "INFO",
+    "Consecutive",
     "DataError",
     "Game",
     "Games",

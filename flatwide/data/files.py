@@ -1,7 +1,9 @@
 """The files of a data set: search paths, reading, and errors for missing or damaged files."""
 
+import contextlib
 import gzip
 import io
+import lzma
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,24 +46,27 @@ def read(path: Path) -> bytes:
 
 
 def start(path: Path, num_bytes: int) -> bytes:
-    """Read the first bytes of a file, through gzip if its content is gzipped, whatever its name says.
+    """Read the first bytes of a file, through gzip or xz if its content is so compressed, whatever its name says.
 
     A small compressed file may unpack to more than any memory holds, so no more is unpacked than is asked for.
 
     Raises: DataError if it cannot be read, or its compressed content is damaged.
     """
-    content = io.BytesIO()
+    content, is_xz = io.BytesIO(), False
     try:
         with open(path, "rb") as file:
-            is_compressed = file.read(2) == b"\x1f\x8b"
+            magic = file.read(6)
             file.seek(0)
-            stream = gzip.GzipFile(fileobj=file) if is_compressed else file
-            while piece := stream.read(min(_PIECE, num_bytes - content.tell())):
-                content.write(piece)
+            is_gzip, is_xz = magic[:2] == b"\x1f\x8b", magic == b"\xfd7zXZ\x00"
+            unpacked = gzip.open if is_gzip else lzma.open if is_xz else contextlib.nullcontext
+            with unpacked(file) as stream:
+                while piece := stream.read(min(_PIECE, num_bytes - content.tell())):
+                    content.write(piece)
         return content.getvalue()
     except MemoryError as error:
         raise DataError(f"{path}: does not fit into memory; make it smaller.") from error
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"{path}: damaged gzip file ({error}); expected a whole one. Get it again.") from error
+    except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
+        kind = "xz" if is_xz else "gzip"
+        raise DataError(f"{path}: damaged {kind} file ({error}); expected a whole one. Get it again.") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}).") from error

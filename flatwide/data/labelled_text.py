@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from flatwide import registry
 from flatwide.data import files, hub, words
 from flatwide.data.files import DataError
 from flatwide.data.splits import Resident, fingerprint
@@ -22,6 +23,13 @@ _HUB = "stanfordnlp/sst2"
 _SST2_FILES = "GLUE's train.tsv and dev.tsv"
 _LAYOUT = "train.tsv and dev.tsv (or .csv, or test instead of dev), or one file of either kind"
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"')
+_MISSING = (
+    "",
+    "nan",
+    "null",
+    "<na>",
+    "n/a",
+)  # as pandas and databases write a missing value; "na" and "none" are words
 _WORD = re.compile(r"\w+(?:['’]\w+)*|([^\w\s])\1*")
 
 
@@ -181,6 +189,8 @@ def read(path: Path) -> Table:
     columns = [first.index(name) for name in TEXT_NAMES if name in first][:1]
     columns += [first.index(name) for name in LABEL_NAMES if name in first]
     has_names = len(columns) == 2
+    if has_names and (twice := registry.repeated(first)):
+        raise DataError(f"{path}, line {rows[0][0]}: two columns are named {twice!r}; rename one of them.")
     text, label = columns if has_names else (0, 1)
     num_columns = len(first) if has_names else 2
     named = f"{' or '.join(map(repr, TEXT_NAMES))}, and {LABEL_NAMES[0]!r}"
@@ -191,8 +201,9 @@ def read(path: Path) -> Table:
             raise DataError(f"{path}, line {line}: {len(cells)} columns; expected {num_columns}, {why}{hint}.")
     table = Table(str(path), [Row(line, cells[text], cells[label].strip()) for line, cells in rows[has_names:]])
     labels = [row.label for row in table.rows]
-    if "" in labels:
-        raise DataError(f"{path}, line {table.rows[labels.index('')].line}: no label; expected one, or leave it out.")
+    if missing := next((row for row in table.rows if row.label.lower() in _MISSING), None):
+        shown = f" ({missing.label})" if missing.label else ""
+        raise DataError(f"{path}, line {missing.line}: no label{shown}; expected one, or leave it out.")
     if not has_names and len(labels) > 2 and labels.count(labels[0]) == 1:
         raise DataError(
             f"{path}, line {table.rows[0].line}: the label {labels[0]!r} occurs nowhere else. If it is the name of a "

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from flatwide import streams
+from flatwide import registry, streams
 from flatwide.data import files, graphs
 from flatwide.data.files import DataError
 from flatwide.types import Dataset
@@ -271,6 +271,8 @@ def _read(path: Path) -> tuple[list[str], list[Row]]:
     names = [name.strip().lower() for name in header]
     if names.count("smiles") != 1:
         raise DataError(f"{path}, line 1: columns {header}; expected one that is named smiles.")
+    if twice := registry.repeated(names):
+        raise DataError(f"{path}, line 1: two columns are named {twice!r}; rename one of them.")
     at = names.index("smiles")
     tasks = [column for column, name in enumerate(names) if column != at and name not in NO_LABELS]
     if not tasks:

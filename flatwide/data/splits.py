@@ -49,11 +49,11 @@ class Resident:
     def take(self, indices: np.ndarray) -> "Resident":
         """Select examples, in the order of `indices`; consecutive ones are not copied."""
         rows = _slice_if_consecutive(indices)
-        return Resident(jax.tree.map(lambda array: array[rows], self.arrays))
+        return replace(self, arrays=jax.tree.map(lambda array: array[rows], self.arrays))
 
     def with_targets(self, targets: np.ndarray) -> "Resident":
         """Replace the targets; all else is shared."""
-        return Resident({**self.arrays, "targets": targets})
+        return replace(self, arrays={**self.arrays, "targets": targets})
 
     def batches(
         self, batch_size: int, *, order: np.ndarray, seed: int, epoch: int, train: bool, first_batch: int = 0
@@ -61,6 +61,32 @@ class Resident:
         """Yield the batches of `order` from number `first_batch` on; the last may be short."""
         for chosen in _chunks(order, batch_size, first_batch):
             yield self.take(chosen).arrays
+
+
+@dataclass(frozen=True, eq=False)
+class Consecutive(Resident):
+    """Windows that follow each other in a sequence: each epoch cuts it at another offset, and parts are taken in order.
+
+    All arrays are [N, L], one entry for each place of the sequence.
+    """
+
+
+def overlapping(sequence: dict[str, np.ndarray], length: int) -> Resident:
+    """Cut a sequence into windows that overlap by half, and weigh each place 1 in one window and 0 in the others.
+
+    The places that count follow others in their window, except in the first.
+
+    Args:
+      sequence: arrays [T], T >= length, with one entry for each place.
+      length: of a window.
+    Returns: the arrays as windows [N, length], and "weights" like them.
+    """
+    last = len(sequence["inputs"]) - length
+    starts = np.union1d(np.arange(0, last + 1, max(1, length // 2)), [last])
+    places = starts[:, None] + np.arange(length)
+    scored_before = np.append(0, starts[:-1] + length)
+    windows = {name: array[places] for name, array in sequence.items()}
+    return Resident(windows | {"weights": (places >= scored_before[:, None]).astype(np.uint8)})
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +152,7 @@ def is_compiled(split: Split) -> bool:
 
 
 def hold_out(split: Split, fraction: float, *, seed: int) -> tuple[Split, Split]:
-    """Split validation examples from the training examples, uniformly at random.
+    """Split validation examples from the training examples, uniformly at random; of a sequence the last ones.
 
     With one seed, the validation split of a smaller fraction is part of that of a larger one.
 
@@ -141,12 +167,16 @@ def hold_out(split: Split, fraction: float, *, seed: int) -> tuple[Split, Split]
             f"config.validation_fraction={fraction}: holds out {held_out} of {total} training examples; "
             "expected at least 1 held out and 1 left; choose another fraction."
         )
+    if isinstance(split, Consecutive):
+        train, last = (split.take(np.arange(*ends)) for ends in ((0, total - held_out), (total - held_out, total)))
+        sequence = {name: array.reshape(-1) for name, array in last.arrays.items()}
+        return train, overlapping(sequence, last.arrays["inputs"].shape[1])
     order = streams.generator(seed, "split").permutation(total)
     return split.take(np.sort(order[held_out:])), split.take(np.sort(order[:held_out]))
 
 
 def subset(split: Split, num_examples: int, *, seed: int) -> Split:
-    """Draw a subset of the examples, uniformly at random.
+    """Draw a subset of the examples, uniformly at random; of a sequence the first ones.
 
     With one seed, a smaller subset is part of a larger one, so that a learning curve adds examples and exchanges none.
 
@@ -163,6 +193,8 @@ def subset(split: Split, num_examples: int, *, seed: int) -> Split:
         )
     if num_examples == total:
         return split
+    if isinstance(split, Consecutive):
+        return split.take(np.arange(num_examples))
     return split.take(np.sort(streams.generator(seed, "subset").permutation(total)[:num_examples]))
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from flatwide.analysis import domains, gain, paper, tuned
+from flatwide.analysis import arms, domains, gain, paper, tuned
 from flatwide.figures import axes, lines
 from flatwide.figures.labels import is_percent, label
 from flatwide.figures.pieces import Figure, slug
@@ -12,7 +12,7 @@ from flatwide.figures.style import GREEN, colors
 if TYPE_CHECKING:
     import pandas as pd
 
-_SHOWN = (tuned.SAME, tuned.TUNED, tuned.TWICE, tuned.EQUAL_GRADIENTS, tuned.AVERAGED)
+_SHOWN = (tuned.SAME, tuned.TUNED, tuned.EQUAL_COMPUTE, tuned.AVERAGED)
 
 
 def tuned_figures(
@@ -24,12 +24,11 @@ def tuned_figures(
       section: heading under which the figures appear.
       runs, tune, metric, choose_by: as for `analysis.tuned.tuned_gain`.
     """
-    comparisons = tuned.comparisons(runs, tune=tune, width="num_params", metric=metric, choose_by=choose_by)
+    options = {"width": "num_params", "metric": metric, "choose_by": choose_by}
+    comparisons = tuned.comparisons(runs, tune=tune, names=_SHOWN, **options)
     has_several_domains = len(domains.domains(runs)) > 1
     for part in tuned.parts(runs, tune=tune):
-        part_comparisons = [
-            comparison for comparison in comparisons if comparison.values == part.values and comparison.name in _SHOWN
-        ]
+        part_comparisons = [comparison for comparison in comparisons if comparison.values == part.values]
         for length in sorted({comparison.length for comparison in part_comparisons}):
             shown = [comparison for comparison in part_comparisons if comparison.length == length]
             title = domains.name(part.values)
@@ -59,27 +58,27 @@ def tuned_figures(
             )
 
 
-def line_of(comparison: tuned.Comparison, name: str, color: str, *, factor: float) -> lines.Line:
+def line_of(comparison: tuned.Compared, name: str, color: str, *, factor: float) -> lines.Line:
     """Return the line of a comparison: the gain at each width with its interval, and the score of each seed."""
     dots = [
         {"x": pair.num_params, "value": factor * score, "seed": seed}
-        for pair, estimate in zip(comparison.pairs, comparison.gains, strict=True)
-        for seed, score in zip(pair.base.seeds, estimate.scores.tolist(), strict=True)
+        for pair in comparison.widths
+        for seed, score in zip(pair.seeds, arms.score(pair).scores.tolist(), strict=True)
     ]
     means = [
         {
             "x": pair.num_params,
-            "mean": factor * estimate.gain,
+            "mean": factor * estimate.value,
             "low": factor * estimate.low,
             "high": factor * estimate.high,
         }
-        for pair, estimate in zip(comparison.pairs, comparison.gains, strict=True)
+        for pair, estimate in zip(comparison.widths, comparison.gains, strict=True)
     ]
     return lines.Line(name, color, dots, means)
 
 
 def _chart(
-    shown: Sequence[tuned.Comparison],
+    shown: Sequence[tuned.Compared],
     printed: Sequence[dict[str, Any]],
     *,
     name: str,
@@ -101,7 +100,7 @@ def _chart(
         for row in printed
     ]
     drawn += [lines.Line(lines.PAPER, GREEN, [], paper_points, is_hollow=True)] if paper_points else []
-    sizes = sorted({pair.num_params for comparison in shown for pair in comparison.pairs})
+    sizes = sorted({pair.num_params for comparison in shown for pair in comparison.widths})
     return lines.figure(
         [lines.Panel("", drawn)],
         name=name,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flatwide.analysis import domains, gain, paper, rho, selection, table, widths
+from flatwide.analysis import arms, domains, estimates, gain, paper, rho, table, widths
 from flatwide.catalogue.entries import SECTIONS
 from flatwide.figures import study_curves
 from flatwide.figures.beside_paper import at_equal_compute, by_rho
@@ -247,12 +247,15 @@ def _by_width(group: Sequence[Piece], look: Look, ending: str) -> Iterator[Figur
 def _corrected(piece: Piece) -> list[dict[str, Any]] | None:
     """List the corrected gain of each seed and width; None if there was no choice to correct."""
     rows = []
-    for cell, correction in zip(piece.cells, selection.correct_all(piece.cells), strict=True):
-        if np.isfinite(correction.gain) and correction.num_rhos > 1:
-            seeds, scores = selection.scores(cell)
+    for cell in piece.cells:
+        comparison = cell.comparison
+        if comparison.is_usable and comparison.num_sam > 1:
+            correction, scores = arms.estimate(comparison), arms.score(comparison).scores
             size = {"num_params": cell.num_params, "of": "corrected"}
-            rows += [size | {"seed": s, "gain": float(score)} for s, score in zip(seeds, scores, strict=True)]
-            rows.append(size | {"gain": correction.gain, "low": correction.low, "high": correction.high})
+            rows += [
+                size | {"seed": s, "gain": float(score)} for s, score in zip(comparison.seeds, scores, strict=True)
+            ]
+            rows.append(size | {"gain": correction.value, "low": correction.low, "high": correction.high})
     return rows or None
 
 
@@ -267,7 +270,7 @@ def _rhos(group: Sequence[Piece], look: Look, ending: str) -> Iterator[Figure]:
             for index, seed in enumerate(cell.seeds):
                 scores = cell.choices[index, [1 + candidate for candidate in cell.candidates]]
                 if len(scores) and np.isfinite(scores).all():
-                    seed_rho = cell.rhos[cell.candidates[int(np.argmax(scores))]]
+                    seed_rho = cell.rhos[cell.candidates[int(estimates.choose(scores[None]))]]
                     seeds.append(part | {"num_params": cell.num_params, "seed": seed, "best_rho": seed_rho})
             cells += [part | row for row in _cells(cell, piece.names, has_base)]
     if len({row["rho"] for row in cells if row["rho"] > 0}) < 2:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flatwide.analysis import intervals
+from flatwide.analysis import estimates
 from flatwide.figures.labels import label, num_seeds
 from flatwide.figures.style import GREY, finish
 
@@ -180,8 +180,12 @@ def means(dots: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     values_at: dict[Any, list[float]] = {}
     for dot in dots:
         values_at.setdefault(dot["x"], []).append(dot["value"])
-    summaries = {x: intervals.mean(values)._asdict() for x, values in sorted(values_at.items())}
-    return [{"x": x} | {k: v for k, v in summary.items() if math.isfinite(v)} for x, summary in summaries.items()]
+    rows = []
+    for x, values in sorted(values_at.items()):
+        mean = estimates.mean(values)
+        numbers = {"mean": mean.value, "standard_error": mean.error, "low": mean.low, "high": mean.high}
+        rows.append({"x": x} | {name: number for name, number in numbers.items() if math.isfinite(number)})
+    return rows
 
 
 def _zero(name: str) -> "alt.Chart":

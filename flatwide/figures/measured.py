@@ -332,7 +332,7 @@ def _line(name: str, color: str, rows: Sequence[Row], across: str, axis: Axis) -
 
 def _mean(values: Sequence[float], axis: Axis) -> Row:
     estimate = measured.mean(values, comparison=axis.comparison)
-    row: Row = {"mean": estimate.mean}
+    row: Row = {"mean": estimate.value}
     if math.isfinite(estimate.low):
         row |= {"low": max(estimate.low, axis.low), "high": min(estimate.high, axis.high)}
         row |= {"is_cut": True} if (row["low"], row["high"]) != (estimate.low, estimate.high) else {}

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from flatwide import measure, optimizers, workloads
-from flatwide.config import digest, effective_rho
+from flatwide.config import effective_rho
 from flatwide.measurements.errors import WaitingError
 from flatwide.runs import checkpoints, recording, records, snapshots
-from flatwide.runs.directory import IDENTITY, RunDirectory
+from flatwide.runs.directory import RunDirectory
 from flatwide.runs.experiment import Experiment
 from flatwide.runs.identity import locate
 from flatwide.runs.load import final_state, rebuild
@@ -253,12 +253,11 @@ class Saved(NamedTuple):
     def _load(self, epoch: float, like: dict[str, PyTree]) -> dict[str, PyTree]:
         """Load part of a snapshot."""
         each, directory = self.built.steps_per_epoch, self.directory
-        wanted = snapshots.path(directory, round(epoch * each), each)
+        wanted = snapshots.path(directory, step := round(epoch * each), each)
         path = checkpoints.existing(wanted)
         if path is None:
             raise ValueError(recording.no_snapshot(wanted))
-        identity = digest(directory.read_config()[IDENTITY])
-        return checkpoints.load(path, like, identity=identity, is_part=True)[0]
+        return checkpoints.load(path, like, step=step, fault=directory.identity_fault, is_part=True)[0]
 
     def base(self, *, seed: int | None = None) -> "Saved | None":
         """Return the run of the same config with rho 0 in the same work directory; None if it diverged.

@@ -15,6 +15,7 @@ MODELS: dict[str, str] = {
     "ViT": "flatwide.models.vit:vit",
     "TaggingTransformer": "flatwide.models.transformer:tagging_transformer",
     "LSTM": "flatwide.models.lstm:lstm",
+    "GPT": "flatwide.models.gpt:gpt",
     "GCN": "flatwide.models.gcn:gcn",
     "ActorCritic": "flatwide.models.actor_critic:actor_critic",
 }

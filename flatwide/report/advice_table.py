@@ -26,13 +26,13 @@ def advice_table(runs: "pd.DataFrame", *, metric: str, choose_by: str | None, ar
         recommendation = advice.advise(part, num_params=num_params, metric=metric, choose_by=choose_by)
         values = "; ".join(f"{v.field} {v.value:.3g} ({v.low:.3g} to {v.high:.3g})" for v in recommendation.values)
         lost = "; ".join(
-            f"{rule}: {'none' if math.isnan(regret.mean) else write.gain(regret.mean)}"
-            + ("" if math.isnan(regret.mean) else f" ({write.interval(regret.low, regret.high)})")
+            f"{rule}: {'none' if math.isnan(regret.value) else write.gain(regret.value)}"
+            + ("" if math.isnan(regret.value) else f" ({write.interval(regret.low, regret.high)})")
             for rule, regret in recommendation.regrets.items()
         )
         gain = recommendation.expected_gain
-        expected = f"{write.gain(gain.mean)} ({write.interval(gain.low, gain.high)})" if values else "–"
-        expected = "–" if is_missing(gain.mean) else expected
+        expected = f"{write.gain(gain.value)} ({write.interval(gain.low, gain.high)})" if values else "–"
+        expected = "–" if is_missing(gain.value) else expected
         rows.append(
             [
                 part.name or "all",

@@ -5,8 +5,15 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from flatwide import registry
+from flatwide.columns import RESULT_FIELDS
+from flatwide.config import SCHEMA
+from flatwide.report.run_table import is_metric
+
 if TYPE_CHECKING:
     import pandas as pd
+
+_SCALARS = ("int", "float")  # kinds of config fields
 
 _MOST = 2**53  # beyond it a float is no exact whole number
 _MULTIPLES = {"k": 10**3, "m": 10**6, "b": 10**9}
@@ -49,6 +56,32 @@ def numbers(runs: Any, name: str, columns: Mapping[str, str]) -> "pd.DataFrame":
     """
     read: dict[str, Any] = {column: _column(runs[column], role, name) for role, column in columns.items()}
     return runs.assign(**read)
+
+
+def check_own(column: Any, name: str, *, is_fraction: Any) -> None:
+    """Raise ValueError for text in a column of numbers, or a score that is not the fraction that its metric is.
+
+    Args:
+      is_fraction: for each row, whether its metric is one in [0, 1].
+    """
+    import pandas as pd
+
+    field, setting = RESULT_FIELDS.get(column.name), SCHEMA.get(column.name)
+    is_measured = "." in column.name and is_metric(column.name)
+    if not (is_measured or (field and field.kind in (int, (int, float))) or (setting and setting.kind in _SCALARS)):
+        return
+    read: Any = pd.to_numeric(column, errors="coerce")
+    is_score = column.name.startswith(("test_", "train_", "validation_")) and "metric" in column.name
+    for is_wrong, expected in (
+        (read.isna() & column.notna(), "a number"),
+        (is_fraction & ~read.between(0, 1) & read.notna() & is_score, "a fraction in [0, 1]"),
+    ):
+        if is_wrong.any():
+            row = is_wrong.tolist().index(True)
+            raise ValueError(
+                f"{name}, row {row + 1} below the header: the column {column.name!r} holds "
+                f"{registry.shown(column.tolist()[row])}; expected {expected}. Restore the cell, or report on W itself."
+            )
 
 
 def fractions(column: "pd.Series", name: str) -> tuple["pd.Series", bool]:

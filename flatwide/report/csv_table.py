@@ -10,7 +10,7 @@ from flatwide import config as configs
 from flatwide import csv_cells, registry
 from flatwide.analysis import fields
 from flatwide.analysis import table as tables
-from flatwide.columns import COLLAPSED, DONE, RESULT_FIELDS
+from flatwide.columns import COLLAPSED, DONE, FRACTION_METRICS, RESULT_FIELDS
 from flatwide.report import cells, epochs, output
 from flatwide.report.content import Source
 from flatwide.report.exports import export
@@ -135,8 +135,13 @@ def read(table_path: Path) -> Any:
             names = file.readline()
         separator = max(",;\t", key=names.count)
         table: Any = pd.read_csv(table_path, sep=separator, skipinitialspace=True, encoding="utf-8-sig")
+        header: Any = pd.read_csv(
+            table_path, sep=separator, skipinitialspace=True, encoding="utf-8-sig", header=None, nrows=1, dtype=str
+        )
     except ValueError as error:  # pandas' own errors are ValueErrors, as is a wrong encoding
         raise ValueError(f"{table_path}: expected a CSV file with a header of column names ({error}).") from error
+    if twice := registry.repeated(header.iloc[0].dropna()):
+        raise ValueError(f"{table_path}: two columns are named {twice!r}; rename or remove one of them.")
     if not len(table):
         raise ValueError(f"{table_path}: the table has no rows; expected one row per run.")
     if not isinstance(table.index, pd.RangeIndex):  # pandas uses the first cells of such rows as the index
@@ -152,6 +157,8 @@ def _check_own(table: Any, name: str, *, metric: str, choose_by: str | None, tun
     if metric not in table.columns:
         raise ValueError(f"{name}: {registry.unknown('metric', metric, filter(is_metric, table.columns))}")
     cells.numbers(table[table["status"].isin(DONE)], name, columns)
+    for column in table.columns:
+        cells.check_own(table[column], name, is_fraction=table["metric_name"].isin(FRACTION_METRICS))
     if choose_by is not None and choose_by not in table.columns:
         raise ValueError(f"{name}: {registry.unknown('choose_by', choose_by, filter(is_metric, table.columns))}")
     settings = [column for column in table.columns if column in configs.SCHEMA and column not in ("rho", "seed")]

@@ -30,7 +30,7 @@ def equal_compute(rows: list[Row], front: Front, write: Units, printed: list[Row
     ]
     note = (
         "SAM computes two gradients per step, or one while it is off. Here the base was trained longer, so that both "
-        f"computed the same number of gradients. Gains{write.points}, with t intervals."
+        f"computed the same number of gradients. Gains{write.points}, with 95 % intervals."
     )
     columns = [*front.columns, "gain at equal steps", "gain at equal compute", "95 % interval"]
     columns += ["paper's gain at equal compute"] if paper_rows else []

@@ -128,11 +128,9 @@ def _tuned(rows: list[Row], front: Front, write: Units, base: str) -> KeyTable:
     words = {
         tuned.SAME: f"SAM and {base} at the settings chosen by {base}",
         tuned.TUNED: f"SAM and {base}, each at its own settings",
-        tuned.TWICE: f"the same, {base} for twice as long",
-        tuned.EQUAL_GRADIENTS: f"the same, {base} for as many gradients",
+        tuned.EQUAL_COMPUTE: f"the same, {base} longer, at equal compute",
         tuned.AVERAGED: f"the same, the average of {base}",
-        tuned.AVERAGED_TWICE: f"the same, the average of {base} for twice as long",
-        tuned.AVERAGED_EQUAL_GRADIENTS: f"the same, the average of {base} for as many gradients",
+        tuned.AVERAGED_EQUAL_COMPUTE: f"the same, the average of {base} longer, at equal compute",
         tuned.BOTH_AVERAGED: "the same, the averages of both",
     }
     cells = [
@@ -153,7 +151,7 @@ def _tuned(rows: list[Row], front: Front, write: Units, base: str) -> KeyTable:
     note = (
         "In both arms each seed is scored at the settings that the other seeds choose. The choices shown are those of "
         "all seeds; a star marks a choice at an edge of its grid, so that a better one may lie outside. The 95 % "
-        "intervals are simulated for the number of seeds and of settings."
+        "intervals account for both choices."
     )
     columns = [
         *front.columns,

@@ -2,7 +2,7 @@
 
 from flatwide.analysis import decomposition, fields, table, trend, widths
 from flatwide.analysis import verdict as verdicts
-from flatwide.analysis.intervals import Mean
+from flatwide.analysis.estimates import Estimate
 from flatwide.analysis.overview import Entry
 from flatwide.report.front import Front
 from flatwide.report.key_table import KeyTable, Row, Units, is_missing, rho, units
@@ -24,11 +24,10 @@ def domains_table(domains: list[Entry], *, metric: str) -> KeyTable:
     for domain in domains:
         write = units([{"metric_name": domain.metric_name}], metric=metric)
 
-        def gain(mean: Mean, write: Units = write) -> str:
+        def gain(mean: Estimate, write: Units = write) -> str:
             ends = "" if is_missing(mean.low) else f" ({write.interval(mean.low, mean.high)})"
-            return write.gain(mean.mean) + ends
+            return write.gain(mean.value) + ends
 
-        slope = Mean(domain.slope.slope, domain.slope.standard_error, domain.slope.low, domain.slope.high)
         cells.append(
             [
                 domain.name or "all runs",
@@ -37,7 +36,7 @@ def domains_table(domains: list[Entry], *, metric: str) -> KeyTable:
                 " to ".join(f"{size:,}" for size in dict.fromkeys((*domain.sizes[:1], *domain.sizes[-1:]))) or "–",
                 gain(domain.smallest),
                 gain(domain.largest),
-                gain(slope),
+                gain(domain.slope),
                 _TRENDS[domain.verdict.kind],
                 ", ".join(map(rho, domain.best_rhos)) or "–",
                 str(domain.num_seeds),
@@ -97,10 +96,10 @@ def slopes(parts: list[table.Part], write: Units, *, metric: str, choose_by: str
     """Return the table of the trend of the gain with width."""
     cells = []
     options = {"metric": metric, "choose_by": choose_by}
-    for part, weights in zip(parts, trend.weights_of_parts(parts, **options), strict=True):
-        scores = trend.scores(widths.by_width(part.runs, **options), weights=weights)
-        slope, decided = trend.of_scores(scores), verdicts.verdict(scores)
-        if slope.num_widths < 2 or is_missing(slope.slope):
+    for part in parts:
+        scores = trend.scores(widths.by_width(part.runs, **options))
+        slope, decided = trend.slope(scores), verdicts.verdict(scores)
+        if is_missing(slope.value):
             continue
         rule = trend.paper_rule(part.runs, metric=metric)
         rests = f" ({', '.join(f'{size:,}' for size in decided.rests_on)})" if decided.rests_on else ""
@@ -108,26 +107,23 @@ def slopes(parts: list[table.Part], write: Units, *, metric: str, choose_by: str
         cells.append(
             [
                 part.name or "all runs",
-                write.gain(slope.slope),
+                write.gain(slope.value),
                 write.interval(slope.low, slope.high),
-                f"{write.gain(decided.rise.mean)} ({write.interval(decided.rise.low, decided.rise.high)})",
+                f"{write.gain(decided.rise.value)} ({write.interval(decided.rise.low, decided.rise.high)})",
                 f"{_TRENDS[decided.kind]}{rests}{peak}",
-                f"{write.gain(slope.unweighted.mean)} ({write.interval(slope.unweighted.low, slope.unweighted.high)})",
-                f"{slope.p_value:.3g}",
-                f"{slope.num_widths}",
+                "–" if is_missing(slope.p_value) else f"{slope.p_value:.3g}",
+                f"{len(scores.num_params)}",
                 f"{slope.num_seeds}",
                 f"{'yes' if rule.grows else 'no'} ({rule.num_rises} of {rule.num_steps} steps rise)",
             ]
         )
     note = (
-        f"Slope of the corrected gain{write.points} per tenfold increase in parameters, with widths weighted by the "
-        "estimated precision of their gains, and unweighted; the rise is the gain at the largest width minus the "
-        "weighted mean of the smaller half. The gain grows if the 95 % intervals of slope and rise are above zero and "
-        "neither depends on a single width. The p-value is the share of all orderings of the widths with at least the "
-        "unweighted slope. The paper's rule compares the uncorrected gain at the largest width with that at the "
-        "smallest."
+        f"Slope of the corrected gain{write.points} per tenfold increase in parameters, all widths alike; the rise is "
+        "the gain at the largest width minus the mean of the smaller half. The gain grows if the 95 % intervals of "
+        "slope and rise are above zero and neither depends on a single width. The p-value is that of the slope. The "
+        "paper's rule compares the uncorrected gain at the largest width with that at the smallest."
     )
-    columns = ["runs", "slope", "95 % interval", "rise", "trend", "unweighted slope", "p-value", "widths", "seeds"]
+    columns = ["runs", "slope", "95 % interval", "rise", "trend", "p-value", "widths", "seeds"]
     columns += ["grows by the paper's rule"]
     return KeyTable(
         name="trend_table",

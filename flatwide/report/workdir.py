@@ -1,9 +1,8 @@
 """Reports of work directories."""
 
+import contextlib
 import functools
 import json
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -60,6 +59,7 @@ def write(
     for name, column in (("metric", metric), ("choose_by", choose_by)):
         if column is not None and column not in runs.columns:  # checked before it is stored for the next report
             raise ValueError(registry.unknown(name, column, filter(is_metric, runs.columns)))
+    _say_earlier(workdir)
     settings = _settings(
         workdir, is_stored=not path, metric=metric, choose_by=choose_by, tune=tune, num_planned=num_planned
     )
@@ -88,6 +88,20 @@ def write(
         formats=formats,
         tell=tell,
     )
+
+
+def _say_earlier(workdir: Path) -> None:
+    """Say of which runs a swapped file would not be noticed; those whose config is damaged are in the table."""
+    earlier = []
+    for run in run_directories(workdir):
+        with contextlib.suppress(ValueError):
+            earlier += [run.name] if (run.path / "config.json").exists() and run.is_earlier else []
+    if earlier:
+        names = ", ".join(earlier[:3]) + (", …" if len(earlier) > 3 else "")
+        say(
+            f"{workdir}: {len(earlier)} run{'s are' if len(earlier) > 1 else ' is'} of an earlier version of flatwide, "
+            f"whose files do not say to which run they belong, so a swapped file would not be noticed: {names}"
+        )
 
 
 class _OfRuns(Mapping[str, list[dict[str, Any]]]):
@@ -147,16 +161,12 @@ class Arrays(Mapping[tuple[str, str], dict[str, Any]]):
 
         Raises: KeyError if there are none, or the file cannot be read.
         """
-        import numpy as np
-
         run, measurement = key
-        paths = [path for path in _array_files(self._runs[run], measurement) if path.exists()]
-        for path in paths[:1]:
+        for path in _files_with_arrays(self._runs[run], measurement)[:1]:
             try:
-                with disk.open_regular(path) as file, np.load(file, allow_pickle=False) as archive:
-                    return {name: archive[name] for name in archive.files}
-            except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-                raise KeyError(f"{path}: {error}") from error
+                return records.arrays_beside(self._runs[run], path) or {}
+            except ValueError as error:
+                raise KeyError(str(error)) from error
         raise KeyError(key)
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
@@ -174,17 +184,17 @@ class Arrays(Mapping[tuple[str, str], dict[str, Any]]):
         return bool(self._runs)
 
 
-def _array_files(run: RunDirectory, measurement: str) -> list[Path]:
-    """Return the array files of a measurement at the end of a run: the most examples first, then the newest."""
+def _files_with_arrays(run: RunDirectory, measurement: str) -> list[Path]:
+    """Return the JSON files of a measurement at the end of a run: the most examples first, then the newest."""
     candidates = []
     for path in (run.path / "measurements").glob(f"{measurement}*.json"):
         try:
             content = json.loads(disk.read(path) or b"")
             if content["name"] == measurement and content["is_final"]:
-                candidates.append((content["num_examples"], content["measured"], path.with_suffix(".npz")))
+                candidates.append((content["num_examples"], content["measured"], path))
         except (ValueError, KeyError, TypeError, RecursionError):
             continue  # the table of results lists it as damaged
-    return [path for *_, path in sorted(candidates, reverse=True)]
+    return [path for *_, path in sorted(candidates, reverse=True) if path.with_suffix(".npz").exists()]
 
 
 def _settings(workdir: Path, *, is_stored: bool, **given: Any) -> dict[str, Any]:

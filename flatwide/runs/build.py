@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, cast
 import jax
 import numpy as np
 
-from flatwide import averaging, data, models, objectives, optimizers, registry, rho_schedules, schedules
+from flatwide import averaging, data, models, objectives, optimizers, registry, rho_schedules, schedules, trees
 from flatwide import config as configs
 from flatwide.runs import jax_settings
 from flatwide.runs.experiment import Experiment, hashable
@@ -242,6 +242,7 @@ def _program(
         adam_betas=fields["adam_betas"],
         adam_epsilon=fields["adam_epsilon"],
         gradient_clip=fields["gradient_clip"],
+        decay_mask=trees.kernels if fields["weight_decay_on"] == "kernels" else None,
         factors=factors,
     )
     schedule = _learning_rate_schedule(fields, num_steps)
@@ -288,14 +289,22 @@ def rho_schedule(config: Mapping[str, Any], num_steps: int) -> Callable | None:
       config: a resolved config, or the fields that the program reads. num_steps: of the whole run.
     Raises: ValueError if the run is too short for its schedule.
     """
+    is_wsd = config["lr_scheduler"] == "wsd"
     return rho_schedules.build(
         config["rho_schedule"],
         switch=config["rho_switch"],
         every=config["rho_every"],
         num_steps=num_steps,
         schedule=_learning_rate_schedule(config, num_steps),
+        decay_start=schedules.decay_start(num_steps, config["decay_fraction"]) if is_wsd else None,
     )
 
 
 def _learning_rate_schedule(fields: Mapping[str, Any], num_steps: int) -> Callable:
-    return schedules.build(fields["lr_scheduler"], num_steps=num_steps, warmup_steps=fields["warmup_steps"])
+    return schedules.build(
+        fields["lr_scheduler"],
+        num_steps=num_steps,
+        warmup_steps=fields["warmup_steps"],
+        decay_fraction=fields["decay_fraction"],
+        final_factor=fields["final_factor"],
+    )

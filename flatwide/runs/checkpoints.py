@@ -115,7 +115,12 @@ def _write_split(path: Path, step: int, tree: PyTree, *, extra: dict[str, Any]) 
 
 
 def load(
-    path: Path | str, like: PyTree, *, identity: str | None = None, is_part: bool = False
+    path: Path | str,
+    like: PyTree,
+    *,
+    step: int | None = None,
+    fault: Callable[[Mapping[str, Any]], str] = lambda extra: "",
+    is_part: bool = False,
 ) -> tuple[PyTree, dict[str, Any]]:
     """Read a checkpoint into the structure of `like`.
 
@@ -123,16 +128,22 @@ def load(
       path: a file written by `save`.
       like: pytree of arrays or `jax.ShapeDtypeStruct` with the expected structure, shapes and dtypes. JAX leaves are
         returned with the sharding of `like`, NumPy leaves and Python numbers as such.
-      identity: of the expected run; a file whose `extra` has no identity is accepted.
+      step: the step that the file must be of; None for any.
+      fault: extra -> the reason why an undamaged file cannot be used, or "".
       is_part: `like` is a part of the content; the rest is ignored.
     Returns: (tree, extra).
     Raises: DamagedError if a byte is wrong or missing; ValueError, naming the leaf, if the file holds another state, or
-      if it belongs to another run.
+      with the reason of `fault`, or if it is of another step.
     """
     path = Path(path)
     arrays, metadata = _read(path)
-    if fault := identity_fault(metadata["extra"], identity):
-        raise ValueError(f"{path}: {fault}; restore the file from a copy, or train the run again in another --workdir.")
+    problem = fault(metadata["extra"])
+    if not problem and step not in (None, metadata["step"]):
+        problem = f"it is the network after step {metadata['step']}; expected that after step {step}"
+    if problem:
+        raise ValueError(
+            f"{path}: {problem}; restore the file from a copy, or train the run again in another --workdir."
+        )
     return _restored(path, arrays, metadata, like, is_part=is_part, is_local=True), metadata["extra"]
 
 
@@ -206,14 +217,6 @@ def _choose(directory: Path, fault: Callable[[Path, Mapping[str, Any]], str]) ->
     if warnings:
         warnings.append(f"{directory}: no checkpoint is undamaged; starting again from step 0.")
     return _Chosen(warnings=warnings)
-
-
-def identity_fault(extra: Mapping[str, Any], identity: str | None) -> str:
-    """Describe that a file belongs to another run; "" if it does not, or has no identity."""
-    stored = extra.get("identity")
-    if not identity or not stored or stored == identity:
-        return ""
-    return f"the checkpoint is of another run (identity {stored}; expected {identity})"
 
 
 def _newest_first(directory: Path) -> list[Path]:

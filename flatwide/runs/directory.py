@@ -6,27 +6,24 @@ readable after a kill. Nothing here deletes or overwrites the output of a finish
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import math
 import os
 import socket
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from flatwide import processes
 from flatwide.columns import DONE, RESULT_FIELDS
-from flatwide.runs import disk, results, rows
+from flatwide.config.run_identity import digest
+from flatwide.runs import disk, provenance, results, rows
+from flatwide.runs.provenance import CHECKSUM, FILE_VERSION, IDENTITY, UNREAD, checksum
 
-CHECKSUM = "checksum"  # in config.json and result.json, of their other entries, to detect edits
-# Entries of config.json beside the config fields: the run's identity, the fields that it did not read, and the hardware
-# and precision with which it started.
-IDENTITY = "identity"
-UNREAD = "unread"
-STARTED_ON = ("num_devices", "matmul_precision")
+STARTED_ON = ("num_devices", "matmul_precision")  # in config.json, the hardware and precision with which a run started
+_METRICS_DIGEST = "metrics_sha256"  # in result.json
 
 TEMPORARY = ".tmp"  # suffix of a file that is being written
 _DAY_SECONDS = 24 * 3600.0
@@ -51,6 +48,26 @@ class RunDirectory:
     def name(self) -> str:
         """The name of the directory, `<slug>-<hash8>`."""
         return self.path.name
+
+    @property
+    def identity(self) -> str:
+        """The hash of the run's identity, with which its name ends."""
+        return self.name.rpartition("-")[2]
+
+    @property
+    def is_earlier(self) -> bool:
+        """Whether an earlier version of flatwide started the run, whose files need no checksum and name no run."""
+        return FILE_VERSION not in (_read_json(self.path / "config.json") or {})
+
+    def identity_fault(self, content: Mapping[str, Any]) -> str:
+        """Describe that the content of a file belongs to another run, or does not say to which; "" if it is right."""
+        stored = content.get(IDENTITY)
+        if stored == self.identity:
+            return ""
+        if not stored:
+            return "" if self.is_earlier else "it does not say of which run it is"
+        expected = digest(self.read_config()[IDENTITY])  # differs from the name of a renamed folder
+        return "" if stored == expected else f"it is of another run (identity {stored}; expected {expected})"
 
     @property
     def checkpoints(self) -> Path:
@@ -147,11 +164,12 @@ class RunDirectory:
         """
         if not self.is_written:
             return
-        if reserved := sorted({IDENTITY, CHECKSUM, UNREAD, *STARTED_ON} & config.keys()):
+        if reserved := sorted({IDENTITY, CHECKSUM, FILE_VERSION, UNREAD, *STARTED_ON} & config.keys()):
             raise ValueError(f"config.{reserved[0]}: config.json reserves this name; choose another one.")
         if not (self.path / "config.json").exists():
             self.path.mkdir(parents=True, exist_ok=True)
-            content = finite({**config, **(started_on or {}), UNREAD: sorted(unread), IDENTITY: dict(identity)})
+            beside = {FILE_VERSION: provenance.VERSION, UNREAD: sorted(unread), IDENTITY: dict(identity)}
+            content = finite({**config, **(started_on or {}), **beside})
             write_json(self.path / "config.json", content | {CHECKSUM: checksum(content)})
             return
         stored = self.read_config()[IDENTITY]
@@ -171,15 +189,15 @@ class RunDirectory:
     def read_config(self) -> dict[str, Any]:
         """Read `config.json`: every config field, and `identity`.
 
-        Raises: ValueError if it is missing or damaged.
+        Raises: ValueError if it is missing or damaged, or a field contradicts the identity.
         """
-        config = _read_json(self.path / "config.json")
+        path = self.path / "config.json"
+        config = _read_json(path)
         if config is None or not isinstance(config.get(IDENTITY), dict):
-            raise ValueError(f"{self.path / 'config.json'}: expected the config of a run, with its identity.")
-        if config.pop(CHECKSUM, None) not in (None, checksum(config)):
-            raise ValueError(
-                f"{self.path / 'config.json'}: it was changed after it was written; restore it from a copy."
-            )
+            raise ValueError(f"{path}: expected the config of a run, with its identity.")
+        if fault := _checksum_fault(config, is_required=FILE_VERSION in config) or provenance.edited(config):
+            raise ValueError(f"{path}: {fault}; restore it from a copy.")
+        config.pop(FILE_VERSION, None)
         return config
 
     def write_result(self, result: Mapping[str, Any]) -> None:
@@ -199,25 +217,43 @@ class RunDirectory:
             )
         if (self.path / "result.json").exists():
             raise ValueError(f"{self.path / 'result.json'}: the run is already done; its result is not overwritten.")
-        content = finite({name: result.get(name) for name in RESULT_FIELDS})
-        write_json(self.path / "result.json", content | {CHECKSUM: checksum(content)})
+        digest_of_rows = {_METRICS_DIGEST: rows.Digest(disk.read(self.metrics_file) or b"").hexdigest()}
+        self.write_own(self.path / "result.json", {name: result.get(name) for name in RESULT_FIELDS} | digest_of_rows)
 
     def read_result(self) -> dict[str, Any] | None:
         """Read `result.json`, or return None if the run is not done.
 
-        Raises: ValueError if it is damaged or was changed; UnreadableError if it cannot be read.
+        Raises: ValueError if it is damaged, was changed or is of another run; UnreadableError if it cannot be read.
         """
-        path = self.path / "result.json"
-        result = _read_json(path)
-        if result is None:
+        result = self._read_result()
+        return result and {name: value for name, value in result.items() if name != _METRICS_DIGEST}
+
+    def _read_result(self) -> dict[str, Any] | None:
+        return self.read_own(self.path / "result.json", fault=results.fault)
+
+    def write_own(self, path: Path, content: Mapping[str, Any]) -> None:
+        """Write a JSON file with the identity of this run and a checksum."""
+        named = finite({**content, IDENTITY: self.identity})
+        write_json(path, named | {CHECKSUM: checksum(named)})
+
+    def read_own(
+        self, path: Path, *, fault: Callable[[dict[str, Any]], str] = lambda content: ""
+    ) -> dict[str, Any] | None:
+        """Read what `write_own` wrote, without the identity and the checksum; None if there is no file.
+
+        Args:
+          fault: content -> its first invalid value, or ""; called for a file of an earlier version, without checksum.
+        Raises: ValueError if it is damaged, was changed or is of another run; UnreadableError if it cannot be read.
+        """
+        content = _read_json(path)
+        if content is None:
             return None
-        recorded = result.pop(CHECKSUM, None)
-        if recorded is None:  # runs of earlier versions have none
-            if fault := results.fault(result):
-                raise ValueError(f"{path}: {fault}; restore it from a copy.")
-        elif recorded != checksum(result):
-            raise ValueError(f"{path}: it was changed after it was written; restore it from a copy.")
-        return result
+        is_unsealed = CHECKSUM not in content
+        found = _checksum_fault(content, is_required=is_unsealed and not self.is_earlier)
+        if found := found or self.identity_fault(content) or (fault(content) if is_unsealed else ""):
+            raise ValueError(f"{path}: {found}; restore it from a copy.")
+        content.pop(IDENTITY, None)
+        return content
 
     @property
     def error_file(self) -> Path:
@@ -278,9 +314,23 @@ class RunDirectory:
     def read_metrics(self) -> list[rows.Row]:
         """Read the rows of `metrics.csv`; a last line that a kill cut short is left out.
 
-        Raises: ValueError if another line is damaged; UnreadableError if the file cannot be read.
+        Raises: ValueError if another line is damaged, or the rows of a run that is done are not those that it wrote;
+          UnreadableError if the file cannot be read.
         """
-        return rows.decode(self.metrics_file, disk.read(self.metrics_file) or b"")
+        return rows.decode(self.metrics_file, self.metrics())
+
+    def metrics(self) -> bytes:
+        """Read the text of `metrics.csv`.
+
+        Raises: as `read_metrics`, but for damaged lines of a run that is not done.
+        """
+        content = disk.read(self.metrics_file) or b""
+        recorded = (self._read_result() or {}).get(_METRICS_DIGEST)  # earlier versions recorded none
+        if recorded not in (None, rows.Digest(content).hexdigest()):
+            raise ValueError(
+                f"{self.metrics_file}: its rows are not those with which the run ended; restore it from a copy."
+            )
+        return content
 
     def replace_metrics(self, content: bytes) -> None:
         """Cut `metrics.csv` back to the checkpoint from which a run resumes; later steps are repeated."""
@@ -312,11 +362,6 @@ def write_json(path: Path, value: Any) -> None:
     write_atomically(path, json.dumps(finite(value), indent=2, allow_nan=False) + "\n")
 
 
-def checksum(content: Mapping[str, Any]) -> str:
-    """Return a digest of the entries of a JSON object, which is stored with them."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
-
-
 def finite(value: Any) -> Any:
     """Convert a value for strict JSON: non-finite numbers become None, sequences lists."""
     if isinstance(value, Mapping):
@@ -341,6 +386,14 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     if not isinstance(value, dict):
         raise ValueError(f"{path}: the file is damaged (it does not contain a JSON object); restore it from a copy.")
     return value
+
+
+def _checksum_fault(content: dict[str, Any], *, is_required: bool) -> str:
+    """Remove the checksum of a file's content; describe that the others were changed, or "" if they were not."""
+    recorded = content.pop(CHECKSUM, None)
+    if recorded is None:
+        return "its checksum was removed" if is_required else ""
+    return "" if recorded == checksum(content) else "it was changed after it was written"
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

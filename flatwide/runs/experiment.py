@@ -234,6 +234,14 @@ class Experiment:
             seconds=seconds,
         )
 
+    @functools.cached_property
+    def scored_train(self) -> Split:
+        """The training examples that are scored at the end: all, or some that the seed draws."""
+        count = self.config["train_eval_examples"]
+        if count is None or count >= self.train.num_examples:
+            return self.train
+        return self.train.take(sources.chosen(self.values, self.train.num_examples, count))
+
     @property
     def has_average(self) -> bool:
         """Whether the run averages its weights along training."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flatwide import averaging, models, objectives, optimizers, registry, rho_schedules, sam, sparsify
+from flatwide import averaging, models, objectives, optimizers, registry, rho_schedules, sam, schedules, sparsify
 from flatwide import config as configs
 from flatwide.runs.directory import RunDirectory
 from flatwide.runs.jax_settings import EXACT, is_double, matmul_precision
@@ -57,6 +57,8 @@ def unread_fields(config: Mapping[str, Any]) -> set[str]:
     unread = _unread_by_parts(config)
     if config["num_train_steps"] is not None:
         unread.add("num_epochs")
+    if config["weight_decay"] == 0:
+        unread.add("weight_decay_on")
     if config["optimizer"] != "sam":
         unread |= {"rho", "base_optimizer"}
     if configs.effective_rho(config) == 0:
@@ -92,8 +94,9 @@ def _unread_by_parts(config: Mapping[str, Any]) -> set[str]:
     # A user's builder may declare a field of the optimizer, and then reads it with every optimizer.
     read = {name for builder in builders for name in registry.fields(builder)}
     read |= by_optimizer | set(averaging.FIELDS[config["weight_average"]]) | set(rho_schedules.FIELDS[rho_schedule])
+    read |= set(schedules.FIELDS[config["lr_scheduler"]])
     read_by_some = {name for name, field in configs.SCHEMA.items() if field.declared} | registry.fields(variant).keys()
-    fields_by_kind = (optimizers.FIELDS, averaging.FIELDS, rho_schedules.FIELDS)
+    fields_by_kind = (optimizers.FIELDS, averaging.FIELDS, rho_schedules.FIELDS, schedules.FIELDS)
     read_by_some |= {name for kinds in fields_by_kind for names in kinds.values() for name in names}
     return read_by_some - read
 

@@ -2,8 +2,10 @@
 
 import contextlib
 import functools
+import hashlib
 import os
 import socket
+import stat
 import sys
 import threading
 import time
@@ -25,6 +27,9 @@ _JOIN_SECONDS = 300  # seconds that processes wait until all have joined
 _PATIENCE_SECONDS = 10.0  # of this wait before a message
 _SLACK_SECONDS = 60  # by which JAX waits longer, since it would abort with a trace
 
+_WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+_ENTRY_DIGEST_BYTES = 32  # of SHA-256
+
 EXACT = "highest"  # true float32 products on any device; otherwise some GPUs round the factors to 10 bits (TF32)
 
 
@@ -42,6 +47,12 @@ def matmul_precision() -> str:
 def has_started() -> bool:
     """Whether JAX has chosen its devices, after which its number of threads is fixed."""
     return xla_bridge.backends_are_initialized()
+
+
+def stay_on_cpu() -> None:
+    """Keep this process, which only plans and supervises, off the GPUs: its JAX would take most of their memory."""
+    if not has_started():
+        jax.config.update("jax_platforms", "cpu")
 
 
 def start_processes(
@@ -176,6 +187,7 @@ def start(threads: int) -> int:
     if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
         if (folder := _cache_folder()) is None:
             return in_effect  # every process compiles again
+        _bind_entries()
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
@@ -187,8 +199,19 @@ def _cache_folder() -> Path | None:
     try:
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         folder = base / "flatwide" / "compiled"
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        status = folder.stat()
+        is_private = status.st_uid == os.geteuid() and not stat.S_IMODE(status.st_mode) & _WRITABLE_BY_OTHERS
+        if is_private and not folder.is_symlink():
+            folder.chmod(0o700)  # earlier versions let others read it
     except (OSError, RuntimeError):  # the latter if there is no home directory
+        return None
+    if not is_private:
+        say(
+            f"warning: {folder} is not used, so programs are compiled again: expected a folder of this user in which "
+            "nobody else can write, since compiled programs are executed. Remove it, or set XDG_CACHE_HOME."
+        )
         return None
     return folder if os.access(folder, os.W_OK) else None
 
@@ -215,6 +238,45 @@ def _remove_torn_entries() -> None:
             return None, None
 
     compilation_cache.get_executable_and_time = read_or_remove
+
+
+@functools.cache
+def _bind_entries() -> None:
+    """Make JAX store each entry of its cache with a digest of its key and content, and check it.
+
+    A file under the name of another entry would be executed in its place, and its error would return at every rerun.
+    Versions of JAX without this private function do not check.
+    """
+    find_cache = getattr(compilation_cache, "_get_cache", None)
+    if find_cache is not None:
+        compilation_cache._get_cache = lambda backend: (cache := find_cache(backend)) and _Bound(cache)
+
+
+class _Bound:
+    """JAX's cache with entries that begin with the SHA-256 of their key and content."""
+
+    def __init__(self, cache: Any):
+        self._cache = cache
+
+    def get(self, key: str) -> bytes | None:
+        """Return the content of an entry; None if there is none.
+
+        Raises: ValueError if it is not what was stored under this key.
+        """
+        entry = self._cache.get(key)
+        if entry is None:
+            return None
+        if entry[:_ENTRY_DIGEST_BYTES] != _entry_digest(key, entry[_ENTRY_DIGEST_BYTES:]):
+            raise ValueError(f"{key}: the compiled program is not that of its key.")
+        return entry[_ENTRY_DIGEST_BYTES:]
+
+    def put(self, key: str, value: bytes) -> None:
+        """Store an entry."""
+        self._cache.put(key, _entry_digest(key, value) + value)
+
+
+def _entry_digest(key: str, content: bytes) -> bytes:
+    return hashlib.sha256(key.encode() + b"\0" + content).digest()
 
 
 class _Compiling:

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import jax
 
-from flatwide.config import digest
 from flatwide.runs import checkpoints
 from flatwide.runs.build import build
 from flatwide.runs.directory import IDENTITY, STARTED_ON, UNREAD, RunDirectory, run_directories
@@ -92,7 +91,7 @@ def final_state(directory: RunDirectory, built: Experiment) -> State:
     path = checkpoints.existing(wanted)
     if path is None:
         raise ValueError(f"{wanted}: expected the final checkpoint; restore it from a copy, or train the run again.")
-    return checkpoints.load(path, built.state_shapes(), identity=digest(directory.read_config()[IDENTITY]))[0]
+    return checkpoints.load(path, built.state_shapes(), step=built.num_steps, fault=directory.identity_fault)[0]
 
 
 @functools.lru_cache(maxsize=8)

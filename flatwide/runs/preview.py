@@ -279,16 +279,20 @@ def _loss(config: Mapping[str, Any], outline: Outline, model: Model) -> Callable
     return loss
 
 
-def device_memory(config: Mapping[str, Any]) -> int:
-    """Estimate the bytes that each device of this machine holds at the peak of a step of a resolved config."""
+def device_memory(config: Mapping[str, Any], num_devices: int | None = None) -> int:
+    """Estimate the bytes that each device of a run holds at the peak of a step of a resolved config.
+
+    Args:
+      num_devices: that train the run; None for all of this process.
+    """
     outline = _outline(config)
     model = model_of(config, outline.example, outline.num_outputs)
-    return _memory(config, model, *init_shapes(model), devices.count(devices.over_devices()))
+    return _memory(config, model, *init_shapes(model), num_devices or devices.count(devices.over_devices()))
 
 
-def device_fault(config: Mapping[str, Any]) -> str:
-    """Return why each device of this machine does all the work of a step, or ""."""
-    return _division(config, sizes(config).params, devices.count(devices.over_devices())).fault
+def device_fault(config: Mapping[str, Any], num_devices: int) -> str:
+    """Return why each of several devices does all the work of a step, or ""."""
+    return _division(config, sizes(config).params, num_devices).fault
 
 
 def _memory(config: Mapping[str, Any], model: Model, params: PyTree, stats: PyTree, num_devices: int) -> int:

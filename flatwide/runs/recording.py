@@ -15,7 +15,7 @@ import numpy as np
 
 from flatwide import chance, data, machine, optimizers, processes, sparsify, trees
 from flatwide.runs import checkpoints, disk, logs, resuming, rows, snapshots
-from flatwide.runs.directory import RunDirectory
+from flatwide.runs.directory import RunDirectory, write_atomically
 from flatwide.runs.experiment import Experiment
 from flatwide.runs.jax_settings import is_double, matmul_precision
 from flatwide.runs.results import best_evaluations
@@ -61,6 +61,8 @@ class Recording:
         # The latest segment.
         self.taken = Taken(step=step, state=state, losses=np.zeros(1), learning_rate=learning_rate)
         self._rows: list[dict[str, float | None]] = []  # not yet in the file: the rows of a call are written together
+        for name, content in built.data.files if directory.is_written else ():
+            write_atomically(directory.path / name, content)
         self._progress: Any = None
         self._board: Any = None
 
@@ -304,8 +306,10 @@ def _chance(built: Experiment) -> dict[str, Any]:
     name = built.workload.objective.metric_name
     if name not in chance.METRICS:  # a game has no targets
         return {}
-    weights = getattr(built.test, "arrays", {}).get("weights")
-    constant = chance.constant(built.test.targets, weights, metric_name=name)
+    arrays = getattr(built.test, "arrays", {})
+    constant = chance.constant(
+        built.test.targets, arrays.get("weights"), metric_name=name, num_bytes=arrays.get("num_bytes", 1)
+    )
     return {} if constant is None else {"test_chance_metric": constant.metric, "num_test_items": constant.num_items}
 
 
@@ -332,7 +336,7 @@ def no_snapshot(path: Path) -> str:
 
 def _evaluators(built: Experiment, should_stop: Callable[[], bool]) -> Callable[[str, bool], Evaluate | None]:
     """Return a function that maps a split's name to its evaluation; only the last one of a run scores all examples."""
-    splits = {"train": built.train, "validation": built.validation, "test": built.test}
+    splits = {"train": built.scored_train, "validation": built.validation, "test": built.test}
     limit = built.config["steps_per_eval"]
 
     @functools.cache

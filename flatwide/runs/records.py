@@ -3,9 +3,10 @@
 Each is a JSON file, written atomically and named after everything that it depends on, so that none is ever overwritten.
 """
 
+import hashlib
 import io
-import json
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,11 +18,12 @@ import numpy as np
 from flatwide import catalogue
 from flatwide.config.schema import SCHEMA
 from flatwide.runs import disk, snapshots
-from flatwide.runs.directory import CHECKSUM, RunDirectory, checksum, finite, write_atomically, write_json
+from flatwide.runs.directory import RunDirectory, write_atomically
 
 _DEFAULT_EXAMPLES = SCHEMA["measure_examples"].default
 
 
+_ARRAYS_DIGEST = "arrays_sha256"  # of the npz beside a JSON file
 _SHARE = "training_share"  # duration of a measurement relative to that of training
 
 COLUMNS = ("run", "epoch", "measurement", "quantity", "value", "standard_error")  # of measurements.csv
@@ -141,25 +143,26 @@ def write(
         raise ValueError(
             f"{target.stem}: errors of {unknown}: expected names of values; found {sorted(measured.values)}."
         )
-    path = _path(directory, target)
+    path, arrays_digest = _path(directory, target), None
     if measured.arrays:
-        arrays = {name: np.asarray(array) for name, array in measured.arrays.items()}
-        write_atomically(path.with_suffix(".npz"), _npz(arrays))
-    content = finite(
-        {
-            "name": catalogue.title(target.name),
-            "version": catalogue.version(target.name),
-            "epoch": epoch,
-            "is_final": target.epoch is None,
-            "num_examples": num_examples,
-            "values": dict(measured.values),
-            "errors": dict(measured.errors),
-            "arrays": {name: list(np.shape(array)) for name, array in measured.arrays.items()},
-            "cost": measured.cost,
-            **facts,
-        }
-    )
-    write_json(path, content | {CHECKSUM: checksum(content)})
+        npz = _npz({name: np.asarray(array) for name, array in measured.arrays.items()})
+        write_atomically(path.with_suffix(".npz"), npz)
+        arrays_digest = hashlib.sha256(npz).hexdigest()
+    content = {
+        "name": catalogue.title(target.name),
+        "version": catalogue.version(target.name),
+        "epoch": epoch,
+        "is_final": target.epoch is None,
+        "num_examples": num_examples,
+        "values": dict(measured.values),
+        "errors": dict(measured.errors),
+        "arrays": {name: list(np.shape(array)) for name, array in measured.arrays.items()},
+        _ARRAYS_DIGEST: arrays_digest,
+        "file": path.name,
+        "cost": measured.cost,
+        **facts,
+    }
+    directory.write_own(path, content)
 
 
 def read(directory: RunDirectory) -> tuple[list[Record], list[str]]:
@@ -170,37 +173,70 @@ def read(directory: RunDirectory) -> tuple[list[Record], list[str]]:
     records, problems = [], []
     for path in sorted((directory.path / "measurements").glob("*.json")):
         try:
-            records.append(_record(disk.read(path) or b""))
+            if (content := _content(directory, path)) is not None:
+                _npz_bytes(path, content)
+                records.append(_record(content))
         except disk.UnreadableError as error:
             problems.append(str(error))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            problems.append(
-                f"{path}: the file is damaged ({type(error).__name__}: {error}); remove it and measure again."
-            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            fault = str(error) if str(path.parent) in str(error) else f"{path}: the file is damaged ({error!r})."
+            problems.append(f"{fault} Or remove it and measure again.")
     return records, problems
 
 
 def read_arrays(directory: RunDirectory, target: Wanted) -> dict[str, np.ndarray] | None:
     """Read the arrays of a measurement; None if it was not taken, has none, or they cannot be read."""
-    path = _path(directory, target)
-    if not path.exists():
+    try:
+        return arrays_beside(directory, _path(directory, target))
+    except ValueError:
+        return None
+
+
+def arrays_beside(directory: RunDirectory, path: Path) -> dict[str, np.ndarray] | None:
+    """Read the arrays beside a measurement's JSON file; None if there is no such file, or it has no arrays.
+
+    Raises: ValueError if either cannot be read, was changed, or belongs to another measurement.
+    """
+    content = _content(directory, path)
+    if content is None or (npz := _npz_bytes(path, content)) is None:
         return None
     try:
-        with disk.open_regular(path.with_suffix(".npz")) as file, np.load(file, allow_pickle=False) as arrays:
+        with np.load(io.BytesIO(npz), allow_pickle=False) as arrays:
             return dict(arrays)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path.with_suffix('.npz')}: the file is damaged ({error}).") from error
+
+
+def _content(directory: RunDirectory, path: Path) -> dict[str, Any] | None:
+    """Read the JSON file of a measurement; None if there is none.
+
+    Raises: ValueError if it is damaged, was changed, or is that of another measurement or run.
+    """
+    content = directory.read_own(path)
+    if content and content.get("file", path.name) != path.name:
+        raise ValueError(f"{path}: it is a copy of {content['file']}; restore it from a copy.")
+    return content
+
+
+def _npz_bytes(path: Path, content: Mapping[str, Any]) -> bytes | None:
+    """Read the file of a measurement's arrays; None if it has none.
+
+    Raises: ValueError if it is not the file that was written with the JSON.
+    """
+    if not content.get("arrays"):
         return None
+    npz = disk.read(path := path.with_suffix(".npz"))
+    expected = content.get(_ARRAYS_DIGEST)  # earlier versions recorded none
+    if npz is None or expected not in (None, hashlib.sha256(npz).hexdigest()):
+        raise ValueError(f"{path}: {'it is missing' if npz is None else 'it was changed'}; restore it from a copy.")
+    return npz
 
 
-def _record(content: bytes) -> Record:
+def _record(fields: Mapping[str, Any]) -> Record:
     """Read the content of a file.
 
     Raises: ValueError, KeyError or TypeError if it does not contain a measurement.
     """
-    fields = json.loads(content)
-    # Files of earlier versions have no checksum.
-    if fields.pop(CHECKSUM, None) not in (None, checksum(fields)):
-        raise ValueError("it was changed after it was written")
     record = Record(**{name: fields[name] for name in Record._fields if name in fields or name != "seconds"})
     numbers = [value for value in (*record.values.values(), *record.errors.values()) if value is not None]
     if not all(

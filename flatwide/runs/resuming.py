@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from flatwide import processes
-from flatwide.config import digest
 from flatwide.runs import checkpoints, disk, logs, rows
-from flatwide.runs.directory import IDENTITY, RunDirectory
+from flatwide.runs.directory import RunDirectory
 from flatwide.training.loop import Taken
 from flatwide.training.state import State
 
@@ -32,10 +30,10 @@ def restore(directory: RunDirectory, state: State, *, quiet: bool) -> tuple[Stat
 
     Rows after it are dropped unread, since their steps are repeated.
     """
-    identity = processes.agreed(lambda: digest(directory.read_config()[IDENTITY]))
+    identity = directory.identity
     path = directory.metrics_file
     written = disk.read(path)
-    fault = functools.partial(_fault, identity, path, written)
+    fault = functools.partial(_fault, directory, written)
     newest = checkpoints.load_newest(directory.checkpoints, state, fault=fault)
     for warning in newest.warnings:
         logs.say(f"warning: {warning}", quiet=quiet)
@@ -54,13 +52,13 @@ def restore(directory: RunDirectory, state: State, *, quiet: bool) -> tuple[Stat
     return newest.tree, memory, rows.Digest(content)
 
 
-def _fault(identity: str, path: Path, written: bytes | None, checkpoint: Path, extra: Mapping[str, Any]) -> str:
+def _fault(directory: RunDirectory, written: bytes | None, checkpoint: Path, extra: Mapping[str, Any]) -> str:
     """Return why a run cannot resume from a checkpoint: it is of another run, or its rows of metrics are missing.
 
     Args:
-      path, written: `metrics.csv` and its content.
+      written: the content of `metrics.csv`.
     """
-    if fault := checkpoints.identity_fault(extra, identity):
+    if fault := directory.identity_fault(extra):
         return f"{checkpoint}: {fault}."
     num_rows = extra.get("metrics_rows")
     if num_rows is None:  # of an earlier version
@@ -69,7 +67,7 @@ def _fault(identity: str, path: Path, written: bytes | None, checkpoint: Path, e
     if content is not None and rows.Digest(content).hexdigest() == extra["metrics_sha256"]:
         return ""
     wrong = "are not complete" if content is None else "were changed after they were written"
-    return f"{path}: the first {num_rows} rows, which lead to {checkpoint.name}, {wrong}."
+    return f"{directory.metrics_file}: the first {num_rows} rows, which lead to {checkpoint.name}, {wrong}."
 
 
 def remember(memory: Memory, taken: Taken) -> Memory:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flatwide import csv_cells
-from flatwide.columns import RESULT_FIELDS
+from flatwide.columns import DONE, RESULT_FIELDS
 from flatwide.config import SCHEMA, digest
 from flatwide.runs import disk, records
 from flatwide.runs.directory import IDENTITY, STARTED_ON, UNREAD, RunDirectory, run_directories, write_atomically
@@ -99,13 +99,18 @@ def _read(run: RunDirectory) -> tuple[dict[str, Any], Sequence[records.Record]]:
         return {"run": run.name, "status": "unreadable", "problem": str(error)}, ()
     except ValueError as error:
         return {"run": run.name, "status": "damaged", "problem": str(error)}, ()
-    if run.name.rpartition("-")[2] != digest(config[IDENTITY]):
+    if run.identity != digest(config[IDENTITY]):
         problem = f"{run.path}: config.json is that of another run; if the folder is a copy, move it out of runs/."
         return {"run": run.name, "status": "mismatch", "problem": problem}, ()
     config = _read_fields(config)
     # If a result field has the name of a config field (threads), the value in effect replaces the requested one.
     result_fields = {name: value for name, value in _flat(result).items() if value is not None}
     run_records, problems = records.read(run)
+    if status in DONE:
+        try:
+            run.metrics()
+        except ValueError as error:  # the result stands without its curves
+            problems.append(str(error))
     problem = {"problem": " ".join(problems)} if problems else {}
     return {"run": run.name, "status": status} | _flat(config) | result_fields | problem, run_records
 

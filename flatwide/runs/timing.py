@@ -59,7 +59,7 @@ def _timed(built: Experiment) -> Estimate:
     if not (built.is_small or built.config["group_size"] > 1):  # else the program of the steps scores too
         for split in (built.test, built.validation) if built.validation else (built.test,):
             seconds += (1 + built.has_average) * _scoring_seconds(built, split, built.eval_every_steps)
-        seconds += _scoring_seconds(built, built.train, built.num_steps)  # only at the end
+        seconds += _scoring_seconds(built, built.scored_train, built.num_steps)  # only at the end
     compiled = jax_settings.compile_seconds() - compiled
     return Estimate(seconds=seconds + _loading_seconds(built), compile_seconds=compiled, is_timed=True)
 
@@ -133,7 +133,8 @@ def _scored_batches(config: Mapping[str, Any]) -> int:
 
     often = sum(scored(count, sizes.eval_every_steps) for count in (sizes.num_test, sizes.num_validation))
     copies = 1 if config["weight_average"] == "none" else 2
-    return copies * often + scored(sizes.num_train, sizes.num_steps)
+    num_train = min(sizes.num_train, config["train_eval_examples"] or sizes.num_train)
+    return copies * often + scored(num_train, sizes.num_steps)
 
 
 def _operations_per_second() -> float:

@@ -311,4 +311,7 @@ def dry_run(values: Mapping[str, Any], workdir: str | os.PathLike) -> str:
         stored = Inventory(tuple(unknown), ())
     estimate = describe.Estimate(stored)
     lines = describe.heading(planned, stored, num_workers=num_workers(planned, stored), estimate=estimate)
-    return "\n".join([*lines, *describe.groups(stored, estimate), *describe.memory(stored), *describe.disk(stored)])
+    settings = planned.settings
+    share = getattr(executors.find(settings.executor), "share", lambda study: executors.Share())(settings.study)
+    memory = describe.memory(stored, share)
+    return "\n".join([*lines, *describe.groups(stored, estimate), *memory, *describe.disk(stored)])

@@ -13,6 +13,7 @@ from flatwide.columns import DONE
 from flatwide.runs import identity, preview, snapshots
 from flatwide.runs.jax_settings import is_double
 from flatwide.runs.logs import duration_text, runs_text
+from flatwide.study.executors import Share
 from flatwide.study.inventory import REFUSED, UNMEASURED, Inventory, RunState
 from flatwide.study.plan import Plan, Planned
 from flatwide.study.settings import Part
@@ -87,7 +88,7 @@ def heading(planned: Plan, stored: Inventory, *, num_workers: int, estimate: Est
     lines += list(planned.notes)
     if stored.others:
         lines.append(f"kept: {runs_text(len(stored.others))} outside this study, such as {stored.others[0]}")
-    if machine.has_gpu() and all(run.config["group_size"] == 1 for run in planned.runs) and len(stored.states) > 1:
+    if machine.gpus() and all(run.config["group_size"] == 1 for run in planned.runs) and len(stored.states) > 1:
         lines.append("note: this machine has a GPU; --config.group_size=16 trains 16 runs at once (docs/studies.md).")
     measured = dict.fromkeys(text for run in planned.runs if (text := preview.measurements_text(run.config)))
     lines += [f"measured {text}" for text in measured]
@@ -148,8 +149,8 @@ def groups(stored: Inventory, estimate: Estimate) -> list[str]:
     return [f"groups of one program: {len(by_shape)}", *lines]
 
 
-def memory(stored: Inventory) -> list[str]:
-    """Estimate the memory of the most demanding run, and warn of batches that the devices of a worker cannot share.
+def memory(stored: Inventory, share: Share) -> list[str]:
+    """Estimate the memory of the most demanding run, and warn of what the devices of a worker cannot hold or share.
 
     Of runs that differ in the size of their network alone, only the largest is traced, which keeps this fast.
     """
@@ -159,13 +160,20 @@ def memory(stored: Inventory) -> list[str]:
         size, settings = trees.size(preview.sizes(run.config).params), _settings(run)
         if settings not in largest or size > largest[settings][0]:
             largest[settings] = size, run.config
-    estimates = ((preview.device_memory(config), config) for _, config in largest.values())
+    num_devices = share.num_devices or devices.count(devices.over_devices())
+    estimates = ((preview.device_memory(config, num_devices), config) for _, config in largest.values())
     num_bytes, config = max(estimates, key=itemgetter(0))
-    num_devices = devices.count(devices.over_devices())
     where = f" on each of {num_devices} devices" if num_devices > 1 else ""
     text = f"expected memory: up to {preview.readable(num_bytes)} of arrays{where}, at width {identity.width(config)}"
-    faults = dict.fromkeys(fault for run in sample.values() if (fault := preview.device_fault(run.config)))
-    return [text, *(f"warning: {fault}" for fault in faults)]
+    faults = dict.fromkeys(fault for run in sample.values() if (fault := preview.device_fault(run.config, num_devices)))
+    if share.num_bytes is not None:
+        text += f"; a worker may take {preview.readable(share.num_bytes)} of a device"
+        if num_bytes > share.num_bytes:
+            faults[
+                "this may not fit. config.accumulation_steps=4 needs less, and so do fewer workers_per_gpu, or "
+                "config.shard_parameters=True with more devices_per_run."
+            ] = None
+    return [*([share.text] if share.text else []), text, *(f"warning: {fault}" for fault in faults)]
 
 
 def _settings(run: Planned) -> tuple:

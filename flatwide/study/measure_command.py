@@ -189,7 +189,8 @@ def _measure_all(
         stream=stream,
     )
     try:
-        crew = LocalCrew(Site(orders=written.path, threads=max(1, machine.available() // workers)))
+        shared = {"workers_per_gpu": -(-workers // max(1, len(machine.gpus())))}
+        crew = LocalCrew(Site(orders=written.path, threads=max(1, machine.available() // workers), study=shared))
         options: dict[str, Any] = {"should_stop": should_stop, "tell": progress.message}
         for outcome in supervise.supervise(written, crew, workers=workers, **options):
             if outcome is None:

@@ -241,7 +241,7 @@ def write(
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     (path.parent / _VALID).touch()
-    _check_locks(path.parent / _VALID)
+    check_flock(path.parent / _VALID, workdir)
     write_atomically(path, json.dumps(content))
     return Orders(path, workdir, tuple(map(tuple, groups)), tensorboard)
 
@@ -300,7 +300,7 @@ def _remove(folder: Path) -> None:
         os.rmdir(folder)
 
 
-def _check_locks(path: Path) -> None:
+def check_flock(path: Path, folder: Path) -> None:
     """Check that a file can be locked, and that a lock keeps others out: only so two workers never train one run."""
     with open(path, "a") as first, open(path, "a") as second:
         try:
@@ -315,7 +315,7 @@ def _check_locks(path: Path) -> None:
             problem = "a lock on a file does not keep others from locking it"
     raise configs.ConfigError(
         [
-            f"--workdir={path.parents[2]}: {problem}, so workers could train one run twice. Choose a folder on a file "
+            f"--workdir={folder}: {problem}, so workers could train one run twice. Choose a folder on a file "
             "system with flock: a local disk, NFS 4, or NFS 3 with its lock manager."
         ]
     )

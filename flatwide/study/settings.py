@@ -75,16 +75,19 @@ def read(study: Any, base: Mapping[str, Any]) -> tuple[Settings, list[str]]:
     given = {name: study.get(name, field.default) for name, field in configs.STUDY.items()}
     if given["metric"] not in METRICS:
         faults.append(registry.unknown("config.study.metric", given["metric"], METRICS))
-    for name in ("workers", "address", "tensorboard", "tune"):
+    wrong: list[str] = []
+    for name in ("workers", "workers_per_gpu", "devices_per_run", "address", "tensorboard", "tune"):
         given[name], fault = configs.check_field(f"study.{name}", given[name], configs.STUDY[name])
-        faults += [fault] if fault else []
+        wrong += [fault] if fault else []
+    faults += wrong
     shared = _part("", {name: given.pop(name) for name in _VARIED}, "config.study", base, faults)
     given["parts"] = _parts(given["parts"], shared, base, faults)
     if not faults:
         faults += [fault for part in given["parts"] for fault in _contradictions(part)]
         faults += _too_many(given["parts"]) + _untuned(given["tune"], given["parts"])
     try:
-        faults += executors.find(str(given["executor"])).faults(given)
+        crew = executors.find(str(given["executor"]))
+        faults += [] if wrong else crew.faults(given)
     except ValueError as error:
         faults.append(str(error))
     named = {name: given.pop(name) for name in ("parts", "metric", "tune", "executor", "workers", "tensorboard")}

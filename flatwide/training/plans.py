@@ -77,3 +77,46 @@ class Shuffled(NamedTuple):
         window = jnp.arange(len(order)) // (self.padding.window * self.batch_size)
         batches = order[jnp.lexsort((sizes, window))].reshape(self.steps_per_epoch, self.batch_size)
         return batches[streams.permutation(jax.random.fold_in(key, 1), self.steps_per_epoch)].reshape(-1)
+
+
+class Windows(NamedTuple):
+    """The windows of a sequence, each once an epoch, moved by an offset that is a function of the seed and the epoch.
+
+    The last window is moved no further than the end of the sequence, so it may overlap with the one before.
+
+    rows: the order of the windows. length: L, places of a window.
+    """
+
+    rows: Shuffled
+    length: int
+
+    @property
+    def batch_size(self) -> int:
+        """Windows of a step."""
+        return self.rows.batch_size
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of an epoch, as without an offset."""
+        return self.rows.steps_per_epoch
+
+    def start(self, seed: Array) -> PyTree:
+        """Return an empty state: offsets are drawn when they are needed."""
+        return self.rows.start(seed)
+
+    def begin(self, values: Values, state: State, arrays: Batch) -> tuple[State, Array]:
+        """Draw the windows of the epoch."""
+        return state, self.order(values.seed, state.step // self.steps_per_epoch, arrays)
+
+    def order(self, seed: Array, epoch: Array, arrays: Batch | None = None) -> Array:
+        """Draw the order of an epoch: the first place of each window, [steps * batch]."""
+        key = jax.random.fold_in(streams.key(seed, "offset"), epoch)
+        offset = jax.random.randint(key, (), 0, self.length)
+        starts = self.rows.order(seed, epoch, arrays) * self.length + offset
+        return jnp.minimum(starts, (self.rows.num_examples - 1) * self.length)
+
+    def batch(self, material: Array, arrays: Batch, within: Array) -> Batch:
+        """Gather the windows of a step."""
+        starts = jax.lax.dynamic_slice(material, (within * self.batch_size,), (self.batch_size,))
+        places = starts[:, None] + jnp.arange(self.length)[None]
+        return jax.tree.map(lambda array: array.reshape(-1)[places], arrays)

@@ -11,7 +11,7 @@ from flatwide import data, streams
 from flatwide.training import hosted, rollouts
 from flatwide.training.devices import Sharding, copy_to_all, to_host
 from flatwide.training.evaluate import Evaluation, Pass, compiled_scores, make_evaluate, summarize
-from flatwide.training.plans import Plan, Shuffled
+from flatwide.training.plans import Plan, Shuffled, Windows
 from flatwide.training.rollouts import Minibatches, WholeGames
 from flatwide.training.segments import Segment, resident_segment, streamed_segment
 from flatwide.training.state import State, Values
@@ -51,7 +51,9 @@ def source_of(train: Split, workload: Workload, *, batch_size: int, schedule: Ca
       schedule: step -> factor of the learning rate, which the plan of a game may read too.
     """
     if not isinstance(train, data.Played):
-        return Listed(train, Shuffled(train.num_examples, batch_size, workload.padding))
+        rows = Shuffled(train.num_examples, batch_size, workload.padding)
+        is_sequence = isinstance(train, data.Consecutive)
+        return Listed(train, Windows(rows, train.arrays["inputs"].shape[1]) if is_sequence else rows)
     kind = Minibatches if data.is_compiled(train) else hosted.HostMinibatches
     return Playing(kind(workload, train, batch_size, schedule))
 
@@ -60,7 +62,7 @@ class Listed(NamedTuple):
     """The examples of a split, each once an epoch."""
 
     split: Split
-    plan: Shuffled
+    plan: Shuffled | Windows
 
     @property
     def arrays(self) -> Batch:
@@ -71,6 +73,7 @@ class Listed(NamedTuple):
         """Build a segment that chooses examples inside the program if it can hold them, and streams them otherwise."""
         if isinstance(self.split, data.Resident):
             return resident_segment(step, self.arrays, plan=self.plan, sharding=sharding)
+        assert isinstance(self.plan, Shuffled)  # windows are held in memory
         return streamed_segment(step, self.split, plan=self.plan, sharding=sharding)
 
     def batch(self, values: Values, step: int, start: Callable[[], State]) -> Batch:
@@ -78,6 +81,9 @@ class Listed(NamedTuple):
         del start  # examples do not depend on the network
         epoch, within = divmod(step, self.plan.steps_per_epoch)
         order = np.asarray(self.plan.order(values.seed, jnp.int32(epoch), self.arrays))
+        if isinstance(self.plan, Windows):
+            moved = self.plan.batch(jnp.asarray(order), self.arrays, jnp.int32(within))
+            return jax.tree.map(np.asarray, moved)
         seed = int(values.seed)
         batches = self.split.batches(
             self.plan.batch_size, order=order, seed=seed, epoch=epoch, train=True, first_batch=within
@@ -86,7 +92,7 @@ class Listed(NamedTuple):
 
     def draw(self, values: Values, num_examples: int) -> Callable[[Callable[[], State]], Batch]:
         """Read some examples in the order of the split, once, since they do not depend on the network."""
-        split = self.split.take(_chosen(values, self.split.num_examples, num_examples))
+        split = self.split.take(chosen(values, self.split.num_examples, num_examples))
         order = np.arange(split.num_examples)
         (batch,) = split.batches(split.num_examples, order=order, seed=0, epoch=0, train=False)
         return lambda state: batch
@@ -130,13 +136,14 @@ class Playing(NamedTuple):
 
         def played(state: Callable[[], State]) -> Batch:
             batch = rollouts.whole(self.plan.play(values, state()))
-            chosen = _chosen(values, len(jax.tree.leaves(batch)[0]), num_examples)
-            return jax.tree.map(lambda leaf: leaf[chosen], batch)
+            rows = chosen(values, len(jax.tree.leaves(batch)[0]), num_examples)
+            return jax.tree.map(lambda leaf: leaf[rows], batch)
 
         return played
 
 
-def _chosen(values: Values, total: int, num_examples: int) -> np.ndarray:
+def chosen(values: Values, total: int, num_examples: int) -> np.ndarray:
+    """Draw some of the training examples, in order; with one seed, fewer are a part of more."""
     return np.sort(streams.generator(int(values.seed), "measurement").permutation(total)[:num_examples])
 
 

@@ -8,7 +8,7 @@ import pytest
 import scipy.stats
 from numpy.testing import assert_allclose
 
-from flatwide.analysis import along, selection, widths
+from flatwide.analysis import along, arms, estimates, widths
 
 SIZES, RHOS, SEEDS, NOISES = (100, 1000, 10_000), (0.0, 0.1, 0.2), range(5), (0.0, 0.25, 0.5)
 
@@ -32,6 +32,16 @@ def interval(slopes, stretch=1.0):
     return np.mean(slopes) - reach, np.mean(slopes), np.mean(slopes) + reach
 
 
+def apart(positions, table):
+    """The slope of [positions, seeds] with the error of rows that vary independently, or together if that is more."""
+    weights = (positions - positions.mean()) / np.sum((positions - positions.mean()) ** 2)
+    slopes, parts = weights @ table, weights**2 * table.var(axis=1, ddof=1) / table.shape[1]
+    error = np.sqrt(max(parts.sum(), slopes.var(ddof=1) / len(slopes)))
+    degrees = parts.sum() ** 2 / np.sum(parts**2 / (len(slopes) - 1))
+    reach = scipy.stats.t.ppf(0.975, degrees) * error
+    return slopes.mean() - reach, slopes.mean(), slopes.mean() + reach
+
+
 def shown(slope_along):
     return slope_along.low, slope_along.slope, slope_along.high
 
@@ -39,9 +49,8 @@ def shown(slope_along):
 def test_the_base_along_sizes_is_a_line_for_each_seed():
     runs = study(noises=(0.0,))
     base = runs[runs["rho"] == 0].pivot(index="num_params", columns="seed", values="test_metric")
-    slopes = [np.polyfit(np.log10(SIZES), base[seed], 1)[0] for seed in SEEDS]
     slope_along = along.trend(runs, "test_metric", along="num_params", arm="base")
-    assert_allclose(shown(slope_along), interval(slopes), rtol=1e-9)
+    assert_allclose(shown(slope_along), apart(np.log10(SIZES), base.to_numpy()), rtol=1e-9)
     assert (slope_along.num_seeds, slope_along.values, slope_along.is_log, slope_along.per_decade) == (
         5,
         SIZES,
@@ -53,12 +62,12 @@ def test_the_base_along_sizes_is_a_line_for_each_seed():
 def test_the_gain_is_scored_at_the_rho_of_the_other_seeds_and_widened():
     runs = study(noises=(0.0,))
     cells = widths.by_width(runs)
-    scores = np.array([selection.scores(cell)[1] for cell in cells])
-    slopes = [np.polyfit(np.log10(SIZES), scores[:, seed], 1)[0] for seed in SEEDS]
-    from flatwide.analysis import noise
-
-    stretch = selection.stretch_of_scores(5, 2, ratio=noise.ratio_of_widths(cells))
-    assert_allclose(shown(along.trend(runs, "test_metric", along="num_params")), interval(slopes, stretch), rtol=1e-9)
+    scores = arms.scores([cell.comparison for cell in cells])
+    slopes = [np.polyfit(np.log10(SIZES), scores.values[:, seed], 1)[0] for seed in SEEDS]
+    oracle = estimates.contrast(scores, estimates.slope_weights(SIZES))
+    assert oracle.value == pytest.approx(np.mean(slopes))
+    found = along.trend(runs, "test_metric", along="num_params")
+    assert_allclose(shown(found), (oracle.low, oracle.value, oracle.high), rtol=1e-9)
 
 
 def test_label_noise_amplifies_the_slope():
@@ -136,9 +145,8 @@ def test_base_runs_serve_every_value_of_a_field_that_they_do_not_read():
     runs = pd.DataFrame(rows)
     wide = runs[runs["rho"] > 0].pivot(index="microbatch", columns="seed", values="test_metric")
     base = runs[runs["rho"] == 0].set_index("seed")["test_metric"]
-    slopes = [np.polyfit((8, 16, 32), wide[seed] - base[seed], 1)[0] for seed in SEEDS]
     slope_along = along.trend(runs, "test_metric", along="microbatch")
-    assert_allclose(shown(slope_along), interval(slopes), rtol=1e-9)
+    assert_allclose(shown(slope_along), apart(np.array([8, 16, 32]), wide.to_numpy() - base.to_numpy()), rtol=1e-9)
     assert slope_along.values == (8, 16, 32)
     whole = runs.assign(microbatch=runs["microbatch"].replace(32, np.nan))  # the whole batch
     with pytest.raises(ValueError, match=r"microbatch.*5 runs have no value there"):

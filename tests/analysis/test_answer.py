@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flatwide.analysis import answer, selection, trend, verdict, widths
+from flatwide.analysis import answer, arms, trend, widths
 
 SIZES = (100, 1000, 10_000)
 
@@ -193,13 +193,13 @@ def test_no_sentence_says_what_its_interval_denies():
             table = np.round(table)
         runs = long_table(table, widths=[10**exponent for exponent in range(1, num_widths + 1)])
         text, cells = answer.answer(runs), widths.by_width(runs)
-        gains, scores = selection.correct_all(cells), trend.scores(cells)
+        gains, scores = [arms.estimate(cell.comparison) for cell in cells], trend.scores(cells)
         ends = [gains[0], gains[-1]]
         assert text.startswith("The gain of SAM") == any(corrected.low > 0 for corrected in ends)
         assert "does not help" not in text or all(corrected.high < 0 for corrected in ends)
-        slope = trend.of_scores(scores)
+        slope = trend.slope(scores)
         for words, sign in (("grow", 1), ("shrink", -1)):
             if re.search(f"{words}s? with width", text):
-                rise = verdict.rise_of(scores)
+                rise = trend.rise(scores)
                 assert min(sign * end for end in (slope.low, slope.high, rise.low, rise.high)) > 0
-                assert sign * (gains[-1].gain - gains[0].gain) > 0
+                assert sign * (gains[-1].value - gains[0].value) > 0

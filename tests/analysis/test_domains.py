@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from flatwide.analysis import answer, cautions, domains, gain, overview, summary, table, trend, verdict
+from flatwide.analysis import answer, cautions, domains, estimates, gain, overview, summary, table, trend, verdict
 
 RHOS, SEEDS = (0.0, 0.1, 0.2), (0, 1, 2, 3)
 
@@ -100,10 +100,10 @@ def test_every_domain_has_its_own_sizes_metric_base_and_direction():
     assert (digits.metric_name, digits.base, digits.sizes) == ("accuracy", "SGD", (100, 1000, 10_000))
     assert (breakout.metric_name, breakout.base, breakout.sizes) == ("score", "Adam", (50, 500))
     # An error that SAM makes larger by 0.03 a factor of ten is a gain that falls.
-    assert digits.slope.slope == pytest.approx(0.02, abs=1e-3)
-    assert sphere.slope.slope == pytest.approx(-0.015, abs=1e-3)  # the least bad radius is the smaller one
+    assert digits.slope.value == pytest.approx(0.02, abs=1e-3)
+    assert sphere.slope.value == pytest.approx(-0.015, abs=1e-3)  # the least bad radius is the smaller one
     assert [digits.direction, sphere.direction, breakout.direction] == [1, -1, 0]
-    assert digits.largest.mean == pytest.approx(0.04, abs=1e-3)
+    assert digits.largest.value == pytest.approx(0.04, abs=1e-3)
     assert digits.best_rhos[1:] == (0.2, 0.2)
 
 
@@ -113,25 +113,19 @@ def test_intervals_of_all_domains_hold_together():
     for part, domain in zip(parts, domains.domains(mixed()), strict=True):
         alone = trend.trend(domain.runs)
         level = 0.95 ** (1 / 3)
-        longer = scipy.stats.t.ppf((1 + level) / 2, 3) / scipy.stats.t.ppf(0.975, 3)
-        assert part.slope.high - part.slope.low == pytest.approx(longer * (alone.high - alone.low))
+        reach = scipy.stats.t.ppf((1 + level) / 2, alone.degrees) * alone.error
+        assert (part.slope.low, part.slope.high) == pytest.approx((alone.value - reach, alone.value + reach))
 
 
 def test_a_trend_that_is_clear_alone_may_not_be_among_many():
     """Six domains whose slopes have p = .03 each, as one of them would by chance."""
-    scores = trend.Scores(
-        num_params=(10, 100, 1000),
-        seeds=(0, 1, 2),
-        gains=np.outer([0, 1, 2], [1.0, 1.5, 0.8]),
-        weights=np.ones(3),
-        stretch=1.0,
-    )
+    scores = estimates.plain(np.outer([0, 1, 2], [1.0, 1.5, 0.8]), (10, 100, 1000), range(3))
     alone = verdict.verdict(scores)
     assert alone.kind == verdict.GROWS
     assert 0.01 < alone.p_value < 0.05
     assert {decision.kind for decision in verdict.holm([scores] * 6)} == {verdict.NO_TREND}
     # Beside a far clearer one, the same counts among those that are left.
-    clear = scores._replace(gains=np.outer([0, 1, 2], [1.0, 1.01, 0.99]))
+    clear = estimates.plain(np.outer([0, 1, 2], [1.0, 1.01, 0.99]), (10, 100, 1000), range(3))
     assert [decision.kind for decision in verdict.holm([scores, clear])] == [verdict.GROWS, verdict.GROWS]
 
 

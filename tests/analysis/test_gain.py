@@ -223,11 +223,16 @@ def test_the_text_of_other_metrics_and_single_seeds():
 
 def test_from_run_directories_to_the_text(tmp_path):
     """The missing values and dtypes of a real results table do not get in the way."""
-    named = {run["run"]: f"{run['run']}-{digest({})}" for run in [*RUNS, {"run": "new"}]}
+    fields = ("optimizer", "base_optimizer", "num_neurons", "label_noise", "rho", "seed")
+    identities = {run["run"]: {name: run[name] for name in fields} for run in RUNS} | {"new": {}}
+    identities = {
+        name: fields | {"rho": fields["rho"] * (fields["optimizer"] == "sam")} if fields else {}
+        for name, fields in identities.items()
+    }
+    named = {name: f"{name}-{digest(fields)}" for name, fields in identities.items()}
     for run in RUNS:
         directory = RunDirectory(tmp_path / "runs" / named[run["run"]])
-        fields = ("optimizer", "base_optimizer", "num_neurons", "label_noise", "rho", "seed")
-        directory.write_config({name: run[name] for name in fields}, identity={})
+        directory.write_config({name: run[name] for name in fields}, identity=identities[run["run"]])
         done = ("status", "num_params", "test_metric")
         result = {name: run[name] for name in done} | {"metric_name": "accuracy", "higher_is_better": True}
         directory.write_result(result)

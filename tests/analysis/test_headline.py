@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flatwide.analysis import headline, intervals, selection, table, widths
+from flatwide.analysis import arms, estimates, headline, table, widths
 
 
 def made(gains, *, seeds=4, spread=0.001, metric_name="accuracy", rhos=(0.1,)):
@@ -44,9 +44,9 @@ def test_intervals_hold_jointly():
     runs = made((0.0, 0.1, 0.2), rhos=(0.1, 0.2), spread=0.01)
     (line,) = headline.headlines(runs)
     cells = widths.by_width(runs)
-    expected = selection.correct_all(cells, level=intervals.sidak(3))
+    expected = [arms.estimate(cell.comparison, level=estimates.sidak(3)) for cell in cells]
     assert [(row.low, row.high) for row in line.rows] == [(joint.low, joint.high) for joint in expected]
-    alone = selection.correct_all(cells)
+    alone = [arms.estimate(cell.comparison) for cell in cells]
     assert all(
         row.low < separate.low < separate.high < row.high for row, separate in zip(line.rows, alone, strict=True)
     )

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from flatwide.analysis import ranking
+from flatwide.analysis import arms, ranking
 
 RADII = (0.1, 0.2, 0.4)
 
@@ -46,7 +46,8 @@ def test_what_is_alike_keeps_all_its_ranks():
 def test_each_seed_is_scored_at_the_radius_of_the_others():
     table = np.array([[1.0, 0.0], [0.0, 0.9], [0.0, 0.9]])
     cell = ranking.Cell(name="one", base=np.zeros(3), rules={"a": table}, radii={"a": (0.1, 0.2)})
-    scores, radius = ranking.scores(cell, "a")
+    compared = ranking.compared(cell, "a")
+    scores, radius = arms.score(compared).scores, compared.sam.settings[compared.chosen[1]]["rho"]
     assert scores.tolist() == [0.0, 0.0, 0.0]  # the others of seed 0 choose 0.2; those of 1 and 2 choose 0.1
     assert radius == 0.2
 
@@ -54,10 +55,11 @@ def test_each_seed_is_scored_at_the_radius_of_the_others():
 def test_a_radius_with_a_diverged_run_is_not_chosen():
     cells = made({"a": 0.2})
     cells[0].rules["a"][0, 1] = np.nan
-    _, radius = ranking.scores(cells[0], "a")
+    compared = ranking.compared(cells[0], "a")
+    radius = compared.sam.settings[compared.chosen[1]]["rho"]
     assert radius in (0.1, 0.4)
     cells[0].rules["a"][0] = np.nan
-    assert ranking.scores(cells[0], "a") is None
+    assert ranking.compared(cells[0], "a") is None
     assert [standing.name for standing in ranking.rank(cells)] == [ranking.BASE]
 
 

@@ -8,7 +8,7 @@ import pytest
 import scipy.stats
 from numpy.testing import assert_allclose
 
-from flatwide.analysis import answer, scaling, selection, widths, wording
+from flatwide.analysis import answer, arms, scaling, widths, wording
 from flatwide.figures.scaling import scaling_figures
 
 SIZES, EXAMPLES = (600, 1200, 2400, 4800, 9600, 19_200), (300, 600, 1200)
@@ -44,8 +44,8 @@ def test_the_variance_is_that_of_what_a_projection_leaves():
     comparison = scaling.scaling(study(lambda size, examples: math.sin(size) + examples / 600))
     cells = comparison.cells
     x = np.log10(cells.sizes)
-    basis, weights = np.vander(x, 4), np.diag(cells.weights)
-    left = weights - weights @ basis @ np.linalg.inv(basis.T @ weights @ basis) @ basis.T @ weights
+    basis = np.vander(x, 4)
+    left = np.eye(len(x)) - basis @ np.linalg.inv(basis.T @ basis) @ basis.T
 
     def by_hand(gains):
         pairs = [
@@ -158,9 +158,8 @@ def test_products_of_two_seeds_have_no_noise_in_their_mean():
             sizes=np.array([cell.num_params for cell in cells], float),
             examples=np.full(len(cells), 100),
             seeds=tuple(range(num_seeds)),
-            gains=np.array([selection.scores(cell)[1] for cell in cells]),
-            pairs=np.array([selection.pair_scores(cell)[1] for cell in cells]),
-            weights=np.ones(len(cells)),
+            gains=np.array([arms.score(cell.comparison).scores for cell in cells]),
+            pairs=np.array([scaling._pairs(cell, cell.comparison.seeds) for cell in cells]),
             stretch=1.0,
             onsets={100: {}},
         )

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flatwide.analysis import answer, cautions, compute, fields, summary, table
+from flatwide.analysis import answer, cautions, fields, summary, table, tuned
 
 RHOS = (0.0, 0.1, 0.2, 0.4)
 SIZES = (100, 1000, 10_000)
@@ -61,8 +61,7 @@ def test_the_answer_has_the_numbers():
 def test_no_trend_is_said_so():
     assert "shows no clear trend with width" in answer.answer(study(slope=0.0))
     runs = study(higher_is_better=False)
-    # Every seed has the same slope, which is no certainty.
-    assert "seems to shrink with width" in answer.answer(runs[runs["rho"].isin([0.0, 0.2])])
+    assert "shrinks with width" in answer.answer(runs[runs["rho"].isin([0.0, 0.2])])
 
 
 def test_fields_that_only_watch_are_those_of_the_schema():
@@ -211,14 +210,14 @@ def test_equal_compute_compares_with_base_runs_of_twice_the_length():
     runs = study()
     longer = runs[runs["rho"] == 0].assign(num_epochs=20, test_metric=lambda t: t["test_metric"] + 0.03)
     both = pd.concat([runs, longer], ignore_index=True)
-    result = compute.equal_compute_gain(both)
+    result = tuned.equal_compute_gain(both)
     plain = summary.summary(runs).query("row == 'width'")
-    np.testing.assert_allclose(result["gain"], plain["gain"] - 0.03)
+    np.testing.assert_allclose(result["tuned_gain"], plain["corrected_gain"] - 0.03)
     assert list(result["length"]) == [10, 10, 10]
     table_ = summary.summary(both).query("row == 'width'")
-    np.testing.assert_allclose(table_["equal_compute_gain"], plain["gain"] - 0.03)
+    np.testing.assert_allclose(table_["equal_compute_gain"], plain["corrected_gain"] - 0.03)
     np.testing.assert_allclose(table_["gain"], plain["gain"])
-    assert compute.equal_compute_gain(runs).empty
+    assert tuned.equal_compute_gain(runs).empty
 
 
 def test_equal_compute_counts_the_gradients_that_were_recorded():
@@ -230,15 +229,15 @@ def test_equal_compute_counts_the_gradients_that_were_recorded():
         runs[runs["rho"] == 0].assign(num_epochs=epochs, test_metric=lambda t: t["test_metric"] + 0.03)
         for epochs in (11, 20)
     ]
-    assert len(compute.equal_compute_gain(pd.concat([late, longer[0]], ignore_index=True))) == 3
-    assert compute.equal_compute_gain(pd.concat([late, longer[1]], ignore_index=True)).empty
+    assert len(tuned.equal_compute_gain(pd.concat([late, longer[0]], ignore_index=True))) == 3
+    assert tuned.equal_compute_gain(pd.concat([late, longer[1]], ignore_index=True)).empty
 
 
 def test_equal_compute_finds_the_exact_number_of_steps():
     runs = study().drop(columns="num_epochs", errors="ignore").assign(num_train_steps=3000, steps=3000)
     runs["num_gradients"] = 3000 + 1000 * (runs["rho"] > 0)
     longer = runs[runs["rho"] == 0].assign(num_train_steps=4000, steps=4000, num_gradients=4000)
-    assert len(compute.equal_compute_gain(pd.concat([runs, longer], ignore_index=True))) == 3
+    assert len(tuned.equal_compute_gain(pd.concat([runs, longer], ignore_index=True))) == 3
 
 
 def test_the_summary_has_a_row_a_group_and_a_row_a_width():
@@ -341,7 +340,7 @@ def test_equal_compute_is_looked_for_beside_each_part():
     )
     assert result.groupby("label_noise")["equal_compute_gain"].count().to_dict() == {0.0: 0, 0.5: 6}
     noisy = result.query("label_noise == 0.5")
-    np.testing.assert_allclose(noisy["equal_compute_gain"], noisy["gain"] - 0.03)
+    np.testing.assert_allclose(noisy["equal_compute_gain"], noisy["corrected_gain"] - 0.03)
 
 
 def test_a_careful_study_has_few_cautions():

@@ -139,6 +139,9 @@ GOOD = "text\tlabel\na b\tx\nc\ty\n"
         ),
         ("train_csv", 'text,label\n"a\nb",x\n"c"d,y\n', r"train\.csv, line 4: .* expected cells with quotation marks"),
         ("train_csv", 'text,label\na,x\n"c,y\n', r"train\.csv, line 3: unexpected end of data"),
+        ("train_tsv", GOOD + "d\tNaN\n", r"train\.tsv, line 4: no label \(NaN\); expected one, or leave it out\."),
+        ("train_csv", "text,label\na,0\nb,null\n", r"train\.csv, line 3: no label \(null\); expected one"),
+        ("train_tsv", "text\tlabel\tlabel\na\t0\t1\n", r"train\.tsv, line 1: two columns are named 'label'; rename"),
         ("train_tsv", GOOD + "d\t\n", r"train\.tsv, line 4: no label; expected one, or leave it out\."),
         ("train_tsv", GOOD + " \tx\n", r"train\.tsv, line 4: the text ' ' has no words; leave the line out\."),
         (

@@ -1,5 +1,7 @@
 """The top eigenvalue and the edge of stability, against dense Hessians and the derivatives of real steps."""
 
+import hashlib
+import io
 import json
 
 import jax
@@ -116,17 +118,24 @@ def test_a_search_starts_from_the_previous_snapshot_and_records_it(measured):
     assert json.loads(path.read_text())["values"] == written[1]["values"]  # from the same start, the same numbers
     # A start that has become the second eigenvector.
     values, vectors = np.linalg.eigh(dense_hessian(measuring.open_run(directory, num_examples=100).subject(1.5)))
-    before = path.with_name("edge-epoch0-examples100.npz")
-    np.savez(before, eigenvector=vectors[:, -2].astype(np.float32))
+    before, start = path.with_name("edge-epoch0-examples100.npz"), io.BytesIO()
+    np.savez(start, eigenvector=vectors[:, -2].astype(np.float32))
+    before.write_bytes(start.getvalue())
+    content = json.loads(before.with_suffix(".json").read_text())
+    content["arrays_sha256"] = hashlib.sha256(start.getvalue()).hexdigest()
+    del content["checksum"]
+    directory.write_own(before.with_suffix(".json"), content)
     path.unlink()
     run(measured)
     assert json.loads(path.read_text())["values"]["top_eigenvalue"] == pytest.approx(values[-1], rel=0.003)
     assert values[-2] < 0.97 * values[-1]
+    whole = path.with_suffix(".npz").read_bytes()
     path.with_suffix(".npz").write_bytes(b"torn")
     assert records.read_arrays(directory, records.of_step("edge", 3, 2, num_examples=100)) is None
     subject = measuring.open_run(directory, num_examples=100).subject(3)
     assert subject.before("edge") is not None  # that of the start of training, which is not damaged
     assert subject.before("gradient") is None
+    path.with_suffix(".npz").write_bytes(whole)
 
 
 def test_the_table_has_the_time_of_measuring_relative_to_training(measured):

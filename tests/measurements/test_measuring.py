@@ -209,6 +209,13 @@ def test_a_damaged_file_is_a_problem_in_the_table(tmp_path):
     assert f"{path}: the file is damaged" in row["problem"]
 
 
+def as_earlier_versions_wrote_it(directory):
+    """Remove from config.json what says that every file of the run has a checksum."""
+    path = directory.path / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({name: config[name] for name in config.keys() - {"checksum", "file_version"}}))
+
+
 def test_an_edited_number_is_a_problem_in_the_table(tmp_path):
     run(tmp_path)
     (path,) = directory_of(tmp_path).path.glob("measurements/*.json")
@@ -217,8 +224,11 @@ def test_an_edited_number_is_a_problem_in_the_table(tmp_path):
     (row,) = flatwide.load(tmp_path).to_dict("records")
     assert "it was changed after it was written" in row["problem"]
     assert row.get("gradient.gradient_norm") != 123.0
-    del content["checksum"]  # as earlier versions wrote it
+    del content["checksum"]
     path.write_text(json.dumps(content))
+    (row,) = flatwide.load(tmp_path).to_dict("records")
+    assert f"{path}: its checksum was removed" in row["problem"]
+    as_earlier_versions_wrote_it(directory_of(tmp_path))
     (row,) = flatwide.load(tmp_path).to_dict("records")
     assert row["gradient.gradient_norm"] == content["values"]["gradient_norm"]
 

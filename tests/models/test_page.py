@@ -66,6 +66,7 @@ def test_every_model_is_found_and_reads_its_own_fields():
         "ActorCritic": ["num_filters", "half_precision"],
         "TaggingTransformer": ["hidden_size", "num_layers", "dropout", "half_precision"],
         "LSTM": ["hidden_size", "dropout", "half_precision"],
+        "GPT": ["hidden_size", "num_layers", "num_heads", "mlp_ratio", "tie_embeddings", "half_precision"],
         "GCN": ["hidden_size", "num_layers", "dropout", "half_precision"],
         "OneHiddenLayer": ["num_neurons"],
         "LinearNetwork": ["num_neurons"],

@@ -139,7 +139,7 @@ MUTANTS = (
     ),
     Mutant(
         "training losses are those of labels without noise",
-        'splits = {"train": built.train,',
+        'splits = {"train": built.scored_train,',
         'splits = {"train": built.data.train,',
         (ADAM,),
     ),

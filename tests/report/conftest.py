@@ -36,7 +36,8 @@ def make_run(
     accuracy = 0.8 + 0.02 * np.log(width) * (rho > 0) * (1 - abs(rho - 0.1)) + 0.004 * random.standard_normal()
     accuracy = 1 - accuracy if metric_name.endswith("error") else accuracy
     name = "-".join([str(config["dataset"]), str(config["model"])])
-    identity = {"data": "c0ffee", "num_neurons": [width], "rho": rho, "seed": seed, "threads": 1, **fields}
+    identity = {"data": "c0ffee", "num_neurons": [width], "rho": rho, "seed": seed, "threads": 1}
+    identity |= {"label_noise": config["label_noise"], **fields}
     name = f"{name}{width}-rho{rho:g}-seed{seed}-{configs.digest(identity)}"
     directory = RunDirectory(workdir / "runs" / name)
     directory.path.mkdir(parents=True)

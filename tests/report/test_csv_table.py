@@ -244,6 +244,16 @@ def test_a_table_of_flatwide_with_an_edited_cell_is_refused(workdir, tmp_path):
     table.loc[1, "test_metric"] = "good"
     with pytest.raises(ValueError, match="row 2 below the header: the column 'test_metric' holds 'good'"):
         written(tmp_path, table)
+    for column, cell, fault in (
+        ("test_metric", 5, r"holds 5\.0; expected a fraction in \[0, 1\]"),
+        ("train_metric", 50.0, r"holds 50\.0; expected a fraction in \[0, 1\]"),
+        ("seconds", "long", "holds 'long'; expected a number"),
+        ("learning_rate", "high", "holds 'high'; expected a number"),
+    ):
+        table = load(workdir).astype(object)
+        table.loc[1, column] = cell
+        with pytest.raises(ValueError, match=f"row 2 below the header: the column '{column}' {fault}"):
+            written(tmp_path, table)
     with pytest.raises(
         ValueError, match=r"mine\.csv: metric='test_metrics' is not known.*Known: test_.*, test_metric, "
     ):
@@ -260,6 +270,13 @@ def test_a_run_without_a_metric_need_not_have_diverged(tmp_path, more):
     assert "22 done, 2 without metric" in text
     assert '<th scope="col">without metric</th>' in text
     assert "diverged" not in text[text.index("<main>") : text.index('<section id="runs"')].split('id="figures"')[0]
+
+
+def test_two_columns_of_one_name_are_a_fault(tmp_path):
+    table = tmp_path / "table.csv"
+    table.write_text("width,rho,seed,acc,acc\n1,0,0,0.5,0.1\n1,0.1,0,0.5,0.1\n")
+    with pytest.raises(ValueError, match=r"table\.csv: two columns are named 'acc'; rename or remove one"):
+        report.write_table(table)
 
 
 def test_rows_that_are_longer_than_the_names_are_a_fault(tmp_path):

@@ -69,11 +69,17 @@ def test_commands_of_one_config_share_its_text(tmp_path, make):
     assert [text.count(f"--config.seed={seed}") for seed in (0, 1)] == [1, 1]
 
 
-def test_old_work_directories_say_what_is_known(tmp_path, make):
+def test_old_work_directories_say_what_is_known(tmp_path, make, capsys):
     for rho in (0.0, 0.1):
-        make(tmp_path, 16, rho, 0)
+        path = tmp_path / "runs" / make(tmp_path, 16, rho, 0) / "config.json"
+        content = json.loads(path.read_text())
+        if rho:
+            path.write_text(json.dumps({name: content[name] for name in content.keys() - {"checksum", "file_version"}}))
     (tmp_path / "report.json").write_text(json.dumps({"command": "python main.py --config=old.py"}))
     text = html.unescape(report.write(tmp_path, formats=(), num_planned=2).read_text())
+    said = capsys.readouterr().err
+    assert "1 run is of an earlier version of flatwide, whose files do not say to which run they belong" in said
+    assert path.parent.name in said
     assert "were not recorded. The last command of the study was: python main.py --config=old.py." in text
     assert "<div><dt>rho</dt><dd>0.0, 0.1</dd></div>" in text
     assert "<div><dt>num_neurons</dt><dd>16</dd></div>" in text

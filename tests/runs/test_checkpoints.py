@@ -253,15 +253,13 @@ def test_a_checkpoint_with_a_fault_is_passed_over_and_never_a_reason_to_start_ag
         checkpoints.load_newest(tmp_path, make_state(), fault=fault)
 
 
-def test_a_checkpoint_of_another_run_is_not_loaded(tmp_path):
+def test_a_checkpoint_of_another_run_or_step_is_not_loaded(tmp_path):
     path = checkpoints.save(tmp_path, 1, make_state(), extra={"identity": "0123abcd"})
-    checkpoints.load(path, make_state())
-    checkpoints.load(path, make_state(), identity="0123abcd")
-    with pytest.raises(
-        ValueError, match=r"is of another run \(identity 0123abcd; expected ffff0000\); restore the file"
-    ):
-        checkpoints.load(path, make_state(), identity="ffff0000")
-    checkpoints.load(checkpoints.save(tmp_path, 2, make_state(), extra={}), make_state(), identity="ffff0000")
+    checkpoints.load(path, make_state(), step=1, fault=lambda extra: "")
+    with pytest.raises(ValueError, match=r"step_00000001\.npz: it is of 0123abcd; restore the file"):
+        checkpoints.load(path, make_state(), fault=lambda extra: f"it is of {extra['identity']}")
+    with pytest.raises(ValueError, match="it is the network after step 1; expected that after step 2; restore"):
+        checkpoints.load(path, make_state(), step=2)
 
 
 def test_a_temporary_file_that_is_a_link_is_not_written_through(tmp_path):

@@ -52,6 +52,7 @@ def test_config_is_flat_and_has_the_identity_beside_it(run):
     run.write_config(CONFIG, identity=IDENTITY, unread={"seed", "momentum"})
     written = strict(run.path / "config.json")
     assert len(written.pop("checksum")) == 16
+    assert written.pop("file_version") == 2
     beside = {"identity": {"num_neurons": [300, 100], "rho": 0.1}, "unread": ["momentum", "seed"]}
     assert written == {**CONFIG, "num_neurons": [300, 100], **beside}
     assert run.read_config() == written
@@ -101,6 +102,8 @@ def test_result_has_every_field_and_only_strict_json(run):
     )
     written = strict(run.path / "result.json")
     assert len(written.pop("checksum")) == 16
+    assert written.pop("identity") == "0123abcd"
+    assert written.pop("metrics_sha256") == hashlib.sha256(b"").hexdigest()
     assert list(written) == list(RESULT_FIELDS)
     assert written["test_loss"] is None
     assert written["test_metric"] == float(np.float32(0.1))

@@ -18,6 +18,7 @@ from flatwide import cli, experiment, runner
 from flatwide import config as configs
 from flatwide.runs import checkpoints, disk, driver
 from flatwide.runs.identity import locate
+from flatwide.runs.provenance import checksum
 from flatwide.runs.rows import AVERAGED, COLUMNS
 
 FIELDS = {
@@ -192,7 +193,9 @@ def test_going_on_with_another_number_of_devices_is_said(tmp_path, capsys):
     written = json.loads(path.read_text())
     assert (written["num_devices"], written["matmul_precision"]) == (1, "highest")
     assert "num_devices" not in written["identity"]
-    path.write_text(json.dumps(written | {"num_devices": 4, "checksum": None}))
+    del written["checksum"]
+    written["num_devices"] = 4
+    path.write_text(json.dumps(written | {"checksum": checksum(written)}))
     assert "device" not in capsys.readouterr().err
     run(tmp_path)
     assert "was started on 4 device(s) and resumes on 1: the result may differ" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """A run goes on only from checkpoints and rows that are its own; else it falls back, or is refused unchanged."""
 
+import json
 import shutil
 
 import pytest
@@ -150,7 +151,7 @@ def test_checkpoints_of_another_run_are_refused(cut, tmp_path, undisturbed):
     shutil.copytree(foreign.checkpoints, cut.checkpoints)
     shutil.copy(cut.metrics_file, tmp_path / "metrics.csv")
     shutil.copy(foreign.metrics_file, cut.metrics_file)
-    with pytest.raises(ValueError, match=r"step_\d+\.npz: the checkpoint is of another run \(identity") as error:
+    with pytest.raises(ValueError, match=r"step_\d+\.npz: it is of another run \(identity") as error:
         resume(cut)
     assert f"identity {foreign.name[-8:]}; expected {cut.name[-8:]}" in str(error.value)
     shutil.copytree(tmp_path / "kept", cut.checkpoints, dirs_exist_ok=True)
@@ -166,9 +167,9 @@ def test_networks_of_another_run_are_neither_loaded_nor_measured(tmp_path):
     measuring.open_run(first, num_examples=10).subject(1)
     shutil.copy(second.snapshot(1), first.snapshot(1))
     shutil.copy(second.checkpoints / "final.npz", first.checkpoints / "final.npz")
-    with pytest.raises(ValueError, match=r"epoch-1\.npz: the checkpoint is of another run"):
+    with pytest.raises(ValueError, match=r"epoch-1\.npz: it is of another run"):
         measuring.open_run(first, num_examples=10).subject(1)
-    with pytest.raises(ValueError, match=r"final\.npz: the checkpoint is of another run"):
+    with pytest.raises(ValueError, match=r"final\.npz: it is of another run"):
         flatwide.load_run(first.path)
     flatwide.load_run(second.path)
 
@@ -181,7 +182,10 @@ def test_checkpoints_of_earlier_versions_resume(cut, undisturbed):
 
 
 def forget_what_is_new(directory):
-    """Write the checkpoints of a run as they were before they knew their run and its rows."""
+    """Write the files of a run as they were before they knew their run, and checkpoints their rows."""
+    path = directory.path / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({name: config[name] for name in config.keys() - {"checksum", "file_version"}}))
     state = experiment.build(FIELDS | LINES).init()
     for path in directory.checkpoints.glob("*.npz"):
         tree, extra = checkpoints.load(path, state)
@@ -282,3 +286,77 @@ def test_a_run_of_a_group_that_cannot_write_its_result_leaves_the_others(tmp_pat
     outcomes = runner.run_together(group, tmp_path)
     assert [outcome.status for outcome in outcomes] == ["failed", "finished"]
     assert "No space left" in outcomes[0].problem
+
+
+def swapped(first, second):
+    """Exchange the content of two files."""
+    contents = first.read_bytes(), second.read_bytes()
+    first.write_bytes(contents[1])
+    second.write_bytes(contents[0])
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """Train and measure two runs that differ in the seed alone."""
+    fields = {"num_epochs": 2, "measure_epochs": (0, 1), "measurements": ("gradient", "edge"), "measure_examples": 32}
+    for seed in (0, 1):
+        run(tmp_path, **fields, seed=seed)
+    return [directory_of(tmp_path, **fields, seed=seed) for seed in (0, 1)], fields
+
+
+def test_files_that_are_swapped_are_named(pair):
+    (first, second), fields = pair
+    workdir = first.path.parents[1]
+    assert set(flatwide.load(workdir)["status"]) == {"finished"}
+    assert "problem" not in flatwide.load(workdir)
+    swapped(first.path / "result.json", second.path / "result.json")
+    table = flatwide.load(workdir)
+    assert set(table["status"]) == {"damaged"}
+    assert f"result.json: it is of another run (identity {second.name[-8:]}; expected" in table["problem"][0]
+    swapped(first.path / "result.json", second.path / "result.json")
+    for name, problem in {
+        "measurements/gradient-examples32.json": "it is of another run (identity",
+        "measurements/edge-examples32.npz": "it was changed",
+        "metrics.csv": "its rows are not those with which the run ended",
+    }.items():
+        swapped(first.path / name, second.path / name)
+        table = flatwide.load(workdir)
+        assert all(f"{name}: {problem}" in text for text in table["problem"])
+        swapped(first.path / name, second.path / name)
+    snapshots = first.snapshot(0), first.snapshot(1)
+    swapped(*snapshots)
+    with pytest.raises(ValueError, match=r"epoch-1\.npz: it is the network after step 0; expected that after step"):
+        measuring.open_run(first, num_examples=10).subject(1)
+    swapped(*snapshots)
+    files = [first.path / "measurements" / f"gradient-epoch{epoch}-examples32.json" for epoch in (0, 1)]
+    swapped(*files)
+    assert f"{files[0]}: it is a copy of {files[1].name}" in flatwide.load(workdir)["problem"][0]
+    swapped(*files)
+    assert "problem" not in flatwide.load(workdir)
+    (first.path / "result.json").unlink()
+    shutil.copy(second.path / "result.json", first.path / "result.json")
+    with pytest.raises(ValueError, match=r"result\.json: it is of another run"):
+        run(workdir, **fields)
+
+
+def test_a_removed_checksum_and_an_edited_config_are_named(pair):
+    (first, second), _ = pair
+    workdir = first.path.parents[1]
+    for name in ("result.json", "config.json"):
+        text = (first.path / name).read_text()
+        content = json.loads(text)
+        del content["checksum"]
+        (first.path / name).write_text(json.dumps(content | {"test_metric": 1.0}))
+        table = flatwide.load(workdir)
+        assert table["status"][0] == "damaged"
+        assert f"{name}: its checksum was removed" in table["problem"][0]
+        (first.path / name).write_text(text)
+    content = json.loads((second.path / "config.json").read_text())
+    old = {name: content[name] for name in content.keys() - {"checksum", "file_version"}}
+    (second.path / "config.json").write_text(json.dumps(old))
+    assert set(flatwide.load(workdir)["status"]) == {"finished"}  # as earlier versions wrote it
+    for name, value in {"rho": 0.2, "seed": 7, "label_noise": 0.0, "momentum": 0.0, "optimizer": "sgd"}.items():
+        (second.path / "config.json").write_text(json.dumps(old | {name: value}))
+        table = flatwide.load(workdir)
+        assert table["status"][1] == "damaged", name
+        assert "in its identity," in table["problem"][1]

@@ -59,6 +59,7 @@ def test_table_of_schedules_is_what_they_give(root):
         "step_mnist",
         "linear",
         "cosine",
+        "wsd",
         "inverse_sqrt",
     ]
     for name, *columns in rows:

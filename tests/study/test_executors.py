@@ -201,7 +201,7 @@ def test_cluster_packages_are_imported_by_studies_that_use_them_alone():
     ],
 )
 def test_bad_parameters_are_refused_before_training(study, tmp_path, capsys, monkeypatch, flags, message):
-    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    monkeypatch.setenv("PATH", str(tmp_path))  # without srun
     assert cli.main([f"--workdir={tmp_path}/w", study, *flags]) == 2
     assert message in capsys.readouterr().err
     assert not list(tmp_path.glob("w/runs/*"))

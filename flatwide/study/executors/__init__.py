@@ -6,6 +6,7 @@ uses it.
 
 from flatwide import registry
 from flatwide.study.executors.crew import Crew, Ended, Site
+from flatwide.study.executors.placement import Share
 
 EXECUTORS: dict[str, str] = {
     "local": "flatwide.study.executors.local:LocalCrew",
@@ -13,7 +14,7 @@ EXECUTORS: dict[str, str] = {
     "ray": "flatwide.study.executors.ray:RayCrew",
 }
 
-__all__ = ["EXECUTORS", "Crew", "Ended", "Site", "find"]
+__all__ = ["EXECUTORS", "Crew", "Ended", "Share", "Site", "find"]
 
 
 def find(name: str) -> type[Crew]:

@@ -5,6 +5,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from flatwide.study.executors.placement import Share
+
 STOP_SECONDS = 120.0  # that a worker has for saving, after which it is killed
 IDLE_SECONDS = 15.0  # of this time, without using the processor, after which a worker of this machine must hang
 STOPPED = 143  # exit code of a worker that was stopped and has saved
@@ -65,6 +67,11 @@ class Crew(Protocol):
 
         Raises: ConfigError if that depends on a cluster that does not answer.
         """
+        ...
+
+    @staticmethod
+    def share(study: Mapping[str, Any]) -> Share:
+        """Describe the devices of each worker; called while a study is planned, optional in an executor of yours."""
         ...
 
     def start(self, worker: str) -> None:

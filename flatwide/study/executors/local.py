@@ -5,11 +5,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 from flatwide import machine
 from flatwide.study import orders
+from flatwide.study.executors import placement
 from flatwide.study.executors.crew import IDLE_SECONDS, STOP_SECONDS, STOPPED, UNABLE, Ended, Site
 
 _POLL_SECONDS = 0.05
@@ -23,28 +25,37 @@ class LocalCrew:
     def __init__(self, site: Site):
         self._site = site
         self._processes: dict[str, subprocess.Popen] = {}
+        self._slots = placement.slots(site.study) or [()]
+        self._slot_of: dict[str, int] = {}  # of each process
 
     @staticmethod
     def faults(study: Mapping[str, Any]) -> list[str]:
-        """Return no faults: every machine that plans a study can train it."""
-        del study
-        return []
+        """List the devices that this machine does not have."""
+        return placement.faults(study)
 
     @staticmethod
     def capacity(study: Mapping[str, Any], threads: int) -> int:
-        """Count the workers that the cores allow; one if runs share a GPU."""
-        del study
-        return 1 if machine.has_gpu() else max(1, machine.available() // threads)
+        """Count the workers that the GPUs allow, or else the cores."""
+        return len(placement.slots(study)) or max(1, machine.available() // threads)
+
+    @staticmethod
+    def share(study: Mapping[str, Any]) -> placement.Share:
+        """Describe the devices of a worker."""
+        return placement.share(study)
 
     def start(self, worker: str) -> None:
         """Start a process whose standard input closes when this one ends, so that no worker outlives the command."""
         threads = str(self._site.threads)
+        taken = Counter(self._slot_of.values())
+        slot = min(range(len(self._slots)), key=taken.__getitem__)
+        devices = placement.environment(self._site.study, self._slots[slot])
         self._processes[worker] = subprocess.Popen(
             [sys.executable, "-m", "flatwide.study.worker", str(self._site.orders), worker],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
-            env=os.environ | {"NPROC": threads, "OMP_NUM_THREADS": threads},
+            env=os.environ | {"NPROC": threads, "OMP_NUM_THREADS": threads} | devices,
         )
+        self._slot_of[worker] = slot
         orders.write_started(self._site.orders, worker, self._processes[worker].pid)
 
     def ended(self) -> list[Ended]:
@@ -83,6 +94,7 @@ class LocalCrew:
 
     def _bury(self, worker: str) -> None:
         process = self._processes.pop(worker)
+        self._slot_of.pop(worker, None)  # one that was not started here holds no slot
         assert process.stdin is not None
         process.stdin.close()
 

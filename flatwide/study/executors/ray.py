@@ -11,7 +11,7 @@ from typing import Any
 
 from flatwide import config as configs
 from flatwide import machine
-from flatwide.study.executors import remote
+from flatwide.study.executors import placement, remote
 from flatwide.study.executors.crew import Ended, Site, not_installed
 from flatwide.study.executors.local import LocalCrew
 
@@ -35,28 +35,28 @@ class RayCrew:
         self._site = site
         self._tasks: dict[str, Any] = {}
         self._is_ours = _join(site.study.get("address"))
-        most = max((node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]), default=0)
-        if most < site.threads:
+        gpus = _gpus_of_worker(site.study) if _has_gpus() else 0
+        if faults := _too_large(site, gpus):
             self.stop()
-            raise configs.ConfigError(
-                [
-                    f"config.threads={site.threads}: no node of the Ray cluster has so many CPUs; the largest has "
-                    f"{most:g}."
-                ]
-            )
+            raise configs.ConfigError(faults)
         self._remote = ray.remote(
-            num_cpus=site.threads, num_gpus=int(_has_gpus()), max_retries=0, max_calls=1, retry_exceptions=False
+            num_cpus=site.threads, num_gpus=gpus, max_retries=0, max_calls=1, retry_exceptions=False
         )(remote.work)
 
     @staticmethod
     def faults(study: Mapping[str, Any]) -> list[str]:
-        """Return a fault if Ray is not installed."""
-        del study
-        return not_installed("ray", "ray")
+        """List faults: Ray is not installed, or cannot place the GPUs of a worker."""
+        faults = not_installed("ray", "ray")
+        if placement.per_run(study) > 1 and placement.per_gpu(study) > 1:
+            faults.append(
+                f"config.study.workers_per_gpu={placement.per_gpu(study)} with devices_per_run="
+                f"{placement.per_run(study)}: on Ray a worker has parts of one GPU or several whole ones; set one to 1."
+            )
+        return faults + (placement.faults(study) if study["address"] is None else [])
 
     @staticmethod
     def capacity(study: Mapping[str, Any], threads: int) -> int:
-        """Count one worker per GPU if the cluster has GPUs, else as its CPUs allow; as locally for a Ray started here.
+        """Count the workers that the cluster's GPUs allow, or else its CPUs; as locally for a Ray started here.
 
         Raises: ConfigError if no cluster answers.
         """
@@ -66,7 +66,19 @@ class RayCrew:
 
         _join(study["address"])
         resources = ray.cluster_resources()
-        return max(1, int(resources["GPU"] if _has_gpus() else resources.get("CPU", 0) // threads))
+        if _has_gpus():
+            return max(1, int(resources["GPU"] / _gpus_of_worker(study)))
+        return max(1, int(resources.get("CPU", 0) // threads))
+
+    @staticmethod
+    def share(study: Mapping[str, Any]) -> placement.Share:
+        """Describe the devices of a worker; whether the cluster has GPUs shows when it is joined."""
+        if study["address"] is None:
+            return placement.share(study)
+        count = placement.per_run(study)
+        return placement.Share(
+            num_devices=count, text=f"devices: {_gpus_of_worker(study):g} GPU(s) a worker, if there are any"
+        )
 
     def start(self, worker: str) -> None:
         """Submit a task to Ray, which starts it where CPUs are free."""
@@ -139,7 +151,33 @@ def _join(address: str | None) -> bool:
 def _has_gpus() -> bool:
     import ray
 
-    return ray.cluster_resources().get("GPU", 0) >= 1 and os.environ.get("JAX_PLATFORMS", "") != "cpu"
+    return ray.cluster_resources().get("GPU", 0) >= 1 and not machine.is_cpu_only()
+
+
+def _gpus_of_worker(study: Mapping[str, Any]) -> float:
+    """Return the GPUs of a task in Ray's count; a part of one if workers share it."""
+    return placement.per_run(study) / placement.per_gpu(study)
+
+
+def _too_large(site: Site, gpus: float) -> list[str]:
+    """List what a worker needs and no node of the cluster has."""
+    import ray
+
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    needs: dict[str, tuple[str, int, float]] = {
+        "CPU": ("config.threads", site.threads, site.threads),
+        "GPU": ("config.study.devices_per_run", placement.per_run(site.study), gpus),
+    }
+    found = []
+    for kind, (field, value, needed) in needs.items():
+        most = max((node.get(kind, 0) for node in nodes), default=0)
+        if most < needed:
+            found.append(f"{field}={value}: no node of the Ray cluster has so many {kind}s; the largest has {most:g}.")
+    if not gpus and placement.per_gpu(site.study) > 1:
+        found.append(
+            f"config.study.workers_per_gpu={placement.per_gpu(site.study)}: the Ray cluster has no GPU; set 1."
+        )
+    return found
 
 
 def _outcome(worker: str, reference: Any) -> Ended:

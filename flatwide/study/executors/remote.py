@@ -8,7 +8,8 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from flatwide import processes
+from flatwide import machine, processes
+from flatwide.study.executors import placement
 from flatwide.study.executors.crew import STOPPED, Ended, Site
 
 # Variables that affect numerics and devices; a node that starts processes with a fresh environment lacks them.
@@ -25,9 +26,12 @@ class Assignment(NamedTuple):
 
 
 def assign(site: Site, worker: str) -> Assignment:
-    """Collect what a worker needs from the process of the study's command."""
+    """Collect what a worker needs from the process of the study's command; the cluster sets which GPUs it sees."""
     threads = str(site.threads)
     environment = {name: value for name, value in os.environ.items() if name.startswith(_PASSED_ON)}
+    environment |= placement.memory_environment(site.study)
+    if site.study.get("devices_per_run") and machine.is_cpu_only():
+        environment |= machine.with_cpu_devices(site.study["devices_per_run"])
     environment |= {"NPROC": threads, "OMP_NUM_THREADS": threads}
     return Assignment(str(site.orders), worker, environment, os.getcwd())
 

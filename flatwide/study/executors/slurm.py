@@ -15,8 +15,8 @@ from types import ModuleType
 from typing import Any
 
 from flatwide import config as configs
-from flatwide import processes
-from flatwide.study.executors import remote
+from flatwide import machine, processes
+from flatwide.study.executors import placement, remote
 from flatwide.study.executors.crew import Ended, Site, not_installed
 
 _DEFAULTS = {"name": "flatwide", "timeout_min": 240, "nodes": 1, "tasks_per_node": 1}  # submitit's limit is 5 minutes
@@ -46,7 +46,7 @@ class SlurmCrew:
         submitit = _submitit()
         requested = site.study.get("slurm", {})
         converted = {name: list(value) if isinstance(value, tuple) else value for name, value in requested.items()}
-        parameters: dict[str, Any] = _DEFAULTS | {"cpus_per_task": site.threads} | converted
+        parameters: dict[str, Any] = _DEFAULTS | {"cpus_per_task": site.threads} | _gpus(site.study) | converted
         srun_args = parameters.pop("slurm_srun_args", None) or ()
         if isinstance(srun_args, str):
             raise configs.ConfigError(
@@ -76,6 +76,8 @@ class SlurmCrew:
         faults = not_installed("slurm", "submitit")
         if not isinstance(study["slurm"], Mapping):
             faults.append(f"config.study.slurm={study['slurm']!r}: expected a dict of submitit's parameters.")
+        else:
+            faults += _device_faults(study)
         return faults + ([_NO_WORKERS] if study["workers"] is None else [])
 
     @staticmethod
@@ -83,6 +85,13 @@ class SlurmCrew:
         """Raise ConfigError: this machine cannot tell how many jobs may run at once, so the study must set it."""
         del study, threads
         raise configs.ConfigError([_NO_WORKERS])
+
+    @staticmethod
+    def share(study: Mapping[str, Any]) -> placement.Share:
+        """Describe the devices of a job."""
+        asked = {name: value for name, value in study["slurm"].items() if "gpu" in name or "gres" in name}
+        named = ", ".join(f"{name}={value}" for name, value in (_gpus(study) | asked).items())
+        return placement.Share(study["devices_per_run"], f"devices: {named} of each job" if named else "")
 
     def start(self, worker: str) -> None:
         """Submit a job; one that Slurm refuses counts as ended."""
@@ -120,6 +129,31 @@ class SlurmCrew:
                 if is_late and not self._jobs.keys() - cancelled:
                     return  # no need to wait until Slurm's accounting shows it
                 time.sleep(0.2)
+
+
+def _gpus(study: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of a job that trains each run on `devices_per_run` GPUs."""
+    count = study.get("devices_per_run")
+    return {"gpus_per_node": count} if count and not machine.is_cpu_only() else {}
+
+
+def _device_faults(study: Mapping[str, Any]) -> list[str]:
+    """List devices that a job cannot have as the study asks."""
+    found, asked = [], study["slurm"]
+    if placement.per_gpu(study) > 1:
+        found.append(
+            f"config.study.workers_per_gpu={placement.per_gpu(study)}: expected 1, since Slurm gives a GPU to one job; "
+            "config.group_size=16 trains 16 small runs on it at once."
+        )
+    given = study["devices_per_run"]
+    if given is not None and (
+        named := [name for name in ("nodes", "tasks_per_node", "gpus_per_node") if name in asked]
+    ):
+        found.append(
+            f"config.study.devices_per_run={given}: config.study.slurm sets {', '.join(named)}, which decides how many "
+            "devices a job has; keep one of the two."
+        )
+    return found
 
 
 def _submitit() -> ModuleType:

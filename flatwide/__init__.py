@@ -66,7 +66,9 @@ def load(workdir: str | os.PathLike, *, varying: bool = False) -> "pandas.DataFr
     from flatwide.runs.table import collect
 
     runs = collect(_existing(workdir))
-    return runs[[name for name in runs if name == "run" or runs[name].nunique(dropna=False) > 1]] if varying else runs
+    if not varying:
+        return runs
+    return runs.loc[:, [name == "run" or runs[name].nunique(dropna=False) > 1 for name in runs.columns]]
 
 
 def answer(workdir: str | os.PathLike, *, metric: str = "test_metric", tune: Sequence[str] = ()) -> str:

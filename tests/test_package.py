@@ -47,10 +47,6 @@ def test_a_config_is_named_as_on_the_command_line(root, tmp_path):
         flatwide.run_study("digits_mlp", tmp_path / "study", quiet=True)
 
 
-def test_its_types_are_seen_by_other_projects(root):
-    assert (root / "flatwide" / "py.typed").is_file()  # hatchling puts every file of the package into the wheel
-
-
 @pytest.mark.parametrize(
     "function",
     [flatwide.answer, flatwide.load, flatwide.load_measurements, flatwide.draw_figures, flatwide.write_report],
@@ -125,6 +121,7 @@ def test_wheel_and_sdist_hold_package_and_configs(root, tmp_path):
     assert sdist.stat().st_size < 20e6
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
+    assert (tmp_path / "site" / "flatwide" / "py.typed").is_file()  # else type checkers ignore the annotations
     run = "import sys; sys.path.insert(0, 'site'); from flatwide import cli; sys.exit(cli.main(sys.argv[1:]))"
     arguments = ["--workdir=w", "--config=digits_mlp", "--config.num_neurons=2", "--config.num_epochs=1"]
     subprocess.run([sys.executable, "-c", run, *arguments], cwd=tmp_path, check=True)

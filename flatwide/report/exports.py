@@ -1,6 +1,5 @@
 """Output files of a report: the page, the summary, and figures and tables in formats for papers."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,9 +77,8 @@ def export(
             write_atomically(folder / f"{table.name}.tex", latex.table(table))
     if "json" in formats:
         paragraphs = [{"part": part, "text": text} for part, text in page_content.answers]
-        numbers = json.loads(summed.to_json(orient="records", double_precision=15))
-        settings = {"metric": metric, "choose_by": choose_by, "tune": list(tune)}
-        write_json(folder / "answer.json", settings | {"answer": paragraphs, "summary": numbers})
+        asked = {"metric": metric, "choose_by": choose_by, "tune": tune}
+        write_json(folder / "answer.json", asked | {"answer": paragraphs, "summary": fields.records(summed)})
     if page_content.headlines:
         start = answer.beginning_of_tuned(tune) if tune else None
         fair = [

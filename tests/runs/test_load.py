@@ -69,7 +69,7 @@ def test_what_is_no_run_directory_is_an_error_that_says_what_is_one(train, tmp_p
     with pytest.raises(FileNotFoundError, match=r"nowhere': there is no such folder; expected a run directory"):
         load_run(tmp_path / "nowhere")
     path = train()
-    with pytest.raises(ValueError, match=r"there is no run here; expected a directory in .*/runs, such as MLP"):
+    with pytest.raises(ValueError, match=r"there is no run here; expected a directory in .*/runs, such as digits-MLP"):
         load_run(tmp_path)
     with pytest.raises(ValueError, match=r"there is no run here; expected a directory in W/runs"):
         load_run(path / "checkpoints")

@@ -75,8 +75,10 @@ def start_processes(
     Raises: ConfigError if all are None and no such job is detected, or if the address cannot be used.
     """
     timeout = timeout or _JOIN_SECONDS
-    if coordinator is not None and index == 0:
-        _check_is_free(coordinator)
+    if coordinator is not None:
+        _say_if_unresolved(coordinator)
+        if index == 0:
+            _check_is_free(coordinator)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.config.update(
         "jax_enable_preemption_service", False
@@ -96,6 +98,15 @@ def start_processes(
         raise ConfigError([text.rstrip()]) from error
     state = distributed.global_state
     processes.join(state.client, index=state.process_id, count=state.num_processes, shut_down=jax.distributed.shutdown)
+
+
+def _say_if_unresolved(coordinator: str) -> None:
+    """Say that the host of an address has no known address: a cluster may register it only once process 0 has begun."""
+    host, _, port = coordinator.rpartition(":")
+    try:
+        socket.getaddrinfo(host.strip("[]"), port)
+    except (OSError, UnicodeError) as error:
+        say(f"{coordinator}: this machine cannot resolve the host {host!r} ({error}); expected that of process 0.")
 
 
 def _check_is_free(coordinator: str) -> None:

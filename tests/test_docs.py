@@ -10,6 +10,7 @@ import flatwide
 from flatwide import catalogue, registry
 from flatwide.columns import RESULT_FIELDS
 from flatwide.config import SCHEMA, STUDY, load_file
+from flatwide.study import plan
 from flatwide.study.settings import BUDGET
 
 ROOT = Path(__file__).parents[1]
@@ -166,6 +167,17 @@ def test_own_model_data_loss_and_variant_of_the_docs_train(tmp_path):
     assert result["steps"] == 2 * (300 - 50) // 50
     (row,) = flatwide.load(tmp_path / "work").to_dict("records")
     assert 0 < row["weights.distance"] < 2 * row["weights.norm"]
+
+
+@pytest.mark.parametrize("name", ["nnx_net", "equinox_net"])
+def test_modules_of_other_libraries_train_as_the_docs_say(tmp_path, name):
+    for code in fences((ROOT / "docs" / "extending.md").read_text(), "python"):
+        (tmp_path / code.split()[1]).write_text(code)
+    fields = {"model": f"{tmp_path}/{name}.py:{name}", "dataset": "digits", "train_examples": 128, "num_epochs": 1}
+    study = {"axes": {"channels": (2, 3), "rho": (0.1,)}}
+    assert [run.varied["channels"] for run in plan.expand(fields | {"study": study}).runs] == [2, 3]
+    result = flatwide.run(fields | {"channels": 3, "rho": 0.1}, tmp_path / "work", quiet=True)
+    assert (result["status"], result["num_params"]) == ("finished", 64 * 3 + 3 + 3 * 10 + 10)
 
 
 @pytest.mark.slow

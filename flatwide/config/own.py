@@ -13,13 +13,16 @@ MAY_BE_OWN = ("model", "dataset", "loss", "sam_variant")
 def own_fields(values: Mapping[str, Any]) -> dict[str, inspect.Parameter]:
     """Return the fields that the builders in a user's files read.
 
-    Raises: any error of importing such a file.
+    Raises: any error of importing such a file; ValueError if a model is a class.
     """
     fields: dict[str, inspect.Parameter] = {}
     for name in MAY_BE_OWN:
         value = values.get(name)
         if isinstance(value, str) and registry.is_own_file(value):
-            fields |= registry.fields(registry.find(f"config.{name}", value, {}))
+            builder = registry.find(f"config.{name}", value, {})
+            if name == "model" and isinstance(builder, type):
+                raise ValueError(registry.not_a_model(value, "is a class"))
+            fields |= registry.fields(builder)
     return fields
 
 

@@ -121,9 +121,7 @@ def _network(config: Mapping[str, Any], example: PyTree, num_outputs: int) -> Mo
     builder = registry.find("config.model", config["model"], models.MODELS)
     model = builder(example, num_outputs, **fields_for(builder, config))
     if not isinstance(model, Model):
-        raise configs.ConfigError(
-            [f"config.model={config['model']!r} returned {type(model).__name__}; expected a Model."]
-        )
+        raise configs.ConfigError([registry.not_a_model(config["model"], f"returned {type(model).__name__}")])
     return model
 
 

@@ -37,7 +37,8 @@ def test_what_is_not_varied_is_that_of_the_config():
 def test_a_keyword_of_the_users_own_file_is_an_axis(tmp_path):
     (tmp_path / "own.py").write_text(
         "from flatwide.models.mlp import mlp\n"
-        "def net(example, num_outputs, *, channels=8, rate=None):\n    return mlp(example, num_outputs, num_neurons=(channels,))\n"
+        "def net(example, num_outputs, *, channels=8, rate=None):\n"
+        "    return mlp(example, num_outputs, num_neurons=(channels,))\n"
         "def must(example, num_outputs, *, channels):\n    return net(example, num_outputs, channels=channels)\n"
     )
     own, needs = f"{tmp_path}/own.py:net", f"{tmp_path}/own.py:must"

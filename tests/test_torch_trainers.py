@@ -93,7 +93,7 @@ def test_the_trainer_takes_two_steps_of_sam(page, problem, tmp_path):
             save_strategy="no",
             use_cpu=True,
         ),
-        train_dataset=[{"inputs": x, "labels": y} for x, y in zip(inputs, targets)],
+        train_dataset=[{"inputs": x, "labels": y} for x, y in zip(inputs, targets, strict=True)],
         optimizers=(torch.optim.SGD(network.parameters(), lr=RATE), None),
     )
     trainer.rho = RHO

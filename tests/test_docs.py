@@ -213,3 +213,5 @@ def test_docstrings_become_markdown(load_script):
     shown = ["Compute it.", "", "", "**Args**", "", "- `a, b`: two numbers,", "  both positive.", "- `c`: another.", ""]
     shown += ["**Returns** their sum,", "  a float.", "", "**Equation**", "", "```text", "x = a_1 *", "b.", "```"]
     assert module.markdown("\n".join(lines)) == "\n".join(shown)
+    listed = "pack: a map.\n\n    one/\n      two   of it\n\nMore."
+    assert module.markdown(listed) == "- `pack`: a map.\n  \n```text\none/\n  two   of it\n\n```\n\nMore."

@@ -3,32 +3,30 @@
 This package is independent of configs, models and training loops. docs/measure.md shows each measurement on a model of
 your own. The modules, in order of dependency:
 
-```text
-batching, inputs, operators
-                         means over data; checks of arguments; matrix-free operators
-spectrum/
-  lanczos, ends          Lanczos bases; the largest and smallest eigenvalue
-  certificate, search    bounds on missed eigenvalues; the search for leading eigenvalues
-  eigenvalues, negative, trace, diagonal, density
-stability/               uses spectrum/
-  factored, moments      the Hessians of single examples, and their non-uniformity
-  mean_square            exact growth
-  stability_condition, matrix_free_condition
-                         the paper's condition, with matrices and without
-  curved_span, linear_dynamics
-                         matrices on the span of the curvature; growth by simulation
-  verdict                linear stability from all of these
-  edge_of_stability, preconditioned
-                         the curvature above which full-batch steps are unstable; preconditioned Hessians
-rate, smoothness, convergence
-                         the observed linear rate, smoothness and PL constants, and the rate of the theory
-loss_rise                the rise of the loss nearby (sharpness)
-layerwise                the same for single layers: blocks of a matrix, traces, SAM's perturbation, sharpness
-layer_outputs            the contribution of each leaf to a network
-robustness               noisy and rounded weights
-torch                    the loss of a PyTorch module as a function of params
-subspace, landscape      lines and planes, and the loss on them
-```
+    batching, inputs, operators
+                             means over data; checks of arguments; matrix-free operators
+    spectrum/
+      lanczos, ends          Lanczos bases; the largest and smallest eigenvalue
+      certificate, search    bounds on missed eigenvalues; the search for leading eigenvalues
+      eigenvalues, negative, trace, diagonal, density
+    stability/               uses spectrum/
+      factored, moments      the Hessians of single examples, and their non-uniformity
+      mean_square            exact growth
+      stability_condition, matrix_free_condition
+                             the paper's condition, with matrices and without
+      curved_span, linear_dynamics
+                             matrices on the span of the curvature; growth by simulation
+      verdict                linear stability from all of these
+      edge_of_stability, preconditioned
+                             the curvature above which full-batch steps are unstable; preconditioned Hessians
+    rate, smoothness, convergence
+                             the observed linear rate, smoothness and PL constants, and the rate of the theory
+    loss_rise                the rise of the loss nearby (sharpness)
+    layerwise                the same for single layers: blocks of a matrix, traces, SAM's perturbation, sharpness
+    layer_outputs            the contribution of each leaf to a network
+    robustness               noisy and rounded weights
+    torch                    the loss of a PyTorch module as a function of params
+    subspace, landscape      lines and planes, and the loss on them
 """
 
 from flatwide.measure import torch as torch

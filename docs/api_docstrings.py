@@ -22,7 +22,7 @@ class Sections(griffe.Extension):
 
 
 def markdown(text: str) -> str:
-    """Write a docstring as Markdown: sections in bold, items as lists, equations and indented blocks as they were typed."""
+    """Write a docstring as Markdown: bold sections, lists of items, equations and listings as they were typed."""
     lines: list[str] = []
     section, is_fenced = "", False
     for line in text.splitlines():

@@ -22,7 +22,7 @@ class Sections(griffe.Extension):
 
 
 def markdown(text: str) -> str:
-    """Write a docstring as Markdown: sections in bold, items as lists, equations as they were typed."""
+    """Write a docstring as Markdown: bold sections, lists of items, equations and listings as they were typed."""
     lines: list[str] = []
     section, is_fenced = "", False
     for line in text.splitlines():
@@ -35,8 +35,10 @@ def markdown(text: str) -> str:
                 lines, is_fenced = [*lines, "", "**Equation**", "", "```text", *filter(None, [rest])], True
             else:
                 lines += ["", f"**{section}** {rest}".rstrip()] + ([""] if section == "Args" else [])
+        elif not section and not is_fenced and line.startswith("    "):
+            lines, is_fenced = [*lines, "```text", line[4:]], True
         elif is_fenced:
-            lines.append(line.strip())
+            lines.append(line.strip() if section else line[4:])
         elif match := _ITEM.match(line) if section in ("", "Args") else None:
             is_first = not lines or not lines[-1].startswith(("- ", "  "))
             lines += [*([""] if is_first and lines and lines[-1] else []), f"- `{match[1]}`: {match[2]}"]

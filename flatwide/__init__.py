@@ -2,6 +2,7 @@
 
     flatwide.run(config, workdir)         train one run, or resume it
     flatwide.run_study(config, workdir)   train all runs of a study that are not done yet
+    flatwide.answer(workdir)              the answer in sentences
     flatwide.write_report(workdir)        the answer, the figures and the tables as one HTML file
     flatwide.advise_rho(workdir, **width) rho for an untrained width, from the runs of narrower networks
     flatwide.draw_figures(workdir)        every figure that its runs have data for, by name
@@ -14,6 +15,7 @@
 are imported on first use, so that the command can set the number of threads before JAX starts.
 """
 
+import functools
 import importlib
 import os
 import sys
@@ -36,6 +38,7 @@ _MODULES = ("analysis", "config", "experiment", "figures", "measure", "report", 
 __all__ = [
     "advise_rho",
     "analysis",
+    "answer",
     "config",
     "draw_figures",
     "experiment",
@@ -53,18 +56,35 @@ __all__ = [
 ]
 
 
-def load(workdir: str | os.PathLike) -> "pandas.DataFrame":
+def load(workdir: str | os.PathLike, *, varying: bool = False) -> "pandas.DataFrame":
     """Load the results table of a work directory: one row per run, with all config and result fields and measurements.
 
     Args:
       workdir: a path, or an address on object storage, such as `s3://bucket/study`.
+      varying: keep only the columns in which runs differ.
     Raises: FileNotFoundError if there is no such folder.
     """
     from flatwide.runs import storage
     from flatwide.runs.table import collect
 
     with storage.local(workdir) as folder:
-        return collect(_existing(folder))
+        runs = collect(_existing(folder))
+    if not varying:
+        return runs
+    return runs.loc[:, [name == "run" or runs[name].nunique(dropna=False) > 1 for name in runs.columns]]
+
+
+def answer(workdir: str | os.PathLike, *, metric: str = "test_metric", tune: Sequence[str] = ()) -> str:
+    """Return the answer of a work directory in sentences, with numbers and intervals.
+
+    Args:
+      metric: the column to compare.
+      tune: fields on which base and SAM are each tuned separately.
+    Raises: FileNotFoundError if there is no such folder; ValueError if it has no run, or there is no such metric.
+    """
+    from flatwide.analysis.answer import answer
+
+    return answer(_comparable(workdir, metric), metric=metric, tune=tune)
 
 
 def load_measurements(workdir: str | os.PathLike) -> "pandas.DataFrame":
@@ -90,64 +110,77 @@ def draw_figures(
     Raises: FileNotFoundError if there is no such folder; ValueError if it has no run, or a column is missing.
     Cost: some seconds for hundreds of runs. Training curves and arrays are read only for the runs that are drawn.
     """
-    from flatwide import registry
     from flatwide.analysis import table
     from flatwide.figures.collection import every_figure
     from flatwide.report.workdir import Arrays, Curves, Series
 
-    folder = _existing(workdir)
-    runs = load(folder)
-    if not len(runs):
-        raise ValueError(f"{folder}: expected a work directory with a run in runs/; train one first.")
-    if metric not in runs.columns:
-        raise ValueError(registry.unknown("metric", metric, [name for name in runs.columns if "test_" in name]))
+    folder, runs = _existing(workdir), _comparable(workdir, metric)
     sources: dict[str, Any] = {"curves": Curves(folder), "series": Series(folder), "arrays": Arrays(folder)}
     drawn = every_figure(table.split(runs, metric=metric, tune=tune), interactive=interactive, **sources)
     return {figure.name: figure for figure in drawn}
 
 
-def run_study(config: Mapping[str, Any], workdir: str | os.PathLike, *, quiet: bool = False) -> "pandas.DataFrame":
+def run_study(
+    config: Mapping[str, Any] | str | os.PathLike, workdir: str | os.PathLike, *, quiet: bool = False
+) -> "pandas.DataFrame":
     """Train and measure every run of a study that is not done yet; call it again to resume an interrupted study.
 
-    It prints progress to standard error, in a notebook as a bar, and writes `results.csv` but no report: see
-    `write_report`.
+    It prints progress, in a notebook as a bar, and the answer to standard error, and writes `results.csv` but no
+    report: see `write_report`.
 
     Args:
       config: fields of a config, as a dict or a ConfigDict, with `study`, such as
-        `{"num_neurons": (32,), "study": {"axes": {"rho": (0.0, 0.1), "seed": (0, 1, 2)}}}`.
+        `{"num_neurons": (32,), "study": {"axes": {"rho": (0.0, 0.1), "seed": (0, 1, 2)}}}`; or a config file, or the
+        name of one that ships, such as `studies/digits_width`.
       workdir: each run gets its own directory in `workdir/runs`.
       quiet: print nothing.
     Returns: the table of the work directory, as `load` does; diverged runs are in it with that status.
     Raises: ConfigError, DataError; RuntimeError if runs failed or could not be measured: `load` has the others.
     """
     from flatwide import config as configs
+    from flatwide.runs import logs
     from flatwide.study import command
 
+    values = configs.read(config)
     os.makedirs(workdir, exist_ok=True)
     with open(os.devnull, "w") as nowhere:
         stream: Any = nowhere if quiet else _NotebookErrors() if _in_notebook() else None
-        summary = command.run(configs.plain(config), workdir, stream=stream)
+        summary = command.run(values, workdir, stream=stream)
     if summary.num_done < summary.num_runs:
         raise RuntimeError(
             f"{workdir}: {summary.num_done} of {summary.num_runs} runs are done, {summary.num_failed} failed and "
             f"{summary.num_unmeasured} lack a measurement; flatwide.load({os.fspath(workdir)!r}) has their status, "
             "and the error file of each run has the reason. Call run_study again to retry them."
         )
+    if not quiet:
+        study = {name: field.default for name, field in configs.STUDY.items()} | dict(values["study"])
+        logs.say(answer(workdir, metric=study["metric"], tune=study["tune"]))
     return load(workdir)
 
 
-def write_report(workdir: str | os.PathLike, *, metric: str | None = None, tune: Sequence[str] | None = None) -> Path:
-    """Write `report.html`, `summary.csv` and `figures/` of a work directory.
+def write_report(
+    workdir: str | os.PathLike,
+    *,
+    metric: str | None = None,
+    tune: Sequence[str] | None = None,
+    formats: Sequence[str] | None = None,
+    quiet: bool = False,
+) -> Path:
+    """Write `report.html`, `summary.csv` and `figures/` of a work directory, and print the answer to standard error.
 
     Args:
       metric: the column to compare; None is that of the last report, else `test_metric`.
       tune: fields on which base and SAM are each tuned separately; None is those of the last report.
+      formats: of the files in `figures/`: some of "svg", "pdf", "latex", "json"; None is "svg".
+      quiet: print nothing.
     Returns: the path of the page.
     Raises: FileNotFoundError if there is no such folder; ValueError if it has no run, or a column is missing.
     """
     from flatwide import report
+    from flatwide.runs import logs
 
-    return report.write(_existing(workdir), metric=metric, tune=tune)
+    tell = functools.partial(logs.say, quiet=quiet)
+    return report.write(_existing(workdir), metric=metric, tune=tune, formats=formats, tell=tell)
 
 
 class _NotebookErrors:
@@ -171,6 +204,18 @@ def _existing(workdir: str | os.PathLike) -> Path:
     if not Path(workdir).is_dir():
         raise FileNotFoundError(f"{os.fspath(workdir)!r}: there is no such folder; expected a work directory.")
     return Path(workdir)
+
+
+def _comparable(workdir: str | os.PathLike, metric: str) -> "pandas.DataFrame":
+    """Load the runs of a work directory that must have some, with a metric."""
+    from flatwide import registry
+
+    runs = load(workdir)
+    if not len(runs):
+        raise ValueError(f"{os.fspath(workdir)}: expected a work directory with a run in runs/; train one first.")
+    if metric not in runs.columns:
+        raise ValueError(registry.unknown("metric", metric, [name for name in runs.columns if "test_" in name]))
+    return runs
 
 
 def __getattr__(name: str):

@@ -61,7 +61,7 @@ def _parser() -> FlagParser:
     example = 'python main.py advise runs/demo --at="num_neurons=(256,)"'
     parser = FlagParser(USAGE, description=_DESCRIPTION, example=example)
     parser.add_argument("workdir", nargs="?", metavar="W", help="work directory with trained runs")
-    text = "field and value of the untrained width (required; may be repeated)"
+    text = "field and value of the untrained width, or num_params=N (required; may be repeated)"
     parser.add_argument("--at", action="append", default=[], metavar="FIELD=VALUE", help=text)
     parser.add_argument("--metric", metavar="COLUMN", help="result column to compare (default: test_metric)")
     parser.add_argument("--choose_by", metavar="COLUMN", help="result column that chooses rho (default: the metric)")
@@ -74,7 +74,7 @@ def advise_rho(workdir: str | Path, *, metric: str = "test_metric", choose_by: s
     Args:
       workdir: of runs at three or more widths, with two or more seeds each.
       metric, choose_by: as for `analysis.gain.gain_by_width`.
-      at: fields that set the width, such as `num_neurons=(3000, 1000)`.
+      at: fields that set the width, such as `num_neurons=(3000, 1000)`; or `num_params` alone.
     Returns: an `analysis.advice.Advice` for each part of the table.
     Raises: ConfigError, DataError, FileNotFoundError; ValueError if no run is done.
     """
@@ -108,8 +108,14 @@ def _num_params(directory: RunDirectory, assignments: list[tuple[str, str]]) -> 
     """Count the parameters of a run's network at another width."""
     from flatwide.runs import load, preview
 
+    if [name for name, _ in assignments] == ["num_params"]:
+        text = assignments[0][1]
+        if not text.isdecimal() or int(text) < 1:
+            raise configs.ConfigError([f"num_params={text}: expected an integer >= 1."])
+        return int(text)
     shapes = [name for name, field in configs.SCHEMA.items() if field.shape]
-    if faults := [registry.unknown("--at", name, shapes) for name, _ in assignments if name not in shapes]:
+    faults = [registry.unknown("width", name, [*shapes, "num_params"]) for name, _ in assignments if name not in shapes]
+    if faults:
         raise configs.ConfigError(faults)
     values = load.read_fields(directory) | {"measurements": ()}
     changed, faults = configs.override(values, assignments)
@@ -119,7 +125,7 @@ def _num_params(directory: RunDirectory, assignments: list[tuple[str, str]]) -> 
     sizes = [trees.size(preview.sizes(config).params) for config in (before, after)]
     if before != after and sizes[0] == sizes[1]:
         named = ", ".join(f"{name}={value}" for name, value in assignments)
-        raise configs.ConfigError([f"--at={named}: {after['model']} does not read it, so its size stays the same."])
+        raise configs.ConfigError([f"{named}: {after['model']} does not read it, so its size stays the same."])
     return sizes[1]
 
 

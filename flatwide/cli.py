@@ -51,7 +51,9 @@ def main(arguments: list[str]) -> int:
         if arguments == ["--version"]:
             print(f"flatwide {importlib.metadata.version('flatwide')}")
             return DONE
-        if arguments and not arguments[0].startswith("-"):
+        if not arguments:
+            return failed(BAD_INPUT, (__doc__ or "").strip())
+        if not arguments[0].startswith("-"):
             raise configs.ConfigError([registry.unknown("command", arguments[0], commands_by_name)])
         return training_command.train(arguments, about=__doc__ or "")
     except (ValueError, FileNotFoundError) as error:

@@ -88,6 +88,14 @@ def find(field: str, name: str, allowed: Mapping[str, str]) -> Callable:
     return value
 
 
+def not_a_model(name: str, given: str) -> str:
+    """Return the message that a user's model is something else, such as a module of a library."""
+    return (
+        f"config.model={name!r} {given}; expected a function of (example, num_outputs) that returns a Model. docs/"
+        "extending.md makes one of a module of flax.linen, Flax NNX or Equinox."
+    )
+
+
 @functools.cache  # a quarter of the time of planning a study
 def fields(function: Callable) -> Mapping[str, inspect.Parameter]:
     """List the keyword-only parameters of a builder: the config fields that it reads."""

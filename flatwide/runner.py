@@ -13,7 +13,7 @@ from flatwide.runs.identity import locate
 
 
 def run(
-    config: Mapping[str, Any],
+    config: Mapping[str, Any] | str | os.PathLike,
     workdir: str | os.PathLike,
     *,
     should_stop: Callable[[], bool] = lambda: False,
@@ -24,7 +24,7 @@ def run(
     """Train the run of a config, or resume it, and take its measurements.
 
     Args:
-      config: some config fields; the others have their defaults.
+      config: some config fields, the others have their defaults; or a config file, or the name of one that ships.
       workdir: the run gets its own directory in `workdir/runs`.
       should_stop: called after every segment; once it returns True, the state is saved and `Stopped` is raised.
       on_start: called once the config has been checked and the run has its directory, before the first step.

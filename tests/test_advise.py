@@ -6,6 +6,7 @@ import pytest
 import flatwide
 from flatwide import advise, cli, runner
 from flatwide.analysis import convert
+from flatwide.config import ConfigError
 
 SIZES = {2: 160, 4: 310, 8: 610, 16: 1_210}
 
@@ -50,6 +51,9 @@ def test_it_advises_for_a_width_of_the_family(made, capsys):
     (advised,) = flatwide.advise_rho(made, num_neurons=(64,))
     assert advised.num_params == 4_810
     assert [(value.field, value.value) for value in advised.values] == [("rho", 0.1)]
+    assert flatwide.advise_rho(made, num_params=4_810) == [advised]
+    with pytest.raises(ConfigError, match=r"^width='num_param' is not known. Did you mean 'num_params'\?"):
+        flatwide.advise_rho(made, num_param=4_810)
 
 
 def test_a_refusal_says_what_to_train_instead(made, capsys):
@@ -65,6 +69,8 @@ def test_a_refusal_says_what_to_train_instead(made, capsys):
         ([], "expected a work directory, and a width with --at"),
         (["--at=num_neurons"], "--at='num_neurons': expected FIELD=VALUE"),
         (["--at=num_neuron=(3,)"], "Did you mean 'num_neurons'"),
+        (["--at=num_params=0"], "num_params=0: expected an integer >= 1"),
+        (["--at=num_params=9", "--at=num_neurons=(3,)"], "width='num_params' is not known"),
         (["--at=num_filters=3"], "MLP does not read it, so its size stays the same"),
         (["--at=num_neurons=wide"], "config.num_neurons='wide': expected"),
     ],

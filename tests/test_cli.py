@@ -125,6 +125,9 @@ def test_every_fault_comes_at_once(capsys, tmp_path, config):
 def test_missing_flags_are_named(capsys):
     code, _, errors = command(capsys)
     assert code == 2
+    assert "main.py coordinate_check --config=F" in errors  # alone, it lists its commands
+    code, _, errors = command(capsys, "--dry_run")
+    assert code == 2
     assert "--workdir is missing" in errors
     assert "--config is missing" in errors
 

@@ -6,7 +6,7 @@ import pytest
 
 from flatwide import config as configs
 from flatwide.config import checks
-from flatwide.runs import identity
+from flatwide.runs import identity, preview
 
 
 def faults_of(**fields) -> list[str]:
@@ -188,6 +188,23 @@ def test_a_field_that_an_own_file_needs_is_asked_for(tmp_path):
     user_file = tmp_path / "own.py"
     user_file.write_text("def tiny(example, num_outputs, *, my_width):\n    return None\n")
     assert "config.my_width is missing" in faults_of(model=f"{user_file}:tiny")[0]
+
+
+@pytest.mark.parametrize("given", ["Net", "net"])
+def test_a_module_that_is_no_model_is_refused_in_one_line(tmp_path, given):
+    user_file = tmp_path / "own.py"
+    user_file.write_text(
+        "from flax import nnx\n"
+        "class Net(nnx.Module):\n    def __init__(self, size, *, rngs):\n        pass\n"
+        "def net(example, num_outputs):\n    return Net(3, rngs=nnx.Rngs(0))\n"
+    )
+    with pytest.raises(configs.ConfigError) as error:
+        preview.sizes(configs.resolve({"model": f"{user_file}:{given}", "dataset": "digits"}))
+    what = "is a class" if given == "Net" else "returned Net"
+    assert error.value.faults == [
+        f"config.model='{user_file}:{given}' {what}; expected a function of (example, num_outputs) that returns a "
+        "Model. docs/extending.md makes one of a module of flax.linen, Flax NNX or Equinox."
+    ]
 
 
 def test_lists_of_an_original_config_become_tuples():

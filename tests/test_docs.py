@@ -12,6 +12,7 @@ from flatwide import catalogue, registry
 from flatwide.columns import RESULT_FIELDS
 from flatwide.config import SCHEMA, STUDY, load_file
 from flatwide.config.meanings import meanings
+from flatwide.study import plan
 from flatwide.study.settings import BUDGET
 
 ROOT = Path(__file__).parents[1]
@@ -168,6 +169,17 @@ def test_own_model_data_loss_and_variant_of_the_docs_train(tmp_path):
     assert 0 < row["weights.distance"] < 2 * row["weights.norm"]
 
 
+@pytest.mark.parametrize("name", ["nnx_net", "equinox_net"])
+def test_modules_of_other_libraries_train_as_the_docs_say(tmp_path, name):
+    for code in fences((ROOT / "docs" / "extending.md").read_text(), "python"):
+        (tmp_path / code.split()[1]).write_text(code)
+    fields = {"model": f"{tmp_path}/{name}.py:{name}", "dataset": "digits", "train_examples": 128, "num_epochs": 1}
+    study = {"axes": {"channels": (2, 3), "rho": (0.1,)}}
+    assert [run.varied["channels"] for run in plan.expand(fields | {"study": study}).runs] == [2, 3]
+    result = flatwide.run(fields | {"channels": 3, "rho": 0.1}, tmp_path / "work", quiet=True)
+    assert (result["status"], result["num_params"]) == ("finished", 64 * 3 + 3 + 3 * 10 + 10)
+
+
 @pytest.mark.slow
 def test_the_domain_in_one_file_is_trained_pruned_and_measured(tmp_path):
     (code,) = (code for code in fences((ROOT / "docs" / "extending.md").read_text(), "python") if "# clouds.py" in code)
@@ -201,3 +213,5 @@ def test_docstrings_become_markdown(load_script):
     shown = ["Compute it.", "", "", "**Args**", "", "- `a, b`: two numbers,", "  both positive.", "- `c`: another.", ""]
     shown += ["**Returns** their sum,", "  a float.", "", "**Equation**", "", "```text", "x = a_1 *", "b.", "```"]
     assert module.markdown("\n".join(lines)) == "\n".join(shown)
+    listed = "pack: a map.\n\n    one/\n      two   of it\n\nMore."
+    assert module.markdown(listed) == "- `pack`: a map.\n  \n```text\none/\n  two   of it\n\n```\n\nMore."

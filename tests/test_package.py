@@ -1,6 +1,7 @@
 """The package from outside: what `import flatwide` offers, and what a wheel and an sdist hold."""
 
 import io
+import json
 import subprocess
 import sys
 import zipfile
@@ -28,8 +29,27 @@ def test_importing_it_starts_no_jax():
     subprocess.run([sys.executable, "-c", check], check=True)
 
 
+def test_a_config_is_named_as_on_the_command_line(root, tmp_path):
+    fields = {"num_neurons": (2,), "num_epochs": 1}
+    (tmp_path / "small.py").write_text(f"def get_config(name=''):\n    return {fields} | {{'seed': len(name)}}\n")
+    result = flatwide.run(f"{tmp_path}/small.py:ab", tmp_path / "named", quiet=True)
+    assert result["num_params"] == 160
+    assert flatwide.load(tmp_path / "named")["seed"].tolist() == [2]
+    built = flatwide.experiment.build(root / "configs" / "digits_mlp.py")
+    assert built.config == flatwide.experiment.build("digits_mlp").config
+    with pytest.raises(ConfigError, match=r"'digits_mpl' is not known. Did you mean 'digits_mlp'\?"):
+        flatwide.run("digits_mpl", tmp_path)
+    with pytest.raises(ConfigError, match=r"config=3: expected fields such as \{'rho': 0.05\}, or the name of"):
+        flatwide.run(3, tmp_path)
+    with pytest.raises(ConfigError, match=r"expected a single run here; train a study with flatwide.run_study"):
+        flatwide.run("studies/digits_width", tmp_path)
+    with pytest.raises(ConfigError, match=r"config.study: expected axes, points or parts"):
+        flatwide.run_study("digits_mlp", tmp_path / "study", quiet=True)
+
+
 @pytest.mark.parametrize(
-    "function", [flatwide.load, flatwide.load_measurements, flatwide.draw_figures, flatwide.write_report]
+    "function",
+    [flatwide.answer, flatwide.load, flatwide.load_measurements, flatwide.draw_figures, flatwide.write_report],
 )
 def test_a_missing_folder_is_an_error(tmp_path, function):
     with pytest.raises(FileNotFoundError, match=r"nowhere': there is no such folder; expected a work directory"):
@@ -47,7 +67,21 @@ def test_a_study_from_python_and_its_report(tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
     assert table["status"].tolist() == ["finished", "finished"]
     assert sorted(table["rho"]) == [0.0, 0.1]
-    assert flatwide.write_report(tmp_path) == tmp_path / "report.html"
+    varying = flatwide.load(tmp_path, varying=True)
+    assert {"run", "rho", "test_loss"} <= set(varying)
+    assert {"num_neurons", "seed", "num_params"}.isdisjoint(varying)
+    assert flatwide.write_report(tmp_path, quiet=True) == tmp_path / "report.html"
+    assert capfd.readouterr() == ("", "")
+    answered = flatwide.answer(tmp_path)
+    assert answered.startswith("With one seed, SAM differs from SGD by ")
+    flatwide.write_report(tmp_path, formats=("json",))
+    assert "160" in capfd.readouterr().err  # the number of parameters, in the table of the headlines
+    content = json.loads((tmp_path / "figures" / "answer.json").read_text())
+    assert content["answer"][0]["text"] == answered
+    assert content["metric"] == "test_metric"
+    assert {row["row"] for row in content["summary"]} == {"seeds", "width"}
+    flatwide.run_study(config, tmp_path)  # it is done, so this only shows the answer
+    assert answered in capfd.readouterr().err
     trained = flatwide.load_run(tmp_path / "runs" / table["run"][0])
     assert repr(trained).endswith("seed=0; 160 parameters in 4 arrays)")
     broken = config | {"num_neurons": (3,), "model": f"{tmp_path}/mine.py:model"}
@@ -87,6 +121,7 @@ def test_wheel_and_sdist_hold_package_and_configs(root, tmp_path):
     assert sdist.stat().st_size < 20e6
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
+    assert (tmp_path / "site" / "flatwide" / "py.typed").is_file()  # else type checkers ignore the annotations
     run = "import sys; sys.path.insert(0, 'site'); from flatwide import cli; sys.exit(cli.main(sys.argv[1:]))"
     arguments = ["--workdir=w", "--config=digits_mlp", "--config.num_neurons=2", "--config.num_epochs=1"]
     subprocess.run([sys.executable, "-c", run, *arguments], cwd=tmp_path, check=True)

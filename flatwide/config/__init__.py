@@ -4,8 +4,8 @@ JAX is not imported here: faults are reported, and the number of threads is set,
 """
 
 from flatwide.config.checks import check_field, resolve, resolve_fields
-from flatwide.config.files import load_file, override, read_text, variant
-from flatwide.config.own import MAY_BE_OWN
+from flatwide.config.files import load_file, override, read, read_text, variant
+from flatwide.config.own import MAY_BE_OWN, fields_of_study
 from flatwide.config.run_identity import base_optimizer, digest, effective_rho, identity
 from flatwide.config.schema import SCHEMA, STUDY, ConfigError, default, field_like, literal, one_line, plain
 from flatwide.config.shipped import listing
@@ -21,6 +21,7 @@ __all__ = [
     "digest",
     "effective_rho",
     "field_like",
+    "fields_of_study",
     "identity",
     "listing",
     "literal",
@@ -28,6 +29,7 @@ __all__ = [
     "one_line",
     "override",
     "plain",
+    "read",
     "read_text",
     "resolve",
     "resolve_fields",

@@ -1,6 +1,7 @@
 """Config files, and the flags that override them."""
 
 import importlib.util
+import os
 import re
 import sys
 from collections.abc import Mapping
@@ -17,6 +18,19 @@ from flatwide.config.schema import SCHEMA, STUDY, ConfigError, Field, describe, 
 _HINT = "expected a config file such as configs/digits_mlp.py, or a name that `flatwide configs` lists"
 
 _RANGE = re.compile(r"range\((\s*-?\d{1,18}\s*(?:,\s*-?\d{1,18}\s*)?(?:,\s*-?[1-9]\d{0,17}\s*)?)\)")
+
+
+def read(config: Any) -> dict[str, Any]:
+    """Return the plain values of a config: its fields, or what `load_file` names.
+
+    Raises: ConfigError if it is neither, or the file fails.
+    """
+    if isinstance(config, str | os.PathLike):
+        return load_file(os.fspath(config))
+    if not _is_mapping(config):
+        shown = registry.shown(config)
+        raise ConfigError([f"config={shown}: expected fields such as {{'rho': 0.05}}, or the name of a config file."])
+    return plain(config)
 
 
 def load_file(path: str) -> dict[str, Any]:

@@ -22,6 +22,7 @@ DATASETS = {
     "cifar100": "flatwide.data.cifar:cifar100",
     "imagenet2012": "flatwide.data.image_folder:imagenet2012",
     "image_folder": "flatwide.data.image_folder:image_folder",
+    "npz": "flatwide.data.npz:npz",
     "regression_1d": "flatwide.data.synthetic:regression_1d",
     "matrix_factorization": "flatwide.data.synthetic:matrix_factorization",
     "two_layer_teacher": "flatwide.data.synthetic:two_layer_teacher",

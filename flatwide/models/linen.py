@@ -1,5 +1,6 @@
 """Models from flax.linen modules, and checks of their config fields and inputs."""
 
+import inspect
 from collections.abc import Mapping
 from typing import NamedTuple, cast
 
@@ -9,6 +10,7 @@ import numpy as np
 from flax import errors
 from flax import linen as nn
 
+from flatwide import registry
 from flatwide.types import Array, Categories, Model, PyTree
 
 MOST_UNROLLED_BLOCKS = 12  # of a transformer: up to here its program compiles no longer than one with a loop
@@ -41,8 +43,10 @@ def from_linen(module: nn.Module, example: PyTree) -> Model:
     Returns: Model whose `stats` is the collection "batch_stats", or {} where the module has none, and whose
       `preactivations` are those of `relu`. `init` runs the module once on zeros: put it under `jax.jit`, or under
       `jax.eval_shape` where only shapes are wanted.
-    Raises: ValueError from `init` if the module keeps state in any other collection, because it would be lost.
+    Raises: ValueError if it is no such module; from `init` if the module keeps state in any other collection, because
+      it would be lost.
     """
+    _check_call(module)
 
     def init(key: Array) -> tuple[PyTree, PyTree]:
         zeros = jax.tree.map(lambda leaf: jnp.zeros((1, *leaf.shape), leaf.dtype), example)
@@ -77,6 +81,18 @@ def from_linen(module: nn.Module, example: PyTree) -> Model:
         return {name.removesuffix(_INPUT): array for name, array in sown.items()}
 
     return Model(init, apply, preactivations=preactivations)
+
+
+def _check_call(module: nn.Module) -> None:
+    expected = "expected a flax.linen module with `__call__(self, inputs, *, train)`"
+    if not isinstance(module, nn.Module):
+        raise ValueError(f"from_linen({registry.shown(module)}): {expected}.")
+    signature = inspect.signature(module.__call__)
+    try:
+        signature.bind(None, train=False)
+    except TypeError as error:
+        name = type(module).__name__
+        raise ValueError(f"from_linen: {name}.__call__{signature}: {expected} ({error}).") from None
 
 
 def relu(module: nn.Module, inputs: Array, *, layer: str) -> Array:

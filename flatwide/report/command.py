@@ -9,11 +9,11 @@ from flatwide.config.parser import FlagParser
 from flatwide.runs import storage
 
 USAGE = """python main.py report W [--metric=test_metric] [--choose_by=COLUMN] [--tune=FIELD,FIELD]
-                        [--formats=svg,pdf,latex] [--output=FILE]
+                        [--formats=svg,pdf,latex,json] [--output=FILE]
 python main.py report table.csv [--width=COLUMN] [--rho=COLUMN] [--seed=COLUMN] [--metric=COLUMN] [--lower_is_better]
                                 [--choose_by=COLUMN] [--tune=COLUMN,COLUMN] [--pick=last|best]
                                 [--epoch=COLUMN] [--axes=COLUMN,COLUMN]
-                                [--formats=svg,pdf,latex] [--output=FILE]"""
+                                [--formats=svg,pdf,latex,json] [--output=FILE]"""
 
 _TABLE_FLAGS = {"width": "the width", "rho": "rho", "seed": "the seed", "epoch": "the epoch"}
 
@@ -54,7 +54,9 @@ def _parser() -> FlagParser:
     parser.add_argument("--choose_by", metavar="COLUMN", help="column that chooses rho (default: the metric)")
     parser.add_argument("--output", metavar="FILE", help="path of the page (default: report.html beside the runs)")
     texts: dict[str, Any] = {"type": lambda text: tuple(filter(None, map(str.strip, text.split(","))))}
-    parser.add_argument("--formats", **texts, metavar="svg,pdf,latex", help="files of figures and tables to write")
+    parser.add_argument(
+        "--formats", **texts, metavar="svg,pdf,latex,json", help="files to write: figures, tables, the answer"
+    )
     text = "fields in which base and SAM are tuned separately (default: those of the last report; none for a table)"
     parser.add_argument("--tune", **texts, metavar="FIELD,FIELD", help=text)
     table = parser.add_argument_group("of a table only")

@@ -69,7 +69,7 @@ def write_table(
       epoch: with `pick`, the column that orders the rows of a run; None guesses.
       axes: further columns that distinguish runs, such as the share of label noise.
       tune: columns in which base and SAM are tuned separately, such as a learning rate; they distinguish runs too.
-      formats: of figures and tables in a folder beside the page: some of "svg", "pdf", "latex".
+      formats: of figures and tables in a folder beside the page: some of "svg", "pdf", "latex", "json".
       path: of the page; None is `<table>.report.html` beside the table.
       tell: called with the headlines and their table, as text for a terminal.
     Returns: the path of the page.

@@ -5,16 +5,16 @@ from pathlib import Path
 from typing import Any
 
 from flatwide import registry
-from flatwide.analysis import answer, headline, table
+from flatwide.analysis import answer, fields, headline, table
 from flatwide.figures import rendering, save
 from flatwide.figures.collection import every_figure
 from flatwide.figures.tables import to_csv
 from flatwide.report import charts, latex, output, page
 from flatwide.report.content import Source, content
 from flatwide.report.gaps import gaps
-from flatwide.runs.directory import write_atomically
+from flatwide.runs.directory import write_atomically, write_json
 
-FORMATS = (*save.FORMATS, "latex")
+FORMATS = (*save.FORMATS, "latex", "json")
 
 
 def _library() -> tuple[str, str]:
@@ -68,6 +68,10 @@ def export(
     if "latex" in formats:
         for each in [*([page_content.overview.table] if page_content.overview else []), *page_content.tables]:
             write_atomically(folder / f"{each.name}.tex", latex.table(each))
+    if "json" in formats:
+        paragraphs = [{"part": part, "text": text} for part, text in page_content.answers]
+        asked = split.question._asdict()
+        write_json(folder / "answer.json", asked | {"answer": paragraphs, "summary": fields.records(summed)})
     if page_content.headlines:
         tune = split.question.tune
         start = answer.beginning_of_tuned(tune) if tune else None

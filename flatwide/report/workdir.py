@@ -40,9 +40,9 @@ def write(
       choose_by: the column that rho is chosen by; None is the validation metric if every run has one, else `metric`.
       tune: fields that base and SAM are tuned in separately; None is those of the last report.
       num_planned: the number of runs of the study; None is that of the last report.
-      formats: of the figures and tables beside the page: some of "svg", "pdf", "latex"; None is "svg", or no formats if
-        there is a path. Without formats no figures are written, which suits a study that rewrites its page while it
-        runs.
+      formats: of the figures and tables beside the page: some of "svg", "pdf", "latex", "json"; None is "svg", or
+        no formats if there is a path. Without formats no figures are written, which suits a study that rewrites its
+        page while it runs.
       path: of the page; None is `report.html` in the work directory. With a path, nothing is written into the work
         directory, and figures and summary go into a folder beside the page.
       name: of the work directory on the page; None is its path.

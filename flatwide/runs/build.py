@@ -1,6 +1,7 @@
 """Build the pieces of a run from its config; runs of one shape get the very same functions."""
 
 import functools
+import os
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, cast
 
@@ -31,11 +32,13 @@ from flatwide.types import Dataset, Padding
 from flatwide.workloads import Workload
 
 
-def build(config: Mapping[str, Any], *, matmul_precision: str | None = None, is_local: bool = False) -> Experiment:
+def build(
+    config: Mapping[str, Any] | str | os.PathLike, *, matmul_precision: str | None = None, is_local: bool = False
+) -> Experiment:
     """Build the pieces of one run; no setting of JAX is changed.
 
     Args:
-      config: some config fields, as a ConfigDict or a mapping; the others are at their defaults.
+      config: some config fields, as a ConfigDict or a mapping, the others are at their defaults; or a config file.
       matmul_precision: how exactly the network's float32 products are computed, in JAX's words; None for JAX's setting
         `jax_default_matmul_precision`, or "highest" where nobody has chosen one.
       is_local: use the devices of this process alone, although it trains together with others.

@@ -115,7 +115,7 @@ def _check_resolves(address: str) -> None:
     host = address.rpartition(":")[0].strip("[]")
     try:
         socket.getaddrinfo(host or None, 0)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         text = f"{address}: {socket.gethostname()} does not know the host {host!r} of process 0 ({error})."
         raise UnknownHostError([f"{text} Set JAX_COORDINATOR_ADDRESS=IP:PORT, or make the name resolve."]) from None
 

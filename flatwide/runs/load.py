@@ -10,7 +10,7 @@ import jax
 
 from flatwide.runs import checkpoints
 from flatwide.runs.build import build
-from flatwide.runs.directory import FILE_VERSION, IDENTITY, STARTED_ON, UNREAD, RunDirectory
+from flatwide.runs.directory import FILE_VERSION, IDENTITY, STARTED_ON, UNREAD, RunDirectory, run_directories
 from flatwide.runs.experiment import Experiment
 from flatwide.runs.identity import identity
 from flatwide.training.state import State
@@ -38,9 +38,12 @@ class Trained(NamedTuple):
 def load_run(path: str | os.PathLike) -> Trained:
     """Load a trained network from its run directory.
 
-    Raises: ValueError if the run is not finished, or a Python file of yours or the data have changed; DataError if its
-      data set, which determines the shapes, is not in `config.data_dir`.
+    Raises: FileNotFoundError if there is no such folder; ValueError if it holds no finished run, or a Python
+      file of yours or the data have changed; DataError if its data set, which determines the shapes, is not in
+      `config.data_dir`.
     """
+    if not Path(path).is_dir():
+        raise FileNotFoundError(f"{os.fspath(path)!r}: there is no such folder; expected a run directory.")
     directory = RunDirectory(Path(path))
     built = rebuild(directory)
     state = final_state(directory, built)
@@ -60,6 +63,10 @@ def rebuild(directory: RunDirectory) -> Experiment:
     Raises: as `load_run`.
     """
     status = directory.status()
+    if status == "new":
+        runs = run_directories(directory.path)
+        example = f"{runs[0].path.parent}, such as {runs[0].name}" if runs else "W/runs of a work directory W"
+        raise ValueError(f"{directory.path}: there is no run here; expected a directory in {example}.")
     if status != "finished":
         raise ValueError(f"{directory.path}: the run is {status}; expected a finished one. Finish its training first.")
     recorded, config = directory.read_config()[IDENTITY], read_fields(directory)

@@ -2,8 +2,10 @@
 
 import functools
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -19,12 +21,22 @@ from flatwide.types import Dataset, Model, Objective, PyTree
 def load_dataset(config: Mapping[str, Any]) -> Dataset:
     """Load the data set of a resolved config; the same fields return the same object again."""
     fields = tuple(fields_for(dataset_builder(config), config).items())
-    return _load_dataset(config["dataset"], registry.content_digest(config["dataset"]), is_double(), fields)
+    content = registry.content_digest(config["dataset"]), _written(config["data_dir"])
+    return _load_dataset(config["dataset"], content, is_double(), fields)
+
+
+def _written(data_dir: str | None) -> tuple[tuple[str, int, int], ...]:
+    """Return the names, times and sizes of a file or of those in a folder, which change when data are replaced."""
+    with suppress(OSError):  # the data set's reader reports it
+        path = Path(data_dir).expanduser() if data_dir else None
+        files = [] if path is None else sorted(path.iterdir()) if path.is_dir() else [path]
+        return tuple((file.name, stat.st_mtime_ns, stat.st_size) for file in files for stat in [file.lstat()])
+    return ()
 
 
 @functools.lru_cache(maxsize=4)
-def _load_dataset(name: str, content: str, double: bool, fields: tuple[tuple[str, Any], ...]) -> Dataset:
-    del content, double  # only part of the cache key: an edited file or 64-bit numbers make a different data set
+def _load_dataset(name: str, content: tuple, double: bool, fields: tuple[tuple[str, Any], ...]) -> Dataset:
+    del content, double  # only part of the cache key: edited files or 64-bit numbers make a different data set
     dataset = registry.find("config.dataset", name, data.DATASETS)(**dict(fields))
     if not isinstance(dataset, Dataset):
         raise configs.ConfigError([f"config.dataset={name!r} returned {type(dataset).__name__}; expected a Dataset."])
@@ -121,9 +133,7 @@ def _network(config: Mapping[str, Any], example: PyTree, num_outputs: int) -> Mo
     builder = registry.find("config.model", config["model"], models.MODELS)
     model = builder(example, num_outputs, **fields_for(builder, config))
     if not isinstance(model, Model):
-        raise configs.ConfigError(
-            [f"config.model={config['model']!r} returned {type(model).__name__}; expected a Model."]
-        )
+        raise configs.ConfigError([registry.not_a_model(config["model"], f"returned {type(model).__name__}")])
     return model
 
 

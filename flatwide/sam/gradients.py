@@ -1,14 +1,13 @@
 """The two passes of SAM: a clean gradient, the ascent, and the gradient for the optimizer."""
 
-import math
 from collections.abc import Callable
 from numbers import Integral, Real
 
 import jax
 
-from flatwide import trees
+from flatwide import registry, trees
 from flatwide.sam import pieces
-from flatwide.sam.rules import AscentRule
+from flatwide.sam.rules import AscentRule, checked_radius
 from flatwide.types import Array, PyTree
 
 
@@ -93,8 +92,9 @@ def stateful_value_and_grad(
     For every rule; the first state is `rule.init(params)`. Everything else is as in `value_and_grad`. With `microbatch`
     the state passes from each microbatch to the next.
     """
-    if isinstance(rule.rho, Real) and not 0 <= rule.rho < math.inf:
-        raise ValueError(f"rho={rule.rho}: expected a finite number >= 0 (0 is the base optimizer).")
+    if not isinstance(rule, AscentRule):
+        raise ValueError(f"rule={registry.shown(rule)}: expected an ascent rule, such as sam.normalized(0.05).")
+    checked_radius(rule.rho)
     _check_count("microbatch", 1 if microbatch is None else microbatch, "None for the whole batch")
     _check_count("accumulation_steps", accumulation_steps, "1 for the whole batch at once")
 

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Callable
+from numbers import Real
 from typing import Any, NamedTuple
 
 import jax
@@ -65,6 +66,16 @@ class AscentRule(NamedTuple):
     needs_clean_gradient: bool = True
 
 
+def checked_radius(rho: float | Array) -> float | Array:
+    """Return a radius unchanged; a traced one cannot be checked.
+
+    Raises: ValueError if it is a number that is not finite or negative.
+    """
+    if isinstance(rho, Real) and not 0 <= rho < math.inf:
+        raise ValueError(f"rho={rho}: expected a finite number >= 0 (0 is the base optimizer).")
+    return rho
+
+
 def normalized(rho: float | Array) -> AscentRule:
     """Ascend by a step of length rho along the gradient: SAM.
 
@@ -76,7 +87,7 @@ def normalized(rho: float | Array) -> AscentRule:
         del params
         return _of_length(rho, gradient), state
 
-    return AscentRule(rho, perturb)
+    return AscentRule(checked_radius(rho), perturb)
 
 
 def unnormalized(rho: float | Array) -> AscentRule:
@@ -90,7 +101,7 @@ def unnormalized(rho: float | Array) -> AscentRule:
         del params
         return trees.scale(rho, gradient), state
 
-    return AscentRule(rho, perturb)
+    return AscentRule(checked_radius(rho), perturb)
 
 
 def adaptive(rho: float | Array) -> AscentRule:
@@ -110,7 +121,7 @@ def adaptive(rho: float | Array) -> AscentRule:
         twice = jax.tree.map(jnp.multiply, sizes, scaled)
         return trees.scale(rho / (trees.norm(scaled) + _TINY), twice), state
 
-    return AscentRule(rho, perturb)
+    return AscentRule(checked_radius(rho), perturb)
 
 
 def layerwise(rho: float | Array, scales: PyTree = None, *, layer_scales: tuple[str, ...] = ()) -> AscentRule:
@@ -144,7 +155,7 @@ def layerwise(rho: float | Array, scales: PyTree = None, *, layer_scales: tuple[
         scaled = jax.tree.map(lambda g, s: (factor * s * g).astype(g.dtype), gradient, resolve(params))
         return scaled, state
 
-    return AscentRule(rho, perturb, init)
+    return AscentRule(checked_radius(rho), perturb, init)
 
 
 def norm_layers(rho: float | Array) -> AscentRule:
@@ -212,7 +223,7 @@ def friendly(rho: float | Array, *, mean_gradient_weight: float = 1.0, mean_grad
         noise = jax.tree.map(lambda g, m: (g - sigma * m).astype(g.dtype), gradient, mean)
         return _of_length(rho, noise), mean
 
-    return AscentRule(rho, perturb, init=_zeros)
+    return AscentRule(checked_radius(rho), perturb, init=_zeros)
 
 
 def gsam(rho: float | Array, *, surrogate_gap_weight: float = 0.4) -> AscentRule:
@@ -263,7 +274,7 @@ def momentum_sam(rho: float | Array, *, momentum: float = 0.9) -> AscentRule:
         del clean, params
         return perturbed, jax.tree.map(lambda v, g: (momentum * v + g).astype(g.dtype), state, perturbed)
 
-    return AscentRule(rho, perturb, init=_zeros, combine=combine, needs_clean_gradient=False)
+    return AscentRule(checked_radius(rho), perturb, init=_zeros, combine=combine, needs_clean_gradient=False)
 
 
 def _of_length(rho: float | Array, direction: PyTree) -> PyTree:
@@ -289,7 +300,7 @@ def _ascend_on(rho: float | Array, select: Callable[[PyTree], PyTree]) -> Ascent
         chosen = jax.tree.map(lambda g, is_chosen: g if is_chosen else jnp.zeros_like(g), gradient, select(params))
         return _of_length(rho, chosen), state
 
-    return AscentRule(rho, perturb, init)
+    return AscentRule(checked_radius(rho), perturb, init)
 
 
 def _leaf_names(params: PyTree) -> list[str]:

@@ -9,6 +9,7 @@ import fcntl
 import json
 import math
 import os
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,14 +20,14 @@ from typing import Any, NamedTuple
 from flatwide import config as configs
 from flatwide import machine
 from flatwide.runs import records
-from flatwide.runs.directory import RunDirectory, write_atomically
+from flatwide.runs.directory import RunDirectory, is_abandoned, write_atomically
 
 _VALID = "valid"  # this file exists as long as workers are to follow the orders
 _COMMAND = "command"  # the study's command locks this file and renews its time as long as it lives
 _SHOW_SECONDS = 5.0  # between two renewals
 _LOOK_SECONDS = 0.5
-_BEGIN_SECONDS = 3600.0  # after writing its orders, a command takes its lock within this time
 _OUTLIVED_SECONDS = 7 * 24 * 3600.0  # after so long without a sign of life, no job follows the orders of a dead command
+_SESSION = re.compile(r"[0-9]{8}-[0-9]{6}[.-].+")  # a folder of orders: time, host, process (earlier: no host)
 _DEAD_SECONDS = 90.0  # after so long without one, a command is dead; a network file system may delay one by a minute
 
 
@@ -232,7 +233,7 @@ def write(
     Raises: ConfigError if files cannot be locked there.
     """
     workdir = Path(workdir).resolve()
-    session = session or f"{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}-{os.getpid()}"
+    session = session or f"{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}.{socket.gethostname()}.{os.getpid()}"
     path = workdir / "study" / session / "orders.json"
     content = {
         "groups": [[task._asdict() for task in group] for group in groups],
@@ -281,11 +282,12 @@ def remove(orders: Orders) -> None:
 
 
 def sweep(workdir: Path | str) -> None:
-    """Remove the orders of killed commands, unless workers may still follow them."""
+    """Remove the orders of killed commands, even partial ones, unless workers may still follow them."""
     for folder in (Path(workdir) / "study").glob("*/"):
-        if (folder / "orders.json").exists() or (folder / _VALID).exists():
+        if _SESSION.fullmatch(folder.name) or (folder / "orders.json").exists() or (folder / _VALID).exists():
             with suppress(OSError):  # another process removes it, or it belongs to another user
-                if time.time() - max(path.stat().st_mtime for path in folder.iterdir()) > _seconds_kept(folder):
+                last = max((path.stat().st_mtime for path in folder.iterdir()), default=0.0)
+                if time.time() - last > _seconds_kept(folder):
                     _remove(folder)
 
 
@@ -298,8 +300,8 @@ def _seconds_kept(folder: Path) -> float:
         return 0.0 if written.get("may_outlive") is False else _OUTLIVED_SECONDS
     except BlockingIOError:
         return math.inf  # the command lives
-    except FileNotFoundError:
-        return _BEGIN_SECONDS
+    except FileNotFoundError:  # its command is still writing or already removing it, or was killed while it did
+        return 0.0 if is_abandoned(folder) else math.inf
     except (OSError, ValueError, AttributeError):
         return _OUTLIVED_SECONDS
 

@@ -46,22 +46,23 @@ def expand(values: Mapping[str, Any]) -> Plan:
     """
     base = configs.plain(values)
     study = base.pop("study", {})
-    parsed, faults = settings.read(study, base)
+    fields = configs.fields_of_study(base, study)
+    parsed, faults = settings.read(study, fields)
     if not faults:
         planned, faults, notes = _plan(parsed, base)
     if faults:
-        distinct = list(dict.fromkeys(faults + _faults_of(base, parsed)))
+        distinct = list(dict.fromkeys(faults + _faults_of(base, parsed, fields)))
         more = [f"… and {len(distinct) - _MOST_FAULTS} more faults."] if len(distinct) > _MOST_FAULTS else []
         raise configs.ConfigError(distinct[:_MOST_FAULTS] + more)
     return Plan(parsed, tuple(planned), tuple(notes))
 
 
-def _faults_of(base: Mapping[str, Any], parsed: Settings) -> list[str]:
+def _faults_of(base: Mapping[str, Any], parsed: Settings, known: Mapping[str, Any]) -> list[str]:
     """List faults of the fields that do not vary, so that all are reported at once."""
     faults = []
     for part in parsed.parts:
         fields = {name: value for name, value in base.items() if name not in part.axes} | part.fields
-        first = {name: values[0] for name, values in part.axes.items() if name in configs.SCHEMA or name in base}
+        first = {name: values[0] for name, values in part.axes.items() if name in configs.SCHEMA or name in known}
         try:
             configs.resolve_fields(fields | first)
         except configs.ConfigError as error:

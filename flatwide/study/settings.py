@@ -189,7 +189,7 @@ def _value(where: str, name: str, value: Any, base: Mapping[str, Any], faults: l
     elif name in configs.SCHEMA:
         field = configs.SCHEMA[name]
     elif name in base:
-        field = configs.field_like(base[name])
+        field = configs.field_like(value if base[name] is None else base[name])
     else:
         fault = registry.unknown(f"{where.rpartition('.')[0]} field", name, [*configs.SCHEMA, *base, BUDGET])
         if fault not in faults:

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from flax import nnx
 from numpy.testing import assert_allclose, assert_array_equal
 
 from flatwide.models.linen import from_linen
@@ -92,3 +93,35 @@ def test_init_runs_under_jit_and_costs_nothing_under_eval_shape():
         lambda leaf: (leaf.shape, leaf.dtype), (params, stats)
     )
     assert_allclose(params["hidden"]["kernel"], model.init(jax.random.key(0))[0]["hidden"]["kernel"], rtol=1e-6)
+
+
+class NoTrain(nn.Module):
+    """A module that is called with its inputs alone."""
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(2)(x)
+
+
+class Strict(nn.Module):
+    """A module that needs more than is given."""
+
+    @nn.compact
+    def __call__(self, x, mask, train=False):
+        return nn.Dense(2)(x * mask)
+
+
+@pytest.mark.parametrize(
+    ("module", "given"),
+    [
+        (NoTrain(), r"NoTrain.__call__\(x\): .* \(got an unexpected keyword argument 'train'\)"),
+        (Strict(), r"Strict.__call__\(x, mask, train=False\): .* \(missing a required argument: 'mask'\)"),
+        (Plain, r"\(<class '.*Plain'>\): "),
+        (nnx.Linear(2, 2, rngs=nnx.Rngs(0)), r"\(Linear\("),
+    ],
+)
+def test_what_cannot_be_called_is_refused_with_the_signature(module, given):
+    with pytest.raises(ValueError, match=given) as error:
+        from_linen(module, EXAMPLE["a"])
+    assert "expected a flax.linen module with `__call__(self, inputs, *, train)`" in str(error.value)
+    assert "\n" not in str(error.value)

@@ -63,3 +63,13 @@ def test_the_outputs_are_those_of_the_model_with_the_loaded_weights(train):
     model = experiment.build(trained.config).model
     expected, _ = model.apply(trained.params, trained.stats, INPUTS, train=False, key=None)
     assert_allclose(trained.apply(INPUTS), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_what_is_no_run_directory_is_an_error_that_says_what_is_one(train, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nowhere': there is no such folder; expected a run directory"):
+        load_run(tmp_path / "nowhere")
+    path = train()
+    with pytest.raises(ValueError, match=r"there is no run here; expected a directory in .*/runs, such as digits-MLP"):
+        load_run(tmp_path)
+    with pytest.raises(ValueError, match=r"there is no run here; expected a directory in W/runs"):
+        load_run(path / "checkpoints")

@@ -371,8 +371,17 @@ def test_rule_with_a_state_needs_the_general_form():
 
 @pytest.mark.parametrize("rho", [-0.1, float("nan"), float("inf"), np.float32(-1)])
 def test_radius_out_of_range_is_refused(variant, rho):
-    with pytest.raises(ValueError, match=rf"rho={rho}: expected a finite number >= 0 \(0 is the base optimizer\)"):
-        sam.value_and_grad(quadratic_loss, variant(rho))
+    message = rf"rho={rho}: expected a finite number >= 0 \(0 is the base optimizer\)"
+    with pytest.raises(ValueError, match=message):
+        variant(rho)
+    with pytest.raises(ValueError, match=message):  # of a rule that does not check it itself
+        sam.value_and_grad(quadratic_loss, variant(0.1)._replace(rho=rho))
+
+
+@pytest.mark.parametrize("rule", [0.05, "normalized", sam.normalized])
+def test_what_is_no_rule_is_refused(rule):
+    with pytest.raises(ValueError, match=r"rule=.*: expected an ascent rule, such as sam\.normalized\(0\.05\)\."):
+        sam.value_and_grad(quadratic_loss, rule)
 
 
 @pytest.mark.parametrize("value", [0, -1, 2.5, "8"])

@@ -34,6 +34,28 @@ def test_what_is_not_varied_is_that_of_the_config():
     assert run.config == configs.resolve_fields(BASE | {"learning_rate": 0.3, "rho": 0.0})
 
 
+def test_a_keyword_of_the_users_own_file_is_an_axis(tmp_path):
+    (tmp_path / "own.py").write_text(
+        "from flatwide.models.mlp import mlp\n"
+        "def net(example, num_outputs, *, channels=8, rate=None):\n"
+        "    return mlp(example, num_outputs, num_neurons=(channels,))\n"
+        "def must(example, num_outputs, *, channels):\n    return net(example, num_outputs, channels=channels)\n"
+    )
+    own, needs = f"{tmp_path}/own.py:net", f"{tmp_path}/own.py:must"
+    for base in ({"model": own}, {"model": own, "channels": 2}, {"model": needs}):
+        assert varied(expand(base, axes={"channels": (4, 8), "rho": (0.0,)}), "channels") == [(4,), (8,)]
+    assert varied(expand({"model": own}, axes={"rate": (0.5, 1), "rho": (0,)}), "rate") == [(0.5,), (1,)]
+    assert varied(expand(axes={"model": (own, needs), "channels": (4,), "rho": (0.0,)}), "channels") == [(4,), (4,)]
+    parts = {"cnn": {"model": own, "points": ({"channels": 4}, {"channels": 8})}, "mlp": {"num_neurons": (4,)}}
+    assert len(expand(axes={"rho": (0.0, 0.1)}, parts=parts).runs) == 6
+    with pytest.raises(configs.ConfigError) as error:
+        expand({"model": needs}, axes={"chanels": (4,), "channels": (4,)})
+    (misspelled,) = error.value.faults
+    assert misspelled.startswith("config.study.axes field='chanels' is not known. Did you mean 'channels'?")
+    with pytest.raises(configs.ConfigError, match="field='channels' is not known"):
+        expand(axes={"channels": (4,)})
+
+
 def test_an_axis_may_be_an_array():
     axes = {"rho": np.array([0.0, 0.5]), "seed": np.arange(2)}
     assert [run.varied["rho"] for run in expand(axes=axes).runs] == [0.0, 0.0, 0.5, 0.5]

@@ -236,10 +236,35 @@ def test_orders_of_killed_commands_are_swept_and_those_in_force_are_not(tmp_path
         orders.sweep(tmp_path)
         assert {path.name for path in (tmp_path / "study").iterdir()} == {"jobs", "alive", "begins", "slurm"}
     for name in ("jobs", "begins"):
-        for path in (tmp_path / "study" / name).iterdir():
+        for path in (*(tmp_path / "study" / name).iterdir(), tmp_path / "study" / name):
             os.utime(path, (0, 0))
     orders.sweep(tmp_path)
     assert {path.name for path in (tmp_path / "study").iterdir()} == {"slurm"}
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        (),
+        ("valid",),
+        ("valid", "orders.json.HOST.PID.tmp"),
+        ("valid", "orders.json"),
+        ("command", "worker-0"),
+        ("seconds-run",),
+    ],
+)
+def test_what_a_command_leaves_that_is_killed_at_any_instant_is_swept(tmp_path, start, left):
+    written = orders.write(tmp_path, [], tensorboard=False, may_outlive=False).path.parent
+    killed, alive = start(["true"]), start(IDLE)
+    killed.wait()
+    for process in (killed, alive):
+        folder = written.with_name(written.name.replace(f".{os.getpid()}", f".{process.pid}"))
+        folder.mkdir()
+        for name in left:
+            (folder / name).touch()
+    orders.remove(orders.read(written / "orders.json"))
+    orders.sweep(tmp_path)
+    assert [path.name for path in (tmp_path / "study").iterdir()] == [folder.name]
 
 
 def test_a_removed_work_directory_ends_the_study_and_is_not_made_again(tmp_path, start):

@@ -4,6 +4,9 @@ import gzip
 import json
 import lzma
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -286,3 +289,13 @@ def test_byte_pairs_are_trained_on_the_training_text_alone(tmp_path):
     (tmp_path / "val.txt").write_bytes(b"\xff" * 300)
     with pytest.raises(data.DataError, match=r"byte 0 of the text is not UTF-8"):
         text(**fields)
+
+
+@pytest.mark.slow
+def test_steps_agree_with_a_decoder_in_pytorch():
+    """Runs the benchmark, which stops where losses or weights of AdamW's or SAM's first steps differ."""
+    pytest.importorskip("torch")
+    script = Path(__file__).parents[1] / "benchmarks" / "gpt_step.py"
+    sizes = ["--hidden_size=32", "--num_layers=1", "--repeats=1"]
+    done = subprocess.run([sys.executable, script, *sizes], capture_output=True, text=True, check=True)
+    assert done.stdout.count("losses of 3 steps agree") == 2

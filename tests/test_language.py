@@ -299,3 +299,25 @@ def test_steps_agree_with_a_decoder_in_pytorch():
     sizes = ["--hidden_size=32", "--num_layers=1", "--repeats=1"]
     done = subprocess.run([sys.executable, script, *sizes], capture_output=True, text=True, check=True)
     assert done.stdout.count("losses of 3 steps agree") == 2
+
+
+def test_functional_sam_of_a_run_moves_the_jacobian_and_not_the_criterion():
+    fields = TINY | {"base_optimizer": "sgd", "momentum": 0.0, "sam_variant": "functional", "rho": 0.3}
+    built = experiment.build(fields | {"learning_rate": 1.0})
+    state, batch = built.init(), built.batch(0)
+    tokens, targets = (jnp.asarray(batch[name], int) for name in ("inputs", "targets"))
+
+    def outputs(params):
+        return built.model.apply(params, {}, tokens, train=True, key=None)[0]
+
+    def criterion(outputs):
+        return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(outputs), targets[..., None], -1))
+
+    slopes = jax.grad(criterion)(outputs(state.params))
+    clean = jax.grad(lambda params: criterion(outputs(params)))(state.params)
+    moved = trees.add(state.params, trees.scale(0.3 / trees.norm(clean), clean))
+    (gradient,) = jax.vjp(outputs, moved)[1](slopes)
+    after, _ = built.train_step(state, batch)
+    jax.tree.map(
+        lambda a, w, g: assert_allclose(a, w - g, rtol=0, atol=1e-6), after.params, built.init().params, gradient
+    )

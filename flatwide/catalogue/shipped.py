@@ -103,6 +103,17 @@ MEASUREMENTS: dict[str, Measurement] = {
             Quantity("metric", "training metric, as measured", role=LISTED, is_signed=True),
         ),
     ),
+    "held_out_robustness": Measurement(
+        function="flatwide.measurements.robustness:held_out_robustness",
+        section=CURVATURE,
+        sentence="The same for test examples: whether what was learned survives noise and rounding.",
+        quantities=(
+            *_robustness("loss_rise", "rise of the test loss", "loss"),
+            *_robustness("metric_change", "change of the test metric", ""),
+            Quantity("loss", "test loss, as measured", "loss", role=LISTED),
+            Quantity("metric", "test metric, as measured", role=LISTED, is_signed=True),
+        ),
+    ),
     "spectrum": Measurement(
         function="flatwide.measurements.spectrum:spectrum",
         section=CURVATURE,

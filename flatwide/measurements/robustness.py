@@ -66,6 +66,11 @@ def robustness(
     return Measured(values, errors, cost=num_passes / 4)
 
 
+def held_out_robustness(subject: Subject, *, key: jax.Array) -> Measured:
+    """Measure `robustness` on as many test examples."""
+    return robustness(subject.on_test_examples(), key=key)
+
+
 def _scores(subject: Subject, batch_size: int, params: PyTree) -> Scores:
     """Compute the scores of every example, as arrays on the host."""
     program, parts = _program(subject.built.workload), []

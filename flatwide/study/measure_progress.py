@@ -23,6 +23,7 @@ TYPICAL_PRODUCTS: Mapping[str, float] = {
     "edge": 9,
     "function": 0.2,
     "gradient": 0.5,
+    "held_out_robustness": 16,
     "landscape": 80,
     "layers": 70,
     "minima_plane": 167,

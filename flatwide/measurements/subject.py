@@ -118,14 +118,14 @@ class Subject:
         """Return outputs(params, batch, stats)."""
         return Outputs(self.built.workload)
 
-    def on_test_examples(self) -> "Subject":
-        """Return the same network with as many test examples, or all if there are fewer.
+    def on_test_examples(self, num_examples: int) -> "Subject":
+        """Return the same network with test examples, all if there are at most num_examples.
 
         Raises: NotApplicableError for a game.
         """
         if self.built.workload.objective.metric_name == "score":
             raise NotApplicableError(f"config.dataset={self.built.config['dataset']!r}: a game has no test examples.")
-        raw = self.built.test_examples(self.num_examples)
+        raw = self.built.test_examples(num_examples)
         return dataclasses.replace(self, examples=_prepared(self.built.workload.prepare)(raw))
 
     def options(self, batch_size: int) -> dict[str, Any]:

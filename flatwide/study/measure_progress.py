@@ -21,6 +21,7 @@ TYPICAL_PRODUCTS: Mapping[str, float] = {
     "convergence": 48,
     "curvature": 150,
     "edge": 9,
+    "forgetting": 0.75,
     "function": 0.2,
     "gradient": 0.5,
     "held_out_robustness": 16,

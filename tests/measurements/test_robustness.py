@@ -57,7 +57,7 @@ def test_test_examples_are_those_that_the_run_is_scored_on():
     state = built.init()
     subject = Subject(built, state.params, state.stats, state.mask, 0.0, examples_of(built, 1000)(None))
     scored = built.evaluate(state, built.test)
-    found = subject.on_test_examples()
+    found = subject.on_test_examples(1000)
     assert found.num_examples == built.test.num_examples < subject.num_examples
     outputs = np.asarray(found.outputs(found.params, found.examples, found.stats))
     accuracy = np.mean(outputs.argmax(axis=1) == np.asarray(found.examples["targets"]))

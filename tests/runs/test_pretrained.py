@@ -9,7 +9,10 @@ from numpy.testing import assert_array_equal
 
 from flatwide import config as configs
 from flatwide import experiment, runner
-from flatwide.runs.load import load_run
+from flatwide.measurements import measuring
+from flatwide.measurements.forgetting import forgetting
+from flatwide.runs.directory import RunDirectory
+from flatwide.runs.load import final_state, load_run
 from flatwide.study import plan
 
 TINY = {"num_neurons": (6,), "num_epochs": 1, "train_examples": 64, "batch_size": 32, "learning_rate": 0.05}
@@ -95,6 +98,24 @@ def test_a_source_that_cannot_be_used_is_said_in_one_line(pretrained, tmp_path):
     unfinished.mkdir()
     (unfinished / "config.json").write_bytes((source_of(pretrained, 0.0) / "config.json").read_bytes())
     assert "expected a finished run" in refused(initialize_from=str(unfinished))
+
+
+def test_forgetting_is_the_change_on_the_data_of_the_earlier_run(pretrained, tmp_path):
+    """Both networks are scored on the whole test split of the earlier run; wrong labels make the later one worse."""
+    fields = TINY | {"initialize_from": str(pretrained), "pretraining_rho": 0.0, "label_noise": 1.0}
+    fields["train_examples"] = None
+    runner.run(fields, tmp_path, quiet=True)
+    (path,) = run_directories(tmp_path)
+    source, tuned = (
+        measuring.open_run(RunDirectory(at), num_examples=9999) for at in (source_of(pretrained, 0.0), path)
+    )
+    measured = forgetting(tuned.subject(None), key=jax.random.key(0))
+    test = source.built.test
+    scores = [source.built.evaluate(final_state(run.directory, run.built), test) for run in (source, tuned)]
+    assert measured.values["loss"] == pytest.approx(scores[1].loss, rel=1e-5)
+    assert measured.values["loss_rise"] == pytest.approx(scores[1].loss - scores[0].loss, rel=1e-4)
+    assert measured.values["metric_change"] == pytest.approx(scores[1].metric - scores[0].metric)
+    assert abs(measured.values["loss_rise"]) > 0.01
 
 
 def test_pretraining_rho_is_an_axis(pretrained):

@@ -64,10 +64,15 @@ def cut_to_fit(padding: Padding | None, batch: Batch, function: Callable[[Batch]
     return jax.lax.switch(jnp.minimum(needed, len(levels) - 1), branches, batch)
 
 
-def mean_loss(scores: Scores) -> Array:
+def mean_loss(losses: Array, weights: Array) -> Array:
     """Average a batch's losses over its scored items; a batch without any has loss 0."""
-    total = jnp.sum(scores.weights)
-    return jnp.sum(scores.losses) / jnp.where(total > 0, total, 1)
+    total = jnp.sum(weights)
+    return jnp.sum(losses) / jnp.where(total > 0, total, 1)
+
+
+def criterion(objective: Objective, outputs: PyTree, batch: Batch) -> Array:
+    """Compute the mean loss of the outputs for a prepared batch."""
+    return mean_loss(objective.losses(outputs, batch), objective.weights(batch))
 
 
 def loss(
@@ -84,5 +89,5 @@ def loss(
 
     Returns: the loss, and the model's new state.
     """
-    scores, stats = score(workload, trees.apply_mask(params, mask), stats, batch, train=train, key=key)
-    return mean_loss(scores), stats
+    outputs, stats = workload.model.apply(trees.apply_mask(params, mask), stats, batch["inputs"], train=train, key=key)
+    return criterion(workload.objective, outputs, batch), stats

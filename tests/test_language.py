@@ -4,6 +4,9 @@ import gzip
 import json
 import lzma
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -286,3 +289,35 @@ def test_byte_pairs_are_trained_on_the_training_text_alone(tmp_path):
     (tmp_path / "val.txt").write_bytes(b"\xff" * 300)
     with pytest.raises(data.DataError, match=r"byte 0 of the text is not UTF-8"):
         text(**fields)
+
+
+@pytest.mark.slow
+def test_steps_agree_with_a_decoder_in_pytorch():
+    """Runs the benchmark, which stops where losses or weights of AdamW's or SAM's first steps differ."""
+    pytest.importorskip("torch")
+    script = Path(__file__).parents[1] / "benchmarks" / "gpt_step.py"
+    sizes = ["--hidden_size=32", "--num_layers=1", "--repeats=1"]
+    done = subprocess.run([sys.executable, script, *sizes], capture_output=True, text=True, check=True)
+    assert done.stdout.count("losses of 3 steps agree") == 2
+
+
+def test_functional_sam_of_a_run_moves_the_jacobian_and_not_the_criterion():
+    fields = TINY | {"base_optimizer": "sgd", "momentum": 0.0, "sam_variant": "functional", "rho": 0.3}
+    built = experiment.build(fields | {"learning_rate": 1.0})
+    state, batch = built.init(), built.batch(0)
+    tokens, targets = (jnp.asarray(batch[name], int) for name in ("inputs", "targets"))
+
+    def outputs(params):
+        return built.model.apply(params, {}, tokens, train=True, key=None)[0]
+
+    def criterion(outputs):
+        return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(outputs), targets[..., None], -1))
+
+    slopes = jax.grad(criterion)(outputs(state.params))
+    clean = jax.grad(lambda params: criterion(outputs(params)))(state.params)
+    moved = trees.add(state.params, trees.scale(0.3 / trees.norm(clean), clean))
+    (gradient,) = jax.vjp(outputs, moved)[1](slopes)
+    after, _ = built.train_step(state, batch)
+    jax.tree.map(
+        lambda a, w, g: assert_allclose(a, w - g, rtol=0, atol=1e-6), after.params, built.init().params, gradient
+    )

@@ -29,7 +29,7 @@ def loss_fn(params):
 PLAIN = jax.value_and_grad(loss_fn)
 
 
-WITH_MEMORY = {"friendly", "momentum"}  # whose steps tests/sam checks
+ELSEWHERE = {"friendly", "momentum", "functional"}  # rules whose steps, or whose losses, tests/sam checks
 
 
 def run(optimizer, params, *, num_steps=10, weight_decay=0.0, value_and_grad=PLAIN):
@@ -128,7 +128,7 @@ def test_adamw_shrinks_without_a_gradient_and_sgd_adds_decay_to_the_gradient(par
         assert_close(direction, jax.tree.map(lambda w: 0.5 * w, params))
 
 
-@pytest.mark.parametrize("variant", sorted(set(sam.VARIANTS) - {"layerwise", "norm_layers", "subset", *WITH_MEMORY}))
+@pytest.mark.parametrize("variant", sorted(set(sam.VARIANTS) - {"layerwise", "norm_layers", "subset", *ELSEWHERE}))
 def test_decay_is_not_ascended(float64, variant):
     """One step by hand on loss a w^2 / 2: the ascent sees the gradient of the loss alone, the decay w as it is."""
     kernel, a, decay, rho = 2.0, 3.0, 0.4, 0.1
@@ -190,7 +190,7 @@ STEPPERS = [
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
 @pytest.mark.parametrize(("name", "fields"), STEPPERS)
-@pytest.mark.parametrize("variant", sorted(set(sam.VARIANTS) - WITH_MEMORY))
+@pytest.mark.parametrize("variant", sorted(set(sam.VARIANTS) - ELSEWHERE))
 def test_pruned_weights_stay_exactly_zero(params, variant, name, fields, weight_decay):
     mask = {"layer": {"kernel": jnp.array([[1, 0], [0, 1], [1, 0]], bool), "bias": True, "scale": True}}
     rule = functools.partial(registry.find("", variant, sam.VARIANTS), **OPTIONS.get(variant, {}))(0.5)

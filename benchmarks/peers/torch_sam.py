@@ -67,16 +67,13 @@ def total_norm(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
 
 
 def train(model: nn.Module, loss_of: Callable[..., torch.Tensor], batches: Sequence) -> None:
-    """Answer with steps of SAM around the config's optimizer; `loss_of` takes a batch."""
+    """Answer with steps of the config's optimizer, with SAM around it if rho > 0; `loss_of` takes a batch."""
     parameters = [parameter for parameter in model.train().parameters() if parameter.requires_grad]
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     optimizer = OPTIMIZERS[CONFIG["base_optimizer"]](parameters)
 
-    def step(number: int) -> torch.Tensor:
-        batch = batches[number % len(batches)]
-        torch.manual_seed(number)
-        loss = loss_of(batch)
-        loss.backward()
+    def ascend(number: int, batch) -> None:
+        """Replace the gradients by those at the perturbed weights."""
         with torch.no_grad():
             gradients = [parameter.grad for parameter in parameters]
             factor = CONFIG["rho"] / (total_norm(gradients) + 1e-12)
@@ -91,6 +88,16 @@ def train(model: nn.Module, loss_of: Callable[..., torch.Tensor], batches: Seque
             norm.momentum = 0.1
         with torch.no_grad():
             torch._foreach_sub_(parameters, ascent)
+
+    def step(number: int) -> torch.Tensor:
+        batch = batches[number % len(batches)]
+        torch.manual_seed(number)
+        loss = loss_of(batch)
+        loss.backward()
+        if CONFIG["rho"] > 0:
+            ascend(number, batch)
+        if CONFIG["gradient_clip"] is not None:
+            nn.utils.clip_grad_norm_(parameters, CONFIG["gradient_clip"])
         optimizer.step()
         optimizer.zero_grad()
         return loss

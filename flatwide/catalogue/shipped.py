@@ -103,6 +103,31 @@ MEASUREMENTS: dict[str, Measurement] = {
             Quantity("metric", "training metric, as measured", role=LISTED, is_signed=True),
         ),
     ),
+    "held_out_robustness": Measurement(
+        function="flatwide.measurements.robustness:held_out_robustness",
+        section=CURVATURE,
+        sentence="The same for test examples: whether what was learned survives noise and rounding.",
+        quantities=(
+            *_robustness("loss_rise", "rise of the test loss", "loss"),
+            *_robustness("metric_change", "change of the test metric", ""),
+            Quantity("loss", "test loss, as measured", "loss", role=LISTED),
+            Quantity("metric", "test metric, as measured", role=LISTED, is_signed=True),
+        ),
+    ),
+    "forgetting": Measurement(
+        function="flatwide.measurements.forgetting:forgetting",
+        section=CURVATURE,
+        sentence="What fine-tuning cost on test examples of the data that the network had learned before.",
+        quantities=(
+            Quantity("loss_rise", "rise of the loss on earlier data", "loss", role=HEADLINE, is_signed=True),
+            Quantity("metric_change", "change of the metric on earlier data", role=LISTED, is_signed=True),
+            Quantity("loss", "loss on earlier data", "loss", role=LISTED),
+            Quantity("metric", "metric on earlier data", role=LISTED, is_signed=True),
+            Quantity("tuned_loss", "loss on the new data, as measured", "loss", role=LISTED),
+            Quantity("tuned_metric", "metric on the new data, as measured", role=LISTED, is_signed=True),
+            Quantity("distance", "distance from the earlier weights", _LENGTH, role=LISTED),
+        ),
+    ),
     "spectrum": Measurement(
         function="flatwide.measurements.spectrum:spectrum",
         section=CURVATURE,

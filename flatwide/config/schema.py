@@ -70,6 +70,7 @@ RHO_SCHEDULE = Check(
 TEST_SPLIT = Check(lambda v: v in ("every_tenth", "scaffold"), "every_tenth or scaffold")
 AVERAGE = Check(lambda v: v in ("none", "ema", "swa"), "none, ema or swa")
 TOKENIZER = Check(lambda v: v in ("bytes", "bpe", "none"), "bytes, bpe or none")
+REINITIALIZED = Check(lambda v: v in ("none", "head"), "none or head")
 DECAYED = Check(lambda v: v in ("all", "kernels"), "all or kernels")
 TWO_BELOW_ONE = Check(lambda v: len(v) == 2 and all(0 <= b < 1 for b in v), "two numbers in [0, 1)")
 
@@ -109,6 +110,10 @@ SCHEMA: dict[str, Field] = {
     "patch_size": Field(4, "int", AT_LEAST_ONE, declared=True),
     "dropout": Field(None, "float", BELOW_ONE, optional=True, declared=True),
     "half_precision": Field(False, "bool", declared=True),
+    # The weights of another run.
+    "initialize_from": Field(None, "str", optional=True, identity=False, compiled=False),
+    "pretraining_rho": Field(None, "float", RADIUS, optional=True, compiled=False),
+    "reinitialize": Field("none", "str", REINITIALIZED, compiled=False),
     # Parameterization: scaling with width.
     "parameterization": Field("standard", "str"),
     "base_width": Field((), "ints", EACH_AT_LEAST_ONE),

@@ -63,7 +63,7 @@ class Score:
     def __call__(self, params: PyTree, batch: Batch, stats: PyTree) -> dict[str, Array]:
         """Compute the loss and metric of a batch."""
         scores, _ = workloads.score(self.workload, params, stats, batch, train=False, key=None)
-        means = {"losses": workloads.mean_loss(scores)}
+        means = {"losses": workloads.mean_loss(scores.losses, scores.weights)}
         if self.workload.objective.metric_name in _MEANS:
             total = jnp.sum(scores.weights)
             means["metrics"] = jnp.sum(scores.predictions) / jnp.where(total > 0, total, 1)

@@ -37,16 +37,14 @@ def robustness(
     Cost: one pass over the examples each, about 70 in all; each recorded as a quarter of a Hessian-vector product.
     """
     objective = subject.built.workload.objective
-    scores = functools.partial(_scores, subject, batch_size)
+    scores = functools.partial(scores_of, subject, batch_size)
     noise_key, resample_key = jax.random.split(key)
     clean = scores(subject.params)
-    values, errors, num_passes = _summary(objective, clean), {}, 1
+    values, errors, num_passes = summary(objective, clean), {}, 1
     for index, size in enumerate(noise):
         keys = jax.random.split(jax.random.fold_in(noise_key, index), num_draws)
         drawn = [
-            _changes(
-                objective, clean, scores(measure.noisy_weights(subject.params, size=size, key=k, mask=subject.mask))
-            )
+            change(objective, clean, scores(measure.noisy_weights(subject.params, size=size, key=k, mask=subject.mask)))
             for k in keys
         ]
         for name in drawn[0]:
@@ -58,15 +56,20 @@ def robustness(
     for count in bits:
         for kind in ("tensor", "channel"):
             rounded = scores(measure.rounded_weights(subject.params, bits=count, per_channel=kind == "channel"))
-            spread = _bootstrap(objective, clean, rounded, random, num_resamples)
-            for name, value in _changes(objective, clean, rounded).items():
+            spread = bootstrap(objective, clean, rounded, random, num_resamples)
+            for name, value in change(objective, clean, rounded).items():
                 values[f"rounded_{count}_{kind}_{name}"] = value
                 errors[f"rounded_{count}_{kind}_{name}"] = spread[name]
             num_passes += 1
     return Measured(values, errors, cost=num_passes / 4)
 
 
-def _scores(subject: Subject, batch_size: int, params: PyTree) -> Scores:
+def held_out_robustness(subject: Subject, *, key: jax.Array) -> Measured:
+    """Measure `robustness` on as many test examples."""
+    return robustness(subject.on_test_examples(subject.num_examples), key=key)
+
+
+def scores_of(subject: Subject, batch_size: int, params: PyTree) -> Scores:
     """Compute the scores of every example, as arrays on the host."""
     program, parts = _program(subject.built.workload), []
     for first in range(0, subject.num_examples, batch_size):
@@ -82,25 +85,27 @@ def _program(workload: Workload) -> Callable:
     )
 
 
-def _summary(objective: Objective, scores: Scores) -> dict[str, float]:
+def summary(objective: Objective, scores: Scores) -> dict[str, float]:
+    """Return loss and metric; that of a game, which is not played again, is omitted."""
     values = {"loss": float(np.sum(scores.losses, dtype=np.float64) / np.sum(scores.weights, dtype=np.float64))}
     if objective.metric_name != "score":  # the scores of games do not depend on the perturbed weights
         values["metric"] = float(objective.metric(scores.predictions, np.asarray(scores.weights)))
     return values
 
 
-def _changes(objective: Objective, clean: Scores, changed: Scores) -> dict[str, float]:
-    before, after = _summary(objective, clean), _summary(objective, changed)
+def change(objective: Objective, clean: Scores, changed: Scores) -> dict[str, float]:
+    """Return loss_rise and metric_change."""
+    before, after = summary(objective, clean), summary(objective, changed)
     names = {"loss": "loss_rise", "metric": "metric_change"}
     return {names[name]: after[name] - before[name] for name in before}
 
 
-def _bootstrap(
+def bootstrap(
     objective: Objective, clean: Scores, changed: Scores, random: np.random.Generator, num_resamples: int
 ) -> dict[str, float]:
     """Estimate the standard errors of the changes by resampling the examples with replacement."""
     total, resampled = len(clean.weights), []
     for _ in range(num_resamples):
         take = operator.itemgetter(random.integers(0, total, total))
-        resampled.append(_changes(objective, jax.tree.map(take, clean), jax.tree.map(take, changed)))
+        resampled.append(change(objective, jax.tree.map(take, clean), jax.tree.map(take, changed)))
     return {name: float(np.std([changes[name] for changes in resampled], ddof=1)) for name in resampled[0]}

@@ -1,5 +1,6 @@
 """The argument of a measurement, a saved network of a run with examples, and its result."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import numpy as np
 
 from flatwide import measure, optimizers, workloads
 from flatwide.config import effective_rho
-from flatwide.measurements.errors import WaitingError
+from flatwide.measurements.errors import NotApplicableError, WaitingError
 from flatwide.runs import checkpoints, recording, records, snapshots
 from flatwide.runs.directory import RunDirectory
 from flatwide.runs.experiment import Experiment
@@ -116,6 +117,16 @@ class Subject:
     def outputs(self) -> Outputs:
         """Return outputs(params, batch, stats)."""
         return Outputs(self.built.workload)
+
+    def on_test_examples(self, num_examples: int) -> "Subject":
+        """Return the same network with test examples, all if there are at most num_examples.
+
+        Raises: NotApplicableError for a game.
+        """
+        if self.built.workload.objective.metric_name == "score":
+            raise NotApplicableError(f"config.dataset={self.built.config['dataset']!r}: a game has no test examples.")
+        raw = self.built.test_examples(num_examples)
+        return dataclasses.replace(self, examples=_prepared(self.built.workload.prepare)(raw))
 
     def options(self, batch_size: int) -> dict[str, Any]:
         """Return the options of `flatwide.measure` for `loss_fn`, with at most batch_size examples in memory."""

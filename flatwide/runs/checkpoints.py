@@ -114,6 +114,14 @@ def _write_split(path: Path, step: int, tree: PyTree, *, extra: dict[str, Any]) 
     return path
 
 
+def arrays(path: Path) -> dict[str, np.ndarray]:
+    """Read the arrays of a file by name, such as `params/Dense_0/kernel`.
+
+    Raises: DamagedError.
+    """
+    return _read(path)[0]
+
+
 def load(
     path: Path | str,
     like: PyTree,

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from flatwide import config as configs
 from flatwide import data, optimizers, registry, sam, sparsify, streams, trees, workloads
 from flatwide.parameterization import Factors
-from flatwide.runs import division, snapshots, start
-from flatwide.runs.parts import init_shapes, num_gradients
+from flatwide.runs import division, pretrained, snapshots, start
+from flatwide.runs.parts import init_shapes, model_of, num_gradients
 from flatwide.training import compiled_epochs, devices, sources
 from flatwide.training.compiled_epochs import Member
 from flatwide.training.evaluate import Evaluation
@@ -187,6 +187,10 @@ class Experiment:
         draw = self.source.draw(self.values, num_examples)
         return lambda network: draw(lambda: self._state(*network()))
 
+    def test_examples(self, num_examples: int) -> Batch:
+        """Draw raw test examples; with one seed, fewer are a part of more."""
+        return sources.some(self.test, self.values, num_examples)
+
     def evaluate(self, state: State, split: Split) -> Evaluation:
         """Score every example of a split once."""
         return self.evaluator(split)(state)
@@ -283,12 +287,20 @@ class Experiment:
         return num_gradients(self.config, self.rho_schedule, num_steps)
 
     def _drawn(self, key: jax.Array) -> tuple[PyTree, PyTree]:
-        """Draw the model's initial parameters and state, in parts if they are sharded and the host makes no mask."""
+        """Draw or load initial parameters and state, in parts if they are sharded and the host makes no mask."""
+        if self.config["initialize_from"] is not None:
+            return pretrained.weights(self.config, start.compiled_init(self.workload.model)(key), self._head)
         if not self.is_sharded or self.config["sparsity"] > 0:
             return start.compiled_init(self.workload.model)(key)
         assert self.sharding is not None
         shardings = devices.state_shardings(init_shapes(self.model), self.sharding)
         return start.compiled_init(self.workload.model, hashable(shardings))(key)
+
+    @property
+    def _head(self) -> PyTree:
+        """Mark the parameters whose shapes depend on the number of outputs."""
+        larger = model_of(self.config, self.data.example, self.data.num_outputs + 1)
+        return jax.tree.map(lambda a, b: a.shape != b.shape, self.param_shapes, _param_shapes(larger))
 
     def _start(self, *, restart: Callable[[PyTree, PyTree], PyTree] | None) -> start.Start:
         return start.Start(

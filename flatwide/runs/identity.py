@@ -8,14 +8,21 @@ from typing import Any
 
 from flatwide import averaging, models, objectives, optimizers, registry, rho_schedules, sam, schedules, sparsify
 from flatwide import config as configs
+from flatwide.runs import pretrained
 from flatwide.runs.directory import RunDirectory
 from flatwide.runs.jax_settings import EXACT, is_double, matmul_precision
 from flatwide.runs.parts import dataset_builder, load_dataset, width_field
 
 
-def identity(config: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:
-    """Select the fields that identify a run (see `config.identity`), with the digests of data and user files."""
+def identity(config: Mapping[str, Any], fingerprint: str, *, initial_weights: str | None = None) -> dict[str, Any]:
+    """Select the fields that identify a run (see `config.identity`), with the digests of data, weights and user files.
+
+    Args:
+      initial_weights: the digest of the weights that it starts from; None to read them, if they are of another run.
+    """
     extra: dict[str, Any] = {"data": fingerprint}
+    if config["initialize_from"] is not None:
+        extra["initial_weights"] = initial_weights or pretrained.digest(config)
     if is_double():
         extra["x64"] = True
     if matmul_precision() != EXACT:
@@ -57,6 +64,8 @@ def unread_fields(config: Mapping[str, Any]) -> set[str]:
     unread = _unread_by_parts(config)
     if config["num_train_steps"] is not None:
         unread.add("num_epochs")
+    if config["initialize_from"] is None:
+        unread |= {"initialize_from", "pretraining_rho", "reinitialize"}
     if config["weight_decay"] == 0:
         unread.add("weight_decay_on")
     if config["optimizer"] != "sam":

@@ -73,7 +73,8 @@ def rebuild(directory: RunDirectory) -> Experiment:
     # The number of threads is recorded for every run, but is part of the identity of only some. Measurements are not
     # part of any identity, and their files may be gone.
     built = build(config | {"threads": recorded.get("threads"), "measurements": ()}, is_local=True)
-    now = identity(built.config, built.data.fingerprint)
+    # The weights that it started from are known, though their run may be gone.
+    now = identity(built.config, built.data.fingerprint, initial_weights=recorded.get("initial_weights"))
     if changed := sorted(name for name in recorded.keys() | now.keys() if recorded.get(name) != now.get(name)):
         raise ValueError(
             f"{directory.path}: {', '.join(changed)} changed since the run was trained (a file of yours, the data, "

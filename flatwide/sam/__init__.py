@@ -6,12 +6,13 @@
 a pytree only. docs/sam.md shows the use in ten lines, how to add a rule, and the test of each property.
 """
 
-from flatwide.sam.gradients import stateful_value_and_grad, value_and_grad
+from flatwide.sam.gradients import SplitLoss, stateful_value_and_grad, value_and_grad
 from flatwide.sam.rules import (
     VARIANTS,
     AscentRule,
     adaptive,
     friendly,
+    functional,
     gsam,
     layerwise,
     momentum_sam,
@@ -24,8 +25,10 @@ from flatwide.sam.rules import (
 __all__ = [
     "VARIANTS",
     "AscentRule",
+    "SplitLoss",
     "adaptive",
     "friendly",
+    "functional",
     "gsam",
     "layerwise",
     "momentum_sam",

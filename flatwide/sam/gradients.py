@@ -2,13 +2,30 @@
 
 from collections.abc import Callable
 from numbers import Integral, Real
+from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from flatwide import registry, trees
 from flatwide.sam import pieces
 from flatwide.sam.rules import AscentRule, checked_radius
 from flatwide.types import Array, PyTree
+
+
+class SplitLoss(NamedTuple):
+    """A loss function in two parts, which is called as one and then returns (loss, aux): use it with `has_aux`.
+
+    outputs: (params, *arguments) -> (outputs, aux), with outputs a pytree of floating-point arrays.
+    criterion: (outputs, *arguments) -> mean loss, of the same arguments.
+    """
+
+    outputs: Callable
+    criterion: Callable
+
+    def __call__(self, params: PyTree, *arguments, **keywords) -> tuple[Array, PyTree]:
+        outputs, aux = self.outputs(params, *arguments, **keywords)
+        return self.criterion(outputs, *arguments, **keywords), aux
 
 
 def value_and_grad(
@@ -30,6 +47,7 @@ def value_and_grad(
     Args:
       loss_fn: (params, *arguments) -> mean loss, or (mean loss, aux) with `has_aux`. With pieces (below) the first
         argument is the batch, a pytree of arrays whose leading axes are the B examples.
+        It may be a `SplitLoss`, which `functional` needs.
       rule: such as `normalized(0.05)`.
       microbatch: m examples that share a perturbation; B = n m. Rows are taken in order, m at a time, each group is
         perturbed by its own gradient, and the n results are averaged. Memory is that of one microbatch. None: the whole
@@ -48,7 +66,7 @@ def value_and_grad(
       With pieces, each leaf of aux is the weighted mean over the pieces, and PRNG keys (`jax.random.key`) among the
       arguments after the batch are folded with the number of the piece, so that each piece has its own dropout mask.
     Raises: ValueError if an option is out of range, the batch cannot be divided this way, an aux leaf is not floating
-      point, or the rule has a state.
+      point, the rule has a state, or it needs a `SplitLoss` and gets another loss.
     Cost: 2 gradients of the batch; 1 if rho is the Python number 0 or the rule needs no clean gradient.
     """
     step = stateful_value_and_grad(
@@ -103,11 +121,23 @@ def stateful_value_and_grad(
             "rule: is_due with needs_clean_gradient=False; expected one of the two, since there is one pass."
         )
 
-    differentiate = jax.value_and_grad(loss_fn, has_aux=has_aux)
-    if accumulation_steps > 1:
-        differentiate = pieces.accumulated(differentiate, accumulation_steps, weigh)
-    two_passes = rule.needs_clean_gradient
-    step = _two_passes(differentiate, rule, skip_at_zero) if two_passes else _one_pass(differentiate, rule)
+    def derivative(function: Callable) -> Callable:
+        whole = jax.value_and_grad(function, has_aux=has_aux)
+        return whole if accumulation_steps == 1 else pieces.accumulated(whole, accumulation_steps, weigh)
+
+    kept = None
+    if rule.keeps_criterion:
+        if not (isinstance(loss_fn, SplitLoss) and has_aux):
+            raise ValueError(
+                "rule: it differentiates outputs and criterion at different points, but this loss is one function; "
+                "give sam.SplitLoss(outputs, criterion) and has_aux=True."
+            )
+        kept = derivative(_with_clean_slopes(loss_fn))
+    differentiate = derivative(loss_fn)
+    if rule.needs_clean_gradient:
+        step = _two_passes(differentiate, kept, rule, skip_at_zero)
+    else:
+        step = _one_pass(differentiate, rule)
     return step if microbatch is None else pieces.in_microbatches(step, microbatch, weigh, sharding)
 
 
@@ -115,8 +145,25 @@ def _is_base(rule: AscentRule) -> bool:
     return isinstance(rule.rho, Real) and float(rule.rho) == 0
 
 
-def _two_passes(differentiate: Callable, rule: AscentRule, skip_at_zero: bool) -> Callable:
-    """Build the step of a rule with a clean pass, a perturbation and a second pass."""
+def _with_clean_slopes(loss: SplitLoss) -> Callable:
+    """Replace the criterion by its linearization at the outputs of other parameters, which are a keyword."""
+
+    def linear(params, *arguments, clean_params, **keywords):
+        # The compiler merges these outputs with those of the clean pass.
+        clean, _ = loss.outputs(clean_params, *arguments, **keywords)
+        slopes = jax.grad(loss.criterion)(clean, *arguments, **keywords)
+        outputs, aux = loss.outputs(params, *arguments, **keywords)
+        return sum(map(jnp.vdot, jax.tree.leaves(slopes), jax.tree.leaves(outputs))), aux
+
+    return linear
+
+
+def _two_passes(differentiate: Callable, kept: Callable | None, rule: AscentRule, skip_at_zero: bool) -> Callable:
+    """Build the step of a rule with a clean pass, a perturbation and a second pass.
+
+    Args:
+      kept: the second pass of a rule that keeps the criterion, which also takes the clean parameters.
+    """
 
     def step(params, state, *arguments, **keywords):
         value, clean = differentiate(params, *arguments, **keywords)
@@ -127,7 +174,10 @@ def _two_passes(differentiate: Callable, rule: AscentRule, skip_at_zero: bool) -
             perturbation, new_state = rule.perturb(clean, params, state, rule.rho)
 
             def second_pass():
-                return differentiate(trees.add(params, perturbation), *arguments, **keywords)[1]
+                perturbed = trees.add(params, perturbation)
+                if kept is not None:
+                    return kept(perturbed, *arguments, clean_params=params, **keywords)[1]
+                return differentiate(perturbed, *arguments, **keywords)[1]
 
             if rule.is_due is None:
                 perturbed = second_pass()

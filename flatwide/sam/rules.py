@@ -15,6 +15,7 @@ from flatwide.types import Array, PyTree
 # The rules by their names in a config: variant(rho, *, <the config fields it reads>) -> AscentRule.
 VARIANTS: dict[str, str] = {
     "normalized": "flatwide.sam:normalized",
+    "functional": "flatwide.sam:functional",
     "unnormalized": "flatwide.sam:unnormalized",
     "adaptive": "flatwide.sam:adaptive",
     "layerwise": "flatwide.sam:layerwise",
@@ -56,6 +57,8 @@ class AscentRule(NamedTuple):
       `combine` gets the clean gradient as the perturbed one. None: every step takes it.
     needs_clean_gradient: false if `perturb` reads the state only. Then there is no clean pass: `perturb` and `combine`
       get None as the clean gradient, and `is_due` must be None.
+    keeps_criterion: whether the perturbed gradient has the loss's derivative at the outputs of the clean pass, and only
+      their Jacobian at the perturbed point; the loss must be a `SplitLoss`.
     """
 
     rho: float | Array
@@ -64,6 +67,7 @@ class AscentRule(NamedTuple):
     combine: Callable[[PyTree, PyTree, PyTree, PyTree], tuple[PyTree, PyTree]] = _take_perturbed
     is_due: Callable[[PyTree], Array] | None = None
     needs_clean_gradient: bool = True
+    keeps_criterion: bool = False
 
 
 def checked_radius(rho: float | Array) -> float | Array:
@@ -102,6 +106,18 @@ def unnormalized(rho: float | Array) -> AscentRule:
         return trees.scale(rho, gradient), state
 
     return AscentRule(checked_radius(rho), perturb)
+
+
+def functional(rho: float | Array) -> AscentRule:
+    """Ascend as `normalized`, and differentiate the outputs there, but the loss at the outputs of w: functional SAM.
+
+    The loss must be a `SplitLoss`.
+
+    Equation: gradient = J(w + eps)' l'(f(w)), with outputs f, their Jacobian J and the criterion l of the outputs.
+    Cost: 2 gradients.
+    Source: Singh et al. (2025), arXiv 2502.02407.
+    """
+    return normalized(rho)._replace(keeps_criterion=True)
 
 
 def adaptive(rho: float | Array) -> AscentRule:

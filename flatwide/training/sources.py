@@ -92,9 +92,7 @@ class Listed(NamedTuple):
 
     def draw(self, values: Values, num_examples: int) -> Callable[[Callable[[], State]], Batch]:
         """Read some examples in the order of the split, once, since they do not depend on the network."""
-        split = self.split.take(chosen(values, self.split.num_examples, num_examples))
-        order = np.arange(split.num_examples)
-        (batch,) = split.batches(split.num_examples, order=order, seed=0, epoch=0, train=False)
+        batch = some(self.split, values, num_examples)
         return lambda state: batch
 
 
@@ -143,8 +141,15 @@ class Playing(NamedTuple):
 
 
 def chosen(values: Values, total: int, num_examples: int) -> np.ndarray:
-    """Draw some of the training examples, in order; with one seed, fewer are a part of more."""
+    """Draw some of the examples, in order; with one seed, fewer are a part of more."""
     return np.sort(streams.generator(int(values.seed), "measurement").permutation(total)[:num_examples])
+
+
+def some(split: Split, values: Values, num_examples: int) -> Batch:
+    """Read some examples of a split, chosen by the seed, without augmentation."""
+    split = split.take(chosen(values, split.num_examples, num_examples))
+    (batch,) = split.batches(split.num_examples, order=np.arange(split.num_examples), seed=0, epoch=0, train=False)
+    return batch
 
 
 def evaluator(

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from flatwide import averaging, optimizers, sam, streams, workloads
+from flatwide import averaging, optimizers, sam, streams, trees, workloads
 from flatwide.training.devices import Sharding, keep_sharded, keep_split
 from flatwide.training.state import State, Values
 from flatwide.types import Array, Batch
@@ -55,14 +55,18 @@ def make_step(
         augmentation = jax.random.fold_in(streams.key(values.seed, "augmentation"), state.step)
         dropout = jax.random.fold_in(streams.key(values.seed, "dropout"), state.step)
 
-        def loss_fn(params, examples, stats, key):
+        def outputs_of(params, examples, stats, key):
             examples = keep_split(examples, sharding)
-            params = keep_sharded(params, parameter_sharding)
-            return workloads.loss(workload, params, examples, stats=stats, mask=state.mask, train=True, key=key)
+            params = trees.apply_mask(keep_sharded(params, parameter_sharding), state.mask)
+            return workload.model.apply(params, stats, examples["inputs"], train=True, key=key)
+
+        def criterion(outputs, examples, stats, key):
+            del stats, key
+            return workloads.criterion(workload.objective, outputs, keep_split(examples, sharding))
 
         rho = values.rho if rho_schedule is None else values.rho * rho_schedule(state.step)
         value_and_grad = sam.stateful_value_and_grad(
-            loss_fn,
+            sam.SplitLoss(outputs_of, criterion),
             variant(0 if one_pass else rho),
             has_aux=True,
             microbatch=microbatch,

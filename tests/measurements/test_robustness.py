@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from flatwide import measure, trees
+from flatwide import experiment, measure, trees
 from flatwide.measurements.layers import layers
 from flatwide.measurements.robustness import robustness
+from flatwide.measurements.subject import Subject, examples_of
 
 
 @pytest.mark.slow
@@ -49,6 +50,18 @@ def test_changes_are_those_of_networks_with_changed_weights(masked):
     error = np.hypot(np.std(rises) / 300**0.5, measured.errors["noise_10_loss_rise"])
     assert abs(measured.values["noise_10_loss_rise"] - np.mean(rises)) < 4 * error
     assert measured.errors["noise_10_loss_rise"] == pytest.approx(np.std(rises) / 300**0.5, rel=0.3)
+
+
+def test_test_examples_are_those_that_the_run_is_scored_on():
+    built = experiment.build({"num_neurons": (2,), "batch_size": 8})
+    state = built.init()
+    subject = Subject(built, state.params, state.stats, state.mask, 0.0, examples_of(built, 1000)(None))
+    scored = built.evaluate(state, built.test)
+    found = subject.on_test_examples(1000)
+    assert found.num_examples == built.test.num_examples < subject.num_examples
+    outputs = np.asarray(found.outputs(found.params, found.examples, found.stats))
+    accuracy = np.mean(outputs.argmax(axis=1) == np.asarray(found.examples["targets"]))
+    assert accuracy == pytest.approx(scored.metric)
 
 
 def test_layers_are_blocks_of_the_dense_hessian(masked):

@@ -70,15 +70,21 @@ MUTANTS = (
     ),
     Mutant(
         "training in evaluation mode",
-        "stats=stats, mask=state.mask, train=True, key=key)",
-        "stats=stats, mask=state.mask, train=False, key=key)",
+        'apply(params, stats, examples["inputs"], train=True, key=key)',
+        'apply(params, stats, examples["inputs"], train=False, key=key)',
         (HELD,),
     ),
     Mutant(
         "pruned weights have gradients",
-        "params, examples, stats=stats, mask=state.mask,",
-        "params, examples, stats=stats, mask=None,",
+        "keep_sharded(params, parameter_sharding), state.mask)",
+        "keep_sharded(params, parameter_sharding), None)",
         (PRUNED,),
+    ),
+    Mutant(
+        "functional SAM moves the criterion too",
+        "clean_params=params",
+        "clean_params=perturbed",
+        ("tests/sam/test_rules.py::test_functional_sam_moves_the_jacobian_and_not_the_criterion",),
     ),
     Mutant(
         "batch statistics stay as they were",

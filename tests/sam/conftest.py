@@ -39,14 +39,22 @@ def variant(request) -> Callable[..., sam.AscentRule]:
     return functools.partial(builder, **OPTIONS.get(request.param, {}))
 
 
+def split(loss_fn: Callable) -> sam.SplitLoss:
+    """Split a loss so that every rule takes it: unless it is split, its value is the only output."""
+    if isinstance(loss_fn, sam.SplitLoss):
+        return loss_fn
+    return sam.SplitLoss(lambda *arguments: (loss_fn(*arguments), ()), lambda value, *arguments: value)
+
+
 @pytest.fixture
 def gradient_of() -> Callable:
     """Take the first gradient of any rule, with or without a state: (rule, loss_fn, params, ...) -> value, gradient."""
 
-    def gradient_of(rule, loss_fn, params, *arguments, **options):
-        step = sam.stateful_value_and_grad(loss_fn, rule, **options)
+    def gradient_of(rule, loss_fn, params, *arguments, has_aux=False, **options):
+        loss_fn = loss_fn if has_aux else split(loss_fn)
+        step = sam.stateful_value_and_grad(loss_fn, rule, has_aux=True, **options)
         value, gradient, _ = jax.jit(step)(params, rule.init(params), *arguments)
-        return value, gradient
+        return value if has_aux else value[0], gradient
 
     return gradient_of
 
@@ -54,7 +62,7 @@ def gradient_of() -> Callable:
 class Network(NamedTuple):
     """loss_fn(params, batch) -> (mean loss, statistics of the batch)."""
 
-    loss_fn: Callable
+    loss_fn: sam.SplitLoss
     params: dict
     batches: list
 
@@ -69,7 +77,7 @@ def make_network(*, batch_norm: bool, sizes=(8, 12, 6, 3), num_batches=20, batch
             "scale": jnp.ones(fan_out),
         }
 
-    def loss_fn(params, batch):
+    def outputs(params, batch):
         x, statistics = batch["inputs"], {}
         for name, layer in params.items():
             x = x @ layer["kernel"]
@@ -78,8 +86,11 @@ def make_network(*, batch_norm: bool, sizes=(8, 12, 6, 3), num_batches=20, batch
                 x = (x - mean[None]) * jax.lax.rsqrt(variance + 1e-5)[None]
             x = x * layer["scale"][None] + layer["bias"][None]
             x = jax.nn.relu(x) if name != f"layer{len(params) - 1}" else x
+        return x, statistics
+
+    def criterion(x, batch):
         losses = jax.nn.logsumexp(x, axis=1) - jnp.take_along_axis(x, batch["targets"][:, None], axis=1)[:, 0]
-        return jnp.mean(losses), statistics
+        return jnp.mean(losses)
 
     batches = [
         {
@@ -88,7 +99,7 @@ def make_network(*, batch_norm: bool, sizes=(8, 12, 6, 3), num_batches=20, batch
         }
         for _ in range(num_batches)
     ]
-    return Network(loss_fn, params, batches)
+    return Network(sam.SplitLoss(outputs, criterion), params, batches)
 
 
 @pytest.fixture

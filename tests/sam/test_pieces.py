@@ -18,10 +18,16 @@ def split_linear(random, num_examples=12):
     }
 
 
-def loss_fn(params, batch):
+def outputs(params, batch):
     layer = params["layer"]
-    errors = batch["inputs"] @ layer["kernel"][:, 0] * layer["scale"] + layer["bias"] - batch["targets"]
-    return jnp.sum(batch["weights"] * errors**2) / jnp.sum(batch["weights"])
+    return batch["inputs"] @ layer["kernel"][:, 0] * layer["scale"] + layer["bias"], ()
+
+
+def criterion(outputs, batch):
+    return jnp.sum(batch["weights"] * (outputs - batch["targets"]) ** 2) / jnp.sum(batch["weights"])
+
+
+loss_fn = sam.SplitLoss(outputs, criterion)
 
 
 def weigh(batch):
@@ -55,10 +61,11 @@ def test_accumulation_changes_memory_only(gradient_of, variant, float64, num_pie
 def test_each_microbatch_is_perturbed_by_its_own_gradient(gradient_of, variant, float64):
     random = np.random.default_rng(0)
     params, batch = start(random), split_linear(random)
-    step, state, alone = jax.jit(sam.stateful_value_and_grad(loss_fn, variant(0.3))), variant(0.3).init(params), []
+    step = jax.jit(sam.stateful_value_and_grad(loss_fn, variant(0.3), has_aux=True))
+    state, alone = variant(0.3).init(params), []
     pieces = [{name: array[i : i + 4] for name, array in batch.items()} for i in (0, 4, 8)]
     for piece in pieces:  # the state of a rule passes from piece to piece
-        value, gradient, state = step(params, state, piece)
+        (value, _), gradient, state = step(params, state, piece)
         alone.append((value, gradient))
     shares = [weigh(piece) / weigh(batch) for piece in pieces]
     expected = jax.tree.map(lambda *leaves: sum(w * leaf for w, leaf in zip(shares, leaves, strict=True)), *alone)
@@ -168,7 +175,7 @@ def test_state_passes_from_each_microbatch_to_the_next():
 
 def test_aux_is_the_weighted_mean_over_pieces(gradient_of):
     def with_aux(params, batch):
-        return loss_fn(params, batch), {"sum": jnp.sum(batch["inputs"], axis=0), "total": weigh(batch)}
+        return loss_fn(params, batch)[0], {"sum": jnp.sum(batch["inputs"], axis=0), "total": weigh(batch)}
 
     random = np.random.default_rng(0)
     params, batch = start(random), split_linear(random)
@@ -239,7 +246,7 @@ def test_memory_is_that_of_a_piece():
 def test_batch_that_cannot_be_cut_is_refused(options, message):
     random = np.random.default_rng(0)
     with pytest.raises(ValueError, match=message):
-        sam.value_and_grad(loss_fn, sam.normalized(0.1), **options)(start(random), split_linear(random))
+        sam.value_and_grad(loss_fn, sam.normalized(0.1), has_aux=True, **options)(start(random), split_linear(random))
 
 
 @pytest.mark.parametrize("wrong", [jnp.ones(11), jnp.ones(())])
@@ -247,4 +254,4 @@ def test_batch_without_a_common_leading_axis_is_refused(wrong):
     random = np.random.default_rng(0)
     batch = {**split_linear(random), "weights": wrong}
     with pytest.raises(ValueError, match=r"batch with leaves of shapes .*'weights': \((11,)?\).*one leading axis"):
-        sam.value_and_grad(loss_fn, sam.normalized(0.1), microbatch=4)(start(random), batch)
+        sam.value_and_grad(loss_fn, sam.normalized(0.1), has_aux=True, microbatch=4)(start(random), batch)

@@ -179,6 +179,48 @@ def total(function, *operands):
     return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(jax.tree.map(function, *operands)))
 
 
+def test_functional_sam_moves_the_jacobian_and_not_the_criterion(float64):
+    """Two layers z = relu(x W) v with the loss mean (z - y)^2 / 2, differentiated by hand."""
+    random = np.random.default_rng(0)
+    x, y, w, v = (random.normal(size=shape) for shape in ((8, 3), (8,), (3, 4), (4,)))
+
+    def outputs(w, v):
+        return np.maximum(x @ w, 0) @ v
+
+    def gradient(w, v, slopes):
+        hidden = x @ w
+        return x.T @ (slopes[:, None] * (hidden > 0) * v), np.maximum(hidden, 0).T @ slopes
+
+    def slopes(w, v):
+        return (outputs(w, v) - y) / len(y)
+
+    clean = gradient(w, v, slopes(w, v))
+    moved = [a + RHO * g / np.sqrt(sum(np.sum(g**2) for g in clean)) for a, g in zip((w, v), clean, strict=True)]
+    loss = sam.SplitLoss(
+        lambda params: (jax.nn.relu(jnp.asarray(x) @ params["w"]) @ params["v"], ()),
+        lambda z: jnp.mean((z - jnp.asarray(y)) ** 2) / 2,
+    )
+    params = {"w": jnp.asarray(w), "v": jnp.asarray(v)}
+    for rule, at in ((sam.functional, (w, v)), (sam.normalized, moved)):
+        (value, _), found = jax.jit(sam.value_and_grad(loss, rule(RHO), has_aux=True))(params)
+        assert_allclose(value, np.mean((outputs(w, v) - y) ** 2) / 2, rtol=1e-12)
+        expected = gradient(*moved, slopes(*at))
+        assert_allclose(found["w"], expected[0], rtol=1e-10)
+        assert_allclose(found["v"], expected[1], rtol=1e-10)
+    with pytest.raises(ValueError, match=r"this loss is one function; give sam\.SplitLoss"):
+        sam.value_and_grad(lambda params: loss(params)[0], sam.functional(RHO))
+
+
+def test_the_outputs_of_the_clean_pass_are_computed_once(mlp):
+    """Functional SAM costs what SAM costs: the compiler merges the two clean passes."""
+
+    def operations(rule):
+        step = jax.jit(sam.value_and_grad(mlp.loss_fn, rule, has_aux=True))
+        return step.lower(mlp.params, mlp.batches[0]).compile().cost_analysis()["flops"]
+
+    assert operations(sam.functional(RHO)) < 1.02 * operations(sam.normalized(RHO))
+
+
 @pytest.mark.parametrize(("rule", "formula"), CASES, ids=IDS)
 def test_zero_gradient_gives_a_zero_perturbation(quadratic, rule, formula):
     zero = jax.tree.map(jnp.zeros_like, quadratic.params)
@@ -212,10 +254,11 @@ def test_zero_gradient_is_finite_in_reverse_mode(variant, mlp, gradient_of):
 def test_reverse_mode_through_steps_agrees_with_finite_differences(variant, float64):
     """Take two steps, since a rule may do nothing in its first step."""
     problem = Quadratic()
+    loss = sam.SplitLoss(lambda params: (problem.loss(params), ()), lambda value: value)
 
     @jax.jit
     def after_steps(rho):
-        step = sam.stateful_value_and_grad(problem.loss, variant(rho))
+        step = sam.stateful_value_and_grad(loss, variant(rho), has_aux=True)
         _, _, state = step(problem.params, variant(rho).init(problem.params))
         _, gradient, _ = step(problem.params, state)
         return total(jnp.sin, gradient)

@@ -1,7 +1,7 @@
 """Non-uniformity s_k of the Hessians of single examples: time by the number of examples and of parameters.
 
 Run:     python benchmarks/moments.py [--num_neurons 300,100 75,25 1200,400] [--examples 250 1000 4000]
-         [--orders 2 3 4] [--gauss_newton] [--written_out] [--chunk_size 0]
+         [--orders 2 3 4] [--written_out] [--chunk_size 0]
 Does:    trains an MLP for 30 steps on ten noisy clusters of 784 numbers, and measures each order twice, so that the
          second time is free of compilation: the first network on each number of examples, the others on the second.
          `written_out` keeps no factors: the gradient of each example is as large as the parameters.
@@ -51,14 +51,9 @@ def outputs(params: list[dict], example: dict) -> jax.Array:
     return hidden @ params[-1]["kernel"] + params[-1]["bias"]
 
 
-def output_loss(out: jax.Array, example: dict) -> jax.Array:
-    """Compute the cross-entropy of one example."""
-    return -jax.nn.log_softmax(out)[example["targets"]]
-
-
 def loss(params: list[dict], example: dict) -> jax.Array:
-    """Compute the loss of one example."""
-    return output_loss(outputs(params, example), example)
+    """Compute the cross-entropy of one example."""
+    return -jax.nn.log_softmax(outputs(params, example))[example["targets"]]
 
 
 @jax.jit
@@ -78,8 +73,6 @@ def report(num_neurons: tuple[int, ...], num_examples: int, options: argparse.Na
     for order in options.orders:
 
         def found(order: int = order) -> measure.Moments:
-            if options.gauss_newton:
-                return measure.gauss_newton_moments(outputs, output_loss, params, data, orders=[order], **shared)
             return measure.hessian_moments(loss, params, data, orders=[order], **shared)
 
         times = [(time.perf_counter(), time.process_time())]
@@ -105,11 +98,10 @@ def main() -> None:
     parser.add_argument("--examples", nargs="+", type=int, default=[250, 1000, 4000])
     parser.add_argument("--orders", nargs="+", type=int, default=[2, 3, 4])
     parser.add_argument("--chunk_size", type=int, default=0)
-    parser.add_argument("--gauss_newton", action="store_true")
     parser.add_argument("--written_out", action="store_true")
     options = parser.parse_args()
     if options.written_out:
-        moments._whole = lambda params, mask: (False,) * len(jax.tree.leaves(params))
+        moments._whole = lambda problem: (False,) * len(jax.tree.leaves(problem.params))
     networks = [tuple(map(int, sizes.split(","))) for sizes in options.num_neurons]
     for num_examples in options.examples:
         report(networks[0], num_examples, options)

@@ -4,21 +4,21 @@ This package is independent of configs, models and training loops. docs/measure.
 your own. The modules, in order of dependency:
 
     batching, inputs, operators
-                             means over data; checks of arguments; matrix-free operators
+                             means over data; checks of arguments, and the `Problem` of a loss, its parameters and data
+                             that compiled functions take; matrix-free operators
+    jaxprs, host             an interpreter of functions; calls of Python on the host
     spectrum/
       lanczos, ends          Lanczos bases; the largest and smallest eigenvalue
-      certificate, search    bounds on missed eigenvalues; the search for leading eigenvalues
-      eigenvalues, negative, trace, diagonal, density
+      certificate, search    bounds on missed eigenvalues, with their proof; the search for leading eigenvalues
+      eigenvalues, negative, trace, density
     stability/               uses spectrum/
       factored, moments      the Hessians of single examples, and their non-uniformity
       mean_square            exact growth
-      stability_condition, matrix_free_condition
-                             the paper's condition, with matrices and without
+      edge_of_stability      the curvature above which full-batch steps are unstable; preconditioned Hessians
+      stability_condition    the paper's condition, with matrices and by products
       curved_span, linear_dynamics
                              matrices on the span of the curvature; growth by simulation
       verdict                linear stability from all of these
-      edge_of_stability, preconditioned
-                             the curvature above which full-batch steps are unstable; preconditioned Hessians
     rate, smoothness, convergence
                              the observed linear rate, smoothness and PL constants, and the rate of the theory
     loss_rise                the rise of the loss nearby (sharpness)
@@ -34,18 +34,28 @@ from flatwide.measure.convergence import ConvergenceBound, convergence_bound
 from flatwide.measure.landscape import Barrier, barrier, surface
 from flatwide.measure.layerwise import Layer, Layers, ascent_shares, block_traces, blocks, layers
 from flatwide.measure.loss_rise import Sharpness, sharpness
-from flatwide.measure.operators import Operator, gauss_newton_operator, hessian_operator, operator
+from flatwide.measure.operators import Operator, hessian_operator, operator
 from flatwide.measure.rate import LinearRate, linear_rate
 from flatwide.measure.robustness import noisy_weights, rounded_weights
 from flatwide.measure.smoothness import SmoothnessAndPL, largest_example_smoothness, smoothness_and_pl
 from flatwide.measure.spectrum.density import SpectralDensity, spectral_density
-from flatwide.measure.spectrum.diagonal import Diagonal, diagonal
 from flatwide.measure.spectrum.eigenvalues import Eigenpairs, top_eigenvalues
 from flatwide.measure.spectrum.negative import NegativeCurvature, negative_curvature
-from flatwide.measure.spectrum.trace import Estimate, frobenius_norm, trace, trace_and_norm
-from flatwide.measure.stability.edge_of_stability import edge_of_stability, effective_rho, preconditioned_edge
-from flatwide.measure.stability.moments import Moments, gauss_newton_moments, hessian_moments
-from flatwide.measure.stability.preconditioned import preconditioned_operator
+from flatwide.measure.spectrum.trace import (
+    Diagonal,
+    Estimate,
+    diagonal,
+    frobenius_norm,
+    trace,
+    trace_and_norm,
+)
+from flatwide.measure.stability.edge_of_stability import (
+    edge_of_stability,
+    effective_rho,
+    preconditioned_edge,
+    preconditioned_operator,
+)
+from flatwide.measure.stability.moments import Moments, hessian_moments
 from flatwide.measure.stability.stability_condition import Condition, Consequence
 from flatwide.measure.stability.verdict import Stability, linear_stability, stability_of_matrices
 from flatwide.measure.subspace import (
@@ -85,8 +95,6 @@ __all__ = [
     "edge_of_stability",
     "effective_rho",
     "frobenius_norm",
-    "gauss_newton_moments",
-    "gauss_newton_operator",
     "hessian_moments",
     "hessian_operator",
     "largest_example_smoothness",

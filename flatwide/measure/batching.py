@@ -12,7 +12,7 @@ from flatwide import trees
 from flatwide.measure import host
 from flatwide.types import Array, PyTree
 
-_MOST_SHAPES = 8  # of streamed batches; each shape is compiled separately
+_MOST_SHAPES = 8  # of streamed batches; a choice: each is compiled separately, in seconds
 
 
 class Batches(NamedTuple):
@@ -48,9 +48,8 @@ def prepare(
         without arguments that returns an iterator. It must yield the same batches in the same order each time, as NumPy
         arrays or objects that NumPy converts, such as tensors.
       batch_size, weigh: as for `collect`; `weigh` is called in the first pass.
-    Returns: Batches for data in memory, Streamed for a loader.
+    Returns: Batches for data in memory; Streamed for a loader, which is read once to count its batches.
     Raises: ValueError as `collect`, or for an iterator, which can be read only once.
-    Cost: one pass over a loader, to count its batches.
     """
     check_can_be_read_again(batches)
     if not is_loader(batches):
@@ -76,10 +75,7 @@ def collect(
     Args:
       batches: one pytree of arrays whose leading axes are the N examples, or a list of such batches, of any sizes; or
         anything else that yields them, such as a data loader, which is read once. A list always means batches.
-      batch_size: examples in memory at once; if it does not divide a batch, the last part is smaller. None: the batches
-        unchanged.
-      weigh: batch -> its weight in a mean, such as its number of real tokens; None: its number of examples.
-    Returns: Batches.
+      batch_size, weigh: as for `hessian_operator`; if the size does not divide a batch, the last part is smaller.
     Raises: ValueError if there is no example, the leading axes differ, a list holds bare arrays, or an option is out of
       range.
     """

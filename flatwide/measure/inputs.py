@@ -3,10 +3,9 @@
 import math
 import warnings
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from numbers import Integral
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,26 +15,47 @@ from flatwide import trees
 from flatwide.measure import batching
 from flatwide.types import Array, PyTree
 
-_FEWEST_BYTES = 4  # of a parameter; narrower types are converted to 32 bits
+_FEWEST_BYTES = 4  # of a parameter; narrower types, whose rounding error is 1e-3, are converted to 32 bits
 _SUM_TOLERANCE = 0.1  # of the loss: a sum may double only approximately, because of a term such as weight decay
 
 
-class Inputs(NamedTuple):
-    """The arguments that measurements share, ready for a compiled program.
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Problem:
+    """A loss, where it is measured, and on which data: one argument of a compiled program.
 
-    params: arrays, with None for each non-numeric leaf. mask: like params, or None. batches: on the device.
-    extra: (), or one pytree in a tuple. functions: of (params, batch, *extra), hashable.
+    loss_fn: (params, batch, *extra) -> mean loss of the batch; or (params, example, *extra) -> loss of one example.
+    params: arrays, masked, with None for each non-numeric leaf. mask: like params, or None.
+    data: batches on the device or streamed; or, of single examples, a pytree with their leading axis.
+    extra: (), or one pytree in a tuple.
     """
 
+    loss_fn: Callable = field(metadata={"static": True})
     params: PyTree
     mask: PyTree | None
-    batches: batching.Batches | batching.Streamed
+    data: Any
     extra: tuple
-    functions: tuple[Callable, ...]
+
+    def loss(self, params: PyTree, batch: PyTree) -> Array:
+        """Compute the loss of a batch, or of an example."""
+        return self.loss_fn(params, batch, *self.extra)
+
+    def mean(self, function: Callable[[PyTree], PyTree]) -> PyTree:
+        """Compute the mean of a function of a batch over the batches."""
+        return batching.mean(function, self.data)
+
+    def gradient(self, params: PyTree) -> PyTree:
+        """Compute the gradient of the mean loss over the batches, by the kept weights."""
+        return trees.apply_mask(self.mean(lambda batch: jax.grad(self.loss)(params, batch)), self.mask)
+
+    def curve(self, example: PyTree) -> Callable[[PyTree], PyTree]:
+        """Linearize the gradient of one example, or batch: a function that multiplies vectors by its Hessian."""
+        product = jax.linearize(lambda at: jax.grad(self.loss)(at, example), self.params)[1]
+        return lambda vector: trees.apply_mask(product(vector), self.mask)
 
 
 def read(
-    functions: tuple[Callable, ...],
+    loss_fn: Callable,
     params: PyTree,
     batches: PyTree | None,
     *,
@@ -43,58 +63,74 @@ def read(
     extra: PyTree | None,
     batch_size: int | None,
     weigh: Callable[[PyTree], float] | None,
-) -> Inputs:
-    """Prepare the arguments of a measurement of functions of (params, batch, *extra).
+) -> Problem:
+    """Prepare the arguments of `hessian_operator`, which other measurements of a mean loss share.
 
     Args:
-      functions: the first takes the parameters; further ones take its outputs instead.
-      params: pytree of real numbers; other leaves, such as activation functions, are passed to the functions unchanged,
-        and vectors have None in their place. 16-bit numbers are converted to 32 bits.
-      batches: as for `hessian_operator`; None for functions of (params, *extra), which read no data.
-    Returns: Inputs.
+      params: pytree of real numbers; other leaves, such as activation functions, are passed to the loss unchanged, and
+        vectors have None in their place. 16-bit numbers are converted to 32 bits.
+      batches: None for a loss of (params, *extra), which reads no data.
     Raises: ValueError as `hessian_operator`.
-    Warns: UserWarning if a loss looks like a sum over its examples instead of a mean.
+    Warns: UserWarning if the loss looks like a sum over its examples instead of a mean.
     """
-    params, mask, first = numbers(params, mask, functions[0])
-    check_params(params, mask)
-    functions = (first, *functions[1:])
-    rest = () if extra is None else (extra,)
+    params, mask, loss_fn = numbers(params, mask, loss_fn)
+    loss_fn, data = with_data(loss_fn, batches, batch_size, weigh)
+    problem = Problem(loss_fn=loss_fn, params=params, mask=mask, data=data, extra=_optional(extra))
+    if batches is not None and weigh is None:
+        _warn_of_sum(problem)
+    return problem
+
+
+def with_data(
+    function: Callable, batches: PyTree | None, batch_size: int | None, weigh: Callable[[PyTree], float] | None
+) -> tuple[Callable, batching.Batches | batching.Streamed]:
+    """Return a function of (params, batch, *extra), and its batches: an empty one if it reads no data."""
     if batches is None:
-        return Inputs(
-            params=params,
-            mask=mask,
-            batches=batching.no_data(),
-            extra=rest,
-            functions=tuple(map(without_data, functions)),
-        )
-    collected = batching.prepare(batches, batch_size=batch_size, weigh=weigh)
-    if weigh is None and len(functions) == 1:
-        _warn_of_sum(first, trees.apply_mask(params, mask), collected, rest)
-    return Inputs(params=params, mask=mask, batches=collected, extra=rest, functions=functions)
+        return _WithoutData(function), batching.no_data()
+    return function, batching.prepare(batches, batch_size=batch_size, weigh=weigh)
+
+
+def of_examples(
+    loss_fn: Callable, params: PyTree, data: PyTree, *, mask: PyTree | None, extra: PyTree | None
+) -> Problem:
+    """Prepare a loss of single examples.
+
+    Raises: ValueError for params or a mask that do not fit, or no examples.
+    """
+    params, mask, loss_fn = numbers(params, mask, loss_fn)
+    data = jax.tree.map(jnp.asarray, data)
+    if not batching.num_examples(data):
+        raise ValueError("data: expected at least one example; the data set is empty.")
+    return Problem(loss_fn=loss_fn, params=params, mask=mask, data=data, extra=_optional(extra))
 
 
 def numbers(params: PyTree, mask: PyTree | None, function: Callable) -> tuple[PyTree, PyTree | None, Callable]:
-    """Separate the numeric leaves of params from the others.
+    """Separate the numeric leaves of params from the others, check them, and mask them.
 
     Returns: arrays of at least 32 bits, with None for each non-numeric leaf; the mask without these leaves; and
       the function of such arrays (and of its further arguments).
-    Raises: ValueError for a non-numeric leaf that is not hashable.
+    Raises: ValueError as `check_params`, and for a non-numeric leaf that is not hashable.
     """
-    is_number = jax.tree.map(_is_number, params)
-    if all(jax.tree.leaves(is_number)):
-        return jax.tree.map(_at_least_32_bits, params), mask, function
-    if mask is not None and jax.tree.structure(mask) == jax.tree.structure(params):
-        mask = jax.tree.map(lambda keep, is_one: keep if is_one else None, mask, is_number)
     leaves, structure = jax.tree.flatten(params)
     others = tuple(None if _is_number(leaf) else leaf for leaf in leaves)
+    arrays = structure.unflatten([_at_least_32_bits(leaf) if _is_number(leaf) else None for leaf in leaves])
     for leaf in others:
         if not isinstance(leaf, Hashable):
             raise ValueError(
                 f"params: a leaf of type {type(leaf).__name__} is not an array of real numbers and cannot be a static "
                 "part of the function; remove it from params, and pass it to the loss as `extra`."
             )
-    arrays = jax.tree.map(lambda leaf: _at_least_32_bits(leaf) if _is_number(leaf) else None, params)
-    return arrays, mask, _Completed(function, structure, others)
+    if any(leaf is not None for leaf in others):
+        function = _Completed(function, structure, others)
+        if mask is not None and jax.tree.structure(mask) == structure:
+            pairs = zip(jax.tree.leaves(mask), others, strict=True)
+            mask = structure.unflatten([keep if other is None else None for keep, other in pairs])
+    check_params(arrays, mask)
+    return trees.apply_mask(arrays, mask), mask, function
+
+
+def _optional(extra: PyTree | None) -> tuple:
+    return () if extra is None else (extra,)
 
 
 def random_key(key: Array | int) -> Array:
@@ -136,11 +172,6 @@ def check_params(params: PyTree, mask: PyTree | None) -> None:
             )
     if mask is not None:
         _check_mask(params, mask)
-
-
-def without_data(function: Callable) -> Callable:
-    """Turn a function of (params, *extra) into one of (params, batch, *extra); equal ones share compiled programs."""
-    return _WithoutData(function)
 
 
 def num_kept(params: PyTree, mask: PyTree | None) -> int:
@@ -218,6 +249,8 @@ class _Completed:
 
 @dataclass(frozen=True)
 class _WithoutData:
+    """A function of (params, *extra) as one of (params, batch, *extra); equal ones share compiled programs."""
+
     function: Callable
 
     def __call__(self, params: PyTree, batch: PyTree, *extra: PyTree) -> Any:
@@ -235,19 +268,17 @@ def warn_of_sum(once: float, twice: float) -> None:
         )
 
 
-def _warn_of_sum(
-    loss_fn: Callable, params: PyTree, batches: batching.Batches | batching.Streamed, extra: tuple
-) -> None:
+def _warn_of_sum(problem: Problem) -> None:
     """Evaluate a loss on two examples and on the same two duplicated, and warn if the loss doubles."""
-    few = batching.first_examples(batches, 2)
+    few = batching.first_examples(problem.data, 2)
     try:
-        once, twice = (float(loss) for loss in _once_and_twice(loss_fn, params, few, extra))
+        once, twice = (float(loss) for loss in _once_and_twice(problem, few))
     except (TypeError, ValueError):  # a loss for a fixed batch size, or one that does not fit the data at all
         return
     warn_of_sum(once, twice)
 
 
-@partial(jax.jit, static_argnames="loss_fn")
-def _once_and_twice(loss_fn: Callable, params: PyTree, few: PyTree, extra: tuple) -> tuple[Array, Array]:
+@jax.jit
+def _once_and_twice(problem: Problem, few: PyTree) -> tuple[Array, Array]:
     both = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), few)
-    return loss_fn(params, few, *extra), loss_fn(params, both, *extra)
+    return problem.loss(problem.params, few), problem.loss(problem.params, both)

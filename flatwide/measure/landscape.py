@@ -45,8 +45,8 @@ def surface(
             "one for each direction."
         )
     grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
-    measure_fn, collected = _with_data(measure_fn, batches, batch_size, weigh)
-    values = _at_points(measure_fn, subspace, grid.reshape(-1, len(axes)), collected, extra_fn)
+    measure_fn, data = inputs.with_data(measure_fn, batches, batch_size, weigh)
+    values = _at_points(measure_fn, subspace, grid.reshape(-1, len(axes)), data, extra_fn)
     return jax.tree.map(lambda leaf: leaf.reshape(grid.shape[:-1]), values)
 
 
@@ -102,12 +102,12 @@ def barrier(
     for params in (start, end):
         inputs.check_params(params, None)
     line = line_through(start, end, extras=extras)
-    loss_fn, collected = _with_data(loss_fn, batches, batch_size, weigh)
+    loss_fn, data = inputs.with_data(loss_fn, batches, batch_size, weigh)
     positions, losses = np.zeros(0), np.zeros(0)
     low, high = 0.0, 1.0
     for _ in range(num_refinements + 1):
         grid = np.linspace(low, high, num_points)
-        new_losses = _at_points(loss_fn, line, grid[:, None], collected, extra_fn)
+        new_losses = _at_points(loss_fn, line, grid[:, None], data, extra_fn)
         positions, indices = np.unique(np.concatenate([positions, grid]), return_index=True)
         losses = np.concatenate([losses, new_losses])[indices]
         with np.errstate(invalid="ignore"):
@@ -123,27 +123,18 @@ def barrier(
     )
 
 
-def _with_data(
-    function: Callable, batches: PyTree | None, batch_size: int | None, weigh: Callable[[PyTree], float] | None
-) -> tuple[Callable, batching.Batches | batching.Streamed]:
-    if batches is None:
-        return inputs.without_data(function), batching.no_data()
-    return function, batching.prepare(batches, batch_size=batch_size, weigh=weigh)
-
-
 def _at_points(
     measure_fn: Callable,
     subspace: Subspace,
     coordinates: np.ndarray,
-    collected: batching.Batches | batching.Streamed,
+    data: batching.Batches | batching.Streamed,
     extra_fn: Callable | None,
 ) -> PyTree:
     """Evaluate measure_fn at points [n, K]: arrays [n] on the host."""
     if extra_fn is not None and len(subspace.origin) < 2:
         raise ValueError("extra_fn: expected a subspace with extra, which it replaces; make the subspace with extras.")
-    origin, directions = subspace.origin, subspace.directions
-    values = _measured(measure_fn, extra_fn, origin, directions, jnp.asarray(coordinates, float), collected)
-    return jax.tree.map(np.asarray, values)
+    points = jnp.asarray(coordinates, float)
+    return jax.tree.map(np.asarray, _measured(measure_fn, extra_fn, subspace.origin, subspace.directions, points, data))
 
 
 @functools.partial(jax.jit, static_argnames=("measure_fn", "extra_fn"))
@@ -153,13 +144,13 @@ def _measured(
     origin: tuple,
     directions: tuple[tuple, ...],
     coordinates: Array,
-    batches: batching.Batches | batching.Streamed,
+    data: batching.Batches | batching.Streamed,
 ) -> PyTree:
     def at(coordinates: Array) -> PyTree:
         params, *rest = displaced(origin, directions, coordinates)
         if extra_fn is not None:
             recompute_extra, interpolated = extra_fn, rest
-            rest = [batching.mean(lambda batch: recompute_extra(params, batch, *interpolated), batches)]
-        return batching.mean(lambda batch: measure_fn(params, batch, *rest), batches)
+            rest = [batching.mean(lambda batch: recompute_extra(params, batch, *interpolated), data)]
+        return batching.mean(lambda batch: measure_fn(params, batch, *rest), data)
 
     return jax.lax.map(at, coordinates)

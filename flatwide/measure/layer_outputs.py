@@ -5,17 +5,17 @@ layers for a loop) propagates their names, and the first operation that also has
 to the leaf: the product with a kernel, the sum with a bias, the embedding lookup.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
 from flatwide import trees
+from flatwide.measure import jaxprs
 from flatwide.types import Array, PyTree
 
 _PRODUCTS = ("dot_general", "conv_general_dilated", "convolve", "gather")
-_PROGRAMS = ("jaxpr", "call_jaxpr", "fun_jaxpr")  # parameters of a call equation that hold its jaxpr
 
 
 class LeafOperation(NamedTuple):
@@ -72,38 +72,25 @@ def layer_outputs(
     arguments = [_Weights(value, other, (name,)) for value, other, name in pairs]
     arguments += [_Data(leaf) for leaf in jax.tree.leaves(inputs)]
     operations: dict[str, list[LeafOperation]] = {}
-    outputs = _run(program.jaxpr, program.consts, arguments, operations)
+    outputs = jaxprs.run(program, arguments, functools.partial(_apply, operations))
     return operations, jax.tree.unflatten(jax.tree.structure(shape), [_value(output) for output in outputs])
 
 
-def _run(program: Jaxpr, consts: Any, arguments: list, operations: dict[str, list[LeafOperation]]) -> list:
-    """Evaluate a jaxpr whose arguments are weights, data or constants."""
-    at = dict(zip(program.constvars, consts, strict=True)) | dict(zip(program.invars, arguments, strict=True))
-
-    def read(var: Any) -> Any:
-        return var.val if isinstance(var, Literal) else at[var]
-
-    for equation in program.eqns:
-        results = _apply(equation, [read(var) for var in equation.invars], operations)
-        at.update(zip(equation.outvars, results, strict=True))
-    return [read(var) for var in program.outvars]
-
-
-def _apply(equation: Any, arguments: list, operations: dict[str, list[LeafOperation]]) -> list:
+def _apply(operations: dict[str, list[LeafOperation]], equation: Any, arguments: list) -> list:
     """Evaluate one equation, and collect it if it combines weights with data."""
     weights = [index for index, argument in enumerate(arguments) if isinstance(argument, _Weights)]
     has_data = any(isinstance(argument, _Data) for argument in arguments)
     if weights and equation.primitive.name == "scan":
-        return _unrolled(equation, arguments, operations)
-    program = _called(equation)
+        return _unrolled(operations, equation, arguments)
+    program = jaxprs.called(equation)
     if weights and program is not None:
-        return _run(program.jaxpr, program.consts, arguments, operations)
+        return jaxprs.run(program, arguments, functools.partial(_apply, operations))
     values = [_value(argument) for argument in arguments]
-    results = _bind(equation, values)
+    results = jaxprs.bind(equation, values)
     if weights and has_data:
         for index in weights:
             weight = arguments[index]
-            moved = _bind(equation, [*values[:index], weight.moved, *values[index + 1 :]])
+            moved = jaxprs.bind(equation, [*values[:index], weight.moved, *values[index + 1 :]])
             key, is_product = " + ".join(dict.fromkeys(weight.names)), equation.primitive.name in _PRODUCTS
             pairs = zip(results, moved, strict=True)
             operations.setdefault(key, []).extend(LeafOperation(value, other, is_product) for value, other in pairs)
@@ -111,12 +98,12 @@ def _apply(equation: Any, arguments: list, operations: dict[str, list[LeafOperat
         return [_Data(result) for result in results]
     if not weights:
         return results
-    moved = _bind(equation, [_moved(argument) for argument in arguments])
+    moved = jaxprs.bind(equation, [_moved(argument) for argument in arguments])
     names, is_stack = _names(equation, [argument for argument in arguments if isinstance(argument, _Weights)])
     return [_Weights(value, other, names, is_stack) for value, other in zip(results, moved, strict=True)]
 
 
-def _unrolled(equation: Any, arguments: list, operations: dict[str, list[LeafOperation]]) -> list:
+def _unrolled(operations: dict[str, list[LeafOperation]], equation: Any, arguments: list) -> list:
     """Evaluate a loop of fixed length iteration by iteration, each with its slice of the stacked weights."""
     options, program = equation.params, equation.params["jaxpr"]
     num_consts, num_carried = options["num_consts"], options["num_carry"]
@@ -125,7 +112,7 @@ def _unrolled(equation: Any, arguments: list, operations: dict[str, list[LeafOpe
     rows: list[list] = []
     for turn in reversed(turns) if options["reverse"] else turns:
         here = [_take(argument, turn) for argument in sliced]
-        results = _run(program.jaxpr, program.consts, [*consts, *carried, *here], operations)
+        results = jaxprs.run(program, [*consts, *carried, *here], functools.partial(_apply, operations))
         carried = results[:num_carried]
         rows.append(results[num_carried:])
     rows = rows[::-1] if options["reverse"] else rows
@@ -152,21 +139,6 @@ def _names(equation: Any, weights: list[_Weights]) -> tuple[tuple[str, ...], boo
     is_by_index |= operation == "stack" and options["axis"] == 0 and len(names) == len(weights)
     keeps = operation == "convert_element_type" and weights[0].is_stack
     return (names, True) if is_by_index or keeps else (tuple(dict.fromkeys(names)), False)
-
-
-def _called(equation: Any) -> ClosedJaxpr | None:
-    """Return the jaxpr that a call equation evaluates; None for other equations."""
-    if equation.primitive.name in ("while", "cond", "scan"):
-        return None
-    program = next((equation.params[name] for name in _PROGRAMS if name in equation.params), None)
-    return ClosedJaxpr(program, ()) if isinstance(program, Jaxpr) else program
-
-
-def _bind(equation: Any, values: list) -> list:
-    options = equation.primitive.get_bind_params(equation.params)
-    with equation.ctx.manager:
-        results = equation.primitive.bind(*values, **options)
-    return results if equation.primitive.multiple_results else [results]
 
 
 def _value(argument: Any) -> Any:

@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 
 from flatwide import trees
-from flatwide.measure import batching, inputs
-from flatwide.measure.loss_rise import ascent_direction, sharpness
-from flatwide.measure.operators import Operator, hessian_operator
-from flatwide.measure.spectrum.diagonal import grouped_traces
+from flatwide.measure import inputs
+from flatwide.measure.inputs import Problem
+from flatwide.measure.loss_rise import ascent_direction, check_radius, climbed, sizes_within
+from flatwide.measure.operators import Operator, hessian_of
 from flatwide.measure.spectrum.eigenvalues import top_eigenvalues
-from flatwide.measure.spectrum.trace import Estimate
+from flatwide.measure.spectrum.trace import Estimate, grouped_traces
 from flatwide.types import Array, PyTree
 
 Groups = Mapping[str, str | Sequence[str]]
@@ -84,25 +84,24 @@ def layers(
       products and up to num_steps + 2 gradients.
     Source: as `top_eigenvalues`, `block_traces`, `ascent_shares` and `sharpness`.
     """
-    hessian = hessian_operator(loss_fn, params, batches, mask=mask, extra=extra, batch_size=batch_size, weigh=weigh)
-    key = inputs.random_key(key)
-    shared = {"mask": mask, "extra": extra, "batch_size": batch_size, "weigh": weigh}
-    names = group_names(hessian.params, groups, hessian.mask)
-    probe_key, *keys = jax.random.split(key, len(names) + 1)
+    check_radius(rho)
+    if num_steps < 1:
+        raise ValueError(f"num_steps={num_steps}: expected at least 1.")
+    problem = inputs.read(loss_fn, params, batches, mask=mask, extra=extra, batch_size=batch_size, weigh=weigh)
+    hessian, names = hessian_of(problem), group_names(problem.params, groups, problem.mask)
+    probe_key, *keys = jax.random.split(inputs.random_key(key), len(names) + 1)
     traces = block_traces(hessian, groups, key=probe_key, num_probes=num_probes, num_deflated=num_deflated)
-    shares = ascent_shares(loss_fn, params, batches, groups=groups, adaptive=adaptive, scales=scales, **shared)
+    shares = _shares(problem, names, adaptive, scales)
     measured, cost = {}, next(iter(traces.values())).cost + 0.5
     for layer_key, (name, block) in zip(keys, blocks(hessian, groups).items(), strict=True):
         top = top_eigenvalues(block, 1, key=layer_key, which="largest")
-        climb = sharpness(
-            loss_fn,
-            params,
-            batches,
+        climb = climbed(
+            problem,
+            sizes_within(problem, names[name], adaptive=False),
             rho=rho,
-            within=names[name],
+            key=layer_key,
             num_starts=1,
             num_steps=num_steps,
-            **shared,
         )
         measured[name] = Layer(
             num_params=block.size,
@@ -156,7 +155,6 @@ def block_traces(
     Raises: ValueError as `blocks` and `trace`.
     Equation: tr B_g = sum over the group's entries i of the estimate of S_ii by `diagonal`.
     Cost: num_deflated + num_probes products, whatever the number of groups.
-    Source: as `diagonal`.
     """
     names = [trees.path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(operator.params)]
     members = group_names(operator.params, groups, operator.mask)
@@ -188,22 +186,23 @@ def ascent_shares(
     Cost: one gradient.
     Source: Foret et al. (2021), arXiv 2010.01412, for the perturbation.
     """
-    prepared = inputs.read((loss_fn,), params, batches, mask=mask, extra=extra, batch_size=batch_size, weigh=weigh)
-    members = group_names(prepared.params, groups, prepared.mask)
-    squares = _squares(*prepared.functions, prepared.params, prepared.batches, prepared.extra, prepared.mask, adaptive)
+    problem = inputs.read(loss_fn, params, batches, mask=mask, extra=extra, batch_size=batch_size, weigh=weigh)
+    return _shares(problem, group_names(problem.params, groups, problem.mask), adaptive, scales)
+
+
+def _shares(
+    problem: Problem, members: dict[str, tuple[str, ...]], adaptive: bool, scales: PyTree | None
+) -> dict[str, float]:
+    squares = _squares(problem, adaptive)
     squares = squares if scales is None else jax.tree.map(lambda square, scale: scale**2 * square, squares, scales)
     by_name = {trees.path_name(path): float(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(squares)}
     total = sum(by_name.values())
     return {name: sum(by_name[leaf] for leaf in leaves) / (total or 1.0) for name, leaves in members.items()}
 
 
-@functools.partial(jax.jit, static_argnames=("loss_fn", "adaptive"))
-def _squares(
-    loss_fn: Callable, params: PyTree, batches: batching.Batches, extra: tuple, mask: PyTree | None, adaptive: bool
-) -> PyTree:
-    at = trees.apply_mask(params, mask)
-    slope = batching.mean(lambda batch: jax.grad(loss_fn)(at, batch, *extra), batches)
-    direction = ascent_direction(at, trees.apply_mask(slope, mask), adaptive)
+@functools.partial(jax.jit, static_argnames="adaptive")
+def _squares(problem: Problem, adaptive: bool) -> PyTree:
+    direction = ascent_direction(problem.params, problem.gradient(problem.params), adaptive)
     # Relative to the largest entry, so that squares stay within the type's range.
     largest = functools.reduce(jnp.maximum, [jnp.max(abs(leaf)) for leaf in jax.tree.leaves(direction)])
     scale = jnp.where(largest > 0, largest, 1)
@@ -227,11 +226,8 @@ def group_names(params: PyTree, groups: Groups | None, mask: PyTree | None) -> d
     return {name: trees.matching(names, patterns) for name, patterns in groups.items()}
 
 
-def _block(params: PyTree, operator: Operator, mask: PyTree | None) -> Callable[[PyTree], PyTree]:
-    del params
-    return jax.tree_util.Partial(
-        _block_product, operator.open_product(operator.params, operator.arrays, operator.mask), mask
-    )
+def _block(operator: Operator, mask: PyTree | None) -> Callable[[PyTree], PyTree]:
+    return jax.tree_util.Partial(_block_product, operator.open_product(operator.arrays, operator.mask), mask)
 
 
 def _block_product(product: Callable[[PyTree], PyTree], mask: PyTree, vector: PyTree) -> PyTree:

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from flatwide import trees
-from flatwide.measure import batching, inputs
+from flatwide.measure import inputs
+from flatwide.measure.inputs import Problem
 from flatwide.types import Array, PyTree
 
 Kind = Literal["worst", "average", "sam"]
@@ -18,7 +19,7 @@ Kind = Literal["worst", "average", "sam"]
 _ADAPTIVE_FLOOR = 0.01  # as in the ascent rule `adaptive`: lets weights at zero move
 _TINY = 1e-12  # as in the ascent rules: a zero gradient gives a zero perturbation
 _MEMORY = 5  # a step may lower the loss, but not below the minimum of the last ones (Grippo et al., 1986)
-_LONGEST = 3.0  # maximum length of a step in radii, before projection onto the ball
+_LONGEST = 3.0  # length of a step in radii, before projection onto the ball: more than its diameter, 2
 
 
 class Sharpness(NamedTuple):
@@ -100,32 +101,57 @@ def sharpness(
     Source: Foret et al. (2021), arXiv 2010.01412; Kwon et al. (2021), arXiv 2102.11600; Andriushchenko et al. (2023), A
       modern look at the relationship between sharpness and generalization; steps: Barzilai and Borwein (1988).
     """
-    _check(rho, kind, microbatch, key, num_steps, num_starts, num_samples, tolerance, batch_size)
-    prepared = inputs.read(
-        (loss_fn,), params, batches, mask=mask, extra=extra, batch_size=microbatch or batch_size, weigh=weigh
+    check_radius(rho)
+    _check(kind, microbatch, batch_size, tolerance)
+    for name, value, least in (
+        ("num_steps", num_steps, 1),
+        ("num_starts", num_starts, 1),
+        ("num_samples", num_samples, 2),
+    ):
+        if value < least:
+            raise ValueError(f"{name}={value}: expected at least {least}.")
+    if key is None and (kind == "average" or (kind == "worst" and num_starts > 1)):
+        raise ValueError(f"key=None with kind={kind!r}: expected a PRNG key, such as jax.random.key(0).")
+    problem = inputs.read(
+        loss_fn, params, batches, mask=mask, extra=extra, batch_size=microbatch or batch_size, weigh=weigh
     )
-    (loss_fn,), mask, collected, rest = prepared.functions, prepared.mask, prepared.batches, prepared.extra
-    params = trees.apply_mask(prepared.params, mask)
-    moved = mask if within is None else inputs.selected(params, mask, within)
-    sizes = trees.apply_mask(_sizes(params, adaptive), moved)
-    key = inputs.random_key(0 if key is None else key)
+    sizes, key = sizes_within(problem, within, adaptive), inputs.random_key(0 if key is None else key)
     if kind == "average":
-        radius = rho / math.sqrt(inputs.num_kept(params, moved))
-        values, loss = _average(loss_fn, params, collected, rest, sizes, radius, key, num_samples)
+        num_moved = sum(np.count_nonzero(size) for size in jax.tree.leaves(sizes))
+        values, loss = _average(problem, sizes, rho / math.sqrt(num_moved), key, num_samples)
         return _average_of(np.asarray(values, np.float64), _finite(loss))
-    if kind == "sam":
-        num_starts, num_steps = 1, 0
-    ended, perturbation = _worst(
-        loss_fn, params, collected, rest, sizes, rho, key, tolerance, num_starts, num_steps, microbatch is not None
-    )
-    loss, values = _finite(ended.loss), np.asarray(ended.values, np.float64)
-    is_worst = kind == "worst"
+    num_starts, num_steps = (num_starts, num_steps) if kind == "worst" else (1, 0)
+    ascent = {"num_starts": num_starts, "num_steps": num_steps, "tolerance": tolerance}
+    return climbed(problem, sizes, rho=rho, key=key, **ascent, is_grouped=microbatch is not None)
+
+
+def sizes_within(problem: Problem, within: str | Sequence[str] | None, adaptive: bool) -> PyTree:
+    """Return T, which scales the ball |T^-1 eps| <= rho: 0 for weights that are pruned, or not within a pattern."""
+    moved = problem.mask if within is None else inputs.selected(problem.params, problem.mask, within)
+    return trees.apply_mask(_sizes(problem.params, adaptive), moved)
+
+
+def climbed(
+    problem: Problem,
+    sizes: PyTree,
+    *,
+    rho: float,
+    key: Array,
+    num_starts: int,
+    num_steps: int,
+    tolerance: float = 1e-3,
+    is_grouped: bool = False,
+) -> Sharpness:
+    """Find the worst point by ascent, or with no steps SAM's point, of all data or of each batch."""
+    options = {"num_starts": num_starts, "num_steps": num_steps, "is_grouped": is_grouped}
+    ended, perturbation = _worst(problem, sizes, rho, key, tolerance, **options)
+    values = np.asarray(ended.values, np.float64)
     return Sharpness(
-        value=float(ended.value) if is_worst else float(values[0]),
-        standard_error=math.nan if is_worst else 0.0,
-        gap=float(ended.gap) if is_worst else math.nan,
+        value=float(ended.value if num_steps else values[0]),
+        standard_error=math.nan if num_steps else 0.0,
+        gap=float(ended.gap) if num_steps else math.nan,
         values=values,
-        loss=loss,
+        loss=_finite(ended.loss),
         perturbation=perturbation,
         num_evaluations=float(ended.num_gradients),
     )
@@ -160,9 +186,16 @@ def _finite(loss: Array) -> float:
     return float(loss)
 
 
-def _check(rho, kind, microbatch, key, num_steps, num_starts, num_samples, tolerance, batch_size) -> None:
+def check_radius(rho: float) -> None:
+    """Raise an error for an invalid radius.
+
+    Raises: ValueError unless it is finite and > 0.
+    """
     if not 0 < rho < math.inf:
         raise ValueError(f"rho={rho}: expected a finite number > 0.")
+
+
+def _check(kind: Kind, microbatch: int | None, batch_size: int | None, tolerance: float) -> None:
     if kind not in get_args(Kind):
         raise ValueError(f"kind={kind!r}: expected one of {', '.join(get_args(Kind))}.")
     if microbatch is not None and kind == "average":
@@ -174,17 +207,8 @@ def _check(rho, kind, microbatch, key, num_steps, num_starts, num_samples, toler
         raise ValueError(f"microbatch={microbatch} and batch_size={batch_size}: expected one of the two.")
     if microbatch is not None and microbatch < 1:
         raise ValueError(f"microbatch={microbatch}: expected at least 1, or None for the whole data set.")
-    for name, value, least in (
-        ("num_steps", num_steps, 1),
-        ("num_starts", num_starts, 1),
-        ("num_samples", num_samples, 2),
-    ):
-        if value < least:
-            raise ValueError(f"{name}={value}: expected at least {least}.")
     if not tolerance >= 0:
         raise ValueError(f"tolerance={tolerance}: expected a number >= 0.")
-    if key is None and (kind == "average" or (kind == "worst" and num_starts > 1)):
-        raise ValueError(f"key=None with kind={kind!r}: expected a PRNG key, such as jax.random.key(0).")
 
 
 def _sizes(params: PyTree, adaptive: bool) -> PyTree:
@@ -196,25 +220,16 @@ def _sizes(params: PyTree, adaptive: bool) -> PyTree:
     )
 
 
-@functools.partial(jax.jit, static_argnames=("loss_fn", "num_samples"))
-def _average(
-    loss_fn: Callable,
-    params: PyTree,
-    batches: batching.Batches | batching.Streamed,
-    rest: tuple,
-    sizes: PyTree,
-    radius: Array,
-    key: Array,
-    num_samples: int,
-) -> tuple[Array, Array]:
+@functools.partial(jax.jit, static_argnames="num_samples")
+def _average(problem: Problem, sizes: PyTree, radius: Array, key: Array, num_samples: int) -> tuple[Array, Array]:
     def loss_at(params: PyTree) -> Array:
-        return batching.mean(lambda batch: loss_fn(params, batch, *rest), batches)
+        return problem.mean(lambda batch: problem.loss(params, batch))
 
-    loss = loss_at(params)
+    loss = loss_at(problem.params)
 
     def pair(key: Array) -> Array:
-        draw = _product(sizes, trees.scale(radius, trees.random_normal(key, params)))
-        rises = [loss_at(trees.add(params, trees.scale(sign, draw))) - loss for sign in (1.0, -1.0)]
+        draw = _product(sizes, trees.scale(radius, trees.random_normal(key, problem.params)))
+        rises = [loss_at(trees.add(problem.params, trees.scale(sign, draw))) - loss for sign in (1.0, -1.0)]
         rise = (rises[0] + rises[1]) / 2
         return jnp.where(jnp.isfinite(rise), rise, jnp.inf)
 
@@ -229,31 +244,28 @@ class _Maximum(NamedTuple):
     num_gradients: Array
 
 
-@functools.partial(jax.jit, static_argnames=("loss_fn", "num_starts", "num_steps", "is_grouped"))
+@functools.partial(jax.jit, static_argnames=("num_starts", "num_steps", "is_grouped"))
 def _worst(
-    loss_fn: Callable,
-    params: PyTree,
-    batches: batching.Batches | batching.Streamed,
-    rest: tuple,
+    problem: Problem,
     sizes: PyTree,
     rho: Array,
     key: Array,
     tolerance: Array,
+    *,
     num_starts: int,
     num_steps: int,
     is_grouped: bool,
 ) -> tuple[_Maximum, PyTree | None]:
-    rho = jnp.asarray(rho, jax.tree.leaves(params)[0].dtype)
+    rho = jnp.asarray(rho, jax.tree.leaves(problem.params)[0].dtype)
 
-    def search(differentiate_at: Callable[[PyTree], tuple[Array, PyTree]]) -> tuple[_Maximum, PyTree]:
-        return _search(differentiate_at, params, sizes, rho, key, tolerance, num_starts, num_steps)
+    search = functools.partial(_search, problem.params, sizes, rho, key, tolerance, num_starts, num_steps)
 
     def differentiate(at: PyTree, batch: PyTree) -> tuple[Array, PyTree]:
-        return jax.value_and_grad(loss_fn)(at, batch, *rest)
+        return jax.value_and_grad(problem.loss)(at, batch)
 
     if is_grouped:
-        return batching.mean(lambda batch: search(lambda at: differentiate(at, batch))[0], batches), None
-    return search(lambda at: batching.mean(lambda batch: differentiate(at, batch), batches))
+        return problem.mean(lambda batch: search(lambda at: differentiate(at, batch))[0]), None
+    return search(lambda at: problem.mean(lambda batch: differentiate(at, batch)))
 
 
 class _Best(NamedTuple):
@@ -269,14 +281,11 @@ class _Ascent(NamedTuple):
     gradient: PyTree  # reduced: without its component out of the ball
     step: Array
     recent: Array  # values of the last points
-    best: Array
-    best_point: PyTree
-    best_gap: Array
+    best: _Best
     num_gradients: Array
 
 
 def _search(
-    differentiate_at: Callable[[PyTree], tuple[Array, PyTree]],
     params: PyTree,
     sizes: PyTree,
     rho: Array,
@@ -284,8 +293,8 @@ def _search(
     tolerance: Array,
     num_starts: int,
     num_steps: int,
+    differentiate_at: Callable[[PyTree], tuple[Array, PyTree]],
 ) -> tuple[_Maximum, PyTree]:
-
     def differentiate(u: PyTree) -> tuple[Array, PyTree]:
         value, gradient = differentiate_at(trees.add(params, _product(sizes, u)))
         return value, _product(sizes, gradient)
@@ -306,9 +315,9 @@ def _search(
         return trees.scale(rho / (trees.norm(toward) + _TINY), toward)
 
     def is_going_on(now: _Ascent) -> Array:
-        is_done = now.best_gap <= tolerance * now.best  # at a zero gradient both are zero
+        is_done = now.best.gap <= tolerance * now.best.value  # at a zero gradient both are zero
         is_first = now.num_gradients == 0
-        return is_first | ((now.num_gradients <= num_steps) & ~is_done & jnp.isfinite(now.best))
+        return is_first | ((now.num_gradients <= num_steps) & ~is_done & jnp.isfinite(now.best.value))
 
     def advance(now: _Ascent) -> _Ascent:
         trial = _into_ball(trees.add(now.point, trees.scale(now.step, now.gradient)), rho)
@@ -318,24 +327,21 @@ def _search(
         curvature = -_dot(moved, turned) / jnp.maximum(_dot(moved, moved), jnp.finfo(value.dtype).tiny)
         longest = _LONGEST * rho / (trees.norm(reduced) + _TINY)
         step = jnp.where(curvature * longest > 1, 1 / jnp.where(curvature > 0, curvature, 1), longest)
-        is_taken, is_best = value >= jnp.min(now.recent), value > now.best
+        is_taken = value >= jnp.min(now.recent)
         shifted = jnp.roll(now.recent, 1).at[0].set(value)
         return _Ascent(
             point=_choose(is_taken, trial, now.point),
             gradient=_choose(is_taken, reduced, now.gradient),
             step=jnp.where(is_taken, step, now.step / 4),
             recent=jnp.where(now.num_gradients == 0, value, jnp.where(is_taken, shifted, now.recent)),
-            best=jnp.where(is_best, value, now.best),
-            best_point=_choose(is_best, trial, now.best_point),
-            best_gap=jnp.where(is_best, gap, now.best_gap),
+            best=_choose(value > now.best.value, _Best(value, gap, trial), now.best),
             num_gradients=now.num_gradients + 1,
         )
 
     def climb(best: _Best, index: Array) -> tuple[_Best, tuple[Array, Array]]:
         end = jax.lax.while_loop(is_going_on, advance, _begin(start(index), zero, loss))
-        candidate = _Best(end.best, end.best_gap, end.best_point)
-        is_better = (end.best > best.value) | (num_steps == 0)  # without steps, the result is SAM's point itself
-        return _choose(is_better, candidate, best), (end.best, end.num_gradients)
+        is_better = (end.best.value > best.value) | (num_steps == 0)  # without steps, the result is SAM's point itself
+        return _choose(is_better, end.best, best), (end.best.value, end.num_gradients)
 
     nowhere = _Best(jnp.zeros_like(loss), rho * trees.norm(slope), zero)
     best, (values, nums) = jax.lax.scan(climb, nowhere, jnp.arange(num_starts))
@@ -352,9 +358,7 @@ def _begin(point: PyTree, zero: PyTree, loss: Array) -> _Ascent:
         gradient=zero,
         step=nothing,
         recent=low,
-        best=low[0],
-        best_point=point,
-        best_gap=nothing,
+        best=_Best(low[0], nothing, point),
         num_gradients=nothing,
     )
 
@@ -362,7 +366,7 @@ def _begin(point: PyTree, zero: PyTree, loss: Array) -> _Ascent:
 def _reduced(point: PyTree, gradient: PyTree, rho: Array) -> PyTree:
     """Remove from a gradient its component out of the ball, at a point on the surface."""
     outward = jnp.maximum(_dot(gradient, point), 0) / rho**2
-    is_inside = trees.norm(point) < rho * (1 - 1e-5)
+    is_inside = trees.norm(point) < rho * (1 - 1e-5)  # a norm in 32 bits is known to about 1e-6
     return jax.tree.map(lambda g, u: g - jnp.where(is_inside, 0, outward) * u, gradient, point)
 
 

@@ -16,6 +16,7 @@ from jax.flatten_util import ravel_pytree
 
 from flatwide import trees
 from flatwide.measure import batching, host, inputs
+from flatwide.measure.inputs import Problem
 from flatwide.types import Array, PyTree
 
 # The errors of JAX for a function that reads the values of a traced vector.
@@ -31,14 +32,14 @@ class Operator:
     params: a pytree with the structure, shapes and dtypes of the vectors.
     arrays: the arrays that the product depends on.
     mask: None, or booleans that broadcast to the leaves of params (True is kept).
-    open_product: (params, arrays, mask) -> product, a `jax.tree_util.Partial`: does the work that all products share.
+    open_product: (arrays, mask) -> product, a `jax.tree_util.Partial`: does the work that all products share.
     cost: of one product, in Hessian-vector products over the whole data set.
     """
 
     params: PyTree
-    arrays: PyTree
+    arrays: Any
     mask: PyTree | None
-    open_product: Callable[[PyTree, PyTree, PyTree], Callable[[PyTree], PyTree]] = field(metadata={"static": True})
+    open_product: Callable[[Any, PyTree | None], Callable[[PyTree], PyTree]] = field(metadata={"static": True})
     cost: float = field(metadata={"static": True}, default=1.0)
 
     @property
@@ -65,12 +66,12 @@ class Operator:
 
 @jax.jit
 def _open(operator: Operator) -> Callable[[PyTree], PyTree]:
-    return operator.open_product(operator.params, operator.arrays, operator.mask)
+    return operator.open_product(operator.arrays, operator.mask)
 
 
 @jax.jit
 def _multiply(operator: Operator, vector: PyTree) -> PyTree:
-    return operator.open_product(operator.params, operator.arrays, operator.mask)(vector)
+    return operator.open_product(operator.arrays, operator.mask)(vector)
 
 
 def hessian_operator(
@@ -108,40 +109,46 @@ def hessian_operator(
     Cost: each product is 1 Hessian-vector product: two to three gradients.
     Source: Pearlmutter (1994), Fast exact multiplication by the Hessian.
     """
-    prepared = inputs.read((loss_fn,), params, batches, mask=mask, extra=extra, batch_size=batch_size, weigh=weigh)
-    return _jacobian(_Gradient(*prepared.functions), prepared, is_stored)
+    problem = inputs.read(loss_fn, params, batches, mask=mask, extra=extra, batch_size=batch_size, weigh=weigh)
+    return hessian_of(problem, is_stored)
 
 
-def gauss_newton_operator(
-    outputs_fn: Callable,
-    loss_fn: Callable,
-    params: PyTree,
-    batches: PyTree | None = None,
-    *,
-    mask: PyTree | None = None,
-    extra: PyTree | None = None,
-    batch_size: int | None = None,
-    weigh: Callable[[PyTree], float] | None = None,
-    is_stored: bool | None = None,
-) -> Operator:
-    """Return the generalized Gauss-Newton matrix of the mean loss: the Hessian without the network's curvature.
+def hessian_of(problem: Problem, is_stored: bool | None = None) -> Operator:
+    """Return the Hessian of a mean loss, as `hessian_operator`."""
 
-    It is positive semidefinite for a convex loss, and equals the Hessian where every example is fitted.
+    def operator_of(is_stored: bool) -> Operator:
+        return Operator(problem.params, problem, problem.mask, _Hessian(is_stored))
 
-    Args:
-      outputs_fn: (params, batch) -> outputs, or (params, batch, extra).
-      loss_fn: (outputs, batch) -> mean loss of the batch, a scalar.
-      params, batches, mask, extra, batch_size, weigh, is_stored: as for `hessian_operator`.
-    Returns: an operator, in units of loss per squared unit of parameter.
-    Raises: ValueError as `hessian_operator`.
-    Equation: G = mean of J' (d2 loss / d outputs2) J with J = d outputs / d params.
-    Cost: each product takes less than 1 Hessian-vector product.
-    Source: Schraudolph (2002), Fast curvature matrix-vector products for second-order gradient descent.
-    """
-    prepared = inputs.read(
-        (outputs_fn, loss_fn), params, batches, mask=mask, extra=extra, batch_size=batch_size, weigh=weigh
-    )
-    return _jacobian(_GaussNewtonGradient(*prepared.functions), prepared, is_stored)
+    if isinstance(problem.data, batching.Streamed):
+        if is_stored:
+            raise ValueError(
+                "is_stored=True with streamed batches: the residuals of the primal pass over all of them would be in "
+                "memory. Remove is_stored, or pass the batches as a list."
+            )
+        return operator_of(False)
+    if is_stored is None:
+        linearized = jax.eval_shape(_open, operator_of(True))
+        is_stored = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(linearized)) <= _STORED_BYTES
+    return operator_of(is_stored)
+
+
+@dataclass(frozen=True)
+class _Hessian:
+    is_stored: bool
+
+    def __call__(self, problem: Problem, mask: PyTree | None) -> Callable[[PyTree], PyTree]:
+        del mask  # the problem has it
+        if self.is_stored:
+            return jax.linearize(lambda at: _masked_gradient(problem, at), problem.params)[1]
+        return jax.tree_util.Partial(_hessian_product, problem)
+
+
+def _masked_gradient(problem: Problem, at: PyTree) -> PyTree:
+    return problem.gradient(trees.apply_mask(at, problem.mask))
+
+
+def _hessian_product(problem: Problem, vector: PyTree) -> PyTree:
+    return jax.jvp(lambda at: _masked_gradient(problem, at), (problem.params,), (vector,))[1]
 
 
 def operator(
@@ -194,75 +201,10 @@ class _OnHost:
 
 
 @dataclass(frozen=True)
-class _Gradient:
-    loss_fn: Callable
-
-    def __call__(self, params: PyTree, batch: PyTree, extra: tuple, at: PyTree) -> PyTree:
-        del at
-        return jax.grad(self.loss_fn)(params, batch, *extra)
-
-
-@dataclass(frozen=True)
-class _GaussNewtonGradient:
-    """The gradient with the network's Jacobian J held constant: what remains to differentiate is J' (grad loss)."""
-
-    outputs_fn: Callable
-    loss_fn: Callable
-
-    def __call__(self, params: PyTree, batch: PyTree, extra: tuple, at: PyTree) -> PyTree:
-        def outputs_at(params: PyTree) -> PyTree:
-            return self.outputs_fn(params, batch, *extra)
-
-        _, pull_back = jax.vjp(outputs_at, at)
-        return pull_back(jax.grad(self.loss_fn)(outputs_at(params), batch))[0]
-
-
-def _jacobian(gradient_fn: Any, prepared: inputs.Inputs, is_stored: bool | None) -> Operator:
-    """Return the Jacobian of the mean of gradient_fn(params, batch, extra, fixed params)."""
-    arrays = (prepared.batches, prepared.extra)
-
-    def operator_of(is_stored: bool) -> Operator:
-        return Operator(prepared.params, arrays, prepared.mask, _Jacobian(gradient_fn, is_stored))
-
-    if isinstance(prepared.batches, batching.Streamed):
-        if is_stored:
-            raise ValueError(
-                "is_stored=True with streamed batches: the residuals of the primal pass over all of them would be in "
-                "memory. Remove is_stored, or pass the batches as a list."
-            )
-        return operator_of(False)
-    if is_stored is None:
-        linearized = jax.eval_shape(_open, operator_of(True))
-        is_stored = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(linearized)) <= _STORED_BYTES
-    return operator_of(is_stored)
-
-
-@dataclass(frozen=True)
-class _Jacobian:
-    gradient_fn: Any
-    is_stored: bool
-
-    def __call__(self, params: PyTree, arrays: PyTree, mask: PyTree | None) -> Callable[[PyTree], PyTree]:
-        if self.is_stored:
-            return jax.linearize(lambda at: self.gradient(at, params, arrays, mask), params)[1]
-        return jax.tree_util.Partial(self.product, params, arrays, mask)
-
-    def gradient(self, at: PyTree, params: PyTree, arrays: PyTree, mask: PyTree | None) -> PyTree:
-        batches, extra = arrays
-        at, params = trees.apply_mask(at, mask), trees.apply_mask(params, mask)
-        gradient = batching.mean(lambda batch: self.gradient_fn(at, batch, extra, params), batches)
-        return trees.apply_mask(gradient, mask)
-
-    def product(self, params: PyTree, arrays: PyTree, mask: PyTree | None, vector: PyTree) -> PyTree:
-        return jax.jvp(lambda at: self.gradient(at, params, arrays, mask), (params,), (vector,))[1]
-
-
-@dataclass(frozen=True)
 class _Product:
     multiply: Callable
 
-    def __call__(self, params: PyTree, arrays: tuple, mask: PyTree | None) -> Callable[[PyTree], PyTree]:
-        del params
+    def __call__(self, arrays: tuple, mask: PyTree | None) -> Callable[[PyTree], PyTree]:
         return jax.tree_util.Partial(self.product, arrays, mask)
 
     def product(self, arrays: tuple, mask: PyTree | None, vector: PyTree) -> PyTree:

@@ -11,10 +11,11 @@ import numpy as np
 
 from flatwide import trees
 from flatwide.measure import batching, inputs
+from flatwide.measure.inputs import Problem
 from flatwide.measure.spectrum.lanczos import check_finite
 from flatwide.types import Array, PyTree
 
-FRACTIONS = tuple(k / 10 for k in range(1, 11))  # the paper's
+FRACTIONS = tuple(k / 10 for k in range(1, 11))  # those of Shin et al. (2025), equations 7 and 8
 
 
 class SmoothnessAndPL(NamedTuple):
@@ -67,23 +68,18 @@ def smoothness_and_pl(
     Cost: n + 1 gradients; memory of two.
     Source: Shin et al. (2025), equations 7 and 8; Zhang et al. (2020), Why gradient clipping accelerates training.
     """
-    prepared = inputs.read((loss_fn,), params, batches, mask=mask, extra=extra, batch_size=batch_size, weigh=weigh)
-    next_params, next_mask, _ = inputs.numbers(next_params, mask, loss_fn)
-    inputs.check_params(next_params, next_mask)
-    params, mask = prepared.params, prepared.mask
-    shapes = [jax.tree.map(jnp.shape, tree) for tree in (params, next_params)]
-    if shapes[0] != shapes[1]:
+    problem = inputs.read(loss_fn, params, batches, mask=mask, extra=extra, batch_size=batch_size, weigh=weigh)
+    next_params, _, _ = inputs.numbers(next_params, mask, loss_fn)
+    if jax.tree.map(jnp.shape, problem.params) != jax.tree.map(jnp.shape, next_params):
         raise ValueError("next_params: expected the structure and shapes of params.")
     parts = np.asarray(fractions, np.float64)
     if parts.ndim != 1 or not len(parts) or not (np.all(parts > 0) and np.all(parts <= 1)):
         raise ValueError(f"fractions={tuple(fractions)}: expected numbers in (0, 1], such as {FRACTIONS}.")
-    params, next_params = trees.apply_mask(params, mask), trees.apply_mask(next_params, mask)
-    distance = float(trees.norm(trees.subtract(next_params, params)))
+    distance = float(trees.norm(trees.subtract(next_params, problem.params)))
     if not distance > 0:
         raise ValueError("next_params: expected values different from params; the segment between them has length 0.")
     at = jnp.asarray(np.concatenate([[0.0], parts]), float)
-    along = _along(*prepared.functions, params, next_params, at, prepared.batches, prepared.extra, mask)
-    losses, norms, changes = (np.asarray(column, np.float64) for column in along)
+    losses, norms, changes = (np.asarray(column, np.float64) for column in _along(problem, next_params, at))
     if not np.all(np.isfinite([losses, norms, changes])):
         raise ValueError(
             "the loss or its gradient is not finite between params and next_params: expected finite numbers; look for "
@@ -106,27 +102,19 @@ def smoothness_and_pl(
     )
 
 
-@functools.partial(jax.jit, static_argnames="loss_fn")
-def _along(
-    loss_fn: Callable,
-    params: PyTree,
-    next_params: PyTree,
-    fractions: Array,
-    batches: batching.Batches,
-    rest: tuple,
-    mask: PyTree | None,
-) -> tuple[Array, Array, Array]:
-    way = trees.subtract(next_params, params)
+@jax.jit
+def _along(problem: Problem, next_params: PyTree, fractions: Array) -> tuple[Array, Array, Array]:
+    way = trees.subtract(next_params, problem.params)
 
     def at(first: PyTree, fraction: Array) -> tuple[PyTree, tuple[Array, Array, Array]]:
-        here = trees.add(params, trees.scale(fraction, way))
-        loss, gradient = batching.mean(lambda batch: jax.value_and_grad(loss_fn)(here, batch, *rest), batches)
-        gradient = trees.apply_mask(gradient, mask)
+        here = trees.add(problem.params, trees.scale(fraction, way))
+        loss, gradient = problem.mean(lambda batch: jax.value_and_grad(problem.loss)(here, batch))
+        gradient = trees.apply_mask(gradient, problem.mask)
         first = jax.tree.map(lambda old, new: jnp.where(fraction == 0, new, old), first, gradient)
         change = trees.norm(trees.subtract(gradient, first))
         return first, (loss, trees.norm(gradient), change)
 
-    return jax.lax.scan(at, jax.tree.map(jnp.zeros_like, params), fractions)[1]
+    return jax.lax.scan(at, jax.tree.map(jnp.zeros_like, problem.params), fractions)[1]
 
 
 def largest_example_smoothness(
@@ -159,31 +147,17 @@ def largest_example_smoothness(
     if num_steps < 1:
         raise ValueError(f"num_steps={num_steps}: expected at least 1.")
     params, mask, loss_fn = inputs.numbers(params, mask, loss_fn)
-    inputs.check_params(params, mask)
-    key = inputs.random_key(key)
-    collected = batching.collect(examples, batch_size=batch_size)
-    rest = () if extra is None else (extra,)
-    curvatures = [
-        np.asarray(_example_curvatures(loss_fn, params, group, rest, mask, key, num_steps), np.float64).reshape(-1)
-        for group in collected.groups
-    ]
-    values = np.concatenate(curvatures)
+    collected, key = batching.collect(examples, batch_size=batch_size), inputs.random_key(key)
+    shared = {"loss_fn": loss_fn, "params": params, "mask": mask, "extra": () if extra is None else (extra,)}
+    groups = [_example_curvatures(Problem(data=group, **shared), key, num_steps) for group in collected.groups]
+    values = np.concatenate([np.asarray(group, np.float64).reshape(-1) for group in groups])
     check_finite(values)
     return float(values.max()), values
 
 
-@functools.partial(jax.jit, static_argnames=("loss_fn", "num_steps"))
-def _example_curvatures(
-    loss_fn: Callable,
-    params: PyTree,
-    group: PyTree,
-    rest: tuple,
-    mask: PyTree | None,
-    key: Array,
-    num_steps: int,
-) -> Array:
-    start = trees.apply_mask(trees.random_normal(key, params), mask)
-    at = trees.apply_mask(params, mask)
+@functools.partial(jax.jit, static_argnames="num_steps")
+def _example_curvatures(problem: Problem, key: Array, num_steps: int) -> Array:
+    start = trees.apply_mask(trees.random_normal(key, problem.params), problem.mask)
 
     def curvature(example: PyTree) -> Array:
         batch = jax.tree.map(lambda leaf: leaf[None], example)
@@ -191,11 +165,11 @@ def _example_curvatures(
         def step(_, state: tuple[PyTree, Array]) -> tuple[PyTree, Array]:
             vector, length = state
             unit = trees.scale(1 / jnp.where(length > 0, length, 1), vector)
-            product = jax.jvp(lambda p: jax.grad(loss_fn)(p, batch, *rest), (at,), (unit,))[1]
-            product = trees.apply_mask(product, mask)
+            product = jax.jvp(lambda at: jax.grad(problem.loss)(at, batch), (problem.params,), (unit,))[1]
+            product = trees.apply_mask(product, problem.mask)
             return product, trees.norm(product)
 
         return jax.lax.fori_loop(0, num_steps + 1, step, (start, trees.norm(start)))[1]
 
     # |H v| <= |H| for every unit v: the last length is a lower bound, and power steps only increase it.
-    return jax.lax.map(jax.vmap(curvature), group)
+    return jax.lax.map(jax.vmap(curvature), problem.data)

@@ -88,6 +88,7 @@ def plane_through(
     along, side = np.sqrt(gram[0, 0]), 0.0
     if along > 0:
         side = gram[1, 1] - gram[0, 1] ** 2 / gram[0, 0]
+    # Of a squared height: 1e-5 of the distance, where differences of 64-bit products are still known to 1e-6.
     if not side > 1e-10 * gram[1, 1]:
         raise ValueError("first, second, third: expected three sets of parameters that do not lie on one line.")
     across, height = gram[0, 1] / along, np.sqrt(side)
@@ -127,6 +128,7 @@ def principal_subspace(
     values, vectors = np.linalg.eigh(gram)
     values, vectors = values[::-1][:num_components], vectors[:, ::-1][:, :num_components]
     variance = np.trace(gram)
+    # Rounding of the Gram matrix in 64 bits, 1e-16 times its trace, is then below 1e-4 of the value.
     if not values[-1] > 1e-12 * variance:
         raise ValueError(
             f"num_components={num_components}: expected at most as many as the snapshots vary in; the last one's share "

@@ -198,7 +198,7 @@ class _Loss:
             raise ValueError(f"batches of total weight {total}: expected examples; a loader must be readable again.")
         first = self.first_totals[0] if self.first_totals else total
         # A loader whose passes share an iterator, or that draws examples at random, would be wrong silently.
-        if not math.isclose(total, first, rel_tol=1e-6):
+        if not math.isclose(total, first, rel_tol=1e-6):  # weights may be sums in 32 bits
             raise ValueError(
                 f"batches of total weight {total}: expected {first}, as in the first reading; a loader must yield the "
                 "same examples each time."

@@ -35,7 +35,7 @@ def barrier(subject: Subject, *, key: jax.Array, num_points: int = 21, batch_siz
         subject.examples,
         num_points=num_points,
         extras=(base.stats, subject.stats),
-        batch_size=min(batch_size, subject.num_examples),
+        batch_size=batch_size,
         weigh=subject.weigh,
     )
     values = {"barrier": result.value, "position": result.position, "distance": result.distance}

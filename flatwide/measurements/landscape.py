@@ -39,7 +39,7 @@ def landscape(
     directions = measure.random_directions(subject.params, key=key, mask=subject.mask)
     axes = [np.linspace(-reach, reach, 2 * num + 1) for num in (num_line_steps, num_plane_steps)]
     score = Score(subject.built.workload)
-    options = {"batch_size": min(batch_size, subject.num_examples), "weigh": subject.weigh}
+    options = {"batch_size": batch_size, "weigh": subject.weigh}
 
     def over(directions: tuple, axes: list[np.ndarray]) -> dict[str, np.ndarray]:
         space = measure.spanned_by(subject.params, directions, extra=subject.stats)

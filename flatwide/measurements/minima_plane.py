@@ -43,7 +43,7 @@ def minima_plane(
         return Measured({})
     networks = [jax.device_get((network.params, network.stats)) for network in (base, subject, other)]
     params, extras = zip(*networks, strict=True)
-    options = {"batch_size": min(batch_size, subject.num_examples), "weigh": subject.weigh}
+    options = {"batch_size": batch_size, "weigh": subject.weigh}
     try:
         plane = measure.plane_through(*params, extras=extras)
     except ValueError as error:  # such as at the start of training, where both arms have the same weights

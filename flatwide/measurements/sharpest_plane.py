@@ -29,7 +29,7 @@ def sharpest_plane(
     directions = [jax.tree.map(lambda leaf, at=at: leaf[at], top.vectors) for at in range(2)]
     plane = measure.spanned_by(subject.params, directions, extra=subject.stats)
     axis = np.linspace(-reach, reach, num_points)
-    options = {"batch_size": min(batch_size, subject.num_examples), "weigh": subject.weigh}
+    options = {"batch_size": batch_size, "weigh": subject.weigh}
     losses = measure.surface(subject.loss_fn, plane, [axis, axis], subject.examples, **options)
     rises = losses.astype(np.float64) - losses[num_points // 2, num_points // 2]
     return Measured(

@@ -1,5 +1,7 @@
 """The rise of the loss over the examples near a network, at the same radius for all runs."""
 
+from typing import Any
+
 import jax
 
 from flatwide import measure
@@ -22,18 +24,16 @@ def sharpness(
     Cost: about six hundred gradients at most; two are recorded as one Hessian-vector product.
     """
     options = subject.options(batch_size)
-    chunks = {"batch_size": options.pop("batch_size")}
+    grouped: dict[str, Any] = options | {"batch_size": None}
     keys = jax.random.split(key, 4)
     problem = (subject.loss_fn, subject.params, subject.examples)
     group = min(subject.built.config["batch_size"], subject.num_examples)
     rises = {
-        "worst": measure.sharpness(*problem, rho=radius, key=keys[0], **chunks, **options),
-        "average": measure.sharpness(*problem, rho=radius, kind="average", key=keys[1], **chunks, **options),
-        "sam": measure.sharpness(*problem, rho=radius, kind="sam", **chunks, **options),
-        "adaptive_worst": measure.sharpness(
-            *problem, rho=adaptive_radius, adaptive=True, key=keys[2], **chunks, **options
-        ),
-        "m_worst": measure.sharpness(*problem, rho=radius, microbatch=group, key=keys[3], **options),
+        "worst": measure.sharpness(*problem, rho=radius, key=keys[0], **options),
+        "average": measure.sharpness(*problem, rho=radius, kind="average", key=keys[1], **options),
+        "sam": measure.sharpness(*problem, rho=radius, kind="sam", **options),
+        "adaptive_worst": measure.sharpness(*problem, rho=adaptive_radius, adaptive=True, key=keys[2], **options),
+        "m_worst": measure.sharpness(*problem, rho=radius, microbatch=group, key=keys[3], **grouped),
     }
     values = {name: result.value for name, result in rises.items()} | {"worst_gap": rises["worst"].gap}
     errors = {"average": rises["average"].standard_error}

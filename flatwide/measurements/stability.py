@@ -8,8 +8,7 @@ import jax
 from flatwide import measure
 from flatwide.measure import inputs
 from flatwide.measure.stability.linear_dynamics import simulated_growth
-from flatwide.measure.stability.matrix_free_condition import matrix_free_condition
-from flatwide.measure.stability.stability_condition import consequences_of
+from flatwide.measure.stability.stability_condition import consequences_of, matrix_free_condition
 from flatwide.measurements import steps
 from flatwide.measurements.gradient import gradient
 from flatwide.measurements.subject import Measured, Subject
@@ -66,65 +65,46 @@ def stability(
     }
     bounds = consequences_of(values["top_eigenvalue"], (0.0, 0.0, 0.0), learning_rate=rate, rho=rho)
     values |= {f"bound_{consequence.name}": consequence.bound for consequence in bounds}
-    options: dict[str, Any] = {"learning_rate": rate, "rho": rho, "mask": subject.mask, "extra": subject.stats}
+    examples = (subject.per_example_loss, subject.params, subject.examples)
+    shared: dict[str, Any] = {"mask": subject.mask, "extra": subject.stats}
+    step: dict[str, Any] = {"learning_rate": rate, "rho": rho, "batch_size": steps.batch_size(subject)}
     if inputs.num_kept(subject.params, subject.mask) <= max_exact:
-        results, cost = _exact(subject, stability_key, max_exact, options)
+        exact = measure.linear_stability(
+            *examples,
+            key=stability_key,
+            max_dimension=max_exact,
+            **shared,
+            **step,
+        )
+        values |= {
+            **_growth(exact.curved_growth, *exact.growth_interval),
+            "is_exact": float(exact.is_exact),
+            "largest_stable_learning_rate": exact.largest_learning_rate,
+            "largest_stable_rho": exact.largest_rho,
+        }
+        condition, cost = exact.condition, exact.cost
     else:
-        results, cost = _simulated(subject, stability_key, num_particles, num_steps, tolerance, options)
-    finite = {name: float(value) for name, value in (values | results).items() if math.isfinite(value)}
-    return Measured(finite, cost=cost + top.cost + 0.5)
-
-
-def _exact(subject: Subject, key: jax.Array, max_exact: int, options: dict[str, Any]) -> tuple[dict[str, float], float]:
-    exact = measure.linear_stability(
-        subject.per_example_loss,
-        subject.params,
-        subject.examples,
-        key=key,
-        batch_size=steps.batch_size(subject),
-        max_dimension=max_exact,
-        **options,
-    )
-    values = {
-        **_growth(exact.curved_growth, *exact.growth_interval),
-        "is_exact": float(exact.is_exact),
-        "largest_stable_learning_rate": exact.largest_learning_rate,
-        "largest_stable_rho": exact.largest_rho,
-        **_condition(exact.condition),
+        problem = inputs.of_examples(*examples, **shared)
+        growth_key, condition_key = jax.random.split(stability_key)
+        growth = simulated_growth(problem, key=growth_key, num_particles=num_particles, num_steps=num_steps, **step)
+        condition, cost = matrix_free_condition(
+            problem, learning_rate=rate, rho=rho, key=condition_key, tolerance=tolerance
+        )
+        values |= {**_growth(growth.value, growth.low, growth.high), "is_exact": 0.0}
+        cost += 2 * growth.num_draws / subject.num_examples
+    values |= {
+        "condition_value": condition.value,
+        "condition_margin": condition.margin,
+        "condition_learning_rate": condition.largest_learning_rate,
     }
-    return values, exact.cost
-
-
-def _simulated(
-    subject: Subject, key: jax.Array, num_particles: int, num_steps: int, tolerance: float, options: dict[str, Any]
-) -> tuple[dict[str, float], float]:
-    growth_key, condition_key = jax.random.split(key)
-    data = (subject.per_example_loss, subject.params, subject.examples)
-    growth = simulated_growth(
-        *data,
-        key=growth_key,
-        batch_size=steps.batch_size(subject),
-        num_particles=num_particles,
-        num_steps=num_steps,
-        **options,
-    )
-    condition, cost = matrix_free_condition(*data, key=condition_key, tolerance=tolerance, **options)
-    values = {**_growth(growth.value, growth.low, growth.high), "is_exact": 0.0, **_condition(condition)}
-    return values, cost + 2 * growth.num_draws / subject.num_examples
+    finite = {name: float(value) for name, value in values.items() if math.isfinite(value)}
+    return Measured(finite, cost=cost + top.cost + 0.5)
 
 
 def _growth(value: float, low: float, high: float) -> dict[str, float]:
     limit = 1 + 1e-5  # rounding of the Hessians
     is_stable = 1.0 if high <= limit else 0.0 if low > limit else math.nan
     return {"growth_factor": value, "growth_low": low, "growth_high": high, "is_stable": is_stable}
-
-
-def _condition(condition: measure.Condition) -> dict[str, float]:
-    return {
-        "condition_value": condition.value,
-        "condition_margin": condition.margin,
-        "condition_learning_rate": condition.largest_learning_rate,
-    }
 
 
 def _edge(subject: Subject, rate: float, key: jax.Array) -> float:

@@ -130,8 +130,7 @@ class Subject:
 
     def options(self, batch_size: int) -> dict[str, Any]:
         """Return the options of `flatwide.measure` for `loss_fn`, with at most batch_size examples in memory."""
-        size = min(batch_size, self.num_examples)
-        return {"mask": self.mask, "extra": self.stats, "batch_size": size, "weigh": self.weigh}
+        return {"mask": self.mask, "extra": self.stats, "batch_size": batch_size, "weigh": self.weigh}
 
     def hessian(self, batch_size: int) -> measure.Operator:
         """Return the Hessian of the mean loss over the examples, restricted to the kept weights."""

@@ -43,7 +43,7 @@ def trajectory(
         plane,
         axes,
         subject.examples,
-        batch_size=min(batch_size, subject.num_examples),
+        batch_size=batch_size,
         weigh=subject.weigh,
     )
     values = {

@@ -19,8 +19,6 @@ class Mlp(NamedTuple):
     params: Any
     batch: tuple
     loss_fn: Callable
-    outputs_fn: Callable
-    outputs_loss: Callable
 
     def flat_loss(self, flat):
         return self.loss_fn(ravel_pytree(self.params)[1](flat), self.batch)
@@ -29,19 +27,12 @@ class Mlp(NamedTuple):
         return np.asarray(jax.jit(jax.hessian(self.flat_loss))(ravel_pytree(self.params)[0]))
 
 
-def outputs_fn(params, batch):
+def mlp_loss(params, batch):
     hidden = batch[0]
     for layer in params[:-1]:
         hidden = jnp.tanh(hidden @ layer["kernel"] + layer["bias"][None])
-    return hidden @ params[-1]["kernel"] + params[-1]["bias"][None]
-
-
-def outputs_loss(outputs, batch):
+    outputs = hidden @ params[-1]["kernel"] + params[-1]["bias"][None]
     return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(outputs), batch[1][:, None], axis=1))
-
-
-def mlp_loss(params, batch):
-    return outputs_loss(outputs_fn(params, batch), batch)
 
 
 @pytest.fixture
@@ -53,7 +44,7 @@ def mlp(float64) -> Mlp:
         for pair in itertools.pairwise((5, 6, 4, 3))
     ]
     batch = jnp.asarray(random.normal(size=(20, 5))), jnp.asarray(random.integers(0, 3, 20))
-    return Mlp(params, batch, mlp_loss, outputs_fn, outputs_loss)
+    return Mlp(params, batch, mlp_loss)
 
 
 def dense_product(vector, matrix):

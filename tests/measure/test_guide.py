@@ -38,6 +38,13 @@ def test_the_guide_measures_a_model_that_flatwide_did_not_train(capsys, changes)
     trace = names["trace"]
     assert abs(trace.value - values.sum()) <= 4 * trace.standard_error + 1e-4 * abs(values.sum())
     assert_allclose(names["pairs"].values, [-7, 5, 5], rtol=1e-5)
+
+    def outputs(at):
+        return names["predict"](unravel(at), names["data"]["pixels"])
+
+    slopes, bend = jax.jacobian(outputs)(flat), jax.hessian(names["output_loss"])(outputs(flat))
+    gauss_newton = np.einsum("nkp,nkml,mlq->pq", slopes, bend, slopes, optimize=True)
+    assert_allclose(names["flattened"].values, np.linalg.eigvalsh(gauss_newton)[-1:], rtol=1e-4)
     flat, unravel = ravel_pytree(names["nnx_hessian"].params)
     dense = jax.jit(jax.hessian(lambda at: names["nnx_loss"](unravel(at), names["data"], names["rest"])))(flat)
     assert_allclose(names["nnx_top"].values, np.linalg.eigvalsh(np.asarray(dense, np.float64))[-1:], rtol=1e-4)

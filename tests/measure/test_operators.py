@@ -42,22 +42,6 @@ def test_the_product_that_solvers_use_is_the_dense_one(mlp, is_stored):
 
 
 @STORED
-def test_gauss_newton_is_the_dense_one(mlp, is_stored):
-    operator = measure.gauss_newton_operator(
-        mlp.outputs_fn, mlp.outputs_loss, mlp.params, mlp.batch, is_stored=is_stored
-    )
-    flat, unflatten = ravel_pytree(mlp.params)
-
-    def outputs(flat):
-        return mlp.outputs_fn(unflatten(flat), mlp.batch).reshape(-1)
-
-    jacobian = np.asarray(jax.jacobian(outputs)(flat))
-    bend = np.asarray(jax.hessian(lambda z: mlp.outputs_loss(z.reshape(20, 3), mlp.batch))(outputs(flat)))
-    assert_allclose(dense(operator), jacobian.T @ bend @ jacobian, atol=1e-14)
-    assert np.max(np.abs(dense(operator) - mlp.hessian())) > 0.01
-
-
-@STORED
 def test_a_mask_keeps_rows_and_columns_at_the_masked_params(mlp, is_stored):
     kernel = np.random.default_rng(2).random((5, 6)) < 0.5
     mask = [{"kernel": kernel, "bias": True}, {"kernel": True, "bias": np.array([True, False, True, True])}]

@@ -13,7 +13,7 @@ from flatwide.measure.spectrum.trace import Estimate
 from flatwide.types import Array
 
 _MARGIN = 5.0  # widths of the smoothing beyond the outermost nodes: the mass further out is below 1e-6
-_POINTS = 8  # grid points per width
+_POINTS = 8  # grid points per width: lines between them deviate from a peak by (1 / 8)^2 / 8, or 0.2 %
 
 
 class SpectralDensity(NamedTuple):

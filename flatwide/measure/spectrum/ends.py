@@ -40,20 +40,14 @@ def ends(
     """Find the largest and the smallest eigenvalue of a symmetric matrix S.
 
     Args:
-      operator: S, of `operator.size` rows.
-      key: PRNG key of the starting vector; the same key gives the same result.
+      operator, key, max_products, basis_size: as for `top_eigenvalues`.
       tolerance: of the largest value's residual, relative to the larger |value|; at least 10 times the type's rounding
         error.
-      smallest_tolerance: the same for the smallest. It is often at the edge of a cluster of values near zero, and then
-        takes many times the products of the largest; if it is well separated, its error is of the order of the residual
-        squared.
-      max_products: limit at which the search stops; `is_converged` shows what it reached.
-      basis_size: vectors like params held in memory.
+      smallest_tolerance: the same for the smallest, which takes many times the products at the edge of a cluster near
+        zero; if it is well separated, its error is of the order of the residual squared.
       start: first starting vector, with components along both eigenvectors; None for a random one.
     Returns: Ends, values in the unit of S. With one row both are the same.
     Raises: ValueError if an option is out of range or a product is not finite.
-    Cost: tens of products. Memory: basis_size vectors.
-    Source: as `top_eigenvalues`.
     """
     epsilon = float(jnp.finfo(jax.tree.leaves(operator.params)[0].dtype).eps)
     for name, value in {"tolerance": tolerance, "smallest_tolerance": smallest_tolerance}.items():

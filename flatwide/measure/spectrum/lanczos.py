@@ -19,7 +19,7 @@ from flatwide.measure.operators import Operator
 from flatwide.types import Array, PyTree
 
 RETRIES = 3  # times that a solver continues after fresh products showed a residual that rounding had hidden
-_ROWS = 8  # of a block
+_ROWS = 8  # of a block; a choice: at most 7 unused rows are read, and few blocks are compiled
 _LOST = 0.7  # a vector whose norm falls below this fraction is orthogonalized again (Daniel et al., 1976)
 _ASYMMETRY = 30  # times the root of the rounding error: 1 % in 32 bits, more than the rounding error of any network
 _ENDED = 30  # times the rounding error of the largest Ritz value: the residual of a product in an invariant space

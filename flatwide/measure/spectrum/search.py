@@ -24,8 +24,8 @@ Which = Literal["magnitude", "largest", "smallest"]
 Check = Literal["each", "together"]
 RuleOut = Literal["copies", "distinct", "nothing"]
 
-_LOCKABLE = 0.7  # of the limit: the residuals of all locked vectors together, which leave half of it to the hidden gap
-_ROUNDED = 1 + 1e-9
+_LOCKABLE = 0.7  # of the limit: for residuals r of all locked vectors, `edge_needed` leaves 1 - 0.7^2, half of it
+_ROUNDED = 1 + 1e-9  # `hidden_beside` inverts `edge_needed` up to rounding in 64 bits
 _UNCOUPLED = 0.1  # of the limit: a residual along the next row that more products would not improve
 _SLACK = 0.5  # of the limit, before the fresh products, which change values by rounding: they must still be ruled out
 _GAPS = 10.0 ** np.linspace(0, 12, 121)  # candidates for hidden_gap, in units of the smallest that rounding allows

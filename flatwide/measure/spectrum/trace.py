@@ -1,16 +1,18 @@
-"""The trace and the Frobenius norm of a symmetric matrix: its leading part exactly, the rest from random probes."""
+"""Trace, Frobenius norm and diagonal of a symmetric matrix: its leading part exactly, the rest from random probes."""
 
 import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 
 from flatwide.measure import inputs
 from flatwide.measure.operators import Operator, random_signs
-from flatwide.measure.spectrum.lanczos import Basis, check_finite, lengths
-from flatwide.types import Array
+from flatwide.measure.spectrum.lanczos import Basis, check_finite, lengths, unflatten
+from flatwide.types import Array, PyTree
 
 
 class Estimate(NamedTuple):
@@ -54,13 +56,10 @@ def trace(operator: Operator, *, key: Array, num_probes: int = 20, num_deflated:
 def frobenius_norm(operator: Operator, *, key: Array, num_probes: int = 20, num_deflated: int = 15) -> Estimate:
     """Estimate the Frobenius norm of a symmetric matrix S, the root of the sum of its squared eigenvalues.
 
-    Args:
-      operator, key, num_probes, num_deflated: as for `trace`; with the same key, the products are the same.
+    Args, errors, cost and source are those of `trace`; with the same key, the products are the same.
+
     Returns: Estimate, in the unit of S. The square is unbiased; its root is too low by value * relative error^2 / 2.
-    Raises: ValueError as `trace`.
     Equation: |S|_F^2 = |S Q'|_F^2 + E |S P z|^2; the error of the root by its derivative.
-    Cost: as `trace`.
-    Source: as `trace`.
     """
     return trace_and_norm(operator, key=key, num_probes=num_probes, num_deflated=num_deflated)[1]
 
@@ -70,80 +69,113 @@ def trace_and_norm(
 ) -> tuple[Estimate, Estimate]:
     """Estimate the trace and the Frobenius norm from the same products: the results of `trace` and `frobenius_norm`.
 
-    Args:
-      operator, key, num_probes, num_deflated: as for `trace`.
-    Returns: both Estimates, in the unit of S; num_products and cost of each are those of both together.
-    Raises: ValueError as `trace`.
-    Equation: as for these.
-    Cost: as one of them.
-    Source: as `trace`.
+    Returns: both Estimates; num_products and cost of each are those of both together.
     """
-    parts = _split(operator, key, num_probes, num_deflated)
-    square = parts.estimate(parts.square, parts.squares)
+    basis, keys = _leading(operator, key, num_probes, num_deflated)
+    samples = np.array([_probe(basis, operator, one) for one in keys], np.float64).reshape(-1, 2)
+    check_finite(samples)
+    # tr S = tr(Q S Q') + tr(P S P), since the trace is cyclic and P P = P.
+    total = _estimate(operator, basis, float(np.trace(basis.projected)), samples[:, 0])
+    # The residual of the last product is the whole part of S Q' outside the space.
+    inside = float(np.sum(basis.projected**2)) + basis.coupling**2
+    square = _estimate(operator, basis, inside, samples[:, 1] ** 2)
     norm = math.sqrt(square.value)
     error = square.standard_error / (2 * norm) if norm else 0.0
-    return parts.estimate(parts.trace, parts.traces), square._replace(value=norm, standard_error=error)
+    return total, square._replace(value=norm, standard_error=error)
 
 
-class _Split(NamedTuple):
-    """The trace and squared norm of a matrix inside a space, exactly, and outside it, one sample per probe."""
+class Diagonal(NamedTuple):
+    """The diagonal of a symmetric matrix, from random probes.
 
-    trace: float
-    square: float
-    traces: np.ndarray  # [m]
-    squares: np.ndarray  # [m]
+    values: like params, S_ii of each entry; 0 where it is masked. standard_errors: like params, of each value.
+    num_products: products with the matrix. cost: in Hessian-vector products over the data set.
+    """
+
+    values: PyTree
+    standard_errors: PyTree
     num_products: int
     cost: float
 
-    def estimate(self, inside: float, outside: np.ndarray) -> Estimate:
-        value, error = inside, 0.0
-        if len(outside):
-            value += float(np.mean(outside))
-            error = float(np.std(outside, ddof=1)) / math.sqrt(len(outside))
-        return Estimate(value=value, standard_error=error, num_products=self.num_products, cost=self.cost)
 
+def diagonal(operator: Operator, *, key: Array, num_probes: int = 100, num_deflated: int = 15) -> Diagonal:
+    """Estimate the diagonal of a symmetric matrix S: of a Hessian, the curvature along each single parameter.
 
-def _split(operator: Operator, key: Array, num_probes: int, num_deflated: int) -> _Split:
-    if num_probes < 2:
-        raise ValueError(f"num_probes={num_probes}: expected at least 2; one probe has no standard error.")
-    size = operator.size
-    start_key, probe_key = jax.random.split(inputs.random_key(key))
-    basis = leading_space(operator, start_key, num_deflated)
-    # tr S = tr(Q S Q') + tr(P S P), since the trace is cyclic and P P = P.
-    # The residual of the last product is the whole part of S Q' outside the space.
-    square = float(np.sum(basis.projected**2)) + basis.coupling**2
-    samples = np.zeros((0, 2))
-    if basis.num_rows < size:
-        # Sequentially: this takes the memory of one product, which uses all threads.
-        samples = np.array(
-            [_probe(basis, operator, single_key) for single_key in jax.random.split(probe_key, num_probes)], np.float64
-        )
-        check_finite(samples)
-    num_products = basis.num_products
-    cost = num_products * operator.cost
-    return _Split(
-        trace=float(np.trace(basis.projected)),
-        square=square,
-        traces=samples[:, 0],
-        squares=samples[:, 1] ** 2,
-        num_products=num_products,
-        cost=cost,
+    Args:
+      operator: S, of `operator.size` = n rows.
+      key: PRNG key; the same key gives the same result.
+      num_probes: m >= 2; the standard errors fall with its square root.
+      num_deflated: steps of Lanczos, whose space contains the large eigenvalues, the main source of noise; >= 0. With
+        0, a diagonal matrix is exact; with n, every matrix is.
+    Returns: Diagonal, in the unit of S. The values are unbiased; single values are noisy if the other entries of their
+      rows are large compared to the diagonal, so use sums and averages over many of them, or more probes.
+    Raises: ValueError if an option is out of range or a product is not finite.
+    Equation: d = diag(Q'TQ) + (1/m) sum_i z_i * (S - Q'TQ) z_i with z_i uniform on {-1, 1}^n and T = Q S Q';
+      Var d_j = (1/m) sum over k != j of (S - Q'TQ)_jk^2.
+    Cost: num_deflated + m products; memory of 2 num_deflated + 4 vectors.
+    Source: Bekas, Kokiopoulou and Saad (2007), An estimator for the diagonal of a matrix; Hutchinson (1989).
+    """
+    basis, keys = _leading(operator, key, num_probes, num_deflated)
+    rows, values = _ritz(basis)
+    exact = _diagonal_inside(rows, values)
+    mean = square = jnp.zeros_like(exact)
+    for count, one in enumerate(keys, start=1):
+        mean, square = _updated(mean, square, _sample(basis, operator, rows, values, one), count)
+    check_finite(np.asarray([jnp.sum(mean)]))
+    error = jnp.sqrt(square / (num_probes - 1) / num_probes)
+    return Diagonal(
+        values=unflatten(operator.params, exact + mean),
+        standard_errors=unflatten(operator.params, error),
+        num_products=basis.num_products,
+        cost=basis.num_products * operator.cost,
     )
 
 
-def leading_space(operator: Operator, key: Array, num_deflated: int) -> Basis:
-    """Return the basis after num_deflated steps of Lanczos, whose span contains the leading eigenvectors.
+def grouped_traces(
+    operator: Operator, groups: Mapping[str, Sequence[int]], *, key: Array, num_probes: int, num_deflated: int
+) -> dict[str, Estimate]:
+    """Estimate the sums of the diagonal over groups of leaves.
 
-    Raises: ValueError for num_deflated < 0, or a product that is not finite.
+    Args:
+      groups: name -> indices of leaves of the operator's params. The other arguments are as for `diagonal`.
+    Returns: name -> Estimate, whose products and cost are those of all groups together.
     """
+    basis, keys = _leading(operator, key, num_probes, num_deflated)
+    rows, values = _ritz(basis)
+    exact = _leaf_sums(operator.params, _diagonal_inside(rows, values))
+    samples = [_leaf_sums(operator.params, _sample(basis, operator, rows, values, one)) for one in keys]
+    outside = np.array(samples).reshape(-1, len(exact))
+    check_finite(outside)
+    return {
+        name: _estimate(operator, basis, float(exact[list(leaves)].sum()), outside[:, list(leaves)].sum(axis=1))
+        for name, leaves in groups.items()
+    }
+
+
+def _estimate(operator: Operator, basis: Basis, inside: float, outside: np.ndarray) -> Estimate:
+    """Return the sum of the exact part and the mean of the samples of the rest, of which there may be none."""
+    value, error = inside, 0.0
+    if len(outside):
+        value += float(np.mean(outside))
+        error = float(np.std(outside, ddof=1)) / math.sqrt(len(outside))
+    return Estimate(value, error, basis.num_products, basis.num_products * operator.cost)
+
+
+def _leading(operator: Operator, key: Array, num_probes: int, num_deflated: int) -> tuple[Basis, Iterable[Array]]:
+    """Return a basis that contains the leading eigenvectors, and a key for each probe: none if it is all of space.
+
+    The probes are taken one after another, which takes the memory of one product, and each uses all threads.
+    """
+    if num_probes < 2:
+        raise ValueError(f"num_probes={num_probes}: expected at least 2; one probe has no standard error.")
     if num_deflated < 0:
         raise ValueError(f"num_deflated={num_deflated}: expected at least 0, the dimension of the exact part.")
+    start_key, probe_key = jax.random.split(inputs.random_key(key))
     basis = Basis(operator, min(num_deflated, operator.size))
     for row in range(basis.capacity):
         if row == 0 or basis.has_ended:
-            basis.begin_randomly(jax.random.fold_in(key, row))
+            basis.begin_randomly(jax.random.fold_in(start_key, row))
         basis.extend()
-    return basis
+    return basis, () if basis.num_rows == operator.size else jax.random.split(probe_key, num_probes)
 
 
 def _probe(basis: Basis, operator: Operator, key: Array) -> Array:
@@ -155,3 +187,41 @@ def _probe(basis: Basis, operator: Operator, key: Array) -> Array:
 @jax.jit
 def _products(vector: Array, product: Array) -> Array:
     return jnp.stack([jnp.vdot(vector, product), lengths(product)])
+
+
+def _ritz(basis: Basis) -> tuple[Array, Array]:
+    values, vectors = basis.ritz()
+    return basis.combine(vectors), jnp.asarray(values, basis.dtype)
+
+
+def _sample(basis: Basis, operator: Operator, rows: Array, values: Array, key: Array) -> Array:
+    """Draw a flat sample of the diagonal of S - Q'TQ."""
+    signs = ravel_pytree(random_signs(operator, key))[0]
+    return jax.block_until_ready(_outside(rows, values, signs, basis.multiply(signs)))
+
+
+@jax.jit
+def _diagonal_inside(rows: Array, values: Array) -> Array:
+    return values @ rows**2
+
+
+@jax.jit
+def _outside(rows: Array, values: Array, signs: Array, product: Array) -> Array:
+    return signs * (product - (values * (rows @ signs)) @ rows)
+
+
+@jax.jit
+def _updated(mean: Array, square: Array, sample: Array, count: Array) -> tuple[Array, Array]:
+    """Update a mean and a sum of squared deviations with a sample (Welford, 1962)."""
+    step = sample - mean
+    mean = mean + step / count
+    return mean, square + step * (sample - mean)
+
+
+def _leaf_sums(params: PyTree, row: Array) -> np.ndarray:
+    return np.asarray(jnp.stack(_sums(params, row)), np.float64)
+
+
+@jax.jit
+def _sums(params: PyTree, row: Array) -> list[Array]:
+    return [jnp.sum(leaf) for leaf in jax.tree.leaves(unflatten(params, row))]

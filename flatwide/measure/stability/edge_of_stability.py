@@ -1,6 +1,13 @@
-"""The curvature above which full-batch steps of an optimizer are unstable."""
+"""The curvature above which full-batch steps of an optimizer are unstable, and the matrix that Adam's edge is about."""
 
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
 import numpy as np
+
+from flatwide.measure.operators import Operator
+from flatwide.types import Array, PyTree
 
 
 def edge_of_stability(
@@ -65,6 +72,51 @@ def preconditioned_edge(*, learning_rate: float, beta: float = 0.9, decoupled_de
     _check_momentum(beta, decoupled_decay)
     left = max(2 - learning_rate * decoupled_decay, 0.0)
     return (1 + beta) * left / ((1 - beta) * learning_rate)
+
+
+def preconditioned_operator(
+    hessian: Operator, preconditioner: PyTree, *, rho: float = 0.0, weight_decay: float = 0.0
+) -> Operator:
+    """Return the matrix whose top eigenvalue decides whether full-batch steps of a preconditioned optimizer are stable.
+
+    Args:
+      hessian: H, of the loss without decay.
+      preconditioner: diagonal of P, like params, > 0 where a weight is kept: steps are along P^-1 times the gradient.
+      rho: of unnormalized SAM around the optimizer, >= 0; of the normalized rule `effective_rho`.
+      weight_decay: lambda >= 0 of an L2 term lambda w in the gradient that is preconditioned.
+    Returns: an operator, in units of 1 / learning rate; compare its top eigenvalue with `preconditioned_edge`.
+    Raises: ValueError if the preconditioner has other shapes than params.
+    Equation: P^-1/2 (H + rho H^2 + lambda I) P^-1/2, which has the eigenvalues of P^-1 (H + rho H^2 + lambda I).
+    Cost: each product costs one of H, or two with SAM.
+    Source: Cohen et al. (2022), Adaptive gradient methods at the edge of stability, arXiv 2207.14484; SAM: flatwide.
+    """
+    shapes = [jax.tree.map(jnp.shape, tree) for tree in (preconditioner, hessian.params)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"the preconditioner has shapes {shapes[0]}: expected those of params, {shapes[1]}.")
+    scales = jax.tree.map(lambda leaf: 1 / jnp.sqrt(leaf), preconditioner)
+    return replace(
+        hessian,
+        arrays=(hessian, scales, jnp.asarray(rho) if rho > 0 else None, jnp.asarray(weight_decay)),
+        open_product=_open,
+        cost=hessian.cost * (2 if rho > 0 else 1),
+    )
+
+
+def _open(arrays: tuple, mask: PyTree | None) -> jax.tree_util.Partial:
+    del mask  # the Hessian has it
+    hessian, scales, rho, decay = arrays
+    return jax.tree_util.Partial(_multiply, hessian.open_product(hessian.arrays, hessian.mask), scales, rho, decay)
+
+
+def _multiply(product, scales: PyTree, rho: Array | None, decay: Array, vector: PyTree) -> PyTree:
+    scaled = _times(scales, vector)
+    once = product(scaled)
+    bent = once if rho is None else jax.tree.map(lambda h, hh: h + rho.astype(h.dtype) * hh, once, product(once))
+    return _times(scales, jax.tree.map(lambda h, v: h + decay.astype(v.dtype) * v, bent, scaled))
+
+
+def _times(scales: PyTree, vector: PyTree) -> PyTree:
+    return jax.tree.map(jnp.multiply, scales, vector)
 
 
 def effective_rho(rho: float | np.ndarray, gradient_norm: float | np.ndarray) -> np.ndarray:

@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+from jax.extend.core import ClosedJaxpr
 
+from flatwide.measure import jaxprs
 from flatwide.types import Array, PyTree
 
-_CALLS = ("jit", "pjit", "closed_call")
+_CALLS = ("jit", "pjit", "closed_call")  # others, such as custom_jvp_call, have derivatives of their own
 
 
 class Factors(NamedTuple):
@@ -66,25 +67,26 @@ class _Site(NamedTuple):
         return right.T @ left if self.kernel_axis == 0 else left.T @ right
 
 
+class _Leaf(NamedTuple):
+    """A leaf of params as an argument of an operation; value: None where only its uses are listed."""
+
+    index: int
+    value: Any
+
+
 class Network:
-    """A function (params, example) -> outputs whose kernel gradients are stored as factors where that saves memory.
+    """A function (params, example) -> scalar whose kernel gradients are stored as factors where that saves memory.
 
     Args:
-      function: (params, example) -> a scalar or an array.
       params, example: pytrees; read for structure, shapes and dtypes only.
       is_whole: one flag for each leaf; leaves with False are not factored, such as pruned ones.
     """
 
     def __init__(self, function: Callable, params: PyTree, example: PyTree, is_whole: tuple[bool, ...]):
-        self._program: ClosedJaxpr
         self._program, shape = jax.make_jaxpr(function, return_shape=True)(params, example)
         self._structure = jax.tree.structure(params)
-        if len(jax.tree.leaves(shape)) != 1:
-            raise ValueError(f"outputs of structure {jax.tree.structure(shape)}: expected one array.")
-        self.shape: tuple[int, ...] = jax.tree.leaves(shape)[0].shape
-        num_leaves = self._structure.num_leaves
-        uses: dict[int, list[_Site | None]] = {leaf: [] for leaf in range(num_leaves)}
-        _find(self._program.jaxpr, dict(zip(self._program.jaxpr.invars, range(num_leaves), strict=False)), uses)
+        self.shape = jax.tree.map(jnp.shape, shape)
+        uses = _uses(self._program, self._structure.num_leaves)
         single_uses = [sites[0] for leaf, sites in uses.items() if len(sites) == 1 and is_whole[leaf]]
         self.sites = {site.leaf: site for site in single_uses if site is not None}
 
@@ -101,29 +103,21 @@ class Network:
 
         Args:
           direction: one item for each leaf, an array like it or Factors; None for none.
-        Returns: one item for each leaf: the gradient, or Factors; for outputs of shape [K] each with a leading axis K.
+        Returns: one item for each leaf: the gradient, or Factors.
         """
         leaves = self._structure.flatten_up_to(params)
         apart = {i: leaf for i, leaf in enumerate(leaves) if i not in self.sites}
         taps = {i: jnp.zeros(site.output_shape, site.dtype) for i, site in self.sites.items()}
 
-        def outputs(apart: dict, taps: dict) -> tuple[Array, dict]:
+        def output(apart: dict, taps: dict) -> tuple[Array, dict]:
             whole = [apart.get(i, leaf) for i, leaf in enumerate(leaves)]
             return self._evaluate(whole, example, direction, step, taps)
 
-        out, pull_back, inputs = jax.vjp(outputs, apart, taps, has_aux=True)
-        cotangent = jnp.ones_like(out)
-        by_leaf, by_tap = pull_back(cotangent) if out.ndim == 0 else jax.vmap(pull_back)(_basis(out))
-
-        def leaf_gradient(i: int) -> Any:
-            if i not in self.sites:
-                return by_leaf[i]
-            site = self.sites[i]
-            if out.ndim == 0:
-                return Factors(site.rows(by_tap[i]), inputs[i])
-            return Factors(jax.vmap(site.rows)(by_tap[i]), inputs[i])
-
-        return [leaf_gradient(i) for i in range(len(leaves))]
+        (by_leaf, by_tap), inputs = jax.grad(output, argnums=(0, 1), has_aux=True)(apart, taps)
+        return [
+            Factors(self.sites[i].rows(by_tap[i]), inputs[i]) if i in self.sites else by_leaf[i]
+            for i in range(len(leaves))
+        ]
 
     def output(self, params: PyTree, example: PyTree, direction: list | None = None, step: Any = 0.0) -> Array:
         """Evaluate the function of one example at params + step * direction."""
@@ -152,7 +146,7 @@ class Network:
     def _evaluate(
         self, leaves: list, example: PyTree, direction: list | None, step: Any, taps: dict
     ) -> tuple[Array, dict]:
-        """Evaluate the jaxpr. Return the outputs and, for each factored kernel, its inputs."""
+        """Return the output and, for each factored kernel, its inputs."""
         inputs: dict[int, Array] = {}
 
         def multiplied(leaf: int, product: Array, operand: Array) -> Array:
@@ -163,49 +157,50 @@ class Network:
                 product = product + step * site.output((inputs[leaf] @ factors.right.T) @ factors.left)
             return product + taps[leaf] if taps else product
 
-        if direction is not None:
-            leaves = [
-                leaf if i in self.sites else leaf + step * direction[i].astype(leaf.dtype)
-                for i, leaf in enumerate(leaves)
-            ]
-        program = self._program
-        leaf_of = dict(zip(program.jaxpr.invars, range(len(leaves)), strict=False))
-        values = [*leaves, *jax.tree.leaves(example)]
-        return _run(program.jaxpr, program.consts, values, leaf_of, self.sites, multiplied)[0], inputs
+        def apply(equation: Any, arguments: list) -> list:
+            position = next((i for i, argument in enumerate(arguments) if isinstance(argument, _Leaf)), None)
+            if position is None:
+                return jaxprs.bind(equation, arguments)
+            if (program := _called(equation)) is not None:
+                return jaxprs.run(program, arguments, apply)
+            kernel, operand = arguments[position], arguments[1 - position]
+            values = [argument.value if isinstance(argument, _Leaf) else argument for argument in arguments]
+            return [multiplied(kernel.index, jaxprs.bind(equation, values)[0], operand)]
+
+        def argument(i: int, leaf: Array) -> Any:
+            if i in self.sites:
+                return _Leaf(i, leaf)
+            return leaf if direction is None else leaf + step * direction[i].astype(leaf.dtype)
+
+        arguments = [argument(i, leaf) for i, leaf in enumerate(leaves)]
+        return jaxprs.run(self._program, [*arguments, *jax.tree.leaves(example)], apply)[0], inputs
 
 
 def _bytes(aval: Any) -> int:
     return aval.size * aval.dtype.itemsize
 
 
-def _basis(out: Array) -> Array:
-    return jnp.eye(out.size, dtype=out.dtype).reshape(out.size, *out.shape)
+def _called(equation: Any) -> ClosedJaxpr | None:
+    return jaxprs.called(equation) if equation.primitive.name in _CALLS else None
 
 
-def _inner(equation: Any) -> ClosedJaxpr | None:
-    """Return the jaxpr that a call equation evaluates; None for other equations."""
-    return equation.params.get("jaxpr") if equation.primitive.name in _CALLS else None
-
-
-def _leaves_inside(program: Jaxpr, equation: Any, leaf_of: dict) -> dict:
-    pairs = zip(program.invars, equation.invars, strict=True)
-    return {inner: leaf_of[outer] for inner, outer in pairs if not isinstance(outer, Literal) and outer in leaf_of}
-
-
-def _find(program: Jaxpr, leaf_of: dict, uses: dict[int, list[_Site | None]]) -> None:
+def _uses(program: ClosedJaxpr, num_leaves: int) -> dict[int, list[_Site | None]]:
     """List the uses of each leaf: a site, or None for a use that cannot be factored."""
-    for out in program.outvars:
-        if not isinstance(out, Literal) and out in leaf_of:
-            uses[leaf_of[out]].append(None)
-    for equation in program.eqns:
-        leaves = [leaf_of.get(var) if not isinstance(var, Literal) else None for var in equation.invars]
-        inner = _inner(equation)
-        if inner is not None:
-            _find(inner.jaxpr, _leaves_inside(inner.jaxpr, equation, leaf_of), uses)
-            continue
-        for position, leaf in enumerate(leaves):
-            if leaf is not None:
-                uses[leaf].append(_site(equation, leaf, position))
+    uses: dict[int, list[_Site | None]] = {leaf: [] for leaf in range(num_leaves)}
+
+    def apply(equation: Any, arguments: list) -> list:
+        if (inner := _called(equation)) is not None:
+            return jaxprs.run(inner, arguments, apply)
+        for position, argument in enumerate(arguments):
+            if isinstance(argument, _Leaf):
+                uses[argument.index].append(_site(equation, argument.index, position))
+        return [None] * len(equation.outvars)
+
+    others = [None] * (len(program.jaxpr.invars) - num_leaves)
+    for output in jaxprs.run(program, [*(_Leaf(i, None) for i in range(num_leaves)), *others], apply):
+        if isinstance(output, _Leaf):
+            uses[output.index].append(None)
+    return uses
 
 
 def _site(equation: Any, leaf: int, position: int) -> _Site | None:
@@ -232,36 +227,3 @@ def _site(equation: Any, leaf: int, position: int) -> _Site | None:
         dtype=output.dtype,
         num_rows=num_rows,
     )
-
-
-def _run(
-    program: Jaxpr, consts: Any, values: list, leaf_of: dict, sites: dict[int, _Site], multiplied: Callable
-) -> list[Array]:
-    """Evaluate a jaxpr; `multiplied(leaf, product, operand)` replaces the product of a factored kernel."""
-    at = dict(zip(program.constvars, consts, strict=True)) | dict(zip(program.invars, values, strict=True))
-
-    def read(var: Any) -> Any:
-        return var.val if isinstance(var, Literal) else at[var]
-
-    def site_of(equation: Any) -> tuple[int, int] | None:
-        for position, var in enumerate(equation.invars):
-            if not isinstance(var, Literal) and leaf_of.get(var) in sites:
-                return leaf_of[var], position
-        return None
-
-    for equation in program.eqns:
-        arguments = [read(var) for var in equation.invars]
-        inner, site = _inner(equation), site_of(equation)
-        if inner is not None and site is not None:
-            inside = _leaves_inside(inner.jaxpr, equation, leaf_of)
-            results = _run(inner.jaxpr, inner.consts, arguments, inside, sites, multiplied)
-        else:
-            options = equation.primitive.get_bind_params(equation.params)
-            with equation.ctx.manager:
-                results = equation.primitive.bind(*arguments, **options)
-            results = results if equation.primitive.multiple_results else [results]
-            if site is not None:
-                leaf, position = site
-                results = [multiplied(leaf, results[0], arguments[1 - position])]
-        at.update(zip(equation.outvars, results, strict=True))
-    return [read(var) for var in program.outvars]

@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import jax
@@ -12,12 +12,13 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from flatwide import trees
-from flatwide.measure import operators
+from flatwide.measure import batching, operators
+from flatwide.measure.inputs import Problem
 from flatwide.types import Array, PyTree
 
-_BLOCKS = 10  # blocks of steps, whose spread gives the error
+_BLOCKS = 10  # blocks of steps, whose spread gives the error: 20 steps or more each by default
 _STARTS = 8  # random vectors, multiplied by H, that span the initial particles
-_CHUNK_BYTES = 2**28
+_CHUNK_BYTES = 2**28  # of the particles that move in parallel: a quarter of a GiB, small for any machine
 
 
 class Growth(NamedTuple):
@@ -37,27 +38,28 @@ class Growth(NamedTuple):
 
 
 @dataclass(frozen=True)
-class MeanLoss:
+class _MeanLoss:
     """The mean over a batch of a loss of single examples; equal for equal losses, so that programs are shared."""
 
-    per_example_loss: Callable
+    loss_fn: Callable
 
     def __call__(self, params: PyTree, batch: PyTree, *extra: PyTree) -> Array:
-        return jnp.mean(jax.vmap(lambda example: self.per_example_loss(params, example, *extra))(batch))
+        return jnp.mean(jax.vmap(lambda example: self.loss_fn(params, example, *extra))(batch))
+
+
+def in_batches(problem: Problem) -> Problem:
+    """Return the problem of the mean over all examples, in one batch, of a problem of single examples."""
+    return replace(problem, loss_fn=_MeanLoss(problem.loss_fn), data=batching.collect(problem.data))
 
 
 def simulated_growth(
-    per_example_loss: Callable,
-    params: PyTree,
-    data: PyTree,
+    problem: Problem,
     *,
     learning_rate: float,
     rho: float,
     batch_size: int,
     key: Array,
     with_replacement: bool = False,
-    mask: PyTree | None = None,
-    extra: PyTree | None = None,
     num_particles: int = 256,
     num_steps: int = 400,
 ) -> Growth:
@@ -69,11 +71,8 @@ def simulated_growth(
     to converge.
 
     Args:
-      per_example_loss, params, data, learning_rate, rho, batch_size, key, with_replacement, mask, extra: as for
-        `linear_stability`.
-      num_particles: N; the estimate has a bias of the order 1 / N besides its error.
-      num_steps: at least 40.
-    Returns: Growth.
+      problem: of single examples. learning_rate, rho, batch_size, key, with_replacement: as for `linear_stability`.
+      num_particles: N >= 2; the estimate has a bias of the order 1 / N besides its error. num_steps: at least 40.
     Raises: ValueError if an option is out of range.
     Equation: x+ = x - eta (H_B x + rho H_B H_B x).
     Cost: 2 N num_steps Hessian-vector products of a batch, and 8 over the data. Memory: 2 N vectors like params.
@@ -83,28 +82,20 @@ def simulated_growth(
         raise ValueError(f"num_particles={num_particles}: expected at least 2.")
     if num_steps < 40:
         raise ValueError(f"num_steps={num_steps}: expected at least 40, the first half of which is discarded.")
-    others = () if extra is None else (extra,)
     start_key, mix_key, key = jax.random.split(key, 3)
-    hessian = operators.hessian_operator(MeanLoss(per_example_loss), params, data, mask=mask, extra=extra)
-    basis = _curved(hessian, jax.random.split(start_key, _STARTS))
+    basis = _curved(operators.hessian_of(in_batches(problem)), jax.random.split(start_key, _STARTS))
     # In the range of H: a flat direction never shrinks, and would mask the curved ones.
     particles = jax.random.normal(mix_key, (num_particles, _STARTS), basis.dtype) @ basis
-    num_bytes = 8 * batch_size * trees.size(params) * basis.dtype.itemsize
-    chunk = int(np.clip(_CHUNK_BYTES // num_bytes, 1, num_particles))
-    steps = jnp.asarray([learning_rate, rho], basis.dtype)
+    num_bytes = 8 * batch_size * trees.size(problem.params) * basis.dtype.itemsize
     by_step = _simulate(
-        per_example_loss,
-        batch_size,
-        with_replacement,
-        num_steps,
-        chunk,
-        params,
-        data,
-        others,
-        mask,
+        problem,
         particles,
-        steps,
+        jnp.asarray([learning_rate, rho], basis.dtype),
         key,
+        batch_size=batch_size,
+        with_replacement=with_replacement,
+        num_steps=num_steps,
+        chunk=int(np.clip(_CHUNK_BYTES // num_bytes, 1, num_particles)),
     )
     return _growth(np.asarray(by_step, np.float64), num_particles * num_steps * batch_size)
 
@@ -131,39 +122,34 @@ def _curved(hessian: operators.Operator, keys: Array) -> Array:
     return jax.lax.map(lambda key: ravel_pytree(product(operators.random_normal(hessian, key)))[0], keys)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
+@functools.partial(jax.jit, static_argnames=("batch_size", "with_replacement", "num_steps", "chunk"))
 def _simulate(
-    per_example_loss: Callable,
+    problem: Problem,
+    particles: Array,
+    steps: Array,
+    key: Array,
+    *,
     batch_size: int,
     with_replacement: bool,
     num_steps: int,
     chunk: int,
-    params: PyTree,
-    data: PyTree,
-    extra: tuple,
-    mask: PyTree | None,
-    particles: Array,
-    steps: Array,
-    key: Array,
 ) -> Array:
-    loss, num = MeanLoss(per_example_loss), len(jax.tree.leaves(data)[0])
-    params = trees.apply_mask(params, mask)
-    unflatten = ravel_pytree(params)[1]
+    mean_loss, num = replace(problem, loss_fn=_MeanLoss(problem.loss_fn)), batching.num_examples(problem.data)
+    unflatten = ravel_pytree(problem.params)[1]
 
     def batch_of(key: Array) -> PyTree:
         if with_replacement or batch_size == 1:
             indices = jax.random.randint(key, (batch_size,), 0, num)
         else:
             indices = jax.random.choice(key, num, (batch_size,), replace=False)
-        return jax.tree.map(lambda leaf: leaf[indices], data)
+        return jax.tree.map(lambda leaf: leaf[indices], problem.data)
 
     def step(operands: tuple[Array, Array]) -> Array:
         particle, key = operands
-        batch = batch_of(key)
-        curve = jax.linearize(lambda at: jax.grad(loss)(at, batch, *extra), params)[1]
+        curve = mean_loss.curve(batch_of(key))
 
         def product(flat: Array) -> Array:
-            return ravel_pytree(trees.apply_mask(curve(trees.apply_mask(unflatten(flat), mask)), mask))[0]
+            return ravel_pytree(curve(trees.apply_mask(unflatten(flat), problem.mask)))[0]
 
         once = product(particle)
         return particle - steps[0] * (once + steps[1] * product(once))

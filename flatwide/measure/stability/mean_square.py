@@ -14,12 +14,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-_DENSE = 6  # rows up to which T is computed as a matrix
-_TOLERANCE = 1e-10  # of T's eigenvalue
-_LOOSE = 1e-7  # if products are expensive
-_CROWDED = 1e-4  # if eigenvalues are clustered as well
-_PAIR_ENTRIES = 2**22
-_TABLE_ROWS = 400
+_DENSE = 6  # rows up to which T is computed as a matrix: 21 products, fewer than a search takes
+_TOLERANCE = 1e-10  # of T's eigenvalue: far below the 1e-5 that verdicts use, far above rounding in 64 bits
+_LOOSE = 1e-7  # if products are expensive: still a hundredth of the 1e-5
+_CROWDED = (
+    1e-4  # if eigenvalues are clustered as well, where a search for more digits converges slowly; thresholds do without
+)
+_PAIR_ENTRIES = 2**22  # 32 MiB in 64 bits
+_TABLE_ROWS = 400  # of a symmetric matrix of 27 rows, 378: its table takes 378 products, about as many as the searches
 _STEPS = 100  # limit of the search for a threshold, which takes about five
 
 
@@ -38,8 +40,7 @@ class MatrixBatches:
     """Random batches of symmetric matrices.
 
     Args:
-      hessians: [n, P, P], symmetric.
-      batch_size: B examples per batch, drawn with or without replacement.
+      hessians: [n, P, P], symmetric. batch_size: B examples per batch, drawn with or without replacement.
     Attributes: mean, mean_square: E H_B and E H_B^2, [P, P].
     Cost: of `moments`, 3 to 20 times 2 n P^3 floating point operations, and n times 4 n P^3 for 1 < B < n. Up to 27
       rows the maps are computed as matrices at the first call, at the cost of P (P + 1) / 2 such products.
@@ -186,7 +187,7 @@ def _noise_over_drift(batches: MatrixBatches, rho: float) -> tuple[float, np.nda
     products. None if the drift E A_B is not positive definite.
     """
     drift, turn = np.linalg.eigh(batches.mean + rho * batches.mean_square)
-    if drift[0] <= 1e-9 * abs(drift[-1]):
+    if drift[0] <= 1e-9 * abs(drift[-1]):  # its square root scales C: below, rounding in 64 bits would dominate it
         return None
     # C -> D C + C D has the eigenvalues d_i + d_j in the eigenbasis of D: its root turns this into a Rayleigh quotient.
     scale = 1 / np.sqrt(drift[:, None] + drift)
@@ -288,9 +289,7 @@ def _top(
 ) -> tuple[float, np.ndarray]:
     """Find the largest eigenvalue of a map on symmetric matrices, and its eigenvector, of unit norm.
 
-    Args:
-      start: a matrix that is not orthogonal to the eigenvector; None for the identity, valid for a positive map.
-      loose: tolerance for large matrices.
+    The start must not be orthogonal to the eigenvector: the identity (None) is not, for a positive map.
     """
     if size <= _DENSE:
         written = np.array([_entries(apply(matrix)) for matrix in _symmetric_basis(size)])

@@ -5,18 +5,15 @@ from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from flatwide import trees
 from flatwide.measure import inputs, operators
 from flatwide.measure.batching import num_examples
 from flatwide.measure.spectrum.ends import ends
 from flatwide.measure.stability import mean_square
 from flatwide.measure.stability.curved_span import curved_span, flat_tolerance
 from flatwide.measure.stability.edge_of_stability import check_steps
-from flatwide.measure.stability.linear_dynamics import Growth, MeanLoss, simulated_growth
-from flatwide.measure.stability.matrix_free_condition import matrix_free_condition
+from flatwide.measure.stability.linear_dynamics import in_batches, simulated_growth
 from flatwide.measure.stability.moments import hessian_moments
 from flatwide.measure.stability.stability_condition import (
     Condition,
@@ -24,11 +21,12 @@ from flatwide.measure.stability.stability_condition import (
     condition_of,
     consequences_of,
     consequences_of_matrices,
+    matrix_free_condition,
     mean_powers,
 )
 from flatwide.types import Array, PyTree
 
-_LARGEST_PRODUCT = 2e9  # limit of floating point operations of one product with T; a measurement takes hundreds
+_LARGEST_PRODUCT = 2e9  # floating point operations of a product with T, up to a second of a core; it takes hundreds
 
 
 class Stability(NamedTuple):
@@ -102,15 +100,20 @@ def stability_of_matrices(
     if not np.all(np.isfinite(hessians)):
         raise ValueError("hessians: expected finite numbers.")
     size = np.max(np.abs(hessians))
-    if np.max(np.abs(hessians - hessians.transpose(0, 2, 1))) > 1e-6 * size:
+    if np.max(np.abs(hessians - hessians.transpose(0, 2, 1))) > 1e-6 * size:  # ten rounding errors of 32 bits
         raise ValueError("hessians: expected symmetric matrices; take (H + H') / 2 if they should be.")
     _check(len(hessians), learning_rate, rho, batch_size, with_replacement)
-    num_rows = hessians.shape[1]
-    basis = _curved_basis(hessians, flat_tolerance(np.dtype(np.float64)))
-    reduced = basis.T @ hessians @ basis
-    steps = {"learning_rate": learning_rate, "rho": rho}
-    batches: dict[str, Any] = {"batch_size": batch_size, "with_replacement": with_replacement}
-    return _exact(reduced, num_rows, **steps, **batches, tolerance=tolerance, cost=0.0)
+    return _exact(
+        hessians,
+        flat_tolerance(np.dtype(np.float64)),
+        hessians.shape[1],
+        learning_rate=learning_rate,
+        rho=rho,
+        batch_size=batch_size,
+        with_replacement=with_replacement,
+        tolerance=tolerance,
+        cost=0.0,
+    )
 
 
 def linear_stability(
@@ -160,51 +163,29 @@ def linear_stability(
       Simulated: 2 num_particles num_steps products of a batch, and about a thousand over the data for the condition.
     Source: paper, theorem 6.3.
     """
-    data = jax.tree.map(jnp.asarray, data)
-    params, mask, per_example_loss = inputs.numbers(params, mask, per_example_loss)
-    inputs.check_params(params, mask)
-    num = num_examples(data)
+    problem = inputs.of_examples(per_example_loss, params, data, mask=mask, extra=extra)
+    num = num_examples(problem.data)
     _check(num, learning_rate, rho, batch_size, with_replacement)
     if max_dimension < 0:
         raise ValueError(f"max_dimension={max_dimension}: expected at least 0; 0 always simulates.")
     keys = jax.random.split(inputs.random_key(key), 5)
-    params, num_rows = trees.apply_mask(params, mask), inputs.num_kept(params, mask)
-    shared: dict[str, Any] = {"mask": mask, "extra": extra}
+    num_rows = inputs.num_kept(problem.params, problem.mask)
     steps = {"learning_rate": learning_rate, "rho": rho}
     batches: dict[str, Any] = {"batch_size": batch_size, "with_replacement": with_replacement}
-    span = curved_span(per_example_loss, params, data, key=keys[0], max_dimension=max_dimension, **shared)
+    span = curved_span(problem, key=keys[0], max_dimension=max_dimension)
     products = num if batch_size == 1 else num**2
     if span is not None and 4.0 * products * span.hessians.shape[1] ** 3 <= _LARGEST_PRODUCT:
-        basis = _curved_basis(span.hessians, flat_tolerance(np.dtype(jax.tree.leaves(params)[0].dtype)))
-        reduced = basis.T @ span.hessians @ basis
-        return _exact(reduced, num_rows, **steps, **batches, tolerance=tolerance, cost=span.cost)
+        limit = flat_tolerance(np.dtype(jax.tree.leaves(problem.params)[0].dtype))
+        return _exact(span.hessians, limit, num_rows, **steps, **batches, tolerance=tolerance, cost=span.cost)
     simulation = {"num_particles": num_particles, "num_steps": num_steps, "key": keys[1]}
-    problem = (per_example_loss, params, data)
-    growth = simulated_growth(*problem, **steps, **shared, **batches, **simulation)
-    return _simulated(*problem, steps, shared, growth, keys[2:], num_rows, batch_size=batch_size, tolerance=tolerance)
-
-
-def _simulated(
-    per_example_loss: Callable,
-    params: PyTree,
-    data: PyTree,
-    steps: dict[str, float],
-    shared: dict[str, Any],
-    growth: Growth,
-    keys: Array,
-    num_rows: int,
-    *,
-    batch_size: int,
-    tolerance: float,
-) -> Stability:
-    """Complete a simulated growth by the condition, the moments and the ends of the spectrum, from products."""
-    condition, cost = matrix_free_condition(per_example_loss, params, data, **steps, **shared, key=keys[0])
-    moments = hessian_moments(per_example_loss, params, data, **shared, key=keys[1])
-    hessian = operators.hessian_operator(MeanLoss(per_example_loss), params, data, **shared)
-    top = ends(hessian, key=keys[2])
-    cost += moments.cost + top.num_products + 2 * growth.num_draws / num_examples(data)
-    smallest = float(top.values[1])
-    notes = [*_notes(smallest, float(top.values[0]), num_rows, None), _SIMULATED]
+    growth = simulated_growth(problem, **steps, **batches, **simulation)
+    condition, cost = matrix_free_condition(problem, **steps, key=keys[2])
+    moments = hessian_moments(
+        problem.loss_fn, problem.params, problem.data, mask=problem.mask, extra=extra, key=keys[3]
+    )
+    top = ends(operators.hessian_of(in_batches(problem)), key=keys[4])
+    largest, smallest = map(float, top.values)
+    notes = [*_notes(smallest, largest, num_rows, None), _SIMULATED]
     if condition.batch_size != batch_size:
         notes.append("The condition is for batches of one example; it is not proven for larger batches.")
     verdict = "stable" if growth.high <= 1 + tolerance else "unstable" if growth.low > 1 + tolerance else "undecided"
@@ -220,10 +201,10 @@ def _simulated(
         largest_rho=math.nan,
         condition=condition,
         gap=math.nan,
-        consequences=consequences_of(float(top.values[0]), moments.non_uniformity, **steps),
+        consequences=consequences_of(largest, moments.non_uniformity, **steps),
         smallest_eigenvalue=smallest,
         notes=tuple(notes),
-        cost=cost,
+        cost=cost + moments.cost + top.num_products + 2 * growth.num_draws / num,
     )
 
 
@@ -235,6 +216,7 @@ _SIMULATED = (
 
 def _exact(
     hessians: np.ndarray,
+    limit: float,
     num_rows: int,
     *,
     learning_rate: float,
@@ -244,20 +226,20 @@ def _exact(
     tolerance: float,
     cost: float,
 ) -> Stability:
-    """Compute everything from matrices [n, r, r] without common flat directions."""
-    num_curved = hessians.shape[1]
+    """Compute everything from matrices [n, r, r], on the directions whose curvature is above a relative limit."""
+    basis = _curved_basis(hessians, limit)
+    num_curved = basis.shape[1]
+    # Without any curvature, as with a single direction of none: no step is unstable.
+    hessians = basis.T @ hessians @ basis if num_curved else np.zeros((len(hessians), 1, 1))
     steps = {"learning_rate": learning_rate, "rho": rho}
-    if not num_curved:
-        return _flat(batch_size, steps, cost)
     batches = mean_square.MatrixBatches(hessians, batch_size, with_replacement=with_replacement)
-    curved = mean_square.growth(batches, learning_rate, rho)[0]
+    curved = mean_square.growth(batches, learning_rate, rho)[0] if num_curved else 0.0
     rate = mean_square.largest_learning_rate(batches, rho)
-    radius = mean_square.largest_rho(batches, learning_rate)
     condition = condition_of(mean_powers(batches), learning_rate, rho, batch_size, tolerance=tolerance)
     single = mean_powers(batches if batch_size == 1 else mean_square.MatrixBatches(hessians, 1))
-    consequences = consequences_of_matrices(single, **steps, tolerance=tolerance)
-    spectrum = np.linalg.eigvalsh(single.first)
+    spectrum = np.linalg.eigvalsh(single[0])
     is_stable = curved <= 1 + tolerance if math.isnan(rate) else learning_rate <= rate * (1 + tolerance)
+    allowed = condition.largest_learning_rate
     return Stability(
         verdict="stable" if is_stable else "unstable",
         growth=max(1.0, curved) if num_curved < num_rows else curved,
@@ -267,51 +249,21 @@ def _exact(
         is_exact=True,
         num_curved=num_curved,
         largest_learning_rate=rate,
-        largest_rho=radius,
+        largest_rho=mean_square.largest_rho(batches, learning_rate),
         condition=condition,
-        gap=_gap(rate, condition.largest_learning_rate),
-        consequences=consequences,
+        gap=rate / allowed - 1 if math.isfinite(rate) and math.isfinite(allowed) else math.nan,
+        consequences=consequences_of_matrices(single, **steps),
         smallest_eigenvalue=float(spectrum[0]),
         notes=tuple(_notes(float(spectrum[0]), float(spectrum[-1]), num_rows, num_curved)),
         cost=cost,
     )
 
 
-def _flat(batch_size: int, steps: dict[str, float], cost: float) -> Stability:
-    """Return the result for a loss without curvature: no step changes x, at any learning rate and rho."""
-    condition = Condition(
-        value=1.0,
-        margin=0.0,
-        is_met=True,
-        batch_size=batch_size,
-        largest_learning_rate=math.inf,
-        largest_rho=math.inf,
-    )
-    return Stability(
-        verdict="stable",
-        growth=1.0,
-        curved_growth=0.0,
-        growth_interval=(0.0, 0.0),
-        margin=1.0,
-        is_exact=True,
-        num_curved=0,
-        largest_learning_rate=math.inf,
-        largest_rho=math.inf,
-        condition=condition,
-        gap=math.nan,
-        consequences=consequences_of(0.0, (0.0, 0.0, 0.0), **steps),
-        smallest_eigenvalue=0.0,
-        notes=("The loss has no curvature in any direction: no step changes x.",),
-        cost=cost,
-    )
-
-
-def _gap(exact: float, sufficient: float) -> float:
-    return exact / sufficient - 1 if math.isfinite(exact) and math.isfinite(sufficient) else math.nan
-
-
 def _notes(smallest: float, largest: float, num_rows: int, num_curved: int | None) -> list[str]:
+    if num_curved == 0:
+        return ["The loss has no curvature in any direction: no step changes x."]
     notes = []
+    # The tolerance of the eigenvalues: less may be an error of the search.
     if smallest < -1e-4 * max(abs(largest), abs(smallest)):
         notes.append(
             f"The mean Hessian has the eigenvalue {smallest:.3g} < 0: params are not at a minimum. SGD leaves it at "
@@ -334,8 +286,6 @@ def _curved_basis(hessians: np.ndarray, tolerance: float) -> np.ndarray:
 
 def _check(num: int, learning_rate: float, rho: float, batch_size: int, with_replacement: bool) -> None:
     check_steps(learning_rate, rho)
-    if not num:
-        raise ValueError("data: expected at least one example; the data set is empty.")
     if batch_size < 1 or (batch_size > num and not with_replacement):
         raise ValueError(
             f"batch_size={batch_size}: expected 1 to {num}, the number of examples; with_replacement=True allows more."

@@ -3,7 +3,13 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.testing import assert_allclose
 
-from flatwide.measure.stability.curved_span import curved_span
+from flatwide.measure.inputs import of_examples
+from flatwide.measure.stability import curved_span as module
+
+
+def curved_span(loss, params, data, *, mask=None, **options):
+    return module.curved_span(of_examples(loss, params, data, mask=mask, extra=None), **options)
+
 
 RNG = np.random.default_rng(0)
 

@@ -29,18 +29,11 @@ def mlp():
     return params, data
 
 
-def mlp_outputs(params, example):
+def mlp_loss(params, example):
     hidden = jnp.tanh(example["inputs"] @ params["first"] + params["bias"])
     hidden = jnp.tanh(hidden @ params["twice"])
-    return params["scale"] * (params["last"] @ jnp.tanh(hidden @ params["twice"]))
-
-
-def cross_entropy(outputs, example):
+    outputs = params["scale"] * (params["last"] @ jnp.tanh(hidden @ params["twice"]))
     return -jax.nn.log_softmax(outputs)[example["targets"]]
-
-
-def mlp_loss(params, example):
-    return cross_entropy(mlp_outputs(params, example), example)
 
 
 def filters_loss(params, example, averages):
@@ -142,41 +135,6 @@ def test_equal_examples_are_uniform():
     moments = measure.hessian_moments(quadratic_loss, jnp.ones(100), data, key=KEY)
     np.testing.assert_array_equal(moments.non_uniformity, [0, 0, 0])
     np.testing.assert_array_equal(moments.smallest, [0, 0, 0])
-
-
-@pytest.mark.usefixtures("float64")
-class TestGaussNewtonMoments:
-    def test_network(self):
-        params, data = mlp()
-        mask = jax.tree.map(lambda leaf: np.ones(leaf.shape, bool), params) | {"first": normal(6, 2, 3) > -1}
-        moments = measure.gauss_newton_moments(
-            mlp_outputs, cross_entropy, params, data, orders=[2, 4], mask=mask, chunk_size=3, **TIGHT
-        )
-        flat, unravel = ravel_pytree(trees.apply_mask(params, mask))
-        kept = np.asarray(ravel_pytree(mask)[0])
-
-        def of_one(example):
-            slopes = jax.jacobian(lambda flat: mlp_outputs(unravel(flat), example))(flat) * kept[None]
-            curvature = jax.hessian(cross_entropy)(mlp_outputs(unravel(flat), example), example)
-            return slopes.T @ curvature @ slopes
-
-        assert_dense(moments, np.asarray(jax.vmap(of_one)(data)))
-
-    def test_is_the_hessian_of_a_linear_network(self):
-        params = {"kernel": normal(0, 3, 8), "bias": np.zeros(3)}
-        data = {"inputs": normal(1, 6, 8), "targets": np.arange(6) % 3}
-
-        def outputs(params, example, offset):
-            return params["kernel"] @ example["inputs"] + params["bias"] + offset
-
-        def loss(params, example, offset):
-            return cross_entropy(outputs(params, example, offset), example)
-
-        options = {"orders": [4], "extra": normal(2, 3), **TIGHT}
-        gauss_newton = measure.gauss_newton_moments(outputs, cross_entropy, params, data, **options)
-        hessian = measure.hessian_moments(loss, params, data, **options)
-        np.testing.assert_allclose(gauss_newton.largest, hessian.largest)
-        np.testing.assert_allclose(gauss_newton.smallest, hessian.smallest, atol=1e-9 * hessian.largest[0])
 
 
 @pytest.mark.parametrize(

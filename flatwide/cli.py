@@ -6,6 +6,7 @@
     python main.py measure W --measurements=NAME,NAME        (measures trained runs)
     python main.py coordinate_check --config=F               (whether all widths train alike)
     python main.py advise W --at="num_neurons=(3000,1000)"   (rho for an untrained width)
+    python main.py plan W                                    (which runs would decide what is undecided)
     python main.py compare --workdir=W --rules=NAME,NAME     (ranks SAM rules)
     python main.py configs                                   (lists the configs that ship; --config takes their names)
     python main.py doctor                                    (checks this machine: devices, versions, locks)
@@ -42,6 +43,7 @@ def main(arguments: list[str]) -> int:
             "measure": _measure,
             "coordinate_check": _check_coordinates,
             "advise": _advise,
+            "plan": _plan,
             "compare": _compare,
             "configs": _list_configs,
             "doctor": _examine,
@@ -123,6 +125,14 @@ def _advise(arguments: list[str]) -> int:
     from flatwide import advise
 
     print(advise.command(arguments))
+    return DONE
+
+
+def _plan(arguments: list[str]) -> int:
+    """Print the runs that would decide what is undecided."""
+    from flatwide import plan
+
+    print(plan.command(arguments))
     return DONE
 
 

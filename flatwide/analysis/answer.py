@@ -12,6 +12,7 @@ from flatwide.analysis import (
     estimates,
     gain,
     overview,
+    planning,
     questions,
     rho,
     scaling,
@@ -75,7 +76,8 @@ def _part(part: table.Part) -> tuple[str, str]:
         )
     first = _growth(part, rows)
     sizes = [row[part.question.width] for row in rows]
-    return f"{first} {_best(part, sizes=sizes)}", questions.sentences(part)
+    undecided = [planning.sentence(part, plan) for plan in planning.plans(part)]
+    return f"{first} {_best(part, sizes=sizes)}", " ".join(filter(None, [questions.sentences(part), *undecided]))
 
 
 def _why_none(widths: Sequence[Width]) -> str:

@@ -15,13 +15,14 @@ class Command(NamedTuple):
     """A command that trained runs.
 
     arguments: those after `python main.py`. config_path, config_text: the file named by `--config`, and its text then.
-    started: when this command was first run, as ISO 8601 in UTC.
+    started: when this command was first run, as ISO 8601 in UTC. config: the fields of the run, or of the study.
     """
 
     arguments: tuple[str, ...]
     config_path: str
     config_text: str
     started: str
+    config: Mapping[str, Any] = {}
 
 
 def keep(
@@ -57,7 +58,9 @@ def read(workdir: Path | str) -> list[Command]:
         try:
             content = json.loads(disk.read(path) or b"")
             texts = {name: str(content[name]) for name in ("config_path", "config_text", "started")}
-            commands.append(Command(arguments=tuple(map(str, content["arguments"])), **texts))
+            commands.append(
+                Command(arguments=tuple(map(str, content["arguments"])), **texts, config=dict(content["config"]))
+            )
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return commands

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 from scipy.special import stdtrit
 
-from flatwide.analysis import best_sets, decomposition, estimates, trend, verdict
+from flatwide.analysis import best_sets, decomposition, estimates, verdict
 from flatwide.analysis.estimates import Scores, Side
 
 WIDTHS = 5
@@ -118,21 +118,20 @@ def _effects(generator: np.random.Generator, num: int, num_seeds: int, num_rhos:
 
 
 def scores_of(base: np.ndarray, sam: np.ndarray) -> list[Scores]:
-    """Arrange each study as `trend.scores` does."""
+    """Arrange each study as `table.Part.scores` does."""
     num_seeds = sam.shape[2]
     scored = estimates.score(Side(base, base), Side(sam, sam))
-    counts = np.full(WIDTHS, float(num_seeds))
     return [
-        Scores(SIZES, tuple(range(num_seeds)), *arrays, counts)
+        Scores(SIZES, tuple(range(num_seeds)), *arrays)
         for arrays in zip(scored.scores, scored.variance, scored.excess, scored.degrees, strict=True)
     ]
 
 
 def _weighted(scores: Scores) -> estimates.Estimate:
     """Fit a slope with widths weighted inversely to their estimated noise, for comparison."""
-    x, counts = np.log10(np.array(SIZES, dtype=float)), 1 / (scores.variances + scores.excesses)
-    x = x - np.average(x, weights=counts)
-    return estimates.contrast(scores, counts * x / np.sum(counts * x * x))
+    x, weights = np.log10(np.array(SIZES, dtype=float)), 1 / (scores.variances + scores.excesses)
+    x = x - np.average(x, weights=weights)
+    return estimates.contrast(scores, weights * x / np.sum(weights * x * x))
 
 
 def trends(args: argparse.Namespace) -> None:
@@ -151,9 +150,9 @@ def trends(args: argparse.Namespace) -> None:
                 if is_flat
                 else f"{np.mean([fit(scores).sign > 0 for scores in rising]):.2f}"
                 for fit, is_flat in (
-                    (trend.slope, True),
-                    (trend.slope, False),
-                    (trend.rise, True),
+                    (estimates.slope, True),
+                    (estimates.slope, False),
+                    (estimates.rise, True),
                     (_weighted, True),
                     (_weighted, False),
                 )

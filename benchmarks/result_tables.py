@@ -140,7 +140,6 @@ def scores(study: Study, sizes: Sequence[int] | None = None) -> Scores | None:
     return plain._replace(
         variances=np.array([row.standard_error**2 for row in rows]) * counts,
         degrees=np.array([row.estimate.degrees for row in rows]),
-        counts=counts,
     )
 
 

@@ -47,11 +47,11 @@ class Value(NamedTuple):
         """The value with its interval, or the only end of it that the values tried support."""
         if self.low == self.high == self.value:
             return f"{self.field} {self.value:.3g}"
-        if math.isinf(self.high):
+        if math.isinf(self.high) and self.at_edge:
             return (
                 f"{self.field} at least {self.low:.3g} (the best one moves to the end of the values tried: try larger)"
             )
-        if not self.low:
+        if not self.low and self.at_edge:
             return (
                 f"{self.field} at most {self.high:.3g} (the best one moves to the end of the values tried: try smaller)"
             )
@@ -110,6 +110,8 @@ def advise(part: table.Part, *, num_params: int) -> Advice:
       step; its interval is that of Student's t. Regret is the gain of the width's own optimum
       over the advised setting, rounded to the nearest of its grid.
     """
+    if part.not_learned:
+        return Advice(part=part.name, num_params=num_params, refusal=part.not_learned)
     candidates = [compared for compared in part.comparisons if compared.kind == comparisons.TUNED]
     if not candidates:
         reason = f"no width has completed base and SAM runs of {_LEAST_SEEDS} seeds"
@@ -155,12 +157,12 @@ def from_comparison(comparison: Compared, num_params: int, part: str) -> Advice:
             "the two rules lost more than half of the gain of SAM"
         )
     values = _values(rule, pairs, gains, num_params)
-    if all(value.at_edge for value in values if value.field == "rho"):
-        edge = next(value for value in values if value.field == "rho")
-        end_name = "smallest" if edge.at_edge == "low" else "largest"
+    tried = sorted({setting["rho"] for setting in pairs[-1].sam.tried})
+    best = _best(pairs[-1].sam)["rho"]
+    if len(tried) > 1 and best in (tried[0], tried[-1]) and all(v.at_edge for v in values if v.field == "rho"):
         return advice._replace(
-            refusal=f"the best rho at {largest:,} parameters is the {end_name} tried there, so a better one may lie "
-            "beyond it"
+            refusal=f"the best rho at {largest:,} parameters, {best:g}, is the "
+            f"{'smallest' if best == tried[0] else 'largest'} tried there, so a better one may lie beyond it"
         )
     if _can(POWER_LAW, pairs):
         law = {value.field: value.value for value in _values(POWER_LAW, pairs, gains, num_params)}
@@ -175,7 +177,7 @@ def _open_ended(value: Value, extrapolated: float, arm: arms.Arm) -> Value:
     grid, and both rules then miss an optimum beyond it: `python benchmarks/transfers.py beyond`.
     """
     tried = sorted({float(setting[value.field]) for setting in arm.tried})
-    if len(tried) > 1 and extrapolated >= math.sqrt(tried[-2] * tried[-1]):
+    if len(tried) > 1 and (value.at_edge == "high" or extrapolated >= math.sqrt(tried[-2] * tried[-1])):
         return value._replace(high=math.inf, at_edge="high")
     if len(tried) > 1 and tried[0] > 0 and extrapolated <= math.sqrt(tried[0] * tried[1]):
         return value._replace(low=0.0, at_edge="low")
@@ -225,7 +227,7 @@ def carried_over(pairs: Sequence[arms.Comparison], num_params: int) -> tuple[Val
     optimum may lie between the values tried.
     """
     arm = min(pairs, key=lambda pair: abs(math.log(pair.num_params / num_params))).sam
-    best, edges = _best(arm), arm.edges(int(estimates.choose(arm.choices)))
+    best, edges = _best(arm), arm.edges()
     (is_in,) = best_sets.best_set(arm.choices[None])
     members = [settings for settings, is_member in zip(arm.settings, is_in, strict=True) if is_member]
     values = []
@@ -253,7 +255,7 @@ def _power_law(pairs: Sequence[arms.Comparison], num_params: int) -> tuple[Value
     spread = float(np.sum((x - center) ** 2))
     at = math.log(num_params) - center
     best = [_best(pair.sam) for pair in pairs]
-    edges = [pair.sam.edges(int(estimates.choose(pair.sam.choices))) for pair in pairs]
+    edges = [pair.sam.edges() for pair in pairs]
     values = []
     for name in best[0]:
         y = np.log([settings[name] for settings in best])

@@ -108,6 +108,11 @@ def _growth(part: table.Part, rows: list[dict[str, Any]]) -> str:
         return f"{_subject(rows, rows, base, word)} is {_at(last, units)}, {seeds}, corrected for the choice of rho."
     subject = _subject(rows, [first, last], base, word)
     comma = "," if ":" in subject else ":"
+    if not math.isfinite(slope.value):
+        ends = f"{_at(first, units)} and {_at(last, units)}"
+        return (
+            f"{subject} is {ends}: sizes within a tenth of each other show no trend (corrected for the choice of rho)."
+        )
     rate = f"{units.change(slope.value)} per tenfold increase in parameters"
     if math.isfinite(slope.low):
         rate += f", 95 % interval {units.interval(slope.low, slope.high)}; {wording.rise(decided.rise, units, word)}"
@@ -187,7 +192,7 @@ def fair_fight(split: table.Split) -> list[tuple[str, str]]:
     Returns: pairs of the name of a part, and its sentences.
     """
     texts = []
-    for part in split.tuned:
+    for part in (part for part in split.tuned if not part.not_learned):
         for length in sorted({compared.length for compared in part.comparisons}):
             of_length = [compared for compared in part.comparisons if compared.length == length and compared.is_tuned]
             shown = {compared.kind: compared for compared in of_length}
@@ -229,11 +234,7 @@ def _fair(shown: Mapping[str, Compared], units: wording.Units, base: str, tune: 
 
 def _at_edge(comparison: Compared, width: Any) -> bool:
     """Whether an arm's choice at a width is the smallest or largest value tried."""
-    return any(
-        pair.base.edges(pair.chosen[0]) or pair.sam.edges(pair.chosen[1])
-        for pair in comparison.widths
-        if pair.width == width
-    )
+    return any(any(pair.edges) for pair in comparison.widths if pair.width == width)
 
 
 def _gain_at(comparison: Compared, width: Any, units: wording.Units) -> str:

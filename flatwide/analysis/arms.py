@@ -26,20 +26,18 @@ class Arm(NamedTuple):
     tried: tuple[Mapping[str, Any], ...] = ()
     diverged: tuple[Mapping[str, Any], ...] = ()
 
-    def edges(self, chosen: int) -> dict[str, str]:
-        """Map the numeric fields in which a setting, or one tied with it, is at an end of the values tried to that end.
+    def edges(self, allowed: np.ndarray | None = None) -> dict[str, str]:
+        """Map the numeric fields in which the best setting, or one tied with it, is at an end of the values tried.
 
         A better one may lie beyond.
 
         Args:
-          chosen: index of the setting.
+          allowed: [settings], those that may be chosen; None is all.
         Returns: field -> "low" or "high".
         """
-        means = self.choices.mean(axis=0)
-        best = self.choices[:, [chosen]].mean()
-        (is_tied,) = estimates.ties(np.minimum(means, best)[None])
+        (is_tied,) = estimates.ties(self.choices, allowed=None if allowed is None else allowed[None])
         edges = {}
-        for name in self.settings[chosen]:
+        for name in self.settings[0]:
             tried = {setting[name] for setting in self.tried}
             if len(tried) < 2 or not all(
                 isinstance(item, (int, float)) and not isinstance(item, bool) for item in tried
@@ -99,6 +97,11 @@ class Comparison:
         return int(base[-1]), int(sam[-1])
 
     @property
+    def edges(self) -> tuple[dict[str, str], dict[str, str]]:
+        """The fields in which the choices of base and SAM are at an end of the values tried, see `Arm.edges`."""
+        return self.base.edges(), self.sam.edges(None if self.same is None else self.same[self.chosen[0]])
+
+    @property
     def sam_alone(self) -> "Comparison":
         """The comparison of SAM with zero instead of the base."""
         zeros = self.base._replace(values=np.zeros_like(self.base.values))
@@ -142,7 +145,6 @@ def scores(comparisons: Sequence[Comparison]) -> Scores:
         variances=np.array([float(comparison.scored.variance) for comparison in usable]),
         excesses=np.array([float(comparison.scored.excess) for comparison in usable]),
         degrees=np.array([float(comparison.scored.degrees) for comparison in usable]),
-        counts=np.array([float(len(comparison.seeds)) for comparison in usable]),
     )
 
 

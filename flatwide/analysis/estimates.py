@@ -103,7 +103,7 @@ class Scores(NamedTuple):
     """The scores of several comparisons, such as those of all widths of a study.
 
     num_params: of each comparison. seeds: those that every comparison has. values: [comparisons, seeds].
-    variances, excesses, degrees: [comparisons], as in `Scored`; counts: [comparisons], their seeds.
+    variances, excesses, degrees: [comparisons], as in `Scored`.
     """
 
     num_params: tuple[int, ...]
@@ -112,7 +112,6 @@ class Scores(NamedTuple):
     variances: np.ndarray
     excesses: np.ndarray
     degrees: np.ndarray
-    counts: np.ndarray
 
     @property
     def stretch(self) -> float:
@@ -124,11 +123,11 @@ class Scores(NamedTuple):
     def only(self, rows: Sequence[int]) -> "Scores":
         """Return only some of the comparisons, by their index."""
         at = list(rows)
-        arrays = (self.values[at], self.variances[at], self.excesses[at], self.degrees[at], self.counts[at])
+        arrays = (self.values[at], self.variances[at], self.excesses[at], self.degrees[at])
         return Scores(tuple(self.num_params[row] for row in at), self.seeds, *arrays)
 
 
-NO_SCORES = Scores((), (), np.empty((0, 0)), *[np.empty(0)] * 4)
+NO_SCORES = Scores((), (), np.empty((0, 0)), *[np.empty(0)] * 3)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -322,9 +321,9 @@ def contrast(scores: Scores, weights: Sequence[float] | np.ndarray, *, level: fl
 
     Args:
       weights: [comparisons].
-    Equation: with a the weights, v the variances, x the excesses, n the seeds of each comparison: error^2 =
-      max(sum_w a_w^2 v_w / n_w, s(a . d)^2 / n) + sum_w a_w^2 x_w / n_w: the comparisons vary independently, or
-      together as far as the seeds show it. The degrees of freedom are Satterthwaite's for the sum.
+    Equation: with a the weights, v the variances, x the excesses, n the seeds that all comparisons have: n error^2 =
+      max(sum_w a_w^2 v_w, s(a . d)^2) + sum_w a_w^2 x_w: the comparisons vary independently, or together as far as the
+      seeds show it. The degrees of freedom are Satterthwaite's for the sum, of which s(a . d)^2 has n - 1.
     Source: Satterthwaite (1946). Coverage by simulation: `python benchmarks/answers.py trends`.
     """
     a = np.asarray(weights, dtype=float)
@@ -332,13 +331,16 @@ def contrast(scores: Scores, weights: Sequence[float] | np.ndarray, *, level: fl
     by_seed = a @ scores.values
     if n < 2:
         return Estimate(value=float(by_seed.mean()) if n else math.nan, num_seeds=n, level=level)
-    shares = a**2 / scores.counts
-    parts = shares * (scores.variances + scores.excesses)
-    total, squares = float(parts.sum()), float((parts**2 / scores.degrees).sum())
-    together = max(float(shares @ scores.variances), float(by_seed.var(ddof=1)) / n)
+    apart, excess = a**2 * scores.variances / n, a**2 * scores.excesses / n
+    together = float(by_seed.var(ddof=1)) / n
+    parts, degrees = apart + excess, scores.degrees
+    # A single comparison's own variance already is the larger of the two.
+    if len(a) > 1 and together > (1 + 1e-9) * apart.sum():
+        parts, degrees = np.append(excess, together), np.append(scores.degrees, n - 1)
+    total, squares = float(parts.sum()), float((parts**2 / degrees).sum())
     return Estimate(
         value=float(by_seed.mean()),
-        error=math.sqrt(together + float(shares @ scores.excesses)),
+        error=math.sqrt(total),
         degrees=total**2 / squares if squares > 0 else n - 1,
         num_seeds=n,
         level=level,
@@ -372,7 +374,7 @@ def rise(scores: Scores, *, level: float = 0.95) -> Estimate:
 def joined(every: Sequence[Scores], seeds: Sequence[int]) -> Scores:
     """Put the scores of several groups of comparisons one after the other, over some of their seeds."""
     values = [scores.values[:, [scores.seeds.index(seed) for seed in seeds]] for scores in every]
-    arrays = zip(*((each.variances, each.excesses, each.degrees, each.counts) for each in every), strict=True)
+    arrays = zip(*((each.variances, each.excesses, each.degrees) for each in every), strict=True)
     sizes = tuple(size for each in every for size in each.num_params)
     return Scores(sizes, tuple(seeds), np.concatenate(values), *map(np.concatenate, arrays))
 
@@ -387,7 +389,6 @@ def plain(values: np.ndarray, num_params: Sequence[int], seeds: Sequence[int]) -
         variances=values.var(axis=1, ddof=1) if num_seeds > 1 else np.full(count, math.nan),
         excesses=np.zeros(count),
         degrees=np.full(count, num_seeds - 1.0),
-        counts=np.full(count, float(num_seeds)),
     )
 
 

@@ -107,6 +107,11 @@ def by_width(part: table.Part, quantity: str, *, keep_collapsed: bool = False) -
 
     if quantity not in part.runs.columns:
         names = [quantity_of_table.name for quantity_of_table in quantities.measured(part.runs)]
+        if not names:
+            raise ValueError(
+                f"measured quantity={quantity!r}: this table has no measurements; take some by "
+                "`python main.py measure W --measurements=curvature`."
+            )
         raise ValueError(registry.unknown("measured quantity", quantity, names))
     arranged = arrange(part, [quantity], keep_collapsed=keep_collapsed)[quantity]
     return pd.DataFrame(rows(arranged, catalogue.quantity(quantity), name=part.question.width))

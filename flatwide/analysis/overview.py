@@ -48,7 +48,7 @@ def overview(split: table.Split) -> list[Entry]:
     parts: list[tuple[table.Domain, table.Part | None]] = [
         (domain, part) for domain in split.domains for part in domain.parts or [None]
     ]
-    scores = [part.scores if part else estimates.NO_SCORES for _, part in parts]
+    scores = [part.scores if part and not part.not_learned else estimates.NO_SCORES for _, part in parts]
     level = estimates.sidak(sum(len(each.seeds) > 1 for each in scores))
     return [
         _entry(domain, part, decided, level=level)
@@ -59,7 +59,8 @@ def overview(split: table.Split) -> list[Entry]:
 def _entry(domain: table.Domain, part: table.Part | None, decided: verdict.Verdict, *, level: float) -> Entry:
     """Summarize a part, or a domain without one."""
     runs, values = (part.runs, part.values) if part else (domain.runs, dict(domain.values))
-    widths = [width for width in part.widths if gain.pairs(width)] if part else []
+    has_answer = part is not None and not part.not_learned
+    widths = [width for width in part.widths if gain.pairs(width)] if part and has_answer else []
     gains = [width.comparison.gain.at(level) for width in widths]
     is_loss = domain.question.metric.endswith("loss")
     return Entry(

@@ -11,11 +11,10 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
-import numpy as np
-
 from flatwide import registry
 from flatwide.analysis import arms, comparisons, fields, verdict, widths, wording
 from flatwide.analysis.estimates import Scores
+from flatwide.columns import COLLAPSED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -113,11 +112,12 @@ class Part:
     @cached_property
     def not_learned(self) -> str:
         """Why there is no answer where no run learned; empty where some did, or where this is unknown."""
-        runs = sum(int(np.isfinite(width.values).sum()) for width in self.widths)
-        collapsed = sum(width.num_collapsed for width in self.widths)
-        if not runs or collapsed < runs:
+        rows = [row for row in fields.done(self.runs, [COLLAPSED]) if row["status"] == "finished"]
+        known = [row[COLLAPSED] for row in rows if row.get(COLLAPSED) is not None]
+        if not known or not all(known):
             return ""
-        return f"{collapsed} of {runs} runs did not learn: they are no better than a prediction that ignores its inputs"
+        count = f"{len(known)} of {len(rows)} runs"
+        return f"{count} did not learn: they are no better than a prediction that ignores its inputs"
 
     @cached_property
     def comparisons(self) -> list[comparisons.Compared]:
@@ -279,7 +279,7 @@ def ask(runs: "pd.DataFrame", **question: Any) -> Question:
     for argument, name in (("metric", asked.metric), ("choose_by", asked.choose_by)):
         if name is not None and name not in runs.columns:
             raise ValueError(registry.unknown(argument, name, runs.columns))
-    for name in (asked.width, *asked.tune):
+    for name in (asked.width, *asked.tune, "higher_is_better"):
         if name not in runs.columns:
             raise ValueError(registry.unknown("column", name, runs.columns))
     return asked

@@ -80,7 +80,9 @@ def export(
             for name, text in page_content.answers
             if start and text.startswith(start)
         ]
-        tell("\n\n".join([*fair, headline.terminal(page_content.headlines)]))
+        compared = split.question.metric
+        by = [] if compared == "test_metric" else [f"Compared by {compared} (another: --metric=test_metric)."]
+        tell("\n\n".join([*by, *fair, headline.terminal(page_content.headlines)]))
     if lacking := gaps(split):
         tell("\n".join(lacking))
     return page_path

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flatwide import registry
-from flatwide.analysis import table
+from flatwide.analysis import fields, table
 from flatwide.report import output
 from flatwide.report.content import Source
 from flatwide.report.exports import FORMATS, export
@@ -64,6 +64,12 @@ def write(
         known = [known for known in runs.columns if is_metric(known)]
         if column is not None and column not in known:  # checked before it is stored for the next report
             raise ValueError(registry.unknown(f"--{name_of_flag}", column, known))
+    for column in tune or ():
+        known = [name for name in runs.columns if fields.is_config(name)]
+        if column not in known:
+            raise ValueError(registry.unknown("--tune", column, known))
+        if runs[column].nunique() < 2:
+            raise ValueError(f"--tune={column}: every run has the same value of it; expected a field that varies.")
     _say_earlier(workdir, readings)
     settings = _settings(
         workdir, is_stored=not path, metric=metric, choose_by=choose_by, tune=tune, num_planned=num_planned

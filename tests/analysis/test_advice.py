@@ -93,7 +93,11 @@ def test_harm_is_advised_against():
         ({"sizes": SIZES[:2]}, 16_000, r"2 width\(s\) have base and SAM runs of 2 seeds; expected 3"),
         ({"seeds": 1}, 256_000, r"no width has completed base and SAM runs of 2 seeds"),
         ({}, 10**7, r"lie a factor of 156 outside the measured widths, which span only a factor of 64"),
-        ({"rhos": RHOS[:4]}, 256_000, r"best rho at 64,000 parameters is the largest tried there"),
+        (
+            {"rhos": RHOS[:4]},
+            256_000,
+            r"best rho at 64,000 parameters, 0.08, is the largest tried there",
+        ),
     ],
 )
 def test_it_refuses_where_the_data_cannot_say(runs, num_params, reason):

@@ -36,9 +36,9 @@ def apart(positions, table):
     """The slope of [positions, seeds] with the error of rows that vary independently, or together if that is more."""
     weights = (positions - positions.mean()) / np.sum((positions - positions.mean()) ** 2)
     slopes, parts = weights @ table, weights**2 * table.var(axis=1, ddof=1) / table.shape[1]
-    error = np.sqrt(max(parts.sum(), slopes.var(ddof=1) / len(slopes)))
-    degrees = parts.sum() ** 2 / np.sum(parts**2 / (len(slopes) - 1))
-    reach = scipy.stats.t.ppf(0.975, degrees) * error
+    together = slopes.var(ddof=1) / len(slopes)
+    degrees = len(slopes) - 1 if together > parts.sum() else parts.sum() ** 2 / np.sum(parts**2 / (len(slopes) - 1))
+    reach = scipy.stats.t.ppf(0.975, degrees) * np.sqrt(max(parts.sum(), together))
     return slopes.mean() - reach, slopes.mean(), slopes.mean() + reach
 
 

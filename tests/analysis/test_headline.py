@@ -118,6 +118,11 @@ def test_runs_that_did_not_learn_give_no_answer():
     (line,) = headline.headlines(runs)
     assert line.text.startswith("No answer: 16 of 16 runs did not learn: they are no better than a prediction")
     assert answer.answer(runs).startswith("No answer: 16 of 16 runs did not learn")
+    unknown = runs.assign(is_collapsed=runs["is_collapsed"].astype("boolean").mask(runs.index == 0))
+    assert headline.headlines(unknown)[0].text.startswith("No answer: 15 of 16 runs did not learn")
+    both = pd.concat([runs.assign(dataset="a", model="m"), made((0.0, 0.1)).assign(dataset="b", model="m")])
+    assert "1 settings" not in answer.answer(both)
+    assert "there is no interval yet (a)" in answer.answer(both).replace("in 1 ", "", 1) or "(a)" in answer.answer(both)
     runs.loc[0, "is_collapsed"] = False
     assert headline.headlines(runs)[0].text.startswith("No gain from SAM is detected")
 

@@ -312,3 +312,20 @@ def test_sums_that_differ_in_their_last_bit_are_a_tie():
     assert estimates.choose(choices) == 0
     assert estimates.choose(choices[:, ::-1]) == 0
     assert list(estimates.choose(choices, estimates.leave_one_out(3))) == [1, 1, 0]
+
+
+def test_a_setting_that_sam_may_not_choose_is_no_tie():
+    """At the base's learning rate the best rho is interior; a better one at another rate does not make it an end."""
+    rates, rhos = (0.1, 0.2, 0.4), (0.1, 0.2, 0.4)
+
+    def arm(settings, means):
+        values = np.tile(means, (3, 1)) + 0.001 * np.arange(3)[:, None]
+        return arms.Arm(tuple(settings), (0, 1, 2), values, values, tried=tuple(settings))
+
+    base = arm([{"learning_rate": rate} for rate in rates], [0.1, 0.9, 0.2])
+    cells = [{"rho": rho, "learning_rate": rate} for rate in rates for rho in rhos]
+    sam = arm(cells, [0.1, 0.1, 0.1, 0.3, 0.5, 0.4, 0.1, 0.1, 0.95])
+    pair = arms.pair_up(arms.Comparison(1, 1, base, sam, 1), ["learning_rate"])
+    assert pair.sam.settings[pair.chosen[1]] == {"rho": 0.2, "learning_rate": 0.2}
+    assert pair.edges == ({}, {})
+    assert arms.pair_up(arms.Comparison(1, 1, base, sam, 1), None).edges[1] == {"rho": "high", "learning_rate": "high"}

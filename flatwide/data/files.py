@@ -26,9 +26,7 @@ def folders(data_dir: str, subfolders: Sequence[str]) -> list[Path]:
     """
     root = Path(data_dir).expanduser()
     if not root.is_dir():
-        raise DataError(
-            f"config.data_dir={data_dir!r}: there is no such file or folder; give the one that holds the data."
-        )
+        raise DataError(f"config.data_dir={data_dir!r}: there is no such folder; give the folder that holds the data.")
     return [folder for name in subfolders if (folder := root / name).is_dir()] + [root]
 
 

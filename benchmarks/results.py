@@ -159,7 +159,8 @@ def answer() -> str:
     ]
     flatter = sum(ratio.high < 0 for ratio in flatness)
     return f"""With half of the training labels wrong and the same settings for both arms, SAM gains a lot, more so
-with width. Most of that is gone once the base is tuned. With right labels the gain is about a point or less, or not detected.
+with width. Most of that is gone once the base is tuned. With right labels the gain is about a point or less, or not
+detected.
 
 - **Wrong labels.** SAM gains {at(NOISY_DIGITS)} on digits and {at(NOISY_MNIST)} on MNIST,
   mostly because the base gets worse with width as it fits more of the wrong labels, and {at(NOISY_CIFAR)}

@@ -139,10 +139,7 @@ def _best_rhos(study: Study) -> Evidence:
     rows = width_rows(study)
     ends = (rows[0], rows[-1])
     sets = [[float(rho) for rho in str(row["best_rho_set"]).split()] for row in ends]
-    edges = [
-        f", at the {row['at_grid_edge']} end of the grid" if row["at_grid_edge"] in ("low", "high") else ""
-        for row in ends
-    ]
+    edges = [f" ({row['at_grid_edge']} end)" if row["at_grid_edge"] in ("low", "high") else "" for row in ends]
     texts = [
         f"{row['best_rho']:g} of {{{', '.join(f'{rho:g}' for rho in members)}}}{edge}"
         for row, members, edge in zip(ends, sets, edges, strict=True)
@@ -199,7 +196,7 @@ def _flatter_at(study: result_curvature.Measured) -> list[Evidence]:
         }
         numbers = " and ".join(factor(ratio, words) for words, ratio in ratios.items())
         kind = all_hold([verdict_of(ratio.low, ratio.high, positive=False) for ratio in ratios.values()])
-        number = f"{numbers}, SAM at rho {end.rho:g} over its base, at {end.num_params:,} parameters"
+        number = f"{numbers}, at rho {end.rho:g} and {end.num_params:,} parameters"
         evidence.append(judged(study.study, number, kind))
     return evidence
 
@@ -297,10 +294,10 @@ twenty to be wrong by chance, and more where several intervals decide.
   tuned, SAM and its base have the same learning rate and weight decay.
 - **C2** is judged in points: near zero is within ±{NEAR_ZERO:g} points. For the barriers of C4 it is within a tenth of
   SGD's training loss.
-- **C5** needs several rho. Sets of the best rho have 95 % confidence each; a set that reaches an end of its grid is
-  censored there.
-- **C10**: where one rho is compared with the base, only the first half is judged, by the top eigenvalue and, where it
-  was measured, s₂.
+- **C5** needs several rho. Sets of the best rho have 95 % confidence each; where a set reaches an end of its grid,
+  "low end" or "high end", it is censored there.
+- **C10**: ratios of SAM over its base. Where one rho is compared with it, only the first half is judged, by the top
+  eigenvalue and, where it was measured, s₂.
 
 """
 

@@ -81,7 +81,7 @@ def test_the_curvature_at_the_ends_by_hand(page):
         ends = scipy.stats.t.interval(0.95, len(logs) - 1, loc=logs.mean(), scale=scipy.stats.sem(logs))
         mean, low, high = (math.exp(value) for value in (logs.mean(), *ends))
         texts.append(f"×{mean:.3g} {words} ({low:.3g} to {high:.3g})")
-    assert f"{' and '.join(texts)}, SAM at rho 0.3 over its base, at 266,610 parameters" in page
+    assert f"{' and '.join(texts)}, at rho 0.3 and 266,610 parameters" in page
 
 
 def test_the_barriers_of_the_smallest_networks_by_hand(page):

@@ -21,15 +21,13 @@ NEAR_ZERO = 0.5  # points: a gain whose interval lies within is near zero
 class Evidence(NamedTuple):
     """The evidence of one study about a claim.
 
-    page: its path from docs/. data: data and networks. number: the number, with its interval. command: that trained its
-    runs.
+    page: its path from docs/. data: data and networks. number: the number, with its interval.
     """
 
     page: str
     data: str
     number: str
     verdict: str
-    command: str
 
 
 def verdict_of(low: float, high: float, *, positive: bool = True) -> str:

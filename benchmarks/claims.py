@@ -61,7 +61,7 @@ from result_studies import (
     WITHOUT_DECAY,
 )
 from result_tables import read, scores, slope, width_rows, widths
-from study_kinds import Study, command
+from study_kinds import Study
 
 from flatwide.analysis import estimates
 from flatwide.analysis.estimates import Estimate
@@ -108,7 +108,7 @@ def overall(evidence: Sequence[Evidence]) -> str:
 
 def judged(study: Study, number: str, verdict: str) -> Evidence:
     """Name the study that a number is from."""
-    return Evidence(study.link, f"{study.data}, {study.model}", number, verdict, study.command)
+    return Evidence(study.link, f"{study.data}, {study.model}", number, verdict)
 
 
 def growth(study: Study) -> Evidence:
@@ -118,7 +118,7 @@ def growth(study: Study) -> Evidence:
     change = study.in_unit(in_tables)
     num_seeds = min(width.num_seeds for width in widths(study))
     unit = study.unit if study.is_percent else f"of {study.unit}"
-    number = interval(change, f"{unit} per tenfold increase in parameters, {num_seeds} seeds")
+    number = interval(change, f"{unit} per tenfold increase, {num_seeds} seeds")
     return judged(study, number, verdict_of(change.low, change.high))
 
 
@@ -139,10 +139,7 @@ def _best_rhos(study: Study) -> Evidence:
     rows = width_rows(study)
     ends = (rows[0], rows[-1])
     sets = [[float(rho) for rho in str(row["best_rho_set"]).split()] for row in ends]
-    edges = [
-        f", at the {row['at_grid_edge']} end of the grid" if row["at_grid_edge"] in ("low", "high") else ""
-        for row in ends
-    ]
+    edges = [f" ({row['at_grid_edge']} end)" if row["at_grid_edge"] in ("low", "high") else "" for row in ends]
     texts = [
         f"{row['best_rho']:g} of {{{', '.join(f'{rho:g}' for rho in members)}}}{edge}"
         for row, members, edge in zip(ends, sets, edges, strict=True)
@@ -168,7 +165,7 @@ def amplified() -> list[Evidence]:
         line = estimates.slope_weights(sizes)
         together = estimates.joined([clean, noisy], seeds)
         change = estimates.contrast(together, np.concatenate([-line, line])).scaled(with_noise.factor)
-        unit = f"points more per tenfold increase in parameters than without noise, {len(seeds)} seeds"
+        unit = f"points more per tenfold increase than without noise, {len(seeds)} seeds"
         evidence.append(judged(with_noise, interval(change, unit), verdict_of(change.low, change.high)))
     return evidence
 
@@ -184,8 +181,7 @@ def flatter() -> list[Evidence]:
         texts.append(factor(fall.scaled(0.1), f"{words} per increase of 0.1 in rho"))
         kinds.append(verdict_of(fall.low, fall.high, positive=False))
     kind = all_hold(kinds)
-    trained = command("theory_stability.py:digits", "theory_stability")
-    along_rho = Evidence("studies/theory_stability.md", "digits, MLP, squared loss", "; ".join(texts), kind, trained)
+    along_rho = Evidence("studies/theory_stability.md", "digits, MLP, squared loss", "; ".join(texts), kind)
     return [along_rho, *(item for study in result_curvature.MEASURED for item in _flatter_at(study))]
 
 
@@ -200,7 +196,7 @@ def _flatter_at(study: result_curvature.Measured) -> list[Evidence]:
         }
         numbers = " and ".join(factor(ratio, words) for words, ratio in ratios.items())
         kind = all_hold([verdict_of(ratio.low, ratio.high, positive=False) for ratio in ratios.values()])
-        number = f"{numbers}, SAM at rho {end.rho:g} over its base, at {end.num_params:,} parameters"
+        number = f"{numbers}, at rho {end.rho:g} and {end.num_params:,} parameters"
         evidence.append(judged(study.study, number, kind))
     return evidence
 
@@ -218,7 +214,7 @@ def twice_as_long() -> list[Evidence]:
     sizes = f"of gain from {int(first['num_params']):,} to {int(last['num_params']):,} parameters, each arm tuned"
     data, number = "digits with half of the training labels wrong, MLP", interval(difference, f"points {sizes}")
     kind = verdict_of(difference.low, difference.high)
-    return [Evidence(TUNED_DIGITS.link, data, number, kind, TUNED_DIGITS.command)]
+    return [Evidence(TUNED_DIGITS.link, data, number, kind)]
 
 
 def decay_replaces() -> list[Evidence]:
@@ -285,27 +281,23 @@ CLAIMS = (
 
 HEAD = f"""# The paper's claims
 
-Written by `python benchmarks/claims.py` from the committed tables in `docs/studies/`; a test compares the two.
+Written by `python benchmarks/claims.py` from the tables in `docs/studies/`. The page of each study has the commands of
+its runs; [what was found](results.md) has the gains and the conclusions. Most studies are smaller than the paper's, on
+other data; a verdict applies to what was run.
 
-[When SAM helps](when_sam_helps.md) draws the practical conclusions; [Results](results.md) has the gains of every study.
+Intervals are 95 % intervals over seeds, each on its own. Slopes are per tenfold increase in parameters
+([how](results.md#gains-by-width)). A claim **holds** or **does not** if the whole interval implies it, and is **not
+decided** if the interval includes both, as is common with three seeds. Of the decided verdicts, expect about one in
+twenty to be wrong by chance, and more where several intervals decide.
 
-Intervals are 95 % intervals over seeds, each on its own. Slopes are least-squares slopes of each seed's gain, at the
-rho that the other seeds choose, against the logarithm of the number of parameters, with equal weights for all sizes;
-the trend of a report weights sizes by their noise, and needs a rise as well. A claim **holds** or **does not** if the
-whole interval implies it, and is **not decided** if the interval includes both, as is common with three seeds; no claim
-is judged by a mean. Of the verdicts that are decided, expect about one in twenty to be wrong by chance, and more where
-several intervals decide.
-
-- **C1, C7, C9, C13** on wrong labels: the paper's data have right labels, except for C7. Where arms are not said to be
+- **C1, C7, C9, C13** on wrong labels: the paper's data have right labels, except for C7. Unless arms are said to be
   tuned, SAM and its base have the same learning rate and weight decay.
-- **C2** is judged in points, so without studies of scores and squared errors: near zero is within ±{NEAR_ZERO:g}
-  points. For the barriers of C4 it is within a tenth of SGD's training loss.
-- **C5** needs several rho. Sets of the best rho have 95 % confidence each; a set that reaches an end of its grid is
-  censored there.
-- **C10**: where one rho is compared with the base, only its first half is judged, by the top eigenvalue and s₂, or by
-  the eigenvalue alone where s₂ was not measured.
-
-Most studies are smaller than the paper's, on other data; a verdict applies to what was run.
+- **C2** is judged in points: near zero is within ±{NEAR_ZERO:g} points. For the barriers of C4 it is within a tenth of
+  SGD's training loss.
+- **C5** needs several rho. Sets of the best rho have 95 % confidence each; where a set reaches an end of its grid,
+  "low end" or "high end", it is censored there.
+- **C10**: ratios of SAM over its base. Where one rho is compared with it, only the first half is judged, by the top
+  eigenvalue and, where it was measured, s₂.
 
 """
 
@@ -322,10 +314,7 @@ def page() -> str:
     every = [(claim, claim.evaluate()) for claim in CLAIMS]
     rows = "\n".join(f"| {claim.name} | {claim.text} | {overall(evidence)} |" for claim, evidence in every)
     summary = f"| claim | what it says | verdict |\n|---|---|---|\n{rows}\n"
-    commands = "\n".join(dict.fromkeys(item.command for _, evidence in every for item in evidence))
-    note = "These trained the runs, each with `--config.threads=1` where its page has it."
-    last = f"## Commands\n\n{note}\n\n```bash\n{commands}\n```\n"
-    return HEAD + "\n".join([summary, *(section(claim, evidence) for claim, evidence in every), last])
+    return HEAD + "\n".join([summary, *(section(claim, evidence) for claim, evidence in every)])
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ from claim_numbers import (
     verdict_of,
 )
 from result_tables import decimal, read
-from study_kinds import command
 
 from flatwide.analysis import estimates
 from flatwide.analysis.estimates import Estimate
@@ -41,10 +40,7 @@ def simpler_functions() -> list[Evidence]:
     kinds = [kind for _, kind in numbers_and_kinds]
     whole = HOLDS if kinds[2:] == [HOLDS, HOLDS] and FAILS not in kinds[:2] else FAILS if FAILS in kinds[2:] else OPEN
     numbers = "; ".join(number for number, _ in numbers_and_kinds)
-    trained = command("theory_regression_1d.py", "theory_regression_1d")
-    return [
-        Evidence("studies/theory_regression_1d.md", "12 points on a line, one hidden layer", numbers, whole, trained)
-    ]
+    return [Evidence("studies/theory_regression_1d.md", "12 points on a line, one hidden layer", numbers, whole)]
 
 
 def basins() -> list[Evidence]:
@@ -66,13 +62,8 @@ def basins() -> list[Evidence]:
             kinds.append(near_zero(barrier.low, barrier.high, margin=0.1 * wide["train_loss"][0.0].mean()))
         else:
             kinds += [verdict_of(barrier.low, barrier.high), verdict_of(ratio.low, ratio.high, positive=False)]
-    trained = command(
-        "theory_regression_1d.py",
-        "theory_regression_1d",
-        '--config.num_epochs=25000 --config.study.axes.rho="(0.0,0.2)" --config.study.axes.seed="(0,1,2)"',
-    )
     data = "12 points on a line, one hidden layer, rho 0.2, 3 seeds"
-    return [Evidence("studies/theory_regression_1d.md", data, "; ".join(texts), all_hold(kinds), trained)]
+    return [Evidence("studies/theory_regression_1d.md", data, "; ".join(texts), all_hold(kinds))]
 
 
 def smoothness() -> list[Evidence]:
@@ -85,10 +76,7 @@ def smoothness() -> list[Evidence]:
         texts.append(factor(change, f"{words} per tenfold increase in parameters"))
         kinds.append(verdict_of(change.low, change.high, positive=positive))
     kind = all_hold(kinds)
-    trained = command("theory_smoothness_pl.py:digits", "theory_smoothness_pl")
-    return [
-        Evidence("studies/theory_smoothness_pl.md", "digits, MLP, SGD, last epoch", "; ".join(texts), kind, trained)
-    ]
+    return [Evidence("studies/theory_smoothness_pl.md", "digits, MLP, SGD, last epoch", "; ".join(texts), kind)]
 
 
 def linear_convergence() -> list[Evidence]:
@@ -109,8 +97,7 @@ def linear_convergence() -> list[Evidence]:
         f"{decimal(ratio.value)} times as fast as in 25 to 50 {ends}; a power of the time would give 0.5"
     )
     kind = verdict_of(ratio.low - 0.5, ratio.high - 0.5)
-    trained = command("theory_convergence.py", "theory_convergence")
-    return [Evidence("studies/theory_convergence.md", "matrix factorization, unnormalized SAM", number, kind, trained)]
+    return [Evidence("studies/theory_convergence.md", "matrix factorization, unnormalized SAM", number, kind)]
 
 
 def lazy() -> list[Evidence]:
@@ -120,8 +107,7 @@ def lazy() -> list[Evidence]:
     gain = estimates.mean((100 * rows["gain"]).tolist())
     kind = HOLDS if gain.high < -10 else FAILS if gain.low > -10 else OPEN
     number = interval(gain, f"points at an output scale of {rows['output_scale'].max():g} and the best rho")
-    trained = command("linearized_regime.py:digits", "linearized_regime")
-    return [Evidence("studies/linearized_regime.md", "digits, linearized MLP", number, kind, trained)]
+    return [Evidence("studies/linearized_regime.md", "digits, linearized MLP", number, kind)]
 
 
 def generalizes() -> list[Evidence]:
@@ -135,11 +121,4 @@ def generalizes() -> list[Evidence]:
     sizes = f"from {int(first['num_params']):,} to {int(last['num_params']):,} parameters"
     number = interval(difference, f"of squared error {sizes}, {fewest} seeds")
     kind = verdict_of(difference.low, difference.high, positive=False)
-    trained = command(
-        "theory_generalization.py",
-        "theory_generalization",
-        '--config.study.axes.num_neurons="((100,),(500,),(1000,),(5000,))"',
-        '--config.study.axes.learning_rate="(0.01,0.001)" --config.study.axes.rho="(0.0,0.0001,0.001,0.01)"',
-        '--config.study.axes.seed="(0,1)"',
-    )
-    return [Evidence("studies/theory_generalization.md", "the two-layer teacher, frozen head", number, kind, trained)]
+    return [Evidence("studies/theory_generalization.md", "the two-layer teacher, frozen head", number, kind)]

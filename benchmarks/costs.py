@@ -4,8 +4,8 @@
     python benchmarks/costs.py --measured_only
 
 Each study is expanded into its runs, as by --dry_run, and the gradient of each shape is traced; nothing is trained.
-Data that are not on the machine are replaced: by their declared shapes, or by made data of the same kind. It takes some
-minutes. The two rates are assumptions, not measurements: give those of your GPU.
+Data that are not on the machine are replaced: by their declared shapes, or by synthetic data of the same kind. It takes
+some minutes. The two rates are assumptions, not measurements: give those of your GPU.
 """
 
 import json
@@ -39,21 +39,16 @@ this page; the first table is read from `docs/studies/costs.csv`.
 ## The paper's grid on a GPU
 
 **None of this was measured: we had no GPU.** Counted are the floating-point operations of each gradient, in its traced
-program, and the gradients of each run, two a step with SAM. From them follow hours under two assumptions, which are
-options of the command:
+program, and the gradients of each run, two a step with SAM. Hours follow under two assumptions, options of the command:
 
-- a sustained {teraflops:g} teraflop/s, a fifth of the dense TF32 rate that the data sheet of an H100 SXM states. TF32
-  needs `JAX_DEFAULT_MATMUL_PRECISION=tensorfloat32` ([GPU](howto/gpu.md)), which belongs to a run's identity; by
-  default products are exact float32, for which a lower `--teraflops` is right.
-- at least {microseconds:g} µs for a gradient, however small the network. That is a lower bound, perhaps by several
-  times: LSTMs and small ResNets start many kernels a gradient. `--config.group_size` trains several small networks at
-  once, which is not counted.
+- a sustained {teraflops:g} teraflop/s, a fifth of the dense TF32 rate that the data sheet of an H100 SXM states, for
+  which `JAX_DEFAULT_MATMUL_PRECISION=tensorfloat32` is needed ([GPU](howto/gpu.md)).
+- at least {microseconds:g} µs for a gradient, a lower bound: LSTMs and small ResNets start many kernels. What
+  `--config.group_size` saves is not counted.
 
-Evaluation and compilation are not counted, and Atari is left out, since [its emulators](performance.md#atari) limit it.
-Molecules are made, of typical size. For sentences and reviews six operations for each weight and position are assumed,
-with 32 and 24 positions a text; their vocabularies are made and smaller, so that their networks appear here with fewer
-parameters than the paper's. A run that studies share is counted for the first of them; in one work directory it is
-trained once.
+Evaluation, compilation and Atari, which [its emulators](performance.md#atari) limit, are not counted. Molecules are
+synthetic. For sentences and reviews six operations for each weight and position are assumed, with 32 and 24 positions
+a text; their vocabularies are synthetic and smaller than the paper's. A run that studies share is counted once.
 
 All {num_runs:,} runs take {total:,.0f} GPU-hours, {days:.0f} days of one GPU, {share:.0f} % of it for {largest}.
 A day of {budget:g} hours does every group of runs (one network with SAM, or one without) that takes
@@ -68,11 +63,8 @@ To run the part of a study that fits, name its widths, as in
 `--config.study.axes.num_filters="(4,8,16)"`; a later run of the whole study keeps what is done.
 """
 _MEASURED = """Minutes of training, evaluation and compilation, summed over runs of one thread: wall-clock
-time on cores of an AMD EPYC that were shared with other work, so that an undisturbed core takes less, in some of these
-studies half. {hours:.1f} hours for these rows; other studies have their times on their pages.
-
-Later studies had a budget, written down before they were run; studies of MNIST with wrong labels were added on the way
-and went before others. A dash stands for a study without a budget, and in the last column for one that was not run.
+time on shared cores of an AMD EPYC, of which an undisturbed core takes as little as half. {hours:.1f} hours for these
+rows; other studies have their times on their pages. A dash: no budget was written down before, or not run.
 
 | study | what was run | runs | budget, minutes | minutes |
 |---|---|---|---|---|

@@ -275,7 +275,7 @@ def main() -> None:
         matfree = harness.Peer(flags, "matfree_curvature.py", start)
 
     print(f"{header}, {torch.versions}, {matfree.versions}")
-    data = "MNIST" if flags.data_dir else "made data"
+    data = "MNIST" if flags.data_dir else "synthetic data"
     print(f"{data}, loss {loss_fn(params, batch):.3f} after {flags.train_steps} steps; {flags.repeats} blocks")
     print(f"float64: eigenvalues {', '.join(f'{value:.4f}' for value in values)}; trace {total:.3f}")
 

@@ -2,9 +2,9 @@
 
 Run:     python benchmarks/lstm_step.py --peer_python=PATH_TO_A_PYTHON_WITH_TORCH
          [--hidden_size 32 128 256] [--threads 1] [--repeats 7]
-Does:    what harness.py says, on made texts, put in order of length as in training. Ours cuts each batch to the lowest
-         of six lengths that holds it; PyTorch cuts it to its longest text, and runs nn.LSTM once on packed sequences
-         and once on padded ones.
+Does:    what harness.py says, on synthetic texts, put in order of length as in training. Ours cuts each batch to the
+         lowest of six lengths that holds it; PyTorch cuts it to its longest text, and runs nn.LSTM once on packed
+         sequences and once on padded ones.
 Prints:  as gcn_step.py; the ratio is to the faster of the two ways of PyTorch.
 """
 

@@ -17,7 +17,6 @@ class Study(NamedTuple):
     where, gains_where: column -> value of the rows to read in each. runs: the table of runs of a study whose arms are
     tuned, tune: the tuned field. panel: the title in the figure; empty leaves it out.
     workload, setting: of the paper's values, as in `paper.paper_values`; empty for data that the paper does not have.
-    command: that trained the runs; empty where no claim is judged by them.
     """
 
     page: str
@@ -33,7 +32,6 @@ class Study(NamedTuple):
     panel: str = ""
     workload: str = ""
     setting: str = ""
-    command: str = ""
 
     @property
     def link(self) -> str:
@@ -56,18 +54,13 @@ class Study(NamedTuple):
         return estimate.scaled(self.factor)
 
 
-def command(config: str, workdir: str, *more: str) -> str:
-    """Write the command that trained the runs of a study."""
-    return " ".join([f"python main.py --workdir=runs/{workdir} --config=configs/studies/{config}", *more])
-
-
 def plain(page: str, data: str, model: str, *, folder: str = "", **options: Any) -> Study:
     """Describe a study whose tables are those that its report wrote."""
     folder = folder or page.partition("#")[0]
     return Study(page, data, model, summary=f"{folder}/summary.csv", gains=f"{folder}/gain_by_width.csv", **options)
 
 
-def tuned(page: str, data: str, model: str, *, folder: str, tune: str, trained: str) -> Study:
+def tuned(page: str, data: str, model: str, *, folder: str, tune: str) -> Study:
     """Describe a study that tunes a field for each arm."""
     return Study(
         page=page,
@@ -77,7 +70,6 @@ def tuned(page: str, data: str, model: str, *, folder: str, tune: str, trained: 
         where={"comparison": "tuned"},
         runs=f"{folder}/runs.csv",
         tune=tune,
-        command=trained,
     )
 
 

@@ -28,7 +28,7 @@ def tables(load_script):
 def test_the_page_and_the_figure_are_what_the_command_writes(results):
     assert results.PAGE.read_text() == results.page(), "run: python benchmarks/results.py"
     drawn = pd.read_csv(f"{results.FIGURE}.csv").dropna(subset=["low"])
-    by_panel = {study.panel: study for study in (*results.REAL, *results.MADE) if study.panel}
+    by_panel = {study.panel: study for study in (*results.REAL, *results.SYNTHETIC_DATA) if study.panel}
     assert set(drawn["panel"]) == by_panel.keys()
     for panel, rows in drawn.groupby("panel"):
         gains = [width.gain for width in results.widths(by_panel[panel])]
@@ -45,6 +45,14 @@ def test_rows_have_the_numbers_of_the_studies_own_pages(results):
     assert gain, cells[4]
     assert f"| {gain[1]} (" in page
     assert cells[2:4] + cells[6:] == ["310<br>→ 9,610", "8", "0.02<br>→ 0.35", "–"]
+
+
+def test_the_answer_has_the_gains_of_the_summaries(results):
+    """Of the largest network and its interval alone, read from the committed table by other means."""
+    rows = pd.read_csv(ROOT / "docs/studies/mnist_label_noise/half_wrong/summary.csv").query("row == 'width'")
+    largest = 100 * rows.set_index("num_params").loc[1426410, ["corrected_gain", "corrected_low", "corrected_high"]]
+    text = "{:.1f} points ({:.1f} to {:.1f}) at 1,426,410 parameters on MNIST".format(*largest)
+    assert text in " ".join(results.answer().split())
 
 
 def test_joint_intervals_are_those_of_the_report(tables):
@@ -101,7 +109,7 @@ def test_the_slope_of_tuned_arms_by_hand(results, tables):
 
 def test_gains_of_seeds_are_the_corrected_ones(results, tables):
     """Their means are the gains of the widths, which are corrected for the choice of rho."""
-    studies = [study for study in (*results.REAL, *results.MADE) if study.gains]
+    studies = [study for study in (*results.REAL, *results.SYNTHETIC_DATA) if study.gains]
     assert len(studies) > 25
     for study in studies:
         gains = tables.seed_gains(study)  # of the seeds that all widths have

@@ -44,7 +44,7 @@ def test_the_table_of_the_docs_is_the_registry(root):
 def test_the_example_of_the_docs_runs(root, tmp_path):
     code = next(
         block
-        for block in re.findall(r"^```python\n(.*?)^```", (root / "docs" / "data.md").read_text(), re.M | re.S)
+        for block in re.findall(r"^```python\n(.*?)^```", (root / "docs" / "extending.md").read_text(), re.M | re.S)
         if "def rings" in block
     )
     (tmp_path / "rings.py").write_text(code)
@@ -53,10 +53,11 @@ def test_the_example_of_the_docs_runs(root, tmp_path):
     dataset = loader(num_points=90)
     train, validation = data.hold_out(dataset.train, 0.25, seed=0)
     noisy = data.add_label_noise(data.subset(train, 40, seed=0), 0.5, num_classes=dataset.num_outputs, seed=0)
-    assert (noisy.num_examples, validation.num_examples, dataset.test.num_examples) == (40, 15, 30)
-    batch = next(validation.batches(15, order=np.arange(15), seed=0, epoch=0, train=False))
+    assert (noisy.num_examples, validation.num_examples, dataset.test.num_examples) == (40, 19, 15)
+    batch = next(validation.batches(19, order=np.arange(19), seed=0, epoch=0, train=False))
     prepared = jax.jit(dataset.prepare, static_argnames="train")(batch, None, train=False)
     assert prepared["inputs"].shape[1:] == dataset.example.shape
     assert_array_equal(prepared["targets"], batch["targets"])
-    radius = np.linalg.norm(np.asarray(prepared["inputs"]), axis=1) * 3
-    assert_allclose(radius, 1 + batch["targets"], atol=0.5)  # five standard deviations
+    radius = np.linalg.norm(np.asarray(prepared["inputs"]), axis=1) * 128 / 40  # the pixels of a unit
+    assert_allclose(radius - 1 - batch["targets"], 0, atol=1)  # five standard deviations
+    assert_allclose((radius - 1 - batch["targets"]).mean(), 0, atol=5 * 0.2 / 19**0.5)

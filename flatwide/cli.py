@@ -6,6 +6,7 @@
     python main.py measure W --measurements=NAME,NAME        (measures trained runs)
     python main.py coordinate_check --config=F               (whether all widths train alike)
     python main.py advise W --at="num_neurons=(3000,1000)"   (rho for an untrained width)
+    python main.py diagnose W                                (why SAM may not help in these runs)
     python main.py compare --workdir=W --rules=NAME,NAME     (ranks SAM rules)
     python main.py configs                                   (lists the configs that ship; --config takes their names)
     python main.py doctor                                    (checks this machine: devices, versions, locks)
@@ -42,6 +43,7 @@ def main(arguments: list[str]) -> int:
             "measure": _measure,
             "coordinate_check": _check_coordinates,
             "advise": _advise,
+            "diagnose": _diagnose,
             "compare": _compare,
             "configs": _list_configs,
             "doctor": _examine,
@@ -126,6 +128,14 @@ def _advise(arguments: list[str]) -> int:
     return DONE
 
 
+def _diagnose(arguments: list[str]) -> int:
+    """Print what may keep SAM from helping; something to try is no failure."""
+    from flatwide import diagnose
+
+    print(diagnose.command(arguments))
+    return DONE
+
+
 def _measure(arguments: list[str]) -> int:
     """Measure trained runs; SIGTERM and Ctrl-C stop between measurements."""
     from flatwide.runs import jax_settings
@@ -150,14 +160,14 @@ def _measure(arguments: list[str]) -> int:
 
 def _examine(arguments: list[str]) -> int:
     """Check this machine; something to fix is a failure."""
-    from flatwide import doctor
+    from flatwide import checklist, doctor
 
     folders = doctor.read(arguments)
     if folders is None:
         print(doctor.help_text())
         return DONE
     checks = list(doctor.examine(*folders))
-    print(doctor.text(checks))
+    print(checklist.text(checks))
     return FAILED if any(check.fix for check in checks) else DONE
 
 

@@ -100,10 +100,10 @@ def test_a_run_is_diagnosed_at_its_own_rho(workdir, capsys):
 
 
 @pytest.mark.parametrize(
-    ("gain", "deviation", "count"), [(1.0, 1.0, 10), (0.5, 1.0, 34), (-0.5, 1.0, 34), (2.0, 1.0, 5), (0.3, 0.0, 2)]
+    ("gain", "deviation", "count"), [(0.2, 1.0, 199), (0.5, 1.0, 34), (-1.6, 2.0, 15), (1.0, 1.0, 10), (0.3, 0.0, 2)]
 )
-def test_the_seeds_needed_are_those_of_tables_of_power(gain, deviation, count):
-    """Cohen (1988), table 2.4.1 for one sample, and G*Power for the smallest."""
+def test_the_seeds_needed_are_those_of_g_power(gain, deviation, count):
+    """G*Power 3.1 for a two-sided paired t test; without noise two seeds suffice."""
     assert diagnose.seeds_needed(gain, deviation) == count
 
 

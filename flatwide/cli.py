@@ -7,6 +7,7 @@
     python main.py coordinate_check --config=F               (whether all widths train alike)
     python main.py advise W --at="num_neurons=(3000,1000)"   (rho for an untrained width)
     python main.py plan W                                    (which runs would decide what is undecided)
+    python main.py diagnose W                                (why SAM may not help in these runs)
     python main.py compare --workdir=W --rules=NAME,NAME     (ranks SAM rules)
     python main.py configs                                   (lists the configs that ship; --config takes their names)
     python main.py doctor                                    (checks this machine: devices, versions, locks)
@@ -44,6 +45,7 @@ def main(arguments: list[str]) -> int:
             "coordinate_check": _check_coordinates,
             "advise": _advise,
             "plan": _plan,
+            "diagnose": _diagnose,
             "compare": _compare,
             "configs": _list_configs,
             "doctor": _examine,
@@ -136,6 +138,14 @@ def _plan(arguments: list[str]) -> int:
     return DONE
 
 
+def _diagnose(arguments: list[str]) -> int:
+    """Print what may keep SAM from helping; something to try is no failure."""
+    from flatwide import diagnose
+
+    print(diagnose.command(arguments))
+    return DONE
+
+
 def _measure(arguments: list[str]) -> int:
     """Measure trained runs; SIGTERM and Ctrl-C stop between measurements."""
     from flatwide.runs import jax_settings
@@ -160,14 +170,14 @@ def _measure(arguments: list[str]) -> int:
 
 def _examine(arguments: list[str]) -> int:
     """Check this machine; something to fix is a failure."""
-    from flatwide import doctor
+    from flatwide import checklist, doctor
 
     folders = doctor.read(arguments)
     if folders is None:
         print(doctor.help_text())
         return DONE
     checks = list(doctor.examine(*folders))
-    print(doctor.text(checks))
+    print(checklist.text(checks))
     return FAILED if any(check.fix for check in checks) else DONE
 
 

@@ -12,12 +12,12 @@ from collections.abc import Iterator, Sequence
 from importlib.metadata import distributions
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from flatwide import machine
+from flatwide.checklist import Check
 from flatwide.config import ConfigError
 from flatwide.config.parser import FlagParser
 from flatwide.runs import jax_settings
@@ -31,15 +31,6 @@ _SHARED = ("nfs", "nfs4", "lustre", "beegfs", "gpfs", "ceph", "cifs", "smb3", "f
 _FREE_SHARE = 0.9  # of a GPU's memory; a desktop takes less than the rest
 _SIZE, _TIMES = 4096, 10  # of the timed product
 _ANSWER_SECONDS = 10.0  # of Slurm
-
-
-class Check(NamedTuple):
-    """One thing about a machine: what was found, what is expected, and the fix, or "" if nothing is wrong."""
-
-    name: str
-    found: str
-    expected: str
-    fix: str = ""
 
 
 def read(arguments: Sequence[str]) -> tuple[Path, Path | None] | None:
@@ -67,15 +58,6 @@ def _parser() -> FlagParser:
     parser.add_argument("workdir", nargs="?", default=".", metavar="W", help="folder of work directories (default: .)")
     parser.add_argument("--data_dir", metavar="D", help="folder of the data")
     return parser
-
-
-def text(checks: Sequence[Check]) -> str:
-    """Write each check as a line, with its fix below it if something is wrong."""
-    lines = []
-    for check in checks:
-        lines.append(f"{'FIX' if check.fix else 'ok '}  {check.name}: {check.found}; expected {check.expected}")
-        lines += [f"     {check.fix}"] if check.fix else []
-    return "\n".join(lines)
 
 
 def examine(workdir: Path, data_dir: Path | None) -> Iterator[Check]:

@@ -189,7 +189,7 @@ def test_a_description_needs_no_data(root, name, parameters):
     assert f"parameters: {parameters}" in preview.describe(config)
 
 
-COMMANDS = ("", "measure", "coordinate_check", "advise", "compare", "configs", "report")
+COMMANDS = ("", "measure", "coordinate_check", "advise", "compare", "configs", "diagnose", "report")
 
 
 @pytest.mark.parametrize("name", COMMANDS)

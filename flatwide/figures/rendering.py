@@ -18,7 +18,7 @@ class RenderingError(RuntimeError):
 
 
 class Job(NamedTuple):
-    """Rendering job: a Vega-Lite spec as "svg" or "pdf", or the JavaScript library, which needs no spec."""
+    """Rendering job: a Vega-Lite spec as "svg", "pdf" or "png", or the JavaScript library, which needs no spec."""
 
     kind: str
     spec: Mapping[str, Any]
@@ -78,7 +78,8 @@ def _draw(kind: str, spec: Mapping[str, Any], version: str) -> bytes:
 
     if kind == LIBRARY:
         return vl_convert.javascript_bundle(vl_version=version).encode()  # pyright: ignore[reportCallIssue]: its stub is too strict
-    convert = {"svg": vl_convert.vegalite_to_svg, "pdf": vl_convert.vegalite_to_pdf}[kind]
+    png = functools.partial(vl_convert.vegalite_to_png, scale=2)
+    convert = {"svg": vl_convert.vegalite_to_svg, "pdf": vl_convert.vegalite_to_pdf, "png": png}[kind]
     drawn = convert(spec, vl_version=version)
     return drawn.encode() if isinstance(drawn, str) else drawn
 

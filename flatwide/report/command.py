@@ -9,11 +9,11 @@ from flatwide.config.parser import FlagParser
 from flatwide.runs import storage
 
 USAGE = """python main.py report W [--metric=test_metric] [--choose_by=COLUMN] [--tune=FIELD,FIELD]
-                        [--formats=svg,pdf,latex,json] [--output=FILE]
+                        [--formats=svg,pdf,latex,json] [--output=FILE] [--card=FILE]
 python main.py report table.csv [--width=COLUMN] [--rho=COLUMN] [--seed=COLUMN] [--metric=COLUMN] [--lower_is_better]
                                 [--choose_by=COLUMN] [--tune=COLUMN,COLUMN] [--pick=last|best]
                                 [--epoch=COLUMN] [--axes=COLUMN,COLUMN]
-                                [--formats=svg,pdf,latex,json] [--output=FILE]"""
+                                [--formats=svg,pdf,latex,json] [--output=FILE] [--card=FILE]"""
 
 _TABLE_FLAGS = {"width": "the width", "rho": "rho", "seed": "the seed", "epoch": "the epoch"}
 
@@ -25,6 +25,8 @@ def report(arguments: list[str]) -> str:
       arguments: the command line after `report`.
     Raises: ValueError, FileNotFoundError.
     """
+    from flatwide.report import card
+
     parser = _parser()
     flags = parser.parse_args(arguments)
     if flags.help:
@@ -35,12 +37,14 @@ def report(arguments: list[str]) -> str:
     foreign = () if is_table else ("width", "rho", "seed", "lower_is_better", "axes", "pick", "epoch")
     if foreign_flags := [f"--{name}" for name in foreign if getattr(flags, name) is not None]:
         parser.error(f"{foreign_flags[0]} applies to a table; {flags.source} is not one")
+    if flags.card:
+        card.check(flags.card)
     lines: list[str] = []
     with storage.local(flags.source) as source:
         if storage.is_remote(flags.source) and not flags.output:
             flags.output = f"{source.stem if is_table else source.name}.report.html"
         path = (_write_table if is_table else _write)(source, flags, lines.append)
-    return "\n\n".join([*lines, f"report: {path}"])
+    return "\n\n".join([*lines, f"report: {path}", *([f"card: {flags.card}"] if flags.card else [])])
 
 
 def _parser() -> FlagParser:
@@ -53,6 +57,8 @@ def _parser() -> FlagParser:
     parser.add_argument("--metric", metavar="COLUMN", help="column to compare (default: that of the last report)")
     parser.add_argument("--choose_by", metavar="COLUMN", help="column that chooses rho (default: the metric)")
     parser.add_argument("--output", metavar="FILE", help="path of the page (default: report.html beside the runs)")
+    text = "picture of the headline, for a README or a slide: card.svg or card.png (default: none)"
+    parser.add_argument("--card", type=Path, metavar="FILE", help=text)
     texts: dict[str, Any] = {"type": lambda text: tuple(filter(None, map(str.strip, text.split(","))))}
     parser.add_argument(
         "--formats", **texts, metavar="svg,pdf,latex,json", help="files to write: figures, tables, the answer"
@@ -73,7 +79,13 @@ def _write(source: Path, flags: argparse.Namespace, tell: Callable[[str], None])
 
     if not source.is_dir():
         raise FileNotFoundError(f"{flags.source}: expected a work directory with runs, or a CSV file.")
-    options = {"metric": flags.metric, "choose_by": flags.choose_by, "tune": flags.tune, "path": flags.output}
+    options = {
+        "metric": flags.metric,
+        "choose_by": flags.choose_by,
+        "tune": flags.tune,
+        "path": flags.output,
+        "card_path": flags.card,
+    }
     name = flags.source if storage.is_remote(flags.source) else None
     return workdir.write(source, **options, formats=flags.formats, name=name, tell=tell)
 
@@ -95,5 +107,6 @@ def _write_table(source: Path, flags: argparse.Namespace, tell: Callable[[str], 
         tune=flags.tune or (),
         formats=flags.formats or (),
         path=flags.output,
+        card_path=flags.card,
         tell=tell,
     )

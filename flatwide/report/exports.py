@@ -9,7 +9,7 @@ from flatwide.analysis import answer, fields, headline, table
 from flatwide.figures import rendering, save
 from flatwide.figures.collection import every_figure
 from flatwide.figures.tables import to_csv
-from flatwide.report import charts, latex, output, page
+from flatwide.report import card, charts, latex, output, page
 from flatwide.report.content import Source, content
 from flatwide.report.gaps import gaps
 from flatwide.runs.directory import write_atomically, write_json
@@ -36,12 +36,14 @@ def export(
     series: Mapping[str, list[dict[str, Any]]] | None = None,
     arrays: Mapping[tuple[str, str], Mapping[str, Any]] | None = None,
     formats: Sequence[str],
+    card_path: Path | None = None,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Path:
     """Write the page, the summary, and figures and tables in the given formats in `folder`.
 
     Args:
       curves, series, arrays: as for `figures.gallery.gallery`.
+      card_path: of the verdict card, an SVG or a PNG; None writes none.
       tell: called with the headlines and their table, as text for a terminal, and with what the table lacks, after all
         files are written.
     Raises: ValueError for an unknown format, a missing column, or a file in the way that flatwide did not write.
@@ -65,6 +67,8 @@ def export(
         save.Picture(charts.still(spec), folder / figure.name, figure.data) for figure, spec in figures if images
     ]
     save.save_all(pictures, formats=() if problem else images)
+    if card_path:
+        card.write(card_path, split, source, figures)
     if "latex" in formats:
         for each in [*([page_content.overview.table] if page_content.overview else []), *page_content.tables]:
             write_atomically(folder / f"{each.name}.tex", latex.table(each))

@@ -31,6 +31,7 @@ def write(
     formats: Sequence[str] | None = None,
     path: Path | str | None = None,
     name: str | None = None,
+    card_path: Path | None = None,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Path:
     """Write `report.html`, `summary.csv` and `figures/` of a work directory.
@@ -46,7 +47,7 @@ def write(
       path: of the page; None is `report.html` in the work directory. With a path, nothing is written into the work
         directory, and figures and summary go into a folder beside the page.
       name: of the work directory on the page; None is its path.
-      tell: as for `exports.export`.
+      card_path, tell: as for `exports.export`.
     Returns: the path of the page.
     Raises: ValueError if there is no run, a column is missing or no metric, or a file in the way is not flatwide's.
     """
@@ -95,6 +96,7 @@ def write(
         series=Series(workdir),
         arrays=Arrays(workdir),
         formats=formats,
+        card_path=card_path,
         tell=tell,
     )
 

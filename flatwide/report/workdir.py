@@ -69,7 +69,7 @@ def write(
         known = [name for name in runs.columns if fields.is_config(name)]
         if column not in known:
             raise ValueError(registry.unknown("--tune", column, known))
-        if runs[column].nunique() < 2:
+        if len(set(runs[column].dropna())) < 2:
             raise ValueError(f"--tune={column}: every run has the same value of it; expected a field that varies.")
     _say_earlier(workdir, readings)
     settings = _settings(

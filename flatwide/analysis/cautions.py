@@ -152,7 +152,8 @@ def _coupled(domain: table.Domain) -> list[str]:
     """Return the config columns that change with the width but are not sizes."""
     runs, width = domain.runs, domain.question.width
     expected = {*domain.axes, *fields.SIZES, width}
-    names = [name for name in runs.columns if name not in expected and fields.is_config(name)]
+    candidates = [name for name in runs.columns if name not in expected and fields.is_config(name)]
+    names = [name for name in candidates if fields.varies(runs[name])]
     arms = [row for row in fields.done(runs, [width, *names]) if fields.effective_rho(row) > 0]
     pairs = {name: {(row[width], row[name]) for row in arms if not fields.is_unread(row, name)} for name in names}
     return [name for name in names if len({value for _, value in pairs[name]}) > 1 and not _is_size(name, pairs[name])]

@@ -127,8 +127,8 @@ def varying(runs: "pd.DataFrame", *, width: str = "num_params") -> dict[str, lis
     Returns: field -> its values at the first width that has several, in the order of the table.
     """
     size_names = {width, *SHAPES, "num_params"}
-    names = [name for name in runs.columns if name not in size_names and is_config(name) and _has_several(runs[name])]
-    if {"optimizer", "base_optimizer"} <= set(runs.columns) and _has_several(runs["optimizer"]):
+    names = [name for name in runs.columns if name not in size_names and is_config(name) and varies(runs[name])]
+    if {"optimizer", "base_optimizer"} <= set(runs.columns) and varies(runs["optimizer"]):
         names = list(dict.fromkeys([*names, "base_optimizer"]))
     if not names:
         return {}
@@ -169,7 +169,8 @@ def with_collapsed(runs: "pd.DataFrame") -> "pd.DataFrame":
     return runs.assign(**{COLLAPSED: pd.array(values, dtype="boolean")})
 
 
-def _has_several(column: Any) -> bool:
+def varies(column: Any) -> bool:
+    """Whether a column has several values, or a value in some rows only."""
     missing = column.isna()
     if missing.any():
         return not missing.all()

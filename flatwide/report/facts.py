@@ -59,7 +59,8 @@ def config_fields(columns: Iterable[str]) -> list[str]:
 
 def varied(runs: list[Run], names: Iterable[str]) -> list[str]:
     """Return the fields that differ between the runs that read them; base runs leave many fields empty."""
-    return [name for name in names if len({run[name] for run in runs if _is_read(run, name)}) > 1]
+    several = [name for name in names if len({run[name] for run in runs if name in run}) > 1]
+    return [name for name in several if len({run[name] for run in runs if _is_read(run, name)}) > 1]
 
 
 def _is_read(run: Run, name: str) -> bool:
@@ -74,8 +75,10 @@ def settings(runs: list[Run], names: Iterable[str], *, with_defaults: bool = Fal
     """
     listed = []
     for name in names:
-        values = list(dict.fromkeys(run[name] for run in runs if _is_read(run, name)))
-        if not values:
+        values = list(dict.fromkeys(run[name] for run in runs if name in run))
+        if len(values) > 1:
+            values = list(dict.fromkeys(run[name] for run in runs if _is_read(run, name)))
+        if not values or not any(_is_read(run, name) for run in runs):
             continue
         if with_defaults or name not in configs.SCHEMA or values != [_in_table(configs.SCHEMA[name].default)]:
             more = f", … ({len(values):,} values)" if len(values) > _MOST_VALUES else ""

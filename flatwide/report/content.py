@@ -219,7 +219,7 @@ def _trained(rows: list[dict[str, Any]], source: Source) -> list[dict[str, Any]]
 
 
 def _summary(lines: list[headline.Headline], write: wording.Units, base: str) -> KeyTable | None:
-    """Return the table below the headline: at most five widths of one part, or the largest width of each part."""
+    """Return the table below the headline: the widths of one part, or the largest width of each part."""
     if not lines:
         return None
     is_alone = len(lines) == 1

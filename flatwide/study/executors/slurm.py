@@ -251,7 +251,8 @@ def _states(jobs: Collection[Any], cluster: str) -> dict[str, str]:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_ANSWER_SECONDS, check=True)
     except (OSError, subprocess.SubprocessError):
         return {}
-    known = dict(words for line in done.stdout.splitlines() if len(words := line.split()) == 2)
+    rows = [line.split() for line in done.stdout.splitlines()]
+    known = {row[0]: row[1] for row in rows if len(row) == 2}
     return {job.job_id: known.get(job.job_id, _FORGOTTEN) for job in jobs}
 
 

@@ -58,9 +58,8 @@ def read(workdir: Path | str) -> list[Command]:
         try:
             content = json.loads(disk.read(path) or b"")
             texts = {name: str(content[name]) for name in ("config_path", "config_text", "started")}
-            commands.append(
-                Command(arguments=tuple(map(str, content["arguments"])), **texts, config=dict(content["config"]))
-            )
+            config = content["config"] if isinstance(content.get("config"), dict) else {}  # a run's is stored as text
+            commands.append(Command(arguments=tuple(map(str, content["arguments"])), **texts, config=config))
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return commands

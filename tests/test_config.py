@@ -128,7 +128,7 @@ def test_an_axis_can_be_a_range(text, value):
     assert configs.plain({"study": {"axes": {"seed": value}}}) == configs.plain(values)
 
 
-@pytest.mark.parametrize("text", ["range(1.5)", "range(a)", "range(1,2,0)", "range(1,2,3,4)", "range(999999999999)"])
+@pytest.mark.parametrize("text", ["range(1.5)", "range(a)", "range(1,2,0)", "range(1,2,3,4)"])
 def test_what_is_no_range_stays_a_text_that_a_study_refuses(text):
     values, _ = configs.override({}, [("study.axes.seed", text)])
     assert values["study"]["axes"]["seed"] == text

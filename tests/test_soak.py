@@ -76,7 +76,7 @@ def test_a_damage_that_neither_the_report_nor_the_table_names_is_noticed(load, w
     path.write_bytes(before.replace(b"1", b"3", 1))
     damage = damages["Damage"](path, "changed a number in", before, path.read_bytes())
     assert damages["unnamed"](tmp_path / "w", [damage]) == []
-    monkeypatch.setattr(table, "_read", lambda run: ({}, ()))
+    monkeypatch.setattr(table, "_read", lambda run, state: table.Reading({}))
     silent = damages["unnamed"](tmp_path / "w", [damage])
     assert [line for line in silent if "does not name" in line] == [
         f"{where} does not name {path}" for where in ("the table", "report")

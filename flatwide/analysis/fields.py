@@ -166,7 +166,8 @@ def with_collapsed(runs: "pd.DataFrame") -> "pd.DataFrame":
             raise ValueError(f"column {COLLAPSED!r} holds {unexpected!r}: expected true, false or nothing.") from None
     names = [name for name in chance.COLUMNS if name in runs.columns]
     values = [chance.is_collapsed(row) for row in records(runs, names)] if names else [None] * len(runs)
-    return runs.assign(**{COLLAPSED: pd.array(values, dtype="boolean")})
+    column = pd.Series(pd.array(values, dtype="boolean"), index=runs.index, name=COLLAPSED)
+    return pd.concat([runs, column], axis=1)  # pandas warns where a column is added to a wide table one by one
 
 
 def varies(column: Any) -> bool:

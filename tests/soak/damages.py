@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from flatwide import cli
-from flatwide.runs.table import collect_rows
+from flatwide.runs.table import collect_rows, read_runs
 
 _HOW = ("flipped a byte of", "cut", "emptied", "zeroed the end of", "deleted", "changed a number in", "swapped")
 _WEIGHTS = (1, 1, 1, 1, 1, 3, 3)  # the last two leave valid files, which only a checksum or an identity tells apart
@@ -157,7 +157,7 @@ def unnamed(workdir: Path, damages: list[Damage]) -> list[str]:
     shown = [damage for damage in damages if damage.is_left() and damage.is_read_by_reports()]
     if not shown:
         return []
-    problems = " ".join(str(row.get("problem")) for row in collect_rows(workdir))
+    problems = " ".join(str(row.get("problem")) for row in collect_rows(read_runs(workdir)))
     page, printed = workdir.with_name(f"{workdir.name}.html"), io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
         code = cli.main(["report", str(workdir), f"--output={page}"])

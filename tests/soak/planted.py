@@ -30,8 +30,8 @@ FAULTS = (
     ),
     Mutant(
         "damaged runs are dropped from the table",
-        'return {"run": run.name, "status": "damaged", "problem": str(error)}, ()',
-        "return {}, ()",
+        'return Reading({"run": run.name, "status": "damaged", "problem": str(error)})',
+        "return Reading({})",
         (),
     ),
     Mutant(

@@ -113,7 +113,7 @@ def test_with_a_path_nothing_is_written_into_the_work_directory(workdir, page, t
     ],
 )
 def test_an_output_is_checked_before_the_work(workdir, monkeypatch, path, message):
-    monkeypatch.setattr("flatwide.report.workdir.collect", None)
+    monkeypatch.setattr("flatwide.report.workdir.read_runs", None)
     with pytest.raises(ValueError, match=message):
         report.write(workdir, path=path)
 

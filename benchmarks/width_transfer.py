@@ -77,7 +77,7 @@ def main() -> None:
 
 def sentence(label: str, curve: transfer.Curve) -> str:
     """Write what the intervals of a curve support."""
-    first, last = curve.comparison.gains[0], curve.comparison.gains[-1]
+    first, last = (curve.comparison.widths[end].gain for end in (0, -1))
     ends = [
         f"{100 * gain.value:+.2f} points ({100 * gain.low:+.2f} to {100 * gain.high:+.2f})" for gain in (first, last)
     ]

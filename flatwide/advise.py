@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 from flatwide import config as configs
 from flatwide import registry, trees
 from flatwide.analysis import advice, fields, table, wording
-from flatwide.columns import DONE
 from flatwide.config.parser import FlagParser
 from flatwide.runs.directory import RunDirectory
 from flatwide.runs.logs import duration_text
-from flatwide.runs.table import collect
+from flatwide.runs.table import collect_done
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,11 +89,7 @@ def _advise(
     workdir: str | Path, assignments: list[tuple[str, str]], *, metric: str, choose_by: str | None
 ) -> "tuple[pd.DataFrame, list[tuple[advice.Advice, float]]]":
     """Return the runs, and for each part of the table the advice and the seconds of a run at that width."""
-    if not Path(workdir).is_dir():
-        raise FileNotFoundError(f"{str(workdir)!r}: there is no such folder; expected a work directory.")
-    runs = collect(workdir)
-    if not len(runs) or set(runs["status"]).isdisjoint(DONE):
-        raise ValueError(f"{workdir}: expected a work directory with runs that are done; train some first.")
+    runs = collect_done(workdir)
     advised = []
     for part in advice.parts(table.split(runs, metric=metric, choose_by=choose_by)):
         names = runs.loc[part.runs.index, "run"]

@@ -1,14 +1,14 @@
 """The command `diagnose`: what may keep SAM from helping, from the files of runs, and what to try next."""
 
 import math
-import shlex
 import statistics
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flatwide.analysis import arms, comparisons, fields, interpolation, table
+from flatwide.analysis import arms, comparisons, fields, interpolation, planning, table
 from flatwide.analysis import rho as radii
+from flatwide.analysis.estimates import Estimate
 from flatwide.analysis.widths import Width
 from flatwide.checklist import Check, text
 from flatwide.columns import DONE
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 USAGE = "python main.py diagnose W | W/runs/NAME"
 _BATCHES = 4  # the first of training; their median is diagnosed
-_POWER, _LEVEL, _MOST_SEEDS = 0.8, 0.95, 1000
+_MOST_SEEDS = 1000
 _RATE = "learning_rate"
 _SCALE_FREE = {"adaptive", "norm_layers"}
 
@@ -57,12 +57,10 @@ class Case(NamedTuple):
 
     def train(self, name: str, *values: Any) -> str:
         """Return the command that trains further values of a field into the same work directory."""
-        new = f"--config.study.axes.{name}=("
         recorded = [each.arguments for each in commands.read(self.workdir) if each.arguments[0].startswith("--")]
         last = recorded[-1] if recorded else (f"--workdir={self.workdir}", "--config=FILE")
-        kept = [each for each in last if not each.startswith(new[:-1])]
         texts = [f"{value:.3g}" if isinstance(value, float) else repr(value) for value in values]
-        return shlex.join(["python", "main.py", *kept, f"{new}{','.join(texts)}{',' * (len(texts) == 1)})"])
+        return commands.with_axes(last, {name: f"({','.join(texts)}{',' * (len(texts) == 1)})"})
 
 
 def command(arguments: list[str]) -> str:
@@ -215,18 +213,15 @@ def seeds_needed(gain: float, deviation: float) -> int | None:
     Args:
       gain: the mean difference. deviation: its standard deviation over seeds.
     Returns: None above 1,000.
-    Equation: the least n with P(T > t) >= 0.8, T noncentral t with n - 1 degrees and noncentrality sqrt(n) |gain| /
-      deviation, t the 97.5 % quantile of Student's t.
+    Equation: the least n whose smallest detectable gain, see `planning.detectable`, is |gain| or less.
     """
-    from scipy import stats
-
-    def power(count: int) -> float:
-        edge = stats.t.ppf((1 + _LEVEL) / 2, count - 1)
-        return float(stats.nct.sf(edge, count - 1, math.sqrt(count) * abs(gain) / deviation))
-
     if deviation == 0:
         return 2 if gain else None
-    return next((count for count in range(2, _MOST_SEEDS + 1) if power(count) >= _POWER), None)
+
+    def detectable(count: int) -> float:
+        return planning.detectable(Estimate(error=deviation / math.sqrt(count), degrees=count - 1, num_seeds=count))
+
+    return next((count for count in range(2, _MOST_SEEDS + 1) if detectable(count) <= abs(gain)), None)
 
 
 def _seeds(case: Case) -> Check:
@@ -242,7 +237,7 @@ def _seeds(case: Case) -> Check:
     found = f"gain {write(gain)}, standard deviation {write(deviation).lstrip('+')} over {len(gains)} seeds"
     if needed is None:
         return Check("seeds", found, f"a gain that {_MOST_SEEDS:,} seeds would show; this one is practically zero")
-    expected = f"{needed} seeds to show a gain of this size in {100 * _POWER:.0f} % of studies"
+    expected = f"{needed} seeds to show a gain of this size in {100 * planning.POWER:.0f} % of studies"
     return Check("seeds", found, expected, "" if len(gains) >= needed else case.train("seed", *range(needed)))
 
 

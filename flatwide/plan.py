@@ -1,22 +1,19 @@
 """The command `plan`: which runs would decide what the runs of a work directory leave undecided."""
 
 import math
-import shlex
 from pathlib import Path
 from typing import Any
 
 from flatwide.analysis import fields, planning, table, wording
-from flatwide.columns import DONE
 from flatwide.config.parser import FlagParser
 from flatwide.runs import commands
 from flatwide.runs.logs import duration_text
-from flatwide.runs.table import collect
+from flatwide.runs.table import collect_done
 
 USAGE = """python main.py plan W [--metric=test_metric] [--choose_by=COLUMN]"""
 _DESCRIPTION = """For each question that the runs of a work directory leave undecided (whether SAM helps at the largest
 width, and whether its gain grows with width): the smallest effect that they could have shown, how many more seeds are
 likely to decide, at which widths and radii, for how long, and with which command. Trains nothing."""
-_AXES = "--config.study.axes."
 
 
 def command(arguments: list[str]) -> str:
@@ -36,11 +33,7 @@ def command(arguments: list[str]) -> str:
     if not flags.workdir:
         parser.error("expected a work directory")
     workdir = Path(flags.workdir)
-    if not workdir.is_dir():
-        raise FileNotFoundError(f"{str(workdir)!r}: there is no such folder; expected a work directory.")
-    runs = collect(workdir)
-    if not len(runs) or set(runs["status"]).isdisjoint(DONE):
-        raise ValueError(f"{workdir}: expected a work directory with runs that are done; train some first.")
+    runs = collect_done(workdir)
     split = table.split(runs, metric=flags.metric or "test_metric", choose_by=flags.choose_by)
     if not split.parts:
         raise ValueError(f"{workdir}: no width has both a base run (rho=0) and a SAM run; train a pair first.")
@@ -109,12 +102,6 @@ def _command(part: table.Part, plan: planning.Plan, recorded: list[commands.Comm
             rows = fields.done(part.runs, [part.question.width, name])
             shown = dict.fromkeys(str(row[name]) for row in rows if row[part.question.width] in plan.widths)
             changed[name] = f"({','.join(shown)},)"
-        flags = [f"{_AXES}{name}={str(value).replace(' ', '')}" for name, value in changed.items()]
-        kept = [
-            argument
-            for argument in record.arguments
-            if not argument.startswith("--workdir")
-            and argument.partition("=")[0] not in {flag.partition("=")[0] for flag in flags}
-        ]
-        return shlex.join(["python", "main.py", f"--workdir={workdir}", *kept, *flags])
+        texts = {name: str(value).replace(" ", "") for name, value in changed.items()}
+        return commands.with_axes(record.arguments, texts, workdir=workdir)
     return ""

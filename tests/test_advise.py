@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 import flatwide
-from flatwide import advise, cli, runner
+from flatwide import cli, runner
 from flatwide.analysis import convert
 from flatwide.config import ConfigError
 
@@ -37,7 +37,7 @@ def made(workdir, monkeypatch):
         for seed in range(3)
     ]
     runs = convert.from_columns(pd.DataFrame(rows), metric_name="accuracy")
-    monkeypatch.setattr(advise, "collect", lambda folder: runs)
+    monkeypatch.setattr("flatwide.runs.table.collect", lambda folder: runs)
     return workdir
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flatwide import cli, plan
+from flatwide import cli
 from flatwide.analysis import convert
 from flatwide.runs import commands
 
@@ -33,7 +33,7 @@ def workdir(tmp_path, monkeypatch):
     arguments = ["--config=digits_mlp", "--config.label_noise=0.5", "--workdir=elsewhere", *flags]
     config = {"study": {"axes": AXES, "tune": ()}}
     commands.keep(tmp_path, arguments, config_path="digits_mlp", config_text="", config=config)
-    monkeypatch.setattr(plan, "collect", lambda workdir: made())
+    monkeypatch.setattr("flatwide.runs.table.collect", lambda workdir: made())
     return tmp_path
 
 

@@ -124,9 +124,8 @@ def advise(part: table.Part, *, num_params: int) -> Advice:
 
 def from_comparison(comparison: Compared, num_params: int, part: str) -> Advice:
     """Compute the advice for one part of a table."""
-    pairs, gains = comparison.widths, comparison.gains
-    largest = pairs[-1].num_params
-    last = gains[-1]
+    pairs = comparison.widths
+    largest, last = pairs[-1].num_params, pairs[-1].gain
     advice = Advice(
         part=part,
         num_params=num_params,
@@ -134,10 +133,10 @@ def from_comparison(comparison: Compared, num_params: int, part: str) -> Advice:
         measured_gain=last,
         expected_gain=expected_gain(comparison.scores, num_params),
     )
-    for pair, gain_there in zip(pairs, gains, strict=True):
+    for pair in pairs:
         if pair.num_params == num_params:
-            here = advice._replace(tried_at=num_params, measured_gain=gain_there)
-            if gain_there.high < 0:
+            here = advice._replace(tried_at=num_params, measured_gain=pair.gain)
+            if pair.gain.high < 0:
                 return here._replace(rule=BASE, values=(_NO_ASCENT,))
             return here._replace(rule=MEASURED, values=carried_over([pair], num_params))
     if refusal := _too_little(pairs, num_params):
@@ -156,7 +155,7 @@ def from_comparison(comparison: Compared, num_params: int, part: str) -> Advice:
             refusal=f"when {largest:,} parameters were held out and advised from the narrower networks, the better of "
             "the two rules lost more than half of the gain of SAM"
         )
-    values = _values(rule, pairs, gains, num_params)
+    values = _values(rule, pairs, num_params)
     tried = sorted({setting["rho"] for setting in pairs[-1].sam.tried})
     best = _best(pairs[-1].sam)["rho"]
     if len(tried) > 1 and best in (tried[0], tried[-1]) and all(v.at_edge for v in values if v.field == "rho"):
@@ -165,7 +164,7 @@ def from_comparison(comparison: Compared, num_params: int, part: str) -> Advice:
             f"{'smallest' if best == tried[0] else 'largest'} tried there, so a better one may lie beyond it"
         )
     if _can(POWER_LAW, pairs):
-        law = {value.field: value.value for value in _values(POWER_LAW, pairs, gains, num_params)}
+        law = {value.field: value.value for value in _values(POWER_LAW, pairs, num_params)}
         values = tuple(_open_ended(value, law[value.field], pairs[-1].sam) for value in values)
     return advice._replace(rule=rule, values=values)
 
@@ -210,13 +209,11 @@ def _best(arm: arms.Arm) -> dict[str, float]:
     return {name: float(value) for name, value in arm.settings[int(estimates.choose(arm.choices))].items()}
 
 
-def _values(
-    rule: str, pairs: Sequence[arms.Comparison], gains: Sequence[Estimate], num_params: int
-) -> tuple[Value, ...]:
+def _values(rule: str, pairs: Sequence[arms.Comparison], num_params: int) -> tuple[Value, ...]:
     if rule == CARRIED:
         return carried_over(pairs, num_params)
     # Where SAM does not help, the best rho is only noise.
-    helped = [pair for pair, gain_there in zip(pairs, gains, strict=True) if gain_there.low > 0]
+    helped = [pair for pair in pairs if pair.gain.low > 0]
     return _power_law(helped if len(helped) >= _LEAST_WIDTHS else pairs, num_params)
 
 
@@ -294,7 +291,7 @@ def _step(pairs: Sequence[arms.Comparison], name: str) -> float:
 def _advised_setting(comparison: Compared, rule: str) -> int:
     """Return the index of the setting that a rule advises for the largest width from all other widths."""
     last = comparison.widths[-1]
-    values = _values(rule, comparison.widths[:-1], comparison.gains[:-1], last.num_params)
+    values = _values(rule, comparison.widths[:-1], last.num_params)
     return _nearest(last.sam, {value.field: value.value for value in values})
 
 

@@ -239,8 +239,8 @@ def _at_edge(comparison: Compared, width: Any) -> bool:
 
 def _gain_at(comparison: Compared, width: Any, units: wording.Units) -> str:
     """Write the gain of a comparison at a width; empty where it has none."""
-    for pair, gain_at in zip(comparison.widths, comparison.gains, strict=True):
+    for pair in comparison.widths:
         if pair.width == width:
-            ends = f"{units.gain(gain_at.low)} to {units.gain(gain_at.high)}"
-            return f"{units.amount(gain_at.value)} (95 % interval {ends})"
+            gain_at = pair.gain
+            return f"{units.amount(gain_at.value)} (95 % interval {units.interval(gain_at.low, gain_at.high)})"
     return ""

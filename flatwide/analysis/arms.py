@@ -91,9 +91,13 @@ class Comparison:
         return len(self.seeds) > 1 and bool(self.base.settings) and bool(self.sam.settings)
 
     @cached_property
+    def _choices(self) -> tuple[np.ndarray, np.ndarray]:
+        return estimates.choose_both(self.base.choices, self.sam.choices, same=self.same)
+
+    @property
     def chosen(self) -> tuple[int, int]:
         """The settings of base and SAM that all seeds choose together, by their index."""
-        base, sam = estimates.choose_both(self.base.choices, self.sam.choices, same=self.same)
+        base, sam = self._choices
         return int(base[-1]), int(sam[-1])
 
     @property
@@ -125,10 +129,10 @@ class Comparison:
     @property
     def means(self) -> tuple[float, float]:
         """The means of base and SAM, each seed at the settings that the other seeds choose."""
-        chosen = estimates.choose_both(self.base.choices, self.sam.choices, same=self.same)
         each = np.arange(len(self.seeds))
         base, sam = (
-            float(arm.values[each, at[:-1]].mean()) for arm, at in zip((self.base, self.sam), chosen, strict=True)
+            float(arm.values[each, at[:-1]].mean())
+            for arm, at in zip((self.base, self.sam), self._choices, strict=True)
         )
         return base, sam
 

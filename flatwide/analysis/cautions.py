@@ -107,11 +107,9 @@ def _not_done(runs: "pd.DataFrame", *, are_ours: bool) -> Iterator[Caution]:
 
 
 def _whole_domain(domain: table.Domain, *, are_ours: bool) -> Iterator[Caution]:
-    width, arms = domain.question.width, {}
-    for row in fields.done(domain.runs, [width]):
-        arms.setdefault(row[width], set()).add(fields.effective_rho(row) == 0)
-    for missing, run_name in ((True, "base run (rho=0)"), (False, "SAM run")):
-        at = [value for value, have in arms.items() if missing not in have]
+    has = fields.arms_of_widths(domain.runs, width=domain.question.width)
+    for is_sam, run_name in ((False, "base run (rho=0)"), (True, "SAM run")):
+        at = [value for value, arms in has.items() if is_sam not in arms]
         if at:
             yield Caution("no_pair", f"No {run_name} {_at(domain, at)}, so no gain there.")
     if repeats := domain.num_repeats:

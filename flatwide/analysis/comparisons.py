@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from flatwide.analysis import arms, fields
-from flatwide.analysis.estimates import Estimate, Scores
+from flatwide.analysis.estimates import Scores
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,11 +40,6 @@ class Compared:
     def is_tuned(self) -> bool:
         """Whether several settings of the base were tried."""
         return any(len(comparison.base.tried) > 1 for comparison in self.widths)
-
-    @property
-    def gains(self) -> list[Estimate]:
-        """The gain at each width."""
-        return [comparison.gain for comparison in self.widths]
 
     @cached_property
     def scores(self) -> Scores:

@@ -121,6 +121,14 @@ def done(runs: "pd.DataFrame", names: Iterable[str] = ()) -> list[dict[str, Any]
     return [row for row in rows if row["status"] in DONE]
 
 
+def arms_of_widths(runs: "pd.DataFrame", *, width: str = "num_params") -> dict[Any, set[bool]]:
+    """Map each width to which arms have a completed run there: False for the base, True for SAM."""
+    has: dict[Any, set[bool]] = {}
+    for row in done(runs, [width]):
+        has.setdefault(row[width], set()).add(effective_rho(row) > 0)
+    return has
+
+
 def varying(runs: "pd.DataFrame", *, width: str = "num_params") -> dict[str, list[Any]]:
     """Find the config fields, besides width, rho and seed, that have several values among the runs of a width.
 
@@ -192,7 +200,9 @@ def base_name(runs: "pd.DataFrame", *, unknown: str = "its base optimizer") -> s
     return " and ".join(sorted(_OPTIMIZERS.get(name, str(name)) for name in used))
 
 
-def metric_name(runs: "pd.DataFrame") -> str:
-    """Return the name of the metric of some runs, such as accuracy."""
+def metric_name(runs: "pd.DataFrame", metric: str = "test_metric") -> str:
+    """Return the name of a compared column of some runs, such as accuracy, or loss for any loss."""
+    if metric.endswith("loss"):
+        return "loss"
     names = runs["metric_name"].dropna() if "metric_name" in runs.columns else []
     return str(next(iter(names), "metric"))

@@ -62,11 +62,10 @@ def _entry(domain: table.Domain, part: table.Part | None, decided: verdict.Verdi
     has_answer = part is not None and not part.not_learned
     widths = [width for width in part.widths if gain.pairs(width)] if part and has_answer else []
     gains = [width.comparison.gain.at(level) for width in widths]
-    is_loss = domain.question.metric.endswith("loss")
     return Entry(
         values=values,
         name=table.name_of(values),
-        metric_name="loss" if is_loss else fields.metric_name(runs),
+        metric_name=fields.metric_name(runs, domain.question.metric),
         base=fields.base_name(runs, unknown="base"),
         sizes=tuple(width.num_params for width in widths),
         best_rhos=tuple(width.best_rho for width in widths),

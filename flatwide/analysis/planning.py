@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from flatwide.analysis import best_sets, estimates, fields, table, verdict
+from flatwide.analysis import estimates, fields, rho, table, verdict
 from flatwide.analysis.estimates import Estimate
 
 GAIN, GROWTH = "gain", "growth"
@@ -66,14 +66,9 @@ def useful_rhos(part: table.Part, sizes: list) -> tuple[float, ...]:
     """List the radii that may be the best at one of some widths: those in its 95 % set, and their neighbours."""
     kept: set[float] = set()
     for width in (width for width in part.widths if width.value in sizes):
-        whole = width.complete
-        choices = whole.choices[:, [1 + column for column in width.candidates]]
-        if len(choices) < 2:
-            kept |= set(width.rhos)
-            continue
-        (is_in,) = best_sets.best_set(choices[None])
-        members = [width.candidates[index] for index in np.flatnonzero(is_in)]
-        kept |= {width.rhos[column] for column in range(max(members[0] - 1, 0), min(members[-1] + 2, len(width.rhos)))}
+        members = rho.confidence_set(width) or width.rhos
+        first, last = width.rhos.index(members[0]), width.rhos.index(members[-1])
+        kept |= set(width.rhos[max(first - 1, 0) : last + 2])
     return tuple(sorted(kept))
 
 

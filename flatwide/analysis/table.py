@@ -44,8 +44,30 @@ class Question(NamedTuple):
 DEFAULT = Question()
 
 
+class _Asked:
+    """What follows from some runs and the question about them."""
+
+    runs: "pd.DataFrame"
+    question: Question
+
+    @cached_property
+    def base(self) -> str:
+        """The name of the base optimizer, such as SGD."""
+        return fields.base_name(self.runs)
+
+    @cached_property
+    def units(self) -> wording.Units:
+        """The units of the compared metric."""
+        return wording.units(self.runs, self.question.metric)
+
+    @cached_property
+    def chosen_by(self) -> str:
+        """The column that settings are chosen by."""
+        return self.question.choose_by or widths.choice_column(self.runs, metric=self.question.metric)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
-class Part:
+class Part(_Asked):
     """Runs of one domain that differ only in width, rho and seed, or in fields that vary with the width.
 
     Those of `Domain.tuned` also differ in the tuned fields and in length.
@@ -73,25 +95,10 @@ class Part:
         """The name within its domain, such as `label_noise=0.5`."""
         return name_of(self.settings)
 
-    @property
-    def base(self) -> str:
-        """The name of the base optimizer, such as SGD."""
-        return fields.base_name(self.runs)
-
-    @property
-    def units(self) -> wording.Units:
-        """The units of the compared metric."""
-        return wording.units(self.runs, self.question.metric)
-
     @cached_property
     def what_grows(self) -> str:
         """What makes the networks larger, see `wording.what_grows`."""
         return wording.what_grows(self.runs)
-
-    @cached_property
-    def chosen_by(self) -> str:
-        """The column that settings are chosen by."""
-        return self.question.choose_by or widths.choice_column(self.runs, metric=self.question.metric)
 
     @cached_property
     def widths(self) -> list[widths.Width]:
@@ -130,18 +137,16 @@ class Part:
     @cached_property
     def paired(self) -> "Part | None":
         """The part without the widths that lack a base run or a SAM run; None where no width has both."""
-        arms_of_widths: dict[Any, set[bool]] = {}
-        rows = fields.done(self.runs, [self.question.width])
-        for row in rows:
-            arms_of_widths.setdefault(row[self.question.width], set()).add(fields.effective_rho(row) > 0)
-        whole = [row["row_index"] for row in rows if len(arms_of_widths[row[self.question.width]]) == 2]
+        name = self.question.width
+        has = fields.arms_of_widths(self.runs, width=name)
+        whole = [row["row_index"] for row in fields.done(self.runs, [name]) if len(has[row[name]]) == 2]
         if len(whole) == len(self.runs):
             return self
         return dataclasses.replace(self, runs=self.runs.iloc[whole]) if whole else None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Domain:
+class Domain(_Asked):
     """The runs of one data set, model family and metric.
 
     values: that distinguish it from other domains: column -> value; empty if there is only one.
@@ -155,16 +160,6 @@ class Domain:
     def name(self) -> str:
         """The name of the domain, such as `digits, MLP`; empty if there is only one."""
         return name_of(self.values)
-
-    @property
-    def units(self) -> wording.Units:
-        """The units of the compared metric."""
-        return wording.units(self.runs, self.question.metric)
-
-    @cached_property
-    def chosen_by(self) -> str:
-        """The column that settings are chosen by."""
-        return self.question.choose_by or widths.choice_column(self.runs, metric=self.question.metric)
 
     @cached_property
     def axes(self) -> list[str]:

@@ -53,11 +53,11 @@ def regrets(compared: Compared, *, of_sam: bool = True) -> list[Regret]:
     """
     first, *others = compared.widths
     all_regrets = []
-    for pair, gain_there in zip(others, compared.gains[1:], strict=True):
+    for pair in others:
         source, here = (arms.sam if of_sam else arms.base for arms in (first, pair))
         seeds = [seed for seed in here.seeds if seed in source.seeds]
         if len(seeds) >= 2:
-            all_regrets.append(_regret(pair, source.at(seeds), here.at(seeds), max(gain_there.value, 0.0) * SHARE))
+            all_regrets.append(_regret(pair, source.at(seeds), here.at(seeds), max(pair.gain.value, 0.0) * SHARE))
     return all_regrets
 
 

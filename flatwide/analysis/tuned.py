@@ -58,8 +58,8 @@ def equal_compute_gain(split: table.Split) -> "pd.DataFrame":
 def rows(part: table.Part, compared: Compared) -> list[dict[str, Any]]:
     """Return the rows of `tuned_gain` for one kind of comparison."""
     rows_of_widths = []
-    for comparison, gain in zip(compared.widths, compared.gains, strict=True):
-        at = comparison.chosen
+    for comparison in compared.widths:
+        gain, at = comparison.gain, comparison.chosen
         base_at, sam_at = comparison.base.settings[at[0]], comparison.sam.settings[at[1]]
         base, sam = comparison.means
         rows_of_widths.append(

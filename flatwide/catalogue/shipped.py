@@ -21,7 +21,17 @@ _PER_RATE = "1 / learning rate"
 _STEP, _LENGTH = "1 / step", "parameter units"
 
 
-def _robustness(name: str, title: str, unit: str) -> list[Quantity]:
+def _robustness(examples: str, *, loss: str, metric: str) -> tuple[Quantity, ...]:
+    """Return the quantities of the robustness on training or test examples; `loss` and `metric` are what changes."""
+    return (
+        *_changes("loss_rise", f"rise of the {loss}", "loss"),
+        *_changes("metric_change", f"change of the {metric}", ""),
+        Quantity("loss", f"{examples} loss, as measured", "loss", role=LISTED),
+        Quantity("metric", f"{examples} metric, as measured", role=LISTED, is_signed=True),
+    )
+
+
+def _changes(name: str, title: str, unit: str) -> list[Quantity]:
     """Return the quantities of a change for each size of noise and each rounding; one of each kind is drawn."""
     headline = HEADLINE if name == "loss_rise" else DRAWN
     words = {f"noise_{size}": f"{title} with {size} % of noise in the weights" for size in (5, 10, 20)}
@@ -96,23 +106,13 @@ MEASUREMENTS: dict[str, Measurement] = {
         section=CURVATURE,
         sentence="How much loss and metric of the training examples change with noise in the weights, relative to each "
         "tensor, and with weights rounded to few bits. Closer to zero is more robust.",
-        quantities=(
-            *_robustness("loss_rise", "rise of the loss", "loss"),
-            *_robustness("metric_change", "change of the metric", ""),
-            Quantity("loss", "training loss, as measured", "loss", role=LISTED),
-            Quantity("metric", "training metric, as measured", role=LISTED, is_signed=True),
-        ),
+        quantities=_robustness("training", loss="loss", metric="metric"),
     ),
     "held_out_robustness": Measurement(
         function="flatwide.measurements.robustness:held_out_robustness",
         section=CURVATURE,
         sentence="The same for test examples: whether what was learned survives noise and rounding.",
-        quantities=(
-            *_robustness("loss_rise", "rise of the test loss", "loss"),
-            *_robustness("metric_change", "change of the test metric", ""),
-            Quantity("loss", "test loss, as measured", "loss", role=LISTED),
-            Quantity("metric", "test metric, as measured", role=LISTED, is_signed=True),
-        ),
+        quantities=_robustness("test", loss="test loss", metric="test metric"),
     ),
     "forgetting": Measurement(
         function="flatwide.measurements.forgetting:forgetting",

@@ -28,7 +28,7 @@ def tuned_figures(split: table.Split, *, interactive: bool, section: str) -> Ite
             ending = f"{length:g}" if len(lengths) > 1 else ""
             name = "_".join(filter(None, ["tuned_gain", slug(part.name) if part.name else "", ending]))
             base = part.base
-            metric_name = "loss" if part.question.metric.endswith("loss") else fields.metric_name(part.runs)
+            metric_name = fields.metric_name(part.runs, part.question.metric)
             printed = paper.best_weight_decay_beside(part.runs) if tune == ("weight_decay",) else []
             chart = _chart(shown, printed, name=name, base=base, metric_name=metric_name, interactive=interactive)
             yield Figure(
@@ -61,11 +61,11 @@ def line_of(comparison: Compared, name: str, color: str, *, factor: float) -> li
     means = [
         {
             "x": pair.num_params,
-            "mean": factor * estimate.value,
-            "low": factor * estimate.low,
-            "high": factor * estimate.high,
+            "mean": factor * pair.gain.value,
+            "low": factor * pair.gain.low,
+            "high": factor * pair.gain.high,
         }
-        for pair, estimate in zip(comparison.widths, comparison.gains, strict=True)
+        for pair in comparison.widths
     ]
     return lines.Line(name, color, dots, means)
 

@@ -84,7 +84,7 @@ def _arranged(domain: table.Domain) -> tuple[list[Piece], Look]:
     is_ordered = len(axes) == 1 and all(isinstance(piece.values.get(axes[0]), (int, float)) for piece in pieces)
     return pieces, Look(
         metric=metric,
-        metric_name="loss" if metric.endswith("loss") else fields.metric_name(runs),
+        metric_name=fields.metric_name(runs, metric),
         base=fields.base_name(runs, unknown="base"),
         chosen_by=domain.chosen_by,
         axes=axes,

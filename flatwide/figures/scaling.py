@@ -28,7 +28,7 @@ def scaling_figures(split: table.Split, *, interactive: bool, section: str) -> I
         title = table.name_of(front)
         name = "_".join(filter(None, ["gain_by_parameters_over_data", slug(title) if title else ""]))
         base = fields.base_name(part.runs, unknown="base")
-        metric_name = "loss" if part.question.metric.endswith("loss") else fields.metric_name(part.runs)
+        metric_name = fields.metric_name(part.runs, part.question.metric)
         measures = {
             measure: logarithms
             for measure in scaling.MEASURES

@@ -36,14 +36,19 @@ def _marks(path: Path) -> set[bytes]:
     return {mark for mark in (_MARK, _COMMENT) if mark in content}
 
 
-def write(path: Path, split: table.Split, source: Source, figures: Sequence[tuple[Figure, dict[str, Any]]]) -> None:
+def write(
+    path: Path,
+    split: table.Split,
+    lines: Sequence[headline.Headline],
+    source: Source,
+    figures: Sequence[tuple[Figure, dict[str, Any]]],
+) -> None:
     """Write the card of a table, with its first figure.
 
     Args:
-      figures: with their specs.
+      lines: its headlines. figures: with their specs.
     Raises: ValueError if there is no figure; RenderingError.
     """
-    lines = headline.headlines(split)
     if not figures or not lines:
         raise ValueError(f"--card={path}: there is no width with base and SAM runs, so no headline.")
     named = [f"{line.part}: {line.text}" if line.part else line.text for line in lines[:_MOST_NAMED]]

@@ -167,7 +167,7 @@ def _body(domain: table.Domain, summary: "pd.DataFrame", drawn: list[charts.Char
     Args:
       summary: the rows of the domain. drawn: the charts of all domains.
     """
-    base = fields.base_name(domain.runs)
+    base = domain.base
     minima = measured.find(domain)
     lost = "diverged" if source.has_states else facts.NO_METRIC
     domain_tables = tables.key_tables(domain, summary, base=base or "base", lost=lost)

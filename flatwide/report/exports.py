@@ -68,7 +68,7 @@ def export(
     ]
     save.save_all(pictures, formats=() if problem else images)
     if card_path:
-        card.write(card_path, split, source, figures)
+        card.write(card_path, split, page_content.headlines, source, figures)
     if "latex" in formats:
         for each in [*([page_content.overview.table] if page_content.overview else []), *page_content.tables]:
             write_atomically(folder / f"{each.name}.tex", latex.table(each))

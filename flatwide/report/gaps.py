@@ -39,9 +39,7 @@ def _without_pair(split: table.Split) -> list[str]:
     """Name the domains without a run that is done, and the widths of each part that have only one of the two arms."""
     lines = [f"{domain.name or 'all runs'}: no run is done" for domain in split.domains if not fields.done(domain.runs)]
     for part in (part for domain in split.domains for part in domain.every_part):
-        arms: dict[Any, set[bool]] = {}
-        for row in fields.done(part.runs, ["num_params"]):
-            arms.setdefault(row["num_params"], set()).add(fields.effective_rho(row) > 0)
+        arms = fields.arms_of_widths(part.runs)
         for has_sam, lacking in ((True, "base run (rho=0)"), (False, "SAM run")):
             at = ", ".join(f"{size:,}" for size, have in sorted(arms.items()) if have == {has_sam})
             if at:

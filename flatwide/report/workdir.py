@@ -4,7 +4,7 @@ import functools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flatwide import registry
 from flatwide.analysis import fields, table
@@ -16,6 +16,9 @@ from flatwide.runs import commands, disk, records
 from flatwide.runs.directory import RunDirectory, run_directories, sweep, write_json
 from flatwide.runs.logs import say
 from flatwide.runs.table import Reading, read_runs, tabulate
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _PAGE = "report.html"
 _SETTINGS_FILE = "report.json"  # settings of the last report, the defaults of the next
@@ -61,16 +64,7 @@ def write(
     runs = tabulate(readings)
     if not len(runs):
         raise ValueError(f"{workdir}: expected a work directory with a run in runs/; train one first.")
-    for name_of_flag, column in (("metric", metric), ("choose_by", choose_by)):
-        known = [known for known in runs.columns if is_metric(known)]
-        if column is not None and column not in known:  # checked before it is stored for the next report
-            raise ValueError(registry.unknown(f"--{name_of_flag}", column, known))
-    for column in tune or ():
-        known = [name for name in runs.columns if fields.is_config(name)]
-        if column not in known:
-            raise ValueError(registry.unknown("--tune", column, known))
-        if len(set(runs[column].dropna())) < 2:
-            raise ValueError(f"--tune={column}: every run has the same value of it; expected a field that varies.")
+    _check_columns(runs, metric=metric, choose_by=choose_by, tune=tune or ())  # before they are stored
     _say_earlier(workdir, readings)
     settings = _settings(
         workdir, is_stored=not path, metric=metric, choose_by=choose_by, tune=tune, num_planned=num_planned
@@ -99,6 +93,20 @@ def write(
         card_path=card_path,
         tell=tell,
     )
+
+
+def _check_columns(runs: "pd.DataFrame", *, metric: str | None, choose_by: str | None, tune: Sequence[str]) -> None:
+    """Raise ValueError for a column that is missing or cannot have its role."""
+    metrics = [name for name in runs.columns if is_metric(name)]
+    for flag, column in (("--metric", metric), ("--choose_by", choose_by)):
+        if column is not None and column not in metrics:
+            raise ValueError(registry.unknown(flag, column, metrics))
+    configs = [name for name in runs.columns if fields.is_config(name)]
+    for column in tune:
+        if column not in configs:
+            raise ValueError(registry.unknown("--tune", column, configs))
+        if len(set(runs[column].dropna())) < 2:
+            raise ValueError(f"--tune={column}: every run has the same value of it; expected a field that varies.")
 
 
 def _say_earlier(workdir: Path, runs: Mapping[str, Reading]) -> None:

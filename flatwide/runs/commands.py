@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,6 +47,19 @@ def keep(
     path = folder / f"{now:%Y%m%dT%H%M%SZ}-{name}.json"
     write_json(path, content | {"started": now.isoformat()})
     return path
+
+
+def with_axes(arguments: Sequence[str], axes: Mapping[str, str], *, workdir: Path | None = None) -> str:
+    """Write a recorded command of a study with other axes in place of its own, as one line for a shell.
+
+    Args:
+      axes: field -> its values as a flag has them, such as `(0,0.1)`. workdir: another one; None is that recorded.
+    """
+    flags = {f"--config.study.axes.{name}": values for name, values in axes.items()}
+    replaced = {*flags, *(["--workdir"] if workdir else [])}
+    kept = [argument for argument in arguments if argument.partition("=")[0] not in replaced]
+    front = [f"--workdir={workdir}"] if workdir else []
+    return shlex.join(["python", "main.py", *front, *kept, *(f"{flag}={text}" for flag, text in flags.items())])
 
 
 def read(workdir: Path | str) -> list[Command]:

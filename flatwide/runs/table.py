@@ -70,6 +70,19 @@ def collect(workdir: Path | str) -> "pd.DataFrame":
     return tabulate(read_runs(workdir))
 
 
+def collect_done(workdir: Path | str) -> "pd.DataFrame":
+    """Read the results table of a work directory that must have a run that is done.
+
+    Raises: FileNotFoundError if there is no such folder; ValueError if no run is done.
+    """
+    if not Path(workdir).is_dir():
+        raise FileNotFoundError(f"{str(workdir)!r}: there is no such folder; expected a work directory.")
+    runs = collect(workdir)
+    if not len(runs) or set(runs["status"]).isdisjoint(DONE):
+        raise ValueError(f"{workdir}: expected a work directory with runs that are done; train some first.")
+    return runs
+
+
 def tabulate(runs: Mapping[str, Reading]) -> "pd.DataFrame":
     """Make the results table: one row per run, in columns of integers, floats, booleans or text.
 

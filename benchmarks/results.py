@@ -23,7 +23,7 @@ from result_studies import (
 from result_tables import decimal, joint_interval, seed_gains, slope, widths
 from study_kinds import Study
 
-from flatwide.analysis import paper
+from flatwide import paper
 from flatwide.figures import lines
 from flatwide.figures.save import save
 from flatwide.figures.style import GREEN

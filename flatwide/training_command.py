@@ -281,8 +281,9 @@ def _report(workdir: str, *, metric: str, tune: Sequence[str], num_planned: int,
 def _study_summary(summary: Any, workdir: str, *, metric: str, tune: Sequence[str]) -> str:
     """Return the answer of a study, and where its table and report are."""
     import flatwide
-    from flatwide.analysis import headline, table
-    from flatwide.analysis.answer import answer
+    from flatwide.analysis import table
+    from flatwide.answers import headline
+    from flatwide.answers.answer import answer
 
     diverged = f" ({summary.num_diverged} diverged)" if summary.num_diverged else ""
     failed = f", {summary.num_failed} failed" if summary.num_failed else ""

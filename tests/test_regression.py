@@ -7,7 +7,8 @@ from numpy.testing import assert_allclose
 import flatwide
 from flatwide import config as configs
 from flatwide import report, runner
-from flatwide.analysis import answer, gain
+from flatwide.analysis import gain
+from flatwide.answers import answer
 from flatwide.runs import preview
 from flatwide.runs.directory import RunDirectory
 

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flatwide.analysis import gain, headline
+from flatwide.analysis import gain
+from flatwide.answers import headline
 
 ROOT = Path(__file__).parents[1]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flatwide.analysis.paper import (
+from flatwide.paper import (
     beside,
     best_weight_decay_beside,
     curve_values,

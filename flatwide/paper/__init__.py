@@ -69,7 +69,7 @@ def paper_values(workload: str | None = None, *, setting: str | None = None) -> 
       `gain_band` (half-widths of the printed bands), `best_rho` (all NaN where not in the figures), `source`.
       Accuracies are fractions. The values were read off vector graphics, to three or four digits.
     """
-    values: Any = _read("paper.csv", workload, setting)
+    values: Any = _read("by_width.csv", workload, setting)
     return values[_COLUMNS]
 
 
@@ -80,7 +80,7 @@ def rho_values(workload: str | None = None) -> "pd.DataFrame":
       workload: mnist, cifar10, imagenet or sst2; None is all.
     Returns: rows of `workload`, `setting`, `num_params`, `width`, `metric`, `rho`, `value`, `source`.
     """
-    return _read("paper_by_rho.csv", workload, None)
+    return _read("by_rho.csv", workload, None)
 
 
 def _read(name: str, workload: str | None, setting: str | None) -> "pd.DataFrame":
@@ -89,7 +89,7 @@ def _read(name: str, workload: str | None, setting: str | None) -> "pd.DataFrame
 
     import pandas as pd
 
-    text = resources.files("flatwide.analysis").joinpath(name).read_text()
+    text = resources.files("flatwide.paper").joinpath(name).read_text()
     values: Any = pd.read_csv(io.StringIO(text), dtype={"setting": str, "arm": str}, keep_default_na=True)
     words = [column for column in ("setting", "arm") if column in values.columns]
     values[words] = values[words].fillna("")
@@ -188,7 +188,7 @@ def measured_values() -> "pd.DataFrame":
       (half-width of the printed one, NaN where there is none), `source`. The paper does not state whether its loss is
       summed or averaged over outputs, which determines the scale.
     """
-    return _read("paper_measured.csv", None, None)
+    return _read("measured.csv", None, None)
 
 
 def measured_beside(runs: "pd.DataFrame", quantity: str) -> list[dict[str, Any]]:
@@ -216,7 +216,7 @@ def curve_values() -> "pd.DataFrame":
     Returns: one row for each value: `workload`, `num_params`, `loss`, `arm` ("sam"; "" where not stated), `quantity`
       (the column of `metrics.csv`, or the one that measures the same), `epoch`, `value`, `source`.
     """
-    return _read("paper_curves.csv", None, None)
+    return _read("curves.csv", None, None)
 
 
 def curves_beside(runs: "pd.DataFrame", quantities: Collection[str]) -> list[dict[str, Any]]:

@@ -11,17 +11,16 @@ from flatwide.analysis import (
     decomposition,
     estimates,
     gain,
-    overview,
+    metrics,
     planning,
-    questions,
     rho,
     scaling,
     table,
     verdict,
-    wording,
 )
 from flatwide.analysis.comparisons import Compared
 from flatwide.analysis.widths import Width
+from flatwide.answers import overview, sentences, wording
 
 
 @table.for_table
@@ -36,7 +35,7 @@ def paragraphs(split: table.Split) -> list[tuple[str, str]]:
 
     Each part has its own paragraph of two sentences. With several domains, the first paragraph covers all of them; with
     tuned fields, those of `fair_fight` come next. The paragraphs of `scaling.sentence` and
-    `questions.sentences_on_axes` follow, then those of `questions.sentences` for each part.
+    `sentences.sentences_on_axes` follow, then those of `sentences.sentences` for each part.
 
     Returns: pairs of the part of the runs that a paragraph covers, "" for all, and the paragraph.
     """
@@ -50,9 +49,9 @@ def paragraphs(split: table.Split) -> list[tuple[str, str]]:
     ratios = [
         (table.name_of(front), text)
         for front, part, comparison in scaling.by_setting(split)
-        if (text := scaling.sentence(comparison, part.units, part.base))
+        if (text := sentences.one_curve(comparison, part.units, part.base))
     ]
-    further = [*ratios, *questions.sentences_on_axes(split), *further]
+    further = [*ratios, *sentences.sentences_on_axes(split), *further]
     together = [("", overview.sentences(overview.overview(split)))] if len(split.domains) > 1 else []
     return [*together, *(fair_fight(split) if split.question.tune else []), *texts, *further]
 
@@ -77,7 +76,7 @@ def _part(part: table.Part) -> tuple[str, str]:
     first = _growth(part, rows)
     sizes = [row[part.question.width] for row in rows]
     undecided = [planning.sentence(part, plan) for plan in planning.plans(part)]
-    return f"{first} {_best(part, sizes=sizes)}", " ".join(filter(None, [questions.sentences(part), *undecided]))
+    return f"{first} {_best(part, sizes=sizes)}", " ".join(filter(None, [sentences.sentences(part), *undecided]))
 
 
 def _why_none(widths: Sequence[Width]) -> str:
@@ -139,7 +138,7 @@ def _subject(rows: list[dict[str, Any]], ends: list[dict[str, Any]], base: str, 
     return f"SAM {'does not help' if harms else 'is not shown to help'} {where}: its gain over {base}"
 
 
-def _at(row: dict[str, Any], units: wording.Units) -> str:
+def _at(row: dict[str, Any], units: metrics.Units) -> str:
     ends = units.interval(row["corrected_low"], row["corrected_high"])
     return f"{units.amount(row['corrected_gain'])} (95 % interval {ends}) at {int(row['num_params']):,} parameters"
 
@@ -206,7 +205,7 @@ def beginning_of_tuned(tune: Sequence[str]) -> str:
     return f"With {' and '.join(tune)} tuned separately for SAM and for "
 
 
-def _fair(shown: Mapping[str, Compared], units: wording.Units, base: str, tune: Sequence[str]) -> str:
+def _fair(shown: Mapping[str, Compared], units: metrics.Units, base: str, tune: Sequence[str]) -> str:
     """Write the sentences about separately tuned arms."""
     tuned_comparison = shown[comparisons.TUNED]
     pair, size = tuned_comparison.widths[-1], f"{tuned_comparison.widths[-1].num_params:,} parameters"
@@ -237,7 +236,7 @@ def _at_edge(comparison: Compared, width: Any) -> bool:
     return any(any(pair.edges) for pair in comparison.widths if pair.width == width)
 
 
-def _gain_at(comparison: Compared, width: Any, units: wording.Units) -> str:
+def _gain_at(comparison: Compared, width: Any, units: metrics.Units) -> str:
     """Write the gain of a comparison at a width; empty where it has none."""
     for pair in comparison.widths:
         if pair.width == width:

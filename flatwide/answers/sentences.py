@@ -1,4 +1,4 @@
-"""Sentences about what the axes of a study show beyond the trend of the gain, each with its interval.
+"""Sentences about what a study shows beyond the trend of the gain, each with its interval.
 
 For one part of the table: whether the best rho changes with width, whether SAM itself improves, and whether the gain
 peaks where the base first fits its training labels. Across parts: how another numeric axis, such as label noise,
@@ -7,34 +7,16 @@ changes the trend of the gain, and how sparsity does at a fixed number of weight
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping, Sequence
 
-import numpy as np
+from flatwide.analysis import axes, estimates, fields, gain, interpolation, metrics, rho, scaling, table, verdict
+from flatwide.answers import wording
 
-from flatwide.analysis import along, arms, estimates, fields, interpolation, rho, table, verdict, wording
-from flatwide.analysis.estimates import Estimate, Scores
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-_SAME_BUDGET = 0.01  # relative difference below which two numbers of nonzero weights are the same budget
-
-
-class Levels(NamedTuple):
-    """The effect of another axis on the gain, or on its slope with the number of parameters.
-
-    values: of the axis, ascending. scores: [values, seeds], the gain or its slope. sizes: numbers of parameters that
-      every value has. change: from the first value to the last, along the line through all values. rise: the last value
-      minus the first. direction: 1 or -1 where both intervals lie on that side of zero, else 0.
-    """
-
-    values: tuple[float, ...]
-    scores: np.ndarray
-    sizes: tuple[int, ...]
-    change: Estimate
-    rise: Estimate
-    direction: int
+_MEASURES = {
+    scaling.PARAMETERS: "the number of parameters",
+    scaling.PER_EXAMPLE: "parameters per training example",
+    scaling.OVER_INTERPOLATION: "parameters relative to the number from which {base} fits its labels",
+}
 
 
 def sentences(part: table.Part) -> str:
@@ -86,7 +68,7 @@ def _factor_ends(trend_of_rho: rho.RhoTrend) -> str:
 
 def sam_itself(part: table.Part) -> str:
     """Write whether SAM itself improves with width, each seed scored at the rho that the other seeds choose."""
-    sam_scores, units, word = scores_of_sam(part), part.units, part.what_grows
+    sam_scores, units, word = gain.scores_of_sam(part), part.units, part.what_grows
     decided = verdict.verdict(sam_scores)
     if decided.kind == verdict.UNKNOWN:
         return ""
@@ -108,12 +90,6 @@ def sam_itself(part: table.Part) -> str:
         f"{subject} {better} ({units.amount(slope.value)} per tenfold increase in parameters, 95 % interval "
         f"{units.interval(slope.low, slope.high)}; {rise}; {len(sam_scores.seeds)} seeds)."
     )
-
-
-@table.for_part
-def scores_of_sam(part: table.Part) -> Scores:
-    """Score SAM itself, against zero, at the widths that have a gain; larger is better."""
-    return arms.scores([width.comparison.sam_alone for width in part.widths])
 
 
 def peak(estimate: interpolation.Peak, base: str, word: str) -> str:
@@ -170,72 +146,15 @@ def sentences_on_axes(split: table.Split) -> list[tuple[str, str]]:
     """
     written = []
     for domain in split.domains:
-        for axis, front, parts in numeric_axes(domain):
+        for axis, front, parts in axes.numeric_axes(domain):
             if axis not in split.question.tune and (text := _on_axis(parts, axis)):
                 written.append((table.name_of(front), text))
         written += _at_fixed_weights(domain)
     return written
 
 
-def numeric_axes(domain: table.Domain) -> Iterator[tuple[str, dict[str, Any], list[table.Part]]]:
-    """Yield each numeric axis, the settings that its parts share, and its parts, in the order of the axis."""
-    for axis in (name for name in domain.axes if name not in fields.LENGTHS):
-        groups: dict[str, tuple[dict[str, Any], list[table.Part]]] = {}
-        for part in domain.parts:
-            value = part.settings.get(axis)
-            if isinstance(value, (int, float)) and not isinstance(value, bool):
-                front = {name: setting for name, setting in part.values.items() if name != axis}
-                groups.setdefault(str(front), (front, []))[1].append(part)
-        for front, members in groups.values():
-            if len(members) > 1:
-                yield axis, front, sorted(members, key=lambda part: part.settings[axis])
-
-
-def levels(parts: Sequence[table.Part], axis: str) -> Levels | None:
-    """Compare the slopes of the gain at the values of an axis, or the gains where there is only one width.
-
-    Args:
-      parts: one for each value of the axis, in its order.
-    Returns: over the widths and seeds that every value has; None where there are fewer
-      than two values with a width in common, or fewer than two seeds.
-    """
-    return compare_levels([part.values[axis] for part in parts], [part.scores for part in parts], axis=axis)
-
-
-def compare_levels(values: Sequence[float], every: Sequence[Scores], *, axis: str) -> Levels | None:
-    """Compute `levels` from the scores of the gain at each value of an axis."""
-    with_scores = [(value, scores_at) for value, scores_at in zip(values, every, strict=True) if scores_at.num_params]
-    if len(with_scores) < 2:
-        return None
-    sizes = sorted(set.intersection(*(set(scores_at.num_params) for _, scores_at in with_scores)))
-    seeds = sorted(set.intersection(*(set(scores_at.seeds) for _, scores_at in with_scores)))
-    if not sizes or len(seeds) < 2:
-        return None
-    rows = [[scores_at.num_params.index(size) for size in sizes] for _, scores_at in with_scores]
-    together = estimates.joined(
-        [scores_at.only(at) for (_, scores_at), at in zip(with_scores, rows, strict=True)], seeds
-    )
-    of_sizes = estimates.slope_weights(sizes) if len(sizes) > 1 else np.ones(1)
-    axis_values = np.array([float(value) for value, _ in with_scores])
-    positions = np.log10(axis_values) if along.is_size(axis) else axis_values
-    line = (positions[-1] - positions[0]) * estimates.line_weights(positions)
-    ends = np.zeros(len(positions))
-    ends[0], ends[-1] = -1.0, 1.0
-    change, rise = (estimates.contrast(together, np.outer(weights, of_sizes).ravel()) for weights in (line, ends))
-    scores = of_sizes @ together.values.reshape(len(positions), len(sizes), len(seeds))
-    direction = change.sign if change.sign == rise.sign else 0
-    return Levels(
-        values=tuple(axis_values.tolist()),
-        scores=scores,
-        sizes=tuple(sizes),
-        change=change,
-        rise=rise,
-        direction=direction,
-    )
-
-
 def _on_axis(parts: Sequence[table.Part], axis: str) -> str:
-    changes = levels(parts, axis)
+    changes = axes.levels(parts, axis)
     if changes is None:
         return ""
     units, word = parts[0].units, parts[0].what_grows
@@ -262,7 +181,7 @@ def _on_axis(parts: Sequence[table.Part], axis: str) -> str:
 def _at_fixed_weights(domain: table.Domain) -> list[tuple[str, str]]:
     """Write how the gain depends on size where networks grow at a fixed number of nonzero weights."""
     written = []
-    for budget, runs in budgets(domain.runs):
+    for budget, runs in axes.budgets(domain.runs):
         for part in dataclasses.replace(domain, runs=runs).parts:
             if part.verdict.kind == verdict.UNKNOWN:
                 continue
@@ -280,23 +199,41 @@ def _at_fixed_weights(domain: table.Domain) -> list[tuple[str, str]]:
     return written
 
 
-def budgets(runs: "pd.DataFrame") -> Iterator[tuple[int, "pd.DataFrame"]]:
-    """Yield each number of nonzero parameters that networks of several sizes share, with their runs."""
-    import pandas as pd
+def one_curve(comparison: scaling.Scaling, units: metrics.Units, base: str) -> str:
+    """Write how close to one curve the gains lie against each measure, and which is closest; "" below three seeds."""
+    with_interval = {name: variance for name, variance in comparison.variances.items() if math.isfinite(variance.low)}
+    if len(with_interval) < 2:
+        return ""
+    square = units.factor**2
+    unit = " points²" if units.is_percent else ""
 
-    names = ("num_params", "num_nonzero_params")
-    rows = [row for row in fields.done(runs, names) if row.get("num_nonzero_params") is not None]
-    counts = sorted({int(row["num_nonzero_params"]) for row in rows})
-    groups: list[list[int]] = []
-    for count in counts:
-        if groups and count <= (1 + _SAME_BUDGET) * groups[-1][0]:
-            groups[-1].append(count)
-        else:
-            groups.append([count])
-    for group in groups:
-        here = [row for row in rows if group[0] <= row["num_nonzero_params"] <= group[-1]]
-        sparsities: dict[int, set[float]] = {}
-        for row in here:
-            sparsities.setdefault(int(row["num_params"]), set()).add(row["sparsity"] or 0.0)
-        if len(sparsities) > 1 and len(set.union(*sparsities.values())) > 1:
-            yield group[0], pd.DataFrame(runs.iloc[[row["row_index"] for row in here]])
+    def amount(variance: scaling.Variance) -> str:
+        value, low, high = (max(square * end, 0) for end in (variance.value, variance.low, variance.high))
+        return f"{value:.3g}{unit} (95 % interval {low:.3g} to {high:.3g})"
+
+    words = {name: text.format(base=base) for name, text in _MEASURES.items()}
+    counts = ", ".join(f"{count:,}" for count in dict.fromkeys(comparison.gains.examples.tolist()))
+    listed = "; ".join(f"{amount(variance)} against {words[name]}" for name, variance in with_interval.items())
+    text = f"The true gains for {counts} training examples deviate from one curve with a variance of {listed}"
+    if scaling.OVER_INTERPOLATION not in with_interval:
+        text += f"; the size from which {base} fits its labels is not known for every number of examples"
+    return f"{text}: {_nearest(comparison, with_interval, words)}; {len(comparison.gains.seeds)} seeds."
+
+
+def _nearest(
+    comparison: scaling.Scaling, with_interval: Mapping[str, scaling.Variance], words: Mapping[str, str]
+) -> str:
+    """Write which measure gives one curve, as far as the intervals show."""
+    if (name := scaling.nearest(comparison)) is not None:
+        return f"as far as the seeds show, they form one curve against {words[name]}, and only against that"
+    least, larger = scaling.closest(comparison, with_interval)
+    apart = [name for name, variance in with_interval.items() if variance.low > 0]
+    text = "the seeds do not show against which of these they form one curve"
+    if len(apart) == len(with_interval):
+        text = "they do not form one curve against any of these"
+    elif apart:
+        text = f"they do not form one curve against {' or against '.join(words[name] for name in apart)}"
+    if larger:
+        others = " and ".join(words[name] for name in larger)
+        text += f", and are closer to one against {words[least]} than against {others}"
+    return text

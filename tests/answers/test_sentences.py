@@ -10,7 +10,8 @@ import scipy.stats
 from numpy.testing import assert_allclose
 
 from flatwide import catalogue
-from flatwide.analysis import answer, measured, questions, rho, table, wording
+from flatwide.analysis import axes, fields, gain, measured, rho, table
+from flatwide.answers import answer, sentences
 
 SIZES, SEEDS = (100, 1000, 10_000), range(5)
 
@@ -87,7 +88,7 @@ def test_the_error_of_the_slope_of_best_rho_is_the_jackknifes_or_that_of_the_set
 def test_the_best_rho_grows_where_the_sets_of_both_ends_are_apart(best, direction, words):
     trend_found = rho.trend_of_best(table.part(of_best(best, noise=0.1)).widths)
     assert trend_found.direction == direction
-    assert words in questions.best_rho(trend_found, "width")
+    assert words in sentences.best_rho(trend_found, "width")
     if direction == 1:
         assert max(trend_found.smallest) < min(trend_found.largest)
 
@@ -96,13 +97,13 @@ def test_noise_shows_no_trend_of_the_best_rho():
     trend_found = [rho.trend_of_best(table.part(of_best((1, 1, 1), noise=9, seed=seed)).widths) for seed in range(40)]
     assert sum(of_noise.direction != 0 for of_noise in trend_found) <= 3
     assert rho.trend_of_best(table.part(of_best((1, 2, 2), num_seeds=1)).widths).direction is None
-    assert questions.best_rho(rho.RhoTrend(), "width") == ""
+    assert sentences.best_rho(rho.RhoTrend(), "width") == ""
 
 
 def test_sam_itself_is_fitted_as_the_gain_is():
     runs = long_table(noisy((1, 2, 3)))
     sam = runs[runs["rho"] > 0].pivot(index="num_params", columns="seed", values="test_metric").to_numpy()
-    sam_scores = questions.scores_of_sam(table.part(runs))
+    sam_scores = gain.scores_of_sam(table.part(runs))
     assert_allclose(sam_scores.values, sam)
     assert sam_scores.stretch == 1
     text = answer.answer(runs)
@@ -123,7 +124,7 @@ def with_noise(slopes, *, noise=0.02, levels=None):
 
 def test_another_axis_changes_the_slope_of_the_gain():
     runs = with_noise((0, 1, 3))
-    changes = questions.levels(table.parts(runs), "label_noise")
+    changes = axes.levels(table.parts(runs), "label_noise")
     slopes = []
     for level in (0.0, 0.25, 0.5):
         part = runs[runs["label_noise"] == level]
@@ -146,26 +147,26 @@ def test_a_level_in_between_alone_is_no_change(slopes):
     runs = with_noise(slopes, noise=0.1, levels=(0.0, 0.4, 0.5))
     assert "shows no clear change with label_noise (0, 0.4, 0.5)" in answer.answer(runs)
     if slopes[1] == 5:
-        assert questions.levels(table.parts(runs), "label_noise").change.low > 0
+        assert axes.levels(table.parts(runs), "label_noise").change.low > 0
 
 
 def test_levels_are_compared_over_the_widths_that_all_have():
     runs = with_noise((0, 1, 3))
     runs = runs[(runs["label_noise"] != 0.25) | (runs["num_params"] > 100)]
-    changes = questions.levels(table.parts(runs), "label_noise")
+    changes = axes.levels(table.parts(runs), "label_noise")
     assert changes.sizes == (1000, 10_000)
     one_width = runs[(runs["num_params"] == 1000)]
     assert re.search(
         r"The gain \w+ .*with label_noise \(0, 0.25, 0.5\): .*; 1,000 parameters, 5 seeds", answer.answer(one_width)
     )
     apart = runs[(runs["label_noise"] == 0.25) == (runs["num_params"] > 100)]
-    assert questions.levels(table.parts(apart), "label_noise") is None
+    assert axes.levels(table.parts(apart), "label_noise") is None
 
 
 def test_axes_that_each_arm_chooses_on_are_left_out():
     runs = with_noise((0, 1, 3)).rename(columns={"label_noise": "learning_rate"})
-    assert questions.sentences_on_axes(table.split(runs))
-    assert not questions.sentences_on_axes(table.split(runs, tune=("learning_rate",)))
+    assert sentences.sentences_on_axes(table.split(runs))
+    assert not sentences.sentences_on_axes(table.split(runs, tune=("learning_rate",)))
 
 
 def test_sparsity_at_a_fixed_number_of_weights():
@@ -198,7 +199,7 @@ def test_sparsity_at_a_fixed_number_of_weights():
 def test_what_grows_is_named(shapes, column, word):
     runs = long_table(noisy((1, 2, 3)))
     runs[column] = runs["num_params"].map(dict(zip(SIZES, shapes, strict=True)))
-    assert wording.what_grows(runs) == word
+    assert fields.what_grows(runs) == word
     assert f"The gain of SAM over SGD grows with {word}: from" in answer.answer(runs)
 
 

@@ -1,19 +1,13 @@
-"""Wording of the numbers in an answer: units, intervals, sizes and verdicts."""
+"""How a metric is written: its name, its unit and its digits."""
 
 import math
-import re
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flatwide.analysis import fields, verdict
-from flatwide.analysis.estimates import Estimate
+from flatwide.analysis import fields
 from flatwide.columns import FRACTION_METRICS
 
 if TYPE_CHECKING:
     import pandas as pd
-
-WIDTH, DEPTH, SIZE = "width", "depth", "size"
-_DEPTHS = ("num_blocks", "num_layers")
 
 
 class Units(NamedTuple):
@@ -89,49 +83,3 @@ def units_of(metric_name: str, metric: str, *, lower_is_better: bool = False) ->
     if metric_name in FRACTION_METRICS and not is_loss:
         return Units(title=f"{title} (%)", name=name, factor=100, digits=2, lower_is_better=lower_is_better)
     return Units(title=title, name=name, factor=1, digits=4, lower_is_better=is_loss or lower_is_better)
-
-
-def what_grows(runs: "pd.DataFrame") -> str:
-    """Return what makes the networks of some runs larger: WIDTH, DEPTH, or SIZE where both do."""
-    shapes = [name for name in fields.SHAPES if name in runs.columns]
-    varying = {name: set(map(str, runs[name].dropna())) for name in shapes}
-    growing = set()
-    for name, values in varying.items():
-        if len(values) < 2:
-            continue
-        layers = [re.findall(r"\d+", value) for value in values]
-        if name in _DEPTHS:
-            growing.add(DEPTH)
-            continue
-        growing |= {DEPTH} if len(set(map(len, layers))) > 1 else set()
-        growing |= {WIDTH} if len({tuple(sorted(set(numbers))) for numbers in layers}) > 1 else set()
-    return SIZE if len(growing) > 1 else next(iter(growing), WIDTH)
-
-
-def verb(decided: verdict.Verdict, word: str = WIDTH) -> str:
-    """Write the verdict on how a gain depends on size; `word` names what makes networks larger."""
-    rests = f"; this rests on the networks with {sizes(decided.rests_on)} parameters"
-    seems = "seems to " if decided.is_tentative else ""
-    if decided.kind == verdict.PEAKS:
-        several = len(decided.peaks_at) > 1
-        ends = f" (95 % set {decided.peaks_at[0]:,} to {decided.peaks_at[-1]:,})" if several else ""
-        return f"{'seems to peak' if seems else 'peaks'} at {decided.peak:,} parameters{ends}"
-    return {
-        verdict.GROWS: f"{seems}grow{'' if seems else 's'} with {word}",
-        verdict.SHRINKS: f"{seems}shrink{'' if seems else 's'} with {word}",
-        verdict.LARGER: f"{'seems to be' if seems else 'is'} larger at large {word}s{rests}",
-        verdict.SMALLER: f"{'seems to be' if seems else 'is'} smaller at large {word}s{rests}",
-    }.get(decided.kind, f"shows no clear trend with {word}")
-
-
-def rise(difference: Estimate, units: Units, word: str) -> str:
-    """Write how much larger a value is at the largest width than at the smaller half of the widths."""
-    reach = units.interval(difference.low, difference.high)
-    return f"largest {word} minus the mean of the smaller half: {units.gain(difference.value)}, {reach}"
-
-
-def sizes(counts: Sequence[int]) -> str:
-    """List numbers of parameters."""
-    return " and ".join(
-        filter(None, [", ".join(f"{size:,}" for size in counts[:-1]), *(f"{size:,}" for size in counts[-1:])])
-    )

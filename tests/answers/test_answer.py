@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flatwide.analysis import answer, estimates
+from flatwide.analysis import estimates
 from flatwide.analysis import table as results
+from flatwide.answers import answer
 
 SIZES = (100, 1000, 10_000)
 

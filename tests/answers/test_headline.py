@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flatwide.analysis import answer, convert, estimates, headline, table
+from flatwide.analysis import convert, estimates, table
+from flatwide.answers import answer, headline
 
 
 def made(gains, *, seeds=4, spread=0.001, metric_name="accuracy", rhos=(0.1,)):

@@ -11,7 +11,7 @@ from flatwide import csv_cells, registry
 from flatwide.analysis import convert, fields
 from flatwide.analysis import table as tables
 from flatwide.columns import COLLAPSED, DONE, FRACTION_METRICS, RESULT_FIELDS
-from flatwide.report import cells, epochs, output
+from flatwide.report import cells, epochs, output, tracked
 from flatwide.report.content import Source
 from flatwide.report.exports import export
 from flatwide.report.run_table import is_metric
@@ -180,6 +180,7 @@ def _mapped(
     epoch: str | None = None,
 ) -> tuple["pd.DataFrame", tuple[str, ...]]:
     """Return a results table, and notes on how the columns were read."""
+    table, left_out = tracked.plain(table, name)
     columns = _columns(table, name, chosen)
     _check_axes(table, name, columns, axes=axes, tune=tune)
     axes = list(dict.fromkeys((*axes, *tune)))
@@ -193,7 +194,8 @@ def _mapped(
     notes = [
         f"Read from {name}: the size is the column {columns['width']!r} (called number of parameters below), rho is "
         f"{columns['rho']!r}, the seed is {columns['seed']!r}; the metric is {columns['metric']!r}, {direction} is "
-        "better."
+        "better.",
+        *left_out,
     ]
     is_accuracy = not lower and "acc" in columns["metric"].lower()
     if is_accuracy:

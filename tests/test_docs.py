@@ -104,7 +104,7 @@ def test_shown_python_compiles(page):
 
 
 def test_glossary_has_every_config_field_with_its_default(load_script):
-    written = load_script("docs/glossary_fields.py")
+    written = load_script("docs/build/glossary_fields.py")
     page = written.on_page_markdown(GLOSSARY, Named(file=Named(src_uri="glossary.md")))
     rows = re.findall(r"^\| `(\w+)` \| `(.*?)` \| .+ \| .+ \| .+ \| .+ \|$", page, flags=re.MULTILINE)
     assert rows == [(name, str(field.default)) for name, field in SCHEMA.items()]
@@ -207,7 +207,7 @@ def test_glossary_has_every_column_of_the_gain_table():
 
 
 def test_docstrings_become_markdown(load_script):
-    module = load_script("docs/api_docstrings.py")
+    module = load_script("docs/build/api_docstrings.py")
     lines = ["Compute it.", "", "Args:", "  a, b: two numbers,", "    both positive.", "  c: another."]
     lines += ["Returns: their sum,", "  a float.", "Equation: x = a_1 *", "  b."]
     shown = ["Compute it.", "", "", "**Args**", "", "- `a, b`: two numbers,", "  both positive.", "- `c`: another.", ""]

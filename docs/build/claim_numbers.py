@@ -1,6 +1,6 @@
 """The numbers behind docs/claims.md: committed tables of the studies, slopes, intervals and verdicts.
 
-Not a program: `claims.py` writes the page.
+Not a program.
 """
 
 import math

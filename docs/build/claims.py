@@ -1,8 +1,6 @@
-"""Write docs/claims.md: each claim of the paper with the evidence from the committed tables of the studies.
+"""The page docs/claims.md: each claim of the paper with the evidence from the committed tables of the studies.
 
-    python benchmarks/claims.py
-
-Nothing is trained: the numbers come from docs/studies/*/*.csv alone.
+Not a program: `pages.py` writes it.
 """
 
 import math
@@ -26,68 +24,13 @@ from claim_numbers import (
     verdict_of,
 )
 from claims_of_theory import basins, generalizes, lazy, linear_convergence, simpler_functions, smoothness
-from result_studies import (
-    CIFAR,
-    CIFAR_AT_A_RHO,
-    CIFAR_DEPTH,
-    CIFAR_SPARSITY,
-    CIFAR_VIT,
-    CIFAR_WITHOUT_DECAY,
-    CLEAN_MNIST,
-    DECAY_TUNED,
-    DEPTH,
-    DIGITS,
-    FASHION,
-    MINATAR,
-    MINATAR_MILLION,
-    MNIST,
-    MNIST_100,
-    NOISY_CIFAR,
-    NOISY_DIGITS,
-    NOISY_MNIST,
-    PTNK,
-    PTNK_LAST,
-    REVIEWS,
-    SPARSITY,
-    SST2,
-    SYNTHETIC,
-    TOX21,
-    TUNED_CIFAR,
-    TUNED_DIGITS,
-    TUNED_MNIST,
-    TURKISH,
-    TURKISH_LAST,
-    VIT,
-    WITHOUT_DECAY,
-)
 from result_tables import read, scores, slope, width_rows, widths
-from study_kinds import Study
+from studies import Result, find, judged, results
 
 from flatwide.analysis import estimates
 from flatwide.analysis.estimates import Estimate
 
-PAGE = Path(__file__).parents[1] / "docs" / "claims.md"
-WIDTHS = (
-    SYNTHETIC,
-    MNIST_100,
-    MNIST,
-    CIFAR,
-    CIFAR_VIT,
-    NOISY_CIFAR,
-    FASHION,
-    NOISY_MNIST,
-    CLEAN_MNIST,
-    DIGITS,
-    NOISY_DIGITS,
-    PTNK,
-    TURKISH,
-    SST2,
-    REVIEWS,
-    TOX21,
-    MINATAR,
-    MINATAR_MILLION,
-)
-TUNED = (TUNED_DIGITS, TUNED_MNIST, DECAY_TUNED, TUNED_CIFAR)
+PAGE = Path(__file__).parents[1] / "claims.md"
 
 
 class Claim(NamedTuple):
@@ -106,12 +49,12 @@ def overall(evidence: Sequence[Evidence]) -> str:
     return "; ".join(f"{kind} in {count} of {len(evidence)}" for kind, count in counts.items() if count)
 
 
-def judged(study: Study, number: str, verdict: str) -> Evidence:
+def of(study: Result, number: str, verdict: str) -> Evidence:
     """Name the study that a number is from."""
     return Evidence(study.link, f"{study.data}, {study.model}", number, verdict)
 
 
-def growth(study: Study) -> Evidence:
+def growth(study: Result) -> Evidence:
     """Compute the change of the gain per tenfold increase in parameters."""
     in_tables = slope(study)
     assert in_tables is not None
@@ -119,23 +62,23 @@ def growth(study: Study) -> Evidence:
     num_seeds = min(width.num_seeds for width in widths(study))
     unit = study.unit if study.is_percent else f"of {study.unit}"
     number = interval(change, f"{unit} per tenfold increase, {num_seeds} seeds")
-    return judged(study, number, verdict_of(change.low, change.high))
+    return of(study, number, verdict_of(change.low, change.high))
 
 
-def smallest(study: Study) -> Evidence:
+def smallest(study: Result) -> Evidence:
     """Compute the gain at the smallest size."""
     width = widths(study)[0]
     gain = study.in_unit(width.estimate)
     number = interval(gain, f"points at {width.num_params:,} parameters")
-    return judged(study, number, near_zero(gain.low, gain.high))
+    return of(study, number, near_zero(gain.low, gain.high))
 
 
 def best_rhos() -> list[Evidence]:
     """Test in each study of several rho whether the sets of the best rho at both ends are disjoint."""
-    return [_best_rhos(study) for study in WIDTHS if widths(study)[0].num_rhos > 1]
+    return [_best_rhos(study) for study in judged("C5") if widths(study)[0].num_rhos > 1]
 
 
-def _best_rhos(study: Study) -> Evidence:
+def _best_rhos(study: Result) -> Evidence:
     rows = width_rows(study)
     ends = (rows[0], rows[-1])
     sets = [[float(rho) for rho in str(row["best_rho_set"]).split()] for row in ends]
@@ -145,17 +88,16 @@ def _best_rhos(study: Study) -> Evidence:
         for row, members, edge in zip(ends, sets, edges, strict=True)
     ]
     verdict = HOLDS if max(sets[0]) < min(sets[1]) else FAILS if max(sets[1]) < min(sets[0]) else OPEN
-    return judged(study, " → ".join(texts), verdict)
+    return of(study, " → ".join(texts), verdict)
 
 
 def amplified() -> list[Evidence]:
     """Compute how much faster the gain grows where half of the labels are wrong, seed by seed at the same sizes."""
     evidence = []
-    for without, with_noise in (
-        (CLEAN_MNIST, NOISY_MNIST),
-        (CIFAR_AT_A_RHO, NOISY_CIFAR),
-        (DIGITS, NOISY_DIGITS),
-    ):
+    for with_noise in results():
+        if not with_noise.without_noise:
+            continue
+        without = find(with_noise.without_noise)
         of_both = [{width.num_params for width in widths(study)} for study in (without, with_noise)]
         sizes = sorted(set.intersection(*of_both))
         clean, noisy = (scores(study, sizes) for study in (without, with_noise))
@@ -166,7 +108,7 @@ def amplified() -> list[Evidence]:
         together = estimates.joined([clean, noisy], seeds)
         change = estimates.contrast(together, np.concatenate([-line, line])).scaled(with_noise.factor)
         unit = f"points more per tenfold increase than without noise, {len(seeds)} seeds"
-        evidence.append(judged(with_noise, interval(change, unit), verdict_of(change.low, change.high)))
+        evidence.append(of(with_noise, interval(change, unit), verdict_of(change.low, change.high)))
     return evidence
 
 
@@ -182,10 +124,10 @@ def flatter() -> list[Evidence]:
         kinds.append(verdict_of(fall.low, fall.high, positive=False))
     kind = all_hold(kinds)
     along_rho = Evidence("studies/theory_stability.md", "digits, MLP, squared loss", "; ".join(texts), kind)
-    return [along_rho, *(item for study in result_curvature.MEASURED for item in _flatter_at(study))]
+    return [along_rho, *(item for study in result_curvature.measured() for item in _flatter_at(study))]
 
 
-def _flatter_at(study: result_curvature.Measured) -> list[Evidence]:
+def _flatter_at(study: Result) -> list[Evidence]:
     """Compute the top eigenvalue and the non-uniformity of SAM's minima over the base's, at each measured size."""
     evidence = []
     for end in result_curvature.ends(study):
@@ -197,7 +139,7 @@ def _flatter_at(study: result_curvature.Measured) -> list[Evidence]:
         numbers = " and ".join(factor(ratio, words) for words, ratio in ratios.items())
         kind = all_hold([verdict_of(ratio.low, ratio.high, positive=False) for ratio in ratios.values()])
         number = f"{numbers}, at rho {end.rho:g} and {end.num_params:,} parameters"
-        evidence.append(judged(study.study, number, kind))
+        evidence.append(of(study, number, kind))
     return evidence
 
 
@@ -214,48 +156,46 @@ def twice_as_long() -> list[Evidence]:
     sizes = f"of gain from {int(first['num_params']):,} to {int(last['num_params']):,} parameters, each arm tuned"
     data, number = "digits with half of the training labels wrong, MLP", interval(difference, f"points {sizes}")
     kind = verdict_of(difference.low, difference.high)
-    return [Evidence(TUNED_DIGITS.link, data, number, kind)]
+    return [Evidence(find("digits_fair_fight.tuned").link, data, number, kind)]
 
 
 def decay_replaces() -> list[Evidence]:
     """Test at each size whether SAM still gains where each arm's weight decay is tuned."""
     evidence = []
-    for width in widths(DECAY_TUNED):
-        gain = DECAY_TUNED.in_unit(width.estimate)
-        number = interval(gain, f"points at {width.num_params:,} parameters")
-        evidence.append(judged(DECAY_TUNED, number, verdict_of(gain.low, gain.high)))
+    for study in judged("C13"):
+        for width in widths(study):
+            gain = study.in_unit(width.estimate)
+            number = interval(gain, f"points at {width.num_params:,} parameters")
+            evidence.append(of(study, number, verdict_of(gain.low, gain.high)))
     return evidence
 
 
 def without_regularization() -> list[Evidence]:
     """Test under each condition whether the gain does not grow: the interval of its slope lies below zero."""
-    conditions = {
-        "no weight decay": (CIFAR_WITHOUT_DECAY, WITHOUT_DECAY, DIGITS, NOISY_DIGITS),
-        "last evaluation": (PTNK_LAST, TURKISH_LAST),
-        "ViT": (CIFAR_VIT, VIT),
-    }
     evidence = []
-    for condition, studies in conditions.items():
-        for study in studies:
-            grows = growth(study)
-            verdict = {HOLDS: FAILS, FAILS: HOLDS}.get(grows.verdict, grows.verdict)
-            evidence.append(grows._replace(number=f"{condition}: {grows.number}", verdict=verdict))
+    for study in sorted((study for study in results() if study.without), key=lambda study: study.without, reverse=True):
+        grows = growth(study)
+        verdict = {HOLDS: FAILS, FAILS: HOLDS}.get(grows.verdict, grows.verdict)
+        evidence.append(grows._replace(number=f"{study.without}: {grows.number}", verdict=verdict))
     return evidence
 
 
 def depths() -> list[Evidence]:
     """Test whether the gain of MLPs grows with depth; that of a ResNet is to be flat, so growth speaks against it."""
-    resnet = growth(CIFAR_DEPTH)
-    verdict = {HOLDS: FAILS}.get(resnet.verdict, OPEN)
-    return [growth(DEPTH), resnet._replace(verdict=verdict)]
+    evidence = []
+    for study in judged("C12"):
+        grows = growth(study)
+        is_flat = study.model.startswith("ResNet")
+        evidence.append(grows._replace(verdict={HOLDS: FAILS}.get(grows.verdict, OPEN)) if is_flat else grows)
+    return evidence
 
 
 CLAIMS = (
-    Claim("C1", "the gain of SAM grows with width", lambda: [growth(study) for study in (*WIDTHS, *TUNED)]),
+    Claim("C1", "the gain of SAM grows with width", lambda: [growth(study) for study in judged("C1")]),
     Claim(
         "C2",
         "with few parameters the gain is near zero",
-        lambda: [smallest(study) for study in WIDTHS if study.is_percent],
+        lambda: [smallest(study) for study in judged("C2")],
     ),
     Claim("C3", "1-D regression: SAM's functions are simpler where there are many neurons, not few", simpler_functions),
     Claim("C4", "SAM ends in SGD's basin where there are few neurons, in a flatter one where there are many", basins),
@@ -265,7 +205,7 @@ CLAIMS = (
     Claim(
         "C8",
         "at a fixed number of nonzero parameters, wider and sparser networks gain more",
-        lambda: [growth(SPARSITY), growth(CIFAR_SPARSITY)],
+        lambda: [growth(study) for study in judged("C8")],
     ),
     Claim(
         "C9", "the gain does not grow without weight decay, without early stopping, or for ViT", without_regularization
@@ -281,7 +221,7 @@ CLAIMS = (
 
 HEAD = f"""# The paper's claims
 
-Written by `python benchmarks/claims.py` from the tables in `docs/studies/`. The page of each study has the commands of
+Written by `python docs/build/pages.py` from the tables in `docs/studies/`. The page of each study has the commands of
 its runs; [what was found](results.md) has the gains and the conclusions. Most studies are smaller than the paper's, on
 other data; a verdict applies to what was run.
 
@@ -315,8 +255,3 @@ def page() -> str:
     rows = "\n".join(f"| {claim.name} | {claim.text} | {overall(evidence)} |" for claim, evidence in every)
     summary = f"| claim | what it says | verdict |\n|---|---|---|\n{rows}\n"
     return HEAD + "\n".join([summary, *(section(claim, evidence) for claim, evidence in every)])
-
-
-if __name__ == "__main__":
-    PAGE.write_text(page())
-    print(f"wrote {PAGE}")

@@ -1,6 +1,6 @@
 """The evidence of docs/claims.md from the studies of the theory: functions, basins, constants, rates and bounds.
 
-Not a program: `claims.py` writes the page.
+Not a program.
 """
 
 import math

@@ -1,32 +1,19 @@
 """The curvature of the minima at the smallest and largest network of a study: SAM's beside its base optimizer's.
 
-Not a program: `results.py` and `claims.py` write the pages.
+Not a program.
 """
 
 import math
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
-from result_studies import CLEAN_MNIST, FASHION, MINATAR_MILLION, NOISY_CIFAR, NOISY_MNIST, SST2, TOX21
 from result_tables import decimal, read
-from study_kinds import Study
+from studies import FOLDER, Result, results
 
 from flatwide.analysis import estimates
 from flatwide.analysis.estimates import Estimate
 
 TOP, TRACE, NON_UNIFORMITY = "curvature.top_eigenvalue", "curvature.trace", "moments.s_2"
-
-
-class Measured(NamedTuple):
-    """A study with measurements in a committed table of runs.
-
-    study: what was trained. runs: the table in docs/studies. where: column -> value of the rows to read.
-    """
-
-    study: Study
-    runs: str
-    where: Mapping[str, Any] = {}
 
 
 class End(NamedTuple):
@@ -52,20 +39,14 @@ class End(NamedTuple):
     num_saddles: int
 
 
-MEASURED = (
-    Measured(NOISY_MNIST, "mnist_label_noise/runs.csv", where={"label_noise": 0.5}),
-    Measured(CLEAN_MNIST, "mnist_label_noise/runs.csv", where={"label_noise": 0.0}),
-    Measured(NOISY_CIFAR, "cifar10_label_noise/runs.csv"),
-    Measured(FASHION, "fashion_mnist_width/runs.csv"),
-    Measured(SST2, "sst2_width/glue/runs.csv"),
-    Measured(TOX21, "molpcba_width/tox21/runs.csv"),
-    Measured(MINATAR_MILLION, "minatar_width/million/runs.csv"),
-)
+def measured() -> list[Result]:
+    """List the results with measurements in a committed table of runs."""
+    return [result for result in results() if result.curvature]
 
 
-def ends(study: Measured) -> list[End]:
+def ends(study: Result) -> list[End]:
     """List the measured sizes of a study, the smallest first, each at every measured rho."""
-    rows = read(study.runs, study.where)
+    rows = read(FOLDER / study.study / study.curvature["runs"], study.curvature.get("where"))
     rows = rows[rows[TOP].notna()]
     sizes = []
     for (num_params, rho), sam in rows[rows["rho"] > 0].groupby(["num_params", "rho"]):
@@ -74,7 +55,7 @@ def ends(study: Measured) -> list[End]:
     return sizes
 
 
-def _end(study: Measured, base: pd.DataFrame, sam: pd.DataFrame, num_params: int, rho: float) -> End:
+def _end(study: Result, base: pd.DataFrame, sam: pd.DataFrame, num_params: int, rho: float) -> End:
     """Compare the seeds that both arms have."""
     seeds = base.index.intersection(sam.index)
     base, sam = base.loc[seeds], sam.loc[seeds]
@@ -94,7 +75,7 @@ def _end(study: Measured, base: pd.DataFrame, sam: pd.DataFrame, num_params: int
         base={name: math.exp(of_base.mean()) for name, (of_base, _) in logs.items()},
         sam={name: math.exp(of_sam.mean()) for name, (_, of_sam) in logs.items()},
         ratios={name: estimates.mean((of_sam - of_base).tolist()) for name, (of_base, of_sam) in logs.items()},
-        gain=estimates.mean((study.study.factor * (sam["test_metric"] - base["test_metric"])).tolist()),
+        gain=estimates.mean((study.factor * (sam["test_metric"] - base["test_metric"])).tolist()),
         hidden=float((both["curvature.top_hidden_gap"] / both[TOP]).max()),
         num_networks=len(both),
         num_saddles=int((both["curvature.is_saddle"] == 1).sum()),
@@ -103,7 +84,7 @@ def _end(study: Measured, base: pd.DataFrame, sam: pd.DataFrame, num_params: int
 
 def section() -> str:
     """Write the section of the page of results."""
-    sizes = [(study, end) for study in MEASURED for end in ends(study)]
+    sizes = [(study, end) for study in measured() for end in ends(study)]
     rows = "\n".join(_row(study, end) for study, end in sizes)
     hidden = _rounded_up(max(end.hidden for _, end in sizes))
     fewest, most = (choose(end.num_examples for _, end in sizes) for choose in (min, max))
@@ -125,10 +106,9 @@ eigenvalue exceeds the value found by at most {100 * hidden:.2g} %. "Minimum" me
 """
 
 
-def _row(study: Measured, end: End) -> str:
+def _row(study: Result, end: End) -> str:
     """Write the row of a size."""
-    trained = study.study
-    cells = [f"[{trained.data}]({trained.link})", f"{end.num_params:,}", f"{end.rho:g}"]
+    cells = [f"[{study.data}]({study.link})", f"{end.num_params:,}", f"{end.rho:g}"]
     for name in (TOP, TRACE, NON_UNIFORMITY):
         if name in end.ratios:
             cells += [f"{_rounded(end.base[name], 3)} → {_rounded(end.sam[name], 3)}", ratio(end.ratios[name])]

@@ -32,13 +32,16 @@ from flatwide.analysis.estimates import Estimate
 
 PAGE = Path(__file__).parents[1] / "claims.md"
 
+SLOPE = "points per tenfold increase in parameters"
+
 
 class Claim(NamedTuple):
-    """A claim of the paper, and the function that evaluates it."""
+    """A claim of the paper, the function that evaluates it, and what its numbers are."""
 
     name: str
     text: str
     evaluate: Callable[[], list[Evidence]]
+    number: str = "number"
 
 
 def overall(evidence: Sequence[Evidence]) -> str:
@@ -59,9 +62,7 @@ def growth(study: Result) -> Evidence:
     in_tables = slope(study)
     assert in_tables is not None
     change = study.in_unit(in_tables)
-    num_seeds = min(width.num_seeds for width in widths(study))
-    unit = study.unit if study.is_percent else f"of {study.unit}"
-    number = interval(change, f"{unit} per tenfold increase, {num_seeds} seeds")
+    number = interval(change, "" if study.is_percent else f"of {study.unit}")
     return of(study, number, verdict_of(change.low, change.high))
 
 
@@ -69,7 +70,7 @@ def smallest(study: Result) -> Evidence:
     """Compute the gain at the smallest size."""
     width = widths(study)[0]
     gain = study.in_unit(width.estimate)
-    number = interval(gain, f"points at {width.num_params:,} parameters")
+    number = interval(gain, f"at {width.num_params:,}")
     return of(study, number, near_zero(gain.low, gain.high))
 
 
@@ -107,8 +108,7 @@ def amplified() -> list[Evidence]:
         line = estimates.slope_weights(sizes)
         together = estimates.joined([clean, noisy], seeds)
         change = estimates.contrast(together, np.concatenate([-line, line])).scaled(with_noise.factor)
-        unit = f"points more per tenfold increase than without noise, {len(seeds)} seeds"
-        evidence.append(of(with_noise, interval(change, unit), verdict_of(change.low, change.high)))
+        evidence.append(of(with_noise, interval(change, ""), verdict_of(change.low, change.high)))
     return evidence
 
 
@@ -165,7 +165,7 @@ def decay_replaces() -> list[Evidence]:
     for study in judged("C13"):
         for width in widths(study):
             gain = study.in_unit(width.estimate)
-            number = interval(gain, f"points at {width.num_params:,} parameters")
+            number = interval(gain, f"at {width.num_params:,}")
             evidence.append(of(study, number, verdict_of(gain.low, gain.high)))
     return evidence
 
@@ -191,29 +191,38 @@ def depths() -> list[Evidence]:
 
 
 CLAIMS = (
-    Claim("C1", "the gain of SAM grows with width", lambda: [growth(study) for study in judged("C1")]),
+    Claim("C1", "the gain of SAM grows with width", lambda: [growth(study) for study in judged("C1")], SLOPE),
     Claim(
         "C2",
         "with few parameters the gain is near zero",
         lambda: [smallest(study) for study in judged("C2")],
+        "points at the smallest number of parameters",
     ),
     Claim("C3", "1-D regression: SAM's functions are simpler where there are many neurons, not few", simpler_functions),
     Claim("C4", "SAM ends in SGD's basin where there are few neurons, in a flatter one where there are many", basins),
     Claim("C5", "the best rho grows with the number of parameters", best_rhos),
     Claim("C6", "the smoothness constant β shrinks with width, the PL constant α grows", smoothness),
-    Claim("C7", "label noise amplifies the growth", amplified),
+    Claim(
+        "C7", "label noise amplifies the growth", amplified, "points more per tenfold increase than without label noise"
+    ),
     Claim(
         "C8",
         "at a fixed number of nonzero parameters, wider and sparser networks gain more",
         lambda: [growth(study) for study in judged("C8")],
+        SLOPE,
     ),
     Claim(
-        "C9", "the gain does not grow without weight decay, without early stopping, or for ViT", without_regularization
+        "C9",
+        "the gain does not grow without weight decay, without early stopping, or for ViT",
+        without_regularization,
+        SLOPE,
     ),
     Claim("C10", "minima of SAM are flatter and more uniform, the more so the larger rho", flatter),
     Claim("C11", "unnormalized SAM converges linearly where it interpolates", linear_convergence),
-    Claim("C12", "with depth, the gain grows for MLPs and not for ResNets", depths),
-    Claim("C13", "stronger weight decay of SGD does not replace SAM", decay_replaces),
+    Claim("C12", "with depth, the gain grows for MLPs and not for ResNets", depths, SLOPE),
+    Claim(
+        "C13", "stronger weight decay of SGD does not replace SAM", decay_replaces, "points at a number of parameters"
+    ),
     Claim("C14", "in the lazy regime SAM is more than 10 points below SGD", lazy),
     Claim("C15", "twice as many epochs of SGD do not remove the growth", twice_as_long),
     Claim("C16", "the test error of SAM itself falls with width", generalizes),
@@ -221,23 +230,19 @@ CLAIMS = (
 
 HEAD = f"""# The paper's claims
 
-Written by `python docs/build/pages.py` from the tables in `docs/studies/`. The page of each study has the commands of
-its runs; [what was found](results.md) has the gains and the conclusions. Most studies are smaller than the paper's, on
-other data; a verdict applies to what was run.
+`python docs/build/pages.py` writes this page from the tables in `docs/studies/`. [What was found](results.md) has
+the gains, seeds and conclusions. Most studies are smaller than the paper's, on other data; a verdict applies to
+what was run.
 
-Intervals are 95 % intervals over seeds, each on its own. Slopes are per tenfold increase in parameters
-([how](results.md#gains-by-width)). A claim **holds** or **does not** if the whole interval implies it, and is **not
-decided** if the interval includes both, as is common with three seeds. Of the decided verdicts, expect about one in
+95 % intervals over seeds, each on its own; [slopes](results.md#gains-by-width). A claim **holds** or **does not** if
+the whole interval implies it, and is **not decided** if the interval includes both. Of the decided verdicts, expect one in
 twenty to be wrong by chance, and more where several intervals decide.
 
-- **C1, C7, C9, C13** on wrong labels: the paper's data have right labels, except for C7. Unless arms are said to be
-  tuned, SAM and its base have the same learning rate and weight decay.
-- **C2** is judged in points: near zero is within ±{NEAR_ZERO:g} points. For the barriers of C4 it is within a tenth of
-  SGD's training loss.
-- **C5** needs several rho. Sets of the best rho have 95 % confidence each; where a set reaches an end of its grid,
-  "low end" or "high end", it is censored there.
-- **C10**: ratios of SAM over its base. Where one rho is compared with it, only the first half is judged, by the top
-  eigenvalue and, where it was measured, s₂.
+- Unless arms are said to be tuned, SAM and its base have the same learning rate and weight decay.
+- **C1, C9, C13**: the paper's data have right labels.
+- **C2**: near zero is within ±{NEAR_ZERO:g} points; for the barriers of **C4**, within a tenth of SGD's training loss.
+- **C5** needs several rho. Its sets have 95 % confidence each, and are censored at the end of a grid.
+- **C10**: where one rho is compared with the base, only the first half is judged, by the top eigenvalue and s₂.
 
 """
 
@@ -246,7 +251,7 @@ def section(claim: Claim, evidence: Sequence[Evidence]) -> str:
     """Write the evidence of a claim."""
     head = f"## {claim.name}: {claim.text}\n\n"
     rows = "\n".join(f"| [{item.data}]({item.page}) | {item.number} | {item.verdict} |" for item in evidence)
-    return f"{head}| data, network | number (95 % interval) | verdict |\n|---|---|---|\n{rows}\n"
+    return f"{head}| data, network | {claim.number} (95 % interval) | verdict |\n|---|---|---|\n{rows}\n"
 
 
 def page() -> str:

@@ -60,12 +60,11 @@ networks of which it does both groups.
 To run the part of a study that fits, name its widths, as in
 `--config.study.axes.num_filters="(4,8,16)"`; a later run of the whole study keeps what is done.
 """
-_MEASURED = """Minutes of training, evaluation and compilation, summed over runs of one thread: wall-clock
-time on shared cores of an AMD EPYC, of which an undisturbed core takes as little as half. {hours:.1f} hours for these
-rows; other studies have their times on their pages. A dash: no budget was written down before, or not run.
+_MEASURED = """Minutes of training, evaluation and compilation, summed over runs of one thread on shared cores of an AMD
+EPYC, of which an undisturbed core takes as little as half: {hours:.1f} hours. Other studies have their times on their pages.
 
-| study | what was run | runs | budget, minutes | minutes |
-|---|---|---|---|---|
+| study | what was run | runs | minutes |
+|---|---|---|---|
 {rows}"""
 _MEASURED_BEGINS, _MEASURED_ENDS = "## Measured\n\n", "\n\n## The paper's grid"
 
@@ -186,14 +185,14 @@ def _size(num_params: int) -> str:
 
 def measured() -> str:
     """Write what the studies that were run took."""
-    costs = [(study.name, cost) for study in studies() for cost in study.costs]
-    hours = sum(cost.get("minutes", 0) for _, cost in costs) / 60
-    return _MEASURED.format(rows="\n".join(_measured_row(name, cost) for name, cost in costs), hours=hours)
+    rows = [(study.name, [cost for cost in study.costs if "minutes" in cost]) for study in studies()]
+    hours = sum(cost["minutes"] for _, costs in rows for cost in costs) / 60
+    return _MEASURED.format(rows="\n".join(_measured_row(name, costs) for name, costs in rows if costs), hours=hours)
 
 
-def _measured_row(name: str, cost: Mapping[str, Any]) -> str:
-    budget, minutes = (cost.get(key, "–") for key in ("budget", "minutes"))
-    return f"| [{name}](studies/{name}.md) | {cost['what']} | {cost['runs']:,} | {budget} | {minutes} |"
+def _measured_row(name: str, costs: Sequence[Mapping[str, Any]]) -> str:
+    runs, minutes = (sum(cost[key] for cost in costs) for key in ("runs", "minutes"))
+    return f"| [{name}](studies/{name}.md) | {'; '.join(cost['what'] for cost in costs)} | {runs:,} | {minutes} |"
 
 
 def with_measured(text: str) -> str:

@@ -195,16 +195,13 @@ def page() -> str:
 
 ## Gains by width
 
-- **Parameters, seeds, gain, best rho**: at the smallest and at the largest network. A gain is SAM minus its base, or
-  base minus SAM for an error: in points of accuracy or average precision, in squared error, or in the game's score.
-  Each seed is scored at the rho that the other seeds choose by test accuracy. Unless a row says that arms are tuned,
-  SAM and its base have the same learning rate and weight decay.
+- **Parameters, seeds, gain, best rho**: at the smallest → largest network. A gain is how much better SAM is than its
+  base, in points of accuracy or average precision, in squared error, or in the game's score. Each seed is scored at the rho
+  that the other seeds choose. Unless arms are said to be tuned, both have the same learning rate and weight decay.
 - **Intervals of gains** hold jointly for all widths of a study.
-- **Slope**: per tenfold increase in parameters, by least squares with the same weight for every width. Its interval
-  allows for the largest noise of the base that the tables permit, so it is wider than that of a report. A dash: no
-  gains of single seeds in the tables.
-- **Paper**: its gain at its own smallest and largest network, most of them larger than ours, on the data of the row
-  or, for the treebank, on Ancient Greek. A dash: data that the paper did not use.
+- **Slope**: per tenfold increase in parameters, by least squares with the same weight for every width; its interval
+  allows for the largest noise of the base that the tables permit. A dash: no gains of single seeds.
+- **Paper**: its gain at its own networks, most of them larger; for the treebank on Ancient Greek.
 
 {HEAD}
 {real}

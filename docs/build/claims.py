@@ -235,8 +235,8 @@ the gains, seeds and conclusions. Most studies are smaller than the paper's, on 
 what was run.
 
 95 % intervals over seeds, each on its own; [slopes](results.md#gains-by-width). A claim **holds** or **does not** if
-the whole interval implies it, and is **not decided** if the interval includes both. Of the decided verdicts, expect one in
-twenty to be wrong by chance, and more where several intervals decide.
+the whole interval implies it, and is **not decided** if the interval includes both. Of the decided verdicts, expect one
+in twenty to be wrong by chance, and more where several intervals decide.
 
 - Unless arms are said to be tuned, SAM and its base have the same learning rate and weight decay.
 - **C1, C9, C13**: the paper's data have right labels.

@@ -28,7 +28,7 @@ _POSITIONS = {"TaggingTransformer": 32, "LSTM": 24}
 _TEXT = """# Costs
 
 What the studies cost here, and what the paper's whole grid would cost on a GPU. `python docs/build/costs.py` writes
-this page; the first table is that of `docs/studies/*/study.toml`.
+this page; the first table is from the studies' descriptions.
 
 ## Measured
 
@@ -61,7 +61,8 @@ To run the part of a study that fits, name its widths, as in
 `--config.study.axes.num_filters="(4,8,16)"`; a later run of the whole study keeps what is done.
 """
 _MEASURED = """Minutes of training, evaluation and compilation, summed over runs of one thread on shared cores of an AMD
-EPYC, of which an undisturbed core takes as little as half: {hours:.1f} hours. Other studies have their times on their pages.
+EPYC, of which an undisturbed core takes as little as half: {hours:.1f} hours. Other studies have their times on their
+pages.
 
 | study | what was run | runs | minutes |
 |---|---|---|---|

@@ -13,7 +13,7 @@ from studies import FOLDER, Result, results
 from flatwide.analysis import estimates
 from flatwide.analysis.estimates import Estimate
 
-TOP, TRACE, NON_UNIFORMITY = "curvature.top_eigenvalue", "curvature.trace", "moments.s_2"
+TOP, NON_UNIFORMITY = "curvature.top_eigenvalue", "moments.s_2"
 
 
 class End(NamedTuple):
@@ -59,11 +59,9 @@ def _end(study: Result, base: pd.DataFrame, sam: pd.DataFrame, num_params: int, 
     """Compare the seeds that both arms have."""
     seeds = base.index.intersection(sam.index)
     base, sam = base.loc[seeds], sam.loc[seeds]
-    # Logarithms need positive numbers, and a trace can be negative at a saddle.
+    # Logarithms need positive numbers.
     names = [
-        name
-        for name in (TOP, TRACE, NON_UNIFORMITY)
-        if name in base and all((arm[name] > 0).all() for arm in (base, sam))
+        name for name in (TOP, NON_UNIFORMITY) if name in base and all((arm[name] > 0).all() for arm in (base, sam))
     ]
     logs = {name: (base[name].map(math.log), sam[name].map(math.log)) for name in names}
     both = pd.concat([base, sam])
@@ -92,16 +90,16 @@ def section() -> str:
     saddles, networks = (sum(getattr(end, name) for _, end in sizes) for name in ("num_saddles", "num_networks"))
     return f"""## Curvature of the minima
 
-At the end of training: the top eigenvalue of the Hessian of the mean loss, its trace, and s₂, how much the Hessians of
-single examples differ ([definitions](measure.md)), on {fewest:,} to {most:,} training examples. Geometric means over
+At the end of training: the top eigenvalue of the Hessian of the mean loss, and s₂, how much the Hessians of single
+examples differ ([definitions](measure.md)), on {fewest:,} to {most:,} training examples. Geometric means over
 {num_seeds} seeds, base → SAM, and the ratio of SAM to its base, paired by seed, with its 95 % interval: below 1 is
 flatter, or more uniform. The gain is that of the same networks at the last evaluation, in points or in the game's
 score. Intervals are those of single numbers, not joint. For each run, with probability 0.9999 or more, the true top
 eigenvalue exceeds the value found by at most {100 * hidden:.2g} %. "Minimum" means where training ended: {saddles} of
 {networks} networks have a negative eigenvalue.
 
-| data | parameters | rho | top eigenvalue | ratio | trace | ratio | s₂ | ratio | gain |
-|---|---|---|---|---|---|---|---|---|---|
+| data | parameters | rho | top eigenvalue | ratio | s₂ | ratio | gain |
+|---|---|---|---|---|---|---|---|
 {rows}
 """
 
@@ -109,7 +107,7 @@ eigenvalue exceeds the value found by at most {100 * hidden:.2g} %. "Minimum" me
 def _row(study: Result, end: End) -> str:
     """Write the row of a size."""
     cells = [f"[{study.data}]({study.link})", f"{end.num_params:,}", f"{end.rho:g}"]
-    for name in (TOP, TRACE, NON_UNIFORMITY):
+    for name in (TOP, NON_UNIFORMITY):
         if name in end.ratios:
             cells += [f"{_rounded(end.base[name], 3)} → {_rounded(end.sam[name], 3)}", ratio(end.ratios[name])]
         else:

@@ -85,7 +85,7 @@ def test_the_barriers_of_the_smallest_networks_by_hand(page):
     rows = pd.read_csv(ROOT / "docs/studies/theory_regression_1d/barrier_by_width.csv").query("num_params == 15")
     barriers = rows[rows["rho"] == 0.2]["barrier.barrier"]
     low, high = scipy.stats.t.interval(0.95, 2, loc=barriers.mean(), scale=scipy.stats.sem(barriers))
-    text = f"barrier {barriers.mean():+.3f} at 15 parameters ({low:+.3f} to {high:+.3f})"
+    text = f"SAM over SGD: {barriers.mean():+.3f} at 15 parameters ({low:+.3f} to {high:+.3f})"
     assert text.replace("-", "−") in page
     ratios = rows.pivot(index="seed", columns="rho", values="curvature.top_eigenvalue")
     assert f"×{scipy.stats.gmean(ratios[0.2] / ratios[0.0]):.3g} (" in page

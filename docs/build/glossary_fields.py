@@ -17,7 +17,7 @@ def table() -> str:
     known = meanings()
     for name, field in SCHEMA.items():
         symbol, unit, meaning, source = (cell.replace("|", r"\|") for cell in known[name])
-        rows.append((f"`{name}`", f"`{field.default}`", symbol or "-", unit or "-", meaning, source or "-"))
+        rows.append((f"`{name}`", f"`{field.default}`", symbol, unit, meaning, source))
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 

@@ -238,7 +238,8 @@ what was run.
 the whole interval implies it, and is **not decided** if the interval includes both. Of the decided verdicts, expect one
 in twenty to be wrong by chance, and more where several intervals decide.
 
-- Unless arms are said to be tuned, SAM and its base have the same learning rate and weight decay.
+- Unless they are said to be tuned, for each arm, SAM and its base have the same learning rate and weight decay. "Half
+  wrong" is half of the training labels.
 - **C1, C9, C13**: the paper's data have right labels.
 - **C2**: near zero is within ±{NEAR_ZERO:g} points; for the barriers of **C4**, within a tenth of SGD's training loss.
 - **C5** needs several rho. Its sets have 95 % confidence each, and are censored at the end of a grid.

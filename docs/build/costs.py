@@ -53,8 +53,8 @@ A day of {budget:g} hours does every group of runs (one network with SAM, or one
 {bound:.4g} hours or less, {within:.1f} hours in all; the last column has the numbers of parameters of the
 networks of which it does both groups.
 
-| study | runs | gradients, millions | operations, 10¹⁸ | GPU-hours | hours within the day | networks within the day |
-|---|---|---|---|---|---|---|
+| study | runs | gradients, millions | GPU-hours | networks within the day |
+|---|---|---|---|---|
 {rows}
 
 To run the part of a study that fits, name its widths, as in
@@ -166,14 +166,11 @@ def _row(name: str, members: list[Shape], *, bound: float, teraflops: float, ove
     # A size without its base or without SAM has no gain.
     sizes = sorted({shape.num_params for shape in members})
     whole = [size for size in sizes if all(shape in done for shape in members if shape.num_params == size)]
-    in_day = sum(cost for cost in hours if cost <= bound)
     cells = (
         f"[{name}](studies/{name}.md)",
         f"{sum(shape.num_runs for shape in members):,}",
         f"{sum(shape.num_runs * shape.num_gradients for shape in members) / 1e6:.1f}",
-        f"{sum(shape.num_runs * shape.num_gradients * shape.operations for shape in members) / 1e18:.3f}",
         f"{sum(hours):.1f}",
-        f"{in_day:.1f}",
         "all" if whole == sizes else f"{', '.join(map(_size, whole)) or 'none'} of {len(sizes)}",
     )
     return f"| {' | '.join(cells)} |"

@@ -197,7 +197,8 @@ def page() -> str:
 
 - **Parameters, seeds, gain, best rho**: at the smallest → largest network. A gain is how much better SAM is than its
   base, in points of accuracy or average precision, in squared error, or in the game's score. Each seed is scored at the
-  rho that the other seeds choose. Unless arms are said to be tuned, both have the same learning rate and weight decay.
+  rho that the other seeds choose. Unless they are said to be tuned, for each arm, both have the same learning rate and
+  weight decay. "Half wrong" is half of the training labels.
 - **Intervals of gains** hold jointly for all widths of a study.
 - **Slope**: per tenfold increase in parameters, by least squares with the same weight for every width; its interval
   allows for the largest noise of the base that the tables permit. A dash: no gains of single seeds.

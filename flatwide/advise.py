@@ -112,7 +112,7 @@ def _num_params(directory: RunDirectory, assignments: list[tuple[str, str]]) -> 
     faults = [registry.unknown("width", name, [*shapes, "num_params"]) for name, _ in assignments if name not in shapes]
     if faults:
         raise configs.ConfigError(faults)
-    values = load.read_fields(directory) | {"measurements": ()}
+    values = load.read_fields(directory)
     changed, faults = configs.override(values, assignments)
     if faults:
         raise configs.ConfigError(faults)

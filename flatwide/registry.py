@@ -88,6 +88,16 @@ def find(field: str, name: str, allowed: Mapping[str, str]) -> Callable:
     return value
 
 
+def fault(field: str, name: str, allowed: Mapping[str, str]) -> str:
+    """Return the message of why `find` fails for a name, or "" if it does not."""
+    try:
+        find(field, name, allowed)
+    except (Exception, SystemExit) as error:
+        is_told = isinstance(error, ValueError) and not is_from_own_file(error)
+        return str(error) if is_told else f"{field}={name!r}: {type(error).__name__}: {error}"
+    return ""
+
+
 def not_a_model(name: str, given: str) -> str:
     """Return the message that a user's model is something else, such as a module of a library."""
     return (

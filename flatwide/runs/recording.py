@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import io
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +15,7 @@ import jax
 import numpy as np
 
 from flatwide import chance, data, machine, optimizers, processes, sparsify, trees
-from flatwide.runs import checkpoints, disk, logs, resuming, rows, snapshots
+from flatwide.runs import checkpoints, disk, hooks, logs, resuming, rows, snapshots
 from flatwide.runs.directory import RunDirectory, write_atomically
 from flatwide.runs.experiment import Experiment
 from flatwide.runs.jax_settings import is_double, matmul_precision
@@ -63,6 +64,7 @@ class Recording:
         self._rows: list[dict[str, float | None]] = []  # not yet in the file: the rows of a call are written together
         for name, content in built.data.files if directory.is_written else ():
             write_atomically(directory.path / name, content)
+        self._hook = hooks.caller(built.config["on_metrics"] if directory.is_written else None, directory.path)
         self._progress: Any = None
         self._board: Any = None
 
@@ -176,6 +178,7 @@ class Recording:
         else:
             result["diverged_at_step"] = taken.step - 1
         directory.write_result(result)
+        self._hook(taken.step, result if finite else {**result, "test_metric": math.nan})  # in place of its last one
         return processes.agreed(directory.read_result) or {}
 
     def _record(self) -> dict[str, float | None]:
@@ -192,6 +195,7 @@ class Recording:
             raise self._stopped() from None
         self._rows.append(row)
         self._board.write(self.taken.step, row)
+        self._hook(self.taken.step, row)
         self._memory = self._memory._replace(loss_total=0.0, loss_count=0)
         return row
 

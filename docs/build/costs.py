@@ -1,7 +1,6 @@
 """Write docs/costs.md: the arithmetic of the paper's grid, and what a day of one GPU would finish.
 
-    python benchmarks/costs.py [--teraflops=100] [--overhead=1e-4] [--hours=24]
-    python benchmarks/costs.py --measured_only
+    python docs/build/costs.py [--teraflops=100] [--overhead=1e-4] [--hours=24]
 
 Each study is expanded into its runs, as by --dry_run, and the gradient of each shape is traced; nothing is trained.
 Data that are not on the machine are replaced: by their declared shapes, or by synthetic data of the same kind. It takes
@@ -14,23 +13,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pandas as pd
+from studies import Study, studies
 
 from flatwide import config as configs
 from flatwide import trees
 from flatwide.runs import identity, preview
 from flatwide.study import plan
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "costs.md"
-MEASURED = ROOT / "docs" / "studies" / "costs.csv"
 # Gradients of words go through loops, which XLA counts once; six operations for each weight and position replace its
 # count. Positions are the average padded length in batches of the paper's data: treebank sentences, phrases of SST-2.
 _POSITIONS = {"TaggingTransformer": 32, "LSTM": 24}
 _TEXT = """# Costs
 
-What the studies cost here, and what the paper's whole grid would cost on a GPU. `python benchmarks/costs.py` writes
-this page; the first table is read from `docs/studies/costs.csv`.
+What the studies cost here, and what the paper's whole grid would cost on a GPU. `python docs/build/costs.py` writes
+this page; the first table is from the studies' descriptions.
 
 ## Measured
 
@@ -55,47 +53,21 @@ A day of {budget:g} hours does every group of runs (one network with SAM, or one
 {bound:.4g} hours or less, {within:.1f} hours in all; the last column has the numbers of parameters of the
 networks of which it does both groups.
 
-| study | runs | gradients, millions | operations, 10¹⁸ | GPU-hours | hours within the day | networks within the day |
-|---|---|---|---|---|---|---|
+| study | runs | gradients, millions | GPU-hours | networks within the day |
+|---|---|---|---|---|
 {rows}
 
 To run the part of a study that fits, name its widths, as in
 `--config.study.axes.num_filters="(4,8,16)"`; a later run of the whole study keeps what is done.
 """
-_MEASURED = """Minutes of training, evaluation and compilation, summed over runs of one thread: wall-clock
-time on shared cores of an AMD EPYC, of which an undisturbed core takes as little as half. {hours:.1f} hours for these
-rows; other studies have their times on their pages. A dash: no budget was written down before, or not run.
+_MEASURED = """Minutes of training, evaluation and compilation, summed over runs of one thread on shared cores of an AMD
+EPYC, of which an undisturbed core takes as little as half: {hours:.1f} hours. Other studies have their times on their
+pages.
 
-| study | what was run | runs | budget, minutes | minutes |
-|---|---|---|---|---|
+| study | what was run | runs | minutes |
+|---|---|---|---|
 {rows}"""
 _MEASURED_BEGINS, _MEASURED_ENDS = "## Measured\n\n", "\n\n## The paper's grid"
-
-
-class Study(NamedTuple):
-    """A study of the paper: its file, and fields that replace those of data which are not on the machine."""
-
-    name: str
-    fields: Mapping[str, Any] = {}
-
-
-STUDIES = (
-    Study("mnist_width"),
-    Study("synthetic_width"),
-    Study("cifar10_width"),
-    Study("sst2_width", {"dataset": "made_sentiment", "num_train_steps": 30 * 1053}),
-    Study("pos_width", {"dataset": "made_tagging"}),
-    Study("molpcba_width", {"dataset": "made_molecules"}),
-    Study("cifar10_label_noise"),
-    Study("cifar10_sparsity"),
-    Study("cifar10_weight_decay"),
-    Study("cifar10_vit_width"),
-    Study("cifar10_depth"),
-    Study("cifar10_equal_compute"),
-    Study("mnist_sparsity"),
-    Study("mnist_depth"),
-    Study("imagenet_width"),
-)
 
 
 class Shape(NamedTuple):
@@ -123,7 +95,7 @@ def shapes(study: Study, counted: set[str] | None = None) -> list[Shape]:
     counted = set() if counted is None else counted
     path = ROOT / "configs" / "studies" / f"{study.name}.py"
     values = configs.load_file(str(path))
-    values.update(study.fields)
+    values.update(study.grid)
     by_shape: dict[tuple, list[plan.Planned]] = {}
     for run in plan.expand(values).runs:
         if (name := json.dumps(identity.identity(run.config, ""), sort_keys=True, default=str)) not in counted:
@@ -163,7 +135,7 @@ def most_hours(hours: Sequence[float], budget: float) -> float:
 def page(*, teraflops: float, overhead: float, budget: float) -> str:
     """Write the page of costs."""
     counted: set[str] = set()
-    grid = {study.name: shapes(study, counted) for study in STUDIES}
+    grid = {study.name: shapes(study, counted) for study in studies() if study.grid is not None}
     rates = {"teraflops": teraflops, "overhead": overhead}
     bound = most_hours([shape.hours(**rates) for members in grid.values() for shape in members], budget)
     rows = [_row(name, members, bound=bound, **rates) for name, members in grid.items()]
@@ -194,14 +166,11 @@ def _row(name: str, members: list[Shape], *, bound: float, teraflops: float, ove
     # A size without its base or without SAM has no gain.
     sizes = sorted({shape.num_params for shape in members})
     whole = [size for size in sizes if all(shape in done for shape in members if shape.num_params == size)]
-    in_day = sum(cost for cost in hours if cost <= bound)
     cells = (
         f"[{name}](studies/{name}.md)",
         f"{sum(shape.num_runs for shape in members):,}",
         f"{sum(shape.num_runs * shape.num_gradients for shape in members) / 1e6:.1f}",
-        f"{sum(shape.num_runs * shape.num_gradients * shape.operations for shape in members) / 1e18:.3f}",
         f"{sum(hours):.1f}",
-        f"{in_day:.1f}",
         "all" if whole == sizes else f"{', '.join(map(_size, whole)) or 'none'} of {len(sizes)}",
     )
     return f"| {' | '.join(cells)} |"
@@ -214,14 +183,20 @@ def _size(num_params: int) -> str:
 
 def measured() -> str:
     """Write what the studies that were run took."""
-    table = pd.read_csv(MEASURED)
-    rows = "\n".join(_measured_row(row) for row in table.to_dict("records"))
-    return _MEASURED.format(rows=rows, hours=table["minutes"].sum() / 60)
+    rows = [(study.name, [cost for cost in study.costs if "minutes" in cost]) for study in studies()]
+    hours = sum(cost["minutes"] for _, costs in rows for cost in costs) / 60
+    return _MEASURED.format(rows="\n".join(_measured_row(name, costs) for name, costs in rows if costs), hours=hours)
 
 
-def _measured_row(row: Mapping[str, Any]) -> str:
-    budget, minutes = ("–" if pd.isna(row[name]) else f"{row[name]:g}" for name in ("budget", "minutes"))
-    return f"| [{row['page']}](studies/{row['page']}.md) | {row['what']} | {row['runs']:,} | {budget} | {minutes} |"
+def _measured_row(name: str, costs: Sequence[Mapping[str, Any]]) -> str:
+    runs, minutes = (sum(cost[key] for cost in costs) for key in ("runs", "minutes"))
+    return f"| [{name}](studies/{name}.md) | {'; '.join(cost['what'] for cost in costs)} | {runs:,} | {minutes} |"
+
+
+def with_measured(text: str) -> str:
+    """Write the page anew from its text, without the costs of the paper's grid, which take some minutes."""
+    before, after = text.partition(_MEASURED_BEGINS)[0], text.partition(_MEASURED_ENDS)[2]
+    return before + _MEASURED_BEGINS + measured() + _MEASURED_ENDS + after
 
 
 def main() -> None:
@@ -229,14 +204,8 @@ def main() -> None:
     parser.add_argument("--teraflops", type=float, default=100.0, help="sustained by convolutions and products")
     parser.add_argument("--overhead", type=float, default=1e-4, help="least seconds of a gradient of a batch")
     parser.add_argument("--hours", type=float, default=24.0, help="of one GPU")
-    parser.add_argument("--measured_only", action="store_true", help="keep the rest of the page")
     flags = parser.parse_args()
-    if flags.measured_only:
-        text = PAGE.read_text()
-        before, after = text.partition(_MEASURED_BEGINS)[0], text.partition(_MEASURED_ENDS)[2]
-        PAGE.write_text(before + _MEASURED_BEGINS + measured() + _MEASURED_ENDS + after)
-    else:
-        PAGE.write_text(page(teraflops=flags.teraflops, overhead=flags.overhead, budget=flags.hours))
+    PAGE.write_text(page(teraflops=flags.teraflops, overhead=flags.overhead, budget=flags.hours))
     print(f"wrote {PAGE.relative_to(ROOT)}")
 
 

@@ -1,8 +1,6 @@
-"""Write docs/results.md and its figure: the gain of SAM in every study that compares widths, in one table.
+"""The page docs/results.md and its figure: the gain of SAM in every study that compares widths, in one table.
 
-    python benchmarks/results.py
-
-Nothing is trained: all numbers come from the tables in docs/studies, those of the paper from flatwide/analysis.
+Not a program: `pages.py` writes them. Nothing is trained: all numbers come from the tables in docs/studies.
 """
 
 from pathlib import Path
@@ -10,27 +8,17 @@ from typing import Any
 
 import altair as alt
 import result_curvature
-from result_studies import (
-    DECAY_TUNED,
-    NOISY_CIFAR,
-    NOISY_DIGITS,
-    NOISY_MNIST,
-    REAL,
-    SYNTHETIC_DATA,
-    TUNED_DIGITS,
-    TUNED_MNIST,
-)
 from result_tables import decimal, joint_interval, seed_gains, slope, widths
-from study_kinds import Study
+from studies import Result, find, results
 
 from flatwide import paper
 from flatwide.figures import lines
 from flatwide.figures.save import save
 from flatwide.figures.style import GREEN
 
-ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "results.md"
-FIGURE = ROOT / "docs" / "figures" / "gain_of_studies"
+DOCS = Path(__file__).parents[1]
+PAGE = DOCS / "results.md"
+FIGURE = DOCS / "figures" / "gain_of_studies"
 NOTHING = "–"
 ARROW = "<br>→ "
 COLUMNS = (
@@ -46,21 +34,25 @@ COLUMNS = (
 HEAD = f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|"
 
 
-def number(value: float, study: Study, *, sign: str = "+") -> str:
+def number(value: float, study: Result, *, sign: str = "+") -> str:
     """Write a gain: in points with two digits, else with three."""
     return decimal(100 * value, sign=sign) if study.is_percent else decimal(value, digits=3, sign=sign)
 
 
-def with_ends(value: float, low: float, high: float, study: Study) -> str:
+def with_ends(value: float, low: float, high: float, study: Result) -> str:
     """Write a number with its interval."""
     return f"{number(value, study)} ({number(low, study, sign='')} to {number(high, study, sign='')})"
 
 
-def papers(study: Study) -> str:
+def papers(study: Result) -> str:
     """Write the paper's gain at its smallest and largest network."""
-    if not study.workload:
+    if not study.paper:
         return NOTHING
-    rows = paper.paper_values(study.workload, setting=study.setting).sort_values("num_params").to_dict("records")
+    rows = (
+        paper.paper_values(study.paper["workload"], setting=study.paper.get("setting", ""))
+        .sort_values("num_params")
+        .to_dict("records")
+    )
     first, last = (f"{number(row['gain'], study)} at {size(row['num_params'])}" for row in (rows[0], rows[-1]))
     return f"{first}{ARROW}{last}"
 
@@ -70,7 +62,7 @@ def size(num_params: int) -> str:
     return f"{num_params / 1e6:.1f} M" if num_params >= 1e6 else f"{num_params:,}"
 
 
-def row(study: Study) -> str:
+def row(study: Result) -> str:
     """Write the row of a study."""
     every = widths(study)
     first, last = every[0], every[-1]
@@ -89,7 +81,7 @@ def row(study: Study) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def panel(study: Study) -> tuple[lines.Panel, list[dict[str, Any]]]:
+def panel(study: Result) -> tuple[lines.Panel, list[dict[str, Any]]]:
     """Draw a study's panel of the figure, and list the numbers that it shows."""
     every, gains = widths(study), seed_gains(study)
     assert gains is not None
@@ -113,13 +105,13 @@ def panel(study: Study) -> tuple[lines.Panel, list[dict[str, Any]]]:
     )
     y = alt.Y("value:Q", title=f"gain ({study.unit})", scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=6))
     across = lines.Across("num_params", [width.num_params for width in every])
-    front = {"study": study.page, "panel": study.panel}
+    front = {"study": study.study, "panel": study.panel}
     return lines.Panel(study.panel, [drawn], across, y), [front | item for item in (*dots, *means)]
 
 
 def draw() -> None:
     """Write the figure and its numbers."""
-    panels, rows = zip(*(panel(study) for study in (*REAL, *SYNTHETIC_DATA) if study.panel), strict=True)
+    panels, rows = zip(*(panel(study) for study in results() if study.panel), strict=True)
     chart = lines.figure(
         panels,
         name="gain_of_studies",
@@ -133,43 +125,47 @@ def draw() -> None:
     save(chart, FIGURE, data=[item for items in rows for item in items])
 
 
-def at(study: Study, index: int = -1) -> str:
+def at(study: Result, index: int = -1) -> str:
     """Write the gain at one size of a study, the largest unless told, with the interval of this size alone."""
     width = widths(study)[index]
     ends = f"{tenths(study, width.low)} to {tenths(study, width.high)}"
     return f"{tenths(study, width.gain)} points ({ends}) at {width.num_params:,} parameters"
 
 
-def growth(study: Study) -> str:
+def growth(study: Result) -> str:
     """Write the slope of a study."""
     line = slope(study)
     assert line is not None
     return f"{tenths(study, line.value)} ({tenths(study, line.low)} to {tenths(study, line.high)})"
 
 
-def tenths(study: Study, value: float) -> str:
+def tenths(study: Result, value: float) -> str:
     """Write a number in the unit of the study, with one digit."""
     return decimal(study.factor * value, digits=1, sign="")
 
 
 def answer() -> str:
     """Write what follows from the tables for someone who decides whether to use SAM."""
-    flatness = [
-        end.ratios[result_curvature.TOP] for study in result_curvature.MEASURED for end in result_curvature.ends(study)
-    ]
+    noisy_digits, tuned_digits = find("digits_label_noise.half_wrong"), find("digits_fair_fight.tuned")
+    noisy_mnist, tuned_mnist, decay_tuned = (
+        find(f"mnist_label_noise.{key}") for key in ("half_wrong", "tuned", "decay_tuned")
+    )
+    noisy_cifar = find("cifar10_label_noise.half_wrong")
+    ends = [end for study in result_curvature.measured() for end in result_curvature.ends(study)]
+    flatness = [end.ratios[result_curvature.TOP] for end in ends]
     flatter = sum(ratio.high < 0 for ratio in flatness)
     return f"""With half of the training labels wrong and the same settings for both arms, SAM gains a lot, more so
 with width. Most of that is gone once the base is tuned. With right labels the gain is about a point or less, or not
 detected.
 
-- **Wrong labels.** SAM gains {at(NOISY_DIGITS)} on digits and {at(NOISY_MNIST)} on MNIST,
-  mostly because the base gets worse with width as it fits more of the wrong labels, and {at(NOISY_CIFAR)}
+- **Wrong labels.** SAM gains {at(noisy_digits)} on digits and {at(noisy_mnist)} on MNIST,
+  mostly because the base gets worse with width as it fits more of the wrong labels, and {at(noisy_cifar)}
   on CIFAR-10. With 360 examples, which the base memorizes too, no gain is detected.
-- **Tune the base first.** With each arm's learning rate tuned, {at(TUNED_DIGITS)} remain on digits and
-  {at(TUNED_MNIST)} on MNIST; on CIFAR-10 none is detected. With the weight decay tuned,
-  {at(DECAY_TUNED)} remain on MNIST. Most of the growth is gone: per tenfold increase in
-  parameters {growth(TUNED_DIGITS)} points remain on digits, where it was 13.6 at the same sizes, and
-  {growth(TUNED_MNIST)} on MNIST, where it was {growth(NOISY_MNIST)}. Averaging the base's weights costs no
+- **Tune the base first.** With each arm's learning rate tuned, {at(tuned_digits)} remain on digits and
+  {at(tuned_mnist)} on MNIST; on CIFAR-10 none is detected. With the weight decay tuned,
+  {at(decay_tuned)} remain on MNIST. Most of the growth is gone: per tenfold increase in
+  parameters {growth(tuned_digits)} points remain on digits, where it was 13.6 at the same sizes, and
+  {growth(tuned_mnist)} on MNIST, where it was {growth(noisy_mnist)}. Averaging the base's weights costs no
   gradient; [against it](studies/digits_fair_fight.md) 1.44 points (−0.30 to 3.18) remain on digits.
 - **Right labels.** On digits 0.5 to 1.1 points from 1,210 parameters on; on MNIST none is detected. SAM loses a quarter
   of a point on Fashion-MNIST, 0.9 points with a small ViT and 1.3 on synthetic molecules.
@@ -178,7 +174,7 @@ detected.
 - **Rho.** A rho too large for a small network costs up to 76 points on digits. The best rho grows with width in both
   digits studies and on MNIST at the paper's length, from 0.02 to 0.2; `python main.py advise` extrapolates it.
 - **Few parameters.** On digits no gain is detected at 310 and 610 parameters, with wide intervals; MNIST with wrong
-  labels gains {at(NOISY_MNIST, 0)}.
+  labels gains {at(noisy_mnist, 0)}.
 - **Not flatness by itself.** SAM's networks end flatter, by the top eigenvalue, in {flatter} of {len(flatness)} cases,
   [with a gain and without one](#curvature-of-the-minima).
 
@@ -188,25 +184,25 @@ intervals are those of one size; the tables have joint ones. [The claims](claims
 
 def page() -> str:
     """Write the page."""
-    real, synthetic = ("\n".join(map(row, studies)) for studies in (REAL, SYNTHETIC_DATA))
+    real, synthetic = (
+        "\n".join(row(study) for study in results() if study.table == table) for table in ("real", "synthetic")
+    )
     return f"""# What was found
 
 {answer()}
 
-`python benchmarks/results.py` writes this page and its figure from the tables in `docs/studies/`.
+`python docs/build/pages.py` writes this page and its figure from the tables in `docs/studies/`.
 
 ## Gains by width
 
-- **Parameters, seeds, gain, best rho**: at the smallest and at the largest network. A gain is SAM minus its base, or
-  base minus SAM for an error: in points of accuracy or average precision, in squared error, or in the game's score.
-  Each seed is scored at the rho that the other seeds choose by test accuracy. Unless a row says that arms are tuned,
-  SAM and its base have the same learning rate and weight decay.
+- **Parameters, seeds, gain, best rho**: at the smallest → largest network. A gain is how much better SAM is than its
+  base, in points of accuracy or average precision, in squared error, or in the game's score. Each seed is scored at the
+  rho that the other seeds choose. Unless they are said to be tuned, for each arm, both have the same learning rate and
+  weight decay. "Half wrong" is half of the training labels.
 - **Intervals of gains** hold jointly for all widths of a study.
-- **Slope**: per tenfold increase in parameters, by least squares with the same weight for every width. Its interval
-  allows for the largest noise of the base that the tables permit, so it is wider than that of a report. A dash: no
-  gains of single seeds in the tables.
-- **Paper**: its gain at its own smallest and largest network, most of them larger than ours, on the data of the row
-  or, for the treebank, on Ancient Greek. A dash: data that the paper did not use.
+- **Slope**: per tenfold increase in parameters, by least squares with the same weight for every width; its interval
+  allows for the largest noise of the base that the tables permit. A dash: no gains of single seeds.
+- **Paper**: its gain at its own networks, most of them larger; for the treebank on Ancient Greek.
 
 {HEAD}
 {real}
@@ -230,9 +226,3 @@ digits and 3 on CIFAR-10; in most other panels the intervals include zero](figur
 perturbation](studies/m_sharpness.md); [when SAM is on](studies/late_sam.md); what the
 [theory](studies/theory_stability.md) predicts.
 """
-
-
-if __name__ == "__main__":
-    draw()
-    PAGE.write_text(page())
-    print(f"wrote {PAGE}")

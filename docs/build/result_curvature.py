@@ -1,32 +1,19 @@
 """The curvature of the minima at the smallest and largest network of a study: SAM's beside its base optimizer's.
 
-Not a program: `results.py` and `claims.py` write the pages.
+Not a program.
 """
 
 import math
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
-from result_studies import CLEAN_MNIST, FASHION, MINATAR_MILLION, NOISY_CIFAR, NOISY_MNIST, SST2, TOX21
 from result_tables import decimal, read
-from study_kinds import Study
+from studies import FOLDER, Result, results
 
 from flatwide.analysis import estimates
 from flatwide.analysis.estimates import Estimate
 
-TOP, TRACE, NON_UNIFORMITY = "curvature.top_eigenvalue", "curvature.trace", "moments.s_2"
-
-
-class Measured(NamedTuple):
-    """A study with measurements in a committed table of runs.
-
-    study: what was trained. runs: the table in docs/studies. where: column -> value of the rows to read.
-    """
-
-    study: Study
-    runs: str
-    where: Mapping[str, Any] = {}
+TOP, NON_UNIFORMITY = "curvature.top_eigenvalue", "moments.s_2"
 
 
 class End(NamedTuple):
@@ -52,20 +39,14 @@ class End(NamedTuple):
     num_saddles: int
 
 
-MEASURED = (
-    Measured(NOISY_MNIST, "mnist_label_noise/runs.csv", where={"label_noise": 0.5}),
-    Measured(CLEAN_MNIST, "mnist_label_noise/runs.csv", where={"label_noise": 0.0}),
-    Measured(NOISY_CIFAR, "cifar10_label_noise/runs.csv"),
-    Measured(FASHION, "fashion_mnist_width/runs.csv"),
-    Measured(SST2, "sst2_width/glue/runs.csv"),
-    Measured(TOX21, "molpcba_width/tox21/runs.csv"),
-    Measured(MINATAR_MILLION, "minatar_width/million/runs.csv"),
-)
+def measured() -> list[Result]:
+    """List the results with measurements in a committed table of runs."""
+    return [result for result in results() if result.curvature]
 
 
-def ends(study: Measured) -> list[End]:
+def ends(study: Result) -> list[End]:
     """List the measured sizes of a study, the smallest first, each at every measured rho."""
-    rows = read(study.runs, study.where)
+    rows = read(FOLDER / study.study / study.curvature["runs"], study.curvature.get("where"))
     rows = rows[rows[TOP].notna()]
     sizes = []
     for (num_params, rho), sam in rows[rows["rho"] > 0].groupby(["num_params", "rho"]):
@@ -74,15 +55,13 @@ def ends(study: Measured) -> list[End]:
     return sizes
 
 
-def _end(study: Measured, base: pd.DataFrame, sam: pd.DataFrame, num_params: int, rho: float) -> End:
+def _end(study: Result, base: pd.DataFrame, sam: pd.DataFrame, num_params: int, rho: float) -> End:
     """Compare the seeds that both arms have."""
     seeds = base.index.intersection(sam.index)
     base, sam = base.loc[seeds], sam.loc[seeds]
-    # Logarithms need positive numbers, and a trace can be negative at a saddle.
+    # Logarithms need positive numbers.
     names = [
-        name
-        for name in (TOP, TRACE, NON_UNIFORMITY)
-        if name in base and all((arm[name] > 0).all() for arm in (base, sam))
+        name for name in (TOP, NON_UNIFORMITY) if name in base and all((arm[name] > 0).all() for arm in (base, sam))
     ]
     logs = {name: (base[name].map(math.log), sam[name].map(math.log)) for name in names}
     both = pd.concat([base, sam])
@@ -94,7 +73,7 @@ def _end(study: Measured, base: pd.DataFrame, sam: pd.DataFrame, num_params: int
         base={name: math.exp(of_base.mean()) for name, (of_base, _) in logs.items()},
         sam={name: math.exp(of_sam.mean()) for name, (_, of_sam) in logs.items()},
         ratios={name: estimates.mean((of_sam - of_base).tolist()) for name, (of_base, of_sam) in logs.items()},
-        gain=estimates.mean((study.study.factor * (sam["test_metric"] - base["test_metric"])).tolist()),
+        gain=estimates.mean((study.factor * (sam["test_metric"] - base["test_metric"])).tolist()),
         hidden=float((both["curvature.top_hidden_gap"] / both[TOP]).max()),
         num_networks=len(both),
         num_saddles=int((both["curvature.is_saddle"] == 1).sum()),
@@ -103,7 +82,7 @@ def _end(study: Measured, base: pd.DataFrame, sam: pd.DataFrame, num_params: int
 
 def section() -> str:
     """Write the section of the page of results."""
-    sizes = [(study, end) for study in MEASURED for end in ends(study)]
+    sizes = [(study, end) for study in measured() for end in ends(study)]
     rows = "\n".join(_row(study, end) for study, end in sizes)
     hidden = _rounded_up(max(end.hidden for _, end in sizes))
     fewest, most = (choose(end.num_examples for _, end in sizes) for choose in (min, max))
@@ -111,25 +90,24 @@ def section() -> str:
     saddles, networks = (sum(getattr(end, name) for _, end in sizes) for name in ("num_saddles", "num_networks"))
     return f"""## Curvature of the minima
 
-At the end of training: the top eigenvalue of the Hessian of the mean loss, its trace, and s₂, how much the Hessians of
-single examples differ ([definitions](measure.md)), on {fewest:,} to {most:,} training examples. Geometric means over
+At the end of training: the top eigenvalue of the Hessian of the mean loss, and s₂, how much the Hessians of single
+examples differ ([definitions](measure.md)), on {fewest:,} to {most:,} training examples. Geometric means over
 {num_seeds} seeds, base → SAM, and the ratio of SAM to its base, paired by seed, with its 95 % interval: below 1 is
 flatter, or more uniform. The gain is that of the same networks at the last evaluation, in points or in the game's
 score. Intervals are those of single numbers, not joint. For each run, with probability 0.9999 or more, the true top
 eigenvalue exceeds the value found by at most {100 * hidden:.2g} %. "Minimum" means where training ended: {saddles} of
 {networks} networks have a negative eigenvalue.
 
-| data | parameters | rho | top eigenvalue | ratio | trace | ratio | s₂ | ratio | gain |
-|---|---|---|---|---|---|---|---|---|---|
+| data | parameters | rho | top eigenvalue | ratio | s₂ | ratio | gain |
+|---|---|---|---|---|---|---|---|
 {rows}
 """
 
 
-def _row(study: Measured, end: End) -> str:
+def _row(study: Result, end: End) -> str:
     """Write the row of a size."""
-    trained = study.study
-    cells = [f"[{trained.data}]({trained.link})", f"{end.num_params:,}", f"{end.rho:g}"]
-    for name in (TOP, TRACE, NON_UNIFORMITY):
+    cells = [f"[{study.data}]({study.link})", f"{end.num_params:,}", f"{end.rho:g}"]
+    for name in (TOP, NON_UNIFORMITY):
         if name in end.ratios:
             cells += [f"{_rounded(end.base[name], 3)} → {_rounded(end.sam[name], 3)}", ratio(end.ratios[name])]
         else:

@@ -1,6 +1,6 @@
 """The evidence of docs/claims.md from the studies of the theory: functions, basins, constants, rates and bounds.
 
-Not a program: `claims.py` writes the page.
+Not a program.
 """
 
 import math
@@ -32,15 +32,17 @@ def simpler_functions() -> list[Evidence]:
         rows = read("theory_regression_1d/function_by_rho.csv", where)
         wide = rows.pivot(index="rho", columns="seed", values="value")
         ratio = estimates.mean(np.log(wide.loc[0.2] / wide.loc[0.0]).to_numpy())
-        number = factor(ratio, f"variation of the slope, SAM at rho 0.2 over SGD, at {size:,} parameters")
+        number = factor(ratio, f"at {size:,} parameters")
         kind = verdict_of(ratio.low, ratio.high, positive=False)
         if size < 100:  # there the claim is that they are equally simple
             kind = FAILS if kind != OPEN else OPEN
         numbers_and_kinds.append((number, kind))
     kinds = [kind for _, kind in numbers_and_kinds]
     whole = HOLDS if kinds[2:] == [HOLDS, HOLDS] and FAILS not in kinds[:2] else FAILS if FAILS in kinds[2:] else OPEN
-    numbers = "; ".join(number for number, _ in numbers_and_kinds)
-    return [Evidence("studies/theory_regression_1d.md", "12 points on a line, one hidden layer", numbers, whole)]
+    numbers = "variation of the slope, SAM over SGD: " + "; ".join(number for number, _ in numbers_and_kinds)
+    return [
+        Evidence("studies/theory_regression_1d.md", "12 points on a line, one hidden layer, rho 0.2", numbers, whole)
+    ]
 
 
 def basins() -> list[Evidence]:
@@ -56,14 +58,15 @@ def basins() -> list[Evidence]:
         barrier = estimates.mean(wide["barrier.barrier"][0.2].to_numpy())
         eigenvalues = wide["curvature.top_eigenvalue"]
         ratio = estimates.mean(np.log(eigenvalues[0.2] / eigenvalues[0.0]).to_numpy())
-        text = interval(barrier, f"of squared error at {size:,} parameters", digits=3)
-        texts.append(f"barrier {text}, {factor(ratio, 'top eigenvalue, SAM over SGD')}")
+        text = interval(barrier, f"at {size:,} parameters", digits=3)
+        texts.append(f"{text}, {factor(ratio, '')}")
         if size < 100:
             kinds.append(near_zero(barrier.low, barrier.high, margin=0.1 * wide["train_loss"][0.0].mean()))
         else:
             kinds += [verdict_of(barrier.low, barrier.high), verdict_of(ratio.low, ratio.high, positive=False)]
     data = "12 points on a line, one hidden layer, rho 0.2, 3 seeds"
-    return [Evidence("studies/theory_regression_1d.md", data, "; ".join(texts), all_hold(kinds))]
+    numbers = f"barrier in squared error, and top eigenvalue of SAM over SGD: {'; '.join(texts)}"
+    return [Evidence("studies/theory_regression_1d.md", data, numbers, all_hold(kinds))]
 
 
 def smoothness() -> list[Evidence]:

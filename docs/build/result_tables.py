@@ -1,7 +1,4 @@
-"""Gains and slopes of a study from its committed tables, for docs/results.md and docs/claims.md.
-
-Not a program: `results.py` and `claims.py` write the pages.
-"""
+"""Gains and slopes of a result from its committed tables, for docs/results.md and docs/claims.md. Not a program."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,12 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from study_kinds import Study
+from studies import FOLDER, Result
 
 from flatwide.analysis import comparisons, estimates, table
 from flatwide.analysis.estimates import Estimate, Scores
-
-TABLES = Path(__file__).parents[1] / "docs" / "studies"
 
 
 class Width(NamedTuple):
@@ -46,25 +41,28 @@ def decimal(value: float, *, digits: int = 2, sign: str = "+") -> str:
     return f"{value:{sign}.{digits}f}".replace("-", "−")
 
 
-def read(name: str, where: Mapping[str, Any] | None = None) -> pd.DataFrame:
-    """Read the rows of a committed table that have all of some values.
+def read(name: str | Path, where: Mapping[str, Any] | None = None) -> pd.DataFrame:
+    """Read the rows of a committed table, a path in docs/studies, that have all of some values.
 
     Raises: KeyError if it lacks a column.
     """
-    table = pd.read_csv(TABLES / name)
+    table = pd.read_csv(FOLDER / name)
     for column, value in (where or {}).items():
         table = table[table[column] == value]
     return table
 
 
-def width_rows(study: Study) -> list[dict[str, Any]]:
+def width_rows(study: Result) -> list[dict[str, Any]]:
     """List the rows of a study's summary for widths, the smallest first."""
-    table = read(study.summary, study.where)
+    if study.tune:
+        table = read(study.path("tuned_gain.csv"), {"comparison": "tuned"})
+    else:
+        table = read(study.path(study.summary), study.where)
     rows = table[table["row"] == "width"] if "row" in table.columns else table
     return rows.sort_values("num_params").to_dict("records")
 
 
-def widths(study: Study) -> list[Width]:
+def widths(study: Result) -> list[Width]:
     """List the widths of a study, the smallest first."""
     return [_tuned(row) if "tuned_gain" in row else _corrected(row) for row in width_rows(study)]
 
@@ -106,22 +104,22 @@ def joint_interval(width: Width, count: int) -> tuple[float, float]:
     return joint.low, joint.high
 
 
-def seed_gains(study: Study, sizes: Sequence[int] | None = None) -> pd.DataFrame | None:
+def seed_gains(study: Result, sizes: Sequence[int] | None = None) -> pd.DataFrame | None:
     """Read the corrected gain of each width and seed, as of the table; None where no table has them.
 
     Args:
       sizes: numbers of parameters to read; None is all.
     """
-    if not study.gains:
+    if study.tune or not study.gains:
         return None
-    table = read(study.gains, study.gains_where)
+    table = read(study.path(study.gains), study.gains_where)
     # A single rho needs no correction, and its table does not name one.
     rows = table[table["of"] == "corrected"] if "of" in table.columns else table
     rows = rows[rows["seed"].notna() & (rows["num_params"].isin(sizes) if sizes else True)]
     return rows.pivot(index="num_params", columns="seed", values="gain").dropna(axis="columns")
 
 
-def scores(study: Study, sizes: Sequence[int] | None = None) -> Scores | None:
+def scores(study: Result, sizes: Sequence[int] | None = None) -> Scores | None:
     """Arrange the gains of a study by width and seed; None where no table has the gains of single seeds.
 
     Args:
@@ -143,7 +141,7 @@ def scores(study: Study, sizes: Sequence[int] | None = None) -> Scores | None:
     )
 
 
-def slope(study: Study) -> Estimate | None:
+def slope(study: Result) -> Estimate | None:
     """Compute the change of the gain per tenfold increase in parameters.
 
     None where no table has the gains of single seeds.
@@ -152,9 +150,9 @@ def slope(study: Study) -> Estimate | None:
     return None if scored is None else estimates.slope(scored)
 
 
-def _tuned_scores(study: Study) -> Scores:
+def _tuned_scores(study: Result) -> Scores:
     """Compute the gain of each seed with both arms tuned, from the runs: the summary has only means."""
-    runs = read(study.runs).assign(higher_is_better=True)
+    runs = read(study.path("runs.csv")).assign(higher_is_better=True)
     if "num_epochs" not in runs.columns:
         runs["num_epochs"] = 1  # of the same length
     (scored,) = (

@@ -1,7 +1,7 @@
 """Copy the tables and figures of a study into docs/studies, for a page and the pages of results and claims.
 
-    python benchmarks/study_tables.py runs/cifar10_width cifar10_width --figures=gain_by_width,metric_by_width
-    python benchmarks/study_tables.py runs/noise cifar10_label_noise --where="label_noise == 0.5"
+    python docs/build/study_tables.py runs/cifar10_width cifar10_width --figures=gain_by_width,metric_by_width
+    python docs/build/study_tables.py runs/noise cifar10_label_noise --where="label_noise == 0.5"
 
 `runs.csv` has a row for each run: what varies; its metrics with all digits, so that ties between radii stay ties and a
 report of the table makes the same choices; losses and measurements with five digits. Paths and settings that all runs
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-from result_tables import TABLES
+from studies import FOLDER
 
 # Columns of results.csv, in the order of runs.csv; those before num_params only where runs differ in them.
 SETTINGS = ("label_noise", "train_examples", "output_scale", "pruner", "learning_rate", "weight_decay")
@@ -68,7 +68,7 @@ def main() -> None:
     flags = parser.parse_args()
     written = copy(
         flags.workdir,
-        TABLES / flags.folder,
+        FOLDER / flags.folder,
         where=flags.where,
         figures=[name for name in flags.figures.split(",") if name],
         with_measurements=not flags.without_measurements,

@@ -1,6 +1,6 @@
 """Draw the pictures of the gallery of figures.
 
-    python docs/draw_gallery.py runs docs/gallery
+    python docs/build/draw_gallery.py runs docs/gallery
 
 The first folder has the work directories of the studies that the gallery names, made by the commands on their pages.
 Pictures of studies that are missing there are left as they are.

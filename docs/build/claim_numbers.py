@@ -1,6 +1,6 @@
 """The numbers behind docs/claims.md: committed tables of the studies, slopes, intervals and verdicts.
 
-Not a program: `claims.py` writes the page.
+Not a program.
 """
 
 import math
@@ -50,9 +50,9 @@ def all_hold(kinds: Sequence[str]) -> str:
 
 
 def interval(estimate: Estimate, unit: str, *, digits: int = 2) -> str:
-    """Write a number with its 95 % interval."""
+    """Write a number with its 95 % interval; no unit is that of the table."""
     mean, low, high = (decimal(value, digits=digits) for value in (estimate.value, estimate.low, estimate.high))
-    return f"{mean} {unit} ({low} to {high})"
+    return f"{mean} {unit}{' ' if unit else ''}({low} to {high})"
 
 
 def log_slope(rows: pd.DataFrame, along: str, *, is_size: bool) -> Estimate:
@@ -70,4 +70,5 @@ def log_slope(rows: pd.DataFrame, along: str, *, is_size: bool) -> Estimate:
 
 def factor(estimate: Estimate, words: str) -> str:
     """Write a mean logarithm as a factor with its 95 % interval."""
-    return f"×{math.exp(estimate.value):.3g} {words} ({math.exp(estimate.low):.3g} to {math.exp(estimate.high):.3g})"
+    words = f"{words} " if words else ""
+    return f"×{math.exp(estimate.value):.3g} {words}({math.exp(estimate.low):.3g} to {math.exp(estimate.high):.3g})"

@@ -1,8 +1,6 @@
-"""Write docs/claims.md: each claim of the paper with the evidence from the committed tables of the studies.
+"""The page docs/claims.md: each claim of the paper with the evidence from the committed tables of the studies.
 
-    python benchmarks/claims.py
-
-Nothing is trained: the numbers come from docs/studies/*/*.csv alone.
+Not a program: `pages.py` writes it.
 """
 
 import math
@@ -26,76 +24,24 @@ from claim_numbers import (
     verdict_of,
 )
 from claims_of_theory import basins, generalizes, lazy, linear_convergence, simpler_functions, smoothness
-from result_studies import (
-    CIFAR,
-    CIFAR_AT_A_RHO,
-    CIFAR_DEPTH,
-    CIFAR_SPARSITY,
-    CIFAR_VIT,
-    CIFAR_WITHOUT_DECAY,
-    CLEAN_MNIST,
-    DECAY_TUNED,
-    DEPTH,
-    DIGITS,
-    FASHION,
-    MINATAR,
-    MINATAR_MILLION,
-    MNIST,
-    MNIST_100,
-    NOISY_CIFAR,
-    NOISY_DIGITS,
-    NOISY_MNIST,
-    PTNK,
-    PTNK_LAST,
-    REVIEWS,
-    SPARSITY,
-    SST2,
-    SYNTHETIC,
-    TOX21,
-    TUNED_CIFAR,
-    TUNED_DIGITS,
-    TUNED_MNIST,
-    TURKISH,
-    TURKISH_LAST,
-    VIT,
-    WITHOUT_DECAY,
-)
 from result_tables import read, scores, slope, width_rows, widths
-from study_kinds import Study
+from studies import Result, find, judged, results
 
 from flatwide.analysis import estimates
 from flatwide.analysis.estimates import Estimate
 
-PAGE = Path(__file__).parents[1] / "docs" / "claims.md"
-WIDTHS = (
-    SYNTHETIC,
-    MNIST_100,
-    MNIST,
-    CIFAR,
-    CIFAR_VIT,
-    NOISY_CIFAR,
-    FASHION,
-    NOISY_MNIST,
-    CLEAN_MNIST,
-    DIGITS,
-    NOISY_DIGITS,
-    PTNK,
-    TURKISH,
-    SST2,
-    REVIEWS,
-    TOX21,
-    MINATAR,
-    MINATAR_MILLION,
-)
-TUNED = (TUNED_DIGITS, TUNED_MNIST, DECAY_TUNED, TUNED_CIFAR)
+PAGE = Path(__file__).parents[1] / "claims.md"
+
+SLOPE = "points per tenfold increase in parameters"
 
 
 class Claim(NamedTuple):
-    """A claim of the paper, and the function that evaluates it."""
+    """A claim of the paper, the function that evaluates it, and what its numbers are."""
 
     name: str
     text: str
     evaluate: Callable[[], list[Evidence]]
+    number: str = "number"
 
 
 def overall(evidence: Sequence[Evidence]) -> str:
@@ -106,36 +52,34 @@ def overall(evidence: Sequence[Evidence]) -> str:
     return "; ".join(f"{kind} in {count} of {len(evidence)}" for kind, count in counts.items() if count)
 
 
-def judged(study: Study, number: str, verdict: str) -> Evidence:
+def of(study: Result, number: str, verdict: str) -> Evidence:
     """Name the study that a number is from."""
     return Evidence(study.link, f"{study.data}, {study.model}", number, verdict)
 
 
-def growth(study: Study) -> Evidence:
+def growth(study: Result) -> Evidence:
     """Compute the change of the gain per tenfold increase in parameters."""
     in_tables = slope(study)
     assert in_tables is not None
     change = study.in_unit(in_tables)
-    num_seeds = min(width.num_seeds for width in widths(study))
-    unit = study.unit if study.is_percent else f"of {study.unit}"
-    number = interval(change, f"{unit} per tenfold increase, {num_seeds} seeds")
-    return judged(study, number, verdict_of(change.low, change.high))
+    number = interval(change, "" if study.is_percent else f"of {study.unit}")
+    return of(study, number, verdict_of(change.low, change.high))
 
 
-def smallest(study: Study) -> Evidence:
+def smallest(study: Result) -> Evidence:
     """Compute the gain at the smallest size."""
     width = widths(study)[0]
     gain = study.in_unit(width.estimate)
-    number = interval(gain, f"points at {width.num_params:,} parameters")
-    return judged(study, number, near_zero(gain.low, gain.high))
+    number = interval(gain, f"at {width.num_params:,}")
+    return of(study, number, near_zero(gain.low, gain.high))
 
 
 def best_rhos() -> list[Evidence]:
     """Test in each study of several rho whether the sets of the best rho at both ends are disjoint."""
-    return [_best_rhos(study) for study in WIDTHS if widths(study)[0].num_rhos > 1]
+    return [_best_rhos(study) for study in judged("C5") if widths(study)[0].num_rhos > 1]
 
 
-def _best_rhos(study: Study) -> Evidence:
+def _best_rhos(study: Result) -> Evidence:
     rows = width_rows(study)
     ends = (rows[0], rows[-1])
     sets = [[float(rho) for rho in str(row["best_rho_set"]).split()] for row in ends]
@@ -145,17 +89,16 @@ def _best_rhos(study: Study) -> Evidence:
         for row, members, edge in zip(ends, sets, edges, strict=True)
     ]
     verdict = HOLDS if max(sets[0]) < min(sets[1]) else FAILS if max(sets[1]) < min(sets[0]) else OPEN
-    return judged(study, " → ".join(texts), verdict)
+    return of(study, " → ".join(texts), verdict)
 
 
 def amplified() -> list[Evidence]:
     """Compute how much faster the gain grows where half of the labels are wrong, seed by seed at the same sizes."""
     evidence = []
-    for without, with_noise in (
-        (CLEAN_MNIST, NOISY_MNIST),
-        (CIFAR_AT_A_RHO, NOISY_CIFAR),
-        (DIGITS, NOISY_DIGITS),
-    ):
+    for with_noise in results():
+        if not with_noise.without_noise:
+            continue
+        without = find(with_noise.without_noise)
         of_both = [{width.num_params for width in widths(study)} for study in (without, with_noise)]
         sizes = sorted(set.intersection(*of_both))
         clean, noisy = (scores(study, sizes) for study in (without, with_noise))
@@ -165,8 +108,7 @@ def amplified() -> list[Evidence]:
         line = estimates.slope_weights(sizes)
         together = estimates.joined([clean, noisy], seeds)
         change = estimates.contrast(together, np.concatenate([-line, line])).scaled(with_noise.factor)
-        unit = f"points more per tenfold increase than without noise, {len(seeds)} seeds"
-        evidence.append(judged(with_noise, interval(change, unit), verdict_of(change.low, change.high)))
+        evidence.append(of(with_noise, interval(change, ""), verdict_of(change.low, change.high)))
     return evidence
 
 
@@ -182,10 +124,10 @@ def flatter() -> list[Evidence]:
         kinds.append(verdict_of(fall.low, fall.high, positive=False))
     kind = all_hold(kinds)
     along_rho = Evidence("studies/theory_stability.md", "digits, MLP, squared loss", "; ".join(texts), kind)
-    return [along_rho, *(item for study in result_curvature.MEASURED for item in _flatter_at(study))]
+    return [along_rho, *(item for study in result_curvature.measured() for item in _flatter_at(study))]
 
 
-def _flatter_at(study: result_curvature.Measured) -> list[Evidence]:
+def _flatter_at(study: Result) -> list[Evidence]:
     """Compute the top eigenvalue and the non-uniformity of SAM's minima over the base's, at each measured size."""
     evidence = []
     for end in result_curvature.ends(study):
@@ -197,7 +139,7 @@ def _flatter_at(study: result_curvature.Measured) -> list[Evidence]:
         numbers = " and ".join(factor(ratio, words) for words, ratio in ratios.items())
         kind = all_hold([verdict_of(ratio.low, ratio.high, positive=False) for ratio in ratios.values()])
         number = f"{numbers}, at rho {end.rho:g} and {end.num_params:,} parameters"
-        evidence.append(judged(study.study, number, kind))
+        evidence.append(of(study, number, kind))
     return evidence
 
 
@@ -214,66 +156,73 @@ def twice_as_long() -> list[Evidence]:
     sizes = f"of gain from {int(first['num_params']):,} to {int(last['num_params']):,} parameters, each arm tuned"
     data, number = "digits with half of the training labels wrong, MLP", interval(difference, f"points {sizes}")
     kind = verdict_of(difference.low, difference.high)
-    return [Evidence(TUNED_DIGITS.link, data, number, kind)]
+    return [Evidence(find("digits_fair_fight.tuned").link, data, number, kind)]
 
 
 def decay_replaces() -> list[Evidence]:
     """Test at each size whether SAM still gains where each arm's weight decay is tuned."""
     evidence = []
-    for width in widths(DECAY_TUNED):
-        gain = DECAY_TUNED.in_unit(width.estimate)
-        number = interval(gain, f"points at {width.num_params:,} parameters")
-        evidence.append(judged(DECAY_TUNED, number, verdict_of(gain.low, gain.high)))
+    for study in judged("C13"):
+        for width in widths(study):
+            gain = study.in_unit(width.estimate)
+            number = interval(gain, f"at {width.num_params:,}")
+            evidence.append(of(study, number, verdict_of(gain.low, gain.high)))
     return evidence
 
 
 def without_regularization() -> list[Evidence]:
     """Test under each condition whether the gain does not grow: the interval of its slope lies below zero."""
-    conditions = {
-        "no weight decay": (CIFAR_WITHOUT_DECAY, WITHOUT_DECAY, DIGITS, NOISY_DIGITS),
-        "last evaluation": (PTNK_LAST, TURKISH_LAST),
-        "ViT": (CIFAR_VIT, VIT),
-    }
     evidence = []
-    for condition, studies in conditions.items():
-        for study in studies:
-            grows = growth(study)
-            verdict = {HOLDS: FAILS, FAILS: HOLDS}.get(grows.verdict, grows.verdict)
-            evidence.append(grows._replace(number=f"{condition}: {grows.number}", verdict=verdict))
+    for study in sorted((study for study in results() if study.without), key=lambda study: study.without, reverse=True):
+        grows = growth(study)
+        verdict = {HOLDS: FAILS, FAILS: HOLDS}.get(grows.verdict, grows.verdict)
+        evidence.append(grows._replace(number=f"{study.without}: {grows.number}", verdict=verdict))
     return evidence
 
 
 def depths() -> list[Evidence]:
     """Test whether the gain of MLPs grows with depth; that of a ResNet is to be flat, so growth speaks against it."""
-    resnet = growth(CIFAR_DEPTH)
-    verdict = {HOLDS: FAILS}.get(resnet.verdict, OPEN)
-    return [growth(DEPTH), resnet._replace(verdict=verdict)]
+    evidence = []
+    for study in judged("C12"):
+        grows = growth(study)
+        is_flat = study.model.startswith("ResNet")
+        evidence.append(grows._replace(verdict={HOLDS: FAILS}.get(grows.verdict, OPEN)) if is_flat else grows)
+    return evidence
 
 
 CLAIMS = (
-    Claim("C1", "the gain of SAM grows with width", lambda: [growth(study) for study in (*WIDTHS, *TUNED)]),
+    Claim("C1", "the gain of SAM grows with width", lambda: [growth(study) for study in judged("C1")], SLOPE),
     Claim(
         "C2",
         "with few parameters the gain is near zero",
-        lambda: [smallest(study) for study in WIDTHS if study.is_percent],
+        lambda: [smallest(study) for study in judged("C2")],
+        "points at the smallest number of parameters",
     ),
     Claim("C3", "1-D regression: SAM's functions are simpler where there are many neurons, not few", simpler_functions),
     Claim("C4", "SAM ends in SGD's basin where there are few neurons, in a flatter one where there are many", basins),
     Claim("C5", "the best rho grows with the number of parameters", best_rhos),
     Claim("C6", "the smoothness constant β shrinks with width, the PL constant α grows", smoothness),
-    Claim("C7", "label noise amplifies the growth", amplified),
+    Claim(
+        "C7", "label noise amplifies the growth", amplified, "points more per tenfold increase than without label noise"
+    ),
     Claim(
         "C8",
         "at a fixed number of nonzero parameters, wider and sparser networks gain more",
-        lambda: [growth(SPARSITY), growth(CIFAR_SPARSITY)],
+        lambda: [growth(study) for study in judged("C8")],
+        SLOPE,
     ),
     Claim(
-        "C9", "the gain does not grow without weight decay, without early stopping, or for ViT", without_regularization
+        "C9",
+        "the gain does not grow without weight decay, without early stopping, or for ViT",
+        without_regularization,
+        SLOPE,
     ),
     Claim("C10", "minima of SAM are flatter and more uniform, the more so the larger rho", flatter),
     Claim("C11", "unnormalized SAM converges linearly where it interpolates", linear_convergence),
-    Claim("C12", "with depth, the gain grows for MLPs and not for ResNets", depths),
-    Claim("C13", "stronger weight decay of SGD does not replace SAM", decay_replaces),
+    Claim("C12", "with depth, the gain grows for MLPs and not for ResNets", depths, SLOPE),
+    Claim(
+        "C13", "stronger weight decay of SGD does not replace SAM", decay_replaces, "points at a number of parameters"
+    ),
     Claim("C14", "in the lazy regime SAM is more than 10 points below SGD", lazy),
     Claim("C15", "twice as many epochs of SGD do not remove the growth", twice_as_long),
     Claim("C16", "the test error of SAM itself falls with width", generalizes),
@@ -281,23 +230,20 @@ CLAIMS = (
 
 HEAD = f"""# The paper's claims
 
-Written by `python benchmarks/claims.py` from the tables in `docs/studies/`. The page of each study has the commands of
-its runs; [what was found](results.md) has the gains and the conclusions. Most studies are smaller than the paper's, on
-other data; a verdict applies to what was run.
+`python docs/build/pages.py` writes this page from the tables in `docs/studies/`. [What was found](results.md) has
+the gains, seeds and conclusions. Most studies are smaller than the paper's, on other data; a verdict applies to
+what was run.
 
-Intervals are 95 % intervals over seeds, each on its own. Slopes are per tenfold increase in parameters
-([how](results.md#gains-by-width)). A claim **holds** or **does not** if the whole interval implies it, and is **not
-decided** if the interval includes both, as is common with three seeds. Of the decided verdicts, expect about one in
-twenty to be wrong by chance, and more where several intervals decide.
+95 % intervals over seeds, each on its own; [slopes](results.md#gains-by-width). A claim **holds** or **does not** if
+the whole interval implies it, and is **not decided** if the interval includes both. Of the decided verdicts, expect one
+in twenty to be wrong by chance, and more where several intervals decide.
 
-- **C1, C7, C9, C13** on wrong labels: the paper's data have right labels, except for C7. Unless arms are said to be
-  tuned, SAM and its base have the same learning rate and weight decay.
-- **C2** is judged in points: near zero is within ±{NEAR_ZERO:g} points. For the barriers of C4 it is within a tenth of
-  SGD's training loss.
-- **C5** needs several rho. Sets of the best rho have 95 % confidence each; where a set reaches an end of its grid,
-  "low end" or "high end", it is censored there.
-- **C10**: ratios of SAM over its base. Where one rho is compared with it, only the first half is judged, by the top
-  eigenvalue and, where it was measured, s₂.
+- Unless they are said to be tuned, for each arm, SAM and its base have the same learning rate and weight decay. "Half
+  wrong" is half of the training labels.
+- **C1, C9, C13**: the paper's data have right labels.
+- **C2**: near zero is within ±{NEAR_ZERO:g} points; for the barriers of **C4**, within a tenth of SGD's training loss.
+- **C5** needs several rho. Its sets have 95 % confidence each, and are censored at the end of a grid.
+- **C10**: where one rho is compared with the base, only the first half is judged, by the top eigenvalue and s₂.
 
 """
 
@@ -306,7 +252,7 @@ def section(claim: Claim, evidence: Sequence[Evidence]) -> str:
     """Write the evidence of a claim."""
     head = f"## {claim.name}: {claim.text}\n\n"
     rows = "\n".join(f"| [{item.data}]({item.page}) | {item.number} | {item.verdict} |" for item in evidence)
-    return f"{head}| data, network | number (95 % interval) | verdict |\n|---|---|---|\n{rows}\n"
+    return f"{head}| data, network | {claim.number} (95 % interval) | verdict |\n|---|---|---|\n{rows}\n"
 
 
 def page() -> str:
@@ -315,8 +261,3 @@ def page() -> str:
     rows = "\n".join(f"| {claim.name} | {claim.text} | {overall(evidence)} |" for claim, evidence in every)
     summary = f"| claim | what it says | verdict |\n|---|---|---|\n{rows}\n"
     return HEAD + "\n".join([summary, *(section(claim, evidence) for claim, evidence in every)])
-
-
-if __name__ == "__main__":
-    PAGE.write_text(page())
-    print(f"wrote {PAGE}")

@@ -292,7 +292,9 @@ class _Progress:
             if seconds is None and time.monotonic() > until:  # another command has trained it
                 seconds = with_compiling
             if seconds is not None:
-                self._estimate.learn(self._states[name], seconds)
+                state = self._states[name]
+                of_group = (with_compiling - seconds) * state.run.config["group_size"]
+                self._estimate.learn(state, seconds, compiling=of_group)
                 del self._unlearned[name]
 
 

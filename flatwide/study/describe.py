@@ -28,15 +28,20 @@ class Estimate:
     def __init__(self, stored: Inventory):
         self._costs: dict[tuple, float] = {}
         self._seen: dict[tuple, dict[str, float]] = {}
+        self._compiling: dict[tuple, float] = {}
         for state in stored.states:
             if state.run.shape not in self._costs:
                 self._costs[state.run.shape] = _cost(state.run)
             if state.seconds is not None:  # each run of a group trained together has the time of the whole group
                 self.learn(state, state.seconds / state.run.config["group_size"])
+        for shape, seen in self._seen.items():  # the first of a shape's runs has compiled for all
+            self._compiling[shape] = max(seen.values()) - statistics.median_low(seen.values())
 
-    def learn(self, state: RunState, seconds: float) -> None:
-        """Record how long a run took; a later call replaces an earlier one."""
-        self._seen.setdefault(state.run.shape, {})[state.directory.name] = seconds
+    def learn(self, state: RunState, seconds: float, *, compiling: float = 0.0) -> None:
+        """Record how long a run took, and its compilation; a later call replaces an earlier one."""
+        shape = state.run.shape
+        self._seen.setdefault(shape, {})[state.directory.name] = seconds
+        self._compiling[shape] = max(compiling, self._compiling.get(shape, 0.0))
 
     def cost(self, state: RunState) -> float:
         """Return the arithmetic of a run, in an arbitrary unit."""
@@ -70,8 +75,10 @@ class Estimate:
         if sum(counts.values()) <= len(remaining):
             return max(remaining, default=0.0)
         passed = sum(min(age, seconds[shape]) for shape, age in training if shape in seconds)
-        total = sum(count * seconds[shape] for shape, count in counts.items() if count) - passed
-        return max(total / workers, *seconds.values())
+        new = seconds.keys() - self._seen.keys() - {shape for shape, _ in training}
+        compiling = statistics.fmean(self._compiling.values()) if self._compiling else 0.0
+        total = sum(counts[shape] * seconds[shape] for shape in seconds) - passed + compiling * len(new)
+        return max(total / workers, *(seconds[shape] + compiling * (shape in new) for shape in seconds))
 
 
 def heading(planned: Plan, stored: Inventory, *, num_workers: int, estimate: Estimate) -> list[str]:

@@ -90,7 +90,7 @@ def test_number_of_gradients_says_what_groups_and_rules_of_their_own_compute(tmp
         "from flatwide import sam\ndef due(rho):\n    return sam.normalized(rho)._replace(is_due=lambda state: True)\n"
     )
     assert experiment.build(FIELDS | {"sam_variant": f"{tmp_path}/due.py:due"}).num_gradients(20) is None
-    described = preview.describe(configs.resolve(FIELDS | LATE))
+    described = preview.describe(preview.assemble(configs.resolve(FIELDS | LATE)))
     assert "gradients per step: 1.35 (SAM)" in described
 
 

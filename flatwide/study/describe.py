@@ -3,7 +3,6 @@
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from operator import itemgetter
 from typing import Any
 
 from flatwide import config as configs
@@ -12,13 +11,15 @@ from flatwide.catalogue import entry, title
 from flatwide.columns import DONE
 from flatwide.runs import identity, preview, snapshots
 from flatwide.runs.jax_settings import is_double
-from flatwide.runs.logs import duration_text, runs_text
+from flatwide.runs.logs import duration_text, runs_text, say
+from flatwide.study import sizing
 from flatwide.study.executors import Share
 from flatwide.study.inventory import REFUSED, UNMEASURED, Inventory, RunState
 from flatwide.study.plan import Plan, Planned
 from flatwide.study.settings import Part
 from flatwide.training import devices
 
+_MOST_COMPILED = 8  # programs for their memory: some seconds each
 _SMALL_FILES = 24 * 1024  # bytes of a run's tables and JSON, in whole blocks of the disk
 
 
@@ -156,26 +157,32 @@ def groups(stored: Inventory, estimate: Estimate) -> list[str]:
     return [f"groups of one program: {len(by_shape)}", *lines]
 
 
-def memory(stored: Inventory, share: Share) -> list[str]:
-    """Estimate the memory of the most demanding run, and warn of what the devices of a worker cannot hold or share.
+def memory(stored: Inventory, share: Share, study: Mapping[str, Any]) -> list[str]:
+    """Tell the memory of the most demanding program, and warn of what the devices of a worker cannot hold or share.
 
-    Of runs that differ in the size of their network alone, only the largest is traced, which keeps this fast.
+    Of runs that differ in the size of their network alone, only the largest is compiled, and of these only those with
+    the most parameters and examples a batch, which keeps this fast.
     """
-    sample = {(state.run.part, state.run.shape): state.run for state in stored.states}
+    sample = {run.shape: run for run in (state.run for state in stored.to_do())}
+    if not sample:
+        return [share.text] if share.text else []
     largest: dict[tuple, tuple[int, Mapping[str, Any]]] = {}
     for run in sample.values():
         size, settings = trees.size(preview.sizes(run.config).params), _settings(run)
         if settings not in largest or size > largest[settings][0]:
             largest[settings] = size, run.config
+    demanding = sorted(largest.values(), key=lambda each: each[0] * each[1]["batch_size"] * each[1]["group_size"])
+    runs = [config for _, config in demanding[-_MOST_COMPILED:]]
+    say("compiling the largest programs, for their memory; this may take a minute")
+    fits = sizing.fits([(config, 1) for config in runs], study)
+    fit, config = max(zip(fits, runs, strict=True), key=lambda each: each[0].num_bytes)
     num_devices = share.num_devices or devices.count(devices.over_devices())
-    estimates = ((preview.device_memory(config, num_devices), config) for _, config in largest.values())
-    num_bytes, config = max(estimates, key=itemgetter(0))
-    where = f" on each of {num_devices} devices" if num_devices > 1 else ""
-    text = f"expected memory: up to {preview.readable(num_bytes)} of arrays{where}, at width {identity.width(config)}"
+    where = f" of each of {num_devices} devices" if num_devices > 1 else ""
+    text = f"expected memory: up to {preview.readable(fit.num_bytes)}{where}, at width {identity.width(config)}"
     faults = dict.fromkeys(fault for run in sample.values() if (fault := preview.device_fault(run.config, num_devices)))
     if share.num_bytes is not None:
         text += f"; a worker may take {preview.readable(share.num_bytes)} of a device"
-        if num_bytes > share.num_bytes:
+        if fit.num_bytes > share.num_bytes:
             faults[
                 "this may not fit. config.accumulation_steps=4 needs less, and so do fewer workers_per_gpu, or "
                 "config.shard_parameters=True with more devices_per_run."

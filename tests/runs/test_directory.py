@@ -27,12 +27,6 @@ CONFIG = {"model": "MLP", "num_neurons": (300, 100), "rho": 0.1, "seed": 0, "aug
 IDENTITY = {"num_neurons": (300, 100), "rho": 0.1}
 
 
-@pytest.fixture
-def run(tmp_path):
-    (tmp_path / "runs").mkdir()
-    return RunDirectory(tmp_path / "runs" / "digits-MLP-0123abcd")
-
-
 def strict(path):
     """Read JSON that may not hold NaN or Infinity."""
     return json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))

@@ -41,12 +41,16 @@ class Side:
         for process in self._processes:
             process.stdin.write(f"{steps}\n")
             process.stdin.flush()
-        seconds = [tuple(map(float, process.stdout.readline().split())) for process in self._processes]
+        lines = (
+            next(line for line in process.stdout if line[0].isdigit()) for process in self._processes
+        )  # not Gloo's
+        seconds = [tuple(map(float, line.split())) for line in lines]
         return max(wall for wall, _ in seconds), sum(processor for _, processor in seconds)
 
     def stop(self) -> None:
         for process in self._processes:
             process.stdin.close()
+        for process in self._processes:  # each ends once all have
             process.wait()
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from flatwide import catalogue, models, optimizers, registry, sparsify, trees
+from flatwide import catalogue, models, registry, sparsify
 from flatwide import config as configs
 from flatwide.runs import build, division, jax_settings
 from flatwide.runs.experiment import Experiment
@@ -149,22 +149,6 @@ def _params(read: tuple, content: tuple, leaves: tuple, structure: Any, num_outp
     """
     model = model_of(dict(read), jax.tree.unflatten(structure, leaves), num_outputs)
     return init_shapes(model)[0]
-
-
-def optimizer_bytes(config: Mapping[str, Any], params: PyTree) -> int:
-    """Return the bytes of the optimizer state of a resolved config.
-
-    Args:
-      params: shapes and dtypes are enough.
-    """
-    init = _optimizer(configs.base_optimizer(config), config["momentum"]).init
-    return trees.num_bytes(jax.eval_shape(init, params))
-
-
-@functools.lru_cache(maxsize=64)
-def _optimizer(name: str, momentum: float) -> optimizers.Optimizer:
-    """Build an optimizer once, so that its `init` is traced once for each network."""
-    return optimizers.build(name, momentum=momentum)
 
 
 def readable(num_bytes: float) -> str:

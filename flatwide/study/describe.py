@@ -9,8 +9,8 @@ from flatwide import config as configs
 from flatwide import machine, models, registry, trees
 from flatwide.catalogue import entry, title
 from flatwide.columns import DONE
-from flatwide.runs import identity, preview, snapshots
-from flatwide.runs.jax_settings import is_double
+from flatwide.runs import identity, preview, recording
+from flatwide.runs.experiment import Experiment
 from flatwide.runs.logs import duration_text, runs_text, say
 from flatwide.study import sizing
 from flatwide.study.executors import Share
@@ -198,39 +198,24 @@ def _settings(run: Planned) -> tuple:
 
 
 def disk(stored: Inventory) -> list[str]:
-    """Estimate the disk space of a finished study."""
-    shapes = Counter(state.run.shape for state in stored.states)
-    sample = {state.run.shape: state.run for state in stored.states}
-    small = {shape: _SMALL_FILES + _snapshot_bytes(run) + array_bytes(run.config) for shape, run in sample.items()}
-    least = sum(count * (_state_bytes(sample[shape]) + small[shape]) for shape, count in shapes.items())
-    most = sum(count * (3 * _state_bytes(sample[shape]) + small[shape]) for shape, count in shapes.items())
-    least, most = preview.readable(least), preview.readable(most)
-    return [f"disk: {least} if each run ends within a checkpoint interval, else up to {most}"]
+    """Estimate the disk space of a finished study: each run keeps one state at its end, and up to three before."""
+    sample, least, most = {state.run.shape: state.run for state in stored.states}, 0, 0
+    for shape, count in Counter(state.run.shape for state in stored.states).items():
+        built = preview.assemble(sample[shape].config)
+        state = built.state_shapes()
+        snapshots = len(built.snapshot_steps) * trees.num_bytes(recording.snapshot(state))
+        least += count * (_SMALL_FILES + snapshots + array_bytes(built) + trees.num_bytes(state))
+        most += count * 2 * trees.num_bytes(state)
+    return [
+        f"disk: {preview.readable(least)} if each run ends within a checkpoint interval, else up to "
+        f"{preview.readable(least + most)}"
+    ]
 
 
-def _snapshot_bytes(run: Planned) -> int:
-    """Count the bytes of a run's snapshots, which it keeps besides its checkpoints."""
-    sizes, number = preview.sizes(run.config), 8 if is_double() else 4
-    is_adam = configs.base_optimizer(run.config) != "sgd"  # whose average of squared gradients is stored too
-    itemsize = number * (1 + is_adam) + (run.config["sparsity"] > 0)
-    snapshot_steps = snapshots.wanted(run.config, num_steps=sizes.num_steps, steps_per_epoch=sizes.steps_per_epoch)
-    return len(snapshot_steps) * trees.size(sizes.params) * itemsize
-
-
-def array_bytes(config: Mapping[str, Any]) -> int:
+def array_bytes(built: Experiment) -> int:
     """Count the bytes of measured arrays with an entry for each parameter, at all snapshots and the end."""
-    arrays_per_network = sum(entry(title(name)).num_param_arrays for name in config["measurements"])
-    sizes, itemsize = preview.sizes(config), 8 if is_double() else 4
-    steps = snapshots.wanted(config, num_steps=sizes.num_steps, steps_per_epoch=sizes.steps_per_epoch)
-    return (len(steps) + 1) * arrays_per_network * trees.size(sizes.params) * itemsize
-
-
-def _state_bytes(run: Planned) -> int:
-    """Count the bytes of a checkpoint: parameters, optimizer state and mask."""
-    config, params = run.config, preview.sizes(run.config).params
-    itemsize = 8 if is_double() else 4
-    weights = trees.size(params) * (itemsize + (config["sparsity"] > 0))
-    return weights + preview.optimizer_bytes(config, params)
+    arrays_per_network = sum(entry(title(name)).num_param_arrays for name in built.config["measurements"])
+    return (len(built.snapshot_steps) + 1) * arrays_per_network * trees.num_bytes(built.param_shapes)
 
 
 def _cost(run: Planned) -> float:

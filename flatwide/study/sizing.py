@@ -5,7 +5,7 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +13,7 @@ import jax
 from flatwide import config as configs
 from flatwide import machine
 from flatwide.runs import build, identity, jax_settings, memory, preview
+from flatwide.runs.directory import run_directories
 from flatwide.runs.parts import is_local
 from flatwide.study import executors
 from flatwide.study.executors import placement
@@ -97,7 +98,8 @@ def with_groups(planned: Plan, workdir: str | os.PathLike) -> Plan:
     for run in planned.runs:
         shapes.setdefault(run.shape, []).append(run)
     workers = settings.workers or executors.find(settings.executor).capacity(settings.study, _threads(planned))
-    earlier = {shape: _earlier(runs, workdir) for shape, runs in shapes.items()}
+    names = {run.name for run in run_directories(os.fspath(workdir))}
+    earlier = {shape: _earlier(runs, names) for shape, runs in shapes.items()}
     most = {shape: _most(runs, workers) for shape, runs in shapes.items() if not earlier[shape]}
     found = fits([(shapes[shape][0].config, most[shape]) for shape in most], settings.study, workers=workers)
     chosen = dict(zip(most, found, strict=True))
@@ -126,15 +128,16 @@ def _most(runs: Sequence[Planned], workers: int) -> int:
     return min(_MOST_TOGETHER, _power_of_two(math.ceil(len(runs) / workers)))
 
 
-def _earlier(runs: Sequence[Planned], workdir: str | os.PathLike) -> int:
-    """Return the size of the group in which some of these runs were trained before; 0 if none was."""
-    sizes = [2**exponent for exponent in range(_power_of_two(_MOST_TOGETHER).bit_length())]
-    if not os.path.isdir(workdir) or not is_local(runs[0].config):
-        return 0
-    for size in sizes:
+def _earlier(runs: Sequence[Planned], names: Collection[str]) -> int:
+    """Return the size of the group in which some of these runs were begun before; 0 if none was.
+
+    Args:
+      names: of the runs in the work directory.
+    """
+    for size in (2**exponent for exponent in range(_MOST_TOGETHER.bit_length())) if names else ():
         for run in runs:
             config = configs.resolve_fields({**run.config, "group_size": size})
-            if (identity.locate(config, workdir)[0].path / "config.json").exists():
+            if is_local(config) and identity.locate(config, "")[0].name in names:
                 return size
     return 0
 

@@ -209,7 +209,7 @@ assert cli.main(flags) == 0
     environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": ""}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
-    assert "of arrays on each of 2 devices" in done.stdout
+    assert "of each of 2 devices" in done.stdout
     runs = flatwide.load(tmp_path / "w")
     assert len(runs) == 4
     assert set(runs["num_devices"]) == {2}

@@ -4,6 +4,11 @@ import re
 
 import pytest
 
+from flatwide import config as configs
+from flatwide.runs import preview
+
+RESNET = {"model": "ResNet18", "num_filters": 16, "num_blocks": (1, 1, 1, 1), "batch_size": 64}
+
 
 @pytest.fixture(scope="module")
 def costs(load_script):
@@ -23,6 +28,28 @@ def test_a_dense_network_is_counted_as_its_products(costs):
     page = costs.PAGE.read_text()
     gradients = sum(shape.num_runs * shape.num_gradients for shape in shapes)
     assert re.search(rf"\[mnist_width\]\S+ \| 120 \| {gradients / 1e6:.1f} \|", page)
+
+
+def test_the_arithmetic_of_a_gradient_is_that_of_its_products(costs):
+    config = configs.resolve({"num_neurons": (300, 100), "dataset": "mnist", "batch_size": 128})
+    weights = 784 * 300 + 300 * 100 + 100 * 10
+    # Forward, and backward to weights and to hidden units; the inputs need no gradient.
+    expected = 128 * (2 * weights + 2 * weights + 2 * (weights - 784 * 300))
+    assert costs.operations(preview.assemble(config)) == pytest.approx(expected, rel=0.05)
+
+
+def test_the_arithmetic_of_convolutions_has_every_pixel_of_the_backward_pass(costs):
+    config = configs.resolve(RESNET | {"dataset": "cifar10"})
+    stem, positions, previous = 32**2 * 9 * 3 * 16, 32**2, 16
+    products = 0
+    for stage in range(4):
+        filters, positions = 16 * 2**stage, 32**2 // 4**stage
+        shortcut = previous * filters if stage else 0
+        products += positions * (9 * previous * filters + 9 * filters**2 + shortcut)
+        previous = filters
+    # Forward, and backward to filters and, after the stem, to images; at the edges filters meet fewer pixels.
+    expected = 64 * (6 * products + 4 * stem)
+    assert costs.operations(preview.assemble(config)) == pytest.approx(0.9 * expected, rel=0.1)
 
 
 def test_hours_are_limited_by_arithmetic_or_by_the_overhead(costs):

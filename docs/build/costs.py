@@ -13,12 +13,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 from studies import Study, studies
 
 from flatwide import config as configs
-from flatwide import trees
+from flatwide import trees, workloads
 from flatwide.runs import identity, preview
+from flatwide.runs.experiment import Experiment
 from flatwide.study import plan
+from flatwide.training import sources
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "costs.md"
@@ -105,20 +108,35 @@ def shapes(study: Study, counted: set[str] | None = None) -> list[Shape]:
 
 
 def _shape(members: list[plan.Planned]) -> Shape:
-    config = members[0].config
-    params = preview.sizes(config).params
+    built = preview.assemble(members[0].config)
     return Shape(
-        num_params=trees.size(params),
+        num_params=built.num_params,
         num_runs=len(members),
-        num_gradients=preview.lengths(config).num_gradients,
-        operations=_operations(config, params),
+        num_gradients=built.num_gradients(built.num_steps) or 2 * built.num_steps,
+        operations=operations(built),
     )
 
 
-def _operations(config: Mapping[str, Any], params: Any) -> float:
-    if (positions := _POSITIONS.get(config["model"])) is None:
-        return preview.operations(config)
-    return 6.0 * _dense(params) * positions * config["batch_size"]
+def operations(built: Experiment) -> float:
+    """Count the floating-point operations of the gradient of a batch, in its traced program.
+
+    XLA counts the body of a loop once. Where the gradient has loops, such as those over the pixels of a filter, it is
+    counted as three forward passes; loops over words by their dense kernels.
+    """
+    batch_size, positions = built.config["batch_size"], _POSITIONS.get(built.config["model"])
+    if positions is not None:
+        return 6.0 * _dense(built.param_shapes) * positions * batch_size
+    state, raw = built.state_shapes(), sources.raw_shapes(built.train, built.data.example, batch_size)
+
+    def loss(params, stats, batch):
+        key = jax.random.key(0)
+        batch = built.workload.prepare(batch, key, train=True)
+        return workloads.loss(built.workload, params, batch, stats=stats, train=True, key=key)[0]
+
+    lowered, factor = jax.jit(jax.grad(loss)).lower(state.params, state.stats, raw), 1
+    if "while" in lowered.as_text():
+        lowered, factor = jax.jit(loss).lower(state.params, state.stats, raw), 3
+    return factor * float((lowered.cost_analysis() or {}).get("flops", 0.0))
 
 
 def _dense(params: Mapping[str, Any]) -> int:

@@ -203,6 +203,7 @@ STUDY: dict[str, Field] = {
     "workers": Field(None, "int", AT_LEAST_ONE, optional=True),
     "workers_per_gpu": Field(1, "int", AT_LEAST_ONE),
     "devices_per_run": Field(None, "int", AT_LEAST_ONE, optional=True),
+    "group_size": Field(None, "str", Check(lambda v: v == "auto", "'auto'"), optional=True),
     "address": Field(None, "str", optional=True),
     "slurm": Field({}, "mapping"),
     "tensorboard": Field(False, "bool"),

@@ -6,7 +6,7 @@ import io
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,9 @@ class Recording:
             if len(missing) > _MOST_WARNINGS:
                 logs.say(f"warning: and {len(missing) - _MOST_WARNINGS} more snapshots are missing.", quiet=quiet)
             is_due = self.taken.step > 0 and self._is_due(self.taken.step)
-            if is_due and not processes.agreed(lambda: self._has_row(self.taken.step)):
+            if is_due and not processes.agreed(
+                lambda: any(row["step"] == self.taken.step for row in self.directory.read_metrics())
+            ):
                 self._record()  # the run was stopped before this evaluation
                 self._write_rows()
             yield
@@ -121,7 +123,9 @@ class Recording:
             self._write_rows()
             return
         row = self._record() if self._is_due(taken.step) else None
-        self._progress.update(taken.step, self._shown_values(row))
+        name = f"test_{self._built.workload.objective.metric_name}"
+        shown = {"running_train_loss": row["running_train_loss"], name: row["test_metric"]} if row else {}
+        self._progress.update(taken.step, shown)
         if taken.state is None:
             return
         self._write_rows()
@@ -280,9 +284,6 @@ class Recording:
         """Whether there is an evaluation after `step` steps."""
         return step % self._built.eval_every_steps == 0 or step == self._built.num_steps
 
-    def _has_row(self, step: int) -> bool:
-        return any(row["step"] == step for row in self.directory.read_metrics())
-
     def _stopped(self) -> Stopped:
         return Stopped(
             f"stopped at step {self.taken.step} of {self._built.num_steps}, saved in {self.directory.checkpoints}. "
@@ -294,15 +295,6 @@ class Recording:
         first = taken.step - len(taken.losses)
         for step in range((first // every + 1) * every, taken.step + 1, every):
             self._board.write(step, {"batch_loss": float(taken.losses[step - first - 1])})
-
-    def _shown_values(self, row: Mapping[str, float | None] | None) -> dict[str, float | None]:
-        """Return the values for the progress line: those of the last evaluation, if any."""
-        if row is None:
-            return {}
-        return {
-            "running_train_loss": row["running_train_loss"],
-            f"test_{self._built.workload.objective.metric_name}": row["test_metric"],
-        }
 
 
 def _chance(built: Experiment) -> dict[str, Any]:

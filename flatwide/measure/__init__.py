@@ -31,6 +31,7 @@ your own. The modules, in order of dependency:
 
 from flatwide.measure import torch as torch
 from flatwide.measure.convergence import ConvergenceBound, convergence_bound
+from flatwide.measure.inputs import Problem, example_problem, problem
 from flatwide.measure.landscape import Barrier, barrier, surface
 from flatwide.measure.layerwise import Layer, Layers, ascent_shares, block_traces, blocks, layers
 from flatwide.measure.loss_rise import Sharpness, sharpness
@@ -81,6 +82,7 @@ __all__ = [
     "Moments",
     "NegativeCurvature",
     "Operator",
+    "Problem",
     "Sharpness",
     "SmoothnessAndPL",
     "SpectralDensity",
@@ -94,6 +96,7 @@ __all__ = [
     "diagonal",
     "edge_of_stability",
     "effective_rho",
+    "example_problem",
     "frobenius_norm",
     "hessian_moments",
     "hessian_operator",
@@ -109,6 +112,7 @@ __all__ = [
     "preconditioned_edge",
     "preconditioned_operator",
     "principal_subspace",
+    "problem",
     "random_directions",
     "rounded_weights",
     "sharpness",

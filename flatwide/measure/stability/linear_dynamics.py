@@ -83,7 +83,7 @@ def simulated_growth(
     if num_steps < 40:
         raise ValueError(f"num_steps={num_steps}: expected at least 40, the first half of which is discarded.")
     start_key, mix_key, key = jax.random.split(key, 3)
-    basis = _curved(operators.hessian_of(in_batches(problem)), jax.random.split(start_key, _STARTS))
+    basis = _curved(operators.hessian_operator(in_batches(problem)), jax.random.split(start_key, _STARTS))
     # In the range of H: a flat direction never shrinks, and would mask the curved ones.
     particles = jax.random.normal(mix_key, (num_particles, _STARTS), basis.dtype) @ basis
     num_bytes = 8 * batch_size * trees.size(problem.params) * basis.dtype.itemsize

@@ -98,6 +98,11 @@ class Subject:
         """Count the examples."""
         return len(jax.tree.leaves(self.examples)[0])
 
+    def batches(self, size: int) -> Iterator[Batch]:
+        """Yield the examples in batches of at most a size."""
+        for first in range(0, self.num_examples, size):
+            yield jax.tree.map(lambda leaf, at=first: leaf[at : at + size], self.examples)
+
     @property
     def loss_fn(self) -> MeanLoss:
         """Return loss(params, batch, stats)."""

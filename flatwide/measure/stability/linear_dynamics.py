@@ -18,7 +18,6 @@ from flatwide.types import Array, PyTree
 
 _BLOCKS = 10  # blocks of steps, whose spread gives the error: 20 steps or more each by default
 _STARTS = 8  # random vectors, multiplied by H, that span the initial particles
-_CHUNK_BYTES = 2**28  # of the particles that move in parallel: a quarter of a GiB, small for any machine
 
 
 class Growth(NamedTuple):
@@ -95,7 +94,7 @@ def simulated_growth(
         batch_size=batch_size,
         with_replacement=with_replacement,
         num_steps=num_steps,
-        chunk=int(np.clip(_CHUNK_BYTES // num_bytes, 1, num_particles)),
+        chunk=int(np.clip(batching.CHUNK_BYTES // num_bytes, 1, num_particles)),
     )
     return _growth(np.asarray(by_step, np.float64), num_particles * num_steps * batch_size)
 

@@ -16,7 +16,6 @@ from flatwide.measure.spectrum.ends import Ends, ends
 from flatwide.measure.stability.factored import Factors, Network
 from flatwide.types import Array, PyTree
 
-_CHUNK_BYTES = 2**28  # memory of the examples of a chunk, if chunk_size is None
 _ORDERS = (2, 3, 4)
 
 
@@ -191,7 +190,7 @@ def _like(data: PyTree, axes: int = 1) -> PyTree:
 def _fitting(num_bytes: int, data: PyTree) -> int:
     """Choose a chunk size for examples of num_bytes each, preferably a divisor of the number of examples."""
     total = batching.num_examples(data)
-    most = min(max(_CHUNK_BYTES // num_bytes, 1), total)
+    most = min(max(batching.CHUNK_BYTES // num_bytes, 1), total)
     return next((size for size in range(most, most // 2, -1) if total % size == 0), most)
 
 

@@ -146,7 +146,7 @@ def test_products_agree_with_matrices(float64):
 
 def test_flat_and_pruned_directions(monkeypatch):
     # Chunks of 4 and 1.
-    monkeypatch.setattr("flatwide.measure.stability.stability_condition._CHUNK_BYTES", 8 * 6 * 4 * 4)
+    monkeypatch.setattr("flatwide.measure.batching.CHUNK_BYTES", 8 * 6 * 4 * 4)
     mask = {"a": np.array([True, True, False, False]), "b": np.array(False)}
     free = by_products(0.02, 0.1, mask=mask, extra=jnp.ones(2))
     dense = by_matrices(0.02, 0.1, HESSIANS[:, :2, :2])

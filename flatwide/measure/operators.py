@@ -20,7 +20,7 @@ from flatwide.types import Array, PyTree
 
 # The errors of JAX for a function that reads the values of a traced vector.
 _NEEDS_NUMBERS = (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError)
-_STORED_BYTES = 2**30  # limit of the residuals that products share; above, each product recomputes them
+_STORED_BYTES = 2**30  # limit of the residuals that products share, a choice; above, each product recomputes them
 
 
 @jax.tree_util.register_dataclass

@@ -12,8 +12,8 @@ from flatwide.measurements import steps
 from flatwide.measurements.errors import NotApplicableError
 from flatwide.measurements.subject import Measured, Subject
 
-_FEWEST = 8  # evaluations, below which no rate is fitted
-_SIDE_BY_SIDE = 2**26  # total parameters of the examples whose curvature is iterated in parallel
+_FEWEST = 8  # evaluations that `measure.linear_rate` needs
+_SIDE_BY_SIDE = 2**26  # parameters of the examples iterated in parallel: 256 MiB for each vector in 32 bits
 
 
 def convergence(subject: Subject, *, key: jax.Array, batch_size: int = 1000) -> Measured:

@@ -89,7 +89,7 @@ def ascent_factor(subject: Subject) -> float:
         return 1.0
     pairs = zip(jax.tree.leaves(factors.perturbation), jax.tree.leaves(factors.rate), strict=True)
     ratios = [perturbation / rate for perturbation, rate in pairs]
-    if not np.allclose(ratios, ratios[0], rtol=1e-9):
+    if not np.allclose(ratios, ratios[0], rtol=1e-9):  # powers of widths in 64 bits, whose rounding is 1e-16
         raise NotApplicableError(
             f"config.perturbation_scaling={subject.built.config['perturbation_scaling']!r} with "
             f"config.parameterization={subject.built.config['parameterization']!r}: expected 'layerwise'; otherwise "

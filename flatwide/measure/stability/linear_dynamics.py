@@ -17,7 +17,7 @@ from flatwide.measure.inputs import Problem
 from flatwide.types import Array, PyTree
 
 _BLOCKS = 10  # blocks of steps, whose spread gives the error: 20 steps or more each by default
-_STARTS = 8  # random vectors, multiplied by H, that span the initial particles
+_STARTS = 8  # random vectors, multiplied by H, that span the initial particles; a choice: burn-in forgets them
 
 
 class Growth(NamedTuple):

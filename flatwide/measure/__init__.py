@@ -23,7 +23,6 @@ your own. The modules, in order of dependency:
                              the observed linear rate, smoothness and PL constants, and the rate of the theory
     loss_rise                the rise of the loss nearby (sharpness)
     layerwise                the same for single layers: blocks of a matrix, traces, SAM's perturbation, sharpness
-    layer_outputs            the contribution of each leaf to a network
     robustness               noisy and rounded weights
     torch                    the loss of a PyTorch module as a function of params
     subspace, landscape      lines and planes, and the loss on them

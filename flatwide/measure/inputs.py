@@ -305,7 +305,7 @@ def warn_of_sum(once: float, twice: float) -> None:
         warnings.warn(
             f"loss_fn looks like a sum over examples: it is {once:.6g} for some examples and {twice:.6g} if each is "
             "duplicated. A sum is too large by a factor of the batch size; return the mean over the batch.",
-            stacklevel=5,
+            stacklevel=4,
         )
 
 

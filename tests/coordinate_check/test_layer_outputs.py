@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from flatwide.measure.layer_outputs import layer_outputs
+from flatwide.coordinate_check.layer_outputs import layer_outputs
 
 
 @pytest.fixture

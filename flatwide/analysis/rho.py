@@ -46,7 +46,8 @@ def best_rho(part: table.Part) -> "pd.DataFrame":
 
     Returns: one row for each width: the width, `num_params`, `best_rho`, `best_rho_low` and `best_rho_high` (the
       smallest and largest rho of the set; NaN below two seeds), `best_rho_set` (its members, as text), `chosen_by`,
-      `at_grid_edge` ("low", "high", "low and high" or ""), `num_rhos` and `num_excluded_rhos` (those with a diverged or missing seed).
+      `at_grid_edge` ("low", "high", "low and high" or ""), `num_rhos` and `num_excluded_rhos` (those with a diverged or
+      missing seed).
     """
     import pandas as pd
 

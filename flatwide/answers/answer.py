@@ -75,7 +75,7 @@ def _part(part: table.Part) -> tuple[str, str]:
         )
     first = _growth(part, rows)
     sizes = [row[part.question.width] for row in rows]
-    undecided = [planning.sentence(part, plan) for plan in planning.plans(part)]
+    undecided = [sentences.undecided(part, plan) for plan in planning.plans(part)]
     return f"{first} {_best(part, sizes=sizes)}", " ".join(filter(None, [sentences.sentences(part), *undecided]))
 
 

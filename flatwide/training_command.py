@@ -200,10 +200,11 @@ def _summary(result: Mapping[str, Any]) -> str:
 
 def _preview_study(values: Mapping[str, Any], faults: list[str], workdir: str) -> int:
     """Print what a study would train."""
+    from flatwide import decide
     from flatwide.study import command
 
     _check_study(values, faults)
-    print(command.dry_run(values, workdir))
+    print((decide if values["study"].get("decide") else command).dry_run(values, workdir))
     return DONE
 
 
@@ -227,6 +228,7 @@ def train_study(values: Mapping[str, Any], faults: list[str], workdir: str, *, k
     Args:
       keep: writes this command into the work directory.
     """
+    from flatwide import decide
     from flatwide.study import command
 
     _check_study(values, faults)
@@ -241,7 +243,8 @@ def train_study(values: Mapping[str, Any], faults: list[str], workdir: str, *, k
         _report(workdir, metric=metric, tune=tune, num_planned=num_planned, is_over=is_over)
 
     def run(should_stop: Callable[[], bool]) -> int:
-        summary = command.run(values, workdir, should_stop=should_stop, on_start=start, refresh=refresh)
+        options = {"should_stop": should_stop, "on_start": start, "refresh": refresh}
+        summary = (decide if values["study"].get("decide") else command).run(values, workdir, **options)
         print(_study_summary(summary, workdir, metric=metric, tune=tune))
         return DONE if summary.num_done == summary.num_runs else FAILED
 
@@ -283,13 +286,16 @@ def _study_summary(summary: Any, workdir: str, *, metric: str, tune: Sequence[st
     import flatwide
     from flatwide.analysis import headline, table
     from flatwide.analysis.answer import answer
+    from flatwide.study import decisions
 
     diverged = f" ({summary.num_diverged} diverged)" if summary.num_diverged else ""
     failed = f", {summary.num_failed} failed" if summary.num_failed else ""
     lacking = f", {summary.num_unmeasured} trained but not measured in full" if summary.num_unmeasured else ""
     done = f"runs: {summary.num_done} of {summary.num_runs} done{diverged}{failed}{lacking}"
     lines = [f"{done}. Table: {workdir}/results.csv"]
-    if summary.num_done + summary.num_unmeasured:
+    if verdict := decisions.sentence(workdir):
+        lines = [verdict, "", *lines, f"decisions: {workdir}/decisions.csv", f"report: {workdir}/report.html"]
+    elif summary.num_done + summary.num_unmeasured:
         split = table.split(flatwide.load(workdir), metric=metric, tune=tune)
         short = headline.terminal(headline.headlines(split))
         answers = [short, "", answer(split), ""] if short else [answer(split)]

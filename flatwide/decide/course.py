@@ -323,6 +323,8 @@ class _Steps:
         """Look at the intervals of a question, and record what is concluded."""
         scores = arms.scores(compared)
         plain = [estimates.slope(scores), estimates.rise(scores)] if question == GROWTH else [compared[0].gain]
+        # The limits are those of t with n - 1 degrees of freedom.
+        plain = [each._replace(degrees=n - 1.0) for each in plain]
         found = tuple(estimate.at(level) for estimate in plain)
         known = "; ".join(
             f"{name} {each.value:.6g} ({each.low:.6g} to {each.high:.6g})"
@@ -361,3 +363,17 @@ class _Steps:
                 why = f"more than {_BEHIND} paired errors behind the best finalist of {ARMS[is_sam]}"
                 self.say(f"look {n}", size, self._fresh(n), "", f"drop {gone}", why)
             finalists[size, is_sam] = kept
+
+
+def num_runs(design: Design, *, is_most: bool) -> int:
+    """Count the runs of the screen and of every look, or the least: those of the first look, with few finalists."""
+    sam, base = (len(design.settings(is_sam)) for is_sam in (True, False))
+    candidates, num_rates, total = sam, len(design.rates), 0
+    if sam > _FINALISTS:
+        coarse = len(design.rhos[::2]) * num_rates
+        total += _SCREEN * coarse + (_MORE * min(_KEPT, coarse) if num_rates > 1 else 0)
+        candidates = min(_FINALISTS if is_most else 2, len(design.rhos)) + (num_rates > 1)
+    total += _FINAL * candidates + (_OF_BASE * base if base > _BASE_FINALISTS else 0)
+    looks = LOOKS[-1 if is_most else 0]
+    total += looks * (min(candidates, _FINALISTS) + min(base, _BASE_FINALISTS))
+    return int(min(total * len(design.widths), design.most_runs if is_most else math.inf))

@@ -1,0 +1,143 @@
+"""Calibration of studies that steer themselves: how often they err, what they show, and with how many runs.
+
+Run:     python benchmarks/decide.py            (2,000 studies of each kind; an hour of one core)
+         python benchmarks/decide.py --replay   (the committed tables that have enough seeds; a minute)
+Options: --studies=2000, --kinds=gain,growth,tuned
+Prints:  a Markdown table: for each question and true effect, in standard deviations of a run, the share of studies
+         that conclude rightly and falsely, that of intervals that cover the truth, the mean number of runs, how much
+         too large estimates are where a study concludes, and the runs of a fixed grid that concludes as often.
+
+The code that decides is that of `config.study.decide`; only the runs are simulated: normal, independent, 1 sd. SAM has
+eight radii, and its whole gain in their middle; tuned arms have four rates, of which the second is the best. "none" is
+without a gain at the best setting of either arm, and "flat" is without any difference at all.
+"""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from flatwide import decide
+from flatwide.analysis import arms, convert, estimates
+from flatwide.decide import simulate
+from flatwide.decide.course import Design, Setting
+
+RADII = tuple(float(index) for index in range(1, 9))
+RATES = tuple((float(index),) for index in range(1, 5))
+STUDIES = Path(__file__).parent.parent / "docs" / "studies"
+TABLES = (  # question, table, condition, tuned fields
+    ("gain", "digits_label_noise", "", ()),
+    ("growth", "digits_label_noise", "", ()),
+    ("gain", "digits_fair_fight", "num_epochs == 60", ("learning_rate",)),
+)
+_GRIDS = 400  # fixed grids of each number of seeds
+
+
+def design(kind: str) -> Design:
+    """Return the design of a kind of study."""
+    rates = RATES if kind == "tuned" else ((),)
+    sizes = (100, 1_000, 10_000) if kind == "growth" else (10_000,)
+    tuned = ("learning_rate",) if kind == "tuned" else ()
+    return Design("growth" if kind == "growth" else "gain", sizes, RADII, tuned, rates, rates, range(34))
+
+
+def effects(kind: str, made: Design) -> dict[str, tuple[float, Callable[[int, Setting], float]]]:
+    """Map the names of the true effects of a kind to their size and the means of the runs."""
+    gains = {name: [gain * index / 2 for index in range(3)] if kind == "growth" else [gain] for name, gain in
+             (("none", 0.0), ("1 sd", 1.0), ("2 sd", 2.0), ("3 sd", 3.0))}
+    every = {name: (values[-1], simulate.hump(made, values)) for name, values in gains.items()}
+    return {"flat": (0.0, lambda size, setting: 0.0)} | every
+
+
+def row(kind: str, name: str, *, num_studies: int) -> str:
+    """Simulate studies and return a row of the table."""
+    made = design(kind)
+    size, mean = effects(kind, made)[name]
+    generator = np.random.default_rng(1)
+    found = [simulate.study(made, mean, generator)[0] for _ in range(num_studies)]
+    directions = np.array([each.verdict.direction for each in found])
+    right = float(np.mean(directions > 0)) if size else None
+    false = float(np.mean(directions != 0 if not size else directions < 0))
+    pairs = [list(zip(each.verdict.estimates, each.truths, strict=True)) for each in found if each.truths]
+    covers = np.mean([[estimate.low <= truth <= estimate.high for estimate, truth in pair] for pair in pairs], axis=0)
+    shown = [pair[0] for pair, direction in zip(pairs, directions, strict=True) if direction]
+    excess = np.mean([np.sign(each.value) * (each.value - truth) for each, truth in shown]) if shown else np.nan
+    runs = float(np.mean([each.num_runs for each in found]))
+    grid = fixed_grid(kind, made, mean, right) if right is not None and 0.05 < right < 0.999 else None
+    cells = [
+        kind,
+        name,
+        "-" if right is None else f"{right:.3f}",
+        f"{false:.3f}",
+        f"{min(covers):.3f}",
+        f"{runs:.0f}",
+        f"{excess:+.2f}",
+        "-" if grid is None else f"{grid:.0f}",
+        "-" if grid is None else f"{runs / grid:.2f}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def fixed_grid(kind: str, made: Design, mean: Callable[[int, Setting], float], rate: float) -> float | None:
+    """Return the runs of a grid of all settings whose 95 % intervals conclude as often, interpolated over seeds."""
+    per_seed = len(made.sizes) * (len(made.settings(True)) + len(made.settings(False)))
+    generator, before = np.random.default_rng(2), (0, 0.0)
+    for num_seeds in range(3, 41):
+        power = float(np.mean([_concludes(made, mean, num_seeds, generator) for _ in range(_GRIDS)]))
+        if power >= rate:
+            share = (rate - before[1]) / (power - before[1])
+            return per_seed * (before[0] + share * (num_seeds - before[0]))
+        before = (num_seeds, power)
+    return None
+
+
+def _concludes(
+    made: Design, mean: Callable[[int, Setting], float], num_seeds: int, generator: np.random.Generator
+) -> bool:
+    """Whether a fixed grid finds the gain, or its growth by slope and rise."""
+    compared = []
+    for size in made.sizes:
+        sides = []
+        for is_sam in (False, True):
+            settings = made.settings(is_sam)
+            values = np.array([mean(size, s) for s in settings]) + generator.normal(size=(num_seeds, len(settings)))
+            sides.append(arms.Arm(tuple({"rho": s[0]} for s in settings), tuple(range(num_seeds)), values, values))
+        compared.append(arms.Comparison(width=size, num_params=size, base=sides[0], sam=sides[1], sign=1))
+    if len(compared) == 1:
+        return compared[0].gain.sign > 0
+    scores = arms.scores(compared)
+    return estimates.slope(scores).sign > 0 and estimates.rise(scores).sign > 0
+
+
+def replay() -> None:
+    """Print the verdicts that studies which steer themselves reach on committed tables, and their share of the runs."""
+    for question, name, where, tune in TABLES:
+        paths = [STUDIES / name / "runs.csv", STUDIES / name / "seeds_100_to_107" / "runs.csv"]
+        table = pd.concat([pd.read_csv(path) for path in paths if path.exists()], ignore_index=True)
+        runs = convert.from_columns(table.query(where) if where else table, metric_name="accuracy")
+        course, text = decide.replay(runs, question, tune=tune)
+        asked = len(course.runs) - len(course.missing)
+        print(f"{name}, {question}: {asked} of {len(runs)} runs ({asked / len(runs):.0%}). {text}\n", flush=True)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--studies", type=int, default=2000)
+    parser.add_argument("--kinds", default="gain,growth,tuned")
+    parser.add_argument("--replay", action="store_true")
+    flags = parser.parse_args()
+    if flags.replay:
+        replay()
+        return
+    print("| question | truth | right | false | covers | runs | too large, sd | fixed grid | ratio |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for kind in flags.kinds.split(","):
+        for name in effects(kind, design(kind)):
+            print(row(kind, name, num_studies=flags.studies), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -9,7 +9,7 @@ Prints:  a Markdown table: for each question and true effect, in standard deviat
 
 The code that decides is that of `config.study.decide`; only the runs are simulated: normal, independent, 1 sd. SAM has
 eight radii, and its whole gain in their middle; tuned arms have four rates, of which the second is the best. "none" is
-without a gain at the best setting of either arm, and "flat" is without any difference at all.
+without a gain at the best settings of both arms, and "flat" without any difference between tuned settings.
 """
 
 import argparse
@@ -45,10 +45,12 @@ def design(kind: str) -> Design:
 
 def effects(kind: str, made: Design) -> dict[str, tuple[float, Callable[[int, Setting], float]]]:
     """Map the names of the true effects of a kind to their size and the means of the runs."""
-    gains = {name: [gain * index / 2 for index in range(3)] if kind == "growth" else [gain] for name, gain in
-             (("none", 0.0), ("1 sd", 1.0), ("2 sd", 2.0), ("3 sd", 3.0))}
+    gains = {
+        name: [gain * index / 2 for index in range(3)] if kind == "growth" else [gain]
+        for name, gain in (("none", 0.0), ("1 sd", 1.0), ("2 sd", 2.0), ("3 sd", 3.0))
+    }
     every = {name: (values[-1], simulate.hump(made, values)) for name, values in gains.items()}
-    return {"flat": (0.0, lambda size, setting: 0.0)} | every
+    return ({"flat": (0.0, lambda size, setting: 0.0)} if kind == "tuned" else {}) | every
 
 
 def row(kind: str, name: str, *, num_studies: int) -> str:

@@ -82,12 +82,13 @@ def dry_run(values: Mapping[str, Any], workdir: str | os.PathLike) -> str:
     Raises: as `study.command.dry_run`.
     """
     study = design.read(values)
-    expected = [simulate.expected_runs(study.design, gain) for gain in (0.0, _GAIN)]
+    least, most = (num_runs(study.design, is_most=is_most) for is_most in (False, True))
+    none, some = (simulate.expected_runs(study.design, gain) for gain in (0.0, _GAIN))
     return "\n".join(
         [
             f"decides: {study.design.question}, error rate {study.design.error:g} over all looks",
-            f"runs: {num_runs(study.design, is_most=False)} at least, {num_runs(study.design, is_most=True)} at most; in "
-            f"simulated studies {expected[0]:.0f} without an effect and {expected[1]:.0f} with one of {_GAIN:g} standard deviations",
+            f"runs: {least} at least, {most} at most; in simulated studies {none:.0f} without an effect and {some:.0f} "
+            f"with one of {_GAIN:g} standard deviations",
             "first stage:",
             command.dry_run(study.training(follow(study.design, lambda runs: None).missing), workdir),
         ]

@@ -25,7 +25,7 @@ _BEHIND = 2.5  # paired errors by which a finalist is dropped
 _FIRST_FUTILE, _HOPE = 8, 0.1  # fresh seeds from which a study may end as open, and the chance below which it does
 
 Setting = tuple[Any, ...]  # rho, then the values of the tuned fields
-ARMS = {False: "base", True: "SAM"}
+ARMS = {False: "the base", True: "SAM"}
 
 
 class Run(NamedTuple):
@@ -181,7 +181,7 @@ class _Steps:
         last = _SCREEN if screens_sam else 0
         for size in widths if screens_base else ():
             finalists[size, False] = self._keep("screen", size, every[False], _BASE_FINALISTS)
-        kept = {size: coarse for size in widths}
+        kept = dict.fromkeys(widths, coarse)
         if screens_sam and len(design.rates) > 1:
             kept = {size: self._keep("screen", size, coarse, _KEPT) for size in widths}
             self._train({(size, setting): (last, _MORE) for size in widths for setting in kept[size]})
@@ -219,7 +219,9 @@ class _Steps:
     def _train(self, wanted: Mapping[tuple[int, Setting], tuple[int, int]]) -> None:
         """Ask for runs of some networks and settings, each at so many seeds from the one with an index on."""
         seeds = self.design.seeds
-        if wanted and max(first + count for first, count in wanted.values()) > len(seeds):
+        if not wanted:
+            return
+        if max(first + count for first, count in wanted.values()) > len(seeds):
             raise _Ended(f"there are only {len(seeds)} seeds")
         batch = [
             Run(size, setting, seed)
@@ -317,9 +319,7 @@ class _Steps:
         resolution = max(result.resolution for run, result in self._found.items() if run.num_params == size)
         return Comparison(width=size, num_params=size, base=both[0], sam=both[1], sign=1, resolution=resolution)
 
-    def _judge(
-        self, question: str, compared: Sequence[Comparison], n: int, level: float, last_level: float
-    ) -> Verdict:
+    def _judge(self, question: str, compared: Sequence[Comparison], n: int, level: float, last_level: float) -> Verdict:
         """Look at the intervals of a question, and record what is concluded."""
         scores = arms.scores(compared)
         plain = [estimates.slope(scores), estimates.rise(scores)] if question == GROWTH else [compared[0].gain]

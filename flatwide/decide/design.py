@@ -79,8 +79,8 @@ def read(values: Mapping[str, Any]) -> Study:
         most_seconds=60 * (study["decide_minutes"] or math.inf),
     )
     if (least := num_runs(design, is_most=False)) > design.most_runs:
-        text = f"config.study.decide_runs={study['decide_runs']}: expected {least} or more, the runs of a screen and a look."
-        raise configs.ConfigError([text])
+        given = f"config.study.decide_runs={study['decide_runs']}"
+        raise configs.ConfigError([f"{given}: expected {least} or more, the runs of a screen and a look."])
     return Study(values, settings, design, shapes, fixed)
 
 
@@ -104,7 +104,9 @@ def _faults(study: Mapping[str, Any], settings: Settings) -> list[str]:
     ]
     rhos = part.axes.get("rho", ())
     if 0.0 not in rhos or len(rhos) < 2:
-        faults.append(f"{where}: expected an axis rho with 0, the base, and one or more radii, such as (0.0, 0.05, 0.1).")
+        faults.append(
+            f"{where}: expected an axis rho with 0, the base, and one or more radii, such as (0.0, 0.05, 0.1)."
+        )
     if settings.study["decide"] != "gain" and math.prod(len(part.axes[name]) for name in sizes) < 2:
         faults.append(f"{where}: growth needs two widths or more; expected an axis such as num_neurons.")
     return faults

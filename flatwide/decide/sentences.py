@@ -46,8 +46,8 @@ def _sentence(verdict: Verdict, design: Design, units: Units | None, num_questio
     could = f"{units.change(planning.detectable(shown))}{per}"
     reason = verdict.reason or "not yet"
     return (
-        f"Undecided {what}: {reason}. After {seeds} it is {amount} {where} ({interval}); so many would show {could} with "
-        f"a chance of 80 %; {among}."
+        f"Undecided {what}: {reason}. After {seeds} it is {amount} {where} ({interval}); so many would show {could} "
+        f"with a chance of 80 %; {among}."
     )
 
 

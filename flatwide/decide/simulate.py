@@ -22,7 +22,7 @@ class Outcome(NamedTuple):
 
 
 def hump(design: Design, gains: Sequence[float]) -> Means:
-    """Return true means, in sd of a run: SAM has the whole gain of a width in the middle of the radii, none at its ends.
+    """Return true means, in sd of a run: SAM has the whole gain of a width in the middle of the radii.
 
     Where both arms are tuned, the second rate is the best for both, and each further one is worth a sd less.
     """

@@ -24,6 +24,12 @@ _KEPT, _FINALISTS, _BASE_FINALISTS = 4, 3, 2  # settings that a stage keeps
 _BEHIND = 2.5  # paired errors by which a finalist is dropped
 _FIRST_FUTILE, _HOPE = 8, 0.1  # fresh seeds from which a study may end as open, and the chance below which it does
 
+WORDS = {
+    (GAIN, 1): "SAM helps",
+    (GAIN, -1): "SAM hurts",
+    (GROWTH, 1): "the gain of SAM grows",
+    (GROWTH, -1): "the gain of SAM shrinks",
+}
 Setting = tuple[Any, ...]  # rho, then the values of the tuned fields
 ARMS = {False: "the base", True: "SAM"}
 
@@ -161,7 +167,6 @@ class _Steps:
         self.asked: dict[Run, None] = {}
         self.missing: list[Run] = []
         self._found: dict[Run, Result] = {}
-        self._seeds: dict[tuple[int, Setting], list[int]] = {}  # of the screen
 
     def say(self, stage: str, size: int | None, seeds: Sequence[int], known: str, chosen: str, why: str) -> None:
         """Record a decision."""
@@ -170,32 +175,28 @@ class _Steps:
     def screen(self) -> dict[tuple[int, bool], list[Setting]]:
         """Choose the finalists of both arms at each width."""
         design, widths = self.design, self.design.widths
-        every = {is_sam: design.settings(is_sam) for is_sam in ARMS}
-        screens_base, screens_sam = len(every[False]) > _BASE_FINALISTS, len(every[True]) > _FINALISTS
-        coarse = [setting for setting in every[True] if setting[0] in design.rhos[::2]] if screens_sam else []
-        wanted = {(size, setting): (0, _SCREEN) for size in widths for setting in coarse}
-        if screens_base:
-            wanted |= {(size, setting): (0, _OF_BASE) for size in widths for setting in every[False]}
-        self._train(wanted)
-        finalists = {(size, is_sam): every[is_sam] for size in widths for is_sam in ARMS}
-        last = _SCREEN if screens_sam else 0
-        for size in widths if screens_base else ():
-            finalists[size, False] = self._keep("screen", size, every[False], _BASE_FINALISTS)
+        base, sam = (design.settings(is_sam) for is_sam in ARMS)
+        num_base = _OF_BASE if len(base) > _BASE_FINALISTS else 0
+        num_sam = _SCREEN if len(sam) > _FINALISTS else 0
+        coarse = [setting for setting in sam if setting[0] in design.rhos[::2]] if num_sam else []
+        stages = [(base if num_base else [], num_base), (coarse, num_sam)]
+        self._train({(size, s): (0, count) for size in widths for settings, count in stages for s in settings})
+        finalists = {(size, False): base for size in widths} | {(size, True): sam for size in widths}
+        for size in widths if num_base else ():
+            finalists[size, False] = self._keep("screen", size, base, _BASE_FINALISTS)
         kept = dict.fromkeys(widths, coarse)
-        if screens_sam and len(design.rates) > 1:
+        if num_sam and len(design.rates) > 1:
             kept = {size: self._keep("screen", size, coarse, _KEPT) for size in widths}
-            self._train({(size, setting): (last, _MORE) for size in widths for setting in kept[size]})
-            last += _MORE
-        for size in widths if screens_sam else ():
+            self._train({(size, setting): (num_sam, _MORE) for size in widths for setting in kept[size]})
+            num_sam += _MORE
+        for size in widths if num_sam else ():
             finalists[size, True] = self._around(size, kept[size], coarse)
-        self._train({(size, s): (last, _FINAL) for size in widths for s in finalists[size, True]})
-        self._first_fresh = max(last + _FINAL, _OF_BASE if screens_base else 0)
-        for size in widths if screens_sam and len(design.rates) > 1 else ():
+        self._train({(size, s): (num_sam, _FINAL) for size in widths for s in finalists[size, True]})
+        for size in widths:
             finalists[size, True] = self._keep("finalists", size, finalists[size, True], _FINALISTS)
-        self._prior = {
-            False: range(_OF_BASE) if screens_base else range(0),
-            True: range(last, last + _FINAL),
-        }
+        # The seeds that help to choose among the finalists: each of them has these.
+        self._screen = {False: design.seeds[:num_base], True: design.seeds[num_sam : num_sam + _FINAL]}
+        self._first_fresh = max(num_base, num_sam + _FINAL)
         return finalists
 
     def look(self, finalists: dict[tuple[int, bool], list[Setting]]) -> None:
@@ -231,19 +232,15 @@ class _Steps:
         new = [run for run in batch if run not in self.asked]
         if len(self.asked) + len(new) > self.design.most_runs:
             raise _Ended(f"the budget of {self.design.most_runs:,} runs is spent")
-        self._check_seconds(len(new))
+        seconds = [result.seconds for result in self._found.values() if math.isfinite(result.seconds)]
+        if seconds and sum(seconds) * (1 + len(new) / len(seconds)) > self.design.most_seconds:
+            raise _Ended(f"the budget of {self.design.most_seconds / 60:g} minutes is spent")
         self.asked |= dict.fromkeys(new)
         found = self._supply(new)
         if found is None:
             self.missing = new
             raise _Missing
         self._found |= found
-
-    def _check_seconds(self, num_new: int) -> None:
-        seconds = [result.seconds for result in self._found.values() if math.isfinite(result.seconds)]
-        expected = sum(seconds) + num_new * (sum(seconds) / len(seconds) if seconds else 0.0)
-        if expected > self.design.most_seconds:
-            raise _Ended(f"the budget of {self.design.most_seconds / 60:g} minutes is spent")
 
     def _choices(self, size: int, setting: Setting, seeds: Sequence[int]) -> list[float]:
         return [self._found[Run(size, setting, seed)].choice for seed in seeds]
@@ -283,11 +280,14 @@ class _Steps:
 
     def _say_chosen(self, stage: str, size: int, ranked: Sequence[Setting], kept: Sequence[Setting], why: str) -> None:
         seeds = [seed for seed in self.design.seeds if Run(size, ranked[0], seed) in self._found]
-        known = "; ".join(f"{self._text(setting)}: {self._mean(size, setting):.6g}" for setting in ranked)
-        self.say(stage, size, seeds, known, "; ".join(map(self._text, kept)), why)
+        known = "; ".join(f"{self._text([setting])}: {self._mean(size, setting):.6g}" for setting in ranked)
+        self.say(stage, size, seeds, known, self._text(kept), why)
 
-    def _text(self, setting: Setting) -> str:
-        return arms.settings_text(dict(zip(("rho", *self.design.tuned), setting, strict=True)))
+    def _named(self, setting: Setting) -> dict[str, Any]:
+        return dict(zip(("rho", *self.design.tuned), setting, strict=True))
+
+    def _text(self, settings: Sequence[Setting]) -> str:
+        return "; ".join(arms.settings_text(self._named(setting)) for setting in settings)
 
     def _fresh(self, n: int) -> Sequence[int]:
         return self.design.seeds[self._first_fresh : self._first_fresh + n]
@@ -306,16 +306,12 @@ class _Steps:
             choices = np.array([[run.choice for run in row] for row in runs])
             whole = np.flatnonzero(np.isfinite(values + choices).all(axis=0))
             kept = [settings[column] for column in whole]
-            if len(kept) < len(settings):
-                gone = [self._text(setting) for setting in settings if setting not in kept]
-                self.say(f"look {n}", size, fresh, "diverged", f"drop {'; '.join(gone)}", "a seed diverged")
+            finalists[size, is_sam] = self._without(size, n, settings, kept, "a seed diverged")
             if not kept:
                 raise _Ended(f"every finalist of {name} at {size:,} parameters diverged")
-            finalists[size, is_sam] = kept
-            prior = self.design.seeds[self._prior[is_sam].start : self._prior[is_sam].stop]
-            of_screen = np.array([sum(self._choices(size, setting, prior)) for setting in kept])
-            fields = [dict(zip(("rho", *self.design.tuned), setting, strict=True)) for setting in kept]
-            both.append(Arm(tuple(fields), tuple(fresh), values[:, whole], choices[:, whole] + of_screen / (n - 1)))
+            of_screen = np.array([sum(self._choices(size, setting, self._screen[is_sam])) for setting in kept])
+            named, choices = tuple(map(self._named, kept)), choices[:, whole] + of_screen / (n - 1)
+            both.append(Arm(named, tuple(fresh), values[:, whole], choices))
         resolution = max(result.resolution for run, result in self._found.items() if run.num_params == size)
         return Comparison(width=size, num_params=size, base=both[0], sam=both[1], sign=1, resolution=resolution)
 
@@ -330,39 +326,36 @@ class _Steps:
             f"{name} {each.value:.6g} ({each.low:.6g} to {each.high:.6g})"
             for name, each in zip(("slope", "rise") if question == GROWTH else ("gain",), found, strict=True)
         )
-        verdict = Verdict(question, 0, found, tuple(compared))
         signs = {0 if estimate.is_exact else estimate.sign for estimate in found}
-        size, say = compared[-1].num_params, (f"look {n}", self._fresh(n))
+        reason, direction = "", 0
         if len(signs) == 1 and 0 not in signs:
-            words = {(GAIN, 1): "SAM helps", (GAIN, -1): "SAM hurts", (GROWTH, 1): "it grows"}
-            text = words.get((question, direction := signs.pop()), "it shrinks")
-            self.say(say[0], size, say[1], known, text, f"intervals of level {level:.4f} exclude zero")
-            return verdict._replace(direction=direction)
-        if n == LOOKS[-1]:
+            direction = signs.pop()
+        elif n == LOOKS[-1]:
             reason = f"all {n} fresh seeds are spent"
         elif n >= _FIRST_FUTILE:
             chance = min(planning.chance(each.at(last_level), LOOKS[-1]) for each in plain)
             reason = f"the chance of a decision by {LOOKS[-1]} fresh seeds is {chance:.3f}" if chance < _HOPE else ""
-        else:
-            reason = ""
-        why = reason or f"intervals of level {level:.4f} contain zero"
-        self.say(say[0], size, say[1], known, f"{question}: {'undecided' if reason else 'continue'}", why)
-        return verdict._replace(reason=reason)
+        chosen = WORDS[question, direction] if direction else "undecided" if reason else "continue"
+        why = reason or f"the interval of level {level:.4f} {'excludes' if direction else 'contains'} zero"
+        self.say(f"look {n}", compared[-1].num_params, self._fresh(n), known, f"{question}: {chosen}", why)
+        return Verdict(question, direction, found, tuple(compared), reason)
 
     def _drop(self, size: int, n: int, finalists: dict[tuple[int, bool], list[Setting]]) -> None:
         """Drop finalists that are far behind the best of their arm."""
         for is_sam in ARMS:
-            settings, prior = finalists[size, is_sam], self._prior[is_sam]
-            seeds = [*self.design.seeds[prior.start : prior.stop], *self._fresh(n)]
+            settings, seeds = finalists[size, is_sam], [*self._screen[is_sam], *self._fresh(n)]
             table = np.array([self._choices(size, setting, seeds) for setting in settings])
             behind = table[table.mean(axis=1).argmax()] - table
             errors = behind.std(axis=1, ddof=1) / math.sqrt(len(seeds))
             kept = [setting for setting, d, e in zip(settings, behind, errors, strict=True) if d.mean() <= _BEHIND * e]
-            if len(kept) < len(settings):
-                gone = "; ".join(self._text(setting) for setting in settings if setting not in kept)
-                why = f"more than {_BEHIND} paired errors behind the best finalist of {ARMS[is_sam]}"
-                self.say(f"look {n}", size, self._fresh(n), "", f"drop {gone}", why)
-            finalists[size, is_sam] = kept
+            why = f"more than {_BEHIND} paired errors behind the best finalist of {ARMS[is_sam]}"
+            finalists[size, is_sam] = self._without(size, n, settings, kept, why)
+
+    def _without(self, size: int, n: int, before: Sequence[Setting], kept: list[Setting], why: str) -> list[Setting]:
+        """Record which finalists are dropped, if any; return the others."""
+        if gone := [setting for setting in before if setting not in kept]:
+            self.say(f"look {n}", size, self._fresh(n), "", f"drop {self._text(gone)}", why)
+        return kept
 
 
 def num_runs(design: Design, *, is_most: bool) -> int:

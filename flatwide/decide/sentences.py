@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from flatwide.analysis import planning
 from flatwide.analysis.arms import Arm, settings_text
 from flatwide.analysis.wording import Units
-from flatwide.decide.course import GAIN, Course, Design, Verdict
+from flatwide.decide.course import GAIN, WORDS, Course, Design, Verdict
 
 _TOO_LARGE = (
     "It stopped as soon as the effect was significant, so the estimate is up to 0.2 standard deviations of a run too "
@@ -40,8 +40,8 @@ def _sentence(verdict: Verdict, design: Design, units: Units | None, num_questio
     if any(len(each.base.settings[0]) > 1 for each in verdict.comparisons):
         among += f" and {_finalists([each.base for each in verdict.comparisons])} for the base"
     if verdict.direction:
-        words = ("SAM helps", "SAM hurts") if is_gain else ("the gain of SAM grows", "the gain of SAM shrinks")
-        text = f"Decided: {words[verdict.direction < 0]} {where}: {amount} ({interval}) after {seeds}; {among}."
+        found = f"{WORDS[verdict.question, verdict.direction]} {where}: {amount} ({interval})"
+        text = f"Decided: {found} after {seeds}; {among}."
         return f"{text} {_TOO_LARGE}"
     could = f"{units.change(planning.detectable(shown))}{per}"
     reason = verdict.reason or "not yet"

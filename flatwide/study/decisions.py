@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Iterable, Sequence
+from os import PathLike
 from pathlib import Path
 
 from flatwide import csv_cells
@@ -13,7 +14,7 @@ _COLUMNS = ("stage", "num_params", "seeds", "known", "chosen", "why")
 VERDICT = "verdict"  # the stage of the last rows, whose `chosen` is a sentence
 
 
-def write(workdir: Path | str, decisions: Iterable[Sequence], sentences: Iterable[str]) -> None:
+def write(workdir: str | PathLike, decisions: Iterable[Sequence], sentences: Iterable[str]) -> None:
     """Write what was known, what was chosen and why, and last the verdicts in sentences."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -22,7 +23,7 @@ def write(workdir: Path | str, decisions: Iterable[Sequence], sentences: Iterabl
     write_atomically(Path(workdir) / "decisions.csv", text.getvalue())
 
 
-def sentence(workdir: Path | str) -> str:
+def sentence(workdir: str | PathLike) -> str:
     """Read the verdicts of a study that steers itself; empty for another study."""
     content = disk.read(Path(workdir) / "decisions.csv") or b""
     rows = csv.DictReader(io.StringIO(content.decode(errors="replace")))

@@ -40,7 +40,15 @@ def design(kind: str) -> Design:
     rates = RATES if kind == "tuned" else ((),)
     sizes = (100, 1_000, 10_000) if kind == "growth" else (10_000,)
     tuned = ("learning_rate",) if kind == "tuned" else ()
-    return Design("growth" if kind == "growth" else "gain", sizes, RADII, tuned, rates, rates, range(34))
+    return Design(
+        question="growth" if kind == "growth" else "gain",
+        sizes=sizes,
+        rhos=RADII,
+        tuned=tuned,
+        rates=rates,
+        base_rates=rates,
+        seeds=range(34),
+    )
 
 
 def effects(kind: str, made: Design) -> dict[str, tuple[float, Callable[[int, Setting], float]]]:

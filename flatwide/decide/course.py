@@ -170,7 +170,9 @@ class _Steps:
 
     def say(self, stage: str, size: int | None, seeds: Sequence[int], known: str, chosen: str, why: str) -> None:
         """Record a decision."""
-        self.decisions.append(Decision(stage, size, len(seeds), known, chosen, why))
+        self.decisions.append(
+            Decision(stage=stage, num_params=size, seeds=len(seeds), known=known, chosen=chosen, why=why)
+        )
 
     def screen(self) -> dict[tuple[int, bool], list[Setting]]:
         """Choose the finalists of both arms at each width."""
@@ -338,7 +340,9 @@ class _Steps:
         chosen = WORDS[question, direction] if direction else "undecided" if reason else "continue"
         why = reason or f"the interval of level {level:.4f} {'excludes' if direction else 'contains'} zero"
         self.say(f"look {n}", compared[-1].num_params, self._fresh(n), known, f"{question}: {chosen}", why)
-        return Verdict(question, direction, found, tuple(compared), reason)
+        return Verdict(
+            question=question, direction=direction, estimates=found, comparisons=tuple(compared), reason=reason
+        )
 
     def _drop(self, size: int, n: int, finalists: dict[tuple[int, bool], list[Setting]]) -> None:
         """Drop finalists that are far behind the best of their arm."""

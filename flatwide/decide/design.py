@@ -81,7 +81,7 @@ def read(values: Mapping[str, Any]) -> Study:
     if (least := num_runs(design, is_most=False)) > design.most_runs:
         given = f"config.study.decide_runs={study['decide_runs']}"
         raise configs.ConfigError([f"{given}: expected {least} or more, the runs of a screen and a look."])
-    return Study(values, settings, design, shapes, fixed)
+    return Study(values=values, settings=settings, design=design, shapes=shapes, fixed=fixed)
 
 
 def _of_base(tune: Sequence[str], rates: Sequence[tuple]) -> tuple[tuple, ...]:

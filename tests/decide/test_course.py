@@ -15,7 +15,7 @@ from flatwide.decide.course import Design, Result, follow
 RHOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 ONE = ((),)
 RATES = ((0.01,), (0.03,), (0.1,), (0.3,))
-GAIN = Design("gain", (10, 100, 1000), RHOS, (), ONE, ONE, range(40))
+GAIN = Design(question="gain", sizes=(10, 100, 1000), rhos=RHOS, tuned=(), rates=ONE, base_rates=ONE, seeds=range(40))
 BOTH = GAIN._replace(question="both", tuned=("learning_rate",), rates=RATES, base_rates=RATES)
 DESIGNS = pytest.mark.parametrize("design", [GAIN, GAIN._replace(question="growth"), BOTH], ids=lambda d: d.question)
 

@@ -13,7 +13,6 @@ without a gain at the best settings of both arms, and "flat" without any differe
 """
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,7 @@ import pandas as pd
 from flatwide import decide
 from flatwide.analysis import arms, convert, estimates
 from flatwide.decide import simulate
-from flatwide.decide.course import Design, Setting
+from flatwide.decide.course import Course, Design, Verdict
 
 RADII = tuple(float(index) for index in range(1, 9))
 RATES = tuple((float(index),) for index in range(1, 5))
@@ -51,7 +50,7 @@ def design(kind: str) -> Design:
     )
 
 
-def effects(kind: str, made: Design) -> dict[str, tuple[float, Callable[[int, Setting], float]]]:
+def effects(kind: str, made: Design) -> dict[str, tuple[float, simulate.Means]]:
     """Map the names of the true effects of a kind to their size and the means of the runs."""
     gains = {
         name: [gain * index / 2 for index in range(3)] if kind == "growth" else [gain]
@@ -66,15 +65,16 @@ def row(kind: str, name: str, *, num_studies: int) -> str:
     made = design(kind)
     size, mean = effects(kind, made)[name]
     generator = np.random.default_rng(1)
-    found = [simulate.study(made, mean, generator)[0] for _ in range(num_studies)]
-    directions = np.array([each.verdict.direction for each in found])
+    found = [simulate.study(made, mean, generator) for _ in range(num_studies)]
+    directions = np.array([each.verdicts[0].direction for each in found])
     right = float(np.mean(directions > 0)) if size else None
     false = float(np.mean(directions != 0 if not size else directions < 0))
-    pairs = [list(zip(each.verdict.estimates, each.truths, strict=True)) for each in found if each.truths]
-    covers = np.mean([[estimate.low <= truth <= estimate.high for estimate, truth in pair] for pair in pairs], axis=0)
-    shown = [pair[0] for pair, direction in zip(pairs, directions, strict=True) if direction]
-    excess = np.mean([np.sign(each.value) * (each.value - truth) for each, truth in shown]) if shown else np.nan
-    runs = float(np.mean([each.num_runs for each in found]))
+    every = [truths(each.verdicts[0], mean) for each in found]
+    covers = np.mean([covered(each, of) for each, of in zip(found, every, strict=True)], axis=0)
+    shown = [(each.verdicts[0].estimates[0].value, of[0]) for each, of in zip(found, every, strict=True)]
+    shown = [pair for pair, direction in zip(shown, directions, strict=True) if direction]
+    excess = np.mean([np.sign(value) * (value - truth) for value, truth in shown]) if shown else np.nan
+    runs = float(np.mean([len(each.runs) for each in found]))
     grid = fixed_grid(kind, made, mean, right) if right is not None and 0.05 < right < 0.999 else None
     cells = [
         kind,
@@ -90,7 +90,30 @@ def row(kind: str, name: str, *, num_studies: int) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def fixed_grid(kind: str, made: Design, mean: Callable[[int, Setting], float], rate: float) -> float | None:
+def truths(verdict: Verdict, mean: simulate.Means) -> tuple[float, ...]:
+    """Return the true values of the estimates of a verdict: at the settings that each seed was scored at."""
+    gains = [_true_gain(comparison, mean) for comparison in verdict.comparisons]
+    if verdict.question == "gain":
+        return tuple(gains)
+    slope = estimates.slope_weights([comparison.num_params for comparison in verdict.comparisons]) @ gains
+    return float(slope), gains[-1] - gains[0]
+
+
+def covered(course: Course, of: tuple[float, ...]) -> list[bool]:
+    """Return which intervals of the first verdict contain the truth."""
+    return [each.low <= truth <= each.high for each, truth in zip(course.verdicts[0].estimates, of, strict=True)]
+
+
+def _true_gain(comparison: arms.Comparison, mean: simulate.Means) -> float:
+    chosen = estimates.choose_both(comparison.base.choices, comparison.sam.choices)
+    means = [
+        [mean(comparison.num_params, tuple(arm.settings[column].values())) for column in columns[:-1]]
+        for arm, columns in zip((comparison.base, comparison.sam), chosen, strict=True)
+    ]
+    return float(np.mean(means[1]) - np.mean(means[0]))
+
+
+def fixed_grid(kind: str, made: Design, mean: simulate.Means, rate: float) -> float | None:
     """Return the runs of a grid of all settings whose 95 % intervals conclude as often, interpolated over seeds."""
     per_seed = len(made.sizes) * (len(made.settings(True)) + len(made.settings(False)))
     generator, before = np.random.default_rng(2), (0, 0.0)
@@ -103,9 +126,7 @@ def fixed_grid(kind: str, made: Design, mean: Callable[[int, Setting], float], r
     return None
 
 
-def _concludes(
-    made: Design, mean: Callable[[int, Setting], float], num_seeds: int, generator: np.random.Generator
-) -> bool:
+def _concludes(made: Design, mean: simulate.Means, num_seeds: int, generator: np.random.Generator) -> bool:
     """Whether a fixed grid finds the gain, or its growth by slope and rise."""
     compared = []
     for size in made.sizes:

@@ -137,20 +137,17 @@ def test_fresh_seeds_are_not_those_of_the_screen():
         assert len({run.setting for run in last.runs if run.seed in fresh and run.num_params == 1000}) <= 5
 
 
-def test_without_an_effect_few_studies_conclude_and_with_two_sd_most_do():
+def test_without_an_effect_few_studies_conclude_and_with_two_sd_most_do(load_script):
     """200 studies each: at most 5 % conclude falsely, with 3 standard errors; 98 % rightly in the long run."""
     design, generator = GAIN._replace(sizes=(1000,)), np.random.default_rng(3)
-    none, large = (
-        [simulate.study(design, simulate.hump(design, [gain]), generator)[0] for _ in range(200)] for gain in (0.0, 2.0)
-    )
-    assert np.mean([each.verdict.direction != 0 for each in none]) <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 200)
-    assert np.mean([each.verdict.direction == 1 for each in large]) >= 0.92
-    assert np.mean([each.num_runs for each in large]) < 0.6 * 126  # a grid of 9 settings needs 14 seeds
-    covers = [
-        estimate.low <= truth <= estimate.high
-        for each in none + large
-        for estimate, truth in zip(each.verdict.estimates, each.truths, strict=True)
-    ]
+    means = [simulate.hump(design, [gain]) for gain in (0.0, 2.0)]
+    none, large = ([simulate.study(design, mean, generator) for _ in range(200)] for mean in means)
+    assert np.mean([each.verdicts[0].direction != 0 for each in none]) <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 200)
+    assert np.mean([each.verdicts[0].direction == 1 for each in large]) >= 0.92
+    assert np.mean([len(each.runs) for each in large]) < 0.6 * 126  # a grid of 9 settings needs 14 seeds
+    script = load_script("benchmarks/decide.py")
+    every = [(each, mean) for studies, mean in zip((none, large), means, strict=True) for each in studies]
+    covers = [script.covered(each, script.truths(each.verdicts[0], mean)) for each, mean in every]
     assert np.mean(covers) >= 0.95 - 3 * math.sqrt(0.05 * 0.95 / 400)
 
 

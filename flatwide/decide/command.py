@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from flatwide.analysis import wording
+from flatwide.analysis import metrics
 from flatwide.columns import DONE
 from flatwide.decide import design, simulate
 from flatwide.decide.course import Course, Result, Run, follow, num_runs
@@ -23,7 +23,7 @@ class _Store:
     def __init__(self, study: design.Study, workdir: str | os.PathLike):
         self._study, self._workdir = study, workdir
         self._found: dict[Run, Result] = {}
-        self.units: wording.Units | None = None
+        self.units: metrics.Units | None = None
 
     def __call__(self, runs: Sequence[Run]) -> Mapping[Run, Result] | None:
         """Return the results of runs, None where some are not done."""
@@ -37,7 +37,7 @@ class _Store:
             table = pd.DataFrame([{**state.run.config, **(state.directory.read_result() or {})} for state in states])
             metric = self._study.settings.metric
             self._found |= design.results(table, new, metric=metric)
-            self.units = wording.units(table, metric)
+            self.units = metrics.units(table, metric)
         return {run: self._found[run] for run in runs}
 
 
@@ -110,4 +110,4 @@ def replay(runs: "pd.DataFrame", question: str, *, metric: str = "test_metric", 
         return None if any(run not in known for run in asked) else {run: known[run] for run in asked}
 
     course = follow(made, supply)
-    return course, "\n".join(sentences(course, made, wording.units(runs, metric)))
+    return course, "\n".join(sentences(course, made, metrics.units(runs, metric)))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from flatwide.analysis import planning
 from flatwide.analysis.arms import Arm, settings_text
-from flatwide.analysis.wording import Units
+from flatwide.analysis.metrics import Units
 from flatwide.decide.course import GAIN, WORDS, Course, Design, Verdict
 
 _TOO_LARGE = (

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flatwide.analysis import answer, cautions, fields, headline, overview, table, wording
+from flatwide.analysis import fields, metrics, table
+from flatwide.answers import answer, cautions, headline, overview
 from flatwide.columns import DONE
 from flatwide.figures.gallery import DOMAINS, Figure
 from flatwide.figures.pieces import slug
@@ -114,7 +115,7 @@ def content(
     from importlib import metadata
 
     runs, rows = split.runs, fields.records(split.runs)
-    units = wording.units(runs, split.question.metric)
+    units = metrics.units(runs, split.question.metric)
     field_names = facts.config_fields(runs.columns)
     trained = _trained(rows, source)
     varied = facts.varied(trained, field_names)
@@ -148,7 +149,7 @@ def content(
         summary=_summary(lines, units, base),
         answers=answers,
         explanation=_explanation(
-            units if len(split.domains) == 1 else wording.units_of("metric", split.question.metric), base
+            units if len(split.domains) == 1 else metrics.units_of("metric", split.question.metric), base
         ),
         cautions=shown_cautions,
         sections=sections,
@@ -228,7 +229,7 @@ def _trained(rows: list[dict[str, Any]], source: Source) -> list[dict[str, Any]]
     ]
 
 
-def _summary(lines: list[headline.Headline], write: wording.Units, base: str) -> KeyTable | None:
+def _summary(lines: list[headline.Headline], write: metrics.Units, base: str) -> KeyTable | None:
     """Return the table below the headline: the widths of one part, or the largest width of each part."""
     if not lines or not lines[0].rows:
         return None
@@ -348,7 +349,7 @@ def _best_run(domain: table.Domain) -> str:
     return f"{subject} has a {write.title} of {write.value(best[metric])}{run_name}."
 
 
-def _explanation(write: wording.Units, base: str) -> str:
+def _explanation(write: metrics.Units, base: str) -> str:
     name = base or "its base optimizer"
     metric_name = write.title.removesuffix(" (%)")
     return (

@@ -13,6 +13,8 @@ without a gain at the best settings of both arms, and "flat" without any differe
 """
 
 import argparse
+import bisect
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +33,7 @@ TABLES = (  # question, table, condition, tuned fields
     ("growth", "digits_label_noise", "", ()),
     ("gain", "digits_fair_fight", "num_epochs == 60", ("learning_rate",)),
 )
-_GRIDS = 400  # fixed grids of each number of seeds
+_GRIDS, _NUM_SEEDS = 400, range(3, 41)  # fixed grids: how many of each number of seeds
 
 
 def design(kind: str) -> Design:
@@ -116,14 +118,18 @@ def _true_gain(comparison: arms.Comparison, mean: simulate.Means) -> float:
 def fixed_grid(kind: str, made: Design, mean: simulate.Means, rate: float) -> float | None:
     """Return the runs of a grid of all settings whose 95 % intervals conclude as often, interpolated over seeds."""
     per_seed = len(made.sizes) * (len(made.settings(True)) + len(made.settings(False)))
-    generator, before = np.random.default_rng(2), (0, 0.0)
-    for num_seeds in range(3, 41):
-        power = float(np.mean([_concludes(made, mean, num_seeds, generator) for _ in range(_GRIDS)]))
-        if power >= rate:
-            share = (rate - before[1]) / (power - before[1])
-            return per_seed * (before[0] + share * (num_seeds - before[0]))
-        before = (num_seeds, power)
-    return None
+
+    @functools.cache
+    def power(num_seeds: int) -> float:
+        generator = np.random.default_rng([2, num_seeds])
+        return float(np.mean([_concludes(made, mean, num_seeds, generator) for _ in range(_GRIDS)]))
+
+    first = bisect.bisect_left(_NUM_SEEDS, rate, key=power)
+    if first == len(_NUM_SEEDS):
+        return None
+    num_seeds = _NUM_SEEDS[first]
+    fewer, lower = (num_seeds - 1, power(num_seeds - 1)) if first else (0, 0.0)
+    return per_seed * (fewer + (rate - lower) / (power(num_seeds) - lower))
 
 
 def _concludes(made: Design, mean: simulate.Means, num_seeds: int, generator: np.random.Generator) -> bool:

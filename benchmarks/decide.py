@@ -1,6 +1,6 @@
 """Calibration of studies that steer themselves: how often they err, what they show, and with how many runs.
 
-Run:     python benchmarks/decide.py            (2,000 studies of each kind; an hour of one core)
+Run:     python benchmarks/decide.py            (2,000 studies of each kind; some minutes of an idle core)
          python benchmarks/decide.py --replay   (the committed tables that have enough seeds; a minute)
 Options: --studies=2000, --kinds=gain,growth,tuned
 Prints:  a Markdown table: for each question and true effect, in standard deviations of a run, the share of studies

@@ -87,13 +87,18 @@ def load(workdir: str | os.PathLike, *, varying: bool = False) -> "pandas.DataFr
 def answer(workdir: str | os.PathLike, *, metric: str = "test_metric", tune: Sequence[str] = ()) -> str:
     """Return the answer of a work directory in sentences, with numbers and intervals.
 
+    That of a study that steers itself (`config.study.decide`) is its verdict, whatever the metric.
+
     Args:
       metric: the column to compare.
       tune: fields on which base and SAM are each tuned separately.
     Raises: FileNotFoundError if there is no such folder; ValueError if it has no run, or there is no such metric.
     """
     from flatwide.answers.answer import answer
+    from flatwide.study import decisions
 
+    if verdict := decisions.sentence(workdir):
+        return verdict
     return answer(_comparable(workdir, metric), metric=metric, tune=tune)
 
 
@@ -148,14 +153,16 @@ def run_study(
     Raises: ConfigError, DataError; RuntimeError if runs failed or could not be measured: `load` has the others.
     """
     from flatwide import config as configs
+    from flatwide import decide
     from flatwide.runs import logs
     from flatwide.study import command
 
     values = configs.read(config)
+    study = {name: field.default for name, field in configs.STUDY.items()} | dict(values.get("study", {}))
     os.makedirs(workdir, exist_ok=True)
     with open(os.devnull, "w") as nowhere:
         stream: Any = nowhere if quiet else _NotebookErrors() if _in_notebook() else None
-        summary = command.run(values, workdir, stream=stream)
+        summary = (decide if study["decide"] else command).run(values, workdir, stream=stream)
     if summary.num_done < summary.num_runs:
         raise RuntimeError(
             f"{workdir}: {summary.num_done} of {summary.num_runs} runs are done, {summary.num_failed} failed and "
@@ -163,7 +170,6 @@ def run_study(
             "and the error file of each run has the reason. Call run_study again to retry them."
         )
     if not quiet:
-        study = {name: field.default for name, field in configs.STUDY.items()} | dict(values["study"])
         logs.say(answer(workdir, metric=study["metric"], tune=study["tune"]))
     return load(workdir)
 

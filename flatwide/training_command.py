@@ -54,10 +54,11 @@ def train(arguments: list[str], *, about: str) -> int:
         _check_alone(given.distributed, faults)
         if not given.dry_run:
             return train_study(values, faults, given.workdir, keep=keep(values))
+        from flatwide import decide
         from flatwide.study import command
 
         _check_study(values, faults)
-        print(command.dry_run(values, given.workdir))
+        print((decide if values["study"].get("decide") else command).dry_run(values, given.workdir))
         return DONE
     try:
         config = configs.resolve(values)
@@ -220,6 +221,7 @@ def train_study(values: Mapping[str, Any], faults: list[str], workdir: str, *, k
     Args:
       keep: writes this command into the work directory.
     """
+    from flatwide import decide
     from flatwide.study import command
 
     _check_study(values, faults)
@@ -234,7 +236,8 @@ def train_study(values: Mapping[str, Any], faults: list[str], workdir: str, *, k
         _report(workdir, metric=metric, tune=tune, num_planned=num_planned, is_over=is_over)
 
     def run(should_stop: Callable[[], bool]) -> int:
-        summary = command.run(values, workdir, should_stop=should_stop, on_start=start, refresh=refresh)
+        options = {"should_stop": should_stop, "on_start": start, "refresh": refresh}
+        summary = (decide if values["study"].get("decide") else command).run(values, workdir, **options)
         print(_study_summary(summary, workdir, metric=metric, tune=tune))
         return DONE if summary.num_done == summary.num_runs else FAILED
 
@@ -277,13 +280,16 @@ def _study_summary(summary: Any, workdir: str, *, metric: str, tune: Sequence[st
     from flatwide.analysis import table
     from flatwide.answers import headline
     from flatwide.answers.answer import answer
+    from flatwide.study import decisions
 
     diverged = f" ({summary.num_diverged} diverged)" if summary.num_diverged else ""
     failed = f", {summary.num_failed} failed" if summary.num_failed else ""
     lacking = f", {summary.num_unmeasured} trained but not measured in full" if summary.num_unmeasured else ""
     done = f"runs: {summary.num_done} of {summary.num_runs} done{diverged}{failed}{lacking}"
     lines = [f"{done}. Table: {workdir}/results.csv"]
-    if summary.num_done + summary.num_unmeasured:
+    if verdict := decisions.sentence(workdir):
+        lines = [verdict, "", *lines, f"decisions: {workdir}/decisions.csv", f"report: {workdir}/report.html"]
+    elif summary.num_done + summary.num_unmeasured:
         split = table.split(flatwide.load(workdir), metric=metric, tune=tune)
         short = headline.terminal(headline.headlines(split))
         answers = [short, "", answer(split), ""] if short else [answer(split)]

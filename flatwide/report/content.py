@@ -27,6 +27,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+_MANY_LOOKS = (
+    "This study looked at its results several times and stopped when it knew. The verdict above allows for that; the "
+    "intervals below do not, so they are too short, and settings that were dropped have fewer seeds."
+)
+
+
 class Source(NamedTuple):
     """The origin of the runs, beyond what their table holds.
 
@@ -34,7 +40,7 @@ class Source(NamedTuple):
     earlier_command: the last command of a study from before commands were recorded, or "".
     num_planned: runs of the study, None if unknown.
     identities: config values beyond the table by name of the run, see `table.Reading.beside`.
-    notes: how the table was read. is_table: whether the runs came as a table.
+    verdict: of a study that steers itself. notes: how the table was read. is_table: whether the runs came as a table.
     are_ours: whether flatwide trained the runs, so that the effect of a seed and the command to resume are known.
     has_states: whether the table has the status of each run; otherwise a run without a metric counts as diverged.
     """
@@ -46,6 +52,7 @@ class Source(NamedTuple):
     identities: Mapping[str, Mapping[str, Any]] = {}
     notes: tuple[str, ...] = ()
     is_table: bool = False
+    verdict: str = ""
     has_states: bool = True
     are_ours: bool = True
 
@@ -123,6 +130,9 @@ def content(
     if beginning:
         answers = [pair for pair in answers if pair[0]]
     lines = headline.headlines(split)
+    if source.verdict:
+        lines = [headline.Headline(part="", text=source.verdict.rstrip("."), rows=(), is_percent=False)]
+        answers = [("", _MANY_LOOKS)]
     shown_cautions = _cautions(split, source)
     labelled_rows = rows if source.has_states else [_without_state(row) for row in rows]
     aside = facts.varied(rows, (name for name in runs.columns if name.startswith(f"{fields.ASIDE}.")))
@@ -221,7 +231,7 @@ def _trained(rows: list[dict[str, Any]], source: Source) -> list[dict[str, Any]]
 
 def _summary(lines: list[headline.Headline], write: metrics.Units, base: str) -> KeyTable | None:
     """Return the table below the headline: the widths of one part, or the largest width of each part."""
-    if not lines:
+    if not lines or not lines[0].rows:
         return None
     is_alone = len(lines) == 1
     cells = [

@@ -87,7 +87,7 @@ def export(
         ]
         compared = split.question.metric
         by = [] if compared == "test_metric" else [f"Compared by {compared} (another: --metric=test_metric)."]
-        tell("\n\n".join([*by, *fair, headline.terminal(page_content.headlines)]))
+        tell("\n\n".join([*by, *fair, source.verdict or headline.terminal(page_content.headlines)]))
     if lacking := gaps(split):
         tell("\n".join(lacking))
     return page_path

@@ -16,6 +16,7 @@ from flatwide.runs import commands, disk, records
 from flatwide.runs.directory import RunDirectory, run_directories, sweep, write_json
 from flatwide.runs.logs import say
 from flatwide.runs.table import Reading, read_runs, tabulate
+from flatwide.study import decisions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,6 +78,7 @@ def write(
         commands=tuple(commands.read(workdir)),
         earlier_command=str(settings.get("command") or ""),
         num_planned=settings["num_planned"],
+        verdict=decisions.sentence(workdir),
         identities={name: run.beside for name, run in readings.items()},
     )
     asked = {name: settings[name] for name in ("choose_by", "tune") if settings[name]}

@@ -100,7 +100,8 @@ def _plan(parsed: Settings, base: Mapping[str, Any]) -> tuple[list[Planned], lis
         f"{num_same} combinations are duplicates of another run (a field that a run does not read, such as the "
         "variant at rho = 0, does not make a different run)"
     ]
-    return planned, faults, [*_budget_notes(counts), *(same if num_same else []), *_notes(planned)]
+    notes = [] if parsed.study["decide"] else _notes(planned)  # its stages have few seeds, and some only one arm
+    return planned, faults, [*_budget_notes(counts), *(same if num_same else []), *notes]
 
 
 def _product(parsed: Settings) -> Iterator[tuple[Part, Assignment]]:

@@ -18,6 +18,7 @@ METRICS = (
     "test_loss",
     "test_metric_average",
 )
+DECIDED = ("gain", "growth", "both")  # what a study can decide; "" trains all runs
 Assignment = dict[str, Any]
 _VARIED = ("axes", "points", "exclude")
 _MOST_RUNS = 100_000  # planning so many takes a minute; more is probably a mistake
@@ -75,8 +76,11 @@ def read(study: Any, base: Mapping[str, Any]) -> tuple[Settings, list[str]]:
     given = {name: study.get(name, field.default) for name, field in configs.STUDY.items()}
     if given["metric"] not in METRICS:
         faults.append(registry.unknown("config.study.metric", given["metric"], METRICS))
+    if given["decide"] not in ("", *DECIDED):
+        faults.append(registry.unknown("config.study.decide", given["decide"], DECIDED))
     wrong: list[str] = []
-    for name in ("workers", "workers_per_gpu", "devices_per_run", "group_size", "address", "tensorboard", "tune"):
+    counts = ("workers", "workers_per_gpu", "devices_per_run", "group_size", "decide_runs")
+    for name in (*counts, "decide_error", "decide_minutes", "address", "tensorboard", "tune"):
         given[name], fault = configs.check_field(f"study.{name}", given[name], configs.STUDY[name])
         wrong += [fault] if fault else []
     faults += wrong

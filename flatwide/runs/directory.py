@@ -433,10 +433,8 @@ def is_abandoned(path: Path) -> bool:
 def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # it belongs to another user
-        pass
+    except OSError as error:  # any other than this: it belongs to another user
+        return not isinstance(error, ProcessLookupError)
     return True
 
 
